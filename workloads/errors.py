@@ -1,0 +1,34 @@
+"""The one error that bad input raises, and the nearest valid name to suggest with it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["InputError", "nearest", "require_int"]
+
+
+class InputError(ValueError):
+    """Input that breaks a stated rule; the message names where, the value, the rule and what would be valid.
+
+    The command line prints the message alone and ends with exit code 2.
+    """
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Sentence tail that offers the valid names closest to ``name``, or all of them when none is close."""
+    names = sorted(set(choices))
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(repr(c) for c in close) + "?"
+    return "choose one of " + ", ".join(names)
+
+
+def require_int(where: str, value: object, low: int, high: int) -> None:
+    """Refuse anything but an integer in ``[low, high]``; ``bool`` is not an integer here."""
+    if type(value) is not int or not low <= value <= high:
+        shown = value if isinstance(value, int) else repr(value)
+        hint = ""
+        if type(value) is int:
+            hint = f"; the nearest valid value is {min(max(value, low), high)}"
+        raise InputError(f"{where} must be an integer from {low} to {high}, not {shown}{hint}")

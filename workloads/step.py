@@ -1,0 +1,196 @@
+"""One training step as an ordered list of ops: what the machine has to do, before anything is placed on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from .errors import InputError, nearest, require_int
+from .gemm import GEMM_PASSES, Gemm, Pass
+from .sparsity import NMPattern
+
+__all__ = [
+    "DTYPE_BYTES", "OPTIMIZERS", "SCHEMA", "MatrixOp", "Op", "Operand", "Role", "SparseOperand", "UpdateOp", "VectorOp",
+    "Workload",
+]  # fmt: skip
+
+SCHEMA = 1
+"""Version of the JSON form; a file of another version is refused."""
+
+DTYPE_BYTES = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1,
+    "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1,
+}  # fmt: skip
+
+OPTIMIZERS = ("sgd", "adam")
+"""Update rules of the weight-update engine: SGD with momentum, Adam."""
+
+_ALIASED = {"extra": "forbid", "alias_generator": lambda name: name.rstrip("_")}
+_MAX_BYTES = 2**60
+
+
+class Role(StrEnum):
+    """What an operand is in training, whatever side of the product it stands on."""
+
+    WEIGHT = "weight"
+    ACTIVATION = "activation"
+    GRADIENT = "gradient"
+
+
+def _require_dtype(where: str, dtype: str) -> None:
+    if dtype not in DTYPE_BYTES:
+        raise InputError(f"dtype of {where} is {dtype!r}: {nearest(dtype, DTYPE_BYTES)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operand:
+    """One operand over all groups; ``bytes`` are those of the tensor as PyTorch stores it, before any im2col."""
+
+    role: Role
+    dtype: str
+    bytes: int
+
+    def __post_init__(self) -> None:
+        _require_dtype("an operand", self.dtype)
+        require_int("bytes of an operand", self.bytes, 0, _MAX_BYTES)
+
+    @property
+    def elements(self) -> int:
+        """Elements of the stored tensor."""
+        return self.bytes // DTYPE_BYTES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SparseOperand:
+    """The one operand of an op that the machine decodes as N:M.
+
+    ``online`` operands depend on data of this very step, so the reduction engine always stands in front of the array;
+    the others (weights) can be pre-generated behind the weight update.
+    """
+
+    operand: Literal["a", "b"]
+    pattern: NMPattern
+    online: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatrixOp:
+    """One GEMM of the step: C = A B, with where it comes from and what of it may be sparse.
+
+    ``name`` is the module path, ``op`` the operator that was dispatched, ``parameter`` the weight it reads (FF, BP) or
+    whose gradient it makes (WU). ``kept_dense`` says why a scheme left the op dense.
+    """
+
+    __pydantic_config__ = _ALIASED
+
+    kind: Literal["matrix"] = "matrix"
+    name: str
+    op: str
+    pass_: Pass
+    gemm: Gemm
+    a: Operand
+    b: Operand
+    c: Operand
+    parameter: str | None = None
+    convolution: bool = False
+    recompute: bool = False
+    sparse: SparseOperand | None = None
+    kept_dense: str = ""
+
+    def __post_init__(self) -> None:
+        if self.pass_ not in GEMM_PASSES:
+            raise InputError(f"pass of matrix op {self.name!r} must be FF, BP or WU, not {self.pass_}")
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates that change the result: kept elements only where an operand is sparse."""
+        if self.sparse is None:
+            return self.gemm.macs
+        g = self.gemm
+        return g.groups * g.m * g.n * self.sparse.pattern.kept(g.k, g.run)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorOp:
+    """Element-wise, normalisation, softmax, pooling or copy work, as the byte traffic of its tensors."""
+
+    __pydantic_config__ = _ALIASED
+
+    kind: Literal["vector"] = "vector"
+    name: str
+    op: str
+    pass_: Pass
+    dtype: str
+    elements: int
+    read_bytes: int
+    write_bytes: int
+    recompute: bool = False
+
+    def __post_init__(self) -> None:
+        _require_dtype(f"vector op {self.name!r}", self.dtype)
+        for field in ("elements", "read_bytes", "write_bytes"):
+            require_int(f"{field} of vector op {self.name!r}", getattr(self, field), 0, _MAX_BYTES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateOp:
+    """The optimizer's step on one parameter, and the N:M copies that are made from it for the next step."""
+
+    __pydantic_config__ = _ALIASED
+
+    kind: Literal["update"] = "update"
+    name: str
+    elements: int
+    copies: tuple[NMPattern, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_int(f"elements of update op {self.name!r}", self.elements, 1, _MAX_BYTES)
+
+    @property
+    def pass_(self) -> Pass:
+        """Always the optimizer."""
+        return Pass.OPT
+
+
+Op = MatrixOp | VectorOp | UpdateOp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """The ordered ops of one training step of ``model`` at ``batch`` samples."""
+
+    schema: Literal[1] = SCHEMA
+    model: str
+    batch: int
+    input: str = ""
+    optimizer: str = "sgd"
+    scheme: str = "dense"
+    pattern: NMPattern | None = None
+    ops: tuple[Op, ...]
+
+    def __post_init__(self) -> None:
+        require_int(f"batch of workload {self.model!r}", self.batch, 1, 2**31)
+        if self.optimizer not in OPTIMIZERS:
+            raise InputError(f"optimizer {self.optimizer!r} is unknown: {nearest(self.optimizer, OPTIMIZERS)}")
+        if not self.ops:
+            raise InputError(f"workload {self.model!r} has no ops")
+
+    @property
+    def matrix_ops(self) -> tuple[MatrixOp, ...]:
+        """The GEMMs alone, in order."""
+        return tuple(op for op in self.ops if isinstance(op, MatrixOp))
+
+    @property
+    def dense_macs(self) -> dict[Pass, int]:
+        """Multiply-accumulates per pass of the dense step, the convention of FLOP counters."""
+        totals = dict.fromkeys(GEMM_PASSES, 0)
+        for op in self.matrix_ops:
+            totals[op.pass_] += op.gemm.macs
+        return totals
+
+    @property
+    def parameters(self) -> int:
+        """Trained parameters."""
+        return sum(op.elements for op in self.ops if isinstance(op, UpdateOp))
+
