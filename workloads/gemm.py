@@ -39,6 +39,8 @@ class Gemm:
     is the input channels of one convolution group; N:M groups never cross a run. 0 stands for ``k``.
     """
 
+    __pydantic_config__ = {"extra": "forbid"}
+
     m: int
     k: int
     n: int

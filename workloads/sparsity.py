@@ -20,6 +20,8 @@ class NMPattern:
     ``keep`` counts what stays (SR-STE, BDWP), not what is removed (Wanda, Hubara et al.).
     """
 
+    __pydantic_config__ = {"extra": "forbid"}
+
     keep: int
     group: int
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Discriminator
 
 from .errors import InputError, nearest, require_int
 from .gemm import GEMM_PASSES, Gemm, Pass
 from .sparsity import NMPattern
 
 __all__ = [
-    "DTYPE_BYTES", "OPTIMIZERS", "SCHEMA", "MatrixOp", "Op", "Operand", "Role", "SparseOperand", "UpdateOp", "VectorOp",
+    "DTYPE_BYTES", "OPTIMIZERS", "SCHEMA", "CompactCopy", "MatrixOp", "Op", "Operand", "Role", "SparseOperand", "UpdateOp", "VectorOp",
     "Workload",
 ]  # fmt: skip
 
@@ -26,7 +28,9 @@ DTYPE_BYTES = {
 OPTIMIZERS = ("sgd", "adam")
 """Update rules of the weight-update engine: SGD with momentum, Adam."""
 
-_ALIASED = {"extra": "forbid", "alias_generator": lambda name: name.rstrip("_")}
+_STRICT = {"extra": "forbid"}
+_ALIASED = {**_STRICT, "alias_generator": lambda name: name.rstrip("_")}
+"""``pass`` is a keyword of Python, not of JSON."""
 _MAX_BYTES = 2**60
 
 
@@ -46,6 +50,8 @@ def _require_dtype(where: str, dtype: str) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operand:
     """One operand over all groups; ``bytes`` are those of the tensor as PyTorch stores it, before any im2col."""
+
+    __pydantic_config__ = _STRICT
 
     role: Role
     dtype: str
@@ -68,6 +74,8 @@ class SparseOperand:
     ``online`` operands depend on data of this very step, so the reduction engine always stands in front of the array;
     the others (weights) can be pre-generated behind the weight update.
     """
+
+    __pydantic_config__ = _STRICT
 
     operand: Literal["a", "b"]
     pattern: NMPattern
@@ -134,15 +142,39 @@ class VectorOp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CompactCopy:
+    """One pre-generated N:M copy of a weight: ``groups`` are reduced to ``kept`` (value, index) pairs in all."""
+
+    __pydantic_config__ = _STRICT
+
+    pattern: NMPattern
+    groups: int
+    kept: int
+
+    def __post_init__(self) -> None:
+        require_int("groups of a compact copy", self.groups, 1, _MAX_BYTES)
+        require_int("kept of a compact copy", self.kept, 1, _MAX_BYTES)
+
+    @property
+    def bytes(self) -> int:
+        """FP16 values and their indices."""
+        return -(-self.kept * (16 + self.pattern.index_bits) // 8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateOp:
-    """The optimizer's step on one parameter, and the N:M copies that are made from it for the next step."""
+    """The optimizer's step on one parameter, and the N:M copies of it that the next step reads.
+
+    ``dense_copy`` says that some pass still reads the dense FP16 weight.
+    """
 
     __pydantic_config__ = _ALIASED
 
     kind: Literal["update"] = "update"
     name: str
     elements: int
-    copies: tuple[NMPattern, ...] = ()
+    dense_copy: bool = True
+    copies: tuple[CompactCopy, ...] = ()
 
     def __post_init__(self) -> None:
         require_int(f"elements of update op {self.name!r}", self.elements, 1, _MAX_BYTES)
@@ -153,12 +185,14 @@ class UpdateOp:
         return Pass.OPT
 
 
-Op = MatrixOp | VectorOp | UpdateOp
+Op = Annotated[MatrixOp | VectorOp | UpdateOp, Discriminator("kind")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """The ordered ops of one training step of ``model`` at ``batch`` samples."""
+
+    __pydantic_config__ = _STRICT
 
     schema: Literal[1] = SCHEMA
     model: str

@@ -1,0 +1,93 @@
+"""One op under one mapping: its cycles by cause, its actions, and the bound that no mapping can beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..workloads.errors import InputError
+from ..workloads.step import MatrixOp
+from .account import Counts, Cycles
+from .accelerator import AcceleratorSpec
+from .array_time import array_machine, ceil_div, tiling
+from .cost import Problem, Tile, bound_cycles, memory_machine, op_cost, problem_of, span
+from .engine_time import compares_per_group
+from .mapping import Dataflow, Mapping
+from .search import actions
+
+__all__ = ["Placement", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """One op on the machine: its mapping, its cost by closed form, and what no mapping can beat."""
+
+    mapping: Mapping
+    cycles: Cycles
+    counts: Counts
+    bound_cycles: int
+
+
+def evaluate(op: MatrixOp, spec: AcceleratorSpec, mapping: Mapping) -> Placement:
+    """Cost of ``op`` under ``mapping``; refuses a mapping that the registers or the buffers cannot hold."""
+    mapping.array.check(spec)
+    p = problem_of(op, mapping.n2s, spec.wuve.pregenerate)
+    x, y = array_machine(spec), memory_machine(spec)
+    array, pattern = mapping.array, mapping.array.pattern
+    ws = int(array.dataflow is Dataflow.WS)
+    t = tiling(x, ws, pattern.keep, pattern.group, array.interleave, p.k, p.run)
+    tile = Tile(mapping.tile_rows, mapping.tile_cols, int(mapping.resident), int(mapping.order == "mn"))
+    cost = op_cost(p, x, y, t, tile, pattern.group)
+    if not cost.fits:
+        raise InputError(
+            f"a macro-tile of {mapping.tile_rows} x {mapping.tile_cols} of {op.name!r} does not fit the buffers of "
+            f"{spec.name!r}; use smaller tiles or stream the operands"
+        )
+    slots = p.groups * _tile_slots(p, mapping, x.R, x.C)
+    slots *= pattern.keep * t.slots if ws else t.slots
+    array_cycles = cost.array_units // y.rate
+    memory_cycles = ceil_div(cost.memory_units, y.rate)
+    compute, stall = slots * t.interleave, slots * (t.J - t.interleave)
+    cycles = Cycles(
+        compute=compute,
+        interleave_stall=stall,
+        fill_drain=cost.ramp,
+        port_stall=array_cycles - cost.ramp - compute - stall,
+        dram_stall=memory_cycles - array_cycles,
+        sore=ceil_div(cost.units, y.rate) - memory_cycles,
+    )
+    words = actions(p, x, t, tile)
+    counts = Counts(
+        macs=op.macs,
+        selects=op.macs if op.sparse else 0,
+        w2e_words=words.w2e_words,
+        n2s_pairs=words.n2s_pairs,
+        output_words=words.output_words,
+        buffer_bytes=cost.read_bytes + cost.write_bytes,
+        dram_read_bytes=cost.read_bytes,
+        dram_write_bytes=cost.write_bytes,
+        sore_compares=_online_compares(op, spec, p, tile),
+    )
+    return Placement(mapping=mapping, cycles=cycles, counts=counts, bound_cycles=bound_cycles(p, x, y))
+
+
+def _tile_slots(p: Problem, mapping: Mapping, R: int, C: int) -> int:
+    """OS: array tiles of one group. WS: batches x column tiles of one k-tile."""
+    ws = mapping.array.dataflow is Dataflow.WS
+    row_unit = mapping.array.interleave if ws else R
+    col_unit = C if ws else C * mapping.array.interleave
+    return _pieces(p.rows, mapping.tile_rows, row_unit) * _pieces(p.cols, mapping.tile_cols, col_unit)
+
+
+def _pieces(size: int, tile: int, unit: int) -> int:
+    """Units that an axis takes when it is cut into tiles first."""
+    tiles = ceil_div(size, tile)
+    return (tiles - 1) * ceil_div(tile, unit) + ceil_div(span(tiles - 1, tiles, tile, size), unit)
+
+
+def _online_compares(op: MatrixOp, spec: AcceleratorSpec, p: Problem, tile: Tile) -> int:
+    if op.sparse is None or not p.online:
+        return 0
+    mt, nt = ceil_div(p.rows, tile.rows), ceil_div(p.cols, tile.cols)
+    again = mt if not tile.resident or (tile.rows_slow and nt > 1) else 1
+    groups = p.groups * p.cols * (p.k // p.run) * ceil_div(p.run, p.group)
+    return groups * again * compares_per_group(op.sparse.pattern, spec)

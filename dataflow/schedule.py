@@ -1,0 +1,129 @@
+"""The offline scheduler: for every op of a step, the mapping of least cost, chosen before the run by exact cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Literal
+
+from ..workloads.errors import InputError
+from ..workloads.gemm import Gemm
+from ..workloads.sparsity import NMPattern
+from ..workloads.step import MatrixOp, Workload
+from .accelerator import AcceleratorSpec
+from .array_time import array_machine
+from .cost import Problem, memory_machine, problem_of
+from .mapping import ArrayMapping, Dataflow, Mapping
+from .placement import Placement, evaluate
+from .search import CYCLES, EDP, ENERGY, Limits, Prices, search
+
+__all__ = ["Objective", "Prices", "Schedule", "best_mapping", "schedule"]
+
+FREE = Prices(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+class Objective(StrEnum):
+    """What the scheduler minimises, op by op."""
+
+    CYCLES = "cycles"
+    ENERGY = "energy"
+    EDP = "edp"
+
+
+_CODE = {Objective.CYCLES: CYCLES, Objective.ENERGY: ENERGY, Objective.EDP: EDP}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """The offline choice for every op; ``placements`` has ``None`` for work that is not a GEMM."""
+
+    workload: Workload
+    spec: AcceleratorSpec
+    objective: Objective
+    placements: tuple[Placement | None, ...]
+
+
+def schedule(
+    workload: Workload,
+    spec: AcceleratorSpec,
+    objective: Objective | str = Objective.CYCLES,
+    prices: Callable[[MatrixOp], Prices] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Schedule:
+    """Choose the best mapping of every op; ops of equal shape are searched once.
+
+    ``prices`` gives the picojoules of an op's actions; the objectives energy and edp need it. ``progress`` is called with
+    the ops done and all ops.
+    """
+    goal = _objective(objective)
+    if goal is not Objective.CYCLES and prices is None:
+        raise InputError(f"objective {goal} needs the energy of each action; pass prices, or use weft.schedule")
+    known: dict[tuple[object, ...], Placement] = {}
+    placements: list[Placement | None] = []
+    for done, op in enumerate(workload.ops, start=1):
+        placements.append(None)
+        if isinstance(op, MatrixOp):
+            price = prices(op) if prices is not None and goal is not Objective.CYCLES else FREE
+            key = (op.gemm, op.sparse, op.a.elements, op.b.elements, op.c.elements, price)
+            if key not in known:
+                known[key] = evaluate(op, spec, best_mapping(op, spec, goal, price))
+            placements[-1] = known[key]
+        if progress is not None:
+            progress(done, len(workload.ops))
+    return Schedule(workload=workload, spec=spec, objective=goal, placements=tuple(placements))
+
+
+def _objective(text: Objective | str) -> Objective:
+    try:
+        return Objective(text)
+    except ValueError:
+        raise InputError(f"objective {str(text)!r} is unknown: choose one of cycles, energy, edp") from None
+
+
+def best_mapping(op: MatrixOp, spec: AcceleratorSpec, objective: Objective, price: Prices = FREE) -> Mapping:
+    """Cheapest mapping of ``op`` in the space that dataflow/search.py states."""
+    if op.sparse is not None:
+        spec.check_pattern(op.sparse.pattern)
+        roles: tuple[Literal["a", "b"], ...] = (op.sparse.operand,)
+    else:
+        roles = ("b", "a")
+    problems = tuple(problem_of(op, role, spec.wuve.pregenerate) for role in roles)
+    index, mapping = _search(problems, spec, objective, price)
+    if mapping is None:
+        raise InputError(
+            f"no tile of {op.name!r} ({op.gemm}) fits the buffers of {spec.name!r}: one array tile needs its operands of one "
+            f"N:M group and its results; enlarge buffers.w2e_bytes, buffers.n2s_bytes or buffers.output_bytes"
+        )
+    return Mapping(
+        array=mapping.array, gemm=mapping.gemm, n2s=roles[index],
+        tile_rows=mapping.tile_rows, tile_cols=mapping.tile_cols, resident=mapping.resident, order=mapping.order,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=16384)
+def _search(
+    problems: tuple[Problem, ...], spec: AcceleratorSpec, objective: Objective, price: Prices
+) -> tuple[int, Mapping | None]:
+    """Index of the best role and its mapping; the first of equals wins."""
+    x, y = array_machine(spec), memory_machine(spec)
+    limits = Limits(spec.pe.accumulators, spec.pe.dense_words, spec.pe.weight_pairs)
+    found = [search(p, x, y, limits, price, _CODE[objective]) for p in problems]
+    best = min(range(len(found)), key=lambda i: found[i].key)
+    f, p = found[best], problems[best]
+    if f.units < 0:
+        return best, None
+    return best, Mapping(
+        array=ArrayMapping(
+            dataflow=Dataflow.WS if f.ws else Dataflow.OS,
+            pattern=NMPattern(keep=f.keep, group=f.group),
+            interleave=f.interleave,
+        ),
+        gemm=Gemm(m=p.rows, k=p.k, n=p.cols, groups=p.groups, run=p.run),
+        n2s="b",
+        tile_rows=f.tile.rows,
+        tile_cols=f.tile.cols,
+        resident=bool(f.tile.resident),
+        order="mn" if f.tile.rows_slow else "nm",
+    )

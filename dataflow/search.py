@@ -1,0 +1,160 @@
+"""The kernel of the offline scheduler: exhaustive search over the mappings of one op with one choice of roles.
+
+The space, in the order it is walked (the first of equals wins):
+
+- dataflow OS, then WS;
+- executed pattern: the op's own; dense runs as 1:1 in OS and as D:D, D = 1, 2, 4, ... held pairs, in WS;
+- interleave 1 .. accumulators, as far as the PE's registers hold it;
+- macro-tile rows: 1, 2, 3, 4, 6, 8, 12, 16, ... times the array rows (OS) or the interleave (WS), and all rows;
+- macro-tile columns: the same multiples of the columns that one array tile makes, and all columns;
+- operands resident, rows slow (loop order mn) or columns slow (nm); or streamed.
+
+A branch whose array time alone is not below the best time found is skipped: memory can only add to it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from .array_time import ArrayMachine, Tiling, ceil_div, issue_cycles, pairs, tiling
+from .cost import MemoryMachine, OpCost, Problem, Tile, op_cost
+
+__all__ = ["CYCLES", "EDP", "ENERGY", "Actions", "Found", "Limits", "Prices", "actions", "search"]
+
+CYCLES, ENERGY, EDP = 0, 1, 2
+
+
+class Limits(NamedTuple):
+    """Registers of a PE."""
+
+    accumulators: int
+    dense_words: int
+    weight_pairs: int
+
+
+class Prices(NamedTuple):
+    """Picojoules of the actions that a mapping changes, and ``fixed`` for those it does not."""
+
+    dram_byte: float
+    buffer_byte: float
+    w2e_word: float
+    n2s_pair: float
+    output_word: float
+    fixed: float
+
+
+class Actions(NamedTuple):
+    """Buffer accesses of the array."""
+
+    w2e_words: int
+    n2s_pairs: int
+    output_words: int
+
+
+class Found(NamedTuple):
+    """Best mapping of a search; ``key`` is its cost in the objective's own unit, ``evaluated`` the mappings costed."""
+
+    key: float
+    units: int
+    ws: int
+    keep: int
+    group: int
+    interleave: int
+    tile: Tile
+    evaluated: int
+
+
+@njit(cache=True)
+def actions(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile) -> Actions:
+    """Words the array takes from and puts into the buffers."""
+    products = p.groups * p.rows * p.cols
+    if t.ws:
+        slots = pairs(p.k, p.run, p.keep, p.group) if p.keep else p.k
+        return Actions(
+            p.groups * p.rows * p.k * ceil_div(p.cols, x.C),
+            p.groups * p.cols * slots * ceil_div(p.rows, tile.rows),
+            products * (2 * t.slots - 1),
+        )
+    return Actions(
+        p.groups * p.rows * p.k * ceil_div(p.cols, x.C * t.interleave),
+        p.groups * p.cols * t.slots * ceil_div(p.rows, x.R),
+        products,
+    )
+
+
+@njit(cache=True)
+def energy_pj(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, cost: OpCost, price: Prices) -> float:
+    """Picojoules of a mapping."""
+    a = actions(p, x, t, tile)
+    moved = cost.read_bytes + cost.write_bytes
+    return (
+        price.fixed
+        + moved * (price.dram_byte + price.buffer_byte)
+        + a.w2e_words * price.w2e_word
+        + a.n2s_pairs * price.n2s_pair
+        + a.output_words * price.output_word
+    )
+
+
+@njit(cache=True)
+def _steps(unit: int, size: int) -> NDArray[np.int64]:
+    """Tile extents: 1, 2, 3, 4, 6, 8, 12, ... units while below ``size``, then ``size``."""
+    found = np.empty(130, np.int64)
+    n, power = 0, 1
+    while power * unit < size:
+        found[n] = power * unit
+        n += 1
+        if power > 1 and power * 3 // 2 * unit < size:
+            found[n] = power * 3 // 2 * unit
+            n += 1
+        power *= 2
+    found[n] = size
+    return found[: n + 1]
+
+
+@njit(cache=True)
+def _floor(p: Problem, x: ArrayMachine, t: Tiling) -> int:
+    """Array cycles that no macro-tiling avoids."""
+    return p.groups * issue_cycles(x, t, p.rows, p.cols, min(x.R, p.rows))
+
+
+@njit(cache=True)
+def search(p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, price: Prices, objective: int) -> Found:
+    """Best mapping of ``p`` in the space this module states; ``units`` < 0 when none fits the buffers."""
+    best_tile, best_key, best_units = Tile(0, 0, 0, 0), np.inf, -1
+    best_ws = best_keep = best_group = best_interleave = 0
+    evaluated = 0
+    for ws in range(2):
+        held = 1
+        while held <= (limits.weight_pairs if ws and not p.keep else 1):
+            keep, group = (p.keep, p.group) if p.keep else (held, held)
+            held *= 2
+            if ws and keep > limits.weight_pairs:
+                continue
+            for interleave in range(1, limits.accumulators + 1):
+                if group * (interleave if ws else 1) > limits.dense_words:
+                    break
+                t = tiling(x, ws, keep, group, interleave, p.k, p.run)
+                if objective == CYCLES and best_units >= 0 and _floor(p, x, t) * y.rate >= best_units:
+                    continue
+                all_cols = _steps(x.C if ws else x.C * interleave, p.cols)
+                for rows in _steps(interleave if ws else x.R, p.rows):
+                    for cols in all_cols:
+                        for form in range(3):
+                            tile = Tile(rows, cols, int(form < 2), int(form != 1))
+                            cost = op_cost(p, x, y, t, tile, group)
+                            evaluated += 1
+                            if not cost.fits:
+                                continue
+                            key = float(cost.units)
+                            if objective != CYCLES:
+                                energy = energy_pj(p, x, t, tile, cost, price)
+                                key = energy if objective == ENERGY else energy * key
+                            if key < best_key:
+                                best_key, best_units, best_tile = key, cost.units, tile
+                                best_ws, best_keep, best_group, best_interleave = ws, keep, group, interleave
+    return Found(best_key, best_units, best_ws, best_keep, best_group, best_interleave, best_tile, evaluated)

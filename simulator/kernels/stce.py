@@ -1,0 +1,259 @@
+"""STCE stepped cycle by cycle: a controller at PE (0, 0), and every PE's registers moved on what it issues.
+
+PE (r, c) does later what PE (0, 0) does: the constant column delay ``c`` is added to the time stamps; in OS so is the row delay
+``r``, in WS the rows are held apart for real, so that a partial sum can only be used once its predecessor has made it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+BUBBLE = 255
+NEVER = 1 << 62
+
+
+@njit(cache=True)
+def run_os(
+    a_columns: Any,
+    values: Any,
+    indices: Any,
+    slot_base: Any,
+    group_words: Any,
+    group_pairs: Any,
+    rows: int,
+    cols: int,
+    interleave: int,
+    add_latency: int,
+    mac_latency: int,
+    port_words: int,
+    out: Any,
+    left: Any,
+) -> tuple[int, int, int, int]:
+    """Output-stationary run; (cycles, issuing, idle for the adder, waiting for a port or the drain chain).
+
+    ``a_columns`` float32 [k, m] is the dense operand, transposed; ``values`` float32 and ``indices`` uint8 [slots, n] the pairs,
+    ``slot_base`` int64 [slots] what their indices count from; ``out`` float32 and ``left`` int64 [m, n] are written.
+    """
+    m, n = out.shape
+    slots = len(slot_base)
+    groups = len(group_words)
+    tiles_across = -(-n // (cols * interleave))
+    tiles = -(-m // rows) * tiles_across
+    used_rows = min(rows, m)
+    drain_words = used_rows * interleave
+    acc = np.empty((interleave, cols, rows), np.float32)
+
+    tile, group, pair, slot = -1, groups - 1, 0, slots - 1
+    turn = NEVER  # cycles since the current pair started
+    wanted, loaded = group_words[0], 0
+    chain = 0  # cycles for which the drain chain is spoken for
+
+    in_flight = mac_latency + 2
+    complete_at = np.empty(in_flight, np.int64)
+    finished, drained, word = 0, 0, 0
+
+    cycles, compute, stall, port = 0, 0, 0, 0
+    t = 0
+    while drained < tiles:
+        if turn >= interleave and turn >= add_latency:
+            last_group = group == groups - 1
+            if tile >= 0 and pair + 1 < group_pairs[group]:
+                pair, slot, turn = pair + 1, slot + 1, 0
+            elif last_group and tile + 1 == tiles:
+                pass
+            elif loaded >= wanted and not (last_group and chain > 0):
+                if last_group:
+                    tile, group, slot = tile + 1, 0, 0
+                    chain = drain_words
+                else:
+                    group, slot = group + 1, slot + 1
+                pair, turn = 0, 0
+                wanted, loaded = group_words[(group + 1) % groups], 0
+            elif tile >= 0:
+                port += 1
+
+        if turn < interleave:
+            compute += 1
+            row0, col0 = tile // tiles_across * rows, (tile % tiles_across * interleave + turn) * cols
+            if slot == 0:
+                acc[turn] = np.float32(-0.0)
+            _issue(acc[turn], a_columns, values[slot], indices[slot], slot_base[slot], row0, col0)
+            if slot == slots - 1:
+                _take_results(acc[turn], out, row0, col0)
+                if turn == 0:
+                    complete_at[finished % in_flight] = t + mac_latency
+                    finished += 1
+        elif turn < add_latency:
+            stall += 1
+        turn += 1
+
+        if drained < finished and t >= complete_at[drained % in_flight]:
+            row = drained // tiles_across * rows + used_rows - 1 - word // interleave
+            col0 = (drained % tiles_across * interleave + word % interleave) * cols
+            leaves = t + rows - 1
+            if row < m:
+                for c in range(min(cols, n - col0)):
+                    left[row, col0 + c] = leaves + c
+            cycles = leaves + min(cols, n)
+            word += 1
+            if word == drain_words:
+                word, drained = 0, drained + 1
+
+        loaded += port_words
+        if chain > 0:
+            chain -= 1
+        t += 1
+    return cycles, compute, stall, port
+
+
+@njit(cache=True)
+def _issue(acc: Any, a_columns: Any, values: Any, indices: Any, base: int, row0: int, col0: int) -> None:
+    """One pair of one context in every PE: ``acc`` [cols, rows] of the context; rows inside, where the index is constant."""
+    used = min(acc.shape[1], a_columns.shape[1] - row0)
+    for c in range(min(acc.shape[0], len(values) - col0)):
+        index = indices[col0 + c]
+        if index == BUBBLE:
+            continue
+        value = values[col0 + c]
+        dense = a_columns[base + index, row0 : row0 + used]
+        total = acc[c, :used]
+        for r in range(used):
+            total[r] = total[r] + dense[r] * value
+
+
+@njit(cache=True)
+def _take_results(acc: Any, out: Any, row0: int, col0: int) -> None:
+    """Accumulators of a context to the drain registers, which ``out`` stands for until the chain has stamped them."""
+    for r in range(min(acc.shape[1], out.shape[0] - row0)):
+        for c in range(min(acc.shape[0], out.shape[1] - col0)):
+            out[row0 + r, col0 + c] = acc[c, r]
+
+
+@njit(cache=True)
+def run_ws(
+    a: Any,
+    values: Any,
+    indices: Any,
+    group_start: Any,
+    group_slot: Any,
+    group_pairs: Any,
+    keep: int,
+    part_words: int,
+    skew: int,
+    rows: int,
+    cols: int,
+    interleave: int,
+    add_latency: int,
+    mac_latency: int,
+    port_words: int,
+    out: Any,
+    left: Any,
+) -> tuple[int, int, int, int]:
+    """Weight-stationary run; (cycles, issuing, idle for the adder, waiting for a port or for weights).
+
+    ``a`` float32 [m, k] is the dense operand; ``values`` float32 and ``indices`` uint8 [slots, n] the pairs, of which group ``g``
+    has ``group_pairs[g]`` from slot ``group_slot[g]`` with indices that count from ``group_start[g]``. Row ``r`` runs ``skew``
+    cycles behind row ``r - 1``. ``out`` float32, the output buffer, and ``left`` int64 [m, n] are written.
+    """
+    m, n = out.shape
+    groups = len(group_start)
+    batches = -(-m // interleave)
+    tiles_across = -(-n // cols)
+    tiles = -(-groups // rows) * tiles_across
+    last_k = (groups - 1) // rows
+    used_cols = min(cols, n)
+    sums = np.empty((rows, interleave, cols), np.float32)
+
+    # What row 0 did in the last cycles, which the other rows do now: tile, batch, pair, context.
+    delay = (rows - 1) * skew + 1
+    done = np.full((delay, 4), -1, np.int32)
+
+    tile, batch, pair = -1, batches - 1, keep - 1
+    turn = NEVER
+    loaded, shifting = 0, keep * rows
+    back_at = np.zeros(tiles_across, np.int64)  # first cycle of issue that finds the partial sums of an n-tile in the buffer
+
+    cycles, compute, stall, port = 0, 0, 0, 0
+    last_issue = NEVER
+    t = 0
+    while t < last_issue + delay or turn < add_latency:
+        if turn >= interleave and turn >= add_latency:
+            if pair + 1 < keep:
+                pair, turn = pair + 1, 0
+            elif batch + 1 < batches:
+                if loaded >= part_words:
+                    batch, pair, turn, loaded = batch + 1, 0, 0, 0
+                else:
+                    port += 1
+            elif tile + 1 < tiles:
+                if loaded < part_words or shifting > 0:
+                    if tile >= 0:
+                        port += 1
+                elif back_at[(tile + 1) % tiles_across] <= t:
+                    tile, batch, pair, turn, loaded = tile + 1, 0, 0, 0, 0
+                    back_at[tile % tiles_across] = NEVER
+
+        now = t % delay
+        if turn < interleave:
+            compute += 1
+            done[now, 0], done[now, 1], done[now, 2], done[now, 3] = tile, batch, pair, turn
+            if tile + 1 == tiles and batch + 1 == batches and pair + 1 == keep and turn + 1 == interleave:
+                last_issue = t
+        else:
+            done[now, 0] = -1
+            if turn < add_latency:
+                stall += 1
+        turn += 1
+
+        for r in range(rows - 1, -1, -1):  # southernmost first: it reads what its neighbour is about to replace
+            if t < r * skew:
+                continue
+            then = (t - r * skew) % delay
+            if done[then, 0] < 0:
+                continue
+            its_tile, its_batch, its_pair, context = done[then, 0], done[then, 1], done[then, 2], done[then, 3]
+            if r == rows - 1 and its_batch == 0 and its_pair == 0 and context == 0:
+                shifting = keep * rows
+            row = its_batch * interleave + context
+            if row >= m:
+                continue
+            k_tile, col0 = its_tile // tiles_across, its_tile % tiles_across * cols
+            width = min(cols, n - col0)
+            total = sums[r, context, :width]
+            if its_pair == 0:
+                if r > 0:
+                    total[:] = sums[r - 1, context, :width]
+                elif k_tile > 0:
+                    total[:] = out[row, col0 : col0 + width]
+                else:
+                    total[:] = np.float32(-0.0)
+            g = k_tile * rows + r
+            if g < groups and its_pair < group_pairs[g]:
+                slot = group_slot[g] + its_pair
+                _add_products(total, a[row, group_start[g] :], values[slot, col0:], indices[slot, col0:])
+            if r == rows - 1 and its_pair == keep - 1:
+                out[row, col0 : col0 + width] = total
+                if k_tile == last_k:
+                    for c in range(width):
+                        left[row, col0 + c] = t + mac_latency + c
+                cycles = t + mac_latency + used_cols
+                if its_batch == 0 and context == 0:
+                    back_at[its_tile % tiles_across] = t + add_latency + 1
+
+        loaded += port_words
+        if shifting > 0:
+            shifting -= 1
+        t += 1
+    return cycles, compute, stall, port
+
+
+@njit(cache=True)
+def _add_products(total: Any, dense: Any, values: Any, indices: Any) -> None:
+    """One pair of one context in every PE of a row: ``total`` [cols] += dense[index] * value."""
+    for c in range(len(total)):
+        index = indices[c]
+        if index != BUBBLE:
+            total[c] = total[c] + dense[index] * values[c]

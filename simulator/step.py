@@ -1,0 +1,145 @@
+"""The step level: all ops of a schedule in order, with double-buffered transfers, SORE, weight update and vector work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+
+from ..dataflow.accelerator import OPERAND_BYTES, AcceleratorSpec
+from ..dataflow.account import Counts, Cycles
+from ..dataflow.array_time import array_machine, ceil_div, issue_cycles, tiling
+from ..dataflow.cost import RATE, Problem, Tile, memory_machine, problem_of, span, traffic
+from ..dataflow.engine_time import compares_per_group, sore_issue, sore_latency, wuve_latency
+from ..dataflow.mapping import Dataflow, Mapping
+from ..dataflow.placement import Placement
+from ..dataflow.schedule import Schedule
+from ..workloads.errors import InputError
+from ..workloads.sparsity import NMPattern
+from ..workloads.step import DTYPE_BYTES, MatrixOp, Op, UpdateOp, VectorOp
+from .kernels.phases import step_phases
+from .result import OpResult, SimResult
+
+__all__ = ["simulate"]
+
+_STATE_BYTES = {"sgd": 4, "adam": 8}
+"""FP32 optimizer state a parameter: momentum; first and second moment."""
+
+
+def simulate(schedule: Schedule, progress: Callable[[int, int], None] | None = None) -> SimResult:
+    """Run a schedule op after op; ``progress`` is called with the ops done and all ops."""
+    spec, workload = schedule.spec, schedule.workload
+    results = []
+    for done, (op, placement) in enumerate(zip(workload.ops, schedule.placements, strict=True), start=1):
+        results.append(_run(op, placement, spec, workload.optimizer))
+        if progress is not None:
+            progress(done, len(workload.ops))
+    return SimResult(workload=workload, spec=spec, objective=schedule.objective, ops=tuple(results))
+
+
+def _run(op: Op, placement: Placement | None, spec: AcceleratorSpec, optimizer: str) -> OpResult:
+    match op:
+        case MatrixOp():
+            assert placement is not None, "a schedule places every matrix op"
+            return _run_matrix(op, placement, spec)
+        case VectorOp():
+            cycles, counts = _vector(_moved(op.dtype, op.read_bytes), _moved(op.dtype, op.write_bytes), op.elements, spec)
+        case UpdateOp():
+            cycles, counts = _update(replace(op, name=""), spec, optimizer)
+    return OpResult(op=op, mapping=None, cycles=cycles, counts=counts)
+
+
+def _run_matrix(op: MatrixOp, placement: Placement, spec: AcceleratorSpec) -> OpResult:
+    """The op's phases, stepped; array causes and actions are those of the placement."""
+    problem = problem_of(op, placement.mapping.n2s, spec.wuve.pregenerate)
+    array, memory, every, read, written = _phases(problem, placement.mapping, spec)
+    expected = placement.cycles
+    alone = expected.compute + expected.interleave_stall + expected.port_stall
+    if array != alone:
+        raise AssertionError(f"{op.name}: the array took {array} cycles, its closed form says {alone}")
+    ramp = expected.fill_drain
+    cycles = replace(expected, dram_stall=memory - array, sore=every - memory)
+    counts = replace(
+        placement.counts, dram_read_bytes=read, dram_write_bytes=written, buffer_bytes=read + written
+    )
+    assert cycles.total == every + ramp
+    return OpResult(op=op, mapping=placement.mapping, cycles=cycles, counts=counts, bound_cycles=placement.bound_cycles)
+
+
+@lru_cache(maxsize=16384)
+def _phases(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> tuple[int, int, int, int, int]:
+    """Whole cycles of the array, with memory and with SORE, without the ramp; bytes read and written."""
+    x, y = array_machine(spec), memory_machine(spec)
+    array, pattern = mapping.array, mapping.array.pattern
+    t = tiling(x, int(array.dataflow is Dataflow.WS), pattern.keep, pattern.group, array.interleave, p.k, p.run)
+    tile = Tile(mapping.tile_rows, mapping.tile_cols, int(mapping.resident), int(mapping.order == "mn"))
+    m = traffic(p, x, y, t, tile, pattern.group)
+    if not m.fits:
+        raise InputError(f"a macro-tile of {tile.rows} x {tile.cols} does not fit the buffers of {spec.name!r}")
+    mt, nt = ceil_div(p.rows, tile.rows), ceil_div(p.cols, tile.cols)
+    rows = [tile.rows, span(mt - 1, mt, tile.rows, p.rows)]
+    cols = [tile.cols, span(nt - 1, nt, tile.cols, p.cols)]
+    used = min(x.R, p.rows)
+    issue = [[issue_cycles(x, t, r, c, used) * y.rate for c in cols] for r in rows]
+    store = [[_stored(p, m.out, r * c) for c in cols] for r in rows]
+    sore = [_squeezed(p, pattern, spec, c) * y.rate for c in cols]
+    alone, memory, every, read, written = step_phases(
+        p.groups, mt, nt, tile.rows_slow, tile.resident,
+        np.array(issue), np.array([r * m.row for r in rows]), np.array([c * m.col for c in cols]),
+        np.array(sore), np.array(store), RATE,
+    )  # fmt: skip
+    # A streamed op exposes its first k-chunk.
+    lead = 0 if tile.resident else m.lead * RATE
+    return alone // y.rate, ceil_div(memory + lead, y.rate), ceil_div(every + lead, y.rate), read, written
+
+
+def _stored(p: Problem, out: int, outputs: int) -> int:
+    """Bytes of ``outputs`` results, of which one group makes rows x cols; col2im spreads the stored tensor evenly."""
+    if out == p.out_expanded:
+        return OPERAND_BYTES * outputs
+    return ceil_div(outputs * ceil_div(out, p.groups), p.rows * p.cols)
+
+
+def _squeezed(p: Problem, pattern: NMPattern, spec: AcceleratorSpec, cols: int) -> int:
+    """Cycles SORE takes for ``cols`` columns in steady state."""
+    if not p.online:
+        return 0
+    return sore_issue(cols * (p.k // p.run) * ceil_div(p.run, p.group), pattern, spec)
+
+
+def _moved(dtype: str, size: int) -> int:
+    """Bytes in the machine's format: floating tensors are FP16 here, whatever the model was traced in."""
+    return size * OPERAND_BYTES // DTYPE_BYTES[dtype] if "float" in dtype else size
+
+
+@lru_cache(maxsize=16384)
+def _vector(read: int, write: int, elements: int, spec: AcceleratorSpec) -> tuple[Cycles, Counts]:
+    """Element-wise work: as slow as its lanes or its traffic."""
+    cycles = max(ceil_div(elements, spec.vector.lanes), _transfer(read + write, spec))
+    return (
+        Cycles(vector=cycles),
+        Counts(dram_read_bytes=read, dram_write_bytes=write, vector_elements=elements),
+    )
+
+
+def _transfer(size: int, spec: AcceleratorSpec) -> int:
+    return ceil_div(size * RATE, memory_machine(spec).rate)
+
+
+@lru_cache(maxsize=4096)
+def _update(op: UpdateOp, spec: AcceleratorSpec, optimizer: str) -> tuple[Cycles, Counts]:
+    """Weight update, with SORE right behind it where copies are pre-generated."""
+    n, state = op.elements, _STATE_BYTES[optimizer]
+    copies = op.copies if spec.wuve.pregenerate else ()
+    dense_copy = op.dense_copy or len(copies) < len(op.copies)
+    read = n * (4 + state + OPERAND_BYTES)
+    write = n * (4 + state + OPERAND_BYTES * dense_copy) + sum(c.bytes for c in copies)
+    wuve = max(ceil_div(n, spec.wuve.lanes) + wuve_latency(optimizer, spec), _transfer(read + write, spec))
+    sore = sum(sore_issue(c.groups, c.pattern, spec) + sore_latency(c.pattern, spec) for c in copies)
+    compares = sum(c.groups * compares_per_group(c.pattern, spec) for c in copies)
+    return (
+        Cycles(wuve=wuve, sore=max(sore - wuve, 0)),
+        Counts(dram_read_bytes=read, dram_write_bytes=write, sore_compares=compares, updates=n),
+    )

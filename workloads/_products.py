@@ -1,0 +1,201 @@
+"""Which GEMMs a dispatched operator is: the operators that multiply matrices, and their shapes (tracing.md, section 4)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.utils.flop_counter import flop_registry
+
+from .errors import InputError
+from .gemm import Gemm, Pass
+
+__all__ = ["Product", "bind", "operator_name", "products_of", "refuse_unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """One GEMM of a dispatched operator and its tensors.
+
+    ``gradient_of`` is set where the operator itself says which forward operand the product is the gradient of, and
+    ``other`` is then the other forward operand. ``partial`` products cover a part of their tensors (unequal experts).
+    """
+
+    gemm: Gemm
+    a: Tensor
+    b: Tensor
+    c: Tensor
+    gradient_of: Tensor | None = None
+    other: Tensor | None = None
+    convolution: bool = False
+    partial: bool = False
+
+
+Arguments = dict[str, Any]
+Rule = Callable[[Arguments, Any], list[Product]]
+
+
+def operator_name(func: OpOverload) -> str:
+    """``aten.mm`` for every overload of it."""
+    return func._schema.name.replace("::", ".")
+
+
+def bind(func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> Arguments:
+    """The arguments of a call by name; those left to their default are absent."""
+    names = (argument.name for argument in func._schema.arguments)
+    return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+def products_of(func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> list[Product] | None:
+    """The GEMMs of one call, none for an empty one, or ``None`` when ``func`` multiplies no matrices."""
+    rule = _RULES.get(operator_name(func).removesuffix("_"))
+    return None if rule is None else rule(bind(func, args, kwargs), out)
+
+
+_OPEN_NAMESPACES = ("aten", "prim", "prims", "torchvision")
+_MATRIX_WORDS = frozenset({
+    "mm", "bmm", "matmul", "gemm", "conv", "convolution", "attention", "rnn", "lstm", "gru", "linear", "trilinear",
+})  # fmt: skip
+_COUNTED = frozenset(str(packet) for packet in flop_registry)
+
+
+def refuse_unknown(func: OpOverload, where: str) -> None:
+    """Refuse an operator that multiplies matrices, or may, and that this file has no rule for."""
+    name = operator_name(func)
+    namespace, _, short = name.partition(".")
+    if name.removesuffix("_") in _RULES:
+        return
+    if name in _COUNTED or _MATRIX_WORDS.intersection(re.split(r"[_.]", short)):
+        raise InputError(f"{where}: operator {name} multiplies matrices in a way Weft does not know, so it cannot be counted")
+    if namespace not in _OPEN_NAMESPACES:
+        raise InputError(
+            f"{where}: custom operator {name} hides what it computes; write that part of the model in PyTorch operators"
+        )
+
+
+def _gemm(m: int, k: int, n: int, groups: int = 1, run: int = 0) -> Gemm | None:
+    return Gemm(m=m, k=k, n=n, groups=groups, run=run) if m and k and n and groups else None
+
+
+def _one(gemm: Gemm | None, a: Tensor, b: Tensor, c: Tensor, **more: Any) -> list[Product]:
+    return [] if gemm is None else [Product(gemm=gemm, a=a, b=b, c=c, **more)]
+
+
+def _operands(first: str, second: str) -> Rule:
+    """Rule of the plain products, whatever is added to them: ``a`` [(g,) m, k], [k]; ``b`` [(g,) k, n], [k]."""
+
+    def rule(given: Arguments, out: Any) -> list[Product]:
+        a, b = given[first], given[second]
+        if a.is_complex() or b.is_complex():
+            raise InputError("a product of complex numbers is not one GEMM, so it cannot be counted")
+        m = a.shape[-2] if a.dim() > 1 else 1
+        n = b.shape[-1] if b.dim() > 1 else 1
+        return _one(_gemm(m, a.shape[-1], n, a.shape[0] if a.dim() == 3 else 1), a, b, out)
+
+    return rule
+
+
+def _addbmm(given: Arguments, out: Any) -> list[Product]:
+    a, b = given["batch1"], given["batch2"]
+    groups, m, k = a.shape
+    return _one(_gemm(m, groups * k, b.shape[-1], run=k), a, b, out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Convolution:
+    """Shapes of one convolution, plain or transposed, of ``x`` with ``w`` to ``y``."""
+
+    x: Tensor
+    w: Tensor
+    y: Tensor
+    groups: int
+    transposed: bool
+
+    def gemm(self, part: Pass) -> Gemm | None:
+        g, taps = self.groups, math.prod(self.w.shape[2:])
+        positions = len(self.x) * math.prod((self.x if self.transposed else self.y).shape[2:])
+        # Channels of one group: those the weight stores first, and those it stores second beside the taps.
+        outer, inner = self.w.shape[0] // g, self.w.shape[1]
+        if part is Pass.WU:
+            return _gemm(outer, positions, inner * taps, g)
+        if (part is Pass.FF) is self.transposed:
+            return _gemm(positions, outer, inner * taps, g)
+        return _gemm(positions, inner * taps, outer, g, run=inner)
+
+
+def _convolution(given: Arguments, out: Any) -> list[Product]:
+    x, w = given["input"], given["weight"]
+    shapes = _Convolution(x, w, out, given["groups"], given["transposed"])
+    return _one(shapes.gemm(Pass.FF), x, w, out, convolution=True)
+
+
+def _convolution_backward(given: Arguments, out: Any) -> list[Product]:
+    dy, x, w = given["grad_output"], given["input"], given["weight"]
+    shapes = _Convolution(x, w, dy, given["groups"], given["transposed"])
+    products = []
+    if given["output_mask"][0]:
+        products += _one(shapes.gemm(Pass.BP), dy, w, out[0], gradient_of=x, other=w, convolution=True)
+    if given["output_mask"][1]:
+        a, b = (x, dy) if shapes.transposed else (dy, x)
+        products += _one(shapes.gemm(Pass.WU), a, b, out[1], gradient_of=w, other=x, convolution=True)
+    return products
+
+
+def _ragged(rows: int, experts: int, gemm: Callable[[int, int], Gemm | None], **tensors: Any) -> list[Product]:
+    """Products of ``experts`` that share ``rows`` as evenly as integers allow: ``gemm(rows of one, experts)`` each."""
+    low, rest = divmod(rows, experts)
+    shares = [(low + 1, rest), (low, experts - rest)]
+    gemms = [gemm(size, count) for size, count in shares]
+    kept = [g for g in gemms if g is not None]
+    return [Product(gemm=g, partial=len(kept) > 1 or low == 0, **tensors) for g in kept]
+
+
+def _grouped_mm(given: Arguments, out: Any) -> list[Product]:
+    """MoE product; which rows an expert gets is data, so every expert is given the same number."""
+    a, b = (given["self"], given["mat2"]) if "self" in given else (given["input"], given["weight"])
+    k, n = a.shape[-1], b.shape[-1]
+    if a.dim() == b.dim() == 3:
+        return _one(_gemm(a.shape[1], k, n, len(a)), a, b, out)
+    experts, tensors = len(given["offs"]), {"a": a, "b": b, "c": out}
+    if a.dim() == 3:
+        return _ragged(n, experts, lambda size, count: _gemm(a.shape[1], k, size, count), **tensors)
+    if b.dim() == 3:
+        return _ragged(len(a), experts, lambda size, count: _gemm(size, k, n, count), **tensors)
+    return _ragged(k, experts, lambda size, count: _gemm(len(a), size, n, count), **tensors)
+
+
+def _grouped_mm_backward(given: Arguments, out: Any) -> list[Product]:
+    """Both gradients of transformers' own grouped product: x [rows, k], w [experts, k, n], dy [rows, n]."""
+    x, w, dy = given["input"], given["weight"], given["grad_output"]
+    experts, k, n = w.shape
+    return [
+        *_ragged(
+            len(x), experts, lambda size, count: _gemm(size, n, k, count), a=dy, b=w, c=out[0], gradient_of=x, other=w
+        ),
+        *_ragged(
+            len(x), experts, lambda size, count: _gemm(k, size, n, count), a=x, b=dy, c=out[1], gradient_of=w, other=x
+        ),
+    ]
+
+
+_RULES: dict[str, Rule] = {
+    "aten.mm": _operands("self", "mat2"),
+    "aten.addmm": _operands("mat1", "mat2"),
+    "aten.bmm": _operands("self", "mat2"),
+    "aten.baddbmm": _operands("batch1", "batch2"),
+    "aten.addbmm": _addbmm,
+    "aten.mv": _operands("self", "vec"),
+    "aten.addmv": _operands("mat", "vec"),
+    "aten.dot": _operands("self", "tensor"),
+    "aten.vdot": _operands("self", "other"),
+    "aten.convolution": _convolution,
+    "aten.convolution_backward": _convolution_backward,
+    "aten._grouped_mm": _grouped_mm,
+    "transformers.grouped_mm_fallback": _grouped_mm,
+    "transformers.grouped_mm_fallback_backward": _grouped_mm_backward,
+}

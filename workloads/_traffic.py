@@ -1,0 +1,113 @@
+"""Bytes that an element-wise, reducing or copying operator moves through memory, run by itself and not fused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from ._products import bind
+from ._provenance import stored_bytes, stored_elements, tensors_in
+from .step import DTYPE_BYTES
+
+__all__ = ["Access", "Traffic", "access_of", "dtype_name", "traffic"]
+
+_ALLOCATIONS = frozenset({
+    "empty", "empty_like", "empty_strided", "empty_permuted", "empty_quantized", "new_empty", "new_empty_strided",
+    "_efficientzerotensor",
+})  # fmt: skip
+_GATHERS = frozenset({"embedding", "index", "index_select", "gather", "take"})
+"""Operators that read of their first argument only as much as they return."""
+
+_OVERWRITES = frozenset({
+    "copy_", "fill_", "zero_", "uniform_", "normal_", "bernoulli_", "exponential_", "random_", "set_",
+})  # fmt: skip
+"""In-place operators that do not read what they replace."""
+
+_STORED_AS = {
+    "complex64": "float32", "complex128": "float64", "complex32": "float16", "uint16": "int16", "uint32": "int32",
+    "uint64": "int64", "float8_e4m3fnuz": "float8_e4m3fn", "float8_e5m2fnuz": "float8_e5m2",
+}  # fmt: skip
+"""Formats that a workload has no name for, as the named one of the same width (a complex number is a pair)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What an operator does with its arguments: those it writes, whether it reads them all, and whether it only views."""
+
+    written: frozenset[str]
+    overwrites: bool
+    reads_values: bool
+    gathers: bool
+    moves_nothing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Elements of the largest tensor touched, bytes read and written, and the format of the result."""
+
+    elements: int
+    read_bytes: int
+    write_bytes: int
+    dtype: str
+
+
+@cache
+def access_of(func: OpOverload) -> Access:
+    """What the schema of ``func`` says about its arguments."""
+    name = func._schema.name.partition("::")[2]
+    arguments = func._schema.arguments
+    written = frozenset(a.name for a in arguments if a.alias_info is not None and a.alias_info.is_write)
+    outputs_only = any(a.name in written and a.kwarg_only for a in arguments)
+    return Access(
+        written=written,
+        overwrites=name in _OVERWRITES or outputs_only,
+        reads_values=not name.endswith("_like") and not name.startswith("new_"),
+        gathers=name in _GATHERS,
+        moves_nothing=name in _ALLOCATIONS or torch.Tag.inplace_view in func.tags,
+    )
+
+
+def traffic(func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> Traffic | None:
+    """The traffic of one call, or ``None`` when it only allocates or looks at its inputs differently."""
+    access = access_of(func)
+    if access.moves_nothing:
+        return None
+    given = bind(func, args, kwargs)
+    changed = _distinct([value for name, value in given.items() if name in access.written])
+    inputs = _distinct([value for name, value in given.items() if name not in access.written])
+    written = changed + _fresh(out, inputs + changed)
+    if not written:
+        return None
+    read = inputs if access.overwrites else _distinct(inputs + changed)
+    if not access.reads_values:
+        read = []
+    write_bytes = sum(map(stored_bytes, written))
+    read_bytes = sum(map(stored_bytes, read))
+    elements = max(map(stored_elements, written))
+    if access.gathers:
+        read_bytes -= max(0, stored_bytes(read[0]) - write_bytes)
+    else:
+        elements = max([elements, *map(stored_elements, read)])
+    return Traffic(elements, read_bytes, write_bytes, dtype_name(written[0].dtype))
+
+
+def _distinct(value: object) -> list[Tensor]:
+    return list({id(tensor): tensor for tensor in tensors_in(value)}.values())
+
+
+def _fresh(out: object, inputs: list[Tensor]) -> list[Tensor]:
+    """The results with storage of their own; the others are views, also where the schema does not say so."""
+    known = {tensor.untyped_storage()._cdata for tensor in inputs}
+    return [tensor for tensor in _distinct(out) if tensor.untyped_storage()._cdata not in known]
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Weft's name of a format."""
+    name = str(dtype).removeprefix("torch.")
+    return name if name in DTYPE_BYTES else _STORED_AS.get(name, name)

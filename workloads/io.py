@@ -1,0 +1,60 @@
+"""Workload files: versioned JSON that round-trips exactly and loads no code."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from pathlib import Path
+
+from .errors import InputError
+from .step import SCHEMA, MatrixOp, UpdateOp, VectorOp, Workload
+from .strict import dump_json, read
+
+__all__ = ["dumps_workload", "load_workload", "loads_workload", "save_workload", "write_atomically"]
+
+_MAX_FILE_BYTES = 2**30
+
+
+def dumps_workload(workload: Workload) -> bytes:
+    """JSON of a workload; equal workloads give equal bytes."""
+    return dump_json(Workload, workload)
+
+
+def loads_workload(text: str | bytes, source: str = "workload") -> Workload:
+    """Workload of JSON text; ``source`` names it in errors."""
+    return read(Workload, text, source, _keys)
+
+
+def save_workload(workload: Workload, path: Path) -> None:
+    """Write a workload file, whole or not at all."""
+    write_atomically(path, dumps_workload(workload))
+
+
+def load_workload(path: Path) -> Workload:
+    """Read a workload file; a file that breaks a rule is refused with the place and the rule."""
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise InputError(f"{path}: is larger than 1 GiB; that is no workload of this version ({SCHEMA})")
+        return loads_workload(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` so that an interruption leaves the old file or the new one, never a part."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _keys(place: str) -> list[str]:
+    """Valid keys beside a dotted path."""
+    for kind in (MatrixOp, VectorOp, UpdateOp):
+        if place.endswith(f".{kind.__dataclass_fields__['kind'].default}"):
+            return [f.name.rstrip("_") for f in fields(kind)]
+    return [f.name for f in fields(Workload)] if not place else []
