@@ -14,7 +14,10 @@ from .account import Cycles
 from .accelerator import AcceleratorSpec
 from .mapping import ArrayMapping, Dataflow
 
-__all__ = ["ArrayMachine", "Tiling", "array_cycles", "array_machine", "issue_cycles", "pairs", "ramp_cycles", "tiling"]
+__all__ = [
+    "ArrayMachine", "Tiling", "array_cycles", "array_machine", "ceil_div", "col_work", "issue_cycles", "mapped_tiling",
+    "pairs", "ramp_cycles", "row_work", "tiling",
+]  # fmt: skip
 
 
 class ArrayMachine(NamedTuple):
@@ -43,6 +46,10 @@ class Tiling(NamedTuple):
     """OS: L without the wait for the next tile's operands. WS: skew of a row s."""
     first: int
     """Load that nothing hides."""
+    P: int
+    """OS: distance of tiles. WS: 0, it depends on the rows that stream (`ws_distance`)."""
+    drain: int
+    """OS: words a column drains from a tile."""
 
 
 def array_machine(spec: AcceleratorSpec) -> ArrayMachine:
@@ -52,27 +59,28 @@ def array_machine(spec: AcceleratorSpec) -> ArrayMachine:
     )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def ceil_div(a: int, b: int) -> int:
     """a / b rounded up."""
     return -(-a // b)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def pairs(k: int, run: int, keep: int, group: int) -> int:
     """Pairs of one column, as `NMPattern.kept`."""
     return (k // run) * ((run // group) * keep + min(keep, run % group))
 
 
-@njit(cache=True)
-def tiling(x: ArrayMachine, ws: int, keep: int, group: int, interleave: int, k: int, run: int) -> Tiling:
-    """Pace of a dataflow for contractions of ``k`` in runs of ``run``."""
+@njit(cache=True, error_model="numpy")
+def tiling(x: ArrayMachine, ws: int, keep: int, group: int, interleave: int, rows: int, k: int, run: int) -> Tiling:
+    """Pace of a dataflow for ``rows`` rows (they bound the drain) and contractions of ``k`` in runs of ``run``."""
     J = max(interleave, x.La)
     full, rest = run // group, run % group
     if ws:
         load = ceil_div(interleave * group, x.w)
         k_tiles = ceil_div((k // run) * (full + (rest > 0)), x.R)
-        return Tiling(ws, keep, interleave, J, k_tiles, max(keep * J, load), (keep - 1) * J + x.La, max(keep * x.R, load))
+        skew = (keep - 1) * J + x.La
+        return Tiling(ws, keep, interleave, J, k_tiles, max(keep * J, load), skew, max(keep * x.R, load), 0, 0)
     load_full, load_rest = ceil_div(group, x.w), ceil_div(rest, x.w)
     first = load_full if full else load_rest
     last = (min(keep, rest) if rest else keep) * J
@@ -82,68 +90,80 @@ def tiling(x: ArrayMachine, ws: int, keep: int, group: int, interleave: int, k: 
         if rest:
             per_run += max(keep * J, load_rest)
     L = (k // run) * per_run
-    return Tiling(ws, keep, interleave, J, pairs(k, run, keep, group), L, L - max(last, first) + last, first)
+    drain = min(x.R, rows) * interleave
+    bare = L - max(last, first) + last
+    return Tiling(ws, keep, interleave, J, pairs(k, run, keep, group), L, bare, first, max(L, drain), drain)
 
 
-@njit(cache=True)
-def _ws_distance(x: ArrayMachine, t: Tiling, rows: int) -> int:
+@njit(cache=True, error_model="numpy")
+def ws_distance(x: ArrayMachine, t: Tiling, rows: int) -> int:
     """P of WS: from tile to tile, ``rows`` dense rows streaming through."""
     return max(ceil_div(rows, t.interleave) * t.L, (x.R - 1) * t.bare + t.keep * x.R)
 
 
-@njit(cache=True)
-def issue_cycles(x: ArrayMachine, t: Tiling, rows: int, cols: int, drain_rows: int) -> int:
-    """Steady-state time of ``rows`` x ``cols`` outputs: the distance to whatever the array does next.
+@njit(cache=True, error_model="numpy")
+def row_work(x: ArrayMachine, t: Tiling, rows: int) -> int:
+    """What ``rows`` rows mean to the array: OS tiles, or the distance of WS tiles through which they stream."""
+    return ws_distance(x, t, rows) if t.ws else ceil_div(rows, x.R)
 
-    ``drain_rows`` are the used rows of the op, min(R, m): what every OS tile drains.
-    """
+
+@njit(cache=True, error_model="numpy")
+def col_work(x: ArrayMachine, t: Tiling, cols: int) -> int:
+    """Array tiles along ``cols`` columns."""
+    return ceil_div(cols, x.C if t.ws else x.C * t.interleave)
+
+
+@njit(cache=True, error_model="numpy")
+def issue_cycles(x: ArrayMachine, t: Tiling, row: int, col: int) -> int:
+    """Steady-state time of a block of `row_work` x `col_work`: the distance to whatever the array does next."""
     if t.ws:
-        P = _ws_distance(x, t, rows)
-        return t.slots * max(ceil_div(cols, x.C) * P, x.R * t.bare + 1)
-    P = max(t.L, drain_rows * t.interleave)
-    return ceil_div(rows, x.R) * ceil_div(cols, x.C * t.interleave) * P
+        return t.slots * max(col * row, x.R * t.bare + 1)
+    return row * col * t.P
 
 
-@njit(cache=True)
-def ramp_cycles(x: ArrayMachine, t: Tiling, rows: int, cols: int, drain_rows: int) -> int:
+@njit(cache=True, error_model="numpy")
+def ramp_cycles(x: ArrayMachine, t: Tiling, rows: int, cols: int) -> int:
     """What a whole run takes beyond its issue cycles; ``rows`` x ``cols`` is its last macro-tile."""
     skew = min(x.C, cols) - 1
     if t.ws:
         batches, n_tiles = ceil_div(rows, t.interleave), ceil_div(cols, x.C)
-        P = _ws_distance(x, t, rows)
+        P = ws_distance(x, t, rows)
         last = rows - (batches - 1) * t.interleave
         turn = max(n_tiles * P, x.R * t.bare + 1)
         return t.first - turn + (n_tiles - 1) * P + (batches - 1) * t.L + x.Lm + x.R * t.bare + last + skew
-    drain = drain_rows * t.interleave
-    return t.first - max(t.L, drain) + t.bare - t.J + x.Lm + x.La + x.R - 1 + skew + drain
+    return t.first - t.P + t.bare - t.J + x.Lm + x.La + x.R - 1 + skew + t.drain
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def array_split(x: ArrayMachine, t: Tiling, rows: int, cols: int, groups: int) -> tuple[int, int, int, int]:
     """Compute, interleave stall, port stall, and run length of a product without memory limits."""
-    used = min(x.R, rows)
-    total = groups * issue_cycles(x, t, rows, cols, used) + ramp_cycles(x, t, rows, cols, used)
+    row, col = row_work(x, t, rows), col_work(x, t, cols)
+    total = groups * issue_cycles(x, t, row, col) + ramp_cycles(x, t, rows, cols)
     if t.ws:
         batches = ceil_div(rows, t.interleave)
-        tiles = groups * t.slots * ceil_div(cols, x.C)
+        tiles = groups * t.slots * col
         pace = t.keep * t.J
-        port = (tiles * batches - 1) * (t.L - pace) + (tiles - 1) * (_ws_distance(x, t, rows) - batches * t.L)
+        port = (tiles * batches - 1) * (t.L - pace) + (tiles - 1) * (row - batches * t.L)
         slots = tiles * batches * t.keep
     else:
-        tiles = groups * ceil_div(rows, x.R) * ceil_div(cols, x.C * t.interleave)
+        tiles = groups * row * col
         pace = t.slots * t.J
-        port = (tiles - 1) * (max(t.L, used * t.interleave) - pace) + t.bare - pace
+        port = (tiles - 1) * (t.P - pace) + t.bare - pace
         slots = tiles * t.slots
     return slots * t.interleave, slots * (t.J - t.interleave), port, total
+
+
+def mapped_tiling(x: ArrayMachine, mapping: ArrayMapping, rows: int, k: int, run: int) -> Tiling:
+    """`tiling` of a mapping."""
+    pattern, ws = mapping.pattern, int(mapping.dataflow == Dataflow.WS)
+    found: Tiling = tiling(x, ws, pattern.keep, pattern.group, mapping.interleave, rows, k, run)
+    return found
 
 
 def array_cycles(spec: AcceleratorSpec, gemm: Gemm, mapping: ArrayMapping) -> Cycles:
     """Cycles of ``gemm`` on the array of ``spec``, A flowing W2E and B N2S, with unlimited buffers and memory."""
     mapping.check(spec)
     x = array_machine(spec)
-    pattern = mapping.pattern
-    t = tiling(
-        x, int(mapping.dataflow is Dataflow.WS), pattern.keep, pattern.group, mapping.interleave, gemm.k, gemm.run
-    )
+    t = mapped_tiling(x, mapping, gemm.m, gemm.k, gemm.run)
     compute, stall, port, run = array_split(x, t, gemm.m, gemm.n, gemm.groups)
     return Cycles(compute=compute, interleave_stall=stall, port_stall=port, fill_drain=run - compute - stall - port)

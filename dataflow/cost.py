@@ -12,10 +12,11 @@ from numba import njit
 from ..workloads.errors import InputError
 from ..workloads.step import MatrixOp, Operand
 from .accelerator import OPERAND_BYTES, AcceleratorSpec
-from .array_time import ArrayMachine, Tiling, array_machine, ceil_div, issue_cycles, pairs, ramp_cycles
+from .array_time import ArrayMachine, Tiling, ceil_div, col_work, issue_cycles, pairs, ramp_cycles, row_work
 
 __all__ = [
-    "RATE", "MemoryMachine", "OpCost", "Problem", "Tile", "bound_cycles", "memory_machine", "op_cost", "problem_of", "traffic",
+    "RATE", "Axis", "MemoryMachine", "Moves", "OpCost", "Problem", "Share", "Tile", "bound_cycles", "col_axis",
+    "memory_machine", "moves", "op_cost", "problem_of", "row_axis", "share", "sore_cycles", "stored",
 ]  # fmt: skip
 
 RATE = 256
@@ -69,19 +70,43 @@ class Tile(NamedTuple):
     rows_slow: int
 
 
-class Traffic(NamedTuple):
-    """What a macro-tiling moves, in bytes, and whether it fits the buffers."""
+class Share(NamedTuple):
+    """Bytes of one row or column of a problem; ``_cut`` where im2col must repeat it, because its window axis is cut."""
+
+    row: int
+    row_cut: int
+    col: int
+    """One N2S column as it comes from memory."""
+    col_cut: int
+    held_col: int
+    """One N2S column as the buffer holds it."""
+    held_col_cut: int
+    out_line: int
+    """Results of a whole row or column that col2im adds up on chip; 0 where nothing is added up."""
+    sore_groups: int
+    """N:M groups of one column that SORE reduces on the way in; 0 where it has nothing to do."""
+
+
+class Axis(NamedTuple):
+    """Macro-tiles along rows or columns: how many, their extent, and what the array makes of one."""
+
+    tiles: int
+    full: int
+    last: int
+    work: int
+    work_last: int
+
+
+class Moves(NamedTuple):
+    """What a macro-tiling moves, and whether it fits the buffers."""
 
     fits: int
     row: int
-    """One W2E row of one load."""
     col: int
-    """One N2S column of one load, as it comes from memory."""
-    out: int
-    """All outputs of all groups."""
+    line: int
+    """Bytes of a line of results; 0: FP16 results one by one."""
     lead: int
     """First k-chunk of a streamed macro-tile."""
-    read: int
 
 
 class OpCost(NamedTuple):
@@ -103,9 +128,8 @@ def memory_machine(spec: AcceleratorSpec) -> MemoryMachine:
     """The spec's buffers, DRAM and SORE as numbers."""
     rate = int(spec.dram_bytes_per_cycle * RATE)
     if rate < 1:
-        raise InputError(
-            f"dram of {spec.name!r} gives {float(spec.dram_bytes_per_cycle):.2g} bytes a cycle; at least 1/{RATE} is needed"
-        )
+        given = float(spec.dram_bytes_per_cycle)
+        raise InputError(f"dram of {spec.name!r} gives {given:.2g} bytes a cycle, but at least 1/{RATE} is needed")
     half = spec.buffers
     return MemoryMachine(
         half.w2e_bytes // 2, half.n2s_bytes // 2, half.output_bytes // 2, rate,
@@ -116,7 +140,7 @@ def memory_machine(spec: AcceleratorSpec) -> MemoryMachine:
 def problem_of(op: MatrixOp, n2s: str, pregenerate: bool) -> Problem:
     """``op`` with operand ``n2s`` ("a" or "b") flowing north to south.
 
-    im2col repeats A along k, and B and C along n (workloads/trace.py); the transposed product exchanges rows and columns.
+    im2col repeats A along k, and B and C along n (workloads/trace.py); transposed, rows and columns change places.
     """
     g = op.gemm
     swap = n2s == "a"
@@ -139,7 +163,7 @@ def _windowed(operand: Operand, elements: int, axis: int) -> tuple[int, int, int
     return (tensor, expanded, axis) if tensor < expanded else (expanded, expanded, NO_WINDOW)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _compact_column(p: Problem) -> int:
     """Bytes of one compact N2S column: FP16 values and their indices."""
     bits, last = 16, p.group - 1
@@ -148,150 +172,224 @@ def _compact_column(p: Problem) -> int:
     return ceil_div(pairs(p.k, p.run, p.keep, p.group) * bits, 8)
 
 
-@njit(cache=True)
-def traffic(p: Problem, x: ArrayMachine, y: MemoryMachine, t: Tiling, tile: Tile, group: int) -> Traffic:
-    """Bytes of every kind of load, and whether the macro-tile fits; ``group`` is the executed one."""
-    mt, nt = ceil_div(p.rows, tile.rows), ceil_div(p.cols, tile.cols)
-    streamed = not tile.resident
-    row_cut = (p.w2e_window == ROWS and mt > 1) or (p.w2e_window == CONTRACTION and streamed)
-    col_cut = (p.n2s_window == COLS and nt > 1) or (p.n2s_window == CONTRACTION and streamed)
-    out_cut = (p.out_window == ROWS and mt > 1) or (p.out_window == COLS and nt > 1)
-    row = ceil_div(p.w2e_expanded if row_cut else p.w2e_tensor, p.groups * p.rows)
-    dense_col = ceil_div(p.n2s_expanded if col_cut else p.n2s_tensor, p.groups * p.cols)
-    held_col = _compact_column(p) if p.keep else dense_col
-    col = dense_col if p.online else held_col
-    out = p.out_expanded if out_cut else p.out_tensor
+@njit(cache=True, error_model="numpy")
+def share(p: Problem) -> Share:
+    """What one row or column of a problem weighs; parts of a byte are rounded up."""
+    rows, cols = p.groups * p.rows, p.groups * p.cols
+    col, col_cut = ceil_div(p.n2s_tensor, cols), ceil_div(p.n2s_expanded, cols)
+    held, held_cut = col, col_cut
+    if p.keep:
+        held = held_cut = _compact_column(p)
+        if not p.online:
+            col = col_cut = held
+    line = 0
+    if p.out_window != NO_WINDOW:
+        line = ceil_div(p.out_tensor, rows if p.out_window == COLS else cols)
+    groups = (p.k // p.run) * ceil_div(p.run, p.group) if p.online else 0
+    row, row_cut = ceil_div(p.w2e_tensor, rows), ceil_div(p.w2e_expanded, rows)
+    return Share(row, row_cut, col, col_cut, held, held_cut, line, groups)
+
+
+@njit(cache=True, error_model="numpy")
+def row_axis(p: Problem, x: ArrayMachine, t: Tiling, rows: int) -> Axis:
+    """Macro-tiles of ``rows`` rows."""
+    tiles = ceil_div(p.rows, rows)
+    last = p.rows - (tiles - 1) * rows
+    return Axis(tiles, rows, last, row_work(x, t, rows), row_work(x, t, last))
+
+
+@njit(cache=True, error_model="numpy")
+def col_axis(p: Problem, x: ArrayMachine, t: Tiling, cols: int) -> Axis:
+    """Macro-tiles of ``cols`` columns."""
+    tiles = ceil_div(p.cols, cols)
+    last = p.cols - (tiles - 1) * cols
+    return Axis(tiles, cols, last, col_work(x, t, cols), col_work(x, t, last))
+
+
+@njit(cache=True, error_model="numpy")
+def moves(
+    p: Problem, x: ArrayMachine, y: MemoryMachine, t: Tiling, q: Share, r: Axis, c: Axis, resident: int, group: int
+) -> Moves:
+    """Loads and stores of a macro-tiling; ``group`` is the executed one."""
+    row_cut = (p.w2e_window == ROWS and r.tiles > 1) or (p.w2e_window == CONTRACTION and not resident)
+    col_cut = (p.n2s_window == COLS and c.tiles > 1) or (p.n2s_window == CONTRACTION and not resident)
+    out_cut = (p.out_window == ROWS and r.tiles > 1) or (p.out_window == COLS and c.tiles > 1)
+    row = q.row_cut if row_cut else q.row
     chunk = group * (x.R if t.ws else 1)
-    fits = tile.rows * tile.cols * (4 if t.ws else 2) <= y.out_half
-    if tile.resident:
-        fits = fits and tile.rows * row <= y.w2e_half and tile.cols * held_col <= y.n2s_half
-        slow, fast = (row * p.rows, col * p.cols) if tile.rows_slow else (col * p.cols, row * p.rows)
-        slow_tiles, fast_tiles = (mt, nt) if tile.rows_slow else (nt, mt)
-        read = slow + fast * (slow_tiles if fast_tiles > 1 else 1)
+    fits = r.full * c.full * (4 if t.ws else 2) <= y.out_half
+    if resident:
+        kept = q.held_col_cut if col_cut else q.held_col
+        fits = fits and r.full * row <= y.w2e_half and c.full * kept <= y.n2s_half
     else:
-        one_tile = t.ws or (tile.rows <= x.R and tile.cols <= x.C * t.interleave)
-        fits = fits and one_tile and tile.rows * chunk * 2 <= y.w2e_half and tile.cols * chunk * 3 <= y.n2s_half
-        read = row * p.rows * nt + col * p.cols * mt
-    return Traffic(int(fits), row, col, out, (tile.rows + tile.cols) * min(chunk, p.k) * 2, p.groups * read)
+        # Partial sums of OS stay in the PEs, so a streamed contraction serves one array tile at a time.
+        one_tile = t.ws or (r.work == 1 and c.work == 1)
+        fits = fits and one_tile and r.full * chunk * 2 <= y.w2e_half and c.full * chunk * 3 <= y.n2s_half
+    lead = (r.full + c.full) * min(chunk, p.k) * 2
+    return Moves(int(fits), row, q.col_cut if col_cut else q.col, 0 if out_cut else q.out_line, lead)
 
 
-@njit(cache=True)
-def span(index: int, tiles: int, full: int, size: int) -> int:
-    """Extent of tile ``index`` on an axis; the last one is what remains."""
-    return full if index < tiles - 1 else size - (tiles - 1) * full
+@njit(cache=True, error_model="numpy")
+def stored(p: Problem, m: Moves, rows: int, cols: int) -> int:
+    """Bytes that ``rows`` x ``cols`` results weigh in memory."""
+    if m.line == 0:
+        return 2 * rows * cols
+    return m.line * (rows if p.out_window == COLS else cols)
 
 
-@njit(cache=True)
-def load_bytes(p: Problem, tile: Tile, m: Traffic, i: int, j: int) -> int:
-    """DRAM bytes that must be read before or, streamed, during macro-tile (row tile ``i``, column tile ``j``)."""
-    mt, nt = ceil_div(p.rows, tile.rows), ceil_div(p.cols, tile.cols)
-    west, north = _loaded(tile, mt, nt, i, j)
-    return west * span(i, mt, tile.rows, p.rows) * m.row + north * span(j, nt, tile.cols, p.cols) * m.col
+@njit(cache=True, error_model="numpy")
+def sore_cycles(q: Share, y: MemoryMachine, group: int, cols: int) -> int:
+    """Cycles that SORE takes for ``cols`` columns in steady state."""
+    return ceil_div(cols * q.sore_groups, y.sore_lanes) * (1 if y.sore_network else group)
 
 
-@njit(cache=True)
-def _loaded(tile: Tile, mt: int, nt: int, i: int, j: int) -> tuple[int, int]:
-    """Whether the W2E and the N2S operand of a macro-tile are loaded for it, or still there."""
-    if not tile.resident:
-        return 1, 1
-    if tile.rows_slow:
-        return int(j == 0), int(nt > 1 or i == 0)
-    return int(mt > 1 or j == 0), int(i == 0)
+@njit(cache=True, error_model="numpy")
+def _phases(
+    tiles: int, busy: int, busy_last: int, store: int, before: int,
+    load: int, load_last: int, load_end: int, sore: int, sore_last: int, sore_end: int,
+) -> tuple[int, int]:  # fmt: skip
+    """Time of one sweep of ``tiles`` fast tiles, with memory and with SORE.
 
-
-@njit(cache=True)
-def sore_cycles(p: Problem, y: MemoryMachine, tile: Tile, i: int, j: int) -> int:
-    """Cycles that SORE compresses the N2S operand of a macro-tile; 0 where it comes compact or is still there."""
-    if not p.online:
-        return 0
-    mt, nt = ceil_div(p.rows, tile.rows), ceil_div(p.cols, tile.cols)
-    _, north = _loaded(tile, mt, nt, i, j)
-    groups = north * span(j, nt, tile.cols, p.cols) * (p.k // p.run) * ceil_div(p.run, p.group)
-    return ceil_div(groups, y.sore_lanes) * (1 if y.sore_network else p.group)
-
-
-@njit(cache=True)
-def store_bytes(p: Problem, tile: Tile, m: Traffic, i: int, j: int) -> int:
-    """DRAM bytes that macro-tile (i, j) writes."""
-    mt, nt = ceil_div(p.rows, tile.rows), ceil_div(p.cols, tile.cols)
-    outputs = span(i, mt, tile.rows, p.rows) * span(j, nt, tile.cols, p.cols)
-    if m.out == p.out_expanded:
-        return 2 * outputs
-    # Outputs that col2im adds up on chip leave as the stored tensor, spread evenly.
-    return ceil_div(outputs * ceil_div(m.out, p.groups), p.rows * p.cols)
-
-
-@njit(cache=True)
-def _spread(place: int, tiles: int) -> tuple[int, int]:
-    """Index and multiplicity of the ``place``-th kind of tile on an axis: first, middle, last but one, last.
-
-    Middle tiles have equal neighbours; the last but one is followed by a ragged one.
+    ``before`` is stored in the first phase, ``store`` in the others. ``load`` (``load_last``) is moved while a full tile
+    has a full (the last) one after it, ``load_end`` during the last tile; ``sore`` likewise.
     """
-    if place == 0:
-        return 0, 1
-    if place == 1:
-        return 1, max(tiles - 3, 0)
-    if place == 2:
-        return tiles - 2, int(tiles > 2)
-    return tiles - 1, int(tiles > 1)
+    if tiles == 1:
+        memory = max(busy_last, load_end + before)
+        return memory, max(memory, sore_end)
+    full_next = tiles > 2
+    memory = max(busy, (load if full_next else load_last) + before)
+    every = max(memory, sore if full_next else sore_last)
+    if tiles > 3:
+        one = max(busy, load + store)
+        memory += (tiles - 3) * one
+        every += (tiles - 3) * max(one, sore)
+    if full_next:
+        one = max(busy, load_last + store)
+        memory += one
+        every += max(one, sore_last)
+    one = max(busy_last, load_end + store)
+    return memory + one, every + max(one, sore_end)
 
 
-@njit(cache=True)
-def op_cost(p: Problem, x: ArrayMachine, y: MemoryMachine, t: Tiling, tile: Tile, group: int) -> OpCost:
+@njit(cache=True, error_model="numpy")
+def op_cost(
+    p: Problem, x: ArrayMachine, y: MemoryMachine, t: Tiling, q: Share, r: Axis, c: Axis, resident: int, rows_slow: int,
+    group: int,
+) -> OpCost:  # fmt: skip
     """Cost of an op: in every phase the array computes a macro-tile while DMA and SORE serve its neighbours.
 
-    The phases of equal tiles with equal neighbours are counted once and multiplied, so this is exact and O(1).
+    Macro-tiles differ only by being the last on an axis, so sweeps with equal neighbours are costed once and
+    multiplied: exact, and independent of the number of tiles. Time is in 1/rate cycles.
     """
-    m = traffic(p, x, y, t, tile, group)
+    m = moves(p, x, y, t, q, r, c, resident, group)
     if not m.fits:
         return REFUSED
-    used = min(x.R, p.rows)
-    mt, nt = ceil_div(p.rows, tile.rows), ceil_div(p.cols, tile.cols)
-    slow, fast = (mt, nt) if tile.rows_slow else (nt, mt)
-    array_units = memory_units = units = write = 0
-    for place_g in range(4):
-        g, times_g = _spread(place_g, p.groups)
-        for place_s in range(4):
-            s, times_s = _spread(place_s, slow)
-            for place_f in range(4):
-                f, times_f = _spread(place_f, fast)
-                times = times_g * times_s * times_f
-                if times == 0:
-                    continue
-                i, j = (s, f) if tile.rows_slow else (f, s)
-                rows, cols = span(i, mt, tile.rows, p.rows), span(j, nt, tile.cols, p.cols)
-                issue = issue_cycles(x, t, rows, cols, used) * y.rate
-                first = g == 0 and s == 0 and f == 0
-                last = g == p.groups - 1 and s == slow - 1 and f == fast - 1
-                moved, sore = 0, 0
-                if not tile.resident:
-                    moved, sore = load_bytes(p, tile, m, i, j), sore_cycles(p, y, tile, i, j)
-                elif not last:
-                    s1, f1 = (s, f + 1) if f + 1 < fast else ((s + 1) % slow, 0)
-                    i1, j1 = (s1, f1) if tile.rows_slow else (f1, s1)
-                    moved, sore = load_bytes(p, tile, m, i1, j1), sore_cycles(p, y, tile, i1, j1)
-                if not first:
-                    s1, f1 = (s, f - 1) if f > 0 else ((s - 1) % slow, fast - 1)
-                    i1, j1 = (s1, f1) if tile.rows_slow else (f1, s1)
-                    moved += store_bytes(p, tile, m, i1, j1)
-                memory = max(issue, moved * RATE)
-                array_units += times * issue
-                memory_units += times * memory
-                units += times * max(memory, sore * y.rate)
-                write += times * store_bytes(p, tile, m, i, j)
-    lead = load_bytes(p, tile, m, 0, 0) if tile.resident else m.lead
-    lead_sore = sore_cycles(p, y, tile, 0, 0) if tile.resident else 0
-    ends = lead * RATE + store_bytes(p, tile, m, mt - 1, nt - 1) * RATE
-    ends_sore = max(lead * RATE, lead_sore * y.rate) - lead * RATE
-    ramp = ramp_cycles(x, t, span(mt - 1, mt, tile.rows, p.rows), span(nt - 1, nt, tile.cols, p.cols), used)
-    ramp_units = ramp * y.rate
+    slow, fast = (r, c) if rows_slow else (c, r)
+    # Full and last tiles along the slow axis (first letter) and along the fast axis (second letter).
+    ff = issue_cycles(x, t, r.work, c.work) * y.rate
+    ll = issue_cycles(x, t, r.work_last, c.work_last) * y.rate
+    row_last = issue_cycles(x, t, r.work_last, c.work) * y.rate
+    col_last = issue_cycles(x, t, r.work, c.work_last) * y.rate
+    fl, lf = (col_last, row_last) if rows_slow else (row_last, col_last)
+    sff, sll = stored(p, m, r.full, c.full) * RATE, stored(p, m, r.last, c.last) * RATE
+    s_row, s_col = stored(p, m, r.last, c.full) * RATE, stored(p, m, r.full, c.last) * RATE
+    sfl, slf = (s_col, s_row) if rows_slow else (s_row, s_col)
+    slow_bytes, fast_bytes = (m.row * RATE, m.col * RATE) if rows_slow else (m.col * RATE, m.row * RATE)
+    slow_full, slow_last = slow.full * slow_bytes, slow.last * slow_bytes
+    fast_full, fast_last = fast.full * fast_bytes, fast.last * fast_bytes
+    fast_first = fast_full if fast.tiles > 1 else fast_last
+    slow_first = slow_full if slow.tiles > 1 else slow_last
+    zf = zl = z_first = 0
+    if q.sore_groups:
+        zf, zl = sore_cycles(q, y, p.group, c.full) * y.rate, sore_cycles(q, y, p.group, c.last) * y.rate
+        z_first = zf if c.tiles > 1 else zl
+    # SORE works when the N2S side is loaded: on the fast axis when rows are slow, on the slow axis otherwise.
+    z_fast, z_fast_last = (zf, zl) if rows_slow else (0, 0)
+    z_slow, z_slow_last = (0, 0) if rows_slow else (zf, zl)
+    # The next sweep reloads its first fast tile, unless that is the only one and still there.
+    again, z_again = (fast_first, z_first if rows_slow else 0) if fast.tiles > 1 else (0, 0)
+
+    memory, every = 0, 0
+    for place in range(4):
+        if place == 0:
+            times, is_last = 1, slow.tiles == 1
+        elif place == 1:
+            times, is_last = slow.tiles - 3, False
+        elif place == 2:
+            times, is_last = int(slow.tiles > 2), False
+        else:
+            times, is_last = int(slow.tiles > 1), True
+        if times <= 0:
+            continue
+        before = sll if place == 0 or (place == 3 and slow.tiles == 1) else sfl
+        busy, busy_last, store = (lf, ll, slf) if is_last else (ff, fl, sff)
+        if resident:
+            wraps = is_last
+            next_is_last = slow.tiles == 2 if place == 0 else place == 2
+            if wraps:
+                load_end, sore_end = slow_first + fast_first, z_first
+            else:
+                load_end = (slow_last if next_is_last else slow_full) + again
+                sore_end = (z_slow_last if next_is_last else z_slow) + z_again
+            one = _phases(
+                fast.tiles, busy, busy_last, store, before,
+                fast_full, fast_last, load_end, z_fast, z_fast_last, sore_end,
+            )  # fmt: skip
+        else:
+            own, z_own = (slow_last, z_slow_last) if is_last else (slow_full, z_slow)
+            one = _phases(
+                fast.tiles, busy, busy_last, store, before,
+                own + fast_full, own + fast_full, own + fast_last, z_own + z_fast, z_own + z_fast, z_own + z_fast_last,
+            )  # fmt: skip
+        memory += times * one[0]
+        every += times * one[1]
+
+    # The first phase of all has nothing to store, the last one nothing more to load.
+    g, tiles = p.groups, slow.tiles * fast.tiles
+    busy_first = ll if tiles == 1 else (fl if fast.tiles == 1 else (lf if slow.tiles == 1 else ff))
+    if resident:
+        if fast.tiles > 1:
+            load, z = (fast_full, z_fast) if fast.tiles > 2 else (fast_last, z_fast_last)
+        elif slow.tiles > 1:
+            load, z = (slow_full, z_slow) if slow.tiles > 2 else (slow_last, z_slow_last)
+        else:
+            load, z = slow_first + fast_first, z_first
+        end_load, end_z = slow_first + fast_first, z_first
+        kept_load, kept_z = 0, 0
+    else:
+        load, z = slow_first + fast_first, z_first
+        end_load, end_z = slow_last + fast_last, zl
+        kept_load, kept_z = end_load, end_z
+    before_last = sll if tiles == 1 else (slf if fast.tiles > 1 else sfl)
+    memory, every = g * memory, g * every
+    if g * tiles == 1:
+        memory = max(ll, kept_load)
+        every = max(memory, kept_z)
+    else:
+        whole, part = max(busy_first, load + sll), max(busy_first, load)
+        memory += part - whole
+        every += max(part, z) - max(whole, z)
+        whole, part = max(ll, end_load + before_last), max(ll, kept_load + before_last)
+        memory += part - whole
+        every += max(part, kept_z) - max(whole, end_z)
+
+    lead, lead_z = (slow_first + fast_first, z_first) if resident else (m.lead * RATE, 0)
+    ramp = ramp_cycles(x, t, r.last, c.last)
+    inner = (slow.tiles - 1) * (fast.tiles - 1)
+    array = inner * ff + (slow.tiles - 1) * fl + (fast.tiles - 1) * lf + ll
+    write = inner * sff + (slow.tiles - 1) * sfl + (fast.tiles - 1) * slf + sll
+    read_slow, read_fast = (m.row * p.rows, m.col * p.cols) if rows_slow else (m.col * p.cols, m.row * p.rows)
+    if resident:
+        read = read_slow + read_fast * (slow.tiles if fast.tiles > 1 else 1)
+    else:
+        read = read_slow * fast.tiles + read_fast * slow.tiles
+    ends = ramp * y.rate + lead + sll
     return OpCost(
-        1, array_units + ramp_units, memory_units + ramp_units + ends, units + ramp_units + ends + ends_sore, ramp,
-        m.read, write,
+        1, g * array + ramp * y.rate, memory + ends, every + ends + max(lead_z - lead, 0), ramp,
+        g * read, g * write // RATE,
     )  # fmt: skip
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def bound_cycles(p: Problem, x: ArrayMachine, y: MemoryMachine) -> int:
     """No mapping can be faster: every PE busy with kept products, or every operand moved once at full rate."""
     slots = pairs(p.k, p.run, p.keep, p.group) if p.keep else p.k

@@ -1,4 +1,4 @@
-"""Closed forms of the engines beside the array: SORE and WUVE. docs/design/machine.md states them; `simulator/engines.py` steps them."""
+"""Closed forms of SORE and WUVE, as docs/design/machine.md states them; `simulator/engines.py` steps them."""
 
 from __future__ import annotations
 

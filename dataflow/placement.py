@@ -8,8 +8,8 @@ from ..workloads.errors import InputError
 from ..workloads.step import MatrixOp
 from .account import Counts, Cycles
 from .accelerator import AcceleratorSpec
-from .array_time import array_machine, ceil_div, tiling
-from .cost import Problem, Tile, bound_cycles, memory_machine, op_cost, problem_of, span
+from .array_time import array_machine, ceil_div, mapped_tiling
+from .cost import Problem, Tile, bound_cycles, col_axis, memory_machine, op_cost, problem_of, row_axis, share
 from .engine_time import compares_per_group
 from .mapping import Dataflow, Mapping
 from .search import actions
@@ -33,17 +33,16 @@ def evaluate(op: MatrixOp, spec: AcceleratorSpec, mapping: Mapping) -> Placement
     p = problem_of(op, mapping.n2s, spec.wuve.pregenerate)
     x, y = array_machine(spec), memory_machine(spec)
     array, pattern = mapping.array, mapping.array.pattern
-    ws = int(array.dataflow is Dataflow.WS)
-    t = tiling(x, ws, pattern.keep, pattern.group, array.interleave, p.k, p.run)
+    t = mapped_tiling(x, array, p.rows, p.k, p.run)
+    r, c = row_axis(p, x, t, mapping.tile_rows), col_axis(p, x, t, mapping.tile_cols)
     tile = Tile(mapping.tile_rows, mapping.tile_cols, int(mapping.resident), int(mapping.order == "mn"))
-    cost = op_cost(p, x, y, t, tile, pattern.group)
+    cost = op_cost(p, x, y, t, share(p), r, c, tile.resident, tile.rows_slow, pattern.group)
     if not cost.fits:
         raise InputError(
             f"a macro-tile of {mapping.tile_rows} x {mapping.tile_cols} of {op.name!r} does not fit the buffers of "
             f"{spec.name!r}; use smaller tiles or stream the operands"
         )
-    slots = p.groups * _tile_slots(p, mapping, x.R, x.C)
-    slots *= pattern.keep * t.slots if ws else t.slots
+    slots = p.groups * t.slots * _blocks(p, mapping, x.R, x.C) * (t.keep if t.ws else 1)
     array_cycles = cost.array_units // y.rate
     memory_cycles = ceil_div(cost.memory_units, y.rate)
     compute, stall = slots * t.interleave, slots * (t.J - t.interleave)
@@ -70,9 +69,9 @@ def evaluate(op: MatrixOp, spec: AcceleratorSpec, mapping: Mapping) -> Placement
     return Placement(mapping=mapping, cycles=cycles, counts=counts, bound_cycles=bound_cycles(p, x, y))
 
 
-def _tile_slots(p: Problem, mapping: Mapping, R: int, C: int) -> int:
+def _blocks(p: Problem, mapping: Mapping, R: int, C: int) -> int:
     """OS: array tiles of one group. WS: batches x column tiles of one k-tile."""
-    ws = mapping.array.dataflow is Dataflow.WS
+    ws = mapping.array.dataflow == Dataflow.WS
     row_unit = mapping.array.interleave if ws else R
     col_unit = C if ws else C * mapping.array.interleave
     return _pieces(p.rows, mapping.tile_rows, row_unit) * _pieces(p.cols, mapping.tile_cols, col_unit)
@@ -81,7 +80,7 @@ def _tile_slots(p: Problem, mapping: Mapping, R: int, C: int) -> int:
 def _pieces(size: int, tile: int, unit: int) -> int:
     """Units that an axis takes when it is cut into tiles first."""
     tiles = ceil_div(size, tile)
-    return (tiles - 1) * ceil_div(tile, unit) + ceil_div(span(tiles - 1, tiles, tile, size), unit)
+    return int((tiles - 1) * ceil_div(tile, unit) + ceil_div(size - (tiles - 1) * tile, unit))
 
 
 def _online_compares(op: MatrixOp, spec: AcceleratorSpec, p: Problem, tile: Tile) -> int:

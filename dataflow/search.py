@@ -20,8 +20,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .array_time import ArrayMachine, Tiling, ceil_div, issue_cycles, pairs, tiling
-from .cost import MemoryMachine, OpCost, Problem, Tile, op_cost
+from .array_time import ArrayMachine, Tiling, ceil_div, col_work, issue_cycles, pairs, row_work, tiling
+from .cost import MemoryMachine, OpCost, Problem, Tile, col_axis, op_cost, row_axis, share
 
 __all__ = ["CYCLES", "EDP", "ENERGY", "Actions", "Found", "Limits", "Prices", "actions", "search"]
 
@@ -68,7 +68,7 @@ class Found(NamedTuple):
     evaluated: int
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def actions(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile) -> Actions:
     """Words the array takes from and puts into the buffers."""
     products = p.groups * p.rows * p.cols
@@ -86,7 +86,7 @@ def actions(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile) -> Actions:
     )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def energy_pj(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, cost: OpCost, price: Prices) -> float:
     """Picojoules of a mapping."""
     a = actions(p, x, t, tile)
@@ -100,7 +100,7 @@ def energy_pj(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, cost: OpCost, 
     )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _steps(unit: int, size: int) -> NDArray[np.int64]:
     """Tile extents: 1, 2, 3, 4, 6, 8, 12, ... units while below ``size``, then ``size``."""
     found = np.empty(130, np.int64)
@@ -116,18 +116,19 @@ def _steps(unit: int, size: int) -> NDArray[np.int64]:
     return found[: n + 1]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _floor(p: Problem, x: ArrayMachine, t: Tiling) -> int:
     """Array cycles that no macro-tiling avoids."""
-    return p.groups * issue_cycles(x, t, p.rows, p.cols, min(x.R, p.rows))
+    return p.groups * issue_cycles(x, t, row_work(x, t, p.rows), col_work(x, t, p.cols))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def search(p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, price: Prices, objective: int) -> Found:
     """Best mapping of ``p`` in the space this module states; ``units`` < 0 when none fits the buffers."""
     best_tile, best_key, best_units = Tile(0, 0, 0, 0), np.inf, -1
     best_ws = best_keep = best_group = best_interleave = 0
     evaluated = 0
+    q = share(p)
     for ws in range(2):
         held = 1
         while held <= (limits.weight_pairs if ws and not p.keep else 1):
@@ -138,15 +139,16 @@ def search(p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, price:
             for interleave in range(1, limits.accumulators + 1):
                 if group * (interleave if ws else 1) > limits.dense_words:
                     break
-                t = tiling(x, ws, keep, group, interleave, p.k, p.run)
+                t = tiling(x, ws, keep, group, interleave, p.rows, p.k, p.run)
                 if objective == CYCLES and best_units >= 0 and _floor(p, x, t) * y.rate >= best_units:
                     continue
-                all_cols = _steps(x.C if ws else x.C * interleave, p.cols)
+                all_cols = [col_axis(p, x, t, cols) for cols in _steps(x.C if ws else x.C * interleave, p.cols)]
                 for rows in _steps(interleave if ws else x.R, p.rows):
-                    for cols in all_cols:
+                    r = row_axis(p, x, t, rows)
+                    for c in all_cols:
                         for form in range(3):
-                            tile = Tile(rows, cols, int(form < 2), int(form != 1))
-                            cost = op_cost(p, x, y, t, tile, group)
+                            tile = Tile(rows, c.full, int(form < 2), int(form != 1))
+                            cost = op_cost(p, x, y, t, q, r, c, tile.resident, tile.rows_slow, group)
                             evaluated += 1
                             if not cost.fits:
                                 continue

@@ -10,14 +10,24 @@ import numpy as np
 
 from ..dataflow.accelerator import OPERAND_BYTES, AcceleratorSpec
 from ..dataflow.account import Counts, Cycles
-from ..dataflow.array_time import array_machine, ceil_div, issue_cycles, tiling
-from ..dataflow.cost import RATE, Problem, Tile, memory_machine, problem_of, span, traffic
+from ..dataflow.array_time import array_machine, ceil_div, issue_cycles, mapped_tiling
+from ..dataflow.cost import (
+    RATE,
+    Problem,
+    col_axis,
+    memory_machine,
+    moves,
+    problem_of,
+    row_axis,
+    share,
+    sore_cycles,
+    stored,
+)
 from ..dataflow.engine_time import compares_per_group, sore_issue, sore_latency, wuve_latency
-from ..dataflow.mapping import Dataflow, Mapping
+from ..dataflow.mapping import Mapping
 from ..dataflow.placement import Placement
 from ..dataflow.schedule import Schedule
 from ..workloads.errors import InputError
-from ..workloads.sparsity import NMPattern
 from ..workloads.step import DTYPE_BYTES, MatrixOp, Op, UpdateOp, VectorOp
 from .kernels.phases import step_phases
 from .result import OpResult, SimResult
@@ -45,7 +55,9 @@ def _run(op: Op, placement: Placement | None, spec: AcceleratorSpec, optimizer: 
             assert placement is not None, "a schedule places every matrix op"
             return _run_matrix(op, placement, spec)
         case VectorOp():
-            cycles, counts = _vector(_moved(op.dtype, op.read_bytes), _moved(op.dtype, op.write_bytes), op.elements, spec)
+            cycles, counts = _vector(
+                _moved(op.dtype, op.read_bytes), _moved(op.dtype, op.write_bytes), op.elements, spec
+            )
         case UpdateOp():
             cycles, counts = _update(replace(op, name=""), spec, optimizer)
     return OpResult(op=op, mapping=None, cycles=cycles, counts=counts)
@@ -61,9 +73,7 @@ def _run_matrix(op: MatrixOp, placement: Placement, spec: AcceleratorSpec) -> Op
         raise AssertionError(f"{op.name}: the array took {array} cycles, its closed form says {alone}")
     ramp = expected.fill_drain
     cycles = replace(expected, dram_stall=memory - array, sore=every - memory)
-    counts = replace(
-        placement.counts, dram_read_bytes=read, dram_write_bytes=written, buffer_bytes=read + written
-    )
+    counts = replace(placement.counts, dram_read_bytes=read, dram_write_bytes=written, buffer_bytes=read + written)
     assert cycles.total == every + ramp
     return OpResult(op=op, mapping=placement.mapping, cycles=cycles, counts=counts, bound_cycles=placement.bound_cycles)
 
@@ -72,41 +82,25 @@ def _run_matrix(op: MatrixOp, placement: Placement, spec: AcceleratorSpec) -> Op
 def _phases(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> tuple[int, int, int, int, int]:
     """Whole cycles of the array, with memory and with SORE, without the ramp; bytes read and written."""
     x, y = array_machine(spec), memory_machine(spec)
-    array, pattern = mapping.array, mapping.array.pattern
-    t = tiling(x, int(array.dataflow is Dataflow.WS), pattern.keep, pattern.group, array.interleave, p.k, p.run)
-    tile = Tile(mapping.tile_rows, mapping.tile_cols, int(mapping.resident), int(mapping.order == "mn"))
-    m = traffic(p, x, y, t, tile, pattern.group)
+    t = mapped_tiling(x, mapping.array, p.rows, p.k, p.run)
+    r, c = row_axis(p, x, t, mapping.tile_rows), col_axis(p, x, t, mapping.tile_cols)
+    q = share(p)
+    m = moves(p, x, y, t, q, r, c, int(mapping.resident), mapping.array.pattern.group)
     if not m.fits:
-        raise InputError(f"a macro-tile of {tile.rows} x {tile.cols} does not fit the buffers of {spec.name!r}")
-    mt, nt = ceil_div(p.rows, tile.rows), ceil_div(p.cols, tile.cols)
-    rows = [tile.rows, span(mt - 1, mt, tile.rows, p.rows)]
-    cols = [tile.cols, span(nt - 1, nt, tile.cols, p.cols)]
-    used = min(x.R, p.rows)
-    issue = [[issue_cycles(x, t, r, c, used) * y.rate for c in cols] for r in rows]
-    store = [[_stored(p, m.out, r * c) for c in cols] for r in rows]
-    sore = [_squeezed(p, pattern, spec, c) * y.rate for c in cols]
+        raise InputError(f"a macro-tile of {r.full} x {c.full} does not fit the buffers of {spec.name!r}")
+    rows, cols = ((r.full, r.work), (r.last, r.work_last)), ((c.full, c.work), (c.last, c.work_last))
     alone, memory, every, read, written = step_phases(
-        p.groups, mt, nt, tile.rows_slow, tile.resident,
-        np.array(issue), np.array([r * m.row for r in rows]), np.array([c * m.col for c in cols]),
-        np.array(sore), np.array(store), RATE,
+        p.groups, r.tiles, c.tiles, int(mapping.order == "mn"), int(mapping.resident),
+        np.array([[issue_cycles(x, t, rw, cw) * y.rate for _, cw in cols] for _, rw in rows]),
+        np.array([size * m.row for size, _ in rows]),
+        np.array([size * m.col for size, _ in cols]),
+        np.array([sore_cycles(q, y, p.group, size) * y.rate for size, _ in cols]),
+        np.array([[stored(p, m, rs, cs) for cs, _ in cols] for rs, _ in rows]),
+        RATE,
     )  # fmt: skip
     # A streamed op exposes its first k-chunk.
-    lead = 0 if tile.resident else m.lead * RATE
+    lead = 0 if mapping.resident else m.lead * RATE
     return alone // y.rate, ceil_div(memory + lead, y.rate), ceil_div(every + lead, y.rate), read, written
-
-
-def _stored(p: Problem, out: int, outputs: int) -> int:
-    """Bytes of ``outputs`` results, of which one group makes rows x cols; col2im spreads the stored tensor evenly."""
-    if out == p.out_expanded:
-        return OPERAND_BYTES * outputs
-    return ceil_div(outputs * ceil_div(out, p.groups), p.rows * p.cols)
-
-
-def _squeezed(p: Problem, pattern: NMPattern, spec: AcceleratorSpec, cols: int) -> int:
-    """Cycles SORE takes for ``cols`` columns in steady state."""
-    if not p.online:
-        return 0
-    return sore_issue(cols * (p.k // p.run) * ceil_div(p.run, p.group), pattern, spec)
 
 
 def _moved(dtype: str, size: int) -> int:

@@ -1,4 +1,4 @@
-"""Which GEMMs a dispatched operator is: the operators that multiply matrices, and their shapes (tracing.md, section 4)."""
+"""Which GEMMs a dispatched operator is: the operators that multiply matrices, and their shapes (tracing.md, 4)."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def bind(func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> Argum
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
-def products_of(func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> list[Product] | None:
+def products_of(func: OpOverload, given: Arguments, out: Any) -> list[Product] | None:
     """The GEMMs of one call, none for an empty one, or ``None`` when ``func`` multiplies no matrices."""
     rule = _RULES.get(operator_name(func).removesuffix("_"))
-    return None if rule is None else rule(bind(func, args, kwargs), out)
+    return None if rule is None else rule(given, out)
 
 
 _OPEN_NAMESPACES = ("aten", "prim", "prims", "torchvision")
@@ -71,7 +71,9 @@ def refuse_unknown(func: OpOverload, where: str) -> None:
     if name.removesuffix("_") in _RULES:
         return
     if name in _COUNTED or _MATRIX_WORDS.intersection(re.split(r"[_.]", short)):
-        raise InputError(f"{where}: operator {name} multiplies matrices in a way Weft does not know, so it cannot be counted")
+        raise InputError(
+            f"{where}: operator {name} multiplies matrices in a way Weft does not know, so it cannot be counted"
+        )
     if namespace not in _OPEN_NAMESPACES:
         raise InputError(
             f"{where}: custom operator {name} hides what it computes; write that part of the model in PyTorch operators"

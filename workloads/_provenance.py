@@ -24,7 +24,7 @@ class Origin(IntEnum):
 
 @dataclass(slots=True)
 class Provenance:
-    """Origin of one storage, its serial number in the trace, and the parameters it was made from (if only from those)."""
+    """Origin of one storage, its serial number, and the parameters it was made from if from nothing else."""
 
     serial: int
     origin: Origin = Origin.CONSTANT
@@ -58,7 +58,7 @@ class Ledger:
         storage = tensor.untyped_storage()
         found = self._entries.get(storage._cdata)
         if found is None:
-            found = (StorageWeakRef(storage), Provenance(len(self._entries)))
+            found = (StorageWeakRef(storage), Provenance(len(self._entries)))  # type: ignore[no-untyped-call]
             self._entries[storage._cdata] = found
         return found[1]
 

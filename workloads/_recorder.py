@@ -1,6 +1,6 @@
 """Listens to one real training step on meta tensors and writes down its ops, each with module, pass and parameter.
 
-How backward finds its way home: every differentiable forward op makes an autograd node and gives it the next sequence
+How backward finds its way home: every differentiable forward op makes an autograd node, which gets the next sequence
 number, and that node computes the gradient. So the number links a backward op to the module and to the product it is
 the gradient of (tracing.md, section 2).
 """
@@ -8,9 +8,10 @@ the gradient of (tracing.md, section 2).
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,72 +20,53 @@ from torch._ops import OpOverload
 from torch.nn.modules import module as nn_module
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ._products import Product, operator_name, products_of, refuse_unknown
-from ._provenance import Ledger, Origin, Provenance, stored_bytes, tensors_in
-from ._traffic import access_of, dtype_name, traffic
+from ._passes import ForwardOp, Record, operands, pass_and_parameter, settle, weight_of
+from ._products import Product, bind, operator_name, products_of, refuse_unknown
+from ._provenance import Ledger, Origin, stored_bytes, stored_elements, tensors_in
+from ._traffic import Traffic, access_of, dtype_name, traffic
 from .errors import InputError
-from .gemm import Gemm, Pass
-from .step import MatrixOp, Operand, Role, VectorOp
+from .gemm import Pass
+from .step import MatrixOp, VectorOp
 
 __all__ = ["Recorder"]
 
-_ADDED = {"aten.addmm": "self", "aten.baddbmm": "self", "aten.addmv": "self", "aten.addbmm": "self"}
-
-
-@dataclass(slots=True)
-class _Forward:
-    """What a forward op left for its gradient: its module, and of every product in it the weight operand."""
-
-    path: str
-    products: list[_Weight] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Weight:
-    """The parameter operands of a forward product: how many, their name, the elements of the first."""
-
-    count: int
-    parameter: str | None
-    elements: int
-
-
-@dataclass(slots=True)
-class _Record:
-    """One op with the storages it reads and writes, by serial number."""
-
-    op: MatrixOp | VectorOp
-    reads: tuple[int, ...]
-    writes: tuple[int, ...]
+_ADDED = ("aten.addmm", "aten.baddbmm", "aten.addmv", "aten.addbmm")
+"""Products that add their argument ``self``."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """Where in the step an op is: module, pass as far as it is known before looking at operands, autograd node."""
+    """Where in the step an op is: module, forward or backward, and the sequence number of its autograd node."""
 
     path: str
     backward: bool
     recompute: bool
     node: int
 
+    @property
+    def pass_(self) -> Pass:
+        """The pass of a vector op; :func:`settle` knows better in the end."""
+        return Pass.BP if self.backward else Pass.FF
 
-class Recorder(TorchDispatchMode):
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Dispatch mode that records every op of ``model``; :meth:`listen` is the only way to switch it on."""
 
-    def __init__(self, model: nn.Module, title: str) -> None:
-        super().__init__()
-        self._title = title
-        self._paths = {id(module): path for path, module in model.named_modules()}
+    def __init__(self, model: nn.Module, name: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.name = name
+        self._paths = {id(module): path or name for path, module in model.named_modules()}
         self._open: list[str] = []
-        self._forwards: dict[int, _Forward] = {}
-        self._records: list[_Record] = []
+        self._forwards: dict[int, ForwardOp] = {}
+        self._records: list[Record] = []
         self._first_node = 0
         self.ledger = Ledger(model)
-        self.last_path = title
+        self.last_path = name
 
     @contextmanager
     def listen(self) -> Iterator[None]:
         """Record what runs inside; hooks and mode are gone afterwards, whatever happened."""
-        self._first_node = torch.autograd._get_sequence_nr()
+        self._first_node = torch._C._autograd._get_sequence_nr()
         # Post hooks must run when a module is left by an exception too: checkpoint stops its recomputation with one.
         hooks = [
             nn_module.register_module_forward_pre_hook(self._enter),
@@ -99,79 +81,160 @@ class Recorder(TorchDispatchMode):
 
     def ops(self, gradients: Sequence[Tensor]) -> list[MatrixOp | VectorOp]:
         """The ops in order; ``gradients`` are those of the parameters, and what only feeds them is weight update."""
-        _settle(self._records, {self.ledger.of(gradient).serial for gradient in gradients})
+        settle(self._records, {self.ledger.of(gradient).serial for gradient in gradients})
         return [record.op for record in self._records]
 
-    def path_of(self, module: nn.Module) -> str | None:
+    def path_of(self, module: object) -> str | None:
         """The path of ``module`` in the model; the model itself goes by its name."""
-        path = self._paths.get(id(module))
-        return self._title if path == "" else path
+        return self._paths.get(id(module))
+
+    def _here(self) -> str:
+        return self._open[-1] if self._open else self.name
 
     def _enter(self, module: nn.Module, _args: object) -> None:
-        path = self.path_of(module)
-        self._open.append(path if path is not None else self._here())
+        self._open.append(self.path_of(module) or self._here())
 
     def _leave(self, _module: nn.Module, _args: object, _output: object) -> None:
         self._open.pop()
-
-    def _here(self) -> str:
-        return self._open[-1] if self._open else self._title
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
-            return _answer_item(self._here())
-        if torch._C.DispatchKey.CompositeImplicitAutograd in func.py_kernels or _is_composite(func):
+        if func._can_decompose():
             # Reached only under inference mode: elsewhere autograd has taken it apart already.
             with self:
                 return func.decompose(*args, **kwargs)
         moment = self._moment()
+        self.last_path = moment.path
+        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
+            return _answer_item(moment.path)
         refuse_unknown(func, moment.path)
         out = func(*args, **kwargs)
         self._record(func, args, kwargs, out, moment)
         return out
 
     def _moment(self) -> _Moment:
-        current = torch._C._current_autograd_node()
-        backward = torch._C._current_graph_task_id() != -1
         # Gradients are computed with grad mode off, a checkpointed forward inside of backward with grad mode on.
-        recompute = backward and torch.is_grad_enabled()
-        node = torch.autograd._get_sequence_nr() - 1
-        path = self._here()
-        if current is not None and not (recompute and self._open):
-            known = self._forwards.get(current._sequence_nr())
-            # Accumulating a gradient has no forward op; it follows the op that made the gradient.
-            path = known.path if known else self.last_path
-        if backward and not recompute and current is not None:
-            node = current._sequence_nr()
-        self.last_path = path
-        return _Moment(path, backward and not recompute, recompute, node)
+        inside = torch._C._current_graph_task_id() != -1
+        recompute = inside and torch.is_grad_enabled()
+        backward = inside and not recompute
+        current = torch._C._current_autograd_node()
+        path, node = self._here(), torch._C._autograd._get_sequence_nr() - 1
+        if current is not None:
+            if backward:
+                node = current._sequence_nr()
+            if backward or not self._open:
+                known = self._forwards.get(current._sequence_nr())
+                # Accumulating a gradient has no forward op; it follows the op that made the gradient.
+                path = known.path if known else self.last_path
+        return _Moment(path, backward, recompute, node)
 
-    def _record(
-        self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], out: Any, moment: _Moment
-    ) -> None:
-        ledger = self.ledger
-        sources = [ledger.of(tensor) for tensor in tensors_in([args, kwargs])]
-        forward = self._forward(moment)
-        products = products_of(func, args, kwargs, out)
-        if products is None:
-            self._add_vector(func, args, kwargs, out, moment)
-        else:
-            for product in products:
-                self._add_matrix(func, product, moment, forward)
-            self._add_addend(func, args, kwargs, products, moment)
-        written = [ledger.of(tensor) for tensor in tensors_in(out)]
-        if access_of(func).written:
-            # Not every operator returns what it changes.
-            changed = zip(func._schema.arguments, args, strict=False)
-            written += [ledger.of(t) for a, v in changed if a.name in access_of(func).written for t in tensors_in(v)]
-        ledger.flow(sources, written)
-
-    def _forward(self, moment: _Moment) -> _Forward | None:
-        """The forward op of this moment: the one being run, or the one a gradient belongs to."""
+    def _forward_op(self, moment: _Moment, out: Any) -> ForwardOp | None:
+        """The forward op of this moment: the one that made ``out``, or the one whose gradient ``out`` is part of."""
         if moment.backward or moment.node < self._first_node:
             return self._forwards.get(moment.node)
-        # Ops without a gradient see the number of the op before them, so the first to show a number owns it.
-        return self._forwards.setdefault(moment.node, _Forward(moment.path))
+        # An op without gradient sees the number of the op before it, so the first to show a number owns it.
+        found = self._forwards.get(moment.node)
+        if found is None:
+            made = (self.ledger.of(tensor).origin for tensor in tensors_in(out))
+            found = ForwardOp(moment.path, max(made, default=Origin.CONSTANT) >= Origin.DATA)
+            self._forwards[moment.node] = found
+        return found
+
+    def _record(self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], out: Any, moment: _Moment) -> None:
+        given = bind(func, args, kwargs)
+        changed = [value for name, value in given.items() if name in access_of(func).written]
+        reads, writes = list(tensors_in(given)), list(tensors_in([out, changed]))
+        self.ledger.flow(map(self.ledger.of, reads), map(self.ledger.of, writes))
+        forward = self._forward_op(moment, out)
+        products = products_of(func, given, out)
+        if products is None:
+            self._add_vector(func, traffic(func, given, out), reads, writes, forward, moment)
+        else:
+            for product in products:
+                self._add_matrix(func, product, forward, moment)
+            self._add_fused(func, given, out, products, forward, moment)
+
+    def _add_matrix(self, func: OpOverload, product: Product, forward: ForwardOp | None, moment: _Moment) -> None:
+        if forward is not None and not moment.backward:
+            forward.weights.append(weight_of((product.a, product.b), self.ledger))
+        pass_, parameter = pass_and_parameter(product, forward, self.ledger, backward=moment.backward)
+        a, b, c = operands(product, self.ledger, backward=moment.backward)
+        op = MatrixOp(
+            name=moment.path, op=operator_name(func), pass_=pass_, gemm=product.gemm, a=a, b=b, c=c,
+            parameter=parameter, convolution=product.convolution, recompute=moment.recompute,
+        )  # fmt: skip
+        self._append(op, [product.a, product.b], [product.c], forward, moment)
+
+    def _add_vector(
+        self,
+        func: OpOverload,
+        moved: Traffic | None,
+        reads: list[Tensor],
+        writes: list[Tensor],
+        forward: ForwardOp | None,
+        moment: _Moment,
+    ) -> None:
+        if moved is None:
+            return
+        op = VectorOp(
+            name=moment.path, op=operator_name(func), pass_=moment.pass_, dtype=moved.dtype, elements=moved.elements,
+            read_bytes=moved.read_bytes, write_bytes=moved.write_bytes, recompute=moment.recompute,
+        )  # fmt: skip
+        self._append(op, reads, writes, forward, moment)
+
+    def _add_fused(
+        self,
+        func: OpOverload,
+        given: dict[str, Any],
+        out: Any,
+        products: list[Product],
+        forward: ForwardOp | None,
+        moment: _Moment,
+    ) -> None:
+        """The vector work inside of a matrix operator: a bias gradient, or an addend larger than a bias."""
+        name = operator_name(func).removesuffix("_")
+        if name == "aten.convolution_backward" and given["output_mask"][2]:
+            source, target = given["grad_output"], out[2]
+            moved = Traffic(source.numel(), stored_bytes(source), stored_bytes(target), dtype_name(target.dtype))
+            self._add_vector(func, moved, [source], [target], forward, moment)
+        elif name in _ADDED and products and given.get("beta", 1) != 0:
+            addend = given["self"]
+            size = stored_elements(addend)
+            if size > products[0].gemm.n:
+                moved = Traffic(size, stored_bytes(addend), 0, dtype_name(addend.dtype))
+                self._add_vector(func, moved, [addend], [], forward, moment)
+
+    def _append(
+        self,
+        op: MatrixOp | VectorOp,
+        reads: Sequence[Tensor],
+        writes: Sequence[Tensor],
+        forward: ForwardOp | None,
+        moment: _Moment,
+    ) -> None:
+        read, written = (tuple(self.ledger.of(tensor).serial for tensor in tensors) for tensors in (reads, writes))
+        self._records.append(Record(op, read, written, moment.node, forward is not None and forward.makes_data))
+
+
+def _answer_item(path: str) -> bool:
+    """Answer a model that asks for the value of a tensor, which a trace does not have.
+
+    The one question with a known answer is transformers' test for packed sequences: there are none.
+    """
+    frame = sys._getframe()
+    here = Path(__file__).parent
+    torch_folder = Path(torch.__file__).parent
+    while frame.f_back is not None:
+        frame = frame.f_back
+        file = Path(frame.f_code.co_filename)
+        if here != file.parent and torch_folder not in file.parents:
+            break
+    file = Path(frame.f_code.co_filename)
+    if file.parts[-2:] == ("transformers", "masking_utils.py"):
+        return True
+    raise InputError(
+        f"{path}: {file}:{frame.f_lineno} asks for the value of a tensor (item, bool, if), but a trace knows "
+        "shapes only; make that choice without looking at data"
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from ._products import bind
 from ._provenance import stored_bytes, stored_elements, tensors_in
 from .step import DTYPE_BYTES
 
@@ -38,7 +36,7 @@ _STORED_AS = {
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What an operator does with its arguments: those it writes, whether it reads them all, and whether it only views."""
+    """What an operator does with its arguments: which it writes, what it reads of them, or that it moves nothing."""
 
     written: frozenset[str]
     overwrites: bool
@@ -73,12 +71,11 @@ def access_of(func: OpOverload) -> Access:
     )
 
 
-def traffic(func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> Traffic | None:
+def traffic(func: OpOverload, given: dict[str, Any], out: Any) -> Traffic | None:
     """The traffic of one call, or ``None`` when it only allocates or looks at its inputs differently."""
     access = access_of(func)
     if access.moves_nothing:
         return None
-    given = bind(func, args, kwargs)
     changed = _distinct([value for name, value in given.items() if name in access.written])
     inputs = _distinct([value for name, value in given.items() if name not in access.written])
     written = changed + _fresh(out, inputs + changed)

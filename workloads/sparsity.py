@@ -15,7 +15,7 @@ MAX_GROUP = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class NMPattern:
-    """At most ``keep`` non-zeros in every ``group`` consecutive elements along the contraction of the pass that uses it.
+    """At most ``keep`` non-zeros in every ``group`` consecutive elements along the contraction of the using pass.
 
     ``keep`` counts what stays (SR-STE, BDWP), not what is removed (Wanda, Hubara et al.).
     """
@@ -28,10 +28,12 @@ class NMPattern:
     def __post_init__(self) -> None:
         require_int("group of an N:M pattern", self.group, 1, MAX_GROUP)
         if type(self.keep) is not int or not 1 <= self.keep <= self.group:
-            fix = "" if type(self.keep) is not int else f"; the nearest is {min(max(self.keep, 1), self.group)}:{self.group}"
+            near = (
+                f"; the nearest is {min(max(self.keep, 1), self.group)}:{self.group}" if type(self.keep) is int else ""
+            )
             raise InputError(
                 f"N:M pattern {self.keep}:{self.group} keeps {self.keep} of {self.group}: "
-                f"keep must be an integer from 1 to the group{fix}"
+                f"keep must be an integer from 1 to the group{near}"
             )
 
     @classmethod

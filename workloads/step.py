@@ -13,8 +13,8 @@ from .gemm import GEMM_PASSES, Gemm, Pass
 from .sparsity import NMPattern
 
 __all__ = [
-    "DTYPE_BYTES", "OPTIMIZERS", "SCHEMA", "CompactCopy", "MatrixOp", "Op", "Operand", "Role", "SparseOperand", "UpdateOp", "VectorOp",
-    "Workload",
+    "DTYPE_BYTES", "OPTIMIZERS", "SCHEMA", "CompactCopy", "MatrixOp", "Op", "Operand", "Role", "SparseOperand",
+    "UpdateOp", "VectorOp", "Workload",
 ]  # fmt: skip
 
 SCHEMA = 1
@@ -227,4 +227,3 @@ class Workload:
     def parameters(self) -> int:
         """Trained parameters."""
         return sum(op.elements for op in self.ops if isinstance(op, UpdateOp))
-

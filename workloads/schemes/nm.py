@@ -73,9 +73,7 @@ def annotate(workload: Workload, name: str, pattern: NMPattern | None) -> Worklo
     first = next((op.parameter for op in workload.matrix_ops if op.convolution and op.parameter), None)
     ops = tuple(_annotate_op(op, chosen, pattern, first) if isinstance(op, MatrixOp) else op for op in workload.ops)
     copies = _copies(op for op in ops if isinstance(op, MatrixOp))
-    return replace(
-        workload, scheme=name, pattern=pattern, ops=tuple(_with_copies(op, copies) for op in ops)
-    )
+    return replace(workload, scheme=name, pattern=pattern, ops=tuple(_with_copies(op, copies) for op in ops))
 
 
 def _annotate_op(op: MatrixOp, chosen: Scheme, pattern: NMPattern | None, first: str | None) -> MatrixOp:
@@ -86,9 +84,7 @@ def _annotate_op(op: MatrixOp, chosen: Scheme, pattern: NMPattern | None, first:
     side = _side(op, role)
     if reason or side is None:
         return replace(op, sparse=None, kept_dense=reason or f"no {role} operand")
-    return replace(
-        op, kept_dense="", sparse=SparseOperand(operand=side, pattern=pattern, online=role != Role.WEIGHT)
-    )
+    return replace(op, kept_dense="", sparse=SparseOperand(operand=side, pattern=pattern, online=role != Role.WEIGHT))
 
 
 def _reason(op: MatrixOp, pattern: NMPattern, first: str | None) -> str:

@@ -1,0 +1,134 @@
+"""Which pass a recorded op belongs to, which parameter it is about, and what its operands are in training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+from ._products import Product
+from ._provenance import Ledger, Origin, stored_bytes
+from ._traffic import dtype_name
+from .gemm import Gemm, Pass
+from .step import MatrixOp, Operand, Role, VectorOp
+
+__all__ = ["ForwardOp", "Record", "operands", "pass_and_parameter", "settle", "weight_of"]
+
+_ROLES = {
+    Origin.CONSTANT: Role.ACTIVATION,
+    Origin.PARAMETER: Role.WEIGHT,
+    Origin.DATA: Role.ACTIVATION,
+    Origin.GRADIENT: Role.GRADIENT,
+}
+
+_SUMS = ("aten.add", "aten.add_")
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """The operands of a forward product that are made of parameters alone: how many, their names, elements of each."""
+
+    count: int
+    parameter: str | None
+    elements: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class ForwardOp:
+    """What a forward op leaves for its gradient: its module, whether its result is data, the weight of each product."""
+
+    path: str
+    makes_data: bool
+    weights: list[Weight] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Record:
+    """One op of the step, with the storages it reads and writes by serial number, and its autograd node.
+
+    ``of_data`` tells that this node takes in the gradient of a tensor that depends on data.
+    """
+
+    op: MatrixOp | VectorOp
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    node: int
+    of_data: bool
+
+
+def weight_of(tensors: Iterable[Tensor], ledger: Ledger) -> Weight:
+    """What of ``tensors``, the operands of one product, is a weight."""
+    found = [tensor for tensor in tensors if ledger.of(tensor).origin is Origin.PARAMETER]
+    names = dict.fromkeys(name for tensor in found for name in ledger.of(tensor).parameters)
+    return Weight(len(found), "+".join(names) or None, tuple(tensor.numel() for tensor in found))
+
+
+def pass_and_parameter(
+    product: Product, forward: ForwardOp | None, ledger: Ledger, *, backward: bool
+) -> tuple[Pass, str | None]:
+    """Pass and parameter of a product, from the classes of its operands and of those of its forward product.
+
+    Matching the saved tensors instead would mis-file recomputed activations (tracing.md, section 2).
+    """
+    read = weight_of((product.a, product.b), ledger)
+    if not backward:
+        return Pass.FF, read.parameter
+    if product.gradient_of is not None and product.other is not None:
+        target = weight_of((product.gradient_of,), ledger)
+        if target.count:
+            return Pass.WU, target.parameter
+        return Pass.BP, weight_of((product.other,), ledger).parameter
+    weights = [weight for weight in (forward.weights if forward else ()) if weight.count]
+    if read.count and any(weight.count == 1 for weight in weights):
+        return Pass.BP, read.parameter
+    if not weights:
+        return Pass.BP, read.parameter
+    size = product.gemm.groups * product.gemm.m * product.gemm.n
+    # A node of several products (a custom autograd function): the weight whose gradient has this size.
+    chosen = next((weight for weight in weights if size in weight.elements), weights[0])
+    return Pass.WU, chosen.parameter
+
+
+def operands(product: Product, ledger: Ledger, *, backward: bool) -> tuple[Operand, Operand, Operand]:
+    """Operands a, b and c of a product with role, format and bytes as stored."""
+    gemm, a, b, c = product.gemm, product.a, product.b, product.c
+    inputs = [_ROLES[ledger.of(tensor).origin] for tensor in (a, b)]
+    made = Role.WEIGHT if inputs == [Role.WEIGHT, Role.WEIGHT] else Role.ACTIVATION
+    result = Role.GRADIENT if backward else made
+    sizes = _part_sizes(gemm) if product.partial else (None, None, None)
+    first, second, third = (
+        Operand(
+            role=role,
+            dtype=dtype_name(tensor.dtype),
+            bytes=stored_bytes(tensor) if size is None else size * tensor.element_size(),
+        )
+        for tensor, role, size in zip((a, b, c), (*inputs, result), sizes, strict=True)
+    )
+    return first, second, third
+
+
+def _part_sizes(gemm: Gemm) -> tuple[int, int, int]:
+    g = gemm.groups
+    return g * gemm.m * gemm.k, g * gemm.k * gemm.n, g * gemm.m * gemm.n
+
+
+def settle(records: Sequence[Record], gradients: set[int]) -> None:
+    """Move to WU the backward vector ops whose results only reach the parameters' ``gradients``.
+
+    Walks backwards: what only a weight-update op reads was made for the weight update, unless it is the gradient of
+    a tensor that depends on data, which comes in from another node. Sums of gradients belong to what they sum.
+    """
+    maker = {serial: record.node for record in records for serial in record.writes}
+    update_only, needed = set(gradients), set[int]()
+    for record in reversed(records):
+        op, writes = record.op, record.writes
+        undecided = isinstance(op, VectorOp) and op.pass_ is Pass.BP
+        if undecided and needed.isdisjoint(writes) and not update_only.isdisjoint(writes):
+            record.op = replace(op, pass_=Pass.WU)
+            whole = op.op in _SUMS or not record.of_data
+            inner = {serial for serial in record.reads if whole or maker.get(serial) == record.node}
+            update_only |= inner
+            needed.update(set(record.reads) - inner)
+        else:
+            needed.update(record.reads)

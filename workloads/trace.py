@@ -1,0 +1,170 @@
+"""From a PyTorch model to the ordered ops of one training step, by running that step on tensors without data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ._provenance import Origin, stored_elements
+from ._recorder import Recorder
+from .errors import InputError, nearest, require_int
+from .models.source import ModelSource, StepInputs
+from .step import OPTIMIZERS, MatrixOp, UpdateOp, VectorOp, Workload
+
+__all__ = ["trace_step"]
+
+Progress = Callable[[str], None]
+
+
+def trace_step(
+    source: ModelSource,
+    *,
+    batch: int | None = None,
+    seq: int | None = None,
+    optimizer: str = "sgd",
+    progress: Progress | None = None,
+) -> Workload:
+    """Run forward, loss and backward of ``source`` on meta tensors and return what was done, in order.
+
+    Ops are those of eager PyTorch in train mode: unfused, attention over the full square, checkpointed parts once more
+    and marked ``recompute``; the experts of a mixture get equal shares. The optimizer is one :class:`UpdateOp` per
+    parameter that received a gradient. ``progress`` is told the name of each phase. Whatever the model does wrong is an
+    :class:`InputError` that says where.
+    """
+    _check_request(batch, seq, optimizer)
+    tell = progress or (lambda _: None)
+    tell("build")
+    model, inputs = _build(source, batch, seq)
+    recorder = Recorder(model, source.name)
+    recorder.ledger.declare([inputs.args, inputs.kwargs], Origin.DATA)
+    with _like_training(), recorder.listen():
+        tell("forward")
+        with _explained(source, recorder, "forward"):
+            loss = source.loss(model(*inputs.args, **inputs.kwargs), inputs)
+        seed = _seed(source, loss, recorder)
+        tell("backward")
+        with _explained(source, recorder, "backward"):
+            torch.autograd.backward(loss, seed)
+    ops = recorder.ops([p.grad for p in model.parameters() if p.grad is not None])
+    updates = _updates(recorder)
+    _check_step(source, ops, updates)
+    return Workload(
+        model=source.name, batch=inputs.batch, input=inputs.shape, optimizer=optimizer, ops=(*ops, *updates)
+    )
+
+
+def _check_request(batch: int | None, seq: int | None, optimizer: str) -> None:
+    if batch is not None:
+        require_int("batch", batch, 1, 2**31)
+    if seq is not None:
+        require_int("sequence length", seq, 1, 2**31)
+    if optimizer not in OPTIMIZERS:
+        raise InputError(f"optimizer {optimizer!r} is unknown: {nearest(optimizer, OPTIMIZERS)}")
+
+
+def _build(source: ModelSource, batch: int | None, seq: int | None) -> tuple[nn.Module, StepInputs]:
+    """The model in train mode and its inputs, on meta and in the dtype of the source."""
+    with torch.device("meta"):
+        with _explained(source, None, "build"), _default_dtype(source.dtype):
+            model = source.build()
+        inputs = source.inputs(batch, seq)
+    if source.dtype is not None:
+        model = model.to(source.dtype)
+        inputs = replace(inputs, args=_cast(inputs.args, source.dtype), kwargs=_cast(inputs.kwargs, source.dtype))
+    model.train()
+    model.zero_grad()
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError(f"model {source.name!r} has no parameter to train")
+    return model, inputs
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype or before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    """The same nest of arguments with its floating tensors in ``dtype``."""
+    if isinstance(value, Tensor):
+        return value.to(dtype) if value.is_floating_point() else value
+    if isinstance(value, list | tuple):
+        return type(value)(_cast(item, dtype) for item in value)
+    if isinstance(value, dict):
+        return {key: _cast(item, dtype) for key, item in value.items()}
+    return value
+
+
+@contextmanager
+def _like_training() -> Iterator[None]:
+    """Meta as default device, gradients on, and attention in its own dtype: the math path widens bfloat16 otherwise."""
+    narrow = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()  # type: ignore[no-untyped-call]
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        with torch.device("meta"), torch.enable_grad():
+            yield
+    finally:
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(narrow)
+
+
+def _seed(source: ModelSource, loss: object, recorder: Recorder) -> Tensor:
+    """The gradient of the loss by itself, from which every gradient is known as one."""
+    name = source.name
+    if not isinstance(loss, Tensor):
+        raise InputError(f"the loss of model {name!r} must be a tensor of one number, not {type(loss).__name__}")
+    if loss.numel() != 1 or not loss.is_floating_point():
+        shape = " x ".join(map(str, loss.shape)) or "scalar"
+        raise InputError(f"the loss of model {name!r} must be one floating-point number, not {shape} of {loss.dtype}")
+    if not loss.requires_grad:
+        raise InputError(f"the loss of model {name!r} does not depend on any parameter that is trained")
+    seed = torch.ones_like(loss)
+    recorder.ledger.declare(seed, Origin.GRADIENT)
+    return seed
+
+
+def _updates(recorder: Recorder) -> list[UpdateOp]:
+    return [
+        UpdateOp(name=label, elements=stored_elements(parameter))
+        for parameter, label in recorder.ledger.labels.items()
+        if parameter.grad is not None and parameter.numel()
+    ]
+
+
+def _check_step(source: ModelSource, ops: list[MatrixOp | VectorOp], updates: list[UpdateOp]) -> None:
+    if not any(isinstance(op, MatrixOp) for op in ops):
+        raise InputError(f"model {source.name!r} multiplies no matrices, so there is nothing to place on an array")
+    if not updates:
+        raise InputError(f"no parameter of model {source.name!r} received a gradient")
+
+
+@contextmanager
+def _explained(source: ModelSource, recorder: Recorder | None, phase: str) -> Iterator[None]:
+    """Turn whatever the model raises into an :class:`InputError` of one screen that says where."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        place = "" if recorder is None else f" in {_failing_path(error.__traceback__, recorder, phase)}"
+        text = "\n".join(str(error).strip().splitlines()[:12])[:1000]
+        raise InputError(f"model {source.name!r} fails in {phase}{place}: {type(error).__name__}: {text}") from error
+
+
+def _failing_path(traceback: TracebackType | None, recorder: Recorder, phase: str) -> str:
+    """Path of the innermost module on the stack; backward runs outside of modules, so there it is the last op's."""
+    path = recorder.last_path if phase == "backward" else recorder.name
+    while traceback is not None:
+        found = recorder.path_of(traceback.tb_frame.f_locals.get("self"))
+        path = found or path
+        traceback = traceback.tb_next
+    return path
