@@ -10,8 +10,8 @@ from ..workloads.errors import InputError, require_int
 from ..workloads.sparsity import MAX_GROUP, NMPattern
 
 __all__ = [
-    "ACCUMULATOR_BYTES", "OPERAND_BYTES", "AcceleratorSpec", "ArraySpec", "BufferSpec", "DramSpec", "PESpec", "SoreSpec",
-    "VectorSpec", "WuveSpec",
+    "ACCUMULATOR_BYTES", "OPERAND_BYTES", "AcceleratorSpec", "ArraySpec", "BufferSpec", "DramSpec", "PESpec",
+    "SoreSpec", "VectorSpec", "WuveSpec",
 ]  # fmt: skip
 
 OPERAND_BYTES = 2

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from numba import njit
-
 from ..workloads.gemm import Gemm
-from .account import Cycles
 from .accelerator import AcceleratorSpec
+from .account import Cycles
+from .jit import kernel
 from .mapping import ArrayMapping, Dataflow
 
 __all__ = [
@@ -59,19 +58,19 @@ def array_machine(spec: AcceleratorSpec) -> ArrayMachine:
     )
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def ceil_div(a: int, b: int) -> int:
     """a / b rounded up."""
     return -(-a // b)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def pairs(k: int, run: int, keep: int, group: int) -> int:
     """Pairs of one column, as `NMPattern.kept`."""
     return (k // run) * ((run // group) * keep + min(keep, run % group))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def tiling(x: ArrayMachine, ws: int, keep: int, group: int, interleave: int, rows: int, k: int, run: int) -> Tiling:
     """Pace of a dataflow for ``rows`` rows (they bound the drain) and contractions of ``k`` in runs of ``run``."""
     J = max(interleave, x.La)
@@ -95,25 +94,25 @@ def tiling(x: ArrayMachine, ws: int, keep: int, group: int, interleave: int, row
     return Tiling(ws, keep, interleave, J, pairs(k, run, keep, group), L, bare, first, max(L, drain), drain)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def ws_distance(x: ArrayMachine, t: Tiling, rows: int) -> int:
     """P of WS: from tile to tile, ``rows`` dense rows streaming through."""
     return max(ceil_div(rows, t.interleave) * t.L, (x.R - 1) * t.bare + t.keep * x.R)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def row_work(x: ArrayMachine, t: Tiling, rows: int) -> int:
     """What ``rows`` rows mean to the array: OS tiles, or the distance of WS tiles through which they stream."""
     return ws_distance(x, t, rows) if t.ws else ceil_div(rows, x.R)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def col_work(x: ArrayMachine, t: Tiling, cols: int) -> int:
     """Array tiles along ``cols`` columns."""
     return ceil_div(cols, x.C if t.ws else x.C * t.interleave)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def issue_cycles(x: ArrayMachine, t: Tiling, row: int, col: int) -> int:
     """Steady-state time of a block of `row_work` x `col_work`: the distance to whatever the array does next."""
     if t.ws:
@@ -121,7 +120,7 @@ def issue_cycles(x: ArrayMachine, t: Tiling, row: int, col: int) -> int:
     return row * col * t.P
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def ramp_cycles(x: ArrayMachine, t: Tiling, rows: int, cols: int) -> int:
     """What a whole run takes beyond its issue cycles; ``rows`` x ``cols`` is its last macro-tile."""
     skew = min(x.C, cols) - 1
@@ -134,7 +133,7 @@ def ramp_cycles(x: ArrayMachine, t: Tiling, rows: int, cols: int) -> int:
     return t.first - t.P + t.bare - t.J + x.Lm + x.La + x.R - 1 + skew + t.drain
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def array_split(x: ArrayMachine, t: Tiling, rows: int, cols: int, groups: int) -> tuple[int, int, int, int]:
     """Compute, interleave stall, port stall, and run length of a product without memory limits."""
     row, col = row_work(x, t, rows), col_work(x, t, cols)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from numba import njit
-
 from ..workloads.errors import InputError
 from ..workloads.step import MatrixOp, Operand
 from .accelerator import OPERAND_BYTES, AcceleratorSpec
 from .array_time import ArrayMachine, Tiling, ceil_div, col_work, issue_cycles, pairs, ramp_cycles, row_work
+from .jit import kernel
 
 __all__ = [
     "RATE", "Axis", "MemoryMachine", "Moves", "OpCost", "Problem", "Share", "Tile", "bound_cycles", "col_axis",
@@ -163,7 +162,7 @@ def _windowed(operand: Operand, elements: int, axis: int) -> tuple[int, int, int
     return (tensor, expanded, axis) if tensor < expanded else (expanded, expanded, NO_WINDOW)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _compact_column(p: Problem) -> int:
     """Bytes of one compact N2S column: FP16 values and their indices."""
     bits, last = 16, p.group - 1
@@ -172,7 +171,7 @@ def _compact_column(p: Problem) -> int:
     return ceil_div(pairs(p.k, p.run, p.keep, p.group) * bits, 8)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def share(p: Problem) -> Share:
     """What one row or column of a problem weighs; parts of a byte are rounded up."""
     rows, cols = p.groups * p.rows, p.groups * p.cols
@@ -190,7 +189,7 @@ def share(p: Problem) -> Share:
     return Share(row, row_cut, col, col_cut, held, held_cut, line, groups)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def row_axis(p: Problem, x: ArrayMachine, t: Tiling, rows: int) -> Axis:
     """Macro-tiles of ``rows`` rows."""
     tiles = ceil_div(p.rows, rows)
@@ -198,7 +197,7 @@ def row_axis(p: Problem, x: ArrayMachine, t: Tiling, rows: int) -> Axis:
     return Axis(tiles, rows, last, row_work(x, t, rows), row_work(x, t, last))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def col_axis(p: Problem, x: ArrayMachine, t: Tiling, cols: int) -> Axis:
     """Macro-tiles of ``cols`` columns."""
     tiles = ceil_div(p.cols, cols)
@@ -206,7 +205,7 @@ def col_axis(p: Problem, x: ArrayMachine, t: Tiling, cols: int) -> Axis:
     return Axis(tiles, cols, last, col_work(x, t, cols), col_work(x, t, last))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def moves(
     p: Problem, x: ArrayMachine, y: MemoryMachine, t: Tiling, q: Share, r: Axis, c: Axis, resident: int, group: int
 ) -> Moves:
@@ -222,13 +221,13 @@ def moves(
         fits = fits and r.full * row <= y.w2e_half and c.full * kept <= y.n2s_half
     else:
         # Partial sums of OS stay in the PEs, so a streamed contraction serves one array tile at a time.
-        one_tile = t.ws or (r.work == 1 and c.work == 1)
+        one_tile = t.ws == 1 or (r.work == 1 and c.work == 1)
         fits = fits and one_tile and r.full * chunk * 2 <= y.w2e_half and c.full * chunk * 3 <= y.n2s_half
     lead = (r.full + c.full) * min(chunk, p.k) * 2
     return Moves(int(fits), row, q.col_cut if col_cut else q.col, 0 if out_cut else q.out_line, lead)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def stored(p: Problem, m: Moves, rows: int, cols: int) -> int:
     """Bytes that ``rows`` x ``cols`` results weigh in memory."""
     if m.line == 0:
@@ -236,21 +235,21 @@ def stored(p: Problem, m: Moves, rows: int, cols: int) -> int:
     return m.line * (rows if p.out_window == COLS else cols)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def sore_cycles(q: Share, y: MemoryMachine, group: int, cols: int) -> int:
     """Cycles that SORE takes for ``cols`` columns in steady state."""
     return ceil_div(cols * q.sore_groups, y.sore_lanes) * (1 if y.sore_network else group)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _phases(
     tiles: int, busy: int, busy_last: int, store: int, before: int,
     load: int, load_last: int, load_end: int, sore: int, sore_last: int, sore_end: int,
 ) -> tuple[int, int]:  # fmt: skip
     """Time of one sweep of ``tiles`` fast tiles, with memory and with SORE.
 
-    ``before`` is stored in the first phase, ``store`` in the others. ``load`` (``load_last``) is moved while a full tile
-    has a full (the last) one after it, ``load_end`` during the last tile; ``sore`` likewise.
+    ``before`` is stored in the first phase, ``store`` in the others. ``load`` (``load_last``) is moved while a full
+    tile has a full (the last) one after it, ``load_end`` during the last tile; ``sore`` likewise.
     """
     if tiles == 1:
         memory = max(busy_last, load_end + before)
@@ -270,7 +269,7 @@ def _phases(
     return memory + one, every + max(one, sore_end)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def op_cost(
     p: Problem, x: ArrayMachine, y: MemoryMachine, t: Tiling, q: Share, r: Axis, c: Axis, resident: int, rows_slow: int,
     group: int,
@@ -389,7 +388,7 @@ def op_cost(
     )  # fmt: skip
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def bound_cycles(p: Problem, x: ArrayMachine, y: MemoryMachine) -> int:
     """No mapping can be faster: every PE busy with kept products, or every operand moved once at full rate."""
     slots = pairs(p.k, p.run, p.keep, p.group) if p.keep else p.k

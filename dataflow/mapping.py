@@ -39,15 +39,17 @@ class ArrayMapping:
         pe, keep, group = spec.pe, self.pattern.keep, self.pattern.group
         spec.check_pattern(self.pattern)
         require_int("interleave", self.interleave, 1, pe.accumulators)
-        words = group * (self.interleave if self.dataflow is Dataflow.WS else 1)
+        words = group * (self.interleave if self.dataflow == Dataflow.WS else 1)
         if words > pe.dense_words:
+            most = max(pe.dense_words // group, 1)
             raise InputError(
-                f"{self.dataflow} with pattern {self.pattern} and interleave {self.interleave} holds {words} dense words "
-                f"a PE, but pe.dense_words is {pe.dense_words}; use an interleave of at most {max(pe.dense_words // group, 1)}"
+                f"{self.dataflow} with pattern {self.pattern} and interleave {self.interleave} holds {words} dense "
+                f"words a PE, but pe.dense_words is {pe.dense_words}; use an interleave of at most {most}"
             )
-        if self.dataflow is Dataflow.WS and keep > pe.weight_pairs:
+        if self.dataflow == Dataflow.WS and keep > pe.weight_pairs:
             raise InputError(
-                f"ws with pattern {self.pattern} holds {keep} pairs a PE, but pe.weight_pairs is {pe.weight_pairs}; use os"
+                f"ws with pattern {self.pattern} holds {keep} pairs a PE, "
+                f"but pe.weight_pairs is {pe.weight_pairs}; use os"
             )
 
 
@@ -55,9 +57,10 @@ class ArrayMapping:
 class Mapping:
     """Placement of one op: the array mapping, the operand that flows N2S, and the macro-tiles in the buffers.
 
-    With ``n2s = "a"`` the machine computes the transposed product, so the rows of a tile are columns of C. ``gemm`` is the
-    product as the array sees it. ``tile_rows`` x ``tile_cols`` outputs make a macro-tile; ``resident`` says that it holds its
-    operands for the whole contraction. ``order`` names the slow macro loop first: rows (``mn``) or columns (``nm``).
+    With ``n2s = "a"`` the machine computes the transposed product, so the rows of a tile are columns of C. ``gemm`` is
+    the product as the array sees it. ``tile_rows`` x ``tile_cols`` outputs make a macro-tile; ``resident`` says that it
+    holds its operands for the whole contraction. ``order`` names the slow macro loop first: rows (``mn``) or columns
+    (``nm``).
     """
 
     array: ArrayMapping

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from ..workloads.errors import InputError
 from ..workloads.step import MatrixOp
-from .account import Counts, Cycles
 from .accelerator import AcceleratorSpec
+from .account import Counts, Cycles
 from .array_time import array_machine, ceil_div, mapped_tiling
 from .cost import Problem, Tile, bound_cycles, col_axis, memory_machine, op_cost, problem_of, row_axis, share
 from .engine_time import compares_per_group

@@ -1,4 +1,4 @@
-"""SCALE-Sim v3's accounting of a dense GEMM, so that its numbers can be reproduced: folds one after another, no drain, no overlap.
+"""SCALE-Sim v3's accounting of a dense GEMM, to reproduce its numbers: folds one after another, no drain, no overlap.
 
 `cycles` of SCALE-Sim is its last cycle index + 1 with unlimited bandwidth; docs/validation.md compares it with ours.
 """

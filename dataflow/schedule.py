@@ -54,8 +54,8 @@ def schedule(
 ) -> Schedule:
     """Choose the best mapping of every op; ops of equal shape are searched once.
 
-    ``prices`` gives the picojoules of an op's actions; the objectives energy and edp need it. ``progress`` is called with
-    the ops done and all ops.
+    ``prices`` gives the picojoules of an op's actions; the objectives energy and edp need it. ``progress`` is called
+    with the ops done and all ops.
     """
     goal = _objective(objective)
     if goal is not Objective.CYCLES and prices is None:
@@ -93,8 +93,8 @@ def best_mapping(op: MatrixOp, spec: AcceleratorSpec, objective: Objective, pric
     index, mapping = _search(problems, spec, objective, price)
     if mapping is None:
         raise InputError(
-            f"no tile of {op.name!r} ({op.gemm}) fits the buffers of {spec.name!r}: one array tile needs its operands of one "
-            f"N:M group and its results; enlarge buffers.w2e_bytes, buffers.n2s_bytes or buffers.output_bytes"
+            f"no tile of {op.name!r} ({op.gemm}) fits the buffers of {spec.name!r}: one array tile needs the operands "
+            f"of one N:M group and its results; enlarge buffers.w2e_bytes, buffers.n2s_bytes or buffers.output_bytes"
         )
     return Mapping(
         array=mapping.array, gemm=mapping.gemm, n2s=roles[index],

@@ -17,11 +17,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from .array_time import ArrayMachine, Tiling, ceil_div, col_work, issue_cycles, pairs, row_work, tiling
 from .cost import MemoryMachine, OpCost, Problem, Tile, col_axis, op_cost, row_axis, share
+from .jit import kernel
 
 __all__ = ["CYCLES", "EDP", "ENERGY", "Actions", "Found", "Limits", "Prices", "actions", "search"]
 
@@ -68,7 +68,7 @@ class Found(NamedTuple):
     evaluated: int
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def actions(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile) -> Actions:
     """Words the array takes from and puts into the buffers."""
     products = p.groups * p.rows * p.cols
@@ -86,7 +86,7 @@ def actions(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile) -> Actions:
     )
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def energy_pj(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, cost: OpCost, price: Prices) -> float:
     """Picojoules of a mapping."""
     a = actions(p, x, t, tile)
@@ -100,7 +100,7 @@ def energy_pj(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, cost: OpCost, 
     )
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _steps(unit: int, size: int) -> NDArray[np.int64]:
     """Tile extents: 1, 2, 3, 4, 6, 8, 12, ... units while below ``size``, then ``size``."""
     found = np.empty(130, np.int64)
@@ -116,13 +116,13 @@ def _steps(unit: int, size: int) -> NDArray[np.int64]:
     return found[: n + 1]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _floor(p: Problem, x: ArrayMachine, t: Tiling) -> int:
     """Array cycles that no macro-tiling avoids."""
     return p.groups * issue_cycles(x, t, row_work(x, t, p.rows), col_work(x, t, p.cols))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def search(p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, price: Prices, objective: int) -> Found:
     """Best mapping of ``p`` in the space this module states; ``units`` < 0 when none fits the buffers."""
     best_tile, best_key, best_units = Tile(0, 0, 0, 0), np.inf, -1

@@ -1,4 +1,4 @@
-"""The step level: all ops of a schedule in order, with double-buffered transfers, SORE, weight update and vector work."""
+"""The step level: all ops of a schedule in order, with double-buffered transfers, SORE, WUVE and vector work."""
 
 from __future__ import annotations
 

@@ -247,9 +247,7 @@ def _fixed(dim: Any) -> bool:
 
 def _infer(file: Path, model: Any) -> tuple[dict[str, Any], Any]:
     """Constants that compute shapes, by name, and the model with the shape of everything that could be inferred."""
-    constants = {
-        tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer if _is_shape_data(tensor)
-    }
+    constants = {tensor.name: _content(file, tensor) for tensor in model.graph.initializer if _is_shape_data(tensor)}
     stored = set(constants)
     # Shapes an exporter wrote may hold the symbolic batch, which contradicts the one just set.
     del model.graph.value_info[:]
@@ -266,12 +264,19 @@ def _infer(file: Path, model: Any) -> tuple[dict[str, Any], Any]:
         _write_back(model.graph, constants)
 
 
+def _content(file: Path, tensor: Any) -> Any:
+    try:
+        return numpy_helper.to_array(tensor)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{file}: initializer {tensor.name!r} does not hold what its type and shape say") from error
+
+
 def _is_shape_data(tensor: Any) -> bool:
     """Small integers and lone numbers take part in shape arithmetic; a float of more elements may be a parameter."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return False
     count = prod(tensor.dims)
-    return count <= (1 if _dtype(tensor.data_type).startswith(_FLOATING) else _FOLD_LIMIT)
+    return bool(count <= (1 if _dtype(tensor.data_type).startswith(_FLOATING) else _FOLD_LIMIT))
 
 
 def _fold(graph: Any, constants: dict[str, Any]) -> bool:
@@ -310,7 +315,8 @@ def _evaluate(node: Any, constants: dict[str, Any], shapes: dict[str, tuple[int,
         return None
     run = ReferenceEvaluator(node)
     try:
-        value = np.asarray(run.run(None, {name: constants[name] for name in inputs})[0])
+        with np.errstate(all="ignore"):
+            value = np.asarray(run.run(None, {name: constants[name] for name in inputs})[0])
     except Exception:
         # The rule of shape inference for this node then says what is wrong with it.
         return None
@@ -556,6 +562,8 @@ def _types(graph: Any) -> dict[str, str]:
 
 
 def _dtype(number: int) -> str:
+    if number not in onnx.TensorProto.DataType.values():
+        return f"of unknown number {number}"
     name = str(onnx.TensorProto.DataType.Name(number)).lower()
     renamed = {"float": "float32", "double": "float64", "float8e4m3fn": "float8_e4m3fn", "float8e5m2": "float8_e5m2"}
     return renamed.get(name, name)
@@ -595,6 +603,9 @@ def _two(graph: _Graph, node: Any) -> tuple[_Tensor, _Tensor, _Tensor]:
     a, b = graph.ins(node)[:2]
     if a is None or b is None:
         raise graph.refuse(node, "an operand is missing")
+    for tensor in (a, b):
+        if not tensor.elements:
+            raise graph.refuse(node, f"operand {tensor.name!r} is empty")
     return a, b, graph.outs(node)[0]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Discriminator
 
@@ -17,7 +17,7 @@ __all__ = [
     "UpdateOp", "VectorOp", "Workload",
 ]  # fmt: skip
 
-SCHEMA = 1
+SCHEMA: Final = 1
 """Version of the JSON form; a file of another version is refused."""
 
 DTYPE_BYTES = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,9 +18,14 @@ _SHOWN = 5
 _LONGEST = 80
 
 
-@cache
+_adapters: dict[object, TypeAdapter[Any]] = {}
+
+
 def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    return TypeAdapter(kind)
+    """Building a validator takes milliseconds, so each is built once."""
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
 
 
 def read(kind: type[T], data: str | bytes | dict[str, Any], source: str, names: Callable[[str], list[str]]) -> T:

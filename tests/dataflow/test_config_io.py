@@ -1,0 +1,70 @@
+"""Machines from TOML: the presets load, and every typo is answered with the place, the rule and the nearest name."""
+
+from __future__ import annotations
+
+import pytest
+
+from weft.dataflow.config_io import load_spec, parse_spec, preset_names, preset_text, spec_hash
+from weft.workloads.errors import InputError
+
+
+def test_presets_load_under_their_own_name():
+    assert set(preset_names()) >= {"sat-vcu1525", "dense-32", "tiny"}
+    for name in preset_names():
+        assert load_spec(name).name == name
+
+
+def test_hash_follows_every_choice():
+    text = preset_text("tiny")
+    base = spec_hash(parse_spec(text, "tiny"))
+
+    assert spec_hash(parse_spec(text, "copy")) == base
+    assert spec_hash(parse_spec(text.replace("add_latency = 4", "add_latency = 5"), "other")) != base
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "rows = 4",
+            "rows = 0",
+            "f.toml: array.rows must be an integer from 1 to 1024, not 0; the nearest valid value is 1",
+        ),
+        ("rows = 4", "rwos = 4", "f.toml: unknown key 'array.rwos'; did you mean 'rows'"),
+        ("rows = 4", 'rows = "4"', "f.toml: array.rows: Input should be a valid integer; found '4'"),
+        ("rows = 4", "rows = true", "f.toml: array.rows: Input should be a valid integer; found True"),
+        ("rows = 4", "rows = 4.5", "f.toml: array.rows: Input should be a valid integer"),
+        ("rows = 4", "", "f.toml: key 'array.rows' is missing"),
+        ("rows = 4", "rows = -3", "not -3"),
+        ("rows = 4", "rows = 99999999999999999999", "not 99999999999999999999"),
+        ("[array]", "[aray]", "unknown key 'aray'; did you mean 'array'"),
+        ('kind = "serial"', 'kind = "bitonic"', "sore.kind: Input should be 'serial' or 'network'; found 'bitonic'"),
+        ("[array]", "[array", "f.toml: is not valid TOML"),
+        ("max_group = 8", "max_group = 64", "pe.max_group must be an integer from 1 to 32"),
+        ("dense_words = 16", "dense_words = 4", "pe.dense_words must be an integer from 8"),
+        ("clock_hz = 100_000_000", "clock_hz = 2026-01-01", "clock_hz: Input should be a valid integer"),
+    ],
+)
+def test_bad_toml_is_refused_with_the_rule(old, new, message):
+    with pytest.raises(InputError) as caught:
+        parse_spec(preset_text("tiny").replace(old, new, 1), "f.toml")
+
+    assert message in str(caught.value)
+
+
+def test_unknown_preset_names_the_nearest():
+    with pytest.raises(InputError, match="machine 'tyni' is neither a preset nor a .toml file: did you mean 'tiny'"):
+        load_spec("tyni")
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.toml: cannot be read: No such file"):
+        load_spec(tmp_path / "nowhere.toml")
+
+
+def test_binary_file_is_refused(tmp_path):
+    path = tmp_path / "binary.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+
+    with pytest.raises(InputError, match="is not UTF-8 text"):
+        load_spec(path)

@@ -1,0 +1,115 @@
+"""The closed form of an op's cost against its phases stepped one by one, and its bounds and conservation laws."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from weft.dataflow.accelerator import BufferSpec
+from weft.dataflow.array_time import array_cycles
+from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow
+from weft.dataflow.placement import Placement, evaluate
+from weft.dataflow.schedule import Objective, Schedule, best_mapping
+from weft.simulator.step import simulate
+from weft.workloads.errors import InputError
+from weft.workloads.gemm import Gemm
+from weft.workloads.sparsity import NMPattern
+from weft.workloads.step import SparseOperand, Workload
+
+from .problems import machines, make_op, mappings, matrix_ops
+
+
+def _fitting(op, spec, mapping) -> Placement:
+    try:
+        return evaluate(op, spec, mapping)
+    except InputError:
+        assume(False)
+        raise
+
+
+@settings(max_examples=400)
+@given(st.data())
+def test_closed_form_equals_stepped_phases(data):
+    spec = data.draw(machines())
+    op = data.draw(matrix_ops(spec))
+    placement = _fitting(op, spec, data.draw(mappings(spec, op)))
+    workload = Workload(model="one", batch=1, ops=(op,))
+    plan = Schedule(workload=workload, spec=spec, objective=Objective.CYCLES, placements=(placement,))
+
+    stepped = simulate(plan).ops[0]
+
+    assert stepped.cycles == placement.cycles
+    assert stepped.counts == placement.counts
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_cost_is_never_below_its_bound_and_every_cause_is_counted(data):
+    spec = data.draw(machines())
+    op = data.draw(matrix_ops(spec))
+    placement = _fitting(op, spec, data.draw(mappings(spec, op)))
+    cycles, counts = placement.cycles, placement.counts
+
+    assert cycles.total >= placement.bound_cycles
+    assert min(cycles.compute, cycles.fill_drain, cycles.interleave_stall, cycles.port_stall) >= 0
+    assert min(cycles.dram_stall, cycles.sore) >= 0
+    assert counts.macs <= cycles.compute * spec.macs_per_cycle, "utilisation above 100 %"
+    assert counts.dram_write_bytes >= op.c.bytes
+    assert counts.dram_read_bytes >= (op.b if placement.mapping.n2s == "a" else op.a).bytes
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_one_untiled_group_costs_what_the_array_takes(data):
+    """With one macro-tile the op level adds exposed transfers to the array's own run and nothing else."""
+    roomy = BufferSpec(w2e_bytes=2**24, n2s_bytes=2**24, output_bytes=2**24)
+    spec = replace(data.draw(machines()), buffers=roomy)
+    op = data.draw(matrix_ops(spec))
+    op = replace(op, gemm=replace(op.gemm, groups=1))
+    drawn = data.draw(mappings(spec, op))
+    mapping = replace(drawn, tile_rows=drawn.gemm.m, tile_cols=drawn.gemm.n, resident=True)
+    cycles = evaluate(op, spec, mapping).cycles
+
+    alone = array_cycles(spec, mapping.gemm, mapping.array)
+
+    assert cycles.total - cycles.dram_stall - cycles.sore == alone.total
+    assert (cycles.compute, cycles.interleave_stall) == (alone.compute, alone.interleave_stall)
+
+
+def test_an_online_operand_waits_for_sore_and_a_pregenerated_one_does_not(sat):
+    gemm = Gemm(m=4096, k=1024, n=1024)
+    two_of_eight = NMPattern(keep=2, group=8)
+    waiting = {}
+    for online in (False, True):
+        op = make_op(gemm, sparse=SparseOperand(operand="b", pattern=two_of_eight, online=online))
+        waiting[online] = evaluate(op, sat, best_mapping(op, sat, Objective.CYCLES)).cycles.sore
+
+    assert waiting[False] == 0
+    assert waiting[True] > 0
+
+
+def test_interleave_boundary_pair(sat):
+    """La - 1 accumulators stall, La do not."""
+    gemm = Gemm(m=32, k=64, n=512)
+    short, enough = (
+        array_cycles(sat, gemm, ArrayMapping(dataflow=Dataflow.OS, pattern=DENSE, interleave=i))
+        for i in (sat.pe.add_latency - 1, sat.pe.add_latency)
+    )
+
+    assert short.interleave_stall > 0
+    assert enough.interleave_stall == 0
+
+
+def test_a_one_word_port_without_interleave_leaves_nothing_of_2_in_8(port_bound):
+    """sat.md: without interleave the dense feed is M/keep = 4 words a cycle; one word makes sparse as slow as dense."""
+    gemm = Gemm(m=32, k=1024, n=32 * 64)
+    dense = array_cycles(port_bound, gemm, ArrayMapping(dataflow=Dataflow.OS, pattern=DENSE, interleave=1))
+    sparse = array_cycles(
+        port_bound, gemm, ArrayMapping(dataflow=Dataflow.OS, pattern=NMPattern(keep=2, group=8), interleave=1)
+    )
+
+    assert sparse.port_stall > sparse.compute
+    assert dense.total / sparse.total == pytest.approx(1.0, abs=0.01)

@@ -1,0 +1,117 @@
+"""The scheduler against an obvious search: every mapping of the stated space costed one by one in Python."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow, Mapping
+from weft.dataflow.placement import evaluate
+from weft.dataflow.schedule import Objective, Prices, best_mapping, schedule
+from weft.workloads.errors import InputError
+from weft.workloads.gemm import Gemm
+from weft.workloads.sparsity import NMPattern
+from weft.workloads.step import SparseOperand, Workload
+
+from .problems import machines, make_op, matrix_ops
+
+PRICES = Prices(dram_byte=80.0, buffer_byte=1.0, w2e_word=1.2, n2s_pair=1.5, output_word=2.4, fixed=0.0)
+
+
+def _extents(unit: int, size: int) -> list[int]:
+    steps = sorted({1, *(2**i for i in range(1, 20)), *(3 * 2**i for i in range(19))})
+    return [s * unit for s in steps if s * unit < size] + [size]
+
+
+def _space(op, spec):
+    pe = spec.pe
+    for n2s in [op.sparse.operand] if op.sparse else ["b", "a"]:
+        gemm = op.gemm if n2s == "b" else op.gemm.transposed
+        for dataflow in Dataflow:
+            held = [2**i for i in range(6) if 2**i <= pe.weight_pairs]
+            dense = [DENSE] if dataflow == Dataflow.OS else [NMPattern(keep=d, group=d) for d in held]
+            for pattern, interleave in itertools.product(
+                [op.sparse.pattern] if op.sparse else dense, range(1, pe.accumulators + 1)
+            ):
+                ws = dataflow == Dataflow.WS
+                rows = _extents(interleave if ws else spec.array.rows, gemm.m)
+                cols = _extents(spec.array.cols * (1 if ws else interleave), gemm.n)
+                array = ArrayMapping(dataflow=dataflow, pattern=pattern, interleave=interleave)
+                for r, c, resident, order in itertools.product(rows, cols, (True, False), ("mn", "nm")):
+                    yield Mapping(
+                        array=array, gemm=gemm, n2s=n2s, tile_rows=r, tile_cols=c, resident=resident, order=order
+                    )
+
+
+def _cost(placement, objective: Objective) -> float:
+    energy = _energy(placement)
+    cycles = placement.cycles.total
+    return {Objective.CYCLES: cycles, Objective.ENERGY: energy, Objective.EDP: energy * cycles}[objective]
+
+
+def _energy(placement) -> float:
+    n = placement.counts
+    return (
+        n.dram_bytes * (PRICES.dram_byte + PRICES.buffer_byte)
+        + n.w2e_words * PRICES.w2e_word
+        + n.n2s_pairs * PRICES.n2s_pair
+        + n.output_words * PRICES.output_word
+    )
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.data(), st.sampled_from(Objective))
+def test_finds_the_best_of_the_stated_space(data, objective):
+    spec = data.draw(machines())
+    op = data.draw(matrix_ops(spec, size=24))
+    costs = []
+    for mapping in _space(op, spec):
+        try:
+            costs.append(_cost(evaluate(op, spec, mapping), objective))
+        except InputError:
+            continue
+    if not costs:
+        with pytest.raises(InputError, match="fits the buffers"):
+            best_mapping(op, spec, objective, PRICES)
+        return
+
+    found = evaluate(op, spec, best_mapping(op, spec, objective, PRICES))
+
+    # EDP multiplies exact fractions of a cycle, the check whole ones.
+    assert _cost(found, objective) <= min(costs) * (
+        1 + (2 / found.cycles.total if objective == Objective.EDP else 1e-12)
+    )
+
+
+def test_equal_ops_are_scheduled_once(sat, monkeypatch):
+    import weft.dataflow.schedule as module
+
+    calls = []
+    original = module.evaluate
+    monkeypatch.setattr(module, "evaluate", lambda *a: calls.append(a) or original(*a))
+    op = make_op(Gemm(m=64, k=64, n=64))
+
+    plan = schedule(Workload(model="two", batch=1, ops=(op, op)), sat)
+
+    assert len(calls) == 1
+    assert plan.placements[0] is plan.placements[1]
+
+
+def test_energy_needs_prices(sat):
+    with pytest.raises(InputError, match="needs the energy of each action"):
+        schedule(Workload(model="one", batch=1, ops=(make_op(Gemm(m=4, k=4, n=4)),)), sat, "energy")
+
+
+def test_unknown_objective_is_refused(sat):
+    with pytest.raises(InputError, match="'speed' is unknown: choose one of cycles, energy, edp"):
+        schedule(Workload(model="one", batch=1, ops=(make_op(Gemm(m=4, k=4, n=4)),)), sat, "speed")
+
+
+def test_a_group_the_machine_cannot_hold_is_refused(sat):
+    wide = SparseOperand(operand="b", pattern=NMPattern(keep=2, group=32), online=False)
+
+    with pytest.raises(InputError, match=r"pe\.max_group of 'sat-vcu1525' is 16"):
+        best_mapping(make_op(Gemm(m=64, k=64, n=64), sparse=wide), sat, Objective.CYCLES)

@@ -1,0 +1,106 @@
+"""The built-in models by name. Importing this costs nothing: torch loads only when a model is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from .source import ModelSource
+
+__all__ = ["MODELS", "ZooModel", "names", "source"]
+
+_LARGEST_SIZE = 8192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZooModel:
+    """What is known of a built-in model without building it.
+
+    ``size`` is the default image side or sequence length; an image side must be a multiple of ``stride`` and at least
+    ``smallest``. ``module`` holds the definition.
+    """
+
+    name: str
+    title: str
+    batch: int
+    kind: Literal["image", "tokens"]
+    size: int
+    module: Literal["vision", "language", "hf"]
+    stride: int = 1
+    smallest: int = 1
+
+    @property
+    def input(self) -> str:
+        """Default input of one sample, in words."""
+        return f"3 x {self.size} x {self.size}" if self.kind == "image" else f"{self.size} tokens"
+
+
+def _image(
+    name: str, title: str, module: Literal["vision", "hf"], batch: int, size: int, stride: int, smallest: int
+) -> ZooModel:
+    return ZooModel(
+        name=name, title=title, batch=batch, kind="image", size=size, module=module, stride=stride, smallest=smallest
+    )
+
+
+def _text(name: str, title: str, module: Literal["language", "hf"], batch: int, seq: int) -> ZooModel:
+    return ZooModel(name=name, title=title, batch=batch, kind="tokens", size=seq, module=module)
+
+
+MODELS: dict[str, ZooModel] = {
+    model.name: model
+    for model in (
+        _image("resnet9", "ResNet-9 of DAWNBench (CIFAR-10, 10 classes)", "vision", 512, 32, 1, 8),
+        _image("resnet18", "ResNet-18 (ImageNet, 1,000 classes)", "hf", 512, 224, 1, 32),
+        _image("resnet50", "ResNet-50 (ImageNet, 1,000 classes)", "hf", 512, 224, 1, 32),
+        _image("vgg19", "VGG-19 without batch-norm (ImageNet, 1,000 classes)", "vision", 512, 224, 1, 32),
+        _image("vit_s", "ViT-S/4: 384 wide, 12 blocks, 6 heads (CIFAR-100, 100 classes)", "vision", 512, 32, 4, 4),
+        _image("vit_b_16", "ViT-B/16 (ImageNet, 1,000 classes)", "hf", 512, 224, 16, 16),
+        _image("swin_t", "Swin-T (ImageNet, 1,000 classes)", "hf", 512, 224, 32, 32),
+        _image("mobilenet_v2", "MobileNetV2 1.0 (ImageNet, 1,000 classes)", "hf", 512, 224, 1, 32),
+        _image("convnext_t", "ConvNeXt-T (ImageNet, 1,000 classes)", "hf", 512, 224, 1, 32),
+        _text("bert_base", "BERT base, masked language model (vocabulary 30,522)", "hf", 64, 512),
+        _text("gpt2", "GPT-2 124M, causal language model (vocabulary 50,257)", "hf", 16, 1024),
+        _text("llama2_7b", "Llama-2 7B in bfloat16 (vocabulary 32,000)", "hf", 4, 4096),
+        _text("llama2_70b", "Llama-2 70B in bfloat16, 8 key-value heads (vocabulary 32,000)", "hf", 4, 4096),
+        _text("mixtral_8x7b", "Mixtral 8x7B in bfloat16, 2 of 8 experts (vocabulary 32,000)", "hf", 4, 4096),
+        _text("lstm_lm", "two-layer LSTM language model, 650 wide (vocabulary 10,000)", "language", 64, 35),
+        _image("unet_s", "small U-Net, 3 levels from 32 channels (segmentation, 2 classes)", "vision", 16, 256, 8, 8),
+    )
+}
+"""Every built-in model by name."""
+
+
+def names() -> tuple[str, ...]:
+    """Names of the built-in models, in the order of the catalogue."""
+    return tuple(MODELS)
+
+
+def _side(model: ZooModel, text: str) -> int:
+    """Image side written after the ``@`` of a model name."""
+    where = f"input size of model '{model.name}@{text}'"
+    if model.kind != "image":
+        raise InputError(f"{where}: {model.name} reads tokens; give a sequence length instead of an input size")
+    size = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
+    if not model.smallest <= size <= _LARGEST_SIZE or size % model.stride:
+        rule = f"from {model.smallest} to {_LARGEST_SIZE}"
+        if model.stride > 1:
+            rule = f"that is a multiple of {model.stride}, {rule}"
+        raise InputError(f"{where} must be an integer {rule}; the default is {model.name}@{model.size}")
+    return size
+
+
+def source(name: str) -> ModelSource:
+    """The built-in model ``name``, or ``name@side`` for another image side, ready to be traced."""
+    base, at, size = name.partition("@")
+    model = MODELS.get(base)
+    if model is None:
+        raise InputError(f"model {base!r} is unknown: {nearest(base, MODELS)}")
+    side = _side(model, size) if at else model.size
+    definition = import_module(f".{model.module}", __package__)
+    found: ModelSource = definition.zoo_source(model, side)
+    return found
