@@ -15,7 +15,7 @@ from .jit import kernel
 
 __all__ = [
     "RATE", "Axis", "MemoryMachine", "Moves", "OpCost", "Problem", "Share", "Tile", "bound_cycles", "col_axis",
-    "memory_machine", "moves", "op_cost", "problem_of", "row_axis", "share", "sore_cycles", "stored",
+    "memory_machine", "moves", "op_cost", "problem_of", "require_exact", "row_axis", "share", "sore_cycles", "stored",
 ]  # fmt: skip
 
 RATE = 256
@@ -154,6 +154,18 @@ def problem_of(op: MatrixOp, n2s: str, pregenerate: bool) -> Problem:
         keep, group = op.sparse.pattern.keep, op.sparse.pattern.group
         online = int(op.sparse.online or not pregenerate)
     return Problem(rows, g.k, cols, g.groups, g.run, keep, group, online, *west, *north, *c)
+
+
+def require_exact(p: Problem, x: ArrayMachine, y: MemoryMachine, pace: int) -> None:
+    """Refuse an op whose time, in 1/rate cycles, could leave 64 bits; ``pace`` bounds the cycles of one pair."""
+    row_tiles, col_tiles = -(-p.rows // x.R), -(-p.cols // x.C)
+    cycles = 4 * pace * (p.groups * row_tiles * col_tiles * (p.k + x.R * p.group) + x.R * x.R)
+    moved = (p.w2e_expanded + p.n2s_expanded + p.out_expanded) * (row_tiles + col_tiles) * RATE
+    if max(cycles * y.rate, moved) >= 2**62:
+        raise InputError(
+            f"a product of {p.groups} x {p.rows} x {p.k} x {p.cols} is too large to be timed exactly on this machine; "
+            "use a smaller batch or a lower ratio of dram.bytes_per_second to clock_hz"
+        )
 
 
 def _windowed(operand: Operand, elements: int, axis: int) -> tuple[int, int, int]:

@@ -9,7 +9,18 @@ from ..workloads.step import MatrixOp
 from .accelerator import AcceleratorSpec
 from .account import Counts, Cycles
 from .array_time import array_machine, ceil_div, mapped_tiling
-from .cost import Problem, Tile, bound_cycles, col_axis, memory_machine, op_cost, problem_of, row_axis, share
+from .cost import (
+    Problem,
+    Tile,
+    bound_cycles,
+    col_axis,
+    memory_machine,
+    op_cost,
+    problem_of,
+    require_exact,
+    row_axis,
+    share,
+)
 from .engine_time import compares_per_group
 from .mapping import Dataflow, Mapping
 from .search import actions
@@ -33,6 +44,7 @@ def evaluate(op: MatrixOp, spec: AcceleratorSpec, mapping: Mapping) -> Placement
     p = problem_of(op, mapping.n2s, spec.wuve.pregenerate)
     x, y = array_machine(spec), memory_machine(spec)
     array, pattern = mapping.array, mapping.array.pattern
+    require_exact(p, x, y, max(array.interleave, x.La))
     t = mapped_tiling(x, array, p.rows, p.k, p.run)
     r, c = row_axis(p, x, t, mapping.tile_rows), col_axis(p, x, t, mapping.tile_cols)
     tile = Tile(mapping.tile_rows, mapping.tile_cols, int(mapping.resident), int(mapping.order == "mn"))

@@ -14,7 +14,7 @@ from ..workloads.sparsity import NMPattern
 from ..workloads.step import MatrixOp, Workload
 from .accelerator import AcceleratorSpec
 from .array_time import array_machine
-from .cost import Problem, memory_machine, problem_of
+from .cost import Problem, memory_machine, problem_of, require_exact
 from .mapping import ArrayMapping, Dataflow, Mapping
 from .placement import Placement, evaluate
 from .search import CYCLES, EDP, ENERGY, Limits, Prices, search
@@ -108,7 +108,9 @@ def _search(
 ) -> tuple[int, Mapping | None]:
     """Index of the best role and its mapping; the first of equals wins."""
     x, y = array_machine(spec), memory_machine(spec)
-    limits = Limits(spec.pe.accumulators, spec.pe.dense_words, spec.pe.weight_pairs)
+    limits = Limits(spec.pe.accumulators, spec.pe.dense_words, spec.pe.weight_pairs, spec.pe.max_group)
+    for p in problems:
+        require_exact(p, x, y, max(spec.pe.accumulators, spec.pe.add_latency))
     found = [search(p, x, y, limits, price, _CODE[objective]) for p in problems]
     best = min(range(len(found)), key=lambda i: found[i].key)
     f, p = found[best], problems[best]

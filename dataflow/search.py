@@ -34,6 +34,7 @@ class Limits(NamedTuple):
     accumulators: int
     dense_words: int
     weight_pairs: int
+    max_group: int
 
 
 class Prices(NamedTuple):
@@ -131,7 +132,7 @@ def search(p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, price:
     q = share(p)
     for ws in range(2):
         held = 1
-        while held <= (limits.weight_pairs if ws and not p.keep else 1):
+        while held <= (min(limits.weight_pairs, limits.max_group) if ws and not p.keep else 1):
             keep, group = (p.keep, p.group) if p.keep else (held, held)
             held *= 2
             if ws and keep > limits.weight_pairs:

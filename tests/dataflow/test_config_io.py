@@ -53,7 +53,7 @@ def test_bad_toml_is_refused_with_the_rule(old, new, message):
 
 
 def test_unknown_preset_names_the_nearest():
-    with pytest.raises(InputError, match="machine 'tyni' is neither a preset nor a .toml file: did you mean 'tiny'"):
+    with pytest.raises(InputError, match=r"machine 'tyni' is neither a preset nor a \.toml file: did you mean 'tiny'"):
         load_spec("tyni")
 
 

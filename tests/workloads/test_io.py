@@ -113,7 +113,7 @@ def _changed(**changes) -> str:
         (_changed(ops__0__pass="OPT"), "pass of matrix op 'fc' must be FF, BP or WU"),
         (_changed(ops__0__a__dtype="flaot16"), "dtype of an operand is 'flaot16': did you mean 'float16'"),
         (_changed(ops__0__a__bytes=-1), "bytes of an operand must be an integer from 0"),
-        (_changed(ops__0__sparse={"operand": "b", "pattern": {"keep": 3, "group": 2}, "online": False}), "3:2 keeps 3 of 2"),
+        (_changed(ops__0__sparse={"operand": "b", "pattern": {"keep": 3, "group": 2}, "online": 0}), "3:2 keeps 3"),
         (_changed(ops__0__paramter="x"), "unknown key 'ops.0.matrix.paramter'; did you mean 'parameter'"),
         (_changed(optimizer="sdg"), "optimizer 'sdg' is unknown: did you mean 'sgd'"),
     ],
