@@ -27,11 +27,16 @@ _SUMS = ("aten.add", "aten.add_")
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """The operands of a forward product that are made of parameters alone: how many, their names, elements of each."""
+    """The weights among the operands of a product: how many, their names, elements of each.
+
+    ``derived`` names an operand that is made of parameters too but stands for an activation: a learned position, say,
+    that enters a linear layer.
+    """
 
     count: int
     parameter: str | None
     elements: tuple[int, ...]
+    derived: str | None = None
 
 
 @dataclass(slots=True)
@@ -58,10 +63,25 @@ class Record:
 
 
 def weight_of(tensors: Iterable[Tensor], ledger: Ledger) -> Weight:
-    """What of ``tensors``, the operands of one product, is a weight."""
-    found = [tensor for tensor in tensors if ledger.of(tensor).origin is Origin.PARAMETER]
-    names = dict.fromkeys(name for tensor in found for name in ledger.of(tensor).parameters)
-    return Weight(len(found), "+".join(names) or None, tuple(tensor.numel() for tensor in found))
+    """What of ``tensors``, the operands of one product, is a weight.
+
+    Everything made of parameters alone, except that beside a parameter itself a derived operand is an activation.
+    """
+    found = [tensor for tensor in tensors if ledger.of(tensor).is_parameter]
+    direct = [tensor for tensor in found if ledger.of(tensor).direct]
+    weights = direct or found
+    derived = [tensor for tensor in found if direct and not ledger.of(tensor).direct]
+    elements = tuple(tensor.numel() for tensor in weights)
+    return Weight(len(weights), _names(weights, ledger), elements, _names(derived, ledger))
+
+
+def _names(tensors: Iterable[Tensor], ledger: Ledger) -> str | None:
+    return "+".join(dict.fromkeys(name for tensor in tensors for name in ledger.of(tensor).parameters)) or None
+
+
+def _derived(forward: ForwardOp | None) -> set[str]:
+    """Names of the parameter-made operands that are activations of a forward op."""
+    return {weight.derived for weight in forward.weights if weight.derived} if forward else set()
 
 
 def pass_and_parameter(
@@ -76,13 +96,13 @@ def pass_and_parameter(
         return Pass.FF, read.parameter
     if product.gradient_of is not None and product.other is not None:
         target = weight_of((product.gradient_of,), ledger)
-        if target.count:
+        if target.count and target.parameter not in _derived(forward):
             return Pass.WU, target.parameter
         return Pass.BP, weight_of((product.other,), ledger).parameter
     weights = [weight for weight in (forward.weights if forward else ()) if weight.count]
-    if read.count and any(weight.count == 1 for weight in weights):
-        return Pass.BP, read.parameter
     if not weights:
+        return Pass.BP, read.parameter
+    if read.count and any(weight.count == 1 and weight.derived != read.parameter for weight in weights):
         return Pass.BP, read.parameter
     size = product.gemm.groups * product.gemm.m * product.gemm.n
     # A node of several products (a custom autograd function): the weight whose gradient has this size.
@@ -90,10 +110,16 @@ def pass_and_parameter(
     return Pass.WU, chosen.parameter
 
 
-def operands(product: Product, ledger: Ledger, *, backward: bool) -> tuple[Operand, Operand, Operand]:
+def operands(
+    product: Product, forward: ForwardOp | None, ledger: Ledger, *, backward: bool
+) -> tuple[Operand, Operand, Operand]:
     """Operands a, b and c of a product with role, format and bytes as stored."""
     gemm, a, b, c = product.gemm, product.a, product.b, product.c
-    inputs = [_ROLES[ledger.of(tensor).origin] for tensor in (a, b)]
+    derived = _derived(forward)
+    inputs = [
+        Role.ACTIVATION if _names([tensor], ledger) in derived else _ROLES[ledger.of(tensor).origin]
+        for tensor in (a, b)
+    ]
     made = Role.WEIGHT if inputs == [Role.WEIGHT, Role.WEIGHT] else Role.ACTIVATION
     result = Role.GRADIENT if backward else made
     sizes = _part_sizes(gemm) if product.partial else (None, None, None)

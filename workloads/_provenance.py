@@ -24,11 +24,15 @@ class Origin(IntEnum):
 
 @dataclass(slots=True)
 class Provenance:
-    """Origin of one storage, its serial number, and the parameters it was made from if from nothing else."""
+    """Origin of one storage, its serial number, and the parameters it was made from if from nothing else.
+
+    ``direct`` storages are those of the parameters themselves.
+    """
 
     serial: int
     origin: Origin = Origin.CONSTANT
     parameters: tuple[str, ...] = ()
+    direct: bool = False
 
     @property
     def is_parameter(self) -> bool:
@@ -52,6 +56,7 @@ class Ledger:
         self.labels = parameter_labels(model)
         for parameter, label in self.labels.items():
             self.of(parameter).raise_to(Origin.PARAMETER, (label,))
+            self.of(parameter).direct = True
 
     def of(self, tensor: Tensor) -> Provenance:
         """The provenance of the storage behind ``tensor``; a storage not seen before is a constant."""

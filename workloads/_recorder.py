@@ -49,12 +49,24 @@ class _Moment:
         return Pass.BP if self.backward else Pass.FF
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of an operator that was made: arguments by name, results, and the forward op it is or belongs to."""
+
+    name: str
+    given: dict[str, Any]
+    out: Any
+    moment: _Moment
+    forward: ForwardOp | None
+
+
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Dispatch mode that records every op of ``model``; :meth:`listen` is the only way to switch it on."""
 
     def __init__(self, model: nn.Module, name: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.name = name
+        # The model itself goes by its name.
         self._paths = {id(module): path or name for path, module in model.named_modules()}
         self._open: list[str] = []
         self._forwards: dict[int, ForwardOp] = {}
@@ -84,9 +96,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         settle(self._records, {self.ledger.of(gradient).serial for gradient in gradients})
         return [record.op for record in self._records]
 
-    def path_of(self, module: object) -> str | None:
-        """The path of ``module`` in the model; the model itself goes by its name."""
-        return self._paths.get(id(module))
+    def path_of(self, thing: object) -> str | None:
+        """The path of a module, or of the module whose gradient a custom autograd function computes."""
+        if isinstance(thing, torch.autograd.function.BackwardCFunction):
+            known = self._forwards.get(thing._sequence_nr())
+            return known.path if known else None
+        return self._paths.get(id(thing))
 
     def _here(self) -> str:
         return self._open[-1] if self._open else self.name
@@ -111,7 +126,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return _answer_item(moment.path)
         refuse_unknown(func, moment.path)
         out = func(*args, **kwargs)
-        self._record(func, args, kwargs, out, moment)
+        try:
+            self._record(func, args, kwargs, out, moment)
+        except InputError as error:
+            raise InputError(f"{moment.path}: {error}") from error
         return out
 
     def _moment(self) -> _Moment:
@@ -147,75 +165,54 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         changed = [value for name, value in given.items() if name in access_of(func).written]
         reads, writes = list(tensors_in(given)), list(tensors_in([out, changed]))
         self.ledger.flow(map(self.ledger.of, reads), map(self.ledger.of, writes))
-        forward = self._forward_op(moment, out)
+        call = _Call(operator_name(func), given, out, moment, self._forward_op(moment, out))
         products = products_of(func, given, out)
         if products is None:
-            self._add_vector(func, traffic(func, given, out), reads, writes, forward, moment)
+            self._add_vector(call, traffic(func, given, out), reads, writes)
         else:
             for product in products:
-                self._add_matrix(func, product, forward, moment)
-            self._add_fused(func, given, out, products, forward, moment)
+                self._add_matrix(call, product)
+            self._add_fused(call, products)
 
-    def _add_matrix(self, func: OpOverload, product: Product, forward: ForwardOp | None, moment: _Moment) -> None:
+    def _add_matrix(self, call: _Call, product: Product) -> None:
+        moment, forward, ledger = call.moment, call.forward, self.ledger
         if forward is not None and not moment.backward:
-            forward.weights.append(weight_of((product.a, product.b), self.ledger))
-        pass_, parameter = pass_and_parameter(product, forward, self.ledger, backward=moment.backward)
-        a, b, c = operands(product, self.ledger, backward=moment.backward)
+            forward.weights.append(weight_of((product.a, product.b), ledger))
+        pass_, parameter = pass_and_parameter(product, forward, ledger, backward=moment.backward)
+        a, b, c = operands(product, forward, ledger, backward=moment.backward)
         op = MatrixOp(
-            name=moment.path, op=operator_name(func), pass_=pass_, gemm=product.gemm, a=a, b=b, c=c,
+            name=moment.path, op=call.name, pass_=pass_, gemm=product.gemm, a=a, b=b, c=c,
             parameter=parameter, convolution=product.convolution, recompute=moment.recompute,
         )  # fmt: skip
-        self._append(op, [product.a, product.b], [product.c], forward, moment)
+        self._append(call, op, [product.a, product.b], [product.c])
 
-    def _add_vector(
-        self,
-        func: OpOverload,
-        moved: Traffic | None,
-        reads: list[Tensor],
-        writes: list[Tensor],
-        forward: ForwardOp | None,
-        moment: _Moment,
-    ) -> None:
+    def _add_vector(self, call: _Call, moved: Traffic | None, reads: list[Tensor], writes: list[Tensor]) -> None:
         if moved is None:
             return
         op = VectorOp(
-            name=moment.path, op=operator_name(func), pass_=moment.pass_, dtype=moved.dtype, elements=moved.elements,
-            read_bytes=moved.read_bytes, write_bytes=moved.write_bytes, recompute=moment.recompute,
+            name=call.moment.path, op=call.name, pass_=call.moment.pass_, dtype=moved.dtype, elements=moved.elements,
+            read_bytes=moved.read_bytes, write_bytes=moved.write_bytes, recompute=call.moment.recompute,
         )  # fmt: skip
-        self._append(op, reads, writes, forward, moment)
+        self._append(call, op, reads, writes)
 
-    def _add_fused(
-        self,
-        func: OpOverload,
-        given: dict[str, Any],
-        out: Any,
-        products: list[Product],
-        forward: ForwardOp | None,
-        moment: _Moment,
-    ) -> None:
+    def _add_fused(self, call: _Call, products: list[Product]) -> None:
         """The vector work inside of a matrix operator: a bias gradient, or an addend larger than a bias."""
-        name = operator_name(func).removesuffix("_")
+        given, name = call.given, call.name.removesuffix("_")
         if name == "aten.convolution_backward" and given["output_mask"][2]:
-            source, target = given["grad_output"], out[2]
+            source, target = given["grad_output"], call.out[2]
             moved = Traffic(source.numel(), stored_bytes(source), stored_bytes(target), dtype_name(target.dtype))
-            self._add_vector(func, moved, [source], [target], forward, moment)
+            self._add_vector(call, moved, [source], [target])
         elif name in _ADDED and products and given.get("beta", 1) != 0:
             addend = given["self"]
             size = stored_elements(addend)
             if size > products[0].gemm.n:
                 moved = Traffic(size, stored_bytes(addend), 0, dtype_name(addend.dtype))
-                self._add_vector(func, moved, [addend], [], forward, moment)
+                self._add_vector(call, moved, [addend], [])
 
-    def _append(
-        self,
-        op: MatrixOp | VectorOp,
-        reads: Sequence[Tensor],
-        writes: Sequence[Tensor],
-        forward: ForwardOp | None,
-        moment: _Moment,
-    ) -> None:
+    def _append(self, call: _Call, op: MatrixOp | VectorOp, reads: list[Tensor], writes: list[Tensor]) -> None:
         read, written = (tuple(self.ledger.of(tensor).serial for tensor in tensors) for tensors in (reads, writes))
-        self._records.append(Record(op, read, written, moment.node, forward is not None and forward.makes_data))
+        of_data = call.forward is not None and call.forward.makes_data
+        self._records.append(Record(op, read, written, call.moment.node, of_data))
 
 
 def _answer_item(path: str) -> bool:

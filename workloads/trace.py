@@ -71,9 +71,10 @@ def _check_request(batch: int | None, seq: int | None, optimizer: str) -> None:
 def _build(source: ModelSource, batch: int | None, seq: int | None) -> tuple[nn.Module, StepInputs]:
     """The model in train mode and its inputs, on meta and in the dtype of the source."""
     with torch.device("meta"):
+        # Inputs first: a user's model may be built for the sizes that were asked for.
+        inputs = source.inputs(batch, seq)
         with _explained(source, None, "build"), _default_dtype(source.dtype):
             model = source.build()
-        inputs = source.inputs(batch, seq)
     if source.dtype is not None:
         model = model.to(source.dtype)
         inputs = replace(inputs, args=_cast(inputs.args, source.dtype), kwargs=_cast(inputs.kwargs, source.dtype))

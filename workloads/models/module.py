@@ -1,0 +1,47 @@
+"""A model that already lives in memory, copied to meta so that the caller's own stays as it is."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .source import ModelSource
+from .user import _Maker
+
+__all__ = ["module_source"]
+
+
+def module_source(module: nn.Module, inputs: Any, loss: Any = None) -> ModelSource:
+    """``module`` with the example ``inputs`` of one step: a tensor, a tuple of arguments or a dict of keywords.
+
+    ``loss`` is a callable of the output, or the tensor of targets; without one the output's own loss or mean is used.
+    """
+    name = type(module).__name__
+    if not isinstance(module, nn.Module):
+        raise InputError(f"a model to trace must be a torch.nn.Module or text, not {name}")
+    if inputs is None:
+        raise InputError(f"model {name}: a module needs example inputs, as trace(module, inputs=torch.empty(8, 3, 64, 64))")
+    parts = {"model": _on_meta(module), "inputs": inputs, "loss": loss}
+    maker = _Maker(name, Path(name), lambda: parts, None)
+    return ModelSource(name=name, title=name, build=maker.build, inputs=maker.inputs, loss=maker.loss)
+
+
+def _on_meta(module: nn.Module) -> nn.Module:
+    """A copy without data; tensors that several modules share stay shared."""
+    tensors = [
+        value
+        for part in module.modules()
+        for held in (part._parameters, part._buffers, vars(part))
+        for value in held.values()
+        if isinstance(value, Tensor)
+    ]
+    return copy.deepcopy(module, {id(tensor): _shell(tensor) for tensor in {id(t): t for t in tensors}.values()})
+
+
+def _shell(tensor: Tensor) -> Tensor:
+    bare = tensor.detach().to("meta")
+    return nn.Parameter(bare, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else bare

@@ -1,0 +1,350 @@
+"""The user's own model: a function in a Python file that returns a model, what to feed it, and perhaps a loss."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._provenance import tensors_in
+from ..errors import InputError, nearest
+from .source import ModelSource, StepInputs
+
+__all__ = ["user_source"]
+
+_KEYS = ("model", "inputs", "loss", "targets")
+_DEFAULT_BATCH = 32
+"""Samples where only the shape of one is known."""
+
+_RULE = "return a model, (model, inputs), (model, inputs, loss), (model, inputs, loss, targets) or a dict of these"
+
+
+def user_source(spec: str, input_shape: tuple[int, ...] | None = None) -> ModelSource:
+    """The model that ``path/to/file.py:function`` makes.
+
+    The function may take ``batch`` and ``seq``, and returns the model alone or with ``inputs`` (a tensor, a tuple of
+    arguments, a dict of keyword arguments) and ``loss`` (a callable of the output, or of output and ``targets``; or
+    the targets themselves). Inputs that are missing come from ``input_shape``, one sample's shape, or from the model's
+    own attribute ``example_inputs`` or ``input_shape``. A class or a ready model works in place of the function.
+    Nothing is ever computed with data: the function runs with meta as the default device, on the CPU if it cannot.
+    """
+    path, name = _split(spec)
+    maker = _Maker(spec, path, _find(_load(path), path, name), input_shape)
+    return ModelSource(
+        name=f"{path.stem}.{name}",
+        title=f"{name} of {path}",
+        build=maker.build,
+        inputs=maker.inputs,
+        loss=maker.loss,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the user's function returned, on meta."""
+
+    model: nn.Module
+    inputs: Any
+    loss: Any
+    targets: Any
+
+
+class _Maker:
+    """Calls the user's function; one call serves one ``inputs`` and the ``build`` after it, which may share sizes."""
+
+    def __init__(self, spec: str, path: Path, made_by: Any, input_shape: tuple[int, ...] | None) -> None:
+        self._spec = spec
+        self._path = path
+        self._made_by = made_by
+        self._input_shape = input_shape
+        self._model: nn.Module | None = None
+        self._loss: Any = None
+        self._targets: Any = None
+
+    def build(self) -> nn.Module:
+        """The model that belongs to the last inputs."""
+        model, self._model = self._model, None
+        return model if model is not None else self._call(None, None).model
+
+    def inputs(self, batch: int | None, seq: int | None) -> StepInputs:
+        """The inputs for a batch; where the function does not take one, leading dimensions are changed instead."""
+        parts = self._call(batch, seq)
+        given = self._sample(parts.model, batch) if parts.inputs is None or self._input_shape else parts.inputs
+        tensors = [tensor for tensor in tensors_in(given) if tensor.dim()]
+        if not tensors:
+            raise InputError(f"{self._spec}: the inputs hold no tensor with a batch dimension")
+        old, targets = len(tensors[0]), parts.targets
+        new = batch or old
+        if not self._takes("batch"):
+            given, targets = _rebatch(given, old, new), _rebatch(targets, old, new)
+        self._model, self._loss, self._targets = parts.model, parts.loss, targets
+        args, kwargs = _arguments(given)
+        shown = next(tensor for tensor in tensors_in(given) if tensor.dim())
+        return StepInputs(args=args, kwargs=kwargs, batch=new, shape=" x ".join(map(str, shown.shape)))
+
+    def loss(self, output: Any, _: StepInputs) -> Tensor:
+        """The user's loss of ``output``, or what stands for it."""
+        loss, targets = self._loss, self._targets
+        if loss is None:
+            return _default_loss(self._spec, output) if targets is None else _target_loss(self._spec, output, targets)
+        if not _wants_targets(loss):
+            return loss(output)  # type: ignore[no-any-return]
+        if targets is None:
+            raise InputError(f"{self._spec}: the loss takes targets, so give them too: {_RULE}")
+        return loss(output, targets)  # type: ignore[no-any-return]
+
+    def _takes(self, parameter: str) -> bool:
+        return parameter in self._signature()
+
+    def _signature(self) -> Mapping[str, inspect.Parameter]:
+        if isinstance(self._made_by, nn.Module):
+            return {}
+        return inspect.signature(self._made_by).parameters
+
+    def _call(self, batch: int | None, seq: int | None) -> _Parts:
+        asked = {"batch": batch, "seq": seq}
+        if seq is not None and not self._takes("seq"):
+            raise InputError(f"{self._spec}: takes no parameter seq, so a sequence length cannot be asked for")
+        missing = [
+            name
+            for name, parameter in self._signature().items()
+            if parameter.default is parameter.empty
+            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            and asked.get(name) is None
+        ]
+        if missing:
+            one = missing[0]
+            fix = f"ask for a {one}, or give it" if one in asked else "only batch and seq are passed, so give it"
+            raise InputError(f"{self._spec}: parameter {one} has no default value; {fix} one")
+        arguments = {name: value for name, value in asked.items() if value is not None and self._takes(name)}
+        return _on_meta(_parts(self._spec, self._run(arguments)))
+
+    def _run(self, arguments: dict[str, int]) -> Any:
+        if isinstance(self._made_by, nn.Module):
+            return self._made_by
+        try:
+            # Free for a model of any size; what needs values (item, numpy, a checkpoint) gets a second chance.
+            with _importable(self._path.parent), torch.device("meta"):
+                return self._made_by(**arguments)
+        except Exception:
+            with _user_code(self._spec, self._path), _importable(self._path.parent), torch.device("cpu"):
+                return self._made_by(**arguments)
+
+    def _sample(self, model: nn.Module, batch: int | None) -> Any:
+        """Inputs where the function gave none."""
+        shape = self._input_shape
+        if shape is None:
+            example = getattr(model, "example_inputs", None)
+            if example is not None:
+                return _move(example)
+            shape = getattr(model, "input_shape", None)
+        if shape is None:
+            raise InputError(
+                f"{self._spec}: it gives no inputs; return (model, inputs), set model.example_inputs or "
+                "model.input_shape, or give the shape of one sample, as --input 3x224x224"
+            )
+        sizes = tuple(shape)
+        if not all(type(size) is int and size > 0 for size in sizes):
+            raise InputError(f"{self._spec}: input shape {shape!r} must be positive integers, without the batch")
+        return torch.empty(batch or _DEFAULT_BATCH, *sizes, device="meta")
+
+
+def _split(spec: str) -> tuple[Path, str]:
+    file, colon, name = spec.rpartition(":")
+    if not colon or not file.endswith(".py") or not name.isidentifier():
+        raise InputError(f"model {spec!r} is not of the form path/to/file.py:function")
+    path = Path(file).expanduser().resolve()
+    if not path.is_file():
+        raise InputError(f"{file}: no such file")
+    return path, name
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Let the user's file import its neighbours."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+@contextmanager
+def _user_code(where: str, path: Path) -> Iterator[None]:
+    """Turn what the user's code raises, also at exit, into an :class:`InputError` with its line."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = f" at line {lines[-1]}" if lines else ""
+        text = "\n".join(str(error).strip().splitlines()[:12])[:1000]
+        raise InputError(f"{where}: fails{line}: {type(error).__name__}: {text}") from error
+
+
+def _load(path: Path) -> ModuleType:
+    name = f"_weft_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path}: cannot be loaded as a Python module")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickles of the file look their module up by name.
+    sys.modules[name] = module
+    with _user_code(str(path), path), _importable(path.parent):
+        spec.loader.exec_module(module)
+    return module
+
+
+def _find(module: ModuleType, path: Path, name: str) -> Any:
+    found = getattr(module, name, None)
+    if callable(found):
+        return found
+    own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+    advice = nearest(name, own) if own else "the file defines none"
+    raise InputError(f"{path}: no function {name!r}: {advice}")
+
+
+def _parts(spec: str, returned: Any) -> _Parts:
+    """The parts of what the function returned, in whichever of the accepted forms."""
+    if isinstance(returned, nn.Module):
+        given: dict[str, Any] = {"model": returned}
+    elif isinstance(returned, Mapping):
+        given = dict(returned)
+        unknown = [key for key in given if key not in _KEYS]
+        if unknown:
+            raise InputError(
+                f"{spec}: key {unknown[0]!r} of the dict it returns is unknown: {nearest(str(unknown[0]), _KEYS)}"
+            )
+    elif isinstance(returned, list | tuple) and 1 <= len(returned) <= len(_KEYS):
+        given = dict(zip(_KEYS, returned, strict=False))
+    else:
+        raise InputError(f"{spec}: returned {type(returned).__name__}; it must {_RULE}")
+    model, loss, targets = given.get("model"), given.get("loss"), given.get("targets")
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"{spec}: the model it returns is {type(model).__name__}, not torch.nn.Module; it must {_RULE}"
+        )
+    if isinstance(loss, Tensor):
+        loss, targets = None, loss
+    if loss is not None and not callable(loss):
+        raise InputError(
+            f"{spec}: the loss it returns is {type(loss).__name__}, not a callable or the tensor of targets"
+        )
+    return _Parts(model, given.get("inputs"), loss, targets)
+
+
+def _on_meta(parts: _Parts) -> _Parts:
+    loss = _model_on_meta(parts.loss) if isinstance(parts.loss, nn.Module) else parts.loss
+    return _Parts(_model_on_meta(parts.model), _move(parts.inputs), loss, _move(parts.targets))
+
+
+def _model_on_meta(model: nn.Module) -> nn.Module:
+    """``model`` with every tensor on meta, also those in plain attributes; ``Module.to`` would untie shared ones."""
+    moved: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def meta(tensor: Tensor) -> Tensor:
+        if tensor.is_meta:
+            return tensor
+        if id(tensor) not in moved:
+            bare = tensor.detach().to("meta")
+            new = nn.Parameter(bare, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else bare
+            # The old tensor is kept too: its id must not be given to another one.
+            moved[id(tensor)] = (tensor, new)
+        return moved[id(tensor)][1]
+
+    for module in model.modules():
+        for held in (module._parameters, module._buffers, vars(module)):
+            for name, value in list(held.items()):
+                if isinstance(value, Tensor) and not value.is_meta:
+                    # nn.LSTM and its like keep a second list of their parameters that only setattr maintains.
+                    setattr(module, name, meta(value))
+    return model
+
+
+def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same nest of arguments with ``change`` applied to its tensors."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, list | tuple):
+        return (
+            [_map(item, change) for item in value] if isinstance(value, list) else tuple(_map(v, change) for v in value)
+        )
+    if isinstance(value, Mapping):
+        return {key: _map(item, change) for key, item in value.items()}
+    return value
+
+
+def _move(value: Any) -> Any:
+    return _map(value, lambda tensor: tensor.detach().to("meta"))
+
+
+def _rebatch(value: Any, old: int, new: int) -> Any:
+    def change(tensor: Tensor) -> Tensor:
+        if not tensor.dim() or len(tensor) != old or old == new:
+            return tensor
+        return tensor.new_empty(new, *tensor.shape[1:])
+
+    return _map(value, change)
+
+
+def _arguments(given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(given, Mapping):
+        return (), dict(given)
+    return (tuple(given) if isinstance(given, list | tuple) else (given,)), {}
+
+
+def _wants_targets(loss: Any) -> bool:
+    """Whether a loss needs a second argument."""
+    try:
+        parameters = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).parameters.values()
+    except ValueError:
+        # A builtin without a signature.
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in positional and p.default is p.empty for p in parameters) > 1
+
+
+def _default_loss(spec: str, output: Any) -> Tensor:
+    """A scalar output itself, its ``loss``, or else the sum of the means of all floating tensors in it."""
+    own = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    if isinstance(own, Tensor):
+        return own
+    nest = output if isinstance(output, Tensor | list | tuple | Mapping) else getattr(output, "__dict__", None)
+    floating = [tensor for tensor in tensors_in(nest) if tensor.is_floating_point()]
+    if not floating:
+        raise InputError(f"{spec}: the model's output ({type(output).__name__}) holds no floating tensor; give a loss")
+    if isinstance(output, Tensor) and output.dim() == 0:
+        return output
+    return (
+        torch.stack([tensor.float().mean() for tensor in floating]).sum()
+        if floating[1:]
+        else floating[0].float().mean()
+    )
+
+
+def _target_loss(spec: str, output: Any, targets: Any) -> Tensor:
+    """Cross-entropy for integer targets, classes in dimension 1 or last, mean squared error for floating ones."""
+    scores = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if not isinstance(scores, Tensor) or not isinstance(targets, Tensor):
+        raise InputError(
+            f"{spec}: targets need an output that is a tensor or has logits; give a loss of the output instead"
+        )
+    if targets.is_floating_point():
+        if scores.shape == targets.shape:
+            return nn.functional.mse_loss(scores, targets)
+    elif scores.shape[:1] + scores.shape[2:] == targets.shape:
+        return nn.functional.cross_entropy(scores, targets)
+    elif scores.shape[:-1] == targets.shape:
+        return nn.functional.cross_entropy(scores.flatten(0, -2), targets.flatten())
+    raise InputError(
+        f"{spec}: targets of shape {tuple(targets.shape)} do not fit an output of shape {tuple(scores.shape)}"
+    )
