@@ -19,8 +19,8 @@ def step_phases(
     """Time of the array, with memory, with SORE, in the unit of ``issue`` and ``sore``; bytes read and written.
 
     ``issue`` and ``store`` are indexed by [last row tile, last column tile], ``west`` by [last row tile], ``north`` and
-    ``sore`` by [last column tile]. Resident macro-tiles are loaded one phase ahead and reuse what is held; streamed ones
-    load everything in their own phase. Phase -1 loads the first macro-tile, a last phase stores the last one.
+    ``sore`` by [last column tile]. Resident macro-tiles are loaded one phase ahead and reuse what is held; streamed
+    ones load everything in their own phase. Phase -1 loads the first macro-tile, a last phase stores the last one.
     """
     tiles = row_tiles * col_tiles
     alone = memory = every = 0

@@ -1,7 +1,8 @@
 """STCE stepped cycle by cycle: a controller at PE (0, 0), and every PE's registers moved on what it issues.
 
-PE (r, c) does later what PE (0, 0) does: the constant column delay ``c`` is added to the time stamps; in OS so is the row delay
-``r``, in WS the rows are held apart for real, so that a partial sum can only be used once its predecessor has made it.
+PE (r, c) does later what PE (0, 0) does: the constant column delay ``c`` is added to the time stamps; in OS so is the
+row delay ``r``, in WS the rows are held apart for real, so that a partial sum can only be used once its predecessor has
+made it.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ def run_os(
 ) -> tuple[int, int, int, int]:
     """Output-stationary run; (cycles, issuing, idle for the adder, waiting for a port or the drain chain).
 
-    ``a_columns`` float32 [k, m] is the dense operand, transposed; ``values`` float32 and ``indices`` uint8 [slots, n] the pairs,
-    ``slot_base`` int64 [slots] what their indices count from; ``out`` float32 and ``left`` int64 [m, n] are written.
+    ``a_columns`` float32 [k, m] is the dense operand, transposed; ``values`` float32 and ``indices`` uint8 [slots, n]
+    the pairs, ``slot_base`` int64 [slots] what their indices count from; ``out`` float32 and ``left`` int64 [m, n] are
+    written.
     """
     m, n = out.shape
     slots = len(slot_base)
@@ -111,7 +113,7 @@ def run_os(
 
 @njit(cache=True)
 def _issue(acc: Any, a_columns: Any, values: Any, indices: Any, base: int, row0: int, col0: int) -> None:
-    """One pair of one context in every PE: ``acc`` [cols, rows] of the context; rows inside, where the index is constant."""
+    """One pair of one context in every PE, ``acc`` [cols, rows] of it; rows inside, where the index is constant."""
     used = min(acc.shape[1], a_columns.shape[1] - row0)
     for c in range(min(acc.shape[0], len(values) - col0)):
         index = indices[col0 + c]
@@ -154,9 +156,10 @@ def run_ws(
 ) -> tuple[int, int, int, int]:
     """Weight-stationary run; (cycles, issuing, idle for the adder, waiting for a port or for weights).
 
-    ``a`` float32 [m, k] is the dense operand; ``values`` float32 and ``indices`` uint8 [slots, n] the pairs, of which group ``g``
-    has ``group_pairs[g]`` from slot ``group_slot[g]`` with indices that count from ``group_start[g]``. Row ``r`` runs ``skew``
-    cycles behind row ``r - 1``. ``out`` float32, the output buffer, and ``left`` int64 [m, n] are written.
+    ``a`` float32 [m, k] is the dense operand; ``values`` float32 and ``indices`` uint8 [slots, n] the pairs, of which
+    group ``g`` has ``group_pairs[g]`` from slot ``group_slot[g]`` with indices that count from ``group_start[g]``. Row
+    ``r`` runs ``skew`` cycles behind row ``r - 1``. ``out`` float32, the output buffer, and ``left`` int64 [m, n] are
+    written.
     """
     m, n = out.shape
     groups = len(group_start)
@@ -174,7 +177,9 @@ def run_ws(
     tile, batch, pair = -1, batches - 1, keep - 1
     turn = NEVER
     loaded, shifting = 0, keep * rows
-    back_at = np.zeros(tiles_across, np.int64)  # first cycle of issue that finds the partial sums of an n-tile in the buffer
+    back_at = np.zeros(
+        tiles_across, np.int64
+    )  # first cycle of issue that finds the partial sums of an n-tile in the buffer
 
     cycles, compute, stall, port = 0, 0, 0, 0
     last_issue = NEVER
@@ -195,6 +200,7 @@ def run_ws(
                 elif back_at[(tile + 1) % tiles_across] <= t:
                     tile, batch, pair, turn, loaded = tile + 1, 0, 0, 0, 0
                     back_at[tile % tiles_across] = NEVER
+                    shifting = NEVER  # until the last row has taken these pairs over
 
         now = t % delay
         if turn < interleave:
@@ -222,22 +228,16 @@ def run_ws(
                 continue
             k_tile, col0 = its_tile // tiles_across, its_tile % tiles_across * cols
             width = min(cols, n - col0)
-            total = sums[r, context, :width]
             if its_pair == 0:
-                if r > 0:
-                    total[:] = sums[r - 1, context, :width]
-                elif k_tile > 0:
-                    total[:] = out[row, col0 : col0 + width]
-                else:
-                    total[:] = np.float32(-0.0)
+                _take_sums(sums, r, context, width, out, row, col0, k_tile == 0)
             g = k_tile * rows + r
             if g < groups and its_pair < group_pairs[g]:
                 slot = group_slot[g] + its_pair
-                _add_products(total, a[row, group_start[g] :], values[slot, col0:], indices[slot, col0:])
+                _issue_row(sums, r, context, width, a, row, group_start[g], values, indices, slot, col0)
             if r == rows - 1 and its_pair == keep - 1:
-                out[row, col0 : col0 + width] = total
-                if k_tile == last_k:
-                    for c in range(width):
+                for c in range(width):
+                    out[row, col0 + c] = sums[r, context, c]
+                    if k_tile == last_k:
                         left[row, col0 + c] = t + mac_latency + c
                 cycles = t + mac_latency + used_cols
                 if its_batch == 0 and context == 0:
@@ -251,9 +251,33 @@ def run_ws(
 
 
 @njit(cache=True)
-def _add_products(total: Any, dense: Any, values: Any, indices: Any) -> None:
-    """One pair of one context in every PE of a row: ``total`` [cols] += dense[index] * value."""
-    for c in range(len(total)):
-        index = indices[c]
+def _take_sums(sums: Any, r: int, context: int, width: int, out: Any, row: int, col0: int, fresh: bool) -> None:
+    """Partial sums [rows, contexts, cols] of a context come to row ``r`` from the one above or the output buffer."""
+    for c in range(width):
+        if r > 0:
+            sums[r, context, c] = sums[r - 1, context, c]
+        elif fresh:
+            sums[r, context, c] = np.float32(-0.0)
+        else:
+            sums[r, context, c] = out[row, col0 + c]
+
+
+@njit(cache=True)
+def _issue_row(
+    sums: Any,
+    r: int,
+    context: int,
+    width: int,
+    a: Any,
+    row: int,
+    base: int,
+    values: Any,
+    indices: Any,
+    slot: int,
+    col0: int,
+) -> None:
+    """One pair of one context in every PE of row ``r``. Scalars instead of slices: a slice costs as much as a row."""
+    for c in range(width):
+        index = indices[slot, col0 + c]
         if index != BUBBLE:
-            total[c] = total[c] + dense[index] * values[c]
+            sums[r, context, c] += a[row, base + index] * values[slot, col0 + c]

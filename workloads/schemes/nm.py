@@ -1,15 +1,15 @@
 """N:M training schemes as annotations: which operand of which pass is sparse, and which copies the update makes.
 
-N:M helps only along the contraction of the pass that uses it, so a mask made for FF (input channels) is dense work in BP
-(output channels) unless BP has its own.
+N:M helps only along the contraction of the pass that uses it, so a mask made for FF (input channels) is dense work in
+BP (output channels) unless BP has its own.
 
-- SR-STE (Zhou et al., ICLR 2021, arXiv 2102.04010): weights in FF. BP reads the FF-masked weights, which are not N:M along
-  output channels, so it costs as dense.
-- SDGP (McDanel et al., repository BradMcDanel/sdgp): gradients of the output in BP, along output channels; made from data, so
-  never ahead of time.
+- SR-STE (Zhou et al., ICLR 2021, arXiv 2102.04010): weights in FF. BP reads the FF-masked weights, which are not N:M
+  along output channels, so it costs as dense.
+- SDGP (McDanel et al., repository BradMcDanel/sdgp): gradients of the output in BP, along output channels; made from
+  data, so never ahead of time.
 - SDWP: weights in BP only; the baseline of that name in the BDWP paper, from memory of it.
-- BDWP (Fang et al., IEEE TCAD, arXiv 2309.13015): weights in FF along input channels and in BP along output channels, two masks
-  from one dense master; WU dense.
+- BDWP (Fang et al., IEEE TCAD, arXiv 2309.13015): weights in FF along input channels and in BP along output channels,
+  two masks from one dense master; WU dense.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def scheme(name: str) -> Scheme:
 def annotate(workload: Workload, name: str, pattern: NMPattern | None) -> Workload:
     """``workload`` under a scheme; a workload that already carries one is annotated anew.
 
-    Left dense, with the reason in ``kept_dense``: ops without a weight, the first convolution in every pass, and ops whose
-    runs of channels are shorter than one group.
+    Left dense, with the reason in ``kept_dense``: ops without a weight, the first convolution in every pass, and ops
+    whose runs of channels are shorter than one group.
     """
     chosen = scheme(name)
     if chosen.sparse and pattern is None:

@@ -1,0 +1,80 @@
+"""How fast the cycle level steps: PE-cycles a second of the array, values and parameters a second of the engines.
+
+`pytest benchmarks/bench_cycle_level.py --benchmark-enable`; every run also asserts the simulated cycles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+from weft.dataflow.accelerator import (
+    AcceleratorSpec,
+    ArraySpec,
+    BufferSpec,
+    DramSpec,
+    PESpec,
+    SoreSpec,
+    VectorSpec,
+    WuveSpec,
+)
+from weft.dataflow.mapping import ArrayMapping, Dataflow
+from weft.simulator.array import run_array
+from weft.simulator.compact import compress
+from weft.simulator.engines import Adam, Sgd, run_sore, run_wuve
+from weft.workloads.sparsity import NMPattern
+
+SPEC = AcceleratorSpec(
+    name="32 x 32",
+    clock_hz=200_000_000,
+    technology="asic-16nm",
+    array=ArraySpec(rows=32, cols=32, w2e_words=2),
+    pe=PESpec(),
+    buffers=BufferSpec(w2e_bytes=2**22, n2s_bytes=2**22, output_bytes=2**21),
+    sore=SoreSpec(),
+    wuve=WuveSpec(),
+    vector=VectorSpec(),
+    dram=DramSpec(kind="ddr4-2400-x4", bytes_per_second=76_800_000_000),
+)
+RNG = np.random.default_rng(1)
+A = RNG.standard_normal((256, 512)).astype(np.float16)
+B = RNG.standard_normal((512, 512)).astype(np.float16)
+
+
+@pytest.mark.parametrize(
+    ("dataflow", "pattern", "interleave", "cycles"),
+    [
+        (Dataflow.OS, "1:1", 4, 65_729),
+        (Dataflow.OS, "2:8", 4, 16_580),
+        (Dataflow.OS, "2:8", 1, 65_636),
+        (Dataflow.WS, "4:4", 4, 66_197),
+        (Dataflow.WS, "2:8", 4, 33_109),
+    ],
+)
+def test_array(benchmark: BenchmarkFixture, dataflow: Dataflow, pattern: str, interleave: int, cycles: int) -> None:
+    mapping = ArrayMapping(dataflow=dataflow, pattern=NMPattern.parse(pattern), interleave=interleave)
+    pairs = compress(B, mapping.pattern)
+    run = benchmark(run_array, SPEC, mapping, A, pairs)
+    assert run.cycles == cycles
+    if benchmark.stats is not None:
+        benchmark.extra_info["PE-cycles a second"] = cycles * SPEC.macs_per_cycle / benchmark.stats.stats.median
+
+
+@pytest.mark.parametrize(("kind", "cycles"), [("serial", 8_194), ("network", 1_031)])
+def test_sore(benchmark: BenchmarkFixture, kind: Literal["serial", "network"], cycles: int) -> None:
+    spec = replace(SPEC, sore=SoreSpec(lanes=32, kind=kind))
+    assert benchmark(run_sore, spec, B, NMPattern(keep=2, group=8)).cycles == cycles
+
+
+@pytest.mark.parametrize(("rule", "cycles"), [(Sgd(rate=0.1, momentum=0.9), 8_212), (Adam(rate=0.1, step=1), 8_240)])
+def test_wuve(benchmark: BenchmarkFixture, rule: Sgd | Adam, cycles: int) -> None:
+    master, gradient = B.astype(np.float32).ravel(), B.ravel()
+    state = (np.zeros_like(master),) * (1 if isinstance(rule, Sgd) else 2)
+    assert benchmark(run_wuve, SPEC, rule, master, gradient, state).cycles == cycles
+
+
+def test_compress(benchmark: BenchmarkFixture) -> None:
+    assert benchmark(compress, B, NMPattern(keep=2, group=8)).values.shape == (128, 512)

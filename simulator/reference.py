@@ -1,0 +1,555 @@
+"""The machine register by register in plain Python: slow, and written to be read beside docs/design/machine.md.
+
+It shares nothing with the kernels, knows no closed form, and moves every word over every hop. Within a cycle the PEs
+are visited from the south-east corner, so each reads its neighbours' registers before they change.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..dataflow.accelerator import AcceleratorSpec
+from ..dataflow.mapping import ArrayMapping, Dataflow
+from ..workloads.sparsity import NMPattern
+from .array import canonical, check_operands
+from .compact import BUBBLE, Compact
+from .engines import Adam, Sgd
+
+__all__ = ["ReferenceRun", "array_reference", "gemm_reference", "sore_reference", "wuve_reference"]
+
+MINUS_ZERO = np.float32(-0.0)
+Half = npt.NDArray[np.float16]
+Single = npt.NDArray[np.float32]
+Pair = tuple[np.float16, int]
+EMPTY: Pair = (np.float16(-0.0), BUBBLE)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReferenceRun:
+    """``result`` float32 [m, n], ``left`` int64 [m, n] as of `ArrayRun`, and the length of the run."""
+
+    result: Single
+    left: npt.NDArray[np.int64]
+    cycles: int
+
+
+def gemm_reference(a: Half, b: Half | Compact) -> Single:
+    """The definition of the product: FP32, kept elements only, added in the order of k; float32 [m, n]."""
+    acc = np.full((a.shape[0], b.n if isinstance(b, Compact) else b.shape[1]), MINUS_ZERO)
+    with np.errstate(all="ignore"):
+        dense = a.astype(np.float32)
+        if isinstance(b, Compact):
+            for base, values, indices in zip(b.cut.slot_base, b.values.astype(np.float32), b.indices, strict=True):
+                bubble = indices == BUBBLE
+                product = dense[:, np.where(bubble, 0, base + indices)] * values
+                acc += np.where(bubble, MINUS_ZERO, product)
+        else:
+            for k in range(a.shape[1]):
+                acc += dense[:, k, None] * b[k].astype(np.float32)
+    return canonical(acc)
+
+
+def array_reference(
+    spec: AcceleratorSpec, mapping: ArrayMapping, a: Half, b: Half | Compact, *, run: int = 0
+) -> ReferenceRun:
+    """C = A B on every register of the array."""
+    machine = (_OutputStationary if mapping.dataflow == Dataflow.OS else _WeightStationary)(
+        spec, mapping, a, check_operands(spec, mapping, a, b, run)
+    )
+    with np.errstate(all="ignore"):
+        while machine.awaited:
+            machine.step()
+            machine.t += 1
+    return ReferenceRun(canonical(machine.result), machine.left, machine.t)
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """Control word of one issue. ``takes``: the PE moves its prefetched part into use; ``first``, ``last`` of a sum."""
+
+    tile: int
+    batch: int
+    pair: int
+    context: int
+    takes: bool
+    first: bool
+    last: bool
+
+
+class _Pe:
+    """One multiplier, one adder, and the registers around them."""
+
+    def __init__(self, spec: AcceleratorSpec, contexts: int) -> None:
+        self.multiplier: deque[Any] = deque([None] * spec.pe.multiply_latency)
+        self.adder: deque[Any] = deque([None] * spec.pe.add_latency)
+        self.sums = [MINUS_ZERO] * contexts
+        self.leaving: tuple[_Token, np.float32] | None = None  # on the adder's output in this cycle
+        self.part: list[np.float16] = []
+        self.prefetched: list[np.float16] = []
+        self.hop_words: list[np.float16] = []
+        self.hop_token: Any = None
+        self.hop_result: np.float32 | None = None
+        self.pairs: list[Pair] = []  # WS: what the PE holds
+        self.draining = -1  # OS: cycles since the first context of a tile was complete, -1 when there is none
+        self.drain = [MINUS_ZERO] * contexts
+
+    def finish(self) -> None:
+        """The adder's output becomes visible."""
+        self.leaving = self.adder.popleft()
+        if self.leaving is not None:
+            token, total = self.leaving
+            self.sums[token.context] = total
+
+    def add(self, north: np.float32) -> None:
+        """A product meets its sum, or at the first of a sum what comes from the north."""
+        issued = self.multiplier.popleft()
+        if issued is not None:
+            token, product = issued
+            issued = token, np.float32((north if token.first else self.sums[token.context]) + product)
+        self.adder.append(issued)
+
+    def issue(self, token: _Token | None, pair: Pair, offset: int, part_words: int) -> None:
+        """A pair and its partner in the part in use enter the multiplier; ``offset``: of the context in the part."""
+        if token is None:
+            self.multiplier.append(None)
+            return
+        if token.takes:
+            assert len(self.prefetched) == part_words, "a part is used before it is there"
+            self.part, self.prefetched = self.prefetched, []
+        value, index = pair
+        product = MINUS_ZERO if index == BUBBLE else np.float32(self.part[offset + index]) * np.float32(value)
+        self.multiplier.append((token, product))
+
+    def receive(self, words: list[np.float16]) -> None:
+        """Words from the west go into the prefetch buffer and on to the east."""
+        self.prefetched = self.prefetched + words
+        self.hop_words = words
+
+
+class _Machine:
+    """What both dataflows share: operands, the grid, the western edge of row 0 and the delay lines along the edges."""
+
+    def __init__(self, spec: AcceleratorSpec, mapping: ArrayMapping, a: Half, pairs: Compact) -> None:
+        self.spec, self.pairs, self.a = spec, pairs, a
+        self.m, self.n = a.shape[0], pairs.n
+        self.keep, self.group = mapping.pattern.keep, mapping.pattern.group
+        self.rows, self.cols, self.contexts = spec.array.rows, spec.array.cols, mapping.interleave
+        self.used_cols = min(self.cols, self.n)
+        self.grid = [[_Pe(spec, self.contexts) for _ in range(self.used_cols)] for _ in range(self.rows)]
+        self.groups = self._cut()
+        self.result = np.zeros((self.m, self.n), np.float32)
+        self.left = np.zeros((self.m, self.n), np.int64)
+        self.awaited = 0  # words still to leave at the south edge
+        self.t = 0
+        self.tokens: list[_Token | None] = []  # what the controller issued, by cycle
+        self.sent: list[tuple[int, int, int] | None] = []  # what row 0 was fed, by cycle: part, from word, to word
+        self.part, self.offset = 0, 0
+        self.control = self.controller()
+
+    def _cut(self) -> list[tuple[int, int, int]]:
+        """(start, length, first slot) of every group."""
+        groups, slot = [], 0
+        for run_start in range(0, self.pairs.k, self.pairs.run):
+            for start in range(run_start, run_start + self.pairs.run, self.group):
+                length = min(self.group, run_start + self.pairs.run - start)
+                groups.append((start, length, slot))
+                slot += min(self.keep, length)
+        return groups
+
+    def pair(self, group: int, p: int, column: int) -> Pair:
+        """Pair ``p`` of a group of a column of B; empty outside of B and of short groups."""
+        if group >= len(self.groups) or column >= self.n or p >= min(self.keep, self.groups[group][1]):
+            return EMPTY
+        slot = self.groups[group][2] + p
+        return self.pairs.values[slot, column], int(self.pairs.indices[slot, column])
+
+    def word(self, row: int, k: int) -> np.float16:
+        """One element of A, or a filler below its last row."""
+        return np.float16(self.a[row, k]) if row < self.m else np.float16(0)
+
+    def prefetched(self) -> bool:
+        """Whether PE (0, 0) holds the whole next part."""
+        return len(self.grid[0][0].prefetched) == self.part_length(self.part)
+
+    def control_step(self) -> None:
+        """One cycle of the controller and of the port of row 0: a part is sent once its predecessor is taken."""
+        token = next(self.control, None)
+        self.tokens.append(token)
+        if token is not None and token.takes:
+            self.part, self.offset = self.part + 1, 0
+        end = min(self.offset + self.spec.array.w2e_words, self.part_length(self.part))
+        self.sent.append((self.part, self.offset, end))
+        self.offset = end
+
+    def edge_words(self, row: int, delay: int) -> list[np.float16]:
+        """Words that enter ``row`` from the west, ``delay`` cycles behind row 0."""
+        if self.t < delay or (sent := self.sent[self.t - delay]) is None:
+            return []
+        return [self.part_word(row, sent[0], x) for x in range(sent[1], sent[2])]
+
+    def edge_token(self, delay: int) -> _Token | None:
+        """Control word that enters the grid ``delay`` cycles behind PE (0, 0)."""
+        return self.tokens[self.t - delay] if self.t >= delay else None
+
+    def deliver(self, row: int, column: int, value: np.float32) -> None:
+        """A word has left at the south edge."""
+        self.awaited -= 1
+        if row < self.m and column < self.n:
+            self.result[row, column] = value
+            self.left[row, column] = self.t
+
+    def controller(self) -> Iterator[_Token | None]:
+        raise NotImplementedError
+
+    def part_length(self, part: int) -> int:
+        raise NotImplementedError
+
+    def part_word(self, row: int, part: int, x: int) -> np.float16:
+        raise NotImplementedError
+
+    def step(self) -> None:
+        raise NotImplementedError
+
+
+class _OutputStationary(_Machine):
+    """Sums stay; pairs and control move south, dense groups east; a drain chain a column carries results south."""
+
+    def __init__(self, spec: AcceleratorSpec, mapping: ArrayMapping, a: Half, pairs: Compact) -> None:
+        super().__init__(spec, mapping, a, pairs)
+        self.across = -(-self.n // (self.cols * self.contexts))
+        self.tiles = -(-self.m // self.rows) * self.across
+        self.used_rows = min(self.rows, self.m)
+        self.tile_words = self.used_rows * self.contexts
+        self.awaited = self.tiles * self.tile_words * self.used_cols
+        self.arrived = [0] * self.used_cols
+        self.last_start = -self.tile_words
+
+    def controller(self) -> Iterator[_Token | None]:
+        for tile in range(self.tiles):
+            while self.t < self.last_start + self.tile_words:
+                yield None
+            for g, (_, length, _) in enumerate(self.groups):
+                while not self.prefetched():
+                    yield None
+                if g == 0:
+                    self.last_start = self.t
+                for p in range(min(self.keep, length)):
+                    first = g == 0 and p == 0
+                    last = g == len(self.groups) - 1 and p == min(self.keep, length) - 1
+                    for turn in range(max(self.contexts, self.spec.pe.add_latency)):
+                        takes = p == 0 and turn == 0
+                        yield _Token(tile, g, p, turn, takes, first, last) if turn < self.contexts else None
+
+    def part_length(self, part: int) -> int:
+        return self.groups[part % len(self.groups)][1] if part < self.tiles * len(self.groups) else 0
+
+    def part_word(self, row: int, part: int, x: int) -> np.float16:
+        tile, g = divmod(part, len(self.groups))
+        return self.word(tile // self.across * self.rows + row, self.groups[g][0] + x)
+
+    def step(self) -> None:
+        self.control_step()
+        for c in reversed(range(self.used_cols)):
+            for r in reversed(range(self.rows)):
+                self.pe_step(r, c)
+
+    def pe_step(self, r: int, c: int) -> None:
+        pe = self.grid[r][c]
+        north = self.grid[r - 1][c] if r else None
+        if north is not None:
+            arriving: tuple[_Token, Pair] | None = north.hop_token
+        else:
+            entering = self.edge_token(c)
+            arriving = (entering, self.north_pair(entering, c)) if entering else None
+        pe.finish()
+        pe.add(MINUS_ZERO)
+        token, pair = arriving or (None, EMPTY)
+        pe.issue(token, pair, 0, self.groups[token.batch][1] if token else 0)
+        pe.receive(self.grid[r][c - 1].hop_words if c else self.edge_words(r, r))
+        pe.hop_token = arriving
+        self.drain_step(pe, north, r, c)
+
+    def north_pair(self, token: _Token, c: int) -> Pair:
+        column = (token.tile % self.across * self.contexts + token.context) * self.cols + c
+        return self.pair(token.batch, token.pair, column)
+
+    def drain_step(self, pe: _Pe, north: _Pe | None, r: int, c: int) -> None:
+        """A used row waits for the rows below it, then puts its contexts on the chain."""
+        if pe.leaving is not None and pe.leaving[0].last:
+            pe.drain[pe.leaving[0].context] = pe.leaving[1]
+            if pe.leaving[0].context == 0:
+                pe.draining = 0
+        on_chain = north.hop_result if north is not None else None
+        if pe.draining >= 0 and r < self.used_rows:
+            turn = pe.draining - (self.used_rows - 1 - r) * self.contexts
+            pe.draining += 1
+            if turn >= 0:
+                assert on_chain is None, "two words on one chain"
+                on_chain = pe.drain[turn]
+                if turn == self.contexts - 1:
+                    pe.draining = -1
+        pe.hop_result = on_chain
+        if r == self.rows - 1 and on_chain is not None:
+            tile, word = divmod(self.arrived[c], self.tile_words)
+            row = tile // self.across * self.rows + self.used_rows - 1 - word // self.contexts
+            self.arrived[c] += 1
+            self.deliver(row, (tile % self.across * self.contexts + word % self.contexts) * self.cols + c, on_chain)
+
+
+class _WeightStationary(_Machine):
+    """Pairs stay; control and batches move east, partial sums and, through shadow registers, the next pairs south."""
+
+    def __init__(self, spec: AcceleratorSpec, mapping: ArrayMapping, a: Half, pairs: Compact) -> None:
+        super().__init__(spec, mapping, a, pairs)
+        self.pace = max(self.contexts, spec.pe.add_latency)
+        self.row_delay = (self.keep - 1) * self.pace + spec.pe.add_latency
+        self.batches = -(-self.m // self.contexts)
+        self.across = -(-self.n // self.cols)
+        self.tiles = -(-len(self.groups) // self.rows) * self.across
+        self.awaited = self.tiles * self.m * self.used_cols
+        self.shadow: list[list[Pair]] = [[EMPTY] * (self.keep * self.rows) for _ in range(self.used_cols)]
+        self.shifts: list[tuple[int, int] | None] = []  # column 0, by cycle: tile, position of the pair that enters
+        self.shift_tile, self.to_shift = 0, self.keep * self.rows
+        self.returns = [0] * self.across  # first cycle in which an n-tile may start again
+
+    def controller(self) -> Iterator[_Token | None]:
+        for tile in range(self.tiles):
+            while self.shift_tile < tile or self.to_shift or self.t < self.returns[tile % self.across]:
+                yield None
+            for batch in range(self.batches):
+                while not self.prefetched():
+                    yield None
+                for p in range(self.keep):
+                    for turn in range(self.pace):
+                        takes = p == 0 and turn == 0
+                        token = _Token(tile, batch, p, turn, takes, p == 0, p == self.keep - 1)
+                        yield token if turn < self.contexts else None
+
+    def part_length(self, part: int) -> int:
+        return self.contexts * self.group if part < self.tiles * self.batches else 0
+
+    def part_word(self, row: int, part: int, x: int) -> np.float16:
+        tile, batch = divmod(part, self.batches)
+        g = tile // self.across * self.rows + row
+        context, index = divmod(x, self.group)
+        if g >= len(self.groups) or index >= self.groups[g][1]:
+            return np.float16(0)
+        return self.word(batch * self.contexts + context, self.groups[g][0] + index)
+
+    def step(self) -> None:
+        self.control_step()
+        for row in self.grid:
+            for pe in row:
+                pe.finish()
+        for c in reversed(range(self.used_cols)):
+            for r in reversed(range(self.rows)):
+                self.pe_step(r, c)
+        self.shift_step()
+
+    def pe_step(self, r: int, c: int) -> None:
+        pe = self.grid[r][c]
+        token: _Token | None = self.grid[r][c - 1].hop_token if c else self.edge_token(r * self.row_delay)
+        pe.add(self.from_north(pe, r, c))
+        if token is not None and token.takes and token.batch == 0:
+            self.take_over(pe, r, c)
+        if token is not None and r == self.rows - 1 and c == 0 and token.batch == token.context == 0 and token.last:
+            # It leaves a multiplication and an addition from now, is in the buffer a cycle later, and is needed again
+            # only at the adder of the next round's first product.
+            self.returns[token.tile % self.across] = self.t + self.spec.pe.add_latency + 1
+        pe.issue(
+            token,
+            pe.pairs[token.pair] if token else EMPTY,
+            token.context * self.group if token else 0,
+            self.contexts * self.group,
+        )
+        pe.receive(self.grid[r][c - 1].hop_words if c else self.edge_words(r, r * self.row_delay))
+        pe.hop_token = token
+        if r == self.rows - 1 and pe.leaving is not None and pe.leaving[0].last:
+            done, total = pe.leaving
+            row, column = done.batch * self.contexts + done.context, done.tile % self.across * self.cols + c
+            if row < self.m:
+                self.deliver(row, column, total)
+
+    def from_north(self, pe: _Pe, r: int, c: int) -> np.float32:
+        """What stands on the northern wire of a PE in this cycle."""
+        issued = pe.multiplier[0]
+        if issued is None or not issued[0].first:
+            return MINUS_ZERO
+        token: _Token = issued[0]
+        if r:
+            leaving = self.grid[r - 1][c].leaving
+            assert leaving is not None and leaving[0].last, "no partial sum comes from the north"
+            assert (leaving[0].batch, leaving[0].context) == (token.batch, token.context), "a wrong partial sum comes"
+            return leaving[1]
+        row, column = token.batch * self.contexts + token.context, token.tile % self.across * self.cols + c
+        if token.tile < self.across or row >= self.m or column >= self.n:
+            return MINUS_ZERO
+        assert self.left[row, column] < self.t, "a partial sum is used before it is back"
+        return np.float32(self.result[row, column])
+
+    def take_over(self, pe: _Pe, r: int, c: int) -> None:
+        """The pairs of the next tile come into use; once the last row has them, those after may be shifted in."""
+        pe.pairs = self.shadow[c][r * self.keep : (r + 1) * self.keep]
+        if r == self.rows - 1 and c == 0:
+            self.shift_tile, self.to_shift = self.shift_tile + 1, self.keep * self.rows
+
+    def shift_step(self) -> None:
+        """One cycle of every column's shadow chain; the pair that goes furthest enters first."""
+        self.shifts.append((self.shift_tile, self.to_shift - 1) if self.to_shift else None)
+        self.to_shift = max(self.to_shift - 1, 0)
+        for c in range(self.used_cols):
+            if self.t >= c and (shift := self.shifts[self.t - c]) is not None:
+                tile, position = shift
+                g = tile // self.across * self.rows + position // self.keep
+                pair = self.pair(g, position % self.keep, tile % self.across * self.cols + c)
+                self.shadow[c] = [pair, *self.shadow[c][:-1]]
+
+
+def sore_reference(
+    spec: AcceleratorSpec, values: Half, pattern: NMPattern, run: int = 0
+) -> tuple[list[list[Pair]], list[bool], int]:
+    """The pairs of every group, whether it holds a NaN, column by column, and the cycles."""
+    k, n = values.shape
+    run = run or k
+    cuts = [(s, min(s + pattern.group, r + run)) for r in range(0, k, run) for s in range(r, r + run, pattern.group)]
+    groups = [[values[j, c] for j in range(lo, hi)] for c in range(n) for lo, hi in cuts]
+    flags = [any(np.isnan(v) for v in group) for group in groups]
+    step = _sore_serial if spec.sore.kind == "serial" else _sore_network
+    pairs, cycles = step(groups, spec.sore.lanes, pattern)
+    return pairs, flags, cycles
+
+
+def _magnitude(value: np.float16) -> int:
+    return int(value.view(np.uint16)) & 0x7FFF
+
+
+def _sore_serial(groups: list[list[np.float16]], lanes: int, pattern: NMPattern) -> tuple[list[list[Pair]], int]:
+    results: list[list[Pair]] = [[] for _ in groups]
+    cycles = 0
+    for lane in range(min(lanes, len(groups))):
+        held: list[Pair] = []
+        leaving: deque[tuple[int, Pair | None]] = deque()
+        work = deque((g, j) for g in range(lane, len(groups), lanes) for j in range(pattern.group))
+        t = 0
+        while work or leaving:
+            if leaving:
+                g, pair = leaving.popleft()
+                results[g] += [pair] if pair is not None else []
+            if work:
+                g, j = work.popleft()
+                if j < len(groups[g]):
+                    _offer(held, (groups[g][j], j), pattern.keep)
+                if j == pattern.group - 1:
+                    leaving.extend((g, held[p] if p < len(held) else None) for p in range(pattern.keep))
+                    held = []
+            t += 1
+        cycles = max(cycles, t)
+    return results, cycles
+
+
+def _offer(held: list[Pair], pair: Pair, keep: int) -> None:
+    if len(held) == keep:
+        smallest = min(range(keep), key=lambda p: (_magnitude(held[p][0]), -p))
+        if _magnitude(pair[0]) <= _magnitude(held[smallest][0]):
+            return
+        del held[smallest]
+    held.append(pair)
+
+
+def _sore_network(groups: list[list[np.float16]], lanes: int, pattern: NMPattern) -> tuple[list[list[Pair]], int]:
+    by_magnitude, by_index = _odd_even_merge_sort(pattern.group), _odd_even_merge_sort(pattern.keep)
+    depth = max(by_magnitude, default=0) + max(by_index, default=0)
+    results: list[list[Pair]] = [[] for _ in groups]
+    pipeline: deque[list[int]] = deque([[]] * depth)
+    waiting = deque(range(len(groups)))
+    left = t = 0
+    while left < len(groups):
+        pipeline.append([waiting.popleft() for _ in range(min(lanes, len(waiting)))])
+        for g in pipeline.popleft():
+            wires: list[Any] = [((-_magnitude(v), j), (v, j)) for j, v in enumerate(groups[g])]
+            ranked = _through(by_magnitude, wires, pattern.group)[: pattern.keep]
+            ordered = _through(by_index, [w and (w[1][1], w[1]) for w in ranked], pattern.keep)
+            results[g] = [w[1] for w in ordered if w is not None]
+            left += 1
+        t += 1
+    return results, t
+
+
+def _odd_even_merge_sort(inputs: int) -> dict[int, list[tuple[int, int]]]:
+    """Batcher's network by his recursion, every comparator as early as its wires allow; stages count from 1."""
+    width = 1
+    while width < inputs:
+        width *= 2
+    order: list[tuple[int, int]] = []
+
+    def merge(wires: list[int]) -> None:
+        if len(wires) == 2:
+            order.append((wires[0], wires[1]))
+        elif len(wires) > 2:
+            merge(wires[::2])
+            merge(wires[1::2])
+            order.extend(zip(wires[1:-1:2], wires[2::2], strict=True))
+
+    def sort(wires: list[int]) -> None:
+        if len(wires) > 1:
+            sort(wires[: len(wires) // 2])
+            sort(wires[len(wires) // 2 :])
+            merge(wires)
+
+    sort(list(range(width)))
+    ready = [0] * width
+    stages: dict[int, list[tuple[int, int]]] = {}
+    for i, j in order:
+        ready[i] = ready[j] = max(ready[i], ready[j]) + 1
+        stages.setdefault(ready[i], []).append((i, j))
+    return stages
+
+
+def _through(stages: dict[int, list[tuple[int, int]]], wires: list[Any], inputs: int) -> list[Any]:
+    """Send (key, word) through a network, smallest key first; missing wires rank last."""
+    width = 1 << (inputs - 1).bit_length()
+    wires = wires + [None] * (width - len(wires))
+    for stage in sorted(stages):
+        for i, j in stages[stage]:
+            if wires[i] is None or (wires[j] is not None and wires[j][0] < wires[i][0]):
+                wires[i], wires[j] = wires[j], wires[i]
+    return wires
+
+
+def wuve_reference(
+    spec: AcceleratorSpec, rule: Sgd | Adam, master: Single, gradient16: Half, state: tuple[Single, ...]
+) -> tuple[list[tuple[np.float32, ...]], int]:
+    """(weight, state...) of every parameter in order, and the cycles."""
+    multiply, add, divide = spec.pe.multiply_latency, spec.pe.add_latency, 16
+    depth = 4 * multiply + (3 * add if isinstance(rule, Sgd) else 2 * add + 2 * divide)
+    pipeline: deque[list[tuple[np.float32, ...]]] = deque([[]] * depth)
+    waiting = deque(zip(master, gradient16, *state, strict=True))
+    results: list[tuple[np.float32, ...]] = []
+    t = 0
+    with np.errstate(all="ignore"):
+        while len(results) < len(master):
+            beat = [waiting.popleft() for _ in range(min(spec.wuve.lanes, len(waiting)))]
+            pipeline.append([_update(rule, *parameter) for parameter in beat])
+            results += pipeline.popleft()
+            t += 1
+    return results, t
+
+
+def _update(rule: Sgd | Adam, w: np.float32, g16: np.float16, *state: np.float32) -> tuple[np.float32, ...]:
+    f = np.float32
+    g = f(g16) * f(rule.inverse_scale)
+    if isinstance(rule, Sgd):
+        g = g + f(rule.weight_decay) * w
+        v = f(rule.momentum) * state[0] + g
+        return w - f(rule.rate) * v, v
+    m = f(rule.beta1) * state[0] + f(1 - rule.beta1) * g
+    v = f(rule.beta2) * state[1] + f(1 - rule.beta2) * (g * g)
+    correction = float(np.sqrt(1 - rule.beta2**rule.step))
+    rate = f(rule.rate * correction / (1 - rule.beta1**rule.step))
+    return w - rate * m / (np.sqrt(v) + f(rule.epsilon * correction)), m, v
