@@ -163,6 +163,7 @@ BOUNDARIES = {
     "ws, weights as long as the batches": (Dataflow.WS, "1:1", 4, {"add_latency": 4}, 4, (16, 16, 9)),
     "ws, weights longer than the batches": (Dataflow.WS, "1:1", 4, {"add_latency": 4}, 4, (12, 16, 9)),
     "ws, sums come back late": (Dataflow.WS, "2:4", 4, {"add_latency": 4}, 8, (4, 64, 4)),
+    "ws, sums come back after the weights are in": (Dataflow.WS, "2:2", 8, {"add_latency": 4}, 16, (8, 16, 4)),
     "ws, sums come back while others stream": (Dataflow.WS, "2:4", 4, {"add_latency": 4}, 8, (4, 64, 8)),
     "ws, a single row of PEs": (Dataflow.WS, "2:4", 1, {"add_latency": 1, "multiply_latency": 1}, 8, (5, 32, 4)),
 }

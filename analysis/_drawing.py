@@ -1,0 +1,105 @@
+"""What all figures share: words for numbers, the head, the legend of causes, the stacked bar."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from ..simulator.result import SimResult
+from ..workloads.step import Workload
+from .theme import CAUSE_NAMES, Theme
+
+__all__ = [
+    "BOTTOM", "CHARACTER", "LEFT", "TOP", "bare", "cause_legend", "count", "head", "model_name", "percent", "run_name",
+    "seconds", "stack", "subtitle", "time_unit",
+]  # fmt: skip
+
+LEFT, TOP, BOTTOM = 0.25, 1.15, 0.6
+"""Margins in inches."""
+CHARACTER = 0.074
+"""Inches of a character of a tick label."""
+_LEGEND_COLUMNS = 5
+_NAMED_SHARE = 0.0005
+
+
+def count(value: float) -> str:
+    """469170213 as 469 M."""
+    for limit, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def time_unit(value: float) -> tuple[float, str]:
+    """Unit to write a time of ``value`` seconds in, and its length in seconds."""
+    units = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+    return next((unit for unit in units if value >= unit[0]), (1e-9, "ns"))
+
+
+def seconds(value: float) -> str:
+    """0.0867 as 86.7 ms."""
+    length, unit = time_unit(value)
+    return f"{value / length:#.3g}".rstrip(".") + f" {unit}"
+
+
+def percent(share: float) -> str:
+    """Whole percent, below ten with one digit."""
+    return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.1f} %"
+
+
+def run_name(work: Workload) -> str:
+    """Scheme and pattern."""
+    return work.scheme + (f" {work.pattern}" if work.pattern else "")
+
+
+def model_name(work: Workload) -> str:
+    """Model and, where known, what one sample is."""
+    return work.model + (f" ({work.input})" if work.input else "")
+
+
+def head(figure: Figure, title: str, subtitle: str, theme: Theme) -> None:
+    """The finding, and under it what was run."""
+    height = figure.get_figheight()
+    x = LEFT / figure.get_figwidth()
+    figure.text(x, 1 - 0.22 / height, title, fontsize=12.5, fontweight="bold", va="top", ha="left")
+    figure.text(x, 1 - 0.5 / height, subtitle, fontsize=9.5, color=theme.muted, va="top", ha="left")
+
+
+def cause_legend(
+    figure: Figure, sums: dict[str, float], theme: Theme, *, shares: bool, extra: tuple[Line2D, ...] = ()
+) -> None:
+    """Causes that can be seen, with or without their share of the sums."""
+    every = sum(sums.values()) or 1
+    seen = [c for c in CAUSE_NAMES if sums[c] / every >= _NAMED_SHARE]
+    labels = [CAUSE_NAMES[c] + (f" {percent(sums[c] / every)}" if shares else "") for c in seen]
+    patches = [Patch(color=theme.causes[c], label=label) for c, label in zip(seen, labels, strict=True)]
+    figure.legend(
+        handles=[*patches, *extra], ncols=_LEGEND_COLUMNS, loc="upper left", frameon=False, fontsize=9,
+        handlelength=0.9, handletextpad=0.4, columnspacing=1.2, labelspacing=0.3, borderpad=0, borderaxespad=0,
+        bbox_to_anchor=(LEFT / figure.get_figwidth(), 1 - 0.78 / figure.get_figheight()),
+    )  # fmt: skip
+
+
+def stack(ax: Axes, y: float, causes: dict[str, float], theme: Theme) -> None:
+    """One horizontal bar at ``y``, stacked by cause."""
+    left = 0.0
+    for cause in CAUSE_NAMES:
+        if causes.get(cause):
+            ax.barh(y, causes[cause], left=left, height=0.74, color=theme.causes[cause], linewidth=0)
+            left += causes[cause]
+
+
+def bare(ax: Axes) -> None:
+    """Only what a bar needs: a faint vertical grid."""
+    ax.grid(axis="x", linewidth=0.8)
+    ax.tick_params(length=0)
+    ax.spines[["left", "bottom"]].set_visible(False)
+
+
+def subtitle(result: SimResult) -> str:
+    """What was run, and how long a step takes."""
+    work = result.workload
+    took = seconds(result.cycles.total / result.spec.clock_hz)
+    return f"{model_name(work)}, batch {work.batch}, {run_name(work)} on {result.spec.name}: one training step, {took}"

@@ -1,0 +1,183 @@
+"""Schemes side by side, and where the distance between a scheme's promise and its step goes.
+
+A scheme promises that every matrix op of a pass it thins out costs its share of the array: with 2:8 in FF and BP, a
+quarter of two of three passes, hence 2.0x. The loss ledger books every cycle of the step, exactly, from there on:
+
+- ideal: multiply-accumulates at peak, had every op of a thinned-out pass the pattern's density;
+- kept dense: what the ops that stayed dense cost above that, by reason;
+- short groups: the last group of a run keeps more than its share;
+- ragged edges: issue slots of PEs without an output or an operand of their own;
+- the causes that the simulator books: stalls, fill and drain, memory, engines, vector work.
+
+The same rows of the dense run stand beside them, so that what sparsity added can be told from what was there before.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from ..simulator.result import SimResult
+from ..workloads.errors import InputError
+from ..workloads.gemm import GEMM_PASSES
+from ..workloads.schemes.nm import scheme
+from ..workloads.step import MatrixOp, Workload
+from .energy import energy
+from .throughput import throughput
+
+__all__ = ["Comparison", "ComparisonRow", "LossLedger", "LossRow", "compare", "loss_ledger"]
+
+_CAUSES = {
+    "interleave_stall": "accumulator waits (interleave)",
+    "port_stall": "array ports",
+    "fill_drain": "fill and drain",
+    "dram_stall": "DRAM waits",
+    "sore": "compression (SORE)",
+    "wuve": "weight update (WUVE)",
+    "vector": "vector work",
+}
+IDEAL, SHORT_GROUPS, RAGGED = "ideal", "short groups", "ragged edges"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossRow:
+    """One item of the loss ledger: exact cycles of the sparse step and, for the same item, of the dense one."""
+
+    item: str
+    cycles: Fraction
+    dense_cycles: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossLedger:
+    """Where the cycles of a sparse step go; both columns add up to the cycles of their step."""
+
+    rows: tuple[LossRow, ...]
+    speedup: float
+    ideal_speedup: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonRow:
+    """One scheme.
+
+    ``mac_speedup``: dense over kept multiply-accumulates. ``ideal_speedup``: the same, had no layer been kept dense.
+    """
+
+    scheme: str
+    pattern: str | None
+    machine: str
+    cycles: int
+    seconds: float
+    samples_per_s: float
+    speedup: float
+    mac_speedup: float
+    ideal_speedup: float
+    utilization: float
+    joules: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Runs of one model at one batch; speed-ups are in time, over ``baseline``."""
+
+    results: tuple[SimResult, ...]
+    baseline: SimResult
+    rows: tuple[ComparisonRow, ...]
+
+
+def compare(results: Sequence[SimResult]) -> Comparison:
+    """Put runs side by side; the first dense one is the baseline, or the first one if none is dense."""
+    if not results:
+        raise InputError("a comparison needs at least one result")
+    for other in results[1:]:
+        _require_same_step(results[0], other)
+    baseline = next((r for r in results if r.workload.scheme == "dense"), results[0])
+    seconds = throughput(baseline).seconds
+    return Comparison(
+        results=tuple(results), baseline=baseline, rows=tuple(_row(result, seconds) for result in results)
+    )
+
+
+def _row(result: SimResult, base_seconds: float) -> ComparisonRow:
+    speed, work = throughput(result), result.workload
+    return ComparisonRow(
+        scheme=work.scheme, pattern=str(work.pattern) if work.pattern else None, machine=result.spec.name,
+        cycles=result.cycles.total, seconds=speed.seconds, samples_per_s=speed.samples_per_s,
+        speedup=base_seconds / speed.seconds, mac_speedup=_ratio(result.dense_macs, result.counts.macs),
+        ideal_speedup=_ratio(result.dense_macs, _ideal_macs(result)), utilization=speed.utilization,
+        joules=energy(result).joules,
+    )  # fmt: skip
+
+
+def _ratio(dense: int, other: int | Fraction) -> float:
+    return float(dense / other) if other else 1.0
+
+
+def _require_same_step(one: SimResult, other: SimResult) -> None:
+    a, b = one.workload, other.workload
+    if (a.model, a.batch, a.input) != (b.model, b.batch, b.input) or a.dense_macs != b.dense_macs:
+        raise InputError(f"only runs of one model at one batch can be compared, not {_named(a)} with {_named(b)}")
+
+
+def _named(work: Workload) -> str:
+    return f"{work.model!r} at batch {work.batch} ({work.input or 'input not named'})"
+
+
+def _density(result: SimResult) -> dict[str, Fraction]:
+    """Share of the multiply-accumulates of a pass that the scheme promises to keep."""
+    pattern = result.workload.pattern
+    if pattern is None:
+        return dict.fromkeys(GEMM_PASSES, Fraction(1))
+    thinned = scheme(result.workload.scheme).sparse
+    return {p: Fraction(pattern.keep, pattern.group) if p in thinned else Fraction(1) for p in GEMM_PASSES}
+
+
+def _ideal_macs(result: SimResult) -> Fraction:
+    density = _density(result)
+    return sum((density[p] * macs for p, macs in result.workload.dense_macs.items()), Fraction(0))
+
+
+def loss_ledger(sparse: SimResult, dense: SimResult) -> LossLedger:
+    """Book every cycle of ``sparse`` between its scheme's promise and what it took, beside the same of ``dense``."""
+    _require_same_step(dense, sparse)
+    if sparse.spec.macs_per_cycle != dense.spec.macs_per_cycle or sparse.spec.clock_hz != dense.spec.clock_hz:
+        raise InputError(
+            f"a loss ledger needs arrays of one size and clock, but {sparse.spec.name!r} and {dense.spec.name!r} differ"
+        )
+    items, base = _items(sparse), _items(dense)
+    names = sorted({*items, *base}, key=_order)
+    zero = Fraction(0)
+    return LossLedger(
+        rows=tuple(LossRow(item=n, cycles=items.get(n, zero), dense_cycles=base.get(n, zero)) for n in names),
+        speedup=dense.cycles.total / sparse.cycles.total,
+        ideal_speedup=_ratio(sparse.dense_macs, _ideal_macs(sparse)),
+    )
+
+
+def _items(result: SimResult) -> dict[str, Fraction]:
+    """Cycles by item, in exact fractions; they add up to the cycles of the step."""
+    density, peak = _density(result), result.spec.macs_per_cycle
+    items: dict[str, Fraction] = defaultdict(Fraction)
+    items[IDEAL] = _ideal_macs(result) / peak
+    for r in result.ops:
+        if isinstance(r.op, MatrixOp):
+            above = (r.counts.macs - density[r.op.pass_] * r.dense_macs) / peak
+            if above:
+                items[f"kept dense: {_reason(r.op)}" if r.op.sparse is None else SHORT_GROUPS] += above
+            items[RAGGED] += r.cycles.compute - Fraction(r.counts.macs, peak)
+        for cause, item in _CAUSES.items():
+            items[item] += getattr(r.cycles, cause)
+    return items
+
+
+def _reason(op: MatrixOp) -> str:
+    """Why an op is dense; run lengths differ from layer to layer and would make a row each."""
+    return "short contraction runs" if op.kept_dense.startswith("contraction runs") else op.kept_dense or "other"
+
+
+def _order(item: str) -> tuple[int, str]:
+    fixed = [IDEAL, "kept dense", SHORT_GROUPS, RAGGED, *_CAUSES.values()]
+    return fixed.index(item.partition(":")[0]), item

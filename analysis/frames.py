@@ -1,0 +1,49 @@
+"""A result as pandas frames: by op, by pass, by cause, by layer, and the energy ledger."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pandas as pd
+
+from ..simulator.result import SimResult
+from .energy import ledger
+from .records import CAUSES, layer_of, op_records, pass_records
+
+__all__ = ["causes_frame", "energy_frame", "layers_frame", "ops_frame", "passes_frame"]
+
+_INTEGERS = ("m", "k", "n", "groups", "interleave", "tile_rows", "tile_cols", "bound_cycles")
+_SUMMED = ["cycles", *CAUSES, "macs", "dense_macs", "dram_read_bytes", "dram_write_bytes", "energy_j"]
+
+
+def ops_frame(result: SimResult) -> pd.DataFrame:
+    """One row an op, in order; what does not apply to an op is missing."""
+    types = {"resident": "boolean", **dict.fromkeys(_INTEGERS, "Int64")}
+    return pd.DataFrame.from_records(op_records(result)).astype(types).set_index("index")
+
+
+def passes_frame(result: SimResult) -> pd.DataFrame:
+    """Cycles, their share, multiply-accumulates and joules by pass."""
+    frame = pd.DataFrame.from_dict({str(p): r for p, r in pass_records(result).items()}, orient="index")
+    frame.insert(1, "share", frame["cycles"] / frame["cycles"].sum())
+    return frame.rename_axis("pass")
+
+
+def causes_frame(result: SimResult) -> pd.DataFrame:
+    """Cycles of the step and their share by cause."""
+    frame = pd.DataFrame({"cycles": pd.Series(asdict(result.cycles), dtype="int64")})
+    return frame.assign(share=frame["cycles"] / frame["cycles"].sum()).rename_axis("cause")
+
+
+def layers_frame(result: SimResult) -> pd.DataFrame:
+    """Sums over all passes by module path, in the order of the forward pass; ``FF`` .. ``OPT`` are cycles."""
+    ops = ops_frame(result).assign(layer=[layer_of(r) for r in result.ops])
+    sums = ops.groupby("layer", sort=False)[_SUMMED].sum()
+    passes = ops.pivot_table(index="layer", columns="pass", values="cycles", aggfunc="sum", fill_value=0, sort=False)
+    passes = passes.reindex(columns=["FF", "BP", "WU", "OPT"], fill_value=0).rename_axis(columns=None)
+    return sums.join(passes)
+
+
+def energy_frame(result: SimResult) -> pd.DataFrame:
+    """The energy ledger: one row a kind of action, with its price and where that comes from."""
+    return pd.DataFrame.from_records([asdict(row) for row in ledger(result)]).set_index("action")

@@ -1,0 +1,133 @@
+"""A result as plain Python values: one record an op, sums by pass, and the JSON of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from importlib.metadata import version
+from typing import Any
+
+from ..dataflow.account import Cycles
+from ..dataflow.config_io import spec_hash
+from ..simulator.result import OpResult, SimResult
+from ..workloads.gemm import Pass
+from ..workloads.step import MatrixOp, UpdateOp
+from .energy import EnergyReport, energy
+from .throughput import throughput
+
+__all__ = ["CAUSES", "dense_layers", "layer_of", "op_records", "pass_records", "to_dict"]
+
+CAUSES = tuple(f.name for f in fields(Cycles))
+"""Names of the causes that cycles are booked under."""
+
+
+def layer_of(result: OpResult) -> str:
+    """Module path of an op; a parameter belongs to the module that holds it, a tied one (``a=b``) to the first."""
+    name = result.op.name
+    if not isinstance(result.op, UpdateOp):
+        return name
+    first = name.partition("=")[0]
+    return first.rpartition(".")[0] or first
+
+
+def op_records(result: SimResult, report: EnergyReport | None = None) -> list[dict[str, Any]]:
+    """One record an op, in order; fields that do not apply to an op are ``None``."""
+    joules = (report or energy(result)).by_op
+    peak = result.spec.macs_per_cycle
+    return [_op_record(i, r, peak, j) for i, (r, j) in enumerate(zip(result.ops, joules, strict=True))]
+
+
+def _op_record(index: int, r: OpResult, peak: int, joules: float) -> dict[str, Any]:
+    total = r.cycles.total
+    matrix = isinstance(r.op, MatrixOp)
+    return {
+        "index": index,
+        "name": r.op.name,
+        "op": r.op.kind if isinstance(r.op, UpdateOp) else r.op.op,
+        "kind": r.op.kind,
+        "pass": str(r.op.pass_),
+        **_product(r),
+        **_placement(r),
+        "cycles": total,
+        **asdict(r.cycles),
+        "macs": r.counts.macs,
+        "dense_macs": r.dense_macs,
+        "utilization": r.counts.macs / (total * peak) if matrix and total else None,
+        "bound_cycles": r.bound_cycles if matrix else None,
+        "bound_share": r.bound_cycles / total if matrix and total else None,
+        "dram_read_bytes": r.counts.dram_read_bytes,
+        "dram_write_bytes": r.counts.dram_write_bytes,
+        "energy_j": joules,
+    }
+
+
+def _product(r: OpResult) -> dict[str, Any]:
+    names = ("m", "k", "n", "groups", "pattern", "operand", "kept_dense")
+    if not isinstance(r.op, MatrixOp):
+        return dict.fromkeys(names)
+    g, sparse = r.op.gemm, r.op.sparse
+    pattern, operand = (str(sparse.pattern), sparse.operand) if sparse else (None, None)
+    return dict(zip(names, (g.m, g.k, g.n, g.groups, pattern, operand, r.op.kept_dense or None), strict=True))
+
+
+def _placement(r: OpResult) -> dict[str, Any]:
+    names = ("dataflow", "interleave", "n2s", "tile_rows", "tile_cols", "order", "resident")
+    if r.mapping is None:
+        return dict.fromkeys(names)
+    m = r.mapping
+    values = (str(m.array.dataflow), m.array.interleave, m.n2s, m.tile_rows, m.tile_cols, m.order, m.resident)
+    return dict(zip(names, values, strict=True))
+
+
+def pass_records(result: SimResult, report: EnergyReport | None = None) -> dict[Pass, dict[str, Any]]:
+    """Cycles, multiply-accumulates and joules of every pass; vector work counts where it happens."""
+    joules = (report or energy(result)).by_pass
+    return {
+        p: {
+            "cycles": sum(r.cycles.total for r in result.select(p)),
+            "macs": sum(r.counts.macs for r in result.select(p)),
+            "energy_j": joules[p],
+        }
+        for p in Pass
+    }
+
+
+def dense_layers(result: SimResult) -> list[dict[str, str]]:
+    """Layers that the scheme would make sparse but left dense, each reason once."""
+    found: Iterable[tuple[str, str]] = dict.fromkeys(
+        (r.op.name, r.op.kept_dense) for r in result.ops if isinstance(r.op, MatrixOp) and r.op.kept_dense
+    )
+    return [{"name": name, "reason": reason} for name, reason in found]
+
+
+def to_dict(result: SimResult, command: str = "") -> dict[str, Any]:
+    """The JSON of a run. ``stalls`` are all cycles in which the array issues nothing, by cause; with the
+    issuing ones they add up to ``cycles``."""
+    report, speed = energy(result), throughput(result)
+    work, counts = result.workload, result.counts
+    return {
+        "weft_version": version("weft"),
+        "command": command,
+        "model": work.model,
+        "batch": work.batch,
+        "scheme": work.scheme,
+        "pattern": str(work.pattern) if work.pattern else None,
+        "objective": str(result.objective),
+        "spec": result.spec.name,
+        "spec_hash": spec_hash(result.spec),
+        "cycles": result.cycles.total,
+        "seconds": speed.seconds,
+        "samples_per_s": speed.samples_per_s,
+        "macs": counts.macs,
+        "dense_macs": result.dense_macs,
+        "utilization": speed.utilization,
+        "effective_gops": speed.effective_gops,
+        "dense_equivalent_gops": speed.dense_equivalent_gops,
+        "energy_j": report.joules,
+        "dram_read_bytes": counts.dram_read_bytes,
+        "dram_write_bytes": counts.dram_write_bytes,
+        "passes": {str(p): record for p, record in pass_records(result, report).items()},
+        "stalls": {cause: n for cause, n in asdict(result.cycles).items() if cause != "compute"},
+        "dense_layers": dense_layers(result),
+        "ops": op_records(result, report),
+    }

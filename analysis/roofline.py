@@ -1,0 +1,71 @@
+"""Roofline of a step: what every matrix op reaches, under the array's peak and the memory's slope."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+from ..simulator.result import OpResult, SimResult
+from ..workloads.gemm import Pass
+from ..workloads.step import MatrixOp
+
+__all__ = ["Roofline", "RooflinePoint", "roofline"]
+
+_GIGA = 1e9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RooflinePoint:
+    """One matrix op, in multiply-accumulates of its dense product: a sparse op may pass the dense peak.
+
+    ``intensity``: MAC per DRAM byte moved. ``gmacs``: achieved GMAC/s. ``roof_gmacs``: what its pattern and its
+    intensity allow. ``speedup``: dense multiply-accumulates per kept one.
+    """
+
+    name: str
+    pass_: Pass
+    intensity: float
+    gmacs: float
+    roof_gmacs: float
+    speedup: float
+    cycles: int
+    memory_bound: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roofline:
+    """Ceilings in GMAC/s and GB/s, and the ops under them. ``sparse_gmacs`` is the peak times the best ``speedup``."""
+
+    peak_gmacs: float
+    sparse_gmacs: float
+    gbytes_per_s: float
+    points: tuple[RooflinePoint, ...]
+
+    def roof(self, intensity: float) -> float:
+        """GMAC/s that a dense op of ``intensity`` can reach."""
+        return min(self.peak_gmacs, intensity * self.gbytes_per_s)
+
+
+def roofline(result: SimResult) -> Roofline:
+    """Roofline of the matrix ops of a step."""
+    spec = result.spec
+    peak = spec.macs_per_cycle * spec.clock_hz / _GIGA
+    bandwidth = float(spec.dram_bytes_per_cycle) * spec.clock_hz / _GIGA
+    points = tuple(
+        _point(r, r.op, peak, bandwidth, spec.clock_hz)
+        for r in result.ops if isinstance(r.op, MatrixOp) and r.cycles.total
+    )  # fmt: skip
+    best = max((p.speedup for p in points), default=1.0)
+    return Roofline(peak_gmacs=peak, sparse_gmacs=peak * best, gbytes_per_s=bandwidth, points=points)
+
+
+def _point(r: OpResult, op: MatrixOp, peak: float, bandwidth: float, clock_hz: int) -> RooflinePoint:
+    moved = r.counts.dram_bytes
+    intensity = r.dense_macs / moved if moved else inf
+    speedup = r.dense_macs / r.counts.macs
+    return RooflinePoint(
+        name=op.name, pass_=Pass(op.pass_), intensity=intensity, speedup=speedup, cycles=r.cycles.total,
+        gmacs=r.dense_macs * clock_hz / r.cycles.total / _GIGA,
+        roof_gmacs=min(peak * speedup, intensity * bandwidth),
+        memory_bound=intensity * bandwidth < peak * speedup,
+    )  # fmt: skip

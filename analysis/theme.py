@@ -1,0 +1,75 @@
+"""Colours and type of every figure, light and dark; the palette is Okabe and Ito's, safe for colour-blind readers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..workloads.errors import InputError, nearest
+from ..workloads.gemm import Pass
+
+__all__ = ["CAUSE_NAMES", "THEMES", "Theme", "theme_of"]
+
+CAUSE_NAMES = {
+    "compute": "array computes",
+    "interleave_stall": "accumulator waits",
+    "port_stall": "port waits",
+    "fill_drain": "fill and drain",
+    "dram_stall": "DRAM waits",
+    "sore": "compression",
+    "wuve": "weight update",
+    "vector": "vector work",
+}
+"""Causes in the order and the words of the figures."""
+
+_ORANGE, _RED, _PINK, _GREEN = "#E69F00", "#D55E00", "#CC79A7", "#009E73"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Theme:
+    """Colours of one theme."""
+
+    name: str
+    background: str
+    text: str
+    muted: str
+    grid: str
+    causes: dict[str, str]
+    passes: dict[Pass, str]
+
+    @property
+    def rc(self) -> dict[Any, Any]:
+        """Matplotlib settings that a figure is made under."""
+        return {
+            "figure.facecolor": self.background, "axes.facecolor": self.background,
+            "savefig.facecolor": self.background,
+            "text.color": self.text, "axes.labelcolor": self.text, "axes.titlecolor": self.text,
+            "axes.edgecolor": self.muted, "xtick.color": self.muted, "ytick.color": self.text,
+            "xtick.labelcolor": self.text, "ytick.labelcolor": self.text, "grid.color": self.grid,
+            "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+            "font.size": 10, "axes.titlesize": 10, "xtick.labelsize": 9, "ytick.labelsize": 9, "figure.dpi": 150,
+        }  # fmt: skip
+
+
+def _theme(name: str, background: str, text: str, muted: str, grid: str, fills: tuple[str, str, str, str]) -> Theme:
+    """``fills``: the four colours that must differ between the themes to stay apart from the ground and each other."""
+    blue, sky, yellow, grey = fills
+    causes = {
+        "compute": blue, "interleave_stall": _ORANGE, "port_stall": yellow, "fill_drain": sky,
+        "dram_stall": _RED, "sore": _PINK, "wuve": _GREEN, "vector": grey,
+    }  # fmt: skip
+    passes = {Pass.FF: blue, Pass.BP: _ORANGE, Pass.WU: _GREEN, Pass.OPT: grey}
+    return Theme(name=name, background=background, text=text, muted=muted, grid=grid, causes=causes, passes=passes)
+
+
+THEMES = {
+    "light": _theme("light", "#FFFFFF", "#1B1F24", "#6E7681", "#E3E6EA", ("#0072B2", "#56B4E9", "#D9C91A", "#A3A9B1")),
+    "dark": _theme("dark", "#0F1419", "#E6EAEE", "#8B949E", "#2A3139", ("#2B7FC4", "#9AD1F5", "#F0E442", "#7D8590")),
+}
+
+
+def theme_of(name: str) -> Theme:
+    """Theme of that name."""
+    if name not in THEMES:
+        raise InputError(f"theme {name!r} is unknown: {nearest(name, THEMES)}")
+    return THEMES[name]

@@ -1,0 +1,124 @@
+"""A run's directory is complete, or it is what it was before."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from weft.analysis import save
+from weft.analysis.records import to_dict
+from weft.analysis.save import FILES, save_run
+from weft.simulator.result import SimResult
+from weft.workloads.errors import InputError
+from weft.workloads.io import load_workload
+
+
+def names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def saved(bdwp: SimResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("runs") / "deep" / "toy"
+    written = save_run(bdwp, directory, "weft run toy")
+    assert {path.name for path in written} == set(FILES)
+    return directory
+
+
+def test_a_saved_run_is_complete(saved: Path, bdwp: SimResult) -> None:
+    assert names(saved) == set(FILES)
+    assert names(saved.parent) == {"toy"}
+    found = json.loads((saved / "result.json").read_text())
+    assert found == json.loads(json.dumps(to_dict(bdwp, "weft run toy")))
+    assert load_workload(saved / "workload.json") == bdwp.workload
+
+
+def test_tables_of_a_saved_run_read_back(saved: Path, bdwp: SimResult) -> None:
+    csv, parquet = pd.read_csv(saved / "ops.csv"), pd.read_parquet(saved / "ops.parquet")
+
+    assert len(csv) == len(parquet) == len(bdwp.ops)
+    assert csv["cycles"].sum() == parquet["cycles"].sum() == bdwp.cycles.total
+
+
+def test_a_directory_of_weft_is_replaced_and_other_files_in_it_stay(
+    saved: Path, dense: SimResult, bdwp: SimResult, tmp_path: Path
+) -> None:
+    directory = tmp_path / "run"
+    save_run(dense, directory, "first")
+    (directory / "notes.txt").write_text("mine")
+    save_run(bdwp, directory, "second")
+
+    assert json.loads((directory / "result.json").read_text())["command"] == "second"
+    assert (directory / "notes.txt").read_text() == "mine"
+    assert names(directory) == {*FILES, "notes.txt"}
+    assert names(tmp_path) == {"run"}
+
+
+def test_an_empty_directory_is_used(dense: SimResult, tmp_path: Path) -> None:
+    save_run(dense, tmp_path, "")
+
+    assert names(tmp_path) == set(FILES)
+
+
+@pytest.mark.parametrize("text", [None, "not json", "[1]", '{"version": 1}'])
+def test_a_directory_of_somebody_else_is_refused(text: str | None, dense: SimResult, tmp_path: Path) -> None:
+    directory = tmp_path / "theirs"
+    directory.mkdir()
+    (directory / ("thesis.tex" if text is None else "result.json")).write_text(text or "")
+    before = names(directory)
+
+    with pytest.raises(InputError, match="is not empty and was not written by weft"):
+        save_run(dense, directory, "")
+    assert names(directory) == before and names(tmp_path) == {"theirs"}
+
+
+def test_a_file_is_refused(dense: SimResult, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(InputError, match="is a file"):
+        save_run(dense, tmp_path / "file", "")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_an_interruption_leaves_nothing_half_written(
+    error: BaseException, dense: SimResult, bdwp: SimResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    save_run(dense, old, "before")
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(save, "energy_frame", fail)
+    for directory in (old, new):
+        with pytest.raises((KeyboardInterrupt, InputError)) as caught:
+            save_run(bdwp, directory, "after")
+        expected = "" if isinstance(error, KeyboardInterrupt) else "cannot be written: No space left on device"
+        assert expected in str(caught.value)
+
+    assert names(tmp_path) == {"old"}
+    assert json.loads((old / "result.json").read_text())["command"] == "before"
+    assert names(old) == set(FILES)
+
+
+def test_a_failed_exchange_restores_the_old_directory(
+    dense: SimResult, bdwp: SimResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "run"
+    save_run(dense, directory, "before")
+    replace = Path.replace
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name.endswith(".part"):
+            raise OSError(5, "Input/output error")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(InputError, match="Input/output error"):
+        save_run(bdwp, directory, "after")
+
+    assert names(tmp_path) == {"run"}
+    assert json.loads((directory / "result.json").read_text())["command"] == "before"

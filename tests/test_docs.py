@@ -1,0 +1,38 @@
+"""The tutorial and the examples are executed, so that they stay true."""
+
+from __future__ import annotations
+
+import doctest
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_tutorial_tells_the_truth():
+    failures, tests = doctest.testfile(str(ROOT / "docs" / "tutorial.md"), module_relative=False)
+
+    assert tests > 15
+    assert failures == 0
+
+
+@pytest.mark.parametrize("script", ["one_gemm.py", "sweep_ports.py"])
+def test_examples_run(script):
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / script], capture_output=True, text=True, timeout=300, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "differ" not in done.stdout
+
+
+def test_the_example_model_is_traced():
+    import weft
+
+    step = weft.trace(f"{ROOT / 'examples' / 'my_model.py'}:residual_net", batch=16)
+
+    assert step.batch == 16
+    assert {op.gemm.groups for op in step.matrix_ops} == {1, 4}
