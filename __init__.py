@@ -1,1 +1,114 @@
-"""Weft: from a PyTorch training step to cycles, bytes and joules on an N:M-sparse accelerator."""
+"""Weft: from a PyTorch training step to cycles, bytes and joules on an N:M-sparse accelerator.
+
+    import weft
+    step = weft.trace("resnet18@64", batch=512)
+    sparse = weft.sparsify(step, "bdwp", "2:8")
+    result = weft.simulate(weft.schedule(sparse, "sat-vcu1525"))
+    print(result.cycles.total, result.utilization)
+
+Everything else is in the five folders: weft.workloads, weft.dataflow, weft.simulator, weft.hdl, weft.analysis.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from .workloads.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+    from .analysis.compare import Comparison
+    from .dataflow.accelerator import AcceleratorSpec
+    from .dataflow.schedule import Schedule
+    from .simulator.result import SimResult
+    from .workloads.sparsity import NMPattern
+    from .workloads.step import Workload
+
+    __version__: str
+
+__all__ = ["trace", "sparsify", "machine", "schedule", "simulate", "compare", "InputError", "__version__"]
+
+# What a verb needs is imported when it is called, so that `import weft` and `weft --help` load neither torch nor numba.
+
+
+def trace(
+    model: str | Path | nn.Module,
+    inputs: Any = None,
+    *,
+    batch: int | None = None,
+    seq: int | None = None,
+    optimizer: str | None = None,
+    loss: Any = None,
+) -> Workload:
+    """One training step of a model as a list of ops.
+
+    ``model`` is a built-in name (``"resnet18@64"``), ``"file.py:function"``, a Hugging Face ``config.json``, an ONNX or
+    a workload file; or a module, with example ``inputs`` and perhaps a ``loss`` of its output.
+    """
+    from .workloads import catalog
+
+    if isinstance(model, str | os.PathLike):
+        if inputs is not None or loss is not None:
+            raise InputError("inputs and loss are for a module in memory; a model by name or file brings its own")
+        return catalog.open_model(str(model), batch=batch, seq=seq, optimizer=optimizer)
+    if batch is not None or seq is not None:
+        raise InputError("a module in memory is traced at the sizes of its inputs; leave batch and seq out")
+    return catalog.trace_module(model, inputs, loss=loss, optimizer=optimizer)
+
+
+def sparsify(workload: Workload, scheme: str, nm: str | NMPattern | None = None) -> Workload:
+    """``workload`` under a training scheme: dense, srste, sdgp, sdwp or bdwp, with an N:M pattern such as ``"2:8"``."""
+    from .workloads.schemes.nm import annotate
+    from .workloads.sparsity import NMPattern
+
+    return annotate(workload, scheme, NMPattern.parse(nm) if isinstance(nm, str) else nm)
+
+
+def machine(name: str | Path) -> AcceleratorSpec:
+    """A machine by its preset name or from a ``.toml`` file."""
+    from .dataflow.config_io import load_spec
+
+    return load_spec(name)
+
+
+def schedule(workload: Workload, machine: AcceleratorSpec | str, objective: str = "cycles") -> Schedule:
+    """The offline choice of a mapping for every op that costs the least ``cycles``, ``energy`` or ``edp``."""
+    from .analysis.energy import prices
+    from .dataflow.config_io import load_spec
+    from .dataflow.schedule import schedule as search
+
+    spec = load_spec(machine) if isinstance(machine, str) else machine
+    return search(workload, spec, objective, None if objective == "cycles" else prices(spec))
+
+
+def simulate(schedule: Schedule) -> SimResult:
+    """Run a scheduled step: cycles by cause, actions and bytes of every op."""
+    from .simulator.step import simulate as run
+
+    return run(schedule)
+
+
+def compare(
+    workload: Workload,
+    machine: AcceleratorSpec | str,
+    schemes: Sequence[str] = ("dense", "bdwp"),
+    nm: str | NMPattern = "2:8",
+    objective: str = "cycles",
+) -> Comparison:
+    """The same step under several schemes on one machine, side by side."""
+    from .analysis.compare import compare as side_by_side
+
+    return side_by_side([simulate(schedule(sparsify(workload, name, nm), machine, objective)) for name in schemes])
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("weft")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

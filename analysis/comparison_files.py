@@ -48,10 +48,10 @@ def _ledger_dict(ledger: LossLedger) -> dict[str, Any]:
 
 def require_folder(directory: Path, names: tuple[str, ...] = ()) -> None:
     """Refuse before the work what `save_run` (``names`` empty) or `save_comparison` would refuse after it."""
-    from .save import _require_replaceable
+    from .save import require_replaceable
 
     for place in [directory / name for name in names] or [directory]:
-        _require_replaceable(place, place)
+        require_replaceable(place, place)
 
 
 def save_comparison(comparison: Comparison, directory: Path, command: str) -> None:

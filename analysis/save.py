@@ -17,7 +17,7 @@ from .plots import layers_figure, roofline_figure
 from .records import to_dict
 from .theme import THEMES
 
-__all__ = ["FILES", "save_run"]
+__all__ = ["FILES", "require_replaceable", "save_run"]
 
 _FIGURES = {"layers": layers_figure, "roofline": roofline_figure}
 FILES = (
@@ -34,7 +34,7 @@ def save_run(result: SimResult, directory: Path, command: str) -> list[Path]:
     not empty is refused. ``command`` is what to run for the same result.
     """
     place = Path(os.path.realpath(directory))
-    _require_replaceable(place, directory)
+    require_replaceable(place, directory)
     try:
         with _beside(place) as part:
             _write(result, part, command)
@@ -44,7 +44,7 @@ def save_run(result: SimResult, directory: Path, command: str) -> list[Path]:
     return [place / name for name in FILES if (place / name).exists()]
 
 
-def _require_replaceable(place: Path, shown: Path) -> None:
+def require_replaceable(place: Path, shown: Path) -> None:
     try:
         if place.exists() and not place.is_dir():
             raise InputError(f"{shown}: is a file; results need a directory")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .source import ModelSource
-from .user import _Maker
+from .user import UserModel
 
 __all__ = ["module_source"]
 
@@ -24,9 +24,11 @@ def module_source(module: nn.Module, inputs: Any, loss: Any = None) -> ModelSour
     if not isinstance(module, nn.Module):
         raise InputError(f"a model to trace must be a torch.nn.Module or text, not {name}")
     if inputs is None:
-        raise InputError(f"model {name}: a module needs example inputs, as trace(module, inputs=torch.empty(8, 3, 64, 64))")
+        raise InputError(
+            f"model {name}: a module needs example inputs, as trace(module, inputs=torch.empty(8, 3, 64, 64))"
+        )
     parts = {"model": _on_meta(module), "inputs": inputs, "loss": loss}
-    maker = _Maker(name, Path(name), lambda: parts, None)
+    maker = UserModel(name, Path(name), lambda: parts, None)
     return ModelSource(name=name, title=name, build=maker.build, inputs=maker.inputs, loss=maker.loss)
 
 

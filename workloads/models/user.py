@@ -20,7 +20,7 @@ from .._provenance import tensors_in
 from ..errors import InputError, nearest
 from .source import ModelSource, StepInputs
 
-__all__ = ["user_source"]
+__all__ = ["UserModel", "user_source"]
 
 _KEYS = ("model", "inputs", "loss", "targets")
 _DEFAULT_BATCH = 32
@@ -39,7 +39,7 @@ def user_source(spec: str, input_shape: tuple[int, ...] | None = None) -> ModelS
     Nothing is ever computed with data: the function runs with meta as the default device, on the CPU if it cannot.
     """
     path, name = _split(spec)
-    maker = _Maker(spec, path, _find(_load(path), path, name), input_shape)
+    maker = UserModel(spec, path, _find(_load(path), path, name), input_shape)
     return ModelSource(
         name=f"{path.stem}.{name}",
         title=f"{name} of {path}",
@@ -59,7 +59,7 @@ class _Parts:
     targets: Any
 
 
-class _Maker:
+class UserModel:
     """Calls the user's function; one call serves one ``inputs`` and the ``build`` after it, which may share sizes."""
 
     def __init__(self, spec: str, path: Path, made_by: Any, input_shape: tuple[int, ...] | None) -> None:

@@ -1,0 +1,428 @@
+"""The command line: every command on something tiny, one JSON document on stdout, exit codes, and refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from weft import InputError, _render
+from weft.cli import main
+from weft.workloads.gemm import Gemm, Pass
+from weft.workloads.io import load_workload, save_workload
+from weft.workloads.step import MatrixOp, Operand, Role, UpdateOp, VectorOp, Workload
+
+PYTHON = (sys.executable, "-m", "weft")
+
+
+def tiny_step() -> Workload:
+    """Two linear layers of 16 features at batch 8."""
+    return Workload(model="two-layers", batch=8, input="8 x 16", ops=(*layer("one"), *layer("two")))
+
+
+def layer(name: str) -> tuple[MatrixOp | VectorOp | UpdateOp, ...]:
+    shared = {"name": name, "op": "aten.mm", "parameter": f"{name}.weight"}
+    x, w, y = (
+        Operand(role=role, dtype="float32", bytes=4 * size)
+        for role, size in ((Role.ACTIVATION, 128), (Role.WEIGHT, 256), (Role.GRADIENT, 128))
+    )
+    by_features, by_batch = Gemm(m=8, k=16, n=16), Gemm(m=16, k=8, n=16)
+    return (
+        MatrixOp(**shared, pass_=Pass.FF, gemm=by_features, a=x, b=w, c=x),  # type: ignore[arg-type]
+        VectorOp(
+            name=name, op="aten.relu", pass_=Pass.FF, dtype="float32", elements=128, read_bytes=512, write_bytes=512
+        ),
+        MatrixOp(**shared, pass_=Pass.BP, gemm=by_features, a=y, b=w, c=y),  # type: ignore[arg-type]
+        MatrixOp(**shared, pass_=Pass.WU, gemm=by_batch, a=x, b=y, c=w),  # type: ignore[arg-type]
+        UpdateOp(name=f"{name}.weight", elements=256),
+    )
+
+
+@pytest.fixture
+def step(tmp_path: Path) -> Path:
+    path = tmp_path / "step.json"
+    save_workload(tiny_step(), path)
+    return path
+
+
+@pytest.fixture
+def user_model(tmp_path: Path) -> str:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import torch, sys\n"
+        "from torch import nn\n"
+        "print('noise from the model file')\n"
+        "def net(batch=4):\n"
+        "    return nn.Linear(16, 8), torch.empty(batch, 16)\n"
+        "def bare():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(12, 8))\n"
+        "def broken():\n"
+        "    return nn.Linear(16, 8), torch.empty(4, 15)\n"
+        "class Quits(nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        sys.exit(0)\n"
+        "def quits():\n"
+        "    return Quits(3, 3), torch.empty(2, 3)\n"
+    )
+    return f"{path}:net"
+
+
+def document(capsys: pytest.CaptureFixture[str], *args: object) -> dict[str, Any]:
+    """The one JSON document that a command prints."""
+    assert main([*map(str, args), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert isinstance(found, dict)
+    return found
+
+
+def text(capsys: pytest.CaptureFixture[str], *args: object) -> str:
+    assert main([*map(str, args)]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 100
+    return out
+
+
+# --- what it says of itself
+
+
+def test_help_loads_neither_torch_nor_numba() -> None:
+    code = (
+        "import sys, weft; from weft.cli import main; assert main(['--help']) == 0 and main(['run', '--help']) == 0; "
+        "print({'torch', 'numba', 'pandas', 'matplotlib', 'numpy', 'onnx'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_module_and_version() -> None:
+    done = subprocess.run([*PYTHON, "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "weft")
+
+
+def test_models(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [m["name"] for m in document(capsys, "models")["models"]]
+    assert {"resnet9", "llama2_70b", "unet_s"} <= set(names)
+    assert all(name in text(capsys, "models") for name in names)
+
+
+def test_archs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    listed = {spec["name"]: spec["hash"] for spec in document(capsys, "archs")["archs"]}
+    assert {"sat-vcu1525", "dense-32", "tiny"} <= listed.keys()
+    assert all(digest in text(capsys, "archs") for digest in listed.values())
+    assert document(capsys, "archs", "tiny")["hash"] == listed["tiny"]
+    written = tmp_path / "mine.toml"
+    written.write_text(text_of(capsys, "archs", "tiny"))
+    assert "# " in written.read_text()
+    assert document(capsys, "archs", written)["hash"] == listed["tiny"]
+
+
+def text_of(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    assert main(list(args)) == 0
+    return capsys.readouterr().out
+
+
+# --- trace
+
+
+def test_trace_of_a_users_model(capsys: pytest.CaptureFixture[str], user_model: str, tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "w.json"
+    found = document(capsys, "trace", user_model, "--batch", 6, "--optimizer", "adam", "-o", path)
+    assert found["macs"] == {"FF": 6 * 16 * 8, "BP": 0, "WU": 6 * 16 * 8}
+    saved = load_workload(path)
+    assert (saved.batch, saved.optimizer, found["path"]) == (6, "adam", str(path))
+    assert str(path) in text(capsys, "trace", path, "-o", path)
+
+
+def test_input_shape_of_a_users_model(capsys: pytest.CaptureFixture[str], user_model: str) -> None:
+    bare = user_model.replace(":net", ":bare")
+    found = document(capsys, "trace", bare, "--input", "3x2x2", "--batch", 5)
+    assert found["macs"]["FF"] == 5 * 12 * 8
+
+
+def test_noise_of_a_model_stays_out_of_stdout(user_model: str) -> None:
+    done = subprocess.run([*PYTHON, "trace", user_model, "--json"], capture_output=True, text=True)
+    assert json.loads(done.stdout)["batch"] == 4
+    assert "noise" in done.stderr
+
+
+# --- run
+
+
+def test_run(capsys: pytest.CaptureFixture[str], step: Path) -> None:
+    found = document(capsys, "run", step, "--arch", "tiny", "--scheme", "bdwp", "--nm", "2:4")
+    assert {"seconds", "samples_per_s", "utilization", "energy_j", "ops"} <= found.keys()
+    assert (found["scheme"], found["pattern"]) == ("bdwp", "2:4")
+    assert found["macs"] == 2 * (2 * 8 * 8 * 16 + 16 * 8 * 16)
+    assert set(found["passes"]) == {"FF", "BP", "WU", "OPT"}
+    assert found["cycles"] == sum(p["cycles"] for p in found["passes"].values())
+    issuing = sum(op["compute"] for op in found["ops"])
+    assert found["cycles"] == issuing + sum(found["stalls"].values())
+    shown = text(capsys, "run", step, "--arch", "tiny")
+    assert "samples/s" in shown.splitlines()[0] and "one" in shown and "asic-16nm" in shown
+
+
+def test_run_takes_the_usual_scheme_of_the_machine(capsys: pytest.CaptureFixture[str], step: Path) -> None:
+    assert document(capsys, "run", step, "--arch", "tiny")["pattern"] == "2:8"
+    assert document(capsys, "run", step, "--arch", "dense-32")["scheme"] == "dense"
+
+
+def test_run_keeps_the_scheme_of_a_workload_file(capsys: pytest.CaptureFixture[str], step: Path) -> None:
+    saved = step.with_name("out")
+    document(capsys, "run", step, "--arch", "tiny", "--scheme", "srste", "--nm", "1:4", "-o", saved)
+    again = document(capsys, "run", saved / "workload.json", "--arch", "tiny")
+    assert (again["scheme"], again["pattern"]) == ("srste", "1:4")
+    assert document(capsys, "run", saved / "workload.json", "--arch", "tiny", "--nm", "2:4")["pattern"] == "2:4"
+
+
+def test_run_writes_a_folder_with_its_command(capsys: pytest.CaptureFixture[str], step: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    found = document(capsys, "run", step, "--arch", "tiny", "-o", folder)
+    saved = json.loads((folder / "result.json").read_text())
+    assert saved == found
+    assert saved["command"].startswith("weft run ")
+
+
+@pytest.mark.parametrize("objective", ["energy", "edp"])
+def test_run_for_less_energy(capsys: pytest.CaptureFixture[str], step: Path, objective: str) -> None:
+    least = document(capsys, "run", step, "--arch", "tiny", "--objective", objective)
+    quickest = document(capsys, "run", step, "--arch", "tiny")
+    assert least["energy_j"] <= quickest["energy_j"]
+    assert least["cycles"] >= quickest["cycles"]
+
+
+def test_pregeneration_is_a_switch(capsys: pytest.CaptureFixture[str], step: Path) -> None:
+    on, off = (
+        document(capsys, "run", step, "--arch", "tiny", switch)["spec_hash"]
+        for switch in ("--pregenerate", "--no-pregenerate")
+    )
+    assert on != off
+
+
+# --- compare
+
+
+def test_compare(capsys: pytest.CaptureFixture[str], step: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "all"
+    found = document(capsys, "compare", step, "--arch", "tiny", "--schemes", "dense,bdwp", "--nm", "2:4", "-o", folder)
+    dense, bdwp = found["schemes"]
+    assert (dense["scheme"], dense["speedup"], bdwp["pattern"]) == ("dense", 1.0, "2:4")
+    assert bdwp["speedup"] == pytest.approx(dense["cycles"] / bdwp["cycles"])
+    booked = sum(row["cycles"] for row in found["ledgers"]["bdwp"]["rows"])
+    assert booked == pytest.approx(bdwp["cycles"])
+    assert json.loads((folder / "comparison.json").read_text()) == found
+    assert (folder / "bdwp" / "result.json").exists() and (folder / "comparison.png").exists()
+    shown = text(capsys, "compare", step, "--arch", "tiny", "--nm", "2:4")
+    assert "bdwp" in shown and "sdgp" in shown and "100.0 %" in shown
+
+
+# --- gemm
+
+
+def test_gemm_by_the_scalesim_convention(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ("gemm", 3, 5, 4, "--array", "8x8", "--convention", "scalesim")
+    assert document(capsys, *args, "--dataflow", "os")["cycles"] == 19
+    flows = {flow: document(capsys, *args, "--dataflow", flow)["cycles"] for flow in ("os", "ws", "is")}
+    best = document(capsys, *args)
+    assert best["cycles"] == min(flows.values()) == flows[best["dataflow"]]
+    assert "19 cycles" in text(capsys, *args, "--dataflow", "os")
+
+
+def test_gemm_at_both_levels(capsys: pytest.CaptureFixture[str]) -> None:
+    for extra in ((), ("--nm", "2:8"), ("--dataflow", "is"), ("--dataflow", "is", "--nm", "1:4")):
+        args = ("gemm", 9, 24, 7, "--arch", "tiny", *extra)
+        closed, stepped = document(capsys, *args), document(capsys, *args, "--level", "cycle")
+        assert stepped == {**closed, "level": "cycle"}
+        parts = ("compute", "interleave_stall", "port_stall", "fill_drain")
+        assert closed["cycles"] == sum(closed[part] for part in parts)
+        assert 0 < closed["utilization"] <= 1
+    assert "memory unlimited" in text(capsys, *args)
+
+
+def test_gemm_auto_is_the_quickest(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ("gemm", 5, 40, 31, "--arch", "tiny")
+    flows = [document(capsys, *args, "--dataflow", flow)["cycles"] for flow in ("os", "ws", "is")]
+    assert document(capsys, *args)["cycles"] <= min(flows)
+
+
+def test_gemm_on_an_array_of_another_size(capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(capsys, "gemm", 64, 64, 64, "--array", "16x8")
+    assert (found["rows"], found["cols"], found["macs"]) == (16, 8, 64**3)
+
+
+# --- refusals
+
+BAD_TOML = 'name = "x"\nclock_hz = 1000000\ntechnology = "asic-16nm"\nclok = 3\n'
+
+REFUSED: list[tuple[str, str]] = [
+    ("run resnet5", "did you mean 'resnet50'"),
+    ("run resnet9@7", "input size"),
+    ("run resnet9 --seq 4", "reads images"),
+    ("run gpt2@4", "reads tokens"),
+    ("run resnet9 --batch 0", "batch must be an integer from 1"),
+    ("run resnet9 --batch ten", "--batch"),
+    ("run missing.json", "missing.json: no such file"),
+    ("run missing.onnx", "missing.onnx: no such file"),
+    ("run missing.py:net", "missing.py: no such file"),
+    ("run no/such/model", "no such file"),
+    ("run {folder}", "of no form that can be read"),
+    ("run {folder}.json", "no such file"),
+    ("run {step} --batch 3", "traced at batch 8"),
+    ("run {step} --seq 3", "sequence length"),
+    ("run {step} --input 3x3", "file.py:function only"),
+    ("run {truncated}", "truncated.json"),
+    ("run {hostile}", "hostile.json"),
+    ("run {odd}", "neither a workload"),
+    ("run {misspelt}", "batch"),
+    ("run {user}:nett", "net"),
+    ("run {user}:broken", "fails in forward"),
+    ("run {user}:quits", "ended the program"),
+    ("run {user}:net --input 3xx", "--input"),
+    ("run {step} --scheme bdpw", "did you mean 'bdwp'"),
+    ("run {step} --nm 3:2", "3:2"),
+    ("run {step} --nm 2-8", "2:8"),
+    ("run {step} --nm 2:64", "from 1 to 32"),
+    ("run {step} --arch tiny --scheme bdwp --nm 2:16", "pe.max_group"),
+    ("run {step} --arch dense-32 --scheme bdwp", "pe.max_group"),
+    ("run {step} --objective speed", "cycles"),
+    ("run {step} --optimizer rmsprop", "sgd"),
+    ("run {step} --arch sat-vcu1520", "did you mean 'sat-vcu1525'"),
+    ("run {step} --arch missing.toml", "missing.toml: cannot be read"),
+    ("run {step} --arch {toml}", "did you mean 'clock_hz'"),
+    ("run {step} -o {step}", "is a file"),
+    ("run {step} -o {folder}", "not empty"),
+    ("run {step} -o {step}/sub", "not a folder"),
+    ("trace {step} -o {folder}", "is a folder"),
+    ("compare {step} --schemes dense,dense", "twice"),
+    ("compare {step} --schemes dense,foo", "choose one of"),
+    ("compare {step} --schemes ,", "scheme ''"),
+    ("archs nothing", "neither a preset"),
+    ("gemm 0 4 4", "m of a GEMM"),
+    ("gemm 4 4", "'N'"),
+    ("gemm 4 4 -- -4", "n of a GEMM"),
+    ("gemm 4 4 4.5", "'N'"),
+    ("gemm 99999999999 99999999999 99999999999", "2^53"),
+    ("gemm 4 4 4 --array 0x4", "array.rows"),
+    ("gemm 4 4 4 --array 4x-4", "array.cols"),
+    ("gemm 4 4 4 --array 4", "32x32"),
+    ("gemm 4 4 4 --array 4x4x4", "32x32"),
+    ("gemm 4 4 4 --array 4x4 --arch tiny", "one of them"),
+    ("gemm 4 4 4 --array 0x4 --convention scalesim", "rows"),
+    ("gemm 4 4 4 --convention scalesim --nm 2:8", "--nm"),
+    ("gemm 4 4 4 --convention scalesim --level cycle", "--level cycle"),
+    ("gemm 4 4 4 --convention stonne", "scalesim"),
+    ("gemm 4 4 4 --dataflow rs", "auto"),
+    ("gemm 4 4 4 --nm 8:8 --dataflow ws", "weight_pairs"),
+    ("gemm 9999 9999 9999 --level cycle", "too large to step"),
+    ("gemm 4 4 4 --levle cycle", "--levle"),
+    ("tarce resnet9", "tarce"),
+    ("", "Missing command"),
+]
+
+
+@pytest.fixture
+def places(tmp_path: Path, step: Path, user_model: str) -> dict[str, str]:
+    whole = step.read_text()
+    contents = {
+        "truncated.json": whole[: len(whole) // 2],
+        "hostile.json": "[" * 200_000,
+        "odd.json": '{"weights": [1, 2]}',
+        "misspelt.json": whole.replace('"batch"', '"batsch"'),
+        "bad.toml": BAD_TOML,
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("keep me")
+    files = {name.partition(".")[0]: str(tmp_path / name) for name in contents}
+    return {**files, "toml": files["bad"], "folder": str(folder), "step": str(step), "user": user_model[:-4]}
+
+
+@pytest.mark.parametrize(("command", "said"), REFUSED, ids=[command for command, _ in REFUSED])
+def test_refused(
+    capsys: pytest.CaptureFixture[str], places: dict[str, str], tmp_path: Path, command: str, said: str
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert main([part.format(**places) for part in command.split()]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    message = shown.err.partition("Error: ")[2]
+    assert said in message
+    assert "Traceback" not in shown.err and len(message.splitlines()) <= 41
+    assert [path for path in sorted(tmp_path.rglob("*")) if "__pycache__" not in path.parts] == before
+
+
+def test_long_errors_are_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise InputError("\n".join(map(str, range(100))))
+
+    monkeypatch.setattr(_render, "show_models", fails)
+    assert main(["models"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "... and 60 lines more"
+
+
+def test_a_fault_of_weft_is_told_from_bad_input(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("wheels came off")
+
+    monkeypatch.setattr(_render, "show_models", fails)
+    assert main(["models"]) == 1
+    said = capsys.readouterr().err
+    assert "wheels came off" in said and "WEFT_TRACEBACK" in said and "Traceback" not in said
+    monkeypatch.setenv("WEFT_TRACEBACK", "1")
+    assert main(["models"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_interrupt(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    slow = tmp_path / "slow.py"
+    slow.write_text(
+        f"import pathlib, time\ndef net():\n    pathlib.Path({str(started)!r}).touch()\n    time.sleep(60)\n"
+    )
+    output = tmp_path / "w.json"
+    with subprocess.Popen(
+        [*PYTHON, "trace", f"{slow}:net", "-o", str(output)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not started.exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert not output.exists()
+
+
+def test_a_reader_that_leaves() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([*PYTHON, "archs", "tiny"], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+# --- on a terminal
+
+
+def test_progress_only_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with _render.phases("tracing x") as phase, _render.bar("scheduling x") as bar:
+        phase("forward")
+        bar(1, 2)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with _render.bar("scheduling x") as bar:
+        bar(1, 2)
+    assert "scheduling x" in capsys.readouterr().err
+    with _render.phases("tracing x") as phase:
+        phase("forward")
+    assert "tracing x" in capsys.readouterr().err

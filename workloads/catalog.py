@@ -1,0 +1,137 @@
+"""One door for every form a model can have: a name, a PyTorch file, a configuration, ONNX, or a traced workload."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import InputError, nearest
+from .io import load_workload
+from .models import zoo
+from .step import OPTIMIZERS, Workload
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .models.source import ModelSource
+
+__all__ = ["FORMS", "open_model", "trace_module"]
+
+FORMS = "a built-in name (see `weft models`), file.py:function, config.json, model.onnx or a workload .json"
+"""What the MODEL of a command may be."""
+
+
+def open_model(
+    text: str,
+    *,
+    batch: int | None = None,
+    seq: int | None = None,
+    optimizer: str | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Workload:
+    """Workload of whatever ``text`` names; PyTorch is imported only where there is something to trace.
+
+    ``optimizer`` defaults to that of a workload file, else to SGD. ``input_shape`` is one sample of a user's model.
+    """
+    if optimizer is not None and optimizer not in OPTIMIZERS:
+        raise InputError(f"optimizer {optimizer!r} is unknown: {nearest(optimizer, OPTIMIZERS)}")
+    is_user = ".py:" in text or text.endswith(".py")
+    if input_shape is not None and not is_user:
+        raise InputError(f"{text}: an input shape is for models of the form file.py:function only")
+    if _is_workload(text):
+        return _saved(Path(text), batch, seq, optimizer)
+    if text.endswith(".onnx"):
+        from .onnx import onnx_workload
+
+        if seq is not None:
+            raise InputError(f"{text}: the sequence length of an ONNX model is fixed when it is exported; leave it out")
+        return onnx_workload(_existing(text), batch=batch, optimizer=optimizer or "sgd")
+    source = _source(text, is_user, input_shape)
+    return _trace(source, batch, seq, optimizer, progress)
+
+
+def trace_module(
+    module: nn.Module,
+    inputs: Any,
+    *,
+    loss: Any = None,
+    optimizer: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Workload:
+    """Workload of a model in memory, which stays as it is; ``inputs`` as :mod:`.models.user` describes them."""
+    from .models.module import module_source
+
+    return _trace(module_source(module, inputs, loss), None, None, optimizer, progress)
+
+
+def _trace(
+    source: ModelSource,
+    batch: int | None,
+    seq: int | None,
+    optimizer: str | None,
+    progress: Callable[[str], None] | None,
+) -> Workload:
+    from .trace import trace_step
+
+    return trace_step(source, batch=batch, seq=seq, optimizer=optimizer or "sgd", progress=progress)
+
+
+def _source(text: str, is_user: bool, input_shape: tuple[int, ...] | None) -> ModelSource:
+    if is_user:
+        from .models.user import user_source
+
+        return user_source(text, input_shape)
+    path = Path(text)
+    if text.endswith(".json") or (path / "config.json").is_file():
+        from .models.hf import hf_config_source
+
+        return hf_config_source(_existing(text))
+    name = text.partition("@")[0]
+    if text and name not in zoo.MODELS and ("/" in text or path.exists() or path.suffix):
+        found = "is of no form that can be read" if path.exists() else "no such file"
+        raise InputError(f"{text}: {found}; a model is {FORMS}")
+    return zoo.source(text)
+
+
+def _existing(text: str) -> Path:
+    path = Path(text)
+    if not path.exists():
+        raise InputError(f"{text}: no such file")
+    return path
+
+
+def _is_workload(text: str) -> bool:
+    """Whether ``text`` is a file to read as a workload: any JSON that is no model configuration."""
+    if not text.endswith(".json"):
+        return False
+    path = _existing(text)
+    if path.is_dir():
+        return False
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        # The strict reader says what is wrong with it.
+        return True
+    if not isinstance(found, dict) or not ({"model_type", "schema", "ops"} & found.keys()):
+        raise InputError(
+            f"{path}: is neither a workload (keys schema, ops, ...) nor a Hugging Face configuration (key model_type)"
+        )
+    return "model_type" not in found
+
+
+def _saved(path: Path, batch: int | None, seq: int | None, optimizer: str | None) -> Workload:
+    workload = load_workload(path)
+    if batch not in (None, workload.batch):
+        raise InputError(
+            f"{path}: was traced at batch {workload.batch}, so batch {batch} cannot be had from it; "
+            f"trace the model again, or leave the batch out"
+        )
+    if seq is not None:
+        raise InputError(f"{path}: the sequence length of a traced workload is fixed; trace the model again")
+    return workload if optimizer is None else replace(workload, optimizer=optimizer)
