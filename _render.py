@@ -215,7 +215,9 @@ def _slowest(result: SimResult) -> Table:
     for name, of in worst_first:
         worst = max(CAUSES, key=lambda cause: of[cause])
         passes = (_share(of[p], of["all"]) if of[p] else "" for p in ("FF", "BP", "WU", "OPT"))
-        rows.append((labels[name], worst.replace("_", " "), f"{of['all']:,}", _share(of["all"], result.cycles.total), *passes))
+        rows.append(
+            (labels[name], worst.replace("_", " "), f"{of['all']:,}", _share(of["all"], result.cycles.total), *passes)
+        )
     title = f"Slowest layers ({min(_SLOWEST, len(spent))} of {len(spent)})"
     return _table(title, ("layer", "mostly", "cycles", "share", "FF", "BP", "WU", "OPT"), rows, left=2)
 

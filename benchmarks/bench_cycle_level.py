@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
+
 from weft.dataflow.accelerator import (
     AcceleratorSpec,
     ArraySpec,

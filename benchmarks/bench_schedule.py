@@ -1,4 +1,4 @@
-"""Speed of the analytic and step levels: mapping costs a second, and a ResNet-50 step at batch 512. Asserts results too."""
+"""Speed of the analytic and step levels: mapping costs a second, and a ResNet-50 step at batch 512."""
 
 from __future__ import annotations
 

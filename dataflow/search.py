@@ -27,8 +27,8 @@ __all__ = ["CYCLES", "EDP", "ENERGY", "TIE", "Actions", "Found", "Limits", "Pric
 
 CYCLES, ENERGY, EDP, _BYTES = 0, 1, 2, 3
 TIE = 128
-"""Times that differ by less than 1/128 are equal. Streaming hides a few hundred cycles of the first loads and can move ten
-times the bytes; over the examples this costs 0.0-0.3 % of a step's time and saves 3-30 % of its energy."""
+"""Times that differ by less than 1/128 are equal. Streaming hides a few hundred cycles of the first loads and can move
+ten times the bytes; over the examples this costs 0.0-0.3 % of a step's time and saves 1-34 % of its energy."""
 _UNLIMITED = 2**63 - 1
 
 

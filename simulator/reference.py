@@ -283,10 +283,11 @@ class _OutputStationary(_Machine):
         """A used row waits for the rows below it, then puts its contexts on the chain."""
         if pe.leaving is not None and pe.leaving[0].last:
             pe.drain[pe.leaving[0].context] = pe.leaving[1]
-            if pe.leaving[0].context == 0:
+            if pe.leaving[0].context == 0 and r < self.used_rows:
+                assert pe.draining < 0, "a tile is complete before its predecessor has left"
                 pe.draining = 0
         on_chain = north.hop_result if north is not None else None
-        if pe.draining >= 0 and r < self.used_rows:
+        if pe.draining >= 0:
             turn = pe.draining - (self.used_rows - 1 - r) * self.contexts
             pe.draining += 1
             if turn >= 0:
@@ -316,12 +317,14 @@ class _WeightStationary(_Machine):
         self.shadow: list[list[Pair]] = [[EMPTY] * (self.keep * self.rows) for _ in range(self.used_cols)]
         self.shifts: list[tuple[int, int] | None] = []  # column 0, by cycle: tile, position of the pair that enters
         self.shift_tile, self.to_shift = 0, self.keep * self.rows
-        self.returns = [0] * self.across  # first cycle in which an n-tile may start again
+        self.returns: list[int | None] = [0] * self.across  # first cycle in which an n-tile may start, once it is known
+        self.rounds = np.zeros((self.m, self.n), np.int64)  # k-tiles whose partial sum is in the output buffer
 
     def controller(self) -> Iterator[_Token | None]:
         for tile in range(self.tiles):
-            while self.shift_tile < tile or self.to_shift or self.t < self.returns[tile % self.across]:
+            while self.shift_tile < tile or self.to_shift or not self.sums_are_back(tile % self.across):
                 yield None
+            self.returns[tile % self.across] = None
             for batch in range(self.batches):
                 while not self.prefetched():
                     yield None
@@ -330,6 +333,11 @@ class _WeightStationary(_Machine):
                         takes = p == 0 and turn == 0
                         token = _Token(tile, batch, p, turn, takes, p == 0, p == self.keep - 1)
                         yield token if turn < self.contexts else None
+
+    def sums_are_back(self, n_tile: int) -> bool:
+        """Whether the partial sums of an n-tile will be in the output buffer when its first product meets them."""
+        back = self.returns[n_tile]
+        return back is not None and self.t >= back
 
     def part_length(self, part: int) -> int:
         return self.contexts * self.group if part < self.tiles * self.batches else 0
@@ -375,6 +383,7 @@ class _WeightStationary(_Machine):
             row, column = done.batch * self.contexts + done.context, done.tile % self.across * self.cols + c
             if row < self.m:
                 self.deliver(row, column, total)
+                self.rounds[row, column : column + 1] += 1
 
     def from_north(self, pe: _Pe, r: int, c: int) -> np.float32:
         """What stands on the northern wire of a PE in this cycle."""
@@ -390,6 +399,7 @@ class _WeightStationary(_Machine):
         row, column = token.batch * self.contexts + token.context, token.tile % self.across * self.cols + c
         if token.tile < self.across or row >= self.m or column >= self.n:
             return MINUS_ZERO
+        assert self.rounds[row, column] == token.tile // self.across, "a partial sum is used before it has left"
         assert self.left[row, column] < self.t, "a partial sum is used before it is back"
         return np.float32(self.result[row, column])
 

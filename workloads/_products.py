@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils.flop_counter import flop_registry
 
+from .convolution import convolution_gemms
 from .errors import InputError
 from .gemm import Gemm, Pass
 
@@ -108,44 +108,32 @@ def _addbmm(given: Arguments, out: Any) -> list[Product]:
     return _one(_gemm(m, groups * k, b.shape[-1], run=k), a, b, out)
 
 
-@dataclass(frozen=True, slots=True)
-class _Convolution:
-    """Shapes of one convolution, plain or transposed, of ``x`` with ``w`` to ``y``."""
-
-    x: Tensor
-    w: Tensor
-    y: Tensor
-    groups: int
-    transposed: bool
-
-    def gemm(self, part: Pass) -> Gemm | None:
-        g, taps = self.groups, math.prod(self.w.shape[2:])
-        positions = len(self.x) * math.prod((self.x if self.transposed else self.y).shape[2:])
-        # Channels of one group: those the weight stores first, and those it stores second beside the taps.
-        outer, inner = self.w.shape[0] // g, self.w.shape[1]
-        if part is Pass.WU:
-            return _gemm(outer, positions, inner * taps, g)
-        if (part is Pass.FF) is self.transposed:
-            return _gemm(positions, outer, inner * taps, g)
-        return _gemm(positions, inner * taps, outer, g, run=inner)
-
-
 def _convolution(given: Arguments, out: Any) -> list[Product]:
     x, w = given["input"], given["weight"]
-    shapes = _Convolution(x, w, out, given["groups"], given["transposed"])
-    return _one(shapes.gemm(Pass.FF), x, w, out, convolution=True)
+    gemms = _convolution_gemms(given, out)
+    return [Product(gemm=gemms[Pass.FF], a=x, b=w, c=out, convolution=True)] if gemms else []
 
 
 def _convolution_backward(given: Arguments, out: Any) -> list[Product]:
     dy, x, w = given["grad_output"], given["input"], given["weight"]
-    shapes = _Convolution(x, w, dy, given["groups"], given["transposed"])
+    gemms = _convolution_gemms(given, dy)
     products = []
-    if given["output_mask"][0]:
-        products += _one(shapes.gemm(Pass.BP), dy, w, out[0], gradient_of=x, other=w, convolution=True)
-    if given["output_mask"][1]:
-        a, b = (x, dy) if shapes.transposed else (dy, x)
-        products += _one(shapes.gemm(Pass.WU), a, b, out[1], gradient_of=w, other=x, convolution=True)
+    if gemms and given["output_mask"][0]:
+        gemm = gemms[Pass.BP]
+        products.append(Product(gemm=gemm, a=dy, b=w, c=out[0], gradient_of=x, other=w, convolution=True))
+    if gemms and given["output_mask"][1]:
+        a, b = (x, dy) if given["transposed"] else (dy, x)
+        gemm = gemms[Pass.WU]
+        products.append(Product(gemm=gemm, a=a, b=b, c=out[1], gradient_of=w, other=x, convolution=True))
     return products
+
+
+def _convolution_gemms(given: Arguments, y: Tensor) -> dict[Pass, Gemm]:
+    """The GEMMs of a convolution to ``y`` and of its gradients; none where a tensor is empty."""
+    x, w = given["input"], given["weight"]
+    if not (x.numel() and w.numel() and y.numel()):
+        return {}
+    return convolution_gemms(x.shape, w.shape, y.shape, given["groups"], transposed=given["transposed"])
 
 
 def _ragged(rows: int, experts: int, gemm: Callable[[int, int], Gemm | None], **tensors: Any) -> list[Product]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from weft.dataflow.accelerator import AcceleratorSpec, ArraySpec, PESpec
 from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow
 from weft.simulator.array import ArrayRun, run_array

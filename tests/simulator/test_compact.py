@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from weft.simulator.compact import BUBBLE, Compact, compress, cut, decompress, from_mask
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm

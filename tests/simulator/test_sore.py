@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from weft.dataflow.accelerator import AcceleratorSpec, ArraySpec, SoreSpec
 from weft.simulator.compact import compress
 from weft.simulator.engines import batcher_stages, run_sore

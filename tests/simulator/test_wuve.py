@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from weft.dataflow.accelerator import AcceleratorSpec, ArraySpec, PESpec, WuveSpec
 from weft.simulator.array import canonical
 from weft.simulator.engines import Adam, Sgd, run_wuve

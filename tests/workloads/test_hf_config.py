@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Pass
 from weft.workloads.models.hf import hf_config_source

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import GEMM_PASSES, Pass
 from weft.workloads.models import zoo

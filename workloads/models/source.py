@@ -26,8 +26,9 @@ class StepInputs:
 class ModelSource:
     """A model that can be traced.
 
-    ``build`` and ``inputs`` are called under ``torch.device("meta")``; ``inputs(batch, seq)`` gets the requested batch and
-    sequence length, ``None`` where the user gave none. ``loss(output, inputs)`` makes the scalar that is differentiated.
+    ``build`` and ``inputs`` are called under ``torch.device("meta")``, inputs first; ``inputs(batch, seq)`` gets the
+    requested batch and sequence length, ``None`` where the user gave none. ``loss(output, inputs)`` makes the scalar
+    that is differentiated.
     """
 
     name: str

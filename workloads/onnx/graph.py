@@ -1,0 +1,145 @@
+"""The shaped graph: every node with its tensors, what they are made from, and where gradients flow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import onnx
+
+from ..errors import InputError, nearest
+from ..step import DTYPE_BYTES, Operand, Role
+from .file import fed_inputs
+from .operators import FREE, NO_GRADIENT, REARRANGES, STATISTICS
+from .shapes import Inferred, is_floating
+
+__all__ = ["Graph", "Node", "Tensor", "node_name", "where"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Shape and format of one value, and what it is made from."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    parameter: str | None = None
+    """The initializer it is, or is a mere rearrangement of."""
+    grad: bool = False
+    folded: bool = False
+    """Known before the step starts, so nothing reads it."""
+
+    @property
+    def elements(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        return self.elements * DTYPE_BYTES[self.dtype]
+
+    @property
+    def operand(self) -> Operand:
+        """As an operand of a product."""
+        role = Role.ACTIVATION if self.parameter is None else Role.WEIGHT
+        return Operand(role=role, dtype=self.dtype, bytes=self.bytes)
+
+    @property
+    def gradient(self) -> Operand:
+        """Its gradient, as an operand of a product."""
+        return Operand(role=Role.GRADIENT, dtype=self.dtype, bytes=self.bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operator and its tensors."""
+
+    proto: Any
+    ins: tuple[Tensor | None, ...]
+    """None where an optional one is left out."""
+    outs: tuple[Tensor, ...]
+    differentiated: tuple[Tensor, ...]
+    """Inputs to which the gradient flows on, if it reaches the node."""
+
+    @property
+    def name(self) -> str:
+        return node_name(self.proto)
+
+    @property
+    def op(self) -> str:
+        return str(self.proto.op_type)
+
+    @property
+    def read(self) -> list[Tensor]:
+        """Inputs that are read in the step."""
+        return [tensor for tensor in self.ins if tensor is not None and not tensor.folded]
+
+    def attribute(self, name: str, default: Any) -> Any:
+        """Value of an attribute, ``default`` where it is left out."""
+        found = next((attribute for attribute in self.proto.attribute if attribute.name == name), None)
+        return default if found is None else onnx.helper.get_attribute_value(found)
+
+
+def node_name(proto: Any) -> str:
+    """Name of a node; exporters may leave it out, its outputs are always named."""
+    return str(proto.name or next((name for name in proto.output if name), proto.op_type))
+
+
+def where(proto: Any) -> str:
+    """A node, as messages name it."""
+    return f"node {node_name(proto)!r} ({proto.op_type})"
+
+
+class Graph:
+    """Nodes in order of computation, and ``backward``, those that a gradient reaches, in the order it does."""
+
+    def __init__(self, inferred: Inferred) -> None:
+        graph = inferred.graph
+        self._inferred = inferred
+        self._initializers = {tensor.name: None for tensor in graph.initializer}
+        self._tensors: dict[str, Tensor] = {}
+        self.nodes = [self._node(proto) for proto in graph.node]
+        self.inputs = [self._tensor(value.name) for value in fed_inputs(graph)]
+        self.outputs = [self._tensor(value.name) for value in graph.output]
+        self.initializers = [self._tensors[name] for name in self._initializers if name in self._tensors]
+        """Those that are used."""
+        reached = {out for out in self.outputs if out.grad}
+        self.backward: list[Node] = []
+        for node in reversed(self.nodes):
+            if not reached.isdisjoint(node.outs):
+                reached.update(node.differentiated)
+                self.backward.append(node)
+        self.uses = Counter(tensor for node in self.backward for tensor in node.ins if tensor and tensor.grad)
+        """In how many places the gradient of a tensor is made."""
+
+    def _tensor(self, name: str, user: Any = None) -> Tensor:
+        """The tensor called ``name``; refused where its shape or format is not known."""
+        if name not in self._tensors:
+            at = f" of {where(user)}" if user is not None else ""
+            if name not in self._inferred.shapes:
+                raise InputError(f"the shape of {name!r}{at} cannot be inferred")
+            dtype = self._inferred.dtypes[name]
+            if dtype not in DTYPE_BYTES:
+                raise InputError(f"{name!r}{at} is of type {dtype}: {nearest(dtype, DTYPE_BYTES)}")
+            folded = name in self._inferred.folded
+            trained = is_floating(dtype) and name in self._initializers and not folded
+            self._tensors[name] = Tensor(
+                name, self._inferred.shapes[name], dtype, name if trained else None, trained, folded
+            )
+        return self._tensors[name]
+
+    def _node(self, proto: Any) -> Node:
+        """The node with its tensors; its outputs get their provenance here."""
+        op = proto.op_type
+        ins = tuple(self._tensor(name, proto) if name else None for name in proto.input)
+        skipped = range(len(ins)) if op in NO_GRADIENT else STATISTICS.get(op, ())
+        differentiated = tuple(t for index, t in enumerate(ins) if t and t.grad and index not in skipped)
+        parameter = ins[0].parameter if op in FREE | REARRANGES and ins[0] else None
+        outs = []
+        for name in filter(None, proto.output):
+            made = self._tensor(name, proto)
+            grad = bool(differentiated) and is_floating(made.dtype)
+            outs.append(replace(made, parameter=parameter, grad=grad))
+            self._tensors[name] = outs[-1]
+        return Node(proto, ins, tuple(outs), differentiated)

@@ -1,0 +1,115 @@
+"""The training step of an inference graph: forward, loss, gradients in reverse, update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, nearest, require_int
+from ..gemm import Pass
+from ..step import Op, UpdateOp, VectorOp, Workload
+from .file import load, set_batch
+from .folding import FOLDED
+from .graph import Graph, Node, Tensor, where
+from .operators import VECTOR
+from .products import PRODUCTS, product_backward, product_forward
+from .recurrent import RECURRENT, Recurrent
+from .shapes import infer
+from .traffic import is_normalization, vector_backward, vector_forward, vector_op
+
+__all__ = ["onnx_workload"]
+
+
+def onnx_workload(path: str | Path, *, batch: int | None = None, optimizer: str = "sgd") -> Workload:
+    """One training step of the model in the ONNX file ``path``.
+
+    ``batch`` replaces the symbolic first dimension of the inputs; it is required where that dimension is symbolic and
+    must agree with it where it is fixed. Anything that cannot be sized exactly is an :class:`InputError`.
+    """
+    file = Path(path)
+    if batch is not None:
+        require_int("batch", batch, 1, 2**31)
+    try:
+        model = load(file)
+        _require_known_ops(model.graph)
+        found = set_batch(model.graph, batch)
+        graph = Graph(infer(model))
+        ops = tuple(_step(graph))
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    return Workload(
+        model=file.stem,
+        batch=found,
+        input=", ".join(" x ".join(map(str, tensor.shape)) or "1" for tensor in graph.inputs),
+        optimizer=optimizer,
+        ops=ops,
+    )
+
+
+def _require_known_ops(graph: Any) -> None:
+    known = VECTOR | FOLDED | RECURRENT | PRODUCTS.keys()
+    for proto in graph.node:
+        if proto.domain not in ("", "ai.onnx"):
+            raise InputError(f"{where(proto)} is of domain {proto.domain!r}; only standard ONNX operators have rules")
+        if proto.op_type not in known:
+            advice = nearest(proto.op_type, known)
+            tail = f" ({advice})" if advice.startswith("did you mean") else ""
+            raise InputError(f"{where(proto)} has no rule for a training step{tail}")
+
+
+def _step(graph: Graph) -> Iterator[Op]:
+    """All ops, in order."""
+    for node in graph.nodes:
+        try:
+            yield from _forward(node)
+        except InputError as error:
+            raise InputError(f"{where(node.proto)}: {error}") from error
+    yield from _loss(graph, Pass.FF)
+    yield from _loss(graph, Pass.BP)
+    for node in graph.backward:
+        yield from _sums(graph, node.outs, Pass.BP)
+        yield from _backward(node)
+    yield from _sums(graph, graph.initializers, Pass.WU)
+    trained = _trained(graph)
+    if not trained:
+        raise InputError("no floating-point initializer is trained, so there is no training step")
+    for name, elements in trained.items():
+        yield UpdateOp(name=name, elements=elements)
+
+
+def _forward(node: Node) -> Iterable[Op]:
+    if node.op in RECURRENT:
+        return Recurrent(node).forward()
+    return [product_forward(node)] if node.op in PRODUCTS else vector_forward(node)
+
+
+def _backward(node: Node) -> Iterable[Op]:
+    if node.op in RECURRENT:
+        return Recurrent(node).backward()
+    return product_backward(node) if node.op in PRODUCTS else vector_backward(node)
+
+
+def _loss(graph: Graph, pass_: Pass) -> Iterator[VectorOp]:
+    """Softmax cross-entropy on every output that trains."""
+    for out in graph.outputs:
+        if out.grad:
+            yield vector_op("loss", "SoftmaxCrossEntropyLoss", pass_, out, out.bytes, out.bytes)
+
+
+def _sums(graph: Graph, tensors: Iterable[Tensor], pass_: Pass) -> Iterator[VectorOp]:
+    """The additions that join the gradients of a tensor that is used more than once."""
+    for tensor in tensors:
+        for _ in range(graph.uses[tensor] - 1):
+            yield vector_op(tensor.name, "Add", pass_, tensor, 2 * tensor.bytes, tensor.bytes)
+
+
+def _trained(graph: Graph) -> dict[str, int]:
+    """Elements of the parameters whose gradient is made; a lone scalar of arithmetic is a constant."""
+    return {
+        tensor.parameter: tensor.elements
+        for node in graph.backward
+        for tensor in node.differentiated
+        if tensor.parameter is not None
+        and (tensor.elements > 1 or node.op in RECURRENT | PRODUCTS.keys() or is_normalization(node))
+    }
