@@ -127,9 +127,8 @@ def ramp_cycles(x: ArrayMachine, t: Tiling, rows: int, cols: int) -> int:
     if t.ws:
         batches, n_tiles = ceil_div(rows, t.interleave), ceil_div(cols, x.C)
         P = ws_distance(x, t, rows)
-        last = rows - (batches - 1) * t.interleave
         turn = max(n_tiles * P, x.R * t.bare + 1)
-        return t.first - turn + (n_tiles - 1) * P + (batches - 1) * t.L + x.Lm + x.R * t.bare + last + skew
+        return t.first - turn + (n_tiles - 1) * P + (batches - 1) * t.L + x.Lm + x.R * t.bare + t.interleave + skew
     return t.first - t.P + t.bare - t.J + x.Lm + x.La + x.R - 1 + skew + t.drain
 
 

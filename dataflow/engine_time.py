@@ -48,4 +48,4 @@ def wuve_latency(rule: str, spec: AcceleratorSpec) -> int:
     multiply, add = spec.pe.multiply_latency, spec.pe.add_latency
     if rule == "sgd":
         return 4 * multiply + 3 * add
-    return 4 * multiply + 2 * add + 2 * DIVIDE_LATENCY
+    return 3 * multiply + 3 * add + 2 * DIVIDE_LATENCY

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from numba import njit
@@ -12,6 +14,22 @@ __all__ = ["kernel"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _stamp() -> str:
+    """Digest of every source a kernel may call into."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+_STAMP = _stamp()
+
+
 def kernel(function: F) -> F:
     """Compile an integer kernel; no fast-math, no check for division by zero (specs exclude it)."""
-    return cast(F, njit(cache=True, error_model="numpy")(function))
+    compiled = njit(cache=True, error_model="numpy")(function)
+    # Numba's cache watches only the file of the function itself; a change of a callee in another file would go on using
+    # the old code, that is, give wrong numbers. Absent when NUMBA_DISABLE_JIT is set.
+    if hasattr(compiled, "_cache"):
+        compiled._cache._cache_file._source_stamp = _STAMP
+    return cast(F, compiled)

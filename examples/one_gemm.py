@@ -25,7 +25,7 @@ rng = np.random.default_rng(1)
 a = rng.standard_normal((gemm.m, gemm.k)).astype(np.float16)
 b = compress(rng.standard_normal((gemm.k, gemm.n)).astype(np.float16), pattern)
 run = run_array(machine, mapping, a, b)
-print(f"cycle by cycle {run.cycles:>7} cycles")
+print(f"cycle by cycle {run.cycles.total:>7} cycles")
 
 same = run.result.tobytes() == gemm_reference(a, b).tobytes()
 print(f"results {'equal' if same else 'differ from'} the k-order FP32 reference bit for bit")

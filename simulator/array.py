@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..dataflow.accelerator import AcceleratorSpec
+from ..dataflow.account import Cycles
 from ..dataflow.mapping import ArrayMapping, Dataflow
 from ..workloads.errors import InputError
 from .compact import Compact, compress, require_matrix
@@ -21,22 +22,18 @@ CANONICAL_NAN = 0x7FC00000
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ArrayRun:
-    """Result and time of one product on the array; the four causes sum to ``cycles``.
+    """Result and time of one product on the array.
 
-    ``compute``: PE (0, 0) issues a pair, bubbles of ragged edges included. ``interleave_stall``: it waits for its
-    adder. ``port_stall``: it waits for dense words, for weights or for the drain chain, the first part of a run aside.
-    ``fill_drain``: everything else.
+    Of the causes, ``compute``: PE (0, 0) issues a pair, bubbles of ragged edges included; ``interleave_stall``: it
+    waits for its adder; ``port_stall``: it waits for dense words, for weights or for the drain chain, the first part
+    of a run aside; ``fill_drain``: everything else.
     """
 
     result: npt.NDArray[np.float32]
     """float32 [m, n]."""
     left: npt.NDArray[np.int64]
     """Cycle in which each result leaves the south edge; int64 [m, n]."""
-    cycles: int
-    compute: int
-    interleave_stall: int
-    port_stall: int
-    fill_drain: int
+    cycles: Cycles
 
 
 def run_array(
@@ -75,15 +72,16 @@ def run_array(
             dense, values, indices, cut.start, cut.first_slot, cut.kept, keep, mapping.interleave * group, skew,
             *machine, result, left,
         )  # fmt: skip
-    cycles, compute, interleave_stall, port_stall = (int(count) for count in counts)
+    total, compute, stall, port = (int(count) for count in counts)
     return ArrayRun(
         result=canonical(result),
         left=left,
-        cycles=cycles,
-        compute=compute,
-        interleave_stall=interleave_stall,
-        port_stall=port_stall,
-        fill_drain=cycles - compute - interleave_stall - port_stall,
+        cycles=Cycles(
+            compute=compute,
+            interleave_stall=stall,
+            port_stall=port,
+            fill_drain=total - compute - stall - port,
+        ),
     )
 
 

@@ -191,8 +191,8 @@ def _pipeline(spec: AcceleratorSpec, rule: Sgd | Adam) -> tuple[npt.NDArray[np.i
     if isinstance(rule, Sgd):
         waits = [multiply, multiply + add, multiply + add, multiply + add]
     else:
-        # The sum with epsilon is part of the root's latency; rate times mean has an own multiplier stage at the end.
-        waits = [multiply, 2 * multiply + add, DIVIDE_LATENCY, DIVIDE_LATENCY, multiply + add]
+        # Rate times mean is ready long before the root it is divided by.
+        waits = [multiply, 2 * multiply + add, DIVIDE_LATENCY, add + DIVIDE_LATENCY, add]
     ages = np.cumsum([0, *waits])
     return ages[:-1].astype(np.int64), int(ages[-1])
 

@@ -223,6 +223,8 @@ def run_ws(
             its_tile, its_batch, its_pair, context = done[then, 0], done[then, 1], done[then, 2], done[then, 3]
             if r == rows - 1 and its_batch == 0 and its_pair == 0 and context == 0:
                 shifting = keep * rows
+            if r == rows - 1 and its_pair == keep - 1:
+                cycles = t + mac_latency + used_cols
             row = its_batch * interleave + context
             if row >= m:
                 continue
@@ -239,7 +241,6 @@ def run_ws(
                     out[row, col0 + c] = sums[r, context, c]
                     if k_tile == last_k:
                         left[row, col0 + c] = t + mac_latency + c
-                cycles = t + mac_latency + used_cols
                 if its_batch == 0 and context == 0:
                     back_at[its_tile % tiles_across] = t + add_latency + 1
 

@@ -56,7 +56,7 @@ def vectorised(rule: Sgd | Adam, w: Single, g16: npt.NDArray[np.float16], state:
 
 def closed_form(spec: AcceleratorSpec, rule: Sgd | Adam, parameters: int) -> int:
     Lm, La = spec.pe.multiply_latency, spec.pe.add_latency
-    depth = 4 * Lm + 3 * La if isinstance(rule, Sgd) else 4 * Lm + 2 * La + 2 * 16
+    depth = 4 * Lm + 3 * La if isinstance(rule, Sgd) else 3 * Lm + 3 * La + 2 * 16
     return -(-parameters // spec.wuve.lanes) + depth
 
 
@@ -100,7 +100,7 @@ def test_one_beat_takes_the_depth_and_a_cycle() -> None:
     )
     master, gradient = np.zeros(8, np.float32), np.zeros(8, np.float16)
     assert run_wuve(spec, Sgd(rate=1.0), master, gradient, (master,)).cycles == 1 + 4 * 3 + 3 * 5
-    assert run_wuve(spec, Adam(rate=1.0, step=1), master, gradient, (master, master)).cycles == 1 + 4 * 3 + 2 * 5 + 32
+    assert run_wuve(spec, Adam(rate=1.0, step=1), master, gradient, (master, master)).cycles == 1 + 3 * 3 + 3 * 5 + 32
 
 
 def test_bad_input_is_refused_by_name() -> None:

@@ -1,4 +1,4 @@
-"""The machine register by register in plain Python: slow, and written to be read beside docs/design/machine.md.
+"""The array register by register in plain Python, to be read beside docs/design/machine.md.
 
 It shares nothing with the kernels, knows no closed form, and moves every word over every hop. Within a cycle the PEs
 are visited from the south-east corner, so each reads its neighbours' registers before they change.
@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.mapping import ArrayMapping, Dataflow
-from ..workloads.sparsity import NMPattern
-from .array import canonical, check_operands
-from .compact import BUBBLE, Compact
-from .engines import Adam, Sgd
+from ...dataflow.accelerator import AcceleratorSpec
+from ...dataflow.mapping import ArrayMapping, Dataflow
+from ..array import canonical, check_operands
+from ..compact import BUBBLE, Compact
 
-__all__ = ["ReferenceRun", "array_reference", "gemm_reference", "sore_reference", "wuve_reference"]
+__all__ = ["ReferenceRun", "array_reference"]
 
 MINUS_ZERO = np.float32(-0.0)
 Half = npt.NDArray[np.float16]
@@ -37,22 +35,6 @@ class ReferenceRun:
     result: Single
     left: npt.NDArray[np.int64]
     cycles: int
-
-
-def gemm_reference(a: Half, b: Half | Compact) -> Single:
-    """The definition of the product: FP32, kept elements only, added in the order of k; float32 [m, n]."""
-    acc = np.full((a.shape[0], b.n if isinstance(b, Compact) else b.shape[1]), MINUS_ZERO)
-    with np.errstate(all="ignore"):
-        dense = a.astype(np.float32)
-        if isinstance(b, Compact):
-            for base, values, indices in zip(b.cut.slot_base, b.values.astype(np.float32), b.indices, strict=True):
-                bubble = indices == BUBBLE
-                product = dense[:, np.where(bubble, 0, base + indices)] * values
-                acc += np.where(bubble, MINUS_ZERO, product)
-        else:
-            for k in range(a.shape[1]):
-                acc += dense[:, k, None] * b[k].astype(np.float32)
-    return canonical(acc)
 
 
 def array_reference(
@@ -313,7 +295,7 @@ class _WeightStationary(_Machine):
         self.batches = -(-self.m // self.contexts)
         self.across = -(-self.n // self.cols)
         self.tiles = -(-len(self.groups) // self.rows) * self.across
-        self.awaited = self.tiles * self.m * self.used_cols
+        self.awaited = self.tiles * self.batches * self.contexts * self.used_cols
         self.shadow: list[list[Pair]] = [[EMPTY] * (self.keep * self.rows) for _ in range(self.used_cols)]
         self.shifts: list[tuple[int, int] | None] = []  # column 0, by cycle: tile, position of the pair that enters
         self.shift_tile, self.to_shift = 0, self.keep * self.rows
@@ -381,9 +363,8 @@ class _WeightStationary(_Machine):
         if r == self.rows - 1 and pe.leaving is not None and pe.leaving[0].last:
             done, total = pe.leaving
             row, column = done.batch * self.contexts + done.context, done.tile % self.across * self.cols + c
-            if row < self.m:
-                self.deliver(row, column, total)
-                self.rounds[row, column : column + 1] += 1
+            self.deliver(row, column, total)
+            self.rounds[row : row + 1, column : column + 1] += 1
 
     def from_north(self, pe: _Pe, r: int, c: int) -> np.float32:
         """What stands on the northern wire of a PE in this cycle."""
@@ -419,147 +400,3 @@ class _WeightStationary(_Machine):
                 g = tile // self.across * self.rows + position // self.keep
                 pair = self.pair(g, position % self.keep, tile % self.across * self.cols + c)
                 self.shadow[c] = [pair, *self.shadow[c][:-1]]
-
-
-def sore_reference(
-    spec: AcceleratorSpec, values: Half, pattern: NMPattern, run: int = 0
-) -> tuple[list[list[Pair]], list[bool], int]:
-    """The pairs of every group, whether it holds a NaN, column by column, and the cycles."""
-    k, n = values.shape
-    run = run or k
-    cuts = [(s, min(s + pattern.group, r + run)) for r in range(0, k, run) for s in range(r, r + run, pattern.group)]
-    groups = [[values[j, c] for j in range(lo, hi)] for c in range(n) for lo, hi in cuts]
-    flags = [any(np.isnan(v) for v in group) for group in groups]
-    step = _sore_serial if spec.sore.kind == "serial" else _sore_network
-    pairs, cycles = step(groups, spec.sore.lanes, pattern)
-    return pairs, flags, cycles
-
-
-def _magnitude(value: np.float16) -> int:
-    return int(value.view(np.uint16)) & 0x7FFF
-
-
-def _sore_serial(groups: list[list[np.float16]], lanes: int, pattern: NMPattern) -> tuple[list[list[Pair]], int]:
-    results: list[list[Pair]] = [[] for _ in groups]
-    cycles = 0
-    for lane in range(min(lanes, len(groups))):
-        held: list[Pair] = []
-        leaving: deque[tuple[int, Pair | None]] = deque()
-        work = deque((g, j) for g in range(lane, len(groups), lanes) for j in range(pattern.group))
-        t = 0
-        while work or leaving:
-            if leaving:
-                g, pair = leaving.popleft()
-                results[g] += [pair] if pair is not None else []
-            if work:
-                g, j = work.popleft()
-                if j < len(groups[g]):
-                    _offer(held, (groups[g][j], j), pattern.keep)
-                if j == pattern.group - 1:
-                    leaving.extend((g, held[p] if p < len(held) else None) for p in range(pattern.keep))
-                    held = []
-            t += 1
-        cycles = max(cycles, t)
-    return results, cycles
-
-
-def _offer(held: list[Pair], pair: Pair, keep: int) -> None:
-    if len(held) == keep:
-        smallest = min(range(keep), key=lambda p: (_magnitude(held[p][0]), -p))
-        if _magnitude(pair[0]) <= _magnitude(held[smallest][0]):
-            return
-        del held[smallest]
-    held.append(pair)
-
-
-def _sore_network(groups: list[list[np.float16]], lanes: int, pattern: NMPattern) -> tuple[list[list[Pair]], int]:
-    by_magnitude, by_index = _odd_even_merge_sort(pattern.group), _odd_even_merge_sort(pattern.keep)
-    depth = max(by_magnitude, default=0) + max(by_index, default=0)
-    results: list[list[Pair]] = [[] for _ in groups]
-    pipeline: deque[list[int]] = deque([[]] * depth)
-    waiting = deque(range(len(groups)))
-    left = t = 0
-    while left < len(groups):
-        pipeline.append([waiting.popleft() for _ in range(min(lanes, len(waiting)))])
-        for g in pipeline.popleft():
-            wires: list[Any] = [((-_magnitude(v), j), (v, j)) for j, v in enumerate(groups[g])]
-            ranked = _through(by_magnitude, wires, pattern.group)[: pattern.keep]
-            ordered = _through(by_index, [w and (w[1][1], w[1]) for w in ranked], pattern.keep)
-            results[g] = [w[1] for w in ordered if w is not None]
-            left += 1
-        t += 1
-    return results, t
-
-
-def _odd_even_merge_sort(inputs: int) -> dict[int, list[tuple[int, int]]]:
-    """Batcher's network by his recursion, every comparator as early as its wires allow; stages count from 1."""
-    width = 1
-    while width < inputs:
-        width *= 2
-    order: list[tuple[int, int]] = []
-
-    def merge(wires: list[int]) -> None:
-        if len(wires) == 2:
-            order.append((wires[0], wires[1]))
-        elif len(wires) > 2:
-            merge(wires[::2])
-            merge(wires[1::2])
-            order.extend(zip(wires[1:-1:2], wires[2::2], strict=True))
-
-    def sort(wires: list[int]) -> None:
-        if len(wires) > 1:
-            sort(wires[: len(wires) // 2])
-            sort(wires[len(wires) // 2 :])
-            merge(wires)
-
-    sort(list(range(width)))
-    ready = [0] * width
-    stages: dict[int, list[tuple[int, int]]] = {}
-    for i, j in order:
-        ready[i] = ready[j] = max(ready[i], ready[j]) + 1
-        stages.setdefault(ready[i], []).append((i, j))
-    return stages
-
-
-def _through(stages: dict[int, list[tuple[int, int]]], wires: list[Any], inputs: int) -> list[Any]:
-    """Send (key, word) through a network, smallest key first; missing wires rank last."""
-    width = 1 << (inputs - 1).bit_length()
-    wires = wires + [None] * (width - len(wires))
-    for stage in sorted(stages):
-        for i, j in stages[stage]:
-            if wires[i] is None or (wires[j] is not None and wires[j][0] < wires[i][0]):
-                wires[i], wires[j] = wires[j], wires[i]
-    return wires
-
-
-def wuve_reference(
-    spec: AcceleratorSpec, rule: Sgd | Adam, master: Single, gradient16: Half, state: tuple[Single, ...]
-) -> tuple[list[tuple[np.float32, ...]], int]:
-    """(weight, state...) of every parameter in order, and the cycles."""
-    multiply, add, divide = spec.pe.multiply_latency, spec.pe.add_latency, 16
-    depth = 4 * multiply + (3 * add if isinstance(rule, Sgd) else 2 * add + 2 * divide)
-    pipeline: deque[list[tuple[np.float32, ...]]] = deque([[]] * depth)
-    waiting = deque(zip(master, gradient16, *state, strict=True))
-    results: list[tuple[np.float32, ...]] = []
-    t = 0
-    with np.errstate(all="ignore"):
-        while len(results) < len(master):
-            beat = [waiting.popleft() for _ in range(min(spec.wuve.lanes, len(waiting)))]
-            pipeline.append([_update(rule, *parameter) for parameter in beat])
-            results += pipeline.popleft()
-            t += 1
-    return results, t
-
-
-def _update(rule: Sgd | Adam, w: np.float32, g16: np.float16, *state: np.float32) -> tuple[np.float32, ...]:
-    f = np.float32
-    g = f(g16) * f(rule.inverse_scale)
-    if isinstance(rule, Sgd):
-        g = g + f(rule.weight_decay) * w
-        v = f(rule.momentum) * state[0] + g
-        return w - f(rule.rate) * v, v
-    m = f(rule.beta1) * state[0] + f(1 - rule.beta1) * g
-    v = f(rule.beta2) * state[1] + f(1 - rule.beta2) * (g * g)
-    correction = float(np.sqrt(1 - rule.beta2**rule.step))
-    rate = f(rule.rate * correction / (1 - rule.beta1**rule.step))
-    return w - rate * m / (np.sqrt(v) + f(rule.epsilon * correction)), m, v
