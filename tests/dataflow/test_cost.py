@@ -80,7 +80,7 @@ def test_one_untiled_group_costs_what_the_array_takes(data):
 
 
 def test_an_online_operand_waits_for_sore_and_a_pregenerated_one_does_not(sat):
-    """1024 x 1024 values through 32 lanes take 32,768 cycles, 64 x 256 x 1024 kept products on 1,024 PEs half of that."""
+    """1024 x 1024 values through 32 lanes take 32,768 cycles; 64 x 256 x 1024 kept products on 1,024 PEs half of it."""
     gemm = Gemm(m=64, k=1024, n=1024)
     cycles = {}
     for online in (False, True):
