@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/weft compare resnet18@64 --batch 512 --schemes dense,bdwp --nm 2:8 -o $(OUT)
-	@echo "The report and its pictures are in $(OUT)/"
+	@echo "Report: $(OUT)/comparison.json; pictures: $(OUT)/comparison.png, $(OUT)/bdwp/layers.png, $(OUT)/bdwp/roofline.png"
 
 test: lint
 	$(BIN)/pytest -m "not slow" -n 2
@@ -29,7 +29,7 @@ test-full: lint
 	$(BIN)/pytest -n 2
 
 bench: $(READY)
-	$(BIN)/pytest benchmarks --benchmark-enable --benchmark-only -p no:xdist
+	$(BIN)/pytest benchmarks/bench_*.py --benchmark-enable --benchmark-only -p no:xdist
 
 lint: $(READY)
 	$(BIN)/ruff check .
