@@ -125,7 +125,10 @@ def show_workload(workload: Workload, path: str | None) -> None:
     macs = workload.dense_macs
     total = sum(macs.values())
     rows = [(str(p), f"{n:,}", _share(n, total)) for p, n in macs.items()]
-    console.print(_table("", ("pass", "multiply-accumulates", "share"), [*rows, ("all", f"{total:,}", "")]))
+    rows.append(("all", f"{total:,}", ""))
+    if workload.recomputed_macs:
+        rows.append(("recomputed FF", f"{workload.recomputed_macs:,}", ""))
+    console.print(_table("", ("pass", "multiply-accumulates", "share"), rows))
     console.print(
         f"{len(workload.ops):,} ops, {len(workload.matrix_ops):,} of them GEMMs; {workload.parameters:,} parameters "
         f"trained with {workload.optimizer}"

@@ -137,7 +137,7 @@ def _density(result: SimResult) -> dict[str, Fraction]:
 
 def _ideal_macs(result: SimResult) -> Fraction:
     density = _density(result)
-    return sum((density[p] * macs for p, macs in result.workload.dense_macs.items()), Fraction(0))
+    return sum((density[op.pass_] * op.gemm.macs for op in result.workload.matrix_ops), Fraction(0))
 
 
 def loss_ledger(sparse: SimResult, dense: SimResult) -> LossLedger:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -27,8 +28,11 @@ def test_every_package_of_the_tree_is_listed():
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
+    # Built from a copy, for setuptools leaves a build folder behind that a later wheel would take stale files from.
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "out", "*.egg-info", "__pycache__"))
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", tmp_path, ROOT],
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", tmp_path, source],
         check=True,
         capture_output=True,
         timeout=300,

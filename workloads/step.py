@@ -217,11 +217,17 @@ class Workload:
 
     @property
     def dense_macs(self) -> dict[Pass, int]:
-        """Multiply-accumulates per pass of the dense step, the convention of FLOP counters."""
+        """Multiply-accumulates per pass of the dense step, without what checkpointing computes again."""
         totals = dict.fromkeys(GEMM_PASSES, 0)
         for op in self.matrix_ops:
-            totals[op.pass_] += op.gemm.macs
+            if not op.recompute:
+                totals[op.pass_] += op.gemm.macs
         return totals
+
+    @property
+    def recomputed_macs(self) -> int:
+        """Multiply-accumulates of FF that checkpointing computes again in the backward pass."""
+        return sum(op.gemm.macs for op in self.matrix_ops if op.recompute)
 
     @property
     def parameters(self) -> int:

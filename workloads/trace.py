@@ -158,6 +158,11 @@ def _explained(source: ModelSource, recorder: Recorder | None, phase: str) -> It
     except Exception as error:
         place = "" if recorder is None else f" in {_failing_path(error.__traceback__, recorder, phase)}"
         text = "\n".join(str(error).strip().splitlines()[:12])[:1000]
+        if isinstance(error, NotImplementedError):
+            text += (
+                "\nA model is traced on meta tensors, without data: what depends on values (nonzero, boolean indexing, "
+                "loops over routed tokens) has no shape there; use dense gating, topk with gather, or grouped_mm."
+            )
         raise InputError(f"model {source.name!r} fails in {phase}{place}: {type(error).__name__}: {text}") from error
 
 
