@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from importlib import resources
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
 from ..workloads.errors import InputError, nearest
-from ..workloads.strict import read
+from ..workloads.strict import read_text, read_toml
 
 __all__ = [
     "BitEnergy", "EnergyTable", "Mark", "MemoryEnergy", "OperationEnergy", "Operations", "load_table", "parse_table",
@@ -37,41 +36,35 @@ class Mark(StrEnum):
     """Nobody's figure."""
 
 
-def _check(value: float, node: str, source: str) -> None:
-    if not (isfinite(value) and value > 0):
-        raise InputError(f"an energy must be a positive number of picojoules, not {value}")
-    if not node.strip() or not source.strip():
-        raise InputError("node and source of an energy must not be empty")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Figure:
+    """A positive number with its origin."""
+
+    __pydantic_config__ = _STRICT
+    value: float
+    node: str
+    source: str
+    mark: Mark
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.value) and self.value > 0):
+            raise InputError(f"an energy must be a positive number of picojoules, not {self.value}")
+        if not self.node.strip() or not self.source.strip():
+            raise InputError("node and source of an energy must not be empty")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OperationEnergy:
+class OperationEnergy(_Figure):
     """Picojoules of one operation."""
 
-    __pydantic_config__ = _STRICT
-    value: float
     unit: Literal["pJ"]
-    node: str
-    source: str
-    mark: Mark
-
-    def __post_init__(self) -> None:
-        _check(self.value, self.node, self.source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BitEnergy:
+class BitEnergy(_Figure):
     """Picojoules of one bit moved."""
 
-    __pydantic_config__ = _STRICT
-    value: float
     unit: Literal["pJ/bit"]
-    node: str
-    source: str
-    mark: Mark
-
-    def __post_init__(self) -> None:
-        _check(self.value, self.node, self.source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +121,7 @@ def table_names() -> tuple[str, ...]:
 def load_table(name: str | Path) -> EnergyTable:
     """Table of a shipped name or of a path that ends in ``.toml``."""
     path = Path(name)
-    return parse_table(_text(path), str(path)) if path.suffix == ".toml" else _shipped(str(name))
+    return parse_table(read_text(path), str(path)) if path.suffix == ".toml" else _shipped(str(name))
 
 
 @cache
@@ -141,29 +134,6 @@ def _shipped(name: str) -> EnergyTable:
     return parse_table(shipped.read_text(encoding="utf-8"), f"{name}.toml")
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is not UTF-8 text") from None
-
-
 def parse_table(text: str, source: str) -> EnergyTable:
     """Table of TOML text; ``source`` names it in errors."""
-    try:
-        table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{source}: is not valid TOML: {error}") from None
-    return read(EnergyTable, table, source, _keys)
-
-
-def _keys(place: str) -> list[str]:
-    """Valid keys of the table at a dotted path."""
-    kind: Any = EnergyTable
-    for part in filter(None, place.split(".")):
-        kind = get_args(kind)[1] if get_origin(kind) is dict else get_type_hints(kind).get(part)
-        if not (is_dataclass(kind) or get_origin(kind) is dict):
-            return []
-    return [f.name for f in fields(kind)] if is_dataclass(kind) else []
+    return read_toml(EnergyTable, text, source)

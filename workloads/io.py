@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import fields
 from pathlib import Path
 
 from .errors import InputError
-from .step import SCHEMA, MatrixOp, UpdateOp, VectorOp, Workload
-from .strict import dump_json, read
+from .step import SCHEMA, Workload
+from .strict import dump_json, read_json
 
 __all__ = ["dumps_workload", "load_workload", "loads_workload", "save_workload", "write_atomically"]
 
@@ -23,7 +22,7 @@ def dumps_workload(workload: Workload) -> bytes:
 
 def loads_workload(text: str | bytes, source: str = "workload") -> Workload:
     """Workload of JSON text; ``source`` names it in errors."""
-    return read(Workload, text, source, _keys)
+    return read_json(Workload, text, source)
 
 
 def save_workload(workload: Workload, path: Path) -> None:
@@ -52,11 +51,3 @@ def write_atomically(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             part.unlink()
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
-
-
-def _keys(place: str) -> list[str]:
-    """Valid keys beside a dotted path."""
-    for kind in (MatrixOp, VectorOp, UpdateOp):
-        if place.endswith(f".{kind.__dataclass_fields__['kind'].default}"):
-            return [f.name.rstrip("_") for f in fields(kind)]
-    return [f.name for f in fields(Workload)] if not place else []

@@ -1,17 +1,19 @@
-"""Strict reading of outside data into our frozen dataclasses; every refusal names the place, the value and the rule."""
+"""Strict reading of TOML and JSON into our frozen dataclasses; a refusal names the place, the value and the rule."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any, TypeVar
+import tomllib
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from .errors import InputError, nearest
 
-__all__ = ["dump_json", "read"]
+__all__ = ["dump_json", "read_json", "read_text", "read_toml"]
 
 T = TypeVar("T")
 _SHOWN = 5
@@ -28,46 +30,76 @@ def _adapter(kind: type[T]) -> TypeAdapter[T]:
     return _adapters[kind]
 
 
-def read(kind: type[T], data: str | bytes | dict[str, Any], source: str, names: Callable[[str], list[str]]) -> T:
-    """Build ``kind`` from JSON text or from a parsed table; ``source`` is the file to name in an error.
-
-    ``names`` gives the valid keys beside a dotted path, to suggest one for a misspelt key.
-    """
-    # A table goes through JSON because only there does strict mode accept a mapping for a dataclass.
-    text = json.dumps(data, default=str) if isinstance(data, dict) else data
-    try:
-        return _adapter(kind).validate_json(text, strict=True)
-    except ValidationError as error:
-        raise InputError(_explain(error, source, names)) from None
-    except RecursionError:
-        raise InputError(f"{source}: nested too deeply") from None
-
-
 def dump_json(kind: type[T], value: T) -> bytes:
     """Canonical JSON of ``value``: the same value always gives the same bytes."""
     return _adapter(kind).dump_json(value, by_alias=True, exclude_defaults=False)
 
 
-def _explain(error: ValidationError, source: str, names: Callable[[str], list[str]]) -> str:
+def read_text(path: Path) -> str:
+    """UTF-8 text of a file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not UTF-8 text") from None
+
+
+def read_toml(kind: type[T], text: str, source: str) -> T:
+    """``kind`` from TOML; ``source`` is the file to name in an error."""
+    try:
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"{source}: is not valid TOML: {error}") from None
+    # Through JSON, because only there does strict mode accept a mapping for a dataclass.
+    return read_json(kind, json.dumps(table, default=str), source)
+
+
+def read_json(kind: type[T], text: str | bytes, source: str) -> T:
+    """``kind`` from JSON; ``source`` is the file to name in an error."""
+    try:
+        return _adapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        raise InputError(_explain(kind, error, source)) from None
+
+
+def _explain(kind: object, error: ValidationError, source: str) -> str:
     # A misspelt key also leaves its field missing: say first what was written.
     details = sorted(error.errors(include_url=False), key=lambda d: "missing" in d["type"])
-    lines = [_line(d, source, names) for d in details[:_SHOWN]]
+    lines = [f"{source}: {_message(kind, d)}" for d in details[:_SHOWN]]
     if len(details) > _SHOWN:
         lines.append(f"{source}: and {len(details) - _SHOWN} more")
     return "\n".join(lines)
 
 
-def _line(detail: ErrorDetails, source: str, names: Callable[[str], list[str]]) -> str:
+def _message(kind: object, detail: ErrorDetails) -> str:
     place = ".".join(str(part) for part in detail["loc"])
     inner = detail.get("ctx", {}).get("error")
     if isinstance(inner, InputError):
-        return f"{source}: {inner}"
+        return str(inner)
     if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        parent, _, key = place.rpartition(".")
-        return f"{source}: unknown key {place!r}; {nearest(key, names(parent))}"
+        *path, key = detail["loc"]
+        return f"unknown key {place!r}; {nearest(str(key), _keys(kind, path))}"
     if detail["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return f"{source}: key {place!r} is missing"
+        return f"key {place!r} is missing"
     value = repr(detail["input"])
     shown = value if len(value) <= _LONGEST else value[:_LONGEST] + "..."
-    where = f"{place}: " if place else ""
-    return f"{source}: {where}{detail['msg']}; found {shown}"
+    return f"{place + ': ' if place else ''}{detail['msg']}; found {shown}"
+
+
+def _keys(kind: Any, path: list[int | str]) -> list[str]:
+    """Valid keys of the table at ``path`` inside ``kind``."""
+    for part in path:
+        kind = _inside(kind, part)
+    return [f.name.rstrip("_") for f in fields(kind)] if is_dataclass(kind) else []
+
+
+def _inside(kind: Any, part: int | str) -> Any:
+    """Type of one part of a value: of a field, of an item, or the member of a union that a tag names."""
+    if is_dataclass(kind):
+        return get_type_hints(kind).get(str(part)) or get_type_hints(kind).get(f"{part}_")
+    choices = [choice for choice in get_args(kind) if is_dataclass(choice)]
+    tagged = [c for c in choices if "kind" in c.__dataclass_fields__ and c.__dataclass_fields__["kind"].default == part]
+    if tagged or get_origin(kind) not in (dict, tuple):
+        return next(iter([*tagged, *choices]), None)
+    return get_args(kind)[-1 if get_origin(kind) is dict else 0]
