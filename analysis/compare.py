@@ -76,7 +76,7 @@ class ComparisonRow:
     mac_speedup: float
     ideal_speedup: float
     utilization: float
-    joules: float
+    energy_j: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ def _row(result: SimResult, base_seconds: float) -> ComparisonRow:
         cycles=result.cycles.total, seconds=speed.seconds, samples_per_s=speed.samples_per_s,
         speedup=base_seconds / speed.seconds, mac_speedup=_ratio(result.dense_macs, result.counts.macs),
         ideal_speedup=_ratio(result.dense_macs, _ideal_macs(result)), utilization=speed.utilization,
-        joules=energy(result).joules,
+        energy_j=energy(result).joules,
     )  # fmt: skip
 
 

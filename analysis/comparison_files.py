@@ -15,7 +15,7 @@ from .records import to_dict
 __all__ = ["comparison_dict", "ledgers", "require_folder", "save_comparison"]
 
 _SHARED = ("weft_version", "model", "batch", "objective")
-_OF_RUN = ("spec_hash", "macs", "dense_macs", "energy_j", "passes", "stalls", "dense_layers")
+_OF_RUN = ("spec_hash", "macs", "dense_macs", "passes", "stalls", "dense_layers")
 
 
 def ledgers(comparison: Comparison) -> dict[str, LossLedger]:
