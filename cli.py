@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -70,6 +71,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code: 0 done, 1 a fault of Weft, 2 bad input, 130 interrupted."""
     args = list(sys.argv[1:] if argv is None else argv)
+    _prepare_streams()
     try:
         code = app(args, prog_name="weft", standalone_mode=False, obj=shlex.join(["weft", *args]))
         sys.stdout.flush()
@@ -86,6 +88,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _prepare_streams() -> None:
+    """Let output go nowhere where it was closed, and names of layers be shown in whatever encoding there is."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _explain(error: Exception) -> int:
     """Say on stderr what went wrong, in one screen."""
     if isinstance(error, typer.Abort):
@@ -97,6 +109,9 @@ def _explain(error: Exception) -> int:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "weft"
         message = f"{usage()}\nTry '{path} --help'."
+    elif isinstance(error, OSError):
+        # Files are checked where they are opened; what is left is a full disk or terminal.
+        code = _BUG
     elif not isinstance(error, InputError):
         code = _BUG
         first = message.strip().partition("\n")[0][:500]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ..workloads.sparsity import NMPattern
 from .accelerator import AcceleratorSpec
-from .array_time import ceil_div
 
 __all__ = ["DIVIDE_LATENCY", "compares_per_group", "sore_issue", "sore_latency", "wuve_latency"]
 
@@ -14,7 +13,7 @@ DIVIDE_LATENCY = 16
 
 def sore_issue(groups: int, pattern: NMPattern, spec: AcceleratorSpec) -> int:
     """Cycles until SORE can take other work after ``groups`` groups."""
-    return int(ceil_div(groups, spec.sore.lanes)) * (pattern.group if spec.sore.kind == "serial" else 1)
+    return -(-groups // spec.sore.lanes) * (pattern.group if spec.sore.kind == "serial" else 1)
 
 
 def sore_latency(pattern: NMPattern, spec: AcceleratorSpec) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -426,3 +427,19 @@ def test_progress_only_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeyp
     with _render.phases("tracing x") as phase:
         phase("forward")
     assert "tracing x" in capsys.readouterr().err
+
+
+def test_streams_that_are_closed_full_or_narrow(tmp_path: Path) -> None:
+    command = shlex.join([*PYTHON, "models"])
+    assert subprocess.run(f"{command} >&-", shell=True).returncode == 0
+    done = subprocess.run(f"{command} > /dev/full", shell=True, capture_output=True, text=True)
+    assert (done.returncode, "fault of Weft" in done.stderr, "No space left" in done.stderr) == (1, False, True)
+    (tmp_path / "bl\u00f6ck.py").write_text(
+        "import torch\nfrom torch import nn\ndef net():\n    return nn.Linear(3, 3), torch.empty(2, 3)\n"
+    )
+    done = subprocess.run(
+        [*PYTHON, "trace", f"{tmp_path}/bl\u00f6ck.py:net"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.returncode, b"bl\\xf6ck.net" in done.stdout) == (0, True)

@@ -30,21 +30,26 @@ class Weight:
     """The weights among the operands of a product: how many, their names, elements of each.
 
     ``derived`` names an operand that is made of parameters too but stands for an activation: a learned position, say,
-    that enters a linear layer.
+    that enters a linear layer. ``chosen`` says that data chose them, as it chooses the experts of a token.
     """
 
     count: int
     parameter: str | None
     elements: tuple[int, ...]
     derived: str | None = None
+    chosen: bool = False
 
 
 @dataclass(slots=True)
 class ForwardOp:
-    """What a forward op leaves for its gradient: its module, whether its result is data, the weight of each product."""
+    """What a forward op leaves for its gradient: its module, whether its result is data, the weight of each product.
+
+    ``custom`` is that of an autograd function of the model's own, which is made of several ops.
+    """
 
     path: str
-    makes_data: bool
+    custom: bool
+    makes_data: bool = False
     weights: list[Weight] = field(default_factory=list)
 
 
@@ -65,9 +70,14 @@ class Record:
 def weight_of(tensors: Iterable[Tensor], ledger: Ledger) -> Weight:
     """What of ``tensors``, the operands of one product, is a weight.
 
-    Everything made of parameters alone, except that beside a parameter itself a derived operand is an activation.
+    Everything made of parameters alone, except that beside a parameter itself a derived operand is an activation; else
+    the one operand that data chose from parameters.
     """
-    found = [tensor for tensor in tensors if ledger.of(tensor).is_parameter]
+    given = list(tensors)
+    found = [tensor for tensor in given if ledger.of(tensor).is_parameter]
+    chosen = [tensor for tensor in given if ledger.of(tensor).chosen]
+    if not found and len(chosen) == 1:
+        return Weight(1, _names(chosen, ledger), (chosen[0].numel(),), chosen=True)
     direct = [tensor for tensor in found if ledger.of(tensor).direct]
     weights = direct or found
     derived = [tensor for tensor in found if direct and not ledger.of(tensor).direct]
@@ -76,7 +86,8 @@ def weight_of(tensors: Iterable[Tensor], ledger: Ledger) -> Weight:
 
 
 def _names(tensors: Iterable[Tensor], ledger: Ledger) -> str | None:
-    return "+".join(dict.fromkeys(name for tensor in tensors for name in ledger.of(tensor).parameters)) or None
+    found = [ledger.of(tensor) for tensor in tensors]
+    return "+".join(dict.fromkeys(name for each in found for name in each.parameters or each.chosen)) or None
 
 
 def _derived(forward: ForwardOp | None) -> set[str]:
@@ -96,13 +107,17 @@ def pass_and_parameter(
         return Pass.FF, read.parameter
     if product.gradient_of is not None and product.other is not None:
         target = weight_of((product.gradient_of,), ledger)
-        if target.count and target.parameter not in _derived(forward):
+        beside = target.chosen and not weight_of((product.gradient_of, product.other), ledger).chosen
+        if target.count and not beside and target.parameter not in _derived(forward):
             return Pass.WU, target.parameter
         return Pass.BP, weight_of((product.other,), ledger).parameter
     weights = [weight for weight in (forward.weights if forward else ()) if weight.count]
     if not weights:
-        return Pass.BP, read.parameter
-    if read.count and any(weight.count == 1 and weight.derived != read.parameter for weight in weights):
+        # The gradient of what is made of parameters alone (the inverse in an orthogonal weight) is on its way to them.
+        weight_space = forward is not None and not forward.makes_data
+        return Pass.WU if weight_space else Pass.BP, read.parameter
+    sole = [weight for weight in weights if weight.count == 1 and weight.chosen == read.chosen]
+    if read.count and any(weight.derived != read.parameter for weight in sole):
         return Pass.BP, read.parameter
     size = product.gemm.groups * product.gemm.m * product.gemm.n
     # A node of several products (a custom autograd function): the weight whose gradient has this size.

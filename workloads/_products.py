@@ -57,7 +57,7 @@ def products_of(func: OpOverload, given: Arguments, out: Any) -> list[Product] |
     return None if rule is None else rule(given, out)
 
 
-_OPEN_NAMESPACES = ("aten", "prim", "prims", "torchvision")
+_OPEN_NAMESPACES = ("aten", "prim", "prims", "profiler", "torchvision")
 _MATRIX_WORDS = frozenset({
     "mm", "bmm", "matmul", "gemm", "conv", "convolution", "attention", "rnn", "lstm", "gru", "linear", "trilinear",
 })  # fmt: skip

@@ -26,13 +26,15 @@ class Origin(IntEnum):
 class Provenance:
     """Origin of one storage, its serial number, and the parameters it was made from if from nothing else.
 
-    ``direct`` storages are those of the parameters themselves.
+    ``direct`` storages are those of the parameters themselves. ``chosen`` names the parameters whose rows the storage
+    holds where data chose them: the experts of a token.
     """
 
     serial: int
     origin: Origin = Origin.CONSTANT
     parameters: tuple[str, ...] = ()
     direct: bool = False
+    chosen: tuple[str, ...] = ()
 
     @property
     def is_parameter(self) -> bool:
@@ -79,6 +81,12 @@ class Ledger:
         names = tuple(name for source in inputs for name in source.parameters)
         for target in written:
             target.raise_to(origin, names)
+
+    def gather(self, source: Provenance, written: Iterable[Provenance]) -> None:
+        """Let rows of ``source`` that data chose, or a copy of such rows, be known as what they are."""
+        for target in written:
+            if target.origin is Origin.DATA:
+                target.chosen = source.parameters or source.chosen
 
 
 def parameter_labels(model: nn.Module) -> dict[nn.Parameter, str]:

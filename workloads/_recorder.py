@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.nn.modules import module as nn_module
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from ._passes import ForwardOp, Record, operands, pass_and_parameter, settle, weight_of
 from ._products import Product, bind, operator_name, products_of, refuse_unknown
@@ -32,6 +33,8 @@ __all__ = ["Recorder"]
 
 _ADDED = ("aten.addmm", "aten.baddbmm", "aten.addmv", "aten.addbmm")
 """Products that add their argument ``self``."""
+
+_GATHERS_OR_COPIES = ("aten.index", "aten.index_select", "aten.gather", "aten.clone", "aten._to_copy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.name = name
         # The model itself goes by its name.
         self._paths = {id(module): path or name for path, module in model.named_modules()}
-        self._open: list[str] = []
+        # With the backward run in which the module was entered, if any.
+        self._open: list[tuple[str, int]] = []
+        self._turned = False
         self._forwards: dict[int, ForwardOp] = {}
         self._records: list[Record] = []
         self._first_node = 0
@@ -91,6 +96,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for hook in hooks:
                 hook.remove()
 
+    def turn(self) -> None:
+        """Forward and loss are done; gradients that the model takes of its own, before this, are forward work."""
+        self._turned = True
+
     def ops(self, gradients: Sequence[Tensor]) -> list[MatrixOp | VectorOp]:
         """The ops in order; ``gradients`` are those of the parameters, and what only feeds them is weight update."""
         settle(self._records, {self.ledger.of(gradient).serial for gradient in gradients})
@@ -104,10 +113,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._paths.get(id(thing))
 
     def _here(self) -> str:
-        return self._open[-1] if self._open else self.name
+        return self._open[-1][0] if self._open else self.name
 
     def _enter(self, module: nn.Module, _args: object) -> None:
-        self._open.append(self.path_of(module) or self._here())
+        self._open.append((self.path_of(module) or self._here(), torch._C._current_graph_task_id()))
 
     def _leave(self, _module: nn.Module, _args: object, _output: object) -> None:
         self._open.pop()
@@ -125,7 +134,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
             return _answer_item(moment.path)
         refuse_unknown(func, moment.path)
-        out = func(*args, **kwargs)
+        args, kwargs = _without_data(args, kwargs)
+        out = _grouped_result(*args, **kwargs) if func is torch.ops.aten._grouped_mm.default else func(*args, **kwargs)
         try:
             self._record(func, args, kwargs, out, moment)
         except InputError as error:
@@ -133,9 +143,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def _moment(self) -> _Moment:
-        # Gradients are computed with grad mode off, a checkpointed forward inside of backward with grad mode on.
-        inside = torch._C._current_graph_task_id() != -1
-        recompute = inside and torch.is_grad_enabled()
+        # Gradients are computed with grad mode off and outside of modules, a checkpointed forward inside of backward
+        # with grad mode on, or in a module: one that is checkpointed within has grad mode off again.
+        task = torch._C._current_graph_task_id()
+        inside = self._turned and task != -1
+        recompute = inside and (torch.is_grad_enabled() or any(entered == task for _, entered in self._open))
         backward = inside and not recompute
         current = torch._C._current_autograd_node()
         path, node = self._here(), torch._C._autograd._get_sequence_nr() - 1
@@ -148,16 +160,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 path = known.path if known else self.last_path
         return _Moment(path, backward, recompute, node)
 
-    def _forward_op(self, moment: _Moment, out: Any) -> ForwardOp | None:
+    def _forward_op(self, moment: _Moment, out: Any, *, multiplies: bool) -> ForwardOp | None:
         """The forward op of this moment: the one that made ``out``, or the one whose gradient ``out`` is part of."""
         if moment.backward or moment.node < self._first_node:
             return self._forwards.get(moment.node)
         # An op without gradient sees the number of the op before it, so the first to show a number owns it.
-        found = self._forwards.get(moment.node)
-        if found is None:
-            made = (self.ledger.of(tensor).origin for tensor in tensors_in(out))
-            found = ForwardOp(moment.path, max(made, default=Origin.CONSTANT) >= Origin.DATA)
-            self._forwards[moment.node] = found
+        found = self._forwards.setdefault(moment.node, ForwardOp(moment.path, custom=not torch.is_grad_enabled()))
+        if found.weights and not found.custom and multiplies:
+            # A frozen layer behind it; only a custom function, which runs without gradient, has several products.
+            found = ForwardOp(moment.path, custom=False)
+        found.makes_data |= any(self.ledger.of(tensor).origin >= Origin.DATA for tensor in tensors_in(out))
         return found
 
     def _record(self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], out: Any, moment: _Moment) -> None:
@@ -165,8 +177,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         changed = [value for name, value in given.items() if name in access_of(func).written]
         reads, writes = list(tensors_in(given)), list(tensors_in([out, changed]))
         self.ledger.flow(map(self.ledger.of, reads), map(self.ledger.of, writes))
-        call = _Call(operator_name(func), given, out, moment, self._forward_op(moment, out))
+        if reads and operator_name(func) in _GATHERS_OR_COPIES:
+            self.ledger.gather(self.ledger.of(reads[0]), map(self.ledger.of, writes))
         products = products_of(func, given, out)
+        forward = self._forward_op(moment, out, multiplies=bool(products))
+        call = _Call(operator_name(func), given, out, moment, forward)
         if products is None:
             self._add_vector(call, traffic(func, given, out), reads, writes)
         else:
@@ -215,11 +230,43 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._records.append(Record(op, read, written, call.moment.node, of_data))
 
 
-def _answer_item(path: str) -> bool:
-    """Answer a model that asks for the value of a tensor, which a trace does not have.
+def _without_data(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+    """The arguments of a call, all on meta: a model may name a device, or bring a constant that is on one.
 
-    The one question with a known answer is transformers' test for packed sequences: there are none.
+    Lengths and indices stay where they are: some operators want them on the CPU.
     """
+
+    def moved(tensor: Tensor) -> Tensor:
+        return tensor.to("meta") if tensor.dim() and tensor.is_floating_point() else tensor
+
+    given = list(tensors_in([args, kwargs]))
+    if any(tensor.is_meta for tensor in given):
+        if kwargs.get("device") is not None:
+            kwargs = {**kwargs, "device": torch.device("meta")}
+        if not all(tensor.is_meta for tensor in given):
+            args, kwargs = tree_map_only(Tensor, moved, (args, kwargs))
+    return args, kwargs
+
+
+def _grouped_result(a: Tensor, b: Tensor, offs: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
+    """What a grouped product returns; PyTorch's own rule for meta refuses every format but bfloat16."""
+    groups = []
+    if a.dim() == b.dim() == 3:
+        groups = [len(a)]
+    elif a.dim() == b.dim() and offs is not None:
+        groups = [len(offs)]
+    return a.new_empty(*groups, a.shape[-2], b.shape[-1])
+
+
+_KNOWN_ANSWERS = {
+    ("masking_utils.py", None): True,  # are the sequences not packed?
+    ("modeling_utils.py", "warn_if_padding_and_no_attention_mask"): False,  # are there padding tokens?
+}
+"""What transformers asks of its inputs, by file and function (None: any), and the answer: they are whole sequences."""
+
+
+def _answer_item(path: str) -> bool:
+    """Answer a model that asks for the value of a tensor, which a trace does not have."""
     frame = sys._getframe()
     here = Path(__file__).parent
     torch_folder = Path(torch.__file__).parent
@@ -229,8 +276,10 @@ def _answer_item(path: str) -> bool:
         if here != file.parent and torch_folder not in file.parents:
             break
     file = Path(frame.f_code.co_filename)
-    if file.parts[-2:] == ("transformers", "masking_utils.py"):
-        return True
+    if file.parent.name == "transformers":
+        for function in (frame.f_code.co_name, None):
+            if (file.name, function) in _KNOWN_ANSWERS:
+                return _KNOWN_ANSWERS[file.name, function]
     raise InputError(
         f"{path}: {file}:{frame.f_lineno} asks for the value of a tensor (item, bool, if), but a trace knows "
         "shapes only; make that choice without looking at data"

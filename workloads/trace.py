@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from ._provenance import Origin, stored_elements
 from ._recorder import Recorder
@@ -48,6 +49,7 @@ def trace_step(
         with _explained(source, recorder, "forward"):
             loss = source.loss(model(*inputs.args, **inputs.kwargs), inputs)
         seed = _seed(source, loss, recorder)
+        recorder.turn()
         tell("backward")
         with _explained(source, recorder, "backward"):
             torch.autograd.backward(loss, seed)
@@ -78,11 +80,19 @@ def _build(source: ModelSource, batch: int | None, seq: int | None) -> tuple[nn.
     if source.dtype is not None:
         model = model.to(source.dtype)
         inputs = replace(inputs, args=_cast(inputs.args, source.dtype), kwargs=_cast(inputs.kwargs, source.dtype))
+    _size_lazy(source, model, inputs)
     model.train()
     model.zero_grad()
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError(f"model {source.name!r} has no parameter to train")
     return model, inputs
+
+
+def _size_lazy(source: ModelSource, model: nn.Module, inputs: StepInputs) -> None:
+    """Let lazy modules, which learn the shapes of their parameters from a first input, see one."""
+    if any(isinstance(parameter, UninitializedParameter) for parameter in model.parameters()):
+        with torch.device("meta"), torch.no_grad(), _explained(source, None, "build"):
+            model(*inputs.args, **inputs.kwargs)
 
 
 @contextmanager

@@ -280,6 +280,55 @@ def test_recurrent_layers_count_what_pytorch_does(tmp_path: Path, kind: str, att
     assert trained(step) == sorted((32, gates * 24, gates * 36, gates * 12))
 
 
+def test_the_batch_behind_the_steps_of_a_recurrent_network(tmp_path: Path) -> None:
+    nodes = [helper.make_node("LSTM", ["x", "wi", "wr"], ["y"], hidden_size=6)]
+    path = save(tmp_path / "r.onnx", nodes, {"x": (5, "N", 4)}, {"wi": (1, 24, 4), "wr": (1, 24, 6)})
+    step = onnx_workload(path, batch=3)
+    assert (step.batch, step.input) == (3, "5 x 3 x 4")
+    with pytest.raises(InputError, match="batch dimension 'N' of input 'x' is symbolic"):
+        onnx_workload(path)
+
+
+def test_weights_made_of_weights_have_a_weight_update(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Split", ["qkv"], ["q", "kv"], axis=1),
+        helper.make_node("MatMul", ["x", "q"], ["h"], name="part"),
+        helper.make_node("Mul", ["v", "g"], ["scaled"]),
+        helper.make_node("MatMul", ["h", "scaled"], ["y"], name="norm"),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {"x": (2, 4)}, {"qkv": (4, 6), "v": (3, 5), "g": (1, 5)}, opset=13)
+    step = onnx_workload(path)
+    assert described_passes(step) == [
+        ("part", "FF", "qkv"), ("norm", "FF", "v+g"), ("norm", "BP", "v+g"), ("norm", "WU", "v+g"),
+        ("part", "WU", "qkv"),
+    ]  # fmt: skip
+    assert trained(step) == [5, 15, 24]
+
+
+def test_a_scaled_position_beside_a_weight_is_an_activation(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Mul", ["place", "scale"], ["p"]),
+        helper.make_node("MatMul", ["p", "w"], ["e"], name="m"),
+        helper.make_node("Add", ["x", "e"], ["y"]),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {"x": (5, 6)}, {"place": (5, 4), "scale": (4,), "w": (4, 6)})
+    assert described_passes(onnx_workload(path)) == [("m", p, "w") for p in ("FF", "BP", "WU")]
+
+
+def described_passes(step: Workload) -> list[tuple[str, str, str | None]]:
+    return [(op.name, str(op.pass_), op.parameter) for op in step.matrix_ops]
+
+
+def test_statistics_that_nothing_reads_need_no_shape(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("BatchNormalization", ["c", "g", "b", "m", "v"], ["y", "m1", "v1", "sm", "sv"]),
+    ]
+    weights: Weights = {"w": (4, 3, 3, 3), **dict.fromkeys("gbmv", (4,))}
+    step = onnx_workload(save(tmp_path / "m.onnx", nodes, {"x": (2, 3, 8, 8)}, weights, opset=9))
+    assert trained(step) == [4, 4, 108]
+
+
 @pytest.mark.parametrize(
     ("equation", "shapes", "gemm"),
     [

@@ -28,11 +28,14 @@ from weft.workloads.trace import trace_step
 
 from .toy_models import (
     Attention,
+    CayleyWeight,
     Checkpointed,
+    ChosenExperts,
     Einsum,
     Experts,
     Lora,
     LstmLm,
+    NestedCheckpoints,
     OddConvs,
     Recurrent,
     Tied,
@@ -112,6 +115,8 @@ SPLIT: dict[str, ModelSource] = {
         floats(2, 5, 8),
     ),
     "tied": source_of(Tied, tokens(2, 3), loss=cross_entropy),
+    "experts gathered by token": source_of(ChosenExperts, floats(6, 8)),
+    "orthogonal weight": source_of(CayleyWeight, floats(5, 8)),
     "no checkpoint": source_of(lambda: Checkpointed("none"), floats(5, 8)),
 }
 
@@ -120,7 +125,8 @@ SPLIT: dict[str, ModelSource] = {
 def test_split_of_backward_equals_that_of_freezing(name: str) -> None:
     step = trace_step(SPLIT[name])
     assert step.dense_macs == counted_split(SPLIT[name])
-    assert {op.parameter for op in rows(step, WU)} <= set(updates(step))
+    named = {name for op in rows(step, WU) for name in (op.parameter or "").split("+") if name}
+    assert named <= set(updates(step))
 
 
 CONVOLUTIONS = {
@@ -295,6 +301,84 @@ def test_checkpoint_adds_flagged_forward_ops_only(mode: str, again: int) -> None
     assert step.dense_macs == plain.dense_macs
     assert step.recomputed_macs == sum(op.gemm.macs for op in repeated)
     assert any(op.recompute and op.name == "blocks.1.1" for op in vectors(step)) or mode == "early stop"
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("outer", [True, False])
+@pytest.mark.parametrize("inner", [True, False])
+def test_checkpoints_within_checkpoints_are_recomputation(outer: bool, inner: bool) -> None:
+    plain = trace_step(source_of(lambda: nn.Sequential(nn.Linear(8, 8), Checkpointed("none")), floats(5, 8)))
+    step = trace_step(source_of(lambda: NestedCheckpoints(outer, inner), floats(5, 8)))
+    assert step.dense_macs == plain.dense_macs
+    assert {op.pass_ for op in rows(step) if op.recompute} == {FF}
+    assert step.recomputed_macs > plain.dense_macs[FF]
+
+
+def test_gradients_that_the_forward_takes_itself_are_forward_work() -> None:
+    class Penalty(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(super().forward(x).sum(), x, create_graph=True)
+            return (slope.norm(dim=1) - 1) ** 2
+
+    step = trace_step(source_of(lambda: Penalty(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1)), floats(6, 8)))
+    forward = 6 * (8 * 16 + 16)
+    assert (step.dense_macs[FF], step.recomputed_macs) == (2 * forward, 0)
+    assert {op.parameter for op in rows(step, WU)} == {"0.weight", "2.weight"}
+
+
+def test_a_frozen_layer_behind_a_product_is_not_part_of_it() -> None:
+    class Teacher(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.student, self.teacher = nn.Linear(8, 8), nn.Linear(8, 8).requires_grad_(False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.student(x)
+            return (y @ y.t()).sum() - self.teacher(x).sum()
+
+    step = trace_step(source_of(Teacher, floats(5, 8), loss=lambda y: y))
+    assert [(op.pass_, op.parameter) for op in rows(step)[2:]] == [
+        (FF, "teacher.weight"), (BP, None), (BP, None), (WU, "student.weight"),
+    ]  # fmt: skip
+
+
+def test_rows_of_a_parameter_that_feed_a_weight_are_its_input() -> None:
+    class Table(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows = nn.Parameter(torch.empty(20, 8))
+            self.conv, self.head = nn.Conv1d(8, 6, 1), nn.Linear(8, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found = self.rows[x]
+            return self.conv(found.transpose(1, 2)).transpose(1, 2) + self.head(found)
+
+    step = trace_step(source_of(Table, tokens(4, 5)))
+    assert {(op.pass_, op.parameter) for op in rows(step)} == {
+        (p, name) for p in (FF, BP, WU) for name in ("conv.weight", "head.weight")
+    }
+
+
+def test_devices_that_a_model_names_are_meta_here() -> None:
+    class Moves(nn.Linear):
+        scale = torch.ones(8, device="cpu")
+
+        def forward(self, x: Tensor) -> Tensor:
+            start = torch.zeros(5, 8, device="cpu") + torch.zeros(5, 8).to("cpu")
+            with torch.profiler.record_function("move"), torch.autograd.graph.save_on_cpu():
+                return super().forward(x.to("cpu") * self.scale.cpu() + start).relu()
+
+    step = trace_step(source_of(lambda: nn.Sequential(nn.Linear(8, 8), Moves(8, 8)), floats(5, 8)))
+    assert step.dense_macs == {FF: 640, BP: 320, WU: 640}
+
+
+def test_lazy_modules_are_sized_by_the_inputs() -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(5))
+
+    step = trace_step(source_of(build, floats(2, 3, 8, 8)))
+    assert step.dense_macs == {FF: 2 * 36 * 27 * 4 + 2 * 144 * 5, BP: 1440, WU: 2 * 36 * 27 * 4 + 2 * 144 * 5}
 
 
 def test_grouped_experts_equal_the_closed_form_with_an_uneven_share() -> None:

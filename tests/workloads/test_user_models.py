@@ -215,3 +215,9 @@ def test_what_the_file_does_wrong_is_said(write, body: str, message: str) -> Non
 def test_specs_that_name_no_function_are_refused(spec: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         user_source(spec)
+
+
+def test_lazy_modules_built_on_the_cpu(write) -> None:
+    net = "nn.Sequential(nn.LazyLinear(3), nn.LazyBatchNorm1d())"
+    spec = write(f"def make():\n    float(torch.ones(1))\n    return {net}, torch.ones(6, 4)\n")
+    assert first(trace_step(user_source(spec))) == Gemm(m=6, k=4, n=3)

@@ -119,6 +119,46 @@ class Checkpointed(nn.Module):
         return x
 
 
+class NestedCheckpoints(Checkpointed):
+    """The same blocks, each recomputed within a recomputed whole."""
+
+    def __init__(self, outer: bool, inner: bool) -> None:
+        super().__init__("reentrant" if inner else "early stop")
+        self.outer = outer
+        self.before = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.utils.checkpoint.checkpoint(super().forward, self.before(x), use_reentrant=self.outer)
+
+
+class CayleyWeight(nn.Module):
+    """A linear layer whose weight is orthogonal by construction, by way of an inverse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(8, 8)
+        self.w = nn.Parameter(torch.empty(8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        skew = self.w - self.w.t()
+        return self.first(x) @ torch.linalg.solve(torch.eye(8) + skew, torch.eye(8) - skew)
+
+
+class ChosenExperts(nn.Module):
+    """Every token multiplies the weights of its own two experts, gathered for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.gate = nn.Linear(8, 8), nn.Linear(8, 4)
+        self.w, self.v = nn.Parameter(torch.empty(4, 8, 16)), nn.Parameter(torch.empty(4, 16, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        share, expert = self.gate(x).softmax(-1).topk(2, -1)
+        hidden = torch.einsum("td,tkdh->tkh", x, self.w[expert]).relu()
+        return torch.einsum("tkh,tkhd,tk->td", hidden, self.v[expert], share)
+
+
 class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -189,7 +189,6 @@ def hf_config_source(path: str | Path) -> ModelSource:
     build = partial(_build, file, model_class, config, dtype)
     with torch.device("meta"):
         model = build()
-    _require_grouped_dtype(file, model, dtype)
     return ModelSource(
         name=config.model_type if file.stem == "config" else file.stem,
         title=f"{model_class.__name__} of {file}",
@@ -329,12 +328,6 @@ def _build(file: Path, model_class: Any, config: Any, dtype: torch.dtype | None)
         return _construct(model_class, config, dtype)
     except Exception as error:
         raise InputError(f"{file}: {model_class.__name__} cannot be built: {_first_lines(error)}") from error
-
-
-def _require_grouped_dtype(file: Path, model: Any, dtype: torch.dtype | None) -> None:
-    """PyTorch's grouped product, which experts run on, exists for bfloat16 alone."""
-    if getattr(model.config, "_experts_implementation", None) == "grouped_mm" and dtype is not torch.bfloat16:
-        raise InputError(f'{file}: {type(model).__name__} routes to experts, which needs "dtype": "bfloat16"')
 
 
 def _inputs_of(file: Path, model: nn.Module, config: Any) -> Callable[[int | None, int | None], StepInputs]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .source import ModelSource
-from .user import UserModel
+from .user import UserModel, shell
 
 __all__ = ["module_source"]
 
@@ -41,9 +41,4 @@ def _on_meta(module: nn.Module) -> nn.Module:
         for value in held.values()
         if isinstance(value, Tensor)
     ]
-    return copy.deepcopy(module, {id(tensor): _shell(tensor) for tensor in {id(t): t for t in tensors}.values()})
-
-
-def _shell(tensor: Tensor) -> Tensor:
-    bare = tensor.detach().to("meta")
-    return nn.Parameter(bare, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else bare
+    return copy.deepcopy(module, {id(tensor): shell(tensor) for tensor in {id(t): t for t in tensors}.values()})

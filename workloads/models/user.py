@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from .._provenance import tensors_in
 from ..errors import InputError, nearest
 from .source import ModelSource, StepInputs
 
-__all__ = ["UserModel", "user_source"]
+__all__ = ["UserModel", "shell", "user_source"]
 
 _KEYS = ("model", "inputs", "loss", "targets")
 _DEFAULT_BATCH = 32
@@ -247,6 +248,15 @@ def _on_meta(parts: _Parts) -> _Parts:
     return _Parts(_model_on_meta(parts.model), _move(parts.inputs), loss, _move(parts.targets))
 
 
+def shell(tensor: Tensor) -> Tensor:
+    """A parameter or buffer without its data; one of a lazy module has no shape either."""
+    if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
+        lazy: Any = type(tensor)
+        return lazy(tensor.requires_grad, device="meta", dtype=tensor.dtype)  # type: ignore[no-any-return]
+    bare = tensor.detach().to("meta")
+    return nn.Parameter(bare, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else bare
+
+
 def _model_on_meta(model: nn.Module) -> nn.Module:
     """``model`` with every tensor on meta, also those in plain attributes; ``Module.to`` would untie shared ones."""
     moved: dict[int, tuple[Tensor, Tensor]] = {}
@@ -255,10 +265,8 @@ def _model_on_meta(model: nn.Module) -> nn.Module:
         if tensor.is_meta:
             return tensor
         if id(tensor) not in moved:
-            bare = tensor.detach().to("meta")
-            new = nn.Parameter(bare, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else bare
             # The old tensor is kept too: its id must not be given to another one.
-            moved[id(tensor)] = (tensor, new)
+            moved[id(tensor)] = (tensor, shell(tensor))
         return moved[id(tensor)][1]
 
     for module in model.modules():

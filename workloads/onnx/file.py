@@ -9,6 +9,7 @@ import onnx
 from onnx import inliner
 
 from ..errors import InputError
+from .operators import RECURRENT
 
 __all__ = ["fed_inputs", "load", "set_batch"]
 
@@ -38,7 +39,9 @@ def set_batch(graph: Any, batch: int | None) -> int:
     inputs = fed_inputs(graph)
     if not inputs:
         raise InputError("the graph has no input")
-    leading = {v.name: v.type.tensor_type.shape.dim[0] for v in inputs if v.type.tensor_type.shape.dim}
+    recurrent = any(node.op_type in RECURRENT for node in graph.node)
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in inputs}
+    leading = {name: _batch_dimension(shape, recurrent=recurrent) for name, shape in shapes.items() if shape}
     symbols = {dim.dim_param for dim in leading.values() if dim.dim_param}
     free = [name for name, dim in leading.items() if not _fixed(dim)]
     if free and batch is None:
@@ -49,7 +52,7 @@ def set_batch(graph: Any, batch: int | None) -> int:
         for position, dim in enumerate(value.type.tensor_type.shape.dim):
             if _fixed(dim):
                 continue
-            if position and dim.dim_param not in symbols:
+            if dim.dim_param not in symbols and dim is not leading[value.name]:
                 raise InputError(
                     f"dimension {position} ({_label(dim)}) of input {value.name!r} is symbolic; only the first, the "
                     "batch, may be: export the model with a fixed size"
@@ -60,6 +63,12 @@ def set_batch(graph: Any, batch: int | None) -> int:
     if batch is not None and batch not in sizes:
         raise InputError(f"batch {batch} given, but the file fixes it at {found}")
     return found if batch is None else batch
+
+
+def _batch_dimension(shape: Any, *, recurrent: bool) -> Any:
+    """The first dimension; the second of steps x batch x features, which recurrent operators take."""
+    steps_first = recurrent and len(shape) == 3 and [_fixed(dim) for dim in shape] == [True, False, True]
+    return shape[1] if steps_first else shape[0]
 
 
 def _fixed(dim: Any) -> bool:

@@ -12,7 +12,7 @@ import onnx
 from ..errors import InputError, nearest
 from ..step import DTYPE_BYTES, Operand, Role
 from .file import fed_inputs
-from .operators import FREE, NO_GRADIENT, REARRANGES, STATISTICS
+from .operators import FREE, NO_GRADIENT, PARTS, REARRANGES, STATISTICS
 from .shapes import Inferred, is_floating
 
 __all__ = ["Graph", "Node", "Tensor", "node_name", "where"]
@@ -26,7 +26,9 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: str
     parameter: str | None = None
-    """The initializer it is, or is a mere rearrangement of."""
+    """The initializer it is, or those it is made from if no data takes part."""
+    direct: bool = True
+    """Of a parameter: that it is the initializer, or a mere rearrangement or part of it."""
     grad: bool = False
     folded: bool = False
     """Known before the step starts, so nothing reads it."""
@@ -98,6 +100,7 @@ class Graph:
         graph = inferred.graph
         self._inferred = inferred
         self._initializers = {tensor.name: None for tensor in graph.initializer}
+        self._read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
         self._tensors: dict[str, Tensor] = {}
         self.nodes = [self._node(proto) for proto in graph.node]
         self.inputs = [self._tensor(value.name) for value in fed_inputs(graph)]
@@ -125,7 +128,7 @@ class Graph:
             folded = name in self._inferred.folded
             trained = is_floating(dtype) and name in self._initializers and not folded
             self._tensors[name] = Tensor(
-                name, self._inferred.shapes[name], dtype, name if trained else None, trained, folded
+                name, self._inferred.shapes[name], dtype, name if trained else None, grad=trained, folded=folded
             )
         return self._tensors[name]
 
@@ -135,11 +138,20 @@ class Graph:
         ins = tuple(self._tensor(name, proto) if name else None for name in proto.input)
         skipped = range(len(ins)) if op in NO_GRADIENT else STATISTICS.get(op, ())
         differentiated = tuple(t for index, t in enumerate(ins) if t and t.grad and index not in skipped)
-        parameter = ins[0].parameter if op in FREE | REARRANGES and ins[0] else None
+        made_from = [tensor for tensor in ins if tensor and not tensor.folded and is_floating(tensor.dtype)]
+        names = dict.fromkeys(tensor.parameter for tensor in made_from)
+        chosen_by_data = any(t and not (t.folded or t.name in self._initializers) for t in ins if t not in made_from)
+        parameter = None if None in names or chosen_by_data else "+".join(filter(None, names)) or None
+        direct = op in FREE | REARRANGES | PARTS and all(tensor.direct for tensor in made_from)
         outs = []
-        for name in filter(None, proto.output):
+        for name in self._made(proto):
             made = self._tensor(name, proto)
             grad = bool(differentiated) and is_floating(made.dtype)
-            outs.append(replace(made, parameter=parameter, grad=grad))
+            outs.append(replace(made, parameter=parameter, direct=direct, grad=grad))
             self._tensors[name] = outs[-1]
         return Node(proto, ins, tuple(outs), differentiated)
+
+    def _made(self, proto: Any) -> list[str]:
+        """Outputs of a node, without further ones that nothing reads and no rule of inference sizes."""
+        known = self._inferred.shapes.keys() | self._read
+        return [name for index, name in enumerate(proto.output) if name and (index == 0 or name in known)]

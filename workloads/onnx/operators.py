@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
-    "FREE", "NO_GRADIENT", "PASSES_THROUGH", "REARRANGES", "ROWS_ONLY", "SAVES_INPUT", "SAVES_NOTHING",
-    "SAVES_OUTPUT", "STATISTICS", "VECTOR",
+    "FREE", "NO_GRADIENT", "PARTS", "PASSES_THROUGH", "REARRANGES", "RECURRENT", "ROWS_ONLY", "SAVES_INPUT",
+    "SAVES_NOTHING", "SAVES_OUTPUT", "STATISTICS", "VECTOR",
 ]  # fmt: skip
 
 FREE = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
@@ -13,11 +13,17 @@ FREE = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 REARRANGES = frozenset({"Cast", "Transpose"})
 """Change of the layout or format alone; of a parameter it costs nothing, it could have been stored so."""
 
+PARTS = frozenset({"Concat", "Gather", "Slice", "Split"})
+"""Parts put together or taken: of a parameter the result is that parameter, in other shape."""
+
 NO_GRADIENT = frozenset({
     "And", "ArgMax", "ArgMin", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "Ceil", "Constant", "ConstantOfShape",
     "Equal", "EyeLike", "Floor", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "Mod",
     "Not", "OneHot", "Or", "Range", "Round", "Shape", "Sign", "Size", "Xor",
 })  # fmt: skip
+
+RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+"""Products step after step, see :mod:`.recurrent`."""
 
 SAVES_NOTHING = frozenset({
     "AveragePool", "Cast", "CastLike", "Concat", "CumSum", "DepthToSpace", "Expand", "Gather", "GatherElements",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from ..convolution import convolution_gemms, linear_gemms
@@ -79,6 +79,9 @@ def _operands(node: Node) -> tuple[Tensor, Tensor, Tensor]:
     for tensor in (a, b):
         if not tensor.elements:
             raise InputError(f"operand {tensor.name!r} is empty")
+    if a.parameter and b.parameter and a.direct != b.direct:
+        # Beside a parameter itself, what is made of parameters (a scaled position) is an activation.
+        a, b = (tensor if tensor.direct else replace(tensor, parameter=None) for tensor in (a, b))
     return a, b, node.outs[0]
 
 

@@ -11,9 +11,7 @@ from ..step import DTYPE_BYTES, MatrixOp, Op, Operand, Role, VectorOp
 from .graph import Node, Tensor
 from .traffic import vector_op
 
-__all__ = ["RECURRENT", "Recurrent"]
-
-RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+__all__ = ["Recurrent"]
 
 
 class Recurrent:

@@ -12,9 +12,9 @@ from ..step import Op, UpdateOp, VectorOp, Workload
 from .file import load, set_batch
 from .folding import FOLDED
 from .graph import Graph, Node, Tensor, where
-from .operators import VECTOR
+from .operators import RECURRENT, VECTOR
 from .products import PRODUCTS, product_backward, product_forward
-from .recurrent import RECURRENT, Recurrent
+from .recurrent import Recurrent
 from .shapes import infer
 from .traffic import is_normalization, vector_backward, vector_forward, vector_op
 
@@ -68,9 +68,9 @@ def _step(graph: Graph) -> Iterator[Op]:
     yield from _loss(graph, Pass.FF)
     yield from _loss(graph, Pass.BP)
     for node in graph.backward:
-        yield from _sums(graph, node.outs, Pass.BP)
+        yield from _sums(graph, node.outs)
         yield from _backward(node)
-    yield from _sums(graph, graph.initializers, Pass.WU)
+    yield from _sums(graph, graph.initializers)
     trained = _trained(graph)
     if not trained:
         raise InputError("no floating-point initializer is trained, so there is no training step")
@@ -97,9 +97,10 @@ def _loss(graph: Graph, pass_: Pass) -> Iterator[VectorOp]:
             yield vector_op("loss", "SoftmaxCrossEntropyLoss", pass_, out, out.bytes, out.bytes)
 
 
-def _sums(graph: Graph, tensors: Iterable[Tensor], pass_: Pass) -> Iterator[VectorOp]:
+def _sums(graph: Graph, tensors: Iterable[Tensor]) -> Iterator[VectorOp]:
     """The additions that join the gradients of a tensor that is used more than once."""
     for tensor in tensors:
+        pass_ = Pass.BP if tensor.parameter is None else Pass.WU
         for _ in range(graph.uses[tensor] - 1):
             yield vector_op(tensor.name, "Add", pass_, tensor, 2 * tensor.bytes, tensor.bytes)
 
@@ -107,9 +108,9 @@ def _sums(graph: Graph, tensors: Iterable[Tensor], pass_: Pass) -> Iterator[Vect
 def _trained(graph: Graph) -> dict[str, int]:
     """Elements of the parameters whose gradient is made; a lone scalar of arithmetic is a constant."""
     return {
-        tensor.parameter: tensor.elements
+        tensor.name: tensor.elements
         for node in graph.backward
         for tensor in node.differentiated
-        if tensor.parameter is not None
+        if tensor.parameter == tensor.name
         and (tensor.elements > 1 or node.op in RECURRENT | PRODUCTS.keys() or is_normalization(node))
     }
