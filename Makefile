@@ -7,7 +7,7 @@ OUT ?= out/demo
 # mypy finds the package through a link of its name; the clone may be called anything.
 CHECKED := -p weft.workloads -p weft.dataflow -p weft.simulator -p weft.hdl -p weft.analysis -m weft -m weft.cli
 
-.PHONY: demo test test-full bench lint clean
+.PHONY: demo test test-full bench lint compiler clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Weft needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
@@ -22,10 +22,10 @@ demo: $(READY)
 	$(BIN)/weft compare resnet18@64 --batch 512 --schemes dense,bdwp --nm 2:8 -o $(OUT)
 	@echo "Report: $(OUT)/comparison.json; pictures: $(OUT)/comparison.png, $(OUT)/bdwp/layers.png, $(OUT)/bdwp/roofline.png"
 
-test: lint
+test: lint compiler
 	$(BIN)/pytest -m "not slow" -n 2
 
-test-full: lint
+test-full: lint compiler
 	$(BIN)/pytest -n 2
 
 bench: $(READY)
@@ -36,6 +36,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	MYPYPATH=$(VENV)/src $(BIN)/mypy $(CHECKED)
 	$(BIN)/lint-imports
+
+# RTL co-simulation is compiled C++.
+compiler:
+	@command -v g++ >/dev/null || { echo "The RTL tests need g++; on Debian or Ubuntu: apt-get install g++"; exit 1; }
 
 clean:
 	rm -rf $(VENV) out

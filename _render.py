@@ -262,7 +262,8 @@ def show_comparison(comparison: Comparison, ledgers: dict[str, LossLedger], dige
     rows = [
         (
             r.scheme, r.pattern or "", _scaled(r.seconds, "s"), _rate(r.samples_per_s), f"{r.speedup:.3f}x",
-            f"{r.mac_speedup:.2f}x", f"{r.ideal_speedup:.2f}x", f"{100 * r.utilization:.1f} %", _scaled(r.energy_j, "J"),
+            f"{r.mac_speedup:.2f}x", f"{r.ideal_speedup:.2f}x", f"{100 * r.utilization:.1f} %",
+            _scaled(r.energy_j, "J"),
         )
         for r in comparison.rows
     ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..workloads.sparsity import NMPattern
-from .accelerator import AcceleratorSpec
+from .accelerator import AcceleratorSpec, PESpec
 
 __all__ = ["DIVIDE_LATENCY", "compares_per_group", "sore_issue", "sore_latency", "wuve_latency"]
 
@@ -42,9 +42,9 @@ def _comparators(inputs: int) -> int:
     return 0 if p == 0 else (p * p - p + 4) * 2**p // 4 - 1
 
 
-def wuve_latency(rule: str, spec: AcceleratorSpec) -> int:
+def wuve_latency(rule: str, pe: PESpec) -> int:
     """Depth of the update pipeline: the longest chain of operations of ``sgd`` or ``adam``."""
-    multiply, add = spec.pe.multiply_latency, spec.pe.add_latency
+    multiply, add = pe.multiply_latency, pe.add_latency
     if rule == "sgd":
         return 4 * multiply + 3 * add
     return 3 * multiply + 3 * add + 2 * DIVIDE_LATENCY

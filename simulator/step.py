@@ -127,7 +127,7 @@ def _update(op: UpdateOp, spec: AcceleratorSpec, optimizer: str) -> tuple[Cycles
     dense_copy = op.dense_copy or len(copies) < len(op.copies)
     read = n * (4 + state + OPERAND_BYTES)
     write = n * (4 + state + OPERAND_BYTES * dense_copy) + sum(c.bytes for c in copies)
-    wuve = max(ceil_div(n, spec.wuve.lanes) + wuve_latency(optimizer, spec), _transfer(read + write, spec))
+    wuve = max(ceil_div(n, spec.wuve.lanes) + wuve_latency(optimizer, spec.pe), _transfer(read + write, spec))
     sore = sum(sore_issue(c.groups, c.pattern, spec) + sore_latency(c.pattern, spec) for c in copies)
     compares = sum(c.groups * compares_per_group(c.pattern, spec) for c in copies)
     return (

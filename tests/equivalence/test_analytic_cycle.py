@@ -91,5 +91,5 @@ def test_wuve_takes_its_closed_form(data, count):
     sgd = Sgd(rate=0.1, momentum=0.9, weight_decay=0.0)
     adam = Adam(rate=0.1, beta1=0.9, beta2=0.999, epsilon=1e-8, step=1)
 
-    assert run_wuve(spec, sgd, state, gradient, (state,)).cycles == issue + wuve_latency("sgd", spec)
-    assert run_wuve(spec, adam, state, gradient, (state, state)).cycles == issue + wuve_latency("adam", spec)
+    assert run_wuve(spec, sgd, state, gradient, (state,)).cycles == issue + wuve_latency("sgd", spec.pe)
+    assert run_wuve(spec, adam, state, gradient, (state, state)).cycles == issue + wuve_latency("adam", spec.pe)

@@ -1,0 +1,402 @@
+"""The array's controller: the decisions of PE (0, 0), and the western edge of a row that repeats them later.
+
+Everything is decided two cycles before PE (0, 0) does it: the decision is registered, goes out as an ask to the
+buffers, and is registered again, while they answer, as the control word of the row's first PE.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for, ceil_log2
+
+from ..dataflow.accelerator import AcceleratorSpec
+from .pe import UspeFormat
+
+__all__ = ["ADDRESS_BITS", "COUNT_BITS", "ControlFormat", "StceControl", "StceRow"]
+
+COUNT_BITS = 16
+"""Width of a loop count of a run."""
+ADDRESS_BITS = 24
+"""Width of an address in a bank of a buffer."""
+
+ASK = data.StructLayout({"valid": 1, "address": ADDRESS_BITS})
+
+
+class ControlFormat:
+    """Layouts of run registers and of what the controller sends, sized for a machine."""
+
+    def __init__(self, spec: AcceleratorSpec) -> None:
+        pe, f = spec.pe, UspeFormat(spec)
+        self.pe = f
+        self.row_delay = max(1, (pe.weight_pairs - 1) * max(pe.accumulators, pe.add_latency) + pe.add_latency)
+        """Longest delay from row to row."""
+        self.delay_bits = max(1, ceil_log2(self.row_delay))
+        self.drain = bits_for(spec.array.rows * pe.accumulators)
+        part, pairs, shift = bits_for(pe.dense_words), bits_for(pe.max_group), pe.weight_pairs * spec.array.rows
+        self.run = data.StructLayout(
+            {
+                "weight_stationary": 1,
+                "interleave": bits_for(pe.accumulators),
+                "part_words": part,
+                "rest_words": part,
+                "part_pairs": pairs,
+                "rest_pairs": pairs,
+                "parts": COUNT_BITS,
+                "runs": COUNT_BITS,
+                "across": COUNT_BITS,
+                "down": COUNT_BITS,
+                "offset_step": part,
+                "row_delay": bits_for(self.row_delay),
+                "drain_words": self.drain,
+                "shift_pairs": bits_for(shift),
+                "tap": f.held,
+            }
+        )
+        self.token = data.StructLayout(
+            {
+                "valid": 1,
+                "first": 1,
+                "last": 1,
+                "context": f.context,
+                "bank": 1,
+                "offset": f.position,
+                "pair": f.held,
+                "takeover": 1,
+                "returns": 1,
+            }
+        )
+        self.step = data.StructLayout(
+            {"ask": ASK, "load": data.StructLayout({"bank": 1, "chunk": f.chunk}), "token": self.token}
+        )
+        self.sums = data.StructLayout({"valid": 1, "restart": 1, "fresh": 1})
+
+
+class _Decision:
+    """Wires between the parts of the controller: what holds in, and is decided in, this cycle."""
+
+    def __init__(self) -> None:
+        def wire(name: str) -> Any:
+            return Signal(name=name)
+
+        # of the part that is loaded, or waits to be
+        self.present, self.loaded = wire("present"), wire("loaded")
+        self.run_end, self.tile_end, self.block_end, self.final = map(
+            wire, ("run_end", "tile_end", "block_end", "final")
+        )
+        self.tile_begin, self.block_begin = wire("tile_begin"), wire("block_begin")
+        self.first_round, self.last_tile, self.next_run_end = map(wire, ("first_round", "last_tile", "next_run_end"))
+        self.bank = wire("bank_now")
+        # of the issue
+        self.takes, self.opens = wire("takes"), wire("opens")
+        self.issues, self.first_turn, self.last_pair = map(wire, ("issues", "first_turn", "last_pair"))
+        self.wraps, self.rests = wire("wraps"), wire("rests")
+        # of what a tile waits for
+        self.free, self.pairs_held = wire("free"), wire("pairs_held")
+
+
+class StceControl(wiring.Component):
+    """The schedule of a run.
+
+    ``start`` in cycle ``-3`` makes the first decision in ``-2`` and the first ask in ``-1``, of which cycle 0 uses the
+    answer. ``run`` is constant from ``start`` to the end of the run. ``step`` is what row 0 asks and, a cycle later,
+    does; ``pairs`` what column 0 asks of the north; ``sums`` the issues whose partial sum row 0 takes from the output
+    buffer. ``busy`` holds from the cycle after ``start`` until the last pair has had its time.
+
+    The port loads parts, one ahead of the issue; the loop counters are its own, and the issue copies what it needs when
+    it takes a part over. ``taken`` and ``returned`` (WS) come back from the step of the last row: it takes its pairs
+    over, and it issues the last pair of the first sum of a tile.
+    """
+
+    def __init__(self, spec: AcceleratorSpec) -> None:
+        self.spec = spec
+        self.format = ControlFormat(spec)
+        f = self.format
+        super().__init__(
+            {
+                "run": In(f.run),
+                "start": In(1),
+                "taken": In(1),
+                "returned": In(1),
+                "step": Out(f.step),
+                "pairs": Out(ASK),
+                "sums": Out(f.sums),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        now = _Decision()
+        self._loops(m, now)
+        self._port(m, now)
+        self._pace(m, now)
+        self._token(m, now)
+        self._gate(m, now)
+        self._pairs_os(m, now)
+        self._pairs_ws(m, now)
+        return m
+
+    def _loops(self, m: Module, now: _Decision) -> None:
+        """Counters of the part that is being loaded or waits to be used."""
+        run = self.run
+        names = ("part", "run", "across", "down")
+        counts = [Signal(COUNT_BITS, name=f"{name}_count") for name in names]
+        lasts = [Signal(name=f"{name}_last") for name in names]
+        limits = (run.parts, run.runs, run.across, run.down)
+        ends = (now.run_end, now.tile_end, now.block_end, now.final)
+        carry: Any = 1
+        for count, limit, last, end in zip(counts, limits, lasts, ends, strict=True):
+            m.d.comb += [last.eq(count + 1 == limit), end.eq(carry & last)]
+            with m.If(now.takes & carry):
+                m.d.sync += count.eq(Mux(end, 0, count + 1))
+            carry = end
+        with m.If(self.start):
+            m.d.sync += [count.eq(0) for count in counts]
+        part, runs, across, down = counts
+        m.d.comb += [
+            now.tile_begin.eq((part == 0) & (runs == 0)),
+            now.block_begin.eq(now.tile_begin & (across == 0)),
+            now.opens.eq(now.takes & now.tile_begin),
+            now.first_round.eq(down == 0),
+            now.last_tile.eq(lasts[2] & lasts[3]),
+            now.next_run_end.eq(Mux(now.run_end, 0, part + 1) + 1 == run.parts),
+        ]
+
+    def _port(self, m: Module, now: _Decision) -> None:
+        """Words of a part go out once its predecessor is taken, ``w2e_words`` a cycle."""
+        run, lanes = self.run, self.format.pe.lanes
+        present, bank, chunk = Signal(), Signal(), Signal(self.format.pe.chunk)
+        left, here, moved = (Signal.like(run.part_words, name=f"words_{name}") for name in ("left", "here", "moved"))
+        base, address, here_address = (Signal(ADDRESS_BITS, name=name) for name in ("base", "address", "here_address"))
+        following = Mux(now.final, 0, Mux(now.next_run_end, run.rest_words, run.part_words))
+        m.d.comb += [
+            now.present.eq(present),
+            now.loaded.eq(present & (left == 0)),
+            now.bank.eq(bank ^ now.takes),
+            here.eq(Mux(now.takes, following, left)),
+            moved.eq(Mux(here < lanes, here, lanes)),
+            here_address.eq(Mux(now.takes & now.tile_end & ~now.block_end, base, address)),
+        ]
+        m.d.sync += [
+            left.eq(here - moved),
+            address.eq(here_address + moved),
+            bank.eq(now.bank),
+            chunk.eq(Mux(now.takes, 1, chunk + 1)),
+            self.step.ask.valid.eq(here != 0),
+            self.step.ask.address.eq(here_address),
+            self.step.load.bank.eq(now.bank),
+            self.step.load.chunk.eq(Mux(now.takes, 0, chunk)),
+        ]
+        with m.If(now.takes & now.block_end):
+            m.d.sync += base.eq(address)
+        with m.If(now.takes & now.final):
+            m.d.sync += present.eq(0)
+        with m.If(self.start):
+            m.d.sync += [
+                left.eq(Mux(run.parts == 1, run.rest_words, run.part_words)),
+                address.eq(0),
+                base.eq(0),
+                chunk.eq(0),
+                present.eq(1),
+            ]
+
+    def _pace(self, m: Module, now: _Decision) -> None:
+        """A pair is played for every context and then waits until the adder is through with the first of them."""
+        run, latency = self.run, self.spec.pe.add_latency
+        bits = bits_for(max(self.spec.pe.accumulators, latency))
+        turn, pace = Signal(bits), Signal(bits)
+        left, pairs = (Signal.like(run.part_pairs, name=name) for name in ("pairs_left", "pairs_now"))
+        m.d.comb += [
+            pace.eq(Mux(run.interleave < latency, latency, run.interleave)),
+            now.takes.eq(now.loaded & (left == 0) & (~now.tile_begin | now.free)),
+            pairs.eq(Mux(now.takes, Mux(now.run_end, run.rest_pairs, run.part_pairs), left)),
+            now.last_pair.eq(pairs == 1),
+            now.wraps.eq((pairs != 0) & (turn + 1 == pace)),
+            now.rests.eq((pairs == 0) | now.wraps),
+            now.issues.eq((pairs != 0) & (turn < run.interleave)),
+            now.first_turn.eq(turn == 0),
+            self.busy.eq(now.present | (left != 0)),
+        ]
+        m.d.sync += [
+            left.eq(pairs - now.wraps),
+            turn.eq(Mux(now.rests, 0, turn + 1)),
+            self.step.token.context.eq(turn),
+        ]
+
+    def _token(self, m: Module, now: _Decision) -> None:
+        """What the PEs are told of an issue; the flags of a part are kept while it is in use."""
+        run, token, stationary = self.run, self.step.token, self.run.weight_stationary
+        pair, offset = Signal(self.format.pe.held), Signal(self.format.pe.position)
+        pair_now, later, first_pair, last = Signal.like(pair), Signal(), Signal(), Signal()
+        begins = self._in_use(m, now, "begins", now.tile_begin)
+        ends = self._in_use(m, now, "ends", now.tile_end)
+        m.d.comb += [
+            pair_now.eq(Mux(now.takes, 0, pair)),
+            first_pair.eq(now.takes | ~later),
+            last.eq(now.last_pair & (stationary | ends)),
+        ]
+        m.d.sync += [
+            pair.eq(pair_now + now.wraps),
+            later.eq(~first_pair | now.wraps),
+            offset.eq(Mux(now.rests, 0, offset + run.offset_step)),
+            token.valid.eq(now.issues),
+            token.first.eq(first_pair & (stationary | begins)),
+            token.last.eq(last),
+            token.bank.eq(~now.bank),
+            token.offset.eq(offset),
+            token.pair.eq(pair_now),
+            token.takeover.eq(stationary & now.opens),
+            token.returns.eq(stationary & now.issues & begins & last & now.first_turn),
+            self.sums.valid.eq(stationary & now.issues & first_pair),
+            self.sums.restart.eq(now.takes & now.block_begin),
+            self.sums.fresh.eq(self._in_use(m, now, "first_round", now.first_round)),
+        ]
+
+    def _in_use(self, m: Module, now: _Decision, name: str, loaded: Any) -> Any:
+        """A flag of the part in use: that of the loaded part in the cycle in which it is taken, and from then on."""
+        kept, flag = Signal(name=f"{name}_kept"), Signal(name=name)
+        m.d.comb += flag.eq(Mux(now.takes, loaded, kept))
+        m.d.sync += kept.eq(flag)
+        return flag
+
+    def _gate(self, m: Module, now: _Decision) -> None:
+        """OS: tiles are as far apart as the drain chain needs. WS: an n-tile waits for the sums of its last round."""
+        run = self.run
+        chain, waiting, waiting_now = Signal(self.format.drain), Signal(COUNT_BITS), Signal(COUNT_BITS)
+        back = self.returned
+        for i in range(self.spec.pe.add_latency):
+            delayed = Signal(name=f"returned_{i}")
+            m.d.sync += delayed.eq(back)
+            back = delayed
+        m.d.comb += [
+            waiting_now.eq(waiting - back),
+            now.free.eq((chain == 0) & (~run.weight_stationary | (now.pairs_held & (waiting_now < run.across)))),
+        ]
+        m.d.sync += [
+            chain.eq(Mux(now.opens, run.drain_words - (run.drain_words != 0), chain - (chain != 0))),
+            waiting.eq(waiting_now + now.opens),
+        ]
+        with m.If(self.start):
+            m.d.sync += [chain.eq(0), waiting.eq(0)]
+
+    def _pairs_os(self, m: Module, now: _Decision) -> None:
+        """A pair goes with its issue; those of a block of rows are the same as those of the last."""
+        ask, address, here = Signal(ASK), Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
+        m.d.comb += here.eq(Mux(now.takes & now.block_begin, 0, address))
+        m.d.sync += [ask.valid.eq(now.issues), ask.address.eq(here), address.eq(here + now.issues)]
+        with m.If(~self.run.weight_stationary):
+            m.d.comb += self.pairs.eq(ask)
+
+    def _pairs_ws(self, m: Module, now: _Decision) -> None:
+        """The pairs of a tile are shifted in once the last row has taken over those before; so are the first, at once.
+
+        The asks are not registered: that of a takeover is made in the very cycle of the last row's ask.
+        """
+        run = self.run
+        left, shifting = (Signal.like(run.shift_pairs, name=f"shifts_{name}") for name in ("left", "now"))
+        address, started, begins, pending, begun = Signal(ADDRESS_BITS), Signal(), Signal(), Signal(), Signal()
+        last_tile = Signal()
+        m.d.comb += [
+            begun.eq(begins | (self.taken & ~last_tile)),
+            shifting.eq(Mux(begun, run.shift_pairs, left)),
+            now.pairs_held.eq((begun | ~pending) & (shifting <= 1)),
+        ]
+        m.d.sync += [
+            started.eq(self.start),
+            begins.eq(started & run.weight_stationary),
+            left.eq(shifting - (shifting != 0)),
+            address.eq(address + (shifting != 0)),
+            pending.eq(self.start | now.opens | (pending & ~begun)),
+        ]
+        with m.If(now.opens):
+            m.d.sync += last_tile.eq(now.last_tile)
+        with m.If(self.start):
+            m.d.sync += [left.eq(0), address.eq(0)]
+        with m.If(run.weight_stationary):
+            m.d.comb += [self.pairs.valid.eq(shifting != 0), self.pairs.address.eq(address)]
+
+
+class StceRow(wiring.Component):
+    """The western edge of a row: what row 0 did ``row_delay`` cycles a row ago.
+
+    ``step`` goes out as the row's ask in the same cycle, to its first PE as ``control`` a cycle later, and to the next
+    row as ``step_south`` after ``run.row_delay`` cycles. ``now`` counts cycles; ``old`` says that the last
+    ``row_delay`` of them belong to the run. ``drain`` is the number of words that this row and those below it drain,
+    0 for an unused row; the row waits for those below and then drains its own.
+    """
+
+    def __init__(self, spec: AcceleratorSpec) -> None:
+        self.spec = spec
+        self.format = ControlFormat(spec)
+        super().__init__(self.ports(spec))
+
+    @staticmethod
+    def ports(spec: AcceleratorSpec) -> dict[str, Any]:
+        """Members of the signature, for whoever instantiates the emitted module."""
+        f = ControlFormat(spec)
+        return {
+            "run": In(f.run),
+            "now": In(f.delay_bits),
+            "old": In(1),
+            "step": In(f.step),
+            "step_south": Out(f.step),
+            "drain": In(f.drain),
+            "drain_south": Out(f.drain),
+            "control": Out(f.pe.control),
+        }
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        self._delay(m)
+        tokens = [Signal(self.format.token, name=f"token_{i}") for i in range(self.spec.mac_latency + 1)]
+        load = self.control.load
+        m.d.sync += [after.eq(before) for before, after in zip([self.step.token, *tokens], tokens, strict=False)]
+        m.d.sync += [
+            load.valid.eq(self.step.ask.valid),
+            load.bank.eq(self.step.load.bank),
+            load.chunk.eq(self.step.load.chunk),
+        ]
+        issue, add, finish = tokens[0], tokens[self.spec.pe.multiply_latency], tokens[-1]
+        m.d.comb += [
+            self.control.issue.bank.eq(issue.bank),
+            self.control.issue.offset.eq(issue.offset),
+            self.control.issue.pair.eq(issue.pair),
+            self.control.issue.takeover.eq(issue.takeover),
+            self.control.add.first.eq(add.first),
+            self.control.add.context.eq(add.context),
+            self.control.finish.valid.eq(finish.valid),
+            self.control.finish.last.eq(finish.last),
+            self.control.finish.context.eq(finish.context),
+        ]
+        self._drain(m, tokens[-2])
+        return m
+
+    def _delay(self, m: Module) -> None:
+        """A ring of the last steps; what it holds from before the run is masked."""
+        m.submodules.ring = ring = Memory(shape=self.format.step.size, depth=1 << self.format.delay_bits, init=[])
+        write, read = ring.write_port(), ring.read_port(domain="comb")
+        m.d.comb += [
+            write.en.eq(1),
+            write.addr.eq(self.now),
+            write.data.eq(self.step),
+            read.addr.eq(self.now - self.run.row_delay),
+            self.step_south.eq(Mux(self.old, read.data, 0)),
+        ]
+
+    def _drain(self, m: Module, leaves_next: Any) -> None:
+        run, drain = self.run, self.control.drain
+        left = Signal(self.format.drain)
+        with m.If(leaves_next.valid & leaves_next.last & (leaves_next.context == 0)):
+            m.d.sync += left.eq(self.drain)
+        with m.Elif(left != 0):
+            m.d.sync += left.eq(left - 1)
+        m.d.sync += self.drain_south.eq(Mux(self.drain > run.interleave, self.drain - run.interleave, 0))
+        m.d.comb += [
+            drain.valid.eq((left != 0) & (left <= run.interleave)),
+            drain.context.eq(run.interleave - left),
+        ]

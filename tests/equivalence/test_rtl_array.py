@@ -1,0 +1,193 @@
+"""The RTL of the array equals the simulator: every result to the bit, and in the cycle in which it leaves."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from amaranth.lib.wiring import Out
+from amaranth.sim import Simulator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weft.dataflow.accelerator import ArraySpec, PESpec
+from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow
+from weft.hdl.array import Stce
+from weft.hdl.drive import StceDriver, run_registers
+from weft.simulator.array import run_array
+from weft.simulator.compact import compress
+from weft.workloads.errors import InputError
+from weft.workloads.gemm import Gemm
+from weft.workloads.sparsity import NMPattern
+
+from ..strategies import array_mappings, compacts, gemms, halves, make_spec
+
+
+def machine(rows, cols, words, group, contexts, dense, held, multiply, add):
+    return make_spec(
+        array=ArraySpec(rows=rows, cols=cols, w2e_words=words),
+        pe=PESpec(
+            max_group=group,
+            accumulators=contexts,
+            dense_words=dense,
+            weight_pairs=held,
+            multiply_latency=multiply,
+            add_latency=add,
+        ),
+    )
+
+
+SPECS = {
+    "4x4": machine(4, 4, 1, 16, 8, 32, 4, 2, 4),
+    "1x1 without a spare register": machine(1, 1, 1, 1, 1, 1, 1, 1, 1),
+    "3x2, three words a cycle": machine(3, 2, 3, 8, 5, 24, 3, 3, 5),
+    "2x4, short adder": machine(2, 4, 2, 4, 6, 16, 2, 1, 2),
+    "4x1, wide port": machine(4, 1, 8, 8, 3, 20, 4, 4, 3),
+    "8x8": machine(8, 8, 2, 8, 6, 32, 4, 2, 4),
+}
+
+
+@cache
+def cosim(name):
+    """One for all tests: what a run leaves behind must not matter to the next."""
+    return StceDriver(SPECS[name])
+
+
+def first_difference(got, want):
+    """Cycle, signal and both values of the earliest word that is not what the simulator says."""
+    result = want.result.view(np.uint32)
+    wrong = np.argwhere((got.result != result) | (got.left != want.left))
+    if not len(wrong):
+        return None
+    row, column = min(map(tuple, wrong), key=lambda at: want.left[at])
+    return (
+        f"C[{row}, {column}] leaves the RTL in cycle {got.left[row, column]} as {got.result[row, column]:08x}, "
+        f"the simulator in cycle {want.left[row, column]} as {result[row, column]:08x}"
+    )
+
+
+def assert_equal(driver, mapping, gemm, a, b, slack=8):
+    """``slack``: cycles that the run may last beyond its time."""
+    want = run_array(driver.spec, mapping, a, b)
+    got = driver.run(mapping, gemm, a, b.values, b.indices, cycles=want.cycles.total + slack)
+    assert first_difference(got, want) is None
+    assert got.cycles == want.cycles.total
+
+
+@pytest.mark.parametrize("name", SPECS)
+@settings(max_examples=120)
+@given(data=st.data())
+def test_rtl_equals_the_simulator(name, data):
+    """Both dataflows; all patterns; interleave below, at and above the adder latency; ragged; special values."""
+    driver = cosim(name)
+    mapping = data.draw(array_mappings(driver.spec))
+    gemm = data.draw(gemms(20, 20))
+    b = data.draw(compacts(gemm, mapping.pattern))
+    a = data.draw(halves(gemm.m, gemm.k))
+
+    assert_equal(driver, mapping, gemm, a, b)
+
+
+@pytest.mark.parametrize("interleave", [1, 3, 4, 6])
+@pytest.mark.parametrize("pattern", ["1:1", "1:4", "2:4", "2:8", "4:8"])
+@pytest.mark.parametrize("dataflow", Dataflow)
+def test_rtl_equals_the_simulator_in_the_patterns_of_training(dataflow, pattern, interleave):
+    """8 x 8, tiles back to back, ragged in every direction, a contraction of kernel taps."""
+    driver = cosim("8x8")
+    executed = NMPattern.parse(pattern)
+    if dataflow == Dataflow.WS:
+        interleave = min(interleave, driver.spec.pe.dense_words // executed.group)
+    mapping = ArrayMapping(dataflow=dataflow, pattern=executed, interleave=interleave)
+    gemm = Gemm(m=21, k=9 * 13, n=19, run=13)
+    rng = np.random.default_rng(11)
+    a = rng.standard_normal((gemm.m, gemm.k)).astype(np.float16)
+    b = rng.standard_normal((gemm.k, gemm.n)).astype(np.float16)
+
+    assert_equal(driver, mapping, gemm, a, compress(b, executed, gemm.run))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_run_may_follow_another_at_once(order):
+    """The rows are 1 cycle apart in the short run and 28 in the long, whose rows must not see the end of the short."""
+    driver = cosim("4x4")
+    ones = np.ones((1, 1), np.float16)
+    short = ArrayMapping(dataflow=Dataflow.OS, pattern=DENSE, interleave=1)
+    long = ArrayMapping(dataflow=Dataflow.WS, pattern=NMPattern(keep=4, group=4), interleave=8)
+    rng = np.random.default_rng(2)
+    a, b = (rng.standard_normal(shape).astype(np.float16) for shape in ((9, 20), (20, 6)))
+    runs = [
+        (short, Gemm(m=1, k=1, n=1), ones, compress(ones, short.pattern)),
+        (long, Gemm(m=9, k=20, n=6), a, compress(b, long.pattern)),
+    ]
+
+    for mapping, gemm, dense, pairs in runs[::order] * 2:
+        assert_equal(driver, mapping, gemm, dense, pairs, slack=0)
+
+
+class AmaranthSim:
+    """Arrays of real submodules in Amaranth's simulator, a new one for each run."""
+
+    def __init__(self, spec):
+        self.spec = spec
+
+    def run(self, inputs):
+        array = Stce(self.spec)
+        cycles = max(np.size(values) for values in inputs.values())
+        ports = {"__".join(map(str, path)): (member, port) for path, member, port in array.signature.flatten(array)}
+        fed = [(ports[name][1], np.broadcast_to(values, cycles).tolist()) for name, values in inputs.items()]
+        read = {name: port for name, (member, port) in ports.items() if member.flow == Out}
+        seen = {name: np.zeros(cycles, np.uint32) for name in read}
+
+        async def bench(ctx):
+            for t in range(cycles):
+                for port, values in fed:
+                    ctx.set(port, values[t])
+                for name, port in read.items():
+                    seen[name][t] = ctx.get(port)
+                await ctx.tick()
+
+        simulator = Simulator(array)
+        simulator.add_clock(1e-6)
+        simulator.add_testbench(bench)
+        simulator.run()
+        return seen
+
+
+@pytest.mark.parametrize(("dataflow", "pattern"), [(Dataflow.OS, "1:2"), (Dataflow.WS, "2:3")])
+def test_the_array_of_real_submodules_is_the_same_in_a_second_simulator(dataflow, pattern):
+    spec = machine(2, 2, 1, 4, 3, 8, 2, 2, 3)
+    mapping = ArrayMapping(dataflow=dataflow, pattern=NMPattern.parse(pattern), interleave=2)
+    gemm = Gemm(m=3, k=7, n=3)
+    rng = np.random.default_rng(5)
+    a = rng.standard_normal((gemm.m, gemm.k)).astype(np.float16)
+    b = compress(rng.standard_normal((gemm.k, gemm.n)).astype(np.float16), mapping.pattern)
+
+    assert_equal(StceDriver(spec, AmaranthSim(spec)), mapping, gemm, a, b)
+
+
+def test_a_difference_is_told_by_cycle_signal_and_both_values():
+    driver = cosim("4x4")
+    mapping = ArrayMapping(dataflow=Dataflow.OS, pattern=DENSE, interleave=2)
+    a, b = np.ones((4, 3), np.float16), compress(np.ones((3, 4), np.float16), DENSE)
+    want = run_array(driver.spec, mapping, a, b)
+    got = driver.run(mapping, Gemm(m=4, k=3, n=4), a, b.values, b.indices, cycles=want.cycles.total)
+    got.result[2, 1] ^= 1
+
+    assert first_difference(got, want) == (
+        f"C[2, 1] leaves the RTL in cycle {want.left[2, 1]} as 40400001, "
+        f"the simulator in cycle {want.left[2, 1]} as 40400000"
+    )
+
+
+@pytest.mark.parametrize(
+    ("gemm", "reason"),
+    [
+        (Gemm(m=4, k=2**16, n=4), "takes 65536 parts, but a loop counter of the array has 16 bits"),
+        (Gemm(m=4, k=8, n=4, groups=2), "one product, but .* has 2; run them one by one"),
+    ],
+)
+def test_a_product_too_large_for_the_registers_is_refused(gemm, reason):
+    mapping = ArrayMapping(dataflow=Dataflow.OS, pattern=DENSE, interleave=2)
+    with pytest.raises(InputError, match=reason):
+        run_registers(SPECS["4x4"], mapping, gemm)
