@@ -80,12 +80,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:
         return error.code if isinstance(error.code, int) and error.code else _BUG
     except BrokenPipeError:
-        # The reader of our output has left; without this the interpreter complains when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         return _BUG
     except Exception as error:
+        if isinstance(error, OSError):
+            _drop_stdout()
         return _explain(error)
     return code if isinstance(code, int) else 0
+
+
+def _drop_stdout() -> None:
+    """Nobody reads our output, or its disk is full: the rest must not fail again when Python flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
 
 
 def _prepare_streams() -> None:
