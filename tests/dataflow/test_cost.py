@@ -107,7 +107,7 @@ def test_interleave_boundary_pair(sat):
 
 
 def test_a_one_word_port_without_interleave_leaves_nothing_of_2_in_8(port_bound):
-    """sat.md: without interleave the dense feed is M/keep = 4 words a cycle; one word makes sparse as slow as dense."""
+    """Without interleave the dense feed is M/keep = 4 words a cycle; one word makes sparse as slow as dense."""
     gemm = Gemm(m=32, k=1024, n=32 * 64)
     dense = array_cycles(port_bound, gemm, ArrayMapping(dataflow=Dataflow.OS, pattern=DENSE, interleave=1))
     sparse = array_cycles(
