@@ -12,34 +12,15 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from weft.dataflow.accelerator import (
-    AcceleratorSpec,
-    ArraySpec,
-    BufferSpec,
-    DramSpec,
-    PESpec,
-    SoreSpec,
-    VectorSpec,
-    WuveSpec,
-)
+from weft.dataflow.config_io import load_spec
 from weft.dataflow.mapping import ArrayMapping, Dataflow
 from weft.simulator.array import run_array
 from weft.simulator.compact import compress
 from weft.simulator.engines import Adam, Sgd, run_sore, run_wuve
 from weft.workloads.sparsity import NMPattern
 
-SPEC = AcceleratorSpec(
-    name="32 x 32",
-    clock_hz=200_000_000,
-    technology="asic-16nm",
-    array=ArraySpec(rows=32, cols=32, w2e_words=2),
-    pe=PESpec(),
-    buffers=BufferSpec(w2e_bytes=2**22, n2s_bytes=2**22, output_bytes=2**21),
-    sore=SoreSpec(),
-    wuve=WuveSpec(),
-    vector=VectorSpec(),
-    dram=DramSpec(kind="ddr4-2400-x4", bytes_per_second=76_800_000_000),
-)
+_SAT = load_spec("sat-vcu1525")
+SPEC = replace(_SAT, array=replace(_SAT.array, w2e_words=2))
 RNG = np.random.default_rng(1)
 A = RNG.standard_normal((256, 512)).astype(np.float16)
 B = RNG.standard_normal((512, 512)).astype(np.float16)
@@ -66,7 +47,7 @@ def test_array(benchmark: BenchmarkFixture, dataflow: Dataflow, pattern: str, in
 
 @pytest.mark.parametrize(("kind", "cycles"), [("serial", 8_194), ("network", 1_031)])
 def test_sore(benchmark: BenchmarkFixture, kind: Literal["serial", "network"], cycles: int) -> None:
-    spec = replace(SPEC, sore=SoreSpec(lanes=32, kind=kind))
+    spec = replace(SPEC, sore=replace(SPEC.sore, kind=kind))
     assert benchmark(run_sore, spec, B, NMPattern(keep=2, group=8)).cycles == cycles
 
 
