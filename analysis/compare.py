@@ -22,7 +22,7 @@ from fractions import Fraction
 from ..simulator.result import SimResult
 from ..workloads.errors import InputError
 from ..workloads.gemm import GEMM_PASSES
-from ..workloads.schemes.nm import scheme
+from ..workloads.schemes.scheme import scheme
 from ..workloads.step import MatrixOp, Workload
 from .energy import energy
 from .throughput import throughput

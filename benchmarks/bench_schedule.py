@@ -15,7 +15,7 @@ from weft.dataflow.search import ENERGY, Limits, search
 from weft.simulator.step import simulate
 from weft.workloads.io import save_workload
 from weft.workloads.models import zoo
-from weft.workloads.schemes.nm import annotate
+from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import Workload
 from weft.workloads.trace import trace_step

@@ -17,7 +17,8 @@ _MAX_FILE_BYTES = 2**30
 
 def dumps_workload(workload: Workload) -> bytes:
     """JSON of a workload; equal workloads give equal bytes."""
-    return dump_json(Workload, workload)
+    # Older versions know no such key and refuse what they do not know.
+    return dump_json(Workload, workload, None if workload.measured else {"measured": True})
 
 
 def loads_workload(text: str | bytes, source: str = "workload") -> Workload:

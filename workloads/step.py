@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
@@ -13,8 +13,8 @@ from .gemm import GEMM_PASSES, Gemm, Pass
 from .sparsity import NMPattern
 
 __all__ = [
-    "DTYPE_BYTES", "OPTIMIZERS", "SCHEMA", "CompactCopy", "MatrixOp", "Op", "Operand", "Role", "SparseOperand",
-    "UpdateOp", "VectorOp", "Workload",
+    "DTYPE_BYTES", "OPTIMIZERS", "SCHEMA", "CompactCopy", "MatrixOp", "Measured", "Op", "Operand", "Role",
+    "SparseOperand", "UpdateOp", "VectorOp", "Workload",
 ]  # fmt: skip
 
 SCHEMA: Final = 1
@@ -137,8 +137,8 @@ class VectorOp:
 
     def __post_init__(self) -> None:
         _require_dtype(f"vector op {self.name!r}", self.dtype)
-        for field in ("elements", "read_bytes", "write_bytes"):
-            require_int(f"{field} of vector op {self.name!r}", getattr(self, field), 0, _MAX_BYTES)
+        for size in ("elements", "read_bytes", "write_bytes"):
+            require_int(f"{size} of vector op {self.name!r}", getattr(self, size), 0, _MAX_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +157,7 @@ class CompactCopy:
 
     @property
     def bytes(self) -> int:
-        """FP16 values and their indices."""
+        """16-bit values and their indices."""
         return -(-self.kept * (16 + self.pattern.index_bits) // 8)
 
 
@@ -165,7 +165,7 @@ class CompactCopy:
 class UpdateOp:
     """The optimizer's step on one parameter, and the N:M copies of it that the next step reads.
 
-    ``dense_copy`` says that some pass still reads the dense FP16 weight.
+    ``dense_copy`` says that some pass still reads the dense 16-bit weight.
     """
 
     __pydantic_config__ = _ALIASED
@@ -189,8 +189,45 @@ Op = Annotated[MatrixOp | VectorOp | UpdateOp, Discriminator("kind")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What a training found in one layer, which is named by its module path.
+
+    ``density``: share of non-zeros of the weight in FF and BP and of the gradient in WU, in the last step.
+    ``flip_rate``: share of the weights whose mask changed in that step. ``sad``: share of the weights whose mask
+    differs from that of the first step. ``kept_dense``: why the training kept a pass of the layer dense.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    layer: str
+    density: dict[Pass, float] = field(default_factory=dict, hash=False)
+    flip_rate: float | None = None
+    sad: float | None = None
+    kept_dense: dict[Pass, str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        shares = {**{f"density in {p}": share for p, share in self.density.items()}, "flip rate": self.flip_rate,
+                  "SAD": self.sad}  # fmt: skip
+        for what, share in shares.items():
+            if share is not None and not 0.0 <= share <= 1.0:
+                raise InputError(f"measured {what} of layer {self.layer!r} must be from 0 to 1, not {share}")
+
+    def names(self, op: MatrixOp | UpdateOp) -> bool:
+        """Whether ``op`` works for this layer; a tied parameter (``a=b``) belongs to all that hold it."""
+        parameter = op.name if isinstance(op, UpdateOp) else op.parameter
+        if parameter is None:
+            return False
+        holders = {name.rpartition(".")[0] for name in parameter.split("=")}
+        return self.layer in holders or (isinstance(op, MatrixOp) and op.name == self.layer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """The ordered ops of one training step of ``model`` at ``batch`` samples."""
+    """The ordered ops of one training step of ``model`` at ``batch`` samples.
+
+    ``measured``: what a training of the model under the scheme found. It changes neither cycles nor energy: the machine
+    skips what the pattern says, and a kept element that happens to be zero is issued as a bubble.
+    """
 
     __pydantic_config__ = _STRICT
 
@@ -202,6 +239,7 @@ class Workload:
     scheme: str = "dense"
     pattern: NMPattern | None = None
     ops: tuple[Op, ...]
+    measured: tuple[Measured, ...] = ()
 
     def __post_init__(self) -> None:
         require_int(f"batch of workload {self.model!r}", self.batch, 1, 2**31)

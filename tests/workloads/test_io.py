@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import GEMM_PASSES, Gemm, Pass
 from weft.workloads.io import dumps_workload, load_workload, loads_workload, save_workload
-from weft.workloads.schemes.nm import annotate
+from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import (
     DTYPE_BYTES,

@@ -1,1 +1,42 @@
-"""Training techniques, one file a family."""
+"""Training techniques, one file a family; `attach` puts one to work on a model."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, nearest, require_int
+from .scheme import scheme
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..sparsity import NMPattern
+    from .technique import Technique
+
+__all__ = ["attach"]
+
+
+def attach(
+    model: nn.Module, name: str, pattern: NMPattern | None, *, seed: int = 0, steps: int, **options: Any
+) -> Technique:
+    """Put scheme ``name`` to work on ``model`` for a training of ``steps`` optimizer steps.
+
+    The model stays the user's own: parameters, ``state_dict`` keys and code are untouched, and ``detach()`` of the
+    result undoes it. ``options`` are the fields of the technique's ``Options``; one it has not is an `InputError`.
+    """
+    chosen = scheme(name)
+    require_int("steps of a training", steps, 1, 2**53)
+    require_int("seed of a technique", seed, 0, 2**63 - 1)
+    if chosen.sparse and pattern is None:
+        raise InputError(f"scheme {name!r} needs an N:M pattern, for example 2:8")
+    file, _, technique = chosen.technique.partition(".")
+    made = getattr(import_module(f".{file}", __name__), technique)
+    known = [field.name for field in fields(made.options_type)]
+    for option in options:
+        if option not in known:
+            hint = nearest(option, known) if known else "it has none"
+            raise InputError(f"option {option!r} of scheme {name!r} is unknown: {hint}")
+    attached: Technique = made(model, chosen, pattern, seed=seed, steps=steps, options=made.options_type(**options))
+    return attached

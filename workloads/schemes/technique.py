@@ -1,0 +1,331 @@
+"""The protocol of a training technique, and what all of them share: layers, phases, random numbers, state, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..gemm import GEMM_PASSES, Pass
+from ..sparsity import NMPattern
+from .layers import ATTRIBUTE, SparseLayer, find_layers, install, short_runs, uninstall
+from .masks import CompactWeight, pack
+from .scheme import Phase, Scheme, phase_at, phases, scheme
+
+__all__ = ["LayerMetrics", "Options", "Technique", "hold_zero", "mask_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Settings of a technique beyond its pattern; a technique with some has a subclass that checks itself."""
+
+    def schedule(self) -> dict[str, Any]:
+        """Those of them that the phases of the scheme depend on."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerMetrics:
+    """One layer in the current step: shares of non-zeros of W_ff and W_bp, and of dY in WU (1.0 where not sampled).
+
+    ``flip_rate``: share of the weights whose mask differs from that of the step before (Hu et al. 2024, arXiv
+    2404.01847). ``sad``: share of the weights whose mask differs from that of the first step, the sparse architecture
+    divergence of SR-STE (arXiv 2102.04010) over the number of weights.
+    """
+
+    density_ff: float
+    density_bp: float
+    density_wu: float
+    flip_rate: float
+    sad: float
+
+
+class Technique:
+    """One technique at work on a model; as it stands, dense training through the same three GEMMs.
+
+    A technique is what it overrides: the operands (``forward_weight``, ``backward_weight``, ``backward_gradient``,
+    ``update_gradient``), when they are re-made (``before_step``), and what happens around the optimizer
+    (``adjust_gradients``, ``after_step``). The order of a step is ``before_step``, forward and backward (any number of
+    times), unscaling of the gradients, ``adjust_gradients``, ``optimizer.step()``, ``after_step``.
+
+    ``layers``: the layers at work by module path. ``kept_dense``: why other layers with a weight are not. ``pattern``
+    and ``phase``: of the current step.
+    """
+
+    options_type: ClassVar[type[Options]] = Options
+    options: Any
+    scheme: Scheme
+    pattern: NMPattern | None
+
+    def __init__(
+        self, model: nn.Module, chosen: Scheme, pattern: NMPattern | None, *, seed: int, steps: int, options: Options
+    ) -> None:
+        self.scheme, self.pattern, self.asked, self.options = chosen, pattern, pattern, options
+        self.seed, self.steps, self.step = seed, steps, 0
+        self.phases = phases(chosen.name, pattern, **options.schedule())
+        self.phase = phase_at(self.phases, 0, steps)
+        self.layers, self.kept_dense = self._collect(model)
+        self._draws = 0
+        self._enter_phase()
+        for layer in self.layers.values():
+            install(layer)
+        # A fused kernel for evaluation would read the weights past their layers; PyTorch leaves it out where a hook is.
+        self._hooks = [
+            module.register_forward_pre_hook(_call_every_layer)
+            for module in model.modules()
+            if isinstance(module, nn.TransformerEncoderLayer)
+        ]
+
+    # What a technique may choose.
+
+    def forward_weight(self, layer: SparseLayer, weight: Tensor) -> Tensor:
+        """W_ff of a layer whose FF is sparse, stored like the dense ``weight``."""
+        return weight
+
+    def backward_weight(self, layer: SparseLayer, weight: Tensor, forward: Tensor) -> Tensor:
+        """W_bp of a layer whose BP is sparse; elsewhere BP reads ``forward``, W_ff, as autograd would."""
+        return forward
+
+    def backward_gradient(self, layer: SparseLayer, dy: Tensor) -> Tensor:
+        """g_bp(dY) of a layer whose BP is sparse."""
+        return dy
+
+    def update_gradient(self, layer: SparseLayer, dy: Tensor) -> Tensor:
+        """g_wu(dY) of a layer whose WU is sparse."""
+        return dy
+
+    def prepare(self, layer: SparseLayer) -> None:
+        """Once per layer, when it is put to work."""
+
+    def refresh(self, layer: SparseLayer) -> None:
+        """At the begin of every step, before the layer's operands are made anew."""
+
+    def before_step(self, step: int) -> None:
+        """Begin optimizer step ``step`` (from 0): enter its phase and have the operands made anew."""
+        self.step, self._draws = step, 0
+        self.phase = phase_at(self.phases, step, self.steps)
+        self._enter_phase()
+        for layer in self.layers.values():
+            self.refresh(layer)
+            layer.begin_step()
+
+    def adjust_gradients(self, step: int) -> None:
+        """After backward and unscaling, before ``optimizer.step()``: decay terms, gradient masks."""
+
+    def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """After ``optimizer.step()``: what happens to the master weights and to the optimizer's state."""
+
+    # What every technique has.
+
+    def _collect(self, model: nn.Module) -> tuple[dict[str, SparseLayer], dict[str, str]]:
+        if any(ATTRIBUTE in module.__dict__ for module in model.modules()):
+            raise InputError("a technique is already attached to the model; detach it first")
+        layers: dict[str, SparseLayer] = {}
+        dense: dict[str, str] = {}
+        for name, module, kind, reason in find_layers(model):
+            if reason or kind is None:
+                dense[name] = reason
+                continue
+            layer = SparseLayer(name, module, kind, self)
+            reasons: dict[Pass, str] = {}
+            if all(not self.passes_of(layer, phase, reasons) for phase in self.phases) and self._thins():
+                dense[name] = "; ".join(f"{p}: {why}" for p, why in reasons.items())
+            else:
+                layers[name] = layer
+                self.prepare(layer)
+        if not layers:
+            why = "; ".join(f"{name or 'the model'}: {reason}" for name, reason in list(dense.items())[:8])
+            raise InputError(
+                f"no sparsifiable layer for scheme {self.scheme.name!r}{f' at {self.asked}' if self.asked else ''}"
+                f"{f' ({why})' if why else ''}; a weight needs at least one group along its channels"
+            )
+        return layers, dense
+
+    def _thins(self) -> bool:
+        return bool(self.scheme.sparse or self.scheme.unstructured)
+
+    def passes_of(self, layer: SparseLayer, phase: Phase, reasons: dict[Pass, str]) -> frozenset[Pass]:
+        """Passes of ``layer`` that are sparse in ``phase``; writes why others of the scheme are not to ``reasons``."""
+        of_phase = scheme(phase.scheme)
+        passes = frozenset(of_phase.sparse)
+        reasons.update(short_runs(layer, passes, phase.pattern.group) if phase.pattern else {})
+        return (passes - reasons.keys()) | frozenset(of_phase.unstructured)
+
+    def _enter_phase(self) -> None:
+        self.pattern = self.phase.pattern
+        for layer in self.layers.values():
+            layer.kept_dense = {}
+            passes = self.passes_of(layer, self.phase, layer.kept_dense)
+            if passes != layer.passes:
+                layer.passes = passes
+                layer.forget()
+
+    def nm(self) -> NMPattern:
+        """The N:M pattern of the current phase."""
+        if self.pattern is None:
+            raise InputError(f"scheme {self.scheme.name!r} needs an N:M pattern, for example 2:8")
+        return self.pattern
+
+    def own_layers(self) -> Iterator[SparseLayer]:
+        """The layers, one for each weight: tied layers share theirs."""
+        seen: set[int] = set()
+        for layer in self.layers.values():
+            if id(layer.weight) not in seen:
+                seen.add(id(layer.weight))
+                yield layer
+
+    def generator(self, *salt: int, device: torch.device | str = "cpu") -> torch.Generator:
+        """Random numbers that depend on the seed, the step and ``salt`` alone."""
+        entropy = np.random.SeedSequence([self.seed, self.step, *salt]).generate_state(1, np.uint64)[0]
+        return torch.Generator(device).manual_seed(int(entropy >> np.uint64(1)))
+
+    def sampler(self, device: torch.device | str = "cpu") -> torch.Generator:
+        """Random numbers of one draw within the step; the same draws come again when the step is run again."""
+        self._draws += 1
+        return self.generator(1, self._draws, device=device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs beyond model and optimizer, as tensors and plain values."""
+        return {
+            **self._identity(), "step": self.step, "draws": self._draws,
+            "layers": {
+                name: {
+                    "state": {key: value.clone() for key, value in layer.state.items()},
+                    "masks": {key: _bits(getattr(layer, key)) for key in ("initial", "previous", "used")},
+                }
+                for name, layer in self.layers.items()
+            },
+        }  # fmt: skip
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "scheme": self.scheme.name,
+            "pattern": None if self.asked is None else str(self.asked),
+            "seed": self.seed,
+            "steps": self.steps,
+            "options": asdict(self.options),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly where ``state`` was taken; the state of another scheme, pattern or model is refused."""
+        for key, own in self._identity().items():
+            if key not in state or state[key] != own:
+                raise InputError(f"state of a technique has {key} {state.get(key)!r}, but this one has {own!r}")
+        if state["layers"].keys() != self.layers.keys():
+            odd = sorted(state["layers"].keys() ^ self.layers.keys())[0]
+            raise InputError(f"state of a technique is of another model: layer {odd!r} is on one side only")
+        self.step, self._draws = state["step"], state["draws"]
+        self.phase = phase_at(self.phases, self.step, self.steps)
+        for name, layer in self.layers.items():
+            saved = state["layers"][name]
+            device = layer.weight.device
+            layer.state = {key: value.clone().to(device) for key, value in saved["state"].items()}
+            for key, bits in saved["masks"].items():
+                setattr(layer, key, _mask(bits, layer.weight))
+            layer.forget()
+        self._enter_phase()
+
+    def metrics(self) -> dict[str, LayerMetrics]:
+        """Densities and mask changes of every layer at work."""
+        return {name: self._metrics_of(layer) for name, layer in self.layers.items()}
+
+    def _metrics_of(self, layer: SparseLayer) -> LayerMetrics:
+        ff, bp = (_density(layer.operand(p)) for p in (Pass.FF, Pass.BP))
+        now = layer.used if layer.used is not None else layer.previous
+        wu = self.nm().density if Pass.WU in layer.passes else 1.0
+        return LayerMetrics(
+            density_ff=ff, density_bp=bp, density_wu=wu,
+            flip_rate=_changed(layer.previous, now), sad=_changed(layer.initial, now),
+        )  # fmt: skip
+
+    def compact(self) -> dict[str, dict[Pass, CompactWeight]]:
+        """FP16 operands of the sparse weights of every layer, by pass, as the machine reads them."""
+        return {
+            name: {
+                p: self.compact_operand(layer, p)
+                for p in GEMM_PASSES
+                if p in layer.passes and scheme(self.phase.scheme).sparse.get(p) == "weight"
+            }
+            for name, layer in self.layers.items()
+        }
+
+    def compact_operand(self, layer: SparseLayer, pass_: Pass) -> CompactWeight:
+        """W_ff as [groups, taps x in, out] or W_bp as [groups, out, in x taps], compacted along channels."""
+        return self.compacted(layer, pass_, layer.operand(pass_))
+
+    def compacted(self, layer: SparseLayer, pass_: Pass, weight: Tensor) -> CompactWeight:
+        """The same of an operand ``weight`` that was made before, in whatever dtype."""
+        values = layer.canonical(weight.detach().to(torch.float16)).cpu().numpy()
+        mask = layer.canonical(weight != 0).cpu().numpy()
+        order = self.channel_order(layer) if pass_ == Pass.BP else None
+        return pack(_matrix(values, pass_, order), _matrix(mask, pass_, order), self.nm(), layer.run(pass_), order)
+
+    def channel_order(self, layer: SparseLayer) -> npt.NDArray[np.int64] | None:
+        """Order in which BP takes the output channels of a convolution group; None for that of storage."""
+        return None
+
+    def detach(self) -> None:
+        """Leave the model as an ordinary one with its dense weights."""
+        for layer in self.layers.values():
+            uninstall(layer)
+        for hook in self._hooks:
+            hook.remove()
+        self.layers = {}
+
+
+def mask_of(layer: SparseLayer) -> Tensor:
+    """The mask in the state of ``layer``, on the device of its weight."""
+    if layer.state["mask"].device != layer.weight.device:
+        layer.state["mask"] = layer.state["mask"].to(layer.weight.device)
+    return layer.state["mask"]
+
+
+def hold_zero(layer: SparseLayer, mask: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
+    """Zero the master weight outside ``mask``, and what an optimizer has gathered there (momentum, second moment)."""
+    weight, outside = layer.weight, ~mask
+    with torch.no_grad():
+        weight.masked_fill_(outside, 0)
+        for held in (optimizer.state.get(weight, {}) if optimizer else {}).values():
+            if isinstance(held, Tensor) and held.shape == weight.shape:
+                held.masked_fill_(outside, 0)
+
+
+def _call_every_layer(module: nn.Module, inputs: Any) -> None:
+    """A hook that does nothing; that it is there is enough."""
+
+
+def _matrix(canonical: npt.NDArray[Any], pass_: Pass, order: npt.NDArray[np.int64] | None) -> npt.NDArray[Any]:
+    groups, outputs, inputs, taps = canonical.shape
+    if pass_ == Pass.FF:
+        return canonical.transpose(0, 3, 2, 1).reshape(groups, taps * inputs, outputs)
+    taken = canonical if order is None else canonical[:, order]
+    return taken.reshape(groups, outputs, inputs * taps)
+
+
+def _density(weight: Tensor) -> float:
+    return int(torch.count_nonzero(weight)) / max(weight.numel(), 1)
+
+
+def _changed(before: Tensor | None, now: Tensor | None) -> float:
+    if before is None or now is None:
+        return 0.0
+    return int(((before != 0) != (now != 0)).sum()) / max(now.numel(), 1)
+
+
+def _bits(operand: Tensor | None) -> Tensor | None:
+    if operand is None:
+        return None
+    return torch.from_numpy(np.packbits((operand != 0).cpu().numpy().ravel()))
+
+
+def _mask(bits: Tensor | None, like: Tensor) -> Tensor | None:
+    if bits is None:
+        return None
+    flat = np.unpackbits(bits.cpu().numpy(), count=like.numel()).astype(np.bool_)
+    return torch.from_numpy(flat).reshape(like.shape).to(like.device)
