@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .models.source import ModelSource
 
-__all__ = ["FORMS", "open_model", "trace_module"]
+__all__ = ["FORMS", "is_user", "open_model", "trace_module"]
 
 FORMS = "a built-in name (see `weft models`), file.py:function, config.json, model.onnx or a workload .json"
 """What the MODEL of a command may be."""
@@ -39,8 +39,7 @@ def open_model(
     """
     if optimizer is not None and optimizer not in OPTIMIZERS:
         raise InputError(f"optimizer {optimizer!r} is unknown: {nearest(optimizer, OPTIMIZERS)}")
-    is_user = ".py:" in text or text.endswith(".py")
-    if input_shape is not None and not is_user:
+    if input_shape is not None and not is_user(text):
         raise InputError(f"{text}: an input shape is for models of the form file.py:function only")
     if _is_workload(text):
         return _saved(Path(text), batch, seq, optimizer)
@@ -50,7 +49,7 @@ def open_model(
         if seq is not None:
             raise InputError(f"{text}: the sequence length of an ONNX model is fixed when it is exported; leave it out")
         return onnx_workload(_existing(text), batch=batch, optimizer=optimizer or "sgd")
-    source = _source(text, is_user, input_shape)
+    source = _source(text, input_shape)
     return _trace(source, batch, seq, optimizer, progress)
 
 
@@ -80,8 +79,13 @@ def _trace(
     return trace_step(source, batch=batch, seq=seq, optimizer=optimizer or "sgd", progress=progress)
 
 
-def _source(text: str, is_user: bool, input_shape: tuple[int, ...] | None) -> ModelSource:
-    if is_user:
+def is_user(text: str) -> bool:
+    """Whether ``text`` is of the form file.py:function, or was meant to be."""
+    return ".py:" in text or text.endswith(".py")
+
+
+def _source(text: str, input_shape: tuple[int, ...] | None) -> ModelSource:
+    if is_user(text):
         from .models.user import user_source
 
         return user_source(text, input_shape)

@@ -30,9 +30,9 @@ def _adapter(kind: type[T]) -> TypeAdapter[T]:
     return _adapters[kind]
 
 
-def dump_json(kind: type[T], value: T) -> bytes:
-    """Canonical JSON of ``value``: the same value always gives the same bytes."""
-    return _adapter(kind).dump_json(value, by_alias=True, exclude_defaults=False)
+def dump_json(kind: type[T], value: T, without: dict[str, Any] | None = None) -> bytes:
+    """Canonical JSON of ``value``: the same value always gives the same bytes; ``without`` as pydantic's exclude."""
+    return _adapter(kind).dump_json(value, by_alias=True, exclude_defaults=False, exclude=without)
 
 
 def read_text(path: Path) -> str:

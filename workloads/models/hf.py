@@ -23,7 +23,7 @@ from .source import ModelSource, StepInputs
 from .vision import image_inputs
 from .zoo import ZooModel
 
-__all__ = ["hf_config_source", "zoo_source"]
+__all__ = ["hf_config_source", "zoo_classifier", "zoo_source"]
 
 # sdpa takes the math path on meta, which computes a bfloat16 model's attention in float32. Experts keep their default,
 # grouped products: the others index with data or copy the weights once per token.
@@ -134,12 +134,12 @@ def _text_inputs(
     return StepInputs(args=(), kwargs=kwargs, batch=count, shape=f"{count} x {tokens}")
 
 
-def _zoo_config(model: ZooModel, size: int) -> tuple[Any, Any]:
+def _zoo_config(model: ZooModel, size: int, classes: int = 1000, channels: int = 3) -> tuple[Any, Any]:
     """Class and configuration of a zoo model."""
     class_name, changes = _ZOO[model.name]
     settings = {**_EAGER, **changes, "use_cache": False}
     if model.kind == "image":
-        settings |= {"num_labels": 1000, "image_size": size}
+        settings |= {"num_labels": classes, "image_size": size, "num_channels": channels}
     with _quiet():
         model_class = getattr(_transformers(), class_name)
         return model_class, model_class.config_class(**settings)
@@ -170,6 +170,12 @@ def zoo_source(model: ZooModel, size: int) -> ModelSource:
         loss=logits_loss,
         dtype=dtype,
     )
+
+
+def zoo_classifier(model: ZooModel, size: int, classes: int, channels: int) -> nn.Module:
+    """An image model of the zoo for images and classes of another number than ImageNet's."""
+    model_class, config = _zoo_config(model, size, classes, channels)
+    return _construct(model_class, config, None)
 
 
 def hf_config_source(path: str | Path) -> ModelSource:

@@ -21,7 +21,7 @@ from .._provenance import tensors_in
 from ..errors import InputError, nearest
 from .source import ModelSource, StepInputs
 
-__all__ = ["UserModel", "shell", "user_source"]
+__all__ = ["UserModel", "shell", "user_module", "user_source"]
 
 _KEYS = ("model", "inputs", "loss", "targets")
 _DEFAULT_BATCH = 32
@@ -48,6 +48,21 @@ def user_source(spec: str, input_shape: tuple[int, ...] | None = None) -> ModelS
         inputs=maker.inputs,
         loss=maker.loss,
     )
+
+
+def user_module(spec: str, **offered: Any) -> nn.Module:
+    """The model that ``path/to/file.py:function`` makes, with its weights, on the CPU.
+
+    Of ``offered``, the function is given the arguments it names.
+    """
+    path, name = _split(spec)
+    made_by = _find(_load(path), path, name)
+    if isinstance(made_by, nn.Module):
+        return made_by
+    taken = {key: value for key, value in offered.items() if key in inspect.signature(made_by).parameters}
+    with _user_code(spec, path), _importable(path.parent):
+        returned = made_by(**taken)
+    return _parts(spec, returned).model
 
 
 @dataclass(frozen=True, slots=True)

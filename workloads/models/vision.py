@@ -1,4 +1,4 @@
-"""Image models defined here: ResNet-9, VGG-19, ViT-S and a small U-Net, and what every image model is fed."""
+"""Image models defined here: MLP, ResNet-9, VGG-19, ViT-S and a small U-Net, and what every image model is fed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..errors import InputError
 from .source import ModelSource, StepInputs
 from .zoo import ZooModel
 
-__all__ = ["image_inputs", "pixel_loss", "resnet9", "unet_s", "vgg19", "vit_s", "zoo_source"]
+__all__ = ["image_inputs", "mlp", "pixel_loss", "resnet9", "unet_s", "vgg19", "vit_s", "zoo_source"]
 
 
 def image_inputs(
@@ -78,24 +78,32 @@ class _Scale(nn.Module):
         return x * self.factor
 
 
-def resnet9(classes: int = 10) -> nn.Module:
+def mlp(shape: tuple[int, int, int], classes: int = 10, width: int = 512) -> nn.Module:
+    """Perceptron with two hidden layers on images of ``shape`` (channels, height, width)."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(math.prod(shape), width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(),
+        nn.Linear(width, classes),
+    )  # fmt: skip
+
+
+def resnet9(classes: int = 10, channels: int = 3, width: int = 64) -> nn.Module:
     """The CIFAR-10 network of David Page's DAWNBench entry: 6.57 million parameters, scores scaled by 1/8."""
     return nn.Sequential(
-        *_conv_bn_relu(3, 64),
-        *_conv_bn_relu(64, 128), nn.MaxPool2d(2), _Residual(128),
-        *_conv_bn_relu(128, 256), nn.MaxPool2d(2),
-        *_conv_bn_relu(256, 512), nn.MaxPool2d(2), _Residual(512),
-        nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(512, classes, bias=False), _Scale(0.125),
+        *_conv_bn_relu(channels, width),
+        *_conv_bn_relu(width, 2 * width), nn.MaxPool2d(2), _Residual(2 * width),
+        *_conv_bn_relu(2 * width, 4 * width), nn.MaxPool2d(2),
+        *_conv_bn_relu(4 * width, 8 * width), nn.MaxPool2d(2), _Residual(8 * width),
+        nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(8 * width, classes, bias=False), _Scale(0.125),
     )  # fmt: skip
 
 
 _VGG19 = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
 
 
-def vgg19(classes: int = 1000) -> nn.Module:
+def vgg19(classes: int = 1000, channels: int = 3) -> nn.Module:
     """Configuration E of Simonyan and Zisserman without batch-norm; the 7x7 adaptive pool takes any input size."""
     features: list[nn.Module] = []
-    width_in = 3
+    width_in = channels
     for convs, width in _VGG19:
         for _ in range(convs):
             features += [nn.Conv2d(width_in, width, 3, padding=1), nn.ReLU()]
@@ -142,11 +150,13 @@ class _Block(nn.Module):
 class _VisionTransformer(nn.Module):
     """Patches, a class token, learned positions, pre-norm blocks, and a linear head on the class token."""
 
-    def __init__(self, *, size: int, patch: int, width: int, depth: int, heads: int, classes: int) -> None:
+    def __init__(
+        self, *, size: int, channels: int, patch: int, width: int, depth: int, heads: int, classes: int
+    ) -> None:
         super().__init__()
-        self.patches = nn.Conv2d(3, width, patch, stride=patch)
-        self.token = nn.Parameter(torch.zeros(1, 1, width))
-        self.positions = nn.Parameter(torch.zeros(1, (size // patch) ** 2 + 1, width))
+        self.patches = nn.Conv2d(channels, width, patch, stride=patch)
+        self.token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, (size // patch) ** 2 + 1, width))
         self.blocks = nn.Sequential(*(_Block(width, heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes)
@@ -157,9 +167,13 @@ class _VisionTransformer(nn.Module):
         return self.head(self.norm(self.blocks(x))[:, 0])  # type: ignore[no-any-return]
 
 
-def vit_s(size: int = 32, classes: int = 100) -> nn.Module:
+def vit_s(
+    size: int = 32, classes: int = 100, channels: int = 3, width: int = 384, depth: int = 12, heads: int = 6
+) -> nn.Module:
     """ViT-Small with 4x4 patches for CIFAR."""
-    return _VisionTransformer(size=size, patch=4, width=384, depth=12, heads=6, classes=classes)
+    return _VisionTransformer(
+        size=size, channels=channels, patch=4, width=width, depth=depth, heads=heads, classes=classes
+    )
 
 
 class _UNet(nn.Module):

@@ -11,7 +11,7 @@ from ..errors import InputError, nearest
 if TYPE_CHECKING:
     from .source import ModelSource
 
-__all__ = ["MODELS", "ZooModel", "names", "source"]
+__all__ = ["MODELS", "ZooModel", "find", "names", "source"]
 
 _LARGEST_SIZE = 8192
 
@@ -94,13 +94,18 @@ def _side(model: ZooModel, text: str) -> int:
     return size
 
 
-def source(name: str) -> ModelSource:
-    """The built-in model ``name``, or ``name@side`` for another image side, ready to be traced."""
+def find(name: str) -> tuple[ZooModel, int]:
+    """The built-in model ``name``, or ``name@side``, and its image side or sequence length."""
     base, at, size = name.partition("@")
     model = MODELS.get(base)
     if model is None:
         raise InputError(f"model {base!r} is unknown: {nearest(base, MODELS)}")
-    side = _side(model, size) if at else model.size
+    return model, _side(model, size) if at else model.size
+
+
+def source(name: str) -> ModelSource:
+    """The built-in model ``name``, or ``name@side`` for another image side, ready to be traced."""
+    model, side = find(name)
     definition = import_module(f".{model.module}", __package__)
     found: ModelSource = definition.zoo_source(model, side)
     return found

@@ -1,0 +1,308 @@
+"""Images to train on: formats on disk, the split, augmentation, and files that are missing or broken."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from weft.workloads.data import ImageData, augmented, normalised, open_data, order
+from weft.workloads.errors import InputError
+
+CIFAR10 = [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]
+CIFAR100 = ["train"], ["test"]
+
+
+def rows(count: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return random.integers(0, 256, (count, 3072), dtype=np.uint8), random.integers(0, classes, count)
+
+
+def python_2_pickle(table: dict[bytes, object]) -> bytes:
+    """A dict of byte strings, lists and one uint8 array in the opcodes of Python 2's cPickle, as CIFAR was written."""
+
+    def text(value: bytes) -> bytes:
+        return b"T" + len(value).to_bytes(4, "little") + value
+
+    def number(value: int) -> bytes:
+        return b"J" + int(value).to_bytes(4, "little", signed=True)
+
+    def value(item: object) -> bytes:
+        if isinstance(item, bytes):
+            return text(item)
+        if isinstance(item, np.ndarray):
+            empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n" + number(0) + b"\x85" + text(b"b")
+            dtype = b"cnumpy\ndtype\n" + text(b"u1") + number(0) + number(1) + b"\x87R("
+            dtype += number(3) + text(b"|") + b"NNN" + number(-1) + number(-1) + number(0) + b"tb"
+            shape = number(item.shape[0]) + number(item.shape[1]) + b"\x86"
+            return empty + b"\x87R(" + number(1) + shape + dtype + b"\x89" + text(item.tobytes()) + b"tb"
+        assert isinstance(item, list)
+        return b"](" + b"".join(map(number, item)) + b"e"
+
+    return b"\x80\x02}(" + b"".join(text(key) + value(item) for key, item in table.items()) + b"u."
+
+
+def write_cifar(root: Path, form: str, classes: int, count: int = 6) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    root.mkdir(parents=True)
+    key, files = (b"labels", CIFAR10) if classes == 10 else (b"fine_labels", CIFAR100)
+    written = {}
+    for seed, name in enumerate(files[0] + files[1]):
+        pixels, labels = written[name] = rows(count, classes, seed)
+        if form == "binary":
+            coarse = np.zeros((count, classes // 100), np.uint8)
+            table = np.concatenate([coarse, labels[:, None].astype(np.uint8), pixels], axis=1)
+            (root / f"{name}.bin").write_bytes(table.tobytes())
+        elif form == "python2":
+            held = {b"batch_label": b"some", key: labels.tolist(), b"data": pixels}
+            (root / name).write_bytes(python_2_pickle(held))
+        else:
+            held = {key: labels.tolist(), b"data": pixels}
+            (root / name).write_bytes(pickle.dumps(held, protocol=int(form)))
+    return written
+
+
+def everything(data: ImageData) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    train, test = data.train, data.test
+    return (
+        train.fetch(torch.arange(len(train.labels))), train.labels, test.fetch(torch.arange(len(test.labels))),
+        test.labels,
+    )  # fmt: skip
+
+
+def test_the_python_2_pickle_of_the_test_is_one() -> None:
+    pixels, labels = rows(2, 10, 0)
+    read = pickle.loads(python_2_pickle({b"labels": labels.tolist(), b"data": pixels}), encoding="bytes")
+    assert read[b"labels"] == labels.tolist()
+    assert (read[b"data"] == pixels).all()
+
+
+def test_digits_are_split_evenly_and_once() -> None:
+    from sklearn.datasets import load_digits
+
+    data = open_data("digits")
+    train, train_labels, test, test_labels = everything(data)
+    assert (data.classes, data.shape, len(train_labels), len(test_labels)) == (10, (1, 8, 8), 1352, 445)
+    found = sorted((*map(bytes, train.numpy()), *map(bytes, test.numpy())))
+    assert found == sorted(map(bytes, load_digits().images.astype(np.uint8)))
+    both = torch.cat((train_labels, test_labels))
+    assert (both.bincount() // 4).tolist() == test_labels.bincount().tolist()
+    assert data.fingerprint == open_data("digits").fingerprint
+
+
+def test_digits_are_normalised_over_the_training_set() -> None:
+    data = open_data("digits")
+    pixels = normalised(data, everything(data)[0])
+    assert abs(pixels.mean()) < 1e-4
+    assert abs(pixels.std() - 1) < 1e-4
+
+
+@pytest.mark.parametrize("form", ["binary", "python2", "2", "3", "4"])
+@pytest.mark.parametrize("classes", [10, 100])
+@pytest.mark.parametrize("inside", [True, False])
+def test_every_form_of_cifar_gives_what_was_written(tmp_path: Path, form: str, classes: int, inside: bool) -> None:
+    own = {("binary", 10): "cifar-10-batches-bin", ("binary", 100): "cifar-100-binary"}.get(
+        (form, classes), "cifar-10-batches-py" if classes == 10 else "cifar-100-python"
+    )
+    written = write_cifar(tmp_path / own, form, classes)
+    data = open_data(f"cifar{classes}:{tmp_path if inside else tmp_path / own}")
+    assert (data.classes, data.shape) == (classes, (3, 32, 32))
+    train, train_labels, test, test_labels = everything(data)
+    *first, last = written.values()
+    assert (train.numpy().reshape(-1, 3072) == np.concatenate([pixels for pixels, _ in first])).all()
+    assert train_labels.tolist() == np.concatenate([labels for _, labels in first]).tolist()
+    assert (test.numpy().reshape(-1, 3072) == last[0]).all()
+    assert test_labels.tolist() == last[1].tolist()
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, ("touch owned",)
+
+
+def broken(path: Path, how: str) -> None:
+    raw = path.read_bytes()
+    pixels, labels = rows(6, 10, 0)
+    if how == "missing":
+        path.unlink()
+    elif how == "evil":
+        path.write_bytes(pickle.dumps({b"data": Evil(), b"labels": [0]}, protocol=2))
+    elif how == "labels":
+        path.write_bytes(pickle.dumps({b"data": pixels, b"labels": [10, *labels.tolist()[1:]]}, protocol=2))
+    elif how == "floats":
+        path.write_bytes(pickle.dumps({b"data": pixels.astype(np.float32), b"labels": labels.tolist()}, protocol=2))
+    elif how == "fewer":
+        path.write_bytes(pickle.dumps({b"data": pixels[1:], b"labels": labels.tolist()}, protocol=2))
+    elif how == "list":
+        path.write_bytes(pickle.dumps([1, 2]))
+    elif how == "folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes({"cut": raw[: len(raw) // 2], "empty": b"", "text": b"hello"}[how])
+
+
+@pytest.mark.parametrize(
+    "how", ["missing", "evil", "labels", "floats", "fewer", "list", "folder", "cut", "empty", "text"]
+)
+def test_a_broken_python_file_is_named_and_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_cifar(tmp_path / "c", "2", 10)
+    broken(tmp_path / "c" / "data_batch_3", how)
+    with pytest.raises(InputError, match=r"data_batch_3.*expected|data_batch_3: is not CIFAR"):
+        open_data(f"cifar10:{tmp_path / 'c'}")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_an_evil_pickle_would_have_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pickle.loads(pickle.dumps(Evil()))
+    assert (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(("name", "raw"), [("test_batch.bin", b"1" * 3072), ("data_batch_5.bin", b"\x0b" * 3073)])
+def test_a_broken_binary_file_is_named(tmp_path: Path, name: str, raw: bytes) -> None:
+    write_cifar(tmp_path / "c", "binary", 10)
+    (tmp_path / "c" / name).write_bytes(raw)
+    with pytest.raises(InputError, match=f"{name}.*expected"):
+        open_data(f"cifar10:{tmp_path / 'c'}")
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("digit", "did you mean 'digits'"), ("digits:x", "unknown"), ("cifar10", "needs the folder"),
+        ("cifar10:", "needs the folder"), ("cifar100:/nowhere", "no such folder"), ("", "choose one of"),
+    ],
+)  # fmt: skip
+def test_what_is_no_data_is_refused(text: str, rule: str) -> None:
+    with pytest.raises(InputError, match=rule):
+        open_data(text)
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "cifar.tar.gz").write_bytes(b"")
+    with pytest.raises(InputError, match="unpack it first"):
+        open_data(f"cifar10:{tmp_path / 'cifar.tar.gz'}")
+
+
+def test_a_side_that_the_data_has_not_is_refused() -> None:
+    assert open_data("digits", 8).shape == (1, 8, 8)
+    with pytest.raises(InputError, match="image side 16"):
+        open_data("digits", 16)
+
+
+def picture(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (20, 12)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+
+
+def write_folder(root: Path, parts: tuple[str, ...] = ("",), count: int = 8) -> None:
+    for part in parts:
+        for name, colour in (("cat", (255, 0, 0)), ("dog", (0, 0, 255))):
+            for i in range(count):
+                picture(root / part / name / f"{i}.{'png' if i % 2 else 'JPG'}", colour)
+
+
+def test_a_folder_of_classes_is_split_by_us(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    data = open_data(f"imagefolder:{tmp_path}", 16)
+    train, train_labels, _, test_labels = everything(data)
+    assert (data.classes, data.shape, data.flip) == (2, (3, 16, 16), True)
+    assert train_labels.bincount().tolist() == [6, 6]
+    assert test_labels.bincount().tolist() == [2, 2]
+    red = train[train_labels == 0].float().mean((0, 2, 3))
+    # JPEG is not exact.
+    assert red[0] > 250 > 5 > red[2]
+
+
+def test_a_folder_that_brings_its_split_keeps_it(tmp_path: Path) -> None:
+    write_folder(tmp_path, ("train", "val"), count=3)
+    data = open_data(f"imagefolder:{tmp_path}")
+    assert (len(data.train.labels), len(data.test.labels), data.shape) == (6, 6, (3, 32, 32))
+
+
+def test_pictures_are_cut_from_their_middle(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    strip = np.zeros((8, 24, 3), np.uint8)
+    strip[:, 8:16] = 200
+    Image.fromarray(strip).save(tmp_path / "cat" / "0.png")
+    data = open_data(f"imagefolder:{tmp_path}", 8)
+    position = [file.name for file in data.train.files].index("0.png")  # type: ignore[attr-defined]
+    assert (data.train.fetch(torch.tensor([position])) == 200).all()
+
+
+def test_broken_pictures_and_folders_are_named(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "dog" / "2.JPG").write_bytes((tmp_path / "dog" / "2.JPG").read_bytes()[:100])
+    data = open_data(f"imagefolder:{tmp_path}")
+    with pytest.raises(InputError, match=r"dog.2\.JPG: cannot be decoded"):
+        everything(data)
+    (tmp_path / "emu").mkdir()
+    with pytest.raises(InputError, match="emu: holds no picture"):
+        open_data(f"imagefolder:{tmp_path}")
+
+
+def test_one_class_is_not_enough(tmp_path: Path) -> None:
+    picture(tmp_path / "cat" / "0.png", (0, 0, 0))
+    with pytest.raises(InputError, match="two classes or more"):
+        open_data(f"imagefolder:{tmp_path}")
+
+
+def test_a_class_of_the_test_set_alone_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, ("train", "test"), count=2)
+    picture(tmp_path / "test" / "emu" / "0.png", (0, 0, 0))
+    with pytest.raises(InputError, match="no class 'emu'"):
+        open_data(f"imagefolder:{tmp_path}")
+
+
+def test_the_fingerprint_is_of_the_content_not_the_place(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    write_folder(first)
+    write_folder(second)
+    prints = [open_data(f"imagefolder:{folder}").fingerprint for folder in (first, second)]
+    assert prints[0] == prints[1]
+    picture(second / "cat" / "1.png", (1, 2, 3), (50, 50))
+    assert open_data(f"imagefolder:{second}").fingerprint != prints[0]
+
+
+def slow_augmented(data: ImageData, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """One image and one pixel at a time."""
+    count, _, height, width = pixels.shape
+    shifts = torch.randint(0, 2 * data.pad + 1, (2, count, 1), generator=generator)
+    mirrored = torch.rand(count, 1, generator=generator) < 0.5 if data.flip else torch.zeros(count, 1)
+    made = torch.zeros_like(pixels)
+    for i in range(count):
+        for y in range(height):
+            for x in range(width):
+                column = width - 1 - x if mirrored[i, 0] else x
+                from_y, from_x = y + int(shifts[0, i, 0]) - data.pad, column + int(shifts[1, i, 0]) - data.pad
+                if 0 <= from_y < height and 0 <= from_x < width:
+                    made[i, :, y, x] = pixels[i, :, from_y, from_x]
+    return made
+
+
+@given(seed=st.integers(0, 2**32), flip=st.booleans(), pad=st.integers(0, 3))
+def test_augmentation_equals_the_slow_one(seed: int, flip: bool, pad: int) -> None:
+    digits = open_data("digits")
+    data = ImageData(
+        **{name: getattr(digits, name) for name in ("name", "classes", "shape", "train", "test", "mean", "std")},
+        fingerprint="", pad=pad, flip=flip,
+    )  # fmt: skip
+    pixels = torch.randint(1, 17, (2, 1, 4, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    fast, slow = (f(data, pixels, torch.Generator().manual_seed(seed)) for f in (augmented, slow_augmented))
+    assert (fast == slow).all()
+
+
+def test_an_order_holds_every_image_once() -> None:
+    found = order(100, torch.Generator().manual_seed(3))
+    assert sorted(found.tolist()) == list(range(100))
+    assert (found == order(100, torch.Generator().manual_seed(3))).all()

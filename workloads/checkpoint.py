@@ -1,0 +1,80 @@
+"""Checkpoints: nested tensors and plain values in one file, written whole or not at all, read without running code."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .io import write_atomically
+
+__all__ = ["digest", "load_checkpoint", "remove_parts", "save_checkpoint"]
+
+
+_DIGEST = "digest"
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state``, dicts, lists and tuples of tensors, numbers, text and None, with its :func:`digest`."""
+    buffer = io.BytesIO()
+    torch.save({**state, _DIGEST: digest(state)}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, version: int) -> dict[str, Any]:
+    """Read what :func:`save_checkpoint` wrote, with tensors on the CPU; ``version`` is its entry ``version``."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+    # A cut or foreign file can raise nearly anything.
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0][:200]
+        raise InputError(f"{path}: is no whole checkpoint of Weft ({type(error).__name__}: {first})") from None
+    if not isinstance(state, dict) or state.get("version") != version:
+        found = state.get("version") if isinstance(state, dict) else None
+        raise InputError(f"{path}: is a checkpoint of version {found!r}; this Weft reads version {version}")
+    told = state.pop(_DIGEST, None)
+    if told != digest(state):
+        raise InputError(f"{path}: is damaged: its content has not the SHA-256 it was written with")
+    return state
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what writers of ``path`` left behind when they were killed."""
+    for part in path.parent.glob(f".{path.name}.*.part"):
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of nested tensors and plain values, equal when and only when all of them are, bit by bit."""
+    found = hashlib.sha256()
+    _feed(found, value)
+    return found.hexdigest()
+
+
+def _feed(found: hashlib._Hash, value: Any) -> None:
+    if isinstance(value, Tensor):
+        flat = value.detach().cpu().contiguous()
+        found.update(f"tensor {flat.dtype} {tuple(flat.shape)}".encode())
+        found.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes())
+    elif isinstance(value, dict):
+        found.update(f"dict {len(value)}".encode())
+        for key in sorted(value, key=lambda key: (type(key).__name__, key)):
+            found.update(repr(key).encode())
+            _feed(found, value[key])
+    elif isinstance(value, list | tuple):
+        found.update(f"list {len(value)}".encode())
+        for item in value:
+            _feed(found, item)
+    else:
+        found.update(f"{type(value).__name__} {value!r}".encode())

@@ -1,0 +1,388 @@
+"""Images to train on: the digits of scikit-learn, CIFAR-10 and CIFAR-100, and folders of pictures.
+
+Everything is read from this disk, nothing is downloaded, and no file can run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .errors import InputError, nearest
+
+__all__ = ["DATA", "FOLDER_SIDE", "ImageData", "Images", "augmented", "normalised", "open_data", "order"]
+
+DATA = ("digits", "cifar10:PATH", "cifar100:PATH", "imagefolder:PATH")
+"""What ``--data`` takes."""
+
+FOLDER_SIDE = 32
+"""Image side of a folder of pictures where the model names none."""
+
+_TEST_EVERY = 4
+"""Where the files bring no split, every fourth image of a class, in the order of the data, is for testing."""
+
+_PICTURES = (".png", ".jpg", ".jpeg")
+_MAX_FILE_BYTES = 2**30
+
+# Published with torchvision's ImageNet models, for pixels from 0 to 255. The others are computed from the training set.
+_IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+_IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class Images(Protocol):
+    """Labelled images, fetched by position."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Class of every image, int64 ``[n]``."""
+
+    def fetch(self, index: Tensor) -> Tensor:
+        """The images at ``index``, uint8 ``[len(index), channels, height, width]``."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _InMemory:
+    pixels: Tensor
+    labels: Tensor
+
+    def fetch(self, index: Tensor) -> Tensor:
+        return self.pixels[index]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _InFiles:
+    """Pictures decoded when they are asked for; Pillow decodes outside of Python's lock, so threads help."""
+
+    files: tuple[Path, ...]
+    labels: Tensor
+    side: int
+
+    def fetch(self, index: Tensor) -> Tensor:
+        files = [self.files[i] for i in index.tolist()]
+        with ThreadPoolExecutor(min(8, len(files))) as pool:
+            return torch.stack(list(pool.map(lambda file: _decode(file, self.side), files)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ImageData:
+    """A training and a test set of images of one shape.
+
+    ``shape`` is (channels, height, width). ``pad`` and ``flip`` are the light augmentation: random shifts by up to
+    ``pad`` pixels over black, and mirror images. ``mean`` and ``std`` are per channel in units of the stored pixels.
+    ``fingerprint`` is a SHA-256 of what is in it, wherever it lies.
+    """
+
+    name: str
+    classes: int
+    shape: tuple[int, int, int]
+    train: Images
+    test: Images
+    pad: int
+    flip: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+
+
+def open_data(text: str, side: int | None = None) -> ImageData:
+    """The images that ``--data`` names; ``side`` is the image side to cut pictures of a folder to.
+
+    Files that are missing, cut short or of another format are an :class:`InputError` that names the file.
+    """
+    kind, colon, path = text.partition(":")
+    if kind not in ("digits", "cifar10", "cifar100", "imagefolder") or (kind == "digits" and colon):
+        raise InputError(f"data {text!r} is unknown: {nearest(text, DATA)}")
+    if kind == "digits":
+        return _of_side(_digits(), side)
+    if not path:
+        raise InputError(f"data {text!r} needs the folder it lies in, as {kind}:PATH")
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        found = "is not a folder; unpack it first" if root.exists() else "no such folder"
+        raise InputError(f"{root}: {found} (from data {text!r})")
+    if kind == "imagefolder":
+        return _image_folder(root, FOLDER_SIDE if side is None else side)
+    return _of_side(_cifar10(root) if kind == "cifar10" else _cifar100(root), side)
+
+
+def _of_side(data: ImageData, side: int | None) -> ImageData:
+    if side not in (None, data.shape[1]):
+        raise InputError(
+            f"image side {side} asked for, but the images of {data.name} are {data.shape[1]} x {data.shape[2]}; "
+            f"write the model without @{side}"
+        )
+    return data
+
+
+def order(count: int, generator: torch.Generator) -> Tensor:
+    """A random order of ``count`` images."""
+    return torch.randperm(count, generator=generator)
+
+
+def augmented(data: ImageData, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """``pixels`` ``[n, channels, height, width]``, each image shifted, and mirrored half of the time where that is
+    usual for the data."""
+    count, _, height, width = pixels.shape
+    padded = functional.pad(pixels, (data.pad,) * 4)
+    shifts = torch.randint(0, 2 * data.pad + 1, (2, count, 1), generator=generator)
+    rows, columns = shifts[0] + torch.arange(height), shifts[1] + torch.arange(width)
+    if data.flip:
+        mirrored = torch.rand(count, 1, generator=generator) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    images = torch.arange(count)[:, None, None]
+    return padded[images, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def normalised(data: ImageData, pixels: Tensor) -> Tensor:
+    """``pixels`` as float32 of zero mean and unit variance per channel over the training set."""
+    mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (data.mean, data.std))
+    return (pixels.float() - mean) / std
+
+
+def _digits() -> ImageData:
+    """1,797 handwritten digits of 8 x 8 pixels from 0 to 16 (E. Alpaydin, C. Kaynak, UCI Machine Learning Repository,
+    1998), bundled with scikit-learn; 1,352 to train, 445 to test."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    pixels = torch.from_numpy(found.images.astype(np.uint8))[:, None]
+    labels = torch.from_numpy(found.target.astype(np.int64))
+    held = _held_out(labels)
+    train, test = _InMemory(pixels[~held], labels[~held]), _InMemory(pixels[held], labels[held])
+    return _in_memory("digits", 10, train, test, pad=1, flip=False)
+
+
+def _held_out(labels: Tensor) -> Tensor:
+    """True for every fourth image of each class."""
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for label in set(labels.tolist()):
+        held[(labels == label).nonzero()[_TEST_EVERY - 1 :: _TEST_EVERY, 0]] = True
+    return held
+
+
+def _in_memory(name: str, classes: int, train: _InMemory, test: _InMemory, *, pad: int, flip: bool) -> ImageData:
+    digest = hashlib.sha256()
+    for part in (train.pixels, train.labels, test.pixels, test.labels):
+        digest.update(part.numpy().tobytes())
+    floats = train.pixels.double()
+    _, channels, height, width = train.pixels.shape
+    mean, std = (tuple(round(float(v), 4) for v in f((0, 2, 3))) for f in (floats.mean, floats.std))
+    return ImageData(
+        name=name, classes=classes, shape=(channels, height, width), train=train, test=test, pad=pad, flip=flip,
+        mean=mean, std=tuple(max(v, 1e-3) for v in std), fingerprint=digest.hexdigest(),
+    )  # fmt: skip
+
+
+def _cifar10(root: Path) -> ImageData:
+    """CIFAR-10 (A. Krizhevsky, 2009) in its Python or its binary form."""
+    return _cifar(
+        root, "cifar10", 10, [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"],
+        folders=("cifar-10-batches-py", "cifar-10-batches-bin"), label_key="labels", label_bytes=1,
+    )  # fmt: skip
+
+
+def _cifar100(root: Path) -> ImageData:
+    """CIFAR-100 with its 100 fine labels, in its Python or its binary form."""
+    return _cifar(
+        root, "cifar100", 100, ["train"], ["test"],
+        folders=("cifar-100-python", "cifar-100-binary"), label_key="fine_labels", label_bytes=2,
+    )  # fmt: skip
+
+
+def _cifar(
+    root: Path,
+    name: str,
+    classes: int,
+    train: list[str],
+    test: list[str],
+    *,
+    folders: tuple[str, str],
+    label_key: str,
+    label_bytes: int,
+) -> ImageData:
+    """Both forms hold rows of 3,072 bytes, red, green and blue planes of 32 x 32; ``root`` may be the parent folder."""
+
+    def read(files: list[str]) -> _InMemory:
+        parts = [
+            _records(found / f"{file}.bin", classes, label_bytes)
+            if binary
+            else _batch(found / file, classes, label_key)
+            for file in files
+        ]
+        pixels, labels = (np.concatenate(both) for both in zip(*parts, strict=True))
+        return _InMemory(torch.from_numpy(pixels.reshape(-1, 3, 32, 32)), torch.from_numpy(labels.astype(np.int64)))
+
+    inside = next((root / folder for folder in folders if (root / folder).is_dir()), root)
+    binary = (inside / f"{train[0]}.bin").is_file()
+    found = inside
+    return _in_memory(name, classes, read(train), read(test), pad=4, flip=True)
+
+
+def _file_bytes(path: Path, expected: str) -> bytes:
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise InputError(f"{path}: is larger than 1 GiB; expected {expected}")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected {expected}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}; expected {expected}") from None
+
+
+def _records(path: Path, classes: int, label_bytes: int) -> tuple[Bytes, Bytes]:
+    """Pixels and labels of a binary file: records of ``label_bytes``, the last of which counts, and 3,072 pixels."""
+    size = label_bytes + 3072
+    expected = f"CIFAR's binary form, records of {size} bytes"
+    raw = _file_bytes(path, expected)
+    if not raw or len(raw) % size:
+        raise InputError(f"{path}: has {len(raw)} bytes; expected {expected}")
+    table = np.frombuffer(raw, np.uint8).reshape(-1, size)
+    labels = table[:, label_bytes - 1]
+    _check_labels(path, labels, classes)
+    return table[:, label_bytes:].copy(), labels.copy()
+
+
+def _check_labels(path: Path, labels: npt.NDArray[Any], classes: int) -> None:
+    if labels.min() < 0 or labels.max() >= classes:
+        raise InputError(f"{path}: holds labels from {labels.min()} to {labels.max()}; expected 0 to {classes - 1}")
+
+
+class _Pickled:
+    """What a pickle says of an object of NumPy, never the object: the arguments it was made with and its state."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+        self.state: Any = ()
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _Reader(pickle.Unpickler):
+    """Reads plain values, and NumPy arrays as :class:`_Pickled`; a pickle that names anything else is refused."""
+
+    _KNOWN = {
+        ("numpy.core.multiarray", "_reconstruct"): _Pickled,
+        ("numpy._core.multiarray", "_reconstruct"): _Pickled,
+        ("numpy", "ndarray"): _Pickled,
+        ("numpy", "dtype"): _Pickled,
+        ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._KNOWN:
+            raise pickle.UnpicklingError(f"it names {module}.{name}")
+        return self._KNOWN[module, name]
+
+
+def _batch(path: Path, classes: int, label_key: str) -> tuple[Bytes, npt.NDArray[np.int64]]:
+    """Pixels and labels of one file of CIFAR's Python form: a pickled dict of ``data`` and labels."""
+    expected = f"CIFAR's Python form, a pickled dict of data (uint8, n x 3072) and {label_key}"
+    raw = _file_bytes(path, f"{expected}, or its binary form, {path.name}.bin")
+    try:
+        table = _Reader(io.BytesIO(raw), encoding="bytes").load()
+        values = {key.decode() if isinstance(key, bytes) else key: value for key, value in table.items()}
+        pixels, labels = _array(values["data"]), np.array(values[label_key], dtype=np.int64)
+    # A broken pickle can raise nearly anything.
+    except Exception as error:
+        raise InputError(f"{path}: is not {expected} ({type(error).__name__}: {error})") from None
+    if pixels.shape != (len(labels), 3072) or labels.ndim != 1 or not len(labels):
+        raise InputError(f"{path}: holds data of shape {pixels.shape} and {labels.size} labels; expected {expected}")
+    _check_labels(path, labels, classes)
+    return pixels, labels
+
+
+def _array(held: Any) -> Bytes:
+    """The uint8 array that a pickle describes; its state is (version, shape, dtype, column-major?, bytes)."""
+    _, shape, dtype, by_columns, raw = held.state
+    if dtype.arguments[0] not in ("u1", b"u1") or not isinstance(raw, bytes):
+        raise ValueError("data is not an array of uint8")
+    return np.frombuffer(raw, np.uint8).reshape(shape, order="F" if by_columns else "C").copy()
+
+
+def _image_folder(root: Path, side: int) -> ImageData:
+    """Pictures in one folder a class, below ``train`` and ``val`` (or ``test``), or else split by us.
+
+    The shorter side is resized to ``side`` (bilinear) and the middle cut out, in RGB. Files are found now and decoded
+    when needed.
+    """
+    held_out = next((root / name for name in ("val", "test") if (root / name).is_dir()), None)
+    if (root / "train").is_dir() and held_out is not None:
+        names = _class_names(root / "train")
+        train, test = (_pictures(folder, names) for folder in (root / "train", held_out))
+        unknown = sorted(set(_class_names(held_out)) - set(names))
+        if unknown:
+            raise InputError(f"{held_out / unknown[0]}: {root / 'train'} has no class {unknown[0]!r}")
+    else:
+        names = _class_names(root)
+        both = _pictures(root, names)
+        held = _held_out(torch.tensor([label for _, label in both])).tolist()
+        train = [one for one, out in zip(both, held, strict=True) if not out]
+        test = [one for one, out in zip(both, held, strict=True) if out]
+    if len(names) < 2 or not test:
+        raise InputError(
+            f"{root}: holds {len(names)} classes and {len(test)} pictures to test on; expected two classes or more, "
+            f"one folder each, of at least {_TEST_EVERY} pictures"
+        )
+    digest = hashlib.sha256()
+    for file, label in (*train, *test):
+        digest.update(f"{file.relative_to(root).as_posix()} {label} {file.stat().st_size}\n".encode())
+    return ImageData(
+        name="imagefolder", classes=len(names), shape=(3, side, side), train=_in_files(train, side),
+        test=_in_files(test, side), pad=max(1, side // 8), flip=True, mean=_IMAGENET_MEAN, std=_IMAGENET_STD,
+        fingerprint=digest.hexdigest(),
+    )  # fmt: skip
+
+
+def _in_files(pictures: list[tuple[Path, int]], side: int) -> _InFiles:
+    return _InFiles(tuple(file for file, _ in pictures), torch.tensor([label for _, label in pictures]), side)
+
+
+def _class_names(root: Path) -> list[str]:
+    return sorted(folder.name for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+
+
+def _pictures(root: Path, classes: list[str]) -> list[tuple[Path, int]]:
+    """Every picture of every class with the class's number, sorted; a class without a picture is refused."""
+    found = []
+    for label, name in enumerate(classes):
+        files = sorted(_picture_files(root / name))
+        if not files:
+            raise InputError(f"{root / name}: holds no picture; expected files that end in {', '.join(_PICTURES)}")
+        found += [(file, label) for file in files]
+    return found
+
+
+def _picture_files(folder: Path) -> Iterator[Path]:
+    if folder.is_dir():
+        yield from (f for f in folder.rglob("*") if f.suffix.lower() in _PICTURES and not f.name.startswith("."))
+
+
+def _decode(file: Path, side: int) -> Tensor:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as picture:
+            colour = picture.convert("RGB")
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise InputError(f"{file}: cannot be decoded as a picture: {error}") from None
+    scale = side / min(colour.size)
+    width, height = (max(side, round(scale * length)) for length in colour.size)
+    left, top = (width - side) // 2, (height - side) // 2
+    resized = colour.resize((width, height), Image.Resampling.BILINEAR)
+    cut = resized.crop((left, top, left + side, top + side))
+    return torch.from_numpy(np.asarray(cut).copy()).permute(2, 0, 1)
