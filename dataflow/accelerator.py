@@ -8,6 +8,7 @@ from typing import Literal
 
 from ..workloads.errors import InputError, require_int
 from ..workloads.sparsity import MAX_GROUP, NMPattern
+from .operand import OPERAND_FORMATS, FormatName, OperandFormat
 
 __all__ = [
     "ACCUMULATOR_BYTES", "OPERAND_BYTES", "AcceleratorSpec", "ArraySpec", "BufferSpec", "DramSpec", "PESpec",
@@ -15,7 +16,7 @@ __all__ = [
 ]  # fmt: skip
 
 OPERAND_BYTES = 2
-"""FP16 operands: one word of the W2E and N2S buffers."""
+"""Operands of either format: one word of the W2E and N2S buffers."""
 ACCUMULATOR_BYTES = 4
 """FP32 partial sums."""
 
@@ -42,7 +43,8 @@ class PESpec:
     """One multiplier, one adder, and the registers around them; latencies in cycles.
 
     ``accumulators`` bounds the interleave; ``dense_words`` the resident part of the dense operand (a group in OS,
-    interleave x group in WS; the prefetched next part is held beside it); ``weight_pairs`` what WS holds stationary.
+    interleave x group in WS; the prefetched next part is held beside it); ``weight_pairs`` what WS holds stationary;
+    ``format`` is that of the operands, sums are FP32.
     """
 
     __pydantic_config__ = _STRICT
@@ -52,6 +54,7 @@ class PESpec:
     weight_pairs: int = 4
     multiply_latency: int = 2
     add_latency: int = 4
+    format: FormatName = "fp16"
 
     def __post_init__(self) -> None:
         require_int("pe.max_group", self.max_group, 1, MAX_GROUP)
@@ -60,6 +63,13 @@ class PESpec:
         require_int("pe.weight_pairs", self.weight_pairs, 1, MAX_GROUP)
         require_int("pe.multiply_latency", self.multiply_latency, 1, 32)
         require_int("pe.add_latency", self.add_latency, 1, 32)
+        if self.format not in OPERAND_FORMATS:
+            raise InputError(f"pe.format must be 'fp16' or 'bf16', not {self.format!r}")
+
+    @property
+    def operand(self) -> OperandFormat:
+        """Layout of an operand."""
+        return OPERAND_FORMATS[self.format]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,16 +125,22 @@ class VectorSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DramSpec:
-    """Off-chip memory as a rate: peak bytes a second of all channels, and the share a training mix reaches."""
+    """Off-chip memory as a rate: peak bytes a second of all channels, and the share a training mix reaches.
+
+    ``capacity_bytes``: what a step may keep there; not checked where it is not given.
+    """
 
     __pydantic_config__ = _STRICT
     kind: str
     bytes_per_second: int
     efficiency_percent: int = 100
+    capacity_bytes: int | None = None
 
     def __post_init__(self) -> None:
         require_int("dram.bytes_per_second", self.bytes_per_second, 1_000_000, 10**15)
         require_int("dram.efficiency_percent", self.efficiency_percent, 1, 100)
+        if self.capacity_bytes is not None:
+            require_int("dram.capacity_bytes", self.capacity_bytes, 1, 2**60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,13 +41,13 @@ class Counts:
     """How often each action happened."""
 
     macs: int = 0
-    """FP16 multiplies with their FP32 adds that change a result."""
+    """Multiplies of operands with their FP32 adds that change a result."""
     selects: int = 0
     """Partners picked by index from a dense group."""
     w2e_words: int = 0
-    """FP16 words read from the W2E buffer."""
+    """Operands read from the W2E buffer."""
     n2s_pairs: int = 0
-    """FP16 values, with their index where sparse, read from the N2S buffer."""
+    """Operands, with their index where sparse, read from the N2S buffer."""
     output_words: int = 0
     """FP32 partial sums and results read from or written to the output buffer by the array."""
     buffer_bytes: int = 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..workloads.errors import InputError, nearest
 from ..workloads.strict import dump_json, read_text, read_toml
 from .accelerator import AcceleratorSpec
+from .operand import FP16
 
 __all__ = ["load_spec", "parse_spec", "preset_names", "preset_text", "spec_hash"]
 
@@ -42,5 +43,12 @@ def parse_spec(text: str, source: str) -> AcceleratorSpec:
 
 
 def spec_hash(spec: AcceleratorSpec) -> str:
-    """Twelve hexadecimal digits that change with any choice of the machine."""
-    return hashlib.sha256(dump_json(AcceleratorSpec, spec)).hexdigest()[:12]
+    """Twelve hexadecimal digits that change with any choice of the machine that changes a result.
+
+    An FP16 machine is hashed without its format, as it was before there was a second one: its results keep their name.
+    The capacity of DRAM decides whether a step runs, never what it costs.
+    """
+    without = {"dram": {"capacity_bytes"}}
+    if spec.pe.operand is FP16:
+        without["pe"] = {"format"}
+    return hashlib.sha256(dump_json(AcceleratorSpec, spec, without)).hexdigest()[:12]

@@ -103,7 +103,7 @@ class Moves(NamedTuple):
     row: int
     col: int
     line: int
-    """Bytes of a line of results; 0: FP16 results one by one."""
+    """Bytes of a line of results; 0: 16-bit results one by one."""
     lead: int
     """First k-chunk of a streamed macro-tile."""
 
@@ -176,7 +176,7 @@ def _windowed(operand: Operand, elements: int, axis: int) -> tuple[int, int, int
 
 @kernel
 def _compact_column(p: Problem) -> int:
-    """Bytes of one compact N2S column: FP16 values and their indices."""
+    """Bytes of one compact N2S column: operands and their indices."""
     bits, last = 16, p.group - 1
     while last:
         bits, last = bits + 1, last >> 1

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import pytest
 
+from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.config_io import load_spec, parse_spec, preset_names, preset_text, spec_hash
 from weft.workloads.errors import InputError
+from weft.workloads.strict import dump_json
 
 
 def test_presets_load_under_their_own_name():
-    assert set(preset_names()) >= {"sat-vcu1525", "dense-32", "tiny"}
+    assert set(preset_names()) >= {"sat-vcu1525", "sat-ecp5", "dense-32", "tiny"}
     for name in preset_names():
         assert load_spec(name).name == name
 
@@ -20,6 +25,26 @@ def test_hash_follows_every_choice():
 
     assert spec_hash(parse_spec(text, "copy")) == base
     assert spec_hash(parse_spec(text.replace("add_latency = 4", "add_latency = 5"), "other")) != base
+
+
+def test_hash_does_not_tell_the_capacity_of_dram():
+    text = preset_text("tiny")
+
+    assert spec_hash(parse_spec(text + "\ncapacity_bytes = 1000\n", "f.toml")) == spec_hash(load_spec("tiny"))
+
+
+def test_hash_tells_bf16_but_not_whether_fp16_was_written():
+    text = preset_text("tiny")
+    silent, half, bfloat = (
+        spec_hash(parse_spec(text.replace("add_latency = 4", f"add_latency = 4{line}"), "f.toml"))
+        for line in ("", '\nformat = "fp16"', '\nformat = "bf16"')
+    )
+
+    assert silent == half != bfloat
+    choices = json.loads(dump_json(AcceleratorSpec, load_spec("tiny")))
+    del choices["pe"]["format"], choices["dram"]["capacity_bytes"]
+    bare = json.dumps(choices, separators=(",", ":"), ensure_ascii=False).encode()
+    assert silent == hashlib.sha256(bare).hexdigest()[:12]
 
 
 @pytest.mark.parametrize(
@@ -42,6 +67,11 @@ def test_hash_follows_every_choice():
         ("[array]", "[array", "f.toml: is not valid TOML"),
         ("max_group = 8", "max_group = 64", "pe.max_group must be an integer from 1 to 32"),
         ("dense_words = 16", "dense_words = 4", "pe.dense_words must be an integer from 8"),
+        (
+            "add_latency = 4",
+            'add_latency = 4\nformat = "fp8"',
+            "f.toml: pe.format: Input should be 'fp16' or 'bf16'; found 'fp8'",
+        ),
         ("clock_hz = 100_000_000", "clock_hz = 2026-01-01", "clock_hz: Input should be a valid integer"),
     ],
 )
