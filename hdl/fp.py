@@ -2,13 +2,16 @@
 
 A unit shows in cycle ``t + latency`` the result of the operands it was given in cycle ``t``. It has no enable and its
 registers have no reset, so its output means nothing before ``latency`` cycles have passed. Every operation rounds to
-nearest even; a NaN result is canonical (0x7fc00000 in FP32, 0x7e00 in FP16) whatever the payload of its operand.
+nearest even; a NaN result is canonical (0x7fc00000 in FP32, 0x7e00 in FP16, 0x7fc0 in BF16) whatever the payload of its
+operand.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +19,13 @@ from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ..dataflow.operand import BF16, FormatName
 from ..workloads.errors import require_int
 
-__all__ = ["Fp16Multiply", "Fp16ToFp32", "Fp32Add", "Fp32Multiply", "Fp32ToFp16"]
+__all__ = [
+    "OPERAND_UNITS", "Bf16Multiply", "Bf16ToFp32", "Fp16Multiply", "Fp16ToFp32", "Fp32Add", "Fp32Multiply",
+    "Fp32ToBf16", "Fp32ToFp16", "OperandUnits",
+]  # fmt: skip
 
 
 class _Pipeline:
@@ -104,12 +111,66 @@ def _shift_right_sticky(m: Module, name: str, value: Any, amount: Any) -> tuple[
     return value, _wire(m, f"{name}_sticky", Cat(lost).any())
 
 
-class Fp16Multiply(wiring.Component):
-    """``product`` is the exact FP32 product of the FP16 ``a`` and ``b`` of ``latency`` cycles ago.
+RECODED_FP16 = 17
+"""Bits of a recoded FP16 number."""
 
-    22 significant bits fit FP32, so nothing is rounded. The significands are multiplied as they are; what a subnormal
-    operand leaves empty on top of the product is known from the operands, so it is counted beside the multiplication.
+
+def recode_fp16(m: Module, name: str, half: Any) -> Any:
+    """An FP16 number as the PEs multiply it: a sign, a 6-bit exponent, and the 10 bits below a leading one.
+
+    Subnormals are normalised, which is why the exponent has a bit more. The field of FP16 plus 17 leaves 0..7 to zero,
+    48..55 to infinity and 56..63 to NaN, so that its top bits tell the class (the recoded format of J. Hauser's
+    HardFloat). Recoding once at the edge of an array keeps two counters of zeros and a shifter out of every PE.
     """
+    h = _Unpacked(m, name, half, 5, 10)
+    empty = _leading_zeros(m, name, h.mantissa)
+    fraction = _shift_left(m, f"{name}_fraction", h.mantissa, empty)[:10]
+    exponent = Mux(h.zero, 0, (h.exponent + 17 - empty)[:6])
+    return Cat(fraction, Mux(h.special, Cat(Const(0, 3), h.nan, Const(3, 2)), exponent), h.sign)
+
+
+class RecodedMultiply(wiring.Component):
+    """``product`` is the exact FP32 product of the recoded FP16 ``a`` and ``b`` of ``latency`` cycles ago.
+
+    22 significant bits fit FP32, so nothing is rounded.
+    """
+
+    def __init__(self, latency: int) -> None:
+        require_int("RecodedMultiply.latency", latency, 1, 32)
+        self.latency = latency
+        super().__init__({"a": In(RECODED_FP16), "b": In(RECODED_FP16), "product": Out(32)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        # what picks the operands takes as long as their multiplication: the second register stands between the two
+        pipeline = _Pipeline(m, self.latency, ("output", "entered", "multiplied"))
+        e = pipeline.cut("entered", a=self.a, b=self.b)
+        kinds = e.a[13:16], e.b[13:16]
+        zero = [kind == 0 for kind in kinds]
+        infinite, nan = ([kind == code for kind in kinds] for code in (6, 7))
+        wrong = nan[0] | nan[1] | (infinite[0] & zero[1]) | (zero[0] & infinite[1])
+        p = pipeline.cut(
+            "multiplied",
+            significand=Cat(e.a[:10], Const(1, 1)) * Cat(e.b[:10], Const(1, 1)),
+            # both are 32 above their exponent, the field of FP32 is 127
+            exponent=(e.a[10:16] + e.b[10:16] + 63)[:8],
+            following=(e.a[10:16] + e.b[10:16] + 64)[:8],
+            sign=(e.a[16] ^ e.b[16]) & ~wrong,
+            nan=wrong,
+            special=Cat(*infinite, *nan).any(),
+            zero=zero[0] | zero[1],
+        )
+        high = p.significand[21]
+        fraction = Mux(high, p.significand[:21], Cat(Const(0, 1), p.significand[:20]))
+        finite = Mux(p.zero, 0, Cat(fraction, Mux(high, p.following, p.exponent)))
+        magnitude = Mux(p.special, Cat(Const(0, 20), p.nan, Const(255, 8)), finite)
+        o = pipeline.cut("output", product=Cat(magnitude[:29], p.sign))
+        m.d.comb += self.product.eq(Cat(Const(0, 2), o.product))
+        return m
+
+
+class Fp16Multiply(wiring.Component):
+    """``product`` is the exact FP32 product of the FP16 ``a`` and ``b`` of ``latency`` cycles ago."""
 
     def __init__(self, latency: int) -> None:
         require_int("Fp16Multiply.latency", latency, 1, 32)
@@ -118,29 +179,12 @@ class Fp16Multiply(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        pipeline = _Pipeline(m, self.latency, ("output", "multiplied", "shifted"))
-        a, b = (_Unpacked(m, n, v, 5, 10) for n, v in (("a", self.a), ("b", self.b)))
-        empty = [_leading_zeros(m, n, x.mantissa) for n, x in (("a", a), ("b", b))]
-        nan = a.nan | b.nan | (a.infinite & b.zero) | (a.zero & b.infinite)
-        shift = _wire(m, "shift", (empty[0] + empty[1])[:5])
-        p = pipeline.cut(
-            "multiplied",
-            significand=a.mantissa * b.mantissa,
-            shift=shift,
-            exponent=(a.exponent + b.exponent + 97 - shift)[:8],
-            sign=(a.sign ^ b.sign) & ~nan,
-            nan=nan,
-            special=a.special | b.special,
-            zero=a.zero | b.zero,
-        )
-        significand = _shift_left(m, "significand", p.significand, p.shift)
-        s = pipeline.cut("shifted", p, "exponent sign nan special zero", significand=significand)
-        high = s.significand[21]
-        fraction = Mux(high, s.significand[:21], Cat(Const(0, 1), s.significand[:20]))
-        exponent = Mux(s.zero, 0, (s.exponent + high)[:8])
-        magnitude = Mux(s.special, Cat(Const(0, 20), s.nan, Const(255, 8)), Cat(fraction, exponent))
-        o = pipeline.cut("output", product=Cat(magnitude, s.sign))
-        m.d.comb += self.product.eq(Cat(Const(0, 2), o.product))
+        m.submodules.multiply = multiply = RecodedMultiply(self.latency)
+        m.d.comb += [
+            multiply.a.eq(recode_fp16(m, "a", self.a)),
+            multiply.b.eq(recode_fp16(m, "b", self.b)),
+            self.product.eq(multiply.product),
+        ]
         return m
 
 
@@ -166,19 +210,22 @@ class Fp32Add(wiring.Component):
         return m
 
     def _order(self, m: Module, pipeline: _Pipeline) -> SimpleNamespace:
+        operands = (("a", self.a), ("b", self.b))
+        a, b = (_Unpacked(m, n, v, 8, 23, subnormals=self.subnormals) for n, v in operands)
+        # the order comes last: whatever does not need it is made beside it
         swap = _wire(m, "swap", self.a[:31] < self.b[:31])
-        large = _Unpacked(m, "large", _wire(m, "large", Mux(swap, self.b, self.a)), 8, 23, subnormals=self.subnormals)
-        small = _Unpacked(m, "small", _wire(m, "small", Mux(swap, self.a, self.b)), 8, 23, subnormals=self.subnormals)
-        subtract = large.sign ^ small.sign
+        subtract = _wire(m, "subtract", a.sign ^ b.sign)
+        above, below = _wire(m, "above", a.exponent - b.exponent), _wire(m, "below", b.exponent - a.exponent)
         return pipeline.cut(
             "ordered",
-            large,
-            "exponent sign special",
-            large=large.mantissa,
-            small=small.mantissa,
-            distance=(large.exponent - small.exponent)[:8],
+            exponent=Mux(swap, b.exponent, a.exponent),
+            sign=Mux(swap, b.sign, a.sign),
+            large=Mux(swap, b.mantissa, a.mantissa),
+            small=Mux(swap, a.mantissa, b.mantissa),
+            distance=Mux(swap, below, above)[:8],
             subtract=subtract,
-            nan=large.nan | (small.special & subtract),
+            special=a.special | b.special,
+            nan=a.nan | b.nan | (a.special & b.special & subtract),
         )
 
     def _align(self, m: Module, pipeline: _Pipeline, o: SimpleNamespace) -> SimpleNamespace:
@@ -219,23 +266,22 @@ class Fp32Add(wiring.Component):
         return Cat(fraction, exponent, n.sign)
 
 
-class Fp32Multiply(wiring.Component):
-    """``product`` is the FP32 product of the FP32 ``a`` and ``b`` of ``latency`` cycles ago.
+class _RoundedMultiply(wiring.Component):
+    """FP32 product of operands with the exponent of FP32 and ``fraction`` bits; it has bits to round away."""
 
-    Without ``subnormals`` a subnormal operand counts as a zero of its sign, and so does a result that is below the
-    normal range after rounding.
-    """
-
-    def __init__(self, latency: int, subnormals: bool = True) -> None:
-        require_int("Fp32Multiply.latency", latency, 1, 32)
+    def __init__(self, latency: int, fraction: int, subnormals: bool = True) -> None:
+        require_int(f"{type(self).__name__}.latency", latency, 1, 32)
         self.latency = latency
+        self.fraction = fraction
         self.subnormals = subnormals
-        super().__init__({"a": In(32), "b": In(32), "product": Out(32)})
+        width = fraction + 9
+        super().__init__({"a": In(width), "b": In(width), "product": Out(32)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         pipeline = _Pipeline(m, self.latency, ("output", "multiplied", "shifted"))
-        a, b = (_Unpacked(m, n, v, 8, 23, subnormals=self.subnormals) for n, v in (("a", self.a), ("b", self.b)))
+        operands = (("a", self.a), ("b", self.b))
+        a, b = (_Unpacked(m, n, v, 8, self.fraction, subnormals=self.subnormals) for n, v in operands)
         nan = a.nan | b.nan | (a.infinite & b.zero) | (a.zero & b.infinite)
         # the exponent field of a result whose leading one is the lower of its two places, less one; it may be negative
         field = _wire(m, "field", (a.exponent + b.exponent - 128)[:10])
@@ -251,8 +297,10 @@ class Fp32Multiply(wiring.Component):
             special=a.special | b.special,
             zero=a.zero | b.zero,
         )
+        # rounding looks at 24 bits and two below, from either place of the leading one
+        significand = Cat(Const(0, max(0, 27 - len(p.significand))), p.significand)
         # a left shift is a right shift of the mirror image and loses only zeros
-        mirrored = _wire(m, "mirrored", Mux(p.left, p.significand[::-1], p.significand))
+        mirrored = _wire(m, "mirrored", Mux(p.left, significand[::-1], significand))
         moved, lost = _shift_right_sticky(m, "significand", mirrored, p.shift)
         s = pipeline.cut(
             "shifted",
@@ -266,9 +314,9 @@ class Fp32Multiply(wiring.Component):
         return m
 
     def _round(self, m: Module, s: SimpleNamespace) -> Any:
-        high = s.significand[47]
-        kept = _wire(m, "kept", Mux(high, s.significand[22:], s.significand[21:47]))
-        up = kept[1] & (kept[2] | kept[0] | s.significand[:22].any() | s.lost)
+        high, below = s.significand[-1], len(s.significand) - 26
+        kept = _wire(m, "kept", Mux(high, s.significand[below:], s.significand[below - 1 : -1]))
+        up = kept[1] & (kept[2] | kept[0] | s.significand[:below].any() | s.lost)
         rounded = (Cat(kept[2:], Const(0, 9)) + Cat(Const(0, 23), s.field) + (high << 23) + up)[:33]
         rounded = _wire(m, "rounded", rounded)
         field = rounded[23:]
@@ -285,6 +333,27 @@ class Fp32Multiply(wiring.Component):
         below = _wire(m, "below", (-field)[:10])
         right = Mux(below[5:].any(), 31, below[:5])
         return left, _wire(m, "shift", Mux(left, Mux(field < empty, field, empty), right)[:5])
+
+
+class Fp32Multiply(_RoundedMultiply):
+    """``product`` is the FP32 product of the FP32 ``a`` and ``b`` of ``latency`` cycles ago.
+
+    Without ``subnormals`` a subnormal operand counts as a zero of its sign, and so does a result that is below the
+    normal range after rounding.
+    """
+
+    def __init__(self, latency: int, subnormals: bool = True) -> None:
+        super().__init__(latency, 23, subnormals)
+
+
+class Bf16Multiply(_RoundedMultiply):
+    """``product`` is the FP32 product of the BF16 ``a`` and ``b`` of ``latency`` cycles ago.
+
+    16 significant bits fit FP32, so only a product below its normal range is rounded.
+    """
+
+    def __init__(self, latency: int) -> None:
+        super().__init__(latency, BF16.fraction)
 
 
 class Fp32ToFp16(wiring.Component):
@@ -340,3 +409,68 @@ class Fp16ToFp32(wiring.Component):
         o = pipeline.cut("output", value=Cat(magnitude, c.sign))
         m.d.comb += self.value.eq(Cat(Const(0, 13), o.value))
         return m
+
+
+class Fp32ToBf16(wiring.Component):
+    """``half`` is the BF16 nearest to the FP32 ``value`` of ``latency`` cycles ago, a subnormal one included."""
+
+    def __init__(self, latency: int) -> None:
+        require_int("Fp32ToBf16.latency", latency, 1, 32)
+        self.latency = latency
+        super().__init__({"value": In(32), "half": Out(16)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        pipeline = _Pipeline(m, self.latency, ("output",))
+        nan = _wire(m, "nan", self.value[23:31].all() & self.value[:23].any())
+        # a carry out of the fraction makes the next exponent, and of the largest number infinity
+        up = self.value[15] & (self.value[16] | self.value[:15].any())
+        rounded = Cat((self.value[16:31] + up)[:15], self.value[31])
+        m.d.comb += self.half.eq(pipeline.cut("output", half=Mux(nan, BF16.nan, rounded)).half)
+        return m
+
+
+class Bf16ToFp32(wiring.Component):
+    """``value`` is the BF16 ``half`` of ``latency`` cycles ago as FP32, exactly."""
+
+    def __init__(self, latency: int) -> None:
+        require_int("Bf16ToFp32.latency", latency, 1, 32)
+        self.latency = latency
+        super().__init__({"half": In(16), "value": Out(32)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        pipeline = _Pipeline(m, self.latency, ("output",))
+        nan = _wire(m, "nan", self.half[:15] > BF16.infinity)
+        half = pipeline.cut("output", half=Mux(nan, BF16.nan, self.half)).half
+        m.d.comb += self.value.eq(Cat(Const(0, 16), half))
+        return m
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperandUnits:
+    """What an operand format takes, each by its latency: ``multiply`` two operands, ``add`` their products, ``widen``
+    one to FP32, ``narrow`` FP32 to one. What is multiplied has entered an array, as a word of ``word`` bits, by way of
+    ``enter`` of a module, a name and 16 bits."""
+
+    word: int
+    enter: Callable[[Module, str, Any], Any]
+    multiply: Callable[[int], Any]
+    add: Callable[[int], Fp32Add]
+    widen: Callable[[int], Any]
+    narrow: Callable[[int], Any]
+
+
+OPERAND_UNITS: dict[FormatName, OperandUnits] = {
+    "fp16": OperandUnits(
+        word=RECODED_FP16, enter=recode_fp16, multiply=RecodedMultiply, add=Fp32Add, widen=Fp16ToFp32, narrow=Fp32ToFp16
+    ),
+    "bf16": OperandUnits(
+        word=16,
+        enter=_wire,
+        multiply=Bf16Multiply,
+        add=partial(Fp32Add, subnormals=True),
+        widen=Bf16ToFp32,
+        narrow=Fp32ToBf16,
+    ),
+}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Const, Module, Mux, Signal, Value
+from amaranth import Cat, Const, EnableInserter, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..dataflow.accelerator import AcceleratorSpec
-from .fp import Fp16Multiply, Fp32Add
+from .enabled import enabled
+from .fp import OPERAND_UNITS
 
 __all__ = ["MINUS_ZERO_16", "MINUS_ZERO_32", "Uspe", "UspeFormat"]
 
@@ -34,8 +35,9 @@ class UspeFormat:
         self.position = _bits(pe.dense_words)
         self.context = _bits(pe.accumulators)
         self.held = _bits(pe.weight_pairs)
-        self.words = data.ArrayLayout(16, self.lanes)
-        self.pair = data.StructLayout({"value": 16, "index": _bits(pe.max_group), "valid": 1})
+        self.word = OPERAND_UNITS[pe.format].word
+        self.words = data.ArrayLayout(self.word, self.lanes)
+        self.pair = data.StructLayout({"value": self.word, "index": _bits(pe.max_group), "valid": 1})
         self.control = data.StructLayout(
             {
                 "load": data.StructLayout({"valid": 1, "bank": 1, "chunk": self.chunk}),
@@ -64,11 +66,13 @@ class Uspe(wiring.Component):
 
     WS: ``shift`` moves the shadow pairs one register on; ``tap`` is the number of pairs held, less one. The pairs in
     use change, and are first used, in the cycle in which ``control.issue.takeover`` is set. OS: ``shift`` 1, ``tap`` 0.
+    In a cycle without ``en`` everything holds.
     """
 
     def __init__(self, spec: AcceleratorSpec) -> None:
         self.spec = spec
         self.format = UspeFormat(spec)
+        self.units = OPERAND_UNITS[spec.pe.format]
         super().__init__(self.ports(spec))
 
     @staticmethod
@@ -76,6 +80,7 @@ class Uspe(wiring.Component):
         """Members of the signature, for whoever instantiates the emitted module."""
         f = UspeFormat(spec)
         return {
+            "en": In(1),
             "weight_stationary": In(1),
             "tap": In(f.held),
             "shift": In(1),
@@ -93,39 +98,50 @@ class Uspe(wiring.Component):
             "chain_south": Out(32),
         }
 
-    def elaborate(self, platform: Any) -> Module:
+    def elaborate(self, platform: Any) -> Any:
         m = Module()
         words_east = Signal(self.format.words, reset_less=True)
         m.d.sync += [self.control_east.eq(self.control), words_east.eq(self.words)]
         m.d.comb += self.words_east.eq(words_east)
         product = self._multiply(m, self._pair(m))
         self._drain(m, self._accumulate(m, product))
-        return m
+        return EnableInserter(self.en)(m)
 
     def _pair(self, m: Module) -> Any:
-        """The pair to issue: the one that arrives, or one of those held; also the way of the pairs to the south."""
+        """The pair to issue: the one that arrives, or one of those held; also the way of the pairs to the south.
+
+        The shadow pairs are a ring in one half of a memory, those in use lie in the other; a takeover swaps the halves.
+        A load comes round the ring once a row and so ends at place 0, with the pair that is used first. Where a pair
+        goes lies the one of ``tap + 1`` shifts ago, which is due in the south.
+        """
         f, issue = self.format, self.control.issue
-        count = self.spec.pe.weight_pairs
-        shadow = [Signal(f.pair, name=f"shadow_{i}", reset_less=True) for i in range(count)]
-        held = [Signal(f.pair, name=f"held_{i}", reset_less=True) for i in range(count)]
+        half = Signal()
+        filling = Signal()
+        place = Signal(f.held)
+        goes = Signal(f.held)
+        m.submodules.pairs = pairs = Memory(shape=f.pair, depth=2 << f.held, init=[])
+        write, south, held = pairs.write_port(), pairs.read_port(domain="comb"), pairs.read_port(domain="comb")
+        m.d.comb += [
+            filling.eq(half ^ issue.takeover),
+            goes.eq(Mux(place == 0, self.tap, place - 1)),
+            write.en.eq(self.shift),
+            write.addr.eq(Cat(goes, filling)),
+            write.data.eq(self.pair),
+            south.addr.eq(Cat(goes, half)),
+            self.pair_south.eq(south.data),
+            held.addr.eq(Cat(issue.pair, ~filling)),
+        ]
+        m.d.sync += half.eq(filling)
         with m.If(self.shift):
-            m.d.sync += [after.eq(before) for before, after in zip([self.pair, *shadow], shadow, strict=False)]
-        with m.If(issue.takeover):
-            m.d.sync += [kept.eq(new) for kept, new in zip(held, shadow, strict=True)]
-        m.d.comb += self.pair_south.eq(_choose(shadow, self.tap))
+            m.d.sync += place.eq(goes)
         chosen = Signal(f.pair)
-        with m.If(~self.weight_stationary):
-            m.d.comb += chosen.eq(self.pair)
-        with m.Elif(issue.takeover):
-            m.d.comb += chosen.eq(shadow[0])
-        with m.Else():
-            m.d.comb += chosen.eq(_choose(held, issue.pair))
+        m.d.comb += chosen.eq(Mux(self.weight_stationary, held.data, self.pair))
         return chosen
 
     def _multiply(self, m: Module, pair: Any) -> Any:
         """The pair and its partner in the part in use; a bubble meets +0.0, so that its -0.0 is its product."""
         f, load, issue = self.format, self.control.load, self.control.issue
-        m.submodules.dense = dense = Memory(shape=16 * f.lanes, depth=2 << f.chunk, init=[])
+        m.submodules.dense = dense = Memory(shape=f.word * f.lanes, depth=2 << f.chunk, init=[])
         write, read = dense.write_port(), dense.read_port(domain="comb")
         position = Signal(f.position)
         m.d.comb += position.eq(issue.offset + pair.index)
@@ -136,18 +152,22 @@ class Uspe(wiring.Component):
             write.data.eq(self.words),
             read.addr.eq(_banked(chunk, f.chunk, issue.bank)),
         ]
-        m.submodules.multiply = multiply = Fp16Multiply(self.spec.pe.multiply_latency)
-        partner = read.data.word_select(lane, 16) if f.lanes > 1 else read.data
-        m.d.comb += [multiply.a.eq(Mux(pair.valid, partner, 0)), multiply.b.eq(pair.value)]
+        m.submodules.multiply = multiply = enabled(self.units.multiply(self.spec.pe.multiply_latency))
+        partner = read.data.word_select(lane, f.word) if f.lanes > 1 else read.data
+        # whatever its fraction, a number of exponent 0 makes a zero of -0.0
+        fraction = self.spec.pe.operand.fraction
+        met = Cat(partner[:fraction], Mux(pair.valid, partner[fraction:], 0))
+        m.d.comb += [multiply.en.eq(self.en), multiply.a.eq(met), multiply.b.eq(pair.value)]
         return multiply.product
 
     def _accumulate(self, m: Module, product: Any) -> Any:
         """A product meets its sum, which may be leaving the adder in this very cycle; the adder's output."""
         add, finish = self.control.add, self.control.finish
-        m.submodules.adder = adder = Fp32Add(self.spec.pe.add_latency, subnormals=False)
+        m.submodules.adder = adder = enabled(self.units.add(self.spec.pe.add_latency))
         total = self._context_memory(m, "sums", finish.valid, adder.sum, add.context)
         start = Mux(self.weight_stationary, self.sum_north, Const(MINUS_ZERO_32, 32))
         m.d.comb += [
+            adder.en.eq(self.en),
             adder.a.eq(Mux(add.first, start, total)),
             adder.b.eq(product),
             self.sum_south.eq(adder.sum),
@@ -160,7 +180,8 @@ class Uspe(wiring.Component):
         complete = Signal()
         m.d.comb += complete.eq(finish.valid & finish.last)
         result = self._context_memory(m, "results", complete, leaving, drain.context)
-        valid, word = Signal(), Signal(32, reset_less=True)
+        valid = Signal()
+        word = Signal(32, reset_less=True)
         m.d.sync += [valid.eq(self.chain_valid), word.eq(self.chain)]
         m.d.comb += [
             self.chain_valid_south.eq(drain.valid | valid),
@@ -184,14 +205,6 @@ class Uspe(wiring.Component):
 def _banked(chunk: Any, bits: int, bank: Any) -> Any:
     """Address of a chunk in its bank."""
     return Value.cast(chunk)[:bits] | (bank << bits)
-
-
-def _choose(items: list[Any], which: Any) -> Any:
-    """``items[which]``; the first when there is nothing to choose."""
-    chosen = Value.cast(items[0])
-    for i, item in enumerate(items[1:], 1):
-        chosen = Mux(which == i, Value.cast(item), chosen)
-    return chosen
 
 
 def _split(position: Any, lanes: int) -> tuple[Any, Any]:

@@ -11,16 +11,16 @@ from amaranth.lib.wiring import In
 __all__ = ["place"]
 
 
-def place(m: Module, name: str, component: Any, argument: object, module: str | None = None) -> Any:
-    """Put ``component(argument)`` into ``m`` and return its interface; ``component.ports`` tells its members.
+def place(m: Module, name: str, component: Any, *arguments: object, module: str | None = None) -> Any:
+    """Put ``component(*arguments)`` into ``m`` and return its interface; ``component.ports`` tells its members.
 
     Given ``module``, what is put there is an instance of the module of that name, which the caller emits once: Amaranth
     emits a component as often as it is instantiated.
     """
     if module is None:
-        m.submodules[name] = placed = component(argument)
+        m.submodules[name] = placed = component(*arguments)
         return placed
-    signature = wiring.Signature(component.ports(argument))
+    signature = wiring.Signature(component.ports(*arguments))
     ports = signature.create(path=(name,))
     pins = {
         f"{'i' if member.flow == In else 'o'}_{'__'.join(map(str, path))}": value

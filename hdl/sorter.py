@@ -12,12 +12,12 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..dataflow.accelerator import AcceleratorSpec
+from ..dataflow.operand import FP16, OperandFormat
 from ..workloads.sparsity import NMPattern
 from .place import place
 
 __all__ = ["NetworkLane", "SerialLane", "Sore", "batcher_stages", "index_bits", "network_latency", "pair_signature"]
 
-INFINITY = 0x7C00
 _PART = "sore_lane"
 
 
@@ -62,12 +62,13 @@ class SerialLane(wiring.Component):
     tells from then on, until the next group closes, whether the group held a NaN.
     """
 
-    def __init__(self, pattern: NMPattern) -> None:
+    def __init__(self, pattern: NMPattern, operand: OperandFormat = FP16) -> None:
         self.pattern = pattern
-        super().__init__(self.ports(pattern))
+        self.operand = operand
+        super().__init__(self.ports(pattern, operand))
 
     @staticmethod
-    def ports(pattern: NMPattern) -> dict[str, Any]:
+    def ports(pattern: NMPattern, operand: OperandFormat = FP16) -> dict[str, Any]:
         """Members of the signature."""
         return {
             "value": In(16),
@@ -144,8 +145,9 @@ class SerialLane(wiring.Component):
         m.d.comb += [Cat(self.pair.value, self.pair.index).eq(leaving[0]), self.pair.valid.eq(left[0])]
 
     def _flag(self, m: Module) -> None:
-        seen, now = Signal(), Signal()
-        m.d.comb += now.eq(seen | (self.valid & _is_nan(self.value)))
+        seen = Signal()
+        now = Signal()
+        m.d.comb += now.eq(seen | (self.valid & _is_nan(self.value, self.operand)))
         m.d.sync += seen.eq(now & ~self.last)
         with m.If(self.last):
             m.d.sync += self.nan.eq(now)
@@ -157,13 +159,14 @@ class NetworkLane(wiring.Component):
     ``valid`` has a bit for every element that the group has. The pairs and ``nan`` leave `latency` cycles later.
     """
 
-    def __init__(self, pattern: NMPattern) -> None:
+    def __init__(self, pattern: NMPattern, operand: OperandFormat = FP16) -> None:
         self.pattern = pattern
+        self.operand = operand
         self.latency = network_latency(pattern)
-        super().__init__(self.ports(pattern))
+        super().__init__(self.ports(pattern, operand))
 
     @staticmethod
-    def ports(pattern: NMPattern) -> dict[str, Any]:
+    def ports(pattern: NMPattern, operand: OperandFormat = FP16) -> dict[str, Any]:
         """Members of the signature."""
         return {
             "value": In(16).array(pattern.group),
@@ -185,7 +188,7 @@ class NetworkLane(wiring.Component):
         for p, word in enumerate(_sort(m, "by_index", turned, key=16)[: self.pattern.keep]):
             pair = self.pair[p]
             m.d.comb += [pair.value.eq(word[:16]), pair.index.eq(~word[16:-1]), pair.valid.eq(word[-1])]
-        holds_nan = Cat(self.valid[j] & _is_nan(self.value[j]) for j in range(self.pattern.group)).any()
+        holds_nan = Cat(self.valid[j] & _is_nan(self.value[j], self.operand) for j in range(self.pattern.group)).any()
         m.d.comb += self.nan.eq(_delay(m, "nan", holds_nan, self.latency))
         return m
 
@@ -204,6 +207,7 @@ class Sore(wiring.Component):
     def __init__(self, spec: AcceleratorSpec, pattern: NMPattern, *, blackbox: bool = False) -> None:
         spec.check_pattern(pattern)
         self.pattern = pattern
+        self.operand = spec.pe.operand
         self.kind = spec.sore.kind
         self.lanes = spec.sore.lanes
         self.blackbox = blackbox
@@ -223,7 +227,7 @@ class Sore(wiring.Component):
     def parts(self) -> dict[str, Any]:
         """The module that a black-boxed engine is made of, by name."""
         lane = SerialLane if self.kind == "serial" else NetworkLane
-        return {_PART: lane(self.pattern)} if self._part else {}
+        return {_PART: lane(self.pattern, self.operand)} if self._part else {}
 
     @property
     def _part(self) -> str | None:
@@ -247,7 +251,7 @@ class Sore(wiring.Component):
             m.d.sync += phase.eq(Mux(last, 0, phase + 1))
         m.d.sync += self.leaving.eq(last)
         for i in range(self.lanes):
-            lane = place(m, f"lane_{i}", SerialLane, self.pattern, self._part)
+            lane = place(m, f"lane_{i}", SerialLane, self.pattern, self.operand, module=self._part)
             m.d.comb += [
                 lane.value.eq(self.value[i][0]),
                 lane.index.eq(phase),
@@ -259,7 +263,7 @@ class Sore(wiring.Component):
 
     def _network(self, m: Module) -> None:
         for i in range(self.lanes):
-            lane = place(m, f"lane_{i}", NetworkLane, self.pattern, self._part)
+            lane = place(m, f"lane_{i}", NetworkLane, self.pattern, self.operand, module=self._part)
             m.d.comb += [lane.valid.eq(Mux(self.step, self.valid[i], 0)), self.nan[i].eq(lane.nan)]
             m.d.comb += [lane.value[j].eq(self.value[i][j]) for j in range(self.pattern.group)]
             for p in range(self.pattern.keep):
@@ -271,8 +275,8 @@ def _copy(source: wiring.PureInterface, target: wiring.PureInterface) -> list[Va
     return [target.value.eq(source.value), target.index.eq(source.index), target.valid.eq(source.valid)]
 
 
-def _is_nan(value: Value) -> Value:
-    return value[:15] > INFINITY
+def _is_nan(value: Value, operand: OperandFormat) -> Value:
+    return value[:15] > operand.infinity
 
 
 def _delay(m: Module, name: str, signal: Value, cycles: int) -> Value:

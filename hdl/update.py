@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from ..dataflow.accelerator import AcceleratorSpec, PESpec
 from ..dataflow.engine_time import DIVIDE_LATENCY, wuve_latency
 from ..workloads.errors import InputError, nearest
-from .fp import Fp16ToFp32, Fp32Add, Fp32Multiply, Fp32ToFp16
+from .fp import OPERAND_UNITS, Fp32Add, Fp32Multiply
 from .place import place
 from .recurrence import Fp32Divide, Fp32SquareRoot
 
@@ -44,8 +44,8 @@ class _Passing:
 class _Lane(wiring.Component):
     """A rule of update: what enters in a cycle leaves, updated, `latency` cycles later.
 
-    ``next_master`` is the updated ``master`` and ``weight16`` the same in FP16; so has each of ``STATE`` its ``next_``.
-    The ``CONSTANTS`` stand still while parameters are in flight.
+    ``next_master`` is the updated ``master`` and ``weight16`` the same as an operand; so has each of ``STATE`` its
+    ``next_``. The ``CONSTANTS`` stand still while parameters are in flight.
     """
 
     STATE: tuple[str, ...]
@@ -53,6 +53,7 @@ class _Lane(wiring.Component):
 
     def __init__(self, pe: PESpec) -> None:
         self.pe = pe
+        self.units = OPERAND_UNITS[pe.format]
         super().__init__(self.ports(pe))
 
     @classmethod
@@ -80,7 +81,7 @@ class _Lane(wiring.Component):
         return _Passing(m, name, getattr(unit, result), age + unit.latency)
 
     def _widen(self, m: Module, latency: int) -> _Passing:
-        return self._unit(m, "widen", Fp16ToFp32(latency), 0, "value", half=self.gradient16)
+        return self._unit(m, "widen", self.units.widen(latency), 0, "value", half=self.gradient16)
 
     def _multiply(self, m: Module, name: str, a: _Passing, b: Value, age: int) -> _Passing:
         return self._unit(m, name, Fp32Multiply(self.pe.multiply_latency), age, "product", a=a.at(age), b=b)
@@ -90,7 +91,8 @@ class _Lane(wiring.Component):
         return self._unit(m, name, unit, age, "sum", a=a.at(age), b=b.at(age))
 
     def _leave(self, m: Module, narrow_latency: int, master: _Passing, **state: _Passing) -> None:
-        narrow = self._unit(m, "narrow", Fp32ToFp16(narrow_latency), master.age, "half", value=master.at(master.age))
+        unit = self.units.narrow(narrow_latency)
+        narrow = self._unit(m, "narrow", unit, master.age, "half", value=master.at(master.age))
         m.d.comb += [self.weight16.eq(narrow.at(narrow.age)), self.next_master.eq(master.at(narrow.age))]
         m.d.comb += [getattr(self, f"next_{name}").eq(value.at(narrow.age)) for name, value in state.items()]
 
@@ -200,7 +202,7 @@ class Wuve(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         for i in range(self.lanes):
-            lane = place(m, f"lane_{i}", self.lane, self.pe, _PART if self.blackbox else None)
+            lane = place(m, f"lane_{i}", self.lane, self.pe, module=_PART if self.blackbox else None)
             for name, member in self.lane.ports(self.pe).items():
                 outer = getattr(self, name) if name in self.lane.CONSTANTS else getattr(self, name)[i]
                 inner = getattr(lane, name)

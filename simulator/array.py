@@ -12,9 +12,11 @@ from ..dataflow.account import Cycles
 from ..dataflow.mapping import ArrayMapping, Dataflow
 from ..workloads.errors import InputError
 from .compact import Compact, compress, require_matrix
+from .kernels.drain import delay, stretch, taken_at
 from .kernels.stce import run_os, run_ws
+from .operand import Half, operand_type
 
-__all__ = ["CANONICAL_NAN", "ArrayRun", "canonical", "check_operands", "run_array"]
+__all__ = ["CANONICAL_NAN", "ArrayRun", "canonical", "check_operands", "require_ready", "run_array"]
 
 CANONICAL_NAN = 0x7FC00000
 """The one NaN that leaves the machine."""
@@ -32,23 +34,34 @@ class ArrayRun:
     result: npt.NDArray[np.float32]
     """float32 [m, n]."""
     left: npt.NDArray[np.int64]
-    """Cycle in which each result leaves the south edge; int64 [m, n]."""
+    """Cycle in which each result leaves the south edge, that is, in which it is taken there; int64 [m, n]."""
     cycles: Cycles
+    """Array cycles."""
+    stalled: int
+    """Cycles in which the array stood still, because a word that had left it was not taken."""
+
+    @property
+    def length(self) -> int:
+        """Clock cycles of the run."""
+        return self.cycles.total + self.stalled
 
 
 def run_array(
     spec: AcceleratorSpec,
     mapping: ArrayMapping,
-    a: npt.NDArray[np.float16],
-    b: npt.NDArray[np.float16] | Compact,
+    a: Half,
+    b: Half | Compact,
     *,
     run: int = 0,
+    ready: npt.NDArray[np.bool_] | None = None,
 ) -> ArrayRun:
     """Step C[m, n] = A[m, k] B[k, n] through the array of ``spec``.
 
-    ``a`` flows W2E, ``b`` N2S; a plain ``b`` is compressed to the pattern of ``mapping`` first. ``run`` is the length
-    of the contraction runs that groups do not cross, 0 for that of a compact ``b`` or for ``k``. Tiles follow each
-    other with the columns of C inside its rows (OS) or inside the contraction (WS).
+    ``a`` flows W2E, ``b`` N2S, both in the format of ``spec``; a plain ``b`` is compressed to the pattern of
+    ``mapping`` first. ``run`` is the length of the contraction runs that groups do not cross, 0 for that of a compact
+    ``b`` or for ``k``. Tiles follow each other with the columns of C inside its rows (OS) or inside the contraction
+    (WS). ``ready`` [cycles, array columns] says whether a word at the south edge of a column is taken; by default, and
+    after its last cycle, it always is.
     """
     pairs = check_operands(spec, mapping, a, b, run)
     m, n = a.shape[0], pairs.n
@@ -57,22 +70,39 @@ def run_array(
     cut, pe = pairs.cut, spec.pe
     with np.errstate(invalid="ignore"):  # a signalling NaN is data here
         values, dense = pairs.values.astype(np.float32), a.astype(np.float32)
+    require_ready(spec, ready)
     machine = (
         spec.array.rows, spec.array.cols, mapping.interleave, pe.add_latency, spec.mac_latency, spec.array.w2e_words,
     )  # fmt: skip
     indices = np.ascontiguousarray(pairs.indices)
+    leaves = np.empty(_words_of_a_column(spec, mapping, pairs, m), np.int64)
     if mapping.dataflow == Dataflow.OS:
         counts = run_os(
-            np.ascontiguousarray(dense.T), values, indices, cut.slot_base, cut.length, cut.kept, *machine, result, left
+            np.ascontiguousarray(dense.T),
+            values,
+            indices,
+            cut.slot_base,
+            cut.length,
+            cut.kept,
+            *machine,
+            result,
+            left,
+            leaves,
         )
     else:
         keep, group = mapping.pattern.keep, mapping.pattern.group
         skew = (keep - 1) * max(mapping.interleave, pe.add_latency) + pe.add_latency
         counts = run_ws(
             dense, values, indices, cut.start, cut.first_slot, cut.kept, keep, mapping.interleave * group, skew,
-            *machine, result, left,
+            *machine, result, left, leaves,
         )  # fmt: skip
     total, compute, stall, port = (int(count) for count in counts)
+    stalled = 0
+    if ready is not None:
+        runs = np.empty(total, np.int64)
+        stretch(leaves, ready, runs)
+        delay(left, runs, ready)
+        stalled = int(taken_at(ready, runs[-1], min(spec.array.cols, n) - 1)) + 1 - total
     return ArrayRun(
         result=canonical(result),
         left=left,
@@ -82,7 +112,27 @@ def run_array(
             port_stall=port,
             fill_drain=total - compute - stall - port,
         ),
+        stalled=stalled,
     )
+
+
+def _words_of_a_column(spec: AcceleratorSpec, mapping: ArrayMapping, pairs: Compact, m: int) -> int:
+    """Words that leave each column: those of whole tiles, with ragged edges and partial sums."""
+    rows, cols, contexts = spec.array.rows, spec.array.cols, mapping.interleave
+    if mapping.dataflow == Dataflow.OS:
+        return -(-m // rows) * -(-pairs.n // (cols * contexts)) * min(rows, m) * contexts
+    return -(-len(pairs.cut.start) // rows) * -(-pairs.n // cols) * -(-m // contexts) * contexts
+
+
+def require_ready(spec: AcceleratorSpec, ready: npt.NDArray[np.bool_] | None) -> None:
+    """Refuse what does not say for each cycle and column whether a word is taken."""
+    if ready is None:
+        return
+    if ready.dtype != np.bool_ or ready.ndim != 2 or ready.shape[1] != spec.array.cols:
+        raise InputError(
+            f"ready must be bool [cycles, {spec.array.cols}], a column for each of the array, "
+            f"not {ready.dtype} {list(ready.shape)}"
+        )
 
 
 def canonical(result: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -94,13 +144,14 @@ def canonical(result: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def check_operands(
     spec: AcceleratorSpec,
     mapping: ArrayMapping,
-    a: npt.NDArray[np.float16],
-    b: npt.NDArray[np.float16] | Compact,
+    a: Half,
+    b: Half | Compact,
     run: int,
 ) -> Compact:
     """The N2S operand as pairs of the executed pattern, once it is sure that the machine can run the product."""
     mapping.check(spec)
-    require_matrix("a", a, np.float16)
+    operand = operand_type(spec.pe)
+    require_matrix("a", a, operand)
     if isinstance(b, Compact):
         if b.pattern != mapping.pattern:
             raise InputError(
@@ -109,6 +160,8 @@ def check_operands(
         if run not in (0, b.run):
             raise InputError(f"run is {run}, but b was compressed in runs of {b.run}; they must be equal, or run 0")
     pairs = b if isinstance(b, Compact) else compress(b, mapping.pattern, run)
+    if pairs.values.dtype != operand:
+        raise InputError(f"b holds {pairs.values.dtype}, but pe.format of {spec.name!r} is {spec.pe.format!r}")
     if pairs.k != a.shape[1]:
         raise InputError(f"a is {a.shape[0]} x {a.shape[1]}, but b has a contraction of {pairs.k}; they must be equal")
     return pairs

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ..workloads.errors import InputError, require_int
 from ..workloads.sparsity import NMPattern
+from .operand import OPERAND_TYPES, Half
 
 __all__ = ["BUBBLE", "Compact", "Cut", "compress", "cut", "decompress", "from_mask", "require_matrix", "require_run"]
 
@@ -18,7 +19,6 @@ BUBBLE = 255
 _BLOCK_ELEMENTS = 1 << 16
 """Elements packed at a time, so that the temporaries of a block stay in the cache."""
 
-Half = npt.NDArray[np.float16]
 Bool = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.uint8]
 
@@ -54,9 +54,9 @@ def cut(pattern: NMPattern, k: int, run: int) -> Cut:
 class Compact:
     """N2S operand of contraction ``k``; one column of pairs an output column.
 
-    ``values`` float16 [slots, n] and ``indices`` uint8 [slots, n] hold the kept elements of every group in index order,
-    ``min(keep, length)`` slots a group; a slot without an element holds -0.0 with index ``BUBBLE``, at the end of its
-    group.
+    ``values`` [slots, n] of either operand type and ``indices`` uint8 [slots, n] hold the kept elements of every group
+    in index order, ``min(keep, length)`` slots a group; a slot without an element holds -0.0 with index ``BUBBLE``, at
+    the end of its group.
     """
 
     values: Half
@@ -66,7 +66,7 @@ class Compact:
     run: int
 
     def __post_init__(self) -> None:
-        require_matrix("values of a Compact", self.values, np.float16)
+        require_matrix("values of a Compact", self.values, *OPERAND_TYPES.values())
         require_matrix("indices of a Compact", self.indices, np.uint8)
         require_run("run of a Compact", self.k, self.run)
         groups = self.cut
@@ -98,7 +98,8 @@ class Compact:
     @property
     def nan_flags(self) -> Bool:
         """Whether each group holds a NaN; bool [groups, n]."""
-        flags: Bool = np.logical_or.reduceat(np.isnan(self.values), self.cut.first_slot, axis=0)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is data here
+            flags: Bool = np.logical_or.reduceat(np.isnan(self.values), self.cut.first_slot, axis=0)
         return flags
 
 
@@ -119,19 +120,20 @@ def from_mask(b: Half, mask: Bool, pattern: NMPattern, run: int = 0) -> Compact:
 
 
 def decompress(compact: Compact) -> Half:
-    """The operand with zeros where nothing was kept; float16 [k, n]."""
+    """The operand with zeros where nothing was kept; [k, n]."""
     base = compact.cut.slot_base[:, None]
     rows = np.where(compact.indices == BUBBLE, compact.k, base + compact.indices)
-    dense = np.zeros((compact.k + 1, compact.n), np.float16)
+    dense = np.zeros((compact.k + 1, compact.n), compact.values.dtype)
     np.put_along_axis(dense, rows, compact.values, axis=0)
     return dense[: compact.k]
 
 
-def require_matrix(where: str, value: object, dtype: type[np.generic]) -> None:
-    """Refuse anything but a non-empty matrix of exactly ``dtype``."""
-    if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype != dtype or not value.size:
+def require_matrix(where: str, value: object, *dtypes: type[np.generic]) -> None:
+    """Refuse anything but a non-empty matrix of exactly one of ``dtypes``."""
+    if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.type not in dtypes or not value.size:
+        names = " or ".join(dtype.__name__ for dtype in dtypes)
         shown = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else repr(type(value).__name__)
-        raise InputError(f"{where} must be a non-empty matrix of {dtype.__name__}, not {shown}")
+        raise InputError(f"{where} must be a non-empty matrix of {names}, not {shown}")
 
 
 def require_run(where: str, k: int, run: int) -> None:
@@ -142,13 +144,13 @@ def require_run(where: str, k: int, run: int) -> None:
 
 def _pack(b: Half, mask: Bool | None, pattern: NMPattern, run: int) -> Compact:
     """Pack whole groups and the short last groups of the runs each in one sweep."""
-    require_matrix("b", b, np.float16)
+    require_matrix("b", b, *OPERAND_TYPES.values())
     k, n = b.shape
     run = run or k
     require_run("run", k, run)
     runs, whole = k // run, run // pattern.group * pattern.group
     slots_whole, slots = pattern.kept(whole, whole or 1), pattern.kept(run, run)
-    values = np.empty((runs, slots, n), np.float16)
+    values = np.empty((runs, slots, n), b.dtype)
     indices = np.empty((runs, slots, n), np.uint8)
     for lo, hi, first, last in ((0, whole, 0, slots_whole), (whole, run, slots_whole, slots)):
         if lo == hi:
@@ -165,7 +167,7 @@ def _pack(b: Half, mask: Bool | None, pattern: NMPattern, run: int) -> Compact:
 def _pack_groups(part: Half, mask: Bool | None, slots: int, pattern: NMPattern) -> tuple[Half, Index]:
     """Groups of one length [groups, length, n] to pairs [groups, slots, n]."""
     groups, length, n = part.shape
-    values = np.empty((groups, slots, n), np.float16)
+    values = np.empty((groups, slots, n), part.dtype)
     indices = np.empty((groups, slots, n), np.uint8)
     step = max(1, _BLOCK_ELEMENTS // (length * n))
     for lo in range(0, groups, step):

@@ -17,57 +17,76 @@ from .array import canonical
 from .compact import BUBBLE, Compact, cut, require_matrix, require_run
 from .kernels.sore import run_network, run_serial
 from .kernels.wuve import run_adam, run_sgd
+from .operand import Half, narrow, operand_type
 
 __all__ = ["Adam", "Sgd", "SoreRun", "WuveRun", "batcher_stages", "run_sore", "run_wuve"]
 
-CANONICAL_NAN16 = 0x7E00
 Single = npt.NDArray[np.float32]
-Half = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SoreRun:
-    """One operand through SORE; ``nan_flags`` bool [groups, n] marks the groups that hold a NaN."""
+    """One operand through SORE.
+
+    ``nan_flags`` bool [groups, n] marks the groups that hold a NaN; ``left`` int64 [slots, n] is the cycle in which
+    each pair leaves.
+    """
 
     compact: Compact
     nan_flags: npt.NDArray[np.bool_]
+    left: npt.NDArray[np.int64]
     cycles: int
 
 
 def run_sore(spec: AcceleratorSpec, values: Half, pattern: NMPattern, run: int = 0) -> SoreRun:
-    """Step ``values`` float16 [k, n], cut into runs of ``run`` (0 for k) and groups along k, through the lanes.
+    """Step ``values`` [k, n], cut into runs of ``run`` (0 for k) and groups along k, through the lanes.
 
-    Groups are dealt column by column, those of a column in the order of k.
+    ``values`` have the format of ``spec``. Groups are dealt column by column, those of a column in the order of k.
     """
     spec.check_pattern(pattern)
-    require_matrix("values", values, np.float16)
+    require_matrix("values", values, operand_type(spec.pe))
     k, n = values.shape
     run = run or k
     require_run("run", k, run)
     groups = cut(pattern, k, run)
     count = len(groups.start)
-    bits = np.ascontiguousarray(values).view(np.uint16)
+    bits, infinity = np.ascontiguousarray(values).view(np.uint16), spec.pe.operand.infinity
     kept_bits = np.zeros((n * count, pattern.keep), np.uint16)
     kept_index = np.full((n * count, pattern.keep), BUBBLE, np.uint8)
     flags = np.zeros(n * count, np.uint8)
+    left = np.zeros(kept_bits.shape, np.int64)
     if spec.sore.kind == "serial":
         cycles = run_serial(
-            bits, groups.start, groups.length, pattern.group, spec.sore.lanes, kept_bits, kept_index, flags
+            bits,
+            infinity,
+            groups.start,
+            groups.length,
+            pattern.group,
+            spec.sore.lanes,
+            kept_bits,
+            kept_index,
+            flags,
+            left,
         )
     else:
         networks = _comparators(pattern.group), _comparators(pattern.keep), pattern.group
         cycles = run_network(
-            bits, groups.start, groups.length, spec.sore.lanes, *networks, kept_bits, kept_index, flags
+            bits, infinity, groups.start, groups.length, spec.sore.lanes, *networks, kept_bits, kept_index, flags, left
         )
     used = (np.arange(pattern.keep) < groups.kept[:, None]).ravel()
     compact = Compact(
-        values=np.ascontiguousarray(kept_bits.reshape(n, -1)[:, used].T).view(np.float16),
+        values=np.ascontiguousarray(kept_bits.reshape(n, -1)[:, used].T).view(values.dtype),
         indices=np.ascontiguousarray(kept_index.reshape(n, -1)[:, used].T),
         pattern=pattern,
         k=k,
         run=run,
     )
-    return SoreRun(compact=compact, nan_flags=flags.reshape(n, count).T.astype(np.bool_), cycles=int(cycles))
+    return SoreRun(
+        compact=compact,
+        nan_flags=flags.reshape(n, count).T.astype(np.bool_),
+        left=np.ascontiguousarray(left.reshape(n, -1)[:, used].T),
+        cycles=int(cycles),
+    )
 
 
 def batcher_stages(inputs: int) -> list[list[tuple[int, int]]]:
@@ -113,6 +132,11 @@ class Sgd:
     def __post_init__(self) -> None:
         _require_finite(self)
 
+    @property
+    def constants(self) -> tuple[float, ...]:
+        """What the host writes into WUVE's registers before a step, to be rounded once to FP32."""
+        return self.inverse_scale, self.weight_decay, self.momentum, self.rate
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adam:
@@ -133,21 +157,33 @@ class Adam:
             if not 0.0 <= value < 1.0:
                 raise InputError(f"{name} of Adam must be at least 0 and below 1, not {value}")
 
+    @property
+    def constants(self) -> tuple[float, ...]:
+        """What the host writes into WUVE's registers before a step; made in double precision, rounded once to FP32."""
+        correction = math.sqrt(1.0 - self.beta2**self.step)
+        rate = self.rate * correction / (1.0 - self.beta1**self.step)
+        rest1, rest2 = 1.0 - self.beta1, 1.0 - self.beta2
+        return self.inverse_scale, self.beta1, rest1, self.beta2, rest2, rate, self.epsilon * correction
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WuveRun:
-    """One update: FP32 master weights and state, the FP16 weights made from them, and the time it took."""
+    """One update: FP32 master weights and state, the operands made from them, and the time it took.
+
+    ``left`` int64 [n] is the cycle in which each parameter leaves.
+    """
 
     master: Single
     state: tuple[Single, ...]
     weights16: Half
+    left: npt.NDArray[np.int64]
     cycles: int
 
 
 def run_wuve(
     spec: AcceleratorSpec, rule: Sgd | Adam, master: Single, gradient16: Half, state: tuple[Single, ...]
 ) -> WuveRun:
-    """Step one update of ``master`` float32 [n] by ``gradient16`` float16 [n] through the lanes.
+    """Step one update of ``master`` float32 [n] by ``gradient16`` [n] in the format of ``spec``.
 
     ``state`` float32 [n] each: (velocity,) of SGD, (mean, square) of Adam. The inputs stay as they are.
     """
@@ -155,34 +191,22 @@ def run_wuve(
     if len(state) != len(names):
         raise InputError(f"state of {type(rule).__name__} must be ({', '.join(names)}), not {len(state)} arrays")
     _require_vector("master", master, np.float32, None)
-    _require_vector("gradient16", gradient16, np.float16, len(master))
+    _require_vector("gradient16", gradient16, operand_type(spec.pe), len(master))
     for name, array in zip(names, state, strict=True):
         _require_vector(name, array, np.float32, len(master))
     weights = master.copy()
     updated = tuple(array.copy() for array in state)
     update = run_sgd if isinstance(rule, Sgd) else run_adam
     ages, depth = _pipeline(spec, rule)
-    constants = np.array(_constants(rule), np.float32)
+    constants = np.array(rule.constants, np.float32)
     with np.errstate(invalid="ignore"):  # a signalling NaN is data here
         gradient = gradient16.astype(np.float32)
-    cycles = update(weights, gradient, *updated, constants, ages, depth, spec.wuve.lanes)
+    left = np.zeros(len(weights), np.int64)
+    cycles = update(weights, gradient, *updated, constants, ages, depth, spec.wuve.lanes, left)
     for array in (weights, *updated):
         canonical(array)
-    with np.errstate(over="ignore"):
-        weights16 = weights.astype(np.float16)
-    weights16.view(np.uint16)[np.isnan(weights16)] = CANONICAL_NAN16
-    return WuveRun(master=weights, state=updated, weights16=weights16, cycles=int(cycles))
-
-
-def _constants(rule: Sgd | Adam) -> tuple[float, ...]:
-    """What the host writes into WUVE's registers before a step; made in double precision, rounded once to FP32."""
-    if isinstance(rule, Sgd):
-        return rule.inverse_scale, rule.weight_decay, rule.momentum, rule.rate
-    correction = math.sqrt(1.0 - rule.beta2**rule.step)
-    rate = rule.rate * correction / (1.0 - rule.beta1**rule.step)
-    return (
-        rule.inverse_scale, rule.beta1, 1.0 - rule.beta1, rule.beta2, 1.0 - rule.beta2, rate, rule.epsilon * correction,
-    )  # fmt: skip
+    weights16 = narrow(weights, spec.pe)
+    return WuveRun(master=weights, state=updated, weights16=weights16, left=left, cycles=int(cycles))
 
 
 def _pipeline(spec: AcceleratorSpec, rule: Sgd | Adam) -> tuple[npt.NDArray[np.int64], int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
@@ -17,18 +19,32 @@ from weft.dataflow.accelerator import (
     WuveSpec,
 )
 from weft.dataflow.mapping import ArrayMapping, Dataflow
+from weft.dataflow.operand import FormatName
+from weft.dataflow.pregenerate import Copy, WeightShape
 from weft.simulator.compact import Compact, compress, from_mask
+from weft.simulator.dram_spec import Controller, MemorySpec, Timing, load_memory
+from weft.simulator.operand import OPERAND_TYPES, Half
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 
-SPECIAL_BITS = (
-    0x0000, 0x8000,  # zeros
-    0x0001, 0x8001, 0x03FF,  # subnormals
-    0x0400, 0x3C00, 0xBC00, 0x7BFF, 0xFBFF,  # smallest normal, ones, largest
-    0x7C00, 0xFC00,  # infinities
-    0x7E00, 0xFE00, 0x7C01,  # NaNs: quiet, negative, signalling
-)  # fmt: skip
-"""FP16 words at which something changes."""
+SPECIAL_BITS: dict[FormatName, tuple[int, ...]] = {
+    "fp16": (
+        0x0000, 0x8000,  # zeros
+        0x0001, 0x8001, 0x03FF,  # subnormals
+        0x0400, 0x3C00, 0xBC00, 0x7BFF, 0xFBFF,  # smallest normal, ones, largest
+        0x7C00, 0xFC00,  # infinities
+        0x7E00, 0xFE00, 0x7C01,  # NaNs: quiet, negative, signalling
+    ),
+    "bf16": (
+        0x0000, 0x8000,
+        0x0001, 0x8001, 0x007F,
+        0x0080, 0x3F80, 0xBF80, 0x7F7F, 0xFF7F,
+        0x2000, 0x1F81, 0x9FFF,  # two of these make a product on either side of the smallest normal FP32
+        0x7F80, 0xFF80,
+        0x7FC0, 0xFFC0, 0x7F81, 0x7C01,  # the last one a NaN in FP16 only
+    ),
+}  # fmt: skip
+"""Words at which something changes."""
 
 
 def make_spec(
@@ -53,8 +69,11 @@ def make_spec(
     )
 
 
+formats: st.SearchStrategy[FormatName] = st.sampled_from(("fp16", "bf16"))
+
+
 @st.composite
-def specs(draw: st.DrawFn) -> AcceleratorSpec:
+def specs(draw: st.DrawFn, format: FormatName = "fp16") -> AcceleratorSpec:
     """Small machines in every proportion of ports, latencies and registers."""
     small = st.integers(1, 6)
     max_group = draw(st.sampled_from((1, 2, 4, 8, 16)))
@@ -67,6 +86,7 @@ def specs(draw: st.DrawFn) -> AcceleratorSpec:
             weight_pairs=draw(st.integers(1, 4)),
             multiply_latency=draw(st.integers(1, 4)),
             add_latency=draw(st.integers(1, 6)),
+            format=format,
         ),
         sore=SoreSpec(lanes=draw(small), kind=draw(st.sampled_from(("serial", "network")))),
         wuve=WuveSpec(lanes=draw(small)),
@@ -98,16 +118,22 @@ def gemms(draw: st.DrawFn, max_rows: int = 14, max_cols: int = 14) -> Gemm:
 
 
 @st.composite
-def halves(draw: st.DrawFn, *shape: int) -> npt.NDArray[np.float16]:
-    """FP16 values of every kind; how many are special is drawn, so that most sums stay finite."""
+def halves(draw: st.DrawFn, *shape: int, format: FormatName = "fp16") -> Half:
+    """Operands of every kind; how many are special is drawn, so that most sums stay finite.
+
+    Two that are ``tiny`` have a product around the end of the subnormals of their format, in BF16 of FP32 too.
+    """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    values = rng.standard_normal(shape).astype(np.float16)
-    kind = draw(st.sampled_from(("normal", "ties", "special", "bits")))
+    normal, dtype = rng.standard_normal(shape), OPERAND_TYPES[format]
+    values: Half = normal.astype(dtype)
+    kind = draw(st.sampled_from(("normal", "ties", "tiny", "special", "bits")))
     if kind == "ties":
-        return np.round(values).astype(np.float16)
+        return np.round(normal).astype(dtype)
+    if kind == "tiny":
+        return (normal * 2.0 ** (-12 if format == "fp16" else rng.integers(-75, -62, shape))).astype(dtype)
     share = rng.random(shape) < draw(st.sampled_from((0.02, 0.3)))
     if kind == "special":
-        values.view(np.uint16)[share] = rng.choice(np.array(SPECIAL_BITS, np.uint16), shape)[share]
+        values.view(np.uint16)[share] = rng.choice(np.array(SPECIAL_BITS[format], np.uint16), shape)[share]
     elif kind == "bits":
         values.view(np.uint16)[share] = rng.integers(0, 2**16, shape, np.uint16)[share]
     return values
@@ -124,9 +150,9 @@ def singles(draw: st.DrawFn, *shape: int) -> npt.NDArray[np.float32]:
 
 
 @st.composite
-def compacts(draw: st.DrawFn, gemm: Gemm, pattern: NMPattern) -> Compact:
+def compacts(draw: st.DrawFn, gemm: Gemm, pattern: NMPattern, format: FormatName = "fp16") -> Compact:
     """The N2S operand of ``gemm``: the largest of each group, or what a mask leaves, with bubbles."""
-    b = draw(halves(gemm.k, gemm.n))
+    b = draw(halves(gemm.k, gemm.n, format=format))
     compact = compress(b, pattern, gemm.run)
     if draw(st.booleans()):
         return compact
@@ -134,3 +160,59 @@ def compacts(draw: st.DrawFn, gemm: Gemm, pattern: NMPattern) -> Compact:
     largest = np.zeros((gemm.k + 256, gemm.n), np.bool_)
     np.put_along_axis(largest, compact.cut.slot_base[:, None] + compact.indices, True, axis=0)
     return from_mask(b, largest[: gemm.k] & (rng.random(b.shape) < 0.6), pattern, gemm.run)
+
+
+@st.composite
+def weight_shapes(draw: st.DrawFn) -> WeightShape:
+    """Small weights, ragged in both directions, of one tap or several."""
+    return WeightShape(taps=draw(st.integers(1, 3)), inputs=draw(st.integers(1, 19)), outputs=draw(st.integers(1, 19)))
+
+
+def copy_sets() -> st.SearchStrategy[tuple[Copy, ...]]:
+    """What an update pre-generates."""
+    return st.sampled_from((("ff",), ("bp",), ("ff", "bp")))
+
+
+@st.composite
+def receivers(draw: st.DrawFn, spec: AcceleratorSpec) -> npt.NDArray[np.bool_]:
+    """When a word is taken, [cycles, columns]: always, after a while, at random, at a column's own rate, in bursts."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    cycles, cols = draw(st.integers(0, 400)), spec.array.cols
+    kind = draw(st.sampled_from(("always", "late", "random", "rates", "bursts")))
+    if kind == "always":
+        return np.ones((cycles, cols), np.bool_)
+    if kind == "late":
+        return np.arange(cycles)[:, None] >= rng.integers(0, cycles + 1, cols)
+    if kind == "bursts":
+        period, phase = rng.integers(2, 40, cols), rng.integers(0, 40, cols)
+        open_for = rng.integers(1, period)
+        taking: npt.NDArray[np.bool_] = (np.arange(cycles)[:, None] + phase) % period < open_for
+        return taking
+    rates = rng.random(cols) if kind == "rates" else draw(st.sampled_from((0.1, 0.5, 0.95)))
+    return rng.random((cycles, cols)) < rates
+
+
+@st.composite
+def memories(draw: st.DrawFn) -> MemorySpec:
+    """Small DRAM channels with short timing, so that refresh, turns and full queues come in a few hundred cycles."""
+    base = load_memory("ddr4-2400-x8")
+    some = st.integers(1, 12)
+    rp, ccd, wtr, rrd, cl = draw(some), draw(st.integers(1, 6)), draw(some), draw(some), draw(st.integers(4, 12))
+    rfc, write = draw(st.integers(1, 60)), draw(st.integers(1, 8))
+    timing = Timing(
+        CL=cl, CWL=draw(st.integers(1, cl)), RCD=draw(some), RP=rp, RPA=rp + draw(st.integers(0, 3)),
+        RAS=draw(st.integers(1, 30)), RRD_S=rrd, RRD_L=rrd + draw(st.integers(0, 4)), CCD_S=ccd,
+        CCD_L=ccd + draw(st.integers(0, 4)), WTR_S=wtr, WTR_L=wtr + draw(st.integers(0, 6)),
+        FAW=draw(st.integers(1, 50)), WR=draw(some), RTP=draw(some), RFC=rfc, REFI=rfc + draw(st.integers(200, 400)),
+        RTW_GAP=draw(st.integers(1, 3)), RANK_GAP=draw(st.integers(1, 3)),
+    )  # fmt: skip
+    two = st.sampled_from([1, 2, 4])
+    organization = replace(
+        base.organization, ranks=draw(st.sampled_from([1, 2])), bank_groups=draw(two), banks=draw(two),
+        burst_length=draw(st.sampled_from([4, 8])),
+    )  # fmt: skip
+    controller = Controller(
+        read_queue=draw(st.integers(1, 12)), write_queue=write + 4, drain_from=draw(st.integers(write, write + 4)),
+        drain_to=draw(st.integers(0, write - 1)), hit_limit=draw(st.integers(1, 6)),
+    )  # fmt: skip
+    return replace(base, organization=organization, timing=timing, controller=controller)

@@ -12,19 +12,28 @@ import numpy as np
 from numba import njit
 
 MAGNITUDE = 0x7FFF
-INFINITY = 0x7C00
 LAST_INDEX = 63
 """An index counted down from here orders equal magnitudes by the lower index."""
 
 
 @njit(cache=True)
 def run_serial(
-    bits: Any, start: Any, length: Any, group: int, lanes: int, kept_bits: Any, kept_index: Any, flags: Any
+    bits: Any,
+    infinity: int,
+    start: Any,
+    length: Any,
+    group: int,
+    lanes: int,
+    kept_bits: Any,
+    kept_index: Any,
+    flags: Any,
+    left: Any,
 ) -> int:
     """Compare and replace, one value a cycle a lane; cycles.
 
-    ``bits`` uint16 [k, n]; ``start``, ``length`` int64 [groups]. Written, by group: ``kept_bits`` uint16 and
-    ``kept_index`` uint8 [groups n, keep], ``flags`` uint8 [groups n].
+    ``bits`` uint16 [k, n], a NaN where the magnitude is above ``infinity``; ``start``, ``length`` int64 [groups].
+    Written, by group: ``kept_bits`` uint16 and ``kept_index`` uint8 [groups n, keep], ``flags`` uint8 [groups n],
+    ``left`` int64 [groups n, keep].
     """
     total, keep = kept_bits.shape
     groups = len(start)
@@ -42,13 +51,14 @@ def run_serial(
                 if word < out_count[lane]:
                     kept_bits[leaving + lane, word] = out_bits[lane, word]
                     kept_index[leaving + lane, word] = out_index[lane, word]
+                    left[leaving + lane, word] = t
             word += 1
         if taken < total:
             for lane in range(min(lanes, total - taken)):
                 g = taken + lane
                 if phase < length[g % groups]:
                     value = bits[start[g % groups] + phase, g // groups]
-                    if value & MAGNITUDE > INFINITY:
+                    if value & MAGNITUDE > infinity:
                         flags[g] = 1
                     held[lane] = _offer(held_bits[lane], held_index[lane], held[lane], value, phase)
             phase += 1
@@ -86,6 +96,7 @@ def _offer(held_bits: Any, held_index: Any, held: int, value: int, index: int) -
 @njit(cache=True)
 def run_network(
     bits: Any,
+    infinity: int,
     start: Any,
     length: Any,
     lanes: int,
@@ -95,6 +106,7 @@ def run_network(
     kept_bits: Any,
     kept_index: Any,
     flags: Any,
+    left: Any,
 ) -> int:
     """A group a cycle a lane through two sorting networks; cycles. Written as by `run_serial`.
 
@@ -109,14 +121,14 @@ def run_network(
     wires = np.full((depth + 1, lanes, width), -1, np.int64)  # [s]: the input of stage s
     kept_wires = np.full((restore + 1, lanes, kept_width), -1, np.int64)
     entered = np.full(depth + restore + 1, -1, np.int64)  # first group of the round before each stage
-    taken, left = 0, 0
+    taken, done = 0, 0
     t = 0
-    while left < total:
+    while done < total:
         entered[0] = taken if taken < total else -1
         if taken < total:
             for lane in range(min(lanes, total - taken)):
                 g = taken + lane
-                flags[g] = _enter(bits[start[g % groups] :, g // groups], length[g % groups], wires[0, lane])
+                flags[g] = _enter(bits[start[g % groups] :, g // groups], infinity, length[g % groups], wires[0, lane])
             taken += lanes
         # From the last register back, so that every stage still reads what stood there in the last cycle.
         if depth == 0:
@@ -125,7 +137,8 @@ def run_network(
         if leaving >= 0:
             for lane in range(min(lanes, total - leaving)):
                 _leave(kept_wires[restore, lane], kept_bits[leaving + lane], kept_index[leaving + lane])
-            left = leaving + lanes
+                left[leaving + lane] = t
+            done = leaving + lanes
         for s in range(restore - 1, -1, -1):
             _compare(by_index[s], kept_wires[s], kept_wires[s + 1])
         for s in range(depth - 1, -1, -1):
@@ -148,14 +161,14 @@ def _log2(count: int) -> int:
 
 
 @njit(cache=True)
-def _enter(bits: Any, length: int, wires: Any) -> int:
+def _enter(bits: Any, infinity: int, length: int, wires: Any) -> int:
     """Put a group on the wires of a lane, larger words first in rank; 1 if it holds a NaN."""
     flag = 0
     for j in range(len(wires)):
         wires[j] = -1
         if j < length:
             value = np.int64(bits[j])
-            if value & MAGNITUDE > INFINITY:
+            if value & MAGNITUDE > infinity:
                 flag = 1
             wires[j] = ((value & MAGNITUDE) * (LAST_INDEX + 1) + LAST_INDEX - j) * 2 + (value >> 15)
     return flag

@@ -32,12 +32,13 @@ def run_os(
     port_words: int,
     out: Any,
     left: Any,
+    leaves: Any,
 ) -> tuple[int, int, int, int]:
     """Output-stationary run; (cycles, issuing, idle for the adder, waiting for a port or the drain chain).
 
     ``a_columns`` float32 [k, m] is the dense operand, transposed; ``values`` float32 and ``indices`` uint8 [slots, n]
     the pairs, ``slot_base`` int64 [slots] what their indices count from; ``out`` float32 and ``left`` int64 [m, n] are
-    written.
+    written, and to ``leaves`` int64 the cycle in which each word of the tiles leaves column 0.
     """
     m, n = out.shape
     slots = len(slot_base)
@@ -95,11 +96,12 @@ def run_os(
         if drained < finished and t >= complete_at[drained % in_flight]:
             row = drained // tiles_across * rows + used_rows - 1 - word // interleave
             col0 = (drained % tiles_across * interleave + word % interleave) * cols
-            leaves = t + rows - 1
+            at_edge = t + rows - 1
+            leaves[drained * drain_words + word] = at_edge
             if row < m:
                 for c in range(min(cols, n - col0)):
-                    left[row, col0 + c] = leaves + c
-            cycles = leaves + min(cols, n)
+                    left[row, col0 + c] = at_edge + c
+            cycles = at_edge + min(cols, n)
             word += 1
             if word == drain_words:
                 word, drained = 0, drained + 1
@@ -153,13 +155,14 @@ def run_ws(
     port_words: int,
     out: Any,
     left: Any,
+    leaves: Any,
 ) -> tuple[int, int, int, int]:
     """Weight-stationary run; (cycles, issuing, idle for the adder, waiting for a port or for weights).
 
     ``a`` float32 [m, k] is the dense operand; ``values`` float32 and ``indices`` uint8 [slots, n] the pairs, of which
     group ``g`` has ``group_pairs[g]`` from slot ``group_slot[g]`` with indices that count from ``group_start[g]``. Row
     ``r`` runs ``skew`` cycles behind row ``r - 1``. ``out`` float32, the output buffer, and ``left`` int64 [m, n] are
-    written.
+    written, and to ``leaves`` int64 the cycle in which each word of the tiles, partial sums too, leaves column 0.
     """
     m, n = out.shape
     groups = len(group_start)
@@ -183,6 +186,7 @@ def run_ws(
 
     cycles, compute, stall, port = 0, 0, 0, 0
     last_issue = NEVER
+    gone = 0
     t = 0
     while t < last_issue + delay or turn < add_latency:
         if turn >= interleave and turn >= add_latency:
@@ -225,6 +229,8 @@ def run_ws(
                 shifting = keep * rows
             if r == rows - 1 and its_pair == keep - 1:
                 cycles = t + mac_latency + used_cols
+                leaves[gone] = t + mac_latency
+                gone += 1
             row = its_batch * interleave + context
             if row >= m:
                 continue

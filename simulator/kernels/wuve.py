@@ -12,11 +12,14 @@ from numba import njit
 
 
 @njit(cache=True)
-def run_sgd(master: Any, gradient: Any, velocity: Any, constants: Any, ages: Any, depth: int, lanes: int) -> int:
+def run_sgd(
+    master: Any, gradient: Any, velocity: Any, constants: Any, ages: Any, depth: int, lanes: int, left: Any
+) -> int:
     """SGD with momentum in place; cycles.
 
     ``master``, ``gradient``, ``velocity`` float32 [n]; ``constants`` float32: inverse scale, weight decay, momentum,
     rate; ``ages`` int64: how many cycles after its entry a beat is unscaled, decayed, given momentum, stepped.
+    Written: ``left`` int64 [n], the cycle in which each parameter leaves.
     """
     inverse_scale, decay, momentum, rate = constants
     n = len(master)
@@ -45,6 +48,7 @@ def run_sgd(master: Any, gradient: Any, velocity: Any, constants: Any, ages: Any
                     w[beat, lane] = w[beat, lane] - rate * v[beat, lane]
                 else:
                     master[first + lane] = w[beat, lane]
+                    left[first + lane] = t
                     velocity[first + lane] = v[beat, lane]
             if stage == 4:
                 retired = first + lanes
@@ -54,13 +58,21 @@ def run_sgd(master: Any, gradient: Any, velocity: Any, constants: Any, ages: Any
 
 @njit(cache=True, error_model="numpy")
 def run_adam(
-    master: Any, gradient: Any, mean: Any, square: Any, constants: Any, ages: Any, depth: int, lanes: int
+    master: Any,
+    gradient: Any,
+    mean: Any,
+    square: Any,
+    constants: Any,
+    ages: Any,
+    depth: int,
+    lanes: int,
+    left: Any,
 ) -> int:
     """Adam in place; cycles.
 
     ``master``, ``gradient``, ``mean``, ``square`` float32 [n]; ``constants`` float32: inverse scale, beta1, 1 - beta1,
     beta2, 1 - beta2, rate_t, epsilon_t; ``ages`` int64: how many cycles after its entry a beat is unscaled, averaged,
-    rooted, divided, stepped.
+    rooted, divided, stepped. Written: ``left`` int64 [n], the cycle in which each parameter leaves.
     """
     inverse_scale, beta1, rest1, beta2, rest2, rate, epsilon = constants
     n = len(master)
@@ -95,6 +107,7 @@ def run_adam(
                     w[beat, lane] = w[beat, lane] - x[beat, lane]
                 else:
                     master[first + lane] = w[beat, lane]
+                    left[first + lane] = t
                     mean[first + lane] = m[beat, lane]
                     square[first + lane] = v[beat, lane]
             if stage == 5:

@@ -1,10 +1,24 @@
-"""The slow, obvious twins of everything that is fast: product, array, engines.
+"""The slow, obvious twins of everything that is fast: product, array, engines, DRAM.
 
 They share nothing with the kernels, know no closed form, and move every word over every hop.
 """
 
 from .array import ReferenceRun, array_reference
+from .dram import Command, ReferenceChannel, channel_reference
 from .engines import sore_reference, wuve_reference
+from .jedec import jedec_violations
+from .pregenerate import pregenerate_reference
 from .product import gemm_reference
 
-__all__ = ["ReferenceRun", "array_reference", "gemm_reference", "sore_reference", "wuve_reference"]
+__all__ = [
+    "Command",
+    "ReferenceChannel",
+    "ReferenceRun",
+    "array_reference",
+    "channel_reference",
+    "gemm_reference",
+    "jedec_violations",
+    "pregenerate_reference",
+    "sore_reference",
+    "wuve_reference",
+]

@@ -7,7 +7,7 @@ are visited from the south-east corner, so each reads its neighbours' registers 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +16,16 @@ import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.mapping import ArrayMapping, Dataflow
-from ..array import canonical, check_operands
+from ..array import canonical, check_operands, require_ready
 from ..compact import BUBBLE, Compact
+from ..operand import Half, Word
 
 __all__ = ["ReferenceRun", "array_reference"]
 
 MINUS_ZERO = np.float32(-0.0)
-Half = npt.NDArray[np.float16]
 Single = npt.NDArray[np.float32]
-Pair = tuple[np.float16, int]
-EMPTY: Pair = (np.float16(-0.0), BUBBLE)
+Pair = tuple[Word, int]
+EMPTY: Pair = (MINUS_ZERO, BUBBLE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,17 +38,27 @@ class ReferenceRun:
 
 
 def array_reference(
-    spec: AcceleratorSpec, mapping: ArrayMapping, a: Half, b: Half | Compact, *, run: int = 0
+    spec: AcceleratorSpec,
+    mapping: ArrayMapping,
+    a: Half,
+    b: Half | Compact,
+    *,
+    run: int = 0,
+    ready: npt.NDArray[np.bool_] | None = None,
 ) -> ReferenceRun:
-    """C = A B on every register of the array."""
+    """C = A B on every register of the array; ``ready`` as of `run_array`."""
     machine = (_OutputStationary if mapping.dataflow == Dataflow.OS else _WeightStationary)(
         spec, mapping, a, check_operands(spec, mapping, a, b, run)
     )
+    require_ready(spec, ready)
     with np.errstate(all="ignore"):
         while machine.awaited:
-            machine.step()
-            machine.t += 1
-    return ReferenceRun(canonical(machine.result), machine.left, machine.t)
+            if not machine.waiting:
+                machine.step()
+                machine.t += 1
+            machine.take([True] * spec.array.cols if ready is None or machine.now >= len(ready) else ready[machine.now])
+            machine.now += 1
+    return ReferenceRun(canonical(machine.result), machine.left, machine.now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +82,9 @@ class _Pe:
         self.adder: deque[Any] = deque([None] * spec.pe.add_latency)
         self.sums = [MINUS_ZERO] * contexts
         self.leaving: tuple[_Token, np.float32] | None = None  # on the adder's output in this cycle
-        self.part: list[np.float16] = []
-        self.prefetched: list[np.float16] = []
-        self.hop_words: list[np.float16] = []
+        self.part: list[Word] = []
+        self.prefetched: list[Word] = []
+        self.hop_words: list[Word] = []
         self.hop_token: Any = None
         self.hop_result: np.float32 | None = None
         self.pairs: list[Pair] = []  # WS: what the PE holds
@@ -108,7 +118,7 @@ class _Pe:
         product = MINUS_ZERO if index == BUBBLE else np.float32(self.part[offset + index]) * np.float32(value)
         self.multiplier.append((token, product))
 
-    def receive(self, words: list[np.float16]) -> None:
+    def receive(self, words: list[Word]) -> None:
         """Words from the west go into the prefetch buffer and on to the east."""
         self.prefetched = self.prefetched + words
         self.hop_words = words
@@ -123,12 +133,15 @@ class _Machine:
         self.keep, self.group = mapping.pattern.keep, mapping.pattern.group
         self.rows, self.cols, self.contexts = spec.array.rows, spec.array.cols, mapping.interleave
         self.used_cols = min(self.cols, self.n)
-        self.grid = [[_Pe(spec, self.contexts) for _ in range(self.used_cols)] for _ in range(self.rows)]
+        self.grid = [[_Pe(spec, self.contexts) for _ in range(self.cols)] for _ in range(self.rows)]
         self.groups = self._cut()
         self.result = np.zeros((self.m, self.n), np.float32)
         self.left = np.zeros((self.m, self.n), np.int64)
-        self.awaited = 0  # words still to leave at the south edge
-        self.t = 0
+        self.rounds = np.zeros((self.m, self.n), np.int64)  # words taken for each result, in WS one a k-tile
+        self.awaited = 0  # words still to leave at the south edge of the used columns
+        self.waiting: dict[int, tuple[int, int, np.float32]] = {}  # at the south edge, by column of the array
+        self.t = 0  # array cycles
+        self.now = 0  # clock cycles
         self.tokens: list[_Token | None] = []  # what the controller issued, by cycle
         self.sent: list[tuple[int, int, int] | None] = []  # what row 0 was fed, by cycle: part, from word, to word
         self.part, self.offset = 0, 0
@@ -151,9 +164,9 @@ class _Machine:
         slot = self.groups[group][2] + p
         return self.pairs.values[slot, column], int(self.pairs.indices[slot, column])
 
-    def word(self, row: int, k: int) -> np.float16:
+    def word(self, row: int, k: int) -> Word:
         """One element of A, or a filler below its last row."""
-        return np.float16(self.a[row, k]) if row < self.m else np.float16(0)
+        return self.a[row, k] if row < self.m else self.a.dtype.type(0)
 
     def prefetched(self) -> bool:
         """Whether PE (0, 0) holds the whole next part."""
@@ -169,7 +182,7 @@ class _Machine:
         self.sent.append((self.part, self.offset, end))
         self.offset = end
 
-    def edge_words(self, row: int, delay: int) -> list[np.float16]:
+    def edge_words(self, row: int, delay: int) -> list[Word]:
         """Words that enter ``row`` from the west, ``delay`` cycles behind row 0."""
         if self.t < delay or (sent := self.sent[self.t - delay]) is None:
             return []
@@ -180,11 +193,18 @@ class _Machine:
         return self.tokens[self.t - delay] if self.t >= delay else None
 
     def deliver(self, row: int, column: int, value: np.float32) -> None:
-        """A word has left at the south edge."""
-        self.awaited -= 1
-        if row < self.m and column < self.n:
-            self.result[row, column] = value
-            self.left[row, column] = self.t
+        """A word has come to the south edge."""
+        self.waiting[column % self.cols] = row, column, value
+
+    def take(self, ready: Sequence[bool]) -> None:
+        """One clock cycle of the receivers; while a word is left waiting, the array stands still."""
+        for c in [c for c in self.waiting if ready[c]]:
+            row, column, value = self.waiting.pop(c)
+            self.awaited -= c < self.used_cols
+            if row < self.m and column < self.n:
+                self.result[row, column] = value
+                self.left[row, column] = self.now
+                self.rounds[row, column] += 1
 
     def controller(self) -> Iterator[_Token | None]:
         raise NotImplementedError
@@ -192,7 +212,7 @@ class _Machine:
     def part_length(self, part: int) -> int:
         raise NotImplementedError
 
-    def part_word(self, row: int, part: int, x: int) -> np.float16:
+    def part_word(self, row: int, part: int, x: int) -> Word:
         raise NotImplementedError
 
     def step(self) -> None:
@@ -209,7 +229,7 @@ class _OutputStationary(_Machine):
         self.used_rows = min(self.rows, self.m)
         self.tile_words = self.used_rows * self.contexts
         self.awaited = self.tiles * self.tile_words * self.used_cols
-        self.arrived = [0] * self.used_cols
+        self.arrived = [0] * self.cols
         self.last_start = -self.tile_words
 
     def controller(self) -> Iterator[_Token | None]:
@@ -231,13 +251,13 @@ class _OutputStationary(_Machine):
     def part_length(self, part: int) -> int:
         return self.groups[part % len(self.groups)][1] if part < self.tiles * len(self.groups) else 0
 
-    def part_word(self, row: int, part: int, x: int) -> np.float16:
+    def part_word(self, row: int, part: int, x: int) -> Word:
         tile, g = divmod(part, len(self.groups))
         return self.word(tile // self.across * self.rows + row, self.groups[g][0] + x)
 
     def step(self) -> None:
         self.control_step()
-        for c in reversed(range(self.used_cols)):
+        for c in reversed(range(self.cols)):
             for r in reversed(range(self.rows)):
                 self.pe_step(r, c)
 
@@ -296,11 +316,10 @@ class _WeightStationary(_Machine):
         self.across = -(-self.n // self.cols)
         self.tiles = -(-len(self.groups) // self.rows) * self.across
         self.awaited = self.tiles * self.batches * self.contexts * self.used_cols
-        self.shadow: list[list[Pair]] = [[EMPTY] * (self.keep * self.rows) for _ in range(self.used_cols)]
+        self.shadow: list[list[Pair]] = [[EMPTY] * (self.keep * self.rows) for _ in range(self.cols)]
         self.shifts: list[tuple[int, int] | None] = []  # column 0, by cycle: tile, position of the pair that enters
         self.shift_tile, self.to_shift = 0, self.keep * self.rows
         self.returns: list[int | None] = [0] * self.across  # first cycle in which an n-tile may start, once it is known
-        self.rounds = np.zeros((self.m, self.n), np.int64)  # k-tiles whose partial sum is in the output buffer
 
     def controller(self) -> Iterator[_Token | None]:
         for tile in range(self.tiles):
@@ -324,12 +343,12 @@ class _WeightStationary(_Machine):
     def part_length(self, part: int) -> int:
         return self.contexts * self.group if part < self.tiles * self.batches else 0
 
-    def part_word(self, row: int, part: int, x: int) -> np.float16:
+    def part_word(self, row: int, part: int, x: int) -> Word:
         tile, batch = divmod(part, self.batches)
         g = tile // self.across * self.rows + row
         context, index = divmod(x, self.group)
         if g >= len(self.groups) or index >= self.groups[g][1]:
-            return np.float16(0)
+            return self.a.dtype.type(0)
         return self.word(batch * self.contexts + context, self.groups[g][0] + index)
 
     def step(self) -> None:
@@ -337,7 +356,7 @@ class _WeightStationary(_Machine):
         for row in self.grid:
             for pe in row:
                 pe.finish()
-        for c in reversed(range(self.used_cols)):
+        for c in reversed(range(self.cols)):
             for r in reversed(range(self.rows)):
                 self.pe_step(r, c)
         self.shift_step()
@@ -364,7 +383,6 @@ class _WeightStationary(_Machine):
             done, total = pe.leaving
             row, column = done.batch * self.contexts + done.context, done.tile % self.across * self.cols + c
             self.deliver(row, column, total)
-            self.rounds[row : row + 1, column : column + 1] += 1
 
     def from_north(self, pe: _Pe, r: int, c: int) -> np.float32:
         """What stands on the northern wire of a PE in this cycle."""
@@ -381,7 +399,7 @@ class _WeightStationary(_Machine):
         if token.tile < self.across or row >= self.m or column >= self.n:
             return MINUS_ZERO
         assert self.rounds[row, column] == token.tile // self.across, "a partial sum is used before it has left"
-        assert self.left[row, column] < self.t, "a partial sum is used before it is back"
+        assert self.left[row, column] < self.now, "a partial sum is used before it is back"
         return np.float32(self.result[row, column])
 
     def take_over(self, pe: _Pe, r: int, c: int) -> None:
@@ -394,7 +412,7 @@ class _WeightStationary(_Machine):
         """One cycle of every column's shadow chain; the pair that goes furthest enters first."""
         self.shifts.append((self.shift_tile, self.to_shift - 1) if self.to_shift else None)
         self.to_shift = max(self.to_shift - 1, 0)
-        for c in range(self.used_cols):
+        for c in range(self.cols):
             if self.t >= c and (shift := self.shifts[self.t - c]) is not None:
                 tile, position = shift
                 g = tile // self.across * self.rows + position // self.keep

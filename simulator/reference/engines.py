@@ -11,12 +11,12 @@ import numpy.typing as npt
 from ...dataflow.accelerator import AcceleratorSpec
 from ...workloads.sparsity import NMPattern
 from ..engines import Adam, Sgd
+from ..operand import Half, Word
 
 __all__ = ["sore_reference", "wuve_reference"]
 
-Half = npt.NDArray[np.float16]
 Single = npt.NDArray[np.float32]
-Pair = tuple[np.float16, int]
+Pair = tuple[Word, int]
 
 
 def sore_reference(
@@ -27,17 +27,18 @@ def sore_reference(
     run = run or k
     cuts = [(s, min(s + pattern.group, r + run)) for r in range(0, k, run) for s in range(r, r + run, pattern.group)]
     groups = [[values[j, c] for j in range(lo, hi)] for c in range(n) for lo, hi in cuts]
-    flags = [any(np.isnan(v) for v in group) for group in groups]
+    with np.errstate(invalid="ignore"):  # a signalling NaN is data here
+        flags = [any(np.isnan(v) for v in group) for group in groups]
     step = _sore_serial if spec.sore.kind == "serial" else _sore_network
     pairs, cycles = step(groups, spec.sore.lanes, pattern)
     return pairs, flags, cycles
 
 
-def _magnitude(value: np.float16) -> int:
+def _magnitude(value: Word) -> int:
     return int(value.view(np.uint16)) & 0x7FFF
 
 
-def _sore_serial(groups: list[list[np.float16]], lanes: int, pattern: NMPattern) -> tuple[list[list[Pair]], int]:
+def _sore_serial(groups: list[list[Word]], lanes: int, pattern: NMPattern) -> tuple[list[list[Pair]], int]:
     results: list[list[Pair]] = [[] for _ in groups]
     cycles = 0
     for lane in range(min(lanes, len(groups))):
@@ -70,7 +71,7 @@ def _offer(held: list[Pair], pair: Pair, keep: int) -> None:
     held.append(pair)
 
 
-def _sore_network(groups: list[list[np.float16]], lanes: int, pattern: NMPattern) -> tuple[list[list[Pair]], int]:
+def _sore_network(groups: list[list[Word]], lanes: int, pattern: NMPattern) -> tuple[list[list[Pair]], int]:
     by_magnitude, by_index = _odd_even_merge_sort(pattern.group), _odd_even_merge_sort(pattern.keep)
     depth = max(by_magnitude, default=0) + max(by_index, default=0)
     results: list[list[Pair]] = [[] for _ in groups]
@@ -149,7 +150,7 @@ def wuve_reference(
     return results, t
 
 
-def _update(rule: Sgd | Adam, w: np.float32, g16: np.float16, *state: np.float32) -> tuple[np.float32, ...]:
+def _update(rule: Sgd | Adam, w: np.float32, g16: Word, *state: np.float32) -> tuple[np.float32, ...]:
     f = np.float32
     g = f(g16) * f(rule.inverse_scale)
     if isinstance(rule, Sgd):

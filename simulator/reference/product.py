@@ -7,11 +7,11 @@ import numpy.typing as npt
 
 from ..array import canonical
 from ..compact import BUBBLE, Compact
+from ..operand import Half
 
 __all__ = ["gemm_reference"]
 
 MINUS_ZERO = np.float32(-0.0)
-Half = npt.NDArray[np.float16]
 Single = npt.NDArray[np.float32]
 
 

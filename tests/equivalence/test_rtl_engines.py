@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
@@ -13,135 +12,54 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.dataflow.accelerator import AcceleratorSpec, ArraySpec, PESpec, SoreSpec, WuveSpec
+from weft.dataflow.accelerator import ArraySpec, PESpec, SoreSpec, WuveSpec
 from weft.dataflow.engine_time import sore_issue, sore_latency
-from weft.hdl.cosim import Cosim
-from weft.hdl.sorter import Sore, batcher_stages
-from weft.hdl.update import Wuve
+from weft.dataflow.operand import FormatName
+from weft.hdl.engine_drive import SoreDriver, WuveDriver
+from weft.hdl.sorter import batcher_stages
 from weft.simulator import engines
-from weft.simulator.compact import cut
 from weft.simulator.engines import Adam, Sgd, run_sore, run_wuve
+from weft.simulator.operand import OPERAND_TYPES, Half
 from weft.workloads.sparsity import NMPattern
 
 from ..strategies import gemms, halves, make_spec, singles
 
 Kind = Literal["serial", "network"]
-Array = npt.NDArray[np.unsignedinteger]
+Array = npt.NDArray[np.integer]
 PATTERNS = ("1:4", "2:4", "2:8", "4:8", "2:16")
 AFTERWARDS = 4
 """Cycles watched after a run: nothing may leave any more."""
 
 
-def assert_same(signal: str, expected: Array, found: Array, where: Array | None = None) -> None:
-    differs = (expected != found) if where is None else (expected != found) & where
-    if differs.any():
-        t, *lane = (int(i) for i in np.argwhere(differs)[0])
-        at = (t, *lane)
-        pytest.fail(f"{signal} {lane} in cycle {t}: simulator {expected[at]:#x}, RTL {found[at]:#x}")
-
-
-@dataclass(frozen=True)
-class SoreBench:
-    """One compiled engine, and how its ports are fed and read."""
-
-    spec: AcceleratorSpec
-    pattern: NMPattern
-    cosim: Cosim
-
-    @property
-    def serial(self) -> bool:
-        return self.spec.sore.kind == "serial"
-
-    def feed(self, groups: npt.NDArray[np.uint16], exists: npt.NDArray[np.bool_], cycles: int) -> dict[str, Array]:
-        """Ports of every cycle from groups [rounds, lanes, M]."""
-        rounds, lanes, m = groups.shape
-        ports: dict[str, Array] = {"step": over(np.ones(rounds * m if self.serial else rounds, np.uint8), cycles)}
-        for i in range(lanes):
-            if self.serial:
-                ports[f"value__{i}__0"] = over(groups[:, i].ravel(), cycles)
-                ports[f"valid__{i}"] = over(exists[:, i].ravel().astype(np.uint8), cycles)
-                continue
-            ports |= {f"value__{i}__{j}": over(groups[:, i, j], cycles) for j in range(m)}
-            ports[f"valid__{i}"] = over((exists[:, i] << np.arange(m)).sum(axis=1).astype(np.uint32), cycles)
-        return ports
-
-    def read(self, ports: dict[str, Array], field: str) -> Array:
-        """[cycles, lanes, pairs a cycle]"""
-        pairs = 1 if self.serial else self.pattern.keep
-        lanes = range(self.spec.sore.lanes)
-        return np.stack([np.stack([ports[f"pair__{i}__{p}__{field}"] for p in range(pairs)], 1) for i in lanes], 1)
-
-    def place(self, by_group: npt.NDArray[np.uint16], cycles: int) -> Array:
-        """What [rounds, lanes, keep] is at the ports in every cycle, by the contract."""
-        rounds, lanes, keep = by_group.shape
-        result = np.zeros((cycles, lanes, 1 if self.serial else keep), np.uint32)
-        for r in range(rounds):
-            if self.serial:
-                first = (r + 1) * self.pattern.group
-                result[first : first + keep, :, 0] = by_group[r].T
-            else:
-                result[r + sore_latency(self.pattern, self.spec)] = by_group[r]
-        return result
-
-
-def over(array: Array, cycles: int) -> Array:
-    """``array`` and then zeros."""
-    return np.concatenate([array, np.zeros(cycles - len(array), array.dtype)])
-
-
 @cache
-def sore_bench(kind: Kind, lanes: int, text: str) -> SoreBench:
-    pattern = NMPattern.parse(text)
-    spec = make_spec(array=ArraySpec(rows=1, cols=1), sore=SoreSpec(kind=kind, lanes=lanes))
-    engine = Sore(spec, pattern, blackbox=True)
-    return SoreBench(spec, pattern, Cosim(engine, parts=engine.parts))
+def sore_driver(kind: Kind, lanes: int, text: str, format: FormatName = "fp16") -> SoreDriver:
+    pe, sore = PESpec(format=format), SoreSpec(kind=kind, lanes=lanes)
+    spec = make_spec(array=ArraySpec(rows=1, cols=1), pe=pe, sore=sore)
+    return SoreDriver(spec, NMPattern.parse(text))
 
 
-def check_sore(bench: SoreBench, values: npt.NDArray[np.float16], run: int) -> None:
-    spec, pattern, lanes = bench.spec, bench.pattern, bench.spec.sore.lanes
-    expected = run_sore(spec, values, pattern, run)
-    k, n = values.shape
-    groups = cut(pattern, k, run)
-    total = len(groups.start) * n
-    rounds = -(-total // lanes)
-    cycles = expected.cycles + AFTERWARDS
-    assert expected.cycles == sore_issue(total, pattern, spec) + sore_latency(pattern, spec)
+def check_sore(driver: SoreDriver, values: Half, run: int) -> None:
+    want = run_sore(driver.spec, values, driver.pattern, run)
+    groups = want.nan_flags.size
+    issue, latency = sore_issue(groups, driver.pattern, driver.spec), sore_latency(driver.pattern, driver.spec)
+    assert want.cycles == issue + latency
+    got = driver.run(values.view(np.uint16), run, cycles=want.cycles + AFTERWARDS)
+    assert_same(
+        got.left, want.left,
+        ("pair.value", got.values, want.compact.values.view(np.uint16)),
+        ("pair.index", got.indices, want.compact.indices),
+    )  # fmt: skip
+    assert got.nan_flags.tolist() == want.nan_flags.tolist()
+    assert got.cycles == want.cycles
 
-    def dealt(elements: Array, first: npt.NDArray[np.int64], length: npt.NDArray[np.int64], slots: int) -> Array:
-        """Rows of [rows, n] in groups, column by column, dealt to the lanes: [rounds, lanes, slots]."""
-        inside = np.arange(slots) < length[:, None]
-        rows = np.where(inside, first[:, None] + np.arange(slots), 0)
-        flat = np.zeros((rounds * lanes, slots), elements.dtype)
-        flat[:total] = np.where(inside, elements[rows].transpose(2, 0, 1), 0).reshape(total, slots)
-        return flat.reshape(rounds, lanes, slots)
 
-    def into_groups(elements: Array) -> Array:
-        return dealt(elements, groups.start, groups.length, pattern.group)
-
-    def into_pairs(elements: Array) -> Array:
-        return bench.place(dealt(elements, groups.first_slot, groups.kept, pattern.keep), cycles)
-
-    bench.cosim.reset()
-    exists = into_groups(np.ones((k, n), np.bool_))
-    found = bench.cosim.run(bench.feed(into_groups(values.view(np.uint16)), exists, cycles))
-
-    compact = expected.compact
-    valid = into_pairs(np.ones(compact.values.shape, np.uint16))
-    assert_same("pair.valid", valid, bench.read(found, "valid"))
-    assert_same("pair.value", into_pairs(compact.values.view(np.uint16)), bench.read(found, "value"), valid != 0)
-    assert_same("pair.index", into_pairs(compact.indices.astype(np.uint16)), bench.read(found, "index"), valid != 0)
-
-    leaving = np.zeros(cycles, np.uint32)
-    flags = np.zeros((cycles, lanes), np.uint32)
-    by_lane = over(expected.nan_flags.T.ravel().astype(np.uint8), rounds * lanes).reshape(rounds, lanes)
-    first = np.arange(rounds) + sore_latency(pattern, spec)
-    if bench.serial:
-        first = (np.arange(rounds) + 1) * pattern.group
-    leaving[first], flags[first] = 1, by_lane
-    found_flags = np.stack([found[f"nan__{i}"] for i in range(lanes)], axis=1)
-    assert_same("leaving", leaving, found["leaving"])
-    assert_same("nan", flags, found_flags, leaving[:, None] != 0)
-    assert first[-1] + (pattern.keep if bench.serial else 1) == expected.cycles
+def assert_same(left: Array, expected_left: Array, *signals: tuple[str, Array, Array]) -> None:
+    """Name the signal, the cycle and both values of the earliest difference."""
+    for signal, found, expected in (("valid", left, expected_left), *signals):
+        differs = np.argwhere(found != expected)
+        if len(differs):
+            at = min(map(tuple, differs), key=lambda place: int(expected_left[place]))
+            pytest.fail(f"{signal}{list(map(int, at))}, cycle {expected_left[at]}: not {expected[at]} but {found[at]}")
 
 
 @pytest.mark.parametrize("text", PATTERNS)
@@ -150,7 +68,7 @@ def check_sore(bench: SoreBench, values: npt.NDArray[np.float16], run: int) -> N
 @given(data=st.data())
 def test_sore_of_three_lanes_is_the_stepped_engine(kind: Kind, text: str, data: st.DataObject) -> None:
     gemm = data.draw(gemms())
-    check_sore(sore_bench(kind, 3, text), data.draw(halves(gemm.k, gemm.n)), gemm.run)
+    check_sore(sore_driver(kind, 3, text), data.draw(halves(gemm.k, gemm.n)), gemm.run)
 
 
 @pytest.mark.parametrize(
@@ -161,13 +79,23 @@ def test_sore_of_three_lanes_is_the_stepped_engine(kind: Kind, text: str, data: 
 @given(data=st.data())
 def test_sore_of_one_lane_is_the_stepped_engine(kind: Kind, text: str, data: st.DataObject) -> None:
     gemm = data.draw(gemms())
-    check_sore(sore_bench(kind, 1, text), data.draw(halves(gemm.k, gemm.n)), gemm.run)
+    check_sore(sore_driver(kind, 1, text), data.draw(halves(gemm.k, gemm.n)), gemm.run)
 
 
 @pytest.mark.parametrize("kind", ["serial", "network"])
 def test_sore_of_a_long_run_of_raw_bits(kind: Kind) -> None:
     bits = np.random.default_rng(11).integers(0, 2**16, (9 * 100, 64), np.uint16)
-    check_sore(sore_bench(kind, 3, "2:8"), bits.view(np.float16), 100)
+    check_sore(sore_driver(kind, 3, "2:8"), bits.view(np.float16), 100)
+
+
+@pytest.mark.parametrize("kind", ["serial", "network"])
+def test_sore_in_bf16_flags_the_nans_of_bf16(kind: Kind) -> None:
+    """All 2^16 words; words of which nearly all are a NaN in FP16 only."""
+    every = np.random.default_rng(12).permutation(np.arange(2**16, dtype=np.uint16)).reshape(1024, 64)
+    near = np.random.default_rng(13).integers(0x7C01, 0x7F84, (1024, 64), np.uint16)
+    assert 0 < np.count_nonzero(near > 0x7F80) < near.size // 100
+    for words in (every, near):
+        check_sore(sore_driver(kind, 3, "2:8", "bf16"), words.view(OPERAND_TYPES["bf16"]), 128)
 
 
 @pytest.mark.parametrize("inputs", range(1, 33))
@@ -175,21 +103,12 @@ def test_rtl_and_simulator_have_one_network(inputs: int) -> None:
     assert batcher_stages(inputs) == engines.batcher_stages(inputs)
 
 
-@dataclass(frozen=True)
-class WuveBench:
-    """One compiled engine."""
-
-    spec: AcceleratorSpec
-    engine: Wuve
-    cosim: Cosim
-
-
 @cache
-def wuve_bench(rule: str, lanes: int, multiply_latency: int, add_latency: int) -> WuveBench:
-    pe = PESpec(multiply_latency=multiply_latency, add_latency=add_latency)
-    spec = make_spec(array=ArraySpec(rows=1, cols=1), pe=pe, wuve=WuveSpec(lanes=lanes))
-    engine = Wuve(spec, rule, blackbox=True)
-    return WuveBench(spec, engine, Cosim(engine, parts=engine.parts))
+def wuve_driver(
+    rule: str, lanes: int, multiply_latency: int, add_latency: int, format: FormatName = "fp16"
+) -> WuveDriver:
+    pe = PESpec(multiply_latency=multiply_latency, add_latency=add_latency, format=format)
+    return WuveDriver(make_spec(array=ArraySpec(rows=1, cols=1), pe=pe, wuve=WuveSpec(lanes=lanes)), rule)
 
 
 def registers(rule: Sgd | Adam) -> tuple[float, ...]:
@@ -202,43 +121,28 @@ def registers(rule: Sgd | Adam) -> tuple[float, ...]:
 
 
 def check_wuve(
-    bench: WuveBench,
+    driver: WuveDriver,
     rule: Sgd | Adam,
     master: npt.NDArray[np.float32],
-    gradient16: npt.NDArray[np.float16],
+    gradient16: Half,
     state: tuple[npt.NDArray[np.float32], ...],
 ) -> None:
-    lane, lanes, n = bench.engine.lane, bench.spec.wuve.lanes, len(master)
-    expected = run_wuve(bench.spec, rule, master, gradient16, state)
-    cycles, depth = expected.cycles + AFTERWARDS, expected.cycles - -(-n // lanes)
-    assert depth == bench.engine.latency
-
-    def dealt(array: Array, start: int) -> Array:
-        result = np.zeros((cycles, lanes), array.dtype)
-        result[start:].ravel()[:n] = array
-        return result
-
-    there = np.ones(n, np.uint8)
-    fed: dict[str, Array] = {"gradient16": gradient16.view(np.uint16), "master": master.view(np.uint32), "valid": there}
-    fed |= {name: array.view(np.uint32) for name, array in zip(lane.STATE, state, strict=True)}
-    ports: dict[str, npt.ArrayLike] = {
-        f"{name}__{i}": dealt(array, 0)[:, i] for name, array in fed.items() for i in range(lanes)
-    }
-    for name, constant in zip(lane.CONSTANTS, registers(rule), strict=True):
-        ports[name] = np.float32(constant).view(np.uint32)
-    bench.cosim.reset()
-    found = bench.cosim.run(ports)
-
-    leaves: dict[str, Array] = {
-        "leaving": there,
-        "next_master": expected.master.view(np.uint32),
-        "weight16": expected.weights16.view(np.uint16),
-    }
-    leaves |= {f"next_{n}": array.view(np.uint32) for n, array in zip(lane.STATE, expected.state, strict=True)}
-    leaving = dealt(there, depth)
-    for name, array in leaves.items():
-        read = np.stack([found[f"{name}__{i}"] for i in range(lanes)], axis=1)
-        assert_same(name, dealt(array, depth), read, None if name == "leaving" else leaving != 0)
+    want = run_wuve(driver.spec, rule, master, gradient16, state)
+    assert want.cycles == -(-len(master) // driver.spec.wuve.lanes) + driver.engine.latency
+    got = driver.run(
+        registers(rule), master.view(np.uint32), gradient16.view(np.uint16), [x.view(np.uint32) for x in state],
+        cycles=want.cycles + AFTERWARDS,
+    )  # fmt: skip
+    assert_same(
+        got.left, want.left,
+        ("next_master", got.master, want.master.view(np.uint32)),
+        ("weight16", got.weights16, want.weights16.view(np.uint16)),
+        *(
+            (f"next_{name}", found, expected.view(np.uint32))
+            for name, found, expected in zip(driver.engine.lane.STATE, got.state, want.state, strict=True)
+        ),
+    )  # fmt: skip
+    assert got.cycles == want.cycles
 
 
 scales = st.integers(-20, 20).map(lambda e: 2.0**e)
@@ -274,9 +178,18 @@ machines = [
 @given(data=st.data())
 def test_wuve_is_the_stepped_engine(rule: str, lanes: int, multiply: int, add: int, data: st.DataObject) -> None:
     n = data.draw(st.integers(1, 70))
-    bench = wuve_bench(rule, lanes, multiply, add)
-    state = tuple(data.draw(singles(n)) for _ in bench.engine.lane.STATE)
-    check_wuve(bench, data.draw(rules[rule]), data.draw(singles(n)), data.draw(halves(n)), state)
+    driver = wuve_driver(rule, lanes, multiply, add)
+    state = tuple(data.draw(singles(n)) for _ in driver.engine.lane.STATE)
+    check_wuve(driver, data.draw(rules[rule]), data.draw(singles(n)), data.draw(halves(n)), state)
+
+
+@settings(max_examples=100)
+@given(data=st.data())
+def test_wuve_in_bf16_is_the_stepped_engine(data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 70))
+    master, velocity = data.draw(singles(n)), data.draw(singles(n))
+    gradient16 = data.draw(halves(n, format="bf16"))
+    check_wuve(wuve_driver("sgd", 3, 2, 4, "bf16"), data.draw(rules["sgd"]), master, gradient16, (velocity,))
 
 
 RAW = [Sgd(rate=r, momentum=s, weight_decay=0.1 * s) for r in (0.1, 1e-30, 1e30) for s in (0.0, 1e-39, 1e-20, 0.9)]
@@ -284,15 +197,20 @@ RAW_ADAM = [Adam(rate=r, step=t, epsilon=e) for r in (1e-3, 1e-30, 1e30) for t, 
 
 
 @pytest.mark.parametrize(
-    ("rule", "lanes", "cases"), [("sgd", 3, RAW), pytest.param("adam", 3, RAW_ADAM, marks=pytest.mark.slow)]
+    ("rule", "format", "cases"),
+    [
+        ("sgd", "fp16", RAW),
+        ("sgd", "bf16", RAW),
+        *(pytest.param("adam", format, RAW_ADAM, marks=pytest.mark.slow) for format in OPERAND_TYPES),
+    ],
 )
-def test_wuve_of_long_runs_of_raw_bits(rule: str, lanes: int, cases: list[Sgd | Adam]) -> None:
+def test_wuve_of_long_runs_of_raw_bits(rule: str, format: FormatName, cases: list[Sgd | Adam]) -> None:
     """Subnormal operands, products and sums, infinities and NaNs among them."""
     rng, n = np.random.default_rng(5), 100_000
-    bench = wuve_bench(rule, lanes, 2, 4)
+    driver = wuve_driver(rule, 3, 2, 4, format)
     master, *state = (
-        rng.integers(0, 2**32, n, np.uint32).view(np.float32) for _ in range(1 + len(bench.engine.lane.STATE))
+        rng.integers(0, 2**32, n, np.uint32).view(np.float32) for _ in range(1 + len(driver.engine.lane.STATE))
     )
-    gradient16 = rng.integers(0, 2**16, n, np.uint16).view(np.float16)
+    gradient16 = rng.integers(0, 2**16, n, np.uint16).view(OPERAND_TYPES[format])
     for case in cases:
-        check_wuve(bench, case, master, gradient16, tuple(state))
+        check_wuve(driver, case, master, gradient16, tuple(state))

@@ -18,7 +18,16 @@ from amaranth.sim import Simulator
 from apytypes import APyFloatArray
 
 from weft.hdl.cosim import Cosim
-from weft.hdl.fp import Fp16Multiply, Fp16ToFp32, Fp32Add, Fp32Multiply, Fp32ToFp16
+from weft.hdl.fp import (
+    Bf16Multiply,
+    Bf16ToFp32,
+    Fp16Multiply,
+    Fp16ToFp32,
+    Fp32Add,
+    Fp32Multiply,
+    Fp32ToBf16,
+    Fp32ToFp16,
+)
 from weft.workloads.errors import InputError
 
 Bits = npt.NDArray[Any]
@@ -32,10 +41,13 @@ UNITS: dict[str, Callable[[int], Any]] = {
     "Fp32Multiply without subnormals": lambda latency: Fp32Multiply(latency, subnormals=False),
     "Fp32ToFp16": Fp32ToFp16,
     "Fp16ToFp32": Fp16ToFp32,
+    "Bf16Multiply": Bf16Multiply,
+    "Fp32ToBf16": Fp32ToBf16,
+    "Bf16ToFp32": Bf16ToFp32,
 }
 
 
-LATENCY = dict(zip(UNITS, (2, 4, 4, 2, 2, 1, 1), strict=True))
+LATENCY = dict(zip(UNITS, (2, 4, 4, 2, 2, 1, 1, 2, 1, 1), strict=True))
 
 
 @cache
@@ -68,6 +80,11 @@ def f16(bits: Bits) -> npt.NDArray[np.float16]:
     return bits.astype(np.uint16).view(np.float16)
 
 
+def fb16(bits: Bits) -> npt.NDArray[np.float32]:
+    """BF16 is the upper half of FP32."""
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
 def f32(bits: Bits) -> npt.NDArray[np.float32]:
     return bits.astype(np.uint32).view(np.float32)
 
@@ -76,12 +93,22 @@ def apy16(bits: Bits) -> APyFloatArray:
     return APyFloatArray.from_bits(bits, 5, 10)
 
 
+def apyb16(bits: Bits) -> APyFloatArray:
+    # to FP64: apytypes 0.5.1 doubles a subnormal that it casts to a longer fraction with as many exponent bits
+    return APyFloatArray.from_bits(bits, 8, 7).cast(11, 52)
+
+
 def apy32(bits: Bits) -> APyFloatArray:
     return APyFloatArray.from_bits(bits, 8, 23)
 
 
 def apy_bits32(value: APyFloatArray) -> Bits:
     return canonical32(f32(value.to_bits(numpy=True)))
+
+
+def apy_bitsb16(value: APyFloatArray) -> Bits:
+    bits = np.asarray(value.to_bits(numpy=True), dtype=np.uint16)
+    return np.where(np.isnan(fb16(bits)), np.uint16(0x7FC0), bits)
 
 
 def apy_bits16(value: APyFloatArray) -> Bits:
@@ -184,6 +211,24 @@ def product(a: Bits, b: Bits) -> Bits:
         return canonical32(f16(a).astype(np.float32) * f16(b).astype(np.float32))
 
 
+def productb16(a: Bits, b: Bits) -> Bits:
+    with np.errstate(all="ignore"):
+        return canonical32(fb16(a) * fb16(b))
+
+
+def half_b16(value: Bits) -> Bits:
+    """The nearer of the two BF16 neighbours; numpy has no BF16, so by their distance in FP64, even on a tie."""
+    value = value.astype(np.uint32)
+    low = value >> np.uint32(16)
+    # what lies above the largest number stands where the next one would, as it does for every rounding to nearest
+    with np.errstate(all="ignore"):
+        exact, below = f32(value).astype(np.float64), fb16(low).astype(np.float64)
+        above = np.where((low & 0x7FFF) == 0x7F7F, np.copysign(2.0**128, below), fb16(low + np.uint32(1)))
+        nearer, tie = abs(exact - below) > abs(above - exact), abs(exact - below) == abs(above - exact)
+    rounded = np.where(np.isinf(exact), low, low + (nearer | (tie & (low & 1 == 1))))
+    return np.where(np.isnan(exact), 0x7FC0, rounded).astype(np.uint16)
+
+
 def half(value: Bits) -> Bits:
     with np.errstate(all="ignore"):
         return canonical16(f32(value).astype(np.float16))
@@ -193,6 +238,28 @@ def test_multiply_of_halves() -> None:
     edge, any_ = pairs(corners(5, 10)), (random32(7) >> 16, random32(8) >> 16)
     a, b = (np.concatenate(both) for both in zip(edge, any_, strict=True))
     check("Fp16Multiply", (a, b), numpy=product(a, b), apytypes=apy_bits32(apy16(a).cast(8, 23) * apy16(b).cast(8, 23)))
+
+
+def productb16_operands() -> tuple[Bits, Bits]:
+    """Corner pairs, any bits, and products around the subnormal and the overflow range."""
+    rng = np.random.default_rng(13)
+    a, b = random32(14) >> 16, random32(15) >> 16
+    exponent = rng.integers(0, 255, N)
+    around = np.where(rng.integers(0, 2, N) == 0, rng.integers(95, 135, N), rng.integers(375, 386, N))
+    near = (with_exponent(bits << 16, e) >> 16 for bits, e in ((a, exponent), (b, around - exponent)))
+    both = pairs(corners(8, 7)), (a, b), near
+    first, second = (np.concatenate(column) for column in zip(*both, strict=True))
+    return first, second
+
+
+def test_multiply_of_bfloats() -> None:
+    a, b = productb16_operands()
+    expected = productb16(a, b)
+    with np.errstate(all="ignore"):
+        exact = fb16(a).astype(np.float64) * fb16(b).astype(np.float64)
+    rounded = is_subnormal(expected) & (f32(expected) != exact)
+    assert np.count_nonzero(rounded) > N // 10
+    check("Bf16Multiply", (a, b), numpy=expected, apytypes=apy_bits32((apyb16(a) * apyb16(b)).cast(8, 23)))
 
 
 def test_add_with_subnormals() -> None:
@@ -266,6 +333,20 @@ def test_from_half_exhaustively() -> None:
     check("Fp16ToFp32", (value,), numpy=expected, apytypes=apy_bits32(apy16(value).cast(8, 23)))
 
 
+def test_to_bfloat() -> None:
+    any_ = random32(16)
+    finite = np.arange(0x7F80, dtype=np.uint32) << 16
+    ties = finite + 0x8000
+    edges = np.concatenate([finite, ties - 1, ties, ties + 1, finite + 0xFFFF, corners(8, 23)])
+    value = np.concatenate([any_, edges, edges | np.uint32(0x80000000)])
+    check("Fp32ToBf16", (value,), fp64=half_b16(value), apytypes=apy_bitsb16(apy32(value).cast(8, 7)))
+
+
+def test_from_bfloat_exhaustively() -> None:
+    value = np.arange(1 << 16, dtype=np.uint32)
+    check("Bf16ToFp32", (value,), numpy=canonical32(fb16(value)), apytypes=apy_bits32(apyb16(value).cast(8, 23)))
+
+
 REFERENCES: dict[str, Callable[..., Bits]] = {
     "Fp16Multiply": product,
     "Fp32Add": add32,
@@ -274,6 +355,9 @@ REFERENCES: dict[str, Callable[..., Bits]] = {
     "Fp32Multiply without subnormals": multiply32_flushed,
     "Fp32ToFp16": half,
     "Fp16ToFp32": lambda value: canonical32(f16(value).astype(np.float32)),
+    "Bf16Multiply": productb16,
+    "Fp32ToBf16": half_b16,
+    "Bf16ToFp32": lambda value: canonical32(fb16(value)),
 }
 
 
@@ -283,6 +367,8 @@ def operands_of(unit: str, count: int, seed: int = 12) -> tuple[Bits, ...]:
     bits = rng.integers(0, 1 << 16, (2, count), dtype=np.uint32)
     if unit in ("Fp16Multiply", "Fp16ToFp32"):
         bits = bits & 0x83FF | 0x3C00
+    elif unit in ("Bf16Multiply", "Bf16ToFp32"):
+        bits = bits & 0xBFFF ^ 0x2000
     else:
         bits = bits << 12 | 0x3F800000 | rng.integers(0, 1 << 12, (2, count), dtype=np.uint32)
     return tuple(bits) if "To" not in unit else (bits[0],)
@@ -358,14 +444,15 @@ def test_impossible_latencies_are_refused(unit: str, latency: int) -> None:
 
 
 @pytest.mark.slow
-def test_every_pair_of_halves() -> None:
+@pytest.mark.parametrize(("multiply", "decode"), [(Fp16Multiply, f16), (Bf16Multiply, fb16)])
+def test_every_pair_of_operands(multiply: Callable[[int], Any], decode: Callable[[Bits], Bits]) -> None:
     """All 2^32 products, in two threads: the compiled loop runs without the interpreter's lock."""
     latency, rows = 2, 64
     every = np.arange(1 << 16, dtype=np.uint32)
-    values = f16(every).astype(np.float32)
+    values = decode(every).astype(np.float32)
 
     def first_wrong(start: int) -> tuple[int, int] | None:
-        unit = Cosim(Fp16Multiply(latency))
+        unit = Cosim(multiply(latency))
         for low in range(start, start + (1 << 15), rows):
             a = every[low : low + rows]
             got = stream(unit, np.repeat(a, every.size), np.tile(every, rows), tail=latency)[latency:]

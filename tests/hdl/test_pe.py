@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from weft.dataflow.accelerator import ArraySpec, PESpec
+from weft.hdl.emit import verilog
 from weft.hdl.pe import MINUS_ZERO_32, Uspe
 
 from ..strategies import make_spec
@@ -19,11 +21,18 @@ SPEC = make_spec(
 )
 LM, LA = SPEC.pe.multiply_latency, SPEC.pe.add_latency
 LAT = SPEC.mac_latency
-NAN = 0x7E00
+NAN = 56 << 10
+"""Recoded, as all that a PE multiplies."""
 
 
 def half(value):
-    return int(np.float16(value).view(np.uint16))
+    """An FP16 number as it comes from the edge of the array: recoded, by way of frexp."""
+    value = np.float16(value)
+    sign = int(np.signbit(value)) << 16
+    if value == 0 or not np.isfinite(value):
+        return sign | (0 if value == 0 else 56 if np.isnan(value) else 48) << 10
+    fraction, exponent = np.frexp(abs(float(value)))
+    return sign | (int(exponent) - 1 + 15 + 17) << 10 | int(fraction * 2048) - 1024
 
 
 def single(value):
@@ -63,7 +72,7 @@ class Script:
         pe, seen = Uspe(SPEC), []
 
         async def bench(ctx):
-            for name, value in constant.items():
+            for name, value in (constant | {"en": 1}).items():
                 ctx.set(getattr(pe, name), value)
             for t in range(cycles):
                 given = self.inputs.get(t, {"control": {}})
@@ -208,3 +217,14 @@ def test_ws_holds_its_pairs_while_the_next_are_shifted_in():
     assert seen[3].pair == half(20.0)
     assert seen[3 + LAT].total == single(30.5)
     assert seen[3 + LA + LAT].total == single(110.5)
+
+
+def test_every_emitted_module_of_the_pe_can_hold_still():
+    """Those of its units too, which are modules of their own."""
+    modules = verilog(SPEC, Uspe(SPEC), "pe").modules
+
+    assert len(modules) == 3
+    for module in modules:
+        assert re.search(r"^ *input +wire +en\b", module.text, re.MULTILINE)
+        held = re.findall(r"<= en \?|\ben \?|if \(+en\b", module.text)
+        assert held, f"nothing of {module.name} holds"

