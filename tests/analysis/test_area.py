@@ -1,0 +1,68 @@
+"""Area of machines: the stored table against the tools, sums, buffers by capacity, and refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from weft.analysis import area
+from weft.analysis.area import buffer_blocks, machine_area, measure_area
+from weft.dataflow.config_io import load_spec
+from weft.workloads.errors import InputError
+
+SHIPPED = [("sat-vcu1525", "xcup"), ("dense-32", "xcup"), ("tiny", "xcup"), ("tiny", "ecp5"), ("sat-ecp5", "ecp5")]
+
+
+@pytest.fixture
+def without_tools(monkeypatch):
+    monkeypatch.setattr(area, "measure_area", lambda *_: pytest.fail("a machine that ships was synthesized"))
+
+
+@pytest.mark.parametrize(("name", "target"), SHIPPED)
+def test_what_ships_is_answered_without_tools_and_fits(name, target, without_tools):
+    spec = load_spec(name)
+    found = machine_area(spec, target)
+    modules = {(item.block, item.name): item for item in found.items}
+
+    assert modules["stce", "pe"].count == spec.array.rows * spec.array.cols
+    assert modules["stce", "stce_row"].count == spec.array.rows
+    assert modules["sore", "sore_lane"].count == spec.sore.lanes
+    assert modules["wuve", "wuve_lane"].count == spec.wuve.lanes
+    assert modules["stce", "pe"].dsp == 1
+    for name_, total in found.total.items():
+        assert total == sum(getattr(item, name_) * item.count for item in found.items)
+        assert 0 <= total <= found.has[name_]
+
+
+def test_the_buffers_of_sat_vcu1525_take_285_uram():
+    """10 MiB in blocks of 4,096 x 72 bits."""
+    assert sum(item.uram for item in buffer_blocks(load_spec("sat-vcu1525"), "xcup")) == 285
+
+
+def test_a_name_changes_nothing(without_tools):
+    spec = load_spec("tiny")
+    renamed = machine_area(replace(spec, name="mine"), "ecp5")
+
+    assert renamed.machine == "mine"
+    assert renamed.items == machine_area(spec, "ecp5").items
+
+
+def test_any_other_machine_is_synthesized(monkeypatch):
+    spec = load_spec("tiny")
+    monkeypatch.setattr(area, "measure_area", lambda spec, target, progress: (spec, target))
+    other = replace(spec, pe=replace(spec.pe, add_latency=5))
+
+    assert machine_area(other, "ecp5") == (other, "ecp5")
+
+
+def test_a_target_without_areas_is_refused():
+    with pytest.raises(InputError, match=r"--target: there is no area for 'ecp6'; did you mean 'ecp5'"):
+        machine_area(load_spec("tiny"), "ecp6")
+
+
+@pytest.mark.slow
+def test_an_entry_of_the_table_is_what_the_tools_say():
+    spec = load_spec("tiny")
+
+    assert measure_area(spec, "ecp5") == machine_area(spec, "ecp5")
