@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from ..dataflow.accelerator import OPERAND_BYTES, AcceleratorSpec
 from ..dataflow.account import Counts, Cycles
-from ..dataflow.array_time import array_machine, ceil_div, issue_cycles, mapped_tiling
+from ..dataflow.array_time import array_machine, ceil_div, issue_cycles, mapped_tiling, ramp_cycles
 from ..dataflow.cost import (
     RATE,
     Problem,
@@ -23,19 +24,29 @@ from ..dataflow.cost import (
     sore_cycles,
     stored,
 )
-from ..dataflow.engine_time import compares_per_group, sore_issue, sore_latency, wuve_latency
+from ..dataflow.engine_time import compares_per_group, wuve_latency
 from ..dataflow.mapping import Mapping
 from ..dataflow.placement import Placement
+from ..dataflow.pregenerate import copies_cycles
 from ..dataflow.schedule import Schedule
 from ..workloads.errors import InputError
-from ..workloads.step import DTYPE_BYTES, MatrixOp, Op, UpdateOp, VectorOp
-from .kernels.phases import step_phases
+from ..workloads.step import DTYPE_BYTES, CompactCopy, MatrixOp, Op, UpdateOp, VectorOp
+from .kernels.phases import MacroTiles, step_phases
 from .result import OpResult, SimResult
 
-__all__ = ["simulate"]
+__all__ = ["STATE_BYTES", "Work", "macro_tiles", "simulate", "update_work", "vector_work"]
 
-_STATE_BYTES = {"sgd": 4, "adam": 8}
+STATE_BYTES = {"sgd": 4, "adam": 8}
 """FP32 optimizer state a parameter: momentum; first and second moment."""
+
+
+class Work(NamedTuple):
+    """Work beside the array: cycles of its lanes and of SORE, bytes read and written, at the same time."""
+
+    lanes: int
+    sore: int
+    read: int
+    write: int
 
 
 def simulate(schedule: Schedule, progress: Callable[[int, int], None] | None = None) -> SimResult:
@@ -55,9 +66,7 @@ def _run(op: Op, placement: Placement | None, spec: AcceleratorSpec, optimizer: 
             assert placement is not None, "a schedule places every matrix op"
             return _run_matrix(op, placement, spec)
         case VectorOp():
-            cycles, counts = _vector(
-                _moved(op.dtype, op.read_bytes), _moved(op.dtype, op.write_bytes), op.elements, spec
-            )
+            cycles, counts = _vector(vector_work(op, spec), op.elements, spec)
         case UpdateOp():
             cycles, counts = _update(replace(op, name=""), spec, optimizer)
     return OpResult(op=op, mapping=None, cycles=cycles, counts=counts)
@@ -78,6 +87,15 @@ def _run_matrix(op: MatrixOp, placement: Placement, spec: AcceleratorSpec) -> Op
 @lru_cache(maxsize=16384)
 def _phases(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> tuple[int, int, int, int, int]:
     """Whole cycles of the array, with memory and with SORE, without the ramp; bytes read and written."""
+    rate = memory_machine(spec).rate
+    tiles, lead, _ = macro_tiles(p, mapping, spec)
+    alone, memory, every, read, written = step_phases(tiles, RATE)
+    lead *= RATE
+    return alone // rate, ceil_div(memory + lead, rate), ceil_div(every + lead, rate), read, written
+
+
+def macro_tiles(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> tuple[MacroTiles, int, int]:
+    """Macro-tiles of an op, times in 1/rate cycles; bytes of the k-chunk that a streamed op exposes; cycles of ramp."""
     x, y = array_machine(spec), memory_machine(spec)
     t = mapped_tiling(x, mapping.array, p.rows, p.k, p.run)
     r, c = row_axis(p, x, t, mapping.tile_rows), col_axis(p, x, t, mapping.tile_cols)
@@ -86,51 +104,66 @@ def _phases(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> tuple[int, i
     if not m.fits:
         raise InputError(f"a macro-tile of {r.full} x {c.full} does not fit the buffers of {spec.name!r}")
     rows, cols = ((r.full, r.work), (r.last, r.work_last)), ((c.full, c.work), (c.last, c.work_last))
-    alone, memory, every, read, written = step_phases(
+    tiles = MacroTiles(
         p.groups, r.tiles, c.tiles, int(mapping.order == "mn"), int(mapping.resident),
         np.array([[issue_cycles(x, t, rw, cw) * y.rate for _, cw in cols] for _, rw in rows]),
         np.array([size * m.row for size, _ in rows]),
         np.array([size * m.col for size, _ in cols]),
         np.array([sore_cycles(q, y, p.group, size) * y.rate for size, _ in cols]),
         np.array([[stored(p, m, rs, cs) for cs, _ in cols] for rs, _ in rows]),
-        RATE,
     )  # fmt: skip
-    # A streamed op exposes its first k-chunk.
-    lead = 0 if mapping.resident else m.lead * RATE
-    return alone // y.rate, ceil_div(memory + lead, y.rate), ceil_div(every + lead, y.rate), read, written
+    return tiles, 0 if mapping.resident else m.lead, ramp_cycles(x, t, r.last, c.last)
 
 
 def _moved(dtype: str, size: int) -> int:
-    """Bytes in the machine's format: floating tensors are FP16 here, whatever the model was traced in."""
+    """Bytes in the machine's format: floating tensors have 16 bits here, whatever the model was traced in."""
     return size * OPERAND_BYTES // DTYPE_BYTES[dtype] if "float" in dtype else size
 
 
+def vector_work(op: VectorOp, spec: AcceleratorSpec) -> Work:
+    """Lanes and traffic of element-wise work."""
+    read, write = _moved(op.dtype, op.read_bytes), _moved(op.dtype, op.write_bytes)
+    return Work(ceil_div(op.elements, spec.vector.lanes), 0, read, write)
+
+
 @lru_cache(maxsize=16384)
-def _vector(read: int, write: int, elements: int, spec: AcceleratorSpec) -> tuple[Cycles, Counts]:
+def _vector(work: Work, elements: int, spec: AcceleratorSpec) -> tuple[Cycles, Counts]:
     """Element-wise work: as slow as its lanes or its traffic."""
-    cycles = max(ceil_div(elements, spec.vector.lanes), _transfer(read + write, spec))
     return (
-        Cycles(vector=cycles),
-        Counts(dram_read_bytes=read, dram_write_bytes=write, vector_elements=elements),
+        Cycles(vector=max(work.lanes, _transfer(work, spec))),
+        Counts(dram_read_bytes=work.read, dram_write_bytes=work.write, vector_elements=elements),
     )
 
 
-def _transfer(size: int, spec: AcceleratorSpec) -> int:
-    return ceil_div(size * RATE, memory_machine(spec).rate)
+def _transfer(work: Work, spec: AcceleratorSpec) -> int:
+    return ceil_div((work.read + work.write) * RATE, memory_machine(spec).rate)
+
+
+def _copies(op: UpdateOp, spec: AcceleratorSpec) -> tuple[CompactCopy, ...]:
+    """Compact copies made behind the update."""
+    return op.copies if spec.wuve.pregenerate else ()
+
+
+def update_work(op: UpdateOp, spec: AcceleratorSpec, optimizer: str) -> Work:
+    """Lanes, SORE and traffic of a weight update."""
+    n, state = op.elements, STATE_BYTES[optimizer]
+    copies = _copies(op, spec)
+    dense_copy = op.dense_copy or len(copies) < len(op.copies)
+    return Work(
+        lanes=ceil_div(n, spec.wuve.lanes) + wuve_latency(optimizer, spec.pe),
+        sore=copies_cycles(spec, optimizer, n, copies),
+        read=n * (4 + state + OPERAND_BYTES),
+        write=n * (4 + state + OPERAND_BYTES * dense_copy) + sum(c.bytes for c in copies),
+    )
 
 
 @lru_cache(maxsize=4096)
 def _update(op: UpdateOp, spec: AcceleratorSpec, optimizer: str) -> tuple[Cycles, Counts]:
-    """Weight update, with SORE right behind it where copies are pre-generated."""
-    n, state = op.elements, _STATE_BYTES[optimizer]
-    copies = op.copies if spec.wuve.pregenerate else ()
-    dense_copy = op.dense_copy or len(copies) < len(op.copies)
-    read = n * (4 + state + OPERAND_BYTES)
-    write = n * (4 + state + OPERAND_BYTES * dense_copy) + sum(c.bytes for c in copies)
-    wuve = max(ceil_div(n, spec.wuve.lanes) + wuve_latency(optimizer, spec.pe), _transfer(read + write, spec))
-    sore = sum(sore_issue(c.groups, c.pattern, spec) + sore_latency(c.pattern, spec) for c in copies)
-    compares = sum(c.groups * compares_per_group(c.pattern, spec) for c in copies)
+    """Weight update, with SORE right behind it where copies are pre-generated; ``sore`` is what that lets it wait."""
+    work = update_work(op, spec, optimizer)
+    wuve = max(work.lanes, _transfer(work, spec))
+    compares = sum(c.groups * compares_per_group(c.pattern, spec) for c in _copies(op, spec))
     return (
-        Cycles(wuve=wuve, sore=max(sore - wuve, 0)),
-        Counts(dram_read_bytes=read, dram_write_bytes=write, sore_compares=compares, updates=n),
+        Cycles(wuve=wuve, sore=max(work.sore - wuve, 0)),
+        Counts(dram_read_bytes=work.read, dram_write_bytes=work.write, sore_compares=compares, updates=op.elements),
     )

@@ -66,8 +66,9 @@ def test_compact_copies_replace_the_dense_one_and_hide_behind_the_update():
     both = _run(UpdateOp(name="w", elements=64_000, dense_copy=False, copies=(copy, copy))).ops[0]
 
     assert both.counts.dram_write_bytes == dense.counts.dram_write_bytes - 2 * 64_000 + 2 * (16_000 * 19 // 8)
-    # 2 x (8,000 groups / 32 lanes x 8 cycles + 2 pairs out) against 64,000 x 19.1 bytes: SORE is just the longer.
-    assert both.cycles.total == 2 * (250 * 8 + 2)
+    # 1,000 blocks of 8 x 8 are 250 tiles of 2 x 8 cycles, behind a depth of 20, the 8 of the first tile, and before the
+    # last 2 pairs; against 64,000 x 19.1 bytes SORE is just the longer.
+    assert both.cycles.total == 20 + 8 + 250 * 16 + 2
     assert both.cycles.sore == both.cycles.total - both.cycles.wuve > 0
 
 

@@ -1,0 +1,47 @@
+"""A result of the system level as plain Python values: speed, what every engine waited for, memory, when ops ran."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from ..dataflow.array_time import ceil_div
+from ..simulator.system import EngineUse, SystemResult
+from .records import to_dict
+from .throughput import Throughput, throughput
+
+__all__ = ["WAITS", "system_dict", "system_throughput", "use_shares"]
+
+WAITS = tuple(f.name for f in fields(EngineUse))
+"""What an engine does or waits for, as `EngineUse` names it."""
+
+
+def system_throughput(result: SystemResult) -> Throughput:
+    """Speed of the step with its ops overlapped."""
+    return throughput(result.step, result.cycles)
+
+
+def use_shares(use: EngineUse) -> dict[str, float]:
+    """Parts of the step by what an engine did; they add up to 1."""
+    return {name: getattr(use, name) / use.total for name in WAITS}
+
+
+def system_dict(result: SystemResult, command: str = "") -> dict[str, Any]:
+    """The JSON of a run at the system level.
+
+    Speed is that of the overlapped step, ``step_cycles`` what the ops take one after the other; ``passes``, ``stalls``
+    and the costs in ``ops`` are those of each op alone, ``start`` and ``end`` in cycles of the overlapped step.
+    """
+    speed = asdict(system_throughput(result))
+    alone = to_dict(result.step, command)
+    spans = zip(result.start.tolist(), result.end.tolist(), alone.pop("ops"), strict=True)
+    return {
+        **alone,
+        **{key: value for key, value in speed.items() if key in alone},
+        "level": "system",
+        "cycles": result.cycles,
+        "step_cycles": result.step.cycles.total,
+        "engines": {name: use_shares(use) for name, use in result.engines.items()},
+        "memory": {**asdict(result.memory), "total": result.memory.total},
+        "ops": [{**op, "start": start // result.rate, "end": ceil_div(end, result.rate)} for start, end, op in spans],
+    }

@@ -1,0 +1,163 @@
+"""What a training step needs of DRAM: weights in every form, optimizer state, and what FF leaves for BP and WU."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from ..dataflow.accelerator import OPERAND_BYTES, AcceleratorSpec
+from ..dataflow.schedule import Schedule
+from ..workloads.errors import InputError
+from ..workloads.gemm import Pass
+from ..workloads.step import MatrixOp, Op, Role, UpdateOp, VectorOp, Workload
+from .step import STATE_BYTES, vector_work
+
+__all__ = ["MemoryNeed", "memory_need", "require_capacity"]
+
+_MASTER_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryNeed:
+    """Bytes of DRAM at the peak of a step, by kind; upper bounds of what eager training keeps.
+
+    ``activations``: the input and every result of FF, kept until the end, except what checkpointing makes again;
+    ``recomputed``: the largest part that it makes again at a time. ``working``: the most that one op of the backward
+    pass reads of gradients and writes.
+    """
+
+    master_weights: int
+    optimizer_state: int
+    weight_copies: int
+    weight_gradients: int
+    activations: int
+    recomputed: int
+    working: int
+
+    @property
+    def fixed(self) -> int:
+        """What does not grow with the batch."""
+        return self.master_weights + self.optimizer_state + self.weight_copies + self.weight_gradients
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.fixed + self.activations + self.recomputed + self.working
+
+
+def memory_need(workload: Workload, spec: AcceleratorSpec) -> MemoryNeed:
+    """The need of one step on ``spec``, in its formats."""
+    updates = [op for op in workload.ops if isinstance(op, UpdateOp)]
+    parameters = sum(op.elements for op in updates)
+    kept, recomputed = _kept(workload.ops, spec)
+    return MemoryNeed(
+        master_weights=_MASTER_BYTES * parameters,
+        optimizer_state=STATE_BYTES[workload.optimizer] * parameters,
+        weight_copies=sum(_copies(op, spec) for op in updates),
+        weight_gradients=OPERAND_BYTES * parameters,
+        activations=_input(workload.ops, spec) + kept,
+        recomputed=recomputed,
+        working=max((_working(op, spec) for op in workload.ops if op.pass_ in (Pass.BP, Pass.WU)), default=0),
+    )
+
+
+def require_capacity(schedule: Schedule, need: MemoryNeed) -> None:
+    """Refuse a step that the DRAM of its machine cannot hold, and say what it could."""
+    workload, spec = schedule.workload, schedule.spec
+    capacity = spec.dram.capacity_bytes
+    if capacity is None or need.total <= capacity:
+        return
+    varying = need.total - need.fixed
+    batch = workload.batch * max(capacity - need.fixed, 0) // varying if varying else 0
+    parts = ", ".join(f"{kind.replace('_', ' ')} {_giga(size)}" for kind, size in asdict(need).items() if size)
+    advice = f"a batch of {batch} fits" if batch else "no batch fits, as the weights alone leave no room"
+    if not need.recomputed:
+        advice += "; a model that checkpoints its layers (torch.utils.checkpoint) keeps fewer activations"
+    raise InputError(
+        f"a step of {workload.model!r} at batch {workload.batch} needs {_giga(need.total)} of DRAM ({parts}), but "
+        f"dram.capacity_bytes of {spec.name!r} is {_giga(capacity)}: {advice}"
+    )
+
+
+def _giga(size: int) -> str:
+    return f"{size / 1e9:.3g} GB"
+
+
+def _copies(op: UpdateOp, spec: AcceleratorSpec) -> int:
+    """16-bit forms of a weight: compact ones where they are made in advance, dense where a pass reads it so."""
+    made = op.copies if spec.wuve.pregenerate else ()
+    dense = op.dense_copy or len(made) < len(op.copies)
+    return op.elements * OPERAND_BYTES * dense + sum(copy.bytes for copy in made)
+
+
+def _result(op: Op, spec: AcceleratorSpec) -> int:
+    match op:
+        case MatrixOp():
+            return op.c.elements * OPERAND_BYTES
+        case VectorOp():
+            return vector_work(op, spec).write
+        case UpdateOp():
+            return 0
+
+
+def _input(ops: Sequence[Op], spec: AcceleratorSpec) -> int:
+    """What the first op reads besides a weight."""
+    match ops[0]:
+        case MatrixOp(a=a, b=b):
+            return sum(x.elements * OPERAND_BYTES for x in (a, b) if x.role is Role.ACTIVATION)
+        case VectorOp():
+            return vector_work(ops[0], spec).read
+        case UpdateOp():
+            return 0
+
+
+def _working(op: Op, spec: AcceleratorSpec) -> int:
+    match op:
+        case MatrixOp(a=a, b=b):
+            read = sum(x.elements * OPERAND_BYTES for x in (a, b) if x.role is Role.GRADIENT)
+            return read + _result(op, spec)
+        case VectorOp():
+            return vector_work(op, spec).read + vector_work(op, spec).write
+        case UpdateOp():
+            return 0
+
+
+def _kept(ops: Sequence[Op], spec: AcceleratorSpec) -> tuple[int, int]:
+    """Bytes of FF results kept for the backward pass, and of the largest part that is made again in it.
+
+    What is made again is known by module, operator and size; of each part its input, the result before it, is kept.
+    """
+    forward = [op for op in ops if op.pass_ is Pass.FF and not op.recompute]  # type: ignore[union-attr]
+    again = list(_parts(ops))
+    dropped: set[int] = set()
+    inputs: set[int] = set()
+    for part in again:
+        wanted = Counter(_key(op, spec) for op in part)
+        first = -1
+        for i, op in enumerate(forward):
+            if i not in dropped and wanted[_key(op, spec)] > 0:
+                wanted[_key(op, spec)] -= 1
+                dropped.add(i)
+                first = i if first < 0 else first
+        if first > 0:
+            inputs.add(first - 1)
+    kept = sum(_result(op, spec) for i, op in enumerate(forward) if i not in dropped or i in inputs)
+    return kept, max((sum(_result(op, spec) for op in part) for part in again), default=0)
+
+
+def _key(op: Op, spec: AcceleratorSpec) -> tuple[str, str, int]:
+    return op.name, op.kind, _result(op, spec)
+
+
+def _parts(ops: Sequence[Op]) -> Iterator[list[Op]]:
+    """Runs of ops that checkpointing computes again, one after the other."""
+    part: list[Op] = []
+    for op in ops:
+        if not isinstance(op, UpdateOp) and op.recompute:
+            part.append(op)
+        elif part:
+            yield part
+            part = []
+    if part:
+        yield part

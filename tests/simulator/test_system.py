@@ -1,0 +1,305 @@
+"""The system level: equal to the step in series, SimPy equal to the recurrence, conservation laws, order by role."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from weft.dataflow.accelerator import AcceleratorSpec
+from weft.dataflow.array_time import ceil_div
+from weft.dataflow.config_io import load_spec
+from weft.dataflow.cost import RATE
+from weft.dataflow.placement import Placement, evaluate
+from weft.dataflow.schedule import Objective, Schedule, best_mapping, schedule
+from weft.simulator.step import simulate
+from weft.simulator.system import SystemResult, op_times, simulate_system, step_time
+from weft.simulator.tasks import Engine, Order, Tasks, role_order, serial_order, tasks_of
+from weft.workloads.errors import InputError
+from weft.workloads.gemm import Gemm, Pass
+from weft.workloads.models import zoo
+from weft.workloads.schemes.annotate import annotate
+from weft.workloads.sparsity import NMPattern
+from weft.workloads.step import CompactCopy, MatrixOp, Op, Role, UpdateOp, VectorOp, Workload
+from weft.workloads.trace import trace_step
+
+from ..dataflow.problems import machines, make_op, mappings, matrix_ops
+
+SAT = load_spec("sat-vcu1525")
+TWO_OF_EIGHT = NMPattern(keep=2, group=8)
+
+
+@st.composite
+def vector_ops(draw: st.DrawFn) -> VectorOp:
+    size = st.integers(0, 3000)
+    return VectorOp(
+        name="v", op="aten.relu", pass_=draw(st.sampled_from((Pass.FF, Pass.BP))), dtype="float16",
+        elements=draw(size), read_bytes=2 * draw(size), write_bytes=2 * draw(size),
+    )  # fmt: skip
+
+
+@st.composite
+def update_ops(draw: st.DrawFn, spec: AcceleratorSpec) -> UpdateOp:
+    elements = draw(st.integers(1, 3000))
+    group = draw(st.integers(1, spec.pe.max_group))
+    pattern = NMPattern(keep=draw(st.integers(1, group)), group=group)
+    groups = ceil_div(elements, group)
+    copy = CompactCopy(pattern=pattern, groups=groups, kept=min(groups * pattern.keep, elements))
+    return UpdateOp(name="w", elements=elements, copies=(copy,) * draw(st.integers(0, 2)))
+
+
+def _placed(draw: st.DrawFn, op: Op, spec: AcceleratorSpec) -> Placement | None:
+    if not isinstance(op, MatrixOp):
+        return None
+    try:
+        return evaluate(op, spec, draw(mappings(spec, op)))
+    except InputError:
+        pass
+    try:
+        return evaluate(op, spec, best_mapping(op, spec, Objective.CYCLES))
+    except InputError:
+        assume(False)
+        raise
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Schedule:
+    """Steps of a few ops of every kind on small machines."""
+    spec = draw(machines())
+    kinds = (matrix_ops(spec), matrix_ops(spec), vector_ops(), update_ops(spec))
+    ops = tuple(draw(kinds[draw(st.integers(0, 3))]) for _ in range(draw(st.integers(1, 7))))
+    workload = Workload(model="m", batch=1, optimizer=draw(st.sampled_from(("sgd", "adam"))), ops=ops)
+    placements = tuple(_placed(draw, op, spec) for op in ops)
+    return Schedule(workload=workload, spec=spec, objective=Objective.CYCLES, placements=placements)
+
+
+@st.composite
+def orders(draw: st.DrawFn, plan: Schedule) -> Order:
+    """Any order: nothing, everything or something waits."""
+    count = len(plan.workload.ops)
+    share = draw(st.sampled_from((0.0, 0.3, 1.0)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    after = tuple(tuple(j for j in range(i) if rng.random() < share) for i in range(count))
+    return Order(after=after, weight_ready=tuple((rng.random(count) < 0.5).tolist()))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_in_series_the_system_is_the_step(data):
+    plan = data.draw(plans())
+    step, order = simulate(plan), serial_order(plan.workload)
+
+    system = simulate_system(plan, order)
+
+    assert system.cycles == step_time(plan, order) == step.cycles.total
+    took = -(-(system.end - system.start) // system.rate)
+    assert took.tolist() == [r.cycles.total for r in step.ops]
+    assert (system.start % system.rate == 0).all()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_events_and_recurrence_agree_in_every_op(data):
+    plan = data.draw(plans())
+    order = data.draw(orders(plan))
+
+    system = simulate_system(plan, order)
+    start, end = op_times(tasks_of(plan, order))
+
+    assert system.start.tolist() == start.tolist()
+    assert system.end.tolist() == end.tolist()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_conservation(data):
+    plan = data.draw(plans())
+    order = data.draw(orders(plan))
+    tasks, step = tasks_of(plan, order), simulate(plan)
+
+    system = simulate_system(plan, order)
+
+    total = int(system.end.max())
+    assert (system.start >= 0).all()
+    assert (system.start <= system.end).all()
+    for name, use in system.engines.items():
+        assert use.total == total
+        assert min(use.busy, use.fill_drain, use.dram, use.sore, use.dependency, use.idle) >= 0
+        spans = system.timeline[name]
+        assert all(a <= b for a, b in pairwise(np.stack([spans.start, spans.end], 1).ravel().tolist())), "two at once"
+        assert use.busy == int((spans.end - spans.start).sum())
+    counts = step.counts
+    assert system.engines["DRAM"].busy == counts.dram_bytes * RATE
+    by_op = np.bincount(system.timeline["DRAM"].op, _served(system, "DRAM"), len(tasks))
+    assert by_op.tolist() == [r.counts.dram_bytes * RATE for r in step.ops]
+    assert _bytes_read(tasks) == counts.dram_read_bytes
+    for op, waits_for in enumerate(order.after):
+        for other in waits_for:
+            _assert_after(system, order, op, int(system.end[other]))
+    assert total <= _at_most(tasks, step.cycles.total)
+
+
+def _served(system: SystemResult, name: str) -> np.ndarray:
+    return system.timeline[name].end - system.timeline[name].start
+
+
+def _bytes_read(tasks: Tasks) -> int:
+    return int(tasks.read.sum() + tasks.west.sum() + tasks.north.sum())
+
+
+def _assert_after(system: SystemResult, order: Order, op: int, end: int) -> None:
+    """Nothing of an op but the load of a ready weight happens before what it waits for has ended."""
+    for name, spans in system.timeline.items():
+        if not (order.weight_ready[op] and name in ("DRAM", "SORE")):
+            assert (spans.start[spans.op == op] >= end).all()
+    if not order.weight_ready[op]:
+        assert system.start[op] >= end
+
+
+def _at_most(tasks: Tasks, step_cycles: int) -> int:
+    """What docs/design/machine.md proves: phases with both transfers and SORE may add them, ops end at whole cycles."""
+    moved = (tasks.read + tasks.written) * RATE
+    both = int(np.minimum(moved, tasks.sore).sum())
+    both += int(np.minimum((tasks.west + tasks.north) * RATE, tasks.north_sore).sum())
+    return (step_cycles + len(tasks)) * tasks.rate + both
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_order_by_role_waits_for_no_update_and_never_adds_to_the_step(data):
+    plan = data.draw(plans())
+    order, ops = role_order(plan.workload), plan.workload.ops
+
+    for i, waits_for in enumerate(order.after):
+        assert not any(isinstance(ops[other], UpdateOp) for other in waits_for)
+        assert isinstance(ops[i], UpdateOp) or all(other < i for other in waits_for)
+    tasks = tasks_of(plan, order)
+    assert op_times(tasks)[1].max() <= _at_most(tasks, simulate(plan).cycles.total)
+
+
+def _linear(name: str, pass_: Pass = Pass.FF, rows: int = 64) -> MatrixOp:
+    """rows x 64 x 64 over FP16."""
+    gemm = {
+        Pass.FF: Gemm(m=rows, k=64, n=64), Pass.BP: Gemm(m=rows, k=64, n=64), Pass.WU: Gemm(m=64, k=rows, n=64)
+    }[pass_]  # fmt: skip
+    op = make_op(gemm, pass_=pass_)
+    roles = {
+        Pass.FF: (Role.ACTIVATION, Role.WEIGHT, Role.ACTIVATION),
+        Pass.BP: (Role.GRADIENT, Role.WEIGHT, Role.GRADIENT),
+        Pass.WU: (Role.GRADIENT, Role.ACTIVATION, Role.GRADIENT),
+    }[pass_]
+    a, b, c = (replace(x, role=role) for x, role in zip((op.a, op.b, op.c), roles, strict=True))
+    return replace(op, name=name, parameter=f"{name}.weight", a=a, b=b, c=c)
+
+
+def _plan(*ops: Op, spec: AcceleratorSpec = SAT) -> Schedule:
+    return schedule(Workload(model="m", batch=1, ops=ops), spec)
+
+
+def test_the_weight_of_the_next_op_is_loaded_under_the_last_one():
+    """The second of two products waits for its input only: one weight's transfer less than in series."""
+    plan = _plan(_linear("one"), _linear("two"))
+    held = evaluate(_linear("one"), SAT, replace(plan.placements[0].mapping, resident=True))
+    plan = replace(plan, placements=(held, held))
+    weight = 2 * 64 * 64 * RATE
+    rate = tasks_of(plan).rate
+    in_series = int(op_times(tasks_of(plan, serial_order(plan.workload)))[1][1])
+
+    assert int(op_times(tasks_of(plan))[1][1]) == in_series - weight
+    assert step_time(plan) == ceil_div(in_series - weight, rate)
+
+
+def test_an_update_runs_under_the_backward_pass_of_the_layer_before():
+    ops = (
+        _linear("one", rows=8192), _linear("two", rows=8192),
+        _linear("two", Pass.BP, 8192), _linear("two", Pass.WU, 8192), _linear("one", Pass.WU, 8192),
+        UpdateOp(name="one.weight", elements=4096), UpdateOp(name="two.weight", elements=4096),
+    )  # fmt: skip
+    plan = _plan(*ops)
+
+    system = simulate_system(plan)
+
+    first, second = system.start[6], system.end[4]
+    assert system.end[3] <= first < second, "the update of the later layer starts before the first layer is done"
+    assert system.start[5] >= system.end[4]
+    assert system.cycles < system.step.cycles.total
+
+
+def test_vector_work_of_the_next_layer_runs_under_the_weight_gradient_of_this_one():
+    relu = VectorOp(
+        name="relu", op="aten.threshold_backward", pass_=Pass.BP, dtype="float16", elements=64 * 8192,
+        read_bytes=2**20, write_bytes=2**20,
+    )  # fmt: skip
+    ops = (_linear("two", Pass.BP, 8192), _linear("two", Pass.WU, 8192), relu, _linear("one", Pass.BP, 8192))
+    system = simulate_system(_plan(*ops))
+
+    assert system.start[2] < system.end[1]
+    assert system.start[2] >= system.end[0]
+    array = system.engines["STCE"]
+    assert array.dependency >= 0 < array.busy
+
+
+def test_order_by_role_by_hand():
+    relu = VectorOp(name="act", op="aten.relu", pass_=Pass.FF, dtype="float16", elements=9, read_bytes=2, write_bytes=2)
+    bias = VectorOp(name="two", op="aten.sum", pass_=Pass.WU, dtype="float16", elements=9, read_bytes=2, write_bytes=2)
+    back = replace(relu, pass_=Pass.BP)
+    ops = (
+        _linear("one"), relu, _linear("two"),  # 0 1 2
+        _linear("two", Pass.BP), _linear("two", Pass.WU), bias,  # 3 4 5
+        back, _linear("one", Pass.WU),  # 6 7
+        *(UpdateOp(name=name, elements=9) for name in ("one.weight", "two.weight", "two.bias", "act.scale", "lost")),
+    )  # fmt: skip
+
+    order = role_order(Workload(model="m", batch=1, ops=ops))
+
+    assert order.after[:8] == ((), (0,), (1,), (2,), (2,), (3, 4), (3,), (5, 6))
+    assert order.after[8:] == ((0, 7), (3, 5), (5,), (6,), (6, 7))
+    assert [i for i, ready in enumerate(order.weight_ready) if ready] == [0, 2, 3, 4, 7]
+
+
+def test_a_weight_that_vector_work_may_have_made_is_waited_for():
+    def cast(name: str) -> VectorOp:
+        return VectorOp(
+            name=name, op="aten._to_copy", pass_=Pass.FF, dtype="float16", elements=9, read_bytes=2, write_bytes=2
+        )
+
+    ops = (cast("one.parametrizations.weight"), _linear("one"), _linear("two"), cast("two"), _linear("two", Pass.BP))
+
+    assert role_order(Workload(model="m", batch=1, ops=ops)).weight_ready == (False, False, True, False, False)
+
+
+def test_a_real_step_overlaps_and_every_update_waits_for_its_gradient():
+    workload = annotate(trace_step(zoo.source("resnet9"), batch=4), "bdwp", TWO_OF_EIGHT)
+    plan = schedule(workload, SAT)
+
+    system = simulate_system(plan)
+
+    assert system.cycles == step_time(plan)
+    assert max(use.busy for use in system.engines.values()) <= system.cycles * system.rate
+    assert system.cycles < system.step.cycles.total
+    order = role_order(workload)
+    for i, op in enumerate(workload.ops):
+        if isinstance(op, UpdateOp):
+            makers = [o for o in order.after[i] if workload.ops[o].pass_ in (Pass.BP, Pass.WU)]
+            assert makers and len(order.after[i]) <= 3, op.name
+            assert system.start[i] >= max(system.end[o] for o in makers)
+    assert tasks_of(plan).engine.tolist().count(Engine.STCE) == len(workload.matrix_ops)
+
+
+def test_progress_counts_every_op():
+    seen: list[tuple[int, int]] = []
+
+    simulate_system(_plan(_linear("one"), _linear("two")), progress=lambda done, of: seen.append((done, of)))
+
+    assert seen == [(1, 2), (2, 2)]
+
+
+def test_too_many_macro_tiles_are_refused():
+    op = make_op(Gemm(m=4, k=4, n=4, groups=2**26))
+
+    with pytest.raises(InputError, match="macro-tiles"):
+        step_time(_plan(op, spec=load_spec("tiny")))
