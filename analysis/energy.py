@@ -1,23 +1,31 @@
-"""Joules of a simulated step: counts of actions times a sourced table, so that re-costing never re-simulates."""
+"""Joules of a simulated step: counts of actions times a sourced table, so that re-costing never re-simulates.
+
+Sums are of whole zeptojoules (1e-21 J): each price is rounded to them once, so every cut of a step adds up exactly.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from math import fsum
+from fractions import Fraction
 
 from ..dataflow.accelerator import ACCUMULATOR_BYTES, OPERAND_BYTES, AcceleratorSpec
+from ..dataflow.engine_time import compares_per_group
 from ..dataflow.search import Prices
 from ..simulator.result import OpResult, SimResult
 from ..workloads.gemm import Pass
+from ..workloads.sparsity import NMPattern
 from ..workloads.step import MatrixOp
-from .energy_table import BitEnergy, EnergyTable, Mark, OperationEnergy, load_table
+from .area import machine_area
+from .energy_table import EnergyTable, Figure, FpgaTable, Mark, Table, load_table
 
-__all__ = ["Action", "Component", "EnergyReport", "LedgerRow", "amounts", "energy", "ledger", "prices", "tariff"]
+__all__ = [
+    "Action", "Component", "EnergyReport", "LedgerRow", "Price", "amounts", "energy", "ledger", "prices", "tariff",
+]  # fmt: skip
 
-_J_PER_PJ = 1e-12
+_ZJ_PER_PJ, _ZJ_PER_J = 10**9, 10**21
 _WORD_BITS = 8 * OPERAND_BYTES
 _SUM_BITS = 8 * ACCUMULATOR_BYTES
 
@@ -31,12 +39,14 @@ class Component(StrEnum):
     SORE = "SORE"
     WUVE = "WUVE"
     VECTOR = "vector"
+    CLOCK = "clock"
+    STATIC = "static"
 
 
 class Action(StrEnum):
     """What is counted: an operation, or a bit moved."""
 
-    MULTIPLY = "FP16 multiply"
+    MULTIPLY = "operand multiply"
     ADD = "FP32 add"
     SELECT = "index select"
     W2E_READ = "W2E buffer read"
@@ -53,6 +63,12 @@ class Action(StrEnum):
     UPDATE_DIVIDE = "FP32 divide of the update"
     UPDATE_ROOT = "FP32 square root of the update"
     VECTOR_ELEMENT = "vector element"
+    FABRIC_MAC = "multiply-add in LUTs"
+    FABRIC_EDGES = "array edges in LUTs"
+    FABRIC_COMPARE = "comparator in LUTs"
+    FABRIC_UPDATE = "update in LUTs"
+    CLOCK = "clock and registers"
+    STATIC = "static power"
 
 
 _COMPONENT = {
@@ -62,7 +78,15 @@ _COMPONENT = {
     Action.DRAM_READ: Component.DRAM, Action.DRAM_WRITE: Component.DRAM, Action.COMPARE: Component.SORE,
     Action.UPDATE_MULTIPLY: Component.WUVE, Action.UPDATE_ADD: Component.WUVE, Action.UPDATE_DIVIDE: Component.WUVE,
     Action.UPDATE_ROOT: Component.WUVE, Action.VECTOR_ELEMENT: Component.VECTOR,
+    Action.FABRIC_MAC: Component.ARRAY, Action.FABRIC_EDGES: Component.ARRAY, Action.FABRIC_COMPARE: Component.SORE,
+    Action.FABRIC_UPDATE: Component.WUVE, Action.CLOCK: Component.CLOCK, Action.STATIC: Component.STATIC,
 }  # fmt: skip
+
+_CYCLES = (Action.FABRIC_EDGES, Action.CLOCK, Action.STATIC)
+_BITS = (
+    Action.W2E_READ, Action.N2S_READ, Action.OUTPUT_WRITE, Action.OUTPUT_READ, Action.DMA_FILL, Action.DMA_EMPTY,
+    Action.DRAM_READ, Action.DRAM_WRITE,
+)  # fmt: skip
 
 _UPDATE_OPERATIONS = {
     "sgd": {Action.UPDATE_MULTIPLY: 4, Action.UPDATE_ADD: 3},
@@ -72,14 +96,35 @@ _UPDATE_OPERATIONS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """Picojoules of one action: ``constant_pj`` as its source has it, times ``scaling``, of a model or parts."""
+
+    constant_pj: float
+    scaling: float
+    source: str
+    mark: Mark
+
+    @property
+    def pj(self) -> float:
+        return self.constant_pj * self.scaling
+
+    @property
+    def zeptojoules(self) -> int:
+        return round(self.pj * _ZJ_PER_PJ)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerRow:
-    """One kind of action over the whole step: ``joules`` is ``count`` x ``pj_each`` x 1e-12."""
+    """One kind of action over a step: ``count`` x ``constant_pj`` x ``scaling``, in whole zeptojoules each."""
 
     component: Component
     action: Action
     count: int
     unit: str
+    constant_pj: float
+    scaling: float
     pj_each: float
+    zeptojoules: int
     joules: float
     source: str
     mark: Mark
@@ -87,33 +132,90 @@ class LedgerRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyReport:
-    """Joules of one training step, three ways cut; ``by_op`` follows the order of the ops."""
+    """Joules of one training step, cut several ways, each adding up; ``by_op`` follows the order of the ops."""
 
-    table: EnergyTable
+    table: Table
+    zeptojoules: int
     joules: float
     by_component: dict[Component, float]
     by_pass: dict[Pass, float]
+    by_mark: dict[Mark, float]
     by_op: tuple[float, ...]
+    op_zeptojoules: tuple[int, ...]
     rows: tuple[LedgerRow, ...]
 
 
-def tariff(table: EnergyTable, dram_kind: str) -> dict[Action, OperationEnergy | BitEnergy]:
-    """Table entry that each action is charged."""
-    op, sram, dram = table.operations, table.sram, table.dram_of(dram_kind)
-    return {
-        Action.MULTIPLY: op.fp16_multiply, Action.ADD: op.fp32_add, Action.SELECT: op.index_select,
+def tariff(table: Table, spec: AcceleratorSpec) -> dict[Action, Price]:
+    """What each action of a machine is charged; an action that is not there costs nothing, as ``not_counted`` says."""
+    found = _fpga(table, spec) if isinstance(table, FpgaTable) else _chip(table, spec)
+    dram = table.dram_of(spec.dram.kind)
+    return found | {Action.DRAM_READ: _price(dram.read), Action.DRAM_WRITE: _price(dram.write)}
+
+
+def _chip(table: EnergyTable, spec: AcceleratorSpec) -> dict[Action, Price]:
+    op, sram = table.operations, table.sram
+    figures: dict[Action, Figure] = {
+        Action.MULTIPLY: table.multiply_of(spec.pe.format), Action.ADD: op.fp32_add, Action.SELECT: op.index_select,
         Action.W2E_READ: sram.read, Action.N2S_READ: sram.read,
         Action.OUTPUT_WRITE: sram.write, Action.OUTPUT_READ: sram.read,
-        Action.DMA_FILL: sram.write, Action.DMA_EMPTY: sram.read,
-        Action.DRAM_READ: dram.read, Action.DRAM_WRITE: dram.write, Action.COMPARE: op.compare,
+        Action.DMA_FILL: sram.write, Action.DMA_EMPTY: sram.read, Action.COMPARE: op.compare,
         Action.UPDATE_MULTIPLY: op.fp32_multiply, Action.UPDATE_ADD: op.fp32_add,
         Action.UPDATE_DIVIDE: op.fp32_divide, Action.UPDATE_ROOT: op.fp32_square_root,
         Action.VECTOR_ELEMENT: op.vector_element,
     }  # fmt: skip
+    found = {action: _price(figure) for action, figure in figures.items()}
+    if sram.leakage is not None:
+        sizes = (spec.buffers.w2e_bytes, spec.buffers.n2s_bytes, spec.buffers.output_bytes)
+        banks = sum(-(-size // (1024 * sram.bank_kib)) for size in sizes)
+        found[Action.STATIC] = _standing(sram.leakage, banks, spec, f"{banks} banks of the buffers")
+    return found
+
+
+def _fpga(table: FpgaTable, spec: AcceleratorSpec) -> dict[Action, Price]:
+    """Parts of a machine that work together, by the LUTs and registers that synthesis counts."""
+    area, e = machine_area(spec, "xcup"), table.elements
+    pe = next(i.lut_sites for i in area.items if i.block == "stce" and i.name == "pe")
+    luts = {b: sum(i.lut_sites * i.count for i in area.items if i.block == b) for b in ("stce", "sore", "wuve")}
+    edges = luts["stce"] - pe * spec.macs_per_cycle
+    registers = sum(i.ff * i.count for i in area.items)
+    # Synthesized for 2:8; a serial lane takes a value a cycle, a network a group.
+    pattern = NMPattern(keep=2, group=8)
+    at_once = Fraction(compares_per_group(pattern, spec), pattern.group if spec.sore.kind == "serial" else 1)
+    comparator = luts["sore"] / float(at_once * spec.sore.lanes)
+    bit, logic = _price(e.memory_bit), (e.lut, e.routing)
+    return dict.fromkeys(_BITS, bit) | {
+        Action.FABRIC_MAC: _parts(logic, pe, "LUTs of a PE", area.tools),
+        Action.FABRIC_EDGES: _parts(logic, edges, "LUTs of the array around its PEs", area.tools),
+        Action.FABRIC_COMPARE: _parts(logic, comparator, "LUTs of SORE a comparator", area.tools),
+        Action.FABRIC_UPDATE: _parts(logic, luts["wuve"] / spec.wuve.lanes, "LUTs of a WUVE lane", area.tools),
+        Action.CLOCK: _parts((e.clock, e.register), registers, "registers of the machine", area.tools),
+        Action.STATIC: _standing(e.static, 1, spec, "the whole device"),
+    }
+
+
+def _price(figure: Figure) -> Price:
+    return Price(constant_pj=figure.value, scaling=figure.scaling, source=figure.source, mark=figure.mark)
+
+
+def _parts(figures: tuple[Figure, Figure], number: float, what: str, tools: str) -> Price:
+    """Two figures that are always spent together, over a number of parts."""
+    one, other = figures
+    return Price(
+        constant_pj=one.scaled + other.scaled, scaling=number, mark=max(one.mark, other.mark, key=list(Mark).index),
+        source=f"{one.source}; {other.source}; x {number:g} {what} ({tools})",
+    )  # fmt: skip
+
+
+def _standing(power: Figure, number: int, spec: AcceleratorSpec, what: str) -> Price:
+    """Picojoules of a cycle: microwatts over the clock."""
+    return Price(
+        constant_pj=power.scaled * 1e6 / spec.clock_hz, scaling=number, mark=power.mark,
+        source=f"{power.scaled:g} uW / {spec.clock_hz / 1e6:g} MHz, x {number} ({what}): {power.source}",
+    )  # fmt: skip
 
 
 def amounts(result: OpResult, optimizer: str) -> dict[Action, int]:
-    """Operations and bits of one op, without those that never happen."""
+    """Operations, bits and cycles of one op, without those that never happen; a table charges some of them."""
     c = result.counts
     found = {
         Action.MULTIPLY: c.macs,
@@ -125,6 +227,12 @@ def amounts(result: OpResult, optimizer: str) -> dict[Action, int]:
         Action.DRAM_WRITE: 8 * c.dram_write_bytes,
         Action.COMPARE: c.sore_compares,
         Action.VECTOR_ELEMENT: c.vector_elements,
+        Action.FABRIC_MAC: c.macs,
+        Action.FABRIC_EDGES: result.cycles.compute,
+        Action.FABRIC_COMPARE: c.sore_compares,
+        Action.FABRIC_UPDATE: c.updates,
+        Action.CLOCK: result.cycles.total,
+        Action.STATIC: result.cycles.total,
         **_output_bits(result),
         **_dma_bits(result),
         **{action: each * c.updates for action, each in _UPDATE_OPERATIONS[optimizer].items()},
@@ -137,7 +245,7 @@ def _pair_bits(result: OpResult) -> int:
 
 
 def _bits_of_pair(op: MatrixOp) -> int:
-    """Bits of an N2S word: an FP16 value and, where sparse, its index."""
+    """Bits of an N2S word: an operand and, where sparse, its index."""
     return _WORD_BITS + (op.sparse.pattern.index_bits if op.sparse else 0)
 
 
@@ -158,60 +266,73 @@ def _dma_bits(result: OpResult) -> dict[Action, int]:
     return {Action.DMA_FILL: 8 * fill, Action.DMA_EMPTY: 8 * (c.buffer_bytes - fill)}
 
 
-def energy(result: SimResult, table: EnergyTable | None = None) -> EnergyReport:
+def energy(result: SimResult, table: Table | None = None) -> EnergyReport:
     """Joules of a step by ``table``, else by the table that the machine's ``technology`` names."""
     used = table or load_table(result.spec.technology)
-    charged = tariff(used, result.spec.dram.kind)
-    pj = {action: entry.value for action, entry in charged.items()}
+    charged = tariff(used, result.spec)
+    each = {action: price.zeptojoules for action, price in charged.items()}
     counts: Counter[Action] = Counter()
-    by_op, by_pass = [], dict.fromkeys(Pass, 0.0)
+    by_op, by_pass = [], dict.fromkeys(Pass, 0)
     for r in result.ops:
-        of_op = amounts(r, result.workload.optimizer)
+        of_op = {action: n for action, n in amounts(r, result.workload.optimizer).items() if action in each}
         counts.update(of_op)
-        joules = fsum(n * pj[action] for action, n in of_op.items()) * _J_PER_PJ
-        by_op.append(joules)
-        by_pass[Pass(r.op.pass_)] += joules
+        spent = sum(n * each[action] for action, n in of_op.items())
+        by_op.append(spent)
+        by_pass[Pass(r.op.pass_)] += spent
     rows = tuple(_row(action, counts[action], charged[action]) for action in Action if counts[action])
-    by_component = {c: fsum(row.joules for row in rows if row.component == c) for c in Component}
+    total = sum(row.zeptojoules for row in rows)
     return EnergyReport(
-        table=used, joules=fsum(row.joules for row in rows), by_component=by_component, by_pass=by_pass,
-        by_op=tuple(by_op), rows=rows,
+        table=used, zeptojoules=total, joules=total / _ZJ_PER_J,
+        by_component={c: _joules(row.zeptojoules for row in rows if row.component == c) for c in Component},
+        by_pass={p: spent / _ZJ_PER_J for p, spent in by_pass.items()},
+        by_mark={m: _joules(row.zeptojoules for row in rows if row.mark == m) for m in Mark},
+        by_op=tuple(spent / _ZJ_PER_J for spent in by_op), op_zeptojoules=tuple(by_op), rows=rows,
     )  # fmt: skip
 
 
-def _row(action: Action, count: int, entry: OperationEnergy | BitEnergy) -> LedgerRow:
+def _joules(parts: Iterable[int]) -> float:
+    return sum(parts) / _ZJ_PER_J
+
+
+def _row(action: Action, count: int, price: Price) -> LedgerRow:
+    spent = count * price.zeptojoules
+    unit = "bit" if action in _BITS else "cycle" if action in _CYCLES else "operation"
     return LedgerRow(
-        component=_COMPONENT[action], action=action, count=count, unit="bit" if entry.unit == "pJ/bit" else "operation",
-        pj_each=entry.value, joules=count * entry.value * _J_PER_PJ, source=entry.source, mark=entry.mark,
+        component=_COMPONENT[action], action=action, count=count, unit=unit, constant_pj=price.constant_pj,
+        scaling=price.scaling, pj_each=price.zeptojoules / _ZJ_PER_PJ, zeptojoules=spent, joules=spent / _ZJ_PER_J,
+        source=price.source, mark=price.mark,
     )  # fmt: skip
 
 
-def ledger(result: SimResult, table: EnergyTable | None = None) -> tuple[LedgerRow, ...]:
-    """Every joule of a step as count x picojoules x source; the rows add up to the report's total."""
+def ledger(result: SimResult, table: Table | None = None) -> tuple[LedgerRow, ...]:
+    """Every joule of a step as count x constant x scaling; the rows add up to the report's total, to the zeptojoule."""
     return energy(result, table).rows
 
 
-def prices(spec: AcceleratorSpec, table: EnergyTable | None = None) -> Callable[[MatrixOp], Prices]:
+def prices(spec: AcceleratorSpec, table: Table | None = None) -> Callable[[MatrixOp], Prices]:
     """Picojoules for the scheduler's objectives energy and edp.
 
     The scheduler knows no direction, so a byte of DRAM or buffer costs the mean of a read and a write, an output word
     too. Compressing online operands is left out: the same values are compared under any mapping that loads them once.
+    Clock and static power are, too: they follow the cycles.
     """
-    used = table or load_table(spec.technology)
-    op, sram, dram = used.operations, used.sram, used.dram_of(spec.dram.kind)
-    sram_bit = (sram.read.value + sram.write.value) / 2
-    dram_bit = (dram.read.value + dram.write.value) / 2
+    charged = tariff(table or load_table(spec.technology), spec)
+
+    def pj(*actions: Action) -> float:
+        return sum(charged[action].pj for action in actions if action in charged)
+
+    read = pj(Action.W2E_READ)
+    sram_bit = pj(Action.DMA_FILL, Action.DMA_EMPTY) / 2
+    mac = pj(Action.MULTIPLY, Action.ADD, Action.FABRIC_MAC)
 
     def of(matrix: MatrixOp) -> Prices:
-        mac = op.fp16_multiply.value + op.fp32_add.value
-        select = op.index_select.value if matrix.sparse else 0.0
         return Prices(
-            dram_byte=8 * dram_bit,
+            dram_byte=4 * pj(Action.DRAM_READ, Action.DRAM_WRITE),
             buffer_byte=8 * sram_bit,
-            w2e_word=_WORD_BITS * sram.read.value,
-            n2s_pair=_bits_of_pair(matrix) * sram.read.value,
+            w2e_word=_WORD_BITS * read,
+            n2s_pair=_bits_of_pair(matrix) * read,
             output_word=_SUM_BITS * sram_bit,
-            fixed=matrix.macs * (mac + select),
+            fixed=matrix.macs * (mac + (pj(Action.SELECT) if matrix.sparse else 0.0)),
         )
 
     return of

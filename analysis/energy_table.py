@@ -1,78 +1,92 @@
-"""Energy of each action as tables in TOML: every figure with its unit, node, source and how far to trust it."""
+"""Energy of each action as tables in TOML: every figure with its unit, node, source and how far to trust it.
+
+One table is written down for ASICs, that of 45 nm; those of other nodes are made from it by the model that
+`scaling.py` names, with the SRAM of `sram.py`. An FPGA has a table of its own kind.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
+import re
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import resources
 from math import isfinite
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
+from ..dataflow.operand import FormatName
 from ..workloads.errors import InputError, nearest
+from ..workloads.mark import Mark
 from ..workloads.strict import read_text, read_toml
+from . import scaling, sram
 
 __all__ = [
-    "BitEnergy", "EnergyTable", "Mark", "MemoryEnergy", "OperationEnergy", "Operations", "load_table", "parse_table",
-    "table_names",
+    "AreaFigure", "BitEnergy", "Elements", "EnergyTable", "FpgaTable", "Mark", "MemoryEnergy", "OperationEnergy",
+    "Operations", "Power", "SramEnergy", "Table", "at_node", "load_table", "parse_table", "table_names", "with_bank",
 ]  # fmt: skip
 
 _STRICT = {"extra": "forbid"}
 
 
-class Mark(StrEnum):
-    """How far a figure can be trusted, best first."""
-
-    MEASURED = "measured"
-    """By running the named public simulator."""
-    PUBLISHED = "published"
-    """Read in a paper's abstract, a vendor's page or a public repository."""
-    SECOND_HAND = "second-hand"
-    """Somebody's notes that quote the source."""
-    INFERRED = "inferred"
-    """Derived from other figures."""
-    ASSUMED = "assumed"
-    """Nobody's figure."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Figure:
-    """A positive number with its origin."""
+class Figure:
+    """A positive number with its origin: ``value`` as its source has it, ``scaling`` what a model makes of it."""
 
     __pydantic_config__ = _STRICT
     value: float
     node: str
     source: str
     mark: Mark
+    scaling: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (isfinite(self.value) and self.value > 0):
-            raise InputError(f"an energy must be a positive number of picojoules, not {self.value}")
+        for number in (self.value, self.scaling):
+            if not (isfinite(number) and number > 0):
+                raise InputError(f"a figure of an energy table must be a positive number, not {number}")
         if not self.node.strip() or not self.source.strip():
-            raise InputError("node and source of an energy must not be empty")
+            raise InputError("node and source of a figure must not be empty")
+
+    @property
+    def scaled(self) -> float:
+        """The figure that counts, in its unit."""
+        return self.value * self.scaling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OperationEnergy(_Figure):
+class OperationEnergy(Figure):
     """Picojoules of one operation."""
 
     unit: Literal["pJ"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BitEnergy(_Figure):
+class BitEnergy(Figure):
     """Picojoules of one bit moved."""
 
     unit: Literal["pJ/bit"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Power(Figure):
+    """Microwatts for as long as the step takes."""
+
+    unit: Literal["uW"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AreaFigure(Figure):
+    """Square micrometres of a unit."""
+
+    unit: Literal["um2"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operations:
-    """Arithmetic and the small logic around it."""
+    """Arithmetic and the small logic around it; of the two operand formats a table may leave out BF16."""
 
     __pydantic_config__ = _STRICT
     fp16_multiply: OperationEnergy
+    bf16_multiply: OperationEnergy | None = None
     fp32_add: OperationEnergy
     fp32_multiply: OperationEnergy
     fp32_divide: OperationEnergy
@@ -84,16 +98,32 @@ class Operations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryEnergy:
-    """A memory in its two directions."""
+    """A DRAM in its two directions, as sequential streams; other patterns for comparison, charged to nothing."""
 
     __pydantic_config__ = _STRICT
     read: BitEnergy
     write: BitEnergy
+    random_read: BitEnergy | None = None
+    training_mix: BitEnergy | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SramEnergy:
+    """Banks that buffers are made of; ``leakage`` is that of one bank of ``bank_kib``."""
+
+    __pydantic_config__ = _STRICT
+    read: BitEnergy
+    write: BitEnergy
+    leakage: Power | None = None
+    bank_kib: int = sram.BANK_KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyTable:
-    """All figures of one technology. ``scaling`` names the model behind them, ``not_counted`` what they leave out."""
+    """All figures of one chip. ``scaling`` names the model behind them, ``not_counted`` what they leave out.
+
+    ``spare`` are energies and ``area`` square micrometres of units, by name; neither is charged to anything.
+    """
 
     __pydantic_config__ = _STRICT
     name: str
@@ -101,39 +131,147 @@ class EnergyTable:
     scaling: str
     not_counted: tuple[str, ...]
     operations: Operations
-    sram: MemoryEnergy
+    sram: SramEnergy
     dram: dict[str, MemoryEnergy]
+    spare: dict[str, OperationEnergy] = field(default_factory=dict)
+    area: dict[str, AreaFigure] = field(default_factory=dict)
+
+    def multiply_of(self, format: FormatName) -> OperationEnergy:
+        """Energy of multiplying two operands; one format is never charged for the other."""
+        known = {"fp16": self.operations.fp16_multiply, "bf16": self.operations.bf16_multiply}
+        entry = known[format]
+        if entry is None:
+            raise InputError(
+                f"pe.format is {format!r}, but table {self.name!r} has no energy for it: "
+                f"add operations.{format}_multiply"
+            )
+        return entry
 
     def dram_of(self, kind: str) -> MemoryEnergy:
         """Energy of a kind of DRAM."""
-        if kind not in self.dram:
-            raise InputError(f"dram.kind {kind!r} has no energy in table {self.name!r}: {nearest(kind, self.dram)}")
-        return self.dram[kind]
+        return _dram_of(self, kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elements:
+    """Picojoules of the elements of an FPGA in a cycle in which they work; ``static`` of the whole device."""
+
+    __pydantic_config__ = _STRICT
+    lut: OperationEnergy
+    routing: OperationEnergy
+    register: OperationEnergy
+    clock: OperationEnergy
+    memory_bit: BitEnergy
+    static: Power
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FpgaTable:
+    """All figures of one family of FPGAs; DRAM is that of the 45 nm table, which does not depend on the chip."""
+
+    __pydantic_config__ = _STRICT
+    name: str
+    title: str
+    scaling: str
+    not_counted: tuple[str, ...]
+    elements: Elements
+    dram: dict[str, MemoryEnergy] = field(default_factory=dict)
+
+    def dram_of(self, kind: str) -> MemoryEnergy:
+        """Energy of a kind of DRAM."""
+        return _dram_of(self, kind)
+
+
+Table = EnergyTable | FpgaTable
+
+
+def _dram_of(table: Table, kind: str) -> MemoryEnergy:
+    if kind not in table.dram:
+        raise InputError(f"dram.kind {kind!r} has no energy in table {table.name!r}: {nearest(kind, table.dram)}")
+    return table.dram[kind]
+
+
+_FPGA = "fpga-ultrascale-plus"
+_REFUSED = {
+    "fpga-ecp5": "no energy of an ECP5's LUT, register, multiplier or EBR is sourced; a machine on it is costed with "
+    "an ASIC table, to be compared with others and not to be read as watts",
+}
 
 
 @cache
 def table_names() -> tuple[str, ...]:
-    """Tables that ship."""
-    folder = resources.files(__package__) / "tables"
-    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
+    """Tables there are, by technology."""
+    return (*(f"asic-{node}nm" for node in scaling.NODES), _FPGA)
 
 
-def load_table(name: str | Path) -> EnergyTable:
-    """Table of a shipped name or of a path that ends in ``.toml``."""
+def load_table(name: str | Path) -> Table:
+    """Table of a technology, or of a path that ends in ``.toml``."""
     path = Path(name)
-    return parse_table(read_text(path), str(path)) if path.suffix == ".toml" else _shipped(str(name))
+    return parse_table(read_text(path), str(path)) if path.suffix == ".toml" else _known(str(name))
 
 
 @cache
-def _shipped(name: str) -> EnergyTable:
+def _known(name: str) -> Table:
+    if name in _REFUSED:
+        raise InputError(f"technology {name!r}: {_REFUSED[name]}")
     if name not in table_names():
         raise InputError(
             f"technology {name!r} is neither an energy table nor a .toml file: {nearest(name, table_names())}"
         )
-    shipped = resources.files(__package__) / "tables" / f"{name}.toml"
-    return parse_table(shipped.read_text(encoding="utf-8"), f"{name}.toml")
+    base = parse_table(_shipped("asic-45nm"), "asic-45nm.toml")
+    if name == _FPGA:
+        return replace(read_toml(FpgaTable, _shipped(name), f"{name}.toml"), dram=base.dram)
+    found = re.fullmatch(r"asic-(\d+)nm", name)
+    return at_node(base, int(found[1])) if found else base
+
+
+def _shipped(name: str) -> str:
+    return (resources.files(__package__) / "tables" / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def parse_table(text: str, source: str) -> EnergyTable:
-    """Table of TOML text; ``source`` names it in errors."""
+    """Table of a chip from TOML text; ``source`` names it in errors."""
     return read_toml(EnergyTable, text, source)
+
+
+F = TypeVar("F", bound=Figure)
+
+
+def at_node(base: EnergyTable, node: int) -> EnergyTable:
+    """The 45 nm table at another node: logic scaled by the model, SRAM of that node, DRAM as it is."""
+    if node == scaling.BASE:
+        return base
+    energy, area = scaling.energy_factor(node), scaling.area_factor(node)
+    where = f"{node} nm, {scaling.VOLTS[node]:g} V"
+
+    def scaled(figure: F, factor: float) -> F:
+        mark = figure.mark if figure.mark == Mark.ASSUMED else Mark.INFERRED
+        return replace(figure, scaling=factor, node=where, mark=mark, source=f"{figure.node}: {figure.source}")
+
+    entries: dict[str, OperationEnergy | None] = {f.name: getattr(base.operations, f.name) for f in fields(Operations)}
+    table = replace(
+        base, name=f"asic-{node}nm", title=base.title.replace("45 nm at 0.9 V", where.replace(",", " at")),
+        scaling=scaling.describe(node),
+        operations=replace(base.operations, **{n: scaled(e, energy) for n, e in entries.items() if e is not None}),
+        spare={name: scaled(figure, energy) for name, figure in base.spare.items()},
+        area={name: scaled(figure, area) for name, figure in base.area.items()},
+    )  # fmt: skip
+    return with_bank(table, node, sram.BANK_KIB)
+
+
+def with_bank(table: EnergyTable, node: int, kib: int) -> EnergyTable:
+    """``table`` with buffers made of banks of ``kib`` KiB with a port of 64 bits at ``node``."""
+    found = sram.bank(node, kib)
+
+    def of(pj: float, what: str) -> BitEnergy:
+        return BitEnergy(
+            value=pj / found.bits, unit="pJ/bit", node=f"{node} nm", mark=found.mark,
+            source=f"{found.source}: {pj:.4g} pJ a {what} of {found.bits} bits in {kib} KiB",
+        )  # fmt: skip
+
+    leakage = Power(
+        value=found.leakage_uw, unit="uW", node=f"{node} nm", mark=found.leakage_mark, source=found.leakage_source
+    )
+    banks = SramEnergy(read=of(found.read_pj, "read"), write=of(found.write_pj, "write"), leakage=leakage, bank_kib=kib)
+    left_out = tuple(text.replace("64 KiB banks", f"{kib} KiB banks") for text in table.not_counted)
+    return replace(table, sram=banks, not_counted=left_out)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from weft.analysis.energy_table import EnergyTable, load_table
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import schedule
 from weft.simulator.result import SimResult
 from weft.simulator.step import simulate
 from weft.workloads.gemm import Gemm, Pass
-from weft.workloads.schemes.nm import annotate
+from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp, Op, Operand, Role, UpdateOp, VectorOp, Workload
 
@@ -65,6 +66,12 @@ def step(optimizer: str = "sgd") -> Workload:
 def run(scheme: str, pattern: str = "2:8", *, workload: Workload | None = None, machine: str = "tiny") -> SimResult:
     annotated = annotate(workload or step(), scheme, NMPattern.parse(pattern))
     return simulate(schedule(annotated, load_spec(machine)))
+
+
+def chip(technology: str) -> EnergyTable:
+    table = load_table(technology)
+    assert isinstance(table, EnergyTable)
+    return table
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,9 @@ from math import fsum
 
 import pytest
 
-from weft.analysis.energy import Action, Component, amounts, energy, ledger, prices
-from weft.analysis.energy_table import load_table
+from weft.analysis.area import machine_area
+from weft.analysis.energy import Action, Component, amounts, energy, ledger, prices, tariff
+from weft.analysis.energy_table import Mark, load_table, table_names
 from weft.dataflow.account import Counts, Cycles
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import Objective, schedule
@@ -16,13 +17,14 @@ from weft.simulator.result import OpResult, SimResult
 from weft.simulator.step import simulate
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
-from weft.workloads.schemes.nm import annotate
+from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import SparseOperand, UpdateOp, Workload
 
-from .conftest import matrix, relu, run, step
+from .conftest import chip, matrix, relu, run, step
 
-TABLE = load_table("asic-45nm")
+TABLE = chip("asic-45nm")
+LOGIC = replace(TABLE, sram=replace(TABLE.sram, leakage=None))
 
 
 def result_of(op: OpResult, optimizer: str = "sgd") -> SimResult:
@@ -46,27 +48,30 @@ def test_a_sparse_product_by_hand() -> None:
     array = 12 * (1.1 + 0.9) + 12 * 0.144
     # Six outputs in 18 words: written twice and read once each.
     buffers = 16 * 16 * read + 6 * 19 * read + 12 * 32 * write + 6 * 32 * read + 480 * write + 320 * read
-    dram = 480 * 11.1 + 320 * 10.2
+    dram = 480 * 9.188 + 320 * 8.441
     report = energy(result, TABLE)
 
     assert report.by_component[Component.ARRAY] == pytest.approx(array * 1e-12)
     assert report.by_component[Component.BUFFERS] == pytest.approx(buffers * 1e-12)
     assert report.by_component[Component.DRAM] == pytest.approx(dram * 1e-12)
     assert report.by_component[Component.SORE] == pytest.approx(5 * 0.05e-12)
-    assert report.joules == pytest.approx((array + buffers + dram + 0.25) * 1e-12)
+    # One cycle of one bank in each of the three buffers, at 100 MHz.
+    static = 3 * 15.51e-6 / 100e6
+    assert report.by_component[Component.STATIC] == pytest.approx(static)
+    assert report.joules == pytest.approx((array + buffers + dram + 0.25) * 1e-12 + static)
 
 
 @pytest.mark.parametrize(("optimizer", "pj"), [("sgd", 4 * 3.7 + 3 * 0.9), ("adam", 7 * 3.7 + 4 * 0.9 + 18.5 + 25.9)])
 def test_a_weight_update_by_hand(optimizer: str, pj: float) -> None:
     op = OpResult(op=UpdateOp(name="w", elements=7), mapping=None, cycles=Cycles(wuve=1), counts=Counts(updates=7))
 
-    assert energy(result_of(op, optimizer), TABLE).joules == pytest.approx(7 * pj * 1e-12)
+    assert energy(result_of(op, optimizer), LOGIC).joules == pytest.approx(7 * pj * 1e-12)
 
 
 def test_vector_work_is_one_add_an_element() -> None:
     op = OpResult(op=relu("r", 9), mapping=None, cycles=Cycles(vector=1), counts=Counts(vector_elements=9))
 
-    assert energy(result_of(op), TABLE).joules == pytest.approx(9 * 0.9e-12)
+    assert energy(result_of(op), LOGIC).joules == pytest.approx(9 * 0.9e-12)
 
 
 def test_dense_words_carry_no_index() -> None:
@@ -83,13 +88,70 @@ def test_output_words_split_into_writes_and_reads(bdwp: SimResult) -> None:
         assert words == 32 * r.counts.output_words
 
 
-def test_the_ledger_adds_up_in_every_cut(bdwp: SimResult) -> None:
-    report = energy(bdwp)
+@pytest.mark.parametrize("technology", table_names())
+@pytest.mark.parametrize("scheme", ["dense", "bdwp"])
+def test_the_ledger_adds_up_to_the_zeptojoule(scheme: str, technology: str, request: pytest.FixtureRequest) -> None:
+    result: SimResult = request.getfixturevalue(scheme)
+    report = energy(result, load_table(technology))
 
-    assert fsum(row.joules for row in ledger(bdwp)) == pytest.approx(report.joules, rel=1e-12)
-    assert all(row.joules == row.count * row.pj_each * 1e-12 and row.source for row in report.rows)
-    for cut in (report.by_component.values(), report.by_pass.values(), report.by_op):
+    assert sum(row.zeptojoules for row in report.rows) == report.zeptojoules == sum(report.op_zeptojoules) > 0
+    assert report.joules == report.zeptojoules / 10**21
+    for row in report.rows:
+        assert row.source and row.joules == row.zeptojoules / 10**21
+        assert row.zeptojoules == row.count * round(row.constant_pj * row.scaling * 1e9)
+        assert row.pj_each == pytest.approx(row.constant_pj * row.scaling, rel=1e-6)
+    cuts = (report.by_component, report.by_pass, report.by_mark)
+    for cut in (*(c.values() for c in cuts), report.by_op):
         assert fsum(cut) == pytest.approx(report.joules, rel=1e-12)
+
+
+def test_the_whole_is_its_parts(bdwp: SimResult) -> None:
+    whole = energy(bdwp)
+
+    assert whole.zeptojoules == sum(energy(replace(bdwp, ops=(op,))).zeptojoules for op in bdwp.ops)
+
+
+def test_static_energy_is_power_times_time(bdwp: SimResult) -> None:
+    static = energy(bdwp, TABLE).by_component[Component.STATIC]
+    seconds = bdwp.cycles.total / bdwp.spec.clock_hz
+
+    # Buffers of tiny: 16, 16 and 8 KiB, one bank of 64 KiB each.
+    assert static == pytest.approx(3 * 15.51e-6 * seconds, rel=1e-6)
+
+
+def test_an_fpga_is_charged_by_its_luts(bdwp: SimResult) -> None:
+    table, area = load_table("fpga-ultrascale-plus"), machine_area(bdwp.spec, "xcup")
+    rows = {row.action: row for row in energy(bdwp, table).rows}
+    pe = next(item for item in area.items if item.name == "pe")
+
+    assert rows[Action.FABRIC_MAC].count == bdwp.counts.macs
+    assert rows[Action.FABRIC_MAC].pj_each == pytest.approx((0.01444 + 0.03663) * pe.lut_sites)
+    assert rows[Action.CLOCK].count == rows[Action.STATIC].count == bdwp.cycles.total
+    assert rows[Action.CLOCK].pj_each == pytest.approx((0.02056 + 0.001143) * area.total["ff"])
+    assert rows[Action.STATIC].joules == pytest.approx(3.166 * bdwp.cycles.total / bdwp.spec.clock_hz)
+    # Nothing of a chip's arithmetic, and no DSP.
+    assert not {Action.MULTIPLY, Action.ADD, Action.VECTOR_ELEMENT} & rows.keys()
+    assert any("DSP48E2" in text for text in table.not_counted)
+    assert {row.mark for row in rows.values()} <= {Mark.INFERRED, Mark.ASSUMED}
+
+
+def test_array_luts_are_all_charged_when_every_pe_works() -> None:
+    """At full use the rows of the array are the LUTs of the block, once a cycle."""
+    spec = load_spec("sat-vcu1525")
+    charged, area = tariff(load_table("fpga-ultrascale-plus"), spec), machine_area(spec, "xcup")
+    a_cycle = spec.macs_per_cycle * charged[Action.FABRIC_MAC].pj + charged[Action.FABRIC_EDGES].pj
+    sites = sum(item.lut_sites * item.count for item in area.items if item.block == "stce")
+
+    assert a_cycle == pytest.approx(sites * (0.01444 + 0.03663))
+
+
+def test_an_fpga_prices_the_scheduler() -> None:
+    spec = load_spec("tiny")
+    table = load_table("fpga-ultrascale-plus")
+    op = matrix("fc", Pass.FF, Gemm(m=4, k=8, n=4))
+
+    assert prices(spec, table)(op).fixed == pytest.approx(128 * tariff(table, spec)[Action.FABRIC_MAC].pj)
+    assert prices(spec, table)(op).w2e_word == pytest.approx(16 * 0.2866)
 
 
 def test_every_count_is_charged(bdwp: SimResult) -> None:
@@ -122,6 +184,29 @@ def test_an_unknown_dram_is_refused(dense: SimResult) -> None:
         energy(replace(dense, spec=spec))
 
 
+def test_a_bf16_machine_is_charged_for_bf16(dense: SimResult) -> None:
+    spec = replace(dense.spec, pe=replace(dense.spec.pe, format="bf16"))
+    rows = {row.action: row for row in ledger(replace(dense, spec=spec), TABLE)}
+    halves = {row.action: row for row in ledger(dense, TABLE)}
+    op = matrix("fc", Pass.FF, Gemm(m=4, k=8, n=4))
+
+    assert (halves[Action.MULTIPLY].pj_each, rows[Action.MULTIPLY].pj_each) == (1.1, 0.774)
+    assert rows[Action.MULTIPLY].mark == Mark.INFERRED
+    assert [r for a, r in rows.items() if a != Action.MULTIPLY] == [
+        r for a, r in halves.items() if a != Action.MULTIPLY
+    ]
+    assert prices(spec, TABLE)(op).fixed == pytest.approx(128 * (0.774 + 0.9))
+
+
+def test_bf16_is_never_priced_by_a_table_without_it(dense: SimResult) -> None:
+    spec = replace(dense.spec, pe=replace(dense.spec.pe, format="bf16"))
+    table = replace(TABLE, operations=replace(TABLE.operations, bf16_multiply=None))
+
+    for priced in (lambda: energy(replace(dense, spec=spec), table), lambda: prices(spec, table)):
+        with pytest.raises(InputError, match=r"'asic-45nm' has no energy for it: add operations\.bf16_multiply"):
+            priced()
+
+
 def test_prices_are_those_of_the_table() -> None:
     spec = load_spec("tiny")
     op = matrix("fc", Pass.FF, Gemm(m=4, k=8, n=4))
@@ -129,7 +214,7 @@ def test_prices_are_those_of_the_table() -> None:
     of = prices(spec, TABLE)
     read, write = 25.87 / 64, 19.65 / 64
 
-    assert of(op).dram_byte == pytest.approx(8 * (11.1 + 10.2) / 2)
+    assert of(op).dram_byte == pytest.approx(8 * (9.188 + 8.441) / 2)
     assert of(op).buffer_byte == pytest.approx(4 * (read + write))
     assert of(op).n2s_pair == pytest.approx(16 * read)
     assert of(sparse).n2s_pair == pytest.approx(19 * read)

@@ -1,0 +1,132 @@
+"""A reported energy taken apart: every joule as count x constant x scaling with its source, by share and by mark."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..dataflow.accelerator import AcceleratorSpec
+from ..dataflow.config_io import spec_hash
+from ..simulator.result import SimResult
+from ..workloads.errors import InputError, nearest
+from ..workloads.io import load_workload
+from ..workloads.step import Workload
+from .energy import EnergyReport, LedgerRow, energy
+from .energy_table import EnergyTable, Table, load_table, with_bank
+from .records import layer_of
+
+__all__ = ["EnergyExplanation", "SavedRun", "explain_energy", "saved_run", "table_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedRun:
+    """What a folder of `weft run -o` says it holds."""
+
+    folder: Path
+    workload: Workload
+    spec: str
+    spec_hash: str
+    objective: str
+    joules: float
+
+    def require(self, spec: AcceleratorSpec) -> None:
+        """Refuse another machine than the one that ran."""
+        if spec_hash(spec) != self.spec_hash:
+            raise InputError(
+                f"{self.folder}: was run on {self.spec!r} ({self.spec_hash}), not {spec.name!r} ({spec_hash(spec)}); "
+                "give the same --arch and --pregenerate"
+            )
+
+
+def saved_run(folder: Path) -> SavedRun:
+    """Read a folder of results; its workload is annotated already."""
+    place = folder / "result.json"
+    try:
+        found = json.loads(place.read_bytes())
+        known = {key: found[key] for key in ("spec", "spec_hash", "objective")}
+        joules = float(found["energy_j"])
+    except OSError as error:
+        raise InputError(f"{place}: cannot be read: {error.strerror}; give a folder of `weft run -o`") from None
+    except (ValueError, RecursionError, KeyError, TypeError):
+        raise InputError(f"{place}: is no result of `weft run -o`") from None
+    return SavedRun(folder=folder, workload=load_workload(folder / "workload.json"), joules=joules, **known)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyExplanation:
+    """The energy of a step or of one layer of it; ``reported`` is what a folder of results said, if one was read."""
+
+    result: SimResult
+    report: EnergyReport
+    op: str | None
+    step_joules: float
+    reported: float | None
+
+    @property
+    def rows(self) -> tuple[LedgerRow, ...]:
+        """Largest first."""
+        return tuple(sorted(self.report.rows, key=lambda row: -row.zeptojoules))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know beside the figures."""
+        table, kind = self.report.table, self.result.spec.dram.kind
+        notes = [f"scaling: {table.scaling}"]
+        dram = table.dram_of(kind)
+        others = [
+            f"{what} {figure.scaled:g}"
+            for what, figure in (("random reads of 64 bytes", dram.random_read), ("a training mix", dram.training_mix))
+            if figure is not None
+        ]
+        if others:
+            notes.append(f"{kind}: sequential streams are charged; {', '.join(others)} pJ/bit")
+        if self.reported is not None and self.reported != self.step_joules:
+            notes.append(
+                f"the folder says {self.reported:.6g} J, this is {self.step_joules:.6g} J: by another table, or by "
+                "another version"
+            )
+        return (*notes, *(f"not counted: {text}" for text in table.not_counted))
+
+    def document(self) -> dict[str, Any]:
+        """As the command line prints it; ``zeptojoules`` of the rows add up to that of the whole."""
+        report, spec = self.report, self.result.spec
+        return {
+            "model": self.result.workload.model, "scheme": self.result.workload.scheme, "machine": spec.name,
+            "table": report.table.name, "op": self.op, "zeptojoules": report.zeptojoules, "energy_j": report.joules,
+            "step_j": self.step_joules, "reported_j": self.reported,
+            "marks": {str(mark): joules for mark, joules in report.by_mark.items()},
+            "rows": [
+                {**asdict(row), "share": row.zeptojoules / report.zeptojoules if report.zeptojoules else 0.0}
+                for row in self.rows
+            ],
+            "notes": list(self.notes),
+        }  # fmt: skip
+
+
+def explain_energy(
+    result: SimResult, table: Table | None = None, op: str | None = None, reported: float | None = None
+) -> EnergyExplanation:
+    """Take the energy of ``result`` apart, of all ops or of those of a layer or name ``op``."""
+    whole = energy(result, table)
+    report = whole
+    if op is not None:
+        named = tuple(r for r in result.ops if op in (r.op.name, layer_of(r)))
+        if not named:
+            names = {r.op.name for r in result.ops} | {layer_of(r) for r in result.ops}
+            raise InputError(f"--op {op!r} is no op of {result.workload.model}: {nearest(op, names)}")
+        report = energy(replace(result, ops=named), whole.table)
+    return EnergyExplanation(result=result, report=report, op=op, step_joules=whole.joules, reported=reported)
+
+
+def table_of(technology: str, bank_kib: int | None) -> Table:
+    """A table with buffers of other banks than it ships with."""
+    table = load_table(technology)
+    if bank_kib is None:
+        return table
+    node = re.fullmatch(r"asic-(\d+)nm", table.name)
+    if not isinstance(table, EnergyTable) or node is None or technology != table.name:
+        raise InputError(f"--bank {bank_kib}: only the tables asic-*nm know other banks, not {technology!r}")
+    return with_bank(table, int(node[1]), bank_kib)
