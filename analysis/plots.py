@@ -5,5 +5,6 @@ from __future__ import annotations
 from ._plot_comparison import comparison_figure
 from ._plot_layers import layers_figure
 from ._plot_roofline import roofline_figure
+from ._plot_study import study_figure
 
-__all__ = ["comparison_figure", "layers_figure", "roofline_figure"]
+__all__ = ["comparison_figure", "layers_figure", "roofline_figure", "study_figure"]

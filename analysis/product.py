@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
-from ..dataflow.accelerator import AcceleratorSpec
+from ..dataflow.accelerator import AcceleratorSpec, PESpec
 from ..dataflow.account import Cycles
 from ..dataflow.array_time import array_cycles
 from ..dataflow.mapping import DENSE, ArrayMapping, Dataflow
 from ..simulator.array import run_array
 from ..simulator.compact import compress
+from ..simulator.operand import Half, narrow
 from ..simulator.reference import gemm_reference
 from ..workloads.errors import InputError, nearest
 from ..workloads.gemm import Gemm
@@ -119,7 +119,7 @@ def step_product(product: Product, seed: int = 0) -> Cycles:
     _require_small(product)
     g, mapping = product.placed, product.mapping
     random = np.random.default_rng(seed)
-    a, b = _half(random, g.m, g.k), _half(random, g.k, g.n)
+    a, b = (_random(random, shape, product.spec.pe) for shape in ((g.m, g.k), (g.k, g.n)))
     operand = compress(b, mapping.pattern, g.run)
     ran = run_array(product.spec, mapping, a, operand)
     if not np.array_equal(ran.result.view(np.uint32), gemm_reference(a, operand).view(np.uint32)):
@@ -129,8 +129,8 @@ def step_product(product: Product, seed: int = 0) -> Cycles:
     return ran.cycles
 
 
-def _half(random: np.random.Generator, rows: int, cols: int) -> npt.NDArray[np.float16]:
-    return random.standard_normal((rows, cols), dtype=np.float32).astype(np.float16)
+def _random(random: np.random.Generator, shape: tuple[int, int], pe: PESpec) -> Half:
+    return narrow(random.standard_normal(shape, dtype=np.float32), pe)
 
 
 def _require_small(product: Product) -> None:

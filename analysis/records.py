@@ -11,11 +11,11 @@ from ..dataflow.account import Cycles
 from ..dataflow.config_io import spec_hash
 from ..simulator.result import OpResult, SimResult
 from ..workloads.gemm import Pass
-from ..workloads.step import MatrixOp, UpdateOp
+from ..workloads.step import MatrixOp, Measured, UpdateOp
 from .energy import EnergyReport, energy
 from .throughput import throughput
 
-__all__ = ["CAUSES", "dense_layers", "layer_of", "op_records", "pass_records", "to_dict"]
+__all__ = ["CAUSES", "dense_layers", "layer_of", "measured_means", "op_records", "pass_records", "to_dict"]
 
 CAUSES = tuple(f.name for f in fields(Cycles))
 """Names of the causes that cycles are booked under."""
@@ -31,10 +31,24 @@ def layer_of(result: OpResult) -> str:
 
 
 def op_records(result: SimResult, report: EnergyReport | None = None) -> list[dict[str, Any]]:
-    """One record an op, in order; fields that do not apply to an op are ``None``."""
+    """One record an op, in order; fields that do not apply to an op are ``None``.
+
+    A workload with measurements adds ``density`` of the layer in the pass of the op, ``flip_rate`` and ``sad``.
+    """
     joules = (report or energy(result)).by_op
-    peak = result.spec.macs_per_cycle
-    return [_op_record(i, r, peak, j) for i, (r, j) in enumerate(zip(result.ops, joules, strict=True))]
+    peak, measured = result.spec.macs_per_cycle, result.workload.measured
+    records = [_op_record(i, r, peak, j) for i, (r, j) in enumerate(zip(result.ops, joules, strict=True))]
+    return [{**record, **_measured(r, measured)} for record, r in zip(records, result.ops, strict=True)]
+
+
+def _measured(r: OpResult, measured: tuple[Measured, ...]) -> dict[str, float | None]:
+    if not measured:
+        return {}
+    op = r.op
+    found = next((m for m in measured if m.names(op)), None) if isinstance(op, MatrixOp) else None
+    if found is None:
+        return {"density": None, "flip_rate": None, "sad": None}
+    return {"density": found.density.get(Pass(op.pass_)), "flip_rate": found.flip_rate, "sad": found.sad}
 
 
 def _op_record(index: int, r: OpResult, peak: int, joules: float) -> dict[str, Any]:
@@ -100,6 +114,25 @@ def dense_layers(result: SimResult) -> list[dict[str, str]]:
     return [{"name": name, "reason": reason} for name, reason in found]
 
 
+def measured_means(result: SimResult) -> dict[str, float]:
+    """Densities by pass, ``flip_rate`` and ``sad`` that a training measured: means over the weights of its layers.
+
+    Empty without measurements.
+    """
+    sums: dict[str, list[float]] = {}
+    for layer in result.workload.measured:
+        size = sum(op.elements for op in result.workload.ops if isinstance(op, UpdateOp) and layer.names(op))
+        found = {**{str(p): share for p, share in layer.density.items()}, "flip_rate": layer.flip_rate,
+                 "sad": layer.sad}  # fmt: skip
+        for key, share in found.items():
+            if share is None:
+                continue
+            total = sums.setdefault(key, [0.0, 0.0])
+            total[0] += share * size
+            total[1] += size
+    return {key: part / whole for key, (part, whole) in sums.items() if whole}
+
+
 def to_dict(result: SimResult, command: str = "") -> dict[str, Any]:
     """The JSON of a run. ``stalls`` are all cycles in which the array issues nothing, by cause; with the
     issuing ones they add up to ``cycles``."""
@@ -129,5 +162,6 @@ def to_dict(result: SimResult, command: str = "") -> dict[str, Any]:
         "passes": {str(p): record for p, record in pass_records(result, report).items()},
         "stalls": {cause: n for cause, n in asdict(result.cycles).items() if cause != "compute"},
         "dense_layers": dense_layers(result),
+        **({"measured": measured_means(result)} if work.measured else {}),
         "ops": op_records(result, report),
     }

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..simulator.result import SimResult
 from ..workloads.errors import InputError
@@ -27,8 +28,10 @@ FILES = (
 """Names of the files that :func:`save_run` writes; a step without matrix ops has no roofline."""
 
 
-def save_run(result: SimResult, directory: Path, command: str) -> list[Path]:
+def save_run(result: SimResult, directory: Path, command: str, document: dict[str, Any] | None = None) -> list[Path]:
     """Write ``result`` into ``directory``; returns the files written.
+
+    ``document`` is what to write as result.json; that of ``result`` by itself if none.
 
     A directory that an earlier run wrote is replaced, and files beside weft's own are kept; any other directory that is
     not empty is refused. ``command`` is what to run for the same result.
@@ -37,7 +40,7 @@ def save_run(result: SimResult, directory: Path, command: str) -> list[Path]:
     require_replaceable(place, directory)
     try:
         with _beside(place) as part:
-            _write(result, part, command)
+            _write(result, part, to_dict(result, command) if document is None else document)
             _move(part, place)
     except OSError as error:
         raise InputError(f"{directory}: cannot be written: {error.strerror or error}") from None
@@ -74,8 +77,8 @@ def _beside(place: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _write(result: SimResult, folder: Path, command: str) -> None:
-    text = json.dumps(to_dict(result, command), indent=1, allow_nan=False)
+def _write(result: SimResult, folder: Path, document: dict[str, Any]) -> None:
+    text = json.dumps(document, indent=1, allow_nan=False)
     (folder / "result.json").write_text(text + "\n", encoding="utf-8")
     (folder / "workload.json").write_bytes(dumps_workload(result.workload))
     ops = ops_frame(result)

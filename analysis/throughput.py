@@ -29,18 +29,18 @@ class Throughput:
     array_busy: float
 
 
-def throughput(result: SimResult) -> Throughput:
-    """Speed of one training step."""
-    spec, cycles = result.spec, result.cycles
-    if not cycles.total:
+def throughput(result: SimResult, cycles: int | None = None) -> Throughput:
+    """Speed of one training step, or of the same work done in ``cycles``, where its ops overlap."""
+    spec, total = result.spec, result.cycles.total if cycles is None else cycles
+    if not total:
         raise InputError(f"workload {result.workload.model!r} has no work: a step of no cycles has no throughput")
-    seconds = cycles.total / spec.clock_hz
+    seconds = total / spec.clock_hz
     return Throughput(
         seconds=seconds,
         samples_per_s=result.workload.batch / seconds,
         effective_gops=2 * result.counts.macs / seconds / _GIGA,
         dense_equivalent_gops=2 * result.dense_macs / seconds / _GIGA,
         peak_gops=2 * spec.macs_per_cycle * spec.clock_hz / _GIGA,
-        utilization=result.utilization,
-        array_busy=cycles.compute / cycles.total,
+        utilization=result.counts.macs / (total * spec.macs_per_cycle),
+        array_busy=result.cycles.compute / total,
     )

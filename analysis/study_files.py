@@ -1,0 +1,129 @@
+"""A study as one JSON document, a table, a page of Markdown and a folder."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..dataflow.config_io import spec_hash
+from ..workloads.io import dumps_workload, write_atomically
+from .study import Study, StudyRow
+
+__all__ = ["row_name", "save_study", "study_dict", "study_frame", "study_markdown"]
+
+_TEXT = ("failed", "phases", "kept_dense")
+_INTEGERS = ("seeds", "trained", "reached")
+_COLUMNS = (
+    "scheme", "N:M", "accuracy, %", "loss, points", "cycles a step", "uJ a step", "speed-up", "reached",
+    "steps to target", "time to target, s", "speed-up to target", "density FF / BP / WU", "SAD, %",
+)  # fmt: skip
+
+
+def row_name(row: StudyRow) -> str:
+    """Scheme and pattern."""
+    return row.scheme + (f" {row.pattern}" if row.pattern else "")
+
+
+def study_dict(study: Study, command: str = "") -> dict[str, Any]:
+    """The JSON of a study; shares as shares, times in seconds, energies in joules."""
+    spec = study.spec
+    return {
+        "weft_version": version("weft"), "torch": sorted({t.torch for t in study.trainings}), "command": command,
+        "data": spec.data, "machine": spec.machine.name, "machine_hash": spec_hash(spec.machine),
+        "clock_hz": spec.machine.clock_hz, "seeds": spec.seeds, "below_dense": spec.below,
+        "rows": [asdict(row) for row in study.rows],
+    }  # fmt: skip
+
+
+def study_frame(study: Study) -> pd.DataFrame:
+    """One row a model, scheme and pattern; what is nested stands as JSON text."""
+    records = []
+    for row in study.rows:
+        record = asdict(row)
+        records.append({key: json.dumps(v) if key in _TEXT else v for key, v in record.items()})
+    numbers = [f.name for f in fields(StudyRow) if f.type == "float | None"]
+    frame = pd.DataFrame.from_records(records)
+    return frame.astype({**dict.fromkeys(numbers, "float64"), **dict.fromkeys(_INTEGERS, "int64")})
+
+
+def study_markdown(study: Study) -> str:
+    """A table a model, and under it what was not trained, not placed or kept dense, with the reason."""
+    parts = []
+    for model in study.spec.models:
+        rows = [row for row in study.rows if row.model == model]
+        target = next((row.target for row in rows if row.target is not None), None)
+        named = "" if target is None else f" (target {100 * target:.2f} %)"
+        lines = [f"### {model}{named}", "", *_table(_COLUMNS, [_cells(row) for row in rows])]
+        parts.append("\n".join([*lines, *_notes(rows)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(line)} |" for line in (columns, ["---"] * 2 + ["---:"] * (len(columns) - 2), *rows)]
+
+
+def _cells(row: StudyRow) -> list[str]:
+    densities = (row.density_ff, row.density_bp, row.density_wu)
+    return [
+        f"`{row.scheme}`", row.pattern or "", _spread(row.accuracy, row.accuracy_sd),
+        "" if row.scheme == "dense" else _spread(row.loss, row.loss_sd),
+        _number(row.cycles, ",.0f"), _number(row.joules, ",.0f", 1e6), _number(row.speedup, ".2f", after="x"),
+        f"{row.reached} of {row.seeds}", _number(row.steps_to_target, ",.0f"),
+        _number(row.seconds_to_target, ".1f"), _number(row.time_speedup, ".2f", after="x"),
+        " / ".join(_number(d, ".3g") for d in densities), _number(row.sad, ".1f", 100.0),
+    ]  # fmt: skip
+
+
+def _number(value: float | None, form: str, scale: float = 1.0, after: str = "") -> str:
+    return "-" if value is None else f"{scale * value:{form}}{after}"
+
+
+def _spread(mean: float | None, deviation: float | None) -> str:
+    """Points of a percent."""
+    if mean is None:
+        return "-"
+    return f"{100 * mean:.2f}" + ("" if deviation is None else f" +- {100 * deviation:.2f}")
+
+
+def _notes(rows: Sequence[StudyRow]) -> list[str]:
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        name = f"`{row.scheme}` {row.pattern}" if row.pattern else f"`{row.scheme}`"
+        for seed, why in row.failed.items():
+            found.setdefault(f"not trained: {why}", []).append(f"{name} seed {seed}")
+        if row.unplaced:
+            found.setdefault(f"not on this machine: {row.unplaced}", []).append(name)
+    return ["", *(f"- {', '.join(names)}: {why}" for why, names in found.items())] if found else []
+
+
+def save_study(study: Study, folder: Path, command: str) -> None:
+    """Write ``study.json``, ``.csv``, ``.parquet``, ``.md``, two pictures, and ``steps/``: workloads for `weft run`.
+
+    Each workload is the step of the longest phase of a row, with what the trainings measured in it.
+    """
+    from .plots import study_figure
+    from .theme import THEMES
+
+    for theme in THEMES:
+        picture = io.BytesIO()
+        study_figure(study, theme).savefig(picture, format="png")
+        suffix = "" if theme == "light" else f"-{theme}"
+        write_atomically(folder / f"study{suffix}.png", picture.getvalue())
+    frame, table = study_frame(study), io.BytesIO()
+    frame.to_parquet(table, index=False)
+    write_atomically(folder / "study.parquet", table.getvalue())
+    write_atomically(folder / "study.csv", frame.to_csv(index=False).encode())
+    write_atomically(folder / "study.md", study_markdown(study).encode())
+    for (model, scheme, pattern), step in study.steps.items():
+        name = "-".join([model, scheme, *([pattern.replace(":", "of")] if pattern else [])])
+        safe = "".join(c if c.isalnum() or c in "-_.@" else "_" for c in name)
+        write_atomically(folder / "steps" / f"{safe}.json", dumps_workload(step.workload))
+    text = json.dumps(study_dict(study, command), indent=1, allow_nan=False) + "\n"
+    write_atomically(folder / "study.json", text.encode())

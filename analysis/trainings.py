@@ -1,0 +1,411 @@
+"""The trainings of a study: one JSON file each, named by its content, made by processes that may be killed at any time.
+
+The key of a training covers everything that decides its bits but the processor: its spec, its data, the versions of
+PyTorch and NumPy, and the source of every module that a training under its scheme imports. A stale result is therefore
+never read; one that no longer applies just lies there.
+"""
+
+from __future__ import annotations
+
+import ast
+import fcntl
+import hashlib
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from ..workloads.errors import InputError, require_int
+from ..workloads.gemm import Pass
+from ..workloads.io import write_atomically
+from ..workloads.schemes.scheme import SCHEMES, scheme
+from ..workloads.sparsity import NMPattern
+from ..workloads.strict import dump_json, read_json, read_text
+
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnProcess
+
+    from ..workloads.training import TrainResult, TrainSpec
+
+__all__ = ["LayerFindings", "Planned", "TrainedPhase", "Training", "closure", "planned", "run_trainings"]
+
+Progress = Callable[[int, int], None]
+
+_STRICT = {"extra": "forbid"}
+_WORKLOADS = Path(__file__).parents[1] / "workloads"
+_ALWAYS = ("training.py", "models/hf.py")
+"""Where a training begins; the second is imported only when it is needed."""
+NICE = 10
+"""Hours of work in the background: whoever sits at the machine comes first."""
+_TIDY_SECONDS = 20.0
+"""How long a process may take to end its step and write its checkpoint after Ctrl-C."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerFindings:
+    """One layer after the last step; see :class:`weft.workloads.schemes.technique.LayerMetrics`."""
+
+    __pydantic_config__ = _STRICT
+
+    density: dict[Pass, float]
+    flip_rate: float
+    sad: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedPhase:
+    """A stretch of a training as it came: its steps, what annotates a step of it, and what it kept dense and why."""
+
+    __pydantic_config__ = _STRICT
+
+    steps: int
+    scheme: str
+    pattern: NMPattern | None
+    kept_dense: dict[str, dict[Pass, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What is kept of a finished training.
+
+    ``steps`` and ``accuracy`` (of the test set) have an entry per epoch. ``density`` and ``sad`` are those of the last
+    step; there the learning rate is near zero and no mask moves, so ``flip_rate`` is the mean over the last steps of
+    all epochs.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    model: str
+    scheme: str
+    pattern: NMPattern | None
+    seed: int
+    spec: dict[str, Any]
+    torch: str
+    digest: str
+    seconds: float
+    steps: tuple[int, ...]
+    accuracy: tuple[float, ...]
+    density: dict[Pass, float]
+    flip_rate: float
+    sad: float
+    phases: tuple[TrainedPhase, ...]
+    layers: dict[str, LayerFindings]
+
+    def __post_init__(self) -> None:
+        if not self.steps or len(self.steps) != len(self.accuracy):
+            raise InputError("a training needs an accuracy for each of its epochs")
+        if sum(phase.steps for phase in self.phases) != self.steps[-1]:
+            raise InputError(
+                f"phases of a training cover {sum(p.steps for p in self.phases)} of {self.steps[-1]} steps"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One training of a study, and its content key."""
+
+    spec: TrainSpec
+    key: str = field(compare=False)
+
+
+def planned(specs: Iterable[TrainSpec]) -> list[Planned]:
+    """Give every training its key; data that cannot be read and models that do not exist are refused here."""
+    from ..workloads.data import open_data
+    from ..workloads.models.classifier import image_side
+
+    found: dict[tuple[str, int | None], str] = {}
+    made = []
+    for spec in specs:
+        place = (spec.data, image_side(spec.model))
+        if place not in found:
+            found[place] = open_data(*place).fingerprint
+        made.append(Planned(spec=spec, key=_key(spec, found[place])))
+    return made
+
+
+def _key(spec: TrainSpec, data: str) -> str:
+    from importlib.metadata import version
+
+    from ..workloads.training import TrainSpec
+
+    digest = hashlib.sha256(dump_json(TrainSpec, spec))
+    for text in (data, version("torch"), version("numpy"), _user_source(spec.model)):
+        digest.update(b"\0" + text.encode())
+    held = _sources()
+    for name in sorted(closure(spec.scheme)):
+        digest.update(f"\0{name} {held[name]}".encode())
+    return digest.hexdigest()[:32]
+
+
+def _user_source(model: str) -> str:
+    """Digest of the file of ``file.py:function``; what that file imports is not followed."""
+    path, colon, _ = model.rpartition(":")
+    return hashlib.sha256(read_text(Path(path)).encode()).hexdigest() if colon else ""
+
+
+def _sources() -> dict[str, str]:
+    """SHA-256 of every source a training might use, by path below ``workloads/``."""
+    return {
+        path.relative_to(_WORKLOADS).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(_WORKLOADS.rglob("*.py"))
+    }
+
+
+@cache
+def closure(name: str) -> frozenset[str]:
+    """Sources that a training under scheme ``name`` runs: what its loop and its technique import, all the way."""
+    family = scheme(name).technique.partition(".")[0]
+    open_, seen = [_WORKLOADS / root for root in (*_ALWAYS, f"schemes/{family}.py")], set[Path]()
+    while open_:
+        path = open_.pop()
+        if path not in seen:
+            seen.add(path)
+            open_ += _imports(path)
+    return frozenset(path.relative_to(_WORKLOADS).as_posix() for path in seen)
+
+
+def _imports(path: Path) -> list[Path]:
+    """Modules of ``workloads/`` that a module imports at its top level, and the packages that they are in."""
+    found = []
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+        parts = [base, *(base / alias.name for alias in node.names)]
+        found += [file for part in parts for file in (part.with_suffix(".py"), part / "__init__.py")]
+        found += [parent / "__init__.py" for parent in (base, *base.parents) if parent.is_relative_to(_WORKLOADS)]
+    return [file for file in found if file.is_file()]
+
+
+def run_trainings(
+    plans: Sequence[Planned], folder: Path, jobs: int, progress: Progress | None = None
+) -> dict[str, Training | str]:
+    """Do the trainings that ``folder`` does not hold, ``jobs`` at a time; by key, the training or why there is none.
+
+    A training that fails is tried again the next time. A process that is killed takes only its own training with it;
+    when this process is killed the others follow, and the next call goes on at their checkpoints.
+    """
+    require_int("jobs", jobs, 1, 1024)
+    wanted = {plan.key: plan for plan in plans}
+    done: dict[str, Training | str] = {}
+    for key in wanted:
+        held = _read(folder, key)
+        if held is not None:
+            done[key] = held
+    for key in done:
+        # A process was killed between its last two lines.
+        shutil.rmtree(folder / "running" / key, ignore_errors=True)
+    left = [plan for key, plan in wanted.items() if key not in done]
+    tell = progress or (lambda done, total: None)
+    tell(len(done), len(wanted))
+    if left:
+        with _alone(folder):
+            sources = _sources()
+            pool = [_Worker(folder, sources) for _ in range(min(jobs, len(left)))]
+            try:
+                _drain(pool, left[::-1], folder, done, lambda: tell(len(done), len(wanted)))
+            finally:
+                _end(pool)
+    return done
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two studies in one folder would write the same checkpoints."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{folder}: another study is at work here; wait for it, or name another folder") from None
+        yield
+
+
+def _drain(
+    pool: list[_Worker], left: list[Planned], folder: Path, done: dict[str, Training | str], tell: Callable[[], None]
+) -> None:
+    """Hand out what is ``left``, from its end, until everything is in ``done``."""
+    busy: dict[Connection, _Worker] = {}
+    for worker in pool:
+        worker.give(left.pop())
+        busy[worker.connection] = worker
+    while busy:
+        for ready in wait(list(busy)):
+            worker = busy.pop(ready)  # type: ignore[call-overload]
+            assert worker.plan is not None
+            failure, key = worker.take(), worker.plan.key
+            held = _read(folder, key) if failure is None else failure
+            done[key] = held if held is not None else f"{_file(folder, key)}: is gone"
+            tell()
+            if left:
+                worker.give(left.pop())
+                busy[worker.connection] = worker
+
+
+def _end(pool: list[_Worker]) -> None:
+    limit = time.monotonic() + _TIDY_SECONDS
+    for worker in pool:
+        worker.connection.close()
+    for worker in pool:
+        worker.process.join(max(0.0, limit - time.monotonic()))
+        if worker.process.is_alive():
+            worker.process.terminate()
+            worker.process.join()
+
+
+class _Worker:
+    """A process that trains, one after the other, and is replaced when it dies."""
+
+    def __init__(self, folder: Path, sources: dict[str, str]) -> None:
+        self.folder, self.sources = folder, sources
+        self.plan: Planned | None = None
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process: SpawnProcess = context.Process(
+            target=_work, args=(theirs, self.folder, self.sources, NICE), daemon=True
+        )
+        self.process.start()
+        theirs.close()
+
+    def give(self, plan: Planned) -> None:
+        self.plan = plan
+        if self.process.exitcode is not None:
+            self.connection.close()
+            self._start()
+        self.connection.send(plan)
+
+    def take(self) -> str | None:
+        """Why the training failed; None if it is written."""
+        try:
+            failure: str | None = self.connection.recv()
+            return failure
+        except (EOFError, OSError):
+            self.process.join(_TIDY_SECONDS)
+            return f"its process ended with exit code {self.process.exitcode}"
+
+
+def _work(connection: Connection, folder: Path, sources: dict[str, str], nice: int) -> None:
+    """Body of a process: trains what it is given until there is no more."""
+    # What models print must not mix with a document on our standard output.
+    os.dup2(2, 1)
+    os.nice(nice)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        changed = _load(sources)
+        while True:
+            plan = connection.recv()
+            connection.send(changed or _attempt(plan, folder))
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        return
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _load(sources: dict[str, str]) -> str:
+    """Import all that trainings use; what to say if that is not what the keys were made of."""
+    from importlib import import_module
+
+    import_module("weft.workloads.training").torch.set_num_threads(1)
+    import_module("weft.workloads.models.hf")
+    for family in {entry.technique.partition(".")[0] for entry in SCHEMES.values()}:
+        import_module(f"weft.workloads.schemes.{family}")
+    return "" if _sources() == sources else "the sources of weft changed while the study began; run it again"
+
+
+def _attempt(plan: Planned, folder: Path) -> str | None:
+    try:
+        _train(plan, folder)
+    except InputError as error:
+        return str(error)
+    except SystemExit as error:
+        return f"its code ended the program with exit code {error.code}"
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0][:300]
+        return f"{type(error).__name__}: {first}"
+    return None
+
+
+def _train(plan: Planned, folder: Path) -> None:
+    """Train, or go on where an earlier process was killed, and write the result."""
+    from ..workloads.training import CHECKPOINT, resume, train
+
+    place = folder / "running" / plan.key
+    result = resume(place) if (place / CHECKPOINT).exists() else train(plan.spec, place)
+    write_atomically(_file(folder, plan.key), dump_json(Training, _kept(result)))
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def _kept(result: TrainResult) -> Training:
+    from importlib.metadata import version
+
+    spec, last, technique = result.spec, result.log[-1], result.technique
+    return Training(
+        model=spec.model, scheme=spec.scheme, pattern=spec.pattern, seed=spec.seed,
+        spec={**asdict(spec), "pattern": None if spec.pattern is None else str(spec.pattern)},
+        torch=version("torch"), digest=result.digest, seconds=result.seconds,
+        steps=tuple(row.step for row in result.log), accuracy=tuple(row.test_accuracy for row in result.log),
+        density={Pass.FF: last.density_ff, Pass.BP: last.density_bp, Pass.WU: last.density_wu},
+        flip_rate=fmean(row.flip_rate for row in result.log), sad=last.sad, phases=_phases(result),
+        layers={
+            name: LayerFindings(
+                density={Pass.FF: found.density_ff, Pass.BP: found.density_bp, Pass.WU: found.density_wu},
+                flip_rate=found.flip_rate, sad=found.sad,
+            )
+            for name, found in technique.metrics().items()
+        },
+    )  # fmt: skip
+
+
+def _phases(result: TrainResult) -> tuple[TrainedPhase, ...]:
+    """The phases with the steps that each had, by the rule of ``scheme.phase_at``."""
+    technique, steps = result.technique, result.log[-1].step
+    made, share, begin = [], 0.0, 0
+    for i, phase in enumerate(technique.phases):
+        share += phase.share
+        end = steps if i + 1 == len(technique.phases) else round(share * steps)
+        dense = {name: dict.fromkeys((Pass.FF, Pass.BP, Pass.WU), why) for name, why in technique.kept_dense.items()}
+        for name, layer in technique.layers.items():
+            reasons: dict[Pass, str] = {}
+            technique.passes_of(layer, phase, reasons)
+            if reasons:
+                dense[name] = reasons
+        made.append(TrainedPhase(steps=end - begin, scheme=phase.scheme, pattern=phase.pattern, kept_dense=dense))
+        begin = end
+    return tuple(made)
+
+
+def _file(folder: Path, key: str) -> Path:
+    return folder / "cells" / f"{key}.json"
+
+
+def _read(folder: Path, key: str) -> Training | None:
+    path = _file(folder, key)
+    if not path.exists():
+        return None
+    try:
+        return read_json(Training, path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except InputError as error:
+        raise InputError(f"{error}\n{path}: is damaged; delete it, and its training is done again") from None
