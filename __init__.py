@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from .simulator.result import SimResult
     from .workloads.sparsity import NMPattern
     from .workloads.step import Workload
+    from .workloads.training import TrainResult
 
     __version__: str
 
-__all__ = ["trace", "sparsify", "machine", "schedule", "simulate", "compare", "InputError", "__version__"]
+__all__ = ["trace", "sparsify", "machine", "schedule", "simulate", "compare", "train", "InputError", "__version__"]
 
 # What a verb needs is imported when it is called, so that `import weft` and `weft --help` load neither torch nor numba.
 
@@ -62,8 +63,8 @@ def trace(
 
 
 def sparsify(workload: Workload, scheme: str, nm: str | NMPattern | None = None) -> Workload:
-    """``workload`` under a training scheme: dense, srste, sdgp, sdwp or bdwp, with an N:M pattern such as ``"2:8"``."""
-    from .workloads.schemes.nm import annotate
+    """``workload`` under a training scheme (docs/schemes.md), such as ``"bdwp"``, with a pattern such as ``"2:8"``."""
+    from .workloads.schemes.annotate import annotate
     from .workloads.sparsity import NMPattern
 
     return annotate(workload, scheme, NMPattern.parse(nm) if isinstance(nm, str) else nm)
@@ -104,6 +105,28 @@ def compare(
     from .analysis.compare import compare as side_by_side
 
     return side_by_side([simulate(schedule(sparsify(workload, name, nm), machine, objective)) for name in schemes])
+
+
+def train(
+    model: str,
+    scheme: str = "bdwp",
+    nm: str | NMPattern | None = None,
+    *,
+    folder: str | Path | None = None,
+    **spec: Any,
+) -> TrainResult:
+    """Train an image classifier under a scheme, on the digits unless ``data`` names others.
+
+    ``spec``: other fields of :class:`weft.workloads.training.TrainSpec`, such as ``epochs``, ``batch`` or ``seed``.
+    """
+    from pathlib import Path
+
+    from .workloads import training
+    from .workloads.sparsity import NMPattern
+
+    pattern = NMPattern.parse(nm) if isinstance(nm, str) else nm
+    plan = training.plan(model, scheme=scheme, pattern=pattern, **spec)
+    return training.train(plan, None if folder is None else Path(folder))
 
 
 def __getattr__(name: str) -> str:

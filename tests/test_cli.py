@@ -16,6 +16,7 @@ import pytest
 
 from weft import InputError, _render
 from weft.cli import main
+from weft.dataflow.config_io import preset_text
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.io import load_workload, save_workload
 from weft.workloads.step import MatrixOp, Operand, Role, UpdateOp, VectorOp, Workload
@@ -169,6 +170,19 @@ def test_run(capsys: pytest.CaptureFixture[str], step: Path) -> None:
     assert "samples/s" in shown.splitlines()[0] and "one" in shown and "asic-16nm" in shown
 
 
+def test_run_at_the_system_level(capsys: pytest.CaptureFixture[str], step: Path, tmp_path: Path) -> None:
+    path = tmp_path / "step.perfetto-trace"
+    alone = document(capsys, "run", step, "--arch", "tiny")
+    found = document(capsys, "run", step, "--arch", "tiny", "--level", "system", "-o", tmp_path / "out")
+    assert (found["level"], found["step_cycles"]) == ("system", alone["cycles"])
+    assert found["cycles"] <= found["step_cycles"]
+    assert set(found["engines"]) == {"STCE", "vector", "WUVE", "DRAM", "SORE"}
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["engines"] == found["engines"]
+    shown = text(capsys, "run", step, "--arch", "tiny", "--trace", path)
+    assert "with ops overlapped" in shown and str(path) in shown
+    assert path.stat().st_size > 100
+
+
 def test_run_takes_the_usual_scheme_of_the_machine(capsys: pytest.CaptureFixture[str], step: Path) -> None:
     assert document(capsys, "run", step, "--arch", "tiny")["pattern"] == "2:8"
     assert document(capsys, "run", step, "--arch", "dense-32")["scheme"] == "dense"
@@ -233,6 +247,13 @@ def test_gemm_by_the_scalesim_convention(capsys: pytest.CaptureFixture[str]) -> 
     best = document(capsys, *args)
     assert best["cycles"] == min(flows.values()) == flows[best["dataflow"]]
     assert "19 cycles" in text(capsys, *args, "--dataflow", "os")
+
+
+def test_gemm_in_bf16_takes_the_cycles_of_fp16(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    machine = tmp_path / "bf16.toml"
+    machine.write_text(preset_text("tiny").replace("add_latency = 4", 'add_latency = 4\nformat = "bf16"'))
+    half, bfloat = (document(capsys, "gemm", 9, 24, 7, "--arch", a, "--level", "cycle") for a in ("tiny", machine))
+    assert bfloat == half
 
 
 def test_gemm_at_both_levels(capsys: pytest.CaptureFixture[str]) -> None:
@@ -322,6 +343,9 @@ REFUSED: list[tuple[str, str]] = [
     ("gemm 4 4 4 --nm 8:8 --dataflow ws", "weight_pairs"),
     ("gemm 9999 9999 9999 --level cycle", "too large to step"),
     ("gemm 4 4 4 --levle cycle", "--levle"),
+    ("run {step} --arch tiny --level step --trace {folder}/a.trace", "--level system"),
+    ("run {step} --arch tiny --trace {folder}", "--trace takes the file"),
+    ("run {step} --arch tiny --level chip", "system"),
     ("tarce resnet9", "tarce"),
     ("", "Missing command"),
 ]

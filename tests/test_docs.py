@@ -19,7 +19,7 @@ def test_tutorial_tells_the_truth():
     assert failures == 0
 
 
-@pytest.mark.parametrize("script", ["one_gemm.py", "sweep_ports.py"])
+@pytest.mark.parametrize("script", ["one_gemm.py", "sweep_ports.py", "train_digits.py"])
 def test_examples_run(script):
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / script], capture_output=True, text=True, timeout=300, check=False
