@@ -1,4 +1,5 @@
-# amaranth: UnusedElaboratable=no  (a component is also made for its signature alone)
+# amaranth: UnusedElaboratable=no
+# A component is also made for its signature alone.
 """Synthesis of a machine's blocks with Yosys, and place and route for ECP5 with nextpnr.
 
 Counts are Yosys' own after mapping to the cells of the device family. They are not Vivado's, nothing has run on a
