@@ -416,8 +416,10 @@ def test_interrupt(tmp_path: Path) -> None:
     )
     output = tmp_path / "w.json"
     with subprocess.Popen(
-        [*PYTHON, "trace", f"{slow}:net", "-o", str(output)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+        [*PYTHON, "trace", f"{slow}:net", "-o", str(output)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # a shell starts background jobs, such as these tests, deaf to SIGINT
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
         while not started.exists() and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)

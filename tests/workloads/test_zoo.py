@@ -91,17 +91,19 @@ def test_macs_equal_the_flop_counter(name: str) -> None:
     assert tuple(round(traced[pass_] / 1e9, 3) for pass_ in GEMM_PASSES) == GMACS[name]
 
 
-def test_the_largest_model_fits_in_600_megabytes() -> None:
+def test_the_largest_model_takes_less_than_300_megabytes() -> None:
+    """Above what torch and transformers take, which depends on the build: that of CUDA loads 350 MB more."""
     out = run_python(
         "from pathlib import Path; from weft.workloads.models import zoo; from weft.workloads.trace import trace_step;"
-        "step = trace_step(zoo.source('llama2_70b'));"
-        "print(*[round(m / 1e9, 3) for m in step.dense_macs.values()]);"
         # Not getrusage: a child starts with the peak of the process that forked it.
-        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
+        "peak = lambda: Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0];"
+        "trace_step(zoo.source('gpt2')); print(peak());"
+        "step = trace_step(zoo.source('llama2_70b'));"
+        "print(*[round(m / 1e9, 3) for m in step.dense_macs.values()]); print(peak())"
     )
-    macs, peak = out.splitlines()
+    before, macs, after = out.splitlines()
     assert tuple(map(float, macs.split())) == GMACS["llama2_70b"]
-    assert int(peak) < 600 * 1024
+    assert int(after) - int(before) < 300 * 1024
 
 
 def test_experts_have_equal_shares() -> None:
