@@ -102,16 +102,17 @@ class Stce(wiring.Component):
         now = Signal(f.delay_bits)
         age = Signal(f.delay_bits + 1)
         old = Signal()
+        due = Signal()
         with m.If(self.advance):
             m.d.sync += now.eq(now + 1)
             with m.If(self.start):
                 m.d.sync += age.eq(0)
             with m.Elif(~old):
                 m.d.sync += age.eq(age + 1)
-        m.d.comb += old.eq(age >= run.row_delay)
+        m.d.comb += [old.eq(age >= run.row_delay), due.eq(~self.start & (old | (age + 1 >= run.row_delay)))]
         controls, drain = [], run.drain_words
         for r in range(self.spec.array.rows):
-            row = {"en": self.advance, "run": run, "now": now, "old": old, "step": step, "drain": drain}
+            row = {"en": self.advance, "run": run, "now": now, "due": due, "step": step, "drain": drain}
             made = self._place(m, f"row_{r}", "stce_row", row)
             controls.append(made["control"])
             m.d.comb += [self.west_ask[r].valid.eq(step.ask.valid), self.west_ask[r].address.eq(step.ask.address)]

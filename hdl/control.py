@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import EnableInserter, Module, Mux, Signal
+from amaranth import EnableInserter, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -374,8 +374,8 @@ class StceRow(wiring.Component):
     """The western edge of a row: what row 0 did ``row_delay`` cycles a row ago.
 
     ``step`` goes out as the row's ask in the same cycle, to its first PE as ``control`` a cycle later, and to the next
-    row as ``step_south`` after ``run.row_delay`` cycles. ``now`` counts cycles; ``old`` says that the last
-    ``row_delay`` of them belong to the run. ``drain`` is the number of words that this row and those below it drain,
+    row as ``step_south`` after ``run.row_delay`` cycles. ``now`` counts cycles; ``due`` says that the
+    step of ``row_delay`` cycles before the next belongs to the run. ``drain`` is the number of words that this row and those below it drain,
     0 for an unused row; the row waits for those below and then drains its own.
     """
 
@@ -392,7 +392,7 @@ class StceRow(wiring.Component):
             "en": In(1),
             "run": In(f.run),
             "now": In(f.delay_bits),
-            "old": In(1),
+            "due": In(1),
             "step": In(f.step),
             "step_south": Out(f.step),
             "drain": In(f.drain),
@@ -427,16 +427,21 @@ class StceRow(wiring.Component):
         return EnableInserter(self.en)(m)
 
     def _delay(self, m: Module) -> None:
-        """A ring of the last steps; what it holds from before the run is masked."""
+        """A ring of the last steps; what it holds from before the run is masked.
+
+        It is read a cycle ahead into a register, since the step of the last row decides in its own cycle what the
+        controller does next. A step that is due in the next cycle already is not in the ring yet.
+        """
         m.submodules.ring = ring = Memory(shape=self.format.step.size, depth=1 << self.format.delay_bits, init=[])
         write, read = ring.write_port(), ring.read_port(domain="comb")
         m.d.comb += [
             write.en.eq(1),
             write.addr.eq(self.now),
             write.data.eq(self.step),
-            read.addr.eq(self.now - self.run.row_delay),
-            self.step_south.eq(Mux(self.old, read.data, 0)),
+            read.addr.eq(self.now + 1 - self.run.row_delay),
         ]
+        coming = Mux(self.run.row_delay == 1, Value.cast(self.step), read.data)
+        m.d.sync += Value.cast(self.step_south).eq(Mux(self.due, coming, 0))
 
     def _drain(self, m: Module, leaves_next: Any) -> None:
         run, drain = self.run, self.control.drain
