@@ -374,9 +374,9 @@ class StceRow(wiring.Component):
     """The western edge of a row: what row 0 did ``row_delay`` cycles a row ago.
 
     ``step`` goes out as the row's ask in the same cycle, to its first PE as ``control`` a cycle later, and to the next
-    row as ``step_south`` after ``run.row_delay`` cycles. ``now`` counts cycles; ``due`` says that the
-    step of ``row_delay`` cycles before the next belongs to the run. ``drain`` is the number of words that this row and those below it drain,
-    0 for an unused row; the row waits for those below and then drains its own.
+    row as ``step_south`` after ``run.row_delay`` cycles. ``now`` counts cycles; ``due`` says that the step of
+    ``row_delay`` cycles before the next belongs to the run. ``drain`` is the number of words that this row and those
+    below it drain, 0 for an unused row; the row waits for those below and then drains its own.
     """
 
     def __init__(self, spec: AcceleratorSpec) -> None:
