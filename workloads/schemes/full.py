@@ -9,8 +9,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .layers import SparseLayer
-from .masks import View
-from .nm import Bdwp, BdwpOptions, require_share
+from .nm import Bdwp, BdwpOptions, require_share, sampled
 from .sampling import systematic
 from .technique import Options
 
@@ -45,13 +44,4 @@ class BdwpX(Bdwp):
     options_type: ClassVar[type[Options]] = BdwpXOptions
 
     def update_gradient(self, layer: SparseLayer, dy: Tensor) -> Tensor:
-        pattern = self.nm()
-        if layer.rows(dy) < pattern.group:
-            # A batch shorter than one group: the annotation keeps such an op dense too.
-            return dy
-        generator = self.sampler(dy.device)
-
-        def sample(x: Tensor, view: View) -> Tensor:
-            return systematic(x, view, pattern, generator)
-
-        return layer.along_rows(dy, pattern.group, sample)
+        return sampled(self, layer, dy, systematic)

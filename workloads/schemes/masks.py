@@ -33,6 +33,8 @@ _WORDS = {
 }  # fmt: skip
 _LANES = 128
 """Groups that one sweep of the kernel works on side by side, so that it compiles to vector instructions."""
+_SWEEP = 1024
+"""Elements that are ranked at a time, so that they stay in the first-level cache."""
 
 View = tuple[int, int, int]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -123,14 +125,18 @@ def _take(words: Any, keep: Any, best: Any, sunk: Any, take: Any) -> None:
     group, lanes = words.shape
     best[:] = -1
     for j in range(group):
-        sinking = words[j]
-        for rank in range(keep):
+        # The loops differ so that each works in place or on separate rows: else the compiler must go word by word.
+        row, word = best[0], words[j]
+        for lane in range(lanes):
+            held = row[lane]
+            row[lane] = max(held, word[lane])
+            sunk[lane] = min(held, word[lane])
+        for rank in range(1, keep):
             row = best[rank]
             for lane in range(lanes):
-                held, word = row[lane], sinking[lane]
-                row[lane] = held if held > word else word
-                sunk[lane] = word if held > word else held
-            sinking = sunk
+                held, sinking = row[lane], sunk[lane]
+                row[lane] = max(held, sinking)
+                sunk[lane] = min(held, sinking)
     least, left = best[keep - 1], sunk
     left[:] = keep
     for j in range(group):
@@ -150,7 +156,8 @@ def _drop_rows(
     words: Any, out: Any, outer: Any, length: Any, inner: Any, begin: Any, count: Any, group: Any, keep: Any
 ) -> None:
     """The same for the ``count`` groups of one length that start at ``begin``; lanes lie side by side along inner."""
-    best, sunk, held, take = _buffers(words, keep, group)
+    best, sunk = np.empty((keep, _LANES), words.dtype), np.empty(_LANES, words.dtype)
+    held, take = np.zeros((group, _LANES), words.dtype), np.empty((group, _LANES), words.dtype)
     magnitude = np.iinfo(words.dtype).max
     for block in range(outer * count):
         start = ((block // count) * length + begin + (block % count) * group) * inner
@@ -170,41 +177,40 @@ def _drop_rows(
 
 
 @kernel
-def _drop_gathered(
+def _drop_ranked(
     words: Any, out: Any, outer: Any, length: Any, inner: Any, begin: Any, count: Any, group: Any, keep: Any
 ) -> None:
-    """The same where inner is short: lanes are gathered from group after group."""
-    best, sunk, held, take = _buffers(words, keep, group)
-    start = np.zeros(_LANES, np.int64)
+    """The same where inner is short: every element counts the larger ones of its group, M - 1 sweeps as they lie."""
+    size = group * inner
+    most = max(_SWEEP // size, 1)
+    held, place = np.empty(most * size, words.dtype), np.empty(most * size, np.int16)
+    # How many of those before and behind an element go first; two rows, as each sweep writes both, one of them shifted.
+    before, behind = np.empty(most * size, np.int16), np.empty(most * size, np.int16)
+    for i in range(most * size):
+        place[i] = (i // inner) % group
     magnitude = np.iinfo(words.dtype).max
-    columns = outer * count * inner
-    block, i = 0, 0
-    for first in range(0, columns, _LANES):
-        used = min(_LANES, columns - first)
-        for lane in range(used):
-            start[lane] = ((block // count) * length + begin + (block % count) * group) * inner + i
-            i += 1
-            if i == inner:
-                block, i = block + 1, 0
-        for j in range(group):
-            row = held[j]
-            for lane in range(used):
-                row[lane] = words[start[lane] + j * inner] & magnitude
-        _take(held, keep, best, sunk, take)
-        for j in range(group):
-            taken = take[j]
-            for lane in range(used):
-                at = start[lane] + j * inner
-                # A product, since a branch would be mispredicted for every fourth element.
-                out[at] = out[at] * taken[lane]
-
-
-@kernel
-def _buffers(words: Any, keep: Any, group: Any) -> Any:
-    """Working space: words kept and sinking, and the groups side by side with what is taken of them."""
-    best = np.empty((keep, _LANES), words.dtype)
-    held = np.zeros((group, _LANES), words.dtype)
-    return best, np.empty(_LANES, words.dtype), held, np.empty((group, _LANES), words.dtype)
+    block, blocks = 0, outer * count
+    while block < blocks:
+        used = min(most, blocks - block)
+        if count * group < length:
+            used = min(used, count - block % count)
+        start, n = ((block // count) * length + begin + (block % count) * group) * inner, used * size
+        source, target = words[start : start + n], out[start : start + n]
+        for i in range(n):
+            held[i] = source[i] & magnitude
+            before[i] = 0
+            behind[i] = 0
+        for step in range(1, group):
+            shift = step * inner
+            later, smaller = held[shift:n], before[shift:n]
+            for i in range(n - shift):
+                inside = place[i] < group - step
+                larger = later[i] > held[i]
+                behind[i] += inside & larger
+                smaller[i] += inside & (not larger)
+        for i in range(n):
+            target[i] = target[i] if before[i] + behind[i] < keep else 0
+        block += used
 
 
 @kernel
@@ -217,7 +223,7 @@ def _drop_the_rest(words: Any, out: Any, outer: Any, length: Any, inner: Any, ke
         if inner >= _LANES // 4:
             _drop_rows(words, out, outer, length, inner, begin, count, size, keep)
         else:
-            _drop_gathered(words, out, outer, length, inner, begin, count, size, keep)
+            _drop_ranked(words, out, outer, length, inner, begin, count, size, keep)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
