@@ -49,8 +49,9 @@ def timeline_tracks(result: SystemResult) -> dict[str, Slices]:
     for channel, name in _CHANNELS.items():
         mine = moved.channel == channel
         tracks[name] = Intervals(
-            op=moved.op[mine], channel=moved.channel[mine], start=moved.start[mine], end=moved.end[mine]
-        )
+            op=moved.op[mine], channel=moved.channel[mine], start=moved.start[mine], end=moved.end[mine],
+            moved=moved.moved[mine],
+        )  # fmt: skip
     return {name: _slices(spans, result) for name, spans in tracks.items() if len(spans.op)}
 
 

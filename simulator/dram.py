@@ -146,16 +146,13 @@ def run_memory(memory: MemorySpec, requests: Requests, order: str = "bg-interlea
 
 
 def memory_of(dram: DramSpec) -> MemorySpec:
-    """The memory a machine names: ``dram.kind`` with as many channels as its ``bytes_per_second`` are."""
+    """The memory a machine names: ``dram.kind`` with the fewest channels, a power of two, that reach its rate."""
     memory = load_memory(dram.kind)
-    one = replace(memory, organization=replace(memory.organization, channels=1))
-    channels, rest = divmod(dram.bytes_per_second, one.organization.bytes_per_second)
-    if rest or not channels:
-        raise InputError(
-            f"dram.bytes_per_second {dram.bytes_per_second} is no multiple of a channel of {dram.kind!r}: "
-            f"{one.organization.bytes_per_second}"
-        )
-    return replace(memory, organization=replace(memory.organization, channels=channels))
+    one = replace(memory.organization, channels=1)
+    channels = 1
+    while channels * one.bytes_per_second < dram.bytes_per_second:
+        channels *= 2
+    return replace(memory, organization=replace(one, channels=channels))
 
 
 _INTERVALS = 4
@@ -163,20 +160,15 @@ _INTERVALS = 4
 
 
 def transfer_efficiency(
-    memory: MemorySpec, rows: int, row_bytes: int, pitch_bytes: int, write: bool, order: str = "bg-interleaved"
+    memory: MemorySpec, row_bytes: int, pitch_bytes: int, write: bool, order: str = "bg-interleaved"
 ) -> Fraction:
-    """Share of the peak at which tiles of ``rows`` x ``row_bytes``, ``pitch_bytes`` apart, come or go; from 0 to 1.
+    """Share of the peak at which rows of ``row_bytes``, ``pitch_bytes`` apart, come or go; from 0 to 1.
 
-    Only useful bytes count. In the steady state: one tile after another down the same matrix, reads or writes alone,
-    refresh included. Depends on the shape class alone (cached): rows that touch are one stream, and how many there are
-    does not matter.
+    Only useful bytes count. In the steady state: row after row, reads or writes alone, refresh included. Rows that
+    touch are one stream, whatever they measure (cached).
     """
-    if rows < 1 or row_bytes < 1 or pitch_bytes < row_bytes:
-        raise InputError(
-            f"a transfer of {rows} x {row_bytes} bytes, {pitch_bytes} apart, is none: rows must not overlap"
-        )
-    if rows == 1:
-        pitch_bytes = row_bytes
+    if row_bytes < 1 or pitch_bytes < row_bytes:
+        raise InputError(f"rows of {row_bytes} bytes, {pitch_bytes} apart, are no transfer: they must not overlap")
     longest = _steady_lines(memory) * memory.organization.line_bytes
     if row_bytes == pitch_bytes or row_bytes > longest:
         row_bytes = pitch_bytes = longest

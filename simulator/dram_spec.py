@@ -6,11 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib import resources
-from math import isfinite
 from pathlib import Path
 from typing import Literal
 
-from ..workloads.errors import InputError, nearest, require_int
+from ..workloads.errors import InputError, nearest, require_int, require_positive
 from ..workloads.mark import Mark
 from ..workloads.strict import read_text, read_toml
 
@@ -218,7 +217,7 @@ class MemorySpec:
         if t.CL + o.burst_cycles + t.RTW_GAP <= t.CWL:
             raise InputError("timing.CWL must be shorter than CL with a burst: writes follow reads")
         for figure in () if self.power.kind == "bit" else fields(IddPower)[1:]:
-            _require_positive(f"power.{figure.name}", getattr(self.power, figure.name))
+            require_positive(f"power.{figure.name}", getattr(self.power, figure.name))
         named = Counter(name for p in self.provenance for name in p.of)
         known = [f"{table}.{f.name}" for table in ("organization", "timing", "controller", "power")
                  for f in fields(getattr(self, table)) if f.name != "kind"]  # fmt: skip
@@ -230,11 +229,6 @@ class MemorySpec:
         for name in known:
             if name not in named:
                 raise InputError(f"{name} has no provenance: name it in the list of one [[provenance]]")
-
-
-def _require_positive(where: str, value: float) -> None:
-    if not (isfinite(value) and value > 0):
-        raise InputError(f"{where} must be a positive number, not {value}")
 
 
 @cache

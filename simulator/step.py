@@ -89,13 +89,14 @@ def _phases(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> tuple[int, i
     """Whole cycles of the array, with memory and with SORE, without the ramp; bytes read and written."""
     rate = memory_machine(spec).rate
     tiles, lead, _ = macro_tiles(p, mapping, spec)
-    alone, memory, every, read, written = step_phases(tiles, RATE)
+    alone, memory, every, read, written = step_phases(tiles)
     lead *= RATE
     return alone // rate, ceil_div(memory + lead, rate), ceil_div(every + lead, rate), read, written
 
 
 def macro_tiles(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> tuple[MacroTiles, int, int]:
-    """Macro-tiles of an op, times in 1/rate cycles; bytes of the k-chunk that a streamed op exposes; cycles of ramp."""
+    """Macro-tiles of an op, times in 1/rate cycles, DRAM at its one rate; bytes of the k-chunk that a streamed op
+    exposes; cycles of ramp."""
     x, y = array_machine(spec), memory_machine(spec)
     t = mapped_tiling(x, mapping.array, p.rows, p.k, p.run)
     r, c = row_axis(p, x, t, mapping.tile_rows), col_axis(p, x, t, mapping.tile_cols)
@@ -104,13 +105,13 @@ def macro_tiles(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> tuple[Ma
     if not m.fits:
         raise InputError(f"a macro-tile of {r.full} x {c.full} does not fit the buffers of {spec.name!r}")
     rows, cols = ((r.full, r.work), (r.last, r.work_last)), ((c.full, c.work), (c.last, c.work_last))
+    west, north = np.array([size * m.row for size, _ in rows]), np.array([size * m.col for size, _ in cols])
+    store = np.array([[stored(p, m, rs, cs) for cs, _ in cols] for rs, _ in rows])
     tiles = MacroTiles(
         p.groups, r.tiles, c.tiles, int(mapping.order == "mn"), int(mapping.resident),
         np.array([[issue_cycles(x, t, rw, cw) * y.rate for _, cw in cols] for _, rw in rows]),
-        np.array([size * m.row for size, _ in rows]),
-        np.array([size * m.col for size, _ in cols]),
-        np.array([sore_cycles(q, y, p.group, size) * y.rate for size, _ in cols]),
-        np.array([[stored(p, m, rs, cs) for cs, _ in cols] for rs, _ in rows]),
+        west, north, np.array([sore_cycles(q, y, p.group, size) * y.rate for size, _ in cols]), store,
+        west * RATE, north * RATE, store * RATE, 0,
     )  # fmt: skip
     return tiles, 0 if mapping.resident else m.lead, ramp_cycles(x, t, r.last, c.last)
 

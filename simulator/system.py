@@ -9,8 +9,8 @@ from __future__ import annotations
 import heapq
 from array import array
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, fields
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +18,15 @@ import simpy
 from simpy.events import NORMAL, EventPriority
 
 from ..dataflow.array_time import ceil_div
-from ..dataflow.cost import RATE
 from ..dataflow.schedule import Schedule
 from .kernels.recurrence import run_tasks
 from .memory import MemoryNeed, memory_need, require_capacity
 from .result import SimResult
 from .step import simulate
 from .tasks import Channel, Engine, Order, Tasks, tasks_of
+from .transfers import Transfers
 
-__all__ = ["EngineUse", "Intervals", "SystemResult", "op_times", "simulate_system", "step_time"]
+__all__ = ["EngineUse", "Intervals", "Occupancy", "SystemResult", "op_times", "simulate_system", "step_time"]
 
 Int64 = npt.NDArray[np.int64]
 Wait = Generator[simpy.Event, object, None]
@@ -57,17 +57,29 @@ class EngineUse:
     @property
     def total(self) -> int:
         """Length of the step."""
-        return self.busy + self.fill_drain + self.dram + self.sore + self.dependency + self.idle
+        return sum(getattr(self, f.name) for f in fields(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Intervals:
-    """When an engine worked, in order; int64 [intervals] each. ``channel`` is who asked (`tasks.Channel`)."""
+    """When an engine worked, in order; int64 [intervals] each. ``channel`` is who asked (`tasks.Channel`).
+
+    ``moved``: bytes, of DRAM only.
+    """
 
     op: Int64
     channel: Int64
     start: Int64
     end: Int64
+    moved: Int64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Occupancy:
+    """Halves of a buffer in use from ``time`` on, until the next one; int64 [changes] each."""
+
+    time: Int64
+    halves: Int64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -84,6 +96,7 @@ class SystemResult:
     end: Int64
     engines: dict[str, EngineUse]
     timeline: dict[str, Intervals]
+    buffers: dict[str, Occupancy]
     memory: MemoryNeed
 
     @property
@@ -97,9 +110,9 @@ class SystemResult:
         return self.cycles / self.step.spec.clock_hz
 
 
-def step_time(schedule: Schedule, order: Order | None = None) -> int:
+def step_time(schedule: Schedule, order: Order | None = None, transfers: Transfers | None = None) -> int:
     """Whole cycles of a step whose ops overlap: `simulate_system` without what happened in between."""
-    tasks = tasks_of(schedule, order)
+    tasks = tasks_of(schedule, order, transfers)
     return ceil_div(int(op_times(tasks)[1].max()), tasks.rate)
 
 
@@ -108,8 +121,8 @@ def op_times(tasks: Tasks) -> tuple[Int64, Int64]:
     start, end = np.zeros((2, len(tasks)), np.int64)
     t = tasks
     _, finished = run_tasks(
-        t.rate, RATE, t.engine, t.first, t.busy, t.read, t.written, t.sore, t.resident, t.west, t.north, t.north_sore,
-        t.west_ready, t.north_ready, t.free_west, t.free_north, t.lead, t.ramp, t.store, t.after_first, t.after,
+        t.rate, t.engine, t.first, t.busy, t.transfer, t.sore, t.resident, t.west_time, t.north_time, t.north_sore,
+        t.west_ready, t.north_ready, t.free_west, t.free_north, t.lead, t.ramp, t.store_time, t.after_first, t.after,
         start, end,
     )  # fmt: skip
     if finished != len(tasks):
@@ -118,20 +131,24 @@ def op_times(tasks: Tasks) -> tuple[Int64, Int64]:
 
 
 def simulate_system(
-    schedule: Schedule, order: Order | None = None, progress: Callable[[int, int], None] | None = None
+    schedule: Schedule,
+    order: Order | None = None,
+    transfers: Transfers | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> SystemResult:
     """Run a schedule with prefetch across ops, engines side by side and one memory for all.
 
-    Raises InputError where the machine names a DRAM capacity that the step exceeds. ``progress`` is called with the
+    The memory is the one that ``dram.kind`` names, unless other ``transfers`` are given. Raises InputError where it is
+    none that is known, and where the step exceeds the machine's DRAM capacity. ``progress`` is called with the
     ops done and all ops.
     """
     need = memory_need(schedule.workload, schedule.spec)
     require_capacity(schedule, need)
-    system = _System(tasks_of(schedule, order), progress)
+    system = _System(tasks_of(schedule, order, transfers), progress)
     system.run()
     return SystemResult(
         step=simulate(schedule), rate=system.tasks.rate, start=system.start, end=system.end,
-        engines=system.uses(), timeline=system.timeline(), memory=need,
+        engines=system.uses(), timeline=system.timeline(), buffers=system.occupancy(), memory=need,
     )  # fmt: skip
 
 
@@ -159,14 +176,14 @@ class _Server:
 
     def __init__(self, env: _Instants) -> None:
         self._env = env
-        self._waiting: list[tuple[int, int, int, int, simpy.Event]] = []
+        self._waiting: list[tuple[int, int, int, int, int, simpy.Event]] = []
         self._taken = False
         self.log = array("q")
 
-    def ask(self, op: int, channel: Channel, duration: int) -> simpy.Event:
-        """An event at the end of the service."""
+    def ask(self, op: int, channel: Channel, duration: int, moved: int = 0) -> simpy.Event:
+        """An event at the end of the service, in which DRAM moves ``moved`` bytes."""
         served = simpy.Event(self._env)
-        heapq.heappush(self._waiting, (self._env.now, channel, op, duration, served))
+        heapq.heappush(self._waiting, (self._env.now, channel, op, duration, moved, served))
         if not self._taken:
             self._choose_soon()
         return served
@@ -176,9 +193,9 @@ class _Server:
         self._env.soon(self._serve, _CHOOSE_REQUEST)
 
     def _serve(self, event: simpy.Event) -> None:
-        _, channel, op, duration, served = heapq.heappop(self._waiting)
+        _, channel, op, duration, moved, served = heapq.heappop(self._waiting)
         now = self._env.now
-        self.log.extend((op, channel, now, now + duration))
+        self.log.extend((op, channel, now, now + duration, moved))
         served.callbacks.insert(0, self._served)
         self._env.happen(served, NORMAL, duration)
 
@@ -194,20 +211,40 @@ class _Halves:
     def __init__(self, env: _Instants) -> None:
         self._env, self.free = env, 2
         self._waiter: simpy.Event | None = None
+        self.log = array("q", (0, 0))
 
     def take(self, count: int = 1) -> Wait:
         while self.free < count:
             self._waiter = simpy.Event(self._env)
             yield self._waiter
         self.free -= count
+        self._note()
 
     def give(self, count: int = 1) -> None:
         self.free += count
         if self.free > 2:
             raise AssertionError("a buffer has two halves")
+        self._note()
         if self._waiter is not None:
             waiter, self._waiter = self._waiter, None
             waiter.succeed()
+
+    def _note(self) -> None:
+        """Of one instant the last state counts."""
+        if self.log[-2] == self._env.now:
+            self.log[-1] = 2 - self.free
+        else:
+            self.log.extend((self._env.now, 2 - self.free))
+
+
+class _Phase(NamedTuple):
+    """Times of a phase, bytes that it moves, and which sides it loads (`tasks.Tasks`)."""
+
+    busy: int
+    transfer: int
+    moved: int
+    sore: int
+    loads: int
 
 
 class _System:
@@ -266,23 +303,22 @@ class _System:
             yield queue.next()
             op = queue.taken
             self.start[op] = self.env.now
-            for busy, moved, sore, _ in self._phases(op):
-                yield from self._phase(engine, channel, op, busy, moved, sore)
+            for phase in self._phases(op):
+                yield from self._phase(engine, channel, op, phase)
             self._finish(op)
 
-    def _phases(self, op: int) -> Iterator[tuple[int, int, int, int]]:
-        """Busy time, bytes to move, time of SORE and loads of every phase."""
+    def _phases(self, op: int) -> Iterator[_Phase]:
         t, here = self.tasks, slice(self.tasks.first[op], self.tasks.first[op + 1])
-        columns = t.busy[here], t.read[here] + t.written[here], t.sore[here], t.loads[here]
-        return zip(*(column.tolist() for column in columns), strict=True)
+        columns = t.busy[here], t.transfer[here], t.read[here] + t.written[here], t.sore[here], t.loads[here]
+        return map(_Phase, *(column.tolist() for column in columns))
 
-    def _phase(self, engine: Engine, channel: Channel, op: int, busy: int, moved: int, sore: int) -> Wait:
+    def _phase(self, engine: Engine, channel: Channel, op: int, phase: _Phase) -> Wait:
         """Engine, transfers and SORE start together; the phase lasts as long as the slowest."""
-        env, start, spent = self.env, self.env.now, self._spent[engine]
-        transfer = self.dram.ask(op, channel, moved * RATE) if moved else None
-        reduction = self.sore.ask(op, channel, sore) if sore else None
+        env, start, spent, busy = self.env, self.env.now, self._spent[engine], phase.busy
+        transfer = self.dram.ask(op, channel, phase.transfer, phase.moved) if phase.transfer else None
+        reduction = self.sore.ask(op, channel, phase.sore) if phase.sore else None
         if busy:
-            self._log[engine].extend((op, channel, start, start + busy))
+            self._log[engine].extend((op, channel, start, start + busy, 0))
             spent["busy"] += busy
             yield simpy.Timeout(env, busy)
         if transfer is not None and not transfer.processed:
@@ -332,20 +368,20 @@ class _System:
         for _, _, free, next_turn in sides:
             if free < 0:
                 next_turn.succeed()
-        for k, (busy, moved, sore, loads) in enumerate(self._phases(op)):
-            if resident and loads:
+        for k, phase in enumerate(self._phases(op)):
+            if resident and phase.loads:
                 for halves, bit, _, _ in sides:
-                    if loads & bit:
+                    if phase.loads & bit:
                         yield from halves.take()
             if k:
                 before = env.now
                 yield from out.take()
                 self._spent[Engine.STCE]["dram"] += env.now - before
-            yield from self._phase(Engine.STCE, Channel.PHASE, op, busy, moved, sore)
+            yield from self._phase(Engine.STCE, Channel.PHASE, op, phase)
             if k:
                 out.give()
             for halves, bit, free, next_turn in sides:
-                if resident and loads & bit:
+                if resident and phase.loads & bit:
                     halves.give()
                 if k == free:
                     next_turn.succeed()
@@ -353,7 +389,7 @@ class _System:
             halves.give(1 if resident else 2)
 
     def _last_store(self, op: int) -> Wait:
-        yield self.dram.ask(op, Channel.STORE, int(self.tasks.store[op]) * RATE)
+        yield self.dram.ask(op, Channel.STORE, int(self.tasks.store_time[op]), int(self.tasks.store[op]))
         self._out.give()
         self._finish(op)
 
@@ -381,7 +417,8 @@ class _System:
             yield self._ready[op]
         yield from halves.take()
         self.start[op] = self.env.now if self.start[op] < 0 else min(self.start[op], self.env.now)
-        transfer = self.dram.ask(op, channel, int((t.west if west else t.north)[op]) * RATE)
+        moved, time = (t.west, t.west_time) if west else (t.north, t.north_time)
+        transfer = self.dram.ask(op, channel, int(time[op]), int(moved[op]))
         sore = 0 if west else int(t.north_sore[op])
         reduction = self.sore.ask(op, channel, sore) if sore else None
         yield transfer
@@ -397,7 +434,7 @@ class _System:
             spent = self._spent[engine]
             found[name] = EngineUse(**{**spent, "idle": total - sum(spent.values())})
         for name, server in zip(_SHARED, (self.dram, self.sore), strict=True):
-            busy = sum(server.log[3::4]) - sum(server.log[2::4])
+            busy = sum(server.log[3::5]) - sum(server.log[2::5])
             found[name] = EngineUse(busy=busy, idle=total - busy)
         return found
 
@@ -405,6 +442,11 @@ class _System:
         logs = {name: self._log[engine] for engine, name in _OWN.items()}
         logs |= zip(_SHARED, (self.dram.log, self.sore.log), strict=True)
         return {name: _intervals(log) for name, log in logs.items()}
+
+    def occupancy(self) -> dict[str, Occupancy]:
+        halves = {"W2E": self._w2e, "N2S": self._n2s, "output": self._out}
+        logs = {name: np.array(half.log, np.int64) for name, half in halves.items()}
+        return {name: Occupancy(time=log[::2], halves=log[1::2]) for name, log in logs.items()}
 
 
 class _Queue:
@@ -437,5 +479,5 @@ class _Queue:
 
 
 def _intervals(log: array[int]) -> Intervals:
-    op, channel, start, end = np.array(log, np.int64).reshape(-1, 4).T
-    return Intervals(op=op, channel=channel, start=start, end=end)
+    op, channel, start, end, moved = np.array(log, np.int64).reshape(-1, 5).T
+    return Intervals(op=op, channel=channel, start=start, end=end, moved=moved)

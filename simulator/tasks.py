@@ -23,6 +23,7 @@ from ..workloads.gemm import Pass
 from ..workloads.step import MatrixOp, Op, Role, UpdateOp, VectorOp, Workload
 from .kernels.phases import EndLoads, list_phases
 from .step import Work, macro_tiles, update_work, vector_work
+from .transfers import ONE_PIECE, Layout, Transfers, by_shape, layout_of, timed
 
 __all__ = ["ENGINES", "Channel", "Engine", "Order", "Tasks", "role_order", "serial_order", "tasks_of"]
 
@@ -73,18 +74,19 @@ class Order:
 class Tasks:
     """Arrays by op, and by phase, op ``i`` at ``first[i]:first[i + 1]``; times in 1/``rate`` cycles, sizes in bytes.
 
-    In a phase ``busy`` of the op's engine, the transfer of ``read + written`` and ``sore`` run at the same time;
-    ``loads`` is 1 where it loads from the west, 2 from the north, 3 from both. Op ``i`` waits for the ops
-    ``after[after_first[i]:after_first[i + 1]]``. Of array ops only: ``west`` and ``north`` (with ``north_sore``) are
-    loaded before the first phase, ``*_ready`` if they wait for no other op; a half of the buffer is free for the next
-    op's after phase ``free_*``. ``lead`` is what a streamed op waits for its first k-chunk, ``ramp`` fill and drain of
-    the array, ``store`` the last macro-tile.
+    In a phase ``busy`` of the op's engine, ``transfer``, the time of DRAM for ``read + written``, and ``sore`` run at
+    the same time; ``loads`` is 1 where it loads from the west, 2 from the north, 3 from both. Op ``i`` waits for the
+    ops ``after[after_first[i]:after_first[i + 1]]``. Of array ops only: ``west`` and ``north`` (with ``north_sore``)
+    are loaded before the first phase, ``*_ready`` if they wait for no other op, in ``*_time``; a half of the buffer is
+    free for the next op's after phase ``free_*``. ``lead`` is what a streamed op waits for its first k-chunk, ``ramp``
+    fill and drain of the array, ``store`` (``store_time``) the last macro-tile.
     """
 
     rate: int
     engine: Int64
     first: Int64
     busy: Int64
+    transfer: Int64
     read: Int64
     written: Int64
     sore: Int64
@@ -92,6 +94,8 @@ class Tasks:
     resident: Int64
     west: Int64
     north: Int64
+    west_time: Int64
+    north_time: Int64
     north_sore: Int64
     west_ready: Int64
     north_ready: Int64
@@ -100,6 +104,7 @@ class Tasks:
     lead: Int64
     ramp: Int64
     store: Int64
+    store_time: Int64
     after_first: Int64
     after: Int64
 
@@ -197,7 +202,7 @@ def _weights_ready(workload: Workload) -> tuple[bool, ...]:
     return tuple(ready)
 
 
-_NO_ENDS = EndLoads(0, 0, 0, 0, -1, -1)
+_NO_ENDS = EndLoads(0, 0, 0, 0, 0, 0, 0, -1, -1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,6 +210,7 @@ class _Phases:
     """The part of one op in `Tasks`."""
 
     busy: Int64
+    transfer: Int64
     read: Int64
     written: Int64
     sore: Int64
@@ -215,13 +221,14 @@ class _Phases:
     ramp: int = 0
 
 
-def tasks_of(schedule: Schedule, order: Order | None = None) -> Tasks:
-    """The tasks of a schedule, ordered by `role_order` unless another ``order`` is given."""
+def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfers | None = None) -> Tasks:
+    """The tasks of a schedule, by `role_order` and `by_shape` unless others are given."""
     spec, workload = schedule.spec, schedule.workload
     order = order or role_order(workload)
+    transfers = transfers or by_shape(spec)
     rate = memory_machine(spec).rate
     parts = [
-        _phases(op, placement, spec, workload.optimizer)
+        _phases(op, placement, spec, workload.optimizer, transfers)
         for op, placement in zip(workload.ops, schedule.placements, strict=True)
     ]
     sizes = [len(part.busy) for part in parts]
@@ -245,17 +252,20 @@ def tasks_of(schedule: Schedule, order: Order | None = None) -> Tasks:
         rate=rate,
         engine=by_op(*(_engine(op) for op in workload.ops)),
         first=np.concatenate([by_op(0), np.cumsum(by_op(*sizes))]),
-        busy=joined("busy"), read=joined("read"), written=joined("written"), sore=joined("sore"),
-        loads=joined("loads"),
+        busy=joined("busy"), transfer=joined("transfer"), read=joined("read"), written=joined("written"),
+        sore=joined("sore"), loads=joined("loads"),
         resident=by_op(*(part.resident for part in parts)),
         west=by_op(*(part.ends.west for part in parts)),
         north=by_op(*(part.ends.north for part in parts)),
+        west_time=by_op(*(part.ends.west_time for part in parts)),
+        north_time=by_op(*(part.ends.north_time for part in parts)),
         north_sore=by_op(*(part.ends.sore for part in parts)),
         west_ready=by_op(*(west for west, _ in ready)), north_ready=by_op(*(north for _, north in ready)),
         free_west=by_op(*(part.ends.free_west for part in parts)),
         free_north=by_op(*(part.ends.free_north for part in parts)),
         lead=by_op(*(part.lead for part in parts)), ramp=by_op(*(part.ramp for part in parts)),
         store=by_op(*(part.ends.store for part in parts)),
+        store_time=by_op(*(part.ends.store_time for part in parts)),
         after_first=np.concatenate([by_op(0), np.cumsum(by_op(*map(len, order.after)))]),
         after=by_op(*(op for ops in order.after for op in ops)),
     )  # fmt: skip
@@ -279,20 +289,25 @@ def _ready_sides(op: Op, placement: Placement | None, weight_ready: bool) -> tup
     return (b, a) if placement.mapping.n2s == "a" else (a, b)
 
 
-def _phases(op: Op, placement: Placement | None, spec: AcceleratorSpec, optimizer: str) -> _Phases:
+def _phases(
+    op: Op, placement: Placement | None, spec: AcceleratorSpec, optimizer: str, transfers: Transfers
+) -> _Phases:
     match op:
         case MatrixOp():
             assert placement is not None, "a schedule places every matrix op"
             mapping = placement.mapping
-            return _matrix_phases(problem_of(op, mapping.n2s, spec.wuve.pregenerate), mapping, spec)
+            problem = problem_of(op, mapping.n2s, spec.wuve.pregenerate)
+            return _matrix_phases(problem, mapping, spec, layout_of(op, mapping.n2s), transfers)
         case VectorOp():
-            return _chunks(vector_work(op, spec), spec)
+            return _chunks(vector_work(op, spec), spec, transfers)
         case UpdateOp():
-            return _chunks(update_work(op, spec, optimizer), spec)
+            return _chunks(update_work(op, spec, optimizer), spec, transfers)
 
 
 @lru_cache(maxsize=1024)
-def _matrix_phases(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> _Phases:
+def _matrix_phases(
+    p: Problem, mapping: Mapping, spec: AcceleratorSpec, layout: Layout, transfers: Transfers
+) -> _Phases:
     tiles, lead, ramp = macro_tiles(p, mapping, spec)
     count = tiles.groups * tiles.row_tiles * tiles.col_tiles
     if count > _MOST_PHASES:
@@ -300,25 +315,32 @@ def _matrix_phases(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> _Phas
             f"a product of {p.groups} x {p.rows} x {p.k} x {p.cols} takes {count:,} macro-tiles on {spec.name!r}, more "
             f"than the system level takes ({_MOST_PHASES:,}); use larger buffers, or the step level"
         )
-    busy, read, written, sore, loads = np.zeros((5, count), np.int64)
-    ends = EndLoads(*list_phases(tiles, busy, read, written, sore, loads))
-    ramp *= memory_machine(spec).rate
-    return _Phases(busy, read, written, sore, loads, ends, int(mapping.resident), lead * RATE, ramp)
+    memory = memory_machine(spec)
+    tiles = timed(tiles, p, mapping, layout, memory.w2e_half, transfers)
+    busy, transfer, read, written, sore, loads = np.zeros((6, count), np.int64)
+    ends = EndLoads(*list_phases(tiles, busy, transfer, read, written, sore, loads))
+    # What a streamed op waits for its first k-chunk is counted in bytes at the machine's one rate.
+    resident = int(mapping.resident)
+    return _Phases(busy, transfer, read, written, sore, loads, ends, resident, lead * RATE, ramp * memory.rate)
 
 
 @lru_cache(maxsize=4096)
-def _chunks(work: Work, spec: AcceleratorSpec) -> _Phases:
+def _chunks(work: Work, spec: AcceleratorSpec, transfers: Transfers) -> _Phases:
     """Work beside the array in pieces of `_PIECE`, larger ones beyond `_PIECES` of them, half a W2E buffer at most.
 
-    The slowest of lanes, memory and SORE is cut evenly, at whole bytes, and the others in proportion, rounded down: so
-    the same one is the slowest of every piece, and the pieces last as long as the whole.
+    The slowest of lanes, memory and SORE is cut evenly, at multiples of `RATE` units, and the others in proportion,
+    rounded down: so the same one is the slowest of every piece, and the pieces last as long as the whole.
     """
     memory = memory_machine(spec)
     size = work.read + work.write
+    pieces = max(ceil_div(size, memory.w2e_half), min(ceil_div(size, _PIECE), _PIECES), 1)
+    moving = transfers.time(work.read, ONE_PIECE, write=False) + transfers.time(work.write, ONE_PIECE, write=True)
+    if work.read and work.write:
+        moving += pieces * transfers.turn
     lanes, sore = work.lanes * memory.rate, work.sore * memory.rate
-    most = max(lanes, size * RATE, sore)
+    most = max(lanes, moving, sore)
     whole, rest = divmod(most, RATE)
-    pieces = max(ceil_div(size, memory.w2e_half), min(ceil_div(size, _PIECE), _PIECES), 1) if most else 0
+    pieces = pieces if most else 0
     cuts = [0, *(whole * i // pieces * RATE + rest for i in range(1, pieces + 1))]
 
     def split(total: int) -> Int64:
@@ -326,4 +348,6 @@ def _chunks(work: Work, spec: AcceleratorSpec) -> _Phases:
         return ends[1:] - ends[:-1]
 
     read = split(work.read)
-    return _Phases(split(lanes), read, split(size) - read, split(sore), np.zeros(pieces, np.int64))
+    return _Phases(
+        split(lanes), split(moving), read, split(size) - read, split(sore), np.zeros(pieces, np.int64)
+    )  # fmt: skip

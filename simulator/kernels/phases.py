@@ -14,10 +14,11 @@ Table = NDArray[np.int64]
 
 
 class MacroTiles(NamedTuple):
-    """One op as its macro-tiles; ``issue`` and ``sore`` in time, the others in bytes.
+    """One op as its macro-tiles; ``west``, ``north`` and ``store`` in bytes, the others in time.
 
-    ``issue`` and ``store`` are indexed by [last row tile, last column tile], ``west`` by [last row tile], ``north`` and
-    ``sore`` by [last column tile].
+    ``issue``, ``store`` and ``store_time`` are indexed by [last row tile, last column tile], ``west`` and ``west_time``
+    by [last row tile], ``north``, ``north_time`` and ``sore`` by [last column tile]. ``turn``: what DRAM loses in a
+    phase that loads and stores.
     """
 
     groups: int
@@ -30,10 +31,14 @@ class MacroTiles(NamedTuple):
     north: Table
     sore: Table
     store: Table
+    west_time: Table
+    north_time: Table
+    store_time: Table
+    turn: int
 
 
 class EndLoads(NamedTuple):
-    """What stands before and behind the phases of an op, in bytes and, for SORE, time.
+    """What stands before and behind the phases of an op, in bytes and in time of DRAM and SORE.
 
     ``free_west`` and ``free_north`` are the phases after which a half of that buffer is free for the next op: the last
     one that loads, -1 where none does.
@@ -41,15 +46,18 @@ class EndLoads(NamedTuple):
 
     west: int
     north: int
-    sore: int
     store: int
+    west_time: int
+    north_time: int
+    store_time: int
+    sore: int
     free_west: int
     free_north: int
 
 
 @njit(cache=True)
-def step_phases(t: MacroTiles, bytes_to_units: int) -> tuple[int, int, int, int, int]:
-    """Time of the array, with memory, with SORE, in the unit of ``issue`` and ``sore``; bytes read and written.
+def step_phases(t: MacroTiles) -> tuple[int, int, int, int, int]:
+    """Time of the array, with memory, with SORE; bytes read and written.
 
     Resident macro-tiles are loaded one phase ahead and reuse what is held; streamed ones load everything in their own
     phase. Phase -1 loads the first macro-tile, a last phase stores the last one.
@@ -58,19 +66,19 @@ def step_phases(t: MacroTiles, bytes_to_units: int) -> tuple[int, int, int, int,
     alone = memory = every = 0
     read = written = 0
     held = (-1, -1, -1)
-    to_store = 0
+    to_store = storing = 0
     ahead = 1 if t.resident else 0
     for phase in range(-1, phases + 1):
-        busy = store = 0
+        busy = store = storing_next = 0
         if 0 <= phase < phases:
-            busy, store = _work(t, phase)
-        west = north = squeeze = 0
+            busy, store, storing_next = _work(t, phase)
+        west = north = west_time = north_time = squeeze = 0
         if 0 <= phase + ahead < phases:
-            west, north, squeeze, held = _loads(t, phase + ahead, held)
-        transfer = (to_store + west + north) * bytes_to_units
+            (west, north), (west_time, north_time), squeeze, held = _loads(t, phase + ahead, held)
+        transfer = _transfer(t, west_time + north_time, storing)
         read += west + north
         written += to_store
-        to_store = store
+        to_store, storing = store, storing_next
         alone += busy
         memory += max(busy, transfer)
         every += max(busy, transfer, squeeze)
@@ -78,7 +86,9 @@ def step_phases(t: MacroTiles, bytes_to_units: int) -> tuple[int, int, int, int,
 
 
 @njit(cache=True)
-def list_phases(t: MacroTiles, busy: Table, read: Table, written: Table, sore: Table, loads: Table) -> EndLoads:
+def list_phases(
+    t: MacroTiles, busy: Table, transfer: Table, read: Table, written: Table, sore: Table, loads: Table
+) -> EndLoads:
     """The phases in which the array works, one by one, into int64 [macro-tiles]; and what is around them.
 
     ``loads``: 1 where a phase loads from the west, 2 from the north, 3 from both.
@@ -86,48 +96,59 @@ def list_phases(t: MacroTiles, busy: Table, read: Table, written: Table, sore: T
     phases = t.groups * t.row_tiles * t.col_tiles
     ahead = 1 if t.resident else 0
     held = (-1, -1, -1)
-    first_west = first_north = first_sore = 0
+    first, first_time, first_sore = (0, 0), (0, 0), 0
     if t.resident:
-        first_west, first_north, first_sore, held = _loads(t, 0, held)
+        first, first_time, first_sore, held = _loads(t, 0, held)
     free_west = free_north = -1
-    to_store = 0
+    to_store = storing = 0
     for phase in range(phases):
         written[phase] = to_store
-        busy[phase], to_store = _work(t, phase)
-        west = north = 0
+        before = storing
+        busy[phase], to_store, storing = _work(t, phase)
+        west = north = west_time = north_time = 0
         sore[phase] = 0
         if phase + ahead < phases:
-            west, north, sore[phase], held = _loads(t, phase + ahead, held)
+            (west, north), (west_time, north_time), sore[phase], held = _loads(t, phase + ahead, held)
+        transfer[phase] = _transfer(t, west_time + north_time, before)
         read[phase] = west + north
         loads[phase] = int(west > 0) + 2 * int(north > 0)
         if west:
             free_west = phase
         if north:
             free_north = phase
-    return EndLoads(first_west, first_north, first_sore, to_store, free_west, free_north)
+    return EndLoads(*first, to_store, *first_time, storing, first_sore, free_west, free_north)
 
 
 @njit(cache=True)
-def _work(t: MacroTiles, index: int) -> tuple[int, int]:
-    """Time of the array and bytes of results of the ``index``-th macro-tile."""
+def _transfer(t: MacroTiles, loading: int, storing: int) -> int:
+    """Time of DRAM for what a phase loads and stores."""
+    return loading + storing + (t.turn if loading and storing else 0)
+
+
+@njit(cache=True)
+def _work(t: MacroTiles, index: int) -> tuple[int, int, int]:
+    """Time of the array, bytes of results and time to store them, of the ``index``-th macro-tile."""
     i, j = _place(index % (t.row_tiles * t.col_tiles), t.row_tiles, t.col_tiles, t.rows_slow)
     last = int(i == t.row_tiles - 1), int(j == t.col_tiles - 1)
-    return t.issue[last], t.store[last]
+    return t.issue[last], t.store[last], t.store_time[last]
 
 
 @njit(cache=True)
-def _loads(t: MacroTiles, index: int, held: tuple[int, int, int]) -> tuple[int, int, int, tuple[int, int, int]]:
-    """Bytes from the west and from the north, time of SORE, and what is held when the ``index``-th macro-tile is."""
+def _loads(
+    t: MacroTiles, index: int, held: tuple[int, int, int]
+) -> tuple[tuple[int, int], tuple[int, int], int, tuple[int, int, int]]:
+    """Of the ``index``-th macro-tile, from the west and from the north, bytes and time; SORE; what is held then."""
     tiles = t.row_tiles * t.col_tiles
     group = index // tiles
     i, j = _place(index % tiles, t.row_tiles, t.col_tiles, t.rows_slow)
-    west = north = sore = 0
+    west = north = west_time = north_time = sore = 0
     if not t.resident or group != held[0] or i != held[1]:
-        west = t.west[int(i == t.row_tiles - 1)]
+        last = int(i == t.row_tiles - 1)
+        west, west_time = t.west[last], t.west_time[last]
     if not t.resident or group != held[0] or j != held[2]:
-        north = t.north[int(j == t.col_tiles - 1)]
-        sore = t.sore[int(j == t.col_tiles - 1)]
-    return west, north, sore, (group, i, j)
+        last = int(j == t.col_tiles - 1)
+        north, north_time, sore = t.north[last], t.north_time[last], t.sore[last]
+    return (west, north), (west_time, north_time), sore, (group, i, j)
 
 
 @njit(cache=True)

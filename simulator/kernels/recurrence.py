@@ -21,9 +21,9 @@ STORE, PHASE, NORTH, WEST, VECTOR_CHANNEL, WUVE_CHANNEL = range(6)
 
 @njit(cache=True)
 def run_tasks(
-    rate: int, bytes_to_units: int, engine: Any, first: Any, busy: Any, read: Any, written: Any, sore: Any,
-    resident: Any, west: Any, north: Any, north_sore: Any, west_ready: Any, north_ready: Any, free_west: Any,
-    free_north: Any, lead: Any, ramp: Any, store: Any, after_first: Any, after: Any,
+    rate: int, engine: Any, first: Any, busy: Any, transfer: Any, sore: Any, resident: Any, west_time: Any,
+    north_time: Any, north_sore: Any, west_ready: Any, north_ready: Any, free_west: Any, free_north: Any, lead: Any,
+    ramp: Any, store_time: Any, after_first: Any, after: Any,
     start: Any, end: Any,
 ) -> tuple[int, int]:  # fmt: skip
     """Fill ``start`` and ``end`` int64 [ops], in 1/``rate`` cycles; returns the end of all and the ops that ended."""
@@ -129,14 +129,7 @@ def run_tasks(
                 body_end = array_free = NEVER
             op = on_array[at]
             k = first[op] + phase
-            done = now + busy[k]
-            moved = (read[k] + written[k]) * bytes_to_units
-            if moved:
-                dram_free = max(now, dram_free) + moved
-                done = max(done, dram_free)
-            if sore[k]:
-                sore_free = max(now, sore_free) + sore[k]
-                done = max(done, sore_free)
+            done, dram_free, sore_free = _served(now, busy[k], transfer[k], sore[k], dram_free, sore_free)
             if free_west[op] == phase:
                 halves[0] = done
             if free_north[op] == phase:
@@ -155,7 +148,7 @@ def run_tasks(
         elif channel == STORE:
             op = on_array[at]
             when[STORE] = NEVER
-            dram_free = max(now, dram_free) + store[op] * bytes_to_units
+            dram_free = max(now, dram_free) + store_time[op]
             stored = end[op] = dram_free
             finished += 1
             last = max(last, dram_free)
@@ -164,8 +157,7 @@ def run_tasks(
             op = on_array[at + 1]
             when[channel] = NEVER
             side = 0 if channel == WEST else 1
-            size = west[op] if channel == WEST else north[op]
-            dram_free = max(now, dram_free) + size * bytes_to_units
+            dram_free = max(now, dram_free) + (west_time[op] if channel == WEST else north_time[op])
             loaded[side] = dram_free
             if channel == NORTH and north_sore[op]:
                 sore_free = max(now, sore_free) + north_sore[op]
@@ -188,14 +180,7 @@ def run_tasks(
                 start[op] = now
             op = working[e]
             k = first[op] + piece[e]
-            done = now + busy[k]
-            moved = (read[k] + written[k]) * bytes_to_units
-            if moved:
-                dram_free = max(now, dram_free) + moved
-                done = max(done, dram_free)
-            if sore[k]:
-                sore_free = max(now, sore_free) + sore[k]
-                done = max(done, sore_free)
+            done, dram_free, sore_free = _served(now, busy[k], transfer[k], sore[k], dram_free, sore_free)
             piece[e] += 1
             when[channel] = done
             if k + 1 == first[op + 1]:
@@ -206,6 +191,19 @@ def run_tasks(
                 last = max(last, done)
                 depth = _release(op, users_first, users, missing, ready, known, end, rate, stack, depth)
     return last, finished
+
+
+@njit(cache=True)
+def _served(now: int, busy: int, transfer: int, sore: int, dram_free: int, sore_free: int) -> tuple[int, int, int]:
+    """End of a phase that starts ``now``, and when DRAM and SORE are free after it."""
+    done = now + busy
+    if transfer:
+        dram_free = max(now, dram_free) + transfer
+        done = max(done, dram_free)
+    if sore:
+        sore_free = max(now, sore_free) + sore
+        done = max(done, sore_free)
+    return done, dram_free, sore_free
 
 
 @njit(cache=True)

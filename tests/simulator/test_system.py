@@ -19,6 +19,7 @@ from weft.dataflow.schedule import Objective, Schedule, best_mapping, schedule
 from weft.simulator.step import simulate
 from weft.simulator.system import SystemResult, op_times, simulate_system, step_time
 from weft.simulator.tasks import Engine, Order, Tasks, role_order, serial_order, tasks_of
+from weft.simulator.transfers import OneRate, Transfers, by_shape
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.models import zoo
@@ -87,15 +88,21 @@ def orders(draw: st.DrawFn, plan: Schedule) -> Order:
     return Order(after=after, weight_ready=tuple((rng.random(count) < 0.5).tolist()))
 
 
+def memories(spec: AcceleratorSpec) -> st.SearchStrategy[Transfers]:
+    """One rate, and each transfer by its shape in some memory, whatever the machine names."""
+    real = (replace(spec, dram=replace(spec.dram, kind=kind)) for kind in ("ddr4-2400-x8", "hbm2"))
+    return st.sampled_from((OneRate(), *map(by_shape, real)))
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_in_series_the_system_is_the_step(data):
     plan = data.draw(plans())
     step, order = simulate(plan), serial_order(plan.workload)
 
-    system = simulate_system(plan, order)
+    system = simulate_system(plan, order, OneRate())
 
-    assert system.cycles == step_time(plan, order) == step.cycles.total
+    assert system.cycles == step_time(plan, order, OneRate()) == step.cycles.total
     took = -(-(system.end - system.start) // system.rate)
     assert took.tolist() == [r.cycles.total for r in step.ops]
     assert (system.start % system.rate == 0).all()
@@ -105,10 +112,10 @@ def test_in_series_the_system_is_the_step(data):
 @given(st.data())
 def test_events_and_recurrence_agree_in_every_op(data):
     plan = data.draw(plans())
-    order = data.draw(orders(plan))
+    order, transfers = data.draw(orders(plan)), data.draw(memories(plan.spec))
 
-    system = simulate_system(plan, order)
-    start, end = op_times(tasks_of(plan, order))
+    system = simulate_system(plan, order, transfers)
+    start, end = op_times(tasks_of(plan, order, transfers))
 
     assert system.start.tolist() == start.tolist()
     assert system.end.tolist() == end.tolist()
@@ -118,10 +125,10 @@ def test_events_and_recurrence_agree_in_every_op(data):
 @given(st.data())
 def test_conservation(data):
     plan = data.draw(plans())
-    order = data.draw(orders(plan))
-    tasks, step = tasks_of(plan, order), simulate(plan)
+    order, transfers = data.draw(orders(plan)), data.draw(memories(plan.spec))
+    tasks, step = tasks_of(plan, order, transfers), simulate(plan)
 
-    system = simulate_system(plan, order)
+    system = simulate_system(plan, order, transfers)
 
     total = int(system.end.max())
     assert (system.start >= 0).all()
@@ -133,18 +140,20 @@ def test_conservation(data):
         assert all(a <= b for a, b in pairwise(np.stack([spans.start, spans.end], 1).ravel().tolist())), "two at once"
         assert use.busy == int((spans.end - spans.start).sum())
     counts = step.counts
-    assert system.engines["DRAM"].busy == counts.dram_bytes * RATE
-    by_op = np.bincount(system.timeline["DRAM"].op, _served(system, "DRAM"), len(tasks))
-    assert by_op.tolist() == [r.counts.dram_bytes * RATE for r in step.ops]
+    served = system.timeline["DRAM"]
+    assert served.moved.sum() == counts.dram_bytes
+    assert np.bincount(served.op, served.moved, len(tasks)).tolist() == [r.counts.dram_bytes for r in step.ops]
+    if transfers == OneRate():
+        assert int((served.end - served.start).sum()) == counts.dram_bytes * RATE
+    for held in system.buffers.values():
+        assert held.time[0] == 0 == held.halves[-1]
+        assert (held.time[1:] > held.time[:-1]).all() and set(held.halves.tolist()) <= {0, 1, 2}
     assert _bytes_read(tasks) == counts.dram_read_bytes
     for op, waits_for in enumerate(order.after):
         for other in waits_for:
             _assert_after(system, order, op, int(system.end[other]))
-    assert total <= _at_most(tasks, step.cycles.total)
-
-
-def _served(system: SystemResult, name: str) -> np.ndarray:
-    return system.timeline[name].end - system.timeline[name].start
+    if transfers == OneRate():
+        assert total <= _at_most(tasks, step.cycles.total)
 
 
 def _bytes_read(tasks: Tasks) -> int:
@@ -177,7 +186,7 @@ def test_order_by_role_waits_for_no_update_and_never_adds_to_the_step(data):
     for i, waits_for in enumerate(order.after):
         assert not any(isinstance(ops[other], UpdateOp) for other in waits_for)
         assert isinstance(ops[i], UpdateOp) or all(other < i for other in waits_for)
-    tasks = tasks_of(plan, order)
+    tasks = tasks_of(plan, order, OneRate())
     assert op_times(tasks)[1].max() <= _at_most(tasks, simulate(plan).cycles.total)
 
 
@@ -206,11 +215,11 @@ def test_the_weight_of_the_next_op_is_loaded_under_the_last_one():
     held = evaluate(_linear("one"), SAT, replace(plan.placements[0].mapping, resident=True))
     plan = replace(plan, placements=(held, held))
     weight = 2 * 64 * 64 * RATE
-    rate = tasks_of(plan).rate
-    in_series = int(op_times(tasks_of(plan, serial_order(plan.workload)))[1][1])
+    overlapped = tasks_of(plan, transfers=OneRate())
+    in_series = int(op_times(tasks_of(plan, serial_order(plan.workload), OneRate()))[1][1])
 
-    assert int(op_times(tasks_of(plan))[1][1]) == in_series - weight
-    assert step_time(plan) == ceil_div(in_series - weight, rate)
+    assert int(op_times(overlapped)[1][1]) == in_series - weight
+    assert step_time(plan, transfers=OneRate()) == ceil_div(in_series - weight, overlapped.rate)
 
 
 def test_an_update_runs_under_the_backward_pass_of_the_layer_before():

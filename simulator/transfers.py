@@ -1,0 +1,165 @@
+"""How long DRAM takes for the transfers of a step: all at one rate, or each by its shape in the memory of the machine.
+
+Where a matrix lies in memory decides its shapes. As PyTorch keeps them channels-last: a row of A, a weight's row of
+output channel, a row of C lie in one piece; docs/design/machine.md, "DRAM", has the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..dataflow.accelerator import OPERAND_BYTES, AcceleratorSpec
+from ..dataflow.cost import RATE, Problem, memory_machine
+from ..dataflow.mapping import Mapping
+from ..workloads.errors import InputError
+from ..workloads.gemm import Pass
+from ..workloads.step import MatrixOp, Role
+from .dram import gaps, memory_of, transfer_efficiency
+from .dram_spec import MemorySpec
+from .kernels.phases import MacroTiles
+
+__all__ = ["ONE_PIECE", "ByShape", "Layout", "OneRate", "Stored", "Transfers", "by_shape", "layout_of", "timed"]
+
+Int64 = npt.NDArray[np.int64]
+
+
+class Stored(NamedTuple):
+    """Part of a matrix in memory: pieces of ``piece_bytes``, ``pitch_bytes`` apart."""
+
+    piece_bytes: int
+    pitch_bytes: int
+
+
+ONE_PIECE = Stored(1, 1)
+"""Bytes that lie side by side, however many they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneRate:
+    """``dram.efficiency_percent`` of the peak for whatever comes: the memory of the step level."""
+
+    @property
+    def turn(self) -> int:
+        """In the rate: a change from reading to writing and back costs nothing more."""
+        return 0
+
+    def time(self, size: int, stored: Stored, *, write: bool) -> int:
+        """``size`` at the rate."""
+        return size * RATE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByShape:
+    """The share of the peak that the memory reaches for the shape (`dram.transfer_efficiency`), behind the machine's
+    port of ``dram.bytes_per_second``, which may be narrower.
+
+    ``unit``: 1/rate cycles in a second.
+    """
+
+    memory: MemorySpec
+    port_bytes_per_second: int
+    unit: int
+    order: str = "bg-interleaved"
+
+    @property
+    def turn(self) -> int:
+        """The gaps of JEDEC timing around a write burst among reads."""
+        t = gaps(self.memory)
+        burst = self.memory.organization.burst_cycles
+        cycles = t.read_write + t.write_read_rank - 2 * burst
+        return ceil(Fraction(cycles * self.unit, self.memory.organization.mega_transfers * 500_000))
+
+    def time(self, size: int, stored: Stored, *, write: bool) -> int:
+        """``size`` as a part of a long transfer of that shape."""
+        if size == 0:
+            return 0
+        share = transfer_efficiency(self.memory, *stored, write, self.order)
+        reached = min(share * self.memory.organization.bytes_per_second, Fraction(self.port_bytes_per_second))
+        return ceil(size * self.unit / reached)
+
+
+Transfers = OneRate | ByShape
+"""Times of DRAM in 1/rate cycles of the machine (`dataflow/cost.py`); ``turn`` for each change to writing and back."""
+
+
+def by_shape(spec: AcceleratorSpec) -> ByShape:
+    """The memory that ``dram.kind`` of ``spec`` names."""
+    try:
+        memory = memory_of(spec.dram)
+    except InputError as error:
+        raise InputError(f"dram.kind of {spec.name!r}: {error}") from None
+    unit = spec.clock_hz * memory_machine(spec).rate
+    return ByShape(memory=memory, port_bytes_per_second=spec.dram.bytes_per_second, unit=unit)
+
+
+class Layout(NamedTuple):
+    """How the matrices of an op lie in memory, as the array sees them: whether the contraction of the W2E and of the
+    N2S operand lies in one piece, and whether a column of results does (else a row)."""
+
+    west_along_k: bool
+    north_along_k: bool
+    out_down: bool
+
+
+def layout_of(op: MatrixOp, n2s: str) -> Layout:
+    """A row of A [m, k] lies in one piece, and of C [m, n]; of B [k, n] too, but a weight of FF is kept as [n, k].
+
+    In WU the contraction runs over positions, and A is a transposed view: both operands lie across it.
+    """
+    a = op.pass_ is not Pass.WU
+    b = op.pass_ is Pass.FF and op.b.role is Role.WEIGHT
+    return Layout(b, a, True) if n2s == "a" else Layout(a, b, False)
+
+
+def timed(
+    tiles: MacroTiles, p: Problem, mapping: Mapping, layout: Layout, half: int, transfers: Transfers
+) -> MacroTiles:
+    """``tiles`` with their transfers by shape; ``half`` is one half of the W2E buffer in bytes."""
+    rows = mapping.tile_rows, p.rows - (tiles.row_tiles - 1) * mapping.tile_rows
+    cols = mapping.tile_cols, p.cols - (tiles.col_tiles - 1) * mapping.tile_cols
+    whole = p.k * OPERAND_BYTES
+
+    def along(lines: int) -> Stored:
+        """A streamed operand comes in as long pieces of its contraction as half the buffer holds."""
+        piece = whole if tiles.resident else max(min(whole, half // lines), OPERAND_BYTES)
+        return ONE_PIECE if piece == whole else Stored(piece, whole)
+
+    def load(size: int, lines: int, of: int, along_k: bool, tensor: int, expanded: int) -> int:
+        stored = along(lines) if along_k else _across(lines, of, Fraction(tensor, expanded))
+        return transfers.time(size, stored, write=False)
+
+    def load_north(size: int, lines: int) -> int:
+        if p.keep and not p.online:
+            # Compact copies are laid down in the order in which the array reads them.
+            return transfers.time(size, ONE_PIECE, write=False)
+        return load(size, lines, p.cols, layout.north_along_k, p.n2s_tensor, p.n2s_expanded)
+
+    def store(i: int, j: int) -> int:
+        size = int(tiles.store[i, j])
+        wide, of = (rows[i], p.rows) if layout.out_down else (cols[j], p.cols)
+        added_up = size < OPERAND_BYTES * rows[i] * cols[j]
+        return transfers.time(size, ONE_PIECE if added_up else _across(wide, of, Fraction(1)), write=True)
+
+    return tiles._replace(
+        west_time=np.array([
+            load(int(size), lines, p.rows, layout.west_along_k, p.w2e_tensor, p.w2e_expanded)
+            for size, lines in zip(tiles.west, rows, strict=True)
+        ]),
+        north_time=np.array([load_north(int(size), lines) for size, lines in zip(tiles.north, cols, strict=True)]),
+        store_time=np.array([[store(i, j) for j in (0, 1)] for i in (0, 1)]),
+        turn=transfers.turn,
+    )  # fmt: skip
+
+
+def _across(lines: int, of: int, share: Fraction) -> Stored:
+    """``lines`` of ``of`` elements that lie side by side; ``share`` is what im2col finds in memory of what it makes."""
+    if lines == of:
+        return ONE_PIECE
+    pitch = ceil(of * OPERAND_BYTES * share)
+    return Stored(min(lines * OPERAND_BYTES, pitch), pitch)
