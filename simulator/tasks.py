@@ -25,7 +25,7 @@ from .kernels.phases import EndLoads, list_phases
 from .step import Work, macro_tiles, update_work, vector_work
 from .transfers import ONE_PIECE, Layout, Transfers, by_shape, layout_of, timed
 
-__all__ = ["ENGINES", "Channel", "Engine", "Order", "Tasks", "role_order", "serial_order", "tasks_of"]
+__all__ = ["ENGINES", "Channel", "Engine", "Order", "Tasks", "order_of", "role_order", "serial_order", "tasks_of"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -118,6 +118,13 @@ def serial_order(workload: Workload) -> Order:
     return Order(after=tuple((i - 1,) if i else () for i in range(count)), weight_ready=(False,) * count)
 
 
+def order_of(workload: Workload) -> Order:
+    """What must wait for what: by the tensors of the trace, or where there was none by role."""
+    if workload.after:
+        return Order(after=workload.after, weight_ready=_weights_ready(workload))
+    return role_order(workload)
+
+
 def role_order(workload: Workload) -> Order:
     """What must wait for what, as far as passes, names and roles tell (docs/design/machine.md, "The system")."""
     ops = workload.ops
@@ -162,14 +169,14 @@ class _Gradients:
         self._ends, self._model = ends, workload.model
         self._readers: dict[str, int] = {}
         self._makers: dict[str, int] = {}
-        self._modules: dict[str, int] = {}
+        self._modules: dict[tuple[str, Pass], int] = {}
         followers: dict[int, int] = {}
         last_product = -1
         for i, op in enumerate(workload.ops):
             if isinstance(op, UpdateOp):
                 continue
             if op.pass_ in (Pass.BP, Pass.WU):
-                self._modules[op.name] = i
+                self._modules[op.name, op.pass_] = i
             if isinstance(op, MatrixOp):
                 last_product = i if op.pass_ is Pass.WU else last_product
                 into = self._makers if op.pass_ is Pass.WU else self._readers
@@ -181,8 +188,9 @@ class _Gradients:
 
     def of(self, label: str) -> tuple[int, ...]:
         """Ops that the update of a parameter waits for; all of them where none is known to make its gradient."""
-        modules = (name.rpartition(".")[0] or self._model for name in label.split("="))
-        made = [self._makers.get(label, -1), *(self._modules.get(module, -1) for module in modules)]
+        modules = [name.rpartition(".")[0] or self._model for name in label.split("=")]
+        last = (self._modules.get((module, p), -1) for module in modules for p in (Pass.BP, Pass.WU))
+        made = [self._makers.get(label, -1), *last]
         return _known(*made, self._readers.get(label, -1)) if max(made) >= 0 else self._ends
 
 
@@ -222,9 +230,9 @@ class _Phases:
 
 
 def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfers | None = None) -> Tasks:
-    """The tasks of a schedule, by `role_order` and `by_shape` unless others are given."""
+    """The tasks of a schedule, by `order_of` and `by_shape` unless others are given."""
     spec, workload = schedule.spec, schedule.workload
-    order = order or role_order(workload)
+    order = order or order_of(workload)
     transfers = transfers or by_shape(spec)
     rate = memory_machine(spec).rate
     parts = [

@@ -21,6 +21,7 @@ from torch.nn.modules import module as nn_module
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from ._dependencies import Dependencies
 from ._passes import ForwardOp, Record, operands, pass_and_parameter, settle, weight_of
 from ._products import Product, bind, operator_name, products_of, refuse_unknown
 from ._provenance import Ledger, Origin, stored_bytes, stored_elements, tensors_in
@@ -104,6 +105,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The ops in order; ``gradients`` are those of the parameters, and what only feeds them is weight update."""
         settle(self._records, {self.ledger.of(gradient).serial for gradient in gradients})
         return [record.op for record in self._records]
+
+    def after(self, updated: Sequence[nn.Parameter]) -> list[tuple[int, ...]]:
+        """For every op, and then for the update of every parameter, the ops that must go before it."""
+        known = Dependencies(self._records)
+
+        def update(parameter: nn.Parameter) -> tuple[int, ...]:
+            gradient, weight = (self.ledger.of(tensor).serial for tensor in (parameter.grad, parameter))
+            return known.of([gradient], [weight])
+
+        return [*known.after, *map(update, updated)]
 
     def path_of(self, thing: object) -> str | None:
         """The path of a module, or of the module whose gradient a custom autograd function computes."""
@@ -222,7 +233,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             size = stored_elements(addend)
             if size > products[0].gemm.n:
                 moved = Traffic(size, stored_bytes(addend), 0, dtype_name(addend.dtype))
-                self._add_vector(call, moved, [addend], [])
+                self._add_vector(call, moved, [addend], [call.out])
 
     def _append(self, call: _Call, op: MatrixOp | VectorOp, reads: list[Tensor], writes: list[Tensor]) -> None:
         read, written = (tuple(self.ledger.of(tensor).serial for tensor in tensors) for tensors in (reads, writes))

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from math import isfinite
 
-__all__ = ["InputError", "nearest", "require_int"]
+__all__ = ["InputError", "nearest", "require_int", "require_positive"]
+
+
+_NAMED = 40
+"""Names offered at most; schemes and models are fewer, the ops of a step many."""
 
 
 class InputError(ValueError):
@@ -16,12 +21,15 @@ class InputError(ValueError):
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Sentence tail that offers the valid names closest to ``name``, or all of them when none is close."""
+    """Sentence tail that offers the valid names closest to ``name``, or the first of them when none is close."""
     names = sorted(set(choices))
+    in_small = {choice.casefold(): choice for choice in names}
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    close = close or [in_small[c] for c in difflib.get_close_matches(name.casefold(), in_small, n=3, cutoff=0.5)]
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
-    return "choose one of " + ", ".join(names)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return "choose one of " + ", ".join(names[:_NAMED]) + more
 
 
 def require_int(where: str, value: object, low: int, high: int) -> None:
@@ -32,3 +40,9 @@ def require_int(where: str, value: object, low: int, high: int) -> None:
         if type(value) is int:
             hint = f"; the nearest valid value is {min(max(value, low), high)}"
         raise InputError(f"{where} must be an integer from {low} to {high}, not {shown}{hint}")
+
+
+def require_positive(where: str, value: float) -> None:
+    """Refuse zero, negative numbers, infinities and NaN."""
+    if not (isfinite(value) and value > 0):
+        raise InputError(f"{where} must be a positive number, not {value}")

@@ -225,8 +225,9 @@ class Measured:
 class Workload:
     """The ordered ops of one training step of ``model`` at ``batch`` samples.
 
-    ``measured``: what a training of the model under the scheme found. It changes neither cycles nor energy: the machine
-    skips what the pattern says, and a kept element that happens to be zero is issued as a bubble.
+    ``after``: for every op those before it that must have ended, as the tensors of the trace tell; empty where no trace
+    does. ``measured``: what a training of the model under the scheme found. It changes neither cycles nor energy: the
+    machine skips what the pattern says, and a kept element that happens to be zero is issued as a bubble.
     """
 
     __pydantic_config__ = _STRICT
@@ -239,6 +240,7 @@ class Workload:
     scheme: str = "dense"
     pattern: NMPattern | None = None
     ops: tuple[Op, ...]
+    after: tuple[tuple[int, ...], ...] = ()
     measured: tuple[Measured, ...] = ()
 
     def __post_init__(self) -> None:
@@ -247,6 +249,11 @@ class Workload:
             raise InputError(f"optimizer {self.optimizer!r} is unknown: {nearest(self.optimizer, OPTIMIZERS)}")
         if not self.ops:
             raise InputError(f"workload {self.model!r} has no ops")
+        if self.after and len(self.after) != len(self.ops):
+            raise InputError(f"after of workload {self.model!r} names {len(self.after)} ops, not {len(self.ops)}")
+        for i, before in enumerate(self.after):
+            for other in before:
+                require_int(f"after of op {i} of workload {self.model!r}", other, 0, max(i - 1, -1))
 
     @property
     def matrix_ops(self) -> tuple[MatrixOp, ...]:

@@ -55,10 +55,11 @@ def trace_step(
             torch.autograd.backward(loss, seed)
     ops = recorder.ops([p.grad for p in model.parameters() if p.grad is not None])
     updates = _updates(recorder)
-    _check_step(source, ops, updates)
+    _check_step(source, ops, list(updates.values()))
     return Workload(
-        model=source.name, batch=inputs.batch, input=inputs.shape, optimizer=optimizer, ops=(*ops, *updates)
-    )
+        model=source.name, batch=inputs.batch, input=inputs.shape, optimizer=optimizer, ops=(*ops, *updates.values()),
+        after=tuple(recorder.after(list(updates))),
+    )  # fmt: skip
 
 
 def _check_request(batch: int | None, seq: int | None, optimizer: str) -> None:
@@ -143,12 +144,12 @@ def _seed(source: ModelSource, loss: object, recorder: Recorder) -> Tensor:
     return seed
 
 
-def _updates(recorder: Recorder) -> list[UpdateOp]:
-    return [
-        UpdateOp(name=label, elements=stored_elements(parameter))
+def _updates(recorder: Recorder) -> dict[nn.Parameter, UpdateOp]:
+    return {
+        parameter: UpdateOp(name=label, elements=stored_elements(parameter))
         for parameter, label in recorder.ledger.labels.items()
         if parameter.grad is not None and parameter.numel()
-    ]
+    }
 
 
 def _check_step(source: ModelSource, ops: list[MatrixOp | VectorOp], updates: list[UpdateOp]) -> None:

@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn import functional
 
 import weft
-from weft import _render
+from weft._cli import train as train_command
 from weft.cli import main
 from weft.workloads import training
 from weft.workloads.checkpoint import digest, load_checkpoint, save_checkpoint
@@ -482,7 +482,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(
     def bar(_: str) -> Iterator[Callable[[int, int], None]]:
         yield stop_at(25)
 
-    monkeypatch.setattr(_render, "bar", bar)
+    monkeypatch.setattr(train_command, "bar", bar)
     run = tmp_path / "run"
     assert main(["train", "mlp", "--epochs", "3", "-o", str(run)]) == 130
     assert f"weft train --resume {run}" in capsys.readouterr().err

@@ -1,0 +1,33 @@
+"""Which ops of a traced step must follow which, from the storages that they read and write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ._passes import Record
+
+__all__ = ["Dependencies"]
+
+
+class Dependencies:
+    """Whoever reads a storage follows who last wrote it; whoever writes it follows all that read or wrote it before.
+
+    Storages are as eager PyTorch gives them out, none used twice: only work in place waits for readers.
+    """
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._writer: dict[int, int] = {}
+        self._readers: dict[int, list[int]] = {}
+        self.after: list[tuple[int, ...]] = []
+        for i, record in enumerate(records):
+            self.after.append(self.of(record.reads, record.writes))
+            for serial in record.reads:
+                self._readers.setdefault(serial, []).append(i)
+            for serial in record.writes:
+                self._writer[serial], self._readers[serial] = i, []
+
+    def of(self, reads: Iterable[int], writes: Iterable[int]) -> tuple[int, ...]:
+        """Ops, in order, that one which comes after all of them must follow."""
+        writes = list(writes)
+        found = {self._writer[serial] for serial in (*reads, *writes) if serial in self._writer}
+        return tuple(sorted(found.union(*(self._readers.get(serial, ()) for serial in writes))))
