@@ -19,11 +19,19 @@ def test_tutorial_tells_the_truth():
     assert failures == 0
 
 
-@pytest.mark.parametrize("script", ["one_gemm.py", "sweep_ports.py", "train_digits.py"])
-def test_examples_run(script):
+@pytest.mark.parametrize(
+    "script",
+    [
+        ("one_gemm.py",), ("sweep_ports.py",), ("train_digits.py",), ("batch_sweep.py", "batches.png", "1", "4"),
+        pytest.param(("bdwp_table.py",), marks=pytest.mark.slow), pytest.param(("nvdla.py",), marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_examples_run(script, tmp_path):
     done = subprocess.run(
-        [sys.executable, ROOT / "examples" / script], capture_output=True, text=True, timeout=300, check=False
-    )
+        [sys.executable, ROOT / "examples" / script[0], *script[1:]],
+        capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path,
+    )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
     assert "differ" not in done.stdout
