@@ -1,6 +1,6 @@
 """When does N:M stop helping? BDWP 2:8 against dense at batches 1 to 512, ops overlapped, DRAM by transfer shape.
 
-Prints the tables of docs/results/batches.md and draws its picture: `python examples/batch_sweep.py [OUT.png [BATCH ..]]`.
+Prints the tables of docs/results/batches.md and draws its picture: `examples/batch_sweep.py [OUT.png [BATCH ..]]`.
 """
 
 from __future__ import annotations
