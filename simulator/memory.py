@@ -73,7 +73,7 @@ def require_capacity(schedule: Schedule, need: MemoryNeed) -> None:
     parts = ", ".join(f"{kind.replace('_', ' ')} {_giga(size)}" for kind, size in asdict(need).items() if size)
     advice = f"a batch of {batch} fits" if batch else "no batch fits, as the weights alone leave no room"
     if not need.recomputed:
-        advice += "; a model that checkpoints its layers (torch.utils.checkpoint) keeps fewer activations"
+        advice += "; with layers recomputed (--recompute PATH, or trace(..., recompute=)) it keeps fewer activations"
     raise InputError(
         f"a step of {workload.model!r} at batch {workload.batch} needs {_giga(need.total)} of DRAM ({parts}), but "
         f"dram.capacity_bytes of {spec.name!r} is {_giga(capacity)}: {advice}"

@@ -105,6 +105,13 @@ class SystemResult:
         return ceil_div(int(self.end.max()), self.rate)
 
     @property
+    def dram_share_of_peak(self) -> float:
+        """Bytes moved over those of ``dram.bytes_per_second`` in the time that DRAM was busy."""
+        spec, busy = self.step.spec, self.engines["DRAM"].busy
+        moved = int(self.timeline["DRAM"].moved.sum())
+        return moved * spec.clock_hz * self.rate / (busy * spec.dram.bytes_per_second) if busy else 0.0
+
+    @property
     def seconds(self) -> float:
         """Time of the step."""
         return self.cycles / self.step.spec.clock_hz

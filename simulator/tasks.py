@@ -35,8 +35,8 @@ _MOST_PHASES = 2**25
 _PIECE, _PIECES = 2**16, 1024
 """Bytes that DRAM serves at a time of work beside the array, and beyond how many pieces these grow: assumed.
 
-In pieces of 2 MiB the array waits so long behind an update that a BDWP step of ResNet-18 at batch 8 takes 22 % longer than
-in 64 KiB. Smaller ones change batches 1 and 8 by -4 to 6 %: less waiting, more turns of the bus.
+In pieces of 2 MiB the array waits so long behind an update that a BDWP step of ResNet-18 at batch 8 takes 22 % longer
+than in 64 KiB. Smaller ones change batches 1 and 8 by -4 to 6 %: less waiting, more turns of the bus.
 """
 
 

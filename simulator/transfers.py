@@ -65,7 +65,7 @@ class ByShape:
     memory: MemorySpec
     port_bytes_per_second: int
     unit: int
-    order: str = "bg-interleaved"
+    order: str = "channel-hashed"
 
     @property
     def turn(self) -> int:

@@ -111,8 +111,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         known = Dependencies(self._records)
 
         def update(parameter: nn.Parameter) -> tuple[int, ...]:
-            gradient, weight = (self.ledger.of(tensor).serial for tensor in (parameter.grad, parameter))
-            return known.of([gradient], [weight])
+            assert parameter.grad is not None, "what is updated has a gradient"
+            return known.of([self.ledger.of(parameter.grad).serial], [self.ledger.of(parameter).serial])
 
         return [*known.after, *map(update, updated)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,16 +31,20 @@ def open_model(
     seq: int | None = None,
     optimizer: str | None = None,
     input_shape: tuple[int, ...] | None = None,
+    recompute: Sequence[str] = (),
     progress: Callable[[str], None] | None = None,
 ) -> Workload:
     """Workload of whatever ``text`` names; PyTorch is imported only where there is something to trace.
 
     ``optimizer`` defaults to that of a workload file, else to SGD. ``input_shape`` is one sample of a user's model.
+    ``recompute``: modules whose activations are made again instead of kept (`trace.trace_step`).
     """
     if optimizer is not None and optimizer not in OPTIMIZERS:
         raise InputError(f"optimizer {optimizer!r} is unknown: {nearest(optimizer, OPTIMIZERS)}")
     if input_shape is not None and not is_user(text):
         raise InputError(f"{text}: an input shape is for models of the form file.py:function only")
+    if recompute and (text.endswith(".onnx") or _is_workload(text)):
+        raise InputError(f"{text}: what is recomputed is decided when a PyTorch model is traced; leave it out")
     if _is_workload(text):
         return _saved(Path(text), batch, seq, optimizer)
     if text.endswith(".onnx"):
@@ -50,7 +54,7 @@ def open_model(
             raise InputError(f"{text}: the sequence length of an ONNX model is fixed when it is exported; leave it out")
         return onnx_workload(_existing(text), batch=batch, optimizer=optimizer or "sgd")
     source = _source(text, input_shape)
-    return _trace(source, batch, seq, optimizer, progress)
+    return _trace(source, batch, seq, optimizer, recompute, progress)
 
 
 def trace_module(
@@ -59,12 +63,13 @@ def trace_module(
     *,
     loss: Any = None,
     optimizer: str | None = None,
+    recompute: Sequence[str] = (),
     progress: Callable[[str], None] | None = None,
 ) -> Workload:
     """Workload of a model in memory, which stays as it is; ``inputs`` as :mod:`.models.user` describes them."""
     from .models.module import module_source
 
-    return _trace(module_source(module, inputs, loss), None, None, optimizer, progress)
+    return _trace(module_source(module, inputs, loss), None, None, optimizer, recompute, progress)
 
 
 def _trace(
@@ -72,11 +77,14 @@ def _trace(
     batch: int | None,
     seq: int | None,
     optimizer: str | None,
+    recompute: Sequence[str],
     progress: Callable[[str], None] | None,
 ) -> Workload:
     from .trace import trace_step
 
-    return trace_step(source, batch=batch, seq=seq, optimizer=optimizer or "sgd", progress=progress)
+    return trace_step(
+        source, batch=batch, seq=seq, optimizer=optimizer or "sgd", recompute=recompute, progress=progress
+    )
 
 
 def is_user(text: str) -> bool:

@@ -39,7 +39,7 @@ class NMPattern:
     @classmethod
     def parse(cls, text: str) -> NMPattern:
         """Read ``"2:8"``."""
-        match = re.fullmatch(r"\s*(\d{1,6})\s*:\s*(\d{1,6})\s*", text)
+        match = re.fullmatch(r"\s*(\d{1,6})\s*:\s*(\d{1,6})\s*", text, re.ASCII)
         if match is None:
             raise InputError(f"N:M pattern {text!r} is not of the form keep:group, for example 2:8")
         return cls(keep=int(match[1]), group=int(match[2]))

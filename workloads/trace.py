@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from ._provenance import Origin, stored_elements
+from ._recompute import checkpoint_modules
 from ._recorder import Recorder
 from .errors import InputError, nearest, require_int
 from .models.source import ModelSource, StepInputs
@@ -29,19 +30,22 @@ def trace_step(
     batch: int | None = None,
     seq: int | None = None,
     optimizer: str = "sgd",
+    recompute: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Workload:
     """Run forward, loss and backward of ``source`` on meta tensors and return what was done, in order.
 
     Ops are those of eager PyTorch in train mode: unfused, attention over the full square, checkpointed parts once more
     and marked ``recompute``; the experts of a mixture get equal shares. The optimizer is one :class:`UpdateOp` per
-    parameter that received a gradient. ``progress`` is told the name of each phase. Whatever the model does wrong is an
+    parameter that received a gradient. ``recompute``: modules to checkpoint, by path with shell wildcards, besides what
+    the model checkpoints itself. ``progress`` is told the name of each phase. Whatever the model does wrong is an
     :class:`InputError` that says where.
     """
     _check_request(batch, seq, optimizer)
     tell = progress or (lambda _: None)
     tell("build")
     model, inputs = _build(source, batch, seq)
+    checkpoint_modules(model, recompute)
     recorder = Recorder(model, source.name)
     recorder.ledger.declare([inputs.args, inputs.kwargs], Origin.DATA)
     with _like_training(), recorder.listen():

@@ -95,7 +95,7 @@ def test_a_step_that_fits_runs_and_one_that_does_not_says_what_would():
     assert simulate_system(enough).memory == need
 
     short = schedule(_mlp(8), _limited(need.total - 1))
-    with pytest.raises(InputError, match=r"at batch 8 needs .* GB of DRAM .* a batch of 7 fits; .* checkpoints"):
+    with pytest.raises(InputError, match=r"at batch 8 needs .* GB of DRAM .* a batch of 7 fits; .*--recompute PATH"):
         simulate_system(short)
     require_capacity(schedule(_mlp(7), short.spec), memory_need(_mlp(7), short.spec))
 
@@ -105,7 +105,7 @@ def test_where_not_even_the_weights_fit():
 
     with pytest.raises(InputError, match="no batch fits") as error:
         simulate_system(plan)
-    assert "checkpoint" not in str(error.value)
+    assert "--recompute" not in str(error.value)
 
 
 def test_a_machine_without_a_capacity_holds_everything():

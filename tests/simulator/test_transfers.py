@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,9 @@ from weft.dataflow.config_io import load_spec
 from weft.dataflow.cost import RATE, memory_machine, problem_of
 from weft.dataflow.placement import evaluate
 from weft.dataflow.schedule import Objective, best_mapping
-from weft.simulator.dram import transfer_efficiency
+from weft.simulator.dram import run_memory, transfer_efficiency
+from weft.simulator.dram_requests import lines_of, nest
+from weft.simulator.dram_spec import MemorySpec
 from weft.simulator.kernels.phases import MacroTiles
 from weft.simulator.step import macro_tiles
 from weft.simulator.transfers import ONE_PIECE, ByShape, OneRate, Stored, by_shape, layout_of, timed
@@ -25,6 +28,7 @@ from weft.workloads.step import MatrixOp, Role, SparseOperand
 
 from ..dataflow.problems import make_op
 
+Int64 = npt.NDArray[np.int64]
 SAT = load_spec("sat-vcu1525")
 ROLES = {
     Pass.FF: (Role.ACTIVATION, Role.WEIGHT), Pass.BP: (Role.GRADIENT, Role.WEIGHT),
@@ -47,7 +51,7 @@ def _tiles(op: MatrixOp, rows: int, cols: int, *, n2s: str = "b") -> tuple[Macro
 
 
 def _cycles(transfers: ByShape, size: int, shape: Stored, *, write: bool = False) -> int:
-    share = transfer_efficiency(transfers.memory, *shape, write)
+    share = transfer_efficiency(transfers.memory, *shape, write, transfers.order)
     return -int(-size * transfers.unit // (share * transfers.memory.organization.bytes_per_second))
 
 
@@ -57,7 +61,6 @@ def test_forward_reads_rows_and_weights_in_one_piece_and_stores_part_of_rows():
     assert tiles.west_time[0] == _cycles(transfers, 64 * 96 * 2, ONE_PIECE)
     assert tiles.north_time[0] == _cycles(transfers, 32 * 96 * 2, ONE_PIECE)
     assert tiles.store_time[0, 0] == _cycles(transfers, 64 * 32 * 2, Stored(64, 256), write=True)
-    assert tiles.store_time[0, 0] > 1.5 * _cycles(transfers, 64 * 32 * 2, ONE_PIECE, write=True)
 
 
 def test_swapped_sides_lie_in_memory_as_before():
@@ -109,6 +112,16 @@ def test_a_narrow_port_is_always_full():
     )
 
 
+def test_pieces_a_power_of_two_apart_meet_one_channel_unless_channels_are_hashed():
+    hashed, half = by_shape(SAT), Stored(64, 256)
+    plain = replace(hashed, order="bg-interleaved")
+
+    assert plain.time(10**6, half, write=False) > 1.9 * hashed.time(10**6, half, write=False)
+    assert plain.time(10**6, ONE_PIECE, write=False) == pytest.approx(
+        hashed.time(10**6, ONE_PIECE, write=False), rel=0.01
+    )
+
+
 def test_a_turn_is_tens_of_nanoseconds():
     transfers = by_shape(SAT)
 
@@ -123,3 +136,46 @@ def test_one_rate_is_the_rate_of_the_step():
 def test_an_unknown_memory_is_refused_by_name():
     with pytest.raises(InputError, match=r"dram.kind of 'sat-vcu1525': .*'ddr4-2400-x8'"):
         by_shape(replace(SAT, dram=replace(SAT.dram, kind="ddr4-2400-x9")))
+
+
+def _lines(memory: MemorySpec, phase: int, parts: tuple[tuple[int, int, int], ...]) -> list[Int64]:
+    """Lines of a phase's parts (pieces, bytes, bytes apart): tiles side by side in a row of a matrix each, then on."""
+    made = []
+    for i, (pieces, piece, pitch) in enumerate(parts):
+        side_by_side = max(pitch // piece, 1)
+        start = (i << 28) + phase % side_by_side * piece + phase // side_by_side * pieces * pitch
+        made.append(nest(start, (pieces,), (pitch,), piece, memory.organization.line_bytes) % memory.organization.lines)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("parts", "least", "most"),
+    [
+        # W2E, N2S, results: as FF, BP and WU of a ResNet ask for them; all in one piece; and short ones.
+        (((1, 8192, 8192), (64, 64, 512)), 0.9, 1.1),
+        (((1, 8192, 8192), (64, 64, 1024), (64, 256, 1024)), 0.95, 1.1),
+        (((512, 64, 256), (512, 512, 2304), (32, 512, 2304)), 0.98, 1.04),
+        (((1, 65536, 65536), (1, 65536, 65536), (1, 16384, 16384)), 0.99, 1.05),
+        (((1, 4096, 4096), (1, 4096, 4096)), 0.83, 1.0),
+    ],
+)
+@pytest.mark.parametrize(("kind", "rate"), [("ddr4-2400-x4", 76_800_000_000), ("ddr4-2400-x8", 19_200_000_000)])
+def test_parts_and_a_turn_are_what_the_memory_takes_for_a_phase(kind, rate, parts, least, most):
+    """The last of the parts is written. Two witnesses: the requests of many phases at once, and phase by phase."""
+    transfers = by_shape(replace(SAT, dram=replace(SAT.dram, kind=kind, bytes_per_second=rate)))
+    memory, count = transfers.memory, 40
+    last = len(parts) - 1
+    ours = transfers.turn + sum(
+        transfers.time(pieces * piece, ONE_PIECE if piece == pitch else Stored(piece, pitch), write=i == last)
+        for i, (pieces, piece, pitch) in enumerate(parts)
+    )
+
+    def cycles(phases: list[int]) -> int:
+        found = [(line, i == last) for phase in phases for i, line in enumerate(_lines(memory, phase, parts))]
+        write = np.concatenate([np.full(len(line), writes) for line, writes in found])
+        asked = lines_of(np.concatenate([line for line, _ in found]), write)
+        return run_memory(memory, asked, transfers.order).cycles
+
+    hertz = memory.organization.mega_transfers * 500_000
+    for theirs in (cycles(list(range(count))), sum(cycles([phase]) for phase in range(count))):
+        assert least <= count * ours / transfers.unit * hertz / theirs <= most
