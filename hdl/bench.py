@@ -90,7 +90,9 @@ def _buses(component: Any) -> list[_Bus]:
     return list(found.values())
 
 
-def _bench(top: str, component: Any, body: str) -> str:
+def _bench(top: str, component: Any, body: str, runs: Sequence[str], what: str) -> str:
+    """``component`` as ``dut``, and ``runs``, which are ``what``, through the tasks of ``body`` that count in
+    ``checked`` and ``cycles``."""
     buses = _buses(component)
     pins = [f"    .{port}({bus.slice(i)})" for bus in buses for i, port in enumerate(bus.ports)]
     return _SHELL.format(
@@ -98,6 +100,9 @@ def _bench(top: str, component: Any, body: str) -> str:
         buses="\n".join(bus.declaration for bus in buses),
         pins=",\n".join(["    .clk(clk)", "    .rst(rst)", *pins]),
         body=body,
+        runs="\n".join(runs),
+        count=len(runs),
+        what=what,
     )
 
 
@@ -114,7 +119,18 @@ module {top}_tb;
 {pins}
   );
 
-{body}endmodule
+  integer checked, cycles;
+{body}
+  initial begin
+    checked = 0;
+    cycles = 0;
+    repeat (3) @(posedge clk);
+    #1 rst = 0;
+{runs}
+    $display("PASS {top}: %0d words checked, each in its cycle, in {count} {what} of %0d cycles", checked, cycles);
+    $finish;
+  end
+endmodule
 """
 
 _ARRAY = """\
@@ -135,7 +151,7 @@ _ARRAY = """\
   reg [63:0] expected [0:{expected_depth} - 1];
   integer results;
 
-  integer cycle, r, c, x, address, checked, words, cycles;
+  integer cycle, r, c, x, address, words;
   integer next [0:COLS - 1];
   integer at [0:COLS - 1];
   reg [63:0] wanted;
@@ -239,16 +255,6 @@ _ARRAY = """\
       cycles = cycles + length;
     end
   endtask
-
-  initial begin
-    checked = 0;
-    cycles = 0;
-    repeat (3) @(posedge clk);
-    #1 rst = 0;
-{products}
-    $display("PASS {top}: %0d words checked, each in its cycle, in {count} products of %0d cycles", checked, cycles);
-    $finish;
-  end
 """
 
 
@@ -279,10 +285,9 @@ def array_bench(array: Stce, products: Sequence[ArrayVectors], top: str) -> dict
         top=top, rows=spec.array.rows, cols=spec.array.cols, lanes=spec.array.w2e_words, pair=17 + index, index=index,
         address_bits=address_bits, lead=LEAD,
         afterwards=_AFTERWARDS, never=_NEVER, nan=_NAN,
-        products="\n".join(blocks), count=len(products),
         **{f"{kind}_depth": depth for kind, depth in depths.items()},
     )  # fmt: skip
-    return {f"{top}_tb.v": _bench(top, array, body), **files}
+    return {f"{top}_tb.v": _bench(top, array, body, blocks, "products"), **files}
 
 
 def _contents(
@@ -345,7 +350,7 @@ _STREAM = """\
   reg [{out_bits} - 1:0] expected [0:{depth} - 1];
   reg [{out_bits} - 1:0] meant [0:{depth} - 1];
   reg [{out_bits} - 1:0] wanted, mask;
-  integer cycle, lane, checked, cycles;
+  integer cycle, lane;
 
   task fail(input [8 * 32 - 1:0] port, input [{widest} - 1:0] got, input [{widest} - 1:0] want);
     begin
@@ -375,16 +380,6 @@ _STREAM = """\
       cycles = cycles + length;
     end
   endtask
-
-  initial begin
-    checked = 0;
-    cycles = 0;
-    repeat (3) @(posedge clk);
-    #1 rst = 0;
-{runs}
-    $display("PASS {top}: %0d words checked, each in its cycle, in {count} runs of %0d cycles", checked, cycles);
-    $finish;
-  end
 """
 
 _CHECK = """\
@@ -423,9 +418,9 @@ def stream_bench(component: Any, runs: Sequence[StreamVectors], top: str) -> dic
     body = _STREAM.format(
         top=top, in_bits=sum(bus.bits for bus in fed), out_bits=low, widest=max(bus.width for bus in read),
         depth=max(len(next(iter(run.inputs.values()))) for run in runs), checks="\n".join(checks),
-        inputs=", ".join(bus.name for bus in reversed(fed)), runs="\n".join(blocks), count=len(runs),
+        inputs=", ".join(bus.name for bus in reversed(fed)),
     )  # fmt: skip
-    return {f"{top}_tb.v": _bench(top, component, body), **files}
+    return {f"{top}_tb.v": _bench(top, component, body, blocks, "runs"), **files}
 
 
 def _lines(buses: Iterable[_Bus], ports: Mapping[str, npt.NDArray[Any]], length: int) -> str:

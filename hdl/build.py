@@ -27,8 +27,8 @@ from .array import Stce
 from .emit import verilog
 from .pe import Uspe
 from .sorter import Sore
+from .tools import cached, require_tool, run_tool, tool_version
 from .update import Wuve
-from .yowasp import cached, require_tool, run_tool, tool_version
 
 __all__ = [
     "BLOCKS", "DEVICES", "Block", "BlockName", "CriticalPath", "Device", "Resources", "Routed", "Synthesis", "Target",

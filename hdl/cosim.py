@@ -12,7 +12,6 @@ import importlib.metadata
 import importlib.util
 import re
 import shutil
-import subprocess
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ import numpy.typing as npt
 from amaranth.back import rtlil
 
 from ..workloads.errors import InputError, nearest, require_int
-from .yowasp import cached, run_tool, tool_version
+from .tools import cached, run_command, run_tool, tool_version
 
 __all__ = ["Cosim", "Port"]
 
@@ -225,14 +224,14 @@ def _build(text: str, shim: str, parts: Sequence[str]) -> Path:
             "write_cxxrtl -noflatten -g0 design.cc",
         ]
     )
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    version = run_command("g++", [compiler, "--version"], include)
 
     def make(folder: Path) -> None:
         (folder / "design.il").write_text(text)
         (folder / "shim.cc").write_text(shim)
         run_tool("yosys", ["-q", "-p", script], folder)
         _forget_clock(folder / "design.cc")
-        _call([compiler, *_FLAGS, f"-I{include}", "shim.cc", "-o", "design.so"], folder)
+        run_command("g++", [compiler, *_FLAGS, f"-I{include}", "shim.cc", "-o", "design.so"], folder)
 
     return cached("cosim", [text, shim, script, *_FLAGS, version, tool_version("yosys")], "design.so", make)
 
@@ -255,9 +254,3 @@ def _tools() -> tuple[str, Path]:
     if compiler is None:
         raise InputError("co-simulation needs a C++ compiler: install g++ (Debian, Ubuntu: apt-get install g++)")
     return compiler, Path(found.origin).parent / "share" / "include" / "backends" / "cxxrtl" / "runtime"
-
-
-def _call(command: Sequence[str], folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr or done.stdout}")

@@ -21,7 +21,7 @@ from amaranth.lib import wiring
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.config_io import spec_hash
 from .readable import Source, readable
-from .yowasp import require_tool, run_tool, tool_version
+from .tools import require_tool, run_tool, tool_version
 
 __all__ = ["EmittedModule", "Verilog", "verilog"]
 

@@ -265,7 +265,7 @@ def test_the_second_build_comes_from_the_cache(tmp_path: Path, monkeypatch: pyte
     def refuse(*_: object) -> None:
         raise AssertionError("built again")
 
-    monkeypatch.setattr(cosim, "_call", refuse)
+    monkeypatch.setattr(cosim, "run_tool", refuse)
     assert Cosim(Inverter()).run({"a": [5]})["b"].tolist() == [10]
     with pytest.raises(AssertionError, match="built again"):
         Cosim(Accumulator())

@@ -20,7 +20,7 @@ from weft.dataflow.accelerator import ArraySpec, PESpec, SoreSpec, WuveSpec
 from weft.dataflow.config_io import load_spec
 from weft.hdl import emit as hdl_emit
 from weft.hdl.readable import Source, readable
-from weft.hdl.yowasp import run_tool
+from weft.hdl.tools import run_tool
 from weft.workloads.errors import InputError
 
 from ..strategies import make_spec

