@@ -10,12 +10,11 @@ import re
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import resources
-from math import isfinite
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from ..dataflow.operand import FormatName
-from ..workloads.errors import InputError, nearest
+from ..workloads.errors import InputError, nearest, require_positive
 from ..workloads.mark import Mark
 from ..workloads.strict import read_text, read_toml
 from . import scaling, sram
@@ -41,8 +40,7 @@ class Figure:
 
     def __post_init__(self) -> None:
         for number in (self.value, self.scaling):
-            if not (isfinite(number) and number > 0):
-                raise InputError(f"a figure of an energy table must be a positive number, not {number}")
+            require_positive("a figure of an energy table", number)
         if not self.node.strip() or not self.source.strip():
             raise InputError("node and source of a figure must not be empty")
 

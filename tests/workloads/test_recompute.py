@@ -48,7 +48,9 @@ def test_of_nested_modules_the_outermost_is_checkpointed_and_the_model_stays_as_
     assert _traced(model) == _traced(Blocks())
 
 
-@pytest.mark.parametrize(("model", "layers"), [("resnet9", "*.body"), ("vit_s", "blocks.*"), ("bert_base", "*.layer.?")])
+@pytest.mark.parametrize(
+    ("model", "layers"), [("resnet9", "*.body"), ("vit_s", "blocks.*"), ("bert_base", "*.layer.?")]
+)
 def test_a_real_model_multiplies_the_same_in_every_pass_and_some_again(model: str, layers: str):
     plain = trace_step(zoo.source(model), batch=2)
     again = trace_step(zoo.source(model), batch=2, recompute=(layers,))
