@@ -7,7 +7,7 @@ OUT ?= out/demo
 # mypy finds the package through a link of its name; the clone may be called anything.
 CHECKED := -p weft.workloads -p weft.dataflow -p weft.simulator -p weft.hdl -p weft.analysis -m weft -m weft.cli
 
-.PHONY: demo test test-full bench lint compiler clean
+.PHONY: demo test test-full bench lint compiler browser clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Weft needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
@@ -20,12 +20,13 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/weft compare resnet18@64 --batch 512 --schemes dense,bdwp --nm 2:8 -o $(OUT)
-	@echo "Report: $(OUT)/comparison.json; pictures: $(OUT)/comparison.png, $(OUT)/bdwp/layers.png, $(OUT)/bdwp/roofline.png"
+	$(BIN)/weft report $(OUT)
+	@echo "Data: $(OUT)/comparison.json; pictures: $(OUT)/comparison.png, $(OUT)/bdwp/layers.png, $(OUT)/bdwp/roofline.png"
 
-test: lint compiler
+test: lint compiler browser
 	$(BIN)/pytest -m "not slow" -n 2
 
-test-full: lint compiler
+test-full: lint compiler browser
 	$(BIN)/pytest -n 2
 
 bench: $(READY)
@@ -40,6 +41,14 @@ lint: $(READY)
 # RTL co-simulation is compiled C++.
 compiler:
 	@command -v g++ >/dev/null || { echo "The RTL tests need g++; on Debian or Ubuntu: apt-get install g++"; exit 1; }
+
+# The report is tested in a real browser: CI installs one, elsewhere those tests are skipped without it.
+browser:
+	@{ command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null && command -v chromedriver >/dev/null && exit 0; \
+	if [ "$$CI" = true ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get install -y chromium chromium-driver >/dev/null 2>&1 || { apt-get update >/dev/null 2>&1 && apt-get install -y chromium chromium-driver >/dev/null; } && exit 0; \
+	fi; \
+	echo "The report's browser tests will be skipped; on Debian or Ubuntu: apt-get install -y chromium chromium-driver"
 
 clean:
 	rm -rf $(VENV) out

@@ -1,4 +1,4 @@
-"""What all figures share: words for numbers, the head, the legend of causes, the stacked bar."""
+"""What all figures share: the head, the legend of causes, the stacked bar."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ..simulator.result import SimResult
-from ..workloads.step import Workload
 from .theme import CAUSE_NAMES, Theme
+from .words import model_name, percent, run_name, seconds
 
-__all__ = [
-    "BOTTOM", "CHARACTER", "LEFT", "TOP", "bare", "cause_legend", "count", "head", "model_name", "percent", "run_name",
-    "seconds", "stack", "subtitle", "time_unit",
-]  # fmt: skip
+__all__ = ["BOTTOM", "CHARACTER", "LEFT", "TOP", "bare", "cause_legend", "head", "stack", "subtitle"]
 
 LEFT, TOP, BOTTOM = 0.25, 1.15, 0.6
 """Margins in inches."""
@@ -22,41 +19,6 @@ CHARACTER = 0.074
 """Inches of a character of a tick label."""
 _LEGEND_COLUMNS = 5
 _NAMED_SHARE = 0.0005
-
-
-def count(value: float) -> str:
-    """469170213 as 469 M."""
-    for limit, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(value) >= limit:
-            return f"{value / limit:.3g}{unit}"
-    return f"{value:.3g}"
-
-
-def time_unit(value: float) -> tuple[float, str]:
-    """Unit to write a time of ``value`` seconds in, and its length in seconds."""
-    units = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
-    return next((unit for unit in units if value >= unit[0]), (1e-9, "ns"))
-
-
-def seconds(value: float) -> str:
-    """0.0867 as 86.7 ms."""
-    length, unit = time_unit(value)
-    return f"{value / length:#.3g}".rstrip(".") + f" {unit}"
-
-
-def percent(share: float) -> str:
-    """Whole percent, below ten with one digit."""
-    return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.1f} %"
-
-
-def run_name(work: Workload) -> str:
-    """Scheme and pattern."""
-    return work.scheme + (f" {work.pattern}" if work.pattern else "")
-
-
-def model_name(work: Workload) -> str:
-    """Model and, where known, what one sample is."""
-    return work.model + (f" ({work.input})" if work.input else "")
 
 
 def head(figure: Figure, title: str, subtitle: str, theme: Theme) -> None:

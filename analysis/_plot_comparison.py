@@ -15,15 +15,12 @@ from ._drawing import (
     bare,
     cause_legend,
     head,
-    model_name,
-    run_name,
-    seconds,
     stack,
-    time_unit,
 )
 from .compare import Comparison, ComparisonRow
 from .records import CAUSES
 from .theme import Theme, theme_of
+from .words import model_name, run_name, seconds, time_unit
 
 __all__ = ["comparison_figure"]
 

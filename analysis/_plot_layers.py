@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from math import floor, log10
 
@@ -13,10 +12,11 @@ from matplotlib.figure import Figure
 from ..simulator.result import SimResult
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
-from ._drawing import BOTTOM, CHARACTER, LEFT, TOP, bare, cause_legend, count, head, percent, stack, subtitle
-from .layer_groups import OTHER, group_layers, short_labels
+from ._drawing import BOTTOM, CHARACTER, LEFT, TOP, bare, cause_legend, head, stack, subtitle
+from .layer_groups import bar_labels, ops_of_bars
 from .records import CAUSES, layer_of
 from .theme import CAUSE_NAMES, Theme, theme_of
+from .words import count, percent
 
 __all__ = ["layers_figure"]
 
@@ -59,28 +59,18 @@ def layers_figure(result: SimResult, theme: str = "light") -> Figure:
 
 def _bars(result: SimResult) -> dict[str, _Bar]:
     """Rows in the order of the layers, 'other' last."""
-    cycles: dict[str, int] = defaultdict(int)
-    for r in result.ops:
-        cycles[layer_of(r)] += r.cycles.total
-    bar_of = group_layers(cycles)
-    bars = {name: _Bar() for name in sorted(dict.fromkeys(bar_of.values()), key=lambda name: name == OTHER)}
-    for r in result.ops:
-        layer = layer_of(r)
-        bar = bars[bar_of[layer]]
-        bar.layers.add(layer)
-        for cause in CAUSES:
-            bar.cycles[Pass(r.op.pass_)][cause] += getattr(r.cycles, cause)
+    bars: dict[str, _Bar] = {}
+    for name, ops in ops_of_bars(result).items():
+        bar = bars[name] = _Bar()
+        for r in ops:
+            bar.layers.add(layer_of(r))
+            for cause in CAUSES:
+                bar.cycles[Pass(r.op.pass_)][cause] += getattr(r.cycles, cause)
     return bars
 
 
-def _labels(bars: dict[str, _Bar]) -> list[str]:
-    """Short names, with the number of layers behind a row of several."""
-    several = [f" ×{len(bar.layers)}" if len(bar.layers) > 1 else "" for bar in bars.values()]
-    return [name + times for name, times in zip(short_labels(list(bars)), several, strict=True)]
-
-
 def _draw(result: SimResult, bars: dict[str, _Bar], theme: Theme) -> Figure:
-    labels = _labels(bars)
+    labels = bar_labels({name: len(bar.layers) for name, bar in bars.items()})
     height = TOP + _TITLES + _ROW * len(bars) + BOTTOM
     figure = Figure(figsize=(_WIDTH, height))
     left = LEFT + CHARACTER * max(map(len, labels)) + 0.1

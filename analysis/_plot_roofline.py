@@ -15,10 +15,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from ..simulator.result import SimResult
 from ..workloads.errors import InputError
 from ..workloads.gemm import GEMM_PASSES, Pass
-from ._drawing import head, percent, subtitle
+from ._drawing import head, subtitle
 from .layer_groups import short_labels
 from .roofline import Roofline, RooflinePoint, roofline
 from .theme import Theme, theme_of
+from .words import percent
 
 __all__ = ["roofline_figure"]
 

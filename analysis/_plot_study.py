@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ._drawing import LEFT, head, time_unit
+from ._drawing import LEFT, head
 from ._labels import place_labels
 from .study import Study, StudyRow
 from .theme import Theme, theme_of
+from .words import time_unit
 
 __all__ = ["pareto", "study_figure"]
 

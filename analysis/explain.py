@@ -2,57 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.config_io import spec_hash
 from ..simulator.result import SimResult
 from ..workloads.errors import InputError, nearest
-from ..workloads.io import load_workload
-from ..workloads.step import Workload
 from .energy import EnergyReport, LedgerRow, energy
 from .energy_table import EnergyTable, Table, load_table, with_bank
 from .records import layer_of
 
-__all__ = ["EnergyExplanation", "SavedRun", "explain_energy", "saved_run", "table_of"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SavedRun:
-    """What a folder of `weft run -o` says it holds."""
-
-    folder: Path
-    workload: Workload
-    spec: str
-    spec_hash: str
-    objective: str
-    joules: float
-
-    def require(self, spec: AcceleratorSpec) -> None:
-        """Refuse another machine than the one that ran."""
-        if spec_hash(spec) != self.spec_hash:
-            raise InputError(
-                f"{self.folder}: was run on {self.spec!r} ({self.spec_hash}), not {spec.name!r} ({spec_hash(spec)}); "
-                "give the same --arch and --pregenerate"
-            )
-
-
-def saved_run(folder: Path) -> SavedRun:
-    """Read a folder of results; its workload is annotated already."""
-    place = folder / "result.json"
-    try:
-        found = json.loads(place.read_bytes())
-        known = {key: found[key] for key in ("spec", "spec_hash", "objective")}
-        joules = float(found["energy_j"])
-    except OSError as error:
-        raise InputError(f"{place}: cannot be read: {error.strerror}; give a folder of `weft run -o`") from None
-    except (ValueError, RecursionError, KeyError, TypeError):
-        raise InputError(f"{place}: is no result of `weft run -o`") from None
-    return SavedRun(folder=folder, workload=load_workload(folder / "workload.json"), joules=joules, **known)
+__all__ = ["EnergyExplanation", "explain_energy", "table_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-__all__ = ["OTHER", "group_layers", "short_labels"]
+from ..simulator.result import OpResult, SimResult
+from .records import layer_of
+
+__all__ = ["OTHER", "bar_labels", "group_layers", "ops_of_bars", "short_labels"]
 
 OTHER = "other"
 _COVERED = 0.9
@@ -27,6 +30,20 @@ def group_layers(cycles: dict[str, int], limit: int = 24) -> dict[str, str]:
         if held >= _COVERED * sum(cycles.values()) or blocks is None:
             return {layer: bar if bar in named else OTHER for layer, bar in bars.items()}
         bars = {layer: _folded(bar, blocks) for layer, bar in bars.items()}
+
+
+def ops_of_bars(result: SimResult) -> dict[str, list[OpResult]]:
+    """Ops behind each bar of `group_layers`, in the order of the layers, 'other' last."""
+    cycles: dict[str, int] = defaultdict(int)
+    for r in result.ops:
+        cycles[layer_of(r)] += r.cycles.total
+    bar_of = group_layers(cycles)
+    bars: dict[str, list[OpResult]] = {
+        name: [] for name in sorted(dict.fromkeys(bar_of.values()), key=lambda name: name == OTHER)
+    }
+    for r in result.ops:
+        bars[bar_of[layer_of(r)]].append(r)
+    return bars
 
 
 def _largest(cycles: dict[str, int], bars: dict[str, str], limit: int) -> set[str]:
@@ -57,6 +74,12 @@ def _folded(bar: str, path: str) -> str:
     if len(parts) > depth and parts[depth].isdigit() and ".".join(parts[:depth]) == path:
         parts[depth] = "*"
     return ".".join(parts)
+
+
+def bar_labels(layers: dict[str, int]) -> list[str]:
+    """Short names of bars, with the number of layers behind one of several."""
+    several = [f" ×{n}" if n > 1 else "" for n in layers.values()]
+    return [name + times for name, times in zip(short_labels(list(layers)), several, strict=True)]
 
 
 def short_labels(names: list[str], longest: int = 40) -> list[str]:

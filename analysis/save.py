@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..dataflow.config_io import dumps_spec
 from ..simulator.result import SimResult
 from ..workloads.errors import InputError
 from ..workloads.io import dumps_workload
@@ -22,7 +23,7 @@ __all__ = ["FILES", "require_replaceable", "save_run"]
 
 _FIGURES = {"layers": layers_figure, "roofline": roofline_figure}
 FILES = (
-    "result.json", "ops.csv", "ops.parquet", "energy.csv", "workload.json",
+    "result.json", "ops.csv", "ops.parquet", "energy.csv", "workload.json", "machine.toml",
     *(f"{name}{'' if theme == 'light' else '-' + theme}.png" for name in _FIGURES for theme in THEMES),
 )  # fmt: skip
 """Names of the files that :func:`save_run` writes; a step without matrix ops has no roofline."""
@@ -81,6 +82,7 @@ def _write(result: SimResult, folder: Path, document: dict[str, Any]) -> None:
     text = json.dumps(document, indent=1, allow_nan=False)
     (folder / "result.json").write_text(text + "\n", encoding="utf-8")
     (folder / "workload.json").write_bytes(dumps_workload(result.workload))
+    (folder / "machine.toml").write_text(dumps_spec(result.spec), encoding="utf-8")
     ops = ops_frame(result)
     ops.to_csv(folder / "ops.csv")
     ops.to_parquet(folder / "ops.parquet")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ..dataflow.config_io import spec_hash
 from ..workloads.io import dumps_workload, write_atomically
 from .study import Study, StudyRow
 
-__all__ = ["row_name", "save_study", "study_dict", "study_frame", "study_markdown"]
+__all__ = ["SavedStudy", "row_name", "save_study", "study_dict", "study_frame", "study_markdown"]
 
 _TEXT = ("failed", "phases", "kept_dense")
 _INTEGERS = ("seeds", "trained", "reached")
@@ -24,6 +24,23 @@ _COLUMNS = (
     "scheme", "N:M", "accuracy, %", "loss, points", "cycles a step", "uJ a step", "speed-up", "reached",
     "steps to target", "time to target, s", "speed-up to target", "density FF / BP / WU", "SAD, %",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedStudy:
+    """What study.json holds, as `study_dict` writes it."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+    weft_version: str
+    torch: tuple[str, ...]
+    command: str
+    data: str
+    machine: str
+    machine_hash: str
+    clock_hz: int
+    seeds: int
+    below_dense: float
+    rows: tuple[StudyRow, ...]
 
 
 def row_name(row: StudyRow) -> str:

@@ -31,6 +31,7 @@ def system_dict(result: SystemResult, command: str = "") -> dict[str, Any]:
 
     Speed is that of the overlapped step, ``step_cycles`` what the ops take one after the other; ``passes``, ``stalls``
     and the costs in ``ops`` are those of each op alone, ``start`` and ``end`` in cycles of the overlapped step.
+    ``dram_share_of_peak``: of the peak, while DRAM is busy.
     """
     speed = asdict(system_throughput(result))
     alone = to_dict(result.step, command)
@@ -41,6 +42,7 @@ def system_dict(result: SystemResult, command: str = "") -> dict[str, Any]:
         "level": "system",
         "cycles": result.cycles,
         "step_cycles": result.step.cycles.total,
+        "dram_share_of_peak": result.dram_share_of_peak,
         "engines": {name: use_shares(use) for name, use in result.engines.items()},
         "memory": {**asdict(result.memory), "total": result.memory.total},
         "ops": [{**op, "start": start // result.rate, "end": ceil_div(end, result.rate)} for start, end, op in spans],

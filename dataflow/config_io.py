@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from ..workloads.errors import InputError, nearest
 from ..workloads.strict import dump_json, read_text, read_toml
 from .accelerator import AcceleratorSpec
 from .operand import FP16
 
-__all__ = ["load_spec", "parse_spec", "preset_names", "preset_text", "spec_hash"]
+__all__ = ["dumps_spec", "load_spec", "parse_spec", "preset_names", "preset_text", "spec_hash"]
 
 
 @cache
@@ -40,6 +43,24 @@ def load_spec(name: str | Path) -> AcceleratorSpec:
 def parse_spec(text: str, source: str) -> AcceleratorSpec:
     """Machine of TOML text; ``source`` names it in errors."""
     return read_toml(AcceleratorSpec, text, source)
+
+
+def dumps_spec(spec: AcceleratorSpec) -> str:
+    """TOML of a machine, which `parse_spec` reads back as it was; equal machines give equal text."""
+    tables = [f.name for f in fields(spec) if is_dataclass(getattr(spec, f.name))]
+    parts = [_table(spec), *(f"[{name}]\n{_table(getattr(spec, name))}" for name in tables)]
+    return "\n".join(parts)
+
+
+def _table(of: Any) -> str:
+    """Lines of the plain values; what is not given has no line."""
+    values = {f.name: getattr(of, f.name) for f in fields(of)}
+    return "".join(f"{k} = {_value(v)}\n" for k, v in values.items() if not (v is None or is_dataclass(v)))
+
+
+def _value(value: str | int | bool) -> str:
+    # JSON writes DEL as it is, which TOML forbids.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def spec_hash(spec: AcceleratorSpec) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -14,11 +15,13 @@ from typing import Any
 
 import pytest
 
-from weft import InputError, _render
+from weft import InputError
+from weft._cli import console, models
 from weft.cli import main
 from weft.dataflow.config_io import preset_text
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.io import load_workload, save_workload
+from weft.workloads.schemes.scheme import SCHEMES
 from weft.workloads.step import MatrixOp, Operand, Role, UpdateOp, VectorOp, Workload
 
 PYTHON = (sys.executable, "-m", "weft")
@@ -323,6 +326,8 @@ REFUSED: list[tuple[str, str]] = [
     ("trace {step} -o {folder}", "is a folder"),
     ("compare {step} --schemes dense,dense", "twice"),
     ("compare {step} --schemes dense,foo", "choose one of"),
+    ("compare {step} --schemes DENSE", "did you mean 'dense'"),
+    ("explain", "Missing command"),
     ("compare {step} --schemes ,", "scheme ''"),
     ("archs nothing", "neither a preset"),
     ("gemm 0 4 4", "m of a GEMM"),
@@ -384,11 +389,24 @@ def test_refused(
     assert [path for path in sorted(tmp_path.rglob("*")) if "__pycache__" not in path.parts] == before
 
 
+@pytest.mark.parametrize("args", [["--nm", ""], ["--nm="], ["-o", " "], ["--arch", ""]])
+def test_nothing_is_no_value(capsys: pytest.CaptureFixture[str], step: Path, args: list[str]) -> None:
+    assert main(["run", str(step), *args]) == 2
+    assert "is empty; leave it out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "compare", "train", "study", "verify", "explain energy"])
+def test_help_names_every_scheme(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    text_of(capsys, *command.split(), "--help")  # once more: the help of a command is made for good
+    words = set(re.findall(r"[\w-]+", text_of(capsys, *command.split(), "--help")))
+    assert words >= SCHEMES.keys() and "SCHEMES" not in words
+
+
 def test_long_errors_are_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise InputError("\n".join(map(str, range(100))))
 
-    monkeypatch.setattr(_render, "show_models", fails)
+    monkeypatch.setattr(models, "_show", fails)
     assert main(["models"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "... and 60 lines more"
 
@@ -399,7 +417,7 @@ def test_a_fault_of_weft_is_told_from_bad_input(
     def fails(*_: object) -> None:
         raise RuntimeError("wheels came off")
 
-    monkeypatch.setattr(_render, "show_models", fails)
+    monkeypatch.setattr(models, "_show", fails)
     assert main(["models"]) == 1
     said = capsys.readouterr().err
     assert "wheels came off" in said and "WEFT_TRACEBACK" in said and "Traceback" not in said
@@ -429,6 +447,22 @@ def test_interrupt(tmp_path: Path) -> None:
     assert not output.exists()
 
 
+def test_an_interrupt_that_a_library_turns_into_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model = tmp_path / "deaf.py"
+    model.write_text(
+        "import signal\n"
+        "try:\n    signal.raise_signal(signal.SIGINT)\nexcept BaseException:\n    raise ImportError('half')\n"
+        "def net(): ...\n"
+    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["trace", f"{model}:net"]) == 130
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_reader_that_leaves() -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -442,17 +476,31 @@ def test_a_reader_that_leaves() -> None:
 
 
 def test_progress_only_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    with _render.phases("tracing x") as phase, _render.bar("scheduling x") as bar:
+    with console.phases("tracing x") as phase, console.bar("scheduling x") as bar:
         phase("forward")
         bar(1, 2)
     assert capsys.readouterr().err == ""
     monkeypatch.setenv("FORCE_COLOR", "1")
-    with _render.bar("scheduling x") as bar:
+    with console.bar("scheduling x") as bar:
         bar(1, 2)
     assert "scheduling x" in capsys.readouterr().err
-    with _render.phases("tracing x") as phase:
+    with console.phases("tracing x") as phase:
         phase("forward")
     assert "tracing x" in capsys.readouterr().err
+
+
+def test_no_digit_is_lost_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, step: Path
+) -> None:
+    found = document(capsys, "run", step, "--arch", "tiny")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["run", str(step), "--arch", "tiny"]) == 0
+    shown = capsys.readouterr().out
+    assert "\u2026" not in shown
+    passes = shown.partition("By pass")[2].partition("By cause")[0]
+    digits = re.sub(r"\D", "", re.sub(r"\x1b\[[\d;]*m", "", passes))
+    assert len(digits) >= sum(len(str(p["cycles"])) + len(str(p["macs"])) for p in found["passes"].values())
 
 
 def test_streams_that_are_closed_full_or_narrow(tmp_path: Path) -> None:

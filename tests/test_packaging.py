@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("workloads", "dataflow", "simulator", "hdl", "analysis")
+FOLDERS = ("_cli", "workloads", "dataflow", "simulator", "hdl", "analysis")
 
 
 def _listed() -> set[str]:

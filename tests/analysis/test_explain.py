@@ -11,8 +11,9 @@ import pytest
 
 from weft.analysis.energy import energy
 from weft.analysis.energy_table import load_table
-from weft.analysis.explain import explain_energy, saved_run, table_of
+from weft.analysis.explain import explain_energy, table_of
 from weft.analysis.save import save_run
+from weft.analysis.saved import saved_run
 from weft.cli import main
 from weft.dataflow.config_io import load_spec
 from weft.simulator.result import SimResult

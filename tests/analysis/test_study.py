@@ -34,7 +34,7 @@ from weft.analysis.study import (
     measured_of,
     run_study,
 )
-from weft.analysis.study_files import save_study, study_markdown
+from weft.analysis.study_files import SavedStudy, save_study, study_markdown
 from weft.analysis.theme import theme_of
 from weft.analysis.trainings import LayerFindings, TrainedPhase, Training, closure, planned, run_trainings
 from weft.cli import main
@@ -47,6 +47,7 @@ from weft.workloads.io import dumps_workload, loads_workload
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import Measured
+from weft.workloads.strict import read_json
 
 from .conftest import run, step
 
@@ -428,6 +429,8 @@ def study_by_hand() -> Study:
 
 def test_a_study_is_written(tmp_path):
     save_study(study_by_hand(), tmp_path, "weft study")
+    read = read_json(SavedStudy, (tmp_path / "study.json").read_bytes(), "study.json")
+    assert read.rows == study_by_hand().rows and read.command == "weft study"
 
     document = json.loads((tmp_path / "study.json").read_text())
     csv, parquet = pd.read_csv(tmp_path / "study.csv"), pd.read_parquet(tmp_path / "study.parquet")

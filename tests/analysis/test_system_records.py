@@ -22,8 +22,12 @@ def test_it_is_the_json_of_the_step_with_the_speed_of_the_system(bdwp: SimResult
     found = json.loads(json.dumps(system_dict(overlapped, "weft run toy"), allow_nan=False))
     alone = to_dict(bdwp, "weft run toy")
 
-    assert set(found) == {*alone, "level", "step_cycles", "engines", "memory"}
+    assert set(found) == {*alone, "level", "step_cycles", "dram_share_of_peak", "engines", "memory"}
     assert (found["level"], found["step_cycles"]) == ("system", alone["cycles"])
+    busy = overlapped.engines["DRAM"].busy / (overlapped.rate * overlapped.step.spec.clock_hz)
+    reached = overlapped.step.counts.dram_bytes / busy / overlapped.step.spec.dram.bytes_per_second
+    assert found["dram_share_of_peak"] == pytest.approx(reached)
+    assert 0 < reached < 1
     assert found["cycles"] == overlapped.cycles < alone["cycles"]
     assert found["seconds"] == pytest.approx(found["cycles"] / bdwp.spec.clock_hz) == overlapped.seconds
     assert found["utilization"] == pytest.approx(alone["utilization"] * alone["cycles"] / found["cycles"])

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import AcceleratorSpec
-from weft.dataflow.config_io import load_spec, parse_spec, preset_names, preset_text, spec_hash
+from weft.dataflow.config_io import dumps_spec, load_spec, parse_spec, preset_names, preset_text, spec_hash
 from weft.workloads.errors import InputError
 from weft.workloads.strict import dump_json
+
+from ..strategies import specs
 
 
 def test_presets_load_under_their_own_name():
@@ -98,3 +103,10 @@ def test_binary_file_is_refused(tmp_path):
 
     with pytest.raises(InputError, match="is not UTF-8 text"):
         load_spec(path)
+
+
+@given(specs(), st.text(st.characters(exclude_categories=["Cs"])), st.none() | st.integers(1, 2**60))
+def test_a_machine_that_is_written_reads_back(spec: AcceleratorSpec, text: str, capacity: int | None):
+    spec = replace(spec, name=text, description=text, dram=replace(spec.dram, capacity_bytes=capacity))
+
+    assert parse_spec(dumps_spec(spec), "written.toml") == spec

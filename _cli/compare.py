@@ -1,0 +1,118 @@
+"""`weft compare`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import get_console, make_table, percent, rate, si
+from .inputs import machine, parse_pattern, require_schemes, split_names
+from .options import (
+    DEFAULT_ARCH,
+    DEFAULT_NM,
+    Arch,
+    Batch,
+    Folder,
+    InputShape,
+    Json,
+    Model,
+    Objective,
+    Optimizer,
+    Pregenerate,
+    Recompute,
+    Seq,
+)  # fmt: skip
+from .outputs import print_json, require_writable_folder
+from .pipeline import open_workload, simulate_step, under
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..analysis.compare import Comparison, LossLedger
+
+__all__ = ["compare"]
+
+_SHOWN_SHARE = 0.0005
+
+
+def compare(
+    context: typer.Context,
+    model: Model,
+    schemes: Annotated[str, typer.Option(help="To put side by side, with commas: SCHEMES.")] = "dense,srste,sdgp,bdwp",
+    nm: Annotated[str, typer.Option(metavar="KEEP:GROUP", help="N:M pattern.")] = DEFAULT_NM,
+    batch: Batch = None,
+    seq: Seq = None,
+    arch: Arch = DEFAULT_ARCH,
+    objective: Objective = "cycles",
+    optimizer: Optimizer = None,
+    input_shape: InputShape = None,
+    recompute: Recompute = None,
+    pregenerate: Pregenerate = None,
+    output: Folder = None,
+    as_json: Json = False,
+) -> None:
+    """Simulate one training step under several schemes, side by side."""
+    from ..analysis.compare import compare as side_by_side
+    from ..analysis.comparison_files import comparison_dict, ledgers, require_folder, save_comparison
+    from ..dataflow.config_io import spec_hash
+
+    spec = machine(arch, pregenerate)
+    pattern, names = parse_pattern(nm), split_names(schemes)
+    require_schemes(names, pattern, spec)
+    if output is not None:
+        require_writable_folder(output)
+        require_folder(output, names)
+    workload = open_workload(model, batch, seq, optimizer, input_shape, recompute)
+    comparison = side_by_side([simulate_step(under(workload, name, pattern, spec), spec, objective) for name in names])
+    if output is not None:
+        save_comparison(comparison, output, context.obj)
+    if as_json:
+        print_json(comparison_dict(comparison, context.obj))
+        return
+    _show(comparison, ledgers(comparison), spec_hash(spec))
+
+
+def _show(comparison: Comparison, ledgers: dict[str, LossLedger], digest: str) -> None:
+    """Schemes side by side, and where the distance to their promise goes."""
+    console, first = get_console(), comparison.baseline
+    work = first.workload
+    console.print(
+        f"{work.model}, batch {work.batch}, input {work.input or '-'}, on {first.spec.name} ({digest}), "
+        f"least {first.objective}",
+        style="bold",
+    )
+    rows = [
+        (
+            r.scheme, r.pattern or "", si(r.seconds, "s"), rate(r.samples_per_s), f"{r.speedup:.3f}x",
+            f"{r.mac_speedup:.2f}x", f"{r.ideal_speedup:.2f}x", f"{100 * r.utilization:.1f} %",
+            si(r.energy_j, "J"),
+        )
+        for r in comparison.rows
+    ]  # fmt: skip
+    columns = ("scheme", "N:M", "step", "samples/s", "speed-up", "by MACs", "ideal", "utilis.", "energy")
+    console.print(make_table("", columns, rows, left=2))
+    if ledgers:
+        console.print(_ledger(ledgers, first.cycles.total))
+        console.print(
+            "Ideal: had every GEMM of a thinned-out pass the pattern's density, at peak, with nothing else to do."
+        )
+
+
+def _ledger(ledgers: dict[str, LossLedger], dense_cycles: int) -> Table:
+    items: dict[str, dict[str, float]] = defaultdict(dict)
+    # The longest first: the others only leave items out.
+    for name, ledger in sorted(ledgers.items(), key=lambda pair: -len(pair[1].rows)):
+        for row in ledger.rows:
+            items[row.item][name] = float(row.cycles)
+            items[row.item]["dense"] = float(row.dense_cycles)
+    names = ["dense", *ledgers]
+    rows = [
+        (item, *(percent(of.get(name, 0.0), dense_cycles) for name in names))
+        for item, of in items.items()
+        if max(of.values()) >= _SHOWN_SHARE * dense_cycles
+    ]
+    sums = (sum(of.get(name, 0.0) for of in items.values()) for name in names)
+    rows.append(("step", *(percent(total, dense_cycles) for total in sums)))
+    return make_table("Where the cycles go, in shares of the dense step", ("item", *names), rows)

@@ -1,0 +1,123 @@
+"""What every command shows to people is made of: tables and figures on stdout, progress on stderr.
+
+Rich is imported where it is used, so that `weft --help` and `--json` do not wait for what they do not need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..workloads.step import Workload
+
+__all__ = [
+    "CAUSE_WORDS", "announce", "bar", "get_console", "heading", "make_table", "percent", "phases", "rate", "si",
+]  # fmt: skip
+
+_WIDTH = 100
+CAUSE_WORDS = {
+    "compute": "the array issues multiplies",
+    "fill_drain": "skew, pipeline latency, first and last words",
+    "interleave_stall": "an accumulator is waited for",
+    "port_stall": "the array waits for its own ports",
+    "dram_stall": "the array waits for DRAM",
+    "sore": "N:M compression is waited for",
+    "wuve": "weight update",
+    "vector": "element-wise, normalisation, softmax",
+}
+
+
+def get_console() -> Console:
+    from rich.console import Console
+
+    # Names of layers may hold brackets and colons, so neither markup nor emoji.
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
+    return console
+
+
+def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> Table:
+    """A table whose first ``left`` columns are text and whose others are numbers."""
+    from rich import box
+    from rich.table import Table
+
+    # Where not even numbers fit they go on below: a digit must not be lost.
+    narrow = get_console().width < _WIDTH
+    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        if i < left:
+            table.add_column(column, overflow="fold")
+        else:
+            table.add_column(column, justify="right", no_wrap=not narrow, overflow="fold" if narrow else "ellipsis")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def si(value: float, unit: str = "") -> str:
+    """Four significant digits with an SI prefix."""
+    for prefix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("u", 1e-6)):
+        if abs(value) >= factor or prefix == "u":
+            return f"{value / factor:#.4g}".rstrip(".") + f" {prefix}{unit}".rstrip()
+    raise AssertionError
+
+
+def rate(samples_per_s: float) -> str:
+    return f"{samples_per_s:,.1f}" if samples_per_s >= 100 else f"{samples_per_s:.4g}"
+
+
+def percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def heading(workload: Workload) -> str:
+    scheme = workload.scheme if workload.pattern is None else f"{workload.scheme} {workload.pattern}"
+    given = f", input {workload.input}" if workload.input else ""
+    return f"{workload.model}, batch {workload.batch}{given}, {scheme}"
+
+
+@contextmanager
+def phases(what: str) -> Iterator[Callable[[str], None]]:
+    """Say which phase is running; a line that goes away, on a terminal only."""
+    from rich.console import Console
+
+    console = Console(stderr=True, markup=False, emoji=False)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status(what) as status:
+        yield lambda phase: status.update(f"{what}: {phase}")
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar to be told what is done and how much there is; on a terminal only."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )  # fmt: skip
+
+    console = Console(stderr=True, markup=False, emoji=False)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def announce(text: str) -> None:
+    """Say something before long work, on stderr."""
+    from rich.console import Console
+
+    Console(stderr=True, highlight=False, markup=False, emoji=False).print(text)

@@ -1,0 +1,71 @@
+"""Options that several commands have, each declared once, and their defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperCommand
+
+__all__ = [
+    "DEFAULT_ARCH", "DEFAULT_NM", "DEFAULT_SCHEME", "Arch", "Batch", "Command", "Folder", "InputShape", "Json",
+    "Model", "Objective", "Optimizer", "Pattern", "Pregenerate", "Recompute", "Scheme", "Seq", "TrainedScheme",
+]  # fmt: skip
+
+DEFAULT_ARCH = "sat-vcu1525"
+DEFAULT_SCHEME, DEFAULT_NM = "bdwp", "2:8"
+
+
+class Command(TyperCommand):
+    """A command whose help names every training scheme where an option says ``SCHEMES``.
+
+    Their registry takes longer to import than all of the command line, so only when that help is asked for.
+    """
+
+    def format_help(self, *args: Any) -> None:
+        from ..workloads.schemes.scheme import SCHEMES
+
+        for option in self.params:
+            shown = getattr(option, "help", None)
+            if shown and "SCHEMES" in shown:
+                option.help = shown.replace("SCHEMES", ", ".join(SCHEMES))  # type: ignore[attr-defined]
+        super().format_help(*args)
+
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Built-in name (see `weft models`), file.py:function, Hugging Face config.json, model.onnx, or a workload "
+        "written by `weft trace`.",
+    ),
+]
+Batch = Annotated[int | None, typer.Option(help="Samples in one training step; each model has its own default.")]
+Seq = Annotated[int | None, typer.Option(help="Tokens in one sample of a text model.")]
+Scheme = Annotated[
+    str | None,
+    typer.Option(help=f"SCHEMES; {DEFAULT_SCHEME} unless a workload names its own, dense on a dense machine."),
+]
+TrainedScheme = Annotated[
+    str | None, typer.Option("--scheme", help=f"Training scheme: SCHEMES; {DEFAULT_SCHEME} if none.")
+]
+Pattern = Annotated[str | None, typer.Option(metavar="KEEP:GROUP", help=f"N:M pattern; {DEFAULT_NM} if none.")]
+Optimizer = Annotated[Literal["sgd", "adam"] | None, typer.Option(help="Update rule; SGD with momentum by default.")]
+InputShape = Annotated[
+    str | None, typer.Option("--input", metavar="3x64x64", help="Shape of one sample, for file.py:function.")
+]
+Recompute = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATH", help="Modules to make activations of again, not keep; * matches; repeatable."),
+]
+Arch = Annotated[str, typer.Option(metavar="NAME|FILE.toml", help="Machine; `weft archs` lists those that ship.")]
+Pregenerate = Annotated[
+    bool | None,
+    typer.Option(
+        "--pregenerate/--no-pregenerate", help="Compress weights behind the update, whatever the machine says."
+    ),
+]
+Objective = Annotated[Literal["cycles", "energy", "edp"], typer.Option(help="What the scheduler minimises, op by op.")]
+Folder = Annotated[Path | None, typer.Option("-o", metavar="DIR", help="Write results and pictures to this folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]

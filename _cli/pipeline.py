@@ -1,0 +1,79 @@
+"""The stages of a simulated step - traced, annotated, scheduled, run - each with its progress on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING
+
+from ..workloads.errors import InputError
+from .console import bar, phases
+from .inputs import parse_pattern, parse_sizes
+from .options import DEFAULT_SCHEME
+
+if TYPE_CHECKING:
+    from ..dataflow.accelerator import AcceleratorSpec
+    from ..dataflow.schedule import Schedule
+    from ..simulator.result import SimResult
+    from ..workloads.sparsity import NMPattern
+    from ..workloads.step import Workload
+
+__all__ = ["open_workload", "schedule_step", "simulate_step", "under", "users_code"]
+
+
+@contextmanager
+def users_code(model: str | None) -> Iterator[None]:
+    """Where code of the user's own runs: what it prints goes to stderr, and it does not end the program."""
+    with redirect_stdout(sys.stderr):
+        try:
+            yield
+        except SystemExit as error:
+            raise InputError(f"{model}: its code ended the program with exit code {error.code}") from error
+
+
+def open_workload(
+    model: str,
+    batch: int | None,
+    seq: int | None,
+    optimizer: str | None,
+    input_shape: str | None,
+    recompute: Sequence[str] | None = None,
+) -> Workload:
+    """The workload of MODEL, traced unless it is of a file."""
+    from ..workloads.catalog import open_model
+
+    shape = None if input_shape is None else parse_sizes("--input", input_shape, "3x64x64")
+    with users_code(model), phases(f"tracing {model}") as progress:
+        return open_model(
+            model, batch=batch, seq=seq, optimizer=optimizer, input_shape=shape, recompute=tuple(recompute or ()),
+            progress=progress,
+        )  # fmt: skip
+
+
+def under(workload: Workload, scheme: str | None, pattern: NMPattern | None, spec: AcceleratorSpec) -> Workload:
+    """``workload`` under the scheme asked for, else under its own, else under the default of the machine."""
+    from ..workloads.schemes.annotate import annotate
+
+    if scheme is None and pattern is None and workload.pattern is not None:
+        return workload
+    own = workload.scheme if workload.pattern is not None else None
+    # A machine whose PEs hold no group has nothing to select from.
+    usual = DEFAULT_SCHEME if spec.pe.max_group > 1 or pattern is not None else "dense"
+    return annotate(workload, scheme or own or usual, pattern or parse_pattern(None))
+
+
+def schedule_step(workload: Workload, spec: AcceleratorSpec, objective: str) -> Schedule:
+    from ..analysis.energy import prices
+    from ..dataflow.schedule import schedule
+
+    with bar(f"scheduling {workload.scheme}") as progress:
+        return schedule(workload, spec, objective, None if objective == "cycles" else prices(spec), progress)
+
+
+def simulate_step(workload: Workload, spec: AcceleratorSpec, objective: str) -> SimResult:
+    from ..simulator.step import simulate
+
+    chosen = schedule_step(workload, spec, objective)
+    with bar(f"simulating {workload.scheme}") as progress:
+        return simulate(chosen, progress)

@@ -1,0 +1,117 @@
+"""`weft run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ..workloads.errors import InputError
+from .console import bar, phases
+from .inputs import asked_pattern, machine
+from .options import (
+    DEFAULT_ARCH,
+    Arch,
+    Batch,
+    Folder,
+    InputShape,
+    Json,
+    Model,
+    Objective,
+    Optimizer,
+    Pattern,
+    Pregenerate,
+    Recompute,
+    Scheme,
+    Seq,
+)  # fmt: skip
+from .outputs import print_json, require_writable_file, require_writable_folder
+from .pipeline import open_workload, schedule_step, simulate_step, under
+from .show_step import show_run, show_system
+
+if TYPE_CHECKING:
+    from ..dataflow.schedule import Schedule
+
+__all__ = ["run"]
+
+
+def run(
+    context: typer.Context,
+    model: Model,
+    batch: Batch = None,
+    seq: Seq = None,
+    arch: Arch = DEFAULT_ARCH,
+    scheme: Scheme = None,
+    nm: Pattern = None,
+    objective: Objective = "cycles",
+    optimizer: Optimizer = None,
+    input_shape: InputShape = None,
+    recompute: Recompute = None,
+    pregenerate: Pregenerate = None,
+    level: Annotated[
+        Literal["step", "system"] | None,
+        typer.Option(help="Op after op, or with ops overlapped on shared engines and memory; step by default."),
+    ] = None,
+    timeline: Annotated[
+        Path | None,
+        typer.Option("--trace", metavar="FILE.perfetto-trace", help="Write when every engine did what; level system."),
+    ] = None,
+    output: Folder = None,
+    as_json: Json = False,
+) -> None:
+    """Simulate one training step on a machine."""
+    from ..dataflow.config_io import spec_hash
+
+    if timeline is not None:
+        if level == "step":
+            raise InputError("--trace shows how ops overlap, which --level step leaves out: use --level system")
+        if timeline.is_dir():
+            raise InputError(f"{timeline}: is a folder; --trace takes the file to write")
+        require_writable_file(timeline)
+        level = "system"
+    if output is not None:
+        from ..analysis.comparison_files import require_folder
+
+        require_writable_folder(output)
+        require_folder(output)
+    spec = machine(arch, pregenerate)
+    pattern = asked_pattern(scheme, nm, spec)
+    workload = under(open_workload(model, batch, seq, optimizer, input_shape, recompute), scheme, pattern, spec)
+    if level == "system":
+        _run_system(schedule_step(workload, spec, objective), timeline, output, context.obj, as_json)
+        return
+    result = simulate_step(workload, spec, objective)
+    if output is not None:
+        from ..analysis.save import save_run
+
+        save_run(result, output, context.obj)
+    if as_json:
+        from ..analysis.records import to_dict
+
+        print_json(to_dict(result, context.obj))
+        return
+    show_run(result, spec_hash(spec))
+
+
+def _run_system(chosen: Schedule, timeline: Path | None, output: Path | None, command: str, as_json: bool) -> None:
+    """`weft run` at the system level."""
+    from ..analysis.system import system_dict
+    from ..dataflow.config_io import spec_hash
+    from ..simulator.system import simulate_system
+
+    with bar(f"simulating {chosen.workload.scheme}") as progress:
+        result = simulate_system(chosen, progress=progress)
+    if timeline is not None:
+        from ..analysis.timeline import save_timeline
+
+        with phases(f"writing {timeline}"):
+            save_timeline(result, timeline)
+    if output is not None:
+        from ..analysis.save import save_run
+
+        save_run(result.step, output, command, system_dict(result, command))
+    if as_json:
+        print_json(system_dict(result, command))
+        return
+    show_system(result, spec_hash(chosen.spec), timeline)

@@ -1,0 +1,71 @@
+"""`weft trace`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .console import get_console, heading, make_table, percent
+from .options import Batch, InputShape, Json, Model, Optimizer, Recompute, Seq
+from .outputs import print_json, require_writable_file
+from .pipeline import open_workload
+
+if TYPE_CHECKING:
+    from ..workloads.step import Workload
+
+__all__ = ["trace"]
+
+
+def trace(
+    model: Model,
+    batch: Batch = None,
+    seq: Seq = None,
+    optimizer: Optimizer = None,
+    input_shape: InputShape = None,
+    recompute: Recompute = None,
+    output: Annotated[Path | None, typer.Option("-o", metavar="FILE.json", help="Write the workload here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Trace one training step of a model: its GEMMs, passes and bytes."""
+    if output is not None:
+        require_writable_file(output)
+    workload = open_workload(model, batch, seq, optimizer, input_shape, recompute)
+    if output is not None:
+        from ..workloads.io import save_workload
+
+        save_workload(workload, output)
+    path = None if output is None else str(output)
+    if as_json:
+        print_json(_document(workload, path))
+        return
+    _show(workload, path)
+
+
+def _document(workload: Workload, path: str | None) -> dict[str, Any]:
+    return {
+        "model": workload.model, "batch": workload.batch, "input": workload.input, "optimizer": workload.optimizer,
+        "scheme": workload.scheme, "macs": {str(p): n for p, n in workload.dense_macs.items()},
+        "recomputed_macs": workload.recomputed_macs,
+        "parameters": workload.parameters, "ops": len(workload.ops), "matrix_ops": len(workload.matrix_ops),
+        "path": path,
+    }  # fmt: skip
+
+
+def _show(workload: Workload, path: str | None) -> None:
+    console = get_console()
+    console.print(heading(workload), style="bold")
+    macs = workload.dense_macs
+    total = sum(macs.values())
+    rows = [(str(p), f"{n:,}", percent(n, total)) for p, n in macs.items()]
+    rows.append(("all", f"{total:,}", ""))
+    if workload.recomputed_macs:
+        rows.append(("recomputed FF", f"{workload.recomputed_macs:,}", ""))
+    console.print(make_table("", ("pass", "multiply-accumulates", "share"), rows))
+    console.print(
+        f"{len(workload.ops):,} ops, {len(workload.matrix_ops):,} of them GEMMs; {workload.parameters:,} parameters "
+        f"trained with {workload.optimizer}"
+    )
+    if path is not None:
+        console.print(f"Written to {path}")

@@ -1,0 +1,133 @@
+"""`weft train`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ..workloads.errors import InputError
+from .console import bar, get_console, make_table
+from .inputs import parse_pattern
+from .options import Json, Pattern, TrainedScheme
+from .outputs import print_json, require_writable_folder
+from .pipeline import users_code
+
+if TYPE_CHECKING:
+    from ..workloads.training import TrainResult
+
+__all__ = ["train"]
+
+_EPOCHS_SHOWN = 12
+
+
+def train(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="mlp, resnet9, vit_s, another image model of `weft models`, or file.py:function; none with --resume.",
+        ),
+    ] = None,
+    scheme: TrainedScheme = None,
+    nm: Pattern = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="digits (bundled, the default), cifar10:PATH, cifar100:PATH or imagefolder:PATH."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images in one step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    optimizer: Annotated[
+        Literal["sgd", "adam"] | None, typer.Option(help="SGD with momentum, or AdamW; each model has its own.")
+    ] = None,
+    amp: Annotated[Literal["fp16", "bf16"] | None, typer.Option(help="Mixed precision; float32 if none.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation; 0 if none.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Setting of the scheme, as decay=1e-4; repeatable.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", metavar="DIR", help="Keep checkpoint and log in this folder.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the training in this folder.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train an image classifier under a scheme, to see its accuracy."""
+    asked = {
+        "model": model, "data": data, "scheme": scheme, "pattern": None if nm is None else parse_pattern(nm),
+        "epochs": epochs, "batch": batch, "learning_rate": lr, "optimizer": optimizer, "amp": amp, "seed": seed,
+        "options": _options(option) if option else None,
+    }  # fmt: skip
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    if resume is None and model is None:
+        raise InputError("name a MODEL to train, or --resume DIR")
+    if resume is not None and output is not None:
+        raise InputError(f"--resume {resume} goes on in its own folder; leave out -o {output}")
+    if output is not None:
+        require_writable_folder(output)
+    from ..workloads import training
+
+    with users_code(model or str(resume)), bar("training") as progress:
+        try:
+            if resume is None:
+                result = training.train(training.plan(**given), output, device=device, progress=progress)
+            else:
+                result = training.resume(resume, given, device=device, progress=progress)
+        except KeyboardInterrupt:
+            folder = resume or output
+            if folder is not None:
+                sys.stderr.write(f"Interrupted; go on with: {shlex.join(['weft', 'train', '--resume', str(folder)])}\n")
+            raise
+    if as_json:
+        print_json(training.to_dict(result))
+        return
+    _show(result)
+
+
+def _options(given: Sequence[str]) -> dict[str, int | float | bool | str]:
+    """Settings of a scheme: numbers and true or false as JSON writes them, all else as text."""
+    found: dict[str, int | float | bool | str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise InputError(f"--option {text!r} is not of the form name=value")
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = value
+        found[name] = parsed if isinstance(parsed, int | float | bool) else value
+    return found
+
+
+def _show(result: TrainResult) -> None:
+    """The log, thinned out to a screen, and what came of it."""
+    spec, last = result.spec, result.log[-1]
+    every = -(-len(result.log) // _EPOCHS_SHOWN)
+    shown = [row for row in result.log if row.epoch % every == 0 or row is last]
+    rows = [
+        (
+            str(row.epoch), f"{row.loss:.4f}", f"{100 * row.train_accuracy:.2f} %", f"{row.test_loss:.4f}",
+            f"{100 * row.test_accuracy:.2f} %", f"{row.learning_rate:.2g}", f"{100 * row.flip_rate:.3f} %",
+            f"{row.seconds:.2f}",
+        )
+        for row in shown
+    ]  # fmt: skip
+    under = spec.scheme if spec.pattern is None else f"{spec.scheme} {spec.pattern}"
+    title = f"{spec.model} on {spec.data}, {under}, seed {spec.seed}"
+    columns = ("epoch", "loss", "train", "test loss", "test", "rate", "flips", "s")
+    console = get_console()
+    console.print(make_table(title, columns, rows))
+    console.print(
+        f"{100 * result.accuracy:.2f} % of the test images right after {last.step:,} steps in {result.seconds:.1f} s "
+        f"({result.device}); density FF {last.density_ff:.3g}, BP {last.density_bp:.3g}, WU {last.density_wu:.3g}."
+    )
+    if result.kept_dense:
+        console.print("Kept dense: " + "; ".join(f"{name}: {why}" for name, why in result.kept_dense.items()) + ".")
+    if result.folder is not None:
+        console.print(f"Checkpoint and log: {result.folder}")

@@ -1,0 +1,175 @@
+"""What the script draws: plain numbers in the units of the axes, and a figure of the page for each chart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from math import isfinite
+from typing import Any
+
+from ...workloads.gemm import Pass
+from ..energy import Component
+from ..study_files import SavedStudy, row_name
+from ..system import WAITS, use_shares
+from ..theme import CAUSE_NAMES
+from ..words import time_unit
+from .data import BINS, RunData, SystemData
+from .groups import Group
+from .markup import Html, element
+from .tables import mapping_words, wait_name
+
+__all__ = ["chart", "legend", "overview_data", "run_data", "study_data"]
+
+COMPONENT_COLOURS = {
+    Component.ARRAY: "compute", Component.BUFFERS: "port_stall", Component.DRAM: "dram_stall", Component.SORE: "sore",
+    Component.WUVE: "wuve", Component.VECTOR: "vector", Component.CLOCK: "ink",
+    Component.STATIC: "muted",
+}  # fmt: skip
+"""Parts of the machine in the colour of the time they take; clock and leakage, which take none, in greys."""
+WAIT_COLOURS = {
+    "busy": "compute", "fill_drain": "fill_drain", "dram": "dram_stall", "sore": "sore", "dependency": "muted",
+    "idle": "grid",
+}  # fmt: skip
+ASKER_COLOURS = {"array": "compute", "vector": "vector", "WUVE": "wuve"}
+
+SMALLER = "smaller ones"
+_SEEN = 0.003
+"""Share of the energy that a layer needs in a pass and a part to be drawn by itself: a degree of the circle."""
+
+
+def overview_data(groups: Sequence[Group], datas: dict[int, RunData]) -> list[dict[str, Any]]:
+    """Time of every run by cause; what it promises, and how long it takes with its ops overlapped."""
+    made = []
+    for group in groups:
+        length, unit = time_unit(max(run.result.cycles.total / run.result.spec.clock_hz for run in group.runs))
+        rows = []
+        for run in group.runs:
+            tick = run.result.spec.clock_hz * length
+            promised = group.promised_seconds(run)
+            rows.append({
+                "label": run.label, "causes": [n / tick for n in datas[id(run)].causes.values()],
+                "promised": None if promised is None else promised / length,
+                "overlapped": None if run.system is None else run.seconds / length,
+            })  # fmt: skip
+        made.append({"unit": unit, "rows": rows})
+    return made
+
+
+def run_data(data: RunData) -> dict[str, Any]:
+    """Everything drawn about one run."""
+    spec = data.run.result.spec
+    length, unit = time_unit(data.run.result.cycles.total / spec.clock_hz)
+    tick = spec.clock_hz * length
+
+    def times(causes: dict[str, int]) -> list[float]:
+        return [n / tick for n in causes.values()]
+
+    return {
+        "unit": unit,
+        "passes": [
+            {"label": str(p), "causes": times(causes)} for p, causes in data.passes.items() if any(causes.values())
+        ],
+        "layers": [
+            {"label": bar.label, "causes": times(bar.cycles),
+             "parts": [{"label": part.label, "causes": times(part.cycles)} for part in bar.parts]}
+            for bar in data.bars
+        ],
+        "roofline": _roofline(data), "energy": _energy(data),
+        "system": None if data.system is None else _system(data, data.system),
+    }  # fmt: skip
+
+
+def _roofline(data: RunData) -> dict[str, Any]:
+    roof, ops = data.roofline, data.run.result.ops
+    points = [
+        {"op": i, "name": p.name, "pass": str(p.pass_), "x": p.intensity, "y": p.gmacs, "memory": p.memory_bound,
+         "share": p.cycles, "mapping": mapping_words(ops[i])}
+        for i, p in zip(data.matrix_ops, roof.points, strict=True) if isfinite(p.intensity)
+    ]  # fmt: skip
+    return {"peak": roof.peak_gmacs, "sparse": roof.sparse_gmacs, "slope": roof.gbytes_per_s, "points": points}
+
+
+def _energy(data: RunData) -> list[dict[str, Any]]:
+    """Nodes of the tree part > pass > layers, in millijoules; every node is the sum of those under it."""
+    least = _SEEN * data.run.energy.zeptojoules
+    leaves: Counter[tuple[Component, Pass, str]] = Counter()
+    for bar in data.bars:
+        for (component, p), spent in bar.zeptojoules.items():
+            leaves[component, p, bar.label if spent >= least else SMALLER] += spent
+    nodes: dict[tuple[str, ...], int] = {}
+    colours: dict[tuple[str, ...], str] = {}
+    for (component, p, label), spent in leaves.items():
+        path = (str(component), str(p), label)
+        for depth in (1, 2, 3):
+            nodes[path[:depth]] = nodes.get(path[:depth], 0) + spent
+            colours[path[:depth]] = COMPONENT_COLOURS[component]
+    number = {path: str(i) for i, path in enumerate(nodes)}
+    return [
+        {"id": number[path], "parent": number.get(path[:-1], ""), "path": list(path), "mj": spent / 1e18,
+         "colour": colours[path]}
+        for path, spent in nodes.items()
+    ]  # fmt: skip
+
+
+def _system(data: RunData, system: SystemData) -> dict[str, Any]:
+    run = data.run
+    assert run.system is not None
+    spec = run.result.spec
+    whole = system.length / system.rate / spec.clock_hz
+    length, unit = time_unit(whole)
+    per_bin = whole / BINS * 1e9
+    return {
+        "unit": unit, "end": whole / length, "bins": BINS,
+        "peak": spec.dram.bytes_per_second / 1e9,
+        "moved": [
+            {"label": name, "colour": ASKER_COLOURS[name], "gb": [n / per_bin for n in moved]}
+            for name, moved in system.moved.items()
+        ],
+        "buffers": [
+            {"label": name, "halves": [n / system.length for n in levels]} for name, levels in system.occupancy.items()
+        ],
+        "waits": [{"label": wait_name(w), "colour": WAIT_COLOURS.get(w, "port_stall")} for w in WAITS],
+        "engines": [
+            {"label": name, "shares": [100 * s for s in use_shares(use).values()]}
+            for name, use in run.system.engines.items()
+        ],
+    }  # fmt: skip
+
+
+def study_data(study: SavedStudy) -> list[dict[str, Any]]:
+    """Accuracy over the speed-up of a step, a model each."""
+    made = []
+    for model in dict.fromkeys(row.model for row in study.rows):
+        rows = [r for r in study.rows if r.model == model and r.accuracy is not None and r.speedup is not None]
+        target = next((100 * row.target for row in rows if row.target is not None), None)
+        points = [
+            {"label": row_name(row), "x": row.speedup, "y": 100 * (row.accuracy or 0.0),
+             "sd": 100 * (row.accuracy_sd or 0.0), "reached": row.reached == row.seeds}
+            for row in rows
+        ]  # fmt: skip
+        made.append({"model": model, "target": target, "points": points})
+    return made
+
+
+def legend(entries: Sequence[tuple[str, str]]) -> Html:
+    """Names beside swatches of the theme's colours."""
+    items = [element("li", element("span", class_=f"swatch c-{colour}"), name) for name, colour in entries]
+    return element("ul", *items, class_="legend")
+
+
+def cause_legend(causes: Sequence[dict[str, int]]) -> Html:
+    """Causes that anything was spent on."""
+    return legend([(name, c) for c, name in CAUSE_NAMES.items() if any(of[c] for of in causes)])
+
+
+def chart(
+    kind: str, number: int, title: str, alt: str, *, height: int, twin: Html | None = None,
+    above: Html | None = None, twin_name: str = "",
+) -> Html:  # fmt: skip
+    """A figure: title, place to draw in, what it says in words, and its figures as a table."""
+    drawn = element(
+        "div", class_="plot", role="img", aria_label=f"{title}. {alt}", data_kind=kind, data_number=str(number),
+        style=f"height:{height}px",
+    )  # fmt: skip
+    table = None if twin is None else element("details", element("summary", f"As a table: {twin_name or title}"), twin)
+    return element("figure", element("figcaption", title), above, drawn, table)

@@ -1,0 +1,171 @@
+"""The figures of one run, cut the ways the page shows them; integers add up to the run's own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from ...dataflow.account import Cycles, total
+from ...simulator.result import OpResult
+from ...simulator.system import Intervals, SystemResult
+from ...simulator.tasks import Channel
+from ...workloads.gemm import Pass
+from ...workloads.step import MatrixOp
+from ..energy import Component, energy
+from ..layer_groups import bar_labels, ops_of_bars
+from ..records import layer_of
+from ..roofline import Roofline, roofline
+from ..theme import CAUSE_NAMES
+from .bins import bin_amounts, bin_levels
+from .folder import Run
+
+__all__ = ["BINS", "OTHERS", "Bar", "Part", "RunData", "SystemData", "causes_of"]
+
+BINS = 240
+"""Points of a line over time: about one for every three pixels of a wide screen."""
+_PARTS = 40
+"""Rows that one bar opens into; the rest is one more."""
+OTHERS = "all others"
+ASKERS = {
+    "array": (Channel.STORE, Channel.PHASE, Channel.NORTH, Channel.WEST), "vector": (Channel.VECTOR,),
+    "WUVE": (Channel.WUVE,),
+}  # fmt: skip
+"""Who moves bytes, by the channels of `tasks.Channel`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One row that a bar opens into."""
+
+    label: str
+    cycles: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """Layers shown as one: cycles by cause, zeptojoules by part of the machine and pass, and what is inside."""
+
+    label: str
+    layers: int
+    cycles: dict[str, int]
+    passes: dict[Pass, int]
+    zeptojoules: dict[tuple[Component, Pass], int]
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemData:
+    """The step over time in `BINS` equal parts: bytes by who asked, halves of buffers x bins x time in 1/rate cycles.
+
+    ``length`` is the step in 1/``rate`` cycles.
+    """
+
+    length: int
+    rate: int
+    moved: dict[str, list[int]]
+    occupancy: dict[str, list[int]]
+
+
+class RunData:
+    """Every cut of one run, each made when it is asked for."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    @cached_property
+    def causes(self) -> dict[str, int]:
+        """Cycles op after op, by cause."""
+        return causes_of(self.run.result.ops)
+
+    @cached_property
+    def passes(self) -> dict[Pass, dict[str, int]]:
+        """The same by pass."""
+        return {p: causes_of(self.run.result.select(p)) for p in Pass}
+
+    @cached_property
+    def bars(self) -> tuple[Bar, ...]:
+        """The same by layer, few enough for a picture."""
+        groups = ops_of_bars(self.run.result)
+        layers = {name: len({layer_of(r) for r in ops}) for name, ops in groups.items()}
+        labels = bar_labels(layers)
+        return tuple(
+            Bar(
+                label=label, layers=layers[name], cycles=causes_of(ops),
+                passes={p: sum(r.cycles.total for r in ops if r.op.pass_ == p) for p in Pass},
+                zeptojoules=self._zeptojoules(ops), parts=_parts(ops, one_layer=layers[name] == 1),
+            )
+            for label, (name, ops) in zip(labels, groups.items(), strict=True)
+        )  # fmt: skip
+
+    def _zeptojoules(self, ops: Sequence[OpResult]) -> dict[tuple[Component, Pass], int]:
+        found: Counter[tuple[Component, Pass]] = Counter()
+        for p in Pass:
+            mine = tuple(r for r in ops if r.op.pass_ == p)
+            for row in energy(replace(self.run.result, ops=mine), self.run.energy.table).rows:
+                found[row.component, p] += row.zeptojoules
+        return {key: n for key, n in found.items() if n}
+
+    @cached_property
+    def roofline(self) -> Roofline:
+        """Points in the order of `matrix_ops`."""
+        return roofline(self.run.result)
+
+    @cached_property
+    def matrix_ops(self) -> tuple[int, ...]:
+        """Numbers of the ops that the roofline shows."""
+        return tuple(
+            i for i, r in enumerate(self.run.result.ops) if isinstance(r.op, MatrixOp) and r.cycles.total
+        )  # fmt: skip
+
+    @cached_property
+    def system(self) -> SystemData | None:
+        """What happened over time; None for a run op after op."""
+        return None if self.run.system is None else _system(self.run.system)
+
+
+def causes_of(ops: Iterable[OpResult]) -> dict[str, int]:
+    """Cycles by cause, in the order of the figures."""
+    sums = total(Cycles, (r.cycles for r in ops))
+    return {cause: getattr(sums, cause) for cause in CAUSE_NAMES}
+
+
+def _parts(ops: Sequence[OpResult], *, one_layer: bool) -> tuple[Part, ...]:
+    """Rows by layer, or, of one layer, by pass and op; the largest, then the others as one."""
+    rows: dict[str, list[OpResult]] = {}
+    for r in ops:
+        rows.setdefault(_work(r) if one_layer else layer_of(r), []).append(r)
+    largest = sorted(rows, key=lambda name: -sum(r.cycles.total for r in rows[name]))
+    shown = set(largest[:_PARTS])
+    parts = [Part(label=name, cycles=causes_of(rows[name])) for name in rows if name in shown]
+    rest = [r for name in largest[_PARTS:] for r in rows[name]]
+    return (*parts, *([Part(label=OTHERS, cycles=causes_of(rest))] if rest else []))
+
+
+def _work(r: OpResult) -> str:
+    return f"{r.op.pass_} {op_word(r)}"
+
+
+def op_word(r: OpResult) -> str:
+    """Operator of an op, without PyTorch's prefix."""
+    return str(getattr(r.op, "op", r.op.kind)).removeprefix("aten.").removesuffix(".default")
+
+
+def _system(result: SystemResult) -> SystemData:
+    length = int(result.end.max())
+    dram = result.timeline["DRAM"]
+    return SystemData(
+        length=length, rate=result.rate,
+        moved={name: _moved(dram, channels, length) for name, channels in ASKERS.items()},
+        occupancy={
+            name: bin_levels(held.time.tolist(), held.halves.tolist(), length, BINS)
+            for name, held in result.buffers.items()
+        },
+    )  # fmt: skip
+
+
+def _moved(dram: Intervals, channels: Sequence[Channel], length: int) -> list[int]:
+    mine = [i for i, channel in enumerate(dram.channel.tolist()) if channel in channels]
+    start, end, moved = (column[mine].tolist() for column in (dram.start, dram.end, dram.moved))
+    return bin_amounts(start, end, moved, length, BINS)

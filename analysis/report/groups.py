@@ -1,0 +1,82 @@
+"""Runs of one step beside each other: the same model, batch and dense work, timed at one level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...workloads.errors import InputError
+from ..compare import Comparison, LossLedger, compare, loss_ledger
+from .folder import Run
+
+__all__ = ["Group", "group_runs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """``runs`` can be compared. Times are of the system level if every run is, else op after op."""
+
+    runs: tuple[Run, ...]
+    comparison: Comparison
+    overlapped: bool
+
+    @property
+    def baseline(self) -> Run:
+        """The dense run, or the first one."""
+        return next(run for run in self.runs if run.result is self.comparison.baseline)
+
+    @property
+    def fastest(self) -> Run:
+        return min(self.runs, key=self.seconds)
+
+    def seconds(self, run: Run) -> float:
+        """Time of a run at the level that all of them have."""
+        return run.seconds if self.overlapped else run.result.cycles.total / run.result.spec.clock_hz
+
+    def speedup(self, run: Run) -> float | None:
+        """Over the baseline; None where there is nothing beside the run."""
+        return self.seconds(self.baseline) / self.seconds(run) if len(self.runs) > 1 else None
+
+    def promised(self, run: Run) -> float:
+        """Speed-up, had every layer kept the promise of the scheme."""
+        return self.comparison.rows[self.runs.index(run)].ideal_speedup
+
+    def promised_seconds(self, run: Run) -> float | None:
+        """Time op after op, had every layer kept the promise; None without a promise or a dense run to keep it to."""
+        dense = self.comparison.baseline
+        if dense.workload.scheme != "dense" or self.promised(run) <= 1:
+            return None
+        return dense.cycles.total / dense.spec.clock_hz / self.promised(run)
+
+    def ledger(self, run: Run) -> LossLedger | None:
+        """Against the dense run, where there is one on an array of the same size and clock."""
+        dense = self.comparison.baseline
+        same = (dense.spec.macs_per_cycle, dense.spec.clock_hz) == (
+            run.result.spec.macs_per_cycle,
+            run.result.spec.clock_hz,
+        )
+        if dense.workload.scheme != "dense" or run.result is dense or not same:
+            return None
+        return loss_ledger(run.result, dense)
+
+
+def group_runs(runs: Sequence[Run]) -> tuple[Group, ...]:
+    """Every run in the first group that it can be compared with."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        for group in groups:
+            try:
+                compare([group[0].result, run.result])
+            except InputError:
+                continue
+            group.append(run)
+            break
+        else:
+            groups.append([run])
+    return tuple(
+        Group(
+            runs=tuple(group), comparison=compare([run.result for run in group]),
+            overlapped=all(run.system is not None for run in group),
+        )
+        for group in groups
+    )  # fmt: skip

@@ -1,0 +1,355 @@
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const CAUSES = data.causes;
+  const MARKERS = { FF: "circle", BP: "square", WU: "triangle-up" };
+  const SHOWN = 100; // rows of a long table until more are asked for
+  root.classList.add("script");
+
+  // Theme: the system's until somebody chooses.
+  const button = document.getElementById("theme");
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const remembered = () => { try { return localStorage.getItem("weft-theme"); } catch { return null; } };
+  const isDark = () => (root.dataset.theme || (system.matches ? "dark" : "light")) === "dark";
+  if (remembered()) root.dataset.theme = remembered();
+  const showTheme = () => { button.textContent = isDark() ? "Light colours" : "Dark colours"; redraw(); };
+  button.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    try { localStorage.setItem("weft-theme", root.dataset.theme); } catch { /* no storage: forget */ }
+    showTheme();
+  });
+  system.addEventListener("change", showTheme);
+  const colour = (name) => getComputedStyle(root).getPropertyValue("--" + name.replaceAll("_", "-")).trim();
+
+  // Plotly reads a little HTML in its texts; names are text.
+  const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+  const narrow = () => innerWidth < 640;
+  const cut = (text, most = narrow() ? 44 : 40) => plain(text.length > most ? "…" + text.slice(1 - most) : text);
+
+  // stages.2.layers.0.conv as s2 l0 conv, where only a few letters fit.
+  const initials = (path) => {
+    const parts = path.split(".");
+    if (parts.length < 2) return path.slice(0, 14);
+    const last = /^\d/.test(parts.at(-1)) ? "" : parts.pop().slice(0, 4);
+    const heads = parts.map((part) => (/^\d/.test(part) ? part : ` ${part[0] || ""}`)).join("").trim();
+    return `${heads} ${last}`.trim();
+  };
+
+  const layout = (more) => {
+    const axis = { gridcolor: colour("grid"), zerolinecolor: colour("grid"), fixedrange: true, automargin: true };
+    const { xaxis, yaxis, ...rest } = more;
+    return {
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, dragmode: false,
+      font: { color: colour("ink"), size: narrow() ? 11 : 12, family: "system-ui, sans-serif" },
+      margin: { l: 8, r: narrow() ? 12 : 24, t: 8, b: 8 }, hoverlabel: { align: "left" },
+      xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...rest,
+    };
+  };
+
+  const stacked = (rows, names, unit, decimals) => names.map((cause, i) => ({
+    type: "bar", orientation: "h", name: cause.name, marker: { color: colour(cause.key) },
+    y: rows.map((_, n) => n), x: rows.map((row) => row.causes[i]),
+    customdata: rows.map((row) => plain(row.label)),
+    hovertemplate: `%{customdata}<br>${cause.name}: %{x:${decimals}} ${unit}<extra></extra>`,
+  })).filter((trace) => trace.x.some((x) => x > 0));
+  // Names stand beside the bars, or above them where there is no room beside.
+  const above = (rows) => narrow() && rows.some((row) => row.label.length > 10);
+  const rowLayout = (rows, more) => layout({
+    barmode: "stack", bargap: above(rows) ? 0.55 : 0.25, ...more,
+    yaxis: {
+      tickvals: above(rows) ? [] : rows.map((_, n) => n), ticktext: rows.map((row) => cut(row.label)), ticklen: 4,
+      tickcolor: "rgba(0,0,0,0)", showgrid: false, zeroline: false, range: [rows.length - 0.45, above(rows) ? -0.75 : -0.55],
+    },
+    annotations: !above(rows) ? [] : rows.map((row, n) => ({
+      x: 0, y: n - 0.25, xanchor: "left", yanchor: "bottom", showarrow: false, text: cut(row.label), font: { size: 11 },
+    })),
+  });
+  const bars = (rows, unit) => ({
+    traces: stacked(rows, CAUSES, unit, ",.4~g"), layout: rowLayout(rows, { xaxis: { title: { text: unit } } }),
+  });
+  const rowHeight = (rows) => 90 + rows.length * (above(rows) ? 40 : 24);
+
+  const ticks = (rows, key, name) => {
+    const at = rows.map((row, n) => [row[key], n]).filter(([x]) => x !== null);
+    return {
+      shapes: at.map(([x, n]) => ({
+        type: "line", x0: x, x1: x, y0: n - 0.46, y1: n + 0.46, line: { color: colour(name), width: 3 },
+      })), largest: Math.max(0, ...at.map(([x]) => x)),
+    };
+  };
+
+  // Bins side by side become one where a pixel would have to show several.
+  const spread = (bins, end) => {
+    const each = narrow() ? 3 : 1, count = bins / each;
+    const sum = (values, from) => values.slice(from, from + each).reduce((a, b) => a + b, 0);
+    return {
+      x: Array.from({ length: count }, (_, i) => end * (i + 0.5) / count),
+      means: (values) => Array.from({ length: count }, (_, i) => sum(values, each * i) / each),
+    };
+  };
+
+  const opened = {};
+  const DRAW = {
+    overview(n) {
+      const { rows, unit } = data.overview[n];
+      const made = bars(rows, unit);
+      const marks = [ticks(rows, "promised", "ink"), ticks(rows, "overlapped", "muted")];
+      made.layout.shapes = marks.flatMap((mark) => mark.shapes);
+      const longest = Math.max(...rows.map((row) => row.causes.reduce((a, b) => a + b, 0)), ...marks.map((m) => m.largest));
+      made.layout.xaxis.range = [0, 1.04 * longest];
+      return made;
+    },
+    passes(n) { return bars(data.runs[n].passes, data.runs[n].unit); },
+    layers(n) {
+      const { layers, unit } = data.runs[n];
+      return bars(opened[n] === undefined ? layers : layers[opened[n]].parts, unit);
+    },
+    roofline(n) {
+      const { peak, sparse, slope, points } = data.runs[n].roofline;
+      const xs = points.map((p) => p.x);
+      const low = Math.min(...xs, peak / slope) / 2, high = Math.max(...xs, sparse / slope) * 2;
+      const largest = Math.max(...points.map((p) => p.share));
+      const roof = (top) => [[low, top / slope, high], [low * slope, top, top]];
+      const line = (top, dash, text) => ({
+        type: "scatter", mode: "lines", x: roof(top)[0], y: roof(top)[1], hoverinfo: "skip",
+        line: { color: colour("muted"), width: 1.5, dash }, name: text,
+      });
+      const label = (y, text) => ({
+        x: Math.log10(y / slope), y: Math.log10(y), xanchor: "left", yanchor: "bottom", showarrow: false, text,
+        font: { color: colour("muted"), size: 11 },
+      });
+      const lines = [line(peak, "solid", "dense")];
+      const labels = [label(peak, `dense peak ${peak.toFixed(1)} GMAC/s`)];
+      if (sparse > peak * 1.001) {
+        lines.push(line(sparse, "dot", "sparse"));
+        labels.push(label(sparse, `sparse peak ${sparse.toFixed(1)} GMAC/s, DRAM ${slope.toFixed(1)} GB/s`));
+      }
+      const dots = {
+        type: "scatter", mode: "markers", x: xs, y: points.map((p) => p.y),
+        marker: {
+          symbol: points.map((p) => MARKERS[p.pass]), opacity: 0.75,
+          color: points.map((p) => colour(p.memory ? "dram_stall" : "compute")),
+          size: points.map((p) => 6 + 20 * Math.sqrt(p.share / largest)), line: { width: 1, color: colour("ground") },
+        },
+        text: points.map((p) => `${plain(p.name)}<br>op ${p.op}, ${p.pass}, ${plain(p.mapping)}`),
+        hovertemplate: "%{text}<br>%{x:.4~g} MAC/byte, %{y:.4~g} GMAC/s<extra></extra>",
+      };
+      const decades = (a, b) => Array.from({ length: 40 }, (_, i) => i - 15).flatMap((e) => {
+        const steps = Math.log10(b / a) > (narrow() ? 2 : 4) ? [1] : [1, 2, 5];
+        return steps.map((digit) => digit * 10 ** e);
+      }).filter((tick) => tick >= a && tick <= b);
+      const log = (a, b, text) => ({
+        type: "log", range: [Math.log10(a), Math.log10(b)], title: { text }, tickvals: decades(a, b),
+        ticktext: decades(a, b).map((tick) => String(Number(tick.toPrecision(3)))),
+      });
+      const ys = points.map((p) => p.y);
+      const bottom = Math.min(...ys, peak) / 1.6, top = Math.max(...ys, sparse) * 1.4;
+      return {
+        traces: [...lines, dots],
+        layout: layout({
+          annotations: labels, hovermode: "closest",
+          xaxis: log(low, high, "MAC per byte of DRAM"), yaxis: log(bottom, top, "GMAC/s"),
+        }),
+      };
+    },
+    energy(n) {
+      const nodes = data.runs[n].energy;
+      return {
+        traces: [{
+          type: "sunburst", branchvalues: "remainder", sort: false, maxdepth: 3,
+          ids: nodes.map((node) => node.id), parents: nodes.map((node) => node.parent),
+          labels: nodes.map((node) => plain(initials(node.path.at(-1)))),
+          // Plotly adds up the leaves: sums of rounded parts never exceed a rounded whole.
+          values: nodes.map((node) => node.path.length < 3 ? 0 : node.mj),
+          customdata: nodes.map((node) => [plain(node.path.join(" > ")), node.mj]),
+          marker: { colors: nodes.map((node) => colour(node.colour)), line: { color: colour("ground"), width: 1 } },
+          leaf: { opacity: 0.85 }, insidetextorientation: "auto",
+          hovertemplate: "%{customdata[0]}<br>%{customdata[1]:,.4~g} mJ, %{percentRoot:.1%}<extra></extra>",
+        }],
+        layout: layout({ margin: { l: 0, r: 0, t: 4, b: 4 }, uniformtext: { minsize: 8, mode: "hide" } }),
+      };
+    },
+    bandwidth(n) {
+      const { moved, unit, end, bins, peak } = data.runs[n].system;
+      const { x, means } = spread(bins, end);
+      const line = {
+        type: "scatter", mode: "lines", x: [0, end], y: [peak, peak], hoverinfo: "skip",
+        line: { color: colour("muted"), width: 1.5, dash: "dot" },
+      };
+      const areas = moved.map((one) => ({
+        type: "scatter", mode: "lines", stackgroup: "moved", name: one.label, x, y: means(one.gb),
+        line: { width: 0, color: colour(one.colour), shape: "hvh" }, fillcolor: colour(one.colour),
+        hovertemplate: `%{x:.4~g} ${unit}<br>${one.label}: %{y:.3~g} GB/s<extra></extra>`,
+      }));
+      const note = {
+        x: end, y: peak, xanchor: "right", yanchor: "bottom", showarrow: false, text: `peak ${peak.toPrecision(3)} GB/s`,
+        font: { color: colour("muted"), size: 11 },
+      };
+      return {
+        traces: [...areas, line],
+        layout: layout({
+          annotations: [note],
+          xaxis: { title: { text: unit }, range: [0, end] },
+          yaxis: { title: { text: "GB/s" }, range: [0, 1.15 * peak] },
+        }),
+      };
+    },
+    buffers(n) {
+      const { buffers, unit, end, bins } = data.runs[n].system;
+      const { x, means } = spread(bins, end);
+      const made = layout({
+        grid: { rows: buffers.length, columns: 1, pattern: "coupled", roworder: "top to bottom", ygap: 0.25 },
+        xaxis: { title: { text: unit }, range: [0, end] },
+      });
+      buffers.forEach((one, i) => {
+        made[i ? `yaxis${i + 1}` : "yaxis"] = {
+          ...made.yaxis, range: [0, 2.05], tickvals: [0, 1, 2], title: { text: one.label },
+        };
+      });
+      const traces = buffers.map((one, i) => ({
+        type: "scatter", mode: "lines", x, y: means(one.halves), yaxis: i ? `y${i + 1}` : "y", fill: "tozeroy",
+        line: { width: 1, color: colour("port_stall"), shape: "hvh" }, fillcolor: colour("port_stall"), name: one.label,
+        hovertemplate: `%{x:.4~g} ${unit}<br>${one.label}: %{y:.2f} halves<extra></extra>`,
+      }));
+      return { traces, layout: made };
+    },
+    engines(n) {
+      const { engines, waits } = data.runs[n].system;
+      const rows = engines.map((one) => ({ label: one.label, causes: one.shares }));
+      const names = waits.map((wait) => ({ key: wait.colour, name: wait.label }));
+      return {
+        traces: stacked(rows, names, "%", ".1f"),
+        layout: rowLayout(rows, { xaxis: { title: { text: "% of the step" }, range: [0, 100.5] } }),
+      };
+    },
+    accuracy(n) {
+      const { target, points } = data.study[n];
+      const front = points.filter((p) => !points.some((q) => q !== p && q.x >= p.x && q.y >= p.y && (q.x > p.x || q.y > p.y)));
+      const named = new Set(front.map((p) => p.label).concat("dense"));
+      const dots = {
+        type: "scatter", mode: "markers+text", x: points.map((p) => p.x), y: points.map((p) => p.y),
+        error_y: { type: "data", array: points.map((p) => p.sd), color: colour("muted"), thickness: 1, width: 2 },
+        marker: { size: 10, color: points.map((p) => colour(p.reached ? "compute" : "dram_stall")),
+          symbol: points.map((p) => (p.reached ? "circle" : "diamond")) },
+        text: points.map((p) => (named.has(p.label) ? plain(p.label) : "")), textposition: "top center",
+        customdata: points.map((p) => plain(p.label)),
+        hovertemplate: "%{customdata}<br>%{x:.2f} times as fast a step, %{y:.2f} %<extra></extra>",
+      };
+      const shapes = target === null ? [] : [{
+        type: "line", xref: "paper", x0: 0, x1: 1, y0: target, y1: target,
+        line: { color: colour("muted"), width: 1.5, dash: "dot" },
+      }];
+      return {
+        traces: [dots],
+        layout: layout({
+          shapes, hovermode: "closest", xaxis: { title: { text: "times as fast as dense, a step" } },
+          yaxis: { title: { text: "test accuracy, %" } },
+        }),
+      };
+    },
+  };
+
+  // Charts are drawn when they come near the screen.
+  const drawn = new Set();
+  const draw = (plot) => {
+    if (!window.Plotly || !plot.offsetParent) return;
+    const { kind, number } = plot.dataset;
+    if (kind === "layers") {
+      const { layers } = data.runs[number];
+      const open = opened[number];
+      plot.style.height = `${rowHeight(open === undefined ? layers : layers[open].parts)}px`;
+    }
+    const { traces, layout: made } = DRAW[kind](Number(number));
+    Plotly.react(plot, traces, made, { displayModeBar: false, responsive: true });
+    if (!drawn.has(plot) && kind === "layers") plot.on("plotly_click", (event) => open(number, event.points[0].y));
+    drawn.add(plot);
+  };
+  const redraw = () => drawn.forEach(draw);
+  const near = new IntersectionObserver((entries) => entries.forEach((entry) => {
+    if (entry.isIntersecting && !drawn.has(entry.target)) draw(entry.target);
+  }), { rootMargin: "400px" });
+  const plots = all(".plot");
+  addEventListener("beforeprint", () => plots.forEach(draw));
+  let was = narrow();
+  addEventListener("resize", () => { if (narrow() !== was) { was = narrow(); redraw(); } });
+
+  const open = (number, index) => {
+    if (opened[number] !== undefined) return;
+    const select = document.querySelector(`.open-layer[data-number="${number}"]`);
+    select.value = String(index);
+    select.dispatchEvent(new Event("change"));
+  };
+  all(".open-layer").forEach((select) => select.addEventListener("change", () => {
+    const { number } = select.dataset;
+    opened[number] = select.value === "" ? undefined : Number(select.value);
+    draw(document.querySelector(`.plot[data-kind="layers"][data-number="${number}"]`));
+  }));
+
+  const chooser = document.getElementById("run");
+  const choose = () => all("article.run").forEach((one) => { one.hidden = one.dataset.run !== chooser.value; });
+  if (chooser) { chooser.addEventListener("change", choose); choose(); }
+
+  // Schedules: sorted by a button in each head, filtered by words, the first rows until all are asked for.
+  const value = (cell) => {
+    const text = cell.textContent.trim();
+    const number = Number(text.replaceAll(",", ""));
+    return text === "" ? null : Number.isNaN(number) ? text : number;
+  };
+  const compare = (a, b, sign) => {
+    if (a === null || b === null) return (a === null) - (b === null);
+    return sign * (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b)));
+  };
+  all(".schedule").forEach((place) => {
+    const body = place.querySelector("tbody"), rows = [...body.rows];
+    const filter = place.querySelector(".filter"), shown = place.querySelector(".shown"), more = place.querySelector(".more");
+    const texts = new Map(rows.map((row) => [row, [...row.cells].slice(0, 8).map((c) => c.textContent).join(" ").toLowerCase()]));
+    let order = rows, whole = rows.length <= SHOWN;
+    const show = () => {
+      const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const fit = order.filter((row) => words.every((word) => texts.get(row).includes(word)));
+      const kept = new Set(whole ? fit : fit.slice(0, SHOWN));
+      rows.forEach((row) => row.classList.toggle("out", !kept.has(row)));
+      shown.textContent = `${fit.length} of ${rows.length} ops` + (kept.size < fit.length ? `, ${kept.size} shown` : "");
+      more.hidden = kept.size === fit.length;
+    };
+    filter.addEventListener("input", show);
+    more.addEventListener("click", () => { whole = true; show(); filter.focus(); });
+    all("thead th", place).forEach((head, column) => {
+      const sorter = document.createElement("button");
+      sorter.type = "button";
+      sorter.textContent = head.textContent;
+      head.replaceChildren(sorter);
+      sorter.addEventListener("click", () => {
+        // Numbers are of most interest where they are large.
+        const first = head.classList.contains("n") ? "descending" : "ascending";
+        const other = first === "ascending" ? "descending" : "ascending";
+        const way = head.getAttribute("aria-sort") === first ? other : first;
+        all("thead th", place).forEach((one) => one.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", way);
+        const sign = way === "ascending" ? 1 : -1;
+        const keys = new Map(rows.map((row) => [row, value(row.cells[column])]));
+        order = [...rows].sort((a, b) => compare(keys.get(a), keys.get(b), sign));
+        body.append(...order);
+        show();
+      });
+    });
+    show();
+  });
+
+  // Plotly travels packed.
+  const unpack = async () => {
+    const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    document.head.append(script);
+    plots.forEach((plot) => near.observe(plot));
+  };
+  showTheme();
+  unpack().catch(() => plots.forEach((plot) => {
+    plot.style.height = "auto";
+    plot.textContent = "This browser cannot draw the chart; its figures are in the tables.";
+  }));
+})();

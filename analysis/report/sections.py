@@ -1,0 +1,283 @@
+"""The sections of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...dataflow.config_io import load_spec, preset_names, preset_text
+from ..study import StudyRow
+from ..study_files import SavedStudy, row_name
+from ..theme import CAUSE_NAMES
+from ..words import joules, percent, seconds, step_name
+from .charts import ASKER_COLOURS, COMPONENT_COLOURS, WAIT_COLOURS, cause_legend, chart, legend
+from .data import RunData
+from .folder import Run
+from .groups import Group
+from .levers import levers
+from .markup import Html, element, joined
+from .tables import (
+    causes_table,
+    constants_table,
+    cycles_table,
+    energy_table,
+    engines_table,
+    ledger_table,
+    levers_table,
+    machine_table,
+    memory_need_table,
+    memory_table,
+    ops_table,
+    passes_table,
+    runs_table,
+    study_table,
+    wait_name,
+)
+from .verdict import study_verdict, verdict
+
+__all__ = [
+    "accuracy_section",
+    "comparison_section",
+    "runs_section",
+    "sources_section",
+    "time_section",
+    "verdict_section",
+]
+
+_ROW, _EDGES = 30, 90
+"""Pixels of a row of a bar chart, and of its axis and title."""
+
+
+def verdict_section(groups: Sequence[Group], datas: dict[int, RunData], study: SavedStudy | None) -> Html:
+    """Every group in words, with what would help as a table."""
+    parts: list[Html] = []
+    for group in groups:
+        run = group.fastest
+        changes = levers(run)
+        parts.append(verdict(group, datas[id(run)], changes))
+        parts.append(element("details", element("summary", "As a table: what would help"), levers_table(run, changes)))
+    return joined([*parts, study_verdict(study) if study is not None else None])
+
+
+def time_section(groups: Sequence[Group], datas: dict[int, RunData]) -> Html:
+    """Time by cause of every run, and what schemes lose on their way."""
+    parts: list[Html | None] = []
+    for n, group in enumerate(groups):
+        mine = [datas[id(run)] for run in group.runs]
+        title = f"{step_name(group.runs[0].result.workload)}: time of a step by cause, ops one after the other"
+        alt = "; ".join(_time_words(group, run, datas[id(run)]) for run in group.runs)
+        marks = [("ink", "if every layer kept the promise of the scheme")] if any(
+            group.promised_seconds(run) is not None for run in group.runs) else []  # fmt: skip
+        marks += [("muted", "with ops overlapped")] if any(run.system is not None for run in group.runs) else []
+        lines = element("ul", *(element("li", element("span", class_=f"tick c-{c}"), text) for c, text in marks),
+                        class_="legend") if marks else None  # fmt: skip
+        parts.append(chart(
+            "overview", n, title, alt, height=_EDGES + 2 * _ROW * len(mine), twin=causes_table(mine),
+            above=joined([cause_legend([d.causes for d in mine]), lines]),
+        ))  # fmt: skip
+        for run in group.runs:
+            ledger = group.ledger(run)
+            if ledger is not None:
+                table = ledger_table(run.label, ledger)
+                parts.append(
+                    element("details", element("summary", f"As a table: what {run.label} loses on its way"), table)
+                )
+    return joined(parts)
+
+
+def _time_words(group: Group, run: Run, data: RunData) -> str:
+    every = sum(data.causes.values())
+    largest = sorted((c for c in CAUSE_NAMES if data.causes[c]), key=lambda c: -data.causes[c])[:3]
+    shares = ", ".join(f"{CAUSE_NAMES[c]} {percent(data.causes[c] / every)}" for c in largest)
+    return f"{run.label} {seconds(every / run.result.spec.clock_hz)}: {shares}"
+
+
+def runs_section(runs: Sequence[Run], datas: dict[int, RunData]) -> Html:
+    """Every run by itself; with a script one at a time."""
+    fastest = min(range(len(runs)), key=lambda n: runs[n].seconds)
+    chooser = None
+    if len(runs) > 1:
+        options = [element("option", run.label, value=str(n), selected=n == fastest) for n, run in enumerate(runs)]
+        chooser = element("p", element("label", "Run ", element("select", *options, id="run")), class_="script-only")
+    articles = [_run(n, run, datas[id(run)]) for n, run in enumerate(runs)]
+    return joined([chooser, *articles])
+
+
+def _run(n: int, run: Run, data: RunData) -> Html:
+    about = element("p", element("code", run.command), class_="command") if run.command else None
+    return element(
+        "article", element("h3", run.label, id=f"run-{n}"), about,
+        _passes(n, data), _layers(n, data), _roofline(n, data), _energy(n, data), _overlap(n, run, data),
+        _schedule(n, data),
+        class_="run", aria_labelledby=f"run-{n}", data_run=str(n),
+    )  # fmt: skip
+
+
+def _passes(n: int, data: RunData) -> Html:
+    every = sum(data.causes.values())
+    shown = [p for p, causes in data.passes.items() if any(causes.values())]
+    alt = ", ".join(f"{p} {percent(sum(data.passes[p].values()) / every)}" for p in shown)
+    return chart(
+        "passes", n, "Time by pass and cause", alt, height=_EDGES + _ROW * len(shown), twin=passes_table(data),
+        above=cause_legend([data.causes]),
+    )  # fmt: skip
+
+
+def _layers(n: int, data: RunData) -> Html:
+    every = sum(data.causes.values())
+    largest = sorted(data.bars, key=lambda bar: -sum(bar.cycles.values()))[:3]
+    alt = "Largest: " + ", ".join(f"{bar.label} {percent(sum(bar.cycles.values()) / every)}" for bar in largest)
+    options = [element("option", "all layers", value="")]
+    options += [element("option", bar.label, value=str(i)) for i, bar in enumerate(data.bars)]
+    opener = element(
+        "p", element("label", "Open ", element("select", *options, class_="open-layer", data_number=str(n))),
+        class_="script-only",
+    )  # fmt: skip
+    twin = cycles_table("Cycles by layer and cause", [(bar.label, bar.cycles) for bar in data.bars])
+    return chart(
+        "layers", n, "Time by layer and cause", alt, height=_EDGES + 24 * len(data.bars), twin=twin, above=opener
+    )
+
+
+def _roofline(n: int, data: RunData) -> Html | None:
+    points = data.roofline.points
+    if not points:
+        return None
+    bound = sum(p.memory_bound for p in points)
+    alt = f"{len(points)} matrix ops, {bound} bound by DRAM; the figures of each are in the schedule below."
+    above = legend([("bound by the array", "compute"), ("bound by DRAM", "dram_stall")])
+    shapes = element("p", "Circle FF, square BP, triangle WU; dense multiply-accumulates, so a sparse op may pass the "
+                     "dense peak. The area is the time.", class_="muted")  # fmt: skip
+    return chart("roofline", n, "Roofline: every matrix op", alt, height=440, above=joined([above, shapes]))
+
+
+def _energy(n: int, data: RunData) -> Html | None:
+    report = data.run.energy
+    if not report.zeptojoules:
+        return None
+    parts = {c: j for c, j in report.by_component.items() if j}
+    alt = ", ".join(f"{c} {percent(j / report.joules)}" for c, j in sorted(parts.items(), key=lambda item: -item[1]))
+    above = legend(
+        [
+            (f"{c} {percent(j / report.joules)}", COMPONENT_COLOURS[c])
+            for c, j in parts.items()
+            if j >= 0.0005 * report.joules
+        ]
+    )
+    return chart(
+        "energy", n, f"Energy of a step, {joules(report.joules)}: part, pass, layer", alt, height=480,
+        twin=energy_table(data), above=above,
+    )  # fmt: skip
+
+
+def _overlap(n: int, run: Run, data: RunData) -> Html:
+    if run.system is None or data.system is None:
+        return element(
+            "p", "Bandwidth and buffers over time are of runs of ", element("code", "weft run --level system"), ".",
+            class_="muted",
+        )  # fmt: skip
+    spec, system = run.result.spec, data.system
+    moved = sum(sum(bins) for bins in system.moved.values())
+    rate = moved / run.seconds / 1e9
+    peak = spec.dram.bytes_per_second / 1e9
+    bandwidth = chart(
+        "bandwidth", n, "DRAM bandwidth over time, ops overlapped",
+        f"{moved / 1e9:.3g} GB in {seconds(run.seconds)}, {rate:.3g} of {peak:.3g} GB/s on average.", height=320,
+        above=legend(list(ASKER_COLOURS.items())),
+    )  # fmt: skip
+    held = ", ".join(
+        f"{name} {sum(levels) / system.length / len(levels):.2f}" for name, levels in system.occupancy.items()
+    )
+    buffers = chart("buffers", n, "Buffers over time: halves in use", f"Mean halves in use of 2: {held}.", height=360)
+    engines = chart(
+        "engines", n, "What every engine did", "Shares of the step by engine; see the table.",
+        height=_EDGES + _ROW * len(run.system.engines), twin=engines_table(run),
+        above=legend([(wait_name(wait), colour) for wait, colour in WAIT_COLOURS.items()]),
+    )  # fmt: skip
+    return joined([engines, bandwidth, buffers, memory_need_table(run)])
+
+
+def _schedule(n: int, data: RunData) -> Html:
+    controls = element(
+        "p",
+        element("label", "Filter ", element("input", type="search", class_="filter", aria_controls=f"ops-{n}",
+                                            placeholder="layer, op, pass, pattern")),
+        element("output", class_="shown", aria_live="polite"),
+        class_="script-only",
+    )  # fmt: skip
+    return element(
+        "div", element("h4", "Schedule: every op"), controls, ops_table(data),
+        element("p", element("button", "Show all", type="button", class_="more"), class_="script-only"),
+        class_="schedule", id=f"ops-{n}",
+    )  # fmt: skip
+
+
+def sources_section(runs: Sequence[Run]) -> Html:
+    """Every constant with its source and mark, and every choice of the machines."""
+    parts: list[Html] = []
+    seen: set[tuple[str, str]] = set()
+    for run in runs:
+        report = run.energy
+        marks = [f"{mark} {percent(j / report.joules)}" for mark, j in report.by_mark.items() if j]
+        parts.append(element(
+            "details", element("summary", f"{run.label}: {joules(report.joules)} rests on figures that are "
+                               f"{', '.join(marks)}"), constants_table(run),
+        ))  # fmt: skip
+    for run in runs:
+        spec, table = run.result.spec, run.energy.table
+        if (spec.name, table.name) in seen:
+            continue
+        seen.add((spec.name, table.name))
+        notes = [element("li", f"Scaling of table {table.name}: {table.scaling}")]
+        notes += [element("li", f"Not counted: {text}") for text in table.not_counted]
+        peak = f"{spec.dram.bytes_per_second / 1e9:g} GB/s ({spec.dram.kind})"
+        notes.append(element("li", f"Op after op, DRAM gives {spec.dram.efficiency_percent} % of {peak} to every "
+                                   "transfer; at the system level, what its memory reaches for the shape"))  # fmt: skip
+        inner = [element("ul", *notes), machine_table(run), memory_table(spec.dram.kind), _as_shipped(run)]
+        summary = f"Machine {spec.name}: every choice{': ' + spec.description if spec.description else ''}"
+        parts.append(element("details", element("summary", summary), *inner))
+    return joined(parts)
+
+
+def _as_shipped(run: Run) -> Html | None:
+    """The comments of a preset say where its figures come from."""
+    spec = run.result.spec
+    if spec.name not in preset_names() or load_spec(spec.name) != spec:
+        return None
+    text = preset_text(spec.name)
+    label = f"Machine {spec.name} as it ships"
+    return element("pre", element("code", text), tabindex="0", role="group", aria_label=label, class_="scroll")
+
+
+def comparison_section(groups: Sequence[Group]) -> Html:
+    """A table a group."""
+    parts = []
+    for group in groups:
+        rows = [(run, group.speedup(run), group.promised(run)) for run in group.runs]
+        level = "with ops overlapped" if group.overlapped else "op after op"
+        named = step_name(group.runs[0].result.workload)
+        over = f"; speed-up {level}, over {group.baseline.label}" if len(group.runs) > 1 else ""
+        parts.append(runs_table(rows, named + over))
+    return joined(parts)
+
+
+def accuracy_section(study: SavedStudy) -> Html:
+    """What a study found."""
+    parts: list[Html] = []
+    for n, model in enumerate(dict.fromkeys(row.model for row in study.rows)):
+        rows = [row for row in study.rows if row.model == model]
+        best = max((r for r in rows if r.accuracy is not None), key=lambda r: r.accuracy or 0.0, default=None)
+        alt = f"{len(rows)} schemes." + (f" Most accurate: {row_name(best)}." if best else "")
+        parts.append(chart(
+            "accuracy", n, f"{model}: test accuracy over the speed-up of a step", alt, height=420,
+            above=legend([("came to the target in every training", "compute"), ("did not", "dram_stall")]),
+        ))  # fmt: skip
+        parts.append(study_table(model, rows))
+        notes = [element("li", text) for text in _not_shown(rows)]
+        parts.append(element("ul", *notes) if notes else Html())
+    return joined(parts)
+
+
+def _not_shown(rows: Sequence[StudyRow]) -> list[str]:
+    """What was not trained or not placed, and why."""
+    found = [f"{row_name(row)}, seed {seed}: not trained: {why}" for row in rows for seed, why in row.failed.items()]
+    return found + [f"{row_name(row)}: not on this machine: {row.unplaced}" for row in rows if row.unplaced]

@@ -1,0 +1,291 @@
+"""The tables of the page: of runs, of causes, of every op, of constants and their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+from ...simulator.dram_spec import load_memory, memory_names
+from ...simulator.result import OpResult
+from ...workloads.gemm import Pass
+from ..compare import LossLedger
+from ..energy import Component
+from ..records import op_records
+from ..study import StudyRow
+from ..study_files import row_name
+from ..system import WAITS, use_shares
+from ..theme import CAUSE_NAMES
+from ..words import time_unit
+from .data import RunData
+from .folder import Run
+from .levers import Lever
+from .markup import Html, element
+
+__all__ = [
+    "causes_table", "constants_table", "cycles_table", "energy_table", "engines_table", "ledger_table", "levers_table",
+    "machine_table", "mapping_words", "memory_need_table", "memory_table", "ops_table",
+    "passes_table", "runs_table", "study_table", "wait_name",
+]  # fmt: skip
+
+WAIT_NAMES = {
+    "busy": "works", "fill_drain": "fill and drain", "dram": "waits for DRAM", "sore": "waits for compression",
+    "dependency": "waits for another op", "idle": "nothing to do",
+}  # fmt: skip
+"""What engines do, in words; others go by their own name."""
+
+
+def _table(
+    caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, text: int = 1, class_: str | None = None
+) -> Html:
+    """``text`` columns from the left are words, the others numbers; the first cell of a row is its header."""
+    kinds = ["w" if i < text else "n" for i in range(len(columns))]
+    head = [element("th", c, scope="col", class_=kind) for c, kind in zip(columns, kinds, strict=True)]
+    body = [
+        element(
+            "tr",
+            *(element("th", cell, scope="row", class_="w") if i == 0 else element("td", cell, class_=kinds[i])
+              for i, cell in enumerate(row)),
+        )
+        for row in rows
+    ]  # fmt: skip
+    made = element(
+        "table", element("caption", caption), element("thead", element("tr", *head)), element("tbody", *body),
+        class_=class_,
+    )  # fmt: skip
+    return element("div", made, class_="scroll", tabindex="0", role="group", aria_label=caption)
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f}" if whole else ""
+
+
+def _times(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def runs_table(rows: Sequence[tuple[Run, float | None, float | None]], caption: str) -> Html:
+    """``rows``: a run, its speed-up over the baseline and the one it promises."""
+    length, unit = time_unit(max(run.seconds for run, _, _ in rows))
+    columns = (
+        "run", "machine", "level", f"step, {unit}", "cycles", "samples/s", "speed-up", "promised",
+        "kept MAC, %", "of peak, %", "energy, J", "DRAM, GB",
+    )  # fmt: skip
+    return _table(caption, columns, [_run_row(*row, length) for row in rows], text=3)
+
+
+def _run_row(run: Run, speedup: float | None, ideal: float | None, length: float) -> tuple[str, ...]:
+    result = run.result
+    counts = result.counts
+    peak = run.cycles * result.spec.macs_per_cycle
+    return (
+        run.label, result.spec.name, "step" if run.system is None else "system",
+        f"{run.seconds / length:,.4g}", f"{run.cycles:,}", f"{result.workload.batch / run.seconds:,.1f}",
+        _times(speedup), _times(ideal), _share(counts.macs, result.dense_macs), _share(counts.macs, peak),
+        f"{run.energy.joules:.4g}", f"{counts.dram_bytes / 1e9:,.3f}",
+    )  # fmt: skip
+
+
+def causes_table(datas: Sequence[RunData]) -> Html:
+    """Cycles by cause, a column a run."""
+    rows = [
+        (CAUSE_NAMES[cause], *(cell for d in datas for cell in _with_share(d.causes[cause], d.causes)))
+        for cause in CAUSE_NAMES
+    ]
+    rows.append(("all", *(cell for d in datas for cell in _with_share(sum(d.causes.values()), d.causes))))
+    columns = ["cause", *(name for d in datas for name in (f"{d.run.label}: cycles", "%"))]
+    return _table("Cycles by cause, ops one after the other", columns, rows)
+
+
+def _with_share(part: int, causes: dict[str, int]) -> tuple[str, str]:
+    return f"{part:,}", _share(part, sum(causes.values()))
+
+
+def ledger_table(name: str, ledger: LossLedger) -> Html:
+    """Where the distance between promise and step goes."""
+    every, base = (sum(float(getattr(r, f)) for r in ledger.rows) for f in ("cycles", "dense_cycles"))
+    rows = [
+        (r.item, f"{float(r.cycles):,.0f}", _share(float(r.cycles), every), f"{float(r.dense_cycles):,.0f}",
+         f"{float(r.cycles - r.dense_cycles):+,.0f}")
+        for r in ledger.rows
+    ]  # fmt: skip
+    rows.append(("all", f"{every:,.0f}", _share(every, every), f"{base:,.0f}", f"{every - base:+,.0f}"))
+    caption = (
+        f"{name}: {ledger.speedup:.2f} times as fast as dense op after op, {ledger.ideal_speedup:.2f} promised; "
+        "where the cycles go"
+    )
+    return _table(caption, ("item", "cycles", "%", "dense cycles", "difference"), rows)
+
+
+def cycles_table(caption: str, rows: Sequence[tuple[str, dict[str, int]]]) -> Html:
+    """Cycles by cause of passes or layers."""
+    every = sum(sum(causes.values()) for _, causes in rows)
+    cells = [
+        (
+            name,
+            f"{sum(causes.values()):,}",
+            _share(sum(causes.values()), every),
+            *(f"{causes[c]:,}" for c in CAUSE_NAMES),
+        )
+        for name, causes in rows
+    ]
+    return _table(caption, ("", "cycles", "%", *CAUSE_NAMES.values()), cells)
+
+
+def passes_table(data: RunData) -> Html:
+    return cycles_table("Cycles by pass and cause", [(str(p), causes) for p, causes in data.passes.items()])
+
+
+def energy_table(data: RunData) -> Html:
+    """Joules by part of the machine and pass."""
+    report = data.run.energy
+    sums = {c: dict.fromkeys(Pass, 0) for c in Component}
+    for bar in data.bars:
+        for (component, p), spent in bar.zeptojoules.items():
+            sums[component][p] += spent
+    rows = [
+        (str(c), *(f"{n / 1e18:,.3f}" for n in by.values()), f"{sum(by.values()) / 1e18:,.3f}",
+         _share(sum(by.values()), report.zeptojoules))
+        for c, by in sums.items() if any(by.values())
+    ]  # fmt: skip
+    rows.append(("all", *(f"{report.by_pass[p] * 1e3:,.3f}" for p in Pass), f"{report.joules * 1e3:,.3f}", "100.0"))
+    return _table("Energy by part and pass, mJ", ("part", *map(str, Pass), "all", "%"), rows)
+
+
+def engines_table(run: Run) -> Html:
+    """Shares of the step by what every engine did."""
+    assert run.system is not None
+    rows = [
+        (name, *(f"{100 * share:.1f}" for share in use_shares(use).values()))
+        for name, use in run.system.engines.items()
+    ]
+    return _table("What every engine did or waited for, % of the step", ("engine", *map(wait_name, WAITS)), rows)
+
+
+def wait_name(wait: str) -> str:
+    return WAIT_NAMES.get(wait, wait.replace("_", " "))
+
+
+def memory_need_table(run: Run) -> Html:
+    """DRAM at the peak of the step."""
+    assert run.system is not None
+    need = run.system.memory
+    rows = [(kind.replace("_", " "), f"{size / 1e6:,.1f}") for kind, size in asdict(need).items() if size]
+    rows.append(("all", f"{need.total / 1e6:,.1f}"))
+    return _table("DRAM needed at the peak of the step", ("kind", "MB"), rows)
+
+
+def levers_table(run: Run, levers: Sequence[Lever]) -> Html:
+    """What a better machine would bring, simulated."""
+    rows = [
+        (lever.change, f"{lever.cycles:,}", f"{run.cycles / lever.cycles:.3f}") for lever in levers
+    ]  # fmt: skip
+    caption = f"{run.label} on a machine with one thing better, scheduled and simulated anew"
+    return _table(caption, ("change", "cycles", "times as fast"), rows)
+
+
+_OPS = (
+    "#", "layer", "op", "pass", "GEMM m x k x n", "N:M", "dataflow", "tile", "order", "interleave", "cycles",
+    *CAUSE_NAMES.values(), "of peak, %", "bound, %", "DRAM, MB", "MAC/byte", "GMAC/s", "energy, mJ",
+)  # fmt: skip
+_OPS_TEXT = 9
+
+
+def ops_table(data: RunData) -> Html:
+    """Every op in the order of the step: mapping, cycles by cause, how near to the bound, bytes, joules."""
+    run = data.run
+    points = dict(zip(data.matrix_ops, data.roofline.points, strict=True))
+    rows = []
+    for i, (record, r) in enumerate(zip(op_records(run.result, run.energy), run.result.ops, strict=True)):
+        point = points.get(i)
+        share, bound = record["utilization"], record["bound_share"]
+        rows.append((
+            str(i), record["name"], str(record["op"]).removeprefix("aten.").removesuffix(".default"), record["pass"],
+            *_mapping(record), f"{record['cycles']:,}", *(f"{record[c]:,}" for c in CAUSE_NAMES),
+            "" if share is None else f"{100 * share:.1f}", "" if bound is None else f"{100 * bound:.1f}",
+            f"{r.counts.dram_bytes / 1e6:,.3f}",
+            "" if point is None or point.intensity == float("inf") else f"{point.intensity:,.1f}",
+            "" if point is None else f"{point.gmacs:,.1f}", f"{1e3 * record['energy_j']:,.3f}",
+        ))  # fmt: skip
+    return _table(f"Schedule of {run.label}: every op", _OPS, rows, text=_OPS_TEXT, class_="ops")
+
+
+def mapping_words(r: OpResult) -> str:
+    """How one op is placed, in a line."""
+    if r.mapping is None:
+        return ""
+    m = r.mapping
+    held = "resident" if m.resident else "streamed"
+    return (
+        f"{m.array.dataflow} {m.array.pattern}, interleave {m.array.interleave}, "
+        f"tile {m.tile_rows} x {m.tile_cols} {held}"
+    )
+
+
+def _mapping(record: dict[str, object]) -> tuple[str, ...]:
+    """Product, pattern, dataflow, tile, order and interleave; nothing of work that is no product."""
+    if record["m"] is None:
+        return ("",) * 6
+    groups = f" x {record['groups']} groups" if record["groups"] != 1 else ""
+    held = " resident" if record["resident"] else " streamed"
+    return (
+        f"{record['m']} x {record['k']} x {record['n']}{groups}", str(record["pattern"] or "dense"),
+        f"{record['dataflow']}, {record['n2s']} north", f"{record['tile_rows']} x {record['tile_cols']}{held}",
+        str(record["order"]), str(record["interleave"]),
+    )  # fmt: skip
+
+
+def constants_table(run: Run) -> Html:
+    """Every constant that energy rests on, with what it weighs."""
+    report = run.energy
+    rows = [
+        (str(row.action), str(row.component), str(row.mark), row.source, f"{row.pj_each:.4g} / {row.unit}",
+         f"{row.count:,}", f"{row.joules * 1e3:,.3f}", _share(row.zeptojoules, report.zeptojoules))
+        for row in sorted(report.rows, key=lambda row: -row.zeptojoules)
+    ]  # fmt: skip
+    columns = ("action", "part", "mark", "source", "pJ each", "count", "mJ", "%")
+    return _table(f"Energy of {run.label}: constants of table {report.table.name}", columns, rows, text=5)
+
+
+def memory_table(kind: str) -> Html | None:
+    """Where the figures of a memory come from; None of one that is a rate and a name only."""
+    if kind not in memory_names() and not kind.endswith(".toml"):
+        return None
+    memory = load_memory(kind)
+    rows = [(str(p.mark), p.source, ", ".join(p.of)) for p in memory.provenance]
+    return _table(f"Memory {kind}: {memory.title}", ("mark", "source", "figures"), rows, text=3)
+
+
+def machine_table(run: Run) -> Html:
+    """Every choice of the machine."""
+    spec = run.result.spec
+    rows = [
+        (f"{name}.{key}" if isinstance(value, dict) else name, str(inner))
+        for name, value in asdict(spec).items() if name not in ("name", "description")
+        for key, inner in (value.items() if isinstance(value, dict) else [("", value)]) if inner is not None
+    ]  # fmt: skip
+    return _table(f"Machine {spec.name}", ("choice", "value"), rows)
+
+
+def study_table(model: str, rows: Sequence[StudyRow]) -> Html:
+    """Accuracy beside cost, a row a scheme."""
+    target = next((row.target for row in rows if row.target is not None), None)
+    named = "" if target is None else f"; target {100 * target:.2f} %"
+    columns = (
+        "scheme", "accuracy, %", "+-", "loss, points", "cycles a step", "µJ a step", "speed-up", "reached",
+        "steps to target", "s to target", "speed-up to target",
+    )  # fmt: skip
+    return _table(f"{model}: accuracy beside cost{named}", columns, [_study_row(row) for row in rows])
+
+
+def _study_row(row: StudyRow) -> tuple[str, ...]:
+    return (
+        row_name(row), _number(row.accuracy, ".2f", 100), _number(row.accuracy_sd, ".2f", 100),
+        "" if row.scheme == "dense" else _number(row.loss, ".2f", 100),
+        _number(row.cycles, ",.0f"), _number(row.joules, ",.1f", 1e6), _number(row.speedup, ".2f"),
+        f"{row.reached} of {row.seeds}", _number(row.steps_to_target, ",.0f"),
+        _number(row.seconds_to_target, ".3g"), _number(row.time_speedup, ".2f"),
+    )  # fmt: skip
+
+
+def _number(value: float | None, form: str, scale: float = 1.0) -> str:
+    return "" if value is None else f"{scale * value:{form}}"

@@ -1,0 +1,132 @@
+"""The page in a few sentences: how fast, how much energy, what bounds it, what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..energy_table import Mark
+from ..study import StudyRow
+from ..study_files import SavedStudy, row_name
+from ..system import use_shares
+from ..theme import CAUSE_NAMES
+from ..words import joules, percent, run_name, seconds, step_name
+from .data import RunData
+from .folder import Run
+from .groups import Group
+from .levers import Lever
+from .markup import Html, element, joined
+
+__all__ = ["study_verdict", "verdict"]
+
+_WORTH = 1.005
+"""Times as fast that a change of the machine must bring to be named."""
+_NAMED = 0.002
+"""Share of the cycles that a cause needs to be named."""
+_FEW = 3
+
+
+def verdict(group: Group, data: RunData, levers: Sequence[Lever]) -> Html:
+    """Paragraphs about the fastest run of a group, whose figures are ``data``."""
+    run = group.fastest
+    bound = element("p", element("strong", "What bounds it. "), *_bound(group, run, data))
+    help_ = element("p", element("strong", "What would help. "), *_help(run, levers))
+    return joined([element("p", *_speed(group, run), class_="lead"), bound, help_])
+
+
+def _speed(group: Group, run: Run) -> list[str]:
+    work, base = run.result.workload, group.baseline
+    step = f"one training step of {step_name(work)} on {run.result.spec.name}"
+    energy = run.energy.joules
+    if run is base:
+        beside = "" if len(group.runs) == 1 else "; nothing beside it is faster"
+        return [
+            element("strong", f"{run_name(work)} takes {seconds(group.seconds(run))} and {joules(energy)}"),
+            f" for {step}{beside}.",
+        ]
+    speedup = group.speedup(run) or 1.0
+    before = base.energy.joules
+    less = f"{percent(1 - energy / before)} less" if energy <= before else f"{percent(energy / before - 1)} more"
+    promised = group.promised(run)
+    kept = f" Its multiply-accumulates promise {promised:.2f} times." if promised > 1 else ""
+    against = run_name(base.result.workload) if run_name(base.result.workload) != run_name(work) else base.label
+    return [
+        element("strong", f"{run_name(work)} is {speedup:.2f} times as fast as {against}"),
+        f", {seconds(group.seconds(run))} instead of {seconds(group.seconds(base))} for {step}, and takes ",
+        element("strong", f"{less} energy"), f": {joules(energy)} instead of {joules(before)}.{kept}",
+    ]  # fmt: skip
+
+
+def _bound(group: Group, run: Run, data: RunData) -> list[str]:
+    every = sum(data.causes.values())
+    seen = [c for c in CAUSE_NAMES if c != "compute" and data.causes[c] >= _NAMED * every]
+    lost = sorted(seen, key=lambda c: -data.causes[c])
+    losses = ", ".join(f"{CAUSE_NAMES[c]} {percent(data.causes[c] / every)}" for c in lost[:_FEW])
+    text = [f"Op after op, the array computes in {percent(data.causes['compute'] / every)} of the cycles"]
+    text.append(f"; most of the rest is {losses}. " if losses else ". ")
+    points = data.roofline.points
+    if points:
+        bound = [p for p in points if p.memory_bound]
+        share = sum(p.cycles for p in bound) / sum(p.cycles for p in points)
+        text.append(
+            f"DRAM bounds {len(bound)} of {len(points)} matrix ops, {percent(share)} of their time. "
+            if bound else "No matrix op is bound by DRAM. "
+        )  # fmt: skip
+    ledger = group.ledger(run)
+    if ledger is not None:
+        added = sorted(ledger.rows, key=lambda r: r.dense_cycles - r.cycles)
+        worst = [r for r in added if r.cycles > r.dense_cycles and r.item != "ideal"][:2]
+        if worst:
+            text.append("Sparsity adds most cycles as " + " and ".join(r.item for r in worst) + ". ")
+    if run.system is not None:
+        array, dram = (use_shares(run.system.engines[name]) for name in ("STCE", "DRAM"))
+        alone = run.result.cycles.total / run.result.spec.clock_hz
+        text.append(
+            f"With ops overlapped the step takes {seconds(run.seconds)} instead of {seconds(alone)}: the array works "
+            f"{percent(array['busy'])} of it, DRAM {percent(dram['busy'])}. "
+        )
+    marks = run.energy.by_mark
+    guessed = sum(marks[m] for m in (Mark.INFERRED, Mark.ASSUMED)) / run.energy.joules if run.energy.joules else 0.0
+    top = max(run.energy.by_component.items(), key=lambda item: item[1])
+    text.append(f"{percent(top[1] / run.energy.joules)} of the energy is {_part(str(top[0]))}" if top[1] else "")
+    text.append(f"; {percent(guessed)} of it rests on inferred or assumed constants." if guessed else ".")
+    return text
+
+
+def _part(component: str) -> str:
+    return component if component.isupper() else f"the {component}"
+
+
+def _help(run: Run, levers: Sequence[Lever]) -> list[str]:
+    worth = [lever for lever in levers if run.cycles / lever.cycles >= _WORTH]
+    if not worth:
+        return ["No single change that was tried brings half a percent."]
+    (first, *others), untold = worth[: _FEW + 1], len(levers) - len(worth)
+    text = [
+        f"One change of the machine at a time, simulated: {first.change}, {run.cycles / first.cycles:.2f} times as fast"
+    ]
+    text += [f"; {lever.change}, {run.cycles / lever.cycles:.2f}" for lever in others]
+    return [*text, f". Each of the {untold} others tried brings less than half a percent." if untold else "."]
+
+
+def study_verdict(study: SavedStudy) -> Html:
+    """One sentence a model: the fastest scheme that came to the target, and what it costs in accuracy."""
+    models = dict.fromkeys(row.model for row in study.rows)
+    return joined(element("p", *_of_model(model, [r for r in study.rows if r.model == model])) for model in models)
+
+
+def _of_model(model: str, rows: Sequence[StudyRow]) -> list[str]:
+    reached = [row for row in rows if row.time_speedup is not None and row.scheme != "dense"]
+    if not reached:
+        return [f"{model}: no scheme came to the target in all its trainings."]
+    best = max(reached, key=lambda row: row.time_speedup or 0.0)
+    text = [
+        f"{model}: ",
+        element("strong", f"{row_name(best)} reaches the target {best.time_speedup:.2f} times as fast as dense"),
+    ]
+    if best.accuracy is not None and best.loss is not None and best.speedup is not None:
+        way = "below" if best.loss >= 0 else "above"
+        text.append(
+            f" (a step {best.speedup:.2f} times as fast), and ends at {100 * best.accuracy:.2f} %, "
+            f"{100 * abs(best.loss):.2f} points {way} dense."
+        )
+    return text
