@@ -38,7 +38,7 @@ def test_a_trace(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     ("options", "said"),
     [
         ("--spec ddr5", "choose one of ddr4-2400-x16"),
-        ("--map sideways", "choose one of bg-interleaved, column-low"),
+        ("--map sideways", "choose one of bg-interleaved, channel-hashed, column-low"),
         ("--pattern seq", "seq_read|write"),
         ("--requests 0", "nearest valid value is 1"),
         ("--trace {bad}", "bad.csv:2: operation must be R or W, not 'Q'"),
