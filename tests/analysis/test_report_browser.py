@@ -91,9 +91,10 @@ class Browser:
         raise AssertionError(f"{element.tag_name} {element.text!r} is not reached in {most} steps")
 
     def requests(self) -> set[str]:
-        """Everything asked for since the last call."""
+        """Everything asked for since the last call, but for what the browser's own first page still loads."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        return {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
+        asked = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+        return {one["request"]["url"] for one in asked if not one["documentURL"].startswith("chrome:")}
 
     def complaints(self) -> list[Any]:
         return list(self.driver.get_log("browser"))
