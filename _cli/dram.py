@@ -28,7 +28,7 @@ def dram(
         typer.Option(
             "--map",
             metavar="NAME|FIELDS",
-            help="Address map: bg-interleaved, column-low, or fields from the highest bits down, as "
+            help="Address map: bg-interleaved, column-low, channel-hashed, or fields from the highest bits down, as "
             "row,rank,bank,column,bankgroup,channel.",
         ),
     ] = "bg-interleaved",

@@ -11,9 +11,14 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field
 
 from ..dataflow.operand import FormatName
+from ..simulator.dram import run_memory
+from ..simulator.dram_requests import pattern
+from ..simulator.dram_spec import IddPower, MemorySpec, load_memory, memory_names
 from ..workloads.errors import InputError, nearest, require_positive
 from ..workloads.mark import Mark
 from ..workloads.strict import read_text, read_toml
@@ -25,6 +30,9 @@ __all__ = [
 ]  # fmt: skip
 
 _STRICT = {"extra": "forbid"}
+# Checked when a figure is made, too; here so that an error in a file says which.
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Text = Annotated[str, Field(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +40,11 @@ class Figure:
     """A positive number with its origin: ``value`` as its source has it, ``scaling`` what a model makes of it."""
 
     __pydantic_config__ = _STRICT
-    value: float
-    node: str
-    source: str
+    value: _Positive
+    node: _Text
+    source: _Text
     mark: Mark
-    scaling: float = 1.0
+    scaling: _Positive = 1.0
 
     def __post_init__(self) -> None:
         for number in (self.value, self.scaling):
@@ -146,7 +154,7 @@ class EnergyTable:
         return entry
 
     def dram_of(self, kind: str) -> MemoryEnergy:
-        """Energy of a kind of DRAM."""
+        """Energy of a kind of DRAM: that of the table, else of the memory of that name or file by its own figures."""
         return _dram_of(self, kind)
 
 
@@ -176,7 +184,7 @@ class FpgaTable:
     dram: dict[str, MemoryEnergy] = field(default_factory=dict)
 
     def dram_of(self, kind: str) -> MemoryEnergy:
-        """Energy of a kind of DRAM."""
+        """Energy of a kind of DRAM: that of the table, else of the memory of that name or file by its own figures."""
         return _dram_of(self, kind)
 
 
@@ -184,9 +192,32 @@ Table = EnergyTable | FpgaTable
 
 
 def _dram_of(table: Table, kind: str) -> MemoryEnergy:
-    if kind not in table.dram:
-        raise InputError(f"dram.kind {kind!r} has no energy in table {table.name!r}: {nearest(kind, table.dram)}")
-    return table.dram[kind]
+    if kind in table.dram:
+        return table.dram[kind]
+    if kind in memory_names() or kind.endswith(".toml"):
+        return _of_memory(load_memory(kind))
+    known = sorted({*table.dram, *memory_names()})
+    raise InputError(f"dram.kind {kind!r} has no energy in table {table.name!r}: {nearest(kind, known)}")
+
+
+_STREAM = 100_000
+"""Requests: ten refresh intervals of a channel of DDR4."""
+
+
+@cache
+def _of_memory(memory: MemorySpec) -> MemoryEnergy:
+    """What the memory's own figures give for sequential streams, as the tables have it."""
+    behind = [p for p in memory.provenance if any(name.startswith("power.") for name in p.of)]
+    sources = "; ".join(p.source for p in behind)
+    if isinstance(memory.power, IddPower):
+        channel = replace(memory, organization=replace(memory.organization, channels=1))
+        pj = [run_memory(channel, pattern(f"seq_{way}", channel, _STREAM)).pj_per_bit for way in ("read", "write")]
+        marks, source = [Mark.INFERRED], f"sequential stream through its currents, devices only: {sources}"
+    else:
+        pj, marks, source = [memory.power.read_pj, memory.power.write_pj], [], sources
+    mark = max([*marks, *(p.mark for p in behind)], key=list(Mark).index)
+    read, write = (BitEnergy(value=v, unit="pJ/bit", node=memory.name, source=source, mark=mark) for v in pj)
+    return MemoryEnergy(read=read, write=write)
 
 
 _FPGA = "fpga-ultrascale-plus"

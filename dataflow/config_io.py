@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -33,11 +33,21 @@ def preset_text(name: str) -> str:
 
 
 def load_spec(name: str | Path) -> AcceleratorSpec:
-    """Machine of a preset name or of a path that ends in ``.toml``."""
+    """Machine of a preset name or of a path that ends in ``.toml``.
+
+    Files that it names, a memory as ``dram.kind`` or an energy table as ``technology``, lie beside it.
+    """
     path = Path(name)
     if path.suffix != ".toml":
         return parse_spec(preset_text(str(name)), f"{name}.toml")
-    return parse_spec(read_text(path), str(path))
+    spec = parse_spec(read_text(path), str(path))
+    dram = replace(spec.dram, kind=_beside(path, spec.dram.kind))
+    return replace(spec, dram=dram, technology=_beside(path, spec.technology))
+
+
+def _beside(path: Path, name: str) -> str:
+    """The whole path of a file that ``path`` names, so that it is found from wherever the machine is read again."""
+    return str((path.parent / name).resolve()) if name.endswith(".toml") else name
 
 
 def parse_spec(text: str, source: str) -> AcceleratorSpec:

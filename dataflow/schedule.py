@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Literal
@@ -94,12 +94,33 @@ def best_mapping(op: MatrixOp, spec: AcceleratorSpec, objective: Objective, pric
     if mapping is None:
         raise InputError(
             f"no tile of {op.name!r} ({op.gemm}) fits the buffers of {spec.name!r}: one array tile needs the operands "
-            f"of one N:M group and its results; enlarge buffers.w2e_bytes, buffers.n2s_bytes or buffers.output_bytes"
+            f"of one N:M group and its results; with {_enough(problems, spec)} one fits"
         )
     return Mapping(
         array=mapping.array, gemm=mapping.gemm, n2s=roles[index],
         tile_rows=mapping.tile_rows, tile_cols=mapping.tile_cols, resident=mapping.resident, order=mapping.order,
     )  # fmt: skip
+
+
+_ROOM = 2**26
+"""Bytes of a buffer that is never what a tile lacks: an array tile of the largest array takes less."""
+
+
+def _enough(problems: tuple[Problem, ...], spec: AcceleratorSpec) -> str:
+    """The buffers to enlarge for any tile at all, each to the least power of two times its size."""
+    given = spec.buffers
+    chosen, enlarged = replace(given, w2e_bytes=_ROOM, n2s_bytes=_ROOM, output_bytes=_ROOM), list[str]()
+    for field in fields(given):
+        size = getattr(given, field.name)
+        while size < _ROOM:
+            tried = replace(spec, buffers=replace(chosen, **{field.name: size}))
+            if _search(problems, tried, Objective.CYCLES, FREE)[1] is not None:
+                break
+            size *= 2
+        chosen = replace(chosen, **{field.name: size})
+        if size > getattr(given, field.name):
+            enlarged.append(f"buffers.{field.name} = {size}")
+    return " and ".join(enlarged)
 
 
 @lru_cache(maxsize=16384)

@@ -174,6 +174,15 @@ class IddPower:
     idd4w: float
     idd5ab: float
 
+    def check_commands(self, t: Timing) -> None:
+        """Refuse currents by which a command would give energy back."""
+        for name in ("idd4r", "idd4w", "idd5ab"):
+            if getattr(self, name) <= self.idd3n:
+                raise InputError(f"power.{name} must be above the standby current idd3n, {self.idd3n:g}")
+        standby = (self.idd3n * t.RAS + self.idd2n * t.RP) / t.RC
+        if self.idd0 <= standby:
+            raise InputError(f"power.idd0 must be above {standby:.1f}, the standby current of a row cycle")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BitPower:
@@ -216,8 +225,10 @@ class MemorySpec:
             raise InputError(f"timing.REFI must be at least {least}: RFC and time for two rows, not {t.REFI}")
         if t.CL + o.burst_cycles + t.RTW_GAP <= t.CWL:
             raise InputError("timing.CWL must be shorter than CL with a burst: writes follow reads")
-        for figure in () if self.power.kind == "bit" else fields(IddPower)[1:]:
+        for figure in fields(self.power)[1:]:
             require_positive(f"power.{figure.name}", getattr(self.power, figure.name))
+        if isinstance(self.power, IddPower):
+            self.power.check_commands(t)
         named = Counter(name for p in self.provenance for name in p.of)
         known = [f"{table}.{f.name}" for table in ("organization", "timing", "controller", "power")
                  for f in fields(getattr(self, table)) if f.name != "kind"]  # fmt: skip

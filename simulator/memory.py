@@ -68,12 +68,16 @@ def require_capacity(schedule: Schedule, need: MemoryNeed) -> None:
     capacity = spec.dram.capacity_bytes
     if capacity is None or need.total <= capacity:
         return
-    varying = need.total - need.fixed
-    batch = workload.batch * max(capacity - need.fixed, 0) // varying if varying else 0
     parts = ", ".join(f"{kind.replace('_', ' ')} {_giga(size)}" for kind, size in asdict(need).items() if size)
-    advice = f"a batch of {batch} fits" if batch else "no batch fits, as the weights alone leave no room"
-    if not need.recomputed:
-        advice += "; with layers recomputed (--recompute PATH, or trace(..., recompute=)) it keeps fewer activations"
+    if need.fixed >= capacity:
+        advice = f"no batch fits, as what does not grow with it takes {_giga(need.fixed)}"
+    else:
+        batch = workload.batch * (capacity - need.fixed) // (need.total - need.fixed)
+        advice = f"a batch of {batch} fits" if batch else "not even a batch of 1 fits"
+        if not need.recomputed:
+            advice += (
+                "; with layers recomputed (--recompute PATH, or trace(..., recompute=)) it keeps fewer activations"
+            )
     raise InputError(
         f"a step of {workload.model!r} at batch {workload.batch} needs {_giga(need.total)} of DRAM ({parts}), but "
         f"dram.capacity_bytes of {spec.name!r} is {_giga(capacity)}: {advice}"

@@ -47,7 +47,7 @@ def overview_data(groups: Sequence[Group], datas: dict[int, RunData]) -> list[di
             tick = run.result.spec.clock_hz * length
             promised = group.promised_seconds(run)
             rows.append({
-                "label": run.label, "causes": [n / tick for n in datas[id(run)].causes.values()],
+                "label": run.name, "causes": [n / tick for n in datas[id(run)].causes.values()],
                 "promised": None if promised is None else promised / length,
                 "overlapped": None if run.system is None else run.seconds / length,
             })  # fmt: skip

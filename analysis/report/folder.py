@@ -22,10 +22,14 @@ _DEPTH = 2
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """One run: ``result`` op after op, ``system`` with its ops overlapped where the run was made at that level."""
+    """One run: ``result`` op after op, ``system`` with its ops overlapped where the run was made at that level.
+
+    ``label`` tells it from all others of the folder, ``name`` from those of its model and batch.
+    """
 
     place: str
     label: str
+    name: str
     result: SimResult
     system: SystemResult | None
     command: str
@@ -66,7 +70,7 @@ def open_folder(folder: Path) -> tuple[list[SavedRun], SavedStudy | None]:
         study = read_json(SavedStudy, place.read_bytes(), str(place)) if place.is_file() else None
     except OSError as error:
         raise InputError(f"{folder}: cannot be read: {error.strerror}") from None
-    if not saved and study is None:
+    if not saved and (study is None or not study.rows):
         raise InputError(
             f"{folder}: holds no run and no study; write one there with `weft run MODEL -o {folder}` or "
             "`weft compare`, or finish `weft study`"
@@ -85,18 +89,26 @@ def read_folder(folder: Path, progress: Callable[[int, int], None] | None = None
         if progress is not None:
             progress(i, len(saved))
         results.append(one.simulated())
-    labels = _labels(saved, folder)
-    runs = [_run(*made, folder) for made in zip(saved, results, labels, strict=True)]
+    labels, names = _labels(saved, folder), list[str]()
+    for one in saved:
+        step = [other for other in saved if _step(other) == _step(one)]
+        names.append(_labels(step, folder)[step.index(one)])
+    runs = [_run(*made, folder) for made in zip(saved, results, labels, names, strict=True)]
     runs.sort(key=lambda run: (run.result.workload.model, run.result.workload.batch, -run.seconds, run.place))
     return Contents(runs=tuple(runs), study=study)
 
 
-def _run(saved: SavedRun, result: SimResult | SystemResult, label: str, folder: Path) -> Run:
+def _run(saved: SavedRun, result: SimResult | SystemResult, label: str, name: str, folder: Path) -> Run:
     system = result if isinstance(result, SystemResult) else None
     return Run(
-        place=_place(saved, folder), label=label, result=result.step if isinstance(result, SystemResult) else result,
-        system=system, command=saved.command, weft_version=saved.weft_version,
+        place=_place(saved, folder), label=label, name=name, system=system,
+        result=result.step if isinstance(result, SystemResult) else result,
+        command=saved.command, weft_version=saved.weft_version,
     )  # fmt: skip
+
+
+def _step(saved: SavedRun) -> tuple[str, int]:
+    return saved.workload.model, saved.workload.batch
 
 
 def _place(saved: SavedRun, folder: Path) -> str:

@@ -43,19 +43,21 @@ class Group:
 
     def promised_seconds(self, run: Run) -> float | None:
         """Time op after op, had every layer kept the promise; None without a promise or a dense run to keep it to."""
-        dense = self.comparison.baseline
-        if dense.workload.scheme != "dense" or self.promised(run) <= 1:
+        if not self._like_dense(run) or self.promised(run) <= 1:
             return None
+        dense = self.comparison.baseline
         return dense.cycles.total / dense.spec.clock_hz / self.promised(run)
+
+    def _like_dense(self, run: Run) -> bool:
+        """Whether the baseline is a dense run on an array of the same size and clock."""
+        dense, spec = self.comparison.baseline, run.result.spec
+        same = (dense.spec.macs_per_cycle, dense.spec.clock_hz) == (spec.macs_per_cycle, spec.clock_hz)
+        return dense.workload.scheme == "dense" and same
 
     def ledger(self, run: Run) -> LossLedger | None:
         """Against the dense run, where there is one on an array of the same size and clock."""
         dense = self.comparison.baseline
-        same = (dense.spec.macs_per_cycle, dense.spec.clock_hz) == (
-            run.result.spec.macs_per_cycle,
-            run.result.spec.clock_hz,
-        )
-        if dense.workload.scheme != "dense" or run.result is dense or not same:
+        if run.result is dense or not self._like_dense(run):
             return None
         return loss_ledger(run.result, dense)
 

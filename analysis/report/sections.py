@@ -77,9 +77,9 @@ def time_section(groups: Sequence[Group], datas: dict[int, RunData]) -> Html:
         for run in group.runs:
             ledger = group.ledger(run)
             if ledger is not None:
-                table = ledger_table(run.label, ledger)
+                table = ledger_table(run.name, ledger)
                 parts.append(
-                    element("details", element("summary", f"As a table: what {run.label} loses on its way"), table)
+                    element("details", element("summary", f"As a table: what {run.name} loses on its way"), table)
                 )
     return joined(parts)
 
@@ -88,7 +88,7 @@ def _time_words(group: Group, run: Run, data: RunData) -> str:
     every = sum(data.causes.values())
     largest = sorted((c for c in CAUSE_NAMES if data.causes[c]), key=lambda c: -data.causes[c])[:3]
     shares = ", ".join(f"{CAUSE_NAMES[c]} {percent(data.causes[c] / every)}" for c in largest)
-    return f"{run.label} {seconds(every / run.result.spec.clock_hz)}: {shares}"
+    return f"{run.name} {seconds(every / run.result.spec.clock_hz)}: {shares}"
 
 
 def runs_section(runs: Sequence[Run], datas: dict[int, RunData]) -> Html:
@@ -255,7 +255,7 @@ def comparison_section(groups: Sequence[Group]) -> Html:
         rows = [(run, group.speedup(run), group.promised(run)) for run in group.runs]
         level = "with ops overlapped" if group.overlapped else "op after op"
         named = step_name(group.runs[0].result.workload)
-        over = f"; speed-up {level}, over {group.baseline.label}" if len(group.runs) > 1 else ""
+        over = f"; speed-up {level}, over {group.baseline.name}" if len(group.runs) > 1 else ""
         parts.append(runs_table(rows, named + over))
     return joined(parts)
 

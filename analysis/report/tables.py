@@ -78,7 +78,7 @@ def _run_row(run: Run, speedup: float | None, ideal: float | None, length: float
     counts = result.counts
     peak = run.cycles * result.spec.macs_per_cycle
     return (
-        run.label, result.spec.name, "step" if run.system is None else "system",
+        run.name, result.spec.name, "step" if run.system is None else "system",
         f"{run.seconds / length:,.4g}", f"{run.cycles:,}", f"{result.workload.batch / run.seconds:,.1f}",
         _times(speedup), _times(ideal), _share(counts.macs, result.dense_macs), _share(counts.macs, peak),
         f"{run.energy.joules:.4g}", f"{counts.dram_bytes / 1e9:,.3f}",
@@ -92,7 +92,7 @@ def causes_table(datas: Sequence[RunData]) -> Html:
         for cause in CAUSE_NAMES
     ]
     rows.append(("all", *(cell for d in datas for cell in _with_share(sum(d.causes.values()), d.causes))))
-    columns = ["cause", *(name for d in datas for name in (f"{d.run.label}: cycles", "%"))]
+    columns = ["cause", *(name for d in datas for name in (f"{d.run.name}: cycles", "%"))]
     return _table("Cycles by cause, ops one after the other", columns, rows)
 
 

@@ -47,8 +47,12 @@ def _speed(group: Group, run: Run) -> list[str]:
     before = base.energy.joules
     less = f"{percent(1 - energy / before)} less" if energy <= before else f"{percent(energy / before - 1)} more"
     promised = group.promised(run)
-    kept = f" Its multiply-accumulates promise {promised:.2f} times." if promised > 1 else ""
-    against = run_name(base.result.workload) if run_name(base.result.workload) != run_name(work) else base.label
+    kept = f" Its multiply-accumulates promise {promised:.2f} times." if group.promised_seconds(run) else ""
+    against = run_name(base.result.workload)
+    if base.result.spec != run.result.spec:
+        against = f"{against} on {base.result.spec.name}"
+    elif against == run_name(work):
+        against = base.name
     return [
         element("strong", f"{run_name(work)} is {speedup:.2f} times as fast as {against}"),
         f", {seconds(group.seconds(run))} instead of {seconds(group.seconds(base))} for {step}, and takes ",

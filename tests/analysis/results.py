@@ -59,7 +59,7 @@ def contents() -> Contents:
     steps = [("dense", simulate(placed[0]), None), ("bdwp 2:8", simulate(placed[1]), None),
              ("bdwp 2:8, level system", overlapped.step, overlapped)]  # fmt: skip
     runs = [
-        Run(place=label, label=label, result=result, system=system, command=HOSTILE, weft_version="0.1.0")
+        Run(place=label, label=label, name=label, result=result, system=system, command=HOSTILE, weft_version="0.1.0")
         for label, result, system in steps
     ]
     return Contents(runs=tuple(runs), study=study())

@@ -16,7 +16,7 @@ from weft.analysis.scaling import NODES, area_factor, energy_factor
 from weft.dataflow.config_io import load_spec, preset_names
 from weft.simulator.dram import run_memory
 from weft.simulator.dram_requests import pattern
-from weft.simulator.dram_spec import load_memory
+from weft.simulator.dram_spec import load_memory, memory_names
 from weft.workloads.errors import InputError
 
 from .conftest import chip
@@ -189,7 +189,7 @@ def test_a_misspelt_key_gets_its_neighbour() -> None:
 def test_a_value_that_is_no_energy_is_refused(value: str) -> None:
     text = TEXT.replace("value = 1.1,", f"value = {value},")
 
-    assert "mine.toml" in refused(text)
+    assert "mine.toml: operations.fp16_multiply.value: " in refused(text)
 
 
 def test_a_figure_without_a_source_is_refused() -> None:
@@ -204,6 +204,28 @@ def test_a_table_of_ones_own_is_read_by_path(tmp_path: Path) -> None:
     table = load_table(path)
 
     assert isinstance(table, EnergyTable) and table.name == "mine"
+
+
+def test_a_memory_that_no_table_has_is_charged_by_its_own_figures(tmp_path: Path) -> None:
+    table, shipped = load_table("asic-16nm"), load_table("asic-16nm").dram["ddr4-2400-x8"]
+    mine = tmp_path / "mine.toml"
+    text = (Path(__file__).parents[2] / "simulator" / "memories" / "ddr4-2400-x8.toml").read_text(encoding="utf-8")
+    mine.write_text(text, encoding="utf-8")
+
+    found = table.dram_of(str(mine))
+    lpddr4 = table.dram_of("lpddr4-2400")
+
+    # What the table has of DRAMsim3 for the same memory is the witness.
+    assert found.read.value == pytest.approx(shipped.read.value, rel=0.01)
+    assert found.write.value == pytest.approx(shipped.write.value, rel=0.01)
+    assert found.read.mark == "inferred" and "DDR4_8Gb_x8_2400.ini" in found.read.source
+    assert (lpddr4.read.value, lpddr4.read.mark) == (8.0, "published")
+
+
+def test_every_memory_that_ships_has_an_energy() -> None:
+    for name in table_names():
+        for memory in memory_names():
+            assert load_table(name).dram_of(memory).write.scaled > 0
 
 
 def test_an_unknown_technology_or_dram_names_the_nearest() -> None:

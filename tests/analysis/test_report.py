@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -26,13 +26,15 @@ from weft.analysis.report.groups import group_runs
 from weft.analysis.report.levers import levers
 from weft.analysis.report.markup import Html, element, embedded_json
 from weft.analysis.report.page import report_page
+from weft.analysis.save import save_run
 from weft.cli import main
+from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import schedule
 from weft.simulator.step import simulate
 from weft.simulator.system import SystemResult
 from weft.workloads.errors import InputError
 
-from .results import HOSTILE, write_results
+from .results import HOSTILE, MODEL, study, workload, write_results
 
 VOID = {"meta", "input", "br"}
 
@@ -245,6 +247,31 @@ def test_the_verdict_says_the_numbers_of_the_comparison(contents: Contents, page
     assert "reaches the target 1.50 times as fast as dense" in page
 
 
+def test_machines_of_other_sizes_are_named_and_keep_no_promise(contents: Contents) -> None:
+    dense, bdwp = (next(r for r in contents.runs if r.result.workload.scheme == s) for s in ("dense", "bdwp"))
+    spec = replace(bdwp.result.spec, name="twice", array=replace(bdwp.result.spec.array, rows=8))
+    wide = replace(bdwp, system=None, result=simulate(schedule(bdwp.result.workload, spec)))
+
+    (group,) = group_runs([dense, wide])
+    page = report_page(Contents(runs=(dense, wide), study=None), "two machines")
+
+    speedup = dense.result.cycles.total / wide.result.cycles.total
+    assert f"bdwp 2:8 is {speedup:.2f} times as fast as dense on tiny<" in page
+    assert group.promised(wide) > 1 and group.promised_seconds(wide) is None and group.ledger(wide) is None
+    assert "multiply-accumulates promise" not in page
+
+
+def test_names_in_a_chart_leave_out_what_all_its_runs_share(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    other = replace(workload(), batch=2)
+    save_run(simulate(schedule(other, load_spec("tiny"))), tmp_path / "other", "weft run")
+
+    found = {run.place: (run.label, run.name) for run in read_folder(tmp_path).runs}
+
+    assert found["other"][1] == "dense" and found["other"][0].startswith(f"{MODEL}, batch 2, dense")
+    assert found["bdwp"][1] == "bdwp 2:8, level step"
+
+
 def test_a_lever_is_a_simulation_of_that_machine(contents: Contents) -> None:
     run = next(run for run in contents.runs if run.system is None)
     spec, work = run.result.spec, run.result.workload
@@ -305,6 +332,13 @@ SPOILT = {
     "no workload": (lambda d: (d / "workload.json").unlink(), "workload.json: cannot be read"),
     "another schema": (lambda d: edit(d / "workload.json", schema=99), "workload.json"),
     "nothing": (lambda d: [path.unlink() for path in d.iterdir()], "holds no run and no study"),
+    "a study of nothing": (
+        lambda d: (
+            [path.unlink() for path in d.iterdir()],
+            (d / "study.json").write_text(json.dumps(asdict(replace(study(), rows=())))),
+        ),
+        "holds no run and no study",
+    ),
     "a study with a key too many": (
         lambda d: (d / "study.json").write_text('{"rows": [], "colour": 1}'), "study.json: unknown key 'colour'"
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,22 @@ def test_presets_load_under_their_own_name():
     assert set(preset_names()) >= {"sat-vcu1525", "sat-ecp5", "dense-32", "tiny"}
     for name in preset_names():
         assert load_spec(name).name == name
+
+
+def test_files_that_a_machine_names_lie_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    text = preset_text("tiny").replace('kind = "ddr4-2400-x8"', 'kind = "memory.toml"')
+    text = text.replace('technology = "asic-16nm"', 'technology = "../table.toml"')
+    (tmp_path / "machines").mkdir()
+    (tmp_path / "machines" / "mine.toml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    mine = load_spec("machines/mine.toml")
+
+    assert mine.dram.kind == str((tmp_path / "machines" / "memory.toml").resolve())
+    assert mine.technology == str((tmp_path / "table.toml").resolve())
+    # Written elsewhere, as a folder of results is, it still names them.
+    (tmp_path / "again.toml").write_text(dumps_spec(mine), encoding="utf-8")
+    assert load_spec("again.toml") == mine
 
 
 def test_hash_follows_every_choice():

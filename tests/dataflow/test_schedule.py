@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weft.dataflow.accelerator import ArraySpec, BufferSpec
+from weft.dataflow.config_io import load_spec
 from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow, Mapping
 from weft.dataflow.placement import evaluate
 from weft.dataflow.schedule import Objective, Prices, best_mapping, schedule
@@ -68,6 +72,25 @@ def _all(op, spec):
             yield evaluate(op, spec, mapping)
         except InputError:
             continue
+
+
+@pytest.mark.parametrize("roomy", [(), ("w2e",), ("n2s",), ("output",), ("w2e", "output"), ("n2s", "output")])
+def test_buffers_too_small_are_told_what_would_fit(roomy):
+    sizes = {f"{name}_bytes": 2**20 if name in roomy else 64 for name in ("w2e", "n2s", "output")}
+    spec = replace(load_spec("tiny"), array=ArraySpec(rows=8, cols=8, w2e_words=2), buffers=BufferSpec(**sizes))
+    op = make_op(
+        Gemm(m=40, k=64, n=40), sparse=SparseOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=False)
+    )
+    with pytest.raises(InputError, match="fits the buffers") as error:
+        best_mapping(op, spec, Objective.CYCLES)
+    enough = {name: int(size) for name, size in re.findall(r"buffers\.(\w+) = (\d+)", str(error.value))}
+
+    assert enough
+    best_mapping(op, replace(spec, buffers=BufferSpec(**sizes | enough)), Objective.CYCLES)
+    # None of them is larger than it must be, to a factor of two.
+    for name, size in enough.items():
+        less = replace(spec, buffers=BufferSpec(**sizes | enough | {name: size // 2}))
+        assert not list(_all(op, less))
 
 
 @settings(max_examples=12)

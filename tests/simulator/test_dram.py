@@ -361,6 +361,8 @@ def toml(name: str) -> str:
         ("REFI = 9360", "REFI = 500", "timing.REFI must be at least"),
         ("drain_to = 9", "drain_to = 36", "controller.drain_to"),
         ("vdd = 1.2", "vdd = -1.2", "power.*vdd must be a positive number"),
+        ("idd4r = 135", "idd4r = 35", "power.idd4r must be above the standby current idd3n, 43"),
+        ("idd0 = 48", "idd0 = 40", "power.idd0 must be above 40.3, the standby current of a row cycle"),
         ("ranks = 1", "ranks = 8", "at most 64"),
         ('mark = "assumed"', 'mark = "guessed"', "provenance"),
     ],
@@ -370,6 +372,12 @@ def test_a_bad_memory_is_refused(old: str, new: str, said: str) -> None:
     assert old in text
     with pytest.raises(InputError, match=said):
         parse_memory(text.replace(old, new, 1), "mine.toml")
+
+
+@pytest.mark.parametrize("energy", ["-8.0", "0.0", "inf", "nan"])
+def test_a_bit_that_costs_nothing_is_refused(energy: str) -> None:
+    with pytest.raises(InputError, match=r"power\.read_pj must be a positive number"):
+        parse_memory(toml("lpddr4-2400").replace("read_pj = 8.0", f"read_pj = {energy}"), "mine.toml")
 
 
 def test_an_unknown_memory_is_refused() -> None:

@@ -100,12 +100,21 @@ def test_a_step_that_fits_runs_and_one_that_does_not_says_what_would():
     require_capacity(schedule(_mlp(7), short.spec), memory_need(_mlp(7), short.spec))
 
 
-def test_where_not_even_the_weights_fit():
-    plan = schedule(_mlp(8, again=True), _limited(1000))
+@pytest.mark.parametrize("again", [False, True])
+def test_where_not_even_the_weights_fit(again: bool):
+    plan = schedule(_mlp(8, again=again), _limited(1000))
 
-    with pytest.raises(InputError, match="no batch fits") as error:
+    with pytest.raises(InputError, match="no batch fits, as what does not grow with it takes") as error:
         simulate_system(plan)
     assert "--recompute" not in str(error.value)
+
+
+def test_where_the_weights_fit_but_no_sample_does():
+    need = memory_need(_mlp(1), TINY)
+    plan = schedule(_mlp(1), _limited(need.fixed + 1))
+
+    with pytest.raises(InputError, match=r"not even a batch of 1 fits; .*--recompute PATH"):
+        simulate_system(plan)
 
 
 def test_a_machine_without_a_capacity_holds_everything():
