@@ -164,6 +164,16 @@ def test_another_word_from_sore_is_told(monkeypatch):
     assert wrong[0].mismatch.what == "SORE and the technique"
 
 
+def test_a_technique_that_only_selects_may_not_change_what_it_keeps():
+    captured = step("mlp", "sdgp")
+    gemm = next(g for g in captured.gemms if g.role is not None)
+    left = gemm.left.copy()
+    left[tuple(np.argwhere(left)[0])] *= 2
+    found = verify_step(WIDE, replace(captured, gemms=(replace(gemm, left=left),)))
+
+    assert found.checks[0].mismatch.what == "SORE and the technique"
+
+
 def test_another_cycle_count_is_told(monkeypatch):
     def faulty(spec, gemm, mapping, real=module.array_cycles):
         made = real(spec, gemm, mapping)

@@ -83,7 +83,8 @@ class ImageData:
 
     ``shape`` is (channels, height, width). ``pad`` and ``flip`` are the light augmentation: random shifts by up to
     ``pad`` pixels over black, and mirror images. ``mean`` and ``std`` are per channel in units of the stored pixels.
-    ``fingerprint`` is a SHA-256 of what is in it, wherever it lies.
+    ``fingerprint`` is a SHA-256 of what is in it, wherever it lies; for a folder of pictures, of the names, classes and
+    sizes of its files.
     """
 
     name: str
@@ -340,12 +341,19 @@ def _image_folder(root: Path, side: int) -> ImageData:
         )
     digest = hashlib.sha256()
     for file, label in (*train, *test):
-        digest.update(f"{file.relative_to(root).as_posix()} {label} {file.stat().st_size}\n".encode())
+        digest.update(f"{file.relative_to(root).as_posix()} {label} {_size(file)}\n".encode())
     return ImageData(
         name="imagefolder", classes=len(names), shape=(3, side, side), train=_in_files(train, side),
         test=_in_files(test, side), pad=max(1, side // 8), flip=True, mean=_IMAGENET_MEAN, std=_IMAGENET_STD,
         fingerprint=digest.hexdigest(),
     )  # fmt: skip
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
 
 
 def _in_files(pictures: list[tuple[Path, int]], side: int) -> _InFiles:
@@ -369,7 +377,8 @@ def _pictures(root: Path, classes: list[str]) -> list[tuple[Path, int]]:
 
 def _picture_files(folder: Path) -> Iterator[Path]:
     if folder.is_dir():
-        yield from (f for f in folder.rglob("*") if f.suffix.lower() in _PICTURES and not f.name.startswith("."))
+        named = (f for f in folder.rglob("*") if f.suffix.lower() in _PICTURES and not f.name.startswith("."))
+        yield from (f for f in named if not f.is_dir())
 
 
 def _decode(file: Path, side: int) -> Tensor:

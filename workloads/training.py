@@ -351,6 +351,7 @@ def resume(
     with _controlled(state["threads"], _device(device)) as stop:
         run = _Run(spec, data, folder, _device(device))
         run.load(state)
+        run.save_log()
         return _finish(run, stop, progress)
 
 
@@ -426,17 +427,8 @@ class _Run:
         """Refuse a model that does not fit the data before anything is written; lazy layers get their shapes."""
         pixels = normalised(self.data, self.data.train.fetch(torch.arange(min(2, self.spec.batch))))
         self.model.eval()
-        try:
-            with torch.no_grad():
-                found = scores(self.model(pixels))
-        except InputError:
-            raise
-        except Exception as error:
-            first = "\n".join(str(error).strip().splitlines()[:6])[:500]
-            raise InputError(
-                f"model {self.spec.model!r} fails on images of {' x '.join(map(str, self.data.shape))}: "
-                f"{type(error).__name__}: {first}"
-            ) from error
+        with torch.no_grad():
+            found = self._scores(pixels, "on")
         if found.shape != (len(pixels), self.data.classes):
             raise InputError(
                 f"model {self.spec.model!r} gives {tuple(found.shape)} for {len(pixels)} images; expected "
@@ -444,6 +436,19 @@ class _Run:
             )
         if not any(p.requires_grad for p in self.model.parameters()):
             raise InputError(f"model {self.spec.model!r} has no parameter to train")
+
+    def _scores(self, pixels: Tensor, when: str) -> Tensor:
+        """What the model makes of ``pixels``; its own errors become one that names it."""
+        try:
+            return scores(self.model(pixels))
+        except InputError:
+            raise
+        except Exception as error:
+            first = "\n".join(str(error).strip().splitlines()[:6])[:500]
+            raise InputError(
+                f"model {self.spec.model!r} fails {when} images of {' x '.join(map(str, self.data.shape))}: "
+                f"{type(error).__name__}: {first}"
+            ) from error
 
     def advance(self) -> None:
         """One step: forward, backward and update on the next batch."""
@@ -456,7 +461,7 @@ class _Run:
         torch.manual_seed(_number(spec, _STEP, step))
         self.technique.before_step(step)
         with self._autocast():
-            found = scores(self.model(pixels))
+            found = self._scores(pixels, f"in step {step + 1} on {spec.batch}")
             loss = functional.cross_entropy(found.float(), labels, label_smoothing=spec.label_smoothing)
         value = loss.item()
         self._require_finite(math.isfinite(value), step + 1, f"the loss is {value}")
@@ -521,7 +526,8 @@ class _Run:
         with torch.no_grad(), self._autocast():
             for index in torch.split(torch.arange(len(test.labels)), _TEST_BATCH):
                 labels = test.labels[index].to(self.device)
-                found = scores(self.model(normalised(self.data, test.fetch(index)).to(self.device))).float()
+                pixels = normalised(self.data, test.fetch(index)).to(self.device)
+                found = self._scores(pixels, f"in the test after step {self.step} on {len(index)}").float()
                 loss += functional.cross_entropy(found, labels, reduction="sum").item()
                 correct += int((found.argmax(1) == labels).sum())
         return loss / len(test.labels), correct / len(test.labels)
@@ -533,7 +539,14 @@ class _Run:
         if self.folder is None:
             return
         save_checkpoint(self.folder / CHECKPOINT, self.state())
-        write_atomically(self.folder / LOG, _csv(self.log))
+        self.save_log()
+
+    def save_log(self) -> None:
+        """Write the log unless it is there: a process may have been killed between its checkpoint and its log."""
+        assert self.folder is not None
+        path, text = self.folder / LOG, _csv(self.log)
+        if not path.is_file() or path.read_bytes() != text:
+            write_atomically(path, text)
 
     def state(self) -> dict[str, Any]:
         """All that decides how the training goes on."""

@@ -251,6 +251,16 @@ def test_broken_pictures_and_folders_are_named(tmp_path: Path) -> None:
         open_data(f"imagefolder:{tmp_path}")
 
 
+def test_what_is_only_called_a_picture_is_passed_over_or_named(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    fingerprint = open_data(f"imagefolder:{tmp_path}").fingerprint
+    (tmp_path / "dog" / "folder.png").mkdir()
+    assert open_data(f"imagefolder:{tmp_path}").fingerprint == fingerprint
+    (tmp_path / "dog" / "gone.png").symlink_to("nowhere.png")
+    with pytest.raises(InputError, match=r"gone\.png: cannot be read: No such file"):
+        open_data(f"imagefolder:{tmp_path}")
+
+
 def test_one_class_is_not_enough(tmp_path: Path) -> None:
     picture(tmp_path / "cat" / "0.png", (0, 0, 0))
     with pytest.raises(InputError, match="two classes or more"):

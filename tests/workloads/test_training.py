@@ -212,6 +212,15 @@ def test_a_finished_training_resumes_to_its_result(tmp_path: Path) -> None:
     assert (again.log, again.digest, again.spec) == (result.log, result.digest, result.spec)
 
 
+def test_a_log_that_was_not_written_before_a_kill_is_written_at_the_next_start(tmp_path: Path) -> None:
+    train(short(), tmp_path)
+    whole = (tmp_path / "log.csv").read_bytes()
+    (tmp_path / "log.csv").write_bytes(whole[: whole.rindex(b"\n", 0, -1) + 1])
+    resume(tmp_path)
+
+    assert (tmp_path / "log.csv").read_bytes() == whole
+
+
 @pytest.mark.parametrize(
     ("asked", "values"),
     [
@@ -387,6 +396,11 @@ def test_a_model_that_does_not_fit_is_refused(tmp_path: Path, body: str, rule: s
     file.write_text(f"{HEAD}def make():\n    {body}\n")
     with pytest.raises(InputError, match=rule):
         train(plan(f"{file}:make", pattern=NMPattern(keep=1, group=16)), tmp_path / "run")
+
+
+def test_a_model_that_fails_later_is_named_and_not_weft() -> None:
+    with pytest.raises(InputError, match=r"model 'resnet9' fails in step 1 on 1 images of 1 x 8 x 8: ValueError: Exp"):
+        train(plan("resnet9", epochs=1, batch=1))
 
 
 def test_lazy_layers_get_their_shapes(tmp_path: Path) -> None:

@@ -53,8 +53,9 @@ class StepGemm:
 
     ``pattern`` and ``role``: of the N:M operand, None where the GEMM is dense. ``left`` and ``right``: X and W in FF,
     dY and W in BP, dY and X in WU; data as [samples, channels, *positions], weights as [groups, out, in, taps]; as the
-    technique left them. ``found``: what PyTorch's own kernel makes of the same FP16 operands in FP32, without bias.
-    ``magnitude``: the same of their absolute values, in FP64.
+    technique left them. ``dy``: what the technique selected from; None where it also scales. ``found``: what PyTorch's
+    own kernel makes of the same FP16 operands in FP32, without bias. ``magnitude``: the same of their absolute values,
+    in FP64.
     """
 
     layer: str
@@ -103,7 +104,7 @@ class StepGemm:
             pairs = None if self.compact is None else (self.compact.values[group], self.compact.indices[group])
             return _made(a, b, run, kept=b != 0, compact=pairs)
         if self.role == Role.GRADIENT:
-            return _made(b.T, a.T, run, kept=a.T != 0, raw=self._rows(raw).T, swapped=True)
+            return _made(b.T, a.T, run, kept=a.T != 0, unsorted=self._rows(raw).T, swapped=True)
         return _made(a, b, run)
 
     def _weight_gradient(self, group: int) -> StepProduct:
@@ -113,9 +114,8 @@ class StepGemm:
         by_tap = unfold(image, self.window)
         b = by_tap.swapaxes(1, 2).reshape(len(by_tap), -1)
         if self.role == Role.GRADIENT:
-            assert self.dy is not None
-            raw = _positions_first(self._channels(self.dy, group))
-            return _made(b.T, a.T, a.shape[1], kept=a.T != 0, raw=raw, swapped=True)
+            raw = _positions_first(self._channels(self.left if self.dy is None else self.dy, group))
+            return _made(b.T, a.T, a.shape[1], kept=a.T != 0, unsorted=raw, swapped=True)
         return _made(a, b, a.shape[1])
 
     def _rows(self, data: Half) -> Half:
@@ -157,17 +157,12 @@ def _positions_first(data: Half) -> Half:
 
 
 def _made(
-    a: Half, b: Half, run: int, *, kept: Any = None, raw: Half | None = None, swapped: bool = False, compact: Any = None
+    a: Half, b: Half, run: int, *, kept: Any = None, unsorted: Any = None, swapped: bool = False, compact: Any = None
 ) -> StepProduct:
-    b = np.ascontiguousarray(b)
-    unsorted = None
-    if raw is not None:
-        # A technique that only selects leaves dY where it keeps it; what it also scales cannot be made from dY.
-        raw = np.ascontiguousarray(raw)
-        unsorted = raw if np.array_equal(np.where(b != 0, raw, b), b) else b
     return StepProduct(
-        a=np.ascontiguousarray(a), b=b, run=run, kept=None if kept is None else np.ascontiguousarray(kept),
-        unsorted=unsorted, swapped=swapped, compact=compact,
+        a=np.ascontiguousarray(a), b=np.ascontiguousarray(b), run=run,
+        kept=None if kept is None else np.ascontiguousarray(kept),
+        unsorted=None if unsorted is None else np.ascontiguousarray(unsorted), swapped=swapped, compact=compact,
     )  # fmt: skip
 
 
@@ -222,7 +217,7 @@ def _captured(seen: Observed) -> StepGemm:
         layer=layer.name, pass_=pass_, pattern=layer.technique.nm() if role else None, role=role,
         left=_data(layer, seen.left),
         right=_half(layer.canonical(seen.right)) if weight else _data(layer, seen.right),
-        dy=None if seen.dy is None else _data(layer, seen.dy),
+        dy=None if seen.dy is None or pass_ in layer.technique.scales else _data(layer, seen.dy),
         window=_window(seen, found), transposed=transposed, groups=layer.conv_groups, order=order, compact=compact,
         found=_result(layer, pass_, found).numpy(), magnitude=_result(layer, pass_, magnitude).numpy(),
     )  # fmt: skip

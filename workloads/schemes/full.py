@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ..errors import InputError
+from ..gemm import Pass
 from .layers import SparseLayer
 from .nm import Bdwp, BdwpOptions, require_share, sampled
 from .sampling import systematic
@@ -42,6 +43,7 @@ class BdwpX(Bdwp):
     """
 
     options_type: ClassVar[type[Options]] = BdwpXOptions
+    scales = frozenset((Pass.WU,))
 
     def update_gradient(self, layer: SparseLayer, dy: Tensor) -> Tensor:
         return sampled(self, layer, dy, systematic)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,7 @@ COMPUTED = "weight is computed from other parameters"
 OWN_FORWARD = "forward of the layer is the user's own"
 NOT_SUPPORTED = "no layer of a kind that can be sparse"
 
+F = TypeVar("F", bound=Callable[..., Any])
 View = tuple[int, int, int]
 """A tensor as [outer, length, inner]; groups lie along ``length``."""
 
@@ -96,6 +97,7 @@ class SparseLayer:
         """Thinned-out weight (or its mask) of the step before, for the flip rate."""
         self.used: Tensor | None = None
         """Thinned-out weight of the current step."""
+        self._dtype: torch.dtype | None = None
         self._key: tuple[object, ...] = ()
         self._operands: dict[Pass, Tensor] = {}
 
@@ -180,20 +182,21 @@ class SparseLayer:
         self._key, self._operands = (), {}
 
     def operand(self, pass_: Pass, dtype: torch.dtype | None = None) -> Tensor:
-        """W_ff or W_bp, stored like the weight, in the dtype of the GEMM.
+        """W_ff or W_bp, stored like the weight, in the dtype of the GEMM: ``dtype``, or that of the last one.
 
-        Made once and kept until the weight changes (in place, by an optimizer or a loaded state) or a step begins.
-        Magnitudes are compared in the dtype of the GEMM, as the machine does.
+        Made once and kept until the weight changes (in place, by an optimizer or a loaded state) or a step begins; a
+        change through ``weight.data`` leaves no trace and is seen in the next step only. Magnitudes are compared in the
+        dtype of the GEMM, as the machine does.
         """
         master = self.weight
-        dtype = dtype or master.dtype
-        key = (master._version, master.data_ptr(), dtype, master.device)
+        self._dtype = dtype or self._dtype or master.dtype
+        key = (master._version, master.data_ptr(), self._dtype, master.device)
         if key != self._key:
             self._key, self._operands = key, {}
         if pass_ not in self._operands:
             # A tensor made in inference mode could not be saved for a later backward.
             with torch.inference_mode(False), torch.no_grad():
-                self._operands[pass_] = self._make(pass_, dtype)
+                self._operands[pass_] = self._make(pass_, self._dtype)
         return self._operands[pass_]
 
     def _make(self, pass_: Pass, dtype: torch.dtype) -> Tensor:
@@ -237,7 +240,9 @@ class _ThreeGemms(torch.autograd.Function):
         dx = dw = db = None
         with torch.autocast(dy.device.type, enabled=False):
             if needs_b:
-                db = dy.sum([d for d in range(dy.dim()) if d != (1 if conv else dy.dim() - 1)])
+                # An empty list of dimensions would sum over all of them.
+                others = [d for d in range(dy.dim()) if d != (1 if conv else dy.dim() - 1)]
+                db = dy.sum(others) if others else dy
             if needs_x:
                 g = technique.backward_gradient(layer, dy) if Pass.BP in layer.passes else dy
                 _show(ctx, Pass.BP, g, w_bp, dy)
@@ -261,7 +266,8 @@ def _multiply(x: Tensor, w: Tensor, bias: Tensor | None, layer: SparseLayer, con
     if conv:
         return torch.ops.aten.convolution(x, w, bias, *conv)  # type: ignore[no-any-return]
     rows = functional.linear(x.reshape(-1, x.shape[-1]), w.t() if layer.kind.inputs_first else w, bias)
-    return rows.reshape(*x.shape[:-1], rows.shape[-1])
+    # Autograd lets no view that a function returns be changed in place, as nn.ReLU(inplace=True) does.
+    return torch.ops.aten._unsafe_view(rows, (*x.shape[:-1], rows.shape[-1]))  # type: ignore[no-any-return]
 
 
 def _input_gradient(dy: Tensor, w: Tensor, shape: torch.Size, layer: SparseLayer, conv: Any) -> Tensor:
@@ -281,6 +287,12 @@ def _weight_gradient(dy: Tensor, x: Tensor, layer: SparseLayer, conv: Any) -> Te
     return x.t() @ dy if layer.kind.inputs_first else dy.t() @ x
 
 
+def _eager(function: F) -> F:
+    """Where a compiled model leaves its graph: Dynamo cannot look into the kernels that make masks."""
+    return cast(F, torch.compiler.disable(function))  # type: ignore[no-untyped-call]
+
+
+@_eager
 def _apply(module: nn.Module, x: Tensor, conv: Any) -> Tensor:
     """The layer on ``x``, with the casts that autocast makes in front of a GEMM."""
     layer: SparseLayer = getattr(module, ATTRIBUTE)
@@ -288,6 +300,10 @@ def _apply(module: nn.Module, x: Tensor, conv: Any) -> Tensor:
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, bias = x.to(dtype), None if bias is None else bias.to(dtype)
+    elif x.dtype != layer.weight.dtype:
+        raise InputError(
+            f"layer {layer.name!r} has a weight of {layer.weight.dtype} and an input of {x.dtype}; cast one of them"
+        )
     return cast(Tensor, _ThreeGemms.apply(x, module.weight, bias, layer, conv))  # type: ignore[no-untyped-call]
 
 

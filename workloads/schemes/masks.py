@@ -93,13 +93,13 @@ def grouped(x: Tensor, view: View, group: int, fill: float = 0) -> Tensor:
     flat = x.reshape(outer, length, inner)
     if short:
         flat = torch.nn.functional.pad(flat, (0, 0, 0, short), value=fill)
-    return flat.reshape(outer, -1, group, inner)
+    return flat.reshape(outer, -(-length // group), group, inner)
 
 
 def ungrouped(groups: Tensor, view: View, shape: torch.Size) -> Tensor:
     """Inverse of :func:`grouped`."""
     outer, length, inner = view
-    return groups.reshape(outer, -1, inner)[:, :length].reshape(shape)
+    return groups.reshape(outer, groups.shape[1] * groups.shape[2], inner)[:, :length].reshape(shape)
 
 
 def _words(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -89,8 +89,11 @@ class SdgpRescaled(Sdgp):
     """SDGP with rescaled maps (the same repository, ``maxnorm``).
 
     prune(dY) is multiplied by sum|dY| / (sum|prune(dY)| + 1e-4), both sums over the positions of one channel of one
-    sample; over the tokens in a linear layer.
+    sample; over the tokens in a linear layer. One without tokens has maps of one element: what is kept loses
+    1e-4 / (|dY| + 1e-4) of itself there.
     """
+
+    scales = frozenset((Pass.BP,))
 
     def backward_gradient(self, layer: SparseLayer, dy: Tensor) -> Tensor:
         pruned = super().backward_gradient(layer, dy)
@@ -192,7 +195,7 @@ class BiMask(SrSte):
         return layer.stored(chosen[:, order.argsort()])
 
     def channel_order(self, layer: SparseLayer) -> npt.NDArray[np.int64] | None:
-        return layer.state["order"].numpy()
+        return layer.state["order"].cpu().numpy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,6 +285,7 @@ class TransposableMvue(Transposable):
     """
 
     options_type: ClassVar[type[Options]] = TransposableMvueOptions
+    scales = frozenset((Pass.WU,))
 
     def update_gradient(self, layer: SparseLayer, dy: Tensor) -> Tensor:
         return sampled(self, layer, dy, two_draws)
@@ -294,6 +298,8 @@ class SSte(Technique):
     continuous in W; beta = <W, s(W)> / <s(W), s(W)> of each tensor when the technique is attached. BP reads W_ff
     (recalled); dW = sample(dY)^T X goes to the dense master without beta.
     """
+
+    scales = frozenset((Pass.WU,))
 
     def prepare(self, layer: SparseLayer) -> None:
         weight = layer.weight.detach().double()

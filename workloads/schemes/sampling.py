@@ -78,13 +78,15 @@ def _sample(x: Any, u: Any, keep: int, group: int, out: Any) -> bool:
                     size[j] = abs(x[o, begin + j, i])
                     certain[j] = False
                 left = keep
-                tau = 0.0
+                tau, least = 0.0, np.inf
                 more = True
                 while more:
                     total = 0.0
                     for j in range(count):
                         total += 0.0 if certain[j] else size[j]
-                    tau = total / left if left > 0 else 0.0
+                    # An Inf is certain from the first round on, so later sums do not have it.
+                    finite = finite and np.isfinite(total)
+                    tau = total / left if left > 0 else least
                     more = False
                     if left > 0:
                         for j in range(count):
@@ -92,7 +94,7 @@ def _sample(x: Any, u: Any, keep: int, group: int, out: Any) -> bool:
                                 certain[j] = True
                                 more = True
                                 left -= 1
-                finite = finite and np.isfinite(total)
+                                least = min(least, size[j])
                 upto, mark, taken = 0.0, u[o, g, i], 0
                 for j in range(count):
                     if size[j] >= tau:
@@ -108,16 +110,19 @@ def _sample(x: Any, u: Any, keep: int, group: int, out: Any) -> bool:
 
 
 def thresholds(magnitude: Tensor, keep: int) -> Tensor:
-    """tau of every group [outer, groups, M, inner] with sum_i min(1, |x_i| / tau) = keep; 0 where it has no more.
+    """tau of every group [outer, groups, M, inner] with sum_i min(1, |x_i| / tau) = keep; 0 where it has fewer.
 
-    Elements above tau are certain; the rest share what is left of ``keep``: tau = (their sum) / (keep - certain).
+    Elements above tau are certain; the rest share what is left of ``keep``: tau = (their sum) / (keep - certain). Where
+    nothing is left, since rounding lost the rest in the sum, tau is the least that is certain, and the rest has next to
+    no chance.
     """
     certain = torch.zeros(magnitude.shape, dtype=torch.bool, device=magnitude.device)
     tau = torch.zeros_like(magnitude[:, :, :1])
     for _ in range(keep + 1):
         rest = magnitude.masked_fill(certain, 0.0)
         left = keep - certain.sum(dim=2, keepdim=True)
-        tau = torch.where(left > 0, rest.sum(dim=2, keepdim=True) / left.clamp_min(1), 0.0)
+        least = magnitude.masked_fill(~certain, torch.inf).amin(dim=2, keepdim=True)
+        tau = torch.where(left > 0, rest.sum(dim=2, keepdim=True) / left.clamp_min(1), least)
         more = (magnitude >= tau) & (magnitude > 0) & (left > 0) & ~certain
         if not more.any():
             break
@@ -143,6 +148,11 @@ def two_draws(x: Tensor, view: View, pattern: NMPattern, generator: torch.Genera
         # An element that has everything is drawn first and for certain; its odds would be 0 / 0.
         odds = torch.where(t < 1.0, t / (1.0 - t).clamp_min(torch.finfo(torch.float64).tiny), 0.0)
         share = torch.where(t < 1.0, t * (1.0 + odds.sum(dim=2, keepdim=True) - odds), 1.0)
+        # Beside an element that has everything but for rounding, the others have the second draw to themselves.
+        alone = (t == 1.0).any(dim=2, keepdim=True) & (t < 1.0)
+        others = magnitude.masked_fill(~alone, 0.0)
+        second = others / others.sum(dim=2, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+        share = torch.where(alone, second, share)
     noise = torch.empty_like(t).exponential_(generator=generator)
     keys = torch.where(magnitude > 0, magnitude / noise.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
     kept = mask_of_largest(keys, (keys.shape[0] * keys.shape[1], keys.shape[2], keys.shape[3]), pattern)

@@ -59,6 +59,8 @@ class Technique:
     """
 
     options_type: ClassVar[type[Options]] = Options
+    scales: ClassVar[frozenset[Pass]] = frozenset()
+    """Passes in which the gradient is not only selected from but changed, so that no top-N of dY makes it."""
     options: Any
     scheme: Scheme
     pattern: NMPattern | None

@@ -185,6 +185,38 @@ def test_gradient_checkpointing_changes_nothing(scheme):
         torch.testing.assert_close(ours.grad, theirs.grad)
 
 
+@pytest.mark.parametrize("shape", [(24,), (5, 24), (2, 3, 24)])
+def test_what_a_layer_returns_may_be_changed_in_place(shape):
+    model, x = nn.Sequential(nn.Linear(24, 16), nn.ReLU(inplace=True)), torch.randn(shape)
+    attach(model, "srste", NMPattern(keep=8, group=8), steps=1)
+
+    plain = nn.Sequential(nn.Linear(24, 16), nn.ReLU())
+    plain.load_state_dict(model.state_dict())
+    for ours, theirs in zip(_gradients(model, x), _gradients(plain, x), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize("scheme", ["bdwp-x", "rigl", "wanda"])
+def test_a_compiled_model_is_trained_as_the_model_is(scheme):
+    results = []
+    for compiled in (False, True):
+        model = net()
+        technique = attach(model, scheme, TWO_OF_EIGHT, steps=6)
+        called = torch.compile(model, backend="aot_eager") if compiled else model
+        train(called, technique, batch(), range(6), torch.optim.SGD(model.parameters(), 0.1))
+        results.append(model.state_dict())
+
+    assert all(torch.equal(results[1][name], value) for name, value in results[0].items())
+
+
+def test_an_input_of_another_type_than_the_weight_is_refused_as_pytorch_does():
+    model = nn.Sequential(nn.Linear(24, 16, bias=False)).double()
+    attach(model, "bdwp", TWO_OF_EIGHT, steps=1)
+    with pytest.raises(InputError, match=r"layer '0' has a weight of torch\.float64 and an input of torch\.float32"):
+        model(torch.randn(2, 24))
+
+
 def test_gradients_accumulate():
     model = net()
     attach(model, "bdwp", TWO_OF_EIGHT, steps=1).before_step(0)

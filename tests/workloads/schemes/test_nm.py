@@ -223,3 +223,18 @@ def test_sste_scales_the_soft_weights_to_fit_the_dense_ones():
     with torch.no_grad():
         layer.weight.mul_(2)
     torch.testing.assert_close(technique.layers[""].operand(Pass.FF), (2 * beta * soft).expand(8, 4))
+
+
+def test_decay_acts_on_what_mixed_precision_drops():
+    """1.001 and 1 are equal in bfloat16, where the lower index stays; in float32 the other one would."""
+    layer = nn.Linear(4, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, 1.001, 0.5, 0.25]]))
+    technique = attach(layer, "srste", NMPattern(keep=1, group=4), steps=1, decay=0.5)
+    technique.before_step(0)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(torch.ones(1, 4))
+    (0 * y).sum().backward()
+    technique.adjust_gradients(0)
+
+    assert layer.weight.grad.tolist() == [[0.0, pytest.approx(0.5005), 0.25, 0.125]]

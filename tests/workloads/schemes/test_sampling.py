@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.workloads.schemes.masks import grouped
+from weft.workloads.schemes.masks import grouped, largest_by_sorting
 from weft.workloads.schemes.sampling import systematic, systematic_by_sums, thresholds, two_draws
 from weft.workloads.sparsity import NMPattern
 
@@ -108,6 +108,41 @@ def test_two_draws_have_the_published_probabilities():
 
     for value, whole, share in zip(sampled.tolist(), x.tolist(), p, strict=True):
         assert value == 0 or value == pytest.approx(whole / share)
+
+
+@pytest.mark.parametrize("sample", [systematic, two_draws])
+@pytest.mark.parametrize("group", [[1e-20, 1.0, 0.5, 0.0], [1.0, 1e-20, 3e-20, 1e-20], [1e-20, 1.0, 1.0, 1e-300]])
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_what_is_lost_in_the_sum_of_its_group_stays_small(sample, group, keep):
+    """Gradients of a softmax span more than 53 bits; a small one must neither drive out a large one nor become one."""
+    count, pattern = 4000, NMPattern(keep=keep, group=4)
+    rows = torch.tensor(group, dtype=torch.float64)
+    sampled = sample(rows.repeat(count, 1)[..., None], (count, 4, 1), pattern, torch.Generator().manual_seed(0))[..., 0]
+
+    assert ((sampled != 0).sum(dim=1) <= keep).all()
+    error = (sampled.mean(dim=0) - rows).abs()
+    assert (error <= 5 * sampled.std(dim=0) / count**0.5 + 1e-12).all()
+
+
+@pytest.mark.parametrize("sample", [systematic, two_draws])
+@given(pattern=patterns(), seed=st.integers(0, 999))
+def test_the_largest_of_a_group_with_an_overflow_are_kept_as_they_are(sample, pattern, seed):
+    x = _values(seed, (1, 3 * pattern.group, 2)).masked_fill(torch.arange(2) == 1, 0)
+    rng = torch.Generator().manual_seed(seed)
+    x[torch.rand(x.shape, generator=rng) < 0.1] = torch.inf
+    x[torch.rand(x.shape, generator=rng) < 0.05] = -torch.nan
+    sampled = sample(x, tuple(x.shape), pattern, torch.Generator().manual_seed(0))
+
+    overflow = ~grouped(x, tuple(x.shape), pattern.group).isfinite().all(dim=2, keepdim=True)
+    chosen = grouped(torch.where(largest_by_sorting(x, tuple(x.shape), pattern), x, 0), tuple(x.shape), pattern.group)
+    found = grouped(sampled, tuple(x.shape), pattern.group)
+    assert torch.equal(found.masked_fill(~overflow, 0).nan_to_num(), chosen.masked_fill(~overflow, 0).nan_to_num())
+    assert found.masked_fill(overflow, 0).isfinite().all()
+
+
+@pytest.mark.parametrize("sample", [systematic, two_draws])
+def test_an_empty_gradient_has_an_empty_sample(sample):
+    assert sample(torch.zeros(0, 12, 3), (0, 12, 3), NMPattern(keep=2, group=8), torch.Generator()).shape == (0, 12, 3)
 
 
 @pytest.mark.parametrize("sample", [systematic, two_draws])
