@@ -32,12 +32,13 @@ CAUSE_WORDS = {
 }
 
 
-def get_console() -> Console:
+def get_console(most: int = _WIDTH) -> Console:
+    """The console, at most ``most`` characters wide, and as wide where it is no terminal."""
     from rich.console import Console
 
     # Names of layers may hold brackets and colons, so neither markup nor emoji.
     console = Console(highlight=False, markup=False, emoji=False)
-    console.width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
+    console.width = min(console.width, most) if console.is_terminal else most
     return console
 
 

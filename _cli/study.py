@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["study"]
 
+_WIDTH = 130
+"""Characters that the table takes with the longest names."""
 _COLUMNS = (
     "scheme", "N:M", "accuracy %", "loss", "cycles", "energy", "speed-up", "reached", "to target", "speed-up",
 )  # fmt: skip
@@ -79,7 +81,7 @@ def study(
 
 def _show(study: Study, folder: Path) -> None:
     """A table a model: accuracy, what it costs on the machine, and the two together."""
-    spec, console = study.spec, get_console()
+    spec, console = study.spec, get_console(_WIDTH)
     console.print(
         f"{spec.data}, {spec.seeds} seeds a row, on {spec.machine.name}; "
         f"target: dense minus {100 * spec.below:g} points",

@@ -128,6 +128,8 @@ def _show(result: TrainResult) -> None:
         f"({result.device}); density FF {last.density_ff:.3g}, BP {last.density_bp:.3g}, WU {last.density_wu:.3g}."
     )
     if result.kept_dense:
-        console.print("Kept dense: " + "; ".join(f"{name}: {why}" for name, why in result.kept_dense.items()) + ".")
+        console.print(
+            "Kept dense: " + "; ".join(f"{name or 'the model'}: {why}" for name, why in result.kept_dense.items()) + "."
+        )
     if result.folder is not None:
         console.print(f"Checkpoint and log: {result.folder}")
