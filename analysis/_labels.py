@@ -27,8 +27,8 @@ def place_labels(
 ) -> list[str]:  # fmt: skip
     """Write ``names`` beside ``points`` (in data units), the first ones first; returns those that found no place.
 
-    ``bars`` are what points reach to either side and up and down, ``lines`` pairs of ends; names keep clear of them
-    where they can. The axes must have their final limits.
+    Points beyond the names have none and are kept clear of. ``bars`` are what points reach to either side and up and
+    down, ``lines`` pairs of ends; names keep clear of them where they can. The axes must have their final limits.
     """
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     scale = figure.dpi / 72
@@ -38,7 +38,7 @@ def place_labels(
     crosses = [box for point, bar in zip(points, bars, strict=True) for box in _cross(ax, point, bar)]
     crosses += [box for line in lines for box in _beads(ax, line)]
     inside, homeless = ax.get_window_extent(), []
-    for (x, y), name in zip(pixels, names, strict=True):
+    for (x, y), name in zip(pixels, names, strict=False):
         probe = figure.text(0, 0, name, fontsize=size)
         extent = probe.get_window_extent(renderer)
         probe.remove()

@@ -23,6 +23,8 @@ _WIDTH, _PANEL, _GAP, _TOP, _BOTTOM, _MARGIN = 12.4, 4.1, 0.95, 1.2, 0.6, 0.75
 _COLOURS = ("dram_stall", "compute", "wuve", "sore", "interleave_stall", "fill_drain")
 """Colours of the theme for patterns, in order."""
 _LABEL = 7.5
+_NAMED = 40
+"""Points of a panel that all have names; of more only those that none beats, and dense."""
 _FAR_TIME, _FAR_BELOW = 2.0, 0.06
 """Over dense time, below dense accuracy: points beyond are counted, not drawn."""
 _CORNERS = ((1, 1), (-1, -1))
@@ -88,13 +90,16 @@ def _panel(
     ax.plot([x for x, _ in line], [y for _, y in line], color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     _limits(ax, points, bars)
     lines = list(pairwise(line))
+    dense = {i for i, (row, _, _) in enumerate(shown) if row.scheme == "dense"}
     target = shown[0][0].target
     if target is not None:
         lines.append(((ax.get_xlim()[0], 100 * target), (ax.get_xlim()[1], 100 * target)))
         ax.axhline(100 * target, color=theme.muted, linewidth=0.8, linestyle=":", zorder=1)
     ax.set_xlabel(f"{unit} of simulated time", fontsize=9)
-    order = sorted(range(len(points)), key=lambda i: (i not in front, points[i]))
+    order = sorted(range(len(points)), key=lambda i: (i not in front and i not in dense, points[i]))
     names = [shown[i][0].scheme for i in order]
+    if len(names) > _NAMED:
+        names = names[: len(front | dense)]
     place_labels(
         figure, ax, [points[i] for i in order], [bars[i] for i in order], names, theme, size=_LABEL, lines=lines
     )
@@ -111,7 +116,7 @@ def _near(shown: list[tuple[StudyRow, float, float]]) -> list[tuple[StudyRow, fl
 def _left_out(missing: Sequence[StudyRow], far: int) -> str:
     """What is not in a panel, and why."""
     unplaced = sum(bool(row.unplaced) for row in missing)
-    parts = [(len(missing) - unplaced, "missed the target"), (unplaced, "not for this machine"), (far, "far outside")]
+    parts = [(len(missing) - unplaced, "missed it"), (unplaced, "not for this machine"), (far, "far outside")]
     return ", ".join(f"{count} {what}" for count, what in parts if count)
 
 
