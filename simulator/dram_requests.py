@@ -60,9 +60,9 @@ def lines_of(line: Int64, write: npt.NDArray[np.bool_] | bool) -> Requests:
 def pattern(name: str, memory: MemorySpec, count: int) -> Requests:
     """``count`` requests of a named pattern.
 
-    ``seq``: line after line. ``rand``: blocks of SIZE at random places of the first 8 GiB, for ``rw`` reads and writes
-    at even odds. ``stride``: one line every SIZE. ``NrMw_blockK``: N read and M write streams, each sequential, 64 MiB
-    apart, in turns of K lines. Whatever passes the end of the memory starts again at 0.
+    ``seq``: line after line. ``rand``: blocks of SIZE at random places of the first 8 GiB, for ``rw`` each read or
+    written as a whole, at even odds. ``stride``: one line every SIZE. ``NrMw_blockK``: N read and M write streams, each
+    sequential, 64 MiB apart, in turns of K lines. Whatever passes the end of the memory starts again at 0.
     """
     require_int("requests", count, 1, _MOST)
     line_bytes, lines = memory.organization.line_bytes, memory.organization.lines
@@ -76,8 +76,10 @@ def pattern(name: str, memory: MemorySpec, count: int) -> Requests:
         region = min(lines, _RANDOM_REGION // line_bytes)
         if block > region:
             raise InputError(f"pattern {name!r}: a block is larger than its {region * line_bytes} bytes of room")
-        places = rng.integers(0, region // block, -(-count // block)).repeat(block)[:count]
-        write = rng.random(count) < 0.5 if found[1] == "rw" else np.full(count, found[1] == "write")
+        blocks = -(-count // block)
+        places = rng.integers(0, region // block, blocks).repeat(block)[:count]
+        mixed = rng.random(blocks).repeat(block)[:count] < 0.5
+        write = mixed if found[1] == "rw" else np.full(count, found[1] == "write")
         return lines_of(places * block + i % block, write)
     if found := re.fullmatch(r"(?:[a-z]+_)?(\d{1,3})r(\d{1,3})w_block(\d{1,9})", name):
         reads, writes, block = int(found[1]), int(found[2]), int(found[3])

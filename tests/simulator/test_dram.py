@@ -387,3 +387,12 @@ def test_an_unknown_memory_is_refused() -> None:
 
 def test_lines_of_are_there_at_once() -> None:
     assert lines_of(np.arange(3), False).time.tolist() == [0, 0, 0]
+
+
+def test_a_random_block_is_read_or_written_as_a_whole() -> None:
+    asked = pattern("rand_rw_1KB", X8, 16 * 500)
+    blocks = asked.write.reshape(500, 16)
+
+    assert (blocks == blocks[:, :1]).all()
+    assert 0.4 < blocks.mean() < 0.6
+    assert (np.diff(asked.line.reshape(500, 16), axis=1) == 1).all()
