@@ -77,9 +77,10 @@ def percent(part: float, whole: float) -> str:
 
 
 def heading(workload: Workload) -> str:
-    scheme = workload.scheme if workload.pattern is None else f"{workload.scheme} {workload.pattern}"
+    from ..analysis.words import run_name
+
     given = f", input {workload.input}" if workload.input else ""
-    return f"{workload.model}, batch {workload.batch}{given}, {scheme}"
+    return f"{workload.model}, batch {workload.batch}{given}, {run_name(workload)}"
 
 
 @contextmanager

@@ -12,11 +12,11 @@ from matplotlib.lines import Line2D
 
 from ._drawing import LEFT, head
 from ._labels import place_labels
-from .study import Study, StudyRow
+from .study import Study, StudyRow, pareto
 from .theme import Theme, theme_of
 from .words import time_unit
 
-__all__ = ["pareto", "study_figure"]
+__all__ = ["study_figure"]
 
 _WIDTH, _PANEL, _GAP, _TOP, _BOTTOM, _MARGIN = 12.4, 4.1, 0.95, 1.2, 0.6, 0.75
 """Inches: figure, height of a panel, space between rows, above and below all rows, left of a panel."""
@@ -139,15 +139,6 @@ def _limits(ax: Axes, points: Sequence[tuple[float, float]], bars: Sequence[tupl
     wide, tall = (right - left) or right or 1.0, (high - low) or 1.0
     ax.set_xlim(left - 0.06 * wide, right + 0.16 * wide)
     ax.set_ylim(low - 0.06 * tall, high + 0.06 * tall)
-
-
-def pareto(points: Sequence[tuple[float, float]]) -> set[int]:
-    """Points that no other beats: at most their time and at least their accuracy, and better in one of them."""
-    return {
-        i
-        for i, (x, y) in enumerate(points)
-        if not any(u <= x and v >= y and (u < x or v > y) for u, v in points)
-    }  # fmt: skip
 
 
 def _colours(study: Study, theme: Theme) -> dict[str | None, str]:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from ..workloads.training import TrainSpec
 
 __all__ = [
-    "PhaseCost", "Study", "StudyRow", "StudySpec", "aggregate", "cycles_until", "first_reached", "measured_of",
-    "run_study", "trained_steps",
+    "REFERENCE", "PhaseCost", "Study", "StudyRow", "StudySpec", "aggregate", "cycles_until", "first_reached",
+    "measured_of", "pareto", "run_study", "trained_steps",
 ]  # fmt: skip
 
 REFERENCE = "dense"
@@ -269,6 +269,15 @@ def cycles_until(phases: Sequence[PhaseCost], step: int) -> int:
         cycles += phase.cycles * max(0, min(step - begin, phase.steps))
         begin += phase.steps
     return cycles
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> set[int]:
+    """Points that no other beats: at most their time and at least their accuracy, and better in one of them."""
+    return {
+        i
+        for i, (x, y) in enumerate(points)
+        if not any(u <= x and v >= y and (u < x or v > y) for u, v in points)
+    }  # fmt: skip
 
 
 def trained_steps(phases: Sequence[PhaseCost]) -> int:

@@ -58,4 +58,4 @@ def model_name(work: Workload) -> str:
 
 def step_name(work: Workload) -> str:
     """Model and what one step takes."""
-    return f"{work.model} ({work.input})" if work.input else f"{work.model}, batch {work.batch}"
+    return model_name(work) if work.input else f"{work.model}, batch {work.batch}"

@@ -81,6 +81,11 @@ class Organization:
         return self.burst_length // 2
 
     @property
+    def clock_hz(self) -> int:
+        """Clock cycles a second, two transfers each."""
+        return self.mega_transfers * 500_000
+
+    @property
     def cycle_ns(self) -> float:
         """One clock cycle."""
         return 2000 / self.mega_transfers
@@ -93,7 +98,7 @@ class Organization:
     @property
     def bytes_per_second(self) -> int:
         """Peak of all channels."""
-        return self.bytes_per_cycle * self.mega_transfers * 500_000
+        return self.bytes_per_cycle * self.clock_hz
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """How long DRAM takes for the transfers of a step: all at one rate, or each by its shape in the memory of the machine.
 
 Where a matrix lies in memory decides its shapes. As PyTorch keeps them channels-last: a row of A, a weight's row of
-output channel, a row of C lie in one piece; docs/design/machine.md, "DRAM", has the table.
+output channel, a row of C lie in one piece; docs/design/machine.md, "The system", has the table.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class ByShape:
         t = gaps(self.memory)
         burst = self.memory.organization.burst_cycles
         cycles = t.read_write + t.write_read_rank - 2 * burst
-        return ceil(Fraction(cycles * self.unit, self.memory.organization.mega_transfers * 500_000))
+        return ceil(Fraction(cycles * self.unit, self.memory.organization.clock_hz))
 
     def time(self, size: int, stored: Stored, *, write: bool) -> int:
         """``size`` as a part of a long transfer of that shape."""

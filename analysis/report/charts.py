@@ -9,6 +9,7 @@ from typing import Any
 
 from ...workloads.gemm import Pass
 from ..energy import Component
+from ..study import REFERENCE, pareto
 from ..study_files import SavedStudy, row_name
 from ..system import WAITS, use_shares
 from ..theme import CAUSE_NAMES
@@ -142,10 +143,12 @@ def study_data(study: SavedStudy) -> list[dict[str, Any]]:
     for model in dict.fromkeys(row.model for row in study.rows):
         rows = [r for r in study.rows if r.model == model and r.accuracy is not None and r.speedup is not None]
         target = next((100 * row.target for row in rows if row.target is not None), None)
+        front = pareto([(-(row.speedup or 0.0), row.accuracy or 0.0) for row in rows])
         points = [
             {"label": row_name(row), "x": row.speedup, "y": 100 * (row.accuracy or 0.0),
-             "sd": 100 * (row.accuracy_sd or 0.0), "reached": row.reached == row.seeds}
-            for row in rows
+             "sd": 100 * (row.accuracy_sd or 0.0), "reached": row.reached == row.seeds,
+             "named": i in front or row.scheme == REFERENCE}
+            for i, row in enumerate(rows)
         ]  # fmt: skip
         made.append({"model": model, "target": target, "points": points})
     return made
@@ -164,12 +167,12 @@ def cause_legend(causes: Sequence[dict[str, int]]) -> Html:
 
 def chart(
     kind: str, number: int, title: str, alt: str, *, height: int, twin: Html | None = None,
-    above: Html | None = None, twin_name: str = "",
+    above: Html | None = None,
 ) -> Html:  # fmt: skip
     """A figure: title, place to draw in, what it says in words, and its figures as a table."""
     drawn = element(
         "div", class_="plot", role="img", aria_label=f"{title}. {alt}", data_kind=kind, data_number=str(number),
         style=f"height:{height}px",
     )  # fmt: skip
-    table = None if twin is None else element("details", element("summary", f"As a table: {twin_name or title}"), twin)
+    table = None if twin is None else element("details", element("summary", f"As a table: {title}"), twin)
     return element("figure", element("figcaption", title), above, drawn, table)

@@ -14,6 +14,7 @@ from ...workloads.strict import read_json
 from ..energy import EnergyReport, energy
 from ..saved import SavedRun, saved_run
 from ..study_files import SavedStudy
+from ..words import run_name
 
 __all__ = ["Contents", "Run", "open_folder", "read_folder"]
 
@@ -89,11 +90,12 @@ def read_folder(folder: Path, progress: Callable[[int, int], None] | None = None
         if progress is not None:
             progress(i, len(saved))
         results.append(one.simulated())
-    labels, names = _labels(saved, folder), list[str]()
-    for one in saved:
-        step = [other for other in saved if _step(other) == _step(one)]
-        names.append(_labels(step, folder)[step.index(one)])
-    runs = [_run(*made, folder) for made in zip(saved, results, labels, names, strict=True)]
+    labels, names = _labels(saved, folder), dict[Path, str]()
+    for step in dict.fromkeys(map(_step, saved)):
+        mine = [one for one in saved if _step(one) == step]
+        names.update(zip((one.folder for one in mine), _labels(mine, folder), strict=True))
+    runs = [_run(one, result, label, names[one.folder], folder)
+            for one, result, label in zip(saved, results, labels, strict=True)]  # fmt: skip
     runs.sort(key=lambda run: (run.result.workload.model, run.result.workload.batch, -run.seconds, run.place))
     return Contents(runs=tuple(runs), study=study)
 
@@ -120,9 +122,8 @@ def _labels(saved: list[SavedRun], folder: Path) -> list[str]:
 
     def parts(one: SavedRun) -> tuple[str, ...]:
         work = one.workload
-        pattern = f" {work.pattern}" if work.pattern else ""
         return (
-            f"{work.model}, batch {work.batch}", work.scheme + pattern, f"on {one.spec}", f"for {one.objective}",
+            f"{work.model}, batch {work.batch}", run_name(work), f"on {one.spec}", f"for {one.objective}",
             f"level {one.level}",
         )  # fmt: skip
 

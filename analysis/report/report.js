@@ -226,12 +226,10 @@
     },
     accuracy(n) {
       const { target, points } = data.study[n];
-      const front = points.filter((p) => !points.some((q) => q !== p && q.x >= p.x && q.y >= p.y && (q.x > p.x || q.y > p.y)));
-      const named = new Set(front.map((p) => p.label).concat("dense"));
       // Names that would run into their neighbour's go below their point, above, and so on in turns.
       const reach = Math.max(...points.map((p) => p.x)) - Math.min(...points.map((p) => p.x));
       const place = new Map();
-      points.filter((p) => named.has(p.label)).sort((p, q) => p.x - q.x).forEach((p, i, row) => {
+      points.filter((p) => p.named).sort((p, q) => p.x - q.x).forEach((p, i, row) => {
         const close = i > 0 && p.x - row[i - 1].x < 0.12 * reach;
         place.set(p, close && place.get(row[i - 1]).startsWith("top") ? "bottom center" : "top center");
       });
@@ -241,7 +239,7 @@
           arrayminus: points.map((p) => p.sd), color: colour("muted"), thickness: 1, width: 2 },
         marker: { size: 10, color: points.map((p) => colour(p.reached ? "compute" : "dram_stall")),
           symbol: points.map((p) => (p.reached ? "circle" : "diamond")) },
-        text: points.map((p) => (named.has(p.label) ? plain(p.label) : "")), textposition: points.map((p) => place.get(p) ?? "top center"),
+        text: points.map((p) => (p.named ? plain(p.label) : "")), textposition: points.map((p) => place.get(p) ?? "top center"),
         customdata: points.map((p) => plain(p.label)),
         hovertemplate: "%{customdata}<br>%{x:.2f} times as fast a step, %{y:.2f} %<extra></extra>",
       };

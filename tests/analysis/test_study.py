@@ -20,7 +20,6 @@ from matplotlib.figure import Figure
 
 from weft.analysis import trainings
 from weft.analysis._labels import place_labels
-from weft.analysis._plot_study import pareto
 from weft.analysis.frames import ops_frame
 from weft.analysis.records import measured_means, to_dict
 from weft.analysis.study import (
@@ -32,6 +31,7 @@ from weft.analysis.study import (
     cycles_until,
     first_reached,
     measured_of,
+    pareto,
     run_study,
 )
 from weft.analysis.study_files import SavedStudy, save_study, study_markdown

@@ -176,6 +176,5 @@ def test_parts_and_a_turn_are_what_the_memory_takes_for_a_phase(kind, rate, part
         asked = lines_of(np.concatenate([line for line, _ in found]), write)
         return run_memory(memory, asked, transfers.order).cycles
 
-    hertz = memory.organization.mega_transfers * 500_000
     for theirs in (cycles(list(range(count))), sum(cycles([phase]) for phase in range(count))):
-        assert least <= count * ours / transfers.unit * hertz / theirs <= most
+        assert least <= count * ours / transfers.unit * memory.organization.clock_hz / theirs <= most

@@ -38,13 +38,7 @@ from weft.workloads.training import CHECKPOINT, LOG, TrainSpec, new_model, plan,
 HEAD = "import torch\nfrom torch import nn\n"
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models of this size run best on one thread, and tests run side by side."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def short(**changes: Any) -> TrainSpec:
