@@ -670,13 +670,13 @@ def test_requests_out_of_range_are_refused(request_: dict[str, Any], message: st
 
 
 def test_opaque_custom_operator_is_refused() -> None:
-    @torch.library.custom_op("weft_test::secret", mutates_args=())
-    def secret(x: Tensor) -> Tensor:
+    @torch.library.custom_op("weft_test::opaque", mutates_args=())
+    def opaque(x: Tensor) -> Tensor:
         return x.clone()
 
-    secret.register_fake(torch.empty_like)
-    with pytest.raises(InputError, match=r"custom operator weft_test\.secret hides what it computes"):
-        trace_step(source_of(lambda: nn.Linear(3, 3), floats(2, 3), loss=lambda y: secret(y).sum()))
+    opaque.register_fake(torch.empty_like)
+    with pytest.raises(InputError, match=r"custom operator weft_test\.opaque hides what it computes"):
+        trace_step(source_of(lambda: nn.Linear(3, 3), floats(2, 3), loss=lambda y: opaque(y).sum()))
 
 
 def test_inputs_are_cast_with_the_model() -> None:
