@@ -12,6 +12,7 @@ from .inputs import machine, parse_pattern, require_schemes, split_names
 from .options import (
     DEFAULT_ARCH,
     DEFAULT_NM,
+    DEFAULT_OBJECTIVE,
     Arch,
     Batch,
     Folder,
@@ -45,7 +46,7 @@ def compare(
     batch: Batch = None,
     seq: Seq = None,
     arch: Arch = DEFAULT_ARCH,
-    objective: Objective = "cycles",
+    objective: Objective = DEFAULT_OBJECTIVE,
     optimizer: Optimizer = None,
     input_shape: InputShape = None,
     recompute: Recompute = None,
@@ -80,7 +81,7 @@ def _show(comparison: Comparison, ledgers: dict[str, LossLedger], digest: str) -
     work = first.workload
     console.print(
         f"{work.model}, batch {work.batch}, input {work.input or '-'}, on {first.spec.name} ({digest}), "
-        f"least {first.objective}",
+        f"{first.objective.aim}",
         style="bold",
     )
     rows = [

@@ -11,7 +11,18 @@ import typer
 from ..workloads.errors import InputError
 from .console import bar, get_console, heading, make_table, percent, si
 from .inputs import asked_pattern, machine
-from .options import DEFAULT_ARCH, Batch, InputShape, Json, Optimizer, Pattern, Pregenerate, Scheme, Seq
+from .options import (
+    DEFAULT_ARCH,
+    DEFAULT_OBJECTIVE,
+    Batch,
+    InputShape,
+    Json,
+    Optimizer,
+    Pattern,
+    Pregenerate,
+    Scheme,
+    Seq,
+)
 from .outputs import print_json
 from .pipeline import open_workload, simulate_step, under
 
@@ -33,7 +44,8 @@ def energy(
     scheme: Scheme = None,
     nm: Pattern = None,
     objective: Annotated[
-        Literal["cycles", "energy", "edp"] | None, typer.Option(help="That of DIR, cycles if none.")
+        Literal["thrift", "cycles", "energy", "edp"] | None,
+        typer.Option(help=f"That of DIR, {DEFAULT_OBJECTIVE} if none."),
     ] = None,
     optimizer: Optimizer = None,
     input_shape: InputShape = None,
@@ -76,7 +88,7 @@ def energy(
     else:
         pattern = asked_pattern(scheme, nm, spec)
         workload = under(open_workload(model, batch, seq, optimizer, input_shape), scheme, pattern, spec)
-        result = simulate_step(workload, spec, objective or "cycles")
+        result = simulate_step(workload, spec, objective or DEFAULT_OBJECTIVE)
     found = taken_apart(result, table, op, None if saved is None else saved.joules)
     if as_json:
         print_json(found.document())

@@ -64,11 +64,10 @@ def under(workload: Workload, scheme: str | None, pattern: NMPattern | None, spe
 
 
 def schedule_step(workload: Workload, spec: AcceleratorSpec, objective: str) -> Schedule:
-    from ..analysis.energy import prices
-    from ..dataflow.schedule import schedule
+    from ..analysis.scheduling import scheduled
 
     with bar(f"scheduling {workload.scheme}") as progress:
-        return schedule(workload, spec, objective, None if objective == "cycles" else prices(spec), progress)
+        return scheduled(workload, spec, objective, progress)
 
 
 def simulate_step(workload: Workload, spec: AcceleratorSpec, objective: str) -> SimResult:

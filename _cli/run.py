@@ -12,6 +12,7 @@ from .console import bar, phases
 from .inputs import asked_pattern, machine
 from .options import (
     DEFAULT_ARCH,
+    DEFAULT_OBJECTIVE,
     Arch,
     Batch,
     Folder,
@@ -44,7 +45,7 @@ def run(
     arch: Arch = DEFAULT_ARCH,
     scheme: Scheme = None,
     nm: Pattern = None,
-    objective: Objective = "cycles",
+    objective: Objective = DEFAULT_OBJECTIVE,
     optimizer: Optimizer = None,
     input_shape: InputShape = None,
     recompute: Recompute = None,

@@ -90,7 +90,7 @@ def _show_verdict(
         style="bold",
     )
     console.print(heading(result.workload))
-    console.print(f"on {result.spec.name} ({digest}), scheduled for least {result.objective}")
+    console.print(f"on {result.spec.name} ({digest}), scheduled for {result.objective.aim}")
     console.print(
         f"{si(1e9 * speed.effective_gops, 'OP/s')} effective, "
         f"{si(1e9 * speed.dense_equivalent_gops, 'OP/s')} dense-equivalent, of "

@@ -313,8 +313,7 @@ def prices(spec: AcceleratorSpec, table: Table | None = None) -> Callable[[Matri
     """Picojoules for the scheduler's objectives energy and edp.
 
     The scheduler knows no direction, so a byte of DRAM or buffer costs the mean of a read and a write, an output word
-    too. Compressing online operands is left out: the same values are compared under any mapping that loads them once.
-    Clock and static power are, too: they follow the cycles.
+    too. Clock and static power are left out: they follow the cycles.
     """
     charged = tariff(table or load_table(spec.technology), spec)
 
@@ -325,13 +324,17 @@ def prices(spec: AcceleratorSpec, table: Table | None = None) -> Callable[[Matri
     sram_bit = pj(Action.DMA_FILL, Action.DMA_EMPTY) / 2
     mac = pj(Action.MULTIPLY, Action.ADD, Action.FABRIC_MAC)
 
+    compare = pj(Action.COMPARE, Action.FABRIC_COMPARE)
+
     def of(matrix: MatrixOp) -> Prices:
+        compares = compares_per_group(matrix.sparse.pattern, spec) if matrix.sparse else 0
         return Prices(
             dram_byte=4 * pj(Action.DRAM_READ, Action.DRAM_WRITE),
             buffer_byte=8 * sram_bit,
             w2e_word=_WORD_BITS * read,
             n2s_pair=_bits_of_pair(matrix) * read,
             output_word=_SUM_BITS * sram_bit,
+            sore_group=compares * compare,
             fixed=matrix.macs * (mac + (pj(Action.SELECT) if matrix.sparse else 0.0)),
         )
 

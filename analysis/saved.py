@@ -9,14 +9,15 @@ from pathlib import Path
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.config_io import load_spec, spec_hash
-from ..dataflow.schedule import Objective, schedule
+from ..dataflow.schedule import Objective
 from ..simulator.result import SimResult
 from ..simulator.step import simulate
 from ..simulator.system import SystemResult, simulate_system
 from ..workloads.errors import InputError
 from ..workloads.io import load_workload
 from ..workloads.step import Workload
-from .energy import energy, prices
+from .energy import energy
+from .scheduling import scheduled
 
 __all__ = ["SavedRun", "saved_run"]
 
@@ -63,8 +64,7 @@ class SavedRun:
         spec = self.machine()
         if self.objective not in tuple(Objective):
             raise InputError(f"{self.folder}: objective {self.objective!r} is unknown{self._again}")
-        charged = None if self.objective == Objective.CYCLES else prices(spec)
-        chosen = schedule(self.workload, spec, self.objective, charged, progress)
+        chosen = scheduled(self.workload, spec, self.objective, progress)
         result = simulate_system(chosen) if self.level == "system" else simulate(chosen)
         step, cycles = (
             (result.step, result.cycles) if isinstance(result, SystemResult) else (result, result.cycles.total)

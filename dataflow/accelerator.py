@@ -11,14 +11,16 @@ from ..workloads.sparsity import MAX_GROUP, NMPattern
 from .operand import OPERAND_FORMATS, FormatName, OperandFormat
 
 __all__ = [
-    "ACCUMULATOR_BYTES", "OPERAND_BYTES", "AcceleratorSpec", "ArraySpec", "BufferSpec", "DramSpec", "PESpec",
-    "SoreSpec", "VectorSpec", "WuveSpec",
+    "ACCUMULATOR_BYTES", "MAX_ACCUMULATORS", "OPERAND_BYTES", "AcceleratorSpec", "ArraySpec", "BufferSpec", "DramSpec",
+    "PESpec", "SoreSpec", "VectorSpec", "WuveSpec",
 ]  # fmt: skip
 
 OPERAND_BYTES = 2
 """Operands of either format: one word of the W2E and N2S buffers."""
 ACCUMULATOR_BYTES = 4
 """FP32 partial sums."""
+MAX_ACCUMULATORS = 64
+"""Partial sums of a PE, and so its interleave."""
 
 _STRICT = {"extra": "forbid"}
 
@@ -58,7 +60,7 @@ class PESpec:
 
     def __post_init__(self) -> None:
         require_int("pe.max_group", self.max_group, 1, MAX_GROUP)
-        require_int("pe.accumulators", self.accumulators, 1, 64)
+        require_int("pe.accumulators", self.accumulators, 1, MAX_ACCUMULATORS)
         require_int("pe.dense_words", self.dense_words, self.max_group, 4096)
         require_int("pe.weight_pairs", self.weight_pairs, 1, MAX_GROUP)
         require_int("pe.multiply_latency", self.multiply_latency, 1, 32)

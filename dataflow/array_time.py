@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..workloads.gemm import Gemm
 from .accelerator import AcceleratorSpec
 from .account import Cycles
-from .jit import kernel
+from .jit import helper, kernel
 from .mapping import ArrayMapping, Dataflow
 
 __all__ = [
@@ -34,6 +34,7 @@ class Tiling(NamedTuple):
 
     ws: int
     keep: int
+    group: int
     interleave: int
     J: int
     """Cycles of one pair for all interleaved outputs."""
@@ -58,7 +59,7 @@ def array_machine(spec: AcceleratorSpec) -> ArrayMachine:
     )
 
 
-@kernel
+@helper
 def ceil_div(a: int, b: int) -> int:
     """a / b rounded up."""
     return -(-a // b)
@@ -79,7 +80,7 @@ def tiling(x: ArrayMachine, ws: int, keep: int, group: int, interleave: int, row
         load = ceil_div(interleave * group, x.w)
         k_tiles = ceil_div((k // run) * (full + (rest > 0)), x.R)
         skew = (keep - 1) * J + x.La
-        return Tiling(ws, keep, interleave, J, k_tiles, max(keep * J, load), skew, max(keep * x.R, load), 0, 0)
+        return Tiling(ws, keep, group, interleave, J, k_tiles, max(keep * J, load), skew, max(keep * x.R, load), 0, 0)
     load_full, load_rest = ceil_div(group, x.w), ceil_div(rest, x.w)
     first = load_full if full else load_rest
     last = (min(keep, rest) if rest else keep) * J
@@ -91,7 +92,7 @@ def tiling(x: ArrayMachine, ws: int, keep: int, group: int, interleave: int, row
     L = (k // run) * per_run
     drain = min(x.R, rows) * interleave
     bare = L - max(last, first) + last
-    return Tiling(ws, keep, interleave, J, pairs(k, run, keep, group), L, bare, first, max(L, drain), drain)
+    return Tiling(ws, keep, group, interleave, J, pairs(k, run, keep, group), L, bare, first, max(L, drain), drain)
 
 
 @kernel

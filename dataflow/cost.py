@@ -1,6 +1,9 @@
 """Exact cost of one mapping of one op: memory phases over macro-tiles, bytes by level, actions. All integers.
 
 `simulator/step.py` steps the phases one by one; the tests hold both equal.
+
+64 bits: a GEMM has at most 2^53 multiply-accumulates, so its cycles, bytes and groups stay below 2^61, whatever the
+mapping. Only times, in 1/rate cycles, can leave 64 bits; `op_totals` bounds them by the sum of all that happens.
 """
 
 from __future__ import annotations
@@ -14,8 +17,10 @@ from .array_time import ArrayMachine, Tiling, ceil_div, col_work, issue_cycles, 
 from .jit import kernel
 
 __all__ = [
-    "RATE", "Axis", "MemoryMachine", "Moves", "OpCost", "Problem", "Share", "Tile", "bound_cycles", "col_axis",
-    "memory_machine", "moves", "op_cost", "problem_of", "require_exact", "row_axis", "share", "sore_cycles", "stored",
+    "BUFFER", "FITS", "LONGEST", "MEMORY", "RATE", "REMADE", "TOO_LARGE", "TOO_LONG", "Axis", "MemoryMachine", "Moves",
+    "OpCost", "Problem", "Share", "Tile", "Times", "Totals", "bound_cycles", "col_axis", "least_units",
+    "memory_machine", "moves", "op_cost", "op_totals", "op_units", "problem_of", "row_axis", "share", "sore_cycles",
+    "stored", "times_of", "too_long",
 ]  # fmt: skip
 
 RATE = 256
@@ -23,6 +28,16 @@ RATE = 256
 
 NO_WINDOW, ROWS, CONTRACTION, COLS = 0, 1, 2, 3
 """Axis along which im2col repeats a stored tensor, as the array sees the product."""
+
+
+REMADE, BUFFER, MEMORY = 0, 1, 2
+"""Where the compact form of an operand that SORE reduces is kept between its uses (`Mapping.compact`)."""
+
+TOO_LARGE, FITS, TOO_LONG = 0, 1, 2
+"""What a mapping is: more than the buffers hold; timed; longer than `LONGEST`."""
+
+LONGEST = 2**62
+"""Bound of an op's time in 1/rate cycles."""
 
 
 class MemoryMachine(NamedTuple):
@@ -61,12 +76,14 @@ class Problem(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """Macro-tile: its outputs, whether it holds its operands for the whole contraction, whether rows change slowest."""
+    """Macro-tile: its outputs, whether it holds its operands for the whole contraction, whether rows change slowest,
+    and where the compact form of an operand that SORE reduces is kept."""
 
     rows: int
     cols: int
     resident: int
     rows_slow: int
+    compact: int
 
 
 class Share(NamedTuple):
@@ -102,25 +119,33 @@ class Moves(NamedTuple):
     fits: int
     row: int
     col: int
+    again: int
+    """Bytes of an N2S column that is read compact from memory, and of the copy written for it."""
     line: int
     """Bytes of a line of results; 0: 16-bit results one by one."""
     lead: int
     """First k-chunk of a streamed macro-tile."""
 
 
-class OpCost(NamedTuple):
-    """Time in 1/rate cycles: the array alone, with memory, with SORE; and the bytes moved."""
+class Totals(NamedTuple):
+    """What a mapping does in all, whenever it does it: cycles of the array with its ramp, bytes, groups that SORE
+    reduces and its cycles."""
 
-    fits: int
-    array_units: int
-    memory_units: int
-    units: int
+    status: int
+    array: int
     ramp: int
     read_bytes: int
     write_bytes: int
+    sore_groups: int
+    sore_cycles: int
 
 
-REFUSED = OpCost(0, 0, 0, 0, 0, 0, 0)
+class OpCost(NamedTuple):
+    """`Totals`, and the time in 1/rate cycles, with memory and with SORE."""
+
+    totals: Totals
+    memory_units: int
+    units: int
 
 
 def memory_machine(spec: AcceleratorSpec) -> MemoryMachine:
@@ -156,16 +181,12 @@ def problem_of(op: MatrixOp, n2s: str, pregenerate: bool) -> Problem:
     return Problem(rows, g.k, cols, g.groups, g.run, keep, group, online, *west, *north, *c)
 
 
-def require_exact(p: Problem, x: ArrayMachine, y: MemoryMachine, pace: int) -> None:
-    """Refuse an op whose time, in 1/rate cycles, could leave 64 bits; ``pace`` bounds the cycles of one pair."""
-    row_tiles, col_tiles = -(-p.rows // x.R), -(-p.cols // x.C)
-    cycles = 4 * pace * (p.groups * row_tiles * col_tiles * (p.k + x.R * p.group) + x.R * x.R)
-    moved = (p.w2e_expanded + p.n2s_expanded + p.out_expanded) * (row_tiles + col_tiles) * RATE
-    if max(cycles * y.rate, moved) >= 2**62:
-        raise InputError(
-            f"a product of {p.groups} x {p.rows} x {p.k} x {p.cols} is too large to be timed exactly on this machine; "
-            "use a smaller batch or a lower ratio of dram.bytes_per_second to clock_hz"
-        )
+def too_long(p: Problem) -> InputError:
+    """Of an op that no mapping can time within `LONGEST`."""
+    return InputError(
+        f"a product of {p.groups} x {p.rows} x {p.k} x {p.cols} is too large to be timed exactly on this machine; "
+        "use a smaller batch or a lower ratio of dram.bytes_per_second to clock_hz"
+    )
 
 
 def _windowed(operand: Operand, elements: int, axis: int) -> tuple[int, int, int]:
@@ -218,25 +239,25 @@ def col_axis(p: Problem, x: ArrayMachine, t: Tiling, cols: int) -> Axis:
 
 
 @kernel
-def moves(
-    p: Problem, x: ArrayMachine, y: MemoryMachine, t: Tiling, q: Share, r: Axis, c: Axis, resident: int, group: int
-) -> Moves:
-    """Loads and stores of a macro-tiling; ``group`` is the executed one."""
+def moves(p: Problem, x: ArrayMachine, y: MemoryMachine, t: Tiling, q: Share, r: Axis, c: Axis, tile: Tile) -> Moves:
+    """Loads and stores of a macro-tiling."""
+    resident = tile.resident
     row_cut = (p.w2e_window == ROWS and r.tiles > 1) or (p.w2e_window == CONTRACTION and not resident)
     col_cut = (p.n2s_window == COLS and c.tiles > 1) or (p.n2s_window == CONTRACTION and not resident)
     out_cut = (p.out_window == ROWS and r.tiles > 1) or (p.out_window == COLS and c.tiles > 1)
     row = q.row_cut if row_cut else q.row
-    chunk = group * (x.R if t.ws else 1)
+    kept = q.held_col_cut if col_cut else q.held_col
+    chunk = t.group * (x.R if t.ws else 1)
     fits = r.full * c.full * (4 if t.ws else 2) <= y.out_half
     if resident:
-        kept = q.held_col_cut if col_cut else q.held_col
         fits = fits and r.full * row <= y.w2e_half and c.full * kept <= y.n2s_half
     else:
         # Partial sums of OS stay in the PEs, so a streamed contraction serves one array tile at a time.
         one_tile = t.ws == 1 or (r.work == 1 and c.work == 1)
-        fits = fits and one_tile and r.full * chunk * 2 <= y.w2e_half and c.full * chunk * 3 <= y.n2s_half
+        north = c.full * (kept if tile.compact == BUFFER else chunk * 3)
+        fits = fits and one_tile and r.full * chunk * 2 <= y.w2e_half and north <= y.n2s_half
     lead = (r.full + c.full) * min(chunk, p.k) * 2
-    return Moves(int(fits), row, q.col_cut if col_cut else q.col, 0 if out_cut else q.out_line, lead)
+    return Moves(int(fits), row, q.col_cut if col_cut else q.col, q.held_col, 0 if out_cut else q.out_line, lead)
 
 
 @kernel
@@ -254,156 +275,186 @@ def sore_cycles(q: Share, y: MemoryMachine, group: int, cols: int) -> int:
 
 
 @kernel
-def _phases(
-    tiles: int, busy: int, busy_last: int, store: int, before: int,
-    load: int, load_last: int, load_end: int, sore: int, sore_last: int, sore_end: int,
-) -> tuple[int, int]:  # fmt: skip
-    """Time of one sweep of ``tiles`` fast tiles, with memory and with SORE.
-
-    ``before`` is stored in the first phase, ``store`` in the others. ``load`` (``load_last``) is moved while a full
-    tile has a full (the last) one after it, ``load_end`` during the last tile; ``sore`` likewise.
-    """
-    if tiles == 1:
-        memory = max(busy_last, load_end + before)
-        return memory, max(memory, sore_end)
-    full_next = tiles > 2
-    memory = max(busy, (load if full_next else load_last) + before)
-    every = max(memory, sore if full_next else sore_last)
-    if tiles > 3:
-        one = max(busy, load + store)
-        memory += (tiles - 3) * one
-        every += (tiles - 3) * max(one, sore)
-    if full_next:
-        one = max(busy, load_last + store)
-        memory += one
-        every += max(one, sore_last)
-    one = max(busy_last, load_end + store)
-    return memory + one, every + max(one, sore_end)
+def op_totals(
+    p: Problem, x: ArrayMachine, y: MemoryMachine, t: Tiling, q: Share, r: Axis, c: Axis, m: Moves, tile: Tile
+) -> Totals:
+    """What happens under a mapping in all; its time is at least that of array, memory or SORE, at most their sum."""
+    if not m.fits:
+        return Totals(TOO_LARGE, 0, 0, 0, 0, 0, 0)
+    rows, cols = r.tiles - 1, c.tiles - 1
+    array = rows * (cols * issue_cycles(x, t, r.work, c.work) + issue_cycles(x, t, r.work, c.work_last))
+    array += cols * issue_cycles(x, t, r.work_last, c.work) + issue_cycles(x, t, r.work_last, c.work_last)
+    ramp = ramp_cycles(x, t, r.last, c.last)
+    if tile.resident:
+        west = 1 if tile.rows_slow or r.tiles == 1 else c.tiles
+        north = r.tiles if tile.rows_slow and c.tiles > 1 else 1
+    else:
+        west, north = c.tiles, 1 if tile.compact == BUFFER and not tile.rows_slow else r.tiles
+    read = west * m.row * p.rows
+    write = rows * (cols * stored(p, m, r.full, c.full) + stored(p, m, r.full, c.last))
+    write += cols * stored(p, m, r.last, c.full) + stored(p, m, r.last, c.last)
+    reductions = north
+    if tile.compact == MEMORY:
+        read += (m.col + (north - 1) * m.again) * p.cols
+        write += m.again * p.cols
+        reductions = 1
+    else:
+        read += north * m.col * p.cols
+    sore = reductions * (cols * sore_cycles(q, y, p.group, c.full) + sore_cycles(q, y, p.group, c.last))
+    g = p.groups
+    found = Totals(
+        FITS, g * array + ramp, ramp, g * read, g * write, g * reductions * q.sore_groups * p.cols, g * sore
+    )  # fmt: skip
+    bytes_ = float(found.read_bytes) + float(found.write_bytes) + float(m.lead)
+    if (float(found.array) + float(found.sore_cycles)) * y.rate + bytes_ * RATE >= LONGEST:
+        return Totals(TOO_LONG, found.array, ramp, found.read_bytes, found.write_bytes, found.sore_groups, g * sore)
+    return found
 
 
 @kernel
-def op_cost(
-    p: Problem, x: ArrayMachine, y: MemoryMachine, t: Tiling, q: Share, r: Axis, c: Axis, resident: int, rows_slow: int,
-    group: int,
-) -> OpCost:  # fmt: skip
-    """Cost of an op: in every phase the array computes a macro-tile while DMA and SORE serve its neighbours.
+def least_units(y: MemoryMachine, found: Totals) -> int:
+    """No order of what happens can be faster: array, memory and SORE each work through their own."""
+    return max(max(found.array, found.sore_cycles) * y.rate, (found.read_bytes + found.write_bytes) * RATE)
 
-    Macro-tiles differ only by being the last on an axis, so sweeps with equal neighbours are costed once and
-    multiplied: exact, and independent of the number of tiles. Time is in 1/rate cycles.
-    """
-    m = moves(p, x, y, t, q, r, c, resident, group)
-    if not m.fits:
-        return REFUSED
-    slow, fast = (r, c) if rows_slow else (c, r)
-    # Full and last tiles along the slow axis (first letter) and along the fast axis (second letter).
-    ff = issue_cycles(x, t, r.work, c.work) * y.rate
-    ll = issue_cycles(x, t, r.work_last, c.work_last) * y.rate
-    row_last = issue_cycles(x, t, r.work_last, c.work) * y.rate
-    col_last = issue_cycles(x, t, r.work, c.work_last) * y.rate
-    fl, lf = (col_last, row_last) if rows_slow else (row_last, col_last)
-    sff, sll = stored(p, m, r.full, c.full) * RATE, stored(p, m, r.last, c.last) * RATE
-    s_row, s_col = stored(p, m, r.last, c.full) * RATE, stored(p, m, r.full, c.last) * RATE
-    sfl, slf = (s_col, s_row) if rows_slow else (s_row, s_col)
-    slow_bytes, fast_bytes = (m.row * RATE, m.col * RATE) if rows_slow else (m.col * RATE, m.row * RATE)
-    slow_full, slow_last = slow.full * slow_bytes, slow.last * slow_bytes
-    fast_full, fast_last = fast.full * fast_bytes, fast.last * fast_bytes
-    fast_first = fast_full if fast.tiles > 1 else fast_last
-    slow_first = slow_full if slow.tiles > 1 else slow_last
-    zf = zl = z_first = 0
-    if q.sore_groups:
-        zf, zl = sore_cycles(q, y, p.group, c.full) * y.rate, sore_cycles(q, y, p.group, c.last) * y.rate
-        z_first = zf if c.tiles > 1 else zl
-    # SORE works when the N2S side is loaded: on the fast axis when rows are slow, on the slow axis otherwise.
-    z_fast, z_fast_last = (zf, zl) if rows_slow else (0, 0)
-    z_slow, z_slow_last = (0, 0) if rows_slow else (zf, zl)
-    # The next sweep reloads its first fast tile, unless that is the only one and still there.
-    again, z_again = (fast_first, z_first if rows_slow else 0) if fast.tiles > 1 else (0, 0)
 
-    memory, every = 0, 0
-    for place in range(4):
-        if place == 0:
-            times, is_last = 1, slow.tiles == 1
-        elif place == 1:
-            times, is_last = slow.tiles - 3, False
-        elif place == 2:
-            times, is_last = int(slow.tiles > 2), False
-        else:
-            times, is_last = int(slow.tiles > 1), True
-        if times <= 0:
-            continue
-        before = sll if place == 0 or (place == 3 and slow.tiles == 1) else sfl
-        busy, busy_last, store = (lf, ll, slf) if is_last else (ff, fl, sff)
-        if resident:
-            wraps = is_last
-            next_is_last = slow.tiles == 2 if place == 0 else place == 2
-            if wraps:
-                load_end, sore_end = slow_first + fast_first, z_first
-            else:
-                load_end = (slow_last if next_is_last else slow_full) + again
-                sore_end = (z_slow_last if next_is_last else z_slow) + z_again
-            one = _phases(
-                fast.tiles, busy, busy_last, store, before,
-                fast_full, fast_last, load_end, z_fast, z_fast_last, sore_end,
-            )  # fmt: skip
-        else:
-            own, z_own = (slow_last, z_slow_last) if is_last else (slow_full, z_slow)
-            one = _phases(
-                fast.tiles, busy, busy_last, store, before,
-                own + fast_full, own + fast_full, own + fast_last, z_own + z_fast, z_own + z_fast, z_own + z_fast_last,
-            )  # fmt: skip
-        memory += times * one[0]
-        every += times * one[1]
+class Times(NamedTuple):
+    """Time of the parts of a phase in 1/rate cycles, indexed by [last row tile, last column tile], or one of them;
+    ``north`` and ``sore`` by [a later use of the column tile, last column tile]."""
 
-    # The first phase of all has nothing to store, the last one nothing more to load.
-    g, tiles = p.groups, slow.tiles * fast.tiles
-    busy_first = ll if tiles == 1 else (fl if fast.tiles == 1 else (lf if slow.tiles == 1 else ff))
-    if resident:
-        if fast.tiles > 1:
-            load, z = (fast_full, z_fast) if fast.tiles > 2 else (fast_last, z_fast_last)
-        elif slow.tiles > 1:
-            load, z = (slow_full, z_slow) if slow.tiles > 2 else (slow_last, z_slow_last)
-        else:
-            load, z = slow_first + fast_first, z_first
-        end_load, end_z = slow_first + fast_first, z_first
-        kept_load, kept_z = 0, 0
-    else:
-        load, z = slow_first + fast_first, z_first
-        end_load, end_z = slow_last + fast_last, zl
-        kept_load, kept_z = end_load, end_z
-    before_last = sll if tiles == 1 else (slf if fast.tiles > 1 else sfl)
-    memory, every = g * memory, g * every
-    if g * tiles == 1:
-        memory = max(ll, kept_load)
-        every = max(memory, kept_z)
-    else:
-        whole, part = max(busy_first, load + sll), max(busy_first, load)
-        memory += part - whole
-        every += max(part, z) - max(whole, z)
-        whole, part = max(ll, end_load + before_last), max(ll, kept_load + before_last)
-        memory += part - whole
-        every += max(part, kept_z) - max(whole, end_z)
+    busy: tuple[tuple[int, int], tuple[int, int]]
+    store: tuple[tuple[int, int], tuple[int, int]]
+    west: tuple[int, int]
+    north: tuple[tuple[int, int], tuple[int, int]]
+    sore: tuple[tuple[int, int], tuple[int, int]]
+    copy: tuple[int, int]
 
-    lead, lead_z = (slow_first + fast_first, z_first) if resident else (m.lead * RATE, 0)
-    ramp = ramp_cycles(x, t, r.last, c.last)
-    inner = (slow.tiles - 1) * (fast.tiles - 1)
-    array = inner * ff + (slow.tiles - 1) * fl + (fast.tiles - 1) * lf + ll
-    write = inner * sff + (slow.tiles - 1) * sfl + (fast.tiles - 1) * slf + sll
-    read_slow, read_fast = (m.row * p.rows, m.col * p.cols) if rows_slow else (m.col * p.cols, m.row * p.rows)
-    if resident:
-        read = read_slow + read_fast * (slow.tiles if fast.tiles > 1 else 1)
-    else:
-        read = read_slow * fast.tiles + read_fast * slow.tiles
-    ends = ramp * y.rate + lead + sll
-    return OpCost(
-        1, g * array + ramp * y.rate, memory + ends, every + ends + max(lead_z - lead, 0), ramp,
-        g * read, g * write // RATE,
+
+@kernel
+def times_of(
+    p: Problem, x: ArrayMachine, y: MemoryMachine, t: Tiling, q: Share, r: Axis, c: Axis, m: Moves, tile: Tile
+) -> Times:
+    """The parts of which the phases of a mapping are made."""
+    busy = (
+        (issue_cycles(x, t, r.work, c.work) * y.rate, issue_cycles(x, t, r.work, c.work_last) * y.rate),
+        (issue_cycles(x, t, r.work_last, c.work) * y.rate, issue_cycles(x, t, r.work_last, c.work_last) * y.rate),
+    )
+    store = (
+        (stored(p, m, r.full, c.full) * RATE, stored(p, m, r.full, c.last) * RATE),
+        (stored(p, m, r.last, c.full) * RATE, stored(p, m, r.last, c.last) * RATE),
+    )
+    first = c.full * m.col * RATE, c.last * m.col * RATE
+    sore = sore_cycles(q, y, p.group, c.full) * y.rate, sore_cycles(q, y, p.group, c.last) * y.rate
+    again, sore_again, copy = first, sore, (0, 0)
+    if tile.compact == MEMORY:
+        again, sore_again = (c.full * m.again * RATE, c.last * m.again * RATE), (0, 0)
+        copy = again
+    return Times(
+        busy, store, (r.full * m.row * RATE, r.last * m.row * RATE), (first, again), (sore, sore_again), copy
     )  # fmt: skip
 
 
 @kernel
+def _phase(k: Times, tile: Tile, r: Axis, c: Axis, slow: int, fast: int, before: int, after: int) -> tuple[int, int]:
+    """Time of the phase of one macro-tile, with memory and with SORE; ``before`` (``after``): whether a macro-tile
+    went before it, whose results are stored, or comes after it, whose operands are loaded if they are resident."""
+    slows, fasts = (r.tiles, c.tiles) if tile.rows_slow else (c.tiles, r.tiles)
+    row, col = (slow, fast) if tile.rows_slow else (fast, slow)
+    busy = k.busy[int(row == r.tiles - 1)][int(col == c.tiles - 1)]
+    moved = k.copy[int(col == c.tiles - 1)] if row == 0 else 0
+    if before:
+        was_slow, was_fast = (slow, fast - 1) if fast else (slow - 1 if slow else slows - 1, fasts - 1)
+        was_row, was_col = (was_slow, was_fast) if tile.rows_slow else (was_fast, was_slow)
+        moved += k.store[int(was_row == r.tiles - 1)][int(was_col == c.tiles - 1)]
+    west = north = True
+    if tile.resident:
+        # Loaded is what the next macro-tile needs and this one does not hold.
+        west = north = bool(after)
+        if after:
+            if fast < fasts - 1:
+                slow_new, fast_new, fast = False, True, fast + 1
+            elif slow < slows - 1:
+                slow_new, fast_new, slow, fast = True, fasts > 1, slow + 1, 0
+            else:
+                slow_new, fast_new, slow, fast = True, True, 0, 0
+            west, north = (slow_new, fast_new) if tile.rows_slow else (fast_new, slow_new)
+            row, col = (slow, fast) if tile.rows_slow else (fast, slow)
+    elif tile.compact == BUFFER:
+        north = row == 0 or bool(tile.rows_slow)
+    sore = 0
+    if west:
+        moved += k.west[int(row == r.tiles - 1)]
+    if north:
+        moved += k.north[int(row > 0)][int(col == c.tiles - 1)]
+        sore = k.sore[int(row > 0)][int(col == c.tiles - 1)]
+    memory = max(busy, moved)
+    return memory, max(memory, sore)
+
+
+@kernel
+def _alike(tiles: int, kind: int) -> tuple[int, int]:
+    """The first of the macro-tiles along an axis whose phases are of the ``kind``-th of four kinds; how many are."""
+    if tiles < 4 or kind == 0:
+        return kind, 1
+    return (1, tiles - 3) if kind == 1 else (tiles - 4 + kind, 1)
+
+
+@kernel
+def op_units(
+    p: Problem, y: MemoryMachine, k: Times, r: Axis, c: Axis, m: Moves, tile: Tile, ramp: int
+) -> tuple[int, int]:
+    """Time of an op with memory and with SORE: in every phase the array computes a macro-tile while DMA and SORE
+    serve its neighbours.
+
+    Along an axis the phases of the first, the last, the last but one, and of all other macro-tiles are alike, so at
+    most 16 are costed, whatever the number of tiles. Only the very first has nothing to store, the very last nothing
+    to load.
+    """
+    slows, fasts = (r.tiles, c.tiles) if tile.rows_slow else (c.tiles, r.tiles)
+    memory = every = 0
+    for s in range(min(slows, 4)):
+        slow, slow_like = _alike(slows, s)
+        for f in range(min(fasts, 4)):
+            fast, fast_like = _alike(fasts, f)
+            like = p.groups * slow_like * fast_like
+            first = int(slow == 0 and fast == 0)
+            last = int(slow == slows - 1 and fast == fasts - 1)
+            only = int(first and last and like == 1)
+            for edge in range(4):
+                before, after = edge & 1, edge >> 1
+                if before and after:
+                    times = like - first - last + only
+                elif after:
+                    times = first - only
+                elif before:
+                    times = last - only
+                else:
+                    times = only
+                if times:
+                    one = _phase(k, tile, r, c, slow, fast, before, after)
+                    memory, every = memory + times * one[0], every + times * one[1]
+    ends = ramp * y.rate + k.store[1][1]
+    if tile.resident:
+        lead = k.west[int(r.tiles == 1)] + k.north[0][int(c.tiles == 1)]
+        return memory + ends + lead, every + ends + max(lead, k.sore[0][int(c.tiles == 1)])
+    return memory + ends + m.lead * RATE, every + ends + m.lead * RATE
+
+
+@kernel
+def op_cost(
+    p: Problem, x: ArrayMachine, y: MemoryMachine, t: Tiling, q: Share, r: Axis, c: Axis, tile: Tile
+) -> OpCost:  # fmt: skip
+    """Cost of an op under a mapping, exact; times are 0 unless `FITS`."""
+    m = moves(p, x, y, t, q, r, c, tile)
+    found = op_totals(p, x, y, t, q, r, c, m, tile)
+    if found.status != FITS:
+        return OpCost(found, 0, 0)
+    memory, every = op_units(p, y, times_of(p, x, y, t, q, r, c, m, tile), r, c, m, tile, found.ramp)
+    return OpCost(found, memory, every)
+
+
 def bound_cycles(p: Problem, x: ArrayMachine, y: MemoryMachine) -> int:
     """No mapping can be faster: every PE busy with kept products, or every operand moved once at full rate."""
     slots = pairs(p.k, p.run, p.keep, p.group) if p.keep else p.k
-    ideal = ceil_div(p.groups * p.rows * p.cols * slots, x.R * x.C)
+    ideal: int = ceil_div(p.groups * p.rows * p.cols * slots, x.R * x.C)
     north = p.groups * p.cols * _compact_column(p) if p.keep and not p.online else p.n2s_tensor
     return max(ideal, ceil_div((p.w2e_tensor + north + p.out_tensor) * RATE, y.rate))

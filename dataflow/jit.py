@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from numba import njit
+from numba.extending import register_jitable
 
-__all__ = ["kernel"]
+__all__ = ["helper", "kernel"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,3 +34,8 @@ def kernel(function: F) -> F:
     if hasattr(compiled, "_cache"):
         compiled._cache._cache_file._source_stamp = _STAMP
     return cast(F, compiled)
+
+
+def helper(function: F) -> F:
+    """Let kernels call what stays plain Python elsewhere, where integers have no bound."""
+    return cast(F, register_jitable(error_model="numpy")(function))

@@ -10,6 +10,8 @@ from .accelerator import AcceleratorSpec
 from .account import Counts, Cycles
 from .array_time import array_machine, ceil_div, mapped_tiling
 from .cost import (
+    FITS,
+    TOO_LARGE,
     Problem,
     Tile,
     bound_cycles,
@@ -17,15 +19,15 @@ from .cost import (
     memory_machine,
     op_cost,
     problem_of,
-    require_exact,
     row_axis,
     share,
+    too_long,
 )
 from .engine_time import compares_per_group
-from .mapping import Dataflow, Mapping
+from .mapping import COMPACT, Dataflow, Mapping
 from .search import actions
 
-__all__ = ["Placement", "evaluate"]
+__all__ = ["Placement", "evaluate", "tile_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,32 +40,41 @@ class Placement:
     bound_cycles: int
 
 
+def tile_of(mapping: Mapping) -> Tile:
+    """The macro-tiles of a mapping as numbers."""
+    return Tile(
+        mapping.tile_rows, mapping.tile_cols, int(mapping.resident), int(mapping.order == "mn"),
+        COMPACT.index(mapping.compact),
+    )  # fmt: skip
+
+
 def evaluate(op: MatrixOp, spec: AcceleratorSpec, mapping: Mapping) -> Placement:
-    """Cost of ``op`` under ``mapping``; refuses a mapping that the registers or the buffers cannot hold."""
+    """Cost of ``op`` under ``mapping``; refuses one of another op, or that registers or buffers cannot hold."""
     mapping.array.check(spec)
     p = problem_of(op, mapping.n2s, spec.wuve.pregenerate)
+    mapping.check(op, bool(p.online))
     x, y = array_machine(spec), memory_machine(spec)
-    array, pattern = mapping.array, mapping.array.pattern
-    require_exact(p, x, y, max(array.interleave, x.La))
-    t = mapped_tiling(x, array, p.rows, p.k, p.run)
+    t = mapped_tiling(x, mapping.array, p.rows, p.k, p.run)
     r, c = row_axis(p, x, t, mapping.tile_rows), col_axis(p, x, t, mapping.tile_cols)
-    tile = Tile(mapping.tile_rows, mapping.tile_cols, int(mapping.resident), int(mapping.order == "mn"))
-    cost = op_cost(p, x, y, t, share(p), r, c, tile.resident, tile.rows_slow, pattern.group)
-    if not cost.fits:
+    tile = tile_of(mapping)
+    cost = op_cost(p, x, y, t, share(p), r, c, tile)
+    all_ = cost.totals
+    if all_.status == TOO_LARGE:
         raise InputError(
             f"a macro-tile of {mapping.tile_rows} x {mapping.tile_cols} of {op.name!r} does not fit the buffers of "
             f"{spec.name!r}; use smaller tiles or stream the operands"
         )
+    if all_.status != FITS:
+        raise too_long(p)
     slots = p.groups * t.slots * _blocks(p, mapping, x.R, x.C) * (t.keep if t.ws else 1)
-    array_cycles = cost.array_units // y.rate
     memory_cycles = ceil_div(cost.memory_units, y.rate)
     compute, stall = slots * t.interleave, slots * (t.J - t.interleave)
     cycles = Cycles(
         compute=compute,
         interleave_stall=stall,
-        fill_drain=cost.ramp,
-        port_stall=array_cycles - cost.ramp - compute - stall,
-        dram_stall=memory_cycles - array_cycles,
+        fill_drain=all_.ramp,
+        port_stall=all_.array - all_.ramp - compute - stall,
+        dram_stall=memory_cycles - all_.array,
         sore=ceil_div(cost.units, y.rate) - memory_cycles,
     )
     words = actions(p, x, t, tile)
@@ -73,10 +84,10 @@ def evaluate(op: MatrixOp, spec: AcceleratorSpec, mapping: Mapping) -> Placement
         w2e_words=words.w2e_words,
         n2s_pairs=words.n2s_pairs,
         output_words=words.output_words,
-        buffer_bytes=cost.read_bytes + cost.write_bytes,
-        dram_read_bytes=cost.read_bytes,
-        dram_write_bytes=cost.write_bytes,
-        sore_compares=_online_compares(op, spec, p, tile),
+        buffer_bytes=all_.read_bytes + all_.write_bytes,
+        dram_read_bytes=all_.read_bytes,
+        dram_write_bytes=all_.write_bytes,
+        sore_compares=all_.sore_groups * compares_per_group(op.sparse.pattern, spec) if op.sparse else 0,
     )
     return Placement(mapping=mapping, cycles=cycles, counts=counts, bound_cycles=bound_cycles(p, x, y))
 
@@ -93,12 +104,3 @@ def _pieces(size: int, tile: int, unit: int) -> int:
     """Units that an axis takes when it is cut into tiles first."""
     tiles = ceil_div(size, tile)
     return int((tiles - 1) * ceil_div(tile, unit) + ceil_div(size - (tiles - 1) * tile, unit))
-
-
-def _online_compares(op: MatrixOp, spec: AcceleratorSpec, p: Problem, tile: Tile) -> int:
-    if op.sparse is None or not p.online:
-        return 0
-    mt, nt = ceil_div(p.rows, tile.rows), ceil_div(p.cols, tile.cols)
-    again = mt if not tile.resident or (tile.rows_slow and nt > 1) else 1
-    groups = p.groups * p.cols * (p.k // p.run) * ceil_div(p.run, p.group)
-    return groups * again * compares_per_group(op.sparse.pattern, spec)

@@ -6,33 +6,56 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, assert_never
 
-from ..workloads.errors import InputError
+from ..workloads.errors import InputError, require_choice
 from ..workloads.gemm import Gemm
 from ..workloads.sparsity import NMPattern
 from ..workloads.step import MatrixOp, Workload
 from .accelerator import AcceleratorSpec
 from .array_time import array_machine
-from .cost import Problem, memory_machine, problem_of, require_exact
-from .mapping import ArrayMapping, Dataflow, Mapping
+from .cost import FITS, TOO_LONG, Problem, memory_machine, problem_of, too_long
+from .mapping import COMPACT, ArrayMapping, Dataflow, Mapping
 from .placement import Placement, evaluate
-from .search import CYCLES, EDP, ENERGY, Limits, Prices, search
+from .search import CYCLES, EDP, ENERGY, THRIFT, TIE, Found, Limits, Prices, search
 
 __all__ = ["Objective", "Prices", "Schedule", "best_mapping", "schedule"]
 
-FREE = Prices(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+FREE = Prices(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 class Objective(StrEnum):
     """What the scheduler minimises, op by op."""
 
+    THRIFT = "thrift"
+    """Of the mappings within 1/128 of the least cycles (`search.TIE`) the one that moves the fewest DRAM bytes."""
     CYCLES = "cycles"
+    """Cycles; of equally fast mappings the one that moves the fewest DRAM bytes. Never slower on more bandwidth."""
     ENERGY = "energy"
     EDP = "edp"
 
+    @property
+    def priced(self) -> bool:
+        """Whether it needs the energy of each action."""
+        return self in (Objective.ENERGY, Objective.EDP)
 
-_CODE = {Objective.CYCLES: CYCLES, Objective.ENERGY: ENERGY, Objective.EDP: EDP}
+    @property
+    def aim(self) -> str:
+        """What it asks for, in words."""
+        match self:
+            case Objective.THRIFT:
+                return f"the fewest DRAM bytes within 1/{TIE} of the least cycles"
+            case Objective.CYCLES:
+                return "the least cycles"
+            case Objective.ENERGY:
+                return "the least energy"
+            case Objective.EDP:
+                return "the least energy x time"
+            case _:
+                assert_never(self)
+
+
+_CODE = {Objective.THRIFT: THRIFT, Objective.CYCLES: CYCLES, Objective.ENERGY: ENERGY, Objective.EDP: EDP}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +71,7 @@ class Schedule:
 def schedule(
     workload: Workload,
     spec: AcceleratorSpec,
-    objective: Objective | str = Objective.CYCLES,
+    objective: Objective | str = Objective.THRIFT,
     prices: Callable[[MatrixOp], Prices] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Schedule:
@@ -58,14 +81,14 @@ def schedule(
     with the ops done and all ops.
     """
     goal = _objective(objective)
-    if goal is not Objective.CYCLES and prices is None:
+    if goal.priced and prices is None:
         raise InputError(f"objective {goal} needs the energy of each action; pass prices, or use weft.schedule")
     known: dict[tuple[object, ...], Placement] = {}
     placements: list[Placement | None] = []
     for done, op in enumerate(workload.ops, start=1):
         placements.append(None)
         if isinstance(op, MatrixOp):
-            price = prices(op) if prices is not None and goal is not Objective.CYCLES else FREE
+            price = prices(op) if prices is not None and goal.priced else FREE
             key = (op.gemm, op.sparse, op.a.elements, op.b.elements, op.c.elements, price)
             if key not in known:
                 known[key] = evaluate(op, spec, best_mapping(op, spec, goal, price))
@@ -76,10 +99,7 @@ def schedule(
 
 
 def _objective(text: Objective | str) -> Objective:
-    try:
-        return Objective(text)
-    except ValueError:
-        raise InputError(f"objective {str(text)!r} is unknown: choose one of cycles, energy, edp") from None
+    return Objective(require_choice("objective", text, tuple(Objective)))
 
 
 def best_mapping(op: MatrixOp, spec: AcceleratorSpec, objective: Objective, price: Prices = FREE) -> Mapping:
@@ -99,6 +119,7 @@ def best_mapping(op: MatrixOp, spec: AcceleratorSpec, objective: Objective, pric
     return Mapping(
         array=mapping.array, gemm=mapping.gemm, n2s=roles[index],
         tile_rows=mapping.tile_rows, tile_cols=mapping.tile_cols, resident=mapping.resident, order=mapping.order,
+        compact=mapping.compact,
     )  # fmt: skip
 
 
@@ -130,12 +151,12 @@ def _search(
     """Index of the best role and its mapping; the first of equals wins."""
     x, y = array_machine(spec), memory_machine(spec)
     limits = Limits(spec.pe.accumulators, spec.pe.dense_words, spec.pe.weight_pairs, spec.pe.max_group)
-    for p in problems:
-        require_exact(p, x, y, max(spec.pe.accumulators, spec.pe.add_latency))
     found = [search(p, x, y, limits, price, _CODE[objective]) for p in problems]
-    best = min(range(len(found)), key=lambda i: found[i].key)
+    best = min(range(len(found)), key=lambda i: _rank(found[i], objective))
     f, p = found[best], problems[best]
-    if f.units < 0:
+    if f.status == TOO_LONG:
+        raise too_long(p)
+    if f.status != FITS:
         return best, None
     return best, Mapping(
         array=ArrayMapping(
@@ -149,4 +170,19 @@ def _search(
         tile_cols=f.tile.cols,
         resident=bool(f.tile.resident),
         order="mn" if f.tile.rows_slow else "nm",
+        compact=COMPACT[f.tile.compact],
     )
+
+
+def _rank(found: Found, objective: Objective) -> tuple[int, float, int]:
+    """Roles in order of merit: those that fit, then those that could be too long; by cost, of equally fast by bytes."""
+    order = {FITS: 0, TOO_LONG: 1}.get(found.status, 2)
+    match objective:
+        case Objective.THRIFT:
+            return order, found.units, 0
+        case Objective.CYCLES:
+            return order, found.units, found.moved
+        case Objective.ENERGY | Objective.EDP:
+            return order, found.key, 0
+        case _:
+            assert_never(objective)

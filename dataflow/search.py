@@ -7,9 +7,11 @@ The space, in the order it is walked (the first of equals wins):
 - interleave 1 .. accumulators, as far as the PE's registers hold it;
 - macro-tile rows: 1, 2, 3, 4, 6, 8, 12, 16, ... times the array rows (OS) or the interleave (WS), and all rows;
 - macro-tile columns: the same multiples of the columns that one array tile makes, and all columns;
-- operands resident, rows slow (loop order mn) or columns slow (nm); or streamed.
+- operands resident, rows slow (loop order mn) or columns slow (nm); or streamed; and where SORE would reduce the same
+  columns for every row tile: the compact copy kept in memory (resident or streamed), or in the N2S buffer (streamed).
 
-A branch whose array time alone is not below the best time found is skipped: memory can only add to it.
+A mapping that by what it does in all cannot win is not costed phase by phase; nor is a branch whose array time alone is
+too long.
 """
 
 from __future__ import annotations
@@ -20,16 +22,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .array_time import ArrayMachine, Tiling, ceil_div, col_work, issue_cycles, pairs, row_work, tiling
-from .cost import MemoryMachine, OpCost, Problem, Tile, col_axis, op_cost, row_axis, share
+from .cost import (
+    BUFFER,
+    FITS,
+    LONGEST,
+    MEMORY,
+    REMADE,
+    TOO_LARGE,
+    TOO_LONG,
+    Axis,
+    MemoryMachine,
+    Problem,
+    Share,
+    Tile,
+    Totals,
+    col_axis,
+    least_units,
+    moves,
+    op_totals,
+    op_units,
+    row_axis,
+    share,
+    times_of,
+)
 from .jit import kernel
 
-__all__ = ["CYCLES", "EDP", "ENERGY", "TIE", "Actions", "Found", "Limits", "Prices", "actions", "search"]
+__all__ = ["CYCLES", "EDP", "ENERGY", "THRIFT", "TIE", "Actions", "Found", "Limits", "Prices", "actions", "search"]
 
-CYCLES, ENERGY, EDP, _BYTES = 0, 1, 2, 3
+THRIFT, CYCLES, ENERGY, EDP, _BYTES = 0, 1, 2, 3, 4
 TIE = 128
-"""Times that differ by less than 1/128 are equal. Streaming hides a few hundred cycles of the first loads and can move
-ten times the bytes; over the examples this costs 0.0-0.3 % of a step's time and saves 1-34 % of its energy."""
-_UNLIMITED = 2**63 - 1
+"""To the objective thrift times that differ by less than 1/128 are equal. Streaming hides a few hundred cycles of the
+first loads and can move ten times the bytes; over the examples this costs 0.0-0.3 % of a step's time and saves 1-34 %
+of its energy."""
 
 
 class Limits(NamedTuple):
@@ -49,6 +73,7 @@ class Prices(NamedTuple):
     w2e_word: float
     n2s_pair: float
     output_word: float
+    sore_group: float
     fixed: float
 
 
@@ -61,16 +86,19 @@ class Actions(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Best mapping of a search; ``key`` is its cost in the objective's own unit, ``evaluated`` the mappings costed."""
+    """Best mapping of a search: whether there is one (`cost.FITS`), its cost under energy or EDP, bytes, and time;
+    ``decided``: the mappings costed or excluded by a bound."""
 
+    status: int
     key: float
+    moved: int
     units: int
     ws: int
     keep: int
     group: int
     interleave: int
     tile: Tile
-    evaluated: int
+    decided: int
 
 
 @kernel
@@ -92,7 +120,7 @@ def actions(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile) -> Actions:
 
 
 @kernel
-def energy_pj(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, cost: OpCost, price: Prices) -> float:
+def energy_pj(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, cost: Totals, price: Prices) -> float:
     """Picojoules of a mapping."""
     a = actions(p, x, t, tile)
     moved = cost.read_bytes + cost.write_bytes
@@ -102,6 +130,7 @@ def energy_pj(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, cost: OpCost, 
         + a.w2e_words * price.w2e_word
         + a.n2s_pairs * price.n2s_pair
         + a.output_words * price.output_word
+        + cost.sore_groups * price.sore_group
     )
 
 
@@ -128,13 +157,37 @@ def _floor(p: Problem, x: ArrayMachine, t: Tiling) -> int:
 
 
 @kernel
+def _forms(q: Share, r: Axis, c: Axis) -> int:
+    """How many of `_form` there are: keeping a compact copy is worth a try where it is used again."""
+    if not q.sore_groups or r.tiles == 1:
+        return 3
+    return 6 if c.tiles > 1 else 5
+
+
+@kernel
+def _form(r: Axis, c: Axis, form: int) -> Tile:
+    """Residence, loop order and place of the compact copy, in the order in which they are tried."""
+    if form == 0:
+        return Tile(r.full, c.full, 1, 1, REMADE)
+    if form == 1:
+        return Tile(r.full, c.full, 1, 0, REMADE)
+    if form == 2:
+        return Tile(r.full, c.full, 0, 1, REMADE)
+    if form == 3:
+        return Tile(r.full, c.full, 0, 1, MEMORY)
+    if form == 4:
+        return Tile(r.full, c.full, 0, 0, BUFFER)
+    return Tile(r.full, c.full, 1, 1, MEMORY)
+
+
+@kernel
 def _scan(
     p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, price: Prices, objective: int, most_units: int
 ) -> Found:
-    """Best mapping by one objective among those that take at most ``most_units``."""
-    best_tile, best_key, best_units = Tile(0, 0, 0, 0), np.inf, -1
-    best_ws = best_keep = best_group = best_interleave = 0
-    evaluated = 0
+    """Best mapping by one objective among those that take at most ``most_units``; of equals the first, of equally fast
+    ones the first that moves the fewest bytes."""
+    best = Found(TOO_LARGE, np.inf, LONGEST, LONGEST, 0, 0, 0, 0, Tile(0, 0, 0, 0, 0), 0)
+    decided, too_long = 0, 0
     q = share(p)
     for ws in range(2):
         held = 1
@@ -147,49 +200,73 @@ def _scan(
                 if group * (interleave if ws else 1) > limits.dense_words:
                     break
                 t = tiling(x, ws, keep, group, interleave, p.rows, p.k, p.run)
-                floor = _floor(p, x, t) * y.rate
-                if floor > most_units or (objective == CYCLES and best_units >= 0 and floor >= best_units):
+                limit = min(most_units, best.units) if objective == CYCLES else most_units
+                if _floor(p, x, t) > limit // y.rate:
+                    too_long |= int(limit == LONGEST)
                     continue
                 all_cols = [col_axis(p, x, t, cols) for cols in _steps(x.C if ws else x.C * interleave, p.cols)]
                 for rows in _steps(interleave if ws else x.R, p.rows):
                     r = row_axis(p, x, t, rows)
                     for c in all_cols:
-                        for form in range(3):
-                            tile = Tile(rows, c.full, int(form < 2), int(form != 1))
-                            cost = op_cost(p, x, y, t, q, r, c, tile.resident, tile.rows_slow, group)
-                            evaluated += 1
-                            if not cost.fits or cost.units > most_units:
+                        for form in range(_forms(q, r, c)):
+                            tile = _form(r, c, form)
+                            decided += 1
+                            m = moves(p, x, y, t, q, r, c, tile)
+                            found = op_totals(p, x, y, t, q, r, c, m, tile)
+                            if found.status != FITS:
+                                too_long |= int(found.status == TOO_LONG)
                                 continue
-                            key = _key(p, x, t, tile, cost, price, objective)
-                            if key < best_key:
-                                best_key, best_units, best_tile = key, cost.units, tile
-                                best_ws, best_keep, best_group, best_interleave = ws, keep, group, interleave
-    return Found(best_key, best_units, best_ws, best_keep, best_group, best_interleave, best_tile, evaluated)
+                            least = least_units(y, found)
+                            key = _key(p, x, t, tile, found, least, price, objective)
+                            if least > most_units or not _better(objective, key, least, found, best):
+                                continue
+                            k = times_of(p, x, y, t, q, r, c, m, tile)
+                            units = op_units(p, y, k, r, c, m, tile, found.ramp)[1]
+                            key = _key(p, x, t, tile, found, units, price, objective)
+                            if units <= most_units and _better(objective, key, units, found, best):
+                                moved = found.read_bytes + found.write_bytes
+                                best = Found(FITS, key, moved, units, ws, keep, group, interleave, tile, 0)
+    status = best.status if best.status == FITS else (TOO_LONG if too_long else best.status)
+    return Found(
+        status, best.key, best.moved, best.units, best.ws, best.keep, best.group, best.interleave, best.tile, decided
+    )  # fmt: skip
 
 
 @kernel
-def _key(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, cost: OpCost, price: Prices, objective: int) -> float:
-    """What an objective minimises."""
+def _better(objective: int, key: float, units: int, found: Totals, best: Found) -> bool:
+    """Whether a mapping may take the place of the best one; ``key`` and ``units`` are its own or no more than those."""
+    moved = found.read_bytes + found.write_bytes
     if objective == CYCLES:
-        return float(cost.units)
+        return units < best.units or (units == best.units and moved < best.moved)
     if objective == _BYTES:
-        return float(cost.read_bytes + cost.write_bytes)
-    energy = energy_pj(p, x, t, tile, cost, price)
-    return energy if objective == ENERGY else energy * cost.units
+        return moved < best.moved
+    return key < best.key
+
+
+@kernel
+def _key(
+    p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, found: Totals, units: int, price: Prices, objective: int
+) -> float:
+    """What the objectives energy and EDP minimise, of a mapping that takes ``units``."""
+    if objective in (CYCLES, _BYTES):
+        return 0.0
+    energy = energy_pj(p, x, t, tile, found, price)
+    return energy if objective == ENERGY else energy * units
 
 
 @kernel
 def search(p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, price: Prices, objective: int) -> Found:
-    """Best mapping of ``p`` in the space this module states; ``units`` < 0 when none fits the buffers.
+    """Best mapping of ``p`` in the space this module states.
 
-    Under the objective cycles, mappings within `TIE` of the fastest count as equal and the one that moves the fewest
-    DRAM bytes wins; its ``key`` is still its time.
+    Under the objective thrift, mappings within `TIE` of the fastest count as equal and the one that moves the fewest
+    DRAM bytes wins.
     """
-    best = _scan(p, x, y, limits, price, objective, _UNLIMITED)
-    if objective != CYCLES or best.units < 0:
+    if objective != THRIFT:
+        return _scan(p, x, y, limits, price, objective, LONGEST)
+    best = _scan(p, x, y, limits, price, CYCLES, LONGEST)
+    if best.status != FITS:
         return best
-    thrifty = _scan(p, x, y, limits, price, _BYTES, best.units + best.units // TIE)
+    f = _scan(p, x, y, limits, price, _BYTES, best.units + best.units // TIE)
     return Found(
-        float(thrifty.units), thrifty.units, thrifty.ws, thrifty.keep, thrifty.group, thrifty.interleave, thrifty.tile,
-        best.evaluated + thrifty.evaluated,
+        f.status, f.key, f.moved, f.units, f.ws, f.keep, f.group, f.interleave, f.tile, best.decided + f.decided
     )  # fmt: skip

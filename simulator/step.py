@@ -26,7 +26,7 @@ from ..dataflow.cost import (
 )
 from ..dataflow.engine_time import compares_per_group, wuve_latency
 from ..dataflow.mapping import Mapping
-from ..dataflow.placement import Placement
+from ..dataflow.placement import Placement, tile_of
 from ..dataflow.pregenerate import copies_cycles
 from ..dataflow.schedule import Schedule
 from ..workloads.errors import InputError
@@ -34,7 +34,10 @@ from ..workloads.step import DTYPE_BYTES, CompactCopy, MatrixOp, Op, UpdateOp, V
 from .kernels.phases import MacroTiles, step_phases
 from .result import OpResult, SimResult
 
-__all__ = ["STATE_BYTES", "Work", "macro_tiles", "simulate", "update_work", "vector_work"]
+__all__ = ["MOST_STEPPED", "STATE_BYTES", "Work", "macro_tiles", "simulate", "update_work", "vector_work"]
+
+MOST_STEPPED = 2**22
+"""Phases of an op that are stepped: some 30 ms of them."""
 
 STATE_BYTES = {"sgd": 4, "adam": 8}
 """FP32 optimizer state a parameter: momentum; first and second moment."""
@@ -73,22 +76,29 @@ def _run(op: Op, placement: Placement | None, spec: AcceleratorSpec, optimizer: 
 
 
 def _run_matrix(op: MatrixOp, placement: Placement, spec: AcceleratorSpec) -> OpResult:
-    """The op's phases, stepped; the array's own causes and actions are those of its placement."""
+    """The op as its phases, stepped, have it: equal to the closed form of its placement.
+
+    Beyond `MOST_STEPPED` phases the closed form stands alone, so that no op takes time by its size.
+    """
     problem = problem_of(op, placement.mapping.n2s, spec.wuve.pregenerate)
-    array, memory, every, read, written = _phases(problem, placement.mapping, spec)
-    planned = placement.cycles
-    if array != planned.compute + planned.interleave_stall + planned.port_stall:
-        raise AssertionError(f"{op.name}: stepping and closed form of the array disagree")
-    cycles = replace(planned, dram_stall=memory - array, sore=every - memory)
-    counts = replace(placement.counts, dram_read_bytes=read, dram_write_bytes=written, buffer_bytes=read + written)
+    cycles, counts = placement.cycles, placement.counts
+    stepped = _phases(problem, placement.mapping, spec)
+    if stepped is not None:
+        array, memory, every, read, written = stepped
+        if array != cycles.compute + cycles.interleave_stall + cycles.port_stall:
+            raise AssertionError(f"{op.name}: stepping and closed form of the array disagree")
+        cycles = replace(cycles, dram_stall=memory - array, sore=every - memory)
+        counts = replace(counts, dram_read_bytes=read, dram_write_bytes=written, buffer_bytes=read + written)
     return OpResult(op=op, mapping=placement.mapping, cycles=cycles, counts=counts, bound_cycles=placement.bound_cycles)
 
 
 @lru_cache(maxsize=16384)
-def _phases(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> tuple[int, int, int, int, int]:
+def _phases(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> tuple[int, int, int, int, int] | None:
     """Whole cycles of the array, with memory and with SORE, without the ramp; bytes read and written."""
     rate = memory_machine(spec).rate
     tiles, lead, _ = macro_tiles(p, mapping, spec)
+    if tiles.groups * tiles.row_tiles * tiles.col_tiles > MOST_STEPPED:
+        return None
     alone, memory, every, read, written = step_phases(tiles)
     lead *= RATE
     return alone // rate, ceil_div(memory + lead, rate), ceil_div(every + lead, rate), read, written
@@ -101,17 +111,22 @@ def macro_tiles(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> tuple[Ma
     t = mapped_tiling(x, mapping.array, p.rows, p.k, p.run)
     r, c = row_axis(p, x, t, mapping.tile_rows), col_axis(p, x, t, mapping.tile_cols)
     q = share(p)
-    m = moves(p, x, y, t, q, r, c, int(mapping.resident), mapping.array.pattern.group)
+    m = moves(p, x, y, t, q, r, c, tile_of(mapping))
     if not m.fits:
         raise InputError(f"a macro-tile of {r.full} x {c.full} does not fit the buffers of {spec.name!r}")
     rows, cols = ((r.full, r.work), (r.last, r.work_last)), ((c.full, c.work), (c.last, c.work_last))
-    west, north = np.array([size * m.row for size, _ in rows]), np.array([size * m.col for size, _ in cols])
+    in_memory = mapping.compact == "memory"
+    west, copies = np.array([size * m.row for size, _ in rows]), np.array([size * m.again for size, _ in cols])
+    north = np.array([[size * m.col for size, _ in cols]] * 2)
+    sore = np.array([[sore_cycles(q, y, p.group, size) * y.rate for size, _ in cols]] * 2)
+    if in_memory:
+        north[1], sore[1] = copies, 0
     store = np.array([[stored(p, m, rs, cs) for cs, _ in cols] for rs, _ in rows])
+    copy = copies * in_memory
     tiles = MacroTiles(
-        p.groups, r.tiles, c.tiles, int(mapping.order == "mn"), int(mapping.resident),
+        p.groups, r.tiles, c.tiles, int(mapping.order == "mn"), int(mapping.resident), int(mapping.compact == "buffer"),
         np.array([[issue_cycles(x, t, rw, cw) * y.rate for _, cw in cols] for _, rw in rows]),
-        west, north, np.array([sore_cycles(q, y, p.group, size) * y.rate for size, _ in cols]), store,
-        west * RATE, north * RATE, store * RATE, 0,
+        west, north, sore, store, copy, west * RATE, north * RATE, store * RATE, copy * RATE, 0,
     )  # fmt: skip
     return tiles, 0 if mapping.resident else m.lead, ramp_cycles(x, t, r.last, c.last)
 

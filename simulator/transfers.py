@@ -134,8 +134,8 @@ def timed(
         stored = along(lines) if along_k else _across(lines, of, Fraction(tensor, expanded))
         return transfers.time(size, stored, write=False)
 
-    def load_north(size: int, lines: int) -> int:
-        if p.keep and not p.online:
+    def load_north(size: int, lines: int, again: int) -> int:
+        if p.keep and (not p.online or (again and mapping.compact == "memory")):
             # Compact copies are laid down in the order in which the array reads them.
             return transfers.time(size, ONE_PIECE, write=False)
         return load(size, lines, p.cols, layout.north_along_k, p.n2s_tensor, p.n2s_expanded)
@@ -151,8 +151,12 @@ def timed(
             load(int(size), lines, p.rows, layout.west_along_k, p.w2e_tensor, p.w2e_expanded)
             for size, lines in zip(tiles.west, rows, strict=True)
         ]),
-        north_time=np.array([load_north(int(size), lines) for size, lines in zip(tiles.north, cols, strict=True)]),
+        north_time=np.array([
+            [load_north(int(size), lines, again) for size, lines in zip(tiles.north[again], cols, strict=True)]
+            for again in (0, 1)
+        ]),
         store_time=np.array([[store(i, j) for j in (0, 1)] for i in (0, 1)]),
+        copy_time=np.array([transfers.time(int(size), ONE_PIECE, write=True) for size in tiles.copy]),
         turn=transfers.turn,
     )  # fmt: skip
 

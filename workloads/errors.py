@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import isfinite
 
-__all__ = ["InputError", "nearest", "require_int", "require_positive"]
+__all__ = ["InputError", "nearest", "require_choice", "require_int", "require_positive"]
 
 
 _NAMED = 40
@@ -40,6 +40,13 @@ def require_int(where: str, value: object, low: int, high: int) -> None:
         if type(value) is int:
             hint = f"; the nearest valid value is {min(max(value, low), high)}"
         raise InputError(f"{where} must be an integer from {low} to {high}, not {shown}{hint}")
+
+
+def require_choice(where: str, value: str, choices: Sequence[str]) -> str:
+    """Refuse anything but one of ``choices``."""
+    if value not in choices:
+        raise InputError(f"{where} is {str(value)!r}: {nearest(str(value), map(str, choices))}")
+    return value
 
 
 def require_positive(where: str, value: float) -> None:

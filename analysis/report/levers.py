@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from ...dataflow.accelerator import AcceleratorSpec
-from ...dataflow.schedule import Objective, schedule
 from ...simulator.step import simulate
 from ...simulator.system import step_time
 from ...workloads.errors import InputError
-from ..energy import prices
+from ..scheduling import scheduled
 from .folder import Run
 
 __all__ = ["Lever", "levers"]
@@ -28,8 +27,7 @@ def levers(run: Run) -> tuple[Lever, ...]:
     """Every change, what brings most first; changes that the machine's limits forbid are left out."""
     result, found = run.result, []
     for change, spec in _better(result.spec):
-        charged = None if result.objective == Objective.CYCLES else prices(spec)
-        chosen = schedule(result.workload, spec, result.objective, charged)
+        chosen = scheduled(result.workload, spec, result.objective)
         cycles = simulate(chosen).cycles.total if run.system is None else step_time(chosen)
         found.append(Lever(change=change, cycles=cycles))
     return tuple(sorted(found, key=lambda lever: lever.cycles))

@@ -17,8 +17,10 @@ class MacroTiles(NamedTuple):
     """One op as its macro-tiles; ``west``, ``north`` and ``store`` in bytes, the others in time.
 
     ``issue``, ``store`` and ``store_time`` are indexed by [last row tile, last column tile], ``west`` and ``west_time``
-    by [last row tile], ``north``, ``north_time`` and ``sore`` by [last column tile]. ``turn``: what DRAM loses in a
-    phase that loads and stores.
+    by [last row tile], ``north``, ``north_time`` and ``sore`` by [a later row tile than the first, last column tile],
+    ``copy`` (the compact copy of a column tile, written while the first row tile is computed) and ``copy_time`` by
+    [last column tile]. ``north_held``: columns that SORE reduced stay in the buffer, though the op is streamed.
+    ``turn``: what DRAM loses in a phase that loads and stores.
     """
 
     groups: int
@@ -26,14 +28,17 @@ class MacroTiles(NamedTuple):
     col_tiles: int
     rows_slow: int
     resident: int
+    north_held: int
     issue: Table
     west: Table
     north: Table
     sore: Table
     store: Table
+    copy: Table
     west_time: Table
     north_time: Table
     store_time: Table
+    copy_time: Table
     turn: int
 
 
@@ -41,7 +46,7 @@ class EndLoads(NamedTuple):
     """What stands before and behind the phases of an op, in bytes and in time of DRAM and SORE.
 
     ``free_west`` and ``free_north`` are the phases after which a half of that buffer is free for the next op: the last
-    one that loads, -1 where none does.
+    one that loads, -1 where none does; of a streamed op, which uses both halves to its end, the last one.
     """
 
     west: int
@@ -72,6 +77,8 @@ def step_phases(t: MacroTiles) -> tuple[int, int, int, int, int]:
         busy = store = storing_next = 0
         if 0 <= phase < phases:
             busy, store, storing_next = _work(t, phase)
+            copy, copying = _copy(t, phase)
+            to_store, storing = to_store + copy, storing + copying
         west = north = west_time = north_time = squeeze = 0
         if 0 <= phase + ahead < phases:
             (west, north), (west_time, north_time), squeeze, held = _loads(t, phase + ahead, held)
@@ -102,8 +109,9 @@ def list_phases(
     free_west = free_north = -1
     to_store = storing = 0
     for phase in range(phases):
-        written[phase] = to_store
-        before = storing
+        copy, copying = _copy(t, phase)
+        written[phase] = to_store + copy
+        before = storing + copying
         busy[phase], to_store, storing = _work(t, phase)
         west = north = west_time = north_time = 0
         sore[phase] = 0
@@ -112,9 +120,9 @@ def list_phases(
         transfer[phase] = _transfer(t, west_time + north_time, before)
         read[phase] = west + north
         loads[phase] = int(west > 0) + 2 * int(north > 0)
-        if west:
+        if west or not t.resident:
             free_west = phase
-        if north:
+        if north or not t.resident:
             free_north = phase
     return EndLoads(*first, to_store, *first_time, storing, first_sore, free_west, free_north)
 
@@ -134,6 +142,16 @@ def _work(t: MacroTiles, index: int) -> tuple[int, int, int]:
 
 
 @njit(cache=True)
+def _copy(t: MacroTiles, index: int) -> tuple[int, int]:
+    """Bytes of the compact copy that is written while the ``index``-th macro-tile is computed, and the time."""
+    i, j = _place(index % (t.row_tiles * t.col_tiles), t.row_tiles, t.col_tiles, t.rows_slow)
+    if i:
+        return 0, 0
+    last = int(j == t.col_tiles - 1)
+    return t.copy[last], t.copy_time[last]
+
+
+@njit(cache=True)
 def _loads(
     t: MacroTiles, index: int, held: tuple[int, int, int]
 ) -> tuple[tuple[int, int], tuple[int, int], int, tuple[int, int, int]]:
@@ -145,9 +163,9 @@ def _loads(
     if not t.resident or group != held[0] or i != held[1]:
         last = int(i == t.row_tiles - 1)
         west, west_time = t.west[last], t.west_time[last]
-    if not t.resident or group != held[0] or j != held[2]:
-        last = int(j == t.col_tiles - 1)
-        north, north_time, sore = t.north[last], t.north_time[last], t.sore[last]
+    if not (t.resident or t.north_held) or group != held[0] or j != held[2]:
+        use = int(i > 0), int(j == t.col_tiles - 1)
+        north, north_time, sore = t.north[use], t.north_time[use], t.sore[use]
     return (west, north), (west_time, north_time), sore, (group, i, j)
 
 

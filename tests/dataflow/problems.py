@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, DramSpec, SoreSpec, WuveSpec
-from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow, Mapping
+from weft.dataflow.mapping import COMPACT, DENSE, ArrayMapping, Dataflow, Mapping
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp, Operand, Role, SparseOperand
@@ -96,12 +96,16 @@ def mappings(draw: st.DrawFn, spec: AcceleratorSpec, op: MatrixOp) -> Mapping:
     interleave = draw(st.integers(1, most))
     row_unit = interleave if dataflow == Dataflow.WS else spec.array.rows
     col_unit = spec.array.cols * (1 if dataflow == Dataflow.WS else interleave)
+    resident, order = draw(st.booleans()), draw(st.sampled_from(("mn", "nm")))
+    online = op.sparse is not None and (op.sparse.online or not spec.wuve.pregenerate)
+    places = [c for c in COMPACT if c != "buffer" or (not resident and order == "nm")]
     return Mapping(
         array=ArrayMapping(dataflow=dataflow, pattern=pattern, interleave=interleave),
         gemm=gemm,
         n2s=n2s,
         tile_rows=min(row_unit * draw(st.integers(1, 6)), gemm.m),
         tile_cols=min(col_unit * draw(st.integers(1, 6)), gemm.n),
-        resident=draw(st.booleans()),
-        order=draw(st.sampled_from(("mn", "nm"))),
+        resident=resident,
+        order=order,
+        compact=draw(st.sampled_from(places)) if online else "remade",
     )

@@ -116,10 +116,3 @@ def test_a_one_word_port_without_interleave_leaves_nothing_of_2_in_8(port_bound)
 
     assert sparse.port_stall > sparse.compute
     assert dense.total / sparse.total == pytest.approx(1.0, abs=0.01)
-
-
-def test_what_cannot_be_timed_exactly_is_refused(sat):
-    fast = replace(sat, clock_hz=1000, dram=replace(sat.dram, bytes_per_second=10**15))
-
-    with pytest.raises(InputError, match="too large to be timed exactly"):
-        best_mapping(make_op(Gemm(m=2**20, k=2**16, n=2**16)), fast, Objective.CYCLES)

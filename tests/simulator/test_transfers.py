@@ -42,8 +42,13 @@ def _op(pass_: Pass, gemm: Gemm, sparse: SparseOperand | None = None) -> MatrixO
     return replace(op, a=a, b=b, sparse=sparse)
 
 
-def _tiles(op: MatrixOp, rows: int, cols: int, *, n2s: str = "b") -> tuple[MacroTiles, ByShape]:
-    mapping = replace(best_mapping(op, SAT, Objective.CYCLES), n2s=n2s, tile_rows=rows, tile_cols=cols, resident=True)
+def _tiles(
+    op: MatrixOp, rows: int, cols: int, *, n2s: str = "b", compact: str = "remade"
+) -> tuple[MacroTiles, ByShape]:
+    mapping = replace(
+        best_mapping(op, SAT, Objective.THRIFT), gemm=op.gemm if n2s == "b" else op.gemm.transposed, n2s=n2s,
+        tile_rows=rows, tile_cols=cols, resident=True, order="mn", compact=compact,
+    )  # fmt: skip
     evaluate(op, SAT, mapping)
     p, transfers = problem_of(op, n2s, SAT.wuve.pregenerate), by_shape(SAT)
     tiles, _, _ = macro_tiles(p, mapping, SAT)
@@ -59,7 +64,7 @@ def test_forward_reads_rows_and_weights_in_one_piece_and_stores_part_of_rows():
     tiles, transfers = _tiles(_op(Pass.FF, Gemm(m=256, k=96, n=128)), 64, 32)
 
     assert tiles.west_time[0] == _cycles(transfers, 64 * 96 * 2, ONE_PIECE)
-    assert tiles.north_time[0] == _cycles(transfers, 32 * 96 * 2, ONE_PIECE)
+    assert tiles.north_time[0, 0] == _cycles(transfers, 32 * 96 * 2, ONE_PIECE)
     assert tiles.store_time[0, 0] == _cycles(transfers, 64 * 32 * 2, Stored(64, 256), write=True)
 
 
@@ -67,7 +72,7 @@ def test_swapped_sides_lie_in_memory_as_before():
     tiles, transfers = _tiles(_op(Pass.FF, Gemm(m=256, k=96, n=128)), 32, 64, n2s="a")
 
     assert tiles.west_time[0] == _cycles(transfers, 32 * 96 * 2, ONE_PIECE)
-    assert tiles.north_time[0] == _cycles(transfers, 64 * 96 * 2, ONE_PIECE)
+    assert tiles.north_time[0, 0] == _cycles(transfers, 64 * 96 * 2, ONE_PIECE)
     assert tiles.store_time[0, 0] == _cycles(transfers, 64 * 32 * 2, Stored(64, 256), write=True)
 
 
@@ -77,8 +82,20 @@ def test_backward_reads_the_dense_weight_across_and_the_compact_one_in_one_piece
     pattern = SparseOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=False)
     sparse, _ = _tiles(_op(Pass.BP, gemm, pattern), 64, 32)
 
-    assert dense.north_time[0] == _cycles(transfers, int(dense.north[0]), Stored(64, 256))
-    assert sparse.north_time[0] == _cycles(transfers, int(sparse.north[0]), ONE_PIECE)
+    assert dense.north_time[0, 0] == _cycles(transfers, int(dense.north[0, 0]), Stored(64, 256))
+    assert sparse.north_time[0, 0] == _cycles(transfers, int(sparse.north[0, 0]), ONE_PIECE)
+
+
+def test_a_gradient_is_read_again_in_one_piece_where_its_compact_copy_is_kept():
+    online = SparseOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=True)
+    tiles, transfers = _tiles(_op(Pass.WU, Gemm(m=64, k=512, n=128), online), 32, 32, compact="memory")
+
+    compact = 32 * 512 // 4 * 19 // 8
+    assert (tiles.north[0, 0], tiles.north[1, 0], tiles.copy[0]) == (32 * 512 * 2, compact, compact)
+    assert tiles.north_time[0, 0] == _cycles(transfers, 32 * 512 * 2, Stored(64, 256))
+    assert tiles.north_time[1, 0] == _cycles(transfers, compact, ONE_PIECE)
+    assert tiles.copy_time[0] == _cycles(transfers, compact, ONE_PIECE, write=True)
+    assert tiles.sore[1, 0] == 0
 
 
 def test_weight_gradient_reads_both_operands_across_unless_it_takes_all_of_them():
@@ -87,7 +104,7 @@ def test_weight_gradient_reads_both_operands_across_unless_it_takes_all_of_them(
     whole, _ = _tiles(_op(Pass.WU, Gemm(m=64, k=128, n=128)), 64, 128)
 
     assert parts.west_time[0] == _cycles(transfers, 32 * 512 * 2, Stored(64, 128))
-    assert parts.north_time[0] == _cycles(transfers, 32 * 512 * 2, Stored(64, 256))
+    assert parts.north_time[0, 0] == _cycles(transfers, 32 * 512 * 2, Stored(64, 256))
     assert whole.west_time[0] == _cycles(transfers, 64 * 128 * 2, ONE_PIECE)
 
 

@@ -1,0 +1,23 @@
+"""The offline scheduler with the energy table of its machine: what needs prices gets them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..dataflow.accelerator import AcceleratorSpec
+from ..dataflow.schedule import Objective, Schedule, schedule
+from ..workloads.step import Workload
+from .energy import prices
+
+__all__ = ["scheduled"]
+
+
+def scheduled(
+    workload: Workload,
+    spec: AcceleratorSpec,
+    objective: Objective | str = Objective.THRIFT,
+    progress: Callable[[int, int], None] | None = None,
+) -> Schedule:
+    """`dataflow.schedule.schedule` under any objective; energy by the table that ``spec`` names."""
+    priced = objective in tuple(Objective) and Objective(objective).priced
+    return schedule(workload, spec, objective, prices(spec) if priced else None, progress)
