@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.array_time import ceil_div
-from ..dataflow.cost import RATE, Problem, memory_machine, problem_of
+from ..dataflow.cost import LONGEST, RATE, Problem, memory_machine, problem_of
 from ..dataflow.mapping import Mapping
 from ..dataflow.placement import Placement
 from ..dataflow.schedule import Schedule
@@ -228,6 +228,14 @@ class _Phases:
     lead: int = 0
     ramp: int = 0
 
+    @property
+    def longest(self) -> float:
+        """Time that it cannot exceed, whoever shares DRAM and SORE."""
+        ends = (
+            self.ends.west_time + self.ends.north_time + self.ends.store_time + self.ends.sore + self.lead + self.ramp
+        )
+        return float(sum(part.sum(dtype=np.float64) for part in (self.busy, self.transfer, self.sore)) + ends)
+
 
 def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfers | None = None) -> Tasks:
     """The tasks of a schedule, by `order_of` and `by_shape` unless others are given."""
@@ -245,6 +253,8 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
             f"{workload.model!r} at batch {workload.batch} has {sum(sizes):,} macro-tile phases on {spec.name!r}, more "
             f"than the system level takes ({_MOST_PHASES:,}); use a smaller batch, larger buffers, or the step level"
         )
+    longest = sum(part.longest for part in parts)
+    _require_timed(longest, f"{workload.model!r} at batch {workload.batch}", spec)
     ready = [
         _ready_sides(op, placement, free)
         for op, placement, free in zip(workload.ops, schedule.placements, order.weight_ready, strict=True)
@@ -277,6 +287,15 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
         after_first=np.concatenate([by_op(0), np.cumsum(by_op(*map(len, order.after)))]),
         after=by_op(*(op for ops in order.after for op in ops)),
     )  # fmt: skip
+
+
+def _require_timed(units: float, what: str, spec: AcceleratorSpec) -> None:
+    rate = memory_machine(spec).rate
+    if units >= LONGEST:
+        raise InputError(
+            f"{what} may take {units / rate:.2g} cycles on {spec.name!r}, more than the system level can time exactly "
+            f"({LONGEST / rate:.2g}); use a smaller batch, or the step level"
+        )
 
 
 def _engine(op: Op) -> Engine:
@@ -347,6 +366,7 @@ def _chunks(work: Work, spec: AcceleratorSpec, transfers: Transfers) -> _Phases:
         moving += pieces * transfers.turn
     lanes, sore = work.lanes * memory.rate, work.sore * memory.rate
     most = max(lanes, moving, sore)
+    _require_timed(most, f"work of {size:,} bytes beside the array", spec)
     whole, rest = divmod(most, RATE)
     pieces = pieces if most else 0
     cuts = [0, *(whole * i // pieces * RATE + rest for i in range(1, pieces + 1))]

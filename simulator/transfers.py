@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..dataflow.accelerator import OPERAND_BYTES, AcceleratorSpec
-from ..dataflow.cost import RATE, Problem, memory_machine
+from ..dataflow.cost import LONGEST, RATE, Problem, memory_machine
 from ..dataflow.mapping import Mapping
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
@@ -81,7 +81,10 @@ class ByShape:
             return 0
         share = transfer_efficiency(self.memory, *stored, write, self.order)
         reached = min(share * self.memory.organization.bytes_per_second, Fraction(self.port_bytes_per_second))
-        return ceil(size * self.unit / reached)
+        units = ceil(size * self.unit / reached)
+        if units >= LONGEST:
+            raise InputError(f"a transfer of {size:,} bytes takes too long on {self.memory.name!r} to be timed exactly")
+        return units
 
 
 Transfers = OneRate | ByShape

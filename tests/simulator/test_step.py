@@ -9,7 +9,9 @@ import pytest
 from weft.dataflow.account import Counts, Cycles
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import schedule
-from weft.simulator.step import simulate
+from weft.simulator.step import MOST_STEPPED, simulate
+from weft.simulator.system import step_time
+from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import CompactCopy, MatrixOp, Operand, Role, UpdateOp, VectorOp, Workload
@@ -110,3 +112,27 @@ def test_progress_counts_every_op():
     simulate(plan, progress=lambda done, of: seen.append((done, of)))
 
     assert seen == [(1, 2), (2, 2)]
+
+
+def _many(groups: int) -> MatrixOp:
+    value = Operand(role=Role.ACTIVATION, dtype="float16", bytes=2 * groups)
+    gemm = Gemm(m=1, k=1, n=1, groups=groups)
+    return MatrixOp(name="fc", op="aten.mm", pass_=Pass.FF, gemm=gemm, a=value, b=value, c=value)
+
+
+def test_time_does_not_grow_with_groups():
+    """2^33 products of 1 x 1 x 1, an adder of 4 cycles each; stepping them takes hours. 2^22 of them are stepped."""
+    ends = _run(_many(MOST_STEPPED)).cycles.total - 4 * MOST_STEPPED
+
+    assert _run(_many(2**33)).cycles.total == 4 * 2**33 + ends
+    with pytest.raises(InputError, match="more than the system level takes"):
+        step_time(schedule(Workload(model="m", batch=1, ops=(_many(2**33),)), SAT))
+
+
+def test_what_the_system_level_cannot_time_exactly_is_refused():
+    slow = replace(SAT, clock_hz=10**6, dram=replace(SAT.dram, bytes_per_second=10**12))
+    for elements, count in ((2**50, 1), (2**39, 2**5)):
+        ops = tuple(_vector(elements=elements, read=2, write=2, dtype="float16") for _ in range(count))
+
+        with pytest.raises(InputError, match="more than the system level can time exactly"):
+            step_time(schedule(Workload(model="m", batch=1, ops=ops), slow))
