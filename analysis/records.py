@@ -85,11 +85,12 @@ def _product(r: OpResult) -> dict[str, Any]:
 
 
 def _placement(r: OpResult) -> dict[str, Any]:
-    names = ("dataflow", "interleave", "n2s", "tile_rows", "tile_cols", "order", "resident")
+    names = ("dataflow", "interleave", "n2s", "tile_rows", "tile_cols", "order", "resident", "compact")
     if r.mapping is None:
         return dict.fromkeys(names)
     m = r.mapping
-    values = (str(m.array.dataflow), m.array.interleave, m.n2s, m.tile_rows, m.tile_cols, m.order, m.resident)
+    compact = m.compact if r.counts.sore_compares else None
+    values = (str(m.array.dataflow), m.array.interleave, m.n2s, m.tile_rows, m.tile_cols, m.order, m.resident, compact)
     return dict(zip(names, values, strict=True))
 
 

@@ -217,8 +217,13 @@ def mapping_words(r: OpResult) -> str:
     held = "resident" if m.resident else "streamed"
     return (
         f"{m.array.dataflow} {m.array.pattern}, interleave {m.array.interleave}, "
-        f"tile {m.tile_rows} x {m.tile_cols} {held}"
+        f"tile {m.tile_rows} x {m.tile_cols} {held}{_kept(m.compact)}"
     )
+
+
+def _kept(compact: object) -> str:
+    """Where an operand that SORE reduced waits to be read again."""
+    return "" if compact in (None, "remade") else f", compact copy in {compact}"
 
 
 def _mapping(record: dict[str, object]) -> tuple[str, ...]:
@@ -226,7 +231,7 @@ def _mapping(record: dict[str, object]) -> tuple[str, ...]:
     if record["m"] is None:
         return ("",) * 6
     groups = f" x {record['groups']} groups" if record["groups"] != 1 else ""
-    held = " resident" if record["resident"] else " streamed"
+    held = (" resident" if record["resident"] else " streamed") + _kept(record["compact"])
     return (
         f"{record['m']} x {record['k']} x {record['n']}{groups}", str(record["pattern"] or "dense"),
         f"{record['dataflow']}, {record['n2s']} north", f"{record['tile_rows']} x {record['tile_cols']}{held}",
