@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, DramSpec, SoreSpec, WuveSpec
 from weft.dataflow.mapping import COMPACT, DENSE, ArrayMapping, Dataflow, Mapping
-from weft.workloads.gemm import Gemm, Pass
+from weft.simulator.reference import Addresses
+from weft.workloads.convolution import convolution_gemms
+from weft.workloads.gemm import GEMM_PASSES, Gemm, Pass
+from weft.workloads.im2col import Window, unfold
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp, Operand, Role, SparseOperand
 
@@ -56,6 +60,14 @@ def machines(draw: st.DrawFn) -> AcceleratorSpec:
 
 
 @st.composite
+def sparse_operands(draw: st.DrawFn, spec: AcceleratorSpec) -> SparseOperand:
+    """Either operand in any pattern that the machine holds."""
+    group = draw(st.integers(1, spec.pe.max_group))
+    pattern = NMPattern(keep=draw(st.integers(1, group)), group=group)
+    return SparseOperand(operand=draw(st.sampled_from(("a", "b"))), pattern=pattern, online=draw(st.booleans()))
+
+
+@st.composite
 def matrix_ops(draw: st.DrawFn, spec: AcceleratorSpec, size: int = 40) -> MatrixOp:
     """Dense and sparse ops, with im2col operands, in several groups."""
     run = draw(st.integers(1, 24))
@@ -66,11 +78,7 @@ def matrix_ops(draw: st.DrawFn, spec: AcceleratorSpec, size: int = 40) -> Matrix
         groups=draw(st.sampled_from((1, 1, 2, 3, 5))),
         run=run,
     )
-    sparse = None
-    if draw(st.booleans()):
-        group = draw(st.integers(1, spec.pe.max_group))
-        pattern = NMPattern(keep=draw(st.integers(1, group)), group=group)
-        sparse = SparseOperand(operand=draw(st.sampled_from(("a", "b"))), pattern=pattern, online=draw(st.booleans()))
+    sparse = draw(st.none() | sparse_operands(spec))
     g = gemm
     full = (g.groups * g.m * g.k, g.groups * g.k * g.n, g.groups * g.m * g.n)
     repeats = [draw(st.sampled_from((1, 1, 3))) for _ in full]
@@ -109,3 +117,57 @@ def mappings(draw: st.DrawFn, spec: AcceleratorSpec, op: MatrixOp) -> Mapping:
         order=order,
         compact=draw(st.sampled_from(places)) if online else "remade",
     )
+
+
+def addresses_of(op: MatrixOp) -> Addresses:
+    """Addresses of a product without a geometry: its operands lie in a row, and begin anew where they are shorter."""
+    g = op.gemm
+    shapes = ((op.a, g.m, g.k), (op.b, g.k, g.n), (op.c, g.m, g.n))
+    return Addresses(*(
+        np.arange(g.groups * lines * across).reshape(g.groups, lines, across) % operand.elements
+        for operand, lines, across in shapes
+    ))  # fmt: skip
+
+
+def convolution_op(
+    pass_: Pass, samples: int, channels: tuple[int, int], window: Window, groups: int = 1
+) -> tuple[MatrixOp, Addresses]:
+    """One pass of a convolution of ``channels`` (in, out), and where its operands lie: tensors of channels-last images.
+
+    A weight is taken to lie in the order in which its pass reads it.
+    """
+    inputs, outputs = channels
+    x, w, y = (samples, inputs, *window.image), (outputs, inputs // groups, *window.kernel), (samples, outputs)
+    gemm = convolution_gemms(x, w, (*y, *window.positions), groups, transposed=False)[pass_]
+    image = 1 + np.arange(np.prod(x)).reshape(samples, *window.image, inputs)
+    # [groups, positions, taps x channels of the group]; padding is 0 here.
+    windows = np.stack([
+        unfold(part, window).reshape(-1, window.taps * (inputs // groups))
+        for part in np.split(np.moveaxis(image, -1, 1), groups, axis=1)
+    ]) - 1  # fmt: skip
+    gradient = np.arange(np.prod(y) * np.prod(window.positions, dtype=int)).reshape(-1, groups, outputs // groups)
+    weight = np.arange(np.prod(w)).reshape(groups, outputs // groups, -1)
+    made, transposed = np.moveaxis(gradient, 1, 0), weight.transpose(0, 2, 1)
+    addresses = {
+        Pass.FF: Addresses(windows, transposed, made), Pass.BP: Addresses(made, weight, windows),
+        Pass.WU: Addresses(made.transpose(0, 2, 1), windows, weight),
+    }[pass_]  # fmt: skip
+    stored = {id(windows): int(np.prod(x))}
+    a, b, c = (stored.get(id(tensor), tensor.size) for tensor in addresses)
+    return make_op(gemm, pass_=pass_, stored=(a, b, c)), addresses
+
+
+@st.composite
+def convolutions(draw: st.DrawFn, spec: AcceleratorSpec) -> tuple[MatrixOp, Addresses]:
+    """All passes of small convolutions in one and two dimensions, some of them grouped, and of linear layers."""
+    dims, groups = draw(st.integers(0, 2)), draw(st.sampled_from((1, 1, 2)))
+    kernel, stride, padding = (
+        tuple(draw(st.integers(low, high)) for _ in range(dims)) for low, high in ((1, 3), (1, 3), (0, 1))
+    )
+    image = tuple(draw(st.integers(k, 6)) for k in kernel)
+    window = Window(image=image, kernel=kernel, stride=stride, padding=padding, dilation=(1,) * dims)
+    channels = (groups * draw(st.integers(1, 9)), groups * draw(st.integers(1, 9)))
+    op, addresses = convolution_op(
+        draw(st.sampled_from(GEMM_PASSES)), draw(st.integers(1, 3)), channels, window, groups
+    )
+    return replace(op, sparse=draw(st.none() | sparse_operands(spec))), addresses

@@ -1,0 +1,200 @@
+"""What one op moves, in plain Python: macro-tile after macro-tile, element after element; knows no closed form.
+
+The rules are those of docs/design/machine.md, "Memory and the step", and of docs/assumptions.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ...dataflow.accelerator import AcceleratorSpec
+from ...dataflow.mapping import Dataflow, Mapping
+from ...workloads.sparsity import NMPattern
+from ...workloads.step import MatrixOp
+
+__all__ = ["Addresses", "Phase", "Traffic", "traffic_reference"]
+
+Places = npt.NDArray[np.int64]
+WORD = 2
+"""Bytes of an operand."""
+
+
+class Addresses(NamedTuple):
+    """Where in its stored tensor each element of A [groups, m, k], B [groups, k, n] and C [groups, m, n] lies.
+
+    The same address more than once is what im2col makes of one stored element; -1 is padding, which lies nowhere.
+    """
+
+    a: Places
+    b: Places
+    c: Places
+
+
+@dataclass(slots=True)
+class Phase:
+    """What happens beside one macro-tile: bytes loaded and stored, groups that SORE reduces and its cycles."""
+
+    read: int = 0
+    write: int = 0
+    groups: int = 0
+    sore: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """The phases of an op: the first load, one a macro-tile, the last store.
+
+    ``held``: most bytes that a macro-tile keeps in the W2E, N2S and output buffers. ``halo``: bytes that windows on the
+    edge of a macro-tile share with the one before, which the machine is taken not to load again.
+    """
+
+    phases: tuple[Phase, ...]
+    held: tuple[int, int, int]
+    halo: int
+
+    @property
+    def read(self) -> int:
+        return sum(phase.read for phase in self.phases)
+
+    @property
+    def write(self) -> int:
+        return sum(phase.write for phase in self.phases)
+
+    @property
+    def groups(self) -> int:
+        return sum(phase.groups for phase in self.phases)
+
+
+@dataclass(slots=True)
+class _Tensor:
+    """An operand as the array sees it, [groups, lines, other axis], and as it is stored."""
+
+    places: Places
+    stored: int
+    """Elements of the stored tensor."""
+    whole: bool
+    """Whether a macro-tile sees the axis along which im2col repeats as a whole."""
+    met: dict[tuple[int, int], set[int]] = field(default_factory=dict)
+    """Addresses met so far, by group and by how often its tiles have come round."""
+    rounds: dict[tuple[int, int], int] = field(default_factory=dict)
+    halo: int = 0
+
+    def load(self, group: int, lines: range) -> int:
+        """Bytes of some lines."""
+        block = self.places[group, lines.start : lines.stop]
+        if not (self.whole and self.stored < self.places.size):
+            return sum(WORD for _ in block.flat)
+        key = (group, lines.start)
+        self.rounds[key] = self.rounds.get(key, 0) + 1
+        met = self.met.setdefault((group, self.rounds[key]), set())
+        here = {int(place) for place in block.flat if place >= 0}
+        self.halo += WORD * len(here & met)
+        met |= here
+        return len(lines) * self.line_bytes
+
+    @property
+    def line_bytes(self) -> int:
+        """Even share of a line in the stored tensor, in whole bytes."""
+        lines = self.places.shape[0] * self.places.shape[1]
+        return _whole(WORD * self.stored, lines)
+
+
+def traffic_reference(spec: AcceleratorSpec, op: MatrixOp, mapping: Mapping, addresses: Addresses) -> Traffic:
+    """Walk the macro-tiles of ``op`` under ``mapping`` and count what is loaded, reduced and stored, and when."""
+    swap = mapping.n2s == "a"
+    g = op.gemm
+    rows, cols = (g.n, g.m) if swap else (g.m, g.n)
+    row_tiles, col_tiles = _tiles(rows, mapping.tile_rows), _tiles(cols, mapping.tile_cols)
+    # im2col repeats A along k, B and C along n.
+    n_whole = len(row_tiles if swap else col_tiles) == 1
+    a = _Tensor(addresses.a, op.a.elements, mapping.resident)
+    b = _Tensor(addresses.b.transpose(0, 2, 1), op.b.elements, n_whole)
+    west, north = (b, a) if swap else (a, b)
+    out = _Tensor(addresses.c, op.c.elements, n_whole)
+
+    phases = [Phase() for _ in range(g.groups * len(row_tiles) * len(col_tiles) + 2)]
+    held = [0, 0, 0]
+    there: list[object] = [None, None]
+    macro = 0
+    for group in range(g.groups):
+        for i, j in _order(len(row_tiles), len(col_tiles), mapping.order):
+            macro += 1
+            load = phases[macro - 1 if mapping.resident else macro]
+            r, c = row_tiles[i], col_tiles[j]
+            if not mapping.resident or there[0] != (group, i):
+                moved = west.load(group, r)
+                load.read += moved
+                held[0] = max(held[0], moved)
+            if not mapping.resident or there[1] != (group, j):
+                held[1] = max(held[1], _load_north(spec, op, north, group, c, load))
+            there = [(group, i), (group, j)]
+            phases[macro + 1].write += _store(out, c if swap else r, len(r) * len(c))
+            held[2] = max(held[2], len(r) * len(c) * (4 if mapping.array.dataflow == Dataflow.WS else WORD))
+    if not mapping.resident:
+        # A chunk is one group of each line, in WS one for each PE of a column; an index takes up to a byte.
+        chunk = mapping.array.pattern.group * (spec.array.rows if mapping.array.dataflow == Dataflow.WS else 1)
+        held[0], held[1] = len(row_tiles[0]) * chunk * WORD, len(col_tiles[0]) * chunk * (WORD + 1)
+    return Traffic(phases=tuple(phases), held=(held[0], held[1], held[2]), halo=west.halo + north.halo)
+
+
+def _whole(amount: int, parts: int) -> int:
+    """One of ``parts`` equal parts, in whole bytes."""
+    part, rest = divmod(amount, parts)
+    return part + (rest > 0)
+
+
+def _tiles(size: int, tile: int) -> list[range]:
+    return [range(lo, min(lo + tile, size)) for lo in range(0, size, tile)]
+
+
+def _order(row_tiles: int, col_tiles: int, order: str) -> list[tuple[int, int]]:
+    if order == "mn":
+        return [(i, j) for i in range(row_tiles) for j in range(col_tiles)]
+    return [(i, j) for j in range(col_tiles) for i in range(row_tiles)]
+
+
+def _load_north(spec: AcceleratorSpec, op: MatrixOp, north: _Tensor, group: int, columns: range, phase: Phase) -> int:
+    """Load columns that flow north to south, through SORE if they must; the bytes that the buffer then holds."""
+    if op.sparse is None:
+        moved = north.load(group, columns)
+        phase.read += moved
+        return moved
+    pattern = op.sparse.pattern
+    groups = _groups(op.gemm.k, op.gemm.run, pattern)
+    compact = len(columns) * _column_bytes(groups, pattern)
+    if not op.sparse.online and spec.wuve.pregenerate:
+        phase.read += compact
+        return compact
+    phase.read += north.load(group, columns)
+    lanes = [0] * spec.sore.lanes
+    for n in range(len(columns) * len(groups)):
+        lanes[n % spec.sore.lanes] += pattern.group if spec.sore.kind == "serial" else 1
+    phase.groups += len(columns) * len(groups)
+    phase.sore += max(lanes)
+    return compact
+
+
+def _groups(k: int, run: int, pattern: NMPattern) -> list[int]:
+    """Lengths of the groups of a contraction."""
+    return [min(pattern.group, run - lo) for _ in range(0, k, run) for lo in range(0, run, pattern.group)]
+
+
+def _column_bytes(groups: list[int], pattern: NMPattern) -> int:
+    """A compact column: the kept values with their indices, packed, in whole bytes."""
+    index = len(f"{pattern.group - 1:b}") if pattern.group > 1 else 0
+    bits = 0
+    for length in groups:
+        for _ in range(min(pattern.keep, length)):
+            bits += 8 * WORD + index
+    return _whole(bits, 8)
+
+
+def _store(out: _Tensor, lines: range, results: int) -> int:
+    """Bytes of some results: added up by col2im on chip if it sees whole lines, one by one otherwise."""
+    if out.whole and out.stored < out.places.size:
+        return len(lines) * out.line_bytes
+    return WORD * results

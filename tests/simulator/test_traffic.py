@@ -1,0 +1,70 @@
+"""Bytes and reductions of an op, counted element by element, against the closed form and the phases of the step."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from weft.dataflow.cost import memory_machine, problem_of
+from weft.dataflow.engine_time import compares_per_group
+from weft.dataflow.mapping import Dataflow
+from weft.dataflow.placement import evaluate
+from weft.simulator.kernels.phases import list_phases
+from weft.simulator.reference import Traffic, traffic_reference
+from weft.simulator.step import macro_tiles
+from weft.workloads.errors import InputError
+
+from ..dataflow.problems import addresses_of, convolutions, machines, mappings, matrix_ops
+
+
+def _listed(spec, op, mapping):
+    """Bytes and cycles of the phases that the step and the system run."""
+    tiles, _, _ = macro_tiles(problem_of(op, mapping.n2s, spec.wuve.pregenerate), mapping, spec)
+    count = tiles.groups * tiles.row_tiles * tiles.col_tiles
+    busy, transfer, read, written, sore, loads = (np.zeros(count, np.int64) for _ in range(6))
+    ends = list_phases(tiles, busy, transfer, read, written, sore, loads)
+    rate = memory_machine(spec).rate
+    return (
+        [ends.west + ends.north, *read, 0], [0, *written, ends.store], [ends.sore // rate, *(sore // rate), 0],
+    )  # fmt: skip
+
+
+def _fits(spec, mapping, counted: Traffic) -> bool:
+    """Whether half a buffer holds what the reference saw in it; a streamed contraction serves one array tile in OS."""
+    half = (spec.buffers.w2e_bytes // 2, spec.buffers.n2s_bytes // 2, spec.buffers.output_bytes // 2)
+    os = mapping.array.dataflow == Dataflow.OS
+    one = mapping.tile_rows <= spec.array.rows and mapping.tile_cols <= spec.array.cols * mapping.array.interleave
+    return all(held <= size for held, size in zip(counted.held, half, strict=True)) and (
+        mapping.resident or one or not os
+    )
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_what_a_walk_over_the_elements_counts_is_what_op_and_step_are_charged(data):
+    spec = data.draw(machines())
+    if data.draw(st.booleans()):
+        op, addresses = data.draw(convolutions(spec))
+    else:
+        op = data.draw(matrix_ops(spec, size=16))
+        addresses = addresses_of(op)
+    mapping = data.draw(mappings(spec, op))
+    assume(op.gemm.macs < 2**16)
+
+    counted = traffic_reference(spec, op, mapping, addresses)
+
+    try:
+        placement = evaluate(op, spec, mapping)
+    except InputError:
+        assert not _fits(spec, mapping, counted)
+        return
+    assert _fits(spec, mapping, counted)
+    counts = placement.counts
+    assert (counts.dram_read_bytes, counts.dram_write_bytes) == (counted.read, counted.write)
+    online = op.sparse is not None and (op.sparse.online or not spec.wuve.pregenerate)
+    assert counts.sore_compares == (counted.groups * compares_per_group(op.sparse.pattern, spec) if online else 0)
+    read, written, sore = _listed(spec, op, mapping)
+    assert [phase.read for phase in counted.phases] == read
+    assert [phase.write for phase in counted.phases] == written
+    assert [phase.sore for phase in counted.phases] == sore
