@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from weft.dataflow.accelerator import BufferSpec
+from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec
 from weft.dataflow.cost import memory_machine, problem_of
 from weft.dataflow.engine_time import compares_per_group
 from weft.dataflow.mapping import Dataflow
@@ -33,20 +34,23 @@ def _listed(spec, op, mapping):
     )  # fmt: skip
 
 
-def _tight(draw: st.DrawFn, counted: Traffic) -> BufferSpec:
-    """Buffers of which each is as large as it must be, a byte short, or far too large."""
-    size = [max(64, 2 * held + draw(st.sampled_from((0, 0, 0, -1, 2**16)))) for held in counted.held]
-    return BufferSpec(w2e_bytes=size[0], n2s_bytes=size[1], output_bytes=size[2])
+def _short(spec, counted: Traffic) -> tuple[AcceleratorSpec, list[AcceleratorSpec]]:
+    """``spec`` with buffers as large as the reference saw them filled, and those of which one is a byte short."""
+    names = ("w2e_bytes", "n2s_bytes", "output_bytes")
+    enough = {name: 2 * held for name, held in zip(names, counted.held, strict=True)}
+    short = [enough | {name: enough[name] - 1} for name in names if enough[name] > 64]
+    return _with(spec, enough), [_with(spec, sizes) for sizes in short]
 
 
-def _fits(spec, mapping, counted: Traffic) -> bool:
-    """Whether half a buffer holds what the reference saw in it; a streamed contraction serves one array tile in OS."""
-    half = (spec.buffers.w2e_bytes // 2, spec.buffers.n2s_bytes // 2, spec.buffers.output_bytes // 2)
-    os = mapping.array.dataflow == Dataflow.OS
-    one = mapping.tile_rows <= spec.array.rows and mapping.tile_cols <= spec.array.cols * mapping.array.interleave
-    return all(held <= size for held, size in zip(counted.held, half, strict=True)) and (
-        mapping.resident or one or not os
-    )
+def _with(spec, sizes: dict[str, int]) -> AcceleratorSpec:
+    return replace(spec, buffers=BufferSpec(**{name: max(64, size) for name, size in sizes.items()}))
+
+
+def _streamable(spec, mapping) -> bool:
+    """A streamed contraction serves one array tile in OS, whose partial sums stay in the PEs."""
+    wide = spec.array.cols * mapping.array.interleave
+    one = mapping.tile_rows <= spec.array.rows and mapping.tile_cols <= wide
+    return mapping.resident or one or mapping.array.dataflow == Dataflow.WS
 
 
 @settings(max_examples=300)
@@ -62,14 +66,15 @@ def test_what_a_walk_over_the_elements_counts_is_what_op_and_step_are_charged(da
     assume(op.gemm.macs < 2**15)
 
     counted = traffic_reference(spec, op, mapping, addresses)
-    spec = replace(spec, buffers=_tight(data.draw, counted))
+    spec, short = _short(spec, counted)
 
-    try:
-        placement = evaluate(op, spec, mapping)
-    except InputError:
-        assert not _fits(spec, mapping, counted)
-        return
-    assert _fits(spec, mapping, counted)
+    if not _streamable(spec, mapping):
+        short.append(spec)
+    for less in short:
+        with pytest.raises(InputError, match="does not fit the buffers"):
+            evaluate(op, less, mapping)
+    assume(_streamable(spec, mapping))
+    placement = evaluate(op, spec, mapping)
     counts = placement.counts
     assert (counts.dram_read_bytes, counts.dram_write_bytes) == (counted.read, counted.write)
     online = op.sparse is not None and (op.sparse.online or not spec.wuve.pregenerate)
