@@ -7,7 +7,8 @@ quarter of two of three passes, hence 2.0x. The loss ledger books every cycle of
 - kept dense: what the ops that stayed dense cost above that, by reason;
 - short groups: the last group of a run keeps more than its share;
 - ragged edges: issue slots of PEs without an output or an operand of their own;
-- the causes that the simulator books: stalls, fill and drain, memory, engines, vector work.
+- waits of matrix ops: by whom for, and what is bound by two at once (`waits.py`);
+- the other causes that the simulator books: fill and drain, the weight update, vector work.
 
 The same rows of the dense run stand beside them, so that what sparsity added can be told from what was there before.
 """
@@ -26,18 +27,16 @@ from ..workloads.schemes.scheme import scheme
 from ..workloads.step import MatrixOp, Workload
 from .energy import energy
 from .throughput import throughput
+from .waits import BOTH, DRAM, INTERLEAVE, PORTS, SORE, waits
 
-__all__ = ["Comparison", "ComparisonRow", "LossLedger", "LossRow", "compare", "loss_ledger"]
+__all__ = ["Comparison", "ComparisonRow", "LossLedger", "LossRow", "compare", "loss_ledger", "losses"]
 
 _CAUSES = {
-    "interleave_stall": "accumulator waits (interleave)",
-    "port_stall": "array ports",
-    "fill_drain": "fill and drain",
-    "dram_stall": "DRAM waits",
-    "sore": "compression (SORE)",
-    "wuve": "weight update (WUVE)",
-    "vector": "vector work",
-}
+    "interleave_stall": INTERLEAVE, "port_stall": PORTS, "fill_drain": "fill and drain", "dram_stall": DRAM,
+    "sore": SORE, "wuve": "weight update (WUVE)", "vector": "vector work",
+}  # fmt: skip
+_WAITS = {INTERLEAVE, PORTS, DRAM, SORE}
+"""Those that `waits` books for matrix ops."""
 IDEAL, SHORT_GROUPS, RAGGED = "ideal", "short groups", "ragged edges"
 
 
@@ -168,9 +167,22 @@ def _items(result: SimResult) -> dict[str, Fraction]:
             if above:
                 items[f"kept dense: {_reason(r.op)}" if r.op.sparse is None else SHORT_GROUPS] += above
             items[RAGGED] += r.cycles.compute - Fraction(r.counts.macs, peak)
-        for cause, item in _CAUSES.items():
-            items[item] += getattr(r.cycles, cause)
+    for item, cycles in losses(result).items():
+        items[item] += cycles
     return items
+
+
+def losses(result: SimResult) -> dict[str, int]:
+    """Cycles in which the array does not compute, by whom they are waited for or what they are spent on."""
+    found: dict[str, int] = dict.fromkeys(_CAUSES.values(), 0)
+    for r in result.ops:
+        matrix = isinstance(r.op, MatrixOp)
+        for item, cycles in waits(r, result.spec).items() if matrix else ():
+            found[item] = found.get(item, 0) + cycles
+        for cause, item in _CAUSES.items():
+            if not matrix or item not in _WAITS:
+                found[item] += getattr(r.cycles, cause)
+    return found
 
 
 def _reason(op: MatrixOp) -> str:
@@ -179,5 +191,5 @@ def _reason(op: MatrixOp) -> str:
 
 
 def _order(item: str) -> tuple[int, str]:
-    fixed = [IDEAL, "kept dense", SHORT_GROUPS, RAGGED, *_CAUSES.values()]
+    fixed = [IDEAL, "kept dense", SHORT_GROUPS, RAGGED, *_CAUSES.values(), BOTH]
     return fixed.index(item.partition(":")[0]), item

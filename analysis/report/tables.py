@@ -18,7 +18,7 @@ from ..theme import CAUSE_NAMES
 from ..words import time_unit
 from .data import RunData
 from .folder import Run
-from .levers import Lever
+from .levers import Levers
 from .markup import Html, element
 
 __all__ = [
@@ -174,12 +174,10 @@ def memory_need_table(run: Run) -> Html:
     return _table("DRAM needed at the peak of the step", ("kind", "MB"), rows)
 
 
-def levers_table(run: Run, levers: Sequence[Lever]) -> Html:
+def levers_table(run: Run, levers: Levers) -> Html:
     """What a better machine would bring, simulated."""
-    rows = [
-        (lever.change, f"{lever.cycles:,}", f"{run.cycles / lever.cycles:.3f}") for lever in levers
-    ]  # fmt: skip
-    caption = f"{run.label} on a machine with one thing better, scheduled and simulated anew"
+    rows = [(lever.change, f"{lever.cycles:,}", f"{levers.gain(lever):.3f}") for lever in levers.changes]
+    caption = f"{run.label} on better machines, scheduled and simulated anew; as it is, {levers.cycles:,} cycles"
     return _table(caption, ("change", "cycles", "times as fast"), rows)
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..compare import losses
 from ..energy_table import Mark
 from ..study import StudyRow
 from ..study_files import SavedStudy, row_name
 from ..system import use_shares
-from ..theme import CAUSE_NAMES
 from ..words import joules, percent, run_name, seconds, step_name
 from .data import RunData
 from .folder import Run
 from .groups import Group
-from .levers import Lever
+from .levers import Levers
 from .markup import Html, element, joined
 
 __all__ = ["study_verdict", "verdict"]
@@ -25,11 +25,11 @@ _NAMED = 0.002
 _FEW = 3
 
 
-def verdict(group: Group, data: RunData, levers: Sequence[Lever]) -> Html:
+def verdict(group: Group, data: RunData, levers: Levers) -> Html:
     """Paragraphs about the fastest run of a group, whose figures are ``data``."""
     run = group.fastest
     bound = element("p", element("strong", "What bounds it. "), *_bound(group, run, data))
-    help_ = element("p", element("strong", "What would help. "), *_help(run, levers))
+    help_ = element("p", element("strong", "What would help. "), *_help(levers))
     return joined([element("p", *_speed(group, run), class_="lead"), bound, help_])
 
 
@@ -62,11 +62,10 @@ def _speed(group: Group, run: Run) -> list[str]:
 
 def _bound(group: Group, run: Run, data: RunData) -> list[str]:
     every = sum(data.causes.values())
-    seen = [c for c in CAUSE_NAMES if c != "compute" and data.causes[c] >= _NAMED * every]
-    lost = sorted(seen, key=lambda c: -data.causes[c])
-    losses = ", ".join(f"{CAUSE_NAMES[c]} {percent(data.causes[c] / every)}" for c in lost[:_FEW])
+    lost = sorted(losses(run.result).items(), key=lambda item: -item[1])
+    named = ", ".join(f"{item} {percent(n / every)}" for item, n in lost[:_FEW] if n >= _NAMED * every)
     text = [f"Op after op, the array computes in {percent(data.causes['compute'] / every)} of the cycles"]
-    text.append(f"; most of the rest is {losses}. " if losses else ". ")
+    text.append(f"; most of the rest is {named}. " if named else ". ")
     points = data.roofline.points
     if points:
         bound = [p for p in points if p.memory_bound]
@@ -100,15 +99,13 @@ def _part(component: str) -> str:
     return component if component.isupper() else f"the {component}"
 
 
-def _help(run: Run, levers: Sequence[Lever]) -> list[str]:
-    worth = [lever for lever in levers if run.cycles / lever.cycles >= _WORTH]
+def _help(levers: Levers) -> list[str]:
+    worth = [lever for lever in levers.changes if levers.gain(lever) >= _WORTH]
     if not worth:
-        return ["No single change that was tried brings half a percent."]
-    (first, *others), untold = worth[: _FEW + 1], len(levers) - len(worth)
-    text = [
-        f"One change of the machine at a time, simulated: {first.change}, {run.cycles / first.cycles:.2f} times as fast"
-    ]
-    text += [f"; {lever.change}, {run.cycles / lever.cycles:.2f}" for lever in others]
+        return ["No change that was tried, alone or with what binds beside it, brings half a percent."]
+    (first, *others), untold = worth[: _FEW + 1], len(levers.changes) - len(worth)
+    text = [f"Changes of the machine, simulated: {first.change}, {levers.gain(first):.2f} times as fast"]
+    text += [f"; {lever.change}, {levers.gain(lever):.2f}" for lever in others]
     return [*text, f". Each of the {untold} others tried brings less than half a percent." if untold else "."]
 
 

@@ -56,7 +56,7 @@ def test_the_rows_by_hand(bdwp: SimResult, dense: SimResult) -> None:
     # Runs of 20 keep 6 where a quarter is 5; the head's outputs, 33, keep 9 where a quarter is 8.25.
     assert found[SHORT_GROUPS] == pytest.approx((50 * 24 * 1 + 10 * 64 * 0.75) / 16)
     assert found["vector work"] == bdwp.cycles.vector
-    assert found["array ports"] == bdwp.cycles.port_stall
+    assert found["fill and drain"] == bdwp.cycles.fill_drain
 
 
 def test_a_dense_run_loses_nothing_to_density(dense: SimResult) -> None:
