@@ -129,15 +129,20 @@ def traffic_reference(spec: AcceleratorSpec, op: MatrixOp, mapping: Mapping, add
                 moved = west.load(group, r)
                 load.read += moved
                 held[0] = max(held[0], moved)
-            if not mapping.resident or there[1] != (group, j):
-                held[1] = max(held[1], _load_north(spec, op, north, group, c, load))
+            if not (mapping.resident or mapping.compact == "buffer") or there[1] != (group, j):
+                again = mapping.compact == "memory" and i > 0
+                held[1] = max(held[1], _load_north(spec, op, north, group, c, load, again))
+            if mapping.compact == "memory" and i == 0:
+                phases[macro].write += _compact_bytes(op, len(c))
             there = [(group, i), (group, j)]
             phases[macro + 1].write += _store(out, c if swap else r, len(r) * len(c))
             held[2] = max(held[2], len(r) * len(c) * (4 if mapping.array.dataflow == Dataflow.WS else WORD))
     if not mapping.resident:
         # A chunk is one group of each line, in WS one for each PE of a column; an index takes up to a byte.
         chunk = mapping.array.pattern.group * (spec.array.rows if mapping.array.dataflow == Dataflow.WS else 1)
-        held[0], held[1] = len(row_tiles[0]) * chunk * WORD, len(col_tiles[0]) * chunk * (WORD + 1)
+        held[0] = len(row_tiles[0]) * chunk * WORD
+        if mapping.compact != "buffer":
+            held[1] = len(col_tiles[0]) * chunk * (WORD + 1)
     return Traffic(phases=tuple(phases), held=(held[0], held[1], held[2]), halo=west.halo + north.halo)
 
 
@@ -157,23 +162,28 @@ def _order(row_tiles: int, col_tiles: int, order: str) -> list[tuple[int, int]]:
     return [(i, j) for j in range(col_tiles) for i in range(row_tiles)]
 
 
-def _load_north(spec: AcceleratorSpec, op: MatrixOp, north: _Tensor, group: int, columns: range, phase: Phase) -> int:
-    """Load columns that flow north to south, through SORE if they must; the bytes that the buffer then holds."""
+def _load_north(
+    spec: AcceleratorSpec, op: MatrixOp, north: _Tensor, group: int, columns: range, phase: Phase, again: bool
+) -> int:
+    """Load columns that flow north to south, through SORE if they must; the bytes that the buffer then holds.
+
+    ``again``: their compact copy lies in memory since SORE reduced them.
+    """
     if op.sparse is None:
         moved = north.load(group, columns)
         phase.read += moved
         return moved
-    pattern = op.sparse.pattern
-    groups = _groups(op.gemm.k, op.gemm.run, pattern)
-    compact = len(columns) * _column_bytes(groups, pattern)
-    if not op.sparse.online and spec.wuve.pregenerate:
+    compact = _compact_bytes(op, len(columns))
+    if again or (spec.wuve.pregenerate and not op.sparse.online):
         phase.read += compact
         return compact
     phase.read += north.load(group, columns)
+    pattern = op.sparse.pattern
+    groups = len(columns) * len(_groups(op.gemm.k, op.gemm.run, pattern))
     lanes = [0] * spec.sore.lanes
-    for n in range(len(columns) * len(groups)):
+    for n in range(groups):
         lanes[n % spec.sore.lanes] += pattern.group if spec.sore.kind == "serial" else 1
-    phase.groups += len(columns) * len(groups)
+    phase.groups += groups
     phase.sore += max(lanes)
     return compact
 
@@ -183,14 +193,16 @@ def _groups(k: int, run: int, pattern: NMPattern) -> list[int]:
     return [min(pattern.group, run - lo) for _ in range(0, k, run) for lo in range(0, run, pattern.group)]
 
 
-def _column_bytes(groups: list[int], pattern: NMPattern) -> int:
-    """A compact column: the kept values with their indices, packed, in whole bytes."""
+def _compact_bytes(op: MatrixOp, columns: int) -> int:
+    """Compact columns: of each the kept values with their indices, packed, in whole bytes."""
+    assert op.sparse is not None
+    pattern = op.sparse.pattern
     index = len(f"{pattern.group - 1:b}") if pattern.group > 1 else 0
     bits = 0
-    for length in groups:
+    for length in _groups(op.gemm.k, op.gemm.run, pattern):
         for _ in range(min(pattern.keep, length)):
             bits += 8 * WORD + index
-    return _whole(bits, 8)
+    return columns * _whole(bits, 8)
 
 
 def _store(out: _Tensor, lines: range, results: int) -> int:

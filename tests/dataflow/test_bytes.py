@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow, Mapping
+from weft.dataflow.mapping import DENSE, ArrayMapping, Compact, Dataflow, Mapping
 from weft.dataflow.placement import evaluate
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.im2col import Window
@@ -36,6 +36,7 @@ class Case(NamedTuple):
     n2s: str = "b"
     order: str = "mn"
     resident: bool = True
+    compact: Compact = "remade"
     reduced: int = 0
 
 
@@ -132,6 +133,15 @@ CASES = {
         _sparse(_conv(Pass.WU), 2, 8, "a", online=True), 24, 8, read=2 * (3 * 2 * X + 9 * X), write=2 * 16 * 72,
         n2s="a", reduced=3 * 16 * 128,
     ),
+    # 128 groups x 2 pairs x 19 bits: 608 bytes a column.
+    "the same with its compact copy in memory: written once, read for the 2 later tiles of taps": Case(
+        _sparse(_conv(Pass.WU), 2, 8, "a", online=True), 24, 8, read=2 * (2 * X + 9 * X) + 2 * 16 * 608,
+        write=2 * 16 * 72 + 16 * 608, n2s="a", compact="memory", reduced=16 * 128,
+    ),
+    "the same kept in the buffer while the taps stream past, twice": Case(
+        _sparse(_conv(Pass.WU), 2, 8, "a", online=True), 24, 8, read=2 * (2 * X + 2 * 9 * X), write=2 * 16 * 72,
+        n2s="a", order="nm", resident=False, compact="buffer", reduced=16 * 128,
+    ),
 }  # fmt: skip
 
 
@@ -144,6 +154,7 @@ def test_bytes_by_hand(sat, name):
         array=ArrayMapping(dataflow=Dataflow.OS, pattern=pattern, interleave=4),
         gemm=op.gemm if case.n2s == "b" else op.gemm.transposed,
         n2s=case.n2s, tile_rows=case.rows, tile_cols=case.cols, resident=case.resident, order=case.order,
+        compact=case.compact,
     )  # fmt: skip
 
     counts = evaluate(op, sat, mapping).counts
