@@ -26,7 +26,7 @@ from .options import (
     Seq,
 )  # fmt: skip
 from .outputs import print_json, require_writable_folder
-from .pipeline import open_workload, simulate_step, under
+from .pipeline import check_capacity, open_workload, simulate_step, under
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,7 +66,9 @@ def compare(
         require_writable_folder(output)
         require_folder(output, names)
     workload = open_workload(model, batch, seq, optimizer, input_shape, recompute)
-    comparison = side_by_side([simulate_step(under(workload, name, pattern, spec), spec, objective) for name in names])
+    steps = [under(workload, name, pattern, spec) for name in names]
+    check_capacity(steps, spec, "step")
+    comparison = side_by_side([simulate_step(step, spec, objective) for step in steps])
     if output is not None:
         save_comparison(comparison, output, context.obj)
     if as_json:

@@ -24,7 +24,7 @@ from .options import (
     Seq,
 )
 from .outputs import print_json
-from .pipeline import open_workload, simulate_step, under
+from .pipeline import check_capacity, open_workload, simulate_step, under
 
 if TYPE_CHECKING:
     from ..analysis.explain import EnergyExplanation
@@ -88,6 +88,7 @@ def energy(
     else:
         pattern = asked_pattern(scheme, nm, spec)
         workload = under(open_workload(model, batch, seq, optimizer, input_shape), scheme, pattern, spec)
+        check_capacity([workload], spec, "step")
         result = simulate_step(workload, spec, objective or DEFAULT_OBJECTIVE)
     found = taken_apart(result, table, op, None if saved is None else saved.joules)
     if as_json:

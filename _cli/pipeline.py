@@ -8,7 +8,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
 from ..workloads.errors import InputError
-from .console import bar, phases
+from .console import announce, bar, phases
 from .inputs import parse_pattern, parse_sizes
 from .options import DEFAULT_SCHEME
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..workloads.sparsity import NMPattern
     from ..workloads.step import Workload
 
-__all__ = ["open_workload", "schedule_step", "simulate_step", "under", "users_code"]
+__all__ = ["check_capacity", "open_workload", "schedule_step", "simulate_step", "under", "users_code"]
 
 
 @contextmanager
@@ -61,6 +61,18 @@ def under(workload: Workload, scheme: str | None, pattern: NMPattern | None, spe
     # A machine whose PEs hold no group has nothing to select from.
     usual = DEFAULT_SCHEME if spec.pe.max_group > 1 or pattern is not None else "dense"
     return annotate(workload, scheme or own or usual, pattern or parse_pattern(None))
+
+
+def check_capacity(workloads: Sequence[Workload], spec: AcceleratorSpec, level: str) -> None:
+    """Before anything is scheduled: refuse at the system level what DRAM cannot hold, warn of it at the step level."""
+    from ..simulator.memory import exceeds, memory_need
+
+    found = next(filter(None, (exceeds(work, spec, memory_need(work, spec)) for work in workloads)), None)
+    if found is None:
+        return
+    if level == "system":
+        raise InputError(found)
+    announce(f"warning: {found}; the step level counts its cycles all the same, --level system refuses it")
 
 
 def schedule_step(workload: Workload, spec: AcceleratorSpec, objective: str) -> Schedule:

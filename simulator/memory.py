@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from ..dataflow.accelerator import OPERAND_BYTES, AcceleratorSpec
-from ..dataflow.schedule import Schedule
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
-from ..workloads.step import MatrixOp, Op, Role, UpdateOp, VectorOp, Workload
-from .step import STATE_BYTES, vector_work
+from ..workloads.schemes.annotate import weight_copies
+from ..workloads.step import DTYPE_BYTES, MatrixOp, Op, Role, UpdateOp, VectorOp, Workload
+from .step import STATE_BYTES, machine_bytes, vector_work
 
-__all__ = ["MemoryNeed", "memory_need", "require_capacity"]
+__all__ = ["MemoryNeed", "exceeds", "memory_need", "require_capacity"]
 
 _MASTER_BYTES = 4
 
@@ -22,11 +22,14 @@ _MASTER_BYTES = 4
 class MemoryNeed:
     """Bytes of DRAM at the peak of a step, by kind; upper bounds of what eager training keeps.
 
+    ``frozen_weights``: what the step reads of the model and does not train, in 16 bits where it is floating.
+    ``weight_copies``: what FF and BP read of trained weights, and the compact copies of all.
     ``activations``: the input and every result of FF, kept until the end, except what checkpointing makes again;
     ``recomputed``: the largest part that it makes again at a time. ``working``: the most that one op of the backward
     pass reads of gradients and writes.
     """
 
+    frozen_weights: int
     master_weights: int
     optimizer_state: int
     weight_copies: int
@@ -38,7 +41,8 @@ class MemoryNeed:
     @property
     def fixed(self) -> int:
         """What does not grow with the batch."""
-        return self.master_weights + self.optimizer_state + self.weight_copies + self.weight_gradients
+        trained = self.master_weights + self.optimizer_state + self.weight_gradients
+        return self.frozen_weights + trained + self.weight_copies
 
     @property
     def total(self) -> int:
@@ -52,9 +56,10 @@ def memory_need(workload: Workload, spec: AcceleratorSpec) -> MemoryNeed:
     parameters = sum(op.elements for op in updates)
     kept, recomputed = _kept(workload.ops, spec)
     return MemoryNeed(
+        frozen_weights=sum(_frozen(workload).values()),
         master_weights=_MASTER_BYTES * parameters,
         optimizer_state=STATE_BYTES[workload.optimizer] * parameters,
-        weight_copies=sum(_copies(op, spec) for op in updates),
+        weight_copies=sum(_copies(op, spec) for op in updates) + _frozen_copies(workload, spec),
         weight_gradients=OPERAND_BYTES * parameters,
         activations=_input(workload.ops, spec) + kept,
         recomputed=recomputed,
@@ -62,15 +67,23 @@ def memory_need(workload: Workload, spec: AcceleratorSpec) -> MemoryNeed:
     )
 
 
-def require_capacity(schedule: Schedule, need: MemoryNeed) -> None:
-    """Refuse a step that the DRAM of its machine cannot hold, and say what it could."""
-    workload, spec = schedule.workload, schedule.spec
+def require_capacity(workload: Workload, spec: AcceleratorSpec) -> MemoryNeed:
+    """What a step needs of DRAM; refused, with what would fit, where it is more than its machine has."""
+    need = memory_need(workload, spec)
+    found = exceeds(workload, spec, need)
+    if found is not None:
+        raise InputError(found)
+    return need
+
+
+def exceeds(workload: Workload, spec: AcceleratorSpec, need: MemoryNeed) -> str | None:
+    """In words, by how much a step exceeds the DRAM of its machine and what it could hold; None where it fits."""
     capacity = spec.dram.capacity_bytes
     if capacity is None or need.total <= capacity:
-        return
-    parts = ", ".join(f"{kind.replace('_', ' ')} {_giga(size)}" for kind, size in asdict(need).items() if size)
+        return None
+    parts = ", ".join(f"{kind.replace('_', ' ')} {_size(size)}" for kind, size in asdict(need).items() if size)
     if need.fixed >= capacity:
-        advice = f"no batch fits, as what does not grow with it takes {_giga(need.fixed)}"
+        advice = f"no batch fits, as what does not grow with it takes {_size(need.fixed)}"
     else:
         batch = workload.batch * (capacity - need.fixed) // (need.total - need.fixed)
         advice = f"a batch of {batch} fits" if batch else "not even a batch of 1 fits"
@@ -78,14 +91,15 @@ def require_capacity(schedule: Schedule, need: MemoryNeed) -> None:
             advice += (
                 "; with layers recomputed (--recompute PATH, or trace(..., recompute=)) it keeps fewer activations"
             )
-    raise InputError(
-        f"a step of {workload.model!r} at batch {workload.batch} needs {_giga(need.total)} of DRAM ({parts}), but "
-        f"dram.capacity_bytes of {spec.name!r} is {_giga(capacity)}: {advice}"
+    return (
+        f"a step of {workload.model!r} at batch {workload.batch} needs {_size(need.total)} of DRAM ({parts}), but "
+        f"dram.capacity_bytes of {spec.name!r} is {_size(capacity)}: {advice}"
     )
 
 
-def _giga(size: int) -> str:
-    return f"{size / 1e9:.3g} GB"
+def _size(size: int) -> str:
+    scale, unit = next(((s, u) for s, u in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")) if size >= s), (1, "B"))
+    return f"{size / scale:.3g} {unit}"
 
 
 def _copies(op: UpdateOp, spec: AcceleratorSpec) -> int:
@@ -93,6 +107,31 @@ def _copies(op: UpdateOp, spec: AcceleratorSpec) -> int:
     made = op.copies if spec.wuve.pregenerate else ()
     dense = op.dense_copy or len(made) < len(op.copies)
     return op.elements * OPERAND_BYTES * dense + sum(copy.bytes for copy in made)
+
+
+def _trained(workload: Workload) -> set[str]:
+    return {op.name for op in workload.ops if isinstance(op, UpdateOp)}
+
+
+def _frozen(workload: Workload) -> dict[str, int]:
+    """Bytes by name of what the step reads and does not train: what the workload lists, and weights of products that
+    no update names. A weight made of several (``a+b``) is a result of the step, not of the model."""
+    held = {t.name: machine_bytes(t.dtype, t.elements * DTYPE_BYTES[t.dtype]) for t in workload.frozen}
+    known = held.keys() | _trained(workload)
+    for op in workload.matrix_ops:
+        if op.parameter is None or op.parameter in known or "+" in op.parameter or op.pass_ is Pass.WU:
+            continue
+        sizes = (x.elements * OPERAND_BYTES for x in (op.a, op.b) if x.role is Role.WEIGHT)
+        held[op.parameter] = max([held.get(op.parameter, 0), *sizes])
+    return held
+
+
+def _frozen_copies(workload: Workload, spec: AcceleratorSpec) -> int:
+    """Compact copies of weights that nothing trains; they are made once, where the machine makes any in advance."""
+    if not spec.wuve.pregenerate:
+        return 0
+    trained, copies = _trained(workload), weight_copies(workload.matrix_ops)
+    return sum(copy.bytes for name, (_, made) in copies.items() if trained.isdisjoint(name.split("+")) for copy in made)
 
 
 def _result(op: Op, spec: AcceleratorSpec) -> int:

@@ -34,7 +34,9 @@ from ..workloads.step import DTYPE_BYTES, CompactCopy, MatrixOp, Op, UpdateOp, V
 from .kernels.phases import MacroTiles, step_phases
 from .result import OpResult, SimResult
 
-__all__ = ["MOST_STEPPED", "STATE_BYTES", "Work", "macro_tiles", "simulate", "update_work", "vector_work"]
+__all__ = [
+    "MOST_STEPPED", "STATE_BYTES", "Work", "machine_bytes", "macro_tiles", "simulate", "update_work", "vector_work",
+]  # fmt: skip
 
 MOST_STEPPED = 2**22
 """Phases of an op that are stepped: some 30 ms of them."""
@@ -131,14 +133,14 @@ def macro_tiles(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> tuple[Ma
     return tiles, 0 if mapping.resident else m.lead, ramp_cycles(x, t, r.last, c.last)
 
 
-def _moved(dtype: str, size: int) -> int:
+def machine_bytes(dtype: str, size: int) -> int:
     """Bytes in the machine's format: floating tensors have 16 bits here, whatever the model was traced in."""
     return size * OPERAND_BYTES // DTYPE_BYTES[dtype] if "float" in dtype else size
 
 
 def vector_work(op: VectorOp, spec: AcceleratorSpec) -> Work:
     """Lanes and traffic of element-wise work."""
-    read, write = _moved(op.dtype, op.read_bytes), _moved(op.dtype, op.write_bytes)
+    read, write = machine_bytes(op.dtype, op.read_bytes), machine_bytes(op.dtype, op.write_bytes)
     return Work(ceil_div(op.elements, spec.vector.lanes), 0, read, write)
 
 

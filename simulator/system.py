@@ -20,7 +20,7 @@ from simpy.events import NORMAL, EventPriority
 from ..dataflow.array_time import ceil_div
 from ..dataflow.schedule import Schedule
 from .kernels.recurrence import run_tasks
-from .memory import MemoryNeed, memory_need, require_capacity
+from .memory import MemoryNeed, require_capacity
 from .result import SimResult
 from .step import simulate
 from .tasks import Channel, Engine, Order, Tasks, tasks_of
@@ -149,8 +149,7 @@ def simulate_system(
     none that is known, and where the step exceeds the machine's DRAM capacity. ``progress`` is called with the
     ops done and all ops.
     """
-    need = memory_need(schedule.workload, schedule.spec)
-    require_capacity(schedule, need)
+    need = require_capacity(schedule.workload, schedule.spec)
     system = _System(tasks_of(schedule, order, transfers), progress)
     system.run()
     return SystemResult(

@@ -78,6 +78,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._forwards: dict[int, ForwardOp] = {}
         self._records: list[Record] = []
         self._first_node = 0
+        self._read: set[int] = set()
+        self._changed: set[int] = set()
         self.ledger = Ledger(model)
         self.last_path = name
 
@@ -115,6 +117,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return known.of([self.ledger.of(parameter.grad).serial], [self.ledger.of(parameter).serial])
 
         return [*known.after, *map(update, updated)]
+
+    def only_read(self) -> set[int]:
+        """Serial numbers of the storages that some op reads and none changes in place."""
+        return self._read - self._changed
 
     def path_of(self, thing: object) -> str | None:
         """The path of a module, or of the module whose gradient a custom autograd function computes."""
@@ -186,7 +192,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _record(self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], out: Any, moment: _Moment) -> None:
         given = bind(func, args, kwargs)
         changed = [value for name, value in given.items() if name in access_of(func).written]
+        if given.get("training"):
+            # The schema of aten.native_batch_norm does not say that it writes them.
+            changed += [given[name] for name in ("running_mean", "running_var") if name in given]
         reads, writes = list(tensors_in(given)), list(tensors_in([out, changed]))
+        self._read.update(self.ledger.of(tensor).serial for tensor in reads)
+        self._changed.update(self.ledger.of(tensor).serial for tensor in tensors_in(changed))
         self.ledger.flow(map(self.ledger.of, reads), map(self.ledger.of, writes))
         if reads and operator_name(func) in _GATHERS_OR_COPIES:
             self.ledger.gather(self.ledger.of(reads[0]), map(self.ledger.of, writes))

@@ -17,8 +17,9 @@ _MAX_FILE_BYTES = 2**30
 
 def dumps_workload(workload: Workload) -> bytes:
     """JSON of a workload; equal workloads give equal bytes."""
-    # Older versions know no such key and refuse what they do not know.
-    return dump_json(Workload, workload, None if workload.measured else {"measured": True})
+    # Older versions know no such keys and refuse what they do not know.
+    unused = {key: True for key in ("frozen", "measured") if not getattr(workload, key)}
+    return dump_json(Workload, workload, unused or None)
 
 
 def loads_workload(text: str | bytes, source: str = "workload") -> Workload:

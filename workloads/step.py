@@ -13,7 +13,7 @@ from .gemm import GEMM_PASSES, Gemm, Pass
 from .sparsity import NMPattern
 
 __all__ = [
-    "DTYPE_BYTES", "OPTIMIZERS", "SCHEMA", "CompactCopy", "MatrixOp", "Measured", "Op", "Operand", "Role",
+    "DTYPE_BYTES", "OPTIMIZERS", "SCHEMA", "CompactCopy", "Frozen", "MatrixOp", "Measured", "Op", "Operand", "Role",
     "SparseOperand", "UpdateOp", "VectorOp", "Workload",
 ]  # fmt: skip
 
@@ -189,6 +189,21 @@ Op = Annotated[MatrixOp | VectorOp | UpdateOp, Discriminator("kind")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """A tensor of the model that the step reads and never writes: a parameter without gradient, a buffer."""
+
+    __pydantic_config__ = _STRICT
+
+    name: str
+    dtype: str
+    elements: int
+
+    def __post_init__(self) -> None:
+        _require_dtype(f"frozen tensor {self.name!r}", self.dtype)
+        require_int(f"elements of frozen tensor {self.name!r}", self.elements, 1, _MAX_BYTES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """What a training found in one layer, which is named by its module path.
 
@@ -226,7 +241,8 @@ class Workload:
     """The ordered ops of one training step of ``model`` at ``batch`` samples.
 
     ``after``: for every op those before it that must have ended, as the tensors of the trace tell; empty where no trace
-    does. ``measured``: what a training of the model under the scheme found. It changes neither cycles nor energy: the
+    does. ``frozen``: what of the model the step reads and does not train; files of older versions do not list it.
+    ``measured``: what a training of the model under the scheme found. It changes neither cycles nor energy: the
     machine skips what the pattern says, and a kept element that happens to be zero is issued as a bubble.
     """
 
@@ -241,6 +257,7 @@ class Workload:
     pattern: NMPattern | None = None
     ops: tuple[Op, ...]
     after: tuple[tuple[int, ...], ...] = ()
+    frozen: tuple[Frozen, ...] = ()
     measured: tuple[Measured, ...] = ()
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from ._provenance import Origin, stored_elements
+from ._provenance import Origin, stored_bytes, stored_elements
 from ._recompute import checkpoint_modules
 from ._recorder import Recorder
+from ._traffic import dtype_name
 from .errors import InputError, nearest, require_int
 from .models.source import ModelSource, StepInputs
-from .step import OPTIMIZERS, MatrixOp, UpdateOp, VectorOp, Workload
+from .step import DTYPE_BYTES, OPTIMIZERS, Frozen, MatrixOp, UpdateOp, VectorOp, Workload
 
 __all__ = ["trace_step"]
 
@@ -62,7 +63,7 @@ def trace_step(
     _check_step(source, ops, list(updates.values()))
     return Workload(
         model=source.name, batch=inputs.batch, input=inputs.shape, optimizer=optimizer, ops=(*ops, *updates.values()),
-        after=tuple(recorder.after(list(updates))),
+        after=tuple(recorder.after(list(updates))), frozen=tuple(_frozen(model, recorder, updates)),
     )  # fmt: skip
 
 
@@ -154,6 +155,17 @@ def _updates(recorder: Recorder) -> dict[nn.Parameter, UpdateOp]:
         for parameter, label in recorder.ledger.labels.items()
         if parameter.grad is not None and parameter.numel()
     }
+
+
+def _frozen(model: nn.Module, recorder: Recorder, updates: Container[nn.Parameter]) -> Iterator[Frozen]:
+    """What of the model is read as it is: parameters that get no gradient, buffers that no op writes."""
+    untouched = recorder.only_read()
+    buffers = {tensor: name for name, tensor in model.named_buffers()}
+    for tensor, name in (recorder.ledger.labels | buffers).items():
+        if recorder.ledger.of(tensor).serial in untouched and tensor not in updates:
+            dtype = dtype_name(tensor.dtype)
+            dtype = dtype if dtype in DTYPE_BYTES else "uint8"
+            yield Frozen(name=name, dtype=dtype, elements=stored_bytes(tensor) // DTYPE_BYTES[dtype])
 
 
 def _check_step(source: ModelSource, ops: list[MatrixOp | VectorOp], updates: list[UpdateOp]) -> None:

@@ -15,6 +15,8 @@ from weft.dataflow.schedule import schedule
 from weft.simulator.memory import memory_need, require_capacity
 from weft.simulator.system import simulate_system
 from weft.workloads.errors import InputError
+from weft.workloads.io import dumps_workload, loads_workload
+from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import CompactCopy, MatrixOp, UpdateOp, Workload
 
@@ -95,9 +97,9 @@ def test_a_step_that_fits_runs_and_one_that_does_not_says_what_would():
     assert simulate_system(enough).memory == need
 
     short = schedule(_mlp(8), _limited(need.total - 1))
-    with pytest.raises(InputError, match=r"at batch 8 needs .* GB of DRAM .* a batch of 7 fits; .*--recompute PATH"):
+    with pytest.raises(InputError, match=r"at batch 8 needs .* kB of DRAM .* a batch of 7 fits; .*--recompute PATH"):
         simulate_system(short)
-    require_capacity(schedule(_mlp(7), short.spec), memory_need(_mlp(7), short.spec))
+    assert require_capacity(_mlp(7), short.spec) == memory_need(_mlp(7), short.spec)
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -119,7 +121,7 @@ def test_where_the_weights_fit_but_no_sample_does():
 
 def test_a_machine_without_a_capacity_holds_everything():
     assert TINY.dram.capacity_bytes is None
-    require_capacity(schedule(_mlp(8), TINY), memory_need(_mlp(8), TINY))
+    assert require_capacity(_mlp(8), TINY) == memory_need(_mlp(8), TINY)
 
 
 def test_every_shipped_capacity_is_read():
@@ -130,3 +132,83 @@ def test_every_shipped_capacity_is_read():
 
 def test_what_is_recomputed_is_marked():
     assert any(isinstance(op, MatrixOp) and op.recompute for op in _mlp(8, again=True).ops)
+
+
+class Adapted(nn.Module):
+    """A frozen embedding, a frozen layer with a low-rank correction beside it, a mask; the head is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(50, 32)
+        self.base = nn.Linear(32, 64)
+        self.down, self.up = nn.Linear(32, 4, bias=False), nn.Linear(4, 64, bias=False)
+        self.head = nn.Linear(64, 10)
+        self.register_buffer("mask", torch.ones(64, dtype=torch.int8))
+        for frozen in (self.embedding, self.base):
+            frozen.requires_grad_(False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens)
+        return self.head((self.base(x) + self.up(self.down(x))) * self.mask)
+
+
+def _adapted() -> Workload:
+    return weft.trace(Adapted(), torch.zeros(8, dtype=torch.long), loss=lambda y: y.sum())
+
+
+def test_frozen_weights_are_held_in_16_bits_and_trained_ones_as_ever():
+    need = memory_need(_adapted(), TINY)
+    trained = 32 * 4 + 4 * 64 + 64 * 10 + 10
+
+    assert need.frozen_weights == 2 * (50 * 32 + 32 * 64 + 64) + 64
+    assert (need.master_weights, need.optimizer_state, need.weight_gradients) == (4 * trained, 4 * trained, 2 * trained)
+    assert need.weight_copies == 2 * trained
+    assert need.fixed == need.frozen_weights + 12 * trained
+
+
+def test_compact_copies_of_frozen_weights_are_held_too():
+    """2:8 of 32 x 64: a quarter of the weights, 19 bits each, along inputs; nothing trained lies below, so no BP."""
+    dense, sparse = _adapted(), annotate(_adapted(), "bdwp", NMPattern(keep=2, group=8))
+    late = replace(TINY, wuve=replace(TINY.wuve, pregenerate=False))
+    head = next(op for op in sparse.ops if isinstance(op, UpdateOp) and op.name == "head.weight")
+    made = sum(copy.bytes for op in sparse.ops if isinstance(op, UpdateOp) for copy in op.copies)
+    read_dense = sum(2 * op.elements for op in sparse.ops if isinstance(op, UpdateOp) and op.dense_copy)
+
+    assert head.copies
+    assert memory_need(sparse, TINY).weight_copies == read_dense + made + 32 * 64 // 4 * 19 // 8
+    assert memory_need(sparse, TINY).frozen_weights == memory_need(dense, TINY).frozen_weights
+    assert memory_need(sparse, late).weight_copies == memory_need(dense, late).weight_copies
+
+
+def test_files_that_do_not_list_what_is_frozen_still_show_the_weights_of_products():
+    old = replace(_adapted(), frozen=())
+    assert b"frozen" not in dumps_workload(old)
+
+    assert memory_need(loads_workload(dumps_workload(old)), TINY).frozen_weights == 2 * 32 * 64
+    assert loads_workload(dumps_workload(_adapted())) == _adapted()
+
+
+class Deep(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(65_536, 8, bias=False)
+        self.frozen = nn.Sequential(nn.Linear(8, 65_536, bias=False), *(
+            nn.Linear(65_536, 65_536, bias=False) for _ in range(8)
+        ))  # fmt: skip
+        self.frozen.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.frozen(self.first(x))
+
+
+@pytest.mark.parametrize("scheme", ["dense", "bdwp"])
+def test_eight_frozen_layers_of_8_gib_are_refused_before_anything_is_scheduled(scheme: str):
+    with torch.device("meta"):
+        model, x = Deep(), torch.zeros(1, 65_536)
+    step = annotate(weft.trace(model, x, loss=lambda y: y.sum()), scheme, NMPattern(keep=2, group=8))
+    need, spec = memory_need(step, load_spec("sat-vcu1525")), load_spec("sat-vcu1525")
+
+    assert need.frozen_weights == 2 * (8 * 65_536**2 + 8 * 65_536)  # 68.7 GB
+    assert spec.dram.capacity_bytes == 2 * 8 * 65_536**2
+    with pytest.raises(InputError, match=r"needs .* GB of DRAM \(frozen weights 68\.7 GB, .*: no batch fits"):
+        require_capacity(step, spec)

@@ -329,6 +329,23 @@ def test_statistics_that_nothing_reads_need_no_shape(tmp_path: Path) -> None:
     assert trained(step) == [4, 4, 108]
 
 
+def test_what_is_read_and_not_trained_is_frozen(tmp_path: Path) -> None:
+    """A layer whose result only decides: no gradient passes ArgMax, so its weight is there as it is."""
+    path = save(
+        tmp_path / "net.onnx",
+        [
+            helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("MatMul", ["x", "gate"], ["g"]),
+            helper.make_node("ArgMax", ["g"], ["i"], axis=1), helper.make_node("Cast", ["i"], ["f"], to=1),
+            helper.make_node("Mul", ["h", "f"], ["y"]),
+        ],
+        {"x": ("N", 4)}, {"w": (4, 8), "gate": (4, 6)},
+    )  # fmt: skip
+    step = onnx_workload(path, batch=3)
+
+    assert [(t.name, t.dtype, t.elements) for t in step.frozen] == [("gate", "float32", 24)]
+    assert [op.name for op in step.ops if isinstance(op, UpdateOp)] == ["w"]
+
+
 @pytest.mark.parametrize(
     ("equation", "shapes", "gemm"),
     [

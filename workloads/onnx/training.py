@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InputError, nearest, require_int
 from ..gemm import Pass
-from ..step import Op, UpdateOp, VectorOp, Workload
+from ..step import Frozen, Op, UpdateOp, VectorOp, Workload
 from .file import load, set_batch
 from .folding import FOLDED
 from .graph import Graph, Node, Tensor, where
@@ -44,6 +44,7 @@ def onnx_workload(path: str | Path, *, batch: int | None = None, optimizer: str 
         input=", ".join(" x ".join(map(str, tensor.shape)) or "1" for tensor in graph.inputs),
         optimizer=optimizer,
         ops=ops,
+        frozen=tuple(_frozen(graph, ops)),
     )
 
 
@@ -76,6 +77,15 @@ def _step(graph: Graph) -> Iterator[Op]:
         raise InputError("no floating-point initializer is trained, so there is no training step")
     for name, elements in trained.items():
         yield UpdateOp(name=name, elements=elements)
+
+
+def _frozen(graph: Graph, ops: Iterable[Op]) -> Iterator[Frozen]:
+    """Initializers that some node reads and none trains."""
+    trained = {op.name for op in ops if isinstance(op, UpdateOp)}
+    read = {tensor.name for node in graph.nodes for tensor in node.read}
+    for tensor in graph.initializers:
+        if tensor.name in read - trained and tensor.elements:
+            yield Frozen(name=tensor.name, dtype=tensor.dtype, elements=tensor.elements)
 
 
 def _forward(node: Node) -> Iterable[Op]:

@@ -16,7 +16,7 @@ from ..sparsity import NMPattern
 from ..step import CompactCopy, MatrixOp, Measured, Op, Role, SparseOperand, UpdateOp, Workload
 from .scheme import Scheme, scheme
 
-__all__ = ["EXPANDED", "FIRST_CONVOLUTION", "annotate", "short_run", "unstructured"]
+__all__ = ["EXPANDED", "FIRST_CONVOLUTION", "annotate", "short_run", "unstructured", "weight_copies"]
 
 FIRST_CONVOLUTION = "first convolution"
 EXPANDED = "gradient is the expanded operand of a transposed convolution"
@@ -56,7 +56,7 @@ def annotate(workload: Workload, name: str, pattern: NMPattern | None, measured:
     ops = tuple(
         _annotate_op(op, chosen, pattern, first, measured) if isinstance(op, MatrixOp) else op for op in workload.ops
     )
-    copies = _copies(op for op in ops if isinstance(op, MatrixOp))
+    copies = weight_copies(op for op in ops if isinstance(op, MatrixOp))
     return replace(
         workload, scheme=name, pattern=pattern, ops=tuple(_with_copies(op, copies) for op in ops),
         measured=tuple(measured),
@@ -99,7 +99,7 @@ def _side(op: MatrixOp, role: Role) -> Literal["a", "b"] | None:
     return "a" if op.a.role == role else None
 
 
-def _copies(ops: Iterable[MatrixOp]) -> dict[str, tuple[bool, tuple[CompactCopy, ...]]]:
+def weight_copies(ops: Iterable[MatrixOp]) -> dict[str, tuple[bool, tuple[CompactCopy, ...]]]:
     """Per parameter: whether some pass reads it dense, and the distinct compact copies that the others read."""
     dense: dict[str, bool] = {}
     copies: dict[str, dict[tuple[object, ...], CompactCopy]] = {}
