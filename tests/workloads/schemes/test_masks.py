@@ -51,6 +51,32 @@ def test_fast_selection_equals_sorting(view, pattern, seed, dtype):
     assert torch.equal(counts, lengths.clamp_max(pattern.keep))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("inner", [1, 9, 127, 128, 300])
+@pytest.mark.parametrize("pattern", ["1:4", "2:4", "2:8", "7:8", "3:5", "2:16"])
+def test_fast_selection_equals_sorting_over_many_sweeps(pattern, inner, dtype):
+    """More groups than one sweep of the kernel takes, with a short last one behind every row of them."""
+    view, nm = (3, 8 * 70 + 7, inner), NMPattern.parse(pattern)
+    x = _values(5, view, dtype)
+    mask = largest_by_sorting(x, view, nm)
+
+    assert torch.equal(mask_of_largest(x, view, nm), mask)
+    assert torch.equal(largest(x, view, nm), torch.where(mask, x, 0))
+
+
+def test_selection_passes_every_bit_and_any_layout():
+    # Two NaNs, infinities of either sign, the largest subnormal and the smallest, zeros of either sign.
+    words = np.array([0x7C01, 0x7E00, 0x8000, 0x83FF, 0x7C00, 0x0001, 0x0000, 0xFC00], np.uint16)
+    x, pattern = torch.from_numpy(words.view(np.float16)), NMPattern(keep=3, group=8)
+    assert mask_of_largest(x, (1, 8, 1), pattern).nonzero().flatten().tolist() == [0, 1, 4]
+    kept = largest(x, (1, 8, 1), NMPattern(keep=5, group=8)).numpy().view(np.uint16)
+    assert kept.tolist() == [0x7C01, 0x7E00, 0, 0x83FF, 0x7C00, 0, 0, 0xFC00]
+    turned = _values(1, (24, 16), torch.float32).T
+    assert torch.equal(
+        largest(turned, (1, 16, 24), pattern), torch.where(largest_by_sorting(turned, (1, 16, 24), pattern), turned, 0)
+    )
+
+
 @settings(max_examples=40)
 @given(data=st.data(), pattern=patterns(16, 16), k=st.integers(1, 40), n=st.integers(1, 5))
 def test_selection_is_that_of_the_reduction_engine(data, pattern, k, n):
