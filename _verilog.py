@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from .dataflow.accelerator import AcceleratorSpec
 from .dataflow.mapping import DENSE, ArrayMapping, Dataflow
+from .dataflow.operand import BF16, OperandFormat
 from .dataflow.pregenerate import COPIES, TilePlan, WeightShape, line_order, tile_plan, walk
 from .hdl.array import Stce
 from .hdl.bench import ArrayVectors, StreamVectors, array_bench, stream_bench
@@ -29,8 +30,8 @@ from .workloads.gemm import Gemm
 from .workloads.sparsity import NMPattern
 
 __all__ = [
-    "BLOCKS", "EmittedBlock", "array_vectors", "blocks_of", "emit", "pregenerate_vectors", "readme", "sore_vectors",
-    "usual_pattern", "wuve_vectors",
+    "BLOCKS", "EmittedBlock", "array_vectors", "blocks_of", "edge_words", "emit", "pregenerate_vectors", "readme",
+    "sore_vectors", "usual_pattern", "wuve_vectors",
 ]  # fmt: skip
 
 Make = Callable[[np.random.Generator, AcceleratorSpec, int, int], Half]
@@ -39,6 +40,13 @@ BLOCKS = ("stce", "sore", "wuve", "pregenerate")
 
 _AFTERWARDS = 4
 """Cycles watched after a run of an engine: nothing may leave any more."""
+
+_Kind = Literal["normal", "special", "small"]
+_KINDS: tuple[_Kind, ...] = ("normal", "special", "small")
+"""Values of an update: numbers, any bits, and numbers about the smallest normal one."""
+
+_ZERO = 0.8
+"""Share of zeros among the masters of small updates."""
 
 _TAKEN = 0.5
 """Share of the cycles in which a receiver of the array's bench takes a word, where it does not always."""
@@ -118,45 +126,86 @@ def usual_pattern(spec: AcceleratorSpec) -> NMPattern:
     return NMPattern(keep=max(1, group // 4), group=group)
 
 
+def edge_words(operand: OperandFormat) -> npt.NDArray[np.uint16]:
+    """Words at which something changes, in both signs: zero, the ends of the subnormal and normal numbers, one,
+    infinity, NaN; in BF16 two more, whose products lie on either side of the smallest normal FP32."""
+    infinity, one = operand.infinity, 1 << operand.fraction
+    above = [0, 1, one - 1, one, infinity >> 1 & -one, infinity - 1, infinity, infinity | 1]
+    if operand is BF16:
+        above += [0x2000, 0x1F81]
+    return np.array([sign | word for sign in (0, 0x8000) for word in above], np.uint16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Product:
+    """One product of the array's bench; ``operands`` draws A and B."""
+
+    name: str
+    dataflow: Dataflow
+    executed: NMPattern
+    interleave: int
+    gemm: Gemm
+    operands: Callable[[np.random.Generator, AcceleratorSpec, Gemm], tuple[Half, Half]]
+
+
 def array_vectors(spec: AcceleratorSpec, pattern: NMPattern, seed: int) -> list[ArrayVectors]:
-    """Products in each dataflow, dense and in ``pattern``, ragged in every direction, special values included.
+    """Products in each dataflow, dense and in ``pattern``, ragged in every direction, special values included, and in
+    every regime of the schedule: bound by issue, port, drain, and the return of partial sums.
 
     Each comes twice: with receivers that are always ready, and with such as take a word in half of the cycles. What the
     registers of the machine do not hold is left out.
     """
-    pe, rows, cols = spec.pe, spec.array.rows, spec.array.cols
-    group, contexts = pattern.group, pe.accumulators
-    held, run = min(pe.weight_pairs, pe.max_group), 2 * group + 1
-    chosen = [
-        ("os_dense", Dataflow.OS, DENSE, contexts, Gemm(m=rows + 1, k=13, n=cols * contexts + 1), 0),
-        ("os_special", Dataflow.OS, DENSE, 1, Gemm(m=rows, k=3, n=2 * cols), 1),
-        ("os_nm", Dataflow.OS, pattern, max(1, contexts // 2), Gemm(m=2 * rows + 1, k=3 * run, n=cols + 1, run=run), 0),
-    ]  # fmt: skip
-    for name, executed in (("ws_nm", pattern), ("ws_dense", NMPattern(keep=held, group=held))):
-        if executed.keep <= pe.weight_pairs and executed.group <= pe.dense_words:
-            contexts = min(pe.accumulators, pe.dense_words // executed.group)
-            product = Gemm(m=3 * contexts + 1, k=executed.group * rows + executed.group // 2 + 1, n=cols + 1)
-            chosen.append((name, Dataflow.WS, executed, contexts, product, 0))
     return [
-        product
-        for i, (name, dataflow, executed, interleave, gemm, special) in enumerate(chosen)
-        for product in _products(
-            spec,
-            ArrayMapping(dataflow=dataflow, pattern=executed, interleave=interleave),
-            gemm,
-            name,
-            _any_bits if special else _normal,
-            np.random.default_rng([seed, i]),
-        )
+        vectors
+        for i, product in enumerate((*_stationary_outputs(spec, pattern), *_stationary_weights(spec, pattern)))
+        for vectors in _products(spec, product, np.random.default_rng([seed, i]))
     ]
 
 
-def _products(
-    spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm, name: str, make: Make, random: np.random.Generator
-) -> Iterator[ArrayVectors]:
+def _stationary_outputs(spec: AcceleratorSpec, pattern: NMPattern) -> Iterator[_Product]:
+    rows, cols, contexts, group = spec.array.rows, spec.array.cols, spec.pe.accumulators, pattern.group
+    run, short = 2 * group + 1, (group + 1) // 2
+    edges = len(edge_words(spec.pe.operand))
+    chosen: list[tuple[str, NMPattern, int, Gemm, Any]] = [
+        ("os_dense", DENSE, contexts, Gemm(m=rows + 1, k=13, n=cols * contexts + 1), _normals),
+        ("os_special", DENSE, 1, Gemm(m=rows, k=3, n=2 * cols), _anything),
+        # one pair a tile: the drain sets the distance where rows x interleave exceeds the adder's latency
+        ("os_edges", DENSE, contexts, Gemm(m=max(edges, rows + 1), k=1, n=edges), _edges),
+        ("os_sums", DENSE, max(1, contexts // 2), Gemm(m=2, k=2, n=edges**2), _sums_of_edges),
+        ("os_nm", pattern, max(1, contexts // 2), Gemm(m=2 * rows + 1, k=3 * run, n=cols + 1, run=run), _normals),
+    ]  # fmt: skip
+    if short < group:
+        # the first part of a tile is a short one, and so is every other
+        gemm = Gemm(m=rows + 1, k=3 * short, n=cols + 1, run=short)
+        chosen.append(("os_short", pattern, 1, gemm, _normals))
+    for name, executed, interleave, gemm, operands in chosen:
+        yield _Product(
+            name=name, dataflow=Dataflow.OS, executed=executed, interleave=interleave, gemm=gemm, operands=operands
+        )
+
+
+def _stationary_weights(spec: AcceleratorSpec, pattern: NMPattern) -> Iterator[_Product]:
+    pe, rows, cols = spec.pe, spec.array.rows, spec.array.cols
+    held = min(pe.weight_pairs, pe.max_group)
+    for kind, executed in (("nm", pattern), ("dense", NMPattern(keep=held, group=held))):
+        if executed.keep > pe.weight_pairs or executed.group > pe.dense_words:
+            continue
+        contexts, group = min(pe.accumulators, pe.dense_words // executed.group), executed.group
+        ragged = Gemm(m=3 * contexts + 1, k=group * rows + group // 2 + 1, n=cols + 1)
+        # one batch, one n-tile: in a small array the round waits for its own partial sums to return
+        returning = Gemm(m=contexts, k=2 * group * rows + 1, n=cols)
+        for name, gemm in ((f"ws_{kind}", ragged), (f"ws_{kind}_return", returning)):
+            yield _Product(
+                name=name, dataflow=Dataflow.WS, executed=executed, interleave=contexts, gemm=gemm, operands=_normals
+            )
+
+
+def _products(spec: AcceleratorSpec, product: _Product, random: np.random.Generator) -> Iterator[ArrayVectors]:
     """One product with receivers that are always ready, and with others."""
-    a = make(random, spec, gemm.m, gemm.k)
-    b = compress(make(random, spec, gemm.k, gemm.n), mapping.pattern, gemm.run)
+    name, executed, gemm = product.name, product.executed, product.gemm
+    mapping = ArrayMapping(dataflow=product.dataflow, pattern=executed, interleave=product.interleave)
+    a, right = product.operands(random, spec, gemm)
+    b = compress(right, executed, gemm.run)
     at_once = run_array(spec, mapping, a, b)
     always = np.ones((0, spec.array.cols), np.bool_)
     ready = random.random((2 * at_once.length, spec.array.cols)) < _TAKEN
@@ -169,11 +218,11 @@ def _products(
 
 
 def sore_vectors(spec: AcceleratorSpec, pattern: NMPattern, seed: int) -> list[StreamVectors]:
-    """Whole and short groups, of numbers and of any bits."""
+    """Whole and short groups, of numbers, of any bits, and of a few words, many equally large."""
     run = 2 * pattern.group + (pattern.group + 1) // 2
     return [
         _sore(spec, pattern, make(np.random.default_rng([seed, i]), spec, 2 * run, spec.sore.lanes + 1), run, name)
-        for i, (name, make) in enumerate((("normal", _normal), ("special", _any_bits)))
+        for i, (name, make) in enumerate((("normal", _normal), ("special", _any_bits), ("ties", _ties)))
     ]
 
 
@@ -254,19 +303,19 @@ class _Pairs:
 
 
 def wuve_vectors(spec: AcceleratorSpec, rule: str, seed: int) -> list[StreamVectors]:
-    """Updates under the rule ``sgd`` or ``adam``, of numbers and of any bits."""
+    """Updates under the rule ``sgd`` or ``adam``, of numbers, of any bits, and below the normal range."""
     found = []
-    for special in (False, True):
-        given = _Given.of(spec, rule, 20 * spec.wuve.lanes + 1, special, np.random.default_rng([seed, special]))
+    for i, kind in enumerate(_KINDS):
+        given = _Given.of(spec, rule, 40 * spec.wuve.lanes + 1, kind, np.random.default_rng([seed, i]))
         ran = run_wuve(spec, given.rule, given.master, given.gradient, given.state)
         entering, lane = np.divmod(np.arange(len(given.master)), spec.wuve.lanes)
         inputs, outputs, meant = given.ports(ran, spec.wuve.lanes, entering, lane, ran.cycles + _AFTERWARDS)
-        found.append(StreamVectors(name=_name(special), inputs=inputs, outputs=outputs, meant=meant))
+        found.append(StreamVectors(name=kind, inputs=inputs, outputs=outputs, meant=meant))
     return found
 
 
 def pregenerate_vectors(spec: AcceleratorSpec, pattern: NMPattern, rule: str, seed: int) -> list[StreamVectors]:
-    """Weights updated and compressed in both directions, of numbers and of any bits; beats are offered always."""
+    """Weights updated and compressed in both directions, values as in `wuve_vectors`; beats are offered always."""
     shape = WeightShape(taps=2, inputs=pattern.group + 1, outputs=2 * pattern.group + (pattern.group + 1) // 2)
     plan = tile_plan(spec, rule, pattern, len(COPIES))
     order = walk(plan, pattern, shape, COPIES)
@@ -278,8 +327,8 @@ def pregenerate_vectors(spec: AcceleratorSpec, pattern: NMPattern, rule: str, se
     beat, lane = np.divmod(places[:-1], spec.wuve.lanes)
     entering = plan.distance * tile[:-1] + beat
     found = []
-    for special in (False, True):
-        given = _Given.of(spec, rule, shape.elements, special, np.random.default_rng([seed, special]))
+    for i, kind in enumerate(_KINDS):
+        given = _Given.of(spec, rule, shape.elements, kind, np.random.default_rng([seed, i]))
         ran = run_pregenerate(spec, given.rule, pattern, shape, given.master, given.gradient, given.state)
         cycles = ran.cycles + _AFTERWARDS
         inputs, outputs, meant = given.ports(ran.update, spec.wuve.lanes, entering, lane, cycles)
@@ -297,7 +346,7 @@ def pregenerate_vectors(spec: AcceleratorSpec, pattern: NMPattern, rule: str, se
         more, where = pairs.ports()
         outputs |= more | {"ready": (~waits).astype(np.uint64)}
         meant |= where | {"ready": np.ones(cycles, np.bool_)}
-        found.append(StreamVectors(name=_name(special), inputs=inputs, outputs=outputs, meant=meant))
+        found.append(StreamVectors(name=kind, inputs=inputs, outputs=outputs, meant=meant))
     return found
 
 
@@ -307,10 +356,6 @@ def _rounds(plan: TilePlan, leaving: npt.NDArray[np.uint64], tiles: int) -> npt.
     first = np.flatnonzero(leaving)[0] + plan.distance * np.arange(tiles)[:, None]
     rounds: npt.NDArray[np.int64] = (first + plan.reduce // turns * np.arange(turns)).ravel()
     return rounds
-
-
-def _name(special: bool) -> str:
-    return "special" if special else "normal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -323,15 +368,19 @@ class _Given:
     state: tuple[npt.NDArray[np.float32], ...]
 
     @classmethod
-    def of(cls, spec: AcceleratorSpec, rule: str, count: int, special: bool, random: np.random.Generator) -> _Given:
+    def of(cls, spec: AcceleratorSpec, rule: str, count: int, kind: _Kind, random: np.random.Generator) -> _Given:
         rules: dict[str, Sgd | Adam] = {
             "sgd": Sgd(rate=0.1, momentum=0.9, weight_decay=1e-4, inverse_scale=1 / 1024),
             "adam": Adam(rate=1e-3, inverse_scale=1 / 1024, step=3),
         }
-        gradient = (_any_bits if special else _normal)(random, spec, 1, count)[0]
-        master, *state = (_singles(random, count, special) for _ in range(2 if rule == "sgd" else 3))
-        if rule == "adam" and not special:
-            state[1] = np.abs(state[1])
+        gradient = {"normal": _normal, "special": _any_bits, "small": _zeros}[kind](random, spec, 1, count)[0]
+        master, *state = (_singles(random, count, kind) for _ in range(2 if rule == "sgd" else 3))
+        if kind == "small":
+            # what an update adds to them is seen to the last bit
+            master[random.random(count) < _ZERO] *= 0
+        if rule == "adam" and kind != "special":
+            # what the root is taken of; that of a small number would make any step a large one
+            state[1] = np.abs(random.standard_normal(count, np.float32))
         return cls(rule=rules[rule], master=master, gradient=gradient, state=tuple(state))
 
     def ports(
@@ -382,7 +431,53 @@ def _any_bits(random: np.random.Generator, spec: AcceleratorSpec, rows: int, col
     return bits
 
 
-def _singles(random: np.random.Generator, count: int, special: bool) -> npt.NDArray[np.float32]:
-    if special:
-        return random.integers(0, 1 << 32, count, np.uint32).view(np.float32)
-    return random.standard_normal(count, np.float32)
+def _edge_bits(random: np.random.Generator, spec: AcceleratorSpec, *shape: int) -> Half:
+    edges: Half = random.choice(edge_words(spec.pe.operand), shape).view(operand_type(spec.pe))
+    return edges
+
+
+def _ties(random: np.random.Generator, spec: AcceleratorSpec, rows: int, cols: int) -> Half:
+    """Columns of two or three magnitudes, in both signs."""
+    kinds = _edge_bits(random, spec, 3, cols)
+    ties: Half = np.take_along_axis(kinds, random.integers(0, 3, (rows, cols)), axis=0)
+    signs = random.integers(0, 2, (rows, cols), np.uint16) << np.uint16(15)
+    return (ties.view(np.uint16) ^ signs).view(ties.dtype)
+
+
+def _normals(random: np.random.Generator, spec: AcceleratorSpec, gemm: Gemm) -> tuple[Half, Half]:
+    return _normal(random, spec, gemm.m, gemm.k), _normal(random, spec, gemm.k, gemm.n)
+
+
+def _anything(random: np.random.Generator, spec: AcceleratorSpec, gemm: Gemm) -> tuple[Half, Half]:
+    return _any_bits(random, spec, gemm.m, gemm.k), _any_bits(random, spec, gemm.k, gemm.n)
+
+
+def _edges(random: np.random.Generator, spec: AcceleratorSpec, gemm: Gemm) -> tuple[Half, Half]:
+    """Of k = 1: every product of two edge words, each a result of its own."""
+    words = edge_words(spec.pe.operand).view(operand_type(spec.pe))
+    return np.resize(words, (gemm.m, 1)), words[None]
+
+
+def _sums_of_edges(random: np.random.Generator, spec: AcceleratorSpec, gemm: Gemm) -> tuple[Half, Half]:
+    """Of m = k = 2: the sum and the difference of every two edge words, those of equal magnitude and of -0 included."""
+    words = edge_words(spec.pe.operand).view(operand_type(spec.pe))
+    first, second = np.meshgrid(words, words)
+    b: Half = np.stack([first.ravel(), second.ravel()])
+    return np.array([[1, 1], [1, -1]], words.dtype), b
+
+
+def _zeros(random: np.random.Generator, spec: AcceleratorSpec, rows: int, cols: int) -> Half:
+    """Both zeros."""
+    signs: Half = (random.integers(0, 2, (rows, cols), np.uint16) << np.uint16(15)).view(operand_type(spec.pe))
+    return signs
+
+
+def _singles(random: np.random.Generator, count: int, kind: _Kind) -> npt.NDArray[np.float32]:
+    if kind == "normal":
+        return random.standard_normal(count, np.float32)
+    words = random.integers(0, 1 << 32, count, np.uint32)
+    if kind == "small":
+        words &= np.uint32(
+            0x87FFFFFF
+        )  # exponent fields 0 to 15: what is multiplied with a rate is below the normal range
+    return words.view(np.float32)
