@@ -477,7 +477,5 @@ def _singles(random: np.random.Generator, count: int, kind: _Kind) -> npt.NDArra
         return random.standard_normal(count, np.float32)
     words = random.integers(0, 1 << 32, count, np.uint32)
     if kind == "small":
-        words &= np.uint32(
-            0x87FFFFFF
-        )  # exponent fields 0 to 15: times a rate below the normal range
+        words &= np.uint32(0x87FFFFFF)  # exponent fields 0 to 15: times a rate below the normal range
     return words.view(np.float32)

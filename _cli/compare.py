@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import get_console, make_table, percent, rate, si
+from .console import get_console, make_table, rate, si
 from .inputs import machine, parse_pattern, require_schemes, split_names
 from .options import (
     DEFAULT_ARCH,
@@ -26,7 +26,7 @@ from .options import (
     Seq,
 )  # fmt: skip
 from .outputs import print_json, require_writable_folder
-from .pipeline import check_capacity, open_workload, simulate_step, under
+from .pipeline import check_step, open_workload, simulate_step, under
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -67,7 +67,7 @@ def compare(
         require_folder(output, names)
     workload = open_workload(model, batch, seq, optimizer, input_shape, recompute)
     steps = [under(workload, name, pattern, spec) for name in names]
-    check_capacity(steps, spec, "step")
+    check_step(steps, spec)
     comparison = side_by_side([simulate_step(step, spec, objective) for step in steps])
     if output is not None:
         save_comparison(comparison, output, context.obj)
@@ -104,18 +104,23 @@ def _show(comparison: Comparison, ledgers: dict[str, LossLedger], digest: str) -
 
 
 def _ledger(ledgers: dict[str, LossLedger], dense_cycles: int) -> Table:
+    from ..analysis.words import percents
+
     items: dict[str, dict[str, float]] = defaultdict(dict)
     # The longest first: the others only leave items out.
     for name, ledger in sorted(ledgers.items(), key=lambda pair: -len(pair[1].rows)):
         for row in ledger.rows:
             items[row.item][name] = float(row.cycles)
             items[row.item]["dense"] = float(row.dense_cycles)
-    names = ["dense", *ledgers]
-    rows = [
-        (item, *(percent(of.get(name, 0.0), dense_cycles) for name in names))
-        for item, of in items.items()
-        if max(of.values()) >= _SHOWN_SHARE * dense_cycles
-    ]
-    sums = (sum(of.get(name, 0.0) for of in items.values()) for name in names)
-    rows.append(("step", *(percent(total, dense_cycles) for total in sums)))
+    names, seen, rest = ["dense", *ledgers], {}, dict.fromkeys(["dense", *ledgers], 0.0)
+    for item, of in items.items():
+        if max(of.values()) >= _SHOWN_SHARE * dense_cycles:
+            seen[item] = of
+        else:
+            rest = {name: cycles + of.get(name, 0.0) for name, cycles in rest.items()}
+    if any(rest.values()):
+        seen["smaller items"] = rest
+    columns = [percents([of.get(name, 0.0) for of in seen.values()], dense_cycles) for name in names]
+    rows = [(item, *(f"{share} %" for share in shares)) for item, *shares in zip(seen, *columns, strict=True)]
+    rows.append(("step", *(f"{sum(map(float, shares)):.1f} %" for shares in columns)))
     return make_table("Where the cycles go, in shares of the dense step", ("item", *names), rows)

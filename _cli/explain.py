@@ -24,7 +24,7 @@ from .options import (
     Seq,
 )
 from .outputs import print_json
-from .pipeline import check_capacity, open_workload, simulate_step, under
+from .pipeline import check_step, open_workload, simulate_step, under
 
 if TYPE_CHECKING:
     from ..analysis.explain import EnergyExplanation
@@ -61,7 +61,7 @@ def energy(
     as_json: Json = False,
 ) -> None:
     """Every joule of a step as count x constant x scaling, with its source and how far to trust it."""
-    from ..analysis.energy_table import FpgaTable
+    from ..analysis.energy import tariff
     from ..analysis.explain import explain_energy as taken_apart
     from ..analysis.explain import table_of
     from ..analysis.saved import saved_run
@@ -77,18 +77,14 @@ def energy(
     else:
         spec = machine(arch or (DEFAULT_ARCH if saved is None else saved.spec), pregenerate)
     table = table_of(technology or spec.technology, bank)
-    if isinstance(table, FpgaTable):
-        from ..analysis.area import machine_area
-
-        with bar("synthesizing") as progress:
-            machine_area(spec, "xcup", progress)
+    tariff(table, spec)  # refuses what it cannot charge before the work
     if saved is not None:
-        saved.require(spec)
-        result = simulate_step(saved.workload, spec, saved.objective)
+        with bar(f"simulating {model}") as progress:
+            result = saved.simulated_on(spec, progress)
     else:
         pattern = asked_pattern(scheme, nm, spec)
         workload = under(open_workload(model, batch, seq, optimizer, input_shape), scheme, pattern, spec)
-        check_capacity([workload], spec, "step")
+        check_step([workload], spec, table=table)
         result = simulate_step(workload, spec, objective or DEFAULT_OBJECTIVE)
     found = taken_apart(result, table, op, None if saved is None else saved.joules)
     if as_json:
@@ -99,18 +95,22 @@ def energy(
 
 def _show(found: EnergyExplanation) -> None:
     """Every kind of action by its share, the sources under the table, and what rests on which mark."""
-    console, report = get_console(), found.report
+    from ..analysis.level import level_words, seconds_of, step_of
+    from ..analysis.words import percents, percents_of
+
+    console, report, step = get_console(), found.report, step_of(found.result)
     of = f", {found.op}: {percent(report.joules, found.step_joules)} of the step" if found.op else ""
     console.print(f"{si(report.joules, 'J')} a step{of}", style="bold")
-    console.print(heading(found.result.workload))
-    console.print(f"on {found.result.spec.name}, table {report.table.name}: {report.table.title}\n")
+    console.print(heading(step.workload))
+    took = f"{si(seconds_of(found.result), 's')} {level_words(found.result)}"
+    console.print(f"on {step.spec.name}, {took}, table {report.table.name}: {report.table.title}\n")
+    shares = percents(row.zeptojoules for row in found.rows)
     rows = [
         (
             str(i), str(row.component), str(row.action), f"{row.count:,}", f"{row.constant_pj:.4g}",
-            "" if row.scaling == 1 else f"{row.scaling:.4g}", si(row.joules, "J"),
-            percent(row.joules, report.joules), str(row.mark),
+            "" if row.scaling == 1 else f"{row.scaling:.4g}", si(row.joules, "J"), f"{share} %", str(row.mark),
         )
-        for i, row in enumerate(found.rows, 1)
+        for i, (row, share) in enumerate(zip(found.rows, shares, strict=True), 1)
     ]  # fmt: skip
     names = ("", "part", "action", "count", "pJ", "x", "energy", "share", "mark")
     console.print(make_table("Count x constant x scaling", names, rows, left=3))
@@ -120,7 +120,8 @@ def _show(found: EnergyExplanation) -> None:
     console.print("Sources", style="bold")
     for source, numbers in sources.items():
         console.print(f"  {', '.join(numbers)}: {source}")
-    marks = [(str(m), si(j, "J"), percent(j, report.joules)) for m, j in report.by_mark.items() if j]
+    marked = {m: j for m, j in report.by_mark.items() if j}
+    marks = [(str(m), si(marked[m], "J"), f"{share} %") for m, share in percents_of(marked).items()]
     console.print(make_table("Rests on figures that are", ("mark", "energy", "share"), marks))
     console.print(f"Sum of the rows: {report.zeptojoules:,} zJ, to the last one the energy reported.")
     for note in found.notes:

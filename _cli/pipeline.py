@@ -13,13 +13,14 @@ from .inputs import parse_pattern, parse_sizes
 from .options import DEFAULT_SCHEME
 
 if TYPE_CHECKING:
+    from ..analysis.energy_table import Table
     from ..dataflow.accelerator import AcceleratorSpec
     from ..dataflow.schedule import Schedule
     from ..simulator.result import SimResult
     from ..workloads.sparsity import NMPattern
     from ..workloads.step import Workload
 
-__all__ = ["check_capacity", "open_workload", "schedule_step", "simulate_step", "under", "users_code"]
+__all__ = ["check_step", "open_workload", "schedule_step", "simulate_step", "under", "users_code"]
 
 
 @contextmanager
@@ -63,10 +64,16 @@ def under(workload: Workload, scheme: str | None, pattern: NMPattern | None, spe
     return annotate(workload, scheme or own or usual, pattern or parse_pattern(None))
 
 
-def check_capacity(workloads: Sequence[Workload], spec: AcceleratorSpec, level: str) -> None:
-    """Before anything is scheduled: refuse at the system level what DRAM cannot hold, warn of it at the step level."""
+def check_step(
+    workloads: Sequence[Workload], spec: AcceleratorSpec, level: str = "step", table: Table | None = None
+) -> None:
+    """Before anything is scheduled: refuse what the energy table (the machine's own if none) cannot charge, and at the
+    system level what DRAM cannot hold; the step level warns of that."""
+    from ..analysis.energy import tariff
+    from ..analysis.energy_table import load_table
     from ..simulator.memory import exceeds, memory_need
 
+    tariff(table or load_table(spec.technology), spec)
     found = next(filter(None, (exceeds(work, spec, memory_need(work, spec)) for work in workloads)), None)
     if found is None:
         return

@@ -28,7 +28,7 @@ from .options import (
     Seq,
 )  # fmt: skip
 from .outputs import print_json, require_writable_file, require_writable_folder
-from .pipeline import check_capacity, open_workload, schedule_step, simulate_step, under
+from .pipeline import check_step, open_workload, schedule_step, simulate_step, under
 from .show_step import show_run, show_system
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def run(
     spec = machine(arch, pregenerate)
     pattern = asked_pattern(scheme, nm, spec)
     workload = under(open_workload(model, batch, seq, optimizer, input_shape, recompute), scheme, pattern, spec)
-    check_capacity([workload], spec, level or "step")
+    check_step([workload], spec, level or "step")
     if level == "system":
         _run_system(schedule_step(workload, spec, objective), timeline, output, context.obj, as_json)
         return
@@ -112,7 +112,7 @@ def _run_system(chosen: Schedule, timeline: Path | None, output: Path | None, co
     if output is not None:
         from ..analysis.save import save_run
 
-        save_run(result.step, output, command, system_dict(result, command))
+        save_run(result, output, command)
     if as_json:
         print_json(system_dict(result, command))
         return

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..analysis.energy import EnergyReport
-    from ..analysis.throughput import Throughput
+    from ..analysis.level import AnyResult
     from ..simulator.result import SimResult
     from ..simulator.system import SystemResult
 
@@ -46,18 +46,19 @@ def show_run(result: SimResult, digest: str) -> None:
 def show_system(result: SystemResult, digest: str, timeline: Path | None) -> None:
     """The verdict with ops overlapped, what that saves, and what every engine did or waited for."""
     from ..analysis.energy import energy
-    from ..analysis.system import system_throughput, use_shares
+    from ..analysis.system import use_shares
+    from ..analysis.words import percents
 
-    console, step, report = get_console(), result.step, energy(result.step)
-    _show_verdict(console, step, report, digest, system_throughput(result))
+    console, step, report = get_console(), result.step, energy(result)
+    _show_verdict(console, result, report, digest)
     saved = 1 - result.cycles / step.cycles.total
     console.print(
         f"{result.cycles:,} cycles with ops overlapped, {100 * saved:.1f} % fewer than the {step.cycles.total:,} that "
         "they take one after the other"
     )
     rows = [
-        (name, *(f"{100 * share:.1f} %" if share else "" for share in use_shares(use).values()))
-        for name, use in result.engines.items()
+        (name, *(f"{share} %" if part else "" for part, share in zip(parts, percents(parts), strict=True)))
+        for name, parts in ((name, list(use_shares(use).values())) for name, use in result.engines.items())
     ]
     console.print(make_table("Engines: busy, or waiting for", ("engine", *_WAITS.values()), rows))
     dram = step.spec.dram
@@ -78,36 +79,37 @@ def show_system(result: SystemResult, digest: str, timeline: Path | None) -> Non
         console.print(f"Timeline: {timeline} (open it at https://ui.perfetto.dev)")
 
 
-def _show_verdict(
-    console: Console, result: SimResult, report: EnergyReport, digest: str, speed: Throughput | None = None
-) -> None:
+def _show_verdict(console: Console, result: AnyResult, report: EnergyReport, digest: str) -> None:
+    from ..analysis.level import level_words, step_of
     from ..analysis.throughput import throughput
 
-    speed = speed or throughput(result)
+    speed, step = throughput(result), step_of(result)
     console.print(
         f"{rate(speed.samples_per_s)} samples/s   {si(speed.seconds, 's')} a step   "
         f"utilisation {100 * speed.utilization:.1f} %   {si(report.joules, 'J')} a step",
         style="bold",
     )
-    console.print(heading(result.workload))
-    console.print(f"on {result.spec.name} ({digest}), scheduled for {result.objective.aim}")
+    console.print(heading(step.workload))
+    console.print(f"on {step.spec.name} ({digest}), scheduled for {step.objective.aim}, {level_words(result)}")
     console.print(
         f"{si(1e9 * speed.effective_gops, 'OP/s')} effective, "
         f"{si(1e9 * speed.dense_equivalent_gops, 'OP/s')} dense-equivalent, of "
-        f"{si(1e9 * speed.peak_gops, 'OP/s')} peak; {si(result.counts.dram_bytes, 'B')} of DRAM traffic\n"
+        f"{si(1e9 * speed.peak_gops, 'OP/s')} peak; {si(step.counts.dram_bytes, 'B')} of DRAM traffic\n"
     )
 
 
 def _passes(result: SimResult, report: EnergyReport) -> Table:
     from ..analysis.records import pass_records
+    from ..analysis.words import percents_of
 
-    total, peak = result.cycles.total, result.spec.macs_per_cycle
+    total, peak, records = result.cycles.total, result.spec.macs_per_cycle, pass_records(result, report)
+    shares = percents_of({p: r["cycles"] for p, r in records.items()})
     rows = [
         (
-            str(p), f"{r['cycles']:,}", percent(r["cycles"], total), f"{r['macs']:,}",
+            str(p), f"{r['cycles']:,}", f"{shares[p]} %", f"{r['macs']:,}",
             percent(r["macs"], r["cycles"] * peak), si(r["energy_j"], "J"),
         )
-        for p, r in pass_records(result, report).items()
+        for p, r in records.items()
     ]  # fmt: skip
     rows.append(
         (
@@ -119,17 +121,22 @@ def _passes(result: SimResult, report: EnergyReport) -> Table:
 
 
 def _causes(result: SimResult) -> Table:
+    from ..analysis.words import percents_of
+
     cycles = result.cycles
-    found = [(cause, getattr(cycles, cause)) for cause in CAUSE_WORDS]
+    found = {cause: getattr(cycles, cause) for cause in CAUSE_WORDS}
+    shares = percents_of(found)
     rows = [
-        (cause.replace("_", " "), CAUSE_WORDS[cause], f"{n:,}", percent(n, cycles.total)) for cause, n in found if n
-    ]
+        (cause.replace("_", " "), CAUSE_WORDS[cause], f"{n:,}", f"{shares[cause]} %")
+        for cause, n in found.items() if n
+    ]  # fmt: skip
     return make_table("By cause", ("cause", "", "cycles", "share"), rows, left=2)
 
 
 def _slowest(result: SimResult) -> Table:
     from ..analysis.layer_groups import short_labels
     from ..analysis.records import CAUSES, layer_of
+    from ..analysis.words import percents_of
 
     spent: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for op in result.ops:
@@ -138,15 +145,14 @@ def _slowest(result: SimResult) -> Table:
         layer["all"] += op.cycles.total
         for cause in CAUSES:
             layer[cause] += getattr(op.cycles, cause)
-    rows = []
+    rows, shares = [], percents_of({name: of["all"] for name, of in spent.items()})
     worst_first = sorted(spent.items(), key=lambda item: -item[1]["all"])[:_SLOWEST]
     labels = dict(zip(spent, short_labels(list(spent), longest=33), strict=True))
     for name, of in worst_first:
         worst = max(CAUSES, key=lambda cause: of[cause])
-        passes = (percent(of[p], of["all"]) if of[p] else "" for p in ("FF", "BP", "WU", "OPT"))
-        rows.append(
-            (labels[name], worst.replace("_", " "), f"{of['all']:,}", percent(of["all"], result.cycles.total), *passes)
-        )
+        by_pass = {p: of[p] for p in ("FF", "BP", "WU", "OPT")}
+        passes = (f"{share} %" if by_pass[p] else "" for p, share in percents_of(by_pass).items())
+        rows.append((labels[name], worst.replace("_", " "), f"{of['all']:,}", f"{shares[name]} %", *passes))
     title = f"Slowest layers ({min(_SLOWEST, len(spent))} of {len(spent)})"
     return make_table(title, ("layer", "mostly", "cycles", "share", "FF", "BP", "WU", "OPT"), rows, left=2)
 
@@ -181,10 +187,11 @@ def _show_measured(console: Console, result: SimResult) -> None:
 
 
 def _show_energy(console: Console, report: EnergyReport) -> None:
-    parts = sorted(report.by_component.items(), key=lambda item: -item[1])
-    shares = ", ".join(f"{part} {percent(joules, report.joules)}" for part, joules in parts if joules)
+    from ..analysis.words import percents_of
+
+    parts = {part: j for part, j in sorted(report.by_component.items(), key=lambda item: -item[1]) if j}
     console.print("Energy", style="bold")
-    console.print(f"  {shares}")
+    console.print(f"  {', '.join(f'{part} {share} %' for part, share in percents_of(parts).items())}")
     console.print(f"  table {report.table.name}: {report.table.title}")
     console.print(f"  scaling: {report.table.scaling}")
     for left_out in report.table.not_counted:

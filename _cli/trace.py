@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import get_console, heading, make_table, percent
+from .console import get_console, heading, make_table
 from .options import Batch, InputShape, Json, Model, Optimizer, Recompute, Seq
 from .outputs import print_json, require_writable_file
 from .pipeline import open_workload
@@ -54,18 +54,21 @@ def _document(workload: Workload, path: str | None) -> dict[str, Any]:
 
 
 def _show(workload: Workload, path: str | None) -> None:
+    from ..analysis.words import percents_of
+
     console = get_console()
     console.print(heading(workload), style="bold")
     macs = workload.dense_macs
     total = sum(macs.values())
-    rows = [(str(p), f"{n:,}", percent(n, total)) for p, n in macs.items()]
+    rows = [(str(p), f"{macs[p]:,}", f"{share} %") for p, share in percents_of(macs).items()]
     rows.append(("all", f"{total:,}", ""))
     if workload.recomputed_macs:
         rows.append(("recomputed FF", f"{workload.recomputed_macs:,}", ""))
     console.print(make_table("", ("pass", "multiply-accumulates", "share"), rows))
+    frozen = f", {sum(t.elements for t in workload.frozen):,} elements frozen" if workload.frozen else ""
     console.print(
         f"{len(workload.ops):,} ops, {len(workload.matrix_ops):,} of them GEMMs; {workload.parameters:,} parameters "
-        f"trained with {workload.optimizer}"
+        f"trained with {workload.optimizer}{frozen}"
     )
     if path is not None:
         console.print(f"Written to {path}")

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ..simulator.result import SimResult
+from .level import AnyResult, level_words, seconds_of, step_of
 from .theme import CAUSE_NAMES, Theme
-from .words import model_name, percent, run_name, seconds
+from .words import model_name, percents_of, run_name, seconds
 
 __all__ = ["BOTTOM", "CHARACTER", "LEFT", "TOP", "bare", "cause_legend", "head", "stack", "subtitle"]
 
@@ -33,9 +33,9 @@ def cause_legend(
     figure: Figure, sums: dict[str, float], theme: Theme, *, shares: bool, extra: tuple[Line2D, ...] = ()
 ) -> None:
     """Causes that can be seen, with or without their share of the sums."""
-    every = sum(sums.values()) or 1
+    every, share = sum(sums.values()) or 1, percents_of(sums)
     seen = [c for c in CAUSE_NAMES if sums[c] / every >= _NAMED_SHARE]
-    labels = [CAUSE_NAMES[c] + (f" {percent(sums[c] / every)}" if shares else "") for c in seen]
+    labels = [CAUSE_NAMES[c] + (f" {share[c]} %" if shares else "") for c in seen]
     patches = [Patch(color=theme.causes[c], label=label) for c, label in zip(seen, labels, strict=True)]
     figure.legend(
         handles=[*patches, *extra], ncols=_LEGEND_COLUMNS, loc="upper left", frameon=False, fontsize=9,
@@ -60,8 +60,8 @@ def bare(ax: Axes) -> None:
     ax.spines[["left", "bottom"]].set_visible(False)
 
 
-def subtitle(result: SimResult) -> str:
-    """What was run, and how long a step takes."""
-    work = result.workload
-    took = seconds(result.cycles.total / result.spec.clock_hz)
-    return f"{model_name(work)}, batch {work.batch}, {run_name(work)} on {result.spec.name}: one training step, {took}"
+def subtitle(result: AnyResult) -> str:
+    """What was run, and how long a step takes at its level."""
+    step = step_of(result)
+    work, took = step.workload, f"{seconds(seconds_of(result))} {level_words(result)}"
+    return f"{model_name(work)}, batch {work.batch}, {run_name(work)} on {step.spec.name}: one training step, {took}"

@@ -93,4 +93,4 @@ def _title(comparison: Comparison) -> str:
 def _subtitle(comparison: Comparison) -> str:
     machines = ", ".join(dict.fromkeys(row.machine for row in comparison.rows))
     work = comparison.baseline.workload
-    return f"one training step of {model_name(work)}, batch {work.batch}, on {machines}"
+    return f"one training step of {model_name(work)}, batch {work.batch}, on {machines}, op after op"

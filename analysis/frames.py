@@ -7,7 +7,8 @@ from dataclasses import asdict
 import pandas as pd
 
 from ..simulator.result import SimResult
-from .energy import ledger
+from .energy import energy, ledger
+from .level import AnyResult, step_of
 from .records import CAUSES, layer_of, op_records, pass_records
 
 __all__ = ["causes_frame", "energy_frame", "layers_frame", "ops_frame", "passes_frame"]
@@ -16,10 +17,10 @@ _INTEGERS = ("m", "k", "n", "groups", "interleave", "tile_rows", "tile_cols", "b
 _SUMMED = ["cycles", *CAUSES, "macs", "dense_macs", "dram_read_bytes", "dram_write_bytes", "energy_j"]
 
 
-def ops_frame(result: SimResult) -> pd.DataFrame:
+def ops_frame(result: AnyResult) -> pd.DataFrame:
     """One row an op, in order; what does not apply to an op is missing."""
     types = {"resident": "boolean", **dict.fromkeys(_INTEGERS, "Int64")}
-    return pd.DataFrame.from_records(op_records(result)).astype(types).set_index("index")
+    return pd.DataFrame.from_records(op_records(step_of(result), energy(result))).astype(types).set_index("index")
 
 
 def passes_frame(result: SimResult) -> pd.DataFrame:
@@ -44,6 +45,6 @@ def layers_frame(result: SimResult) -> pd.DataFrame:
     return sums.join(passes)
 
 
-def energy_frame(result: SimResult) -> pd.DataFrame:
+def energy_frame(result: AnyResult) -> pd.DataFrame:
     """The energy ledger: one row a kind of action, with its price and where that comes from."""
     return pd.DataFrame.from_records([asdict(row) for row in ledger(result)]).set_index("action")

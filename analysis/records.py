@@ -13,6 +13,7 @@ from ..simulator.result import OpResult, SimResult
 from ..workloads.gemm import Pass
 from ..workloads.step import MatrixOp, Measured, UpdateOp
 from .energy import EnergyReport, energy
+from .level import AnyResult, cycles_of, level_of, step_of
 from .throughput import throughput
 
 __all__ = ["CAUSES", "dense_layers", "layer_of", "measured_means", "op_records", "pass_records", "to_dict"]
@@ -134,11 +135,14 @@ def measured_means(result: SimResult) -> dict[str, float]:
     return {key: part / whole for key, (part, whole) in sums.items() if whole}
 
 
-def to_dict(result: SimResult, command: str = "") -> dict[str, Any]:
-    """The JSON of a run. ``stalls`` are all cycles in which the array issues nothing, by cause; with the
-    issuing ones they add up to ``cycles``."""
-    report, speed = energy(result), throughput(result)
-    work, counts = result.workload, result.counts
+def to_dict(result: AnyResult, command: str = "") -> dict[str, Any]:
+    """The JSON of a run. ``cycles``, speed and energy are those of its ``level``.
+
+    ``passes``, ``stalls`` and the cycles in ``ops`` are those of each op by itself: ``stalls``, all cycles in which the
+    array issues nothing, by cause, and the issuing ones add up to the cycles of the step level.
+    """
+    report, speed, step = energy(result), throughput(result), step_of(result)
+    work, counts = step.workload, step.counts
     return {
         "weft_version": version("weft"),
         "command": command,
@@ -146,23 +150,24 @@ def to_dict(result: SimResult, command: str = "") -> dict[str, Any]:
         "batch": work.batch,
         "scheme": work.scheme,
         "pattern": str(work.pattern) if work.pattern else None,
-        "objective": str(result.objective),
-        "spec": result.spec.name,
-        "spec_hash": spec_hash(result.spec),
-        "cycles": result.cycles.total,
+        "objective": str(step.objective),
+        "spec": step.spec.name,
+        "spec_hash": spec_hash(step.spec),
+        "level": level_of(result),
+        "cycles": cycles_of(result),
         "seconds": speed.seconds,
         "samples_per_s": speed.samples_per_s,
         "macs": counts.macs,
-        "dense_macs": result.dense_macs,
+        "dense_macs": step.dense_macs,
         "utilization": speed.utilization,
         "effective_gops": speed.effective_gops,
         "dense_equivalent_gops": speed.dense_equivalent_gops,
         "energy_j": report.joules,
         "dram_read_bytes": counts.dram_read_bytes,
         "dram_write_bytes": counts.dram_write_bytes,
-        "passes": {str(p): record for p, record in pass_records(result, report).items()},
-        "stalls": {cause: n for cause, n in asdict(result.cycles).items() if cause != "compute"},
-        "dense_layers": dense_layers(result),
-        **({"measured": measured_means(result)} if work.measured else {}),
-        "ops": op_records(result, report),
+        "passes": {str(p): record for p, record in pass_records(step, report).items()},
+        "stalls": {cause: n for cause, n in asdict(step.cycles).items() if cause != "compute"},
+        "dense_layers": dense_layers(step),
+        **({"measured": measured_means(step)} if work.measured else {}),
+        "ops": op_records(step, report),
     }

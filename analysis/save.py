@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ..dataflow.config_io import dumps_spec
-from ..simulator.result import SimResult
 from ..workloads.errors import InputError
 from ..workloads.io import dumps_workload
 from .frames import energy_frame, ops_frame
+from .level import AnyResult, step_of
 from .plots import layers_figure, roofline_figure
-from .records import to_dict
+from .system import result_dict
 from .theme import THEMES
 
 __all__ = ["FILES", "require_replaceable", "save_run"]
@@ -29,10 +29,8 @@ FILES = (
 """Names of the files that :func:`save_run` writes; a step without matrix ops has no roofline."""
 
 
-def save_run(result: SimResult, directory: Path, command: str, document: dict[str, Any] | None = None) -> list[Path]:
+def save_run(result: AnyResult, directory: Path, command: str) -> list[Path]:
     """Write ``result`` into ``directory``; returns the files written.
-
-    ``document`` is what to write as result.json; that of ``result`` by itself if none.
 
     A directory that an earlier run wrote is replaced, and files beside weft's own are kept; any other directory that is
     not empty is refused. ``command`` is what to run for the same result.
@@ -41,7 +39,7 @@ def save_run(result: SimResult, directory: Path, command: str, document: dict[st
     require_replaceable(place, directory)
     try:
         with _beside(place) as part:
-            _write(result, part, to_dict(result, command) if document is None else document)
+            _write(result, part, result_dict(result, command))
             _move(part, place)
     except OSError as error:
         raise InputError(f"{directory}: cannot be written: {error.strerror or error}") from None
@@ -78,17 +76,18 @@ def _beside(place: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _write(result: SimResult, folder: Path, document: dict[str, Any]) -> None:
+def _write(result: AnyResult, folder: Path, document: dict[str, Any]) -> None:
+    step = step_of(result)
     text = json.dumps(document, indent=1, allow_nan=False)
     (folder / "result.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "workload.json").write_bytes(dumps_workload(result.workload))
-    (folder / "machine.toml").write_text(dumps_spec(result.spec), encoding="utf-8")
+    (folder / "workload.json").write_bytes(dumps_workload(step.workload))
+    (folder / "machine.toml").write_text(dumps_spec(step.spec), encoding="utf-8")
     ops = ops_frame(result)
     ops.to_csv(folder / "ops.csv")
     ops.to_parquet(folder / "ops.parquet")
     energy_frame(result).to_csv(folder / "energy.csv")
     for name, draw in _FIGURES.items():
-        if name == "roofline" and not result.counts.macs:
+        if name == "roofline" and not step.counts.macs:
             continue
         for theme in THEMES:
             suffix = "" if theme == "light" else f"-{theme}"

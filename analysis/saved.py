@@ -10,13 +10,14 @@ from pathlib import Path
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.config_io import load_spec, spec_hash
 from ..dataflow.schedule import Objective
-from ..simulator.result import SimResult
+from ..simulator.memory import require_capacity
 from ..simulator.step import simulate
-from ..simulator.system import SystemResult, simulate_system
+from ..simulator.system import simulate_system
 from ..workloads.errors import InputError
 from ..workloads.io import load_workload
 from ..workloads.step import Workload
 from .energy import energy
+from .level import AnyResult, cycles_of
 from .scheduling import scheduled
 
 __all__ = ["SavedRun", "saved_run"]
@@ -59,23 +60,27 @@ class SavedRun:
             )
         return spec
 
-    def simulated(self, progress: Callable[[int, int], None] | None = None) -> SimResult | SystemResult:
+    def simulated(self, progress: Callable[[int, int], None] | None = None) -> AnyResult:
         """The result that the folder was written from, to the cycle and the joule, or an InputError."""
-        spec = self.machine()
-        if self.objective not in tuple(Objective):
-            raise InputError(f"{self.folder}: objective {self.objective!r} is unknown{self._again}")
-        chosen = scheduled(self.workload, spec, self.objective, progress)
-        result = simulate_system(chosen) if self.level == "system" else simulate(chosen)
-        step, cycles = (
-            (result.step, result.cycles) if isinstance(result, SystemResult) else (result, result.cycles.total)
-        )
-        if (cycles, energy(step).joules) != (self.cycles, self.joules):
+        result = self.simulated_on(self.machine(), progress)
+        cycles, joules = cycles_of(result), energy(result).joules
+        if (cycles, joules) != (self.cycles, self.joules):
             raise InputError(
                 f"{self.folder}: holds {self.cycles} cycles and {self.joules:.6g} J, but this version simulates "
-                f"{cycles} and {energy(step).joules:.6g} J: it was written by another version "
+                f"{cycles} and {joules:.6g} J: it was written by another version "
                 f"(weft {self.weft_version}) or changed{self._again}"
             )
         return result
+
+    def simulated_on(self, spec: AcceleratorSpec, progress: Callable[[int, int], None] | None = None) -> AnyResult:
+        """What this version makes of the step of the folder at its level, on the machine that ran."""
+        self.require(spec)
+        if self.objective not in tuple(Objective):
+            raise InputError(f"{self.folder}: objective {self.objective!r} is unknown{self._again}")
+        if self.level == "system":
+            require_capacity(self.workload, spec)
+        chosen = scheduled(self.workload, spec, self.objective, progress)
+        return simulate_system(chosen) if self.level == "system" else simulate(chosen)
 
     @property
     def _again(self) -> str:

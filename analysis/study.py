@@ -24,7 +24,8 @@ from ..workloads.schemes.annotate import annotate
 from ..workloads.schemes.scheme import SCHEMES, scheme
 from ..workloads.sparsity import NMPattern
 from ..workloads.step import Measured, Workload
-from .energy import energy
+from .energy import energy, tariff
+from .energy_table import load_table
 from .trainings import Planned, Progress, TrainedPhase, Training, planned, run_trainings
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ class Study:
 
 def run_study(spec: StudySpec, folder: Path, jobs: int = 1, progress: Progress | None = None) -> Study:
     """Train what ``folder`` does not hold yet, simulate, and put it side by side; see :func:`.run_trainings`."""
+    tariff(load_table(spec.machine.technology), spec.machine)  # refuses what it cannot charge before the work
     plans: dict[tuple[str, str, NMPattern | None], list[Planned]] = {}
     flat = planned(_specs(spec))
     for plan in flat:

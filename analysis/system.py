@@ -7,18 +7,13 @@ from typing import Any
 
 from ..dataflow.array_time import ceil_div
 from ..simulator.system import EngineUse, SystemResult
+from .level import AnyResult
 from .records import to_dict
-from .throughput import Throughput, throughput
 
-__all__ = ["WAITS", "system_dict", "system_throughput", "use_shares"]
+__all__ = ["WAITS", "result_dict", "system_dict", "use_shares"]
 
 WAITS = tuple(f.name for f in fields(EngineUse))
 """What an engine does or waits for, as `EngineUse` names it."""
-
-
-def system_throughput(result: SystemResult) -> Throughput:
-    """Speed of the step with its ops overlapped."""
-    return throughput(result.step, result.cycles)
 
 
 def use_shares(use: EngineUse) -> dict[str, float]:
@@ -26,21 +21,21 @@ def use_shares(use: EngineUse) -> dict[str, float]:
     return {name: getattr(use, name) / use.total for name in WAITS}
 
 
+def result_dict(result: AnyResult, command: str = "") -> dict[str, Any]:
+    """The JSON of a run at its level."""
+    return system_dict(result, command) if isinstance(result, SystemResult) else to_dict(result, command)
+
+
 def system_dict(result: SystemResult, command: str = "") -> dict[str, Any]:
     """The JSON of a run at the system level.
 
-    Speed is that of the overlapped step, ``step_cycles`` what the ops take one after the other; ``passes``, ``stalls``
-    and the costs in ``ops`` are those of each op alone, ``start`` and ``end`` in cycles of the overlapped step.
+    ``step_cycles``: what the ops take one after the other; ``start`` and ``end`` in cycles of the overlapped step.
     ``dram_share_of_peak``: of the peak, while DRAM is busy.
     """
-    speed = asdict(system_throughput(result))
-    alone = to_dict(result.step, command)
+    alone = to_dict(result, command)
     spans = zip(result.start.tolist(), result.end.tolist(), alone.pop("ops"), strict=True)
     return {
         **alone,
-        **{key: value for key, value in speed.items() if key in alone},
-        "level": "system",
-        "cycles": result.cycles,
         "step_cycles": result.step.cycles.total,
         "dram_share_of_peak": result.dram_share_of_peak,
         "engines": {name: use_shares(use) for name, use in result.engines.items()},

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..simulator.result import SimResult
 from ..workloads.errors import InputError
+from .level import AnyResult, cycles_of, step_of
 
 __all__ = ["Throughput", "throughput"]
 
@@ -29,18 +29,19 @@ class Throughput:
     array_busy: float
 
 
-def throughput(result: SimResult, cycles: int | None = None) -> Throughput:
-    """Speed of one training step, or of the same work done in ``cycles``, where its ops overlap."""
-    spec, total = result.spec, result.cycles.total if cycles is None else cycles
+def throughput(result: AnyResult) -> Throughput:
+    """Speed of one training step, in the time that it takes at the level of ``result``."""
+    step, total = step_of(result), cycles_of(result)
+    spec = step.spec
     if not total:
-        raise InputError(f"workload {result.workload.model!r} has no work: a step of no cycles has no throughput")
+        raise InputError(f"workload {step.workload.model!r} has no work: a step of no cycles has no throughput")
     seconds = total / spec.clock_hz
     return Throughput(
         seconds=seconds,
-        samples_per_s=result.workload.batch / seconds,
-        effective_gops=2 * result.counts.macs / seconds / _GIGA,
-        dense_equivalent_gops=2 * result.dense_macs / seconds / _GIGA,
+        samples_per_s=step.workload.batch / seconds,
+        effective_gops=2 * step.counts.macs / seconds / _GIGA,
+        dense_equivalent_gops=2 * step.dense_macs / seconds / _GIGA,
         peak_gops=2 * spec.macs_per_cycle * spec.clock_hz / _GIGA,
-        utilization=result.counts.macs / (total * spec.macs_per_cycle),
-        array_busy=result.cycles.compute / total,
+        utilization=step.counts.macs / (total * spec.macs_per_cycle),
+        array_busy=step.cycles.compute / total,
     )

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from math import floor
+from typing import TypeVar
+
 from ..workloads.step import Workload
 
-__all__ = ["count", "joules", "model_name", "percent", "run_name", "seconds", "step_name", "time_unit"]
+__all__ = [
+    "apportion", "count", "joules", "model_name", "percent", "percents", "percents_of", "run_name", "seconds",
+    "step_name", "time_unit",
+]  # fmt: skip
 
+K = TypeVar("K")
 _SIGNS = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"))
 
 
@@ -44,6 +53,39 @@ def _unit(value: float, unit: str) -> tuple[float, str]:
 def percent(share: float) -> str:
     """Whole percent, below ten with one digit."""
     return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.1f} %"
+
+
+def apportion(whole: int, parts: Iterable[float | Fraction]) -> list[int]:
+    """Whole numbers in the proportion of ``parts`` (not negative) that add up to ``whole``, by largest remainders.
+
+    None is off by 1 or more; of equal remainders the first gets more. All zero where ``parts`` are.
+    """
+    exact = [Fraction(part) for part in parts]
+    every = sum(exact)
+    if not every:
+        return [0] * len(exact)
+    due = [whole * part / every for part in exact]
+    given = [floor(share) for share in due]
+    largest = sorted(range(len(due)), key=lambda i: given[i] - due[i])
+    for i in largest[: whole - sum(given)]:
+        given[i] += 1
+    return given
+
+
+def percents(parts: Iterable[float | Fraction], whole: float | Fraction | None = None) -> list[str]:
+    """Percent with one digit each, rounded together: as printed they add up to exactly 100.0.
+
+    Of another ``whole``, to its rounded share of it.
+    """
+    given = list(parts)
+    every = sum(Fraction(part) for part in given)
+    tenths = 1000 if whole is None or not whole else round(1000 * every / Fraction(whole))
+    return [f"{n / 10:.1f}" for n in apportion(tenths, given)]
+
+
+def percents_of(parts: Mapping[K, float | Fraction]) -> dict[K, str]:
+    """The same by name."""
+    return dict(zip(parts, percents(parts.values()), strict=True))
 
 
 def run_name(work: Workload) -> str:

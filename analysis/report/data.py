@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from ...dataflow.account import Cycles, total
@@ -13,7 +13,7 @@ from ...simulator.system import Intervals, SystemResult
 from ...simulator.tasks import Channel
 from ...workloads.gemm import Pass
 from ...workloads.step import MatrixOp
-from ..energy import Component, energy
+from ..energy import Component
 from ..layer_groups import bar_labels, ops_of_bars
 from ..records import layer_of
 from ..roofline import Roofline, roofline
@@ -101,11 +101,15 @@ class RunData:
 
     def _zeptojoules(self, ops: Sequence[OpResult]) -> dict[tuple[Component, Pass], int]:
         found: Counter[tuple[Component, Pass]] = Counter()
-        for p in Pass:
-            mine = tuple(r for r in ops if r.op.pass_ == p)
-            for row in energy(replace(self.run.result, ops=mine), self.run.energy.table).rows:
-                found[row.component, p] += row.zeptojoules
+        for r in ops:
+            for component, spent in self._parts_of[id(r)].items():
+                found[component, Pass(r.op.pass_)] += spent
         return {key: n for key, n in found.items() if n}
+
+    @cached_property
+    def _parts_of(self) -> dict[int, dict[Component, int]]:
+        """Zeptojoules by part of the machine, of every op."""
+        return {id(r): parts for r, parts in zip(self.run.result.ops, self.run.energy.op_parts, strict=True)}
 
     @cached_property
     def roofline(self) -> Roofline:

@@ -39,7 +39,7 @@ class Run:
     @cached_property
     def energy(self) -> EnergyReport:
         """By the table that its machine names."""
-        return energy(self.result)
+        return energy(self.result if self.system is None else self.system)
 
     @property
     def cycles(self) -> int:

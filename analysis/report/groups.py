@@ -1,4 +1,4 @@
-"""Runs of one step beside each other: the same model, batch and dense work, timed at one level."""
+"""Runs of one step beside each other: the same model, batch, dense work and level."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Group", "group_runs"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """``runs`` can be compared. Times are of the system level if every run is, else op after op."""
+    """``runs`` can be compared, each in its own time."""
 
     runs: tuple[Run, ...]
     comparison: Comparison
@@ -27,15 +27,11 @@ class Group:
 
     @property
     def fastest(self) -> Run:
-        return min(self.runs, key=self.seconds)
-
-    def seconds(self, run: Run) -> float:
-        """Time of a run at the level that all of them have."""
-        return run.seconds if self.overlapped else run.result.cycles.total / run.result.spec.clock_hz
+        return min(self.runs, key=lambda run: run.seconds)
 
     def speedup(self, run: Run) -> float | None:
         """Over the baseline; None where there is nothing beside the run."""
-        return self.seconds(self.baseline) / self.seconds(run) if len(self.runs) > 1 else None
+        return self.baseline.seconds / run.seconds if len(self.runs) > 1 else None
 
     def promised(self, run: Run) -> float:
         """Speed-up, had every layer kept the promise of the scheme."""
@@ -63,10 +59,12 @@ class Group:
 
 
 def group_runs(runs: Sequence[Run]) -> tuple[Group, ...]:
-    """Every run in the first group that it can be compared with."""
+    """Every run in the first group that it can be compared with; runs of two levels never are."""
     groups: list[list[Run]] = []
     for run in runs:
         for group in groups:
+            if (group[0].system is None) != (run.system is None):
+                continue
             try:
                 compare([group[0].result, run.result])
             except InputError:
@@ -78,7 +76,7 @@ def group_runs(runs: Sequence[Run]) -> tuple[Group, ...]:
     return tuple(
         Group(
             runs=tuple(group), comparison=compare([run.result for run in group]),
-            overlapped=all(run.system is not None for run in group),
+            overlapped=group[0].system is not None,
         )
         for group in groups
     )  # fmt: skip

@@ -8,7 +8,7 @@ from ...dataflow.config_io import load_spec, preset_names, preset_text
 from ..study import StudyRow
 from ..study_files import SavedStudy, row_name
 from ..theme import CAUSE_NAMES
-from ..words import joules, percent, seconds, step_name
+from ..words import joules, percents, percents_of, seconds, step_name
 from .charts import ASKER_COLOURS, COMPONENT_COLOURS, WAIT_COLOURS, cause_legend, chart, legend
 from .data import RunData
 from .folder import Run
@@ -85,10 +85,12 @@ def time_section(groups: Sequence[Group], datas: dict[int, RunData]) -> Html:
 
 
 def _time_words(group: Group, run: Run, data: RunData) -> str:
-    every = sum(data.causes.values())
+    every, share = sum(data.causes.values()), percents_of(data.causes)
     largest = sorted((c for c in CAUSE_NAMES if data.causes[c]), key=lambda c: -data.causes[c])[:3]
-    shares = ", ".join(f"{CAUSE_NAMES[c]} {percent(data.causes[c] / every)}" for c in largest)
-    return f"{run.name} {seconds(every / run.result.spec.clock_hz)}: {shares}"
+    shares = ", ".join(f"{CAUSE_NAMES[c]} {share[c]} %" for c in largest)
+    alone = f"{seconds(every / run.result.spec.clock_hz)} op after op"
+    took = alone if run.system is None else f"{seconds(run.seconds)} with ops overlapped, {alone}"
+    return f"{run.name} {took}: {shares}"
 
 
 def runs_section(runs: Sequence[Run], datas: dict[int, RunData]) -> Html:
@@ -113,9 +115,9 @@ def _run(n: int, run: Run, data: RunData) -> Html:
 
 
 def _passes(n: int, data: RunData) -> Html:
-    every = sum(data.causes.values())
+    share = percents_of({p: sum(causes.values()) for p, causes in data.passes.items()})
     shown = [p for p, causes in data.passes.items() if any(causes.values())]
-    alt = ", ".join(f"{p} {percent(sum(data.passes[p].values()) / every)}" for p in shown)
+    alt = ", ".join(f"{p} {share[p]} %" for p in shown)
     return chart(
         "passes", n, "Time by pass and cause", alt, height=_EDGES + _ROW * len(shown), twin=passes_table(data),
         above=cause_legend([data.causes]),
@@ -123,9 +125,9 @@ def _passes(n: int, data: RunData) -> Html:
 
 
 def _layers(n: int, data: RunData) -> Html:
-    every = sum(data.causes.values())
-    largest = sorted(data.bars, key=lambda bar: -sum(bar.cycles.values()))[:3]
-    alt = "Largest: " + ", ".join(f"{bar.label} {percent(sum(bar.cycles.values()) / every)}" for bar in largest)
+    share = percents(sum(bar.cycles.values()) for bar in data.bars)
+    largest = sorted(zip(data.bars, share, strict=True), key=lambda found: -sum(found[0].cycles.values()))[:3]
+    alt = "Largest: " + ", ".join(f"{bar.label} {text} %" for bar, text in largest)
     options = [element("option", "all layers", value="")]
     options += [element("option", bar.label, value=str(i)) for i, bar in enumerate(data.bars)]
     opener = element(
@@ -147,7 +149,7 @@ def _roofline(n: int, data: RunData) -> Html | None:
     above = legend([("bound by the array", "compute"), ("bound by DRAM", "dram_stall")])
     shapes = element("p", "Circle FF, square BP, triangle WU; dense multiply-accumulates, so a sparse op may pass the "
                      "dense peak. The area is the time.", class_="muted")  # fmt: skip
-    return chart("roofline", n, "Roofline: every matrix op", alt, height=440, above=joined([above, shapes]))
+    return chart("roofline", n, "Roofline: every matrix op by itself", alt, height=440, above=joined([above, shapes]))
 
 
 def _energy(n: int, data: RunData) -> Html | None:
@@ -155,13 +157,10 @@ def _energy(n: int, data: RunData) -> Html | None:
     if not report.zeptojoules:
         return None
     parts = {c: j for c, j in report.by_component.items() if j}
-    alt = ", ".join(f"{c} {percent(j / report.joules)}" for c, j in sorted(parts.items(), key=lambda item: -item[1]))
+    share = percents_of(parts)
+    alt = ", ".join(f"{c} {share[c]} %" for c in sorted(parts, key=lambda c: -parts[c]))
     above = legend(
-        [
-            (f"{c} {percent(j / report.joules)}", COMPONENT_COLOURS[c])
-            for c, j in parts.items()
-            if j >= 0.0005 * report.joules
-        ]
+        [(f"{c} {share[c]} %", COMPONENT_COLOURS[c]) for c, j in parts.items() if j >= 0.0005 * report.joules]
     )
     return chart(
         "energy", n, f"Energy of a step, {joules(report.joules)}: part, pass, layer", alt, height=480,
@@ -217,7 +216,7 @@ def sources_section(runs: Sequence[Run]) -> Html:
     seen: set[tuple[str, str]] = set()
     for run in runs:
         report = run.energy
-        marks = [f"{mark} {percent(j / report.joules)}" for mark, j in report.by_mark.items() if j]
+        marks = [f"{mark} {share} %" for mark, share in percents_of(report.by_mark).items() if report.by_mark[mark]]
         parts.append(element(
             "details", element("summary", f"{run.label}: {joules(report.joules)} rests on figures that are "
                                f"{', '.join(marks)}"), constants_table(run),

@@ -15,7 +15,7 @@ from ..study import StudyRow
 from ..study_files import row_name
 from ..system import WAITS, use_shares
 from ..theme import CAUSE_NAMES
-from ..words import time_unit
+from ..words import percents, percents_of, time_unit
 from .data import RunData
 from .folder import Run
 from .levers import Levers
@@ -87,28 +87,29 @@ def _run_row(run: Run, speedup: float | None, ideal: float | None, length: float
 
 def causes_table(datas: Sequence[RunData]) -> Html:
     """Cycles by cause, a column a run."""
+    shares = [percents_of(d.causes) for d in datas]
     rows = [
-        (CAUSE_NAMES[cause], *(cell for d in datas for cell in _with_share(d.causes[cause], d.causes)))
-        for cause in CAUSE_NAMES
+        (
+            CAUSE_NAMES[c],
+            *(cell for d, share in zip(datas, shares, strict=True) for cell in (f"{d.causes[c]:,}", share[c])),
+        )
+        for c in CAUSE_NAMES
     ]
-    rows.append(("all", *(cell for d in datas for cell in _with_share(sum(d.causes.values()), d.causes))))
+    rows.append(("all", *(cell for d in datas for cell in (f"{sum(d.causes.values()):,}", "100.0"))))
     columns = ["cause", *(name for d in datas for name in (f"{d.run.name}: cycles", "%"))]
     return _table("Cycles by cause, ops one after the other", columns, rows)
-
-
-def _with_share(part: int, causes: dict[str, int]) -> tuple[str, str]:
-    return f"{part:,}", _share(part, sum(causes.values()))
 
 
 def ledger_table(name: str, ledger: LossLedger) -> Html:
     """Where the distance between promise and step goes."""
     every, base = (sum(float(getattr(r, f)) for r in ledger.rows) for f in ("cycles", "dense_cycles"))
+    shares = percents(r.cycles for r in ledger.rows)
     rows = [
-        (r.item, f"{float(r.cycles):,.0f}", _share(float(r.cycles), every), f"{float(r.dense_cycles):,.0f}",
+        (r.item, f"{float(r.cycles):,.0f}", share, f"{float(r.dense_cycles):,.0f}",
          f"{float(r.cycles - r.dense_cycles):+,.0f}")
-        for r in ledger.rows
+        for r, share in zip(ledger.rows, shares, strict=True)
     ]  # fmt: skip
-    rows.append(("all", f"{every:,.0f}", _share(every, every), f"{base:,.0f}", f"{every - base:+,.0f}"))
+    rows.append(("all", f"{every:,.0f}", "100.0", f"{base:,.0f}", f"{every - base:+,.0f}"))
     caption = (
         f"{name}: {ledger.speedup:.2f} times as fast as dense op after op, {ledger.ideal_speedup:.2f} promised; "
         "where the cycles go"
@@ -118,15 +119,10 @@ def ledger_table(name: str, ledger: LossLedger) -> Html:
 
 def cycles_table(caption: str, rows: Sequence[tuple[str, dict[str, int]]]) -> Html:
     """Cycles by cause of passes or layers."""
-    every = sum(sum(causes.values()) for _, causes in rows)
+    shares = percents(sum(causes.values()) for _, causes in rows)
     cells = [
-        (
-            name,
-            f"{sum(causes.values()):,}",
-            _share(sum(causes.values()), every),
-            *(f"{causes[c]:,}" for c in CAUSE_NAMES),
-        )
-        for name, causes in rows
+        (name, f"{sum(causes.values()):,}", share, *(f"{causes[c]:,}" for c in CAUSE_NAMES))
+        for (name, causes), share in zip(rows, shares, strict=True)
     ]
     return _table(caption, ("", "cycles", "%", *CAUSE_NAMES.values()), cells)
 
@@ -142,9 +138,9 @@ def energy_table(data: RunData) -> Html:
     for bar in data.bars:
         for (component, p), spent in bar.zeptojoules.items():
             sums[component][p] += spent
+    shares = percents_of({c: sum(by.values()) for c, by in sums.items()})
     rows = [
-        (str(c), *(f"{n / 1e18:,.3f}" for n in by.values()), f"{sum(by.values()) / 1e18:,.3f}",
-         _share(sum(by.values()), report.zeptojoules))
+        (str(c), *(f"{n / 1e18:,.3f}" for n in by.values()), f"{sum(by.values()) / 1e18:,.3f}", shares[c])
         for c, by in sums.items() if any(by.values())
     ]  # fmt: skip
     rows.append(("all", *(f"{report.by_pass[p] * 1e3:,.3f}" for p in Pass), f"{report.joules * 1e3:,.3f}", "100.0"))
@@ -154,10 +150,7 @@ def energy_table(data: RunData) -> Html:
 def engines_table(run: Run) -> Html:
     """Shares of the step by what every engine did."""
     assert run.system is not None
-    rows = [
-        (name, *(f"{100 * share:.1f}" for share in use_shares(use).values()))
-        for name, use in run.system.engines.items()
-    ]
+    rows = [(name, *percents(use_shares(use).values())) for name, use in run.system.engines.items()]
     return _table("What every engine did or waited for, % of the step", ("engine", *map(wait_name, WAITS)), rows)
 
 
@@ -240,10 +233,11 @@ def _mapping(record: dict[str, object]) -> tuple[str, ...]:
 def constants_table(run: Run) -> Html:
     """Every constant that energy rests on, with what it weighs."""
     report = run.energy
+    largest = sorted(report.rows, key=lambda row: -row.zeptojoules)
     rows = [
         (str(row.action), str(row.component), str(row.mark), row.source, f"{row.pj_each:.4g} / {row.unit}",
-         f"{row.count:,}", f"{row.joules * 1e3:,.3f}", _share(row.zeptojoules, report.zeptojoules))
-        for row in sorted(report.rows, key=lambda row: -row.zeptojoules)
+         f"{row.count:,}", f"{row.joules * 1e3:,.3f}", share)
+        for row, share in zip(largest, percents(row.zeptojoules for row in largest), strict=True)
     ]  # fmt: skip
     columns = ("action", "part", "mark", "source", "pJ each", "count", "mJ", "%")
     return _table(f"Energy of {run.label}: constants of table {report.table.name}", columns, rows, text=5)

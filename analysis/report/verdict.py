@@ -9,7 +9,7 @@ from ..energy_table import Mark
 from ..study import StudyRow
 from ..study_files import SavedStudy, row_name
 from ..system import use_shares
-from ..words import joules, percent, run_name, seconds, step_name
+from ..words import joules, percent, percents_of, run_name, seconds, step_name
 from .data import RunData
 from .folder import Run
 from .groups import Group
@@ -40,7 +40,7 @@ def _speed(group: Group, run: Run) -> list[str]:
     if run is base:
         beside = "" if len(group.runs) == 1 else "; nothing beside it is faster"
         return [
-            element("strong", f"{run_name(work)} takes {seconds(group.seconds(run))} and {joules(energy)}"),
+            element("strong", f"{run_name(work)} takes {seconds(run.seconds)} and {joules(energy)}"),
             f" for {step}{beside}.",
         ]
     speedup = group.speedup(run) or 1.0
@@ -55,23 +55,25 @@ def _speed(group: Group, run: Run) -> list[str]:
         against = base.name
     return [
         element("strong", f"{run_name(work)} is {speedup:.2f} times as fast as {against}"),
-        f", {seconds(group.seconds(run))} instead of {seconds(group.seconds(base))} for {step}, and takes ",
+        f", {seconds(run.seconds)} instead of {seconds(base.seconds)} for {step}, and takes ",
         element("strong", f"{less} energy"), f": {joules(energy)} instead of {joules(before)}.{kept}",
     ]  # fmt: skip
 
 
 def _bound(group: Group, run: Run, data: RunData) -> list[str]:
     every = sum(data.causes.values())
-    lost = sorted(losses(run.result).items(), key=lambda item: -item[1])
-    named = ", ".join(f"{item} {percent(n / every)}" for item, n in lost[:_FEW] if n >= _NAMED * every)
-    text = [f"Op after op, the array computes in {percent(data.causes['compute'] / every)} of the cycles"]
+    lost = losses(run.result)
+    share = percents_of({"compute": data.causes["compute"], **lost})
+    largest = sorted(lost, key=lambda item: -lost[item])[:_FEW]
+    named = ", ".join(f"{item} {share[item]} %" for item in largest if lost[item] >= _NAMED * every)
+    text = [f"Op after op, the array computes in {share['compute']} % of the cycles"]
     text.append(f"; most of the rest is {named}. " if named else ". ")
     points = data.roofline.points
     if points:
         bound = [p for p in points if p.memory_bound]
-        share = sum(p.cycles for p in bound) / sum(p.cycles for p in points)
+        slow = sum(p.cycles for p in bound) / sum(p.cycles for p in points)
         text.append(
-            f"DRAM bounds {len(bound)} of {len(points)} matrix ops, {percent(share)} of their time. "
+            f"DRAM bounds {len(bound)} of {len(points)} matrix ops, {percent(slow)} of their time. "
             if bound else "No matrix op is bound by DRAM. "
         )  # fmt: skip
     ledger = group.ledger(run)

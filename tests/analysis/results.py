@@ -10,7 +10,6 @@ from weft.analysis.report.folder import Contents, Run
 from weft.analysis.save import save_run
 from weft.analysis.study import PhaseCost, StudyRow
 from weft.analysis.study_files import SavedStudy
-from weft.analysis.system import system_dict
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import schedule
 from weft.simulator.step import simulate
@@ -44,9 +43,7 @@ def write_results(folder: Path) -> Path:
         placed = schedule(annotate(workload(), name, SPARSE), spec)
         save_run(simulate(placed), folder / name, f"weft compare {HOSTILE}")
     overlapped = simulate_system(placed)
-    save_run(
-        overlapped.step, folder / "over" / "lapped", "weft run", system_dict(overlapped, "weft run --level system")
-    )
+    save_run(overlapped, folder / "over" / "lapped", "weft run --level system")
     (folder / "study.json").write_text(json.dumps(asdict(study())))
     return folder
 

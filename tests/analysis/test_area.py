@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from weft.analysis import area
-from weft.analysis.area import buffer_blocks, machine_area, measure_area
+from weft.analysis.area import buffer_blocks, known_area, machine_area, measure_area
 from weft.dataflow.config_io import load_spec
 from weft.workloads.errors import InputError
 
@@ -48,12 +48,21 @@ def test_a_name_changes_nothing(without_tools):
     assert renamed.items == machine_area(spec, "ecp5").items
 
 
-def test_any_other_machine_is_synthesized(monkeypatch):
+def test_any_other_machine_is_synthesized_once_and_known_from_then_on(monkeypatch, tmp_path):
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path))
     spec = load_spec("tiny")
-    monkeypatch.setattr(area, "measure_area", lambda spec, target, progress: (spec, target))
     other = replace(spec, pe=replace(spec.pe, add_latency=5))
+    made = replace(machine_area(spec, "ecp5"), tools="counted here")
+    asked = []
+    monkeypatch.setattr(area, "measure_area", lambda *given: asked.append(given) or made)
 
-    assert machine_area(other, "ecp5") == (other, "ecp5")
+    assert known_area(other, "ecp5") is None
+    assert machine_area(other, "ecp5") == made == machine_area(other, "ecp5") == known_area(other, "ecp5")
+    assert asked == [(other, "ecp5", None)]
+    assert known_area(other, "xcup") is None
+    # Other sources of the RTL may take other LUTs.
+    monkeypatch.setattr(area, "_sources", lambda: "changed")
+    assert known_area(other, "ecp5") is None
 
 
 def test_a_target_without_areas_is_refused():

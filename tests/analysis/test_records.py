@@ -21,6 +21,7 @@ from weft.workloads.gemm import Pass
 from weft.workloads.step import MatrixOp, UpdateOp
 
 KEYS = {
+    "level",
     "weft_version", "command", "model", "batch", "scheme", "pattern", "objective", "spec", "spec_hash", "cycles",
     "seconds", "samples_per_s", "macs", "dense_macs", "utilization", "effective_gops", "dense_equivalent_gops",
     "energy_j", "dram_read_bytes", "dram_write_bytes", "passes", "stalls", "dense_layers", "ops",

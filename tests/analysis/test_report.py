@@ -18,7 +18,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from weft.analysis.energy import energy
 from weft.analysis.report.bins import bin_amounts, bin_levels
 from weft.analysis.report.data import BINS, RunData
 from weft.analysis.report.folder import Contents, Run, read_folder
@@ -27,6 +26,7 @@ from weft.analysis.report.levers import levers
 from weft.analysis.report.markup import Html, element, embedded_json
 from weft.analysis.report.page import report_page
 from weft.analysis.save import save_run
+from weft.analysis.words import joules, seconds
 from weft.cli import main
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import schedule
@@ -140,7 +140,7 @@ def test_every_cut_adds_up_to_the_run(contents: Contents) -> None:
             of_passes.update(causes)
         assert data.causes == every == dict(of_bars) == dict(of_passes)
         assert sum(data.causes.values()) == result.cycles.total
-        assert sum(n for bar in data.bars for n in bar.zeptojoules.values()) == energy(result).zeptojoules
+        assert sum(n for bar in data.bars for n in bar.zeptojoules.values()) == run.energy.zeptojoules
 
 
 def test_time_lines_hold_every_byte_and_half(contents: Contents) -> None:
@@ -165,7 +165,7 @@ def test_what_is_drawn_is_what_was_simulated(contents: Contents, drawn: dict[str
             assert total == pytest.approx(result.cycles.total / clock)
         leaves = [node["mj"] for node in made["energy"] if len(node["path"]) == 3]
         roots = [node["mj"] for node in made["energy"] if node["parent"] == ""]
-        assert sum(leaves) == pytest.approx(sum(roots)) == pytest.approx(1e3 * energy(result).joules)
+        assert sum(leaves) == pytest.approx(sum(roots)) == pytest.approx(1e3 * run.energy.joules)
     run, _ = overlapped(contents)
     made = drawn["runs"][contents.runs.index(run)]["system"]
     seconds = made["end"] * units[made["unit"]] / made["bins"]
@@ -225,7 +225,7 @@ def test_the_page_is_ordered_labelled_and_loads_nothing(page: str) -> None:
             assert attributes.get(name) is None or attributes[name] in ids
     assert all(a["href"] in {f"#{i}" for i in ids} for a in outline.named("a"))
     charts = [attributes for _, attributes in outline.found if attributes.get("class") == "plot"]
-    assert len(charts) == 2 + 3 * 4 + 3 and all(attributes["aria-label"] for attributes in charts)
+    assert len(charts) == 3 + 3 * 4 + 3 and all(attributes["aria-label"] for attributes in charts)
     assert len(outline.named("table")) == len(outline.named("caption"))
     assert all(attributes.get("scope") in ("col", "row") for attributes in outline.named("th"))
     assert not any({"src", "srcset", "action", "data"} & set(attributes) for _, attributes in outline.found)
@@ -239,11 +239,14 @@ def test_the_same_folder_gives_the_same_bytes(folder: Path, page: str) -> None:
 
 
 def test_the_verdict_says_the_numbers_of_the_comparison(contents: Contents, page: str) -> None:
-    (group,) = group_runs(contents.runs)
+    group, alone = group_runs(contents.runs)
     dense = next(run for run in contents.runs if run.result.workload.scheme == "dense")
+    lapped, system = overlapped(contents)
 
-    # One of three runs is of the system level, so all are compared op after op.
-    assert not group.overlapped and group.baseline is dense
+    # A run with its ops overlapped has another time than one without, so it stands by itself.
+    assert not group.overlapped and group.baseline is dense and len(group.runs) == 2
+    assert alone.overlapped and alone.runs == (lapped,)
+    assert f"takes {seconds(system.seconds)} and {joules(lapped.energy.joules)}" in page
     speedup = dense.result.cycles.total / group.fastest.result.cycles.total
     assert f"bdwp 2:8 is {speedup:.2f} times as fast as dense" in page
     assert group.speedup(dense) == 1.0

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from weft.analysis.records import to_dict
-from weft.analysis.system import WAITS, system_dict, system_throughput, use_shares
+from weft.analysis.system import WAITS, system_dict, use_shares
+from weft.analysis.throughput import throughput
 from weft.dataflow.schedule import schedule
 from weft.simulator.result import SimResult
 from weft.simulator.system import SystemResult, simulate_system
@@ -43,4 +44,4 @@ def test_engines_account_for_the_whole_step(overlapped: SystemResult) -> None:
         shares = use_shares(use)
         assert tuple(shares) == WAITS
         assert sum(shares.values()) == pytest.approx(1)
-    assert system_throughput(overlapped).samples_per_s > 0
+    assert throughput(overlapped).samples_per_s > 0
