@@ -79,6 +79,8 @@ def compare(
 
 def _show(comparison: Comparison, ledgers: dict[str, LossLedger], digest: str) -> None:
     """Schemes side by side, and where the distance to their promise goes."""
+    from ..analysis.savings import saving_words
+
     console, first = get_console(), comparison.baseline
     work = first.workload
     console.print(
@@ -96,6 +98,12 @@ def _show(comparison: Comparison, ledgers: dict[str, LossLedger], digest: str) -
     ]  # fmt: skip
     columns = ("scheme", "N:M", "step", "samples/s", "speed-up", "by MACs", "ideal", "utilis.", "energy")
     console.print(make_table("", columns, rows, left=2))
+    savings = [f"{r.scheme} {saving_words(r.saving)}" for r in comparison.rows if r.saving is not None]
+    if savings:
+        console.print(f"Over {work.scheme}: {'; '.join(savings)}.")
+        console.print(
+            "Tables: every energy table that ships and can charge the machine, from 45 nm to 7 nm and FPGA.\n"
+        )
     if ledgers:
         console.print(_ledger(ledgers, first.cycles.total))
         console.print(

@@ -26,6 +26,7 @@ from ..workloads.gemm import GEMM_PASSES
 from ..workloads.schemes.scheme import scheme
 from ..workloads.step import MatrixOp, Workload
 from .energy import energy
+from .savings import Saving, saving
 from .throughput import throughput
 from .waits import BOTH, DRAM, INTERLEAVE, PORTS, SORE, waits
 
@@ -76,11 +77,12 @@ class ComparisonRow:
     ideal_speedup: float
     utilization: float
     energy_j: float
+    saving: Saving | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Runs of one model at one batch; speed-ups are in time, over ``baseline``."""
+    """Runs of one model at one batch; speed-ups are in time, ``saving`` in energy, over ``baseline``."""
 
     results: tuple[SimResult, ...]
     baseline: SimResult
@@ -94,20 +96,19 @@ def compare(results: Sequence[SimResult]) -> Comparison:
     for other in results[1:]:
         _require_same_step(results[0], other)
     baseline = next((r for r in results if r.workload.scheme == "dense"), results[0])
-    seconds = throughput(baseline).seconds
     return Comparison(
-        results=tuple(results), baseline=baseline, rows=tuple(_row(result, seconds) for result in results)
+        results=tuple(results), baseline=baseline, rows=tuple(_row(result, baseline) for result in results)
     )
 
 
-def _row(result: SimResult, base_seconds: float) -> ComparisonRow:
+def _row(result: SimResult, base: SimResult) -> ComparisonRow:
     speed, work = throughput(result), result.workload
     return ComparisonRow(
         scheme=work.scheme, pattern=str(work.pattern) if work.pattern else None, machine=result.spec.name,
         cycles=result.cycles.total, seconds=speed.seconds, samples_per_s=speed.samples_per_s,
-        speedup=base_seconds / speed.seconds, mac_speedup=_ratio(result.dense_macs, result.counts.macs),
+        speedup=throughput(base).seconds / speed.seconds, mac_speedup=_ratio(result.dense_macs, result.counts.macs),
         ideal_speedup=_ratio(result.dense_macs, _ideal_macs(result)), utilization=speed.utilization,
-        energy_j=energy(result).joules,
+        energy_j=energy(result).joules, saving=None if result is base else saving(result, base),
     )  # fmt: skip
 
 

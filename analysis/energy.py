@@ -138,7 +138,7 @@ class LedgerRow:
 class EnergyReport:
     """Joules of one training step, cut several ways, each adding up; ``by_op`` follows the order of the ops.
 
-    ``op_parts``: zeptojoules of every op by part of the machine.
+    ``op_parts``: zeptojoules of every op by part of the machine. ``macs``: multiply-accumulates that were issued.
     """
 
     table: Table
@@ -151,6 +151,7 @@ class EnergyReport:
     op_zeptojoules: tuple[int, ...]
     op_parts: tuple[dict[Component, int], ...]
     rows: tuple[LedgerRow, ...]
+    macs: int
 
 
 def tariff(table: Table, spec: AcceleratorSpec) -> dict[Action, Price]:
@@ -293,12 +294,13 @@ def energy(result: AnyResult, table: Table | None = None, of: Callable[[OpResult
     charged = tariff(used, step.spec)
     each = {action: price.zeptojoules for action, price in charged.items()}
     counts: Counter[Action] = Counter()
-    parts, by_pass = [], dict.fromkeys(Pass, 0)
+    parts, by_pass, macs = [], dict.fromkeys(Pass, 0), 0
     for r, found in zip(step.ops, step_amounts(result), strict=True):
         if of is not None and not of(r):
             continue
         of_op = {action: n for action, n in found.items() if action in each}
         counts.update(of_op)
+        macs += found.get(Action.MULTIPLY, 0)
         spent: Counter[Component] = Counter()
         for action, n in of_op.items():
             spent[_COMPONENT[action]] += n * each[action]
@@ -312,6 +314,7 @@ def energy(result: AnyResult, table: Table | None = None, of: Callable[[OpResult
         by_pass={p: spent / _ZJ_PER_J for p, spent in by_pass.items()},
         by_mark={m: _joules(row.zeptojoules for row in rows if row.mark == m) for m in Mark},
         by_op=tuple(spent / _ZJ_PER_J for spent in by_op), op_zeptojoules=by_op, op_parts=tuple(parts), rows=rows,
+        macs=macs,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from ..workloads.errors import InputError, nearest
 from .energy import EnergyReport, LedgerRow, energy
 from .energy_table import EnergyTable, Table, load_table, with_bank
 from .level import AnyResult, level_of, step_of
+from .published import on_chip_pj, on_chip_words, published_machines
 from .records import layer_of
 
 __all__ = ["EnergyExplanation", "explain_energy", "table_of"]
@@ -48,6 +49,9 @@ class EnergyExplanation:
                 f"the folder says {self.reported:.6g} J, this is {self.step_joules:.6g} J: by another table, or by "
                 "another version"
             )
+        beside = on_chip_words(self.report)
+        if beside is not None:
+            notes += [beside, *(f"{m.name}: {m.counts}; {m.source} ({m.mark})" for m in published_machines())]
         return (*notes, *(f"not counted: {text}" for text in table.not_counted))
 
     def document(self) -> dict[str, Any]:
@@ -57,6 +61,8 @@ class EnergyExplanation:
             "model": step.workload.model, "scheme": step.workload.scheme, "machine": step.spec.name,
             "level": level_of(self.result),
             "table": report.table.name, "op": self.op, "zeptojoules": report.zeptojoules, "energy_j": report.joules,
+            "on_chip_pj_per_mac": on_chip_pj(report),
+            "published_pj_per_mac": {m.name: m.pj_per_mac for m in published_machines()},
             "step_j": self.step_joules, "reported_j": self.reported,
             "marks": {str(mark): joules for mark, joules in report.by_mark.items()},
             "rows": [

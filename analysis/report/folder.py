@@ -12,6 +12,7 @@ from ...simulator.system import SystemResult
 from ...workloads.errors import InputError
 from ...workloads.strict import read_json
 from ..energy import EnergyReport, energy
+from ..level import AnyResult, cycles_of
 from ..saved import SavedRun, saved_run
 from ..study_files import SavedStudy
 from ..words import run_name
@@ -39,12 +40,17 @@ class Run:
     @cached_property
     def energy(self) -> EnergyReport:
         """By the table that its machine names."""
-        return energy(self.result if self.system is None else self.system)
+        return energy(self.timed)
+
+    @property
+    def timed(self) -> AnyResult:
+        """The result at the level of the run."""
+        return self.result if self.system is None else self.system
 
     @property
     def cycles(self) -> int:
         """Cycles of the step at the level of the run."""
-        return self.result.cycles.total if self.system is None else self.system.cycles
+        return cycles_of(self.timed)
 
     @property
     def seconds(self) -> float:

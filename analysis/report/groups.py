@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ...workloads.errors import InputError
 from ..compare import Comparison, LossLedger, compare, loss_ledger
+from ..savings import Saving, saving
 from .folder import Run
 
 __all__ = ["Group", "group_runs"]
@@ -32,6 +33,10 @@ class Group:
     def speedup(self, run: Run) -> float | None:
         """Over the baseline; None where there is nothing beside the run."""
         return self.baseline.seconds / run.seconds if len(self.runs) > 1 else None
+
+    def saving(self, run: Run) -> Saving | None:
+        """Energy less than that of the baseline; None of the baseline itself."""
+        return None if run is self.baseline else saving(run.timed, self.baseline.timed)
 
     def promised(self, run: Run) -> float:
         """Speed-up, had every layer kept the promise of the scheme."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...dataflow.config_io import load_spec, preset_names, preset_text
+from ..published import on_chip_words
 from ..study import StudyRow
 from ..study_files import SavedStudy, row_name
 from ..theme import CAUSE_NAMES
@@ -28,6 +29,7 @@ from .tables import (
     memory_table,
     ops_table,
     passes_table,
+    published_table,
     runs_table,
     study_table,
     wait_name,
@@ -162,10 +164,12 @@ def _energy(n: int, data: RunData) -> Html | None:
     above = legend(
         [(f"{c} {share[c]} %", COMPONENT_COLOURS[c]) for c, j in parts.items() if j >= 0.0005 * report.joules]
     )
-    return chart(
+    figure = chart(
         "energy", n, f"Energy of a step, {joules(report.joules)}: part, pass, layer", alt, height=480,
         twin=energy_table(data), above=above,
     )  # fmt: skip
+    beside = on_chip_words(report)
+    return joined([figure, None if beside is None else element("p", beside, class_="muted")])
 
 
 def _overlap(n: int, run: Run, data: RunData) -> Html:
@@ -221,6 +225,7 @@ def sources_section(runs: Sequence[Run]) -> Html:
             "details", element("summary", f"{run.label}: {joules(report.joules)} rests on figures that are "
                                f"{', '.join(marks)}"), constants_table(run),
         ))  # fmt: skip
+    parts.append(element("details", element("summary", "Energy of published machines"), published_table()))
     for run in runs:
         spec, table = run.result.spec, run.energy.table
         if (spec.name, table.name) in seen:
@@ -251,7 +256,7 @@ def comparison_section(groups: Sequence[Group]) -> Html:
     """A table a group."""
     parts = []
     for group in groups:
-        rows = [(run, group.speedup(run), group.promised(run)) for run in group.runs]
+        rows = [(run, group.speedup(run), group.promised(run), group.saving(run)) for run in group.runs]
         level = "with ops overlapped" if group.overlapped else "op after op"
         named = step_name(group.runs[0].result.workload)
         over = f"; speed-up {level}, over {group.baseline.name}" if len(group.runs) > 1 else ""

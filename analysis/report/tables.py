@@ -10,7 +10,9 @@ from ...simulator.result import OpResult
 from ...workloads.gemm import Pass
 from ..compare import LossLedger
 from ..energy import Component
+from ..published import published_machines
 from ..records import op_records
+from ..savings import Saving, range_words
 from ..study import StudyRow
 from ..study_files import row_name
 from ..system import WAITS, use_shares
@@ -24,7 +26,7 @@ from .markup import Html, element
 __all__ = [
     "causes_table", "constants_table", "cycles_table", "energy_table", "engines_table", "ledger_table", "levers_table",
     "machine_table", "mapping_words", "memory_need_table", "memory_table", "ops_table",
-    "passes_table", "runs_table", "study_table", "wait_name",
+    "passes_table", "published_table", "runs_table", "study_table", "wait_name",
 ]  # fmt: skip
 
 WAIT_NAMES = {
@@ -63,17 +65,19 @@ def _times(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def runs_table(rows: Sequence[tuple[Run, float | None, float | None]], caption: str) -> Html:
-    """``rows``: a run, its speed-up over the baseline and the one it promises."""
-    length, unit = time_unit(max(run.seconds for run, _, _ in rows))
+def runs_table(rows: Sequence[tuple[Run, float | None, float | None, Saving | None]], caption: str) -> Html:
+    """``rows``: a run, its speed-up over the baseline, the one it promises, and the energy it saves."""
+    length, unit = time_unit(max(run.seconds for run, *_ in rows))
     columns = (
         "run", "machine", "level", f"step, {unit}", "cycles", "samples/s", "speed-up", "promised",
-        "kept MAC, %", "of peak, %", "energy, J", "DRAM, GB",
+        "kept MAC, %", "of peak, %", "energy, J", "energy saved, % (all tables)", "DRAM, GB",
     )  # fmt: skip
     return _table(caption, columns, [_run_row(*row, length) for row in rows], text=3)
 
 
-def _run_row(run: Run, speedup: float | None, ideal: float | None, length: float) -> tuple[str, ...]:
+def _run_row(
+    run: Run, speedup: float | None, ideal: float | None, saved: Saving | None, length: float
+) -> tuple[str, ...]:
     result = run.result
     counts = result.counts
     peak = run.cycles * result.spec.macs_per_cycle
@@ -81,7 +85,8 @@ def _run_row(run: Run, speedup: float | None, ideal: float | None, length: float
         run.name, result.spec.name, "step" if run.system is None else "system",
         f"{run.seconds / length:,.4g}", f"{run.cycles:,}", f"{result.workload.batch / run.seconds:,.1f}",
         _times(speedup), _times(ideal), _share(counts.macs, result.dense_macs), _share(counts.macs, peak),
-        f"{run.energy.joules:.4g}", f"{counts.dram_bytes / 1e9:,.3f}",
+        f"{run.energy.joules:.4g}", "" if saved is None else f"{100 * saved.share:.1f} ({range_words(saved)})",
+        f"{counts.dram_bytes / 1e9:,.3f}",
     )  # fmt: skip
 
 
@@ -241,6 +246,16 @@ def constants_table(run: Run) -> Html:
     ]  # fmt: skip
     columns = ("action", "part", "mark", "source", "pJ each", "count", "mJ", "%")
     return _table(f"Energy of {run.label}: constants of table {report.table.name}", columns, rows, text=5)
+
+
+def published_table() -> Html:
+    """Machines that others built, beside whose energy ours is printed."""
+    rows = [
+        (m.name, m.node, m.format, m.counts, str(m.mark), m.source, f"{m.gflops_per_watt:,.4g}", f"{m.pj_per_mac:.3g}")
+        for m in published_machines()
+    ]  # fmt: skip
+    columns = ("machine", "node", "format", "what is in it", "mark", "source", "GFLOP/s/W", "pJ a multiply-accumulate")
+    return _table("Published machines; two operations are one multiply-accumulate", columns, rows, text=6)
 
 
 def memory_table(kind: str) -> Html | None:

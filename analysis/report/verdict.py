@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..compare import losses
 from ..energy_table import Mark
+from ..savings import saving, saving_words
 from ..study import StudyRow
 from ..study_files import SavedStudy, row_name
 from ..system import use_shares
@@ -45,7 +46,6 @@ def _speed(group: Group, run: Run) -> list[str]:
         ]
     speedup = group.speedup(run) or 1.0
     before = base.energy.joules
-    less = f"{percent(1 - energy / before)} less" if energy <= before else f"{percent(energy / before - 1)} more"
     promised = group.promised(run)
     kept = f" Its multiply-accumulates promise {promised:.2f} times." if group.promised_seconds(run) else ""
     against = run_name(base.result.workload)
@@ -56,7 +56,8 @@ def _speed(group: Group, run: Run) -> list[str]:
     return [
         element("strong", f"{run_name(work)} is {speedup:.2f} times as fast as {against}"),
         f", {seconds(run.seconds)} instead of {seconds(base.seconds)} for {step}, and takes ",
-        element("strong", f"{less} energy"), f": {joules(energy)} instead of {joules(before)}.{kept}",
+        element("strong", saving_words(saving(run.timed, base.timed))),
+        f": {joules(energy)} instead of {joules(before)}.{kept}",
     ]  # fmt: skip
 
 
