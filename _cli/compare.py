@@ -98,12 +98,11 @@ def _show(comparison: Comparison, ledgers: dict[str, LossLedger], digest: str) -
     ]  # fmt: skip
     columns = ("scheme", "N:M", "step", "samples/s", "speed-up", "by MACs", "ideal", "utilis.", "energy")
     console.print(make_table("", columns, rows, left=2))
-    savings = [f"{r.scheme} {saving_words(r.saving)}" for r in comparison.rows if r.saving is not None]
+    savings = {r.scheme: r.saving for r in comparison.rows if r.saving is not None}
     if savings:
-        console.print(f"Over {work.scheme}: {'; '.join(savings)}.")
-        console.print(
-            "Tables: every energy table that ships and can charge the machine, from 45 nm to 7 nm and FPGA.\n"
-        )
+        said = "; ".join(f"{name} {saving_words(saved)}" for name, saved in savings.items())
+        tables = dict.fromkeys(table for saved in savings.values() for table in saved.tables)
+        console.print(f"Over {work.scheme}: {said}.\nTables: {', '.join(tables)}.\n")
     if ledgers:
         console.print(_ledger(ledgers, first.cycles.total))
         console.print(
