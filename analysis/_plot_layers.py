@@ -149,8 +149,8 @@ def _shares(ax: Axes, bars: dict[str, _Bar], theme: Theme) -> None:
 def _title(causes: dict[str, float], level: str) -> str:
     shares, every = percents_of(causes), count(sum(causes.values()))
     worst = max((c for c in CAUSES if c != "compute"), key=lambda c: causes[c])
-    whole = f"{every} cycles" if level == "step" else f"the {every} cycles that ops take by themselves"
-    return (
-        f"The array computes in {shares['compute']} % of {whole}; "
-        f"the largest loss is {CAUSE_NAMES[worst]}, {shares[worst]} %"
-    )
+    computes = {
+        "step": f"The array computes in {shares['compute']} % of {every} cycles",
+        "system": f"Each op alone: {shares['compute']} % of {every} cycles compute",
+    }
+    return f"{computes[level]}; the largest loss is {CAUSE_NAMES[worst]}, {shares[worst]} %"

@@ -16,17 +16,26 @@ from matplotlib.text import Text
 from weft.analysis.compare import compare
 from weft.analysis.layer_groups import OTHER, group_layers, short_labels
 from weft.analysis.plots import comparison_figure, layers_figure, roofline_figure
+from weft.dataflow.schedule import schedule
 from weft.simulator.result import SimResult
+from weft.simulator.system import SystemResult, simulate_system
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.step import Op, Workload
 
 from .conftest import matrix, relu, run
 
+
+def overlapped(result: SimResult) -> SystemResult:
+    return simulate_system(schedule(result.workload, result.spec))
+
+
 Draw = Callable[[SimResult, SimResult, str], Figure]
 FIGURES: dict[str, Draw] = {
     "layers": lambda dense, bdwp, theme: layers_figure(bdwp, theme),
     "roofline": lambda dense, bdwp, theme: roofline_figure(bdwp, theme),
+    "layers, ops overlapped": lambda dense, bdwp, theme: layers_figure(overlapped(bdwp), theme),
+    "roofline, ops overlapped": lambda dense, bdwp, theme: roofline_figure(overlapped(bdwp), theme),
     "comparison": lambda dense, bdwp, theme: comparison_figure(compare([dense, bdwp]), theme),
 }
 
