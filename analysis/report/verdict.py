@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..compare import losses
 from ..energy_table import Mark
+from ..level import level_words
 from ..savings import saving, saving_words
 from ..study import StudyRow
 from ..study_files import SavedStudy, row_name
@@ -36,7 +37,7 @@ def verdict(group: Group, data: RunData, levers: Levers) -> Html:
 
 def _speed(group: Group, run: Run) -> list[str]:
     work, base = run.result.workload, group.baseline
-    step = f"one training step of {step_name(work)} on {run.result.spec.name}"
+    step = f"one training step of {step_name(work)} on {run.result.spec.name}, {level_words(run.timed)}"
     energy = run.energy.joules
     if run is base:
         beside = "" if len(group.runs) == 1 else "; nothing beside it is faster"

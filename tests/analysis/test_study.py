@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
+from weft.analysis import study as study_module
 from weft.analysis import trainings
 from weft.analysis._labels import place_labels
 from weft.analysis.frames import ops_frame
@@ -404,6 +405,16 @@ def test_a_damaged_training_is_named(tmp_path):
 
     with pytest.raises(InputError, match=r"is damaged; delete it"):
         run_trainings(plans, tmp_path, 1)
+
+
+def test_a_machine_that_no_table_can_charge_is_refused_before_any_training(tmp_path, monkeypatch):
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(study_module, "run_trainings", lambda *_: pytest.fail("was trained"))
+    tiny = load_spec("tiny")
+    machine = replace(tiny, technology="fpga-ultrascale-plus", pe=replace(tiny.pe, add_latency=5))
+
+    with pytest.raises(InputError, match="weft area --target xcup"):
+        run_study(spec(machine=machine), tmp_path, 1)
 
 
 def test_two_studies_do_not_share_a_folder(tmp_path):
