@@ -98,7 +98,9 @@ class Share(NamedTuple):
     """One N2S column as the buffer holds it."""
     held_col_cut: int
     out_line: int
-    """Results of a whole row or column that col2im adds up on chip; 0 where nothing is added up."""
+    """Stored results of a whole row or column, where they are not one by one: col2im adds up or leaves gaps."""
+    out_each: int
+    """One result where lines are cut: added up by nobody, or with its part of the gaps."""
     sore_groups: int
     """N:M groups of one column that SORE reduces on the way in; 0 where it has nothing to do."""
 
@@ -122,7 +124,9 @@ class Moves(NamedTuple):
     again: int
     """Bytes of an N2S column that is read compact from memory, and of the copy written for it."""
     line: int
-    """Bytes of a line of results; 0: 16-bit results one by one."""
+    """Bytes of a line of results; 0: they are stored one by one."""
+    each: int
+    """Bytes of one of those."""
     lead: int
     """First k-chunk of a streamed macro-tile."""
 
@@ -171,7 +175,7 @@ def problem_of(op: MatrixOp, n2s: str, pregenerate: bool) -> Problem:
     rows, cols = (g.n, g.m) if swap else (g.m, g.n)
     a = _windowed(op.a, g.groups * g.m * g.k, CONTRACTION)
     b = _windowed(op.b, g.groups * g.k * g.n, ROWS if swap else COLS)
-    c = _windowed(op.c, g.groups * g.m * g.n, ROWS if swap else COLS)
+    c = _windowed(op.c, g.groups * g.m * g.n, ROWS if swap else COLS, whole=True)
     west, north = (b, a) if swap else (a, b)
     if op.sparse is None:
         keep, group, online = 0, 1, 0
@@ -189,10 +193,15 @@ def too_long(p: Problem) -> InputError:
     )
 
 
-def _windowed(operand: Operand, elements: int, axis: int) -> tuple[int, int, int]:
-    """Stored bytes in the machine's format, bytes after im2col, and the axis along which im2col repeats."""
+def _windowed(operand: Operand, elements: int, axis: int, *, whole: bool = False) -> tuple[int, int, int]:
+    """Stored bytes in the machine's format, bytes after im2col, and the axis along which im2col repeats.
+
+    ``whole``: a stored tensor larger than what the product makes is zero elsewhere and written all the same, as whoever
+    reads it reads all of it; of one that the product reads only what it needs is loaded.
+    """
     tensor, expanded = operand.elements * OPERAND_BYTES, elements * OPERAND_BYTES
-    return (tensor, expanded, axis) if tensor < expanded else (expanded, expanded, NO_WINDOW)
+    repeated = tensor < expanded or (whole and tensor > expanded)
+    return (tensor, expanded, axis) if repeated else (expanded, expanded, NO_WINDOW)
 
 
 @kernel
@@ -219,7 +228,8 @@ def share(p: Problem) -> Share:
         line = ceil_div(p.out_tensor, rows if p.out_window == COLS else cols)
     groups = (p.k // p.run) * ceil_div(p.run, p.group) if p.online else 0
     row, row_cut = ceil_div(p.w2e_tensor, rows), ceil_div(p.w2e_expanded, rows)
-    return Share(row, row_cut, col, col_cut, held, held_cut, line, groups)
+    each = ceil_div(max(p.out_tensor, p.out_expanded), rows * p.cols)
+    return Share(row, row_cut, col, col_cut, held, held_cut, line, each, groups)
 
 
 @kernel
@@ -257,14 +267,15 @@ def moves(p: Problem, x: ArrayMachine, y: MemoryMachine, t: Tiling, q: Share, r:
         north = c.full * (kept if tile.compact == BUFFER else chunk * 3)
         fits = fits and one_tile and r.full * chunk * 2 <= y.w2e_half and north <= y.n2s_half
     lead = (r.full + c.full) * min(chunk, p.k) * 2
-    return Moves(int(fits), row, q.col_cut if col_cut else q.col, q.held_col, 0 if out_cut else q.out_line, lead)
+    col, line = q.col_cut if col_cut else q.col, 0 if out_cut else q.out_line
+    return Moves(int(fits), row, col, q.held_col, line, q.out_each, lead)
 
 
 @kernel
 def stored(p: Problem, m: Moves, rows: int, cols: int) -> int:
     """Bytes that ``rows`` x ``cols`` results weigh in memory."""
     if m.line == 0:
-        return 2 * rows * cols
+        return m.each * rows * cols
     return m.line * (rows if p.out_window == COLS else cols)
 
 

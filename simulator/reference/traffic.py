@@ -206,7 +206,10 @@ def _compact_bytes(op: MatrixOp, columns: int) -> int:
 
 
 def _store(out: _Tensor, lines: range, results: int) -> int:
-    """Bytes of some results: added up by col2im on chip if it sees whole lines, one by one otherwise."""
-    if out.whole and out.stored < out.places.size:
+    """Bytes of some results: lines as they are stored where the macro-tile has them whole, else one by one.
+
+    Where a stride leaves gaps the zeros in them are stored, too.
+    """
+    if out.whole and out.stored != out.places.size:
         return len(lines) * out.line_bytes
-    return WORD * results
+    return max(WORD, _whole(WORD * out.stored, out.places.size)) * results

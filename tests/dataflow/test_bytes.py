@@ -21,6 +21,7 @@ from .problems import convolution_op, make_op
 
 THREE = Window(image=(16, 16), kernel=(3, 3), stride=(1, 1), padding=(1, 1), dilation=(1, 1))
 STEM = Window(image=(32, 32), kernel=(7, 7), stride=(2, 2), padding=(3, 3), dilation=(1, 1))
+SKIP = Window(image=(16, 16), kernel=(1, 1), stride=(2, 2), padding=(0, 0), dilation=(1, 1))
 X = 4 * 16 * 16 * 8
 """Elements of 4 images of 16 x 16 x 8: as many of any result of ``THREE`` with 8 channels."""
 
@@ -94,6 +95,16 @@ CASES = {
     # One of 72 columns of X weighs 2 X / 72 = 227.6 bytes, whole ones are moved.
     "WU 3 x 3, window whole: X and dY once": Case(
         _conv(Pass.WU), 16, 72, read=2 * 2 * X + 72 * 228, write=2 * 16 * 72
+    ),
+    # A position of dX stands for 4 pixels of a 16 x 16 image, 3 of them without any product: zeros for who reads dX.
+    "BP 1 x 1 by 2: all of dX is stored, a fourth of it made": Case(
+        _conv(Pass.BP, SKIP), 64, 8, read=2 * (4 * 64 * 16 + 16 * 8), write=2 * X
+    ),
+    "BP 1 x 1 by 2, channels cut in two: the zeros are stored with their neighbours": Case(
+        _conv(Pass.BP, SKIP), 64, 4, read=2 * (4 * 64 * 16 + 4 * 16 * 8), write=2 * X
+    ),
+    "FF 1 x 1 by 2: only the pixels that it needs are read": Case(
+        _conv(Pass.FF, SKIP), 256, 16, read=2 * (X // 4 + 8 * 16), write=2 * 4 * 64 * 16
     ),
     "WU 3 x 3, taps cut in three: X nine times": Case(
         _conv(Pass.WU), 16, 24, read=2 * (2 * X + 9 * X), write=2 * 16 * 72
