@@ -100,7 +100,7 @@ class Share(NamedTuple):
     out_line: int
     """Stored results of a whole row or column, where they are not one by one: col2im adds up or leaves gaps."""
     out_each: int
-    """One result where lines are cut: added up by nobody, or with its part of the gaps."""
+    """One result where lines are cut, with its part of the gaps."""
     sore_groups: int
     """N:M groups of one column that SORE reduces on the way in; 0 where it has nothing to do."""
 
@@ -127,6 +127,8 @@ class Moves(NamedTuple):
     """Bytes of a line of results; 0: they are stored one by one."""
     each: int
     """Bytes of one of those."""
+    added: int
+    """1: col2im sees no whole lines, so results are added up in memory: read as well as stored."""
     lead: int
     """First k-chunk of a streamed macro-tile."""
 
@@ -268,7 +270,8 @@ def moves(p: Problem, x: ArrayMachine, y: MemoryMachine, t: Tiling, q: Share, r:
         fits = fits and one_tile and r.full * chunk * 2 <= y.w2e_half and north <= y.n2s_half
     lead = (r.full + c.full) * min(chunk, p.k) * 2
     col, line = q.col_cut if col_cut else q.col, 0 if out_cut else q.out_line
-    return Moves(int(fits), row, col, q.held_col, line, q.out_each, lead)
+    added = out_cut and p.out_tensor < p.out_expanded
+    return Moves(int(fits), row, col, q.held_col, line, q.out_each, int(added), lead)
 
 
 @kernel
@@ -301,9 +304,9 @@ def op_totals(
         north = r.tiles if tile.rows_slow and c.tiles > 1 else 1
     else:
         west, north = c.tiles, 1 if tile.compact == BUFFER and not tile.rows_slow else r.tiles
-    read = west * m.row * p.rows
     write = rows * (cols * stored(p, m, r.full, c.full) + stored(p, m, r.full, c.last))
     write += cols * stored(p, m, r.last, c.full) + stored(p, m, r.last, c.last)
+    read = west * m.row * p.rows + m.added * write
     reductions = north
     if tile.compact == MEMORY:
         read += (m.col + (north - 1) * m.again) * p.cols
@@ -349,9 +352,10 @@ def times_of(
         (issue_cycles(x, t, r.work, c.work) * y.rate, issue_cycles(x, t, r.work, c.work_last) * y.rate),
         (issue_cycles(x, t, r.work_last, c.work) * y.rate, issue_cycles(x, t, r.work_last, c.work_last) * y.rate),
     )
+    byte = RATE * (1 + m.added)
     store = (
-        (stored(p, m, r.full, c.full) * RATE, stored(p, m, r.full, c.last) * RATE),
-        (stored(p, m, r.last, c.full) * RATE, stored(p, m, r.last, c.last) * RATE),
+        (stored(p, m, r.full, c.full) * byte, stored(p, m, r.full, c.last) * byte),
+        (stored(p, m, r.last, c.full) * byte, stored(p, m, r.last, c.last) * byte),
     )
     first = c.full * m.col * RATE, c.last * m.col * RATE
     sore = sore_cycles(q, y, p.group, c.full) * y.rate, sore_cycles(q, y, p.group, c.last) * y.rate

@@ -128,7 +128,8 @@ def macro_tiles(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> tuple[Ma
     tiles = MacroTiles(
         p.groups, r.tiles, c.tiles, int(mapping.order == "mn"), int(mapping.resident), int(mapping.compact == "buffer"),
         np.array([[issue_cycles(x, t, rw, cw) * y.rate for _, cw in cols] for _, rw in rows]),
-        west, north, sore, store, copy, west * RATE, north * RATE, store * RATE, copy * RATE, 0,
+        west, north, sore, store, copy, m.added,
+        west * RATE, north * RATE, store * (1 + m.added) * RATE, copy * RATE, 0,
     )  # fmt: skip
     return tiles, 0 if mapping.resident else m.lead, ramp_cycles(x, t, r.last, c.last)
 

@@ -147,7 +147,9 @@ def timed(
         size = int(tiles.store[i, j])
         wide, of = (rows[i], p.rows) if layout.out_down else (cols[j], p.cols)
         added_up = size < OPERAND_BYTES * rows[i] * cols[j]
-        return transfers.time(size, ONE_PIECE if added_up else _across(wide, of, Fraction(1)), write=True)
+        stored = ONE_PIECE if added_up else _across(wide, of, Fraction(1))
+        before = transfers.time(size, stored, write=False) if tiles.added else 0
+        return before + transfers.time(size, stored, write=True)
 
     return tiles._replace(
         west_time=np.array([

@@ -20,6 +20,7 @@ class MacroTiles(NamedTuple):
     by [last row tile], ``north``, ``north_time`` and ``sore`` by [a later row tile than the first, last column tile],
     ``copy`` (the compact copy of a column tile, written while the first row tile is computed) and ``copy_time`` by
     [last column tile]. ``north_held``: columns that SORE reduced stay in the buffer, though the op is streamed.
+    ``added``: 1 where results are added up in memory: read, too, when they are stored.
     ``turn``: what DRAM loses in a phase that loads and stores.
     """
 
@@ -35,6 +36,7 @@ class MacroTiles(NamedTuple):
     sore: Table
     store: Table
     copy: Table
+    added: int
     west_time: Table
     north_time: Table
     store_time: Table
@@ -75,6 +77,7 @@ def step_phases(t: MacroTiles) -> tuple[int, int, int, int, int]:
     ahead = 1 if t.resident else 0
     for phase in range(-1, phases + 1):
         busy = store = storing_next = 0
+        read += t.added * to_store
         if 0 <= phase < phases:
             busy, store, storing_next = _work(t, phase)
             copy, copying = _copy(t, phase)
@@ -111,6 +114,7 @@ def list_phases(
     for phase in range(phases):
         copy, copying = _copy(t, phase)
         written[phase] = to_store + copy
+        read[phase] = t.added * to_store
         before = storing + copying
         busy[phase], to_store, storing = _work(t, phase)
         west = north = west_time = north_time = 0
@@ -118,19 +122,19 @@ def list_phases(
         if phase + ahead < phases:
             (west, north), (west_time, north_time), sore[phase], held = _loads(t, phase + ahead, held)
         transfer[phase] = _transfer(t, west_time + north_time, before)
-        read[phase] = west + north
+        read[phase] += west + north
         loads[phase] = int(west > 0) + 2 * int(north > 0)
         if west or not t.resident:
             free_west = phase
         if north or not t.resident:
             free_north = phase
-    return EndLoads(*first, to_store, *first_time, storing, first_sore, free_west, free_north)
+    return EndLoads(*first, to_store * (1 + t.added), *first_time, storing, first_sore, free_west, free_north)
 
 
 @njit(cache=True)
 def _transfer(t: MacroTiles, loading: int, storing: int) -> int:
     """Time of DRAM for what a phase loads and stores."""
-    return loading + storing + (t.turn if loading and storing else 0)
+    return loading + storing + (t.turn if storing and (loading or t.added) else 0)
 
 
 @njit(cache=True)

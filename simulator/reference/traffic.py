@@ -135,7 +135,10 @@ def traffic_reference(spec: AcceleratorSpec, op: MatrixOp, mapping: Mapping, add
             if mapping.compact == "memory" and i == 0:
                 phases[macro].write += _compact_bytes(op, len(c))
             there = [(group, i), (group, j)]
-            phases[macro + 1].write += _store(out, c if swap else r, len(r) * len(c))
+            stored = _store(out, c if swap else r, len(r) * len(c))
+            phases[macro + 1].write += stored
+            if not n_whole and out.stored < out.places.size:
+                phases[macro + 1].read += stored
             held[2] = max(held[2], len(r) * len(c) * (4 if mapping.array.dataflow == Dataflow.WS else WORD))
     if not mapping.resident:
         # A chunk is one group of each line, in WS one for each PE of a column; an index takes up to a byte.
@@ -208,7 +211,8 @@ def _compact_bytes(op: MatrixOp, columns: int) -> int:
 def _store(out: _Tensor, lines: range, results: int) -> int:
     """Bytes of some results: lines as they are stored where the macro-tile has them whole, else one by one.
 
-    Where a stride leaves gaps the zeros in them are stored, too.
+    Where a stride leaves gaps the zeros in them are stored, too. Results that others are added to, but not on chip, are
+    read before.
     """
     if out.whole and out.stored != out.places.size:
         return len(lines) * out.line_bytes

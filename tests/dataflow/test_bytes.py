@@ -89,8 +89,8 @@ CASES = {
     "BP 3 x 3, window whole: col2im adds dX up on chip": Case(
         _conv(Pass.BP), 256, 72, read=2 * (2 * X + 16 * 72), write=2 * X
     ),
-    "BP 3 x 3, taps cut in two: nine times dX leaves, the weight twice as 4 row tiles are outside": Case(
-        _conv(Pass.BP), 512, 36, read=2 * (2 * X + 2 * 16 * 72), write=2 * 9 * X
+    "BP 3 x 3, taps cut in two: dX is added up in memory, and the weight read for each of 2 row tiles": Case(
+        _conv(Pass.BP), 512, 36, read=2 * (2 * X + 2 * 16 * 72 + 9 * X), write=2 * 9 * X
     ),
     # One of 72 columns of X weighs 2 X / 72 = 227.6 bytes, whole ones are moved.
     "WU 3 x 3, window whole: X and dY once": Case(

@@ -28,10 +28,9 @@ def _listed(spec, op, mapping):
     count = tiles.groups * tiles.row_tiles * tiles.col_tiles
     busy, transfer, read, written, sore, loads = (np.zeros(count, np.int64) for _ in range(6))
     ends = list_phases(tiles, busy, transfer, read, written, sore, loads)
-    rate = memory_machine(spec).rate
-    return (
-        [ends.west + ends.north, *read, 0], [0, *written, ends.store], [ends.sore // rate, *(sore // rate), 0],
-    )  # fmt: skip
+    rate, last = memory_machine(spec).rate, ends.store // (1 + tiles.added)
+    loaded = [ends.west + ends.north, *read, ends.store - last]
+    return loaded, [0, *written, last], [ends.sore // rate, *(sore // rate), 0]
 
 
 def _short(spec, counted: Traffic) -> tuple[AcceleratorSpec, list[AcceleratorSpec]]:
