@@ -23,6 +23,7 @@ def test_tutorial_tells_the_truth():
     "script",
     [
         ("one_gemm.py",), ("sweep_ports.py",), ("train_digits.py",), ("batch_sweep.py", "batches.png", "1", "4"),
+        ("sensitivity.py", "sensitivity.png", "resnet9@1"),
         pytest.param(("bdwp_table.py",), marks=pytest.mark.slow), pytest.param(("nvdla.py",), marks=pytest.mark.slow),
     ],
     ids=" ".join,

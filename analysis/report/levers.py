@@ -1,7 +1,7 @@
 """What would make a run faster: the same step on machines with one thing better, or two of which neither helps alone.
 
-Every one is scheduled and simulated anew, where the run's objective is time for strictly least cycles, and so is the
-run's own machine: the default objective gives away up to 1/128 for fewer bytes.
+Every one is scheduled and simulated anew. Op after op, where the objective is time, for strictly least cycles, as is the
+run's own machine: the default gives away up to 1/128 for fewer bytes. With ops overlapped those bytes are time of others.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def levers(run: Run) -> Levers:
 
 
 def _cycles(run: Run, spec: AcceleratorSpec) -> int:
-    objective = run.result.objective if run.result.objective.priced else Objective.CYCLES
+    objective = run.result.objective
+    if run.system is None and not objective.priced:
+        objective = Objective.CYCLES
     chosen = scheduled(run.result.workload, spec, objective)
     return simulate(chosen).cycles.total if run.system is None else step_time(chosen)
 
