@@ -9,14 +9,18 @@ import typer
 from typer.core import TyperCommand
 
 __all__ = [
-    "DEFAULT_ARCH", "DEFAULT_NM", "DEFAULT_OBJECTIVE", "DEFAULT_SCHEME", "Arch", "Batch", "Command", "Folder",
-    "InputShape", "Json", "Model", "Objective", "Optimizer", "Pattern", "Pregenerate", "Recompute", "Scheme", "Seq",
-    "TrainedScheme",
+    "DATA_HELP", "DEFAULT_ARCH", "DEFAULT_NM", "DEFAULT_OBJECTIVE", "DEFAULT_SCHEME", "Arch", "Batch", "Command",
+    "Folder", "InputShape", "Json", "Model", "Objective", "Optimizer", "Pattern", "Pregenerate", "Recompute", "Scheme",
+    "Seq", "TrainedScheme",
 ]  # fmt: skip
 
 DEFAULT_ARCH = "sat-vcu1525"
 DEFAULT_OBJECTIVE: Final = "thrift"
 DEFAULT_SCHEME, DEFAULT_NM = "bdwp", "2:8"
+DATA_HELP = (
+    "digits or mnist5k (bundled; digits if none), cifar10:PATH, cifar100:PATH or imagefolder:PATH; with ,nomirror "
+    "before the colon images are not mirrored."
+)
 
 
 class Command(TyperCommand):

@@ -12,7 +12,7 @@ import typer
 
 from .console import bar, get_console, make_table, si
 from .inputs import machine, split_names
-from .options import DEFAULT_NM, Json
+from .options import DATA_HELP, DEFAULT_NM, Json
 from .outputs import print_json, require_writable_folder
 
 if TYPE_CHECKING:
@@ -20,18 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["study"]
 
-_WIDTH = 130
+_WIDTH = 145
 """Characters that the table takes with the longest names."""
 _COLUMNS = (
-    "scheme", "N:M", "accuracy %", "loss", "cycles", "energy", "speed-up", "reached", "to target", "speed-up",
+    "scheme", "N:M", "validation %", "test %", "loss", "cycles", "energy", "speed-up", "reached", "to target",
+    "speed-up",
 )  # fmt: skip
 
 
 def study(
     context: typer.Context,
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="digits (bundled), cifar10:PATH, cifar100:PATH or imagefolder:PATH.")
-    ] = "digits",
+    data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)] = "digits",
     model: Annotated[str, typer.Option(help="Models to train, with commas.")] = "resnet9",
     schemes: Annotated[str, typer.Option(help="With commas, or all; dense is always there: SCHEMES.")] = "all",
     nm: Annotated[str, typer.Option(metavar="KEEP:GROUP,..", help="N:M patterns, with commas.")] = DEFAULT_NM,
@@ -40,7 +39,7 @@ def study(
         str, typer.Option(metavar="NAME|FILE.toml", help="Machine; the default is small, as the models for digits are.")
     ] = "sat-ecp5",
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set; what is usual if none.")] = None,
-    below: Annotated[float, typer.Option(help="Points below dense accuracy of the target of time to accuracy.")] = 0.5,
+    below: Annotated[float, typer.Option(help="Points below dense validation accuracy: the target.")] = 0.5,
     jobs: Annotated[int | None, typer.Option(help="Trainings at a time, one thread each; a process a core.")] = None,
     output: Annotated[
         Path | None,
@@ -81,12 +80,11 @@ def study(
 
 def _show(study: Study, folder: Path) -> None:
     """A table a model: accuracy, what it costs on the machine, and the two together."""
+    from ..analysis.study_files import study_provenance
+
     spec, console = study.spec, get_console(_WIDTH)
-    console.print(
-        f"{spec.data}, {spec.seeds} seeds a row, on {spec.machine.name}; "
-        f"target: dense minus {100 * spec.below:g} points",
-        style="bold",
-    )
+    console.print(study_provenance(study), style="bold")
+    console.print(f"target: dense accuracy on the validation set minus {100 * spec.below:g} points")
     for model in spec.models:
         rows = [row for row in study.rows if row.model == model]
         console.print(make_table(model, _COLUMNS, [_row(row) for row in rows], left=2))
@@ -109,7 +107,8 @@ def _row(row: StudyRow) -> tuple[str, ...]:
         return "-" if speedup is None else f"{speedup:.2f}x"
 
     return (
-        row.scheme, row.pattern or "", spread(row.accuracy, row.accuracy_sd), spread(row.loss, row.loss_sd),
+        row.scheme, row.pattern or "", spread(row.validation, row.validation_sd),
+        spread(row.accuracy, row.accuracy_sd), spread(row.loss, row.loss_sd),
         "-" if row.cycles is None else f"{row.cycles:,.0f}", "-" if row.joules is None else si(row.joules, "J"),
         times(row.speedup), f"{row.reached}/{row.seeds}",
         "-" if row.seconds_to_target is None else si(row.seconds_to_target, "s"), times(row.time_speedup),

@@ -14,7 +14,7 @@ import typer
 from ..workloads.errors import InputError
 from .console import bar, get_console, make_table
 from .inputs import parse_pattern
-from .options import Json, Pattern, TrainedScheme
+from .options import DATA_HELP, Json, Pattern, TrainedScheme
 from .outputs import print_json, require_writable_folder
 from .pipeline import users_code
 
@@ -38,7 +38,7 @@ def train(
     nm: Pattern = None,
     data: Annotated[
         str | None,
-        typer.Option(help="digits (bundled, the default), cifar10:PATH, cifar100:PATH or imagefolder:PATH."),
+        typer.Option(help=DATA_HELP),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images in one step.")] = None,
@@ -112,24 +112,26 @@ def _show(result: TrainResult) -> None:
     shown = [row for row in result.log if row.epoch % every == 0 or row is last]
     rows = [
         (
-            str(row.epoch), f"{row.loss:.4f}", f"{100 * row.train_accuracy:.2f} %", f"{row.test_loss:.4f}",
-            f"{100 * row.test_accuracy:.2f} %", f"{row.learning_rate:.2g}", f"{100 * row.flip_rate:.3f} %",
+            str(row.epoch), f"{row.loss:.4f}", f"{100 * row.train_accuracy:.2f} %", f"{row.validation_loss:.4f}",
+            f"{100 * row.validation_accuracy:.2f} %", f"{row.learning_rate:.2g}", f"{100 * row.flip_rate:.3f} %",
             f"{row.seconds:.2f}",
         )
         for row in shown
     ]  # fmt: skip
     under = spec.scheme if spec.pattern is None else f"{spec.scheme} {spec.pattern}"
     title = f"{spec.model} on {spec.data}, {under}, seed {spec.seed}"
-    columns = ("epoch", "loss", "train", "test loss", "test", "rate", "flips", "s")
+    columns = ("epoch", "loss", "train", "val. loss", "validation", "rate", "flips", "s")
     console = get_console()
     console.print(make_table(title, columns, rows))
     console.print(
-        f"{100 * result.accuracy:.2f} % of the test images right after {last.step:,} steps in {result.seconds:.1f} s "
-        f"({result.device}); density FF {last.density_ff:.3g}, BP {last.density_bp:.3g}, WU {last.density_wu:.3g}."
+        f"{100 * result.accuracy:.2f} % of the {result.images[2]:,} test images right after {last.step:,} steps in "
+        f"{result.seconds:.1f} s; density FF {last.density_ff:.3g}, BP {last.density_bp:.3g}, WU {last.density_wu:.3g}."
     )
     if result.kept_dense:
         console.print(
             "Kept dense: " + "; ".join(f"{name or 'the model'}: {why}" for name, why in result.kept_dense.items()) + "."
         )
+    on = "" if result.device == "cpu" else f"{result.device} beside "
+    console.print(f"On {on}{'; then '.join(map(str, result.hosts))}.")
     if result.folder is not None:
-        console.print(f"Checkpoint and log: {result.folder}")
+        console.print(f"Checkpoint, log and result: {result.folder}")

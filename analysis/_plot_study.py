@@ -32,7 +32,10 @@ Time = Callable[[StudyRow], float | None]
 
 
 def study_figure(study: Study, theme: str = "light") -> Figure:
-    """Mean accuracy over the seeds against simulated time; bars are a standard deviation."""
+    """Mean validation accuracy over the seeds against simulated time; bars are a standard deviation.
+
+    The points that nothing beats are chosen by it, and the target is one of it; the test accuracy is in the tables.
+    """
     look = theme_of(theme)
     with mpl.rc_context(look.rc):
         return _draw(study, look)
@@ -67,7 +70,7 @@ def _panel(
     colours: dict[str | None, str], theme: Theme,
 ) -> None:  # fmt: skip
     time, deviation, title = what
-    shown = [(row, t, row.accuracy) for row in rows if (t := time(row)) is not None and row.accuracy is not None]
+    shown = [(row, t, row.validation) for row in rows if (t := time(row)) is not None and row.validation is not None]
     ax.set_title(title, loc="left", fontweight="bold")
     missing = [row for row in rows if row.trained and time(row) is None]
     near = _near(shown)
@@ -75,7 +78,7 @@ def _panel(
     ax.set_title(_left_out(missing, missed), loc="right", fontsize=8, color=theme.muted)
     ax.grid(linewidth=0.8)
     ax.tick_params(length=0)
-    ax.set_ylabel("test accuracy, %", fontsize=9)
+    ax.set_ylabel("validation accuracy, %", fontsize=9)
     if not shown:
         ax.set_xticks([])
         ax.text(0.5, 0.5, "no scheme came here", transform=ax.transAxes, ha="center", color=theme.muted)
@@ -83,7 +86,7 @@ def _panel(
     length, unit = time_unit(max(t for _, t, _ in shown))
     points = [(t / length, 100 * accuracy) for _, t, accuracy in shown]
     front = pareto(points)
-    bars = [((deviation(row) or 0.0) / length, 100 * (row.accuracy_sd or 0.0)) for row, _, _ in shown]
+    bars = [((deviation(row) or 0.0) / length, 100 * (row.validation_sd or 0.0)) for row, _, _ in shown]
     for i, (row, _, _) in enumerate(shown):
         _point(ax, points[i], bars[i], colours[row.pattern], i in front, theme)
     line = sorted(points[i] for i in front)

@@ -2,7 +2,8 @@
 
 A scheme that makes a step twice as fast and needs three times the steps is slower. The time of a scheme is therefore
 also given as time to accuracy: the cycles of all steps, each by its phase, up to the end of the first epoch after which
-the test accuracy is within ``below`` of that of dense training.
+the accuracy on the validation set is within ``below`` of that of dense training. The test set is reported, never aimed
+at and never chosen by.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class StudySpec:
     """What a study trains and on what machine it places it.
 
     Every model under every scheme and pattern with seeds 0 .. ``seeds`` - 1, and dense beside them whether it is named
-    or not. ``epochs``: None for what is usual for the model. ``below``: how far below the mean dense accuracy the
-    target of the time to accuracy lies, as a share (0.005 is half a point).
+    or not. ``epochs``: None for what is usual for the model. ``below``: how far below the mean dense accuracy on the
+    validation set the target of the time to accuracy lies, as a share (0.005 is half a point).
     """
 
     data: str
@@ -97,7 +98,8 @@ class StudyRow:
     """One model under one scheme and pattern. Shares, not points or percent; None where there is nothing to say.
 
     ``trained`` of ``seeds`` trainings came to an end; ``failed`` says why others did not. ``*_sd`` are standard
-    deviations of a sample of seeds. ``loss``: dense accuracy minus this one, seed by seed. ``cycles``, ``joules`` and
+    deviations of a sample of seeds. ``validation`` and ``accuracy``: of the validation and of the test set, after the
+    last epoch. ``loss``: dense accuracy minus this one, seed by seed. ``cycles``, ``joules`` and
     ``speedup`` (over dense): of a step, the mean over all steps of the training. ``reached``: trainings that came to
     the target; only if all did are ``*_to_target`` and ``time_speedup`` (over dense) given.
     ``unplaced``: why the machine cannot run it. Densities and ``sad`` are those of the last step, ``flip_rate`` is the
@@ -110,6 +112,8 @@ class StudyRow:
     seeds: int
     trained: int
     failed: dict[int, str]
+    validation: float | None = None
+    validation_sd: float | None = None
     accuracy: float | None = None
     accuracy_sd: float | None = None
     loss: float | None = None
@@ -256,8 +260,8 @@ def measured_of(trainings: Sequence[Training], phase: int) -> tuple[Measured, ..
 
 
 def first_reached(training: Training, target: float) -> int | None:
-    """Steps until the end of the first epoch with at least ``target`` accuracy; None if there is none."""
-    pairs = zip(training.steps, training.accuracy, strict=True)
+    """Steps until the end of the first epoch with at least ``target`` validation accuracy; None if there is none."""
+    pairs = zip(training.steps, training.validation, strict=True)
     return next((step for step, accuracy in pairs if accuracy >= target), None)
 
 
@@ -311,15 +315,16 @@ def aggregate(
     )  # fmt: skip
     if not trained:
         return row
-    target = fmean(one.accuracy[-1] for one in reference.values()) - below if reference else None
+    target = fmean(one.validation[-1] for one in reference.values()) - below if reference else None
     reached = {} if target is None else {seed: first_reached(one, target) for seed, one in trained.items()}
     steps = [step for step in reached.values() if step is not None]
     all_reached = len(steps) == len(found)
-    losses = [reference[s].accuracy[-1] - one.accuracy[-1] for s, one in trained.items() if s in reference]
+    losses = [reference[s].accuracy - one.accuracy for s, one in trained.items() if s in reference]
     ends = list(trained.values())
-    final = [one.accuracy[-1] for one in ends]
+    final, validation = [one.accuracy for one in ends], [one.validation[-1] for one in ends]
     row = replace(
         row, target=target, reached=len(steps), steps=fmean(one.steps[-1] for one in ends),
+        validation=fmean(validation), validation_sd=_deviation(validation),
         accuracy=fmean(final), accuracy_sd=_deviation(final),
         loss=fmean(losses) if losses else None, loss_sd=_deviation(losses),
         steps_to_target=fmean(steps) if all_reached else None,

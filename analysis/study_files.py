@@ -13,15 +13,16 @@ from typing import Any
 import pandas as pd
 
 from ..dataflow.config_io import spec_hash
+from ..workloads.host import Host
 from ..workloads.io import dumps_workload, write_atomically
 from .study import Study, StudyRow
 
-__all__ = ["SavedStudy", "row_name", "save_study", "study_dict", "study_frame", "study_markdown"]
+__all__ = ["SavedStudy", "row_name", "save_study", "study_dict", "study_frame", "study_markdown", "study_provenance"]
 
 _TEXT = ("failed", "phases", "kept_dense")
 _INTEGERS = ("seeds", "trained", "reached")
 _COLUMNS = (
-    "scheme", "N:M", "accuracy, %", "loss, points", "cycles a step", "uJ a step", "speed-up", "reached",
+    "scheme", "N:M", "validation, %", "test, %", "loss, points", "cycles a step", "uJ a step", "speed-up", "reached",
     "steps to target", "time to target, s", "speed-up to target", "density FF / BP / WU", "SAD, %",
 )  # fmt: skip
 
@@ -32,9 +33,10 @@ class SavedStudy:
 
     __pydantic_config__ = {"extra": "forbid"}
     weft_version: str
-    torch: tuple[str, ...]
+    hosts: tuple[Host, ...]
     command: str
     data: str
+    images: tuple[int, int, int] | None
     machine: str
     machine_hash: str
     clock_hz: int
@@ -52,9 +54,10 @@ def study_dict(study: Study, command: str = "") -> dict[str, Any]:
     """The JSON of a study; shares as shares, times in seconds, energies in joules."""
     spec = study.spec
     return {
-        "weft_version": version("weft"), "torch": sorted({t.torch for t in study.trainings}), "command": command,
-        "data": spec.data, "machine": spec.machine.name, "machine_hash": spec_hash(spec.machine),
-        "clock_hz": spec.machine.clock_hz, "seeds": spec.seeds, "below_dense": spec.below,
+        "weft_version": version("weft"), "hosts": [asdict(host) for host in _hosts(study)], "command": command,
+        "data": spec.data, "images": _images(study), "machine": spec.machine.name,
+        "machine_hash": spec_hash(spec.machine), "clock_hz": spec.machine.clock_hz, "seeds": spec.seeds,
+        "below_dense": spec.below,
         "rows": [asdict(row) for row in study.rows],
     }  # fmt: skip
 
@@ -70,9 +73,27 @@ def study_frame(study: Study) -> pd.DataFrame:
     return frame.astype({**dict.fromkeys(numbers, "float64"), **dict.fromkeys(_INTEGERS, "int64")})
 
 
+def _hosts(study: Study) -> list[Host]:
+    """Where its trainings ran."""
+    return sorted({host for training in study.trainings for host in training.hosts}, key=str)
+
+
+def _images(study: Study) -> tuple[int, int, int] | None:
+    return study.trainings[0].images if study.trainings else None
+
+
+def study_provenance(study: Study) -> str:
+    """One line: the data and its sets, seeds, machine, and where the trainings ran."""
+    spec, images = study.spec, _images(study)
+    sets = "" if images is None else " ({:,} images to train, {:,} for validation, {:,} to test)".format(*images)
+    seeds = ", ".join(map(str, range(spec.seeds)))
+    ran = "; ".join(map(str, _hosts(study))) or "no training"
+    return f"{spec.data}{sets}, seeds {seeds}, on {spec.machine.name} ({spec_hash(spec.machine)}); trained on {ran}"
+
+
 def study_markdown(study: Study) -> str:
-    """A table a model, and under it what was not trained, not placed or kept dense, with the reason."""
-    parts = []
+    """Where it comes from, and a table a model; under it what was not trained or not placed, with the reason."""
+    parts = [f"{study_provenance(study)}."]
     for model in study.spec.models:
         rows = [row for row in study.rows if row.model == model]
         target = next((row.target for row in rows if row.target is not None), None)
@@ -89,7 +110,8 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def _cells(row: StudyRow) -> list[str]:
     densities = (row.density_ff, row.density_bp, row.density_wu)
     return [
-        f"`{row.scheme}`", row.pattern or "", _spread(row.accuracy, row.accuracy_sd),
+        f"`{row.scheme}`", row.pattern or "", _spread(row.validation, row.validation_sd),
+        _spread(row.accuracy, row.accuracy_sd),
         "" if row.scheme == "dense" else _spread(row.loss, row.loss_sd),
         _number(row.cycles, ",.0f"), _number(row.joules, ",.0f", 1e6), _number(row.speedup, ".2f", after="x"),
         f"{row.reached} of {row.seeds}", _number(row.steps_to_target, ",.0f"),

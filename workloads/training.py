@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import os
 import signal
@@ -25,8 +26,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .checkpoint import digest, load_checkpoint, remove_parts, save_checkpoint
-from .data import ImageData, augmented, normalised, open_data, order
+from .data import BUNDLED, ImageData, Images, augmented, normalised, open_data, order
 from .errors import InputError, nearest, require_int
+from .host import Host, core_name, processor_name
 from .io import write_atomically
 from .models.classifier import SMALL_SIDE, classifier, image_side, scores
 from .schemes import attach
@@ -55,11 +57,11 @@ __all__ = [
 AMP = ("fp16", "bf16")
 """Types of mixed precision: float16 with loss scaling, bfloat16."""
 
-CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
+CHECKPOINT, LOG, RESULT = "checkpoint.pt", "log.csv", "result.json"
 SAVE_EVERY = 1000
 """Steps after which a checkpoint is written within an epoch too."""
 
-_VERSION = 1
+_VERSION = 2
 _CAPTURE_SCALE = 2.0**10
 _TEST_BATCH = 256
 _WEIGHTS, _ORDER, _AUGMENT, _STEP = range(4)
@@ -126,19 +128,19 @@ def _require_number(where: str, value: float, low: float, high: float, *, above:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochLog:
-    """One epoch: mean training loss and accuracy over its steps, the test set after it, and the layers at work.
+    """One epoch: mean training loss and accuracy over its steps, the validation set after it, and the layers at work.
 
-    ``seconds`` include the test. ``learning_rate``, ``flip_rate`` and ``sad`` are of the last step. Densities, of the
-    weights in FF and BP and of the gradient in WU, and the two rates are means over all weights of the layers that the
-    technique makes sparse.
+    ``seconds`` include the validation. ``learning_rate``, ``flip_rate`` and ``sad`` are of the last step. Densities, of
+    the weights in FF and BP and of the gradient in WU, and the two rates are means over all weights of the layers that
+    the technique makes sparse.
     """
 
     epoch: int
     step: int
     loss: float
     train_accuracy: float
-    test_loss: float
-    test_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
     learning_rate: float
     seconds: float
     flip_rate: float
@@ -152,23 +154,29 @@ class EpochLog:
 class TrainResult:
     """A finished training.
 
+    ``accuracy`` and ``test_loss`` are of the test set, which is looked at once, after the last epoch; nothing is chosen
+    by it. ``images``: in the training, validation and test set. ``hosts``: where it ran, one after the other.
     ``digest``: SHA-256 of the trained parameters and buffers. ``technique``: still at work on ``model``; its
     ``detach()`` leaves the model with its dense master weights. ``folder``: where checkpoint and log lie.
     """
 
     spec: TrainSpec
     log: tuple[EpochLog, ...]
+    test_loss: float
+    accuracy: float
+    images: tuple[int, int, int]
     digest: str
     device: str
+    hosts: tuple[Host, ...]
     kept_dense: dict[str, str]
     folder: Path | None
     model: nn.Module = field(repr=False, compare=False)
     technique: Technique = field(repr=False, compare=False)
 
     @property
-    def accuracy(self) -> float:
-        """Share of the test images that are classified right after the last epoch."""
-        return self.log[-1].test_accuracy
+    def validation(self) -> float:
+        """Share of the validation images that are classified right after the last epoch."""
+        return self.log[-1].validation_accuracy
 
     @property
     def seconds(self) -> float:
@@ -180,14 +188,22 @@ class TrainResult:
 class _Recipe:
     optimizer: Literal["sgd", "adam"]
     epochs: int
+    learning_rate: float
 
 
-# Chosen by trial on the digits so that one dense training takes seconds on one core (docs/training.md).
-_ON_DIGITS = {"mlp": _Recipe("sgd", 40), "resnet9": _Recipe("sgd", 12), "vit_s": _Recipe("adam", 40)}
+# Epochs so that one dense training takes seconds, or on mnist5k a minute or two, of one core; of three rates the one
+# with the best mean of dense and BDWP 2:8 on the validation set (docs/training.md).
+_RECIPES = {
+    "digits": {
+        "mlp": _Recipe("sgd", 40, 0.2), "resnet9": _Recipe("sgd", 12, 0.1), "vit_s": _Recipe("adam", 40, 2e-3),
+    },
+    "mnist5k": {
+        "mlp": _Recipe("sgd", 20, 0.05), "resnet9": _Recipe("sgd", 6, 0.1), "vit_s": _Recipe("adam", 20, 2e-3),
+    },
+}  # fmt: skip
 _TRANSFORMERS = ("vit_s", "vit_b_16", "swin_t", "convnext_t")
-_EPOCHS = 30
-# Learning rate and weight decay.
-_RATES: dict[str, tuple[float, float]] = {"sgd": (0.1, 5e-4), "adam": (2e-3, 0.05)}
+_USUAL = {"sgd": _Recipe("sgd", 30, 0.1), "adam": _Recipe("adam", 30, 2e-3)}
+_DECAYS = {"sgd": 5e-4, "adam": 0.05}
 _USUAL_PATTERN = NMPattern(keep=2, group=8)
 
 
@@ -206,18 +222,17 @@ def plan(
 ) -> TrainSpec:
     """A training with what is usual for the model and the data in the place of every ``None``; 2:8 if sparse."""
     base = model.partition("@")[0]
-    usual = _Recipe("adam" if base in _TRANSFORMERS else "sgd", _EPOCHS)
-    if data == "digits":
-        usual = _ON_DIGITS.get(base, usual)
+    usual = _RECIPES.get(data, {}).get(base) or _USUAL["adam" if base in _TRANSFORMERS else "sgd"]
     rule = optimizer or usual.optimizer
-    rate, decay = _RATES.get(rule, _RATES["sgd"])
+    # An optimizer that does not exist is refused by the spec.
+    rate = usual.learning_rate if rule == usual.optimizer else _USUAL.get(rule, usual).learning_rate
     return TrainSpec(
         model=model, data=data, scheme=scheme, pattern=_pattern_of(scheme, pattern),
         epochs=usual.epochs if epochs is None else epochs,
-        batch=(64 if data == "digits" else 128) if batch is None else batch,
+        batch=(64 if data in BUNDLED else 128) if batch is None else batch,
         optimizer=rule,
         learning_rate=rate if learning_rate is None else learning_rate,
-        weight_decay=decay if weight_decay is None else weight_decay,
+        weight_decay=_DECAYS.get(rule, 0.0) if weight_decay is None else weight_decay,
         **others,
     )  # fmt: skip
 
@@ -393,7 +408,9 @@ def to_dict(result: TrainResult) -> dict[str, Any]:
     """A finished training as one JSON document."""
     spec = {**asdict(result.spec), "pattern": None if result.spec.pattern is None else str(result.spec.pattern)}
     return {
-        "spec": spec, "accuracy": result.accuracy, "seconds": result.seconds, "device": result.device,
+        "spec": spec, "accuracy": result.accuracy, "test_loss": result.test_loss, "validation": result.validation,
+        "images": dict(zip(("training", "validation", "test"), result.images, strict=True)),
+        "seconds": result.seconds, "device": result.device, "hosts": [asdict(host) for host in result.hosts],
         "digest": result.digest, "sparse_layers": list(result.technique.layers), "kept_dense": result.kept_dense,
         "folder": None if result.folder is None else str(result.folder), "log": [asdict(row) for row in result.log],
     }  # fmt: skip
@@ -417,6 +434,7 @@ class _Run:
         self.scaler = torch.amp.GradScaler(device.type, enabled=spec.amp == "fp16")
         self.step = 0
         self.log: list[EpochLog] = []
+        self.hosts = [_host()]
         self._start_epoch()
 
     def _start_epoch(self) -> None:
@@ -503,34 +521,34 @@ class _Run:
         )
 
     def end_epoch(self) -> None:
-        """Test, and write a line of the log."""
+        """Validate, and write a line of the log."""
         begun, spec = time.perf_counter(), self.spec
-        test_loss, test_accuracy = self._test()
-        self._require_finite(math.isfinite(test_loss), self.step, f"the loss on the test set is {test_loss} after it")
+        validation_loss, validation_accuracy = self._measure("validation", self.data.validation)
         images = self.per_epoch * spec.batch
         self.log.append(
             EpochLog(
                 epoch=self.step // self.per_epoch, step=self.step, loss=self.loss_sum / self.per_epoch,
-                train_accuracy=self.correct / images, test_loss=test_loss, test_accuracy=test_accuracy,
-                learning_rate=spec.rate(self.step - 1, self.steps),
+                train_accuracy=self.correct / images, validation_loss=validation_loss,
+                validation_accuracy=validation_accuracy, learning_rate=spec.rate(self.step - 1, self.steps),
                 seconds=self.seconds + time.perf_counter() - begun, **_means(self.technique),
             )
         )  # fmt: skip
         self._start_epoch()
 
-    def _test(self) -> tuple[float, float]:
-        """Mean cross-entropy and accuracy over the test set."""
-        test = self.data.test
+    def _measure(self, name: str, images: Images) -> tuple[float, float]:
+        """Mean cross-entropy and accuracy over the set of ``images`` called ``name``."""
         self.model.eval()
         loss, correct = 0.0, 0
         with torch.no_grad(), self._autocast():
-            for index in torch.split(torch.arange(len(test.labels)), _TEST_BATCH):
-                labels = test.labels[index].to(self.device)
-                pixels = normalised(self.data, test.fetch(index)).to(self.device)
-                found = self._scores(pixels, f"in the test after step {self.step} on {len(index)}").float()
+            for index in torch.split(torch.arange(len(images.labels)), _TEST_BATCH):
+                labels = images.labels[index].to(self.device)
+                pixels = normalised(self.data, images.fetch(index)).to(self.device)
+                found = self._scores(pixels, f"in the {name} after step {self.step} on {len(index)}").float()
                 loss += functional.cross_entropy(found, labels, reduction="sum").item()
                 correct += int((found.argmax(1) == labels).sum())
-        return loss / len(test.labels), correct / len(test.labels)
+        loss, count = loss / len(images.labels), len(images.labels)
+        self._require_finite(math.isfinite(loss), self.step, f"the loss on the {name} set is {loss} after it")
+        return loss, correct / count
 
     def save(self) -> None:
         """Write the checkpoint, then the log that follows from it; a state that is not finite replaces nothing."""
@@ -555,6 +573,7 @@ class _Run:
             "threads": torch.get_num_threads(), "step": self.step, "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(),
             "technique": self.technique.state_dict(), "log": [asdict(row) for row in self.log],
+            "hosts": [asdict(host) for host in self.hosts],
             "epoch": {"loss_sum": self.loss_sum, "correct": self.correct, "seconds": self.seconds},
         }  # fmt: skip
 
@@ -572,14 +591,32 @@ class _Run:
             self.scaler.load_state_dict(state["scaler"])
         self.technique.load_state_dict(state["technique"])
         self.step, self.log = state["step"], [EpochLog(**row) for row in state["log"]]
+        before = [Host(**host) for host in state["hosts"]]
+        self.hosts = before if self.hosts[0] == before[-1] else before + self.hosts
         for name, value in state["epoch"].items():
             setattr(self, name, value)
 
     def result(self) -> TrainResult:
-        return TrainResult(
-            spec=self.spec, log=tuple(self.log), digest=digest(dict(self.model.state_dict())), device=str(self.device),
+        """Test, and write what came of the training."""
+        test_loss, accuracy = self._measure("test", self.data.test)
+        data = self.data
+        images = (len(data.train.labels), len(data.validation.labels), len(data.test.labels))
+        found = TrainResult(
+            spec=self.spec, log=tuple(self.log), test_loss=test_loss, accuracy=accuracy, images=images,
+            digest=digest(dict(self.model.state_dict())), device=str(self.device), hosts=tuple(self.hosts),
             kept_dense=dict(self.technique.kept_dense), folder=self.folder, model=self.model, technique=self.technique,
         )  # fmt: skip
+        if self.folder is not None:
+            text = json.dumps(to_dict(found), indent=1, allow_nan=False) + "\n"
+            write_atomically(self.folder / RESULT, text.encode())
+        return found
+
+
+def _host() -> Host:
+    return Host(
+        processor=processor_name(), core=core_name(), vector=torch.backends.cpu.get_cpu_capability(),
+        torch=str(torch.__version__), threads=torch.get_num_threads(),
+    )  # fmt: skip
 
 
 def _optimizer(spec: TrainSpec, model: nn.Module) -> torch.optim.Optimizer:

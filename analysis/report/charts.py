@@ -138,15 +138,15 @@ def _system(data: RunData, system: SystemData) -> dict[str, Any]:
 
 
 def study_data(study: SavedStudy) -> list[dict[str, Any]]:
-    """Accuracy over the speed-up of a step, a model each."""
+    """Validation accuracy over the speed-up of a step, a model each."""
     made = []
     for model in dict.fromkeys(row.model for row in study.rows):
-        rows = [r for r in study.rows if r.model == model and r.accuracy is not None and r.speedup is not None]
+        rows = [r for r in study.rows if r.model == model and r.validation is not None and r.speedup is not None]
         target = next((100 * row.target for row in rows if row.target is not None), None)
-        front = pareto([(-(row.speedup or 0.0), row.accuracy or 0.0) for row in rows])
+        front = pareto([(-(row.speedup or 0.0), row.validation or 0.0) for row in rows])
         points = [
-            {"label": row_name(row), "x": row.speedup, "y": 100 * (row.accuracy or 0.0),
-             "sd": 100 * (row.accuracy_sd or 0.0), "reached": row.reached == row.seeds,
+            {"label": row_name(row), "x": row.speedup, "y": 100 * (row.validation or 0.0),
+             "sd": 100 * (row.validation_sd or 0.0), "reached": row.reached == row.seeds,
              "named": i in front or row.scheme == REFERENCE}
             for i, row in enumerate(rows)
         ]  # fmt: skip

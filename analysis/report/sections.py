@@ -269,10 +269,10 @@ def accuracy_section(study: SavedStudy) -> Html:
     parts: list[Html] = []
     for n, model in enumerate(dict.fromkeys(row.model for row in study.rows)):
         rows = [row for row in study.rows if row.model == model]
-        best = max((r for r in rows if r.accuracy is not None), key=lambda r: r.accuracy or 0.0, default=None)
-        alt = f"{len(rows)} schemes." + (f" Most accurate: {row_name(best)}." if best else "")
+        best = max((r for r in rows if r.validation is not None), key=lambda r: r.validation or 0.0, default=None)
+        alt = f"{len(rows)} schemes." + (f" Most accurate in validation: {row_name(best)}." if best else "")
         parts.append(chart(
-            "accuracy", n, f"{model}: test accuracy over the speed-up of a step", alt, height=420,
+            "accuracy", n, f"{model}: validation accuracy over the speed-up of a step", alt, height=420,
             above=legend([("came to the target in every training", "compute"), ("did not", "dram_stall")]),
         ))  # fmt: skip
         parts.append(study_table(model, rows))

@@ -283,7 +283,7 @@ def study_table(model: str, rows: Sequence[StudyRow]) -> Html:
     target = next((row.target for row in rows if row.target is not None), None)
     named = "" if target is None else f"; target {100 * target:.2f} %"
     columns = (
-        "scheme", "accuracy, %", "+-", "loss, points", "cycles a step", "µJ a step", "speed-up", "reached",
+        "scheme", "validation, %", "test, %", "+-", "loss, points", "cycles a step", "µJ a step", "speed-up", "reached",
         "steps to target", "s to target", "speed-up to target",
     )  # fmt: skip
     return _table(f"{model}: accuracy beside cost{named}", columns, [_study_row(row) for row in rows])
@@ -291,7 +291,8 @@ def study_table(model: str, rows: Sequence[StudyRow]) -> Html:
 
 def _study_row(row: StudyRow) -> tuple[str, ...]:
     return (
-        row_name(row), _number(row.accuracy, ".2f", 100), _number(row.accuracy_sd, ".2f", 100),
+        row_name(row), _number(row.validation, ".2f", 100), _number(row.accuracy, ".2f", 100),
+        _number(row.accuracy_sd, ".2f", 100),
         "" if row.scheme == "dense" else _number(row.loss, ".2f", 100),
         _number(row.cycles, ",.0f"), _number(row.joules, ",.1f", 1e6), _number(row.speedup, ".2f"),
         f"{row.reached} of {row.seeds}", _number(row.steps_to_target, ",.0f"),

@@ -131,7 +131,7 @@ def _of_model(model: str, rows: Sequence[StudyRow]) -> list[str]:
     if best.accuracy is not None and best.loss is not None and best.speedup is not None:
         way = "below" if best.loss >= 0 else "above"
         text.append(
-            f" (a step {best.speedup:.2f} times as fast), and ends at {100 * best.accuracy:.2f} %, "
+            f" (a step {best.speedup:.2f} times as fast), and ends at {100 * best.accuracy:.2f} % of the test images, "
             f"{100 * abs(best.loss):.2f} points {way} dense."
         )
     return text

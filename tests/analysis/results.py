@@ -15,6 +15,7 @@ from weft.dataflow.schedule import schedule
 from weft.simulator.step import simulate
 from weft.simulator.system import simulate_system
 from weft.workloads.gemm import Pass
+from weft.workloads.host import Host
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import Workload
@@ -65,16 +66,19 @@ def contents() -> Contents:
 def study() -> SavedStudy:
     cost = PhaseCost(steps=42, scheme="dense", pattern=None, cycles=1000, joules=1e-6)
     dense = StudyRow(
-        model=MODEL, scheme="dense", pattern=None, seeds=2, trained=2, failed={}, accuracy=0.95, accuracy_sd=0.01,
-        loss=0.0, target=0.945, reached=2, steps=42.0, steps_to_target=21.0, cycles=1000.0, seconds=1e-5, joules=1e-6,
-        speedup=1.0, cycles_to_target=21000.0, seconds_to_target=2.1e-4, time_speedup=1.0, phases=(cost,),
+        model=MODEL, scheme="dense", pattern=None, seeds=2, trained=2, failed={}, validation=0.95, accuracy=0.95,
+        accuracy_sd=0.01, loss=0.0, target=0.945, reached=2, steps=42.0, steps_to_target=21.0, cycles=1000.0,
+        seconds=1e-5, joules=1e-6, speedup=1.0, cycles_to_target=21000.0, seconds_to_target=2.1e-4, time_speedup=1.0,
+        phases=(cost,),
     )  # fmt: skip
     sparse = replace(
-        dense, scheme="bdwp", pattern="2:8", accuracy=0.946, loss=0.004, cycles=600.0, speedup=1.67, time_speedup=1.5,
-        cycles_to_target=14000.0,
+        dense, scheme="bdwp", pattern="2:8", validation=0.948, accuracy=0.946, loss=0.004, cycles=600.0, speedup=1.67,
+        time_speedup=1.5, cycles_to_target=14000.0,
     )  # fmt: skip
     failed = StudyRow(model=MODEL, scheme="sdwp", pattern="2:8", seeds=2, trained=0, failed={0: HOSTILE, 1: "diverged"})
+    host = Host(processor=HOSTILE, core="z80", vector="4 bits", torch="2.13.0", threads=1)
     return SavedStudy(
-        weft_version="0.1.0", torch=("2.13.0",), command="weft study", data="digits", machine="sat-ecp5",
-        machine_hash="0" * 12, clock_hz=10**8, seeds=2, below_dense=0.005, rows=(dense, sparse, failed),
+        weft_version="0.1.0", hosts=(host,), command="weft study", data="digits", images=(30, 20, 10),
+        machine="sat-ecp5", machine_hash="0" * 12, clock_hz=10**8, seeds=2, below_dense=0.005,
+        rows=(dense, sparse, failed),
     )  # fmt: skip

@@ -44,6 +44,7 @@ from weft.dataflow.schedule import schedule
 from weft.simulator.step import simulate
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import GEMM_PASSES, Pass
+from weft.workloads.host import Host
 from weft.workloads.io import dumps_workload, loads_workload
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
@@ -53,6 +54,7 @@ from weft.workloads.strict import read_json
 from .conftest import run, step
 
 NM = NMPattern(keep=2, group=8)
+HOST = Host(processor="slow chip", core="i8008", vector="4 bits", torch="0", threads=1)
 WEFT = (sys.executable, "-c", "from weft.analysis import trainings as t; t.NICE = 0; from weft.cli import main; "
         "raise SystemExit(main())")  # fmt: skip
 """The command line at the priority of the tests, which may run on a busy machine."""
@@ -71,14 +73,17 @@ def spec(**changes: Any) -> StudySpec:
     return StudySpec(**{**usual, **changes})
 
 
-def training(seed: int, accuracy: tuple[float, ...], phases: tuple[TrainedPhase, ...] = (), **changes: Any) -> Training:
-    """Epochs of ten steps."""
-    steps = tuple(10 * (i + 1) for i in range(len(accuracy)))
+def training(
+    seed: int, validation: tuple[float, ...], phases: tuple[TrainedPhase, ...] = (), **changes: Any
+) -> Training:
+    """Epochs of ten steps. On the test set it is a point worse than on the validation set, seed 1 two points."""
+    steps = tuple(10 * (i + 1) for i in range(len(validation)))
     whole = TrainedPhase(steps=steps[-1], scheme="bdwp", pattern=NM, kept_dense={})
     density = {Pass.FF: 0.25, Pass.BP: 0.25, Pass.WU: 1.0}
     usual: dict[str, Any] = {
-        "model": "mlp", "scheme": "bdwp", "pattern": NM, "seed": seed, "spec": {}, "torch": "0", "digest": "",
-        "seconds": 1.0, "steps": steps, "accuracy": accuracy, "density": density, "flip_rate": 0.01 * seed, "sad": 0.1,
+        "model": "mlp", "scheme": "bdwp", "pattern": NM, "seed": seed, "spec": {}, "images": (30, 20, 10),
+        "hosts": (HOST,), "digest": "", "seconds": 1.0, "steps": steps, "validation": validation,
+        "accuracy": validation[-1] - 0.01 * (seed + 1), "density": density, "flip_rate": 0.01 * seed, "sad": 0.1,
         "phases": phases or (whole,),
         "layers": {"net.1.conv": LayerFindings(density=density, flip_rate=0.01 * seed, sad=0.1)},
     }  # fmt: skip
@@ -104,10 +109,11 @@ def test_a_row_by_hand():
     row = aggregate(("mlp", "bdwp", NM), found, costs, reference=reference, baseline=dense, below=0.03, clock_hz=10)
 
     assert row.target == pytest.approx(0.95 - 0.03)
-    assert dense.accuracy == pytest.approx(0.95)
+    assert (dense.validation, dense.accuracy) == (pytest.approx(0.95), pytest.approx(0.935))
     assert dense.steps_to_target == 20  # both after their second epoch
-    assert row.accuracy == pytest.approx(0.925)
-    assert row.accuracy_sd == pytest.approx(0.05 / 2**0.5)
+    assert (row.validation, row.accuracy) == (pytest.approx(0.925), pytest.approx(0.91))
+    assert row.validation_sd == pytest.approx(0.05 / 2**0.5)
+    assert row.accuracy_sd == pytest.approx(0.04 / 2**0.5)
     assert row.loss == pytest.approx((0.04 + 0.01) / 2)
     assert row.loss_sd == pytest.approx(0.03 / 2**0.5)
     assert (row.cycles, row.joules, row.speedup) == (60.0, 1.5, pytest.approx(200 / 60))
@@ -118,6 +124,26 @@ def test_a_row_by_hand():
     assert row.seconds_to_target_sd == pytest.approx(80 / 2**0.5)
     assert row.time_speedup == pytest.approx(20 * 200 / 1400)
     assert row.flip_rate == pytest.approx(0.005)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=2), st.lists(st.floats(0, 1), min_size=2, max_size=2))
+def test_nothing_but_what_is_reported_depends_on_the_test_set(dense_test, sparse_test):
+    def row(*, tested: bool) -> StudyRow:
+        reference = {seed: training(seed, (0.80, 0.92, 0.94)) for seed in range(2)}
+        found = {0: training(0, (0.5, 0.93, 0.90)), 1: training(1, (0.6, 0.7, 0.95))}
+        if tested:
+            reference = {seed: replace(one, accuracy=dense_test[seed]) for seed, one in reference.items()}
+            found = {seed: replace(one, accuracy=sparse_test[seed]) for seed, one in found.items()}
+        costs = {seed: (cost(30, 60),) for seed in found}
+        dense = aggregate(("mlp", "dense", None), reference, costs, reference=reference, baseline=None, below=0.03,
+                          clock_hz=10)  # fmt: skip
+        return aggregate(
+            ("mlp", "bdwp", NM), found, costs, reference=reference, baseline=dense, below=0.03, clock_hz=10
+        )
+
+    reported = dict.fromkeys(("accuracy", "accuracy_sd", "loss", "loss_sd"))
+    assert replace(row(tested=True), **reported) == replace(row(tested=False), **reported)
+    assert row(tested=True).accuracy == pytest.approx(sum(sparse_test) / 2)
 
 
 def test_a_target_that_one_seed_misses_gives_no_time():
@@ -140,7 +166,7 @@ def test_failures_stay_in_the_row():
                     unplaced="too large")  # fmt: skip
 
     assert (row.trained, row.seeds, row.failed, row.unplaced) == (1, 2, {1: "diverged"}, "too large")
-    assert row.accuracy == pytest.approx(0.95)
+    assert (row.validation, row.accuracy) == (pytest.approx(0.95), pytest.approx(0.94))
     assert row.accuracy_sd is None
     assert row.loss == pytest.approx(-0.01)  # against seed 0 of dense only
     assert row.steps_to_target is row.cycles is row.speedup is None
@@ -309,7 +335,9 @@ def test_a_killed_study_leaves_no_process_and_goes_on(tmp_path, monkeypatch):
     by = {(t.scheme, t.seed): t for t in study.trainings}
     for scheme, seed in (("dense", 1), ("bdwp", 1)):
         alone = trained_here(scheme, seed, 3)
-        assert (by[scheme, seed].digest, by[scheme, seed].accuracy[-1]) == (alone.digest, alone.accuracy)
+        assert (by[scheme, seed].digest, by[scheme, seed].accuracy) == (alone.digest, alone.accuracy)
+        assert by[scheme, seed].validation == tuple(row.validation_accuracy for row in alone.log)
+        assert (by[scheme, seed].images, by[scheme, seed].hosts) == (alone.images, alone.hosts)
     _check_the_machine_side(study)
 
     monkeypatch.setattr(trainings, "_Worker", None)
@@ -374,6 +402,9 @@ def test_keys_follow_spec_data_and_sources(tmp_path, monkeypatch):
     assert after[1] != before[1]
 
     monkeypatch.setattr(trainings, "_sources", lambda: held)
+    monkeypatch.setattr("weft.workloads.data._VALIDATION_EVERY", 3)
+    assert not {one.key for one in planned(specs)} & set(before)
+
     (tmp_path / "narrow.py").write_text(NARROW)
     user = plan(f"{tmp_path / 'narrow.py'}:net", scheme="dense")
     first = planned([user])
@@ -431,9 +462,10 @@ def study_by_hand() -> Study:
     found = {0: training(0, (0.5, 0.93, 0.92)), 1: training(1, (0.6, 0.7, 0.95))}
     costs = dict.fromkeys(found, (cost(30, 60),))
     sparse = aggregate(("mlp", "bdwp", NM), found, costs, reference=reference, baseline=dense, below=0.03, clock_hz=10)
-    failed = replace(sparse, scheme="sdgp", trained=0, accuracy=None, seconds=None, seconds_to_target=None,
-                     failed={0: "diverged", 1: "diverged"})  # fmt: skip
-    everything = (*reference.values(), *found.values())
+    failed = replace(sparse, scheme="sdgp", trained=0, validation=None, accuracy=None, seconds=None,
+                     seconds_to_target=None, failed={0: "diverged", 1: "diverged"})  # fmt: skip
+    elsewhere = replace(found[1], hosts=(HOST, replace(HOST, core="z80")))
+    everything = (*reference.values(), found[0], elsewhere)
     return Study(spec=spec(), rows=(dense, sparse, failed), trainings=everything,
                  steps={("mlp", "bdwp", "2:8"): run("bdwp")})  # fmt: skip
 
@@ -451,8 +483,13 @@ def test_a_study_is_written(tmp_path):
     assert loads_workload((tmp_path / "steps" / "mlp-bdwp-2of8.json").read_bytes()).scheme == "bdwp"
     for name in ("study.png", "study-dark.png"):
         assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
+    assert (read.hosts, read.images) == ((HOST, replace(HOST, core="z80")), (30, 20, 10))
     text = study_markdown(study_by_hand())
-    assert "| `bdwp` | 2:8 | 93.50 +- 2.12 | 1.50 +- 0.71 | 60 |" in text
+    assert text.startswith(
+        "digits (30 images to train, 20 for validation, 10 to test), seeds 0, 1, on tiny (9f4c2d696294); trained on "
+        "slow chip (i8008, 4 bits), PyTorch 0, 1 thread; slow chip (z80, 4 bits), PyTorch 0, 1 thread.\n\n### mlp"
+    )
+    assert "| `bdwp` | 2:8 | 93.50 +- 2.12 | 92.00 +- 1.41 | 1.50 +- 0.71 | 60 |" in text
     assert "- `sdgp` 2:8 seed 0, `sdgp` 2:8 seed 1: not trained: diverged" in text
 
 
@@ -468,7 +505,7 @@ def test_a_study_is_written(tmp_path):
         (["--jobs", "0", "--model", "mlp"], "jobs must be an integer from 1"),
         (["--below", "-1"], "the target must be 0 to 100 points below dense"),
         (["--arch", "tinny"], "tiny"),
-        (["mnist"], "data 'mnist' is unknown"),
+        (["mnist"], "data 'mnist' is unknown: did you mean 'mnist5k'"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(asked, said, tmp_path, capsys):

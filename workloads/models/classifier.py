@@ -15,19 +15,25 @@ from .user import user_module
 
 __all__ = ["SMALL_SIDE", "classifier", "image_side", "scores"]
 
-SMALL_SIDE = 16
-"""Images of at most this side get models that train in seconds; widths stay multiples of 16 for groups up to 16."""
+SMALL_SIDE = 28
+"""Images of at most this side get models that train in seconds or minutes; widths stay multiples of 16 for groups up to
+16. It is MNIST's, so that the bundled data share one set of models."""
+
+_MLP = zoo.ZooModel(
+    name="mlp", title="perceptron with two hidden layers", batch=512, kind="image", size=32, module="vision"
+)
+_CLASSIFIERS = {m.name: m for m in (_MLP, *zoo.MODELS.values()) if m.kind == "image" and m.name != "unet_s"}
 
 
 def image_side(model: str) -> int | None:
     """Image side that a model name asks for with its ``@``; the name is checked too."""
-    if is_user(model) or model == "mlp":
+    if is_user(model):
         return None
-    found, side = zoo.find(model) if model.partition("@")[0] in zoo.MODELS else (None, 0)
-    if found is None or found.kind != "image" or found.name == "unet_s":
-        known = ["mlp", *(m.name for m in zoo.MODELS.values() if m.kind == "image" and m.name != "unet_s")]
-        why = "does not classify images" if found else "is unknown"
-        raise InputError(f"model {model!r} {why}: {nearest(model, known)} (file.py:function works too)")
+    base = model.partition("@")[0]
+    if base not in _CLASSIFIERS:
+        why = "does not classify images" if base in zoo.MODELS else "is unknown"
+        raise InputError(f"model {model!r} {why}: {nearest(model, _CLASSIFIERS)} (file.py:function works too)")
+    _, side = zoo.find(model, _CLASSIFIERS)
     return side if "@" in model else None
 
 
@@ -49,9 +55,9 @@ def classifier(model: str, shape: tuple[int, int, int], classes: int, widen: flo
         return user_module(model, classes=classes, channels=channels, size=size)
     image_side(model)
     small = size <= SMALL_SIDE
-    if model == "mlp":
+    found, _ = zoo.find(f"{model.partition('@')[0]}@{size}", _CLASSIFIERS)
+    if found is _MLP:
         return vision.mlp(shape, classes, _wider(256 if small else 512, widen))
-    found, _ = zoo.find(f"{model.partition('@')[0]}@{size}")
     if found.name == "resnet9":
         return vision.resnet9(classes, channels, _wider(16 if small else 64, widen))
     if found.name == "vit_s":

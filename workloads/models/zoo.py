@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
@@ -94,12 +95,12 @@ def _side(model: ZooModel, text: str) -> int:
     return size
 
 
-def find(name: str) -> tuple[ZooModel, int]:
-    """The built-in model ``name``, or ``name@side``, and its image side or sequence length."""
+def find(name: str, models: Mapping[str, ZooModel] = MODELS) -> tuple[ZooModel, int]:
+    """The one of ``models`` called ``name``, or ``name@side``, and its image side or sequence length."""
     base, at, size = name.partition("@")
-    model = MODELS.get(base)
+    model = models.get(base)
     if model is None:
-        raise InputError(f"model {base!r} is unknown: {nearest(base, MODELS)}")
+        raise InputError(f"model {base!r} is unknown: {nearest(base, models)}")
     return model, _side(model, size) if at else model.size
 
 
