@@ -191,14 +191,14 @@ class _Recipe:
     learning_rate: float
 
 
-# Epochs so that one dense training takes seconds, or on mnist5k a minute or two, of one core; of three rates the one
-# with the best mean of dense and BDWP 2:8 on the validation set (docs/training.md).
+# Epochs so that one dense training takes seconds, or on mnist5k up to a minute, of one core; rates as docs/training.md
+# says, "How rates were chosen".
 _RECIPES = {
     "digits": {
         "mlp": _Recipe("sgd", 40, 0.2), "resnet9": _Recipe("sgd", 12, 0.1), "vit_s": _Recipe("adam", 40, 2e-3),
     },
     "mnist5k": {
-        "mlp": _Recipe("sgd", 20, 0.05), "resnet9": _Recipe("sgd", 6, 0.1), "vit_s": _Recipe("adam", 20, 2e-3),
+        "mlp": _Recipe("sgd", 20, 0.05), "resnet9": _Recipe("sgd", 4, 0.1), "vit_s": _Recipe("adam", 20, 2e-3),
     },
 }  # fmt: skip
 _TRANSFORMERS = ("vit_s", "vit_b_16", "swin_t", "convnext_t")

@@ -158,6 +158,11 @@ class BiMask(SrSte):
     neighbours under a permutation of them, so BP reads a subset of what FF reads. Every ``period`` steps the
     permutation is chosen among random ones as that which lets W_bp keep the most elements; here the one in use is a
     candidate too. Channels stay within their convolution group; all groups have the same permutation.
+
+    Groups of m_f lie along the input channels at one kernel tap, as in every scheme here and as im2col feeds the array.
+    The repository flattens a weight to [out, in x height x width] and groups along that, over the taps: where a kernel
+    has more than one tap its FF masks are others than these. Its BP groups, permuted outputs at one input and tap, are
+    the same.
     """
 
     options_type: ClassVar[type[Options]] = BiMaskOptions
