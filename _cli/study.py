@@ -80,10 +80,10 @@ def study(
 
 def _show(study: Study, folder: Path) -> None:
     """A table a model: accuracy, what it costs on the machine, and the two together."""
-    from ..analysis.study_files import study_provenance
+    from ..analysis.study_files import saved_study, study_provenance
 
     spec, console = study.spec, get_console(_WIDTH)
-    console.print(study_provenance(study), style="bold")
+    console.print(study_provenance(saved_study(study)), style="bold")
     console.print(f"target: dense accuracy on the validation set minus {100 * spec.below:g} points")
     for model in spec.models:
         rows = [row for row in study.rows if row.model == model]

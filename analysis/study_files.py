@@ -17,7 +17,10 @@ from ..workloads.host import Host
 from ..workloads.io import dumps_workload, write_atomically
 from .study import Study, StudyRow
 
-__all__ = ["SavedStudy", "row_name", "save_study", "study_dict", "study_frame", "study_markdown", "study_provenance"]
+__all__ = [
+    "SavedStudy", "row_name", "save_study", "saved_study", "study_dict", "study_frame", "study_markdown",
+    "study_provenance",
+]  # fmt: skip
 
 _TEXT = ("failed", "phases", "kept_dense")
 _INTEGERS = ("seeds", "trained", "reached")
@@ -29,7 +32,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedStudy:
-    """What study.json holds, as `study_dict` writes it."""
+    """What study.json holds. ``hosts``: where it trained; ``images``: in the training, validation and test set."""
 
     __pydantic_config__ = {"extra": "forbid"}
     weft_version: str
@@ -50,16 +53,21 @@ def row_name(row: StudyRow) -> str:
     return row.scheme + (f" {row.pattern}" if row.pattern else "")
 
 
+def saved_study(study: Study, command: str = "") -> SavedStudy:
+    """What is kept of a study; shares as shares, times in seconds, energies in joules."""
+    spec, trainings = study.spec, study.trainings
+    return SavedStudy(
+        weft_version=version("weft"), command=command, data=spec.data,
+        hosts=tuple(sorted({host for training in trainings for host in training.hosts}, key=str)),
+        images=trainings[0].images if trainings else None, machine=spec.machine.name,
+        machine_hash=spec_hash(spec.machine), clock_hz=spec.machine.clock_hz, seeds=spec.seeds,
+        below_dense=spec.below, rows=study.rows,
+    )  # fmt: skip
+
+
 def study_dict(study: Study, command: str = "") -> dict[str, Any]:
-    """The JSON of a study; shares as shares, times in seconds, energies in joules."""
-    spec = study.spec
-    return {
-        "weft_version": version("weft"), "hosts": [asdict(host) for host in _hosts(study)], "command": command,
-        "data": spec.data, "images": _images(study), "machine": spec.machine.name,
-        "machine_hash": spec_hash(spec.machine), "clock_hz": spec.machine.clock_hz, "seeds": spec.seeds,
-        "below_dense": spec.below,
-        "rows": [asdict(row) for row in study.rows],
-    }  # fmt: skip
+    """The JSON of a study."""
+    return asdict(saved_study(study, command))
 
 
 def study_frame(study: Study) -> pd.DataFrame:
@@ -73,27 +81,21 @@ def study_frame(study: Study) -> pd.DataFrame:
     return frame.astype({**dict.fromkeys(numbers, "float64"), **dict.fromkeys(_INTEGERS, "int64")})
 
 
-def _hosts(study: Study) -> list[Host]:
-    """Where its trainings ran."""
-    return sorted({host for training in study.trainings for host in training.hosts}, key=str)
-
-
-def _images(study: Study) -> tuple[int, int, int] | None:
-    return study.trainings[0].images if study.trainings else None
-
-
-def study_provenance(study: Study) -> str:
+def study_provenance(study: SavedStudy) -> str:
     """One line: the data and its sets, seeds, machine, and where the trainings ran."""
-    spec, images = study.spec, _images(study)
-    sets = "" if images is None else " ({:,} images to train, {:,} for validation, {:,} to test)".format(*images)
-    seeds = ", ".join(map(str, range(spec.seeds)))
-    ran = "; ".join(map(str, _hosts(study))) or "no training"
-    return f"{spec.data}{sets}, seeds {seeds}, on {spec.machine.name} ({spec_hash(spec.machine)}); trained on {ran}"
+    sets = (
+        ""
+        if study.images is None
+        else " ({:,} images to train, {:,} for validation, {:,} to test)".format(*study.images)
+    )
+    seeds = ", ".join(map(str, range(study.seeds)))
+    ran = "; ".join(map(str, study.hosts)) or "no training"
+    return f"{study.data}{sets}, seeds {seeds}, on {study.machine} ({study.machine_hash}); trained on {ran}"
 
 
 def study_markdown(study: Study) -> str:
     """Where it comes from, and a table a model; under it what was not trained or not placed, with the reason."""
-    parts = [f"{study_provenance(study)}."]
+    parts = [f"{study_provenance(saved_study(study))}."]
     for model in study.spec.models:
         rows = [row for row in study.rows if row.model == model]
         target = next((row.target for row in rows if row.target is not None), None)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...dataflow.config_io import load_spec, preset_names, preset_text
 from ..published import on_chip_words
 from ..study import StudyRow
-from ..study_files import SavedStudy, row_name
+from ..study_files import SavedStudy, row_name, study_provenance
 from ..theme import CAUSE_NAMES
 from ..words import joules, percents, percents_of, seconds, step_name
 from .charts import ASKER_COLOURS, COMPONENT_COLOURS, WAIT_COLOURS, cause_legend, chart, legend
@@ -265,8 +265,8 @@ def comparison_section(groups: Sequence[Group]) -> Html:
 
 
 def accuracy_section(study: SavedStudy) -> Html:
-    """What a study found."""
-    parts: list[Html] = []
+    """What a study found, and on what."""
+    parts: list[Html] = [element("p", f"{study_provenance(study)}.")]
     for n, model in enumerate(dict.fromkeys(row.model for row in study.rows)):
         rows = [row for row in study.rows if row.model == model]
         best = max((r for r in rows if r.validation is not None), key=lambda r: r.validation or 0.0, default=None)
