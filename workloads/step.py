@@ -272,6 +272,15 @@ class Workload:
             for other in before:
                 require_int(f"after of op {i} of workload {self.model!r}", other, 0, max(i - 1, -1))
 
+        seen = {op.name for op in self.ops if isinstance(op, UpdateOp)} if self.frozen else set()
+        for tensor in self.frozen:
+            if tensor.name in seen:
+                raise InputError(
+                    f"frozen tensor {tensor.name!r} of workload {self.model!r} is trained or listed before: "
+                    "list it once, or leave it to its update"
+                )
+            seen.add(tensor.name)
+
     @property
     def matrix_ops(self) -> tuple[MatrixOp, ...]:
         """The GEMMs alone, in order."""

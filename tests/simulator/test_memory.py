@@ -18,7 +18,7 @@ from weft.workloads.errors import InputError
 from weft.workloads.io import dumps_workload, loads_workload
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import CompactCopy, MatrixOp, UpdateOp, Workload
+from weft.workloads.step import CompactCopy, Frozen, MatrixOp, UpdateOp, Workload
 
 TINY = load_spec("tiny")
 COPY = CompactCopy(pattern=NMPattern(keep=2, group=8), groups=100, kept=200)
@@ -186,6 +186,13 @@ def test_files_that_do_not_list_what_is_frozen_still_show_the_weights_of_product
 
     assert memory_need(loads_workload(dumps_workload(old)), TINY).frozen_weights == 2 * 32 * 64
     assert loads_workload(dumps_workload(_adapted())) == _adapted()
+
+
+@pytest.mark.parametrize("name", ["embedding.weight", "head.weight"])
+def test_what_is_frozen_is_listed_once_and_not_trained(name: str):
+    step = _adapted()
+    with pytest.raises(InputError, match=f"frozen tensor '{name}' of workload 'Adapted' is trained or listed before"):
+        replace(step, frozen=(*step.frozen, Frozen(name=name, dtype="float32", elements=5)))
 
 
 class Deep(nn.Module):
