@@ -182,4 +182,4 @@ def _title(study: Study) -> str:
 def _subtitle(study: Study) -> str:
     spec = study.spec
     seeds = f"mean of {spec.seeds} seeds, bars one standard deviation" if spec.seeds > 1 else "one seed"
-    return f"{spec.data}, {seeds}; the trained models themselves, simulated on {spec.machine.name}"
+    return f"{spec.data}, {seeds}; the trained models themselves, simulated op after op on {spec.machine.name}"
