@@ -1,7 +1,8 @@
 """What would make a run faster: the same step on machines with one thing better, or two of which neither helps alone.
 
-Every one is scheduled and simulated anew. Op after op, where the objective is time, for strictly least cycles, as is the
-run's own machine: the default gives away up to 1/128 for fewer bytes. With ops overlapped those bytes are time of others.
+Every one is scheduled and simulated anew. Op after op, where the objective is time, for strictly least cycles, as is
+the run's own machine: the default gives away up to 1/128 for fewer bytes. With ops overlapped those bytes are time of
+others.
 """
 
 from __future__ import annotations
