@@ -74,11 +74,11 @@ def run_array(
     machine = (
         spec.array.rows, spec.array.cols, mapping.interleave, pe.add_latency, spec.mac_latency, spec.array.w2e_words,
     )  # fmt: skip
-    indices = np.ascontiguousarray(pairs.indices)
+    indices, columns = np.ascontiguousarray(pairs.indices), np.ascontiguousarray(dense.T)
     leaves = np.empty(_words_of_a_column(spec, mapping, pairs, m), np.int64)
     if mapping.dataflow == Dataflow.OS:
         counts = run_os(
-            np.ascontiguousarray(dense.T),
+            columns,
             values,
             indices,
             cut.slot_base,
@@ -92,10 +92,12 @@ def run_array(
     else:
         keep, group = mapping.pattern.keep, mapping.pattern.group
         skew = (keep - 1) * max(mapping.interleave, pe.add_latency) + pe.add_latency
+        transposed = np.empty((n, m), np.float32)
         counts = run_ws(
-            dense, values, indices, cut.start, cut.first_slot, cut.kept, keep, mapping.interleave * group, skew,
-            *machine, result, left, leaves,
+            columns, values, indices, cut.start, cut.first_slot, cut.kept, keep, mapping.interleave * group, skew,
+            *machine, transposed, left, leaves,
         )  # fmt: skip
+        result[:] = transposed.T
     total, compute, stall, port = (int(count) for count in counts)
     stalled = 0
     if ready is not None:

@@ -1,8 +1,8 @@
 """STCE stepped cycle by cycle: a controller at PE (0, 0), and every PE's registers moved on what it issues.
 
-PE (r, c) does later what PE (0, 0) does: the constant column delay ``c`` is added to the time stamps; in OS so is the
-row delay ``r``, in WS the rows are held apart for real, so that a partial sum can only be used once its predecessor has
-made it.
+PE (r, c) does later what PE (0, 0) does: the constant column delay ``c`` is added to the time stamps, in OS the row
+delay ``r`` too. In WS partial sums are taken from the output buffer in the cycle in which they enter the first row, and
+are back in it from the cycle in which they leave the last; so one that entered too early would be an old one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from numba import njit
 
 BUBBLE = 255
 NEVER = 1 << 62
+ROWS_AT_ONCE = 256
+"""Rows of a WS tile that are summed up together, for the sake of vector instructions."""
 
 
 @njit(cache=True)
@@ -138,7 +140,7 @@ def _take_results(acc: Any, out: Any, row0: int, col0: int) -> None:
 
 @njit(cache=True)
 def run_ws(
-    a: Any,
+    a_columns: Any,
     values: Any,
     indices: Any,
     group_start: Any,
@@ -159,21 +161,24 @@ def run_ws(
 ) -> tuple[int, int, int, int]:
     """Weight-stationary run; (cycles, issuing, idle for the adder, waiting for a port or for weights).
 
-    ``a`` float32 [m, k] is the dense operand; ``values`` float32 and ``indices`` uint8 [slots, n] the pairs, of which
-    group ``g`` has ``group_pairs[g]`` from slot ``group_slot[g]`` with indices that count from ``group_start[g]``. Row
-    ``r`` runs ``skew`` cycles behind row ``r - 1``. ``out`` float32, the output buffer, and ``left`` int64 [m, n] are
-    written, and to ``leaves`` int64 the cycle in which each word of the tiles, partial sums too, leaves column 0.
+    ``a_columns`` float32 [k, m] is the dense operand, transposed; ``values`` float32 and ``indices`` uint8 [slots, n]
+    the pairs, of which group ``g`` has ``group_pairs[g]`` from slot ``group_slot[g]`` with indices that count from
+    ``group_start[g]``. Row ``r`` runs ``skew`` cycles behind row ``r - 1``. ``out`` float32 [n, m], the output buffer,
+    transposed, and ``left`` int64 [m, n] are written, and to ``leaves`` int64 the cycle in which each word of the
+    tiles, partial sums too, leaves column 0.
     """
-    m, n = out.shape
+    m, n = left.shape
     groups = len(group_start)
     batches = -(-m // interleave)
     tiles_across = -(-n // cols)
     tiles = -(-groups // rows) * tiles_across
     last_k = (groups - 1) // rows
     used_cols = min(cols, n)
-    sums = np.empty((rows, interleave, cols), np.float32)
+    # What went in at the north edge. Two tiles are under way at most: the last row takes over the weights of a tile
+    # before the shift for the next one starts.
+    entered = np.empty((2, cols, m), np.float32)
 
-    # What row 0 did in the last cycles, which the other rows do now: tile, batch, pair, context.
+    # What row 0 did in the last cycles, which the last row does now: tile, batch, pair, context.
     delay = (rows - 1) * skew + 1
     done = np.full((delay, 4), -1, np.int32)
 
@@ -187,6 +192,8 @@ def run_ws(
     cycles, compute, stall, port = 0, 0, 0, 0
     last_issue = NEVER
     gone = 0
+    # Of the tile in the last row: rows that have left it, and those of them whose sums are in the buffer.
+    leaving, gone_rows, made_rows = -1, 0, 0
     t = 0
     while t < last_issue + delay or turn < add_latency:
         if turn >= interleave and turn >= add_latency:
@@ -212,43 +219,47 @@ def run_ws(
             done[now, 0], done[now, 1], done[now, 2], done[now, 3] = tile, batch, pair, turn
             if tile + 1 == tiles and batch + 1 == batches and pair + 1 == keep and turn + 1 == interleave:
                 last_issue = t
+            row, col0 = batch * interleave + turn, tile % tiles_across * cols
+            if pair == 0 and row < m:
+                if leaving + tiles_across == tile and made_rows <= row < gone_rows:
+                    _sum_up(
+                        out, entered, leaving, made_rows, gone_rows, rows, cols, tiles_across,
+                        a_columns, values, indices, group_start, group_slot, group_pairs,
+                    )  # fmt: skip
+                    made_rows = gone_rows
+                for c in range(min(cols, n - col0)):
+                    entered[tile % 2, c, row] = out[col0 + c, row] if tile >= tiles_across else np.float32(-0.0)
         else:
             done[now, 0] = -1
             if turn < add_latency:
                 stall += 1
         turn += 1
 
-        for r in range(rows - 1, -1, -1):  # southernmost first: it reads what its neighbour is about to replace
-            if t < r * skew:
-                continue
-            then = (t - r * skew) % delay
-            if done[then, 0] < 0:
-                continue
+        then = (t + 1) % delay  # delay - 1 cycles ago
+        if done[then, 0] >= 0:
             its_tile, its_batch, its_pair, context = done[then, 0], done[then, 1], done[then, 2], done[then, 3]
-            if r == rows - 1 and its_batch == 0 and its_pair == 0 and context == 0:
+            if its_batch == 0 and its_pair == 0 and context == 0:
                 shifting = keep * rows
-            if r == rows - 1 and its_pair == keep - 1:
+                leaving, gone_rows, made_rows = its_tile, 0, 0
+            if its_pair == keep - 1:
                 cycles = t + mac_latency + used_cols
                 leaves[gone] = t + mac_latency
                 gone += 1
-            row = its_batch * interleave + context
-            if row >= m:
-                continue
-            k_tile, col0 = its_tile // tiles_across, its_tile % tiles_across * cols
-            width = min(cols, n - col0)
-            if its_pair == 0:
-                _take_sums(sums, r, context, width, out, row, col0, k_tile == 0)
-            g = k_tile * rows + r
-            if g < groups and its_pair < group_pairs[g]:
-                slot = group_slot[g] + its_pair
-                _issue_row(sums, r, context, width, a, row, group_start[g], values, indices, slot, col0)
-            if r == rows - 1 and its_pair == keep - 1:
-                for c in range(width):
-                    out[row, col0 + c] = sums[r, context, c]
-                    if k_tile == last_k:
-                        left[row, col0 + c] = t + mac_latency + c
                 if its_batch == 0 and context == 0:
                     back_at[its_tile % tiles_across] = t + add_latency + 1
+                row = its_batch * interleave + context
+                if row < m:
+                    if its_tile // tiles_across == last_k:
+                        col0 = its_tile % tiles_across * cols
+                        for c in range(min(cols, n - col0)):
+                            left[row, col0 + c] = t + mac_latency + c
+                    gone_rows = row + 1
+                    if gone_rows == m or gone_rows - made_rows == ROWS_AT_ONCE:
+                        _sum_up(
+                            out, entered, leaving, made_rows, gone_rows, rows, cols, tiles_across,
+                            a_columns, values, indices, group_start, group_slot, group_pairs,
+                        )  # fmt: skip
+                        made_rows = gone_rows
 
         loaded += port_words
         if shifting > 0:
@@ -258,33 +269,33 @@ def run_ws(
 
 
 @njit(cache=True)
-def _take_sums(sums: Any, r: int, context: int, width: int, out: Any, row: int, col0: int, fresh: bool) -> None:
-    """Partial sums [rows, contexts, cols] of a context come to row ``r`` from the one above or the output buffer."""
-    for c in range(width):
-        if r > 0:
-            sums[r, context, c] = sums[r - 1, context, c]
-        elif fresh:
-            sums[r, context, c] = np.float32(-0.0)
-        else:
-            sums[r, context, c] = out[row, col0 + c]
-
-
-@njit(cache=True)
-def _issue_row(
-    sums: Any,
-    r: int,
-    context: int,
-    width: int,
-    a: Any,
-    row: int,
-    base: int,
+def _sum_up(
+    out: Any,
+    entered: Any,
+    tile: int,
+    first: int,
+    end: int,
+    rows: int,
+    cols: int,
+    tiles_across: int,
+    a_columns: Any,
     values: Any,
     indices: Any,
-    slot: int,
-    col0: int,
+    group_start: Any,
+    group_slot: Any,
+    group_pairs: Any,
 ) -> None:
-    """One pair of one context in every PE of row ``r``. Scalars instead of slices: a slice costs as much as a row."""
-    for c in range(width):
-        index = indices[slot, col0 + c]
-        if index != BUBBLE:
-            sums[r, context, c] += a[row, base + index] * values[slot, col0 + c]
+    """What every PE of a tile added to the rows ``first`` to ``end`` of what ``entered``, row after row of PEs."""
+    k_tile, col0 = tile // tiles_across, tile % tiles_across * cols
+    for c in range(min(cols, len(out) - col0)):
+        total = out[col0 + c, first:end]
+        total[:] = entered[tile % 2, c, first:end]
+        for g in range(k_tile * rows, min((k_tile + 1) * rows, len(group_start))):
+            for slot in range(group_slot[g], group_slot[g] + group_pairs[g]):
+                index = indices[slot, col0 + c]
+                if index == BUBBLE:
+                    continue
+                value = values[slot, col0 + c]
+                dense = a_columns[group_start[g] + index, first:end]
+                for row in range(end - first):
+                    total[row] = total[row] + dense[row] * value

@@ -208,6 +208,20 @@ def test_boundaries(case: tuple[Dataflow, str, int, dict[str, int], int, tuple[i
     assert run.left.tolist() == registers.left.tolist()
 
 
+@pytest.mark.parametrize(("m", "n"), [(256, 4), (600, 4), (600, 9), (12, 4), (13, 3)])
+def test_partial_sums_of_long_and_of_short_tiles(m: int, n: int) -> None:
+    """More rows than the kernel sums up at once, and so few that each is asked for as soon as it has left."""
+    gemm = Gemm(m=m, k=44, n=n)
+    spec = make_spec(array=ArraySpec(rows=3, cols=4, w2e_words=16))
+    mapping = ArrayMapping(dataflow=Dataflow.WS, pattern=NMPattern(keep=2, group=4), interleave=4)
+    rng = np.random.default_rng(11)
+    a, b = (rng.standard_normal(shape).astype(np.float16) for shape in ((m, 44), (44, n)))
+    pairs = compress(b, mapping.pattern)
+    run = run_array(spec, mapping, a, pairs)
+    check_times(run, spec, mapping, gemm)
+    assert bits(run.result) == bits(gemm_reference(a, pairs))
+
+
 def test_leaving_times_of_os_are_those_of_the_page() -> None:
     spec = make_spec(array=ArraySpec(rows=3, cols=2, w2e_words=2))
     mapping = ArrayMapping(dataflow=Dataflow.OS, pattern=NMPattern(keep=2, group=4), interleave=3)
