@@ -164,12 +164,13 @@ class StceControl(wiring.Component):
         limits = (run.parts, run.runs, run.across, run.down)
         ends = (now.run_end, now.tile_end, now.block_end, now.final)
         carry: Any = 1
-        for count, limit, first, last, following, end in zip(
-            counts, limits, firsts, lasts, followings, ends, strict=True
+        for name, count, limit, first, last, following, end in zip(
+            names, counts, limits, firsts, lasts, followings, ends, strict=True
         ):
-            one, two = limit == 1, (limit == 1) | (limit == 2)
+            one, two, moves = (Signal(name=f"{name}_{what}") for what in ("of_one", "of_two_at_most", "moves"))
+            m.d.comb += [one.eq(limit == 1), two.eq(one | (limit == 2)), moves.eq(now.takes & carry)]
             m.d.comb += end.eq(carry & last)
-            with m.If(now.takes & carry):
+            with m.If(moves):
                 m.d.sync += [count.eq(Mux(last, 0, count + 1)), first.eq(last), last.eq(following)]
                 m.d.sync += following.eq(Mux(last, two, count + 3 == limit))
             with m.If(self.start):
@@ -201,12 +202,16 @@ class StceControl(wiring.Component):
         ]
 
         def moved(words: Any) -> Any:
-            return Mux(words < lanes, words, lanes)
+            wire = Signal.like(words, name=f"{words.name}_moved")
+            m.d.comb += wire.eq(Mux(words < lanes, words, lanes))
+            return wire
+
+        left_moved, following_moved = moved(left), moved(following)
 
         # what follows either decision is made beside it
         m.d.sync += [
-            left.eq(Mux(now.takes, following - moved(following), left - moved(left))),
-            address.eq(Mux(now.takes, restart + moved(following), address + moved(left))),
+            left.eq(Mux(now.takes, following - following_moved, left - left_moved)),
+            address.eq(Mux(now.takes, restart + following_moved, address + left_moved)),
             bank.eq(now.bank),
             chunk.eq(Mux(now.takes, 1, chunk + 1)),
             self.step.ask.valid.eq(Mux(now.takes, following != 0, left != 0)),
@@ -296,7 +301,7 @@ class StceControl(wiring.Component):
 
     def _in_use(self, m: Module, now: _Decision, name: str, loaded: Any) -> Any:
         """A flag of the part in use: that of the loaded part in the cycle in which it is taken, and from then on."""
-        kept, flag = Signal(name=f"{name}_kept"), Signal(name=name)
+        kept, flag = Signal(name=f"{name}_kept"), Signal(name=f"{name}_now")
         m.d.comb += flag.eq(Mux(now.takes, loaded, kept))
         m.d.sync += kept.eq(flag)
         return flag
@@ -327,8 +332,8 @@ class StceControl(wiring.Component):
     def _pairs_os(self, m: Module, now: _Decision) -> None:
         """A pair goes with its issue; those of a block of rows are the same as those of the last."""
         ask = Signal(ASK)
-        address = Signal(ADDRESS_BITS)
-        begins = Signal()
+        address = Signal(ADDRESS_BITS, name="os_address")
+        begins = Signal(name="os_begins")
         m.d.comb += begins.eq(now.takes & now.block_begin)
         m.d.sync += [
             ask.valid.eq(now.issues),
@@ -346,9 +351,9 @@ class StceControl(wiring.Component):
         run = self.run
         left = Signal.like(run.shift_pairs, name="shifts_left")
         shifting = Signal()
-        address = Signal(ADDRESS_BITS)
+        address = Signal(ADDRESS_BITS, name="ws_address")
         started, begins, pending, begun, last_tile = (
-            Signal(name=name) for name in ("started", "begins", "pending", "begun", "last_tile")
+            Signal(name=f"ws_{name}") for name in ("started", "begins", "pending", "begun", "last_tile")
         )
         m.d.comb += [
             begun.eq(begins | (self.taken & ~last_tile)),

@@ -126,7 +126,8 @@ def recode_fp16(m: Module, name: str, half: Any) -> Any:
     empty = _leading_zeros(m, name, h.mantissa)
     fraction = _shift_left(m, f"{name}_fraction", h.mantissa, empty)[:10]
     exponent = Mux(h.zero, 0, (h.exponent + 17 - empty)[:6])
-    return Cat(fraction, Mux(h.special, Cat(Const(0, 3), h.nan, Const(3, 2)), exponent), h.sign)
+    exponent = Mux(h.special, Cat(Const(0, 3), h.nan, Const(3, 2)), exponent)
+    return Cat(fraction, _wire(m, f"{name}_exponent", exponent), h.sign)
 
 
 class RecodedMultiply(wiring.Component):
@@ -149,6 +150,7 @@ class RecodedMultiply(wiring.Component):
         zero = [kind == 0 for kind in kinds]
         infinite, nan = ([kind == code for kind in kinds] for code in (6, 7))
         wrong = nan[0] | nan[1] | (infinite[0] & zero[1]) | (zero[0] & infinite[1])
+        wrong = _wire(m, "wrong", wrong)
         p = pipeline.cut(
             "multiplied",
             significand=Cat(e.a[:10], Const(1, 1)) * Cat(e.b[:10], Const(1, 1)),
@@ -162,7 +164,7 @@ class RecodedMultiply(wiring.Component):
         )
         high = p.significand[21]
         fraction = Mux(high, p.significand[:21], Cat(Const(0, 1), p.significand[:20]))
-        finite = Mux(p.zero, 0, Cat(fraction, Mux(high, p.following, p.exponent)))
+        finite = _wire(m, "finite", Mux(p.zero, 0, Cat(fraction, Mux(high, p.following, p.exponent))))
         magnitude = Mux(p.special, Cat(Const(0, 20), p.nan, Const(255, 8)), finite)
         o = pipeline.cut("output", product=Cat(magnitude[:29], p.sign))
         m.d.comb += self.product.eq(Cat(Const(0, 2), o.product))
@@ -232,7 +234,7 @@ class Fp32Add(wiring.Component):
         """``small`` in the scale of ``large``, with a guard, a round and a sticky bit below, inverted to subtract."""
         # what is 32 or more places below changes no rounding to nearest: it may as well be zero
         far = _wire(m, "far", o.distance[5:].any())
-        near = Cat(Const(0, 2), Mux(far, 0, o.small)[:24])
+        near = Cat(Const(0, 2), _wire(m, "near", Mux(far, 0, o.small)[:24]))
         moved, lost = _shift_right_sticky(m, "small_moved", near, o.distance[:5])
         moved = _wire(m, "small_aligned", Cat(lost, moved))
         small = Mux(o.subtract, ~moved, moved)[:27]
@@ -240,7 +242,7 @@ class Fp32Add(wiring.Component):
 
     def _add(self, m: Module, pipeline: _Pipeline, a: SimpleNamespace) -> SimpleNamespace:
         # the carry into the lowest bit comes from one bit below it
-        total = Cat(Const(1, 1), Const(0, 3), a.large) + Cat(a.subtract, a.small)
+        total = _wire(m, "carried", Cat(Const(1, 1), Const(0, 3), a.large) + Cat(a.subtract, a.small))
         total = _wire(m, "total", Cat(total[1:28], total[28] & ~a.subtract))
         return pipeline.cut("added", a, "exponent sign subtract special nan", total=total)
 
@@ -249,7 +251,7 @@ class Fp32Add(wiring.Component):
         zeros = _leading_zeros(m, "zeros", s.total)
         if self.subnormals:
             zeros = Mux(s.exponent < zeros, s.exponent, zeros)
-        zero = ~s.total.any()
+        zero = _wire(m, "total_zero", ~s.total.any())
         sign = s.sign & ~(zero & s.subtract) & ~s.nan
         c = pipeline.cut("counted", s, "total exponent special nan", zeros=zeros, sign=sign, zero=zero)
         total = _shift_left(m, "total", c.total, c.zeros)

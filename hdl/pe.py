@@ -199,7 +199,9 @@ class Uspe(wiring.Component):
             write.data.eq(written),
             read.addr.eq(context),
         ]
-        return Mux(enable & (self.control.finish.context == context), written, read.data)
+        held = Signal(32, name=f"{name}_held")
+        m.d.comb += held.eq(read.data)
+        return Mux(enable & (self.control.finish.context == context), written, held)
 
 
 def _banked(chunk: Any, bits: int, bank: Any) -> Any:

@@ -12,6 +12,9 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+
+from .fields import Parts, name_fields
 
 __all__ = ["Source", "readable"]
 
@@ -30,7 +33,13 @@ _KEYWORDS = frozenset(
     """.split()  # noqa: SIM905
 )
 _AUTO = r"\b_\d+_\b(?!\s*\[)"
+_ANONYMOUS = r"\b_\d+_\b"
+_LIST = r"\{ [^{}?]* \}"
 _OPERAND = r"[A-Za-z_]\w*(?:\[\d+(?::\d+)?\])?|\d+'[hdb][0-9a-f]+"
+_SHORT = r"[|!] [A-Za-z]\w*|[A-Za-z]\w* == \d+'h\d"
+"""What may stand wherever it is read instead of once under a name."""
+_SIMPLE = r"([a-zA-Z][\w\[\]:]*) ([-+<]|<=|==) ([a-zA-Z][\w\[\]:]*|\d+'h\w+)"
+_SAID = {"+": "plus", "-": "minus", "<": "below", "<=": "up_to", "==": "is"}
 _SAME_WIDTH = frozenset("&|^")
 _COMPARE = frozenset(("==", "!=", "<", "<=", ">", ">=", "&&", "||"))
 
@@ -46,12 +55,12 @@ class Source:
 def readable(text: str, sources: Mapping[str, Source]) -> dict[str, str]:
     """The modules of ``text``, as Yosys' ``write_verilog -noattr`` writes it, by name."""
     bodies = re.findall(r"^module .*?^endmodule$", text, re.MULTILINE | re.DOTALL)
-    modules = (_Module(_plain_names(body)) for body in bodies)
+    modules = (_Module(*_plain_names(body)) for body in bodies)
     return {module.name: module.written(sources[module.name]) for module in modules}
 
 
-def _plain_names(body: str) -> str:
-    """Escaped identifiers (``\\a$1``) and keywords as plain ones."""
+def _plain_names(body: str) -> tuple[str, dict[str, str]]:
+    """Escaped identifiers (``\\a$1``) and keywords as plain ones; and, of every field ``\\a.b``, the plain ``\\a``."""
     escaped = dict.fromkeys(re.findall(r"\\(\S+) ", body))
     taken = set(re.findall(r"[A-Za-z_]\w*", body))
     plain: dict[str, str] = {}
@@ -63,59 +72,80 @@ def _plain_names(body: str) -> str:
             wanted += "_"
         taken.add(wanted)
         plain[name] = wanted
-    return re.sub(r"\\(\S+) ", lambda found: plain[found[1]], body)
+    fields = {plain[name]: plain.get(base := name.partition(".")[0], base) for name in escaped if "." in name}
+    return re.sub(r"\\(\S+) ", lambda found: plain[found[1]], body), fields
 
 
 class _Module:
     """One module, taken apart into declarations, assignments and everything else."""
 
-    def __init__(self, body: str) -> None:
+    def __init__(self, body: str, fields: dict[str, str]) -> None:
         head, _, rest = body.partition(");\n")
         self.name = head.split()[1].partition("(")[0]
-        self._ports: dict[str, str] = {}
-        self._declared: dict[str, tuple[str, int, str]] = {}
-        self._assigns: list[tuple[str, str]] = []
-        self._clocked: list[str] = []
-        self._memories: list[str] = []
-        self._instances: list[str] = []
+        self._parts = Parts(fields=fields)
         self._read(iter(rest.splitlines()[:-1]))
+        self._merge_equal()
+        name_fields(self._parts)
+        self._merge_equal()
         self._drop_unread()
-        self._assigns = [(left, self._plainer(right)) for left, right in self._assigns]
-        self._value = dict(self._assigns)
+        parts = self._parts
+        parts.assigns = [(left, self._plainer(right)) for left, right in parts.assigns]
+        self._value = dict(parts.assigns)
+        self._once = self._used_once()
+        self._inline = self._inlined()
 
     def _read(self, lines: Iterator[str]) -> None:
         for line in lines:
             if found := re.fullmatch(r"  (input|output) (?:\[\d+:0\] )?(\w+);", line):
-                self._ports[found[2]] = found[1]
+                self._parts.ports[found[2]] = found[1]
             elif re.fullmatch(r"  wire \[-1:0\] \w+;", line):
                 continue  # no bits at all
             elif found := re.fullmatch(r"  (wire|reg)( signed)? (?:\[(\d+):0\] )?(\w+)( = \S+)?;", line):
                 kind = f"{found[1]:4}{found[2] or ''}"
-                self._declared[found[4]] = (kind, int(found[3] or 0) + 1, found[5] or "")
+                self._parts.declared[found[4]] = (kind, int(found[3] or 0) + 1, found[5] or "")
             elif found := re.fullmatch(r"  assign (.+) = (.+);", line):
-                self._assigns.append((found[1].strip(), found[2].strip()))
+                self._parts.assigns.append((found[1].strip(), found[2].strip()))
             elif re.fullmatch(r"  reg \[\d+:\d+\] \w+ \[\d+:\d+\];", line):
-                self._memories.append(line)
+                self._parts.memories.append(line)
             elif line == "  initial begin":
-                self._memories.append(_initial(_until(lines, "  end")))
+                self._parts.memories.append(_initial(_until(lines, "  end")))
             elif line == "  always @(posedge clk)":
-                self._clocked.append(next(lines))
-            elif line.startswith("    else ") and self._clocked:
-                self._clocked.append(line)
+                self._parts.clocked.append(next(lines))
+            elif line.startswith("    else ") and self._parts.clocked:
+                self._parts.clocked.append(line)
             elif line == "  always @(posedge clk) begin":
-                self._clocked += _until(lines, "  end")
+                self._parts.clocked += _until(lines, "  end")
             elif re.fullmatch(r"  \w+ +\w+ \(", line):
-                self._instances.append(
+                self._parts.instances.append(
                     "\n".join([re.sub(r"(\S) +(\w)", r"\1 \2", line), *_until(lines, "  );"), "  );"])
                 )
             else:
                 raise RuntimeError(f"this version of Yosys writes Verilog that hdl/readable.py does not know: {line}")
 
+    def _merge_equal(self) -> None:
+        """Keep one of the wires without a name that say the same, and none that says what has a name: Amaranth writes
+        an expression wherever it is used."""
+        parts, more = self._parts, True
+        while more:
+            first: dict[tuple[str, int], str] = {}
+            same: dict[str, str] = {}
+            for left, right in parts.assigns:
+                if re.fullmatch(_AUTO, left):
+                    width = parts.declared[left][1]
+                    other = right if parts.declared.get(right, ("", 0))[1] == width else left
+                    kept = first.setdefault((right, width), other)
+                    if kept != left:
+                        same[left] = kept
+            parts.assigns = [(left, right) for left, right in parts.assigns if left not in same]
+            final = {name: _last(same, name) for name in same}
+            parts.everywhere(partial(_renamed, final))
+            more = bool(same)
+
     def _drop_unread(self) -> None:
         """Forget the wires that nobody reads, and those that only they read."""
-        read = Counter(name for text in self._clocked + self._instances for name in _names(text))
-        read.update(self._ports.keys())
-        waiting = [(_names(left), _names(right), (left, right)) for left, right in self._assigns]
+        read = Counter(name for text in self._parts.clocked + self._parts.instances for name in _names(text))
+        read.update(self._parts.ports.keys())
+        waiting = [(_names(left), _names(right), (left, right)) for left, right in self._parts.assigns]
         for _, right, _ in waiting:
             read.update(right)
         gone: list[set[str]] | None = None
@@ -124,93 +154,217 @@ class _Module:
             waiting = [assign for assign in waiting if any(read[name] for name in assign[0])]
             for right in gone:
                 read.subtract(right)
-        self._assigns = [assign for _, _, assign in waiting]
+        self._parts.assigns = [assign for _, _, assign in waiting]
         named = {name for left, right, _ in waiting for name in left | right} | (+read).keys()
-        self._declared = {name: what for name, what in self._declared.items() if name in named}
+        self._parts.declared = {name: what for name, what in self._parts.declared.items() if name in named}
 
     def _plainer(self, expression: str) -> str:
         """``! x`` of several bits, and ``x ? y : 0`` of one, as what they mean."""
         if (found := re.fullmatch(rf"! ({_OPERAND})", expression)) and (width := self._width(found[1])) > 1:
             return f"{found[1]} == {width}'h0"
         choice = _choice(expression)
+        if choice and choice[1:] == ("1'h1", "1'h0"):
+            return choice[0]
         if choice and choice[2] == "1'h0" and self._width(choice[0]) == self._width(choice[1]) == 1:
             return f"{choice[0]} & {choice[1]}"
         return expression
 
     def written(self, source: Source) -> str:
         """The module again."""
-        inline = self._inlined()
-        clocked = [line for statement in self._clocked for line in self._decided(statement, inline)]
-        parts = [
-            *(f"// {line}".rstrip() for line in source.doc.splitlines()),
-            self._head(source.ports),
-            *self._wires(set(inline)),
-            *self._memories,
-            *_gap(
-                _wrap(f"  assign {left} = {_bare(_put(right, inline))};")
-                for left, right in self._assigns
-                if left not in inline
-            ),
+        parts = self._parts
+        clocked = [line for statement in parts.clocked for line in self._decided(statement)]
+        instances = [_put(text, self._inline) for text in parts.instances]
+        shown, kept = self._reached([*clocked, *instances])
+        body = [
+            *(line for name, line in self._wires() if name in kept or not re.fullmatch(_AUTO, name)),
+            *parts.memories,
+            *_gap(_wrap(f"  assign {left} = {shown[left]};") for left, _ in parts.assigns if left in shown),
             *_gap(["\n".join(["  always @(posedge clk) begin", *map(_wrap, clocked), "  end"])] if clocked else []),
-            *_gap(_put(text, inline) for text in self._instances),
+            *_gap(instances),
             "endmodule\n",
         ]
-        return "\n".join(parts)
+        comment = [f"// {line}".rstrip() for line in source.doc.splitlines()]
+        text = "\n".join([*comment, self._head(source.ports), *body])
+        return _renamed(self._named(shown, kept, [*clocked, *instances]), text)
 
-    def _decided(self, statement: str, inline: Mapping[str, str]) -> list[str]:
+    def _named(self, shown: Mapping[str, str], kept: set[str], read: list[str]) -> dict[str, str]:
+        """Names for wires that have none: after what they are, or after what is made of them."""
+        taken, names = set(self._parts.declared), dict[str, str]()
+        readers = {
+            name: re.split(r"\W", left)[0]
+            for left, right in reversed(shown.items())
+            for name in re.findall(_ANONYMOUS, right)
+        }
+        for line in (line for text in read for line in text.splitlines()):
+            # a register, a memory, or a pin of an instance
+            reader = re.match(r" *(?:else )?(?:if \(.*\) )?\.?(\w+)[ \[(]", line)
+            for name in re.findall(_ANONYMOUS, line):
+                readers.setdefault(name, reader[1] if reader else "shown")
+
+        def name_of(name: str) -> str:
+            if name not in kept:
+                return name
+            if name not in names:
+                found = re.fullmatch(_SIMPLE, shown.get(name, ""))
+                if found:
+                    one, how, other = found.groups()
+                    sides = (re.sub(r"\W+", "_", re.sub(r"^\d+'h", "", side)).strip("_") for side in (one, other))
+                    wanted = f"_{_SAID[how]}_".join(sides)
+                else:
+                    reader = readers.get(name, "shown")
+                    wanted = f"{name_of(reader).removesuffix('_part')}_part"
+                number = sum(1 for other in taken if re.fullmatch(rf"{wanted}(_\d+)?", other))
+                names[name] = wanted if wanted not in taken else f"{wanted}_{number + 1}"
+                taken.add(names[name])
+            return names[name]
+
+        for name in sorted(kept):
+            name_of(name)
+        return names
+
+    def _reached(self, read: list[str]) -> tuple[dict[str, str], set[str]]:
+        """What drives all that has a name, or is read in its way; and the wires without a name among it."""
+        waiting = dict(self._parts.assigns)
+        shown: dict[str, str] = {}
+        kept = {name for text in read for name in re.findall(_ANONYMOUS, text)}
+        while ready := [left for left in waiting if not (name := re.match(_ANONYMOUS, left)) or name[0] in kept]:
+            for left in ready:
+                right = waiting.pop(left)
+                shown[left] = _bare(self._in_full(right, self._width(left)) or _put(right, self._inline))
+                kept.update(re.findall(_ANONYMOUS, shown[left]))
+        return shown, kept
+
+    def _low_of_several(self, members: list[str], width: int) -> str | None:
+        """The low bits of a concatenation, if they are whole members or a part of the last one."""
+        taken: list[str] = []
+        for member in reversed(members):
+            own = self._width(member)
+            if own >= width and not taken:
+                return self._low(member, width)
+            taken.insert(0, _put(member, self._inline))
+            width -= own
+            if width <= 0:
+                break
+        return f"{{ {', '.join(taken)} }}" if width == 0 else None
+
+    def _decided(self, statement: str) -> list[str]:
         """``statement`` of a clock edge, its choices written as such: reset first, then what else there is."""
         if found := re.fullmatch(r"    if \((_\d+_)\)", statement):
-            return [f"    if ({_bare(_put(found[1], inline))})"]
+            return [f"    if ({_bare(_put(found[1], self._inline))})"]
         found = re.fullmatch(r"    (\w+) <= (_\d+_);", statement)
         if found is None:
-            return [_put(statement, inline)]
-        target, value, prefix, lines = found[1], self._meant(found[2], inline), "", []
-        while value in inline and (choice := _choice(self._value[value])):
-            condition, then, otherwise = (self._meant(operand, inline) for operand in choice)
-            if target == otherwise:
-                prefix, value = f"{prefix}if ({_bare(_put(condition, inline))}) ", then
-            elif condition == "rst" and not prefix:
-                lines.append(f"    if (rst) {target} <= {_put(then, inline)};")
-                prefix, value = "else ", otherwise
-            else:
-                break
-        return [*lines, f"    {prefix}{target} <= {_bare(_put(value, inline))};"]
+            return [_put(statement, self._inline)]
+        return [f"    {line}" for line in self._choices(found[1], found[2])]
 
-    def _meant(self, operand: str, inline: Mapping[str, str]) -> str:
+    def _choices(self, target: str, value: str) -> list[str]:
+        """``target <= value``, nothing where it holds."""
+        value = self._meant(value)
+        choice = _choice(self._value[value]) if value in self._once else None
+        if choice is None:
+            return [] if value == target else [f"{target} <= {self._leaf(value, target)};"]
+        condition, then, otherwise = choice
+        asked = f"if ({_bare(_put(self._meant(condition), self._inline))})"
+        if self._meant(otherwise) == target:
+            inner = self._choices(target, then)
+            return [f"{asked} {inner[0]}"] if len(inner) == 1 else [asked, *(f"  {line}" for line in inner)]
+        rest = self._choices(target, otherwise)
+        return [f"{asked} {target} <= {self._leaf(then, target)};", *(f"else {line}" for line in rest[:1]), *rest[1:]]
+
+    def _leaf(self, value: str, target: str) -> str:
+        return _bare(self._assigned(self._meant(value), self._width(target)))
+
+    def _used_once(self) -> set[str]:
+        """Wires without a name that are read in one place, and driven in one."""
+        uses = Counter(name for text in self._parts.texts() for name in re.findall(r"\b_\d+_\b", text))
+        return {left for left, _ in self._parts.assigns if re.fullmatch(_AUTO, left) and uses[left] == 1}
+
+    def _assigned(self, operand: str, width: int) -> str:
+        """``operand`` of ``width`` bits as an assignment to as many can have it: what may be widened is cut there."""
+        found = re.fullmatch(r"(_\d+_)(\[\d+:0\])?", operand)
+        if found and found[1] in self._once and self._width(operand) == width:
+            text = self._in_full(self._value[found[1]], width)
+            if text is not None and len(text) <= _LONGEST:
+                return text
+        return _put(operand, self._inline)
+
+    def _in_full(self, expression: str, width: int) -> str | None:
+        """The low ``width`` bits of ``expression`` where an assignment gives it so many; None if it is not plain.
+
+        Sums, bitwise operations and choices have the same low bits in any width of at least so many.
+        """
+        if choice := _choice(expression):
+            condition, then, otherwise = choice
+            sides = [self._low(side, width) for side in (then, otherwise)]
+            if None in sides:
+                return None
+            return f"({_put(condition, self._inline)} ? {sides[0]} : {sides[1]})"
+        if found := re.fullmatch(rf"({_OPERAND}) ([-+*&|^]) ({_OPERAND})", expression):
+            sides = [self._low(side, width) for side in (found[1], found[3])]
+            return None if None in sides else f"({sides[0]} {found[2]} {sides[1]})"
+        if found := re.fullmatch(rf"~ ({_OPERAND})", expression):
+            side = self._low(found[1], width) if self._width(found[1]) >= width else None
+            return None if side is None or "(" in side else f"~{side}"
+        if re.fullmatch(_OPERAND, expression):
+            return self._low(expression, width)
+        return None
+
+    def _low(self, operand: str, width: int) -> str | None:
+        """The low ``width`` bits of an operand, or all of it if it is shorter."""
+        own = self._width(operand)
+        if not own:
+            return None
+        if own <= width:
+            return self._assigned(operand, width) if own == width else _put(operand, self._inline)
+        if found := re.fullmatch(r"(\d+)'h([0-9a-f]+)", operand):
+            return f"{width}'h{int(found[2], 16) & (1 << width) - 1:x}"
+        if operand.startswith("{"):
+            return self._low_of_several([part.strip() for part in operand[1:-1].split(",")], width)
+        if found := re.fullmatch(r"(\w+)\[\d+:(\d+)\]", operand):
+            return self._assigned(f"{found[1]}[{int(found[2]) + width - 1}:{found[2]}]", width)
+        if re.fullmatch(r"[A-Za-z_]\w*", operand):
+            return self._assigned(f"{operand}[{width - 1}:0]" if width > 1 else f"{operand}[0]", width)
+        return None
+
+    def _meant(self, operand: str) -> str:
         """What ``operand`` is another name of."""
-        while operand in inline and re.fullmatch(_OPERAND, self._value[operand]):
+        while operand in self._inline and re.fullmatch(_OPERAND, self._value[operand]):
             operand = self._value[operand]
         return operand
 
     def _head(self, order: Sequence[str]) -> str:
         rank = {name: i for i, name in enumerate(("clk", "rst", *order))}
         ports = []
-        for name in sorted(self._ports, key=rank.__getitem__):
-            kind, width, init = self._declared[name]
-            ports.append(f"  {self._ports[name]:6} {kind} {_range(width)}{name}{init}")
+        for name in sorted(self._parts.ports, key=rank.__getitem__):
+            kind, width, init = self._parts.declared[name]
+            ports.append(f"  {self._parts.ports[name]:6} {kind} {_range(width)}{name}{init}")
         return f"module {self.name} (\n" + ",\n".join(ports) + "\n);"
 
-    def _wires(self, gone: set[str]) -> Iterator[str]:
-        for name, (kind, width, init) in self._declared.items():
-            if name not in self._ports and name not in gone:
-                yield f"  {kind} {_range(width)}{name}{init};"
+    def _wires(self) -> Iterator[tuple[str, str]]:
+        for name, (kind, width, init) in self._parts.declared.items():
+            if name not in self._parts.ports:
+                yield name, f"  {kind} {_range(width)}{name}{init};"
 
     def _inlined(self) -> dict[str, str]:
         """Wires without a name that are used once, and what to put in their place."""
-        texts = [right for _, right in self._assigns] + self._clocked + self._instances
+        texts = [right for _, right in self._parts.assigns] + self._parts.clocked + self._parts.instances
         whole = Counter(name for text in texts for name in re.findall(_AUTO, text))
         anyhow = Counter(name for text in texts for name in re.findall(r"\b_\d+_\b", text))
-        targets = Counter(name for left, _ in self._assigns for name in re.findall(r"\b_\d+_\b", left))
-        once = {name for name, uses in whole.items() if uses == anyhow[name] == targets[name] == 1}
+        targets = Counter(name for left, _ in self._parts.assigns for name in re.findall(r"\b_\d+_\b", left))
+        short = {left for left, right in self._parts.assigns if re.fullmatch(_SHORT, right)}
+        once = {
+            name
+            for name, uses in whole.items()
+            if uses == anyhow[name] and targets[name] == 1 and (uses == 1 or name in short)
+        }
         inline: dict[str, str] = {}
-        candidates = {left: right for left, right in self._assigns if left in once}
+        candidates = {left: right for left, right in self._parts.assigns if left in once}
 
         def place(name: str) -> None:
             right = candidates.pop(name)
             for inner in re.findall(_AUTO, right):
                 if inner in candidates:
                     place(inner)
-            kept = self._of_one_width(right, self._declared[name][1])
+            kept = self._of_one_width(right, self._parts.declared[name][1])
             if kept is not None and len(put := _put(kept, inline)) <= _LONGEST:
                 inline[name] = put
 
@@ -243,8 +397,18 @@ class _Module:
             return int(found[1])
         if found := re.fullmatch(r"\w+\[(\d+)(?::(\d+))?\]", operand):
             return int(found[1]) - int(found[2] or found[1]) + 1
-        kind, width, _ = self._declared.get(operand, ("signed", 0, ""))
+        kind, width, _ = self._parts.declared.get(operand, ("signed", 0, ""))
         return 0 if kind.endswith("signed") else width
+
+
+def _last(names: Mapping[str, str], name: str) -> str:
+    while name in names:
+        name = names[name]
+    return name
+
+
+def _renamed(names: Mapping[str, str], text: str) -> str:
+    return re.sub(_ANONYMOUS, lambda found: names.get(found[0], found[0]), text)
 
 
 def _names(text: str) -> set[str]:
@@ -257,7 +421,7 @@ def _put(text: str, inline: Mapping[str, str]) -> str:
 
 def _choice(expression: str) -> tuple[str, str, str] | None:
     """Condition and both values of a plain choice."""
-    found = re.fullmatch(rf"({_OPERAND}) \? ({_OPERAND}) : ({_OPERAND})", expression)
+    found = re.fullmatch(rf"({_OPERAND}) \? ({_OPERAND}|{_LIST}) : ({_OPERAND}|{_LIST})", expression)
     return (found[1], found[2], found[3]) if found else None
 
 
