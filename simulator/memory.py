@@ -98,7 +98,8 @@ def exceeds(workload: Workload, spec: AcceleratorSpec, need: MemoryNeed) -> str 
 
 
 def _size(size: int) -> str:
-    scale, unit = next(((s, u) for s, u in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")) if size >= s), (1, "B"))
+    units = ((10**15, "PB"), (10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+    scale, unit = next(((s, u) for s, u in units if size >= s), (1, "B"))
     return f"{size / scale:.3g} {unit}"
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, takewhile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from weft.analysis.words import apportion, percents, percents_of
+from weft.cli import main
+from weft.workloads.io import save_workload
+
+from .conftest import step
 
 PART = st.one_of(st.integers(0, 2**62), st.floats(0, 1e12, allow_nan=False), st.fractions(0, 1000))
 PARTS = st.lists(PART, min_size=1, max_size=40)
@@ -53,3 +59,33 @@ def test_columns_that_are_a_part_of_a_whole_add_up_to_it(share: Fraction) -> Non
     parts = [share * n / 10 for n in (1, 2, 3, 4)]
 
     assert sum(Fraction(text) for text in percents(parts, 1)) == Fraction(round(1000 * share), 10)
+
+
+def shares_under(title: str, shown: str, column: int) -> list[Fraction]:
+    """The shares of a table of the terminal, without its sum."""
+    lines = shown[shown.index(title) :].splitlines()[4:]
+    rows = (re.findall(r"(\d+\.\d) %", line) for line in takewhile(str.strip, lines) if not line.startswith(" step"))
+    # A line without a share is the rest of a long word.
+    return [Fraction(row[column]) for row in rows if row]
+
+
+@pytest.mark.parametrize("scheme", ["dense", "bdwp", "bdwp-x"])
+def test_tables_of_the_terminal_add_up(scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_workload(step(), tmp_path / "step.json")
+    given_ = [str(tmp_path / "step.json"), "--arch", "tiny"]
+    assert main(["run", *given_, "--scheme", scheme]) == 0
+    shown = capsys.readouterr().out
+    for title in ("By pass", "By cause"):
+        assert sum(shares_under(title, shown, 0)) == 100
+    assert sum(map(Fraction, re.findall(r"(\d+\.\d) %", shown[shown.rindex("Energy\n") :].splitlines()[1]))) == 100
+
+    assert main(["explain", "energy", *given_, "--scheme", scheme]) == 0
+    shown = capsys.readouterr().out
+    for title in ("Count x constant x scaling", "Rests on figures that are"):
+        assert sum(shares_under(title, shown, 0)) == 100
+
+    assert main(["compare", *given_, "--schemes", f"dense,{scheme}" if scheme != "dense" else "dense,srste"]) == 0
+    shown = capsys.readouterr().out
+    assert sum(shares_under("Where the cycles go", shown, 0)) == 100
+    step_row = next(line for line in shown.splitlines() if line.startswith(" step "))
+    assert sum(shares_under("Where the cycles go", shown, 1)) == Fraction(re.findall(r"(\d+\.\d) %", step_row)[1])
