@@ -7,7 +7,7 @@ OUT ?= out/demo
 # mypy finds the package through a link of its name; the clone may be called anything.
 CHECKED := -p weft.workloads -p weft.dataflow -p weft.simulator -p weft.hdl -p weft.analysis -m weft -m weft.cli
 
-.PHONY: demo test test-full bench lint compiler browser clean
+.PHONY: demo test test-full mutants bench lint compiler browser clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Weft needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
@@ -28,6 +28,10 @@ test: lint compiler browser
 
 test-full: lint compiler browser
 	$(BIN)/pytest -n 2
+
+# A part of test-full: one changed line at a time, each found by the check that tests/test_mutants.toml names.
+mutants: lint compiler
+	$(BIN)/pytest tests/test_mutants.py -n 2
 
 bench: $(READY)
 	$(BIN)/pytest benchmarks/bench_*.py --benchmark-enable --benchmark-only -p no:xdist

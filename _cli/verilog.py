@@ -54,7 +54,7 @@ def verilog(
         for i, name in enumerate(names):
             progress(i, len(names))
             blocks.append(emit(spec, name, pattern, optimizer or "sgd", seed))
-    files = {name: text for made in blocks for name, text in made.files.items()} | {"README.txt": readme(blocks)}
+    files = {name: text for made in blocks for name, text in made.files.items()} | {"README.txt": readme(spec, blocks)}
     write_files(output, files)
     if as_json:
         print_json(_document(spec.name, spec_hash(spec), blocks, output, files))
@@ -87,7 +87,7 @@ def _show(spec: AcceleratorSpec, digest: str, blocks: Sequence[EmittedBlock], pa
         for i, m in enumerate(b.design.modules)
     ]
     console.print(make_table("", ("file", "module", "lines"), rows, left=2))
-    vectors = sum(len(block.bench) - 1 for block in blocks)
+    vectors = sum(name.endswith(".hex") for block in blocks for name in block.bench)
     console.print(
         f"{', '.join(f'{b.name}_tb.v' for b in blocks)} with {vectors} files of vectors, and README.txt in {path}"
     )

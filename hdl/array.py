@@ -23,7 +23,7 @@ _PARTS: dict[str, Any] = {"pe": Uspe, "stce_row": StceRow}
 
 
 class Stce(wiring.Component):
-    """The systolic array of ``spec``; sizes, latencies and registers are those of the spec, the mapping is in ``run``.
+    """The systolic array; sizes, latencies and registers are those of its spec, the mapping is in ``run``.
 
     `weft.hdl.drive` computes ``run`` and the layout of the banks. With ``blackbox`` the PEs and row edges are instances
     of the modules ``parts``, each emitted once; without, of the components themselves, for `amaranth.sim`.

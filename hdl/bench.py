@@ -21,6 +21,7 @@ from ..dataflow.mapping import ArrayMapping, Dataflow
 from ..workloads.gemm import Gemm
 from .array import Stce
 from .drive import LEAD, banks, run_registers
+from .registers import PARAMETERS, REGISTERS, register_modules
 
 __all__ = ["ArrayVectors", "StreamVectors", "array_bench", "stream_bench"]
 
@@ -281,7 +282,7 @@ def array_bench(array: Stce, products: Sequence[ArrayVectors], top: str) -> dict
     ``ready`` says so. It checks every result, in its cycle, and the number of all words.
     """
     spec, buses = array.spec, {bus.name: bus for bus in _buses(array)}
-    files, blocks = {}, []
+    files, blocks, derived = {}, [], []
     depths = {"west": 1, "north": 1, "sums": 1, "expected": 1, "ready": 1}
     index, address_bits = buses["north__index"].width, buses["north_ask__address"].width
     digits = {"west": 4, "north": -(-(17 + index) // 4), "expected": 16, "ready": -(-spec.array.cols // 4)}
@@ -297,6 +298,7 @@ def array_bench(array: Stce, products: Sequence[ArrayVectors], top: str) -> dict
             if kind in digits and words.size:
                 files[f"{top}_{product.name}_{kind}.hex"] = _hex(words.ravel(), digits[kind])
         # every other product follows at once
+        derived.append(_derived(top, product, buses))
         blocks.append(_product(top, product, registers, contents, watched=_AFTERWARDS if i % 2 else 0))
     body = _ARRAY.format(
         top=top, rows=spec.array.rows, cols=spec.array.cols, lanes=spec.array.w2e_words, pair=17 + index, index=index,
@@ -304,7 +306,9 @@ def array_bench(array: Stce, products: Sequence[ArrayVectors], top: str) -> dict
         afterwards=_AFTERWARDS, never=_NEVER, nan=_NAN,
         **{f"{kind}_depth": depth for kind, depth in depths.items()},
     )  # fmt: skip
-    return {f"{top}_tb.v": _bench(top, array, body, blocks, "products"), **files}
+    body += "\n".join([_checked(top, buses), *derived])
+    bench = _bench(top, array, body, blocks, "products")
+    return {f"{top}_tb.v": bench, f"{top}_run.v": register_modules(spec, top), **files}
 
 
 def _contents(
@@ -337,6 +341,26 @@ def _expected(cols: int, product: ArrayVectors) -> npt.NDArray[np.uint64]:
     return expected
 
 
+def _derived(top: str, product: ArrayVectors, buses: Mapping[str, _Bus]) -> str:
+    """The registers of a product, as the emitted module derives them."""
+    mapping, gemm = product.mapping, product.gemm
+    parameters = {
+        "weight_stationary": int(mapping.dataflow == Dataflow.WS),
+        "keep": mapping.pattern.keep, "group": mapping.pattern.group, "interleave": mapping.interleave,
+        "m": gemm.m, "k": gemm.k, "n": gemm.n, "run": gemm.run,
+    }  # fmt: skip
+    wires = {f"{product.name}__{r.name}": buses[f"run__{r.name}"].width for r in REGISTERS}
+    given = ", ".join(f".{name.upper()}({parameters[name]})" for name in PARAMETERS)
+    pins = ", ".join(f".run__{r.name}({product.name}__{r.name})" for r in REGISTERS)
+    lines = [*(f"wire [{width - 1}:0] {name};" for name, width in wires.items())]
+    return "\n".join(f"  {line}" for line in [*lines, f"{top}_run #({given}) {product.name}_run ({pins});"])
+
+
+def _checked(top: str, buses: Mapping[str, _Bus]) -> str:
+    pins = ", ".join(f".{name}({name})" for name in buses if name.startswith("run__"))
+    return f"  {top}_run_check run_check (.clk(clk), .start(start), {pins});"
+
+
 def _product(
     top: str,
     product: ArrayVectors,
@@ -351,7 +375,7 @@ def _product(
     lines = [
         f"// {product.name}: {product.gemm}, {str(product.mapping.dataflow).upper()}, executed "
         f"{product.mapping.pattern}, interleave {product.mapping.interleave}",
-        *(f"run__{name} = {value};" for name, value in registers.items()),
+        *(f"run__{name} = {product.name}__{name};" for name in registers),
         *(
             f'$readmemh("{name}.hex", {kind}{"" if kind == "expected" else "_bank"}, 0, {contents[kind].size - 1});'
             for kind, name in files.items()

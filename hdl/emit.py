@@ -36,6 +36,7 @@ _PASSES = (
     "write_verilog -noattr design.v",
 )
 _PORT = re.compile(r"^  wire (?:width \d+ )?(?:input|output) \d+ +(?:signed +)?\\(\S+)$", re.MULTILINE)
+_OF_PYTHON = re.compile(r"``blackbox``|``parts``|`parts`|weft\.|amaranth")
 _SECTIONS = ("array", "pe", "sore", "wuve")
 
 
@@ -105,7 +106,22 @@ class _Made:
     @property
     def source(self) -> Source:
         ports = ["__".join(map(str, path)) for path, _, _ in self.component.signature.flatten(self.component)]
-        return Source(doc=inspect.getdoc(type(self.component)) or "", ports=ports)
+        return Source(doc=_contract(self.component), ports=ports)
+
+
+def _contract(component: Any) -> str:
+    """What its docstring says of the design: without paragraphs on its Python, numbers for their names."""
+    paragraphs = (inspect.getdoc(type(component)) or "").split("\n\n")
+
+    def plain(found: re.Match[str]) -> str:
+        held = getattr(component, "_component", component)
+        value = getattr(held, found[1], None) if found[1].isidentifier() else None
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        return _snake(found[1]) if found[1][:1].isupper() else found[1]
+
+    kept = [text for text in paragraphs if not _OF_PYTHON.search(text)]
+    return "\n\n".join(re.sub(r"``?([^`]+)``?", plain, text) for text in kept)
 
 
 class _Library:

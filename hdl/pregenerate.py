@@ -27,11 +27,12 @@ class TileBuffer(wiring.Component):
     In a cycle with ``write`` the ``value`` and ``valid`` of every lane are the next beat of a tile. The cycle after its
     last beat begins the reading: with ``step``, ``group_value`` and ``group_valid`` are what `Sore` takes in then, for
     all rounds of groups along the first axis of the blocks, and with ``both`` for all along the second. The writer
-    keeps tiles ``TilePlan.distance`` apart, measured between their last beats.
+    keeps tiles ``distance`` cycles apart, measured between their last beats.
     """
 
     def __init__(self, spec: AcceleratorSpec, pattern: NMPattern, plan: TilePlan) -> None:
         self.pattern, self.plan = pattern, plan
+        self.distance = plan.distance
         self.serial = spec.sore.kind == "serial"
         self.beat, self.lanes = spec.wuve.lanes, spec.sore.lanes
         words = 1 if self.serial else pattern.group
@@ -126,7 +127,7 @@ class TileBuffer(wiring.Component):
 
 
 class Pregenerate(wiring.Component):
-    """WUVE of ``rule``, a `TileBuffer` and SORE: updated parameters, and their compact copies.
+    """WUVE, a `TileBuffer` and SORE: updated parameters, and their compact copies.
 
     A beat, one parameter in every lane, enters in a cycle with ``enter`` and ``ready``; ``valid`` tells which lanes
     hold one. ``fill`` beats make a tile; ``ready`` is low between tiles for as long as SORE needs more than they do.

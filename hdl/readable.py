@@ -192,7 +192,7 @@ class _Module:
         taken, names = set(self._parts.declared), dict[str, str]()
         readers = {
             name: re.split(r"\W", left)[0]
-            for left, right in reversed(shown.items())
+            for left, right in reversed(list(shown.items()))
             for name in re.findall(_ANONYMOUS, right)
         }
         for line in (line for text in read for line in text.splitlines()):

@@ -130,7 +130,8 @@ class SgdLane(_Lane):
 class AdamLane(_Lane):
     """Adam. ``rest1`` is 1 - ``beta1``, ``rest2`` is 1 - ``beta2``; ``rate`` and ``epsilon`` are those of the step.
 
-    Root and quotient take a cycle less than the page grants them, and the conversions the two that this saves.
+    Root and quotient take a cycle less than docs/design/machine.md grants them, and the conversions the two that this
+    saves.
     """
 
     STATE = ("mean", "square")
@@ -172,7 +173,9 @@ class Wuve(wiring.Component):
     """The engine of ``rule``: lanes side by side, a parameter a cycle each, with the constants of a step in common.
 
     Lane ``i`` takes in a parameter in each cycle with ``valid[i]``; it leaves, with ``leaving[i]``, `latency` cycles
-    later. With ``blackbox`` the lanes are instances of the module in `parts`.
+    later.
+
+    With ``blackbox`` the lanes are instances of the module in `parts`.
     """
 
     def __init__(self, spec: AcceleratorSpec, rule: str = "sgd", *, blackbox: bool = False) -> None:

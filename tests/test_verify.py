@@ -11,6 +11,7 @@ import pytest
 import weft.verify as module
 from weft.cli import main
 from weft.dataflow.accelerator import ArraySpec, PESpec, SoreSpec, WuveSpec
+from weft.dataflow.array_time import array_machine, mapped_tiling
 from weft.dataflow.config_io import load_spec
 from weft.verify import verify
 from weft.workloads.errors import InputError
@@ -34,6 +35,18 @@ def test_simulator_and_rtl_agree_on_random_work():
     assert 5 < sum("held up" in case.mapping for case in found.cases) < 35
     assert verify(TINY, cases=40, seed=7) == found
     assert verify(TINY, cases=40, seed=8).cases != found.cases
+
+
+def test_the_default_products_are_bound_by_drain_and_return_too():
+    """At random 3 % of the products of this machine are bound by either: 20 of them might hold none."""
+    drawn = [module._shape(TINY, bound, np.random.default_rng([0, 0, i])) for i, bound in enumerate(module._BOUNDS * 5)]
+    bounds = [module._bound_by(TINY, mapping, gemm) for mapping, gemm in drawn]
+    assert bounds.count("drain") >= 5
+    assert bounds.count("return") >= 5
+    for (mapping, gemm), bound in zip(drawn, bounds, strict=True):
+        if bound == "drain":
+            x, t = array_machine(TINY), mapped_tiling(array_machine(TINY), mapping, gemm.m, gemm.k, gemm.run)
+            assert t.P == t.drain == min(x.R, gemm.m) * mapping.interleave > t.L
 
 
 @pytest.mark.slow

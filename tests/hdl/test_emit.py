@@ -321,8 +321,26 @@ def test_of_a_changed_text_nothing_is_proved(tmp_path, module, fault, found):
     ("spec", "block", "rule"),
     [*((SMALL, block, "sgd") for block in BLOCKS), *((NETWORK, block, "adam") for block in BLOCKS)],
 )
-def test_every_signal_is_named_by_the_source(spec, block, rule):
-    assert not re.findall(r"\bsignal_\d*\b", emitted(spec, block, rule).design.text)
+def test_every_signal_has_a_name_and_every_field_its_own(spec, block, rule):
+    """A range of a struct stands nowhere but where the field is named."""
+    text = emitted(spec, block, rule).design.text
+    assert not re.findall(r"\bsignal_\d*\b", text)
+    assert not re.findall(r"\b_\d+_\b", text)
+    for module in text.split("\nmodule ")[1:]:
+        fields = {
+            found[2]: found[1]
+            for found in re.finditer(r"^  assign ((\w+)_\w+) = \2\[\d+(?::\d+)?\];$", module, re.MULTILINE)
+        }
+        named = re.sub(r"^  assign (\w+)_\w+ = \1\[\d+(?::\d+)?\];$", "", module, flags=re.MULTILINE)
+        for struct in fields.keys() & {"control", "run", "step", "pair", "chosen", "token_0", "token_2", "token_6"}:
+            assert not re.findall(rf"\b{struct}\[", named), (module.split()[0], struct)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_comments_speak_of_the_design(block):
+    text = emitted(SMALL, block).design.text
+    comments = "\n".join(re.findall(r"^// (.*)$", text.partition("`timescale")[2], re.MULTILINE))
+    assert not re.findall(r"`|weft|blackbox|[Aa]maranth|Python|\blatency cycles", comments)
 
 
 @pytest.mark.parametrize(

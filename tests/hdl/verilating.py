@@ -46,7 +46,7 @@ class Verilator:
         """The bench of ``block`` as an executable."""
         made = self.verilate(
             "--cc", "--main", "--exe", "--timing", "-Wno-WIDTH", "--Mdir", "made", "--prefix", "V",
-            "--top-module", f"{block}_tb", f"{block}.v", f"{block}_tb.v", cwd=folder,
+            "--top-module", f"{block}_tb", *sorted(path.name for path in folder.glob(f"{block}*.v")), cwd=folder,
         )  # fmt: skip
         assert made.returncode == 0, made.stderr
         sources = sorted((folder / "made").glob("*.cpp"))
