@@ -5,14 +5,10 @@ from __future__ import annotations
 import io
 import os
 import shlex
-import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from threading import current_thread, main_thread
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -23,6 +19,7 @@ from ._cli.compare import compare
 from ._cli.dram import dram
 from ._cli.explain import energy
 from ._cli.gemm import gemm
+from ._cli.interrupts import INTERRUPTED, CommandInterrupt, interrupts
 from ._cli.models import models
 from ._cli.options import Command
 from ._cli.report import report
@@ -33,13 +30,11 @@ from ._cli.trace import trace
 from ._cli.train import train
 from ._cli.verify import verify
 from ._cli.verilog import verilog
-from .workloads.errors import InputError
+from .workloads.errors import InputError, brief, printable
 
 __all__ = ["app", "main"]
 
-_INPUT, _BUG, _INTERRUPTED = 2, 1, 130
-_LONGEST_ERROR = 40
-"""Lines that fit on one screen."""
+_INPUT, _BUG = 2, 1
 
 app = typer.Typer(
     name="weft",
@@ -59,17 +54,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code: 0 done, 1 a fault of Weft, 2 bad input, 130 interrupted."""
     args = list(sys.argv[1:] if argv is None else argv)
     _prepare_streams()
-    with _interrupts() as noted:
-        return _run(args, noted)
+    with interrupts(owns_process=argv is None) as noted:
+        code = _run(args, noted)
+    if noted and argv is None:
+        # Libraries take their time to tidy up, and PyTorch may end the process by the signal itself.
+        sys.stdout.flush()
+        os._exit(code)
+    return code
 
 
-def _run(args: list[str], interrupts: list[int]) -> int:
+def _run(args: list[str], noted: list[int]) -> int:
     try:
         _require_no_blank(args)
         code = app(args, prog_name="weft", standalone_mode=False, obj=shlex.join(["weft", *args]))
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+    except (CommandInterrupt, KeyboardInterrupt) as error:
+        return _interrupted(str(error))
     except SystemExit as error:
         return error.code if isinstance(error.code, int) and error.code else _BUG
     except BrokenPipeError:
@@ -77,32 +77,21 @@ def _run(args: list[str], interrupts: list[int]) -> int:
         return _BUG
     except Exception as error:
         # A module that Ctrl-C meets while it is imported, numpy for one, turns it into an error of its own.
-        if interrupts:
-            return _INTERRUPTED
+        if noted:
+            return _interrupted()
         if isinstance(error, OSError):
             _drop_stdout()
         return _explain(error)
+    if noted and code == INTERRUPTED:
+        return _interrupted()
     return code if isinstance(code, int) else 0
 
 
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Ctrl-C does as always, and what it did is noted."""
-    noted: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-
-    def note(number: int, frame: FrameType | None) -> None:
-        noted.append(number)
-        signal.default_int_handler(number, frame)
-
-    if before is not signal.default_int_handler or current_thread() is not main_thread():
-        yield noted
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _interrupted(how_to_go_on: str = "") -> int:
+    """A word where the command was cut off, and how to go on with it."""
+    sys.stderr.write(f"Interrupted; {printable(how_to_go_on)}\n" if how_to_go_on else "Interrupted.\n")
+    sys.stderr.flush()
+    return INTERRUPTED
 
 
 def _require_no_blank(args: Sequence[str]) -> None:
@@ -130,7 +119,7 @@ def _prepare_streams() -> None:
 def _explain(error: Exception) -> int:
     """Say on stderr what went wrong, in one screen."""
     if isinstance(error, typer.Abort):
-        return _INTERRUPTED
+        return _interrupted()
     message, code = str(error), _INPUT
     # Typer's usage errors are known by this method alone: their class moved from click into Typer.
     usage = getattr(error, "format_message", None)
@@ -145,11 +134,9 @@ def _explain(error: Exception) -> int:
         code = _BUG
         first = message.strip().partition("\n")[0][:500]
         message = f"{type(error).__name__}: {first}\nThis is a fault of Weft; WEFT_TRACEBACK=1 shows where."
-    lines = message.splitlines()
-    hidden = [f"... and {len(lines) - _LONGEST_ERROR} lines more"] if len(lines) > _LONGEST_ERROR else []
-    sys.stderr.write("\n".join(["Error: " + lines[0], *lines[1:_LONGEST_ERROR], *hidden]) + "\n")
+    sys.stderr.write(brief("Error: " + printable(message, lines=True)) + "\n")
     if os.environ.get("WEFT_TRACEBACK"):
-        traceback.print_exception(error)
+        sys.stderr.write(printable("".join(traceback.format_exception(error)), lines=True))
     return code
 
 

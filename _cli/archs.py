@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..workloads.errors import printable
 from .console import get_console, make_table, si
 from .options import Json
 from .outputs import print_json
@@ -25,6 +26,7 @@ def archs(
 ) -> None:
     """List the machines that ship, or print one."""
     from ..dataflow.config_io import load_spec, preset_names, preset_text, spec_hash
+    from ..workloads.strict import read_text
 
     if name is None:
         specs = [(spec, spec_hash(spec)) for spec in map(load_spec, preset_names())]
@@ -37,8 +39,8 @@ def archs(
     if as_json:
         print_json({**asdict(spec), "hash": spec_hash(spec)})
     else:
-        text = Path(name).read_text(encoding="utf-8") if name.endswith(".toml") else preset_text(name)
-        typer.echo(text, nl=not text.endswith("\n"))
+        text = read_text(Path(name)) if name.endswith(".toml") else preset_text(name)
+        typer.echo(printable(text, lines=True), nl=not text.endswith("\n"))
 
 
 def _show(specs: Iterable[tuple[AcceleratorSpec, str]]) -> None:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from ..workloads.errors import printable, shorten
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from ..workloads.step import Workload
 
 __all__ = [
-    "CAUSE_WORDS", "announce", "bar", "get_console", "heading", "make_table", "percent", "phases", "rate", "si",
+    "CAUSE_WORDS", "announce", "bar", "get_console", "heading", "make_table", "name_of", "percent", "phases", "rate",
+    "si",
 ]  # fmt: skip
 
 _WIDTH = 100
@@ -34,12 +38,26 @@ CAUSE_WORDS = {
 
 def get_console(most: int = _WIDTH) -> Console:
     """The console, at most ``most`` characters wide, and as wide where it is no terminal."""
-    from rich.console import Console
-
-    # Names of layers may hold brackets and colons, so neither markup nor emoji.
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = _console(stderr=False)
     console.width = min(console.width, most) if console.is_terminal else most
     return console
+
+
+def _console(*, stderr: bool) -> Console:
+    """The one way text reaches the terminal: what others named speaks neither to Rich nor to the terminal."""
+    from rich.console import Console
+
+    class Plain(Console):
+        def render_str(self, text: str, **how: Any) -> Text:
+            return super().render_str(printable(text, lines=True), **how)
+
+    # Names of layers may hold brackets and colons, so neither markup nor emoji.
+    return Plain(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def name_of(text: str) -> str:
+    """A name that others gave, on one line and not longer than one."""
+    return shorten(printable(text), _WIDTH)
 
 
 def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> Table:
@@ -56,7 +74,7 @@ def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
         else:
             table.add_column(column, justify="right", no_wrap=not narrow, overflow="fold" if narrow else "ellipsis")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     return table
 
 
@@ -80,26 +98,26 @@ def heading(workload: Workload) -> str:
     from ..analysis.words import run_name
 
     given = f", input {workload.input}" if workload.input else ""
-    return f"{workload.model}, batch {workload.batch}{given}, {run_name(workload)}"
+    return name_of(workload.model) + printable(f", batch {workload.batch}{given}, {run_name(workload)}")
 
 
 @contextmanager
 def phases(what: str) -> Iterator[Callable[[str], None]]:
     """Say which phase is running; a line that goes away, on a terminal only."""
-    from rich.console import Console
+    from rich.text import Text
 
-    console = Console(stderr=True, markup=False, emoji=False)
+    console = _console(stderr=True)
     if not console.is_terminal:
         yield lambda _: None
         return
-    with console.status(what) as status:
-        yield lambda phase: status.update(f"{what}: {phase}")
+    # A spinner takes a plain string for markup.
+    with console.status(Text(name_of(what))) as status:
+        yield lambda phase: status.update(Text(name_of(f"{what}: {phase}")))
 
 
 @contextmanager
 def bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar to be told what is done and how much there is; on a terminal only."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -109,17 +127,16 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn,
     )  # fmt: skip
 
-    console = Console(stderr=True, markup=False, emoji=False)
+    console = _console(stderr=True)
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=None)
+        task = progress.add_task(name_of(what), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def announce(text: str) -> None:
     """Say something before long work, on stderr."""
-    from rich.console import Console
-
-    Console(stderr=True, highlight=False, markup=False, emoji=False).print(text)
+    _console(stderr=True).print(text)

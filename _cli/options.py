@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final, Literal
 import typer
 from typer.core import TyperCommand
 
+from .interrupts import CommandInterrupt
+
 __all__ = [
     "DATA_HELP", "DEFAULT_ARCH", "DEFAULT_NM", "DEFAULT_OBJECTIVE", "DEFAULT_SCHEME", "Arch", "Batch", "Command",
     "Folder", "InputShape", "Json", "Model", "Objective", "Optimizer", "Pattern", "Pregenerate", "Recompute", "Scheme",
@@ -24,10 +26,16 @@ DATA_HELP = (
 
 
 class Command(TyperCommand):
-    """A command whose help names every training scheme where an option says ``SCHEMES``.
+    """A command whose help names every training scheme where an option says ``SCHEMES``, and that Ctrl-C may end.
 
     Their registry takes longer to import than all of the command line, so only when that help is asked for.
     """
+
+    def invoke(self, *args: Any) -> Any:
+        try:
+            return super().invoke(*args)
+        except KeyboardInterrupt as error:
+            raise CommandInterrupt(str(error)) from error
 
     def format_help(self, *args: Any) -> None:
         from ..workloads.schemes.scheme import SCHEMES

@@ -69,8 +69,7 @@ def study(
         try:
             found = run_study(spec, folder, jobs if jobs is not None else os.cpu_count() or 1, progress)
         except KeyboardInterrupt:
-            sys.stderr.write(f"Interrupted; the same command goes on from {folder}\n")
-            raise
+            raise KeyboardInterrupt(f"the same command goes on from {folder}") from None
     save_study(found, folder, context.obj)
     if as_json:
         print_json(study_dict(found, context.obj))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -81,9 +80,9 @@ def train(
                 result = training.resume(resume, given, device=device, progress=progress)
         except KeyboardInterrupt:
             folder = resume or output
-            if folder is not None:
-                sys.stderr.write(f"Interrupted; go on with: {shlex.join(['weft', 'train', '--resume', str(folder)])}\n")
-            raise
+            if folder is None:
+                raise
+            raise KeyboardInterrupt(f"go on with: {shlex.join(['weft', 'train', '--resume', str(folder)])}") from None
     if as_json:
         print_json(training.to_dict(result))
         return

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..hdl.tools import cached
-from ..workloads.errors import InputError, nearest
+from ..workloads.errors import InputError, nearest, printable
 
 if TYPE_CHECKING:
     from ..hdl.build import BlockName, Resources
@@ -192,7 +192,7 @@ def _measure_all() -> None:
             try:
                 found = measure_area(spec, target)
             except InputError as refused:
-                sys.stderr.write(f"{name} on {target}: {refused}\n")
+                sys.stderr.write(f"{printable(name)} on {target}: {refused}\n")
                 continue
             areas[_key(spec, target)] = _stored(found)
     note = "measured: yosys counts after mapping, not Vivado's; written by python -m weft.analysis.area"

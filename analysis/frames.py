@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import pandas as pd
 
 from ..simulator.result import SimResult
+from ..workloads.errors import printable
 from .energy import energy, ledger
 from .level import AnyResult, step_of
 from .records import CAUSES, layer_of, op_records, pass_records
 
-__all__ = ["causes_frame", "energy_frame", "layers_frame", "ops_frame", "passes_frame"]
+__all__ = ["causes_frame", "csv_text", "energy_frame", "layers_frame", "ops_frame", "passes_frame"]
 
 _INTEGERS = ("m", "k", "n", "groups", "interleave", "tile_rows", "tile_cols", "bound_cycles")
 _SUMMED = ["cycles", *CAUSES, "macs", "dense_macs", "dram_read_bytes", "dram_write_bytes", "energy_j"]
+
+
+_FORMULA = ("=", "+", "-", "@")
+"""What makes a spreadsheet compute a cell instead of showing it (OWASP, CSV injection); a tab or a line break does too
+and is escaped as all control characters are."""
+
+
+def csv_text(frame: pd.DataFrame, *, index: bool = True) -> str:
+    """``frame`` as CSV that opens in a spreadsheet as what it says: a name there is never a formula."""
+    plain = frame.reset_index() if index else frame
+    return plain.map(_cell).to_csv(index=False)
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def ops_frame(result: AnyResult) -> pd.DataFrame:

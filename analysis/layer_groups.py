@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from ..simulator.result import OpResult, SimResult
+from ..workloads.errors import printable
 from .records import layer_of
 
 __all__ = ["OTHER", "bar_labels", "group_layers", "ops_of_bars", "short_labels"]
@@ -85,7 +86,7 @@ def bar_labels(layers: dict[str, int]) -> list[str]:
 def short_labels(names: list[str], longest: int = 40) -> list[str]:
     """Names without the words that most of them start with, cut from the left where they are still too long."""
     prefix = _common_head(names)
-    short = [name.removeprefix(prefix) or name for name in names]
+    short = [printable(name.removeprefix(prefix) or name) for name in names]
     return [name if len(name) <= longest else "…" + name[1 - longest :] for name in short]
 
 

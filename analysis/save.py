@@ -13,7 +13,7 @@ from typing import Any
 from ..dataflow.config_io import dumps_spec
 from ..workloads.errors import InputError
 from ..workloads.io import dumps_workload
-from .frames import energy_frame, ops_frame
+from .frames import csv_text, energy_frame, ops_frame
 from .level import AnyResult, step_of
 from .plots import layers_figure, roofline_figure
 from .system import result_dict
@@ -83,9 +83,9 @@ def _write(result: AnyResult, folder: Path, document: dict[str, Any]) -> None:
     (folder / "workload.json").write_bytes(dumps_workload(step.workload))
     (folder / "machine.toml").write_text(dumps_spec(step.spec), encoding="utf-8")
     ops = ops_frame(result)
-    ops.to_csv(folder / "ops.csv")
+    (folder / "ops.csv").write_text(csv_text(ops), encoding="utf-8")
     ops.to_parquet(folder / "ops.parquet")
-    energy_frame(result).to_csv(folder / "energy.csv")
+    (folder / "energy.csv").write_text(csv_text(energy_frame(result)), encoding="utf-8")
     for name, draw in _FIGURES.items():
         if name == "roofline" and not step.counts.macs:
             continue

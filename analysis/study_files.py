@@ -15,6 +15,7 @@ import pandas as pd
 from ..dataflow.config_io import spec_hash
 from ..workloads.host import Host
 from ..workloads.io import dumps_workload, write_atomically
+from .frames import csv_text
 from .study import Study, StudyRow
 
 __all__ = [
@@ -160,7 +161,7 @@ def save_study(study: Study, folder: Path, command: str) -> None:
     frame, table = study_frame(study), io.BytesIO()
     frame.to_parquet(table, index=False)
     write_atomically(folder / "study.parquet", table.getvalue())
-    write_atomically(folder / "study.csv", frame.to_csv(index=False).encode())
+    write_atomically(folder / "study.csv", csv_text(frame, index=False).encode())
     write_atomically(folder / "study.md", study_markdown(study).encode())
     for (model, scheme, pattern), step in study.steps.items():
         name = "-".join([model, scheme, *([pattern.replace(":", "of")] if pattern else [])])

@@ -47,6 +47,8 @@ class Theme:
             "axes.edgecolor": self.muted, "xtick.color": self.muted, "ytick.color": self.text,
             "xtick.labelcolor": self.text, "ytick.labelcolor": self.text, "grid.color": self.grid,
             "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+            # A name may hold dollars, which are not mathematics.
+            "text.parse_math": False,
             "font.size": 10, "axes.titlesize": 10, "xtick.labelsize": 9, "ytick.labelsize": 9, "figure.dpi": 150,
         }  # fmt: skip
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 from math import floor
 from typing import TypeVar
 
+from ..workloads.errors import printable, shorten
 from ..workloads.step import Workload
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
 ]  # fmt: skip
 
 K = TypeVar("K")
+_LONGEST = 80
 _SIGNS = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"))
 
 
@@ -90,14 +92,19 @@ def percents_of(parts: Mapping[K, float | Fraction]) -> dict[K, str]:
 
 def run_name(work: Workload) -> str:
     """Scheme and pattern."""
-    return work.scheme + (f" {work.pattern}" if work.pattern else "")
+    return _shown(work.scheme) + (f" {work.pattern}" if work.pattern else "")
 
 
 def model_name(work: Workload) -> str:
     """Model and, where known, what one sample is."""
-    return work.model + (f" ({work.input})" if work.input else "")
+    return _shown(work.model) + (f" ({_shown(work.input)})" if work.input else "")
 
 
 def step_name(work: Workload) -> str:
     """Model and what one step takes."""
-    return model_name(work) if work.input else f"{work.model}, batch {work.batch}"
+    return model_name(work) if work.input else f"{_shown(work.model)}, batch {work.batch}"
+
+
+def _shown(name: str) -> str:
+    """A name that others gave, of a length that a title takes."""
+    return shorten(printable(name), _LONGEST)

@@ -28,7 +28,7 @@ _STAMP = _stamp()
 
 def kernel(function: F) -> F:
     """Compile an integer kernel; no fast-math, no check for division by zero (specs exclude it)."""
-    compiled = njit(cache=True, error_model="numpy")(function)
+    compiled = njit(cache=True, nogil=True, error_model="numpy")(function)
     # Numba's cache watches only the file of the function itself; a change of a callee in another file would go on using
     # the old code, that is, give wrong numbers. Absent when NUMBA_DISABLE_JIT is set.
     if hasattr(compiled, "_cache"):

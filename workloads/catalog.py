@@ -12,6 +12,7 @@ from .errors import InputError, nearest
 from .io import load_workload
 from .models import zoo
 from .step import OPTIMIZERS, Workload
+from .strict import read_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -124,9 +125,9 @@ def _is_workload(text: str) -> bool:
     if path.is_dir():
         return False
     try:
-        found = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        found = json.loads(read_file(path))
+    except InputError:
+        raise
     except (ValueError, RecursionError):
         # The strict reader says what is wrong with it.
         return True

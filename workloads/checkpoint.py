@@ -11,13 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import InputError
+from .errors import InputError, reading
 from .io import write_atomically
+from .strict import read_file
 
 __all__ = ["digest", "load_checkpoint", "remove_parts", "save_checkpoint"]
 
 
 _DIGEST = "digest"
+_MAX_BYTES = 2**36
+"""Weights, momentum and masks of the largest model that one machine trains."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -29,16 +32,9 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 def load_checkpoint(path: Path, version: int) -> dict[str, Any]:
     """Read what :func:`save_checkpoint` wrote, with tensors on the CPU; ``version`` is its entry ``version``."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
+    raw = read_file(path, _MAX_BYTES)
+    with reading(str(path), "a whole checkpoint of Weft"):
         state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-    # A cut or foreign file can raise nearly anything.
-    except Exception as error:
-        first = str(error).strip().partition("\n")[0][:200]
-        raise InputError(f"{path}: is no whole checkpoint of Weft ({type(error).__name__}: {first})") from None
     if not isinstance(state, dict) or state.get("version") != version:
         found = state.get("version") if isinstance(state, dict) else None
         raise InputError(f"{path}: is a checkpoint of version {found!r}; this Weft reads version {version}")

@@ -7,12 +7,10 @@ import os
 from pathlib import Path
 
 from .errors import InputError
-from .step import SCHEMA, Workload
-from .strict import dump_json, read_json
+from .step import Workload
+from .strict import dump_json, read_file, read_json
 
 __all__ = ["dumps_workload", "load_workload", "loads_workload", "save_workload", "write_atomically"]
-
-_MAX_FILE_BYTES = 2**30
 
 
 def dumps_workload(workload: Workload) -> bytes:
@@ -34,12 +32,7 @@ def save_workload(workload: Workload, path: Path) -> None:
 
 def load_workload(path: Path) -> Workload:
     """Read a workload file; a file that breaks a rule is refused with the place and the rule."""
-    try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise InputError(f"{path}: is larger than 1 GiB; that is no workload of this version ({SCHEMA})")
-        return loads_workload(path.read_bytes(), str(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    return loads_workload(read_file(path), str(path))
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Final, Literal
@@ -32,6 +33,13 @@ _STRICT = {"extra": "forbid"}
 _ALIASED = {**_STRICT, "alias_generator": lambda name: name.rstrip("_")}
 """``pass`` is a keyword of Python, not of JSON."""
 _MAX_BYTES = 2**60
+_MAX_MOVED = 2**50
+"""Bytes that an op without a product moves, each way, and elements; of a step, eight times that. Times are kept in
+1/256 of what a byte takes and added up over a step, in 64 bits."""
+
+
+_STATE_BYTES = 32
+"""More than an update moves each way a parameter, whatever the optimizer (Adam: 14) and the compact copies."""
 
 
 class Role(StrEnum):
@@ -59,7 +67,13 @@ class Operand:
 
     def __post_init__(self) -> None:
         _require_dtype("an operand", self.dtype)
-        require_int("bytes of an operand", self.bytes, 0, _MAX_BYTES)
+        size = DTYPE_BYTES[self.dtype]
+        require_int("bytes of an operand", self.bytes, size, _MAX_BYTES)
+        if self.bytes % size:
+            raise InputError(
+                f"bytes of an operand must be whole elements of {self.dtype}, {size} bytes each, not {self.bytes}; the "
+                f"nearest valid value is {self.bytes // size * size}"
+            )
 
     @property
     def elements(self) -> int:
@@ -80,6 +94,11 @@ class SparseOperand:
     operand: Literal["a", "b"]
     pattern: NMPattern
     online: bool
+
+
+def _fits(side: str, elements: int, full: int) -> bool:
+    """Whether a tensor of ``elements`` can be the matrix: a dimension expanded with stride 0 is stored once."""
+    return elements == full or (side != "c" and full % elements == 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +128,27 @@ class MatrixOp:
     def __post_init__(self) -> None:
         if self.pass_ not in GEMM_PASSES:
             raise InputError(f"pass of matrix op {self.name!r} must be FF, BP or WU, not {self.pass_}")
+        g = self.gemm
+        sizes = (("a", self.a, g.m * g.k), ("b", self.b, g.k * g.n), ("c", self.c, g.m * g.n))
+        odd = [(side, x.elements, g.groups * n) for side, x, n in sizes if not _fits(side, x.elements, g.groups * n)]
+        # The windows of a convolution overlap, leave out or reach over the edge, on one side.
+        if len(odd) > self.convolution:
+            side, found, full = odd[-1]
+            rule = "all of them" if side == "c" else "all of them, or a part that is repeated as a whole"
+            raise InputError(
+                f"operand {side} of matrix op {self.name!r} holds {found} elements, but {g} takes {full}: {rule}"
+                + ("; of a convolution one operand may differ" if self.convolution else "")
+            )
+
+    @property
+    def copy(self) -> CompactCopy | None:
+        """The compact copy of its weight that the op reads, None where it reads none or makes it itself."""
+        if self.parameter is None or self.pass_ is Pass.WU or self.sparse is None or self.sparse.online:
+            return None
+        g, pattern = self.gemm, self.sparse.pattern
+        columns = g.groups * (g.n if self.sparse.operand == "b" else g.m)
+        groups = columns * (g.k // g.run) * -(-g.run // pattern.group)
+        return CompactCopy(pattern=pattern, groups=groups, kept=columns * pattern.kept(g.k, g.run))
 
     @property
     def macs(self) -> int:
@@ -138,7 +178,10 @@ class VectorOp:
     def __post_init__(self) -> None:
         _require_dtype(f"vector op {self.name!r}", self.dtype)
         for size in ("elements", "read_bytes", "write_bytes"):
-            require_int(f"{size} of vector op {self.name!r}", getattr(self, size), 0, _MAX_BYTES)
+            require_int(f"{size} of vector op {self.name!r}", getattr(self, size), 0, _MAX_MOVED)
+        # How many bytes they take is open: a tensor that is expanded is read once, an op may read many tensors.
+        if self.elements and not self.read_bytes + self.write_bytes:
+            raise InputError(f"vector op {self.name!r} has {self.elements} elements, but reads and writes 0 bytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +195,8 @@ class CompactCopy:
     kept: int
 
     def __post_init__(self) -> None:
-        require_int("groups of a compact copy", self.groups, 1, _MAX_BYTES)
-        require_int("kept of a compact copy", self.kept, 1, _MAX_BYTES)
+        require_int("groups of a compact copy", self.groups, 1, _MAX_MOVED)
+        require_int("kept of a compact copy", self.kept, self.groups, self.groups * self.pattern.keep)
 
     @property
     def bytes(self) -> int:
@@ -177,7 +220,7 @@ class UpdateOp:
     copies: tuple[CompactCopy, ...] = ()
 
     def __post_init__(self) -> None:
-        require_int(f"elements of update op {self.name!r}", self.elements, 1, _MAX_BYTES)
+        require_int(f"elements of update op {self.name!r}", self.elements, 1, _MAX_MOVED // _STATE_BYTES)
 
     @property
     def pass_(self) -> Pass:
@@ -271,6 +314,10 @@ class Workload:
         for i, before in enumerate(self.after):
             for other in before:
                 require_int(f"after of op {i} of workload {self.model!r}", other, 0, max(i - 1, -1))
+        moved = sum(op.read_bytes + op.write_bytes for op in self.ops if isinstance(op, VectorOp))
+        moved += sum(2 * _STATE_BYTES * op.elements for op in self.ops if isinstance(op, UpdateOp))
+        require_int(f"bytes that workload {self.model!r} moves without a product", moved, 0, 8 * _MAX_MOVED)
+        _require_copies(self.ops)
 
         seen = {op.name for op in self.ops if isinstance(op, UpdateOp)} if self.frozen else set()
         for tensor in self.frozen:
@@ -304,3 +351,27 @@ class Workload:
     def parameters(self) -> int:
         """Trained parameters."""
         return sum(op.elements for op in self.ops if isinstance(op, UpdateOp))
+
+
+def _require_copies(ops: Sequence[MatrixOp | VectorOp | UpdateOp]) -> None:
+    """Refuse an update whose copies are not those that the products of its parameter read, as far as there are any.
+
+    How large the parameter is says nothing: a weight may be a slice of it, or repeat or pad it.
+    """
+    readers: dict[str, list[MatrixOp]] = {}
+    for op in ops:
+        if isinstance(op, MatrixOp) and op.parameter is not None and op.pass_ is not Pass.WU:
+            readers.setdefault(op.parameter, []).append(op)
+    for op in ops:
+        if not isinstance(op, UpdateOp) or op.name not in readers or (op.dense_copy and not op.copies):
+            continue
+        read = {reader.copy for reader in readers[op.name]}
+        other = next((copy for copy in op.copies if copy not in read), None)
+        if other is not None:
+            found = ", ".join(f"{c.kept} of {c.groups} groups" for c in read if c is not None) or "none"
+            raise InputError(
+                f"update op {op.name!r} makes a compact copy that keeps {other.kept} of {other.groups} groups, but the "
+                f"products of {op.name!r} read {found}"
+            )
+        if None in read and not op.dense_copy:
+            raise InputError(f"update op {op.name!r} makes no dense copy, but a product reads {op.name!r} dense")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import tomllib
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -11,13 +13,21 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from .errors import InputError, nearest
+from .errors import InputError, nearest, printable, reading, shorten
 
-__all__ = ["dump_json", "read_json", "read_text", "read_toml"]
+__all__ = ["MAX_FILE_BYTES", "dump_json", "read_file", "read_json", "read_text", "read_toml"]
 
 T = TypeVar("T")
+MAX_FILE_BYTES = 2**30
+"""Largest file that is read; what we read as a whole is far smaller."""
+
 _SHOWN = 5
 _LONGEST = 80
+
+_KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}  # fmt: skip
 
 
 _adapters: dict[object, TypeAdapter[Any]] = {}
@@ -35,32 +45,50 @@ def dump_json(kind: type[T], value: T, without: dict[str, Any] | None = None) ->
     return _adapter(kind).dump_json(value, by_alias=True, exclude_defaults=False, exclude=without)
 
 
-def read_text(path: Path) -> str:
-    """UTF-8 text of a file."""
+def read_file(path: Path, most: int = MAX_FILE_BYTES) -> bytes:
+    """All of a regular file of at most ``most`` bytes; a pipe, a socket or a device may block for ever or never end."""
     try:
-        return path.read_text(encoding="utf-8")
+        # Opening a pipe waits for its other end unless told not to.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                kind = _KINDS.get(stat.S_IFMT(found.st_mode), "no file")
+                raise InputError(f"{path}: cannot be read: it is {kind}; expected a file")
+            if found.st_size > most:
+                raise InputError(f"{path}: is larger than {most // 2**20} MiB, the most that is read of such a file")
+            return file.read()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except InputError:
+        raise
+    except ValueError as error:
+        # A null character in a name that a file gave us.
+        raise InputError(f"{path}: cannot be read: {error}") from None
+
+
+def read_text(path: Path) -> str:
+    """UTF-8 text of a file, without a byte-order mark."""
+    try:
+        return read_file(path).decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not UTF-8 text") from None
 
 
 def read_toml(kind: type[T], text: str, source: str) -> T:
     """``kind`` from TOML; ``source`` is the file to name in an error."""
-    try:
-        table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{source}: is not valid TOML: {error}") from None
-    # Through JSON, because only there does strict mode accept a mapping for a dataclass.
-    return read_json(kind, json.dumps(table, default=str), source)
+    with reading(source, "valid TOML"):
+        # Through JSON, because only there does strict mode accept a mapping for a dataclass.
+        table = json.dumps(tomllib.loads(text), default=str)
+    return read_json(kind, table, source)
 
 
 def read_json(kind: type[T], text: str | bytes, source: str) -> T:
     """``kind`` from JSON; ``source`` is the file to name in an error."""
-    try:
-        return _adapter(kind).validate_json(text, strict=True)
-    except ValidationError as error:
-        raise InputError(_explain(kind, error, source)) from None
+    with reading(source, "valid JSON"):
+        try:
+            return _adapter(kind).validate_json(text, strict=True)
+        except ValidationError as error:
+            raise InputError(_explain(kind, error, source)) from None
 
 
 def _explain(kind: object, error: ValidationError, source: str) -> str:
@@ -76,15 +104,19 @@ def _message(kind: object, detail: ErrorDetails) -> str:
     place = ".".join(str(part) for part in detail["loc"])
     inner = detail.get("ctx", {}).get("error")
     if isinstance(inner, InputError):
-        return str(inner)
+        # What checks itself names itself, but not which of many it is.
+        return f"{place}: {inner}" if any(isinstance(part, int) for part in detail["loc"]) else str(inner)
     if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         *path, key = detail["loc"]
         return f"unknown key {place!r}; {nearest(str(key), _keys(kind, path))}"
     if detail["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return f"key {place!r} is missing"
-    value = repr(detail["input"])
-    shown = value if len(value) <= _LONGEST else value[:_LONGEST] + "..."
-    return f"{place + ': ' if place else ''}{detail['msg']}; found {shown}"
+    try:
+        value = shorten(repr(detail["input"]), _LONGEST)
+    except ValueError:
+        # Python writes no integer of more than 4,300 digits.
+        value = "an integer of thousands of digits"
+    return f"{place + ': ' if place else ''}{shorten(printable(detail['msg']), 4 * _LONGEST)}; found {value}"
 
 
 def _keys(kind: Any, path: list[int | str]) -> list[str]:

@@ -696,7 +696,7 @@ def _controlled(threads: int, device: torch.device) -> Iterator[Callable[[], boo
 
 @contextmanager
 def _sigint() -> Iterator[Callable[[], bool]]:
-    """The first SIGINT is remembered, the second interrupts at once; outside of the main thread none can be seen."""
+    """The first SIGINT is remembered, the second interrupts; outside of the main thread none can be seen."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
@@ -704,8 +704,9 @@ def _sigint() -> Iterator[Callable[[], bool]]:
     before = signal.getsignal(signal.SIGINT)
 
     def remember(number: int, frame: Any) -> None:
+        if came.is_set() and callable(before):
+            before(number, frame)
         came.set()
-        signal.signal(signal.SIGINT, before)
 
     signal.signal(signal.SIGINT, remember)
     try:

@@ -95,7 +95,7 @@ OPEN_BANKS, OPEN_SINCE, DUE, OLDEST, WINDOW = range(5)
 
 
 # Without reference counts on the arrays, which nothing here allocates or keeps: they cost more than the simulation.
-_kernel = njit(cache=True, error_model="numpy", _nrt=False)
+_kernel = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 
 
 def run_channel(

@@ -62,7 +62,7 @@ class EndLoads(NamedTuple):
     free_north: int
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def step_phases(t: MacroTiles) -> tuple[int, int, int, int, int]:
     """Time of the array, with memory, with SORE; bytes read and written.
 
@@ -95,7 +95,7 @@ def step_phases(t: MacroTiles) -> tuple[int, int, int, int, int]:
     return alone, memory, every, read, written
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def list_phases(
     t: MacroTiles, busy: Table, transfer: Table, read: Table, written: Table, sore: Table, loads: Table
 ) -> EndLoads:
@@ -131,13 +131,13 @@ def list_phases(
     return EndLoads(*first, to_store * (1 + t.added), *first_time, storing, first_sore, free_west, free_north)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _transfer(t: MacroTiles, loading: int, storing: int) -> int:
     """Time of DRAM for what a phase loads and stores."""
     return loading + storing + (t.turn if storing and (loading or t.added) else 0)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _work(t: MacroTiles, index: int) -> tuple[int, int, int]:
     """Time of the array, bytes of results and time to store them, of the ``index``-th macro-tile."""
     i, j = _place(index % (t.row_tiles * t.col_tiles), t.row_tiles, t.col_tiles, t.rows_slow)
@@ -145,7 +145,7 @@ def _work(t: MacroTiles, index: int) -> tuple[int, int, int]:
     return t.issue[last], t.store[last], t.store_time[last]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _copy(t: MacroTiles, index: int) -> tuple[int, int]:
     """Bytes of the compact copy that is written while the ``index``-th macro-tile is computed, and the time."""
     i, j = _place(index % (t.row_tiles * t.col_tiles), t.row_tiles, t.col_tiles, t.rows_slow)
@@ -155,7 +155,7 @@ def _copy(t: MacroTiles, index: int) -> tuple[int, int]:
     return t.copy[last], t.copy_time[last]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _loads(
     t: MacroTiles, index: int, held: tuple[int, int, int]
 ) -> tuple[tuple[int, int], tuple[int, int], int, tuple[int, int, int]]:
@@ -173,7 +173,7 @@ def _loads(
     return (west, north), (west_time, north_time), sore, (group, i, j)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _place(index: int, row_tiles: int, col_tiles: int, rows_slow: int) -> tuple[int, int]:
     """Row and column tile of the ``index``-th macro-tile."""
     if rows_slow:

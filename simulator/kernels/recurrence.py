@@ -19,7 +19,7 @@ STCE, VECTOR, WUVE = 0, 1, 2
 STORE, PHASE, NORTH, WEST, VECTOR_CHANNEL, WUVE_CHANNEL = range(6)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def run_tasks(
     rate: int, engine: Any, first: Any, busy: Any, transfer: Any, sore: Any, resident: Any, west_time: Any,
     north_time: Any, north_sore: Any, west_ready: Any, north_ready: Any, free_west: Any, free_north: Any, lead: Any,
@@ -193,7 +193,7 @@ def run_tasks(
     return last, finished
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _served(now: int, busy: int, transfer: int, sore: int, dram_free: int, sore_free: int) -> tuple[int, int, int]:
     """End of a phase that starts ``now``, and when DRAM and SORE are free after it."""
     done = now + busy
@@ -206,7 +206,7 @@ def _served(now: int, busy: int, transfer: int, sore: int, dram_free: int, sore_
     return done, dram_free, sore_free
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _reversed(after_first: Any, after: Any, count: int) -> tuple[Any, Any]:
     """Who waits for each op: the same lists the other way round."""
     users_first = np.zeros(count + 1, np.int64)
@@ -221,7 +221,7 @@ def _reversed(after_first: Any, after: Any, count: int) -> tuple[Any, Any]:
     return users_first, users
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _release(
     op: int, users_first: Any, users: Any, missing: Any, ready: Any, known: Any, end: Any, rate: int, stack: Any,
     depth: int,

@@ -18,7 +18,7 @@ ROWS_AT_ONCE = 256
 """Rows of a WS tile that are summed up together, for the sake of vector instructions."""
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def run_os(
     a_columns: Any,
     values: Any,
@@ -115,7 +115,7 @@ def run_os(
     return cycles, compute, stall, port
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _issue(acc: Any, a_columns: Any, values: Any, indices: Any, base: int, row0: int, col0: int) -> None:
     """One pair of one context in every PE, ``acc`` [cols, rows] of it; rows inside, where the index is constant."""
     used = min(acc.shape[1], a_columns.shape[1] - row0)
@@ -130,7 +130,7 @@ def _issue(acc: Any, a_columns: Any, values: Any, indices: Any, base: int, row0:
             total[r] = total[r] + dense[r] * value
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _take_results(acc: Any, out: Any, row0: int, col0: int) -> None:
     """Accumulators of a context to the drain registers, which ``out`` stands for until the chain has stamped them."""
     for r in range(min(acc.shape[1], out.shape[0] - row0)):
@@ -138,7 +138,7 @@ def _take_results(acc: Any, out: Any, row0: int, col0: int) -> None:
             out[row0 + r, col0 + c] = acc[c, r]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def run_ws(
     a_columns: Any,
     values: Any,
@@ -268,7 +268,7 @@ def run_ws(
     return cycles, compute, stall, port
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _sum_up(
     out: Any,
     entered: Any,

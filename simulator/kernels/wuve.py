@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def run_sgd(
     master: Any, gradient: Any, velocity: Any, constants: Any, ages: Any, depth: int, lanes: int, left: Any
 ) -> int:
@@ -56,7 +56,7 @@ def run_sgd(
     return t
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def run_adam(
     master: Any,
     gradient: Any,

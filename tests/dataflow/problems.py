@@ -38,6 +38,7 @@ def make_op(
         b=Operand(role=Role.WEIGHT, dtype="float16", bytes=2 * b),
         c=Operand(role=Role.ACTIVATION, dtype="float16", bytes=2 * c),
         parameter="layer.weight",
+        convolution=stored is not None,
         sparse=sparse,
     )
 
@@ -81,8 +82,10 @@ def matrix_ops(draw: st.DrawFn, spec: AcceleratorSpec, size: int = 40) -> Matrix
     sparse = draw(st.none() | sparse_operands(spec))
     g = gemm
     full = (g.groups * g.m * g.k, g.groups * g.k * g.n, g.groups * g.m * g.n)
-    repeats = [draw(st.sampled_from((1, 1, 3))) for _ in full]
-    stored = tuple(max(e // r, 1) for e, r in zip(full, repeats, strict=True))
+    windowed, third = draw(st.sampled_from((None, 0, 1, 2))), draw(st.tuples(st.booleans(), st.booleans()))
+    # One side of a convolution holds what its windows cover; a tensor that is expanded is stored once.
+    expanded = [e // 3 if some and e % 3 == 0 else e for e, some in zip(full, (*third, False), strict=True)]
+    stored = tuple(max(e // 3, 1) if i == windowed else e for i, e in enumerate(expanded))
     return make_op(gemm, sparse=sparse, stored=(stored[0], stored[1], stored[2]))
 
 

@@ -68,7 +68,7 @@ def test_one_untiled_group_costs_what_the_array_takes(data):
     roomy = BufferSpec(w2e_bytes=2**24, n2s_bytes=2**24, output_bytes=2**24)
     spec = replace(data.draw(machines()), buffers=roomy)
     op = data.draw(matrix_ops(spec))
-    op = replace(op, gemm=replace(op.gemm, groups=1))
+    op = make_op(replace(op.gemm, groups=1), sparse=op.sparse)
     drawn = data.draw(mappings(spec, op))
     mapping = replace(drawn, tile_rows=drawn.gemm.m, tile_cols=drawn.gemm.n, resident=True)
     cycles = evaluate(op, spec, mapping).cycles

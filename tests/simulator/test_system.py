@@ -39,7 +39,7 @@ def vector_ops(draw: st.DrawFn) -> VectorOp:
     size = st.integers(0, 3000)
     return VectorOp(
         name="v", op="aten.relu", pass_=draw(st.sampled_from((Pass.FF, Pass.BP))), dtype="float16",
-        elements=draw(size), read_bytes=2 * draw(size), write_bytes=2 * draw(size),
+        elements=draw(size), read_bytes=2 * draw(size), write_bytes=2 * draw(st.integers(1, 3000)),
     )  # fmt: skip
 
 

@@ -30,7 +30,6 @@ counts = st.integers(0, 2**40)
 patterns = st.integers(1, 32).flatmap(
     lambda group: st.integers(1, group).map(lambda keep: NMPattern(keep=keep, group=group))
 )
-operands = st.builds(Operand, role=st.sampled_from(Role), dtype=st.sampled_from(sorted(DTYPE_BYTES)), bytes=counts)
 gemms = st.builds(
     lambda m, n, run, runs, groups: Gemm(m=m, k=run * runs, n=n, run=run, groups=groups),
     *[st.integers(1, 500)] * 5,
@@ -38,24 +37,50 @@ gemms = st.builds(
 sparse = st.none() | st.builds(
     SparseOperand, operand=st.sampled_from(("a", "b")), pattern=patterns, online=st.booleans()
 )
-matrix = st.builds(
-    MatrixOp, kind=st.just("matrix"), name=text, op=text, pass_=st.sampled_from(GEMM_PASSES), gemm=gemms,
-    a=operands, b=operands, c=operands, parameter=st.none() | text, convolution=st.booleans(),
-    recompute=st.booleans(), sparse=sparse, kept_dense=text,
-)  # fmt: skip
+
+
+@st.composite
+def matrix(draw: st.DrawFn) -> MatrixOp:
+    """A product whose operands are stored whole, but perhaps for the windows of a convolution."""
+    g = draw(gemms)
+    sizes = [g.groups * rows * cols for rows, cols in ((g.m, g.k), (g.k, g.n), (g.m, g.n))]
+    windowed = draw(st.none() | st.integers(0, 2))
+    a, b, c = (
+        Operand(
+            role=draw(st.sampled_from(Role)),
+            dtype=(dtype := draw(st.sampled_from(sorted(DTYPE_BYTES)))),
+            bytes=DTYPE_BYTES[dtype] * (draw(st.integers(1, 2**40)) if i == windowed else size),
+        )
+        for i, size in enumerate(sizes)
+    )
+    return MatrixOp(
+        name=draw(text), op=draw(text), pass_=draw(st.sampled_from(GEMM_PASSES)), gemm=g, a=a, b=b, c=c,
+        parameter=draw(st.none() | text), convolution=windowed is not None or draw(st.booleans()),
+        recompute=draw(st.booleans()), sparse=draw(sparse), kept_dense=draw(text),
+    )  # fmt: skip
+
+
 vector = st.builds(
     VectorOp, kind=st.just("vector"), name=text, op=text, pass_=st.sampled_from(Pass), elements=counts,
-    dtype=st.sampled_from(sorted(DTYPE_BYTES)), read_bytes=counts, write_bytes=counts, recompute=st.booleans(),
+    dtype=st.sampled_from(sorted(DTYPE_BYTES)), read_bytes=counts, write_bytes=st.integers(1, 2**40),
+    recompute=st.booleans(),
 )  # fmt: skip
-copies = st.builds(CompactCopy, pattern=patterns, groups=st.integers(1, 2**30), kept=st.integers(1, 2**30))
+
+
+@st.composite
+def copies(draw: st.DrawFn) -> CompactCopy:
+    pattern, groups = draw(patterns), draw(st.integers(1, 2**30))
+    return CompactCopy(pattern=pattern, groups=groups, kept=draw(st.integers(groups, groups * pattern.keep)))
+
+
 update = st.builds(
     UpdateOp, kind=st.just("update"), name=text, elements=st.integers(1, 2**40), dense_copy=st.booleans(),
-    copies=st.lists(copies, max_size=2).map(tuple),
+    copies=st.lists(copies(), max_size=2).map(tuple),
 )  # fmt: skip
 workloads = st.builds(
     Workload, schema=st.just(1), model=text, batch=st.integers(1, 4096), input=text,
     optimizer=st.sampled_from(("sgd", "adam")), scheme=text, pattern=st.none() | patterns,
-    ops=st.lists(matrix | vector | update, min_size=1, max_size=4).map(tuple),
+    ops=st.lists(matrix() | vector | update, min_size=1, max_size=4).map(tuple),
 )  # fmt: skip
 
 
@@ -112,7 +137,7 @@ def _changed(**changes) -> str:
         (_changed(ops__0__kind="lambda"), "Input tag 'lambda' found using 'kind' does not match"),
         (_changed(ops__0__pass="OPT"), "pass of matrix op 'fc' must be FF, BP or WU"),
         (_changed(ops__0__a__dtype="flaot16"), "dtype of an operand is 'flaot16': did you mean 'float16'"),
-        (_changed(ops__0__a__bytes=-1), "bytes of an operand must be an integer from 0"),
+        (_changed(ops__0__a__bytes=-1), "bytes of an operand must be an integer from 2"),
         (_changed(ops__0__sparse={"operand": "b", "pattern": {"keep": 3, "group": 2}, "online": 0}), "3:2 keeps 3"),
         (_changed(ops__0__paramter="x"), "unknown key 'ops.0.matrix.paramter'; did you mean 'parameter'"),
         (_changed(optimizer="sdg"), "optimizer 'sdg' is unknown: did you mean 'sgd'"),

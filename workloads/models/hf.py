@@ -17,7 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, nearest
+from ..errors import InputError, nearest, reading
+from ..strict import read_text
 from .language import logits_loss, require_seq
 from .source import ModelSource, StepInputs
 from .vision import image_inputs
@@ -207,17 +208,15 @@ def hf_config_source(path: str | Path) -> ModelSource:
 
 def _read(file: Path) -> dict[str, Any]:
     """The JSON object in ``file``, less the keys that must not reach transformers."""
-    try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise InputError(f"{file}: not JSON text") from error
+    text = read_text(file)
+    with reading(str(file), "JSON text"):
+        try:
+            raw = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{file}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
+        cleaned: dict[str, Any] = _clean(raw)
     if not isinstance(raw, dict):
         raise InputError(f"{file}: a model configuration is a JSON object, not {type(raw).__name__}")
-    cleaned: dict[str, Any] = _clean(raw)
     return cleaned
 
 

@@ -9,23 +9,57 @@ import onnx
 from onnx import inliner
 
 from ..errors import InputError
+from ..strict import read_file
 from .operators import RECURRENT
 
-__all__ = ["fed_inputs", "load", "set_batch"]
+__all__ = ["fed_inputs", "load", "require_attributes", "set_batch"]
+
+_MAX_BYTES = 2**31
+"""Protobuf's own limit; weights lie in the file where the exporter kept them together."""
 
 
 def load(file: Path) -> Any:
     """The model without its external weights, its local functions written out."""
+    raw = read_file(file, _MAX_BYTES)
     try:
-        model = onnx.load_model(file, load_external_data=False)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}") from error
+        model = onnx.load_model_from_string(raw)
     except Exception as error:
         # protobuf's own error; it publishes no types to name it by
         raise InputError("not an ONNX model, or cut short") from error
     if not model.graph.node:
         raise InputError("not an ONNX model: it has no graph")
+    for node in model.graph.node:
+        broken = next(
+            (text for text in (node.name, node.op_type, *node.input, *node.output) if type(text) is bytes), None
+        )
+        if broken is not None:
+            raise InputError(f"a name of a node is not UTF-8 text: {broken!r}")
     return inliner.inline_local_functions(model) if model.functions else model
+
+
+_COUNTS = frozenset({"group", "strides", "dilations", "kernel_shape", "blocksize", "hidden_size"})
+"""Attributes that count something, so that 0 and less have no meaning; shape inference divides by some of them."""
+
+
+def require_attributes(model: Any) -> None:
+    """Refuse attributes of another type than the operator has them in the model's opset, and counts below one."""
+    version = next((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), 1)
+    for node in model.graph.node:
+        try:
+            known = onnx.defs.get_schema(node.op_type, version, "").attributes
+        except onnx.defs.SchemaError:
+            continue
+        for attribute in node.attribute:
+            at = f"attribute {attribute.name!r} of node {node.name or node.output[0]!r} ({node.op_type})"
+            rule = known.get(attribute.name)
+            if rule is not None and int(rule.type.value) != attribute.type:
+                types = onnx.AttributeProto.AttributeType
+                found = types.Name(attribute.type) if attribute.type in types.values() else attribute.type
+                raise InputError(f"{at} is of type {found}; the operator takes {types.Name(int(rule.type.value))}")
+            numbers = [attribute.i] if attribute.type == onnx.AttributeProto.INT else attribute.ints
+            if attribute.name in _COUNTS and any(number < 1 for number in numbers):
+                shown = numbers[0] if len(numbers) == 1 else list(numbers)
+                raise InputError(f"{at} is {shown}; the least it can be is 1")
 
 
 def fed_inputs(graph: Any) -> list[Any]:

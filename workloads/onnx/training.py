@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, nearest, require_int
+from ..errors import InputError, nearest, reading, require_int
 from ..gemm import Pass
 from ..step import Frozen, Op, UpdateOp, VectorOp, Workload
-from .file import load, set_batch
+from .file import load, require_attributes, set_batch
 from .folding import FOLDED
 from .graph import Graph, Node, Tensor, where
 from .operators import RECURRENT, VECTOR
@@ -31,21 +31,23 @@ def onnx_workload(path: str | Path, *, batch: int | None = None, optimizer: str 
     if batch is not None:
         require_int("batch", batch, 1, 2**31)
     try:
-        model = load(file)
-        _require_known_ops(model.graph)
-        found = set_batch(model.graph, batch)
-        graph = Graph(infer(model))
-        ops = tuple(_step(graph))
+        with reading("the graph", "one that ONNX allows"):
+            model = load(file)
+            _require_known_ops(model.graph)
+            require_attributes(model)
+            found = set_batch(model.graph, batch)
+            graph = Graph(infer(model))
+            ops = tuple(_step(graph))
+            return Workload(
+                model=file.stem,
+                batch=found,
+                input=", ".join(" x ".join(map(str, tensor.shape)) or "1" for tensor in graph.inputs),
+                optimizer=optimizer,
+                ops=ops,
+                frozen=tuple(_frozen(graph, ops)),
+            )
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
-    return Workload(
-        model=file.stem,
-        batch=found,
-        input=", ".join(" x ".join(map(str, tensor.shape)) or "1" for tensor in graph.inputs),
-        optimizer=optimizer,
-        ops=ops,
-        frozen=tuple(_frozen(graph, ops)),
-    )
 
 
 def _require_known_ops(graph: Any) -> None:
@@ -62,15 +64,12 @@ def _require_known_ops(graph: Any) -> None:
 def _step(graph: Graph) -> Iterator[Op]:
     """All ops, in order."""
     for node in graph.nodes:
-        try:
-            yield from _forward(node)
-        except InputError as error:
-            raise InputError(f"{where(node.proto)}: {error}") from error
+        yield from _named(node, _forward)
     yield from _loss(graph, Pass.FF)
     yield from _loss(graph, Pass.BP)
     for node in graph.backward:
         yield from _sums(graph, node.outs)
-        yield from _backward(node)
+        yield from _named(node, _backward)
     yield from _sums(graph, graph.initializers)
     trained = _trained(graph)
     if not trained:
@@ -86,6 +85,15 @@ def _frozen(graph: Graph, ops: Iterable[Op]) -> Iterator[Frozen]:
     for tensor in graph.initializers:
         if tensor.name in read - trained and tensor.elements:
             yield Frozen(name=tensor.name, dtype=tensor.dtype, elements=tensor.elements)
+
+
+def _named(node: Node, rule: Callable[[Node], Iterable[Op]]) -> Sequence[Op]:
+    """What ``rule`` makes of ``node``, which is named in what it refuses and in what it stumbles over."""
+    try:
+        with reading("the node", "one that ONNX allows"):
+            return tuple(rule(node))
+    except InputError as error:
+        raise InputError(f"{where(node.proto)}: {error}") from error
 
 
 def _forward(node: Node) -> Iterable[Op]:

@@ -108,17 +108,11 @@ def weight_copies(ops: Iterable[MatrixOp]) -> dict[str, tuple[bool, tuple[Compac
             continue
         dense.setdefault(op.parameter, False)
         made = copies.setdefault(op.parameter, {})
-        weight_is_sparse = op.sparse is not None and not op.sparse.online
-        if op.sparse is None or not weight_is_sparse:
+        copy, g = op.copy, op.gemm
+        if copy is None or op.sparse is None:
             dense[op.parameter] = True
-            continue
-        g, pattern = op.gemm, op.sparse.pattern
-        columns = g.groups * (g.n if op.sparse.operand == "b" else g.m)
-        made[(g.k, g.run, columns)] = CompactCopy(
-            pattern=pattern,
-            groups=columns * (g.k // g.run) * -(-g.run // pattern.group),
-            kept=columns * pattern.kept(g.k, g.run),
-        )
+        else:
+            made[(g.k, g.run, g.groups * (g.n if op.sparse.operand == "b" else g.m))] = copy
     return {name: (dense[name], tuple(copies[name].values())) for name in dense}
 
 

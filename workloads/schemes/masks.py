@@ -40,7 +40,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def kernel(function: F) -> F:
     # All kernels that call each other stand in this file: Numba's cache watches the file of the cached function only.
-    return cast(F, njit(cache=True, error_model="numpy")(function))
+    return cast(F, njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
 def _inlined(function: F) -> F:

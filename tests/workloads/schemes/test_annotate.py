@@ -19,8 +19,8 @@ TWO_OF_EIGHT = NMPattern(keep=2, group=8)
 
 
 def _op(name: str, pass_: Pass, gemm: Gemm, a: Role, b: Role, c: Role, **more) -> MatrixOp:
-    def operand(role: Role) -> Operand:
-        return Operand(role=role, dtype="float16", bytes=2)
+    def operand(role: Role, size: int) -> Operand:
+        return Operand(role=role, dtype="float16", bytes=2 * gemm.groups * size)
 
     parameter = more.pop("parameter", f"{name}.weight")
     return MatrixOp(
@@ -28,9 +28,9 @@ def _op(name: str, pass_: Pass, gemm: Gemm, a: Role, b: Role, c: Role, **more) -
         op="op",
         pass_=pass_,
         gemm=gemm,
-        a=operand(a),
-        b=operand(b),
-        c=operand(c),
+        a=operand(a, gemm.m * gemm.k),
+        b=operand(b, gemm.k * gemm.n),
+        c=operand(c, gemm.m * gemm.n),
         parameter=parameter,
         **more,
     )
