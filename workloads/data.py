@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import math
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +24,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .errors import InputError, nearest
+from .errors import InputError, nearest, reading
+from .strict import read_file, require_regular
 
-__all__ = ["BUNDLED", "DATA", "FOLDER_SIDE", "ImageData", "Images", "augmented", "normalised", "open_data", "order"]
+__all__ = [
+    "BUNDLED", "DATA", "FOLDER_SIDE", "ImageData", "Images", "augmented", "decode", "normalised", "open_data", "order",
+]  # fmt: skip
 
 DATA = ("digits", "mnist5k", "cifar10:PATH", "cifar100:PATH", "imagefolder:PATH")
 """What ``--data`` takes; ``,nomirror`` before the colon keeps pictures from being mirrored."""
@@ -48,7 +52,9 @@ _BROUGHT_EVERY = 10
 45,000 and 5,000 of CIFAR-10, as in arXiv 1512.03385, section 4.2."""
 
 _PICTURES = (".png", ".jpg", ".jpeg")
-_MAX_FILE_BYTES = 2**30
+_FORMATS = ("PNG", "JPEG")
+_MAX_PICTURE_BYTES, _MAX_PIXELS = 2**28, 2**26
+"""Of one picture: one of 67 million pixels, more than cameras make, takes 200 MB decoded; eight are decoded at once."""
 
 # Published with torchvision's ImageNet models, for pixels from 0 to 255. The others are computed from the training set.
 _IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -88,7 +94,7 @@ class _InFiles:
     def fetch(self, index: Tensor) -> Tensor:
         files = [self.files[i] for i in index.tolist()]
         with ThreadPoolExecutor(min(8, len(files))) as pool:
-            return torch.stack(list(pool.map(lambda file: _decode(file, self.side), files)))
+            return torch.stack(list(pool.map(lambda file: decode(file, self.side), files)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -141,7 +147,8 @@ def open_data(text: str, side: int | None = None) -> ImageData:
         found = "is not a folder; unpack it first" if root.exists() else "no such folder"
         raise InputError(f"{root}: {found} (from data {text!r})")
     if kind == "imagefolder":
-        data = _image_folder(root, FOLDER_SIDE if side is None else side)
+        with reading(str(root), "a folder of pictures"):
+            data = _image_folder(root, FOLDER_SIDE if side is None else side)
     else:
         data = _of_side(_cifar10(root) if kind == "cifar10" else _cifar100(root), side)
     return replace(data, flip=False) if comma else data
@@ -291,14 +298,12 @@ def _cifar(
 
 
 def _file_bytes(path: Path, expected: str) -> bytes:
+    if not path.exists():
+        raise InputError(f"{path}: no such file; expected {expected}")
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise InputError(f"{path}: is larger than 1 GiB; expected {expected}")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected {expected}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}; expected {expected}") from None
+        return read_file(path)
+    except InputError as error:
+        raise InputError(f"{error}; expected {expected}") from None
 
 
 def _records(path: Path, classes: int, label_bytes: int) -> tuple[Bytes, Bytes]:
@@ -351,13 +356,10 @@ def _batch(path: Path, classes: int, label_key: str) -> tuple[Bytes, npt.NDArray
     """Pixels and labels of one file of CIFAR's Python form: a pickled dict of ``data`` and labels."""
     expected = f"CIFAR's Python form, a pickled dict of data (uint8, n x 3072) and {label_key}"
     raw = _file_bytes(path, f"{expected}, or its binary form, {path.name}.bin")
-    try:
+    with reading(str(path), expected):
         table = _Reader(io.BytesIO(raw), encoding="bytes").load()
         values = {key.decode() if isinstance(key, bytes) else key: value for key, value in table.items()}
         pixels, labels = _array(values["data"]), np.array(values[label_key], dtype=np.int64)
-    # A broken pickle can raise nearly anything.
-    except Exception as error:
-        raise InputError(f"{path}: is not {expected} ({type(error).__name__}: {error})") from None
     if pixels.shape != (len(labels), 3072) or labels.ndim != 1 or not len(labels):
         raise InputError(f"{path}: holds data of shape {pixels.shape} and {labels.size} labels; expected {expected}")
     _check_labels(path, labels, classes)
@@ -425,9 +427,11 @@ def _parted_pictures(
 
 def _size(file: Path) -> int:
     try:
-        return file.stat().st_size
+        found = file.stat()
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from None
+    require_regular(file, found)
+    return found.st_size
 
 
 def _in_files(pictures: list[tuple[Path, int]], side: int) -> _InFiles:
@@ -455,17 +459,24 @@ def _picture_files(folder: Path) -> Iterator[Path]:
         yield from (f for f in named if not f.is_dir())
 
 
-def _decode(file: Path, side: int) -> Tensor:
-    from PIL import Image, UnidentifiedImageError
+def decode(file: Path, side: int) -> Tensor:
+    """The middle of a picture, ``side`` to its shorter side, uint8 ``[3, side, side]`` in RGB (bilinear)."""
+    from PIL import Image
 
-    try:
-        with Image.open(file) as picture:
-            colour = picture.convert("RGB")
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise InputError(f"{file}: cannot be decoded as a picture: {error}") from None
-    scale = side / min(colour.size)
-    width, height = (max(side, round(scale * length)) for length in colour.size)
-    left, top = (width - side) // 2, (height - side) // 2
-    resized = colour.resize((width, height), Image.Resampling.BILINEAR)
-    cut = resized.crop((left, top, left + side, top + side))
+    raw = read_file(file, _MAX_PICTURE_BYTES)
+    # Pillow would also try formats that start a program to be read (PostScript), whatever the file is called.
+    with reading(str(file), "a whole PNG or JPEG picture"), Image.open(io.BytesIO(raw), formats=_FORMATS) as picture:
+        if math.prod(picture.size) > _MAX_PIXELS:
+            size = " x ".join(map(str, picture.size))
+            raise InputError(f"{file}: is {size} pixels large; at most {_MAX_PIXELS:,} are decoded, so make it smaller")
+        colour = picture.convert("RGB")
+        scale = side / min(colour.size)
+        sizes = [max(side, round(scale * length)) for length in colour.size]
+        # The middle of the whole picture resized, without making the rest of it: of a strip that is nearly all.
+        edges = [(size - side) // 2 for size in sizes]
+        near, far = (
+            [(edge + more) * length / size for edge, length, size in zip(edges, colour.size, sizes, strict=True)]
+            for more in (0, side)
+        )
+        cut = colour.resize((side, side), Image.Resampling.BILINEAR, box=(*near, *far))
     return torch.from_numpy(np.asarray(cut).copy()).permute(2, 0, 1)

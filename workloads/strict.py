@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from .errors import InputError, nearest, printable, reading, shorten
 
-__all__ = ["MAX_FILE_BYTES", "dump_json", "read_file", "read_json", "read_text", "read_toml"]
+__all__ = ["MAX_FILE_BYTES", "dump_json", "read_file", "read_json", "read_text", "read_toml", "require_regular"]
 
 T = TypeVar("T")
 MAX_FILE_BYTES = 2**30
@@ -51,9 +51,7 @@ def read_file(path: Path, most: int = MAX_FILE_BYTES) -> bytes:
         # Opening a pipe waits for its other end unless told not to.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY), "rb") as file:
             found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                kind = _KINDS.get(stat.S_IFMT(found.st_mode), "no file")
-                raise InputError(f"{path}: cannot be read: it is {kind}; expected a file")
+            require_regular(path, found)
             if found.st_size > most:
                 raise InputError(f"{path}: is larger than {most // 2**20} MiB, the most that is read of such a file")
             return file.read()
@@ -64,6 +62,13 @@ def read_file(path: Path, most: int = MAX_FILE_BYTES) -> bytes:
     except ValueError as error:
         # A null character in a name that a file gave us.
         raise InputError(f"{path}: cannot be read: {error}") from None
+
+
+def require_regular(path: Path, found: os.stat_result) -> None:
+    """Refuse what is no file."""
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "no file")
+        raise InputError(f"{path}: cannot be read: it is {kind}; expected a file")
 
 
 def read_text(path: Path) -> str:

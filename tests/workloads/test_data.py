@@ -5,17 +5,21 @@ from __future__ import annotations
 import gzip
 import os
 import pickle
+import socket
+import struct
+import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from weft.workloads.data import ImageData, _held_out, augmented, normalised, open_data, order
+from weft.workloads.data import ImageData, _held_out, augmented, decode, normalised, open_data, order
 from weft.workloads.errors import InputError
 
 CIFAR10 = [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]
@@ -353,7 +357,7 @@ def test_broken_pictures_and_folders_are_named(tmp_path: Path) -> None:
     write_folder(tmp_path)
     (tmp_path / "dog" / "2.JPG").write_bytes((tmp_path / "dog" / "2.JPG").read_bytes()[:100])
     data = open_data(f"imagefolder:{tmp_path}")
-    with pytest.raises(InputError, match=r"dog.2\.JPG: cannot be decoded"):
+    with pytest.raises(InputError, match=r"dog.2\.JPG: (is not a whole PNG|cannot be read)"):
         everything(data)
     (tmp_path / "emu").mkdir()
     with pytest.raises(InputError, match="emu: holds no picture"):
@@ -421,3 +425,72 @@ def test_an_order_holds_every_image_once() -> None:
     found = order(100, torch.Generator().manual_seed(3))
     assert sorted(found.tolist()) == list(range(100))
     assert (found == order(100, torch.Generator().manual_seed(3))).all()
+
+
+@settings(max_examples=60)
+@given(width=st.integers(1, 90), height=st.integers(1, 90), side=st.sampled_from((8, 16, 33)), seed=st.integers(0, 99))
+def test_a_picture_is_the_middle_of_the_whole_one_resized(
+    tmp_path_factory: pytest.TempPathFactory, width: int, height: int, side: int, seed: int
+) -> None:
+    path = tmp_path_factory.mktemp("pictures") / "a.png"
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    scale = side / min(width, height)
+    size = max(side, round(scale * width)), max(side, round(scale * height))
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    whole = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+    expected = np.asarray(whole.crop((left, top, left + side, top + side))).astype(int)
+    found = decode(path, side).permute(1, 2, 0).numpy().astype(int)
+    # Pillow rounds where the middle begins to single precision.
+    assert np.abs(found - expected).max() <= 1
+
+
+def test_a_strip_costs_what_is_left_of_it(tmp_path: Path) -> None:
+    """Resized as a whole, 467 bytes became 32 x 6,400,000 pixels."""
+    shades = np.repeat(np.array([10, 200, 30], np.uint8), (99_950, 100, 99_950))
+    Image.fromarray(shades[:, None]).save(tmp_path / "strip.png")
+    assert (decode(tmp_path / "strip.png", 32) == 200).all()
+
+
+def bomb(path: Path) -> None:
+    """8,000 x 10,000 pixels in a header of 50 bytes: refused before anything is decoded."""
+    Image.new("L", (1, 1)).save(path)
+    raw = bytearray(path.read_bytes())
+    raw[16:24] = struct.pack(">II", 8_000, 10_000)
+    raw[29:33] = struct.pack(">I", zlib.crc32(raw[12:29]))
+    path.write_bytes(raw)
+
+
+def socket_at(path: Path) -> None:
+    here = Path.cwd()
+    os.chdir(path.parent)  # the path of a socket is at most 107 characters long
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (os.mkfifo, "it is a pipe; expected a file"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is a device; expected a file"),
+        (socket_at, "it is a socket; expected a file"),
+        (bomb, "8000 x 10000 pixels large; at most"),
+        (lambda path: path.write_bytes(b""), "is not a whole PNG or JPEG"),
+        (
+            lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+            "is not a whole PNG or JPEG",
+        ),
+        (lambda path: Image.new("RGB", (9, 9)).save(path, format="GIF"), "is not a whole PNG or JPEG"),
+    ],
+    ids=["pipe", "device", "socket", "bomb", "empty", "postscript", "gif"],
+)
+def test_what_is_no_picture_neither_blocks_nor_fills_memory(
+    tmp_path: Path, make: Callable[[Path], object], said: str
+) -> None:
+    write_folder(tmp_path)
+    make(tmp_path / "dog" / "9.png")
+    with pytest.raises(InputError, match=rf"9\.png: .*{said}"):
+        everything(open_data(f"imagefolder:{tmp_path}"))
