@@ -71,6 +71,7 @@ def train(
     if output is not None:
         require_writable_folder(output)
     from ..workloads import training
+    from ..workloads.catalog import is_user
 
     with users_code(model or str(resume)), bar("training") as progress:
         try:
@@ -82,7 +83,10 @@ def train(
             folder = resume or output
             if folder is None:
                 raise
-            raise KeyboardInterrupt(f"go on with: {shlex.join(['weft', 'train', '--resume', str(folder)])}") from None
+            # A checkpoint runs no code that it alone names.
+            again = [model] if model is not None and is_user(model) else []
+            command = shlex.join(["weft", "train", *again, "--resume", str(folder)])
+            raise KeyboardInterrupt(f"go on with: {command}") from None
     if as_json:
         print_json(training.to_dict(result))
         return

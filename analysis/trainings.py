@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -355,7 +355,9 @@ def _train(plan: Planned, folder: Path) -> None:
     from ..workloads.training import CHECKPOINT, resume, train
 
     place = folder / "running" / plan.key
-    result = resume(place) if (place / CHECKPOINT).exists() else train(plan.spec, place)
+    # What the study asks for is all of the spec: its model may be a user's code, which a checkpoint alone never names.
+    asked = {f.name: getattr(plan.spec, f.name) for f in fields(plan.spec)}
+    result = resume(place, asked) if (place / CHECKPOINT).exists() else train(plan.spec, place)
     write_atomically(_file(folder, plan.key), dump_json(Training, _kept(result)))
     shutil.rmtree(place, ignore_errors=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,34 @@ def load_checkpoint(path: Path, version: int) -> dict[str, Any]:
     """Read what :func:`save_checkpoint` wrote, with tensors on the CPU; ``version`` is its entry ``version``."""
     raw = read_file(path, _MAX_BYTES)
     with reading(str(path), "a whole checkpoint of Weft"):
-        state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-    if not isinstance(state, dict) or state.get("version") != version:
-        found = state.get("version") if isinstance(state, dict) else None
-        raise InputError(f"{path}: is a checkpoint of version {found!r}; this Weft reads version {version}")
+        try:
+            state: Any = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            # PyTorch's own words advise to load it with all that it names.
+            raise InputError(
+                f"{path}: is not a whole checkpoint of Weft: it is damaged, or names more than tensors and plain values"
+            ) from None
+        _require_plain(state)
+    of_version = state.get("version") if isinstance(state, dict) else None
+    if type(of_version) is not int or of_version != version:
+        raise InputError(f"{path}: is a checkpoint of version {of_version!r}; this Weft reads version {version}")
     told = state.pop(_DIGEST, None)
-    if told != digest(state):
+    with reading(str(path), "a checkpoint of Weft"):
+        found = digest(state)
+    if told != found:
         raise InputError(f"{path}: is damaged: its content has not the SHA-256 it was written with")
-    return state
+    return dict(state)
+
+
+def _require_plain(value: Any) -> None:
+    """Refuse tensors that say more than they hold: sparse, on no device, or expanded without end."""
+    if isinstance(value, Tensor):
+        size = value.numel() * value.element_size()
+        if value.layout is not torch.strided or value.is_meta or size > value.untyped_storage().nbytes():
+            raise ValueError(f"a tensor of {value.layout} {tuple(value.shape)} is not stored whole")
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            _require_plain(item)
 
 
 def remove_parts(path: Path) -> None:

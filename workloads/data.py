@@ -474,9 +474,9 @@ def decode(file: Path, side: int) -> Tensor:
         sizes = [max(side, round(scale * length)) for length in colour.size]
         # The middle of the whole picture resized, without making the rest of it: of a strip that is nearly all.
         edges = [(size - side) // 2 for size in sizes]
-        near, far = (
+        (left, top), (right, bottom) = (
             [(edge + more) * length / size for edge, length, size in zip(edges, colour.size, sizes, strict=True)]
             for more in (0, side)
         )
-        cut = colour.resize((side, side), Image.Resampling.BILINEAR, box=(*near, *far))
+        cut = colour.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
     return torch.from_numpy(np.asarray(cut).copy()).permute(2, 0, 1)

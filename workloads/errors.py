@@ -71,11 +71,11 @@ def reading(what: str, expected: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except OSError as error:
-        raise InputError(f"{what}: cannot be read: {error.strerror or error}") from error
     except MemoryError as error:
         raise InputError(f"{what}: takes more memory than there is; expected {expected}") from error
     except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise InputError(f"{what}: cannot be read: {error.strerror}") from error
         # Of over-long integers Python also says how its limit is lifted, which is no advice for a file.
         first = " ".join(str(error).split()).partition("; use sys.set_int")[0][:300]
         raise InputError(f"{what}: is not {expected} ({type(error).__name__}: {first})") from error

@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import shlex
 import signal
 import threading
 import time
@@ -25,9 +26,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .catalog import is_user
 from .checkpoint import digest, load_checkpoint, remove_parts, save_checkpoint
 from .data import BUNDLED, ImageData, Images, augmented, normalised, open_data, order
-from .errors import InputError, nearest, require_int
+from .errors import InputError, nearest, reading, require_int
 from .host import Host, core_name, processor_name
 from .io import write_atomically
 from .models.classifier import SMALL_SIDE, classifier, image_side, scores
@@ -38,6 +40,7 @@ from .schemes.technique import Technique
 from .sparsity import NMPattern
 from .step import OPTIMIZERS, Workload
 from .strict import dump_json, read_json
+from .training_state import require_outline, require_state
 
 __all__ = [
     "AMP",
@@ -348,7 +351,8 @@ def resume(
     """Go on with the training in ``folder`` where its checkpoint was written; a finished one is returned as it is.
 
     ``asked`` are fields of :class:`TrainSpec` that the caller expects; one that differs is refused with both values.
-    Data may have moved to another place, but must be the same data.
+    Data may have moved to another place, but must be the same data. A checkpoint runs no code that it alone names: the
+    model of a user's file must be among what is ``asked``.
     """
     path = folder / CHECKPOINT
     if not path.is_file():
@@ -356,7 +360,15 @@ def resume(
     remove_parts(path)
     remove_parts(folder / LOG)
     state = load_checkpoint(path, _VERSION)
-    spec = _expected(folder, read_json(TrainSpec, state["spec"], str(path)), asked or {})
+    with _of_checkpoint(path):
+        require_outline(state)
+    written = read_json(TrainSpec, state["spec"], str(path))
+    if is_user(written.model) and "model" not in (asked or {}):
+        raise InputError(
+            f"{folder}: its checkpoint names code to run, {written.model!r}; only what you name yourself is run: "
+            f"weft train {shlex.quote(written.model)} --resume {shlex.quote(str(folder))}"
+        )
+    spec = _expected(folder, written, asked or {})
     data = open_data(spec.data, image_side(spec.model))
     if data.fingerprint != state["data"]:
         raise InputError(
@@ -365,9 +377,19 @@ def resume(
         )
     with _controlled(state["threads"], _device(device)) as stop:
         run = _Run(spec, data, folder, _device(device))
-        run.load(state)
+        with _of_checkpoint(path), reading("it", "a checkpoint of this training"):
+            run.load(state)
         run.save_log()
         return _finish(run, stop, progress)
+
+
+@contextmanager
+def _of_checkpoint(path: Path) -> Iterator[None]:
+    """What is wrong inside a checkpoint is told with its path."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: is no checkpoint of this training: {error}") from error
 
 
 def _expected(folder: Path, spec: TrainSpec, asked: dict[str, Any]) -> TrainSpec:
@@ -578,15 +600,14 @@ class _Run:
         }  # fmt: skip
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from ``state``."""
-        try:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            first = "\n".join(str(error).strip().splitlines()[:4])[:500]
-            raise InputError(
-                f"{self.folder}: its checkpoint is of another model {self.spec.model!r}: {first}"
-            ) from None
+        """Go on from ``state``, which is refused where this training could not have written it."""
+        require_state(
+            state, self.state(), optimizer=self.optimizer, rule=self.spec.optimizer,
+            rate=lambda step: self.spec.rate(step, self.steps), per_epoch=self.per_epoch, steps=self.steps,
+            row=EpochLog, weights={name: layer.weight for name, layer in self.technique.layers.items()},
+        )  # fmt: skip
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         self.technique.load_state_dict(state["technique"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import errno
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -248,9 +250,29 @@ def test_dropout_draws_the_same_after_a_restart(tmp_path: Path) -> None:
     spec = plan(f"{file}:make", epochs=2)
     with pytest.raises(KeyboardInterrupt):
         train(spec, tmp_path / "broken", progress=stop_at(30))
-    resume(tmp_path / "broken")
+    resume(tmp_path / "broken", {"model": spec.model})
     train(spec, tmp_path / "whole")
     require_same(tmp_path / "broken", tmp_path / "whole")
+
+
+def test_code_that_only_a_checkpoint_names_is_never_run(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    body = "def make(classes, size):\n    return nn.Sequential(nn.Flatten(), nn.Linear(size * size, classes))\n"
+    file.write_text(HEAD + body)
+    spec = plan(f"{file}:make", scheme="dense", epochs=1)
+    train(spec, tmp_path / "run")
+    other = tmp_path / "evil.py"
+    other.write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'owned')!r}).touch()\n{HEAD}{body}")
+    state = load_checkpoint(tmp_path / "run" / CHECKPOINT, 1)
+    state["spec"] = state["spec"].replace(str(file), str(other))
+    save_checkpoint(tmp_path / "run" / CHECKPOINT, state)
+    for asked in (None, {"seed": 0}, {"model": spec.model}):
+        with pytest.raises(InputError, match=r"evil\.py"):
+            resume(tmp_path / "run", asked)
+        assert main(["train", "--resume", str(tmp_path / "run")]) == 2
+    assert not (tmp_path / "owned").exists()
+    assert resume(tmp_path / "run", {"model": f"{other}:make"}).accuracy >= 0
+    assert (tmp_path / "owned").exists()
 
 
 def test_a_finished_training_resumes_to_its_result(tmp_path: Path) -> None:
@@ -283,7 +305,11 @@ def test_a_training_of_something_else_is_not_resumed(tmp_path: Path, asked: dict
     folder = tmp_path / "run"
     folder.mkdir()
     spec = short(epochs=1)
-    state = {"version": VERSION, "spec": training.dump_json(TrainSpec, spec).decode(), "data": "", "threads": 1}
+    parts = {name: {} for name in ("model", "optimizer", "scaler", "technique")}
+    state = {
+        "version": VERSION, "spec": training.dump_json(TrainSpec, spec).decode(), "data": "", "threads": 1, "step": 0,
+        "log": [], "epoch": {"loss_sum": 0.0, "correct": 0, "seconds": 0.0}, **parts,
+    }  # fmt: skip
     save_checkpoint(folder / CHECKPOINT, state)
     with pytest.raises(InputError, match=values):
         resume(folder, asked)
@@ -324,7 +350,7 @@ def test_what_is_no_training_is_not_resumed(tmp_path: Path, raw: bytes | None) -
         save_checkpoint(path, {"version": 0})
     elif raw is not None:
         path.write_bytes(raw)
-    with pytest.raises(InputError, match=r"not the folder of a training|no whole checkpoint|version 0"):
+    with pytest.raises(InputError, match=r"not the folder of a training|not a whole checkpoint|version 0"):
         resume(tmp_path)
 
 
@@ -334,7 +360,80 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     # The middle of the file is a weight.
     raw[len(raw) // 2] ^= 1
     (tmp_path / CHECKPOINT).write_bytes(raw)
-    with pytest.raises(InputError, match=r"is damaged|no whole checkpoint"):
+    with pytest.raises(InputError, match=r"is damaged|not a whole checkpoint"):
+        resume(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A checkpoint in the middle of the second epoch: Adam, loss scaling, masks that change."""
+    folder = tmp_path_factory.mktemp("written")
+    with pytest.raises(KeyboardInterrupt):
+        train(short(scheme="srste", optimizer="adam", amp="fp16"), folder, progress=stop_at(30))
+    return load_checkpoint(folder / CHECKPOINT, 1)
+
+
+HUGE, NAN = 10**9, float("nan")
+MALFORMED: dict[str, Any] = {
+    "threads": [HUGE, 0, -1, 1.0, "1", None, True],
+    "step": [1.5, -1, 64, 29, 31, "30", None, NAN],
+    "spec": ["{}", 3, None, "[" * 10_000],
+    "data": [3, None],
+    "extra": [1],
+    "log": [[], [1], None, {}],
+    "log/0/epoch": [2, 1.0], "log/0/step": [22], "log/0/learning_rate": [0.5, NAN], "log/0/test_accuracy": [1.5, 1],
+    "log/0/loss": [NAN, "1"], "log/0/more": [1],
+    "epoch": [{}, None], "epoch/correct": [-1, 1.0], "epoch/loss_sum": [NAN, 1], "epoch/seconds": [-1.0],
+    "epoch/__class__": [1],
+    "model": [{}, None, []], "model/1.weight": [torch.zeros(3), torch.zeros(256, 64, dtype=torch.float64), 1, None],
+    "model/1.bias": [torch.full((256,), NAN)], "model/odd": [torch.zeros(1)],
+    "optimizer": [{}, None], "optimizer/state": [None, {0: {}}, {HUGE: {}}, {"0": {}}],
+    "optimizer/state/0/exp_avg": [torch.zeros(3), None, torch.zeros(256, 64).half()],
+    "optimizer/state/0/step": [torch.zeros(3), 30.0, torch.tensor(NAN)], "optimizer/state/0/max_exp_avg_sq": [1],
+    "optimizer/param_groups": [[], None, [{}, {}]], "optimizer/param_groups/0/lr": [0.5, "x", NAN],
+    "optimizer/param_groups/0/weight_decay": [0.5, None], "optimizer/param_groups/0/betas": [(0.9, 2.0), [0.9, 0.999]],
+    "optimizer/param_groups/0/params": [[0, 0], [HUGE]], "optimizer/param_groups/0/fused": [True],
+    "scaler": [{}, None], "scaler/scale": [0.0, -1.0, NAN, 1], "scaler/growth_interval": [0, -1, 2.5],
+    "scaler/_growth_tracker": [-1, HUGE],
+    "technique": [{}, None], "technique/step": [1.5, 64, 30], "technique/draws": [-1, 0.5], "technique/scheme": ["sdgp"],
+    "technique/layers": [{}, None], "technique/layers/1": [{}, None, 1], "technique/layers/1/state": [None, {"x": 1}],
+    "technique/layers/1/state/x": [torch.zeros(7), torch.full((64,), NAN), torch.tensor(HUGE)],
+    "technique/layers/1/masks/used": [torch.zeros(3, dtype=torch.uint8), 1, torch.zeros(2048)],
+    "technique/options": [{}, None],
+}  # fmt: skip
+"""What stands at a place of a checkpoint instead of what was written there."""
+
+
+def put(tree: Any, path: str, value: Any) -> None:
+    *way, last = path.split("/")
+    for name in way:
+        tree = tree[int(name) if isinstance(tree, list) or (name.isdigit() and int(name) in tree) else name]
+    tree[int(last) if isinstance(tree, list) else last] = value
+
+
+@pytest.mark.parametrize(("place", "values"), MALFORMED.items(), ids=list(MALFORMED))
+def test_a_malformed_checkpoint_is_refused(
+    tmp_path: Path, written: dict[str, Any], place: str, values: list[Any]
+) -> None:
+    """Each has the right digest: whoever makes one can compute it."""
+    for value in values:
+        state = copy.deepcopy(written)
+        put(state, place, value)
+        save_checkpoint(tmp_path / CHECKPOINT, state)
+        with pytest.raises(InputError, match=re.escape(str(tmp_path / CHECKPOINT))):
+            resume(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.zeros(1).expand(2**40), torch.empty(5, device="meta"), torch.zeros(3, 3).to_sparse()],
+    ids=["expanded", "meta", "sparse"],
+)
+def test_a_tensor_that_is_not_stored_whole_is_refused(
+    tmp_path: Path, written: dict[str, Any], tensor: torch.Tensor
+) -> None:
+    torch.save({**written, "model": {**written["model"], "1.bias": tensor}, "digest": "0"}, tmp_path / CHECKPOINT)
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path / CHECKPOINT}: is not a whole checkpoint")):
         resume(tmp_path)
 
 
@@ -346,7 +445,7 @@ class Evil:
 def test_a_checkpoint_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"version": VERSION, "spec": Evil()}, tmp_path / CHECKPOINT)
-    with pytest.raises(InputError, match="no whole checkpoint"):
+    with pytest.raises(InputError, match="not a whole checkpoint"):
         resume(tmp_path)
     assert not (tmp_path / "owned").exists()
 
