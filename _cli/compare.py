@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import get_console, make_table, rate, si
+from .console import get_console, make_table, name_of, rate, si
 from .inputs import machine, parse_pattern, require_schemes, split_names
 from .options import (
     DEFAULT_ARCH,
@@ -84,8 +84,8 @@ def _show(comparison: Comparison, ledgers: dict[str, LossLedger], digest: str) -
     console, first = get_console(), comparison.baseline
     work = first.workload
     console.print(
-        f"{work.model}, batch {work.batch}, input {work.input or '-'}, on {first.spec.name} ({digest}), "
-        f"{first.objective.aim}",
+        f"{name_of(work.model)}, batch {work.batch}, input {name_of(work.input or '-')}, "
+        f"on {name_of(first.spec.name)} ({digest}), {first.objective.aim}",
         style="bold",
     )
     rows = [

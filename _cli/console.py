@@ -67,8 +67,10 @@ def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
 
     # Where not even numbers fit they go on below: a digit must not be lost.
     narrow = get_console().width < _WIDTH
-    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, column in enumerate(columns):
+    table = Table(
+        title=printable(title) or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    for i, column in enumerate(map(printable, columns)):
         if i < left:
             table.add_column(column, overflow="fold")
         else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..workloads.errors import InputError
-from .console import bar, get_console, heading, make_table, percent, si
+from .console import bar, get_console, heading, make_table, name_of, percent, si
 from .inputs import asked_pattern, machine
 from .options import (
     DEFAULT_ARCH,
@@ -103,7 +103,8 @@ def _show(found: EnergyExplanation) -> None:
     console.print(f"{si(report.joules, 'J')} a step{of}", style="bold")
     console.print(heading(step.workload))
     took = f"{si(seconds_of(found.result), 's')} {level_words(found.result)}"
-    console.print(f"on {step.spec.name}, {took}, table {report.table.name}: {report.table.title}\n")
+    table = f"table {name_of(report.table.name)}: {name_of(report.table.title)}"
+    console.print(f"on {name_of(step.spec.name)}, {took}, {table}\n")
     shares = percents(row.zeptojoules for row in found.rows)
     rows = [
         (

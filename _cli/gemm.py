@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..workloads.errors import InputError
-from .console import CAUSE_WORDS, get_console, make_table
+from .console import CAUSE_WORDS, get_console, make_table, name_of
 from .inputs import machine, parse_pattern, parse_sizes
 from .options import DEFAULT_ARCH, Json
 from .outputs import print_json
@@ -112,7 +112,7 @@ def _show(product: Product, level: str) -> None:
     g, spec, cycles, mapping = product.gemm, product.spec, product.cycles, product.mapping
     console = get_console()
     what = f", {product.sparse} in {product.n2s.upper()}" if product.sparse else ""
-    console.print(f"{g}{what} on {spec.name}, {spec.array.rows} x {spec.array.cols}, memory unlimited")
+    console.print(f"{g}{what} on {name_of(spec.name)}, {spec.array.rows} x {spec.array.cols}, memory unlimited")
     console.print(
         f"{cycles.total:,} cycles   utilisation {100 * product.utilization:.1f} %   dataflow {product.dataflow}, "
         f"interleave {mapping.interleave}, executed {mapping.pattern}",

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import CAUSE_WORDS, get_console, heading, make_table, percent, rate, si
+from .console import CAUSE_WORDS, get_console, heading, make_table, name_of, percent, rate, si
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,7 +90,7 @@ def _show_verdict(console: Console, result: AnyResult, report: EnergyReport, dig
         style="bold",
     )
     console.print(heading(step.workload))
-    console.print(f"on {step.spec.name} ({digest}), scheduled for {step.objective.aim}, {level_words(result)}")
+    console.print(f"on {name_of(step.spec.name)} ({digest}), scheduled for {step.objective.aim}, {level_words(result)}")
     console.print(
         f"{si(1e9 * speed.effective_gops, 'OP/s')} effective, "
         f"{si(1e9 * speed.dense_equivalent_gops, 'OP/s')} dense-equivalent, of "
@@ -168,7 +168,7 @@ def _show_dense_layers(console: Console, result: SimResult) -> None:
     console.print("Kept dense", style="bold")
     for reason, layers in names.items():
         more = f" and {len(layers) - _NAMED} more" if len(layers) > _NAMED else ""
-        console.print(f"  {reason}: {', '.join(layers[:_NAMED])}{more}")
+        console.print(f"  {reason}: {', '.join(map(name_of, layers[:_NAMED]))}{more}")
     console.print()
 
 
@@ -192,7 +192,7 @@ def _show_energy(console: Console, report: EnergyReport) -> None:
     parts = {part: j for part, j in sorted(report.by_component.items(), key=lambda item: -item[1]) if j}
     console.print("Energy", style="bold")
     console.print(f"  {', '.join(f'{part} {share} %' for part, share in percents_of(parts).items())}")
-    console.print(f"  table {report.table.name}: {report.table.title}")
+    console.print(f"  table {name_of(report.table.name)}: {name_of(report.table.title)}")
     console.print(f"  scaling: {report.table.scaling}")
     for left_out in report.table.not_counted:
         console.print(f"  not counted: {left_out}")

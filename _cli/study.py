@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..workloads.errors import printable
 from .console import bar, get_console, make_table, si
 from .inputs import machine, split_names
 from .options import DATA_HELP, DEFAULT_NM, Json
@@ -82,7 +83,7 @@ def _show(study: Study, folder: Path) -> None:
     from ..analysis.study_files import saved_study, study_provenance
 
     spec, console = study.spec, get_console(_WIDTH)
-    console.print(study_provenance(saved_study(study)), style="bold")
+    console.print(printable(study_provenance(saved_study(study))), style="bold")
     console.print(f"target: dense accuracy on the validation set minus {100 * spec.below:g} points")
     for model in spec.models:
         rows = [row for row in study.rows if row.model == model]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .console import bar, get_console, make_table
+from .console import bar, get_console, make_table, name_of
 from .inputs import machine, require_hdl
 from .options import DEFAULT_ARCH, Arch, Json
 from .outputs import print_json, require_writable_folder, write_files
@@ -80,7 +80,7 @@ def _show(spec: AcceleratorSpec, made: Synthesis, routed: Routed | None, path: P
 
     device, total = DEVICES[made.target], made.total
     console = get_console()
-    console.print(f"{made.block} of {spec.name} on {device.name}, counted by {made.tools}", style="bold")
+    console.print(f"{made.block} of {name_of(spec.name)} on {device.name}, counted by {made.tools}", style="bold")
     rows = [(b.name, f"{b.count:,}", *(f"{getattr(b.each, name):,}" for name in _COUNTED)) for b in made.blocks]
     rows.append(("all", "", *(f"{getattr(total, name):,}" for name in _COUNTED)))
     console.print(make_table("", ("each", "count", *(name.replace("_", " ") for name in _COUNTED)), rows))

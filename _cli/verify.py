@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..workloads.errors import InputError
-from .console import announce, bar, get_console, make_table
+from .console import announce, bar, get_console, make_table, name_of
 from .inputs import machine, parse_pattern, require_hdl
 from .options import DEFAULT_NM, DEFAULT_SCHEME, Arch, Json, Optimizer, TrainedScheme
 from .outputs import print_json
@@ -95,7 +95,7 @@ def _document(found: Verification, digest: str) -> dict[str, Any]:
 def _show(found: Verification, digest: str) -> None:
     """Every case, and of the first that differs where and how."""
     console = get_console()
-    console.print(f"Simulator and RTL of {found.spec.name} ({digest}), seed {found.seed}", style="bold")
+    console.print(f"Simulator and RTL of {name_of(found.spec.name)} ({digest}), seed {found.seed}", style="bold")
     rows = [
         (
             str(i), c.block, c.sizes, c.mapping, f"{c.words:,}", f"{c.simulator_cycles:,}",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .console import bar, get_console, make_table
+from .console import bar, get_console, make_table, name_of
 from .inputs import machine, parse_pattern, require_hdl
 from .outputs import print_json
 from .pipeline import users_code
@@ -74,7 +74,7 @@ def _show(found: StepVerification, digest: str) -> None:
     console = get_console()
     scheme = " ".join(str(part) for part in (found.scheme, found.pattern) if part is not None)
     console.print(
-        f"{found.model}, {scheme}, on {found.spec.name} ({digest}): step {found.step} of {found.steps}, "
+        f"{name_of(found.model)}, {scheme}, on {name_of(found.spec.name)} ({digest}): step {found.step} of {found.steps}, "
         f"seed {found.seed}",
         style="bold",
     )

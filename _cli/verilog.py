@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..workloads.errors import InputError
-from .console import bar, get_console, make_table
+from .console import bar, get_console, make_table, name_of
 from .inputs import machine, parse_pattern, require_hdl
 from .options import DEFAULT_ARCH, DEFAULT_NM, Arch, Json, Optimizer
 from .outputs import print_json, require_writable_folder, write_files
@@ -80,7 +80,7 @@ def _document(
 
 def _show(spec: AcceleratorSpec, digest: str, blocks: Sequence[EmittedBlock], path: str) -> None:
     console = get_console()
-    console.print(f"{spec.name} ({digest}), {spec.array.rows} x {spec.array.cols}", style="bold")
+    console.print(f"{name_of(spec.name)} ({digest}), {spec.array.rows} x {spec.array.cols}", style="bold")
     rows = [
         (f"{b.name}.v" if i == 0 else "", m.name, f"{m.lines:,}")
         for b in blocks

@@ -13,9 +13,10 @@ from ..dataflow.schedule import Objective
 from ..simulator.memory import require_capacity
 from ..simulator.step import simulate
 from ..simulator.system import simulate_system
-from ..workloads.errors import InputError
+from ..workloads.errors import InputError, reading
 from ..workloads.io import load_workload
 from ..workloads.step import Workload
+from ..workloads.strict import read_file
 from .energy import energy
 from .level import AnyResult, cycles_of
 from .scheduling import scheduled
@@ -87,17 +88,21 @@ class SavedRun:
         return f"; make it again with: {self.command}" if self.command else "; make it again with `weft run -o`"
 
 
+def _kept(place: Path) -> bytes:
+    try:
+        return read_file(place)
+    except InputError as error:
+        raise InputError(f"{error}; give a folder of `weft run -o`") from None
+
+
 def saved_run(folder: Path) -> SavedRun:
     """Read a folder of results; its workload is annotated already."""
     place = folder / "result.json"
-    try:
-        found = json.loads(place.read_bytes())
+    raw = _kept(place)
+    with reading(str(place), "a result of `weft run -o`"):
+        found = json.loads(raw)
         known = {key: str(found[key]) for key in ("spec", "spec_hash", "objective", "command", "weft_version")}
         joules, cycles, level = float(found["energy_j"]), int(found["cycles"]), found.get("level", "step")
-    except OSError as error:
-        raise InputError(f"{place}: cannot be read: {error.strerror}; give a folder of `weft run -o`") from None
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{place}: is no result of `weft run -o`") from None
     if level not in _LEVELS:
         raise InputError(f"{place}: level {level!r} is none of this version ({', '.join(_LEVELS)})")
     return SavedRun(

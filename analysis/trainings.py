@@ -30,7 +30,7 @@ from ..workloads.host import Host
 from ..workloads.io import write_atomically
 from ..workloads.schemes.scheme import SCHEMES, scheme
 from ..workloads.sparsity import NMPattern
-from ..workloads.strict import dump_json, read_json, read_text
+from ..workloads.strict import dump_json, read_file, read_json, read_text
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -409,8 +409,6 @@ def _read(folder: Path, key: str) -> Training | None:
     if not path.exists():
         return None
     try:
-        return read_json(Training, path.read_bytes(), str(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        return read_json(Training, read_file(path), str(path))
     except InputError as error:
         raise InputError(f"{error}\n{path}: is damaged; delete it, and its training is done again") from None

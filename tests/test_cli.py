@@ -20,7 +20,7 @@ from weft._cli import console, models
 from weft.cli import main
 from weft.dataflow.config_io import preset_text
 from weft.workloads.gemm import Gemm, Pass
-from weft.workloads.io import load_workload, save_workload
+from weft.workloads.io import dumps_workload, load_workload, save_workload
 from weft.workloads.schemes.scheme import SCHEMES
 from weft.workloads.step import MatrixOp, Operand, Role, UpdateOp, VectorOp, Workload
 
@@ -463,6 +463,76 @@ def test_an_interrupt_that_a_library_turns_into_an_error(capsys: pytest.CaptureF
     assert capsys.readouterr().err == "Interrupted.\n"
 
 
+DEAF = """
+import signal, sys, time
+from pathlib import Path
+from numba import njit
+from weft import cli
+from weft._cli import models
+
+@njit(nogil=True)
+def spin(n):
+    x = 1
+    for i in range(n):
+        x = x * 6364136223846793005 + i
+    return x
+
+def show(*_):
+    spin(1)
+    Path({started!r}).touch()
+    {body}
+
+models._show = show
+sys.argv = ["weft", "models"]
+sys.exit(cli.main())
+"""
+
+KERNEL = "spin(2**62)"
+SWALLOWS = """
+    while True:
+        try:
+            time.sleep(0.01)
+        except BaseException:
+            pass
+"""
+SLOW_TO_TIDY = """
+    try:
+        time.sleep(60)
+    finally:
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("body", [KERNEL, SWALLOWS, SLOW_TO_TIDY], ids=["kernel", "swallowed", "tidying"])
+def test_ctrl_c_ends_what_python_cannot_end(tmp_path: Path, body: str) -> None:
+    """Each of these would go on for a minute or a hundred years."""
+    assert interrupted(tmp_path, body, times=1) == (130, "Interrupted.\n")
+
+
+def test_a_training_may_end_its_step_once(tmp_path: Path) -> None:
+    body = "signal.signal(signal.SIGINT, lambda *_: None); spin(2**62)"
+    code, said = interrupted(tmp_path, body, times=2)
+    assert code == 130
+    assert said == "Interrupted: ends after the step that is running; Ctrl-C again ends at once.\nInterrupted.\n"
+
+
+def interrupted(tmp_path: Path, body: str, times: int) -> tuple[int, str]:
+    """How a command whose work is ``body`` ends after so many SIGINTs, and what it says."""
+    started, script = tmp_path / "started", tmp_path / "deaf.py"
+    script.write_text(DEAF.format(started=str(started), body=body))
+    with subprocess.Popen(
+        [sys.executable, str(script)], stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
+        while not started.exists() and process.poll() is None:
+            time.sleep(0.05)
+        for _ in range(times):
+            time.sleep(1.0)
+            process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    return process.returncode, said
+
+
 def test_a_reader_that_leaves() -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -470,6 +540,34 @@ def test_a_reader_that_leaves() -> None:
     os.close(writing)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+HOSTILE = "\x1b]0;PWNED\x07\x1b[31m[red]m[/red]\n\nfake line\u202e"
+
+
+def test_names_of_others_do_not_speak_to_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    named = json.loads(dumps_workload(tiny_step()).decode().replace('"one', json.dumps(HOSTILE)[:-1]))
+    path, machine = tmp_path / "hostile.json", tmp_path / "hostile.toml"
+    path.write_text(json.dumps({**named, "model": HOSTILE}))
+    machine.write_text(preset_text("tiny").replace('"tiny"', json.dumps(HOSTILE).replace("\\u202e", "\\u202E")))
+    for terminal in ("0", "1"):
+        if terminal == "1":
+            monkeypatch.setenv("FORCE_COLOR", "1")
+        for command in (
+            f"run {path} --arch {machine}", f"run {path} --arch {machine} --level system", f"trace {path}",
+            f"compare {path} --arch tiny --schemes dense,bdwp", f"explain energy {path} --arch {machine}",
+            f"archs {machine}", f"gemm 4 4 4 --arch {machine}",
+        ):  # fmt: skip
+            assert main(command.split()) == 0
+            shown = "".join(capsys.readouterr())
+            plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown)
+            assert not set(plain) & set("\x1b\x07\u202e"), command
+            assert not any(line.startswith("fake line") for line in plain.splitlines())
+        assert main(["explain", "energy", str(path), "--arch", "tiny", "--op", HOSTILE * 99]) == 2
+        said = capsys.readouterr().err
+        assert "\x1b]" not in said and "\u202e" not in said and len(said) < 3000
 
 
 # --- on a terminal

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...simulator.result import SimResult
 from ...simulator.system import SystemResult
 from ...workloads.errors import InputError
-from ...workloads.strict import read_json
+from ...workloads.strict import read_file, read_json
 from ..energy import EnergyReport, energy
 from ..level import AnyResult, cycles_of
 from ..saved import SavedRun, saved_run
@@ -74,7 +74,7 @@ def open_folder(folder: Path) -> tuple[list[SavedRun], SavedStudy | None]:
         found = [folder, *(p for depth in range(1, _DEPTH + 1) for p in sorted(folder.glob("/".join("*" * depth))))]
         saved = [saved_run(p) for p in found if (p / "result.json").is_file() and not p.name.startswith(".")]
         place = folder / "study.json"
-        study = read_json(SavedStudy, place.read_bytes(), str(place)) if place.is_file() else None
+        study = read_json(SavedStudy, read_file(place), str(place)) if place.is_file() else None
     except OSError as error:
         raise InputError(f"{folder}: cannot be read: {error.strerror}") from None
     if not saved and (study is None or not study.rows):

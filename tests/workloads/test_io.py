@@ -118,6 +118,25 @@ def _changed(**changes) -> str:
     return json.dumps(table)
 
 
+def _copy(groups: int, kept: int) -> dict[str, object]:
+    return {"pattern": {"keep": 2, "group": 4}, "groups": groups, "kept": kept}
+
+
+def _vector(elements: int, read: int, write: int, times: int = 1) -> str:
+    table = json.loads(dumps_workload(_small()))
+    op = {"kind": "vector", "name": "v", "op": "relu", "pass": "FF", "dtype": "float16", "elements": elements}
+    table["ops"] += [{**op, "read_bytes": read, "write_bytes": write}] * times
+    return json.dumps(table)
+
+
+def test_a_convolution_may_store_its_windows_once_and_a_product_what_is_repeated():
+    for changes in (
+        {"ops__0__convolution": True, "ops__0__a__bytes": 10}, {"ops__0__convolution": True, "ops__0__c__bytes": 200},
+        {"ops__0__a__bytes": 8}, {"ops__0__b__bytes": 2},
+    ):  # fmt: skip
+        loads_workload(_changed(**changes))
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -139,6 +158,26 @@ def _changed(**changes) -> str:
         (_changed(ops__0__a__dtype="flaot16"), "dtype of an operand is 'flaot16': did you mean 'float16'"),
         (_changed(ops__0__a__bytes=-1), "bytes of an operand must be an integer from 2"),
         (_changed(ops__0__sparse={"operand": "b", "pattern": {"keep": 3, "group": 2}, "online": 0}), "3:2 keeps 3"),
+        (_changed(ops__0__a__bytes=0), "ops.0.matrix.a: bytes of an operand must be an integer from 2"),
+        (_changed(ops__0__a__bytes=31), "must be whole elements of float16, 2 bytes each, not 31"),
+        (_changed(ops__0__a__bytes=34), "operand a of matrix op 'fc' holds 17 elements, but 4 x 4 x 4 takes 16"),
+        (_changed(ops__0__b__bytes=12), "operand b of matrix op 'fc' holds 6 elements"),
+        (_changed(ops__0__c__bytes=16), "operand c of matrix op 'fc' holds 8 elements, but 4 x 4 x 4 takes 16: all"),
+        (
+            _changed(ops__0__convolution=True, ops__0__a__bytes=10, ops__0__c__bytes=10),
+            "of a convolution one operand may differ",
+        ),
+        (_changed(ops__1__elements=2**52), "elements of update op 'fc.weight' must be an integer from 1"),
+        (_changed(ops__1__copies=[_copy(4, 9)]), "kept of a compact copy must be an integer from 4 to 8, not 9"),
+        (_changed(ops__1__copies=[_copy(4, 3)]), "kept of a compact copy must be an integer from 4 to 8, not 3"),
+        (_changed(ops__1__copies=[_copy(4, 8)]), "the products of 'fc.weight' read none"),
+        (_changed(ops__1__copies=[_copy(1, 10**15)]), "kept of a compact copy must be an integer from 1 to 2"),
+        (_changed(ops__1__dense_copy=False), "makes no dense copy, but a product reads 'fc.weight' dense"),
+        (_vector(1000, 2**55, 2**54), "read_bytes of vector op 'v' must be an integer from 0"),
+        (_vector(1000, 0, 0), "vector op 'v' has 1000 elements, but reads and writes 0 bytes"),
+        (_vector(1, 2**50, 2**50, times=5), "bytes that workload 'small' moves without a product must be an integer"),
+        (_changed(batch="@").replace('"@"', "1" * 5000), "Invalid JSON: number out of range"),
+        (_changed(ops__0__kind="\x1b[2J\n" * 400), "Input tag '\\x1b[2J\\n"),
         (_changed(ops__0__paramter="x"), "unknown key 'ops.0.matrix.paramter'; did you mean 'parameter'"),
         (_changed(optimizer="sdg"), "optimizer 'sdg' is unknown: did you mean 'sgd'"),
     ],

@@ -483,3 +483,31 @@ def test_shapes_that_cannot_be_known_are_refused(tmp_path: Path) -> None:
 def test_gru_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"node 'cell' \(GRU\): only linear_before_reset = 1"):
         onnx_workload(recurrent(tmp_path / "r.onnx", "GRU"))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({"group": 0}, "attribute 'group' of node 'c' (Conv) is 0; the least it can be is 1"),
+        ({"strides": [0, 1]}, "attribute 'strides' of node 'c' (Conv) is [0, 1]; the least it can be is 1"),
+        ({"dilations": [-1, 1]}, "the least it can be is 1"),
+        ({"group": [1, 1]}, "attribute 'group' of node 'c' (Conv) is of type INTS; the operator takes INT"),
+        ({"pads": 1}, "is of type INT; the operator takes INTS"),
+        ({"strides": "two"}, "is of type STRING; the operator takes INTS"),
+    ],
+)
+def test_attributes_that_no_operator_has_are_refused(tmp_path: Path, attributes: dict[str, Any], said: str) -> None:
+    """Zeros ended as divisions, lists as faults; shape inference divides by some of them itself."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], "c", **attributes)]
+    path = save(tmp_path / "m.onnx", nodes, {"x": (1, 2, 4, 4)}, {"w": (2, 2, 3, 3)})
+    with pytest.raises(InputError) as caught:
+        onnx_workload(path)
+    assert str(caught.value).startswith(f"{path}: ") and said in str(caught.value)
+
+
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "some_name")]
+    path = save(tmp_path / "m.onnx", nodes, {"x": (4, 4)}, {"w": (4, 4)})
+    path.write_bytes(path.read_bytes().replace(b"some_name", b"some\xffname"))
+    with pytest.raises(InputError, match="a name of a node is not UTF-8 text"):
+        onnx_workload(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import math
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from .._provenance import tensors_in
-from ..errors import InputError, nearest
+from ..errors import InputError, nearest, require_int
+from ..gemm import MAX_DIM
 from .source import ModelSource, StepInputs
 
 __all__ = ["UserModel", "shell", "user_module", "user_source"]
@@ -172,6 +174,7 @@ class UserModel:
         sizes = tuple(shape)
         if not all(type(size) is int and size > 0 for size in sizes):
             raise InputError(f"{self._spec}: input shape {shape!r} must be positive integers, without the batch")
+        require_int(f"{self._spec}: elements of a sample", math.prod(sizes), 1, MAX_DIM)
         return torch.empty(batch or _DEFAULT_BATCH, *sizes, device="meta")
 
 

@@ -1,0 +1,281 @@
+"""Every kind of file that Weft reads: whole ones to begin with, how they are made worse, and what reads them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+import weft
+from weft.analysis.energy import energy
+from weft.analysis.energy_table import load_table
+from weft.analysis.frames import csv_text, ops_frame
+from weft.analysis.save import save_run
+from weft.analysis.saved import saved_run
+from weft.dataflow.config_io import dumps_spec, load_spec, preset_names, preset_text
+from weft.simulator.dram import run_memory
+from weft.simulator.dram_requests import pattern, read_trace
+from weft.simulator.dram_spec import load_memory
+from weft.simulator.memory import memory_need
+from weft.simulator.system import simulate_system
+from weft.workloads import training
+from weft.workloads.catalog import open_model
+from weft.workloads.checkpoint import digest, load_checkpoint, save_checkpoint
+from weft.workloads.data import decode
+from weft.workloads.io import dumps_workload, load_workload
+from weft.workloads.sparsity import NMPattern
+from weft.workloads.step import Workload
+
+from .mutate import EDGES, of_bytes, of_json, of_onnx, of_text, of_tree
+
+__all__ = ["DOORS", "Door"]
+
+ROOT = Path(weft.__file__).parent
+Random = random.Random
+
+
+@dataclass(frozen=True)
+class Door:
+    """``seeds`` writes whole files into an empty folder; ``worsen`` spoils them there; ``read`` is the program."""
+
+    name: str
+    seeds: Callable[[Path], Iterator[Path]]
+    worsen: Callable[[Random, Path], None]
+    read: Callable[[Path], object]
+    inputs: int
+    """In the full test."""
+
+
+def bytes_of(change: Callable[[Random, bytes], bytes]) -> Callable[[Random, Path], None]:
+    def worsen(random: Random, path: Path) -> None:
+        path.write_bytes(change(random, path.read_bytes()))
+
+    return worsen
+
+
+def written(path: Path, raw: bytes) -> Path:
+    path.write_bytes(raw)
+    return path
+
+
+# --- workloads
+
+
+@cache
+def small_step() -> Workload:
+    """A convolution and a linear layer, as traced."""
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(8, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(128, 16)
+    )
+    return weft.trace(net, torch.empty(2, 8, 4, 4))
+
+
+def workload_seeds(folder: Path) -> Iterator[Path]:
+    dense = small_step()
+    for name, step in {"dense": dense, "sparse": weft.sparsify(dense, "bdwp-x", "2:8")}.items():
+        yield written(folder / f"{name}.json", dumps_workload(step))
+
+
+def read_workload(path: Path) -> None:
+    step = load_workload(path)
+    placed = weft.schedule(weft.sparsify(step, "bdwp", "2:4"), "tiny")
+    csv_text(ops_frame(weft.simulate(placed)))
+    simulate_system(placed)
+
+
+# --- machines, memories, energy tables, traces of requests
+
+
+def machine_seeds(folder: Path) -> Iterator[Path]:
+    for name in preset_names():
+        yield written(folder / f"{name}.toml", preset_text(name).encode())
+
+
+def read_machine(path: Path) -> None:
+    spec = load_spec(path)
+    dumps_spec(spec)
+    result = weft.simulate(weft.schedule(small_step(), spec))  # type: ignore[arg-type]
+    energy(result)
+    memory_need(result.workload, spec)
+
+
+def memory_seeds(folder: Path) -> Iterator[Path]:
+    for file in sorted((ROOT / "simulator" / "memories").glob("*.toml")):
+        yield written(folder / file.name, file.read_bytes())
+
+
+def read_memory(path: Path) -> None:
+    memory = load_memory(path)
+    run_memory(memory, pattern("train_3r1w_block64", memory, 400))
+
+
+def table_seeds(folder: Path) -> Iterator[Path]:
+    yield written(folder / "table.toml", (ROOT / "analysis" / "tables" / "asic-45nm.toml").read_bytes())
+
+
+@cache
+def _result() -> Any:
+    return weft.simulate(weft.schedule(small_step(), "tiny"))
+
+
+def read_table(path: Path) -> None:
+    energy(_result(), load_table(path))
+
+
+def request_seeds(folder: Path) -> Iterator[Path]:
+    lines = [f"{64 * i:#x},{'RW'[i % 3 == 0]},{7 * i}" for i in range(40)]
+    yield written(folder / "trace.csv", "\n".join(["address,op,time", *lines]).encode())
+    yield written(folder / "short.csv", b"# comment\n0,R\n64,w\n128,R\n")
+
+
+def read_requests(path: Path) -> None:
+    memory = load_memory("ddr4-2400-x8")
+    run_memory(memory, read_trace(path, memory))
+
+
+# --- models
+
+
+def onnx_seeds(folder: Path) -> Iterator[Path]:
+    nodes = {
+        "conv": [
+            helper.make_node("Conv", ["x", "w"], ["c"], "c", pads=[1, 1, 1, 1], strides=[1, 1], group=1),
+            helper.make_node("Relu", ["c"], ["r"], "r"),
+            helper.make_node("GlobalAveragePool", ["r"], ["p"], "p"),
+            helper.make_node("Flatten", ["p"], ["f"], "f"),
+            helper.make_node("Gemm", ["f", "g", "b"], ["y"], "g", transB=1),
+        ],
+        "rnn": [
+            helper.make_node("LSTM", ["t", "lw", "lr"], ["o", "h"], "l", hidden_size=4),
+            helper.make_node("Reshape", ["h", "s"], ["q"], "q"),
+            helper.make_node("MatMul", ["q", "v"], ["m"], "m"),
+            helper.make_node("Einsum", ["m", "u"], ["y"], "e", equation="ij,jk->ik"),
+        ],
+    }
+    weights = {
+        "w": (4, 3, 3, 3), "g": (5, 4), "b": (5,), "lw": (1, 16, 6), "lr": (1, 16, 4), "v": (4, 3), "u": (3, 2)
+    }  # fmt: skip
+    inputs = {"x": (2, 3, 8, 8), "t": (3, 2, 6)}
+    for name, used in nodes.items():
+        read = {name for node in used for name in node.input}
+        stored = [numpy_helper.from_array(np.zeros(size, np.float32), n) for n, size in weights.items() if n in read]
+        stored += [numpy_helper.from_array(np.array([2, 4]), "s")] * ("s" in read)
+        graph = helper.make_graph(
+            used, "g",
+            [helper.make_tensor_value_info(n, TensorProto.FLOAT, size) for n, size in inputs.items() if n in read],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], stored,
+        )  # fmt: skip
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+        yield written(folder / f"{name}.onnx", model.SerializeToString())
+
+
+def read_onnx(path: Path) -> None:
+    open_model(str(path))
+
+
+HF = {
+    "llama": {
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 32, "intermediate_size": 48,
+        "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 50,
+        "max_position_embeddings": 16, "rms_norm_eps": 1e-6, "torch_dtype": "bfloat16",
+    },
+    "vit": {
+        "model_type": "vit", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_channels": 1,
+        "intermediate_size": 32, "image_size": 16, "patch_size": 8, "hidden_act": "gelu", "qkv_bias": True,
+    },
+}  # fmt: skip
+
+
+def hf_seeds(folder: Path) -> Iterator[Path]:
+    for name, config in HF.items():
+        yield written(folder / f"{name}.json", json.dumps(config).encode())
+
+
+def read_hf(path: Path) -> None:
+    open_model(str(path), batch=1)
+
+
+# --- folders
+
+
+def result_seeds(folder: Path) -> Iterator[Path]:
+    save_run(_result(), folder / "run", "weft run")
+    yield folder / "run"
+
+
+def worsen_result(random: Random, folder: Path) -> None:
+    name = random.choice(("result.json", "result.json", "workload.json", "machine.toml"))
+    path = folder / name
+    path.write_bytes((of_json if name.endswith("json") else of_text)(random, path.read_bytes()))
+    if random.random() < 0.05:
+        path.unlink()
+
+
+def read_result(folder: Path) -> None:
+    saved_run(folder).simulated()
+
+
+@cache
+def _checkpoint() -> dict[str, Any]:
+    spec = training.plan("mlp", scheme="srste", pattern=NMPattern(keep=2, group=8), epochs=1)
+    run = training._Run(spec, training.open_data(spec.data), None, torch.device("cpu"))
+    run.advance()
+    return copy.deepcopy(run.state())
+
+
+def checkpoint_seeds(folder: Path) -> Iterator[Path]:
+    save_checkpoint(folder / training.CHECKPOINT, _checkpoint())
+    yield folder / training.CHECKPOINT
+
+
+def worsen_checkpoint(random: Random, path: Path) -> None:
+    if random.random() < 0.3:
+        path.write_bytes(of_bytes(random, path.read_bytes()))
+        return
+    edges = (*EDGES, torch.zeros(3), torch.zeros(()), torch.full((16,), float("nan")), torch.arange(3))
+    state = load_checkpoint(path, 1)
+    if random.random() < 0.2:
+        state["spec"] = of_json(random, state["spec"].encode()).decode(errors="replace")
+    else:
+        state = of_tree(random, state, edges)
+    # Whoever makes a checkpoint can sign it too.
+    torch.save({**state, "digest": digest(state)}, path)
+
+
+def read_checkpoint(path: Path) -> None:
+    training.resume(path.parent)
+
+
+def picture_seeds(folder: Path) -> Iterator[Path]:
+    shades = np.arange(40 * 50 * 3, dtype=np.uint8).reshape(40, 50, 3)
+    for name in ("a.png", "b.jpg"):
+        Image.fromarray(shades).save(folder / name)
+        yield folder / name
+
+
+def read_picture(path: Path) -> None:
+    decode(path, 8)
+
+
+DOORS = (
+    Door("workload", workload_seeds, bytes_of(of_json), read_workload, 2500),
+    Door("machine", machine_seeds, bytes_of(of_text), read_machine, 1500),
+    Door("memory", memory_seeds, bytes_of(of_text), read_memory, 1500),
+    Door("energy table", table_seeds, bytes_of(of_text), read_table, 1000),
+    Door("requests", request_seeds, bytes_of(of_text), read_requests, 1500),
+    Door("onnx", onnx_seeds, bytes_of(of_onnx), read_onnx, 1500),
+    Door("hugging face", hf_seeds, bytes_of(of_json), read_hf, 200),
+    Door("results", result_seeds, worsen_result, read_result, 400),
+    Door("checkpoint", checkpoint_seeds, worsen_checkpoint, read_checkpoint, 400),
+    Door("picture", picture_seeds, bytes_of(of_bytes), read_picture, 1500),
+)

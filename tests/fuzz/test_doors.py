@@ -1,0 +1,93 @@
+"""Files of every kind that Weft reads, made worse at random: each works or is refused, in bounded time."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from weft.workloads.errors import InputError
+
+from .doors import DOORS, Door
+
+_CPU_SECONDS = 20
+"""Of one input; the slowest that works takes a tenth of it. Processor time, so a busy machine fails nothing."""
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    def late(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"more than {_CPU_SECONDS} s of processor time")
+
+    before = signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, _CPU_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def attempt(door: Door, path: Path) -> str:
+    """How reading ends: "works", "refused", or what went wrong."""
+    try:
+        with bounded(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            door.read(path)
+    except InputError as error:
+        text = str(error)
+        calm = len(text.splitlines()) < 30 and "\x1b" not in text and "fault" not in text
+        return "refused" if calm else f"a message that is no message: {text!r}"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"[:300]
+    return "works"
+
+
+def spoiled(door: Door, folder: Path, inputs: int, seed: int) -> tuple[dict[str, int], list[str]]:
+    """How often each end came, and the inputs (by their number) that ended in no way that is allowed."""
+    whole = folder / "whole"
+    whole.mkdir(parents=True)
+    seeds = list(door.seeds(whole))
+    assert all(attempt(door, path) == "works" for path in seeds), "what is spoiled must be whole before"
+    ends: dict[str, int] = {"works": 0, "refused": 0}
+    wrong = []
+    for i in range(inputs):
+        chance = random.Random(f"{door.name} {seed} {i}")
+        source, place = chance.choice(seeds), folder / "spoiled"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        path = place / source.name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, path)
+        door.worsen(chance, path)
+        end = attempt(door, path)
+        if end in ends:
+            ends[end] += 1
+        else:
+            wrong.append(f"input {i}: {end}")
+    return ends, wrong
+
+
+@pytest.mark.parametrize("door", DOORS, ids=[door.name for door in DOORS])
+def test_some_spoiled_files_work_or_are_refused(tmp_path: Path, door: Door) -> None:
+    ends, wrong = spoiled(door, tmp_path, max(door.inputs // 60, 5), seed=0)
+    assert not wrong
+    assert ends["refused"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("door", DOORS, ids=[door.name for door in DOORS])
+def test_spoiled_files_work_or_are_refused(tmp_path: Path, door: Door) -> None:
+    ends, wrong = spoiled(door, tmp_path, door.inputs, seed=1)
+    assert not wrong
+    assert ends["refused"] and ends["works"], "spoiled all alike, they would all fall at the first rule"
+
+
+def test_ten_thousand_inputs() -> None:
+    assert sum(door.inputs for door in DOORS) >= 10_000
