@@ -74,8 +74,8 @@ def _show(found: StepVerification, digest: str) -> None:
     console = get_console()
     scheme = " ".join(str(part) for part in (found.scheme, found.pattern) if part is not None)
     console.print(
-        f"{name_of(found.model)}, {scheme}, on {name_of(found.spec.name)} ({digest}): step {found.step} of {found.steps}, "
-        f"seed {found.seed}",
+        f"{name_of(found.model)}, {scheme}, on {name_of(found.spec.name)} ({digest}): "
+        f"step {found.step} of {found.steps}, seed {found.seed}",
         style="bold",
     )
     console.print(f"batch {found.batch}, loss {found.loss:.4f}, loss scale {found.loss_scale:g}, FP16 operands")

@@ -113,6 +113,9 @@ class TrainSpec:
         if self.amp is not None and self.amp not in AMP:
             raise InputError(f"amp {self.amp!r} is unknown: {nearest(self.amp, AMP)}")
         scheme(self.scheme)
+        own = sorted(self.options.keys() & {"model", "name", "pattern", "seed", "steps"})
+        if own:
+            raise InputError(f"option {own[0]!r} is none of scheme {self.scheme!r}: the training sets it itself")
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of ``step`` (from 0) of ``steps``."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,8 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, nearest, reading, require_int
-from ..gemm import MAX_DIM
+from ..errors import InputError, nearest, reading
 from ..strict import read_text
 from .language import logits_loss, require_seq
 from .source import ModelSource, StepInputs
@@ -390,7 +388,6 @@ def _image_shape(file: Path, config: Any) -> tuple[int, int, int]:
     shape = (channels, *sides)
     if len(shape) != 3 or not all(type(side) is int and side > 0 for side in shape):
         raise InputError(f"{file}: num_channels {channels!r} and image_size {size!r} are not the shape of an image")
-    require_int(f"{file}: elements of an image", math.prod(shape), 1, MAX_DIM)
     return channels, sides[0], sides[1]
 
 

@@ -174,8 +174,9 @@ class UserModel:
         sizes = tuple(shape)
         if not all(type(size) is int and size > 0 for size in sizes):
             raise InputError(f"{self._spec}: input shape {shape!r} must be positive integers, without the batch")
-        require_int(f"{self._spec}: elements of a sample", math.prod(sizes), 1, MAX_DIM)
-        return torch.empty(batch or _DEFAULT_BATCH, *sizes, device="meta")
+        count = batch or _DEFAULT_BATCH
+        require_int(f"{self._spec}: elements of the inputs", count * math.prod(sizes), 1, MAX_DIM)
+        return torch.empty(count, *sizes, device="meta")
 
 
 def _split(spec: str) -> tuple[Path, str]:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..errors import InputError
+from ..errors import InputError, require_int
+from ..gemm import MAX_DIM
 from .source import ModelSource, StepInputs
 from .zoo import ZooModel
 
@@ -36,6 +37,7 @@ def image_inputs(
     if seq is not None:
         raise InputError(f"sequence length {seq} given, but model {name!r} reads images; {resize.format(name=name)}")
     count = batch or default
+    require_int(f"pixels of model {name!r}", count * math.prod(shape), 1, MAX_DIM)
     pixels = torch.empty(count, *shape)
     return StepInputs(
         args=() if keyword else (pixels,),
