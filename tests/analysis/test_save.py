@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -41,6 +45,21 @@ def test_tables_of_a_saved_run_read_back(saved: Path, bdwp: SimResult) -> None:
 
     assert len(csv) == len(parquet) == len(bdwp.ops)
     assert csv["cycles"].sum() == parquet["cycles"].sum() == bdwp.cycles.total
+
+
+def test_a_name_in_a_table_is_no_formula_and_no_escape_sequence(bdwp: SimResult, tmp_path: Path) -> None:
+    hostile = ['=HYPERLINK("http://x","y")', "+1", "-1", "@SUM(1)", "\t=1", "\r\n=1", "\x1b[2J", "$\\frac$", 'a,b"c']
+    ops = tuple(
+        replace(r, op=replace(r.op, name=name)) for r, name in zip(bdwp.ops[-len(hostile) :], hostile, strict=True)
+    )
+    save_run(replace(bdwp, ops=ops), tmp_path / "run", "weft run toy")
+    raw = (tmp_path / "run" / "ops.csv").read_text()
+    assert raw.isprintable() or set(raw) - {"\n"} <= {c for c in raw if c.isprintable()}
+    rows = list(csv.DictReader(io.StringIO(raw)))
+    assert [row["name"] for row in rows[:4]] == [f"'{name}" for name in hostile[:4]]
+    assert [row["name"] for row in rows[4:]] == ["\\t=1", "\\r\\n=1", "\\x1b[2J", "$\\frac$", 'a,b"c']
+    cells = [cell for row in rows for cell in row.values()]
+    assert not [c for c in cells if c[:1] in "=+-@" and c and not re.fullmatch(r"-?[\d.e+-]+", c)]
 
 
 def test_a_directory_of_weft_is_replaced_and_other_files_in_it_stay(
