@@ -268,14 +268,14 @@ def read_picture(path: Path) -> None:
 
 
 DOORS = (
-    Door("workload", workload_seeds, bytes_of(of_json), read_workload, 2500),
-    Door("machine", machine_seeds, bytes_of(of_text), read_machine, 1500),
-    Door("memory", memory_seeds, bytes_of(of_text), read_memory, 1500),
+    Door("workload", workload_seeds, bytes_of(of_json), read_workload, 4000),
+    Door("machine", machine_seeds, bytes_of(of_text), read_machine, 2500),
+    Door("memory", memory_seeds, bytes_of(of_text), read_memory, 2500),
     Door("energy table", table_seeds, bytes_of(of_text), read_table, 1000),
     Door("requests", request_seeds, bytes_of(of_text), read_requests, 1500),
-    Door("onnx", onnx_seeds, bytes_of(of_onnx), read_onnx, 1500),
-    Door("hugging face", hf_seeds, bytes_of(of_json), read_hf, 200),
-    Door("results", result_seeds, worsen_result, read_result, 400),
+    Door("onnx", onnx_seeds, bytes_of(of_onnx), read_onnx, 4000),
+    Door("hugging face", hf_seeds, bytes_of(of_json), read_hf, 300),
+    Door("results", result_seeds, worsen_result, read_result, 600),
     Door("checkpoint", checkpoint_seeds, worsen_checkpoint, read_checkpoint, 400),
-    Door("picture", picture_seeds, bytes_of(of_bytes), read_picture, 1500),
+    Door("picture", picture_seeds, bytes_of(of_bytes), read_picture, 3000),
 )
