@@ -70,7 +70,7 @@ def test_one_untiled_group_costs_what_the_array_takes(data):
     op = data.draw(matrix_ops(spec))
     op = make_op(replace(op.gemm, groups=1), sparse=op.sparse)
     drawn = data.draw(mappings(spec, op))
-    mapping = replace(drawn, tile_rows=drawn.gemm.m, tile_cols=drawn.gemm.n, resident=True)
+    mapping = replace(drawn, tile_rows=drawn.gemm.m, tile_cols=drawn.gemm.n, resident=True, compact="remade")
     cycles = evaluate(op, spec, mapping).cycles
 
     alone = array_cycles(spec, mapping.gemm, mapping.array)

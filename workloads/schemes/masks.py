@@ -44,7 +44,7 @@ def kernel(function: F) -> F:
 
 
 def _inlined(function: F) -> F:
-    return cast(F, njit(error_model="numpy", forceinline=True)(function))
+    return cast(F, njit(nogil=True, error_model="numpy", forceinline=True)(function))
 
 
 def largest(x: Tensor, view: View, pattern: NMPattern) -> Tensor:
