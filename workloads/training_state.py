@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError, require_int
+from .host import Host
 
 __all__ = ["MAX_THREADS", "require_outline", "require_state"]
 
@@ -19,13 +20,13 @@ MAX_THREADS = 1024
 
 _OUTLINE = {
     "version": int, "spec": str, "data": str, "threads": int, "step": int, "model": dict, "optimizer": dict,
-    "scaler": dict, "technique": dict, "log": list, "epoch": dict,
+    "scaler": dict, "technique": dict, "log": list, "hosts": list, "epoch": dict,
 }  # fmt: skip
 _EPOCH = {"loss_sum": float, "correct": int, "seconds": float}
 _SLOTS = {"sgd": {"momentum_buffer"}, "adam": {"step", "exp_avg", "exp_avg_sq"}}
 """What an optimizer keeps of a parameter."""
 
-_SHARES = {"train_accuracy", "test_accuracy", "flip_rate", "sad", "density_ff", "density_bp", "density_wu"}
+_SHARES = {"train_accuracy", "validation_accuracy", "flip_rate", "sad", "density_ff", "density_bp", "density_wu"}
 _NEAR = 1e-9
 """Learning rates are computed again; another processor's cosine may differ in the last bit."""
 
@@ -37,6 +38,12 @@ def require_outline(state: Mapping[str, Any]) -> None:
     require_int("threads", state["threads"], 1, MAX_THREADS)
     _require_keys("epoch", state["epoch"], _EPOCH)
     _require_types("epoch.", state["epoch"], _EPOCH)
+    hosts = {field.name: int if field.name == "threads" else str for field in fields(Host)}
+    if not state["hosts"]:
+        raise InputError("hosts must name where the training ran")
+    for host in state["hosts"]:
+        _require_keys("host", host, hosts)
+        _require_types("host: ", host, hosts)
 
 
 def require_state(

@@ -243,7 +243,7 @@ def worsen_checkpoint(random: Random, path: Path) -> None:
         path.write_bytes(of_bytes(random, path.read_bytes()))
         return
     edges = (*EDGES, torch.zeros(3), torch.zeros(()), torch.full((16,), float("nan")), torch.arange(3))
-    state = load_checkpoint(path, 1)
+    state = load_checkpoint(path, training._VERSION)
     if random.random() < 0.2:
         state["spec"] = of_json(random, state["spec"].encode()).decode(errors="replace")
     else:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +263,7 @@ def test_code_that_only_a_checkpoint_names_is_never_run(tmp_path: Path) -> None:
     train(spec, tmp_path / "run")
     other = tmp_path / "evil.py"
     other.write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'owned')!r}).touch()\n{HEAD}{body}")
-    state = load_checkpoint(tmp_path / "run" / CHECKPOINT, 1)
+    state = load_checkpoint(tmp_path / "run" / CHECKPOINT, VERSION)
     state["spec"] = state["spec"].replace(str(file), str(other))
     save_checkpoint(tmp_path / "run" / CHECKPOINT, state)
     for asked in (None, {"seed": 0}, {"model": spec.model}):
@@ -308,7 +308,8 @@ def test_a_training_of_something_else_is_not_resumed(tmp_path: Path, asked: dict
     parts = {name: {} for name in ("model", "optimizer", "scaler", "technique")}
     state = {
         "version": VERSION, "spec": training.dump_json(TrainSpec, spec).decode(), "data": "", "threads": 1, "step": 0,
-        "log": [], "epoch": {"loss_sum": 0.0, "correct": 0, "seconds": 0.0}, **parts,
+        "log": [], "hosts": [asdict(training._host())], **parts,
+        "epoch": {"loss_sum": 0.0, "correct": 0, "seconds": 0.0},
     }  # fmt: skip
     save_checkpoint(folder / CHECKPOINT, state)
     with pytest.raises(InputError, match=values):
@@ -370,7 +371,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("written")
     with pytest.raises(KeyboardInterrupt):
         train(short(scheme="srste", optimizer="adam", amp="fp16"), folder, progress=stop_at(30))
-    return load_checkpoint(folder / CHECKPOINT, 1)
+    return load_checkpoint(folder / CHECKPOINT, VERSION)
 
 
 HUGE, NAN = 10**9, float("nan")
@@ -381,8 +382,10 @@ MALFORMED: dict[str, Any] = {
     "data": [3, None],
     "extra": [1],
     "log": [[], [1], None, {}],
-    "log/0/epoch": [2, 1.0], "log/0/step": [22], "log/0/learning_rate": [0.5, NAN], "log/0/test_accuracy": [1.5, 1],
+    "log/0/epoch": [2, 1.0], "log/0/step": [22], "log/0/learning_rate": [0.5, NAN],
+    "log/0/validation_accuracy": [1.5, 1],
     "log/0/loss": [NAN, "1"], "log/0/more": [1],
+    "hosts": [[], None, [{}]], "hosts/0/threads": ["1", None], "hosts/0/torch": [2.0], "hosts/0/odd": [1],
     "epoch": [{}, None], "epoch/correct": [-1, 1.0], "epoch/loss_sum": [NAN, 1], "epoch/seconds": [-1.0],
     "epoch/__class__": [1],
     "model": [{}, None, []], "model/1.weight": [torch.zeros(3), torch.zeros(256, 64, dtype=torch.float64), 1, None],
