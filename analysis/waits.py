@@ -20,7 +20,7 @@ from ..dataflow.placement import evaluate
 from ..dataflow.schedule import Objective, best_mapping
 from ..simulator.kernels.phases import list_phases
 from ..simulator.result import OpResult
-from ..simulator.step import macro_tiles
+from ..simulator.step import MOST_STEPPED, macro_tiles
 from ..workloads.errors import InputError
 from ..workloads.step import MatrixOp
 
@@ -129,9 +129,14 @@ def _least(op: MatrixOp, spec: AcceleratorSpec) -> int:
 
 
 def _shadows(op: MatrixOp, mapping: Mapping, cycles: Cycles, spec: AcceleratorSpec, booked: _Booked) -> None:
-    """Phases in which DRAM or SORE take as long as the array with its waits, or DRAM as long as SORE."""
+    """Phases in which DRAM or SORE take as long as the array with its waits, or DRAM as long as SORE.
+
+    Of an op with more phases than the step looks at nothing is found to be bound by both.
+    """
     tiles, _, _ = macro_tiles(problem_of(op, mapping.n2s, spec.wuve.pregenerate), mapping, spec)
     count = tiles.groups * tiles.row_tiles * tiles.col_tiles
+    if count > MOST_STEPPED:
+        return
     busy, transfer, read, written, sore, loads = (np.zeros(count, np.int64) for _ in range(6))
     list_phases(tiles, busy, transfer, read, written, sore, loads)
     array = cycles.compute + cycles.interleave_stall + cycles.port_stall

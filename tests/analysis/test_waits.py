@@ -119,6 +119,13 @@ def test_a_phase_that_loads_as_long_as_it_reduces_is_bound_by_both():
     assert found[SORE] == 0
 
 
+def test_an_op_of_endless_phases_is_booked_at_once():
+    """Each of 2^33 products of one element waits three of four cycles for its adder."""
+    result = _result(make_op(Gemm(m=1, k=1, n=1, groups=2**33)), SAT)
+
+    assert sum(waits(result, SAT).values()) == 3 * 2**33 + result.cycles.dram_stall
+
+
 @settings(max_examples=60)
 @given(st.data())
 def test_every_wait_is_booked_once(data):
