@@ -10,16 +10,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec
+from weft.dataflow.config_io import load_spec
 from weft.dataflow.cost import memory_machine, problem_of
 from weft.dataflow.engine_time import compares_per_group
-from weft.dataflow.mapping import Dataflow
+from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow, Mapping
 from weft.dataflow.placement import evaluate
 from weft.simulator.kernels.phases import list_phases
 from weft.simulator.reference import Traffic, traffic_reference
 from weft.simulator.step import macro_tiles
 from weft.workloads.errors import InputError
+from weft.workloads.gemm import Pass
+from weft.workloads.im2col import Window
 
-from ..dataflow.problems import addresses_of, convolutions, machines, mappings, matrix_ops
+from ..dataflow.problems import addresses_of, convolution_op, convolutions, machines, mappings, matrix_ops
 
 
 def _listed(spec, op, mapping):
@@ -82,3 +85,18 @@ def test_what_a_walk_over_the_elements_counts_is_what_op_and_step_are_charged(da
     assert [phase.read for phase in counted.phases] == read
     assert [phase.write for phase in counted.phases] == written
     assert [phase.sore for phase in counted.phases] == sore
+
+
+def test_halos_by_hand():
+    """Of 4 images of 16 x 16 x 8 a macro-tile makes 2 lines and touches 4: 7 times it shares 2 with the one before."""
+    window = Window(image=(16, 16), kernel=(3, 3), stride=(1, 1), padding=(1, 1), dilation=(1, 1))
+    op, addresses = convolution_op(Pass.FF, 4, (8, 16), window)
+    mapping = Mapping(
+        array=ArrayMapping(dataflow=Dataflow.OS, pattern=DENSE, interleave=1), gemm=op.gemm, n2s="b", tile_rows=32,
+        tile_cols=16, resident=True, order="mn",
+    )  # fmt: skip
+
+    counted = traffic_reference(load_spec("tiny"), op, mapping, addresses)
+
+    assert counted.halo == 4 * 7 * 2 * 16 * 8 * 2
+    assert counted.read == 2 * (4 * 16 * 16 * 8 + 72 * 16), "and is not charged for them"
