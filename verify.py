@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._verilog import edge_words, usual_pattern
+from ._vectors import edge_words
+from ._verilog import usual_pattern
 from .dataflow.accelerator import AcceleratorSpec
 from .dataflow.array_time import array_machine, col_work, mapped_tiling, row_work
 from .dataflow.mapping import DENSE, ArrayMapping, Dataflow

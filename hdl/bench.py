@@ -297,9 +297,10 @@ def array_bench(array: Stce, products: Sequence[ArrayVectors], top: str) -> dict
             depths[kind] = max(depths[kind], words.size)
             if kind in digits and words.size:
                 files[f"{top}_{product.name}_{kind}.hex"] = _hex(words.ravel(), digits[kind])
-        # every other product follows at once
+        # every other product is followed at once, and so is one before another dataflow, whose rows lie further apart
+        turns = any(after.mapping.dataflow != product.mapping.dataflow for after in products[i + 1 : i + 2])
         derived.append(_derived(top, product, buses))
-        blocks.append(_product(top, product, registers, contents, watched=_AFTERWARDS if i % 2 else 0))
+        blocks.append(_product(top, product, registers, contents, watched=0 if turns or i % 2 == 0 else _AFTERWARDS))
     body = _ARRAY.format(
         top=top, rows=spec.array.rows, cols=spec.array.cols, lanes=spec.array.w2e_words, pair=17 + index, index=index,
         address_bits=address_bits, lead=LEAD,
