@@ -76,18 +76,55 @@ class Totals(NamedTuple):
     commands: int
 
 
-# Fields of the state. A slot holds a queued request; slots [0, read_queue) are for reads, the others for writes.
-WHO, SLOT_ROW, SLOT_COLUMN, AFTER, BEFORE = range(5)
-# Of a bank: its open row, the columns served from it, since when it is open, and from when on it takes commands.
-ROW, SERVED, OPENED, ACT_FROM, COLUMN_FROM, PRE_FROM, RANK, GROUP = range(8)
-# Of a bank in one queue: its requests as a list, oldest first; the oldest of the open row; the command they ask for.
-FIRST, LAST, HIT, KIND, SLOT = range(5)
-# What a bank in one queue asks for, as the choice sees it: from when on the bank takes it, which gate it has to pass,
-# and its rank among others: rows after columns, then age, then the number of the bank.
-FROM, GATE, CODE = range(3)
+class Slots(NamedTuple):
+    """Queued requests; [0, read_queue) for reads, then those for writes, then one that stands for none. [slots + 1]"""
+
+    who: Any
+    row: Any
+    column: Any
+    after: Any
+    """Slot of the next request to the same bank in the same queue."""
+    before: Any
+
+
+class Banks(NamedTuple):
+    """Of each bank: its open row, the columns served from it, since when it is open, from when on it takes commands.
+
+    ``rank`` and ``group`` are looked up: a division takes as long as everything else that a command changes.
+    """
+
+    row: Any
+    served: Any
+    opened: Any
+    act_from: Any
+    column_from: Any
+    pre_from: Any
+    rank: Any
+    group: Any
+
+
+class Asks(NamedTuple):
+    """Of each bank in each queue, at `_at`: its requests as a list, oldest first, and what they ask for next."""
+
+    first: Any
+    last: Any
+    hit: Any
+    """The oldest request of the open row."""
+    slot: Any
+    kind: Any
+    ready: Any
+    """From when on bank, group and rank take the command; NEVER if there is none."""
+    code: Any
+    """The command's rank among others: rows after columns, then age, then the number of the bank."""
+    is_column: Any
+    """-1 if it is a column, else 0: with it a new gate reaches the asks it holds for without a branch."""
+    is_act: Any
+
+
 DELAY_BITS, AGE_BITS, BANK_BITS = 15, 41, 6
 IDLE = (1 << DELAY_BITS) - 1
 """Delay of a bank that asks for nothing; real ones are shorter (`simulator/dram_spec.py` sees to it)."""
+BANK = (1 << BANK_BITS) - 1
 MARKS = 1024
 """Counters of queued lines by a hash of theirs: zero says without a search that a line is not queued."""
 # Of a rank; the last four activates are a ring.
@@ -96,6 +133,8 @@ OPEN_BANKS, OPEN_SINCE, DUE, OLDEST, WINDOW = range(5)
 
 # Without reference counts on the arrays, which nothing here allocates or keeps: they cost more than the simulation.
 _kernel = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+# A call would pass every array in seven words.
+_inlined = njit(error_model="numpy", _nrt=False, forceinline=True)
 
 
 def run_channel(
@@ -107,18 +146,15 @@ def run_channel(
     the cycle of entry into a queue and of the end of its data; ``log`` int64 [room, 4]: cycle, kind, bank (rank for
     PRE_ALL and REF), row. ``commands`` counts those that found no room, too.
     """
-    n_groups = s.ranks * s.groups
-    n_banks = n_groups * s.banks
-    slots = np.full((s.read_queue + s.write_queue, 5), NONE, np.int64)
-    asks = np.full((2, n_banks, 5), NONE, np.int64)
-    table = np.zeros((2, 3, n_banks), np.int64)
-    table[:, FROM] = NEVER
-    banks = np.zeros((n_banks, 8), np.int64)
-    banks[:, ROW] = NONE
-    banks[:, GROUP] = np.arange(n_banks) // s.banks
-    banks[:, RANK] = banks[:, GROUP] // s.groups
-    # From when on a group takes reads, writes and activates; the last gate is always open, for precharges.
-    gates = np.zeros(3 * n_groups + 1, np.int64)
+    n_groups, n_slots, n_asks = s.ranks * s.groups, s.read_queue + s.write_queue, 2 << BANK_BITS
+    slots = Slots._make((*np.zeros((3, n_slots + 1), np.int64), *np.zeros((2, n_slots + 1), np.uint16)))
+    none = np.full((4, n_asks), n_slots, np.uint16)
+    asks = Asks._make((*none, np.zeros(n_asks, np.uint8), np.full(n_asks, NEVER), *np.zeros((3, n_asks), np.int64)))
+    group = np.arange(1 << BANK_BITS) // s.banks
+    zeros = np.zeros((5, len(group)), np.int64)
+    banks = Banks._make((np.full(len(group), NONE), *zeros, group // s.groups, group))
+    # From when on a group takes reads, writes and activates.
+    gates = np.zeros(3 * n_groups, np.int64)
     ranks = np.zeros((s.ranks, WINDOW + 4), np.int64)
     ranks[:, WINDOW:] = -NEVER
     # Ranks refresh in turn, so that one can work while another cannot.
@@ -127,7 +163,7 @@ def run_channel(
     return Totals(
         *_run(
             bank, row, column, write, time, g, s, entered, done, log,
-            slots, np.arange(len(slots)), asks, table, banks, gates, ranks, queues,
+            slots, np.arange(n_slots, dtype=np.uint16), asks, banks, gates, ranks, queues,
             np.zeros((2, MARKS), np.int64),
         )
     )  # fmt: skip
@@ -136,14 +172,16 @@ def run_channel(
 @_kernel
 def _run(
     bank: Any, row: Any, column: Any, write: Any, time: Any, g: Gaps, s: Shape, entered: Any, done: Any, log: Any,
-    slots: Any, free: Any, asks: Any, table: Any, banks: Any, gates: Any, ranks: Any, queues: Any,
-    marks: Any,
+    slots: Slots, free: Any, asks: Asks, banks: Banks, gates: Any, ranks: Any, queues: Any, marks: Any,
 ) -> tuple[int, ...]:  # fmt: skip
     """`run_channel` on a fresh state; the fields of `Totals`."""
     n = len(bank)
     n_groups = s.ranks * s.groups
     per_rank = s.groups * s.banks
+    none = len(slots.who) - 1
     room, base, used = queues[0], queues[1], queues[2]
+    # Zero. Added to what a loop stores, it keeps LLVM from storing by mask, which takes AMD tens of cycles.
+    nought = base[0]
     next_due = ranks[0, DUE]
 
     acts, pres, reads, writes, refreshes, hits = 0, 0, 0, 0, 0, 0
@@ -156,7 +194,7 @@ def _run(
         if taken < n and time[taken] <= t:
             b, w = bank[taken], int(write[taken])
             mark = _mark(row[taken], column[taken])
-            if marks[1, mark] > 0 and _find(slots, asks[1, b, FIRST], row[taken], column[taken]) != NONE:
+            if marks[1, mark] > 0 and _find(slots, asks.first[_at(1, b)], row[taken], column[taken]) != none:
                 entered[taken], done[taken] = t, t + 1
                 end = max(end, t + 1)
                 forwarded, merged = forwarded + 1 - w, merged + w
@@ -164,16 +202,19 @@ def _run(
                 if left == 0:
                     break
             elif used[w] < room[w] and (
-                w == 0 or marks[0, mark] == 0 or _find(slots, asks[0, b, FIRST], row[taken], column[taken]) == NONE
+                w == 0 or marks[0, mark] == 0 or _find(slots, asks.first[_at(0, b)], row[taken], column[taken]) == none
             ):
                 marks[w, mark] += 1
-                slot = free[base[w] + used[w]]
+                slot = free[np.uint64(base[w] + used[w])]
                 used[w] += 1
-                slots[slot, WHO], slots[slot, SLOT_ROW], slots[slot, SLOT_COLUMN] = taken, row[taken], column[taken]
-                _append(slots, asks[w, b], slot)
-                if asks[w, b, HIT] == NONE and banks[b, ROW] == row[taken]:
-                    asks[w, b, HIT] = slot
-                _ask(slots, banks, asks, table, b, w, s)
+                slots.who[slot], slots.row[slot], slots.column[slot] = taken, row[taken], column[taken]
+                i = _at(w, b)
+                _append(slots, asks, i, slot)
+                opened = asks.hit[i] == none and banks.row[b & BANK] == row[taken]
+                if opened:
+                    asks.hit[i] = slot
+                if opened or asks.first[i] == slot:
+                    _ask(slots, banks, asks, gates, b, w, s)
                 entered[taken] = t
                 taken += 1
         # The next one may follow in the next cycle, or when it is there; one that found no way in waits for a command.
@@ -198,9 +239,9 @@ def _run(
                     closed = ranks[r, OPEN_BANKS] == 0
                     for b in range(r * per_rank, (r + 1) * per_rank):
                         if closed:
-                            ready = max(ready, banks[b, ACT_FROM])
-                        elif banks[b, ROW] != NONE:
-                            ready = max(ready, banks[b, PRE_FROM])
+                            ready = max(ready, banks.act_from[b])
+                        elif banks.row[b] != NONE:
+                            ready = max(ready, banks.pre_from[b])
                     if ready < at:
                         at, kind, target = ready, (REF if closed else PRE_ALL), r
                 else:
@@ -212,11 +253,11 @@ def _run(
         best = NEVER
         for r in range(s.ranks):
             if t < ranks[r, DUE]:
-                best = min(best, _first(table[q], gates, t, r * per_rank, (r + 1) * per_rank))
+                best = min(best, _first(asks, t, _at(q, r * per_rank), per_rank))
         delay = best >> (1 + AGE_BITS + BANK_BITS)
         if delay < IDLE and t + delay < at:
             at, target = t + delay, best & ((1 << BANK_BITS) - 1)
-            kind = asks[q, target, KIND]
+            kind = asks.kind[_at(q, target)]
         if at >= wake:
             t = wake
             continue
@@ -225,60 +266,67 @@ def _run(
         if commands < len(log):
             log[commands, 0], log[commands, 1], log[commands, 2], log[commands, 3] = t, kind, target, NONE
         if kind in (READ, WRITE):
-            b = target
-            slot = asks[q, b, SLOT]
-            request = slots[slot, WHO]
-            hits += banks[b, SERVED] > 0
-            banks[b, SERVED] += 1
+            b, i = target, _at(q, target)
+            slot = asks.slot[i]
+            request = slots.who[slot]
+            hits += banks.served[b] > 0
+            banks.served[b] += 1
             if kind == READ:
                 reads += 1
                 done[request] = t + g.read_data
-                banks[b, PRE_FROM] = max(banks[b, PRE_FROM], t + g.read_pre)
+                banks.pre_from[b] = max(banks.pre_from[b], t + g.read_pre)
             else:
                 writes += 1
                 done[request] = t + g.write_data
-                banks[b, PRE_FROM] = max(banks[b, PRE_FROM], t + g.write_pre)
+                banks.pre_from[b] = max(banks.pre_from[b], t + g.write_pre)
             for r in range(s.ranks):
-                same = r == banks[b, RANK]
+                same = r == banks.rank[b]
                 go = g.column_rank if same else g.column_switch
                 turn = g.read_write if kind == READ else (g.write_read_rank if same else g.write_read_switch)
-                for group in range(r * s.groups, (r + 1) * s.groups):
-                    gates[q * n_groups + group] = max(gates[q * n_groups + group], t + go)
-                    gates[(1 - q) * n_groups + group] = max(gates[(1 - q) * n_groups + group], t + turn)
-            group = banks[b, GROUP]
-            gates[q * n_groups + group] = t + g.column_group
+                _hold(gates, q * n_groups + r * s.groups, s.groups, t + go, nought)
+                _hold(gates, (1 - q) * n_groups + r * s.groups, s.groups, t + turn, nought)
+                _hold_asks(asks.ready, asks.is_column, _at(q, r * per_rank), per_rank, t + go, nought)
+                if used[1 - q] > 0:
+                    _hold_asks(asks.ready, asks.is_column, _at(1 - q, r * per_rank), per_rank, t + turn, nought)
+            group = banks.group[b]
+            _hold(gates, q * n_groups + group, 1, t + g.column_group, nought)
+            _hold_asks(asks.ready, asks.is_column, _at(q, group * s.banks), s.banks, t + g.column_group, nought)
             if kind == WRITE:
-                gates[group] = max(gates[group], t + g.write_read_group)
+                _hold(gates, group, 1, t + g.write_read_group, nought)
+                _hold_asks(asks.ready, asks.is_column, _at(0, group * s.banks), s.banks, t + g.write_read_group, nought)
             end = max(end, done[request])
-            marks[q, _mark(slots[slot, SLOT_ROW], slots[slot, SLOT_COLUMN])] -= 1
-            _remove(slots, asks[q, b], slot)
-            asks[q, b, HIT] = _find_row(slots, slots[slot, AFTER], banks[b, ROW])
+            marks[q, _mark(slots.row[slot], slots.column[slot])] -= 1
+            _remove(slots, asks, i, slot)
+            asks.hit[i] = _find_row(slots, slots.after[slot], banks.row[b])
             used[q] -= 1
-            free[base[q] + used[q]] = slot
+            free[np.uint64(base[q] + used[q])] = slot
             left -= 1
         elif kind == ACT:
-            b, r = target, banks[target, RANK]
-            banks[b, ROW] = slots[asks[q, b, FIRST], SLOT_ROW]
-            banks[b, SERVED], banks[b, OPENED] = 0, t
-            banks[b, COLUMN_FROM], banks[b, PRE_FROM] = t + g.act_column, t + g.act_pre
-            banks[b, ACT_FROM] = t + g.act_act_bank
+            b, r = target, banks.rank[target]
+            banks.row[b] = slots.row[asks.first[_at(q, b)]]
+            banks.served[b], banks.opened[b] = 0, t
+            banks.column_from[b], banks.pre_from[b] = t + g.act_column, t + g.act_pre
+            banks.act_from[b] = t + g.act_act_bank
             ranks[r, WINDOW + ranks[r, OLDEST]] = t
-            ranks[r, OLDEST] = (ranks[r, OLDEST] + 1) % 4
+            ranks[r, OLDEST] = (ranks[r, OLDEST] + 1) & 3
             again = max(t + g.act_act_rank, ranks[r, WINDOW + ranks[r, OLDEST]] + g.four_act)
-            for other in range(r * s.groups, (r + 1) * s.groups):
-                gates[2 * n_groups + other] = max(gates[2 * n_groups + other], again)
-            group = 2 * n_groups + banks[b, GROUP]
-            gates[group] = max(gates[group], t + g.act_act_group)
+            group = banks.group[b]
+            _hold(gates, 2 * n_groups + r * s.groups, s.groups, again, nought)
+            _hold(gates, 2 * n_groups + group, 1, t + g.act_act_group, nought)
+            for w in range(2):
+                if used[w] == 0:
+                    continue
+                _hold_asks(asks.ready, asks.is_act, _at(w, r * per_rank), per_rank, again, nought)
+                _hold_asks(asks.ready, asks.is_act, _at(w, group * s.banks), s.banks, t + g.act_act_group, nought)
+                asks.hit[_at(w, b)] = _find_row(slots, asks.first[_at(w, b)], banks.row[b])
             if ranks[r, OPEN_BANKS] == 0:
                 ranks[r, OPEN_SINCE] = t
             ranks[r, OPEN_BANKS] += 1
-            for w in range(2):
-                asks[w, b, HIT] = _find_row(slots, asks[w, b, FIRST], banks[b, ROW])
             acts += 1
         elif kind == PRE:
-            b, r = target, banks[target, RANK]
-            banks[b, ROW] = NONE
-            banks[b, ACT_FROM] = max(banks[b, ACT_FROM], t + g.pre_act)
+            b, r = target, banks.rank[target]
+            banks.row[b] = NONE
+            banks.act_from[b] = max(banks.act_from[b], t + g.pre_act)
             ranks[r, OPEN_BANKS] -= 1
             if ranks[r, OPEN_BANKS] == 0:
                 active += t - ranks[r, OPEN_SINCE]
@@ -288,11 +336,11 @@ def _run(
             active += t - ranks[target, OPEN_SINCE]
             ranks[target, OPEN_BANKS] = 0
             for b in range(target * per_rank, (target + 1) * per_rank):
-                banks[b, ROW] = NONE
-                banks[b, ACT_FROM] = max(banks[b, ACT_FROM], t + g.pre_all_act)
+                banks.row[b] = NONE
+                banks.act_from[b] = max(banks.act_from[b], t + g.pre_all_act)
         else:
             for b in range(target * per_rank, (target + 1) * per_rank):
-                banks[b, ACT_FROM] = t + g.refresh
+                banks.act_from[b] = t + g.refresh
             ranks[target, DUE] += g.refresh_interval
             next_due = NEVER
             for r in range(s.ranks):
@@ -300,13 +348,14 @@ def _run(
             refreshes += 1
         if kind < PRE_ALL:
             if commands < len(log):
-                log[commands, 3] = banks[target, ROW]
+                log[commands, 3] = banks.row[target]
             for w in range(2):
-                _ask(slots, banks, asks, table, target, w, s)
+                if w == q or used[w] > 0:
+                    _ask(slots, banks, asks, gates, target, w, s)
         else:
             for b in range(target * per_rank, (target + 1) * per_rank):
                 for w in range(2):
-                    _ask(slots, banks, asks, table, b, w, s)
+                    _ask(slots, banks, asks, gates, b, w, s)
         commands += 1
         t += 1
     for r in range(s.ranks):
@@ -315,83 +364,107 @@ def _run(
     return end, acts, pres, reads, writes, refreshes, hits, forwarded, merged, active, commands
 
 
-@_kernel
+@_inlined
+def _at(q: int, b: int) -> int:
+    """Where `Asks` holds a bank in a queue. The masks tell the compiler that it is no index from the end."""
+    return (q & 1) << BANK_BITS | (b & BANK)
+
+
+@_inlined
 def _mark(row: int, column: int) -> int:
     """The counter of a line; lines that follow each other have different ones."""
     return (row * 37 + column) & (MARKS - 1)
 
 
-@_kernel
-def _find(slots: Any, slot: int, row: int, column: int) -> int:
+@_inlined
+def _find(slots: Slots, slot: int, row: int, column: int) -> int:
     """The request of this line in the list from ``slot`` on, if any."""
-    while slot != NONE and (slots[slot, SLOT_ROW] != row or slots[slot, SLOT_COLUMN] != column):
-        slot = slots[slot, AFTER]
+    none = len(slots.who) - 1
+    while slot != none and (slots.row[slot] != row or slots.column[slot] != column):
+        slot = slots.after[slot]
     return slot
 
 
-@_kernel
-def _find_row(slots: Any, slot: int, row: int) -> int:
+@_inlined
+def _find_row(slots: Slots, slot: int, row: int) -> int:
     """The oldest request of this row in the list from ``slot`` on, if any."""
-    while slot != NONE and slots[slot, SLOT_ROW] != row:
-        slot = slots[slot, AFTER]
+    none = len(slots.who) - 1
+    while slot != none and slots.row[slot] != row:
+        slot = slots.after[slot]
     return slot
 
 
-@_kernel
-def _append(slots: Any, ask: Any, slot: int) -> None:
-    """Put a request at the end of its bank's list."""
-    slots[slot, AFTER], slots[slot, BEFORE] = NONE, ask[LAST]
-    if ask[LAST] == NONE:
-        ask[FIRST] = slot
-    else:
-        slots[ask[LAST], AFTER] = slot
-    ask[LAST] = slot
+@_inlined
+def _append(slots: Slots, asks: Asks, i: int, slot: int) -> None:
+    """Put a request at the end of its bank's list; the slot for none takes what has no neighbour."""
+    none, last = len(slots.who) - 1, asks.last[i]
+    slots.after[slot], slots.before[slot] = none, last
+    slots.after[last] = slot
+    if last == none:
+        asks.first[i] = slot
+    asks.last[i] = slot
 
 
-@_kernel
-def _remove(slots: Any, ask: Any, slot: int) -> None:
+@_inlined
+def _remove(slots: Slots, asks: Asks, i: int, slot: int) -> None:
     """Take a request out of its bank's list; its own link to the next one stays."""
-    after, before = slots[slot, AFTER], slots[slot, BEFORE]
-    if before == NONE:
-        ask[FIRST] = after
-    else:
-        slots[before, AFTER] = after
-    if after == NONE:
-        ask[LAST] = before
-    else:
-        slots[after, BEFORE] = before
+    after, before = slots.after[slot], slots.before[slot]
+    slots.before[after], slots.after[before] = before, after
+    if asks.first[i] == slot:
+        asks.first[i] = after
+    if asks.last[i] == slot:
+        asks.last[i] = before
 
 
-@_kernel
-def _ask(slots: Any, banks: Any, asks: Any, table: Any, b: int, q: int, s: Shape) -> None:
-    """What a bank's requests need next: a column of the open row, else its end, else the row of the oldest request."""
-    first, row, hit = asks[q, b, FIRST], banks[b, ROW], asks[q, b, HIT]
+@_inlined
+def _hold(gates: Any, low: int, count: int, until: int, nought: int) -> None:
+    """No command of a kind in ``count`` groups from ``low`` on before ``until``."""
+    for group in range(low, low + count):
+        gates[np.uint64(group)] = max(gates[np.uint64(group)], until) + nought
+
+
+@_inlined
+def _hold_asks(ready: Any, held: Any, low: int, count: int, until: int, nought: int) -> None:
+    """The same for the ``count`` asks from ``low`` on that ``held`` marks: no branches, so it is fast."""
+    for i in range(count):
+        at = np.uint64(low + i)
+        ready[at] = max(ready[at], until & held[at]) + nought
+
+
+@_inlined
+def _ask(slots: Slots, banks: Banks, asks: Asks, gates: Any, bank: int, q: int, s: Shape) -> None:
+    """What the bank asks for in queue ``q``: the oldest request of the open row, or else the way to the oldest one."""
+    none, b, i = len(slots.who) - 1, bank & BANK, _at(q, bank)
+    row, first = banks.row[b], asks.first[i]
     if row == NONE:
-        asks[q, b, HIT] = NONE
-    if first == NONE:
-        table[q, FROM, b] = NEVER
+        asks.hit[i] = none
+    asks.is_column[i], asks.is_act[i] = 0, 0
+    if first == none:
+        asks.ready[i] = NEVER
         return
-    group = banks[b, GROUP]
+    hit = asks.hit[i]
+    group = banks.group[b]
     n_groups = s.ranks * s.groups
-    if row != NONE and hit != NONE and (hit == first or banks[b, SERVED] < s.hit_limit):
-        asks[q, b, KIND], asks[q, b, SLOT] = READ + q, hit
-        table[q, FROM, b], table[q, GATE, b] = banks[b, COLUMN_FROM], q * n_groups + group
-        table[q, CODE, b] = (banks[b, OPENED] << BANK_BITS) | b
+    if row != NONE and hit != none and (hit == first or banks.served[b] < s.hit_limit):
+        asks.kind[i], asks.slot[i], asks.is_column[i] = READ + q, hit, -1
+        asks.ready[i] = max(banks.column_from[b], gates[np.uint64(q * n_groups + group)])
+        asks.code[i] = (banks.opened[b] << BANK_BITS) | b
         return
     if row == NONE:
-        asks[q, b, KIND] = ACT
-        table[q, FROM, b], table[q, GATE, b] = banks[b, ACT_FROM], 2 * n_groups + group
+        asks.kind[i], asks.is_act[i] = ACT, -1
+        asks.ready[i] = max(banks.act_from[b], gates[np.uint64(2 * n_groups + group)])
     else:
-        asks[q, b, KIND] = PRE
-        table[q, FROM, b], table[q, GATE, b] = banks[b, PRE_FROM], 3 * n_groups
-    table[q, CODE, b] = (1 << (AGE_BITS + BANK_BITS)) | (slots[first, WHO] << BANK_BITS) | b
+        asks.kind[i] = PRE
+        asks.ready[i] = banks.pre_from[b]
+    asks.code[i] = (1 << (AGE_BITS + BANK_BITS)) | (slots.who[first] << BANK_BITS) | b
 
 
-@_kernel
-def _first(table: Any, gates: Any, t: int, low: int, high: int) -> int:
-    """The least (delay, rank, bank) of banks ``low`` to ``high``, packed in one number: no branches, so it is fast."""
+@_inlined
+def _first(asks: Asks, t: int, low: int, count: int) -> int:
+    """The least (delay, rank, bank) of ``count`` asks from ``low`` on, packed in one number: again no branches."""
     best = NEVER
-    for b in range(low, high):
-        delay = min(max(max(table[FROM, b], gates[np.uint64(table[GATE, b])]), t) - t, IDLE)
-        best = min(best, (delay << (1 + AGE_BITS + BANK_BITS)) | table[CODE, b])
+    for i in range(count):
+        at = np.uint64(low + i)
+        delay = min(max(asks.ready[at], t) - t, IDLE)
+        best = min(best, (delay << (1 + AGE_BITS + BANK_BITS)) | asks.code[at])
     return best

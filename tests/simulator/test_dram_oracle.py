@@ -81,3 +81,12 @@ def test_patterns_with_a_wide_margin_are_within_it_of_both() -> None:
             for order, kind in (("bg-interleaved", "bg"), ("column-low", "column")):
                 for other in ("dramsim3", "ramulator"):
                     assert abs(percent("ddr4-2400-x8", row["pattern"], order) - float(row[f"x8_{other}_{kind}"])) < WIDE
+
+
+@pytest.mark.parametrize("row", rows("dram_ddr4_2400_turns.csv"), ids=lambda r: r["pattern"])
+@pytest.mark.parametrize("memory", ["x8", "x4"])
+def test_turns_lie_between_dramsim3_with_its_queues_and_with_deeper_ones(memory: str, row: dict[str, str]) -> None:
+    """Where streams meet in the same banks, how many of them a controller sees at once decides, not timing."""
+    theirs = sorted(float(row[f"{memory}_{depth}"]) for depth in (8, 16, 32))
+    found = percent(f"ddr4-2400-{memory}", row["pattern"], "bg-interleaved")
+    assert theirs[0] - NEAR < found < theirs[-1] + NEAR
