@@ -83,7 +83,7 @@ def _bound(group: Group, run: Run, data: RunData) -> list[str]:
         added = sorted(ledger.rows, key=lambda r: r.dense_cycles - r.cycles)
         worst = [r for r in added if r.cycles > r.dense_cycles and r.item != "ideal"][:2]
         if worst:
-            text.append("Sparsity adds most cycles as " + " and ".join(r.item for r in worst) + ". ")
+            text.append("Sparsity adds most cycles as " + ", and as ".join(r.item for r in worst) + ". ")
     if run.system is not None:
         array, dram = (use_shares(run.system.engines[name]) for name in ("STCE", "DRAM"))
         alone = run.result.cycles.total / run.result.spec.clock_hz
