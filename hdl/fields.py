@@ -64,6 +64,7 @@ def name_fields(parts: Parts) -> None:
             names, bits = known.setdefault(found[1], {}), (int(found[2]), int(found[3] or found[2]))
             # of a struct of one field the field
             names[bits] = max(names.get(bits, ""), left, key=len)
+    by_ranges = {found[1] for left, _ in parts.assigns if (found := _RANGE.fullmatch(left))}
     for base, names in list(known.items()):
         if re.fullmatch(_ANONYMOUS, base):
             whole = names.pop((parts.declared[base][1] - 1, 0), None)
@@ -72,7 +73,7 @@ def name_fields(parts: Parts) -> None:
             else:
                 known[whole] = names
                 _rename(parts, base, whole)
-        elif parts.declared[base][0] == "wire":
+        elif base in by_ranges:
             _split_wire(parts, base, names)
     for base in [left for statement in parts.clocked if (left := statement.split()[0]) in known]:
         _split_register(parts, base, known[base])

@@ -189,7 +189,7 @@ class _Module:
 
     def _named(self, shown: Mapping[str, str], kept: set[str], read: list[str]) -> dict[str, str]:
         """Names for wires that have none: after what they are, or after what is made of them."""
-        taken, names = set(self._parts.declared), dict[str, str]()
+        taken, names, again = set(self._parts.declared), dict[str, str](), Counter[str]()
         readers = {
             name: re.split(r"\W", left)[0]
             for left, right in reversed(list(shown.items()))
@@ -213,8 +213,10 @@ class _Module:
                 else:
                     reader = readers.get(name, "shown")
                     wanted = f"{name_of(reader).removesuffix('_part')}_part"
-                number = sum(1 for other in taken if re.fullmatch(rf"{wanted}(_\d+)?", other))
-                names[name] = wanted if wanted not in taken else f"{wanted}_{number + 1}"
+                names[name] = wanted
+                while names[name] in taken:
+                    again[wanted] += 1
+                    names[name] = f"{wanted}_{again[wanted] + 1}"
                 taken.add(names[name])
             return names[name]
 
