@@ -21,7 +21,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/weft compare resnet18@64 --batch 512 --schemes dense,bdwp --nm 2:8 -o $(OUT)
 	$(BIN)/weft report $(OUT)
-	@echo "Data: $(OUT)/comparison.json; pictures: $(OUT)/comparison.png, $(OUT)/bdwp/layers.png, $(OUT)/bdwp/roofline.png"
+	@echo "Page: $(OUT)/report.html; picture: $(OUT)/comparison.png; data: $(OUT)/comparison.json, $(OUT)/bdwp/ops.csv"
 
 test: lint compiler browser
 	$(BIN)/pytest -m "not slow" -n 2

@@ -129,7 +129,7 @@ def _explain(error: Exception) -> int:
         message = f"{usage()}\nTry '{path} --help'."
     elif isinstance(error, OSError):
         # Files are checked where they are opened; what is left is a full disk or terminal.
-        code = _BUG
+        message, code = _of_full_disk(error) or (message, _BUG)
     elif not isinstance(error, InputError):
         code = _BUG
         first = message.strip().partition("\n")[0][:500]
@@ -138,6 +138,16 @@ def _explain(error: Exception) -> int:
     if os.environ.get("WEFT_TRACEBACK"):
         sys.stderr.write(printable("".join(traceback.format_exception(error)), lines=True))
     return code
+
+
+def _of_full_disk(error: OSError) -> tuple[str, int] | None:
+    """What to say where kernels could not be kept; Numba is asked only if it is there."""
+    if "numba" not in sys.modules:
+        return None
+    from .workloads.compiled import full_disk
+
+    said = full_disk(error)
+    return None if said is None else (str(said), _INPUT)
 
 
 def _print_version(wanted: bool) -> None:

@@ -15,6 +15,7 @@ from .options import (
     DEFAULT_OBJECTIVE,
     Arch,
     Batch,
+    DrawAll,
     Folder,
     InputShape,
     Json,
@@ -52,11 +53,12 @@ def compare(
     recompute: Recompute = None,
     pregenerate: Pregenerate = None,
     output: Folder = None,
+    draw_all: DrawAll = False,
     as_json: Json = False,
 ) -> None:
     """Simulate one training step under several schemes, side by side."""
     from ..analysis.compare import compare as side_by_side
-    from ..analysis.comparison_files import comparison_dict, ledgers, require_folder, save_comparison
+    from ..analysis.comparison_files import comparison_dict, ledgers, require_free_for_comparison, save_comparison
     from ..dataflow.config_io import spec_hash
 
     spec = machine(arch, pregenerate)
@@ -64,13 +66,13 @@ def compare(
     require_schemes(names, pattern, spec)
     if output is not None:
         require_writable_folder(output)
-        require_folder(output, names)
+        require_free_for_comparison(output, names, draw_all)
     workload = open_workload(model, batch, seq, optimizer, input_shape, recompute)
     steps = [under(workload, name, pattern, spec) for name in names]
     check_step(steps, spec)
     comparison = side_by_side([simulate_step(step, spec, objective) for step in steps])
     if output is not None:
-        save_comparison(comparison, output, context.obj)
+        save_comparison(comparison, output, context.obj, draw_all=draw_all)
     if as_json:
         print_json(comparison_dict(comparison, context.obj))
         return

@@ -12,8 +12,8 @@ from .interrupts import CommandInterrupt
 
 __all__ = [
     "DATA_HELP", "DEFAULT_ARCH", "DEFAULT_NM", "DEFAULT_OBJECTIVE", "DEFAULT_SCHEME", "Arch", "Batch", "Command",
-    "Folder", "InputShape", "Json", "Model", "Objective", "Optimizer", "Pattern", "Pregenerate", "Recompute", "Scheme",
-    "Seq", "TrainedScheme",
+    "DrawAll", "Folder", "InputShape", "Json", "Model", "Objective", "Optimizer", "Pattern", "Pregenerate", "Recompute",
+    "Scheme", "Seq", "TrainedScheme",
 ]  # fmt: skip
 
 DEFAULT_ARCH = "sat-vcu1525"
@@ -85,4 +85,5 @@ Objective = Annotated[
     typer.Option(help="What the scheduler minimises, op by op; thrift: DRAM bytes within 1/128 of the least cycles."),
 ]
 Folder = Annotated[Path | None, typer.Option("-o", metavar="DIR", help="Write results and pictures to this folder.")]
+DrawAll = Annotated[bool, typer.Option("--draw-all", help="With -o: draw every run, and all for dark pages too.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]

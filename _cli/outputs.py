@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from ..workloads.errors import InputError
 
 __all__ = ["print_json", "require_writable_file", "require_writable_folder", "write_files"]
+
+
+_ROOM = 4096
+"""Bytes: more than a full disk has."""
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -20,28 +25,34 @@ def print_json(document: dict[str, Any]) -> None:
 def require_writable_file(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path}: is a folder; -o takes the file to write")
-    _require_access(path)
+    if path.is_symlink():
+        raise InputError(f"{path}: is a link, which would be replaced; give {os.path.realpath(path)} itself")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no regular file; -o takes the file to write")
+    _require_room(path, path.absolute().parent)
 
 
 def require_writable_folder(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: is a file; -o takes the folder to write to")
-    _require_access(path)
+    _require_room(path, path.absolute())
 
 
-def _require_access(path: Path) -> None:
-    held = next((parent for parent in (path, *path.absolute().parents) if parent.exists()), Path("/"))
-    if not (held.is_dir() or held == path):
+def _require_room(path: Path, folder: Path) -> None:
+    """Refuse a ``path`` where a file cannot be written in ``folder``, or in what there is of it, by writing one."""
+    held = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not held.is_dir():
         raise InputError(f"{path}: cannot be written: {held} is not a folder")
-    if not os.access(held, os.W_OK):
-        raise InputError(f"{path}: cannot be written: permission denied at {held}")
+    try:
+        with tempfile.TemporaryFile(dir=held) as file:
+            file.write(bytes(_ROOM))
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InputError(f"{path}: cannot be written: {why[:1].lower()}{why[1:]} at {held}") from None
 
 
-def write_files(folder: Path, files: dict[str, str]) -> None:
-    """Write all of ``files``, text by name, or none where one of them cannot be."""
-    from ..workloads.io import write_atomically
+def write_files(folder: Path, kind: str, files: dict[str, str]) -> None:
+    """Write all of ``files``, text by name, in the place of those of the same ``kind``."""
+    from ..analysis.publish import publish
 
-    for name in files:
-        require_writable_file(folder / name)
-    for name, text in files.items():
-        write_atomically(folder / name, text.encode())
+    publish(folder, kind, {name: text.encode() for name, text in files.items()})

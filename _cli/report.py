@@ -29,7 +29,7 @@ def report(
     require_writable_file(path)
     from ..analysis.report.folder import read_folder
     from ..analysis.report.page import report_page
-    from ..workloads.io import write_atomically
+    from ..workloads.files import write_atomically
 
     with bar(f"simulating {folder}") as progress:
         contents = read_folder(folder, progress)

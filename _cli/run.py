@@ -15,6 +15,7 @@ from .options import (
     DEFAULT_OBJECTIVE,
     Arch,
     Batch,
+    DrawAll,
     Folder,
     InputShape,
     Json,
@@ -59,6 +60,7 @@ def run(
         typer.Option("--trace", metavar="FILE.perfetto-trace", help="Write when every engine did what; level system."),
     ] = None,
     output: Folder = None,
+    draw_all: DrawAll = False,
     as_json: Json = False,
 ) -> None:
     """Simulate one training step on a machine."""
@@ -72,22 +74,23 @@ def run(
         require_writable_file(timeline)
         level = "system"
     if output is not None:
-        from ..analysis.comparison_files import require_folder
+        from ..analysis.save import require_free_for_run
 
         require_writable_folder(output)
-        require_folder(output)
+        require_free_for_run(output, draw_all)
     spec = machine(arch, pregenerate)
     pattern = asked_pattern(scheme, nm, spec)
     workload = under(open_workload(model, batch, seq, optimizer, input_shape, recompute), scheme, pattern, spec)
     check_step([workload], spec, level or "step")
     if level == "system":
-        _run_system(schedule_step(workload, spec, objective), timeline, output, context.obj, as_json)
+        chosen = schedule_step(workload, spec, objective)
+        _run_system(chosen, timeline, output, context.obj, draw_all, as_json)
         return
     result = simulate_step(workload, spec, objective)
     if output is not None:
         from ..analysis.save import save_run
 
-        save_run(result, output, context.obj)
+        save_run(result, output, context.obj, draw_all=draw_all)
     if as_json:
         from ..analysis.records import to_dict
 
@@ -96,7 +99,9 @@ def run(
     show_run(result, spec_hash(spec))
 
 
-def _run_system(chosen: Schedule, timeline: Path | None, output: Path | None, command: str, as_json: bool) -> None:
+def _run_system(
+    chosen: Schedule, timeline: Path | None, output: Path | None, command: str, draw_all: bool, as_json: bool
+) -> None:
     """`weft run` at the system level."""
     from ..analysis.system import system_dict
     from ..dataflow.config_io import spec_hash
@@ -112,7 +117,7 @@ def _run_system(chosen: Schedule, timeline: Path | None, output: Path | None, co
     if output is not None:
         from ..analysis.save import save_run
 
-        save_run(result, output, command)
+        save_run(result, output, command, draw_all=draw_all)
     if as_json:
         print_json(system_dict(result, command))
         return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..workloads.errors import printable
+from ..workloads.files import cache_root
 from .console import bar, get_console, make_table, si
 from .inputs import machine, split_names
 from .options import DATA_HELP, DEFAULT_NM, Json
@@ -54,7 +55,7 @@ def study(
     from ..workloads.schemes.scheme import SCHEMES
     from ..workloads.sparsity import NMPattern
 
-    folder = output if output is not None else Path(os.environ.get("WEFT_CACHE") or "out") / "study"
+    folder = output if output is not None else (cache_root() or Path("out")) / "study"
     require_writable_folder(folder)
     from ..analysis.study import StudySpec
 
@@ -64,7 +65,9 @@ def study(
         below=below / 100,
     )  # fmt: skip
     from ..analysis.study import run_study
-    from ..analysis.study_files import save_study, study_dict
+    from ..analysis.study_files import require_free_for_study, save_study, study_dict
+
+    require_free_for_study(folder)
 
     with redirect_stdout(sys.stderr), bar("training") as progress:
         try:

@@ -42,7 +42,10 @@ def synth(
 ) -> None:
     """Count the LUTs, registers, DSPs and memories of a block; for ECP5 also its clock."""
     if output is not None:
+        from ..analysis.publish import require_free
+
         require_writable_folder(output)
+        require_free(output, ("synthesis.json", *((f"{block}.v",) if target == "xcup" else ())))
     require_hdl("synth")
     from ..hdl.build import place_and_route, synthesize, vivado_project
 
@@ -58,7 +61,7 @@ def synth(
     if output is not None:
         files = vivado_project(spec, block, aim) if target == "xcup" else {}
         files["synthesis.json"] = json.dumps(document, indent=2) + "\n"
-        write_files(output, files)
+        write_files(output, "synthesis", files)
     print_json(document) if as_json else _show(spec, made, routed, output)
 
 

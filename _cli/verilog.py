@@ -43,19 +43,21 @@ def verilog(
     require_writable_folder(output)
     require_hdl("verilog")
     from .._verilog import blocks_of, emit, readme, usual_pattern
+    from ..analysis.publish import require_free
     from ..dataflow.config_io import spec_hash
 
     spec = machine(arch)
     pattern = usual_pattern(spec) if nm is None else parse_pattern(nm)
     spec.check_pattern(pattern)
     names = blocks_of(spec) if block == "all" else (block,)
+    require_free(output, ("README.txt", *(f"{name}.v" for name in names)))
     blocks = []
     with bar("writing Verilog") as progress:
         for i, name in enumerate(names):
             progress(i, len(names))
             blocks.append(emit(spec, name, pattern, optimizer or "sgd", seed))
     files = {name: text for made in blocks for name, text in made.files.items()} | {"README.txt": readme(spec, blocks)}
-    write_files(output, files)
+    write_files(output, "verilog", files)
     if as_json:
         print_json(_document(spec.name, spec_hash(spec), blocks, output, files))
         return

@@ -183,7 +183,7 @@ def _table() -> dict[str, Any]:
 def _measure_all() -> None:
     """Write the table of every machine that ships and fits."""
     from ..dataflow.config_io import load_spec, preset_names
-    from ..workloads.io import write_atomically
+    from ..workloads.files import write_atomically
 
     areas = {}
     for name in preset_names():

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..workloads.io import write_atomically
 from .compare import Comparison, LossLedger, loss_ledger
 from .records import to_dict
 
-__all__ = ["comparison_dict", "ledgers", "require_folder", "save_comparison"]
+__all__ = ["comparison_dict", "ledgers", "require_free_for_comparison", "save_comparison"]
+
+_DOCUMENT, _FIGURE = "comparison.json", "comparison"
 
 _SHARED = ("weft_version", "model", "batch", "objective")
 _OF_RUN = ("spec_hash", "macs", "dense_macs", "passes", "stalls", "dense_layers")
@@ -46,26 +48,35 @@ def _ledger_dict(ledger: LossLedger) -> dict[str, Any]:
     return {"speedup": ledger.speedup, "ideal_speedup": ledger.ideal_speedup, "rows": rows}
 
 
-def require_folder(directory: Path, names: tuple[str, ...] = ()) -> None:
-    """Refuse before the work what `save_run` (``names`` empty) or `save_comparison` would refuse after it."""
-    from .save import require_replaceable
-
-    for place in [directory / name for name in names] or [directory]:
-        require_replaceable(place, place)
-
-
-def save_comparison(comparison: Comparison, directory: Path, command: str) -> None:
-    """Write ``directory``: a folder a scheme (see `save_run`), ``comparison.json`` and ``comparison.png``."""
-    from .plots import comparison_figure
-    from .save import save_run
+def require_free_for_comparison(folder: Path, schemes: Sequence[str], draw_all: bool = False) -> None:
+    """Refuse before the work what :func:`save_comparison` would refuse after it."""
+    from .pictures import LIGHT, picture_names
+    from .publish import require_free
+    from .save import require_free_for_run
     from .theme import THEMES
 
+    require_free(folder, (_DOCUMENT, *picture_names(_FIGURE, THEMES if draw_all else LIGHT)))
+    for scheme in schemes:
+        require_free_for_run(folder / scheme, draw_all)
+
+
+def save_comparison(comparison: Comparison, folder: Path, command: str, *, draw_all: bool = False) -> None:
+    """Write ``comparison.json``, ``comparison.png`` and, as `save_run` does but without pictures, a folder a scheme.
+
+    ``draw_all``: those of the runs and those for dark pages too. What an earlier comparison wrote there goes.
+    """
+    from .pictures import LIGHT, pictures
+    from .plots import comparison_figure
+    from .publish import MANIFEST, RUN, manifest_of, publish
+    from .save import run_files
+    from .theme import THEMES
+
+    require_free_for_comparison(folder, [r.workload.scheme for r in comparison.results], draw_all)
+    document = json.dumps(comparison_dict(comparison, command), indent=1, allow_nan=False) + "\n"
+    drawn = pictures(_FIGURE, partial(comparison_figure, comparison), THEMES if draw_all else LIGHT)
+    files = {_DOCUMENT: document.encode(), **drawn}
     for result in comparison.results:
-        save_run(result, directory / result.workload.scheme, command)
-    for theme in THEMES:
-        picture = io.BytesIO()
-        comparison_figure(comparison, theme).savefig(picture, format="png")
-        suffix = "" if theme == "light" else f"-{theme}"
-        write_atomically(directory / f"comparison{suffix}.png", picture.getvalue())
-    text = json.dumps(comparison_dict(comparison, command), indent=1, allow_nan=False) + "\n"
-    write_atomically(directory / "comparison.json", text.encode())
+        own = run_files(result, command, THEMES if draw_all else ())
+        own[MANIFEST] = manifest_of(RUN, own)
+        files |= {f"{result.workload.scheme}/{name}": data for name, data in own.items()}
+    publish(folder, "comparison", files)

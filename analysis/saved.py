@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.config_io import load_spec, spec_hash
+from ..dataflow.config_io import spec_at, spec_hash
 from ..dataflow.schedule import Objective
 from ..simulator.memory import require_capacity
 from ..simulator.step import simulate
 from ..simulator.system import simulate_system
 from ..workloads.errors import InputError, reading
-from ..workloads.io import load_workload
+from ..workloads.io import loads_workload
 from ..workloads.step import Workload
-from ..workloads.strict import read_file
 from .energy import energy
 from .level import AnyResult, cycles_of
+from .publish import RUN, read_published
 from .scheduling import scheduled
 
 __all__ = ["SavedRun", "saved_run"]
 
 _LEVELS = ("step", "system")
+_RESULT, _WORKLOAD, _MACHINE = "result.json", "workload.json", "machine.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,7 @@ class SavedRun:
 
     folder: Path
     workload: Workload
+    machine_text: str | None = field(repr=False)
     spec: str
     spec_hash: str
     objective: str
@@ -51,10 +53,10 @@ class SavedRun:
 
     def machine(self) -> AcceleratorSpec:
         """The machine that ran, as the folder keeps it."""
-        place = self.folder / "machine.toml"
-        if not place.exists():
+        place = self.folder / _MACHINE
+        if self.machine_text is None:
             raise InputError(f"{place}: is missing, as in folders of older versions{self._again}")
-        spec = load_spec(place)
+        spec = spec_at(place, self.machine_text)
         if spec_hash(spec) != self.spec_hash:
             raise InputError(
                 f"{place}: is not the machine of result.json ({self.spec!r}, {self.spec_hash}){self._again}"
@@ -88,24 +90,25 @@ class SavedRun:
         return f"; make it again with: {self.command}" if self.command else "; make it again with `weft run -o`"
 
 
-def _kept(place: Path) -> bytes:
-    try:
-        return read_file(place)
-    except InputError as error:
-        raise InputError(f"{error}; give a folder of `weft run -o`") from None
-
-
 def saved_run(folder: Path) -> SavedRun:
-    """Read a folder of results; its workload is annotated already."""
-    place = folder / "result.json"
-    raw = _kept(place)
+    """Read a folder of results, those of one run; its workload is annotated already."""
+    place = folder / _RESULT
+    try:
+        files = read_published(folder, RUN, (_RESULT, _WORKLOAD, _MACHINE))
+    except OSError as error:
+        raise InputError(f"{place}: cannot be read: {error.strerror}; give a folder of `weft run -o`") from None
+    if _RESULT not in files:
+        raise InputError(f"{place}: cannot be read: it is missing; give a folder of `weft run -o`")
     with reading(str(place), "a result of `weft run -o`"):
-        found = json.loads(raw)
+        found = json.loads(files[_RESULT])
         known = {key: str(found[key]) for key in ("spec", "spec_hash", "objective", "command", "weft_version")}
         joules, cycles, level = float(found["energy_j"]), int(found["cycles"]), found.get("level", "step")
+        machine = files[_MACHINE].decode() if _MACHINE in files else None
     if level not in _LEVELS:
         raise InputError(f"{place}: level {level!r} is none of this version ({', '.join(_LEVELS)})")
+    if _WORKLOAD not in files:
+        raise InputError(f"{folder / _WORKLOAD}: cannot be read: it is missing; give a folder of `weft run -o`")
     return SavedRun(
-        folder=folder, workload=load_workload(folder / "workload.json"), joules=joules, cycles=cycles, level=level,
-        **known,
+        folder=folder, workload=loads_workload(files[_WORKLOAD], str(folder / _WORKLOAD)), machine_text=machine,
+        joules=joules, cycles=cycles, level=level, **known,
     )  # fmt: skip

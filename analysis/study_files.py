@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,20 @@ import pandas as pd
 
 from ..dataflow.config_io import spec_hash
 from ..workloads.host import Host
-from ..workloads.io import dumps_workload, write_atomically
+from ..workloads.io import dumps_workload
+from ..workloads.strict import read_json
 from .frames import csv_text
+from .pictures import picture_names, pictures
+from .publish import STUDY, publish, read_published, require_free
 from .study import Study, StudyRow
+from .theme import THEMES
 
 __all__ = [
-    "SavedStudy", "row_name", "save_study", "saved_study", "study_dict", "study_frame", "study_markdown",
-    "study_provenance",
+    "SavedStudy", "read_study", "require_free_for_study", "row_name", "save_study", "saved_study", "study_dict",
+    "study_frame", "study_markdown", "study_provenance",
 ]  # fmt: skip
 
+_TABLES = ("study.csv", "study.md", "study.parquet")
 _TEXT = ("failed", "phases", "kept_dense")
 _INTEGERS = ("seeds", "trained", "reached")
 _COLUMNS = (
@@ -145,27 +151,32 @@ def _notes(rows: Sequence[StudyRow]) -> list[str]:
     return ["", *(f"- {', '.join(names)}: {why}" for why, names in found.items())] if found else []
 
 
+def require_free_for_study(folder: Path) -> None:
+    """Refuse before the work what :func:`save_study` would refuse after it."""
+    require_free(folder, ("study.json", *_TABLES, *picture_names("study", THEMES)))
+
+
 def save_study(study: Study, folder: Path, command: str) -> None:
     """Write ``study.json``, ``.csv``, ``.parquet``, ``.md``, two pictures, and ``steps/``: workloads for `weft run`.
 
     Each workload is the step of the longest phase of a row, with what the trainings measured in it.
     """
     from .plots import study_figure
-    from .theme import THEMES
 
-    for theme in THEMES:
-        picture = io.BytesIO()
-        study_figure(study, theme).savefig(picture, format="png")
-        suffix = "" if theme == "light" else f"-{theme}"
-        write_atomically(folder / f"study{suffix}.png", picture.getvalue())
     frame, table = study_frame(study), io.BytesIO()
     frame.to_parquet(table, index=False)
-    write_atomically(folder / "study.parquet", table.getvalue())
-    write_atomically(folder / "study.csv", csv_text(frame, index=False).encode())
-    write_atomically(folder / "study.md", study_markdown(study).encode())
+    texts = (csv_text(frame, index=False).encode(), study_markdown(study).encode(), table.getvalue())
+    document = json.dumps(study_dict(study, command), indent=1, allow_nan=False) + "\n"
+    files = {"study.json": document.encode(), **dict(zip(_TABLES, texts, strict=True))}
+    files |= pictures("study", partial(study_figure, study), THEMES)
     for (model, scheme, pattern), step in study.steps.items():
         name = "-".join([model, scheme, *([pattern.replace(":", "of")] if pattern else [])])
         safe = "".join(c if c.isalnum() or c in "-_.@" else "_" for c in name)
-        write_atomically(folder / "steps" / f"{safe}.json", dumps_workload(step.workload))
-    text = json.dumps(study_dict(study, command), indent=1, allow_nan=False) + "\n"
-    write_atomically(folder / "study.json", text.encode())
+        files[f"steps/{safe}.json"] = dumps_workload(step.workload)
+    publish(folder, STUDY, files)
+
+
+def read_study(folder: Path) -> SavedStudy | None:
+    """What :func:`save_study` wrote in ``folder``, if it did."""
+    text = read_published(folder, STUDY, ("study.json",)).get("study.json")
+    return None if text is None else read_json(SavedStudy, text, str(folder / "study.json"))

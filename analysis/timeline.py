@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..simulator.system import Intervals, SystemResult
 from ..simulator.tasks import Channel
-from ..workloads.io import write_atomically
+from ..workloads.files import write_atomically
 from ..workloads.step import MatrixOp, Op, VectorOp
 
 if TYPE_CHECKING:

@@ -8,15 +8,13 @@ never read; one that no longer applies just lies there.
 from __future__ import annotations
 
 import ast
-import fcntl
 import hashlib
 import multiprocessing
 import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from multiprocessing.connection import Connection, wait
@@ -25,9 +23,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ..workloads.errors import InputError, require_int
+from ..workloads.files import alone, write_atomically
 from ..workloads.gemm import Pass
 from ..workloads.host import Host
-from ..workloads.io import write_atomically
 from ..workloads.schemes.scheme import SCHEMES, scheme
 from ..workloads.sparsity import NMPattern
 from ..workloads.strict import dump_json, read_file, read_json, read_text
@@ -199,7 +197,12 @@ def run_trainings(
     when this process is killed the others follow, and the next call goes on at their checkpoints.
     """
     require_int("jobs", jobs, 1, 1024)
-    wanted = {plan.key: plan for plan in plans}
+    # Two studies in one folder would write the same checkpoints.
+    with alone(folder, "study"):
+        return _trained({plan.key: plan for plan in plans}, folder, jobs, progress or (lambda done, total: None))
+
+
+def _trained(wanted: dict[str, Planned], folder: Path, jobs: int, tell: Progress) -> dict[str, Training | str]:
     done: dict[str, Training | str] = {}
     for key in wanted:
         held = _read(folder, key)
@@ -209,33 +212,15 @@ def run_trainings(
         # A process was killed between its last two lines.
         shutil.rmtree(folder / "running" / key, ignore_errors=True)
     left = [plan for key, plan in wanted.items() if key not in done]
-    tell = progress or (lambda done, total: None)
     tell(len(done), len(wanted))
     if left:
-        with _alone(folder):
-            sources = _sources()
-            pool = [_Worker(folder, sources) for _ in range(min(jobs, len(left)))]
-            try:
-                _drain(pool, left[::-1], folder, done, lambda: tell(len(done), len(wanted)))
-            finally:
-                _end(pool)
-    return done
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two studies in one folder would write the same checkpoints."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror}") from None
-    with lock:
+        sources = _sources()
+        pool = [_Worker(folder, sources) for _ in range(min(jobs, len(left)))]
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{folder}: another study is at work here; wait for it, or name another folder") from None
-        yield
+            _drain(pool, left[::-1], folder, done, lambda: tell(len(done), len(wanted)))
+        finally:
+            _end(pool)
+    return done
 
 
 def _drain(

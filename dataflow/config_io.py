@@ -40,7 +40,12 @@ def load_spec(name: str | Path) -> AcceleratorSpec:
     path = Path(name)
     if path.suffix != ".toml":
         return parse_spec(preset_text(str(name)), f"{name}.toml")
-    spec = parse_spec(read_text(path), str(path))
+    return spec_at(path, read_text(path))
+
+
+def spec_at(path: Path, text: str) -> AcceleratorSpec:
+    """Machine of ``text``, which is what ``path`` holds."""
+    spec = parse_spec(text, str(path))
     dram = replace(spec.dram, kind=_beside(path, spec.dram.kind))
     return replace(spec, dram=dram, technology=_beside(path, spec.technology))
 

@@ -10,6 +10,8 @@ from typing import Any, TypeVar, cast
 from numba import njit
 from numba.extending import register_jitable
 
+from ..workloads.compiled import use_private_cache
+
 __all__ = ["helper", "kernel"]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,11 +30,16 @@ _STAMP = _stamp()
 
 def kernel(function: F) -> F:
     """Compile an integer kernel; no fast-math, no check for division by zero (specs exclude it)."""
+    use_private_cache()
     compiled = njit(cache=True, nogil=True, error_model="numpy")(function)
     # Numba's cache watches only the file of the function itself; a change of a callee in another file would go on using
     # the old code, that is, give wrong numbers. Absent when NUMBA_DISABLE_JIT is set.
     if hasattr(compiled, "_cache"):
-        compiled._cache._cache_file._source_stamp = _STAMP
+        held = compiled._cache._cache_file
+        held._source_stamp = _STAMP
+        # The index is written before the data that it names: a process that is killed between the two, or reads there,
+        # must not find data of an older source under that name.
+        held._data_name_pattern = held._data_name_pattern.replace(".{number", f".{_STAMP[:12]}.{{number")
     return cast(F, compiled)
 
 

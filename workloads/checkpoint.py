@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import pickle
@@ -13,10 +12,10 @@ import torch
 from torch import Tensor
 
 from .errors import InputError, reading
-from .io import write_atomically
+from .files import write_atomically
 from .strict import read_file
 
-__all__ = ["digest", "load_checkpoint", "remove_parts", "save_checkpoint"]
+__all__ = ["digest", "load_checkpoint", "save_checkpoint"]
 
 
 _DIGEST = "digest"
@@ -63,13 +62,6 @@ def _require_plain(value: Any) -> None:
     elif isinstance(value, dict | list | tuple):
         for item in value.values() if isinstance(value, dict) else value:
             _require_plain(item)
-
-
-def remove_parts(path: Path) -> None:
-    """Remove what writers of ``path`` left behind when they were killed."""
-    for part in path.parent.glob(f".{path.name}.*.part"):
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def digest(value: Any) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
-from .errors import InputError
+from .files import write_atomically
 from .step import Workload
 from .strict import dump_json, read_file, read_json
 
-__all__ = ["dumps_workload", "load_workload", "loads_workload", "save_workload", "write_atomically"]
+__all__ = ["dumps_workload", "load_workload", "loads_workload", "save_workload"]
 
 
 def dumps_workload(workload: Workload) -> bytes:
@@ -33,16 +31,3 @@ def save_workload(workload: Workload, path: Path) -> None:
 def load_workload(path: Path) -> Workload:
     """Read a workload file; a file that breaks a rule is refused with the place and the rule."""
     return loads_workload(read_file(path), str(path))
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` so that an interruption leaves the old file or the new one, never a part."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None

@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .catalog import is_user
-from .checkpoint import digest, load_checkpoint, remove_parts, save_checkpoint
+from .checkpoint import digest, load_checkpoint, save_checkpoint
 from .data import BUNDLED, ImageData, Images, augmented, normalised, open_data, order
 from .errors import InputError, nearest, reading, require_int
+from .files import alone, remove_parts, write_atomically
 from .host import Host, core_name, processor_name
-from .io import write_atomically
 from .models.classifier import SMALL_SIDE, classifier, image_side, scores
 from .schemes import attach
 from .schemes.capture import StepGemm, observed
@@ -64,6 +64,8 @@ CHECKPOINT, LOG, RESULT = "checkpoint.pt", "log.csv", "result.json"
 SAVE_EVERY = 1000
 """Steps after which a checkpoint is written within an epoch too."""
 
+_PATIENCE = 5.0
+"""Seconds: a worker of a study ends a moment after the study that was killed."""
 _VERSION = 2
 _CAPTURE_SCALE = 2.0**10
 _TEST_BATCH = 256
@@ -281,13 +283,23 @@ def train(
     step, writes the checkpoint and raises KeyboardInterrupt. A loss that is not finite, or a model that does not fit
     the data, is an :class:`InputError`; the last good checkpoint stays.
     """
-    if folder is not None and (folder / CHECKPOINT).exists():
-        raise InputError(f"{folder}: holds a training already; resume it, or name another folder")
+    _require_no_training(folder)
     data = open_data(spec.data, image_side(spec.model))
-    with _controlled(_threads(data), _device(device)) as stop:
+    with _only(folder), _controlled(_threads(data), _device(device)) as stop:
+        _require_no_training(folder)
         run = _Run(spec, data, folder, _device(device))
         run.save()
         return _finish(run, stop, progress)
+
+
+def _require_no_training(folder: Path | None) -> None:
+    if folder is not None and (folder / CHECKPOINT).exists():
+        raise InputError(f"{folder}: holds a training already; resume it, or name another folder")
+
+
+def _only(folder: Path | None) -> AbstractContextManager[None]:
+    """Two trainings in one folder would write the same checkpoint; one that is just being killed is waited for."""
+    return nullcontext() if folder is None else alone(folder, "training", _PATIENCE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -360,18 +372,25 @@ def resume(
     path = folder / CHECKPOINT
     if not path.is_file():
         raise InputError(f"{folder}: is not the folder of a training: it holds no {CHECKPOINT}")
-    remove_parts(path)
-    remove_parts(folder / LOG)
-    state = load_checkpoint(path, _VERSION)
+    with _only(folder):
+        for name in (CHECKPOINT, LOG, RESULT):
+            remove_parts(folder / name)
+        return _resumed(folder, load_checkpoint(path, _VERSION), asked or {}, device, progress)
+
+
+def _resumed(
+    folder: Path, state: dict[str, Any], asked: dict[str, Any], device: str | None, progress: Progress | None
+) -> TrainResult:
+    path = folder / CHECKPOINT
     with _of_checkpoint(path):
         require_outline(state)
     written = read_json(TrainSpec, state["spec"], str(path))
-    if is_user(written.model) and "model" not in (asked or {}):
+    if is_user(written.model) and "model" not in asked:
         raise InputError(
             f"{folder}: its checkpoint names code to run, {written.model!r}; only what you name yourself is run: "
             f"weft train {shlex.quote(written.model)} --resume {shlex.quote(str(folder))}"
         )
-    spec = _expected(folder, written, asked or {})
+    spec = _expected(folder, written, asked)
     data = open_data(spec.data, image_side(spec.model))
     if data.fingerprint != state["data"]:
         raise InputError(

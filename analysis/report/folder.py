@@ -10,11 +10,11 @@ from pathlib import Path
 from ...simulator.result import SimResult
 from ...simulator.system import SystemResult
 from ...workloads.errors import InputError
-from ...workloads.strict import read_file, read_json
 from ..energy import EnergyReport, energy
 from ..level import AnyResult, cycles_of
+from ..publish import settle
 from ..saved import SavedRun, saved_run
-from ..study_files import SavedStudy
+from ..study_files import SavedStudy, read_study
 from ..words import run_name
 
 __all__ = ["Contents", "Run", "open_folder", "read_folder"]
@@ -68,13 +68,13 @@ class Contents:
 
 def open_folder(folder: Path) -> tuple[list[SavedRun], SavedStudy | None]:
     """What is in ``folder``, before anything is simulated."""
+    settle(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: is no folder; give what `weft run`, `weft compare` or `weft study` wrote with -o")
     try:
         found = [folder, *(p for depth in range(1, _DEPTH + 1) for p in sorted(folder.glob("/".join("*" * depth))))]
         saved = [saved_run(p) for p in found if (p / "result.json").is_file() and not p.name.startswith(".")]
-        place = folder / "study.json"
-        study = read_json(SavedStudy, read_file(place), str(place)) if place.is_file() else None
+        study = read_study(folder)
     except OSError as error:
         raise InputError(f"{folder}: cannot be read: {error.strerror}") from None
     if not saved and (study is None or not study.rows):

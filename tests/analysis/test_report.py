@@ -379,6 +379,7 @@ def test_a_bad_folder_is_refused_and_writes_nothing(
     spoil, said = SPOILT[how]
     bad = tmp_path / "bad"
     shutil.copytree(folder / "bdwp", bad)
+    (bad / "manifest.json").unlink()  # as in folders of older versions
     spoil(bad)
 
     with pytest.raises(InputError, match=said):

@@ -1,4 +1,4 @@
-"""A run's directory is complete, or it is what it was before."""
+"""The folder of a run: complete, replaced by the next run, and never more of the user's than its own files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ import pandas as pd
 import pytest
 
 from weft.analysis import save
+from weft.analysis.publish import MANIFEST
 from weft.analysis.records import to_dict
-from weft.analysis.save import FILES, save_run
+from weft.analysis.save import save_run
 from weft.simulator.result import SimResult
 from weft.workloads.errors import InputError
 from weft.workloads.io import load_workload
+
+TABLES = {"result.json", "ops.csv", "ops.parquet", "energy.csv", "workload.json", "machine.toml", MANIFEST}
+FILES = TABLES | {"layers.png", "roofline.png"}
 
 
 def names(directory: Path) -> set[str]:
@@ -28,16 +32,24 @@ def names(directory: Path) -> set[str]:
 def saved(bdwp: SimResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("runs") / "deep" / "toy"
     written = save_run(bdwp, directory, "weft run toy")
-    assert {path.name for path in written} == set(FILES)
+    assert {path.name for path in written} == FILES
     return directory
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pictures, which take longer than all else."""
+    monkeypatch.setattr(save, "_FIGURES", {})
+
+
 def test_a_saved_run_is_complete(saved: Path, bdwp: SimResult) -> None:
-    assert names(saved) == set(FILES)
+    assert names(saved) == FILES
     assert names(saved.parent) == {"toy"}
     found = json.loads((saved / "result.json").read_text())
     assert found == json.loads(json.dumps(to_dict(bdwp, "weft run toy")))
     assert load_workload(saved / "workload.json") == bdwp.workload
+    for picture in ("layers.png", "roofline.png"):
+        assert (saved / picture).read_bytes()[:4] == b"\x89PNG"
 
 
 def test_tables_of_a_saved_run_read_back(saved: Path, bdwp: SimResult) -> None:
@@ -62,24 +74,43 @@ def test_a_name_in_a_table_is_no_formula_and_no_escape_sequence(bdwp: SimResult,
     assert not [c for c in cells if c[:1] in "=+-@" and c and not re.fullmatch(r"-?[\d.e+-]+", c)]
 
 
-def test_a_directory_of_weft_is_replaced_and_other_files_in_it_stay(
-    saved: Path, dense: SimResult, bdwp: SimResult, tmp_path: Path
+def test_draw_all_is_drawn_when_asked_and_gone_when_not(bdwp: SimResult, tmp_path: Path) -> None:
+    save_run(bdwp, tmp_path, "", draw_all=True)
+    assert names(tmp_path) == FILES | {"layers-dark.png", "roofline-dark.png"}
+    save_run(bdwp, tmp_path, "")
+    assert names(tmp_path) == FILES
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_folder_of_weft_is_replaced_in_place_and_other_files_in_it_stay(
+    dense: SimResult, bdwp: SimResult, tmp_path: Path
 ) -> None:
     directory = tmp_path / "run"
     save_run(dense, directory, "first")
     (directory / "notes.txt").write_text("mine")
+    inode = directory.stat().st_ino
     save_run(bdwp, directory, "second")
 
     assert json.loads((directory / "result.json").read_text())["command"] == "second"
     assert (directory / "notes.txt").read_text() == "mine"
-    assert names(directory) == {*FILES, "notes.txt"}
-    assert names(tmp_path) == {"run"}
+    assert names(directory) == {*TABLES, "notes.txt"}
+    assert names(tmp_path) == {"run"} and directory.stat().st_ino == inode
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_folder_of_an_older_version_is_replaced(dense: SimResult, bdwp: SimResult, tmp_path: Path) -> None:
+    save_run(dense, tmp_path, "first")
+    (tmp_path / MANIFEST).unlink()
+    save_run(bdwp, tmp_path, "second")
+
+    assert json.loads((tmp_path / "result.json").read_text())["command"] == "second"
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_an_empty_directory_is_used(dense: SimResult, tmp_path: Path) -> None:
     save_run(dense, tmp_path, "")
 
-    assert names(tmp_path) == set(FILES)
+    assert names(tmp_path) == TABLES
 
 
 @pytest.mark.parametrize("text", [None, "not json", "[1]", '{"version": 1}'])
@@ -102,6 +133,7 @@ def test_a_file_is_refused(dense: SimResult, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+@pytest.mark.usefixtures("undrawn")
 def test_an_interruption_leaves_nothing_half_written(
     error: BaseException, dense: SimResult, bdwp: SimResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,33 +143,12 @@ def test_an_interruption_leaves_nothing_half_written(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(save, "energy_frame", fail)
+    monkeypatch.setattr("os.fsync", fail)
     for directory in (old, new):
         with pytest.raises((KeyboardInterrupt, InputError)) as caught:
             save_run(bdwp, directory, "after")
         expected = "" if isinstance(error, KeyboardInterrupt) else "cannot be written: No space left on device"
         assert expected in str(caught.value)
 
-    assert names(tmp_path) == {"old"}
+    assert names(old) == TABLES and names(new) == set()
     assert json.loads((old / "result.json").read_text())["command"] == "before"
-    assert names(old) == set(FILES)
-
-
-def test_a_failed_exchange_restores_the_old_directory(
-    dense: SimResult, bdwp: SimResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    directory = tmp_path / "run"
-    save_run(dense, directory, "before")
-    replace = Path.replace
-
-    def fail(self: Path, target: Path) -> Path:
-        if self.name.endswith(".part"):
-            raise OSError(5, "Input/output error")
-        return replace(self, target)
-
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(InputError, match="Input/output error"):
-        save_run(bdwp, directory, "after")
-
-    assert names(tmp_path) == {"run"}
-    assert json.loads((directory / "result.json").read_text())["command"] == "before"

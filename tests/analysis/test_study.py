@@ -43,6 +43,7 @@ from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import schedule
 from weft.simulator.step import simulate
 from weft.workloads.errors import InputError
+from weft.workloads.files import alone
 from weft.workloads.gemm import GEMM_PASSES, Pass
 from weft.workloads.host import Host
 from weft.workloads.io import dumps_workload, loads_workload
@@ -449,9 +450,11 @@ def test_a_machine_that_no_table_can_charge_is_refused_before_any_training(tmp_p
 
 
 def test_two_studies_do_not_share_a_folder(tmp_path):
-    with trainings._alone(tmp_path), pytest.raises(InputError, match="another study is at work"), \
-         trainings._alone(tmp_path):  # fmt: skip
-        pass
+    from weft.workloads.training import plan
+
+    plans = planned([plan("mlp", scheme="dense", epochs=1)])
+    with alone(tmp_path, "study"), pytest.raises(InputError, match="another study is at work"):
+        run_trainings(plans, tmp_path, 1)
 
 
 # Files and pictures.

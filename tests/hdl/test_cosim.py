@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,9 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from weft.hdl import cosim
+from weft.hdl import cosim, tools
 from weft.hdl.cosim import Cosim
+from weft.hdl.tools import run_command
 from weft.workloads.errors import InputError
 
 WIDTHS = (1, 7, 31, 32, 33, 64, 65, 100)
@@ -279,7 +282,7 @@ def test_two_processes_share_one_build(tmp_path: Path, monkeypatch: pytest.Monke
     )
     both = [subprocess.Popen([sys.executable, "-W", "error", "-c", script]) for _ in range(2)]
     assert [p.wait(timeout=300) for p in both] == [0, 0]
-    assert sorted(p.suffix for p in (tmp_path / "cosim").iterdir()) == [".lock", ".so"]
+    assert [p.suffix for p in (tmp_path / "cosim").iterdir()] == [".so"]
 
 
 def test_a_failed_build_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +290,73 @@ def test_a_failed_build_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(cosim, "_SHIM", cosim._SHIM + "#error on purpose\n")
     with pytest.raises(RuntimeError, match="on purpose"):
         Cosim(Inverter())
-    assert [p.suffix for p in (tmp_path / "cosim").iterdir()] == [".lock"]
+    assert not any((tmp_path / "cosim").iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of other users")
+@pytest.mark.parametrize("how", ["owner", "mode", "link"])
+def test_a_library_that_another_can_have_put_there_is_not_loaded(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name is no secret: the hash of the design."""
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path))
+    Cosim(Inverter())
+    (library,) = (tmp_path / "cosim").iterdir()
+    good = library.read_bytes()
+    library.unlink()  # it is in use
+    library.write_bytes(b"not to be loaded")
+    if how == "owner":
+        os.chown(library, 12345, 12345)
+    elif how == "mode":
+        library.chmod(0o666)
+    else:
+        library.rename(tmp_path / "planted")
+        library.symlink_to(tmp_path / "planted")
+
+    monkeypatch.setattr(cosim, "run_tool", lambda tool, arguments, folder: (folder / "design.cc").touch())
+    monkeypatch.setattr(cosim, "run_command", lambda name, command, folder: _compiled(command, folder, good))
+    assert Cosim(Inverter()).run({"a": [5]})["b"].tolist() == [10]
+    assert library.read_bytes() == good and not library.is_symlink()
+
+
+def _compiled(command: list[str], folder: Path, library: bytes) -> str:
+    if "--version" in command:
+        return run_command("g++", command, folder)
+    (folder / "design.so").write_bytes(library)
+    return ""
+
+
+def test_a_full_disk_names_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path))
+
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InputError, match="No space left on device; let WEFT_CACHE name another folder"):
+        tools.cached("cosim", ["a"], "a.so", full)
+
+    def fails(_: Path) -> None:
+        raise RuntimeError("g++ failed")
+
+    with pytest.raises(RuntimeError, match="failed"):
+        tools.cached("cosim", ["a"], "a.so", fails)
+    monkeypatch.setattr(tools.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(InputError, match="the disk is full; let WEFT_CACHE name another folder"):
+        tools.cached("cosim", ["a"], "a.so", fails)
+    assert not any((tmp_path / "cosim").iterdir())
+
+
+def test_machine_code_of_tools_is_kept_where_only_we_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+    monkeypatch.delenv("YOWASP_CACHE_DIR", raising=False)
+    assert tools._private_machine_code() == {}
+    (home / "YoWASP").mkdir(parents=True)
+    assert tools._private_machine_code() == {}
+    (home / "YoWASP" / "code").touch()
+    (home / "YoWASP" / "code").chmod(0o666)
+    assert tools._private_machine_code() == {"YOWASP_CACHE_DIR": str(tmp_path / "cache" / "yowasp")}
 
 
 def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

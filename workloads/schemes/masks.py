@@ -17,6 +17,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from ..compiled import use_private_cache
 from ..errors import InputError
 from ..sparsity import NMPattern
 
@@ -39,6 +40,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def kernel(function: F) -> F:
+    use_private_cache()
     # All kernels that call each other stand in this file: Numba's cache watches the file of the cached function only.
     return cast(F, njit(cache=True, nogil=True, error_model="numpy")(function))
 
