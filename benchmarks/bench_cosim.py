@@ -1,6 +1,7 @@
 """How fast the array's RTL runs in co-simulation: cycles a second of a 16 x 16 array with the PE of `sat-vcu1525`.
 
 `pytest benchmarks/bench_cosim.py --benchmark-enable`; every run also asserts the results and their cycles.
+Warm: the design compiled and its inputs made ready.
 """
 
 from __future__ import annotations

@@ -1,10 +1,13 @@
 """How fast the cycle level steps: PE-cycles a second of the array, values and parameters a second of the engines.
 
-`pytest benchmarks/bench_cycle_level.py --benchmark-enable`; every run also asserts the simulated cycles.
+`pytest benchmarks/bench_cycle_level.py --benchmark-enable`; every run also asserts the simulated cycles. Warm: kernels
+compiled, operands in the cache; each run computes every value anew.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import replace
 from typing import Literal
 
@@ -43,6 +46,26 @@ def test_array(benchmark: BenchmarkFixture, dataflow: Dataflow, pattern: str, in
     assert run.cycles.total == cycles
     if benchmark.stats is not None:
         benchmark.extra_info["PE-cycles a second"] = cycles * SPEC.macs_per_cycle / benchmark.stats.stats.median
+
+
+@pytest.mark.parametrize(("patterns", "most"), [(("1:1", "4:4"), 3), (("2:8", "2:8"), 3)], ids=["dense", "2:8"])
+def test_ws_against_os(benchmark: BenchmarkFixture, patterns: tuple[str, str], most: int) -> None:
+    """Time for a PE-cycle in WS over that in OS, in turns."""
+    seconds = {Dataflow.OS: math.inf, Dataflow.WS: math.inf}
+
+    def both() -> None:
+        for dataflow, name in zip(seconds, patterns, strict=True):
+            mapping = ArrayMapping(dataflow=dataflow, pattern=NMPattern.parse(name), interleave=4)
+            pairs = compress(B, mapping.pattern)
+            begin = time.perf_counter()
+            cycles = run_array(SPEC, mapping, A, pairs).cycles.total
+            seconds[dataflow] = min(seconds[dataflow], (time.perf_counter() - begin) / cycles)
+
+    benchmark.pedantic(both, rounds=10, warmup_rounds=1)
+    if benchmark.stats is not None:
+        ratio = seconds[Dataflow.WS] / seconds[Dataflow.OS]
+        benchmark.extra_info["WS over OS"] = round(ratio, 2)
+        assert ratio < most
 
 
 @pytest.mark.parametrize(("kind", "cycles"), [("serial", 8_194), ("network", 1_031)])

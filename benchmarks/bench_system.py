@@ -1,6 +1,7 @@
 """Speed of the system level: a whole ResNet-50 training step at batch 512, by SimPy and by the recurrence.
 
-`pytest benchmarks/bench_system.py --benchmark-enable`; both also assert the simulated cycles.
+`pytest benchmarks/bench_system.py --benchmark-enable`; both also assert the simulated cycles. Warm: the
+schedule and the shares of transfers; no phase is remembered. SimPy beside the recurrence is the ratio to read.
 """
 
 from __future__ import annotations
