@@ -318,10 +318,6 @@ class Workload:
         moved += sum(2 * _STATE_BYTES * op.elements for op in self.ops if isinstance(op, UpdateOp))
         require_int(f"bytes that workload {self.model!r} moves without a product", moved, 0, 8 * _MAX_MOVED)
         _require_copies(self.ops)
-        trained = {op.name for op in self.ops if isinstance(op, UpdateOp)}
-        both = next((tensor.name for tensor in self.frozen if tensor.name in trained), None)
-        if both is not None:
-            raise InputError(f"workload {self.model!r} lists {both!r} as frozen, and updates it")
 
         seen = {op.name for op in self.ops if isinstance(op, UpdateOp)} if self.frozen else set()
         for tensor in self.frozen:
