@@ -110,13 +110,15 @@ def _stationary_weights(spec: AcceleratorSpec, pattern: NMPattern) -> Iterator[_
         returning = Gemm(m=contexts, k=2 * group * rows + 1, n=cols)
         # rows one cycle apart, and then as far as they can be: they must not see the end of the short run
         before = Gemm(m=1, k=1, n=1)
-        for name, dataflow, nm, interleave, gemm in (
-            (f"os_before_{kind}", Dataflow.OS, DENSE, 1, before),
-            (f"ws_{kind}", Dataflow.WS, executed, contexts, ragged),
-            (f"ws_{kind}_return", Dataflow.WS, executed, contexts, returning),
+        edges = Gemm(m=2, k=2, n=cols + 1)
+        for name, dataflow, nm, interleave, gemm, operands in (
+            (f"os_before_{kind}", Dataflow.OS, DENSE, 1, before, _normals),
+            (f"ws_{kind}", Dataflow.WS, executed, contexts, ragged, _normals),
+            (f"ws_{kind}_return", Dataflow.WS, executed, contexts, returning, _normals),
+            (f"ws_{kind}_edges", Dataflow.WS, executed, contexts, edges, _sums_with_minus_zero),
         ):
             yield _Product(
-                name=name, dataflow=dataflow, executed=nm, interleave=interleave, gemm=gemm, operands=_normals
+                name=name, dataflow=dataflow, executed=nm, interleave=interleave, gemm=gemm, operands=operands
             )
 
 
@@ -390,6 +392,13 @@ def _zeros(random: np.random.Generator, spec: AcceleratorSpec, rows: int, cols: 
     """Both zeros."""
     signs: Half = (random.integers(0, 2, (rows, cols), np.uint16) << np.uint16(15)).view(operand_type(spec.pe))
     return signs
+
+
+def _sums_with_minus_zero(random: np.random.Generator, spec: AcceleratorSpec, gemm: Gemm) -> tuple[Half, Half]:
+    """Sums and differences of two edge words; of the first column only -0."""
+    b = _edge_bits(random, spec, gemm.k, gemm.n)
+    b[:, 0] = -0.0
+    return np.array([[1, 1], [1, -1]], b.dtype), b
 
 
 def _singles(random: np.random.Generator, count: int, kind: _Kind) -> npt.NDArray[np.float32]:

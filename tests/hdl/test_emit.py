@@ -118,7 +118,7 @@ def test_products_of_the_bench_stand_still_and_go_on():
     assert len(waiting) == len(products) / 2
     assert waiting.keys() == {
         *(f"os_{name}_waiting" for name in ("dense", "special", "edges", "sums", "nm", "short")),
-        *(f"ws_{name}_waiting" for name in ("nm", "nm_return", "dense", "dense_return")),
+        *(f"ws_{kind}{name}_waiting" for kind in ("nm", "dense") for name in ("", "_return", "_edges")),
         *(f"os_before_{name}_waiting" for name in ("nm", "dense")),
     }
     for name, product in waiting.items():
