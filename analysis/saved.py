@@ -93,16 +93,14 @@ class SavedRun:
 def saved_run(folder: Path) -> SavedRun:
     """Read a folder of results, those of one run; its workload is annotated already."""
     place = folder / _RESULT
-    try:
-        files = read_published(folder, RUN, (_RESULT, _WORKLOAD, _MACHINE))
-    except OSError as error:
-        raise InputError(f"{place}: cannot be read: {error.strerror}; give a folder of `weft run -o`") from None
+    files = read_published(folder, RUN, (_RESULT, _WORKLOAD, _MACHINE))
     if _RESULT not in files:
         raise InputError(f"{place}: cannot be read: it is missing; give a folder of `weft run -o`")
     with reading(str(place), "a result of `weft run -o`"):
         found = json.loads(files[_RESULT])
         known = {key: str(found[key]) for key in ("spec", "spec_hash", "objective", "command", "weft_version")}
         joules, cycles, level = float(found["energy_j"]), int(found["cycles"]), found.get("level", "step")
+    with reading(str(folder / _MACHINE), "UTF-8 text"):
         machine = files[_MACHINE].decode() if _MACHINE in files else None
     if level not in _LEVELS:
         raise InputError(f"{place}: level {level!r} is none of this version ({', '.join(_LEVELS)})")
