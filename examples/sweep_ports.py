@@ -21,7 +21,7 @@ for words in (1, 2, 4):
         array = replace(base.array, w2e_words=words)
         machine = replace(base, array=array, pe=replace(base.pe, accumulators=accumulators))
         dense, sparse = (
-            weft.simulate(weft.schedule(weft.sparsify(step, scheme, "2:8"), machine)).cycles
+            weft.simulate(weft.schedule(weft.sparsify(step, scheme, "2:8"), machine, "cycles")).cycles
             for scheme in ("dense", "bdwp")
         )
         print(
