@@ -7,17 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weft.dataflow.accelerator import ArraySpec, SoreSpec
 from weft.dataflow.array_time import array_cycles
 from weft.dataflow.config_io import load_spec
-from weft.dataflow.engine_time import sore_issue, sore_latency, wuve_latency
+from weft.dataflow.engine_time import compares_per_group, sore_issue, sore_latency, wuve_latency
 from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow
+from weft.hdl.sorter import batcher_stages
 from weft.simulator.array import run_array
 from weft.simulator.engines import Adam, Sgd, run_sore, run_wuve
 from weft.simulator.reference import gemm_reference
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 
-from ..strategies import array_mappings, compacts, gemms, halves, patterns, specs
+from ..strategies import array_mappings, compacts, gemms, halves, make_spec, patterns, specs
 
 
 @settings(max_examples=400)
@@ -93,3 +95,11 @@ def test_wuve_takes_its_closed_form(data, count):
 
     assert run_wuve(spec, sgd, state, gradient, (state,)).cycles == issue + wuve_latency("sgd", spec.pe)
     assert run_wuve(spec, adam, state, gradient, (state, state)).cycles == issue + wuve_latency("adam", spec.pe)
+
+
+@pytest.mark.parametrize("pattern", ["1:1", "1:2", "2:4", "2:8", "4:8", "3:13", "2:16"])
+def test_compared_is_what_the_networks_of_the_rtl_compare(pattern):
+    executed = NMPattern.parse(pattern)
+    spec = make_spec(array=ArraySpec(rows=1, cols=1), sore=SoreSpec(kind="network"))
+    networks = [batcher_stages(inputs) for inputs in (executed.group, executed.keep)]
+    assert compares_per_group(executed, spec) == sum(len(stage) for network in networks for stage in network)
