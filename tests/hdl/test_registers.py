@@ -13,7 +13,7 @@ from weft._verilog import emit, readme, usual_pattern
 from weft.dataflow.accelerator import ArraySpec, PESpec
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.mapping import Dataflow
-from weft.hdl.array import Stce
+from weft.hdl.control import ControlFormat
 from weft.hdl.drive import run_registers
 from weft.hdl.registers import REGISTERS, register_table
 
@@ -53,7 +53,7 @@ def test_the_formulas_are_the_registers_of_the_driver(data):
 
 
 def test_the_table_has_every_register_and_is_in_both_pages():
-    assert [register.name for register in REGISTERS] == list(Stce(TINY).signature.members["run"].signature.members)
+    assert [register.name for register in REGISTERS] == [name for name, _ in ControlFormat(TINY).run]
     assert {r.name for r in REGISTERS if r.follows} == {
         "offset_step", "row_delay", "shift_pairs", "tap", "tail_cycles"
     }  # fmt: skip
