@@ -107,5 +107,5 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         saved_run(tmp_path)
     for text in ("[]", "{", '{"spec": "tiny"}'):
         (tmp_path / "result.json").write_text(text)
-        with pytest.raises(InputError, match="is no result of `weft run -o`"):
+        with pytest.raises(InputError, match="is not a result of `weft run -o`"):
             saved_run(tmp_path)

@@ -346,7 +346,7 @@ SPOILT = {
     "another energy": (lambda d: edit(d / "result.json", energy_j=1.0), "holds .* cycles and 1 J, but this version"),
     "an unknown level": (lambda d: edit(d / "result.json", level="gates"), "level 'gates' is none"),
     "an unknown objective": (lambda d: edit(d / "result.json", objective="luck"), "objective 'luck' is unknown"),
-    "broken JSON": (lambda d: (d / "result.json").write_text("{"), "is no result of `weft run -o`"),
+    "broken JSON": (lambda d: (d / "result.json").write_text("{"), "is not a result of `weft run -o`"),
     "no machine": (lambda d: (d / "machine.toml").unlink(), "machine.toml: is missing.*make it again with: weft"),
     "another machine": (
         lambda d: (d / "machine.toml").write_text((d / "machine.toml").read_text().replace("rows = 4", "rows = 8")),
