@@ -285,11 +285,13 @@ def train(
     """
     _require_no_training(folder)
     data = open_data(spec.data, image_side(spec.model))
-    with _only(folder), _controlled(_threads(data), _device(device)) as stop:
-        _require_no_training(folder)
+    with _controlled(_threads(data), _device(device)) as stop:
+        # What cannot be trained leaves no folder.
         run = _Run(spec, data, folder, _device(device))
-        run.save()
-        return _finish(run, stop, progress)
+        with _only(folder):
+            _require_no_training(folder)
+            run.save()
+            return _finish(run, stop, progress)
 
 
 def _require_no_training(folder: Path | None) -> None:
