@@ -12,6 +12,7 @@ import pytest
 
 from weft.dataflow.mapping import DENSE, ArrayMapping, Compact, Dataflow, Mapping
 from weft.dataflow.placement import evaluate
+from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.im2col import Window
 from weft.workloads.sparsity import NMPattern
@@ -187,3 +188,17 @@ def test_without_pregeneration_a_weight_is_read_dense_and_reduced_at_every_load(
 
     assert counts.dram_read_bytes == 2 * (X + 4 * 72 * 16)
     assert counts.sore_compares == 4 * 16 * 9 * 8 * 2
+
+
+def test_columns_kept_compact_fill_half_a_buffer(sat):
+    """8 columns of 608 bytes, and not the chunks of a group in which others stream past."""
+    case = CASES["the same kept in the buffer while the taps stream past, twice"]
+    mapping = Mapping(
+        array=ArrayMapping(dataflow=Dataflow.OS, pattern=NMPattern(keep=2, group=8), interleave=4),
+        gemm=case.op.gemm.transposed, n2s="a", tile_rows=24, tile_cols=8, resident=False, order="nm", compact="buffer",
+    )  # fmt: skip
+    enough = replace(sat, buffers=replace(sat.buffers, n2s_bytes=2 * 8 * 608))
+
+    assert evaluate(case.op, enough, mapping).counts.dram_read_bytes == case.read
+    with pytest.raises(InputError, match="does not fit the buffers"):
+        evaluate(case.op, replace(sat, buffers=replace(sat.buffers, n2s_bytes=2 * 8 * 608 - 1)), mapping)
