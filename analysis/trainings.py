@@ -27,6 +27,7 @@ from ..workloads.files import alone, write_atomically
 from ..workloads.gemm import Pass
 from ..workloads.host import Host
 from ..workloads.schemes.scheme import SCHEMES, scheme
+from ..workloads.sigint import asked_to_stop
 from ..workloads.sparsity import NMPattern
 from ..workloads.strict import dump_json, read_file, read_json, read_text
 
@@ -46,6 +47,7 @@ _ALWAYS = ("training.py", "models/hf.py")
 NICE = 10
 """Hours of work in the background: whoever sits at the machine comes first."""
 _TIDY_SECONDS = 20.0
+_GLANCE_SECONDS = 0.2
 """How long a process may take to end its step and write its checkpoint after Ctrl-C."""
 
 
@@ -215,24 +217,30 @@ def _trained(wanted: dict[str, Planned], folder: Path, jobs: int, tell: Progress
     tell(len(done), len(wanted))
     if left:
         sources = _sources()
-        pool = [_Worker(folder, sources) for _ in range(min(jobs, len(left)))]
-        try:
-            _drain(pool, left[::-1], folder, done, lambda: tell(len(done), len(wanted)))
-        finally:
-            _end(pool)
+        with asked_to_stop() as stop:
+            pool = [_Worker(folder, sources) for _ in range(min(jobs, len(left)))]
+            try:
+                _drain(pool, left[::-1], folder, done, lambda: tell(len(done), len(wanted)), stop)
+            finally:
+                # Trainings hear the signal, too, and write a checkpoint after the step that is running.
+                _end(pool)
     return done
 
 
 def _drain(
-    pool: list[_Worker], left: list[Planned], folder: Path, done: dict[str, Training | str], tell: Callable[[], None]
-) -> None:
-    """Hand out what is ``left``, from its end, until everything is in ``done``."""
+    pool: list[_Worker], left: list[Planned], folder: Path, done: dict[str, Training | str], tell: Callable[[], None],
+    stop: Callable[[], bool],
+) -> None:  # fmt: skip
+    """Hand out what is ``left``, from its end, until everything is in ``done`` or it is to ``stop``."""
     busy: dict[Connection, _Worker] = {}
     for worker in pool:
         worker.give(left.pop())
         busy[worker.connection] = worker
     while busy:
-        for ready in wait(list(busy)):
+        found = wait(list(busy), _GLANCE_SECONDS)
+        if stop():
+            raise KeyboardInterrupt
+        for ready in found:
             worker = busy.pop(ready)  # type: ignore[call-overload]
             assert worker.plan is not None
             failure, key = worker.take(), worker.plan.key

@@ -12,8 +12,6 @@ import json
 import math
 import os
 import shlex
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -37,6 +35,7 @@ from .schemes import attach
 from .schemes.capture import StepGemm, observed
 from .schemes.scheme import phase_at, scheme, widening
 from .schemes.technique import Technique
+from .sigint import asked_to_stop
 from .sparsity import NMPattern
 from .step import OPTIMIZERS, Workload
 from .strict import dump_json, read_json
@@ -732,29 +731,8 @@ def _controlled(threads: int, device: torch.device) -> Iterator[Callable[[], boo
     torch.use_deterministic_algorithms(True, warn_only=gpu)
     torch.set_num_threads(threads)
     try:
-        with torch.random.fork_rng(devices=[device] if gpu else []), _sigint() as stop:
+        with torch.random.fork_rng(devices=[device] if gpu else []), asked_to_stop() as stop:
             yield stop
     finally:
         torch.use_deterministic_algorithms(strict, warn_only=warns)
         torch.set_num_threads(threads_before)
-
-
-@contextmanager
-def _sigint() -> Iterator[Callable[[], bool]]:
-    """The first SIGINT is remembered, the second interrupts; outside of the main thread none can be seen."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    came = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-
-    def remember(number: int, frame: Any) -> None:
-        if came.is_set() and callable(before):
-            before(number, frame)
-        came.set()
-
-    signal.signal(signal.SIGINT, remember)
-    try:
-        yield came.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
