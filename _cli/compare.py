@@ -87,7 +87,7 @@ def _show(comparison: Comparison, ledgers: dict[str, LossLedger], digest: str) -
     work = first.workload
     console.print(
         f"{name_of(work.model)}, batch {work.batch}, input {name_of(work.input or '-')}, "
-        f"on {name_of(first.spec.name)} ({digest}), {first.objective.aim}",
+        f"on {name_of(first.spec.name)} ({digest}), scheduled for {first.objective.aim}",
         style="bold",
     )
     rows = [

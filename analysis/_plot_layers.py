@@ -13,10 +13,11 @@ from ..simulator.result import SimResult
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
 from ._drawing import BOTTOM, CHARACTER, LEFT, TOP, bare, cause_legend, head, stack, subtitle
+from .compare import losses
 from .layer_groups import bar_labels, ops_of_bars
 from .level import AnyResult, level_of, step_of
 from .records import CAUSES, layer_of
-from .theme import CAUSE_NAMES, Theme, theme_of
+from .theme import Theme, theme_of
 from .words import count, percents, percents_of
 
 __all__ = ["layers_figure"]
@@ -83,7 +84,7 @@ def _draw(result: AnyResult, bars: dict[str, _Bar], theme: Theme) -> Figure:
                 fontsize=9, color=theme.muted)  # fmt: skip
     sums = {c: sum(bar.cycles[p][c] for bar in bars.values() for p in Pass) for c in CAUSES}
     cause_legend(figure, sums, theme, shares=True)
-    head(figure, _title(sums, level_of(result)), subtitle(result), theme)
+    head(figure, _title(sums, level_of(result), step_of(result)), subtitle(result), theme)
     return figure
 
 
@@ -146,11 +147,13 @@ def _shares(ax: Axes, bars: dict[str, _Bar], theme: Theme) -> None:
                     va="center", fontsize=9, color=theme.muted, annotation_clip=False)  # fmt: skip
 
 
-def _title(causes: dict[str, float], level: str) -> str:
+def _title(causes: dict[str, float], level: str, step: SimResult) -> str:
+    """Colours show where the simulator books a wait; the title says what would end the largest."""
     shares, every = percents_of(causes), count(sum(causes.values()))
-    worst = max((c for c in CAUSES if c != "compute"), key=lambda c: causes[c])
+    lost = losses(step)
+    worst = max(lost, key=lambda item: lost[item])
     computes = {
         "step": f"The array computes in {shares['compute']} % of {every} cycles",
         "system": f"Each op alone: {shares['compute']} % of {every} cycles compute",
     }
-    return f"{computes[level]}; the largest loss is {CAUSE_NAMES[worst]}, {shares[worst]} %"
+    return f"{computes[level]}; the largest loss is {worst}, {100 * lost[worst] / step.cycles.total:.1f} %"

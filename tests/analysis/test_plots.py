@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from weft.analysis.compare import compare
+from weft.analysis.compare import compare, losses
 from weft.analysis.layer_groups import OTHER, group_layers, short_labels
 from weft.analysis.plots import comparison_figure, layers_figure, roofline_figure
 from weft.dataflow.schedule import schedule
@@ -94,7 +94,9 @@ def test_the_title_states_the_finding(dense: SimResult, bdwp: SimResult) -> None
 
     speedup = dense.cycles.total / bdwp.cycles.total
     assert f"bdwp 2:8 trains toy {speedup:.2f}× as fast as dense" in title(comparison_figure(compare([dense, bdwp])))
+    lost = losses(bdwp)
     assert "The array computes in " in title(layers_figure(bdwp))
+    assert f"the largest loss is {max(lost, key=lambda item: lost[item])}" in title(layers_figure(bdwp))
     assert " of the GEMM time is spent within 10 % of the roof" in title(roofline_figure(bdwp))
 
 
