@@ -13,6 +13,9 @@ from .traffic import vector_op
 
 __all__ = ["Recurrent"]
 
+_MOST_STEPS = 2**20
+"""Of a sequence: every step is ops of its own."""
+
 
 class Recurrent:
     """The ops of one recurrent node; ``width`` is that of all its gates."""
@@ -29,6 +32,10 @@ class Recurrent:
         steps, batch = x.shape[:2]
         self.steps, batch = (batch, steps) if node.attribute("layout", 0) else (steps, batch)
         self.directions, self.width, inputs = w.shape
+        if self.directions not in (1, 2):
+            raise InputError(f"weights are of one direction or of two, not of {self.directions}")
+        if self.steps > _MOST_STEPS:
+            raise InputError(f"{self.steps:,} steps make that many products; at most {_MOST_STEPS:,} are listed")
         self.hidden = r.shape[2]
         self.rows = self.steps * batch * self.directions
         """Of the results of all steps and directions."""

@@ -10,6 +10,7 @@ import onnx
 from onnx import numpy_helper, shape_inference
 
 from ..errors import InputError
+from ..step import DTYPE_BYTES
 from .folding import FOLD_LIMIT, fold, write_back
 
 __all__ = ["Inferred", "infer", "is_floating"]
@@ -56,6 +57,12 @@ def is_floating(dtype: str) -> bool:
 def _drop_large(graph: Any) -> None:
     """Free the contents of large initializers; their shapes are all that is needed."""
     for tensor in graph.initializer:
+        size, held = prod(tensor.dims) * DTYPE_BYTES.get(_dtype(tensor.data_type), 0), len(tensor.raw_data)
+        if size and held and held != size:
+            raise InputError(
+                f"initializer {tensor.name!r} has {held} bytes, but {' x '.join(map(str, tensor.dims))} of "
+                f"{_dtype(tensor.data_type)} are {size}"
+            )
         if prod(tensor.dims) > FOLD_LIMIT:
             for content in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
                 tensor.ClearField(content)
