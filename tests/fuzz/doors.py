@@ -20,6 +20,7 @@ import weft
 from weft.analysis.energy import energy
 from weft.analysis.energy_table import load_table
 from weft.analysis.frames import csv_text, ops_frame
+from weft.analysis.publish import MANIFEST
 from weft.analysis.save import save_run
 from weft.analysis.saved import saved_run
 from weft.dataflow.config_io import dumps_spec, load_spec, preset_names, preset_text
@@ -219,6 +220,9 @@ def worsen_result(random: Random, folder: Path) -> None:
     path.write_bytes((of_json if name.endswith("json") else of_text)(random, path.read_bytes()))
     if random.random() < 0.05:
         path.unlink()
+    if random.random() < 0.9:
+        # It tells every change by its digest; folders of older versions have none.
+        (folder / MANIFEST).unlink()
 
 
 def read_result(folder: Path) -> None:
