@@ -51,7 +51,8 @@ def steps(tmp_path: Path) -> tuple[Path, Path]:
 def instants(whole: Ended, seed: int) -> Iterator[dict[str, float | int]]:
     """When to kill: mostly before one of the operations that the ``whole`` command does, else at any time."""
     draw = random.Random(seed)
-    for number in range(KILLS):
+    # Some come when all is done; how many depends on what else the machine does.
+    for number in range(3 * KILLS):
         late = number % 5 == 4
         yield {"after": draw.uniform(0, whole.seconds)} if late else {"at": draw.randint(1, whole.operations)}
 
@@ -88,18 +89,20 @@ def killed_while_replacing(
     assert state() == "second"
     killed, changed = 0, 0
     for instant in instants(whole, seed):
+        if killed == KILLS:
+            break
         before = state()
         wanted = "first" if before == "second" else "second"
         (ended,) = warm.run(replace(make(wanted), **instant))  # type: ignore[arg-type]
         killed += ended.code is None
         after = state()
-        changed += after == wanted
+        changed += ended.code is None and after == wanted
         assert after in (before, wanted) and (ended.code is None or after == wanted), ended
         assert (folder / "mine.txt").read_text() == "mine"
         assert names(folder) >= expected
     finished(warm, make("first"))
     assert state() == "first" and names(folder) == expected
-    assert killed > 0.9 * KILLS and least <= changed <= KILLS - 5, (killed, changed)
+    assert killed == KILLS and least <= changed <= KILLS - 5, (killed, changed)
     # Two at once: one of them is killed, and the other's results stand.
     for instant in list(instants(whole, seed))[: KILLS // 5]:
         jobs = make("first"), replace(make("second"), **instant)  # type: ignore[arg-type]
@@ -259,15 +262,16 @@ def test_study(warm: Warm, tmp_path: Path) -> None:
         shutil.rmtree(broken, ignore_errors=True)
         broken.mkdir()
         (broken / "mine.txt").write_text("mine")
-        code: int | None = None
-        while code != 0:
+        found = None
+        # A worker counts operations, too: one that is killed takes its own training with it, which is tried again.
+        while found is None or any(row.failed for row in found.rows):
             late = draw.random() < 0.5
             when = {"after": draw.uniform(0, alone.seconds)} if late else {"at": draw.randint(1, alone.operations)}
             (ended,) = warm.run(make(broken, **when))
-            code, kills = ended.code, kills + (ended.code is None)
-            assert code in (0, None), ended.said
-        found = read_study(broken)
-        assert found is not None and found.rows == wanted.rows
+            kills += ended.code is None
+            assert ended.code in (0, None), ended.said
+            found = read_study(broken) if ended.code == 0 else None
+        assert found.rows == wanted.rows
         assert {name for name in names(broken) if not name.startswith("running/")} == expected | {"mine.txt"}
     ends = warm.run(make(tmp_path / "both"), make(tmp_path / "both"))
     assert {end.code for end in ends} <= {0, 2} and 0 in {end.code for end in ends}, ends

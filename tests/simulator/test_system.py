@@ -10,10 +10,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from weft.dataflow.accelerator import AcceleratorSpec
+from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec
 from weft.dataflow.array_time import ceil_div
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.cost import RATE
+from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow, Mapping
 from weft.dataflow.placement import Placement, evaluate
 from weft.dataflow.schedule import Objective, Schedule, best_mapping, schedule
 from weft.simulator.step import simulate
@@ -333,3 +334,28 @@ def test_too_many_macro_tiles_are_refused():
 
     with pytest.raises(InputError, match="macro-tiles"):
         step_time(_plan(op, spec=load_spec("tiny")))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_short_op_between_a_long_store_and_a_streamed_op(data):
+    """The last stores of two ops hold both halves of the output buffer; free draws hardly ever come here."""
+    spec = replace(data.draw(machines()), buffers=BufferSpec(w2e_bytes=2**14, n2s_bytes=2**14, output_bytes=2**14))
+    large, small = make_op(Gemm(m=32, k=1, n=32)), make_op(Gemm(m=1, k=1, n=1))
+    array = ArrayMapping(dataflow=Dataflow.OS, pattern=DENSE, interleave=1)
+
+    def placed(op, resident):
+        sides = {"tile_rows": op.gemm.m, "tile_cols": op.gemm.n}
+        if not resident:
+            sides = {"tile_rows": min(op.gemm.m, spec.array.rows), "tile_cols": min(op.gemm.n, spec.array.cols)}
+        return evaluate(op, spec, Mapping(array=array, gemm=op.gemm, n2s="b", resident=resident, order="mn", **sides))
+
+    placements = placed(large, True), placed(small, data.draw(st.booleans())), placed(large, False)
+    workload = Workload(model="m", batch=1, ops=(large, small, large))
+    plan = Schedule(workload=workload, spec=spec, objective=Objective.CYCLES, placements=placements)
+    order = Order(after=((), (), ()), weight_ready=(False,) * 3)
+
+    system = simulate_system(plan, order, OneRate())
+    start, end = op_times(tasks_of(plan, order, OneRate()))
+
+    assert (system.start.tolist(), system.end.tolist()) == (start.tolist(), end.tolist())
