@@ -13,6 +13,10 @@ __all__ = ["EndLoads", "MacroTiles", "list_phases", "step_phases"]
 Table = NDArray[np.int64]
 
 
+_inlined = njit(nogil=True, forceinline=True)
+"""A call would pass every array in seven words: stepping takes four times as long."""
+
+
 class MacroTiles(NamedTuple):
     """One op as its macro-tiles; ``west``, ``north`` and ``store`` in bytes, the others in time.
 
@@ -131,13 +135,13 @@ def list_phases(
     return EndLoads(*first, to_store * (1 + t.added), *first_time, storing, first_sore, free_west, free_north)
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _transfer(t: MacroTiles, loading: int, storing: int) -> int:
     """Time of DRAM for what a phase loads and stores."""
     return loading + storing + (t.turn if storing and (loading or t.added) else 0)
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _work(t: MacroTiles, index: int) -> tuple[int, int, int]:
     """Time of the array, bytes of results and time to store them, of the ``index``-th macro-tile."""
     i, j = _place(index % (t.row_tiles * t.col_tiles), t.row_tiles, t.col_tiles, t.rows_slow)
@@ -145,9 +149,11 @@ def _work(t: MacroTiles, index: int) -> tuple[int, int, int]:
     return t.issue[last], t.store[last], t.store_time[last]
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _copy(t: MacroTiles, index: int) -> tuple[int, int]:
     """Bytes of the compact copy that is written while the ``index``-th macro-tile is computed, and the time."""
+    if not t.copy[1]:
+        return 0, 0
     i, j = _place(index % (t.row_tiles * t.col_tiles), t.row_tiles, t.col_tiles, t.rows_slow)
     if i:
         return 0, 0
@@ -155,7 +161,7 @@ def _copy(t: MacroTiles, index: int) -> tuple[int, int]:
     return t.copy[last], t.copy_time[last]
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _loads(
     t: MacroTiles, index: int, held: tuple[int, int, int]
 ) -> tuple[tuple[int, int], tuple[int, int], int, tuple[int, int, int]]:
@@ -173,7 +179,7 @@ def _loads(
     return (west, north), (west_time, north_time), sore, (group, i, j)
 
 
-@njit(cache=True, nogil=True)
+@_inlined
 def _place(index: int, row_tiles: int, col_tiles: int, rows_slow: int) -> tuple[int, int]:
     """Row and column tile of the ``index``-th macro-tile."""
     if rows_slow:
