@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..workloads.gemm import Gemm
 from .accelerator import AcceleratorSpec
 from .account import Cycles
-from .jit import helper, kernel
+from .jit import helper, inlined, kernel
 from .mapping import ArrayMapping, Dataflow
 
 __all__ = [
@@ -113,7 +113,7 @@ def col_work(x: ArrayMachine, t: Tiling, cols: int) -> int:
     return ceil_div(cols, x.C if t.ws else x.C * t.interleave)
 
 
-@kernel
+@inlined
 def issue_cycles(x: ArrayMachine, t: Tiling, row: int, col: int) -> int:
     """Steady-state time of a block of `row_work` x `col_work`: the distance to whatever the array does next."""
     if t.ws:

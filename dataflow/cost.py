@@ -14,7 +14,7 @@ from ..workloads.errors import InputError
 from ..workloads.step import MatrixOp, Operand
 from .accelerator import OPERAND_BYTES, AcceleratorSpec
 from .array_time import ArrayMachine, Tiling, ceil_div, col_work, issue_cycles, pairs, ramp_cycles, row_work
-from .jit import kernel
+from .jit import inlined, kernel
 
 __all__ = [
     "BUFFER", "FITS", "LONGEST", "MEMORY", "RATE", "REMADE", "TOO_LARGE", "TOO_LONG", "Axis", "MemoryMachine", "Moves",
@@ -250,7 +250,7 @@ def col_axis(p: Problem, x: ArrayMachine, t: Tiling, cols: int) -> Axis:
     return Axis(tiles, cols, last, col_work(x, t, cols), col_work(x, t, last))
 
 
-@kernel
+@inlined
 def moves(p: Problem, x: ArrayMachine, y: MemoryMachine, t: Tiling, q: Share, r: Axis, c: Axis, tile: Tile) -> Moves:
     """Loads and stores of a macro-tiling."""
     resident = tile.resident
@@ -274,7 +274,7 @@ def moves(p: Problem, x: ArrayMachine, y: MemoryMachine, t: Tiling, q: Share, r:
     return Moves(int(fits), row, col, q.held_col, line, q.out_each, int(added), lead)
 
 
-@kernel
+@inlined
 def stored(p: Problem, m: Moves, rows: int, cols: int) -> int:
     """Bytes that ``rows`` x ``cols`` results weigh in memory."""
     if m.line == 0:
@@ -282,13 +282,13 @@ def stored(p: Problem, m: Moves, rows: int, cols: int) -> int:
     return m.line * (rows if p.out_window == COLS else cols)
 
 
-@kernel
+@inlined
 def sore_cycles(q: Share, y: MemoryMachine, group: int, cols: int) -> int:
     """Cycles that SORE takes for ``cols`` columns in steady state."""
     return ceil_div(cols * q.sore_groups, y.sore_lanes) * (1 if y.sore_network else group)
 
 
-@kernel
+@inlined
 def op_totals(
     p: Problem, x: ArrayMachine, y: MemoryMachine, t: Tiling, q: Share, r: Axis, c: Axis, m: Moves, tile: Tile
 ) -> Totals:
@@ -325,7 +325,7 @@ def op_totals(
     return found
 
 
-@kernel
+@inlined
 def least_units(y: MemoryMachine, found: Totals) -> int:
     """No order of what happens can be faster: array, memory and SORE each work through their own."""
     return max(max(found.array, found.sore_cycles) * y.rate, (found.read_bytes + found.write_bytes) * RATE)

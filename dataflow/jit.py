@@ -12,7 +12,7 @@ from numba.extending import register_jitable
 
 from ..workloads.compiled import use_private_cache
 
-__all__ = ["helper", "kernel"]
+__all__ = ["helper", "inlined", "kernel"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,8 +30,17 @@ _STAMP = _stamp()
 
 def kernel(function: F) -> F:
     """Compile an integer kernel; no fast-math, no check for division by zero (specs exclude it)."""
+    return _compiled(function)
+
+
+def inlined(function: F) -> F:
+    """A kernel that becomes part of those that call it: a call would pass every field of its records by itself."""
+    return _compiled(function, forceinline=True)
+
+
+def _compiled(function: F, **options: bool) -> F:
     use_private_cache()
-    compiled = njit(cache=True, nogil=True, error_model="numpy")(function)
+    compiled = njit(cache=True, nogil=True, error_model="numpy", **options)(function)
     # Numba's cache watches only the file of the function itself; a change of a callee in another file would go on using
     # the old code, that is, give wrong numbers. Absent when NUMBA_DISABLE_JIT is set.
     if hasattr(compiled, "_cache"):

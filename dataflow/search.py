@@ -45,7 +45,7 @@ from .cost import (
     share,
     times_of,
 )
-from .jit import kernel
+from .jit import inlined, kernel
 
 __all__ = ["CYCLES", "EDP", "ENERGY", "THRIFT", "TIE", "Actions", "Found", "Limits", "Prices", "actions", "search"]
 
@@ -101,7 +101,7 @@ class Found(NamedTuple):
     decided: int
 
 
-@kernel
+@inlined
 def actions(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile) -> Actions:
     """Words the array takes from and puts into the buffers."""
     products = p.groups * p.rows * p.cols
@@ -119,7 +119,7 @@ def actions(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile) -> Actions:
     )
 
 
-@kernel
+@inlined
 def energy_pj(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, cost: Totals, price: Prices) -> float:
     """Picojoules of a mapping."""
     a = actions(p, x, t, tile)
@@ -164,7 +164,7 @@ def _forms(q: Share, r: Axis, c: Axis) -> int:
     return 6 if c.tiles > 1 else 5
 
 
-@kernel
+@inlined
 def _form(r: Axis, c: Axis, form: int) -> Tile:
     """Residence, loop order and place of the compact copy, in the order in which they are tried."""
     if form == 0:
@@ -232,7 +232,7 @@ def _scan(
     )  # fmt: skip
 
 
-@kernel
+@inlined
 def _better(objective: int, key: float, units: int, found: Totals, best: Found) -> bool:
     """Whether a mapping may take the place of the best one; ``key`` and ``units`` are its own or no more than those."""
     moved = found.read_bytes + found.write_bytes
@@ -243,7 +243,7 @@ def _better(objective: int, key: float, units: int, found: Totals, best: Found) 
     return key < best.key
 
 
-@kernel
+@inlined
 def _key(
     p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, found: Totals, units: int, price: Prices, objective: int
 ) -> float:
