@@ -116,11 +116,7 @@ def best_mapping(op: MatrixOp, spec: AcceleratorSpec, objective: Objective, pric
             f"no tile of {op.name!r} ({op.gemm}) fits the buffers of {spec.name!r}: one array tile needs the operands "
             f"of one N:M group and its results; with {_enough(problems, spec)} one fits"
         )
-    return Mapping(
-        array=mapping.array, gemm=mapping.gemm, n2s=roles[index],
-        tile_rows=mapping.tile_rows, tile_cols=mapping.tile_cols, resident=mapping.resident, order=mapping.order,
-        compact=mapping.compact,
-    )  # fmt: skip
+    return replace(mapping, n2s=roles[index])
 
 
 _ROOM = 2**26
