@@ -11,7 +11,10 @@ Everything else is in the five folders: weft.workloads, weft.dataflow, weft.simu
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .workloads.errors import InputError
@@ -128,6 +131,22 @@ def train(
     pattern = NMPattern.parse(nm) if isinstance(nm, str) else nm
     plan = training.plan(model, scheme=scheme, pattern=pattern, **spec)
     return training.train(plan, None if folder is None else Path(folder))
+
+
+def _lazy(home: str) -> ModuleType:
+    """The package ``home`` by itself, loaded once something of it is used."""
+    spec = importlib.util.find_spec(home)
+    assert spec is not None and spec.loader is not None, home
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    module = sys.modules[home] = importlib.util.module_from_spec(spec)
+    folder, _, short = home.rpartition(".")
+    setattr(sys.modules[folder], short, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+# `import weft.verify`, though its place is beside whatever else compares
+verify = sys.modules[f"{__name__}.verify"] = _lazy(f"{__name__}.analysis.verify")
 
 
 def __getattr__(name: str) -> str:

@@ -14,7 +14,7 @@ from .options import DEFAULT_ARCH, Json
 from .outputs import print_json
 
 if TYPE_CHECKING:
-    from ..analysis.product import Product
+    from ..analysis.verify.product import Product
     from ..dataflow.accelerator import AcceleratorSpec
     from ..workloads.gemm import Gemm
 
@@ -58,7 +58,7 @@ def gemm(
         document = _scalesim(product, *_array_size(arch, array), dataflow)
         print_json(document) if as_json else _show_scalesim(document)
         return
-    from ..analysis.product import best_product, step_product
+    from ..analysis.verify.product import best_product, step_product
 
     best = best_product(_machine_of_size(arch, array), product, dataflow, pattern)
     if level == "cycle":

@@ -14,7 +14,7 @@ from .options import DEFAULT_NM, DEFAULT_SCHEME, Arch, Json, Optimizer, TrainedS
 from .outputs import print_json
 
 if TYPE_CHECKING:
-    from ..verify import Verification
+    from ..analysis.verify.blocks import Verification
 
 __all__ = ["verify"]
 
@@ -62,9 +62,9 @@ def verify(
     if model is not None or scheme is not None or rtl:
         raise InputError("--model, --scheme and --rtl are of a training step; add --train-step")
     require_hdl("verify")
+    from ..analysis.verify.blocks import build_seconds
+    from ..analysis.verify.blocks import verify as side_by_side
     from ..dataflow.config_io import spec_hash
-    from ..verify import build_seconds
-    from ..verify import verify as side_by_side
 
     spec, pattern = machine(arch), None if nm is None else parse_pattern(nm)
     if spec.macs_per_cycle > _BUILT_AT_ONCE:
@@ -112,6 +112,6 @@ def _show(found: Verification, digest: str) -> None:
         )
         return
     number, difference = wrong
-    console.print(f"Case {number} differs, seed {found.seed}: {difference.signal}", style="bold")
+    console.print(f"Case {number} differs, seed {found.seed}: {difference.where}", style="bold")
     if difference.cycle is not None:
-        console.print(f"  cycle {difference.cycle}: simulator {difference.simulator}, RTL {difference.rtl}")
+        console.print(f"  cycle {difference.cycle}: simulator {difference.expected}, RTL {difference.found}")

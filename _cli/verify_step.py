@@ -13,7 +13,8 @@ from .outputs import print_json
 from .pipeline import users_code
 
 if TYPE_CHECKING:
-    from ..verify_step import Distance, StepVerification
+    from ..analysis.verify.difference import Distance
+    from ..analysis.verify.step import StepVerification
     from ..workloads.sparsity import NMPattern
 
 __all__ = ["verify_train_step"]
@@ -22,8 +23,8 @@ __all__ = ["verify_train_step"]
 def verify_train_step(arch: str, model: str, scheme: str, nm: str | None, seed: int, rtl: bool, as_json: bool) -> None:
     if rtl:
         require_hdl("verify --rtl")
+    from ..analysis.verify.step import require_machine, verify_step
     from ..dataflow.config_io import spec_hash
-    from ..verify_step import require_machine, verify_step
     from ..workloads.training import capture_step, plan
 
     spec, pattern = machine(arch), None if nm is None else parse_pattern(nm)
@@ -104,18 +105,17 @@ def _show(found: StepVerification, digest: str) -> None:
         )
     for layer, why in found.left_out.items():
         console.print(f"Not run: {layer} ({why})")
-    wrong = next((c for c in found.checks if c.mismatch is not None), None)
-    if wrong is None or wrong.mismatch is None:
+    wrong = next((c for c in found.checks if c.difference is not None), None)
+    if wrong is None or wrong.difference is None:
         rtl = f"; {found.rtl_words:,} words, each with its cycle, with the RTL" if on_rtl else ""
         console.print(
             f"Equal: {found.words:,} words in {len(found.checks)} GEMMs with the k-order FP32 reference, "
             f"{found.cycles:,} cycles with the closed form{rtl}."
         )
         return
-    found_first = wrong.mismatch
-    where = f"[{', '.join(map(str, found_first.index))}]" if found_first.index else ""
-    console.print(f"{wrong.layer} {wrong.pass_} differs: {found_first.what} {where}".rstrip(), style="bold")
-    console.print(f"  expected {found_first.expected}, found {found_first.found}")
+    first = wrong.difference
+    console.print(f"{wrong.layer} {wrong.pass_} differs: {first.where}", style="bold")
+    console.print(f"  expected {first.expected}, found {first.found}")
 
 
 def _of(part: int, whole: int) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..hdl.registry import BLOCKS
 from ..workloads.errors import InputError
 from .console import bar, get_console, make_table, name_of
 from .inputs import machine, parse_pattern, require_hdl
@@ -16,19 +17,19 @@ from .options import DEFAULT_ARCH, DEFAULT_NM, Arch, Json, Optimizer
 from .outputs import print_json, require_writable_folder, write_files
 
 if TYPE_CHECKING:
-    from .._verilog import EmittedBlock
+    from ..analysis.verify.benches import EmittedBlock
     from ..dataflow.accelerator import AcceleratorSpec
 
 __all__ = ["verilog"]
+
+_BENCHED = {name: block for name, block in BLOCKS.items() if block.bench is not None}
+_SAID = ", ".join(f"{name}: {block.title}" for name, block in _BENCHED.items()) + "."
 
 
 def verilog(
     arch: Arch = DEFAULT_ARCH,
     output: Annotated[Path | None, typer.Option("-o", metavar="DIR", help="Write the files to this folder.")] = None,
-    block: Annotated[
-        Literal["stce", "sore", "wuve", "pregenerate", "all"],
-        typer.Option(help="The array, the N:M compressor, the weight update, or the last with compressors behind it."),
-    ] = "all",
+    block: Annotated[str, typer.Option(metavar="|".join((*_BENCHED, "all")), help=_SAID)] = "all",
     nm: Annotated[
         str | None,
         typer.Option(metavar="KEEP:GROUP", help=f"N:M pattern of SORE and of the vectors; {DEFAULT_NM} where it fits."),
@@ -42,9 +43,10 @@ def verilog(
         raise InputError("give -o DIR: the folder to write the Verilog to")
     require_writable_folder(output)
     require_hdl("verilog")
-    from .._verilog import blocks_of, emit, readme, usual_pattern
     from ..analysis.publish import require_free
+    from ..analysis.verify.benches import blocks_of, emit, readme
     from ..dataflow.config_io import spec_hash
+    from ..hdl.block import usual_pattern
 
     spec = machine(arch)
     pattern = usual_pattern(spec) if nm is None else parse_pattern(nm)

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..hdl.tools import cached
+from ..hdl.flow.tools import cached
+from ..hdl.registry import BLOCKS
 from ..workloads.errors import InputError, nearest, printable
 
 if TYPE_CHECKING:
-    from ..hdl.build import BlockName, Resources
+    from ..hdl.flow.devices import Resources
 
 __all__ = ["AREA_TARGETS", "Area", "AreaItem", "buffer_blocks", "known_area", "machine_area", "measure_area"]
 
@@ -34,7 +35,7 @@ AREA_TARGETS: tuple[AreaTarget, ...] = ("ecp5", "xcup")
 Progress = Callable[[int, int], object]
 
 _FILE = "area.json"
-_BLOCKS: tuple[BlockName, ...] = ("stce", "sore", "wuve")
+_BLOCKS = tuple(block for block in BLOCKS.values() if block.in_machine)
 _MEMORY_BITS = {"ecp5": ("bram", 18 * 1024), "xcup": ("uram", 288 * 1024)}
 """EBR of ECP5, URAM288 of UltraScale+: the block that holds the buffers, and its bits."""
 
@@ -125,14 +126,18 @@ def _material(spec: AcceleratorSpec, target: AreaTarget) -> list[str]:
 
 @cache
 def _sources() -> str:
-    place = resources.files("weft.hdl")
-    texts = {entry.name: entry.read_bytes() for entry in place.iterdir() if entry.name.endswith(".py")}
-    return hashlib.sha256(b"\0".join(texts[name] for name in sorted(texts))).hexdigest()
+    """A hash of all that makes and maps RTL."""
+    digest = hashlib.sha256()
+    root = Path(str(resources.files("weft.hdl")))
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def measure_area(spec: AcceleratorSpec, target: AreaTarget, progress: Progress | None = None) -> Area:
     """Area of ``spec`` by synthesis of its array, SORE (2:8) and WUVE (SGD); each is cached."""
-    from ..hdl.build import DEVICES, synthesize
+    from ..hdl.flow.devices import DEVICES
+    from ..hdl.flow.synthesis import synthesize
 
     device = DEVICES[target]
 
@@ -147,10 +152,10 @@ def measure_area(spec: AcceleratorSpec, target: AreaTarget, progress: Progress |
         tools = made.tools
         items += [
             AreaItem(
-                block=block, name=b.name, count=b.count, lut_sites=sites(b.each), ff=b.each.ff, dsp=b.each.dsp,
+                block=block.name, name=b.name, count=b.count, lut_sites=sites(b.each), ff=b.each.ff, dsp=b.each.dsp,
                 bram=b.each.bram, uram=b.each.uram,
             )
-            for b in made.blocks
+            for b in made.parts
         ]  # fmt: skip
     has = asdict(device.has)
     return Area(

@@ -65,8 +65,8 @@ def save_comparison(comparison: Comparison, folder: Path, command: str, *, draw_
 
     ``draw_all``: those of the runs and those for dark pages too. What an earlier comparison wrote there goes.
     """
+    from .figures import comparison_figure
     from .pictures import LIGHT, pictures
-    from .plots import comparison_figure
     from .publish import MANIFEST, RUN, manifest_of, publish
     from .save import run_files
     from .theme import THEMES

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from ..dataflow.config_io import dumps_spec
 from ..workloads.io import dumps_workload
+from .figures import layers_figure, roofline_figure
 from .frames import csv_text, energy_frame, ops_frame
 from .level import AnyResult, step_of
 from .pictures import LIGHT, picture_names, pictures
-from .plots import layers_figure, roofline_figure
 from .publish import MANIFEST, RUN, publish, require_free
 from .system import result_dict
 from .theme import THEMES

@@ -161,7 +161,7 @@ def save_study(study: Study, folder: Path, command: str) -> None:
 
     Each workload is the step of the longest phase of a row, with what the trainings measured in it.
     """
-    from .plots import study_figure
+    from .figures import study_figure
 
     frame, table = study_frame(study), io.BytesIO()
     frame.to_parquet(table, index=False)

@@ -9,15 +9,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import multiprocessing
-import os
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import cache
-from multiprocessing.connection import Connection, wait
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -26,14 +21,13 @@ from ..workloads.errors import InputError, require_int
 from ..workloads.files import alone, write_atomically
 from ..workloads.gemm import Pass
 from ..workloads.host import Host
+from ..workloads.pool import run_each
 from ..workloads.schemes.scheme import SCHEMES, scheme
 from ..workloads.sigint import asked_to_stop
 from ..workloads.sparsity import NMPattern
 from ..workloads.strict import dump_json, read_file, read_json, read_text
 
 if TYPE_CHECKING:
-    from multiprocessing.context import SpawnProcess
-
     from ..workloads.training import TrainResult, TrainSpec
 
 __all__ = ["LayerFindings", "Planned", "TrainedPhase", "Training", "closure", "planned", "run_trainings"]
@@ -42,13 +36,10 @@ Progress = Callable[[int, int], None]
 
 _STRICT = {"extra": "forbid"}
 _WORKLOADS = Path(__file__).parents[1] / "workloads"
-_ALWAYS = ("training.py", "models/hf.py")
+_ALWAYS = ("training/__init__.py", "models/hf.py")
 """Where a training begins; the second is imported only when it is needed."""
 NICE = 10
 """Hours of work in the background: whoever sits at the machine comes first."""
-_TIDY_SECONDS = 20.0
-_GLANCE_SECONDS = 0.2
-"""How long a process may take to end its step and write its checkpoint after Ctrl-C."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,134 +207,32 @@ def _trained(wanted: dict[str, Planned], folder: Path, jobs: int, tell: Progress
     left = [plan for key, plan in wanted.items() if key not in done]
     tell(len(done), len(wanted))
     if left:
-        sources = _sources()
+
+        def took(plan: Planned, failure: str | None) -> None:
+            held = _read(folder, plan.key) if failure is None else failure
+            done[plan.key] = held if held is not None else f"{_file(folder, plan.key)}: is gone"
+            tell(len(done), len(wanted))
+
+        # Trainings hear SIGINT, too, and write a checkpoint after the step that is running.
         with asked_to_stop() as stop:
-            pool = [_Worker(folder, sources) for _ in range(min(jobs, len(left)))]
-            try:
-                _drain(pool, left[::-1], folder, done, lambda: tell(len(done), len(wanted)), stop)
-            finally:
-                # Trainings hear the signal, too, and write a checkpoint after the step that is running.
-                _end(pool)
+            begin, do = partial(_load, _sources()), partial(_train, folder)
+            run_each(left, jobs, begin=begin, do=do, took=took, stop=stop, nice=NICE)
     return done
-
-
-def _drain(
-    pool: list[_Worker], left: list[Planned], folder: Path, done: dict[str, Training | str], tell: Callable[[], None],
-    stop: Callable[[], bool],
-) -> None:  # fmt: skip
-    """Hand out what is ``left``, from its end, until everything is in ``done`` or it is to ``stop``."""
-    busy: dict[Connection, _Worker] = {}
-    for worker in pool:
-        worker.give(left.pop())
-        busy[worker.connection] = worker
-    while busy:
-        found = wait(list(busy), _GLANCE_SECONDS)
-        if stop():
-            raise KeyboardInterrupt
-        for ready in found:
-            worker = busy.pop(ready)  # type: ignore[call-overload]
-            assert worker.plan is not None
-            failure, key = worker.take(), worker.plan.key
-            held = _read(folder, key) if failure is None else failure
-            done[key] = held if held is not None else f"{_file(folder, key)}: is gone"
-            tell()
-            if left:
-                worker.give(left.pop())
-                busy[worker.connection] = worker
-
-
-def _end(pool: list[_Worker]) -> None:
-    limit = time.monotonic() + _TIDY_SECONDS
-    for worker in pool:
-        worker.connection.close()
-    for worker in pool:
-        worker.process.join(max(0.0, limit - time.monotonic()))
-        if worker.process.is_alive():
-            worker.process.terminate()
-            worker.process.join()
-
-
-class _Worker:
-    """A process that trains, one after the other, and is replaced when it dies."""
-
-    def __init__(self, folder: Path, sources: dict[str, str]) -> None:
-        self.folder, self.sources = folder, sources
-        self.plan: Planned | None = None
-        self._start()
-
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(
-            target=_work, args=(theirs, self.folder, self.sources, NICE), daemon=True
-        )
-        self.process.start()
-        theirs.close()
-
-    def give(self, plan: Planned) -> None:
-        self.plan = plan
-        if self.process.exitcode is not None:
-            self.connection.close()
-            self._start()
-        self.connection.send(plan)
-
-    def take(self) -> str | None:
-        """Why the training failed; None if it is written."""
-        try:
-            failure: str | None = self.connection.recv()
-            return failure
-        except (EOFError, OSError):
-            self.process.join(_TIDY_SECONDS)
-            return f"its process ended with exit code {self.process.exitcode}"
-
-
-def _work(connection: Connection, folder: Path, sources: dict[str, str], nice: int) -> None:
-    """Body of a process: trains what it is given until there is no more."""
-    # What models print must not mix with a document on our standard output.
-    os.dup2(2, 1)
-    os.nice(nice)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        changed = _load(sources)
-        while True:
-            plan = connection.recv()
-            connection.send(changed or _attempt(plan, folder))
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        return
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _load(sources: dict[str, str]) -> str:
     """Import all that trainings use; what to say if that is not what the keys were made of."""
     from importlib import import_module
 
-    import_module("weft.workloads.training").torch.set_num_threads(1)
+    import_module("torch").set_num_threads(1)
+    import_module("weft.workloads.training")
     import_module("weft.workloads.models.hf")
     for family in {entry.technique.partition(".")[0] for entry in SCHEMES.values()}:
         import_module(f"weft.workloads.schemes.{family}")
     return "" if _sources() == sources else "the sources of weft changed while the study began; run it again"
 
 
-def _attempt(plan: Planned, folder: Path) -> str | None:
-    try:
-        _train(plan, folder)
-    except InputError as error:
-        return str(error)
-    except SystemExit as error:
-        return f"its code ended the program with exit code {error.code}"
-    except Exception as error:
-        first = str(error).strip().partition("\n")[0][:300]
-        return f"{type(error).__name__}: {first}"
-    return None
-
-
-def _train(plan: Planned, folder: Path) -> None:
+def _train(folder: Path, plan: Planned) -> None:
     """Train, or go on where an earlier process was killed, and write the result."""
     from ..workloads.training import CHECKPOINT, resume, train
 

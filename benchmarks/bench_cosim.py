@@ -15,9 +15,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.mapping import ArrayMapping, Dataflow
-from weft.hdl.array import Stce
-from weft.hdl.cosim import Cosim
-from weft.hdl.drive import StceDriver
+from weft.hdl.blocks.array import Stce
+from weft.hdl.drivers.array import StceDriver
+from weft.hdl.flow.cosim import Cosim
 from weft.simulator.array import run_array
 from weft.simulator.compact import compress
 from weft.workloads.gemm import Gemm

@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow
+import torch
 
 from weft.cli import main
-from weft.workloads import training
 
 __all__ = ["Ended", "Job", "Warm", "warm_process"]
 
@@ -79,7 +79,7 @@ def warm_process() -> Iterator[Warm]:
 
 
 def _serve() -> None:
-    training.torch.set_num_threads(1)
+    torch.set_num_threads(1)
     pyarrow.set_cpu_count(1)
     talk = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -25,9 +25,9 @@ pytestmark = pytest.mark.slow
 KILLS = 100
 UNDRAWN = """
 from matplotlib.figure import Figure
-from weft.analysis import plots, save
+from weft.analysis import figures, save
 save._FIGURES = {"layers": lambda result, theme: Figure((1, 1))}  # drawing takes longer than all else
-plots.comparison_figure = plots.study_figure = lambda of, theme: Figure((1, 1))
+figures.comparison_figure = figures.study_figure = lambda of, theme: Figure((1, 1))
 """
 
 
@@ -163,7 +163,7 @@ def test_verilog(warm: Warm, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     kept = tmp_path / "kept.json"
     no_yosys = (
-        "import json, pathlib; from weft.hdl import emit\n"
+        "import json, pathlib; from weft.hdl.flow import emit\n"
         f"kept, real = pathlib.Path({str(kept)!r}), emit._through_yosys\n"
         "known = json.loads(kept.read_text()) if kept.exists() else {}\n"
         "def through(text, top):\n"
@@ -197,7 +197,7 @@ def test_verilog(warm: Warm, tmp_path: Path) -> None:
 def test_train(warm: Warm, tmp_path: Path) -> None:
     """Killed between checkpoints and in them; every time it goes on, to the bits of a training left alone."""
     whole, broken, draw = tmp_path / "whole", tmp_path / "broken", random.Random(5)
-    often = "from weft.workloads import training; training.SAVE_EVERY = 1\n"
+    often = "from weft.workloads.training import loop; loop.SAVE_EVERY = 1\n"
     asked = ("train", "mlp", "--epochs", "2", "--data", "digits")
     job = Job(args=(*asked, "-o", str(whole)), watched=str(whole), setup=often)
     warmed(warm, job)
@@ -233,9 +233,10 @@ def logged(folder: Path) -> list[dict[str, str]]:
 
 
 def parameters(folder: Path) -> str:
-    from weft.workloads import training
+    from weft.workloads.checkpoint import digest, load_checkpoint
+    from weft.workloads.training.run import VERSION
 
-    return training.digest(training.load_checkpoint(folder / "checkpoint.pt", training._VERSION)["model"])
+    return digest(load_checkpoint(folder / "checkpoint.pt", VERSION)["model"])
 
 
 IN_THE_SAME_PROCESS_TREE = """
@@ -281,8 +282,8 @@ def test_study(warm: Warm, tmp_path: Path) -> None:
 
 KEEPS_THE_COMPILED = """
 import hashlib, pathlib, shutil
-import weft.verify, weft.hdl.drive, weft.hdl.engine_drive
-from weft.hdl import cosim
+import weft.analysis.verify.blocks, weft.hdl.drivers.array, weft.hdl.drivers.engines
+from weft.hdl.flow import cosim
 kept = pathlib.Path({kept!r})
 real_tool, real_command = cosim.run_tool, cosim.run_command
 kept.mkdir(exist_ok=True)
@@ -307,7 +308,7 @@ def run_command(name, command, folder, heard=None):
             file.flush()
             (folder / "piece").touch()
 cosim.run_tool, cosim.run_command = run_tool, run_command
-for module in (weft.verify, weft.hdl.drive, weft.hdl.engine_drive):
+for module in (weft.analysis.verify.blocks, weft.hdl.drivers.array, weft.hdl.drivers.engines):
     for made in list(vars(module).values()):
         if hasattr(made, "cache_clear"):
             made.cache_clear()  # what the process that warmed up holds in memory

@@ -50,7 +50,7 @@ def test_a_place_is_tried_before_the_work(
         raise AssertionError("it worked first")
 
     monkeypatch.setattr(pipeline, "simulate_step", work)
-    monkeypatch.setattr("weft._verilog.emit", work)
+    monkeypatch.setattr("weft.analysis.verify.benches.emit", work)
     monkeypatch.setattr(outputs, "tempfile", SimpleNamespace(TemporaryFile=full))
     said = refused(capsys, *command.format(step=step).split(), "-o", tmp_path / "out")
     assert f"out: cannot be written: no space left on device at {tmp_path}" in said

@@ -9,8 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from weft.analysis.explain import explain_energy
+from weft.analysis.figures import layers_figure, roofline_figure
 from weft.analysis.level import AnyResult, cycles_of, level_of, seconds_of, step_of
-from weft.analysis.plots import layers_figure, roofline_figure
 from weft.analysis.report.folder import read_folder
 from weft.analysis.report.page import report_page
 from weft.analysis.save import save_run

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from weft.analysis import study as study_module
 from weft.analysis import trainings
-from weft.analysis._labels import place_labels
+from weft.analysis.figures.labels import place_labels
 from weft.analysis.frames import ops_frame
 from weft.analysis.records import measured_means, to_dict
 from weft.analysis.study import (
@@ -341,7 +341,7 @@ def test_a_killed_study_leaves_no_process_and_goes_on(tmp_path, monkeypatch):
         assert (by[scheme, seed].images, by[scheme, seed].hosts) == (alone.images, alone.hosts)
     _check_the_machine_side(study)
 
-    monkeypatch.setattr(trainings, "_Worker", None)
+    monkeypatch.setattr(trainings, "run_each", None)
     again = run_study(wanted, tmp_path, 1)
     assert again.rows == study.rows
     assert not any((tmp_path / "running").iterdir())

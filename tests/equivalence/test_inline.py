@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import ArraySpec, PESpec, SoreSpec, WuveSpec
 from weft.dataflow.pregenerate import COPIES, WeightShape
-from weft.hdl.engine_drive import PregenerateDriver
+from weft.hdl.drivers.engines import PregenerateDriver
 from weft.simulator.engines import Sgd
 from weft.simulator.pregenerate import run_pregenerate
 from weft.workloads.sparsity import NMPattern

@@ -19,8 +19,8 @@ from sklearn.datasets import load_digits
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow
 from weft.dataflow.pregenerate import COPIES, WeightShape
-from weft.hdl.drive import StceDriver
-from weft.hdl.engine_drive import PregenerateDriver
+from weft.hdl.drivers.array import StceDriver
+from weft.hdl.drivers.engines import PregenerateDriver
 from weft.simulator.array import run_array
 from weft.simulator.compact import Compact, compress, decompress
 from weft.simulator.engines import Sgd

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import ArraySpec, PESpec
 from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow
-from weft.hdl.array import Stce
-from weft.hdl.cosim import Cosim
-from weft.hdl.drive import StceDriver, run_registers
+from weft.hdl.blocks.array import Stce
+from weft.hdl.blocks.banks import run_registers
+from weft.hdl.drivers.array import StceDriver
+from weft.hdl.flow.cosim import Cosim
 from weft.simulator.array import run_array
 from weft.simulator.compact import compress
 from weft.simulator.operand import OPERAND_TYPES

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from weft.dataflow.accelerator import ArraySpec, PESpec, SoreSpec, WuveSpec
 from weft.dataflow.engine_time import sore_issue, sore_latency
 from weft.dataflow.operand import FormatName
-from weft.hdl.engine_drive import SoreDriver, WuveDriver
-from weft.hdl.sorter import batcher_stages
+from weft.hdl.blocks.sorter import batcher_stages
+from weft.hdl.drivers.engines import SoreDriver, WuveDriver
 from weft.simulator import engines
 from weft.simulator.engines import Adam, Sgd, run_sore, run_wuve
 from weft.simulator.operand import OPERAND_TYPES, Half

@@ -32,10 +32,11 @@ from weft.simulator.system import simulate_system
 from weft.workloads import training
 from weft.workloads.catalog import open_model
 from weft.workloads.checkpoint import digest, load_checkpoint, save_checkpoint
-from weft.workloads.data import decode
+from weft.workloads.data import decode, open_data
 from weft.workloads.io import dumps_workload, load_workload
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import Workload
+from weft.workloads.training.run import VERSION, Run
 
 from .mutate import EDGES, of_bytes, of_json, of_onnx, of_text, of_tree
 
@@ -232,7 +233,7 @@ def read_result(folder: Path) -> None:
 @cache
 def _checkpoint() -> dict[str, Any]:
     spec = training.plan("mlp", scheme="srste", pattern=NMPattern(keep=2, group=8), epochs=1)
-    run = training._Run(spec, training.open_data(spec.data), None, torch.device("cpu"))
+    run = Run(spec, open_data(spec.data), None, torch.device("cpu"))
     run.advance()
     return copy.deepcopy(run.state())
 
@@ -247,7 +248,7 @@ def worsen_checkpoint(random: Random, path: Path) -> None:
         path.write_bytes(of_bytes(random, path.read_bytes()))
         return
     edges = (*EDGES, torch.zeros(3), torch.zeros(()), torch.full((16,), float("nan")), torch.arange(3))
-    state = load_checkpoint(path, training._VERSION)
+    state = load_checkpoint(path, VERSION)
     if random.random() < 0.2:
         state["spec"] = of_json(random, state["spec"].encode()).decode(errors="replace")
     else:

@@ -10,7 +10,7 @@ from amaranth.sim import Simulator
 
 
 def step(component: wiring.Component, inputs: dict[str, list[int]], cycles: int) -> dict[str, list[int]]:
-    """Outputs in each cycle, sampled as in `weft.hdl.cosim`; an input that has ended is 0."""
+    """Outputs in each cycle, sampled as in `weft.hdl.flow.cosim`; an input that has ended is 0."""
     ports = {"__".join(map(str, path)): (member, port) for path, member, port in component.signature.flatten(component)}
     outputs = {name: port for name, (member, port) in ports.items() if member.flow == Out}
     seen: dict[str, list[int]] = {name: [] for name in outputs}

@@ -1,0 +1,10 @@
+"""Figures of results, light and dark. No global state, no window: save them with ``figure.savefig``."""
+
+from __future__ import annotations
+
+from .comparison import comparison_figure
+from .layers import layers_figure
+from .roofline import roofline_figure
+from .study import study_figure
+
+__all__ = ["comparison_figure", "layers_figure", "roofline_figure", "study_figure"]

@@ -1,0 +1,67 @@
+"""What all figures share: the head, the legend of causes, the stacked bar."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from ..level import AnyResult, level_words, seconds_of, step_of
+from ..theme import CAUSE_NAMES, Theme
+from ..words import model_name, percents_of, run_name, seconds
+
+__all__ = ["BOTTOM", "CHARACTER", "LEFT", "TOP", "bare", "cause_legend", "head", "stack", "subtitle"]
+
+LEFT, TOP, BOTTOM = 0.25, 1.15, 0.6
+"""Margins in inches."""
+CHARACTER = 0.074
+"""Inches of a character of a tick label."""
+_LEGEND_COLUMNS = 5
+_NAMED_SHARE = 0.0005
+
+
+def head(figure: Figure, title: str, subtitle: str, theme: Theme) -> None:
+    """The finding, and under it what was run."""
+    height = figure.get_figheight()
+    x = LEFT / figure.get_figwidth()
+    figure.text(x, 1 - 0.22 / height, title, fontsize=12.5, fontweight="bold", va="top", ha="left")
+    figure.text(x, 1 - 0.5 / height, subtitle, fontsize=9.5, color=theme.muted, va="top", ha="left")
+
+
+def cause_legend(
+    figure: Figure, sums: dict[str, float], theme: Theme, *, shares: bool, extra: tuple[Line2D, ...] = ()
+) -> None:
+    """Causes that can be seen, with or without their share of the sums."""
+    every, share = sum(sums.values()) or 1, percents_of(sums)
+    seen = [c for c in CAUSE_NAMES if sums[c] / every >= _NAMED_SHARE]
+    labels = [CAUSE_NAMES[c] + (f" {share[c]} %" if shares else "") for c in seen]
+    patches = [Patch(color=theme.causes[c], label=label) for c, label in zip(seen, labels, strict=True)]
+    figure.legend(
+        handles=[*patches, *extra], ncols=_LEGEND_COLUMNS, loc="upper left", frameon=False, fontsize=9,
+        handlelength=0.9, handletextpad=0.4, columnspacing=1.2, labelspacing=0.3, borderpad=0, borderaxespad=0,
+        bbox_to_anchor=(LEFT / figure.get_figwidth(), 1 - 0.78 / figure.get_figheight()),
+    )  # fmt: skip
+
+
+def stack(ax: Axes, y: float, causes: dict[str, float], theme: Theme) -> None:
+    """One horizontal bar at ``y``, stacked by cause."""
+    left = 0.0
+    for cause in CAUSE_NAMES:
+        if causes.get(cause):
+            ax.barh(y, causes[cause], left=left, height=0.74, color=theme.causes[cause], linewidth=0)
+            left += causes[cause]
+
+
+def bare(ax: Axes) -> None:
+    """Only what a bar needs: a faint vertical grid."""
+    ax.grid(axis="x", linewidth=0.8)
+    ax.tick_params(length=0)
+    ax.spines[["left", "bottom"]].set_visible(False)
+
+
+def subtitle(result: AnyResult) -> str:
+    """What was run, and how long a step takes at its level."""
+    step = step_of(result)
+    work, took = step.workload, f"{seconds(seconds_of(result))} {level_words(result)}"
+    return f"{model_name(work)}, batch {work.batch}, {run_name(work)} on {step.spec.name}: one training step, {took}"

@@ -1,0 +1,253 @@
+"""Simulator and RTL side by side on random work: the array, SORE, WUVE, and WUVE feeding SORE.
+
+`weft verify` prints what :func:`verify` returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ...dataflow.accelerator import AcceleratorSpec
+from ...dataflow.pregenerate import COPIES, Copy, WeightShape
+from ...hdl.block import usual_pattern
+from ...hdl.blocks.buildable import check_buildable
+from ...hdl.drivers.array import StceDriver
+from ...hdl.drivers.engines import PregenerateDriver, RtlSore, RtlWuve, SoreDriver, WuveDriver
+from ...hdl.registry import BLOCKS
+from ...simulator.array import run_array
+from ...simulator.engines import SoreRun, WuveRun, run_sore, run_wuve
+from ...simulator.pregenerate import run_pregenerate
+from ...workloads.errors import InputError, nearest, require_int
+from ...workloads.sparsity import NMPattern
+from ...workloads.step import OPTIMIZERS
+from .difference import Difference, earliest, first_word
+from .draw import draw_compact, draw_operand, draw_receivers, draw_shape, draw_training
+
+__all__ = ["Case", "Verification", "build_seconds", "verify"]
+
+MAX_CASES = 100_000
+_AFTERWARDS = 8
+"""Cycles watched after a run: nothing may leave any more."""
+_ENGINE_SHARE = 4
+"""One case of each engine for so many products."""
+_BOUNDS = ("", "drain", "", "return")
+"""What products are bound by in turn; mistakes in either pace show in no other product."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One piece of random work, run by both; ``words`` were compared, each with the cycle in which it leaves."""
+
+    block: str
+    sizes: str
+    mapping: str
+    words: int
+    simulator_cycles: int
+    rtl_cycles: int | None
+    difference: Difference | None
+
+    @property
+    def equal(self) -> bool:
+        return self.difference is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What `verify` found; the same ``spec``, ``pattern``, ``rule`` and ``seed`` give the same cases."""
+
+    spec: AcceleratorSpec
+    pattern: NMPattern
+    rule: str
+    seed: int
+    cases: tuple[Case, ...]
+
+    @property
+    def equal(self) -> bool:
+        return all(case.equal for case in self.cases)
+
+    @property
+    def words(self) -> int:
+        return sum(case.words for case in self.cases)
+
+
+def build_seconds(spec: AcceleratorSpec) -> int:
+    """About how long the RTL takes to become a simulator for the first time: measured on a core of a 2-core machine."""
+    return 25 + spec.array.rows * spec.array.cols // 15
+
+
+def verify(
+    spec: AcceleratorSpec,
+    cases: int = 20,
+    seed: int = 0,
+    *,
+    pattern: NMPattern | None = None,
+    rule: str = "sgd",
+    progress: Callable[[int, int], None] | None = None,
+) -> Verification:
+    """Run ``cases`` random products, and a quarter as many updates and compressions, on the simulator and on the RTL.
+
+    Products differ in dataflow, pattern, interleave, ragged sizes, kind of values and how fast results are taken; SORE
+    compresses to ``pattern`` and WUVE updates by ``rule``. ``progress`` is called with the cases done and all cases.
+    """
+    require_int("cases", cases, 1, MAX_CASES)
+    require_int("seed", seed, 0, 2**63 - 1)
+    if rule not in OPTIMIZERS:
+        raise InputError(f"rule {rule!r} is unknown: {nearest(rule, OPTIMIZERS)}")
+    chosen = pattern or usual_pattern(spec)
+    check_buildable(spec, chosen)
+    engines = -(-cases // _ENGINE_SHARE)
+    done: list[Case] = []
+    every = cases + (3 if spec.wuve.pregenerate else 2) * engines
+    for case in _cases(spec, chosen, rule, seed, cases, engines):
+        done.append(case)
+        if progress is not None:
+            progress(len(done), every)
+    return Verification(spec=spec, pattern=chosen, rule=rule, seed=seed, cases=tuple(done))
+
+
+def _cases(
+    spec: AcceleratorSpec, pattern: NMPattern, rule: str, seed: int, products: int, engines: int
+) -> Iterator[Case]:
+    def driver(block: str) -> Any:
+        return _driver(spec, block, pattern, rule)
+
+    for i in range(products):
+        yield _product(driver("stce"), _BOUNDS[i % len(_BOUNDS)], np.random.default_rng([seed, 0, i]))
+    for i in range(engines):
+        yield _compression(driver("sore"), np.random.default_rng([seed, 1, i]))
+    for i in range(engines):
+        yield _update(driver("wuve"), rule, np.random.default_rng([seed, 2, i]))
+    for i in range(engines if spec.wuve.pregenerate else 0):
+        yield _pregeneration(driver("pregenerate"), rule, np.random.default_rng([seed, 3, i]))
+
+
+@lru_cache(maxsize=len(BLOCKS))
+def _driver(spec: AcceleratorSpec, block: str, pattern: NMPattern, rule: str) -> Any:
+    drive = BLOCKS[block].drive
+    assert drive is not None, f"{block} is run by itself"
+    return drive(spec, pattern, rule)
+
+
+def _product(driver: StceDriver, bound: str, random: np.random.Generator) -> Case:
+    spec, array = driver.spec, driver.spec.array
+    mapping, gemm = draw_shape(spec, bound, random)
+    run, runs = gemm.run, gemm.k // gemm.run
+    a, b = draw_operand(random, spec, gemm.m, gemm.k), draw_compact(random, spec, gemm, mapping.pattern)
+    ready = draw_receivers(random, array.cols)
+    want = run_array(spec, mapping, a, b, ready=ready)
+
+    def compare() -> tuple[int, Difference | None]:
+        got = driver.run(mapping, gemm, a, b.values, b.indices, cycles=want.length + _AFTERWARDS, ready=ready)
+        found = first_word(want.left, got.left, ("C", want.result.view(np.uint32), got.result))
+        return got.cycles, found or _length(want.length, got.cycles)
+
+    sizes = f"{gemm.m} x {_in_runs(runs, run)} x {gemm.n}"
+    how = f"{mapping.dataflow} {mapping.pattern} interleave {mapping.interleave}"
+    if ready is not None:
+        how += ", held up"
+    return _case("STCE", sizes, how, want.result.size, want.length, compare)
+
+
+def _compression(driver: SoreDriver, random: np.random.Generator) -> Case:
+    spec, pattern = driver.spec, driver.pattern
+    run, runs = int(random.integers(1, 3 * pattern.group + 2)), int(random.integers(1, 4))
+    values = draw_operand(random, spec, run * runs, int(random.integers(1, 2 * spec.sore.lanes + 2)))
+    want = run_sore(spec, values, pattern, run)
+
+    def compare() -> tuple[int, Difference | None]:
+        got = driver.run(values.view(np.uint16), run, cycles=want.cycles + _AFTERWARDS)
+        return got.cycles, _compare_sore("", want, got) or _length(want.cycles, got.cycles)
+
+    sizes = f"{_in_runs(runs, run)} x {values.shape[1]}"
+    return _case("SORE", sizes, f"{spec.sore.kind} {pattern}", want.left.size, want.cycles, compare)
+
+
+def _update(driver: WuveDriver, name: str, random: np.random.Generator) -> Case:
+    n = int(random.integers(1, 12 * driver.spec.wuve.lanes + 2))
+    rule, master, gradient, state = draw_training(random, driver.spec, name, n)
+    want = run_wuve(driver.spec, rule, master, gradient, state)
+
+    def compare() -> tuple[int, Difference | None]:
+        bits = master.view(np.uint32), gradient.view(np.uint16), [x.view(np.uint32) for x in state]
+        got = driver.run(rule.constants, *bits, cycles=want.cycles + _AFTERWARDS)
+        return got.cycles, _compare_wuve(want, got) or _length(want.cycles, got.cycles)
+
+    return _case("WUVE", f"{n} parameters", name, (2 + len(state)) * n, want.cycles, compare)
+
+
+def _pregeneration(driver: PregenerateDriver, name: str, random: np.random.Generator) -> Case:
+    spec, pattern = driver.spec, driver.pattern
+    taps, inputs, outputs = (
+        int(random.integers(1, high)) for high in (4, 3 * pattern.group + 2, 3 * pattern.group + 2)
+    )
+    shape = WeightShape(taps=taps, inputs=inputs, outputs=outputs)
+    copies: tuple[Copy, ...] = (COPIES, ("ff",), ("bp",), COPIES)[int(random.integers(4))]
+    rule, master, gradient, state = draw_training(random, spec, name, shape.elements)
+    want = run_pregenerate(spec, rule, pattern, shape, master, gradient, state, copies)
+
+    def compare() -> tuple[int, Difference | None]:
+        bits = master.view(np.uint32), gradient.view(np.uint16), [x.view(np.uint32) for x in state]
+        got = driver.run(shape, rule.constants, *bits, copies, cycles=want.cycles + _AFTERWARDS)
+        found = [_compare_wuve(want.update, got.update)]
+        found += [_compare_sore(f"{copy}.", want.copies[copy], got.copies[copy]) for copy in copies]
+        return got.cycles, earliest(found) or _length(want.cycles, got.cycles)
+
+    words = (2 + len(state)) * shape.elements + sum(made.left.size for made in want.copies.values())
+    how = f"{name} to {' and '.join(copies)} {pattern} {spec.sore.kind}"
+    return _case("WUVE to SORE", f"{taps} x {inputs} x {outputs}", how, words, want.cycles, compare)
+
+
+def _in_runs(runs: int, run: int) -> str:
+    return f"{runs}*{run}" if runs > 1 else str(run)
+
+
+def _case(
+    block: str, sizes: str, mapping: str, words: int, cycles: int, compare: Callable[[], tuple[int, Difference | None]]
+) -> Case:
+    rtl: int | None = None
+    try:
+        rtl, difference = compare()
+    except RuntimeError as error:
+        # The drivers' word for RTL that lets go other words than it should; what is in flight must not meet the next.
+        difference = Difference(what=str(error))
+        _driver.cache_clear()
+    return Case(
+        block=block, sizes=sizes, mapping=mapping, words=words, simulator_cycles=cycles, rtl_cycles=rtl,
+        difference=difference,
+    )  # fmt: skip
+
+
+def _compare_sore(prefix: str, want: SoreRun, got: RtlSore) -> Difference | None:
+    pairs = first_word(
+        want.left,
+        got.left,
+        (f"{prefix}value", want.compact.values.view(np.uint16), got.values),
+        (f"{prefix}index", want.compact.indices, got.indices),
+    )
+    first_slot = want.compact.cut.first_slot
+    flags = first_word(want.left[first_slot], got.left[first_slot], (f"{prefix}nan", want.nan_flags, got.nan_flags))
+    return earliest((pairs, flags))
+
+
+def _compare_wuve(want: WuveRun, got: RtlWuve) -> Difference | None:
+    return first_word(
+        want.left,
+        got.left,
+        ("master", want.master.view(np.uint32), got.master),
+        ("weight16", want.weights16.view(np.uint16), got.weights16),
+        *(
+            (f"state{i}", expected.view(np.uint32), found)
+            for i, (expected, found) in enumerate(zip(want.state, got.state, strict=True))
+        ),
+    )
+
+
+def _length(want: int, got: int) -> Difference | None:
+    if want == got:
+        return None
+    return Difference(what="length of the run", cycle=min(want, got), expected=str(want), found=str(got))

@@ -1,0 +1,111 @@
+"""Random work for a machine: mappings and shapes that its registers hold, operands and receivers of every kind."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ...dataflow.accelerator import AcceleratorSpec
+from ...dataflow.array_time import array_machine, col_work, mapped_tiling, row_work
+from ...dataflow.mapping import DENSE, ArrayMapping, Dataflow
+from ...simulator.compact import Compact, compress, decompress, from_mask
+from ...simulator.engines import Adam, Sgd
+from ...simulator.operand import Half, operand_type
+from ...workloads.gemm import Gemm
+from ...workloads.sparsity import NMPattern
+from .operands import edge_words
+
+__all__ = ["draw_compact", "draw_operand", "draw_receivers", "draw_shape", "draw_training"]
+
+_DRAWS = 300
+"""Draws for a product that is bound so; on a machine that has one, some 1 to 20 % are."""
+_PATTERNS = tuple(NMPattern.parse(text) for text in ("1:4", "2:4", "2:8", "4:8", "2:16"))
+
+
+def _bound_by(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> str:
+    """What sets the pace of a product beside its issue: the drain of tiles, or partial sums that return."""
+    x = array_machine(spec)
+    t = mapped_tiling(x, mapping, gemm.m, gemm.k, gemm.run)
+    if t.ws:
+        distance = col_work(x, t, gemm.n) * row_work(x, t, gemm.m)
+        return "return" if t.slots > 1 and x.R * t.bare + 1 > distance else ""
+    tiles = col_work(x, t, gemm.n) * row_work(x, t, gemm.m)
+    return "drain" if tiles > 1 and t.drain > t.L else ""
+
+
+def draw_shape(spec: AcceleratorSpec, bound: str, random: np.random.Generator) -> tuple[ArrayMapping, Gemm]:
+    """A mapping and sizes; of a few draws one that is ``bound``, if the machine knows such."""
+    array = spec.array
+    for _ in range(_DRAWS):
+        mapping = draw_mapping(spec, random)
+        run, runs = int(random.integers(1, 2 * mapping.pattern.group + 8)), int(random.integers(1, 4))
+        gemm = Gemm(
+            m=int(random.integers(1, 2 * array.rows + 2)),
+            k=run * runs,
+            n=int(random.integers(1, array.cols * (mapping.interleave + 1) + 2)),
+            run=run,
+        )
+        if not bound or _bound_by(spec, mapping, gemm) == bound:
+            break
+    return mapping, gemm
+
+
+def draw_mapping(spec: AcceleratorSpec, random: np.random.Generator) -> ArrayMapping:
+    """One that the registers of the machine hold: dense, a usual pattern, or any other."""
+    pe, dataflow = spec.pe, (Dataflow.OS, Dataflow.WS)[int(random.integers(2))]
+    stationary = dataflow == Dataflow.WS
+    most = min(pe.max_group, pe.weight_pairs) if stationary else pe.max_group
+    held = int(random.integers(1, most + 1))
+    dense = NMPattern(keep=held, group=held) if stationary else DENSE
+    group = int(random.integers(1, pe.max_group + 1))
+    other = NMPattern(keep=int(random.integers(1, min(group, most) + 1)), group=group)
+    usual = [p for p in _PATTERNS if p.group <= pe.max_group and p.keep <= most] or [other]
+    pattern = (dense, usual[int(random.integers(len(usual)))], other)[int(random.integers(3))]
+    contexts = min(pe.accumulators, pe.dense_words // pattern.group) if stationary else pe.accumulators
+    return ArrayMapping(dataflow=dataflow, pattern=pattern, interleave=int(random.integers(1, contexts + 1)))
+
+
+def draw_receivers(random: np.random.Generator, cols: int) -> npt.NDArray[np.bool_] | None:
+    """When the columns are taken from for a while; always in half of the cases."""
+    if random.random() < 0.5:
+        return None
+    return random.random((int(random.integers(1, 400)), cols)) < random.choice((0.3, 0.7, 0.95), (1, cols))
+
+
+def draw_operand(random: np.random.Generator, spec: AcceleratorSpec, *shape: int) -> Half:
+    """Values of every kind: normal, many equal ones, words at which something changes, raw bits."""
+    dtype = operand_type(spec.pe)
+    values = random.standard_normal(shape)
+    kind, share = int(random.integers(4)), random.random(shape) < (0.02, 0.3)[int(random.integers(2))]
+    if kind == 1:
+        values = np.round(values)
+    operand = values.astype(np.float32).astype(dtype)
+    if kind >= 2:
+        raw = random.choice(edge_words(spec.pe.operand), shape) if kind == 2 else random.integers(0, 2**16, shape)
+        operand.view(np.uint16)[share] = raw.astype(np.uint16)[share]
+    return operand
+
+
+def draw_compact(random: np.random.Generator, spec: AcceleratorSpec, gemm: Gemm, pattern: NMPattern) -> Compact:
+    """The largest of each group, or what a mask leaves of them, with bubbles."""
+    b = draw_operand(random, spec, gemm.k, gemm.n)
+    compact = compress(b, pattern, gemm.run)
+    if random.random() < 0.5:
+        return compact
+    return from_mask(b, (decompress(compact) != 0) & (random.random(b.shape) < 0.6), pattern, gemm.run)
+
+
+def draw_training(
+    random: np.random.Generator, spec: AcceleratorSpec, name: str, n: int
+) -> tuple[Sgd | Adam, npt.NDArray[np.float32], Half, tuple[npt.NDArray[np.float32], ...]]:
+    """A rule, FP32 weights and state, some of them raw bits, and a gradient."""
+    scale = 2.0 ** -int(random.integers(0, 17))
+    rate, share = float(random.random()), float(random.random())
+    rule: Sgd | Adam = Sgd(rate=rate, momentum=share, weight_decay=0.1 * share, inverse_scale=scale)
+    if name == "adam":
+        rule = Adam(rate=rate, step=int(random.integers(1, 1000)), inverse_scale=scale)
+    vectors = [random.standard_normal(n).astype(np.float32) for _ in range(2 if name == "sgd" else 3)]
+    for vector in vectors:
+        raw = random.random(n) < (0.0, 0.1)[int(random.integers(2))]
+        vector.view(np.uint32)[raw] = random.integers(0, 2**32, n, np.uint32)[raw]
+    return rule, vectors[0], draw_operand(random, spec, n), tuple(vectors[1:])

@@ -1,0 +1,302 @@
+"""SORE: the largest elements of every N:M group, in index order. Cycles are those of docs/design/machine.md.
+
+Magnitude is the word without its sign, so a NaN is the largest; equal magnitudes keep the lower index.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth import C, Cat, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ...dataflow.accelerator import AcceleratorSpec
+from ...dataflow.operand import FP16, OperandFormat
+from ...workloads.sparsity import NMPattern
+from .place import place
+
+__all__ = ["NetworkLane", "SerialLane", "Sore", "batcher_stages", "index_bits", "network_latency", "pair_signature"]
+
+_PART = "sore_lane"
+
+
+def index_bits(pattern: NMPattern) -> int:
+    """Width of the index of a pair; a port has at least one bit."""
+    return max(1, pattern.index_bits)
+
+
+def pair_signature(pattern: NMPattern) -> wiring.Signature:
+    """A kept element: its bits and its index in the group, which mean nothing unless ``valid``."""
+    return wiring.Signature({"value": Out(16), "index": Out(index_bits(pattern)), "valid": Out(1)})
+
+
+def batcher_stages(inputs: int) -> list[list[tuple[int, int]]]:
+    """Comparators of each stage of an odd-even merge sort of ``inputs`` wires, rounded up to a power of two."""
+    width = 1 << (inputs - 1).bit_length()
+    return [
+        [
+            (i, i + distance)
+            for i in range(distance % run, width - distance)
+            if (i - distance % run) % (2 * distance) < distance and i // (2 * run) == (i + distance) // (2 * run)
+        ]
+        for run in _powers_below(width)
+        for distance in reversed(_powers_below(2 * run))
+    ]
+
+
+def network_latency(pattern: NMPattern) -> int:
+    """Stages of both networks."""
+    return len(batcher_stages(pattern.group)) + len(batcher_stages(pattern.keep))
+
+
+def _powers_below(limit: int) -> list[int]:
+    return [1 << e for e in range((limit - 1).bit_length())]
+
+
+class SerialLane(wiring.Component):
+    """Compare and replace: one value a cycle.
+
+    An element of the group enters in each cycle with ``valid``, in index order; ``last`` closes the group with this
+    cycle. The pairs leave one a cycle from the next cycle on, so groups close at least ``keep`` cycles apart. ``nan``
+    tells from then on, until the next group closes, whether the group held a NaN.
+    """
+
+    def __init__(self, pattern: NMPattern, operand: OperandFormat = FP16) -> None:
+        self.pattern = pattern
+        self.operand = operand
+        super().__init__(self.ports(pattern, operand))
+
+    @staticmethod
+    def ports(pattern: NMPattern, operand: OperandFormat = FP16) -> dict[str, Any]:
+        """Members of the signature."""
+        return {
+            "value": In(16),
+            "index": In(index_bits(pattern)),
+            "valid": In(1),
+            "last": In(1),
+            "pair": Out(pair_signature(pattern)),
+            "nan": Out(1),
+        }
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        keep = self.pattern.keep
+        held = [Signal(16 + index_bits(self.pattern), name=f"held_{p}") for p in range(keep)]
+        following = [Signal.like(word, name=f"following_{p}") for p, word in enumerate(held)]
+        used = Signal(keep)
+        append, close_up = self._offer(m, held, used)
+
+        for p, (word, target) in enumerate(zip(held, following, strict=True)):
+            m.d.comb += target.eq(word)
+            with m.If(append[p]):
+                m.d.comb += target.eq(Cat(self.value, self.index))
+            if p + 1 < keep:
+                with m.Elif(close_up[p]):
+                    m.d.comb += target.eq(held[p + 1])
+            m.d.sync += word.eq(target)
+        m.d.sync += used.eq(Mux(self.last, 0, used | append))
+        self._leave(m, following, used | append)
+        self._flag(m)
+        return m
+
+    def _offer(self, m: Module, held: list[Signal], used: Signal) -> tuple[Signal, Signal]:
+        """Which register takes the offered value, and which take over from the next one.
+
+        A value meets only the held ones. How those rank among each other is remembered: ``smaller[q, p]``, ``q`` before
+        ``p``, from when the later of the two came.
+        """
+        keep = len(held)
+        smaller = {(q, p): Signal(name=f"smaller_{q}_{p}") for p in range(keep) for q in range(p)}
+        above, smallest, append, close_up = (
+            Signal(keep, name=name) for name in ("above", "smallest", "append", "close_up")
+        )
+        beaten = Signal()
+        m.d.comb += beaten.eq(self.valid & used[-1] & (smallest & above).any())
+        for p, word in enumerate(held):
+            m.d.comb += [
+                above[p].eq(self.value[:15] > word[:15]),
+                # Of equals the later one goes.
+                smallest[p].eq(
+                    Cat(C(1), *(smaller[p, r] for r in range(p + 1, keep)), *(~smaller[q, p] for q in range(p))).all()
+                ),
+                close_up[p].eq(beaten & smallest[: p + 1].any()),
+                append[p].eq(self.valid & ~used[p] & (used[p - 1] if p else 1) | (beaten if p + 1 == keep else 0)),
+            ]
+
+        for (q, p), order in smaller.items():
+            with m.If(append[p]):
+                m.d.sync += order.eq(Mux(close_up[q], above[q + 1], above[q]))
+            if p + 1 < keep:
+                with m.Elif(close_up[p]):
+                    m.d.sync += order.eq(Mux(close_up[q], smaller[q + 1, p + 1], smaller[q, p + 1]))
+        return append, close_up
+
+    def _leave(self, m: Module, words: list[Signal], used: Value) -> None:
+        """Take the pairs of a closing group aside and send them out, first index first."""
+        leaving = [Signal.like(word, name=f"leaving_{p}") for p, word in enumerate(words)]
+        left = Signal(len(words))
+        with m.If(self.last):
+            m.d.sync += left.eq(used)
+            m.d.sync += [target.eq(word) for target, word in zip(leaving, words, strict=True)]
+        with m.Else():
+            m.d.sync += left.eq(left >> 1)
+            m.d.sync += [leaving[p].eq(leaving[p + 1]) for p in range(len(words) - 1)]
+        m.d.comb += [Cat(self.pair.value, self.pair.index).eq(leaving[0]), self.pair.valid.eq(left[0])]
+
+    def _flag(self, m: Module) -> None:
+        seen = Signal()
+        now = Signal()
+        m.d.comb += now.eq(seen | (self.valid & _is_nan(self.value, self.operand)))
+        m.d.sync += seen.eq(now & ~self.last)
+        with m.If(self.last):
+            m.d.sync += self.nan.eq(now)
+
+
+class NetworkLane(wiring.Component):
+    """Two Batcher networks, by magnitude and, among the kept, by index: a group a cycle.
+
+    ``valid`` has a bit for every element that the group has. The pairs and ``nan`` leave `latency` cycles later.
+    """
+
+    def __init__(self, pattern: NMPattern, operand: OperandFormat = FP16) -> None:
+        self.pattern = pattern
+        self.operand = operand
+        self.latency = network_latency(pattern)
+        super().__init__(self.ports(pattern, operand))
+
+    @staticmethod
+    def ports(pattern: NMPattern, operand: OperandFormat = FP16) -> dict[str, Any]:
+        """Members of the signature."""
+        return {
+            "value": In(16).array(pattern.group),
+            "valid": In(pattern.group),
+            "pair": Out(pair_signature(pattern)).array(pattern.keep),
+            "nan": Out(1),
+        }
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        width = index_bits(self.pattern)
+        # The index is inverted, so that of equal magnitudes the lower one ranks first.
+        words = [
+            Cat(value[15], C(~j, width), value[:15], self.valid[j])
+            for j, value in enumerate(self.value[j] for j in range(self.pattern.group))
+        ]
+        ranked = _sort(m, "by_magnitude", words, key=1)[: self.pattern.keep]
+        turned = [Cat(w[1 + width : -1], w[0], w[1 : 1 + width], w[-1]) for w in ranked]
+        for p, word in enumerate(_sort(m, "by_index", turned, key=16)[: self.pattern.keep]):
+            pair = self.pair[p]
+            m.d.comb += [pair.value.eq(word[:16]), pair.index.eq(~word[16:-1]), pair.valid.eq(word[-1])]
+        holds_nan = Cat(self.valid[j] & _is_nan(self.value[j], self.operand) for j in range(self.pattern.group)).any()
+        m.d.comb += self.nan.eq(_delay(m, "nan", holds_nan, self.latency))
+        return m
+
+
+class Sore(wiring.Component):
+    """The engine: lanes side by side, one round of groups at a time.
+
+    In a cycle with ``step``, lane ``i`` takes in ``value[i]``: one element of its group in a ``serial`` engine, where a
+    round takes ``pattern.group`` steps, or all of them in a ``network`` engine, where it takes one. The bits of
+    ``valid[i]`` tell which elements exist: those of a short group come first. ``leaving`` is high in the cycle in which
+    the first pairs of a round leave, in a ``network`` engine all of them; ``nan`` is that round's then.
+
+    With ``blackbox`` the lanes are instances of the module in `parts`.
+    """
+
+    def __init__(self, spec: AcceleratorSpec, pattern: NMPattern, *, blackbox: bool = False) -> None:
+        spec.check_pattern(pattern)
+        self.pattern = pattern
+        self.operand = spec.pe.operand
+        self.kind = spec.sore.kind
+        self.lanes = spec.sore.lanes
+        self.blackbox = blackbox
+        words, pairs = (1, 1) if self.kind == "serial" else (pattern.group, pattern.keep)
+        super().__init__(
+            {
+                "step": In(1),
+                "value": In(16).array(self.lanes, words),
+                "valid": In(words).array(self.lanes),
+                "leaving": Out(1),
+                "pair": Out(pair_signature(pattern)).array(self.lanes, pairs),
+                "nan": Out(1).array(self.lanes),
+            }
+        )
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The module that a black-boxed engine is made of, by name."""
+        lane = SerialLane if self.kind == "serial" else NetworkLane
+        return {_PART: lane(self.pattern, self.operand)} if self._part else {}
+
+    @property
+    def _part(self) -> str | None:
+        # The network of 1:1 is nothing but wires: a module without the clock that an instance connects.
+        wires = self.kind == "network" and not network_latency(self.pattern)
+        return _PART if self.blackbox and not wires else None
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        if self.kind == "serial":
+            self._serial(m)
+        else:
+            self._network(m)
+        return m
+
+    def _serial(self, m: Module) -> None:
+        phase = Signal(index_bits(self.pattern))
+        last = Signal()
+        m.d.comb += last.eq(self.step & (phase == self.pattern.group - 1))
+        with m.If(self.step):
+            m.d.sync += phase.eq(Mux(last, 0, phase + 1))
+        m.d.sync += self.leaving.eq(last)
+        for i in range(self.lanes):
+            lane = place(m, f"lane_{i}", SerialLane, self.pattern, self.operand, module=self._part)
+            m.d.comb += [
+                lane.value.eq(self.value[i][0]),
+                lane.index.eq(phase),
+                lane.valid.eq(self.valid[i] & self.step),
+                lane.last.eq(last),
+                self.nan[i].eq(lane.nan),
+                *_copy(lane.pair, self.pair[i][0]),
+            ]
+
+    def _network(self, m: Module) -> None:
+        for i in range(self.lanes):
+            lane = place(m, f"lane_{i}", NetworkLane, self.pattern, self.operand, module=self._part)
+            m.d.comb += [lane.valid.eq(Mux(self.step, self.valid[i], 0)), self.nan[i].eq(lane.nan)]
+            m.d.comb += [lane.value[j].eq(self.value[i][j]) for j in range(self.pattern.group)]
+            for p in range(self.pattern.keep):
+                m.d.comb += _copy(lane.pair[p], self.pair[i][p])
+        m.d.comb += self.leaving.eq(_delay(m, "leaving", self.step, network_latency(self.pattern)))
+
+
+def _copy(source: wiring.PureInterface, target: wiring.PureInterface) -> list[Value]:
+    return [target.value.eq(source.value), target.index.eq(source.index), target.valid.eq(source.valid)]
+
+
+def _is_nan(value: Value, operand: OperandFormat) -> Value:
+    return value[:15] > operand.infinity
+
+
+def _delay(m: Module, name: str, signal: Value, cycles: int) -> Value:
+    for cycle in range(cycles):
+        delayed = Signal(name=f"{name}_{cycle + 1}")
+        m.d.sync += delayed.eq(signal)
+        signal = delayed
+    return signal
+
+
+def _sort(m: Module, name: str, words: list[Value], key: int) -> list[Value]:
+    """Send words through one registered stage after another; the largest in the bits from ``key`` up comes first."""
+    wires = words + [C(0, len(words[0]))] * ((1 << (len(words) - 1).bit_length()) - len(words))
+    for stage, comparators in enumerate(batcher_stages(len(words))):
+        registers = [Signal(len(words[0]), name=f"{name}_{stage}_{i}") for i in range(len(wires))]
+        crossed = list(wires)
+        for i, j in comparators:
+            swap = Signal(name=f"{name}_{stage}_{i}_{j}_swap")
+            m.d.comb += swap.eq(wires[j][key:] > wires[i][key:])
+            crossed[i], crossed[j] = Mux(swap, wires[j], wires[i]), Mux(swap, wires[i], wires[j])
+        m.d.sync += [register.eq(word) for register, word in zip(registers, crossed, strict=True)]
+        wires = registers
+    return wires

@@ -1,0 +1,109 @@
+"""The blocks of the machine, one line each: whatever builds, counts, emits, verifies or offers blocks reads this table.
+
+What a block is made of is imported when it is made, so that the command line can name blocks without Amaranth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..dataflow.accelerator import AcceleratorSpec
+from ..workloads.errors import InputError, nearest
+from ..workloads.sparsity import NMPattern
+from .block import Block
+
+__all__ = ["BLOCKS", "find_block"]
+
+
+def _stce(spec: AcceleratorSpec, _pattern: NMPattern, _rule: str) -> Any:
+    from .blocks.array import Stce
+
+    return Stce(spec, blackbox=True)
+
+
+def _pe(spec: AcceleratorSpec, _pattern: NMPattern, _rule: str) -> Any:
+    from .blocks.pe import Uspe
+
+    return Uspe(spec)
+
+
+def _sore(spec: AcceleratorSpec, pattern: NMPattern, _rule: str) -> Any:
+    from .blocks.sorter import Sore
+
+    return Sore(spec, pattern, blackbox=True)
+
+
+def _wuve(spec: AcceleratorSpec, _pattern: NMPattern, rule: str) -> Any:
+    from .blocks.update import Wuve
+
+    return Wuve(spec, rule, blackbox=True)
+
+
+def _pregenerate(spec: AcceleratorSpec, pattern: NMPattern, rule: str) -> Any:
+    from .blocks.pregenerate import Pregenerate
+
+    return Pregenerate(spec, pattern, rule, blackbox=True)
+
+
+def _drive_stce(spec: AcceleratorSpec, _pattern: NMPattern, _rule: str) -> Any:
+    from .drivers.array import StceDriver
+
+    return StceDriver(spec)
+
+
+def _drive_sore(spec: AcceleratorSpec, pattern: NMPattern, _rule: str) -> Any:
+    from .drivers.engines import SoreDriver
+
+    return SoreDriver(spec, pattern)
+
+
+def _drive_wuve(spec: AcceleratorSpec, _pattern: NMPattern, rule: str) -> Any:
+    from .drivers.engines import WuveDriver
+
+    return WuveDriver(spec, rule)
+
+
+def _drive_pregenerate(spec: AcceleratorSpec, pattern: NMPattern, rule: str) -> Any:
+    from .drivers.engines import PregenerateDriver
+
+    return PregenerateDriver(spec, pattern, rule)
+
+
+def _array_bench(component: Any, vectors: Sequence[Any], top: str) -> Mapping[str, str]:
+    from .flow.array_bench import array_bench
+
+    return array_bench(component, vectors, top)
+
+
+def _stream_bench(component: Any, vectors: Sequence[Any], top: str) -> Mapping[str, str]:
+    from .flow.bench import stream_bench
+
+    return stream_bench(component, vectors, top)
+
+
+BLOCKS = {
+    block.name: block
+    for block in (
+        Block(
+            name="stce", title="the array", make=_stce, bench=_array_bench, drive=_drive_stce, apart=("control",),
+            multipliers=lambda spec: spec.macs_per_cycle,
+        ),
+        Block(name="pe", title="one PE", make=_pe, in_machine=False),
+        Block(name="sore", title="the N:M compressor", make=_sore, bench=_stream_bench, drive=_drive_sore),
+        Block(name="wuve", title="the weight update", make=_wuve, bench=_stream_bench, drive=_drive_wuve),
+        Block(
+            name="pregenerate", title="the weight update with compressors behind it", make=_pregenerate,
+            bench=_stream_bench, drive=_drive_pregenerate, in_machine=False,
+            present=lambda spec: spec.wuve.pregenerate,
+            absent="wuve.pregenerate of {} is false: no SORE is behind its WUVE",
+        ),
+    )
+}  # fmt: skip
+
+
+def find_block(name: str, among: Mapping[str, Block] = BLOCKS) -> Block:
+    """The block of that name."""
+    if name not in among:
+        raise InputError(f"--block: there is no block {name!r}; {nearest(name, among)}")
+    return among[name]

@@ -1,0 +1,17 @@
+"""Training under a scheme, so that its accuracy stands beside its cycles: a plain loop that can be killed and resumed.
+
+Every random number of a training depends on its seed and the number of the epoch or step alone. A resumed training
+therefore ends in the same bits as one that was never interrupted, on the same machine with the same threads.
+"""
+
+from .capture import CapturedStep, capture_step
+from .loop import resume, train
+from .model import new_model, step_workload
+from .plan import plan
+from .run import CHECKPOINT, LOG, RESULT
+from .spec import AMP, EpochLog, TrainResult, TrainSpec, to_dict
+
+__all__ = [
+    "AMP", "CHECKPOINT", "LOG", "RESULT", "CapturedStep", "EpochLog", "TrainResult", "TrainSpec", "capture_step",
+    "new_model", "plan", "resume", "step_workload", "to_dict", "train",
+]  # fmt: skip

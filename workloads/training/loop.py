@@ -1,0 +1,154 @@
+"""Training from the start, or on from a checkpoint."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..catalog import is_user
+from ..checkpoint import load_checkpoint
+from ..data import open_data
+from ..errors import InputError, reading
+from ..files import alone, remove_parts
+from ..models.classifier import image_side
+from ..strict import read_json
+from .control import controlled, device_of, threads_for
+from .run import CHECKPOINT, LOG, RESULT, VERSION, Run
+from .spec import TrainResult, TrainSpec
+from .state import require_outline
+
+__all__ = ["SAVE_EVERY", "resume", "train"]
+
+SAVE_EVERY = 1000
+"""Steps after which a checkpoint is written within an epoch too."""
+
+_PATIENCE = 5.0
+"""Seconds: a worker of a study ends a moment after the study that was killed."""
+
+Progress = Callable[[int, int], None]
+
+
+def train(
+    spec: TrainSpec, folder: Path | None = None, *, device: str | None = None, progress: Progress | None = None
+) -> TrainResult:
+    """Train from the start; with a ``folder``, write a checkpoint and the log there after every epoch.
+
+    ``device`` is a GPU where there is one. ``progress`` is told the steps done and all steps. SIGINT ends the current
+    step, writes the checkpoint and raises KeyboardInterrupt. A loss that is not finite, or a model that does not fit
+    the data, is an :class:`InputError`; the last good checkpoint stays.
+    """
+    _require_no_training(folder)
+    data = open_data(spec.data, image_side(spec.model))
+    with controlled(threads_for(data), device_of(device)) as stop:
+        # What cannot be trained leaves no folder.
+        run = Run(spec, data, folder, device_of(device))
+        with _only(folder):
+            _require_no_training(folder)
+            run.save()
+            return _finish(run, stop, progress)
+
+
+def _require_no_training(folder: Path | None) -> None:
+    if folder is not None and (folder / CHECKPOINT).exists():
+        raise InputError(f"{folder}: holds a training already; resume it, or name another folder")
+
+
+def _only(folder: Path | None) -> AbstractContextManager[None]:
+    """Two trainings in one folder would write the same checkpoint; one that is just being killed is waited for."""
+    return nullcontext() if folder is None else alone(folder, "training", _PATIENCE)
+
+
+def resume(
+    folder: Path,
+    asked: dict[str, Any] | None = None,
+    *,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Go on with the training in ``folder`` where its checkpoint was written; a finished one is returned as it is.
+
+    ``asked`` are fields of :class:`TrainSpec` that the caller expects; one that differs is refused with both values.
+    Data may have moved to another place, but must be the same data. A checkpoint runs no code that it alone names: the
+    model of a user's file must be among what is ``asked``.
+    """
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        raise InputError(f"{folder}: is not the folder of a training: it holds no {CHECKPOINT}")
+    with _only(folder):
+        for name in (CHECKPOINT, LOG, RESULT):
+            remove_parts(folder / name)
+        return _resumed(folder, load_checkpoint(path, VERSION), asked or {}, device, progress)
+
+
+def _resumed(
+    folder: Path, state: dict[str, Any], asked: dict[str, Any], device: str | None, progress: Progress | None
+) -> TrainResult:
+    path = folder / CHECKPOINT
+    with _of_checkpoint(path):
+        require_outline(state)
+    written = read_json(TrainSpec, state["spec"], str(path))
+    if is_user(written.model) and "model" not in asked:
+        raise InputError(
+            f"{folder}: its checkpoint names code to run, {written.model!r}; only what you name yourself is run: "
+            f"weft train {shlex.quote(written.model)} --resume {shlex.quote(str(folder))}"
+        )
+    spec = _expected(folder, written, asked)
+    data = open_data(spec.data, image_side(spec.model))
+    if data.fingerprint != state["data"]:
+        raise InputError(
+            f"{folder}: was trained on other data than {spec.data!r} holds now: SHA-256 {state['data'][:12]}..., "
+            f"now {data.fingerprint[:12]}..."
+        )
+    with controlled(state["threads"], device_of(device)) as stop:
+        run = Run(spec, data, folder, device_of(device))
+        with _of_checkpoint(path), reading("it", "a checkpoint of this training"):
+            run.load(state)
+        run.save_log()
+        return _finish(run, stop, progress)
+
+
+@contextmanager
+def _of_checkpoint(path: Path) -> Iterator[None]:
+    """What is wrong inside a checkpoint is told with its path."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: is no checkpoint of this training: {error}") from error
+
+
+def _expected(folder: Path, spec: TrainSpec, asked: dict[str, Any]) -> TrainSpec:
+    """``spec`` of the folder if it is what was asked for."""
+    for name, wanted in asked.items():
+        own = getattr(spec, name)
+        moved = name == "data" and str(wanted).partition(":")[0] == own.partition(":")[0]
+        if wanted != own and not moved:
+            raise InputError(
+                f"{folder}: holds a training with {name.replace('_', ' ')} {_shown(own)}, not {_shown(wanted)}; "
+                "leave it out, or train in another folder"
+            )
+    return replace(spec, data=asked.get("data", spec.data))
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else f"{value!s}"
+
+
+def _finish(run: Run, stop: Callable[[], bool], progress: Progress | None) -> TrainResult:
+    """The loop."""
+    while run.step < run.steps:
+        run.advance()
+        if progress is not None:
+            progress(run.step, run.steps)
+        ended = run.step % run.per_epoch == 0
+        if ended:
+            run.end_epoch()
+        stopping = stop() and run.step < run.steps
+        if ended or stopping or run.step % SAVE_EVERY == 0:
+            run.save()
+        if stopping:
+            raise KeyboardInterrupt
+    return run.result()

@@ -1,0 +1,43 @@
+"""The model of a training: before its first step, and as the machine takes it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..data import ImageData, open_data
+from ..models.classifier import classifier, image_side, scores
+from ..schemes.scheme import widening
+from ..step import Workload
+from .seeds import WEIGHTS, seed_of
+from .spec import TrainSpec
+
+__all__ = ["new_model", "step_workload"]
+
+
+def new_model(spec: TrainSpec, data: ImageData | None = None) -> nn.Module:
+    """The model of a training before its first step; ``data`` saves opening it again."""
+    data = data or open_data(spec.data, image_side(spec.model))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(spec, WEIGHTS))
+        widen = widening(spec.scheme, spec.pattern, spec.options.get("density"))
+        return classifier(spec.model, data.shape, data.classes, widen)
+
+
+def step_workload(spec: TrainSpec) -> Workload:
+    """One step of the very model that :func:`train` trains, dense, as the machine takes it."""
+    from ..catalog import trace_module
+
+    data = open_data(spec.data, image_side(spec.model))
+    pixels = torch.empty(spec.batch, *data.shape, device="meta")
+    labels = torch.zeros(spec.batch, dtype=torch.long, device="meta")
+
+    def loss(output: Any) -> Tensor:
+        return functional.cross_entropy(scores(output), labels)
+
+    traced = trace_module(new_model(spec, data), pixels, loss=loss, optimizer=spec.optimizer)
+    return replace(traced, model=spec.model)

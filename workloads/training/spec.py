@@ -1,0 +1,152 @@
+"""All that decides a training, and what comes of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from ..errors import InputError, nearest, require_int
+from ..host import Host
+from ..schemes.scheme import scheme
+from ..schemes.technique import Technique
+from ..sparsity import NMPattern
+from ..step import OPTIMIZERS
+
+__all__ = ["AMP", "EpochLog", "TrainResult", "TrainSpec", "to_dict"]
+
+AMP = ("fp16", "bf16")
+"""Types of mixed precision: float16 with loss scaling, bfloat16."""
+
+Option = int | float | bool | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSpec:
+    """All that decides a training; :func:`plan` fills in what is usual.
+
+    ``sgd`` is SGD with Nesterov momentum 0.9, ``adam`` is AdamW (arXiv 1711.05101). The learning rate rises linearly
+    over the share ``warmup`` of the steps and falls to zero along a cosine (arXiv 1608.03983). ``weight_decay`` is on
+    tensors of two or more dimensions. ``options`` are those of the scheme's technique.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    model: str
+    data: str
+    scheme: str
+    pattern: NMPattern | None
+    epochs: int
+    batch: int
+    optimizer: Literal["sgd", "adam"]
+    learning_rate: float
+    weight_decay: float
+    warmup: float = 0.1
+    label_smoothing: float = 0.0
+    amp: Literal["fp16", "bf16"] | None = None
+    seed: int = 0
+    options: dict[str, Option] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_int("epochs", self.epochs, 1, 10**6)
+        require_int("batch", self.batch, 1, 2**20)
+        require_int("seed", self.seed, 0, 2**32 - 1)
+        _require_number("learning rate", self.learning_rate, 0.0, 1e6, above=True)
+        _require_number("weight decay", self.weight_decay, 0.0, 1e6)
+        _require_number("warm-up", self.warmup, 0.0, 1.0)
+        _require_number("label smoothing", self.label_smoothing, 0.0, 1.0)
+        if self.optimizer not in OPTIMIZERS:
+            raise InputError(f"optimizer {self.optimizer!r} is unknown: {nearest(self.optimizer, OPTIMIZERS)}")
+        if self.amp is not None and self.amp not in AMP:
+            raise InputError(f"amp {self.amp!r} is unknown: {nearest(self.amp, AMP)}")
+        scheme(self.scheme)
+        own = sorted(self.options.keys() & {"model", "name", "pattern", "seed", "steps"})
+        if own:
+            raise InputError(f"option {own[0]!r} is none of scheme {self.scheme!r}: the training sets it itself")
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of ``step`` (from 0) of ``steps``."""
+        rising = round(self.warmup * steps)
+        if step < rising:
+            return self.learning_rate * (step + 1) / rising
+        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - rising) / (steps - rising)))
+
+
+def _require_number(where: str, value: float, low: float, high: float, *, above: bool = False) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high or (above and value == low):
+        bound = f"above {low:g}" if above else f"from {low:g}"
+        raise InputError(f"{where} must be a number {bound} to {high:g}, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochLog:
+    """One epoch: mean training loss and accuracy over its steps, the validation set after it, and the layers at work.
+
+    ``seconds`` include the validation. ``learning_rate``, ``flip_rate`` and ``sad`` are of the last step. Densities, of
+    the weights in FF and BP and of the gradient in WU, and the two rates are means over all weights of the layers that
+    the technique makes sparse.
+    """
+
+    epoch: int
+    step: int
+    loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    learning_rate: float
+    seconds: float
+    flip_rate: float
+    sad: float
+    density_ff: float
+    density_bp: float
+    density_wu: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """A finished training.
+
+    ``accuracy`` and ``test_loss`` are of the test set, which is looked at once, after the last epoch; nothing is chosen
+    by it. ``images``: in the training, validation and test set. ``hosts``: where it ran, one after the other.
+    ``digest``: SHA-256 of the trained parameters and buffers. ``technique``: still at work on ``model``; its
+    ``detach()`` leaves the model with its dense master weights. ``folder``: where checkpoint and log lie.
+    """
+
+    spec: TrainSpec
+    log: tuple[EpochLog, ...]
+    test_loss: float
+    accuracy: float
+    images: tuple[int, int, int]
+    digest: str
+    device: str
+    hosts: tuple[Host, ...]
+    kept_dense: dict[str, str]
+    folder: Path | None
+    model: nn.Module = field(repr=False, compare=False)
+    technique: Technique = field(repr=False, compare=False)
+
+    @property
+    def validation(self) -> float:
+        """Share of the validation images that are classified right after the last epoch."""
+        return self.log[-1].validation_accuracy
+
+    @property
+    def seconds(self) -> float:
+        """Time of all epochs."""
+        return sum(row.seconds for row in self.log)
+
+
+def to_dict(result: TrainResult) -> dict[str, Any]:
+    """A finished training as one JSON document."""
+    spec = {**asdict(result.spec), "pattern": None if result.spec.pattern is None else str(result.spec.pattern)}
+    return {
+        "spec": spec, "accuracy": result.accuracy, "test_loss": result.test_loss, "validation": result.validation,
+        "images": dict(zip(("training", "validation", "test"), result.images, strict=True)),
+        "seconds": result.seconds, "device": result.device, "hosts": [asdict(host) for host in result.hosts],
+        "digest": result.digest, "sparse_layers": list(result.technique.layers), "kept_dense": result.kept_dense,
+        "folder": None if result.folder is None else str(result.folder), "log": [asdict(row) for row in result.log],
+    }  # fmt: skip
