@@ -11,11 +11,13 @@ Everything else is in the five folders: weft.workloads, weft.dataflow, weft.simu
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import sys
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .workloads.errors import InputError
 
@@ -133,20 +135,24 @@ def train(
     return training.train(plan, None if folder is None else Path(folder))
 
 
-def _lazy(home: str) -> ModuleType:
-    """The package ``home`` by itself, loaded once something of it is used."""
-    spec = importlib.util.find_spec(home)
-    assert spec is not None and spec.loader is not None, home
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    module = sys.modules[home] = importlib.util.module_from_spec(spec)
-    folder, _, short = home.rpartition(".")
-    setattr(sys.modules[folder], short, module)
-    spec.loader.exec_module(module)
-    return module
+class _OtherNames(MetaPathFinder, Loader):
+    """Packages that users import by a shorter name than that of their place."""
+
+    homes: ClassVar = {f"{__name__}.verify": f"{__name__}.analysis.verify"}
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if fullname in self.homes else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        self._module = importlib.import_module(self.homes[spec.name])
+        self._spec = self._module.__spec__
+        return self._module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._spec  # the import system has put the other one there
 
 
-# `import weft.verify`, though its place is beside whatever else compares
-verify = sys.modules[f"{__name__}.verify"] = _lazy(f"{__name__}.analysis.verify")
+sys.meta_path.insert(0, _OtherNames())
 
 
 def __getattr__(name: str) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from weft.workloads.gemm import Pass
 from weft.workloads.models import zoo
 from weft.workloads.schemes import attach
-from weft.workloads.schemes.layers import View
+from weft.workloads.schemes.layer import View
 from weft.workloads.schemes.masks import mask_of_largest
 from weft.workloads.schemes.technique import Technique
 from weft.workloads.sparsity import NMPattern

@@ -18,10 +18,12 @@ from ..im2col import Window, fold, unfold
 from ..sparsity import NMPattern
 from ..step import Role
 from .annotate import FIRST_CONVOLUTION
-from .layers import ATTRIBUTE, Observed, SparseLayer, find_layers, install, uninstall
+from .layer import Observed, SparseLayer
+from .layers import ATTRIBUTE, find_layers, install, uninstall
 from .masks import CompactWeight
 from .scheme import scheme
 from .technique import Technique
+from .three_gemms import made_again
 
 __all__ = ["StepGemm", "StepProduct", "observed"]
 
@@ -187,7 +189,7 @@ def observed(model: nn.Module, technique: Technique) -> Iterator[tuple[list[Step
         for layer in guests:
             install(layer)
         for layer in [*technique.layers.values(), *guests]:
-            layer.observer = lambda seen: found.append(_captured(seen))
+            layer.observer = lambda seen: found.append(_captured(seen, technique))
         yield found, left_out
     finally:
         for layer in guests:
@@ -197,7 +199,7 @@ def observed(model: nn.Module, technique: Technique) -> Iterator[tuple[list[Step
 
 
 @torch.no_grad()
-def _captured(seen: Observed) -> StepGemm:
+def _captured(seen: Observed, technique: Technique) -> StepGemm:
     layer, pass_, convolution = seen.layer, seen.pass_, seen.layer.kind.convolution
     if {seen.left.dtype, seen.right.dtype} != {torch.float16}:
         raise InputError(
@@ -205,26 +207,25 @@ def _captured(seen: Observed) -> StepGemm:
             "torch.float16"
         )
     left, right = seen.left.detach().float(), seen.right.detach().float()
-    found = seen.again(left, right)
-    magnitude = seen.again(left.double().abs(), right.double().abs())
-    role = _role(layer, pass_, right if pass_ == Pass.WU else left)
+    found = made_again(seen, left, right)
+    magnitude = made_again(seen, left.double().abs(), right.double().abs())
+    role = _role(layer, technique, pass_, right if pass_ == Pass.WU else left)
     weight = pass_ != Pass.WU
     transposed = convolution and layer.kind.inputs_first
     # A transposed convolution multiplies in FF as another does in BP, so compact() orders its columns otherwise.
-    compact = layer.technique.compacted(layer, pass_, seen.right) if role == Role.WEIGHT and not transposed else None
-    order = layer.technique.channel_order(layer) if role == Role.WEIGHT and pass_ == Pass.BP else None
+    compact = technique.compacted(layer, pass_, seen.right) if role == Role.WEIGHT and not transposed else None
+    order = technique.channel_order(layer) if role == Role.WEIGHT and pass_ == Pass.BP else None
     return StepGemm(
-        layer=layer.name, pass_=pass_, pattern=layer.technique.nm() if role else None, role=role,
+        layer=layer.name, pass_=pass_, pattern=technique.nm() if role else None, role=role,
         left=_data(layer, seen.left),
         right=_half(layer.canonical(seen.right)) if weight else _data(layer, seen.right),
-        dy=None if seen.dy is None or pass_ in layer.technique.scales else _data(layer, seen.dy),
+        dy=None if seen.dy is None or pass_ in technique.scales else _data(layer, seen.dy),
         window=_window(seen, found), transposed=transposed, groups=layer.conv_groups, order=order, compact=compact,
         found=_result(layer, pass_, found).numpy(), magnitude=_result(layer, pass_, magnitude).numpy(),
     )  # fmt: skip
 
 
-def _role(layer: SparseLayer, pass_: Pass, data: Tensor) -> Role | None:
-    technique = layer.technique
+def _role(layer: SparseLayer, technique: Technique, pass_: Pass, data: Tensor) -> Role | None:
     if pass_ not in layer.passes or technique.pattern is None:
         return None
     role = scheme(technique.phase.scheme).sparse.get(pass_)

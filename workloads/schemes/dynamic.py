@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, nearest, require_int
 from ..sparsity import NMPattern
-from .layers import SparseLayer
+from .layer import SparseLayer
 from .nm import require_share
 from .scheme import Scheme, target_density
 from .technique import Options, Technique, hold_zero, mask_of

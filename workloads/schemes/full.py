@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..gemm import Pass
-from .layers import SparseLayer
+from .layer import SparseLayer
 from .nm import Bdwp, BdwpOptions, require_share, sampled
 from .sampling import systematic
 from .technique import Options

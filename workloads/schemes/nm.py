@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import InputError, require_int
 from ..gemm import Pass
 from ..sparsity import NMPattern
-from .layers import SparseLayer
+from .layer import SparseLayer
 from .masks import View, grouped, largest, mask_of_largest, soft_threshold
 from .sampling import two_draws
 from .technique import Options, Technique

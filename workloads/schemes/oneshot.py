@@ -17,7 +17,8 @@ from torch.utils.hooks import RemovableHandle
 from ..errors import InputError, require_int
 from ..gemm import Pass
 from ..sparsity import NMPattern
-from .layers import ATTRIBUTE, SparseLayer
+from .layer import SparseLayer
+from .layers import ATTRIBUTE
 from .masks import mask_of_largest
 from .progressive import DenseFirst, UntilOptions
 from .technique import Options, hold_zero, mask_of

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import InputError, require_int
 from ..gemm import Pass
 from ..sparsity import NMPattern
-from .layers import SparseLayer, short_runs
+from .layer import SparseLayer, short_runs
 from .masks import largest, mask_of_largest
 from .nm import require_share
 from .scheme import Phase, phase_at

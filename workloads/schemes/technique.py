@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..gemm import GEMM_PASSES, Pass
 from ..sparsity import NMPattern
-from .layers import ATTRIBUTE, SparseLayer, find_layers, install, short_runs, uninstall
+from .layer import SparseLayer, short_runs
+from .layers import ATTRIBUTE, find_layers, install, uninstall
 from .masks import CompactWeight, pack
 from .scheme import Phase, Scheme, phase_at, phases, scheme
 
