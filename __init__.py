@@ -31,13 +31,18 @@ if TYPE_CHECKING:
     from .dataflow.accelerator import AcceleratorSpec
     from .dataflow.schedule import Schedule
     from .simulator.result import SimResult
+    from .workloads.schemes.description import Scheme
+    from .workloads.schemes.technique import Technique
     from .workloads.sparsity import NMPattern
     from .workloads.step import Workload
     from .workloads.training import TrainResult
 
     __version__: str
 
-__all__ = ["trace", "sparsify", "machine", "schedule", "simulate", "compare", "train", "InputError", "__version__"]
+__all__ = [
+    "trace", "sparsify", "machine", "schedule", "simulate", "compare", "train", "register_scheme", "InputError",
+    "__version__",
+]  # fmt: skip
 
 # What a verb needs is imported when it is called, so that `import weft` and `weft --help` load neither torch nor numba.
 
@@ -100,6 +105,18 @@ def simulate(schedule: Schedule) -> SimResult:
     return run(schedule)
 
 
+def register_scheme(scheme: Scheme, technique: type[Technique]) -> None:
+    """Let ``technique`` train, and ``scheme`` annotate, under the name of ``scheme`` in this process.
+
+    Elsewhere, as in the processes of a study, name it as ``file.py:Class``, or install it under the entry points
+    ``weft.schemes``; the class then says its ``scheme`` itself.
+    """
+    from .workloads.schemes.outside import register
+    from .workloads.schemes.scheme import SCHEMES
+
+    register(scheme, technique, taken=SCHEMES)
+
+
 def compare(
     workload: Workload,
     machine: AcceleratorSpec | str,
@@ -138,7 +155,10 @@ def train(
 class _OtherNames(MetaPathFinder, Loader):
     """Packages that users import by a shorter name than that of their place."""
 
-    homes: ClassVar = {f"{__name__}.verify": f"{__name__}.analysis.verify"}
+    homes: ClassVar = {
+        f"{__name__}.verify": f"{__name__}.analysis.verify",
+        f"{__name__}.testing": f"{__name__}.analysis.verify.conformance",
+    }
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         return ModuleSpec(fullname, self) if fullname in self.homes else None

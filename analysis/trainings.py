@@ -133,7 +133,7 @@ def _key(spec: TrainSpec, data: str) -> str:
     from ..workloads.training import TrainSpec
 
     digest = hashlib.sha256(dump_json(TrainSpec, spec))
-    for text in (data, version("torch"), version("numpy"), _user_source(spec.model)):
+    for text in (data, version("torch"), version("numpy"), _user_source(spec.model), _user_source(spec.scheme)):
         digest.update(b"\0" + text.encode())
     held = _sources()
     for name in sorted(closure(spec.scheme)):
@@ -141,9 +141,9 @@ def _key(spec: TrainSpec, data: str) -> str:
     return digest.hexdigest()[:32]
 
 
-def _user_source(model: str) -> str:
-    """Digest of the file of ``file.py:function``; what that file imports is not followed."""
-    path, colon, _ = model.rpartition(":")
+def _user_source(named: str) -> str:
+    """Digest of the file of ``file.py:name``; what that file imports is not followed."""
+    path, colon, _ = named.rpartition(":")
     return hashlib.sha256(read_text(Path(path)).encode()).hexdigest() if colon else ""
 
 
@@ -158,7 +158,7 @@ def _sources() -> dict[str, str]:
 @cache
 def closure(name: str) -> frozenset[str]:
     """Sources that a training under scheme ``name`` runs: what its loop and its technique import, all the way."""
-    family = scheme(name).technique.partition(".")[0]
+    family = scheme(name).technique.partition(".")[0] or "technique"
     open_, seen = [_WORKLOADS / root for root in (*_ALWAYS, f"schemes/{family}.py")], set[Path]()
     while open_:
         path = open_.pop()

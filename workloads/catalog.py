@@ -13,6 +13,7 @@ from .io import load_workload
 from .models import zoo
 from .step import OPTIMIZERS, Workload
 from .strict import read_file
+from .user_code import is_user
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,11 +87,6 @@ def _trace(
     return trace_step(
         source, batch=batch, seq=seq, optimizer=optimizer or "sgd", recompute=recompute, progress=progress
     )
-
-
-def is_user(text: str) -> bool:
-    """Whether ``text`` is of the form file.py:function, or was meant to be."""
-    return ".py:" in text or text.endswith(".py")
 
 
 def _source(text: str, input_shape: tuple[int, ...] | None) -> ModelSource:

@@ -7,12 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, nearest, require_int
+from .outside import outside_technique
 from .scheme import scheme
 
 if TYPE_CHECKING:
     from torch import nn
 
     from ..sparsity import NMPattern
+    from .description import Scheme
     from .technique import Technique
 
 __all__ = ["attach"]
@@ -31,8 +33,7 @@ def attach(
     require_int("seed of a technique", seed, 0, 2**63 - 1)
     if chosen.sparse and pattern is None:
         raise InputError(f"scheme {name!r} needs an N:M pattern, for example 2:8")
-    file, _, technique = chosen.technique.partition(".")
-    made = getattr(import_module(f".{file}", __name__), technique)
+    made = _technique(chosen)
     known = [field.name for field in fields(made.options_type)]
     for option in options:
         if option not in known:
@@ -40,3 +41,18 @@ def attach(
             raise InputError(f"option {option!r} of scheme {name!r} is unknown: {hint}")
     attached: Technique = made(model, chosen, pattern, seed=seed, steps=steps, options=made.options_type(**options))
     return attached
+
+
+def _technique(chosen: Scheme) -> type[Technique]:
+    if chosen.technique:
+        file, _, name = chosen.technique.partition(".")
+        ours: type[Technique] = getattr(import_module(f".{file}", __name__), name)
+        return ours
+    from .technique import Technique
+
+    made = outside_technique(chosen.name)
+    if not (isinstance(made, type) and issubclass(made, Technique)):
+        raise InputError(
+            f"scheme {chosen.name!r}: {made!r} is no subclass of weft.workloads.schemes.technique.Technique"
+        )
+    return made

@@ -9,7 +9,6 @@ Importing it must not import torch, so that saved workloads open quickly.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from math import isclose, sqrt
 from typing import Any
 
@@ -17,62 +16,21 @@ from ..errors import InputError, nearest
 from ..gemm import Pass
 from ..sparsity import MAX_GROUP, NMPattern
 from ..step import Role
+from .description import EVERY_STEP, Phase, Scheme
+from .outside import outside, outside_names
 
 __all__ = ["SCHEMES", "Phase", "Scheme", "phase_at", "phases", "scheme", "target_density", "widening"]
 
 W, G = Role.WEIGHT, Role.GRADIENT
-_STEP = "every step"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
-    """A stretch of training: its share of the steps, and the scheme and pattern that annotate a step of it."""
-
-    share: float
-    scheme: str
-    pattern: NMPattern | None
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.share <= 1.0:
-            raise InputError(f"share of a training phase must be from 0 to 1, not {self.share}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scheme:
-    """A training technique as the machine sees it.
-
-    ``sparse``: role of the N:M operand in each pass that has one; one made of data of the step is selected online.
-    ``unstructured``: role of operands whose zeros follow no N:M pattern, from which the machine gains nothing.
-    ``refresh`` and ``unit``: how often the operands are re-made, and by what. ``recalled``: details of ``paper`` that
-    are from memory. ``technique``: ``file.Class`` beside this file that trains so. ``schedule``: phases of training
-    under a pattern and the options of the technique; one phase throughout unless given. ``wide``: the model is built
-    wider to begin with (:func:`widening`).
-    """
-
-    name: str
-    title: str
-    sparse: dict[Pass, Role]
-    technique: str
-    paper: str = ""
-    refresh: str = _STEP
-    unit: str = "SORE"
-    recalled: str = ""
-    unstructured: dict[Pass, Role] = field(default_factory=dict)
-    schedule: Callable[..., tuple[Phase, ...]] | None = None
-    wide: bool = False
-
-    @property
-    def online(self) -> frozenset[Pass]:
-        """Passes whose N:M operand depends on data of the very step, so that nothing can pre-generate it."""
-        return frozenset(p for p, role in self.sparse.items() if role != Role.WEIGHT)
+_STEP = EVERY_STEP
 
 
 def scheme(name: str) -> Scheme:
-    """Scheme of that name."""
-    try:
-        return SCHEMES[name]
-    except KeyError:
-        raise InputError(f"scheme {name!r} is unknown: {nearest(name, SCHEMES)}") from None
+    """Scheme of that name: one of ours, one that was registered or installed, or ``file.py:Class``."""
+    found = SCHEMES.get(name) or outside(name)
+    if found is None:
+        raise InputError(f"scheme {name!r} is unknown: {nearest(name, [*SCHEMES, *outside_names()])}")
+    return found
 
 
 def phases(name: str, pattern: NMPattern | None, **options: Any) -> tuple[Phase, ...]:

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..catalog import is_user
 from ..checkpoint import load_checkpoint
 from ..data import open_data
 from ..errors import InputError, reading
 from ..files import alone, remove_parts
 from ..models.classifier import image_side
 from ..strict import read_json
+from ..user_code import is_user
 from .control import controlled, device_of, threads_for
 from .run import CHECKPOINT, LOG, RESULT, VERSION, Run
 from .spec import TrainResult, TrainSpec

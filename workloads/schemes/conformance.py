@@ -1,0 +1,105 @@
+"""What every training technique must keep to, whoever wrote it; `weft.testing` adds what the machine makes of it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..catalog import trace_module
+from ..sparsity import NMPattern
+from . import attach
+from .annotate import annotate
+from .technique import Technique
+
+__all__ = ["check_technique"]
+
+_STEPS = 8
+
+
+def check_technique(name: str, pattern: NMPattern, options: dict[str, Any]) -> None:
+    """Raise AssertionError unless training and annotation thin out the same operands of the same layers, a state that
+    is saved in the middle goes on in the same bits, and ``detach`` leaves the model as it was."""
+    _check_operands(name, pattern, options)
+    _check_resume(name, pattern, options)
+    _check_detach(name, pattern, options)
+
+
+class _Net(nn.Module):
+    """A stem, a grouped strided convolution of ragged channels, a linear layer over tokens and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 24, 3, padding=1)
+        self.conv = nn.Conv2d(24, 40, 3, stride=2, padding=1, groups=2)
+        self.tokens = nn.Linear(40, 20)
+        self.head = nn.Linear(20, 16, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(self.stem(x).relu()).relu()
+        found: Tensor = self.head(self.tokens(x.flatten(2).transpose(1, 2)).relu().mean(1))
+        return found
+
+
+def _net() -> _Net:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _Net()
+
+
+def _check_operands(name: str, pattern: NMPattern, options: dict[str, Any]) -> None:
+    model = _net()
+    made = annotate(trace_module(model, torch.zeros(32, 3, 8, 8), loss=lambda y: y.sum()), name, pattern)
+    technique = attach(model, name, pattern, steps=100, **options)
+    technique.before_step(50)
+    marked = {(op.parameter, str(op.pass_)) for op in made.matrix_ops if op.sparse}
+    thinned = {(f"{key}.weight", str(p)) for key, layer in technique.layers.items() for p in layer.passes}
+    unstructured = {str(p) for p in technique.scheme.unstructured}
+    thinned = {(key, p) for key, p in thinned if p not in unstructured}
+    assert marked == thinned, f"annotation marks {sorted(marked - thinned)}, training thins {sorted(thinned - marked)}"
+
+
+def _train(model: nn.Module, technique: Technique, steps: range, optimizer: torch.optim.Optimizer) -> list[float]:
+    made = torch.Generator().manual_seed(1)
+    pixels, labels = torch.randn(6, 3, 8, 8, generator=made), torch.randint(0, 16, (6,), generator=made)
+    losses = []
+    for step in steps:
+        technique.before_step(step)
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(pixels), labels)
+        torch.autograd.backward(loss)
+        technique.adjust_gradients(step)
+        optimizer.step()
+        technique.after_step(step, optimizer)
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def _check_resume(name: str, pattern: NMPattern, options: dict[str, Any]) -> None:
+    def start() -> tuple[nn.Module, Technique, torch.optim.Optimizer]:
+        model = _net()
+        technique = attach(model, name, pattern, seed=3, steps=_STEPS, **options)
+        return model, technique, torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+
+    model, technique, optimizer = start()
+    _train(model, technique, range(_STEPS // 2), optimizer)
+    saved = copy.deepcopy((model.state_dict(), technique.state_dict(), optimizer.state_dict()))
+    losses = _train(model, technique, range(_STEPS // 2, _STEPS), optimizer)
+    again, resumed, second = start()
+    for part, state in zip((again, resumed, second), saved, strict=True):
+        part.load_state_dict(state)  # type: ignore[attr-defined]
+    found = _train(again, resumed, range(_STEPS // 2, _STEPS), second)
+    assert found == losses, f"resumed in the middle, the losses are {found} instead of {losses}"
+    for (key, ours), theirs in zip(again.named_parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs), f"resumed in the middle, {key} ends in other bits"
+    assert resumed.metrics() == technique.metrics(), "resumed in the middle, the metrics differ"
+
+
+def _check_detach(name: str, pattern: NMPattern, options: dict[str, Any]) -> None:
+    model = _net()
+    before = {key: (type(module), set(vars(module))) for key, module in model.named_modules()}
+    attach(model, name, pattern, steps=1, **options).detach()
+    after = {key: (type(module), set(vars(module))) for key, module in model.named_modules()}
+    assert after == before, f"detach leaves {[key for key in before if before[key] != after[key]]} changed"

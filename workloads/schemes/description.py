@@ -1,0 +1,62 @@
+"""A training scheme as the machine sees it, and the phases of a training.
+
+Importing this must not import torch, so that saved workloads open quickly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..errors import InputError
+from ..gemm import Pass
+from ..sparsity import NMPattern
+from ..step import Role
+
+__all__ = ["EVERY_STEP", "Phase", "Scheme"]
+
+EVERY_STEP = "every step"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A stretch of training: its share of the steps, and the scheme and pattern that annotate a step of it."""
+
+    share: float
+    scheme: str
+    pattern: NMPattern | None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.share <= 1.0:
+            raise InputError(f"share of a training phase must be from 0 to 1, not {self.share}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """A training technique as the machine sees it.
+
+    ``sparse``: role of the N:M operand in each pass that has one; one made of data of the step is selected online.
+    ``unstructured``: role of operands whose zeros follow no N:M pattern, from which the machine gains nothing.
+    ``refresh`` and ``unit``: how often the operands are re-made, and by what. ``recalled``: details of ``paper`` that
+    are from memory. ``technique``: ``file.Class`` beside this file that trains so, empty for a scheme of others.
+    ``schedule``: phases of training under a pattern and the options of the technique; one phase throughout unless
+    given. ``wide``: the model is built
+    wider to begin with (:func:`widening`).
+    """
+
+    name: str
+    title: str
+    sparse: dict[Pass, Role]
+    technique: str = ""
+    paper: str = ""
+    refresh: str = EVERY_STEP
+    unit: str = "SORE"
+    recalled: str = ""
+    unstructured: dict[Pass, Role] = field(default_factory=dict)
+    schedule: Callable[..., tuple[Phase, ...]] | None = None
+    wide: bool = False
+
+    @property
+    def online(self) -> frozenset[Pass]:
+        """Passes whose N:M operand depends on data of the very step, so that nothing can pre-generate it."""
+        return frozenset(p for p, role in self.sparse.items() if role != Role.WEIGHT)
