@@ -20,8 +20,8 @@ DEFAULT_ARCH = "sat-vcu1525"
 DEFAULT_OBJECTIVE: Final = "thrift"
 DEFAULT_SCHEME, DEFAULT_NM = "bdwp", "2:8"
 DATA_HELP = (
-    "digits or mnist5k (bundled; digits if none), cifar10:PATH, cifar100:PATH or imagefolder:PATH; with ,nomirror "
-    "before the colon images are not mirrored."
+    "digits or mnist5k (bundled; digits if none), cifar10:PATH, cifar100:PATH, imagefolder:PATH, or file.py:function; "
+    "with ,nomirror before the colon pictures are not mirrored."
 )
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
 from ..workloads.errors import InputError
+from ..workloads.user_code import is_user
 from .console import announce, bar, phases
 from .inputs import parse_pattern, parse_sizes
 from .options import DEFAULT_SCHEME
@@ -59,6 +60,8 @@ def under(workload: Workload, scheme: str | None, pattern: NMPattern | None, spe
     if scheme is None and pattern is None and workload.pattern is not None:
         return workload
     own = workload.scheme if workload.pattern is not None else None
+    if scheme is None and own is not None and is_user(own):
+        raise InputError(f"the workload names code to run, {own!r}; only what you name yourself is run: --scheme {own}")
     # A machine whose PEs hold no group has nothing to select from.
     usual = DEFAULT_SCHEME if spec.pe.max_group > 1 or pattern is not None else "dense"
     return annotate(workload, scheme or own or usual, pattern or parse_pattern(None))

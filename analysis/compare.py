@@ -23,7 +23,7 @@ from fractions import Fraction
 from ..simulator.result import SimResult
 from ..workloads.errors import InputError
 from ..workloads.gemm import GEMM_PASSES
-from ..workloads.schemes.scheme import scheme
+from ..workloads.schemes.scheme import SCHEMES
 from ..workloads.step import MatrixOp, Workload
 from .energy import energy
 from .savings import Saving, saving
@@ -131,7 +131,9 @@ def _density(result: SimResult) -> dict[str, Fraction]:
     pattern = result.workload.pattern
     if pattern is None:
         return dict.fromkeys(GEMM_PASSES, Fraction(1))
-    thinned = scheme(result.workload.scheme).sparse
+    # A saved run may name a scheme in a file, which only its user runs: what is thinned stands in the ops, too.
+    ours = SCHEMES.get(result.workload.scheme)
+    thinned = ours.sparse if ours else {op.pass_ for op in result.workload.matrix_ops if op.sparse}
     return {p: Fraction(pattern.keep, pattern.group) if p in thinned else Fraction(1) for p in GEMM_PASSES}
 
 

@@ -403,7 +403,7 @@ def test_keys_follow_spec_data_and_sources(tmp_path, monkeypatch):
     assert after[1] != before[1]
 
     monkeypatch.setattr(trainings, "_sources", lambda: held)
-    monkeypatch.setattr("weft.workloads.data._VALIDATION_EVERY", 3)
+    monkeypatch.setattr("weft.workloads.data.images.VALIDATION_EVERY", 3)
     assert not {one.key for one in planned(specs)} & set(before)
 
     (tmp_path / "narrow.py").write_text(NARROW)

@@ -19,7 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from weft.workloads.data import ImageData, _held_out, augmented, decode, normalised, open_data, order
+from weft.workloads.data import ImageData, augmented, normalised, open_data, order
+from weft.workloads.data.folder import decode
+from weft.workloads.data.images import held_out
 from weft.workloads.errors import InputError
 
 CIFAR10 = [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]
@@ -142,7 +144,7 @@ def test_mnist5k_has_as_many_images_of_every_class_in_every_set() -> None:
 def test_a_package_without_its_images_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: bytes | None, rule: str
 ) -> None:
-    monkeypatch.setattr("weft.workloads.data.files", lambda package: tmp_path)
+    monkeypatch.setattr("weft.workloads.data.bundled.files", lambda package: tmp_path)
     if raw is not None:
         (tmp_path / "data" / "data").mkdir(parents=True)
         packed = raw if raw == b"hello" else gzip.compress(raw)
@@ -155,7 +157,7 @@ def test_a_package_without_its_images_is_named(
 def test_held_out_images_are_every_nth_of_their_class_and_one_of_every_class_that_has_two(
     labels: list[int], every: int
 ) -> None:
-    held = _held_out(torch.tensor(labels), every).tolist()
+    held = held_out(torch.tensor(labels), every).tolist()
 
     for label in set(labels):
         own = [out for one, out in zip(labels, held, strict=True) if one == label]
@@ -169,8 +171,8 @@ def test_moving_an_image_between_sets_changes_the_fingerprint(monkeypatch: pytes
     write_folder(tmp_path, ("train", "test"), count=12)
     texts = ("digits", f"imagefolder:{tmp_path}")
     before = [open_data(text).fingerprint for text in texts]
-    monkeypatch.setattr("weft.workloads.data._VALIDATION_EVERY", 3)
-    monkeypatch.setattr("weft.workloads.data._BROUGHT_EVERY", 11)
+    monkeypatch.setattr("weft.workloads.data.images.VALIDATION_EVERY", 3)
+    monkeypatch.setattr("weft.workloads.data.folder.BROUGHT_EVERY", 11)
     assert all(open_data(text).fingerprint != one for text, one in zip(texts, before, strict=True))
 
 

@@ -271,8 +271,8 @@ SCHEMES: dict[str, Scheme] = {
         ),
         Scheme(
             name="erk", title="random mask with Erdos-Renyi-kernel densities", sparse={}, unstructured=_BOTH,
-            technique="dynamic.Erk", paper="Liu et al., ICLR 2022, arXiv 2202.02643; Evci et al., arXiv 1911.11134",
-            refresh="never", unit="host",
+            technique="unstructured.Erk", refresh="never", unit="host",
+            paper="Liu et al., ICLR 2022, arXiv 2202.02643; Evci et al., arXiv 1911.11134",
         ),
         Scheme(
             name="sparse-ift", title="Sparse-IFT: wider layers of the same operations under RigL", sparse={},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -90,12 +91,8 @@ def _resumed(
     path = folder / CHECKPOINT
     with _of_checkpoint(path):
         require_outline(state)
+    _require_named(folder, state["spec"], asked)
     written = read_json(TrainSpec, state["spec"], str(path))
-    if is_user(written.model) and "model" not in asked:
-        raise InputError(
-            f"{folder}: its checkpoint names code to run, {written.model!r}; only what you name yourself is run: "
-            f"weft train {shlex.quote(written.model)} --resume {shlex.quote(str(folder))}"
-        )
     spec = _expected(folder, written, asked)
     data = open_data(spec.data, image_side(spec.model))
     if data.fingerprint != state["data"]:
@@ -109,6 +106,19 @@ def _resumed(
             run.load(state)
         run.save_log()
         return _finish(run, stop, progress)
+
+
+def _require_named(folder: Path, spec: str, asked: dict[str, Any]) -> None:
+    """Refuse a checkpoint that names code which the user does not: to read its spec may be to run it."""
+    with reading(f"{folder / CHECKPOINT}", "a checkpoint of a training"):
+        written = {name: text for name, text in json.loads(spec).items() if isinstance(text, str) and is_user(text)}
+    if written.items() - asked.items():
+        model = shlex.quote(written["model"]) + " " if "model" in written else ""
+        options = "".join(f"--{name} {shlex.quote(written[name])} " for name in ("scheme", "data") if name in written)
+        raise InputError(
+            f"{folder}: its checkpoint names code to run, {next(iter(written.values()))!r}; only what you name "
+            f"yourself is run: weft train {model}{options}--resume {shlex.quote(str(folder))}"
+        )
 
 
 @contextmanager

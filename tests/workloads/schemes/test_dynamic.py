@@ -17,8 +17,9 @@ from weft.workloads.gemm import Pass
 from weft.workloads.models.classifier import classifier
 from weft.workloads.schemes import attach
 from weft.workloads.schemes.annotate import annotate
-from weft.workloads.schemes.dynamic import cosine, cubic, drop_and_grow, erk_densities, top
+from weft.workloads.schemes.dynamic import cosine, cubic
 from weft.workloads.schemes.scheme import SCHEMES, widening
+from weft.workloads.schemes.unstructured import drop_and_grow, erk_densities, top
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.training import plan, step_workload
 from weft.workloads.training import train as train_digits
