@@ -19,6 +19,21 @@ def test_tutorial_tells_the_truth():
     assert failures == 0
 
 
+def test_what_is_said_of_extending_is_true(monkeypatch):
+    """From the root, as its commands are."""
+    monkeypatch.chdir(ROOT)
+    failures, tests = doctest.testfile(str(ROOT / "docs" / "extending.md"), module_relative=False)
+
+    assert tests >= 6
+    assert failures == 0
+
+
+def test_the_scheme_of_the_documentation_is_that_of_the_example():
+    written = (ROOT / "docs" / "extending.md").read_text().split("```python\n")[1].split("```")[0]
+
+    assert written in (ROOT / "examples" / "own_scheme.py").read_text()
+
+
 @pytest.mark.parametrize(
     "script",
     [
