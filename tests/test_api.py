@@ -14,7 +14,18 @@ import weft
 from weft.workloads.io import save_workload
 from weft.workloads.sparsity import NMPattern
 
-NAMES = {"trace", "sparsify", "machine", "schedule", "simulate", "compare", "train", "InputError", "__version__"}
+NAMES = {
+    "trace",
+    "sparsify",
+    "machine",
+    "schedule",
+    "simulate",
+    "compare",
+    "train",
+    "register_scheme",
+    "InputError",
+    "__version__",
+}
 
 
 class Tied(nn.Module):

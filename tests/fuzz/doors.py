@@ -32,7 +32,8 @@ from weft.simulator.system import simulate_system
 from weft.workloads import training
 from weft.workloads.catalog import open_model
 from weft.workloads.checkpoint import digest, load_checkpoint, save_checkpoint
-from weft.workloads.data import decode, open_data
+from weft.workloads.data import open_data
+from weft.workloads.data.folder import decode
 from weft.workloads.io import dumps_workload, load_workload
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import Workload
