@@ -56,22 +56,26 @@ def trace(
     optimizer: str | None = None,
     loss: Any = None,
     recompute: Sequence[str] = (),
+    freeze: Sequence[str] = (),
 ) -> Workload:
     """One training step of a model as a list of ops.
 
     ``model`` is a built-in name (``"resnet18@64"``), ``"file.py:function"``, a Hugging Face ``config.json``, an ONNX or
     a workload file; or a module, with example ``inputs`` and perhaps a ``loss`` of its output. ``recompute``: paths of
     modules, ``*`` matches, whose activations are made again in the backward pass instead of kept.
+    ``freeze``: names of parameters that are not trained, likewise.
     """
     from .workloads import catalog
 
     if isinstance(model, str | os.PathLike):
         if inputs is not None or loss is not None:
             raise InputError("inputs and loss are for a module in memory; a model by name or file brings its own")
-        return catalog.open_model(str(model), batch=batch, seq=seq, optimizer=optimizer, recompute=recompute)
+        return catalog.open_model(
+            str(model), batch=batch, seq=seq, optimizer=optimizer, recompute=recompute, freeze=freeze
+        )
     if batch is not None or seq is not None:
         raise InputError("a module in memory is traced at the sizes of its inputs; leave batch and seq out")
-    return catalog.trace_module(model, inputs, loss=loss, optimizer=optimizer, recompute=recompute)
+    return catalog.trace_module(model, inputs, loss=loss, optimizer=optimizer, recompute=recompute, freeze=freeze)
 
 
 def sparsify(workload: Workload, scheme: str, nm: str | NMPattern | None = None) -> Workload:

@@ -17,6 +17,7 @@ from .options import (
     Batch,
     DrawAll,
     Folder,
+    Freeze,
     InputShape,
     Json,
     Model,
@@ -51,6 +52,7 @@ def compare(
     optimizer: Optimizer = None,
     input_shape: InputShape = None,
     recompute: Recompute = None,
+    freeze: Freeze = None,
     pregenerate: Pregenerate = None,
     output: Folder = None,
     draw_all: DrawAll = False,
@@ -67,7 +69,7 @@ def compare(
     if output is not None:
         require_writable_folder(output)
         require_free_for_comparison(output, names, draw_all)
-    workload = open_workload(model, batch, seq, optimizer, input_shape, recompute)
+    workload = open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze)
     steps = [under(workload, name, pattern, spec) for name in names]
     check_step(steps, spec)
     comparison = side_by_side([simulate_step(step, spec, objective) for step in steps])

@@ -12,8 +12,8 @@ from .interrupts import CommandInterrupt
 
 __all__ = [
     "DATA_HELP", "DEFAULT_ARCH", "DEFAULT_NM", "DEFAULT_OBJECTIVE", "DEFAULT_SCHEME", "Arch", "Batch", "Command",
-    "DrawAll", "Folder", "InputShape", "Json", "Model", "Objective", "Optimizer", "Pattern", "Pregenerate", "Recompute",
-    "Scheme", "Seq", "TrainedScheme",
+    "DrawAll", "Folder", "Freeze", "InputShape", "Json", "Model", "Objective", "Optimizer", "Pattern", "Pregenerate",
+    "Recompute", "Scheme", "Seq", "TrainedScheme",
 ]  # fmt: skip
 
 DEFAULT_ARCH = "sat-vcu1525"
@@ -72,6 +72,9 @@ InputShape = Annotated[
 Recompute = Annotated[
     list[str] | None,
     typer.Option(metavar="PATH", help="Modules to make activations of again, not keep; * matches; repeatable."),
+]
+Freeze = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Parameters not to train; * matches; repeatable.")
 ]
 Arch = Annotated[str, typer.Option(metavar="NAME|FILE.toml", help="Machine; `weft archs` lists those that ship.")]
 Pregenerate = Annotated[

@@ -41,6 +41,7 @@ def open_workload(
     optimizer: str | None,
     input_shape: str | None,
     recompute: Sequence[str] | None = None,
+    freeze: Sequence[str] | None = None,
 ) -> Workload:
     """The workload of MODEL, traced unless it is of a file."""
     from ..workloads.catalog import open_model
@@ -49,7 +50,7 @@ def open_workload(
     with users_code(model), phases(f"tracing {model}") as progress:
         return open_model(
             model, batch=batch, seq=seq, optimizer=optimizer, input_shape=shape, recompute=tuple(recompute or ()),
-            progress=progress,
+            freeze=tuple(freeze or ()), progress=progress,
         )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from .options import (
     Batch,
     DrawAll,
     Folder,
+    Freeze,
     InputShape,
     Json,
     Model,
@@ -50,6 +51,7 @@ def run(
     optimizer: Optimizer = None,
     input_shape: InputShape = None,
     recompute: Recompute = None,
+    freeze: Freeze = None,
     pregenerate: Pregenerate = None,
     level: Annotated[
         Literal["step", "system"] | None,
@@ -80,7 +82,7 @@ def run(
         require_free_for_run(output, draw_all)
     spec = machine(arch, pregenerate)
     pattern = asked_pattern(scheme, nm, spec)
-    workload = under(open_workload(model, batch, seq, optimizer, input_shape, recompute), scheme, pattern, spec)
+    workload = under(open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze), scheme, pattern, spec)
     check_step([workload], spec, level or "step")
     if level == "system":
         chosen = schedule_step(workload, spec, objective)

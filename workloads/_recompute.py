@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .errors import InputError, nearest
+from .patterns import matching
 
 __all__ = ["checkpoint_modules"]
 
@@ -21,12 +20,7 @@ def checkpoint_modules(model: nn.Module, patterns: Sequence[str]) -> None:
     As ``torch.utils.checkpoint`` around its call, so its hooks run both times; what is kept is its input.
     """
     paths = [path for path, module in model.named_modules() if path and any(True for _ in module.parameters())]
-    wrapped: list[str] = []
-    for pattern in patterns:
-        found = [path for path in paths if fnmatchcase(path, pattern)]
-        if not found:
-            raise InputError(f"no module with parameters matches {pattern!r}: {nearest(pattern, paths)}")
-        wrapped += found
+    wrapped = matching(patterns, paths, "module with parameters")
     for path in wrapped:
         if not any(path.startswith(f"{other}.") for other in wrapped):
             module = model.get_submodule(path)

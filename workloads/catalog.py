@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import InputError, nearest
 from .io import load_workload
 from .models import zoo
-from .step import OPTIMIZERS, Workload
+from .step import OPTIMIZERS, Workload, require_products
 from .strict import read_file
 from .user_code import is_user
 
@@ -34,12 +34,14 @@ def open_model(
     optimizer: str | None = None,
     input_shape: tuple[int, ...] | None = None,
     recompute: Sequence[str] = (),
+    freeze: Sequence[str] = (),
     progress: Callable[[str], None] | None = None,
 ) -> Workload:
     """Workload of whatever ``text`` names; PyTorch is imported only where there is something to trace.
 
     ``optimizer`` defaults to that of a workload file, else to SGD. ``input_shape`` is one sample of a user's model.
     ``recompute``: modules whose activations are made again instead of kept (`trace.trace_step`).
+    ``freeze``: parameters that are not trained, by name with shell wildcards.
     """
     if optimizer is not None and optimizer not in OPTIMIZERS:
         raise InputError(f"optimizer {optimizer!r} is unknown: {nearest(optimizer, OPTIMIZERS)}")
@@ -48,15 +50,17 @@ def open_model(
     if recompute and (text.endswith(".onnx") or _is_workload(text)):
         raise InputError(f"{text}: what is recomputed is decided when a PyTorch model is traced; leave it out")
     if _is_workload(text):
+        if freeze:
+            raise InputError(f"{text}: what is frozen is decided when a model is traced; leave it out")
         return _saved(Path(text), batch, seq, optimizer)
     if text.endswith(".onnx"):
         from .onnx import onnx_workload
 
         if seq is not None:
             raise InputError(f"{text}: the sequence length of an ONNX model is fixed when it is exported; leave it out")
-        return onnx_workload(_existing(text), batch=batch, optimizer=optimizer or "sgd")
+        return onnx_workload(_existing(text), batch=batch, optimizer=optimizer or "sgd", freeze=freeze)
     source = _source(text, input_shape)
-    return _trace(source, batch, seq, optimizer, recompute, progress)
+    return _trace(source, batch, seq, optimizer, recompute, freeze, progress)
 
 
 def trace_module(
@@ -66,12 +70,13 @@ def trace_module(
     loss: Any = None,
     optimizer: str | None = None,
     recompute: Sequence[str] = (),
+    freeze: Sequence[str] = (),
     progress: Callable[[str], None] | None = None,
 ) -> Workload:
     """Workload of a model in memory, which stays as it is; ``inputs`` as :mod:`.models.user` describes them."""
     from .models.module import module_source
 
-    return _trace(module_source(module, inputs, loss), None, None, optimizer, recompute, progress)
+    return _trace(module_source(module, inputs, loss), None, None, optimizer, recompute, freeze, progress)
 
 
 def _trace(
@@ -80,13 +85,15 @@ def _trace(
     seq: int | None,
     optimizer: str | None,
     recompute: Sequence[str],
+    freeze: Sequence[str],
     progress: Callable[[str], None] | None,
 ) -> Workload:
     from .trace import trace_step
 
     return trace_step(
-        source, batch=batch, seq=seq, optimizer=optimizer or "sgd", recompute=recompute, progress=progress
-    )
+        source, batch=batch, seq=seq, optimizer=optimizer or "sgd", recompute=recompute, freeze=freeze,
+        progress=progress,
+    )  # fmt: skip
 
 
 def _source(text: str, input_shape: tuple[int, ...] | None) -> ModelSource:
@@ -136,6 +143,7 @@ def _is_workload(text: str) -> bool:
 
 def _saved(path: Path, batch: int | None, seq: int | None, optimizer: str | None) -> Workload:
     workload = load_workload(path)
+    require_products(str(path), workload.ops)
     if batch not in (None, workload.batch):
         raise InputError(
             f"{path}: was traced at batch {workload.batch}, so batch {batch} cannot be had from it; "

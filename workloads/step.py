@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Final, Literal
@@ -15,7 +15,7 @@ from .sparsity import NMPattern
 
 __all__ = [
     "DTYPE_BYTES", "OPTIMIZERS", "SCHEMA", "CompactCopy", "Frozen", "MatrixOp", "Measured", "Op", "Operand", "Role",
-    "SparseOperand", "UpdateOp", "VectorOp", "Workload",
+    "SparseOperand", "UpdateOp", "VectorOp", "Workload", "require_products",
 ]  # fmt: skip
 
 SCHEMA: Final = 1
@@ -351,6 +351,12 @@ class Workload:
     def parameters(self) -> int:
         """Trained parameters."""
         return sum(op.elements for op in self.ops if isinstance(op, UpdateOp))
+
+
+def require_products(model: str, ops: Iterable[MatrixOp | VectorOp | UpdateOp]) -> None:
+    """Refuse a step of element-wise work alone: an array has no part in it, and no figure about it a meaning."""
+    if not any(isinstance(op, MatrixOp) for op in ops):
+        raise InputError(f"model {model!r} multiplies no matrices, so there is nothing to place on an array")
 
 
 def _require_copies(ops: Sequence[MatrixOp | VectorOp | UpdateOp]) -> None:

@@ -18,7 +18,8 @@ from ._recorder import Recorder
 from ._traffic import dtype_name
 from .errors import InputError, nearest, require_int
 from .models.source import ModelSource, StepInputs
-from .step import DTYPE_BYTES, OPTIMIZERS, Frozen, MatrixOp, UpdateOp, VectorOp, Workload
+from .patterns import matching
+from .step import DTYPE_BYTES, OPTIMIZERS, Frozen, MatrixOp, UpdateOp, VectorOp, Workload, require_products
 
 __all__ = ["trace_step"]
 
@@ -32,6 +33,7 @@ def trace_step(
     seq: int | None = None,
     optimizer: str = "sgd",
     recompute: Sequence[str] = (),
+    freeze: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Workload:
     """Run forward, loss and backward of ``source`` on meta tensors and return what was done, in order.
@@ -39,13 +41,13 @@ def trace_step(
     Ops are those of eager PyTorch in train mode: unfused, attention over the full square, checkpointed parts once more
     and marked ``recompute``; the experts of a mixture get equal shares. The optimizer is one :class:`UpdateOp` per
     parameter that received a gradient. ``recompute``: modules to checkpoint, by path with shell wildcards, besides what
-    the model checkpoints itself. ``progress`` is told the name of each phase. Whatever the model does wrong is an
-    :class:`InputError` that says where.
+    the model checkpoints itself. ``freeze``: parameters that are not trained, likewise. ``progress`` is told the name
+    of each phase. Whatever the model does wrong is an :class:`InputError` that says where.
     """
     _check_request(batch, seq, optimizer)
     tell = progress or (lambda _: None)
     tell("build")
-    model, inputs = _build(source, batch, seq)
+    model, inputs = _build(source, batch, seq, freeze)
     checkpoint_modules(model, recompute)
     recorder = Recorder(model, source.name)
     recorder.ledger.declare([inputs.args, inputs.kwargs], Origin.DATA)
@@ -76,7 +78,9 @@ def _check_request(batch: int | None, seq: int | None, optimizer: str) -> None:
         raise InputError(f"optimizer {optimizer!r} is unknown: {nearest(optimizer, OPTIMIZERS)}")
 
 
-def _build(source: ModelSource, batch: int | None, seq: int | None) -> tuple[nn.Module, StepInputs]:
+def _build(
+    source: ModelSource, batch: int | None, seq: int | None, freeze: Sequence[str]
+) -> tuple[nn.Module, StepInputs]:
     """The model in train mode and its inputs, on meta and in the dtype of the source."""
     with torch.device("meta"):
         # Inputs first: a user's model may be built for the sizes that were asked for.
@@ -89,8 +93,11 @@ def _build(source: ModelSource, batch: int | None, seq: int | None) -> tuple[nn.
     _size_lazy(source, model, inputs)
     model.train()
     model.zero_grad()
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name in matching(freeze, parameters, "parameter"):
+        parameters[name].requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise InputError(f"model {source.name!r} has no parameter to train")
+        raise InputError(f"model {source.name!r} has no parameter to train" + (", all are frozen" if freeze else ""))
     return model, inputs
 
 
@@ -169,8 +176,7 @@ def _frozen(model: nn.Module, recorder: Recorder, updates: Container[nn.Paramete
 
 
 def _check_step(source: ModelSource, ops: list[MatrixOp | VectorOp], updates: list[UpdateOp]) -> None:
-    if not any(isinstance(op, MatrixOp) for op in ops):
-        raise InputError(f"model {source.name!r} multiplies no matrices, so there is nothing to place on an array")
+    require_products(source.name, ops)
     if not updates:
         raise InputError(f"no parameter of model {source.name!r} received a gradient")
 

@@ -480,7 +480,7 @@ def test_operators_without_a_rule_are_refused(tmp_path: Path) -> None:
     three = [node("Einsum", ["x", "w", "w"], ["y"], name="e", equation="bij,jk,kl->bil")]
     assert "node 'e' (Einsum): equation" in refused(path, three)
     assert "sums an index of one operand" in refused(path, [node("Einsum", ["x", "w"], ["y"], equation="bij,kl->bjk")])
-    assert "no floating-point initializer is trained" in refused(path, [node("Relu", ["x"], ["y"])])
+    assert "no parameter is trained" in refused(path, [node("Relu", ["x"], ["y"])])
 
 
 def test_shapes_that_cannot_be_known_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """An ONNX inference graph as one training step: shapes by inference, a rule per operator, gradients by propagation.
 
-Floating-point initializers are the parameters; the inputs of the graph need no gradient. No weight is read, and an
+Stored floating-point tensors are the parameters; the inputs of the graph need no gradient. No weight is read, and an
 operator without a rule is refused rather than guessed.
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from math import prod
 from typing import Any
 
@@ -25,11 +25,13 @@ FOLDED = frozenset({
 _BROADCAST = frozenset({"Add", "Div", "Equal", "Gather", "Mul", "Sub", "Where"})
 
 
-def fold(graph: Any, constants: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Add to ``constants`` what the nodes make of constants and shapes alone; whether any was new."""
+def fold(
+    graph: Any, constants: dict[str, Any], shapes: Mapping[str, tuple[int, ...]], kept: Container[str] = ()
+) -> bool:
+    """Add to ``constants`` what the nodes make of constants and shapes alone, but for ``kept``; whether any was new."""
     before = len(constants)
     for node in graph.node:
-        if node.op_type in FOLDED and node.output[0] not in constants:
+        if node.op_type in FOLDED and node.output[0] not in constants and node.output[0] not in kept:
             value = _evaluate(node, constants, shapes)
             if value is not None:
                 constants[node.output[0]] = value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -26,9 +27,9 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: str
     parameter: str | None = None
-    """The initializer it is, or those it is made from if no data takes part."""
+    """The parameter it is, or those it is made from if nothing else takes part."""
     direct: bool = True
-    """Of a parameter: that it is the initializer, or a mere rearrangement or part of it."""
+    """Of a parameter: that it is the stored one, or a mere rearrangement or part of it."""
     grad: bool = False
     folded: bool = False
     """Known before the step starts, so nothing reads it."""
@@ -96,9 +97,10 @@ def where(proto: Any) -> str:
 class Graph:
     """Nodes in order of computation, and ``backward``, those that a gradient reaches, in the order it does."""
 
-    def __init__(self, inferred: Inferred) -> None:
+    def __init__(self, inferred: Inferred, parameters: Container[str], frozen: Container[str] = ()) -> None:
+        """``parameters``: names of the stored tensors that are; no gradient is made of those that are ``frozen``."""
         graph = inferred.graph
-        self._inferred = inferred
+        self._inferred, self._parameters, self._kept = inferred, parameters, frozen
         self._initializers = {tensor.name: None for tensor in graph.initializer}
         self._read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
         self._tensors: dict[str, Tensor] = {}
@@ -125,11 +127,12 @@ class Graph:
             dtype = self._inferred.dtypes[name]
             if dtype not in DTYPE_BYTES:
                 raise InputError(f"{name!r}{at} is of type {dtype}: {nearest(dtype, DTYPE_BYTES)}")
-            folded = name in self._inferred.folded
-            trained = is_floating(dtype) and name in self._initializers and not folded
+            is_parameter = name in self._parameters
             self._tensors[name] = Tensor(
-                name, self._inferred.shapes[name], dtype, name if trained else None, grad=trained, folded=folded
-            )
+                name, self._inferred.shapes[name], dtype, name if is_parameter else None,
+                grad=is_parameter and name not in self._kept,
+                folded=name in self._inferred.folded and not is_parameter,
+            )  # fmt: skip
         return self._tensors[name]
 
     def _node(self, proto: Any) -> Node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -11,6 +12,7 @@ from onnx import numpy_helper, shape_inference
 
 from ..errors import InputError
 from ..step import DTYPE_BYTES
+from .constants import asked_as_shapes, fill, filled_outputs, store_constants
 from .folding import FOLD_LIMIT, fold, write_back
 
 __all__ = ["Inferred", "infer", "is_floating"]
@@ -25,14 +27,21 @@ class Inferred:
     dtypes: dict[str, str]
     """In the names of ``DTYPE_BYTES`` where it has one."""
     folded: frozenset[str]
-    """Initializers that were nodes in the file."""
+    """Initializers that were nodes in the file and whose values are known."""
+    declared: frozenset[str]
+    """Initializers of the file."""
+    placed: frozenset[str]
+    """Initializers that the file holds in nodes: ``Constant``, and ``ConstantOfShape`` of a stored size."""
 
 
 def infer(model: Any) -> Inferred:
     """Infer the shapes of ``model``, which is changed: what only computes shapes is folded away."""
+    declared = frozenset(tensor.name for tensor in model.graph.initializer)
+    placed = store_constants(model)
     _drop_large(model.graph)
-    constants = {tensor.name: _content(tensor) for tensor in model.graph.initializer if _is_shape_data(tensor)}
-    stored = frozenset(constants)
+    asked = asked_as_shapes(model.graph)
+    filled = filled_outputs(model.graph) - asked
+    constants = {tensor.name: _content(tensor) for tensor in model.graph.initializer if _is_shape_data(tensor, asked)}
     # Shapes an exporter wrote may hold the symbolic batch, which contradicts the one just set.
     del model.graph.value_info[:]
     for value in model.graph.output:
@@ -44,8 +53,12 @@ def infer(model: Any) -> Inferred:
             lines = " ".join(str(error).split())
             raise InputError(f"shape inference failed: {lines[:300]}") from error
         shapes = _shapes(graph)
-        if not fold(graph, constants, shapes):
-            return Inferred(graph, shapes, _dtypes(graph), frozenset(constants.keys() - stored))
+        more = fill(model.graph, filled, constants)
+        if not fold(graph, constants, shapes, filled) and not more:
+            return Inferred(
+                graph, shapes, _dtypes(graph), frozenset(constants.keys() - declared), declared, frozenset(placed)
+            )
+        placed |= more
         write_back(model.graph, constants)
 
 
@@ -68,11 +81,12 @@ def _drop_large(graph: Any) -> None:
                 tensor.ClearField(content)
 
 
-def _is_shape_data(tensor: Any) -> bool:
-    """Small integers and lone numbers take part in shape arithmetic; a float of more elements may be a parameter."""
+def _is_shape_data(tensor: Any, asked: Container[str]) -> bool:
+    """Small integers, lone numbers and what a shape asks for; a float of more elements or axes may be a parameter."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return False
-    return bool(prod(tensor.dims) <= (1 if is_floating(_dtype(tensor.data_type)) else FOLD_LIMIT))
+    free = tensor.name in asked or not is_floating(_dtype(tensor.data_type))
+    return bool(prod(tensor.dims) <= FOLD_LIMIT if free else prod(tensor.dims) <= 1 and len(tensor.dims) <= 1)
 
 
 def _content(tensor: Any) -> Any:

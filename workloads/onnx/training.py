@@ -8,24 +8,29 @@ from typing import Any
 
 from ..errors import InputError, nearest, reading, require_int
 from ..gemm import Pass
-from ..step import Frozen, Op, UpdateOp, VectorOp, Workload
+from ..patterns import matching
+from ..step import Frozen, Op, UpdateOp, VectorOp, Workload, require_products
 from .file import load, require_attributes, set_batch
 from .folding import FOLDED
 from .graph import Graph, Node, Tensor, where
 from .operators import RECURRENT, VECTOR
+from .parameters import parameters
 from .products import PRODUCTS, product_backward, product_forward
 from .recurrent import Recurrent
 from .shapes import infer
-from .traffic import is_normalization, vector_backward, vector_forward, vector_op
+from .traffic import vector_backward, vector_forward, vector_op
 
 __all__ = ["onnx_workload"]
 
 
-def onnx_workload(path: str | Path, *, batch: int | None = None, optimizer: str = "sgd") -> Workload:
+def onnx_workload(
+    path: str | Path, *, batch: int | None = None, optimizer: str = "sgd", freeze: Sequence[str] = ()
+) -> Workload:
     """One training step of the model in the ONNX file ``path``.
 
     ``batch`` replaces the symbolic first dimension of the inputs; it is required where that dimension is symbolic and
-    must agree with it where it is fixed. Anything that cannot be sized exactly is an :class:`InputError`.
+    must agree with it where it is fixed. What is a parameter: :func:`.parameters.parameters`; ``freeze`` names those
+    that are not trained, with shell wildcards. Anything that cannot be sized exactly is an :class:`InputError`.
     """
     file = Path(path)
     if batch is not None:
@@ -36,8 +41,11 @@ def onnx_workload(path: str | Path, *, batch: int | None = None, optimizer: str 
             _require_known_ops(model.graph)
             require_attributes(model)
             found = set_batch(model.graph, batch)
-            graph = Graph(infer(model))
+            inferred = infer(model)
+            trained = parameters(inferred, PRODUCTS)
+            graph = Graph(inferred, trained, matching(freeze, sorted(trained), "parameter"))
             ops = tuple(_step(graph))
+            require_products(file.stem, ops)
             return Workload(
                 model=file.stem,
                 batch=found,
@@ -71,11 +79,12 @@ def _step(graph: Graph) -> Iterator[Op]:
         yield from _sums(graph, node.outs)
         yield from _named(node, _backward)
     yield from _sums(graph, graph.initializers)
-    trained = _trained(graph)
+    trained = dict.fromkeys(
+        tensor for node in graph.backward for tensor in node.differentiated if tensor.parameter == tensor.name
+    )
     if not trained:
-        raise InputError("no floating-point initializer is trained, so there is no training step")
-    for name, elements in trained.items():
-        yield UpdateOp(name=name, elements=elements)
+        raise InputError("no parameter is trained, so there is no training step")
+    yield from (UpdateOp(name=tensor.name, elements=tensor.elements) for tensor in trained)
 
 
 def _frozen(graph: Graph, ops: Iterable[Op]) -> Iterator[Frozen]:
@@ -121,14 +130,3 @@ def _sums(graph: Graph, tensors: Iterable[Tensor]) -> Iterator[VectorOp]:
         pass_ = Pass.BP if tensor.parameter is None else Pass.WU
         for _ in range(graph.uses[tensor] - 1):
             yield vector_op(tensor.name, "Add", pass_, tensor, 2 * tensor.bytes, tensor.bytes)
-
-
-def _trained(graph: Graph) -> dict[str, int]:
-    """Elements of the parameters whose gradient is made; a lone scalar of arithmetic is a constant."""
-    return {
-        tensor.name: tensor.elements
-        for node in graph.backward
-        for tensor in node.differentiated
-        if tensor.parameter == tensor.name
-        and (tensor.elements > 1 or node.op in RECURRENT | PRODUCTS.keys() or is_normalization(node))
-    }

@@ -1,0 +1,293 @@
+"""What of an ONNX graph is a parameter, whether the exporter wrote an initializer or a node; and what is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+import weft
+from weft.workloads.errors import InputError
+from weft.workloads.gemm import Pass
+from weft.workloads.onnx import onnx_workload
+from weft.workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
+
+from .test_onnx import Weights, attention, conv_net, described, recurrent, save, trained
+
+node = helper.make_node
+
+
+def constants(path: Path, wrap: str = "") -> Path:
+    """The same file with every initializer in a ``Constant``, behind an operator ``wrap`` that only moves floats."""
+    model = onnx.load(path)
+    made = []
+    for tensor in model.graph.initializer:
+        name = tensor.name
+        wrapped = wrap and tensor.data_type == TensorProto.FLOAT
+        if wrapped:
+            tensor = numpy_helper.from_array(
+                numpy_helper.to_array(tensor).T if wrap == "Transpose" else numpy_helper.to_array(tensor), name
+            )
+            made.append(node("Constant", [], [f"{name}_stored"], value=tensor))
+            made.append(node(wrap, [f"{name}_stored"], [name], **({"to": 1} if wrap == "Cast" else {})))
+        else:
+            made.append(node("Constant", [], [name], value=tensor))
+    del model.graph.initializer[:]
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*made, *nodes])
+    other = path.with_stem(f"{path.stem}_constants")
+    onnx.save(model, other)
+    return other
+
+
+def biased(path: Path) -> Path:
+    """Layers whose biases, scales and slopes are operators of their own, as some write them."""
+    nodes = [
+        node("Sub", ["x", "mean"], ["x0"]), node("Div", ["x0", "std"], ["x1"]),
+        node("Conv", ["x1", "w"], ["c0"], "conv"), node("Add", ["c0", "cb"], ["c1"], "bias"),
+        node("PRelu", ["c1", "slope"], ["c2"], "prelu"), node("GlobalAveragePool", ["c2"], ["p"]),
+        node("Flatten", ["p"], ["f"]), node("MatMul", ["f", "v"], ["m"], "fc"), node("Add", ["m", "vb"], ["a"], "fcb"),
+        node("Mul", ["a", "half"], ["h"], "half"), node("Mul", ["h", "gamma"], ["y"], "scale"),
+    ]  # fmt: skip
+    weights: Weights = {
+        "w": (8, 3, 3, 3), "cb": (1, 8, 1, 1), "slope": (8, 1, 1), "v": (8, 6), "vb": (6,), "gamma": (6,),
+    }  # fmt: skip
+    scalars = {"half": np.float32(0.5), "mean": np.float32(127), "std": np.ones(1, np.float32)}
+    return save(path, nodes, {"x": ("N", 3, 8, 8)}, weights, scalars)
+
+
+def embedding(path: Path) -> Path:
+    nodes = [
+        node("Cast", ["x"], ["i"], to=TensorProto.INT64), node("Gather", ["table", "i"], ["e"], "tokens"),
+        node("Gather", ["places", "at"], ["p"], "places"), node("Add", ["e", "p"], ["s"]),
+        node("LayerNormalization", ["s", "g", "b"], ["n"], "norm"), node("MatMul", ["n", "w"], ["y"], "head"),
+    ]  # fmt: skip
+    weights: Weights = {"table": (50, 16), "places": (9, 16), "g": (16,), "b": (16,), "w": (16, 50)}
+    return save(path, nodes, {"x": ("N", 7)}, weights, {"at": np.arange(7)})
+
+
+GRAPHS: dict[str, Callable[[Path], Path]] = {
+    "convolutions": conv_net, "attention": attention, "recurrent": recurrent, "biased": biased, "embedding": embedding,
+}  # fmt: skip
+
+
+def sized(step: Workload) -> list[Any]:
+    """The ops of a step without what is read of constants."""
+    return [op if not isinstance(op, VectorOp) else (op.name, op.op, op.pass_, op.write_bytes) for op in step.ops]
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_weight_in_a_node_is_trained_as_one_in_an_initializer(tmp_path: Path, graph: str) -> None:
+    path = GRAPHS[graph](tmp_path / "net.onnx")
+    batch = None if graph == "recurrent" else 4
+    stored = onnx_workload(path, batch=batch)
+    moved = onnx_workload(constants(path), batch=batch)
+    assert sized(moved) == sized(stored)
+    assert moved.frozen == tuple(t for t in stored.frozen if t.dtype != "int64" and t.elements > 1)
+
+
+@pytest.mark.parametrize("wrap", ["Identity", "Cast", "Transpose"])
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_constant_is_followed_through_what_only_moves_it(tmp_path: Path, graph: str, wrap: str) -> None:
+    path = GRAPHS[graph](tmp_path / "net.onnx")
+    batch = None if graph == "recurrent" else 4
+    stored = onnx_workload(path, batch=batch)
+    moved = onnx_workload(constants(path, wrap), batch=batch)
+    assert described(moved) == described(stored)
+    assert trained(moved) == trained(stored)
+
+
+def test_scalars_and_what_prepares_the_input_are_no_parameters(tmp_path: Path) -> None:
+    """No gradient goes to the input for their sake, so the first layer has no BP, and nothing is updated."""
+    path = biased(tmp_path / "net.onnx")
+    for file in (path, constants(path)):
+        step = onnx_workload(file, batch=4)
+        assert {op.name for op in step.ops if isinstance(op, UpdateOp)} == {"w", "cb", "slope", "v", "vb", "gamma"}
+        assert [op.pass_ for op in step.ops if isinstance(op, MatrixOp) and op.name == "conv"] == [Pass.FF, Pass.WU]
+        assert [op.pass_ for op in step.ops if op.name == "half"] == [Pass.FF, Pass.BP]
+
+
+def test_masks_grids_and_preparation_in_constants_are_no_parameters(tmp_path: Path) -> None:
+    shapes = {"mean": (1, 3, 1, 1), "w": (8, 3, 1, 1), "grid": (1, 8, 4, 4), "place": (1, 4, 4)}
+    stored = [node("Constant", [], [name], value=numpy_helper.from_array(np.ones(shape, np.float32)))
+              for name, shape in shapes.items()]  # fmt: skip
+    nodes = [
+        *stored, node("Sub", ["x", "mean"], ["x0"]), node("Conv", ["x0", "w"], ["c"], "conv"),
+        node("Add", ["c", "grid"], ["d"]), node("Concat", ["d", "grid"], ["e"], axis=0),
+        node("Mul", ["e", "place"], ["y"]),
+    ]  # fmt: skip
+    step = onnx_workload(save(tmp_path / "m.onnx", nodes, {"x": (1, 3, 4, 4)}, {}))
+    assert [op.name for op in step.ops if isinstance(op, UpdateOp)] == ["w"]
+    assert [op.pass_ for op in step.matrix_ops] == [Pass.FF, Pass.WU]
+    assert {tensor.name for tensor in step.frozen} == {"mean", "grid", "place"}
+
+
+def test_a_table_of_places_is_data_beside_a_weight(tmp_path: Path) -> None:
+    """Swin V2 makes its position biases of a small table: the layers are trained, the table is not."""
+    table = node("Constant", [], ["table"], value=numpy_helper.from_array(np.ones((9, 2), np.float32)))
+    nodes = [table, node("MatMul", ["table", "w"], ["b"], "bias"), node("Add", ["x", "b"], ["y"])]
+    step = onnx_workload(save(tmp_path / "m.onnx", nodes, {"x": (9, 4)}, {"w": (2, 4)}))
+    assert [(op.pass_, op.parameter) for op in step.matrix_ops] == [(Pass.FF, "w"), (Pass.WU, "w")]
+    assert trained(step) == [8]
+
+
+@pytest.mark.parametrize("size", [(4, 3), (80, 64)])
+def test_a_weight_of_zeros_made_by_a_node(tmp_path: Path, size: tuple[int, int]) -> None:
+    nodes = [node("ConstantOfShape", ["size"], ["w"]), node("MatMul", ["x", "w"], ["y"])]
+    path = save(tmp_path / "m.onnx", nodes, {"x": (2, size[0])}, {}, {"size": np.array(size)})
+    step = onnx_workload(path)
+    other = onnx_workload(save(tmp_path / "n.onnx", nodes[1:], {"x": (2, size[0])}, {"w": size}))
+    assert step.ops == other.ops
+
+
+def test_a_state_of_zeros_is_no_weight(tmp_path: Path) -> None:
+    """Its size comes from that of the data."""
+    nodes = [
+        node("Shape", ["x"], ["s"], end=1), node("Concat", ["s", "four"], ["t"], axis=0),
+        node("ConstantOfShape", ["t"], ["h"]), node("MatMul", ["h", "r"], ["hr"]), node("MatMul", ["x", "w"], ["xw"]),
+        node("Add", ["xw", "hr"], ["z"]), node("Mul", ["z", "h"], ["y"]),
+    ]  # fmt: skip
+    path = save(tmp_path / "m.onnx", nodes, {"x": (1, 3)}, {"r": (4, 4), "w": (3, 4)}, {"four": np.array([4])})
+    assert trained(onnx_workload(path)) == [12, 16]
+
+
+def test_sparse_and_listed_constants(tmp_path: Path) -> None:
+    values = helper.make_tensor("", TensorProto.FLOAT, [2], [1.0, 2.0])
+    sparse = helper.make_sparse_tensor(values, helper.make_tensor("", TensorProto.INT64, [2], [0, 7]), [4, 3])
+    nodes = [
+        node("Constant", [], ["w"], sparse_value=sparse), node("MatMul", ["x", "w"], ["m"]),
+        node("Constant", [], ["b"], value_floats=[1.0, 2.0, 3.0]), node("Add", ["m", "b"], ["y"]),
+    ]  # fmt: skip
+    assert trained(onnx_workload(save(tmp_path / "m.onnx", nodes, {"x": (2, 4)}, {}))) == [3, 12]
+
+
+def test_constants_of_files_older_than_ir_4(tmp_path: Path) -> None:
+    """There every initializer is listed among the inputs."""
+    path = constants(save(tmp_path / "m.onnx", [node("MatMul", ["x", "w"], ["y"])], {"x": ("N", 4)}, {"w": (4, 3)}))
+    model = onnx.load(path)
+    model.ir_version = 3
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((3,), np.float32), "b"))
+    model.graph.input.append(helper.make_tensor_value_info("b", TensorProto.FLOAT, [3]))
+    model.graph.node[-1].output[0] = "m"
+    model.graph.node.append(node("Add", ["m", "b"], ["y"]))
+    onnx.save(model, path)
+    step = onnx_workload(path, batch=2)
+    assert (trained(step), step.input) == ([3, 12], "2 x 4")
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.body = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.head = nn.Linear(8, 5, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(self.stem(x).relu()).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def net(path: Path) -> Path:
+    nodes = [
+        node("Conv", ["x", "stem.weight"], ["a"], "stem", pads=[1] * 4), node("Relu", ["a"], ["r"]),
+        node("Conv", ["r", "body.weight"], ["b"], "body", pads=[1] * 4),
+        node("ReduceMean", ["b", "axes"], ["m"], keepdims=0),
+        node("Gemm", ["m", "head.weight"], ["y"], "head", transB=1),
+    ]  # fmt: skip
+    weights: Weights = {"stem.weight": (8, 3, 3, 3), "body.weight": (8, 8, 3, 3), "head.weight": (5, 8)}
+    return save(path, nodes, {"x": ("N", 3, 6, 6)}, weights, {"axes": np.array([2, 3])})
+
+
+@pytest.mark.parametrize(
+    ("freeze", "passes"),
+    [
+        ([], {"stem": "FF WU", "body": "FF BP WU", "head": "FF BP WU"}),
+        (["stem.*"], {"stem": "FF", "body": "FF WU", "head": "FF BP WU"}),
+        (["body.weight"], {"stem": "FF WU", "body": "FF BP", "head": "FF BP WU"}),
+        (["stem*", "b*"], {"stem": "FF", "body": "FF", "head": "FF WU"}),
+        (["[!s]*"], {"stem": "FF WU", "body": "FF BP", "head": "FF BP"}),
+    ],
+)
+def test_freezing_is_one_rule_at_both_doors(tmp_path: Path, freeze: list[str], passes: dict[str, str]) -> None:
+    """A product has a WU where its weight is trained and a BP where one before it is; by hand, and as autograd says."""
+    module = Net()
+    traced = weft.trace(module, torch.empty(2, 3, 6, 6), loss=lambda y: y.sum(), freeze=freeze)
+    step = onnx_workload(net(tmp_path / "net.onnx"), batch=2, freeze=freeze)
+    for found in (traced, step):
+        by_layer: dict[str, list[str]] = {name: [] for name in passes}
+        for op in found.matrix_ops:
+            by_layer[op.name.split(".")[0]].append(str(op.pass_))
+        assert {name: " ".join(sorted(of, key="FF BP WU".index)) for name, of in by_layer.items()} == passes
+    assert described(step) == described(traced)
+    assert trained(step) == trained(traced)
+    assert {(t.name, t.elements) for t in traced.frozen} == {
+        (t.name, t.elements) for t in step.frozen if t.name != "axes"
+    }
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name.split(".")[0] in {layer for layer, found in passes.items() if "WU" in found})
+    assert weft.trace(module, torch.empty(2, 3, 6, 6), loss=lambda y: y.sum()).ops == traced.ops
+
+
+def test_tied_weights_freeze_by_either_name() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+            self.out = nn.Linear(4, 2, bias=False)
+            self.two.weight = self.one.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.two(self.one(x)))  # type: ignore[no-any-return]
+
+    step = weft.trace(Tied(), torch.empty(2, 4), loss=lambda y: y.sum(), freeze=["two.weight"])
+    assert trained(step) == [8]
+
+
+def test_patterns_that_freeze_nothing_or_all_are_refused(tmp_path: Path) -> None:
+    path = net(tmp_path / "net.onnx")
+    with pytest.raises(InputError, match=r"net\.onnx: no parameter matches 'bodi\.weight': did you mean 'body.weight'"):
+        onnx_workload(path, batch=2, freeze=["bodi.weight"])
+    with pytest.raises(InputError, match="no parameter is trained"):
+        onnx_workload(path, batch=2, freeze=["*"])
+    options: dict[str, Any] = {"inputs": torch.empty(2, 3, 6, 6), "loss": lambda y: y.sum()}
+    with pytest.raises(InputError, match=r"no parameter matches 'bodi\.weight': did you mean 'body.weight'"):
+        weft.trace(Net(), **options, freeze=["bodi.weight"])
+    with pytest.raises(InputError, match="no parameter to train, all are frozen"):
+        weft.trace(Net(), **options, freeze=["*"])
+
+
+NO_PRODUCTS = {
+    "batch norm": (
+        [node("BatchNormalization", ["x", "g", "b", "m", "v"], ["y"])], (2, 3, 4, 4), dict.fromkeys("gbmv", (3,)),
+        nn.BatchNorm2d(3), torch.empty(2, 3, 4, 4),
+    ),
+    "embedding": (
+        [node("Cast", ["x"], ["i"], to=TensorProto.INT64), node("Gather", ["w", "i"], ["y"])], (2, 5), {"w": (9, 4)},
+        nn.Embedding(9, 4), torch.zeros(2, 5, dtype=torch.int64),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NO_PRODUCTS)
+def test_a_model_without_a_product_is_refused_at_every_door(tmp_path: Path, kind: str) -> None:
+    nodes, shape, weights, module, inputs = NO_PRODUCTS[kind]
+    said = "multiplies no matrices, so there is nothing to place on an array"
+    with pytest.raises(InputError, match=said):
+        onnx_workload(save(tmp_path / "m.onnx", nodes, {"x": shape}, weights))
+    with pytest.raises(InputError, match=said):
+        weft.trace(module, inputs, loss=lambda y: y.sum())
+    path = tmp_path / "m.json"
+    path.write_text(
+        '{"schema": 1, "model": "m", "batch": 1, "ops": [{"kind": "update", "name": "w", "elements": 4, '
+        '"dense_copy": true, "copies": []}]}'
+    )
+    with pytest.raises(InputError, match=said):
+        weft.trace(path)

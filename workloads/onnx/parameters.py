@@ -1,0 +1,124 @@
+"""Which stored tensors of a graph are parameters: by what they meet, not by how the exporter stored them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from .file import fed_inputs
+from .operators import FREE, NO_GRADIENT, REARRANGES, RECURRENT, STATISTICS
+from .shapes import Inferred, is_floating
+
+__all__ = ["parameters"]
+
+_STATES = dict.fromkeys(RECURRENT, (4, 5, 6))
+"""Lengths and first states of a recurrent operator."""
+
+_EMBEDDINGS = frozenset({"Gather", "GatherElements", "GatherND"})
+_ARITHMETIC = frozenset({"Add", "Div", "Mul", "PRelu", "Sub", "Sum"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """What is known of a value before gradients are: whether data takes part, else the stored tensors it is made of."""
+
+    data: bool = False
+    trained: bool = False
+    """Of data: that some parameter took part, so a gradient flows here."""
+    sources: frozenset[str] = frozenset()
+
+
+def parameters(inferred: Inferred, products: Iterable[str]) -> set[str]:
+    """Names of the stored tensors that are parameters; ``products``: the operators that are products.
+
+    An initializer of the file is one unless it is a lone number of arithmetic. What the file stores in a node
+    (``Constant``, ``ConstantOfShape``) is one where it meets data as the weight or bias of a product, in a
+    normalisation or as a table that is looked up, and as a vector along one axis that is added to or multiplies data
+    behind some parameter, as a bias or scale does. Masks, grids and what prepares the input stay constants.
+    """
+    survey = _Survey(inferred, frozenset(products))
+    found: set[str] = set()
+    while True:
+        # A tensor may be used before the use that tells what it is.
+        more = found | survey.run(found)
+        if more == found:
+            return found
+        found = more
+
+
+class _Survey:
+    """Follows what values are made of, node by node."""
+
+    def __init__(self, inferred: Inferred, products: frozenset[str]) -> None:
+        self._inferred, self._products = inferred, products
+        graph = inferred.graph
+        held = inferred.declared | inferred.placed
+        self._stored = {
+            tensor.name for tensor in graph.initializer
+            if tensor.name in held and is_floating(inferred.dtypes[tensor.name])
+        }  # fmt: skip
+        self._large = {name for name in self._stored if prod(inferred.shapes[name]) > 1}
+        self._declared = self._large & inferred.declared
+
+    def run(self, known: set[str]) -> set[str]:
+        """The parameters that one pass over the nodes finds, if those ``known`` are."""
+        values = {value.name: _Value(data=True) for value in fed_inputs(self._inferred.graph)}
+        values.update((name, _Value(sources=frozenset({name}))) for name in self._stored)
+        found: set[str] = set()
+        for node in self._inferred.graph.node:
+            ins = [values.get(name, _Value()) for name in node.input]
+            met = frozenset().union(*self._weights(node, ins))
+            found |= met
+            made = self._made(node, ins, known | met)
+            values.update((name, made) for name in node.output if name)
+        used = {name for node in self._inferred.graph.node for name in node.input}
+        return found | (self._declared & used)
+
+    def _weights(self, node: Any, ins: Sequence[_Value]) -> Iterator[frozenset[str]]:
+        """Of the inputs that are weights beside data here, what they are made of."""
+        op = node.op_type
+        if op in _EMBEDDINGS:
+            if ins[0].sources and (ins[1].data or self._rows(node)):
+                yield ins[0].sources
+        elif not any(value.data for value in ins):
+            return
+        elif op in self._products or op in RECURRENT or op.endswith("Normalization"):
+            skipped = (*STATISTICS.get(op, ()), *_STATES.get(op, ()))
+            yield from (value.sources for index, value in enumerate(ins) if index not in skipped)
+        elif op in _ARITHMETIC and any(value.trained for value in ins):
+            for name, value in zip(node.input, ins, strict=True):
+                if self._is_vector(name, node.output[0]):
+                    yield value.sources & self._large
+
+    def _made(self, node: Any, ins: Sequence[_Value], known: set[str]) -> _Value:
+        """What the results of a node are made of."""
+        sources = frozenset().union(*(value.sources for value in ins))
+        if node.op_type not in FREE | REARRANGES:
+            # A lone number is a constant of arithmetic, wherever the result goes.
+            sources &= self._large
+        trained = node.op_type not in NO_GRADIENT and (
+            any(value.trained for value in ins) or not known.isdisjoint(sources)
+        )
+        if any(value.data for value in ins):
+            return _Value(data=True, trained=trained)
+        weights = [not known.isdisjoint(value.sources) for value in ins]
+        if node.op_type in self._products and any(weights) and not all(weights[:2]):
+            # A weight and a constant that nothing else calls a weight: that one is data, such as a table of places.
+            return _Value(data=True, trained=trained)
+        return _Value(sources=sources)
+
+    def _rows(self, node: Any) -> bool:
+        """Whether a lookup with a stored index is one of several rows, not of a part."""
+        shape: Mapping[str, tuple[int, ...]] = self._inferred.shapes
+        return len(shape.get(node.input[0], ())) > 1 and prod(shape.get(node.input[1], ())) > 1
+
+    def _is_vector(self, name: str, out: str) -> bool:
+        """Whether the value has one axis, the others being 1, and that axis is one of the result."""
+        shapes = self._inferred.shapes
+        if name not in shapes or out not in shapes:
+            return False
+        shape = (1,) * (len(shapes[out]) - len(shapes[name])) + shapes[name]
+        wide = [axis for axis, size in enumerate(shape) if size > 1]
+        return len(wide) == 1 and shape[wide[0]] == shapes[out][wide[0]]
