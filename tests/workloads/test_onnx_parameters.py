@@ -130,6 +130,15 @@ def test_masks_grids_and_preparation_in_constants_are_no_parameters(tmp_path: Pa
     assert {tensor.name for tensor in step.frozen} == {"mean", "grid", "place"}
 
 
+def test_scales_of_a_resize_are_no_parameters(tmp_path: Path) -> None:
+    nodes = [node("Conv", ["x", "w"], ["c"]), node("Resize", ["c", "", "scales"], ["y"])]
+    path = save(
+        tmp_path / "m.onnx", nodes, {"x": ("N", 3, 4, 4)}, {"w": (8, 3, 1, 1)}, {"scales": np.float32([1, 1, 2, 2])}
+    )
+    for file in (path, constants(path)):
+        assert trained(onnx_workload(file, batch=2)) == [24]
+
+
 def test_a_table_of_places_is_data_beside_a_weight(tmp_path: Path) -> None:
     """Swin V2 makes its position biases of a small table: the layers are trained, the table is not."""
     table = node("Constant", [], ["table"], value=numpy_helper.from_array(np.ones((9, 2), np.float32)))

@@ -29,9 +29,9 @@ class Inferred:
     folded: frozenset[str]
     """Initializers that were nodes in the file and whose values are known."""
     declared: frozenset[str]
-    """Initializers of the file."""
+    """Initializers of the file that no shape is computed from."""
     placed: frozenset[str]
-    """Initializers that the file holds in nodes: ``Constant``, and ``ConstantOfShape`` of a stored size."""
+    """Those that the file holds in nodes: ``Constant``, and ``ConstantOfShape`` of a stored size."""
 
 
 def infer(model: Any) -> Inferred:
@@ -55,9 +55,8 @@ def infer(model: Any) -> Inferred:
         shapes = _shapes(graph)
         more = fill(model.graph, filled, constants)
         if not fold(graph, constants, shapes, filled) and not more:
-            return Inferred(
-                graph, shapes, _dtypes(graph), frozenset(constants.keys() - declared), declared, frozenset(placed)
-            )
+            folded = frozenset(constants.keys() - declared)
+            return Inferred(graph, shapes, _dtypes(graph), folded, declared - asked, frozenset(placed - asked))
         placed |= more
         write_back(model.graph, constants)
 
