@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -12,10 +13,11 @@ from onnx import numpy_helper
 
 from ..errors import InputError
 from .file import fed_inputs
+from .tensors import drop_large
 
-__all__ = ["asked_as_shapes", "fill", "filled_outputs", "store_constants"]
+__all__ = ["ASKED", "Stored", "asked_as_shapes", "fill", "filled_outputs", "store"]
 
-_ASKED = {
+ASKED = {
     "ConstantOfShape": (0,), "CumSum": (1,), "Expand": (1,), "OneHot": (1,), "Pad": (1, 3), "Range": (0, 1, 2),
     "ReduceL1": (1,), "ReduceL2": (1,), "ReduceMax": (1,), "ReduceMean": (1,), "ReduceMin": (1,), "ReduceProd": (1,),
     "ReduceSum": (1,), "ReduceSumSquare": (1,), "Reshape": (1,), "Resize": (1, 2, 3), "Slice": (1, 2, 3, 4),
@@ -24,9 +26,38 @@ _ASKED = {
 """Inputs whose values, not whose data, an operator asks for."""
 
 
-def store_constants(model: Any) -> set[str]:
-    """Turn every ``Constant`` of ``model`` into an initializer called as its output; the names."""
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A model whose ``Constant`` nodes are initializers called as their outputs; large ones are without contents."""
+
+    model: Any
+    declared: frozenset[str]
+    """Initializers of the file."""
+    placed: frozenset[str]
+    """Those that the file holds in nodes."""
+
+    @property
+    def opset(self) -> int:
+        return next((opset.version for opset in self.model.opset_import if opset.domain in ("", "ai.onnx")), 1)
+
+    def copy(self) -> Any:
+        """The model once more, to be changed."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        return model
+
+
+def store(model: Any) -> Stored:
+    """Take over ``model``, which is changed."""
+    declared = frozenset(tensor.name for tensor in model.graph.initializer)
     _modernise(model)
+    placed = _store_constants(model)
+    for tensor in model.graph.initializer:
+        drop_large(tensor)
+    return Stored(model, declared, frozenset(placed))
+
+
+def _store_constants(model: Any) -> set[str]:
     graph = model.graph
     nodes, stored = [], []
     for node in graph.node:
@@ -35,7 +66,6 @@ def store_constants(model: Any) -> set[str]:
             nodes.append(node)
         else:
             stored.append(tensor)
-    # With its nodes taken out the list is made anew; where nothing is, large tensors are not copied.
     if stored:
         del graph.node[:]
         graph.node.extend(nodes)
@@ -48,7 +78,7 @@ def asked_as_shapes(graph: Any) -> set[str]:
     made_by = {name: node for node in graph.node for name in node.output}
     asked: set[str] = set()
     open_names = [
-        name for node in graph.node for index, name in enumerate(node.input) if index in _ASKED.get(node.op_type, ())
+        name for node in graph.node for index, name in enumerate(node.input) if index in ASKED.get(node.op_type, ())
     ]
     while open_names:
         name = open_names.pop()
@@ -125,6 +155,7 @@ def _constant(node: Any) -> Any:
     name = str(node.output[0])
     match attribute.name:
         case "value":
+            drop_large(attribute.t)
             tensor = onnx.TensorProto()
             tensor.CopyFrom(attribute.t)
             tensor.name = name

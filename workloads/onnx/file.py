@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..strict import read_file
 from .operators import RECURRENT
 
-__all__ = ["fed_inputs", "load", "require_attributes", "set_batch"]
+__all__ = ["fed_inputs", "load", "node_name", "require_attributes", "set_batch"]
 
 _MAX_BYTES = 2**31
 """Protobuf's own limit; weights lie in the file where the exporter kept them together."""
@@ -60,6 +60,11 @@ def require_attributes(model: Any) -> None:
             if attribute.name in _COUNTS and any(number < 1 for number in numbers):
                 shown = numbers[0] if len(numbers) == 1 else list(numbers)
                 raise InputError(f"{at} is {shown}; the least it can be is 1")
+
+
+def node_name(proto: Any) -> str:
+    """Name of a node; exporters may leave it out, its outputs are always named."""
+    return str(proto.name or next((name for name in proto.output if name), proto.op_type))
 
 
 def fed_inputs(graph: Any) -> list[Any]:

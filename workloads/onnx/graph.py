@@ -12,11 +12,12 @@ import onnx
 
 from ..errors import InputError, nearest
 from ..step import DTYPE_BYTES, Operand, Role
-from .file import fed_inputs
+from .file import fed_inputs, node_name
 from .operators import FREE, NO_GRADIENT, PARTS, REARRANGES, STATISTICS
-from .shapes import Inferred, is_floating
+from .shapes import Inferred
+from .tensors import is_floating
 
-__all__ = ["Graph", "Node", "Tensor", "node_name", "where"]
+__all__ = ["Graph", "Node", "Tensor", "where"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +83,6 @@ class Node:
         """Value of an attribute, ``default`` where it is left out."""
         found = next((attribute for attribute in self.proto.attribute if attribute.name == name), None)
         return default if found is None else onnx.helper.get_attribute_value(found)
-
-
-def node_name(proto: Any) -> str:
-    """Name of a node; exporters may leave it out, its outputs are always named."""
-    return str(proto.name or next((name for name in proto.output if name), proto.op_type))
 
 
 def where(proto: Any) -> str:

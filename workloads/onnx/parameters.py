@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from .file import fed_inputs
 from .operators import FREE, NO_GRADIENT, REARRANGES, RECURRENT, STATISTICS
-from .shapes import Inferred, is_floating
+from .products import PRODUCTS
+from .shapes import Inferred
+from .tensors import is_floating
 
 __all__ = ["parameters"]
 
@@ -30,15 +32,15 @@ class _Value:
     sources: frozenset[str] = frozenset()
 
 
-def parameters(inferred: Inferred, products: Iterable[str]) -> set[str]:
-    """Names of the stored tensors that are parameters; ``products``: the operators that are products.
+def parameters(inferred: Inferred) -> set[str]:
+    """Names of the stored tensors that are parameters.
 
     An initializer of the file is one unless it is a lone number of arithmetic. What the file stores in a node
     (``Constant``, ``ConstantOfShape``) is one where it meets data as the weight or bias of a product, in a
     normalisation or as a table that is looked up, and as a vector along one axis that is added to or multiplies data
     behind some parameter, as a bias or scale does. Masks, grids and what prepares the input stay constants.
     """
-    survey = _Survey(inferred, frozenset(products))
+    survey = _Survey(inferred)
     found: set[str] = set()
     while True:
         # A tensor may be used before the use that tells what it is.
@@ -51,8 +53,8 @@ def parameters(inferred: Inferred, products: Iterable[str]) -> set[str]:
 class _Survey:
     """Follows what values are made of, node by node."""
 
-    def __init__(self, inferred: Inferred, products: frozenset[str]) -> None:
-        self._inferred, self._products = inferred, products
+    def __init__(self, inferred: Inferred) -> None:
+        self._inferred = inferred
         graph = inferred.graph
         held = inferred.declared | inferred.placed
         self._stored = {
@@ -84,7 +86,7 @@ class _Survey:
                 yield ins[0].sources
         elif not any(value.data for value in ins):
             return
-        elif op in self._products or op in RECURRENT or op.endswith("Normalization"):
+        elif op in PRODUCTS or op in RECURRENT or op.endswith("Normalization"):
             skipped = (*STATISTICS.get(op, ()), *_STATES.get(op, ()))
             yield from (value.sources for index, value in enumerate(ins) if index not in skipped)
         elif op in _ARITHMETIC and any(value.trained for value in ins):
@@ -104,7 +106,7 @@ class _Survey:
         if any(value.data for value in ins):
             return _Value(data=True, trained=trained)
         weights = [not known.isdisjoint(value.sources) for value in ins]
-        if node.op_type in self._products and any(weights) and not all(weights[:2]):
+        if node.op_type in PRODUCTS and any(weights) and not all(weights[:2]):
             # A weight and a constant that nothing else calls a weight: that one is data, such as a table of places.
             return _Value(data=True, trained=trained)
         return _Value(sources=sources)

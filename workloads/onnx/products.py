@@ -13,7 +13,7 @@ from ..step import MatrixOp, Op
 from .graph import Node, Tensor
 from .traffic import vector_op
 
-__all__ = ["PRODUCTS", "product_backward", "product_forward"]
+__all__ = ["PRODUCTS", "product_backward", "product_forward", "product_macs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,11 @@ def product_forward(node: Node) -> MatrixOp:
         name=node.name, op=node.op, pass_=Pass.FF, gemm=product.forward, a=a.operand, b=b.operand, c=c.operand,
         parameter=b.parameter or a.parameter, convolution=_is_convolution(node),
     )  # fmt: skip
+
+
+def product_macs(node: Node) -> int:
+    """Multiply-accumulates of the product of a node."""
+    return PRODUCTS[node.op](node).forward.macs
 
 
 def product_backward(node: Node) -> Iterator[Op]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import onnx
-from onnx import numpy_helper, shape_inference
+from onnx import shape_inference
 
 from ..errors import InputError
-from ..step import DTYPE_BYTES
-from .constants import asked_as_shapes, fill, filled_outputs, store_constants
+from .constants import Stored, asked_as_shapes, fill, filled_outputs
+from .file import node_name
 from .folding import FOLD_LIMIT, fold, write_back
+from .tensors import content, dtype_name, is_floating
 
-__all__ = ["Inferred", "infer", "is_floating"]
+__all__ = ["Inferred", "infer"]
+
+_AS_FIRST_INPUT = frozenset({"GroupNormalization"})
+"""Operators whose result has the shape of the first input, though inference has no rule for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,65 +39,78 @@ class Inferred:
     """Those that the file holds in nodes: ``Constant``, and ``ConstantOfShape`` of a stored size."""
 
 
-def infer(model: Any) -> Inferred:
-    """Infer the shapes of ``model``, which is changed: what only computes shapes is folded away."""
-    declared = frozenset(tensor.name for tensor in model.graph.initializer)
-    placed = store_constants(model)
-    _drop_large(model.graph)
+def infer(stored: Stored, model: Any) -> Inferred:
+    """Infer the shapes of ``model``, a copy of ``stored`` that is changed: what only computes shapes is folded away."""
+    placed = set(stored.placed)
     asked = asked_as_shapes(model.graph)
     filled = filled_outputs(model.graph) - asked
-    constants = {tensor.name: _content(tensor) for tensor in model.graph.initializer if _is_shape_data(tensor, asked)}
+    constants = {tensor.name: content(tensor) for tensor in model.graph.initializer if _is_shape_data(tensor, asked)}
     # Shapes an exporter wrote may hold the symbolic batch, which contradicts the one just set.
     del model.graph.value_info[:]
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     while True:
-        try:
-            graph = shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True).graph
-        except Exception as error:
-            lines = " ".join(str(error).split())
-            raise InputError(f"shape inference failed: {lines[:300]}") from error
+        graph = _inferred(model)
         shapes = _shapes(graph)
         more = fill(model.graph, filled, constants)
-        if not fold(graph, constants, shapes, filled) and not more:
-            folded = frozenset(constants.keys() - declared)
-            return Inferred(graph, shapes, _dtypes(graph), folded, declared - asked, frozenset(placed - asked))
+        told = _tell(model.graph, graph)
+        if not fold(graph, constants, shapes, filled) and not more and not told:
+            folded = frozenset(constants.keys() - stored.declared)
+            return Inferred(graph, shapes, _dtypes(graph), folded, stored.declared - asked, frozenset(placed - asked))
         placed |= more
         write_back(model.graph, constants)
 
 
-def is_floating(dtype: str) -> bool:
-    """Whether values of this format can have a gradient."""
-    return dtype.startswith(("float", "bfloat"))
+def _inferred(model: Any) -> Any:
+    """The graph with what inference adds to it."""
+    for node in model.graph.node:
+        # Messages name no node that has no name.
+        node.name = node_name(node)
+    try:
+        return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True).graph
+    except Exception as error:
+        # One line of many, each with brackets of its own: "(op_type:MatMul, node name: mm): [..Error] Incompatible ..."
+        text = " ".join(str(error).split())
+        found = re.search(r"\(op_type: ?(\w+), node name: (.*?)\): \[\w+\] ?(.*)", text)
+        if found is None:
+            raise InputError(f"shape inference failed: {text[:300]}") from error
+        op, name, said = found.groups()
+        raise InputError(f"shape inference failed at node {name!r} ({op}): {said[:300]}{_fed(model, name)}") from error
 
 
-def _drop_large(graph: Any) -> None:
-    """Free the contents of large initializers; their shapes are all that is needed."""
-    for tensor in graph.initializer:
-        size, held = prod(tensor.dims) * DTYPE_BYTES.get(_dtype(tensor.data_type), 0), len(tensor.raw_data)
-        if size and held and held != size:
-            raise InputError(
-                f"initializer {tensor.name!r} has {held} bytes, but {' x '.join(map(str, tensor.dims))} of "
-                f"{_dtype(tensor.data_type)} are {size}"
-            )
-        if prod(tensor.dims) > FOLD_LIMIT:
-            for content in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
-                tensor.ClearField(content)
+def _fed(model: Any, name: str) -> str:
+    """What a node that cannot be is fed, as far as that is known."""
+    try:
+        shapes = _shapes(shape_inference.infer_shapes(model, data_prop=True).graph)
+    except Exception:
+        return ""
+    node = next((node for node in model.graph.node if node.name == name), None)
+    read = [] if node is None else [f"{of!r} ({' x '.join(map(str, shapes[of]))})" for of in node.input if of in shapes]
+    return f"; it is fed {', '.join(read)}" if read else ""
+
+
+def _tell(graph: Any, inferred: Any) -> bool:
+    """Add to ``graph`` shapes that inference has no rule for, as far as it ``inferred`` others; whether any were."""
+    known = {value.name: value for value in (*inferred.input, *inferred.value_info, *inferred.output)}
+    told = False
+    for node in graph.node:
+        if node.op_type not in _AS_FIRST_INPUT or node.input[0] not in known:
+            continue
+        alike, made = known[node.input[0]], known.get(node.output[0])
+        if made is None or not made.type.tensor_type.HasField("shape"):
+            value = next((out for out in graph.output if out.name == node.output[0]), None) or graph.value_info.add()
+            value.CopyFrom(alike)
+            value.name = node.output[0]
+            told = True
+    return told
 
 
 def _is_shape_data(tensor: Any, asked: Container[str]) -> bool:
     """Small integers, lone numbers and what a shape asks for; a float of more elements or axes may be a parameter."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return False
-    free = tensor.name in asked or not is_floating(_dtype(tensor.data_type))
+    free = tensor.name in asked or not is_floating(dtype_name(tensor.data_type))
     return bool(prod(tensor.dims) <= FOLD_LIMIT if free else prod(tensor.dims) <= 1 and len(tensor.dims) <= 1)
-
-
-def _content(tensor: Any) -> Any:
-    try:
-        return numpy_helper.to_array(tensor)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"initializer {tensor.name!r} does not hold what its type and shape say") from error
 
 
 def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
@@ -106,15 +124,7 @@ def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _dtypes(graph: Any) -> dict[str, str]:
-    found = {tensor.name: _dtype(tensor.data_type) for tensor in graph.initializer}
+    found = {tensor.name: dtype_name(tensor.data_type) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
-        found.setdefault(value.name, _dtype(value.type.tensor_type.elem_type))
+        found.setdefault(value.name, dtype_name(value.type.tensor_type.elem_type))
     return found
-
-
-def _dtype(number: int) -> str:
-    if number not in onnx.TensorProto.DataType.values():
-        return f"of unknown number {number}"
-    name = str(onnx.TensorProto.DataType.Name(number)).lower()
-    renamed = {"float": "float32", "double": "float64", "float8e4m3fn": "float8_e4m3fn", "float8e5m2": "float8_e5m2"}
-    return renamed.get(name, name)

@@ -10,14 +10,14 @@ from ..errors import InputError, nearest, reading, require_int
 from ..gemm import Pass
 from ..patterns import matching
 from ..step import Frozen, Op, UpdateOp, VectorOp, Workload, require_products
+from .batch import at_batch
+from .constants import store
 from .file import load, require_attributes, set_batch
 from .folding import FOLDED
 from .graph import Graph, Node, Tensor, where
 from .operators import RECURRENT, VECTOR
-from .parameters import parameters
 from .products import PRODUCTS, product_backward, product_forward
 from .recurrent import Recurrent
-from .shapes import infer
 from .traffic import vector_backward, vector_forward, vector_op
 
 __all__ = ["onnx_workload"]
@@ -40,10 +40,9 @@ def onnx_workload(
             model = load(file)
             _require_known_ops(model.graph)
             require_attributes(model)
-            found = set_batch(model.graph, batch)
-            inferred = infer(model)
-            trained = parameters(inferred, PRODUCTS)
-            graph = Graph(inferred, trained, matching(freeze, sorted(trained), "parameter"))
+            graph, found = at_batch(
+                store(model), batch, set_batch, lambda names: matching(freeze, sorted(names), "parameter")
+            )
             ops = tuple(_step(graph))
             require_products(file.stem, ops)
             return Workload(

@@ -1,0 +1,124 @@
+"""The graph at the batch that is asked for, and whether every sample still has its own place in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..errors import InputError
+from .agreement import ShapeError, require_agreement, sizes
+from .constants import Stored
+from .graph import Graph, Node, where
+from .operators import RECURRENT
+from .parameters import parameters
+from .products import PRODUCTS, product_macs
+from .shapes import infer
+
+__all__ = ["at_batch"]
+
+_RESIZES = frozenset({"Expand", "Reshape", "Resize", "Tile", "Upsample"})
+"""Operators that are told the size of their result, which an exporter may have written down for its own example."""
+
+_ADVICE = "give --batch {0}, or export the model again with a dynamic batch axis"
+
+SetSizes = Callable[[Any, int | None], int]
+"""Writes sizes into the inputs of a graph and returns the batch."""
+
+Freeze = Callable[[set[str]], Sequence[str]]
+"""Of the names of all parameters those that are frozen."""
+
+
+def at_batch(stored: Stored, batch: int | None, set_sizes: SetSizes, freeze: Freeze) -> tuple[Graph, int]:
+    """The graph of ``stored`` and its batch.
+
+    Exporters write sizes of their example into a graph whose first axis they call free. What then contradicts itself,
+    loses samples or runs them together is refused: the file is one for the batch it was exported with.
+    """
+
+    def shaped(size: int | None) -> tuple[Graph, int]:
+        model = stored.copy()
+        found = set_sizes(model.graph, size)
+        inferred = infer(stored, model)
+        trained = parameters(inferred)
+        graph = Graph(inferred, trained, freeze(trained))
+        require_agreement(graph, stored.opset)
+        return graph, found
+
+    try:
+        graph, found = shaped(batch)
+    except InputError as error:
+        if batch is not None:
+            _explain(error, batch, shaped)
+        raise
+    compared = 2 if batch == 1 else 1
+    other = None if batch is None else _fits(shaped, compared)
+    if batch is not None and other is not None:
+        _require_apart(graph, other, batch, compared)
+    return graph, found
+
+
+def _fits(shaped: Callable[[int], tuple[Graph, int]], batch: int) -> Graph | None:
+    """The graph at another batch, None where the file has no such."""
+    try:
+        return shaped(batch)[0]
+    except InputError:
+        return None
+
+
+def _explain(error: InputError, batch: int, shaped: Callable[[int], tuple[Graph, int]]) -> None:
+    """Where the graph fits together at another batch, refuse it as exported for that one."""
+    tried = [1]
+    if isinstance(error, ShapeError) and error.factor is not None:
+        read, made = error.factor
+        tried.append(made * batch // read if read and not made * batch % read else 1)
+    for other in dict.fromkeys(tried):
+        if 0 < other != batch and _fits(shaped, other) is not None:
+            raise InputError(f"exported for batch {other}, not {batch}: {error}; {_ADVICE.format(other)}") from error
+
+
+def _require_apart(graph: Graph, other: Graph, batch: int, compared: int) -> None:
+    """Refuse a graph whose ``batch`` samples are not that many times one, as the graph at batch ``compared`` tells."""
+    there = {node.proto.output[0]: node for node in other.nodes}
+    for node in graph.nodes:
+        twin = there.get(node.proto.output[0])
+        if twin is None or node.ins[:1] in ((), (None,)) or twin.ins[:1] in ((), (None,)):
+            continue
+        baked, said = _lost(node, twin, batch)
+        if not said and batch > compared:
+            said = _merged(node, twin, batch)
+        if said:
+            raise InputError(
+                f"exported for batch {baked}, not {batch}: {where(node.proto)} {said}; {_ADVICE.format(baked)}"
+            )
+
+
+def _lost(node: Node, twin: Node, batch: int) -> tuple[int, str]:
+    """The batch for which a node was told the size of its result, and how that shows."""
+    x, y, other = node.ins[0], node.outs[0], twin.ins[0]
+    assert x is not None and other is not None
+    if node.op not in _RESIZES or x.shape == other.shape or y.shape != twin.outs[0].shape:
+        return 1, ""
+    first = x.shape[0] == batch and other.shape[0] != batch
+    if first and y.shape[0] == batch:
+        return 1, ""
+    return (y.shape[0] if first else 1), f"makes {sizes(y.shape)} of every batch"
+
+
+def _merged(node: Node, twin: Node, batch: int) -> str:
+    """How a product or a recurrence treats the samples of a batch as one that is so many times longer.
+
+    A product of all samples with all samples (a contrastive loss) has the batch itself for rows and columns; where
+    these are a multiple of it, the samples were run together on the way.
+    """
+    x, one = node.ins[0], twin.ins[0]
+    assert x is not None and one is not None
+    if node.op in RECURRENT:
+        axis = 1 if node.attribute("layout", 0) else 0
+        return "" if x.shape[axis] == one.shape[axis] else f"takes the {batch} samples for steps of one"
+    if node.op not in PRODUCTS:
+        return ""
+    work, alone = (product_macs(of) for of in (node, twin))
+    grown = [size for size, before in zip(node.outs[0].shape, twin.outs[0].shape, strict=True) if size != before]
+    if work <= batch * alone or all(size == batch for size in grown):
+        return ""
+    return f"does {work // alone} times the work of one sample: it takes the batch for one long sample"
