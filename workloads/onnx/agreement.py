@@ -29,15 +29,15 @@ def require_agreement(graph: Graph, opset: int) -> None:
     for node in graph.nodes:
         rule = _RULES.get(node.op)
         try:
-            for tensor in node.outs:
-                if any(size < 0 for size in tensor.shape):
-                    raise ShapeError(f"result {_named(tensor)} has a negative size: the input is too small")
             for index in ASKED.get(node.op, ()):
                 asked = _optional(node, index)
                 if asked is not None and len(asked.shape) > 1:
                     raise ShapeError(f"input {_named(asked)} has to be a plain list")
             if rule is not None:
                 rule(node, opset)
+            for tensor in node.outs:
+                if any(size < 0 for size in tensor.shape):
+                    raise ShapeError(f"result {_named(tensor)} has a negative size: the input is too small")
         except ShapeError as error:
             raise ShapeError(f"{where(node.proto)}: {error}", error.factor) from error
 
@@ -147,7 +147,7 @@ def _convolution(node: Node, _: int) -> None:
 def _window(node: Node, _: int) -> None:
     """Of a window that slides: the data has room for it."""
     x, y = _data(node), node.outs[0]
-    if not y.elements and x.elements:
+    if x.elements and any(size < 1 for size in y.shape):
         raise ShapeError(f"input {_named(x)} is smaller than the window: the result would be {sizes(y.shape)}")
 
 

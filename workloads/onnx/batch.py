@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..errors import InputError
 from .agreement import ShapeError, require_agreement, sizes
 from .constants import Stored
@@ -83,7 +85,8 @@ def _require_apart(graph: Graph, other: Graph, batch: int, compared: int) -> Non
         twin = there.get(node.proto.output[0])
         if twin is None or node.ins[:1] in ((), (None,)) or twin.ins[:1] in ((), (None,)):
             continue
-        baked, said = _lost(node, twin, batch)
+        told, again = ([of.values.get(name, ()) for name in node.proto.input[1:] if name] for of in (graph, other))
+        baked, said = _lost(node, twin, batch, all(map(np.array_equal, told, again)))
         if not said and batch > compared:
             said = _merged(node, twin, batch)
         if said:
@@ -92,16 +95,23 @@ def _require_apart(graph: Graph, other: Graph, batch: int, compared: int) -> Non
             )
 
 
-def _lost(node: Node, twin: Node, batch: int) -> tuple[int, str]:
-    """The batch for which a node was told the size of its result, and how that shows."""
-    x, y, other = node.ins[0], node.outs[0], twin.ins[0]
+def _lost(node: Node, twin: Node, batch: int, written: bool) -> tuple[int, str]:
+    """The batch for which a node was told the size of its result, and how that shows.
+
+    ``written``: that it is told the same at every batch, so that a -1 takes in the batch.
+    """
+    x, y, other, alike = node.ins[0], node.outs[0], twin.ins[0], twin.outs[0]
     assert x is not None and other is not None
-    if node.op not in _RESIZES or x.shape == other.shape or y.shape != twin.outs[0].shape:
+    if node.op not in _RESIZES or not written or x.shape == other.shape:
         return 1, ""
-    first = x.shape[0] == batch and other.shape[0] != batch
+    first = bool(x.shape and y.shape) and x.shape[0] == batch != other.shape[0]
     if first and y.shape[0] == batch:
-        return 1, ""
-    return (y.shape[0] if first else 1), f"makes {sizes(y.shape)} of every batch"
+        return batch, ""
+    if y.shape == alike.shape:
+        return (y.shape[0] if first else 1), f"makes {sizes(y.shape)} of every batch"
+    if first and y.shape[0] == alike.shape[0]:
+        return y.shape[0], f"makes {sizes(y.shape)} of {sizes(x.shape)}, a longer sample of a larger batch"
+    return 1, ""
 
 
 def _merged(node: Node, twin: Node, batch: int) -> str:
@@ -119,6 +129,6 @@ def _merged(node: Node, twin: Node, batch: int) -> str:
         return ""
     work, alone = (product_macs(of) for of in (node, twin))
     grown = [size for size, before in zip(node.outs[0].shape, twin.outs[0].shape, strict=True) if size != before]
-    if work <= batch * alone or all(size == batch for size in grown):
+    if work in (alone, batch * alone) or all(size == batch for size in grown):
         return ""
-    return f"does {work // alone} times the work of one sample: it takes the batch for one long sample"
+    return f"does {work / alone:.6g} times the work of one sample: it takes the batch for one long sample"

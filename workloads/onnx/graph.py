@@ -96,6 +96,8 @@ class Graph:
     def __init__(self, inferred: Inferred, parameters: Container[str], frozen: Container[str] = ()) -> None:
         """``parameters``: names of the stored tensors that are; no gradient is made of those that are ``frozen``."""
         graph = inferred.graph
+        self.values = inferred.values
+        """What is stored and known, by name: targets of a reshape, scales."""
         self._inferred, self._parameters, self._kept = inferred, parameters, frozen
         self._initializers = {tensor.name: None for tensor in graph.initializer}
         self._read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}

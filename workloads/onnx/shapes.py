@@ -37,6 +37,8 @@ class Inferred:
     """Initializers of the file that no shape is computed from."""
     placed: frozenset[str]
     """Those that the file holds in nodes: ``Constant``, and ``ConstantOfShape`` of a stored size."""
+    values: dict[str, Any]
+    """Contents of the small ones that take part in the arithmetic of shapes."""
 
 
 def infer(stored: Stored, model: Any) -> Inferred:
@@ -56,7 +58,8 @@ def infer(stored: Stored, model: Any) -> Inferred:
         told = _tell(model.graph, graph)
         if not fold(graph, constants, shapes, filled) and not more and not told:
             folded = frozenset(constants.keys() - stored.declared)
-            return Inferred(graph, shapes, _dtypes(graph), folded, stored.declared - asked, frozenset(placed - asked))
+            declared, held = stored.declared - asked, frozenset(placed - asked)
+            return Inferred(graph, shapes, _dtypes(graph), folded, declared, held, constants)
         placed |= more
         write_back(model.graph, constants)
 
