@@ -17,6 +17,9 @@ import weft
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Pass
 from weft.workloads.onnx import onnx_workload
+from weft.workloads.onnx.batch import at_batch
+from weft.workloads.onnx.constants import store
+from weft.workloads.onnx.file import set_batch
 from weft.workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
 
 from .test_onnx import Weights, attention, conv_net, described, recurrent, save, trained
@@ -300,3 +303,15 @@ def test_a_model_without_a_product_is_refused_at_every_door(tmp_path: Path, kind
     )
     with pytest.raises(InputError, match=said):
         weft.trace(path)
+
+
+@pytest.mark.parametrize("stored", ["initializer", "constant"])
+def test_a_quantised_weight_is_a_parameter_and_its_scales_are_not(tmp_path: Path, stored: str) -> None:
+    arrays = {"q": np.zeros((4, 3), np.int8), "scale": np.ones(3, np.float32), "zero": np.zeros(3, np.int8)}
+    nodes = [node("DequantizeLinear", ["q", "scale", "zero"], ["w"], axis=1), node("MatMul", ["x", "w"], ["y"])]
+    path = save(tmp_path / "m.onnx", nodes, {"x": (2, 4)}, {}, arrays)
+    model = onnx.load(path if stored == "initializer" else constants(path))
+    graph, _ = at_batch(store(model), None, set_batch, lambda _: ())
+    product = graph.nodes[-1]
+    assert [tensor.parameter for tensor in product.ins if tensor] == [None, "q"]
+    assert [tensor.name for tensor in graph.backward[-1].differentiated] == ["q"]

@@ -137,9 +137,13 @@ class Graph:
         """The node with its tensors; its outputs get their provenance here."""
         op = proto.op_type
         ins = tuple(self._tensor(name, proto) if name else None for name in proto.input)
-        skipped = range(len(ins)) if op in NO_GRADIENT else STATISTICS.get(op, ())
+        collected = STATISTICS.get(op, ())
+        skipped = range(len(ins)) if op in NO_GRADIENT else collected
         differentiated = tuple(t for index, t in enumerate(ins) if t and t.grad and index not in skipped)
-        made_from = [tensor for tensor in ins if tensor and not tensor.folded and is_floating(tensor.dtype)]
+        made_from = [
+            t for index, t in enumerate(ins)
+            if t and not t.folded and (t.parameter or is_floating(t.dtype)) and index not in collected
+        ]  # fmt: skip
         names = dict.fromkeys(tensor.parameter for tensor in made_from)
         chosen_by_data = any(t and not (t.folded or t.name in self._initializers) for t in ins if t not in made_from)
         parameter = None if None in names or chosen_by_data else "+".join(filter(None, names)) or None

@@ -52,7 +52,7 @@ PASSES_THROUGH = frozenset({"Add", "Sub"})
 ROWS_ONLY = frozenset({"Gather", "GatherElements", "GatherND", "Slice"})
 """Reads no more of its first input than it writes."""
 
-STATISTICS = {"BatchNormalization": (3, 4)}
-"""Inputs that are collected, not trained."""
+STATISTICS = {"BatchNormalization": (3, 4), "DequantizeLinear": (1, 2), "QuantizeLinear": (1, 2)}
+"""Inputs that are collected, not trained: means and variances, scales and zero points."""
 
 VECTOR = FREE | NO_GRADIENT | SAVES_NOTHING | SAVES_INPUT | SAVES_OUTPUT | PASSES_THROUGH

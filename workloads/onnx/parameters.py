@@ -18,6 +18,7 @@ __all__ = ["parameters"]
 _STATES = dict.fromkeys(RECURRENT, (4, 5, 6))
 """Lengths and first states of a recurrent operator."""
 
+_MOVES = FREE | REARRANGES | {"DequantizeLinear"}
 _EMBEDDINGS = frozenset({"Gather", "GatherElements", "GatherND"})
 _ARITHMETIC = frozenset({"Add", "Div", "Mul", "PRelu", "Sub", "Sum"})
 
@@ -50,16 +51,27 @@ def parameters(inferred: Inferred) -> set[str]:
         found = more
 
 
+def _is_collected(node: Any, index: int) -> bool:
+    """Whether an input of a node is never trained there."""
+    return index in STATISTICS.get(node.op_type, ()) or index in _STATES.get(node.op_type, ())
+
+
 class _Survey:
     """Follows what values are made of, node by node."""
 
     def __init__(self, inferred: Inferred) -> None:
         self._inferred = inferred
         graph = inferred.graph
-        held = inferred.declared | inferred.placed
+        used = {
+            name
+            for node in graph.node
+            for index, name in enumerate(node.input)
+            if index not in STATISTICS.get(node.op_type, ())
+        }
+        quantised = {node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
         self._stored = {
-            tensor.name for tensor in graph.initializer
-            if tensor.name in held and is_floating(inferred.dtypes[tensor.name])
+            name for name in used & (inferred.declared | inferred.placed)
+            if is_floating(inferred.dtypes[name]) or name in quantised
         }  # fmt: skip
         self._large = {name for name in self._stored if prod(inferred.shapes[name]) > 1}
         self._declared = self._large & inferred.declared
@@ -75,8 +87,7 @@ class _Survey:
             found |= met
             made = self._made(node, ins, known | met)
             values.update((name, made) for name in node.output if name)
-        used = {name for node in self._inferred.graph.node for name in node.input}
-        return found | (self._declared & used)
+        return found | self._declared
 
     def _weights(self, node: Any, ins: Sequence[_Value]) -> Iterator[frozenset[str]]:
         """Of the inputs that are weights beside data here, what they are made of."""
@@ -87,8 +98,7 @@ class _Survey:
         elif not any(value.data for value in ins):
             return
         elif op in PRODUCTS or op in RECURRENT or op.endswith("Normalization"):
-            skipped = (*STATISTICS.get(op, ()), *_STATES.get(op, ()))
-            yield from (value.sources for index, value in enumerate(ins) if index not in skipped)
+            yield from (value.sources for index, value in enumerate(ins) if not _is_collected(node, index))
         elif op in _ARITHMETIC and any(value.trained for value in ins):
             for name, value in zip(node.input, ins, strict=True):
                 if self._is_vector(name, node.output[0]):
@@ -96,8 +106,9 @@ class _Survey:
 
     def _made(self, node: Any, ins: Sequence[_Value], known: set[str]) -> _Value:
         """What the results of a node are made of."""
-        sources = frozenset().union(*(value.sources for value in ins))
-        if node.op_type not in FREE | REARRANGES:
+        taken = [value for index, value in enumerate(ins) if index not in STATISTICS.get(node.op_type, ())]
+        sources = frozenset().union(*(value.sources for value in taken))
+        if node.op_type not in _MOVES:
             # A lone number is a constant of arithmetic, wherever the result goes.
             sources &= self._large
         trained = node.op_type not in NO_GRADIENT and (
