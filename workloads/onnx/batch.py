@@ -37,44 +37,45 @@ def at_batch(stored: Stored, batch: int | None, set_sizes: SetSizes, freeze: Fre
     loses samples or runs them together is refused: the file is one for the batch it was exported with.
     """
 
-    def shaped(size: int | None) -> tuple[Graph, int]:
+    def sized(size: int | None) -> tuple[Any, int]:
         model = stored.copy()
-        found = set_sizes(model.graph, size)
+        return model, set_sizes(model.graph, size)
+
+    def agreed(model: Any) -> Graph:
         inferred = infer(stored, model)
         trained = parameters(inferred)
         graph = Graph(inferred, trained, freeze(trained))
         require_agreement(graph, stored.opset)
-        return graph, found
+        return graph
 
+    def at_other(size: int) -> Graph | None:
+        try:
+            return agreed(sized(size)[0])
+        except InputError:
+            return None
+
+    model, found = sized(batch)
     try:
-        graph, found = shaped(batch)
+        graph = agreed(model)
     except InputError as error:
         if batch is not None:
-            _explain(error, batch, shaped)
+            _explain(error, batch, at_other)
         raise
     compared = 2 if batch == 1 else 1
-    other = None if batch is None else _fits(shaped, compared)
+    other = None if batch is None else at_other(compared)
     if batch is not None and other is not None:
         _require_apart(graph, other, batch, compared)
     return graph, found
 
 
-def _fits(shaped: Callable[[int], tuple[Graph, int]], batch: int) -> Graph | None:
-    """The graph at another batch, None where the file has no such."""
-    try:
-        return shaped(batch)[0]
-    except InputError:
-        return None
-
-
-def _explain(error: InputError, batch: int, shaped: Callable[[int], tuple[Graph, int]]) -> None:
+def _explain(error: InputError, batch: int, at_other: Callable[[int], Graph | None]) -> None:
     """Where the graph fits together at another batch, refuse it as exported for that one."""
     tried = [1]
     if isinstance(error, ShapeError) and error.factor is not None:
         read, made = error.factor
         tried.append(made * batch // read if read and not made * batch % read else 1)
     for other in dict.fromkeys(tried):
-        if 0 < other != batch and _fits(shaped, other) is not None:
+        if 0 < other != batch and at_other(other) is not None:
             raise InputError(f"exported for batch {other}, not {batch}: {error}; {_ADVICE.format(other)}") from error
 
 

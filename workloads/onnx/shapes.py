@@ -32,7 +32,7 @@ class Inferred:
     dtypes: dict[str, str]
     """In the names of ``DTYPE_BYTES`` where it has one."""
     folded: frozenset[str]
-    """Initializers that were nodes in the file and whose values are known."""
+    """What nothing reads in the step: computed of shapes, asked for as one, or a lone number."""
     declared: frozenset[str]
     """Initializers of the file that no shape is computed from."""
     placed: frozenset[str]
@@ -57,8 +57,9 @@ def infer(stored: Stored, model: Any) -> Inferred:
         more = fill(model.graph, filled, constants)
         told = _tell(model.graph, graph)
         if not fold(graph, constants, shapes, filled) and not more and not told:
-            folded = frozenset(constants.keys() - stored.declared)
             declared, held = stored.declared - asked, frozenset(placed - asked)
+            lone = {name for name, value in constants.items() if value.size == 1}
+            folded = frozenset((constants.keys() - declared - held) | lone)
             return Inferred(graph, shapes, _dtypes(graph), folded, declared, held, constants)
         placed |= more
         write_back(model.graph, constants)
