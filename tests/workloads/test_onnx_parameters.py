@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 import weft
+from weft.cli import main
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Pass
 from weft.workloads.onnx import onnx_workload
@@ -269,6 +271,12 @@ def test_patterns_that_freeze_nothing_or_all_are_refused(tmp_path: Path) -> None
         weft.trace(Net(), **options, freeze=["bodi.weight"])
     with pytest.raises(InputError, match="no parameter to train, all are frozen"):
         weft.trace(Net(), **options, freeze=["*"])
+
+
+def test_freezing_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(net(tmp_path / "net.onnx"))
+    assert main(["trace", path, "--batch", "2", "--freeze", "stem.*", "--freeze", "b*", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parameters"] == 5 * 8
 
 
 NO_PRODUCTS = {
