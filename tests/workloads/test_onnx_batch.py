@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import helper
 
 from weft.workloads.errors import InputError
@@ -14,6 +17,7 @@ from weft.workloads.gemm import Pass
 from weft.workloads.onnx import onnx_workload
 
 from .test_onnx import Weights, save
+from .test_onnx_shapes import chains
 
 node = helper.make_node
 
@@ -150,6 +154,40 @@ def test_channels_of_all_samples_by_their_own_count(tmp_path: Path) -> None:
     assert onnx_workload(path, batch=3).dense_macs[Pass.FF] == 3 * 25 * 4 * 6
 
 
+def free_batch(path: Path, nodes: list[Any], arrays: dict[str, Any], *, baked: bool) -> Path:
+    """A chain of layers whose batch is free; ``baked``: all but in the targets of its reshapes."""
+    targets = {one.input[1] for one in nodes if one.op_type == "Reshape"}
+    stored = {name: value for name, value in arrays.items() if name != "x"}
+    if not baked:
+        stored |= {name: listed(-1, *stored[name][1:]) for name in targets if stored[name][0] == 1}
+    return save(path, nodes, {"x": ("N", *arrays["x"].shape[1:])}, {}, stored, outputs=(nodes[-1].output[0],))
+
+
+def macs_or_refusal(path: Path, batch: int) -> Any:
+    try:
+        return onnx_workload(path, batch=batch).dense_macs
+    except InputError as error:
+        return str(error)
+
+
+@settings(max_examples=20)
+@given(chains(1), st.integers(2, 4))
+def test_a_baked_chain_is_refused_or_counts_what_the_free_one_does(chain: Any, batch: int) -> None:
+    """Whatever layers come first: one sample is counted alike, and no batch is miscounted."""
+    with TemporaryDirectory() as folder:
+        free = free_batch(Path(folder) / "free.onnx", *chain, baked=False)
+        baked = free_batch(Path(folder) / "baked.onnx", *chain, baked=True)
+        one = macs_or_refusal(free, 1)
+        if isinstance(one, str):
+            assert "multiplies no matrices" in one or "no parameter is trained" in one
+            return
+        assert macs_or_refusal(baked, 1) == one
+        many = macs_or_refusal(free, batch)
+        assert many == {pass_: batch * count for pass_, count in one.items()}
+        found = macs_or_refusal(baked, batch)
+        assert found == many or f"exported for batch 1, not {batch}: " in found
+
+
 WRONG = {
     "takes 4 channels in 1 group, but input 'x' (1 x 6 x 4 x 4) has 6; a weight of 3 x 6 x 1 x 1 would":
         (node("Conv", ["x", "w"], ["y"], "n"), (1, 6, 4, 4), {"w": (3, 4, 1, 1)}),
@@ -163,6 +201,8 @@ WRONG = {
         (node("Einsum", ["x", "w"], ["y"], "n", equation="ij,jk->ik"), (3, 4), {"w": (5, 6)}),
     "input 'x' (1 x 2 x 2) is smaller than the window":
         (node("Conv", ["x", "w"], ["y"], "n"), (1, 2, 2), {"w": (3, 2, 4)}),
+    "asks for row 6; 'x' (2 x 6) has rows -6 to 5":
+        (node("Gather", ["x", "i"], ["y"], "n", axis=1), (2, 6), {}),
     "kernel_shape 2 is not that of weight 'w' (3 x 2 x 4)":
         (node("Conv", ["x", "w"], ["y"], "n", kernel_shape=[2]), (1, 2, 9), {"w": (3, 2, 4)}),
 }  # fmt: skip
@@ -171,7 +211,14 @@ WRONG = {
 @pytest.mark.parametrize("said", WRONG)
 def test_what_does_not_fit_says_what_would(tmp_path: Path, said: str) -> None:
     one, shape, weights = WRONG[said]
-    path = save(tmp_path / "m.onnx", [one], {"x": shape}, weights, {"s": listed(1, 2)} if "s" in one.input else {})
+    lists = {"s": listed(1, 2), "i": listed(0, 6)}
+    path = save(
+        tmp_path / "m.onnx",
+        [one],
+        {"x": shape},
+        weights,
+        {name: value for name, value in lists.items() if name in one.input},
+    )
     with pytest.raises(InputError) as caught:
         onnx_workload(path)
     assert str(caught.value).startswith(f"{path}: node 'n' ({one.op_type}): ")

@@ -22,7 +22,7 @@ from weft.workloads.onnx import onnx_workload
 from weft.workloads.onnx.batch import at_batch
 from weft.workloads.onnx.constants import store
 from weft.workloads.onnx.file import set_batch
-from weft.workloads.step import MatrixOp, UpdateOp
+from weft.workloads.step import MatrixOp, UpdateOp, VectorOp
 
 from .test_onnx import Weights, attention, conv_net, described, recurrent, save, trained
 
@@ -318,3 +318,30 @@ def test_a_quantised_weight_is_a_parameter_and_its_scales_are_not(tmp_path: Path
     product = graph.nodes[-1]
     assert [tensor.parameter for tensor in product.ins if tensor] == [None, "q"]
     assert [tensor.name for tensor in graph.backward[-1].differentiated] == ["q"]
+
+
+class Broadcast(nn.Module):
+    """A weight for each head, the same for every sample; a projection from the left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = nn.Parameter(torch.empty(5, 6))
+        self.heads = nn.Parameter(torch.empty(1, 4, 3, 7))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.left @ x) @ self.heads  # type: ignore[no-any-return]
+
+
+def test_the_gradient_of_a_repeated_weight_is_added_up(tmp_path: Path) -> None:
+    nodes = [node("MatMul", ["left", "x"], ["h"], "left"), node("MatMul", ["h", "heads"], ["y"], "heads")]
+    path = save(tmp_path / "m.onnx", nodes, {"x": ("N", 4, 6, 3)}, {"left": (5, 6), "heads": (1, 4, 3, 7)})
+    step = onnx_workload(path, batch=2)
+    traced = weft.trace(Broadcast(), torch.empty(2, 4, 6, 3), loss=lambda y: y.sum())
+    assert step.dense_macs == traced.dense_macs
+    assert trained(step) == trained(traced)
+    sums = {(op.name, op.pass_): (op.read_bytes, op.write_bytes)
+            for op in step.ops if isinstance(op, VectorOp) and op.op == "ReduceSum"}  # fmt: skip
+    assert sums == {
+        ("heads", Pass.WU): (2 * 4 * 3 * 7 * 4, 4 * 3 * 7 * 4),
+        ("left", Pass.WU): (8 * 5 * 6 * 4, 5 * 6 * 4),
+    }

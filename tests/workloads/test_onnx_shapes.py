@@ -265,10 +265,10 @@ def flat(chain: Chain, width: int) -> None:
 
 
 @st.composite
-def chains(draw: st.DrawFn) -> tuple[list[Any], Arrays]:
+def chains(draw: st.DrawFn, most: int = 3) -> tuple[list[Any], Arrays]:
     """Layers over an image, then over its pixels as tokens."""
     number = st.integers(1, 3)
-    chain = Chain(draw(number), 4 * draw(number), 4)
+    chain = Chain(draw(st.integers(1, most)), 4 * draw(number), 4)
     over_images = st.sampled_from([conv, strided, upwards, normal, pooled, blocks, parted])
     over_tokens = st.sampled_from([linear, layer_norm, heads, memory, flat])
     for layer in draw(st.lists(over_images, max_size=4)):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..errors import InputError
 from .constants import ASKED
@@ -35,6 +36,8 @@ def require_agreement(graph: Graph, opset: int) -> None:
                     raise ShapeError(f"input {_named(asked)} has to be a plain list")
             if rule is not None:
                 rule(node, opset)
+            if node.op == "Gather":
+                _require_rows(node, graph.values)
             for tensor in node.outs:
                 if any(size < 0 for size in tensor.shape):
                     raise ShapeError(f"result {_named(tensor)} has a negative size: the input is too small")
@@ -223,6 +226,18 @@ def _gather_elements(node: Node, _: int) -> None:
         raise ShapeError(f"data {_named(x)} and its index have to have the same number of axes")
     if any(i > d for at, (i, d) in enumerate(zip(index.shape, x.shape, strict=True)) if at != axis):
         raise ShapeError(f"index {_named(index)} is larger than data {_named(x)} along another axis than {axis}")
+
+
+def _require_rows(node: Node, values: Mapping[str, Any]) -> None:
+    """Of a lookup whose index is stored: the rows are there."""
+    x, index = _data(node), _optional(node, 1)
+    axis = node.attribute("axis", 0)
+    if index is None or index.name not in values or not -len(x.shape) <= axis < len(x.shape) or not index.elements:
+        return
+    found, rows = values[index.name], x.shape[axis]
+    wrong = next((int(value) for value in (found.min(), found.max()) if not -rows <= value < rows), None)
+    if wrong is not None:
+        raise ShapeError(f"index {_named(index)} asks for row {wrong}; {_named(x)} has rows {-rows} to {rows - 1}")
 
 
 _GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}

@@ -9,7 +9,7 @@ from math import prod
 from ..convolution import convolution_gemms, linear_gemms
 from ..errors import InputError
 from ..gemm import Gemm, Pass
-from ..step import MatrixOp, Op
+from ..step import DTYPE_BYTES, MatrixOp, Op, Operand
 from .graph import Node, Tensor
 from .traffic import vector_op
 
@@ -51,7 +51,7 @@ def product_backward(node: Node) -> Iterator[Op]:
     """The gradients of a node: of data, of weights, of its bias."""
     product = PRODUCTS[node.op](node)
     a, b, c = product.a, product.b, product.c
-    gradients = []
+    gradients: list[tuple[MatrixOp, Tensor]] = []
     for of, other, gemm, output_first in (
         (a, b, product.grad_a, True),
         (b, a, product.grad_b, product.output_first),
@@ -60,16 +60,25 @@ def product_backward(node: Node) -> Iterator[Op]:
             left, right = (c.gradient, other.operand) if output_first else (other.operand, c.gradient)
             pass_ = Pass.BP if of.parameter is None else Pass.WU
             parameter = other.parameter if of.parameter is None else of.parameter
-            gradients.append(
-                MatrixOp(
-                    name=node.name, op=node.op, pass_=pass_, gemm=gemm, a=left, b=right, c=of.gradient,
-                    parameter=parameter, convolution=_is_convolution(node),
-                )
+            op = MatrixOp(
+                name=node.name, op=node.op, pass_=pass_, gemm=gemm, a=left, b=right, c=_made(node, of, gemm),
+                parameter=parameter, convolution=_is_convolution(node),
             )  # fmt: skip
-    yield from sorted(gradients, key=lambda op: op.pass_ is Pass.WU)
+            gradients.append((op, of))
+    for op, of in sorted(gradients, key=lambda pair: pair[0].pass_ is Pass.WU):
+        yield op
+        if op.c.bytes > of.bytes:
+            yield vector_op(node.name, "ReduceSum", op.pass_, of, op.c.bytes, of.bytes)
     for bias in node.ins[2:]:
         if bias is not None and bias.grad:
             yield vector_op(node.name, node.op, Pass.WU, c, c.bytes, bias.bytes)
+
+
+def _made(node: Node, of: Tensor, gemm: Gemm) -> Operand:
+    """The gradient as a product makes it: of an operand that was repeated, one for each time, to be added up."""
+    if _is_convolution(node):
+        return of.gradient
+    return replace(of.gradient, bytes=gemm.groups * gemm.m * gemm.n * DTYPE_BYTES[of.dtype])
 
 
 def _is_convolution(node: Node) -> bool:
