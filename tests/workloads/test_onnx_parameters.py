@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from hypothesis import given, settings
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
@@ -25,6 +27,7 @@ from weft.workloads.onnx.file import set_batch
 from weft.workloads.step import MatrixOp, UpdateOp, VectorOp
 
 from .test_onnx import Weights, attention, conv_net, described, recurrent, save, trained
+from .test_onnx_shapes import chains
 
 node = helper.make_node
 
@@ -103,6 +106,26 @@ def test_a_constant_is_followed_through_what_only_moves_it(tmp_path: Path, graph
     moved = onnx_workload(constants(path, wrap), batch=batch)
     assert described(moved) == described(stored)
     assert trained(moved) == trained(stored)
+
+
+def outcome(path: Path) -> Any:
+    try:
+        step = onnx_workload(path)
+    except InputError as error:
+        assert "multiplies no matrices" in str(error) or "no parameter is trained" in str(error)
+        return None
+    return step.ops, step.frozen
+
+
+@settings(max_examples=15)
+@given(chains())
+def test_whatever_layers_store_their_weights_in_nodes(chain: Any) -> None:
+    nodes, arrays = chain
+    stored = {name: value for name, value in arrays.items() if name != "x"}
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "m.onnx"
+        save(path, nodes, {"x": arrays["x"].shape}, {}, stored, outputs=(nodes[-1].output[0],))
+        assert outcome(path) == outcome(constants(path))
 
 
 def test_scalars_and_what_prepares_the_input_are_no_parameters(tmp_path: Path) -> None:
