@@ -331,6 +331,18 @@ def test_a_model_without_a_product_is_refused_at_every_door(tmp_path: Path, kind
         weft.trace(path)
 
 
+def test_gradients_pass_straight_through_a_quantisation(tmp_path: Path) -> None:
+    arrays = {"w": np.zeros((4, 3), np.float32), "scale": np.float32(1), "zero": np.int8(0)}
+    nodes = [
+        node("QuantizeLinear", ["w", "scale", "zero"], ["q"]), node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        node("MatMul", ["x", "d"], ["y"]),
+    ]  # fmt: skip
+    model = onnx.load(save(tmp_path / "m.onnx", nodes, {"x": (2, 4)}, {}, arrays))
+    graph, _ = at_batch(store(model), None, set_batch, lambda _: ())
+    assert [one.op for one in graph.backward] == ["MatMul", "DequantizeLinear", "QuantizeLinear"]
+    assert [tensor.name for tensor in graph.backward[-1].differentiated] == ["w"]
+
+
 @pytest.mark.parametrize("stored", ["initializer", "constant"])
 def test_a_quantised_weight_is_a_parameter_and_its_scales_are_not(tmp_path: Path, stored: str) -> None:
     arrays = {"q": np.zeros((4, 3), np.int8), "scale": np.ones(3, np.float32), "zero": np.zeros(3, np.int8)}

@@ -171,7 +171,11 @@ def _gemm(node: Node, _: int) -> None:
     _require_broadcast(_optional(node, 2), node.outs[0].shape, "the product")
 
 
-def _prelu(node: Node, _: int) -> None:
+def _prelu(node: Node, opset: int) -> None:
+    slope, x = _optional(node, 1), _data(node)
+    if opset < 7 and slope is not None and slope.shape in ((1,), x.shape[1:2]):
+        # Then one slope a channel was listed without the axes behind it.
+        return
     _require_broadcast(_optional(node, 1), _data(node).shape, "the data")
 
 

@@ -151,7 +151,8 @@ class Graph:
         outs = []
         for name in self._made(proto):
             made = self._tensor(name, proto)
-            grad = bool(differentiated) and is_floating(made.dtype)
+            # Training with quantisation in it passes gradients straight through the rounding.
+            grad = bool(differentiated) and (is_floating(made.dtype) or op == "QuantizeLinear")
             outs.append(replace(made, parameter=parameter, direct=direct, grad=grad))
             self._tensors[name] = outs[-1]
         return Node(proto, ins, tuple(outs), differentiated)

@@ -20,7 +20,7 @@ _STATES = dict.fromkeys(RECURRENT, (4, 5, 6))
 
 _MOVES = FREE | REARRANGES | {"DequantizeLinear"}
 _EMBEDDINGS = frozenset({"Gather", "GatherElements", "GatherND"})
-_ARITHMETIC = frozenset({"Add", "Div", "Mul", "PRelu", "Sub", "Sum"})
+_ARITHMETIC = frozenset({"Add", "Div", "Mul", "Sub", "Sum"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def parameters(inferred: Inferred) -> set[str]:
 
     An initializer of the file is one unless it is a lone number of arithmetic. What the file stores in a node
     (``Constant``, ``ConstantOfShape``) is one where it meets data as the weight or bias of a product, in a
-    normalisation or as a table that is looked up, and as a vector along one axis that is added to or multiplies data
+    normalisation, as slopes or as a table that is looked up, and as a vector along one axis that is added to or multiplies data
     behind some parameter, as a bias or scale does. Masks, grids and what prepares the input stay constants.
     """
     survey = _Survey(inferred)
@@ -97,7 +97,7 @@ class _Survey:
                 yield ins[0].sources
         elif not any(value.data for value in ins):
             return
-        elif op in PRODUCTS or op in RECURRENT or op.endswith("Normalization"):
+        elif op in PRODUCTS or op in RECURRENT or op.endswith("Normalization") or op == "PRelu":
             yield from (value.sources for index, value in enumerate(ins) if not _is_collected(node, index))
         elif op in _ARITHMETIC and any(value.trained for value in ins):
             for name, value in zip(node.input, ins, strict=True):
