@@ -165,8 +165,21 @@ def onnx_seeds(folder: Path) -> Iterator[Path]:
             helper.make_node("Einsum", ["m", "u"], ["y"], "e", equation="ij,jk->ik"),
         ],
     }
+    nodes["stored"] = [
+        helper.make_node("Constant", [], ["k"], "k", value=numpy_helper.from_array(np.zeros((4, 3, 1, 1), np.float32))),
+        helper.make_node("Conv", ["x", "k", "n"], ["c"], "c"),
+        helper.make_node("DepthToSpace", ["c"], ["d"], "d", blocksize=2),
+        helper.make_node("Constant", [], ["a"], "a", value_floats=[1.0, 1.0, 2.0, 2.0]),
+        helper.make_node("Resize", ["d", "", "a"], ["r"], "r"),
+        helper.make_node("Constant", [], ["i"], "i", value_ints=[2, 1, 32, 32]),
+        helper.make_node("Reshape", ["r", "i"], ["q"], "q"),
+        helper.make_node("Constant", [], ["z"], "z", value_ints=[32, 5]),
+        helper.make_node("ConstantOfShape", ["z"], ["o"], "o"),
+        helper.make_node("MatMul", ["q", "o"], ["y"], "m"),
+    ]
     weights = {
-        "w": (4, 3, 3, 3), "g": (5, 4), "b": (5,), "lw": (1, 16, 6), "lr": (1, 16, 4), "v": (4, 3), "u": (3, 2)
+        "w": (4, 3, 3, 3), "g": (5, 4), "b": (5,), "lw": (1, 16, 6), "lr": (1, 16, 4), "v": (4, 3), "u": (3, 2),
+        "n": (4,),
     }  # fmt: skip
     inputs = {"x": (2, 3, 8, 8), "t": (3, 2, 6)}
     for name, used in nodes.items():

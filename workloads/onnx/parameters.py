@@ -38,8 +38,9 @@ def parameters(inferred: Inferred) -> set[str]:
 
     An initializer of the file is one unless it is a lone number of arithmetic. What the file stores in a node
     (``Constant``, ``ConstantOfShape``) is one where it meets data as the weight or bias of a product, in a
-    normalisation, as slopes or as a table that is looked up, and as a vector along one axis that is added to or multiplies data
-    behind some parameter, as a bias or scale does. Masks, grids and what prepares the input stay constants.
+    normalisation, as slopes or as a table that is looked up, and as a vector along one axis that is added to or
+    multiplies data behind some parameter, as a bias or scale does. Masks, grids and what prepares the input stay
+    constants.
     """
     survey = _Survey(inferred)
     found: set[str] = set()
