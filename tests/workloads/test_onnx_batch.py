@@ -97,6 +97,19 @@ def test_a_class_token_of_one_sample(tmp_path: Path) -> None:
         onnx_workload(path, batch=2)
 
 
+def test_the_first_sample_alone(tmp_path: Path) -> None:
+    """x[0], to be rid of the batch: seven samples would do nothing."""
+    for one in (node("Gather", ["x", "at"], ["s"], "first"), node("Slice", ["x", "at", "to"], ["s"], "first")):
+        stored = {"at": listed(0), "to": listed(1)} if one.op_type == "Slice" else {"at": np.int64(0)}
+        nodes = [one, node("MatMul", ["s", "w"], ["y"])]
+        path = save(tmp_path / "m.onnx", nodes, {"x": ("N", 3, 4)}, {"w": (4, 3)}, stored)
+        assert onnx_workload(path, batch=1).dense_macs[Pass.FF] == 36
+        with pytest.raises(
+            InputError, match=rf"exported for batch 1, not 8: node 'first' \({one.op_type}\) makes .*3 x 4"
+        ):
+            onnx_workload(path, batch=8)
+
+
 def attention(path: Path, target: Any, turn: list[int]) -> Path:
     """Self-attention of 6 tokens x 8 features in 2 heads, taken apart by the list ``target``."""
     nodes = [
@@ -223,6 +236,12 @@ def test_what_does_not_fit_says_what_would(tmp_path: Path, said: str) -> None:
         onnx_workload(path)
     assert str(caught.value).startswith(f"{path}: node 'n' ({one.op_type}): ")
     assert said in str(caught.value)
+
+
+def test_a_name_is_made_once(tmp_path: Path) -> None:
+    nodes = [node("Relu", ["x"], ["w"]), node("MatMul", ["x", "w"], ["y"])]
+    with pytest.raises(InputError, match="value 'w' is made 2 times"):
+        onnx_workload(save(tmp_path / "m.onnx", nodes, {"x": (4, 4)}, {"w": (4, 4)}))
 
 
 def test_a_parameter_keeps_its_elements_too(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from .shapes import infer
 
 __all__ = ["at_batch"]
 
-_RESIZES = frozenset({"Expand", "Reshape", "Resize", "Tile", "Upsample"})
-"""Operators that are told the size of their result, which an exporter may have written down for its own example."""
+_TOLD = frozenset({"Expand", "Gather", "Reshape", "Resize", "Slice", "Tile", "Upsample"})
+"""Operators that are told what their result is, which an exporter may have written down for its own example."""
 
 _ADVICE = "give --batch {0}, or export the model again with a dynamic batch axis"
 
@@ -103,15 +103,18 @@ def _lost(node: Node, twin: Node, batch: int, written: bool) -> tuple[int, str]:
     """
     x, y, other, alike = node.ins[0], node.outs[0], twin.ins[0], twin.outs[0]
     assert x is not None and other is not None
-    if node.op not in _RESIZES or not written or x.shape == other.shape:
+    if node.op not in _TOLD or not written or x.shape == other.shape:
         return 1, ""
-    first = bool(x.shape and y.shape) and x.shape[0] == batch != other.shape[0]
-    if first and y.shape[0] == batch:
+    first = bool(x.shape) and x.shape[0] == batch != other.shape[0]
+    # A lookup makes as many samples as its index asks for; others have them first.
+    index = node.ins[1] if node.op == "Gather" else None
+    made = index.elements if index is not None else next(iter(y.shape), 1)
+    if first and made == batch:
         return batch, ""
     if y.shape == alike.shape:
-        return (y.shape[0] if first else 1), f"makes {sizes(y.shape)} of every batch"
-    if first and y.shape[0] == alike.shape[0]:
-        return y.shape[0], f"makes {sizes(y.shape)} of {sizes(x.shape)}, a longer sample of a larger batch"
+        return (made if first else 1), f"makes {sizes(y.shape)} of every batch"
+    if first and node.op == "Reshape" and y.shape[:1] == alike.shape[:1]:
+        return made, f"makes {sizes(y.shape)} of {sizes(x.shape)}, a longer sample of a larger batch"
     return 1, ""
 
 

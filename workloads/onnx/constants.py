@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
@@ -50,11 +51,22 @@ class Stored:
 def store(model: Any) -> Stored:
     """Take over ``model``, which is changed."""
     declared = frozenset(tensor.name for tensor in model.graph.initializer)
+    _require_made_once(model.graph)
     _modernise(model)
     placed = _store_constants(model)
     for tensor in model.graph.initializer:
         drop_large(tensor)
     return Stored(model, declared, frozenset(placed))
+
+
+def _require_made_once(graph: Any) -> None:
+    made = Counter([tensor.name for tensor in graph.initializer] + [value.name for value in fed_inputs(graph)])
+    made.update(name for node in graph.node for name in node.output if name)
+    name, times = made.most_common(1)[0] if made else ("", 1)
+    if times > 1:
+        raise InputError(
+            f"value {name!r} is made {times} times; every node, input and initializer has names of its own"
+        )
 
 
 def _store_constants(model: Any) -> set[str]:

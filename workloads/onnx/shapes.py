@@ -75,7 +75,7 @@ def _inferred(model: Any) -> Any:
     except Exception as error:
         # One line of many, each with brackets of its own: "(op_type:MatMul, node name: mm): [..Error] Incompatible ..."
         text = " ".join(str(error).split())
-        found = re.search(r"\(op_type: ?(\w+), node name: (.*?)\): \[\w+\] ?(.*)", text)
+        found = re.search(r"\(op_type: ?(\w+), node name: (.*?)\): (?:\[\w+\] )?(.*?)(?= \(op_type|$)", text)
         if found is None:
             raise InputError(f"shape inference failed: {text[:300]}") from error
         op, name, said = found.groups()
