@@ -13,6 +13,7 @@ import onnx
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
@@ -380,3 +381,31 @@ def test_the_gradient_of_a_repeated_weight_is_added_up(tmp_path: Path) -> None:
         ("heads", Pass.WU): (2 * 4 * 3 * 7 * 4, 4 * 3 * 7 * 4),
         ("left", Pass.WU): (8 * 5 * 6 * 4, 5 * 6 * 4),
     }
+
+
+@settings(max_examples=15)
+@given(chains(), st.data())
+def test_what_is_frozen_takes_its_gradients_along(chain: Any, data: st.DataObject) -> None:
+    """Layers in a row: a weight has a WU if it is trained, a layer a BP if one before it is."""
+    nodes, arrays = chain
+    stored = {name: value for name, value in arrays.items() if name != "x"}
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "m.onnx"
+        save(path, nodes, {"x": arrays["x"].shape}, {}, stored, outputs=(nodes[-1].output[0],))
+        if (full := outcome(path)) is None:
+            return
+        names = sorted(op.name for op in full[0] if isinstance(op, UpdateOp))
+        frozen = data.draw(st.sets(st.sampled_from(names), max_size=len(names) - 1))
+        step = onnx_workload(path, freeze=sorted(frozen))
+    at = {name: index for index, one in enumerate(nodes) for name in one.input}
+    first = min(at[name] for name in names if name not in frozen)
+    order = {one.name: index for index, one in enumerate(nodes)}
+    # The state of a recurrence comes from its own steps before.
+    states = {one.input[2] for one in nodes if one.op_type == "LSTM"}
+    kept = [
+        op for op in full[0] if isinstance(op, MatrixOp)
+        if op.pass_ is Pass.FF or (op.pass_ is Pass.WU and op.parameter not in frozen)
+        or (op.pass_ is Pass.BP and order[op.name] + (op.parameter in states) > first)
+    ]  # fmt: skip
+    assert list(step.matrix_ops) == kept
+    assert {op.name for op in step.ops if isinstance(op, UpdateOp)} == set(names) - frozen
