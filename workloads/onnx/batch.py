@@ -89,7 +89,10 @@ def _require_apart(graph: Graph, other: Graph, batch: int, compared: int) -> Non
         told, again = ([of.values.get(name, ()) for name in node.proto.input[1:] if name] for of in (graph, other))
         baked, said = _lost(node, twin, batch, all(map(np.array_equal, told, again)))
         if not said and batch > compared:
-            said = _merged(node, twin, batch)
+            try:
+                said = _merged(node, twin, batch)
+            except InputError as error:
+                raise InputError(f"{where(node.proto)}: {error}") from error
         if said:
             raise InputError(
                 f"exported for batch {baked}, not {batch}: {where(node.proto)} {said}; {_ADVICE.format(baked)}"

@@ -14,6 +14,7 @@ from onnx import numpy_helper
 
 from ..errors import InputError
 from .file import fed_inputs
+from .folding import FOLDED
 from .tensors import drop_large
 
 __all__ = ["ASKED", "Stored", "asked_as_shapes", "fill", "filled_outputs", "store"]
@@ -98,7 +99,7 @@ def asked_as_shapes(graph: Any) -> set[str]:
             continue
         asked.add(name)
         node = made_by.get(name)
-        if node is not None and node.op_type not in ("Shape", "Size"):
+        if node is not None and node.op_type in FOLDED - {"Shape", "Size"}:
             open_names += node.input
     return asked
 
