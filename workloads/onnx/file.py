@@ -115,4 +115,7 @@ def _fixed(dim: Any) -> bool:
 
 
 def _label(dim: Any) -> str:
+    if dim.HasField("dim_value"):
+        # As some exporters write what is free.
+        return f"written as {dim.dim_value}"
     return repr(dim.dim_param or "without a name")
