@@ -136,6 +136,18 @@ def test_samples_run_together_are_no_longer_sample(tmp_path: Path) -> None:
             onnx_workload(path, batch=3)
 
 
+def test_a_token_for_all_samples(tmp_path: Path) -> None:
+    """The tokens of all samples in a row, before them the one that each should have."""
+    nodes = [
+        node("Reshape", ["x", "s"], ["t"]), node("Concat", ["cls", "t"], ["c"], axis=0),
+        node("MatMul", ["c", "w"], ["y"], "all"),
+    ]  # fmt: skip
+    path = save(tmp_path / "m.onnx", nodes, {"x": ("N", 6, 4)}, {"cls": (1, 4), "w": (4, 5)}, {"s": listed(-1, 4)})
+    assert onnx_workload(path, batch=1).dense_macs[Pass.FF] == 7 * 4 * 5
+    with pytest.raises(InputError, match=r"node 'all' \(MatMul\) does 2\.71429 times the work of one sample"):
+        onnx_workload(path, batch=3)
+
+
 def test_samples_that_become_steps_of_a_recurrence(tmp_path: Path) -> None:
     nodes = [
         node("Reshape", ["x", "s"], ["t"]), node("LSTM", ["t", "w", "r"], ["y"], "cell", hidden_size=6),
@@ -216,6 +228,13 @@ WRONG = {
         (node("Conv", ["x", "w"], ["y"], "n"), (1, 2, 2), {"w": (3, 2, 4)}),
     "asks for row 6; 'x' (2 x 6) has rows -6 to 5":
         (node("Gather", ["x", "i"], ["y"], "n", axis=1), (2, 6), {}),
+    "the 3 filters of weight 'w' (3 x 2 x 1) cannot be shared out to 2 groups":
+        (node("Conv", ["x", "w"], ["y"], "n", group=2), (1, 4, 9), {"w": (3, 2, 1)}),
+    "'w' (4) does not stretch to 2 x 4 x 5, the shape of the data":
+        (node("PRelu", ["x", "w"], ["y"], "n"), (2, 4, 5), {"w": (4,)}),
+    "'i' (2) does not fit: the batch is 3":
+        (node("RNN", ["x", "w", "r", "", "i"], ["y"], "n", hidden_size=6), (5, 3, 4),
+         {"w": (1, 6, 4), "r": (1, 6, 6)}),
     "kernel_shape 2 is not that of weight 'w' (3 x 2 x 4)":
         (node("Conv", ["x", "w"], ["y"], "n", kernel_shape=[2]), (1, 2, 9), {"w": (3, 2, 4)}),
 }  # fmt: skip
@@ -224,7 +243,7 @@ WRONG = {
 @pytest.mark.parametrize("said", WRONG)
 def test_what_does_not_fit_says_what_would(tmp_path: Path, said: str) -> None:
     one, shape, weights = WRONG[said]
-    lists = {"s": listed(1, 2), "i": listed(0, 6)}
+    lists = {"s": listed(1, 2), "i": np.array([0, 6], np.int32)}
     path = save(
         tmp_path / "m.onnx",
         [one],

@@ -163,6 +163,47 @@ def test_scales_of_a_resize_are_no_parameters(tmp_path: Path) -> None:
         assert trained(onnx_workload(file, batch=2)) == [24]
 
 
+def test_scales_put_together_of_constants(tmp_path: Path) -> None:
+    nodes = [
+        node("Constant", [], ["one"], value_floats=[1.0, 1.0]), node("Constant", [], ["two"], value_floats=[2.0, 3.0]),
+        node("Concat", ["one", "two"], ["scales"], axis=0), node("Resize", ["x", "", "scales"], ["r"]),
+        node("Conv", ["r", "w"], ["y"]),
+    ]  # fmt: skip
+    step = onnx_workload(save(tmp_path / "m.onnx", nodes, {"x": (1, 3, 4, 4)}, {"w": (8, 3, 1, 1)}))
+    assert step.dense_macs[Pass.FF] == 8 * 12 * 3 * 8
+    assert trained(step) == [24]
+
+
+def test_a_lone_number_is_a_parameter_as_a_weight_alone(tmp_path: Path) -> None:
+    lone, alpha = np.ones((1, 1), np.float32), np.float32(2)
+    weight = node("Constant", [], ["w"], value=numpy_helper.from_array(lone))
+    nodes = [
+        weight, node("Transpose", ["w"], ["v"]), node("MatMul", ["x", "v"], ["h"]),
+        node("Constant", [], ["a"], value=numpy_helper.from_array(alpha)), node("Mul", ["m", "a"], ["n"]),
+        node("MatMul", ["h", "n"], ["y"]),
+    ]  # fmt: skip
+    step = onnx_workload(constants(save(tmp_path / "m.onnx", nodes, {"x": (5, 1)}, {"m": (1, 4)})))
+    assert [op.name for op in step.ops if isinstance(op, UpdateOp)] == ["m", "w"]
+
+
+def test_a_later_use_tells_what_an_earlier_one_is(tmp_path: Path) -> None:
+    """The norm's scale is added to the input first, so a gradient flows there, and what is added next is a bias."""
+    stored = [node("Constant", [], [name], value=numpy_helper.from_array(np.ones(4, np.float32))) for name in "cd"]
+    nodes = [
+        *stored, node("Add", ["x", "c"], ["e"]), node("Add", ["e", "d"], ["f"]), node("MatMul", ["f", "w"], ["g"]),
+        node("LayerNormalization", ["g", "c"], ["y"]),
+    ]  # fmt: skip
+    step = onnx_workload(save(tmp_path / "m.onnx", nodes, {"x": (3, 4)}, {"w": (4, 4)}))
+    assert {op.name for op in step.ops if isinstance(op, UpdateOp)} == {"c", "d", "w"}
+    assert [op.pass_ for op in step.matrix_ops] == [Pass.FF, Pass.BP, Pass.WU]
+
+
+def test_a_slope_a_channel_of_opset_6(tmp_path: Path) -> None:
+    nodes = [node("Conv", ["x", "w"], ["c"]), node("PRelu", ["c", "s"], ["y"])]
+    path = save(tmp_path / "m.onnx", nodes, {"x": (1, 3, 4, 4)}, {"w": (8, 3, 1, 1), "s": (8,)}, opset=6)
+    assert trained(onnx_workload(constants(path))) == [8, 24]
+
+
 def test_a_table_of_places_is_data_beside_a_weight(tmp_path: Path) -> None:
     """Swin V2 makes its position biases of a small table: the layers are trained, the table is not."""
     table = node("Constant", [], ["table"], value=numpy_helper.from_array(np.ones((9, 2), np.float32)))
@@ -170,6 +211,11 @@ def test_a_table_of_places_is_data_beside_a_weight(tmp_path: Path) -> None:
     step = onnx_workload(save(tmp_path / "m.onnx", nodes, {"x": (9, 4)}, {"w": (2, 4)}))
     assert [(op.pass_, op.parameter) for op in step.matrix_ops] == [(Pass.FF, "w"), (Pass.WU, "w")]
     assert trained(step) == [8]
+    second = node("Constant", [], ["v"], value=numpy_helper.from_array(np.ones((4, 5), np.float32)))
+    nodes = [table, second, node("MatMul", ["table", "w"], ["b"]), node("Relu", ["b"], ["r"]),
+             node("MatMul", ["r", "v"], ["s"]), node("Add", ["x", "s"], ["y"])]  # fmt: skip
+    step = onnx_workload(save(tmp_path / "n.onnx", nodes, {"x": (9, 5)}, {"w": (2, 4)}))
+    assert trained(step) == [8, 20]
 
 
 @pytest.mark.parametrize("size", [(4, 3), (80, 64)])
@@ -179,6 +225,9 @@ def test_a_weight_of_zeros_made_by_a_node(tmp_path: Path, size: tuple[int, int])
     step = onnx_workload(path)
     other = onnx_workload(save(tmp_path / "n.onnx", nodes[1:], {"x": (2, size[0])}, {"w": size}))
     assert step.ops == other.ops
+    nodes[1:] = [node("Transpose", ["w"], ["v"]), node("MatMul", ["x", "v"], ["y"])]
+    turned = onnx_workload(save(tmp_path / "t.onnx", nodes, {"x": (2, size[1])}, {}, {"size": np.array(size)}))
+    assert trained(turned) == [size[0] * size[1]]
 
 
 def test_a_state_of_zeros_is_no_weight(tmp_path: Path) -> None:
@@ -290,6 +339,8 @@ def test_patterns_that_freeze_nothing_or_all_are_refused(tmp_path: Path) -> None
         onnx_workload(path, batch=2, freeze=["bodi.weight"])
     with pytest.raises(InputError, match="no parameter is trained"):
         onnx_workload(path, batch=2, freeze=["*"])
+    with pytest.raises(InputError, match="no parameter matches 'mean'"):
+        onnx_workload(conv_net(tmp_path / "norm.onnx"), batch=2, freeze=["mean"])
     options: dict[str, Any] = {"inputs": torch.empty(2, 3, 6, 6), "loss": lambda y: y.sum()}
     with pytest.raises(InputError, match=r"no parameter matches 'bodi\.weight': did you mean 'body.weight'"):
         weft.trace(Net(), **options, freeze=["bodi.weight"])
