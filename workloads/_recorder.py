@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ._dependencies import Dependencies
 from ._passes import ForwardOp, Record, operands, pass_and_parameter, settle, weight_of
 from ._products import Product, bind, operator_name, products_of, refuse_unknown
 from ._provenance import Ledger, Origin, stored_bytes, stored_elements, tensors_in
+from ._results import Results
 from ._traffic import Traffic, access_of, dtype_name, traffic
 from .errors import InputError
 from .gemm import Pass
@@ -80,6 +82,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._first_node = 0
         self._read: set[int] = set()
         self._changed: set[int] = set()
+        self._results = Results()
         self.ledger = Ledger(model)
         self.last_path = name
 
@@ -142,7 +145,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: OpOverload, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func._can_decompose():
+        if _decomposes(func):
             # Reached only under inference mode: elsewhere autograd has taken it apart already.
             with self:
                 return func.decompose(*args, **kwargs)
@@ -152,7 +155,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return _answer_item(moment.path)
         refuse_unknown(func, moment.path)
         args, kwargs = _without_data(args, kwargs)
-        out = _grouped_result(*args, **kwargs) if func is torch.ops.aten._grouped_mm.default else func(*args, **kwargs)
+        grouped = func is torch.ops.aten._grouped_mm.default
+        out = _grouped_result(*args, **kwargs) if grouped else self._results.of(func, args, kwargs)
         try:
             self._record(func, args, kwargs, out, moment)
         except InputError as error:
@@ -191,16 +195,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _record(self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], out: Any, moment: _Moment) -> None:
         given = bind(func, args, kwargs)
-        changed = [value for name, value in given.items() if name in access_of(func).written]
+        changed = [given[name] for name in access_of(func).written if name in given]
         if given.get("training"):
             # The schema of aten.native_batch_norm does not say that it writes them.
             changed += [given[name] for name in ("running_mean", "running_var") if name in given]
-        reads, writes = list(tensors_in(given)), list(tensors_in([out, changed]))
-        self._read.update(self.ledger.of(tensor).serial for tensor in reads)
-        self._changed.update(self.ledger.of(tensor).serial for tensor in tensors_in(changed))
-        self.ledger.flow(map(self.ledger.of, reads), map(self.ledger.of, writes))
-        if reads and operator_name(func) in _GATHERS_OR_COPIES:
-            self.ledger.gather(self.ledger.of(reads[0]), map(self.ledger.of, writes))
+        reads, writes = tensors_in(given), tensors_in([out, changed])
+        sources, targets = list(map(self.ledger.of, reads)), list(map(self.ledger.of, writes))
+        self._read.update(source.serial for source in sources)
+        if changed:
+            self._changed.update(self.ledger.of(tensor).serial for tensor in tensors_in(changed))
+        self.ledger.flow(sources, targets)
+        if sources and operator_name(func) in _GATHERS_OR_COPIES:
+            self.ledger.gather(sources[0], targets)
         products = products_of(func, given, out)
         forward = self._forward_op(moment, out, multiplies=bool(products))
         call = _Call(operator_name(func), given, out, moment, forward)
@@ -252,6 +258,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._records.append(Record(op, read, written, call.moment.node, of_data))
 
 
+@cache
+def _decomposes(func: OpOverload) -> bool:
+    return bool(func._can_decompose())
+
+
 def _without_data(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
     """The arguments of a call, all on meta: a model may name a device, or bring a constant that is on one.
 
@@ -261,11 +272,11 @@ def _without_data(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence
     def moved(tensor: Tensor) -> Tensor:
         return tensor.to("meta") if tensor.dim() and tensor.is_floating_point() else tensor
 
-    given = list(tensors_in([args, kwargs]))
-    if any(tensor.is_meta for tensor in given):
+    on_meta = [tensor.is_meta for tensor in tensors_in((args, kwargs))]
+    if any(on_meta):
         if kwargs.get("device") is not None:
             kwargs = {**kwargs, "device": torch.device("meta")}
-        if not all(tensor.is_meta for tensor in given):
+        if not all(on_meta):
             args, kwargs = tree_map_only(Tensor, moved, (args, kwargs))
     return args, kwargs
 

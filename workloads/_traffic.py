@@ -76,8 +76,9 @@ def traffic(func: OpOverload, given: dict[str, Any], out: Any) -> Traffic | None
     access = access_of(func)
     if access.moves_nothing:
         return None
-    changed = _distinct([value for name, value in given.items() if name in access.written])
-    inputs = _distinct([value for name, value in given.items() if name not in access.written])
+    names = access.written
+    changed = _distinct([given[name] for name in names if name in given])
+    inputs = _distinct([value for name, value in given.items() if name not in names] if names else given)
     written = changed + _fresh(out, inputs + changed)
     if not written:
         return None
