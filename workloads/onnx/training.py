@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,12 @@ def _require_known_ops(graph: Any) -> None:
 def _step(graph: Graph) -> Iterator[Op]:
     """All ops, in order."""
     for node in graph.nodes:
-        yield from _named(node, _forward)
+        yield from _named(node, partial(_forward, graph))
     yield from _loss(graph, Pass.FF)
     yield from _loss(graph, Pass.BP)
     for node in graph.backward:
         yield from _sums(graph, node.outs)
-        yield from _named(node, _backward)
+        yield from _named(node, partial(_backward, graph))
     yield from _sums(graph, graph.initializers)
     trained = _trained(graph)
     if not trained:
@@ -96,15 +97,15 @@ def _named(node: Node, rule: Callable[[Node], Iterable[Op]]) -> Sequence[Op]:
         raise InputError(f"{where(node.proto)}: {error}") from error
 
 
-def _forward(node: Node) -> Iterable[Op]:
+def _forward(graph: Graph, node: Node) -> Iterable[Op]:
     if node.op in RECURRENT:
-        return Recurrent(node).forward()
+        return Recurrent(node, graph.reached).forward()
     return [product_forward(node)] if node.op in PRODUCTS else vector_forward(node)
 
 
-def _backward(node: Node) -> Iterable[Op]:
+def _backward(graph: Graph, node: Node) -> Iterable[Op]:
     if node.op in RECURRENT:
-        return Recurrent(node).backward()
+        return Recurrent(node, graph.reached).backward()
     return product_backward(node) if node.op in PRODUCTS else vector_backward(node)
 
 
