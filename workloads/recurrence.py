@@ -16,9 +16,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
-from .errors import InputError
-
-__all__ = ["RecurrencesAsOnCpu"]
+__all__ = ["RecurrencesAsOnCpu", "as_on_cpu"]
 
 _State = tuple[Tensor, ...]
 """Of one layer and direction: hidden, and cell state of an LSTM, [batch, width] each; hidden is its output."""
@@ -74,24 +72,23 @@ class RecurrencesAsOnCpu(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
-        if func not in _CELLS or not (args[0] if args else next(iter(kwargs.values()))).is_meta:
-            return func(*args, **kwargs)
-        packed = "batch_sizes" in kwargs or isinstance(args[3], list | tuple)
-        given = {**dict(zip(_PACKED_ARGUMENTS if packed else _ARGUMENTS, args, strict=False)), **kwargs}
-        return _called(_CELLS[func], given)
+        if func in _CELLS and (args[0] if args else next(iter(kwargs.values()))).is_meta:
+            return as_on_cpu(func, args, kwargs)
+        return func(*args, **kwargs)
 
 
-def _called(cell: _Cell, given: dict[str, Any]) -> tuple[Tensor, ...]:
-    """A call of PyTorch's function of ``cell``, its arguments by name."""
+def as_on_cpu(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Tensor, ...]:
+    """A call of ``torch.lstm``, ``gru``, ``rnn_tanh`` or ``rnn_relu``, of full or of packed sequences."""
+    packed = "batch_sizes" in kwargs or (len(args) > 3 and isinstance(args[3], list | tuple))
+    given = {**dict(zip(_PACKED_ARGUMENTS if packed else _ARGUMENTS, args, strict=False)), **kwargs}
     hx, params = given["hx"], given["params"]
     states = (hx,) if isinstance(hx, Tensor) else tuple(hx)
     size = 2 + 2 * given["has_biases"] + (len(states) == 2 and states[0].shape[2] != states[1].shape[2])
     weights = [_weights(params[i : i + size], given["has_biases"]) for i in range(0, len(params), size)]
-    packed = "batch_sizes" in given
     data, flipped = (given["data"], False) if packed else (given["input"], given["batch_first"])
     out, *ends = _recurrence(
-        cell, data.transpose(0, 1) if flipped else data, states, weights, directions=1 + given["bidirectional"],
-        dropout=given["dropout"] if given["train"] else 0.0, sizes=_sizes(given["batch_sizes"]) if packed else None,
+        _CELLS[func], data.transpose(0, 1) if flipped else data, states, weights, directions=1 + given["bidirectional"],
+        dropout=given["dropout"] if given["train"] else 0.0, sizes=given["batch_sizes"].tolist() if packed else None,
     )  # fmt: skip
     return out.transpose(0, 1) if flipped else out, *ends
 
@@ -100,12 +97,6 @@ def _weights(group: Sequence[Tensor], has_biases: bool) -> _Weights:
     """From PyTorch's order: weights, biases if there are any, projection if there is one."""
     input_bias, hidden_bias = (group[2], group[3]) if has_biases else (None, None)
     return _Weights(group[0], group[1], input_bias, hidden_bias, group[-1] if len(group) % 2 else None)
-
-
-def _sizes(batch_sizes: Tensor) -> list[int]:
-    if batch_sizes.is_meta:
-        raise InputError("the lengths of packed sequences must be numbers, or a tensor made with device='cpu'")
-    return [int(size) for size in batch_sizes.tolist()]
 
 
 def _recurrence(

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import _engine_run_backward
 from torch.nn.parameter import UninitializedParameter
 
 from ._provenance import Origin, stored_bytes, stored_elements
@@ -58,7 +59,9 @@ def trace_step(
         recorder.turn()
         tell("backward")
         with _explained(source, recorder, "backward"):
-            torch.autograd.backward(loss, seed)
+            # Not torch.autograd.backward: inside of it PyTorch switches the modes of _like_training off, which is where
+            # checkpointed modules run again.
+            _engine_run_backward((loss,), (seed,), False, False, (), allow_unreachable=True, accumulate_grad=True)
     ops = recorder.ops([p.grad for p in model.parameters() if p.grad is not None])
     updates = _updates(recorder)
     _check_step(source, ops, list(updates.values()))
