@@ -10,7 +10,8 @@ from typing import Any
 from ..errors import InputError, nearest, reading, require_int
 from ..gemm import Pass
 from ..step import Frozen, Op, UpdateOp, VectorOp, Workload
-from .file import load, require_attributes, set_batch
+from .axes import batch_axes
+from .file import fed_inputs, load, require_attributes, set_batch
 from .folding import FOLDED
 from .graph import Graph, Node, Tensor, where
 from .operators import RECURRENT, VECTOR
@@ -25,8 +26,9 @@ __all__ = ["onnx_workload"]
 def onnx_workload(path: str | Path, *, batch: int | None = None, optimizer: str = "sgd") -> Workload:
     """One training step of the model in the ONNX file ``path``.
 
-    ``batch`` replaces the symbolic first dimension of the inputs; it is required where that dimension is symbolic and
-    must agree with it where it is fixed. Anything that cannot be sized exactly is an :class:`InputError`.
+    ``batch`` replaces the symbolic batch axis of the inputs, the first or that of a recurrent layer; it is required
+    where that axis is symbolic and must agree with it where it is fixed. Anything that cannot be sized exactly is an
+    :class:`InputError`.
     """
     file = Path(path)
     if batch is not None:
@@ -36,7 +38,7 @@ def onnx_workload(path: str | Path, *, batch: int | None = None, optimizer: str 
             model = load(file)
             _require_known_ops(model.graph)
             require_attributes(model)
-            found = set_batch(model.graph, batch)
+            found = set_batch(model.graph, batch, batch_axes(model, fed_inputs(model.graph)))
             graph = Graph(infer(model))
             ops = tuple(_step(graph))
             return Workload(
