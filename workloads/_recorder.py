@@ -8,12 +8,11 @@ the gradient of (tracing.md, section 2).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +24,8 @@ from torch.utils._pytree import tree_map_only
 from ._dependencies import Dependencies
 from ._passes import ForwardOp, Record, operands, pass_and_parameter, settle, weight_of
 from ._products import Product, bind, operator_name, products_of, refuse_unknown
-from ._provenance import Ledger, Origin, stored_bytes, stored_elements, tensors_in
-from ._results import Results
+from ._provenance import Ledger, Origin, Provenance, stored_bytes, stored_elements, tensors_in
+from ._results import Call, Results
 from ._traffic import Traffic, access_of, dtype_name, traffic
 from .errors import InputError
 from .gemm import Pass
@@ -40,8 +39,7 @@ _ADDED = ("aten.addmm", "aten.baddbmm", "aten.addmv", "aten.addbmm")
 _GATHERS_OR_COPIES = ("aten.index", "aten.index_select", "aten.gather", "aten.clone", "aten._to_copy")
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
+class _Moment(NamedTuple):
     """Where in the step an op is: module, forward or backward, and the sequence number of its autograd node."""
 
     path: str
@@ -55,8 +53,7 @@ class _Moment:
         return Pass.BP if self.backward else Pass.FF
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     """One call of an operator that was made: arguments by name, results, and the forward op it is or belongs to."""
 
     name: str
@@ -83,6 +80,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._read: set[int] = set()
         self._changed: set[int] = set()
         self._results = Results()
+        self._vectors: dict[Any, VectorOp] = {}
         self.ledger = Ledger(model)
         self.last_path = name
 
@@ -156,9 +154,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         refuse_unknown(func, moment.path)
         args, kwargs = _without_data(args, kwargs)
         grouped = func is torch.ops.aten._grouped_mm.default
-        out = _grouped_result(*args, **kwargs) if grouped else self._results.of(func, args, kwargs)
+        out, known = (_grouped_result(*args, **kwargs), None) if grouped else self._results.of(func, args, kwargs)
         try:
-            self._record(func, args, kwargs, out, moment)
+            self._record(func, bind(func, args, kwargs), out, moment, known)
         except InputError as error:
             raise InputError(f"{moment.path}: {error}") from error
         return out
@@ -193,25 +191,30 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         found.makes_data |= any(self.ledger.of(tensor).origin >= Origin.DATA for tensor in tensors_in(out))
         return found
 
-    def _record(self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], out: Any, moment: _Moment) -> None:
-        given = bind(func, args, kwargs)
+    def _record(self, func: OpOverload, given: dict[str, Any], out: Any, moment: _Moment, known: Call | None) -> None:
         changed = [given[name] for name in access_of(func).written if name in given]
         if given.get("training"):
             # The schema of aten.native_batch_norm does not say that it writes them.
             changed += [given[name] for name in ("running_mean", "running_var") if name in given]
-        reads, writes = tensors_in(given), tensors_in([out, changed])
-        sources, targets = list(map(self.ledger.of, reads)), list(map(self.ledger.of, writes))
-        self._read.update(source.serial for source in sources)
+        of = self.ledger.of
+        reads, writes = [of(x) for x in tensors_in(given)], [of(x) for x in tensors_in((out, changed))]
+        self._read.update([source.serial for source in reads])
         if changed:
-            self._changed.update(self.ledger.of(tensor).serial for tensor in tensors_in(changed))
-        self.ledger.flow(sources, targets)
-        if sources and operator_name(func) in _GATHERS_OR_COPIES:
-            self.ledger.gather(sources[0], targets)
+            self._changed.update([of(x).serial for x in tensors_in(changed)])
+        self.ledger.flow(reads, writes)
+        if reads and operator_name(func) in _GATHERS_OR_COPIES:
+            self.ledger.gather(reads[0], writes)
         products = products_of(func, given, out)
         forward = self._forward_op(moment, out, multiplies=bool(products))
         call = _Call(operator_name(func), given, out, moment, forward)
         if products is None:
-            self._add_vector(call, traffic(func, given, out), reads, writes)
+            # What a storage that is given twice is read for, shapes do not tell.
+            if known is None or len(set(map(id, reads))) < len(reads):
+                moved = traffic(func, given, out)
+            else:
+                known.traffic = known.traffic or (traffic(func, given, out),)
+                moved = known.traffic[0]
+            self._add_vector(call, moved, reads, writes)
         else:
             for product in products:
                 self._add_matrix(call, product)
@@ -227,15 +230,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             name=moment.path, op=call.name, pass_=pass_, gemm=product.gemm, a=a, b=b, c=c,
             parameter=parameter, convolution=product.convolution, recompute=moment.recompute,
         )  # fmt: skip
-        self._append(call, op, [product.a, product.b], [product.c])
+        self._append(call, op, map(ledger.of, (product.a, product.b)), [ledger.of(product.c)])
 
-    def _add_vector(self, call: _Call, moved: Traffic | None, reads: list[Tensor], writes: list[Tensor]) -> None:
+    def _add_vector(
+        self, call: _Call, moved: Traffic | None, reads: Iterable[Provenance], writes: Iterable[Provenance]
+    ) -> None:
         if moved is None:
             return
-        op = VectorOp(
-            name=call.moment.path, op=call.name, pass_=call.moment.pass_, dtype=moved.dtype, elements=moved.elements,
-            read_bytes=moved.read_bytes, write_bytes=moved.write_bytes, recompute=call.moment.recompute,
-        )  # fmt: skip
+        moment = call.moment
+        key = moment.path, call.name, moment.pass_, moment.recompute, moved
+        op = self._vectors.get(key)
+        if op is None:
+            op = self._vectors[key] = VectorOp(
+                name=moment.path, op=call.name, pass_=moment.pass_, dtype=moved.dtype, elements=moved.elements,
+                read_bytes=moved.read_bytes, write_bytes=moved.write_bytes, recompute=moment.recompute,
+            )  # fmt: skip
         self._append(call, op, reads, writes)
 
     def _add_fused(self, call: _Call, products: list[Product]) -> None:
@@ -244,16 +253,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name == "aten.convolution_backward" and given["output_mask"][2]:
             source, target = given["grad_output"], call.out[2]
             moved = Traffic(source.numel(), stored_bytes(source), stored_bytes(target), dtype_name(target.dtype))
-            self._add_vector(call, moved, [source], [target])
+            self._add_vector(call, moved, [self.ledger.of(source)], [self.ledger.of(target)])
         elif name in _ADDED and products and given.get("beta", 1) != 0:
             addend = given["self"]
             size = stored_elements(addend)
             if size > products[0].gemm.n:
                 moved = Traffic(size, stored_bytes(addend), 0, dtype_name(addend.dtype))
-                self._add_vector(call, moved, [addend], [call.out])
+                self._add_vector(call, moved, [self.ledger.of(addend)], [self.ledger.of(call.out)])
 
-    def _append(self, call: _Call, op: MatrixOp | VectorOp, reads: list[Tensor], writes: list[Tensor]) -> None:
-        read, written = (tuple(self.ledger.of(tensor).serial for tensor in tensors) for tensors in (reads, writes))
+    def _append(
+        self, call: _Call, op: MatrixOp | VectorOp, reads: Iterable[Provenance], writes: Iterable[Provenance]
+    ) -> None:
+        read, written = tuple([x.serial for x in reads]), tuple([x.serial for x in writes])
         of_data = call.forward is not None and call.forward.makes_data
         self._records.append(Record(op, read, written, call.moment.node, of_data))
 

@@ -7,6 +7,7 @@ recurrence the same forty, a transformer those of one block.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 
 from ._provenance import tensors_in
+from ._traffic import Traffic
 
-__all__ = ["Results"]
+__all__ = ["Call", "Results"]
 
 _Spec = tuple[torch.Size, tuple[int, ...], torch.dtype]
 _Maker = Callable[[Sequence[Any]], Any]
@@ -32,24 +34,38 @@ class _OpaqueError(Exception):
     """An argument whose part in the result its shape does not tell."""
 
 
+@dataclass(slots=True)
+class Call:
+    """What is known of all calls of an operator with arguments of some shapes: how to make the result, if not by it.
+
+    ``traffic`` is what the recorder found such a call to move; it is ``None`` until then, and in a tuple after.
+    """
+
+    make: _Maker | None
+    traffic: tuple[Traffic | None] | None = None
+
+
 class Results:
     """What operators return, by operator and shapes: a new tensor each time, as the operator itself makes one."""
 
     def __init__(self) -> None:
-        self._makers: dict[Any, _Maker | None] = {}
+        self._calls: dict[Any, Call] = {}
 
-    def of(self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """The result of ``func``, which is called where it was not yet, or where the result is a view."""
+    def of(self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Call | None]:
+        """The result of ``func``, which is called where it was not yet, or where the result is a view.
+
+        And what is known of such calls, nothing where values may matter.
+        """
         try:
             key = (func, torch.get_default_dtype(), *_key(args), *_key(kwargs.items()))
         except _OpaqueError:
-            return func(*args, **kwargs)
-        if key not in self._makers:
+            return func(*args, **kwargs), None
+        call = self._calls.get(key)
+        if call is None:
             out = func(*args, **kwargs)
-            self._makers[key] = _maker(func, args, kwargs, out)
-            return out
-        maker = self._makers[key]
-        return func(*args, **kwargs) if maker is None else maker(args)
+            call = self._calls[key] = Call(_maker(func, args, kwargs, out))
+            return out, call
+        return (func(*args, **kwargs) if call.make is None else call.make(args)), call
 
 
 def _maker(func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> _Maker | None:
