@@ -25,7 +25,7 @@ from ._dependencies import Dependencies
 from ._passes import ForwardOp, Record, operands, pass_and_parameter, settle, weight_of
 from ._products import Product, bind, operator_name, products_of, refuse_unknown
 from ._provenance import Ledger, Origin, Provenance, stored_bytes, stored_elements, tensors_in
-from ._results import Call, Results
+from ._results import Call, Results, key_of
 from ._traffic import Traffic, access_of, dtype_name, traffic
 from .errors import InputError
 from .gemm import Pass
@@ -142,7 +142,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        # The function modes of a trace would be asked about every look at a tensor while gradients are made.
+        with torch._C.DisableTorchFunction():
+            return self._dispatched(func, args, kwargs or {})
+
+    def _dispatched(self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         if _decomposes(func):
             # Reached only under inference mode: elsewhere autograd has taken it apart already.
             with self:
@@ -152,9 +156,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
             return _answer_item(moment.path)
         refuse_unknown(func, moment.path)
-        args, kwargs = _without_data(args, kwargs)
-        grouped = func is torch.ops.aten._grouped_mm.default
-        out, known = (_grouped_result(*args, **kwargs), None) if grouped else self._results.of(func, args, kwargs)
+        key = None if kwargs.get("device") else key_of(func, args, kwargs)
+        if key is None:
+            args, kwargs = _without_data(args, kwargs)
+            key = key_of(func, args, kwargs)
+        known = None
+        if func is torch.ops.aten._grouped_mm.default:
+            out = _grouped_result(*args, **kwargs)
+        elif key is None:
+            out = func(*args, **kwargs)
+        else:
+            out, known = self._results.of(func, args, kwargs, key)
         try:
             self._record(func, bind(func, args, kwargs), out, moment, known)
         except InputError as error:
@@ -179,8 +191,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 path = known.path if known else self.last_path
         return _Moment(path, backward, recompute, node)
 
-    def _forward_op(self, moment: _Moment, out: Any, *, multiplies: bool) -> ForwardOp | None:
-        """The forward op of this moment: the one that made ``out``, or the one whose gradient ``out`` is part of."""
+    def _forward_op(self, moment: _Moment, made: list[Provenance], *, multiplies: bool) -> ForwardOp | None:
+        """The forward op of this moment: the one that ``made`` this, or the one whose gradient that is part of."""
         if moment.backward or moment.node < self._first_node:
             return self._forwards.get(moment.node)
         # An op without gradient sees the number of the op before it, so the first to show a number owns it.
@@ -188,7 +200,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if found.weights and not found.custom and multiplies:
             # A frozen layer behind it; only a custom function, which runs without gradient, has several products.
             found = ForwardOp(moment.path, custom=False)
-        found.makes_data |= any(self.ledger.of(tensor).origin >= Origin.DATA for tensor in tensors_in(out))
+        found.makes_data = found.makes_data or any(x.origin >= Origin.DATA for x in made)
         return found
 
     def _record(self, func: OpOverload, given: dict[str, Any], out: Any, moment: _Moment, known: Call | None) -> None:
@@ -197,15 +209,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             # The schema of aten.native_batch_norm does not say that it writes them.
             changed += [given[name] for name in ("running_mean", "running_var") if name in given]
         of = self.ledger.of
-        reads, writes = [of(x) for x in tensors_in(given)], [of(x) for x in tensors_in((out, changed))]
+        reads, made = [of(x) for x in tensors_in(given)], [of(x) for x in tensors_in(out)]
+        replaced = [of(x) for x in tensors_in(changed)] if changed else []
+        writes = made + replaced
         self._read.update([source.serial for source in reads])
-        if changed:
-            self._changed.update([of(x).serial for x in tensors_in(changed)])
+        self._changed.update([target.serial for target in replaced])
         self.ledger.flow(reads, writes)
         if reads and operator_name(func) in _GATHERS_OR_COPIES:
             self.ledger.gather(reads[0], writes)
         products = products_of(func, given, out)
-        forward = self._forward_op(moment, out, multiplies=bool(products))
+        forward = self._forward_op(moment, made, multiplies=bool(products))
         call = _Call(operator_name(func), given, out, moment, forward)
         if products is None:
             # What a storage that is given twice is read for, shapes do not tell.

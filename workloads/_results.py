@@ -18,7 +18,7 @@ from torch._ops import OpOverload
 from ._provenance import tensors_in
 from ._traffic import Traffic
 
-__all__ = ["Call", "Results"]
+__all__ = ["Call", "Results", "key_of"]
 
 _Spec = tuple[torch.Size, tuple[int, ...], torch.dtype]
 _Maker = Callable[[Sequence[Any]], Any]
@@ -51,21 +51,25 @@ class Results:
     def __init__(self) -> None:
         self._calls: dict[Any, Call] = {}
 
-    def of(self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Call | None]:
+    def of(self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], key: Any) -> tuple[Any, Call]:
         """The result of ``func``, which is called where it was not yet, or where the result is a view.
 
-        And what is known of such calls, nothing where values may matter.
+        And what is known of such calls; ``key`` is their :func:`key_of`.
         """
-        try:
-            key = (func, torch.get_default_dtype(), *_key(args), *_key(kwargs.items()))
-        except _OpaqueError:
-            return func(*args, **kwargs), None
         call = self._calls.get(key)
         if call is None:
             out = func(*args, **kwargs)
             call = self._calls[key] = Call(_maker(func, args, kwargs, out))
             return out, call
         return (func(*args, **kwargs) if call.make is None else call.make(args)), call
+
+
+def key_of(func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Equal for calls whose results are of the same shapes; None where values may matter, or not all are on meta."""
+    try:
+        return (func, torch.get_default_dtype(), *_key(args), *_key(kwargs.items()))
+    except _OpaqueError:
+        return None
 
 
 def _maker(func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> _Maker | None:
