@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -40,6 +41,7 @@ Arguments = dict[str, Any]
 Rule = Callable[[Arguments, Any], list[Product]]
 
 
+@cache
 def operator_name(func: OpOverload) -> str:
     """``aten.mm`` for every overload of it."""
     return func._schema.name.replace("::", ".")
@@ -47,14 +49,23 @@ def operator_name(func: OpOverload) -> str:
 
 def bind(func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> Arguments:
     """The arguments of a call by name; those left to their default are absent."""
-    names = (argument.name for argument in func._schema.arguments)
-    return {**dict(zip(names, args, strict=False)), **kwargs}
+    return {**dict(zip(_argument_names(func), args, strict=False)), **kwargs}
+
+
+@cache
+def _argument_names(func: OpOverload) -> tuple[str, ...]:
+    return tuple(argument.name for argument in func._schema.arguments)
 
 
 def products_of(func: OpOverload, given: Arguments, out: Any) -> list[Product] | None:
     """The GEMMs of one call, none for an empty one, or ``None`` when ``func`` multiplies no matrices."""
-    rule = _RULES.get(operator_name(func).removesuffix("_"))
+    rule = _rule(func)
     return None if rule is None else rule(given, out)
+
+
+@cache
+def _rule(func: OpOverload) -> Rule | None:
+    return _RULES.get(operator_name(func).removesuffix("_"))
 
 
 _OPEN_NAMESPACES = ("aten", "prim", "prims", "profiler", "torchvision")
@@ -66,18 +77,22 @@ _COUNTED = frozenset(str(packet) for packet in flop_registry)
 
 def refuse_unknown(func: OpOverload, where: str) -> None:
     """Refuse an operator that multiplies matrices, or may, and that this file has no rule for."""
+    reason = _refusal(func)
+    if reason:
+        raise InputError(f"{where}: {reason}")
+
+
+@cache
+def _refusal(func: OpOverload) -> str:
     name = operator_name(func)
     namespace, _, short = name.partition(".")
-    if name.removesuffix("_") in _RULES:
-        return
+    if _rule(func) is not None:
+        return ""
     if name in _COUNTED or _MATRIX_WORDS.intersection(re.split(r"[_.]", short)):
-        raise InputError(
-            f"{where}: operator {name} multiplies matrices in a way Weft does not know, so it cannot be counted"
-        )
+        return f"operator {name} multiplies matrices in a way Weft does not know, so it cannot be counted"
     if namespace not in _OPEN_NAMESPACES:
-        raise InputError(
-            f"{where}: custom operator {name} hides what it computes; write that part of the model in PyTorch operators"
-        )
+        return f"custom operator {name} hides what it computes; write that part of the model in PyTorch operators"
+    return ""
 
 
 def _gemm(m: int, k: int, n: int, groups: int = 1, run: int = 0) -> Gemm | None:

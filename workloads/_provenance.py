@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -97,19 +97,31 @@ def parameter_labels(model: nn.Module) -> dict[nn.Parameter, str]:
     return {parameter: "=".join(all_names) for parameter, all_names in names.items()}
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors in a nest of lists, tuples and mappings."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from tensors_in(item)
-    elif isinstance(value, Mapping):
-        yield from tensors_in(list(value.values()))
+_SINGLE = (int, float, str, type(None))
+"""Most arguments that are no tensor; to ask whether they are a mapping takes longer."""
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """The tensors in a nest of lists, tuples and mappings, in order."""
+    found: list[Tensor] = []
+    _collect((value,), found)
+    return found
+
+
+def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            _collect(value, found)
+        elif not isinstance(value, _SINGLE) and isinstance(value, Mapping):
+            _collect(value.values(), found)
 
 
 def stored_elements(tensor: Tensor) -> int:
     """Elements that memory holds: a dimension expanded with stride 0 is stored once."""
+    if tensor.is_contiguous():
+        return tensor.numel()
     count = 1
     for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
         count *= size if stride or size == 0 else 1

@@ -8,11 +8,11 @@ the gradient of (tracing.md, section 2).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,8 @@ from torch.utils._pytree import tree_map_only
 from ._dependencies import Dependencies
 from ._passes import ForwardOp, Record, operands, pass_and_parameter, settle, weight_of
 from ._products import Product, bind, operator_name, products_of, refuse_unknown
-from ._provenance import Ledger, Origin, stored_bytes, stored_elements, tensors_in
+from ._provenance import Ledger, Origin, Provenance, stored_bytes, stored_elements, tensors_in
+from ._results import Call, Results, key_of
 from ._traffic import Traffic, access_of, dtype_name, traffic
 from .errors import InputError
 from .gemm import Pass
@@ -38,8 +39,7 @@ _ADDED = ("aten.addmm", "aten.baddbmm", "aten.addmv", "aten.addbmm")
 _GATHERS_OR_COPIES = ("aten.index", "aten.index_select", "aten.gather", "aten.clone", "aten._to_copy")
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
+class _Moment(NamedTuple):
     """Where in the step an op is: module, forward or backward, and the sequence number of its autograd node."""
 
     path: str
@@ -53,8 +53,7 @@ class _Moment:
         return Pass.BP if self.backward else Pass.FF
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     """One call of an operator that was made: arguments by name, results, and the forward op it is or belongs to."""
 
     name: str
@@ -80,6 +79,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._first_node = 0
         self._read: set[int] = set()
         self._changed: set[int] = set()
+        self._results = Results()
+        self._vectors: dict[Any, VectorOp] = {}
         self.ledger = Ledger(model)
         self.last_path = name
 
@@ -141,8 +142,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        if func._can_decompose():
+        # The function modes of a trace would be asked about every look at a tensor while gradients are made.
+        with torch._C.DisableTorchFunction():
+            return self._dispatched(func, args, kwargs or {})
+
+    def _dispatched(self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        if _decomposes(func):
             # Reached only under inference mode: elsewhere autograd has taken it apart already.
             with self:
                 return func.decompose(*args, **kwargs)
@@ -151,10 +156,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
             return _answer_item(moment.path)
         refuse_unknown(func, moment.path)
-        args, kwargs = _without_data(args, kwargs)
-        out = _grouped_result(*args, **kwargs) if func is torch.ops.aten._grouped_mm.default else func(*args, **kwargs)
+        key = None if kwargs.get("device") else key_of(func, args, kwargs)
+        if key is None:
+            args, kwargs = _without_data(args, kwargs)
+            key = key_of(func, args, kwargs)
+        known = None
+        if func is torch.ops.aten._grouped_mm.default:
+            out = _grouped_result(*args, **kwargs)
+        elif key is None:
+            out = func(*args, **kwargs)
+        else:
+            out, known = self._results.of(func, args, kwargs, key)
         try:
-            self._record(func, args, kwargs, out, moment)
+            self._record(func, bind(func, args, kwargs), out, moment, known)
         except InputError as error:
             raise InputError(f"{moment.path}: {error}") from error
         return out
@@ -177,8 +191,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 path = known.path if known else self.last_path
         return _Moment(path, backward, recompute, node)
 
-    def _forward_op(self, moment: _Moment, out: Any, *, multiplies: bool) -> ForwardOp | None:
-        """The forward op of this moment: the one that made ``out``, or the one whose gradient ``out`` is part of."""
+    def _forward_op(self, moment: _Moment, made: list[Provenance], *, multiplies: bool) -> ForwardOp | None:
+        """The forward op of this moment: the one that ``made`` this, or the one whose gradient that is part of."""
         if moment.backward or moment.node < self._first_node:
             return self._forwards.get(moment.node)
         # An op without gradient sees the number of the op before it, so the first to show a number owns it.
@@ -186,26 +200,34 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if found.weights and not found.custom and multiplies:
             # A frozen layer behind it; only a custom function, which runs without gradient, has several products.
             found = ForwardOp(moment.path, custom=False)
-        found.makes_data |= any(self.ledger.of(tensor).origin >= Origin.DATA for tensor in tensors_in(out))
+        found.makes_data = found.makes_data or any(x.origin >= Origin.DATA for x in made)
         return found
 
-    def _record(self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], out: Any, moment: _Moment) -> None:
-        given = bind(func, args, kwargs)
-        changed = [value for name, value in given.items() if name in access_of(func).written]
+    def _record(self, func: OpOverload, given: dict[str, Any], out: Any, moment: _Moment, known: Call | None) -> None:
+        changed = [given[name] for name in access_of(func).written if name in given]
         if given.get("training"):
             # The schema of aten.native_batch_norm does not say that it writes them.
             changed += [given[name] for name in ("running_mean", "running_var") if name in given]
-        reads, writes = list(tensors_in(given)), list(tensors_in([out, changed]))
-        self._read.update(self.ledger.of(tensor).serial for tensor in reads)
-        self._changed.update(self.ledger.of(tensor).serial for tensor in tensors_in(changed))
-        self.ledger.flow(map(self.ledger.of, reads), map(self.ledger.of, writes))
+        of = self.ledger.of
+        reads, made = [of(x) for x in tensors_in(given)], [of(x) for x in tensors_in(out)]
+        replaced = [of(x) for x in tensors_in(changed)] if changed else []
+        writes = made + replaced
+        self._read.update([source.serial for source in reads])
+        self._changed.update([target.serial for target in replaced])
+        self.ledger.flow(reads, writes)
         if reads and operator_name(func) in _GATHERS_OR_COPIES:
-            self.ledger.gather(self.ledger.of(reads[0]), map(self.ledger.of, writes))
+            self.ledger.gather(reads[0], writes)
         products = products_of(func, given, out)
-        forward = self._forward_op(moment, out, multiplies=bool(products))
+        forward = self._forward_op(moment, made, multiplies=bool(products))
         call = _Call(operator_name(func), given, out, moment, forward)
         if products is None:
-            self._add_vector(call, traffic(func, given, out), reads, writes)
+            # What a storage that is given twice is read for, shapes do not tell.
+            if known is None or len(set(map(id, reads))) < len(reads):
+                moved = traffic(func, given, out)
+            else:
+                known.traffic = known.traffic or (traffic(func, given, out),)
+                moved = known.traffic[0]
+            self._add_vector(call, moved, reads, writes)
         else:
             for product in products:
                 self._add_matrix(call, product)
@@ -221,15 +243,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             name=moment.path, op=call.name, pass_=pass_, gemm=product.gemm, a=a, b=b, c=c,
             parameter=parameter, convolution=product.convolution, recompute=moment.recompute,
         )  # fmt: skip
-        self._append(call, op, [product.a, product.b], [product.c])
+        self._append(call, op, map(ledger.of, (product.a, product.b)), [ledger.of(product.c)])
 
-    def _add_vector(self, call: _Call, moved: Traffic | None, reads: list[Tensor], writes: list[Tensor]) -> None:
+    def _add_vector(
+        self, call: _Call, moved: Traffic | None, reads: Iterable[Provenance], writes: Iterable[Provenance]
+    ) -> None:
         if moved is None:
             return
-        op = VectorOp(
-            name=call.moment.path, op=call.name, pass_=call.moment.pass_, dtype=moved.dtype, elements=moved.elements,
-            read_bytes=moved.read_bytes, write_bytes=moved.write_bytes, recompute=call.moment.recompute,
-        )  # fmt: skip
+        moment = call.moment
+        key = moment.path, call.name, moment.pass_, moment.recompute, moved
+        op = self._vectors.get(key)
+        if op is None:
+            op = self._vectors[key] = VectorOp(
+                name=moment.path, op=call.name, pass_=moment.pass_, dtype=moved.dtype, elements=moved.elements,
+                read_bytes=moved.read_bytes, write_bytes=moved.write_bytes, recompute=moment.recompute,
+            )  # fmt: skip
         self._append(call, op, reads, writes)
 
     def _add_fused(self, call: _Call, products: list[Product]) -> None:
@@ -238,18 +266,25 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name == "aten.convolution_backward" and given["output_mask"][2]:
             source, target = given["grad_output"], call.out[2]
             moved = Traffic(source.numel(), stored_bytes(source), stored_bytes(target), dtype_name(target.dtype))
-            self._add_vector(call, moved, [source], [target])
+            self._add_vector(call, moved, [self.ledger.of(source)], [self.ledger.of(target)])
         elif name in _ADDED and products and given.get("beta", 1) != 0:
             addend = given["self"]
             size = stored_elements(addend)
             if size > products[0].gemm.n:
                 moved = Traffic(size, stored_bytes(addend), 0, dtype_name(addend.dtype))
-                self._add_vector(call, moved, [addend], [call.out])
+                self._add_vector(call, moved, [self.ledger.of(addend)], [self.ledger.of(call.out)])
 
-    def _append(self, call: _Call, op: MatrixOp | VectorOp, reads: list[Tensor], writes: list[Tensor]) -> None:
-        read, written = (tuple(self.ledger.of(tensor).serial for tensor in tensors) for tensors in (reads, writes))
+    def _append(
+        self, call: _Call, op: MatrixOp | VectorOp, reads: Iterable[Provenance], writes: Iterable[Provenance]
+    ) -> None:
+        read, written = tuple([x.serial for x in reads]), tuple([x.serial for x in writes])
         of_data = call.forward is not None and call.forward.makes_data
         self._records.append(Record(op, read, written, call.moment.node, of_data))
+
+
+@cache
+def _decomposes(func: OpOverload) -> bool:
+    return bool(func._can_decompose())
 
 
 def _without_data(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
@@ -261,11 +296,11 @@ def _without_data(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence
     def moved(tensor: Tensor) -> Tensor:
         return tensor.to("meta") if tensor.dim() and tensor.is_floating_point() else tensor
 
-    given = list(tensors_in([args, kwargs]))
-    if any(tensor.is_meta for tensor in given):
+    on_meta = [tensor.is_meta for tensor in tensors_in((args, kwargs))]
+    if any(on_meta):
         if kwargs.get("device") is not None:
             kwargs = {**kwargs, "device": torch.device("meta")}
-        if not all(tensor.is_meta for tensor in given):
+        if not all(on_meta):
             args, kwargs = tree_map_only(Tensor, moved, (args, kwargs))
     return args, kwargs
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,8 +45,7 @@ class Access:
     moves_nothing: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(NamedTuple):
     """Elements of the largest tensor touched, bytes read and written, and the format of the result."""
 
     elements: int
@@ -76,8 +75,9 @@ def traffic(func: OpOverload, given: dict[str, Any], out: Any) -> Traffic | None
     access = access_of(func)
     if access.moves_nothing:
         return None
-    changed = _distinct([value for name, value in given.items() if name in access.written])
-    inputs = _distinct([value for name, value in given.items() if name not in access.written])
+    names = access.written
+    changed = _distinct([given[name] for name in names if name in given])
+    inputs = _distinct([value for name, value in given.items() if name not in names] if names else given)
     written = changed + _fresh(out, inputs + changed)
     if not written:
         return None

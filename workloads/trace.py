@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import _engine_run_backward
 from torch.nn.parameter import UninitializedParameter
 
 from ._provenance import Origin, stored_bytes, stored_elements
@@ -19,9 +20,10 @@ from ._traffic import dtype_name
 from .errors import InputError, nearest, require_int
 from .models.source import ModelSource, StepInputs
 from .patterns import matching
+from .recurrence import RecurrencesAsOnCpu
 from .step import DTYPE_BYTES, OPTIMIZERS, Frozen, MatrixOp, UpdateOp, VectorOp, Workload, require_products
 
-__all__ = ["trace_step"]
+__all__ = ["trace_recurrence", "trace_step"]
 
 Progress = Callable[[str], None]
 
@@ -59,7 +61,9 @@ def trace_step(
         recorder.turn()
         tell("backward")
         with _explained(source, recorder, "backward"):
-            torch.autograd.backward(loss, seed)
+            # Not torch.autograd.backward: inside of it PyTorch switches the modes of _like_training off, which is where
+            # checkpointed modules run again.
+            _engine_run_backward((loss,), (seed,), False, False, (), allow_unreachable=True, accumulate_grad=True)
     ops = recorder.ops([p.grad for p in model.parameters() if p.grad is not None])
     updates = _updates(recorder)
     _check_step(source, ops, list(updates.values()))
@@ -67,6 +71,33 @@ def trace_step(
         model=source.name, batch=inputs.batch, input=inputs.shape, optimizer=optimizer, ops=(*ops, *updates.values()),
         after=tuple(recorder.after(list(updates))), frozen=tuple(_frozen(model, recorder, updates)),
     )  # fmt: skip
+
+
+def trace_recurrence(
+    layer: nn.RNNBase,
+    args: Sequence[Any],
+    data: Sequence[Tensor],
+    passed: Sequence[bool],
+) -> list[MatrixOp | VectorOp]:
+    """The ops of ``layer`` alone, called with ``args``, whose module path is empty: forward, then backward.
+
+    ``data`` are the tensors that are neither parameters nor constants; gradients are made of all that require one, from
+    those of the results that ``passed`` names: outputs, last hidden state, last cell state.
+    """
+    recorder = Recorder(layer, "")
+    recorder.ledger.declare(list(data), Origin.DATA)
+    wanted = [tensor for tensor in (*data, *layer.parameters()) if tensor.requires_grad]
+    with _like_training(), recorder.listen():
+        out, last = layer(*args)
+        made = [out, last] if isinstance(last, Tensor) else [out, *last]
+        recorder.turn()
+        ends = [end for end, needed in zip(made, passed, strict=True) if needed and end.requires_grad]
+        seeds = [end.new_empty(end.shape) for end in ends]
+        recorder.ledger.declare(seeds, Origin.GRADIENT)
+        found = torch.autograd.grad(ends, wanted, seeds, allow_unused=True) if ends and wanted else ()
+    parameters = {id(parameter) for parameter in layer.parameters()}
+    weights = [g for g, of in zip(found, wanted, strict=True) if g is not None and id(of) in parameters]
+    return recorder.ops(weights)
 
 
 def _check_request(batch: int | None, seq: int | None, optimizer: str) -> None:
@@ -131,11 +162,14 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
 
 @contextmanager
 def _like_training() -> Iterator[None]:
-    """Meta as default device, gradients on, and attention in its own dtype: the math path widens bfloat16 otherwise."""
+    """Meta as default device, gradients on, recurrent layers as on a CPU, attention in its own dtype.
+
+    Its math path widens bfloat16 otherwise.
+    """
     narrow = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()  # type: ignore[no-untyped-call]
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
     try:
-        with torch.device("meta"), torch.enable_grad():
+        with torch.device("meta"), torch.enable_grad(), RecurrencesAsOnCpu():
             yield
     finally:
         torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(narrow)

@@ -447,7 +447,7 @@ def test_a_recurrent_layer_of_endless_directions_or_steps_is_refused(tmp_path: P
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2**21
     onnx.save(model, path)
     with pytest.raises(InputError, match="2,097,152 steps make that many products"):
-        onnx_workload(path, batch=2**21)
+        onnx_workload(path)
 
 
 def test_empty_operands_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from onnx import inliner
 
 from ..errors import InputError
 from ..strict import read_file
-from .operators import RECURRENT
 
 __all__ = ["fed_inputs", "load", "node_name", "require_attributes", "set_batch"]
 
@@ -73,14 +73,16 @@ def fed_inputs(graph: Any) -> list[Any]:
     return [value for value in graph.input if value.name not in stored]
 
 
-def set_batch(graph: Any, batch: int | None) -> int:
-    """Write the batch into the shapes of the inputs, refuse what stays symbolic, and return the batch."""
+def set_batch(graph: Any, batch: int | None, axes: Mapping[str, int]) -> int:
+    """Write the batch into the shapes of the inputs, refuse what stays symbolic, and return the batch.
+
+    ``axes``: which axis of an input it is, the first where that is not said.
+    """
     inputs = fed_inputs(graph)
     if not inputs:
         raise InputError("the graph has no input")
-    recurrent = any(node.op_type in RECURRENT for node in graph.node)
     shapes = {value.name: value.type.tensor_type.shape.dim for value in inputs}
-    leading = {name: _batch_dimension(shape, recurrent=recurrent) for name, shape in shapes.items() if shape}
+    leading = {name: shape[axes.get(name, 0)] for name, shape in shapes.items() if shape}
     symbols = {dim.dim_param for dim in leading.values() if dim.dim_param}
     free = [name for name, dim in leading.items() if not _fixed(dim)]
     if free and batch is None:
@@ -102,12 +104,6 @@ def set_batch(graph: Any, batch: int | None) -> int:
     if batch is not None and batch not in sizes:
         raise InputError(f"batch {batch} given, but the file fixes it at {found}")
     return found if batch is None else batch
-
-
-def _batch_dimension(shape: Any, *, recurrent: bool) -> Any:
-    """The first dimension; the second of steps x batch x features, which recurrent operators take."""
-    steps_first = recurrent and len(shape) == 3 and [_fixed(dim) for dim in shape] == [True, False, True]
-    return shape[1] if steps_first else shape[0]
 
 
 def _fixed(dim: Any) -> bool:

@@ -107,11 +107,12 @@ class Graph:
         self.outputs = [self._tensor(value.name) for value in graph.output]
         self.initializers = [self._tensors[name] for name in self._initializers if name in self._tensors]
         """Those that are used."""
-        reached = {out for out in self.outputs if out.grad}
+        self.reached = {out for out in self.outputs if out.grad}
+        """Tensors to which a gradient comes back."""
         self.backward: list[Node] = []
         for node in reversed(self.nodes):
-            if not reached.isdisjoint(node.outs):
-                reached.update(node.differentiated)
+            if not self.reached.isdisjoint(node.outs):
+                self.reached.update(node.differentiated)
                 self.backward.append(node)
         self.uses = Counter(tensor for node in self.backward for tensor in node.ins if tensor and tensor.grad)
         """In how many places the gradient of a tensor is made."""

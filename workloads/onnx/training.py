@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from ..errors import InputError, nearest, reading, require_int
 from ..gemm import Pass
 from ..patterns import matching
 from ..step import Frozen, Op, UpdateOp, VectorOp, Workload, require_products
+from .axes import batch_axes
 from .batch import at_batch
 from .constants import store
-from .file import load, require_attributes, set_batch
+from .file import fed_inputs, load, require_attributes, set_batch
 from .folding import FOLDED
 from .graph import Graph, Node, Tensor, where
 from .operators import RECURRENT, VECTOR
@@ -28,9 +30,10 @@ def onnx_workload(
 ) -> Workload:
     """One training step of the model in the ONNX file ``path``.
 
-    ``batch`` replaces the symbolic first dimension of the inputs; it is required where that dimension is symbolic and
-    must agree with it where it is fixed. What is a parameter: :func:`.parameters.parameters`; ``freeze`` names those
-    that are not trained, with shell wildcards. Anything that cannot be sized exactly is an :class:`InputError`.
+    ``batch`` replaces the symbolic batch axis of the inputs, the first or that of a recurrent layer; it is required
+    where that axis is symbolic and must agree with it where it is fixed. What is a parameter:
+    :func:`.parameters.parameters`; ``freeze`` names those that are not trained, with shell wildcards. Anything that
+    cannot be sized exactly is an :class:`InputError`.
     """
     file = Path(path)
     if batch is not None:
@@ -40,8 +43,9 @@ def onnx_workload(
             model = load(file)
             _require_known_ops(model.graph)
             require_attributes(model)
+            set_sizes = partial(set_batch, axes=batch_axes(model, fed_inputs(model.graph)))
             graph, found = at_batch(
-                store(model), batch, set_batch, lambda names: matching(freeze, sorted(names), "parameter")
+                store(model), batch, set_sizes, lambda names: matching(freeze, sorted(names), "parameter")
             )
             ops = tuple(_step(graph))
             require_products(file.stem, ops)
@@ -71,12 +75,12 @@ def _require_known_ops(graph: Any) -> None:
 def _step(graph: Graph) -> Iterator[Op]:
     """All ops, in order."""
     for node in graph.nodes:
-        yield from _named(node, _forward)
+        yield from _named(node, partial(_forward, graph))
     yield from _loss(graph, Pass.FF)
     yield from _loss(graph, Pass.BP)
     for node in graph.backward:
         yield from _sums(graph, node.outs)
-        yield from _named(node, _backward)
+        yield from _named(node, partial(_backward, graph))
     yield from _sums(graph, graph.initializers)
     trained = dict.fromkeys(
         tensor for node in graph.backward for tensor in node.differentiated if tensor.parameter == tensor.name
@@ -104,15 +108,15 @@ def _named(node: Node, rule: Callable[[Node], Iterable[Op]]) -> Sequence[Op]:
         raise InputError(f"{where(node.proto)}: {error}") from error
 
 
-def _forward(node: Node) -> Iterable[Op]:
+def _forward(graph: Graph, node: Node) -> Iterable[Op]:
     if node.op in RECURRENT:
-        return Recurrent(node).forward()
+        return Recurrent(node, graph.reached).forward()
     return [product_forward(node)] if node.op in PRODUCTS else vector_forward(node)
 
 
-def _backward(node: Node) -> Iterable[Op]:
+def _backward(graph: Graph, node: Node) -> Iterable[Op]:
     if node.op in RECURRENT:
-        return Recurrent(node).backward()
+        return Recurrent(node, graph.reached).backward()
     return product_backward(node) if node.op in PRODUCTS else vector_backward(node)
 
 
