@@ -24,11 +24,10 @@ from weft.workloads.gemm import Pass
 from weft.workloads.onnx import onnx_workload
 from weft.workloads.onnx.batch import at_batch
 from weft.workloads.onnx.constants import store
-from weft.workloads.onnx.file import set_batch
 from weft.workloads.step import MatrixOp, UpdateOp, VectorOp
 
 from .test_onnx import Weights, attention, conv_net, described, recurrent, save, trained
-from .test_onnx_shapes import chains
+from .test_onnx_shapes import as_written, chains
 
 node = helper.make_node
 
@@ -390,7 +389,7 @@ def test_gradients_pass_straight_through_a_quantisation(tmp_path: Path) -> None:
         node("MatMul", ["x", "d"], ["y"]),
     ]  # fmt: skip
     model = onnx.load(save(tmp_path / "m.onnx", nodes, {"x": (2, 4)}, {}, arrays))
-    graph, _ = at_batch(store(model), None, set_batch, lambda _: ())
+    graph, _ = at_batch(store(model), None, as_written, lambda _: ())
     assert [one.op for one in graph.backward] == ["MatMul", "DequantizeLinear", "QuantizeLinear"]
     assert [tensor.name for tensor in graph.backward[-1].differentiated] == ["w"]
 
@@ -401,7 +400,7 @@ def test_a_quantised_weight_is_a_parameter_and_its_scales_are_not(tmp_path: Path
     nodes = [node("DequantizeLinear", ["q", "scale", "zero"], ["w"], axis=1), node("MatMul", ["x", "w"], ["y"])]
     path = save(tmp_path / "m.onnx", nodes, {"x": (2, 4)}, {}, arrays)
     model = onnx.load(path if stored == "initializer" else constants(path))
-    graph, _ = at_batch(store(model), None, set_batch, lambda _: ())
+    graph, _ = at_batch(store(model), None, as_written, lambda _: ())
     product = graph.nodes[-1]
     assert [tensor.parameter for tensor in product.ins if tensor] == [None, "q"]
     assert [tensor.name for tensor in graph.backward[-1].differentiated] == ["q"]

@@ -17,7 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from weft.workloads.errors import InputError, reading
 from weft.workloads.onnx.batch import at_batch
 from weft.workloads.onnx.constants import store
-from weft.workloads.onnx.file import require_attributes, set_batch
+from weft.workloads.onnx.file import require_attributes
 
 node = helper.make_node
 Arrays = dict[str, Any]
@@ -45,6 +45,11 @@ def by_reference(model: Any, fed: str, stored: Arrays) -> dict[str, tuple[int, .
     return {out.name: value.shape for out, value in zip(model.graph.output, found, strict=True)}
 
 
+def as_written(_: Any, batch: int | None) -> int:
+    """Leaves the sizes of a graph as they are."""
+    return batch or 1
+
+
 def by_import(model: Any) -> dict[str, tuple[int, ...]] | None:
     """Shapes as they are imported, None where the graph is refused."""
     copied = onnx.ModelProto()
@@ -52,7 +57,7 @@ def by_import(model: Any) -> dict[str, tuple[int, ...]] | None:
     try:
         with reading("the graph", "one that ONNX allows"):
             require_attributes(copied)
-            graph, _ = at_batch(store(copied), None, set_batch, lambda _: ())
+            graph, _ = at_batch(store(copied), None, as_written, lambda _: ())
     except InputError:
         return None
     return {tensor.name: tensor.shape for one in graph.nodes for tensor in one.outs}
