@@ -139,18 +139,19 @@ def test_scalars_and_what_prepares_the_input_are_no_parameters(tmp_path: Path) -
 
 
 def test_masks_grids_and_preparation_in_constants_are_no_parameters(tmp_path: Path) -> None:
-    shapes = {"mean": (1, 3, 1, 1), "w": (8, 3, 1, 1), "grid": (1, 8, 4, 4), "place": (1, 4, 4)}
+    shapes = {"mean": (1, 3, 1, 1), "w": (8, 3, 1, 1), "grid": (1, 8, 4, 4), "place": (1, 4, 4), "strides": (1, 4)}
     stored = [node("Constant", [], [name], value=numpy_helper.from_array(np.ones(shape, np.float32)))
               for name, shape in shapes.items()]  # fmt: skip
     nodes = [
         *stored, node("Sub", ["x", "mean"], ["x0"]), node("Conv", ["x0", "w"], ["c"], "conv"),
         node("Add", ["c", "grid"], ["d"]), node("Concat", ["d", "grid"], ["e"], axis=0),
-        node("Mul", ["e", "place"], ["y"]),
+        node("Mul", ["e", "place"], ["f"]), node("Concat", ["f", "f"], ["boxes"], axis=1),
+        node("Mul", ["boxes", "strides"], ["y"]),
     ]  # fmt: skip
     step = onnx_workload(save(tmp_path / "m.onnx", nodes, {"x": (1, 3, 4, 4)}, {}))
     assert [op.name for op in step.ops if isinstance(op, UpdateOp)] == ["w"]
     assert [op.pass_ for op in step.matrix_ops] == [Pass.FF, Pass.WU]
-    assert {tensor.name for tensor in step.frozen} == {"mean", "grid", "place"}
+    assert {tensor.name for tensor in step.frozen} == {"mean", "grid", "place", "strides"}
 
 
 def test_scales_of_a_resize_are_no_parameters(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from .file import fed_inputs
-from .operators import FREE, NO_GRADIENT, REARRANGES, RECURRENT, STATISTICS
+from .operators import FREE, NO_GRADIENT, PARTS, REARRANGES, RECURRENT, STATISTICS
 from .products import PRODUCTS
 from .shapes import Inferred
 from .tensors import is_floating
@@ -39,8 +39,8 @@ def parameters(inferred: Inferred) -> set[str]:
     An initializer of the file is one unless it is a lone number of arithmetic. What the file stores in a node
     (``Constant``, ``ConstantOfShape``) is one where it meets data as the weight or bias of a product, in a
     normalisation, as slopes or as a table that is looked up, and as a vector along one axis that is added to or
-    multiplies data behind some parameter, as a bias or scale does. Masks, grids and what prepares the input stay
-    constants.
+    multiplies data behind some parameter, as a bias or scale does; not where that data was just put together or taken
+    apart, as boxes are before the strides of their grid. Masks, grids and what prepares the input stay constants.
     """
     survey = _Survey(inferred)
     found: set[str] = set()
@@ -74,6 +74,7 @@ class _Survey:
             name for name in used & (inferred.declared | inferred.placed)
             if is_floating(inferred.dtypes[name]) or name in quantised
         }  # fmt: skip
+        self._parts = {name for node in graph.node if node.op_type in PARTS for name in node.output}
         self._large = {name for name in self._stored if prod(inferred.shapes[name]) > 1}
         self._declared = self._large & inferred.declared
 
@@ -101,6 +102,8 @@ class _Survey:
         elif op in PRODUCTS or op in RECURRENT or op.endswith("Normalization") or op == "PRelu":
             yield from (value.sources for index, value in enumerate(ins) if not _is_collected(node, index))
         elif op in _ARITHMETIC and any(value.trained for value in ins):
+            if any(value.data and name in self._parts for name, value in zip(node.input, ins, strict=True)):
+                return
             for name, value in zip(node.input, ins, strict=True):
                 if self._is_vector(name, node.output[0]):
                     yield value.sources & self._large
