@@ -156,10 +156,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
             return _answer_item(moment.path)
         refuse_unknown(func, moment.path)
-        key = None if kwargs.get("device") else key_of(func, args, kwargs)
-        if key is None:
+        key, tensors = key_of(func, args, kwargs)
+        if key is None or kwargs.get("device"):
             args, kwargs = _without_data(args, kwargs)
-            key = key_of(func, args, kwargs)
+            key, tensors = key_of(func, args, kwargs)
         known = None
         if func is torch.ops.aten._grouped_mm.default:
             out = _grouped_result(*args, **kwargs)
@@ -168,7 +168,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         else:
             out, known = self._results.of(func, args, kwargs, key)
         try:
-            self._record(func, bind(func, args, kwargs), out, moment, known)
+            self._record(func, bind(func, args, kwargs), tensors, out, moment, known)
         except InputError as error:
             raise InputError(f"{moment.path}: {error}") from error
         return out
@@ -203,13 +203,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         found.makes_data = found.makes_data or any(x.origin >= Origin.DATA for x in made)
         return found
 
-    def _record(self, func: OpOverload, given: dict[str, Any], out: Any, moment: _Moment, known: Call | None) -> None:
+    def _record(
+        self,
+        func: OpOverload,
+        given: dict[str, Any],
+        tensors: list[Tensor],
+        out: Any,
+        moment: _Moment,
+        known: Call | None,
+    ) -> None:
         changed = [given[name] for name in access_of(func).written if name in given]
         if given.get("training"):
             # The schema of aten.native_batch_norm does not say that it writes them.
             changed += [given[name] for name in ("running_mean", "running_var") if name in given]
         of = self.ledger.of
-        reads, made = [of(x) for x in tensors_in(given)], [of(x) for x in tensors_in(out)]
+        reads, made = [of(x) for x in tensors], [of(x) for x in tensors_in(out)]
         replaced = [of(x) for x in tensors_in(changed)] if changed else []
         writes = made + replaced
         self._read.update([source.serial for source in reads])

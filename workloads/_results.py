@@ -64,12 +64,17 @@ class Results:
         return (func(*args, **kwargs) if call.make is None else call.make(args)), call
 
 
-def key_of(func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Equal for calls whose results are of the same shapes; None where values may matter, or not all are on meta."""
+def key_of(func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, list[Tensor]]:
+    """A key, equal for calls whose results are of the same shapes, and the tensors among the arguments.
+
+    The key is None where values may matter or not all are on meta.
+    """
+    tensors: list[Tensor] = []
     try:
-        return (func, torch.get_default_dtype(), *_key(args), *_key(kwargs.items()))
+        key = (func, torch.get_default_dtype(), *_key(args, tensors), *_key(kwargs.items(), tensors))
     except _OpaqueError:
-        return None
+        return None, tensors_in((args, kwargs))
+    return key, tensors
 
 
 def _maker(func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> _Maker | None:
@@ -100,7 +105,7 @@ def _make(spec: _Spec | None) -> Tensor | None:
     return None if spec is None else torch.empty_strided(spec[0], spec[1], dtype=spec[2], device="meta")
 
 
-def _key(values: Iterable[Any]) -> tuple[Any, ...]:
+def _key(values: Iterable[Any], tensors: list[Tensor]) -> tuple[Any, ...]:
     key: list[Any] = []
     for value in values:
         kind = type(value)
@@ -109,8 +114,9 @@ def _key(values: Iterable[Any]) -> tuple[Any, ...]:
             if not value.is_meta or value.layout is not torch.strided or value.is_complex():
                 raise _OpaqueError
             key.append((value.shape, value.stride(), value.dtype))
+            tensors.append(value)
         elif kind in (list, tuple, torch.Size):
-            key.append(_key(value))
+            key.append(_key(value, tensors))
         elif kind in _PLAIN:
             key.append((kind, value))  # 1, 1.0 and True are equal, but make results of different types
         else:
