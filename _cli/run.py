@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..workloads.errors import InputError
-from .console import bar, phases
+from .console import announce, bar, phases
 from .inputs import asked_pattern, machine
 from .options import (
     DEFAULT_ARCH,
@@ -61,6 +61,9 @@ def run(
         Path | None,
         typer.Option("--trace", metavar="FILE.perfetto-trace", help="Write when every engine did what; level system."),
     ] = None,
+    witness: Annotated[
+        bool, typer.Option("--witness", help="Run the system level as SimPy processes too, minutes, and compare.")
+    ] = False,
     output: Folder = None,
     draw_all: DrawAll = False,
     as_json: Json = False,
@@ -75,6 +78,8 @@ def run(
             raise InputError(f"{timeline}: is a folder; --trace takes the file to write")
         require_writable_file(timeline)
         level = "system"
+    if witness and level != "system":
+        raise InputError("--witness is of ops that overlap: use --level system")
     if output is not None:
         from ..analysis.save import require_free_for_run
 
@@ -86,7 +91,7 @@ def run(
     check_step([workload], spec, level or "step")
     if level == "system":
         chosen = schedule_step(workload, spec, objective)
-        _run_system(chosen, timeline, output, context.obj, draw_all, as_json)
+        _run_system(chosen, timeline, witness, output, context.obj, draw_all, as_json)
         return
     result = simulate_step(workload, spec, objective)
     if output is not None:
@@ -102,15 +107,24 @@ def run(
 
 
 def _run_system(
-    chosen: Schedule, timeline: Path | None, output: Path | None, command: str, draw_all: bool, as_json: bool
+    chosen: Schedule,
+    timeline: Path | None,
+    witness: bool,
+    output: Path | None,
+    command: str,
+    draw_all: bool,
+    as_json: bool,
 ) -> None:
     """`weft run` at the system level."""
     from ..analysis.system import system_dict
     from ..dataflow.config_io import spec_hash
-    from ..simulator.system import simulate_system
+    from ..simulator.system import require_same, simulate_system
 
-    with bar(f"simulating {chosen.workload.scheme}") as progress:
-        result = simulate_system(chosen, progress=progress)
+    result = simulate_system(chosen)
+    if witness:
+        with bar("simulating by SimPy") as progress:
+            require_same(result, simulate_system(chosen, progress=progress, witness=True))
+        announce("SimPy's processes come to the same times, uses, services and buffers.")
     if timeline is not None:
         from ..analysis.timeline import save_timeline
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..analysis.energy import EnergyReport
     from ..analysis.level import AnyResult
     from ..simulator.result import SimResult
-    from ..simulator.system import SystemResult
+    from ..simulator.system_result import SystemResult
 
 __all__ = ["show_run", "show_system"]
 

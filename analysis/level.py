@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..simulator.result import SimResult
-from ..simulator.system import SystemResult
+from ..simulator.system_result import SystemResult
 
 __all__ = ["AnyResult", "cycles_of", "level_of", "level_words", "seconds_of", "step_of"]
 

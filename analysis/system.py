@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from ..dataflow.array_time import ceil_div
-from ..simulator.system import EngineUse, SystemResult
+from ..simulator.system_result import EngineUse, SystemResult
 from .level import AnyResult
 from .records import to_dict
 

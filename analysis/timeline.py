@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..simulator.system import Intervals, SystemResult
+from ..simulator.system import MOST_LOGGED
+from ..simulator.system_result import Intervals, SystemResult
 from ..simulator.tasks import Channel
+from ..workloads.errors import InputError
 from ..workloads.files import write_atomically
 from ..workloads.step import MatrixOp, Op, VectorOp
 
@@ -44,8 +46,13 @@ class Slices:
 
 def timeline_tracks(result: SystemResult) -> dict[str, Slices]:
     """Tracks by name: the engines, then what each channel moves. Slices of one op that touch are one."""
-    tracks = {name: spans for name, spans in result.timeline.items() if name != "DRAM"}
-    moved = result.timeline["DRAM"]
+    happened = result.record()
+    if happened is None:
+        raise InputError(
+            f"a time line is kept of steps of up to {MOST_LOGGED:,} phases, and this one has more; use a smaller batch"
+        )
+    tracks = {name: spans for name, spans in happened.timeline.items() if name != "DRAM"}
+    moved = happened.timeline["DRAM"]
     for channel, name in _CHANNELS.items():
         mine = moved.channel == channel
         tracks[name] = Intervals(

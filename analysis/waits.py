@@ -18,7 +18,7 @@ from ..dataflow.cost import memory_machine, problem_of
 from ..dataflow.mapping import Mapping
 from ..dataflow.placement import evaluate
 from ..dataflow.schedule import Objective, best_mapping
-from ..simulator.kernels.phases import list_phases
+from ..simulator.phases import expanded, phase_count, runs_of
 from ..simulator.result import OpResult
 from ..simulator.step import MOST_STEPPED, macro_tiles
 from ..workloads.errors import InputError
@@ -134,11 +134,11 @@ def _shadows(op: MatrixOp, mapping: Mapping, cycles: Cycles, spec: AcceleratorSp
     Of an op with more phases than the step looks at nothing is found to be bound by both.
     """
     tiles, _, _ = macro_tiles(problem_of(op, mapping.n2s, spec.wuve.pregenerate), mapping, spec)
-    count = tiles.groups * tiles.row_tiles * tiles.col_tiles
-    if count > MOST_STEPPED:
+    if phase_count(tiles) > MOST_STEPPED:
         return
-    busy, transfer, read, written, sore, loads = (np.zeros(count, np.int64) for _ in range(6))
-    list_phases(tiles, busy, transfer, read, written, sore, loads)
+    runs, _ = runs_of(tiles)
+    phases = expanded(runs)
+    busy, transfer, sore = phases.busy, phases.transfer, phases.sore
     array = cycles.compute + cycles.interleave_stall + cycles.port_stall
     waiting = booked.alone[INTERLEAVE] + booked.alone[PORTS]
     computing = busy * ((array - waiting) / array)

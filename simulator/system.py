@@ -1,120 +1,86 @@
-"""The system level: the tasks of a step as SimPy processes, with engines, buffers and a memory that they share.
+"""The system level: ops overlap, with prefetch across them, engines side by side and one memory for all.
 
-`kernels/recurrence.py` computes the same times in a pass; the tests hold both equal. docs/design/machine.md, "The
-system", states the rules.
+Times, uses and changes come from a recurrence in one pass; `processes.py` is the same as SimPy processes, its witness.
 """
 
 from __future__ import annotations
 
-import heapq
-from array import array
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, fields
-from typing import NamedTuple, cast
+from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-import simpy
-from simpy.events import NORMAL, EventPriority
 
 from ..dataflow.array_time import ceil_div
 from ..dataflow.schedule import Schedule
-from .kernels.recurrence import run_tasks
-from .memory import MemoryNeed, require_capacity
-from .result import SimResult
+from .kernels.recurrence import BUFFERS, CAUSES, ENGINES, Log, Tasks, run_tasks
+from .memory import require_capacity
+from .order import Order
 from .step import simulate
-from .tasks import Channel, Engine, Order, Tasks, tasks_of
+from .system_result import EngineUse, Intervals, Occupancy, Record, SystemResult
+from .tasks import OWN, SHARED, tasks_of
 from .transfers import Transfers
 
-__all__ = ["EngineUse", "Intervals", "Occupancy", "SystemResult", "op_times", "simulate_system", "step_time"]
+__all__ = ["MOST_LOGGED", "op_times", "phase_total", "require_same", "simulate_system", "step_time"]
 
 Int64 = npt.NDArray[np.int64]
-Wait = Generator[simpy.Event, object, None]
-Load = Generator[simpy.Event, object, int]
-"""Returns when the transfer ended; SORE may have gone on."""
 
-_CHOOSE_WORK, _CHOOSE_REQUEST = NORMAL + 1, NORMAL + 2
-"""Engines choose an op, and memory and SORE a request, when all else of the instant has happened."""
+MOST_LOGGED = 2**22
+"""Phases of a step up to which all that happens is told: half a gigabyte."""
 
-_SHARED = ("DRAM", "SORE")
-_OWN = {Engine.STCE: "STCE", Engine.VECTOR: "vector", Engine.WUVE: "WUVE"}
+_CAUSES = ("busy", "fill_drain", "dram", "sore", "dependency")
+"""Of `EngineUse`, in the order of the recurrence."""
+_BUFFERS = ("W2E", "N2S", "output")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineUse:
-    """Time of one engine by what it did or waited for; the parts add up to the length of the step.
+def simulate_system(
+    schedule: Schedule,
+    order: Order | None = None,
+    transfers: Transfers | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    witness: bool = False,
+) -> SystemResult:
+    """Run a schedule with prefetch across ops, engines side by side and one memory for all.
 
-    ``fill_drain`` and ``dependency`` (an op that must end first) are the array's alone. ``idle``: nothing to do.
+    The memory is the one that ``dram.kind`` names, unless other ``transfers`` are given. Raises InputError where it is
+    none that is known, and where the step exceeds the machine's DRAM capacity. ``witness``: as SimPy processes, which
+    must come to the same and take minutes where the recurrence takes milliseconds; ``progress`` is called with the ops
+    that they have done and all ops.
     """
+    need = require_capacity(schedule.workload, schedule.spec)
+    tasks = tasks_of(schedule, order, transfers)
+    if not witness:
+        start, end, spent = _run(tasks)
+        return SystemResult(
+            step=simulate(schedule), rate=tasks.rate, start=start, end=end, engines=_uses(spent, int(end.max())),
+            memory=need, record=partial(_record, tasks),
+        )  # fmt: skip
+    from .processes import Processes  # SimPy is needed for nothing else
 
-    busy: int = 0
-    fill_drain: int = 0
-    dram: int = 0
-    sore: int = 0
-    dependency: int = 0
-    idle: int = 0
-
-    @property
-    def total(self) -> int:
-        """Length of the step."""
-        return sum(getattr(self, f.name) for f in fields(self))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Intervals:
-    """When an engine worked, in order; int64 [intervals] each. ``channel`` is who asked (`tasks.Channel`).
-
-    ``moved``: bytes, of DRAM only.
-    """
-
-    op: Int64
-    channel: Int64
-    start: Int64
-    end: Int64
-    moved: Int64
+    system = Processes(tasks, progress)
+    system.run()
+    return SystemResult(
+        step=simulate(schedule), rate=tasks.rate, start=system.start, end=system.end, engines=system.uses(),
+        memory=need, record=lambda: Record(system.timeline(), system.occupancy()),
+    )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Occupancy:
-    """Halves of a buffer in use from ``time`` on, until the next one; int64 [changes] each."""
-
-    time: Int64
-    halves: Int64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SystemResult:
-    """One step with its ops overlapped. Times are integers in 1/``rate`` cycles.
-
-    ``step`` is the same schedule op after op: its actions and bytes are those of this run too. ``start`` is when the
-    first load of an op is asked for, ``end`` when its last result is stored; int64 [ops].
-    """
-
-    step: SimResult
-    rate: int
-    start: Int64
-    end: Int64
-    engines: dict[str, EngineUse]
-    timeline: dict[str, Intervals]
-    buffers: dict[str, Occupancy]
-    memory: MemoryNeed
-
-    @property
-    def cycles(self) -> int:
-        """Whole cycles of the step."""
-        return ceil_div(int(self.end.max()), self.rate)
-
-    @property
-    def dram_share_of_peak(self) -> float:
-        """Bytes moved over those of ``dram.bytes_per_second`` in the time that DRAM was busy."""
-        spec, busy = self.step.spec, self.engines["DRAM"].busy
-        moved = int(self.timeline["DRAM"].moved.sum())
-        return moved * spec.clock_hz * self.rate / (busy * spec.dram.bytes_per_second) if busy else 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Time of the step."""
-        return self.cycles / self.step.spec.clock_hz
+def require_same(result: SystemResult, witness: SystemResult) -> None:
+    """Raise AssertionError unless both come to the same times, uses, services and changes of buffers."""
+    pairs = [("start", result.start, witness.start), ("end", result.end, witness.end)]
+    ours, theirs = result.record(), witness.record()
+    if ours is not None and theirs is not None:
+        for one, other in ((ours.timeline, theirs.timeline), (ours.buffers, theirs.buffers)):
+            for name in one:
+                columns = fields(one[name])
+                pairs += [(name, getattr(one[name], f.name), getattr(other[name], f.name)) for f in columns]
+    for name, found, expected in pairs:
+        if not np.array_equal(found, expected):
+            raise AssertionError(f"recurrence and processes disagree in {name}")
+    if result.engines != witness.engines:
+        raise AssertionError("recurrence and processes disagree in what engines do and wait for")
 
 
 def step_time(schedule: Schedule, order: Order | None = None, transfers: Transfers | None = None) -> int:
@@ -124,366 +90,61 @@ def step_time(schedule: Schedule, order: Order | None = None, transfers: Transfe
 
 
 def op_times(tasks: Tasks) -> tuple[Int64, Int64]:
-    """Start and end of every op by the recurrence."""
-    start, end = np.zeros((2, len(tasks)), np.int64)
-    t = tasks
-    _, finished = run_tasks(
-        t.rate, t.engine, t.first, t.busy, t.transfer, t.sore, t.resident, t.west_time, t.north_time, t.north_sore,
-        t.west_ready, t.north_ready, t.free_west, t.free_north, t.lead, t.ramp, t.store_time, t.after_first, t.after,
-        start, end,
-    )  # fmt: skip
-    if finished != len(tasks):
-        raise AssertionError(f"only {finished} of {len(tasks)} ops can ever start")
+    """Start and end of every op."""
+    start, end, _ = _run(tasks)
     return start, end
 
 
-def simulate_system(
-    schedule: Schedule,
-    order: Order | None = None,
-    transfers: Transfers | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> SystemResult:
-    """Run a schedule with prefetch across ops, engines side by side and one memory for all.
+def phase_total(tasks: Tasks) -> int:
+    """Phases of all ops."""
+    so_far = np.append(0, np.cumsum(tasks.times))
+    return int((so_far[tasks.behind] - so_far[tasks.first]).sum())
 
-    The memory is the one that ``dram.kind`` names, unless other ``transfers`` are given. Raises InputError where it is
-    none that is known, and where the step exceeds the machine's DRAM capacity. ``progress`` is called with the
-    ops done and all ops.
-    """
-    need = require_capacity(schedule.workload, schedule.spec)
-    system = _System(tasks_of(schedule, order, transfers), progress)
-    system.run()
-    return SystemResult(
-        step=simulate(schedule), rate=system.tasks.rate, start=system.start, end=system.end,
-        engines=system.uses(), timeline=system.timeline(), buffers=system.occupancy(), memory=need,
+
+def _run(tasks: Tasks, log: Log | None = None) -> tuple[Int64, Int64, Int64]:
+    """Start and end of every op, and time by engine and cause."""
+    ops = len(tasks.engine)
+    start, end = np.zeros((2, ops), np.int64)
+    spent = np.zeros((ENGINES, CAUSES), np.int64)
+    finished = run_tasks(tasks, start, end, spent, log)
+    if finished != ops:
+        raise AssertionError(f"only {finished} of {ops} ops can ever start")
+    return start, end, spent
+
+
+def _record(tasks: Tasks) -> Record | None:
+    phases, ops = phase_total(tasks), len(tasks.engine)
+    if phases > MOST_LOGGED:
+        return None
+    services, changes = phases + 3 * ops, 2 * (phases + ops)
+    log = Log(
+        np.zeros((ENGINES, services, 5), np.int64), np.zeros(ENGINES, np.int64),
+        np.zeros((BUFFERS, changes, 2), np.int64), np.zeros(BUFFERS, np.int64),
     )  # fmt: skip
+    _run(tasks, log)
+    return Record(_timeline(log), _occupancy(log))
 
 
-class _Instants(simpy.Environment):
-    """SimPy on a clock of whole numbers, with more than its two places among the events of an instant."""
-
-    @property
-    def now(self) -> int:
-        return cast(int, self._now)
-
-    def happen(self, event: simpy.Event, place: int, delay: int = 0) -> None:
-        """Let ``event`` happen at ``place`` among those of its instant."""
-        event._ok, event._value = True, None
-        self.schedule(event, EventPriority(place), delay)
-
-    def soon(self, call: Callable[[simpy.Event], None], place: int) -> None:
-        """Call at ``place`` among what happens in this instant."""
-        event = simpy.Event(self)
-        event.callbacks.append(call)
-        self.happen(event, place)
+def _uses(spent: Int64, total: int) -> dict[str, EngineUse]:
+    found = {}
+    for name, times in zip((*OWN.values(), *SHARED), spent.tolist(), strict=True):
+        found[name] = EngineUse(**dict(zip(_CAUSES, times, strict=True)), idle=total - sum(times))
+    return found
 
 
-class _Server:
-    """DRAM or SORE: one request at a time, the earliest first, of those made at once that of the lowest channel."""
-
-    def __init__(self, env: _Instants) -> None:
-        self._env = env
-        self._waiting: list[tuple[int, int, int, int, int, simpy.Event]] = []
-        self._taken = False
-        self.log = array("q")
-
-    def ask(self, op: int, channel: Channel, duration: int, moved: int = 0) -> simpy.Event:
-        """An event at the end of the service, in which DRAM moves ``moved`` bytes."""
-        served = simpy.Event(self._env)
-        heapq.heappush(self._waiting, (self._env.now, channel, op, duration, moved, served))
-        if not self._taken:
-            self._choose_soon()
-        return served
-
-    def _choose_soon(self) -> None:
-        self._taken = True
-        self._env.soon(self._serve, _CHOOSE_REQUEST)
-
-    def _serve(self, event: simpy.Event) -> None:
-        _, channel, op, duration, moved, served = heapq.heappop(self._waiting)
-        now = self._env.now
-        self.log.extend((op, channel, now, now + duration, moved))
-        served.callbacks.insert(0, self._served)
-        self._env.happen(served, NORMAL, duration)
-
-    def _served(self, event: simpy.Event) -> None:
-        self._taken = False
-        if self._waiting:
-            self._choose_soon()
+def _timeline(log: Log) -> dict[str, Intervals]:
+    return {
+        name: Intervals(*rows[:count].T.copy())
+        for name, rows, count in zip((*OWN.values(), *SHARED), log.served, log.services, strict=True)
+    }
 
 
-class _Halves:
-    """The two halves of a buffer, or what is free of them; at most one process waits for one."""
-
-    def __init__(self, env: _Instants) -> None:
-        self._env, self.free = env, 2
-        self._waiter: simpy.Event | None = None
-        self.log = array("q", (0, 0))
-
-    def take(self, count: int = 1) -> Wait:
-        while self.free < count:
-            self._waiter = simpy.Event(self._env)
-            yield self._waiter
-        self.free -= count
-        self._note()
-
-    def give(self, count: int = 1) -> None:
-        self.free += count
-        if self.free > 2:
-            raise AssertionError("a buffer has two halves")
-        self._note()
-        if self._waiter is not None:
-            waiter, self._waiter = self._waiter, None
-            waiter.succeed()
-
-    def _note(self) -> None:
-        """Of one instant the last state counts."""
-        if self.log[-2] == self._env.now:
-            self.log[-1] = 2 - self.free
-        else:
-            self.log.extend((self._env.now, 2 - self.free))
-
-
-class _Phase(NamedTuple):
-    """Times of a phase, bytes that it moves, and which sides it loads (`tasks.Tasks`)."""
-
-    busy: int
-    transfer: int
-    moved: int
-    sore: int
-    loads: int
-
-
-class _System:
-    """The processes of one run and what they leave behind."""
-
-    def __init__(self, tasks: Tasks, progress: Callable[[int, int], None] | None) -> None:
-        self.tasks, self._progress = tasks, progress
-        self.env = env = _Instants()
-        count = len(tasks)
-        self.start, self.end = np.full((2, count), -1, np.int64)
-        self._ended = [simpy.Event(env) for _ in range(count)]
-        self._ready = [simpy.Event(env) for _ in range(count)]
-        self._done = 0
-        self.dram, self.sore = _Server(env), _Server(env)
-        self._log = {engine: array("q") for engine in Engine}
-        self._spent = {engine: dict.fromkeys(EngineUse.__dataclass_fields__, 0) for engine in Engine}
-        self._queues = {engine: _Queue(env) for engine in (Engine.VECTOR, Engine.WUVE)}
-        self._w2e, self._n2s, self._out = _Halves(env), _Halves(env), _Halves(env)
-
-    def run(self) -> None:
-        for op in range(len(self.tasks)):
-            self.env.process(self._launch(op))
-        self.env.process(self._array())
-        self.env.process(self._beside(Engine.VECTOR, Channel.VECTOR))
-        self.env.process(self._beside(Engine.WUVE, Channel.WUVE))
-        self.env.run()
-        if self._done != len(self.tasks):
-            raise AssertionError(f"only {self._done} of {len(self.tasks)} ops can ever start")
-        if any(halves.free != 2 for halves in (self._w2e, self._n2s, self._out)):
-            raise AssertionError("a half of a buffer is never given back")
-
-    def _launch(self, op: int) -> Wait:
-        """An op may start at the first whole cycle at which all that it waits for has ended."""
-        t = self.tasks
-        for other in t.after[t.after_first[op] : t.after_first[op + 1]].tolist():
-            yield self._ended[other]
-        yield simpy.Timeout(self.env, -self.env.now % t.rate)
-        self._ready[op].succeed(self.env.now)
-        if t.first[op] == t.first[op + 1]:
-            self.start[op] = self.env.now
-            self._finish(op)
-        elif t.engine[op] != Engine.STCE:
-            self._queues[Engine(int(t.engine[op]))].put(op)
-
-    def _finish(self, op: int) -> None:
-        self.end[op] = self.env.now
-        self._ended[op].succeed()
-        self._done += 1
-        if self._progress is not None:
-            self._progress(self._done, len(self.tasks))
-
-    def _beside(self, engine: Engine, channel: Channel) -> Wait:
-        """The vector unit or WUVE: of the ops that may start the one that waits longest."""
-        queue = self._queues[engine]
-        while True:
-            yield queue.next()
-            op = queue.taken
-            self.start[op] = self.env.now
-            for phase in self._phases(op):
-                yield from self._phase(engine, channel, op, phase)
-            self._finish(op)
-
-    def _phases(self, op: int) -> Iterator[_Phase]:
-        t, here = self.tasks, slice(self.tasks.first[op], self.tasks.first[op + 1])
-        columns = t.busy[here], t.transfer[here], t.read[here] + t.written[here], t.sore[here], t.loads[here]
-        return map(_Phase, *(column.tolist() for column in columns))
-
-    def _phase(self, engine: Engine, channel: Channel, op: int, phase: _Phase) -> Wait:
-        """Engine, transfers and SORE start together; the phase lasts as long as the slowest."""
-        env, start, spent, busy = self.env, self.env.now, self._spent[engine], phase.busy
-        transfer = self.dram.ask(op, channel, phase.transfer, phase.moved) if phase.transfer else None
-        reduction = self.sore.ask(op, channel, phase.sore) if phase.sore else None
-        if busy:
-            self._log[engine].extend((op, channel, start, start + busy, 0))
-            spent["busy"] += busy
-            yield simpy.Timeout(env, busy)
-        if transfer is not None and not transfer.processed:
-            before = env.now
-            yield transfer
-            spent["dram"] += env.now - before
-        if reduction is not None and not reduction.processed:
-            before = env.now
-            yield reduction
-            spent["sore"] += env.now - before
-
-    def _array(self) -> Wait:
-        """Array ops in order; the first loads of the coming one are asked for while the last one computes."""
-        t = self.tasks
-        ops = np.flatnonzero(t.engine == Engine.STCE).tolist()
-        if not ops:
-            return
-        # For each buffer, the moment after which the loads of the coming op are next in turn.
-        turn = [simpy.Event(self.env).succeed() for _ in range(2)]
-        loads = self._first_loads(ops[0], turn)
-        for op, coming in zip(ops, [*ops[1:], -1], strict=True):
-            free_from = self.env.now
-            yield self._ready[op]
-            may_start = moved_at = self.env.now
-            for load in loads:
-                yield load
-                moved_at = max(moved_at, cast(int, load.value))
-            loaded_at = self.env.now
-            yield from self._out.take()
-            spent = self._spent[Engine.STCE]
-            spent["dependency"] += may_start - free_from
-            spent["sore"] += loaded_at - moved_at
-            spent["dram"] += self.env.now - may_start - (loaded_at - moved_at)
-            turn = [simpy.Event(self.env) for _ in range(2)]
-            loads = self._first_loads(coming, turn) if coming >= 0 else []
-            yield from self._phases_of(op, turn)
-            ramp = int(t.ramp[op])
-            self._spent[Engine.STCE]["fill_drain"] += ramp
-            if ramp:
-                yield simpy.Timeout(self.env, ramp)
-            self.env.process(self._last_store(op))
-
-    def _phases_of(self, op: int, turn: list[simpy.Event]) -> Wait:
-        t, env, out = self.tasks, self.env, self._out
-        resident = bool(t.resident[op])
-        sides = ((self._w2e, 1, int(t.free_west[op]), turn[0]), (self._n2s, 2, int(t.free_north[op]), turn[1]))
-        for _, _, free, next_turn in sides:
-            if free < 0:
-                next_turn.succeed()
-        for k, phase in enumerate(self._phases(op)):
-            if resident and phase.loads:
-                for halves, bit, _, _ in sides:
-                    if phase.loads & bit:
-                        yield from halves.take()
-            if k:
-                before = env.now
-                yield from out.take()
-                self._spent[Engine.STCE]["dram"] += env.now - before
-            yield from self._phase(Engine.STCE, Channel.PHASE, op, phase)
-            if k:
-                out.give()
-            for halves, bit, free, next_turn in sides:
-                if resident and phase.loads & bit:
-                    halves.give()
-                if k == free:
-                    next_turn.succeed()
-        for halves, _, _, _ in sides:
-            halves.give(1 if resident else 2)
-
-    def _last_store(self, op: int) -> Wait:
-        yield self.dram.ask(op, Channel.STORE, int(self.tasks.store_time[op]), int(self.tasks.store[op]))
-        self._out.give()
-        self._finish(op)
-
-    def _first_loads(self, op: int, turn: list[simpy.Event]) -> list[simpy.Process]:
-        if not self.tasks.resident[op]:
-            return [self.env.process(self._lead(op, turn))]
-        return [
-            self.env.process(self._load(op, Channel.WEST, self._w2e, turn[0])),
-            self.env.process(self._load(op, Channel.NORTH, self._n2s, turn[1])),
-        ]
-
-    def _lead(self, op: int, turn: list[simpy.Event]) -> Load:
-        """A streamed op passes through both halves of both buffers and waits for its first k-chunk."""
-        yield self.env.all_of((*turn, self._ready[op]))
-        yield from self._w2e.take(2)
-        yield from self._n2s.take(2)
-        self.start[op] = self.env.now
-        yield simpy.Timeout(self.env, int(self.tasks.lead[op]))
-        return self.env.now
-
-    def _load(self, op: int, channel: Channel, halves: _Halves, turn: simpy.Event) -> Load:
-        t, west = self.tasks, channel is Channel.WEST
-        yield turn
-        if not (t.west_ready if west else t.north_ready)[op]:
-            yield self._ready[op]
-        yield from halves.take()
-        self.start[op] = self.env.now if self.start[op] < 0 else min(self.start[op], self.env.now)
-        moved, time = (t.west, t.west_time) if west else (t.north, t.north_time)
-        transfer = self.dram.ask(op, channel, int(time[op]), int(moved[op]))
-        sore = 0 if west else int(t.north_sore[op])
-        reduction = self.sore.ask(op, channel, sore) if sore else None
-        yield transfer
-        moved_at = self.env.now
-        if reduction is not None:
-            yield reduction
-        return moved_at
-
-    def uses(self) -> dict[str, EngineUse]:
-        total = int(self.end.max())
-        found = {}
-        for engine, name in _OWN.items():
-            spent = self._spent[engine]
-            found[name] = EngineUse(**{**spent, "idle": total - sum(spent.values())})
-        for name, server in zip(_SHARED, (self.dram, self.sore), strict=True):
-            busy = sum(server.log[3::5]) - sum(server.log[2::5])
-            found[name] = EngineUse(busy=busy, idle=total - busy)
-        return found
-
-    def timeline(self) -> dict[str, Intervals]:
-        logs = {name: self._log[engine] for engine, name in _OWN.items()}
-        logs |= zip(_SHARED, (self.dram.log, self.sore.log), strict=True)
-        return {name: _intervals(log) for name, log in logs.items()}
-
-    def occupancy(self) -> dict[str, Occupancy]:
-        halves = {"W2E": self._w2e, "N2S": self._n2s, "output": self._out}
-        logs = {name: np.array(half.log, np.int64) for name, half in halves.items()}
-        return {name: Occupancy(time=log[::2], halves=log[1::2]) for name, log in logs.items()}
-
-
-class _Queue:
-    """Ops that may start on an engine, the one that waits longest first."""
-
-    def __init__(self, env: _Instants) -> None:
-        self._env = env
-        self._waiting: list[tuple[int, int]] = []
-        self._asker: simpy.Event | None = None
-        self.taken = -1
-
-    def put(self, op: int) -> None:
-        heapq.heappush(self._waiting, (self._env.now, op))
-        self._choose_soon()
-
-    def next(self) -> simpy.Event:
-        """An event once ``taken`` is the next op."""
-        self._asker = simpy.Event(self._env)
-        self._choose_soon()
-        return self._asker
-
-    def _choose_soon(self) -> None:
-        self._env.soon(self._choose, _CHOOSE_WORK)
-
-    def _choose(self, event: simpy.Event) -> None:
-        if self._waiting and self._asker is not None:
-            asker, self._asker = self._asker, None
-            _, self.taken = heapq.heappop(self._waiting)
-            asker.succeed()
-
-
-def _intervals(log: array[int]) -> Intervals:
-    op, channel, start, end, moved = np.array(log, np.int64).reshape(-1, 5).T
-    return Intervals(op=op, channel=channel, start=start, end=end, moved=moved)
+def _occupancy(log: Log) -> dict[str, Occupancy]:
+    """Halves in use, from changes in any order; of one instant the last state counts."""
+    found = {}
+    for name, rows, count in zip(_BUFFERS, log.held, log.changes, strict=True):
+        moments, place = np.unique(np.append(rows[:count, 0], 0), return_inverse=True)
+        more = np.zeros(len(moments), np.int64)
+        np.add.at(more, place, np.append(rows[:count, 1], 0))
+        found[name] = Occupancy(time=moments, halves=np.cumsum(more))
+    return found

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from ...dataflow.account import Cycles, total
 from ...simulator.result import OpResult
-from ...simulator.system import Intervals, SystemResult
+from ...simulator.system_result import Intervals, SystemResult
 from ...simulator.tasks import Channel
 from ...workloads.gemm import Pass
 from ...workloads.step import MatrixOp
@@ -158,13 +158,16 @@ def op_word(r: OpResult) -> str:
 
 def _system(result: SystemResult) -> SystemData:
     length = int(result.end.max())
-    dram = result.timeline["DRAM"]
+    happened = result.record()
+    if happened is None:
+        return SystemData(length=length, rate=result.rate, moved={}, occupancy={})
+    dram = happened.timeline["DRAM"]
     return SystemData(
         length=length, rate=result.rate,
         moved={name: _moved(dram, channels, length) for name, channels in ASKERS.items()},
         occupancy={
             name: bin_levels(held.time.tolist(), held.halves.tolist(), length, BINS)
-            for name, held in result.buffers.items()
+            for name, held in happened.buffers.items()
         },
     )  # fmt: skip
 

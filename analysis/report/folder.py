@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ...simulator.result import SimResult
-from ...simulator.system import SystemResult
+from ...simulator.system_result import SystemResult
 from ...workloads.errors import InputError
 from ..energy import EnergyReport, energy
 from ..level import AnyResult, cycles_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...dataflow.config_io import load_spec, preset_names, preset_text
+from ...simulator.system import MOST_LOGGED
 from ..published import on_chip_words
 from ..study import StudyRow
 from ..study_files import SavedStudy, row_name, study_provenance
@@ -179,6 +180,14 @@ def _overlap(n: int, run: Run, data: RunData) -> Html:
             class_="muted",
         )  # fmt: skip
     spec, system = run.result.spec, data.system
+    engines = chart(
+        "engines", n, "What every engine did", "Shares of the step by engine; see the table.",
+        height=_EDGES + _ROW * len(run.system.engines), twin=engines_table(run),
+        above=legend([(wait_name(wait), colour) for wait, colour in WAIT_COLOURS.items()]),
+    )  # fmt: skip
+    if not system.moved:
+        said = f"Bandwidth and buffers over time are kept of steps of up to {MOST_LOGGED:,} phases."
+        return joined([engines, element("p", said, class_="muted"), memory_need_table(run)])
     moved = sum(sum(bins) for bins in system.moved.values())
     rate = moved / run.seconds / 1e9
     peak = spec.dram.bytes_per_second / 1e9
@@ -191,11 +200,6 @@ def _overlap(n: int, run: Run, data: RunData) -> Html:
         f"{name} {sum(levels) / system.length / len(levels):.2f}" for name, levels in system.occupancy.items()
     )
     buffers = chart("buffers", n, "Buffers over time: halves in use", f"Mean halves in use of 2: {held}.", height=360)
-    engines = chart(
-        "engines", n, "What every engine did", "Shares of the step by engine; see the table.",
-        height=_EDGES + _ROW * len(run.system.engines), twin=engines_table(run),
-        above=legend([(wait_name(wait), colour) for wait, colour in WAIT_COLOURS.items()]),
-    )  # fmt: skip
     return joined([engines, bandwidth, buffers, memory_need_table(run)])
 
 

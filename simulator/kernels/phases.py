@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["EndLoads", "MacroTiles", "list_phases", "step_phases"]
+__all__ = ["EndLoads", "MacroTiles", "Runs", "list_phases", "step_phases"]
 
 Table = NDArray[np.int64]
 
@@ -51,8 +51,8 @@ class MacroTiles(NamedTuple):
 class EndLoads(NamedTuple):
     """What stands before and behind the phases of an op, in bytes and in time of DRAM and SORE.
 
-    ``free_west`` and ``free_north`` are the phases after which a half of that buffer is free for the next op: the last
-    one that loads, -1 where none does; of a streamed op, which uses both halves to its end, the last one.
+    ``free_west`` and ``free_north`` are the runs of phases after which a half of that buffer is free for the next op:
+    the last one that loads, -1 where none does; of a streamed op, which uses both halves to its end, the last one.
     """
 
     west: int
@@ -99,11 +99,22 @@ def step_phases(t: MacroTiles) -> tuple[int, int, int, int, int]:
     return alone, memory, every, read, written
 
 
+class Runs(NamedTuple):
+    """Room for runs of equal phases, int64 [runs] each (`recurrence.Tasks`)."""
+
+    busy: Table
+    transfer: Table
+    read: Table
+    written: Table
+    sore: Table
+    loads: Table
+    times: Table
+
+
 @njit(cache=True, nogil=True)
-def list_phases(
-    t: MacroTiles, busy: Table, transfer: Table, read: Table, written: Table, sore: Table, loads: Table
-) -> EndLoads:
-    """The phases in which the array works, one by one, into int64 [macro-tiles]; and what is around them.
+def list_phases(t: MacroTiles, runs: Runs) -> tuple[int, EndLoads]:
+    """The phases in which the array works as runs of equal ones, as far as there is room; how many runs there are; and
+    what is around them.
 
     ``loads``: 1 where a phase loads from the west, 2 from the north, 3 from both.
     """
@@ -113,26 +124,33 @@ def list_phases(
     first, first_time, first_sore = (0, 0), (0, 0), 0
     if t.resident:
         first, first_time, first_sore, held = _loads(t, 0, held)
-    free_west = free_north = -1
+    free_west = free_north = count = -1
     to_store = storing = 0
+    last = (-1, -1, -1, -1, -1, -1)
     for phase in range(phases):
         copy, copying = _copy(t, phase)
-        written[phase] = to_store + copy
-        read[phase] = t.added * to_store
+        written, read = to_store + copy, t.added * to_store
         before = storing + copying
-        busy[phase], to_store, storing = _work(t, phase)
-        west = north = west_time = north_time = 0
-        sore[phase] = 0
+        busy, to_store, storing = _work(t, phase)
+        west = north = west_time = north_time = sore = 0
         if phase + ahead < phases:
-            (west, north), (west_time, north_time), sore[phase], held = _loads(t, phase + ahead, held)
-        transfer[phase] = _transfer(t, west_time + north_time, before)
-        read[phase] += west + north
-        loads[phase] = int(west > 0) + 2 * int(north > 0)
+            (west, north), (west_time, north_time), sore, held = _loads(t, phase + ahead, held)
+        transfer = _transfer(t, west_time + north_time, before)
+        this = (busy, transfer, read + west + north, written, sore, int(west > 0) + 2 * int(north > 0))
+        if this != last:
+            count, last = count + 1, this
+            if count < len(runs.times):
+                runs.busy[count], runs.transfer[count], runs.read[count] = this[0], this[1], this[2]
+                runs.written[count], runs.sore[count], runs.loads[count] = this[3], this[4], this[5]
+                runs.times[count] = 0
+        if count < len(runs.times):
+            runs.times[count] += 1
         if west or not t.resident:
-            free_west = phase
+            free_west = count
         if north or not t.resident:
-            free_north = phase
-    return EndLoads(*first, to_store * (1 + t.added), *first_time, storing, first_sore, free_west, free_north)
+            free_north = count
+    ends = EndLoads(*first, to_store * (1 + t.added), *first_time, storing, first_sore, free_west, free_north)
+    return count + 1, ends
 
 
 @_inlined

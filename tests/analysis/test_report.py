@@ -31,7 +31,7 @@ from weft.cli import main
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import schedule
 from weft.simulator.step import simulate
-from weft.simulator.system import SystemResult
+from weft.simulator.system_result import SystemResult
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
@@ -150,7 +150,7 @@ def test_time_lines_hold_every_byte_and_half(contents: Contents) -> None:
 
     assert sum(map(sum, found.moved.values())) == run.result.counts.dram_bytes > 0
     length = int(system.end.max())
-    for name, held in system.buffers.items():
+    for name, held in system.record().buffers.items():
         ends = np.append(held.time[1:], length)
         assert sum(found.occupancy[name]) == BINS * int(((ends - held.time) * held.halves).sum()) > 0
 

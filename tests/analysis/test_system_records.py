@@ -11,7 +11,8 @@ from weft.analysis.system import WAITS, system_dict, use_shares
 from weft.analysis.throughput import throughput
 from weft.dataflow.schedule import schedule
 from weft.simulator.result import SimResult
-from weft.simulator.system import SystemResult, simulate_system
+from weft.simulator.system import simulate_system
+from weft.simulator.system_result import SystemResult
 
 
 @pytest.fixture(scope="module")

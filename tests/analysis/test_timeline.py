@@ -12,7 +12,8 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
 from weft.analysis.timeline import save_timeline, timeline_tracks
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import schedule
-from weft.simulator.system import SystemResult, simulate_system
+from weft.simulator.system import simulate_system
+from weft.simulator.system_result import SystemResult
 from weft.workloads.models import zoo
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern

@@ -17,9 +17,12 @@ from weft.dataflow.cost import RATE
 from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow, Mapping
 from weft.dataflow.placement import Placement, evaluate
 from weft.dataflow.schedule import Objective, Schedule, best_mapping, schedule
+from weft.simulator.kernels.recurrence import Tasks
+from weft.simulator.order import Order, order_of, role_order, serial_order
 from weft.simulator.step import simulate
-from weft.simulator.system import SystemResult, op_times, simulate_system, step_time
-from weft.simulator.tasks import Engine, Order, Tasks, order_of, role_order, serial_order, tasks_of
+from weft.simulator.system import op_times, require_same, simulate_system, step_time
+from weft.simulator.system_result import EngineUse, SystemResult
+from weft.simulator.tasks import Engine, tasks_of
 from weft.simulator.transfers import OneRate, Transfers, by_shape
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
@@ -115,11 +118,25 @@ def test_events_and_recurrence_agree_in_every_op(data):
     plan = data.draw(plans())
     order, transfers = data.draw(orders(plan)), data.draw(memories(plan.spec))
 
+    events = simulate_system(plan, order, transfers, witness=True)
     system = simulate_system(plan, order, transfers)
-    start, end = op_times(tasks_of(plan, order, transfers))
 
-    assert system.start.tolist() == start.tolist()
-    assert system.end.tolist() == end.tolist()
+    require_same(system, events)
+    start, end = op_times(tasks_of(plan, order, transfers))
+    assert (start.tolist(), end.tolist()) == (system.start.tolist(), system.end.tolist())
+
+
+def test_a_difference_between_events_and_recurrence_is_told():
+    plan = _plan(_linear("one"), _linear("two"))
+    events = simulate_system(plan, witness=True)
+    require_same(simulate_system(plan), events)
+    wrong = events.record()
+    wrong.timeline["DRAM"].moved[1] += 1
+    with pytest.raises(AssertionError, match="disagree in DRAM"):
+        require_same(simulate_system(plan), replace(events, record=lambda: wrong))
+    other = replace(events, engines={**events.engines, "SORE": EngineUse(busy=1)})
+    with pytest.raises(AssertionError, match="what engines do"):
+        require_same(simulate_system(plan), other)
 
 
 @settings(max_examples=150, deadline=None)
@@ -131,22 +148,22 @@ def test_conservation(data):
 
     system = simulate_system(plan, order, transfers)
 
-    total = int(system.end.max())
+    happened, total = system.record(), int(system.end.max())
     assert (system.start >= 0).all()
     assert (system.start <= system.end).all()
     for name, use in system.engines.items():
         assert use.total == total
         assert min(use.busy, use.fill_drain, use.dram, use.sore, use.dependency, use.idle) >= 0
-        spans = system.timeline[name]
+        spans = happened.timeline[name]
         assert all(a <= b for a, b in pairwise(np.stack([spans.start, spans.end], 1).ravel().tolist())), "two at once"
         assert use.busy == int((spans.end - spans.start).sum())
     counts = step.counts
-    served = system.timeline["DRAM"]
+    served = happened.timeline["DRAM"]
     assert served.moved.sum() == counts.dram_bytes
-    assert np.bincount(served.op, served.moved, len(tasks)).tolist() == [r.counts.dram_bytes for r in step.ops]
+    assert np.bincount(served.op, served.moved, len(tasks.engine)).tolist() == [r.counts.dram_bytes for r in step.ops]
     if transfers == OneRate():
         assert int((served.end - served.start).sum()) == counts.dram_bytes * RATE
-    for held in system.buffers.values():
+    for held in happened.buffers.values():
         assert held.time[0] == 0 == held.halves[-1]
         assert (held.time[1:] > held.time[:-1]).all() and set(held.halves.tolist()) <= {0, 1, 2}
     for read, store, r in zip(_bytes_read(tasks), tasks.store.tolist(), step.ops, strict=True):
@@ -159,15 +176,21 @@ def test_conservation(data):
         assert total <= _at_most(tasks, step.cycles.total)
 
 
+def _of_ops(tasks: Tasks, of_phase: np.ndarray) -> list[int]:
+    """Sums over the phases of every op."""
+    pieces = zip(tasks.first.tolist(), tasks.behind.tolist(), strict=True)
+    return [int((of_phase[a:b] * tasks.times[a:b]).sum()) for a, b in pieces]
+
+
 def _bytes_read(tasks: Tasks) -> list[int]:
     """By op, but for what is read with the last store."""
-    in_phases = [int(part.sum()) for part in np.split(tasks.read, tasks.first[1:-1])]
+    in_phases = _of_ops(tasks, tasks.read)
     return [sum(read) for read in zip(in_phases, tasks.west.tolist(), tasks.north.tolist(), strict=True)]
 
 
 def _assert_after(system: SystemResult, order: Order, op: int, end: int) -> None:
     """Nothing of an op but the load of a ready weight happens before what it waits for has ended."""
-    for name, spans in system.timeline.items():
+    for name, spans in system.record().timeline.items():
         if not (order.weight_ready[op] and name in ("DRAM", "SORE")):
             assert (spans.start[spans.op == op] >= end).all()
     if not order.weight_ready[op]:
@@ -177,9 +200,9 @@ def _assert_after(system: SystemResult, order: Order, op: int, end: int) -> None
 def _at_most(tasks: Tasks, step_cycles: int) -> int:
     """What docs/design/machine.md proves: phases with both transfers and SORE may add them, ops end at whole cycles."""
     moved = (tasks.read + tasks.written) * RATE
-    both = int(np.minimum(moved, tasks.sore).sum())
+    both = sum(_of_ops(tasks, np.minimum(moved, tasks.sore)))
     both += int(np.minimum((tasks.west + tasks.north) * RATE, tasks.north_sore).sum())
-    return (step_cycles + len(tasks)) * tasks.rate + both
+    return (step_cycles + len(tasks.engine)) * tasks.rate + both
 
 
 @settings(max_examples=60, deadline=None)
@@ -324,16 +347,35 @@ def test_order_by_role_lets_nothing_go_before_what_the_tensors_of_a_trace_tell(m
 def test_progress_counts_every_op():
     seen: list[tuple[int, int]] = []
 
-    simulate_system(_plan(_linear("one"), _linear("two")), progress=lambda done, of: seen.append((done, of)))
+    plan = _plan(_linear("one"), _linear("two"))
+    simulate_system(plan, progress=lambda done, of: seen.append((done, of)), witness=True)
 
     assert seen == [(1, 2), (2, 2)]
 
 
-def test_too_many_macro_tiles_are_refused():
-    op = make_op(Gemm(m=4, k=4, n=4, groups=2**26))
+def test_too_many_macro_tiles_are_refused(monkeypatch):
+    monkeypatch.setattr("weft.simulator.tasks._MOST_PHASES", 2**12)
+    op = make_op(Gemm(m=4, k=4, n=4, groups=2**13))
 
-    with pytest.raises(InputError, match="macro-tiles"):
+    with pytest.raises(InputError, match="takes 8,192 macro-tiles on 'tiny', more than the system level takes"):
         step_time(_plan(op, spec=load_spec("tiny")))
+
+
+def test_equal_phases_are_stored_once():
+    tasks = tasks_of(_plan(make_op(Gemm(m=4, k=4, n=4, groups=2**20)), spec=load_spec("tiny")))
+
+    assert int(tasks.times.sum()) == 2**20
+    assert len(tasks.times) < 8
+
+
+def test_of_a_step_of_too_many_phases_no_service_is_kept(monkeypatch):
+    plan = _plan(_linear("one"), _linear("two"))
+    whole = simulate_system(plan)
+    monkeypatch.setattr("weft.simulator.system.MOST_LOGGED", 1)
+    system = simulate_system(plan)
+
+    assert system.record() is None
+    assert (system.engines, system.end.tolist()) == (whole.engines, whole.end.tolist())
 
 
 @settings(max_examples=60, deadline=None)
@@ -355,7 +397,7 @@ def test_a_short_op_between_a_long_store_and_a_streamed_op(data):
     plan = Schedule(workload=workload, spec=spec, objective=Objective.CYCLES, placements=placements)
     order = Order(after=((), (), ()), weight_ready=(False,) * 3)
 
-    system = simulate_system(plan, order, OneRate())
+    system = simulate_system(plan, order, OneRate(), witness=True)
     start, end = op_times(tasks_of(plan, order, OneRate()))
 
     assert (system.start.tolist(), system.end.tolist()) == (start.tolist(), end.tolist())

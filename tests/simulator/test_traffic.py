@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -15,7 +14,7 @@ from weft.dataflow.cost import memory_machine, problem_of
 from weft.dataflow.engine_time import compares_per_group
 from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow, Mapping
 from weft.dataflow.placement import evaluate
-from weft.simulator.kernels.phases import list_phases
+from weft.simulator.phases import expanded, runs_of
 from weft.simulator.reference import Traffic, traffic_reference
 from weft.simulator.step import macro_tiles
 from weft.workloads.errors import InputError
@@ -28,9 +27,9 @@ from ..dataflow.problems import addresses_of, convolution_op, convolutions, mach
 def _listed(spec, op, mapping):
     """Bytes and cycles of the phases that the step and the system run."""
     tiles, _, _ = macro_tiles(problem_of(op, mapping.n2s, spec.wuve.pregenerate), mapping, spec)
-    count = tiles.groups * tiles.row_tiles * tiles.col_tiles
-    busy, transfer, read, written, sore, loads = (np.zeros(count, np.int64) for _ in range(6))
-    ends = list_phases(tiles, busy, transfer, read, written, sore, loads)
+    runs, ends = runs_of(tiles)
+    phases = expanded(runs)
+    read, written, sore = phases.read, phases.written, phases.sore
     rate, last = memory_machine(spec).rate, ends.store // (1 + tiles.added)
     loaded = [ends.west + ends.north, *read, ends.store - last]
     return loaded, [0, *written, last], [ends.sore // rate, *(sore // rate), 0]

@@ -18,7 +18,8 @@ from weft.analysis.figures import comparison_figure, layers_figure, roofline_fig
 from weft.analysis.layer_groups import OTHER, group_layers, short_labels
 from weft.dataflow.schedule import schedule
 from weft.simulator.result import SimResult
-from weft.simulator.system import SystemResult, simulate_system
+from weft.simulator.system import simulate_system
+from weft.simulator.system_result import SystemResult
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.step import Op, Workload
