@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..workloads.errors import InputError
-from .console import get_console, make_table
+from .console import announce, get_console, make_table, name_of
 from .options import Json
 from .outputs import print_json
 
@@ -39,7 +39,11 @@ def dram(
         ),
     ] = None,
     trace: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="Requests to replay: address,R|W[,cycle] a line.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Requests to replay: address,R|W[,cycle] a line, or a trace of Ramulator, DRAMsim3 or DRAMSim2.",
+        ),
     ] = None,
     requests: Annotated[int | None, typer.Option(help="Requests of a pattern; 100,000.")] = None,
     as_json: Json = False,
@@ -47,16 +51,19 @@ def dram(
     """Run requests through a DRAM: bandwidth, row hits, latency, energy."""
     from ..simulator.dram import run_memory
     from ..simulator.dram_requests import pattern as named
-    from ..simulator.dram_requests import read_trace
     from ..simulator.dram_spec import load_memory
+    from ..simulator.dram_traces import read_trace
 
     if trace is not None and (pattern is not None or requests is not None):
         raise InputError("--trace holds its own requests: leave out --pattern and --requests")
     memory = load_memory(spec)
     name = "seq_read" if pattern is None else pattern
-    asked = (
-        named(name, memory, 100_000 if requests is None else requests) if trace is None else read_trace(trace, memory)
-    )
+    if trace is None:
+        asked = named(name, memory, 100_000 if requests is None else requests)
+    else:
+        asked, hexadecimal = read_trace(trace, memory)
+        if hexadecimal:
+            announce(f"{name_of(str(trace))}: addresses without 0x were read as hexadecimal, as DRAMsim3 reads them")
     run = run_memory(memory, asked, order)
     source = name if trace is None else str(trace)
     if as_json:

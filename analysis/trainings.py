@@ -25,7 +25,7 @@ from ..workloads.pool import run_each
 from ..workloads.schemes.scheme import SCHEMES, scheme
 from ..workloads.sigint import asked_to_stop
 from ..workloads.sparsity import NMPattern
-from ..workloads.strict import dump_json, read_file, read_json, read_text
+from ..workloads.strict import dump_json, read_json, read_text
 
 if TYPE_CHECKING:
     from ..workloads.training import TrainResult, TrainSpec
@@ -291,6 +291,6 @@ def _read(folder: Path, key: str) -> Training | None:
     if not path.exists():
         return None
     try:
-        return read_json(Training, read_file(path), str(path))
+        return read_json(Training, read_text(path), str(path))
     except InputError as error:
         raise InputError(f"{error}\n{path}: is damaged; delete it, and its training is done again") from None

@@ -1,24 +1,21 @@
-"""Request streams for a DRAM: named patterns, the transfers of tiles, and anybody's trace.
+"""Request streams for a DRAM: named patterns and the transfers of tiles; `dram_traces` has those of files.
 
 An address is in bytes; a request asks for one line, the burst of the memory it is sent to.
 """
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from ..workloads.errors import InputError, require_int
-from ..workloads.strict import read_text
 from .dram_spec import MemorySpec
 
-__all__ = ["PATTERNS", "Requests", "lines_of", "nest", "pattern", "read_trace"]
+__all__ = ["MOST_REQUESTS", "PATTERNS", "Requests", "lines_of", "nest", "pattern"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -35,9 +32,8 @@ _STREAMS_APART = 64 * 2**20
 """Bytes between the streams of a block pattern: a multiple of all banks' rows, so that they meet in the same banks."""
 _RANDOM_REGION = 8 * 2**30
 _SEED = 1
-_LATEST = 10**11
-"""Cycles: more than a minute, and a second of ours for the refreshes of an idle memory."""
-_MOST = 10**7
+MOST_REQUESTS = 10**7
+"""Of one run: some seconds, and 25 bytes of memory each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,7 +60,7 @@ def pattern(name: str, memory: MemorySpec, count: int) -> Requests:
     written as a whole, at even odds. ``stride``: one line every SIZE. ``NrMw_blockK``: N read and M write streams, each
     sequential, 64 MiB apart, in turns of K lines. Whatever passes the end of the memory starts again at 0.
     """
-    require_int("requests", count, 1, _MOST)
+    require_int("requests", count, 1, MOST_REQUESTS)
     line_bytes, lines = memory.organization.line_bytes, memory.organization.lines
     i = np.arange(count, dtype=np.int64)
     if found := re.fullmatch(r"seq_(read|write)", name):
@@ -117,58 +113,3 @@ def nest(base: int, counts: Sequence[int], pitches: Sequence[int], run_bytes: in
     line = np.arange(ends[-1]) - np.repeat(ends - length, length) + np.repeat(first, length)
     found: Int64 = line[np.r_[True, line[1:] != line[:-1]]]
     return found
-
-
-def read_trace(path: Path, memory: MemorySpec) -> Requests:
-    """Requests of a CSV file: address in bytes (decimal or 0x...), R or W, and optionally the earliest cycle.
-
-    A first line ``address,op[,time]`` is a heading, empty lines and those that begin with # are skipped. Addresses are
-    rounded down to a line.
-    """
-    address, write, time = list[int](), list[bool](), list[int]()
-    for number, row in _rows(path):
-        where = f"{path}:{number}"
-        if len(row) not in (2, 3):
-            raise InputError(f"{where}: {len(row)} fields; a request is address,R|W or address,R|W,cycle")
-        address.append(
-            _number(where, "address", row[0], memory.organization.lines * memory.organization.line_bytes - 1)
-        )
-        if row[1].upper() not in ("R", "W"):
-            raise InputError(f"{where}: operation must be R or W, not {row[1]!r}")
-        write.append(row[1].upper() == "W")
-        time.append(_number(where, "cycle", row[2], _LATEST) if len(row) == 3 else (time[-1] if time else 0))
-        if len(time) > 1 and time[-1] < time[-2]:
-            raise InputError(f"{where}: cycle {time[-1]} is before {time[-2]} of the request above; sort by time")
-        if len(address) > _MOST:
-            raise InputError(f"{where}: more than {_MOST} requests; cut the trace")
-    if not address:
-        raise InputError(f"{path}: holds no request")
-    line = np.array(address, np.int64) // memory.organization.line_bytes
-    return Requests(line=line, write=np.array(write), time=np.array(time, np.int64))
-
-
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Fields of each line that holds a request, with the number of the line."""
-    heading = True
-    reader = csv.reader(read_text(path).splitlines())
-    try:
-        for row in reader:
-            fields = [field.strip() for field in row]
-            if not any(fields) or fields[0].startswith("#"):
-                continue
-            if heading and fields[0].lower() == "address":
-                heading = False
-                continue
-            heading = False
-            yield reader.line_num, fields
-    except csv.Error as error:
-        raise InputError(f"{path}:{reader.line_num}: is not CSV: {error}") from None
-
-
-def _number(where: str, what: str, text: str, most: int) -> int:
-    if not re.fullmatch(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,19}", text, re.ASCII):
-        raise InputError(f"{where}: {what} must be a number from 0 on, decimal or 0x..., not {text!r}")
-    value = int(text, 0) if text[:2].lower() == "0x" else int(text)
-    if value > most:
-        raise InputError(f"{where}: {what} {text} is beyond the last one, {most}")
-    return value

@@ -12,7 +12,7 @@ from .errors import InputError, nearest
 from .io import load_workload
 from .models import zoo
 from .step import OPTIMIZERS, Workload, require_products
-from .strict import read_file
+from .strict import read_text
 from .user_code import is_user
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _is_workload(text: str) -> bool:
     if path.is_dir():
         return False
     try:
-        found = json.loads(read_file(path))
+        found = json.loads(read_text(path))
     except InputError:
         raise
     except (ValueError, RecursionError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .files import write_atomically
 from .step import Workload
-from .strict import dump_json, read_file, read_json
+from .strict import dump_json, read_json, read_text
 
 __all__ = ["dumps_workload", "load_workload", "loads_workload", "save_workload"]
 
@@ -30,4 +30,4 @@ def save_workload(workload: Workload, path: Path) -> None:
 
 def load_workload(path: Path) -> Workload:
     """Read a workload file; a file that breaks a rule is refused with the place and the rule."""
-    return loads_workload(read_file(path), str(path))
+    return loads_workload(read_text(path), str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import stat
@@ -29,6 +30,12 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }  # fmt: skip
 
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+"""The mark of UTF-32 begins with that of UTF-16."""
 
 _adapters: dict[object, TypeAdapter[Any]] = {}
 
@@ -72,11 +79,16 @@ def require_regular(path: Path, found: os.stat_result) -> None:
 
 
 def read_text(path: Path) -> str:
-    """UTF-8 text of a file, without a byte-order mark."""
+    """Text of a file: UTF-8, or what its byte-order mark says, without the mark; every end of a line is ``\\n``.
+
+    The one door for text that users write: editors and spreadsheets put such marks before it.
+    """
+    raw = read_file(path)
+    encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), "utf-8")
     try:
-        return read_file(path).decode("utf-8-sig").replace("\r\n", "\n")
+        return raw.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError:
-        raise InputError(f"{path}: is not UTF-8 text") from None
+        raise InputError(f"{path}: is not {encoding.removesuffix('-sig').upper()} text") from None
 
 
 def read_toml(kind: type[T], text: str, source: str) -> T:

@@ -25,8 +25,9 @@ from weft.analysis.save import save_run
 from weft.analysis.saved import saved_run
 from weft.dataflow.config_io import dumps_spec, load_spec, preset_names, preset_text
 from weft.simulator.dram import run_memory
-from weft.simulator.dram_requests import pattern, read_trace
+from weft.simulator.dram_requests import pattern
 from weft.simulator.dram_spec import load_memory
+from weft.simulator.dram_traces import read_trace
 from weft.simulator.memory import memory_need
 from weft.simulator.system import simulate_system
 from weft.workloads import training
@@ -57,6 +58,8 @@ class Door:
     read: Callable[[Path], object]
     inputs: int
     """In the full test."""
+    text: bool = False
+    """Whether people write such files in an editor."""
 
 
 def bytes_of(change: Callable[[Random, bytes], bytes]) -> Callable[[Random, Path], None]:
@@ -139,11 +142,13 @@ def request_seeds(folder: Path) -> Iterator[Path]:
     lines = [f"{64 * i:#x},{'RW'[i % 3 == 0]},{7 * i}" for i in range(40)]
     yield written(folder / "trace.csv", "\n".join(["address,op,time", *lines]).encode())
     yield written(folder / "short.csv", b"# comment\n0,R\n64,w\n128,R\n")
+    yield written(folder / "ramulator.csv", b"LD 0x229f6f80\nST 0xda5e700\n")
+    yield written(folder / "dramsim3.csv", b"0x12345680 READ 0\n0x4cbd56c0 WRITE 3\n")
 
 
 def read_requests(path: Path) -> None:
     memory = load_memory("ddr4-2400-x8")
-    run_memory(memory, read_trace(path, memory))
+    run_memory(memory, read_trace(path, memory).requests)
 
 
 # --- models
@@ -287,13 +292,13 @@ def read_picture(path: Path) -> None:
 
 
 DOORS = (
-    Door("workload", workload_seeds, bytes_of(of_json), read_workload, 4000),
-    Door("machine", machine_seeds, bytes_of(of_text), read_machine, 2500),
-    Door("memory", memory_seeds, bytes_of(of_text), read_memory, 2500),
-    Door("energy table", table_seeds, bytes_of(of_text), read_table, 1000),
-    Door("requests", request_seeds, bytes_of(of_text), read_requests, 1500),
+    Door("workload", workload_seeds, bytes_of(of_json), read_workload, 4000, text=True),
+    Door("machine", machine_seeds, bytes_of(of_text), read_machine, 2500, text=True),
+    Door("memory", memory_seeds, bytes_of(of_text), read_memory, 2500, text=True),
+    Door("energy table", table_seeds, bytes_of(of_text), read_table, 1000, text=True),
+    Door("requests", request_seeds, bytes_of(of_text), read_requests, 1500, text=True),
     Door("onnx", onnx_seeds, bytes_of(of_onnx), read_onnx, 4000),
-    Door("hugging face", hf_seeds, bytes_of(of_json), read_hf, 300),
+    Door("hugging face", hf_seeds, bytes_of(of_json), read_hf, 300, text=True),
     Door("results", result_seeds, worsen_result, read_result, 600),
     Door("checkpoint", checkpoint_seeds, worsen_checkpoint, read_checkpoint, 400),
     Door("picture", picture_seeds, bytes_of(of_bytes), read_picture, 3000),

@@ -114,3 +114,12 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, door: Door) -> None:
         if held.is_dir():
             held.rmdir()
             held.touch()
+
+
+@pytest.mark.parametrize("door", [d for d in DOORS if d.text], ids=lambda d: d.name)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_text_with_a_byte_order_mark_and_other_line_ends_works(tmp_path: Path, door: Door, encoding: str) -> None:
+    path = next(door.seeds(tmp_path))
+    text = path.read_text(encoding="utf-8")
+    path.write_bytes(text.replace("\n", "\r\n").encode(encoding))
+    assert attempt(door, path) == "works"

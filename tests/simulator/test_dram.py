@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from weft.dataflow.accelerator import DramSpec
 from weft.simulator.dram import gaps, memory_of, run_memory, shape, transfer_efficiency
 from weft.simulator.dram_map import MAPS, locate
-from weft.simulator.dram_requests import PATTERNS, Requests, lines_of, nest, pattern, read_trace
+from weft.simulator.dram_requests import PATTERNS, Requests, lines_of, nest, pattern
 from weft.simulator.dram_spec import Controller, MemorySpec, load_memory, memory_names, parse_memory
 from weft.simulator.kernels.dram import Gaps, run_channel
 from weft.simulator.reference import Command, channel_reference, jedec_violations
@@ -238,36 +238,6 @@ def test_a_queued_write_answers_reads_and_takes_writes() -> None:
     run = run_memory(X8, replace(requests, line=np.array([9, 0, 0, 0]), write=np.array([False, True, False, True])))
     assert (run.reads, run.writes, run.forwarded, run.merged) == (1, 1, 1, 1)
     assert run.done[2] == run.entered[2] + 1
-
-
-def test_time_in_a_trace_is_kept(tmp_path: Path) -> None:
-    path = tmp_path / "trace.csv"
-    path.write_text("address,op,time\n# two rows of one bank\n0,R,0\n\n0x20000,w,100\n131072,R,100000\n")
-    requests = read_trace(path, X8)
-    assert requests.line.tolist() == [0, 2048, 2048]
-    run = run_memory(X8, requests)
-    assert run.done[0] == X8.timing.RCD + X8.timing.CL + 4
-    assert run.entered.tolist() == [0, 100, 100_000] and run.refreshes == 10
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("0,R\nbogus,R\n", ":2: address must be a number"),
-        ("0,R\n64,X\n", ":2: operation must be R or W, not 'X'"),
-        ("0\n", ":1: 1 fields"),
-        ("0,R,5\n64,R,4\n", ":2: cycle 4 is before 5"),
-        ("8589934592,R\n", ":1: address 8589934592 is beyond the last one, 8589934591"),
-        ("-64,R\n", ":1: address must be"),
-        ("", "holds no request"),
-        ("0,R,999999999999\n", ":1: cycle"),
-    ],
-)
-def test_a_bad_trace_is_refused_with_its_line(tmp_path: Path, text: str, said: str) -> None:
-    path = tmp_path / "bad.csv"
-    path.write_text(text)
-    with pytest.raises(InputError, match=said):
-        read_trace(path, X8)
 
 
 @pytest.mark.parametrize("name", ["seq", "rand_read_100B", "stride_0B_read", "x_0r0w_block4", "copy_1r1w_block0"])
