@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .simulator.result import SimResult
     from .workloads.schemes.description import Scheme
     from .workloads.schemes.technique import Technique
-    from .workloads.sparsity import NMPattern
+    from .workloads.sparsity import Asked, NMPattern
     from .workloads.step import Workload
     from .workloads.training import TrainResult
 
@@ -78,12 +78,20 @@ def trace(
     return catalog.trace_module(model, inputs, loss=loss, optimizer=optimizer, recompute=recompute, freeze=freeze)
 
 
-def sparsify(workload: Workload, scheme: str, nm: str | NMPattern | None = None) -> Workload:
-    """``workload`` under a training scheme (docs/schemes.md), such as ``"bdwp"``, with a pattern such as ``"2:8"``."""
-    from .workloads.schemes.annotate import annotate
-    from .workloads.sparsity import NMPattern
+def sparsify(
+    workload: Workload,
+    scheme: str,
+    nm: Asked = None,
+) -> Workload:
+    """``workload`` under a training scheme (docs/schemes.md), such as ``"bdwp"``, with a pattern such as ``"2:8"``.
 
-    return annotate(workload, scheme, NMPattern.parse(nm) if isinstance(nm, str) else nm)
+    By layer: ``{"*": "2:8", "layer4.*": "1:8", "fc": "dense"}`` or ``["2:8", "layer4.*=1:8", "fc=dense"]``, shell
+    wildcards over module paths; of the rules that match a layer the last one holds (docs/by-layer.md).
+    """
+    from .workloads.schemes.annotate import annotate
+    from .workloads.sparsity import LayerPatterns
+
+    return annotate(workload, scheme, LayerPatterns.read(nm))
 
 
 def machine(name: str | Path) -> AcceleratorSpec:
@@ -125,10 +133,10 @@ def compare(
     workload: Workload,
     machine: AcceleratorSpec | str,
     schemes: Sequence[str] = ("dense", "bdwp"),
-    nm: str | NMPattern = "2:8",
+    nm: Asked = "2:8",
     objective: str = "thrift",
 ) -> Comparison:
-    """The same step under several schemes on one machine, side by side."""
+    """The same step under several schemes on one machine, side by side; ``nm`` as for :func:`sparsify`."""
     from .analysis.compare import compare as side_by_side
 
     return side_by_side([simulate(schedule(sparsify(workload, name, nm), machine, objective)) for name in schemes])

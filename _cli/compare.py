@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import get_console, make_table, name_of, rate, si
-from .inputs import machine, parse_pattern, require_schemes, split_names
+from .inputs import machine, parse_patterns, require_schemes, split_names
 from .options import (
     DEFAULT_ARCH,
-    DEFAULT_NM,
     DEFAULT_OBJECTIVE,
     Arch,
     Batch,
@@ -23,6 +22,7 @@ from .options import (
     Model,
     Objective,
     Optimizer,
+    Patterns,
     Pregenerate,
     Recompute,
     Seq,
@@ -44,7 +44,7 @@ def compare(
     context: typer.Context,
     model: Model,
     schemes: Annotated[str, typer.Option(help="To put side by side, with commas: SCHEMES.")] = "dense,srste,sdgp,bdwp",
-    nm: Annotated[str, typer.Option(metavar="KEEP:GROUP", help="N:M pattern.")] = DEFAULT_NM,
+    nm: Patterns = None,
     batch: Batch = None,
     seq: Seq = None,
     arch: Arch = DEFAULT_ARCH,
@@ -64,13 +64,13 @@ def compare(
     from ..dataflow.config_io import spec_hash
 
     spec = machine(arch, pregenerate)
-    pattern, names = parse_pattern(nm), split_names(schemes)
-    require_schemes(names, pattern, spec)
+    asked, names = parse_patterns(nm), split_names(schemes)
+    require_schemes(names, asked, spec)
     if output is not None:
         require_writable_folder(output)
         require_free_for_comparison(output, names, draw_all)
     workload = open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze)
-    steps = [under(workload, name, pattern, spec) for name in names]
+    steps = [under(workload, name, asked, spec) for name in names]
     check_step(steps, spec)
     comparison = side_by_side([simulate_step(step, spec, objective) for step in steps])
     if output is not None:
@@ -92,6 +92,9 @@ def _show(comparison: Comparison, ledgers: dict[str, LossLedger], digest: str) -
         f"on {name_of(first.spec.name)} ({digest}), scheduled for {first.objective.aim}",
         style="bold",
     )
+    rules = dict.fromkeys(rule for result in comparison.results for rule in result.workload.layer_patterns)
+    if rules:
+        console.print(f"N:M by layer: {', '.join(name_of(str(rule)) for rule in rules)}; the last to match holds")
     rows = [
         (
             r.scheme, r.pattern or "", si(r.seconds, "s"), rate(r.samples_per_s), f"{r.speedup:.3f}x",

@@ -10,7 +10,7 @@ import typer
 
 from ..workloads.errors import InputError
 from .console import bar, get_console, heading, make_table, name_of, percent, si
-from .inputs import asked_pattern, machine
+from .inputs import asked_patterns, machine
 from .options import (
     DEFAULT_ARCH,
     DEFAULT_OBJECTIVE,
@@ -18,7 +18,7 @@ from .options import (
     InputShape,
     Json,
     Optimizer,
-    Pattern,
+    Patterns,
     Pregenerate,
     Scheme,
     Seq,
@@ -42,7 +42,7 @@ def energy(
         str | None, typer.Option(metavar="NAME|FILE.toml", help=f"Machine; that of DIR, {DEFAULT_ARCH} if none.")
     ] = None,
     scheme: Scheme = None,
-    nm: Pattern = None,
+    nm: Patterns = None,
     objective: Annotated[
         Literal["thrift", "cycles", "energy", "edp"] | None,
         typer.Option(help=f"That of DIR, {DEFAULT_OBJECTIVE} if none."),
@@ -82,8 +82,8 @@ def energy(
         with bar(f"simulating {model}") as progress:
             result = saved.simulated_on(spec, progress)
     else:
-        pattern = asked_pattern(scheme, nm, spec)
-        workload = under(open_workload(model, batch, seq, optimizer, input_shape), scheme, pattern, spec)
+        asked = asked_patterns(scheme, nm, spec)
+        workload = under(open_workload(model, batch, seq, optimizer, input_shape), scheme, asked, spec)
         check_step([workload], spec, table=table)
         result = simulate_step(workload, spec, objective or DEFAULT_OBJECTIVE)
     found = taken_apart(result, table, op, None if saved is None else saved.joules)

@@ -12,9 +12,12 @@ from .options import DEFAULT_NM
 
 if TYPE_CHECKING:
     from ..dataflow.accelerator import AcceleratorSpec
-    from ..workloads.sparsity import NMPattern
+    from ..workloads.sparsity import LayerPatterns, NMPattern
 
-__all__ = ["asked_pattern", "machine", "parse_pattern", "parse_sizes", "require_hdl", "require_schemes", "split_names"]
+__all__ = [
+    "asked_patterns", "machine", "parse_pattern", "parse_patterns", "parse_sizes", "require_hdl", "require_schemes",
+    "split_names",
+]  # fmt: skip
 
 
 def machine(arch: str, pregenerate: bool | None = None) -> AcceleratorSpec:
@@ -27,7 +30,17 @@ def machine(arch: str, pregenerate: bool | None = None) -> AcceleratorSpec:
 def parse_pattern(text: str | None) -> NMPattern:
     from ..workloads.sparsity import NMPattern
 
+    if text is not None and "=" in text:
+        raise InputError(f"--nm {text}: patterns by layer are for weft run, compare and explain; give one")
     return NMPattern.parse(text or DEFAULT_NM)
+
+
+def parse_patterns(asked: Sequence[str] | None, usual: NMPattern | None = None) -> LayerPatterns:
+    """What ``--nm`` says; ``usual``, or the default, where it names no pattern for all layers."""
+    from ..workloads.sparsity import LayerPatterns
+
+    found = LayerPatterns.read(asked or [])
+    return found if found.usual is not None else replace(found, usual=usual or parse_pattern(None))
 
 
 def split_names(text: str) -> tuple[str, ...]:
@@ -40,23 +53,26 @@ def parse_sizes(option: str, text: str, example: str) -> tuple[int, ...]:
     return tuple(int(size) for size in text.split("x"))
 
 
-def require_schemes(names: Sequence[str], pattern: NMPattern, spec: AcceleratorSpec) -> None:
+def require_schemes(names: Sequence[str], asked: LayerPatterns, spec: AcceleratorSpec) -> None:
     """Refuse before tracing what annotating would refuse after it."""
     from ..workloads.schemes.scheme import scheme
 
     for name in names:
         if scheme(name).sparse:
-            spec.check_pattern(pattern)
+            for pattern in asked.patterns:
+                spec.check_pattern(pattern)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"--schemes names {twice!r} twice")
 
 
-def asked_pattern(scheme: str | None, nm: str | None, spec: AcceleratorSpec) -> NMPattern | None:
-    """The pattern ``nm``, None if none is asked for; a scheme that ``spec`` cannot run under it is refused."""
+def asked_patterns(scheme: str | None, nm: Sequence[str] | None, spec: AcceleratorSpec) -> LayerPatterns | None:
+    """What ``nm`` asks for, None if nothing; a scheme that ``spec`` cannot run under it is refused."""
+    from ..workloads.sparsity import LayerPatterns
+
     if scheme is not None:
-        require_schemes([scheme], parse_pattern(nm), spec)
-    return None if nm is None else parse_pattern(nm)
+        require_schemes([scheme], parse_patterns(nm), spec)
+    return LayerPatterns.read(nm) if nm else None
 
 
 def require_hdl(command: str) -> None:

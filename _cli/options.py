@@ -12,7 +12,7 @@ from .interrupts import CommandInterrupt
 
 __all__ = [
     "DATA_HELP", "DEFAULT_ARCH", "DEFAULT_NM", "DEFAULT_OBJECTIVE", "DEFAULT_SCHEME", "Arch", "Batch", "Command",
-    "DrawAll", "Folder", "Freeze", "InputShape", "Json", "Model", "Objective", "Optimizer", "Pattern", "Pregenerate",
+    "DrawAll", "Folder", "Freeze", "InputShape", "Json", "Model", "Objective", "Optimizer", "Pattern", "Patterns", "Pregenerate",
     "Recompute", "Scheme", "Seq", "TrainedScheme",
 ]  # fmt: skip
 
@@ -65,6 +65,14 @@ TrainedScheme = Annotated[
     str | None, typer.Option("--scheme", help=f"Training scheme: SCHEMES; {DEFAULT_SCHEME} if none.")
 ]
 Pattern = Annotated[str | None, typer.Option(metavar="KEEP:GROUP", help=f"N:M pattern; {DEFAULT_NM} if none.")]
+Patterns = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[LAYERS=]KEEP:GROUP",
+        help=f"N:M pattern, {DEFAULT_NM} if none; of some layers, as layer4.*=1:8 or fc=dense: the last rule that "
+        "matches holds; repeatable.",
+    ),
+]
 Optimizer = Annotated[Literal["sgd", "adam"] | None, typer.Option(help="Update rule; SGD with momentum by default.")]
 InputShape = Annotated[
     str | None, typer.Option("--input", metavar="3x64x64", help="Shape of one sample, for file.py:function.")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..workloads.errors import InputError
 from ..workloads.user_code import is_user
 from .console import announce, bar, phases
-from .inputs import parse_pattern, parse_sizes
+from .inputs import parse_patterns, parse_sizes
 from .options import DEFAULT_SCHEME
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ..dataflow.accelerator import AcceleratorSpec
     from ..dataflow.schedule import Schedule
     from ..simulator.result import SimResult
-    from ..workloads.sparsity import NMPattern
+    from ..workloads.sparsity import LayerPatterns
     from ..workloads.step import Workload
 
 __all__ = ["check_step", "open_workload", "schedule_step", "simulate_step", "under", "users_code"]
@@ -54,18 +55,22 @@ def open_workload(
         )  # fmt: skip
 
 
-def under(workload: Workload, scheme: str | None, pattern: NMPattern | None, spec: AcceleratorSpec) -> Workload:
-    """``workload`` under the scheme asked for, else under its own, else under the default of the machine."""
+def under(workload: Workload, scheme: str | None, asked: LayerPatterns | None, spec: AcceleratorSpec) -> Workload:
+    """``workload`` under the scheme asked for, else under its own, else under the default of the machine; the pattern
+    of layers that no rule names is asked for, or else its own, or the default."""
     from ..workloads.schemes.annotate import annotate
 
-    if scheme is None and pattern is None and workload.pattern is not None:
+    if scheme is None and asked is None and workload.pattern is not None:
         return workload
     own = workload.scheme if workload.pattern is not None else None
     if scheme is None and own is not None and is_user(own):
         raise InputError(f"the workload names code to run, {own!r}; only what you name yourself is run: --scheme {own}")
     # A machine whose PEs hold no group has nothing to select from.
-    usual = DEFAULT_SCHEME if spec.pe.max_group > 1 or pattern is not None else "dense"
-    return annotate(workload, scheme or own or usual, pattern or parse_pattern(None))
+    usual = DEFAULT_SCHEME if spec.pe.max_group > 1 or asked is not None else "dense"
+    found = asked or parse_patterns(None)
+    if found.usual is None:
+        found = replace(found, usual=workload.pattern or parse_patterns(None).usual)
+    return annotate(workload, scheme or own or usual, found)
 
 
 def check_step(

@@ -9,7 +9,7 @@ import typer
 
 from ..workloads.errors import InputError
 from .console import announce, bar, phases
-from .inputs import asked_pattern, machine
+from .inputs import asked_patterns, machine
 from .options import (
     DEFAULT_ARCH,
     DEFAULT_OBJECTIVE,
@@ -23,7 +23,7 @@ from .options import (
     Model,
     Objective,
     Optimizer,
-    Pattern,
+    Patterns,
     Pregenerate,
     Recompute,
     Scheme,
@@ -46,7 +46,7 @@ def run(
     seq: Seq = None,
     arch: Arch = DEFAULT_ARCH,
     scheme: Scheme = None,
-    nm: Pattern = None,
+    nm: Patterns = None,
     objective: Objective = DEFAULT_OBJECTIVE,
     optimizer: Optimizer = None,
     input_shape: InputShape = None,
@@ -86,8 +86,8 @@ def run(
         require_writable_folder(output)
         require_free_for_run(output, draw_all)
     spec = machine(arch, pregenerate)
-    pattern = asked_pattern(scheme, nm, spec)
-    workload = under(open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze), scheme, pattern, spec)
+    asked = asked_patterns(scheme, nm, spec)
+    workload = under(open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze), scheme, asked, spec)
     check_step([workload], spec, level or "step")
     if level == "system":
         chosen = schedule_step(workload, spec, objective)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..analysis.level import AnyResult
     from ..simulator.result import SimResult
     from ..simulator.system_result import SystemResult
+    from ..workloads.step import Workload
 
 __all__ = ["show_run", "show_system"]
 
@@ -38,6 +39,7 @@ def show_run(result: SimResult, digest: str) -> None:
     console.print(_passes(result, report))
     console.print(_causes(result))
     console.print(_slowest(result))
+    _show_layer_patterns(console, result.workload)
     _show_dense_layers(console, result)
     _show_measured(console, result)
     _show_energy(console, report)
@@ -73,6 +75,7 @@ def show_system(result: SystemResult, digest: str, timeline: Path | None) -> Non
     )
     if capacity is not None:
         console.print(f"{percent(need.total, capacity)} of the {si(capacity, 'B')} there are.")
+    _show_layer_patterns(console, step.workload)
     _show_dense_layers(console, step)
     _show_energy(console, report)
     if timeline is not None:
@@ -155,6 +158,20 @@ def _slowest(result: SimResult) -> Table:
         rows.append((labels[name], worst.replace("_", " "), f"{of['all']:,}", f"{shares[name]} %", *passes))
     title = f"Slowest layers ({min(_SLOWEST, len(spent))} of {len(spent)})"
     return make_table(title, ("layer", "mostly", "cycles", "share", "FF", "BP", "WU", "OPT"), rows, left=2)
+
+
+def _show_layer_patterns(console: Console, workload: Workload) -> None:
+    from ..workloads.schemes.annotate import layers_by_rule
+
+    found = layers_by_rule(workload)
+    if not found:
+        return
+    console.print(f"By layer, {workload.pattern} elsewhere", style="bold")
+    for rule, layers in found.items():
+        more = f" and {len(layers) - _NAMED} more" if len(layers) > _NAMED else ""
+        named = f"{', '.join(map(name_of, layers[:_NAMED]))}{more}" if layers else "no layer, later rules hold for all"
+        console.print(f"  {name_of(str(rule))}: {named}")
+    console.print()
 
 
 def _show_dense_layers(console: Console, result: SimResult) -> None:

@@ -16,13 +16,13 @@ The same rows of the dense run stand beside them, so that what sparsity added ca
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from ..simulator.result import SimResult
 from ..workloads.errors import InputError
-from ..workloads.gemm import GEMM_PASSES
+from ..workloads.schemes.annotate import asked_patterns
 from ..workloads.schemes.scheme import SCHEMES
 from ..workloads.step import MatrixOp, Workload
 from .energy import energy
@@ -126,20 +126,23 @@ def _named(work: Workload) -> str:
     return f"{work.model!r} at batch {work.batch} ({work.input or 'input not named'})"
 
 
-def _density(result: SimResult) -> dict[str, Fraction]:
-    """Share of the multiply-accumulates of a pass that the scheme promises to keep."""
-    pattern = result.workload.pattern
-    if pattern is None:
-        return dict.fromkeys(GEMM_PASSES, Fraction(1))
+def _density(work: Workload) -> Callable[[MatrixOp], Fraction]:
+    """Share of the multiply-accumulates of an op that the scheme promises to keep: in a pass that it thins out, that of
+    the pattern asked for, whether the op can be sparse or not; one that was asked to be dense promises nothing."""
     # A saved run may name a scheme in a file, which only its user runs: what is thinned stands in the ops, too.
-    ours = SCHEMES.get(result.workload.scheme)
-    thinned = ours.sparse if ours else {op.pass_ for op in result.workload.matrix_ops if op.sparse}
-    return {p: Fraction(pattern.keep, pattern.group) if p in thinned else Fraction(1) for p in GEMM_PASSES}
+    ours, asked = SCHEMES.get(work.scheme), asked_patterns(work)
+    thinned = ours.sparse if ours else {op.pass_ for op in work.matrix_ops if op.sparse}
+
+    def density(op: MatrixOp) -> Fraction:
+        pattern = asked(op) if op.pass_ in thinned else None
+        return Fraction(1) if pattern is None else Fraction(pattern.keep, pattern.group)
+
+    return density
 
 
 def _ideal_macs(result: SimResult) -> Fraction:
-    density = _density(result)
-    return sum((density[op.pass_] * op.gemm.macs for op in result.workload.matrix_ops), Fraction(0))
+    density = _density(result.workload)
+    return sum((density(op) * op.gemm.macs for op in result.workload.matrix_ops), Fraction(0))
 
 
 def loss_ledger(sparse: SimResult, dense: SimResult) -> LossLedger:
@@ -161,12 +164,12 @@ def loss_ledger(sparse: SimResult, dense: SimResult) -> LossLedger:
 
 def _items(result: SimResult) -> dict[str, Fraction]:
     """Cycles by item, in exact fractions; they add up to the cycles of the step."""
-    density, peak = _density(result), result.spec.macs_per_cycle
+    density, peak = _density(result.workload), result.spec.macs_per_cycle
     items: dict[str, Fraction] = defaultdict(Fraction)
     items[IDEAL] = _ideal_macs(result) / peak
     for r in result.ops:
         if isinstance(r.op, MatrixOp):
-            above = (r.counts.macs - density[r.op.pass_] * r.dense_macs) / peak
+            above = (r.counts.macs - density(r.op) * r.dense_macs) / peak
             if above:
                 items[f"kept dense: {_reason(r.op)}" if r.op.sparse is None else SHORT_GROUPS] += above
             items[RAGGED] += r.cycles.compute - Fraction(r.counts.macs, peak)

@@ -150,6 +150,7 @@ def to_dict(result: AnyResult, command: str = "") -> dict[str, Any]:
         "batch": work.batch,
         "scheme": work.scheme,
         "pattern": str(work.pattern) if work.pattern else None,
+        **({"layer_patterns": [str(rule) for rule in work.layer_patterns]} if work.layer_patterns else {}),
         "objective": str(step.objective),
         "spec": step.spec.name,
         "spec_hash": spec_hash(step.spec),

@@ -17,6 +17,7 @@ __all__ = [
 
 K = TypeVar("K")
 _LONGEST = 80
+_FEW_RULES = 2
 _SIGNS = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"))
 
 
@@ -91,8 +92,10 @@ def percents_of(parts: Mapping[K, float | Fraction]) -> dict[K, str]:
 
 
 def run_name(work: Workload) -> str:
-    """Scheme and pattern."""
-    return _shown(work.scheme) + (f" {work.pattern}" if work.pattern else "")
+    """Scheme and pattern, with the rules for layers or, of many, how many there are."""
+    named, rules = _shown(work.scheme) + (f" {work.pattern}" if work.pattern else ""), work.layer_patterns
+    few = ", ".join(_shown(str(rule)) for rule in rules)
+    return named + (f", {few if len(rules) <= _FEW_RULES else f'{len(rules)} rules for layers'}" if rules else "")
 
 
 def model_name(work: Workload) -> str:

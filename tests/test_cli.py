@@ -173,6 +173,24 @@ def test_run(capsys: pytest.CaptureFixture[str], step: Path) -> None:
     assert "samples/s" in shown.splitlines()[0] and "one" in shown and "asic-16nm" in shown
 
 
+def test_run_by_layer(capsys: pytest.CaptureFixture[str], step: Path, tmp_path: Path) -> None:
+    rules = ("--nm", "2:4", "--nm", "*=1:4", "--nm", "two=dense")
+    found = document(capsys, "run", step, "--arch", "tiny", *rules)
+    assert {op["name"]: op["pattern"] for op in found["ops"] if (op["pass"], op["kind"]) == ("FF", "matrix")} == {
+        "one": "1:4", "two": None,
+    }  # fmt: skip
+    assert (found["pattern"], found["layer_patterns"]) == ("2:4", ["*=1:4", "two=dense"])
+    assert "By layer, 2:4 elsewhere" in text(capsys, "run", step, "--arch", "tiny", *rules)
+    compared = text(capsys, "compare", step, "--arch", "tiny", "--schemes", "dense,bdwp", *rules)
+    assert "N:M by layer: *=1:4, two=dense; the last to match holds" in compared
+    # A folder of results keeps its rules; other rules go with the pattern that it has.
+    document(capsys, "run", step, "--arch", "tiny", *rules, "-o", tmp_path / "saved")
+    again = document(capsys, "run", tmp_path / "saved" / "workload.json", "--arch", "tiny")
+    assert again["ops"] == found["ops"]
+    other = document(capsys, "run", tmp_path / "saved" / "workload.json", "--arch", "tiny", "--nm", "one=dense")
+    assert (other["pattern"], other["layer_patterns"]) == ("2:4", ["one=dense"])
+
+
 def test_run_at_the_system_level(capsys: pytest.CaptureFixture[str], step: Path, tmp_path: Path) -> None:
     path = tmp_path / "step.perfetto-trace"
     alone = document(capsys, "run", step, "--arch", "tiny")
@@ -311,6 +329,10 @@ REFUSED: list[tuple[str, str]] = [
     ("run {user}:net --input 3xx", "--input"),
     ("run {step} --scheme bdpw", "did you mean 'bdwp'"),
     ("run {step} --nm 3:2", "3:2"),
+    ("run {step} --nm 2:4 --nm nowhere.*=1:4", "rule nowhere.*=1:4 matches no layer"),
+    ("run {step} --nm 2:4 --nm 1:4", "two N:M patterns"),
+    ("run {step} --arch tiny --nm *=2:16", "pe.max_group"),
+    ("train mlp --nm fc=2:4", "patterns by layer are for"),
     ("run {step} --nm 2-8", "2:8"),
     ("run {step} --nm 2:64", "from 1 to 32"),
     ("run {step} --arch tiny --scheme bdwp --nm 2:16", "pe.max_group"),

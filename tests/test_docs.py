@@ -12,10 +12,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def test_tutorial_tells_the_truth():
-    failures, tests = doctest.testfile(str(ROOT / "docs" / "tutorial.md"), module_relative=False)
+@pytest.mark.parametrize(("page", "least"), [("tutorial.md", 15), ("by-layer.md", 5)])
+def test_pages_tell_the_truth(page, least):
+    failures, tests = doctest.testfile(str(ROOT / "docs" / page), module_relative=False)
 
-    assert tests > 15
+    assert tests > least
     assert failures == 0
 
 

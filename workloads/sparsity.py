@@ -1,13 +1,18 @@
-"""N:M structured sparsity: at most `keep` non-zeros in every `group` consecutive contraction elements."""
+"""N:M structured sparsity: at most `keep` non-zeros in every `group` consecutive contraction elements, by layer."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from .errors import InputError, require_int
 
-__all__ = ["MAX_GROUP", "NMPattern"]
+__all__ = ["DENSE_WORD", "MAX_GROUP", "Asked", "LayerPattern", "LayerPatterns", "NMPattern"]
+
+DENSE_WORD = "dense"
+"""What stands in the place of a pattern where a layer is not to be thinned out."""
 
 MAX_GROUP = 32
 """Longest group a pattern may name; a machine may hold less (`PESpec.max_group`)."""
@@ -64,3 +69,84 @@ class NMPattern:
 
     def __str__(self) -> str:
         return f"{self.keep}:{self.group}"
+
+
+Asked = str | NMPattern | Sequence[str] | Mapping[str, "str | NMPattern | None"] | None
+"""Ways to ask for patterns: `LayerPatterns.read`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerPattern:
+    """The pattern of the layers whose path matches ``layers`` (shell wildcards); None: dense."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    layers: str
+    pattern: NMPattern | None
+
+    def __post_init__(self) -> None:
+        if not self.layers.strip():
+            raise InputError(f"a layer rule names the layers, as in layer4.*=1:8, not {str(self)!r}")
+
+    def matches(self, names: Iterable[str]) -> bool:
+        """Whether a layer goes by a name of these."""
+        return any(fnmatchcase(name, self.layers) for name in names)
+
+    def __str__(self) -> str:
+        return f"{self.layers}={self.pattern or DENSE_WORD}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerPatterns:
+    """``usual``, and rules for layers; of those that match a layer the last one holds, however special the others."""
+
+    usual: NMPattern | None = None
+    rules: tuple[LayerPattern, ...] = ()
+
+    @classmethod
+    def read(cls, asked: Asked) -> LayerPatterns:
+        """Of ``"2:8"``, of ``["2:8", "layer4.*=1:8", "fc=dense"]``, or of ``{"*": "2:8", "layer4.*": "1:8"}``.
+
+        A pattern without layers is the usual one wherever it stands; ``dense`` without layers, the same as ``*=dense``,
+        goes before all rules.
+        """
+        if asked is None or isinstance(asked, NMPattern):
+            return cls(usual=asked)
+        if isinstance(asked, Mapping):
+            return cls(rules=tuple(LayerPattern(layers=str(k), pattern=_pattern(v)) for k, v in asked.items()))
+        usual, first, rules = None, list[LayerPattern](), list[LayerPattern]()
+        for text in [asked] if isinstance(asked, str) else asked:
+            layers, equals, pattern = text.rpartition("=")
+            if equals:
+                rules.append(LayerPattern(layers=layers.strip(), pattern=_pattern(pattern)))
+                continue
+            if usual is not None or first:
+                raise InputError(
+                    f"two N:M patterns are for all layers, {usual or DENSE_WORD} and {text}: name the layers of one, "
+                    f"as in layer4.*={text.strip()}"
+                )
+            usual = _pattern(text)
+            first += [LayerPattern(layers="*", pattern=None)] if usual is None else []
+        return cls(usual=usual, rules=(*first, *rules))
+
+    @property
+    def patterns(self) -> tuple[NMPattern, ...]:
+        """All that are asked for."""
+        every = (self.usual, *(rule.pattern for rule in self.rules))
+        return tuple(dict.fromkeys(pattern for pattern in every if pattern is not None))
+
+    def of(self, names: Iterable[str]) -> NMPattern | None:
+        """The pattern of a layer that goes by these names; None: dense."""
+        rule = self.rule_of(names)
+        return self.usual if rule is None else rule.pattern
+
+    def rule_of(self, names: Iterable[str]) -> LayerPattern | None:
+        """The rule that holds for a layer, None where none does."""
+        known = tuple(names)
+        return next((rule for rule in reversed(self.rules) if rule.matches(known)), None)
+
+
+def _pattern(text: str | NMPattern | None) -> NMPattern | None:
+    if text is None or isinstance(text, NMPattern):
+        return text
+    return None if text.strip().lower() == DENSE_WORD else NMPattern.parse(text)

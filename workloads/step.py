@@ -11,7 +11,7 @@ from pydantic import Discriminator
 
 from .errors import InputError, nearest, require_int
 from .gemm import GEMM_PASSES, Gemm, Pass
-from .sparsity import NMPattern
+from .sparsity import LayerPattern, NMPattern
 
 __all__ = [
     "DTYPE_BYTES", "OPTIMIZERS", "SCHEMA", "CompactCopy", "Frozen", "MatrixOp", "Measured", "Op", "Operand", "Role",
@@ -285,6 +285,7 @@ class Workload:
 
     ``after``: for every op those before it that must have ended, as the tensors of the trace tell; empty where no trace
     does. ``frozen``: what of the model the step reads and does not train; files of older versions do not list it.
+    ``layer_patterns``: the rules for layers under which it was annotated; ``pattern`` is that of all other layers.
     ``measured``: what a training of the model under the scheme found. It changes neither cycles nor energy: the
     machine skips what the pattern says, and a kept element that happens to be zero is issued as a bubble.
     """
@@ -302,6 +303,7 @@ class Workload:
     after: tuple[tuple[int, ...], ...] = ()
     frozen: tuple[Frozen, ...] = ()
     measured: tuple[Measured, ...] = ()
+    layer_patterns: tuple[LayerPattern, ...] = ()
 
     def __post_init__(self) -> None:
         require_int(f"batch of workload {self.model!r}", self.batch, 1, 2**31)

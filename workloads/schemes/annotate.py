@@ -6,17 +6,20 @@ BP (output channels) unless BP has its own, and in WU the contraction is the bat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from ..errors import InputError
+from ..errors import InputError, nearest
 from ..gemm import Pass
-from ..sparsity import NMPattern
+from ..sparsity import LayerPattern, LayerPatterns, NMPattern
 from ..step import CompactCopy, MatrixOp, Measured, Op, Role, SparseOperand, UpdateOp, Workload
 from .scheme import Scheme, scheme
 
-__all__ = ["EXPANDED", "FIRST_CONVOLUTION", "annotate", "short_run", "unstructured", "weight_copies"]
+__all__ = [
+    "EXPANDED", "FIRST_CONVOLUTION", "annotate", "asked_patterns", "layer_names", "layers_by_rule", "short_run",
+    "unstructured", "weight_copies",
+]  # fmt: skip
 
 FIRST_CONVOLUTION = "first convolution"
 EXPANDED = "gradient is the expanded operand of a transposed convolution"
@@ -32,8 +35,13 @@ def unstructured(role: Role) -> str:
     return f"zeros of the {role} follow no N:M pattern"
 
 
-def annotate(workload: Workload, name: str, pattern: NMPattern | None, measured: Sequence[Measured] = ()) -> Workload:
+def annotate(
+    workload: Workload, name: str, asked: NMPattern | LayerPatterns | None, measured: Sequence[Measured] = ()
+) -> Workload:
     """``workload`` under a scheme; a workload that already carries one is annotated anew.
+
+    ``asked``: one pattern, or patterns by layer. A layer goes by the path of the module that holds its weight, by the
+    name of the weight, and by the paths of the ops that read it; all that read one weight share its pattern.
 
     Left dense, with the reason in ``kept_dense``: ops without a weight, the first convolution in every pass, and ops
     whose runs of channels are shorter than one group. A scheme whose training has phases is annotated as its own phase;
@@ -43,34 +51,128 @@ def annotate(workload: Workload, name: str, pattern: NMPattern | None, measured:
     sparse stays dense here too, for the training's reason: modules that multiply on their own do not show in the ops.
     """
     chosen = scheme(name)
-    if chosen.sparse and pattern is None:
-        raise InputError(f"scheme {name!r} needs an N:M pattern, for example 2:8")
+    by_layer = asked if isinstance(asked, LayerPatterns) else LayerPatterns(usual=asked)
     if not chosen.sparse:
-        pattern = None
+        by_layer = LayerPatterns()
+    elif by_layer.usual is None:
+        by_layer = replace(by_layer, usual=_named_usual(name, by_layer))
     if measured and not any(layer.names(op) for layer in measured for op in workload.matrix_ops):
         raise InputError(
             f"no layer that was measured ({', '.join(layer.layer for layer in measured[:3])}, ...) is in workload "
             f"{workload.model!r}: the measurements are of another model"
         )
     first = next((op.parameter for op in workload.matrix_ops if op.convolution and op.parameter), None)
+    rules = _rules_of(workload, by_layer)
     ops = tuple(
-        _annotate_op(op, chosen, pattern, first, measured) if isinstance(op, MatrixOp) else op for op in workload.ops
+        _annotate_op(op, chosen, by_layer, rules.get(op.parameter or ""), first, measured)
+        if isinstance(op, MatrixOp)
+        else op
+        for op in workload.ops
     )
+    _require_effect(ops, rules)
     copies = weight_copies(op for op in ops if isinstance(op, MatrixOp))
     return replace(
-        workload, scheme=name, pattern=pattern, ops=tuple(_with_copies(op, copies) for op in ops),
-        measured=tuple(measured),
+        workload, scheme=name, pattern=by_layer.usual, ops=tuple(_with_copies(op, copies) for op in ops),
+        measured=tuple(measured), layer_patterns=by_layer.rules,
     )  # fmt: skip
 
 
+def _named_usual(name: str, by_layer: LayerPatterns) -> NMPattern:
+    """The pattern that a step goes by where a rule for ``*`` leaves no layer to the usual one."""
+    named = by_layer.patterns
+    if not named or all(rule.layers != "*" for rule in by_layer.rules):
+        raise InputError(f"scheme {name!r} needs an N:M pattern, for example 2:8")
+    return named[0]
+
+
+def layer_names(workload: Workload) -> dict[str, tuple[str, ...]]:
+    """By parameter, the names that a layer goes by: those of all, where a weight is tied (``a=b``) or made of several
+    (``a+b``)."""
+    found: dict[str, dict[str, None]] = {}
+    for op in workload.matrix_ops:
+        if op.parameter is not None:
+            parts = op.parameter.replace("+", "=").split("=")
+            holders = [name.rpartition(".")[0] for name in parts]
+            found.setdefault(op.parameter, {}).update(dict.fromkeys(filter(None, (*holders, op.name, *parts))))
+    return {parameter: tuple(names) for parameter, names in found.items()}
+
+
+def asked_patterns(workload: Workload) -> Callable[[MatrixOp], NMPattern | None]:
+    """The pattern that the workload's annotation asks of an op, whether the op can have it or not; None: dense."""
+    by_layer = LayerPatterns(usual=workload.pattern, rules=workload.layer_patterns)
+    names = layer_names(workload) if by_layer.rules else {}
+
+    def asked(op: MatrixOp) -> NMPattern | None:
+        return by_layer.of(names.get(op.parameter or "", (op.name,))) if by_layer.rules else by_layer.usual
+
+    return asked
+
+
+def layers_by_rule(workload: Workload) -> dict[LayerPattern, list[str]]:
+    """The layers for which each rule of the annotation holds, by their first names."""
+    by_layer = LayerPatterns(usual=workload.pattern, rules=workload.layer_patterns)
+    found: dict[LayerPattern, list[str]] = {rule: [] for rule in by_layer.rules}
+    for names in layer_names(workload).values() if found else ():
+        rule = by_layer.rule_of(names)
+        if rule is not None:
+            found[rule].append(names[0])
+    return found
+
+
+def _rules_of(workload: Workload, by_layer: LayerPatterns) -> dict[str, LayerPattern]:
+    """The rule that holds for each parameter that has one; a rule that matches no layer is refused."""
+    if not by_layer.rules:
+        return {}
+    names = layer_names(workload)
+    for rule in by_layer.rules:
+        if not any(rule.matches(known) for known in names.values()):
+            layers = [known[0] for known in names.values()]
+            parents = {parent for layer in layers for parent in _parents(layer)}
+            raise InputError(f"rule {rule} matches no layer with a weight: {nearest(rule.layers, [*layers, *parents])}")
+    held = {parameter: by_layer.rule_of(known) for parameter, known in names.items()}
+    return {parameter: rule for parameter, rule in held.items() if rule is not None}
+
+
+def _parents(layer: str) -> Iterable[str]:
+    parts = layer.split(".")
+    return (".".join([*parts[:i], "*"]) for i in range(1, len(parts)))
+
+
+def _require_effect(ops: Sequence[Op], rules: dict[str, LayerPattern]) -> None:
+    """Refuse a pattern for layers of which none can be sparse, with the reason."""
+    reasons: dict[LayerPattern, dict[str, str]] = {}
+    effective = set()
+    for op in ops:
+        rule = rules.get(op.parameter or "") if isinstance(op, MatrixOp) else None
+        if rule is None or rule.pattern is None or not isinstance(op, MatrixOp):
+            continue
+        if op.sparse is not None:
+            effective.add(rule)
+        elif op.kept_dense:
+            reasons.setdefault(rule, {}).setdefault(op.name, op.kept_dense)
+    for rule, why in reasons.items():
+        if rule not in effective:
+            name, reason = next(iter(why.items()))
+            more = f", and {len(why) - 1} more" if len(why) > 1 else ""
+            raise InputError(f"rule {rule} makes no layer sparse: {name} stays dense ({reason}){more}")
+
+
 def _annotate_op(
-    op: MatrixOp, chosen: Scheme, pattern: NMPattern | None, first: str | None, measured: Sequence[Measured]
+    op: MatrixOp,
+    chosen: Scheme,
+    by_layer: LayerPatterns,
+    rule: LayerPattern | None,
+    first: str | None,
+    measured: Sequence[Measured],
 ) -> MatrixOp:
+    pattern = by_layer.usual if rule is None else rule.pattern
     if op.parameter is not None and op.pass_ in chosen.unstructured:
         return replace(op, sparse=None, kept_dense=unstructured(chosen.unstructured[op.pass_]))
     role = chosen.sparse.get(op.pass_)
-    if role is None or pattern is None:
+    if role is None or by_layer.usual is None:
         return replace(op, sparse=None, kept_dense="")
+    if pattern is None:
+        return replace(op, sparse=None, kept_dense=f"asked for by {rule}")
     found = (layer.kept_dense.get(op.pass_, "") for layer in measured if layer.names(op))
     reason = _reason(op, role, pattern, first) or next(filter(None, found), "")
     side = _side(op, role)
