@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from .analysis.compare import Comparison
     from .dataflow.accelerator import AcceleratorSpec
+    from .dataflow.constraint import MappingFile
     from .dataflow.schedule import Schedule
     from .simulator.result import SimResult
     from .workloads.schemes.description import Scheme
@@ -101,13 +102,24 @@ def machine(name: str | Path) -> AcceleratorSpec:
     return load_spec(name)
 
 
-def schedule(workload: Workload, machine: AcceleratorSpec | str, objective: str = "thrift") -> Schedule:
+def schedule(
+    workload: Workload,
+    machine: AcceleratorSpec | str,
+    objective: str = "thrift",
+    mapping: str | Path | MappingFile | None = None,
+) -> Schedule:
     """The offline choice of a mapping for every op that costs the least ``cycles``, ``energy`` or ``edp``; ``thrift``:
-    the fewest DRAM bytes within 1/128 of the least cycles."""
+    the fewest DRAM bytes within 1/128 of the least cycles.
+
+    ``mapping``: rules that fix or restrict it, or their file (docs/by-layer.md).
+    """
     from .analysis.scheduling import scheduled
     from .dataflow.config_io import load_spec
+    from .dataflow.constraint import MappingFile, mapping_file
 
-    return scheduled(workload, load_spec(machine) if isinstance(machine, str) else machine, objective)
+    rules = mapping if mapping is None or isinstance(mapping, MappingFile) else mapping_file(mapping)
+    spec = load_spec(machine) if isinstance(machine, str) else machine
+    return scheduled(workload, spec, objective, mapping=rules)
 
 
 def simulate(schedule: Schedule) -> SimResult:

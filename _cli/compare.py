@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import get_console, make_table, name_of, rate, si
-from .inputs import machine, parse_patterns, require_schemes, split_names
+from .inputs import machine, mapping_rules, parse_patterns, require_schemes, split_names
 from .options import (
     DEFAULT_ARCH,
     DEFAULT_OBJECTIVE,
@@ -19,6 +19,7 @@ from .options import (
     Freeze,
     InputShape,
     Json,
+    MappingRules,
     Model,
     Objective,
     Optimizer,
@@ -49,6 +50,7 @@ def compare(
     seq: Seq = None,
     arch: Arch = DEFAULT_ARCH,
     objective: Objective = DEFAULT_OBJECTIVE,
+    mapping: MappingRules = None,
     optimizer: Optimizer = None,
     input_shape: InputShape = None,
     recompute: Recompute = None,
@@ -64,7 +66,7 @@ def compare(
     from ..dataflow.config_io import spec_hash
 
     spec = machine(arch, pregenerate)
-    asked, names = parse_patterns(nm), split_names(schemes)
+    asked, names, rules = parse_patterns(nm), split_names(schemes), mapping_rules(mapping)
     require_schemes(names, asked, spec)
     if output is not None:
         require_writable_folder(output)
@@ -72,7 +74,7 @@ def compare(
     workload = open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze)
     steps = [under(workload, name, asked, spec) for name in names]
     check_step(steps, spec)
-    comparison = side_by_side([simulate_step(step, spec, objective) for step in steps])
+    comparison = side_by_side([simulate_step(step, spec, objective, rules) for step in steps])
     if output is not None:
         save_comparison(comparison, output, context.obj, draw_all=draw_all)
     if as_json:

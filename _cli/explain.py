@@ -10,13 +10,14 @@ import typer
 
 from ..workloads.errors import InputError
 from .console import bar, get_console, heading, make_table, name_of, percent, si
-from .inputs import asked_patterns, machine
+from .inputs import asked_patterns, machine, mapping_rules
 from .options import (
     DEFAULT_ARCH,
     DEFAULT_OBJECTIVE,
     Batch,
     InputShape,
     Json,
+    MappingRules,
     Optimizer,
     Patterns,
     Pregenerate,
@@ -47,6 +48,7 @@ def energy(
         Literal["thrift", "cycles", "energy", "edp"] | None,
         typer.Option(help=f"That of DIR, {DEFAULT_OBJECTIVE} if none."),
     ] = None,
+    mapping: MappingRules = None,
     optimizer: Optimizer = None,
     input_shape: InputShape = None,
     pregenerate: Pregenerate = None,
@@ -68,7 +70,7 @@ def energy(
 
     saved = saved_run(Path(model)) if Path(model).is_dir() else None
     given = {"--batch": batch, "--seq": seq, "--scheme": scheme, "--nm": nm, "--optimizer": optimizer}
-    given |= {"--objective": objective, "--input": input_shape}
+    given |= {"--objective": objective, "--input": input_shape, "--mapping": mapping}
     if saved is not None and any(value is not None for value in given.values()):
         named = ", ".join(name for name, value in given.items() if value is not None)
         raise InputError(f"{model}: a folder of results brings its own step; leave out {named}")
@@ -82,10 +84,10 @@ def energy(
         with bar(f"simulating {model}") as progress:
             result = saved.simulated_on(spec, progress)
     else:
-        asked = asked_patterns(scheme, nm, spec)
+        asked, rules = asked_patterns(scheme, nm, spec), mapping_rules(mapping)
         workload = under(open_workload(model, batch, seq, optimizer, input_shape), scheme, asked, spec)
         check_step([workload], spec, table=table)
-        result = simulate_step(workload, spec, objective or DEFAULT_OBJECTIVE)
+        result = simulate_step(workload, spec, objective or DEFAULT_OBJECTIVE, rules)
     found = taken_apart(result, table, op, None if saved is None else saved.joules)
     if as_json:
         print_json(found.document())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..workloads.errors import InputError
@@ -12,11 +13,12 @@ from .options import DEFAULT_NM
 
 if TYPE_CHECKING:
     from ..dataflow.accelerator import AcceleratorSpec
+    from ..dataflow.constraint import MappingFile
     from ..workloads.sparsity import LayerPatterns, NMPattern
 
 __all__ = [
-    "asked_patterns", "machine", "parse_pattern", "parse_patterns", "parse_sizes", "require_hdl", "require_schemes",
-    "split_names",
+    "asked_patterns", "machine", "mapping_rules", "parse_pattern", "parse_patterns", "parse_sizes", "require_hdl",
+    "require_schemes", "split_names",
 ]  # fmt: skip
 
 
@@ -25,6 +27,12 @@ def machine(arch: str, pregenerate: bool | None = None) -> AcceleratorSpec:
 
     spec = load_spec(arch)
     return spec if pregenerate is None else replace(spec, wuve=replace(spec.wuve, pregenerate=pregenerate))
+
+
+def mapping_rules(path: Path | None) -> MappingFile | None:
+    from ..dataflow.constraint import mapping_file
+
+    return None if path is None else mapping_file(path)
 
 
 def parse_pattern(text: str | None) -> NMPattern:

@@ -12,8 +12,8 @@ from .interrupts import CommandInterrupt
 
 __all__ = [
     "DATA_HELP", "DEFAULT_ARCH", "DEFAULT_NM", "DEFAULT_OBJECTIVE", "DEFAULT_SCHEME", "Arch", "Batch", "Command",
-    "DrawAll", "Folder", "Freeze", "InputShape", "Json", "Model", "Objective", "Optimizer", "Pattern", "Patterns", "Pregenerate",
-    "Recompute", "Scheme", "Seq", "TrainedScheme",
+    "DrawAll", "Folder", "Freeze", "InputShape", "Json", "MappingRules", "Model", "Objective", "Optimizer", "Pattern",
+    "Patterns", "Pregenerate", "Recompute", "Scheme", "Seq", "TrainedScheme",
 ]  # fmt: skip
 
 DEFAULT_ARCH = "sat-vcu1525"
@@ -94,6 +94,10 @@ Pregenerate = Annotated[
 Objective = Annotated[
     Literal["thrift", "cycles", "energy", "edp"],
     typer.Option(help="What the scheduler minimises, op by op; thrift: DRAM bytes within 1/128 of the least cycles."),
+]
+MappingRules = Annotated[
+    Path | None,
+    typer.Option("--mapping", metavar="FILE.toml", help="Fix or restrict mappings by layer: docs/by-layer.md."),
 ]
 Folder = Annotated[Path | None, typer.Option("-o", metavar="DIR", help="Write results and pictures to this folder.")]
 DrawAll = Annotated[bool, typer.Option("--draw-all", help="With -o: draw every run, and all for dark pages too.")]

@@ -17,6 +17,7 @@ from .options import DEFAULT_SCHEME
 if TYPE_CHECKING:
     from ..analysis.energy_table import Table
     from ..dataflow.accelerator import AcceleratorSpec
+    from ..dataflow.constraint import MappingFile
     from ..dataflow.schedule import Schedule
     from ..simulator.result import SimResult
     from ..workloads.sparsity import LayerPatterns
@@ -91,16 +92,20 @@ def check_step(
     announce(f"warning: {found}; the step level counts its cycles all the same, --level system refuses it")
 
 
-def schedule_step(workload: Workload, spec: AcceleratorSpec, objective: str) -> Schedule:
+def schedule_step(
+    workload: Workload, spec: AcceleratorSpec, objective: str, mapping: MappingFile | None = None
+) -> Schedule:
     from ..analysis.scheduling import scheduled
 
     with bar(f"scheduling {workload.scheme}") as progress:
-        return scheduled(workload, spec, objective, progress)
+        return scheduled(workload, spec, objective, progress, mapping)
 
 
-def simulate_step(workload: Workload, spec: AcceleratorSpec, objective: str) -> SimResult:
+def simulate_step(
+    workload: Workload, spec: AcceleratorSpec, objective: str, mapping: MappingFile | None = None
+) -> SimResult:
     from ..simulator.step import simulate
 
-    chosen = schedule_step(workload, spec, objective)
+    chosen = schedule_step(workload, spec, objective, mapping)
     with bar(f"simulating {workload.scheme}") as progress:
         return simulate(chosen, progress)

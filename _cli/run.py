@@ -9,7 +9,7 @@ import typer
 
 from ..workloads.errors import InputError
 from .console import announce, bar, phases
-from .inputs import asked_patterns, machine
+from .inputs import asked_patterns, machine, mapping_rules
 from .options import (
     DEFAULT_ARCH,
     DEFAULT_OBJECTIVE,
@@ -20,6 +20,7 @@ from .options import (
     Freeze,
     InputShape,
     Json,
+    MappingRules,
     Model,
     Objective,
     Optimizer,
@@ -48,6 +49,7 @@ def run(
     scheme: Scheme = None,
     nm: Patterns = None,
     objective: Objective = DEFAULT_OBJECTIVE,
+    mapping: MappingRules = None,
     optimizer: Optimizer = None,
     input_shape: InputShape = None,
     recompute: Recompute = None,
@@ -84,16 +86,16 @@ def run(
         from ..analysis.save import require_free_for_run
 
         require_writable_folder(output)
-        require_free_for_run(output, draw_all)
+        require_free_for_run(output, draw_all, mapping is not None)
     spec = machine(arch, pregenerate)
-    asked = asked_patterns(scheme, nm, spec)
+    asked, rules = asked_patterns(scheme, nm, spec), mapping_rules(mapping)
     workload = under(open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze), scheme, asked, spec)
     check_step([workload], spec, level or "step")
     if level == "system":
-        chosen = schedule_step(workload, spec, objective)
+        chosen = schedule_step(workload, spec, objective, rules)
         _run_system(chosen, timeline, witness, output, context.obj, draw_all, as_json)
         return
-    result = simulate_step(workload, spec, objective)
+    result = simulate_step(workload, spec, objective, rules)
     if output is not None:
         from ..analysis.save import save_run
 

@@ -40,6 +40,7 @@ def show_run(result: SimResult, digest: str) -> None:
     console.print(_causes(result))
     console.print(_slowest(result))
     _show_layer_patterns(console, result.workload)
+    _show_constrained(console, result)
     _show_dense_layers(console, result)
     _show_measured(console, result)
     _show_energy(console, report)
@@ -76,6 +77,7 @@ def show_system(result: SystemResult, digest: str, timeline: Path | None) -> Non
     if capacity is not None:
         console.print(f"{percent(need.total, capacity)} of the {si(capacity, 'B')} there are.")
     _show_layer_patterns(console, step.workload)
+    _show_constrained(console, step)
     _show_dense_layers(console, step)
     _show_energy(console, report)
     if timeline is not None:
@@ -171,6 +173,24 @@ def _show_layer_patterns(console: Console, workload: Workload) -> None:
         more = f" and {len(layers) - _NAMED} more" if len(layers) > _NAMED else ""
         named = f"{', '.join(map(name_of, layers[:_NAMED]))}{more}" if layers else "no layer, later rules hold for all"
         console.print(f"  {name_of(str(rule))}: {named}")
+    console.print()
+
+
+def _show_constrained(console: Console, result: SimResult) -> None:
+    from ..analysis.records import constrained_sums
+
+    if result.mapping is None:
+        return
+    n = constrained_sums(result)
+    console.print(f"Mappings as {name_of(result.mapping.source)} asks", style="bold")
+    for what, unit in (("cycles", "cycles"), ("dram_bytes", "bytes of DRAM traffic")):
+        taken, free = n[what], n[f"free_{what}"]
+        more = (
+            f"{100 * abs(taken / free - 1):.1f} % {'more' if taken > free else 'fewer'}"
+            if taken != free
+            else "the same"
+        )
+        console.print(f"  {n['ops']} ops: {taken:,} {unit}; searched freely {free:,}: {more}")
     console.print()
 
 

@@ -16,7 +16,16 @@ from .energy import EnergyReport, energy
 from .level import AnyResult, cycles_of, level_of, step_of
 from .throughput import throughput
 
-__all__ = ["CAUSES", "dense_layers", "layer_of", "measured_means", "op_records", "pass_records", "to_dict"]
+__all__ = [
+    "CAUSES",
+    "constrained_sums",
+    "dense_layers",
+    "layer_of",
+    "measured_means",
+    "op_records",
+    "pass_records",
+    "to_dict",
+]
 
 CAUSES = tuple(f.name for f in fields(Cycles))
 """Names of the causes that cycles are booked under."""
@@ -38,8 +47,32 @@ def op_records(result: SimResult, report: EnergyReport | None = None) -> list[di
     """
     joules = (report or energy(result)).by_op
     peak, measured = result.spec.macs_per_cycle, result.workload.measured
-    records = [_op_record(i, r, peak, j) for i, (r, j) in enumerate(zip(result.ops, joules, strict=True))]
+    ruled = result.mapping is not None
+    records = [
+        {**_op_record(i, r, peak, j), **(_constrained(r) if ruled else {})}
+        for i, (r, j) in enumerate(zip(result.ops, joules, strict=True))
+    ]
     return [{**record, **_measured(r, measured)} for record, r in zip(records, result.ops, strict=True)]
+
+
+def _constrained(r: OpResult) -> dict[str, Any]:
+    """What was asked of the mapping of an op, and what the free search would have taken it to."""
+    names = ("constraint", "free_cycles", "free_dram_bytes")
+    than = r.constrained
+    values = (None,) * 3 if than is None else (than.asked, than.free_cycles, than.free_dram_bytes)
+    return dict(zip(names, values, strict=True))
+
+
+def constrained_sums(result: SimResult) -> dict[str, int]:
+    """Ops whose mapping was restricted, their cycles and DRAM bytes, and what the free search has in their place."""
+    found = [(r, r.constrained) for r in result.ops if r.constrained is not None]
+    return {
+        "ops": len(found),
+        "cycles": sum(r.cycles.total for r, _ in found),
+        "free_cycles": sum(than.free_cycles for _, than in found),
+        "dram_bytes": sum(r.counts.dram_bytes for r, _ in found),
+        "free_dram_bytes": sum(than.free_dram_bytes for _, than in found),
+    }
 
 
 def _measured(r: OpResult, measured: tuple[Measured, ...]) -> dict[str, float | None]:
@@ -170,5 +203,6 @@ def to_dict(result: AnyResult, command: str = "") -> dict[str, Any]:
         "stalls": {cause: n for cause, n in asdict(step.cycles).items() if cause != "compute"},
         "dense_layers": dense_layers(step),
         **({"measured": measured_means(step)} if work.measured else {}),
+        **({"constrained": constrained_sums(step)} if step.mapping is not None else {}),
         "ops": op_records(step, report),
     }

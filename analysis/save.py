@@ -21,14 +21,15 @@ from .theme import THEMES
 __all__ = ["require_free_for_run", "run_files", "save_run"]
 
 _FILES = ("result.json", "ops.csv", "ops.parquet", "energy.csv", "workload.json", "machine.toml")
+_MAPPING = "mapping.toml"
 _FIGURES = {"layers": layers_figure, "roofline": roofline_figure}
 """By the names of their files."""
 
 
-def require_free_for_run(folder: Path, draw_all: bool = False) -> None:
-    """Refuse before the work what :func:`save_run` would refuse after it."""
+def require_free_for_run(folder: Path, draw_all: bool = False, mapped: bool = False) -> None:
+    """Refuse before the work what :func:`save_run` would refuse after it; ``mapped``: there are rules for mappings."""
     drawn = [name for stem in _FIGURES for name in picture_names(stem, THEMES if draw_all else LIGHT)]
-    require_free(folder, (*_FILES, *drawn), alone=True)
+    require_free(folder, (*_FILES, *drawn, *([_MAPPING] if mapped else [])), alone=True)
 
 
 def save_run(result: AnyResult, folder: Path, command: str, *, draw_all: bool = False) -> list[Path]:
@@ -37,7 +38,7 @@ def save_run(result: AnyResult, folder: Path, command: str, *, draw_all: bool = 
     ``command`` is what to run for the same result. ``draw_all``: pictures for dark pages too. The files of an earlier
     run are replaced and all else in the folder is kept; a folder that is not empty and holds no results is refused.
     """
-    require_free_for_run(folder, draw_all)
+    require_free_for_run(folder, draw_all, step_of(result).mapping is not None)
     files = run_files(result, command, THEMES if draw_all else LIGHT)
     publish(folder, RUN, files)
     return [folder / name for name in (*files, MANIFEST)]
@@ -53,6 +54,8 @@ def run_files(result: AnyResult, command: str, themes: Collection[str]) -> dict[
         "energy.csv": csv_text(energy_frame(result)).encode(), "workload.json": dumps_workload(step.workload),
         "machine.toml": dumps_spec(step.spec).encode(),
     }  # fmt: skip
+    if step.mapping is not None:
+        made[_MAPPING] = step.mapping.text.encode()
     for stem, draw in _FIGURES.items():
         if stem != "roofline" or step.counts.macs:
             made |= pictures(stem, partial(draw, result), themes)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.config_io import spec_at, spec_hash
+from ..dataflow.constraint import MappingFile, parse_mapping
 from ..dataflow.schedule import Objective
 from ..simulator.memory import require_capacity
 from ..simulator.step import simulate
@@ -24,7 +25,7 @@ from .scheduling import scheduled
 __all__ = ["SavedRun", "saved_run"]
 
 _LEVELS = ("step", "system")
-_RESULT, _WORKLOAD, _MACHINE = "result.json", "workload.json", "machine.toml"
+_RESULT, _WORKLOAD, _MACHINE, _MAPPING = "result.json", "workload.json", "machine.toml", "mapping.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,7 @@ class SavedRun:
     folder: Path
     workload: Workload
     machine_text: str | None = field(repr=False)
+    mapping: MappingFile | None
     spec: str
     spec_hash: str
     objective: str
@@ -82,7 +84,7 @@ class SavedRun:
             raise InputError(f"{self.folder}: objective {self.objective!r} is unknown{self._again}")
         if self.level == "system":
             require_capacity(self.workload, spec)
-        chosen = scheduled(self.workload, spec, self.objective, progress)
+        chosen = scheduled(self.workload, spec, self.objective, progress, self.mapping)
         return simulate_system(chosen) if self.level == "system" else simulate(chosen)
 
     @property
@@ -93,7 +95,7 @@ class SavedRun:
 def saved_run(folder: Path) -> SavedRun:
     """Read a folder of results, those of one run; its workload is annotated already."""
     place = folder / _RESULT
-    files = read_published(folder, RUN, (_RESULT, _WORKLOAD, _MACHINE))
+    files = read_published(folder, RUN, (_RESULT, _WORKLOAD, _MACHINE, _MAPPING))
     if _RESULT not in files:
         raise InputError(f"{place}: cannot be read: it is missing; give a folder of `weft run -o`")
     with reading(str(place), "a result of `weft run -o`"):
@@ -102,11 +104,13 @@ def saved_run(folder: Path) -> SavedRun:
         joules, cycles, level = float(found["energy_j"]), int(found["cycles"]), found.get("level", "step")
     with reading(str(folder / _MACHINE), "UTF-8 text"):
         machine = files[_MACHINE].decode() if _MACHINE in files else None
+        rules = files[_MAPPING].decode() if _MAPPING in files else None
     if level not in _LEVELS:
         raise InputError(f"{place}: level {level!r} is none of this version ({', '.join(_LEVELS)})")
     if _WORKLOAD not in files:
         raise InputError(f"{folder / _WORKLOAD}: cannot be read: it is missing; give a folder of `weft run -o`")
     return SavedRun(
         folder=folder, workload=loads_workload(files[_WORKLOAD], str(folder / _WORKLOAD)), machine_text=machine,
-        joules=joules, cycles=cycles, level=level, **known,
+        mapping=None if rules is None else parse_mapping(rules, str(folder / _MAPPING)), joules=joules, cycles=cycles,
+        level=level, **known,
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..dataflow.accelerator import AcceleratorSpec
+from ..dataflow.constraint import MappingFile
 from ..dataflow.schedule import Objective, Schedule, schedule
 from ..workloads.step import Workload
 from .energy import prices
@@ -17,7 +18,8 @@ def scheduled(
     spec: AcceleratorSpec,
     objective: Objective | str = Objective.THRIFT,
     progress: Callable[[int, int], None] | None = None,
+    mapping: MappingFile | None = None,
 ) -> Schedule:
     """`dataflow.schedule.schedule` under any objective; energy by the table that ``spec`` names."""
     priced = objective in tuple(Objective) and Objective(objective).priced
-    return schedule(workload, spec, objective, prices(spec) if priced else None, progress)
+    return schedule(workload, spec, objective, prices(spec) if priced else None, progress, mapping)

@@ -15,7 +15,7 @@ from weft.dataflow.array_time import array_machine
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.cost import memory_machine, problem_of
 from weft.dataflow.schedule import FREE, schedule
-from weft.dataflow.search import THRIFT, Limits, search
+from weft.dataflow.search import FREE_SPACE, THRIFT, Limits, search
 from weft.simulator.step import simulate
 from weft.workloads.io import save_workload
 from weft.workloads.models import zoo
@@ -46,7 +46,7 @@ def test_mapping_costs(benchmark, resnet50, layer):
         op = next(o for o in workload.matrix_ops if o.gemm.k == 3072)
     problem = problem_of(op, "b", True)
     limits = Limits(SAT.pe.accumulators, SAT.pe.dense_words, SAT.pe.weight_pairs, SAT.pe.max_group)
-    arguments = (problem, array_machine(SAT), memory_machine(SAT), limits, FREE, THRIFT)
+    arguments = (problem, array_machine(SAT), memory_machine(SAT), limits, FREE, THRIFT, FREE_SPACE)
     search(*arguments)
 
     found = benchmark(search, *arguments)

@@ -27,7 +27,16 @@ from .engine_time import compares_per_group
 from .mapping import COMPACT, Dataflow, Mapping
 from .search import actions
 
-__all__ = ["Placement", "evaluate", "tile_of"]
+__all__ = ["Constrained", "Placement", "evaluate", "tile_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constrained:
+    """That a user restricted the mapping of an op, and to what; what the free search would have taken it to."""
+
+    asked: str
+    free_cycles: int
+    free_dram_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +47,7 @@ class Placement:
     cycles: Cycles
     counts: Counts
     bound_cycles: int
+    constrained: Constrained | None = None
 
 
 def tile_of(mapping: Mapping) -> Tile:

@@ -14,10 +14,11 @@ from ..workloads.sparsity import NMPattern
 from ..workloads.step import MatrixOp, Workload
 from .accelerator import AcceleratorSpec
 from .array_time import array_machine
+from .constraint import Constraint, MappingFile, refusal
 from .cost import FITS, TOO_LONG, Problem, memory_machine, problem_of, too_long
 from .mapping import COMPACT, ArrayMapping, Dataflow, Mapping
-from .placement import Placement, evaluate
-from .search import CYCLES, EDP, ENERGY, THRIFT, TIE, Found, Limits, Prices, search
+from .placement import Constrained, Placement, evaluate
+from .search import CYCLES, EDP, ENERGY, FREE_SPACE, NOTHING, THRIFT, TIE, Found, Limits, Prices, search
 
 __all__ = ["Objective", "Prices", "Schedule", "best_mapping", "schedule"]
 
@@ -66,6 +67,8 @@ class Schedule:
     spec: AcceleratorSpec
     objective: Objective
     placements: tuple[Placement | None, ...]
+    mapping: MappingFile | None = None
+    """The rules that it was made under."""
 
 
 def schedule(
@@ -74,8 +77,10 @@ def schedule(
     objective: Objective | str = Objective.THRIFT,
     prices: Callable[[MatrixOp], Prices] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    mapping: MappingFile | None = None,
 ) -> Schedule:
-    """Choose the best mapping of every op; ops of equal shape are searched once.
+    """Choose the best mapping of every op, of those that the rules of ``mapping`` allow; ops of equal shape are
+    searched once.
 
     ``prices`` gives the picojoules of an op's actions; the objectives energy and edp need it. ``progress`` is called
     with the ops done and all ops.
@@ -85,38 +90,71 @@ def schedule(
         raise InputError(f"objective {goal} needs the energy of each action; pass prices, or use weft.schedule")
     known: dict[tuple[object, ...], Placement] = {}
     placements: list[Placement | None] = []
-    for done, op in enumerate(workload.ops, start=1):
+    asked = [None] * len(workload.ops) if mapping is None else mapping.constraints(workload)
+    for done, (op, wanted) in enumerate(zip(workload.ops, asked, strict=True), start=1):
         placements.append(None)
         if isinstance(op, MatrixOp):
             price = prices(op) if prices is not None and goal.priced else FREE
-            key = (op.gemm, op.sparse, op.a.elements, op.b.elements, op.c.elements, price)
+            key = (op.gemm, op.sparse, op.a.elements, op.b.elements, op.c.elements, price, wanted)
             if key not in known:
-                known[key] = evaluate(op, spec, best_mapping(op, spec, goal, price))
+                known[key] = _placed(op, spec, goal, price, wanted, mapping)
             placements[-1] = known[key]
         if progress is not None:
             progress(done, len(workload.ops))
-    return Schedule(workload=workload, spec=spec, objective=goal, placements=tuple(placements))
+    return Schedule(workload=workload, spec=spec, objective=goal, placements=tuple(placements), mapping=mapping)
+
+
+def _placed(
+    op: MatrixOp,
+    spec: AcceleratorSpec,
+    goal: Objective,
+    price: Prices,
+    wanted: Constraint | None,
+    mapping: MappingFile | None,
+) -> Placement:
+    """The best placement, of those that are wanted beside what it is without that."""
+    free = evaluate(op, spec, best_mapping(op, spec, goal, price))
+    if wanted is None or mapping is None:
+        return free
+    try:
+        found = evaluate(op, spec, best_mapping(op, spec, goal, price, wanted))
+    except InputError as error:
+        raise InputError(f"{mapping.source}: {error}") from None
+    than = Constrained(asked=str(wanted), free_cycles=free.cycles.total, free_dram_bytes=free.counts.dram_bytes)
+    return replace(found, constrained=than)
 
 
 def _objective(text: Objective | str) -> Objective:
     return Objective(require_choice("objective", text, tuple(Objective)))
 
 
-def best_mapping(op: MatrixOp, spec: AcceleratorSpec, objective: Objective, price: Prices = FREE) -> Mapping:
-    """Cheapest mapping of ``op`` in the space that dataflow/search.py states."""
+def best_mapping(
+    op: MatrixOp, spec: AcceleratorSpec, objective: Objective, price: Prices = FREE, wanted: Constraint | None = None
+) -> Mapping:
+    """Cheapest mapping of ``op`` in the space that dataflow/search.py states, or of those that are ``wanted``."""
     if op.sparse is not None:
         spec.check_pattern(op.sparse.pattern)
         roles: tuple[Literal["a", "b"], ...] = (op.sparse.operand,)
     else:
         roles = ("b", "a")
     problems = tuple(problem_of(op, role, spec.wuve.pregenerate) for role in roles)
-    index, mapping = _search(problems, spec, objective, price)
+
+    def searched(wanted: Constraint | None) -> Mapping | None:
+        chosen = [i for i, role in enumerate(roles) if wanted is None or wanted.n2s in (None, role)]
+        if not chosen:
+            return None
+        index, mapping = _search(tuple(problems[i] for i in chosen), spec, objective, price, wanted)
+        return None if mapping is None else replace(mapping, n2s=roles[chosen[index]])
+
+    mapping = searched(wanted)
+    if mapping is None and wanted is not None and searched(None) is not None:
+        raise InputError(refusal(op, spec, wanted, bool(problems[0].online), searched))
     if mapping is None:
         raise InputError(
             f"no tile of {op.name!r} ({op.gemm}) fits the buffers of {spec.name!r}: one array tile needs the operands "
             f"of one N:M group and its results; with {_enough(problems, spec)} one fits"
         )
-    return replace(mapping, n2s=roles[index])
+    return mapping
 
 
 _ROOM = 2**26
@@ -142,12 +180,20 @@ def _enough(problems: tuple[Problem, ...], spec: AcceleratorSpec) -> str:
 
 @lru_cache(maxsize=16384)
 def _search(
-    problems: tuple[Problem, ...], spec: AcceleratorSpec, objective: Objective, price: Prices
+    problems: tuple[Problem, ...],
+    spec: AcceleratorSpec,
+    objective: Objective,
+    price: Prices,
+    wanted: Constraint | None = None,
 ) -> tuple[int, Mapping | None]:
     """Index of the best role and its mapping; the first of equals wins."""
     x, y = array_machine(spec), memory_machine(spec)
     limits = Limits(spec.pe.accumulators, spec.pe.dense_words, spec.pe.weight_pairs, spec.pe.max_group)
-    found = [search(p, x, y, limits, price, _CODE[objective]) for p in problems]
+    spaces = [FREE_SPACE if wanted is None else wanted.only(p) for p in problems]
+    found = [
+        NOTHING if only is None else search(p, x, y, limits, price, _CODE[objective], only)
+        for p, only in zip(problems, spaces, strict=True)
+    ]
     best = min(range(len(found)), key=lambda i: _rank(found[i], objective))
     f, p = found[best], problems[best]
     if f.status == TOO_LONG:

@@ -11,7 +11,7 @@ The space, in the order it is walked (the first of equals wins):
   columns for every row tile: the compact copy kept in memory (resident or streamed), or in the N2S buffer (streamed).
 
 A mapping that by what it does in all cannot win is not costed phase by phase; nor is a branch whose array time alone is
-too long.
+too long. `Only` restricts the space.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ from .cost import (
 )
 from .jit import inlined, kernel
 
-__all__ = ["CYCLES", "EDP", "ENERGY", "THRIFT", "TIE", "Actions", "Found", "Limits", "Prices", "actions", "search"]
+__all__ = [
+    "CYCLES", "EDP", "ENERGY", "FORMS", "FREE_SPACE", "NOTHING", "THRIFT", "TIE", "Actions", "Found", "Limits",
+    "Only", "Prices", "actions", "search",
+]  # fmt: skip
 
 THRIFT, CYCLES, ENERGY, EDP, _BYTES = 0, 1, 2, 3, 4
 TIE = 128
@@ -85,6 +88,23 @@ class Actions(NamedTuple):
     output_words: int
 
 
+class Only(NamedTuple):
+    """What a search is restricted to. ``dataflows``: bit 0 OS, bit 1 WS. ``forms``: bits by the number of `_form`; -1
+    for those of the space. The others are lists of allowed values, of any if empty: interleaves, pairs that a dense
+    operand holds in WS, rows and columns of a macro-tile, which need not be of the space."""
+
+    dataflows: int
+    interleaves: NDArray[np.int64]
+    held: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    cols: NDArray[np.int64]
+    forms: int
+
+
+_ANY = np.empty(0, np.int64)
+FREE_SPACE = Only(3, _ANY, _ANY, _ANY, _ANY, -1)
+
+
 class Found(NamedTuple):
     """Best mapping of a search: whether there is one (`cost.FITS`), its cost under energy or EDP, bytes, and time;
     ``decided``: the mappings costed or excluded by a bound."""
@@ -99,6 +119,10 @@ class Found(NamedTuple):
     interleave: int
     tile: Tile
     decided: int
+
+
+NOTHING = Found(TOO_LARGE, np.inf, LONGEST, LONGEST, 0, 0, 0, 0, Tile(0, 0, 0, 0, 0), 0)
+"""Of a search without a space."""
 
 
 @inlined
@@ -151,6 +175,11 @@ def _steps(unit: int, size: int) -> NDArray[np.int64]:
 
 
 @kernel
+def _allows(values: NDArray[np.int64], value: int) -> bool:
+    return len(values) == 0 or bool(np.any(values == value))
+
+
+@kernel
 def _floor(p: Problem, x: ArrayMachine, t: Tiling) -> int:
     """Array cycles that no macro-tiling avoids."""
     return p.groups * issue_cycles(x, t, row_work(x, t, p.rows), col_work(x, t, p.cols))
@@ -177,12 +206,33 @@ def _form(r: Axis, c: Axis, form: int) -> Tile:
         return Tile(r.full, c.full, 0, 1, MEMORY)
     if form == 4:
         return Tile(r.full, c.full, 0, 0, BUFFER)
-    return Tile(r.full, c.full, 1, 1, MEMORY)
+    if form == 5:
+        return Tile(r.full, c.full, 1, 1, MEMORY)
+    # Never better than one of those above, but somebody may ask for them.
+    if form == 6:
+        return Tile(r.full, c.full, 0, 0, REMADE)
+    if form == 7:
+        return Tile(r.full, c.full, 1, 0, MEMORY)
+    return Tile(r.full, c.full, 0, 0, MEMORY)
+
+
+FORMS = (
+    (1, 1, REMADE), (1, 0, REMADE), (0, 1, REMADE), (0, 1, MEMORY), (0, 0, BUFFER), (1, 1, MEMORY), (0, 0, REMADE),
+    (1, 0, MEMORY), (0, 0, MEMORY),
+)  # fmt: skip
+"""Of `_form`, by number: resident, rows slow, place of the compact copy."""
 
 
 @kernel
 def _scan(
-    p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, price: Prices, objective: int, most_units: int
+    p: Problem,
+    x: ArrayMachine,
+    y: MemoryMachine,
+    limits: Limits,
+    price: Prices,
+    objective: int,
+    most_units: int,
+    only: Only,
 ) -> Found:
     """Best mapping by one objective among those that take at most ``most_units``; of equals the first, of equally fast
     ones the first that moves the fewest bytes."""
@@ -193,22 +243,29 @@ def _scan(
         held = 1
         while held <= (min(limits.weight_pairs, limits.max_group) if ws and not p.keep else 1):
             keep, group = (p.keep, p.group) if p.keep else (held, held)
-            held *= 2
+            held += held if len(only.held) == 0 else 1
             if ws and keep > limits.weight_pairs:
+                continue
+            if not only.dataflows >> ws & 1 or (ws and not p.keep and not _allows(only.held, keep)):
                 continue
             for interleave in range(1, limits.accumulators + 1):
                 if group * (interleave if ws else 1) > limits.dense_words:
                     break
+                if not _allows(only.interleaves, interleave):
+                    continue
                 t = tiling(x, ws, keep, group, interleave, p.rows, p.k, p.run)
                 limit = min(most_units, best.units) if objective == CYCLES else most_units
                 if _floor(p, x, t) > limit // y.rate:
                     too_long |= int(limit == LONGEST)
                     continue
-                all_cols = [col_axis(p, x, t, cols) for cols in _steps(x.C if ws else x.C * interleave, p.cols)]
-                for rows in _steps(interleave if ws else x.R, p.rows):
+                widths = only.cols if len(only.cols) else _steps(x.C if ws else x.C * interleave, p.cols)
+                all_cols = [col_axis(p, x, t, cols) for cols in widths]
+                for rows in only.rows if len(only.rows) else _steps(interleave if ws else x.R, p.rows):
                     r = row_axis(p, x, t, rows)
                     for c in all_cols:
-                        for form in range(_forms(q, r, c)):
+                        for form in range(_forms(q, r, c) if only.forms < 0 else len(FORMS)):
+                            if not only.forms >> form & 1:
+                                continue
                             tile = _form(r, c, form)
                             decided += 1
                             m = moves(p, x, y, t, q, r, c, tile)
@@ -255,18 +312,20 @@ def _key(
 
 
 @kernel
-def search(p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, price: Prices, objective: int) -> Found:
-    """Best mapping of ``p`` in the space this module states.
+def search(
+    p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, price: Prices, objective: int, only: Only
+) -> Found:
+    """Best mapping of ``p`` in the space this module states, as far as ``only`` allows it.
 
     Under the objective thrift, mappings within `TIE` of the fastest count as equal and the one that moves the fewest
     DRAM bytes wins.
     """
     if objective != THRIFT:
-        return _scan(p, x, y, limits, price, objective, LONGEST)
-    best = _scan(p, x, y, limits, price, CYCLES, LONGEST)
+        return _scan(p, x, y, limits, price, objective, LONGEST, only)
+    best = _scan(p, x, y, limits, price, CYCLES, LONGEST, only)
     if best.status != FITS:
         return best
-    f = _scan(p, x, y, limits, price, _BYTES, best.units + best.units // TIE)
+    f = _scan(p, x, y, limits, price, _BYTES, best.units + best.units // TIE, only)
     return Found(
         f.status, f.key, f.moved, f.units, f.ws, f.keep, f.group, f.interleave, f.tile, best.decided + f.decided
     )  # fmt: skip

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.account import Counts, Cycles, total
+from ..dataflow.constraint import MappingFile
 from ..dataflow.mapping import Mapping
+from ..dataflow.placement import Constrained
 from ..dataflow.schedule import Objective
 from ..workloads.gemm import Pass
 from ..workloads.step import MatrixOp, Op, Workload
@@ -23,6 +25,7 @@ class OpResult:
     cycles: Cycles
     counts: Counts
     bound_cycles: int = 0
+    constrained: Constrained | None = None
 
     @property
     def dense_macs(self) -> int:
@@ -32,12 +35,13 @@ class OpResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimResult:
-    """One training step on one machine, op after op."""
+    """One training step on one machine, op after op; ``mapping``: the rules that restricted its schedule."""
 
     workload: Workload
     spec: AcceleratorSpec
     objective: Objective
     ops: tuple[OpResult, ...]
+    mapping: MappingFile | None = None
 
     def select(self, pass_: Pass) -> tuple[OpResult, ...]:
         """Ops of one pass, in order."""

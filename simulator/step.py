@@ -62,7 +62,9 @@ def simulate(schedule: Schedule, progress: Callable[[int, int], None] | None = N
         results.append(_run(op, placement, spec, workload.optimizer))
         if progress is not None:
             progress(done, len(workload.ops))
-    return SimResult(workload=workload, spec=spec, objective=schedule.objective, ops=tuple(results))
+    return SimResult(
+        workload=workload, spec=spec, objective=schedule.objective, ops=tuple(results), mapping=schedule.mapping
+    )
 
 
 def _run(op: Op, placement: Placement | None, spec: AcceleratorSpec, optimizer: str) -> OpResult:
@@ -91,7 +93,10 @@ def _run_matrix(op: MatrixOp, placement: Placement, spec: AcceleratorSpec) -> Op
             raise AssertionError(f"{op.name}: stepping and closed form of the array disagree")
         cycles = replace(cycles, dram_stall=memory - array, sore=every - memory)
         counts = replace(counts, dram_read_bytes=read, dram_write_bytes=written, buffer_bytes=read + written)
-    return OpResult(op=op, mapping=placement.mapping, cycles=cycles, counts=counts, bound_cycles=placement.bound_cycles)
+    return OpResult(
+        op=op, mapping=placement.mapping, cycles=cycles, counts=counts, bound_cycles=placement.bound_cycles,
+        constrained=placement.constrained,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=16384)

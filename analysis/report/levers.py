@@ -65,7 +65,7 @@ def levers(run: Run) -> Levers:
         better = spec
         for change in both:
             better = change(better)
-        with suppress(InputError):  # energy of an FPGA whose LUTs nobody has counted with this change
+        with suppress(InputError):  # LUTs that nobody has counted with this change, or a mapping that it does not allow
             found.append(Lever(change=name, cycles=_cycles(run, better)))
     return Levers(cycles=_cycles(run, spec), changes=tuple(sorted(found, key=lambda lever: lever.cycles)))
 
@@ -74,7 +74,7 @@ def _cycles(run: Run, spec: AcceleratorSpec) -> int:
     objective = run.result.objective
     if run.system is None and not objective.priced:
         objective = Objective.CYCLES
-    chosen = scheduled(run.result.workload, spec, objective)
+    chosen = scheduled(run.result.workload, spec, objective, mapping=run.result.mapping)
     return simulate(chosen).cycles.total if run.system is None else step_time(chosen)
 
 

@@ -230,7 +230,8 @@ def _mapping(record: dict[str, object]) -> tuple[str, ...]:
     held = (" resident" if record["resident"] else " streamed") + _kept(record["compact"])
     return (
         f"{record['m']} x {record['k']} x {record['n']}{groups}", str(record["pattern"] or "dense"),
-        f"{record['dataflow']}, {record['n2s']} north", f"{record['tile_rows']} x {record['tile_cols']}{held}",
+        f"{record['dataflow']}, {record['n2s']} north" + (", as asked" if record.get("constraint") else ""),
+        f"{record['tile_rows']} x {record['tile_cols']}{held}",
         str(record["order"]), str(record["interleave"]),
     )  # fmt: skip
 

@@ -118,7 +118,7 @@ def test_binary_file_is_refused(tmp_path):
     path = tmp_path / "binary.toml"
     path.write_bytes(b"\xff\xfe\x00")
 
-    with pytest.raises(InputError, match="is not UTF-8 text"):
+    with pytest.raises(InputError, match="is not UTF-16 text"):
         load_spec(path)
 
 

@@ -16,7 +16,7 @@ from weft.dataflow.array_time import ArrayMachine
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.cost import FITS, LONGEST, TOO_LARGE, TOO_LONG, MemoryMachine, Problem
 from weft.dataflow.schedule import FREE, schedule
-from weft.dataflow.search import CYCLES, Limits, search
+from weft.dataflow.search import CYCLES, FREE_SPACE, Limits, search
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import MAX_MACS, Gemm
 from weft.workloads.io import load_workload
@@ -38,7 +38,7 @@ for line in sys.stdin:
     p, x, y, limits, price = json.loads(line)
     found = search.search(
         cost.Problem(*p), ArrayMachine(*x), cost.MemoryMachine(*y), search.Limits(*limits), search.Prices(*price),
-        search.CYCLES,
+        search.CYCLES, search.FREE_SPACE,
     )
     print(json.dumps([found.status, found.units, found.moved, list(found.tile)]))
 """
@@ -79,7 +79,7 @@ def both() -> list[tuple[object, list[object]]]:
         env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
     )  # fmt: skip
     exact = [json.loads(line) for line in run.stdout.splitlines()]
-    return [(search(*problem, FREE, CYCLES), found) for problem, found in zip(problems, exact, strict=True)]
+    return [(search(*problem, FREE, CYCLES, FREE_SPACE), found) for problem, found in zip(problems, exact, strict=True)]
 
 
 def test_what_is_timed_equals_pythons_integers(both):
