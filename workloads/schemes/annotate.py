@@ -17,8 +17,8 @@ from ..step import CompactCopy, MatrixOp, Measured, Op, Role, SparseOperand, Upd
 from .scheme import Scheme, scheme
 
 __all__ = [
-    "EXPANDED", "FIRST_CONVOLUTION", "annotate", "asked_patterns", "layer_names", "layers_by_rule", "short_run",
-    "unstructured", "weight_copies",
+    "EXPANDED", "FIRST_CONVOLUTION", "annotate", "asked_patterns", "copy_key", "layer_names", "layers_by_rule",
+    "short_run", "unstructured", "weight_copies",
 ]  # fmt: skip
 
 FIRST_CONVOLUTION = "first convolution"
@@ -201,6 +201,15 @@ def _side(op: MatrixOp, role: Role) -> Literal["a", "b"] | None:
     return "a" if op.a.role == role else None
 
 
+def copy_key(op: MatrixOp) -> tuple[object, ...]:
+    """What two ops that read the same compact copy of a weight have in common.
+
+    FF has it in groups along inputs, BP along outputs: of a square weight both have the same sizes, and are two.
+    """
+    g, sparse = op.gemm, op.sparse
+    return op.pass_, g.k, g.run, g.groups * (g.n if sparse is None or sparse.operand == "b" else g.m)
+
+
 def weight_copies(ops: Iterable[MatrixOp]) -> dict[str, tuple[bool, tuple[CompactCopy, ...]]]:
     """Per parameter: whether some pass reads it dense, and the distinct compact copies that the others read."""
     dense: dict[str, bool] = {}
@@ -210,11 +219,11 @@ def weight_copies(ops: Iterable[MatrixOp]) -> dict[str, tuple[bool, tuple[Compac
             continue
         dense.setdefault(op.parameter, False)
         made = copies.setdefault(op.parameter, {})
-        copy, g = op.copy, op.gemm
-        if copy is None or op.sparse is None:
+        copy = op.copy
+        if copy is None:
             dense[op.parameter] = True
         else:
-            made[(g.k, g.run, g.groups * (g.n if op.sparse.operand == "b" else g.m))] = copy
+            made[copy_key(op)] = copy
     return {name: (dense[name], tuple(copies[name].values())) for name in dense}
 
 

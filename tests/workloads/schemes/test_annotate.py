@@ -165,3 +165,14 @@ def test_dense_needs_no_pattern_and_the_others_do(workload):
 def test_unknown_scheme_names_the_nearest(workload):
     with pytest.raises(InputError, match="scheme 'bwdp' is unknown: did you mean 'bdwp'"):
         annotate(workload, "bwdp", TWO_OF_EIGHT)
+
+
+def test_a_square_weight_has_two_copies_as_any_other():
+    """FF reads groups along inputs, BP along outputs: of the same sizes, but not the same."""
+    for n in (64, 96):
+        ops = _layer("fc", 128, 64, n)
+        step = Workload(model="m", batch=1, ops=(*ops, UpdateOp(name="fc.weight", elements=64 * n)))
+        update = annotate(step, "bdwp", TWO_OF_EIGHT).ops[-1]
+        assert [copy.groups for copy in update.copies] == [64 * n // 8] * 2
+    again = Workload(model="m", batch=1, ops=(*ops, ops[0], UpdateOp(name="fc.weight", elements=64 * 96)))
+    assert len(annotate(again, "bdwp", TWO_OF_EIGHT).ops[-1].copies) == 2
