@@ -9,6 +9,7 @@ import typer
 
 from ..workloads.errors import InputError
 from .console import announce, get_console, make_table, name_of
+from .inputs import machine
 from .options import Json
 from .outputs import print_json
 
@@ -20,9 +21,16 @@ __all__ = ["dram"]
 
 def dram(
     spec: Annotated[
-        str,
-        typer.Option(metavar="NAME|FILE.toml", help="Memory: ddr4-2400-x4, -x8, -x16, lpddr4-2400, hbm2 or a file."),
-    ] = "ddr4-2400-x4",
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE.toml",
+            help="Memory: ddr4-2400-x4, -x8, -x16, lpddr4-2400, hbm2 or a file; ddr4-2400-x4 if none.",
+        ),
+    ] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE.toml", help="The memory of this machine, with all its channels."),
+    ] = None,
     order: Annotated[
         str,
         typer.Option(
@@ -49,14 +57,16 @@ def dram(
     as_json: Json = False,
 ) -> None:
     """Run requests through a DRAM: bandwidth, row hits, latency, energy."""
-    from ..simulator.dram import run_memory
+    from ..simulator.dram import memory_of, run_memory
     from ..simulator.dram_requests import pattern as named
     from ..simulator.dram_spec import load_memory
     from ..simulator.dram_traces import read_trace
 
     if trace is not None and (pattern is not None or requests is not None):
         raise InputError("--trace holds its own requests: leave out --pattern and --requests")
-    memory = load_memory(spec)
+    if arch is not None and spec is not None:
+        raise InputError("--arch brings its own memory: leave out --spec")
+    memory = load_memory(spec or "ddr4-2400-x4") if arch is None else memory_of(machine(arch).dram)
     name = "seq_read" if pattern is None else pattern
     if trace is None:
         asked = named(name, memory, 100_000 if requests is None else requests)

@@ -69,7 +69,13 @@ def energy(
     from ..analysis.saved import saved_run
 
     saved = saved_run(Path(model)) if Path(model).is_dir() else None
-    given = {"--batch": batch, "--seq": seq, "--scheme": scheme, "--nm": nm, "--optimizer": optimizer}
+    given: dict[str, object] = {
+        "--batch": batch,
+        "--seq": seq,
+        "--scheme": scheme,
+        "--nm": nm,
+        "--optimizer": optimizer,
+    }
     given |= {"--objective": objective, "--input": input_shape, "--mapping": mapping}
     if saved is not None and any(value is not None for value in given.values()):
         named = ", ".join(name for name, value in given.items() if value is not None)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..workloads.sparsity import LayerPatterns
     from ..workloads.step import Workload
 
-__all__ = ["check_step", "open_workload", "schedule_step", "simulate_step", "under", "users_code"]
+__all__ = ["check_step", "open_workload", "run_step", "schedule_step", "simulate_step", "under", "users_code"]
 
 
 @contextmanager
@@ -104,8 +104,11 @@ def schedule_step(
 def simulate_step(
     workload: Workload, spec: AcceleratorSpec, objective: str, mapping: MappingFile | None = None
 ) -> SimResult:
+    return run_step(schedule_step(workload, spec, objective, mapping))
+
+
+def run_step(chosen: Schedule) -> SimResult:
     from ..simulator.step import simulate
 
-    chosen = schedule_step(workload, spec, objective, mapping)
-    with bar(f"simulating {workload.scheme}") as progress:
+    with bar(f"simulating {chosen.workload.scheme}") as progress:
         return simulate(chosen, progress)

@@ -31,7 +31,8 @@ from .options import (
     Seq,
 )  # fmt: skip
 from .outputs import print_json, require_writable_file, require_writable_folder
-from .pipeline import check_step, open_workload, schedule_step, simulate_step, under
+from .pipeline import check_step, open_workload, run_step, schedule_step, under
+from .requests import asked_trace, show_requests, write_requests
 from .show_step import show_run, show_system
 
 if TYPE_CHECKING:
@@ -66,6 +67,15 @@ def run(
     witness: Annotated[
         bool, typer.Option("--witness", help="Run the system level as SimPy processes too, minutes, and compare.")
     ] = False,
+    dram_trace: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write every request of the step to DRAM, beside FILE where tensors lie."),
+    ] = None,
+    dram_form: Annotated[
+        Literal["dramsim3", "ramulator", "csv"] | None,
+        typer.Option(help="Of --dram-trace: dramsim3 by default; ramulator's LD and ST have no cycles."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Most requests of --dram-trace; 10,000,000 by default.")] = None,
     output: Folder = None,
     draw_all: DrawAll = False,
     as_json: Json = False,
@@ -87,6 +97,7 @@ def run(
 
         require_writable_folder(output)
         require_free_for_run(output, draw_all, mapping is not None)
+    tracing = asked_trace(dram_trace, dram_form, limit, level)
     spec = machine(arch, pregenerate)
     asked, rules = asked_patterns(scheme, nm, spec), mapping_rules(mapping)
     workload = under(open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze), scheme, asked, spec)
@@ -95,7 +106,9 @@ def run(
         chosen = schedule_step(workload, spec, objective, rules)
         _run_system(chosen, timeline, witness, output, context.obj, draw_all, as_json)
         return
-    result = simulate_step(workload, spec, objective, rules)
+    chosen = schedule_step(workload, spec, objective, rules)
+    result = run_step(chosen)
+    traced = None if tracing is None else write_requests(tracing, chosen, result)
     if output is not None:
         from ..analysis.save import save_run
 
@@ -103,9 +116,11 @@ def run(
     if as_json:
         from ..analysis.records import to_dict
 
-        print_json(to_dict(result, context.obj))
+        print_json({**to_dict(result, context.obj), **({} if traced is None else {"dram_trace": traced})})
         return
     show_run(result, spec_hash(spec))
+    if traced is not None:
+        show_requests(traced)
 
 
 def _run_system(

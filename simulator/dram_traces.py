@@ -17,18 +17,23 @@ TraceBasedSim.cpp). Words may be of either case, in any line another form.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, assert_never, get_args
 
 import numpy as np
 
 from ..workloads.errors import InputError
+from ..workloads.files import write_atomically
 from ..workloads.strict import read_text
 from .dram_requests import MOST_REQUESTS, Requests
 from .dram_spec import MemorySpec
 
-__all__ = ["Trace", "read_trace"]
+__all__ = ["FORMS", "Form", "Trace", "Written", "read_trace", "write_trace"]
+
+Form = Literal["dramsim3", "ramulator", "csv"]
+FORMS: tuple[Form, ...] = get_args(Form)
+"""Forms that are written: with cycles but for Ramulator's; ``csv`` is our own."""
 
 _LATEST = 10**11
 """Cycles: more than a minute, and a second of ours for the refreshes of an idle memory."""
@@ -49,6 +54,48 @@ class Trace(NamedTuple):
 
     requests: Requests
     hexadecimal: bool
+
+
+class Written(NamedTuple):
+    """What a trace that was written holds, and the cycle of its last request."""
+
+    reads: int
+    writes: int
+    last: int
+
+
+def write_trace(path: Path, parts: Iterable[Requests], memory: MemorySpec, form: Form, limit: int) -> Written:
+    """Write requests, part by part, whole or not at all; more than ``limit`` are refused."""
+    writes = reads = last = 0
+
+    def lines() -> Iterator[bytes]:
+        nonlocal reads, writes, last
+        if form == "csv":
+            yield b"address,op,cycle\n"
+        for part in parts:
+            written = int(part.write.sum())
+            writes, reads, last = writes + written, reads + len(part) - written, int(part.time[-1])
+            if reads + writes > limit:
+                raise InputError(
+                    f"{path}: would hold more than {limit:,} requests: raise the limit, or use a smaller batch"
+                )
+            yield _text(part, memory.organization.line_bytes, form).encode()
+
+    write_atomically(path, lines())
+    return Written(reads, writes, last)
+
+
+def _text(part: Requests, line_bytes: int, form: Form) -> str:
+    rows = zip((part.line * line_bytes).tolist(), part.write.tolist(), part.time.tolist(), strict=True)
+    match form:
+        case "dramsim3":
+            return "".join([f"0x{a:X} {'WRITE' if w else 'READ'} {t}\n" for a, w, t in rows])
+        case "ramulator":
+            return "".join([f"{'ST' if w else 'LD'} 0x{a:x}\n" for a, w, _ in rows])
+        case "csv":
+            return "".join([f"0x{a:x},{'W' if w else 'R'},{t}\n" for a, w, t in rows])
+        case _:
+            assert_never(form)
 
 
 class _Request(NamedTuple):

@@ -24,7 +24,10 @@ from .dram import gaps, memory_of, transfer_efficiency
 from .dram_spec import MemorySpec
 from .kernels.phases import MacroTiles
 
-__all__ = ["ONE_PIECE", "ByShape", "Layout", "OneRate", "Stored", "Transfers", "by_shape", "layout_of", "timed"]
+__all__ = [
+    "ONE_PIECE", "ByShape", "Layout", "OneRate", "Shapes", "Stored", "Transfers", "by_shape",
+    "layout_of", "shapes_of", "timed",
+]  # fmt: skip
 
 Int64 = npt.NDArray[np.int64]
 
@@ -120,10 +123,16 @@ def layout_of(op: MatrixOp, n2s: str) -> Layout:
     return Layout(b, a, True) if n2s == "a" else Layout(a, b, False)
 
 
-def timed(
-    tiles: MacroTiles, p: Problem, mapping: Mapping, layout: Layout, half: int, transfers: Transfers
-) -> MacroTiles:
-    """``tiles`` with their transfers by shape; ``half`` is one half of the W2E buffer in bytes."""
+class Shapes(NamedTuple):
+    """How the transfers of an op lie in memory, indexed as the bytes of `MacroTiles`."""
+
+    west: tuple[Stored, ...]
+    north: tuple[tuple[Stored, ...], ...]
+    store: tuple[tuple[Stored, ...], ...]
+
+
+def shapes_of(tiles: MacroTiles, p: Problem, mapping: Mapping, layout: Layout, half: int) -> Shapes:
+    """The shapes of the transfers of ``tiles``; ``half`` is one half of the W2E buffer in bytes."""
     rows = mapping.tile_rows, p.rows - (tiles.row_tiles - 1) * mapping.tile_rows
     cols = mapping.tile_cols, p.cols - (tiles.col_tiles - 1) * mapping.tile_cols
     whole = p.k * OPERAND_BYTES
@@ -133,34 +142,47 @@ def timed(
         piece = whole if tiles.resident else max(min(whole, half // lines), OPERAND_BYTES)
         return ONE_PIECE if piece == whole else Stored(piece, whole)
 
-    def load(size: int, lines: int, of: int, along_k: bool, tensor: int, expanded: int) -> int:
-        stored = along(lines) if along_k else _across(lines, of, Fraction(tensor, expanded))
-        return transfers.time(size, stored, write=False)
+    def load(lines: int, of: int, along_k: bool, tensor: int, expanded: int) -> Stored:
+        return along(lines) if along_k else _across(lines, of, Fraction(tensor, expanded))
 
-    def load_north(size: int, lines: int, again: int) -> int:
+    def load_north(lines: int, again: int) -> Stored:
         if p.keep and (not p.online or (again and mapping.compact == "memory")):
             # Compact copies are laid down in the order in which the array reads them.
-            return transfers.time(size, ONE_PIECE, write=False)
-        return load(size, lines, p.cols, layout.north_along_k, p.n2s_tensor, p.n2s_expanded)
+            return ONE_PIECE
+        return load(lines, p.cols, layout.north_along_k, p.n2s_tensor, p.n2s_expanded)
 
-    def store(i: int, j: int) -> int:
-        size = int(tiles.store[i, j])
+    def store(i: int, j: int) -> Stored:
         wide, of = (rows[i], p.rows) if layout.out_down else (cols[j], p.cols)
-        added_up = size < OPERAND_BYTES * rows[i] * cols[j]
-        stored = ONE_PIECE if added_up else _across(wide, of, Fraction(1))
-        before = transfers.time(size, stored, write=False) if tiles.added else 0
-        return before + transfers.time(size, stored, write=True)
+        added_up = int(tiles.store[i, j]) < OPERAND_BYTES * rows[i] * cols[j]
+        return ONE_PIECE if added_up else _across(wide, of, Fraction(1))
+
+    return Shapes(
+        west=tuple(load(lines, p.rows, layout.west_along_k, p.w2e_tensor, p.w2e_expanded) for lines in rows),
+        north=tuple(tuple(load_north(lines, again) for lines in cols) for again in (0, 1)),
+        store=tuple(tuple(store(i, j) for j in (0, 1)) for i in (0, 1)),
+    )
+
+
+def timed(
+    tiles: MacroTiles, p: Problem, mapping: Mapping, layout: Layout, half: int, transfers: Transfers
+) -> MacroTiles:
+    """``tiles`` with their transfers by shape; ``half`` is one half of the W2E buffer in bytes."""
+    shapes = shapes_of(tiles, p, mapping, layout, half)
+
+    def load(size: int, stored: Stored) -> int:
+        return transfers.time(int(size), stored, write=False)
+
+    def store(size: int, stored: Stored) -> int:
+        return (load(size, stored) if tiles.added else 0) + transfers.time(int(size), stored, write=True)
 
     return tiles._replace(
-        west_time=np.array([
-            load(int(size), lines, p.rows, layout.west_along_k, p.w2e_tensor, p.w2e_expanded)
-            for size, lines in zip(tiles.west, rows, strict=True)
-        ]),
+        west_time=np.array([load(*each) for each in zip(tiles.west, shapes.west, strict=True)]),
         north_time=np.array([
-            [load_north(int(size), lines, again) for size, lines in zip(tiles.north[again], cols, strict=True)]
-            for again in (0, 1)
+            [load(*each) for each in zip(tiles.north[again], shapes.north[again], strict=True)] for again in (0, 1)
         ]),
-        store_time=np.array([[store(i, j) for j in (0, 1)] for i in (0, 1)]),
+        store_time=np.array([
+            [store(*each) for each in zip(tiles.store[i], shapes.store[i], strict=True)] for i in (0, 1)
+        ]),
         copy_time=np.array([transfers.time(int(size), ONE_PIECE, write=True) for size in tiles.copy]),
         turn=transfers.turn,
     )  # fmt: skip

@@ -241,6 +241,20 @@ def test_pregeneration_is_a_switch(capsys: pytest.CaptureFixture[str], step: Pat
     assert on != off
 
 
+def test_requests_of_a_run(capsys: pytest.CaptureFixture[str], step: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "step.trace"
+    found = document(capsys, "run", step, "--arch", "tiny", "--dram-trace", trace)
+    told = found["dram_trace"]
+    assert len(trace.read_text().splitlines()) == told["reads"] + told["writes"]
+    assert told["reads"] * told["line_bytes"] >= found["dram_read_bytes"]
+    layout = Path(told["layout"]).read_text().splitlines()
+    assert layout[0] == "address,bytes,tensor,from_op,to_op" and "one.weight in 32 bits" in "".join(layout)
+    replayed = document(capsys, "dram", "--trace", trace, "--arch", "tiny")
+    assert (replayed["requests"], replayed["memory"]) == (told["reads"] + told["writes"], told["memory"])
+    shown = text(capsys, "run", step, "--arch", "tiny", "--dram-trace", trace, "--dram-form", "ramulator")
+    assert "Requests to DRAM" in shown and trace.read_text().startswith("LD 0x")
+
+
 # --- compare
 
 
@@ -333,6 +347,11 @@ REFUSED: list[tuple[str, str]] = [
     ("run {step} --nm 2:4 --nm 1:4", "two N:M patterns"),
     ("run {step} --arch tiny --nm *=2:16", "pe.max_group"),
     ("train mlp --nm fc=2:4", "patterns by layer are for"),
+    ("run {step} --limit 5", "name its file with --dram-trace"),
+    ("run {step} --arch tiny --dram-trace x.trace --limit 5", "would hold 267 requests or more"),
+    ("run {step} --dram-trace x.trace --level system", "leave out --level system"),
+    ("run {step} --dram-trace .", "is a folder"),
+    ("run {step} --mapping nowhere.toml", "nowhere.toml: cannot be read"),
     ("run {step} --nm 2-8", "2:8"),
     ("run {step} --nm 2:64", "from 1 to 32"),
     ("run {step} --arch tiny --scheme bdwp --nm 2:16", "pe.max_group"),

@@ -44,6 +44,7 @@ def test_a_trace(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         ("--trace {bad}", "bad.csv:2: operation must be R or W, not 'Q'"),
         ("--trace {bad} --requests 4", "leave out --pattern and --requests"),
         ("--trace missing.csv", "cannot be read"),
+        ("--arch tiny --spec ddr4-2400-x4", "leave out --spec"),
     ],
 )
 def test_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, options: str, said: str) -> None:

@@ -12,7 +12,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .errors import InputError
@@ -25,8 +25,9 @@ _LONGEST_STEM = 200
 _OTHERS_WRITE = 0o022
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` so that an interruption leaves the old file or the new one, never a part.
+def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Replace ``path`` by ``data``, or by its pieces, so that an interruption leaves the old file or the new one, never
+    a part.
 
     A link is replaced, not followed; a device, a pipe or a folder is refused. What killed writers of ``path`` left
     behind is removed.
@@ -37,7 +38,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         descriptor, part = _create_part(path)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
+                file.writelines([data] if isinstance(data, bytes) else data)
                 file.flush()
                 # Without it a file system may put the new name on disk before the data.
                 os.fsync(file.fileno())

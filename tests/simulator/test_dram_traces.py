@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from weft.simulator.dram import run_memory
+from weft.simulator.dram_requests import Requests
 from weft.simulator.dram_spec import load_memory
-from weft.simulator.dram_traces import read_trace
+from weft.simulator.dram_traces import FORMS, Form, read_trace, write_trace
 from weft.workloads.errors import InputError
 
 X8 = load_memory("ddr4-2400-x8")
@@ -100,6 +102,42 @@ def test_what_was_read_as_hexadecimal_is_told(tmp_path: Path) -> None:
     for text, said in (("40 READ 0\n", True), ("0x40 READ 0\n", False), ("40,READ,0\n", False), ("LD 40\n", False)):
         path.write_text(text)
         assert read_trace(path, X8).hexadecimal is said
+
+
+@given(
+    requests=st.lists(
+        st.tuples(st.integers(0, X8.organization.lines - 1), st.booleans(), st.integers(0, 1000)), min_size=1
+    ).map(lambda found: sorted(found, key=lambda r: r[2])),
+    form=st.sampled_from(FORMS), cut=st.integers(1, 9),
+)  # fmt: skip
+def test_what_is_written_is_read_again(
+    tmp_path_factory: pytest.TempPathFactory, requests: list[tuple[int, bool, int]], form: Form, cut: int
+) -> None:
+    path = tmp_path_factory.mktemp("written") / "trace"
+    line, write, time = (np.array(column) for column in zip(*requests, strict=True))
+    whole = Requests(line=line, write=write, time=time if form != "ramulator" else np.zeros(len(line), np.int64))
+    parts = [Requests(line=line[i : i + cut], write=write[i : i + cut], time=time[i : i + cut])
+             for i in range(0, len(line), cut)]  # fmt: skip
+    written = write_trace(path, parts, X8, form, len(line))
+    assert written == (int((~write).sum()), int(write.sum()), time[-1])
+    found = read_trace(path, X8)
+    assert not found.hexadecimal
+    for name in ("line", "write", "time"):
+        assert getattr(found.requests, name).tolist() == getattr(whole, name).tolist()
+    if len(line) > 1:
+        with pytest.raises(InputError, match="would hold more than"):
+            write_trace(path, parts, X8, form, len(line) - 1)
+        assert read_trace(path, X8).requests.line.tolist() == line.tolist(), "the old file stays"
+        assert len(list(path.parent.iterdir())) == 1, "and no part"
+
+
+def test_the_forms_by_hand(tmp_path: Path) -> None:
+    part = Requests(line=np.array([1, 4096]), write=np.array([False, True]), time=np.array([0, 7]))
+    said = {"dramsim3": "0x40 READ 0\n0x40000 WRITE 7\n", "ramulator": "LD 0x40\nST 0x40000\n",
+            "csv": "address,op,cycle\n0x40,R,0\n0x40000,W,7\n"}  # fmt: skip
+    for form in FORMS:
+        write_trace(tmp_path / form, [part], X8, form, 2)
+        assert (tmp_path / form).read_text() == said[form]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,216 @@
+"""Where the tensors of a step lie in DRAM: a region each, placed first fit while they are needed.
+
+An assumption, since nothing of a training framework's allocator is known here:
+
+- A parameter has a region for each form that the step has of it: FP32 master weight and optimizer state, 16-bit
+  gradient, 16-bit copy, compact copies. They, what FF makes and what no op makes are there for the whole step.
+- The result of any other op is there from that op to the last one that reads it.
+- An operand is where the op before it that it waits for (``Workload.after``) put a result of its size, in FF for an
+  activation and in BP for a gradient; what none of them made lies in a region of its own.
+- Regions begin at multiples of `PAGE`; those of the whole step come first, in the order of their use.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ..dataflow.accelerator import OPERAND_BYTES, AcceleratorSpec
+from ..dataflow.schedule import Schedule
+from ..workloads.gemm import Pass
+from ..workloads.schemes.annotate import copy_key
+from ..workloads.step import MatrixOp, Op, Operand, Role, UpdateOp, VectorOp
+from .step import STATE_BYTES, update_work, vector_work
+
+__all__ = ["PAGE", "OpRegions", "Region", "lay_out"]
+
+PAGE = 4096
+
+
+@dataclass(slots=True, eq=False)
+class Region:
+    """``size`` bytes from ``address`` on, needed from op ``first`` to op ``last`` of the step."""
+
+    name: str
+    size: int
+    first: int
+    last: int
+    address: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpRegions:
+    """What one op touches: operands and result of a product, with the compact copy that it makes and reads again; of
+    other work the bytes that it reads and writes, region by region."""
+
+    a: Region | None = None
+    b: Region | None = None
+    c: Region | None = None
+    compact: Region | None = None
+    reads: tuple[tuple[Region, int], ...] = ()
+    writes: tuple[tuple[Region, int], ...] = ()
+
+
+@dataclass(slots=True)
+class _Plan:
+    schedule: Schedule
+    regions: list[Region] = field(default_factory=list)
+    named: dict[tuple[object, ...], Region] = field(default_factory=dict)
+    results: dict[int, Region] = field(default_factory=dict)
+    read_copies: dict[str, list[tuple[object, ...]]] = field(default_factory=dict)
+
+    @property
+    def end(self) -> int:
+        return len(self.schedule.workload.ops) - 1
+
+    def new(self, name: str, size: int, first: int, last: int) -> Region:
+        region = Region(name, max(size, 1), first, last)
+        self.regions.append(region)
+        return region
+
+    def kept(self, key: tuple[object, ...], name: str, size: int) -> Region:
+        """The region of ``key``, there for the whole step."""
+        if key not in self.named:
+            self.named[key] = self.new(name, size, 0, self.end)
+        self.named[key].size = max(self.named[key].size, size)
+        return self.named[key]
+
+    def made(self, i: int, name: str, size: int, pass_: Pass) -> Region:
+        """The result of op ``i``."""
+        first, last = (0, self.end) if pass_ is Pass.FF else (i, i)
+        self.results[i] = self.new(f"{name} {pass_} result", size, first, last)
+        return self.results[i]
+
+    def read(self, region: Region, i: int) -> Region:
+        region.last = max(region.last, i)
+        return region
+
+    def sources(self, i: int) -> Iterable[int]:
+        """Ops before that op ``i`` waits for, the latest first."""
+        after = self.schedule.workload.after
+        return reversed(after[i]) if after else ()
+
+    def operand(self, i: int, op: MatrixOp, side: str, taken: Region | None) -> Region:
+        operand: Operand = getattr(op, side)
+        size = operand.elements * OPERAND_BYTES
+        if operand.role is Role.WEIGHT and op.parameter is not None:
+            copy = op.copy if self.schedule.spec.wuve.pregenerate else None
+            return self.copy_of(op.parameter, size) if copy is None else self.compact_of(op.parameter, op)
+        wanted = Pass.BP if operand.role is Role.GRADIENT else Pass.FF
+        for j in self.sources(i):
+            found = self.results.get(j)
+            if found is not None and found is not taken and found.size == size and self.pass_of(j) is wanted:
+                return self.read(found, i)
+        key = (op.name, op.parameter, operand.role, size, None if taken is None else side)
+        return self.kept(key, f"{op.name} {operand.role}", size)
+
+    def pass_of(self, i: int) -> Pass:
+        return Pass(self.schedule.workload.ops[i].pass_)
+
+    def copy_of(self, parameter: str, size: int) -> Region:
+        return self.kept((parameter, "copy"), f"{parameter} in 16 bits", size)
+
+    def compact_of(self, parameter: str, op: MatrixOp) -> Region:
+        # In the order in which they are first read, as the update lists those that it makes.
+        order = self.read_copies.setdefault(parameter, [])
+        if copy_key(op) not in order:
+            order.append(copy_key(op))
+        return self.copy_made(parameter, order.index(copy_key(op)), _compact_bytes(op))
+
+    def copy_made(self, parameter: str, number: int, size: int) -> Region:
+        return self.kept((parameter, "compact", number), f"{parameter} compact copy {number}", size)
+
+
+def _compact_bytes(op: MatrixOp) -> int:
+    """Bytes of the sparse operand of ``op`` as the array reads it: columns of values and indices, in whole bytes."""
+    assert op.sparse is not None
+    g, pattern = op.gemm, op.sparse.pattern
+    column = pattern.kept(g.k, g.run) * (8 * OPERAND_BYTES + pattern.index_bits)
+    return g.groups * (g.n if op.sparse.operand == "b" else g.m) * -(-column // 8)
+
+
+def lay_out(schedule: Schedule) -> tuple[list[OpRegions], list[Region]]:
+    """The regions of every op, and all of them with their addresses."""
+    plan = _Plan(schedule)
+    found = [_regions_of(i, op, plan) for i, op in enumerate(schedule.workload.ops)]
+    _place(plan.regions, plan.end)
+    return found, plan.regions
+
+
+def _regions_of(i: int, op: Op, plan: _Plan) -> OpRegions:
+    spec = plan.schedule.spec
+    match op:
+        case MatrixOp():
+            a = plan.operand(i, op, "a", None)
+            b = plan.operand(i, op, "b", a)
+            size = op.c.elements * OPERAND_BYTES
+            gradient = op.pass_ is Pass.WU and op.parameter is not None
+            # The gradients of all that share a weight are added up where they lie.
+            c = (
+                plan.kept((op.parameter, "gradient"), f"{op.parameter} gradient", size)
+                if gradient
+                else plan.made(i, op.name, size, op.pass_)
+            )
+            placement = plan.schedule.placements[i]
+            kept = placement is not None and placement.mapping.compact == "memory"
+            compact = plan.new(f"{op.name} {op.pass_} compact", _compact_bytes(op), i, i) if kept else None
+            return OpRegions(a=a, b=b, c=c, compact=compact)
+        case VectorOp():
+            return _vector_regions(i, op, plan)
+        case UpdateOp():
+            return _update_regions(op, plan, spec)
+
+
+def _vector_regions(i: int, op: VectorOp, plan: _Plan) -> OpRegions:
+    """It reads what the ops made that it waits for, once round, and what is left from a region of its own."""
+    work = vector_work(op, plan.schedule.spec)
+    reads, left = list[tuple[Region, int]](), work.read
+    for j in plan.sources(i):
+        found = plan.results.get(j)
+        if found is not None and left:
+            reads.append((plan.read(found, i), min(left, found.size)))
+            left -= reads[-1][1]
+    if left:
+        reads.append((plan.kept((op.name, op.op, "operands"), f"{op.name} operands", left), left))
+    writes = ((plan.made(i, op.name, work.write, op.pass_), work.write),) if work.write else ()
+    return OpRegions(reads=tuple(reads), writes=writes)
+
+
+def _update_regions(op: UpdateOp, plan: _Plan, spec: AcceleratorSpec) -> OpRegions:
+    work = update_work(op, spec, plan.schedule.workload.optimizer)
+    name, n, state = op.name, op.elements, STATE_BYTES[plan.schedule.workload.optimizer]
+    master = plan.kept((name, "master"), f"{name} in 32 bits", 4 * n)
+    moments = plan.kept((name, "state"), f"{name} optimizer state", state * n)
+    gradient = plan.kept((name, "gradient"), f"{name} gradient", OPERAND_BYTES * n)
+    writes = [(master, 4 * n), (moments, state * n)]
+    copies = op.copies if spec.wuve.pregenerate else ()
+    dense = work.write - (4 + state) * n - sum(copy.bytes for copy in copies)
+    if dense:
+        writes.append((plan.copy_of(name, dense), dense))
+    writes += [(plan.copy_made(name, k, copy.bytes), copy.bytes) for k, copy in enumerate(copies)]
+    reads = ((master, 4 * n), (moments, state * n), (gradient, OPERAND_BYTES * n))
+    return OpRegions(reads=reads, writes=tuple(writes))
+
+
+def _place(regions: Sequence[Region], end: int) -> None:
+    """First fit: each region at the lowest address that no other has while it is needed."""
+    whole = [r for r in regions if (r.first, r.last) == (0, end)]
+    others = sorted((r for r in regions if (r.first, r.last) != (0, end)), key=lambda r: r.first)
+    top = 0
+    for region in whole:
+        region.address, top = top, top + _pages(region.size)
+    live: list[tuple[int, int, int]] = []
+    for region in others:
+        live = [held for held in live if held[2] >= region.first]
+        place, size = top, _pages(region.size)
+        for begin, behind, _ in live:
+            if begin - place >= size:
+                break
+            place = max(place, behind)
+        region.address = place
+        insort(live, (place, place + size, region.last))
+
+
+def _pages(size: int) -> int:
+    return -(-size // PAGE) * PAGE
