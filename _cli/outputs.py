@@ -22,13 +22,13 @@ def print_json(document: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(document, allow_nan=False) + "\n")
 
 
-def require_writable_file(path: Path) -> None:
+def require_writable_file(path: Path, option: str = "-o") -> None:
     if path.is_dir():
-        raise InputError(f"{path}: is a folder; -o takes the file to write")
+        raise InputError(f"{path}: is a folder; {option} takes the file to write")
     if path.is_symlink():
         raise InputError(f"{path}: is a link, which would be replaced; give {os.path.realpath(path)} itself")
     if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is no regular file; -o takes the file to write")
+        raise InputError(f"{path}: is no regular file; {option} takes the file to write")
     _require_room(path, path.absolute().parent)
 
 

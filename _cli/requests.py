@@ -49,8 +49,8 @@ def asked_trace(path: Path | None, form: Form | None, limit: int | None, level: 
         )
     require_int("--limit", _LIMIT if limit is None else limit, 1, _MOST)
     asked = AskedTrace(path=path, form=form or "dramsim3", limit=limit or _LIMIT)
-    for file in (asked.path, asked.layout):
-        require_writable_file(file)
+    require_writable_file(asked.path, "--dram-trace")
+    require_writable_file(asked.layout, "--dram-trace")
     return asked
 
 
