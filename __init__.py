@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .workloads.sparsity import Asked, NMPattern
     from .workloads.step import Workload
     from .workloads.training import TrainResult
+    from .workloads.windows import Attention
 
     __version__: str
 
@@ -58,13 +59,15 @@ def trace(
     loss: Any = None,
     recompute: Sequence[str] = (),
     freeze: Sequence[str] = (),
+    attention: Attention = "full",
 ) -> Workload:
     """One training step of a model as a list of ops.
 
     ``model`` is a built-in name (``"resnet18@64"``), ``"file.py:function"``, a Hugging Face ``config.json``, an ONNX or
     a workload file; or a module, with example ``inputs`` and perhaps a ``loss`` of its output. ``recompute``: paths of
     modules, ``*`` matches, whose activations are made again in the backward pass instead of kept.
-    ``freeze``: names of parameters that are not trained, likewise.
+    ``freeze``: names of parameters that are not trained, likewise. ``attention``: over the ``"full"`` square, or by the
+    ``"window"`` of layers with one.
     """
     from .workloads import catalog
 
@@ -72,11 +75,19 @@ def trace(
         if inputs is not None or loss is not None:
             raise InputError("inputs and loss are for a module in memory; a model by name or file brings its own")
         return catalog.open_model(
-            str(model), batch=batch, seq=seq, optimizer=optimizer, recompute=recompute, freeze=freeze
+            str(model),
+            batch=batch,
+            seq=seq,
+            optimizer=optimizer,
+            recompute=recompute,
+            freeze=freeze,
+            attention=attention,
         )
     if batch is not None or seq is not None:
         raise InputError("a module in memory is traced at the sizes of its inputs; leave batch and seq out")
-    return catalog.trace_module(model, inputs, loss=loss, optimizer=optimizer, recompute=recompute, freeze=freeze)
+    return catalog.trace_module(
+        model, inputs, loss=loss, optimizer=optimizer, recompute=recompute, freeze=freeze, attention=attention
+    )
 
 
 def sparsify(

@@ -13,6 +13,7 @@ from .options import (
     DEFAULT_ARCH,
     DEFAULT_OBJECTIVE,
     Arch,
+    AttentionBy,
     Batch,
     DrawAll,
     Folder,
@@ -55,6 +56,7 @@ def compare(
     input_shape: InputShape = None,
     recompute: Recompute = None,
     freeze: Freeze = None,
+    attention: AttentionBy = "full",
     pregenerate: Pregenerate = None,
     output: Folder = None,
     draw_all: DrawAll = False,
@@ -71,7 +73,7 @@ def compare(
     if output is not None:
         require_writable_folder(output)
         require_free_for_comparison(output, names, draw_all)
-    workload = open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze)
+    workload = open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention)
     steps = [under(workload, name, asked, spec) for name in names]
     check_step(steps, spec)
     comparison = side_by_side([simulate_step(step, spec, objective, rules) for step in steps])

@@ -11,9 +11,9 @@ from typer.core import TyperCommand
 from .interrupts import CommandInterrupt
 
 __all__ = [
-    "DATA_HELP", "DEFAULT_ARCH", "DEFAULT_NM", "DEFAULT_OBJECTIVE", "DEFAULT_SCHEME", "Arch", "Batch", "Command",
-    "DrawAll", "Folder", "Freeze", "InputShape", "Json", "MappingRules", "Model", "Objective", "Optimizer", "Pattern",
-    "Patterns", "Pregenerate", "Recompute", "Scheme", "Seq", "TrainedScheme",
+    "DATA_HELP", "DEFAULT_ARCH", "DEFAULT_NM", "DEFAULT_OBJECTIVE", "DEFAULT_SCHEME", "Arch", "AttentionBy", "Batch",
+    "Command", "DrawAll", "Folder", "Freeze", "InputShape", "Json", "MappingRules", "Model", "Objective", "Optimizer",
+    "Pattern", "Patterns", "Pregenerate", "Recompute", "Scheme", "Seq", "TrainedScheme",
 ]  # fmt: skip
 
 DEFAULT_ARCH = "sat-vcu1525"
@@ -83,6 +83,10 @@ Recompute = Annotated[
 ]
 Freeze = Annotated[
     list[str] | None, typer.Option(metavar="NAME", help="Parameters not to train; * matches; repeatable.")
+]
+AttentionBy = Annotated[
+    Literal["full", "window"],
+    typer.Option("--attention", help="Attention over the full square, or by the sliding window of layers with one."),
 ]
 Arch = Annotated[str, typer.Option(metavar="NAME|FILE.toml", help="Machine; `weft archs` lists those that ship.")]
 Pregenerate = Annotated[

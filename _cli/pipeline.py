@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..simulator.result import SimResult
     from ..workloads.sparsity import LayerPatterns
     from ..workloads.step import Workload
+    from ..workloads.windows import Attention
 
 __all__ = ["check_step", "open_workload", "run_step", "schedule_step", "simulate_step", "under", "users_code"]
 
@@ -44,6 +45,7 @@ def open_workload(
     input_shape: str | None,
     recompute: Sequence[str] | None = None,
     freeze: Sequence[str] | None = None,
+    attention: Attention = "full",
 ) -> Workload:
     """The workload of MODEL, traced unless it is of a file."""
     from ..workloads.catalog import open_model
@@ -52,7 +54,7 @@ def open_workload(
     with users_code(model), phases(f"tracing {model}") as progress:
         return open_model(
             model, batch=batch, seq=seq, optimizer=optimizer, input_shape=shape, recompute=tuple(recompute or ()),
-            freeze=tuple(freeze or ()), progress=progress,
+            freeze=tuple(freeze or ()), attention=attention, progress=progress,
         )  # fmt: skip
 
 

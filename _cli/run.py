@@ -14,6 +14,7 @@ from .options import (
     DEFAULT_ARCH,
     DEFAULT_OBJECTIVE,
     Arch,
+    AttentionBy,
     Batch,
     DrawAll,
     Folder,
@@ -55,6 +56,7 @@ def run(
     input_shape: InputShape = None,
     recompute: Recompute = None,
     freeze: Freeze = None,
+    attention: AttentionBy = "full",
     pregenerate: Pregenerate = None,
     level: Annotated[
         Literal["step", "system"] | None,
@@ -100,7 +102,9 @@ def run(
     tracing = asked_trace(dram_trace, dram_form, limit, level)
     spec = machine(arch, pregenerate)
     asked, rules = asked_patterns(scheme, nm, spec), mapping_rules(mapping)
-    workload = under(open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze), scheme, asked, spec)
+    workload = under(
+        open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention), scheme, asked, spec
+    )
     check_step([workload], spec, level or "step")
     if level == "system":
         chosen = schedule_step(workload, spec, objective, rules)

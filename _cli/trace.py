@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import get_console, heading, make_table
-from .options import Batch, Freeze, InputShape, Json, Model, Optimizer, Recompute, Seq
+from .options import AttentionBy, Batch, Freeze, InputShape, Json, Model, Optimizer, Recompute, Seq
 from .outputs import print_json, require_writable_file
 from .pipeline import open_workload
 
@@ -26,13 +26,14 @@ def trace(
     input_shape: InputShape = None,
     recompute: Recompute = None,
     freeze: Freeze = None,
+    attention: AttentionBy = "full",
     output: Annotated[Path | None, typer.Option("-o", metavar="FILE.json", help="Write the workload here.")] = None,
     as_json: Json = False,
 ) -> None:
     """Trace one training step of a model: its GEMMs, passes and bytes."""
     if output is not None:
         require_writable_file(output)
-    workload = open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze)
+    workload = open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention)
     if output is not None:
         from ..workloads.io import save_workload
 

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError, nearest
+from .errors import InputError, nearest, require_choice
 from .io import load_workload
 from .models import zoo
 from .step import OPTIMIZERS, Workload, require_products
 from .strict import read_text
 from .user_code import is_user
+from .windows import ATTENTION, Attention
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,18 +36,23 @@ def open_model(
     input_shape: tuple[int, ...] | None = None,
     recompute: Sequence[str] = (),
     freeze: Sequence[str] = (),
+    attention: Attention = "full",
     progress: Callable[[str], None] | None = None,
 ) -> Workload:
     """Workload of whatever ``text`` names; PyTorch is imported only where there is something to trace.
 
     ``optimizer`` defaults to that of a workload file, else to SGD. ``input_shape`` is one sample of a user's model.
     ``recompute``: modules whose activations are made again instead of kept (`trace.trace_step`).
-    ``freeze``: parameters that are not trained, by name with shell wildcards.
+    ``freeze``: parameters that are not trained, by name with shell wildcards. ``attention``: over the full square, or
+    by the window of layers that have one.
     """
     if optimizer is not None and optimizer not in OPTIMIZERS:
         raise InputError(f"optimizer {optimizer!r} is unknown: {nearest(optimizer, OPTIMIZERS)}")
     if input_shape is not None and not is_user(text):
         raise InputError(f"{text}: an input shape is for models of the form file.py:function only")
+    require_choice("attention", attention, ATTENTION)
+    if attention == "window" and (text.endswith(".onnx") or _is_workload(text)):
+        raise InputError(f"{text}: how attention counts is decided when a PyTorch model is traced; leave it out")
     if recompute and (text.endswith(".onnx") or _is_workload(text)):
         raise InputError(f"{text}: what is recomputed is decided when a PyTorch model is traced; leave it out")
     if _is_workload(text):
@@ -60,7 +66,7 @@ def open_model(
             raise InputError(f"{text}: the sequence length of an ONNX model is fixed when it is exported; leave it out")
         return onnx_workload(_existing(text), batch=batch, optimizer=optimizer or "sgd", freeze=freeze)
     source = _source(text, input_shape)
-    return _trace(source, batch, seq, optimizer, recompute, freeze, progress)
+    return _trace(source, batch, seq, optimizer, recompute, freeze, attention, progress)
 
 
 def trace_module(
@@ -71,12 +77,13 @@ def trace_module(
     optimizer: str | None = None,
     recompute: Sequence[str] = (),
     freeze: Sequence[str] = (),
+    attention: Attention = "full",
     progress: Callable[[str], None] | None = None,
 ) -> Workload:
     """Workload of a model in memory, which stays as it is; ``inputs`` as :mod:`.models.user` describes them."""
     from .models.module import module_source
 
-    return _trace(module_source(module, inputs, loss), None, None, optimizer, recompute, freeze, progress)
+    return _trace(module_source(module, inputs, loss), None, None, optimizer, recompute, freeze, attention, progress)
 
 
 def _trace(
@@ -86,13 +93,14 @@ def _trace(
     optimizer: str | None,
     recompute: Sequence[str],
     freeze: Sequence[str],
+    attention: Attention,
     progress: Callable[[str], None] | None,
 ) -> Workload:
     from .trace import trace_step
 
     return trace_step(
         source, batch=batch, seq=seq, optimizer=optimizer or "sgd", recompute=recompute, freeze=freeze,
-        progress=progress,
+        attention=attention, progress=progress,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from .models.source import ModelSource, StepInputs
 from .patterns import matching
 from .recurrence import RecurrencesAsOnCpu
 from .step import DTYPE_BYTES, OPTIMIZERS, Frozen, MatrixOp, UpdateOp, VectorOp, Workload, require_products
+from .windows import Attention, windowed, windows_of
 
 __all__ = ["trace_recurrence", "trace_step"]
 
@@ -36,6 +37,7 @@ def trace_step(
     optimizer: str = "sgd",
     recompute: Sequence[str] = (),
     freeze: Sequence[str] = (),
+    attention: Attention = "full",
     progress: Progress | None = None,
 ) -> Workload:
     """Run forward, loss and backward of ``source`` on meta tensors and return what was done, in order.
@@ -43,8 +45,9 @@ def trace_step(
     Ops are those of eager PyTorch in train mode: unfused, attention over the full square, checkpointed parts once more
     and marked ``recompute``; the experts of a mixture get equal shares. The optimizer is one :class:`UpdateOp` per
     parameter that received a gradient. ``recompute``: modules to checkpoint, by path with shell wildcards, besides what
-    the model checkpoints itself. ``freeze``: parameters that are not trained, likewise. ``progress`` is told the name
-    of each phase. Whatever the model does wrong is an :class:`InputError` that says where.
+    the model checkpoints itself. ``freeze``: parameters that are not trained, likewise. ``attention``: ``window``
+    counts that of layers with a sliding window by it (`windows.py`). ``progress`` is told the name of each phase.
+    Whatever the model does wrong is an :class:`InputError` that says where.
     """
     _check_request(batch, seq, optimizer)
     tell = progress or (lambda _: None)
@@ -67,10 +70,11 @@ def trace_step(
     ops = recorder.ops([p.grad for p in model.parameters() if p.grad is not None])
     updates = _updates(recorder)
     _check_step(source, ops, list(updates.values()))
-    return Workload(
+    step = Workload(
         model=source.name, batch=inputs.batch, input=inputs.shape, optimizer=optimizer, ops=(*ops, *updates.values()),
         after=tuple(recorder.after(list(updates))), frozen=tuple(_frozen(model, recorder, updates)),
     )  # fmt: skip
+    return windowed(step, windows_of(model.named_modules())) if attention == "window" else step
 
 
 def trace_recurrence(

@@ -151,6 +151,30 @@ def read_requests(path: Path) -> None:
     run_memory(memory, read_trace(path, memory).requests)
 
 
+RULES = """
+[[op]]
+layers = "*"
+interleave = [1, 2, 4]
+order = "mn"
+
+[[op]]
+layers = "3"
+pass = "FF"
+dataflow = "os"
+tile_rows = "all"
+tile_cols = 16
+resident = true
+"""
+
+
+def rule_seeds(folder: Path) -> Iterator[Path]:
+    yield written(folder / "rules.toml", RULES.encode())
+
+
+def read_rules(path: Path) -> None:
+    weft.simulate(weft.schedule(small_step(), "tiny", mapping=path))
+
+
 # --- models
 
 
@@ -297,6 +321,7 @@ DOORS = (
     Door("memory", memory_seeds, bytes_of(of_text), read_memory, 2500, text=True),
     Door("energy table", table_seeds, bytes_of(of_text), read_table, 1000, text=True),
     Door("requests", request_seeds, bytes_of(of_text), read_requests, 1500, text=True),
+    Door("mapping rules", rule_seeds, bytes_of(of_text), read_rules, 1000, text=True),
     Door("onnx", onnx_seeds, bytes_of(of_onnx), read_onnx, 4000),
     Door("hugging face", hf_seeds, bytes_of(of_json), read_hf, 300, text=True),
     Door("results", result_seeds, worsen_result, read_result, 600),
