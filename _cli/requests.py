@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
 
 from ..workloads.errors import InputError, require_int
 from .console import bar, get_console, name_of, si
@@ -16,11 +18,24 @@ if TYPE_CHECKING:
     from ..simulator.regions import Region
     from ..simulator.result import SimResult
 
-__all__ = ["AskedTrace", "asked_trace", "show_requests", "write_requests"]
+__all__ = [
+    "AskedTrace", "DramForm", "DramTrace", "Limit", "asked_trace", "show_requests", "write_requests",
+]  # fmt: skip
 
 _LIMIT = 10_000_000
 _MOST = 10**10
 """Some 300 GB."""
+
+
+DramTrace = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write every request of the step to DRAM, beside FILE where tensors lie."),
+]
+DramForm = Annotated[
+    Literal["dramsim3", "ramulator", "csv"] | None,
+    typer.Option(help="Of --dram-trace: dramsim3 by default; ramulator's LD and ST have no cycles."),
+]
+Limit = Annotated[int | None, typer.Option(help=f"Most requests of --dram-trace; {_LIMIT:,} by default.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

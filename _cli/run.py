@@ -33,7 +33,7 @@ from .options import (
 )  # fmt: skip
 from .outputs import print_json, require_writable_file, require_writable_folder
 from .pipeline import check_step, open_workload, run_step, schedule_step, under
-from .requests import asked_trace, show_requests, write_requests
+from .requests import AskedTrace, DramForm, DramTrace, Limit, asked_trace, show_requests, write_requests
 from .show_step import show_run, show_system
 
 if TYPE_CHECKING:
@@ -69,22 +69,14 @@ def run(
     witness: Annotated[
         bool, typer.Option("--witness", help="Run the system level as SimPy processes too, minutes, and compare.")
     ] = False,
-    dram_trace: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write every request of the step to DRAM, beside FILE where tensors lie."),
-    ] = None,
-    dram_form: Annotated[
-        Literal["dramsim3", "ramulator", "csv"] | None,
-        typer.Option(help="Of --dram-trace: dramsim3 by default; ramulator's LD and ST have no cycles."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Most requests of --dram-trace; 10,000,000 by default.")] = None,
+    dram_trace: DramTrace = None,
+    dram_form: DramForm = None,
+    limit: Limit = None,
     output: Folder = None,
     draw_all: DrawAll = False,
     as_json: Json = False,
 ) -> None:
     """Simulate one training step on a machine."""
-    from ..dataflow.config_io import spec_hash
-
     if timeline is not None:
         if level == "step":
             raise InputError("--trace shows how ops overlap, which --level step leaves out: use --level system")
@@ -106,23 +98,31 @@ def run(
         open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention), scheme, asked, spec
     )
     check_step([workload], spec, level or "step")
-    if level == "system":
-        chosen = schedule_step(workload, spec, objective, rules)
-        _run_system(chosen, timeline, witness, output, context.obj, draw_all, as_json)
-        return
     chosen = schedule_step(workload, spec, objective, rules)
+    if level == "system":
+        _run_system(chosen, timeline, witness, output, context.obj, draw_all, as_json)
+    else:
+        _run_step(chosen, tracing, output, context.obj, draw_all, as_json)
+
+
+def _run_step(
+    chosen: Schedule, tracing: AskedTrace | None, output: Path | None, command: str, draw_all: bool, as_json: bool
+) -> None:
+    """`weft run` at the step level."""
+    from ..dataflow.config_io import spec_hash
+
     result = run_step(chosen)
     traced = None if tracing is None else write_requests(tracing, chosen, result)
     if output is not None:
         from ..analysis.save import save_run
 
-        save_run(result, output, context.obj, draw_all=draw_all)
+        save_run(result, output, command, draw_all=draw_all)
     if as_json:
         from ..analysis.records import to_dict
 
-        print_json({**to_dict(result, context.obj), **({} if traced is None else {"dram_trace": traced})})
+        print_json({**to_dict(result, command), **({} if traced is None else {"dram_trace": traced})})
         return
-    show_run(result, spec_hash(spec))
+    show_run(result, spec_hash(chosen.spec))
     if traced is not None:
         show_requests(traced)
 
