@@ -244,19 +244,17 @@ def _scan(
         while held <= (min(limits.weight_pairs, limits.max_group) if ws and not p.keep else 1):
             keep, group = (p.keep, p.group) if p.keep else (held, held)
             held += held if len(only.held) == 0 else 1
-            if ws and keep > limits.weight_pairs:
-                continue
-            if not only.dataflows >> ws & 1 or (ws and not p.keep and not _allows(only.held, keep)):
+            unasked = not only.dataflows >> ws & 1 or (ws and not p.keep and not _allows(only.held, keep))
+            if unasked or (ws and keep > limits.weight_pairs):
                 continue
             for interleave in range(1, limits.accumulators + 1):
                 if group * (interleave if ws else 1) > limits.dense_words:
                     break
-                if not _allows(only.interleaves, interleave):
-                    continue
                 t = tiling(x, ws, keep, group, interleave, p.rows, p.k, p.run)
                 limit = min(most_units, best.units) if objective == CYCLES else most_units
-                if _floor(p, x, t) > limit // y.rate:
-                    too_long |= int(limit == LONGEST)
+                asked = _allows(only.interleaves, interleave)
+                if not asked or _floor(p, x, t) > limit // y.rate:
+                    too_long |= int(asked and limit == LONGEST)
                     continue
                 widths = only.cols if len(only.cols) else _steps(x.C if ws else x.C * interleave, p.cols)
                 all_cols = [col_axis(p, x, t, cols) for cols in widths]
