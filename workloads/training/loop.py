@@ -112,7 +112,7 @@ def _require_named(folder: Path, spec: str, asked: dict[str, Any]) -> None:
     """Refuse a checkpoint that names code which the user does not: to read its spec may be to run it."""
     with reading(f"{folder / CHECKPOINT}", "a checkpoint of a training"):
         written = {name: text for name, text in json.loads(spec).items() if isinstance(text, str) and is_user(text)}
-    if written.items() - asked.items():
+    if any(asked.get(name) != text for name, text in written.items()):
         model = shlex.quote(written["model"]) + " " if "model" in written else ""
         options = "".join(f"--{name} {shlex.quote(written[name])} " for name in ("scheme", "data") if name in written)
         raise InputError(
