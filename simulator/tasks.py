@@ -34,7 +34,7 @@ Int64 = npt.NDArray[np.int64]
 _MOST_RUNS = 2**24
 """A gigabyte of runs of phases."""
 
-_MOST_PHASES = 2**33
+_MOST_PHASES = 2**32
 """Minutes of them."""
 
 _PIECE, _PIECES = 2**16, 1024
