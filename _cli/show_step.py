@@ -42,6 +42,7 @@ def show_run(result: SimResult, digest: str) -> None:
     _show_layer_patterns(console, result.workload)
     _show_constrained(console, result)
     _show_dense_layers(console, result)
+    _show_assumed(console, result.workload)
     _show_measured(console, result)
     _show_energy(console, report)
 
@@ -206,6 +207,15 @@ def _show_dense_layers(console: Console, result: SimResult) -> None:
     for reason, layers in names.items():
         more = f" and {len(layers) - _NAMED} more" if len(layers) > _NAMED else ""
         console.print(f"  {reason}: {', '.join(map(name_of, layers[:_NAMED]))}{more}")
+    console.print()
+
+
+def _show_assumed(console: Console, workload: Workload) -> None:
+    if not workload.assumed:
+        return
+    console.print("Assumed where the model asks for values", style="bold")
+    for answer in workload.assumed:
+        console.print(f"  {name_of(answer)}")
     console.print()
 
 

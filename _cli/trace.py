@@ -51,7 +51,7 @@ def _document(workload: Workload, path: str | None) -> dict[str, Any]:
         "scheme": workload.scheme, "macs": {str(p): n for p, n in workload.dense_macs.items()},
         "recomputed_macs": workload.recomputed_macs,
         "parameters": workload.parameters, "ops": len(workload.ops), "matrix_ops": len(workload.matrix_ops),
-        "path": path,
+        "assumed": list(workload.assumed), "path": path,
     }  # fmt: skip
 
 
@@ -72,5 +72,7 @@ def _show(workload: Workload, path: str | None) -> None:
         f"{len(workload.ops):,} ops, {len(workload.matrix_ops):,} of them GEMMs; {workload.parameters:,} parameters "
         f"trained with {workload.optimizer}{frozen}"
     )
+    for answer in workload.assumed:
+        console.print(f"Assumed where the model asks for values: {answer}")
     if path is not None:
         console.print(f"Written to {path}")

@@ -7,11 +7,9 @@ the gradient of (tracing.md, section 2).
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +25,7 @@ from ._products import Product, bind, operator_name, products_of, refuse_unknown
 from ._provenance import Ledger, Origin, Provenance, stored_bytes, stored_elements, tensors_in
 from ._results import Call, Results, key_of
 from ._traffic import Traffic, access_of, dtype_name, traffic
+from .answers import asked_for, caller
 from .errors import InputError
 from .gemm import Pass
 from .step import MatrixOp, VectorOp
@@ -332,20 +331,9 @@ _KNOWN_ANSWERS = {
 
 def _answer_item(path: str) -> bool:
     """Answer a model that asks for the value of a tensor, which a trace does not have."""
-    frame = sys._getframe()
-    here = Path(__file__).parent
-    torch_folder = Path(torch.__file__).parent
-    while frame.f_back is not None:
-        frame = frame.f_back
-        file = Path(frame.f_code.co_filename)
-        if here != file.parent and torch_folder not in file.parents:
-            break
-    file = Path(frame.f_code.co_filename)
-    if file.parent.name == "transformers":
-        for function in (frame.f_code.co_name, None):
-            if (file.name, function) in _KNOWN_ANSWERS:
-                return _KNOWN_ANSWERS[file.name, function]
-    raise InputError(
-        f"{path}: {file}:{frame.f_lineno} asks for the value of a tensor (item, bool, if), but a trace knows "
-        "shapes only; make that choice without looking at data"
-    )
+    file, _, function = caller()
+    if file is not None and file.parent.name == "transformers":
+        for name in (function, None):
+            if (file.name, name) in _KNOWN_ANSWERS:
+                return _KNOWN_ANSWERS[file.name, name]
+    raise InputError(f"{path}: {asked_for('the value of a tensor (item, bool, if)')}")

@@ -14,7 +14,7 @@ __all__ = ["dumps_workload", "load_workload", "loads_workload", "save_workload"]
 def dumps_workload(workload: Workload) -> bytes:
     """JSON of a workload; equal workloads give equal bytes."""
     # Older versions know no such keys and refuse what they do not know.
-    unused = {key: True for key in ("frozen", "measured", "layer_patterns") if not getattr(workload, key)}
+    unused = {key: True for key in ("frozen", "measured", "layer_patterns", "assumed") if not getattr(workload, key)}
     return dump_json(Workload, workload, unused or None)
 
 

@@ -286,6 +286,7 @@ class Workload:
     ``after``: for every op those before it that must have ended, as the tensors of the trace tell; empty where no trace
     does. ``frozen``: what of the model the step reads and does not train; files of older versions do not list it.
     ``layer_patterns``: the rules for layers under which it was annotated; ``pattern`` is that of all other layers.
+    ``assumed``: what the trace answered a model that asks for values.
     ``measured``: what a training of the model under the scheme found. It changes neither cycles nor energy: the
     machine skips what the pattern says, and a kept element that happens to be zero is issued as a bubble.
     """
@@ -304,6 +305,7 @@ class Workload:
     frozen: tuple[Frozen, ...] = ()
     measured: tuple[Measured, ...] = ()
     layer_patterns: tuple[LayerPattern, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_int(f"batch of workload {self.model!r}", self.batch, 1, 2**31)

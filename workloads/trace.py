@@ -17,7 +17,9 @@ from ._provenance import Origin, stored_bytes, stored_elements
 from ._recompute import checkpoint_modules
 from ._recorder import Recorder
 from ._traffic import dtype_name
+from .answers import Answers
 from .errors import InputError, nearest, require_int
+from .models.shells import model_on_meta
 from .models.source import ModelSource, StepInputs
 from .patterns import matching
 from .recurrence import RecurrencesAsOnCpu
@@ -52,11 +54,12 @@ def trace_step(
     _check_request(batch, seq, optimizer)
     tell = progress or (lambda _: None)
     tell("build")
-    model, inputs = _build(source, batch, seq, freeze)
+    answers = Answers()
+    model, inputs = _build(source, batch, seq, freeze, answers)
     checkpoint_modules(model, recompute)
     recorder = Recorder(model, source.name)
     recorder.ledger.declare([inputs.args, inputs.kwargs], Origin.DATA)
-    with _like_training(), recorder.listen():
+    with _like_training(), answers.listen(), recorder.listen():
         tell("forward")
         with _explained(source, recorder, "forward"):
             loss = source.loss(model(*inputs.args, **inputs.kwargs), inputs)
@@ -73,6 +76,7 @@ def trace_step(
     step = Workload(
         model=source.name, batch=inputs.batch, input=inputs.shape, optimizer=optimizer, ops=(*ops, *updates.values()),
         after=tuple(recorder.after(list(updates))), frozen=tuple(_frozen(model, recorder, updates)),
+        assumed=tuple(answers.given),
     )  # fmt: skip
     return windowed(step, windows_of(model.named_modules())) if attention == "window" else step
 
@@ -114,14 +118,15 @@ def _check_request(batch: int | None, seq: int | None, optimizer: str) -> None:
 
 
 def _build(
-    source: ModelSource, batch: int | None, seq: int | None, freeze: Sequence[str]
+    source: ModelSource, batch: int | None, seq: int | None, freeze: Sequence[str], answers: Answers
 ) -> tuple[nn.Module, StepInputs]:
     """The model in train mode and its inputs, on meta and in the dtype of the source."""
-    with torch.device("meta"):
+    with torch.device("meta"), answers.listen():
         # Inputs first: a user's model may be built for the sizes that were asked for.
         inputs = source.inputs(batch, seq)
         with _explained(source, None, "build"), _default_dtype(source.dtype):
             model = source.build()
+    model = model_on_meta(model)
     if source.dtype is not None:
         model = model.to(source.dtype)
         inputs = replace(inputs, args=_cast(inputs.args, source.dtype), kwargs=_cast(inputs.kwargs, source.dtype))

@@ -140,8 +140,14 @@ def test_code_and_kernels_named_in_the_file_are_ignored(write: Any, monkeypatch:
         ({**LLAMA, "torch_dtype": "load"}, "dtype 'load' cannot be trained"),
         ({**LLAMA, "model_type": "bert"}, "architectures names LlamaForCausalLM"),
         ({**VIT, "image_size": [32, 32, 32]}, "image_size|cannot be built"),
-        ({"model_type": "llava", "text_config": LLAMA, "vision_config": {}}, "mixes modalities|refuses it"),
-        ({"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"]}, "reads input_features"),
+        (
+            {"model_type": "llava", "text_config": LLAMA, "vision_config": {}},
+            "puts images among the tokens of a text|refuses it",
+        ),
+        (
+            {"model_type": "time_series_transformer", "prediction_length": 24},
+            r"reads past_values.*trace file\.py:model",
+        ),
     ],
 )
 def test_bad_configurations_are_refused(write: Any, content: object, message: str) -> None:

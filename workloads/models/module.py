@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .shells import shell
 from .source import ModelSource
-from .user import UserModel, shell
+from .user import UserModel
 
 __all__ = ["module_source"]
 

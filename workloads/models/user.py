@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import math
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from .._provenance import tensors_in
 from ..errors import InputError, nearest, require_int
 from ..gemm import MAX_DIM
+from ..user_code import importable, user_code, user_object
+from .shells import model_on_meta
 from .source import ModelSource, StepInputs
 
-__all__ = ["UserModel", "shell", "user_module", "user_source"]
+__all__ = ["UserModel", "user_module", "user_source"]
 
 _KEYS = ("model", "inputs", "loss", "targets")
 _DEFAULT_BATCH = 32
@@ -41,8 +37,8 @@ def user_source(spec: str, input_shape: tuple[int, ...] | None = None) -> ModelS
     own attribute ``example_inputs`` or ``input_shape``. A class or a ready model works in place of the function.
     Nothing is ever computed with data: the function runs with meta as the default device, on the CPU if it cannot.
     """
-    path, name = _split(spec)
-    maker = UserModel(spec, path, _find(_load(path), path, name), input_shape)
+    path, name, made_by = user_object(spec, "model")
+    maker = UserModel(spec, path, made_by, input_shape)
     return ModelSource(
         name=f"{path.stem}.{name}",
         title=f"{name} of {path}",
@@ -57,12 +53,11 @@ def user_module(spec: str, **offered: Any) -> nn.Module:
 
     Of ``offered``, the function is given the arguments it names.
     """
-    path, name = _split(spec)
-    made_by = _find(_load(path), path, name)
+    path, _, made_by = user_object(spec, "model")
     if isinstance(made_by, nn.Module):
         return made_by
     taken = {key: value for key, value in offered.items() if key in inspect.signature(made_by).parameters}
-    with _user_code(spec, path), _importable(path.parent):
+    with user_code(spec, path), importable(path.parent):
         returned = made_by(**taken)
     return _parts(spec, returned).model
 
@@ -152,10 +147,10 @@ class UserModel:
             return self._made_by
         try:
             # Free for a model of any size; what needs values (item, numpy, a checkpoint) gets a second chance.
-            with _importable(self._path.parent), torch.device("meta"):
+            with importable(self._path.parent), torch.device("meta"):
                 return self._made_by(**arguments)
         except Exception:
-            with _user_code(self._spec, self._path), _importable(self._path.parent), torch.device("cpu"):
+            with user_code(self._spec, self._path), importable(self._path.parent), torch.device("cpu"):
                 return self._made_by(**arguments)
 
     def _sample(self, model: nn.Module, batch: int | None) -> Any:
@@ -177,60 +172,6 @@ class UserModel:
         count = batch or _DEFAULT_BATCH
         require_int(f"{self._spec}: elements of the inputs", count * math.prod(sizes), 1, MAX_DIM)
         return torch.empty(count, *sizes, device="meta")
-
-
-def _split(spec: str) -> tuple[Path, str]:
-    file, colon, name = spec.rpartition(":")
-    if not colon or not file.endswith(".py") or not name.isidentifier():
-        raise InputError(f"model {spec!r} is not of the form path/to/file.py:function")
-    path = Path(file).expanduser().resolve()
-    if not path.is_file():
-        raise InputError(f"{file}: no such file")
-    return path, name
-
-
-@contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    """Let the user's file import its neighbours."""
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-
-
-@contextmanager
-def _user_code(where: str, path: Path) -> Iterator[None]:
-    """Turn what the user's code raises, also at exit, into an :class:`InputError` with its line."""
-    try:
-        yield
-    except (Exception, SystemExit) as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        line = f" at line {lines[-1]}" if lines else ""
-        text = "\n".join(str(error).strip().splitlines()[:12])[:1000]
-        raise InputError(f"{where}: fails{line}: {type(error).__name__}: {text}") from error
-
-
-def _load(path: Path) -> ModuleType:
-    name = f"_weft_user_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path}: cannot be loaded as a Python module")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickles of the file look their module up by name.
-    sys.modules[name] = module
-    with _user_code(str(path), path), _importable(path.parent):
-        spec.loader.exec_module(module)
-    return module
-
-
-def _find(module: ModuleType, path: Path, name: str) -> Any:
-    found = getattr(module, name, None)
-    if callable(found):
-        return found
-    own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-    advice = nearest(name, own) if own else "the file defines none"
-    raise InputError(f"{path}: no function {name!r}: {advice}")
 
 
 def _parts(spec: str, returned: Any) -> _Parts:
@@ -263,38 +204,8 @@ def _parts(spec: str, returned: Any) -> _Parts:
 
 
 def _on_meta(parts: _Parts) -> _Parts:
-    loss = _model_on_meta(parts.loss) if isinstance(parts.loss, nn.Module) else parts.loss
-    return _Parts(_model_on_meta(parts.model), _move(parts.inputs), loss, _move(parts.targets))
-
-
-def shell(tensor: Tensor) -> Tensor:
-    """A parameter or buffer without its data; one of a lazy module has no shape either."""
-    if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
-        lazy: Any = type(tensor)
-        return lazy(tensor.requires_grad, device="meta", dtype=tensor.dtype)  # type: ignore[no-any-return]
-    bare = tensor.detach().to("meta")
-    return nn.Parameter(bare, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else bare
-
-
-def _model_on_meta(model: nn.Module) -> nn.Module:
-    """``model`` with every tensor on meta, also those in plain attributes; ``Module.to`` would untie shared ones."""
-    moved: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def meta(tensor: Tensor) -> Tensor:
-        if tensor.is_meta:
-            return tensor
-        if id(tensor) not in moved:
-            # The old tensor is kept too: its id must not be given to another one.
-            moved[id(tensor)] = (tensor, shell(tensor))
-        return moved[id(tensor)][1]
-
-    for module in model.modules():
-        for held in (module._parameters, module._buffers, vars(module)):
-            for name, value in list(held.items()):
-                if isinstance(value, Tensor) and not value.is_meta:
-                    # nn.LSTM and its like keep a second list of their parameters that only setattr maintains.
-                    setattr(module, name, meta(value))
-    return model
+    loss = model_on_meta(parts.loss) if isinstance(parts.loss, nn.Module) else parts.loss
+    return _Parts(model_on_meta(parts.model), _move(parts.inputs), loss, _move(parts.targets))
 
 
 def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
