@@ -44,7 +44,19 @@ def show_run(result: SimResult, digest: str) -> None:
     _show_dense_layers(console, result)
     _show_assumed(console, result.workload)
     _show_measured(console, result)
+    _show_cheaper(console, result)
     _show_energy(console, report)
+
+
+def _show_cheaper(console: Console, result: SimResult) -> None:
+    from ..analysis.cheaper import cheaper
+    from ..analysis.words import joules
+
+    found = None if any(op.constrained for op in result.ops) else cheaper(result)
+    if found is not None:
+        time = f"{100 * found.slower:.1f} % more time" if found.slower > 0 else "no more time"
+        saved = f"{joules(found.joules)}, {100 * found.saved:.0f} % less energy"
+        console.print(f"--objective {found.objective} takes {saved}, for {time}.")
 
 
 def show_system(result: SystemResult, digest: str, timeline: Path | None) -> None:

@@ -16,6 +16,8 @@ from .accelerator import AcceleratorSpec
 from .array_time import array_machine
 from .constraint import Constraint, MappingFile, refusal
 from .cost import FITS, TOO_LONG, Problem, memory_machine, problem_of, too_long
+from .engine_time import compares_per_group
+from .fallback import with_fallback
 from .mapping import COMPACT, ArrayMapping, Dataflow, Mapping
 from .placement import Constrained, Placement, evaluate
 from .search import CYCLES, EDP, ENERGY, FREE_SPACE, NOTHING, THRIFT, TIE, Found, Limits, Prices, search
@@ -69,6 +71,13 @@ class Schedule:
     placements: tuple[Placement | None, ...]
     mapping: MappingFile | None = None
     """The rules that it was made under."""
+    fallback: Workload | None = None
+    """``workload`` as it is run, if some of its N:M ops run dense."""
+
+    @property
+    def as_run(self) -> Workload:
+        """The ops that are placed."""
+        return self.fallback or self.workload
 
 
 def schedule(
@@ -88,20 +97,54 @@ def schedule(
     goal = _objective(objective)
     if goal.priced and prices is None:
         raise InputError(f"objective {goal} needs the energy of each action; pass prices, or use weft.schedule")
-    known: dict[tuple[object, ...], Placement] = {}
-    placements: list[Placement | None] = []
+    scheduler = _Scheduler(spec, goal, prices, mapping)
     asked = [None] * len(workload.ops) if mapping is None else mapping.constraints(workload)
+    fixed = {i for i, wanted in enumerate(asked) if wanted is not None}
     for done, (op, wanted) in enumerate(zip(workload.ops, asked, strict=True), start=1):
-        placements.append(None)
         if isinstance(op, MatrixOp):
-            price = prices(op) if prices is not None and goal.priced else FREE
-            key = (op.gemm, op.sparse, op.a.elements, op.b.elements, op.c.elements, price, wanted)
-            if key not in known:
-                known[key] = _placed(op, spec, goal, price, wanted, mapping)
-            placements[-1] = known[key]
+            scheduler.place(op, wanted)
         if progress is not None:
             progress(done, len(workload.ops))
-    return Schedule(workload=workload, spec=spec, objective=goal, placements=tuple(placements), mapping=mapping)
+    as_run = with_fallback(workload, spec, scheduler.place, scheduler.cost, fixed)
+    placements = tuple(
+        scheduler.place(op, wanted) if isinstance(op, MatrixOp) else None
+        for op, wanted in zip(as_run.ops, asked, strict=True)
+    )
+    return Schedule(
+        workload=workload, spec=spec, objective=goal, placements=placements, mapping=mapping,
+        fallback=None if as_run is workload else as_run,
+    )  # fmt: skip
+
+
+class _Scheduler:
+    """Placements of ops, those of equal shape searched once."""
+
+    def __init__(
+        self,
+        spec: AcceleratorSpec,
+        goal: Objective,
+        prices: Callable[[MatrixOp], Prices] | None,
+        mapping: MappingFile | None,
+    ) -> None:
+        self._spec, self._goal, self._mapping = spec, goal, mapping
+        self._prices = prices if goal.priced else None
+        self._known: dict[tuple[object, ...], Placement] = {}
+        self._costs: dict[int, float] = {}
+
+    def place(self, op: MatrixOp, wanted: Constraint | None = None) -> Placement:
+        """The best placement of an op, of those that are wanted."""
+        price = self._prices(op) if self._prices is not None else FREE
+        key = (op.gemm, op.sparse, op.a.elements, op.b.elements, op.c.elements, price, wanted)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = _placed(op, self._spec, self._goal, price, wanted, self._mapping)
+            self._costs[id(found)] = _cost(found, self._goal, op, self._spec, price)
+        return found
+
+    @property
+    def cost(self) -> Callable[[Placement], float] | None:
+        """What of a placement is minimised under an objective with prices."""
+        return None if self._prices is None else lambda placement: self._costs[id(placement)]
 
 
 def _placed(
@@ -122,6 +165,32 @@ def _placed(
         raise InputError(f"{mapping.source}: {error}") from None
     than = Constrained(asked=str(wanted), free_cycles=free.cycles.total, free_dram_bytes=free.counts.dram_bytes)
     return replace(found, constrained=than)
+
+
+def _cost(placement: Placement, goal: Objective, op: MatrixOp, spec: AcceleratorSpec, price: Prices) -> float:
+    """What the objective minimises."""
+    match goal:
+        case Objective.THRIFT | Objective.CYCLES:
+            return placement.cycles.total
+        case Objective.ENERGY | Objective.EDP:
+            energy = _energy_pj(placement, op, spec, price)
+            return energy if goal is Objective.ENERGY else energy * placement.cycles.total
+        case _:
+            assert_never(goal)
+
+
+def _energy_pj(placement: Placement, op: MatrixOp, spec: AcceleratorSpec, price: Prices) -> float:
+    """Picojoules of a placement."""
+    c = placement.counts
+    groups = c.sore_compares / compares_per_group(op.sparse.pattern, spec) if op.sparse and c.sore_compares else 0
+    return (
+        price.fixed
+        + c.dram_bytes * (price.dram_byte + price.buffer_byte)
+        + c.w2e_words * price.w2e_word
+        + c.n2s_pairs * price.n2s_pair
+        + c.output_words * price.output_word
+        + groups * price.sore_group
+    )
 
 
 def _objective(text: Objective | str) -> Objective:

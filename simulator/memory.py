@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from ..dataflow.accelerator import OPERAND_BYTES, AcceleratorSpec
+from ..dataflow.beside import STATE_BYTES, machine_bytes, vector_work
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
 from ..workloads.schemes.annotate import weight_copies
 from ..workloads.step import DTYPE_BYTES, MatrixOp, Op, Role, UpdateOp, VectorOp, Workload
-from .step import STATE_BYTES, machine_bytes, vector_work
 
 __all__ = ["MemoryNeed", "exceeds", "memory_need", "require_capacity"]
 

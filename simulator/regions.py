@@ -17,11 +17,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..dataflow.accelerator import OPERAND_BYTES, AcceleratorSpec
+from ..dataflow.beside import STATE_BYTES, update_work, vector_work
 from ..dataflow.schedule import Schedule
 from ..workloads.gemm import Pass
 from ..workloads.schemes.annotate import copy_key
 from ..workloads.step import MatrixOp, Op, Operand, Role, UpdateOp, VectorOp
-from .step import STATE_BYTES, update_work, vector_work
 
 __all__ = ["PAGE", "OpRegions", "Region", "lay_out"]
 
@@ -62,7 +62,7 @@ class _Plan:
 
     @property
     def end(self) -> int:
-        return len(self.schedule.workload.ops) - 1
+        return len(self.schedule.as_run.ops) - 1
 
     def new(self, name: str, size: int, first: int, last: int) -> Region:
         region = Region(name, max(size, 1), first, last)
@@ -106,7 +106,7 @@ class _Plan:
         return self.kept(key, f"{op.name} {operand.role}", size)
 
     def pass_of(self, i: int) -> Pass:
-        return Pass(self.schedule.workload.ops[i].pass_)
+        return Pass(self.schedule.as_run.ops[i].pass_)
 
     def copy_of(self, parameter: str, size: int) -> Region:
         return self.kept((parameter, "copy"), f"{parameter} in 16 bits", size)
@@ -133,7 +133,7 @@ def _compact_bytes(op: MatrixOp) -> int:
 def lay_out(schedule: Schedule) -> tuple[list[OpRegions], list[Region]]:
     """The regions of every op, and all of them with their addresses."""
     plan = _Plan(schedule)
-    found = [_regions_of(i, op, plan) for i, op in enumerate(schedule.workload.ops)]
+    found = [_regions_of(i, op, plan) for i, op in enumerate(schedule.as_run.ops)]
     _place(plan.regions, plan.end)
     return found, plan.regions
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
-from ..dataflow.accelerator import OPERAND_BYTES, AcceleratorSpec
-from ..dataflow.account import Counts, Cycles
+from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.array_time import array_machine, ceil_div, issue_cycles, mapped_tiling, ramp_cycles
+from ..dataflow.beside import update_cost, vector_cost, vector_work
 from ..dataflow.cost import (
     RATE,
     Problem,
@@ -24,41 +23,25 @@ from ..dataflow.cost import (
     sore_cycles,
     stored,
 )
-from ..dataflow.engine_time import compares_per_group, wuve_latency
 from ..dataflow.mapping import Mapping
 from ..dataflow.placement import Placement, tile_of
-from ..dataflow.pregenerate import copies_cycles
 from ..dataflow.schedule import Schedule
 from ..workloads.errors import InputError
-from ..workloads.step import DTYPE_BYTES, CompactCopy, MatrixOp, Op, UpdateOp, VectorOp
+from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp
 from .kernels.phases import MacroTiles, step_phases
 from .result import OpResult, SimResult
 
-__all__ = [
-    "MOST_STEPPED", "STATE_BYTES", "Work", "machine_bytes", "macro_tiles", "simulate", "update_work", "vector_work",
-]  # fmt: skip
+__all__ = ["MOST_STEPPED", "macro_tiles", "simulate"]
 
 MOST_STEPPED = 2**22
 """Phases of an op that are stepped: some 30 ms of them."""
-
-STATE_BYTES = {"sgd": 4, "adam": 8}
-"""FP32 optimizer state a parameter: momentum; first and second moment."""
-
-
-class Work(NamedTuple):
-    """Work beside the array: cycles of its lanes and of SORE, bytes read and written, at the same time."""
-
-    lanes: int
-    sore: int
-    read: int
-    write: int
 
 
 def simulate(schedule: Schedule, progress: Callable[[int, int], None] | None = None) -> SimResult:
     """Run a schedule op after op; ``progress`` is called with the ops done and all ops."""
     spec, workload = schedule.spec, schedule.workload
     results = []
-    for done, (op, placement) in enumerate(zip(workload.ops, schedule.placements, strict=True), start=1):
+    for done, (op, placement) in enumerate(zip(schedule.as_run.ops, schedule.placements, strict=True), start=1):
         results.append(_run(op, placement, spec, workload.optimizer))
         if progress is not None:
             progress(done, len(workload.ops))
@@ -73,9 +56,9 @@ def _run(op: Op, placement: Placement | None, spec: AcceleratorSpec, optimizer: 
             assert placement is not None, "a schedule places every matrix op"
             return _run_matrix(op, placement, spec)
         case VectorOp():
-            cycles, counts = _vector(vector_work(op, spec), op.elements, spec)
+            cycles, counts = vector_cost(vector_work(op, spec), op.elements, spec)
         case UpdateOp():
-            cycles, counts = _update(replace(op, name=""), spec, optimizer)
+            cycles, counts = update_cost(op, spec, optimizer)
     return OpResult(op=op, mapping=None, cycles=cycles, counts=counts)
 
 
@@ -137,57 +120,3 @@ def macro_tiles(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> tuple[Ma
         west * RATE, north * RATE, store * (1 + m.added) * RATE, copy * RATE, 0,
     )  # fmt: skip
     return tiles, 0 if mapping.resident else m.lead, ramp_cycles(x, t, r.last, c.last)
-
-
-def machine_bytes(dtype: str, size: int) -> int:
-    """Bytes in the machine's format: floating tensors have 16 bits here, whatever the model was traced in."""
-    return size * OPERAND_BYTES // DTYPE_BYTES[dtype] if "float" in dtype else size
-
-
-def vector_work(op: VectorOp, spec: AcceleratorSpec) -> Work:
-    """Lanes and traffic of element-wise work."""
-    read, write = machine_bytes(op.dtype, op.read_bytes), machine_bytes(op.dtype, op.write_bytes)
-    return Work(ceil_div(op.elements, spec.vector.lanes), 0, read, write)
-
-
-@lru_cache(maxsize=16384)
-def _vector(work: Work, elements: int, spec: AcceleratorSpec) -> tuple[Cycles, Counts]:
-    """Element-wise work: as slow as its lanes or its traffic."""
-    return (
-        Cycles(vector=max(work.lanes, _transfer(work, spec))),
-        Counts(dram_read_bytes=work.read, dram_write_bytes=work.write, vector_elements=elements),
-    )
-
-
-def _transfer(work: Work, spec: AcceleratorSpec) -> int:
-    return ceil_div((work.read + work.write) * RATE, memory_machine(spec).rate)
-
-
-def _copies(op: UpdateOp, spec: AcceleratorSpec) -> tuple[CompactCopy, ...]:
-    """Compact copies made behind the update."""
-    return op.copies if spec.wuve.pregenerate else ()
-
-
-def update_work(op: UpdateOp, spec: AcceleratorSpec, optimizer: str) -> Work:
-    """Lanes, SORE and traffic of a weight update."""
-    n, state = op.elements, STATE_BYTES[optimizer]
-    copies = _copies(op, spec)
-    dense_copy = op.dense_copy or len(copies) < len(op.copies)
-    return Work(
-        lanes=ceil_div(n, spec.wuve.lanes) + wuve_latency(optimizer, spec.pe),
-        sore=copies_cycles(spec, optimizer, n, copies),
-        read=n * (4 + state + OPERAND_BYTES),
-        write=n * (4 + state + OPERAND_BYTES * dense_copy) + sum(c.bytes for c in copies),
-    )
-
-
-@lru_cache(maxsize=4096)
-def _update(op: UpdateOp, spec: AcceleratorSpec, optimizer: str) -> tuple[Cycles, Counts]:
-    """Weight update, with SORE right behind it where copies are pre-generated; ``sore`` is what that lets it wait."""
-    work = update_work(op, spec, optimizer)
-    wuve = max(work.lanes, _transfer(work, spec))
-    compares = sum(c.groups * compares_per_group(c.pattern, spec) for c in _copies(op, spec))
-    return (
-        Cycles(wuve=wuve, sore=max(work.sore - wuve, 0)),
-        Counts(dram_read_bytes=work.read, dram_write_bytes=work.write, sore_compares=compares, updates=op.elements),
-    )

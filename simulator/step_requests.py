@@ -108,7 +108,7 @@ def _parts(
     common = gcd(memory.organization.clock_hz, unit)
     clock = memory.organization.clock_hz // common, unit // common
     for done, (op, placement, place, ran) in enumerate(
-        zip(schedule.workload.ops, schedule.placements, places, result.ops, strict=True), start=1
+        zip(schedule.as_run.ops, schedule.placements, places, result.ops, strict=True), start=1
     ):
         if isinstance(op, MatrixOp):
             assert placement is not None, "a schedule places every matrix op"

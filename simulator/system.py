@@ -49,7 +49,7 @@ def simulate_system(
     must come to the same and take minutes where the recurrence takes milliseconds; ``progress`` is called with the ops
     that they have done and all ops.
     """
-    need = require_capacity(schedule.workload, schedule.spec)
+    need = require_capacity(schedule.as_run, schedule.spec)
     tasks = tasks_of(schedule, order, transfers)
     if not witness:
         start, end, spent = _run(tasks)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.array_time import ceil_div
+from ..dataflow.beside import Work, update_work, vector_work
 from ..dataflow.cost import LONGEST, RATE, Problem, memory_machine, problem_of
 from ..dataflow.mapping import Mapping
 from ..dataflow.placement import Placement
@@ -24,7 +25,7 @@ from .kernels.phases import EndLoads, Runs
 from .kernels.recurrence import Tasks
 from .order import Order, order_of
 from .phases import phase_count, runs_of
-from .step import Work, macro_tiles, update_work, vector_work
+from .step import macro_tiles
 from .transfers import ONE_PIECE, Layout, Transfers, by_shape, layout_of, timed
 
 __all__ = ["ENGINES", "OWN", "SHARED", "Channel", "Engine", "tasks_of"]
@@ -98,7 +99,7 @@ class _Phases:
 
 def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfers | None = None) -> Tasks:
     """The tasks of a schedule, by `order_of` and `by_shape` unless others are given."""
-    spec, workload = schedule.spec, schedule.workload
+    spec, workload = schedule.spec, schedule.as_run
     order = order or order_of(workload)
     transfers = transfers or by_shape(spec)
     rate = memory_machine(spec).rate

@@ -15,7 +15,8 @@ import pytest
 from weft.dataflow.array_time import ArrayMachine
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.cost import FITS, LONGEST, TOO_LARGE, TOO_LONG, MemoryMachine, Problem
-from weft.dataflow.schedule import FREE, schedule
+from weft.dataflow.placement import evaluate
+from weft.dataflow.schedule import FREE, Objective, best_mapping, schedule
 from weft.dataflow.search import CYCLES, FREE_SPACE, Limits, search
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import MAX_MACS, Gemm
@@ -102,9 +103,11 @@ def test_only_what_comes_near_the_bound_is_refused(both):
 @pytest.mark.parametrize(("case", "cycles"), [("ovfW", 10_889_572_852_976), ("ovf3", 27_019_323)])
 def test_what_overflowed_is_timed(case, cycles):
     """Cycles of the same search in Python's integers."""
-    plan = schedule(load_workload(CASES / f"{case}.json"), load_spec(CASES / f"{case}.toml"))
+    (op,), spec = load_workload(CASES / f"{case}.json").matrix_ops, load_spec(CASES / f"{case}.toml")
+    found = evaluate(op, spec, best_mapping(op, spec, Objective.THRIFT))
 
-    assert plan.placements[0].cycles.total == cycles
+    assert found.cycles.total == cycles
+    assert schedule(load_workload(CASES / f"{case}.json"), spec).placements[0].cycles.total <= cycles
 
 
 def test_what_cannot_be_timed_exactly_is_refused(sat):

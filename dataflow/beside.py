@@ -1,0 +1,87 @@
+"""Work beside the array: vector work and weight updates, as slow as their lanes, their traffic, or SORE behind them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+from ..workloads.step import DTYPE_BYTES, CompactCopy, UpdateOp, VectorOp
+from .accelerator import OPERAND_BYTES, AcceleratorSpec
+from .account import Counts, Cycles
+from .array_time import ceil_div
+from .cost import RATE, memory_machine
+from .engine_time import compares_per_group, wuve_latency
+from .pregenerate import copies_cycles
+
+__all__ = ["STATE_BYTES", "Work", "machine_bytes", "update_cost", "update_work", "vector_cost", "vector_work"]
+
+STATE_BYTES = {"sgd": 4, "adam": 8}
+"""FP32 optimizer state a parameter: momentum; first and second moment."""
+
+
+class Work(NamedTuple):
+    """Work beside the array: cycles of its lanes and of SORE, bytes read and written, at the same time."""
+
+    lanes: int
+    sore: int
+    read: int
+    write: int
+
+
+def machine_bytes(dtype: str, size: int) -> int:
+    """Bytes in the machine's format: floating tensors have 16 bits here, whatever the model was traced in."""
+    return size * OPERAND_BYTES // DTYPE_BYTES[dtype] if "float" in dtype else size
+
+
+def vector_work(op: VectorOp, spec: AcceleratorSpec) -> Work:
+    """Lanes and traffic of element-wise work."""
+    read, write = machine_bytes(op.dtype, op.read_bytes), machine_bytes(op.dtype, op.write_bytes)
+    return Work(ceil_div(op.elements, spec.vector.lanes), 0, read, write)
+
+
+@lru_cache(maxsize=16384)
+def vector_cost(work: Work, elements: int, spec: AcceleratorSpec) -> tuple[Cycles, Counts]:
+    """Element-wise work: as slow as its lanes or its traffic."""
+    return (
+        Cycles(vector=max(work.lanes, _transfer(work, spec))),
+        Counts(dram_read_bytes=work.read, dram_write_bytes=work.write, vector_elements=elements),
+    )
+
+
+def _transfer(work: Work, spec: AcceleratorSpec) -> int:
+    return ceil_div((work.read + work.write) * RATE, memory_machine(spec).rate)
+
+
+def _copies(op: UpdateOp, spec: AcceleratorSpec) -> tuple[CompactCopy, ...]:
+    """Compact copies made behind the update."""
+    return op.copies if spec.wuve.pregenerate else ()
+
+
+def update_work(op: UpdateOp, spec: AcceleratorSpec, optimizer: str) -> Work:
+    """Lanes, SORE and traffic of a weight update."""
+    n, state = op.elements, STATE_BYTES[optimizer]
+    copies = _copies(op, spec)
+    dense_copy = op.dense_copy or len(copies) < len(op.copies)
+    return Work(
+        lanes=ceil_div(n, spec.wuve.lanes) + wuve_latency(optimizer, spec.pe),
+        sore=copies_cycles(spec, optimizer, n, copies),
+        read=n * (4 + state + OPERAND_BYTES),
+        write=n * (4 + state + OPERAND_BYTES * dense_copy) + sum(c.bytes for c in copies),
+    )
+
+
+def update_cost(op: UpdateOp, spec: AcceleratorSpec, optimizer: str) -> tuple[Cycles, Counts]:
+    """Weight update, with SORE right behind it where copies are pre-generated; ``sore`` is what that lets it wait."""
+    return _update_cost(replace(op, name=""), spec, optimizer)
+
+
+@lru_cache(maxsize=16384)
+def _update_cost(op: UpdateOp, spec: AcceleratorSpec, optimizer: str) -> tuple[Cycles, Counts]:
+    work = update_work(op, spec, optimizer)
+    wuve = max(work.lanes, _transfer(work, spec))
+    compares = sum(c.groups * compares_per_group(c.pattern, spec) for c in _copies(op, spec))
+    return (
+        Cycles(wuve=wuve, sore=max(work.sore - wuve, 0)),
+        Counts(dram_read_bytes=work.read, dram_write_bytes=work.write, sore_compares=compares, updates=op.elements),
+    )

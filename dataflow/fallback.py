@@ -1,0 +1,154 @@
+"""Layers that N:M does not help: which passes of a layer run dense, by the exact cost of layer and update together.
+
+A sparse operand must flow N2S and keeps its groups; a dense product may exchange the roles, take another dataflow and
+needs no compression. So a product with a narrow output, or one that waits for its accumulators, can be faster dense.
+Taken is, layer by layer, the set of dense passes whose products and update cost the least; of equals the one with the
+fewest dense passes. Since all passes dense is one of the sets, a step under N:M is never slower than the same step
+dense.
+
+A pass that runs dense reads the layer's dense copy, with its zeros where the training prunes it: the same bytes and the
+same sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator
+from dataclasses import replace
+from itertools import combinations
+from math import inf
+
+from ..workloads.errors import InputError
+from ..workloads.gemm import Pass
+from ..workloads.schemes.annotate import weight_copies
+from ..workloads.step import MatrixOp, Op, UpdateOp, Workload
+from .accelerator import AcceleratorSpec
+from .array_time import ceil_div
+from .beside import update_cost
+from .placement import Placement
+
+__all__ = ["DOES_NOT_HELP", "with_fallback"]
+
+DOES_NOT_HELP = "N:M does not help"
+"""How the reason begins that an op is left dense for; the rest says what a sparse operand would meet."""
+
+Place = Callable[[MatrixOp], Placement]
+Cost = Callable[[Placement], float]
+
+
+def with_fallback(
+    workload: Workload, spec: AcceleratorSpec, place: Place, cost: Cost | None, fixed: Container[int]
+) -> Workload:
+    """``workload`` with the passes dense that N:M does not help; ops in ``fixed`` stay as they are.
+
+    ``place`` gives the best placement of an op, ``cost`` what of it is minimised: cycles, with those of the update, if
+    none is given.
+    """
+    layers: dict[str, list[int]] = {}
+    updates: dict[str, int] = {}
+    for i, op in enumerate(workload.ops):
+        if isinstance(op, UpdateOp):
+            updates[op.name] = i
+        elif isinstance(op, MatrixOp) and op.parameter is not None:
+            layers.setdefault(op.parameter, []).append(i)
+    ops: list[Op] = list(workload.ops)
+    for parameter, own in layers.items():
+        if any(i in fixed for i in own):
+            continue
+        layer = _Layer(workload, spec, [i for i in (*own, updates.get(parameter, -1)) if i >= 0], place, cost)
+        for i, op in layer.cheapest():
+            ops[i] = op
+    return workload if ops == list(workload.ops) else replace(workload, ops=tuple(ops))
+
+
+class _Layer:
+    """The products of one weight, by index, and its update."""
+
+    def __init__(
+        self, workload: Workload, spec: AcceleratorSpec, own: list[int], place: Place, cost: Cost | None
+    ) -> None:
+        self._spec, self._optimizer = spec, workload.optimizer
+        self._place, self._cost = place, cost
+        given = [(i, workload.ops[i]) for i in own]
+        self._products = {i: op for i, op in given if isinstance(op, MatrixOp)}
+        self._update = next(((i, op) for i, op in given if isinstance(op, UpdateOp)), None)
+
+    def cheapest(self) -> Iterator[tuple[int, Op]]:
+        """What changes of it."""
+        sparse = [op for op in self._products.values() if op.sparse is not None]
+        passes = list(dict.fromkeys(op.pass_ for op in sparse))
+        if not passes or not self._may_gain(sparse):
+            return
+        chosen = min(_subsets(passes), key=lambda dense: (self._total(dense), len(dense)))
+        if not chosen:
+            return
+        for i, op in self._products.items():
+            if op.sparse is not None and op.pass_ in chosen:
+                yield i, self._dense(op)
+        if self._update is not None:
+            yield self._update[0], self._updated(chosen)
+
+    def _may_gain(self, sparse: list[MatrixOp]) -> bool:
+        """Whether a dense pass can cost less at all: not where no product could be as fast on a dense array with
+        nothing to wait for, and all of the update would not make up for it."""
+        if self._cost is not None:
+            return True
+        lead = sum(self._least_dense(op) - self._place(op).cycles.total for op in sparse)
+        most = 0 if self._update is None else update_cost(self._update[1], self._spec, self._optimizer)[0].total
+        return lead < most or any(self._least_dense(op) < self._place(op).cycles.total for op in sparse)
+
+    def _least_dense(self, op: MatrixOp) -> int:
+        return ceil_div(op.gemm.macs, self._spec.macs_per_cycle)
+
+    def _total(self, dense: tuple[Pass, ...]) -> float:
+        """Of the layer with these passes dense."""
+        ops = (replace(op, sparse=None) if op.pass_ in dense else op for op in self._products.values())
+        try:
+            placed = [self._place(op) for op in ops]
+        except InputError:
+            if not dense:
+                raise
+            return inf  # its dense operands do not fit the buffers
+        if self._cost is not None:
+            return sum(map(self._cost, placed))
+        spent = sum(placement.cycles.total for placement in placed)
+        if self._update is not None:
+            spent += update_cost(self._updated(dense), self._spec, self._optimizer)[0].total
+        return spent
+
+    def _updated(self, dense: tuple[Pass, ...]) -> UpdateOp:
+        """The update with the copies that are still read."""
+        assert self._update is not None
+        products = (replace(op, sparse=None) if op.pass_ in dense else op for op in self._products.values())
+        made = weight_copies(products).get(self._update[1].name)
+        if made is None:
+            return self._update[1]
+        return replace(self._update[1], dense_copy=made[0], copies=made[1])
+
+    def _dense(self, op: MatrixOp) -> MatrixOp:
+        left = replace(op, sparse=None)
+        reason = f"{DOES_NOT_HELP}: {_obstacle(op, self._place(op), self._place(left), self._spec)}"
+        return replace(left, kept_dense=reason)
+
+
+def _subsets(passes: list[Pass]) -> Iterator[tuple[Pass, ...]]:
+    for size in range(len(passes) + 1):
+        yield from combinations(passes, size)
+
+
+def _obstacle(op: MatrixOp, sparse: Placement, dense: Placement, spec: AcceleratorSpec) -> str:
+    """What a sparse operand meets that the dense product does not."""
+    more = {
+        name: getattr(sparse.cycles, name) - getattr(dense.cycles, name)
+        for name in ("compute", "fill_drain", "interleave_stall", "port_stall", "dram_stall", "sore")
+    }
+    worst = max(more, key=lambda name: more[name])
+    if sparse.cycles.total <= dense.cycles.total:
+        return "its compact copy costs the update more than it saves"
+    columns = sparse.mapping.gemm.n
+    if columns < spec.array.cols and dense.mapping.n2s != sparse.mapping.n2s:
+        return f"narrow output, {columns} columns on {spec.array.cols}"
+    return {
+        "compute": "ragged edges",
+        "fill_drain": "fill and drain", "interleave_stall": "interleave", "port_stall": "array ports",
+        "dram_stall": "memory", "sore": "compression on the way in",
+    }[worst]  # fmt: skip
