@@ -28,7 +28,7 @@ RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 SAVES_NOTHING = frozenset({
     "AveragePool", "Cast", "CastLike", "Concat", "CumSum", "DepthToSpace", "Expand", "Gather", "GatherElements",
     "GatherND", "GlobalAveragePool", "Mean", "Neg", "Pad", "ReduceMean", "ReduceSum", "Resize", "Slice",
-    "SpaceToDepth", "Split", "Sum", "Tile", "Transpose", "Trilu", "Upsample", "Where",
+    "SpaceToDepth", "Split", "Sum", "Tile", "TopK", "Transpose", "Trilu", "Upsample", "Where",
 })  # fmt: skip
 """The gradient is made from the gradient of the output alone."""
 

@@ -14,7 +14,7 @@ from onnx import shape_inference
 from ..errors import InputError
 from .constants import Stored, asked_as_shapes, fill, filled_outputs
 from .file import node_name
-from .folding import FOLD_LIMIT, fold, write_back
+from .folding import FOLD_LIMIT, Folding, fold, write_back
 from .tensors import content, dtype_name, is_floating
 
 __all__ = ["Inferred", "infer"]
@@ -46,6 +46,7 @@ def infer(stored: Stored, model: Any) -> Inferred:
     placed = set(stored.placed)
     asked = asked_as_shapes(model.graph)
     filled = filled_outputs(model.graph) - asked
+    how = Folding(stored.opset, asked, filled)
     constants = {tensor.name: content(tensor) for tensor in model.graph.initializer if _is_shape_data(tensor, asked)}
     # Shapes an exporter wrote may hold the symbolic batch, which contradicts the one just set.
     del model.graph.value_info[:]
@@ -56,7 +57,7 @@ def infer(stored: Stored, model: Any) -> Inferred:
         shapes = _shapes(graph)
         more = fill(model.graph, filled, constants)
         told = _tell(model.graph, graph)
-        if not fold(graph, constants, shapes, filled) and not more and not told:
+        if not fold(graph, constants, shapes, how) and not more and not told:
             declared, held = stored.declared - asked, frozenset(placed - asked)
             lone = {name for name, value in constants.items() if value.size == 1}
             folded = frozenset((constants.keys() - declared - held) | lone)
