@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .workloads.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torch import nn
@@ -60,6 +60,7 @@ def trace(
     recompute: Sequence[str] = (),
     freeze: Sequence[str] = (),
     attention: Attention = "full",
+    dims: Mapping[str, int] | None = None,
 ) -> Workload:
     """One training step of a model as a list of ops.
 
@@ -67,7 +68,7 @@ def trace(
     a workload file; or a module, with example ``inputs`` and perhaps a ``loss`` of its output. ``recompute``: paths of
     modules, ``*`` matches, whose activations are made again in the backward pass instead of kept.
     ``freeze``: names of parameters that are not trained, likewise. ``attention``: over the ``"full"`` square, or by the
-    ``"window"`` of layers with one.
+    ``"window"`` of layers with one. ``dims``: sizes of the symbolic axes of an ONNX file, such as ``{"height": 640}``.
     """
     from .workloads import catalog
 
@@ -82,7 +83,10 @@ def trace(
             recompute=recompute,
             freeze=freeze,
             attention=attention,
+            dims=dims,
         )
+    if dims:
+        raise InputError("dims are sizes of the axes of an ONNX file; a module in memory has those of its inputs")
     if batch is not None or seq is not None:
         raise InputError("a module in memory is traced at the sizes of its inputs; leave batch and seq out")
     return catalog.trace_module(

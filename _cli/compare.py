@@ -15,6 +15,7 @@ from .options import (
     Arch,
     AttentionBy,
     Batch,
+    Dims,
     DrawAll,
     Folder,
     Freeze,
@@ -54,6 +55,7 @@ def compare(
     mapping: MappingRules = None,
     optimizer: Optimizer = None,
     input_shape: InputShape = None,
+    dims: Dims = None,
     recompute: Recompute = None,
     freeze: Freeze = None,
     attention: AttentionBy = "full",
@@ -73,7 +75,7 @@ def compare(
     if output is not None:
         require_writable_folder(output)
         require_free_for_comparison(output, names, draw_all)
-    workload = open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention)
+    workload = open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention, dims)
     steps = [under(workload, name, asked, spec) for name in names]
     check_step(steps, spec)
     comparison = side_by_side([simulate_step(step, spec, objective, rules) for step in steps])

@@ -15,6 +15,7 @@ from .options import (
     DEFAULT_ARCH,
     DEFAULT_OBJECTIVE,
     Batch,
+    Dims,
     InputShape,
     Json,
     MappingRules,
@@ -51,6 +52,7 @@ def energy(
     mapping: MappingRules = None,
     optimizer: Optimizer = None,
     input_shape: InputShape = None,
+    dims: Dims = None,
     pregenerate: Pregenerate = None,
     op: Annotated[str | None, typer.Option(metavar="NAME", help="One op or layer alone.")] = None,
     technology: Annotated[
@@ -76,7 +78,7 @@ def energy(
         "--nm": nm,
         "--optimizer": optimizer,
     }
-    given |= {"--objective": objective, "--input": input_shape, "--mapping": mapping}
+    given |= {"--objective": objective, "--input": input_shape, "--dim": dims, "--mapping": mapping}
     if saved is not None and any(value is not None for value in given.values()):
         named = ", ".join(name for name, value in given.items() if value is not None)
         raise InputError(f"{model}: a folder of results brings its own step; leave out {named}")
@@ -91,7 +93,7 @@ def energy(
             result = saved.simulated_on(spec, progress)
     else:
         asked, rules = asked_patterns(scheme, nm, spec), mapping_rules(mapping)
-        workload = under(open_workload(model, batch, seq, optimizer, input_shape), scheme, asked, spec)
+        workload = under(open_workload(model, batch, seq, optimizer, input_shape, dims=dims), scheme, asked, spec)
         check_step([workload], spec, table=table)
         result = simulate_step(workload, spec, objective or DEFAULT_OBJECTIVE, rules)
     found = taken_apart(result, table, op, None if saved is None else saved.joules)

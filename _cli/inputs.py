@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ..workloads.sparsity import LayerPatterns, NMPattern
 
 __all__ = [
-    "asked_patterns", "machine", "mapping_rules", "parse_pattern", "parse_patterns", "parse_sizes", "require_hdl",
-    "require_schemes", "split_names",
+    "asked_patterns", "machine", "mapping_rules", "parse_dims", "parse_pattern", "parse_patterns", "parse_sizes",
+    "require_hdl", "require_schemes", "split_names",
 ]  # fmt: skip
 
 
@@ -59,6 +59,19 @@ def parse_sizes(option: str, text: str, example: str) -> tuple[int, ...]:
     if not re.fullmatch(r"-?\d{1,9}(x-?\d{1,9})*", text, re.ASCII):
         raise InputError(f"{option} {text!r} is not of the form {example}")
     return tuple(int(size) for size in text.split("x"))
+
+
+def parse_dims(asked: Sequence[str] | None) -> dict[str, int]:
+    """What ``--dim`` says, by name."""
+    dims: dict[str, int] = {}
+    for text in asked or ():
+        # Names that exporters make up may hold an equals sign themselves.
+        name, _, size = text.rpartition("=")
+        if not name or not re.fullmatch(r"-?\d{1,9}", size, re.ASCII):
+            raise InputError(f"--dim {text!r} is not of the form height=640")
+        if dims.setdefault(name, int(size)) != int(size):
+            raise InputError(f"--dim gives {name!r} as {dims[name]} and as {size}")
+    return dims
 
 
 def require_schemes(names: Sequence[str], asked: LayerPatterns, spec: AcceleratorSpec) -> None:

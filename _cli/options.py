@@ -75,7 +75,11 @@ Patterns = Annotated[
 ]
 Optimizer = Annotated[Literal["sgd", "adam"] | None, typer.Option(help="Update rule; SGD with momentum by default.")]
 InputShape = Annotated[
-    str | None, typer.Option("--input", metavar="3x64x64", help="Shape of one sample, for file.py:function.")
+    str | None, typer.Option("--input", metavar="3x64x64", help="Shape of one sample, for file.py:function and ONNX.")
+]
+Dims = Annotated[
+    list[str] | None,
+    typer.Option("--dim", metavar="NAME=SIZE", help="Size of a symbolic axis of an ONNX file; repeatable."),
 ]
 Recompute = Annotated[
     list[str] | None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..workloads.errors import InputError
 from ..workloads.user_code import is_user
 from .console import announce, bar, phases
-from .inputs import parse_patterns, parse_sizes
+from .inputs import parse_dims, parse_patterns, parse_sizes
 from .options import DEFAULT_SCHEME
 
 if TYPE_CHECKING:
@@ -46,15 +46,17 @@ def open_workload(
     recompute: Sequence[str] | None = None,
     freeze: Sequence[str] | None = None,
     attention: Attention = "full",
+    dims: Sequence[str] | None = None,
 ) -> Workload:
     """The workload of MODEL, traced unless it is of a file."""
     from ..workloads.catalog import open_model
 
     shape = None if input_shape is None else parse_sizes("--input", input_shape, "3x64x64")
+    sizes = parse_dims(dims)
     with users_code(model), phases(f"tracing {model}") as progress:
         return open_model(
             model, batch=batch, seq=seq, optimizer=optimizer, input_shape=shape, recompute=tuple(recompute or ()),
-            freeze=tuple(freeze or ()), attention=attention, progress=progress,
+            freeze=tuple(freeze or ()), attention=attention, dims=sizes, progress=progress,
         )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from .options import (
     Arch,
     AttentionBy,
     Batch,
+    Dims,
     DrawAll,
     Folder,
     Freeze,
@@ -54,6 +55,7 @@ def run(
     mapping: MappingRules = None,
     optimizer: Optimizer = None,
     input_shape: InputShape = None,
+    dims: Dims = None,
     recompute: Recompute = None,
     freeze: Freeze = None,
     attention: AttentionBy = "full",
@@ -95,7 +97,10 @@ def run(
     spec = machine(arch, pregenerate)
     asked, rules = asked_patterns(scheme, nm, spec), mapping_rules(mapping)
     workload = under(
-        open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention), scheme, asked, spec
+        open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention, dims),
+        scheme,
+        asked,
+        spec,
     )
     check_step([workload], spec, level or "step")
     chosen = schedule_step(workload, spec, objective, rules)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import get_console, heading, make_table
-from .options import AttentionBy, Batch, Freeze, InputShape, Json, Model, Optimizer, Recompute, Seq
+from .options import AttentionBy, Batch, Dims, Freeze, InputShape, Json, Model, Optimizer, Recompute, Seq
 from .outputs import print_json, require_writable_file
 from .pipeline import open_workload
 
@@ -24,6 +24,7 @@ def trace(
     seq: Seq = None,
     optimizer: Optimizer = None,
     input_shape: InputShape = None,
+    dims: Dims = None,
     recompute: Recompute = None,
     freeze: Freeze = None,
     attention: AttentionBy = "full",
@@ -33,7 +34,7 @@ def trace(
     """Trace one training step of a model: its GEMMs, passes and bytes."""
     if output is not None:
         require_writable_file(output)
-    workload = open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention)
+    workload = open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention, dims)
     if output is not None:
         from ..workloads.io import save_workload
 

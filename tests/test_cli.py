@@ -332,7 +332,7 @@ REFUSED: list[tuple[str, str]] = [
     ("run {folder}.json", "no such file"),
     ("run {step} --batch 3", "traced at batch 8"),
     ("run {step} --seq 3", "sequence length"),
-    ("run {step} --input 3x3", "file.py:function only"),
+    ("run {step} --input 3x3", "file.py:function and ONNX files only"),
     ("run {truncated}", "truncated.json"),
     ("run {hostile}", "hostile.json"),
     ("run {odd}", "neither a workload"),

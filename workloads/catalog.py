@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ def open_model(
     seq: int | None = None,
     optimizer: str | None = None,
     input_shape: tuple[int, ...] | None = None,
+    dims: Mapping[str, int] | None = None,
     recompute: Sequence[str] = (),
     freeze: Sequence[str] = (),
     attention: Attention = "full",
@@ -41,15 +42,18 @@ def open_model(
 ) -> Workload:
     """Workload of whatever ``text`` names; PyTorch is imported only where there is something to trace.
 
-    ``optimizer`` defaults to that of a workload file, else to SGD. ``input_shape`` is one sample of a user's model.
+    ``optimizer`` defaults to that of a workload file, else to SGD. ``input_shape`` is one sample of a user's model
+    or of an ONNX file, ``dims`` are sizes of symbolic axes of an ONNX file by name.
     ``recompute``: modules whose activations are made again instead of kept (`trace.trace_step`).
     ``freeze``: parameters that are not trained, by name with shell wildcards. ``attention``: over the full square, or
     by the window of layers that have one.
     """
     if optimizer is not None and optimizer not in OPTIMIZERS:
         raise InputError(f"optimizer {optimizer!r} is unknown: {nearest(optimizer, OPTIMIZERS)}")
-    if input_shape is not None and not is_user(text):
-        raise InputError(f"{text}: an input shape is for models of the form file.py:function only")
+    if input_shape is not None and not is_user(text) and not text.endswith(".onnx"):
+        raise InputError(f"{text}: an input shape is for models of the form file.py:function and ONNX files only")
+    if dims and not text.endswith(".onnx"):
+        raise InputError(f"{text}: dim {next(iter(dims))!r} given, but only the axes of ONNX files have names")
     require_choice("attention", attention, ATTENTION)
     if attention == "window" and (text.endswith(".onnx") or _is_workload(text)):
         raise InputError(f"{text}: how attention counts is decided when a PyTorch model is traced; leave it out")
@@ -63,8 +67,10 @@ def open_model(
         from .onnx import onnx_workload
 
         if seq is not None:
-            raise InputError(f"{text}: the sequence length of an ONNX model is fixed when it is exported; leave it out")
-        return onnx_workload(_existing(text), batch=batch, optimizer=optimizer or "sgd", freeze=freeze)
+            raise InputError(f"{text}: an ONNX file has no sequence, but axes by name: give --dim NAME={seq}")
+        return onnx_workload(
+            _existing(text), batch=batch, optimizer=optimizer or "sgd", freeze=freeze, dims=dims, sample=input_shape
+        )
     source = _source(text, input_shape)
     return _trace(source, batch, seq, optimizer, recompute, freeze, attention, progress)
 

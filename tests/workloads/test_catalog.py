@@ -66,7 +66,7 @@ def test_onnx(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     save(helper.make_model(graph), path)
     assert open_model(str(path), batch=4).batch == 4
-    with pytest.raises(InputError, match="sequence length"):
+    with pytest.raises(InputError, match="no sequence, but axes by name: give --dim NAME="):
         open_model(str(path), batch=4, seq=3)
 
 
@@ -80,7 +80,7 @@ def test_a_workload_file_needs_no_torch(saved: tuple[Path, Workload]) -> None:
     ("model", "options", "said"),
     [
         ("resnet9", {"optimizer": "adm"}, "did you mean 'adam'"),
-        ("resnet9", {"input_shape": (3, 8, 8)}, "file.py:function only"),
+        ("resnet9", {"input_shape": (3, 8, 8)}, "file.py:function and ONNX files only"),
         ("a.safetensors", {}, "no such file"),
         ("a/b", {}, "no such file"),
         ("a.json", {}, "no such file"),

@@ -260,7 +260,7 @@ def test_what_does_not_fit_says_what_would(tmp_path: Path, said: str) -> None:
 @pytest.mark.parametrize("free", [0, -1])
 def test_a_batch_that_no_data_has_is_free(tmp_path: Path, free: int) -> None:
     path = save(tmp_path / "m.onnx", [node("MatMul", ["x", "w"], ["y"])], {"x": (free, 4)}, {"w": (4, 3)})
-    with pytest.raises(InputError, match=f"batch dimension written as {free} of input 'x' is symbolic: give a batch"):
+    with pytest.raises(InputError, match="batch dimension without a name of input 'x' is symbolic: give a batch"):
         onnx_workload(path)
     assert onnx_workload(path, batch=8).dense_macs[Pass.FF] == 8 * 4 * 3
 

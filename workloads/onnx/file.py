@@ -1,8 +1,7 @@
-"""The stored model: reading it, and writing the batch into the shapes of its inputs."""
+"""The stored model: reading it, and what its nodes and inputs are called."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from onnx import inliner
 from ..errors import InputError
 from ..strict import read_file
 
-__all__ = ["fed_inputs", "load", "node_name", "require_attributes", "set_batch"]
+__all__ = ["fed_inputs", "load", "node_name", "require_attributes"]
 
 _MAX_BYTES = 2**31
 """Protobuf's own limit; weights lie in the file where the exporter kept them together."""
@@ -71,47 +70,3 @@ def fed_inputs(graph: Any) -> list[Any]:
     """Inputs that are fed; before IR version 4 initializers are listed among them."""
     stored = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in stored]
-
-
-def set_batch(graph: Any, batch: int | None, axes: Mapping[str, int]) -> int:
-    """Write the batch into the shapes of the inputs, refuse what stays symbolic, and return the batch.
-
-    ``axes``: which axis of an input it is, the first where that is not said.
-    """
-    inputs = fed_inputs(graph)
-    if not inputs:
-        raise InputError("the graph has no input")
-    shapes = {value.name: value.type.tensor_type.shape.dim for value in inputs}
-    leading = {name: shape[axes.get(name, 0)] for name, shape in shapes.items() if shape}
-    symbols = {dim.dim_param for dim in leading.values() if dim.dim_param}
-    free = [name for name, dim in leading.items() if not _fixed(dim)]
-    if free and batch is None:
-        raise InputError(
-            f"the batch dimension {_label(leading[free[0]])} of input {free[0]!r} is symbolic: give a batch size"
-        )
-    for value in inputs:
-        for position, dim in enumerate(value.type.tensor_type.shape.dim):
-            if _fixed(dim):
-                continue
-            if dim.dim_param not in symbols and dim is not leading[value.name]:
-                raise InputError(
-                    f"dimension {position} ({_label(dim)}) of input {value.name!r} is symbolic; only the first, the "
-                    "batch, may be: export the model with a fixed size"
-                )
-            dim.dim_value = batch
-    sizes = [dim.dim_value for dim in leading.values()]
-    found = sizes[0] if sizes else 1
-    if batch is not None and batch not in sizes:
-        raise InputError(f"batch {batch} given, but the file fixes it at {found}")
-    return found if batch is None else batch
-
-
-def _fixed(dim: Any) -> bool:
-    return bool(dim.HasField("dim_value") and dim.dim_value > 0)
-
-
-def _label(dim: Any) -> str:
-    if dim.HasField("dim_value"):
-        # As some exporters write what is free.
-        return f"written as {dim.dim_value}"
-    return repr(dim.dim_param or "without a name")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from ..step import Frozen, Op, UpdateOp, VectorOp, Workload, require_products
 from .axes import batch_axes
 from .batch import at_batch
 from .constants import store
-from .file import fed_inputs, load, require_attributes, set_batch
+from .file import fed_inputs, load, require_attributes
 from .folding import FOLDED
 from .graph import Graph, Node, Tensor, where
+from .inputs import asked_sizes
 from .operators import RECURRENT, VECTOR
 from .products import PRODUCTS, product_backward, product_forward
 from .recurrent import Recurrent
@@ -26,14 +27,21 @@ __all__ = ["onnx_workload"]
 
 
 def onnx_workload(
-    path: str | Path, *, batch: int | None = None, optimizer: str = "sgd", freeze: Sequence[str] = ()
+    path: str | Path,
+    *,
+    batch: int | None = None,
+    optimizer: str = "sgd",
+    freeze: Sequence[str] = (),
+    dims: Mapping[str, int] | None = None,
+    sample: tuple[int, ...] | None = None,
 ) -> Workload:
     """One training step of the model in the ONNX file ``path``.
 
-    ``batch`` replaces the symbolic batch axis of the inputs, the first or that of a recurrent layer; it is required
-    where that axis is symbolic and must agree with it where it is fixed. What is a parameter:
-    :func:`.parameters.parameters`; ``freeze`` names those that are not trained, with shell wildcards. Anything that
-    cannot be sized exactly is an :class:`InputError`.
+    ``batch`` replaces the symbolic batch axis of the inputs: that of a recurrent layer, the one called batch, or the
+    first; it is required where that axis is symbolic and must agree with it where it is fixed. ``dims`` are sizes of
+    other symbolic axes, by their names or as ``INPUT:AXIS``; ``sample`` is the shape of one
+    sample where there is one input. What is a parameter: :func:`.parameters.parameters`; ``freeze`` names those that
+    are not trained, with shell wildcards. Anything that cannot be sized exactly is an :class:`InputError`.
     """
     file = Path(path)
     if batch is not None:
@@ -43,9 +51,10 @@ def onnx_workload(
             model = load(file)
             _require_known_ops(model.graph)
             require_attributes(model)
-            set_sizes = partial(set_batch, axes=batch_axes(model, fed_inputs(model.graph)))
+            axes = batch_axes(model, fed_inputs(model.graph))
+            sizes = asked_sizes(model.graph, batch, dims or {}, sample, axes)
             graph, found = at_batch(
-                store(model), batch, set_sizes, lambda names: matching(freeze, sorted(names), "parameter")
+                store(model), sizes.batch, sizes.write, lambda names: matching(freeze, sorted(names), "parameter")
             )
             ops = tuple(_step(graph))
             require_products(file.stem, ops)
