@@ -17,7 +17,7 @@ from .file import fed_inputs
 from .folding import FOLDED
 from .tensors import drop_large
 
-__all__ = ["ASKED", "Stored", "asked_as_shapes", "fill", "filled_outputs", "store"]
+__all__ = ["ASKED", "Stored", "asked_as_shapes", "constant", "fill", "filled_outputs", "store"]
 
 ASKED = {
     "ConstantOfShape": (0,), "CumSum": (1,), "Expand": (1,), "OneHot": (1,), "Pad": (1, 3), "Range": (0, 1, 2),
@@ -74,7 +74,7 @@ def _store_constants(model: Any) -> set[str]:
     graph = model.graph
     nodes, stored = [], []
     for node in graph.node:
-        tensor = _constant(node) if node.op_type == "Constant" else None
+        tensor = constant(node) if node.op_type == "Constant" else None
         if tensor is None:
             nodes.append(node)
         else:
@@ -160,7 +160,7 @@ def _modernise(model: Any) -> None:
         model.ir_version = 4
 
 
-def _constant(node: Any) -> Any:
+def constant(node: Any) -> Any:
     """The tensor in a ``Constant``, None where it holds text."""
     if len(node.attribute) != 1:
         raise InputError(f"Constant {node.output[0]!r} has {len(node.attribute)} values; it has one")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -13,6 +14,7 @@ from onnx import shape_inference
 
 from ..errors import InputError
 from .constants import Stored, asked_as_shapes, fill, filled_outputs
+from .control import write_out
 from .file import node_name
 from .folding import FOLD_LIMIT, Folding, fold, write_back
 from .tensors import content, dtype_name, is_floating
@@ -43,27 +45,42 @@ class Inferred:
 
 def infer(stored: Stored, model: Any) -> Inferred:
     """Infer the shapes of ``model``, a copy of ``stored`` that is changed: what only computes shapes is folded away."""
-    placed = set(stored.placed)
-    asked = asked_as_shapes(model.graph)
-    filled = filled_outputs(model.graph) - asked
-    how = Folding(stored.opset, asked, filled)
-    constants = {tensor.name: content(tensor) for tensor in model.graph.initializer if _is_shape_data(tensor, asked)}
     # Shapes an exporter wrote may hold the symbolic batch, which contradicts the one just set.
     del model.graph.value_info[:]
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
+    held_in_bodies, placed = write_out(model, partial(_known, opset=stored.opset))
+    placed |= stored.placed
+    asked = asked_as_shapes(model.graph)
+    filled = filled_outputs(model.graph) - asked
+    how = Folding(stored.opset, asked, filled)
+    constants = {tensor.name: content(tensor) for tensor in model.graph.initializer if _is_shape_data(tensor, asked)}
     while True:
         graph = _inferred(model)
         shapes = _shapes(graph)
         more = fill(model.graph, filled, constants)
         told = _tell(model.graph, graph)
         if not fold(graph, constants, shapes, how) and not more and not told:
-            declared, held = stored.declared - asked, frozenset(placed - asked)
+            declared, held = (stored.declared | held_in_bodies) - asked, frozenset(placed - asked)
             lone = {name for name, value in constants.items() if value.size == 1}
             folded = frozenset((constants.keys() - declared - held) | lone)
             return Inferred(graph, shapes, _dtypes(graph), folded, declared, held, constants)
         placed |= more
         write_back(model.graph, constants)
+
+
+def _known(model: Any, opset: int) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """Values and shapes that are known before it is known which way control flow goes."""
+    constants = {tensor.name: content(tensor) for tensor in model.graph.initializer if _is_shape_data(tensor, ())}
+    sketch = onnx.ModelProto()
+    sketch.CopyFrom(model)
+    while True:
+        # Not strict: the branch that is not taken may be one that cannot be.
+        graph = shape_inference.infer_shapes(sketch, data_prop=True).graph
+        shapes = _shapes(graph)
+        if not fold(graph, constants, shapes, Folding(opset, ())):
+            return constants, shapes
+        write_back(sketch.graph, constants)
 
 
 def _inferred(model: Any) -> Any:

@@ -14,6 +14,7 @@ from ..step import Frozen, Op, UpdateOp, VectorOp, Workload, require_products
 from .axes import batch_axes
 from .batch import at_batch
 from .constants import store
+from .control import CONTROL
 from .file import fed_inputs, load, require_attributes
 from .folding import FOLDED
 from .graph import Graph, Node, Tensor, where
@@ -49,13 +50,15 @@ def onnx_workload(
     try:
         with reading("the graph", "one that ONNX allows"):
             model = load(file)
-            _require_known_ops(model.graph)
+            _require_known_ops(model.graph.node, CONTROL)
             require_attributes(model)
             axes = batch_axes(model, fed_inputs(model.graph))
             sizes = asked_sizes(model.graph, batch, dims or {}, sample, axes)
             graph, found = at_batch(
                 store(model), sizes.batch, sizes.write, lambda names: matching(freeze, sorted(names), "parameter")
             )
+            # Once more: what the bodies of control flow held.
+            _require_known_ops(node.proto for node in graph.nodes)
             ops = tuple(_step(graph))
             require_products(file.stem, ops)
             return Workload(
@@ -70,9 +73,9 @@ def onnx_workload(
         raise InputError(f"{file}: {error}") from error
 
 
-def _require_known_ops(graph: Any) -> None:
-    known = VECTOR | FOLDED | RECURRENT | PRODUCTS.keys()
-    for proto in graph.node:
+def _require_known_ops(nodes: Iterable[Any], others: frozenset[str] = frozenset()) -> None:
+    known = VECTOR | FOLDED | RECURRENT | PRODUCTS.keys() | others
+    for proto in nodes:
         if proto.domain not in ("", "ai.onnx"):
             raise InputError(f"{where(proto)} is of domain {proto.domain!r}; only standard ONNX operators have rules")
         if proto.op_type not in known:
