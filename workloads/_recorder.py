@@ -81,6 +81,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._results = Results()
         self._vectors: dict[Any, VectorOp] = {}
         self.ledger = Ledger(model)
+        self.assumed: dict[str, None] = {}
         self.last_path = name
 
     @contextmanager
@@ -156,7 +157,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.last_path = moment.path
         if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
             return _answer_item(moment.path)
-        refuse_unknown(func, moment.path)
+        if refuse_unknown(func, moment.path):
+            self.assumed.setdefault(f"{operator_name(func)} multiplies nothing, as declared")
         key, tensors = key_of(func, args, kwargs)
         if key is None or kwargs.get("device"):
             args, kwargs = _without_data(args, kwargs)
