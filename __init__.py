@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "trace", "sparsify", "machine", "schedule", "simulate", "compare", "train", "register_scheme", "InputError",
-    "__version__",
+    "trace", "sparsify", "machine", "schedule", "simulate", "compare", "train", "register_scheme",
+    "count_as_vector_work", "InputError", "__version__",
 ]  # fmt: skip
 
 # What a verb needs is imported when it is called, so that `import weft` and `weft --help` load neither torch nor numba.
@@ -142,6 +142,16 @@ def simulate(schedule: Schedule) -> SimResult:
     from .simulator.step import simulate as run
 
     return run(schedule)
+
+
+def count_as_vector_work(*operators: str) -> None:
+    """Declare operators that Weft cannot look into to be element-wise work of the bytes that they touch.
+
+    ``operators``: ``"namespace.name"``, ``*`` matches. A workload lists those that it met as assumed.
+    """
+    from .workloads import _known
+
+    _known.count_as_vector_work(*operators)
 
 
 def register_scheme(scheme: Scheme, technique: type[Technique]) -> None:

@@ -18,6 +18,7 @@ __all__ = ["ForwardOp", "Record", "operands", "pass_and_parameter", "settle", "w
 _ROLES = {
     Origin.CONSTANT: Role.ACTIVATION,
     Origin.PARAMETER: Role.WEIGHT,
+    Origin.LEARNED: Role.ACTIVATION,
     Origin.DATA: Role.ACTIVATION,
     Origin.GRADIENT: Role.GRADIENT,
 }
@@ -29,8 +30,8 @@ _SUMS = ("aten.add", "aten.add_")
 class Weight:
     """The weights among the operands of a product: how many, their names, elements of each.
 
-    ``derived`` names an operand that is made of parameters too but stands for an activation: a learned position, say,
-    that enters a linear layer. ``chosen`` says that data chose them, as it chooses the experts of a token.
+    ``derived`` names an operand that is made of parameters too but stands for an activation: a learned query, say, that
+    enters a linear layer. ``chosen`` says that data chose them, as it chooses the experts of a token.
     """
 
     count: int
@@ -70,17 +71,16 @@ class Record:
 def weight_of(tensors: Iterable[Tensor], ledger: Ledger) -> Weight:
     """What of ``tensors``, the operands of one product, is a weight.
 
-    Everything made of parameters alone, except that beside a parameter itself a derived operand is an activation; else
-    the one operand that data chose from parameters.
+    Everything made of parameters alone but the input of a layer; else the one operand that data chose from parameters.
     """
     given = list(tensors)
+    entered = ledger.layer_input(*given) if len(given) == 2 else None
     found = [tensor for tensor in given if ledger.of(tensor).is_parameter]
     chosen = [tensor for tensor in given if ledger.of(tensor).chosen]
     if not found and len(chosen) == 1:
         return Weight(1, _names(chosen, ledger), (chosen[0].numel(),), chosen=True)
-    direct = [tensor for tensor in found if ledger.of(tensor).direct]
-    weights = direct or found
-    derived = [tensor for tensor in found if direct and not ledger.of(tensor).direct]
+    derived = [tensor for tensor in found if tensor is entered]
+    weights = [tensor for tensor in found if tensor is not entered]
     elements = tuple(tensor.numel() for tensor in weights)
     return Weight(len(weights), _names(weights, ledger), elements, _names(derived, ledger))
 
@@ -130,7 +130,7 @@ def operands(
 ) -> tuple[Operand, Operand, Operand]:
     """Operands a, b and c of a product with role, format and bytes as stored."""
     gemm, a, b, c = product.gemm, product.a, product.b, product.c
-    derived = _derived(forward)
+    derived = _derived(forward) if backward else {weight_of((a, b), ledger).derived}
     inputs = [
         Role.ACTIVATION if _names([tensor], ledger) in derived else _ROLES[ledger.of(tensor).origin]
         for tensor in (a, b)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 from typing import Any
 
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils.flop_counter import flop_registry
 
+from ._known import is_declared, is_vector_work
 from .convolution import convolution_gemms
 from .errors import InputError
 from .gemm import Gemm, Pass
@@ -68,31 +69,24 @@ def _rule(func: OpOverload) -> Rule | None:
     return _RULES.get(operator_name(func).removesuffix("_"))
 
 
-_OPEN_NAMESPACES = ("aten", "prim", "prims", "profiler", "torchvision")
-_MATRIX_WORDS = frozenset({
-    "mm", "bmm", "matmul", "gemm", "conv", "convolution", "attention", "rnn", "lstm", "gru", "linear", "trilinear",
-})  # fmt: skip
-_COUNTED = frozenset(str(packet) for packet in flop_registry)
-
-
-def refuse_unknown(func: OpOverload, where: str) -> None:
-    """Refuse an operator that multiplies matrices, or may, and that this file has no rule for."""
-    reason = _refusal(func)
-    if reason:
-        raise InputError(f"{where}: {reason}")
-
-
-@cache
-def _refusal(func: OpOverload) -> str:
+def refuse_unknown(func: OpOverload, where: str) -> bool:
+    """Refuse an operator that is neither a product with a rule here nor vector work; whether that was declared."""
+    if _rule(func) is not None or is_vector_work(func):
+        return False
     name = operator_name(func)
-    namespace, _, short = name.partition(".")
-    if _rule(func) is not None:
-        return ""
-    if name in _COUNTED or _MATRIX_WORDS.intersection(re.split(r"[_.]", short)):
-        return f"operator {name} multiplies matrices in a way Weft does not know, so it cannot be counted"
-    if namespace not in _OPEN_NAMESPACES:
-        return f"custom operator {name} hides what it computes; write that part of the model in PyTorch operators"
-    return ""
+    if is_declared(name) and name not in _COUNTED:
+        return True
+    if name.startswith("aten.") or name in _COUNTED:
+        reason = f"operator {name} is not known: it may multiply matrices, and how many Weft cannot tell"
+        instead = "write it with matmul, einsum or element-wise operators"
+    else:
+        reason = f"custom operator {name} hides what it computes"
+        instead = "write that part of the model in PyTorch operators"
+    declare = "" if name in _COUNTED else f"; if it multiplies none, say so: weft.count_as_vector_work({name!r})"
+    raise InputError(f"{where}: {reason}; {instead}{declare}")
+
+
+_COUNTED = frozenset(str(packet) for packet in flop_registry)
 
 
 def _gemm(m: int, k: int, n: int, groups: int = 1, run: int = 0) -> Gemm | None:
@@ -115,6 +109,12 @@ def _operands(first: str, second: str) -> Rule:
         return _one(_gemm(m, a.shape[-1], n, a.shape[0] if a.dim() == 3 else 1), a, b, out)
 
     return rule
+
+
+def _euclidean_dist(given: Arguments, out: Any) -> list[Product]:
+    """Distances by |x|^2 - 2 x y + |y|^2, as ATen takes them; their gradient is written with products anyway."""
+    a, b = given["x1"], given["x2"]
+    return _one(_gemm(a.shape[-2], a.shape[-1], b.shape[-2], prod(a.shape[:-2])), a, b, out)
 
 
 def _addbmm(given: Arguments, out: Any) -> list[Product]:
@@ -194,6 +194,7 @@ _RULES: dict[str, Rule] = {
     "aten.bmm": _operands("self", "mat2"),
     "aten.baddbmm": _operands("batch1", "batch2"),
     "aten.addbmm": _addbmm,
+    "aten._euclidean_dist": _euclidean_dist,
     "aten.mv": _operands("self", "vec"),
     "aten.addmv": _operands("mat", "vec"),
     "aten.dot": _operands("self", "tensor"),

@@ -14,31 +14,40 @@ __all__ = ["Ledger", "Origin", "Provenance", "stored_bytes", "stored_elements", 
 
 
 class Origin(IntEnum):
-    """Lattice of sources; a result has the highest origin among its inputs."""
+    """Lattice of sources; a result has the highest origin among its inputs.
+
+    ``LEARNED`` is data made of parameters and constants alone: what a layer makes of a learned query.
+    """
 
     CONSTANT = 0
     PARAMETER = 1
-    DATA = 2
-    GRADIENT = 3
+    LEARNED = 2
+    DATA = 3
+    GRADIENT = 4
 
 
 @dataclass(slots=True)
 class Provenance:
     """Origin of one storage, its serial number, and the parameters it was made from if from nothing else.
 
-    ``direct`` storages are those of the parameters themselves. ``chosen`` names the parameters whose rows the storage
-    holds where data chose them: the experts of a token.
+    ``homes`` tell where its sources live, for each the paths of the modules that own it (several, if they share it) or
+    of the one in whose call it was made. ``chosen`` names the parameters whose rows the storage holds where data chose
+    them: the experts of a token.
     """
 
     serial: int
+    homes: frozenset[tuple[str, ...]] = frozenset()
     origin: Origin = Origin.CONSTANT
     parameters: tuple[str, ...] = ()
-    direct: bool = False
     chosen: tuple[str, ...] = ()
 
     @property
     def is_parameter(self) -> bool:
         return self.origin is Origin.PARAMETER
+
+    def within(self, path: str) -> bool:
+        """Whether all of its sources live in the module of this path, or in one inside of it."""
+        return not path or all(any(f"{home}.".startswith(f"{path}.") for home in owners) for owners in self.homes)
 
     def raise_to(self, origin: Origin, parameters: tuple[str, ...]) -> None:
         """Join in what is written; an in-place write must never leave the class behind (tracing.md, LSTM)."""
@@ -51,21 +60,35 @@ class Ledger:
     """Provenance per storage.
 
     Keys are storage addresses, each pinned by a weak reference so that no later storage is given the same address.
+    ``calls`` are the paths of the modules that are being called, the innermost last; the model's own is empty.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._entries: dict[int, tuple[StorageWeakRef, Provenance]] = {}
+        self.calls: list[str] = []
+        self._paths = {id(module): path for path, module in model.named_modules()}
         self.labels = parameter_labels(model)
+        owners: dict[Tensor, tuple[str, ...]] = {}
+        for named in (model.named_buffers(remove_duplicate=False), model.named_parameters(remove_duplicate=False)):
+            for name, tensor in named:
+                owners[tensor] = (*owners.get(tensor, ()), name.rpartition(".")[0])
+        for tensor, paths in owners.items():
+            self.of(tensor).homes = frozenset({paths})
         for parameter, label in self.labels.items():
             self.of(parameter).raise_to(Origin.PARAMETER, (label,))
-            self.of(parameter).direct = True
+
+    def enter(self, module: nn.Module) -> None:
+        """Note the call of a module; what a parametrization takes in is the weight of the layer that it belongs to."""
+        path = self._paths.get(id(module), self.calls[-1] if self.calls else "")
+        self.calls.append(f".{path}".partition(".parametrizations.")[0][1:])
 
     def of(self, tensor: Tensor) -> Provenance:
         """The provenance of the storage behind ``tensor``; a storage not seen before is a constant."""
         storage = tensor.untyped_storage()
         found = self._entries.get(storage._cdata)
         if found is None:
-            found = (StorageWeakRef(storage), Provenance(len(self._entries)))  # type: ignore[no-untyped-call]
+            homes = frozenset({tuple(self.calls[-1:])})
+            found = (StorageWeakRef(storage), Provenance(len(self._entries), homes))  # type: ignore[no-untyped-call]
             self._entries[storage._cdata] = found
         return found[1]
 
@@ -79,8 +102,32 @@ class Ledger:
         inputs = list(sources)
         origin = max((source.origin for source in inputs), default=Origin.CONSTANT)
         names = tuple(name for source in inputs for name in source.parameters)
+        homes = frozenset[tuple[str, ...]]()
+        if origin <= Origin.PARAMETER:
+            homes = homes.union(*(source.homes for source in inputs))
         for target in written:
             target.raise_to(origin, names)
+            target.homes = homes if inputs else target.homes
+
+    def layer_input(self, a: Tensor, b: Tensor) -> Tensor | None:
+        """Which operand of a product without data is the input of a layer; none where two weights are multiplied.
+
+        A layer is the innermost module being called that owns one of the two. If it owns a parameter and the other came
+        from outside, that is its input; if it owns both, as an adapter does that is merged into its weight, what they
+        make is a weight too, unless one is repeated as only a batch is.
+        """
+        one, two = self.of(a), self.of(b)
+        if max(one.origin, two.origin) is not Origin.PARAMETER:
+            return None
+        for path in reversed(self.calls):
+            if one.within(path) != two.within(path):
+                own, given = (one, b) if one.within(path) else (two, a)
+                return given if own.is_parameter else None
+            if one.within(path):
+                break
+        repeated = [tensor for tensor in (a, b) if stored_elements(tensor) < tensor.numel()]
+        both = one.is_parameter and two.is_parameter
+        return repeated[0] if both and len(repeated) == 1 else None
 
     def gather(self, source: Provenance, written: Iterable[Provenance]) -> None:
         """Let rows of ``source`` that data chose, or a copy of such rows, be known as what they are."""

@@ -81,6 +81,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._results = Results()
         self._vectors: dict[Any, VectorOp] = {}
         self.ledger = Ledger(model)
+        self.assumed: dict[str, None] = {}
         self.last_path = name
 
     @contextmanager
@@ -133,10 +134,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._open[-1][0] if self._open else self.name
 
     def _enter(self, module: nn.Module, _args: object) -> None:
+        self.ledger.enter(module)
         self._open.append((self.path_of(module) or self._here(), torch._C._current_graph_task_id()))
 
     def _leave(self, _module: nn.Module, _args: object, _output: object) -> None:
         self._open.pop()
+        self.ledger.calls.pop()
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -154,7 +157,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.last_path = moment.path
         if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
             return _answer_item(moment.path)
-        refuse_unknown(func, moment.path)
+        if refuse_unknown(func, moment.path):
+            self.assumed.setdefault(f"{operator_name(func)} multiplies nothing, as declared")
         key, tensors = key_of(func, args, kwargs)
         if key is None or kwargs.get("device"):
             args, kwargs = _without_data(args, kwargs)
@@ -199,7 +203,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if found.weights and not found.custom and multiplies:
             # A frozen layer behind it; only a custom function, which runs without gradient, has several products.
             found = ForwardOp(moment.path, custom=False)
-        found.makes_data = found.makes_data or any(x.origin >= Origin.DATA for x in made)
+        found.makes_data = found.makes_data or any(x.origin >= Origin.LEARNED for x in made)
         return found
 
     def _record(
@@ -242,8 +246,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _add_matrix(self, call: _Call, product: Product) -> None:
         moment, forward, ledger = call.moment, call.forward, self.ledger
-        if forward is not None and not moment.backward:
-            forward.weights.append(weight_of((product.a, product.b), ledger))
+        if not moment.backward:
+            self._multiply(product, forward)
         pass_, parameter = pass_and_parameter(product, forward, ledger, backward=moment.backward)
         a, b, c = operands(product, forward, ledger, backward=moment.backward)
         op = MatrixOp(
@@ -251,6 +255,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             parameter=parameter, convolution=product.convolution, recompute=moment.recompute,
         )  # fmt: skip
         self._append(call, op, map(ledger.of, (product.a, product.b)), [ledger.of(product.c)])
+
+    def _multiply(self, product: Product, forward: ForwardOp | None) -> None:
+        """Note what of a forward product is a weight, and that what a layer makes is no weight."""
+        enters = self.ledger.layer_input(product.a, product.b) is not None
+        if enters:
+            self.ledger.declare(product.c, Origin.LEARNED)
+        if forward is not None:
+            forward.makes_data |= enters
+            forward.weights.append(weight_of((product.a, product.b), self.ledger))
 
     def _add_vector(
         self, call: _Call, moved: Traffic | None, reads: Iterable[Provenance], writes: Iterable[Provenance]

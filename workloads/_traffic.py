@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -32,6 +33,10 @@ _STORED_AS = {
     "uint64": "int64", "float8_e4m3fnuz": "float8_e4m3fn", "float8_e5m2fnuz": "float8_e5m2",
 }  # fmt: skip
 """Formats that a workload has no name for, as the named one of the same width (a complex number is a pair)."""
+
+
+_FOURIER = frozenset({"_fft_c2c", "_fft_c2r", "_fft_r2c"})
+"""Transforms of n elements are ceil(log2 n) passes of element-wise work (radix 2), in one trip to memory: assumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,9 @@ def traffic(func: OpOverload, given: dict[str, Any], out: Any) -> Traffic | None
         read_bytes -= max(0, stored_bytes(read[0]) - write_bytes)
     else:
         elements = max([elements, *map(stored_elements, read)])
+    if func._schema.name.partition("::")[2] in _FOURIER:
+        sides = [max(read[0].shape[dim], written[0].shape[dim]) for dim in given["dim"]]
+        elements *= max((prod(sides) - 1).bit_length(), 1)
     return Traffic(elements, read_bytes, write_bytes, dtype_name(written[0].dtype))
 
 

@@ -60,6 +60,8 @@ class Answers(TorchFunctionMode):
             return func(*args, **kwargs)
         if func is Tensor.type:
             return _typed(first, *args[1:], **kwargs)
+        if func in (Tensor.to, Tensor.cpu, Tensor.cuda):
+            return _moved(first, func, args[1:], kwargs)
         if func is Tensor.tolist:
             raise asked_for(f"the values of a tensor of {list(first.shape)}")
         if func in _EVERY and len(args) == 1 and not kwargs and first in self._every:
@@ -123,6 +125,17 @@ def _is_number(args: Any, kwargs: dict[str, Any]) -> bool:
     """Whether sizes are those of one number: ``[]``, ``()``, or ``size=()``."""
     size = args[0] if len(args) == 1 else kwargs.get("size", args or None)
     return isinstance(size, list | tuple) and len(size) == 0 and bool(args or "size" in kwargs)
+
+
+def _moved(tensor: Tensor, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """A tensor without data where it is: no device has any, as that of a number kept on the CPU would need."""
+    if func is not Tensor.to:
+        return tensor
+    named = {name: value for name, value in kwargs.items() if name != "copy"}
+    device, dtype, *_ = torch._C._nn._parse_to(*args, **named)
+    if device is None or device.type == "meta":
+        return func(tensor, *args, **kwargs)
+    return func(tensor, dtype or tensor.dtype, copy=kwargs.get("copy", False))
 
 
 def _typed(tensor: Tensor, dtype: Any = None, non_blocking: bool = False, **_: Any) -> Any:

@@ -76,7 +76,7 @@ def trace_step(
     step = Workload(
         model=source.name, batch=inputs.batch, input=inputs.shape, optimizer=optimizer, ops=(*ops, *updates.values()),
         after=tuple(recorder.after(list(updates))), frozen=tuple(_frozen(model, recorder, updates)),
-        assumed=tuple(answers.given),
+        assumed=(*answers.given, *recorder.assumed),
     )  # fmt: skip
     return windowed(step, windows_of(model.named_modules())) if attention == "window" else step
 

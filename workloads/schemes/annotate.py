@@ -178,7 +178,9 @@ def _annotate_op(
     side = _side(op, role)
     if reason or side is None:
         return replace(op, sparse=None, kept_dense=reason or f"no {role} operand")
-    online = op.pass_ in chosen.online
+    # A weight made of several parameters is there in this step only: no update of one of them can leave a copy of it.
+    made_here = role is Role.WEIGHT and "+" in (op.parameter or "")
+    online = op.pass_ in chosen.online or made_here
     return replace(op, kept_dense="", sparse=SparseOperand(operand=side, pattern=pattern, online=online))
 
 
