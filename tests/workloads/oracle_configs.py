@@ -116,6 +116,13 @@ _TOWER: dict[str, Any] = {
     "max_position_embeddings": 64, "image_size": 32, "patch_size": 8, "pad_token_id": 0, "bos_token_id": 1,
     "eos_token_id": 2,
 }  # fmt: skip
+_DETR: dict[str, Any] = {
+    "use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None, "num_queries": 6,
+    "backbone_config": {"model_type": "resnet", "embedding_size": 16, "out_features": ["stage4"],
+                        "hidden_sizes": [16, 16, 32, 32], "depths": [1, 1, 1, 1]},
+}  # fmt: skip
+_QUERIES = ("*query_position_embeddings.weight",)
+
 # Class, input, activations among its parameters, settings.
 _SPECIAL: tuple[tuple[str, str, tuple[str, ...], dict[str, Any]], ...] = (
     ("PerceiverForMaskedLM", "text", _LATENTS, {
@@ -127,6 +134,9 @@ _SPECIAL: tuple[tuple[str, str, tuple[str, ...], dict[str, Any]], ...] = (
     ("SiglipModel", "both", ("*probe",), {"vision_config": _TOWER, "text_config": _TOWER}),
     ("CLIPModel", "both", (), {"vision_config": _TOWER, "text_config": _TOWER}),
     ("BlipForImageTextRetrieval", "both", (), {"vision_config": _TOWER, "text_config": _TOWER}),
+    ("DetrForObjectDetection", "image", _QUERIES, _DETR),
+    ("ConditionalDetrForObjectDetection", "image", _QUERIES, _DETR),
+    ("TableTransformerForObjectDetection", "image", _QUERIES, _DETR),
     ("MaskFormerForInstanceSegmentation", "image", ("*queries_embedder.weight",), {}),
     ("GPTNeoForCausalLM", "text", (), {"attention_types": [[["global", "local"], 1]]}),
     ("GPTJForCausalLM", "text", (), {"rotary_dim": 4}),

@@ -176,3 +176,13 @@ def test_a_square_weight_has_two_copies_as_any_other():
         assert [copy.groups for copy in update.copies] == [64 * n // 8] * 2
     again = Workload(model="m", batch=1, ops=(*ops, ops[0], UpdateOp(name="fc.weight", elements=64 * 96)))
     assert len(annotate(again, "bdwp", TWO_OF_EIGHT).ops[-1].copies) == 2
+
+
+def test_a_weight_made_of_several_parameters_is_compacted_as_it_is_read(workload: Workload) -> None:
+    normed = [replace(op, parameter="fc.g+fc.weight") for op in _layer("made", 64, 64, 64)]
+    updates = [UpdateOp(name=name, elements=64) for name in ("fc.g", "fc.weight")]
+    step = annotate(replace(workload, ops=(*_layer("first", 64, 64, 64), *normed, *updates)), "bdwp", TWO_OF_EIGHT)
+    made = [op for op in step.matrix_ops if op.name == "made" and op.pass_ is not Pass.WU]
+    assert [op.sparse.online for op in made if op.sparse] == [True, True]
+    assert [op.sparse.online for op in step.matrix_ops if op.name == "first" and op.sparse] == [False, False]
+    assert all(op.dense_copy and not op.copies for op in step.ops if isinstance(op, UpdateOp))
