@@ -56,6 +56,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "decoder": {"model_type": "trocr", **TWO_SIDES},
     },
     "questions": {**TEXT, "model_type": "bert", "architectures": ["BertForQuestionAnswering"]},
+    "patches without registers": {**IMAGE, "model_type": "dinov3_vit", "num_register_tokens": 0, "patch_size": 16},
     "masked patches": {**IMAGE, "model_type": "vit_mae"},
 }  # fmt: skip
 
