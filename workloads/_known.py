@@ -86,7 +86,7 @@ def count_as_vector_work(*patterns: str) -> None:
     """Declare operators by name (``"namespace.name"``, ``*`` for any): element-wise work of the bytes that they touch.
 
     For operators that Weft cannot look into, in a line of the file that defines or uses them. A workload lists those
-    that it met as assumed. What PyTorch's own FLOP counter counts stays refused.
+    that it met as assumed. Products of ATen's stay refused.
     """
     for pattern in patterns:
         if not re.fullmatch(r"[\w*?]+\.[\w*?]+", pattern):

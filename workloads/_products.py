@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -74,19 +75,25 @@ def refuse_unknown(func: OpOverload, where: str) -> bool:
     if _rule(func) is not None or is_vector_work(func):
         return False
     name = operator_name(func)
-    if is_declared(name) and name not in _COUNTED:
+    multiplies = name in _COUNTED or bool(_MATRIX_WORDS.intersection(re.split(r"[_.]", name)))
+    ours = name.startswith("aten.")
+    if is_declared(name) and not (ours and multiplies):
         return True
-    if name.startswith("aten.") or name in _COUNTED:
+    if ours:
         reason = f"operator {name} is not known: it may multiply matrices, and how many Weft cannot tell"
         instead = "write it with matmul, einsum or element-wise operators"
     else:
         reason = f"custom operator {name} hides what it computes"
         instead = "write that part of the model in PyTorch operators"
-    declare = "" if name in _COUNTED else f"; if it multiplies none, say so: weft.count_as_vector_work({name!r})"
-    raise InputError(f"{where}: {reason}; {instead}{declare}")
+    declare = f", or let it count as its bytes: weft.count_as_vector_work({name!r})"
+    raise InputError(f"{where}: {reason}; {instead}{'' if ours and multiplies else declare}")
 
 
 _COUNTED = frozenset(str(packet) for packet in flop_registry)
+_MATRIX_WORDS = frozenset({
+    "mm", "bmm", "matmul", "gemm", "conv", "convolution", "attention", "rnn", "lstm", "gru", "linear", "trilinear",
+})  # fmt: skip
+"""Words in names of ATen's products, which nobody can declare to be none."""
 
 
 def _gemm(m: int, k: int, n: int, groups: int = 1, run: int = 0) -> Gemm | None:

@@ -158,7 +158,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
             return _answer_item(moment.path)
         if refuse_unknown(func, moment.path):
-            self.assumed.setdefault(f"{operator_name(func)} multiplies nothing, as declared")
+            self.assumed.setdefault(f"{operator_name(func)} counts as the bytes that it touches, as declared")
         key, tensors = key_of(func, args, kwargs)
         if key is None or kwargs.get("device"):
             args, kwargs = _without_data(args, kwargs)

@@ -97,7 +97,7 @@ def test_what_is_declared_moves_its_bytes_and_is_listed() -> None:
     (op,) = (op for op in step.ops if op.kind == "vector" and op.op == "weft_test_known.neuron")
 
     assert (op.elements, op.read_bytes, op.write_bytes) == (64, 256, 256)
-    assert step.assumed == ("weft_test_known.neuron multiplies nothing, as declared",)
+    assert step.assumed == ("weft_test_known.neuron counts as the bytes that it touches, as declared",)
 
 
 def test_products_are_not_declared_away() -> None:
@@ -108,6 +108,8 @@ def test_products_are_not_declared_away() -> None:
                 x.to(torch.float8_e4m3fn), x.to(torch.float8_e4m3fn).t(), torch.ones(1), torch.ones(1)
             )
         )
+    with pytest.raises(InputError, match=r"aten\._trilinear is not known.*einsum or element-wise operators$"):
+        after(lambda x: nn.functional.bilinear(x, x, torch.empty(3, 8, 8)))
     with pytest.raises(InputError, match=r"form namespace\.name"):
         count_as_vector_work("neuron")
 
