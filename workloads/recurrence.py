@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
-from torch.overrides import TorchFunctionMode
 
-__all__ = ["RecurrencesAsOnCpu", "as_on_cpu"]
+__all__ = ["RECURRENCES", "as_on_cpu"]
 
 _State = tuple[Tensor, ...]
 """Of one layer and direction: hidden, and cell state of an LSTM, [batch, width] each; hidden is its output."""
@@ -67,14 +66,8 @@ _ARGUMENTS = ("input", "hx", "params", *_OPTIONS, "batch_first")
 _PACKED_ARGUMENTS = ("data", "batch_sizes", "hx", "params", *_OPTIONS)
 
 
-class RecurrencesAsOnCpu(TorchFunctionMode):
-    """Runs recurrent layers on meta as the ops that they are on a CPU."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
-        kwargs = kwargs or {}
-        if func in _CELLS and (args[0] if args else next(iter(kwargs.values()))).is_meta:
-            return as_on_cpu(func, args, kwargs)
-        return func(*args, **kwargs)
+RECURRENCES = tuple(_CELLS)
+"""What `as_on_cpu` runs."""
 
 
 def as_on_cpu(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Tensor, ...]:

@@ -22,9 +22,9 @@ from .errors import InputError, nearest, require_int
 from .models.shells import model_on_meta
 from .models.source import ModelSource, StepInputs
 from .patterns import matching
-from .recurrence import RecurrencesAsOnCpu
 from .step import DTYPE_BYTES, OPTIMIZERS, Frozen, MatrixOp, UpdateOp, VectorOp, Workload, require_products
 from .windows import Attention, windowed, windows_of
+from .written_out import WrittenOut
 
 __all__ = ["trace_recurrence", "trace_step"]
 
@@ -178,7 +178,7 @@ def _like_training() -> Iterator[None]:
     narrow = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()  # type: ignore[no-untyped-call]
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
     try:
-        with torch.device("meta"), torch.enable_grad(), RecurrencesAsOnCpu():
+        with torch.device("meta"), torch.enable_grad(), WrittenOut():
             yield
     finally:
         torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(narrow)

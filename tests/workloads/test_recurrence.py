@@ -32,9 +32,10 @@ from weft.simulator.step import simulate
 from weft.workloads.gemm import Pass
 from weft.workloads.models.source import ModelSource
 from weft.workloads.onnx import onnx_workload
-from weft.workloads.recurrence import RecurrencesAsOnCpu, as_on_cpu
+from weft.workloads.recurrence import as_on_cpu
 from weft.workloads.step import MatrixOp, Op, UpdateOp, Workload
 from weft.workloads.trace import trace_step
+from weft.workloads.written_out import WrittenOut
 
 from .toy_models import Recurrent, floats, source_of
 
@@ -143,7 +144,7 @@ def test_ops_are_those_of_pytorch_on_a_cpu(layer: Any, trained_input: bool) -> N
         with torch.device(device):
             module = kind(6, 5, **options)
             x = torch.zeros(shape_of(options, lengths), requires_grad=trained_input)
-            mode = nullcontext() if device == "cpu" else RecurrencesAsOnCpu()
+            mode = nullcontext() if device == "cpu" else WrittenOut()
             with without_onednn(), mode, _Log() as log:
                 sum(part.sum() for part in run(module, x, lengths)).backward()  # type: ignore[union-attr]
         logs.append(log.ops)
