@@ -23,6 +23,7 @@ NAMES = {
     "compare",
     "train",
     "register_scheme",
+    "count_as_vector_work",
     "InputError",
     "__version__",
 }
