@@ -1,0 +1,33 @@
+"""The figures of five steps on every machine that ships, to the last digit (frozen.py)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from weft.dataflow.config_io import preset_names
+from weft.dataflow.schedule import Objective
+
+from .frozen import FILE, OBJECTIVES, SCHEMES, SIZES, all_figures, figures, traced
+
+HELD = json.loads(FILE.read_text())
+
+
+def test_every_combination_is_held():
+    names = {f"{m} {s} {a} {o}" for m in SIZES for s in SCHEMES for a in preset_names() for o in OBJECTIVES}
+    assert HELD.keys() == names
+    assert sum("refused" in held for held in HELD.values()) < len(HELD) / 3
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("machine", ["sat-vcu1525", "tiny"])
+def test_a_small_step_has_moved_by_nothing(scheme, machine):
+    found = figures(traced("resnet9"), scheme, machine, Objective.THRIFT)
+    assert found == HELD[f"resnet9 {scheme} {machine} thrift"]
+
+
+@pytest.mark.slow
+def test_no_figure_has_moved():
+    moved = {name: (HELD[name], found) for name, found in all_figures() if found != HELD[name]}
+    assert not moved
