@@ -101,9 +101,8 @@ class _Layer:
 
     def _total(self, dense: tuple[Pass, ...]) -> float:
         """Of the layer with these passes dense."""
-        ops = (replace(op, sparse=None) if op.pass_ in dense else op for op in self._products.values())
         try:
-            placed = [self._place(op) for op in ops]
+            placed = [self._place(op) for op in self._products_with(dense)]
         except InputError:
             if not dense:
                 raise
@@ -115,11 +114,13 @@ class _Layer:
             spent += update_cost(self._updated(dense), self._spec, self._optimizer)[0].total
         return spent
 
+    def _products_with(self, dense: tuple[Pass, ...]) -> Iterator[MatrixOp]:
+        return (replace(op, sparse=None) if op.pass_ in dense else op for op in self._products.values())
+
     def _updated(self, dense: tuple[Pass, ...]) -> UpdateOp:
         """The update with the copies that are still read."""
         assert self._update is not None
-        products = (replace(op, sparse=None) if op.pass_ in dense else op for op in self._products.values())
-        made = weight_copies(products).get(self._update[1].name)
+        made = weight_copies(self._products_with(dense)).get(self._update[1].name)
         if made is None:
             return self._update[1]
         return replace(self._update[1], dense_copy=made[0], copies=made[1])

@@ -27,7 +27,7 @@ def check_technique(name: str, pattern: NMPattern, options: dict[str, Any]) -> N
     _check_detach(name, pattern, options)
 
 
-class _Net(nn.Module):
+class Net(nn.Module):
     """A stem, a grouped strided convolution of ragged channels, a linear layer over tokens and a classifier."""
 
     def __init__(self) -> None:
@@ -43,10 +43,10 @@ class _Net(nn.Module):
         return found
 
 
-def _net() -> _Net:
+def _net() -> Net:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return _Net()
+        return Net()
 
 
 def _check_operands(name: str, pattern: NMPattern, options: dict[str, Any]) -> None:

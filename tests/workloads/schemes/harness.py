@@ -9,25 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from weft.workloads.schemes.conformance import Net
 from weft.workloads.schemes.technique import Technique
 from weft.workloads.sparsity import NMPattern
 
 TWO_OF_EIGHT = NMPattern(keep=2, group=8)
-
-
-class Net(nn.Module):
-    """A stem, a grouped strided convolution of ragged channels, a linear layer over tokens and a classifier."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 24, 3, padding=1)
-        self.conv = nn.Conv2d(24, 40, 3, stride=2, padding=1, groups=2)
-        self.tokens = nn.Linear(40, 20)
-        self.head = nn.Linear(20, 16, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(self.stem(x).relu()).relu()
-        return self.head(self.tokens(x.flatten(2).transpose(1, 2)).relu().mean(1))
 
 
 def net() -> Net:
