@@ -111,8 +111,8 @@ def simulate_step(
     return run_step(schedule_step(workload, spec, objective, mapping))
 
 
-def run_step(chosen: Schedule) -> SimResult:
+def run_step(chosen: Schedule, *, witness: bool = False) -> SimResult:
     from ..simulator.step import simulate
 
     with bar(f"simulating {chosen.workload.scheme}") as progress:
-        return simulate(chosen, progress)
+        return simulate(chosen, progress, witness=witness)

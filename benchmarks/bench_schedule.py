@@ -74,7 +74,7 @@ def _clear_caches() -> None:
 
 @pytest.mark.parametrize("part", ["schedule", "simulate"])
 def test_resnet50_step_caches_cleared(benchmark, resnet50, part):
-    """Kernels compiled, nothing else warm: every op is searched, or stepped, anew."""
+    """Kernels compiled, nothing else warm: every op is searched, or summed, anew."""
     workload = annotate(resnet50, "bdwp", TWO_OF_EIGHT)
     plan = schedule(workload, SAT)
     simulate(plan)

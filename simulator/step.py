@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import lru_cache
+from typing import NamedTuple, assert_never
 
 import numpy as np
 
@@ -29,20 +28,30 @@ from ..dataflow.schedule import Schedule
 from ..workloads.errors import InputError
 from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp
 from .kernels.phases import MacroTiles, step_phases
+from .phases import phase_count
 from .result import OpResult, SimResult
 
-__all__ = ["MOST_STEPPED", "macro_tiles", "simulate"]
+__all__ = ["MOST_STEPPED", "Stepped", "macro_tiles", "simulate", "stepped"]
 
 MOST_STEPPED = 2**22
-"""Phases of an op that are stepped: some 30 ms of them."""
+"""Phases of an op that the witness steps: some 30 ms of them."""
 
 
-def simulate(schedule: Schedule, progress: Callable[[int, int], None] | None = None) -> SimResult:
-    """Run a schedule op after op; ``progress`` is called with the ops done and all ops."""
+def simulate(
+    schedule: Schedule, progress: Callable[[int, int], None] | None = None, *, witness: bool = False
+) -> SimResult:
+    """Run a schedule op after op: the sum of what its placements take, and of the work beside the array.
+
+    ``witness``: the phases of every product are stepped as well, up to `MOST_STEPPED` an op, and AssertionError is
+    raised where they do not come to the placement. ``progress`` is called with the ops done and all ops.
+    """
     spec, workload = schedule.spec, schedule.workload
     results = []
     for done, (op, placement) in enumerate(zip(schedule.as_run.ops, schedule.placements, strict=True), start=1):
         results.append(_run(op, placement, spec, workload.optimizer))
+        if witness and placement is not None:
+            assert isinstance(op, MatrixOp), "only products are placed"
+            _require_stepped(op, placement, spec)
         if progress is not None:
             progress(done, len(workload.ops))
     return SimResult(
@@ -54,44 +63,51 @@ def _run(op: Op, placement: Placement | None, spec: AcceleratorSpec, optimizer: 
     match op:
         case MatrixOp():
             assert placement is not None, "a schedule places every matrix op"
-            return _run_matrix(op, placement, spec)
+            return OpResult(
+                op=op,
+                mapping=placement.mapping,
+                cycles=placement.cycles,
+                counts=placement.counts,
+                bound_cycles=placement.bound_cycles,
+                constrained=placement.constrained,
+            )
         case VectorOp():
             cycles, counts = vector_cost(vector_work(op, spec), op.elements, spec)
         case UpdateOp():
             cycles, counts = update_cost(op, spec, optimizer)
+        case _:
+            assert_never(op)
     return OpResult(op=op, mapping=None, cycles=cycles, counts=counts)
 
 
-def _run_matrix(op: MatrixOp, placement: Placement, spec: AcceleratorSpec) -> OpResult:
-    """The op as its phases, stepped, have it: equal to the closed form of its placement.
+class Stepped(NamedTuple):
+    """What the phases of a product come to, one after the other, in whole cycles without the ramp, and bytes."""
 
-    Beyond `MOST_STEPPED` phases the closed form stands alone, so that no op takes time by its size.
-    """
-    problem = problem_of(op, placement.mapping.n2s, spec.wuve.pregenerate)
-    cycles, counts = placement.cycles, placement.counts
-    stepped = _phases(problem, placement.mapping, spec)
-    if stepped is not None:
-        array, memory, every, read, written = stepped
-        if array != cycles.compute + cycles.interleave_stall + cycles.port_stall:
-            raise AssertionError(f"{op.name}: stepping and closed form of the array disagree")
-        cycles = replace(cycles, dram_stall=memory - array, sore=every - memory)
-        counts = replace(counts, dram_read_bytes=read, dram_write_bytes=written, buffer_bytes=read + written)
-    return OpResult(
-        op=op, mapping=placement.mapping, cycles=cycles, counts=counts, bound_cycles=placement.bound_cycles,
-        constrained=placement.constrained,
-    )  # fmt: skip
+    array: int
+    memory: int
+    every: int
+    read: int
+    written: int
 
 
-@lru_cache(maxsize=16384)
-def _phases(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> tuple[int, int, int, int, int] | None:
-    """Whole cycles of the array, with memory and with SORE, without the ramp; bytes read and written."""
+def stepped(op: MatrixOp, mapping: Mapping, spec: AcceleratorSpec) -> Stepped | None:
+    """The phases of a product, stepped; ``None`` for more than `MOST_STEPPED` of them."""
     rate = memory_machine(spec).rate
-    tiles, lead, _ = macro_tiles(p, mapping, spec)
-    if tiles.groups * tiles.row_tiles * tiles.col_tiles > MOST_STEPPED:
+    tiles, lead, _ = macro_tiles(problem_of(op, mapping.n2s, spec.wuve.pregenerate), mapping, spec)
+    if phase_count(tiles) > MOST_STEPPED:
         return None
     alone, memory, every, read, written = step_phases(tiles)
     lead *= RATE
-    return alone // rate, ceil_div(memory + lead, rate), ceil_div(every + lead, rate), read, written
+    return Stepped(alone // rate, ceil_div(memory + lead, rate), ceil_div(every + lead, rate), read, written)
+
+
+def _require_stepped(op: MatrixOp, placement: Placement, spec: AcceleratorSpec) -> None:
+    found, cycles, counts = stepped(op, placement.mapping, spec), placement.cycles, placement.counts
+    array = cycles.compute + cycles.interleave_stall + cycles.port_stall
+    memory = array + cycles.dram_stall
+    claimed = Stepped(array, memory, memory + cycles.sore, counts.dram_read_bytes, counts.dram_write_bytes)
+    if found is not None and found != claimed:
+        raise AssertionError(f"{op.name}: the stepped phases come to {found}, its placement to {claimed}")
 
 
 def macro_tiles(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> tuple[MacroTiles, int, int]:

@@ -48,7 +48,7 @@ def figures(workload: Workload, scheme: str, machine: str, objective: Objective)
         planned = schedule(step, spec, objective)
     except InputError as error:
         return {"refused": str(error)}
-    found = simulate(planned)
+    found = simulate(planned, witness=True)
     cycles, counts = asdict(found.cycles), asdict(found.counts)
     each = [(asdict(op.cycles), asdict(op.counts), op.bound_cycles, repr(op.mapping)) for op in found.ops]
     return {

@@ -191,6 +191,12 @@ def test_run_by_layer(capsys: pytest.CaptureFixture[str], step: Path, tmp_path: 
     assert (other["pattern"], other["layer_patterns"]) == ("2:4", ["one=dense"])
 
 
+@pytest.mark.parametrize(("level", "told"), [("step", "The phases of every product"), ("system", "SimPy's processes")])
+def test_run_beside_its_witness(capsys: pytest.CaptureFixture[str], step: Path, level: str, told: str) -> None:
+    assert main(["run", str(step), "--arch", "tiny", "--scheme", "bdwp", "--level", level, "--witness"]) == 0
+    assert told in capsys.readouterr().err
+
+
 def test_run_at_the_system_level(capsys: pytest.CaptureFixture[str], step: Path, tmp_path: Path) -> None:
     path = tmp_path / "step.perfetto-trace"
     alone = document(capsys, "run", step, "--arch", "tiny")
