@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..dataflow.schedule import Objective
+from ..dataflow.objective import Objective
 from ..simulator.result import SimResult
 from ..simulator.step import simulate
 from .energy import energy

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from ..dataflow.accelerator import ACCUMULATOR_BYTES, OPERAND_BYTES, AcceleratorSpec
 from ..dataflow.engine_time import compares_per_group
-from ..dataflow.search import Prices
+from ..dataflow.prices import Prices
 from ..simulator.result import OpResult
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass

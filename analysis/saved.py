@@ -10,7 +10,7 @@ from pathlib import Path
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.config_io import spec_at, spec_hash
 from ..dataflow.constraint import MappingFile, parse_mapping
-from ..dataflow.schedule import Objective
+from ..dataflow.objective import Objective
 from ..simulator.memory import require_capacity
 from ..simulator.step import simulate
 from ..simulator.system import simulate_system

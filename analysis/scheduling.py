@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.constraint import MappingFile
-from ..dataflow.schedule import Objective, Schedule, schedule
+from ..dataflow.objective import Objective
+from ..dataflow.schedule import Schedule, schedule
 from ..workloads.step import Workload
 from .energy import prices
 

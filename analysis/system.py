@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import Any
 
-from ..dataflow.array_time import ceil_div
+from ..dataflow.integers import ceil_div
 from ..simulator.system_result import EngineUse, SystemResult
 from .level import AnyResult
 from .records import to_dict

@@ -14,10 +14,10 @@ import numpy as np
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.account import Cycles
-from ..dataflow.cost import memory_machine, problem_of
+from ..dataflow.engines import evaluate, place, tiled
 from ..dataflow.mapping import Mapping
-from ..dataflow.placement import evaluate
-from ..dataflow.schedule import Objective, best_mapping
+from ..dataflow.objective import Objective
+from ..dataflow.problem import memory_machine
 from ..simulator.phases import expanded, phase_count, runs_of
 from ..simulator.result import OpResult
 from ..simulator.step import MOST_STEPPED, macro_tiles
@@ -125,7 +125,7 @@ def _gain(op: MatrixOp, spec: AcceleratorSpec, engine: str) -> int:
 
 
 def _least(op: MatrixOp, spec: AcceleratorSpec) -> int:
-    return evaluate(op, spec, best_mapping(op, spec, Objective.CYCLES)).cycles.total
+    return place(op, spec, Objective.CYCLES).cycles.total
 
 
 def _shadows(op: MatrixOp, mapping: Mapping, cycles: Cycles, spec: AcceleratorSpec, booked: _Booked) -> None:
@@ -133,7 +133,7 @@ def _shadows(op: MatrixOp, mapping: Mapping, cycles: Cycles, spec: AcceleratorSp
 
     Of an op with more phases than the step looks at nothing is found to be bound by both.
     """
-    tiles, _, _ = macro_tiles(problem_of(op, mapping.n2s, spec.wuve.pregenerate), mapping, spec)
+    tiles, _, _ = macro_tiles(tiled(op, spec, mapping), spec)
     if phase_count(tiles) > MOST_STEPPED:
         return
     runs, _ = runs_of(tiles)

@@ -14,7 +14,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from weft.dataflow.config_io import load_spec
-from weft.dataflow.mapping import ArrayMapping, Dataflow
+from weft.dataflow.stce.mapping import ArrayMapping, Dataflow
 from weft.hdl.blocks.array import Stce
 from weft.hdl.drivers.array import StceDriver
 from weft.hdl.flow.cosim import Cosim

@@ -16,7 +16,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from weft.dataflow.config_io import load_spec
-from weft.dataflow.mapping import ArrayMapping, Dataflow
+from weft.dataflow.stce.mapping import ArrayMapping, Dataflow
 from weft.simulator.array import run_array
 from weft.simulator.compact import compress
 from weft.simulator.engines import Adam, Sgd, run_sore, run_wuve

@@ -11,11 +11,12 @@ from functools import partial
 
 import pytest
 
-from weft.dataflow.array_time import array_machine
 from weft.dataflow.config_io import load_spec
-from weft.dataflow.cost import memory_machine, problem_of
-from weft.dataflow.schedule import FREE, schedule
-from weft.dataflow.search import FREE_SPACE, THRIFT, Limits, search
+from weft.dataflow.prices import FREE
+from weft.dataflow.problem import memory_machine, problem_of
+from weft.dataflow.schedule import schedule
+from weft.dataflow.stce.pace import array_machine
+from weft.dataflow.stce.search import FREE_SPACE, THRIFT, Limits, search
 from weft.simulator.step import simulate
 from weft.workloads.io import save_workload
 from weft.workloads.models import zoo

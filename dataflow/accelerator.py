@@ -11,12 +11,14 @@ from ..workloads.sparsity import MAX_GROUP, NMPattern
 from .operand import OPERAND_FORMATS, FormatName, OperandFormat
 
 __all__ = [
-    "ACCUMULATOR_BYTES", "MAX_ACCUMULATORS", "OPERAND_BYTES", "AcceleratorSpec", "ArraySpec", "BufferSpec", "DramSpec",
-    "PESpec", "SoreSpec", "VectorSpec", "WuveSpec",
+    "ACCUMULATOR_BYTES", "INDEX_BYTES", "MAX_ACCUMULATORS", "OPERAND_BYTES", "AcceleratorSpec", "ArraySpec",
+    "BufferSpec", "DramSpec", "PESpec", "SoreSpec", "VectorSpec", "WuveSpec",
 ]  # fmt: skip
 
 OPERAND_BYTES = 2
 """Operands of either format: one word of the W2E and N2S buffers."""
+INDEX_BYTES = 1
+"""Room for the index of a pair in the N2S buffer."""
 ACCUMULATOR_BYTES = 4
 """FP32 partial sums."""
 MAX_ACCUMULATORS = 64

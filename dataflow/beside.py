@@ -9,10 +9,10 @@ from typing import NamedTuple
 from ..workloads.step import DTYPE_BYTES, CompactCopy, UpdateOp, VectorOp
 from .accelerator import OPERAND_BYTES, AcceleratorSpec
 from .account import Counts, Cycles
-from .array_time import ceil_div
-from .cost import RATE, memory_machine
 from .engine_time import compares_per_group, wuve_latency
+from .integers import ceil_div
 from .pregenerate import copies_cycles
+from .problem import RATE, memory_machine
 
 __all__ = ["STATE_BYTES", "Work", "machine_bytes", "update_cost", "update_work", "vector_cost", "vector_work"]
 

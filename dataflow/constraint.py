@@ -17,9 +17,11 @@ from ..workloads.sparsity import MAX_GROUP, NMPattern
 from ..workloads.step import MatrixOp, Workload
 from ..workloads.strict import read_text, read_toml
 from .accelerator import MAX_ACCUMULATORS, AcceleratorSpec
-from .cost import Problem
-from .mapping import COMPACT, DENSE, ArrayMapping, Compact, Dataflow, Mapping
-from .search import FORMS, Only
+from .mapping import COMPACT, Compact, Mapping
+from .problem import Problem
+from .stce.dataflows import NUMBER
+from .stce.mapping import DENSE, REGISTERS, ArrayMapping, Dataflow
+from .stce.search import FORMS, FREE_SPACE, Only
 
 __all__ = ["Constraint", "MappingFile", "MappingRule", "mapping_file", "parse_mapping", "refusal"]
 
@@ -88,7 +90,7 @@ class Constraint:
         forms = sum(ok << i for i, ok in enumerate(self.allowed_forms(online=bool(p.online)))) if formed else -1
         if rows == [] or cols == [] or not forms:
             return None
-        dataflows = {None: 3, Dataflow.OS: 1, Dataflow.WS: 2}[self.dataflow]
+        dataflows = FREE_SPACE.dataflows if self.dataflow is None else 1 << NUMBER[self.dataflow]
         lists = (_listed(self.interleave), _listed(self.pairs), rows or (), cols or ())
         interleaves, pairs, high, wide = (np.array(sorted(set(values)), np.int64) for values in lists)
         return Only(dataflows, interleaves, pairs, high, wide, forms)
@@ -242,7 +244,7 @@ def _arrays(op: MatrixOp, spec: AcceleratorSpec, wanted: Constraint) -> Iterator
         patterns: Iterable[NMPattern] = (DENSE,)
         if op.sparse is not None:
             patterns = (op.sparse.pattern,)
-        elif dataflow is Dataflow.WS:
+        elif REGISTERS[dataflow](1, 1, 1).pairs:
             patterns = (NMPattern(keep=d, group=d) for d in _listed(wanted.pairs) or (1,))
         for pattern in patterns:
             for interleave in _listed(wanted.interleave) or (1,):

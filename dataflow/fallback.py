@@ -22,8 +22,8 @@ from ..workloads.gemm import Pass
 from ..workloads.schemes.annotate import weight_copies
 from ..workloads.step import MatrixOp, Op, UpdateOp, Workload
 from .accelerator import AcceleratorSpec
-from .array_time import ceil_div
 from .beside import update_cost
+from .integers import ceil_div
 from .placement import Placement
 
 __all__ = ["DOES_NOT_HELP", "with_fallback"]

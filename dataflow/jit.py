@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -12,7 +12,7 @@ from numba.extending import register_jitable
 
 from ..workloads.compiled import use_private_cache
 
-__all__ = ["helper", "inlined", "kernel"]
+__all__ = ["dispatch", "helper", "inlined", "kernel"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def _stamp() -> str:
     """Digest of every source a kernel may call into."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -50,6 +50,31 @@ def _compiled(function: F, **options: bool) -> F:
         # must not find data of an older source under that name.
         held._data_name_pattern = held._data_name_pattern.replace(".{number", f".{_STAMP[:12]}.{{number")
     return cast(F, compiled)
+
+
+def dispatch(functions: Sequence[Callable[..., Any]], first: int = 0) -> Callable[..., Any]:
+    """``f(number, *arguments)`` for kernels to call: the function of that number, counted from ``first``; a number that
+    has none raises IndexError.
+
+    Not cached on disk by itself (a closure's key would hold the identity of its callees), so plain Python calls it
+    through a `kernel`.
+    """
+    own = functions[0]
+    if len(functions) > 1:
+        rest = dispatch(functions[1:], first + 1)
+
+        def ask(number: int, *arguments: Any) -> Any:
+            if number == first:
+                return own(*arguments)
+            return rest(number, *arguments)
+    else:
+
+        def ask(number: int, *arguments: Any) -> Any:
+            if number != first:
+                raise IndexError("no object has this number")
+            return own(*arguments)
+
+    return cast(Callable[..., Any], njit(nogil=True, error_model="numpy", forceinline=True)(ask))
 
 
 def helper(function: F) -> F:

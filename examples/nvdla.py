@@ -24,9 +24,12 @@ from weft.dataflow.accelerator import (
     VectorSpec,
     WuveSpec,
 )
-from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow, Mapping
-from weft.dataflow.placement import Placement, evaluate
-from weft.dataflow.schedule import Objective, Schedule
+from weft.dataflow.engines import evaluate
+from weft.dataflow.mapping import Mapping
+from weft.dataflow.objective import Objective
+from weft.dataflow.placement import Placement
+from weft.dataflow.schedule import Schedule
+from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.simulator.result import SimResult
 from weft.workloads.gemm import Pass
 from weft.workloads.step import DTYPE_BYTES, MatrixOp, Op, VectorOp, Workload

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 import weft
-from weft.dataflow.array_time import array_cycles
-from weft.dataflow.mapping import ArrayMapping, Dataflow
+from weft.dataflow.stce.mapping import ArrayMapping, Dataflow
+from weft.dataflow.stce.time import array_cycles
 from weft.simulator.array import run_array
 from weft.simulator.compact import compress
 from weft.simulator.reference import gemm_reference

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.account import Cycles
-from ..dataflow.mapping import ArrayMapping, Dataflow
+from ..dataflow.stce.mapping import ArrayMapping, Dataflow
 from ..workloads.errors import InputError
 from .compact import Compact, compress, require_matrix
 from .kernels.drain import delay, stretch, taken_at

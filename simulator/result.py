@@ -8,8 +8,8 @@ from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.account import Counts, Cycles, total
 from ..dataflow.constraint import MappingFile
 from ..dataflow.mapping import Mapping
+from ..dataflow.objective import Objective
 from ..dataflow.placement import Constrained
-from ..dataflow.schedule import Objective
 from ..workloads.gemm import Pass
 from ..workloads.step import MatrixOp, Op, Workload
 

@@ -8,22 +8,14 @@ from typing import NamedTuple, assert_never
 import numpy as np
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.array_time import array_machine, ceil_div, issue_cycles, mapped_tiling, ramp_cycles
 from ..dataflow.beside import update_cost, vector_cost, vector_work
-from ..dataflow.cost import (
-    RATE,
-    Problem,
-    col_axis,
-    memory_machine,
-    moves,
-    problem_of,
-    row_axis,
-    share,
-    sore_cycles,
-    stored,
-)
+from ..dataflow.engine import Tiled
+from ..dataflow.engines import tiled
+from ..dataflow.integers import ceil_div
+from ..dataflow.macro_tiles import BUFFER, MEMORY, moves, sore_cycles, stored
 from ..dataflow.mapping import Mapping
-from ..dataflow.placement import Placement, tile_of
+from ..dataflow.placement import Placement
+from ..dataflow.problem import RATE, memory_machine, share
 from ..dataflow.schedule import Schedule
 from ..workloads.errors import InputError
 from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp
@@ -93,7 +85,7 @@ class Stepped(NamedTuple):
 def stepped(op: MatrixOp, mapping: Mapping, spec: AcceleratorSpec) -> Stepped | None:
     """The phases of a product, stepped; ``None`` for more than `MOST_STEPPED` of them."""
     rate = memory_machine(spec).rate
-    tiles, lead, _ = macro_tiles(problem_of(op, mapping.n2s, spec.wuve.pregenerate), mapping, spec)
+    tiles, lead, _ = macro_tiles(tiled(op, spec, mapping), spec)
     if phase_count(tiles) > MOST_STEPPED:
         return None
     alone, memory, every, read, written = step_phases(tiles)
@@ -110,29 +102,41 @@ def _require_stepped(op: MatrixOp, placement: Placement, spec: AcceleratorSpec) 
         raise AssertionError(f"{op.name}: the stepped phases come to {found}, its placement to {claimed}")
 
 
-def macro_tiles(p: Problem, mapping: Mapping, spec: AcceleratorSpec) -> tuple[MacroTiles, int, int]:
-    """Macro-tiles of an op, times in 1/rate cycles, DRAM at its one rate; bytes of the k-chunk that a streamed op
+def macro_tiles(product: Tiled, spec: AcceleratorSpec) -> tuple[MacroTiles, int, int]:
+    """Macro-tiles of a product, times in 1/rate cycles, DRAM at its one rate; bytes of the k-chunk that a streamed one
     exposes; cycles of ramp."""
-    x, y = array_machine(spec), memory_machine(spec)
-    t = mapped_tiling(x, mapping.array, p.rows, p.k, p.run)
-    r, c = row_axis(p, x, t, mapping.tile_rows), col_axis(p, x, t, mapping.tile_cols)
-    q = share(p)
-    m = moves(p, x, y, t, q, r, c, tile_of(mapping))
+    p, r, c, tile, issue, demand = product
+    y, q = memory_machine(spec), share(p)
+    m = moves(p, y, demand, q, r, c, tile)
     if not m.fits:
         raise InputError(f"a macro-tile of {r.full} x {c.full} does not fit the buffers of {spec.name!r}")
-    rows, cols = ((r.full, r.work), (r.last, r.work_last)), ((c.full, c.work), (c.last, c.work_last))
-    in_memory = mapping.compact == "memory"
-    west, copies = np.array([size * m.row for size, _ in rows]), np.array([size * m.again for size, _ in cols])
-    north = np.array([[size * m.col for size, _ in cols]] * 2)
-    sore = np.array([[sore_cycles(q, y, p.group, size) * y.rate for size, _ in cols]] * 2)
+    rows, cols = (r.full, r.last), (c.full, c.last)
+    in_memory = tile.compact == MEMORY
+    west, copies = np.array([size * m.row for size in rows]), np.array([size * m.again for size in cols])
+    north = np.array([[size * m.col for size in cols]] * 2)
+    sore = np.array([[sore_cycles(q, y, p.group, size) * y.rate for size in cols]] * 2)
     if in_memory:
         north[1], sore[1] = copies, 0
-    store = np.array([[stored(p, m, rs, cs) for cs, _ in cols] for rs, _ in rows])
+    store = np.array([[stored(p, m, rs, cs) for cs in cols] for rs in rows])
     copy = copies * in_memory
     tiles = MacroTiles(
-        p.groups, r.tiles, c.tiles, int(mapping.order == "mn"), int(mapping.resident), int(mapping.compact == "buffer"),
-        np.array([[issue_cycles(x, t, rw, cw) * y.rate for _, cw in cols] for _, rw in rows]),
-        west, north, sore, store, copy, m.added,
-        west * RATE, north * RATE, store * (1 + m.added) * RATE, copy * RATE, 0,
-    )  # fmt: skip
-    return tiles, 0 if mapping.resident else m.lead, ramp_cycles(x, t, r.last, c.last)
+        groups=p.groups,
+        row_tiles=r.tiles,
+        col_tiles=c.tiles,
+        rows_slow=tile.rows_slow,
+        resident=tile.resident,
+        north_held=int(tile.compact == BUFFER),
+        issue=np.array(issue.busy) * y.rate,
+        west=west,
+        north=north,
+        sore=sore,
+        store=store,
+        copy=copy,
+        added=m.added,
+        west_time=west * RATE,
+        north_time=north * RATE,
+        store_time=store * (1 + m.added) * RATE,
+        copy_time=copy * RATE,
+        turn=0,
+    )
+    return tiles, 0 if tile.resident else m.lead, issue.ramp

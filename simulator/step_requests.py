@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.cost import RATE, memory_machine, problem_of
+from ..dataflow.engines import tiled
 from ..dataflow.mapping import Mapping
+from ..dataflow.problem import RATE, memory_machine
 from ..dataflow.schedule import Schedule
 from ..workloads.errors import InputError
 from ..workloads.step import MatrixOp
@@ -269,8 +270,9 @@ class _Walk:
 
 def _matrix_phases(op: MatrixOp, mapping: Mapping, place: OpRegions, spec: AcceleratorSpec) -> Iterator[_Phase]:
     """The phases of a product, as `kernels/phases.py:step_phases` has them."""
-    p = problem_of(op, mapping.n2s, spec.wuve.pregenerate)
-    t, lead, ramp = macro_tiles(p, mapping, spec)
+    product = tiled(op, spec, mapping)
+    p = product.problem
+    t, lead, ramp = macro_tiles(product, spec)
     layout, half = layout_of(op, mapping.n2s), memory_machine(spec).w2e_half
     assert place.a is not None and place.b is not None and place.c is not None
     west, north = (place.b, place.a) if mapping.n2s == "a" else (place.a, place.b)

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from ..dataflow.array_time import ceil_div
+from ..dataflow.integers import ceil_div
 from ..dataflow.schedule import Schedule
 from .kernels.recurrence import BUFFERS, CAUSES, ENGINES, Log, Tasks, run_tasks
 from .memory import require_capacity

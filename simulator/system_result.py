@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from ..dataflow.array_time import ceil_div
+from ..dataflow.integers import ceil_div
 from .memory import MemoryNeed
 from .result import SimResult
 

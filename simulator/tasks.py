@@ -1,6 +1,6 @@
 """A schedule as tasks of the system: the macro-tile phases of every op, what stands around them, who waits for whom.
 
-All times are integers in 1/rate cycles (`dataflow/cost.py`); docs/design/machine.md states the rules.
+All times are integers in 1/rate cycles (`dataflow/problem.py`); docs/design/machine.md states the rules.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.array_time import ceil_div
 from ..dataflow.beside import Work, update_work, vector_work
-from ..dataflow.cost import LONGEST, RATE, Problem, memory_machine, problem_of
+from ..dataflow.engine import Tiled
+from ..dataflow.engines import tiled
+from ..dataflow.integers import ceil_div
 from ..dataflow.mapping import Mapping
 from ..dataflow.placement import Placement
+from ..dataflow.problem import LONGEST, RATE, memory_machine
 from ..dataflow.schedule import Schedule
 from ..workloads.errors import InputError
 from ..workloads.step import MatrixOp, Op, Role, UpdateOp, VectorOp
@@ -187,8 +189,8 @@ def _phases(
         case MatrixOp():
             assert placement is not None, "a schedule places every matrix op"
             mapping = placement.mapping
-            problem = problem_of(op, mapping.n2s, spec.wuve.pregenerate)
-            return _matrix_phases(problem, mapping, spec, layout_of(op, mapping.n2s), transfers)
+            product = tiled(op, spec, mapping)
+            return _matrix_phases(product, mapping, spec, layout_of(op, mapping.n2s), transfers)
         case VectorOp():
             return _chunks(vector_work(op, spec), spec, transfers)
         case UpdateOp():
@@ -197,9 +199,10 @@ def _phases(
 
 @lru_cache(maxsize=1024)
 def _matrix_phases(
-    p: Problem, mapping: Mapping, spec: AcceleratorSpec, layout: Layout, transfers: Transfers
+    product: Tiled, mapping: Mapping, spec: AcceleratorSpec, layout: Layout, transfers: Transfers
 ) -> _Phases:
-    tiles, lead, ramp = macro_tiles(p, mapping, spec)
+    p = product.problem
+    tiles, lead, ramp = macro_tiles(product, spec)
     memory = memory_machine(spec)
     tiles = timed(tiles, p, mapping, layout, memory.w2e_half, transfers)
     if phase_count(tiles) > _MOST_PHASES:

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..dataflow.accelerator import OPERAND_BYTES, AcceleratorSpec
-from ..dataflow.cost import LONGEST, RATE, Problem, memory_machine
 from ..dataflow.mapping import Mapping
+from ..dataflow.problem import LONGEST, RATE, Problem, memory_machine
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
 from ..workloads.step import MatrixOp, Role
@@ -91,7 +91,7 @@ class ByShape:
 
 
 Transfers = OneRate | ByShape
-"""Times of DRAM in 1/rate cycles of the machine (`dataflow/cost.py`); ``turn`` for each change to writing and back."""
+"""Times of DRAM in 1/rate cycles of the machine (`dataflow/problem.py`); ``turn`` for each change to writing and back."""
 
 
 def by_shape(spec: AcceleratorSpec) -> ByShape:

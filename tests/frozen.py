@@ -15,7 +15,8 @@ from typing import Any
 from weft.analysis.energy import energy
 from weft.analysis.energy_table import load_table
 from weft.dataflow.config_io import load_spec, preset_names, spec_hash
-from weft.dataflow.schedule import Objective, Schedule, schedule
+from weft.dataflow.objective import Objective
+from weft.dataflow.schedule import Schedule, schedule
 from weft.simulator.step import simulate
 from weft.simulator.system import step_time
 from weft.workloads.errors import InputError

@@ -18,9 +18,9 @@ from weft.dataflow.accelerator import (
     VectorSpec,
     WuveSpec,
 )
-from weft.dataflow.mapping import ArrayMapping, Dataflow
 from weft.dataflow.operand import FormatName
 from weft.dataflow.pregenerate import Copy, WeightShape
+from weft.dataflow.stce.mapping import ArrayMapping, Dataflow
 from weft.simulator.compact import Compact, compress, from_mask
 from weft.simulator.dram_spec import Controller, MemorySpec, Timing, load_memory
 from weft.simulator.operand import OPERAND_TYPES, Half

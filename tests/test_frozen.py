@@ -7,7 +7,7 @@ import json
 import pytest
 
 from weft.dataflow.config_io import preset_names
-from weft.dataflow.schedule import Objective
+from weft.dataflow.objective import Objective
 
 from .frozen import FILE, OBJECTIVES, SCHEMES, SIZES, all_figures, figures, traced
 

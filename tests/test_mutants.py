@@ -42,7 +42,7 @@ class Mutant:
 
 
 MUTANTS = [Mutant(**entry) for entry in tomllib.loads(Path(__file__).with_suffix(".toml").read_text())["mutant"]]
-AREAS = ("hdl/", "simulator/kernels/", "dataflow/cost.py", "dataflow/array_time.py", "dataflow/engine_time.py")
+AREAS = ("hdl/", "simulator/kernels/", "dataflow/macro_tiles.py", "dataflow/stce/", "dataflow/engine_time.py")
 
 
 def source(mutant: Mutant) -> str:

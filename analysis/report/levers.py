@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ...dataflow.accelerator import AcceleratorSpec
-from ...dataflow.schedule import Objective
+from ...dataflow.objective import Objective
 from ...simulator.step import simulate
 from ...simulator.system import step_time
 from ...workloads.errors import InputError

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...dataflow.accelerator import AcceleratorSpec
-from ...dataflow.mapping import DENSE, ArrayMapping, Dataflow
+from ...dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from ...hdl.flow.array_bench import ArrayVectors
 from ...simulator.array import run_array
 from ...simulator.compact import compress

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import numpy as np
 import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
-from ...dataflow.array_time import array_machine, col_work, mapped_tiling, row_work
-from ...dataflow.mapping import DENSE, ArrayMapping, Dataflow
+from ...dataflow.stce.dataflows import col_axis, row_axis
+from ...dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
+from ...dataflow.stce.pace import array_machine
+from ...dataflow.stce.time import mapped_tiling
 from ...simulator.compact import Compact, compress, decompress, from_mask
 from ...simulator.engines import Adam, Sgd
 from ...simulator.operand import Half, operand_type
@@ -26,11 +30,14 @@ def _bound_by(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> str:
     """What sets the pace of a product beside its issue: the drain of tiles, or partial sums that return."""
     x = array_machine(spec)
     t = mapped_tiling(x, mapping, gemm.m, gemm.k, gemm.run)
-    if t.ws:
-        distance = col_work(x, t, gemm.n) * row_work(x, t, gemm.m)
-        return "return" if t.slots > 1 and x.R * t.bare + 1 > distance else ""
-    tiles = col_work(x, t, gemm.n) * row_work(x, t, gemm.m)
-    return "drain" if tiles > 1 and t.drain > t.L else ""
+    work = row_axis(x, t, gemm.m, gemm.m).work * col_axis(x, t, gemm.n, gemm.n).work
+    match mapping.dataflow:
+        case Dataflow.OS:
+            return "drain" if work > 1 and t.drain > t.L else ""
+        case Dataflow.WS:
+            return "return" if t.slots > 1 and x.R * t.bare + 1 > work else ""
+        case _:
+            assert_never(mapping.dataflow)
 
 
 def draw_shape(spec: AcceleratorSpec, bound: str, random: np.random.Generator) -> tuple[ArrayMapping, Gemm]:

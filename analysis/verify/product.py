@@ -10,8 +10,8 @@ import numpy as np
 
 from ...dataflow.accelerator import AcceleratorSpec, PESpec
 from ...dataflow.account import Cycles
-from ...dataflow.array_time import array_cycles
-from ...dataflow.mapping import DENSE, ArrayMapping, Dataflow
+from ...dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
+from ...dataflow.stce.time import array_cycles
 from ...simulator.array import run_array
 from ...simulator.compact import compress
 from ...simulator.operand import Half, narrow

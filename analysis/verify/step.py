@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.account import Cycles
-from ...dataflow.array_time import array_cycles
-from ...dataflow.mapping import ArrayMapping
+from ...dataflow.stce.mapping import ArrayMapping
+from ...dataflow.stce.time import array_cycles
 from ...simulator.array import run_array
 from ...simulator.compact import BUBBLE, Compact, compress, decompress, from_mask
 from ...simulator.engines import run_sore

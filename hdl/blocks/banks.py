@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
-from ...dataflow.mapping import ArrayMapping, Dataflow
+from ...dataflow.stce.mapping import ArrayMapping, Dataflow
 from ...workloads.errors import InputError
 from ...workloads.gemm import Gemm
 from ...workloads.sparsity import NMPattern

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
-from ...dataflow.mapping import ArrayMapping, Dataflow
+from ...dataflow.stce.mapping import ArrayMapping, Dataflow
 from ...workloads.gemm import Gemm
 from ..blocks.array import Stce
 from ..blocks.banks import BUBBLE, NAN, Banks, Bits32, Index, banks, nest_of, run_registers

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
-from ...dataflow.mapping import ArrayMapping, Dataflow
+from ...dataflow.stce.mapping import ArrayMapping, Dataflow
 from ...workloads.gemm import Gemm
 from ..blocks.array import Stce
 from ..blocks.banks import BUBBLE, NAN, banks, run_registers

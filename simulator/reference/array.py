@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
-from ...dataflow.mapping import ArrayMapping, Dataflow
+from ...dataflow.stce.mapping import ArrayMapping, Dataflow
 from ..array import canonical, check_operands, require_ready
 from ..compact import BUBBLE, Compact
 from ..operand import Half, Word

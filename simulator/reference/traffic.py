@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
-from ...dataflow.mapping import Dataflow, Mapping
+from ...dataflow.mapping import Mapping
+from ...dataflow.stce.mapping import Dataflow
 from ...workloads.sparsity import NMPattern
 from ...workloads.step import MatrixOp
 

@@ -19,7 +19,8 @@ from weft.analysis.report.page import report_page
 from weft.cli import main
 from weft.dataflow.account import Counts, Cycles
 from weft.dataflow.config_io import dumps_spec, load_spec
-from weft.dataflow.schedule import Objective, schedule
+from weft.dataflow.objective import Objective
+from weft.dataflow.schedule import schedule
 from weft.simulator.result import OpResult, SimResult
 from weft.simulator.step import simulate
 from weft.simulator.system import simulate_system

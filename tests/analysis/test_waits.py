@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from weft.analysis.waits import DRAM, INTERLEAVE, PORTS, SORE, TIES, waits
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.config_io import load_spec
-from weft.dataflow.mapping import ArrayMapping, Dataflow, Mapping
-from weft.dataflow.placement import evaluate
-from weft.dataflow.schedule import Objective, best_mapping
+from weft.dataflow.engines import evaluate, place
+from weft.dataflow.mapping import Mapping
+from weft.dataflow.objective import Objective
+from weft.dataflow.stce.mapping import ArrayMapping, Dataflow
 from weft.simulator.result import OpResult
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
@@ -28,7 +29,7 @@ ACCUMULATORS_AND_PORTS = TIES[frozenset((INTERLEAVE, PORTS))]
 
 
 def _result(op: MatrixOp, spec: AcceleratorSpec, mapping: Mapping | None = None) -> OpResult:
-    chosen = mapping or best_mapping(op, spec, Objective.CYCLES)
+    chosen = mapping or place(op, spec, Objective.CYCLES).mapping
     placed = evaluate(op, spec, chosen)
     return OpResult(op=op, mapping=chosen, cycles=placed.cycles, counts=placed.counts)
 

@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, DramSpec, SoreSpec, WuveSpec
-from weft.dataflow.mapping import COMPACT, DENSE, ArrayMapping, Dataflow, Mapping
+from weft.dataflow.mapping import COMPACT, Mapping
+from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.simulator.reference import Addresses
 from weft.workloads.convolution import convolution_gemms
 from weft.workloads.gemm import GEMM_PASSES, Gemm, Pass

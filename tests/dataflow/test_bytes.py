@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import pytest
 
-from weft.dataflow.mapping import DENSE, ArrayMapping, Compact, Dataflow, Mapping
-from weft.dataflow.placement import evaluate
+from weft.dataflow.engines import evaluate
+from weft.dataflow.mapping import Compact, Mapping
+from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.im2col import Window

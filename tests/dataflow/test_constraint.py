@@ -16,9 +16,11 @@ import weft
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.constraint import Constraint, MappingFile, parse_mapping
-from weft.dataflow.mapping import COMPACT, ArrayMapping, Dataflow, Mapping
-from weft.dataflow.placement import Placement, evaluate
-from weft.dataflow.schedule import Objective, best_mapping
+from weft.dataflow.engines import evaluate, place
+from weft.dataflow.mapping import COMPACT, Mapping
+from weft.dataflow.objective import Objective
+from weft.dataflow.placement import Placement
+from weft.dataflow.stce.mapping import ArrayMapping, Dataflow
 from weft.simulator.memory import memory_need
 from weft.simulator.system import simulate_system
 from weft.workloads.errors import InputError
@@ -113,13 +115,13 @@ def test_the_best_that_is_allowed_is_found(data: st.DataObject) -> None:
     placements = list(every(op, spec, wanted))
     if not placements:
         with pytest.raises(InputError, match=r"cannot have|fits the buffers"):
-            best_mapping(op, spec, Objective.CYCLES, wanted=wanted)
+            place(op, spec, Objective.CYCLES, wanted=wanted)
         return
 
-    best = evaluate(op, spec, best_mapping(op, spec, Objective.CYCLES, wanted=wanted))
+    best = place(op, spec, Objective.CYCLES, wanted=wanted)
     assert allowed(best.mapping, wanted, op.sparse is None)
     assert best.cycles.total == min(p.cycles.total for p in placements)
-    thrifty = evaluate(op, spec, best_mapping(op, spec, Objective.THRIFT, wanted=wanted))
+    thrifty = place(op, spec, Objective.THRIFT, wanted=wanted)
     assert allowed(thrifty.mapping, wanted, op.sparse is None)
     assert thrifty.counts.dram_bytes <= best.counts.dram_bytes
 
@@ -131,7 +133,7 @@ def test_what_is_said_to_be_possible_is(data: st.DataObject) -> None:
     spec = data.draw(machines())
     op, wanted = data.draw(matrix_ops(spec, size=24)), data.draw(constraints())
     try:
-        best_mapping(op, spec, Objective.CYCLES, wanted=wanted)
+        place(op, spec, Objective.CYCLES, wanted=wanted)
         assume(False)
     except InputError as error:
         found = re.search(r"possible with (\w+) = (\w+)$", str(error))
@@ -140,13 +142,13 @@ def test_what_is_said_to_be_possible_is(data: st.DataObject) -> None:
     name, text = found[1], found[2]
     value = {"true": True, "false": False}.get(text, int(text) if text.isdigit() else text)
     changed = replace(wanted, **{name: value})
-    assert allowed(best_mapping(op, spec, Objective.CYCLES, wanted=changed), changed, op.sparse is None)
+    assert allowed(place(op, spec, Objective.CYCLES, wanted=changed).mapping, changed, op.sparse is None)
 
 
 def test_the_empty_constraint_is_no_constraint() -> None:
     spec, op = load_spec("tiny"), make_op(Gemm(m=100, k=64, n=48))
     for objective in (Objective.CYCLES, Objective.THRIFT):
-        assert best_mapping(op, spec, objective, wanted=Constraint()) == best_mapping(op, spec, objective)
+        assert place(op, spec, objective, wanted=Constraint()).mapping == place(op, spec, objective).mapping
 
 
 # --- rules by layer

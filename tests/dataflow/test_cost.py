@@ -9,10 +9,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import BufferSpec
-from weft.dataflow.array_time import array_cycles
-from weft.dataflow.mapping import COMPACT, DENSE, ArrayMapping, Dataflow, Mapping
-from weft.dataflow.placement import Placement, evaluate
-from weft.dataflow.schedule import Objective, best_mapping
+from weft.dataflow.engines import evaluate, place
+from weft.dataflow.mapping import COMPACT, Mapping
+from weft.dataflow.objective import Objective
+from weft.dataflow.placement import Placement
+from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
+from weft.dataflow.stce.time import array_cycles
 from weft.simulator.step import Stepped, stepped
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
@@ -111,7 +113,7 @@ def test_an_online_operand_waits_for_sore_and_a_pregenerated_one_does_not(sat):
     for online in (False, True):
         sparse = SparseOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=online)
         op = make_op(gemm, sparse=sparse)
-        cycles[online] = evaluate(op, sat, best_mapping(op, sat, Objective.CYCLES)).cycles
+        cycles[online] = place(op, sat, Objective.CYCLES).cycles
 
     assert cycles[False].sore == 0
     assert cycles[False].total < 18_000

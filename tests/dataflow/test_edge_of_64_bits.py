@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from weft.dataflow.array_time import ArrayMachine
 from weft.dataflow.config_io import load_spec
-from weft.dataflow.cost import FITS, LONGEST, TOO_LARGE, TOO_LONG, MemoryMachine, Problem
-from weft.dataflow.placement import evaluate
-from weft.dataflow.schedule import FREE, Objective, best_mapping, schedule
-from weft.dataflow.search import CYCLES, FREE_SPACE, Limits, search
+from weft.dataflow.engines import place
+from weft.dataflow.macro_tiles import FITS, TOO_LARGE, TOO_LONG
+from weft.dataflow.objective import Objective
+from weft.dataflow.prices import FREE
+from weft.dataflow.problem import LONGEST, MemoryMachine, Problem
+from weft.dataflow.schedule import schedule
+from weft.dataflow.stce.pace import ArrayMachine
+from weft.dataflow.stce.search import CYCLES, FREE_SPACE, Limits, search
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import MAX_MACS, Gemm
 from weft.workloads.io import load_workload
@@ -30,15 +33,16 @@ CASES = Path(__file__).parents[1] / "cases" / "edge"
 
 UNBOUNDED = """
 import json, sys
-from weft.dataflow import cost, search
-from weft.dataflow.array_time import ArrayMachine
+from weft.dataflow import macro_tiles, prices, problem
+from weft.dataflow.stce import search
+from weft.dataflow.stce.pace import ArrayMachine
 steps = search._steps
 search._steps = lambda unit, size: [int(extent) for extent in steps(unit, size)]
-cost.LONGEST = search.LONGEST = 2**200
+problem.LONGEST = macro_tiles.LONGEST = search.LONGEST = 2**200
 for line in sys.stdin:
     p, x, y, limits, price = json.loads(line)
     found = search.search(
-        cost.Problem(*p), ArrayMachine(*x), cost.MemoryMachine(*y), search.Limits(*limits), search.Prices(*price),
+        problem.Problem(*p), ArrayMachine(*x), problem.MemoryMachine(*y), search.Limits(*limits), prices.Prices(*price),
         search.CYCLES, search.FREE_SPACE,
     )
     print(json.dumps([found.status, found.units, found.moved, list(found.tile)]))
@@ -104,7 +108,7 @@ def test_only_what_comes_near_the_bound_is_refused(both):
 def test_what_overflowed_is_timed(case, cycles):
     """Cycles of the same search in Python's integers."""
     (op,), spec = load_workload(CASES / f"{case}.json").matrix_ops, load_spec(CASES / f"{case}.toml")
-    found = evaluate(op, spec, best_mapping(op, spec, Objective.THRIFT))
+    found = place(op, spec, Objective.THRIFT)
 
     assert found.cycles.total == cycles
     assert schedule(load_workload(CASES / f"{case}.json"), spec).placements[0].cycles.total <= cycles

@@ -14,9 +14,10 @@ from weft.analysis.energy_table import load_table
 from weft.analysis.scheduling import scheduled
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.config_io import load_spec
+from weft.dataflow.engines import place
 from weft.dataflow.fallback import DOES_NOT_HELP
-from weft.dataflow.placement import evaluate
-from weft.dataflow.schedule import Objective, Schedule, best_mapping, schedule
+from weft.dataflow.objective import Objective
+from weft.dataflow.schedule import Schedule, schedule
 from weft.simulator.step import simulate
 from weft.simulator.system import step_time
 from weft.workloads.errors import InputError
@@ -152,10 +153,7 @@ def _without(workload: Workload, dense: tuple[Pass, ...]) -> Workload:
 
 def _as_it_stands(workload: Workload, spec: AcceleratorSpec) -> Schedule:
     """A schedule in which nothing falls back."""
-    placements = tuple(
-        evaluate(op, spec, best_mapping(op, spec, Objective.CYCLES)) if isinstance(op, MatrixOp) else None
-        for op in workload.ops
-    )
+    placements = tuple(place(op, spec, Objective.CYCLES) if isinstance(op, MatrixOp) else None for op in workload.ops)
     return Schedule(workload=workload, spec=spec, objective=Objective.CYCLES, placements=placements)
 
 

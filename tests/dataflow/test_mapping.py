@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow, Mapping
-from weft.dataflow.placement import evaluate
+from weft.dataflow.engines import evaluate
+from weft.dataflow.mapping import Mapping
+from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern

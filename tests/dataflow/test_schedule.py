@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from weft.dataflow.accelerator import ArraySpec, BufferSpec
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.engine_time import compares_per_group
-from weft.dataflow.mapping import COMPACT, DENSE, ArrayMapping, Dataflow, Mapping
-from weft.dataflow.placement import evaluate
-from weft.dataflow.schedule import Objective, Prices, best_mapping, schedule
-from weft.dataflow.search import TIE
+from weft.dataflow.engines import evaluate, place
+from weft.dataflow.mapping import COMPACT, Mapping
+from weft.dataflow.objective import TIE, Objective
+from weft.dataflow.prices import Prices
+from weft.dataflow.schedule import schedule
+from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.sparsity import NMPattern
@@ -93,11 +95,11 @@ def test_buffers_too_small_are_told_what_would_fit(roomy):
         Gemm(m=40, k=64, n=40), sparse=SparseOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=False)
     )
     with pytest.raises(InputError, match="fits the buffers") as error:
-        best_mapping(op, spec, Objective.CYCLES)
+        place(op, spec, Objective.CYCLES)
     enough = {name: int(size) for name, size in re.findall(r"buffers\.(\w+) = (\d+)", str(error.value))}
 
     assert enough
-    best_mapping(op, replace(spec, buffers=BufferSpec(**sizes | enough)), Objective.CYCLES)
+    place(op, replace(spec, buffers=BufferSpec(**sizes | enough)), Objective.CYCLES)
     # None of them is larger than it must be, to a factor of two.
     for name, size in enough.items():
         less = replace(spec, buffers=BufferSpec(**sizes | enough | {name: size // 2}))
@@ -115,10 +117,10 @@ def test_finds_the_best_of_the_stated_space(data, objective):
     placements = list(_all(op, spec))
     if not placements:
         with pytest.raises(InputError, match="fits the buffers"):
-            best_mapping(op, spec, objective, prices)
+            place(op, spec, objective, prices)
         return
 
-    found = evaluate(op, spec, best_mapping(op, spec, objective, prices))
+    found = place(op, spec, objective, prices)
 
     fastest = min(p.cycles.total for p in placements)
     if objective == Objective.CYCLES:
@@ -138,7 +140,7 @@ def test_equally_fast_mappings_move_the_fewest_bytes(sat):
     """A long product streams as fast as it blocks; blocking moves a fraction of the bytes."""
     op = make_op(Gemm(m=4096, k=1024, n=4096))
 
-    found = evaluate(op, sat, best_mapping(op, sat, Objective.THRIFT))
+    found = place(op, sat, Objective.THRIFT)
 
     assert found.cycles.total <= found.bound_cycles * 1.002
     assert found.counts.dram_bytes < 2 * (2 * 4096 * 1024 * 2 + 4096 * 4096 * 2)
@@ -148,8 +150,8 @@ def test_equal_ops_are_scheduled_once(sat, monkeypatch):
     import weft.dataflow.schedule as module
 
     calls = []
-    original = module.evaluate
-    monkeypatch.setattr(module, "evaluate", lambda *a: calls.append(a) or original(*a))
+    original = module.place
+    monkeypatch.setattr(module, "place", lambda *a: calls.append(a) or original(*a))
     op = make_op(Gemm(m=64, k=64, n=64))
 
     plan = schedule(Workload(model="two", batch=1, ops=(op, op)), sat)
@@ -172,7 +174,7 @@ def test_a_group_the_machine_cannot_hold_is_refused(sat):
     wide = SparseOperand(operand="b", pattern=NMPattern(keep=2, group=32), online=False)
 
     with pytest.raises(InputError, match=r"pe\.max_group of 'sat-vcu1525' is 16"):
-        best_mapping(make_op(Gemm(m=64, k=64, n=64), sparse=wide), sat, Objective.CYCLES)
+        place(make_op(Gemm(m=64, k=64, n=64), sparse=wide), sat, Objective.CYCLES)
 
 
 @settings(max_examples=30)
@@ -184,7 +186,7 @@ def test_more_bandwidth_is_never_slower(data):
     factor = data.draw(st.floats(1.0, 4.0))
     fast = replace(slow, dram=replace(slow.dram, bytes_per_second=int(slow.dram.bytes_per_second * factor)))
     try:
-        before, after = (evaluate(op, m, best_mapping(op, m, Objective.CYCLES)).cycles.total for m in (slow, fast))
+        before, after = (place(op, m, Objective.CYCLES).cycles.total for m in (slow, fast))
     except InputError:
         assume(False)
 
@@ -199,7 +201,7 @@ def test_thrift_may_take_longer_on_more_bandwidth_and_cycles_may_not(sat):
     )
 
     def cycles(spec, objective) -> int:
-        return evaluate(op, spec, best_mapping(op, spec, objective)).cycles.total
+        return place(op, spec, objective).cycles.total
 
     assert (cycles(sat, Objective.THRIFT), cycles(fast, Objective.THRIFT)) == (513_104, 515_588)
     assert cycles(fast, Objective.CYCLES) <= cycles(sat, Objective.CYCLES) <= 513_104
@@ -211,7 +213,7 @@ def test_a_gradient_is_reduced_once(sat):
     op = make_op(
         gemm, sparse=SparseOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=True), pass_=Pass.WU
     )
-    found = evaluate(op, sat, best_mapping(op, sat, Objective.THRIFT))
+    found = place(op, sat, Objective.THRIFT)
     again = replace(found.mapping, compact="remade")
 
     assert found.mapping.compact != "remade"

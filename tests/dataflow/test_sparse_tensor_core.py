@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from weft.dataflow.array_time import array_cycles
-from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow
+from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
+from weft.dataflow.stce.time import array_cycles
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import ArraySpec, SoreSpec
-from weft.dataflow.array_time import array_cycles
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.engine_time import compares_per_group, sore_issue, sore_latency, wuve_latency
-from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow
+from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
+from weft.dataflow.stce.time import array_cycles
 from weft.hdl.blocks.sorter import batcher_stages
 from weft.simulator.array import run_array
 from weft.simulator.engines import Adam, Sgd, run_sore, run_wuve

@@ -17,8 +17,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from weft.dataflow.config_io import load_spec
-from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow
 from weft.dataflow.pregenerate import COPIES, WeightShape
+from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.hdl.drivers.array import StceDriver
 from weft.hdl.drivers.engines import PregenerateDriver
 from weft.simulator.array import run_array

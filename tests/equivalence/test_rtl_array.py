@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import ArraySpec, PESpec
-from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow
+from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.hdl.blocks.array import Stce
 from weft.hdl.blocks.banks import run_registers
 from weft.hdl.drivers.array import StceDriver

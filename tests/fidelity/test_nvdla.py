@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import weft
-from weft.dataflow.mapping import Dataflow
+from weft.dataflow.stce.mapping import Dataflow
 from weft.workloads.step import MatrixOp, VectorOp
 
 NVDLA = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "nvdla.py"), run_name="nvdla")

@@ -15,9 +15,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.dataflow.array_time import array_cycles
 from weft.dataflow.config_io import load_spec
-from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow
+from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
+from weft.dataflow.stce.time import array_cycles
 from weft.workloads.gemm import Gemm
 
 SIDES = st.sampled_from([4, 8, 16, 32])

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import AcceleratorSpec, ArraySpec, PESpec
-from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow
+from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.simulator.array import ArrayRun, run_array
 from weft.simulator.compact import compress
 from weft.simulator.operand import OPERAND_TYPES

@@ -15,9 +15,9 @@ from torch import nn
 import weft
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.config_io import load_spec
-from weft.dataflow.cost import memory_machine
+from weft.dataflow.engines import evaluate
 from weft.dataflow.mapping import Mapping
-from weft.dataflow.placement import evaluate
+from weft.dataflow.problem import memory_machine
 from weft.dataflow.schedule import Schedule
 from weft.simulator.reference import traffic_reference
 from weft.simulator.regions import PAGE, OpRegions, Region, lay_out

@@ -11,12 +11,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec
-from weft.dataflow.array_time import ceil_div
 from weft.dataflow.config_io import load_spec
-from weft.dataflow.cost import RATE
-from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow, Mapping
-from weft.dataflow.placement import Placement, evaluate
-from weft.dataflow.schedule import Objective, Schedule, best_mapping, schedule
+from weft.dataflow.engines import evaluate, place
+from weft.dataflow.integers import ceil_div
+from weft.dataflow.mapping import Mapping
+from weft.dataflow.objective import Objective
+from weft.dataflow.placement import Placement
+from weft.dataflow.problem import RATE
+from weft.dataflow.schedule import Schedule, schedule
+from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.simulator.kernels.recurrence import Tasks
 from weft.simulator.order import Order, order_of, role_order, serial_order
 from weft.simulator.step import simulate
@@ -65,7 +68,7 @@ def _placed(draw: st.DrawFn, op: Op, spec: AcceleratorSpec) -> Placement | None:
     except InputError:
         pass
     try:
-        return evaluate(op, spec, best_mapping(op, spec, Objective.CYCLES))
+        return place(op, spec, Objective.CYCLES)
     except InputError:
         assume(False)
         raise

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec
 from weft.dataflow.config_io import load_spec
-from weft.dataflow.cost import memory_machine, problem_of
 from weft.dataflow.engine_time import compares_per_group
-from weft.dataflow.mapping import DENSE, ArrayMapping, Dataflow, Mapping
-from weft.dataflow.placement import evaluate
+from weft.dataflow.engines import evaluate, tiled
+from weft.dataflow.mapping import Mapping
+from weft.dataflow.problem import memory_machine
+from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.simulator.phases import expanded, runs_of
 from weft.simulator.reference import Traffic, traffic_reference
 from weft.simulator.step import macro_tiles
@@ -26,7 +27,7 @@ from ..dataflow.problems import addresses_of, convolution_op, convolutions, mach
 
 def _listed(spec, op, mapping):
     """Bytes and cycles of the phases that the step and the system run."""
-    tiles, _, _ = macro_tiles(problem_of(op, mapping.n2s, spec.wuve.pregenerate), mapping, spec)
+    tiles, _, _ = macro_tiles(tiled(op, spec, mapping), spec)
     runs, ends = runs_of(tiles)
     phases = expanded(runs)
     read, written, sore = phases.read, phases.written, phases.sore

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft.dataflow.config_io import load_spec
-from weft.dataflow.cost import RATE, memory_machine, problem_of
-from weft.dataflow.placement import evaluate
-from weft.dataflow.schedule import Objective, best_mapping
+from weft.dataflow.engines import place, tiled
+from weft.dataflow.objective import Objective
+from weft.dataflow.problem import RATE, memory_machine
 from weft.simulator.dram import run_memory, transfer_efficiency
 from weft.simulator.dram_requests import lines_of, nest
 from weft.simulator.dram_spec import MemorySpec
@@ -46,13 +46,14 @@ def _tiles(
     op: MatrixOp, rows: int, cols: int, *, n2s: str = "b", compact: str = "remade"
 ) -> tuple[MacroTiles, ByShape]:
     mapping = replace(
-        best_mapping(op, SAT, Objective.THRIFT), gemm=op.gemm if n2s == "b" else op.gemm.transposed, n2s=n2s,
+        place(op, SAT, Objective.THRIFT).mapping, gemm=op.gemm if n2s == "b" else op.gemm.transposed, n2s=n2s,
         tile_rows=rows, tile_cols=cols, resident=True, order="mn", compact=compact,
     )  # fmt: skip
-    evaluate(op, SAT, mapping)
-    p, transfers = problem_of(op, n2s, SAT.wuve.pregenerate), by_shape(SAT)
-    tiles, _, _ = macro_tiles(p, mapping, SAT)
-    return timed(tiles, p, mapping, layout_of(op, n2s), memory_machine(SAT).w2e_half, transfers), transfers
+    product, transfers = tiled(op, SAT, mapping), by_shape(SAT)
+    tiles, _, _ = macro_tiles(product, SAT)
+    return timed(
+        tiles, product.problem, mapping, layout_of(op, n2s), memory_machine(SAT).w2e_half, transfers
+    ), transfers
 
 
 def _cycles(transfers: ByShape, size: int, shape: Stored, *, write: bool = False) -> int:

@@ -21,42 +21,47 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .array_time import ArrayMachine, Tiling, ceil_div, col_work, issue_cycles, pairs, row_work, tiling
-from .cost import (
+from ..jit import inlined, kernel
+from ..macro_tiles import (
     BUFFER,
     FITS,
-    LONGEST,
     MEMORY,
     REMADE,
     TOO_LARGE,
     TOO_LONG,
     Axis,
-    MemoryMachine,
-    Problem,
-    Share,
     Tile,
     Totals,
-    col_axis,
     least_units,
     moves,
     op_totals,
     op_units,
-    row_axis,
-    share,
     times_of,
 )
-from .jit import inlined, kernel
+from ..objective import TIE
+from ..prices import Prices
+from ..problem import LONGEST, MemoryMachine, Problem, Share, share
+from .dataflows import (
+    PACES,
+    col_axis,
+    demand_of,
+    issue_of,
+    least_issue,
+    registers,
+    row_axis,
+    tiling,
+    unit,
+    widest,
+    words,
+)
+from .pace import ArrayMachine, Tiling
 
 __all__ = [
-    "CYCLES", "EDP", "ENERGY", "FORMS", "FREE_SPACE", "NOTHING", "THRIFT", "TIE", "Actions", "Found", "Limits",
-    "Only", "Prices", "actions", "search",
+    "CYCLES", "EDP", "ENERGY", "FORMS", "FREE_SPACE", "NOTHING", "THRIFT", "Found", "Limits", "Only", "energy_pj",
+    "search",
 ]  # fmt: skip
 
 THRIFT, CYCLES, ENERGY, EDP, _BYTES = 0, 1, 2, 3, 4
-TIE = 128
-"""To the objective thrift times that differ by less than 1/128 are equal. Streaming hides a few hundred cycles of the
-first loads and can move ten times the bytes; over the examples this costs 0.0-0.3 % of a step's time and saves 1-34 %
-of its energy."""
 
 
 class Limits(NamedTuple):
@@ -68,28 +73,8 @@ class Limits(NamedTuple):
     max_group: int
 
 
-class Prices(NamedTuple):
-    """Picojoules of the actions that a mapping changes, and ``fixed`` for those it does not."""
-
-    dram_byte: float
-    buffer_byte: float
-    w2e_word: float
-    n2s_pair: float
-    output_word: float
-    sore_group: float
-    fixed: float
-
-
-class Actions(NamedTuple):
-    """Buffer accesses of the array."""
-
-    w2e_words: int
-    n2s_pairs: int
-    output_words: int
-
-
 class Only(NamedTuple):
-    """What a search is restricted to. ``dataflows``: bit 0 OS, bit 1 WS. ``forms``: bits by the number of `_form`; -1
+    """What a search is restricted to. ``dataflows``: bits by their number. ``forms``: bits by the number of `FORMS`; -1
     for those of the space. The others are lists of allowed values, of any if empty: interleaves, pairs that a dense
     operand holds in WS, rows and columns of a macro-tile, which need not be of the space."""
 
@@ -102,7 +87,8 @@ class Only(NamedTuple):
 
 
 _ANY = np.empty(0, np.int64)
-FREE_SPACE = Only(3, _ANY, _ANY, _ANY, _ANY, -1)
+_DATAFLOWS = len(PACES)
+FREE_SPACE = Only((1 << _DATAFLOWS) - 1, _ANY, _ANY, _ANY, _ANY, -1)
 
 
 class Found(NamedTuple):
@@ -113,7 +99,7 @@ class Found(NamedTuple):
     key: float
     moved: int
     units: int
-    ws: int
+    dataflow: int
     keep: int
     group: int
     interleave: int
@@ -126,27 +112,9 @@ NOTHING = Found(TOO_LARGE, np.inf, LONGEST, LONGEST, 0, 0, 0, 0, Tile(0, 0, 0, 0
 
 
 @inlined
-def actions(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile) -> Actions:
-    """Words the array takes from and puts into the buffers."""
-    products = p.groups * p.rows * p.cols
-    if t.ws:
-        slots = pairs(p.k, p.run, p.keep, p.group) if p.keep else p.k
-        return Actions(
-            p.groups * p.rows * p.k * ceil_div(p.cols, x.C),
-            p.groups * p.cols * slots * ceil_div(p.rows, tile.rows),
-            products * (2 * t.slots - 1),
-        )
-    return Actions(
-        p.groups * p.rows * p.k * ceil_div(p.cols, x.C * t.interleave),
-        p.groups * p.cols * t.slots * ceil_div(p.rows, x.R),
-        products,
-    )
-
-
-@inlined
 def energy_pj(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, cost: Totals, price: Prices) -> float:
     """Picojoules of a mapping."""
-    a = actions(p, x, t, tile)
+    a = words(p, x, t, tile.rows)
     moved = cost.read_bytes + cost.write_bytes
     return (
         price.fixed
@@ -180,47 +148,19 @@ def _allows(values: NDArray[np.int64], value: int) -> bool:
 
 
 @kernel
-def _floor(p: Problem, x: ArrayMachine, t: Tiling) -> int:
-    """Array cycles that no macro-tiling avoids."""
-    return p.groups * issue_cycles(x, t, row_work(x, t, p.rows), col_work(x, t, p.cols))
-
-
-@kernel
 def _forms(q: Share, r: Axis, c: Axis) -> int:
-    """How many of `_form` there are: keeping a compact copy is worth a try where it is used again."""
+    """How many of `FORMS` are tried: keeping a compact copy is worth a try where it is used again."""
     if not q.sore_groups or r.tiles == 1:
         return 3
     return 6 if c.tiles > 1 else 5
-
-
-@inlined
-def _form(r: Axis, c: Axis, form: int) -> Tile:
-    """Residence, loop order and place of the compact copy, in the order in which they are tried."""
-    if form == 0:
-        return Tile(r.full, c.full, 1, 1, REMADE)
-    if form == 1:
-        return Tile(r.full, c.full, 1, 0, REMADE)
-    if form == 2:
-        return Tile(r.full, c.full, 0, 1, REMADE)
-    if form == 3:
-        return Tile(r.full, c.full, 0, 1, MEMORY)
-    if form == 4:
-        return Tile(r.full, c.full, 0, 0, BUFFER)
-    if form == 5:
-        return Tile(r.full, c.full, 1, 1, MEMORY)
-    # Never better than one of those above, but somebody may ask for them.
-    if form == 6:
-        return Tile(r.full, c.full, 0, 0, REMADE)
-    if form == 7:
-        return Tile(r.full, c.full, 1, 0, MEMORY)
-    return Tile(r.full, c.full, 0, 0, MEMORY)
 
 
 FORMS = (
     (1, 1, REMADE), (1, 0, REMADE), (0, 1, REMADE), (0, 1, MEMORY), (0, 0, BUFFER), (1, 1, MEMORY), (0, 0, REMADE),
     (1, 0, MEMORY), (0, 0, MEMORY),
 )  # fmt: skip
-"""Of `_form`, by number: resident, rows slow, place of the compact copy."""
+"""Residence, loop order (1: rows slow) and place of the compact copy, in the order in which they are tried; the last
+three are never better than one before them, but somebody may ask for them."""
 
 
 @kernel
@@ -239,35 +179,42 @@ def _scan(
     best = Found(TOO_LARGE, np.inf, LONGEST, LONGEST, 0, 0, 0, 0, Tile(0, 0, 0, 0, 0), 0)
     decided, too_long = 0, 0
     q = share(p)
-    for ws in range(2):
+    for number in range(_DATAFLOWS):
+        widest_group = 1 if p.keep else widest(number, limits.weight_pairs, limits.max_group)
         held = 1
-        while held <= (min(limits.weight_pairs, limits.max_group) if ws and not p.keep else 1):
+        while held <= widest_group:
             keep, group = (p.keep, p.group) if p.keep else (held, held)
             held += held if len(only.held) == 0 else 1
-            unasked = not only.dataflows >> ws & 1 or (ws and not p.keep and not _allows(only.held, keep))
-            if unasked or (ws and keep > limits.weight_pairs):
+            pairs = registers(number, keep, group, 1).pairs
+            unasked = not only.dataflows >> number & 1 or (pairs > 0 and not p.keep and not _allows(only.held, keep))
+            if unasked or pairs > limits.weight_pairs:
                 continue
             for interleave in range(1, limits.accumulators + 1):
-                if group * (interleave if ws else 1) > limits.dense_words:
+                if registers(number, keep, group, interleave).dense_words > limits.dense_words:
                     break
-                t = tiling(x, ws, keep, group, interleave, p.rows, p.k, p.run)
+                t = tiling(number, x, keep, group, interleave, p.rows, p.k, p.run)
                 limit = min(most_units, best.units) if objective == CYCLES else most_units
                 asked = _allows(only.interleaves, interleave)
-                if not asked or _floor(p, x, t) > limit // y.rate:
+                if not asked or p.groups * least_issue(x, t, p.rows, p.cols) > limit // y.rate:
                     too_long |= int(asked and limit == LONGEST)
                     continue
-                widths = only.cols if len(only.cols) else _steps(x.C if ws else x.C * interleave, p.cols)
-                all_cols = [col_axis(p, x, t, cols) for cols in widths]
-                for rows in only.rows if len(only.rows) else _steps(interleave if ws else x.R, p.rows):
-                    r = row_axis(p, x, t, rows)
+                high, wide = unit(number, x, interleave)
+                widths = only.cols if len(only.cols) else _steps(wide, p.cols)
+                all_cols = [col_axis(x, t, p.cols, cols) for cols in widths]
+                for rows in only.rows if len(only.rows) else _steps(high, p.rows):
+                    r = row_axis(x, t, p.rows, rows)
                     for c in all_cols:
                         for form in range(_forms(q, r, c) if only.forms < 0 else len(FORMS)):
                             if not only.forms >> form & 1:
                                 continue
-                            tile = _form(r, c, form)
+                            resident, rows_slow, compact = FORMS[form]
+                            tile = Tile(r.full, c.full, resident, rows_slow, compact)
                             decided += 1
-                            m = moves(p, x, y, t, q, r, c, tile)
-                            found = op_totals(p, x, y, t, q, r, c, m, tile)
+                            m = moves(p, y, demand_of(x, t, r, c), q, r, c, tile)
+                            if not m.fits:
+                                continue
+                            e = issue_of(x, t, r, c)
+                            found = op_totals(p, y, e, q, r, c, m, tile)
                             if found.status != FITS:
                                 too_long |= int(found.status == TOO_LONG)
                                 continue
@@ -275,16 +222,15 @@ def _scan(
                             key = _key(p, x, t, tile, found, least, price, objective)
                             if least > most_units or not _better(objective, key, least, found, best):
                                 continue
-                            k = times_of(p, x, y, t, q, r, c, m, tile)
+                            k = times_of(p, y, e, q, r, c, m, tile)
                             units = op_units(p, y, k, r, c, m, tile, found.ramp)[1]
                             key = _key(p, x, t, tile, found, units, price, objective)
                             if units <= most_units and _better(objective, key, units, found, best):
                                 moved = found.read_bytes + found.write_bytes
-                                best = Found(FITS, key, moved, units, ws, keep, group, interleave, tile, 0)
+                                best = Found(FITS, key, moved, units, number, keep, group, interleave, tile, 0)
     status = best.status if best.status == FITS else (TOO_LONG if too_long else best.status)
-    return Found(
-        status, best.key, best.moved, best.units, best.ws, best.keep, best.group, best.interleave, best.tile, decided
-    )  # fmt: skip
+    b = best
+    return Found(status, b.key, b.moved, b.units, b.dataflow, b.keep, b.group, b.interleave, b.tile, decided)
 
 
 @inlined
@@ -325,5 +271,5 @@ def search(
         return best
     f = _scan(p, x, y, limits, price, _BYTES, best.units + best.units // TIE, only)
     return Found(
-        f.status, f.key, f.moved, f.units, f.ws, f.keep, f.group, f.interleave, f.tile, best.decided + f.decided
+        f.status, f.key, f.moved, f.units, f.dataflow, f.keep, f.group, f.interleave, f.tile, best.decided + f.decided
     )  # fmt: skip

@@ -1,0 +1,64 @@
+"""The engines of a machine: which there are, and what asks all of them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from ..workloads.errors import InputError
+from ..workloads.step import MatrixOp
+from .accelerator import AcceleratorSpec
+from .constraint import Constraint
+from .engine import Engine, Tiled
+from .mapping import Mapping
+from .objective import Objective
+from .placement import Placement
+from .prices import FREE, Prices
+from .stce.engine import Stce
+
+__all__ = ["engine_named", "engines_of", "evaluate", "place", "tiled"]
+
+
+@lru_cache(maxsize=1024)
+def engines_of(spec: AcceleratorSpec) -> tuple[Engine, ...]:
+    """The engines of a machine, in the order of its description."""
+    return (Stce(spec),)
+
+
+def engine_named(spec: AcceleratorSpec, name: str) -> Engine:
+    """The engine of that name, as placements have it."""
+    for engine in engines_of(spec):
+        if engine.name == name:
+            return engine
+    raise InputError(f"{spec.name!r} has no engine {name!r}; it has {', '.join(e.name for e in engines_of(spec))}")
+
+
+def place(
+    op: MatrixOp,
+    spec: AcceleratorSpec,
+    objective: Objective,
+    price: Prices = FREE,
+    wanted: Constraint | None = None,
+) -> Placement:
+    """The best placement of ``op`` on any engine of ``spec`` that takes it; of equals that of the first engine."""
+    takers = [engine for engine in engines_of(spec) if engine.takes(op)]
+    if not takers:
+        raise InputError(f"no engine of {spec.name!r} takes {op.name!r} ({op.gemm}, {op.sparse or 'dense'})")
+    found = [engine.place(op, objective, price, wanted) for engine in takers]
+    return min(found, key=lambda placement: placement.cost(objective))
+
+
+def evaluate(op: MatrixOp, spec: AcceleratorSpec, mapping: Mapping, price: Prices = FREE) -> Placement:
+    """Cost of ``op`` under ``mapping`` on the first engine that the mapping is of."""
+    return _of(mapping, spec).evaluate(op, mapping, price)
+
+
+def tiled(op: MatrixOp, spec: AcceleratorSpec, mapping: Mapping) -> Tiled:
+    """The macro-tiles of a placed product, on the first engine that its mapping is of."""
+    return _of(mapping, spec).tiled(op, mapping)
+
+
+def _of(mapping: Mapping, spec: AcceleratorSpec) -> Engine:
+    for engine in engines_of(spec):
+        if engine.kind == mapping.array.kind:
+            return engine
+    raise InputError(f"{spec.name!r} has no engine of kind {mapping.array.kind!r}, which the mapping is for")

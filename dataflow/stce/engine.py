@@ -1,0 +1,229 @@
+"""The STCE, a systolic array of N:M sparse PEs, as an engine: its search, its cost, its bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import Literal, assert_never
+
+from ...workloads.errors import InputError
+from ...workloads.gemm import Gemm
+from ...workloads.sparsity import NMPattern
+from ...workloads.step import MatrixOp
+from ..accelerator import AcceleratorSpec
+from ..account import Counts, Cycles
+from ..constraint import Constraint, refusal
+from ..engine import Tiled
+from ..engine_time import compares_per_group
+from ..integers import ceil_div
+from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG, op_cost
+from ..mapping import COMPACT, Mapping
+from ..objective import Objective
+from ..placement import Placement
+from ..prices import FREE, Prices
+from ..problem import Problem, bound_cycles, memory_machine, problem_of, share, too_long
+from .dataflows import PACES, all_pairs, tiles, words
+from .mapping import ArrayMapping
+from .pace import Tiling, array_machine
+from .search import CYCLES, EDP, ENERGY, FREE_SPACE, NOTHING, THRIFT, Found, Limits, energy_pj, search
+from .time import mapped_tiling
+
+__all__ = ["Stce"]
+
+_CODE = {Objective.THRIFT: THRIFT, Objective.CYCLES: CYCLES, Objective.ENERGY: ENERGY, Objective.EDP: EDP}
+
+Role = Literal["a", "b"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stce:
+    """The array of ``spec``; an `engine.Engine`."""
+
+    spec: AcceleratorSpec
+
+    @property
+    def kind(self) -> str:
+        """Of its mappings."""
+        return ArrayMapping.kind
+
+    @property
+    def name(self) -> str:
+        """As reports call it."""
+        return "STCE"
+
+    @property
+    def peak(self) -> int:
+        """Multiply-accumulates a cycle: one a PE."""
+        return self.spec.array.rows * self.spec.array.cols
+
+    def takes(self, op: MatrixOp) -> bool:
+        """Any product."""
+        return True
+
+    def place(
+        self, op: MatrixOp, objective: Objective, price: Prices = FREE, wanted: Constraint | None = None
+    ) -> Placement:
+        """The cheapest placement of ``op`` in the space that search.py states, or of those that are ``wanted``."""
+        return self.evaluate(op, self._mapping(op, objective, price, wanted), price)
+
+    def _mapping(
+        self, op: MatrixOp, objective: Objective, price: Prices = FREE, wanted: Constraint | None = None
+    ) -> Mapping:
+        """The mapping of that placement."""
+        spec = self.spec
+        if op.sparse is not None:
+            spec.check_pattern(op.sparse.pattern)
+        roles: tuple[Role, ...] = ("b", "a") if op.sparse is None else (op.sparse.operand,)
+        problems = tuple(problem_of(op, role, spec.wuve.pregenerate) for role in roles)
+
+        def searched(wanted: Constraint | None) -> Mapping | None:
+            chosen = [i for i, role in enumerate(roles) if wanted is None or wanted.n2s in (None, role)]
+            if not chosen:
+                return None
+            index, mapping = _search(tuple(problems[i] for i in chosen), spec, objective, price, wanted)
+            return None if mapping is None else replace(mapping, n2s=roles[chosen[index]])
+
+        mapping = searched(wanted)
+        if mapping is None and wanted is not None and searched(None) is not None:
+            raise InputError(refusal(op, spec, wanted, bool(problems[0].online), searched))
+        if mapping is None:
+            raise InputError(
+                f"no tile of {op.name!r} ({op.gemm}) fits the buffers of {spec.name!r}: one array tile needs the "
+                f"operands of one N:M group and its results; with {_enough(problems, spec)} one fits"
+            )
+        return mapping
+
+    def evaluate(self, op: MatrixOp, mapping: Mapping, price: Prices = FREE) -> Placement:
+        """Cost of ``op`` under ``mapping``; refuses one of another op, or that registers or buffers cannot hold."""
+        spec = self.spec
+        x, y, t = array_machine(spec), memory_machine(spec), self._pace(op, mapping)
+        p, r, c, tile, issue, demand = self._tiled(op, mapping, t)
+        cost = op_cost(p, y, issue, demand, share(p), r, c, tile)
+        all_ = cost.totals
+        if all_.status == TOO_LARGE:
+            raise InputError(
+                f"a macro-tile of {mapping.tile_rows} x {mapping.tile_cols} of {op.name!r} does not fit the buffers of "
+                f"{spec.name!r}; use smaller tiles or stream the operands"
+            )
+        if all_.status != FITS:
+            raise too_long(p)
+        slots = all_pairs(p.groups, p.rows, p.cols, x, t, tile.rows, tile.cols)
+        compute, stall = slots * t.interleave, slots * (t.J - t.interleave)
+        memory_cycles = ceil_div(cost.memory_units, y.rate)
+        cycles = Cycles(
+            compute=compute,
+            interleave_stall=stall,
+            fill_drain=all_.ramp,
+            port_stall=all_.array - all_.ramp - compute - stall,
+            dram_stall=memory_cycles - all_.array,
+            sore=ceil_div(cost.units, y.rate) - memory_cycles,
+        )
+        moved = words(p, x, t, tile.rows)
+        counts = Counts(
+            macs=op.macs,
+            selects=op.macs if op.sparse else 0,
+            w2e_words=moved.w2e_words,
+            n2s_pairs=moved.n2s_pairs,
+            output_words=moved.output_words,
+            buffer_bytes=all_.read_bytes + all_.write_bytes,
+            dram_read_bytes=all_.read_bytes,
+            dram_write_bytes=all_.write_bytes,
+            sore_compares=all_.sore_groups * compares_per_group(op.sparse.pattern, spec) if op.sparse else 0,
+        )
+        return Placement(
+            engine=self.name,
+            mapping=mapping,
+            cycles=cycles,
+            counts=counts,
+            bound_cycles=bound_cycles(p, self.peak, y),
+            energy_pj=0.0 if price is FREE else energy_pj(p, x, t, tile, all_, price),
+        )
+
+    def tiled(self, op: MatrixOp, mapping: Mapping) -> Tiled:
+        """The macro-tiles of a placed product."""
+        return self._tiled(op, mapping, self._pace(op, mapping))
+
+    def _pace(self, op: MatrixOp, mapping: Mapping) -> Tiling:
+        mapping.array.check(self.spec)
+        gemm = mapping.gemm
+        return mapped_tiling(array_machine(self.spec), mapping.array, gemm.m, gemm.k, gemm.run)
+
+    def _tiled(self, op: MatrixOp, mapping: Mapping, t: Tiling) -> Tiled:
+        p = problem_of(op, mapping.n2s, self.spec.wuve.pregenerate)
+        mapping.check(op, bool(p.online))
+        tile = mapping.tile
+        r, c, issue, demand = tiles(array_machine(self.spec), t, p.rows, p.cols, tile.rows, tile.cols)
+        return Tiled(p, r, c, tile, issue, demand)
+
+
+_ROOM = 2**26
+"""Bytes of a buffer that is never what a tile lacks: an array tile of the largest array takes less."""
+
+
+def _enough(problems: tuple[Problem, ...], spec: AcceleratorSpec) -> str:
+    """The buffers to enlarge for any tile at all, each to the least power of two times its size."""
+    given = spec.buffers
+    chosen, enlarged = replace(given, w2e_bytes=_ROOM, n2s_bytes=_ROOM, output_bytes=_ROOM), list[str]()
+    for field in fields(given):
+        size = getattr(given, field.name)
+        while size < _ROOM:
+            tried = replace(spec, buffers=replace(chosen, **{field.name: size}))
+            if _search(problems, tried, Objective.CYCLES, FREE)[1] is not None:
+                break
+            size *= 2
+        chosen = replace(chosen, **{field.name: size})
+        if size > getattr(given, field.name):
+            enlarged.append(f"buffers.{field.name} = {size}")
+    return " and ".join(enlarged)
+
+
+@lru_cache(maxsize=16384)
+def _search(
+    problems: tuple[Problem, ...],
+    spec: AcceleratorSpec,
+    objective: Objective,
+    price: Prices,
+    wanted: Constraint | None = None,
+) -> tuple[int, Mapping | None]:
+    """Index of the best role and its mapping; the first of equals wins."""
+    x, y = array_machine(spec), memory_machine(spec)
+    limits = Limits(spec.pe.accumulators, spec.pe.dense_words, spec.pe.weight_pairs, spec.pe.max_group)
+    spaces = [FREE_SPACE if wanted is None else wanted.only(p) for p in problems]
+    found = [
+        NOTHING if only is None else search(p, x, y, limits, price, _CODE[objective], only)
+        for p, only in zip(problems, spaces, strict=True)
+    ]
+    best = min(range(len(found)), key=lambda i: _rank(found[i], objective))
+    f, p = found[best], problems[best]
+    if f.status == TOO_LONG:
+        raise too_long(p)
+    if f.status != FITS:
+        return best, None
+    return best, Mapping(
+        array=ArrayMapping(
+            dataflow=PACES[f.dataflow].dataflow,
+            pattern=NMPattern(keep=f.keep, group=f.group),
+            interleave=f.interleave,
+        ),
+        gemm=Gemm(m=p.rows, k=p.k, n=p.cols, groups=p.groups, run=p.run),
+        n2s="b",
+        tile_rows=f.tile.rows,
+        tile_cols=f.tile.cols,
+        resident=bool(f.tile.resident),
+        order="mn" if f.tile.rows_slow else "nm",
+        compact=COMPACT[f.tile.compact],
+    )
+
+
+def _rank(found: Found, objective: Objective) -> tuple[int, float, int]:
+    """Roles in order of merit: those that fit, then those that could be too long; by cost, of equally fast by bytes."""
+    order = {FITS: 0, TOO_LONG: 1}.get(found.status, 2)
+    match objective:
+        case Objective.THRIFT:
+            return order, found.units, 0
+        case Objective.CYCLES:
+            return order, found.units, found.moved
+        case Objective.ENERGY | Objective.EDP:
+            return order, found.key, 0
+        case _:
+            assert_never(objective)

@@ -1,0 +1,102 @@
+"""How the array runs a product: which dataflow, which pattern, which interleave, and what its PEs hold by that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, NamedTuple
+
+from ...workloads.errors import InputError, require_choice, require_int
+from ...workloads.sparsity import NMPattern
+from ...workloads.step import MatrixOp
+from ..accelerator import MAX_ACCUMULATORS, AcceleratorSpec
+
+__all__ = [
+    "DENSE", "REGISTERS", "ArrayMapping", "Dataflow", "Registers", "output_stationary", "weight_stationary",
+]  # fmt: skip
+
+DENSE = NMPattern(keep=1, group=1)
+"""How the array runs a dense product in OS."""
+
+
+class Dataflow(StrEnum):
+    """What stays in the PEs."""
+
+    OS = "os"
+    """Output-stationary: accumulators stay."""
+    WS = "ws"
+    """Weight-stationary: the N2S operand's pairs stay."""
+
+
+class Registers(NamedTuple):
+    """What a PE holds at a time."""
+
+    dense_words: int
+    """Of the W2E operand."""
+    pairs: int
+    """Of the N2S operand; 0: none beyond the one that passes."""
+
+
+def output_stationary(keep: int, group: int, interleave: int) -> Registers:
+    """A group of dense words, from which the passing pairs pick."""
+    return Registers(group, 0)
+
+
+def weight_stationary(keep: int, group: int, interleave: int) -> Registers:
+    """A group of every interleaved row, and the pairs that stay."""
+    return Registers(group * interleave, keep)
+
+
+REGISTERS: dict[Dataflow, Callable[[int, int, int], Registers]] = {
+    Dataflow.OS: output_stationary,
+    Dataflow.WS: weight_stationary,
+}
+"""By (keep, group, interleave)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrayMapping:
+    """How the array runs C = A B with A flowing W2E and B N2S; ``pattern`` is the executed one (dense is ``D:D``)."""
+
+    kind: ClassVar[str] = "stce"
+    dataflow: Dataflow
+    pattern: NMPattern
+    interleave: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dataflow", Dataflow(require_choice("dataflow", self.dataflow, tuple(Dataflow))))
+        if not isinstance(self.pattern, NMPattern):
+            raise InputError(f"pattern of a mapping must be an NMPattern, not {self.pattern!r}")
+        require_int("interleave", self.interleave, 1, MAX_ACCUMULATORS)
+
+    def check(self, spec: AcceleratorSpec) -> None:
+        """Refuse what the registers of a PE cannot hold."""
+        pe, keep, group = spec.pe, self.pattern.keep, self.pattern.group
+        spec.check_pattern(self.pattern)
+        require_int("interleave", self.interleave, 1, pe.accumulators)
+        held = REGISTERS[self.dataflow](keep, group, self.interleave)
+        if held.dense_words > pe.dense_words:
+            most = max(pe.dense_words // group, 1)
+            raise InputError(
+                f"{self.dataflow} with pattern {self.pattern} and interleave {self.interleave} holds "
+                f"{held.dense_words} dense words a PE, but pe.dense_words is {pe.dense_words}; use an interleave of at "
+                f"most {most}"
+            )
+        if held.pairs > pe.weight_pairs:
+            raise InputError(
+                f"{self.dataflow} with pattern {self.pattern} holds {held.pairs} pairs a PE, "
+                f"but pe.weight_pairs is {pe.weight_pairs}; use {Dataflow.OS}"
+            )
+
+    def check_op(self, op: MatrixOp, n2s: str) -> None:
+        """Refuse to run ``op`` with operand ``n2s`` flowing N2S."""
+        pattern = self.pattern
+        if op.sparse is None:
+            if pattern.keep != pattern.group or (REGISTERS[self.dataflow](1, 1, 1).pairs == 0 and pattern != DENSE):
+                raise InputError(f"{op.name!r} is dense, so it runs as 1:1 (os) or D:D (ws), not as {pattern}")
+        elif (n2s, pattern) != (op.sparse.operand, op.sparse.pattern):
+            raise InputError(
+                f"operand {op.sparse.operand} of {op.name!r} is {op.sparse.pattern} and flows N2S, "
+                f"but the mapping has {pattern} with operand {n2s} N2S"
+            )

@@ -1,0 +1,32 @@
+"""Closed forms of the array alone: one GEMM through the PEs, memory unlimited. docs/design/machine.md derives them.
+
+`simulator/array.py` steps the same contract cycle by cycle; the tests hold both equal.
+"""
+
+from __future__ import annotations
+
+from ...workloads.gemm import Gemm
+from ..accelerator import AcceleratorSpec
+from ..account import Cycles
+from .dataflows import NUMBER, all_pairs, tiling, whole_run
+from .mapping import ArrayMapping
+from .pace import ArrayMachine, Tiling, array_machine
+
+__all__ = ["array_cycles", "mapped_tiling"]
+
+
+def mapped_tiling(x: ArrayMachine, mapping: ArrayMapping, rows: int, k: int, run: int) -> Tiling:
+    """Pace of a mapping, for ``rows`` rows and contractions of ``k`` in runs of ``run``."""
+    pattern = mapping.pattern
+    return tiling(NUMBER[mapping.dataflow], x, pattern.keep, pattern.group, mapping.interleave, rows, k, run)
+
+
+def array_cycles(spec: AcceleratorSpec, gemm: Gemm, mapping: ArrayMapping) -> Cycles:
+    """Cycles of ``gemm`` on the array of ``spec``, A flowing W2E and B N2S, with unlimited buffers and memory."""
+    mapping.check(spec)
+    x = array_machine(spec)
+    t = mapped_tiling(x, mapping, gemm.m, gemm.k, gemm.run)
+    slots = all_pairs(gemm.groups, gemm.m, gemm.n, x, t, gemm.m, gemm.n)
+    compute, stall = slots * t.interleave, slots * (t.J - t.interleave)
+    run, port = whole_run(x, t, gemm.m, gemm.n, gemm.groups)
+    return Cycles(compute=compute, interleave_stall=stall, port_stall=port, fill_drain=run - compute - stall - port)
