@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..workloads.errors import printable
+from ..workloads.errors import InputError, printable
 from .console import get_console, make_table, si
 from .options import Json
 from .outputs import print_json
@@ -22,9 +22,17 @@ __all__ = ["archs"]
 
 def archs(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this machine as TOML.")] = None,
+    as_fields: Annotated[
+        bool, typer.Option("--fields", help="What the TOML of a machine holds, and in which ranges.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List the machines that ship, or print one."""
+    if as_fields:
+        if name is not None:
+            raise InputError("--fields is of every machine: leave out the name")
+        _show_fields(as_json)
+        return
     from ..dataflow.config_io import load_spec, preset_names, preset_text, spec_hash
     from ..workloads.strict import read_text
 
@@ -41,6 +49,18 @@ def archs(
     else:
         text = read_text(Path(name)) if name.endswith(".toml") else preset_text(name)
         typer.echo(printable(text, lines=True), nl=not text.endswith("\n"))
+
+
+def _show_fields(as_json: bool) -> None:
+    from ..dataflow.accelerator import AcceleratorSpec
+    from ..dataflow.ranges import field_rules
+
+    columns = ("field", "values", "unit", "otherwise")
+    rows = [(rule.path, rule.values, rule.unit, rule.otherwise) for rule in field_rules(AcceleratorSpec)]
+    if as_json:
+        print_json({"fields": [dict(zip(columns, row, strict=True)) for row in rows]})
+    else:
+        get_console().print(make_table("", columns, rows, left=4))
 
 
 def _show(specs: Iterable[tuple[AcceleratorSpec, str]]) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Annotated, Literal
 
-from ..workloads.errors import InputError, require_int
-from ..workloads.sparsity import MAX_GROUP, NMPattern
-from .operand import OPERAND_FORMATS, FormatName, OperandFormat
+from ..workloads.errors import InputError
+from ..workloads.sparsity import NMPattern
+from .ranges import Range, require_ranges
+from .stce.spec import ArraySpec, PESpec, StceSpec
 
 __all__ = [
-    "ACCUMULATOR_BYTES", "INDEX_BYTES", "MAX_ACCUMULATORS", "OPERAND_BYTES", "AcceleratorSpec", "ArraySpec",
-    "BufferSpec", "DramSpec", "PESpec", "SoreSpec", "VectorSpec", "WuveSpec",
+    "ACCUMULATOR_BYTES", "INDEX_BYTES", "OPERAND_BYTES", "AcceleratorSpec", "BufferSpec", "DramSpec", "EngineSpec",
+    "SoreSpec", "VectorSpec", "WuveSpec",
 ]  # fmt: skip
+
+EngineSpec = StceSpec
+"""The kinds of engine that a machine may have; each names itself by ``kind``."""
 
 OPERAND_BYTES = 2
 """Operands of either format: one word of the W2E and N2S buffers."""
@@ -21,59 +25,7 @@ INDEX_BYTES = 1
 """Room for the index of a pair in the N2S buffer."""
 ACCUMULATOR_BYTES = 4
 """FP32 partial sums."""
-MAX_ACCUMULATORS = 64
-"""Partial sums of a PE, and so its interleave."""
-
 _STRICT = {"extra": "forbid"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArraySpec:
-    """``rows`` x ``cols`` PEs; each row receives ``w2e_words`` dense words a cycle at its western edge."""
-
-    __pydantic_config__ = _STRICT
-    rows: int
-    cols: int
-    w2e_words: int = 1
-
-    def __post_init__(self) -> None:
-        require_int("array.rows", self.rows, 1, 1024)
-        require_int("array.cols", self.cols, 1, 1024)
-        require_int("array.w2e_words", self.w2e_words, 1, 64)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PESpec:
-    """One multiplier, one adder, and the registers around them; latencies in cycles.
-
-    ``accumulators`` bounds the interleave; ``dense_words`` the resident part of the dense operand (a group in OS,
-    interleave x group in WS; the prefetched next part is held beside it); ``weight_pairs`` what WS holds stationary;
-    ``format`` is that of the operands, sums are FP32.
-    """
-
-    __pydantic_config__ = _STRICT
-    max_group: int = 16
-    accumulators: int = 8
-    dense_words: int = 32
-    weight_pairs: int = 4
-    multiply_latency: int = 2
-    add_latency: int = 4
-    format: FormatName = "fp16"
-
-    def __post_init__(self) -> None:
-        require_int("pe.max_group", self.max_group, 1, MAX_GROUP)
-        require_int("pe.accumulators", self.accumulators, 1, MAX_ACCUMULATORS)
-        require_int("pe.dense_words", self.dense_words, self.max_group, 4096)
-        require_int("pe.weight_pairs", self.weight_pairs, 1, MAX_GROUP)
-        require_int("pe.multiply_latency", self.multiply_latency, 1, 32)
-        require_int("pe.add_latency", self.add_latency, 1, 32)
-        if self.format not in OPERAND_FORMATS:
-            raise InputError(f"pe.format must be 'fp16' or 'bf16', not {self.format!r}")
-
-    @property
-    def operand(self) -> OperandFormat:
-        """Layout of an operand."""
-        return OPERAND_FORMATS[self.format]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +33,12 @@ class BufferSpec:
     """On-chip buffers; each is split in two halves, one in use while the other is filled or emptied."""
 
     __pydantic_config__ = _STRICT
-    w2e_bytes: int
-    n2s_bytes: int
-    output_bytes: int
+    w2e_bytes: Annotated[int, Range(64, 2**40, "bytes")]
+    n2s_bytes: Annotated[int, Range(64, 2**40, "bytes")]
+    output_bytes: Annotated[int, Range(64, 2**40, "bytes")]
 
     def __post_init__(self) -> None:
-        for name in ("w2e_bytes", "n2s_bytes", "output_bytes"):
-            require_int(f"buffers.{name}", getattr(self, name), 64, 2**40)
+        require_ranges(self, "buffers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,13 +46,11 @@ class SoreSpec:
     """Sparse online reduction engine: ``serial`` takes a value a cycle a lane, ``network`` a group a cycle a lane."""
 
     __pydantic_config__ = _STRICT
-    lanes: int = 32
+    lanes: Annotated[int, Range(1, 4096, "lanes")] = 32
     kind: Literal["serial", "network"] = "serial"
 
     def __post_init__(self) -> None:
-        require_int("sore.lanes", self.lanes, 1, 4096)
-        if self.kind not in ("serial", "network"):
-            raise InputError(f"sore.kind must be 'serial' or 'network', not {self.kind!r}")
+        require_ranges(self, "sore")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,11 +58,11 @@ class WuveSpec:
     """Weight-update vector engine: one parameter a cycle a lane; ``pregenerate`` puts SORE right behind it."""
 
     __pydantic_config__ = _STRICT
-    lanes: int = 32
+    lanes: Annotated[int, Range(1, 4096, "lanes")] = 32
     pregenerate: bool = True
 
     def __post_init__(self) -> None:
-        require_int("wuve.lanes", self.lanes, 1, 4096)
+        require_ranges(self, "wuve")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,10 +70,10 @@ class VectorSpec:
     """Unit for element-wise, normalisation and softmax work: one element a cycle a lane."""
 
     __pydantic_config__ = _STRICT
-    lanes: int = 64
+    lanes: Annotated[int, Range(1, 65536, "lanes")] = 64
 
     def __post_init__(self) -> None:
-        require_int("vector.lanes", self.lanes, 1, 65536)
+        require_ranges(self, "vector")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,15 +85,12 @@ class DramSpec:
 
     __pydantic_config__ = _STRICT
     kind: str
-    bytes_per_second: int
-    efficiency_percent: int = 100
-    capacity_bytes: int | None = None
+    bytes_per_second: Annotated[int, Range(1_000_000, 10**15, "bytes a second")]
+    efficiency_percent: Annotated[int, Range(1, 100, "%")] = 100
+    capacity_bytes: Annotated[int, Range(1, 2**60, "bytes")] | None = None
 
     def __post_init__(self) -> None:
-        require_int("dram.bytes_per_second", self.bytes_per_second, 1_000_000, 10**15)
-        require_int("dram.efficiency_percent", self.efficiency_percent, 1, 100)
-        if self.capacity_bytes is not None:
-            require_int("dram.capacity_bytes", self.capacity_bytes, 1, 2**60)
+        require_ranges(self, "dram")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +100,7 @@ class AcceleratorSpec:
     __pydantic_config__ = _STRICT
     name: str
     description: str = ""
-    clock_hz: int
+    clock_hz: Annotated[int, Range(1_000, 10**11, "Hz")]
     technology: str
     array: ArraySpec
     pe: PESpec
@@ -165,12 +111,17 @@ class AcceleratorSpec:
     dram: DramSpec
 
     def __post_init__(self) -> None:
-        require_int("clock_hz", self.clock_hz, 1_000, 10**11)
+        require_ranges(self, "")
+
+    @property
+    def engines(self) -> tuple[EngineSpec, ...]:
+        """What works on products."""
+        return (StceSpec(array=self.array, pe=self.pe),)
 
     @property
     def macs_per_cycle(self) -> int:
-        """Peak multiply-accumulates a cycle."""
-        return self.array.rows * self.array.cols
+        """Peak multiply-accumulates a cycle, of all engines."""
+        return sum(engine.peak for engine in self.engines)
 
     @property
     def dram_bytes_per_cycle(self) -> Fraction:

@@ -16,12 +16,13 @@ from ..workloads.schemes.annotate import layer_names
 from ..workloads.sparsity import MAX_GROUP, NMPattern
 from ..workloads.step import MatrixOp, Workload
 from ..workloads.strict import read_text, read_toml
-from .accelerator import MAX_ACCUMULATORS, AcceleratorSpec
+from .accelerator import AcceleratorSpec
 from .mapping import COMPACT, Compact, Mapping
 from .problem import Problem
 from .stce.dataflows import NUMBER
 from .stce.mapping import DENSE, REGISTERS, ArrayMapping, Dataflow
 from .stce.search import FORMS, FREE_SPACE, Only
+from .stce.spec import MAX_ACCUMULATORS
 
 __all__ = ["Constraint", "MappingFile", "MappingRule", "mapping_file", "parse_mapping", "refusal"]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..workloads.sparsity import NMPattern
-from .accelerator import AcceleratorSpec, PESpec
+from .accelerator import AcceleratorSpec
+from .stce.spec import PESpec
 
 __all__ = ["DIVIDE_LATENCY", "compares_per_group", "sore_issue", "sore_latency", "wuve_latency"]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import assert_never
 
 from ..workloads.errors import InputError
 from ..workloads.step import MatrixOp
-from .accelerator import AcceleratorSpec
+from .accelerator import AcceleratorSpec, EngineSpec
 from .constraint import Constraint
 from .engine import Engine, Tiled
 from .mapping import Mapping
@@ -14,6 +15,7 @@ from .objective import Objective
 from .placement import Placement
 from .prices import FREE, Prices
 from .stce.engine import Stce
+from .stce.spec import StceSpec
 
 __all__ = ["engine_named", "engines_of", "evaluate", "place", "tiled"]
 
@@ -21,7 +23,15 @@ __all__ = ["engine_named", "engines_of", "evaluate", "place", "tiled"]
 @lru_cache(maxsize=1024)
 def engines_of(spec: AcceleratorSpec) -> tuple[Engine, ...]:
     """The engines of a machine, in the order of its description."""
-    return (Stce(spec),)
+    return tuple(_engine(own, spec) for own in spec.engines)
+
+
+def _engine(own: EngineSpec, spec: AcceleratorSpec) -> Engine:
+    match own:
+        case StceSpec():
+            return Stce(spec, own)
+        case _:
+            assert_never(own)
 
 
 def engine_named(spec: AcceleratorSpec, name: str) -> Engine:

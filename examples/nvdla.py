@@ -16,10 +16,8 @@ from weft.dataflow.accelerator import (
     ACCUMULATOR_BYTES,
     OPERAND_BYTES,
     AcceleratorSpec,
-    ArraySpec,
     BufferSpec,
     DramSpec,
-    PESpec,
     SoreSpec,
     VectorSpec,
     WuveSpec,
@@ -30,6 +28,7 @@ from weft.dataflow.objective import Objective
 from weft.dataflow.placement import Placement
 from weft.dataflow.schedule import Schedule
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
+from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.simulator.result import SimResult
 from weft.workloads.gemm import Pass
 from weft.workloads.step import DTYPE_BYTES, MatrixOp, Op, VectorOp, Workload

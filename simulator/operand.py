@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from ..dataflow.accelerator import PESpec
 from ..dataflow.operand import FormatName
+from ..dataflow.stce.spec import PESpec
 
 __all__ = ["OPERAND_TYPES", "Half", "Word", "narrow", "operand_type"]
 

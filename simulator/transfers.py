@@ -91,7 +91,7 @@ class ByShape:
 
 
 Transfers = OneRate | ByShape
-"""Times of DRAM in 1/rate cycles of the machine (`dataflow/problem.py`); ``turn`` for each change to writing and back."""
+"""Times of DRAM in 1/rate cycles (`dataflow/problem.py`); ``turn`` for each change to writing and back."""
 
 
 def by_shape(spec: AcceleratorSpec) -> ByShape:

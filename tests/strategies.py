@@ -8,19 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
-from weft.dataflow.accelerator import (
-    AcceleratorSpec,
-    ArraySpec,
-    BufferSpec,
-    DramSpec,
-    PESpec,
-    SoreSpec,
-    VectorSpec,
-    WuveSpec,
-)
+from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, DramSpec, SoreSpec, VectorSpec, WuveSpec
 from weft.dataflow.operand import FormatName
 from weft.dataflow.pregenerate import Copy, WeightShape
 from weft.dataflow.stce.mapping import ArrayMapping, Dataflow
+from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.simulator.compact import Compact, compress, from_mask
 from weft.simulator.dram_spec import Controller, MemorySpec, Timing, load_memory
 from weft.simulator.operand import OPERAND_TYPES, Half

@@ -8,9 +8,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ...dataflow.accelerator import AcceleratorSpec, PESpec
+from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.account import Cycles
 from ...dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
+from ...dataflow.stce.spec import PESpec
 from ...dataflow.stce.time import array_cycles
 from ...simulator.array import run_array
 from ...simulator.compact import compress

@@ -26,6 +26,7 @@ from .dataflows import PACES, all_pairs, tiles, words
 from .mapping import ArrayMapping
 from .pace import Tiling, array_machine
 from .search import CYCLES, EDP, ENERGY, FREE_SPACE, NOTHING, THRIFT, Found, Limits, energy_pj, search
+from .spec import StceSpec
 from .time import mapped_tiling
 
 __all__ = ["Stce"]
@@ -37,14 +38,15 @@ Role = Literal["a", "b"]
 
 @dataclass(frozen=True, slots=True)
 class Stce:
-    """The array of ``spec``; an `engine.Engine`."""
+    """The array ``own`` in the machine ``spec``; an `engine.Engine`."""
 
     spec: AcceleratorSpec
+    own: StceSpec
 
     @property
     def kind(self) -> str:
         """Of its mappings."""
-        return ArrayMapping.kind
+        return self.own.kind
 
     @property
     def name(self) -> str:
@@ -54,7 +56,7 @@ class Stce:
     @property
     def peak(self) -> int:
         """Multiply-accumulates a cycle: one a PE."""
-        return self.spec.array.rows * self.spec.array.cols
+        return self.own.peak
 
     def takes(self, op: MatrixOp) -> bool:
         """Any product."""

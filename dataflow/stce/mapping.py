@@ -10,7 +10,8 @@ from typing import ClassVar, NamedTuple
 from ...workloads.errors import InputError, require_choice, require_int
 from ...workloads.sparsity import NMPattern
 from ...workloads.step import MatrixOp
-from ..accelerator import MAX_ACCUMULATORS, AcceleratorSpec
+from ..accelerator import AcceleratorSpec
+from .spec import MAX_ACCUMULATORS
 
 __all__ = [
     "DENSE", "REGISTERS", "ArrayMapping", "Dataflow", "Registers", "output_stationary", "weight_stationary",

@@ -8,8 +8,9 @@ from amaranth import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ...dataflow.accelerator import AcceleratorSpec, PESpec
+from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.engine_time import DIVIDE_LATENCY, wuve_latency
+from ...dataflow.stce.spec import PESpec
 from ...workloads.errors import InputError, nearest
 from .fp.add import Fp32Add
 from .fp.multiply import Fp32Multiply

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from weft.dataflow.accelerator import ArraySpec, BufferSpec
+from weft.dataflow.accelerator import BufferSpec
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.engine_time import compares_per_group
 from weft.dataflow.engines import evaluate, place
@@ -19,6 +19,7 @@ from weft.dataflow.objective import TIE, Objective
 from weft.dataflow.prices import Prices
 from weft.dataflow.schedule import schedule
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
+from weft.dataflow.stce.spec import ArraySpec
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.sparsity import NMPattern

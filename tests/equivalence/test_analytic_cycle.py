@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.dataflow.accelerator import ArraySpec, SoreSpec
+from weft.dataflow.accelerator import SoreSpec
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.engine_time import compares_per_group, sore_issue, sore_latency, wuve_latency
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
+from weft.dataflow.stce.spec import ArraySpec
 from weft.dataflow.stce.time import array_cycles
 from weft.hdl.blocks.sorter import batcher_stages
 from weft.simulator.array import run_array

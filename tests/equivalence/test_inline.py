@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.dataflow.accelerator import ArraySpec, PESpec, SoreSpec, WuveSpec
+from weft.dataflow.accelerator import SoreSpec, WuveSpec
 from weft.dataflow.pregenerate import COPIES, WeightShape
+from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.hdl.drivers.engines import PregenerateDriver
 from weft.simulator.engines import Sgd
 from weft.simulator.pregenerate import run_pregenerate

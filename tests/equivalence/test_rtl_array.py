@@ -11,8 +11,8 @@ from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.dataflow.accelerator import ArraySpec, PESpec
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
+from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.hdl.blocks.array import Stce
 from weft.hdl.blocks.banks import run_registers
 from weft.hdl.drivers.array import StceDriver

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.dataflow.accelerator import ArraySpec, PESpec, SoreSpec, WuveSpec
+from weft.dataflow.accelerator import SoreSpec, WuveSpec
 from weft.dataflow.engine_time import sore_issue, sore_latency
 from weft.dataflow.operand import FormatName
+from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.hdl.blocks.sorter import batcher_stages
 from weft.hdl.drivers.engines import SoreDriver, WuveDriver
 from weft.simulator import engines

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.dataflow.accelerator import AcceleratorSpec, ArraySpec, PESpec
+from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
+from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.simulator.array import ArrayRun, run_array
 from weft.simulator.compact import compress
 from weft.simulator.operand import OPERAND_TYPES

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from weft.dataflow.accelerator import ArraySpec, SoreSpec, WuveSpec
+from weft.dataflow.accelerator import SoreSpec, WuveSpec
 from weft.dataflow.pregenerate import COPIES, WeightShape, blocks_of, tile_plan, walk
+from weft.dataflow.stce.spec import ArraySpec
 from weft.simulator.compact import compress
 from weft.simulator.engines import Adam, Sgd, run_wuve
 from weft.simulator.pregenerate import run_pregenerate

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.dataflow.accelerator import AcceleratorSpec, ArraySpec, SoreSpec
+from weft.dataflow.accelerator import AcceleratorSpec, SoreSpec
+from weft.dataflow.stce.spec import ArraySpec
 from weft.simulator.compact import compress
 from weft.simulator.engines import batcher_stages, run_sore
 from weft.simulator.reference import sore_reference

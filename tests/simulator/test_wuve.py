@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.dataflow.accelerator import AcceleratorSpec, ArraySpec, PESpec, WuveSpec
+from weft.dataflow.accelerator import AcceleratorSpec, WuveSpec
+from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.simulator.array import canonical
 from weft.simulator.engines import Adam, Sgd, run_wuve
 from weft.simulator.operand import OPERAND_TYPES

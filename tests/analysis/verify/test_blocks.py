@@ -12,9 +12,10 @@ import weft.analysis.verify.blocks as module
 from weft.analysis.verify import draw
 from weft.analysis.verify.blocks import verify
 from weft.cli import main
-from weft.dataflow.accelerator import ArraySpec, PESpec, SoreSpec, WuveSpec
+from weft.dataflow.accelerator import SoreSpec, WuveSpec
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.stce.pace import array_machine
+from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.dataflow.stce.time import mapped_tiling
 from weft.workloads.errors import InputError
 from weft.workloads.sparsity import NMPattern

@@ -15,8 +15,8 @@ import weft.analysis.verify.step as module
 from weft.analysis.verify.difference import ulps
 from weft.analysis.verify.step import verify_step
 from weft.cli import main
-from weft.dataflow.accelerator import ArraySpec
 from weft.dataflow.config_io import load_spec
+from weft.dataflow.stce.spec import ArraySpec
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Pass
 from weft.workloads.schemes.annotate import annotate
@@ -212,7 +212,8 @@ def test_the_command_prints_the_step_and_its_json(capsys):
 
     assert document["equal"] is True
     assert document["pattern"] == "2:4"
-    assert document["words"] == document["all_words"] > document["fp32"]["exact"] > 0
+    # Some builds of PyTorch on some processors add up in the order of k, so all words may be equal.
+    assert document["words"] == document["all_words"] >= document["fp32"]["exact"] > 0
     assert [g["pass"] for g in document["gemms"][:2]] == ["FF", "WU"]
     assert document["gemms"][0]["kept"] == 0.5
 

@@ -10,9 +10,10 @@ from amaranth.back import rtlil
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.dataflow.accelerator import ArraySpec, PESpec, SoreSpec, WuveSpec
+from weft.dataflow.accelerator import SoreSpec, WuveSpec
 from weft.dataflow.config_io import load_spec, preset_names
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
+from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.hdl.blocks.array import Stce
 from weft.hdl.blocks.banks import run_registers
 from weft.hdl.blocks.buildable import MAX_TILE_WORDS, check_buildable

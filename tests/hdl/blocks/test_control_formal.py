@@ -9,7 +9,7 @@ from amaranth.hdl import Assert, Assume, C, Cat, Elaboratable, Fragment, Module,
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
-from weft.dataflow.accelerator import ArraySpec, PESpec
+from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.hdl.blocks.control import StceControl
 from weft.hdl.blocks.skid import SouthSkid
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from weft.dataflow.accelerator import ArraySpec, PESpec
+from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.hdl.blocks.pe import MINUS_ZERO_32, Uspe
 from weft.hdl.flow.emit import verilog
 

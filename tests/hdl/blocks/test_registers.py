@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft.analysis.verify.benches import emit, readme
-from weft.dataflow.accelerator import ArraySpec, PESpec
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.stce.mapping import Dataflow
+from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.hdl.block import usual_pattern
 from weft.hdl.blocks.banks import run_registers
 from weft.hdl.blocks.control_format import ControlFormat

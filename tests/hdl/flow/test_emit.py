@@ -15,8 +15,9 @@ from weft.analysis.verify.array_vectors import array_vectors
 from weft.analysis.verify.benches import BENCHED as BLOCKS
 from weft.analysis.verify.benches import blocks_of, emit
 from weft.cli import main
-from weft.dataflow.accelerator import ArraySpec, PESpec, SoreSpec, WuveSpec
+from weft.dataflow.accelerator import SoreSpec, WuveSpec
 from weft.dataflow.config_io import load_spec
+from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.hdl.block import usual_pattern
 from weft.hdl.flow import emit as hdl_emit
 from weft.hdl.flow.readable import Source, readable

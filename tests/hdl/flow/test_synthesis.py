@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from weft.cli import main
-from weft.dataflow.accelerator import ArraySpec, PESpec, SoreSpec, WuveSpec
+from weft.dataflow.accelerator import SoreSpec, WuveSpec
 from weft.dataflow.config_io import load_spec, preset_text
+from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.hdl.flow import synthesis
 from weft.hdl.flow.devices import DEVICES, Resources
 from weft.hdl.flow.route import parse_report, place_and_route

@@ -92,7 +92,7 @@ def test_selection_is_that_of_the_reduction_engine(data, pattern, k, n):
 
 
 def _array():
-    from weft.dataflow.accelerator import ArraySpec
+    from weft.dataflow.stce.spec import ArraySpec
 
     return ArraySpec(rows=2, cols=2)
 
