@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -41,11 +41,15 @@ def _ceil_div(a: int, b: int) -> int:
 
 def nest_of(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> _Nest:
     groups, runs = _ceil_div(gemm.run, mapping.pattern.group), gemm.k // gemm.run
-    if mapping.dataflow == Dataflow.OS:
-        across = _ceil_div(gemm.n, spec.array.cols * mapping.interleave)
-        return _Nest(groups, runs, across, _ceil_div(gemm.m, spec.array.rows))
-    down = _ceil_div(groups * runs, spec.array.rows)
-    return _Nest(_ceil_div(gemm.m, mapping.interleave), 1, _ceil_div(gemm.n, spec.array.cols), down)
+    match mapping.dataflow:
+        case Dataflow.OS:
+            across = _ceil_div(gemm.n, spec.array.cols * mapping.interleave)
+            return _Nest(groups, runs, across, _ceil_div(gemm.m, spec.array.rows))
+        case Dataflow.WS:
+            down = _ceil_div(groups * runs, spec.array.rows)
+            return _Nest(_ceil_div(gemm.m, mapping.interleave), 1, _ceil_div(gemm.n, spec.array.cols), down)
+        case _:
+            assert_never(mapping.dataflow)
 
 
 def run_registers(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> dict[str, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -47,9 +47,7 @@ def array_reference(
     ready: npt.NDArray[np.bool_] | None = None,
 ) -> ReferenceRun:
     """C = A B on every register of the array; ``ready`` as of `run_array`."""
-    machine = (_OutputStationary if mapping.dataflow == Dataflow.OS else _WeightStationary)(
-        spec, mapping, a, check_operands(spec, mapping, a, b, run)
-    )
+    machine = _machine(mapping.dataflow)(spec, mapping, a, check_operands(spec, mapping, a, b, run))
     require_ready(spec, ready)
     with np.errstate(all="ignore"):
         while machine.awaited:
@@ -418,3 +416,13 @@ class _WeightStationary(_Machine):
                 g = tile // self.across * self.rows + position // self.keep
                 pair = self.pair(g, position % self.keep, tile % self.across * self.cols + c)
                 self.shadow[c] = [pair, *self.shadow[c][:-1]]
+
+
+def _machine(dataflow: Dataflow) -> type[_Machine]:
+    match dataflow:
+        case Dataflow.OS:
+            return _OutputStationary
+        case Dataflow.WS:
+            return _WeightStationary
+        case _:
+            assert_never(dataflow)
