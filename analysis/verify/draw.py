@@ -12,6 +12,7 @@ from ...dataflow.stce.dataflows import col_axis, row_axis
 from ...dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from ...dataflow.stce.pace import array_machine
 from ...dataflow.stce.time import mapped_tiling
+from ...hdl.blocks.banks import IN_RTL
 from ...simulator.compact import Compact, compress, decompress, from_mask
 from ...simulator.engines import Adam, Sgd
 from ...simulator.operand import Half, operand_type
@@ -59,7 +60,7 @@ def draw_shape(spec: AcceleratorSpec, bound: str, random: np.random.Generator) -
 
 def draw_mapping(spec: AcceleratorSpec, random: np.random.Generator) -> ArrayMapping:
     """One that the registers of the machine hold: dense, a usual pattern, or any other."""
-    pe, dataflow = spec.pe, (Dataflow.OS, Dataflow.WS)[int(random.integers(2))]
+    pe, dataflow = spec.pe, IN_RTL[int(random.integers(len(IN_RTL)))]
     stationary = dataflow == Dataflow.WS
     most = min(pe.max_group, pe.weight_pairs) if stationary else pe.max_group
     held = int(random.integers(1, most + 1))
