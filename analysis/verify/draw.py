@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import assert_never
-
 import numpy as np
 import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
-from ...dataflow.stce.dataflows import col_axis, row_axis
+from ...dataflow.stce.dataflows import PACES, col_axis, row_axis
 from ...dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from ...dataflow.stce.pace import array_machine
 from ...dataflow.stce.time import mapped_tiling
@@ -32,13 +30,9 @@ def _bound_by(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> str:
     x = array_machine(spec)
     t = mapped_tiling(x, mapping, gemm.m, gemm.k, gemm.run)
     work = row_axis(x, t, gemm.m, gemm.m).work * col_axis(x, t, gemm.n, gemm.n).work
-    match mapping.dataflow:
-        case Dataflow.OS:
-            return "drain" if work > 1 and t.drain > t.L else ""
-        case Dataflow.WS:
-            return "return" if t.slots > 1 and x.R * t.bare + 1 > work else ""
-        case _:
-            assert_never(mapping.dataflow)
+    if PACES[t.dataflow].stays:
+        return "drain" if work > 1 and t.drain > t.L else ""
+    return "return" if t.slots > 1 and x.R * t.bare + 1 > work else ""
 
 
 def draw_shape(spec: AcceleratorSpec, bound: str, random: np.random.Generator) -> tuple[ArrayMapping, Gemm]:
