@@ -83,9 +83,9 @@ def run_array(
     operands = Operands(np.ascontiguousarray(dense.T), values, np.ascontiguousarray(pairs.indices))
     leaves = np.empty(_words_of_a_column(spec, mapping, pairs, m), np.int64)
     match mapping.dataflow:
-        case Dataflow.OS:
-            groups = OsGroups(cut.slot_base, cut.length, cut.kept)
-            counts = run_os(operands, groups, array, Results(result, left, leaves))
+        case Dataflow.OS | Dataflow.OS1:
+            groups, single = OsGroups(cut.slot_base, cut.length, cut.kept), mapping.dataflow is Dataflow.OS1
+            counts = run_os(operands, groups, array, single, Results(result, left, leaves))
         case Dataflow.WS:
             keep, group = mapping.pattern.keep, mapping.pattern.group
             skew = (keep - 1) * max(mapping.interleave, pe.add_latency) + pe.add_latency
@@ -119,7 +119,7 @@ def _words_of_a_column(spec: AcceleratorSpec, mapping: ArrayMapping, pairs: Comp
     """Words that leave each column: those of whole tiles, with ragged edges and partial sums."""
     rows, cols, contexts = spec.array.rows, spec.array.cols, mapping.interleave
     match mapping.dataflow:
-        case Dataflow.OS:
+        case Dataflow.OS | Dataflow.OS1:
             return -(-m // rows) * -(-pairs.n // (cols * contexts)) * min(rows, m) * contexts
         case Dataflow.WS:
             return -(-len(pairs.cut.start) // rows) * -(-pairs.n // cols) * -(-m // contexts) * contexts

@@ -64,6 +64,8 @@ def nest_of(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> _Nest:
         case Dataflow.WS:
             down = _ceil_div(groups * runs, spec.array.rows)
             return _Nest(_ceil_div(gemm.m, mapping.interleave), 1, _ceil_div(gemm.n, spec.array.cols), down)
+        case Dataflow.OS1:
+            raise InputError("no RTL runs dataflow os1")
         case _:
             assert_never(mapping.dataflow)
 

@@ -80,8 +80,8 @@ class WsGroups(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def run_os(x: Operands, g: OsGroups, array: Array, results: Results) -> Spent:
-    """Output-stationary run."""
+def run_os(x: Operands, g: OsGroups, array: Array, single_buffered: bool, results: Results) -> Spent:
+    """Output-stationary run; ``single_buffered``: results leave from the accumulators."""
     rows, cols, interleave, add_latency, mac_latency, port_words = array
     a_columns, values, indices = x
     slot_base, group_words, group_pairs = g
@@ -116,7 +116,7 @@ def run_os(x: Operands, g: OsGroups, array: Array, results: Results) -> Spent:
             elif loaded >= wanted and not (last_group and chain > 0):
                 if last_group:
                     tile, group, slot = tile + 1, 0, 0
-                    chain = drain_words
+                    chain = 0 if single_buffered else drain_words
                 else:
                     group, slot = group + 1, slot + 1
                 pair, turn = 0, 0
@@ -133,6 +133,8 @@ def run_os(x: Operands, g: OsGroups, array: Array, results: Results) -> Spent:
             if slot == slots - 1:
                 _take_results(acc[turn], out, row0, col0)
                 if turn == 0:
+                    if single_buffered:
+                        chain = drain_words
                     complete_at[finished % in_flight] = t + mac_latency
                     finished += 1
         elif turn < add_latency:

@@ -279,6 +279,10 @@ class _OutputStationary(_Machine):
         column = (token.tile % self.across * self.contexts + token.context) * self.cols + c
         return self.pair(token.batch, token.pair, column)
 
+    def drained(self, pe: _Pe, context: int) -> np.float32:
+        """The result of a context, as the chain takes it over."""
+        return pe.drain[context]
+
     def drain_step(self, pe: _Pe, north: _Pe | None, r: int, c: int) -> None:
         """A used row waits for the rows below it, then puts its contexts on the chain."""
         if pe.leaving is not None and pe.leaving[0].last:
@@ -292,7 +296,7 @@ class _OutputStationary(_Machine):
             pe.draining += 1
             if turn >= 0:
                 assert on_chain is None, "two words on one chain"
-                on_chain = pe.drain[turn]
+                on_chain = self.drained(pe, turn)
                 if turn == self.contexts - 1:
                     pe.draining = -1
         pe.hop_result = on_chain
@@ -301,6 +305,19 @@ class _OutputStationary(_Machine):
             row = tile // self.across * self.rows + self.used_rows - 1 - word // self.contexts
             self.arrived[c] += 1
             self.deliver(row, (tile % self.across * self.contexts + word % self.contexts) * self.cols + c, on_chain)
+
+
+class _SingleBuffered(_OutputStationary):
+    """No drain registers: a result leaves from its accumulator, and no tile may overwrite one that has not."""
+
+    def controller(self) -> Iterator[_Token | None]:
+        for token in super().controller():
+            if token is not None and token.last and token.context == 0:
+                self.last_start = self.t
+            yield token
+
+    def drained(self, pe: _Pe, context: int) -> np.float32:
+        return pe.sums[context]
 
 
 class _WeightStationary(_Machine):
@@ -424,5 +441,7 @@ def _machine(dataflow: Dataflow) -> type[_Machine]:
             return _OutputStationary
         case Dataflow.WS:
             return _WeightStationary
+        case Dataflow.OS1:
+            return _SingleBuffered
         case _:
             assert_never(dataflow)

@@ -153,7 +153,7 @@ def traffic_reference(spec: AcceleratorSpec, op: MatrixOp, mapping: Mapping, add
 def _result_bytes(dataflow: Dataflow) -> int:
     """Of what leaves the array: finished results, or sums that come back."""
     match dataflow:
-        case Dataflow.OS:
+        case Dataflow.OS | Dataflow.OS1:
             return WORD
         case Dataflow.WS:
             return 4
@@ -164,7 +164,7 @@ def _result_bytes(dataflow: Dataflow) -> int:
 def _groups_at_once(dataflow: Dataflow, rows: int) -> int:
     """Groups of a contraction that the PEs of a column work on side by side."""
     match dataflow:
-        case Dataflow.OS:
+        case Dataflow.OS | Dataflow.OS1:
             return 1
         case Dataflow.WS:
             return rows
