@@ -24,8 +24,9 @@ from ._passes import ForwardOp, Record, operands, pass_and_parameter, settle, we
 from ._products import Product, bind, operator_name, products_of, refuse_unknown
 from ._provenance import Ledger, Origin, Provenance, stored_bytes, stored_elements, tensors_in
 from ._results import Call, Results, key_of
+from ._sized import looked, looks_at_values
 from ._traffic import Traffic, access_of, dtype_name, traffic
-from .answers import asked_for, caller
+from .answers import Answers, caller
 from .errors import InputError
 from .gemm import Pass
 from .step import MatrixOp, VectorOp
@@ -65,9 +66,10 @@ class _Call(NamedTuple):
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Dispatch mode that records every op of ``model``; :meth:`listen` is the only way to switch it on."""
 
-    def __init__(self, model: nn.Module, name: str) -> None:
+    def __init__(self, model: nn.Module, name: str, answers: Answers | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.name = name
+        self._answers = answers or Answers()
         # The model itself goes by its name.
         self._paths = {id(module): path or name for path, module in model.named_modules()}
         # With the backward run in which the module was entered, if any.
@@ -155,8 +157,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return func.decompose(*args, **kwargs)
         moment = self._moment()
         self.last_path = moment.path
-        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
-            return _answer_item(moment.path)
         if refuse_unknown(func, moment.path):
             self.assumed.setdefault(f"{operator_name(func)} counts as the bytes that it touches, as declared")
         key, tensors = key_of(func, args, kwargs)
@@ -164,17 +164,30 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             args, kwargs = _without_data(args, kwargs)
             key, tensors = key_of(func, args, kwargs)
         known = None
-        if func is torch.ops.aten._grouped_mm.default:
+        if looks_at_values(func, args) and any(tensor.is_meta for tensor in tensors):
+            out = self._looked(func, args, kwargs, moment.path)
+        elif func is torch.ops.aten._grouped_mm.default:
             out = _grouped_result(*args, **kwargs)
         elif key is None:
             out = func(*args, **kwargs)
         else:
             out, known = self._results.of(func, args, kwargs, key)
+        self._answers.values.follow(func, args, kwargs, tensors, out)
         try:
             self._record(func, bind(func, args, kwargs), tensors, out, moment, known)
         except InputError as error:
             raise InputError(f"{moment.path}: {error}") from error
         return out
+
+    def _looked(self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], path: str) -> Any:
+        """What a call returns that looks at values: what they are known to be, or what transformers expects."""
+        try:
+            return looked(func, args, kwargs, self._answers.ask)
+        except InputError as error:
+            expected = _expected() if func is torch.ops.aten._local_scalar_dense.default else None
+            if expected is None:
+                raise InputError(f"{path}: {error}") from error
+            return expected
 
     def _moment(self) -> _Moment:
         # Gradients are computed with grad mode off and outside of modules, a checkpointed forward inside of backward
@@ -342,11 +355,11 @@ _KNOWN_ANSWERS = {
 """What transformers asks of its inputs, by file and function (None: any), and the answer: they are whole sequences."""
 
 
-def _answer_item(path: str) -> bool:
-    """Answer a model that asks for the value of a tensor, which a trace does not have."""
+def _expected() -> bool | None:
+    """What transformers expects to hear where it asks for a value, if it is known to."""
     file, _, function = caller()
     if file is not None and file.parent.name == "transformers":
         for name in (function, None):
             if (file.name, name) in _KNOWN_ANSWERS:
                 return _KNOWN_ANSWERS[file.name, name]
-    raise InputError(f"{path}: {asked_for('the value of a tensor (item, bool, if)')}")
+    return None

@@ -30,6 +30,7 @@ BACKBONE = {
 
 KINDS: dict[str, dict[str, Any]] = {
     "speech, its sound": {**TEXT, "model_type": "wav2vec2", "vocab_size": 32},
+    "speech behind normalised positions": {**TEXT, "model_type": "data2vec-audio", "vocab_size": 32},
     "speech, its class": {
         **TEXT, "model_type": "wav2vec2", "vocab_size": 32, "architectures": ["Wav2Vec2ForSequenceClassification"],
     },
