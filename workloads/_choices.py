@@ -1,8 +1,12 @@
-"""What data choose among alternatives, spread evenly: the operators that choose, and who gets what."""
+"""What data choose among alternatives, spread evenly: the operators that choose, and who gets what.
+
+A second choice often passes over the first, whose scores were masked. Where evenly spread scores, masked likewise, give
+an even choice, that is it; where they do not (groups of experts were masked), the mask is left out of account.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,19 +30,37 @@ class Choice:
     axis: tuple[int, str, int | None]
     orders: bool = False
 
-    def spread(self, args: Sequence[Any], kwargs: dict[str, Any], chosen: Sequence[int]) -> Tensor:
-        """Indices of shape ``chosen``, in turns: every alternative is as often chosen as any, the first once more."""
-        shape, (place, name, default) = args[0].shape, self.axis
+    def spread(
+        self,
+        shape: Sequence[int],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        chosen: Sequence[int],
+        choose: Callable[[Tensor], Any] | None = None,
+    ) -> Tensor:
+        """Indices of shape ``chosen`` of scores of ``shape``, in turns: all equally often, the first once more.
+
+        ``choose`` is what the operator returns for scores that were masked as those of the model were.
+        """
+        place, name, default = self.axis
         axis = args[place] if len(args) > place else kwargs.get(name, default)
         if axis is None or not shape:
             raise ValueError("one of the whole tensor is no choice that could be shared")
         axis %= len(shape)
-        others = [size for place, size in enumerate(shape) if place != axis]
+        size = max(shape[axis], 1)
+        others = [extent for place, extent in enumerate(shape) if place != axis]
         rows = torch.Size(others).numel()
         each = torch.Size(chosen).numel() // max(rows, 1)
-        turns = torch.arange(rows)[:, None] * (1 if self.orders else each) + torch.arange(each)
-        taken: Tensor = (turns % max(shape[axis], 1)).view(*others, each).movedim(-1, axis)
-        return taken.reshape(tuple(chosen))
+        start = torch.arange(rows)[:, None] * (1 if self.orders else each)
+        if choose is not None:
+            liked = 1 - (torch.arange(size) - start) % size / size
+            found = choose(liked.view(*others, size).movedim(-1, axis))
+            indices: Tensor = found if isinstance(found, Tensor) else found[self.result]
+            counts = torch.bincount(indices.flatten(), minlength=size)
+            if counts.max() - counts.min() <= 1:
+                return indices
+        turns: Tensor = ((start + torch.arange(each)) % size).view(*others, each).movedim(-1, axis)
+        return turns.reshape(tuple(chosen))
 
 
 _LAST = (2, "dim", -1)

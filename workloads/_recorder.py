@@ -231,7 +231,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         changed = [given[name] for name in access_of(func).written if name in given]
         if given.get("training"):
             # The schema of aten.native_batch_norm does not say that it writes them.
-            changed += [given[name] for name in ("running_mean", "running_var") if name in given]
+            running = [given[name] for name in ("running_mean", "running_var") if name in given]
+            for tensor in tensors_in(running):
+                self._answers.values.forget(tensor)
+            changed += running
         of = self.ledger.of
         reads, made = [of(x) for x in tensors], [of(x) for x in tensors_in(out)]
         replaced = [of(x) for x in tensors_in(changed)] if changed else []

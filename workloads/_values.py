@@ -8,9 +8,8 @@ of scores) is spread evenly, and everything made of it is marked as such.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 from math import prod
 from typing import Any, NamedTuple
@@ -23,14 +22,15 @@ from torch.utils._pytree import tree_map_only
 
 from ._choices import CHOICES, Choice
 from ._provenance import tensors_in
+from ._replay import Blank, Choose, Content, Made, Read, Run, Scores, force, is_unforeseen
 from ._traffic import access_of
 
 __all__ = ["Known", "Values", "unwatched"]
 
-_MOST = 2**27
-"""Elements of a tensor whose values are worked out: a gigabyte of int64."""
 _MOST_COPIED = 2**20
 """Elements of a tensor on the CPU that are kept because a tensor without data was made of it."""
+_LARGE = 2**16
+"""Elements worked out that are worth looking for others that nobody needs any more."""
 _FOLLOWED = ("aten", "prims")
 
 
@@ -39,108 +39,6 @@ class Known(NamedTuple):
 
     values: Tensor
     routed: bool
-
-
-@dataclass(slots=True, eq=False)
-class _Content:
-    """All elements of one storage: ``flat`` once they are worked out (None: they cannot be), until then by ``run``."""
-
-    dtype: torch.dtype
-    flat: Tensor | None = None
-    run: _Run | None = None
-    routed: bool = False
-
-
-class _Read(NamedTuple):
-    """A tensor among the arguments of a call: what its storage held then, and how it looks at it."""
-
-    content: _Content
-    size: torch.Size
-    stride: tuple[int, ...]
-    offset: int
-
-
-class _Blank(NamedTuple):
-    """A tensor of which a call uses the shape only."""
-
-    size: torch.Size
-    dtype: torch.dtype
-
-
-class _Made(NamedTuple):
-    """A new storage that a call made: its elements, and the result of the call that lies in it."""
-
-    content: _Content
-    place: int
-    elements: int
-    size: torch.Size
-    stride: tuple[int, ...]
-    offset: int
-
-
-@dataclass(slots=True, eq=False)
-class _Run:
-    """A call to be made on the CPU if somebody asks for what it makes or changes."""
-
-    work: Callable[..., Any]
-    args: Any
-    kwargs: Any
-    changed: list[tuple[_Content, _Content]] = field(default_factory=list)
-    made: list[_Made] = field(default_factory=list)
-
-    def inputs(self) -> Iterator[_Content]:
-        yield from (read.content for read in _reads((self.args, self.kwargs)))
-
-    def outputs(self) -> Iterator[_Content]:
-        yield from (new for _, new in self.changed)
-        yield from (made.content for made in self.made)
-
-    def execute(self) -> None:
-        """Fill in what the call makes; where it cannot be made here, that stays unknown."""
-        flats = {content: content.flat for content in self.inputs()}
-        try:
-            if all(flat is not None for flat in flats.values()) and all(m.elements <= _MOST for m in self.made):
-                self._work(flats)
-        except (RuntimeError, NotImplementedError, IndexError, TypeError, ValueError):
-            for content in self.outputs():
-                content.flat = None
-        for content in self.outputs():
-            content.run = None
-
-    def _work(self, flats: dict[_Content, Any]) -> None:
-        for old, _ in self.changed:
-            flats[old] = flats[old].clone()
-        args, kwargs = _filled((self.args, self.kwargs), flats)
-        results = tensors_in(self.work(*args, **kwargs))
-        for old, new in self.changed:
-            new.flat = flats[old]
-        for made in self.made:
-            flat = torch.zeros(made.elements, dtype=made.content.dtype)
-            flat.as_strided(made.size, made.stride, made.offset).copy_(results[made.place])
-            made.content.flat = flat
-
-
-def _reads(nest: Any) -> Iterator[_Read]:
-    if isinstance(nest, _Read):
-        yield nest
-    elif isinstance(nest, list | tuple) and not isinstance(nest, _Blank):
-        for item in nest:
-            yield from _reads(item)
-    elif isinstance(nest, dict):
-        yield from _reads(list(nest.values()))
-
-
-def _filled(nest: Any, flats: dict[_Content, Tensor]) -> Any:
-    """The arguments of a call as tensors on the CPU."""
-    if isinstance(nest, _Read):
-        return flats[nest.content].as_strided(nest.size, nest.stride, nest.offset)
-    if isinstance(nest, _Blank):
-        return torch.zeros((), dtype=nest.dtype).expand(nest.size)
-    if isinstance(nest, dict):
-        return {key: _filled(value, flats) for key, value in nest.items()}
-    if type(nest) in (list, tuple):
-        return type(nest)(_filled(item, flats) for item in nest)
-    return torch.device("cpu") if isinstance(nest, torch.device) else nest
 
 
 @contextmanager
@@ -154,7 +52,9 @@ class Values:
     """Follows the calls of a trace: :meth:`follow` after each, :meth:`of` to ask."""
 
     def __init__(self) -> None:
-        self._held: dict[int, tuple[StorageWeakRef, _Content]] = {}
+        self._held: dict[int, tuple[StorageWeakRef, Content]] = {}
+        self._masked: dict[int, tuple[StorageWeakRef, Run]] = {}  # scores after a choice, by storage
+        self._chose = False
         self._purge_at = 1024
 
     def of(self, tensor: Tensor) -> Known | None:
@@ -165,15 +65,17 @@ class Values:
         if content is None:
             return None
         with unwatched():
-            _force(content)
+            force(content)
             if content.flat is None:
                 return None
+            if content.flat.numel() > _LARGE:
+                self._purge()
             values = content.flat.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
         return Known(values, content.routed)
 
     def remember(self, tensor: Tensor, values: Tensor) -> None:
         """Let the whole of ``tensor``, which is on meta and not a view, be ``values``."""
-        run = _Run(lambda: values, (), {})
+        run = Run(lambda: values, (), {})
         self._make(run, 0, tensor, routed=False)
 
     def forget(self, tensor: Tensor) -> None:
@@ -185,12 +87,35 @@ class Values:
     ) -> None:
         """Take note of a call, which has been made: of what it wrote and returned."""
         written = access_of(func).written
+        masked = self._mask(func, args, kwargs, tensors, out) if self._chose else None
         if written:
             self._written(func, args, kwargs, written)
         elif func.namespace in _FOLLOWED and not self._returned(func, args, kwargs, tensors, out):
             choice = CHOICES.get(func)
             if choice is not None:
-                self._chosen(choice, args, kwargs, out)
+                self._chosen(func, choice, args, kwargs, out)
+        if masked is not None:
+            storage = out.untyped_storage()
+            self._masked[storage._cdata] = (StorageWeakRef(storage), masked)  # type: ignore[no-untyped-call]
+
+    def _mask(
+        self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], tensors: Sequence[Tensor], out: Any
+    ) -> Run | None:
+        """The call if it changes scores by what was chosen of them, or goes on with such scores."""
+        if func.namespace not in _FOLLOWED or not isinstance(out, Tensor) or not out.is_floating_point():
+            return None
+        known = [self._content(tensor) for tensor in tensors]
+        scores = [tensor for tensor, content in zip(tensors, known, strict=True) if content is None]
+        if len(scores) != 1 or scores[0].shape != out.shape or is_unforeseen(func):
+            return None
+        before = self._masked_before(scores[0])
+        if before is None and not any(content is not None and content.routed for content in known):
+            return None
+        return self._run(func, args, kwargs, blank=False, scores=Scores(out.shape, scores[0].dtype, before))
+
+    def _masked_before(self, scores: Tensor) -> Run | None:
+        held = self._masked.get(scores.untyped_storage()._cdata)
+        return held[1] if held is not None and not _expired(held[0]) else None
 
     def _returned(
         self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], tensors: Sequence[Tensor], out: Any
@@ -200,7 +125,7 @@ class Values:
         if not shapes_only and any(self._content(tensor) is None for tensor in tensors):
             return False
         fresh = [(place, one) for place, one in enumerate(tensors_in(out)) if one.is_meta]
-        if not fresh or _is_unforeseen(func):
+        if not fresh or is_unforeseen(func):
             return not fresh
         given = {tensor.untyped_storage()._cdata for tensor in tensors}
         run = self._run(func, args, kwargs, blank=shapes_only)
@@ -225,7 +150,7 @@ class Values:
             if overwrites and self._content(target) is None and _whole(target):
                 self._blank(target)
         run = None
-        if func.namespace in _FOLLOWED and not _is_unforeseen(func):
+        if func.namespace in _FOLLOWED and not is_unforeseen(func):
             run = self._run(func, args, kwargs, blank=False)
         olds = [self._content(target) for target in targets]
         if run is None or any(old is None for old in olds):
@@ -235,82 +160,73 @@ class Values:
         routed = any(content.routed for content in run.inputs())
         for target, old in zip(targets, olds, strict=True):
             if old is not None and all(old is not known for known, _ in run.changed):
-                new = _Content(old.dtype, run=run, routed=routed)
+                new = Content(old.dtype, run=run, routed=routed)
                 run.changed.append((old, new))
                 self._hold(target, new)
 
-    def _chosen(self, choice: Choice, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
+    def _chosen(self, func: OpOverload, choice: Choice, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
         """Spread evenly what a call chose of scores that depend on data."""
         indices = tensors_in(out)[choice.result]
         # A single decision, of an early exit say, cannot be shared.
         if indices.is_meta and indices.dim():
-            blank = _Blank(args[0].shape, args[0].dtype)
-            run = _Run(choice.spread, ([blank, *args[1:]], dict(kwargs), tuple(indices.shape)), {})
+            scores = Scores(args[0].shape, args[0].dtype, self._masked_before(args[0]))
+            run = Choose(func, [scores, *args[1:]], dict(kwargs), choice=choice, chosen=indices.shape)
             self._make(run, 0, indices, routed=True)
+            self._chose = True
 
-    def _run(self, func: OpOverload, args: Any, kwargs: Any, *, blank: bool) -> _Run | None:
-        """The call with what its arguments hold now; None where that is not known."""
+    def _run(self, func: OpOverload, args: Any, kwargs: Any, *, blank: bool, scores: Any = None) -> Run | None:
+        """The call with what its arguments hold now, ``scores`` for the one that depends on data; else None."""
         unknown = False
 
         def read(tensor: Tensor) -> Any:
             nonlocal unknown
             if blank:
-                return _Blank(tensor.shape, tensor.dtype)
+                return Blank(tensor.shape, tensor.dtype)
             content = self._content(tensor)
             if content is None:
-                unknown = True
-                return None
+                unknown = unknown or scores is None
+                return scores
             if not tensor.is_meta:
-                return _Read(content, tensor.shape, _dense(tensor.shape), 0)
-            return _Read(content, tensor.shape, tensor.stride(), int(tensor.storage_offset()))
+                return Read(content, tensor.shape, _dense(tensor.shape), 0)
+            return Read(content, tensor.shape, tensor.stride(), int(tensor.storage_offset()))
 
         args, kwargs = tree_map_only(Tensor, read, (list(args), dict(kwargs)))
-        return None if unknown else _Run(func, args, kwargs)
+        return None if unknown else Run(func, args, kwargs)
 
-    def _content(self, tensor: Tensor) -> _Content | None:
+    def _content(self, tensor: Tensor) -> Content | None:
         if tensor.is_meta:
             held = self._held.get(tensor.untyped_storage()._cdata)
             return held[1] if held is not None and held[1].dtype is tensor.dtype else None
         if isinstance(tensor, nn.Parameter) or tensor.numel() > _MOST_COPIED or tensor.is_complex():
             return None
-        return _Content(tensor.dtype, flat=tensor.detach().clone().reshape(-1))
+        return Content(tensor.dtype, flat=tensor.detach().clone().reshape(-1))
 
-    def _make(self, run: _Run, place: int, tensor: Tensor, *, routed: bool) -> None:
+    def _make(self, run: Run, place: int, tensor: Tensor, *, routed: bool) -> None:
         if tensor.is_complex() or tensor.layout is not torch.strided:
             return
-        content = _Content(tensor.dtype, run=run, routed=routed)
+        content = Content(tensor.dtype, run=run, routed=routed)
         elements = tensor.untyped_storage().nbytes() // tensor.element_size()
-        run.made.append(_Made(content, place, elements, tensor.shape, tensor.stride(), int(tensor.storage_offset())))
+        run.made.append(Made(content, place, elements, tensor.shape, tensor.stride(), int(tensor.storage_offset())))
         self._hold(tensor, content)
 
     def _blank(self, tensor: Tensor) -> None:
-        self._make(_Run(torch.zeros, ((),), {}), 0, tensor, routed=False)
+        self._make(Run(torch.zeros, ((),), {}), 0, tensor, routed=False)
 
-    def _hold(self, tensor: Tensor, content: _Content) -> None:
+    def _hold(self, tensor: Tensor, content: Content) -> None:
         storage = tensor.untyped_storage()
         self._held[storage._cdata] = (StorageWeakRef(storage), content)  # type: ignore[no-untyped-call]
         if len(self._held) > self._purge_at:
-            self._held = {
-                key: held
-                for key, held in self._held.items()
-                if not held[0].expired()  # type: ignore[no-untyped-call]
-            }
+            self._purge()
             self._purge_at = 2 * len(self._held) + 1024
 
+    def _purge(self) -> None:
+        """Let go of what lay in storages that are no more."""
+        self._held = {key: held for key, held in self._held.items() if not _expired(held[0])}
+        self._masked = {key: held for key, held in self._masked.items() if not _expired(held[0])}
 
-def _force(content: _Content) -> None:
-    """Work ``content`` out, what it is made of first."""
-    waiting = [content]
-    while waiting:
-        run = waiting[-1].run
-        if run is None:
-            waiting.pop()
-            continue
-        before = [other for other in run.inputs() if other.run is not None]
-        if before:
-            waiting.extend(before)
-        else:
-            run.execute()
+
+def _expired(storage: StorageWeakRef) -> bool:
+    return bool(storage.expired())  # type: ignore[no-untyped-call]
 
 
 def _whole(tensor: Tensor) -> bool:
@@ -319,12 +235,6 @@ def _whole(tensor: Tensor) -> bool:
 
 def _dense(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
-
-
-@cache
-def _is_unforeseen(func: OpOverload) -> bool:
-    """Whether a call draws numbers, or leaves memory as it finds it."""
-    return torch.Tag.nondeterministic_seeded in func.tags or access_of(func).moves_nothing
 
 
 @cache

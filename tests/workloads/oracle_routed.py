@@ -90,6 +90,18 @@ def up_to_a_capacity(self: Any, x: Tensor, weights: Tensor, chosen: Tensor) -> T
     return out
 
 
+def one_after_the_other(self: Any, x: Tensor, _weights: Tensor, _chosen: Tensor) -> Tensor:
+    """GShard's: the best, and the best of what is left."""
+    scores = self.gate(x)
+    first = functional.one_hot(scores.argmax(-1), len(self.experts))
+    second = functional.one_hot(scores.masked_fill(first.bool(), -torch.inf).argmax(-1), len(self.experts))
+    out, both = x.clone(), first + second
+    for number, expert in enumerate(self.experts):
+        token = both[:, number].nonzero().squeeze(1)
+        out[token] += expert(x[token]) * scores[token, number, None]
+    return out
+
+
 def _mixture(call: Callable[..., Tensor], experts: int = 4, chosen: int = 2) -> Case:
     return Case(
         build=lambda: Mixture(call, experts, chosen), inputs=lambda: ((torch.zeros(2, 9, 16),), {}), routed=True
@@ -103,12 +115,15 @@ ROUTED: dict[str, Case] = {
     "counts and where": _mixture(counted_and_found),
     "ends in numpy": _mixture(ends_in_numpy),
     "capacity": _mixture(up_to_a_capacity),
+    "one after the other": _mixture(one_after_the_other),
     "more experts than shares": _mixture(hit_experts, 16, 1),
     "a remainder": _mixture(boolean_masks, 7, 3),
     "jetmoe": routed_config("JetMoeForCausalLM", kv_channels=8),
     "mixtral": routed_config("MixtralForCausalLM"),
     "qwen2_moe": routed_config("Qwen2MoeForCausalLM", shared_expert_intermediate_size=16),
-    "switch_transformers": routed_config("SwitchTransformersForConditionalGeneration", "pair", expert_capacity=64),
+    "switch_transformers": routed_config(
+        "SwitchTransformersForConditionalGeneration", "pair", num_sparse_encoder_layers=1, num_sparse_decoder_layers=1
+    ),
     "deepseek_v3": routed_config(
         "DeepseekV3ForCausalLM",
         n_group=2,
@@ -122,6 +137,6 @@ ROUTED: dict[str, Case] = {
         num_key_value_heads=4,
     ),
     "granitemoe": routed_config("GraniteMoeForCausalLM"),
-    "nllb_moe": routed_config("NllbMoeForConditionalGeneration", "pair"),
+    "nllb_moe": routed_config("NllbMoeForConditionalGeneration", "pair", encoder_sparse_step=2, decoder_sparse_step=2),
 }
 """Cases whose experts get their shares of values."""

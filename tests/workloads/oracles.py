@@ -126,14 +126,18 @@ class _Answers(TorchDispatchMode):
 
 
 class _Balanced(TorchDispatchMode):
-    """Scores by which PyTorch itself chooses experts in turns: token t likes expert t k best, then the next ones."""
+    """Scores by which PyTorch itself chooses experts in turns: token t likes expert t k best, then the next ones.
+
+    Those that were chosen before are passed over.
+    """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         chosen = (args[1] if func is aten.topk.default else 1) if func in _CHOOSE else 0
         if chosen and args[0].is_floating_point():
             experts, rows = args[0].shape[-1], args[0].numel() // args[0].shape[-1]
             turns = torch.arange(experts) - chosen * torch.arange(rows)[:, None]
-            args = (-(turns % experts).to(args[0].dtype).view(args[0].shape), *args[1:])
+            liked = -(turns % experts).to(args[0].dtype).view(args[0].shape)
+            args = (torch.where(args[0] == -torch.inf, args[0], liked), *args[1:])
         return func(*args, **(kwargs or {}))
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import weft
 from weft.workloads.catalog import open_model
 from weft.workloads.errors import InputError
 from weft.workloads.io import dumps_workload, loads_workload
@@ -147,6 +148,31 @@ def test_what_is_chosen_is_shared_equally_the_first_get_the_rest(tmp_path, token
         "what data choose (the experts of a token) is shared equally, the first ones get what is left over "
         "(net.py:17, net.py:18)",
     )
+
+
+class Parted(nn.Module):
+    """Rows of the input in parts whose sizes a buffer and a plain attribute keep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.l, self.sizes = nn.Linear(8, 8), nn.Buffer(torch.tensor([3, 1]))
+        self.kept, self.norm = torch.tensor([True, False, True, True]), nn.BatchNorm1d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.sizes.tolist() == [3, 1]
+        first, _ = self.norm(x)[self.kept].split([2, 1])
+        if self.norm.running_mean.sum() == 0:
+            return x
+        return self.l(first)
+
+
+def test_small_buffers_keep_their_values_until_a_layer_changes_them(tmp_path):
+    module = Parted()
+    with pytest.raises(InputError, match=r"test_answers\.py:\d+ asks for the value of a tensor"):
+        weft.trace(module, inputs=torch.zeros(4, 8))
+    module.norm = nn.Identity()
+    module.norm.running_mean = torch.ones(8)
+    assert weft.trace(module, inputs=torch.zeros(4, 8)).dense_macs["FF"] == 2 * 64
 
 
 def test_inputs_keep_their_values_unless_they_hold_a_place(tmp_path):
