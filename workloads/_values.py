@@ -145,12 +145,11 @@ class Values:
         schema = func._schema.arguments
         bound = {**{a.name: value for a, value in zip(schema, args, strict=False)}, **kwargs}
         targets = [tensor for tensor in tensors_in([bound[name] for name in names if name in bound]) if tensor.is_meta]
-        overwrites = access_of(func).overwrites
-        for target in targets:
-            if overwrites and self._content(target) is None and _whole(target):
-                self._blank(target)
         run = None
         if func.namespace in _FOLLOWED and not is_unforeseen(func):
+            for target in targets if access_of(func).overwrites else ():
+                if self._content(target) is None and _whole(target):
+                    self._blank(target)
             run = self._run(func, args, kwargs, blank=False)
         olds = [self._content(target) for target in targets]
         if run is None or any(old is None for old in olds):

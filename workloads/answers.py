@@ -12,6 +12,7 @@ Anything else that looks at values is refused where the model's own code asks it
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,6 +42,9 @@ _FINITE = {
     torch.isfinite: True, Tensor.isfinite: True, torch.isnan: False, Tensor.isnan: False, torch.isinf: False,
     Tensor.isinf: False,
 }  # fmt: skip
+_HERE = str(Path(__file__).parent)
+_TRACE = str(Path(__file__).with_name("trace.py"))
+_TORCH = str(Path(torch.__file__).parent) + os.sep
 _HANDED_OUT = frozenset((Tensor.tolist, Tensor.numpy, Tensor.__array__))
 """Functions that hand all values of a tensor to Python."""
 _ROUTED = "what data choose (the experts of a token) is shared equally, the first ones get what is left over"
@@ -208,15 +212,15 @@ def _typed(tensor: Tensor, dtype: Any = None, non_blocking: bool = False, **_: A
 
 def caller() -> tuple[Path | None, int, str]:
     """The file, line and function of the model's code, or of its library's, that is at work; none in its gradients."""
-    here, torch_folder = Path(__file__).parent, Path(torch.__file__).parent
     frame = sys._getframe()
     while frame.f_back is not None:
         frame = frame.f_back
-        file = Path(frame.f_code.co_filename)
-        if file == here / "trace.py":
+        file = frame.f_code.co_filename
+        if file == _TRACE:
             break
-        if here != file.parent and torch_folder not in file.parents and file.name != "contextlib.py":
-            return file, frame.f_lineno, frame.f_code.co_name
+        folder, _, name = file.rpartition(os.sep)
+        if folder != _HERE and not file.startswith(_TORCH) and name != "contextlib.py":
+            return Path(file), frame.f_lineno, frame.f_code.co_name
     return None, 0, ""
 
 

@@ -135,6 +135,8 @@ def _build(
     model.train()
     model.zero_grad()
     parameters = dict(model.named_parameters(remove_duplicate=False))
+    for parameter in parameters.values():
+        answers.values.forget(parameter)
     for name in matching(freeze, parameters, "parameter"):
         parameters[name].requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
