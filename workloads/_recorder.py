@@ -20,12 +20,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from ._dependencies import Dependencies
+from ._factorizations import COUNTS
 from ._passes import ForwardOp, Record, operands, pass_and_parameter, settle, weight_of
 from ._products import Product, bind, operator_name, products_of, refuse_unknown
 from ._provenance import Ledger, Origin, Provenance, stored_bytes, stored_elements, tensors_in
 from ._results import Call, Results, key_of
 from ._sized import looked, looks_at_values
-from ._traffic import Traffic, access_of, dtype_name, traffic
+from ._traffic import SAMPLING, Traffic, access_of, dtype_name, sampling, traffic
 from .answers import Answers, caller
 from .errors import InputError
 from .gemm import Pass
@@ -159,6 +160,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.last_path = moment.path
         if refuse_unknown(func, moment.path):
             self.assumed.setdefault(f"{operator_name(func)} counts as the bytes that it touches, as declared")
+        elif operator_name(func).removeprefix("aten.") in COUNTS:
+            self.assumed.setdefault(f"{operator_name(func)}: its classical multiply-adds as vector work, none waits")
         key, tensors = key_of(func, args, kwargs)
         if key is None or kwargs.get("device"):
             args, kwargs = _without_data(args, kwargs)
@@ -303,12 +306,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             source, target = given["grad_output"], call.out[2]
             moved = Traffic(source.numel(), stored_bytes(source), stored_bytes(target), dtype_name(target.dtype))
             self._add_vector(call, moved, [self.ledger.of(source)], [self.ledger.of(target)])
+        elif name in SAMPLING:
+            self._add_vector(call, sampling(name, given, call.out), *self._touched(given, call.out))
         elif name in _ADDED and products and given.get("beta", 1) != 0:
             addend = given["self"]
             size = stored_elements(addend)
             if size > products[0].gemm.n:
                 moved = Traffic(size, stored_bytes(addend), 0, dtype_name(addend.dtype))
                 self._add_vector(call, moved, [self.ledger.of(addend)], [self.ledger.of(call.out)])
+
+    def _touched(self, given: dict[str, Any], out: Any) -> tuple[list[Provenance], list[Provenance]]:
+        return [self.ledger.of(x) for x in tensors_in(given)], [self.ledger.of(x) for x in tensors_in(out)]
 
     def _append(
         self, call: _Call, op: MatrixOp | VectorOp, reads: Iterable[Provenance], writes: Iterable[Provenance]

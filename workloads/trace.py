@@ -204,7 +204,7 @@ def _seed(source: ModelSource, loss: object, recorder: Recorder) -> Tensor:
 
 def _updates(recorder: Recorder) -> dict[nn.Parameter, UpdateOp]:
     return {
-        parameter: UpdateOp(name=label, elements=stored_elements(parameter))
+        parameter: UpdateOp(name=label, elements=stored_elements(parameter) * (1 + parameter.is_complex()))
         for parameter, label in recorder.ledger.labels.items()
         if parameter.grad is not None and parameter.numel()
     }
