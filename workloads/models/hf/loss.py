@@ -18,12 +18,17 @@ _BESIDE = (
     "pred_boxes", "pred_masks", "masks_queries_logits", "start_logits", "end_logits", "prediction_logits",
     "seq_relationship_logits", "logits_per_image", "logits_per_text", "predicted_depth", "reconstruction",
     "spectrogram", "auxiliary_outputs_logits", "text_embeds", "image_embeds", "iou_scores",
+    "logits_per_audio", "audio_values", "prediction_outputs", "regression_outputs",
 )  # fmt: skip
 """What heads return besides or instead of scores; each counts by its mean."""
 
 
 def loss_of(name: str, output: Any, inputs: StepInputs) -> Tensor:
     """Cross-entropy of the scores of ``name``, the mean of what else its head returns, or of its hidden states."""
+    if isinstance(getattr(output, "params", None), tuple) and isinstance(output.loss, Tensor):
+        # Parameters of a distribution have a likelihood, which the model itself works out.
+        own: Tensor = output.loss
+        return own
     scores = [found for key in _SCORES if isinstance(found := getattr(output, key, None), Tensor)]
     beside = [
         found for key in _BESIDE if isinstance(found := getattr(output, key, None), Tensor) and found.requires_grad
