@@ -68,9 +68,9 @@ def _count(case: Case, *, frozen: bool) -> tuple[int, int]:
         args, kwargs = case.inputs()
         if frozen:
             _freeze(model, case)
-        with _counter() as forward:
+        with counter() as forward:
             loss = total(model(*args, **kwargs))
-        with _counter() as backward:
+        with counter() as backward:
             loss.backward()
     return forward.get_total_flops() // 2, backward.get_total_flops() // 2
 
@@ -144,7 +144,7 @@ class _Balanced(TorchDispatchMode):
 _CHOOSE = (aten.topk.default, aten.argmax.default, aten.max.dim)
 
 
-def _counter() -> FlopCounterMode:
+def counter() -> FlopCounterMode:
     return FlopCounterMode(display=False, custom_mapping=_CORRECTED)
 
 

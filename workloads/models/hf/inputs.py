@@ -155,7 +155,7 @@ def _longest_of(config: Any) -> int | None:
     positions = getattr(config, "max_position_embeddings", None)
     if type(positions) is not int or positions <= 0:
         return None
-    if "roberta" in config.model_type:
+    if "roberta" in config.model_type or config.model_type == "clap_text_model":
         # RoBERTa numbers its positions from behind the padding index.
         positions -= (config.pad_token_id or 0) + 1
     return positions

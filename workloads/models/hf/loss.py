@@ -24,11 +24,7 @@ _BESIDE = (
 
 
 def loss_of(name: str, output: Any, inputs: StepInputs) -> Tensor:
-    """Cross-entropy of the scores of ``name``, the mean of what else its head returns, or of its hidden states."""
-    if isinstance(getattr(output, "params", None), tuple) and isinstance(output.loss, Tensor):
-        # Parameters of a distribution have a likelihood, which the model itself works out.
-        own: Tensor = output.loss
-        return own
+    """Cross-entropy of the scores of ``name``, the mean of what else its head returns, of hidden states, or its own."""
     scores = [found for key in _SCORES if isinstance(found := getattr(output, key, None), Tensor)]
     beside = [
         found for key in _BESIDE if isinstance(found := getattr(output, key, None), Tensor) and found.requires_grad
@@ -43,6 +39,10 @@ def loss_of(name: str, output: Any, inputs: StepInputs) -> Tensor:
         hidden = getattr(output, key, None)
         if isinstance(hidden, Tensor):
             return hidden.float().mean()
+    own = getattr(output, "loss", None)
+    if isinstance(own, Tensor):
+        # A likelihood, or what a model was to fill in.
+        return own
     held = [key for key, value in dict(output).items() if isinstance(value, Tensor)] if hasattr(output, "items") else []
     raise InputError(
         f"{name} returns neither logits nor last_hidden_state, so there is no loss to differentiate; it returns "

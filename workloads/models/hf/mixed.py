@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..._provenance import tensors_in
 from ...errors import InputError
+from ...gemm import MAX_DIM
 from ..language import require_seq
 from ..source import StepInputs
 
@@ -48,7 +49,7 @@ def mixed_inputs(
     if token is None or found is None:
         raise refusal
     pixels, tokens = found
-    longest = getattr(config.get_text_config(), "max_position_embeddings", None)
+    longest = getattr(config.get_text_config(), "max_position_embeddings", None) or MAX_DIM
     count, length = batch or default[0], seq or (default[1] if default[1] > tokens else tokens + _BEHIND)
     require_seq(config.model_type, length, longest)
     if length <= tokens:
@@ -89,21 +90,19 @@ def _image(
                 features = model.get_image_features(**pixels)
         except (InputError, RuntimeError, ValueError, TypeError, AttributeError, IndexError):
             continue
-        made = tensors_in(getattr(features, "pooler_output", features))
-        elements = sum(tensor.numel() for tensor in made)
+        elements = sum(tensor.numel() for tensor in tensors_in(getattr(features, "pooler_output", features)))
         if elements and elements % width == 0:
             return pixels, elements // width
     return None
 
 
 def _forms(config: Any, accepted: Mapping[str, Any], shape: tuple[int, int, int]) -> list[dict[str, Tensor]]:
-    """One image in the forms that models read: as it is, as the only one of a sample, in patches with their grid."""
+    """One image in the forms that models read: as it is, with its size, in patches with their grid."""
     if "image_grid_thw" in accepted:
         vision = config.vision_config
         patch, frames = vision.patch_size, vision.temporal_patch_size
         rows, columns = (side // patch // vision.spatial_merge_size * vision.spatial_merge_size for side in shape[1:])
-        return [{
-            "pixel_values": torch.empty(rows * columns, shape[0] * frames * patch * patch),
-            "image_grid_thw": torch.tensor([[1, rows, columns]]),
-        }]  # fmt: skip
-    return [{"pixel_values": torch.empty(1, *shape)}, {"pixel_values": torch.empty(1, 1, *shape)}]
+        pixels = torch.empty(rows * columns, shape[0] * frames * patch * patch)
+        return [{"pixel_values": pixels, "image_grid_thw": torch.tensor([[1, rows, columns]])}]
+    one = {"pixel_values": torch.empty(1, *shape)}
+    return [one, {**one, "image_sizes": torch.tensor([shape[1:]])}] if "image_sizes" in accepted else [one]
