@@ -59,7 +59,6 @@ def trace_step(
     checkpoint_modules(model, recompute)
     recorder = Recorder(model, source.name, answers)
     recorder.ledger.declare([inputs.args, inputs.kwargs], Origin.DATA)
-    answers.keep_given(tensors_in((inputs.args, inputs.kwargs)))
     with _like_training(), answers.listen(), recorder.listen():
         tell("forward")
         with _explained(source, recorder, "forward"):
@@ -131,7 +130,8 @@ def _build(
     if source.dtype is not None:
         model = model.to(source.dtype)
         inputs = replace(inputs, args=_cast(inputs.args, source.dtype), kwargs=_cast(inputs.kwargs, source.dtype))
-    _size_lazy(source, model, inputs)
+    answers.keep_given(tensors_in((inputs.args, inputs.kwargs)))
+    _size_lazy(source, model, inputs, answers)
     model.train()
     model.zero_grad()
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -144,10 +144,13 @@ def _build(
     return model, inputs
 
 
-def _size_lazy(source: ModelSource, model: nn.Module, inputs: StepInputs) -> None:
+def _size_lazy(source: ModelSource, model: nn.Module, inputs: StepInputs, answers: Answers) -> None:
     """Let lazy modules, which learn the shapes of their parameters from a first input, see one."""
     if any(isinstance(parameter, UninitializedParameter) for parameter in model.parameters()):
-        with torch.device("meta"), torch.no_grad(), _explained(source, None, "build"):
+        with (
+            torch.device("meta"), torch.no_grad(), answers.listen(), Following(answers),
+            _explained(source, None, "build"),
+        ):  # fmt: skip
             model(*inputs.args, **inputs.kwargs)
 
 

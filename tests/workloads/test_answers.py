@@ -175,6 +175,32 @@ def test_small_buffers_keep_their_values_until_a_layer_changes_them(tmp_path):
     assert weft.trace(module, inputs=torch.zeros(4, 8)).dense_macs["FF"] == 2 * 64
 
 
+class Unsized(nn.Module):
+    """A lazy layer in front of experts: its shapes are learnt from a first run, which asks for values too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.front, self.gate = nn.LazyLinear(8), nn.Linear(8, 2)
+        self.experts = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.front(x)
+        chosen = self.gate(x).argmax(-1)
+        return torch.cat([expert(x[chosen == number]) for number, expert in enumerate(self.experts)])
+
+
+def test_a_lazy_layer_before_experts_is_sized() -> None:
+    step = weft.trace(Unsized(), inputs=torch.zeros(6, 5))
+    assert step.dense_macs["FF"] == 6 * (5 * 8 + 8 * 2 + 8 * 8)
+    assert {op.gemm.m for op in step.matrix_ops if "experts" in op.name and op.pass_ == "FF"} == {3}
+
+
+def test_distributions_take_their_parameters_for_right(tmp_path):
+    step = traced(tmp_path, "return torch.distributions.Normal(self.l(x), self.l(x).exp()).rsample()")
+    assert step.dense_macs["FF"] == TWO
+    assert torch.distributions.Normal(0.0, 1.0)._validate_args
+
+
 def test_inputs_keep_their_values_unless_they_hold_a_place(tmp_path):
     source = SOURCE.format(body="        return self.l(x[m])").replace("def forward(self, x", "def forward(self, x, m")
     path = tmp_path / "net.py"
