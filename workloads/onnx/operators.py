@@ -1,11 +1,18 @@
-"""The operators that are no products: which let a gradient through, and what it is made from."""
+"""The operators with a rule: which are products; of the others, which let a gradient through and what makes it."""
 
 from __future__ import annotations
 
+import difflib
+
+from .folding import FOLDED
+
 __all__ = [
-    "FREE", "NO_GRADIENT", "PARTS", "PASSES_THROUGH", "REARRANGES", "RECURRENT", "ROWS_ONLY", "SAVES_INPUT",
-    "SAVES_NOTHING", "SAVES_OUTPUT", "STATISTICS", "VECTOR",
+    "FREE", "NO_GRADIENT", "PARTS", "PASSES_THROUGH", "PRODUCTS", "REARRANGES", "RECURRENT", "ROWS_ONLY", "RULED",
+    "SAVES_INPUT", "SAVES_NOTHING", "SAVES_OUTPUT", "STATISTICS", "UNCHANGED", "VECTOR", "nearest_operator",
 ]  # fmt: skip
+
+PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"})
+"""One product of two tensors, see :mod:`.products`."""
 
 FREE = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 """Change of the shape alone: no bytes move."""
@@ -52,7 +59,30 @@ PASSES_THROUGH = frozenset({"Add", "Sub"})
 ROWS_ONLY = frozenset({"Gather", "GatherElements", "GatherND", "Slice"})
 """Reads no more of its first input than it writes."""
 
-STATISTICS = {"BatchNormalization": (3, 4), "DequantizeLinear": (1, 2), "QuantizeLinear": (1, 2)}
-"""Inputs that are collected, not trained: means and variances, scales and zero points."""
+UNCHANGED = frozenset({"Cast", "CastLike", "Expand", "Tile"})
+"""Moves nothing where the result has the shape and the format of the first input."""
+
+STATISTICS = {
+    "BatchNormalization": (3, 4), "DequantizeLinear": (1, 2), "QuantizeLinear": (1, 2), "RotaryEmbedding": (1, 2, 3),
+}  # fmt: skip
+"""Inputs that are collected, not trained: means and variances, scales and zero points, sines of positions."""
 
 VECTOR = FREE | NO_GRADIENT | SAVES_NOTHING | SAVES_INPUT | SAVES_OUTPUT | PASSES_THROUGH
+
+RULED = VECTOR | FOLDED | RECURRENT | PRODUCTS
+"""All that have a rule here; others are read where ONNX defines them by these."""
+
+_ALIKE = 0.8
+"""Of two names, so that one may be the other misspelt; by half their letters ``Attention`` is like ``Flatten``."""
+
+
+def nearest_operator(name: str) -> str:
+    """Sentence tail that offers the operators that ``name`` may mean, or says what kinds there are."""
+    small = {known.casefold(): known for known in RULED}
+    close = difflib.get_close_matches(name.casefold(), small, n=3, cutoff=_ALIKE)
+    if close:
+        return "did you mean " + " or ".join(repr(small[each]) for each in close) + "?"
+    return (
+        f"read are products ({', '.join(sorted(PRODUCTS))}), recurrent layers ({', '.join(sorted(RECURRENT))}), "
+        "element-wise work, normalisation, pooling, reductions, rearranging, and what ONNX itself defines by these"
+    )

@@ -8,8 +8,7 @@ from math import prod
 from typing import Any
 
 from .file import fed_inputs
-from .operators import FREE, NO_GRADIENT, PARTS, REARRANGES, RECURRENT, STATISTICS
-from .products import PRODUCTS
+from .operators import FREE, NO_GRADIENT, PARTS, PRODUCTS, REARRANGES, RECURRENT, STATISTICS
 from .shapes import Inferred
 from .tensors import is_floating
 
@@ -69,14 +68,24 @@ class _Survey:
             for index, name in enumerate(node.input)
             if index not in STATISTICS.get(node.op_type, ())
         }
+        collected = self._collected(inferred)
         quantised = {node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
         self._stored = {
-            name for name in used & (inferred.declared | inferred.placed)
+            name for name in used & (inferred.declared | inferred.placed) - collected
             if is_floating(inferred.dtypes[name]) or name in quantised
         }  # fmt: skip
         self._parts = {name for node in graph.node if node.op_type in PARTS for name in node.output}
         self._large = {name for name in self._stored if prod(inferred.shapes[name]) > 1}
         self._declared = self._large & inferred.declared
+
+    @staticmethod
+    def _collected(inferred: Inferred) -> set[str]:
+        """Names of what is collected though it meets no operator that says so, and of what its parts are taken of."""
+        found = set(inferred.collected)
+        for node in reversed(inferred.graph.node):
+            if node.op_type in _MOVES | PARTS and not found.isdisjoint(node.output):
+                found.update(node.input)
+        return found
 
     def run(self, known: set[str]) -> set[str]:
         """The parameters that one pass over the nodes finds, if those ``known`` are."""

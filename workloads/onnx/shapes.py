@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -14,9 +14,10 @@ from onnx import shape_inference
 
 from ..errors import InputError
 from .constants import Stored, asked_as_shapes, fill, filled_outputs
-from .control import write_out
+from .control import Known, write_out
 from .file import node_name
 from .folding import FOLD_LIMIT, Folding, fold, write_back
+from .operators import RULED
 from .tensors import content, dtype_name, is_floating
 
 __all__ = ["Inferred", "infer"]
@@ -39,6 +40,8 @@ class Inferred:
     """Initializers of the file that no shape is computed from."""
     placed: frozenset[str]
     """Those that the file holds in nodes: ``Constant``, and ``ConstantOfShape`` of a stored size."""
+    collected: frozenset[str]
+    """What was collected, not trained, of operators that are written out."""
     values: dict[str, Any]
     """Contents of the small ones that take part in the arithmetic of shapes."""
 
@@ -49,8 +52,8 @@ def infer(stored: Stored, model: Any) -> Inferred:
     del model.graph.value_info[:]
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
-    held_in_bodies, placed = write_out(model, partial(_known, opset=stored.opset))
-    placed |= stored.placed
+    written = write_out(model, partial(_known, opset=stored.opset), RULED)
+    placed = written.placed | stored.placed
     asked = asked_as_shapes(model.graph)
     filled = filled_outputs(model.graph) - asked
     how = Folding(stored.opset, asked, filled)
@@ -61,16 +64,17 @@ def infer(stored: Stored, model: Any) -> Inferred:
         more = fill(model.graph, filled, constants)
         told = _tell(model.graph, graph)
         if not fold(graph, constants, shapes, how) and not more and not told:
-            declared, held = (stored.declared | held_in_bodies) - asked, frozenset(placed - asked)
+            declared, held = (stored.declared | written.declared) - asked, frozenset(placed - asked)
             lone = {name for name, value in constants.items() if value.size == 1}
             folded = frozenset((constants.keys() - declared - held) | lone)
-            return Inferred(graph, shapes, _dtypes(graph), folded, declared, held, constants)
+            collected = frozenset(written.collected)
+            return Inferred(graph, shapes, _dtypes(graph), folded, declared, held, collected, constants)
         placed |= more
         write_back(model.graph, constants)
 
 
-def _known(model: Any, opset: int) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-    """Values and shapes that are known before it is known which way control flow goes."""
+def _known(model: Any, opset: int) -> Known:
+    """What is known before it is known which way control flow goes."""
     constants = {tensor.name: content(tensor) for tensor in model.graph.initializer if _is_shape_data(tensor, ())}
     sketch = onnx.ModelProto()
     sketch.CopyFrom(model)
@@ -79,7 +83,7 @@ def _known(model: Any, opset: int) -> tuple[dict[str, Any], dict[str, tuple[int,
         graph = shape_inference.infer_shapes(sketch, data_prop=True).graph
         shapes = _shapes(graph)
         if not fold(graph, constants, shapes, Folding(opset, ())):
-            return constants, shapes
+            return Known(constants, shapes, _types(graph, shapes))
         write_back(sketch.graph, constants)
 
 
@@ -143,6 +147,15 @@ def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
         if kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim):
             shapes.setdefault(value.name, tuple(dim.dim_value for dim in kind.shape.dim))
     return shapes
+
+
+def _types(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Format and shape, as ONNX writes them, of every value of which both are known."""
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kinds.setdefault(value.name, value.type.tensor_type.elem_type)
+    make = onnx.helper.make_tensor_type_proto
+    return {name: make(kind, shapes[name]) for name, kind in kinds.items() if kind and name in shapes}
 
 
 def _dtypes(graph: Any) -> dict[str, str]:
