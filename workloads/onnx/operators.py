@@ -7,8 +7,8 @@ import difflib
 from .folding import FOLDED
 
 __all__ = [
-    "FREE", "NO_GRADIENT", "PARTS", "PASSES_THROUGH", "PRODUCTS", "REARRANGES", "RECURRENT", "ROWS_ONLY", "RULED",
-    "SAVES_INPUT", "SAVES_NOTHING", "SAVES_OUTPUT", "STATISTICS", "UNCHANGED", "VECTOR", "nearest_operator",
+    "FREE", "NO_GRADIENT", "PARTS", "PASSES_THROUGH", "PRODUCTS", "REARRANGES", "RECURRENT", "ROUNDS", "ROWS_ONLY",
+    "RULED", "SAVES_INPUT", "SAVES_NOTHING", "SAVES_OUTPUT", "STATISTICS", "UNCHANGED", "VECTOR", "nearest_operator",
 ]  # fmt: skip
 
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"})
@@ -29,13 +29,17 @@ NO_GRADIENT = frozenset({
     "Not", "OneHot", "Or", "Range", "Round", "Shape", "Sign", "Size", "Xor",
 })  # fmt: skip
 
+ROUNDS = frozenset({"DynamicQuantizeLinear", "QuantizeLinear"})
+"""Round their first input: gradients pass straight through to it, from their first result."""
+
 RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 """Products step after step, see :mod:`.recurrent`."""
 
 SAVES_NOTHING = frozenset({
-    "AveragePool", "Cast", "CastLike", "Concat", "CumSum", "DepthToSpace", "Expand", "Gather", "GatherElements",
-    "GatherND", "GlobalAveragePool", "Mean", "Neg", "Pad", "ReduceMean", "ReduceSum", "Resize", "Slice",
-    "SpaceToDepth", "Split", "Sum", "Tile", "TopK", "Transpose", "Trilu", "Upsample", "Where",
+    "AveragePool", "Cast", "CastLike", "Concat", "CumSum", "DepthToSpace", "DequantizeLinear", "DynamicQuantizeLinear",
+    "Expand", "Gather", "GatherElements", "GatherND", "GlobalAveragePool", "Mean", "Neg", "Pad", "QuantizeLinear",
+    "ReduceMean", "ReduceSum", "Resize", "Slice", "SpaceToDepth", "Split", "Sum", "Tile", "TopK", "Transpose", "Trilu",
+    "Upsample", "Where",
 })  # fmt: skip
 """The gradient is made from the gradient of the output alone."""
 

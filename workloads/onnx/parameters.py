@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from .file import fed_inputs
-from .operators import FREE, NO_GRADIENT, PARTS, PRODUCTS, REARRANGES, RECURRENT, STATISTICS
+from .operators import FREE, NO_GRADIENT, PARTS, PRODUCTS, REARRANGES, RECURRENT, ROUNDS, STATISTICS
 from .shapes import Inferred
 from .tensors import is_floating
 
@@ -69,10 +69,9 @@ class _Survey:
             if index not in STATISTICS.get(node.op_type, ())
         }
         collected = self._collected(inferred)
-        quantised = {node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
         self._stored = {
             name for name in used & (inferred.declared | inferred.placed) - collected
-            if is_floating(inferred.dtypes[name]) or name in quantised
+            if is_floating(inferred.dtypes[name])
         }  # fmt: skip
         self._parts = {name for node in graph.node if node.op_type in PARTS for name in node.output}
         self._large = {name for name in self._stored if prod(inferred.shapes[name]) > 1}
@@ -80,10 +79,24 @@ class _Survey:
 
     @staticmethod
     def _collected(inferred: Inferred) -> set[str]:
-        """Names of what is collected though it meets no operator that says so, and of what its parts are taken of."""
+        """Names of what is collected, of what that is made of, and of scales that are multiplied by a collected one."""
+        nodes = inferred.graph.node
+        stored = inferred.declared | inferred.placed
         found = set(inferred.collected)
-        for node in reversed(inferred.graph.node):
-            if node.op_type in _MOVES | PARTS and not found.isdisjoint(node.output):
+        for node in nodes:
+            found.update(name for index, name in enumerate(node.input) if index in STATISTICS.get(node.op_type, ()))
+        measured: set[str] = set()
+        for node in nodes:
+            ins = [name for name in node.input if name]
+            if node.op_type in ROUNDS:
+                measured.update(node.output[1:])
+            elif (node.op_type in _MOVES and ins[0] in measured) or (
+                node.op_type in ("Mul", "Div") and not measured.isdisjoint(ins) and stored.issuperset({*ins} - measured)
+            ):
+                measured.update(ins, node.output)
+        found |= measured
+        for node in reversed(nodes):
+            if node.op_type in _MOVES | PARTS | {"Mul"} and not found.isdisjoint(node.output):
                 found.update(node.input)
         return found
 

@@ -18,12 +18,17 @@ from .control import Known, write_out
 from .file import node_name
 from .folding import FOLD_LIMIT, Folding, fold, write_back
 from .operators import RULED
-from .tensors import content, dtype_name, is_floating
+from .quantised import trained_formats
+from .tensors import content, dtype_name
 
 __all__ = ["Inferred", "infer"]
 
 _AS_FIRST_INPUT = frozenset({"GroupNormalization"})
 """Operators whose result has the shape of the first input, though inference has no rule for them."""
+
+
+_OF_SHAPES = frozenset({"int64", "int32", "bool"})
+"""Formats of what sizes, places and conditions are computed from; others may be quantised weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,9 @@ class Inferred:
     graph: Any
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, str]
-    """In the names of ``DTYPE_BYTES`` where it has one."""
+    """In training; in the names of ``DTYPE_BYTES`` where it has one."""
+    quantised: dict[str, str]
+    """Formats that the file has for what is quantised in it."""
     folded: frozenset[str]
     """What nothing reads in the step: computed of shapes, asked for as one, or a lone number."""
     declared: frozenset[str]
@@ -68,7 +75,10 @@ def infer(stored: Stored, model: Any) -> Inferred:
             lone = {name for name, value in constants.items() if value.size == 1}
             folded = frozenset((constants.keys() - declared - held) | lone)
             collected = frozenset(written.collected)
-            return Inferred(graph, shapes, _dtypes(graph), folded, declared, held, collected, constants)
+            dtypes = _dtypes(graph)
+            trained = trained_formats(graph, dtypes)
+            quantised = {name: dtypes[name] for name in trained}
+            return Inferred(graph, shapes, dtypes | trained, quantised, folded, declared, held, collected, constants)
         placed |= more
         write_back(model.graph, constants)
 
@@ -132,10 +142,10 @@ def _tell(graph: Any, inferred: Any) -> bool:
 
 
 def _is_shape_data(tensor: Any, asked: Container[str]) -> bool:
-    """Small integers, lone numbers and what a shape asks for; a float of more elements or axes may be a parameter."""
+    """Small integers, lone numbers and what a shape asks for; a float, or byte, of more may be a parameter."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return False
-    free = tensor.name in asked or not is_floating(dtype_name(tensor.data_type))
+    free = tensor.name in asked or dtype_name(tensor.data_type) in _OF_SHAPES
     return bool(prod(tensor.dims) <= FOLD_LIMIT if free else prod(tensor.dims) <= 1 and len(tensor.dims) <= 1)
 
 

@@ -9,12 +9,15 @@ import onnx
 from onnx import numpy_helper
 
 from ..errors import InputError
-from ..step import DTYPE_BYTES
+from ..step import DTYPE_BYTES, STORED_AS
 from .folding import FOLD_LIMIT
 
 __all__ = ["content", "drop_large", "dtype_name", "is_floating"]
 
-_RENAMED = {"float": "float32", "double": "float64", "float8e4m3fn": "float8_e4m3fn", "float8e5m2": "float8_e5m2"}
+_RENAMED = {
+    "float": "float32", "double": "float64", "float8e4m3fn": "float8_e4m3fn", "float8e5m2": "float8_e5m2",
+    "float8e4m3fnuz": "float8_e4m3fnuz", "float8e5m2fnuz": "float8_e5m2fnuz",
+}  # fmt: skip
 
 
 def dtype_name(number: int) -> str:
@@ -22,7 +25,8 @@ def dtype_name(number: int) -> str:
     if number not in onnx.TensorProto.DataType.values():
         return f"of unknown number {number}"
     name = str(onnx.TensorProto.DataType.Name(number)).lower()
-    return _RENAMED.get(name, name)
+    name = _RENAMED.get(name, name)
+    return name if name.startswith("complex") else STORED_AS.get(name, name)
 
 
 def is_floating(dtype: str) -> bool:

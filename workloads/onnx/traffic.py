@@ -58,6 +58,10 @@ def _is_free(node: Node) -> bool:
         before, after = node.ins[0], node.outs[0]
         if (before.shape, before.dtype) == (after.shape, after.dtype):
             return True
+    if node.op == "DequantizeLinear":
+        # What was rounded in this step is a float already; a stored weight is rounded here.
+        read = node.ins[0]
+        return read is not None and read.dtype == node.outs[0].dtype and not (read.parameter and read.direct)
     rearranged_parameter = node.op in REARRANGES and node.outs[0].parameter is not None
     return rearranged_parameter or node.op in FREE or node.op == "Constant"
 

@@ -11,6 +11,7 @@ from ..errors import InputError, reading, require_int
 from ..gemm import Pass
 from ..patterns import matching
 from ..step import Frozen, Op, UpdateOp, VectorOp, Workload, require_products
+from .assumed import assumed
 from .axes import batch_axes
 from .batch import at_batch
 from .bodies import has_body
@@ -21,6 +22,7 @@ from .graph import Graph, Node, Tensor, where
 from .inputs import asked_sizes
 from .operators import PRODUCTS, RECURRENT, RULED, nearest_operator
 from .products import product_backward, product_forward
+from .quantised import as_floats
 from .recurrent import Recurrent
 from .traffic import vector_backward, vector_forward, vector_op
 
@@ -50,6 +52,7 @@ def onnx_workload(
     try:
         with reading("the graph", "one that ONNX allows"):
             model = load(file)
+            as_floats(model)
             _require_known_ops(model.graph.node, opset_of(model))
             require_attributes(model)
             axes = batch_axes(model, fed_inputs(model.graph))
@@ -68,6 +71,7 @@ def onnx_workload(
                 optimizer=optimizer,
                 ops=ops,
                 frozen=tuple(_frozen(graph, ops)),
+                assumed=assumed(graph),
             )
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
