@@ -10,13 +10,17 @@ import onnx.shape_inference
 
 from ..errors import InputError
 
-__all__ = ["body_of", "has_body"]
+__all__ = ["body_of", "first_body", "has_body"]
 
 
 def has_body(op: str, opset: int) -> bool:
-    """Whether ONNX says what ``op`` is by other operators in ``opset``."""
-    schema = _schema(op, opset)
-    return schema is not None and (schema.has_function or schema.has_context_dependent_function)
+    """Whether ONNX says what ``op`` is by other operators of ``opset``."""
+    return any(version <= opset for version in _versions(_schema(op, opset)))
+
+
+def first_body(op: str) -> int | None:
+    """The opset from which on ONNX says what ``op`` is by others, None where it never does."""
+    return min(_versions(_schema(op, onnx.defs.onnx_opset_version())), default=None)
 
 
 def body_of(node: Any, opset: int, types: Mapping[str, Any]) -> Any:
@@ -27,15 +31,15 @@ def body_of(node: Any, opset: int, types: Mapping[str, Any]) -> Any:
     schema = _schema(node.op_type, opset)
     assert schema is not None
     _require_fit(schema, node, opset, types)
+    version = max(each for each in _versions(schema) if each <= opset)
     if schema.has_context_dependent_function:
         unknown = next((name for name in node.input if name and name not in types), None)
         if unknown is not None:
             raise InputError(f"the shape of its input {unknown!r} is not known")
-        version = _newest(schema.context_dependent_function_opset_versions, opset)
         fed = [types[name].SerializeToString() if name else b"" for name in node.input]
         stored = schema.get_context_dependent_function_with_opset_version(version, node.SerializeToString(), fed)
     else:
-        stored = schema.get_function_with_opset_version(_newest(schema.function_opset_versions, opset))
+        stored = schema.get_function_with_opset_version(version)
     function = onnx.FunctionProto()
     try:
         function.ParseFromString(stored)
@@ -66,9 +70,13 @@ def _schema(op: str, opset: int) -> Any:
         return None
 
 
-def _newest(versions: list[int], opset: int) -> int:
-    """The definition that ``opset`` uses: the newest that is not newer, else the first there is."""
-    return max((version for version in versions if version <= opset), default=min(versions))
+def _versions(schema: Any) -> list[int]:
+    """Opsets in whose operators the definition is written; a newer one uses what an older opset does not have."""
+    if schema is None:
+        return []
+    if schema.has_context_dependent_function:
+        return list(schema.context_dependent_function_opset_versions)
+    return list(schema.function_opset_versions) if schema.has_function else []
 
 
 def _as_graph(function: Any, node: Any, schema: Any) -> Any:

@@ -136,6 +136,10 @@ class _Writer:
         }, 1, 2)  # fmt: skip
 
     def _scan(self) -> None:
+        if self._opset < 9:
+            raise InputError(
+                "the Scan of opset 8 has a batch of its own and no rule; convert the file to opset 9 or later"
+            )
         body, scanned = self._attributes["body"], int(self._attributes["num_scan_inputs"])
         odd = [
             name for name in self._attributes if name.endswith(("directions", "axes")) and any(self._attributes[name])

@@ -122,5 +122,6 @@ def _result_elements(node: Any, constants: Mapping[str, Any]) -> int:
     if node.op_type in ("Expand", "Tile"):
         return int(values[0].size) * prod(int(size) for size in np.ravel(values[1]))
     if node.op_type == "Range":
-        return int(abs((values[1] - values[0]) / values[2])) + 1 if values[2] else 1
+        start, end, step = (np.ravel(value)[0] for value in values)
+        return int(abs((end - start) / step)) + 1 if step else 1
     return prod(int(value.size) for value in values) if node.op_type in _BROADCAST else 1

@@ -24,9 +24,10 @@ PARTS = frozenset({"Concat", "Gather", "Slice", "Split"})
 """Parts put together or taken: of a parameter the result is that parameter, in other shape."""
 
 NO_GRADIENT = frozenset({
-    "And", "ArgMax", "ArgMin", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "Ceil", "Constant", "ConstantOfShape",
-    "Equal", "EyeLike", "Floor", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "Mod",
-    "Not", "OneHot", "Or", "Range", "Round", "Shape", "Sign", "Size", "Xor",
+    "And", "ArgMax", "ArgMin", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Ceil",
+    "Constant", "ConstantOfShape", "Equal", "EyeLike", "Floor", "Greater", "GreaterOrEqual", "Hardmax", "IsInf",
+    "IsNaN", "Less", "LessOrEqual", "Mod", "Multinomial", "NonZero", "Not", "OneHot", "Or", "RandomNormal",
+    "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Range", "Round", "Shape", "Sign", "Size", "Xor",
 })  # fmt: skip
 
 ROUNDS = frozenset({"DynamicQuantizeLinear", "QuantizeLinear"})
@@ -36,18 +37,21 @@ RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 """Products step after step, see :mod:`.recurrent`."""
 
 SAVES_NOTHING = frozenset({
-    "AveragePool", "Cast", "CastLike", "Concat", "CumSum", "DepthToSpace", "DequantizeLinear", "DynamicQuantizeLinear",
-    "Expand", "Gather", "GatherElements", "GatherND", "GlobalAveragePool", "Mean", "Neg", "Pad", "QuantizeLinear",
-    "ReduceMean", "ReduceSum", "Resize", "Slice", "SpaceToDepth", "Split", "Sum", "Tile", "TopK", "Transpose", "Trilu",
-    "Upsample", "Where",
+    "AveragePool", "Cast", "CastLike", "Col2Im", "Compress", "Concat", "CumSum", "DepthToSpace", "DequantizeLinear",
+    "DynamicQuantizeLinear", "Expand", "Gather", "GatherElements", "GatherND", "GlobalAveragePool", "MaxUnpool", "Mean",
+    "Neg", "Pad", "QuantizeLinear", "ReduceMean", "ReduceSum", "Resize", "ReverseSequence", "Scatter",
+    "ScatterElements", "ScatterND", "Slice", "SpaceToDepth", "Split", "Sum", "TensorScatter", "Tile", "TopK",
+    "Transpose", "Trilu", "Upsample", "Where",
 })  # fmt: skip
 """The gradient is made from the gradient of the output alone."""
 
 SAVES_INPUT = frozenset({
-    "Abs", "BatchNormalization", "Clip", "Cos", "Div", "Dropout", "Elu", "Erf", "Gelu", "GroupNormalization",
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BatchNormalization", "Celu", "Clip", "Cos", "Cosh",
+    "CumProd", "Div", "Dropout", "Elu", "Erf", "Gelu", "GlobalLpPool", "GridSample", "GroupNormalization",
     "HardSigmoid", "HardSwish", "InstanceNormalization", "LRN", "LayerNormalization", "LeakyRelu", "Log",
-    "LpNormalization", "Max", "Min", "Mish", "Mul", "PRelu", "Pow", "RMSNormalization", "ReduceL2",
-    "ReduceSumSquare", "Selu", "Sin", "Softplus", "Softsign", "Swish",
+    "LpNormalization", "LpPool", "Max", "MaxRoiPool", "Min", "Mish", "Mul", "PRelu", "Pow", "RMSNormalization",
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare", "RoiAlign", "Selu", "Shrink", "Sin",
+    "Sinh", "Softplus", "Softsign", "Swish", "Tan", "ThresholdedRelu",
 })  # fmt: skip
 """The gradient also reads the inputs of the forward op."""
 

@@ -14,7 +14,7 @@ from ..step import Frozen, Op, UpdateOp, VectorOp, Workload, require_products
 from .assumed import assumed
 from .axes import batch_axes
 from .batch import at_batch
-from .bodies import has_body
+from .bodies import first_body, has_body
 from .constants import store
 from .control import CONTROL
 from .file import fed_inputs, load, opset_of, require_attributes
@@ -84,7 +84,10 @@ def _require_known_ops(nodes: Iterable[Any], opset: int | None = None) -> None:
             raise InputError(f"{where(proto)} is of domain {proto.domain!r}; only standard ONNX operators have rules")
         open_ = opset is not None and (proto.op_type in CONTROL or has_body(proto.op_type, opset))
         if proto.op_type not in RULED and not open_:
-            raise InputError(f"{where(proto)} has no rule for a training step: {nearest_operator(proto.op_type)}")
+            first = first_body(proto.op_type)
+            advice = f"from opset {first} on ONNX defines it by operators that do; convert the file" if first else ""
+            said = advice or nearest_operator(proto.op_type)
+            raise InputError(f"{where(proto)} has no rule for a training step: {said}")
 
 
 def _step(graph: Graph) -> Iterator[Op]:
