@@ -28,7 +28,11 @@ FOLDED = frozenset({
 })  # fmt: skip
 """Operators that compute shapes; evaluated where all their inputs are small constants."""
 
-_BROADCAST = frozenset({"Add", "Div", "Equal", "Gather", "Mul", "Sub", "Where"})
+_BROADCAST = frozenset({
+    "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Or",
+    "Pow", "Sub", "Where",
+})  # fmt: skip
+"""Those whose result stretches over all axes of their inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,4 +128,10 @@ def _result_elements(node: Any, constants: Mapping[str, Any]) -> int:
     if node.op_type == "Range":
         start, end, step = (np.ravel(value)[0] for value in values)
         return int(abs((end - start) / step)) + 1 if step else 1
-    return prod(int(value.size) for value in values) if node.op_type in _BROADCAST else 1
+    if node.op_type == "Gather":
+        return prod(int(value.size) for value in values)
+    if node.op_type in _BROADCAST:
+        ranks = max(value.ndim for value in values)
+        shapes = [(1,) * (ranks - value.ndim) + value.shape for value in values]
+        return prod(map(max, zip(*shapes, strict=True)))
+    return 1

@@ -102,7 +102,8 @@ class Graph:
         """Formats that the file has for what is quantised in it, by name."""
         self._inferred, self._parameters, self._kept = inferred, parameters, frozen
         self._initializers = {tensor.name: None for tensor in graph.initializer}
-        self._read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+        read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+        self._known = inferred.shapes.keys() | read
         self._tensors: dict[str, Tensor] = {}
         self.nodes = [self._node(proto) for proto in graph.node]
         self.inputs = [self._tensor(value.name) for value in fed_inputs(graph)]
@@ -162,5 +163,4 @@ class Graph:
 
     def _made(self, proto: Any) -> list[str]:
         """Outputs of a node, without further ones that nothing reads and no rule of inference sizes."""
-        known = self._inferred.shapes.keys() | self._read
-        return [name for index, name in enumerate(proto.output) if name and (index == 0 or name in known)]
+        return [name for index, name in enumerate(proto.output) if name and (index == 0 or name in self._known)]
