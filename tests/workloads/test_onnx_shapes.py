@@ -348,3 +348,17 @@ def test_what_stretches_is_bounded_before_it_is_computed(op: str) -> None:
         fold(made, dict(ins), {}, Folding(20, asked={"y"}))
     square = {name: np.ones((64, 64), kind) for name in ins}
     assert fold(made, square, {}, Folding(20, asked={"y"})) and square["y"].shape == (64, 64)
+
+
+@pytest.mark.parametrize(("op", "ins"), [("Conv", ["x", "w"]), ("MaxPool", ["x"]), ("AveragePool", ["x"])])
+@pytest.mark.parametrize(
+    ("given", "fits"), [({}, False), ({"pads": [1, 0, 0, 0]}, True), ({"dilations": [2, 1]}, False)]
+)
+def test_a_window_has_room(op: str, ins: list[str], given: dict[str, Any], fits: bool) -> None:
+    """Kernels of 5 rows at 4, stride 2: by ONNX's inference one result, as (4 - 5) / 2 is none when it is rounded."""
+    arrays = {"x": np.zeros((1, 4, 4, 4), np.float32), "w": np.zeros((4, 4, 5, 1), np.float32)}
+    one = node(op, ins, ["y"], "n", strides=[2, 2], kernel_shape=[5, 1], **given)
+    model = model_of([one], "x", {name: arrays[name] for name in ins})
+    found = by_import(model)
+    assert (found is not None) == fits
+    assert found is None or found == {"y": (1, 4, 1, 2)}
