@@ -146,6 +146,17 @@ def test_heads_that_do_not_fit_are_refused(tmp_path: Path, given: dict[str, int]
     assert said in str(caught.value)
 
 
+def test_a_sequence_too_long_to_list_is_refused(tmp_path: Path) -> None:
+    """A causal mask counts its rows, and ONNX's inference lists them: it took all memory, or for ever."""
+    nodes = [node("MatMul", ["x", "w"], ["q"]),
+             node("Attention", ["q", "q", "q"], ["y"], "attn", q_num_heads=4, kv_num_heads=4, is_causal=1)]  # fmt: skip
+    path = save(tmp_path / "a.onnx", nodes, {"x": (1, 2**31, 8)}, {"w": (8, 8)}, opset=23)
+    with pytest.raises(
+        InputError, match=r"axis 1 of input 'x' is 2,147,483,648; beside node 'attn/RangeRow' \(Range\)"
+    ):
+        onnx_workload(path)
+
+
 def test_rotary_embedding_trains_no_table(tmp_path: Path) -> None:
     """Its caches are looked up as a table is, and are sines all the same."""
     nodes = [

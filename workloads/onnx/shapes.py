@@ -15,7 +15,7 @@ from onnx import shape_inference
 from ..errors import InputError
 from .constants import Stored, asked_as_shapes, fill, filled_outputs
 from .control import Known, write_out
-from .file import node_name
+from .file import fed_inputs, node_name
 from .folding import FOLD_LIMIT, Folding, fold, write_back
 from .operators import RULED
 from .quantised import trained_formats
@@ -29,6 +29,10 @@ _AS_FIRST_INPUT = frozenset({"GroupNormalization"})
 
 _OF_SHAPES = frozenset({"int64", "int32", "bool"})
 """Formats of what sizes, places and conditions are computed from; others may be quantised weights."""
+
+
+_MOST_LISTED = 2**22
+"""Numbers that inference may list one by one; it takes a second for each million, and memory without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +87,21 @@ def infer(stored: Stored, model: Any) -> Inferred:
         write_back(model.graph, constants)
 
 
+def _require_listable(graph: Any) -> None:
+    """Refuse long axes beside a ``Range``: ONNX's inference lists all the numbers of one, and of what is made of it."""
+    ranges = next((node for node in graph.node if node.op_type == "Range"), None)
+    for value in fed_inputs(graph) if ranges is not None else ():
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.dim_value > _MOST_LISTED:
+                raise InputError(
+                    f"axis {axis} of input {value.name!r} is {dim.dim_value:,}; beside node {node_name(ranges)!r} "
+                    f"(Range), which counts, at most {_MOST_LISTED:,} are read"
+                )
+
+
 def _known(model: Any, opset: int) -> Known:
     """What is known before it is known which way control flow goes."""
+    _require_listable(model.graph)
     constants = {tensor.name: content(tensor) for tensor in model.graph.initializer if _is_shape_data(tensor, ())}
     sketch = onnx.ModelProto()
     sketch.CopyFrom(model)
@@ -99,6 +116,7 @@ def _known(model: Any, opset: int) -> Known:
 
 def _inferred(model: Any) -> Any:
     """The graph with what inference adds to it."""
+    _require_listable(model.graph)
     for node in model.graph.node:
         # Messages name no node that has no name.
         node.name = node_name(node)
