@@ -163,6 +163,13 @@ def test_what_is_quantised_is_said(tmp_path: Path, form: Any, formats: str) -> N
     assert onnx_workload(plain).assumed == ()
 
 
+def test_activations_of_two_bytes(tmp_path: Path) -> None:
+    stored = _stored(False) | {"z": np.uint16(9)}
+    step = onnx_workload(save(tmp_path / "q.onnx", by_pairs(False), {"x": (2, 3, 16, 16)}, {}, stored, opset=21))
+    assert described(step) == described(trace(Net, 2, 3, 16, 16))
+    assert "(uint16 x int8)" in step.assumed[0]
+
+
 def test_a_rounding_is_one_trip_each_way(tmp_path: Path) -> None:
     """As ``fake_quantize`` has it: floats in, floats out; what is made of the integers before the next one is free."""
     nodes = [*by_pairs(False)]
@@ -184,6 +191,13 @@ def test_scales_and_zero_points_are_not_trained(tmp_path: Path) -> None:
         "one_w", "two_w", "fc_w", "out_w", "one_f", "two_f", "fc_f",
     }  # fmt: skip
     assert not any(op.pass_ is not Pass.FF and op.name.endswith(("_m", "_n")) for op in step.ops)
+
+
+def test_what_is_a_statistic_too_is_trained(tmp_path: Path) -> None:
+    """Exporters store zeros once: the mean of a normalisation is then its shift."""
+    nodes = [node("Conv", ["x", "w"], ["c"]), node("BatchNormalization", ["c", "one", "zero", "zero", "one"], ["y"])]
+    weights = {"w": (8, 3, 3, 3), "one": (8,), "zero": (8,)}
+    assert trained(onnx_workload(save(tmp_path / "b.onnx", nodes, {"x": (2, 3, 8, 8)}, weights))) == [8, 8, 216]
 
 
 def test_weights_of_four_bits_in_blocks(tmp_path: Path) -> None:

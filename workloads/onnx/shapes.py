@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -19,7 +19,7 @@ from .file import fed_inputs, node_name
 from .folding import FOLD_LIMIT, Folding, fold, write_back
 from .operators import RULED
 from .quantised import trained_formats
-from .tensors import content, dtype_name
+from .tensors import content, dtype_name, format_name
 
 __all__ = ["Inferred", "infer"]
 
@@ -81,7 +81,7 @@ def infer(stored: Stored, model: Any) -> Inferred:
             collected = frozenset(written.collected)
             dtypes = _dtypes(graph)
             trained = trained_formats(graph, dtypes)
-            quantised = {name: dtypes[name] for name in trained}
+            quantised = {name: dtype for name, dtype in _dtypes(graph, format_name).items() if name in trained}
             return Inferred(graph, shapes, dtypes | trained, quantised, folded, declared, held, collected, constants)
         placed |= more
         write_back(model.graph, constants)
@@ -186,8 +186,8 @@ def _types(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     return {name: make(kind, shapes[name]) for name, kind in kinds.items() if kind and name in shapes}
 
 
-def _dtypes(graph: Any) -> dict[str, str]:
-    found = {tensor.name: dtype_name(tensor.data_type) for tensor in graph.initializer}
+def _dtypes(graph: Any, called: Callable[[int], str] = dtype_name) -> dict[str, str]:
+    found = {tensor.name: called(tensor.data_type) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
-        found.setdefault(value.name, dtype_name(value.type.tensor_type.elem_type))
+        found.setdefault(value.name, called(value.type.tensor_type.elem_type))
     return found
