@@ -227,7 +227,8 @@ def _show_assumed(console: Console, workload: Workload) -> None:
         return
     console.print("Assumed", style="bold")
     for answer in workload.assumed:
-        console.print(f"  {name_of(answer)}")
+        # In full: it is a sentence, whose end says what the answer is.
+        console.print(f"  {answer}")
     console.print()
 
 

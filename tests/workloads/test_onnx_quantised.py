@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +272,13 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, nodes: list[Any], said: 
     with pytest.raises(InputError) as caught:
         onnx_workload(path)
     assert said in str(caught.value)
+
+
+def test_the_report_says_it_in_full(tmp_path: Path) -> None:
+    path = tmp_path / "q.onnx"
+    step = quantised(path, by_pairs)
+    done = subprocess.run(
+        [sys.executable, "-m", "weft", "run", str(path), "--batch", "2"], check=True, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert " ".join(step.assumed[0].split()) in " ".join(done.stdout.split())

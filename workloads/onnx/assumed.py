@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import printable, shorten
 from .graph import Graph, Node, Tensor
 from .operators import FREE, PARTS, PRODUCTS, REARRANGES, RECURRENT, UNCHANGED
 
@@ -9,6 +10,8 @@ __all__ = ["assumed"]
 
 _NAMED = 3
 """Layers that are named, of each pair of formats."""
+_LONGEST = 60
+"""Characters of a name."""
 
 
 def assumed(graph: Graph) -> tuple[str, ...]:
@@ -43,4 +46,4 @@ def _format(tensor: Tensor, graph: Graph, made: dict[str, Node]) -> str:
 
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return ", ".join(shorten(printable(name), _LONGEST) for name in names[:_NAMED]) + more
