@@ -14,7 +14,7 @@ from torch._ops import OpOverload
 
 from ._factorizations import multiply_adds
 from ._provenance import stored_bytes, stored_elements, tensors_in
-from .step import DTYPE_BYTES
+from .step import DTYPE_BYTES, STORED_AS
 
 __all__ = ["SAMPLING", "Access", "Traffic", "access_of", "dtype_name", "sampling", "traffic"]
 
@@ -29,13 +29,6 @@ _OVERWRITES = frozenset({
     "copy_", "fill_", "zero_", "uniform_", "normal_", "bernoulli_", "exponential_", "random_", "set_",
 })  # fmt: skip
 """In-place operators that do not read what they replace."""
-
-_STORED_AS = {
-    "complex64": "float32", "complex128": "float64", "complex32": "float16", "uint16": "int16", "uint32": "int32",
-    "uint64": "int64", "float8_e4m3fnuz": "float8_e4m3fn", "float8_e5m2fnuz": "float8_e5m2",
-}  # fmt: skip
-"""Formats that a workload has no name for, as the named one of the same width (a complex number is a pair)."""
-
 
 SAMPLING = {"torchvision.deform_conv2d": 1, "torchvision._deform_conv2d_backward": 3}
 """Deformable convolutions, and how often each goes through its samples: assumed, as torchvision's own kernels do."""
@@ -139,4 +132,4 @@ def _fresh(out: object, inputs: list[Tensor]) -> list[Tensor]:
 def dtype_name(dtype: torch.dtype) -> str:
     """Weft's name of a format."""
     name = str(dtype).removeprefix("torch.")
-    return name if name in DTYPE_BYTES else _STORED_AS.get(name, name)
+    return name if name in DTYPE_BYTES else STORED_AS.get(name, name)
