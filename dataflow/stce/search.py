@@ -163,6 +163,55 @@ FORMS = (
 three are never better than one before them, but somebody may ask for them."""
 
 
+@inlined
+def _best_tiles(
+    p: Problem,
+    x: ArrayMachine,
+    y: MemoryMachine,
+    t: Tiling,
+    q: Share,
+    price: Prices,
+    objective: int,
+    most_units: int,
+    only: Only,
+    best: Found,
+) -> tuple[Found, int]:
+    """Best of ``best`` and of the mappings at one pace; whether one was too long to be timed."""
+    decided, too_long = best.decided, 0
+    high, wide = unit(t.dataflow, x, t.interleave)
+    all_cols = [col_axis(x, t, p.cols, cols) for cols in (only.cols if len(only.cols) else _steps(wide, p.cols))]
+    for rows in only.rows if len(only.rows) else _steps(high, p.rows):
+        r = row_axis(x, t, p.rows, rows)
+        for c in all_cols:
+            for form in range(_forms(q, r, c) if only.forms < 0 else len(FORMS)):
+                if not only.forms >> form & 1:
+                    continue
+                resident, rows_slow, compact = FORMS[form]
+                tile = Tile(r.full, c.full, resident, rows_slow, compact)
+                decided += 1
+                m = moves(p, y, demand_of(x, t, r, c), q, r, c, tile)
+                if not m.fits:
+                    continue
+                e = issue_of(x, t, r, c)
+                found = op_totals(p, y, e, q, r, c, m, tile)
+                if found.status != FITS:
+                    too_long |= int(found.status == TOO_LONG)
+                    continue
+                least = least_units(y, found)
+                key = _key(p, x, t, tile, found, least, price, objective)
+                if least > most_units or not _better(objective, key, least, found, best):
+                    continue
+                units = op_units(p, y, times_of(p, y, e, q, r, c, m, tile), r, c, m, tile, found.ramp)[1]
+                key = _key(p, x, t, tile, found, units, price, objective)
+                if units <= most_units and _better(objective, key, units, found, best):
+                    moved = found.read_bytes + found.write_bytes
+                    best = Found(FITS, key, moved, units, t.dataflow, t.keep, t.group, t.interleave, tile, 0)
+    b = best
+    return Found(
+        b.status, b.key, b.moved, b.units, b.dataflow, b.keep, b.group, b.interleave, b.tile, decided
+    ), too_long
+
+
 @kernel
 def _scan(
     p: Problem,
@@ -177,7 +226,7 @@ def _scan(
     """Best mapping by one objective among those that take at most ``most_units``; of equals the first, of equally fast
     ones the first that moves the fewest bytes."""
     best = Found(TOO_LARGE, np.inf, LONGEST, LONGEST, 0, 0, 0, 0, Tile(0, 0, 0, 0, 0), 0)
-    decided, too_long = 0, 0
+    too_long = 0
     q = share(p)
     for number in range(_DATAFLOWS):
         widest_group = 1 if p.keep else widest(number, limits.weight_pairs, limits.max_group)
@@ -198,39 +247,11 @@ def _scan(
                 if not asked or p.groups * least_issue(x, t, p.rows, p.cols) > limit // y.rate:
                     too_long |= int(asked and limit == LONGEST)
                     continue
-                high, wide = unit(number, x, interleave)
-                widths = only.cols if len(only.cols) else _steps(wide, p.cols)
-                all_cols = [col_axis(x, t, p.cols, cols) for cols in widths]
-                for rows in only.rows if len(only.rows) else _steps(high, p.rows):
-                    r = row_axis(x, t, p.rows, rows)
-                    for c in all_cols:
-                        for form in range(_forms(q, r, c) if only.forms < 0 else len(FORMS)):
-                            if not only.forms >> form & 1:
-                                continue
-                            resident, rows_slow, compact = FORMS[form]
-                            tile = Tile(r.full, c.full, resident, rows_slow, compact)
-                            decided += 1
-                            m = moves(p, y, demand_of(x, t, r, c), q, r, c, tile)
-                            if not m.fits:
-                                continue
-                            e = issue_of(x, t, r, c)
-                            found = op_totals(p, y, e, q, r, c, m, tile)
-                            if found.status != FITS:
-                                too_long |= int(found.status == TOO_LONG)
-                                continue
-                            least = least_units(y, found)
-                            key = _key(p, x, t, tile, found, least, price, objective)
-                            if least > most_units or not _better(objective, key, least, found, best):
-                                continue
-                            k = times_of(p, y, e, q, r, c, m, tile)
-                            units = op_units(p, y, k, r, c, m, tile, found.ramp)[1]
-                            key = _key(p, x, t, tile, found, units, price, objective)
-                            if units <= most_units and _better(objective, key, units, found, best):
-                                moved = found.read_bytes + found.write_bytes
-                                best = Found(FITS, key, moved, units, number, keep, group, interleave, tile, 0)
+                best, longer = _best_tiles(p, x, y, t, q, price, objective, most_units, only, best)
+                too_long |= longer
     status = best.status if best.status == FITS else (TOO_LONG if too_long else best.status)
     b = best
-    return Found(status, b.key, b.moved, b.units, b.dataflow, b.keep, b.group, b.interleave, b.tile, decided)
+    return Found(status, b.key, b.moved, b.units, b.dataflow, b.keep, b.group, b.interleave, b.tile, b.decided)
 
 
 @inlined
