@@ -65,10 +65,10 @@ def energy(
     as_json: Json = False,
 ) -> None:
     """Every joule of a step as count x constant x scaling, with its source and how far to trust it."""
-    from ..analysis.energy import tariff
     from ..analysis.explain import explain_energy as taken_apart
     from ..analysis.explain import table_of
     from ..analysis.saved import saved_run
+    from ..analysis.tariff import tariff
 
     saved = saved_run(Path(model)) if Path(model).is_dir() else None
     given: dict[str, object] = {

@@ -83,8 +83,8 @@ def check_step(
 ) -> None:
     """Before anything is scheduled: refuse what the energy table (the machine's own if none) cannot charge, and at the
     system level what DRAM cannot hold; the step level warns of that."""
-    from ..analysis.energy import tariff
     from ..analysis.energy_table import load_table
+    from ..analysis.tariff import tariff
     from ..simulator.memory import exceeds, memory_need
 
     tariff(table or load_table(spec.technology), spec)

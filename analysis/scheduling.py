@@ -8,7 +8,7 @@ from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.constraint import MappingFile
 from ..dataflow.schedule import Objective, Schedule, schedule
 from ..workloads.step import Workload
-from .energy import prices
+from .tariff import prices
 
 __all__ = ["scheduled"]
 

@@ -10,16 +10,18 @@ from pathlib import Path
 import pytest
 
 from weft._cli import pipeline
-from weft.analysis import area
 from weft.analysis.area import machine_area
-from weft.analysis.energy import Action, Component, amounts, energy, ledger, prices, tariff
+from weft.analysis.energy import amounts, energy, ledger
 from weft.analysis.energy_table import Mark, load_table, table_names
 from weft.analysis.report.folder import Contents, Run
 from weft.analysis.report.page import report_page
+from weft.analysis.tariff import prices, tariff
 from weft.cli import main
 from weft.dataflow.account import Counts, Cycles
+from weft.dataflow.actions import Actions, Component
 from weft.dataflow.config_io import dumps_spec, load_spec
 from weft.dataflow.schedule import Objective, schedule
+from weft.hdl.flow import synthesis
 from weft.simulator.result import OpResult, SimResult
 from weft.simulator.step import simulate
 from weft.simulator.system import simulate_system
@@ -87,13 +89,13 @@ def test_dense_words_carry_no_index() -> None:
     op = matrix("fc", Pass.FF, Gemm(m=1, k=1, n=1))
     result = OpResult(op=op, mapping=None, cycles=Cycles(compute=1), counts=Counts(n2s_pairs=10))
 
-    assert amounts(result, "sgd")[Action.N2S_READ] == 160
+    assert amounts(result, "sgd", TABLE)[Actions.N2S_READ] == 160
 
 
 def test_output_words_split_into_writes_and_reads(bdwp: SimResult) -> None:
     for r in bdwp.ops:
-        found = amounts(r, "sgd")
-        words = found.get(Action.OUTPUT_WRITE, 0) + found.get(Action.OUTPUT_READ, 0)
+        found = amounts(r, "sgd", TABLE)
+        words = found.get(Actions.OUTPUT_WRITE, 0) + found.get(Actions.OUTPUT_READ, 0)
         assert words == 32 * r.counts.output_words
 
 
@@ -133,13 +135,13 @@ def test_an_fpga_is_charged_by_its_luts(bdwp: SimResult) -> None:
     rows = {row.action: row for row in energy(bdwp, table).rows}
     pe = next(item for item in counted.items if item.name == "pe")
 
-    assert rows[Action.FABRIC_MAC].count == bdwp.counts.macs
-    assert rows[Action.FABRIC_MAC].pj_each == pytest.approx((0.01444 + 0.03663) * pe.lut_sites)
-    assert rows[Action.CLOCK].count == rows[Action.STATIC].count == bdwp.cycles.total
-    assert rows[Action.CLOCK].pj_each == pytest.approx((0.02056 + 0.001143) * counted.total["ff"])
-    assert rows[Action.STATIC].joules == pytest.approx(3.166 * bdwp.cycles.total / bdwp.spec.clock_hz)
+    assert rows[Actions.FABRIC_MAC].count == bdwp.counts.macs
+    assert rows[Actions.FABRIC_MAC].pj_each == pytest.approx((0.01444 + 0.03663) * pe.lut_sites)
+    assert rows[Actions.CLOCK].count == rows[Actions.STATIC].count == bdwp.cycles.total
+    assert rows[Actions.CLOCK].pj_each == pytest.approx((0.02056 + 0.001143) * counted.total["ff"])
+    assert rows[Actions.STATIC].joules == pytest.approx(3.166 * bdwp.cycles.total / bdwp.spec.clock_hz)
     # Nothing of a chip's arithmetic, and no DSP.
-    assert not {Action.MULTIPLY, Action.ADD, Action.VECTOR_ELEMENT} & rows.keys()
+    assert not {Actions.MULTIPLY, Actions.ADD, Actions.VECTOR_ELEMENT} & rows.keys()
     assert any("DSP48E2" in text for text in table.not_counted)
     assert {row.mark for row in rows.values()} <= {Mark.INFERRED, Mark.ASSUMED}
 
@@ -148,7 +150,7 @@ def test_array_luts_are_all_charged_when_every_pe_works() -> None:
     """At full use the rows of the array are the LUTs of the block, once a cycle."""
     spec = load_spec("sat-vcu1525")
     charged, counted = tariff(load_table("fpga-ultrascale-plus"), spec), machine_area(spec, "xcup")
-    a_cycle = spec.macs_per_cycle * charged[Action.FABRIC_MAC].pj + charged[Action.FABRIC_EDGES].pj
+    a_cycle = spec.macs_per_cycle * charged[Actions.FABRIC_MAC].pj + charged[Actions.FABRIC_EDGES].pj
     sites = sum(item.lut_sites * item.count for item in counted.items if item.block == "stce")
 
     assert a_cycle == pytest.approx(sites * (0.01444 + 0.03663))
@@ -159,19 +161,19 @@ def test_an_fpga_prices_the_scheduler() -> None:
     table = load_table("fpga-ultrascale-plus")
     op = matrix("fc", Pass.FF, Gemm(m=4, k=8, n=4))
 
-    assert prices(spec, table)(op).fixed == pytest.approx(128 * tariff(table, spec)[Action.FABRIC_MAC].pj)
+    assert prices(spec, table)(op).fixed == pytest.approx(128 * tariff(table, spec)[Actions.FABRIC_MAC].pj)
     assert prices(spec, table)(op).w2e_word == pytest.approx(16 * 0.2866)
 
 
 def test_every_count_is_charged(bdwp: SimResult) -> None:
     counts, rows = bdwp.counts, {row.action: row.count for row in ledger(bdwp)}
 
-    assert rows[Action.MULTIPLY] == rows[Action.ADD] == counts.macs
-    assert rows[Action.SELECT] == counts.selects
-    assert rows[Action.DRAM_READ] + rows[Action.DRAM_WRITE] == 8 * counts.dram_bytes
-    assert rows[Action.DMA_FILL] + rows[Action.DMA_EMPTY] == 8 * counts.buffer_bytes
-    assert rows[Action.UPDATE_MULTIPLY] == 4 * counts.updates
-    assert rows[Action.VECTOR_ELEMENT] == counts.vector_elements
+    assert rows[Actions.MULTIPLY] == rows[Actions.ADD] == counts.macs
+    assert rows[Actions.SELECT] == counts.selects
+    assert rows[Actions.DRAM_READ] + rows[Actions.DRAM_WRITE] == 8 * counts.dram_bytes
+    assert rows[Actions.DMA_FILL] + rows[Actions.DMA_EMPTY] == 8 * counts.buffer_bytes
+    assert rows[Actions.UPDATE_MULTIPLY] == 4 * counts.updates
+    assert rows[Actions.VECTOR_ELEMENT] == counts.vector_elements
 
 
 def test_energy_is_linear_in_the_work(dense: SimResult) -> None:
@@ -199,10 +201,10 @@ def test_a_bf16_machine_is_charged_for_bf16(dense: SimResult) -> None:
     halves = {row.action: row for row in ledger(dense, TABLE)}
     op = matrix("fc", Pass.FF, Gemm(m=4, k=8, n=4))
 
-    assert (halves[Action.MULTIPLY].pj_each, rows[Action.MULTIPLY].pj_each) == (1.1, 0.774)
-    assert rows[Action.MULTIPLY].mark == Mark.INFERRED
-    assert [r for a, r in rows.items() if a != Action.MULTIPLY] == [
-        r for a, r in halves.items() if a != Action.MULTIPLY
+    assert (halves[Actions.MULTIPLY].pj_each, rows[Actions.MULTIPLY].pj_each) == (1.1, 0.774)
+    assert rows[Actions.MULTIPLY].mark == Mark.INFERRED
+    assert [r for a, r in rows.items() if a != Actions.MULTIPLY] == [
+        r for a, r in halves.items() if a != Actions.MULTIPLY
     ]
     assert prices(spec, TABLE)(op).fixed == pytest.approx(128 * (0.774 + 0.9))
 
@@ -212,7 +214,10 @@ def test_bf16_is_never_priced_by_a_table_without_it(dense: SimResult) -> None:
     table = replace(TABLE, operations=replace(TABLE.operations, bf16_multiply=None))
 
     for priced in (lambda: energy(replace(dense, spec=spec), table), lambda: prices(spec, table)):
-        with pytest.raises(InputError, match=r"'asic-45nm' has no energy for it: add operations\.bf16_multiply"):
+        with pytest.raises(
+            InputError,
+            match=r"'asic-45nm' has no price for action 'operand multiply' \(array\): add operations\.bf16_multiply",
+        ):
             priced()
 
 
@@ -237,7 +242,8 @@ def no_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty cache, and nothing that is started or elaborated."""
     monkeypatch.setenv("WEFT_CACHE", str(tmp_path))
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was started"))
-    monkeypatch.setattr(area, "measure_area", lambda *_: pytest.fail("a machine was synthesized"))
+    for name in ("synthesize", "design"):
+        monkeypatch.setattr(synthesis, name, lambda *_: pytest.fail("a block was elaborated"))
 
 
 @pytest.mark.usefixtures("no_tool")
@@ -273,13 +279,13 @@ def test_an_fpga_that_nobody_counted_is_refused_before_the_work_and_says_how(
 def test_where_ops_overlap_leakage_lasts_as_long_as_the_step(bdwp: SimResult) -> None:
     overlapped = simulate_system(schedule(bdwp.workload, bdwp.spec))
     alone, together = energy(bdwp, TABLE), energy(overlapped, TABLE)
-    leak = {row.action: row for row in together.rows}[Action.STATIC]
+    leak = {row.action: row for row in together.rows}[Actions.STATIC]
 
     assert leak.count == overlapped.cycles < bdwp.cycles.total
     assert leak.joules == pytest.approx(3 * 15.51e-6 * overlapped.seconds, rel=1e-6)
     assert sum(together.op_zeptojoules) == together.zeptojoules
-    rest = [row for row in alone.rows if row.action != Action.STATIC]
-    assert rest == [row for row in together.rows if row.action != Action.STATIC]
+    rest = [row for row in alone.rows if row.action != Actions.STATIC]
+    assert rest == [row for row in together.rows if row.action != Actions.STATIC]
 
 
 def test_the_energy_objective_saves_energy() -> None:
