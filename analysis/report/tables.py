@@ -197,7 +197,7 @@ def ops_table(data: RunData) -> Html:
         share, bound = record["utilization"], record["bound_share"]
         rows.append((
             str(i), record["name"], str(record["op"]).removeprefix("aten.").removesuffix(".default"), record["pass"],
-            *_mapping(record), f"{record['cycles']:,}", *(f"{record[c]:,}" for c in data.names),
+            *_mapping(record), f"{record['cycles']:,}", *(f"{record.get(c, 0):,}" for c in data.names),
             "" if share is None else f"{100 * share:.1f}", "" if bound is None else f"{100 * bound:.1f}",
             f"{r.counts.dram_bytes / 1e6:,.3f}",
             "" if point is None or point.intensity == float("inf") else f"{point.intensity:,.1f}",
@@ -226,14 +226,17 @@ def _kept(compact: object) -> str:
 
 
 def _mapping(record: dict[str, object]) -> tuple[str, ...]:
-    """Product, pattern, dataflow, tile, order and interleave; nothing of work that is no product."""
+    """Product, pattern, dataflow, tile, order and interleave; nothing of work that is no product, nor of a
+    place on another engine than the array."""
     if record["m"] is None:
         return ("",) * 6
     groups = f" x {record['groups']} groups" if record["groups"] != 1 else ""
+    product = f"{record['m']} x {record['k']} x {record['n']}{groups}", str(record["pattern"] or "dense")
+    if record["dataflow"] is None:
+        return (*product, "", "", "", "")
     held = (" resident" if record["resident"] else " streamed") + _kept(record["compact"])
     return (
-        f"{record['m']} x {record['k']} x {record['n']}{groups}", str(record["pattern"] or "dense"),
-        f"{record['dataflow']}, {record['n2s']} north" + (", as asked" if record.get("constraint") else ""),
+        *product, f"{record['dataflow']}, {record['n2s']} north" + (", as asked" if record.get("constraint") else ""),
         f"{record['tile_rows']} x {record['tile_cols']}{held}",
         str(record["order"]), str(record["interleave"]),
     )  # fmt: skip
