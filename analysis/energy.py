@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..dataflow.account import Counts, Cycles, by_kind, declared_causes, declared_counts, items
+from ..dataflow.account import Counts, Cycles, by_kind, declared_causes, declared_counts, values
 from ..dataflow.actions import LEDGER, STANDING, Action, Component, Spends
 from ..simulator.result import OpResult, SimResult
 from ..workloads.gemm import Pass
@@ -74,10 +74,9 @@ def amounts(result: OpResult, optimizer: str, table: Table, standing: int | None
     """
     found: dict[Action, int] = {}
     for account in (result.counts, result.cycles):
-        plan = _plan(type(account), table)
-        for name, n in items(account).items():
+        for n, spends in zip(values(account), _plan(type(account), table), strict=True):
             if n:
-                for action, times in plan[name].spent(n, account, result.op, optimizer):
+                for action, times in spends.spent(n, account, result.op, optimizer):
                     if times:
                         found[action] = found.get(action, 0) + times
     stood = result.cycles.total if standing is None else standing
@@ -85,15 +84,16 @@ def amounts(result: OpResult, optimizer: str, table: Table, standing: int | None
 
 
 @by_kind
-def _plan(kind: type[Counts] | type[Cycles], table: Table) -> dict[str, Spends]:
+def _plan(kind: type[Counts] | type[Cycles], table: Table) -> tuple[Spends, ...]:
     declared = declared_counts(kind) if issubclass(kind, Counts) else declared_causes(kind)
-    return {name: spends_of(name, one, table) for name, one in declared.items()}
+    return tuple(spends_of(name, one, table) for name, one in declared.items())
 
 
 def step_amounts(result: AnyResult, table: Table) -> list[dict[Action, int]]:
     """:func:`amounts` of every op; the standing cycles add up to those of the step."""
     step = step_of(result)
-    standing = apportion(cycles_of(result), [r.cycles.total for r in step.ops])
+    whole, own = cycles_of(result), [r.cycles.total for r in step.ops]
+    standing = own if whole == sum(own) else apportion(whole, own)
     return [amounts(r, step.workload.optimizer, table, n) for r, n in zip(step.ops, standing, strict=True)]
 
 

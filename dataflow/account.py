@@ -16,7 +16,7 @@ from ..workloads.step import MatrixOp, Op
 from .accelerator import ACCUMULATOR_BYTES, OPERAND_BYTES
 from .actions import DECLARED, NOTHING, Actions, Cause, Counted, Each, Either, cause, counted, moved
 
-__all__ = ["Counts", "Cycles", "by_kind", "declared_causes", "declared_counts", "items", "kind_of", "total"]
+__all__ = ["Counts", "Cycles", "by_kind", "declared_causes", "declared_counts", "items", "kind_of", "total", "values"]
 
 _WORD_BITS, _SUM_BITS = 8 * OPERAND_BYTES, 8 * ACCUMULATOR_BYTES
 
@@ -159,8 +159,12 @@ def _declared(kind: type, f: Field[Any], what: type[Declared]) -> Declared:
 
 def items(account: Cycles | Counts) -> dict[str, int]:
     """Numbers by name, in the order of their declaration."""
-    kind = type(account)
-    return dict(zip(_names(kind), _values(kind)(account), strict=True))
+    return dict(zip(_names(type(account)), values(account), strict=True))
+
+
+def values(account: Cycles | Counts) -> tuple[int, ...]:
+    """Numbers in the order of their declaration."""
+    return _values(type(account))(account)
 
 
 @by_kind

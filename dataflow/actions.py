@@ -6,7 +6,7 @@ actions times prices, tables and pages show what is declared; neither has a list
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
@@ -75,9 +75,9 @@ class Each:
     actions: tuple[Action, ...]
     times: int | Callable[[Op, str], Sequence[int]] = 1
 
-    def spent(self, count: int, counts: Any, op: Op, optimizer: str) -> Iterator[tuple[Action, int]]:
+    def spent(self, count: int, counts: Any, op: Op, optimizer: str) -> Iterable[tuple[Action, int]]:
         """Actions of ``count``, one of ``counts``."""
-        return ((action, count * n) for action, n in self._times(op, optimizer))
+        return [(action, count * n) for action, n in self._times(op, optimizer)]
 
     def price(self, pj: Callable[[Action], float], op: Op, optimizer: str) -> float:
         """Picojoules of one count."""
@@ -96,7 +96,7 @@ class Either:
     times: int
     first: Callable[[Any, Op], int]
 
-    def spent(self, count: int, counts: Any, op: Op, optimizer: str) -> Iterator[tuple[Action, int]]:
+    def spent(self, count: int, counts: Any, op: Op, optimizer: str) -> Iterable[tuple[Action, int]]:
         """Actions of ``count``, one of ``counts``."""
         first = self.first(counts, op)
         return zip(self.actions, (first * self.times, (count - first) * self.times), strict=True)
