@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from weft._cli import pipeline
+from weft._cli import compare as compare_command
+from weft._cli import explain as explain_command
+from weft._cli import run as run_command
+from weft.analysis import saved
 from weft.analysis.area import machine_area
 from weft.analysis.energy import amounts, energy, ledger
 from weft.analysis.energy_table import Mark, load_table, table_names
 from weft.analysis.report.folder import Contents, Run
 from weft.analysis.report.page import report_page
+from weft.analysis.save import save_run
+from weft.analysis.synthesised import remember
 from weft.analysis.tariff import prices, tariff
 from weft.cli import main
 from weft.dataflow.account import Counts, Cycles
@@ -22,12 +27,14 @@ from weft.dataflow.actions import Actions, Component
 from weft.dataflow.config_io import dumps_spec, load_spec
 from weft.dataflow.schedule import Objective, schedule
 from weft.hdl.flow import synthesis
+from weft.hdl.flow.devices import Resources
+from weft.hdl.flow.synthesis import Part, Synthesis
+from weft.hdl.registry import BLOCKS
 from weft.simulator.result import OpResult, SimResult
 from weft.simulator.step import simulate
 from weft.simulator.system import simulate_system
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
-from weft.workloads.io import dumps_workload
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import SparseOperand, UpdateOp, Workload
@@ -261,19 +268,53 @@ def test_no_tool_runs_while_the_energy_of_an_fpga_is_counted(bdwp: SimResult) ->
 
 @pytest.mark.usefixtures("no_tool")
 def test_an_fpga_that_nobody_counted_is_refused_before_the_work_and_says_how(
-    bdwp: SimResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bdwp: SimResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = replace(bdwp.spec, technology="fpga-ultrascale-plus", pe=replace(bdwp.spec.pe, add_latency=5))
     (tmp_path / "mine.toml").write_text(dumps_spec(spec))
-    (tmp_path / "step.json").write_bytes(dumps_workload(bdwp.workload))
     with pytest.raises(InputError, match=r"not counted yet: run `weft area --target xcup` with the same --arch once"):
         energy(replace(bdwp, spec=spec))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "schedule_step", lambda *_: pytest.fail("was scheduled"))
-        for command in (["run"], ["compare"], ["explain", "energy"]):
-            assert main([*command, str(tmp_path / "step.json"), "--arch", str(tmp_path / "mine.toml")]) == 2
-            assert "weft area --target xcup" in " ".join(capsys.readouterr().err.split())
+    for command in (run_command, compare_command, explain_command):
+        monkeypatch.setattr(command, "open_workload", lambda *_, **__: pytest.fail("a model was traced"))
+    for command in (["run"], ["compare"], ["explain", "energy"]):
+        assert main([*command, "resnet18", "--arch", str(tmp_path / "mine.toml")]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "those of the array (stce) and the weight update (wuve) of 'tiny' are not counted yet" in said
+        assert "weft area --target xcup" in said
+
+
+def test_a_page_of_a_machine_that_was_counted_once_runs_no_tool(
+    bdwp: SimResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A preset with half the rows, costed as an FPGA: counted, simulated, reported; and without what was counted."""
+    spec = replace(
+        bdwp.spec, technology="fpga-ultrascale-plus", array=replace(bdwp.spec.array, rows=bdwp.spec.array.rows // 2)
+    )
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path / "counted"))
+    halves = Synthesis(
+        block="stce", target="xcup", tools="counted here", cells={},
+        parts=(Part(name="pe", count=8, each=Resources(lut=500, ff=300)),
+               Part(name="edges", count=1, each=Resources(lut=1000, ff=70))),
+    )  # fmt: skip
+    remember(spec, BLOCKS["stce"], halves, spec.clock_hz // 1_000_000)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was started"))
+    for name in ("synthesize", "design"):
+        monkeypatch.setattr(synthesis, name, lambda *_: pytest.fail("a block was elaborated"))
+    result = simulate(schedule(bdwp.workload, spec))
+    rows = {row.action: row for row in ledger(result)}
+    assert rows[Actions.FABRIC_MAC].scaling == 500 and rows[Actions.FABRIC_EDGES].scaling == 1000
+
+    folder = tmp_path / "run"
+    save_run(result, folder, "weft run")
+    assert main(["report", str(folder)]) == 0
+    capsys.readouterr()
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path / "empty"))
+    tariff.cache_clear()  # type: ignore[attr-defined]  # another process would have none
+    monkeypatch.setattr(saved, "scheduled", lambda *_: pytest.fail("was scheduled"))
+    assert main(["report", str(folder)]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "machine.toml: table 'fpga-ultrascale-plus' charges LUTs" in said and "the array (stce) of 'tiny'" in said
 
 
 def test_where_ops_overlap_leakage_lasts_as_long_as_the_step(bdwp: SimResult) -> None:
