@@ -31,7 +31,7 @@ from .options import (
     Seq,
 )  # fmt: skip
 from .outputs import print_json, require_writable_folder
-from .pipeline import check_step, open_workload, simulate_step, under
+from .pipeline import check_prices, check_step, open_workload, simulate_step, under
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -70,6 +70,7 @@ def compare(
     from ..dataflow.config_io import spec_hash
 
     spec = machine(arch, pregenerate)
+    check_prices(spec)
     asked, names, rules = parse_patterns(nm), split_names(schemes), mapping_rules(mapping)
     require_schemes(names, asked, spec)
     if output is not None:

@@ -19,21 +19,11 @@ if TYPE_CHECKING:
     from ..workloads.step import Workload
 
 __all__ = [
-    "CAUSE_WORDS", "announce", "bar", "get_console", "heading", "make_table", "name_of", "percent", "phases", "rate",
+    "announce", "bar", "get_console", "heading", "make_table", "name_of", "percent", "phases", "rate",
     "si",
 ]  # fmt: skip
 
 _WIDTH = 100
-CAUSE_WORDS = {
-    "compute": "the array issues multiplies",
-    "fill_drain": "skew, pipeline latency, first and last words",
-    "interleave_stall": "an accumulator is waited for",
-    "port_stall": "the array waits for its own ports",
-    "dram_stall": "the array waits for DRAM",
-    "sore": "N:M compression is waited for",
-    "wuve": "weight update",
-    "vector": "element-wise, normalisation, softmax",
-}
 
 
 def get_console(most: int = _WIDTH) -> Console:

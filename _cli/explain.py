@@ -26,7 +26,7 @@ from .options import (
     Seq,
 )
 from .outputs import print_json
-from .pipeline import check_step, open_workload, simulate_step, under
+from .pipeline import check_prices, check_step, open_workload, simulate_step, under
 
 if TYPE_CHECKING:
     from ..analysis.explain import EnergyExplanation
@@ -65,7 +65,6 @@ def energy(
     as_json: Json = False,
 ) -> None:
     """Every joule of a step as count x constant x scaling, with its source and how far to trust it."""
-    from ..analysis.energy import tariff
     from ..analysis.explain import explain_energy as taken_apart
     from ..analysis.explain import table_of
     from ..analysis.saved import saved_run
@@ -87,14 +86,14 @@ def energy(
     else:
         spec = machine(arch or (DEFAULT_ARCH if saved is None else saved.spec), pregenerate)
     table = table_of(technology or spec.technology, bank)
-    tariff(table, spec)  # refuses what it cannot charge before the work
+    check_prices(spec, table)
     if saved is not None:
         with bar(f"simulating {model}") as progress:
             result = saved.simulated_on(spec, progress)
     else:
         asked, rules = asked_patterns(scheme, nm, spec), mapping_rules(mapping)
         workload = under(open_workload(model, batch, seq, optimizer, input_shape, dims=dims), scheme, asked, spec)
-        check_step([workload], spec, table=table)
+        check_step([workload], spec)
         result = simulate_step(workload, spec, objective or DEFAULT_OBJECTIVE, rules)
     found = taken_apart(result, table, op, None if saved is None else saved.joules)
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..workloads.errors import InputError
-from .console import CAUSE_WORDS, get_console, make_table, name_of
+from .console import get_console, make_table, name_of
 from .inputs import machine, parse_pattern, parse_sizes
 from .options import DEFAULT_ARCH, Json
 from .outputs import print_json
@@ -16,6 +16,7 @@ from .outputs import print_json
 if TYPE_CHECKING:
     from ..analysis.verify.product import Product
     from ..dataflow.accelerator import AcceleratorSpec
+    from ..dataflow.actions import Cause
     from ..workloads.gemm import Gemm
 
 __all__ = ["gemm"]
@@ -103,9 +104,16 @@ def _document(product: Product, level: str) -> dict[str, Any]:
         "convention": "weft", "level": level, "memory": "unlimited",
         "dataflow": product.dataflow, "n2s": product.n2s, "interleave": mapping.interleave,
         "pattern": str(mapping.pattern), "sparse": str(product.sparse) if product.sparse else None,
-        "macs": product.macs, "utilization": product.utilization, "cycles": cycles.total, "compute": cycles.compute,
-        "interleave_stall": cycles.interleave_stall, "port_stall": cycles.port_stall, "fill_drain": cycles.fill_drain,
+        "macs": product.macs, "utilization": product.utilization, "cycles": cycles.total,
+        **{name: getattr(cycles, name) for name in _causes(product)},
     }  # fmt: skip
+
+
+def _causes(product: Product) -> dict[str, Cause]:
+    """What an array without a memory to wait for spends its cycles on."""
+    from ..analysis.declared import in_figures
+
+    return {name: cause for name, cause in in_figures(type(product.cycles)).items() if cause.alone}
 
 
 def _show(product: Product, level: str) -> None:
@@ -118,8 +126,7 @@ def _show(product: Product, level: str) -> None:
         f"interleave {mapping.interleave}, executed {mapping.pattern}",
         style="bold",
     )
-    names = ("compute", "interleave_stall", "port_stall", "fill_drain")
-    rows = [(n.replace("_", " "), CAUSE_WORDS[n], f"{getattr(cycles, n):,}") for n in names]
+    rows = [(n.replace("_", " "), of.means, f"{getattr(cycles, n):,}") for n, of in _causes(product).items()]
     console.print(make_table("", ("cause", "", "cycles"), rows, left=2))
     if level == "cycle":
         console.print(

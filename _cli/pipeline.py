@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from ..workloads.step import Workload
     from ..workloads.windows import Attention
 
-__all__ = ["check_step", "open_workload", "run_step", "schedule_step", "simulate_step", "under", "users_code"]
+__all__ = [
+    "check_prices",
+    "check_step",
+    "open_workload",
+    "run_step",
+    "schedule_step",
+    "simulate_step",
+    "under",
+    "users_code",
+]
 
 
 @contextmanager
@@ -78,16 +87,18 @@ def under(workload: Workload, scheme: str | None, asked: LayerPatterns | None, s
     return annotate(workload, scheme or own or usual, found)
 
 
-def check_step(
-    workloads: Sequence[Workload], spec: AcceleratorSpec, level: str = "step", table: Table | None = None
-) -> None:
-    """Before anything is scheduled: refuse what the energy table (the machine's own if none) cannot charge, and at the
-    system level what DRAM cannot hold; the step level warns of that."""
-    from ..analysis.energy import tariff
+def check_prices(spec: AcceleratorSpec, table: Table | None = None) -> None:
+    """Before anything is traced: refuse a machine that ``table``, its own if none, cannot charge."""
     from ..analysis.energy_table import load_table
-    from ..simulator.memory import exceeds, memory_need
+    from ..analysis.tariff import tariff
 
     tariff(table or load_table(spec.technology), spec)
+
+
+def check_step(workloads: Sequence[Workload], spec: AcceleratorSpec, level: str = "step") -> None:
+    """Before anything is scheduled: refuse at the system level what DRAM cannot hold; the step level warns of that."""
+    from ..simulator.memory import exceeds, memory_need
+
     found = next(filter(None, (exceeds(work, spec, memory_need(work, spec)) for work in workloads)), None)
     if found is None:
         return

@@ -33,7 +33,7 @@ from .options import (
     Seq,
 )  # fmt: skip
 from .outputs import print_json, require_writable_file, require_writable_folder
-from .pipeline import check_step, open_workload, run_step, schedule_step, under
+from .pipeline import check_prices, check_step, open_workload, run_step, schedule_step, under
 from .requests import AskedTrace, DramForm, DramTrace, Limit, asked_trace, show_requests, write_requests
 from .show_step import show_run, show_system
 
@@ -93,6 +93,7 @@ def run(
         require_free_for_run(output, draw_all, mapping is not None)
     tracing = asked_trace(dram_trace, dram_form, limit, level)
     spec = machine(arch, pregenerate)
+    check_prices(spec)
     asked, rules = asked_patterns(scheme, nm, spec), mapping_rules(mapping)
     workload = under(
         open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention, dims),

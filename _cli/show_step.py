@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import CAUSE_WORDS, get_console, heading, make_table, name_of, percent, rate, si
+from .console import get_console, heading, make_table, name_of, percent, rate, si
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -140,12 +140,12 @@ def _passes(result: SimResult, report: EnergyReport) -> Table:
 
 def _causes(result: SimResult) -> Table:
     from ..analysis.words import percents_of
+    from ..dataflow.account import declared_causes, items
 
-    cycles = result.cycles
-    found = {cause: getattr(cycles, cause) for cause in CAUSE_WORDS}
+    found, declared = items(result.cycles), declared_causes(type(result.cycles))
     shares = percents_of(found)
     rows = [
-        (cause.replace("_", " "), CAUSE_WORDS[cause], f"{n:,}", f"{shares[cause]} %")
+        (cause.replace("_", " "), declared[cause].means, f"{n:,}", f"{shares[cause]} %")
         for cause, n in found.items() if n
     ]  # fmt: skip
     return make_table("By cause", ("cause", "", "cycles", "share"), rows, left=2)
@@ -153,21 +153,23 @@ def _causes(result: SimResult) -> Table:
 
 def _slowest(result: SimResult) -> Table:
     from ..analysis.layer_groups import short_labels
-    from ..analysis.records import CAUSES, layer_of
+    from ..analysis.records import layer_of
     from ..analysis.words import percents_of
+    from ..dataflow.account import items
 
     spent: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    causes = items(result.cycles)
     for op in result.ops:
         layer = spent[layer_of(op)]
         layer[str(op.op.pass_)] += op.cycles.total
         layer["all"] += op.cycles.total
-        for cause in CAUSES:
-            layer[cause] += getattr(op.cycles, cause)
+        for cause, n in items(op.cycles).items():
+            layer[cause] += n
     rows, shares = [], percents_of({name: of["all"] for name, of in spent.items()})
     worst_first = sorted(spent.items(), key=lambda item: -item[1]["all"])[:_SLOWEST]
     labels = dict(zip(spent, short_labels(list(spent), longest=33), strict=True))
     for name, of in worst_first:
-        worst = max(CAUSES, key=lambda cause: of[cause])
+        worst = max(causes, key=lambda cause: of[cause])
         by_pass = {p: of[p] for p in ("FF", "BP", "WU", "OPT")}
         passes = (f"{share} %" if by_pass[p] else "" for p, share in percents_of(by_pass).items())
         rows.append((labels[name], worst.replace("_", " "), f"{of['all']:,}", f"{shares[name]} %", *passes))

@@ -48,6 +48,7 @@ def synth(
         require_writable_folder(output)
         require_free(output, ("synthesis.json", *((f"{block}.v",) if target == "xcup" else ())))
     require_hdl("synth")
+    from ..analysis.synthesised import remember
     from ..hdl.flow.route import place_and_route
     from ..hdl.flow.synthesis import synthesize
     from ..hdl.flow.vivado import vivado_project
@@ -56,6 +57,7 @@ def synth(
     aim = mhz if mhz is not None else max(1, spec.clock_hz // 1_000_000)
     with bar(f"synthesizing {block} for {target}") as progress:
         made = synthesize(spec, chosen, target, aim, progress)
+    remember(spec, chosen, made, aim)
     routed = None
     if target == "ecp5":
         with bar(f"placing and routing {block}") as progress:

@@ -25,6 +25,7 @@ from ..workloads.errors import InputError
 from ..workloads.schemes.annotate import asked_patterns
 from ..workloads.schemes.scheme import SCHEMES
 from ..workloads.step import MatrixOp, Workload
+from .declared import cycles_kind, losses_of
 from .energy import energy
 from .savings import Saving, saving
 from .throughput import throughput
@@ -32,12 +33,8 @@ from .waits import BOTH, DRAM, INTERLEAVE, PORTS, SORE, waits
 
 __all__ = ["Comparison", "ComparisonRow", "LossLedger", "LossRow", "compare", "loss_ledger", "losses"]
 
-_CAUSES = {
-    "interleave_stall": INTERLEAVE, "port_stall": PORTS, "fill_drain": "fill and drain", "dram_stall": DRAM,
-    "sore": SORE, "wuve": "weight update (WUVE)", "vector": "vector work",
-}  # fmt: skip
 _WAITS = {INTERLEAVE, PORTS, DRAM, SORE}
-"""Those that `waits` books for matrix ops."""
+"""Those that `waits` books for ops that a mapping places on the array."""
 IDEAL, SHORT_GROUPS, RAGGED = "ideal", "short groups", "ragged edges"
 
 
@@ -153,7 +150,8 @@ def loss_ledger(sparse: SimResult, dense: SimResult) -> LossLedger:
             f"a loss ledger needs arrays of one size and clock, but {sparse.spec.name!r} and {dense.spec.name!r} differ"
         )
     items, base = _items(sparse), _items(dense)
-    names = sorted({*items, *base}, key=_order)
+    fixed = list(dict.fromkeys(item for step in (sparse, dense) for item in losses_of(cycles_kind(step.ops)).values()))
+    names = sorted({*items, *base}, key=lambda item: _order(item, fixed))
     zero = Fraction(0)
     return LossLedger(
         rows=tuple(LossRow(item=n, cycles=items.get(n, zero), dense_cycles=base.get(n, zero)) for n in names),
@@ -180,13 +178,13 @@ def _items(result: SimResult) -> dict[str, Fraction]:
 
 def losses(result: SimResult) -> dict[str, int]:
     """Cycles in which the array does not compute, by whom they are waited for or what they are spent on."""
-    found: dict[str, int] = dict.fromkeys(_CAUSES.values(), 0)
+    found: dict[str, int] = dict.fromkeys(losses_of(cycles_kind(result.ops)).values(), 0)
     for r in result.ops:
-        matrix = isinstance(r.op, MatrixOp)
-        for item, cycles in waits(r, result.spec).items() if matrix else ():
+        placed = r.mapping is not None
+        for item, cycles in waits(r, result.spec).items() if placed else ():
             found[item] = found.get(item, 0) + cycles
-        for cause, item in _CAUSES.items():
-            if not matrix or item not in _WAITS:
+        for cause, item in losses_of(type(r.cycles)).items():
+            if not placed or item not in _WAITS:
                 found[item] += getattr(r.cycles, cause)
     return found
 
@@ -196,6 +194,6 @@ def _reason(op: MatrixOp) -> str:
     return "short contraction runs" if op.kept_dense.startswith("contraction runs") else op.kept_dense or "other"
 
 
-def _order(item: str) -> tuple[int, str]:
-    fixed = [IDEAL, "kept dense", SHORT_GROUPS, RAGGED, *_CAUSES.values(), BOTH]
+def _order(item: str, lost: Sequence[str]) -> tuple[int, str]:
+    fixed = [IDEAL, "kept dense", SHORT_GROUPS, RAGGED, *lost, BOTH]
     return fixed.index(item.partition(":")[0]), item

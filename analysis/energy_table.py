@@ -11,11 +11,10 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
-from ..dataflow.operand import FormatName
 from ..simulator.dram import run_memory
 from ..simulator.dram_requests import pattern
 from ..simulator.dram_spec import IddPower, MemorySpec, load_memory, memory_names
@@ -128,7 +127,8 @@ class SramEnergy:
 class EnergyTable:
     """All figures of one chip. ``scaling`` names the model behind them, ``not_counted`` what they leave out.
 
-    ``spare`` are energies and ``area`` square micrometres of units, by name; neither is charged to anything.
+    ``spare``: energies of units that no machine that ships has, by name; the actions of an engine of one's own may be
+    priced by them. ``area``: square micrometres of units, charged to nothing.
     """
 
     __pydantic_config__ = _STRICT
@@ -142,16 +142,10 @@ class EnergyTable:
     spare: dict[str, OperationEnergy] = field(default_factory=dict)
     area: dict[str, AreaFigure] = field(default_factory=dict)
 
-    def multiply_of(self, format: FormatName) -> OperationEnergy:
-        """Energy of multiplying two operands; one format is never charged for the other."""
-        known = {"fp16": self.operations.fp16_multiply, "bf16": self.operations.bf16_multiply}
-        entry = known[format]
-        if entry is None:
-            raise InputError(
-                f"pe.format is {format!r}, but table {self.name!r} has no energy for it: "
-                f"add operations.{format}_multiply"
-            )
-        return entry
+    fabric: ClassVar[bool] = False
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     def dram_of(self, kind: str) -> MemoryEnergy:
         """Energy of a kind of DRAM: that of the table, else of the memory of that name or file by its own figures."""
@@ -182,6 +176,10 @@ class FpgaTable:
     not_counted: tuple[str, ...]
     elements: Elements
     dram: dict[str, MemoryEnergy] = field(default_factory=dict)
+    fabric: ClassVar[bool] = True
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     def dram_of(self, kind: str) -> MemoryEnergy:
         """Energy of a kind of DRAM: that of the table, else of the memory of that name or file by its own figures."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ..workloads.errors import InputError, nearest
@@ -66,7 +66,7 @@ class EnergyExplanation:
             "step_j": self.step_joules, "reported_j": self.reported,
             "marks": {str(mark): joules for mark, joules in report.by_mark.items()},
             "rows": [
-                {**asdict(row), "share": row.zeptojoules / report.zeptojoules if report.zeptojoules else 0.0}
+                {**row.document(), "share": row.zeptojoules / report.zeptojoules if report.zeptojoules else 0.0}
                 for row in self.rows
             ],
             "notes": list(self.notes),

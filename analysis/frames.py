@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
+from ..dataflow.account import items
 from ..simulator.result import SimResult
 from ..workloads.errors import printable
+from .declared import columns, counts_kind
 from .energy import energy, ledger
 from .level import AnyResult, step_of
-from .records import CAUSES, layer_of, op_records, pass_records
+from .records import layer_of, op_records, pass_records
 
 __all__ = ["causes_frame", "csv_text", "energy_frame", "layers_frame", "ops_frame", "passes_frame"]
 
 _INTEGERS = ("m", "k", "n", "groups", "interleave", "tile_rows", "tile_cols", "bound_cycles")
-_SUMMED = ["cycles", *CAUSES, "macs", "dense_macs", "dram_read_bytes", "dram_write_bytes", "energy_j"]
-
 
 _FORMULA = ("=", "+", "-", "@")
 """What makes a spreadsheet compute a cell instead of showing it (OWASP, CSV injection); a tab or a line break does too
@@ -52,14 +51,15 @@ def passes_frame(result: SimResult) -> pd.DataFrame:
 
 def causes_frame(result: SimResult) -> pd.DataFrame:
     """Cycles of the step and their share by cause."""
-    frame = pd.DataFrame({"cycles": pd.Series(asdict(result.cycles), dtype="int64")})
+    frame = pd.DataFrame({"cycles": pd.Series(items(result.cycles), dtype="int64")})
     return frame.assign(share=frame["cycles"] / frame["cycles"].sum()).rename_axis("cause")
 
 
 def layers_frame(result: SimResult) -> pd.DataFrame:
     """Sums over all passes by module path, in the order of the forward pass; ``FF`` .. ``OPT`` are cycles."""
     ops = ops_frame(result).assign(layer=[layer_of(r) for r in result.ops])
-    sums = ops.groupby("layer", sort=False)[_SUMMED].sum()
+    summed = {"cycles", *items(result.cycles), *columns(counts_kind(result.ops)), "dense_macs", "energy_j"}
+    sums = ops.groupby("layer", sort=False)[[name for name in ops if name in summed]].sum()
     passes = ops.pivot_table(index="layer", columns="pass", values="cycles", aggfunc="sum", fill_value=0, sort=False)
     passes = passes.reindex(columns=["FF", "BP", "WU", "OPT"], fill_value=0).rename_axis(columns=None)
     return sums.join(passes)
@@ -67,4 +67,4 @@ def layers_frame(result: SimResult) -> pd.DataFrame:
 
 def energy_frame(result: AnyResult) -> pd.DataFrame:
     """The energy ledger: one row a kind of action, with its price and where that comes from."""
-    return pd.DataFrame.from_records([asdict(row) for row in ledger(result)]).set_index("action")
+    return pd.DataFrame.from_records([row.document() for row in ledger(result)]).set_index("action")

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from ..dataflow.actions import Component
 from ..workloads.mark import Mark
 from ..workloads.strict import read_toml
-from .energy import Component, EnergyReport
+from .energy import EnergyReport
 
 __all__ = ["PublishedMachine", "on_chip_pj", "on_chip_words", "published_machines"]
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, fields
 from importlib.metadata import version
 from typing import Any
 
-from ..dataflow.account import Cycles
+from ..dataflow.account import declared_causes, items
 from ..dataflow.config_io import spec_hash
 from ..simulator.result import OpResult, SimResult
 from ..workloads.gemm import Pass
 from ..workloads.step import MatrixOp, Measured, UpdateOp
+from .declared import columns, counts_kind, cycles_kind, losses_of
 from .energy import EnergyReport, energy
 from .level import AnyResult, cycles_of, level_of, step_of
 from .throughput import throughput
 
 __all__ = [
-    "CAUSES",
     "constrained_sums",
     "dense_layers",
     "layer_of",
@@ -26,9 +25,6 @@ __all__ = [
     "pass_records",
     "to_dict",
 ]
-
-CAUSES = tuple(f.name for f in fields(Cycles))
-"""Names of the causes that cycles are booked under."""
 
 
 def layer_of(result: OpResult) -> str:
@@ -47,9 +43,10 @@ def op_records(result: SimResult, report: EnergyReport | None = None) -> list[di
     """
     joules = (report or energy(result)).by_op
     peak, measured = result.spec.macs_per_cycle, result.workload.measured
-    ruled = result.mapping is not None
+    ruled, causes = result.mapping is not None, tuple(declared_causes(cycles_kind(result.ops)))
+    counted = columns(counts_kind(result.ops))
     records = [
-        {**_op_record(i, r, peak, j), **(_constrained(r) if ruled else {})}
+        {**_op_record(i, r, peak, j, causes, counted), **(_constrained(r) if ruled else {})}
         for i, (r, j) in enumerate(zip(result.ops, joules, strict=True))
     ]
     return [{**record, **_measured(r, measured)} for record, r in zip(records, result.ops, strict=True)]
@@ -85,8 +82,11 @@ def _measured(r: OpResult, measured: tuple[Measured, ...]) -> dict[str, float | 
     return {"density": found.density.get(Pass(op.pass_)), "flip_rate": found.flip_rate, "sad": found.sad}
 
 
-def _op_record(index: int, r: OpResult, peak: int, joules: float) -> dict[str, Any]:
-    total = r.cycles.total
+def _op_record(
+    index: int, r: OpResult, peak: int, joules: float, causes: tuple[str, ...], columns: tuple[str, ...]
+) -> dict[str, Any]:
+    """What the engine of an op does not count or wait for, another of the step does, never happened in it."""
+    total, counted = r.cycles.total, {name: getattr(r.counts, name, 0) for name in columns}
     matrix = isinstance(r.op, MatrixOp)
     return {
         "index": index,
@@ -97,14 +97,13 @@ def _op_record(index: int, r: OpResult, peak: int, joules: float) -> dict[str, A
         **_product(r),
         **_placement(r),
         "cycles": total,
-        **asdict(r.cycles),
-        "macs": r.counts.macs,
+        **{cause: getattr(r.cycles, cause, 0) for cause in causes},
+        "macs": counted.pop("macs"),
         "dense_macs": r.dense_macs,
         "utilization": r.counts.macs / (total * peak) if matrix and total else None,
         "bound_cycles": r.bound_cycles if matrix else None,
         "bound_share": r.bound_cycles / total if matrix and total else None,
-        "dram_read_bytes": r.counts.dram_read_bytes,
-        "dram_write_bytes": r.counts.dram_write_bytes,
+        **counted,
         "energy_j": joules,
     }
 
@@ -175,7 +174,8 @@ def to_dict(result: AnyResult, command: str = "") -> dict[str, Any]:
     array issues nothing, by cause, and the issuing ones add up to the cycles of the step level.
     """
     report, speed, step = energy(result), throughput(result), step_of(result)
-    work, counts = step.workload, step.counts
+    work, counts, lost = step.workload, items(step.counts), losses_of(cycles_kind(step.ops))
+    counted = {name: counts[name] for name in columns(counts_kind(step.ops))}
     return {
         "weft_version": version("weft"),
         "command": command,
@@ -191,16 +191,15 @@ def to_dict(result: AnyResult, command: str = "") -> dict[str, Any]:
         "cycles": cycles_of(result),
         "seconds": speed.seconds,
         "samples_per_s": speed.samples_per_s,
-        "macs": counts.macs,
+        "macs": counted.pop("macs"),
         "dense_macs": step.dense_macs,
         "utilization": speed.utilization,
         "effective_gops": speed.effective_gops,
         "dense_equivalent_gops": speed.dense_equivalent_gops,
         "energy_j": report.joules,
-        "dram_read_bytes": counts.dram_read_bytes,
-        "dram_write_bytes": counts.dram_write_bytes,
+        **counted,
         "passes": {str(p): record for p, record in pass_records(step, report).items()},
-        "stalls": {cause: n for cause, n in asdict(step.cycles).items() if cause != "compute"},
+        "stalls": {cause: n for cause, n in items(step.cycles).items() if cause in lost},
         "dense_layers": dense_layers(step),
         **({"measured": measured_means(step)} if work.measured else {}),
         **({"constrained": constrained_sums(step)} if step.mapping is not None else {}),

@@ -46,6 +46,11 @@ class Roofline:
         return min(self.peak_gmacs, intensity * self.gbytes_per_s)
 
 
+def multiplies(r: OpResult) -> bool:
+    """Whether an op has a place on a roofline of multiply-accumulates."""
+    return isinstance(r.op, MatrixOp) and r.cycles.total > 0 and r.counts.macs > 0
+
+
 def roofline(result: SimResult) -> Roofline:
     """Roofline of the matrix ops of a step."""
     spec = result.spec
@@ -53,7 +58,7 @@ def roofline(result: SimResult) -> Roofline:
     bandwidth = float(spec.dram_bytes_per_cycle) * spec.clock_hz / _GIGA
     points = tuple(
         _point(r, r.op, peak, bandwidth, spec.clock_hz)
-        for r in result.ops if isinstance(r.op, MatrixOp) and r.cycles.total
+        for r in result.ops if isinstance(r.op, MatrixOp) and multiplies(r)
     )  # fmt: skip
     best = max((p.speedup for p in points), default=1.0)
     return Roofline(peak_gmacs=peak, sparse_gmacs=peak * best, gbytes_per_s=bandwidth, points=points)

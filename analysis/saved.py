@@ -18,9 +18,11 @@ from ..workloads.errors import InputError, reading
 from ..workloads.io import loads_workload
 from ..workloads.step import Workload
 from .energy import energy
+from .energy_table import load_table
 from .level import AnyResult, cycles_of
 from .publish import RUN, read_published
 from .scheduling import scheduled
+from .tariff import tariff
 
 __all__ = ["SavedRun", "saved_run"]
 
@@ -67,7 +69,12 @@ class SavedRun:
 
     def simulated(self, progress: Callable[[int, int], None] | None = None) -> AnyResult:
         """The result that the folder was written from, to the cycle and the joule, or an InputError."""
-        result = self.simulated_on(self.machine(), progress)
+        spec = self.machine()
+        try:
+            tariff(load_table(spec.technology), spec)  # before the work
+        except InputError as refused:
+            raise InputError(f"{self.folder / _MACHINE}: {refused}") from None
+        result = self.simulated_on(spec, progress)
         cycles, joules = cycles_of(result), energy(result).joules
         if (cycles, joules) != (self.cycles, self.joules):
             raise InputError(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
+from ..dataflow.actions import Action
 from ..workloads.errors import InputError
-from .energy import Action, step_amounts, tariff
+from .energy import step_tariff, total_amounts
 from .energy_table import Table, load_table, table_names
 from .level import AnyResult, step_of
 
@@ -28,30 +28,37 @@ class Saving:
 
 def saving(result: AnyResult, base: AnyResult) -> Saving:
     """What ``result`` saves over ``base``."""
-    spent, before = _totals(result), _totals(base)
     own, other = (step_of(r).spec.technology for r in (result, base))
-    share = _share(_cost(result, spent, load_table(own)), _cost(base, before, load_table(other)))
+    counts = _Counts(result), _Counts(base)
+
+    def share(one: Table, another: Table) -> float:
+        return _share(counts[0].cost(one), counts[1].cost(another))
+
     shares = {}
     for name in table_names():
         try:
-            table = load_table(name)
-            shares[name] = _share(_cost(result, spent, table), _cost(base, before, table))
+            shares[name] = share(load_table(name), load_table(name))
         except InputError:  # no energy of this format or memory in it, or LUTs that nobody has counted
             continue
-    shares |= {own: share} if own == other else {f"{own}, {other}": share}
-    return Saving(share=share, low=min(shares.values()), high=max(shares.values()), tables=tuple(shares))
+    mine = share(load_table(own), load_table(other))
+    shares |= {own: mine} if own == other else {f"{own}, {other}": mine}
+    return Saving(share=mine, low=min(shares.values()), high=max(shares.values()), tables=tuple(shares))
 
 
-def _totals(result: AnyResult) -> Counter[Action]:
-    counts: Counter[Action] = Counter()
-    for found in step_amounts(result):
-        counts.update(found)
-    return counts
+class _Counts:
+    """Actions of a step, counted once for all chips and once for all FPGAs."""
 
+    def __init__(self, result: AnyResult) -> None:
+        self._result = result
+        self._found: dict[bool, dict[Action, int]] = {}
 
-def _cost(result: AnyResult, counts: Counter[Action], table: Table) -> int:
-    """Zeptojoules."""
-    return sum(counts[action] * price.zeptojoules for action, price in tariff(table, step_of(result).spec).items())
+    def cost(self, table: Table) -> int:
+        """Zeptojoules."""
+        charged = step_tariff(step_of(self._result), table)
+        if table.fabric not in self._found:
+            self._found[table.fabric] = total_amounts(self._result, table)
+        counts = self._found[table.fabric]
+        return sum(counts.get(action, 0) * price.zeptojoules for action, price in charged.items())
 
 
 def _share(spent: int, before: int) -> float:

@@ -9,7 +9,7 @@ from ..dataflow.constraint import MappingFile
 from ..dataflow.objective import Objective
 from ..dataflow.schedule import Schedule, schedule
 from ..workloads.step import Workload
-from .energy import prices
+from .tariff import prices
 
 __all__ = ["scheduled"]
 

@@ -25,8 +25,9 @@ from ..workloads.schemes.annotate import annotate
 from ..workloads.schemes.scheme import SCHEMES, scheme
 from ..workloads.sparsity import NMPattern
 from ..workloads.step import Measured, Workload
-from .energy import energy, tariff
+from .energy import energy
 from .energy_table import load_table
+from .tariff import tariff
 from .trainings import Planned, Progress, TrainedPhase, Training, planned, run_trainings
 
 if TYPE_CHECKING:

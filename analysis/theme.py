@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from ..workloads.errors import InputError, nearest
 from ..workloads.gemm import Pass
 
-__all__ = ["CAUSE_NAMES", "THEMES", "Theme", "theme_of"]
-
-CAUSE_NAMES = {
-    "compute": "array computes",
-    "interleave_stall": "accumulator waits",
-    "port_stall": "port waits",
-    "fill_drain": "fill and drain",
-    "dram_stall": "DRAM waits",
-    "sore": "compression",
-    "wuve": "weight update",
-    "vector": "vector work",
-}
-"""Causes in the order and the words of the figures."""
+__all__ = ["OTHER", "THEMES", "Theme", "theme_of"]
 
 _ORANGE, _RED, _PINK, _GREEN = "#E69F00", "#D55E00", "#CC79A7", "#009E73"
+
+
+OTHER = ("#882255", "#44AA99", "#999933", "#AA4499")
+"""For causes and parts of engines that do not ship, of Tol's muted scheme."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +29,12 @@ class Theme:
     grid: str
     causes: dict[str, str]
     passes: dict[Pass, str]
+
+    def colours(self, causes: Iterable[str]) -> dict[str, str]:
+        """A colour of each cause: its own, or the next of `OTHER`."""
+        given = list(causes)
+        others = [cause for cause in given if cause not in self.causes]
+        return {c: self.causes.get(c) or OTHER[others.index(c) % len(OTHER)] for c in given}
 
     @property
     def rc(self) -> dict[Any, Any]:

@@ -23,11 +23,13 @@ from ..simulator.result import OpResult
 from ..simulator.step import MOST_STEPPED, macro_tiles
 from ..workloads.errors import InputError
 from ..workloads.step import MatrixOp
+from .declared import losses_of
 
 __all__ = ["BOTH", "DRAM", "INTERLEAVE", "PORTS", "SORE", "TIES", "waits"]
 
-INTERLEAVE, PORTS = "accumulator waits (interleave)", "array ports"
-DRAM, SORE = "DRAM waits", "compression (SORE)"
+_LOST = losses_of(Cycles)
+INTERLEAVE, PORTS = _LOST["interleave_stall"], _LOST["port_stall"]
+DRAM, SORE = _LOST["dram_stall"], _LOST["sore"]
 BOTH = "bound by both"
 TIES = {
     frozenset((INTERLEAVE, PORTS)): f"{BOTH}: accumulators and ports",

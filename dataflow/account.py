@@ -1,65 +1,122 @@
-"""Where the cycles and the actions of an op are booked: integers only, so that re-costing never re-simulates."""
+"""Where the cycles and the actions of an op are booked: integers only, so that re-costing never re-simulates.
+
+An engine that counts what is not here declares a class of its own below `Counts` or `Cycles`, its fields made by
+`actions.counted` and `actions.cause`. An op's account is of its engine's class, a step's has what any of its ops has.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from dataclasses import Field, dataclass, field, fields, make_dataclass
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, ParamSpec, TypeVar, cast
 
-__all__ = ["Counts", "Cycles", "total"]
+from ..workloads.step import MatrixOp, Op
+from .accelerator import ACCUMULATOR_BYTES, OPERAND_BYTES
+from .actions import DECLARED, NOTHING, Actions, Cause, Counted, Each, Either, cause, counted, moved
+
+__all__ = ["Counts", "Cycles", "by_kind", "declared_causes", "declared_counts", "items", "kind_of", "total", "values"]
+
+_WORD_BITS, _SUM_BITS = 8 * OPERAND_BYTES, 8 * ACCUMULATOR_BYTES
+
+
+def _pair_bits(op: Op, _: str) -> tuple[int]:
+    """Bits of an N2S word: an operand and, where sparse, its index."""
+    sparse = op.sparse if isinstance(op, MatrixOp) else None
+    return (_WORD_BITS + (sparse.pattern.index_bits if sparse else 0),)
+
+
+def _written(counts: Counts, op: Op) -> int:
+    """Partial sums of one output are written s times and read back s - 1 times, which makes 2 s - 1 words."""
+    g = op.gemm if isinstance(op, MatrixOp) else None
+    return (counts.output_words + (g.groups * g.m * g.n if g else 0)) // 2
+
+
+def _filled(counts: Counts, _: Op) -> int:
+    """What comes from DRAM is written into a buffer, what goes there is read out of one."""
+    return min(counts.buffer_bytes, counts.dram_read_bytes)
+
+
+_UPDATE = {"sgd": (4, 3, 0, 0), "adam": (7, 4, 1, 1)}
+"""FP32 multiplies, adds, divides and roots a parameter, read off the formulas of docs/design/machine.md with the
+unscaling of the gradient."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cycles:
-    """Clock cycles by what they were spent on or waited for; the causes add up to ``total``."""
+    """Clock cycles by what they were spent on or waited for; the causes add up to ``total``.
 
-    compute: int = 0
-    """The array issues multiplies."""
-    fill_drain: int = 0
-    """Skew, pipeline latency, first operands, last results, partial-sum turn-around."""
-    interleave_stall: int = 0
-    """An accumulator is waited for, because the interleave is shorter than the adder."""
-    port_stall: int = 0
-    """The array waits for its own edges: W2E words, drain chain, weights shifting in."""
-    dram_stall: int = 0
-    """The array waits for off-chip memory."""
-    sore: int = 0
-    """Somebody waits for N:M compression."""
-    wuve: int = 0
-    """Weight update, as long as its lanes or its memory traffic take."""
-    vector: int = 0
-    """Element-wise, normalisation and softmax work, as long as its lanes or its memory traffic take."""
+    ``fill_drain``: skew, pipeline latency, first operands, last results, partial-sum turn-around. ``interleave_stall``:
+    the interleave is shorter than the adder. ``port_stall``: W2E words, drain chain, weights shifting in. ``wuve`` and
+    ``vector``: as long as their lanes or their memory traffic take.
+    """
+
+    compute: int = cause(
+        "array computes", "the array issues multiplies", loss=None, place=0, alone=True,
+        fabric=Each((Actions.FABRIC_EDGES,)),
+    )  # fmt: skip
+    fill_drain: int = cause(
+        "fill and drain", "skew, pipeline latency, first and last words", loss="fill and drain", place=3, alone=True
+    )
+    interleave_stall: int = cause(
+        "accumulator waits", "an accumulator is waited for", loss="accumulator waits (interleave)", place=1, alone=True
+    )
+    port_stall: int = cause("port waits", "the array waits for its own ports", loss="array ports", place=2, alone=True)
+    dram_stall: int = cause("DRAM waits", "the array waits for DRAM", loss="DRAM waits", place=4)
+    sore: int = cause("compression", "N:M compression is waited for", loss="compression (SORE)", place=5)
+    wuve: int = cause("weight update", "weight update", loss="weight update (WUVE)", place=6)
+    vector: int = cause("vector work", "element-wise, normalisation, softmax", loss="vector work", place=7)
 
     @property
     def total(self) -> int:
         """All cycles."""
-        return sum(getattr(self, f.name) for f in fields(self))
+        return sum(_values(type(self))(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """How often each action happened."""
 
-    macs: int = 0
-    """Multiplies of operands with their FP32 adds that change a result."""
-    selects: int = 0
-    """Partners picked by index from a dense group."""
-    w2e_words: int = 0
-    """Operands read from the W2E buffer."""
-    n2s_pairs: int = 0
-    """Operands, with their index where sparse, read from the N2S buffer."""
-    output_words: int = 0
-    """FP32 partial sums and results read from or written to the output buffer by the array."""
-    buffer_bytes: int = 0
-    """Bytes written into or read out of the buffers by the DMA."""
-    dram_read_bytes: int = 0
-    dram_write_bytes: int = 0
-    sore_compares: int = 0
-    """Magnitude comparisons of the reduction engine."""
-    updates: int = 0
-    """Parameters updated."""
-    vector_elements: int = 0
-    """Elements through the vector unit."""
+    macs: int = counted(
+        "multiplies of operands with their FP32 adds that change a result",
+        Each((Actions.MULTIPLY, Actions.ADD)), Each((Actions.FABRIC_MAC,)),
+    )  # fmt: skip
+    # On an FPGA these are among the LUTs of a PE.
+    selects: int = counted(
+        "partners picked by index from a dense group", Each((Actions.SELECT,)), NOTHING, column=False
+    )
+    w2e_words: int = moved("operands read from the W2E buffer", Each((Actions.W2E_READ,), _WORD_BITS), column=False)
+    n2s_pairs: int = moved(
+        "operands, with their index where sparse, read from the N2S buffer", Each((Actions.N2S_READ,), _pair_bits),
+        column=False,
+    )  # fmt: skip
+    output_words: int = moved(
+        "FP32 partial sums and results read from or written to the output buffer by the array",
+        Either((Actions.OUTPUT_WRITE, Actions.OUTPUT_READ), _SUM_BITS, _written), column=False,
+    )  # fmt: skip
+    buffer_bytes: int = moved(
+        "bytes written into or read out of the buffers by the DMA",
+        Either((Actions.DMA_FILL, Actions.DMA_EMPTY), 8, _filled), column=False,
+    )  # fmt: skip
+    dram_read_bytes: int = moved("bytes read from DRAM", Each((Actions.DRAM_READ,), 8))
+    dram_write_bytes: int = moved("bytes written to DRAM", Each((Actions.DRAM_WRITE,), 8))
+    sore_compares: int = counted(
+        "magnitude comparisons of the reduction engine", Each((Actions.COMPARE,)), Each((Actions.FABRIC_COMPARE,)),
+        column=False,
+    )  # fmt: skip
+    updates: int = counted(
+        "parameters updated",
+        Each(
+            (Actions.UPDATE_MULTIPLY, Actions.UPDATE_ADD, Actions.UPDATE_DIVIDE, Actions.UPDATE_ROOT),
+            lambda _, optimizer: _UPDATE[optimizer],
+        ),
+        Each((Actions.FABRIC_UPDATE,)), column=False,
+    )  # fmt: skip
+    # The vector unit has no RTL, so no LUTs: the table of an FPGA says so.
+    vector_elements: int = counted(
+        "elements through the vector unit", Each((Actions.VECTOR_ELEMENT,)), NOTHING, column=False
+    )
 
     @property
     def dram_bytes(self) -> int:
@@ -68,13 +125,87 @@ class Counts:
 
 
 Account = TypeVar("Account", Cycles, Counts)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def by_kind(make: Callable[P, R]) -> Callable[P, R]:
+    """Remembers what was made of a kind; the type checker takes no class of a dataclass for hashable."""
+    return cast("Callable[P, R]", lru_cache(maxsize=256)(make))
+
+
+@by_kind
+def declared_causes(kind: type[Cycles]) -> dict[str, Cause]:
+    """What cycles of a kind go to, by name."""
+    return {f.name: _declared(kind, f, Cause) for f in fields(kind)}
+
+
+@by_kind
+def declared_counts(kind: type[Counts]) -> dict[str, Counted]:
+    """What a kind of counts counts, by name."""
+    return {f.name: _declared(kind, f, Counted) for f in fields(kind)}
+
+
+Declared = TypeVar("Declared", Cause, Counted)
+
+
+def _declared(kind: type, f: Field[Any], what: type[Declared]) -> Declared:
+    found = f.metadata.get(DECLARED)
+    if not isinstance(found, what):
+        made = "cause" if what is Cause else "counted"
+        raise TypeError(f"{kind.__name__}.{f.name} is not declared: make the field by actions.{made}(...)")
+    return found
+
+
+def items(account: Cycles | Counts) -> dict[str, int]:
+    """Numbers by name, in the order of their declaration."""
+    return dict(zip(_names(type(account)), values(account), strict=True))
+
+
+def values(account: Cycles | Counts) -> tuple[int, ...]:
+    """Numbers in the order of their declaration."""
+    return _values(type(account))(account)
+
+
+@by_kind
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind))
+
+
+@by_kind
+def _values(kind: type) -> Callable[[Any], tuple[int, ...]]:
+    return attrgetter(*_names(kind))
 
 
 def total(kind: type[Account], parts: Iterable[Account]) -> Account:
-    """Sum of accounts, field by field."""
-    names = [f.name for f in fields(kind)]
-    sums = dict.fromkeys(names, 0)
+    """Sum of accounts, field by field; of several kinds, with the fields of all."""
+    columns: dict[type[Account], list[tuple[int, ...]]] = {}
     for part in parts:
-        for name in names:
-            sums[name] += getattr(part, name)
-    return kind(**sums)
+        of = type(part)
+        columns.setdefault(of, []).append(_values(of)(part))
+    sums: dict[str, int] = {}
+    for of, rows in columns.items():
+        for name, n in zip(_names(of), map(sum, zip(*rows, strict=True)), strict=True):
+            sums[name] = sums.get(name, 0) + n
+    return kind_of(kind, columns)(**sums)
+
+
+def kind_of(kind: type[Account], kinds: Iterable[type[Account]]) -> type[Account]:
+    """A kind with the fields of ``kind`` and of all ``kinds``."""
+    more = tuple(dict.fromkeys(k for k in kinds if k is not kind))
+    return _joined(kind, more) if more else kind
+
+
+@by_kind
+def _joined(kind: type[Account], more: tuple[type[Account], ...]) -> type[Account]:
+    if len(more) == 1 and issubclass(more[0], kind):
+        return more[0]
+    found: dict[str, Field[Any]] = {f.name: f for f in fields(kind)}
+    for f in (f for other in more for f in fields(other)):
+        known = found.setdefault(f.name, f)
+        if known.metadata.get(DECLARED) != f.metadata.get(DECLARED):
+            raise TypeError(f"{f.name!r} is declared twice and differently, by engines of one step")
+    own = {f.name for f in fields(kind)}
+    added = [(name, int, field(default=0, metadata=f.metadata)) for name, f in found.items() if name not in own]
+    made = make_dataclass(kind.__name__, added, bases=(kind,), frozen=True, slots=True, kw_only=True)
+    return cast("type[Account]", made)

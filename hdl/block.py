@@ -23,7 +23,8 @@ class Block:
 
     ``apart``: modules within it that synthesis counts apart besides its parts. ``in_machine``: a whole machine has it,
     and not only within another block. ``present``: whether a machine has it; ``absent`` why not, ``{}`` for its name.
-    ``multipliers``: of its PEs, one each.
+    ``multipliers``: of its PEs, one each. ``depends``: parts (``array``) and fields (``pe.format``) of a machine that
+    its RTL depends on, of the usual pattern and under SGD; any other may change and it is the same.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Block:
     present: Callable[[AcceleratorSpec], bool] = lambda _: True
     absent: str = ""
     multipliers: Callable[[AcceleratorSpec], int] = lambda _: 0
+    depends: tuple[str, ...] = ("array", "pe", "sore", "wuve")
 
 
 def usual_pattern(spec: AcceleratorSpec) -> NMPattern:

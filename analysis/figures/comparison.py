@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..compare import Comparison, ComparisonRow
-from ..records import CAUSES
+from ..declared import cycles_kind, figure_words
 from ..theme import Theme, theme_of
 from ..words import model_name, run_name, seconds, time_unit
 from .drawing import (
@@ -43,7 +43,8 @@ def _draw(comparison: Comparison, theme: Theme) -> Figure:
     box = (left / _WIDTH, BOTTOM / height, 1 - (left + _RIGHT) / _WIDTH, _BAR * len(labels) / height)
     ax = figure.add_axes(box)
     length, unit = time_unit(max(row.seconds for row in comparison.rows))
-    sums = _bars(ax, comparison, length, theme)
+    names = figure_words(cycles_kind(r for result in comparison.results for r in result.ops))
+    sums = _bars(ax, comparison, list(names), length, theme)
     bare(ax)
     ax.set_xlim(0, 1.25 * max(row.seconds for row in comparison.rows) / length)
     ax.set_yticks(range(len(labels)), labels)
@@ -51,19 +52,20 @@ def _draw(comparison: Comparison, theme: Theme) -> Figure:
     ax.set_xlabel(f"{unit} of one training step", fontsize=9)
     line = Line2D([], [], color=theme.text, linewidth=1.8, label="if every layer kept the scheme's promise")
     promised = any(row.ideal_speedup > 1 for row in comparison.rows)
-    cause_legend(figure, sums, theme, shares=False, extra=(line,) if promised else ())
+    cause_legend(figure, sums, names, theme, shares=False, extra=(line,) if promised else ())
     head(figure, _title(comparison), _subtitle(comparison), theme)
     return figure
 
 
-def _bars(ax: Axes, comparison: Comparison, length: float, theme: Theme) -> dict[str, float]:
+def _bars(ax: Axes, comparison: Comparison, names: list[str], length: float, theme: Theme) -> dict[str, float]:
     """Draw the rows in units of ``length`` seconds; the sums of all rows by cause."""
     base = comparison.baseline.cycles.total / comparison.baseline.spec.clock_hz
-    sums = dict.fromkeys(CAUSES, 0.0)
+    sums = dict.fromkeys(names, 0.0)
     for y, (row, result) in enumerate(zip(comparison.rows, comparison.results, strict=True)):
-        causes = {c: getattr(result.cycles, c) / result.spec.clock_hz / length for c in CAUSES}
+        cycles = result.cycles
+        causes = {c: getattr(cycles, c, 0) / result.spec.clock_hz / length for c in names}
         stack(ax, y, causes, theme)
-        sums = {c: sums[c] + causes[c] for c in CAUSES}
+        sums = {c: sums[c] + causes[c] for c in names}
         ax.annotate(f"{row.speedup:.2f}×   {seconds(row.seconds)}", (row.seconds / length, y), xytext=(8, 0),
                     textcoords="offset points", va="center", fontsize=9.5)  # fmt: skip
         if row.ideal_speedup > 1:

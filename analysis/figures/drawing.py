@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ..level import AnyResult, level_words, seconds_of, step_of
-from ..theme import CAUSE_NAMES, Theme
+from ..theme import Theme
 from ..words import model_name, percents_of, run_name, seconds
 
 __all__ = ["BOTTOM", "CHARACTER", "LEFT", "TOP", "bare", "cause_legend", "head", "stack", "subtitle"]
@@ -30,13 +30,15 @@ def head(figure: Figure, title: str, subtitle: str, theme: Theme) -> None:
 
 
 def cause_legend(
-    figure: Figure, sums: dict[str, float], theme: Theme, *, shares: bool, extra: tuple[Line2D, ...] = ()
-) -> None:
-    """Causes that can be seen, with or without their share of the sums."""
+    figure: Figure, sums: dict[str, float], names: dict[str, str], theme: Theme, *, shares: bool,
+    extra: tuple[Line2D, ...] = (),
+) -> None:  # fmt: skip
+    """Causes that can be seen by their ``names``, with or without their share of the sums."""
+    colours = theme.colours(names)
     every, share = sum(sums.values()) or 1, percents_of(sums)
-    seen = [c for c in CAUSE_NAMES if sums[c] / every >= _NAMED_SHARE]
-    labels = [CAUSE_NAMES[c] + (f" {share[c]} %" if shares else "") for c in seen]
-    patches = [Patch(color=theme.causes[c], label=label) for c, label in zip(seen, labels, strict=True)]
+    seen = [c for c in names if sums[c] / every >= _NAMED_SHARE]
+    labels = [names[c] + (f" {share[c]} %" if shares else "") for c in seen]
+    patches = [Patch(color=colours[c], label=label) for c, label in zip(seen, labels, strict=True)]
     figure.legend(
         handles=[*patches, *extra], ncols=_LEGEND_COLUMNS, loc="upper left", frameon=False, fontsize=9,
         handlelength=0.9, handletextpad=0.4, columnspacing=1.2, labelspacing=0.3, borderpad=0, borderaxespad=0,
@@ -46,10 +48,10 @@ def cause_legend(
 
 def stack(ax: Axes, y: float, causes: dict[str, float], theme: Theme) -> None:
     """One horizontal bar at ``y``, stacked by cause."""
-    left = 0.0
-    for cause in CAUSE_NAMES:
-        if causes.get(cause):
-            ax.barh(y, causes[cause], left=left, height=0.74, color=theme.causes[cause], linewidth=0)
+    left, colours = 0.0, theme.colours(causes)
+    for cause in causes:
+        if causes[cause]:
+            ax.barh(y, causes[cause], left=left, height=0.74, color=colours[cause], linewidth=0)
             left += causes[cause]
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import floor, log10
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ...dataflow.account import items
 from ...simulator.result import SimResult
 from ...workloads.errors import InputError
 from ...workloads.gemm import Pass
 from ..compare import losses
+from ..declared import cycles_kind, figure_words
 from ..layer_groups import bar_labels, ops_of_bars
 from ..level import AnyResult, level_of, step_of
-from ..records import CAUSES, layer_of
+from ..records import layer_of
 from ..theme import Theme, theme_of
 from ..words import count, percents, percents_of
 from .drawing import BOTTOM, CHARACTER, LEFT, TOP, bare, cause_legend, head, stack, subtitle
@@ -39,8 +41,8 @@ _PANELS = {
 class _Bar:
     """One row: cycles by pass and cause of the layers behind it."""
 
-    layers: set[str] = field(default_factory=set)
-    cycles: dict[Pass, dict[str, float]] = field(default_factory=lambda: {p: dict.fromkeys(CAUSES, 0.0) for p in Pass})
+    layers: set[str]
+    cycles: dict[Pass, dict[str, float]]
 
     def of(self, p: Pass) -> float:
         return sum(self.cycles[p].values())
@@ -63,12 +65,13 @@ def layers_figure(result: AnyResult, theme: str = "light") -> Figure:
 def _bars(result: SimResult) -> dict[str, _Bar]:
     """Rows in the order of the layers, 'other' last."""
     bars: dict[str, _Bar] = {}
+    causes = figure_words(cycles_kind(result.ops))
     for name, ops in ops_of_bars(result).items():
-        bar = bars[name] = _Bar()
+        bar = bars[name] = _Bar(set(), {p: dict.fromkeys(causes, 0.0) for p in Pass})
         for r in ops:
             bar.layers.add(layer_of(r))
-            for cause in CAUSES:
-                bar.cycles[Pass(r.op.pass_)][cause] += getattr(r.cycles, cause)
+            for cause, n in items(r.cycles).items():
+                bar.cycles[Pass(r.op.pass_)][cause] += n
     return bars
 
 
@@ -82,8 +85,9 @@ def _draw(result: AnyResult, bars: dict[str, _Bar], theme: Theme) -> Figure:
     _shares(axes[-1], bars, theme)
     figure.text(left / _WIDTH, 0.16 / height, "clock cycles of each op by itself, one scale in all panels",
                 fontsize=9, color=theme.muted)  # fmt: skip
-    sums = {c: sum(bar.cycles[p][c] for bar in bars.values() for p in Pass) for c in CAUSES}
-    cause_legend(figure, sums, theme, shares=True)
+    names = figure_words(cycles_kind(step_of(result).ops))
+    sums = {c: sum(bar.cycles[p][c] for bar in bars.values() for p in Pass) for c in names}
+    cause_legend(figure, sums, names, theme, shares=True)
     head(figure, _title(sums, level_of(result), step_of(result)), subtitle(result), theme)
     return figure
 

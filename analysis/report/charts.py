@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
+from ...dataflow.actions import Component
 from ...workloads.gemm import Pass
-from ..energy import Component
 from ..study import REFERENCE, pareto
 from ..study_files import SavedStudy, row_name
 from ..system import WAITS, use_shares
-from ..theme import CAUSE_NAMES
 from ..words import time_unit
 from .data import BINS, RunData, SystemData
 from .groups import Group
@@ -21,7 +20,7 @@ from .tables import mapping_words, wait_name
 
 __all__ = ["chart", "legend", "overview_data", "run_data", "study_data"]
 
-COMPONENT_COLOURS = {
+_COMPONENT_COLOURS: dict[str, str] = {
     Component.ARRAY: "compute", Component.BUFFERS: "port_stall", Component.DRAM: "dram_stall", Component.SORE: "sore",
     Component.WUVE: "wuve", Component.VECTOR: "vector", Component.CLOCK: "ink",
     Component.STATIC: "muted",
@@ -32,6 +31,12 @@ WAIT_COLOURS = {
     "idle": "grid",
 }  # fmt: skip
 ASKER_COLOURS = {"array": "compute", "vector": "vector", "WUVE": "wuve"}
+
+
+def component_colour(component: str) -> str:
+    """Colour of a part of the machine; parts of engines that do not ship have one together."""
+    return _COMPONENT_COLOURS.get(component, "other")
+
 
 SMALLER = "smaller ones"
 _SEEN = 0.003
@@ -93,7 +98,7 @@ def _roofline(data: RunData) -> dict[str, Any]:
 def _energy(data: RunData) -> list[dict[str, Any]]:
     """Nodes of the tree part > pass > layers, in millijoules; every node is the sum of those under it."""
     least = _SEEN * data.run.energy.zeptojoules
-    leaves: Counter[tuple[Component, Pass, str]] = Counter()
+    leaves: Counter[tuple[str, Pass, str]] = Counter()
     for bar in data.bars:
         for (component, p), spent in bar.zeptojoules.items():
             leaves[component, p, bar.label if spent >= least else SMALLER] += spent
@@ -103,7 +108,7 @@ def _energy(data: RunData) -> list[dict[str, Any]]:
         path = (str(component), str(p), label)
         for depth in (1, 2, 3):
             nodes[path[:depth]] = nodes.get(path[:depth], 0) + spent
-            colours[path[:depth]] = COMPONENT_COLOURS[component]
+            colours[path[:depth]] = component_colour(component)
     number = {path: str(i) for i, path in enumerate(nodes)}
     return [
         {"id": number[path], "parent": number.get(path[:-1], ""), "path": list(path), "mj": spent / 1e18,
@@ -160,9 +165,9 @@ def legend(entries: Sequence[tuple[str, str]]) -> Html:
     return element("ul", *items, class_="legend")
 
 
-def cause_legend(causes: Sequence[dict[str, int]]) -> Html:
-    """Causes that anything was spent on."""
-    return legend([(name, c) for c, name in CAUSE_NAMES.items() if any(of[c] for of in causes)])
+def cause_legend(causes: Sequence[dict[str, int]], names: dict[str, str]) -> Html:
+    """Causes that anything was spent on, in the words of ``names``."""
+    return legend([(name, c) for c, name in names.items() if any(of[c] for of in causes)])
 
 
 def chart(

@@ -12,16 +12,14 @@ from ...simulator.result import OpResult
 from ...simulator.system_result import Intervals, SystemResult
 from ...simulator.tasks import Channel
 from ...workloads.gemm import Pass
-from ...workloads.step import MatrixOp
-from ..energy import Component
+from ..declared import cycles_kind, figure_words
 from ..layer_groups import bar_labels, ops_of_bars
 from ..records import layer_of
-from ..roofline import Roofline, roofline
-from ..theme import CAUSE_NAMES
+from ..roofline import Roofline, multiplies, roofline
 from .bins import bin_amounts, bin_levels
 from .folder import Run
 
-__all__ = ["BINS", "OTHERS", "Bar", "Part", "RunData", "SystemData", "causes_of"]
+__all__ = ["BINS", "OTHERS", "Bar", "Part", "RunData", "SystemData", "causes_of", "names_of"]
 
 BINS = 240
 """Points of a line over time: about one for every three pixels of a wide screen."""
@@ -51,7 +49,7 @@ class Bar:
     layers: int
     cycles: dict[str, int]
     passes: dict[Pass, int]
-    zeptojoules: dict[tuple[Component, Pass], int]
+    zeptojoules: dict[tuple[str, Pass], int]
     parts: tuple[Part, ...]
 
 
@@ -69,20 +67,21 @@ class SystemData:
 
 
 class RunData:
-    """Every cut of one run, each made when it is asked for."""
+    """Every cut of one run, each made when it is asked for; ``names``: words of the causes, those of all runs shown."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, names: dict[str, str] | None = None) -> None:
         self.run = run
+        self.names = names or names_of([run])
 
     @cached_property
     def causes(self) -> dict[str, int]:
         """Cycles op after op, by cause."""
-        return causes_of(self.run.result.ops)
+        return causes_of(self.run.result.ops, self.names)
 
     @cached_property
     def passes(self) -> dict[Pass, dict[str, int]]:
         """The same by pass."""
-        return {p: causes_of(self.run.result.select(p)) for p in Pass}
+        return {p: causes_of(self.run.result.select(p), self.names) for p in Pass}
 
     @cached_property
     def bars(self) -> tuple[Bar, ...]:
@@ -92,22 +91,22 @@ class RunData:
         labels = bar_labels(layers)
         return tuple(
             Bar(
-                label=label, layers=layers[name], cycles=causes_of(ops),
+                label=label, layers=layers[name], cycles=causes_of(ops, self.names),
                 passes={p: sum(r.cycles.total for r in ops if r.op.pass_ == p) for p in Pass},
-                zeptojoules=self._zeptojoules(ops), parts=_parts(ops, one_layer=layers[name] == 1),
+                zeptojoules=self._zeptojoules(ops), parts=_parts(ops, self.names, one_layer=layers[name] == 1),
             )
             for label, (name, ops) in zip(labels, groups.items(), strict=True)
         )  # fmt: skip
 
-    def _zeptojoules(self, ops: Sequence[OpResult]) -> dict[tuple[Component, Pass], int]:
-        found: Counter[tuple[Component, Pass]] = Counter()
+    def _zeptojoules(self, ops: Sequence[OpResult]) -> dict[tuple[str, Pass], int]:
+        found: Counter[tuple[str, Pass]] = Counter()
         for r in ops:
             for component, spent in self._parts_of[id(r)].items():
                 found[component, Pass(r.op.pass_)] += spent
         return {key: n for key, n in found.items() if n}
 
     @cached_property
-    def _parts_of(self) -> dict[int, dict[Component, int]]:
+    def _parts_of(self) -> dict[int, dict[str, int]]:
         """Zeptojoules by part of the machine, of every op."""
         return {id(r): parts for r, parts in zip(self.run.result.ops, self.run.energy.op_parts, strict=True)}
 
@@ -120,7 +119,7 @@ class RunData:
     def matrix_ops(self) -> tuple[int, ...]:
         """Numbers of the ops that the roofline shows."""
         return tuple(
-            i for i, r in enumerate(self.run.result.ops) if isinstance(r.op, MatrixOp) and r.cycles.total
+            i for i, r in enumerate(self.run.result.ops) if multiplies(r)
         )  # fmt: skip
 
     @cached_property
@@ -129,22 +128,27 @@ class RunData:
         return None if self.run.system is None else _system(self.run.system)
 
 
-def causes_of(ops: Iterable[OpResult]) -> dict[str, int]:
-    """Cycles by cause, in the order of the figures."""
+def names_of(runs: Iterable[Run]) -> dict[str, str]:
+    """Causes of all ``runs``, in the order and the words of the figures."""
+    return figure_words(cycles_kind(r for run in runs for r in run.result.ops))
+
+
+def causes_of(ops: Iterable[OpResult], names: Iterable[str]) -> dict[str, int]:
+    """Cycles by cause, in the order of ``names``."""
     sums = total(Cycles, (r.cycles for r in ops))
-    return {cause: getattr(sums, cause) for cause in CAUSE_NAMES}
+    return {cause: getattr(sums, cause, 0) for cause in names}
 
 
-def _parts(ops: Sequence[OpResult], *, one_layer: bool) -> tuple[Part, ...]:
+def _parts(ops: Sequence[OpResult], names: dict[str, str], *, one_layer: bool) -> tuple[Part, ...]:
     """Rows by layer, or, of one layer, by pass and op; the largest, then the others as one."""
     rows: dict[str, list[OpResult]] = {}
     for r in ops:
         rows.setdefault(_work(r) if one_layer else layer_of(r), []).append(r)
     largest = sorted(rows, key=lambda name: -sum(r.cycles.total for r in rows[name]))
     shown = set(largest[:_PARTS])
-    parts = [Part(label=name, cycles=causes_of(rows[name])) for name in rows if name in shown]
+    parts = [Part(label=name, cycles=causes_of(rows[name], names)) for name in rows if name in shown]
     rest = [r for name in largest[_PARTS:] for r in rows[name]]
-    return (*parts, *([Part(label=OTHERS, cycles=causes_of(rest))] if rest else []))
+    return (*parts, *([Part(label=OTHERS, cycles=causes_of(rest, names))] if rest else []))
 
 
 def _work(r: OpResult) -> str:

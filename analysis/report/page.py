@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import gzip
+from collections.abc import Iterable
 from importlib import resources
 
-from ..theme import CAUSE_NAMES, THEMES, Theme
+from ..theme import OTHER, THEMES, Theme
 from ..words import step_name
 from .charts import overview_data, run_data, study_data
-from .data import RunData
+from .data import RunData, names_of
 from .folder import Contents
 from .groups import group_runs
 from .markup import Html, element, embedded_json
@@ -31,7 +32,8 @@ _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inl
 def report_page(contents: Contents, title: str) -> str:
     """The whole page; equal contents give equal text."""
     groups = group_runs(contents.runs)
-    datas = {id(run): RunData(run) for run in contents.runs}
+    names = names_of(contents.runs)
+    datas = {id(run): RunData(run, names) for run in contents.runs}
     sections = [
         ("verdict", "Verdict", verdict_section(groups, datas, contents.study)),
         *((("time", "Speed-up, and where the time goes", time_section(groups, datas)),
@@ -43,7 +45,7 @@ def report_page(contents: Contents, title: str) -> str:
     drawn = {
         "overview": overview_data(groups, datas), "runs": [run_data(datas[id(run)]) for run in contents.runs],
         "study": study_data(contents.study) if contents.study else [],
-        "causes": [{"key": key, "name": name} for key, name in CAUSE_NAMES.items()],
+        "causes": [{"key": key, "name": name} for key, name in names.items()],
     }  # fmt: skip
     body = element(
         "body",
@@ -71,7 +73,7 @@ def report_page(contents: Contents, title: str) -> str:
         "head", element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("title", title), element("style", Html(_colours() + _shipped("report.css"))),
+        element("title", title), element("style", Html(_colours(names) + _shipped("report.css"))),
     )  # fmt: skip
     return "<!DOCTYPE html>\n" + element("html", head, body, lang="en") + "\n"
 
@@ -86,20 +88,29 @@ def _plotly() -> Html:
     return Html(base64.b64encode(gzip.compress(script, mtime=0)).decode())
 
 
-def _colours() -> str:
-    light, dark = (_variables(THEMES[name]) for name in ("light", "dark"))
+def _colours(causes: Iterable[str]) -> str:
+    """Variables of both themes, and a class for each of them that a swatch is coloured by."""
+    light, dark = (_variables(THEMES[name], causes) for name in ("light", "dark"))
+    known = [key for key in _keys(THEMES["light"], causes) if key != "ground"]
     return (
         f":root{{color-scheme:light;{light}}}\n"
         f"@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{color-scheme:dark;{dark}}}}}\n"
         f":root[data-theme=dark]{{color-scheme:dark;{dark}}}\n"
-    )
+        + "".join(f".c-{key}{{--colour:var(--{key.replace('_', '-')})}}" for key in known) + "\n"
+    )  # fmt: skip
 
 
-def _variables(theme: Theme) -> str:
-    values = {
-        "ground": theme.background, "ink": theme.text, "muted": theme.muted, "grid": theme.grid, **theme.causes,
-    }  # fmt: skip
+def _variables(theme: Theme, causes: Iterable[str]) -> str:
+    values = _keys(theme, causes)
     return "".join(f"--{name.replace('_', '-')}:{value};" for name, value in values.items())
+
+
+def _keys(theme: Theme, causes: Iterable[str]) -> dict[str, str]:
+    """Colours of a theme by the names that swatches and charts call them by."""
+    return {
+        "ground": theme.background, "ink": theme.text, "muted": theme.muted, "grid": theme.grid, "other": OTHER[0],
+        **theme.colours(dict.fromkeys((*theme.causes, *causes))),
+    }  # fmt: skip
 
 
 def _made_of(contents: Contents) -> str:

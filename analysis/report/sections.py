@@ -9,9 +9,8 @@ from ...simulator.system import MOST_LOGGED
 from ..published import on_chip_words
 from ..study import StudyRow
 from ..study_files import SavedStudy, row_name, study_provenance
-from ..theme import CAUSE_NAMES
 from ..words import joules, percents, percents_of, seconds, step_name
-from .charts import ASKER_COLOURS, COMPONENT_COLOURS, WAIT_COLOURS, cause_legend, chart, legend
+from .charts import ASKER_COLOURS, WAIT_COLOURS, cause_legend, chart, component_colour, legend
 from .data import RunData
 from .folder import Run
 from .groups import Group
@@ -75,7 +74,7 @@ def time_section(groups: Sequence[Group], datas: dict[int, RunData]) -> Html:
                         class_="legend") if marks else None  # fmt: skip
         parts.append(chart(
             "overview", n, title, alt, height=_EDGES + 2 * _ROW * len(mine), twin=causes_table(mine),
-            above=joined([cause_legend([d.causes for d in mine]), lines]),
+            above=joined([cause_legend([d.causes for d in mine], mine[0].names), lines]),
         ))  # fmt: skip
         for run in group.runs:
             ledger = group.ledger(run)
@@ -89,8 +88,8 @@ def time_section(groups: Sequence[Group], datas: dict[int, RunData]) -> Html:
 
 def _time_words(group: Group, run: Run, data: RunData) -> str:
     every, share = sum(data.causes.values()), percents_of(data.causes)
-    largest = sorted((c for c in CAUSE_NAMES if data.causes[c]), key=lambda c: -data.causes[c])[:3]
-    shares = ", ".join(f"{CAUSE_NAMES[c]} {share[c]} %" for c in largest)
+    largest = sorted((c for c in data.names if data.causes[c]), key=lambda c: -data.causes[c])[:3]
+    shares = ", ".join(f"{data.names[c]} {share[c]} %" for c in largest)
     alone = f"{seconds(every / run.result.spec.clock_hz)} op after op"
     took = alone if run.system is None else f"{seconds(run.seconds)} with ops overlapped, {alone}"
     return f"{run.name} {took}: {shares}"
@@ -123,7 +122,7 @@ def _passes(n: int, data: RunData) -> Html:
     alt = ", ".join(f"{p} {share[p]} %" for p in shown)
     return chart(
         "passes", n, "Time by pass and cause", alt, height=_EDGES + _ROW * len(shown), twin=passes_table(data),
-        above=cause_legend([data.causes]),
+        above=cause_legend([data.causes], data.names),
     )  # fmt: skip
 
 
@@ -137,7 +136,7 @@ def _layers(n: int, data: RunData) -> Html:
         "p", element("label", "Open ", element("select", *options, class_="open-layer", data_number=str(n))),
         class_="script-only",
     )  # fmt: skip
-    twin = cycles_table("Cycles by layer and cause", [(bar.label, bar.cycles) for bar in data.bars])
+    twin = cycles_table("Cycles by layer and cause", data.names, [(bar.label, bar.cycles) for bar in data.bars])
     return chart(
         "layers", n, "Time by layer and cause", alt, height=_EDGES + 24 * len(data.bars), twin=twin, above=opener
     )
@@ -163,7 +162,7 @@ def _energy(n: int, data: RunData) -> Html | None:
     share = percents_of(parts)
     alt = ", ".join(f"{c} {share[c]} %" for c in sorted(parts, key=lambda c: -parts[c]))
     above = legend(
-        [(f"{c} {share[c]} %", COMPONENT_COLOURS[c]) for c, j in parts.items() if j >= 0.0005 * report.joules]
+        [(f"{c} {share[c]} %", component_colour(c)) for c, j in parts.items() if j >= 0.0005 * report.joules]
     )
     figure = chart(
         "energy", n, f"Energy of a step, {joules(report.joules)}: part, pass, layer", alt, height=480,

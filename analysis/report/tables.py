@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
+from ...dataflow.account import Counts
 from ...simulator.dram_spec import load_memory, memory_names
 from ...simulator.result import OpResult
 from ...workloads.gemm import Pass
 from ..compare import LossLedger
-from ..energy import Component
+from ..declared import columns as columns_of
+from ..declared import counts_kind
 from ..published import published_machines
 from ..records import op_records
 from ..savings import Saving, range_words
 from ..study import StudyRow
 from ..study_files import row_name
 from ..system import WAITS, use_shares
-from ..theme import CAUSE_NAMES
 from ..words import percents, percents_of, time_unit
 from .data import RunData
 from .folder import Run
@@ -95,10 +96,10 @@ def causes_table(datas: Sequence[RunData]) -> Html:
     shares = [percents_of(d.causes) for d in datas]
     rows = [
         (
-            CAUSE_NAMES[c],
+            name,
             *(cell for d, share in zip(datas, shares, strict=True) for cell in (f"{d.causes[c]:,}", share[c])),
         )
-        for c in CAUSE_NAMES
+        for c, name in datas[0].names.items()
     ]
     rows.append(("all", *(cell for d in datas for cell in (f"{sum(d.causes.values()):,}", "100.0"))))
     columns = ["cause", *(name for d in datas for name in (f"{d.run.name}: cycles", "%"))]
@@ -122,24 +123,24 @@ def ledger_table(name: str, ledger: LossLedger) -> Html:
     return _table(caption, ("item", "cycles", "%", "dense cycles", "difference"), rows)
 
 
-def cycles_table(caption: str, rows: Sequence[tuple[str, dict[str, int]]]) -> Html:
-    """Cycles by cause of passes or layers."""
+def cycles_table(caption: str, names: dict[str, str], rows: Sequence[tuple[str, dict[str, int]]]) -> Html:
+    """Cycles by cause of passes or layers; ``names``: the words of causes."""
     shares = percents(sum(causes.values()) for _, causes in rows)
     cells = [
-        (name, f"{sum(causes.values()):,}", share, *(f"{causes[c]:,}" for c in CAUSE_NAMES))
+        (name, f"{sum(causes.values()):,}", share, *(f"{causes[c]:,}" for c in names))
         for (name, causes), share in zip(rows, shares, strict=True)
     ]
-    return _table(caption, ("", "cycles", "%", *CAUSE_NAMES.values()), cells)
+    return _table(caption, ("", "cycles", "%", *names.values()), cells)
 
 
 def passes_table(data: RunData) -> Html:
-    return cycles_table("Cycles by pass and cause", [(str(p), causes) for p, causes in data.passes.items()])
+    return cycles_table("Cycles by pass and cause", data.names, [(str(p), causes) for p, causes in data.passes.items()])
 
 
 def energy_table(data: RunData) -> Html:
     """Joules by part of the machine and pass."""
     report = data.run.energy
-    sums = {c: dict.fromkeys(Pass, 0) for c in Component}
+    sums = {c: dict.fromkeys(Pass, 0) for c in report.by_component}
     for bar in data.bars:
         for (component, p), spent in bar.zeptojoules.items():
             sums[component][p] += spent
@@ -179,10 +180,8 @@ def levers_table(run: Run, levers: Levers) -> Html:
     return _table(caption, ("change", "cycles", "times as fast"), rows)
 
 
-_OPS = (
-    "#", "layer", "op", "pass", "GEMM m x k x n", "N:M", "dataflow", "tile", "order", "interleave", "cycles",
-    *CAUSE_NAMES.values(), "of peak, %", "bound, %", "DRAM, MB", "MAC/byte", "GMAC/s", "energy, mJ",
-)  # fmt: skip
+_PLACED = ("#", "layer", "op", "pass", "GEMM m x k x n", "N:M", "dataflow", "tile", "order", "interleave", "cycles")
+_REACHED = ("of peak, %", "bound, %", "DRAM, MB", "MAC/byte", "GMAC/s")
 _OPS_TEXT = 9
 
 
@@ -190,19 +189,23 @@ def ops_table(data: RunData) -> Html:
     """Every op in the order of the step: mapping, cycles by cause, how near to the bound, bytes, joules."""
     run = data.run
     points = dict(zip(data.matrix_ops, data.roofline.points, strict=True))
+    # Multiply-accumulates and bytes are there in other words; what other engines count is shown as it is called.
+    own = [name for name in columns_of(counts_kind(run.result.ops)) if name not in columns_of(Counts)]
     rows = []
     for i, (record, r) in enumerate(zip(op_records(run.result, run.energy), run.result.ops, strict=True)):
         point = points.get(i)
         share, bound = record["utilization"], record["bound_share"]
         rows.append((
             str(i), record["name"], str(record["op"]).removeprefix("aten.").removesuffix(".default"), record["pass"],
-            *_mapping(record), f"{record['cycles']:,}", *(f"{record[c]:,}" for c in CAUSE_NAMES),
+            *_mapping(record), f"{record['cycles']:,}", *(f"{record.get(c, 0):,}" for c in data.names),
             "" if share is None else f"{100 * share:.1f}", "" if bound is None else f"{100 * bound:.1f}",
             f"{r.counts.dram_bytes / 1e6:,.3f}",
             "" if point is None or point.intensity == float("inf") else f"{point.intensity:,.1f}",
-            "" if point is None else f"{point.gmacs:,.1f}", f"{1e3 * record['energy_j']:,.3f}",
+            "" if point is None else f"{point.gmacs:,.1f}",
+            *(f"{record[name]:,}" for name in own), f"{1e3 * record['energy_j']:,.3f}",
         ))  # fmt: skip
-    return _table(f"Schedule of {run.label}: every op", _OPS, rows, text=_OPS_TEXT, class_="ops")
+    columns = (*_PLACED, *data.names.values(), *_REACHED, *own, "energy, mJ")
+    return _table(f"Schedule of {run.label}: every op", columns, rows, text=_OPS_TEXT, class_="ops")
 
 
 def mapping_words(r: OpResult) -> str:
@@ -223,14 +226,17 @@ def _kept(compact: object) -> str:
 
 
 def _mapping(record: dict[str, object]) -> tuple[str, ...]:
-    """Product, pattern, dataflow, tile, order and interleave; nothing of work that is no product."""
+    """Product, pattern, dataflow, tile, order and interleave; nothing of work that is no product, nor of a
+    place on another engine than the array."""
     if record["m"] is None:
         return ("",) * 6
     groups = f" x {record['groups']} groups" if record["groups"] != 1 else ""
+    product = f"{record['m']} x {record['k']} x {record['n']}{groups}", str(record["pattern"] or "dense")
+    if record["dataflow"] is None:
+        return (*product, "", "", "", "")
     held = (" resident" if record["resident"] else " streamed") + _kept(record["compact"])
     return (
-        f"{record['m']} x {record['k']} x {record['n']}{groups}", str(record["pattern"] or "dense"),
-        f"{record['dataflow']}, {record['n2s']} north" + (", as asked" if record.get("constraint") else ""),
+        *product, f"{record['dataflow']}, {record['n2s']} north" + (", as asked" if record.get("constraint") else ""),
         f"{record['tile_rows']} x {record['tile_cols']}{held}",
         str(record["order"]), str(record["interleave"]),
     )  # fmt: skip

@@ -65,7 +65,7 @@ def _speed(group: Group, run: Run) -> list[str]:
 def _bound(group: Group, run: Run, data: RunData) -> list[str]:
     every = sum(data.causes.values())
     lost = losses(run.result)
-    share = percents_of({"compute": data.causes["compute"], **lost})
+    share = percents_of({"compute": every - sum(lost.values()), **lost})
     largest = sorted(lost, key=lambda item: -lost[item])[:_FEW]
     named = ", ".join(f"{item} {share[item]} %" for item in largest if lost[item] >= _NAMED * every)
     text = [f"Op after op, the array computes in {share['compute']} % of the cycles"]

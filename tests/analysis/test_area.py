@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import fields, is_dataclass, replace
 
 import pytest
 
-from weft.analysis import area
-from weft.analysis.area import buffer_blocks, known_area, machine_area, measure_area
+from weft.analysis import synthesised
+from weft.analysis.area import buffer_blocks, known_area, machine_area, uncounted_blocks
+from weft.analysis.synthesised import counted_block, known_block, remember
 from weft.dataflow.config_io import load_spec
+from weft.hdl.flow import synthesis
+from weft.hdl.flow.devices import Resources
+from weft.hdl.flow.synthesis import Part, Synthesis, design
+from weft.hdl.registry import BLOCKS
 from weft.workloads.errors import InputError
 
 SHIPPED = [("sat-vcu1525", "xcup"), ("dense-32", "xcup"), ("tiny", "xcup"), ("tiny", "ecp5"), ("sat-ecp5", "ecp5")]
@@ -16,7 +22,7 @@ SHIPPED = [("sat-vcu1525", "xcup"), ("dense-32", "xcup"), ("tiny", "xcup"), ("ti
 
 @pytest.fixture
 def without_tools(monkeypatch):
-    monkeypatch.setattr(area, "measure_area", lambda *_: pytest.fail("a machine that ships was synthesized"))
+    monkeypatch.setattr(synthesis, "synthesize", lambda *_: pytest.fail("a machine that ships was synthesized"))
 
 
 @pytest.mark.parametrize(("name", "target"), SHIPPED)
@@ -48,21 +54,88 @@ def test_a_name_changes_nothing(without_tools):
     assert renamed.items == machine_area(spec, "ecp5").items
 
 
-def test_any_other_machine_is_synthesized_once_and_known_from_then_on(monkeypatch, tmp_path):
-    monkeypatch.setenv("WEFT_CACHE", str(tmp_path))
-    spec = load_spec("tiny")
-    other = replace(spec, pe=replace(spec.pe, add_latency=5))
-    made = replace(machine_area(spec, "ecp5"), tools="counted here")
+@pytest.fixture
+def counted(monkeypatch, tmp_path):
+    """Synthesis that counts ten LUTs a block and notes what it was asked for; an empty cache."""
     asked = []
-    monkeypatch.setattr(area, "measure_area", lambda *given: asked.append(given) or made)
+
+    def counts(spec, block, target, mhz, progress=None):
+        asked.append((block.name, target, mhz))
+        return Synthesis(
+            block=block.name, target=target, tools="counted here", cells={},
+            parts=(Part(name=f"all of {block.name}", count=1, each=Resources(lut=10, ff=3)),),
+        )  # fmt: skip
+
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path))
+    monkeypatch.setattr(synthesis, "synthesize", counts)
+    return asked
+
+
+def test_only_what_changed_is_synthesized_and_only_once(monkeypatch, counted):
+    spec = load_spec("tiny")
+    other = replace(spec, array=replace(spec.array, rows=2))
 
     assert known_area(other, "ecp5") is None
-    assert machine_area(other, "ecp5") == made == machine_area(other, "ecp5") == known_area(other, "ecp5")
-    assert asked == [(other, "ecp5", None)]
+    assert [block.name for block in uncounted_blocks(other, "ecp5")] == ["stce"]
+    made = machine_area(other, "ecp5")
+    assert counted == [("stce", "ecp5", 100)]
+    assert made == machine_area(other, "ecp5") == known_area(other, "ecp5")
+    assert len(counted) == 1
+    kept, shipped = ([i for i in a.items if i.block != "stce"] for a in (made, machine_area(spec, "ecp5")))
+    assert kept == shipped
+    assert made.tools == f"counted here, {machine_area(spec, 'ecp5').tools}"
     assert known_area(other, "xcup") is None
     # Other sources of the RTL may take other LUTs.
-    monkeypatch.setattr(area, "_sources", lambda: "changed")
+    monkeypatch.setattr(synthesised, "_sources", lambda: "changed")
     assert known_area(other, "ecp5") is None
+
+
+def test_a_block_that_weft_synth_counted_is_known_at_the_clock_of_the_machine(counted):
+    spec = load_spec("tiny")
+    other, block = replace(spec, sore=replace(spec.sore, lanes=3)), BLOCKS["sore"]
+    made = synthesis.synthesize(other, block, "xcup", 100)
+
+    remember(other, block, made, 150)
+    assert known_block(other, block, "xcup") is None
+    remember(other, block, made, 100)
+    assert known_block(other, block, "xcup") == counted_block(other, block, "xcup")
+    assert known_area(other, "xcup") is not None
+
+
+def _other(value):
+    """Values of a field that another machine may have."""
+    match value:
+        case bool():
+            return [not value]
+        case int():
+            return [2 * value, value // 2]
+        case _:
+            return {"serial": ["network"], "fp16": ["bf16"]}.get(value, [])
+
+
+def _changed(spec):
+    """The machine with one field changed, and the field's name."""
+    yield "clock_hz", replace(spec, clock_hz=2 * spec.clock_hz)
+    for part in (f for f in fields(spec) if is_dataclass(getattr(spec, f.name))):
+        inner = getattr(spec, part.name)
+        for f in fields(inner):
+            for value in _other(getattr(inner, f.name)):
+                with suppress(InputError):
+                    yield f"{part.name}.{f.name}", replace(spec, **{part.name: replace(inner, **{f.name: value})})
+
+
+@pytest.mark.parametrize("name", ["sore", *(pytest.param(name, marks=pytest.mark.slow) for name in ("stce", "wuve"))])
+def test_the_rtl_of_a_block_depends_on_what_it_says_and_on_nothing_else(name):
+    block, tiny = BLOCKS[name], load_spec("tiny")
+    spec = replace(tiny, array=replace(tiny.array, rows=1, cols=1))
+    said, found = design(spec, block), set()
+    for field, other in _changed(spec):
+        if design(other, block) != said:
+            found.add(field)
+            assert field in block.depends or field.partition(".")[0] in block.depends
+    if name != "stce":
+        # The usual pattern changes only below groups of eight, which halving tiny's reaches.
+        assert found == {"sore": {"sore.lanes", "sore.kind", "pe.format", "pe.max_group"}}.get(name, set(block.depends))
 
 
 def test_a_target_without_areas_is_refused():
@@ -74,4 +147,5 @@ def test_a_target_without_areas_is_refused():
 def test_an_entry_of_the_table_is_what_the_tools_say():
     spec = load_spec("tiny")
 
-    assert measure_area(spec, "ecp5") == machine_area(spec, "ecp5")
+    for block in (BLOCKS[name] for name in ("stce", "sore", "wuve")):
+        assert counted_block(spec, block, "ecp5") == known_block(spec, block, "ecp5")

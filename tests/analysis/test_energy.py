@@ -9,24 +9,33 @@ from pathlib import Path
 
 import pytest
 
-from weft._cli import pipeline
-from weft.analysis import area
+from weft._cli import compare as compare_command
+from weft._cli import explain as explain_command
+from weft._cli import run as run_command
+from weft.analysis import saved
 from weft.analysis.area import machine_area
-from weft.analysis.energy import Action, Component, amounts, energy, ledger, prices, tariff
+from weft.analysis.energy import amounts, energy, ledger
 from weft.analysis.energy_table import Mark, load_table, table_names
 from weft.analysis.report.folder import Contents, Run
 from weft.analysis.report.page import report_page
+from weft.analysis.save import save_run
+from weft.analysis.synthesised import remember
+from weft.analysis.tariff import prices, tariff
 from weft.cli import main
 from weft.dataflow.account import Counts, Cycles
+from weft.dataflow.actions import Actions, Component
 from weft.dataflow.config_io import dumps_spec, load_spec
 from weft.dataflow.objective import Objective
 from weft.dataflow.schedule import schedule
+from weft.hdl.flow import synthesis
+from weft.hdl.flow.devices import Resources
+from weft.hdl.flow.synthesis import Part, Synthesis
+from weft.hdl.registry import BLOCKS
 from weft.simulator.result import OpResult, SimResult
 from weft.simulator.step import simulate
 from weft.simulator.system import simulate_system
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
-from weft.workloads.io import dumps_workload
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import SparseOperand, UpdateOp, Workload
@@ -88,13 +97,13 @@ def test_dense_words_carry_no_index() -> None:
     op = matrix("fc", Pass.FF, Gemm(m=1, k=1, n=1))
     result = OpResult(op=op, mapping=None, cycles=Cycles(compute=1), counts=Counts(n2s_pairs=10))
 
-    assert amounts(result, "sgd")[Action.N2S_READ] == 160
+    assert amounts(result, "sgd", TABLE)[Actions.N2S_READ] == 160
 
 
 def test_output_words_split_into_writes_and_reads(bdwp: SimResult) -> None:
     for r in bdwp.ops:
-        found = amounts(r, "sgd")
-        words = found.get(Action.OUTPUT_WRITE, 0) + found.get(Action.OUTPUT_READ, 0)
+        found = amounts(r, "sgd", TABLE)
+        words = found.get(Actions.OUTPUT_WRITE, 0) + found.get(Actions.OUTPUT_READ, 0)
         assert words == 32 * r.counts.output_words
 
 
@@ -134,13 +143,13 @@ def test_an_fpga_is_charged_by_its_luts(bdwp: SimResult) -> None:
     rows = {row.action: row for row in energy(bdwp, table).rows}
     pe = next(item for item in counted.items if item.name == "pe")
 
-    assert rows[Action.FABRIC_MAC].count == bdwp.counts.macs
-    assert rows[Action.FABRIC_MAC].pj_each == pytest.approx((0.01444 + 0.03663) * pe.lut_sites)
-    assert rows[Action.CLOCK].count == rows[Action.STATIC].count == bdwp.cycles.total
-    assert rows[Action.CLOCK].pj_each == pytest.approx((0.02056 + 0.001143) * counted.total["ff"])
-    assert rows[Action.STATIC].joules == pytest.approx(3.166 * bdwp.cycles.total / bdwp.spec.clock_hz)
+    assert rows[Actions.FABRIC_MAC].count == bdwp.counts.macs
+    assert rows[Actions.FABRIC_MAC].pj_each == pytest.approx((0.01444 + 0.03663) * pe.lut_sites)
+    assert rows[Actions.CLOCK].count == rows[Actions.STATIC].count == bdwp.cycles.total
+    assert rows[Actions.CLOCK].pj_each == pytest.approx((0.02056 + 0.001143) * counted.total["ff"])
+    assert rows[Actions.STATIC].joules == pytest.approx(3.166 * bdwp.cycles.total / bdwp.spec.clock_hz)
     # Nothing of a chip's arithmetic, and no DSP.
-    assert not {Action.MULTIPLY, Action.ADD, Action.VECTOR_ELEMENT} & rows.keys()
+    assert not {Actions.MULTIPLY, Actions.ADD, Actions.VECTOR_ELEMENT} & rows.keys()
     assert any("DSP48E2" in text for text in table.not_counted)
     assert {row.mark for row in rows.values()} <= {Mark.INFERRED, Mark.ASSUMED}
 
@@ -149,7 +158,7 @@ def test_array_luts_are_all_charged_when_every_pe_works() -> None:
     """At full use the rows of the array are the LUTs of the block, once a cycle."""
     spec = load_spec("sat-vcu1525")
     charged, counted = tariff(load_table("fpga-ultrascale-plus"), spec), machine_area(spec, "xcup")
-    a_cycle = spec.macs_per_cycle * charged[Action.FABRIC_MAC].pj + charged[Action.FABRIC_EDGES].pj
+    a_cycle = spec.macs_per_cycle * charged[Actions.FABRIC_MAC].pj + charged[Actions.FABRIC_EDGES].pj
     sites = sum(item.lut_sites * item.count for item in counted.items if item.block == "stce")
 
     assert a_cycle == pytest.approx(sites * (0.01444 + 0.03663))
@@ -160,19 +169,19 @@ def test_an_fpga_prices_the_scheduler() -> None:
     table = load_table("fpga-ultrascale-plus")
     op = matrix("fc", Pass.FF, Gemm(m=4, k=8, n=4))
 
-    assert prices(spec, table)(op).fixed == pytest.approx(128 * tariff(table, spec)[Action.FABRIC_MAC].pj)
+    assert prices(spec, table)(op).fixed == pytest.approx(128 * tariff(table, spec)[Actions.FABRIC_MAC].pj)
     assert prices(spec, table)(op).w2e_word == pytest.approx(16 * 0.2866)
 
 
 def test_every_count_is_charged(bdwp: SimResult) -> None:
     counts, rows = bdwp.counts, {row.action: row.count for row in ledger(bdwp)}
 
-    assert rows[Action.MULTIPLY] == rows[Action.ADD] == counts.macs
-    assert rows[Action.SELECT] == counts.selects
-    assert rows[Action.DRAM_READ] + rows[Action.DRAM_WRITE] == 8 * counts.dram_bytes
-    assert rows[Action.DMA_FILL] + rows[Action.DMA_EMPTY] == 8 * counts.buffer_bytes
-    assert rows[Action.UPDATE_MULTIPLY] == 4 * counts.updates
-    assert rows[Action.VECTOR_ELEMENT] == counts.vector_elements
+    assert rows[Actions.MULTIPLY] == rows[Actions.ADD] == counts.macs
+    assert rows[Actions.SELECT] == counts.selects
+    assert rows[Actions.DRAM_READ] + rows[Actions.DRAM_WRITE] == 8 * counts.dram_bytes
+    assert rows[Actions.DMA_FILL] + rows[Actions.DMA_EMPTY] == 8 * counts.buffer_bytes
+    assert rows[Actions.UPDATE_MULTIPLY] == 4 * counts.updates
+    assert rows[Actions.VECTOR_ELEMENT] == counts.vector_elements
 
 
 def test_energy_is_linear_in_the_work(dense: SimResult) -> None:
@@ -200,10 +209,10 @@ def test_a_bf16_machine_is_charged_for_bf16(dense: SimResult) -> None:
     halves = {row.action: row for row in ledger(dense, TABLE)}
     op = matrix("fc", Pass.FF, Gemm(m=4, k=8, n=4))
 
-    assert (halves[Action.MULTIPLY].pj_each, rows[Action.MULTIPLY].pj_each) == (1.1, 0.774)
-    assert rows[Action.MULTIPLY].mark == Mark.INFERRED
-    assert [r for a, r in rows.items() if a != Action.MULTIPLY] == [
-        r for a, r in halves.items() if a != Action.MULTIPLY
+    assert (halves[Actions.MULTIPLY].pj_each, rows[Actions.MULTIPLY].pj_each) == (1.1, 0.774)
+    assert rows[Actions.MULTIPLY].mark == Mark.INFERRED
+    assert [r for a, r in rows.items() if a != Actions.MULTIPLY] == [
+        r for a, r in halves.items() if a != Actions.MULTIPLY
     ]
     assert prices(spec, TABLE)(op).fixed == pytest.approx(128 * (0.774 + 0.9))
 
@@ -213,7 +222,10 @@ def test_bf16_is_never_priced_by_a_table_without_it(dense: SimResult) -> None:
     table = replace(TABLE, operations=replace(TABLE.operations, bf16_multiply=None))
 
     for priced in (lambda: energy(replace(dense, spec=spec), table), lambda: prices(spec, table)):
-        with pytest.raises(InputError, match=r"'asic-45nm' has no energy for it: add operations\.bf16_multiply"):
+        with pytest.raises(
+            InputError,
+            match=r"'asic-45nm' has no price for action 'operand multiply' \(array\): add operations\.bf16_multiply",
+        ):
             priced()
 
 
@@ -238,7 +250,8 @@ def no_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty cache, and nothing that is started or elaborated."""
     monkeypatch.setenv("WEFT_CACHE", str(tmp_path))
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was started"))
-    monkeypatch.setattr(area, "measure_area", lambda *_: pytest.fail("a machine was synthesized"))
+    for name in ("synthesize", "design"):
+        monkeypatch.setattr(synthesis, name, lambda *_: pytest.fail("a block was elaborated"))
 
 
 @pytest.mark.usefixtures("no_tool")
@@ -256,31 +269,65 @@ def test_no_tool_runs_while_the_energy_of_an_fpga_is_counted(bdwp: SimResult) ->
 
 @pytest.mark.usefixtures("no_tool")
 def test_an_fpga_that_nobody_counted_is_refused_before_the_work_and_says_how(
-    bdwp: SimResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bdwp: SimResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = replace(bdwp.spec, technology="fpga-ultrascale-plus", pe=replace(bdwp.spec.pe, add_latency=5))
     (tmp_path / "mine.toml").write_text(dumps_spec(spec))
-    (tmp_path / "step.json").write_bytes(dumps_workload(bdwp.workload))
     with pytest.raises(InputError, match=r"not counted yet: run `weft area --target xcup` with the same --arch once"):
         energy(replace(bdwp, spec=spec))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "schedule_step", lambda *_: pytest.fail("was scheduled"))
-        for command in (["run"], ["compare"], ["explain", "energy"]):
-            assert main([*command, str(tmp_path / "step.json"), "--arch", str(tmp_path / "mine.toml")]) == 2
-            assert "weft area --target xcup" in " ".join(capsys.readouterr().err.split())
+    for command in (run_command, compare_command, explain_command):
+        monkeypatch.setattr(command, "open_workload", lambda *_, **__: pytest.fail("a model was traced"))
+    for command in (["run"], ["compare"], ["explain", "energy"]):
+        assert main([*command, "resnet18", "--arch", str(tmp_path / "mine.toml")]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "those of the array (stce) and the weight update (wuve) of 'tiny' are not counted yet" in said
+        assert "weft area --target xcup" in said
+
+
+def test_a_page_of_a_machine_that_was_counted_once_runs_no_tool(
+    bdwp: SimResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A preset with half the rows, costed as an FPGA: counted, simulated, reported; and without what was counted."""
+    spec = replace(
+        bdwp.spec, technology="fpga-ultrascale-plus", array=replace(bdwp.spec.array, rows=bdwp.spec.array.rows // 2)
+    )
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path / "counted"))
+    halves = Synthesis(
+        block="stce", target="xcup", tools="counted here", cells={},
+        parts=(Part(name="pe", count=8, each=Resources(lut=500, ff=300)),
+               Part(name="edges", count=1, each=Resources(lut=1000, ff=70))),
+    )  # fmt: skip
+    remember(spec, BLOCKS["stce"], halves, spec.clock_hz // 1_000_000)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was started"))
+    for name in ("synthesize", "design"):
+        monkeypatch.setattr(synthesis, name, lambda *_: pytest.fail("a block was elaborated"))
+    result = simulate(schedule(bdwp.workload, spec))
+    rows = {row.action: row for row in ledger(result)}
+    assert rows[Actions.FABRIC_MAC].scaling == 500 and rows[Actions.FABRIC_EDGES].scaling == 1000
+
+    folder = tmp_path / "run"
+    save_run(result, folder, "weft run")
+    assert main(["report", str(folder)]) == 0
+    capsys.readouterr()
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path / "empty"))
+    tariff.cache_clear()  # type: ignore[attr-defined]  # another process would have none
+    monkeypatch.setattr(saved, "scheduled", lambda *_: pytest.fail("was scheduled"))
+    assert main(["report", str(folder)]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "machine.toml: table 'fpga-ultrascale-plus' charges LUTs" in said and "the array (stce) of 'tiny'" in said
 
 
 def test_where_ops_overlap_leakage_lasts_as_long_as_the_step(bdwp: SimResult) -> None:
     overlapped = simulate_system(schedule(bdwp.workload, bdwp.spec))
     alone, together = energy(bdwp, TABLE), energy(overlapped, TABLE)
-    leak = {row.action: row for row in together.rows}[Action.STATIC]
+    leak = {row.action: row for row in together.rows}[Actions.STATIC]
 
     assert leak.count == overlapped.cycles < bdwp.cycles.total
     assert leak.joules == pytest.approx(3 * 15.51e-6 * overlapped.seconds, rel=1e-6)
     assert sum(together.op_zeptojoules) == together.zeptojoules
-    rest = [row for row in alone.rows if row.action != Action.STATIC]
-    assert rest == [row for row in together.rows if row.action != Action.STATIC]
+    rest = [row for row in alone.rows if row.action != Actions.STATIC]
+    assert rest == [row for row in together.rows if row.action != Actions.STATIC]
 
 
 def test_the_energy_objective_saves_energy() -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from weft.analysis.energy import energy
 from weft.analysis.frames import causes_frame, energy_frame, layers_frame, ops_frame, passes_frame
-from weft.analysis.records import CAUSES, dense_layers, layer_of, op_records, to_dict
+from weft.analysis.records import dense_layers, layer_of, op_records, to_dict
 from weft.analysis.roofline import roofline
 from weft.analysis.throughput import throughput
+from weft.dataflow.account import Cycles, declared_causes
 from weft.dataflow.config_io import spec_hash
 from weft.simulator.result import SimResult
 from weft.workloads.errors import InputError
@@ -57,7 +58,7 @@ def test_an_op_record_tells_product_placement_and_cost(bdwp: SimResult) -> None:
     matrix = [r for r in records if r["kind"] == "matrix"]
 
     assert [r["index"] for r in records] == list(range(len(bdwp.ops)))
-    assert all(sum(r[c] for c in CAUSES) == r["cycles"] for r in records)
+    assert all(sum(r[c] for c in declared_causes(Cycles)) == r["cycles"] for r in records)
     assert all(0 < r["bound_share"] <= 1 and 0 < r["utilization"] <= 1 for r in matrix)
     assert matrix[0]["kept_dense"] == "first convolution" and matrix[0]["pattern"] is None
     assert (matrix[3]["pattern"], matrix[3]["operand"], matrix[3]["kept_dense"]) == ("2:8", "b", None)

@@ -10,13 +10,14 @@ import pytest
 
 from weft.analysis.compare import compare
 from weft.analysis.comparison_files import comparison_dict
-from weft.analysis.energy import Component, energy
+from weft.analysis.energy import energy
 from weft.analysis.energy_table import load_table, table_names
 from weft.analysis.published import on_chip_pj, on_chip_words, published_machines
 from weft.analysis.report.folder import Contents, Run
 from weft.analysis.report.page import report_page
 from weft.analysis.savings import Saving, range_words, saving, saving_words
 from weft.cli import main
+from weft.dataflow.actions import Component
 from weft.dataflow.schedule import schedule
 from weft.simulator.result import SimResult
 from weft.simulator.system import simulate_system

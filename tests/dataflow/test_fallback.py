@@ -9,10 +9,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from weft.analysis.energy import Component, energy
+from weft.analysis.energy import energy
 from weft.analysis.energy_table import load_table
 from weft.analysis.scheduling import scheduled
 from weft.dataflow.accelerator import AcceleratorSpec
+from weft.dataflow.actions import Component
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.engines import place
 from weft.dataflow.fallback import DOES_NOT_HELP

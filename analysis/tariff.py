@@ -1,0 +1,213 @@
+"""What each action of a machine is charged: the prices of a table, and on an FPGA what synthesis counted.
+
+A machine's tariff is made once, for a table and what its engines count. Nothing is run for it, and an action without a
+price is refused, never free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+
+from ..dataflow.accelerator import AcceleratorSpec
+from ..dataflow.account import Counts, Cycles, by_kind, declared_causes, declared_counts
+from ..dataflow.actions import LEDGER, STANDING, Action, Cause, Counted, Fabric, Sites, Spends
+from ..dataflow.engine_time import compares_per_group
+from ..dataflow.prices import Prices
+from ..workloads.errors import InputError
+from ..workloads.step import MatrixOp
+from .area import Area, known_area, uncounted_blocks
+from .energy_table import EnergyTable, Figure, FpgaTable, Mark, Table, load_table
+
+__all__ = ["Price", "Tariff", "prices", "spends_of", "tariff"]
+
+_ZJ_PER_PJ = 10**9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """Picojoules of one action: ``constant_pj`` as its source has it, times ``scaling``, of a model or parts."""
+
+    constant_pj: float
+    scaling: float
+    source: str
+    mark: Mark
+
+    @property
+    def pj(self) -> float:
+        return self.constant_pj * self.scaling
+
+    @property
+    def zeptojoules(self) -> int:
+        return round(self.pj * _ZJ_PER_PJ)
+
+
+Tariff = Mapping[Action, Price]
+
+
+@by_kind
+def tariff(table: Table, spec: AcceleratorSpec, counts: type[Counts] = Counts, cycles: type[Cycles] = Cycles) -> Tariff:
+    """Prices of all that a machine does whose engines book ``counts`` and ``cycles``.
+
+    Refuses an action that ``table`` has no price of, and an FPGA whose parts nobody has counted.
+    """
+    price_of = _in_luts(table, spec) if isinstance(table, FpgaTable) else _on_chip(table, spec)
+    declared: dict[str, Counted | Cause] = {**declared_counts(counts), **declared_causes(cycles)}
+    found = {
+        action: price_of(action)
+        for name, one in declared.items() for action in spends_of(name, one, table).actions
+    }  # fmt: skip
+    found |= {action: price_of(action) for action in STANDING if action.price in _standing(table)}
+    named: dict[str, Action] = {}
+    for action in (*LEDGER, *found):
+        if named.setdefault(action.name, action) != action:
+            raise TypeError(f"action {action.name!r} is declared twice, and differently")
+    return MappingProxyType(found)
+
+
+def spends_of(name: str, declared: Counted | Cause, table: Table) -> Spends:
+    """The actions that a count or cause ``name`` stands for in ``table``."""
+    spends = declared.fabric if table.fabric else declared.chip
+    if spends is None:
+        kind, has = ("an FPGA", "fabric") if table.fabric else ("a chip", "chip")
+        raise InputError(
+            f"table {table.name!r} has no price for action {name!r}: its engine declares none on {kind} "
+            f"(`counted(..., {has}=...)` where the action is declared)"
+        )
+    return spends
+
+
+def _standing(table: Table) -> tuple[str, ...]:
+    """What of `STANDING` a table has; the rest is among what it says that it does not count."""
+    if isinstance(table, FpgaTable):
+        return ("clock", "static")
+    return () if table.sram.leakage is None else ("static",)
+
+
+def _unpriced(table: Table, action: Action, missing: str, known: Mapping[str, object]) -> InputError:
+    return InputError(
+        f"table {table.name!r} has no price for action {action.name!r} ({action.component}): {missing}; priced are "
+        f"{', '.join(sorted(known))}"
+    )
+
+
+def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Price]:
+    dram, sram = table.dram_of(spec.dram.kind), table.sram
+    found: dict[str, Figure | None] = {
+        **table.spare, **{f.name: getattr(table.operations, f.name) for f in fields(table.operations)},
+        "sram.read": sram.read, "sram.write": sram.write, "dram.read": dram.read, "dram.write": dram.write,
+    }  # fmt: skip
+    known = {name: _price(figure) for name, figure in found.items() if figure is not None}
+    if sram.leakage is not None:
+        sizes = (spec.buffers.w2e_bytes, spec.buffers.n2s_bytes, spec.buffers.output_bytes)
+        banks = sum(-(-size // (1024 * sram.bank_kib)) for size in sizes)
+        known["static"] = _power(sram.leakage, banks, spec, f"{banks} banks of the buffers")
+
+    def price(action: Action) -> Price:
+        if isinstance(action.price, Fabric):
+            raise _unpriced(table, action, "it takes LUTs, which a chip has none of", known)
+        name = action.price.format(format=spec.pe.format)
+        if name not in known:
+            where = name if "." in name else f"operations.{name}" if name in found else f"spare.{name}"
+            raise _unpriced(table, action, f"add {where}", known)
+        return known[name]
+
+    return price
+
+
+def _in_luts(table: FpgaTable, spec: AcceleratorSpec) -> Callable[[Action], Price]:
+    """Parts of a machine that work together, by the LUTs and registers that synthesis counts."""
+    area, e, dram = _area(table, spec), table.elements, table.dram_of(spec.dram.kind)
+    sites, bit = _sites(area), _price(e.memory_bit)
+    registers = sum(i.ff * i.count for i in area.items)
+    known = {
+        "sram.read": bit, "sram.write": bit, "dram.read": _price(dram.read), "dram.write": _price(dram.write),
+        "clock": _parts((e.clock, e.register), registers, "registers of the machine", area.tools),
+        "static": _power(e.static, 1, spec, "the whole device"),
+    }  # fmt: skip
+
+    def price(action: Action) -> Price:
+        if isinstance(action.price, Fabric):
+            try:
+                luts = action.price.luts(spec, sites)
+            except KeyError as part:
+                counted = ", ".join(f"{block}.{name}" for block, names in sites.items() for name in names)
+                raise InputError(
+                    f"table {table.name!r} has no price for action {action.name!r} ({action.component}): synthesis "
+                    f"counts no {part} of {spec.name!r}; counted are {counted}"
+                ) from None
+            return _parts((e.lut, e.routing), luts, action.price.what, area.tools)
+        if action.price not in known:
+            raise _unpriced(table, action, f"it has no {action.price}", known)
+        return known[action.price]
+
+    return price
+
+
+def _area(table: FpgaTable, spec: AcceleratorSpec) -> Area:
+    area = known_area(spec, "xcup")
+    if area is not None:
+        return area
+    missing = " and ".join(f"{block.title} ({block.name})" for block in uncounted_blocks(spec, "xcup"))
+    raise InputError(
+        f"table {table.name!r} charges LUTs and registers, and those of {missing} of {spec.name!r} are not counted "
+        "yet: run `weft area --target xcup` with the same --arch once (minutes; the result is kept), or choose a "
+        'chip\'s table (technology = "asic-16nm")'
+    )
+
+
+def _sites(area: Area) -> Sites:
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for item in area.items:
+        if item.block != "buffers":
+            found.setdefault(item.block, {})[item.name] = (item.lut_sites, item.count)
+    return found
+
+
+def _price(figure: Figure) -> Price:
+    return Price(constant_pj=figure.value, scaling=figure.scaling, source=figure.source, mark=figure.mark)
+
+
+def _parts(figures: tuple[Figure, Figure], number: float, what: str, tools: str) -> Price:
+    """Two figures that are always spent together, over a number of parts."""
+    one, other = figures
+    return Price(
+        constant_pj=one.scaled + other.scaled, scaling=number, mark=max(one.mark, other.mark, key=list(Mark).index),
+        source=f"{one.source}; {other.source}; x {number:g} {what} ({tools})",
+    )  # fmt: skip
+
+
+def _power(power: Figure, number: int, spec: AcceleratorSpec, what: str) -> Price:
+    """Picojoules of a cycle: microwatts over the clock."""
+    return Price(
+        constant_pj=power.scaled * 1e6 / spec.clock_hz, scaling=number, mark=power.mark,
+        source=f"{power.scaled:g} uW / {spec.clock_hz / 1e6:g} MHz, x {number} ({what}): {power.source}",
+    )  # fmt: skip
+
+
+def prices(spec: AcceleratorSpec, table: Table | None = None) -> Callable[[MatrixOp], Prices]:
+    """Picojoules for the scheduler's objectives energy and edp.
+
+    The scheduler knows no direction, so a byte of DRAM or buffer costs the mean of a read and a write, an output word
+    too. Clock and static power are left out: they follow the cycles.
+    """
+    used = table or load_table(spec.technology)
+    charged, declared = tariff(used, spec), declared_counts(Counts)
+
+    def of(matrix: MatrixOp) -> Prices:
+        def one(name: str) -> float:
+            return spends_of(name, declared[name], used).price(lambda action: charged[action].pj, matrix, "")
+
+        compares = compares_per_group(matrix.sparse.pattern, spec) if matrix.sparse else 0
+        return Prices(
+            dram_byte=(one("dram_read_bytes") + one("dram_write_bytes")) / 2,
+            buffer_byte=one("buffer_bytes"),
+            w2e_word=one("w2e_words"),
+            n2s_pair=one("n2s_pairs"),
+            output_word=one("output_words"),
+            sore_group=compares * one("sore_compares"),
+            fixed=matrix.macs * (one("macs") + (one("selects") if matrix.sparse else 0.0)),
+        )
+
+    return of

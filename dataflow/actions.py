@@ -1,0 +1,228 @@
+"""What a machine does that is counted, as data: who pays for it, in what unit, by which price, and how it is called.
+
+An engine counts what it likes (`account.Counts`) and says of every count which actions one stands for. Energy sums
+actions times prices, tables and pages show what is declared; neither has a list of names of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fractions import Fraction
+from typing import Any, Literal
+
+from ..workloads.sparsity import NMPattern
+from ..workloads.step import Op
+from .accelerator import AcceleratorSpec
+from .engine_time import compares_per_group
+
+__all__ = [
+    "DECLARED", "LEDGER", "NOTHING", "STANDING", "Action", "Actions", "Cause", "Component", "Counted", "Each", "Either",
+    "Fabric", "Sites", "Spends", "cause", "counted", "moved",
+]  # fmt: skip
+
+Unit = Literal["operation", "bit", "cycle"]
+Sites = Mapping[str, Mapping[str, tuple[int, int]]]
+"""What synthesis counted: by block and module, LUT sites of one module, and how many there are."""
+
+
+class Component(StrEnum):
+    """Parts of the machine that ships; an engine may name another."""
+
+    ARRAY = "array"
+    BUFFERS = "buffers"
+    DRAM = "DRAM"
+    SORE = "SORE"
+    WUVE = "WUVE"
+    VECTOR = "vector"
+    CLOCK = "clock"
+    STATIC = "static"
+
+
+@dataclass(frozen=True, slots=True)
+class Fabric:
+    """The LUTs of an FPGA that an action keeps busy: how many of what synthesis counted, and of what in words."""
+
+    what: str
+    luts: Callable[[AcceleratorSpec, Sites], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What is charged. ``price``: where a table has it, or the LUTs that it takes.
+
+    Of a chip's table: a name in ``operations`` or ``spare`` (``{format}`` is that of the PEs). Of any: ``sram.read``,
+    ``sram.write``, ``dram.read``, ``dram.write``, ``clock``, ``static``.
+    """
+
+    name: str
+    component: str
+    unit: Unit
+    price: str | Fabric
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """One count is every one of ``actions``, so many ``times`` each: a number, or by the op and the optimizer."""
+
+    actions: tuple[Action, ...]
+    times: int | Callable[[Op, str], Sequence[int]] = 1
+
+    def spent(self, count: int, counts: Any, op: Op, optimizer: str) -> Iterable[tuple[Action, int]]:
+        """Actions of ``count``, one of ``counts``."""
+        return [(action, count * n) for action, n in self._times(op, optimizer)]
+
+    def price(self, pj: Callable[[Action], float], op: Op, optimizer: str) -> float:
+        """Picojoules of one count."""
+        return sum(n * pj(action) for action, n in self._times(op, optimizer))
+
+    def _times(self, op: Op, optimizer: str) -> Iterator[tuple[Action, int]]:
+        times = (self.times,) * len(self.actions) if isinstance(self.times, int) else self.times(op, optimizer)
+        return zip(self.actions, times, strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """One count is one of two ``actions``, ``times``; ``first``: how many of ``counts`` are the first of them."""
+
+    actions: tuple[Action, Action]
+    times: int
+    first: Callable[[Any, Op], int]
+
+    def spent(self, count: int, counts: Any, op: Op, optimizer: str) -> Iterable[tuple[Action, int]]:
+        """Actions of ``count``, one of ``counts``."""
+        first = self.first(counts, op)
+        return zip(self.actions, (first * self.times, (count - first) * self.times), strict=True)
+
+    def price(self, pj: Callable[[Action], float], op: Op, optimizer: str) -> float:
+        """Picojoules of one count where nobody knows which it is: the mean."""
+        one, other = self.actions
+        return self.times * ((pj(one) + pj(other)) / 2)
+
+
+Spends = Each | Either
+NOTHING = Each(())
+"""Of a count whose energy is in that of another, or which every table says that it leaves out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What one count is: ``chip`` actions that a chip's table charges, ``fabric`` those of an FPGA's, None if no price
+    of it is known. ``column``: whether every op's record shows it.
+    """
+
+    words: str
+    chip: Spends | None
+    fabric: Spends | None
+    column: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """What cycles go to. ``figure``: its words in pictures and tables, ``means``: in a line, ``loss``: as an item of
+    what a step loses, None where the engine works. ``place``: from left to right in a bar. ``alone``: that of an array
+    without a memory to wait for.
+    """
+
+    figure: str
+    means: str
+    loss: str | None
+    place: int
+    alone: bool
+    chip: Spends | None
+    fabric: Spends | None
+
+
+DECLARED = "weft"
+"""Where a field of an account keeps what it is declared to be."""
+
+
+def counted(words: str, chip: Spends | None, fabric: Spends | None = None, *, column: bool = True) -> Any:
+    """A count of an engine, as the default of a field; see `Counted`."""
+    return field(default=0, metadata={DECLARED: Counted(words=words, chip=chip, fabric=fabric, column=column)})
+
+
+def moved(words: str, spends: Spends, *, column: bool = True) -> Any:
+    """A count of what is moved, which is charged by whatever memory a table has; see `Counted`."""
+    return counted(words, spends, spends, column=column)
+
+
+def cause(
+    figure: str,
+    means: str,
+    *,
+    loss: str | None,
+    place: int = 100,
+    alone: bool = False,
+    chip: Spends = NOTHING,
+    fabric: Spends = NOTHING,
+) -> Any:
+    """A cause of an engine, as the default of a field; see `Cause`. Clock and leakage are charged in all cycles."""
+    declared = Cause(figure=figure, means=means, loss=loss, place=place, alone=alone, chip=chip, fabric=fabric)
+    return field(default=0, metadata={DECLARED: declared})
+
+
+def _all(sites: Sites, block: str) -> int:
+    return sum(each * count for each, count in sites[block].values())
+
+
+def _edges(spec: AcceleratorSpec, sites: Sites) -> float:
+    return _all(sites, "stce") - sites["stce"]["pe"][0] * spec.macs_per_cycle
+
+
+def _comparator(spec: AcceleratorSpec, sites: Sites) -> float:
+    """Synthesized for 2:8; a serial lane takes a value a cycle, a network a group."""
+    pattern = NMPattern(keep=2, group=8)
+    at_once = Fraction(compares_per_group(pattern, spec), pattern.group if spec.sore.kind == "serial" else 1)
+    return _all(sites, "sore") / float(at_once * spec.sore.lanes)
+
+
+class Actions:
+    """Those of the machine that ships, in the order of a ledger."""
+
+    MULTIPLY = Action("operand multiply", Component.ARRAY, "operation", "{format}_multiply")
+    ADD = Action("FP32 add", Component.ARRAY, "operation", "fp32_add")
+    SELECT = Action("index select", Component.ARRAY, "operation", "index_select")
+    W2E_READ = Action("W2E buffer read", Component.BUFFERS, "bit", "sram.read")
+    N2S_READ = Action("N2S buffer read", Component.BUFFERS, "bit", "sram.read")
+    OUTPUT_WRITE = Action("output buffer write", Component.BUFFERS, "bit", "sram.write")
+    OUTPUT_READ = Action("output buffer read", Component.BUFFERS, "bit", "sram.read")
+    DMA_FILL = Action("buffer write by DMA", Component.BUFFERS, "bit", "sram.write")
+    DMA_EMPTY = Action("buffer read by DMA", Component.BUFFERS, "bit", "sram.read")
+    DRAM_READ = Action("DRAM read", Component.DRAM, "bit", "dram.read")
+    DRAM_WRITE = Action("DRAM write", Component.DRAM, "bit", "dram.write")
+    COMPARE = Action("magnitude compare", Component.SORE, "operation", "compare")
+    UPDATE_MULTIPLY = Action("FP32 multiply of the update", Component.WUVE, "operation", "fp32_multiply")
+    UPDATE_ADD = Action("FP32 add of the update", Component.WUVE, "operation", "fp32_add")
+    UPDATE_DIVIDE = Action("FP32 divide of the update", Component.WUVE, "operation", "fp32_divide")
+    UPDATE_ROOT = Action("FP32 square root of the update", Component.WUVE, "operation", "fp32_square_root")
+    VECTOR_ELEMENT = Action("vector element", Component.VECTOR, "operation", "vector_element")
+    FABRIC_MAC = Action(
+        "multiply-add in LUTs", Component.ARRAY, "operation",
+        Fabric("LUTs of a PE", lambda _, sites: sites["stce"]["pe"][0]),
+    )  # fmt: skip
+    FABRIC_EDGES = Action(
+        "array edges in LUTs", Component.ARRAY, "cycle", Fabric("LUTs of the array around its PEs", _edges)
+    )
+    FABRIC_COMPARE = Action(
+        "comparator in LUTs", Component.SORE, "operation", Fabric("LUTs of SORE a comparator", _comparator)
+    )
+    FABRIC_UPDATE = Action(
+        "update in LUTs", Component.WUVE, "operation",
+        Fabric("LUTs of a WUVE lane", lambda spec, sites: _all(sites, "wuve") / spec.wuve.lanes),
+    )  # fmt: skip
+    CLOCK = Action("clock and registers", Component.CLOCK, "cycle", "clock")
+    STATIC = Action("static power", Component.STATIC, "cycle", "static")
+
+
+LEDGER = tuple(found for found in vars(Actions).values() if isinstance(found, Action))
+"""All of them; those of other engines come after."""
+STANDING = (Actions.CLOCK, Actions.STATIC)
+"""Of every cycle that the step lasts, whatever is done in it; what a table does not have is not in it."""
