@@ -36,6 +36,11 @@ Progress = Callable[[int, int], object]
 
 _FILE = "area.json"
 _BLOCKS = tuple(block for block in BLOCKS.values() if block.in_machine)
+_OUTSIDE = (
+    "dataflow/engine_time.py", "dataflow/operand.py", "dataflow/pregenerate.py", "workloads/sparsity.py",
+    "workloads/update_rule.py",
+)  # fmt: skip
+"""Sources besides those of ``hdl/`` that the RTL of a machine follows."""
 _MEMORY_BITS = {"ecp5": ("bram", 18 * 1024), "xcup": ("uram", 288 * 1024)}
 """EBR of ECP5, URAM288 of UltraScale+: the block that holds the buffers, and its bits."""
 
@@ -128,8 +133,8 @@ def _material(spec: AcceleratorSpec, target: AreaTarget) -> list[str]:
 def _sources() -> str:
     """A hash of all that makes and maps RTL."""
     digest = hashlib.sha256()
-    root = Path(str(resources.files("weft.hdl")))
-    for path in sorted(root.rglob("*.py")):
+    root = Path(str(resources.files("weft")))
+    for path in (*sorted((root / "hdl").rglob("*.py")), *(root / name for name in _OUTSIDE)):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 

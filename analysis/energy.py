@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from functools import cache
+from typing import assert_never
 
 from ..dataflow.accelerator import ACCUMULATOR_BYTES, OPERAND_BYTES, AcceleratorSpec
 from ..dataflow.engine_time import compares_per_group
@@ -19,6 +21,7 @@ from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
 from ..workloads.sparsity import NMPattern
 from ..workloads.step import MatrixOp
+from ..workloads.update_rule import Unit, UpdateRule
 from .area import known_area
 from .energy_table import EnergyTable, Figure, FpgaTable, Mark, Table, load_table
 from .level import AnyResult, cycles_of, step_of
@@ -92,11 +95,27 @@ _BITS = (
     Action.DRAM_READ, Action.DRAM_WRITE,
 )  # fmt: skip
 
-_UPDATE_OPERATIONS = {
-    "sgd": {Action.UPDATE_MULTIPLY: 4, Action.UPDATE_ADD: 3},
-    "adam": {Action.UPDATE_MULTIPLY: 7, Action.UPDATE_ADD: 4, Action.UPDATE_DIVIDE: 1, Action.UPDATE_ROOT: 1},
-}
-"""FP32 operations a parameter, read off the formulas of docs/design/machine.md with the unscaling of the gradient."""
+
+def _action(unit: Unit) -> Action | None:
+    """What an operation of an update is charged as; conversions are free."""
+    match unit:
+        case Unit.MULTIPLY:
+            return Action.UPDATE_MULTIPLY
+        case Unit.ADD | Unit.SUBTRACT:
+            return Action.UPDATE_ADD
+        case Unit.DIVIDE:
+            return Action.UPDATE_DIVIDE
+        case Unit.ROOT:
+            return Action.UPDATE_ROOT
+        case Unit.WIDEN | Unit.NARROW:
+            return None
+    assert_never(unit)
+
+
+@cache
+def _update_actions(rule: UpdateRule) -> Counter[Action | None]:
+    """Operations of a parameter."""
+    return Counter(_action(operation.unit) for operation in rule.operations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +248,7 @@ def _standing(power: Figure, number: int, spec: AcceleratorSpec, what: str) -> P
     )  # fmt: skip
 
 
-def amounts(result: OpResult, optimizer: str, standing: int | None = None) -> dict[Action, int]:
+def amounts(result: OpResult, rule: UpdateRule, standing: int | None = None) -> dict[Action, int]:
     """Operations, bits and cycles of one op, without those that never happen; a table charges some of them.
 
     ``standing``: cycles of the step that the op answers for; those that it takes by itself if none.
@@ -253,7 +272,7 @@ def amounts(result: OpResult, optimizer: str, standing: int | None = None) -> di
         Action.STATIC: stood,
         **_output_bits(result),
         **_dma_bits(result),
-        **{action: each * c.updates for action, each in _UPDATE_OPERATIONS[optimizer].items()},
+        **{action: each * c.updates for action, each in _update_actions(rule).items() if action is not None},
     }
     return {action: found[action] for action in Action if found.get(action)}
 
@@ -322,7 +341,7 @@ def step_amounts(result: AnyResult) -> list[dict[Action, int]]:
     """:func:`amounts` of every op; the standing cycles add up to those of the step."""
     step = step_of(result)
     standing = apportion(cycles_of(result), [r.cycles.total for r in step.ops])
-    return [amounts(r, step.workload.optimizer, n) for r, n in zip(step.ops, standing, strict=True)]
+    return [amounts(r, step.workload.rule, n) for r, n in zip(step.ops, standing, strict=True)]
 
 
 def _joules(parts: Iterable[int]) -> float:

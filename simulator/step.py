@@ -28,6 +28,7 @@ from ..dataflow.placement import Placement, tile_of
 from ..dataflow.schedule import Schedule
 from ..workloads.errors import InputError
 from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp
+from ..workloads.update_rule import UpdateRule
 from .kernels.phases import MacroTiles, step_phases
 from .result import OpResult, SimResult
 
@@ -42,7 +43,7 @@ def simulate(schedule: Schedule, progress: Callable[[int, int], None] | None = N
     spec, workload = schedule.spec, schedule.workload
     results = []
     for done, (op, placement) in enumerate(zip(schedule.as_run.ops, schedule.placements, strict=True), start=1):
-        results.append(_run(op, placement, spec, workload.optimizer))
+        results.append(_run(op, placement, spec, workload.rule))
         if progress is not None:
             progress(done, len(workload.ops))
     return SimResult(
@@ -50,7 +51,7 @@ def simulate(schedule: Schedule, progress: Callable[[int, int], None] | None = N
     )
 
 
-def _run(op: Op, placement: Placement | None, spec: AcceleratorSpec, optimizer: str) -> OpResult:
+def _run(op: Op, placement: Placement | None, spec: AcceleratorSpec, rule: UpdateRule) -> OpResult:
     match op:
         case MatrixOp():
             assert placement is not None, "a schedule places every matrix op"
@@ -58,7 +59,7 @@ def _run(op: Op, placement: Placement | None, spec: AcceleratorSpec, optimizer: 
         case VectorOp():
             cycles, counts = vector_cost(vector_work(op, spec), op.elements, spec)
         case UpdateOp():
-            cycles, counts = update_cost(op, spec, optimizer)
+            cycles, counts = update_cost(op, spec, rule)
     return OpResult(op=op, mapping=None, cycles=cycles, counts=counts)
 
 

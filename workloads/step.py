@@ -12,9 +12,10 @@ from pydantic import Discriminator
 from .errors import InputError, nearest, require_int
 from .gemm import GEMM_PASSES, Gemm, Pass
 from .sparsity import LayerPattern, NMPattern
+from .update_rule import SGD, UpdateRule, update_rule
 
 __all__ = [
-    "DTYPE_BYTES", "OPTIMIZERS", "SCHEMA", "CompactCopy", "Frozen", "MatrixOp", "Measured", "Op", "Operand", "Role",
+    "DTYPE_BYTES", "SCHEMA", "CompactCopy", "Frozen", "MatrixOp", "Measured", "Op", "Operand", "Role",
     "SparseOperand", "UpdateOp", "VectorOp", "Workload", "require_products",
 ]  # fmt: skip
 
@@ -25,9 +26,6 @@ DTYPE_BYTES = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1,
     "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1,
 }  # fmt: skip
-
-OPTIMIZERS = ("sgd", "adam")
-"""Update rules of the weight-update engine: SGD with momentum, Adam."""
 
 _STRICT = {"extra": "forbid"}
 _ALIASED = {**_STRICT, "alias_generator": lambda name: name.rstrip("_")}
@@ -297,7 +295,7 @@ class Workload:
     model: str
     batch: int
     input: str = ""
-    optimizer: str = "sgd"
+    optimizer: str = SGD.name
     scheme: str = "dense"
     pattern: NMPattern | None = None
     ops: tuple[Op, ...]
@@ -309,8 +307,7 @@ class Workload:
 
     def __post_init__(self) -> None:
         require_int(f"batch of workload {self.model!r}", self.batch, 1, 2**31)
-        if self.optimizer not in OPTIMIZERS:
-            raise InputError(f"optimizer {self.optimizer!r} is unknown: {nearest(self.optimizer, OPTIMIZERS)}")
+        update_rule(self.optimizer)
         if not self.ops:
             raise InputError(f"workload {self.model!r} has no ops")
         if self.after and len(self.after) != len(self.ops):
@@ -331,6 +328,11 @@ class Workload:
                     "list it once, or leave it to its update"
                 )
             seen.add(tensor.name)
+
+    @property
+    def rule(self) -> UpdateRule:
+        """What ``optimizer`` names."""
+        return update_rule(self.optimizer)
 
     @property
     def matrix_ops(self) -> tuple[MatrixOp, ...]:

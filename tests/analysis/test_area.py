@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +65,20 @@ def test_any_other_machine_is_synthesized_once_and_known_from_then_on(monkeypatc
     # Other sources of the RTL may take other LUTs.
     monkeypatch.setattr(area, "_sources", lambda: "changed")
     assert known_area(other, "ecp5") is None
+
+
+def test_what_an_earlier_synthesis_hangs_on_is_all_that_the_blocks_import():
+    """A rule of update, a depth or a tile that changes is another RTL, wherever it is written."""
+    root = Path(area.__file__).parents[1]
+    imported = set()
+    for path in (root / "hdl" / "blocks").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                source = path.parents[node.level - 1].joinpath(*(node.module or "").split(".")).with_suffix(".py")
+                imported.add(source.relative_to(root).as_posix())
+    # The fields of a machine are the key. A mapping and a product decide the registers of a run, which are data.
+    data = {"dataflow/accelerator.py", "dataflow/mapping.py", "workloads/errors.py", "workloads/gemm.py"}
+    assert {name for name in imported if not name.startswith("hdl/")} - data == set(area._OUTSIDE)
 
 
 def test_a_target_without_areas_is_refused():
