@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import typer
 from typer.core import TyperCommand
 
+from ..workloads.update_rule import RuleName
 from .interrupts import CommandInterrupt
 
 __all__ = [
@@ -73,7 +74,7 @@ Patterns = Annotated[
         "matches holds; repeatable.",
     ),
 ]
-Optimizer = Annotated[Literal["sgd", "adam"] | None, typer.Option(help="Update rule; SGD with momentum by default.")]
+Optimizer = Annotated[RuleName | None, typer.Option(help="Update rule; sgd, which has momentum, by default.")]
 InputShape = Annotated[
     str | None, typer.Option("--input", metavar="3x64x64", help="Shape of one sample, for file.py:function and ONNX.")
 ]

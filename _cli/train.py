@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..workloads.errors import InputError
+from ..workloads.update_rule import RuleName
 from .console import bar, get_console, make_table
 from .inputs import parse_pattern
 from .options import DATA_HELP, Json, Pattern, TrainedScheme
@@ -42,9 +43,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images in one step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    optimizer: Annotated[
-        Literal["sgd", "adam"] | None, typer.Option(help="SGD with momentum, or AdamW; each model has its own.")
-    ] = None,
+    optimizer: Annotated[RuleName | None, typer.Option(help="Update rule; each model has its own.")] = None,
     amp: Annotated[Literal["fp16", "bf16"] | None, typer.Option(help="Mixed precision; float32 if none.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation; 0 if none.")] = None,
     option: Annotated[

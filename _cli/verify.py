@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..workloads.errors import InputError
+from ..workloads.update_rule import SGD
 from .console import announce, bar, get_console, make_table, name_of
 from .inputs import machine, parse_pattern, require_hdl
 from .options import DEFAULT_NM, DEFAULT_SCHEME, Arch, Json, Optimizer, TrainedScheme
@@ -74,7 +75,12 @@ def verify(
         )
     with bar(f"verifying {spec.name}") as progress:
         found = side_by_side(
-            spec, _CASES if cases is None else cases, seed, pattern=pattern, rule=optimizer or "sgd", progress=progress
+            spec,
+            _CASES if cases is None else cases,
+            seed,
+            pattern=pattern,
+            rule=optimizer or SGD.name,
+            progress=progress,
         )
     if as_json:
         print_json(_document(found, spec_hash(spec)))

@@ -11,6 +11,7 @@ import typer
 
 from ..hdl.registry import BLOCKS
 from ..workloads.errors import InputError
+from ..workloads.update_rule import SGD, UPDATE_RULES
 from .console import bar, get_console, make_table, name_of
 from .inputs import machine, parse_pattern, require_hdl
 from .options import DEFAULT_ARCH, DEFAULT_NM, Arch, Json, Optimizer
@@ -57,7 +58,7 @@ def verilog(
     with bar("writing Verilog") as progress:
         for i, name in enumerate(names):
             progress(i, len(names))
-            blocks.append(emit(spec, name, pattern, optimizer or "sgd", seed))
+            blocks.append(emit(spec, name, pattern, UPDATE_RULES[optimizer or SGD.name], seed))
     files = {name: text for made in blocks for name, text in made.files.items()} | {"README.txt": readme(spec, blocks)}
     write_files(output, "verilog", files)
     if as_json:

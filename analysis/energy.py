@@ -15,6 +15,7 @@ from ..dataflow.account import Counts, Cycles, by_kind, declared_causes, declare
 from ..dataflow.actions import LEDGER, STANDING, Action, Component, Spends
 from ..simulator.result import OpResult, SimResult
 from ..workloads.gemm import Pass
+from ..workloads.update_rule import UpdateRule
 from .declared import counts_kind, cycles_kind
 from .energy_table import Mark, Table, load_table
 from .level import AnyResult, cycles_of, step_of
@@ -67,7 +68,7 @@ class EnergyReport:
     macs: int
 
 
-def amounts(result: OpResult, optimizer: str, table: Table, standing: int | None = None) -> dict[Action, int]:
+def amounts(result: OpResult, rule: UpdateRule, table: Table, standing: int | None = None) -> dict[Action, int]:
     """Operations, bits and cycles of one op that ``table`` charges, without those that never happen.
 
     ``standing``: cycles of the step that the op answers for; those that it takes by itself if none.
@@ -76,7 +77,7 @@ def amounts(result: OpResult, optimizer: str, table: Table, standing: int | None
     for account in (result.counts, result.cycles):
         for n, spends in zip(values(account), _plan(type(account), table), strict=True):
             if n:
-                for action, times in spends.spent(n, account, result.op, optimizer):
+                for action, times in spends.spent(n, account, result.op, rule):
                     if times:
                         found[action] = found.get(action, 0) + times
     stood = result.cycles.total if standing is None else standing
@@ -94,7 +95,7 @@ def step_amounts(result: AnyResult, table: Table) -> list[dict[Action, int]]:
     step = step_of(result)
     whole, own = cycles_of(result), [r.cycles.total for r in step.ops]
     standing = own if whole == sum(own) else apportion(whole, own)
-    return [amounts(r, step.workload.optimizer, table, n) for r, n in zip(step.ops, standing, strict=True)]
+    return [amounts(r, step.workload.rule, table, n) for r, n in zip(step.ops, standing, strict=True)]
 
 
 def total_amounts(result: AnyResult, table: Table) -> dict[Action, int]:

@@ -33,6 +33,11 @@ __all__ = ["Module", "Synthesised", "counted_block", "known_block", "remember"]
 Progress = Callable[[int, int], object]
 
 _FILE = "area.json"
+_OUTSIDE = (
+    "dataflow/engine_time.py", "dataflow/operand.py", "dataflow/pregenerate.py", "workloads/sparsity.py",
+    "workloads/update_rule.py",
+)  # fmt: skip
+"""Sources besides those of ``hdl/`` that the RTL of a machine follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +135,8 @@ def _material(key: str) -> list[str]:
 def _sources() -> str:
     """A hash of all that makes and maps RTL."""
     digest = hashlib.sha256()
-    root = Path(str(resources.files("weft.hdl")))
-    for path in sorted(root.rglob("*.py")):
+    root = Path(str(resources.files("weft")))
+    for path in (*sorted((root / "hdl").rglob("*.py")), *(root / name for name in _OUTSIDE)):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 

@@ -17,6 +17,7 @@ from ..dataflow.engine_time import compares_per_group
 from ..dataflow.prices import Prices
 from ..workloads.errors import InputError
 from ..workloads.step import MatrixOp
+from ..workloads.update_rule import SGD
 from .area import Area, known_area, uncounted_blocks
 from .energy_table import EnergyTable, Figure, FpgaTable, Mark, Table, load_table
 
@@ -190,14 +191,14 @@ def prices(spec: AcceleratorSpec, table: Table | None = None) -> Callable[[Matri
     """Picojoules for the scheduler's objectives energy and edp.
 
     The scheduler knows no direction, so a byte of DRAM or buffer costs the mean of a read and a write, an output word
-    too. Clock and static power are left out: they follow the cycles.
+    too. Clock and static power are left out: they follow the cycles. No count of a product depends on the update rule.
     """
     used = table or load_table(spec.technology)
     charged, declared = tariff(used, spec), declared_counts(Counts)
 
     def of(matrix: MatrixOp) -> Prices:
         def one(name: str) -> float:
-            return spends_of(name, declared[name], used).price(lambda action: charged[action].pj, matrix, "")
+            return spends_of(name, declared[name], used).price(lambda action: charged[action].pj, matrix, SGD)
 
         compares = compares_per_group(matrix.sparse.pattern, spec) if matrix.sparse else 0
         return Prices(

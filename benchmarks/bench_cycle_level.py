@@ -19,7 +19,8 @@ from weft.dataflow.config_io import load_spec
 from weft.dataflow.stce.mapping import ArrayMapping, Dataflow
 from weft.simulator.array import run_array
 from weft.simulator.compact import compress
-from weft.simulator.engines import Adam, Sgd, run_sore, run_wuve
+from weft.simulator.engines import run_sore, run_wuve
+from weft.simulator.update_settings import Adam, AdamW, Nesterov, Sgd, UpdateSettings
 from weft.workloads.sparsity import NMPattern
 
 _SAT = load_spec("sat-vcu1525")
@@ -74,11 +75,14 @@ def test_sore(benchmark: BenchmarkFixture, kind: Literal["serial", "network"], c
     assert benchmark(run_sore, spec, B, NMPattern(keep=2, group=8)).cycles == cycles
 
 
-@pytest.mark.parametrize(("rule", "cycles"), [(Sgd(rate=0.1, momentum=0.9), 8_212), (Adam(rate=0.1, step=1), 8_242)])
-def test_wuve(benchmark: BenchmarkFixture, rule: Sgd | Adam, cycles: int) -> None:
+@pytest.mark.parametrize(("settings", "cycles"), [
+    (Sgd(rate=0.1, momentum=0.9), 8_212), (Nesterov(rate=0.1, momentum=0.9), 8_218),
+    (Adam(rate=0.1, step=1), 8_242), (AdamW(rate=0.1, step=1), 8_242),
+])  # fmt: skip
+def test_wuve(benchmark: BenchmarkFixture, settings: UpdateSettings, cycles: int) -> None:
     master, gradient = B.astype(np.float32).ravel(), B.ravel()
-    state = (np.zeros_like(master),) * (1 if isinstance(rule, Sgd) else 2)
-    assert benchmark(run_wuve, SPEC, rule, master, gradient, state).cycles == cycles
+    state = (np.zeros_like(master),) * len(settings.rule.state)
+    assert benchmark(run_wuve, SPEC, settings, master, gradient, state).cycles == cycles
 
 
 def test_compress(benchmark: BenchmarkFixture) -> None:

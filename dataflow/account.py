@@ -6,13 +6,15 @@ An engine that counts what is not here declares a class of its own below `Counts
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import Field, dataclass, field, fields, make_dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Any, ParamSpec, TypeVar, cast
 
 from ..workloads.step import MatrixOp, Op
+from ..workloads.update_rule import Unit, UpdateRule
 from .accelerator import ACCUMULATOR_BYTES, OPERAND_BYTES
 from .actions import DECLARED, NOTHING, Actions, Cause, Counted, Each, Either, cause, counted, moved
 
@@ -21,7 +23,7 @@ __all__ = ["Counts", "Cycles", "by_kind", "declared_causes", "declared_counts", 
 _WORD_BITS, _SUM_BITS = 8 * OPERAND_BYTES, 8 * ACCUMULATOR_BYTES
 
 
-def _pair_bits(op: Op, _: str) -> tuple[int]:
+def _pair_bits(op: Op, _: UpdateRule) -> tuple[int]:
     """Bits of an N2S word: an operand and, where sparse, its index."""
     sparse = op.sparse if isinstance(op, MatrixOp) else None
     return (_WORD_BITS + (sparse.pattern.index_bits if sparse else 0),)
@@ -38,9 +40,11 @@ def _filled(counts: Counts, _: Op) -> int:
     return min(counts.buffer_bytes, counts.dram_read_bytes)
 
 
-_UPDATE = {"sgd": (4, 3, 0, 0), "adam": (7, 4, 1, 1)}
-"""FP32 multiplies, adds, divides and roots a parameter, read off the formulas of docs/design/machine.md with the
-unscaling of the gradient."""
+@cache
+def _update_operations(rule: UpdateRule) -> tuple[int, int, int, int]:
+    """FP32 multiplies, adds, divides and roots a parameter; conversions are free."""
+    done = Counter(operation.unit for operation in rule.operations)
+    return done[Unit.MULTIPLY], done[Unit.ADD] + done[Unit.SUBTRACT], done[Unit.DIVIDE], done[Unit.ROOT]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +113,7 @@ class Counts:
         "parameters updated",
         Each(
             (Actions.UPDATE_MULTIPLY, Actions.UPDATE_ADD, Actions.UPDATE_DIVIDE, Actions.UPDATE_ROOT),
-            lambda _, optimizer: _UPDATE[optimizer],
+            lambda _, rule: _update_operations(rule),
         ),
         Each((Actions.FABRIC_UPDATE,)), column=False,
     )  # fmt: skip

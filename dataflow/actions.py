@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from ..workloads.sparsity import NMPattern
 from ..workloads.step import Op
+from ..workloads.update_rule import UpdateRule
 from .accelerator import AcceleratorSpec
 from .engine_time import compares_per_group
 
@@ -70,21 +71,21 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Each:
-    """One count is every one of ``actions``, so many ``times`` each: a number, or by the op and the optimizer."""
+    """One count is every one of ``actions``, so many ``times`` each: a number, or by the op and the update rule."""
 
     actions: tuple[Action, ...]
-    times: int | Callable[[Op, str], Sequence[int]] = 1
+    times: int | Callable[[Op, UpdateRule], Sequence[int]] = 1
 
-    def spent(self, count: int, counts: Any, op: Op, optimizer: str) -> Iterable[tuple[Action, int]]:
+    def spent(self, count: int, counts: Any, op: Op, rule: UpdateRule) -> Iterable[tuple[Action, int]]:
         """Actions of ``count``, one of ``counts``."""
-        return [(action, count * n) for action, n in self._times(op, optimizer)]
+        return [(action, count * n) for action, n in self._times(op, rule)]
 
-    def price(self, pj: Callable[[Action], float], op: Op, optimizer: str) -> float:
+    def price(self, pj: Callable[[Action], float], op: Op, rule: UpdateRule) -> float:
         """Picojoules of one count."""
-        return sum(n * pj(action) for action, n in self._times(op, optimizer))
+        return sum(n * pj(action) for action, n in self._times(op, rule))
 
-    def _times(self, op: Op, optimizer: str) -> Iterator[tuple[Action, int]]:
-        times = (self.times,) * len(self.actions) if isinstance(self.times, int) else self.times(op, optimizer)
+    def _times(self, op: Op, rule: UpdateRule) -> Iterator[tuple[Action, int]]:
+        times = (self.times,) * len(self.actions) if isinstance(self.times, int) else self.times(op, rule)
         return zip(self.actions, times, strict=True)
 
 
@@ -96,12 +97,12 @@ class Either:
     times: int
     first: Callable[[Any, Op], int]
 
-    def spent(self, count: int, counts: Any, op: Op, optimizer: str) -> Iterable[tuple[Action, int]]:
+    def spent(self, count: int, counts: Any, op: Op, rule: UpdateRule) -> Iterable[tuple[Action, int]]:
         """Actions of ``count``, one of ``counts``."""
         first = self.first(counts, op)
         return zip(self.actions, (first * self.times, (count - first) * self.times), strict=True)
 
-    def price(self, pj: Callable[[Action], float], op: Op, optimizer: str) -> float:
+    def price(self, pj: Callable[[Action], float], op: Op, rule: UpdateRule) -> float:
         """Picojoules of one count where nobody knows which it is: the mean."""
         one, other = self.actions
         return self.times * ((pj(one) + pj(other)) / 2)

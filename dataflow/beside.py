@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..workloads.step import DTYPE_BYTES, CompactCopy, UpdateOp, VectorOp
+from ..workloads.update_rule import UpdateRule
 from .accelerator import OPERAND_BYTES, AcceleratorSpec
 from .account import Counts, Cycles
 from .engine_time import compares_per_group, wuve_latency
@@ -14,10 +15,7 @@ from .integers import ceil_div
 from .pregenerate import copies_cycles
 from .problem import RATE, memory_machine
 
-__all__ = ["STATE_BYTES", "Work", "machine_bytes", "update_cost", "update_work", "vector_cost", "vector_work"]
-
-STATE_BYTES = {"sgd": 4, "adam": 8}
-"""FP32 optimizer state a parameter: momentum; first and second moment."""
+__all__ = ["Work", "machine_bytes", "update_cost", "update_work", "vector_cost", "vector_work"]
 
 
 class Work(NamedTuple):
@@ -58,27 +56,27 @@ def _copies(op: UpdateOp, spec: AcceleratorSpec) -> tuple[CompactCopy, ...]:
     return op.copies if spec.wuve.pregenerate else ()
 
 
-def update_work(op: UpdateOp, spec: AcceleratorSpec, optimizer: str) -> Work:
+def update_work(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> Work:
     """Lanes, SORE and traffic of a weight update."""
-    n, state = op.elements, STATE_BYTES[optimizer]
+    n, state = op.elements, rule.state_bytes
     copies = _copies(op, spec)
     dense_copy = op.dense_copy or len(copies) < len(op.copies)
     return Work(
-        lanes=ceil_div(n, spec.wuve.lanes) + wuve_latency(optimizer, spec.pe),
-        sore=copies_cycles(spec, optimizer, n, copies),
+        lanes=ceil_div(n, spec.wuve.lanes) + wuve_latency(rule, spec.pe),
+        sore=copies_cycles(spec, rule, n, copies),
         read=n * (4 + state + OPERAND_BYTES),
         write=n * (4 + state + OPERAND_BYTES * dense_copy) + sum(c.bytes for c in copies),
     )
 
 
-def update_cost(op: UpdateOp, spec: AcceleratorSpec, optimizer: str) -> tuple[Cycles, Counts]:
+def update_cost(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> tuple[Cycles, Counts]:
     """Weight update, with SORE right behind it where copies are pre-generated; ``sore`` is what that lets it wait."""
-    return _update_cost(replace(op, name=""), spec, optimizer)
+    return _update_cost(replace(op, name=""), spec, rule)
 
 
 @lru_cache(maxsize=16384)
-def _update_cost(op: UpdateOp, spec: AcceleratorSpec, optimizer: str) -> tuple[Cycles, Counts]:
-    work = update_work(op, spec, optimizer)
+def _update_cost(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> tuple[Cycles, Counts]:
+    work = update_work(op, spec, rule)
     wuve = max(work.lanes, _transfer(work, spec))
     compares = sum(c.groups * compares_per_group(c.pattern, spec) for c in _copies(op, spec))
     return (

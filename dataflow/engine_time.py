@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
+from typing import assert_never
+
 from ..workloads.sparsity import NMPattern
+from ..workloads.update_rule import Unit, UpdateRule
 from .accelerator import AcceleratorSpec
 from .stce.spec import PESpec
 
-__all__ = ["DIVIDE_LATENCY", "compares_per_group", "sore_issue", "sore_latency", "wuve_latency"]
+__all__ = [
+    "DIVIDE_LATENCY", "UpdatePlan", "compares_per_group", "sore_issue", "sore_latency", "unit_latency", "update_plan",
+    "wuve_latency",
+]  # fmt: skip
 
 DIVIDE_LATENCY = 16
 """Cycles of an FP32 quotient or square root: an assumption, the order of a pipelined radix-4 divider."""
@@ -43,9 +51,50 @@ def _comparators(inputs: int) -> int:
     return 0 if p == 0 else (p * p - p + 4) * 2**p // 4 - 1
 
 
-def wuve_latency(rule: str, pe: PESpec) -> int:
-    """Depth of the update pipeline: the longest chain of operations of ``sgd`` or ``adam``."""
-    multiply, add = pe.multiply_latency, pe.add_latency
-    if rule == "sgd":
-        return 4 * multiply + 3 * add
-    return 3 * multiply + 3 * add + 2 * DIVIDE_LATENCY
+@dataclass(frozen=True, slots=True)
+class UpdatePlan:
+    """The pipeline of a rule: how many cycles after its parameter each operation starts, and when that leaves."""
+
+    starts: dict[str, int]
+    depth: int
+
+
+def unit_latency(unit: Unit, rule: UpdateRule, pe: PESpec) -> int:
+    """Cycles of an operation of ``rule``.
+
+    Conversions last as long as a multiplication. Where there is a root or a quotient they last a cycle, which each of
+    those gives up: nobody sees a difference but the RTL.
+    """
+    match unit:
+        case Unit.MULTIPLY:
+            return pe.multiply_latency
+        case Unit.ADD | Unit.SUBTRACT:
+            return pe.add_latency
+        case Unit.ROOT | Unit.DIVIDE:
+            return DIVIDE_LATENCY - 1
+        case Unit.WIDEN | Unit.NARROW:
+            return 1 if rule.divides else pe.multiply_latency
+    assert_never(unit)
+
+
+@cache
+def update_plan(rule: UpdateRule, pe: PESpec) -> UpdatePlan:
+    """Every operation as soon as its operands are there, which makes the depth that of the longest chain.
+
+    One of nothing but what enters, which passes through the pipeline anyway, starts as late as its result allows.
+    """
+    lasts = {operation.name: unit_latency(operation.unit, rule, pe) for operation in rule.operations}
+    starts: dict[str, int] = {}
+    for operation in rule.operations:
+        starts[operation.name] = max((starts[x] + lasts[x] for x in operation.operands if x in starts), default=0)
+    depth = max(starts[x] + lasts[x] for x in (*rule.leaves, rule.weight16))
+    for operation in rule.operations:
+        if not starts.keys() & set(operation.operands):
+            wanted = [starts[other.name] for other in rule.operations if operation.name in other.operands]
+            starts[operation.name] = min(wanted, default=depth) - lasts[operation.name]
+    return UpdatePlan(starts=starts, depth=depth)
+
+
+def wuve_latency(rule: UpdateRule, pe: PESpec) -> int:
+    """Depth of the update pipeline: the longest chain of operations of ``rule``."""
+    return update_plan(rule, pe).depth

@@ -66,7 +66,7 @@ class _Layer:
     def __init__(
         self, workload: Workload, spec: AcceleratorSpec, own: list[int], place: Place, cost: Cost | None
     ) -> None:
-        self._spec, self._optimizer = spec, workload.optimizer
+        self._spec, self._rule = spec, workload.rule
         self._place, self._cost = place, cost
         given = [(i, workload.ops[i]) for i in own]
         self._products = {i: op for i, op in given if isinstance(op, MatrixOp)}
@@ -93,7 +93,7 @@ class _Layer:
         if self._cost is not None:
             return True
         lead = sum(self._least_dense(op) - self._place(op).cycles.total for op in sparse)
-        most = 0 if self._update is None else update_cost(self._update[1], self._spec, self._optimizer)[0].total
+        most = 0 if self._update is None else update_cost(self._update[1], self._spec, self._rule)[0].total
         return lead < most or any(self._least_dense(op) < self._place(op).cycles.total for op in sparse)
 
     def _least_dense(self, op: MatrixOp) -> int:
@@ -111,7 +111,7 @@ class _Layer:
             return sum(map(self._cost, placed))
         spent = sum(placement.cycles.total for placement in placed)
         if self._update is not None:
-            spent += update_cost(self._updated(dense), self._spec, self._optimizer)[0].total
+            spent += update_cost(self._updated(dense), self._spec, self._rule)[0].total
         return spent
 
     def _products_with(self, dense: tuple[Pass, ...]) -> Iterator[MatrixOp]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ..workloads.errors import InputError, require_int
 from ..workloads.sparsity import NMPattern
 from ..workloads.step import CompactCopy
+from ..workloads.update_rule import UpdateRule
 from .accelerator import AcceleratorSpec
 from .engine_time import sore_issue, sore_latency, wuve_latency
 
@@ -90,8 +91,8 @@ class TilePlan:
         return self.first_step(self.tiles(blocks) - 1) + self.reduce + self.tail
 
 
-def tile_plan(spec: AcceleratorSpec, rule: str, pattern: NMPattern, copies: int) -> TilePlan:
-    """The pace of ``rule`` (``sgd``, ``adam``) with ``copies`` compact copies of ``pattern``."""
+def tile_plan(spec: AcceleratorSpec, rule: UpdateRule, pattern: NMPattern, copies: int) -> TilePlan:
+    """The pace of ``rule`` with ``copies`` compact copies of ``pattern``."""
     spec.check_pattern(pattern)
     group, lanes = pattern.group, spec.sore.lanes
     blocks = lanes // math.gcd(lanes, group)
@@ -163,7 +164,7 @@ def blocks_of(elements: int, groups: Sequence[int], pattern: NMPattern) -> int:
     return max(fewest, -(-math.prod(groups) // elements)) if len(groups) == 2 else fewest
 
 
-def copies_cycles(spec: AcceleratorSpec, rule: str, elements: int, copies: Sequence[CompactCopy]) -> int:
+def copies_cycles(spec: AcceleratorSpec, rule: UpdateRule, elements: int, copies: Sequence[CompactCopy]) -> int:
     """Cycles of an update with ``copies`` behind it, memory unlimited; each pattern takes a pass of its own."""
     total = 0
     for pattern in dict.fromkeys(copy.pattern for copy in copies):

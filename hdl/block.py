@@ -8,10 +8,11 @@ from typing import Any
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..workloads.sparsity import NMPattern
+from ..workloads.update_rule import UpdateRule
 
 __all__ = ["Bench", "Block", "Make", "usual_pattern"]
 
-Make = Callable[[AcceleratorSpec, NMPattern, str], Any]
+Make = Callable[[AcceleratorSpec, NMPattern, UpdateRule], Any]
 """Something of a machine, of the pattern that its SORE keeps and the rule that its WUVE updates by."""
 Bench = Callable[[Any, Sequence[Any], str], Mapping[str, str]]
 """Files of a test bench, by name, of a component, the vectors that it runs, and the name of its top."""

@@ -11,60 +11,61 @@ from typing import Any
 from ..dataflow.accelerator import AcceleratorSpec
 from ..workloads.errors import InputError, nearest
 from ..workloads.sparsity import NMPattern
+from ..workloads.update_rule import UpdateRule
 from .block import Block
 
 __all__ = ["BLOCKS", "find_block"]
 
 
-def _stce(spec: AcceleratorSpec, _pattern: NMPattern, _rule: str) -> Any:
+def _stce(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
     from .blocks.array import Stce
 
     return Stce(spec, blackbox=True)
 
 
-def _pe(spec: AcceleratorSpec, _pattern: NMPattern, _rule: str) -> Any:
+def _pe(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
     from .blocks.pe import Uspe
 
     return Uspe(spec)
 
 
-def _sore(spec: AcceleratorSpec, pattern: NMPattern, _rule: str) -> Any:
+def _sore(spec: AcceleratorSpec, pattern: NMPattern, _rule: UpdateRule) -> Any:
     from .blocks.sorter import Sore
 
     return Sore(spec, pattern, blackbox=True)
 
 
-def _wuve(spec: AcceleratorSpec, _pattern: NMPattern, rule: str) -> Any:
+def _wuve(spec: AcceleratorSpec, _pattern: NMPattern, rule: UpdateRule) -> Any:
     from .blocks.update import Wuve
 
     return Wuve(spec, rule, blackbox=True)
 
 
-def _pregenerate(spec: AcceleratorSpec, pattern: NMPattern, rule: str) -> Any:
+def _pregenerate(spec: AcceleratorSpec, pattern: NMPattern, rule: UpdateRule) -> Any:
     from .blocks.pregenerate import Pregenerate
 
     return Pregenerate(spec, pattern, rule, blackbox=True)
 
 
-def _drive_stce(spec: AcceleratorSpec, _pattern: NMPattern, _rule: str) -> Any:
+def _drive_stce(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
     from .drivers.array import StceDriver
 
     return StceDriver(spec)
 
 
-def _drive_sore(spec: AcceleratorSpec, pattern: NMPattern, _rule: str) -> Any:
+def _drive_sore(spec: AcceleratorSpec, pattern: NMPattern, _rule: UpdateRule) -> Any:
     from .drivers.engines import SoreDriver
 
     return SoreDriver(spec, pattern)
 
 
-def _drive_wuve(spec: AcceleratorSpec, _pattern: NMPattern, rule: str) -> Any:
+def _drive_wuve(spec: AcceleratorSpec, _pattern: NMPattern, rule: UpdateRule) -> Any:
     from .drivers.engines import WuveDriver
 
     return WuveDriver(spec, rule)
 
 
-def _drive_pregenerate(spec: AcceleratorSpec, pattern: NMPattern, rule: str) -> Any:
+def _drive_pregenerate(spec: AcceleratorSpec, pattern: NMPattern, rule: UpdateRule) -> Any:
     from .drivers.engines import PregenerateDriver
 
     return PregenerateDriver(spec, pattern, rule)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.engine_time import DIVIDE_LATENCY
-from ..workloads.errors import InputError, require_int
+from ..dataflow.engine_time import update_plan
+from ..dataflow.stce.spec import PESpec
+from ..workloads.errors import InputError
 from ..workloads.sparsity import NMPattern
+from ..workloads.update_rule import Unit, UpdateRule
 from .array import canonical
 from .compact import BUBBLE, Compact, cut, require_matrix, require_run
 from .kernels.sore import run_network, run_serial
-from .kernels.wuve import run_adam, run_sgd
+from .kernels.wuve import ADD, DIVIDE, MULTIPLY, ROOT, SUBTRACT, run_update
 from .operand import Half, narrow, operand_type
+from .update_settings import UpdateSettings
 
-__all__ = ["Adam", "Sgd", "SoreRun", "WuveRun", "batcher_stages", "run_sore", "run_wuve"]
+__all__ = ["SoreRun", "WuveRun", "batcher_stages", "run_sore", "run_wuve"]
 
 Single = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -120,52 +124,6 @@ def _comparators(inputs: int) -> npt.NDArray[np.int64]:
     return table
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sgd:
-    """SGD with momentum; its state is one array, the velocity."""
-
-    rate: float
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    inverse_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        _require_finite(self)
-
-    @property
-    def constants(self) -> tuple[float, ...]:
-        """What the host writes into WUVE's registers before a step, to be rounded once to FP32."""
-        return self.inverse_scale, self.weight_decay, self.momentum, self.rate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adam:
-    """Adam at step ``step`` (from 1); its state is two arrays, the mean and the mean square of the gradient."""
-
-    rate: float
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    inverse_scale: float = 1.0
-    step: int
-
-    def __post_init__(self) -> None:
-        _require_finite(self)
-        require_int("step of Adam", self.step, 1, 2**53)
-        for name in ("beta1", "beta2"):
-            value = getattr(self, name)
-            if not 0.0 <= value < 1.0:
-                raise InputError(f"{name} of Adam must be at least 0 and below 1, not {value}")
-
-    @property
-    def constants(self) -> tuple[float, ...]:
-        """What the host writes into WUVE's registers before a step; made in double precision, rounded once to FP32."""
-        correction = math.sqrt(1.0 - self.beta2**self.step)
-        rate = self.rate * correction / (1.0 - self.beta1**self.step)
-        rest1, rest2 = 1.0 - self.beta1, 1.0 - self.beta2
-        return self.inverse_scale, self.beta1, rest1, self.beta2, rest2, rate, self.epsilon * correction
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WuveRun:
     """One update: FP32 master weights and state, the operands made from them, and the time it took.
@@ -181,51 +139,69 @@ class WuveRun:
 
 
 def run_wuve(
-    spec: AcceleratorSpec, rule: Sgd | Adam, master: Single, gradient16: Half, state: tuple[Single, ...]
+    spec: AcceleratorSpec, settings: UpdateSettings, master: Single, gradient16: Half, state: tuple[Single, ...]
 ) -> WuveRun:
     """Step one update of ``master`` float32 [n] by ``gradient16`` [n] in the format of ``spec``.
 
-    ``state`` float32 [n] each: (velocity,) of SGD, (mean, square) of Adam. The inputs stay as they are.
+    ``state`` float32 [n] each: those that the rule of ``settings`` holds. The inputs stay as they are.
     """
-    names = ("velocity",) if isinstance(rule, Sgd) else ("mean", "square")
+    rule = settings.rule
+    names = tuple(held.name for held in rule.state)
     if len(state) != len(names):
-        raise InputError(f"state of {type(rule).__name__} must be ({', '.join(names)}), not {len(state)} arrays")
+        raise InputError(f"state of {type(settings).__name__} must be ({', '.join(names)}), not {len(state)} arrays")
     _require_vector("master", master, np.float32, None)
     _require_vector("gradient16", gradient16, operand_type(spec.pe), len(master))
     for name, array in zip(names, state, strict=True):
         _require_vector(name, array, np.float32, len(master))
-    weights = master.copy()
-    updated = tuple(array.copy() for array in state)
-    update = run_sgd if isinstance(rule, Sgd) else run_adam
-    ages, depth = _pipeline(spec, rule)
-    constants = np.array(rule.constants, np.float32)
     with np.errstate(invalid="ignore"):  # a signalling NaN is data here
-        gradient = gradient16.astype(np.float32)
-    left = np.zeros(len(weights), np.int64)
-    cycles = update(weights, gradient, *updated, constants, ages, depth, spec.wuve.lanes, left)
-    for array in (weights, *updated):
-        canonical(array)
+        entering = np.stack([gradient16.astype(np.float32), master, *state])
+    constants, left = np.array(settings.constants, np.float32), np.zeros(len(master), np.int64)
+    program, ages, results, depth = _program(rule, spec.pe)
+    leaving = np.empty((len(results), len(master)), np.float32)
+    cycles = run_update(entering, constants, program, ages, results, depth, spec.wuve.lanes, leaving, left)
+    weights, *updated = (canonical(array) for array in leaving)
     weights16 = narrow(weights, spec.pe)
-    return WuveRun(master=weights, state=updated, weights16=weights16, left=left, cycles=int(cycles))
+    return WuveRun(master=weights, state=tuple(updated), weights16=weights16, left=left, cycles=int(cycles))
 
 
-def _pipeline(spec: AcceleratorSpec, rule: Sgd | Adam) -> tuple[npt.NDArray[np.int64], int]:
-    """Age of a beat at each operation, and at its retirement."""
-    multiply, add = spec.pe.multiply_latency, spec.pe.add_latency
-    if isinstance(rule, Sgd):
-        waits = [multiply, multiply + add, multiply + add, multiply + add]
-    else:
-        # Rate times mean is ready long before the root it is divided by.
-        waits = [multiply, 2 * multiply + add, DIVIDE_LATENCY, add + DIVIDE_LATENCY, add]
-    ages = np.cumsum([0, *waits])
-    return ages[:-1].astype(np.int64), int(ages[-1])
+@cache
+def _program(rule: UpdateRule, pe: PESpec) -> tuple[Integers, Integers, Integers, int]:
+    """Operations, their ages, what leaves and when, as `run_update` takes them.
+
+    Conversions are made outside: the gradient stands in the slot of the widened one, and what leaves is narrowed.
+    """
+    plan = update_plan(rule, pe)
+    slots = {name: slot for slot, name in enumerate((*rule.enters, *rule.constants))}
+    lines: list[list[int]] = []
+    ages: list[int] = []
+    for operation in rule.operations:
+        code = _code(operation.unit)
+        operands = [slots[name] for name in operation.operands]
+        if code is not None:
+            slots[operation.name] = len(rule.enters) + len(rule.constants) + len(lines)
+            lines.append([code, operands[0], operands[-1]])
+            ages.append(plan.starts[operation.name])
+        elif operation.unit is Unit.WIDEN:
+            slots[operation.name] = operands[0]
+    results = [slots[name] for name in rule.leaves]
+    return np.array(lines, np.int64), np.array(ages, np.int64), np.array(results, np.int64), plan.depth
 
 
-def _require_finite(rule: Sgd | Adam) -> None:
-    for field in fields(rule):
-        value = getattr(rule, field.name)
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise InputError(f"{field.name} of {type(rule).__name__} must be a finite number, not {value!r}")
+def _code(unit: Unit) -> int | None:
+    match unit:
+        case Unit.MULTIPLY:
+            return MULTIPLY
+        case Unit.ADD:
+            return ADD
+        case Unit.SUBTRACT:
+            return SUBTRACT
+        case Unit.ROOT:
+            return ROOT
+        case Unit.DIVIDE:
+            return DIVIDE
+        case Unit.WIDEN | Unit.NARROW:
+            return None
+    assert_never(unit)
 
 
 def _require_vector(where: str, value: object, dtype: type[np.generic], length: int | None) -> None:

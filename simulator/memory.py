@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from ..dataflow.accelerator import OPERAND_BYTES, AcceleratorSpec
-from ..dataflow.beside import STATE_BYTES, machine_bytes, vector_work
+from ..dataflow.beside import machine_bytes, vector_work
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
 from ..workloads.schemes.annotate import weight_copies
@@ -58,7 +58,7 @@ def memory_need(workload: Workload, spec: AcceleratorSpec) -> MemoryNeed:
     return MemoryNeed(
         frozen_weights=sum(_frozen(workload).values()),
         master_weights=_MASTER_BYTES * parameters,
-        optimizer_state=STATE_BYTES[workload.optimizer] * parameters,
+        optimizer_state=workload.rule.state_bytes * parameters,
         weight_copies=sum(_copies(op, spec) for op in updates) + _frozen_copies(workload, spec),
         weight_gradients=OPERAND_BYTES * parameters,
         activations=_input(workload.ops, spec) + kept,

@@ -13,8 +13,9 @@ from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.pregenerate import COPIES, Copy, Line, TilePlan, WeightShape, line_order, tile_plan, walk
 from ..workloads.errors import InputError
 from ..workloads.sparsity import NMPattern
-from .engines import Adam, Sgd, SoreRun, WuveRun, run_sore, run_wuve
+from .engines import SoreRun, WuveRun, run_sore, run_wuve
 from .operand import Half
+from .update_settings import UpdateSettings
 
 __all__ = ["PregenerateRun", "run_pregenerate"]
 
@@ -32,7 +33,7 @@ class PregenerateRun:
 
 def run_pregenerate(
     spec: AcceleratorSpec,
-    rule: Sgd | Adam,
+    settings: UpdateSettings,
     pattern: NMPattern,
     shape: WeightShape,
     master: Single,
@@ -46,11 +47,11 @@ def run_pregenerate(
     ``ff`` [taps x inputs, outputs], ``bp`` [taps x outputs, inputs]. What the engines make does not depend on the order
     in which they are given it; when it leaves does.
     """
-    plan = tile_plan(spec, "sgd" if isinstance(rule, Sgd) else "adam", pattern, len(copies))
+    plan = tile_plan(spec, settings.rule, pattern, len(copies))
     order = walk(plan, pattern, shape, copies)
     if len(master) != shape.elements:
         raise InputError(f"master has {len(master)} elements, but {shape} has {shape.elements}; they must be equal")
-    update = run_wuve(spec, rule, master, gradient16, state)
+    update = run_wuve(spec, settings, master, gradient16, state)
     weight = update.weights16.reshape(shape.taps, shape.inputs, shape.outputs)
     made = {}
     for place, (copy, line) in enumerate(zip(copies, line_order(plan, pattern, shape, order, copies), strict=True)):

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..dataflow.accelerator import OPERAND_BYTES, AcceleratorSpec
-from ..dataflow.beside import STATE_BYTES, update_work, vector_work
+from ..dataflow.beside import update_work, vector_work
 from ..dataflow.schedule import Schedule
 from ..workloads.gemm import Pass
 from ..workloads.schemes.annotate import copy_key
@@ -178,8 +178,9 @@ def _vector_regions(i: int, op: VectorOp, plan: _Plan) -> OpRegions:
 
 
 def _update_regions(op: UpdateOp, plan: _Plan, spec: AcceleratorSpec) -> OpRegions:
-    work = update_work(op, spec, plan.schedule.workload.optimizer)
-    name, n, state = op.name, op.elements, STATE_BYTES[plan.schedule.workload.optimizer]
+    rule = plan.schedule.workload.rule
+    work = update_work(op, spec, rule)
+    name, n, state = op.name, op.elements, rule.state_bytes
     master = plan.kept((name, "master"), f"{name} in 32 bits", 4 * n)
     moments = plan.kept((name, "state"), f"{name} optimizer state", state * n)
     gradient = plan.kept((name, "gradient"), f"{name} gradient", OPERAND_BYTES * n)

@@ -19,6 +19,7 @@ from ..dataflow.problem import RATE, memory_machine, share
 from ..dataflow.schedule import Schedule
 from ..workloads.errors import InputError
 from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp
+from ..workloads.update_rule import UpdateRule
 from .kernels.phases import MacroTiles, step_phases
 from .phases import phase_count
 from .result import OpResult, SimResult
@@ -40,7 +41,7 @@ def simulate(
     spec, workload = schedule.spec, schedule.workload
     results = []
     for done, (op, placement) in enumerate(zip(schedule.as_run.ops, schedule.placements, strict=True), start=1):
-        results.append(_run(op, placement, spec, workload.optimizer))
+        results.append(_run(op, placement, spec, workload.rule))
         if witness and placement is not None:
             assert isinstance(op, MatrixOp), "only products are placed"
             _require_stepped(op, placement, spec)
@@ -51,7 +52,7 @@ def simulate(
     )
 
 
-def _run(op: Op, placement: Placement | None, spec: AcceleratorSpec, optimizer: str) -> OpResult:
+def _run(op: Op, placement: Placement | None, spec: AcceleratorSpec, rule: UpdateRule) -> OpResult:
     match op:
         case MatrixOp():
             assert placement is not None, "a schedule places every matrix op"
@@ -66,7 +67,7 @@ def _run(op: Op, placement: Placement | None, spec: AcceleratorSpec, optimizer: 
         case VectorOp():
             cycles, counts = vector_cost(vector_work(op, spec), op.elements, spec)
         case UpdateOp():
-            cycles, counts = update_cost(op, spec, optimizer)
+            cycles, counts = update_cost(op, spec, rule)
         case _:
             assert_never(op)
     return OpResult(op=op, mapping=None, cycles=cycles, counts=counts)

@@ -23,6 +23,7 @@ from ..dataflow.problem import LONGEST, RATE, memory_machine
 from ..dataflow.schedule import Schedule
 from ..workloads.errors import InputError
 from ..workloads.step import MatrixOp, Op, Role, UpdateOp, VectorOp
+from ..workloads.update_rule import UpdateRule
 from .kernels.phases import EndLoads, Runs
 from .kernels.recurrence import Tasks
 from .order import Order, order_of
@@ -106,7 +107,7 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
     transfers = transfers or by_shape(spec)
     rate = memory_machine(spec).rate
     parts = [
-        _phases(op, placement, spec, workload.optimizer, transfers)
+        _phases(op, placement, spec, workload.rule, transfers)
         for op, placement in zip(workload.ops, schedule.placements, strict=True)
     ]
     stored = {id(part): part for part in parts}  # equal ops have one
@@ -183,7 +184,7 @@ def _ready_sides(op: Op, placement: Placement | None, weight_ready: bool) -> tup
 
 
 def _phases(
-    op: Op, placement: Placement | None, spec: AcceleratorSpec, optimizer: str, transfers: Transfers
+    op: Op, placement: Placement | None, spec: AcceleratorSpec, rule: UpdateRule, transfers: Transfers
 ) -> _Phases:
     match op:
         case MatrixOp():
@@ -194,7 +195,7 @@ def _phases(
         case VectorOp():
             return _chunks(vector_work(op, spec), spec, transfers)
         case UpdateOp():
-            return _chunks(update_work(op, spec, optimizer), spec, transfers)
+            return _chunks(update_work(op, spec, rule), spec, transfers)
 
 
 @lru_cache(maxsize=1024)

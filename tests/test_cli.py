@@ -363,7 +363,7 @@ REFUSED: list[tuple[str, str]] = [
     ("run {step} --arch tiny --scheme bdwp --nm 2:16", "pe.max_group"),
     ("run {step} --arch dense-32 --scheme bdwp", "pe.max_group"),
     ("run {step} --objective speed", "cycles"),
-    ("run {step} --optimizer rmsprop", "sgd"),
+    ("run {step} --optimizer rmsprop", "'sgd', 'nesterov', 'adam', 'adamw'"),
     ("run {step} --arch sat-vcu1520", "did you mean 'sat-vcu1525'"),
     ("run {step} --arch missing.toml", "missing.toml: cannot be read"),
     ("run {step} --arch {toml}", "did you mean 'clock_hz'"),

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from weft.workloads.update_rule import SGD, UPDATE_RULES
+
 from .hdl.verilating import Verilator
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +44,14 @@ class Mutant:
 
 
 MUTANTS = [Mutant(**entry) for entry in tomllib.loads(Path(__file__).with_suffix(".toml").read_text())["mutant"]]
-AREAS = ("hdl/", "simulator/kernels/", "dataflow/macro_tiles.py", "dataflow/stce/", "dataflow/engine_time.py")
+AREAS = (
+    "hdl/",
+    "simulator/kernels/",
+    "dataflow/macro_tiles.py",
+    "dataflow/stce/",
+    "dataflow/engine_time.py",
+    "workloads/update_rule.py",
+)
 
 
 def source(mutant: Mutant) -> str:
@@ -127,7 +136,7 @@ class Copy:
         return done.returncode == 0
 
     def _bench(self, words: list[str], verilator) -> bool:
-        block, rule = words[0], "adam" if "adam" in words else "sgd"
+        block, rule = words[0], next((word for word in words if word in UPDATE_RULES), SGD.name)
         made = self.run(
             "-m", "weft", "verilog", "--arch", self.machine(words), "--block", block, "--optimizer", rule, "-o", "v"
         )

@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError, nearest, require_choice
+from .errors import InputError, require_choice
 from .io import load_workload
 from .models import zoo
-from .step import OPTIMIZERS, Workload, require_products
+from .step import Workload, require_products
 from .strict import read_text
+from .update_rule import SGD, update_rule
 from .user_code import is_user
 from .windows import ATTENTION, Attention
 
@@ -48,8 +49,8 @@ def open_model(
     ``freeze``: parameters that are not trained, by name with shell wildcards. ``attention``: over the full square, or
     by the window of layers that have one.
     """
-    if optimizer is not None and optimizer not in OPTIMIZERS:
-        raise InputError(f"optimizer {optimizer!r} is unknown: {nearest(optimizer, OPTIMIZERS)}")
+    if optimizer is not None:
+        update_rule(optimizer)
     if input_shape is not None and not is_user(text) and not text.endswith(".onnx"):
         raise InputError(f"{text}: an input shape is for models of the form file.py:function and ONNX files only")
     if dims and not text.endswith(".onnx"):
@@ -69,7 +70,7 @@ def open_model(
         if seq is not None:
             raise InputError(f"{text}: an ONNX file has no sequence, but axes by name: give --dim NAME={seq}")
         return onnx_workload(
-            _existing(text), batch=batch, optimizer=optimizer or "sgd", freeze=freeze, dims=dims, sample=input_shape
+            _existing(text), batch=batch, optimizer=optimizer or SGD.name, freeze=freeze, dims=dims, sample=input_shape
         )
     source = _source(text, input_shape)
     return _trace(source, batch, seq, optimizer, recompute, freeze, attention, progress)
@@ -105,7 +106,7 @@ def _trace(
     from .trace import trace_step
 
     return trace_step(
-        source, batch=batch, seq=seq, optimizer=optimizer or "sgd", recompute=recompute, freeze=freeze,
+        source, batch=batch, seq=seq, optimizer=optimizer or SGD.name, recompute=recompute, freeze=freeze,
         attention=attention, progress=progress,
     )  # fmt: skip
 

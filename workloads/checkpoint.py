@@ -30,8 +30,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def load_checkpoint(path: Path, version: int) -> dict[str, Any]:
-    """Read what :func:`save_checkpoint` wrote, with tensors on the CPU; ``version`` is its entry ``version``."""
+def load_checkpoint(path: Path, *versions: int) -> dict[str, Any]:
+    """Read what :func:`save_checkpoint` wrote, with tensors on the CPU, if of one of ``versions``."""
     raw = read_file(path, _MAX_BYTES)
     with reading(str(path), "a whole checkpoint of Weft"):
         try:
@@ -43,8 +43,9 @@ def load_checkpoint(path: Path, version: int) -> dict[str, Any]:
             ) from None
         _require_plain(state)
     of_version = state.get("version") if isinstance(state, dict) else None
-    if type(of_version) is not int or of_version != version:
-        raise InputError(f"{path}: is a checkpoint of version {of_version!r}; this Weft reads version {version}")
+    if type(of_version) is not int or of_version not in versions:
+        read = " or ".join(map(str, versions))
+        raise InputError(f"{path}: is a checkpoint of version {of_version!r}; this Weft reads version {read}")
     told = state.pop(_DIGEST, None)
     with reading(str(path), "a checkpoint of Weft"):
         found = digest(state)

@@ -12,10 +12,11 @@ from pydantic import Discriminator
 from .errors import InputError, nearest, require_int
 from .gemm import GEMM_PASSES, Gemm, Pass
 from .sparsity import LayerPattern, NMPattern
+from .update_rule import SGD, UpdateRule, update_rule
 
 __all__ = [
-    "DTYPE_BYTES", "OPTIMIZERS", "SCHEMA", "STORED_AS", "CompactCopy", "Frozen", "MatrixOp", "Measured", "Op",
-    "Operand", "Role", "SparseOperand", "UpdateOp", "VectorOp", "Workload", "require_products",
+    "DTYPE_BYTES", "SCHEMA", "STORED_AS", "CompactCopy", "Frozen", "MatrixOp", "Measured", "Op", "Operand", "Role",
+    "SparseOperand", "UpdateOp", "VectorOp", "Workload", "require_products",
 ]  # fmt: skip
 
 SCHEMA: Final = 1
@@ -31,9 +32,6 @@ STORED_AS = {
     "uint64": "int64", "float8_e4m3fnuz": "float8_e4m3fn", "float8_e5m2fnuz": "float8_e5m2",
 }  # fmt: skip
 """Formats that a workload has no name for, as the named one of the same width (a complex number is a pair)."""
-
-OPTIMIZERS = ("sgd", "adam")
-"""Update rules of the weight-update engine: SGD with momentum, Adam."""
 
 _STRICT = {"extra": "forbid"}
 _ALIASED = {**_STRICT, "alias_generator": lambda name: name.rstrip("_")}
@@ -303,7 +301,7 @@ class Workload:
     model: str
     batch: int
     input: str = ""
-    optimizer: str = "sgd"
+    optimizer: str = SGD.name
     scheme: str = "dense"
     pattern: NMPattern | None = None
     ops: tuple[Op, ...]
@@ -315,8 +313,7 @@ class Workload:
 
     def __post_init__(self) -> None:
         require_int(f"batch of workload {self.model!r}", self.batch, 1, 2**31)
-        if self.optimizer not in OPTIMIZERS:
-            raise InputError(f"optimizer {self.optimizer!r} is unknown: {nearest(self.optimizer, OPTIMIZERS)}")
+        update_rule(self.optimizer)
         if not self.ops:
             raise InputError(f"workload {self.model!r} has no ops")
         if self.after and len(self.after) != len(self.ops):
@@ -337,6 +334,11 @@ class Workload:
                     "list it once, or leave it to its update"
                 )
             seen.add(tensor.name)
+
+    @property
+    def rule(self) -> UpdateRule:
+        """What ``optimizer`` names."""
+        return update_rule(self.optimizer)
 
     @property
     def matrix_ops(self) -> tuple[MatrixOp, ...]:

@@ -18,11 +18,12 @@ from ._recompute import checkpoint_modules
 from ._recorder import Recorder
 from ._traffic import dtype_name
 from .answers import Answers, Following
-from .errors import InputError, nearest, require_int
+from .errors import InputError, require_int
 from .models.shells import model_on_meta
 from .models.source import ModelSource, StepInputs
 from .patterns import matching
-from .step import DTYPE_BYTES, OPTIMIZERS, Frozen, MatrixOp, UpdateOp, VectorOp, Workload, require_products
+from .step import DTYPE_BYTES, Frozen, MatrixOp, UpdateOp, VectorOp, Workload, require_products
+from .update_rule import SGD, update_rule
 from .windows import Attention, windowed, windows_of
 from .written_out import WrittenOut
 
@@ -36,7 +37,7 @@ def trace_step(
     *,
     batch: int | None = None,
     seq: int | None = None,
-    optimizer: str = "sgd",
+    optimizer: str = SGD.name,
     recompute: Sequence[str] = (),
     freeze: Sequence[str] = (),
     attention: Attention = "full",
@@ -113,8 +114,7 @@ def _check_request(batch: int | None, seq: int | None, optimizer: str) -> None:
         require_int("batch", batch, 1, 2**31)
     if seq is not None:
         require_int("sequence length", seq, 1, 2**31)
-    if optimizer not in OPTIMIZERS:
-        raise InputError(f"optimizer {optimizer!r} is unknown: {nearest(optimizer, OPTIMIZERS)}")
+    update_rule(optimizer)
 
 
 def _build(

@@ -13,6 +13,7 @@ from ...hdl.flow.emit import Verilog, verilog
 from ...hdl.registry import BLOCKS, find_block
 from ...workloads.errors import InputError
 from ...workloads.sparsity import NMPattern
+from ...workloads.update_rule import UpdateRule
 from .array_vectors import array_vectors
 from .engine_vectors import pregenerate_vectors, sore_vectors, wuve_vectors
 
@@ -58,7 +59,7 @@ class EmittedBlock:
         }
 
 
-def emit(spec: AcceleratorSpec, block: str, pattern: NMPattern, rule: str, seed: int) -> EmittedBlock:
+def emit(spec: AcceleratorSpec, block: str, pattern: NMPattern, rule: UpdateRule, seed: int) -> EmittedBlock:
     """A block that has a bench, for ``pattern`` and the update ``rule``; operands of the bench by ``seed``."""
     chosen = find_block(block, BENCHED)
     check_buildable(spec, pattern)
@@ -72,7 +73,7 @@ def emit(spec: AcceleratorSpec, block: str, pattern: NMPattern, rule: str, seed:
     return EmittedBlock(name=block, design=verilog(spec, component, block), bench=dict(bench))
 
 
-def _vectors(spec: AcceleratorSpec, block: str, pattern: NMPattern, rule: str, seed: int) -> Sequence[Any]:
+def _vectors(spec: AcceleratorSpec, block: str, pattern: NMPattern, rule: UpdateRule, seed: int) -> Sequence[Any]:
     match block:
         case "stce":
             return array_vectors(spec, pattern, seed)

@@ -22,9 +22,9 @@ from ...hdl.registry import BLOCKS
 from ...simulator.array import run_array
 from ...simulator.engines import SoreRun, WuveRun, run_sore, run_wuve
 from ...simulator.pregenerate import run_pregenerate
-from ...workloads.errors import InputError, nearest, require_int
+from ...workloads.errors import require_int
 from ...workloads.sparsity import NMPattern
-from ...workloads.step import OPTIMIZERS
+from ...workloads.update_rule import SGD, UpdateRule, update_rule
 from .difference import Difference, earliest, first_word
 from .draw import draw_compact, draw_operand, draw_receivers, draw_shape, draw_training
 
@@ -86,7 +86,7 @@ def verify(
     seed: int = 0,
     *,
     pattern: NMPattern | None = None,
-    rule: str = "sgd",
+    rule: str = SGD.name,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Run ``cases`` random products, and a quarter as many updates and compressions, on the simulator and on the RTL.
@@ -96,14 +96,13 @@ def verify(
     """
     require_int("cases", cases, 1, MAX_CASES)
     require_int("seed", seed, 0, 2**63 - 1)
-    if rule not in OPTIMIZERS:
-        raise InputError(f"rule {rule!r} is unknown: {nearest(rule, OPTIMIZERS)}")
+    updated_by = update_rule(rule, "rule")
     chosen = pattern or usual_pattern(spec)
     check_buildable(spec, chosen)
     engines = -(-cases // _ENGINE_SHARE)
     done: list[Case] = []
     every = cases + (3 if spec.wuve.pregenerate else 2) * engines
-    for case in _cases(spec, chosen, rule, seed, cases, engines):
+    for case in _cases(spec, chosen, updated_by, seed, cases, engines):
         done.append(case)
         if progress is not None:
             progress(len(done), every)
@@ -111,7 +110,7 @@ def verify(
 
 
 def _cases(
-    spec: AcceleratorSpec, pattern: NMPattern, rule: str, seed: int, products: int, engines: int
+    spec: AcceleratorSpec, pattern: NMPattern, rule: UpdateRule, seed: int, products: int, engines: int
 ) -> Iterator[Case]:
     def driver(block: str) -> Any:
         return _driver(spec, block, pattern, rule)
@@ -127,7 +126,7 @@ def _cases(
 
 
 @lru_cache(maxsize=len(BLOCKS))
-def _driver(spec: AcceleratorSpec, block: str, pattern: NMPattern, rule: str) -> Any:
+def _driver(spec: AcceleratorSpec, block: str, pattern: NMPattern, rule: UpdateRule) -> Any:
     drive = BLOCKS[block].drive
     assert drive is not None, f"{block} is run by itself"
     return drive(spec, pattern, rule)
@@ -167,38 +166,38 @@ def _compression(driver: SoreDriver, random: np.random.Generator) -> Case:
     return _case("SORE", sizes, f"{spec.sore.kind} {pattern}", want.left.size, want.cycles, compare)
 
 
-def _update(driver: WuveDriver, name: str, random: np.random.Generator) -> Case:
+def _update(driver: WuveDriver, rule: UpdateRule, random: np.random.Generator) -> Case:
     n = int(random.integers(1, 12 * driver.spec.wuve.lanes + 2))
-    rule, master, gradient, state = draw_training(random, driver.spec, name, n)
-    want = run_wuve(driver.spec, rule, master, gradient, state)
+    settings, master, gradient, state = draw_training(random, driver.spec, rule, n)
+    want = run_wuve(driver.spec, settings, master, gradient, state)
 
     def compare() -> tuple[int, Difference | None]:
         bits = master.view(np.uint32), gradient.view(np.uint16), [x.view(np.uint32) for x in state]
-        got = driver.run(rule.constants, *bits, cycles=want.cycles + _AFTERWARDS)
+        got = driver.run(settings.constants, *bits, cycles=want.cycles + _AFTERWARDS)
         return got.cycles, _compare_wuve(want, got) or _length(want.cycles, got.cycles)
 
-    return _case("WUVE", f"{n} parameters", name, (2 + len(state)) * n, want.cycles, compare)
+    return _case("WUVE", f"{n} parameters", rule.name, (2 + len(state)) * n, want.cycles, compare)
 
 
-def _pregeneration(driver: PregenerateDriver, name: str, random: np.random.Generator) -> Case:
+def _pregeneration(driver: PregenerateDriver, rule: UpdateRule, random: np.random.Generator) -> Case:
     spec, pattern = driver.spec, driver.pattern
     taps, inputs, outputs = (
         int(random.integers(1, high)) for high in (4, 3 * pattern.group + 2, 3 * pattern.group + 2)
     )
     shape = WeightShape(taps=taps, inputs=inputs, outputs=outputs)
     copies: tuple[Copy, ...] = (COPIES, ("ff",), ("bp",), COPIES)[int(random.integers(4))]
-    rule, master, gradient, state = draw_training(random, spec, name, shape.elements)
-    want = run_pregenerate(spec, rule, pattern, shape, master, gradient, state, copies)
+    settings, master, gradient, state = draw_training(random, spec, rule, shape.elements)
+    want = run_pregenerate(spec, settings, pattern, shape, master, gradient, state, copies)
 
     def compare() -> tuple[int, Difference | None]:
         bits = master.view(np.uint32), gradient.view(np.uint16), [x.view(np.uint32) for x in state]
-        got = driver.run(shape, rule.constants, *bits, copies, cycles=want.cycles + _AFTERWARDS)
+        got = driver.run(shape, settings.constants, *bits, copies, cycles=want.cycles + _AFTERWARDS)
         found = [_compare_wuve(want.update, got.update)]
         found += [_compare_sore(f"{copy}.", want.copies[copy], got.copies[copy]) for copy in copies]
         return got.cycles, earliest(found) or _length(want.cycles, got.cycles)
 
     words = (2 + len(state)) * shape.elements + sum(made.left.size for made in want.copies.values())
-    how = f"{name} to {' and '.join(copies)} {pattern} {spec.sore.kind}"
+    how = f"{rule.name} to {' and '.join(copies)} {pattern} {spec.sore.kind}"
     return _case("WUVE to SORE", f"{taps} x {inputs} x {outputs}", how, words, want.cycles, compare)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,10 +15,11 @@ from ...dataflow.stce.pace import array_machine
 from ...dataflow.stce.time import mapped_tiling
 from ...hdl.blocks.banks import IN_RTL
 from ...simulator.compact import Compact, compress, decompress, from_mask
-from ...simulator.engines import Adam, Sgd
 from ...simulator.operand import Half, operand_type
+from ...simulator.update_settings import SETTINGS, UpdateSettings
 from ...workloads.gemm import Gemm
 from ...workloads.sparsity import NMPattern
+from ...workloads.update_rule import UpdateRule
 from .operands import edge_words
 
 __all__ = ["draw_compact", "draw_operand", "draw_receivers", "draw_shape", "draw_training"]
@@ -98,16 +102,26 @@ def draw_compact(random: np.random.Generator, spec: AcceleratorSpec, gemm: Gemm,
 
 
 def draw_training(
-    random: np.random.Generator, spec: AcceleratorSpec, name: str, n: int
-) -> tuple[Sgd | Adam, npt.NDArray[np.float32], Half, tuple[npt.NDArray[np.float32], ...]]:
-    """A rule, FP32 weights and state, some of them raw bits, and a gradient."""
+    random: np.random.Generator, spec: AcceleratorSpec, rule: UpdateRule, n: int
+) -> tuple[UpdateSettings, npt.NDArray[np.float32], Half, tuple[npt.NDArray[np.float32], ...]]:
+    """A step of ``rule``, FP32 weights and state, some of them raw bits, and a gradient."""
     scale = 2.0 ** -int(random.integers(0, 17))
     rate, share = float(random.random()), float(random.random())
-    rule: Sgd | Adam = Sgd(rate=rate, momentum=share, weight_decay=0.1 * share, inverse_scale=scale)
-    if name == "adam":
-        rule = Adam(rate=rate, step=int(random.integers(1, 1000)), inverse_scale=scale)
-    vectors = [random.standard_normal(n).astype(np.float32) for _ in range(2 if name == "sgd" else 3)]
+    settings = _draw_settings(random, rule, rate, share, scale)
+    vectors = [random.standard_normal(n).astype(np.float32) for _ in rule.held]
     for vector in vectors:
         raw = random.random(n) < (0.0, 0.1)[int(random.integers(2))]
         vector.view(np.uint32)[raw] = random.integers(0, 2**32, n, np.uint32)[raw]
-    return rule, vectors[0], draw_operand(random, spec, n), tuple(vectors[1:])
+    return settings, vectors[0], draw_operand(random, spec, n), tuple(vectors[1:])
+
+
+def _draw_settings(
+    random: np.random.Generator, rule: UpdateRule, rate: float, share: float, scale: float
+) -> UpdateSettings:
+    """Numbers of a step: what of them the rule has."""
+    has = {field.name for field in fields(SETTINGS[rule.name])}
+    drawn: dict[str, Any] = {"rate": rate, "momentum": share, "weight_decay": 0.1 * share, "inverse_scale": scale}
+    if "step" in has:
+        drawn["step"] = int(random.integers(1, 1000))
+    made: UpdateSettings = SETTINGS[rule.name](**{name: value for name, value in drawn.items() if name in has})
+    return made

@@ -11,10 +11,12 @@ import numpy.typing as npt
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.pregenerate import COPIES, TilePlan, WeightShape, line_order, tile_plan, walk
 from ...hdl.flow.bench import StreamVectors
-from ...simulator.engines import Adam, Sgd, SoreRun, WuveRun, run_sore, run_wuve
+from ...simulator.engines import SoreRun, WuveRun, run_sore, run_wuve
 from ...simulator.operand import Half
 from ...simulator.pregenerate import run_pregenerate
+from ...simulator.update_settings import Adam, AdamW, Nesterov, Sgd, UpdateSettings
 from ...workloads.sparsity import NMPattern
+from ...workloads.update_rule import UpdateRule
 from .operands import any_bits, normal, ties, zeros
 
 __all__ = ["pregenerate_vectors", "sore_vectors", "wuve_vectors"]
@@ -25,6 +27,17 @@ _AFTERWARDS = 4
 _Kind = Literal["normal", "special", "small"]
 _KINDS: tuple[_Kind, ...] = ("normal", "special", "small")
 """Values of an update: numbers, any bits, and numbers about the smallest normal one."""
+
+_SETTINGS: dict[str, UpdateSettings] = {
+    settings.rule.name: settings
+    for settings in (
+        Sgd(rate=0.1, momentum=0.9, weight_decay=1e-4, inverse_scale=1 / 1024),
+        Nesterov(rate=0.1, momentum=0.9, weight_decay=1e-4, inverse_scale=1 / 1024),
+        Adam(rate=1e-3, inverse_scale=1 / 1024, step=3),
+        AdamW(rate=1e-3, weight_decay=0.05, inverse_scale=1 / 1024, step=3),
+    )
+}
+"""A usual step of every rule."""
 
 _ZERO = 0.8
 """Share of zeros among the masters of small updates."""
@@ -115,19 +128,19 @@ class _Pairs:
         return outputs, meant
 
 
-def wuve_vectors(spec: AcceleratorSpec, rule: str, seed: int) -> list[StreamVectors]:
-    """Updates under the rule ``sgd`` or ``adam``, of numbers, of any bits, and below the normal range."""
+def wuve_vectors(spec: AcceleratorSpec, rule: UpdateRule, seed: int) -> list[StreamVectors]:
+    """Updates under ``rule``, of numbers, of any bits, and below the normal range."""
     found = []
     for i, kind in enumerate(_KINDS):
         given = _Given.of(spec, rule, 40 * spec.wuve.lanes + 1, kind, np.random.default_rng([seed, i]))
-        ran = run_wuve(spec, given.rule, given.master, given.gradient, given.state)
+        ran = run_wuve(spec, given.settings, given.master, given.gradient, given.state)
         entering, lane = np.divmod(np.arange(len(given.master)), spec.wuve.lanes)
         inputs, outputs, meant = given.ports(ran, spec.wuve.lanes, entering, lane, ran.cycles + _AFTERWARDS)
         found.append(StreamVectors(name=kind, inputs=inputs, outputs=outputs, meant=meant))
     return found
 
 
-def pregenerate_vectors(spec: AcceleratorSpec, pattern: NMPattern, rule: str, seed: int) -> list[StreamVectors]:
+def pregenerate_vectors(spec: AcceleratorSpec, pattern: NMPattern, rule: UpdateRule, seed: int) -> list[StreamVectors]:
     """Weights updated and compressed in both directions, values as in `wuve_vectors`; beats are offered always."""
     shape = WeightShape(taps=2, inputs=pattern.group + 1, outputs=2 * pattern.group + (pattern.group + 1) // 2)
     plan = tile_plan(spec, rule, pattern, len(COPIES))
@@ -142,7 +155,7 @@ def pregenerate_vectors(spec: AcceleratorSpec, pattern: NMPattern, rule: str, se
     found = []
     for i, kind in enumerate(_KINDS):
         given = _Given.of(spec, rule, shape.elements, kind, np.random.default_rng([seed, i]))
-        ran = run_pregenerate(spec, given.rule, pattern, shape, given.master, given.gradient, given.state)
+        ran = run_pregenerate(spec, given.settings, pattern, shape, given.master, given.gradient, given.state)
         cycles = ran.cycles + _AFTERWARDS
         inputs, outputs, meant = given.ports(ran.update, spec.wuve.lanes, entering, lane, cycles)
         pairs = _Pairs(spec, pattern, cycles, "pairs_leaving")
@@ -175,44 +188,39 @@ def _rounds(plan: TilePlan, leaving: npt.NDArray[np.uint64], tiles: int) -> npt.
 class _Given:
     """What an update starts from."""
 
-    rule: Sgd | Adam
+    settings: UpdateSettings
     master: npt.NDArray[np.float32]
     gradient: Half
     state: tuple[npt.NDArray[np.float32], ...]
 
     @classmethod
-    def of(cls, spec: AcceleratorSpec, rule: str, count: int, kind: _Kind, random: np.random.Generator) -> _Given:
-        rules: dict[str, Sgd | Adam] = {
-            "sgd": Sgd(rate=0.1, momentum=0.9, weight_decay=1e-4, inverse_scale=1 / 1024),
-            "adam": Adam(rate=1e-3, inverse_scale=1 / 1024, step=3),
-        }
+    def of(
+        cls, spec: AcceleratorSpec, rule: UpdateRule, count: int, kind: _Kind, random: np.random.Generator
+    ) -> _Given:
         gradient = {"normal": normal, "special": any_bits, "small": zeros}[kind](random, spec, 1, count)[0]
-        master, *state = (_singles(random, count, kind) for _ in range(2 if rule == "sgd" else 3))
+        master, *state = (_singles(random, count, kind) for _ in rule.held)
         if kind == "small":
             # what an update adds to them is seen to the last bit
             master[random.random(count) < _ZERO] *= 0
-        if rule == "adam" and kind != "special":
+        if rule.divides and kind != "special":
             # what the root is taken of; that of a small number would make any step a large one
             state[1] = np.abs(random.standard_normal(count, np.float32))
-        return cls(rule=rules[rule], master=master, gradient=gradient, state=tuple(state))
+        return cls(settings=_SETTINGS[rule.name], master=master, gradient=gradient, state=tuple(state))
 
     def ports(
         self, ran: WuveRun, lanes: int, entering: npt.NDArray[np.int64], lane: npt.NDArray[np.int64], cycles: int
     ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[np.bool_]]]:
         """Inputs, outputs and where those mean anything; parameters enter ``lane`` in the cycle ``entering``."""
-        sgd = isinstance(self.rule, Sgd)
-        names = ("velocity",) if sgd else ("mean", "square")
-        constants = np.array(self.rule.constants, np.float32).view(np.uint32)
-        held = ("inverse_scale", "weight_decay", "momentum", "rate") if sgd else (
-            "inverse_scale", "beta1", "rest1", "beta2", "rest2", "rate", "epsilon")  # fmt: skip
-        inputs = {name: np.full(cycles, word, np.uint64) for name, word in zip(held, constants, strict=True)}
+        rule = self.settings.rule
+        constants = np.array(self.settings.constants, np.float32).view(np.uint32)
+        inputs = {name: np.full(cycles, word, np.uint64) for name, word in zip(rule.constants, constants, strict=True)}
         outputs: dict[str, npt.NDArray[Any]] = {}
         meant: dict[str, npt.NDArray[np.bool_]] = {}
         one = np.ones(len(lane))
         fed: dict[str, npt.NDArray[Any]] = {"gradient16": self.gradient.view(np.uint16), "valid": one}
-        fed |= _bits(("master", *names), (self.master, *self.state))
+        fed |= _bits(rule.held, (self.master, *self.state))
         read: dict[str, npt.NDArray[Any]] = {"weight16": ran.weights16.view(np.uint16)}
-        read |= {f"next_{name}": bits for name, bits in _bits(("master", *names), (ran.master, *ran.state)).items()}
+        read |= {f"next_{name}": bits for name, bits in _bits(rule.held, (ran.master, *ran.state)).items()}
         for i in range(lanes):
             mine = lane == i
             inputs |= {f"{name}__{i}": _over(cycles, entering[mine], bits[mine]) for name, bits in fed.items()}

@@ -8,6 +8,7 @@ from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.pregenerate import tile_plan
 from ...workloads.errors import InputError
 from ...workloads.sparsity import NMPattern
+from ...workloads.update_rule import SGD
 
 __all__ = ["MAX_TILE_WORDS", "check_buildable"]
 
@@ -35,7 +36,7 @@ def check_buildable(spec: AcceleratorSpec, pattern: NMPattern) -> None:
 
 
 def _tile_words(spec: AcceleratorSpec, pattern: NMPattern) -> int:
-    return tile_plan(spec, "sgd", pattern, 1).blocks * pattern.group**2
+    return tile_plan(spec, SGD, pattern, 1).blocks * pattern.group**2
 
 
 def _fits(spec: AcceleratorSpec, pattern: NMPattern, lanes: int) -> bool:

@@ -14,6 +14,7 @@ from amaranth.lib.wiring import In, Out
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.pregenerate import TilePlan, tile_plan
 from ...workloads.sparsity import NMPattern
+from ...workloads.update_rule import SGD, UpdateRule
 from .buildable import check_buildable
 from .sorter import Sore
 from .update import Wuve
@@ -137,7 +138,9 @@ class Pregenerate(wiring.Component):
     With ``blackbox`` the lanes of both engines are instances of the modules in `parts`.
     """
 
-    def __init__(self, spec: AcceleratorSpec, pattern: NMPattern, rule: str = "sgd", *, blackbox: bool = False) -> None:
+    def __init__(
+        self, spec: AcceleratorSpec, pattern: NMPattern, rule: UpdateRule = SGD, *, blackbox: bool = False
+    ) -> None:
         check_buildable(spec, pattern)
         self.wuve = Wuve(spec, rule, blackbox=blackbox)
         self.sore = Sore(spec, pattern, blackbox=blackbox)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.pregenerate import COPIES, Copy, WeightShape, line_order, walk
 from ...workloads.sparsity import NMPattern
+from ...workloads.update_rule import UpdateRule
 from ..blocks.banks import cut_groups
 from ..blocks.pregenerate import Pregenerate
 from ..blocks.sorter import Sore
@@ -123,9 +124,9 @@ class SoreDriver:
 
 
 class WuveDriver:
-    """Updates parameters by ``rule`` (``sgd``, ``adam``) in ``machine``, by default a co-simulation of `Wuve`."""
+    """Updates parameters by ``rule`` in ``machine``, by default a co-simulation of `Wuve`."""
 
-    def __init__(self, spec: AcceleratorSpec, rule: str, machine: Cosim | None = None) -> None:
+    def __init__(self, spec: AcceleratorSpec, rule: UpdateRule, machine: Cosim | None = None) -> None:
         self.spec = spec
         self.engine = Wuve(spec, rule, blackbox=True)
         self._machine = machine or Cosim(self.engine, parts=self.engine.parts)
@@ -152,7 +153,9 @@ class WuveDriver:
 class PregenerateDriver:
     """Updates and compresses weights in ``machine``, by default a co-simulation of `Pregenerate`."""
 
-    def __init__(self, spec: AcceleratorSpec, pattern: NMPattern, rule: str, machine: Cosim | None = None) -> None:
+    def __init__(
+        self, spec: AcceleratorSpec, pattern: NMPattern, rule: UpdateRule, machine: Cosim | None = None
+    ) -> None:
         self.spec, self.pattern = spec, pattern
         self.engine = Pregenerate(spec, pattern, rule, blackbox=True)
         self._machine = machine or Cosim(self.engine, parts=self.engine.parts)
@@ -218,12 +221,12 @@ def _over(array: Array, cycles: int) -> Array:
 
 
 def _constants(engine: Wuve, values: Sequence[float]) -> dict[str, Any]:
-    return {name: np.float32(value).view(np.uint32) for name, value in zip(engine.lane.CONSTANTS, values, strict=True)}
+    return {name: np.float32(value).view(np.uint32) for name, value in zip(engine.rule.constants, values, strict=True)}
 
 
 def _parameters(engine: Wuve, master: Array, gradient16: Array, state: Sequence[Array]) -> dict[str, Array]:
-    held = dict(zip(engine.lane.STATE, state, strict=True))
-    return {"gradient16": gradient16, "master": master, **held, "valid": np.ones(len(master), np.uint8)}
+    held = dict(zip(engine.rule.enters, (gradient16, master, *state), strict=True))
+    return {**held, "valid": np.ones(len(master), np.uint8)}
 
 
 def _deal(parameters: dict[str, Array], beats: Index, at: Index, cycles: int) -> dict[str, Array]:
@@ -238,7 +241,7 @@ def _deal(parameters: dict[str, Array], beats: Index, at: Index, cycles: int) ->
 
 def _collect_update(engine: Wuve, seen: dict[str, Array], beats: Index, n: int) -> RtlWuve:
     """Put what left each lane in order where it belongs."""
-    names = ("next_master", *(f"next_{name}" for name in engine.lane.STATE), "weight16")
+    names = (*(f"next_{name}" for name in engine.rule.held), "weight16")
     found = {name: np.zeros(n, np.uint32) for name in names}
     left = np.zeros(n, np.int64)
     for i in range(engine.lanes):

@@ -110,7 +110,9 @@ class _Made:
 
 
 def _contract(component: Any) -> str:
-    """What its docstring says of the design: without paragraphs on its Python, numbers for their names."""
+    """What it says itself, or its docstring of the design: without paragraphs on its Python, numbers for names."""
+    if hasattr(component, "contract"):
+        return str(component.contract)
     paragraphs = (inspect.getdoc(type(component)) or "").split("\n\n")
 
     def plain(found: re.Match[str]) -> str:

@@ -15,6 +15,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ...dataflow.accelerator import AcceleratorSpec
+from ...workloads.update_rule import SGD
 from ..block import Block, usual_pattern
 from .devices import Resources, resources_of
 from .synthesis import STAGES, TOP, Progress, by_module, design, script_of, synthesize
@@ -62,7 +63,7 @@ def place_and_route(spec: AcceleratorSpec, block: Block, mhz: int = 100, progres
     require_tool("nextpnr-ecp5")
     synthesize(spec, block, "ecp5", mhz, progress)  # refuses what does not fit
     text, kept = design(spec, block)
-    harness = rtlil.convert(_Harness(block.make(spec, usual_pattern(spec), "sgd")), name=_HARNESS, emit_src=False)
+    harness = rtlil.convert(_Harness(block.make(spec, usual_pattern(spec), SGD)), name=_HARNESS, emit_src=False)
     script = [
         *script_of(text_file="design.il", kept=[*kept, TOP], top=_HARNESS, target="ecp5", mhz=mhz),
         "tee -q -o stat.json stat -json",

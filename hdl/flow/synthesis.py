@@ -15,6 +15,7 @@ from amaranth.back import rtlil
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...workloads.errors import InputError, nearest, require_int
+from ...workloads.update_rule import SGD
 from ..block import Block, usual_pattern
 from .devices import DEVICES, LEAST, Resources, Target, resources_of
 from .tools import cached, require_tool, run_tool, tool_version
@@ -125,7 +126,7 @@ def _refuse_too_large(made: Synthesis) -> None:
 
 def design(spec: AcceleratorSpec, block: Block) -> tuple[str, list[str]]:
     """RTLIL of a block as module ``weft``, and the modules in it that are counted apart."""
-    component = block.make(spec, usual_pattern(spec), "sgd")
+    component = block.make(spec, usual_pattern(spec), SGD)
     parts = getattr(component, "parts", {})
     texts = [rtlil.convert(part, name=name, emit_src=False) for name, part in parts.items()]
     text = "".join([*texts, rtlil.convert(component, name=TOP, emit_src=False)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...workloads.errors import require_int
+from ...workloads.update_rule import SGD
 from ..block import Block, usual_pattern
 from .emit import verilog
 from .synthesis import refuse_what_cannot_fit
@@ -46,7 +47,7 @@ def vivado_project(spec: AcceleratorSpec, block: Block, mhz: int) -> dict[str, s
     values = {"block": block.name, "machine": spec.name, "top": block.name, "part": VIVADO_PART, "mhz": mhz}
     period = 1000 / mhz
     return {
-        f"{block.name}.v": verilog(spec, block.make(spec, usual_pattern(spec), "sgd"), block.name).text,
+        f"{block.name}.v": verilog(spec, block.make(spec, usual_pattern(spec), SGD), block.name).text,
         f"{block.name}.xdc": _XDC.format(**values, period=period, half=period / 2),
         f"{block.name}.tcl": _TCL.format(**values),
     }

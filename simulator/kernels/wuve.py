@@ -1,116 +1,80 @@
 """WUVE stepped cycle by cycle: each operation runs on the beat that has reached its pipeline stage.
 
-A beat is one parameter in every lane. FP32 throughout, no contraction, in the order written.
+A beat is one parameter in every lane. FP32 throughout, no contraction, in the order of the program.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numba import njit
 
-
-@njit(cache=True, nogil=True)
-def run_sgd(
-    master: Any, gradient: Any, velocity: Any, constants: Any, ages: Any, depth: int, lanes: int, left: Any
-) -> int:
-    """SGD with momentum in place; cycles.
-
-    ``master``, ``gradient``, ``velocity`` float32 [n]; ``constants`` float32: inverse scale, weight decay, momentum,
-    rate; ``ages`` int64: how many cycles after its entry a beat is unscaled, decayed, given momentum, stepped.
-    Written: ``left`` int64 [n], the cycle in which each parameter leaves.
-    """
-    inverse_scale, decay, momentum, rate = constants
-    n = len(master)
-    ring = depth + 1
-    g = np.empty((ring, lanes), np.float32)
-    w = np.empty((ring, lanes), np.float32)
-    v = np.empty((ring, lanes), np.float32)
-    t, retired = 0, 0
-    while retired < n:
-        for stage in range(5):
-            age = depth if stage == 4 else ages[stage]
-            first = (t - age) * lanes
-            beat = (t - age) % ring
-            if t < age or first >= n:
-                continue
-            for lane in range(min(lanes, n - first)):
-                if stage == 0:
-                    w[beat, lane] = master[first + lane]
-                    v[beat, lane] = velocity[first + lane]
-                    g[beat, lane] = gradient[first + lane] * inverse_scale
-                elif stage == 1:
-                    g[beat, lane] = g[beat, lane] + decay * w[beat, lane]
-                elif stage == 2:
-                    v[beat, lane] = momentum * v[beat, lane] + g[beat, lane]
-                elif stage == 3:
-                    w[beat, lane] = w[beat, lane] - rate * v[beat, lane]
-                else:
-                    master[first + lane] = w[beat, lane]
-                    left[first + lane] = t
-                    velocity[first + lane] = v[beat, lane]
-            if stage == 4:
-                retired = first + lanes
-        t += 1
-    return t
+MULTIPLY: Final = 0
+ADD: Final = 1
+SUBTRACT: Final = 2
+ROOT: Final = 3
+DIVIDE: Final = 4
+"""What a line of a program does."""
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def run_adam(
-    master: Any,
-    gradient: Any,
-    mean: Any,
-    square: Any,
+def run_update(
+    entering: Any,
     constants: Any,
+    program: Any,
     ages: Any,
+    results: Any,
     depth: int,
     lanes: int,
+    leaving: Any,
     left: Any,
 ) -> int:
-    """Adam in place; cycles.
+    """Send parameters through the pipeline of a rule; cycles.
 
-    ``master``, ``gradient``, ``mean``, ``square`` float32 [n]; ``constants`` float32: inverse scale, beta1, 1 - beta1,
-    beta2, 1 - beta2, rate_t, epsilon_t; ``ages`` int64: how many cycles after its entry a beat is unscaled, averaged,
-    rooted, divided, stepped. Written: ``left`` int64 [n], the cycle in which each parameter leaves.
+    ``entering`` float32 [inputs, n], ``constants`` float32 [constants]. A value stands in a slot: inputs, constants,
+    and the results of ``program`` int64 [operations, 3], each of which names its unit and the slots of both operands
+    (a root reads the first). ``ages`` int64 [operations]: how many cycles after its entry a beat undergoes each;
+    ``depth``: how many after it leaves. ``results`` int64 [outputs]: slots of what leaves.
+    Written: ``leaving`` float32 [outputs, n], ``left`` int64 [n], the cycle in which each parameter leaves.
     """
-    inverse_scale, beta1, rest1, beta2, rest2, rate, epsilon = constants
-    n = len(master)
+    inputs, n = entering.shape
+    held = inputs + len(constants)
     ring = depth + 1
-    w = np.empty((ring, lanes), np.float32)
-    g = np.empty((ring, lanes), np.float32)
-    m = np.empty((ring, lanes), np.float32)
-    v = np.empty((ring, lanes), np.float32)
-    x = np.empty((ring, lanes), np.float32)
+    values = np.empty((held + len(program), ring, lanes), np.float32)
+    for i in range(len(constants)):
+        values[inputs + i] = constants[i]
     t, retired = 0, 0
     while retired < n:
-        for stage in range(6):
-            age = depth if stage == 5 else ages[stage]
-            first = (t - age) * lanes
-            beat = (t - age) % ring
-            if t < age or first >= n:
+        beat = t % ring
+        for lane in range(min(lanes, n - t * lanes)):
+            for i in range(inputs):
+                values[i, beat, lane] = entering[i, t * lanes + lane]
+        for i in range(len(program)):
+            first = (t - ages[i]) * lanes
+            if t < ages[i] or first >= n:
                 continue
+            beat, unit = (t - ages[i]) % ring, program[i, 0]
+            a, b, result = values[program[i, 1], beat], values[program[i, 2], beat], values[held + i, beat]
             for lane in range(min(lanes, n - first)):
-                if stage == 0:
-                    w[beat, lane] = master[first + lane]
-                    m[beat, lane] = mean[first + lane]
-                    v[beat, lane] = square[first + lane]
-                    g[beat, lane] = gradient[first + lane] * inverse_scale
-                elif stage == 1:
-                    m[beat, lane] = beta1 * m[beat, lane] + rest1 * g[beat, lane]
-                    v[beat, lane] = beta2 * v[beat, lane] + rest2 * (g[beat, lane] * g[beat, lane])
-                elif stage == 2:
-                    x[beat, lane] = np.sqrt(v[beat, lane]) + epsilon
-                elif stage == 3:
-                    x[beat, lane] = rate * m[beat, lane] / x[beat, lane]
-                elif stage == 4:
-                    w[beat, lane] = w[beat, lane] - x[beat, lane]
+                if unit == MULTIPLY:
+                    result[lane] = a[lane] * b[lane]
+                elif unit == ADD:
+                    result[lane] = a[lane] + b[lane]
+                elif unit == SUBTRACT:
+                    result[lane] = a[lane] - b[lane]
+                elif unit == ROOT:
+                    result[lane] = np.sqrt(a[lane])
+                elif unit == DIVIDE:
+                    result[lane] = a[lane] / b[lane]
                 else:
-                    master[first + lane] = w[beat, lane]
-                    left[first + lane] = t
-                    mean[first + lane] = m[beat, lane]
-                    square[first + lane] = v[beat, lane]
-            if stage == 5:
-                retired = first + lanes
+                    raise ValueError("a program holds a unit that WUVE has not")
+        first = (t - depth) * lanes
+        if t >= depth:
+            for lane in range(min(lanes, n - first)):
+                left[first + lane] = t
+                for i in range(len(results)):
+                    leaving[i, first + lane] = values[results[i], (t - depth) % ring, lane]
+            retired = first + lanes
         t += 1
     return t

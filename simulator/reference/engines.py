@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...workloads.sparsity import NMPattern
-from ..engines import Adam, Sgd
 from ..operand import Half, Word
+from ..update_settings import Adam, AdamW, Nesterov, Sgd, UpdateSettings
 
 __all__ = ["sore_reference", "wuve_reference"]
 
@@ -131,34 +131,98 @@ def _through(stages: dict[int, list[tuple[int, int]]], wires: list[Any], inputs:
     return wires
 
 
+class _Timed:
+    """An FP32 number of a parameter, and how many cycles after that entered it is there.
+
+    Its operations say which units the machine has; how they overlap follows from nothing but the formula.
+    """
+
+    def __init__(self, value: np.float32, at: int, latencies: _Latencies) -> None:
+        self.value, self.at, self._latencies = value, at, latencies
+
+    def _with(self, other: _Timed | float, value: np.float32, latency: int) -> _Timed:
+        return _Timed(value, max(self.at, other.at if isinstance(other, _Timed) else 0) + latency, self._latencies)
+
+    def __mul__(self, other: _Timed | float) -> _Timed:
+        return self._with(other, self.value * _value(other), self._latencies.multiply)
+
+    def __add__(self, other: _Timed | float) -> _Timed:
+        return self._with(other, self.value + _value(other), self._latencies.add)
+
+    def __sub__(self, other: _Timed) -> _Timed:
+        return self._with(other, self.value - other.value, self._latencies.add)
+
+    def __truediv__(self, other: _Timed) -> _Timed:
+        return self._with(other, self.value / other.value, self._latencies.divide)
+
+    def root(self) -> _Timed:
+        return self._with(self, np.sqrt(self.value), self._latencies.divide)
+
+    def converted(self) -> _Timed:
+        return self._with(self, self.value, self._latencies.convert)
+
+
+class _Latencies(NamedTuple):
+    multiply: int
+    add: int
+    divide: int
+    convert: int
+
+
+def _value(number: _Timed | float) -> np.float32:
+    return number.value if isinstance(number, _Timed) else np.float32(number)
+
+
 def wuve_reference(
-    spec: AcceleratorSpec, rule: Sgd | Adam, master: Single, gradient16: Half, state: tuple[Single, ...]
+    spec: AcceleratorSpec, settings: UpdateSettings, master: Single, gradient16: Half, state: tuple[Single, ...]
 ) -> tuple[list[tuple[np.float32, ...]], int]:
     """(weight, state...) of every parameter in order, and the cycles."""
-    multiply, add, divide = spec.pe.multiply_latency, spec.pe.add_latency, 16
-    depth = 4 * multiply + 3 * add if isinstance(rule, Sgd) else 3 * multiply + 3 * add + 2 * divide
-    pipeline: deque[list[tuple[np.float32, ...]]] = deque([[]] * depth)
+    multiply, add = spec.pe.multiply_latency, spec.pe.add_latency
+    rooted = isinstance(settings, Adam | AdamW)
+    # Of the 16 cycles of a root and of a quotient, each gives one to a conversion.
+    latencies = _Latencies(multiply, add, 15, 1 if rooted else multiply)
+    pipeline: deque[list[tuple[np.float32, ...]]] | None = None
     waiting = deque(zip(master, gradient16, *state, strict=True))
     results: list[tuple[np.float32, ...]] = []
     t = 0
     with np.errstate(all="ignore"):
         while len(results) < len(master):
             beat = [waiting.popleft() for _ in range(min(spec.wuve.lanes, len(waiting)))]
-            pipeline.append([_update(rule, *parameter) for parameter in beat])
+            entering = [[_Timed(np.float32(x), 0, latencies) for x in parameter] for parameter in beat]
+            left = [_update(settings, w, g.converted(), *held) for w, g, *held in entering]
+            if pipeline is None:
+                pipeline = deque([[]] * left[0][0].converted().at)
+            pipeline.append([tuple(x.value for x in parameter) for parameter in left])
             results += pipeline.popleft()
             t += 1
     return results, t
 
 
-def _update(rule: Sgd | Adam, w: np.float32, g16: Word, *state: np.float32) -> tuple[np.float32, ...]:
-    f = np.float32
-    g = f(g16) * f(rule.inverse_scale)
-    if isinstance(rule, Sgd):
-        g = g + f(rule.weight_decay) * w
-        v = f(rule.momentum) * state[0] + g
-        return w - f(rule.rate) * v, v
-    m = f(rule.beta1) * state[0] + f(1 - rule.beta1) * g
-    v = f(rule.beta2) * state[1] + f(1 - rule.beta2) * (g * g)
-    correction = float(np.sqrt(1 - rule.beta2**rule.step))
-    rate = f(rule.rate * correction / (1 - rule.beta1**rule.step))
-    return w - rate * m / (np.sqrt(v) + f(rule.epsilon * correction)), m, v
+def _update(settings: UpdateSettings, w: _Timed, g: _Timed, *state: _Timed) -> tuple[_Timed, ...]:
+    """The formulas of docs/design/machine.md."""
+    g = g * settings.inverse_scale
+    match settings:
+        case Sgd():
+            g = g + w * settings.weight_decay
+            v = state[0] * settings.momentum + g
+            return w - v * settings.rate, v
+        case Nesterov():
+            g = g + w * settings.weight_decay
+            v = state[0] * settings.momentum + g
+            return w - (v * settings.momentum + g) * settings.rate, v
+        case Adam():
+            by, m, v = _adapted(settings, g, *state)
+            return w - by, m, v
+        case AdamW():
+            by, m, v = _adapted(settings, g, *state)
+            return w * (1 - settings.rate * settings.weight_decay) - by, m, v
+    assert_never(settings)
+
+
+def _adapted(settings: Adam | AdamW, g: _Timed, m: _Timed, v: _Timed) -> tuple[_Timed, _Timed, _Timed]:
+    """What the weight is stepped by, mean and mean square."""
+    m = m * settings.beta1 + g * (1 - settings.beta1)
+    v = v * settings.beta2 + (g * g) * (1 - settings.beta2)
+    correction = float(np.sqrt(1 - settings.beta2**settings.step))
+    rate = settings.rate * correction / (1 - settings.beta1**settings.step)
+    return (m * rate) / (v.root() + settings.epsilon * correction), m, v

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -136,6 +138,23 @@ def test_the_rtl_of_a_block_depends_on_what_it_says_and_on_nothing_else(name):
     if name != "stce":
         # The usual pattern changes only below groups of eight, which halving tiny's reaches.
         assert found == {"sore": {"sore.lanes", "sore.kind", "pe.format", "pe.max_group"}}.get(name, set(block.depends))
+
+
+def test_what_an_earlier_synthesis_hangs_on_is_all_that_the_blocks_import():
+    """A rule of update, a depth or a tile that changes is another RTL, wherever it is written."""
+    root = Path(synthesised.__file__).parents[1]
+    imported = set()
+    for path in (root / "hdl" / "blocks").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                source = path.parents[node.level - 1].joinpath(*(node.module or "").split(".")).with_suffix(".py")
+                imported.add(source.relative_to(root).as_posix())
+    # The fields of a machine are the key. A mapping and a product decide the registers of a run, which are data.
+    data = {
+        "dataflow/accelerator.py", "dataflow/stce/mapping.py", "dataflow/stce/spec.py", "workloads/errors.py",
+        "workloads/gemm.py",
+    }  # fmt: skip
+    assert {name for name in imported if not name.startswith("hdl/")} - data == set(synthesised._OUTSIDE)
 
 
 def test_a_target_without_areas_is_refused():

@@ -39,6 +39,7 @@ from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import SparseOperand, UpdateOp, Workload
+from weft.workloads.update_rule import SGD
 
 from .conftest import chip, layer, matrix, relu, run, step
 
@@ -80,7 +81,11 @@ def test_a_sparse_product_by_hand() -> None:
     assert report.joules == pytest.approx((array + buffers + dram + 0.25) * 1e-12 + static)
 
 
-@pytest.mark.parametrize(("optimizer", "pj"), [("sgd", 4 * 3.7 + 3 * 0.9), ("adam", 7 * 3.7 + 4 * 0.9 + 18.5 + 25.9)])
+@pytest.mark.parametrize(("optimizer", "pj"), [
+        ("sgd", 4 * 3.7 + 3 * 0.9), ("nesterov", 5 * 3.7 + 4 * 0.9),
+        ("adam", 7 * 3.7 + 4 * 0.9 + 18.5 + 25.9), ("adamw", 8 * 3.7 + 4 * 0.9 + 18.5 + 25.9),
+    ],
+)  # fmt: skip
 def test_a_weight_update_by_hand(optimizer: str, pj: float) -> None:
     op = OpResult(op=UpdateOp(name="w", elements=7), mapping=None, cycles=Cycles(wuve=1), counts=Counts(updates=7))
 
@@ -97,12 +102,12 @@ def test_dense_words_carry_no_index() -> None:
     op = matrix("fc", Pass.FF, Gemm(m=1, k=1, n=1))
     result = OpResult(op=op, mapping=None, cycles=Cycles(compute=1), counts=Counts(n2s_pairs=10))
 
-    assert amounts(result, "sgd", TABLE)[Actions.N2S_READ] == 160
+    assert amounts(result, SGD, TABLE)[Actions.N2S_READ] == 160
 
 
 def test_output_words_split_into_writes_and_reads(bdwp: SimResult) -> None:
     for r in bdwp.ops:
-        found = amounts(r, "sgd", TABLE)
+        found = amounts(r, SGD, TABLE)
         words = found.get(Actions.OUTPUT_WRITE, 0) + found.get(Actions.OUTPUT_READ, 0)
         assert words == 32 * r.counts.output_words
 

@@ -26,6 +26,7 @@ from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.schemes.annotate import annotate, weight_copies
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp, Operand, Role, UpdateOp, Workload
+from weft.workloads.update_rule import UPDATE_RULES
 
 from .problems import machines
 
@@ -112,7 +113,7 @@ def test_no_step_is_slower_than_the_same_step_dense(data):
     """On any machine, under any scheme, for either objective of time, at both levels' ops."""
     spec = data.draw(st.sampled_from([load_spec(name) for name in ("sat-vcu1525", "tiny", "sat-ecp5")]) | machines())
     dense = step_of(
-        *data.draw(st.lists(SIZES, min_size=1, max_size=3)), optimizer=data.draw(st.sampled_from(("sgd", "adam")))
+        *data.draw(st.lists(SIZES, min_size=1, max_size=3)), optimizer=data.draw(st.sampled_from(tuple(UPDATE_RULES)))
     )
     objective = data.draw(st.sampled_from((Objective.CYCLES, Objective.THRIFT)))
     group = min(8, spec.pe.max_group)

@@ -15,8 +15,9 @@ from weft.dataflow.stce.spec import ArraySpec
 from weft.dataflow.stce.time import array_cycles
 from weft.hdl.blocks.sorter import batcher_stages
 from weft.simulator.array import run_array
-from weft.simulator.engines import Adam, Sgd, run_sore, run_wuve
-from weft.simulator.reference import gemm_reference
+from weft.simulator.engines import run_sore, run_wuve
+from weft.simulator.reference import gemm_reference, wuve_reference
+from weft.simulator.update_settings import Adam, AdamW, Nesterov, Sgd
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 
@@ -91,11 +92,10 @@ def test_wuve_takes_its_closed_form(data, count):
     state = np.zeros(count, np.float32)
     gradient = np.ones(count, np.float16)
     issue = -(-count // spec.wuve.lanes)
-    sgd = Sgd(rate=0.1, momentum=0.9, weight_decay=0.0)
-    adam = Adam(rate=0.1, beta1=0.9, beta2=0.999, epsilon=1e-8, step=1)
-
-    assert run_wuve(spec, sgd, state, gradient, (state,)).cycles == issue + wuve_latency("sgd", spec.pe)
-    assert run_wuve(spec, adam, state, gradient, (state, state)).cycles == issue + wuve_latency("adam", spec.pe)
+    for step in (Sgd(rate=0.1), Nesterov(rate=0.1), Adam(rate=0.1, step=1), AdamW(rate=0.1, step=1)):
+        run = run_wuve(spec, step, state, gradient, (state,) * len(step.rule.state))
+        _, cycles = wuve_reference(spec, step, state, gradient, (state,) * len(step.rule.state))
+        assert run.cycles == cycles == issue + wuve_latency(step.rule, spec.pe)
 
 
 @pytest.mark.parametrize("pattern", ["1:1", "1:2", "2:4", "2:8", "4:8", "3:13", "2:16"])

@@ -13,8 +13,8 @@ from weft.dataflow.accelerator import SoreSpec, WuveSpec
 from weft.dataflow.pregenerate import COPIES, WeightShape
 from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.hdl.drivers.engines import PregenerateDriver
-from weft.simulator.engines import Sgd
 from weft.simulator.pregenerate import run_pregenerate
+from weft.simulator.update_settings import Sgd
 from weft.workloads.sparsity import NMPattern
 
 from ..strategies import copy_sets, halves, make_spec, singles, weight_shapes
@@ -37,7 +37,7 @@ def driver(name: str) -> PregenerateDriver:
         sore=SoreSpec(kind=kind, lanes=sore),
         wuve=WuveSpec(lanes=wuve),
     )
-    return PregenerateDriver(spec, NMPattern.parse(text), "sgd")
+    return PregenerateDriver(spec, NMPattern.parse(text), Sgd.rule)
 
 
 RULE = Sgd(rate=0.5, momentum=0.75, weight_decay=0.25)

@@ -23,8 +23,8 @@ from weft.hdl.drivers.array import StceDriver
 from weft.hdl.drivers.engines import PregenerateDriver
 from weft.simulator.array import run_array
 from weft.simulator.compact import Compact, compress, decompress
-from weft.simulator.engines import Sgd
 from weft.simulator.pregenerate import run_pregenerate
+from weft.simulator.update_settings import Sgd
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 
@@ -109,7 +109,7 @@ def array() -> StceDriver:
 
 @cache
 def engines() -> PregenerateDriver:
-    return PregenerateDriver(SPEC, PATTERN, "sgd")
+    return PregenerateDriver(SPEC, PATTERN, Sgd.rule)
 
 
 def multiply(dataflow: Dataflow, a: np.ndarray, b: Compact) -> np.ndarray:

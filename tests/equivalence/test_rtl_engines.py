@@ -19,9 +19,11 @@ from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.hdl.blocks.sorter import batcher_stages
 from weft.hdl.drivers.engines import SoreDriver, WuveDriver
 from weft.simulator import engines
-from weft.simulator.engines import Adam, Sgd, run_sore, run_wuve
+from weft.simulator.engines import run_sore, run_wuve
 from weft.simulator.operand import OPERAND_TYPES, Half
+from weft.simulator.update_settings import Adam, AdamW, Nesterov, Sgd, UpdateSettings
 from weft.workloads.sparsity import NMPattern
+from weft.workloads.update_rule import UPDATE_RULES
 
 from ..strategies import gemms, halves, make_spec, singles
 
@@ -109,21 +111,22 @@ def wuve_driver(
     rule: str, lanes: int, multiply_latency: int, add_latency: int, format: FormatName = "fp16"
 ) -> WuveDriver:
     pe = PESpec(multiply_latency=multiply_latency, add_latency=add_latency, format=format)
-    return WuveDriver(make_spec(array=ArraySpec(rows=1, cols=1), pe=pe, wuve=WuveSpec(lanes=lanes)), rule)
+    return WuveDriver(make_spec(array=ArraySpec(rows=1, cols=1), pe=pe, wuve=WuveSpec(lanes=lanes)), UPDATE_RULES[rule])
 
 
-def registers(rule: Sgd | Adam) -> tuple[float, ...]:
+def registers(rule: UpdateSettings) -> tuple[float, ...]:
     """What the page says the host computes in double precision, in the order of the lanes' constants."""
-    if isinstance(rule, Sgd):
+    if isinstance(rule, Sgd | Nesterov):
         return rule.inverse_scale, rule.weight_decay, rule.momentum, rule.rate
     root = math.sqrt(1.0 - rule.beta2**rule.step)
     rate, epsilon = rule.rate * root / (1.0 - rule.beta1**rule.step), rule.epsilon * root
-    return rule.inverse_scale, rule.beta1, 1.0 - rule.beta1, rule.beta2, 1.0 - rule.beta2, rate, epsilon
+    moments = rule.inverse_scale, rule.beta1, 1.0 - rule.beta1, rule.beta2, 1.0 - rule.beta2, rate, epsilon
+    return (*moments, 1.0 - rule.rate * rule.weight_decay) if isinstance(rule, AdamW) else moments
 
 
 def check_wuve(
     driver: WuveDriver,
-    rule: Sgd | Adam,
+    rule: UpdateSettings,
     master: npt.NDArray[np.float32],
     gradient16: Half,
     state: tuple[npt.NDArray[np.float32], ...],
@@ -140,7 +143,7 @@ def check_wuve(
         ("weight16", got.weights16, want.weights16.view(np.uint16)),
         *(
             (f"next_{name}", found, expected.view(np.uint32))
-            for name, found, expected in zip(driver.engine.lane.STATE, got.state, want.state, strict=True)
+            for name, found, expected in zip(driver.engine.rule.held[1:], got.state, want.state, strict=True)
         ),
     )  # fmt: skip
     assert got.cycles == want.cycles
@@ -149,28 +152,40 @@ def check_wuve(
 scales = st.integers(-20, 20).map(lambda e: 2.0**e)
 rates = st.floats(-(2.0**100), 2.0**100, width=32)
 shares = st.floats(0, 1, width=32, exclude_max=True)
-rules: dict[str, st.SearchStrategy[Sgd | Adam]] = {
-    "sgd": st.builds(
-        Sgd,
-        rate=rates,
-        momentum=shares | st.floats(0, 2.0**-120, width=32),
-        weight_decay=st.floats(0, 0.125, width=32),
-        inverse_scale=scales,
-    ),
-    "adam": st.builds(
-        Adam,
-        rate=st.floats(-(2.0**60), 2.0**60),
-        beta1=st.floats(0, 0.9375),
-        beta2=st.floats(0, 0.9375),
-        epsilon=st.floats(0, 2.0**-10) | st.just(0.0),
-        step=st.integers(1, 1000),
-        inverse_scale=scales,
-    ),
+rules: dict[str, st.SearchStrategy[UpdateSettings]] = {
+    **{
+        made.rule.name: st.builds(
+            made,
+            rate=rates,
+            momentum=shares | st.floats(0, 2.0**-120, width=32),
+            weight_decay=st.floats(0, 0.125, width=32),
+            inverse_scale=scales,
+        )
+        for made in (Sgd, Nesterov)
+    },
+    **{
+        made.rule.name: st.builds(
+            made,
+            rate=st.floats(-(2.0**60), 2.0**60),
+            beta1=st.floats(0, 0.9375),
+            beta2=st.floats(0, 0.9375),
+            epsilon=st.floats(0, 2.0**-10) | st.just(0.0),
+            step=st.integers(1, 1000),
+            inverse_scale=scales,
+            **more,
+        )
+        for made, more in ((Adam, {}), (AdamW, {"weight_decay": st.floats(0, 0.125)}))
+    },
 }
 machines = [
     ("sgd", 3, 2, 4),
-    *(pytest.param("sgd", *c, marks=pytest.mark.slow) for c in ((1, 1, 1), (3, 3, 5), (2, 4, 1))),
-    *(pytest.param("adam", *c, marks=pytest.mark.slow) for c in ((3, 2, 4), (1, 1, 1))),
+    ("nesterov", 3, 2, 4),
+    *(
+        pytest.param(r, *c, marks=pytest.mark.slow)
+        for r in ("sgd", "nesterov")
+        for c in ((1, 1, 1), (3, 3, 5), (2, 4, 1))
+    ),
+    *(pytest.param(r, *c, marks=pytest.mark.slow) for r in ("adam", "adamw") for c in ((3, 2, 4), (1, 1, 1))),
 ]
 
 
@@ -180,7 +195,7 @@ machines = [
 def test_wuve_is_the_stepped_engine(rule: str, lanes: int, multiply: int, add: int, data: st.DataObject) -> None:
     n = data.draw(st.integers(1, 70))
     driver = wuve_driver(rule, lanes, multiply, add)
-    state = tuple(data.draw(singles(n)) for _ in driver.engine.lane.STATE)
+    state = tuple(data.draw(singles(n)) for _ in driver.engine.rule.state)
     check_wuve(driver, data.draw(rules[rule]), data.draw(singles(n)), data.draw(halves(n)), state)
 
 
@@ -194,7 +209,14 @@ def test_wuve_in_bf16_is_the_stepped_engine(data: st.DataObject) -> None:
 
 
 RAW = [Sgd(rate=r, momentum=s, weight_decay=0.1 * s) for r in (0.1, 1e-30, 1e30) for s in (0.0, 1e-39, 1e-20, 0.9)]
+RAW_NESTEROV = [
+    Nesterov(rate=r, momentum=s, weight_decay=0.1 * s) for r in (0.1, 1e-30, 1e30) for s in (0.0, 1e-39, 1e-20, 0.9)
+]
 RAW_ADAM = [Adam(rate=r, step=t, epsilon=e) for r in (1e-3, 1e-30, 1e30) for t, e in ((1, 1e-8), (9, 0.0))]
+RAW_ADAMW = [
+    AdamW(rate=r, step=t, epsilon=e, weight_decay=0.05)
+    for r in (1e-3, 1e-30, 1e30) for t, e in ((1, 1e-8), (9, 0.0))
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -202,15 +224,17 @@ RAW_ADAM = [Adam(rate=r, step=t, epsilon=e) for r in (1e-3, 1e-30, 1e30) for t, 
     [
         ("sgd", "fp16", RAW),
         ("sgd", "bf16", RAW),
+        ("nesterov", "fp16", RAW_NESTEROV),
         *(pytest.param("adam", format, RAW_ADAM, marks=pytest.mark.slow) for format in OPERAND_TYPES),
+        *(pytest.param("adamw", format, RAW_ADAMW, marks=pytest.mark.slow) for format in OPERAND_TYPES),
     ],
 )
-def test_wuve_of_long_runs_of_raw_bits(rule: str, format: FormatName, cases: list[Sgd | Adam]) -> None:
+def test_wuve_of_long_runs_of_raw_bits(rule: str, format: FormatName, cases: list[UpdateSettings]) -> None:
     """Subnormal operands, products and sums, infinities and NaNs among them."""
     rng, n = np.random.default_rng(5), 100_000
     driver = wuve_driver(rule, 3, 2, 4, format)
     master, *state = (
-        rng.integers(0, 2**32, n, np.uint32).view(np.float32) for _ in range(1 + len(driver.engine.lane.STATE))
+        rng.integers(0, 2**32, n, np.uint32).view(np.float32) for _ in range(1 + len(driver.engine.rule.state))
     )
     gradient16 = rng.integers(0, 2**16, n, np.uint16).view(OPERAND_TYPES[format])
     for case in cases:

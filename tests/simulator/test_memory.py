@@ -42,7 +42,7 @@ def _mlp(batch: int, again: bool = False) -> Workload:
     return weft.trace(Mlp(again), torch.randn(batch, 32), loss=lambda y: y.sum())
 
 
-@pytest.mark.parametrize(("optimizer", "state"), [("sgd", 4), ("adam", 8)])
+@pytest.mark.parametrize(("optimizer", "state"), [("sgd", 4), ("nesterov", 4), ("adam", 8), ("adamw", 8)])
 def test_weights_by_hand(optimizer, state):
     parameters = 4 * (2 * 32 * 64 + 64 + 32)
     need = memory_need(replace(_mlp(8), optimizer=optimizer), TINY)

@@ -13,30 +13,32 @@ from weft.dataflow.accelerator import SoreSpec, WuveSpec
 from weft.dataflow.pregenerate import COPIES, WeightShape, blocks_of, tile_plan, walk
 from weft.dataflow.stce.spec import ArraySpec
 from weft.simulator.compact import compress
-from weft.simulator.engines import Adam, Sgd, run_wuve
+from weft.simulator.engines import run_wuve
 from weft.simulator.pregenerate import run_pregenerate
 from weft.simulator.reference import pregenerate_reference
+from weft.simulator.update_settings import Adam, AdamW, Nesterov, Sgd
 from weft.workloads.errors import InputError
 from weft.workloads.sparsity import NMPattern
 
 from ..strategies import copy_sets, halves, make_spec, patterns, singles, specs, weight_shapes
 
 SGD, ADAM = Sgd(rate=0.5, momentum=0.9), Adam(rate=0.5, step=3)
+RULES = SGD, ADAM, Nesterov(rate=0.5, momentum=0.9), AdamW(rate=0.5, step=3, weight_decay=0.25)
 
 
 @settings(max_examples=150)
-@given(data=st.data(), copies=copy_sets(), rule=st.sampled_from((SGD, ADAM)))
+@given(data=st.data(), copies=copy_sets(), rule=st.sampled_from(RULES))
 def test_every_pair_and_cycle_is_that_of_the_plain_python_machine(data, copies, rule):
     spec = data.draw(specs())
     pattern, shape = data.draw(patterns(min(spec.pe.max_group, 8))), data.draw(weight_shapes())
     n = shape.elements
     master, gradient = data.draw(singles(n)), data.draw(halves(n))
-    state = tuple(data.draw(singles(n)) for _ in range(1 if rule is SGD else 2))
+    state = tuple(data.draw(singles(n)) for _ in rule.rule.state)
 
     ran = run_pregenerate(spec, rule, pattern, shape, master, gradient, state, copies)
 
     weight = ran.update.weights16.reshape(shape.taps, shape.inputs, shape.outputs)
-    depth = tile_plan(spec, "sgd" if rule is SGD else "adam", pattern, len(copies)).depth
+    depth = tile_plan(spec, rule.rule, pattern, len(copies)).depth
     left, made, cycles = pregenerate_reference(spec, depth, pattern, shape, weight, copies)
     assert ran.cycles == cycles
     places = [tuple(map(int, np.unravel_index(i, weight.shape))) for i in range(n)]
@@ -94,7 +96,7 @@ def test_copies_are_what_compressing_the_updated_weights_gives(data, copies):
 )
 def test_the_walk_visits_every_parameter_once_and_the_counts_give_its_blocks(spec, shape, copies, data):
     pattern = NMPattern(keep=2, group=8) if data is None else data.draw(patterns(spec.pe.max_group))
-    plan = tile_plan(spec, "sgd", pattern, len(copies))
+    plan = tile_plan(spec, SGD.rule, pattern, len(copies))
     order = walk(plan, pattern, shape, copies)
 
     assert sorted(order[order >= 0].tolist()) == list(range(shape.elements))
@@ -110,13 +112,13 @@ def test_the_walk_visits_every_parameter_once_and_the_counts_give_its_blocks(spe
 def test_a_tile_of_the_reference_machine_is_four_blocks_in_eight_cycles_and_two_rounds():
     spec = make_spec(array=ArraySpec(rows=1, cols=1), sore=SoreSpec(lanes=32), wuve=WuveSpec(lanes=32))
     pattern = NMPattern(keep=2, group=8)
-    plan = tile_plan(spec, "sgd", pattern, 2)
+    plan = tile_plan(spec, SGD.rule, pattern, 2)
 
     assert (plan.blocks, plan.fill, plan.rounds, plan.reduce) == (4, 8, 1, 16)
     # 512 x 512 in 4,096 blocks: 1,024 tiles 16 cycles apart behind a depth of 20.
     assert plan.cycles(4096) == 20 + 8 + 1023 * 16 + 16 + 2
     network = replace(spec, sore=replace(spec.sore, kind="network"))
-    assert tile_plan(network, "sgd", pattern, 2).cycles(4096) == 20 + 8 + 1023 * 8 + 2 + (6 + 1)
+    assert tile_plan(network, SGD.rule, pattern, 2).cycles(4096) == 20 + 8 + 1023 * 8 + 2 + (6 + 1)
 
 
 def test_bad_input_is_refused_by_name():

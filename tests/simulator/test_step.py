@@ -52,7 +52,9 @@ def test_floating_traffic_is_halved_to_fp16_and_integers_are_not():
     assert (index.dram_read_bytes, index.dram_write_bytes) == (400, 200)
 
 
-@pytest.mark.parametrize(("optimizer", "read", "write"), [("sgd", 10, 10), ("adam", 14, 14)])
+@pytest.mark.parametrize(
+    ("optimizer", "read", "write"), [("sgd", 10, 10), ("nesterov", 10, 10), ("adam", 14, 14), ("adamw", 14, 14)]
+)
 def test_update_traffic_by_hand(optimizer, read, write):
     result = _run(UpdateOp(name="w", elements=1_000_000), optimizer=optimizer).ops[0]
 

@@ -34,6 +34,7 @@ from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import CompactCopy, MatrixOp, Op, Role, UpdateOp, VectorOp, Workload
 from weft.workloads.trace import trace_step
+from weft.workloads.update_rule import UPDATE_RULES
 
 from ..dataflow.problems import machines, make_op, mappings, matrix_ops
 
@@ -80,7 +81,7 @@ def plans(draw: st.DrawFn) -> Schedule:
     spec = draw(machines())
     kinds = (matrix_ops(spec), matrix_ops(spec), vector_ops(), update_ops(spec))
     ops = tuple(draw(kinds[draw(st.integers(0, 3))]) for _ in range(draw(st.integers(1, 7))))
-    workload = Workload(model="m", batch=1, optimizer=draw(st.sampled_from(("sgd", "adam"))), ops=ops)
+    workload = Workload(model="m", batch=1, optimizer=draw(st.sampled_from(tuple(UPDATE_RULES))), ops=ops)
     placements = tuple(_placed(draw, op, spec) for op in ops)
     return Schedule(workload=workload, spec=spec, objective=Objective.CYCLES, placements=placements)
 

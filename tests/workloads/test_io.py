@@ -24,6 +24,7 @@ from weft.workloads.step import (
     VectorOp,
     Workload,
 )
+from weft.workloads.update_rule import UPDATE_RULES
 
 text = st.text(max_size=12)
 counts = st.integers(0, 2**40)
@@ -79,7 +80,7 @@ update = st.builds(
 )  # fmt: skip
 workloads = st.builds(
     Workload, schema=st.just(1), model=text, batch=st.integers(1, 4096), input=text,
-    optimizer=st.sampled_from(("sgd", "adam")), scheme=text, pattern=st.none() | patterns,
+    optimizer=st.sampled_from(tuple(UPDATE_RULES)), scheme=text, pattern=st.none() | patterns,
     ops=st.lists(matrix() | vector | update, min_size=1, max_size=4).map(tuple),
 )  # fmt: skip
 

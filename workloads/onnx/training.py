@@ -11,6 +11,7 @@ from ..errors import InputError, reading, require_int
 from ..gemm import Pass
 from ..patterns import matching
 from ..step import Frozen, Op, UpdateOp, VectorOp, Workload, require_products
+from ..update_rule import SGD
 from .assumed import assumed
 from .axes import batch_axes
 from .batch import at_batch
@@ -33,7 +34,7 @@ def onnx_workload(
     path: str | Path,
     *,
     batch: int | None = None,
-    optimizer: str = "sgd",
+    optimizer: str = SGD.name,
     freeze: Sequence[str] = (),
     dims: Mapping[str, int] | None = None,
     sample: tuple[int, ...] | None = None,

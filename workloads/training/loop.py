@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..models.classifier import image_side
 from ..strict import read_json
 from ..user_code import is_user
 from .control import controlled, device_of, threads_for
-from .run import CHECKPOINT, LOG, RESULT, VERSION, Run
+from .run import CHECKPOINT, LOG, OLDER, RESULT, VERSION, Run
 from .spec import TrainResult, TrainSpec
 from .state import require_outline
 
@@ -82,7 +82,7 @@ def resume(
     with _only(folder):
         for name in (CHECKPOINT, LOG, RESULT):
             remove_parts(folder / name)
-        return _resumed(folder, load_checkpoint(path, VERSION), asked or {}, device, progress)
+        return _resumed(folder, load_checkpoint(path, VERSION, *OLDER), asked or {}, device, progress)
 
 
 def _resumed(
@@ -91,8 +91,9 @@ def _resumed(
     path = folder / CHECKPOINT
     with _of_checkpoint(path):
         require_outline(state)
-    _require_named(folder, state["spec"], asked)
-    written = read_json(TrainSpec, state["spec"], str(path))
+    text = _as_now_called(state["spec"], OLDER.get(state["version"], {}), path)
+    _require_named(folder, text, asked)
+    written = read_json(TrainSpec, text, str(path))
     spec = _expected(folder, written, asked)
     data = open_data(spec.data, image_side(spec.model))
     if data.fingerprint != state["data"]:
@@ -106,6 +107,16 @@ def _resumed(
             run.load(state)
         run.save_log()
         return _finish(run, stop, progress)
+
+
+def _as_now_called(spec: str, names: Mapping[str, str], path: Path) -> str:
+    """The spec of a checkpoint, its optimizer under the name that it has now."""
+    if not names:
+        return spec
+    with reading(str(path), "a checkpoint of a training"):
+        found = json.loads(spec)
+        found["optimizer"] = names[found["optimizer"]]
+    return json.dumps(found)
 
 
 def _require_named(folder: Path, spec: str, asked: dict[str, Any]) -> None:

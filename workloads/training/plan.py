@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from ..data import BUNDLED
 from ..schemes.scheme import scheme as scheme_of
 from ..sparsity import NMPattern
+from ..update_rule import ADAMW, NESTEROV, RuleName, UpdateRule, update_rule
 from .spec import TrainSpec
 
 __all__ = ["plan"]
@@ -15,7 +16,7 @@ __all__ = ["plan"]
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
-    optimizer: Literal["sgd", "adam"]
+    rule: UpdateRule
     epochs: int
     learning_rate: float
 
@@ -24,15 +25,14 @@ class _Recipe:
 # says, "How rates were chosen".
 _RECIPES = {
     "digits": {
-        "mlp": _Recipe("sgd", 40, 0.2), "resnet9": _Recipe("sgd", 12, 0.1), "vit_s": _Recipe("adam", 40, 2e-3),
+        "mlp": _Recipe(NESTEROV, 40, 0.2), "resnet9": _Recipe(NESTEROV, 12, 0.1), "vit_s": _Recipe(ADAMW, 40, 2e-3),
     },
     "mnist5k": {
-        "mlp": _Recipe("sgd", 20, 0.05), "resnet9": _Recipe("sgd", 4, 0.1), "vit_s": _Recipe("adam", 20, 2e-3),
+        "mlp": _Recipe(NESTEROV, 20, 0.05), "resnet9": _Recipe(NESTEROV, 4, 0.1), "vit_s": _Recipe(ADAMW, 20, 2e-3),
     },
 }  # fmt: skip
 _TRANSFORMERS = ("vit_s", "vit_b_16", "swin_t", "convnext_t")
-_USUAL = {"sgd": _Recipe("sgd", 30, 0.1), "adam": _Recipe("adam", 30, 2e-3)}
-_DECAYS = {"sgd": 5e-4, "adam": 0.05}
+_EPOCHS = 30
 _USUAL_PATTERN = NMPattern(keep=2, group=8)
 
 
@@ -44,26 +44,30 @@ def plan(
     pattern: NMPattern | None = None,
     epochs: int | None = None,
     batch: int | None = None,
-    optimizer: Literal["sgd", "adam"] | None = None,
+    optimizer: RuleName | None = None,
     learning_rate: float | None = None,
     weight_decay: float | None = None,
     **others: Any,
 ) -> TrainSpec:
     """A training with what is usual for the model and the data in the place of every ``None``; 2:8 if sparse."""
     base = model.partition("@")[0]
-    usual = _RECIPES.get(data, {}).get(base) or _USUAL["adam" if base in _TRANSFORMERS else "sgd"]
-    rule = optimizer or usual.optimizer
-    # An optimizer that does not exist is refused by the spec.
-    rate = usual.learning_rate if rule == usual.optimizer else _USUAL.get(rule, usual).learning_rate
+    usual = _RECIPES.get(data, {}).get(base) or _recipe(ADAMW if base in _TRANSFORMERS else NESTEROV)
+    rule = usual.rule if optimizer is None else update_rule(optimizer)
+    rate = (usual if rule is usual.rule else _recipe(rule)).learning_rate
     return TrainSpec(
         model=model, data=data, scheme=scheme, pattern=_pattern_of(scheme, pattern),
         epochs=usual.epochs if epochs is None else epochs,
         batch=(64 if data in BUNDLED else 128) if batch is None else batch,
-        optimizer=rule,
+        optimizer=rule.name,
         learning_rate=rate if learning_rate is None else learning_rate,
-        weight_decay=_DECAYS.get(rule, 0.0) if weight_decay is None else weight_decay,
+        weight_decay=rule.trained.weight_decay if weight_decay is None else weight_decay,
         **others,
     )  # fmt: skip
+
+
+def _recipe(rule: UpdateRule) -> _Recipe:
+    """What is usual under a rule where nothing was tried."""
+    return _Recipe(rule, _EPOCHS, rule.trained.learning_rate)
 
 
 def _pattern_of(name: str, pattern: NMPattern | None) -> NMPattern | None:

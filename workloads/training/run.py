@@ -24,16 +24,20 @@ from ..models.classifier import scores
 from ..schemes import attach
 from ..schemes.technique import Technique
 from ..strict import dump_json
+from ..update_rule import ADAMW, NESTEROV
 from .control import this_host
 from .model import new_model
 from .seeds import AUGMENT, ORDER, STEP, generator_of, seed_of
 from .spec import EpochLog, TrainResult, TrainSpec, to_dict
 from .state import require_state
 
-__all__ = ["CHECKPOINT", "LOG", "RESULT", "VERSION", "Run"]
+__all__ = ["CHECKPOINT", "LOG", "OLDER", "RESULT", "VERSION", "Run"]
 
 CHECKPOINT, LOG, RESULT = "checkpoint.pt", "log.csv", "result.json"
-VERSION = 2
+VERSION = 3
+OLDER = {2: {"sgd": NESTEROV.name, "adam": ADAMW.name}}
+"""Versions that are read too, each with the rules that it called by other names: what it trained was these."""
+
 _TEST_BATCH = 256
 
 
@@ -201,7 +205,7 @@ class Run:
     def load(self, state: dict[str, Any]) -> None:
         """Go on from ``state``, which is refused where this training could not have written it."""
         require_state(
-            state, self.state(), optimizer=self.optimizer, rule=self.spec.optimizer,
+            state, self.state(), optimizer=self.optimizer, rule=self.spec.rule,
             rate=lambda step: self.spec.rate(step, self.steps), per_epoch=self.per_epoch, steps=self.steps,
             row=EpochLog, weights={name: layer.weight for name, layer in self.technique.layers.items()},
         )  # fmt: skip
@@ -238,9 +242,9 @@ def _optimizer(spec: TrainSpec, model: nn.Module) -> torch.optim.Optimizer:
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": spec.weight_decay},
         {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
     ]
-    if spec.optimizer == "sgd":
-        return torch.optim.SGD(groups, spec.learning_rate, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, spec.learning_rate)
+    by = spec.rule.trained
+    made: torch.optim.Optimizer = getattr(torch.optim, by.optimizer)(groups, spec.learning_rate, **by.settings)
+    return made
 
 
 def _means(technique: Technique) -> dict[str, float]:

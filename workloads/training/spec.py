@@ -14,7 +14,7 @@ from ..host import Host
 from ..schemes.scheme import scheme
 from ..schemes.technique import Technique
 from ..sparsity import NMPattern
-from ..step import OPTIMIZERS
+from ..update_rule import UPDATE_RULES, RuleName, UpdateRule, update_rule
 
 __all__ = ["AMP", "EpochLog", "TrainResult", "TrainSpec", "to_dict"]
 
@@ -28,9 +28,9 @@ Option = int | float | bool | str
 class TrainSpec:
     """All that decides a training; :func:`plan` fills in what is usual.
 
-    ``sgd`` is SGD with Nesterov momentum 0.9, ``adam`` is AdamW (arXiv 1711.05101). The learning rate rises linearly
-    over the share ``warmup`` of the steps and falls to zero along a cosine (arXiv 1608.03983). ``weight_decay`` is on
-    tensors of two or more dimensions. ``options`` are those of the scheme's technique.
+    ``optimizer`` names one of `UPDATE_RULES`, whose `Trained` is what runs. The learning rate rises linearly over the
+    share ``warmup`` of the steps and falls to zero along a cosine (arXiv 1608.03983). ``weight_decay`` is on tensors of
+    two or more dimensions. ``options`` are those of the scheme's technique.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -41,7 +41,7 @@ class TrainSpec:
     pattern: NMPattern | None
     epochs: int
     batch: int
-    optimizer: Literal["sgd", "adam"]
+    optimizer: RuleName
     learning_rate: float
     weight_decay: float
     warmup: float = 0.1
@@ -58,14 +58,24 @@ class TrainSpec:
         _require_number("weight decay", self.weight_decay, 0.0, 1e6)
         _require_number("warm-up", self.warmup, 0.0, 1.0)
         _require_number("label smoothing", self.label_smoothing, 0.0, 1.0)
-        if self.optimizer not in OPTIMIZERS:
-            raise InputError(f"optimizer {self.optimizer!r} is unknown: {nearest(self.optimizer, OPTIMIZERS)}")
+        rule = update_rule(self.optimizer)
+        if self.weight_decay and not rule.decays:
+            having = ", ".join(other.name for other in UPDATE_RULES.values() if other.decays)
+            raise InputError(
+                f"weight decay must be 0 under {rule.name!r}, not {self.weight_decay:g}: its update has none; those "
+                f"that have are {having}"
+            )
         if self.amp is not None and self.amp not in AMP:
             raise InputError(f"amp {self.amp!r} is unknown: {nearest(self.amp, AMP)}")
         scheme(self.scheme)
         own = sorted(self.options.keys() & {"model", "name", "pattern", "seed", "steps"})
         if own:
             raise InputError(f"option {own[0]!r} is none of scheme {self.scheme!r}: the training sets it itself")
+
+    @property
+    def rule(self) -> UpdateRule:
+        """What ``optimizer`` names."""
+        return update_rule(self.optimizer)
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of ``step`` (from 0) of ``steps``."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import InputError, require_int
 from ..host import Host
+from ..update_rule import UpdateRule
 
 __all__ = ["MAX_THREADS", "require_outline", "require_state"]
 
@@ -23,8 +24,8 @@ _OUTLINE = {
     "scaler": dict, "technique": dict, "log": list, "hosts": list, "epoch": dict,
 }  # fmt: skip
 _EPOCH = {"loss_sum": float, "correct": int, "seconds": float}
-_SLOTS = {"sgd": {"momentum_buffer"}, "adam": {"step", "exp_avg", "exp_avg_sq"}}
-"""What an optimizer keeps of a parameter."""
+_STEP = "step"
+"""PyTorch's name of the step number a parameter."""
 
 _SHARES = {"train_accuracy", "validation_accuracy", "flip_rate", "sad", "density_ff", "density_bp", "density_wu"}
 _NEAR = 1e-9
@@ -51,7 +52,7 @@ def require_state(
     own: Mapping[str, Any],
     *,
     optimizer: torch.optim.Optimizer,
-    rule: str,
+    rule: UpdateRule,
     rate: Callable[[int], float],
     per_epoch: int,
     steps: int,
@@ -135,7 +136,11 @@ def _require_like(where: str, found: object, own: Mapping[str, Any]) -> None:
 
 
 def _require_optimizer(
-    found: Mapping[str, Any], own: Mapping[str, Any], optimizer: torch.optim.Optimizer, rule: str, rate: float | None
+    found: Mapping[str, Any],
+    own: Mapping[str, Any],
+    optimizer: torch.optim.Optimizer,
+    rule: UpdateRule,
+    rate: float | None,
 ) -> None:
     _require_keys("optimizer", found, own)
     groups, own_groups = found["param_groups"], own["param_groups"]
@@ -149,12 +154,13 @@ def _require_optimizer(
             elif type(group[name]) is not type(value) or group[name] != value:
                 raise InputError(f"optimizer group {i} has {name} {group[name]!r}; the training has {value!r}"[:300])
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    kept = {held.in_torch for held in rule.state} | ({_STEP} if rule.trained.counts_steps else set())
     for index, slots in found["state"].items():
         require_int("optimizer: parameter", index, 0, len(parameters) - 1)
-        if not isinstance(slots, dict) or slots.keys() != _SLOTS[rule]:
-            raise InputError(f"optimizer: parameter {index} must hold {', '.join(sorted(_SLOTS[rule]))}")
+        if not isinstance(slots, dict) or slots.keys() != kept:
+            raise InputError(f"optimizer: parameter {index} must hold {', '.join(sorted(kept))}")
         for name, value in slots.items():
-            shape = torch.Size() if name == "step" else parameters[index].shape
+            shape = torch.Size() if name == _STEP else parameters[index].shape
             _require_tensor(f"optimizer: {name} of parameter {index}", value, shape, parameters[index].dtype)
 
 

@@ -22,6 +22,7 @@ from weft.hdl.blocks.update import Wuve
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
+from weft.workloads.update_rule import ADAM
 
 from ...strategies import make_spec, patterns
 
@@ -102,7 +103,7 @@ def test_the_ends_of_every_range_elaborate(registers):
     check_buildable(spec, NMPattern(keep=1, group=1))
     assert elaborate(Stce(spec, blackbox=True))
     if "add_latency" in registers:
-        assert elaborate(Wuve(spec, "adam", blackbox=True))
+        assert elaborate(Wuve(spec, ADAM, blackbox=True))
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -23,6 +23,7 @@ from weft.hdl.flow import emit as hdl_emit
 from weft.hdl.flow.readable import Source, readable
 from weft.hdl.flow.tools import run_tool
 from weft.workloads.errors import InputError
+from weft.workloads.update_rule import SGD, UPDATE_RULES
 
 from ...strategies import make_spec
 from ..verilating import Verilator
@@ -55,7 +56,7 @@ def with_rtlil(spec, block, rule="sgd"):
     through = hdl_emit._through_yosys
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(hdl_emit, "_through_yosys", lambda text, top: seen.append(text) or through(text, top))
-        made = emit(spec, block, usual_pattern(spec), rule, seed=0)
+        made = emit(spec, block, usual_pattern(spec), UPDATE_RULES[rule], seed=0)
     (rtlil,) = seen
     return made, rtlil
 
@@ -154,6 +155,7 @@ def test_an_engine_equals_the_simulator_and_a_fault_is_found(verilator, tmp_path
     ("spec", "block", "rule"),
     [
         *((NETWORK, block, "adam") for block in BLOCKS),
+        *((SMALL, "wuve", rule) for rule in ("nesterov", "adamw")),
         *((load_spec("tiny"), block, "sgd") for block in BLOCKS),
         (load_spec("sat-vcu1525"), "sore", "sgd"),
         (load_spec("dense-32"), "sore", "sgd"),
@@ -202,9 +204,9 @@ def test_every_module_is_there_once_and_text_depends_on_the_machine_alone():
         assert all(re.search(rf"^  {used} \w+ \($", module.text, re.MULTILINE) for used in module.uses)
     assert "\\" not in block.design.text
     assert "$" not in block.design.text
-    again = emit(SMALL, "stce", usual_pattern(SMALL), "sgd", seed=0)
+    again = emit(SMALL, "stce", usual_pattern(SMALL), SGD, seed=0)
     assert again.files == block.files
-    other = emit(SMALL, "stce", usual_pattern(SMALL), "sgd", seed=1)
+    other = emit(SMALL, "stce", usual_pattern(SMALL), SGD, seed=1)
     assert other.design == block.design
     assert other.bench != block.bench
 
@@ -328,7 +330,11 @@ def test_of_a_changed_text_nothing_is_proved(tmp_path, module, fault, found):
 
 @pytest.mark.parametrize(
     ("spec", "block", "rule"),
-    [*((SMALL, block, "sgd") for block in BLOCKS), *((NETWORK, block, "adam") for block in BLOCKS)],
+    [
+        *((SMALL, block, "sgd") for block in BLOCKS),
+        *((NETWORK, block, "adam") for block in BLOCKS),
+        *((SMALL, "wuve", rule) for rule in ("nesterov", "adamw")),
+    ],
 )
 def test_every_signal_has_a_name_and_every_field_its_own(spec, block, rule):
     """A range of a struct stands nowhere but where the field is named."""
@@ -363,7 +369,7 @@ def test_what_a_machine_does_not_have_is_refused(change, block, reason):
     spec = replace(SMALL, **change)
     assert ("pregenerate" in blocks_of(spec)) == spec.wuve.pregenerate
     with pytest.raises(InputError, match=reason):
-        emit(spec, block, usual_pattern(spec), "sgd", seed=0)
+        emit(spec, block, usual_pattern(spec), SGD, seed=0)
 
 
 def made_readable(*body):

@@ -299,7 +299,7 @@ def test_a_machine_refuses_the_long_groups_of_a_phase_and_says_why():
 
 @pytest.mark.parametrize("name", [n for n in NAMES if SCHEMES[n].technique.startswith("progressive")])
 def test_it_trains_the_digits_for_two_epochs(name):
-    result = train_digits(replace(plan("mlp", scheme=name, epochs=2, optimizer="adam"), amp="bf16"))
+    result = train_digits(replace(plan("mlp", scheme=name, epochs=2, optimizer="adamw"), amp="bf16"))
 
     assert result.log[-1].density_ff == pytest.approx(0.25, abs=0.01)
     assert result.accuracy > 0.3

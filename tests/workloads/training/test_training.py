@@ -51,6 +51,7 @@ from weft.workloads.training import run as run_module
 from weft.workloads.training.control import this_host
 from weft.workloads.training.run import VERSION, Run
 from weft.workloads.training.seeds import AUGMENT, ORDER, generator_of
+from weft.workloads.update_rule import UPDATE_RULES
 
 HEAD = "import torch\nfrom torch import nn\n"
 
@@ -92,18 +93,22 @@ def require_same(broken: Path, whole: Path) -> None:
     assert sorted(p.name for p in broken.iterdir()) == [CHECKPOINT, LOG, RESULT]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+PLAIN: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "sgd": lambda groups: torch.optim.SGD(groups, lr=1.0, momentum=0.9),
+    "nesterov": lambda groups: torch.optim.SGD(groups, lr=1.0, momentum=0.9, nesterov=True),
+    "adam": lambda groups: torch.optim.Adam(groups, lr=1.0),
+    "adamw": lambda groups: torch.optim.AdamW(groups, lr=1.0),
+}
+
+
+@pytest.mark.parametrize("optimizer", UPDATE_RULES)
 def test_the_loop_equals_a_plain_one(optimizer: str) -> None:
     spec = short(scheme="dense", optimizer=optimizer, label_smoothing=0.1)
     result = train(spec)
     data, model = open_data("digits"), new_model(spec)
     decays, others = ([p for p in model.parameters() if (p.dim() > 1) == more] for more in (True, False))
     groups = [{"params": decays, "weight_decay": spec.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    made: torch.optim.Optimizer = (
-        torch.optim.SGD(groups, lr=1.0, momentum=0.9, nesterov=True)
-        if optimizer == "sgd"
-        else torch.optim.AdamW(groups, lr=1.0)
-    )
+    made = PLAIN[optimizer](groups)
     step = 0
     for epoch in range(3):
         index = order(1085, generator_of(spec, ORDER, epoch))
@@ -123,6 +128,43 @@ def test_the_loop_equals_a_plain_one(optimizer: str) -> None:
     with torch.no_grad():
         found = model.eval()(normalised(data, data.test.fetch(torch.arange(355)))).argmax(1)
     assert result.accuracy == pytest.approx(int((found == data.test.labels).sum()) / 355, abs=2 / 355)
+
+
+@pytest.mark.parametrize("optimizer", [None, *UPDATE_RULES])
+def test_the_rule_that_is_trained_is_the_rule_that_is_timed(optimizer: str | None) -> None:
+    spec = short(optimizer=optimizer)
+    trained = Run(spec, open_data("digits"), None, torch.device("cpu")).optimizer
+    timed = step_workload(spec).rule
+    assert timed.name == (optimizer or "nesterov")
+    assert type(trained).__name__ == timed.trained.optimizer
+    assert all(trained.defaults[name] == value for name, value in timed.trained.settings.items())
+
+
+def test_adam_has_no_weight_decay() -> None:
+    assert short(optimizer="adam").weight_decay == 0.0
+    with pytest.raises(InputError, match=r"weight decay must be 0 under 'adam', not 0\.05.*sgd, nesterov, adamw"):
+        short(optimizer="adam", weight_decay=0.05)
+    with pytest.raises(InputError, match=r"optimizer 'rmsprop' is unknown: choose one of adam, adamw, nesterov, sgd"):
+        short(optimizer="rmsprop")
+
+
+@pytest.mark.parametrize(("now", "then"), [("nesterov", "sgd"), ("adamw", "adam")])
+def test_a_checkpoint_of_version_2_goes_on_by_the_rule_it_was_trained_by(tmp_path: Path, now: str, then: str) -> None:
+    """There the names of momentum and Adam stood for Nesterov's momentum and AdamW."""
+    spec = short(optimizer=now, epochs=2)
+    whole = train(spec)
+    with pytest.raises(KeyboardInterrupt):
+        train(spec, tmp_path, progress=stop_at(20))
+    state = load_checkpoint(tmp_path / CHECKPOINT, VERSION)
+    assert state["spec"].count(f'"{now}"') == 1
+    old = {**state, "version": 2, "spec": state["spec"].replace(f'"{now}"', f'"{then}"')}
+    save_checkpoint(tmp_path / CHECKPOINT, old)
+    again = resume(tmp_path, {"optimizer": now})
+    assert (again.digest, again.spec) == (whole.digest, spec)
+    assert load_checkpoint(tmp_path / CHECKPOINT, VERSION)["version"] == VERSION
+    save_checkpoint(tmp_path / CHECKPOINT, {**old, "spec": old["spec"].replace(f'"{then}"', '"rmsprop"')})
+    with pytest.raises(InputError, match="is not a checkpoint of a training"):
+        resume(tmp_path)
 
 
 class Fetches:
@@ -239,7 +281,7 @@ def test_killed_and_resumed_ends_in_the_same_bits(tmp_path: Path, step: int) -> 
 @pytest.mark.parametrize(
     "changes",
     [
-        *({"scheme": name} for name in SCHEMES), {"scheme": "srste", "optimizer": "adam"},
+        *({"scheme": name} for name in SCHEMES), {"scheme": "srste", "optimizer": "adamw"},
         {"scheme": "bdwp", "amp": "fp16"}, {"scheme": "bdwp", "amp": "bf16"},
     ],
     ids=str,
@@ -385,7 +427,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A checkpoint in the middle of the second epoch: Adam, loss scaling, masks that change."""
     folder = tmp_path_factory.mktemp("written")
     with pytest.raises(KeyboardInterrupt):
-        train(short(scheme="srste", optimizer="adam", amp="fp16"), folder, progress=stop_at(30))
+        train(short(scheme="srste", optimizer="adamw", amp="fp16"), folder, progress=stop_at(30))
     return load_checkpoint(folder / CHECKPOINT, VERSION)
 
 
