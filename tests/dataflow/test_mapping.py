@@ -25,7 +25,7 @@ MAPPING = Mapping(
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("dataflow", "banana", "dataflow is 'banana': choose one of os, ws"),
+        ("dataflow", "banana", "dataflow is 'banana': choose one of os, os1, ws"),
         ("interleave", 0, "interleave must be an integer from 1 to 64, not 0"),
         ("interleave", -3, "nearest valid value is 1"),
         ("pattern", "2:8", "pattern of a mapping must be an NMPattern"),
