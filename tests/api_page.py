@@ -122,16 +122,17 @@ def not_on_the_page() -> set[str]:
     return {name for page in READ for of, name in used(page).items() if of not in listed}
 
 
-def definition(name: str) -> tuple[ast.stmt, str]:
-    """The statement that makes a name, and its docstring as Markdown."""
+def definition(name: str) -> tuple[ast.stmt | str, str]:
+    """What makes a name, a constant as its source; and its docstring as Markdown."""
     module, _, last = name.rpartition(".")
     thing = found(name)
     if inspect.isroutine(thing) or inspect.isclass(thing):
         node = ast.parse(textwrap.dedent(inspect.getsource(thing))).body[0]
         return node, prose(ast.get_docstring(node))  # type: ignore[arg-type]
-    body = ast.parse(inspect.getsource(importlib.import_module(module))).body
+    source = inspect.getsource(importlib.import_module(module))
+    body = ast.parse(source).body
     at = next(i for i, n in enumerate(body) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == last)
-    return body[at], said(body, at)
+    return ast.get_source_segment(source, body[at]) or "", said(body, at)
 
 
 def prose(text: str | None) -> str:
@@ -145,7 +146,7 @@ def said(body: list[ast.stmt], at: int) -> str:
 
 
 def signature(function: ast.FunctionDef, wide: int = 110) -> str:
-    spaced = re.sub(r"(: [^:=]+)=", r"\1 = ", ast.unparse(function.args))
+    spaced = re.sub(r"(: [^:=]+)=", r"\1 = ", ast.unparse(function.args)).replace("'", '"')
     own = re.sub(r"^(self|cls)(, |$)", "", spaced)
     returns = f" -> {ast.unparse(function.returns)}" if function.returns else ""
     line = f"{function.name}({own}){returns}"
@@ -176,7 +177,7 @@ def section(name: str) -> Iterator[str]:
         case ast.ClassDef():
             yield f"{text}\n\n" + "\n".join(line.rstrip() for line in members(node.body))
         case _:
-            yield f"```python\n{ast.unparse(node)}\n```\n{text}"
+            yield f"```\n{node}\n```\n{text}"
     pages = [f"[{page.name}]({os.path.relpath(page, PAGE.parent)})" for page in READ if key(name) in used(page)]
     if pages:
         yield f"In {', '.join(pages)}."

@@ -23,7 +23,8 @@ _BESIDE = (
 
 
 def loss_of(name: str, output: Any, inputs: StepInputs) -> Tensor:
-    """Cross-entropy of the scores of ``name``, the mean of what else its head returns, or of its hidden states."""
+    """Cross-entropy of the scores of ``name``, the mean of what else its head returns, or of its hidden states; a
+    float32 scalar."""
     scores = [found for key in _SCORES if isinstance(found := getattr(output, key, None), Tensor)]
     beside = [
         found for key in _BESIDE if isinstance(found := getattr(output, key, None), Tensor) and found.requires_grad
