@@ -40,6 +40,27 @@ def test_every_name_that_a_page_or_an_example_uses_is_on_the_page_of_names():
     assert api_page.not_on_the_page() == set()
 
 
+BLOCKS = {
+    "STCE": "sparse tensor computing engine",
+    "USPE": "unified sparse",
+    "SORE": "sparse online reduction engine",
+    "WUVE": "weight-update vector engine",
+}
+
+
+NEWCOMERS = ("README", "docs/tutorial", "docs/walk", "docs/by-layer", "docs/schemes", "docs/training", "docs/rtl",
+             "docs/design/machine")  # fmt: skip
+
+
+@pytest.mark.parametrize("page", NEWCOMERS)
+def test_a_page_for_newcomers_spells_out_the_blocks_where_it_first_names_them(page):
+    text = (ROOT / f"{page}.md").read_text()
+    for name, words in BLOCKS.items():
+        first = re.search(rf"\b{name}\b", text)
+        if first is not None:
+            assert words in " ".join(text[max(0, first.start() - 80) : first.end() + 80].split()), name
+
+
 def test_every_page_that_is_cited_exists():
     """In sources and pages, by its name."""
     found = [path for kind in ("*.py", "*.md", "*.toml") for path in ROOT.rglob(kind)]
