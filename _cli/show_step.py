@@ -225,9 +225,10 @@ def _show_dense_layers(console: Console, result: SimResult) -> None:
 def _show_assumed(console: Console, workload: Workload) -> None:
     if not workload.assumed:
         return
-    console.print("Assumed where the model asks for values", style="bold")
+    console.print("Assumed", style="bold")
     for answer in workload.assumed:
-        console.print(f"  {name_of(answer)}")
+        # In full: it is a sentence, whose end says what the answer is.
+        console.print(f"  {answer}")
     console.print()
 
 

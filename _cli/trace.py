@@ -74,6 +74,6 @@ def _show(workload: Workload, path: str | None) -> None:
         f"trained with {workload.optimizer}{frozen}"
     )
     for answer in workload.assumed:
-        console.print(f"Assumed where the model asks for values: {answer}")
+        console.print(f"Assumed: {answer}")
     if path is not None:
         console.print(f"Written to {path}")

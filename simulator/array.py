@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from ..dataflow.stce.mapping import ArrayMapping, Dataflow
 from ..workloads.errors import InputError
 from .compact import Compact, compress, require_matrix
 from .kernels.drain import delay, stretch, taken_at
-from .kernels.stce import run_os, run_ws
+from .kernels.stce import Array, Operands, OsGroups, Results, WsGroups, run_os, run_ws
 from .operand import Half, operand_type
 
 __all__ = ["CANONICAL_NAN", "ArrayRun", "canonical", "check_operands", "require_ready", "run_array"]
@@ -71,33 +72,29 @@ def run_array(
     with np.errstate(invalid="ignore"):  # a signalling NaN is data here
         values, dense = pairs.values.astype(np.float32), a.astype(np.float32)
     require_ready(spec, ready)
-    machine = (
-        spec.array.rows, spec.array.cols, mapping.interleave, pe.add_latency, spec.mac_latency, spec.array.w2e_words,
-    )  # fmt: skip
-    indices, columns = np.ascontiguousarray(pairs.indices), np.ascontiguousarray(dense.T)
+    array = Array(
+        spec.array.rows,
+        spec.array.cols,
+        mapping.interleave,
+        pe.add_latency,
+        spec.mac_latency,
+        spec.array.w2e_words,
+    )
+    operands = Operands(np.ascontiguousarray(dense.T), values, np.ascontiguousarray(pairs.indices))
     leaves = np.empty(_words_of_a_column(spec, mapping, pairs, m), np.int64)
-    if mapping.dataflow == Dataflow.OS:
-        counts = run_os(
-            columns,
-            values,
-            indices,
-            cut.slot_base,
-            cut.length,
-            cut.kept,
-            *machine,
-            result,
-            left,
-            leaves,
-        )
-    else:
-        keep, group = mapping.pattern.keep, mapping.pattern.group
-        skew = (keep - 1) * max(mapping.interleave, pe.add_latency) + pe.add_latency
-        transposed = np.empty((n, m), np.float32)
-        counts = run_ws(
-            columns, values, indices, cut.start, cut.first_slot, cut.kept, keep, mapping.interleave * group, skew,
-            *machine, transposed, left, leaves,
-        )  # fmt: skip
-        result[:] = transposed.T
+    match mapping.dataflow:
+        case Dataflow.OS | Dataflow.OS1:
+            groups, single = OsGroups(cut.slot_base, cut.length, cut.kept), mapping.dataflow is Dataflow.OS1
+            counts = run_os(operands, groups, array, single, Results(result, left, leaves))
+        case Dataflow.WS:
+            keep, group = mapping.pattern.keep, mapping.pattern.group
+            skew = (keep - 1) * max(mapping.interleave, pe.add_latency) + pe.add_latency
+            held = WsGroups(cut.start, cut.first_slot, cut.kept, keep, mapping.interleave * group)
+            transposed = np.empty((n, m), np.float32)
+            counts = run_ws(operands, held, skew, array, Results(transposed, left, leaves))
+            result[:] = transposed.T
+        case _:
+            assert_never(mapping.dataflow)
     total, compute, stall, port = (int(count) for count in counts)
     stalled = 0
     if ready is not None:
@@ -121,9 +118,13 @@ def run_array(
 def _words_of_a_column(spec: AcceleratorSpec, mapping: ArrayMapping, pairs: Compact, m: int) -> int:
     """Words that leave each column: those of whole tiles, with ragged edges and partial sums."""
     rows, cols, contexts = spec.array.rows, spec.array.cols, mapping.interleave
-    if mapping.dataflow == Dataflow.OS:
-        return -(-m // rows) * -(-pairs.n // (cols * contexts)) * min(rows, m) * contexts
-    return -(-len(pairs.cut.start) // rows) * -(-pairs.n // cols) * -(-m // contexts) * contexts
+    match mapping.dataflow:
+        case Dataflow.OS | Dataflow.OS1:
+            return -(-m // rows) * -(-pairs.n // (cols * contexts)) * min(rows, m) * contexts
+        case Dataflow.WS:
+            return -(-len(pairs.cut.start) // rows) * -(-pairs.n // cols) * -(-m // contexts) * contexts
+        case _:
+            assert_never(mapping.dataflow)
 
 
 def require_ready(spec: AcceleratorSpec, ready: npt.NDArray[np.bool_] | None) -> None:

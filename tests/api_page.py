@@ -24,6 +24,7 @@ READ = sorted({ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examp
 GROUPS = {
     "Trace a model": {
         "weft": "trace count_as_vector_work",
+        "weft.workloads.onnx": "onnx_workload",
         "weft.workloads.step": "Workload MatrixOp VectorOp UpdateOp SparseOperand Op Role DTYPE_BYTES",
         "weft.workloads.gemm": "Gemm Pass",
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, DramSpec, SoreSpec, VectorSpec, WuveSpec
 from weft.dataflow.operand import FormatName
 from weft.dataflow.pregenerate import Copy, WeightShape
-from weft.dataflow.stce.mapping import ArrayMapping, Dataflow
+from weft.dataflow.stce.mapping import REGISTERS, ArrayMapping, Dataflow
 from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.simulator.compact import Compact, compress, from_mask
 from weft.simulator.dram_spec import Controller, MemorySpec, Timing, load_memory
@@ -93,13 +94,30 @@ def patterns(draw: st.DrawFn, max_group: int = 16, max_keep: int = 16) -> NMPatt
 
 
 @st.composite
-def array_mappings(draw: st.DrawFn, spec: AcceleratorSpec) -> ArrayMapping:
+def array_mappings(
+    draw: st.DrawFn, spec: AcceleratorSpec, dataflows: Sequence[Dataflow] = tuple(Dataflow)
+) -> ArrayMapping:
     """Mappings that ``spec`` can run."""
-    pe, dataflow = spec.pe, draw(st.sampled_from(Dataflow))
-    weight_stationary = dataflow is Dataflow.WS
-    pattern = draw(patterns(pe.max_group, pe.weight_pairs if weight_stationary else pe.max_group))
-    held = pe.dense_words // pattern.group if weight_stationary else pe.accumulators
-    return ArrayMapping(dataflow=dataflow, pattern=pattern, interleave=draw(st.integers(1, min(pe.accumulators, held))))
+    pe, dataflow = spec.pe, draw(st.sampled_from(dataflows))
+    pattern = draw(patterns(pe.max_group, pe.weight_pairs if holds_pairs(dataflow) else pe.max_group))
+    return ArrayMapping(
+        dataflow=dataflow, pattern=pattern, interleave=draw(st.integers(1, most_interleave(spec, dataflow, pattern)))
+    )
+
+
+def holds_pairs(dataflow: Dataflow) -> bool:
+    """Whether the PEs hold pairs, so that a dense operand runs as D:D."""
+    return REGISTERS[dataflow](1, 1, 1).pairs > 0
+
+
+def most_interleave(spec: AcceleratorSpec, dataflow: Dataflow, pattern: NMPattern) -> int:
+    """The largest that the registers of ``spec`` hold."""
+    held = [
+        i
+        for i in range(1, spec.pe.accumulators + 1)
+        if REGISTERS[dataflow](pattern.keep, pattern.group, i).dense_words <= spec.pe.dense_words
+    ]
+    return max(held)
 
 
 @st.composite

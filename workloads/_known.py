@@ -12,6 +12,7 @@ from functools import cache
 import torch
 from torch._ops import OpOverload
 
+from ._factorizations import COUNTS
 from .errors import InputError
 
 __all__ = ["count_as_vector_work", "is_declared", "is_vector_work"]
@@ -110,7 +111,7 @@ def is_vector_work(func: OpOverload) -> bool:
     aliased = [argument.alias_info for argument in func._schema.arguments if argument.alias_info is not None]
     views = any(not alias.is_write for alias in aliased)
     nothing = not aliased and not any("Tensor" in str(result.type) for result in func._schema.returns)
-    return views or nothing or _tagged(func) or _STEM.sub("", name) in _VECTOR
+    return views or nothing or _tagged(func) or name in COUNTS or _STEM.sub("", name) in _VECTOR
 
 
 def _tagged(func: OpOverload) -> bool:

@@ -119,7 +119,7 @@ def pass_and_parameter(
     sole = [weight for weight in weights if weight.count == 1 and weight.chosen == read.chosen]
     if read.count and any(weight.derived != read.parameter for weight in sole):
         return Pass.BP, read.parameter
-    size = product.gemm.groups * product.gemm.m * product.gemm.n
+    size = product.gemm.groups * product.gemm.m * product.gemm.n // (1 + product.c.is_complex())
     # A node of several products (a custom autograd function): the weight whose gradient has this size.
     chosen = next((weight for weight in weights if size in weight.elements), weights[0])
     return Pass.WU, chosen.parameter

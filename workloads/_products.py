@@ -13,6 +13,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils.flop_counter import flop_registry
 
+from ._factorizations import REFUSED
 from ._known import is_declared, is_vector_work
 from .convolution import convolution_gemms
 from .errors import InputError
@@ -75,11 +76,15 @@ def refuse_unknown(func: OpOverload, where: str) -> bool:
     if _rule(func) is not None or is_vector_work(func):
         return False
     name = operator_name(func)
+    known = REFUSED.get(name)
     multiplies = name in _COUNTED or bool(_MATRIX_WORDS.intersection(re.split(r"[_.]", name)))
+    multiplies = multiplies or (known is not None and known.multiplies)
     ours = name.startswith("aten.")
     if is_declared(name) and not (ours and multiplies):
         return True
-    if ours:
+    if known is not None:
+        reason, instead = f"operator {name} {known.reason}", known.instead
+    elif ours:
         reason = f"operator {name} is not known: it may multiply matrices, and how many Weft cannot tell"
         instead = "write it with matmul, einsum or element-wise operators"
     else:
@@ -100,6 +105,16 @@ def _gemm(m: int, k: int, n: int, groups: int = 1, run: int = 0) -> Gemm | None:
     return Gemm(m=m, k=k, n=n, groups=groups, run=run) if m and k and n and groups else None
 
 
+def _real(gemm: Gemm | None, a: Tensor) -> Gemm | None:
+    """The one product of real numbers that a product of complex ones is, four of theirs for each.
+
+    [re; im] of the result is [[re, -im], [im, re]] of ``a``, stored once, times [re; im] of ``b``.
+    """
+    if gemm is None or not a.is_complex():
+        return gemm
+    return Gemm(m=2 * gemm.m, k=2 * gemm.k, n=gemm.n, groups=gemm.groups, run=gemm.run)
+
+
 def _one(gemm: Gemm | None, a: Tensor, b: Tensor, c: Tensor, **more: Any) -> list[Product]:
     return [] if gemm is None else [Product(gemm=gemm, a=a, b=b, c=c, **more)]
 
@@ -109,11 +124,9 @@ def _operands(first: str, second: str) -> Rule:
 
     def rule(given: Arguments, out: Any) -> list[Product]:
         a, b = given[first], given[second]
-        if a.is_complex() or b.is_complex():
-            raise InputError("a product of complex numbers is not one GEMM, so it cannot be counted")
         m = a.shape[-2] if a.dim() > 1 else 1
         n = b.shape[-1] if b.dim() > 1 else 1
-        return _one(_gemm(m, a.shape[-1], n, a.shape[0] if a.dim() == 3 else 1), a, b, out)
+        return _one(_real(_gemm(m, a.shape[-1], n, a.shape[0] if a.dim() == 3 else 1), a), a, b, out)
 
     return rule
 
@@ -127,7 +140,7 @@ def _euclidean_dist(given: Arguments, out: Any) -> list[Product]:
 def _addbmm(given: Arguments, out: Any) -> list[Product]:
     a, b = given["batch1"], given["batch2"]
     groups, m, k = a.shape
-    return _one(_gemm(m, groups * k, b.shape[-1], run=k), a, b, out)
+    return _one(_real(_gemm(m, groups * k, b.shape[-1], run=k), a), a, b, out)
 
 
 def _convolution(given: Arguments, out: Any) -> list[Product]:
@@ -148,6 +161,16 @@ def _convolution_backward(given: Arguments, out: Any) -> list[Product]:
         gemm = gemms[Pass.WU]
         products.append(Product(gemm=gemm, a=a, b=b, c=out[1], gradient_of=w, other=x, convolution=True))
     return products
+
+
+def _deformable(given: Arguments, out: Any) -> list[Product]:
+    """torchvision's convolution over sampled inputs multiplies as one over the inputs themselves."""
+    return _convolution({**given, "transposed": False}, out)
+
+
+def _deformable_backward(given: Arguments, out: Any) -> list[Product]:
+    both = {"grad_output": given["grad"], "transposed": False, "output_mask": (True, True)}
+    return _convolution_backward({**given, **both}, out)
 
 
 def _convolution_gemms(given: Arguments, y: Tensor) -> dict[Pass, Gemm]:
@@ -208,6 +231,8 @@ _RULES: dict[str, Rule] = {
     "aten.vdot": _operands("self", "other"),
     "aten.convolution": _convolution,
     "aten.convolution_backward": _convolution_backward,
+    "torchvision.deform_conv2d": _deformable,
+    "torchvision._deform_conv2d_backward": _deformable_backward,
     "aten._grouped_mm": _grouped_mm,
     "transformers.grouped_mm_fallback": _grouped_mm,
     "transformers.grouped_mm_fallback_backward": _grouped_mm_backward,

@@ -20,12 +20,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from ._dependencies import Dependencies
+from ._factorizations import COUNTS
 from ._passes import ForwardOp, Record, operands, pass_and_parameter, settle, weight_of
 from ._products import Product, bind, operator_name, products_of, refuse_unknown
 from ._provenance import Ledger, Origin, Provenance, stored_bytes, stored_elements, tensors_in
 from ._results import Call, Results, key_of
-from ._traffic import Traffic, access_of, dtype_name, traffic
-from .answers import asked_for, caller
+from ._sized import looked, looks_at_values
+from ._traffic import SAMPLING, Traffic, access_of, dtype_name, sampling, traffic
+from .answers import Answers, caller
 from .errors import InputError
 from .gemm import Pass
 from .step import MatrixOp, VectorOp
@@ -65,9 +67,10 @@ class _Call(NamedTuple):
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Dispatch mode that records every op of ``model``; :meth:`listen` is the only way to switch it on."""
 
-    def __init__(self, model: nn.Module, name: str) -> None:
+    def __init__(self, model: nn.Module, name: str, answers: Answers | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.name = name
+        self._answers = answers or Answers()
         # The model itself goes by its name.
         self._paths = {id(module): path or name for path, module in model.named_modules()}
         # With the backward run in which the module was entered, if any.
@@ -155,26 +158,39 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return func.decompose(*args, **kwargs)
         moment = self._moment()
         self.last_path = moment.path
-        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
-            return _answer_item(moment.path)
         if refuse_unknown(func, moment.path):
             self.assumed.setdefault(f"{operator_name(func)} counts as the bytes that it touches, as declared")
+        elif operator_name(func).removeprefix("aten.") in COUNTS:
+            self.assumed.setdefault(f"{operator_name(func)}: its classical multiply-adds as vector work, none waits")
         key, tensors = key_of(func, args, kwargs)
         if key is None or kwargs.get("device"):
             args, kwargs = _without_data(args, kwargs)
             key, tensors = key_of(func, args, kwargs)
         known = None
-        if func is torch.ops.aten._grouped_mm.default:
+        if looks_at_values(func, args) and any(tensor.is_meta for tensor in tensors):
+            out = self._looked(func, args, kwargs, moment.path)
+        elif func is torch.ops.aten._grouped_mm.default:
             out = _grouped_result(*args, **kwargs)
         elif key is None:
             out = func(*args, **kwargs)
         else:
             out, known = self._results.of(func, args, kwargs, key)
+        self._answers.values.follow(func, args, kwargs, tensors, out)
         try:
             self._record(func, bind(func, args, kwargs), tensors, out, moment, known)
         except InputError as error:
             raise InputError(f"{moment.path}: {error}") from error
         return out
+
+    def _looked(self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], path: str) -> Any:
+        """What a call returns that looks at values: what they are known to be, or what transformers expects."""
+        try:
+            return looked(func, args, kwargs, self._answers.ask)
+        except InputError as error:
+            expected = _expected() if func is torch.ops.aten._local_scalar_dense.default else None
+            if expected is None:
+                raise InputError(f"{path}: {error}") from error
+            return expected
 
     def _moment(self) -> _Moment:
         # Gradients are computed with grad mode off and outside of modules, a checkpointed forward inside of backward
@@ -218,7 +234,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         changed = [given[name] for name in access_of(func).written if name in given]
         if given.get("training"):
             # The schema of aten.native_batch_norm does not say that it writes them.
-            changed += [given[name] for name in ("running_mean", "running_var") if name in given]
+            running = [given[name] for name in ("running_mean", "running_var") if name in given]
+            for tensor in tensors_in(running):
+                self._answers.values.forget(tensor)
+            changed += running
         of = self.ledger.of
         reads, made = [of(x) for x in tensors], [of(x) for x in tensors_in(out)]
         replaced = [of(x) for x in tensors_in(changed)] if changed else []
@@ -287,12 +306,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             source, target = given["grad_output"], call.out[2]
             moved = Traffic(source.numel(), stored_bytes(source), stored_bytes(target), dtype_name(target.dtype))
             self._add_vector(call, moved, [self.ledger.of(source)], [self.ledger.of(target)])
+        elif name in SAMPLING:
+            self._add_vector(call, sampling(name, given, call.out), *self._touched(given, call.out))
         elif name in _ADDED and products and given.get("beta", 1) != 0:
             addend = given["self"]
             size = stored_elements(addend)
             if size > products[0].gemm.n:
                 moved = Traffic(size, stored_bytes(addend), 0, dtype_name(addend.dtype))
                 self._add_vector(call, moved, [self.ledger.of(addend)], [self.ledger.of(call.out)])
+
+    def _touched(self, given: dict[str, Any], out: Any) -> tuple[list[Provenance], list[Provenance]]:
+        return [self.ledger.of(x) for x in tensors_in(given)], [self.ledger.of(x) for x in tensors_in(out)]
 
     def _append(
         self, call: _Call, op: MatrixOp | VectorOp, reads: Iterable[Provenance], writes: Iterable[Provenance]
@@ -342,11 +366,11 @@ _KNOWN_ANSWERS = {
 """What transformers asks of its inputs, by file and function (None: any), and the answer: they are whole sequences."""
 
 
-def _answer_item(path: str) -> bool:
-    """Answer a model that asks for the value of a tensor, which a trace does not have."""
+def _expected() -> bool | None:
+    """What transformers expects to hear where it asks for a value, if it is known to."""
     file, _, function = caller()
     if file is not None and file.parent.name == "transformers":
         for name in (function, None):
             if (file.name, name) in _KNOWN_ANSWERS:
                 return _KNOWN_ANSWERS[file.name, name]
-    raise InputError(f"{path}: {asked_for('the value of a tensor (item, bool, if)')}")
+    return None

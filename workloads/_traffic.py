@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
+from ._factorizations import multiply_adds
 from ._provenance import stored_bytes, stored_elements, tensors_in
-from .step import DTYPE_BYTES
+from .step import DTYPE_BYTES, STORED_AS
 
-__all__ = ["Access", "Traffic", "access_of", "dtype_name", "traffic"]
+__all__ = ["SAMPLING", "Access", "Traffic", "access_of", "dtype_name", "sampling", "traffic"]
 
 _ALLOCATIONS = frozenset({
     "empty", "empty_like", "empty_strided", "empty_permuted", "empty_quantized", "new_empty", "new_empty_strided",
@@ -28,12 +30,8 @@ _OVERWRITES = frozenset({
 })  # fmt: skip
 """In-place operators that do not read what they replace."""
 
-_STORED_AS = {
-    "complex64": "float32", "complex128": "float64", "complex32": "float16", "uint16": "int16", "uint32": "int32",
-    "uint64": "int64", "float8_e4m3fnuz": "float8_e4m3fn", "float8_e5m2fnuz": "float8_e5m2",
-}  # fmt: skip
-"""Formats that a workload has no name for, as the named one of the same width (a complex number is a pair)."""
-
+SAMPLING = {"torchvision.deform_conv2d": 1, "torchvision._deform_conv2d_backward": 3}
+"""Deformable convolutions, and how often each goes through its samples: assumed, as torchvision's own kernels do."""
 
 _FOURIER = frozenset({"_fft_c2c", "_fft_c2r", "_fft_r2c"})
 """Transforms of n elements are ceil(log2 n) passes of element-wise work (radix 2), in one trip to memory: assumed."""
@@ -96,10 +94,29 @@ def traffic(func: OpOverload, given: dict[str, Any], out: Any) -> Traffic | None
         read_bytes -= max(0, stored_bytes(read[0]) - write_bytes)
     else:
         elements = max([elements, *map(stored_elements, read)])
-    if func._schema.name.partition("::")[2] in _FOURIER:
+    name = func._schema.name.partition("::")[2]
+    if name in _FOURIER:
         sides = [max(read[0].shape[dim], written[0].shape[dim]) for dim in given["dim"]]
         elements *= max((prod(sides) - 1).bit_length(), 1)
+    if func.namespace == "aten":
+        elements = multiply_adds(name, given, out) or elements
     return Traffic(elements, read_bytes, write_bytes, dtype_name(written[0].dtype))
+
+
+def sampling(name: str, given: Mapping[str, Any], out: Any) -> Traffic:
+    """What a deformable convolution does beside its products: four corners for every element that it multiplies.
+
+    It writes what it sampled. Backward samples again for the weight, spreads the gradient over the corners, and takes
+    that of offsets and mask: three times the work, and the gradient of the bias.
+    """
+    y = given["grad"] if name.endswith("_backward") else out
+    x, weight = given["input"], given["weight"]
+    taps = prod(weight.shape[2:]) * x.shape[1] * prod(y.shape[2:]) * x.shape[0]
+    beside = stored_bytes(given["offset"]) + (stored_bytes(given["mask"]) if given["use_mask"] else 0)
+    times = SAMPLING[name]
+    element, bias = x.element_size(), y.numel() if name.endswith("_backward") else 0
+    read = times * (4 * taps * element + beside) + bias * element
+    return Traffic(4 * times * taps + bias, read, times * taps * element, dtype_name(x.dtype))
 
 
 def _distinct(value: object) -> list[Tensor]:
@@ -115,4 +132,4 @@ def _fresh(out: object, inputs: list[Tensor]) -> list[Tensor]:
 def dtype_name(dtype: torch.dtype) -> str:
     """Weft's name of a format."""
     name = str(dtype).removeprefix("torch.")
-    return name if name in DTYPE_BYTES else _STORED_AS.get(name, name)
+    return name if name in DTYPE_BYTES else STORED_AS.get(name, name)

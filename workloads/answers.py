@@ -1,8 +1,10 @@
 """What a model may ask of values on tensors that have none, and what a training step answers.
 
-- A number by itself (a state flag, a step counter, a mixing factor) is made on the CPU and keeps its value.
+- A number by itself (a state flag, a step counter, a mixing factor) is made on the CPU and keeps its value; of other
+  tensors what follows from constants is known (`_values.py`).
+- What data choose among alternatives, the experts of a token, is spread evenly.
 - A random number by itself, as layer drop draws one, stands at the middle of its range: nothing is dropped.
-- Activations are finite; a mask has what it was made with, and stays so until something is written into it.
+- Activations are finite.
 - The device of a tensor is a CPU to whoever asks its name: autocast is left to the machine, which has its own formats.
 
 Anything else that looks at values is refused where the model's own code asks it.
@@ -10,9 +12,10 @@ Anything else that looks at values is refused where the model's own code asks it
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,12 +23,17 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from ._provenance import tensors_in
+from ._sized import looked, looks_at_values
+from ._values import Values, unwatched
 from .errors import InputError
 
-__all__ = ["Answers", "asked_for", "caller"]
+__all__ = ["Answers", "Following", "asked_for", "caller"]
 
 _MADE = frozenset((torch.tensor, torch.as_tensor, torch.scalar_tensor, torch.zeros, torch.ones, torch.full))
 _DRAWN = {torch.rand: 0.5, torch.randn: 0.0}
@@ -34,22 +42,21 @@ _FINITE = {
     torch.isfinite: True, Tensor.isfinite: True, torch.isnan: False, Tensor.isnan: False, torch.isinf: False,
     Tensor.isinf: False,
 }  # fmt: skip
-_EVERY = frozenset((torch.all, Tensor.all, torch.any, Tensor.any))
-_NOT = frozenset((torch.logical_not, Tensor.logical_not, torch.bitwise_not, Tensor.bitwise_not, Tensor.__invert__))
-_SAME = frozenset((
-    Tensor.detach, Tensor.to, Tensor.bool, Tensor.clone, Tensor.contiguous, Tensor.view, Tensor.reshape, Tensor.expand,
-    Tensor.unsqueeze, Tensor.squeeze, Tensor.transpose, Tensor.permute, Tensor.flatten, torch.flatten,
-))  # fmt: skip
-"""What makes no other values of a mask."""
+_HERE = str(Path(__file__).parent)
+_TRACE = str(Path(__file__).with_name("trace.py"))
+_TORCH = str(Path(torch.__file__).parent) + os.sep
+_HANDED_OUT = frozenset((Tensor.tolist, Tensor.numpy, Tensor.__array__))
+"""Functions that hand all values of a tensor to Python."""
+_ROUTED = "what data choose (the experts of a token) is shared equally, the first ones get what is left over"
 
 
 class Answers(TorchFunctionMode):
-    """Keeps what is known of values while a model is built and run; ``given`` says what was answered, and where."""
+    """Keeps what is known of values while a model is built and run; ``assumed`` says what was answered, and where."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.given: dict[str, None] = {}
-        self._every: Any = WeakTensorKeyDictionary()  # bool tensors whose elements are all one value
+        self._given: dict[str, dict[str, None]] = {}  # lines that asked, by what was assumed
+        self.values = Values()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
@@ -62,25 +69,49 @@ class Answers(TorchFunctionMode):
             return _typed(first, *args[1:], **kwargs)
         if func in (Tensor.to, Tensor.cpu, Tensor.cuda):
             return _moved(first, func, args[1:], kwargs)
-        if func is Tensor.tolist:
-            raise asked_for(f"the values of a tensor of {list(first.shape)}")
-        if func in _EVERY and len(args) == 1 and not kwargs and first in self._every:
-            return torch.tensor(self._every[first], device="cpu")
+        if func in _HANDED_OUT:
+            values = self.ask(first, f"the values of a tensor of {list(first.shape)}")
+            with unwatched():
+                return func(values, *args[1:], **kwargs)
+        if func is Tensor.__format__ and not first.dim() and self.values.of(first) is not None:
+            return format(self.ask(first, "the value of a tensor").tolist(), *args[1:])
+        if func is functional.one_hot and args[1:] in ((), (-1,)) and kwargs.get("num_classes", -1) == -1:
+            values = self.ask(first, "the largest index (one_hot without num_classes)")
+            with unwatched():
+                classes = int(values.max()) + 1 if values.numel() else 1
+            return func(first, classes)
         out = func(*args, **kwargs)
         if func in _FINITE:
-            self._every[out] = _FINITE[func]
+            self._uniform(out, _FINITE[func])
             self._note("activations are finite")
-        elif first in self._every and isinstance(out, Tensor) and out.dtype is torch.bool:
-            if func in _NOT:
-                self._every[out] = not self._every[first]
-            elif func in _SAME:
-                self._every[out] = self._every[first]
-        if first in self._every and getattr(func, "__name__", "").endswith(("_", "__setitem__")):
-            del self._every[first]
         return out
 
+    def _uniform(self, tensor: Tensor, value: bool) -> None:
+        with unwatched():
+            self.values.remember(tensor, torch.full((), value).expand(tensor.shape))
+
+    def ask(self, tensor: Tensor, what: str) -> Tensor:
+        """The values of a tensor of any shape and dtype; refused where they depend on data otherwise than by a choice."""
+        known = self.values.of(tensor)
+        if known is None:
+            raise asked_for(what)
+        if known.routed:
+            self._note(_ROUTED)
+        return known.values
+
+    def keep_given(self, tensors: Iterable[Tensor]) -> None:
+        """Of the inputs of a model keep the values that were given: masks, and integers that are not all 0.
+
+        Zeros hold the place of data, and so does what has a fraction. Tensors of any shape and dtype.
+        """
+        for tensor in tensors:
+            known = self.values.of(tensor) if tensor.is_meta and not tensor.is_floating_point() else None
+            with unwatched():
+                if known is None or not (tensor.dtype is torch.bool or known.values.any()):
+                    self.values.forget(tensor)
+
     def _created(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """A number by itself, on the CPU; a whole mask, with its value noted."""
+        """A number by itself, on the CPU; what is made of Python's numbers, with its values noted."""
         device = kwargs.get("device")
         if (device is not None and torch.device(device).type != "meta") or any(isinstance(one, Tensor) for one in args):
             return func(*args, **kwargs)
@@ -90,19 +121,27 @@ class Answers(TorchFunctionMode):
             self._note("a random number by itself stands at the middle of its range: no layer is dropped")
             return torch.tensor(_DRAWN[func], dtype=kwargs.get("dtype"), device="cpu")
         if func in (torch.tensor, torch.as_tensor, torch.scalar_tensor):
-            alone = args and isinstance(args[0], int | float | bool)
-            return func(*args, **{**kwargs, "device": "cpu"}) if alone else func(*args, **kwargs)
+            if args and isinstance(args[0], int | float | bool):
+                return func(*args, **{**kwargs, "device": "cpu"})
+            made = func(*args, **kwargs)
+            if made.is_meta and not tensors_in(args):
+                with unwatched():
+                    self.values.remember(made, func(*args, **{**kwargs, "device": "cpu"}).detach())
+            return made
         if _is_number(args[:1] if func is torch.full else args, kwargs):
             return func(*args, **{**kwargs, "device": "cpu"})
-        made = func(*args, **kwargs)
-        if made.dtype is torch.bool:
-            value = args[1] if func is torch.full and len(args) > 1 else kwargs.get("fill_value", func is torch.ones)
-            self._every[made] = bool(value)
-        return made
+        return func(*args, **kwargs)
 
     def _note(self, what: str) -> None:
         file, line, _ = caller()
-        self.given.setdefault(f"{what} ({file.name}:{line})" if file is not None else what)
+        lines = self._given.setdefault(what, {})
+        if file is not None:
+            lines.setdefault(f"{file.name}:{line}")
+
+    @property
+    def assumed(self) -> list[str]:
+        """What was answered, each with the lines that asked."""
+        return [f"{what} ({', '.join(lines)})" if lines else what for what, lines in self._given.items()]
 
     @contextmanager
     def listen(self) -> Iterator[None]:
@@ -117,8 +156,32 @@ class Answers(TorchFunctionMode):
                 warnings.simplefilter("ignore")
                 real(self, device_type, *args, **kwargs)
 
-        with patch.object(torch.amp.autocast_mode.autocast, "__init__", off), self:
+        checks = patch.object(
+            torch.distributions.Distribution, "_validate_args", False
+        )  # of parameters, which are right
+        with patch.object(torch.amp.autocast_mode.autocast, "__init__", off), checks, self:
             yield
+
+
+class Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows the values of what is made outside of a recorded step: a model's buffers, its inputs."""
+
+    def __init__(self, answers: Answers) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._answers = answers
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        with torch._C.DisableTorchFunction():
+            tensors = tensors_in((args, kwargs))
+            if looks_at_values(func, args) and any(tensor.is_meta for tensor in tensors):
+                out = looked(func, args, kwargs, self._answers.ask)
+            else:
+                out = func(*args, **kwargs)
+            self._answers.values.follow(func, args, kwargs, tensors, out)
+        return out
 
 
 def _is_number(args: Any, kwargs: dict[str, Any]) -> bool:
@@ -151,21 +214,25 @@ def _typed(tensor: Tensor, dtype: Any = None, non_blocking: bool = False, **_: A
 
 
 def caller() -> tuple[Path | None, int, str]:
-    """The file, line and function of the model's code, or of its library's, that is at work."""
-    here, torch_folder = Path(__file__).parent, Path(torch.__file__).parent
+    """The file, line and function of the model's code, or of its library's, that is at work; none in its gradients."""
     frame = sys._getframe()
     while frame.f_back is not None:
         frame = frame.f_back
-        file = Path(frame.f_code.co_filename)
-        if here != file.parent and torch_folder not in file.parents and file.name != "contextlib.py":
-            return file, frame.f_lineno, frame.f_code.co_name
+        file = frame.f_code.co_filename
+        if file == _TRACE:
+            break
+        folder, _, name = file.rpartition(os.sep)
+        if folder != _HERE and not file.startswith(_TORCH) and name != "contextlib.py":
+            return Path(file), frame.f_lineno, frame.f_code.co_name
     return None, 0, ""
 
 
 def asked_for(what: str) -> InputError:
     """That the model asks for values, which a trace does not have."""
     file, line, _ = caller()
+    place = f"{file}:{line} asks for" if file is not None else "a gradient asks for"
     return InputError(
-        f"{file}:{line} asks for {what}, but a trace knows shapes only; make that choice without looking at data, or "
-        "let a flag of the model's own decide it"
+        f"{place} {what}, but a trace knows shapes only, and of values those that follow from constants or from what "
+        "topk, argmax, sort and multinomial choose; make that choice without looking at data, or let a flag of the "
+        "model's own decide it"
     )

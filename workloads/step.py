@@ -14,8 +14,8 @@ from .gemm import GEMM_PASSES, Gemm, Pass
 from .sparsity import LayerPattern, NMPattern
 
 __all__ = [
-    "DTYPE_BYTES", "OPTIMIZERS", "SCHEMA", "CompactCopy", "Frozen", "MatrixOp", "Measured", "Op", "Operand", "Role",
-    "SparseOperand", "UpdateOp", "VectorOp", "Workload", "require_products",
+    "DTYPE_BYTES", "OPTIMIZERS", "SCHEMA", "STORED_AS", "CompactCopy", "Frozen", "MatrixOp", "Measured", "Op",
+    "Operand", "Role", "SparseOperand", "UpdateOp", "VectorOp", "Workload", "require_products",
 ]  # fmt: skip
 
 SCHEMA: Final = 1
@@ -25,6 +25,12 @@ DTYPE_BYTES = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1,
     "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1,
 }  # fmt: skip
+
+STORED_AS = {
+    "complex64": "float32", "complex128": "float64", "complex32": "float16", "uint16": "int16", "uint32": "int32",
+    "uint64": "int64", "float8_e4m3fnuz": "float8_e4m3fn", "float8_e5m2fnuz": "float8_e5m2",
+}  # fmt: skip
+"""Formats that a workload has no name for, as the named one of the same width (a complex number is a pair)."""
 
 OPTIMIZERS = ("sgd", "adam")
 """Update rules of the weight-update engine: SGD with momentum, Adam."""
@@ -286,7 +292,7 @@ class Workload:
     ``after``: for every op those before it that must have ended, as the tensors of the trace tell; empty where no trace
     does. ``frozen``: what of the model the step reads and does not train; files of older versions do not list it.
     ``layer_patterns``: the rules for layers under which it was annotated; ``pattern`` is that of all other layers.
-    ``assumed``: what the trace answered a model that asks for values.
+    ``assumed``: what the trace answered a model that asks for values, and took what a file quantises for.
     ``measured``: what a training of the model under the scheme found. It changes neither cycles nor energy: the
     machine skips what the pattern says, and a kept element that happens to be zero is issued as a bubble.
     """

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.autograd.graph import _engine_run_backward
 from torch.nn.parameter import UninitializedParameter
 
-from ._provenance import Origin, stored_bytes, stored_elements
+from ._provenance import Origin, stored_bytes, stored_elements, tensors_in
 from ._recompute import checkpoint_modules
 from ._recorder import Recorder
 from ._traffic import dtype_name
-from .answers import Answers
+from .answers import Answers, Following
 from .errors import InputError, nearest, require_int
 from .models.shells import model_on_meta
 from .models.source import ModelSource, StepInputs
@@ -57,7 +57,7 @@ def trace_step(
     answers = Answers()
     model, inputs = _build(source, batch, seq, freeze, answers)
     checkpoint_modules(model, recompute)
-    recorder = Recorder(model, source.name)
+    recorder = Recorder(model, source.name, answers)
     recorder.ledger.declare([inputs.args, inputs.kwargs], Origin.DATA)
     with _like_training(), answers.listen(), recorder.listen():
         tell("forward")
@@ -76,7 +76,7 @@ def trace_step(
     step = Workload(
         model=source.name, batch=inputs.batch, input=inputs.shape, optimizer=optimizer, ops=(*ops, *updates.values()),
         after=tuple(recorder.after(list(updates))), frozen=tuple(_frozen(model, recorder, updates)),
-        assumed=(*answers.given, *recorder.assumed),
+        assumed=(*answers.assumed, *recorder.assumed),
     )  # fmt: skip
     return windowed(step, windows_of(model.named_modules())) if attention == "window" else step
 
@@ -122,19 +122,22 @@ def _build(
     source: ModelSource, batch: int | None, seq: int | None, freeze: Sequence[str], answers: Answers
 ) -> tuple[nn.Module, StepInputs]:
     """The model in train mode and its inputs, on meta and in the dtype of the source."""
-    with torch.device("meta"), answers.listen():
+    with torch.device("meta"), answers.listen(), Following(answers):
         # Inputs first: a user's model may be built for the sizes that were asked for.
         inputs = source.inputs(batch, seq)
         with _explained(source, None, "build"), _default_dtype(source.dtype):
             model = source.build()
-    model = model_on_meta(model)
+        model = model_on_meta(model)
     if source.dtype is not None:
         model = model.to(source.dtype)
         inputs = replace(inputs, args=_cast(inputs.args, source.dtype), kwargs=_cast(inputs.kwargs, source.dtype))
-    _size_lazy(source, model, inputs)
+    answers.keep_given(tensors_in((inputs.args, inputs.kwargs)))
+    _size_lazy(source, model, inputs, answers)
     model.train()
     model.zero_grad()
     parameters = dict(model.named_parameters(remove_duplicate=False))
+    for parameter in parameters.values():
+        answers.values.forget(parameter)
     for name in matching(freeze, parameters, "parameter"):
         parameters[name].requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -142,10 +145,13 @@ def _build(
     return model, inputs
 
 
-def _size_lazy(source: ModelSource, model: nn.Module, inputs: StepInputs) -> None:
+def _size_lazy(source: ModelSource, model: nn.Module, inputs: StepInputs, answers: Answers) -> None:
     """Let lazy modules, which learn the shapes of their parameters from a first input, see one."""
     if any(isinstance(parameter, UninitializedParameter) for parameter in model.parameters()):
-        with torch.device("meta"), torch.no_grad(), _explained(source, None, "build"):
+        with (
+            torch.device("meta"), torch.no_grad(), answers.listen(), Following(answers),
+            _explained(source, None, "build"),
+        ):  # fmt: skip
             model(*inputs.args, **inputs.kwargs)
 
 
@@ -202,7 +208,7 @@ def _seed(source: ModelSource, loss: object, recorder: Recorder) -> Tensor:
 
 def _updates(recorder: Recorder) -> dict[nn.Parameter, UpdateOp]:
     return {
-        parameter: UpdateOp(name=label, elements=stored_elements(parameter))
+        parameter: UpdateOp(name=label, elements=stored_elements(parameter) * (1 + parameter.is_complex()))
         for parameter, label in recorder.ledger.labels.items()
         if parameter.grad is not None and parameter.numel()
     }
@@ -238,8 +244,8 @@ def _explained(source: ModelSource, recorder: Recorder | None, phase: str) -> It
         text = "\n".join(str(error).strip().splitlines()[:12])[:1000]
         if isinstance(error, NotImplementedError):
             text += (
-                "\nA model is traced on meta tensors, without data: what depends on values (nonzero, boolean indexing, "
-                "loops over routed tokens) has no shape there; use dense gating, topk with gather, or grouped_mm."
+                "\nA model is traced on meta tensors, without data: what depends on values has no shape there, unless "
+                "they follow from constants or from what topk, argmax, sort and multinomial choose."
             )
         raise InputError(f"model {source.name!r} fails in {phase}{place}: {type(error).__name__}: {text}") from error
 

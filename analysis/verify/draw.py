@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import assert_never
-
 import numpy as np
 import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
-from ...dataflow.stce.dataflows import col_axis, row_axis
+from ...dataflow.stce.dataflows import PACES, col_axis, row_axis
 from ...dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from ...dataflow.stce.pace import array_machine
 from ...dataflow.stce.time import mapped_tiling
+from ...hdl.blocks.banks import IN_RTL
 from ...simulator.compact import Compact, compress, decompress, from_mask
 from ...simulator.engines import Adam, Sgd
 from ...simulator.operand import Half, operand_type
@@ -31,13 +30,9 @@ def _bound_by(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> str:
     x = array_machine(spec)
     t = mapped_tiling(x, mapping, gemm.m, gemm.k, gemm.run)
     work = row_axis(x, t, gemm.m, gemm.m).work * col_axis(x, t, gemm.n, gemm.n).work
-    match mapping.dataflow:
-        case Dataflow.OS:
-            return "drain" if work > 1 and t.drain > t.L else ""
-        case Dataflow.WS:
-            return "return" if t.slots > 1 and x.R * t.bare + 1 > work else ""
-        case _:
-            assert_never(mapping.dataflow)
+    if PACES[t.dataflow].stays:
+        return "drain" if work > 1 and t.drain > t.L else ""
+    return "return" if t.slots > 1 and x.R * t.bare + 1 > work else ""
 
 
 def draw_shape(spec: AcceleratorSpec, bound: str, random: np.random.Generator) -> tuple[ArrayMapping, Gemm]:
@@ -59,7 +54,7 @@ def draw_shape(spec: AcceleratorSpec, bound: str, random: np.random.Generator) -
 
 def draw_mapping(spec: AcceleratorSpec, random: np.random.Generator) -> ArrayMapping:
     """One that the registers of the machine hold: dense, a usual pattern, or any other."""
-    pe, dataflow = spec.pe, (Dataflow.OS, Dataflow.WS)[int(random.integers(2))]
+    pe, dataflow = spec.pe, IN_RTL[int(random.integers(len(IN_RTL)))]
     stationary = dataflow == Dataflow.WS
     most = min(pe.max_group, pe.weight_pairs) if stationary else pe.max_group
     held = int(random.integers(1, most + 1))

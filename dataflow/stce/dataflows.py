@@ -17,6 +17,7 @@ from ..problem import Problem
 from .mapping import Dataflow, Registers
 from .output_stationary import OUTPUT_STATIONARY
 from .pace import ArrayMachine, Pace, Tiling, Words
+from .single_buffered import SINGLE_BUFFERED
 from .weight_stationary import WEIGHT_STATIONARY
 
 __all__ = [
@@ -24,7 +25,7 @@ __all__ = [
     "tiles", "tiling", "unit", "whole_run", "widest", "words",
 ]  # fmt: skip
 
-PACES: tuple[Pace, ...] = (OUTPUT_STATIONARY, WEIGHT_STATIONARY)
+PACES: tuple[Pace, ...] = (OUTPUT_STATIONARY, WEIGHT_STATIONARY, SINGLE_BUFFERED)
 """In the order in which a search tries them: the first of equals wins."""
 
 NUMBER = {pace.dataflow: number for number, pace in enumerate(PACES)}

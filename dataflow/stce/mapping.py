@@ -28,6 +28,8 @@ class Dataflow(StrEnum):
     """Output-stationary: accumulators stay."""
     WS = "ws"
     """Weight-stationary: the N2S operand's pairs stay."""
+    OS1 = "os1"
+    """Output-stationary without drain registers: accumulators stay until their results have left."""
 
 
 class Registers(NamedTuple):
@@ -52,6 +54,7 @@ def weight_stationary(keep: int, group: int, interleave: int) -> Registers:
 REGISTERS: dict[Dataflow, Callable[[int, int, int], Registers]] = {
     Dataflow.OS: output_stationary,
     Dataflow.WS: weight_stationary,
+    Dataflow.OS1: output_stationary,
 }
 """By (keep, group, interleave)."""
 

@@ -102,5 +102,6 @@ OUTPUT_STATIONARY = Pace(
     pairs=_pairs,
     words=_words,
     chunk=_chunk,
+    searched=True,
     stays=True,
 )

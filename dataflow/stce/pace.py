@@ -88,6 +88,8 @@ class Pace:
     """(problem, array, pace, rows of a macro-tile): buffer accesses."""
     chunk: Callable[[ArrayMachine, Tiling], int]
     """Words of k that a streamed operand is brought in at a time."""
+    searched: bool
+    """A search takes it unasked."""
     stays: bool
     """Partial sums stay in the PEs: a streamed contraction serves one array tile at a time. Otherwise they go to and
     from the output buffer, in FP32."""

@@ -88,7 +88,7 @@ class Only(NamedTuple):
 
 _ANY = np.empty(0, np.int64)
 _DATAFLOWS = len(PACES)
-FREE_SPACE = Only((1 << _DATAFLOWS) - 1, _ANY, _ANY, _ANY, _ANY, -1)
+FREE_SPACE = Only(sum(pace.searched << number for number, pace in enumerate(PACES)), _ANY, _ANY, _ANY, _ANY, -1)
 
 
 class Found(NamedTuple):

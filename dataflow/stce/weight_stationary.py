@@ -98,5 +98,6 @@ WEIGHT_STATIONARY = Pace(
     pairs=_pairs,
     words=_words,
     chunk=_chunk,
+    searched=True,
     stays=False,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,19 @@ from ...workloads.gemm import Gemm
 from ...workloads.sparsity import NMPattern
 from .control_format import ADDRESS_BITS, COUNT_BITS
 
-__all__ = ["BUBBLE", "NAN", "Banks", "Bits16", "Bits32", "Index", "banks", "cut_groups", "nest_of", "run_registers"]
+__all__ = [
+    "BUBBLE",
+    "IN_RTL",
+    "NAN",
+    "Banks",
+    "Bits16",
+    "Bits32",
+    "Index",
+    "banks",
+    "cut_groups",
+    "nest_of",
+    "run_registers",
+]
 
 Bits16 = npt.NDArray[np.uint16]
 Bits32 = npt.NDArray[np.uint32]
@@ -23,6 +35,10 @@ Index = npt.NDArray[np.uint8]
 BUBBLE = 255
 NAN = 0x7FFF
 """A NaN in either format: what stands where nothing may look at it."""
+
+
+IN_RTL = (Dataflow.OS, Dataflow.WS)
+"""Dataflows that the array's controller runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +57,24 @@ def _ceil_div(a: int, b: int) -> int:
 
 def nest_of(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> _Nest:
     groups, runs = _ceil_div(gemm.run, mapping.pattern.group), gemm.k // gemm.run
-    if mapping.dataflow == Dataflow.OS:
-        across = _ceil_div(gemm.n, spec.array.cols * mapping.interleave)
-        return _Nest(groups, runs, across, _ceil_div(gemm.m, spec.array.rows))
-    down = _ceil_div(groups * runs, spec.array.rows)
-    return _Nest(_ceil_div(gemm.m, mapping.interleave), 1, _ceil_div(gemm.n, spec.array.cols), down)
+    match mapping.dataflow:
+        case Dataflow.OS:
+            across = _ceil_div(gemm.n, spec.array.cols * mapping.interleave)
+            return _Nest(groups, runs, across, _ceil_div(gemm.m, spec.array.rows))
+        case Dataflow.WS:
+            down = _ceil_div(groups * runs, spec.array.rows)
+            return _Nest(_ceil_div(gemm.m, mapping.interleave), 1, _ceil_div(gemm.n, spec.array.cols), down)
+        case Dataflow.OS1:
+            raise InputError("no RTL runs dataflow os1")
+        case _:
+            assert_never(mapping.dataflow)
 
 
 def run_registers(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> dict[str, int]:
     """The ``run`` ports of `Stce` for one product."""
     mapping.check(spec)
+    if mapping.dataflow not in IN_RTL:
+        raise InputError(f"no RTL runs dataflow {mapping.dataflow}; it runs {' and '.join(IN_RTL)}")
     if gemm.groups != 1:
         raise InputError(f"a run of the array is one product, but {gemm} has {gemm.groups}; run them one by one")
     nest = nest_of(spec, mapping, gemm)

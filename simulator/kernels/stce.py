@@ -3,14 +3,20 @@
 PE (r, c) does later what PE (0, 0) does: the constant column delay ``c`` is added to the time stamps, in OS the row
 delay ``r`` too. In WS partial sums are taken from the output buffer in the cycle in which they enter the first row, and
 are back in it from the cycle in which they leave the last; so one that entered too early would be an old one.
+
+A run is one long function: its registers are local variables, which a call would have to pass in every cycle.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+Single = NDArray[np.float32]
+Int64 = NDArray[np.int64]
 
 BUBBLE = 255
 NEVER = 1 << 62
@@ -18,30 +24,68 @@ ROWS_AT_ONCE = 256
 """Rows of a WS tile that are summed up together, for the sake of vector instructions."""
 
 
-@njit(cache=True, nogil=True)
-def run_os(
-    a_columns: Any,
-    values: Any,
-    indices: Any,
-    slot_base: Any,
-    group_words: Any,
-    group_pairs: Any,
-    rows: int,
-    cols: int,
-    interleave: int,
-    add_latency: int,
-    mac_latency: int,
-    port_words: int,
-    out: Any,
-    left: Any,
-    leaves: Any,
-) -> tuple[int, int, int, int]:
-    """Output-stationary run; (cycles, issuing, idle for the adder, waiting for a port or the drain chain).
+class Array(NamedTuple):
+    """Size, interleave and latencies of the array; words a cycle of a western port."""
 
-    ``a_columns`` float32 [k, m] is the dense operand, transposed; ``values`` float32 and ``indices`` uint8 [slots, n]
-    the pairs, ``slot_base`` int64 [slots] what their indices count from; ``out`` float32 and ``left`` int64 [m, n] are
-    written, and to ``leaves`` int64 the cycle in which each word of the tiles leaves column 0.
-    """
+    rows: int
+    cols: int
+    interleave: int
+    add_latency: int
+    mac_latency: int
+    port_words: int
+
+
+class Operands(NamedTuple):
+    """The dense operand, transposed, float32 [k, m]; float32 and uint8 [slots, n] pairs."""
+
+    a_columns: Single
+    values: Single
+    indices: NDArray[np.uint8]
+
+
+class Results(NamedTuple):
+    """Written by a run: float32 sums [m, n], in WS [n, m]; int64 [m, n], the cycle in which each leaves; and int64, the
+    cycle in which each word of the tiles, partial sums too, leaves column 0."""
+
+    out: Single
+    left: Int64
+    leaves: Int64
+
+
+class Spent(NamedTuple):
+    """Cycles in all, issuing, idle for the adder, waiting for a port, for weights or for the drain chain."""
+
+    cycles: int
+    compute: int
+    stall: int
+    port: int
+
+
+class OsGroups(NamedTuple):
+    """What the indices of each slot count from, int64 [slots]; words and pairs of each group of a contraction."""
+
+    slot_base: Int64
+    words: Int64
+    pairs: Int64
+
+
+class WsGroups(NamedTuple):
+    """First word, first slot and pairs of each group, int64 [groups]; pairs that a PE holds; words of a batch."""
+
+    start: Int64
+    slot: Int64
+    pairs: Int64
+    keep: int
+    part_words: int
+
+
+@njit(cache=True, nogil=True)
+def run_os(x: Operands, g: OsGroups, array: Array, single_buffered: bool, results: Results) -> Spent:
+    """Output-stationary run; ``single_buffered``: results leave from the accumulators."""
+    rows, cols, interleave, add_latency, mac_latency, port_words = array
+    a_columns, values, indices = x
+    slot_base, group_words, group_pairs = g
+    out, left, leaves = results
     m, n = out.shape
     slots = len(slot_base)
     groups = len(group_words)
@@ -72,7 +116,7 @@ def run_os(
             elif loaded >= wanted and not (last_group and chain > 0):
                 if last_group:
                     tile, group, slot = tile + 1, 0, 0
-                    chain = drain_words
+                    chain = 0 if single_buffered else drain_words
                 else:
                     group, slot = group + 1, slot + 1
                 pair, turn = 0, 0
@@ -89,6 +133,8 @@ def run_os(
             if slot == slots - 1:
                 _take_results(acc[turn], out, row0, col0)
                 if turn == 0:
+                    if single_buffered:
+                        chain = drain_words
                     complete_at[finished % in_flight] = t + mac_latency
                     finished += 1
         elif turn < add_latency:
@@ -112,11 +158,13 @@ def run_os(
         if chain > 0:
             chain -= 1
         t += 1
-    return cycles, compute, stall, port
+    return Spent(cycles, compute, stall, port)
 
 
 @njit(cache=True, nogil=True)
-def _issue(acc: Any, a_columns: Any, values: Any, indices: Any, base: int, row0: int, col0: int) -> None:
+def _issue(
+    acc: Single, a_columns: Single, values: Single, indices: NDArray[np.uint8], base: int, row0: int, col0: int
+) -> None:
     """One pair of one context in every PE, ``acc`` [cols, rows] of it; rows inside, where the index is constant."""
     used = min(acc.shape[1], a_columns.shape[1] - row0)
     for c in range(min(acc.shape[0], len(values) - col0)):
@@ -131,7 +179,7 @@ def _issue(acc: Any, a_columns: Any, values: Any, indices: Any, base: int, row0:
 
 
 @njit(cache=True, nogil=True)
-def _take_results(acc: Any, out: Any, row0: int, col0: int) -> None:
+def _take_results(acc: Single, out: Single, row0: int, col0: int) -> None:
     """Accumulators of a context to the drain registers, which ``out`` stands for until the chain has stamped them."""
     for r in range(min(acc.shape[1], out.shape[0] - row0)):
         for c in range(min(acc.shape[0], out.shape[1] - col0)):
@@ -139,36 +187,13 @@ def _take_results(acc: Any, out: Any, row0: int, col0: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def run_ws(
-    a_columns: Any,
-    values: Any,
-    indices: Any,
-    group_start: Any,
-    group_slot: Any,
-    group_pairs: Any,
-    keep: int,
-    part_words: int,
-    skew: int,
-    rows: int,
-    cols: int,
-    interleave: int,
-    add_latency: int,
-    mac_latency: int,
-    port_words: int,
-    out: Any,
-    left: Any,
-    leaves: Any,
-) -> tuple[int, int, int, int]:
-    """Weight-stationary run; (cycles, issuing, idle for the adder, waiting for a port or for weights).
-
-    ``a_columns`` float32 [k, m] is the dense operand, transposed; ``values`` float32 and ``indices`` uint8 [slots, n]
-    the pairs, of which group ``g`` has ``group_pairs[g]`` from slot ``group_slot[g]`` with indices that count from
-    ``group_start[g]``. Row ``r`` runs ``skew`` cycles behind row ``r - 1``. ``out`` float32 [n, m], the output buffer,
-    transposed, and ``left`` int64 [m, n] are written, and to ``leaves`` int64 the cycle in which each word of the
-    tiles, partial sums too, leaves column 0.
-    """
+def run_ws(x: Operands, g: WsGroups, skew: int, array: Array, results: Results) -> Spent:
+    """Weight-stationary run; row ``r`` is ``skew`` cycles behind row ``r - 1``. ``out`` is the output buffer."""
+    rows, cols, interleave, add_latency, mac_latency, port_words = array
+    out, left, leaves = results
+    keep, part_words = g.keep, g.part_words
     m, n = left.shape
-    groups = len(group_start)
+    groups = len(g.start)
     batches = -(-m // interleave)
     tiles_across = -(-n // cols)
     tiles = -(-groups // rows) * tiles_across
@@ -222,10 +247,7 @@ def run_ws(
             row, col0 = batch * interleave + turn, tile % tiles_across * cols
             if pair == 0 and row < m:
                 if leaving + tiles_across == tile and made_rows <= row < gone_rows:
-                    _sum_up(
-                        out, entered, leaving, made_rows, gone_rows, rows, cols, tiles_across,
-                        a_columns, values, indices, group_start, group_slot, group_pairs,
-                    )  # fmt: skip
+                    _sum_up(x, g, out, entered, leaving, made_rows, gone_rows, array, tiles_across)
                     made_rows = gone_rows
                 for c in range(min(cols, n - col0)):
                     entered[tile % 2, c, row] = out[col0 + c, row] if tile >= tiles_across else np.float32(-0.0)
@@ -255,47 +277,40 @@ def run_ws(
                             left[row, col0 + c] = t + mac_latency + c
                     gone_rows = row + 1
                     if gone_rows == m or gone_rows - made_rows == ROWS_AT_ONCE:
-                        _sum_up(
-                            out, entered, leaving, made_rows, gone_rows, rows, cols, tiles_across,
-                            a_columns, values, indices, group_start, group_slot, group_pairs,
-                        )  # fmt: skip
+                        _sum_up(x, g, out, entered, leaving, made_rows, gone_rows, array, tiles_across)
                         made_rows = gone_rows
 
         loaded += port_words
         if shifting > 0:
             shifting -= 1
         t += 1
-    return cycles, compute, stall, port
+    return Spent(cycles, compute, stall, port)
 
 
 @njit(cache=True, nogil=True)
 def _sum_up(
-    out: Any,
-    entered: Any,
+    x: Operands,
+    g: WsGroups,
+    out: Single,
+    entered: Single,
     tile: int,
     first: int,
     end: int,
-    rows: int,
-    cols: int,
+    array: Array,
     tiles_across: int,
-    a_columns: Any,
-    values: Any,
-    indices: Any,
-    group_start: Any,
-    group_slot: Any,
-    group_pairs: Any,
 ) -> None:
     """What every PE of a tile added to the rows ``first`` to ``end`` of what ``entered``, row after row of PEs."""
+    rows, cols = array.rows, array.cols
     k_tile, col0 = tile // tiles_across, tile % tiles_across * cols
     for c in range(min(cols, len(out) - col0)):
         total = out[col0 + c, first:end]
         total[:] = entered[tile % 2, c, first:end]
-        for g in range(k_tile * rows, min((k_tile + 1) * rows, len(group_start))):
-            for slot in range(group_slot[g], group_slot[g] + group_pairs[g]):
-                index = indices[slot, col0 + c]
+        for group in range(k_tile * rows, min((k_tile + 1) * rows, len(g.start))):
+            for slot in range(g.slot[group], g.slot[group] + g.pairs[group]):
+                index = x.indices[slot, col0 + c]
                 if index == BUBBLE:
                     continue
-                value = values[slot, col0 + c]
-                dense = a_columns[group_start[g] + index, first:end]
+                value = x.values[slot, col0 + c]
+                dense = x.a_columns[g.start[group] + index, first:end]
                 for row in range(end - first):
                     total[row] = total[row] + dense[row] * value

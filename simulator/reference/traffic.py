@@ -6,7 +6,7 @@ The rules are those of docs/design/machine.md, "Memory and the step", and of doc
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -141,14 +141,36 @@ def traffic_reference(spec: AcceleratorSpec, op: MatrixOp, mapping: Mapping, add
             phases[macro + 1].write += stored
             if not n_whole and out.stored < out.places.size:
                 phases[macro + 1].read += stored
-            held[2] = max(held[2], len(r) * len(c) * (4 if mapping.array.dataflow == Dataflow.WS else WORD))
+            held[2] = max(held[2], len(r) * len(c) * _result_bytes(mapping.array.dataflow))
     if not mapping.resident:
-        # A chunk is one group of each line, in WS one for each PE of a column; an index takes up to a byte.
-        chunk = mapping.array.pattern.group * (spec.array.rows if mapping.array.dataflow == Dataflow.WS else 1)
+        # A chunk is a group of each line for as many PEs of a column as work on other groups; an index takes a byte.
+        chunk = mapping.array.pattern.group * _groups_at_once(mapping.array.dataflow, spec.array.rows)
         held[0] = len(row_tiles[0]) * chunk * WORD
         if mapping.compact != "buffer":
             held[1] = len(col_tiles[0]) * chunk * (WORD + 1)
     return Traffic(phases=tuple(phases), held=(held[0], held[1], held[2]), halo=west.halo + north.halo)
+
+
+def _result_bytes(dataflow: Dataflow) -> int:
+    """Of what leaves the array: finished results, or sums that come back."""
+    match dataflow:
+        case Dataflow.OS | Dataflow.OS1:
+            return WORD
+        case Dataflow.WS:
+            return 4
+        case _:
+            assert_never(dataflow)
+
+
+def _groups_at_once(dataflow: Dataflow, rows: int) -> int:
+    """Groups of a contraction that the PEs of a column work on side by side."""
+    match dataflow:
+        case Dataflow.OS | Dataflow.OS1:
+            return 1
+        case Dataflow.WS:
+            return rows
+        case _:
+            assert_never(dataflow)
 
 
 def _whole(amount: int, parts: int) -> int:

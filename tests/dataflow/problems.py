@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, DramSpec, SoreSpec, WuveSpec
 from weft.dataflow.mapping import COMPACT, Mapping
+from weft.dataflow.stce.dataflows import NUMBER, PACES
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
+from weft.dataflow.stce.pace import array_machine
 from weft.simulator.reference import Addresses
 from weft.workloads.convolution import convolution_gemms
 from weft.workloads.gemm import GEMM_PASSES, Gemm, Pass
@@ -17,7 +19,7 @@ from weft.workloads.im2col import Window, unfold
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp, Operand, Role, SparseOperand
 
-from ..strategies import specs
+from ..strategies import holds_pairs, most_interleave, specs
 
 
 def make_op(
@@ -96,18 +98,13 @@ def mappings(draw: st.DrawFn, spec: AcceleratorSpec, op: MatrixOp) -> Mapping:
     pe = spec.pe
     n2s = op.sparse.operand if op.sparse else draw(st.sampled_from(("a", "b")))
     gemm = op.gemm if n2s == "b" else op.gemm.transposed
-    dataflow = draw(st.sampled_from(Dataflow))
     pattern = op.sparse.pattern if op.sparse else DENSE
-    if dataflow == Dataflow.WS:
-        if op.sparse is None:
-            held = draw(st.integers(1, min(pe.weight_pairs, pe.max_group)))
-            pattern = NMPattern(keep=held, group=held)
-        elif pattern.keep > pe.weight_pairs:
-            dataflow = Dataflow.OS
-    most = min(pe.accumulators, pe.dense_words // pattern.group) if dataflow == Dataflow.WS else pe.accumulators
-    interleave = draw(st.integers(1, most))
-    row_unit = interleave if dataflow == Dataflow.WS else spec.array.rows
-    col_unit = spec.array.cols * (1 if dataflow == Dataflow.WS else interleave)
+    dataflow = draw(st.sampled_from([d for d in Dataflow if not holds_pairs(d) or pattern.keep <= pe.weight_pairs]))
+    if op.sparse is None and holds_pairs(dataflow):
+        held = draw(st.integers(1, min(pe.weight_pairs, pe.max_group)))
+        pattern = NMPattern(keep=held, group=held)
+    interleave = draw(st.integers(1, most_interleave(spec, dataflow, pattern)))
+    row_unit, col_unit = PACES[NUMBER[dataflow]].unit(array_machine(spec), interleave)
     resident, order = draw(st.booleans()), draw(st.sampled_from(("mn", "nm")))
     online = op.sparse is not None and (op.sparse.online or not spec.wuve.pregenerate)
     places = [c for c in COMPACT if c != "buffer" or (not resident and order == "nm")]

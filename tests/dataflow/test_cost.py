@@ -15,12 +15,13 @@ from weft.dataflow.objective import Objective
 from weft.dataflow.placement import Placement
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.dataflow.stce.time import array_cycles
-from weft.simulator.step import Stepped, stepped
+from weft.simulator.step import stepped
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import SparseOperand
 
+from ..engines.conformance import claimed
 from .problems import machines, make_op, mappings, matrix_ops
 
 
@@ -30,24 +31,6 @@ def _fitting(op, spec, mapping) -> Placement:
     except InputError:
         assume(False)
         raise
-
-
-def _claimed(placement: Placement) -> Stepped:
-    """What the closed form says of what stepping can see."""
-    c, counts = placement.cycles, placement.counts
-    array = c.compute + c.interleave_stall + c.port_stall
-    memory = array + c.dram_stall
-    return Stepped(array, memory, memory + c.sore, counts.dram_read_bytes, counts.dram_write_bytes)
-
-
-@settings(max_examples=400)
-@given(st.data())
-def test_closed_form_equals_stepped_phases(data):
-    spec = data.draw(machines())
-    op = data.draw(matrix_ops(spec))
-    placement = _fitting(op, spec, data.draw(mappings(spec, op)))
-
-    assert _claimed(placement) == stepped(op, placement.mapping, spec)
 
 
 @pytest.mark.parametrize("compact", COMPACT)
@@ -69,23 +52,7 @@ def test_closed_form_of_a_reduced_operand_that_is_streamed_again(data, compact):
     )  # fmt: skip
     placement = _fitting(op, spec, mapping)
 
-    assert _claimed(placement) == stepped(op, placement.mapping, spec)
-
-
-@settings(max_examples=200)
-@given(st.data())
-def test_cost_is_never_below_its_bound_and_every_cause_is_counted(data):
-    spec = data.draw(machines())
-    op = data.draw(matrix_ops(spec))
-    placement = _fitting(op, spec, data.draw(mappings(spec, op)))
-    cycles, counts = placement.cycles, placement.counts
-
-    assert cycles.total >= placement.bound_cycles
-    assert min(cycles.compute, cycles.fill_drain, cycles.interleave_stall, cycles.port_stall) >= 0
-    assert min(cycles.dram_stall, cycles.sore) >= 0
-    assert counts.macs <= cycles.compute * spec.macs_per_cycle, "utilisation above 100 %"
-    assert counts.dram_write_bytes >= op.c.bytes
-    assert counts.dram_read_bytes >= (op.b if placement.mapping.n2s == "a" else op.a).bytes
+    assert claimed(placement) == stepped(op, placement.mapping, spec)
 
 
 @settings(max_examples=100)

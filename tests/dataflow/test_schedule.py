@@ -40,7 +40,7 @@ def _space(op, spec):
     pe = spec.pe
     for n2s in [op.sparse.operand] if op.sparse else ["b", "a"]:
         gemm = op.gemm if n2s == "b" else op.gemm.transposed
-        for dataflow in Dataflow:
+        for dataflow in (Dataflow.OS, Dataflow.WS):
             held = [2**i for i in range(6) if 2**i <= min(pe.weight_pairs, pe.max_group)]
             dense = [DENSE] if dataflow == Dataflow.OS else [NMPattern(keep=d, group=d) for d in held]
             for pattern, interleave in itertools.product(

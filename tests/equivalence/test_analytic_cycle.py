@@ -20,7 +20,7 @@ from weft.simulator.reference import gemm_reference
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 
-from ..strategies import array_mappings, compacts, gemms, halves, make_spec, patterns, specs
+from ..strategies import array_mappings, compacts, gemms, halves, make_spec, most_interleave, patterns, specs
 
 
 @settings(max_examples=400)
@@ -45,7 +45,7 @@ def test_closed_form_equals_the_stepped_array_at_full_size(dataflow, pattern):
     """32 x 32, a contraction of kernel taps, ragged everywhere."""
     spec = load_spec("sat-vcu1525")
     executed = NMPattern.parse(pattern)
-    interleave = 5 if dataflow == Dataflow.OS else min(5, spec.pe.dense_words // executed.group)
+    interleave = min(5, most_interleave(spec, dataflow, executed))
     mapping = ArrayMapping(dataflow=dataflow, pattern=executed, interleave=interleave)
     gemm = Gemm(m=101, k=9 * 21, n=203, run=21)
     rng = np.random.default_rng(7)

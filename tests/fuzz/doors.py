@@ -224,6 +224,40 @@ def onnx_seeds(folder: Path) -> Iterator[Path]:
         yield written(folder / f"{name}.onnx", model.SerializeToString())
 
 
+def written_out_seeds(folder: Path) -> Iterator[Path]:
+    """Files that are rewritten before anything else: definitions of ONNX's own, integer operators."""
+    node = helper.make_node
+    nodes = {
+        "attention": [
+            node("MatMul", ["t", "w"], ["q"], "p"),
+            node("RotaryEmbedding", ["q", "cos", "sin", "at"], ["r"], "rope", num_heads=4),
+            node("Attention", ["r", "r", "q", "mask"], ["y"], "a", q_num_heads=4, kv_num_heads=4, is_causal=1,
+                 softcap=2.0),
+        ],
+        "integers": [
+            node("DynamicQuantizeLinear", ["t"], ["d", "ds", "dz"], "d"),
+            node("MatMulInteger", ["d", "i", "dz"], ["m"], "m"), node("Cast", ["m"], ["f"], "f", to=1),
+            node("Mul", ["f", "ds"], ["g"], "g"), node("QuantizeLinear", ["g", "s", "z"], ["h"], "h"),
+            node("QLinearMatMul", ["h", "s", "z", "i", "s", "zi", "s", "z"], ["n"], "n"),
+            node("DequantizeLinear", ["n", "s", "z"], ["y"], "y"),
+        ],
+    }  # fmt: skip
+    arrays: dict[str, Any] = {
+        "w": np.zeros((8, 8), np.float32), "cos": np.zeros((9, 1), np.float32), "sin": np.zeros((9, 1), np.float32),
+        "at": np.zeros((2, 3), np.int64), "mask": np.ones((3, 3), bool), "i": np.zeros((8, 8), np.int8),
+        "s": np.float32(1), "z": np.uint8(0), "zi": np.int8(0),
+    }  # fmt: skip
+    for name, used in nodes.items():
+        read = {name for each in used for name in each.input}
+        graph = helper.make_graph(
+            used, "g", [helper.make_tensor_value_info("t", TensorProto.FLOAT, (2, 3, 8))],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(np.asarray(value), key) for key, value in arrays.items() if key in read],
+        )  # fmt: skip
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 24)])
+        yield written(folder / f"{name}.onnx", model.SerializeToString())
+
+
 def read_onnx(path: Path) -> None:
     open_model(str(path))
 
@@ -323,6 +357,7 @@ DOORS = (
     Door("requests", request_seeds, bytes_of(of_text), read_requests, 1500, text=True),
     Door("mapping rules", rule_seeds, bytes_of(of_text), read_rules, 1000, text=True),
     Door("onnx", onnx_seeds, bytes_of(of_onnx), read_onnx, 4000),
+    Door("onnx, written out", written_out_seeds, bytes_of(of_onnx), read_onnx, 2000),
     Door("hugging face", hf_seeds, bytes_of(of_json), read_hf, 300, text=True),
     Door("results", result_seeds, worsen_result, read_result, 600),
     Door("checkpoint", checkpoint_seeds, worsen_checkpoint, read_checkpoint, 400),

@@ -67,6 +67,17 @@ def _case(
     return Case(build=lambda: _build(name, settings, dtype), inputs=lambda: ((), _INPUTS[kind]()), live=live)
 
 
+def routed_config(name: str, kind: str = "text", **settings: Any) -> Case:
+    """A mixture whose experts are a loop over what was routed to them, on real tensors."""
+
+    def build() -> nn.Module:
+        model = _build(name, settings, None)
+        model.config._experts_implementation = "eager"
+        return model
+
+    return Case(build=build, inputs=lambda: ((), _INPUTS[kind]()), routed=True)
+
+
 _TEXT = """
     AlbertForMaskedLM BertForMaskedLM BigBirdForMaskedLM CamembertForMaskedLM CanineForSequenceClassification
     ConvBertForMaskedLM DebertaForMaskedLM DebertaV2ForMaskedLM DistilBertForMaskedLM ElectraForMaskedLM

@@ -30,7 +30,8 @@ class Case:
 
     ``live`` are the parameters of two and more dimensions that are activations, by name with wildcards: queries,
     positions, class tokens. ``between`` are methods whose arguments are activations made by the module itself.
-    ``plain`` is the same model without checkpoints, which a FLOP counter counts twice.
+    ``plain`` is the same model without checkpoints, which a FLOP counter counts twice. ``routed`` models choose experts
+    by values: they run on the CPU, with scores that give every expert its share.
     """
 
     build: Callable[[], nn.Module]
@@ -38,6 +39,7 @@ class Case:
     live: tuple[str, ...] = ()
     between: tuple[str, ...] = ()
     plain: Callable[[], nn.Module] | None = None
+    routed: bool = False
 
     def source(self) -> ModelSource:
         def inputs(_batch: int | None, _seq: int | None) -> StepInputs:
@@ -61,14 +63,14 @@ def counted(case: Case) -> dict[Pass, int]:
 
 
 def _count(case: Case, *, frozen: bool) -> tuple[int, int]:
-    with torch.device("meta"), _Answers():
+    with torch.device("cpu" if case.routed else "meta"), _Balanced() if case.routed else _Answers():
         model = (case.plain or case.build)().train()
         args, kwargs = case.inputs()
         if frozen:
             _freeze(model, case)
-        with _counter() as forward:
+        with counter() as forward:
             loss = total(model(*args, **kwargs))
-        with _counter() as backward:
+        with counter() as backward:
             loss.backward()
     return forward.get_total_flops() // 2, backward.get_total_flops() // 2
 
@@ -123,7 +125,26 @@ class _Answers(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _counter() -> FlopCounterMode:
+class _Balanced(TorchDispatchMode):
+    """Scores by which PyTorch itself chooses experts in turns: token t likes expert t k best, then the next ones.
+
+    Those that were chosen before are passed over.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        chosen = (args[1] if func is aten.topk.default else 1) if func in _CHOOSE else 0
+        if chosen and args[0].is_floating_point():
+            experts, rows = args[0].shape[-1], args[0].numel() // args[0].shape[-1]
+            turns = torch.arange(experts) - chosen * torch.arange(rows)[:, None]
+            liked = -(turns % experts).to(args[0].dtype).view(args[0].shape)
+            args = (torch.where(args[0] == -torch.inf, args[0], liked), *args[1:])
+        return func(*args, **(kwargs or {}))
+
+
+_CHOOSE = (aten.topk.default, aten.argmax.default, aten.max.dim)
+
+
+def counter() -> FlopCounterMode:
     return FlopCounterMode(display=False, custom_mapping=_CORRECTED)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import weft
 from weft.workloads.catalog import open_model
 from weft.workloads.errors import InputError
 from weft.workloads.io import dumps_workload, loads_workload
@@ -49,6 +50,28 @@ IDIOMS = {
     "the type of a tensor": ("return self.l(x).type(x.type())", ONE),
     "a type by name": ("return self.l(x).type('torch.FloatTensor')", ONE),
     "a parameter made on the CPU": ("return self.l(x @ self.p)", TWO),
+    "a list of some numbers": (
+        "c = torch.tensor([1, 3])\nreturn torch.cat([self.l(p) for p in x.split(c.tolist())])", ONE,
+    ),
+    "numbers worked out of constants": (
+        "s = (torch.arange(4) % 2 == 0).nonzero().squeeze(1)\nreturn self.l(x[s])", ONE // 2,
+    ),
+    "a mask that is written into": (
+        "m = torch.ones(4, dtype=torch.bool)\nm[1:3][0] = False\nreturn self.l(x[m])", 3 * ONE // 4,
+    ),
+    "how often a constant says": (
+        "return self.l(x.repeat_interleave(torch.tensor([0, 2, 3, 1]), dim=0))", 6 * ONE // 4,
+    ),
+    "what differs": ("return self.l(x[torch.tensor([0, 2, 2, 0]).unique()])", ONE // 2),
+    "classes that are counted": (
+        "n = nn.functional.one_hot(torch.tensor([0, 3])).shape[1]\nreturn self.l(x[:n - 1])", 3 * ONE // 4,
+    ),
+    "two constants that are the same": (
+        "a = torch.arange(3)\nreturn self.l(x) if torch.equal(a, a * 1) and torch.allclose(a * 1., a * 1.) else x", ONE,
+    ),
+    "a counter that is raised very often": (
+        "c = torch.zeros(2)\nfor _ in range(3000): c += 1\nreturn self.l(x) if c.sum() == 6000 else x", ONE,
+    ),
     "a list of a number": ("return self.l(x) if self.ready.tolist() else x", ONE),
 }  # fmt: skip
 
@@ -88,6 +111,108 @@ def test_what_was_answered_is_listed_with_its_line_and_kept(tmp_path):
 def test_what_depends_on_data_is_refused_in_the_users_own_line(tmp_path, body, asked):
     with pytest.raises(InputError, match=rf"net\.py:\d+ asks for {asked}.*without looking at data"):
         traced(tmp_path, body)
+
+
+@pytest.mark.parametrize(
+    ("body", "asked"),
+    [
+        ("m = x[:, 0] > 0\nreturn self.l(x[m])", r"which elements a mask keeps \(boolean indexing\)"),
+        ("return self.l(x[torch.where(x[:, 0] > 0)[0]])", "nonzero"),
+        ("return self.l(torch.masked_select(x, x > 0).view(-1, 64))", "masked_select"),
+        ("return self.l(x) if x.argmax() == 0 else x", "the value of a tensor"),
+        ("m = torch.randn(4) > 0\nreturn self.l(x[m])", "which elements a mask keeps"),
+        ("m = torch.ones(4, dtype=torch.bool)\nm[0:1] = x[:1, 0] > 0\nreturn self.l(x[m])", "which elements"),
+        ("c = torch.bincount(x[0].long(), minlength=4)\nreturn self.l(x) if c.tolist() else x", "bincount"),
+    ],
+)
+def test_sizes_that_data_decide_are_refused_in_the_users_own_line(tmp_path, body, asked):
+    with pytest.raises(InputError, match=rf"net\.py:\d+ asks for {asked}.*topk, argmax, sort and multinomial choose"):
+        traced(tmp_path, body)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "experts", "chosen", "shares"),
+    [(8, 4, 2, [4, 4, 4, 4]), (9, 4, 2, [5, 5, 4, 4]), (3, 8, 1, [1, 1, 1, 0, 0, 0, 0, 0]), (7, 3, 3, [7, 7, 7])],
+)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_what_is_chosen_is_shared_equally_the_first_get_the_rest(tmp_path, tokens, experts, chosen, shares, axis):
+    body = (
+        f"s = torch.zeros({tokens}, {experts}) + x.sum()\n"
+        f"i = (s.t() if {axis} == 0 else s).topk({chosen}, dim={axis}).indices\n"
+        f"assert torch.bincount(i.flatten(), minlength={experts}).tolist() == {shares}\n"
+        f"assert i.sort({axis}).values.diff(dim={axis}).gt(0).all()\n"
+        "return self.l(x)"
+    )
+    step = traced(tmp_path, body)
+    assert step.assumed == (
+        "what data choose (the experts of a token) is shared equally, the first ones get what is left over "
+        "(net.py:17, net.py:18)",
+    )
+
+
+class Parted(nn.Module):
+    """Rows of the input in parts whose sizes a buffer and a plain attribute keep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.l, self.sizes = nn.Linear(8, 8), nn.Buffer(torch.tensor([3, 1]))
+        self.kept, self.norm = torch.tensor([True, False, True, True]), nn.BatchNorm1d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.sizes.tolist() == [3, 1]
+        first, _ = self.norm(x)[self.kept].split([2, 1])
+        if self.norm.running_mean.sum() == 0:
+            return x
+        return self.l(first)
+
+
+def test_small_buffers_keep_their_values_until_a_layer_changes_them(tmp_path):
+    module = Parted()
+    with pytest.raises(InputError, match=r"test_answers\.py:\d+ asks for the value of a tensor"):
+        weft.trace(module, inputs=torch.zeros(4, 8))
+    module.norm = nn.Identity()
+    module.norm.running_mean = torch.ones(8)
+    assert weft.trace(module, inputs=torch.zeros(4, 8)).dense_macs["FF"] == 2 * 64
+
+
+class Unsized(nn.Module):
+    """A lazy layer in front of experts: its shapes are learnt from a first run, which asks for values too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.front, self.gate = nn.LazyLinear(8), nn.Linear(8, 2)
+        self.experts = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.front(x)
+        chosen = self.gate(x).argmax(-1)
+        return torch.cat([expert(x[chosen == number]) for number, expert in enumerate(self.experts)])
+
+
+def test_a_lazy_layer_before_experts_is_sized() -> None:
+    step = weft.trace(Unsized(), inputs=torch.zeros(6, 5))
+    assert step.dense_macs["FF"] == 6 * (5 * 8 + 8 * 2 + 8 * 8)
+    assert {op.gemm.m for op in step.matrix_ops if "experts" in op.name and op.pass_ == "FF"} == {3}
+
+
+def test_distributions_take_their_parameters_for_right(tmp_path):
+    step = traced(tmp_path, "return torch.distributions.Normal(self.l(x), self.l(x).exp()).rsample()")
+    assert step.dense_macs["FF"] == TWO
+    assert torch.distributions.Normal(0.0, 1.0)._validate_args
+
+
+def test_inputs_keep_their_values_unless_they_hold_a_place(tmp_path):
+    source = SOURCE.format(body="        return self.l(x[m])").replace("def forward(self, x", "def forward(self, x, m")
+    path = tmp_path / "net.py"
+    for mask, rows in (("[True, False, True, True]", 3), ("[True] * 4", 4), ("[0, 3]", 2)):
+        path.write_text(source.replace("torch.zeros(batch, 64)", f"(torch.zeros(batch, 64), torch.tensor({mask}))"))
+        assert open_model(f"{path}:net").dense_macs["FF"] == rows * 64 * 64
+    asks = source.replace("x[m]", "x[m != 0]").replace(
+        "torch.zeros(batch, 64)", "(torch.zeros(batch, 64), torch.zeros(4, dtype=torch.long))"
+    )
+    path.write_text(asks)
+    with pytest.raises(InputError, match="which elements a mask keeps"):
+        open_model(f"{path}:net")
 
 
 def test_autocast_works_again_after_a_trace(tmp_path):

@@ -141,12 +141,12 @@ def test_code_and_kernels_named_in_the_file_are_ignored(write: Any, monkeypatch:
         ({**LLAMA, "model_type": "bert"}, "architectures names LlamaForCausalLM"),
         ({**VIT, "image_size": [32, 32, 32]}, "image_size|cannot be built"),
         (
-            {"model_type": "llava", "text_config": LLAMA, "vision_config": {}},
-            "puts images among the tokens of a text|refuses it",
+            {"model_type": "clap", "audio_config": {"enable_fusion": True}},
+            r"takes a text and a sound.*trace file\.py:model",
         ),
         (
-            {"model_type": "time_series_transformer", "prediction_length": 24},
-            r"reads past_values.*trace file\.py:model",
+            {"model_type": "decision_transformer"},
+            r"reads states.*trace file\.py:model",
         ),
     ],
 )

@@ -478,7 +478,7 @@ def test_operators_without_a_rule_are_refused(tmp_path: Path) -> None:
     node = helper.make_node
     assert "node 'odd' (Det) has no rule" in refused(path, [node("Det", ["x"], ["y"], name="odd")])
     assert "domain 'com.microsoft'" in refused(path, [node("FusedMatMul", ["x", "w"], ["y"], domain="com.microsoft")])
-    assert "(did you mean 'MatMul'" in refused(path, [node("MatMulInteger", ["x", "w"], ["y"])])
+    assert "did you mean 'MatMul'?" in refused(path, [node("Matmul", ["x", "w"], ["y"])])
     three = [node("Einsum", ["x", "w", "w"], ["y"], name="e", equation="bij,jk,kl->bil")]
     assert "node 'e' (Einsum): equation" in refused(path, three)
     assert "sums an index of one operand" in refused(path, [node("Einsum", ["x", "w"], ["y"], equation="bij,kl->bjk")])

@@ -8,19 +8,22 @@ import torch
 from weft.workloads.gemm import Pass
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
+from weft.workloads.step import Workload
 from weft.workloads.trace import trace_step
 
 from .oracle_configs import CONFIGS
 from .oracle_idioms import LAYERS, LEARNED, WEIGHTS
+from .oracle_routed import ROUTED
 from .oracles import Case, counted
 
 
-def check(case: Case) -> None:
+def check(case: Case) -> Workload:
     step = trace_step(case.source())
     assert step.dense_macs == counted(case)
     updated = {op.name for op in step.ops if op.kind == "update"}
     for op in step.matrix_ops:
         assert op.pass_ is not Pass.WU or op.parameter is None or updated.intersection(op.parameter.split("+"))
+    return step
 
 
 @pytest.mark.parametrize("name", LEARNED)
@@ -36,6 +39,11 @@ def test_weights_that_are_made_equal_both_oracles(name: str) -> None:
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_equal_both_oracles(name: str) -> None:
     check(LAYERS[name])
+
+
+@pytest.mark.parametrize("name", ROUTED)
+def test_mixtures_that_look_at_values_equal_both_oracles_on_even_routes(name: str) -> None:
+    assert any("is shared equally" in said for said in check(ROUTED[name]).assumed)
 
 
 @pytest.mark.slow

@@ -28,8 +28,7 @@ def module_source(module: nn.Module, inputs: Any, loss: Any = None) -> ModelSour
         raise InputError(
             f"model {name}: a module needs example inputs, as trace(module, inputs=torch.empty(8, 3, 64, 64))"
         )
-    parts = {"model": _on_meta(module), "inputs": inputs, "loss": loss}
-    maker = UserModel(name, Path(name), lambda: parts, None)
+    maker = UserModel(name, Path(name), lambda: {"model": _on_meta(module), "inputs": inputs, "loss": loss}, None)
     return ModelSource(name=name, title=name, build=maker.build, inputs=maker.inputs, loss=maker.loss)
 
 

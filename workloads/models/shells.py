@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
@@ -15,8 +16,9 @@ def shell(tensor: Tensor) -> Tensor:
     if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
         lazy: Any = type(tensor)
         return lazy(tensor.requires_grad, device="meta", dtype=tensor.dtype)  # type: ignore[no-any-return]
-    bare = tensor.detach().to("meta")
-    return nn.Parameter(bare, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else bare
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(torch.empty_like(tensor, device="meta"), tensor.requires_grad)
+    return tensor.detach().to("meta")
 
 
 def model_on_meta(model: nn.Module) -> nn.Module:

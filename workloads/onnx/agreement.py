@@ -144,11 +144,32 @@ def _convolution(node: Node, _: int) -> None:
         raise ShapeError(f"kernel_shape {sizes(kernel)} is not that of weight {_named(w)}")
     filters = w.shape[1] * groups if transposed else w.shape[0]
     _require_shape(_optional(node, 2), (filters,), f"the layer has {filters} filters")
-    _window(node, 0)
+    if not transposed:
+        _require_room(node, kernel)
+    _require_result(node)
 
 
 def _window(node: Node, _: int) -> None:
     """Of a window that slides: the data has room for it."""
+    _require_room(node, node.attribute("kernel_shape", ()))
+    _require_result(node)
+
+
+def _require_room(node: Node, kernel: Sequence[int]) -> None:
+    """Refuse a window that does not fit once: ONNX rounds a step less than none to none, and makes one result of it."""
+    x, axes, padding = _data(node), len(kernel), bytes(node.attribute("auto_pad", b"NOTSET"))
+    if padding.startswith(b"SAME") or node.attribute("ceil_mode", 0):
+        return
+    pads = node.attribute("pads", [0] * 2 * axes) if padding == b"NOTSET" else [0] * 2 * axes
+    dilations = node.attribute("dilations", [1] * axes)
+    if not len(x.shape) - 2 == axes == len(dilations) == len(pads) // 2:
+        raise ShapeError(f"kernel_shape, dilations and pads have to be of the {len(x.shape) - 2} axes of {_named(x)}")
+    for size, taps, step, before, behind in zip(x.shape[2:], kernel, dilations, pads[:axes], pads[axes:], strict=True):
+        if x.elements and size + before + behind < (taps - 1) * step + 1:
+            raise ShapeError(f"input {_named(x)} is smaller than the window: {sizes(kernel)}, pads {list(pads)}")
+
+
+def _require_result(node: Node) -> None:
     x, y = _data(node), node.outs[0]
     if x.elements and any(size < 1 for size in y.shape):
         raise ShapeError(f"input {_named(x)} is smaller than the window: the result would be {sizes(y.shape)}")

@@ -11,9 +11,9 @@ from ..errors import InputError
 from .agreement import ShapeError, require_agreement, sizes
 from .constants import Stored
 from .graph import Graph, Node, where
-from .operators import RECURRENT
+from .operators import PRODUCTS, RECURRENT
 from .parameters import parameters
-from .products import PRODUCTS, product_macs
+from .products import product_macs
 from .shapes import infer
 
 __all__ = ["at_batch"]

@@ -13,7 +13,7 @@ import onnx
 from onnx import numpy_helper
 
 from ..errors import InputError
-from .file import fed_inputs
+from .file import fed_inputs, opset_of
 from .folding import FOLDED
 from .tensors import drop_large
 
@@ -40,7 +40,7 @@ class Stored:
 
     @property
     def opset(self) -> int:
-        return next((opset.version for opset in self.model.opset_import if opset.domain in ("", "ai.onnx")), 1)
+        return opset_of(self.model)
 
     def copy(self) -> Any:
         """The model once more, to be changed."""

@@ -1,8 +1,10 @@
-"""``If``, ``Loop`` and ``Scan`` whose course the shapes decide, written out as the nodes that run."""
+"""``If``, ``Loop`` and ``Scan`` whose course the shapes decide, and operators that ONNX defines by others: written out
+as the nodes that run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,48 +12,75 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ..errors import InputError
+from .bodies import body_of, has_body
 from .constants import constant
-from .file import node_name
+from .file import node_name, opset_of
+from .operators import STATISTICS
 from .tensors import drop_large
 
-__all__ = ["CONTROL", "MOST_TURNS", "write_out"]
+__all__ = ["CONTROL", "MOST_TURNS", "Known", "Written", "write_out"]
 
 CONTROL = frozenset({"If", "Loop", "Scan"})
 
 MOST_TURNS = 1024
 """Of a loop: every turn is all the nodes of its body again."""
 
-Known = Callable[[Any], tuple[dict[str, Any], Mapping[str, tuple[int, ...]]]]
-"""What values and shapes of a model are known as it stands."""
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a model before it is known which way control flow goes, by the names of its values."""
+
+    constants: dict[str, Any]
+    shapes: Mapping[str, tuple[int, ...]]
+    types: Mapping[str, Any]
+    """Format and shape, as ONNX writes them, where both are known."""
 
 
-def write_out(model: Any, known: Known) -> tuple[set[str], set[str]]:
-    """Replace the control flow of ``model``, which is changed; the names of initializers it brings, and of constants.
+@dataclass(slots=True)
+class Written:
+    """Names of what is written out."""
+
+    declared: set[str] = field(default_factory=set)
+    """Initializers of bodies."""
+    placed: set[str] = field(default_factory=set)
+    """Constants in them."""
+    collected: set[str] = field(default_factory=set)
+    """What an operator that is written out takes for a statistic, never for a parameter."""
+
+
+def write_out(model: Any, known: Callable[[Any], Known], ruled: Container[str]) -> Written:
+    """Replace in ``model``, which is changed, control flow and what ONNX defines by operators, but for the ``ruled``.
 
     What depends on data is refused: there is no one step to trace.
     """
-    declared: set[str] = set()
-    placed: set[str] = set()
-    while any(node.op_type in CONTROL for node in model.graph.node):
-        constants, shapes = known(model)
+    written, opset = Written(), opset_of(model)
+
+    def open_nodes() -> list[Any]:
+        return [
+            node for node in model.graph.node
+            if node.op_type in CONTROL or (node.op_type not in ruled and has_body(node.op_type, opset))
+        ]  # fmt: skip
+
+    while found := open_nodes():
+        names = {node.output[0] for node in found}
+        at_hand = known(model)
         nodes: list[Any] = []
         reasons: list[InputError] = []
         for node in model.graph.node:
+            if node.output[0] not in names:
+                nodes.append(node)
+                continue
             try:
-                written = _Writer(node, model, constants, shapes) if node.op_type in CONTROL else None
+                nodes += _Writer(node, model, at_hand, written).nodes
             except InputError as error:
                 reasons.append(InputError(f"node {node_name(node)!r} ({node.op_type}): {error}"))
-                written = None
-            nodes += [node] if written is None else written.nodes
-            if written is not None:
-                declared |= written.declared
-                placed |= written.placed
-        if len(reasons) == sum(node.op_type in CONTROL for node in model.graph.node):
+                nodes.append(node)
+        if len(reasons) == len(found):
             raise reasons[0]
         nodes = [_copy(node) for node in nodes]
         del model.graph.node[:]
         model.graph.node.extend(nodes)
-    return declared, placed
+    return written
 
 
 def _copy(node: Any) -> Any:
@@ -61,20 +90,28 @@ def _copy(node: Any) -> Any:
 
 
 class _Writer:
-    """The nodes that one ``If``, ``Loop`` or ``Scan`` runs; what its bodies store goes into ``graph`` once."""
+    """The nodes that one node runs; what its bodies store goes into ``graph`` once, its name into ``written``."""
 
-    def __init__(self, node: Any, model: Any, constants: Mapping[str, Any], shapes: Mapping[str, Any]) -> None:
-        graph = model.graph
-        opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 1)
-        self._axes_are_fed = opset >= 13
-        self._node, self._graph, self._constants, self._shapes = node, graph, constants, shapes
+    def __init__(self, node: Any, model: Any, known: Known, written: Written) -> None:
+        self._opset = opset_of(model)
+        self._axes_are_fed = self._opset >= 13
+        self._node, self._graph, self._known, self._written = node, model.graph, known, written
+        self._constants, self._shapes = known.constants, known.shapes
         self._called = node_name(node)
         self._attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        self._stored = {tensor.name for tensor in graph.initializer}
+        self._stored = {tensor.name for tensor in model.graph.initializer}
         self.nodes: list[Any] = []
-        self.declared: set[str] = set()
-        self.placed: set[str] = set()
-        {"If": self._if, "Loop": self._loop, "Scan": self._scan}[node.op_type]()
+        {"If": self._if, "Loop": self._loop, "Scan": self._scan}.get(node.op_type, self._definition)()
+
+    def _definition(self) -> None:
+        body = body_of(self._node, self._opset, self._known.types)
+        fed = dict.fromkeys((value.name for value in body.input), "")
+        fed.update(zip(fed, self._node.input, strict=False))
+        made = self._turn(body, fed, "")
+        self._finish(made[: len(self._node.output)])
+        self.nodes = _needed(self.nodes, self._node.output)
+        collected = STATISTICS.get(self._node.op_type, ())
+        self._written.collected.update(name for at, name in enumerate(self._node.input) if at in collected)
 
     def _if(self) -> None:
         name = self._node.input[0]
@@ -99,6 +136,10 @@ class _Writer:
         }, 1, 2)  # fmt: skip
 
     def _scan(self) -> None:
+        if self._opset < 9:
+            raise InputError(
+                "the Scan of opset 8 has a batch of its own and no rule; convert the file to opset 9 or later"
+            )
         body, scanned = self._attributes["body"], int(self._attributes["num_scan_inputs"])
         odd = [
             name for name in self._attributes if name.endswith(("directions", "axes")) and any(self._attributes[name])
@@ -146,17 +187,17 @@ class _Writer:
 
     def _turn(self, body: Any, fed: Mapping[str, str], turn: str) -> list[str]:
         """Write ``body`` out once, its inputs called as in ``fed``; what its outputs are called."""
-        names = dict(fed)
+        names, place = dict(fed), "/".join(filter(None, (self._called, turn)))
         for tensor in body.initializer:
-            names[tensor.name] = self._store(tensor, self.declared)
+            names[tensor.name] = self._store(tensor, self._written.declared)
         for node in body.node:
             held = constant(node) if node.op_type == "Constant" else None
             if held is not None:
-                names[node.output[0]] = self._store(held, self.placed)
+                names[node.output[0]] = self._store(held, self._written.placed)
                 continue
-            names.update((name, f"{self._called}/{turn}/{name}") for name in node.output if name)
+            names.update((name, f"{place}/{name}") for name in node.output if name)
             written = _copy(node)
-            written.name = f"{self._called}/{turn}/{node_name(node)}"
+            written.name = f"{place}/{node_name(node)}"
             written.output[:] = [names[name] if name else "" for name in node.output]
             _rename(written, names)
             self.nodes.append(written)
@@ -176,7 +217,7 @@ class _Writer:
 
     def _number(self, value: Any, dtype: Any = np.int64) -> str:
         tensor = numpy_helper.from_array(np.array(value, dtype), f"number/{np.dtype(dtype).name}/{value}")
-        return self._store(tensor, self.placed)
+        return self._store(tensor, self._written.placed)
 
     def _add(self, op: str, ins: list[str], out: str, **attributes: Any) -> None:
         self.nodes.append(helper.make_node(op, ins, [out], name=out, **attributes))
@@ -197,6 +238,18 @@ class _Writer:
             held[name] = numpy_helper.to_array(constant(made[name]))
         held.update((key, value) for key, value in self._constants.items() if key not in held)
         return bool(name == body.input[1].name or (name in held and np.ravel(held[name]).all()))
+
+
+def _needed(nodes: Sequence[Any], outputs: Sequence[str]) -> list[Any]:
+    """Of ``nodes``, in order, those that make ``outputs``: a definition serves results that nobody asked for, too."""
+    asked = set(outputs)
+    kept: list[Any] = []
+    for node in reversed(nodes):
+        if not asked.isdisjoint(node.output):
+            # Bodies of inner control flow read what stands outside of them without listing it.
+            asked.update(node.input, *(inner.input for a in node.attribute for inner in a.g.node))
+            kept.append(node)
+    return kept[::-1]
 
 
 def _rename(node: Any, names: Mapping[str, str]) -> None:

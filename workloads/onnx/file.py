@@ -11,7 +11,7 @@ from onnx import inliner
 from ..errors import InputError
 from ..strict import read_file
 
-__all__ = ["fed_inputs", "load", "node_name", "require_attributes"]
+__all__ = ["fed_inputs", "load", "node_name", "opset_of", "require_attributes"]
 
 _MAX_BYTES = 2**31
 """Protobuf's own limit; weights lie in the file where the exporter kept them together."""
@@ -42,7 +42,7 @@ _COUNTS = frozenset({"group", "strides", "dilations", "kernel_shape", "blocksize
 
 def require_attributes(model: Any) -> None:
     """Refuse attributes of another type than the operator has them in the model's opset, and counts below one."""
-    version = next((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), 1)
+    version = opset_of(model)
     for node in model.graph.node:
         try:
             known = onnx.defs.get_schema(node.op_type, version, "").attributes
@@ -59,6 +59,11 @@ def require_attributes(model: Any) -> None:
             if attribute.name in _COUNTS and any(number < 1 for number in numbers):
                 shown = numbers[0] if len(numbers) == 1 else list(numbers)
                 raise InputError(f"{at} is {shown}; the least it can be is 1")
+
+
+def opset_of(model: Any) -> int:
+    """The version of ONNX's operators that ``model`` is written in."""
+    return next((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), 1)
 
 
 def node_name(proto: Any) -> str:

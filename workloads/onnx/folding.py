@@ -21,14 +21,18 @@ FOLD_LIMIT = 4096
 """Elements of the largest constant that is read; shapes and scales are far smaller, weights far larger."""
 
 FOLDED = frozenset({
-    "Abs", "Add", "And", "Cast", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Expand", "Flatten",
-    "Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul",
-    "Neg", "Not", "Or", "Pow", "Range", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Round",
+    "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Expand",
+    "Flatten", "Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mod",
+    "Mul", "Neg", "Not", "Or", "Pow", "Range", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Round",
     "Shape", "Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
 })  # fmt: skip
 """Operators that compute shapes; evaluated where all their inputs are small constants."""
 
-_BROADCAST = frozenset({"Add", "Div", "Equal", "Gather", "Mul", "Sub", "Where"})
+_BROADCAST = frozenset({
+    "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Or",
+    "Pow", "Sub", "Where",
+})  # fmt: skip
+"""Those whose result stretches over all axes of their inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,5 +126,12 @@ def _result_elements(node: Any, constants: Mapping[str, Any]) -> int:
     if node.op_type in ("Expand", "Tile"):
         return int(values[0].size) * prod(int(size) for size in np.ravel(values[1]))
     if node.op_type == "Range":
-        return int(abs((values[1] - values[0]) / values[2])) + 1 if values[2] else 1
-    return prod(int(value.size) for value in values) if node.op_type in _BROADCAST else 1
+        start, end, step = (np.ravel(value)[0] for value in values)
+        return int(abs((end - start) / step)) + 1 if step else 1
+    if node.op_type == "Gather":
+        return prod(int(value.size) for value in values)
+    if node.op_type in _BROADCAST:
+        ranks = max(value.ndim for value in values)
+        shapes = [(1,) * (ranks - value.ndim) + value.shape for value in values]
+        return prod(map(max, zip(*shapes, strict=True)))
+    return 1

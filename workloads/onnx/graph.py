@@ -13,7 +13,7 @@ import onnx
 from ..errors import InputError, nearest
 from ..step import DTYPE_BYTES, Operand, Role
 from .file import fed_inputs, node_name
-from .operators import FREE, NO_GRADIENT, PARTS, REARRANGES, STATISTICS
+from .operators import FREE, NO_GRADIENT, PARTS, REARRANGES, ROUNDS, STATISTICS
 from .shapes import Inferred
 from .tensors import is_floating
 
@@ -98,9 +98,12 @@ class Graph:
         graph = inferred.graph
         self.values = inferred.values
         """What is stored and known, by name: targets of a reshape, scales."""
+        self.quantised = inferred.quantised
+        """Formats that the file has for what is quantised in it, by name."""
         self._inferred, self._parameters, self._kept = inferred, parameters, frozen
         self._initializers = {tensor.name: None for tensor in graph.initializer}
-        self._read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+        read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+        self._known = inferred.shapes.keys() | read
         self._tensors: dict[str, Tensor] = {}
         self.nodes = [self._node(proto) for proto in graph.node]
         self.inputs = [self._tensor(value.name) for value in fed_inputs(graph)]
@@ -152,13 +155,12 @@ class Graph:
         outs = []
         for name in self._made(proto):
             made = self._tensor(name, proto)
-            # Training with quantisation in it passes gradients straight through the rounding.
-            grad = bool(differentiated) and (is_floating(made.dtype) or op == "QuantizeLinear")
+            measured = op in ROUNDS and name != proto.output[0]
+            grad = bool(differentiated) and is_floating(made.dtype) and not measured
             outs.append(replace(made, parameter=parameter, direct=direct, grad=grad))
             self._tensors[name] = outs[-1]
         return Node(proto, ins, tuple(outs), differentiated)
 
     def _made(self, proto: Any) -> list[str]:
         """Outputs of a node, without further ones that nothing reads and no rule of inference sizes."""
-        known = self._inferred.shapes.keys() | self._read
-        return [name for index, name in enumerate(proto.output) if name and (index == 0 or name in known)]
+        return [name for index, name in enumerate(proto.output) if name and (index == 0 or name in self._known)]

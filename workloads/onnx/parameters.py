@@ -8,8 +8,7 @@ from math import prod
 from typing import Any
 
 from .file import fed_inputs
-from .operators import FREE, NO_GRADIENT, PARTS, REARRANGES, RECURRENT, STATISTICS
-from .products import PRODUCTS
+from .operators import FREE, NO_GRADIENT, PARTS, PRODUCTS, REARRANGES, RECURRENT, ROUNDS, STATISTICS
 from .shapes import Inferred
 from .tensors import is_floating
 
@@ -57,22 +56,41 @@ def _is_collected(node: Any, index: int) -> bool:
     return index in STATISTICS.get(node.op_type, ()) or index in _STATES.get(node.op_type, ())
 
 
+def _read(inferred: Inferred) -> set[str]:
+    """Names of what is read for more than to make a statistic of it."""
+    nodes = inferred.graph.node
+    stored = inferred.declared | inferred.placed
+    # Scales that are measured on the way, and multiplied by stored ones behind a product.
+    measured: set[str] = set()
+    for node in nodes:
+        ins = {name for name in node.input if name}
+        others = ins - measured
+        if node.op_type in ROUNDS:
+            measured.update(node.output[1:])
+        elif others != ins and (
+            (node.op_type in _MOVES and node.input[0] in measured)
+            or (node.op_type in ("Mul", "Div") and stored.issuperset(others))
+        ):
+            measured.update(node.output)
+    read = {value.name for value in inferred.graph.output}
+    for node in reversed(nodes):
+        made = {name for name in node.output if name}
+        if made <= inferred.collected | measured or read.isdisjoint(made):
+            continue
+        collected = STATISTICS.get(node.op_type, ())
+        read.update(name for index, name in enumerate(node.input) if index not in collected)
+    return read - inferred.collected
+
+
 class _Survey:
     """Follows what values are made of, node by node."""
 
     def __init__(self, inferred: Inferred) -> None:
         self._inferred = inferred
         graph = inferred.graph
-        used = {
-            name
-            for node in graph.node
-            for index, name in enumerate(node.input)
-            if index not in STATISTICS.get(node.op_type, ())
-        }
-        quantised = {node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
         self._stored = {
-            name for name in used & (inferred.declared | inferred.placed)
-            if is_floating(inferred.dtypes[name]) or name in quantised
+            name for name in _read(inferred) & (inferred.declared | inferred.placed)
+            if is_floating(inferred.dtypes[name])
         }  # fmt: skip
         self._parts = {name for node in graph.node if node.op_type in PARTS for name in node.output}
         self._large = {name for name in self._stored if prod(inferred.shapes[name]) > 1}

@@ -13,7 +13,7 @@ from ..step import DTYPE_BYTES, MatrixOp, Op, Operand
 from .graph import Node, Tensor
 from .traffic import vector_op
 
-__all__ = ["PRODUCTS", "product_backward", "product_forward", "product_macs"]
+__all__ = ["product_backward", "product_forward", "product_macs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class _Product:
 
 def product_forward(node: Node) -> MatrixOp:
     """The product of a node."""
-    product = PRODUCTS[node.op](node)
+    product = _RULES[node.op](node)
     a, b, c = product.a, product.b, product.c
     return MatrixOp(
         name=node.name, op=node.op, pass_=Pass.FF, gemm=product.forward, a=a.operand, b=b.operand, c=c.operand,
@@ -44,12 +44,12 @@ def product_forward(node: Node) -> MatrixOp:
 
 def product_macs(node: Node) -> int:
     """Multiply-accumulates of the product of a node."""
-    return PRODUCTS[node.op](node).forward.macs
+    return _RULES[node.op](node).forward.macs
 
 
 def product_backward(node: Node) -> Iterator[Op]:
     """The gradients of a node: of data, of weights, of its bias."""
-    product = PRODUCTS[node.op](node)
+    product = _RULES[node.op](node)
     a, b, c = product.a, product.b, product.c
     gradients: list[tuple[MatrixOp, Tensor]] = []
     for of, other, gemm, output_first in (
@@ -156,7 +156,7 @@ def _einsum(node: Node) -> _Product:
     return _dense(a, b, c, m, k, n, groups)
 
 
-PRODUCTS: dict[str, Callable[[Node], _Product]] = {
+_RULES: dict[str, Callable[[Node], _Product]] = {
     "Conv": _convolution,
     "ConvTranspose": _convolution,
     "Einsum": _einsum,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -14,15 +14,25 @@ from onnx import shape_inference
 
 from ..errors import InputError
 from .constants import Stored, asked_as_shapes, fill, filled_outputs
-from .control import write_out
-from .file import node_name
+from .control import Known, write_out
+from .file import fed_inputs, node_name
 from .folding import FOLD_LIMIT, Folding, fold, write_back
-from .tensors import content, dtype_name, is_floating
+from .operators import RULED
+from .quantised import trained_formats
+from .tensors import content, dtype_name, format_name
 
 __all__ = ["Inferred", "infer"]
 
 _AS_FIRST_INPUT = frozenset({"GroupNormalization"})
 """Operators whose result has the shape of the first input, though inference has no rule for them."""
+
+
+_OF_SHAPES = frozenset({"int64", "int32", "bool"})
+"""Formats of what sizes, places and conditions are computed from; others may be quantised weights."""
+
+
+_MOST_LISTED = 2**22
+"""Numbers that inference may list one by one; it takes a second for each million, and memory without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +42,17 @@ class Inferred:
     graph: Any
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, str]
-    """In the names of ``DTYPE_BYTES`` where it has one."""
+    """In training; in the names of ``DTYPE_BYTES`` where it has one."""
+    quantised: dict[str, str]
+    """Formats that the file has for what is quantised in it."""
     folded: frozenset[str]
     """What nothing reads in the step: computed of shapes, asked for as one, or a lone number."""
     declared: frozenset[str]
     """Initializers of the file that no shape is computed from."""
     placed: frozenset[str]
     """Those that the file holds in nodes: ``Constant``, and ``ConstantOfShape`` of a stored size."""
+    collected: frozenset[str]
+    """What was collected, not trained, of operators that are written out."""
     values: dict[str, Any]
     """Contents of the small ones that take part in the arithmetic of shapes."""
 
@@ -49,8 +63,8 @@ def infer(stored: Stored, model: Any) -> Inferred:
     del model.graph.value_info[:]
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
-    held_in_bodies, placed = write_out(model, partial(_known, opset=stored.opset))
-    placed |= stored.placed
+    written = write_out(model, partial(_known, opset=stored.opset), RULED)
+    placed = written.placed | stored.placed
     asked = asked_as_shapes(model.graph)
     filled = filled_outputs(model.graph) - asked
     how = Folding(stored.opset, asked, filled)
@@ -61,16 +75,33 @@ def infer(stored: Stored, model: Any) -> Inferred:
         more = fill(model.graph, filled, constants)
         told = _tell(model.graph, graph)
         if not fold(graph, constants, shapes, how) and not more and not told:
-            declared, held = (stored.declared | held_in_bodies) - asked, frozenset(placed - asked)
+            declared, held = (stored.declared | written.declared) - asked, frozenset(placed - asked)
             lone = {name for name, value in constants.items() if value.size == 1}
             folded = frozenset((constants.keys() - declared - held) | lone)
-            return Inferred(graph, shapes, _dtypes(graph), folded, declared, held, constants)
+            collected = frozenset(written.collected)
+            dtypes = _dtypes(graph)
+            trained = trained_formats(graph, dtypes)
+            quantised = {name: dtype for name, dtype in _dtypes(graph, format_name).items() if name in trained}
+            return Inferred(graph, shapes, dtypes | trained, quantised, folded, declared, held, collected, constants)
         placed |= more
         write_back(model.graph, constants)
 
 
-def _known(model: Any, opset: int) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-    """Values and shapes that are known before it is known which way control flow goes."""
+def _require_listable(graph: Any) -> None:
+    """Refuse long axes beside a ``Range``: ONNX's inference lists all the numbers of one, and of what is made of it."""
+    ranges = next((node for node in graph.node if node.op_type == "Range"), None)
+    for value in fed_inputs(graph) if ranges is not None else ():
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.dim_value > _MOST_LISTED:
+                raise InputError(
+                    f"axis {axis} of input {value.name!r} is {dim.dim_value:,}; beside node {node_name(ranges)!r} "
+                    f"(Range), which counts, at most {_MOST_LISTED:,} are read"
+                )
+
+
+def _known(model: Any, opset: int) -> Known:
+    """What is known before it is known which way control flow goes."""
+    _require_listable(model.graph)
     constants = {tensor.name: content(tensor) for tensor in model.graph.initializer if _is_shape_data(tensor, ())}
     sketch = onnx.ModelProto()
     sketch.CopyFrom(model)
@@ -79,12 +110,13 @@ def _known(model: Any, opset: int) -> tuple[dict[str, Any], dict[str, tuple[int,
         graph = shape_inference.infer_shapes(sketch, data_prop=True).graph
         shapes = _shapes(graph)
         if not fold(graph, constants, shapes, Folding(opset, ())):
-            return constants, shapes
+            return Known(constants, shapes, _types(graph, shapes))
         write_back(sketch.graph, constants)
 
 
 def _inferred(model: Any) -> Any:
     """The graph with what inference adds to it."""
+    _require_listable(model.graph)
     for node in model.graph.node:
         # Messages name no node that has no name.
         node.name = node_name(node)
@@ -128,10 +160,10 @@ def _tell(graph: Any, inferred: Any) -> bool:
 
 
 def _is_shape_data(tensor: Any, asked: Container[str]) -> bool:
-    """Small integers, lone numbers and what a shape asks for; a float of more elements or axes may be a parameter."""
+    """Small integers, lone numbers and what a shape asks for; a float, or byte, of more may be a parameter."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return False
-    free = tensor.name in asked or not is_floating(dtype_name(tensor.data_type))
+    free = tensor.name in asked or dtype_name(tensor.data_type) in _OF_SHAPES
     return bool(prod(tensor.dims) <= FOLD_LIMIT if free else prod(tensor.dims) <= 1 and len(tensor.dims) <= 1)
 
 
@@ -145,8 +177,17 @@ def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _dtypes(graph: Any) -> dict[str, str]:
-    found = {tensor.name: dtype_name(tensor.data_type) for tensor in graph.initializer}
+def _types(graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Format and shape, as ONNX writes them, of every value of which both are known."""
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
-        found.setdefault(value.name, dtype_name(value.type.tensor_type.elem_type))
+        kinds.setdefault(value.name, value.type.tensor_type.elem_type)
+    make = onnx.helper.make_tensor_type_proto
+    return {name: make(kind, shapes[name]) for name, kind in kinds.items() if kind and name in shapes}
+
+
+def _dtypes(graph: Any, called: Callable[[int], str] = dtype_name) -> dict[str, str]:
+    found = {tensor.name: called(tensor.data_type) for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        found.setdefault(value.name, called(value.type.tensor_type.elem_type))
     return found

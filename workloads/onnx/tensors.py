@@ -9,20 +9,29 @@ import onnx
 from onnx import numpy_helper
 
 from ..errors import InputError
-from ..step import DTYPE_BYTES
+from ..step import DTYPE_BYTES, STORED_AS
 from .folding import FOLD_LIMIT
 
-__all__ = ["content", "drop_large", "dtype_name", "is_floating"]
+__all__ = ["content", "drop_large", "dtype_name", "format_name", "is_floating"]
 
-_RENAMED = {"float": "float32", "double": "float64", "float8e4m3fn": "float8_e4m3fn", "float8e5m2": "float8_e5m2"}
+_RENAMED = {
+    "float": "float32", "double": "float64", "float8e4m3fn": "float8_e4m3fn", "float8e5m2": "float8_e5m2",
+    "float8e4m3fnuz": "float8_e4m3fnuz", "float8e5m2fnuz": "float8_e5m2fnuz",
+}  # fmt: skip
 
 
-def dtype_name(number: int) -> str:
-    """Name of a format of ONNX, as in ``DTYPE_BYTES`` where it is there."""
+def format_name(number: int) -> str:
+    """Name of a format of ONNX."""
     if number not in onnx.TensorProto.DataType.values():
         return f"of unknown number {number}"
     name = str(onnx.TensorProto.DataType.Name(number)).lower()
     return _RENAMED.get(name, name)
+
+
+def dtype_name(number: int) -> str:
+    """Name of a format of ONNX, as in ``DTYPE_BYTES`` where one of its width is there."""
+    name = format_name(number)
+    return name if name.startswith("complex") else STORED_AS.get(name, name)
 
 
 def is_floating(dtype: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..gemm import Pass
 from ..step import VectorOp
 from .graph import Node, Tensor
-from .operators import FREE, PASSES_THROUGH, REARRANGES, ROWS_ONLY, SAVES_INPUT, SAVES_OUTPUT
+from .operators import FREE, PASSES_THROUGH, REARRANGES, ROWS_ONLY, SAVES_INPUT, SAVES_OUTPUT, UNCHANGED
 
 __all__ = ["is_normalization", "vector_backward", "vector_forward", "vector_op"]
 
@@ -54,6 +54,14 @@ def vector_backward(node: Node) -> Iterator[VectorOp]:
 
 
 def _is_free(node: Node) -> bool:
+    if node.op in UNCHANGED and node.ins[0] is not None:
+        before, after = node.ins[0], node.outs[0]
+        if (before.shape, before.dtype) == (after.shape, after.dtype):
+            return True
+    if node.op == "DequantizeLinear":
+        # What was rounded in this step is a float already; a stored weight is rounded here.
+        read = node.ins[0]
+        return read is not None and read.dtype == node.outs[0].dtype and not (read.parameter and read.direct)
     rearranged_parameter = node.op in REARRANGES and node.outs[0].parameter is not None
     return rearranged_parameter or node.op in FREE or node.op == "Constant"
 

@@ -7,20 +7,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, nearest, reading, require_int
+from ..errors import InputError, reading, require_int
 from ..gemm import Pass
 from ..patterns import matching
 from ..step import Frozen, Op, UpdateOp, VectorOp, Workload, require_products
+from .assumed import assumed
 from .axes import batch_axes
 from .batch import at_batch
+from .bodies import first_body, has_body
 from .constants import store
 from .control import CONTROL
-from .file import fed_inputs, load, require_attributes
-from .folding import FOLDED
+from .file import fed_inputs, load, opset_of, require_attributes
 from .graph import Graph, Node, Tensor, where
 from .inputs import asked_sizes
-from .operators import RECURRENT, VECTOR
-from .products import PRODUCTS, product_backward, product_forward
+from .operators import PRODUCTS, RECURRENT, RULED, nearest_operator
+from .products import product_backward, product_forward
+from .quantised import as_floats
 from .recurrent import Recurrent
 from .traffic import vector_backward, vector_forward, vector_op
 
@@ -50,7 +52,8 @@ def onnx_workload(
     try:
         with reading("the graph", "one that ONNX allows"):
             model = load(file)
-            _require_known_ops(model.graph.node, CONTROL)
+            as_floats(model)
+            _require_known_ops(model.graph.node, opset_of(model))
             require_attributes(model)
             axes = batch_axes(model, fed_inputs(model.graph))
             sizes = asked_sizes(model.graph, batch, dims or {}, sample, axes)
@@ -68,20 +71,23 @@ def onnx_workload(
                 optimizer=optimizer,
                 ops=ops,
                 frozen=tuple(_frozen(graph, ops)),
+                assumed=assumed(graph),
             )
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
 
 
-def _require_known_ops(nodes: Iterable[Any], others: frozenset[str] = frozenset()) -> None:
-    known = VECTOR | FOLDED | RECURRENT | PRODUCTS.keys() | others
+def _require_known_ops(nodes: Iterable[Any], opset: int | None = None) -> None:
+    """Refuse operators without a rule; ``opset``: of nodes that are yet to be written out, the version they are in."""
     for proto in nodes:
         if proto.domain not in ("", "ai.onnx"):
             raise InputError(f"{where(proto)} is of domain {proto.domain!r}; only standard ONNX operators have rules")
-        if proto.op_type not in known:
-            advice = nearest(proto.op_type, known)
-            tail = f" ({advice})" if advice.startswith("did you mean") else ""
-            raise InputError(f"{where(proto)} has no rule for a training step{tail}")
+        open_ = opset is not None and (proto.op_type in CONTROL or has_body(proto.op_type, opset))
+        if proto.op_type not in RULED and not open_:
+            first = first_body(proto.op_type)
+            advice = f"from opset {first} on ONNX defines it by operators that do; convert the file" if first else ""
+            said = advice or nearest_operator(proto.op_type)
+            raise InputError(f"{where(proto)} has no rule for a training step: {said}")
 
 
 def _step(graph: Graph) -> Iterator[Op]:

@@ -14,7 +14,7 @@ from weft.dataflow.config_io import load_spec
 from weft.dataflow.stce.mapping import Dataflow
 from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.hdl.block import usual_pattern
-from weft.hdl.blocks.banks import run_registers
+from weft.hdl.blocks.banks import IN_RTL, run_registers
 from weft.hdl.blocks.control_format import ControlFormat
 from weft.hdl.blocks.registers import REGISTERS, register_table
 
@@ -49,7 +49,7 @@ def test_the_formulas_are_the_registers_of_the_driver(data):
             add_latency=data.draw(st.integers(1, 6)),
         ),
     )
-    mapping, gemm = data.draw(array_mappings(spec)), data.draw(gemms(40, 40))
+    mapping, gemm = data.draw(array_mappings(spec, IN_RTL)), data.draw(gemms(40, 40))
     assert derived(spec, mapping, gemm) == run_registers(spec, mapping, gemm)
 
 

@@ -160,7 +160,8 @@ def _heads(config: Any) -> tuple[Any, ...]:
         library.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING, library.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING,
         library.MODEL_FOR_OBJECT_DETECTION_MAPPING, library.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING,
         library.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING, library.MODEL_FOR_DEPTH_ESTIMATION_MAPPING,
-        library.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, library.MODEL_MAPPING,
+        library.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, library.MODEL_FOR_TEXT_TO_WAVEFORM_MAPPING,
+        library.MODEL_FOR_TIME_SERIES_PREDICTION_MAPPING, library.MODEL_MAPPING,
     )  # fmt: skip
     if getattr(config, "is_encoder_decoder", False):
         return translate, *others

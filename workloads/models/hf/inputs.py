@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from ..language import require_seq
 from ..source import StepInputs
 from ..vision import image_inputs
 from .library import transformers
+from .mixed import image_token, mixed_inputs
+from .series import reads_series, series_inputs
 
 __all__ = ["inputs_of", "text_inputs"]
 
@@ -28,6 +31,7 @@ _IMAGE_BATCH = 64
 _TEXT_BATCH = 8
 _MIXED_BATCH = 8
 """Of audio, of video, and of images with text."""
+_SERIES_BATCH = 64
 _IMAGE_SIZE = 224
 _WAVE = 16_000
 """Samples of a second of speech at 16 kHz."""
@@ -35,17 +39,23 @@ _FRAMES = 1_000
 """Frames of spectrogram of ten seconds of speech, a frame each 10 ms."""
 
 _EXAMPLE = """\
+  import torch
   from transformers import AutoConfig, {name}
   def model(batch: int = 4):
-      return {name}(AutoConfig.from_pretrained({folder!r})), dict({main}=...), lambda output: output[0].mean()"""
+      made = {name}(AutoConfig.from_pretrained({folder!r}))
+      return made, dict({main}={given}), lambda output: output[0].mean()"""
+_GIVEN = {"input_ids": "torch.ones(batch, 64, dtype=torch.long)"}
+"""What an example gives, where it is not a picture; any input keeps the values that it is given."""
 
 
 def inputs_of(file: Path, model: nn.Module, config: Any) -> Inputs:
     """The inputs of a model for a batch and perhaps a sequence length."""
     main, kind = str(model.main_input_name), type(model)
     accepted = inspect.signature(model.forward).parameters
-    if _mixes_images_into_text(config) and "pixel_values" in accepted and main != "pixel_values":
-        raise _own_function(file, kind, main, "puts images among the tokens of a text")
+    if _mixes_images_into_text(config) and "pixel_values" in accepted and "input_ids" in accepted:
+        return _mixed(file, model, config, accepted)
+    if reads_series(config, accepted):
+        return partial(series_inputs, config=config, accepted=accepted, default=_SERIES_BATCH)
     if main == "pixel_values":
         return _pixels(file, model, config, accepted)
     if main == "input_ids" and "pixel_values" in accepted:
@@ -54,6 +64,8 @@ def inputs_of(file: Path, model: nn.Module, config: Any) -> Inputs:
             raise _own_function(file, kind, main, "takes images and text")
         text = _text(model, config.text_config, accepted)
         return partial(_both, text=text, key="pixel_values", shape=_image_shape(file, vision))
+    if main == "input_ids" and "input_features" in accepted and hasattr(config, "audio_config"):
+        return _heard(file, model, config, accepted)
     if main == "input_ids":
         return _text(model, config, accepted)
     if main in ("input_values", "input_features"):
@@ -63,15 +75,38 @@ def inputs_of(file: Path, model: nn.Module, config: Any) -> Inputs:
     raise _own_function(file, kind, main, f"reads {main}")
 
 
+def _mixed(file: Path, model: nn.Module, config: Any, accepted: Mapping[str, Any]) -> Inputs:
+    """Images among the tokens of a text, where the model says how many tokens one is."""
+    refusal = _own_function(file, type(model), "input_ids", "puts images among the tokens of a text")
+    vision = getattr(config, "vision_config", None)
+    if vision is None or image_token(config) is None or not hasattr(model, "get_image_features"):
+        raise refusal
+    return partial(
+        mixed_inputs, model=model, config=config, accepted=accepted, shape=_image_shape(file, vision),
+        default=(_MIXED_BATCH, _MAX_SEQ), refusal=refusal,
+    )  # fmt: skip
+
+
+def _heard(file: Path, model: nn.Module, config: Any, accepted: Mapping[str, Any]) -> Inputs:
+    """A text and a spectrogram a sample (CLAP); of fused long sounds, what is long is drawn anew for every batch."""
+    audio = config.audio_config
+    if getattr(audio, "enable_fusion", False) or not hasattr(audio, "spec_size"):
+        raise _own_function(file, type(model), "input_ids", "takes a text and a sound")
+    shape = (1, audio.spec_size * (audio.spec_size // audio.num_mel_bins), audio.num_mel_bins)
+    text = _text(model, config.text_config, accepted)
+    return partial(_both, text=text, key="input_features", shape=shape)
+
+
 def _mixes_images_into_text(config: Any) -> bool:
     return type(config) in transformers().MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 
 def _own_function(file: Path, kind: type, main: str, what: str) -> InputError:
-    example = _EXAMPLE.format(name=kind.__name__, folder=str(file.parent), main=main)
+    given = _GIVEN.get(main, "torch.zeros(batch, 1, 64, 64)")
+    example = _EXAMPLE.format(name=kind.__name__, folder=str(file.parent), main=main, given=given)
     return InputError(
         f"{file}: {kind.__name__} {what}, whose sizes a configuration does not say; write a function that gives model, "
-        f"inputs and loss, and trace file.py:model:\n{example}"
+        f"inputs (all that its processor gives) and loss, and trace file.py:model:\n{example}"
     )
 
 
@@ -104,6 +139,12 @@ def _text(model: nn.Module, config: Any, accepted: Mapping[str, Any]) -> Inputs:
     longest = _longest_of(config)
     seq = min(known if type(known) is int and known > 0 else _MAX_SEQ, longest or _MAX_SEQ, _MAX_SEQ)
     names = _text_names(config, accepted)
+    books = getattr(getattr(config, "decoder", None), "num_codebooks", None)
+    if books and "decoder_input_ids" in names:
+        made: Inputs = partial(
+            text_inputs, name=config.model_type, default=(_TEXT_BATCH, seq), longest=longest, names=names
+        )
+        return partial(_in_codebooks, text=made, books=books)
     return partial(text_inputs, name=config.model_type, default=(_TEXT_BATCH, seq), longest=longest, names=names)
 
 
@@ -114,7 +155,7 @@ def _longest_of(config: Any) -> int | None:
     positions = getattr(config, "max_position_embeddings", None)
     if type(positions) is not int or positions <= 0:
         return None
-    if "roberta" in config.model_type:
+    if "roberta" in config.model_type or config.model_type == "clap_text_model":
         # RoBERTa numbers its positions from behind the padding index.
         positions -= (config.pad_token_id or 0) + 1
     return positions
@@ -139,6 +180,14 @@ def _text_names(config: Any, accepted: Mapping[str, Any]) -> tuple[str, ...]:
     if (causal or getattr(config, "is_decoder", False)) and mask in accepted:
         names.append(mask)
     return tuple(names)
+
+
+def _in_codebooks(batch: int | None, seq: int | None, *, text: Inputs, books: int) -> StepInputs:
+    """Token ids whose decoder writes ``books`` of them at a time (MusicGen), a row each."""
+    made = text(batch, seq)
+    ids = torch.cat([made.kwargs["decoder_input_ids"]] * books)
+    said = f"{made.shape} and {books} codebooks"
+    return replace(made, kwargs={**made.kwargs, "decoder_input_ids": ids}, shape=said)
 
 
 def _ids_as(text: Inputs, batch: int | None, seq: int | None, *, key: str) -> StepInputs:
@@ -233,7 +282,8 @@ def _both(batch: int | None, seq: int | None, *, text: Inputs, key: str, shape: 
     """A text and an image a sample."""
     written = text(batch or _MIXED_BATCH, seq)
     pixels = torch.empty(written.batch, *shape)
-    said = f"{written.shape} tokens and images of {' x '.join(map(str, shape))}"
+    what = "images" if key == "pixel_values" else "spectrograms"
+    said = f"{written.shape} tokens and {what} of {' x '.join(map(str, shape))}"
     return StepInputs(args=(), kwargs={**written.kwargs, key: pixels}, batch=written.batch, shape=said)
 
 

@@ -18,13 +18,14 @@ _BESIDE = (
     "pred_boxes", "pred_masks", "masks_queries_logits", "start_logits", "end_logits", "prediction_logits",
     "seq_relationship_logits", "logits_per_image", "logits_per_text", "predicted_depth", "reconstruction",
     "spectrogram", "auxiliary_outputs_logits", "text_embeds", "image_embeds", "iou_scores",
+    "logits_per_audio", "audio_values", "prediction_outputs", "regression_outputs",
 )  # fmt: skip
 """What heads return besides or instead of scores; each counts by its mean."""
 
 
 def loss_of(name: str, output: Any, inputs: StepInputs) -> Tensor:
-    """Cross-entropy of the scores of ``name``, the mean of what else its head returns, or of its hidden states; a
-    float32 scalar."""
+    """Cross-entropy of the scores of ``name``, the mean of what else its head returns, of hidden states, or its own; a
+    scalar of any float dtype."""
     scores = [found for key in _SCORES if isinstance(found := getattr(output, key, None), Tensor)]
     beside = [
         found for key in _BESIDE if isinstance(found := getattr(output, key, None), Tensor) and found.requires_grad
@@ -39,6 +40,10 @@ def loss_of(name: str, output: Any, inputs: StepInputs) -> Tensor:
         hidden = getattr(output, key, None)
         if isinstance(hidden, Tensor):
             return hidden.float().mean()
+    own = getattr(output, "loss", None)
+    if isinstance(own, Tensor):
+        # A likelihood, or what a model was to fill in.
+        return own
     held = [key for key, value in dict(output).items() if isinstance(value, Tensor)] if hasattr(output, "items") else []
     raise InputError(
         f"{name} returns neither logits nor last_hidden_state, so there is no loss to differentiate; it returns "
