@@ -91,7 +91,7 @@ class Answers(TorchFunctionMode):
             self.values.remember(tensor, torch.full((), value).expand(tensor.shape))
 
     def ask(self, tensor: Tensor, what: str) -> Tensor:
-        """The values of a tensor of any shape and dtype; refused where they depend on data otherwise than by a choice."""
+        """Values of a tensor of any shape and dtype; refused where they depend on data otherwise than by a choice."""
         known = self.values.of(tensor)
         if known is None:
             raise asked_for(what)
