@@ -11,6 +11,7 @@ import inspect
 import os
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -184,8 +185,21 @@ def section(name: str) -> Iterator[str]:
         yield f"In {', '.join(pages)}."
 
 
+def index() -> Iterator[str]:
+    """A line a group, each name a link to its section; of headings that differ in case the later have a number."""
+    yield "| | |\n|---|---|"
+    seen: Counter[str] = Counter()
+    for title, groups in GROUPS.items():
+        links = []
+        for name in names_of(groups):
+            anchor = name.lower().replace(".", "")
+            links.append(f"[{name.rpartition('.')[2]}](#{anchor}{f'-{seen[anchor]}' * (seen[anchor] > 0)})")
+            seen[anchor] += 1
+        yield f"| {title} | {', '.join(links)} |"
+
+
 def page() -> str:
-    parts = [HEAD]
+    parts = [HEAD, "\n".join(index())]
     for title, groups in GROUPS.items():
         parts += [f"## {title}", *(part for name in names_of(groups) for part in section(name))]
     return "\n\n".join(part.strip() for part in parts) + "\n"

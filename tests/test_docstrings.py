@@ -104,6 +104,10 @@ def methods(node: ast.ClassDef, words: re.Pattern[str]) -> Iterator[tuple[str, s
             yield f"{node.name}.{method.name}", " ".join(said)
 
 
+def lacking(said: str) -> list[str]:
+    return [word for word, rule in (("shape", SHAPE), ("dtype", DTYPE)) if not rule.search(said)]
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_arrays_have_a_shape_and_a_dtype(folder):
     missing = []
@@ -111,10 +115,28 @@ def test_arrays_have_a_shape_and_a_dtype(folder):
         place = path.relative_to(ROOT)
         if place.parts[0] == folder and (not path.name.startswith("_") or path.name == "__init__.py"):
             for name, said in with_arrays(path, tree):
-                lacks = [word for word, rule in (("shape", SHAPE), ("dtype", DTYPE)) if not rule.search(said)]
+                lacks = lacking(said)
                 missing += [f"{place}: {name} has no {' and no '.join(lacks)}"] if lacks else []
 
     assert not missing, "\n".join(missing)
+
+
+def test_what_says_nothing_of_its_arrays_is_found():
+    source = """
+__all__ = ["A", "f"]
+Half = npt.NDArray[Any]
+def f(x: npt.NDArray[np.int8], y: int) -> None:
+    '''Takes ``x``, int8.'''
+def g(x: npt.NDArray[np.int8]) -> None: ...
+class A:
+    field: int
+    def method(self) -> torch.Tensor | None:
+        '''Of [n].'''
+    def other(self, y: int) -> None: ...
+"""
+    found = {name: lacking(said) for name, said in with_arrays(Path("f.py"), ast.parse(source))}
+
+    assert found == {"f": ["shape"], "A.method": ["dtype"]}
 
 
 def test_the_rule_finds_arrays_by_whatever_name():
