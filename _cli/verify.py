@@ -33,7 +33,10 @@ def verify(
     seed: Annotated[int, typer.Option(help="The same seed draws the same cases, or trains the same model.")] = 0,
     nm: Annotated[
         str | None,
-        typer.Option(metavar="KEEP:GROUP", help=f"N:M pattern of SORE, or of the scheme; {DEFAULT_NM} where it fits."),
+        typer.Option(
+            metavar="KEEP:GROUP",
+            help=f"N:M pattern of the compressor (SORE), or of the scheme; {DEFAULT_NM} where it fits.",
+        ),
     ] = None,
     optimizer: Optimizer = None,
     train_step: Annotated[

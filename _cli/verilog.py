@@ -33,7 +33,10 @@ def verilog(
     block: Annotated[str, typer.Option(metavar="|".join((*_BENCHED, "all")), help=_SAID)] = "all",
     nm: Annotated[
         str | None,
-        typer.Option(metavar="KEEP:GROUP", help=f"N:M pattern of SORE and of the vectors; {DEFAULT_NM} where it fits."),
+        typer.Option(
+            metavar="KEEP:GROUP",
+            help=f"N:M pattern of the compressor (SORE) and the vectors; {DEFAULT_NM} where it fits.",
+        ),
     ] = None,
     optimizer: Optimizer = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the operands in the test benches.")] = 0,

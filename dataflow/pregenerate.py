@@ -142,7 +142,8 @@ class Line:
 def line_order(
     plan: TilePlan, pattern: NMPattern, shape: WeightShape, order: Index, copies: Sequence[Copy]
 ) -> list[Line]:
-    """Where the groups of each of ``copies`` stand in the rounds, from the `walk` in ``order``."""
+    """Where the groups of each of ``copies`` stand in the rounds, from the `walk` in ``order``, int64 [tiles, blocks,
+    M, M]."""
     lines = []
     for place, copy in enumerate(copies):
         first = (order[:, :, 0, :] if place == 0 else order[:, :, :, 0]).reshape(len(order), plan.rounds, -1)

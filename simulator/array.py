@@ -58,11 +58,11 @@ def run_array(
 ) -> ArrayRun:
     """Step C[m, n] = A[m, k] B[k, n] through the array of ``spec``.
 
-    ``a`` flows W2E, ``b`` N2S, both in the format of ``spec``; a plain ``b`` is compressed to the pattern of
-    ``mapping`` first. ``run`` is the length of the contraction runs that groups do not cross, 0 for that of a compact
-    ``b`` or for ``k``. Tiles follow each other with the columns of C inside its rows (OS) or inside the contraction
-    (WS). ``ready`` [cycles, array columns] says whether a word at the south edge of a column is taken; by default, and
-    after its last cycle, it always is.
+    ``a`` flows W2E, ``b`` N2S, both float16 or bfloat16 as ``spec`` has it; a plain ``b`` is compressed to the pattern
+    of ``mapping`` first. ``run`` is the length of the contraction runs that groups do not cross, 0 for that of a
+    compact ``b`` or for ``k``. Tiles follow each other with the columns of C inside its rows (OS) or inside the
+    contraction (WS). ``ready``, bool [cycles, array columns], says whether a word at the south edge of a column is
+    taken; by default, and after its last cycle, it always is.
     """
     pairs = check_operands(spec, mapping, a, b, run)
     m, n = a.shape[0], pairs.n
@@ -128,7 +128,7 @@ def _words_of_a_column(spec: AcceleratorSpec, mapping: ArrayMapping, pairs: Comp
 
 
 def require_ready(spec: AcceleratorSpec, ready: npt.NDArray[np.bool_] | None) -> None:
-    """Refuse what does not say for each cycle and column whether a word is taken."""
+    """Refuse what does not say for each cycle and column whether a word is taken: bool [cycles, array columns]."""
     if ready is None:
         return
     if ready.dtype != np.bool_ or ready.ndim != 2 or ready.shape[1] != spec.array.cols:
@@ -139,7 +139,7 @@ def require_ready(spec: AcceleratorSpec, ready: npt.NDArray[np.bool_] | None) ->
 
 
 def canonical(result: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """``result`` with every NaN made ``CANONICAL_NAN``, in place."""
+    """``result``, float32 of any shape, with every NaN made ``CANONICAL_NAN``, in place."""
     result.view(np.uint32)[np.isnan(result)] = CANONICAL_NAN
     return result
 
@@ -151,7 +151,10 @@ def check_operands(
     b: Half | Compact,
     run: int,
 ) -> Compact:
-    """The N2S operand as pairs of the executed pattern, once it is sure that the machine can run the product."""
+    """The N2S operand as pairs of the executed pattern, once it is sure that the machine can run the product.
+
+    ``a`` [m, k] and a plain ``b`` [k, n] have the operand type of ``spec``.
+    """
     mapping.check(spec)
     operand = operand_type(spec.pe)
     require_matrix("a", a, operand)

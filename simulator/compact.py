@@ -104,7 +104,7 @@ class Compact:
 
 
 def compress(b: Half, pattern: NMPattern, run: int = 0) -> Compact:
-    """Keep the ``min(keep, length)`` largest magnitudes of every group of ``b`` [k, n].
+    """Keep the ``min(keep, length)`` largest magnitudes of every group of ``b`` [k, n], of either operand type.
 
     Magnitude is the 15 bits below the sign, so NaN is the largest; equal magnitudes keep the lower index.
     """
@@ -112,7 +112,10 @@ def compress(b: Half, pattern: NMPattern, run: int = 0) -> Compact:
 
 
 def from_mask(b: Half, mask: Bool, pattern: NMPattern, run: int = 0) -> Compact:
-    """Keep the elements of ``b`` [k, n] where ``mask`` is True; a group with fewer than its slots ends in bubbles."""
+    """Keep the elements of ``b`` [k, n], of either operand type, where ``mask``, bool [k, n], is True.
+
+    A group with fewer than its slots ends in bubbles.
+    """
     require_matrix("mask", mask, np.bool_)
     if mask.shape != b.shape:
         raise InputError(f"mask has shape {mask.shape}, but b has {b.shape}; they must be equal")
@@ -120,7 +123,7 @@ def from_mask(b: Half, mask: Bool, pattern: NMPattern, run: int = 0) -> Compact:
 
 
 def decompress(compact: Compact) -> Half:
-    """The operand with zeros where nothing was kept; [k, n]."""
+    """The operand with zeros where nothing was kept; [k, n], of the dtype of the values."""
     base = compact.cut.slot_base[:, None]
     rows = np.where(compact.indices == BUBBLE, compact.k, base + compact.indices)
     dense = np.zeros((compact.k + 1, compact.n), compact.values.dtype)

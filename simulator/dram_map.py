@@ -38,9 +38,9 @@ class Place(NamedTuple):
 def locate(line: Int64, memory: MemorySpec, order: str) -> Place:
     """Place of each line under a map: a name of `MAPS` or fields with commas, from the highest bits to the lowest.
 
-    ``field:bits`` takes only that many bits of a field, its lowest first, so that one can be split:
-    ``row,column,bank,bankgroup,column:2`` puts four neighbouring lines in one row. ``field^`` is hashed: its bits and
-    all bits above, folded to as many, by exclusive or.
+    ``line``: int64 [n]. ``field:bits`` takes only that many bits of a field, its lowest first, so that one can be
+    split: ``row,column,bank,bankgroup,column:2`` puts four neighbouring lines in one row. ``field^`` is hashed: its
+    bits and all bits above, folded to as many, by exclusive or.
     """
     o = memory.organization
     sizes = (o.channels, o.ranks, o.bank_groups, o.banks, o.rows, o.row_lines)

@@ -49,7 +49,7 @@ class Requests:
 
 
 def lines_of(line: Int64, write: npt.NDArray[np.bool_] | bool) -> Requests:
-    """Requests that all are there from the start, as many as the controller takes."""
+    """Requests that all are there from the start; ``line`` int64 [n], ``write`` bool [n] or one for all."""
     return Requests(line=line, write=np.broadcast_to(write, len(line)), time=np.zeros(len(line), np.int64))
 
 
@@ -97,7 +97,8 @@ def _lines(name: str, size: str, unit: str, line_bytes: int) -> int:
 
 
 def nest(base: int, counts: Sequence[int], pitches: Sequence[int], run_bytes: int, line_bytes: int) -> Int64:
-    """Lines that a nest of loops touches: at each step ``run_bytes`` side by side; the last loop is the innermost.
+    """Lines that a nest of loops touches: at each step ``run_bytes`` side by side; the last loop is the innermost;
+    int64 [lines].
 
     A matrix tile: counts (rows,), pitches (bytes of a matrix row,), a run of the tile's row. im2col windows of a stored
     NHWC tensor: loops over output rows, output columns and kernel rows, a run of one kernel row with all its channels.

@@ -45,7 +45,8 @@ class SoreRun:
 def run_sore(spec: AcceleratorSpec, values: Half, pattern: NMPattern, run: int = 0) -> SoreRun:
     """Step ``values`` [k, n], cut into runs of ``run`` (0 for k) and groups along k, through the lanes.
 
-    ``values`` have the format of ``spec``. Groups are dealt column by column, those of a column in the order of k.
+    ``values`` are float16 or bfloat16 as ``spec`` has it. Groups are dealt column by column, those of a column in the
+    order of k.
     """
     spec.check_pattern(pattern)
     require_matrix("values", values, operand_type(spec.pe))

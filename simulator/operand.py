@@ -28,7 +28,7 @@ def operand_type(pe: PESpec) -> type[np.generic]:
 
 
 def narrow(values: npt.NDArray[np.float32], pe: PESpec) -> Half:
-    """FP32 rounded to operands, to nearest even; every NaN the canonical one."""
+    """FP32 of any shape rounded to operands, to nearest even; every NaN the canonical one."""
     with np.errstate(over="ignore", invalid="ignore"):
         operands: Half = values.astype(operand_type(pe))
     operands.view(np.uint16)[np.isnan(values)] = pe.operand.nan

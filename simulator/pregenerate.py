@@ -43,9 +43,9 @@ def run_pregenerate(
 ) -> PregenerateRun:
     """Update a weight, stored as [taps, inputs, outputs], and compress it for the passes in ``copies``.
 
-    The vectors are those of `run_wuve`. A copy has the contraction of its pass in runs of the channels under a tap:
-    ``ff`` [taps x inputs, outputs], ``bp`` [taps x outputs, inputs]. What the engines make does not depend on the order
-    in which they are given it; when it leaves does.
+    The vectors are those of `run_wuve`: float32 [n], the gradient float16 or bfloat16 [n]. A copy has the contraction
+    of its pass in runs of the channels under a tap: ``ff`` [taps x inputs, outputs], ``bp`` [taps x outputs, inputs].
+    What the engines make does not depend on the order in which they are given it; when it leaves does.
     """
     plan = tile_plan(spec, settings.rule, pattern, len(copies))
     order = walk(plan, pattern, shape, copies)

@@ -90,7 +90,7 @@ def step_time(schedule: Schedule, order: Order | None = None, transfers: Transfe
 
 
 def op_times(tasks: Tasks) -> tuple[Int64, Int64]:
-    """Start and end of every op."""
+    """Start and end of every op, in 1/rate cycles; int64 [ops] each."""
     start, end, _ = _run(tasks)
     return start, end
 

@@ -1,23 +1,74 @@
-"""The tutorial and the examples are executed, so that they stay true."""
+"""Pages and examples are executed, names and pages looked up, so that they stay true."""
 
 from __future__ import annotations
 
 import doctest
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from . import api_page
+
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize(("page", "least"), [("tutorial.md", 15), ("by-layer.md", 5)])
+@pytest.mark.parametrize(("page", "least"), [("tutorial.md", 15), ("walk.md", 25), ("by-layer.md", 5)])
 def test_pages_tell_the_truth(page, least):
     failures, tests = doctest.testfile(str(ROOT / "docs" / page), module_relative=False)
 
     assert tests > least
     assert failures == 0
+
+
+def test_the_walk_takes_a_file_a_step_and_never_comes_back():
+    steps = re.findall(r"^## (\d+)\. .*: `(.+)`$", (ROOT / "docs" / "walk.md").read_text(), re.MULTILINE)
+
+    assert [int(number) for number, _ in steps] == list(range(1, len(steps) + 1))
+    assert len({file for _, file in steps}) == len(steps) >= 10
+    assert all((ROOT / file).is_file() for _, file in steps)
+
+
+def test_the_page_of_names_is_what_the_sources_say():
+    """`python -m weft.tests.api_page` writes it anew."""
+    assert api_page.page() == api_page.PAGE.read_text()
+
+
+def test_every_name_that_a_page_or_an_example_uses_is_on_the_page_of_names():
+    assert api_page.not_on_the_page() == set()
+
+
+BLOCKS = {
+    "STCE": "sparse tensor computing engine",
+    "USPE": "unified sparse",
+    "SORE": "sparse online reduction engine",
+    "WUVE": "weight-update vector engine",
+}
+
+
+NEWCOMERS = ("README", "docs/tutorial", "docs/walk", "docs/by-layer", "docs/schemes", "docs/training", "docs/rtl",
+             "docs/design/machine")  # fmt: skip
+
+
+@pytest.mark.parametrize("page", NEWCOMERS)
+def test_a_page_for_newcomers_spells_out_the_blocks_where_it_first_names_them(page):
+    text = (ROOT / f"{page}.md").read_text()
+    for name, words in BLOCKS.items():
+        first = re.search(rf"\b{name}\b", text)
+        if first is not None:
+            assert words in " ".join(text[max(0, first.start() - 80) : first.end() + 80].split()), name
+
+
+def test_every_page_that_is_cited_exists():
+    """In sources and pages, by its name."""
+    found = [path for kind in ("*.py", "*.md", "*.toml") for path in ROOT.rglob(kind)]
+    sources = [path for path in found if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)]
+    pages = {path.name for path in sources if path.suffix == ".md"}
+    cited = {(path, name) for path in sources for name in re.findall(r"[\w-]+\.md\b", path.read_text())}
+
+    assert {(str(path), name) for path, name in cited if name not in pages} == set()
 
 
 def test_what_is_said_of_extending_is_true(monkeypatch):

@@ -100,7 +100,7 @@ def pass_and_parameter(
 ) -> tuple[Pass, str | None]:
     """Pass and parameter of a product, from the classes of its operands and of those of its forward product.
 
-    Matching the saved tensors instead would mis-file recomputed activations (tracing.md, section 2).
+    Matching the saved tensors instead would mis-file recomputed activations.
     """
     read = weight_of((product.a, product.b), ledger)
     if not backward:

@@ -1,4 +1,4 @@
-"""Which GEMMs a dispatched operator is: the operators that multiply matrices, and their shapes (tracing.md, 4)."""
+"""Which GEMMs a dispatched operator is: the operators that multiply matrices, and their shapes."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Provenance:
         return not path or all(any(f"{home}.".startswith(f"{path}.") for home in owners) for owners in self.homes)
 
     def raise_to(self, origin: Origin, parameters: tuple[str, ...]) -> None:
-        """Join in what is written; an in-place write must never leave the class behind (tracing.md, LSTM)."""
+        """Join in what is written; an in-place write must never leave the class behind."""
         self.origin = max(self.origin, origin)
         merged = dict.fromkeys(self.parameters + parameters)
         self.parameters = tuple(merged) if self.is_parameter else ()

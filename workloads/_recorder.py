@@ -2,7 +2,7 @@
 
 How backward finds its way home: every differentiable forward op makes an autograd node, which gets the next sequence
 number, and that node computes the gradient. So the number links a backward op to the module and to the product it is
-the gradient of (tracing.md, section 2).
+the gradient of.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class Answers(TorchFunctionMode):
             self.values.remember(tensor, torch.full((), value).expand(tensor.shape))
 
     def ask(self, tensor: Tensor, what: str) -> Tensor:
-        """The values of a tensor; refused where they depend on data otherwise than by a choice."""
+        """Values of a tensor of any shape and dtype; refused where they depend on data otherwise than by a choice."""
         known = self.values.of(tensor)
         if known is None:
             raise asked_for(what)
@@ -102,7 +102,7 @@ class Answers(TorchFunctionMode):
     def keep_given(self, tensors: Iterable[Tensor]) -> None:
         """Of the inputs of a model keep the values that were given: masks, and integers that are not all 0.
 
-        Zeros hold the place of data, and so does what has a fraction.
+        Zeros hold the place of data, and so does what has a fraction. Tensors of any shape and dtype.
         """
         for tensor in tensors:
             known = self.values.of(tensor) if tensor.is_meta and not tensor.is_floating_point() else None

@@ -60,7 +60,7 @@ class Window:
 
 
 def unfold(x: Array, window: Window) -> Array:
-    """``x`` [samples, channels, *image] as [samples x positions, taps, channels]."""
+    """``x`` [samples, channels, *image] of any dtype as [samples x positions, taps, channels]."""
     padded = np.zeros((*x.shape[:2], *window.padded), x.dtype)
     padded[:, :, *window.inside()] = x
     by_tap = np.stack([padded[:, :, *read] for read in window.reads()])

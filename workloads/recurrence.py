@@ -71,7 +71,11 @@ RECURRENCES = tuple(_CELLS)
 
 
 def as_on_cpu(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Tensor, ...]:
-    """A call of ``torch.lstm``, ``gru``, ``rnn_tanh`` or ``rnn_relu``, of full or of packed sequences."""
+    """A call of ``torch.lstm``, ``gru``, ``rnn_tanh`` or ``rnn_relu``, of full or of packed sequences.
+
+    Returns what the call does: outputs [steps, batch, width] or [batch, steps, width], or packed [tokens, width], and
+    the last states [layers x directions, batch, width], of the dtype of the data.
+    """
     packed = "batch_sizes" in kwargs or (len(args) > 3 and isinstance(args[3], list | tuple))
     given = {**dict(zip(_PACKED_ARGUMENTS if packed else _ARGUMENTS, args, strict=False)), **kwargs}
     hx, params = given["hx"], given["params"]

@@ -91,7 +91,8 @@ def trace_recurrence(
     """The ops of ``layer`` alone, called with ``args``, whose module path is empty: forward, then backward.
 
     ``data`` are the tensors that are neither parameters nor constants; gradients are made of all that require one, from
-    those of the results that ``passed`` names: outputs, last hidden state, last cell state.
+    those of the results that ``passed`` names: outputs, last hidden state, last cell state. All are meta tensors of any
+    shape and dtype.
     """
     recorder = Recorder(layer, "")
     recorder.ledger.declare(list(data), Origin.DATA)

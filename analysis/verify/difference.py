@@ -45,7 +45,10 @@ class Distance:
 
 
 def first_word(want_left: npt.NDArray[Any], got_left: npt.NDArray[Any], *signals: Signal) -> Difference | None:
-    """The earliest word, by ``want_left``, that leaves in another cycle or with other bits."""
+    """The earliest word, by ``want_left``, that leaves in another cycle or with other bits.
+
+    Cycles are int64; all arrays have any shape, the same one, and signals bits of any unsigned dtype.
+    """
     found: list[Difference] = []
     for name, want, got in (*signals, ("", want_left, got_left)):
         wrong = np.argwhere(want != got)
@@ -74,7 +77,7 @@ def _when(difference: Difference) -> int:
 
 
 def first_bits(what: str, want: npt.NDArray[Any], got: npt.NDArray[Any]) -> Difference | None:
-    """The first word whose bits differ."""
+    """The first word whose bits differ; ``want`` and ``got`` have any shape and dtype, the same."""
     word = np.dtype(f"u{want.itemsize}")
     wrong = np.ascontiguousarray(want).view(word) != np.ascontiguousarray(got).view(word)
     return first_of(what, want, got, wrong)
@@ -83,7 +86,7 @@ def first_bits(what: str, want: npt.NDArray[Any], got: npt.NDArray[Any]) -> Diff
 def first_of(
     what: str, want: npt.NDArray[Any], got: npt.NDArray[Any], wrong: npt.NDArray[np.bool_]
 ) -> Difference | None:
-    """The first word that is ``wrong``, if any is."""
+    """The first word that is ``wrong``, bool of any shape, which is that of ``want`` and ``got``."""
     if not wrong.any():
         return None
     at = tuple(int(i) for i in np.argwhere(wrong)[0])
@@ -99,7 +102,10 @@ def _shown(word: Any) -> str:
 
 
 def ulps(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Floating-point numbers of their type that lie between ``a`` and ``b``, both zeros one; 0 between two NaN."""
+    """Floating-point numbers of their type that lie between ``a`` and ``b``, both zeros one; 0 between two NaN.
+
+    Both have any shape, the same, and one floating-point dtype.
+    """
 
     def ordered(x: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         bits = x.view(np.dtype(f"i{x.itemsize}")).astype(np.int64)
@@ -110,7 +116,7 @@ def ulps(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 
 
 def distance(want: npt.NDArray[Any], got: npt.NDArray[Any]) -> Distance:
-    """How far ``got`` is from ``want``, both of one floating-point type."""
+    """How far ``got`` is from ``want``, both of any shape, the same, and one floating-point dtype."""
     apart = ulps(np.ascontiguousarray(want), np.ascontiguousarray(got))
     return Distance(
         words=apart.size, exact=int(np.count_nonzero(apart == 0)), mean=float(apart.mean()), most=int(apart.max())

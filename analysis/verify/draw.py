@@ -72,14 +72,15 @@ def draw_mapping(spec: AcceleratorSpec, random: np.random.Generator) -> ArrayMap
 
 
 def draw_receivers(random: np.random.Generator, cols: int) -> npt.NDArray[np.bool_] | None:
-    """When the columns are taken from for a while; always in half of the cases."""
+    """When the columns are taken from for a while, bool [cycles, cols]; always in half of the cases."""
     if random.random() < 0.5:
         return None
     return random.random((int(random.integers(1, 400)), cols)) < random.choice((0.3, 0.7, 0.95), (1, cols))
 
 
 def draw_operand(random: np.random.Generator, spec: AcceleratorSpec, *shape: int) -> Half:
-    """Values of every kind: normal, many equal ones, words at which something changes, raw bits."""
+    """Values of every kind: normal, many equal ones, words at which something changes, raw bits; of any shape
+    and the operand type of ``spec``."""
     dtype = operand_type(spec.pe)
     values = random.standard_normal(shape)
     kind, share = int(random.integers(4)), random.random(shape) < (0.02, 0.3)[int(random.integers(2))]
@@ -104,7 +105,7 @@ def draw_compact(random: np.random.Generator, spec: AcceleratorSpec, gemm: Gemm,
 def draw_training(
     random: np.random.Generator, spec: AcceleratorSpec, rule: UpdateRule, n: int
 ) -> tuple[UpdateSettings, npt.NDArray[np.float32], Half, tuple[npt.NDArray[np.float32], ...]]:
-    """A step of ``rule``, FP32 weights and state, some of them raw bits, and a gradient."""
+    """A step of ``rule``, FP32 weights and state [n], some of them raw bits, and a gradient [n] of the operand type."""
     scale = 2.0 ** -int(random.integers(0, 17))
     rate, share = float(random.random()), float(random.random())
     settings = _draw_settings(random, rule, rate, share, scale)

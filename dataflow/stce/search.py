@@ -75,8 +75,8 @@ class Limits(NamedTuple):
 
 class Only(NamedTuple):
     """What a search is restricted to. ``dataflows``: bits by their number. ``forms``: bits by the number of `FORMS`; -1
-    for those of the space. The others are lists of allowed values, of any if empty: interleaves, pairs that a dense
-    operand holds in WS, rows and columns of a macro-tile, which need not be of the space."""
+    for those of the space. The others are allowed values, int64 [values], of any if empty: interleaves, pairs that a
+    dense operand holds in WS, rows and columns of a macro-tile, which need not be of the space."""
 
     dataflows: int
     interleaves: NDArray[np.int64]

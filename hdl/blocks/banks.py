@@ -124,7 +124,7 @@ def _tail_cycles(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> in
 class Banks:
     """Contents of the operand buffers as the array's addresses count them.
 
-    ``west`` [rows, words]: bits of the dense operand; ``values`` and ``indices`` [cols, pairs].
+    ``west``, uint16 [rows, words]: bits of the dense operand; ``values``, uint16, and ``indices``, uint8 [cols, pairs].
     """
 
     west: Bits16
@@ -133,7 +133,8 @@ class Banks:
 
 
 def banks(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm, a: Bits16, values: Bits16, indices: Index) -> Banks:
-    """Lay out bits of ``a`` [m, k] and of the pairs ``values``, ``indices`` [slots, n] in the order of their use."""
+    """Lay out bits of ``a``, uint16 [m, k], and of pairs, uint16 ``values`` and uint8 ``indices`` [slots, n], in the
+    order of their use."""
     if mapping.dataflow == Dataflow.OS:
         west = _west_os(spec, a)
         order = _pairs_os(spec, mapping, gemm, len(values))

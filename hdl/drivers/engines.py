@@ -28,7 +28,8 @@ _BUBBLE = 255
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RtlSore:
-    """Bits of ``values``, ``indices`` [slots, n], ``left`` their cycles; ``nan_flags`` [groups, n]; the run length."""
+    """Bits of ``values``, uint16, ``indices``, uint8, and their cycles ``left``, int64, all [slots, n]; ``nan_flags``,
+    bool [groups, n]; the run length."""
 
     values: npt.NDArray[np.uint16]
     indices: npt.NDArray[np.uint8]
@@ -39,7 +40,7 @@ class RtlSore:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RtlWuve:
-    """Bits of what left, a vector each; ``left`` their cycles; the run length."""
+    """Bits of what left, uint32 [n], 16-bit weights uint16 [n]; ``left`` their cycles, int64 [n]; the run length."""
 
     master: npt.NDArray[np.uint32]
     state: tuple[npt.NDArray[np.uint32], ...]
@@ -86,7 +87,7 @@ class SoreDriver:
         self._machine = machine
 
     def run(self, values: npt.NDArray[np.uint16], run: int = 0, *, cycles: int) -> RtlSore:
-        """Bits of an operand [k, n] in runs of ``run``; ``cycles`` bounds the length of the run."""
+        """Bits of an operand, uint16 [k, n], in runs of ``run``; ``cycles`` bounds the length of the run."""
         k, n = values.shape
         groups = _Groups(self.pattern, k, n, run or k)
         lanes, total = self.spec.sore.lanes, groups.count * n
@@ -140,7 +141,8 @@ class WuveDriver:
         *,
         cycles: int,
     ) -> RtlWuve:
-        """Bits of vectors, a parameter in every lane a cycle; ``constants`` as the lanes name them."""
+        """Bits of vectors [n], uint32 of FP32 and uint16 of the gradient, a parameter in every lane a cycle;
+        ``constants`` as the lanes name them."""
         lanes, n = self.spec.wuve.lanes, len(master)
         beats = np.full((-(-n // lanes), lanes), -1)
         beats.ravel()[:n] = np.arange(n)
@@ -172,10 +174,10 @@ class PregenerateDriver:
         cycles: int,
         offered: npt.NDArray[np.bool_] | None = None,
     ) -> RtlPregenerate:
-        """One weight, its vectors in bits as [taps, inputs, outputs].
+        """One weight, its vectors in bits as [taps, inputs, outputs], uint32 of FP32 and uint16 of the gradient.
 
-        ``offered`` [cycles] says when memory has the next beat, by default always. When beats may enter does not depend
-        on data, so a first run finds it and a second one is given the beats.
+        ``offered``, bool [cycles], says when memory has the next beat, by default always. When beats may enter does not
+        depend on data, so a first run finds it and a second one is given the beats.
         """
         plan, wuve = self.engine.plans[len(copies) - 1], self.engine.wuve
         order = walk(plan, self.pattern, shape, copies)

@@ -21,7 +21,10 @@ __all__ = ["Bus", "StreamVectors", "bench_of", "buses_of", "hex_lines", "stream_
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StreamVectors:
-    """One run of an engine, a value a cycle for every port: ``inputs``, and the ``outputs`` where ``meant`` is set."""
+    """One run of an engine, a value a cycle for every port: ``inputs``, and the ``outputs`` where ``meant`` is set.
+
+    Ports are uint64 [cycles], ``meant`` bool [cycles].
+    """
 
     name: str
     inputs: Mapping[str, npt.NDArray[Any]]

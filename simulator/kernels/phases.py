@@ -18,7 +18,7 @@ _inlined = njit(nogil=True, forceinline=True)
 
 
 class MacroTiles(NamedTuple):
-    """One op as its macro-tiles; ``west``, ``north`` and ``store`` in bytes, the others in time.
+    """One op as its macro-tiles; ``west``, ``north`` and ``store`` in bytes, the others in time; all int64.
 
     ``issue``, ``store`` and ``store_time`` are indexed by [last row tile, last column tile], ``west`` and ``west_time``
     by [last row tile], ``north``, ``north_time`` and ``sore`` by [a later row tile than the first, last column tile],

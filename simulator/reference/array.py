@@ -43,7 +43,7 @@ def array_reference(
     run: int = 0,
     ready: npt.NDArray[np.bool_] | None = None,
 ) -> ReferenceRun:
-    """C = A B on every register of the array; ``ready`` as of `run_array`."""
+    """C[m, n] = A[m, k] B[k, n] on every register; operands and ``ready`` as of `run_array`, of its dtypes."""
     machine = _machine(mapping.dataflow)(spec, mapping, a, check_operands(spec, mapping, a, b, run))
     require_ready(spec, ready)
     with np.errstate(all="ignore"):

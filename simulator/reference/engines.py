@@ -22,7 +22,10 @@ Pair = tuple[Word, int]
 def sore_reference(
     spec: AcceleratorSpec, values: Half, pattern: NMPattern, run: int = 0
 ) -> tuple[list[list[Pair]], list[bool], int]:
-    """The pairs of every group, whether it holds a NaN, column by column, and the cycles."""
+    """The pairs of every group, whether it holds a NaN, column by column, and the cycles.
+
+    ``values`` [k, n] are float16 or bfloat16, cut into runs of ``run``, 0 for k.
+    """
     k, n = values.shape
     run = run or k
     cuts = [(s, min(s + pattern.group, r + run)) for r in range(0, k, run) for s in range(r, r + run, pattern.group)]
@@ -176,7 +179,10 @@ def _value(number: _Timed | float) -> np.float32:
 def wuve_reference(
     spec: AcceleratorSpec, settings: UpdateSettings, master: Single, gradient16: Half, state: tuple[Single, ...]
 ) -> tuple[list[tuple[np.float32, ...]], int]:
-    """(weight, state...) of every parameter in order, and the cycles."""
+    """(weight, state...) of every parameter in order, and the cycles.
+
+    ``master`` and each of ``state``: float32 [n]; ``gradient16``: float16 or bfloat16 [n].
+    """
     multiply, add = spec.pe.multiply_latency, spec.pe.add_latency
     rooted = isinstance(settings, Adam | AdamW)
     # Of the 16 cycles of a root and of a quotient, each gives one to a conversion.

@@ -28,6 +28,7 @@ class Addresses(NamedTuple):
     """Where in its stored tensor each element of A [groups, m, k], B [groups, k, n] and C [groups, m, n] lies.
 
     The same address more than once is what im2col makes of one stored element; -1 is padding, which lies nowhere.
+    All int64.
     """
 
     a: Places

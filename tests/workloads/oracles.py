@@ -2,7 +2,7 @@
 
 The counter gives forward, and backward as one sum. What of it is BP, a second copy says that has no weight to update:
 its weights are frozen, and what its layers return asks for a gradient all the same, as it does in training. What
-remains of the sum is WU (tracing.md, section 1).
+remains of the sum is WU.
 """
 
 from __future__ import annotations

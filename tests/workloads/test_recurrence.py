@@ -41,7 +41,7 @@ from .toy_models import Recurrent, floats, source_of
 
 
 def _counted_split(source: ModelSource) -> dict[Pass, int]:
-    """FF, BP, WU by FlopCounterMode; BP from a second model whose matrices are frozen (tracing.md, section 1)."""
+    """FF, BP, WU by FlopCounterMode; BP from a second model whose matrices are frozen."""
 
     def count(freeze: bool) -> tuple[int, int]:
         with torch.device("meta"):

@@ -41,6 +41,8 @@ class Images(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InMemory:
+    """``pixels``, uint8 ``[n, channels, height, width]``, and ``labels``, int64 ``[n]``; :class:`Images`."""
+
     pixels: Tensor
     labels: Tensor
 
@@ -77,13 +79,13 @@ class ImageData:
 
 
 def order(count: int, generator: torch.Generator) -> Tensor:
-    """A random order of ``count`` images."""
+    """A random order of ``count`` images; int64 ``[count]``."""
     return torch.randperm(count, generator=generator)
 
 
 def augmented(data: ImageData, pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """``pixels`` ``[n, channels, height, width]``, each image shifted, and mirrored half of the time where that is
-    usual for the data."""
+    """``pixels`` ``[n, channels, height, width]`` of any dtype, each image shifted, and mirrored half of the time where
+    that is usual for the data."""
     count, _, height, width = pixels.shape
     padded = functional.pad(pixels, (data.pad,) * 4)
     shifts = torch.randint(0, 2 * data.pad + 1, (2, count, 1), generator=generator)
@@ -96,13 +98,14 @@ def augmented(data: ImageData, pixels: Tensor, generator: torch.Generator) -> Te
 
 
 def normalised(data: ImageData, pixels: Tensor) -> Tensor:
-    """``pixels`` as float32 of zero mean and unit variance per channel over the training set."""
+    """``pixels`` ``[n, channels, height, width]`` as float32 of zero mean and unit variance per channel over the
+    training set."""
     mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (data.mean, data.std))
     return (pixels.float() - mean) / std
 
 
 def held_out(labels: Tensor, every: int) -> Tensor:
-    """True for every ``every``-th image of each class: of fewer for the last, and for none of one."""
+    """True for every ``every``-th image of each class: of fewer for the last, and for none of one; bool ``[n]``."""
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in set(labels.tolist()):
         own = (labels == label).nonzero()[:, 0]

@@ -77,7 +77,8 @@ def _wider(width: int, widen: float, heads: int = 1) -> int:
 
 
 def scores(output: Any) -> Tensor:
-    """Class scores of what a model returned: a tensor, or the ``logits`` of a transformers model."""
+    """Class scores of what a model returned: a tensor, or the ``logits`` of a transformers model; of any float dtype
+    and [samples, classes]."""
     found = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     if not isinstance(found, torch.Tensor):
         raise InputError(f"a model to train must return scores, or have logits, not {type(output).__name__}")

@@ -24,7 +24,8 @@ def require_seq(name: str, seq: int, longest: int = _LONGEST) -> None:
 
 
 def logits_loss(output: Any, _: StepInputs) -> Tensor:
-    """Mean cross-entropy in float32 of all the scores, classes last, of a tensor or of an output with ``logits``."""
+    """Mean cross-entropy, a float32 scalar, of all the scores, classes last, of a tensor or of an output with
+    ``logits``."""
     logits: Tensor = output if isinstance(output, Tensor) else output.logits
     scores = logits.flatten(0, -2).float()
     return functional.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.long, device=scores.device))
@@ -40,6 +41,7 @@ class LSTMLanguageModel(nn.Module):
         self.head = nn.Linear(width, vocabulary)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Scores, of the dtype of the model, [steps, batch, vocabulary], of ``tokens``, int64 [steps, batch]."""
         hidden, _ = self.lstm(self.embedding(tokens))
         return self.head(hidden)  # type: ignore[no-any-return]
 

@@ -12,7 +12,7 @@ __all__ = ["model_on_meta", "shell"]
 
 
 def shell(tensor: Tensor) -> Tensor:
-    """A parameter or buffer without its data; one of a lazy module has no shape either."""
+    """A parameter or buffer of any shape and dtype without its data; one of a lazy module has no shape either."""
     if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
         lazy: Any = type(tensor)
         return lazy(tensor.requires_grad, device="meta", dtype=tensor.dtype)  # type: ignore[no-any-return]

@@ -28,7 +28,7 @@ class ModelSource:
 
     ``build`` and ``inputs`` are called under ``torch.device("meta")``, inputs first; ``inputs(batch, seq)`` gets the
     requested batch and sequence length, ``None`` where the user gave none. ``loss(output, inputs)`` makes the scalar
-    that is differentiated.
+    that is differentiated. ``dtype``: to which parameters and inputs are cast; None leaves them as they are.
     """
 
     name: str

@@ -106,7 +106,7 @@ class UserModel:
         return StepInputs(args=args, kwargs=kwargs, batch=new, shape=" x ".join(map(str, shown.shape)))
 
     def loss(self, output: Any, _: StepInputs) -> Tensor:
-        """The user's loss of ``output``, or what stands for it."""
+        """The user's loss of ``output``, or what stands for it: a scalar of any float dtype."""
         loss, targets = self._loss, self._targets
         if loss is None:
             return _default_loss(self._spec, output) if targets is None else _target_loss(self._spec, output, targets)

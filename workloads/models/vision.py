@@ -48,7 +48,7 @@ def image_inputs(
 
 
 def pixel_loss(output: Any, _: StepInputs) -> Tensor:
-    """Mean cross-entropy of scores whose classes are dimension 1: of images, or of every pixel."""
+    """Mean cross-entropy, a scalar of the dtype of the scores [images, classes, *pixels]."""
     scores: Tensor = output
     labels = torch.zeros(scores.shape[:1] + scores.shape[2:], dtype=torch.long, device=scores.device)
     return functional.cross_entropy(scores, labels)

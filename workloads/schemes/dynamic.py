@@ -127,7 +127,7 @@ class Set(Unstructured):
         return float(self.options.fraction)
 
     def growth(self, number: int, layer: SparseLayer) -> Tensor | None:
-        """Scores by which weights grow; None leaves the mask as it is."""
+        """Scores by which weights grow, float32 of any shape, the weight's; None leaves the mask as it is."""
         made = torch.rand(layer.weight.shape, generator=self.generator(4, number))
         return made.to(layer.weight.device)
 
@@ -161,6 +161,7 @@ class RigL(Set):
         return cosine(self.options.fraction, 0.0, done / max(self.options.end * self.steps, 1.0))
 
     def growth(self, number: int, layer: SparseLayer) -> Tensor | None:
+        """|dW|, of any shape and dtype, those of the weight."""
         return self.gradient(layer)
 
 

@@ -35,7 +35,11 @@ class Kind:
 
 
 class Operands(Protocol):
-    """What chooses the operands of a layer's GEMMs: a technique."""
+    """What chooses the operands of a layer's GEMMs: a technique.
+
+    Weights may have any shape, that in which the layer stores its own; gradients are [batch, *positions, out], those of
+    a convolution [batch, out, *positions]. What is returned has the shape and the dtype of what was given.
+    """
 
     def forward_weight(self, layer: SparseLayer, weight: Tensor) -> Tensor: ...
 
@@ -50,8 +54,9 @@ class Operands(Protocol):
 class Observed:
     """A GEMM of a layer as it is made: X and W_ff in FF, g_bp(dY) and W_bp in BP, g_wu(dY) and X in WU.
 
-    ``dy``: the gradient before the technique. ``conv``: stride, padding, dilation, transposed, output padding, groups
-    of a convolution. ``shape``: of X.
+    X is [batch, *positions, in] or, of a convolution, [batch, in, *positions], dY the same with out; all of one float
+    dtype. ``dy``: the gradient before the technique. ``conv``: stride, padding, dilation, transposed, output padding,
+    groups of a convolution. ``shape``: of X.
     """
 
     layer: SparseLayer
@@ -126,29 +131,36 @@ class SparseLayer:
         return (groups * outputs, inputs, taps) if pass_ == Pass.FF else (groups, outputs, inputs * taps)
 
     def canonical(self, weight: Tensor) -> Tensor:
-        """View of a tensor stored like the weight as [groups, out, in, taps]."""
+        """View of a tensor of any dtype stored like the weight as [groups, out, in, taps]."""
         groups, outputs, inputs, taps = self.shape
         if self.kind.inputs_first:
             return weight.reshape(groups, inputs, outputs, taps).transpose(1, 2)
         return weight.reshape(groups, outputs, inputs, taps)
 
     def stored(self, canonical: Tensor) -> Tensor:
-        """Inverse of :meth:`canonical`."""
+        """Inverse of :meth:`canonical`: [groups, out, in, taps] of any dtype, stored like the weight."""
         return (canonical.transpose(1, 2) if self.kind.inputs_first else canonical).reshape(self.weight.shape)
 
     def gradient_view(self, dy: Tensor) -> View:
-        """The gradient of the output, as stored, with the groups of BP (along outputs) in the middle."""
+        """The gradient of the output, as stored, with the groups of BP (along outputs) in the middle.
+
+        ``dy``: [batch, *positions, out], of a convolution [batch, out, *positions]; of any dtype.
+        """
         groups, outputs, _, _ = self.shape
         if not self.kind.convolution:
             return (dy.numel() // outputs, outputs, 1)
         return (dy.shape[0] * groups, outputs, prod(dy.shape[2:]))
 
     def rows(self, dy: Tensor) -> int:
-        """Batch times positions: the contraction of WU."""
+        """Batch times positions of ``dy`` [batch, *positions, out] or [batch, out, *positions], of any dtype: the
+        contraction of WU."""
         return dy.numel() // (dy.shape[1] if self.kind.convolution else dy.shape[-1])
 
     def along_rows(self, dy: Tensor, group: int, make: Callable[[Tensor, View], Tensor]) -> Tensor:
-        """``make`` on the gradient of the output with the groups of WU (along batch and positions) in the middle."""
+        """``make`` on the gradient of the output with the groups of WU (along batch and positions) in the middle.
+
+        ``dy`` and the result: [batch, *positions, out], of a convolution [batch, out, *positions]; of any dtype.
+        """
         if not self.kind.convolution:
             return make(dy, (1, dy.numel() // dy.shape[-1], dy.shape[-1]))
         positions = prod(dy.shape[2:])
@@ -168,7 +180,8 @@ class SparseLayer:
         self._key, self._operands = (), {}
 
     def operand(self, pass_: Pass, dtype: torch.dtype | None = None) -> Tensor:
-        """W_ff or W_bp, stored like the weight, in the dtype of the GEMM: ``dtype``, or that of the last one.
+        """W_ff or W_bp, stored like the weight, of any shape, in the dtype of the GEMM: ``dtype``, or that of the last
+        one.
 
         Made once and kept until the weight changes (in place, by an optimizer or a loaded state) or a step begins; a
         change through ``weight.data`` leaves no trace and is seen in the next step only. Magnitudes are compared in the

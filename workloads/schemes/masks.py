@@ -50,7 +50,8 @@ def _inlined(function: F) -> F:
 
 
 def largest(x: Tensor, view: View, pattern: NMPattern) -> Tensor:
-    """``x`` with zeros but for the ``min(keep, length)`` largest magnitudes of every group; same shape and dtype."""
+    """``x``, of any shape and float dtype, with zeros but for the ``min(keep, length)`` largest magnitudes of every
+    group."""
     made = x.detach().contiguous()
     mask = mask_of_largest(made, view, pattern)
     if x.device.type != "cpu":
@@ -61,7 +62,7 @@ def largest(x: Tensor, view: View, pattern: NMPattern) -> Tensor:
 
 
 def mask_of_largest(x: Tensor, view: View, pattern: NMPattern) -> Tensor:
-    """Where :func:`largest` keeps ``x``; bool, same shape."""
+    """Where :func:`largest` keeps ``x``, of any shape and float dtype; bool, same shape."""
     if x.device.type != "cpu":
         return largest_by_sorting(x, view, pattern)
     out = torch.empty(x.shape, dtype=torch.bool)
@@ -70,7 +71,8 @@ def mask_of_largest(x: Tensor, view: View, pattern: NMPattern) -> Tensor:
 
 
 def largest_by_sorting(x: Tensor, view: View, pattern: NMPattern) -> Tensor:
-    """:func:`mask_of_largest` by a stable sort of every group: the obvious twin, and the way on a GPU."""
+    """:func:`mask_of_largest` by a stable sort of every group: the obvious twin, and the way on a GPU;
+    bool, of any shape, that of ``x``."""
     words = _words(x)
     magnitude = words & torch.iinfo(words.dtype).max
     order = grouped(magnitude, view, pattern.group, fill=-1).argsort(dim=2, descending=True, stable=True)
@@ -82,7 +84,8 @@ def largest_by_sorting(x: Tensor, view: View, pattern: NMPattern) -> Tensor:
 def soft_threshold(x: Tensor, view: View, pattern: NMPattern) -> Tensor:
     """sign(x) max(|x| - t, 0), where t is the largest magnitude that its group drops (S-STE, arXiv 2409.09099).
 
-    A group at 2:4 loses its second smallest magnitude; a tie with t leaves fewer than ``keep``.
+    A group at 2:4 loses its second smallest magnitude; a tie with t leaves fewer than ``keep``. Any shape and float
+    dtype, the result has the same.
     """
     dropped = x.masked_fill(mask_of_largest(x, view, pattern), 0).abs()
     groups = grouped(dropped, view, pattern.group)
@@ -91,7 +94,7 @@ def soft_threshold(x: Tensor, view: View, pattern: NMPattern) -> Tensor:
 
 
 def grouped(x: Tensor, view: View, group: int, fill: float = 0) -> Tensor:
-    """``x`` as [outer, groups, group, inner], the short last group filled up."""
+    """``x`` of any dtype as [outer, groups, group, inner], the short last group filled up."""
     outer, length, inner = view
     short = -length % group
     flat = x.reshape(outer, length, inner)
@@ -101,7 +104,7 @@ def grouped(x: Tensor, view: View, group: int, fill: float = 0) -> Tensor:
 
 
 def ungrouped(groups: Tensor, view: View, shape: torch.Size) -> Tensor:
-    """Inverse of :func:`grouped`."""
+    """Inverse of :func:`grouped`: [outer, groups, group, inner] of any dtype as ``shape``."""
     outer, length, inner = view
     return groups.reshape(outer, groups.shape[1] * groups.shape[2], inner)[:, :length].reshape(shape)
 

@@ -254,7 +254,8 @@ Draw = Callable[[Tensor, View, NMPattern, torch.Generator], Tensor]
 def sampled(technique: Technique, layer: SparseLayer, dy: Tensor, draw: Draw) -> Tensor:
     """dY with an N:M sample along batch and positions; whole where these are fewer than one group.
 
-    The annotation keeps an op with so short a contraction dense too.
+    The annotation keeps an op with so short a contraction dense too. ``dy``: [batch, *positions, out], of a convolution
+    [batch, out, *positions], of any float dtype, the result's.
     """
     pattern = technique.nm()
     if layer.rows(dy) < pattern.group:

@@ -60,15 +60,20 @@ class Magnitude(DenseFirst):
         self._prune_at = round(self.options.until * self.steps)
 
     def choose(self, layer: SparseLayer) -> tuple[Tensor, Tensor]:
-        """Mask of what stays, N:M along the inputs, and the weight with its values there; stored like the weight."""
+        """Mask of what stays, N:M along the inputs, and the weight with its values there; stored like the weight,
+        of any shape, the mask bool, the values of a float dtype."""
         weight = layer.weight.detach()
         return mask_of_largest(weight, layer.view(Pass.FF), self.target), weight
 
     def gather(self, layer: SparseLayer, x: Tensor) -> None:
-        """Add ``x``, :func:`columns` of an input, to the statistics of ``layer``."""
+        """Add ``x``, :func:`columns` of an input, [groups, columns, samples] of any float dtype, to the statistics of
+        ``layer``."""
 
     def calibrate(self, batches: Iterable[Tensor | tuple[Any, ...]]) -> None:
-        """Gather the statistics from these inputs of the model, in evaluation mode, in the place of those of steps."""
+        """Gather the statistics from these inputs of the model, in evaluation mode, in the place of those of steps.
+
+        A batch has any shape and dtype, those that the model takes.
+        """
         for layer in self.layers.values():
             layer.state.pop(self.statistics, None)
         was_training = [module for module in self._model.modules() if module.training]
@@ -210,8 +215,9 @@ def prune_columns(
 ) -> tuple[Tensor, Tensor]:
     """SparseGPT on ``weight`` [outputs, columns] with ``hessian`` [columns, columns]: mask of what stays, new values.
 
-    Groups of ``pattern`` lie along runs of ``run`` columns. Updates of columns beyond a block of about ``block`` are
-    made at its end, which is faster and the same.
+    Both in and new values out are of any float dtype and computed in float64, the mask is bool. Groups of ``pattern``
+    lie along runs of ``run`` columns. Updates of columns beyond a block of about ``block`` are made at its end, which
+    is faster and the same.
     """
     w, h = weight.double().clone(), hessian.double().clone()
     dead = h.diagonal() == 0
@@ -251,8 +257,8 @@ def _blocks(length: int, run: int, group: int, block: int) -> Iterator[list[tupl
 def columns(layer: SparseLayer, x: Tensor) -> Tensor:
     """Inputs of the layer as [convolution groups, taps x in, samples]: what each column of its weight is multiplied by.
 
-    For a convolution the layer itself is run with a one-hot weight, so that padding, strides and dilation of every kind
-    are its own.
+    Of the dtype of ``x``, which is an input of the layer. For a convolution the layer itself is run with a one-hot
+    weight, so that padding, strides and dilation of every kind are its own.
     """
     groups, _, inputs, taps = layer.shape
     if not layer.kind.convolution:

@@ -28,7 +28,7 @@ def systematic(x: Tensor, view: View, pattern: NMPattern, generator: torch.Gener
     neighbours seldom both are kept, which helps where their partners in the product are alike, as pixels are.
 
     Exact up to the rounding of C in double precision. A group that holds Inf or NaN keeps its largest as they are, so
-    that a gradient scaler sees the overflow.
+    that a gradient scaler sees the overflow. ``x``: any shape and float dtype, the result's too.
     """
     outer, length, inner = view
     groups = -(-length // pattern.group)
@@ -46,7 +46,7 @@ def systematic(x: Tensor, view: View, pattern: NMPattern, generator: torch.Gener
 
 
 def systematic_by_sums(x: Tensor, view: View, pattern: NMPattern, u: Tensor) -> Tensor:
-    """:func:`systematic` with the uniform numbers ``u`` [outer, groups, 1, inner] in whole-tensor steps.
+    """:func:`systematic` with the uniform numbers ``u``, float64 [outer, groups, 1, inner], in whole-tensor steps.
 
     The obvious twin, and the way on a GPU.
     """
@@ -114,7 +114,7 @@ def thresholds(magnitude: Tensor, keep: int) -> Tensor:
 
     Elements above tau are certain; the rest share what is left of ``keep``: tau = (their sum) / (keep - certain). Where
     nothing is left, since rounding lost the rest in the sum, tau is the least that is certain, and the rest has next to
-    no chance.
+    no chance. Of any float dtype, the result's [outer, groups, 1, inner] too.
     """
     certain = torch.zeros(magnitude.shape, dtype=torch.bool, device=magnitude.device)
     tau = torch.zeros_like(magnitude[:, :, :1])
@@ -136,7 +136,7 @@ def two_draws(x: Tensor, view: View, pattern: NMPattern, generator: torch.Genera
     With t = |x| / sum |x|, element i is kept with p_i = t_i + t_i sum_(j != i) t_j / (1 - t_j) and becomes x_i / p_i:
     unbiased. The draws are the two largest keys log|x_i| + Gumbel noise (Efraimidis, Spirakis 2006), again a top-N. One
     draw has p_i = t_i; of three draws and more the p_i have no short form, so patterns that keep more than two are
-    sampled systematically.
+    sampled systematically. ``x``: any shape and float dtype, the result's too.
     """
     if pattern.keep > 2:
         return systematic(x, view, pattern, generator)

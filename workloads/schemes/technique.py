@@ -88,19 +88,28 @@ class Technique:
     # What a technique may choose.
 
     def forward_weight(self, layer: SparseLayer, weight: Tensor) -> Tensor:
-        """W_ff of a layer whose FF is sparse, stored like the dense ``weight``."""
+        """W_ff of a layer whose FF is sparse, stored like the dense ``weight``: any shape, of the dtype of the GEMM."""
         return weight
 
     def backward_weight(self, layer: SparseLayer, weight: Tensor, forward: Tensor) -> Tensor:
-        """W_bp of a layer whose BP is sparse; elsewhere BP reads ``forward``, W_ff, as autograd would."""
+        """W_bp of a layer whose BP is sparse; elsewhere BP reads ``forward``, W_ff, as autograd would.
+
+        All three are stored alike: any shape, of the dtype of the GEMM.
+        """
         return forward
 
     def backward_gradient(self, layer: SparseLayer, dy: Tensor) -> Tensor:
-        """g_bp(dY) of a layer whose BP is sparse."""
+        """g_bp(dY) of a layer whose BP is sparse.
+
+        Both are [batch, *positions, out], of a convolution [batch, out, *positions], of the dtype of the GEMM.
+        """
         return dy
 
     def update_gradient(self, layer: SparseLayer, dy: Tensor) -> Tensor:
-        """g_wu(dY) of a layer whose WU is sparse."""
+        """g_wu(dY) of a layer whose WU is sparse.
+
+        Both are [batch, *positions, out], of a convolution [batch, out, *positions], of the dtype of the GEMM.
+        """
         return dy
 
     def prepare(self, layer: SparseLayer) -> None:
@@ -263,14 +272,16 @@ class Technique:
         return self.compacted(layer, pass_, layer.operand(pass_))
 
     def compacted(self, layer: SparseLayer, pass_: Pass, weight: Tensor) -> CompactWeight:
-        """The same of an operand ``weight`` that was made before, in whatever dtype."""
+        """The same of an operand ``weight`` that was made before, stored like the weight: any shape, in whatever
+        dtype."""
         values = layer.canonical(weight.detach().to(torch.float16)).cpu().numpy()
         mask = layer.canonical(weight != 0).cpu().numpy()
         order = self.channel_order(layer) if pass_ == Pass.BP else None
         return pack(_matrix(values, pass_, order), _matrix(mask, pass_, order), self.nm(), layer.run(pass_), order)
 
     def channel_order(self, layer: SparseLayer) -> npt.NDArray[np.int64] | None:
-        """Order in which BP takes the output channels of a convolution group; None for that of storage."""
+        """Order in which BP takes the output channels of a convolution group, int64 [out]; None for that of
+        storage."""
         return None
 
     def detach(self) -> None:
@@ -283,14 +294,17 @@ class Technique:
 
 
 def mask_of(layer: SparseLayer) -> Tensor:
-    """The mask in the state of ``layer``, on the device of its weight."""
+    """The mask in the state of ``layer``, on the device of its weight; bool of any shape, the weight's."""
     if layer.state["mask"].device != layer.weight.device:
         layer.state["mask"] = layer.state["mask"].to(layer.weight.device)
     return layer.state["mask"]
 
 
 def hold_zero(layer: SparseLayer, mask: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
-    """Zero the master weight outside ``mask``, and what an optimizer has gathered there (momentum, second moment)."""
+    """Zero the master weight outside ``mask``, and what an optimizer has gathered there (momentum, second moment).
+
+    ``mask``: bool of any shape, the weight's.
+    """
     weight, outside = layer.weight, ~mask
     with torch.no_grad():
         weight.masked_fill_(outside, 0)

@@ -16,7 +16,11 @@ __all__ = ["ThreeGemms", "made_again"]
 
 
 class ThreeGemms(torch.autograd.Function):
-    """Y = X W_ff; dX = g_bp(dY) W_bp^T; dW = x_wu(X)^T g_wu(dY): the gradient goes straight to the dense master."""
+    """Y = X W_ff; dX = g_bp(dY) W_bp^T; dW = x_wu(X)^T g_wu(dY): the gradient goes straight to the dense master.
+
+    X is [batch, *positions, in], of a convolution [batch, in, *positions], Y and dY the same with out; the bias is
+    [out]; all have one float dtype.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: SparseLayer, conv: Any) -> Tensor:
@@ -86,7 +90,8 @@ def _weight_gradient(dy: Tensor, x: Tensor, layer: SparseLayer, conv: Any) -> Te
 
 
 def made_again(gemm: Observed, left: Tensor, right: Tensor) -> Tensor:
-    """What PyTorch makes of other operands of the same shapes in ``gemm``, without the bias."""
+    """What PyTorch makes of other operands of the same shapes in ``gemm``, without the bias: Y, dX or dW, of their
+    float dtype, shaped [batch, *positions, channels], [batch, channels, *positions], or like the weight."""
     if gemm.pass_ == Pass.FF:
         return _multiply(left, right, None, gemm.layer, gemm.conv)
     if gemm.pass_ == Pass.BP:

@@ -41,7 +41,8 @@ def transposable_mask(weight: Tensor, pattern: NMPattern) -> Tensor:
 
 
 def best_of_all(blocks: Tensor, keep: int) -> Tensor:
-    """Mask of each of ``blocks`` [n, M, M] by trying every mask there is; for small M only (90 of them at 2:4)."""
+    """Mask, bool, of each of ``blocks``, float [n, M, M], by trying every mask there is; for small M only (90 of them
+    at 2:4)."""
     m = blocks.shape[-1]
     masks = _all_masks(keep, m).to(blocks.device)
     chosen = (blocks.reshape(-1, m * m) @ masks.T.to(blocks.dtype)).argmax(dim=1)
@@ -56,7 +57,7 @@ def _all_masks(keep: int, m: int) -> Tensor:
 
 
 def best_of_flow(blocks: Tensor, keep: int) -> Tensor:
-    """Mask of each of ``blocks`` [n, M, M], non-negative, by a maximum-weight flow; exact for every N:M.
+    """Mask, bool, of each of ``blocks`` [n, M, M], non-negative, by a maximum-weight flow; exact for every N:M.
 
     Weights are rounded to 2^-40 of the largest of their block.
     """

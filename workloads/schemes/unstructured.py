@@ -30,7 +30,10 @@ _DISTRIBUTIONS = ("erk", "uniform")
 
 
 def top(score: Tensor, count: int, among: Tensor) -> Tensor:
-    """Mask of the ``count`` largest of ``score`` where ``among`` is True, the earlier of equal ones; all, if fewer."""
+    """Mask of the ``count`` largest of ``score`` where ``among`` is True, the earlier of equal ones; all, if fewer.
+
+    ``score``: any shape and dtype; ``among`` and the mask: bool of that shape.
+    """
     index = among.reshape(-1).nonzero()[:, 0]
     order = score.reshape(-1)[index].argsort(descending=True, stable=True)[:count]
     mask = torch.zeros_like(among).reshape(-1)
@@ -46,7 +49,7 @@ def kept(share: float, size: int) -> int:
 def drop_and_grow(weight: Tensor, mask: Tensor, growth: Tensor, count: int) -> Tensor:
     """The mask without the ``count`` smallest |W| of it, and with the ``count`` largest of ``growth`` among the rest.
 
-    A weight just dropped may grow again, as in the repository of RigL.
+    A weight just dropped may grow again, as in the repository of RigL. Any shape, one for all; masks are bool.
     """
     left = top(weight.abs(), int(mask.sum()) - count, mask)
     return left | top(growth, count, ~left)
@@ -125,7 +128,7 @@ class Unstructured(Technique):
         return list(zip(own, erk_densities([tuple(layer.weight.shape) for layer in own], density), strict=True))
 
     def set_mask(self, layer: SparseLayer, mask: Tensor) -> None:
-        """Give ``layer``, and those that share its weight, this mask."""
+        """Give ``layer``, and those that share its weight, this mask; bool of any shape, the weight's."""
         for tied in self.layers.values():
             if tied.weight is layer.weight:
                 tied.state["mask"] = mask
@@ -142,7 +145,10 @@ class Unstructured(Technique):
         """New masks once ``done`` steps are done."""
 
     def gradient(self, layer: SparseLayer) -> Tensor | None:
-        """|dW| of all weights in a step whose masks move; None if there was none, or one that is not finite."""
+        """|dW| of all weights in a step whose masks move; None if there was none, or one that is not finite.
+
+        Of any shape, the weight's, and of its dtype.
+        """
         return self._gradients.get(layer.name)
 
     def adjust_gradients(self, step: int) -> None:

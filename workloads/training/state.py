@@ -62,7 +62,8 @@ def require_state(
     """Refuse a checkpoint that is none of the training whose state before its first step is ``own``.
 
     ``rate`` is the learning rate of a step, ``row`` the dataclass of a line of the log, ``weights`` those of the layers
-    that the technique works on, by name. Parts that grow in a training are checked by what they can be.
+    that the technique works on, by name, of any shape and dtype. Parts that grow in a training are checked by what they
+    can be.
     """
     step = state["step"]
     require_int("step", step, 0, steps)

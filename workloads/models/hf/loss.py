@@ -24,7 +24,8 @@ _BESIDE = (
 
 
 def loss_of(name: str, output: Any, inputs: StepInputs) -> Tensor:
-    """Cross-entropy of the scores of ``name``, the mean of what else its head returns, of hidden states, or its own."""
+    """Cross-entropy of the scores of ``name``, the mean of what else its head returns, of hidden states, or its own; a
+    scalar of any float dtype."""
     scores = [found for key in _SCORES if isinstance(found := getattr(output, key, None), Tensor)]
     beside = [
         found for key in _BESIDE if isinstance(found := getattr(output, key, None), Tensor) and found.requires_grad

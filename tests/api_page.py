@@ -1,0 +1,212 @@
+"""docs/api.md, made of signatures and docstrings: `python -m weft.tests.api_page` writes it, `test_docs.py` compares.
+
+Every name of ours that README, docs or examples use must be in `GROUPS`.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import os
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "api.md"
+READ = sorted({ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.py")} - {PAGE})
+
+GROUPS = {
+    "Trace a model": {
+        "weft": "trace count_as_vector_work",
+        "weft.workloads.onnx": "onnx_workload",
+        "weft.workloads.step": "Workload MatrixOp VectorOp UpdateOp SparseOperand Op Role DTYPE_BYTES",
+        "weft.workloads.gemm": "Gemm Pass",
+    },
+    "Make it sparse": {"weft": "sparsify", "weft.workloads.sparsity": "NMPattern"},
+    "Describe a machine": {
+        "weft": "machine",
+        "weft.dataflow.accelerator": "AcceleratorSpec BufferSpec SoreSpec WuveSpec VectorSpec DramSpec OPERAND_BYTES "
+        "ACCUMULATOR_BYTES",
+        "weft.dataflow.stce.spec": "ArraySpec PESpec",
+        "weft.dataflow.ranges": "field_rules",
+    },
+    "Schedule it": {
+        "weft": "schedule",
+        "weft.dataflow.schedule": "Schedule",
+        "weft.dataflow.objective": "Objective",
+        "weft.dataflow.placement": "Placement",
+        "weft.dataflow.mapping": "Mapping",
+        "weft.dataflow.stce.mapping": "ArrayMapping Dataflow DENSE",
+        "weft.dataflow.constraint": "parse_mapping",
+        "weft.dataflow.engines": "evaluate",
+        "weft.dataflow.stce.time": "array_cycles",
+    },
+    "Simulate it": {
+        "weft": "simulate",
+        "weft.simulator.step": "simulate",
+        "weft.simulator.result": "SimResult OpResult",
+        "weft.dataflow.account": "Cycles Counts",
+        "weft.simulator.system": "simulate_system step_time",
+        "weft.simulator.system_result": "SystemResult EngineUse",
+        "weft.simulator.transfers": "Transfers by_shape",
+        "weft.simulator.array": "run_array ArrayRun",
+        "weft.simulator.compact": "compress Compact",
+        "weft.simulator.reference": "gemm_reference",
+    },
+    "Report": {
+        "weft": "compare",
+        "weft.analysis.energy": "energy EnergyReport",
+        "weft.analysis.energy_table": "load_table",
+        "weft.analysis.tariff": "tariff",
+        "weft.analysis.savings": "saving saving_words Saving",
+        "weft.analysis.compare": "Comparison loss_ledger LossLedger",
+        "weft.analysis.theme": "theme_of",
+    },
+    "Train": {"weft": "train", "weft.workloads.training": "step_workload", "weft.workloads.schemes": "attach"},
+    "Extend and verify": {
+        "weft": "register_scheme",
+        "weft.workloads.schemes.technique": "Technique",
+        "weft.workloads.schemes.scheme": "Scheme",
+        "weft.workloads.schemes.layer": "SparseLayer",
+        "weft.workloads.schemes.masks": "largest",
+        "weft.dataflow.actions": "Action Each counted cause",
+        "weft.testing": "check_scheme",
+        "weft.verify": "verify verify_step",
+    },
+    "Errors": {"weft": "InputError"},
+}
+
+HEAD = """# Every name that users import
+
+By task, each with the module that it is imported from; what is not here is the inside of the house. Whatever is wrong
+with an argument is a `weft.InputError` that says where, the value, the rule and the nearest valid choice. Where nothing
+else is said, sizes are elements, times clock cycles and traffic bytes, all integers. [walk.md](walk.md) goes through
+them in the order in which they are called.
+
+`python -m weft.tests.api_page` makes this page of signatures and docstrings, and a test compares."""
+
+
+def names_of(groups: dict[str, str]) -> list[str]:
+    return [f"{module}.{name}" for module, names in groups.items() for name in names.split()]
+
+
+def found(name: str) -> Any:
+    """The object of a dotted name; None where there is none."""
+    module, _, last = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), last, None)
+    except ImportError:
+        return None
+
+
+def key(name: str) -> tuple[str, ...]:
+    """The same for two names of one class or function."""
+    thing = found(name)
+    return (thing.__module__, thing.__qualname__) if hasattr(thing, "__qualname__") else (name,)
+
+
+@cache
+def used(page: Path) -> dict[tuple[str, ...], str]:
+    """Our names in a page or script by `key`, modules aside."""
+    imports = r"from (weft[\w.]*) import (\([^)]*\)|[^\n]*)"
+    text = page.read_text()
+    names = {f"{module}.{name}" for module, listed in re.findall(imports, text) for name in re.findall(r"\w+", listed)}
+    names |= set(re.findall(r"\bweft(?:\.\w+)+", re.sub(imports, "", text)))
+    return {key(n): n for n in names if found(n) is not None and not isinstance(found(n), ModuleType)}
+
+
+def not_on_the_page() -> set[str]:
+    listed = {key(name) for groups in GROUPS.values() for name in names_of(groups)}
+    return {name for page in READ for of, name in used(page).items() if of not in listed}
+
+
+def definition(name: str) -> tuple[ast.stmt | str, str]:
+    """What makes a name, a constant as its source; and its docstring as Markdown."""
+    module, _, last = name.rpartition(".")
+    thing = found(name)
+    if inspect.isroutine(thing) or inspect.isclass(thing):
+        node = ast.parse(textwrap.dedent(inspect.getsource(thing))).body[0]
+        return node, prose(ast.get_docstring(node))  # type: ignore[arg-type]
+    source = inspect.getsource(importlib.import_module(module))
+    body = ast.parse(source).body
+    at = next(i for i, n in enumerate(body) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == last)
+    return ast.get_source_segment(source, body[at]) or "", said(body, at)
+
+
+def prose(text: str | None) -> str:
+    return re.sub(r":\w+:`\.?([^`]+)`", r"`\1`", (text or "").replace("``", "`")).strip()
+
+
+def said(body: list[ast.stmt], at: int) -> str:
+    """The string after an assignment."""
+    after = body[at + 1] if at + 1 < len(body) else None
+    return prose(after.value.value) if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
+
+
+def signature(function: ast.FunctionDef, wide: int = 110) -> str:
+    spaced = re.sub(r"(: [^:=]+)=", r"\1 = ", ast.unparse(function.args)).replace("'", '"')
+    own = re.sub(r"^(self|cls)(, |$)", "", spaced)
+    returns = f" -> {ast.unparse(function.returns)}" if function.returns else ""
+    line = f"{function.name}({own}){returns}"
+    if len(line) <= wide:
+        return line
+    return f"{function.name}(\n    " + re.sub(r", (?=\*|\w+: )", ",\n    ", own) + f",\n){returns}"
+
+
+def members(body: list[ast.stmt]) -> Iterator[str]:
+    """A line a field, property or method that is public."""
+    for at, n in enumerate(body):
+        match n:
+            case ast.AnnAssign() | ast.Assign() if not ast.unparse(n).startswith("_"):
+                yield f"- `{ast.unparse(n)}` {said(body, at)}"
+            case ast.FunctionDef() if not n.name.startswith("_"):
+                is_field = any(ast.unparse(decorator).endswith("property") for decorator in n.decorator_list)
+                line = signature(n, 10**6)
+                line = line.replace("()", "") if is_field else line
+                yield f"- `{line}` {' '.join(prose(ast.get_docstring(n)).split())}"
+
+
+def section(name: str) -> Iterator[str]:
+    node, text = definition(name)
+    yield f"### `{name}`"
+    match node:
+        case ast.FunctionDef():
+            yield f"```python\n{signature(node)}\n```\n{text}"
+        case ast.ClassDef():
+            yield f"{text}\n\n" + "\n".join(line.rstrip() for line in members(node.body))
+        case _:
+            yield f"```\n{node}\n```\n{text}"
+    pages = [f"[{page.name}]({os.path.relpath(page, PAGE.parent)})" for page in READ if key(name) in used(page)]
+    if pages:
+        yield f"In {', '.join(pages)}."
+
+
+def index() -> Iterator[str]:
+    """A line a group, each name a link to its section; of headings that differ in case the later have a number."""
+    yield "| | |\n|---|---|"
+    seen: Counter[str] = Counter()
+    for title, groups in GROUPS.items():
+        links = []
+        for name in names_of(groups):
+            anchor = name.lower().replace(".", "")
+            links.append(f"[{name.rpartition('.')[2]}](#{anchor}{f'-{seen[anchor]}' * (seen[anchor] > 0)})")
+            seen[anchor] += 1
+        yield f"| {title} | {', '.join(links)} |"
+
+
+def page() -> str:
+    parts = [HEAD, "\n".join(index())]
+    for title, groups in GROUPS.items():
+        parts += [f"## {title}", *(part for name in names_of(groups) for part in section(name))]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
