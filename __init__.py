@@ -42,9 +42,18 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "trace", "sparsify", "machine", "schedule", "simulate", "compare", "train", "register_scheme",
-    "count_as_vector_work", "InputError", "__version__",
-]  # fmt: skip
+    "trace",
+    "sparsify",
+    "machine",
+    "schedule",
+    "simulate",
+    "compare",
+    "train",
+    "register_scheme",
+    "count_as_vector_work",
+    "InputError",
+    "__version__",
+]
 
 # What a verb needs is imported when it is called, so that `import weft` and `weft --help` load neither torch nor numba.
 

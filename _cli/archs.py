@@ -66,11 +66,15 @@ def _show_fields(as_json: bool) -> None:
 def _show(specs: Iterable[tuple[AcceleratorSpec, str]]) -> None:
     rows = [
         (
-            s.name, f"{s.array.rows} x {s.array.cols}", f"{s.clock_hz / 1e6:g} MHz",
-            si(s.macs_per_cycle * s.clock_hz, "MAC/s"), f"{s.dram.bytes_per_second / 1e9:g} GB/s", digest,
+            s.name,
+            f"{s.array.rows} x {s.array.cols}",
+            f"{s.clock_hz / 1e6:g} MHz",
+            si(s.macs_per_cycle * s.clock_hz, "MAC/s"),
+            f"{s.dram.bytes_per_second / 1e9:g} GB/s",
+            digest,
         )
         for s, digest in specs
-    ]  # fmt: skip
+    ]
     console = get_console()
     console.print(make_table("", ("name", "array", "clock", "peak", "DRAM", "hash"), rows))
     console.print("`weft archs NAME` prints one as TOML, ready to be changed and given back as --arch file.toml.")

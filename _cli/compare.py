@@ -29,7 +29,7 @@ from .options import (
     Pregenerate,
     Recompute,
     Seq,
-)  # fmt: skip
+)
 from .outputs import print_json, require_writable_folder
 from .pipeline import check_prices, check_step, open_workload, simulate_step, under
 
@@ -104,12 +104,18 @@ def _show(comparison: Comparison, ledgers: dict[str, LossLedger], digest: str) -
         console.print(f"N:M by layer: {', '.join(name_of(str(rule)) for rule in rules)}; the last to match holds")
     rows = [
         (
-            r.scheme, r.pattern or "", si(r.seconds, "s"), rate(r.samples_per_s), f"{r.speedup:.3f}x",
-            f"{r.mac_speedup:.2f}x", f"{r.ideal_speedup:.2f}x", f"{100 * r.utilization:.1f} %",
+            r.scheme,
+            r.pattern or "",
+            si(r.seconds, "s"),
+            rate(r.samples_per_s),
+            f"{r.speedup:.3f}x",
+            f"{r.mac_speedup:.2f}x",
+            f"{r.ideal_speedup:.2f}x",
+            f"{100 * r.utilization:.1f} %",
             si(r.energy_j, "J"),
         )
         for r in comparison.rows
-    ]  # fmt: skip
+    ]
     columns = ("scheme", "N:M", "step", "samples/s", "speed-up", "by MACs", "ideal", "utilis.", "energy")
     console.print(make_table("", columns, rows, left=2))
     savings = {r.scheme: r.saving for r in comparison.rows if r.saving is not None}

@@ -19,9 +19,17 @@ if TYPE_CHECKING:
     from ..workloads.step import Workload
 
 __all__ = [
-    "announce", "bar", "get_console", "heading", "make_table", "name_of", "percent", "phases", "rate",
+    "announce",
+    "bar",
+    "get_console",
+    "heading",
+    "make_table",
+    "name_of",
+    "percent",
+    "phases",
+    "rate",
     "si",
-]  # fmt: skip
+]
 
 _WIDTH = 100
 
@@ -117,13 +125,16 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
-    )  # fmt: skip
+    )
 
     console = _console(stderr=True)
     columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
         TimeRemainingColumn(),
-    )  # fmt: skip
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(name_of(what), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -15,6 +15,8 @@ from .outputs import print_json
 
 if TYPE_CHECKING:
     from ..simulator.dram import MemoryRun
+    from ..simulator.dram_requests import Requests
+    from ..simulator.dram_spec import MemorySpec
 
 __all__ = ["dram"]
 
@@ -60,26 +62,31 @@ def dram(
     from ..simulator.dram import memory_of, run_memory
     from ..simulator.dram_requests import pattern as named
     from ..simulator.dram_spec import load_memory
-    from ..simulator.dram_traces import read_trace
 
     if trace is not None and (pattern is not None or requests is not None):
         raise InputError("--trace holds its own requests: leave out --pattern and --requests")
     if arch is not None and spec is not None:
         raise InputError("--arch brings its own memory: leave out --spec")
     memory = load_memory(spec or "ddr4-2400-x4") if arch is None else memory_of(machine(arch).dram)
-    name = "seq_read" if pattern is None else pattern
     if trace is None:
-        asked = named(name, memory, 100_000 if requests is None else requests)
+        source = "seq_read" if pattern is None else pattern
+        asked = named(source, memory, 100_000 if requests is None else requests)
     else:
-        asked, hexadecimal = read_trace(trace, memory)
-        if hexadecimal:
-            announce(f"{name_of(str(trace))}: addresses without 0x were read as hexadecimal, as DRAMsim3 reads them")
+        source, asked = str(trace), _traced(trace, memory)
     run = run_memory(memory, asked, order)
-    source = name if trace is None else str(trace)
     if as_json:
         print_json(_document(run, source, order))
         return
     _show(run, source, order)
+
+
+def _traced(path: Path, memory: MemorySpec) -> Requests:
+    from ..simulator.dram_traces import read_trace
+
+    asked, hexadecimal = read_trace(path, memory)
+    if hexadecimal:
+        announce(f"{name_of(str(path))}: addresses without 0x were read as hexadecimal, as DRAMsim3 reads them")
+    return asked
 
 
 def _document(run: MemoryRun, source: str, order: str) -> dict[str, Any]:
@@ -88,16 +95,32 @@ def _document(run: MemoryRun, source: str, order: str) -> dict[str, Any]:
     latency = run.latency_ns
     half, most, nearly = np.percentile(latency, (50, 95, 99)).tolist()
     return {
-        "memory": run.memory.name, "map": order, "requests": len(run.requests), "source": source,
-        "cycles": run.cycles, "gb_per_s": run.bytes_per_second / 1e9, "percent_of_peak": 100 * float(run.share_of_peak),
-        "peak_gb_per_s": run.memory.organization.bytes_per_second / 1e9, "row_hit_percent": 100 * run.row_hit_share,
+        "memory": run.memory.name,
+        "map": order,
+        "requests": len(run.requests),
+        "source": source,
+        "cycles": run.cycles,
+        "gb_per_s": run.bytes_per_second / 1e9,
+        "percent_of_peak": 100 * float(run.share_of_peak),
+        "peak_gb_per_s": run.memory.organization.bytes_per_second / 1e9,
+        "row_hit_percent": 100 * run.row_hit_share,
         "latency_ns": {
-            "mean": float(latency.mean()), "p50": half, "p95": most, "p99": nearly, "max": float(latency.max()),
+            "mean": float(latency.mean()),
+            "p50": half,
+            "p95": most,
+            "p99": nearly,
+            "max": float(latency.max()),
         },
-        "mean_wait_ns": float(run.wait_ns.mean()), "pj_per_bit": run.pj_per_bit,
-        "reads": run.reads, "writes": run.writes, "activates": run.activates, "precharges": run.precharges,
-        "refreshes": run.refreshes, "forwarded": run.forwarded, "merged": run.merged,
-    }  # fmt: skip
+        "mean_wait_ns": float(run.wait_ns.mean()),
+        "pj_per_bit": run.pj_per_bit,
+        "reads": run.reads,
+        "writes": run.writes,
+        "activates": run.activates,
+        "precharges": run.precharges,
+        "refreshes": run.refreshes,
+        "forwarded": run.forwarded,
+        "merged": run.merged,
+    }
 
 
 def _show(run: MemoryRun, source: str, order: str) -> None:
@@ -117,9 +140,13 @@ def _show(run: MemoryRun, source: str, order: str) -> None:
     rows = [(name, *(f"{v:,.1f}" for v in (w.mean(), *np.percentile(w, (50, 95, 99)), w.max()))) for name, w in waits]
     console.print(make_table("Latency, ns", ("from", "mean", "50 %", "95 %", "99 %", "longest"), rows))
     commands = (
-        ("reads", run.reads), ("writes", run.writes), ("activates", run.activates), ("precharges", run.precharges),
-        ("refreshes", run.refreshes), ("reads answered by queued writes", run.forwarded),
+        ("reads", run.reads),
+        ("writes", run.writes),
+        ("activates", run.activates),
+        ("precharges", run.precharges),
+        ("refreshes", run.refreshes),
+        ("reads answered by queued writes", run.forwarded),
         ("writes merged with queued ones", run.merged),
-    )  # fmt: skip
+    )
     console.print(make_table("", ("commands", "number"), [(name, f"{n:,}") for name, n in commands]))
     console.print(f"{100 * run.row_hit_share:.1f} % of reads and writes found their row open.")

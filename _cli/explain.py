@@ -70,17 +70,9 @@ def energy(
     from ..analysis.saved import saved_run
 
     saved = saved_run(Path(model)) if Path(model).is_dir() else None
-    given: dict[str, object] = {
-        "--batch": batch,
-        "--seq": seq,
-        "--scheme": scheme,
-        "--nm": nm,
-        "--optimizer": optimizer,
-    }
-    given |= {"--objective": objective, "--input": input_shape, "--dim": dims, "--mapping": mapping}
-    if saved is not None and any(value is not None for value in given.values()):
-        named = ", ".join(name for name, value in given.items() if value is not None)
-        raise InputError(f"{model}: a folder of results brings its own step; leave out {named}")
+    if saved is not None:
+        given = {"batch": batch, "seq": seq, "scheme": scheme, "nm": nm, "optimizer": optimizer, "objective": objective}
+        _refuse_given(model, {**given, "input": input_shape, "dim": dims, "mapping": mapping})
     if saved is not None and arch is None and pregenerate is None:
         spec = saved.machine()
     else:
@@ -102,6 +94,12 @@ def energy(
     _show(found)
 
 
+def _refuse_given(folder: str, options: dict[str, object]) -> None:
+    named = ", ".join(f"--{name}" for name, value in options.items() if value is not None)
+    if named:
+        raise InputError(f"{folder}: a folder of results brings its own step; leave out {named}")
+
+
 def _show(found: EnergyExplanation) -> None:
     """Every kind of action by its share, the sources under the table, and what rests on which mark."""
     from ..analysis.level import level_words, seconds_of, step_of
@@ -117,11 +115,18 @@ def _show(found: EnergyExplanation) -> None:
     shares = percents(row.zeptojoules for row in found.rows)
     rows = [
         (
-            str(i), str(row.component), str(row.action), f"{row.count:,}", f"{row.constant_pj:.4g}",
-            "" if row.scaling == 1 else f"{row.scaling:.4g}", si(row.joules, "J"), f"{share} %", str(row.mark),
+            str(i),
+            str(row.component),
+            str(row.action),
+            f"{row.count:,}",
+            f"{row.constant_pj:.4g}",
+            "" if row.scaling == 1 else f"{row.scaling:.4g}",
+            si(row.joules, "J"),
+            f"{share} %",
+            str(row.mark),
         )
         for i, (row, share) in enumerate(zip(found.rows, shares, strict=True), 1)
-    ]  # fmt: skip
+    ]
     names = ("", "part", "action", "count", "pJ", "x", "energy", "share", "mark")
     console.print(make_table("Count x constant x scaling", names, rows, left=3))
     sources: dict[str, list[str]] = defaultdict(list)

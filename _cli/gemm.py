@@ -92,21 +92,41 @@ def _scalesim(gemm: Gemm, rows: int, cols: int, dataflow: str) -> dict[str, Any]
     flows = ("os", "ws", "is") if dataflow == "auto" else (dataflow,)
     cycles, chosen = min(((scalesim_cycles(gemm, rows, cols, flow), flow) for flow in flows), key=lambda pair: pair[0])
     return {
-        "m": gemm.m, "k": gemm.k, "n": gemm.n, "rows": rows, "cols": cols, "convention": "scalesim",
-        "level": "analytic", "dataflow": chosen, "macs": gemm.macs, "cycles": cycles,
-    }  # fmt: skip
+        "m": gemm.m,
+        "k": gemm.k,
+        "n": gemm.n,
+        "rows": rows,
+        "cols": cols,
+        "convention": "scalesim",
+        "level": "analytic",
+        "dataflow": chosen,
+        "macs": gemm.macs,
+        "cycles": cycles,
+    }
 
 
 def _document(product: Product, level: str) -> dict[str, Any]:
     g, spec, mapping, cycles = product.gemm, product.spec, product.mapping, product.cycles
     return {
-        "m": g.m, "k": g.k, "n": g.n, "machine": spec.name, "rows": spec.array.rows, "cols": spec.array.cols,
-        "convention": "weft", "level": level, "memory": "unlimited",
-        "dataflow": product.dataflow, "n2s": product.n2s, "interleave": mapping.interleave,
-        "pattern": str(mapping.pattern), "sparse": str(product.sparse) if product.sparse else None,
-        "macs": product.macs, "utilization": product.utilization, "cycles": cycles.total,
+        "m": g.m,
+        "k": g.k,
+        "n": g.n,
+        "machine": spec.name,
+        "rows": spec.array.rows,
+        "cols": spec.array.cols,
+        "convention": "weft",
+        "level": level,
+        "memory": "unlimited",
+        "dataflow": product.dataflow,
+        "n2s": product.n2s,
+        "interleave": mapping.interleave,
+        "pattern": str(mapping.pattern),
+        "sparse": str(product.sparse) if product.sparse else None,
+        "macs": product.macs,
+        "utilization": product.utilization,
+        "cycles": cycles.total,
         **{name: getattr(cycles, name) for name in _causes(product)},
-    }  # fmt: skip
+    }
 
 
 def _causes(product: Product) -> dict[str, Cause]:

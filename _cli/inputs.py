@@ -17,9 +17,17 @@ if TYPE_CHECKING:
     from ..workloads.sparsity import LayerPatterns, NMPattern
 
 __all__ = [
-    "asked_patterns", "machine", "mapping_rules", "parse_dims", "parse_pattern", "parse_patterns", "parse_sizes",
-    "require_hdl", "require_schemes", "split_names",
-]  # fmt: skip
+    "asked_patterns",
+    "machine",
+    "mapping_rules",
+    "parse_dims",
+    "parse_pattern",
+    "parse_patterns",
+    "parse_sizes",
+    "require_hdl",
+    "require_schemes",
+    "split_names",
+]
 
 
 def machine(arch: str, pregenerate: bool | None = None) -> AcceleratorSpec:

@@ -12,10 +12,32 @@ from ..workloads.update_rule import RuleName
 from .interrupts import CommandInterrupt
 
 __all__ = [
-    "DATA_HELP", "DEFAULT_ARCH", "DEFAULT_NM", "DEFAULT_OBJECTIVE", "DEFAULT_SCHEME", "Arch", "AttentionBy", "Batch",
-    "Command", "DrawAll", "Folder", "Freeze", "InputShape", "Json", "MappingRules", "Model", "Objective", "Optimizer",
-    "Pattern", "Patterns", "Pregenerate", "Recompute", "Scheme", "Seq", "TrainedScheme",
-]  # fmt: skip
+    "DATA_HELP",
+    "DEFAULT_ARCH",
+    "DEFAULT_NM",
+    "DEFAULT_OBJECTIVE",
+    "DEFAULT_SCHEME",
+    "Arch",
+    "AttentionBy",
+    "Batch",
+    "Command",
+    "DrawAll",
+    "Folder",
+    "Freeze",
+    "InputShape",
+    "Json",
+    "MappingRules",
+    "Model",
+    "Objective",
+    "Optimizer",
+    "Pattern",
+    "Patterns",
+    "Pregenerate",
+    "Recompute",
+    "Scheme",
+    "Seq",
+    "TrainedScheme",
+]
 
 DEFAULT_ARCH = "sat-vcu1525"
 DEFAULT_OBJECTIVE: Final = "thrift"

@@ -64,9 +64,17 @@ def open_workload(
     sizes = parse_dims(dims)
     with users_code(model), phases(f"tracing {model}") as progress:
         return open_model(
-            model, batch=batch, seq=seq, optimizer=optimizer, input_shape=shape, recompute=tuple(recompute or ()),
-            freeze=tuple(freeze or ()), attention=attention, dims=sizes, progress=progress,
-        )  # fmt: skip
+            model,
+            batch=batch,
+            seq=seq,
+            optimizer=optimizer,
+            input_shape=shape,
+            recompute=tuple(recompute or ()),
+            freeze=tuple(freeze or ()),
+            attention=attention,
+            dims=sizes,
+            progress=progress,
+        )
 
 
 def under(workload: Workload, scheme: str | None, asked: LayerPatterns | None, spec: AcceleratorSpec) -> Workload:

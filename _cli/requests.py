@@ -19,8 +19,14 @@ if TYPE_CHECKING:
     from ..simulator.result import SimResult
 
 __all__ = [
-    "AskedTrace", "DramForm", "DramTrace", "Limit", "asked_trace", "show_requests", "write_requests",
-]  # fmt: skip
+    "AskedTrace",
+    "DramForm",
+    "DramTrace",
+    "Limit",
+    "asked_trace",
+    "show_requests",
+    "write_requests",
+]
 
 _LIMIT = 10_000_000
 _MOST = 10**10
@@ -86,11 +92,18 @@ def write_requests(asked: AskedTrace, chosen: Schedule, result: SimResult) -> di
     write_atomically(asked.layout, _layout(found.regions).encode())
     o = found.memory.organization
     return {
-        "file": str(asked.path), "form": asked.form, "layout": str(asked.layout), "memory": found.memory.name,
-        "channels": o.channels, "clock_hz": o.clock_hz, "line_bytes": o.line_bytes, "reads": written.reads,
-        "writes": written.writes, "last_cycle": written.last,
+        "file": str(asked.path),
+        "form": asked.form,
+        "layout": str(asked.layout),
+        "memory": found.memory.name,
+        "channels": o.channels,
+        "clock_hz": o.clock_hz,
+        "line_bytes": o.line_bytes,
+        "reads": written.reads,
+        "writes": written.writes,
+        "last_cycle": written.last,
         "bytes_of_tensors": max(region.address + region.size for region in found.regions),
-    }  # fmt: skip
+    }
 
 
 def _layout(regions: tuple[Region, ...]) -> str:

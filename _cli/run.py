@@ -31,7 +31,7 @@ from .options import (
     Recompute,
     Scheme,
     Seq,
-)  # fmt: skip
+)
 from .outputs import print_json, require_writable_file, require_writable_folder
 from .pipeline import check_prices, check_step, open_workload, run_step, schedule_step, under
 from .requests import AskedTrace, DramForm, DramTrace, Limit, asked_trace, show_requests, write_requests
@@ -80,11 +80,7 @@ def run(
 ) -> None:
     """Simulate one training step on a machine."""
     if timeline is not None:
-        if level == "step":
-            raise InputError("--trace shows how ops overlap, which --level step leaves out: use --level system")
-        if timeline.is_dir():
-            raise InputError(f"{timeline}: is a folder; --trace takes the file to write")
-        require_writable_file(timeline)
+        _require_timeline(timeline, level)
         level = "system"
     if output is not None:
         from ..analysis.save import require_free_for_run
@@ -107,6 +103,14 @@ def run(
         _run_system(chosen, timeline, witness, output, context.obj, draw_all, as_json)
     else:
         _run_step(chosen, tracing, witness, output, context.obj, draw_all, as_json)
+
+
+def _require_timeline(path: Path, level: str | None) -> None:
+    if level == "step":
+        raise InputError("--trace shows how ops overlap, which --level step leaves out: use --level system")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; --trace takes the file to write")
+    require_writable_file(path)
 
 
 def _run_step(

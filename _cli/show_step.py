@@ -25,9 +25,13 @@ _SLOWEST = 10
 _NAMED = 3
 
 _WAITS = {
-    "busy": "busy", "fill_drain": "fill, drain", "dram": "DRAM", "sore": "SORE", "dependency": "earlier op",
+    "busy": "busy",
+    "fill_drain": "fill, drain",
+    "dram": "DRAM",
+    "sore": "SORE",
+    "dependency": "earlier op",
     "idle": "idle",
-}  # fmt: skip
+}
 
 
 def show_run(result: SimResult, digest: str) -> None:
@@ -124,17 +128,25 @@ def _passes(result: SimResult, report: EnergyReport) -> Table:
     shares = percents_of({p: r["cycles"] for p, r in records.items()})
     rows = [
         (
-            str(p), f"{r['cycles']:,}", f"{shares[p]} %", f"{r['macs']:,}",
-            percent(r["macs"], r["cycles"] * peak), si(r["energy_j"], "J"),
+            str(p),
+            f"{r['cycles']:,}",
+            f"{shares[p]} %",
+            f"{r['macs']:,}",
+            percent(r["macs"], r["cycles"] * peak),
+            si(r["energy_j"], "J"),
         )
         for p, r in records.items()
-    ]  # fmt: skip
+    ]
     rows.append(
         (
-            "step", f"{total:,}", "", f"{result.counts.macs:,}", percent(result.counts.macs, total * peak),
+            "step",
+            f"{total:,}",
+            "",
+            f"{result.counts.macs:,}",
+            percent(result.counts.macs, total * peak),
             si(report.joules, "J"),
         )
-    )  # fmt: skip
+    )
     return make_table("By pass", ("pass", "cycles", "share", "MACs", "utilisation", "energy"), rows)
 
 
@@ -146,8 +158,9 @@ def _causes(result: SimResult) -> Table:
     shares = percents_of(found)
     rows = [
         (cause.replace("_", " "), declared[cause].means, f"{n:,}", f"{shares[cause]} %")
-        for cause, n in found.items() if n
-    ]  # fmt: skip
+        for cause, n in found.items()
+        if n
+    ]
     return make_table("By cause", ("cause", "", "cycles", "share"), rows, left=2)
 
 

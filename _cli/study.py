@@ -18,16 +18,26 @@ from .options import DATA_HELP, DEFAULT_NM, Json
 from .outputs import print_json, require_writable_folder
 
 if TYPE_CHECKING:
-    from ..analysis.study import Study, StudyRow
+    from ..analysis.study import Study
+    from ..analysis.study_rows import StudyRow
 
 __all__ = ["study"]
 
 _WIDTH = 145
 """Characters that the table takes with the longest names."""
 _COLUMNS = (
-    "scheme", "N:M", "validation %", "test %", "loss", "cycles", "energy", "speed-up", "reached", "to target",
+    "scheme",
+    "N:M",
+    "validation %",
+    "test %",
+    "loss",
+    "cycles",
+    "energy",
     "speed-up",
-)  # fmt: skip
+    "reached",
+    "to target",
+    "speed-up",
+)
 
 
 def study(
@@ -60,10 +70,15 @@ def study(
     from ..analysis.study import StudySpec
 
     spec = StudySpec(
-        data=data, models=split_names(model), schemes=tuple(SCHEMES) if schemes == "all" else split_names(schemes),
-        patterns=tuple(map(NMPattern.parse, nm.split(","))), seeds=seeds, machine=machine(arch), epochs=epochs,
+        data=data,
+        models=split_names(model),
+        schemes=tuple(SCHEMES) if schemes == "all" else split_names(schemes),
+        patterns=tuple(map(NMPattern.parse, nm.split(","))),
+        seeds=seeds,
+        machine=machine(arch),
+        epochs=epochs,
         below=below / 100,
-    )  # fmt: skip
+    )
     from ..analysis.study import run_study
     from ..analysis.study_files import require_free_for_study, save_study, study_dict
 
@@ -110,9 +125,15 @@ def _row(row: StudyRow) -> tuple[str, ...]:
         return "-" if speedup is None else f"{speedup:.2f}x"
 
     return (
-        row.scheme, row.pattern or "", spread(row.validation, row.validation_sd),
-        spread(row.accuracy, row.accuracy_sd), spread(row.loss, row.loss_sd),
-        "-" if row.cycles is None else f"{row.cycles:,.0f}", "-" if row.joules is None else si(row.joules, "J"),
-        times(row.speedup), f"{row.reached}/{row.seeds}",
-        "-" if row.seconds_to_target is None else si(row.seconds_to_target, "s"), times(row.time_speedup),
-    )  # fmt: skip
+        row.scheme,
+        row.pattern or "",
+        spread(row.validation, row.validation_sd),
+        spread(row.accuracy, row.accuracy_sd),
+        spread(row.loss, row.loss_sd),
+        "-" if row.cycles is None else f"{row.cycles:,.0f}",
+        "-" if row.joules is None else si(row.joules, "J"),
+        times(row.speedup),
+        f"{row.reached}/{row.seeds}",
+        "-" if row.seconds_to_target is None else si(row.seconds_to_target, "s"),
+        times(row.time_speedup),
+    )

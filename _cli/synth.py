@@ -75,12 +75,19 @@ def _document(machine: str, made: Synthesis, routed: Routed | None) -> dict[str,
 
     device = DEVICES[made.target]
     return {
-        "machine": machine, "block": made.block, "target": made.target, "device": device.name, "tools": made.tools,
+        "machine": machine,
+        "block": made.block,
+        "target": made.target,
+        "device": device.name,
+        "tools": made.tools,
         "mark": "measured (yosys count, not Vivado's)",
         "blocks": [{"name": b.name, "count": b.count, **asdict(b.each)} for b in made.parts],
-        "total": asdict(made.total), "device_has": asdict(device.has), "lut_sites": device.sites(made.total),
-        "cells": dict(made.cells), "routed": None if routed is None else asdict(routed),
-    }  # fmt: skip
+        "total": asdict(made.total),
+        "device_has": asdict(device.has),
+        "lut_sites": device.sites(made.total),
+        "cells": dict(made.cells),
+        "routed": None if routed is None else asdict(routed),
+    }
 
 
 def _show(spec: AcceleratorSpec, made: Synthesis, routed: Routed | None, path: Path | None) -> None:

@@ -48,12 +48,19 @@ def trace(
 
 def _document(workload: Workload, path: str | None) -> dict[str, Any]:
     return {
-        "model": workload.model, "batch": workload.batch, "input": workload.input, "optimizer": workload.optimizer,
-        "scheme": workload.scheme, "macs": {str(p): n for p, n in workload.dense_macs.items()},
+        "model": workload.model,
+        "batch": workload.batch,
+        "input": workload.input,
+        "optimizer": workload.optimizer,
+        "scheme": workload.scheme,
+        "macs": {str(p): n for p, n in workload.dense_macs.items()},
         "recomputed_macs": workload.recomputed_macs,
-        "parameters": workload.parameters, "ops": len(workload.ops), "matrix_ops": len(workload.matrix_ops),
-        "assumed": list(workload.assumed), "path": path,
-    }  # fmt: skip
+        "parameters": workload.parameters,
+        "ops": len(workload.ops),
+        "matrix_ops": len(workload.matrix_ops),
+        "assumed": list(workload.assumed),
+        "path": path,
+    }
 
 
 def _show(workload: Workload, path: str | None) -> None:

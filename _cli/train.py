@@ -58,10 +58,18 @@ def train(
 ) -> None:
     """Train an image classifier under a scheme, to see its accuracy."""
     asked = {
-        "model": model, "data": data, "scheme": scheme, "pattern": None if nm is None else parse_pattern(nm),
-        "epochs": epochs, "batch": batch, "learning_rate": lr, "optimizer": optimizer, "amp": amp, "seed": seed,
+        "model": model,
+        "data": data,
+        "scheme": scheme,
+        "pattern": None if nm is None else parse_pattern(nm),
+        "epochs": epochs,
+        "batch": batch,
+        "learning_rate": lr,
+        "optimizer": optimizer,
+        "amp": amp,
+        "seed": seed,
         "options": _options(option) if option else None,
-    }  # fmt: skip
+    }
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     if resume is None and model is None:
         raise InputError("name a MODEL to train, or --resume DIR")
@@ -69,15 +77,27 @@ def train(
         raise InputError(f"--resume {resume} goes on in its own folder; leave out -o {output}")
     if output is not None:
         require_writable_folder(output)
+    from ..workloads.training import to_dict
+
+    result = _trained(model, given, device, output, resume)
+    if as_json:
+        print_json(to_dict(result))
+        return
+    _show(result)
+
+
+def _trained(
+    model: str | None, given: dict[str, Any], device: str | None, output: Path | None, resume: Path | None
+) -> TrainResult:
+    """The training asked for, begun or gone on with; Ctrl-C says how to go on."""
     from ..workloads import training
     from ..workloads.catalog import is_user
 
     with users_code(model or str(resume)), bar("training") as progress:
         try:
             if resume is None:
-                result = training.train(training.plan(**given), output, device=device, progress=progress)
-            else:
-                result = training.resume(resume, given, device=device, progress=progress)
+                return training.train(training.plan(**given), output, device=device, progress=progress)
+            return training.resume(resume, given, device=device, progress=progress)
         except KeyboardInterrupt:
             folder = resume or output
             if folder is None:
@@ -86,10 +106,6 @@ def train(
             again = [model] if model is not None and is_user(model) else []
             command = shlex.join(["weft", "train", *again, "--resume", str(folder)])
             raise KeyboardInterrupt(f"go on with: {command}") from None
-    if as_json:
-        print_json(training.to_dict(result))
-        return
-    _show(result)
 
 
 def _options(given: Sequence[str]) -> dict[str, int | float | bool | str]:
@@ -114,12 +130,17 @@ def _show(result: TrainResult) -> None:
     shown = [row for row in result.log if row.epoch % every == 0 or row is last]
     rows = [
         (
-            str(row.epoch), f"{row.loss:.4f}", f"{100 * row.train_accuracy:.2f} %", f"{row.validation_loss:.4f}",
-            f"{100 * row.validation_accuracy:.2f} %", f"{row.learning_rate:.2g}", f"{100 * row.flip_rate:.3f} %",
+            str(row.epoch),
+            f"{row.loss:.4f}",
+            f"{100 * row.train_accuracy:.2f} %",
+            f"{row.validation_loss:.4f}",
+            f"{100 * row.validation_accuracy:.2f} %",
+            f"{row.learning_rate:.2g}",
+            f"{100 * row.flip_rate:.3f} %",
             f"{row.seconds:.2f}",
         )
         for row in shown
-    ]  # fmt: skip
+    ]
     under = spec.scheme if spec.pattern is None else f"{spec.scheme} {spec.pattern}"
     title = f"{spec.model} on {spec.data}, {under}, seed {spec.seed}"
     columns = ("epoch", "loss", "train", "val. loss", "validation", "rate", "flips", "s")

@@ -16,6 +16,9 @@ from .outputs import print_json
 
 if TYPE_CHECKING:
     from ..analysis.verify.blocks import Verification
+    from ..dataflow.accelerator import AcceleratorSpec
+    from ..workloads.sparsity import NMPattern
+    from ..workloads.update_rule import RuleName
 
 __all__ = ["verify"]
 
@@ -66,25 +69,10 @@ def verify(
     if model is not None or scheme is not None or rtl:
         raise InputError("--model, --scheme and --rtl are of a training step; add --train-step")
     require_hdl("verify")
-    from ..analysis.verify.blocks import build_seconds
-    from ..analysis.verify.blocks import verify as side_by_side
     from ..dataflow.config_io import spec_hash
 
     spec, pattern = machine(arch), None if nm is None else parse_pattern(nm)
-    if spec.macs_per_cycle > _BUILT_AT_ONCE:
-        announce(
-            f"The first run builds {spec.array.rows} x {spec.array.cols} PEs: about {build_seconds(spec)} s; "
-            "later ones use the cache."
-        )
-    with bar(f"verifying {spec.name}") as progress:
-        found = side_by_side(
-            spec,
-            _CASES if cases is None else cases,
-            seed,
-            pattern=pattern,
-            rule=optimizer or SGD.name,
-            progress=progress,
-        )
+    found = _side_by_side(spec, _CASES if cases is None else cases, seed, pattern, optimizer or SGD.name)
     if as_json:
         print_json(_document(found, spec_hash(spec)))
     else:
@@ -93,12 +81,32 @@ def verify(
         raise typer.Exit(1)
 
 
+def _side_by_side(
+    spec: AcceleratorSpec, cases: int, seed: int, pattern: NMPattern | None, rule: RuleName
+) -> Verification:
+    from ..analysis.verify.blocks import build_seconds
+    from ..analysis.verify.blocks import verify as side_by_side
+
+    if spec.macs_per_cycle > _BUILT_AT_ONCE:
+        announce(
+            f"The first run builds {spec.array.rows} x {spec.array.cols} PEs: about {build_seconds(spec)} s; "
+            "later ones use the cache."
+        )
+    with bar(f"verifying {spec.name}") as progress:
+        return side_by_side(spec, cases, seed, pattern=pattern, rule=rule, progress=progress)
+
+
 def _document(found: Verification, digest: str) -> dict[str, Any]:
     return {
-        "machine": found.spec.name, "hash": digest, "pattern": str(found.pattern), "optimizer": found.rule,
-        "seed": found.seed, "equal": found.equal, "words": found.words,
+        "machine": found.spec.name,
+        "hash": digest,
+        "pattern": str(found.pattern),
+        "optimizer": found.rule,
+        "seed": found.seed,
+        "equal": found.equal,
+        "words": found.words,
         "cases": [{**asdict(case), "equal": case.equal} for case in found.cases],
-    }  # fmt: skip
+    }
 
 
 def _show(found: Verification, digest: str) -> None:
@@ -107,11 +115,17 @@ def _show(found: Verification, digest: str) -> None:
     console.print(f"Simulator and RTL of {name_of(found.spec.name)} ({digest}), seed {found.seed}", style="bold")
     rows = [
         (
-            str(i), c.block, c.sizes, c.mapping, f"{c.words:,}", f"{c.simulator_cycles:,}",
-            "-" if c.rtl_cycles is None else f"{c.rtl_cycles:,}", "yes" if c.equal else "NO",
+            str(i),
+            c.block,
+            c.sizes,
+            c.mapping,
+            f"{c.words:,}",
+            f"{c.simulator_cycles:,}",
+            "-" if c.rtl_cycles is None else f"{c.rtl_cycles:,}",
+            "yes" if c.equal else "NO",
         )
         for i, c in enumerate(found.cases)
-    ]  # fmt: skip
+    ]
     names = ("case", "block", "sizes", "mapping", "words", "cycles", "RTL", "equal")
     console.print(make_table("", names, rows, left=4))
     wrong = next(((i, c.difference) for i, c in enumerate(found.cases) if c.difference is not None), None)

@@ -53,19 +53,29 @@ def _document(found: StepVerification, digest: str) -> dict[str, Any]:
     named = ("model", "scheme", "seed", "batch", "step", "steps", "loss", "loss_scale", "left_out")
     gemms = [
         {
-            **asdict(check), "pattern": pattern(check.pattern), "equal": check.equal,
+            **asdict(check),
+            "pattern": pattern(check.pattern),
+            "equal": check.equal,
             "mapping": {**asdict(check.mapping), "pattern": str(check.mapping.pattern)},
         }
         for check in found.checks
-    ]  # fmt: skip
+    ]
     for gemm in gemms:
         gemm["pass"] = gemm.pop("pass_")
     return {
-        "machine": found.spec.name, "hash": digest, "pattern": pattern(found.pattern),
+        "machine": found.spec.name,
+        "hash": digest,
+        "pattern": pattern(found.pattern),
         **{name: getattr(found, name) for name in named},
-        "equal": found.equal, "words": found.words, "all_words": found.all_words, "rtl_words": found.rtl_words,
-        "cycles": found.cycles, "fp32": distance("fp32"), "fp16": distance("fp16"), "gemms": gemms,
-    }  # fmt: skip
+        "equal": found.equal,
+        "words": found.words,
+        "all_words": found.all_words,
+        "rtl_words": found.rtl_words,
+        "cycles": found.cycles,
+        "fp32": distance("fp32"),
+        "fp16": distance("fp16"),
+        "gemms": gemms,
+    }
 
 
 def _show(found: StepVerification, digest: str) -> None:
@@ -83,12 +93,19 @@ def _show(found: StepVerification, digest: str) -> None:
     on_rtl = found.rtl_words > 0
     rows = [
         (
-            c.layer, str(c.pass_), str(c.gemm), f"{c.pattern} {c.sparse}" if c.pattern else "dense",
-            str(c.mapping.dataflow), f"{100 * c.kept:.1f} %", _of(c.words, c.all_words), f"{c.cycles:,}",
-            *((f"{c.rtl_words:,}",) if on_rtl else ()), "yes" if c.equal else "NO",
+            c.layer,
+            str(c.pass_),
+            str(c.gemm),
+            f"{c.pattern} {c.sparse}" if c.pattern else "dense",
+            str(c.mapping.dataflow),
+            f"{100 * c.kept:.1f} %",
+            _of(c.words, c.all_words),
+            f"{c.cycles:,}",
+            *((f"{c.rtl_words:,}",) if on_rtl else ()),
+            "yes" if c.equal else "NO",
         )
         for c in found.checks
-    ]  # fmt: skip
+    ]
     names = ("layer", "pass", "GEMM", "N:M", "flow", "kept", "words", "cycles", *(("RTL",) if on_rtl else ()), "equal")
     console.print(make_table("", names, rows, left=5))
     near = [

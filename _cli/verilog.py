@@ -74,16 +74,21 @@ def _document(
     machine: str, digest: str, blocks: Sequence[EmittedBlock], output: Path, files: dict[str, str]
 ) -> dict[str, Any]:
     return {
-        "machine": machine, "hash": digest, "path": str(output), "files": list(files),
+        "machine": machine,
+        "hash": digest,
+        "path": str(output),
+        "files": list(files),
         "blocks": [
             {
-                "name": block.name, "file": f"{block.name}.v", "test_bench": f"{block.name}_tb.v",
+                "name": block.name,
+                "file": f"{block.name}.v",
+                "test_bench": f"{block.name}_tb.v",
                 "modules": [{"name": m.name, "lines": m.lines, "uses": list(m.uses)} for m in block.design.modules],
                 "commands": block.commands,
             }
             for block in blocks
         ],
-    }  # fmt: skip
+    }
 
 
 def _show(spec: AcceleratorSpec, digest: str, blocks: Sequence[EmittedBlock], path: str) -> None:

@@ -95,15 +95,15 @@ def _require_target(target: str) -> None:
 def _area(spec: AcceleratorSpec, target: AreaTarget, blocks: dict[str, Synthesised]) -> Area:
     device = DEVICES[target]
     has = asdict(device.has)
-    items = [
-        AreaItem(block=name, **asdict(module)) for name, counts in blocks.items() for module in counts.modules
-    ]  # fmt: skip
+    items = [AreaItem(block=name, **asdict(module)) for name, counts in blocks.items() for module in counts.modules]
     return Area(
-        machine=spec.name, target=target, device=device.name,
+        machine=spec.name,
+        target=target,
+        device=device.name,
         tools=", ".join(dict.fromkeys(counts.tools for counts in blocks.values())),
         has={"lut_sites": has["lut"], **{name: has[name] for name in ("ff", "dsp", "bram", "uram")}},
         items=(*items, *buffer_blocks(spec, target)),
-    )  # fmt: skip
+    )
 
 
 def buffer_blocks(spec: AcceleratorSpec, target: AreaTarget) -> tuple[AreaItem, ...]:

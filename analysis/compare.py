@@ -101,12 +101,19 @@ def compare(results: Sequence[SimResult]) -> Comparison:
 def _row(result: SimResult, base: SimResult) -> ComparisonRow:
     speed, work = throughput(result), result.workload
     return ComparisonRow(
-        scheme=work.scheme, pattern=str(work.pattern) if work.pattern else None, machine=result.spec.name,
-        cycles=result.cycles.total, seconds=speed.seconds, samples_per_s=speed.samples_per_s,
-        speedup=throughput(base).seconds / speed.seconds, mac_speedup=_ratio(result.dense_macs, result.counts.macs),
-        ideal_speedup=_ratio(result.dense_macs, _ideal_macs(result)), utilization=speed.utilization,
-        energy_j=energy(result).joules, saving=None if result is base else saving(result, base),
-    )  # fmt: skip
+        scheme=work.scheme,
+        pattern=str(work.pattern) if work.pattern else None,
+        machine=result.spec.name,
+        cycles=result.cycles.total,
+        seconds=speed.seconds,
+        samples_per_s=speed.samples_per_s,
+        speedup=throughput(base).seconds / speed.seconds,
+        mac_speedup=_ratio(result.dense_macs, result.counts.macs),
+        ideal_speedup=_ratio(result.dense_macs, _ideal_macs(result)),
+        utilization=speed.utilization,
+        energy_j=energy(result).joules,
+        saving=None if result is base else saving(result, base),
+    )
 
 
 def _ratio(dense: int, other: int | Fraction) -> float:

@@ -140,13 +140,18 @@ def energy(result: AnyResult, table: Table | None = None, of: Callable[[OpResult
     total, by_op = sum(row.zeptojoules for row in rows), tuple(sum(part.values()) for part in parts)
     components: dict[str, None] = dict.fromkeys([*Component, *(row.component for row in rows)])
     return EnergyReport(
-        table=used, zeptojoules=total, joules=total / _ZJ_PER_J,
+        table=used,
+        zeptojoules=total,
+        joules=total / _ZJ_PER_J,
         by_component={c: _joules(row.zeptojoules for row in rows if row.component == c) for c in components},
         by_pass={p: spent / _ZJ_PER_J for p, spent in by_pass.items()},
         by_mark={m: _joules(row.zeptojoules for row in rows if row.mark == m) for m in Mark},
-        by_op=tuple(spent / _ZJ_PER_J for spent in by_op), op_zeptojoules=by_op, op_parts=tuple(parts), rows=rows,
+        by_op=tuple(spent / _ZJ_PER_J for spent in by_op),
+        op_zeptojoules=by_op,
+        op_parts=tuple(parts),
+        rows=rows,
         macs=macs,
-    )  # fmt: skip
+    )
 
 
 def _in_order(counts: Counter[Action]) -> list[Action]:
@@ -161,10 +166,18 @@ def _joules(parts: Iterable[int]) -> float:
 def _row(action: Action, count: int, price: Price) -> LedgerRow:
     spent = count * price.zeptojoules
     return LedgerRow(
-        component=action.component, action=action, count=count, unit=action.unit, constant_pj=price.constant_pj,
-        scaling=price.scaling, pj_each=price.zeptojoules / _ZJ_PER_PJ, zeptojoules=spent, joules=spent / _ZJ_PER_J,
-        source=price.source, mark=price.mark,
-    )  # fmt: skip
+        component=action.component,
+        action=action,
+        count=count,
+        unit=action.unit,
+        constant_pj=price.constant_pj,
+        scaling=price.scaling,
+        pj_each=price.zeptojoules / _ZJ_PER_PJ,
+        zeptojoules=spent,
+        joules=spent / _ZJ_PER_J,
+        source=price.source,
+        mark=price.mark,
+    )
 
 
 def ledger(result: AnyResult, table: Table | None = None) -> tuple[LedgerRow, ...]:

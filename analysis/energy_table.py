@@ -24,9 +24,24 @@ from ..workloads.strict import read_text, read_toml
 from . import scaling, sram
 
 __all__ = [
-    "AreaFigure", "BitEnergy", "Elements", "EnergyTable", "FpgaTable", "Mark", "MemoryEnergy", "OperationEnergy",
-    "Operations", "Power", "SramEnergy", "Table", "at_node", "load_table", "parse_table", "table_names", "with_bank",
-]  # fmt: skip
+    "AreaFigure",
+    "BitEnergy",
+    "Elements",
+    "EnergyTable",
+    "FpgaTable",
+    "Mark",
+    "MemoryEnergy",
+    "OperationEnergy",
+    "Operations",
+    "Power",
+    "SramEnergy",
+    "Table",
+    "at_node",
+    "load_table",
+    "parse_table",
+    "table_names",
+    "with_bank",
+]
 
 _STRICT = {"extra": "forbid"}
 # Checked when a figure is made, too; here so that an error in a file says which.
@@ -277,12 +292,14 @@ def at_node(base: EnergyTable, node: int) -> EnergyTable:
 
     entries: dict[str, OperationEnergy | None] = {f.name: getattr(base.operations, f.name) for f in fields(Operations)}
     table = replace(
-        base, name=f"asic-{node}nm", title=base.title.replace("45 nm at 0.9 V", where.replace(",", " at")),
+        base,
+        name=f"asic-{node}nm",
+        title=base.title.replace("45 nm at 0.9 V", where.replace(",", " at")),
         scaling=scaling.describe(node),
         operations=replace(base.operations, **{n: scaled(e, energy) for n, e in entries.items() if e is not None}),
         spare={name: scaled(figure, energy) for name, figure in base.spare.items()},
         area={name: scaled(figure, area) for name, figure in base.area.items()},
-    )  # fmt: skip
+    )
     return with_bank(table, node, sram.BANK_KIB)
 
 
@@ -292,9 +309,12 @@ def with_bank(table: EnergyTable, node: int, kib: int) -> EnergyTable:
 
     def of(pj: float, what: str) -> BitEnergy:
         return BitEnergy(
-            value=pj / found.bits, unit="pJ/bit", node=f"{node} nm", mark=found.mark,
+            value=pj / found.bits,
+            unit="pJ/bit",
+            node=f"{node} nm",
+            mark=found.mark,
             source=f"{found.source}: {pj:.4g} pJ a {what} of {found.bits} bits in {kib} KiB",
-        )  # fmt: skip
+        )
 
     leakage = Power(
         value=found.leakage_uw, unit="uW", node=f"{node} nm", mark=found.leakage_mark, source=found.leakage_source

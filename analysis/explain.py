@@ -58,19 +58,25 @@ class EnergyExplanation:
         """As the command line prints it; ``zeptojoules`` of the rows add up to that of the whole."""
         report, step = self.report, step_of(self.result)
         return {
-            "model": step.workload.model, "scheme": step.workload.scheme, "machine": step.spec.name,
+            "model": step.workload.model,
+            "scheme": step.workload.scheme,
+            "machine": step.spec.name,
             "level": level_of(self.result),
-            "table": report.table.name, "op": self.op, "zeptojoules": report.zeptojoules, "energy_j": report.joules,
+            "table": report.table.name,
+            "op": self.op,
+            "zeptojoules": report.zeptojoules,
+            "energy_j": report.joules,
             "on_chip_pj_per_mac": on_chip_pj(report),
             "published_pj_per_mac": {m.name: m.pj_per_mac for m in published_machines()},
-            "step_j": self.step_joules, "reported_j": self.reported,
+            "step_j": self.step_joules,
+            "reported_j": self.reported,
             "marks": {str(mark): joules for mark, joules in report.by_mark.items()},
             "rows": [
                 {**row.document(), "share": row.zeptojoules / report.zeptojoules if report.zeptojoules else 0.0}
                 for row in self.rows
             ],
             "notes": list(self.notes),
-        }  # fmt: skip
+        }
 
 
 def explain_energy(

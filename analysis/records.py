@@ -156,8 +156,11 @@ def measured_means(result: SimResult) -> dict[str, float]:
     sums: dict[str, list[float]] = {}
     for layer in result.workload.measured:
         size = sum(op.elements for op in result.workload.ops if isinstance(op, UpdateOp) and layer.names(op))
-        found = {**{str(p): share for p, share in layer.density.items()}, "flip_rate": layer.flip_rate,
-                 "sad": layer.sad}  # fmt: skip
+        found = {
+            **{str(p): share for p, share in layer.density.items()},
+            "flip_rate": layer.flip_rate,
+            "sad": layer.sad,
+        }
         for key, share in found.items():
             if share is None:
                 continue

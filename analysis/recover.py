@@ -14,10 +14,20 @@ from ..workloads.errors import InputError
 
 __all__ = ["recover"]
 
-_FILES = frozenset((
-    "result.json", "ops.csv", "ops.parquet", "energy.csv", "workload.json", "machine.toml", "layers.png",
-    "layers-dark.png", "roofline.png", "roofline-dark.png",
-))  # fmt: skip
+_FILES = frozenset(
+    (
+        "result.json",
+        "ops.csv",
+        "ops.parquet",
+        "energy.csv",
+        "workload.json",
+        "machine.toml",
+        "layers.png",
+        "layers-dark.png",
+        "roofline.png",
+        "roofline-dark.png",
+    )
+)
 """All that it wrote itself."""
 
 

@@ -58,8 +58,9 @@ def roofline(result: SimResult) -> Roofline:
     bandwidth = float(spec.dram_bytes_per_cycle) * spec.clock_hz / _GIGA
     points = tuple(
         _point(r, r.op, peak, bandwidth, spec.clock_hz)
-        for r in result.ops if isinstance(r.op, MatrixOp) and multiplies(r)
-    )  # fmt: skip
+        for r in result.ops
+        if isinstance(r.op, MatrixOp) and multiplies(r)
+    )
     best = max((p.speedup for p in points), default=1.0)
     return Roofline(peak_gmacs=peak, sparse_gmacs=peak * best, gbytes_per_s=bandwidth, points=points)
 
@@ -69,8 +70,12 @@ def _point(r: OpResult, op: MatrixOp, peak: float, bandwidth: float, clock_hz: i
     intensity = r.dense_macs / moved if moved else inf
     speedup = r.dense_macs / r.counts.macs
     return RooflinePoint(
-        name=op.name, pass_=Pass(op.pass_), intensity=intensity, speedup=speedup, cycles=r.cycles.total,
+        name=op.name,
+        pass_=Pass(op.pass_),
+        intensity=intensity,
+        speedup=speedup,
+        cycles=r.cycles.total,
         gmacs=r.dense_macs * clock_hz / r.cycles.total / _GIGA,
         roof_gmacs=min(peak * speedup, intensity * bandwidth),
         memory_bound=intensity * bandwidth < peak * speedup,
-    )  # fmt: skip
+    )

@@ -50,10 +50,13 @@ def run_files(result: AnyResult, command: str, themes: Collection[str]) -> dict[
     ops.to_parquet(parquet)
     document = json.dumps(result_dict(result, command), indent=1, allow_nan=False) + "\n"
     made = {
-        "result.json": document.encode(), "ops.csv": csv_text(ops).encode(), "ops.parquet": parquet.getvalue(),
-        "energy.csv": csv_text(energy_frame(result)).encode(), "workload.json": dumps_workload(step.workload),
+        "result.json": document.encode(),
+        "ops.csv": csv_text(ops).encode(),
+        "ops.parquet": parquet.getvalue(),
+        "energy.csv": csv_text(energy_frame(result)).encode(),
+        "workload.json": dumps_workload(step.workload),
         "machine.toml": dumps_spec(step.spec).encode(),
-    }  # fmt: skip
+    }
     if step.mapping is not None:
         made[_MAPPING] = step.mapping.text.encode()
     for stem, draw in _FIGURES.items():

@@ -117,7 +117,12 @@ def saved_run(folder: Path) -> SavedRun:
     if _WORKLOAD not in files:
         raise InputError(f"{folder / _WORKLOAD}: cannot be read: it is missing; give a folder of `weft run -o`")
     return SavedRun(
-        folder=folder, workload=loads_workload(files[_WORKLOAD], str(folder / _WORKLOAD)), machine_text=machine,
-        mapping=None if rules is None else parse_mapping(rules, str(folder / _MAPPING)), joules=joules, cycles=cycles,
-        level=level, **known,
-    )  # fmt: skip
+        folder=folder,
+        workload=loads_workload(files[_WORKLOAD], str(folder / _WORKLOAD)),
+        machine_text=machine,
+        mapping=None if rules is None else parse_mapping(rules, str(folder / _MAPPING)),
+        joules=joules,
+        cycles=cycles,
+        level=level,
+        **known,
+    )

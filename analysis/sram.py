@@ -104,9 +104,17 @@ def bank(node: int, kib: int = BANK_KIB, bits: int = PORT_BITS) -> Bank:
         elif fit.node != node:
             source += f", x {shrink[0] / own[0]:.3f} ({_reference_source(node)})"
     return Bank(
-        node=node, kib=kib, bits=bits, read_pj=read, write_pj=write, leakage_uw=leak, mark=mark,
-        leakage_mark=leakage_mark, source=source, leakage_source=leakage_source,
-    )  # fmt: skip
+        node=node,
+        kib=kib,
+        bits=bits,
+        read_pj=read,
+        write_pj=write,
+        leakage_uw=leak,
+        mark=mark,
+        leakage_mark=leakage_mark,
+        source=source,
+        leakage_source=leakage_source,
+    )
 
 
 def _require(node: int, kib: int, bits: int) -> None:

@@ -20,21 +20,42 @@ from ..workloads.strict import read_json
 from .frames import csv_text
 from .pictures import picture_names, pictures
 from .publish import STUDY, publish, read_published, require_free
-from .study import Study, StudyRow
+from .study import Study
+from .study_rows import StudyRow
 from .theme import THEMES
 
 __all__ = [
-    "SavedStudy", "read_study", "require_free_for_study", "row_name", "save_study", "saved_study", "study_dict",
-    "study_frame", "study_markdown", "study_provenance",
-]  # fmt: skip
+    "SavedStudy",
+    "read_study",
+    "require_free_for_study",
+    "row_name",
+    "save_study",
+    "saved_study",
+    "study_dict",
+    "study_frame",
+    "study_markdown",
+    "study_provenance",
+]
 
 _TABLES = ("study.csv", "study.md", "study.parquet")
 _TEXT = ("failed", "phases", "kept_dense")
 _INTEGERS = ("seeds", "trained", "reached")
 _COLUMNS = (
-    "scheme", "N:M", "validation, %", "test, %", "loss, points", "cycles a step", "uJ a step", "speed-up", "reached",
-    "steps to target", "time to target, s", "speed-up to target", "density FF / BP / WU", "SAD, %",
-)  # fmt: skip
+    "scheme",
+    "N:M",
+    "validation, %",
+    "test, %",
+    "loss, points",
+    "cycles a step",
+    "uJ a step",
+    "speed-up",
+    "reached",
+    "steps to target",
+    "time to target, s",
+    "speed-up to target",
+    "density FF / BP / WU",
+    "SAD, %",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +85,18 @@ def saved_study(study: Study, command: str = "") -> SavedStudy:
     """What is kept of a study; shares as shares, times in seconds, energies in joules."""
     spec, trainings = study.spec, study.trainings
     return SavedStudy(
-        weft_version=version("weft"), command=command, data=spec.data,
+        weft_version=version("weft"),
+        command=command,
+        data=spec.data,
         hosts=tuple(sorted({host for training in trainings for host in training.hosts}, key=str)),
-        images=trainings[0].images if trainings else None, machine=spec.machine.name,
-        machine_hash=spec_hash(spec.machine), clock_hz=spec.machine.clock_hz, seeds=spec.seeds,
-        below_dense=spec.below, rows=study.rows,
-    )  # fmt: skip
+        images=trainings[0].images if trainings else None,
+        machine=spec.machine.name,
+        machine_hash=spec_hash(spec.machine),
+        clock_hz=spec.machine.clock_hz,
+        seeds=spec.seeds,
+        below_dense=spec.below,
+        rows=study.rows,
+    )
 
 
 def study_dict(study: Study, command: str = "") -> dict[str, Any]:
@@ -119,14 +146,21 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def _cells(row: StudyRow) -> list[str]:
     densities = (row.density_ff, row.density_bp, row.density_wu)
     return [
-        f"`{row.scheme}`", row.pattern or "", _spread(row.validation, row.validation_sd),
+        f"`{row.scheme}`",
+        row.pattern or "",
+        _spread(row.validation, row.validation_sd),
         _spread(row.accuracy, row.accuracy_sd),
         "" if row.scheme == "dense" else _spread(row.loss, row.loss_sd),
-        _number(row.cycles, ",.0f"), _number(row.joules, ",.0f", 1e6), _number(row.speedup, ".2f", after="x"),
-        f"{row.reached} of {row.seeds}", _number(row.steps_to_target, ",.0f"),
-        _number(row.seconds_to_target, ".1f"), _number(row.time_speedup, ".2f", after="x"),
-        " / ".join(_number(d, ".3g") for d in densities), _number(row.sad, ".1f", 100.0),
-    ]  # fmt: skip
+        _number(row.cycles, ",.0f"),
+        _number(row.joules, ",.0f", 1e6),
+        _number(row.speedup, ".2f", after="x"),
+        f"{row.reached} of {row.seeds}",
+        _number(row.steps_to_target, ",.0f"),
+        _number(row.seconds_to_target, ".1f"),
+        _number(row.time_speedup, ".2f", after="x"),
+        " / ".join(_number(d, ".3g") for d in densities),
+        _number(row.sad, ".1f", 100.0),
+    ]
 
 
 def _number(value: float | None, form: str, scale: float = 1.0, after: str = "") -> str:

@@ -34,9 +34,12 @@ Progress = Callable[[int, int], object]
 
 _FILE = "area.json"
 _OUTSIDE = (
-    "dataflow/engine_time.py", "dataflow/operand.py", "dataflow/pregenerate.py", "workloads/sparsity.py",
+    "dataflow/engine_time.py",
+    "dataflow/operand.py",
+    "dataflow/pregenerate.py",
+    "workloads/sparsity.py",
     "workloads/update_rule.py",
-)  # fmt: skip
+)
 """Sources besides those of ``hdl/`` that the RTL of a machine follows."""
 
 
@@ -89,12 +92,17 @@ def _counted(made: Synthesis) -> Synthesised:
         tools=made.tools,
         modules=tuple(
             Module(
-                name=part.name, count=part.count, lut_sites=device.sites(part.each), ff=part.each.ff,
-                dsp=part.each.dsp, bram=part.each.bram, uram=part.each.uram,
+                name=part.name,
+                count=part.count,
+                lut_sites=device.sites(part.each),
+                ff=part.each.ff,
+                dsp=part.each.dsp,
+                bram=part.each.bram,
+                uram=part.each.uram,
             )
             for part in made.parts
         ),
-    )  # fmt: skip
+    )
 
 
 def _mhz(spec: AcceleratorSpec) -> int:
@@ -178,8 +186,9 @@ def _measure_all() -> None:
             try:
                 counts = {
                     _key(spec, block, target): counted_block(spec, block, target)
-                    for block in BLOCKS.values() if block.in_machine
-                }  # fmt: skip
+                    for block in BLOCKS.values()
+                    if block.in_machine
+                }
             except InputError as refused:
                 sys.stderr.write(f"{printable(name)} on {target}: {refused}\n")
                 continue

@@ -56,9 +56,8 @@ def tariff(table: Table, spec: AcceleratorSpec, counts: type[Counts] = Counts, c
     price_of = _in_luts(table, spec) if isinstance(table, FpgaTable) else _on_chip(table, spec)
     declared: dict[str, Counted | Cause] = {**declared_counts(counts), **declared_causes(cycles)}
     found = {
-        action: price_of(action)
-        for name, one in declared.items() for action in spends_of(name, one, table).actions
-    }  # fmt: skip
+        action: price_of(action) for name, one in declared.items() for action in spends_of(name, one, table).actions
+    }
     found |= {action: price_of(action) for action in STANDING if action.price in _standing(table)}
     named: dict[str, Action] = {}
     for action in (*LEDGER, *found):
@@ -96,9 +95,13 @@ def _unpriced(table: Table, action: Action, missing: str, known: Mapping[str, ob
 def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Price]:
     dram, sram = table.dram_of(spec.dram.kind), table.sram
     found: dict[str, Figure | None] = {
-        **table.spare, **{f.name: getattr(table.operations, f.name) for f in fields(table.operations)},
-        "sram.read": sram.read, "sram.write": sram.write, "dram.read": dram.read, "dram.write": dram.write,
-    }  # fmt: skip
+        **table.spare,
+        **{f.name: getattr(table.operations, f.name) for f in fields(table.operations)},
+        "sram.read": sram.read,
+        "sram.write": sram.write,
+        "dram.read": dram.read,
+        "dram.write": dram.write,
+    }
     known = {name: _price(figure) for name, figure in found.items() if figure is not None}
     if sram.leakage is not None:
         sizes = (spec.buffers.w2e_bytes, spec.buffers.n2s_bytes, spec.buffers.output_bytes)
@@ -123,10 +126,13 @@ def _in_luts(table: FpgaTable, spec: AcceleratorSpec) -> Callable[[Action], Pric
     sites, bit = _sites(area), _price(e.memory_bit)
     registers = sum(i.ff * i.count for i in area.items)
     known = {
-        "sram.read": bit, "sram.write": bit, "dram.read": _price(dram.read), "dram.write": _price(dram.write),
+        "sram.read": bit,
+        "sram.write": bit,
+        "dram.read": _price(dram.read),
+        "dram.write": _price(dram.write),
         "clock": _parts((e.clock, e.register), registers, "registers of the machine", area.tools),
         "static": _power(e.static, 1, spec, "the whole device"),
-    }  # fmt: skip
+    }
 
     def price(action: Action) -> Price:
         if isinstance(action.price, Fabric):
@@ -174,17 +180,21 @@ def _parts(figures: tuple[Figure, Figure], number: float, what: str, tools: str)
     """Two figures that are always spent together, over a number of parts."""
     one, other = figures
     return Price(
-        constant_pj=one.scaled + other.scaled, scaling=number, mark=max(one.mark, other.mark, key=list(Mark).index),
+        constant_pj=one.scaled + other.scaled,
+        scaling=number,
+        mark=max(one.mark, other.mark, key=list(Mark).index),
         source=f"{one.source}; {other.source}; x {number:g} {what} ({tools})",
-    )  # fmt: skip
+    )
 
 
 def _power(power: Figure, number: int, spec: AcceleratorSpec, what: str) -> Price:
     """Picojoules of a cycle: microwatts over the clock."""
     return Price(
-        constant_pj=power.scaled * 1e6 / spec.clock_hz, scaling=number, mark=power.mark,
+        constant_pj=power.scaled * 1e6 / spec.clock_hz,
+        scaling=number,
+        mark=power.mark,
         source=f"{power.scaled:g} uW / {spec.clock_hz / 1e6:g} MHz, x {number} ({what}): {power.source}",
-    )  # fmt: skip
+    )
 
 
 def prices(spec: AcceleratorSpec, table: Table | None = None) -> Callable[[MatrixOp], Prices]:

@@ -40,25 +40,44 @@ class Theme:
     def rc(self) -> dict[Any, Any]:
         """Matplotlib settings that a figure is made under."""
         return {
-            "figure.facecolor": self.background, "axes.facecolor": self.background,
+            "figure.facecolor": self.background,
+            "axes.facecolor": self.background,
             "savefig.facecolor": self.background,
-            "text.color": self.text, "axes.labelcolor": self.text, "axes.titlecolor": self.text,
-            "axes.edgecolor": self.muted, "xtick.color": self.muted, "ytick.color": self.text,
-            "xtick.labelcolor": self.text, "ytick.labelcolor": self.text, "grid.color": self.grid,
-            "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+            "text.color": self.text,
+            "axes.labelcolor": self.text,
+            "axes.titlecolor": self.text,
+            "axes.edgecolor": self.muted,
+            "xtick.color": self.muted,
+            "ytick.color": self.text,
+            "xtick.labelcolor": self.text,
+            "ytick.labelcolor": self.text,
+            "grid.color": self.grid,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.axisbelow": True,
             # A name may hold dollars, which are not mathematics.
             "text.parse_math": False,
-            "font.size": 10, "axes.titlesize": 10, "xtick.labelsize": 9, "ytick.labelsize": 9, "figure.dpi": 150,
-        }  # fmt: skip
+            "font.size": 10,
+            "axes.titlesize": 10,
+            "xtick.labelsize": 9,
+            "ytick.labelsize": 9,
+            "figure.dpi": 150,
+        }
 
 
 def _theme(name: str, background: str, text: str, muted: str, grid: str, fills: tuple[str, str, str, str]) -> Theme:
     """``fills``: the four colours that must differ between the themes to stay apart from the ground and each other."""
     blue, sky, yellow, grey = fills
     causes = {
-        "compute": blue, "interleave_stall": _ORANGE, "port_stall": yellow, "fill_drain": sky,
-        "dram_stall": _RED, "sore": _PINK, "wuve": _GREEN, "vector": grey,
-    }  # fmt: skip
+        "compute": blue,
+        "interleave_stall": _ORANGE,
+        "port_stall": yellow,
+        "fill_drain": sky,
+        "dram_stall": _RED,
+        "sore": _PINK,
+        "wuve": _GREEN,
+        "vector": grey,
+    }
     passes = {Pass.FF: blue, Pass.BP: _ORANGE, Pass.WU: _GREEN, Pass.OPT: grey}
     return Theme(name=name, background=background, text=text, muted=muted, grid=grid, causes=causes, passes=passes)
 

@@ -28,9 +28,13 @@ __all__ = ["Slices", "save_timeline", "timeline_tracks"]
 Int64 = npt.NDArray[np.int64]
 
 _CHANNELS = {
-    Channel.STORE: "DMA: last stores", Channel.PHASE: "DMA: macro-tiles", Channel.NORTH: "DMA: first loads, N2S",
-    Channel.WEST: "DMA: first loads, W2E", Channel.VECTOR: "DMA: vector", Channel.WUVE: "DMA: WUVE",
-}  # fmt: skip
+    Channel.STORE: "DMA: last stores",
+    Channel.PHASE: "DMA: macro-tiles",
+    Channel.NORTH: "DMA: first loads, N2S",
+    Channel.WEST: "DMA: first loads, W2E",
+    Channel.VECTOR: "DMA: vector",
+    Channel.WUVE: "DMA: WUVE",
+}
 _SEQUENCE = 1
 """All packets are of one writer; any number but 0."""
 
@@ -56,9 +60,12 @@ def timeline_tracks(result: SystemResult) -> dict[str, Slices]:
     for channel, name in _CHANNELS.items():
         mine = moved.channel == channel
         tracks[name] = Intervals(
-            op=moved.op[mine], channel=moved.channel[mine], start=moved.start[mine], end=moved.end[mine],
+            op=moved.op[mine],
+            channel=moved.channel[mine],
+            start=moved.start[mine],
+            end=moved.end[mine],
             moved=moved.moved[mine],
-        )  # fmt: skip
+        )
     return {name: _slices(spans, result) for name, spans in tracks.items() if len(spans.op)}
 
 

@@ -247,21 +247,31 @@ def _train(folder: Path, plan: Planned) -> None:
 def _kept(result: TrainResult) -> Training:
     spec, last, technique = result.spec, result.log[-1], result.technique
     return Training(
-        model=spec.model, scheme=spec.scheme, pattern=spec.pattern, seed=spec.seed,
+        model=spec.model,
+        scheme=spec.scheme,
+        pattern=spec.pattern,
+        seed=spec.seed,
         spec={**asdict(spec), "pattern": None if spec.pattern is None else str(spec.pattern)},
-        images=result.images, hosts=result.hosts, digest=result.digest, seconds=result.seconds,
-        steps=tuple(row.step for row in result.log), accuracy=result.accuracy,
+        images=result.images,
+        hosts=result.hosts,
+        digest=result.digest,
+        seconds=result.seconds,
+        steps=tuple(row.step for row in result.log),
+        accuracy=result.accuracy,
         validation=tuple(row.validation_accuracy for row in result.log),
         density={Pass.FF: last.density_ff, Pass.BP: last.density_bp, Pass.WU: last.density_wu},
-        flip_rate=fmean(row.flip_rate for row in result.log), sad=last.sad, phases=_phases(result),
+        flip_rate=fmean(row.flip_rate for row in result.log),
+        sad=last.sad,
+        phases=_phases(result),
         layers={
             name: LayerFindings(
                 density={Pass.FF: found.density_ff, Pass.BP: found.density_bp, Pass.WU: found.density_wu},
-                flip_rate=found.flip_rate, sad=found.sad,
+                flip_rate=found.flip_rate,
+                sad=found.sad,
             )
             for name, found in technique.metrics().items()
         },
-    )  # fmt: skip
+    )
 
 
 def _phases(result: TrainResult) -> tuple[TrainedPhase, ...]:

@@ -91,9 +91,7 @@ def waits(result: OpResult, spec: AcceleratorSpec) -> dict[str, int]:
 
 
 def _waited(cycles: Cycles) -> dict[str, int]:
-    return {
-        INTERLEAVE: cycles.interleave_stall, PORTS: cycles.port_stall, DRAM: cycles.dram_stall, SORE: cycles.sore
-    }  # fmt: skip
+    return {INTERLEAVE: cycles.interleave_stall, PORTS: cycles.port_stall, DRAM: cycles.dram_stall, SORE: cycles.sore}
 
 
 @lru_cache(maxsize=4096)

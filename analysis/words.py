@@ -11,9 +11,18 @@ from ..workloads.errors import printable, shorten
 from ..workloads.step import Workload
 
 __all__ = [
-    "apportion", "count", "joules", "model_name", "percent", "percents", "percents_of", "run_name", "seconds",
-    "step_name", "time_unit",
-]  # fmt: skip
+    "apportion",
+    "count",
+    "joules",
+    "model_name",
+    "percent",
+    "percents",
+    "percents_of",
+    "run_name",
+    "seconds",
+    "step_name",
+    "time_unit",
+]
 
 K = TypeVar("K")
 _LONGEST = 80

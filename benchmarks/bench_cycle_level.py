@@ -75,10 +75,15 @@ def test_sore(benchmark: BenchmarkFixture, kind: Literal["serial", "network"], c
     assert benchmark(run_sore, spec, B, NMPattern(keep=2, group=8)).cycles == cycles
 
 
-@pytest.mark.parametrize(("settings", "cycles"), [
-    (Sgd(rate=0.1, momentum=0.9), 8_212), (Nesterov(rate=0.1, momentum=0.9), 8_218),
-    (Adam(rate=0.1, step=1), 8_242), (AdamW(rate=0.1, step=1), 8_242),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "cycles"),
+    [
+        (Sgd(rate=0.1, momentum=0.9), 8_212),
+        (Nesterov(rate=0.1, momentum=0.9), 8_218),
+        (Adam(rate=0.1, step=1), 8_242),
+        (AdamW(rate=0.1, step=1), 8_242),
+    ],
+)
 def test_wuve(benchmark: BenchmarkFixture, settings: UpdateSettings, cycles: int) -> None:
     master, gradient = B.astype(np.float32).ravel(), B.ravel()
     state = (np.zeros_like(master),) * len(settings.rule.state)

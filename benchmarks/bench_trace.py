@@ -51,9 +51,12 @@ class RowsAndColumns(nn.Module):
 
 def source(name: str, build: type[nn.Module], *shape: int) -> ModelSource:
     return ModelSource(
-        name=name, title=name, build=build, loss=lambda output, _: output.sum(),
+        name=name,
+        title=name,
+        build=build,
+        loss=lambda output, _: output.sum(),
         inputs=lambda _batch, _seq: StepInputs(args=(torch.empty(*shape, device="meta"),), batch=BATCH, shape=""),
-    )  # fmt: skip
+    )
 
 
 MODELS = {

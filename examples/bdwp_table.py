@@ -17,9 +17,18 @@ COLUMNS = ("kept dense", "ragged", "interleave", "ports", "both", "fill", "DRAM"
 def column(item: str) -> str:
     """Column of a ledger item."""
     names = {
-        "kept": "kept dense", "short": "kept dense", "ragged": "ragged", "accumulator": "interleave", "array": "ports",
-        "bound": "both", "fill": "fill", "DRAM": "DRAM", "compression": "SORE", "weight": "WUVE", "vector": "vector",
-    }  # fmt: skip
+        "kept": "kept dense",
+        "short": "kept dense",
+        "ragged": "ragged",
+        "accumulator": "interleave",
+        "array": "ports",
+        "bound": "both",
+        "fill": "fill",
+        "DRAM": "DRAM",
+        "compression": "SORE",
+        "weight": "WUVE",
+        "vector": "vector",
+    }
     return names[item.replace(":", "").split()[0]]
 
 

@@ -65,11 +65,15 @@ def sizes() -> list[Size]:
         rows = csv.DictReader(line for line in file if not line.startswith("#"))
         return [
             Size(
-                macs=int(r["macs"]), buffer_kb=int(r["buffer_kb"]), gbps=float(r["gbps"]), fps=float(r["fps"]),
-                atomic_c=int(r["atomic_c"]), atomic_k=int(r["atomic_k"]),
+                macs=int(r["macs"]),
+                buffer_kb=int(r["buffer_kb"]),
+                gbps=float(r["gbps"]),
+                fps=float(r["fps"]),
+                atomic_c=int(r["atomic_c"]),
+                atomic_k=int(r["atomic_k"]),
             )
             for r in rows
-        ]  # fmt: skip
+        ]
 
 
 def nv_small_on_fpga() -> Size:
@@ -93,9 +97,7 @@ def nvdla(size: Size, *, features: int = 8, entries: int = ENTRIES, held: int = 
         clock_hz=CLOCK_HZ,
         technology="28nm",
         array=ArraySpec(rows=size.atomic_c, cols=size.atomic_k),
-        pe=PESpec(
-            max_group=1, accumulators=1, dense_words=1, weight_pairs=1, multiply_latency=1, add_latency=1
-        ),
+        pe=PESpec(max_group=1, accumulators=1, dense_words=1, weight_pairs=1, multiply_latency=1, add_latency=1),
         buffers=BufferSpec(
             w2e_bytes=part * features,
             n2s_bytes=part * (16 - features),
@@ -105,7 +107,7 @@ def nvdla(size: Size, *, features: int = 8, entries: int = ENTRIES, held: int = 
         wuve=WuveSpec(),
         vector=VectorSpec(lanes=65536),
         dram=DramSpec(kind="sdram", bytes_per_second=int(size.gbps * 10**9) * OPERAND_BYTES),
-    )  # fmt: skip
+    )
 
 
 def inference(step: Workload) -> Workload:
@@ -140,9 +142,14 @@ def stationary_mappings(op: MatrixOp, spec: AcceleratorSpec) -> Iterator[Mapping
                 break
             for resident, order in ((True, "mn"), (True, "nm"), (False, "mn")):
                 yield Mapping(
-                    array=ArrayMapping(dataflow=Dataflow.WS, pattern=DENSE, interleave=1), gemm=op.gemm, n2s="b",
-                    tile_rows=rows, tile_cols=cols, resident=resident, order=order,
-                )  # fmt: skip
+                    array=ArrayMapping(dataflow=Dataflow.WS, pattern=DENSE, interleave=1),
+                    gemm=op.gemm,
+                    n2s="b",
+                    tile_rows=rows,
+                    tile_cols=cols,
+                    resident=resident,
+                    order=order,
+                )
 
 
 def best(op: MatrixOp, spec: AcceleratorSpec) -> Placement:

@@ -30,21 +30,26 @@ READ = "read whole: nothing in it is trained, or nothing multiplied"
 
 REASONS = {
     r"no parameter is trained|multiplies no matrices": READ,
-    r"\((Sequence|Optional|SplitTo|String|Regex|Tf|ConcatFrom)|of type string|(sequence|optional)_type":
-        "sequences, optional values, text",
+    (
+        r"\((Sequence|Optional|SplitTo|String|Regex|Tf|ConcatFrom)|of type string|(sequence|optional)_type"
+    ): "sequences, optional values, text",
     r"cannot be inferred|depends on data|may end before|the graph has no input": "data decides a size, or which way",
     r"sizes of the file are symbolic|batch dimension .* is symbolic|is empty": "an axis of no element, or of no size",
     r"has no rule for a training step": "an operator without a rule",
     r"is of domain": "an operator of another domain",
     r"is of type (u?int[24]|float4|float8|complex)": "data in a format that no machine here holds",
-    r"linear_before_reset|peephole|is not a product of two operands|sums an index|has a batch of its own":
-        "a form of a known operator without a rule",
-}  # fmt: skip
+    (
+        r"linear_before_reset|peephole|is not a product of two operands|sums an index|has a batch of its own"
+    ): "a form of a known operator without a rule",
+}
 """What messages say, in the order they are tried, and what that is called."""
 
 PUBLISHED = {
-    "densenet121": 2.83, "resnet50": 4.09, "squeezenet": 0.35, "vgg19": 19.63,
-}  # fmt: skip
+    "densenet121": 2.83,
+    "resnet50": 4.09,
+    "squeezenet": 0.35,
+    "vgg19": 19.63,
+}
 """GMACs at 224 x 224, second-hand: as torchvision lists them for the same models (SqueezeNet 1.1)."""
 
 

@@ -87,26 +87,44 @@ BLOCKS = {
     block.name: block
     for block in (
         Block(
-            name="stce", title="the array", make=_stce, bench=_array_bench, drive=_drive_stce, apart=("control",),
-            multipliers=lambda spec: spec.macs_per_cycle, depends=("array", "pe"),
+            name="stce",
+            title="the array",
+            make=_stce,
+            bench=_array_bench,
+            drive=_drive_stce,
+            apart=("control",),
+            multipliers=lambda spec: spec.macs_per_cycle,
+            depends=("array", "pe"),
         ),
         Block(name="pe", title="one PE", make=_pe, in_machine=False),
         Block(
-            name="sore", title="the N:M compressor", make=_sore, bench=_stream_bench, drive=_drive_sore,
+            name="sore",
+            title="the N:M compressor",
+            make=_sore,
+            bench=_stream_bench,
+            drive=_drive_sore,
             depends=("sore", "pe.format", "pe.max_group"),
         ),
         Block(
-            name="wuve", title="the weight update", make=_wuve, bench=_stream_bench, drive=_drive_wuve,
+            name="wuve",
+            title="the weight update",
+            make=_wuve,
+            bench=_stream_bench,
+            drive=_drive_wuve,
             depends=("wuve.lanes", "pe.format", "pe.multiply_latency", "pe.add_latency"),
         ),
         Block(
-            name="pregenerate", title="the weight update with compressors behind it", make=_pregenerate,
-            bench=_stream_bench, drive=_drive_pregenerate, in_machine=False,
+            name="pregenerate",
+            title="the weight update with compressors behind it",
+            make=_pregenerate,
+            bench=_stream_bench,
+            drive=_drive_pregenerate,
+            in_machine=False,
             present=lambda spec: spec.wuve.pregenerate,
             absent="wuve.pregenerate of {} is false: no SORE is behind its WUVE",
         ),
     )
-}  # fmt: skip
+}
 
 
 def find_block(name: str, among: Mapping[str, Block] = BLOCKS) -> Block:

@@ -14,7 +14,7 @@ from ..dataflow.stce.mapping import ArrayMapping, Dataflow
 from ..workloads.errors import InputError
 from .compact import Compact, compress, require_matrix
 from .kernels.drain import delay, stretch, taken_at
-from .kernels.stce import Array, Operands, OsGroups, Results, WsGroups, run_os, run_ws
+from .kernels.stce import Array, Operands, OsGroups, Results, Spent, WsGroups, run_os, run_ws
 from .operand import Half, operand_type
 
 __all__ = ["CANONICAL_NAN", "ArrayRun", "canonical", "check_operands", "require_ready", "run_array"]
@@ -65,36 +65,15 @@ def run_array(
     taken; by default, and after its last cycle, it always is.
     """
     pairs = check_operands(spec, mapping, a, b, run)
-    m, n = a.shape[0], pairs.n
-    result = np.empty((m, n), np.float32)
-    left = np.empty((m, n), np.int64)
-    cut, pe = pairs.cut, spec.pe
-    with np.errstate(invalid="ignore"):  # a signalling NaN is data here
-        values, dense = pairs.values.astype(np.float32), a.astype(np.float32)
     require_ready(spec, ready)
-    array = Array(
-        spec.array.rows,
-        spec.array.cols,
-        mapping.interleave,
-        pe.add_latency,
-        spec.mac_latency,
-        spec.array.w2e_words,
+    m, n = a.shape[0], pairs.n
+    results = Results(
+        np.empty((m, n), np.float32),
+        np.empty((m, n), np.int64),
+        np.empty(_words_of_a_column(spec, mapping, pairs, m), np.int64),
     )
-    operands = Operands(np.ascontiguousarray(dense.T), values, np.ascontiguousarray(pairs.indices))
-    leaves = np.empty(_words_of_a_column(spec, mapping, pairs, m), np.int64)
-    match mapping.dataflow:
-        case Dataflow.OS | Dataflow.OS1:
-            groups, single = OsGroups(cut.slot_base, cut.length, cut.kept), mapping.dataflow is Dataflow.OS1
-            counts = run_os(operands, groups, array, single, Results(result, left, leaves))
-        case Dataflow.WS:
-            keep, group = mapping.pattern.keep, mapping.pattern.group
-            skew = (keep - 1) * max(mapping.interleave, pe.add_latency) + pe.add_latency
-            held = WsGroups(cut.start, cut.first_slot, cut.kept, keep, mapping.interleave * group)
-            transposed = np.empty((n, m), np.float32)
-            counts = run_ws(operands, held, skew, array, Results(transposed, left, leaves))
-            result[:] = transposed.T
-        case _:
-            assert_never(mapping.dataflow)
+    result, left, leaves = results
+    counts = _stepped(spec, mapping, a, pairs, results)
     total, compute, stall, port = (int(count) for count in counts)
     stalled = 0
     if ready is not None:
@@ -113,6 +92,36 @@ def run_array(
         ),
         stalled=stalled,
     )
+
+
+def _stepped(spec: AcceleratorSpec, mapping: ArrayMapping, a: Half, pairs: Compact, results: Results) -> Spent:
+    """The run of the mapping's dataflow, which fills ``results``."""
+    cut, pe = pairs.cut, spec.pe
+    with np.errstate(invalid="ignore"):  # a signalling NaN is data here
+        values, dense = pairs.values.astype(np.float32), a.astype(np.float32)
+    operands = Operands(np.ascontiguousarray(dense.T), values, np.ascontiguousarray(pairs.indices))
+    array = Array(
+        spec.array.rows,
+        spec.array.cols,
+        mapping.interleave,
+        pe.add_latency,
+        spec.mac_latency,
+        spec.array.w2e_words,
+    )
+    match mapping.dataflow:
+        case Dataflow.OS | Dataflow.OS1:
+            groups, single = OsGroups(cut.slot_base, cut.length, cut.kept), mapping.dataflow is Dataflow.OS1
+            counts: Spent = run_os(operands, groups, array, single, results)
+        case Dataflow.WS:
+            keep, group = mapping.pattern.keep, mapping.pattern.group
+            skew = (keep - 1) * max(mapping.interleave, pe.add_latency) + pe.add_latency
+            held = WsGroups(cut.start, cut.first_slot, cut.kept, keep, mapping.interleave * group)
+            transposed = np.empty((pairs.n, a.shape[0]), np.float32)
+            counts = run_ws(operands, held, skew, array, results._replace(out=transposed))
+            results.out[:] = transposed.T
+        case _:
+            assert_never(mapping.dataflow)
+    return counts
 
 
 def _words_of_a_column(spec: AcceleratorSpec, mapping: ArrayMapping, pairs: Compact, m: int) -> int:

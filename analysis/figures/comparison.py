@@ -66,8 +66,14 @@ def _bars(ax: Axes, comparison: Comparison, names: list[str], length: float, the
         causes = {c: getattr(cycles, c, 0) / result.spec.clock_hz / length for c in names}
         stack(ax, y, causes, theme)
         sums = {c: sums[c] + causes[c] for c in names}
-        ax.annotate(f"{row.speedup:.2f}×   {seconds(row.seconds)}", (row.seconds / length, y), xytext=(8, 0),
-                    textcoords="offset points", va="center", fontsize=9.5)  # fmt: skip
+        ax.annotate(
+            f"{row.speedup:.2f}×   {seconds(row.seconds)}",
+            (row.seconds / length, y),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9.5,
+        )
         if row.ideal_speedup > 1:
             x = base / row.ideal_speedup / length
             ax.plot([x, x], [y - 0.46, y + 0.46], color=theme.text, linewidth=1.8, solid_capstyle="butt", zorder=4)

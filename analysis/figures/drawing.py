@@ -30,9 +30,14 @@ def head(figure: Figure, title: str, subtitle: str, theme: Theme) -> None:
 
 
 def cause_legend(
-    figure: Figure, sums: dict[str, float], names: dict[str, str], theme: Theme, *, shares: bool,
+    figure: Figure,
+    sums: dict[str, float],
+    names: dict[str, str],
+    theme: Theme,
+    *,
+    shares: bool,
     extra: tuple[Line2D, ...] = (),
-) -> None:  # fmt: skip
+) -> None:
     """Causes that can be seen by their ``names``, with or without their share of the sums."""
     colours = theme.colours(names)
     every, share = sum(sums.values()) or 1, percents_of(sums)
@@ -40,10 +45,19 @@ def cause_legend(
     labels = [names[c] + (f" {share[c]} %" if shares else "") for c in seen]
     patches = [Patch(color=colours[c], label=label) for c, label in zip(seen, labels, strict=True)]
     figure.legend(
-        handles=[*patches, *extra], ncols=_LEGEND_COLUMNS, loc="upper left", frameon=False, fontsize=9,
-        handlelength=0.9, handletextpad=0.4, columnspacing=1.2, labelspacing=0.3, borderpad=0, borderaxespad=0,
+        handles=[*patches, *extra],
+        ncols=_LEGEND_COLUMNS,
+        loc="upper left",
+        frameon=False,
+        fontsize=9,
+        handlelength=0.9,
+        handletextpad=0.4,
+        columnspacing=1.2,
+        labelspacing=0.3,
+        borderpad=0,
+        borderaxespad=0,
         bbox_to_anchor=(LEFT / figure.get_figwidth(), 1 - 0.78 / figure.get_figheight()),
-    )  # fmt: skip
+    )
 
 
 def stack(ax: Axes, y: float, causes: dict[str, float], theme: Theme) -> None:

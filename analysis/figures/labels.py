@@ -22,9 +22,16 @@ _POINT = 3.5
 
 
 def place_labels(
-    figure: Figure, ax: Axes, points: Sequence[tuple[float, float]], bars: Sequence[tuple[float, float]],
-    names: Sequence[str], theme: Theme, *, size: float, lines: Sequence[tuple[tuple[float, float], ...]] = (),
-) -> list[str]:  # fmt: skip
+    figure: Figure,
+    ax: Axes,
+    points: Sequence[tuple[float, float]],
+    bars: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    theme: Theme,
+    *,
+    size: float,
+    lines: Sequence[tuple[tuple[float, float], ...]] = (),
+) -> list[str]:
     """Write ``names`` beside ``points`` (in data units), the first ones first; returns those that found no place.
 
     Points beyond the names have none and are kept clear of. ``bars`` are what points reach to either side and up and
@@ -33,8 +40,10 @@ def place_labels(
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     scale = figure.dpi / 72
     pixels = [tuple(ax.transData.transform(point)) for point in points]
-    taken = [Bbox.from_bounds(x - _POINT * scale, y - _POINT * scale, 2 * _POINT * scale, 2 * _POINT * scale)
-             for x, y in pixels]  # fmt: skip
+    taken = [
+        Bbox.from_bounds(x - _POINT * scale, y - _POINT * scale, 2 * _POINT * scale, 2 * _POINT * scale)
+        for x, y in pixels
+    ]
     crosses = [box for point, bar in zip(points, bars, strict=True) for box in _cross(ax, point, bar)]
     crosses += [box for line in lines for box in _beads(ax, line)]
     inside, homeless = ax.get_window_extent(), []

@@ -83,8 +83,13 @@ def _draw(result: AnyResult, bars: dict[str, _Bar], theme: Theme) -> Figure:
     axes = _panels(figure, bars, left, theme)
     axes[0].set_yticks(range(len(bars)), labels)
     _shares(axes[-1], bars, theme)
-    figure.text(left / _WIDTH, 0.16 / height, "clock cycles of each op by itself, one scale in all panels",
-                fontsize=9, color=theme.muted)  # fmt: skip
+    figure.text(
+        left / _WIDTH,
+        0.16 / height,
+        "clock cycles of each op by itself, one scale in all panels",
+        fontsize=9,
+        color=theme.muted,
+    )
     names = figure_words(cycles_kind(step_of(result).ops))
     sums = {c: sum(bar.cycles[p][c] for bar in bars.values() for p in Pass) for c in names}
     cause_legend(figure, sums, names, theme, shares=True)
@@ -147,8 +152,17 @@ def _shares(ax: Axes, bars: dict[str, _Bar], theme: Theme) -> None:
     shares = percents(bar.total for bar in bars.values())
     words = [(-1.0, "share")] + [(float(y), f"{share} %") for y, share in enumerate(shares)]
     for y, text in words:
-        ax.annotate(text, (1, y), xycoords=("axes fraction", "data"), xytext=(10, 0), textcoords="offset points",
-                    va="center", fontsize=9, color=theme.muted, annotation_clip=False)  # fmt: skip
+        ax.annotate(
+            text,
+            (1, y),
+            xycoords=("axes fraction", "data"),
+            xytext=(10, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=theme.muted,
+            annotation_clip=False,
+        )
 
 
 def _title(causes: dict[str, float], level: str, step: SimResult) -> str:

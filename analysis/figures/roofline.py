@@ -76,15 +76,34 @@ def _draw_roofs(ax: Axes, roofs: Roofline, theme: Theme) -> None:
     ridge = roofs.peak_gmacs / roofs.gbytes_per_s
     best = roofs.sparse_gmacs / roofs.peak_gmacs
     ax.plot([low, ridge, high], [roofs.roof(low), roofs.peak_gmacs, roofs.peak_gmacs], color=theme.text, linewidth=1.4)
-    ax.annotate(f"dense peak {roofs.peak_gmacs:,.4g} GMAC/s", (high, roofs.peak_gmacs), xytext=(-2, 3), ha="right",
-                va="bottom", **_SMALL)  # fmt: skip
-    ax.annotate(f"DRAM {roofs.gbytes_per_s:,.3g} GB/s", (low, roofs.roof(low)), xytext=(14, 0), ha="left", va="center",
-                **_SMALL)  # fmt: skip
+    ax.annotate(
+        f"dense peak {roofs.peak_gmacs:,.4g} GMAC/s",
+        (high, roofs.peak_gmacs),
+        xytext=(-2, 3),
+        ha="right",
+        va="bottom",
+        **_SMALL,
+    )
+    ax.annotate(
+        f"DRAM {roofs.gbytes_per_s:,.3g} GB/s", (low, roofs.roof(low)), xytext=(14, 0), ha="left", va="center", **_SMALL
+    )
     if best > 1:
-        ax.plot([ridge, ridge * best, high], [roofs.peak_gmacs, roofs.sparse_gmacs, roofs.sparse_gmacs],
-                color=theme.muted, linewidth=1.4, linestyle=(0, (4, 3)))  # fmt: skip
-        ax.annotate(f"sparse peak, {best:.3g}× fewer MACs", (high, roofs.sparse_gmacs), xytext=(-2, 4), ha="right",
-                    va="bottom", color=theme.muted, **_SMALL)  # fmt: skip
+        ax.plot(
+            [ridge, ridge * best, high],
+            [roofs.peak_gmacs, roofs.sparse_gmacs, roofs.sparse_gmacs],
+            color=theme.muted,
+            linewidth=1.4,
+            linestyle=(0, (4, 3)),
+        )
+        ax.annotate(
+            f"sparse peak, {best:.3g}× fewer MACs",
+            (high, roofs.sparse_gmacs),
+            xytext=(-2, 4),
+            ha="right",
+            va="bottom",
+            color=theme.muted,
+            **_SMALL,
+        )
 
 
 def _draw_points(ax: Axes, roofs: Roofline, theme: Theme) -> None:
@@ -98,8 +117,17 @@ def _draw_points(ax: Axes, roofs: Roofline, theme: Theme) -> None:
         points, share = places[place], times[place] / max(times.values())
         x = sum(p.intensity * p.cycles for p in points) / times[place]
         y = sum(p.gmacs * p.cycles for p in points) / times[place]
-        ax.scatter(x, y, s=max(_LARGEST_AREA * share, _SMALLEST_AREA), marker=_MARKERS[place[0]][0], alpha=0.8,
-                   zorder=3, linewidth=0.7, color=theme.passes[place[0]], edgecolor=theme.background)  # fmt: skip
+        ax.scatter(
+            x,
+            y,
+            s=max(_LARGEST_AREA * share, _SMALLEST_AREA),
+            marker=_MARKERS[place[0]][0],
+            alpha=0.8,
+            zorder=3,
+            linewidth=0.7,
+            color=theme.passes[place[0]],
+            edgecolor=theme.background,
+        )
 
 
 def _step(value: float) -> int:
@@ -117,8 +145,15 @@ def _name_worst(ax: Axes, roofs: Roofline, theme: Theme) -> None:
     names = list(dict.fromkeys(p.name for p in roofs.points))
     name = short_labels(names)[names.index(worst.name)]
     text = f"{name}, {worst.pass_}:\n{percent(worst.gmacs / worst.roof_gmacs)} of its roof"
-    ax.annotate(text, (worst.intensity, worst.gmacs), xytext=(-14 if leftward else 14, 0), va="center",
-                ha="right" if leftward else "left", color=theme.text, **_SMALL)  # fmt: skip
+    ax.annotate(
+        text,
+        (worst.intensity, worst.gmacs),
+        xytext=(-14 if leftward else 14, 0),
+        va="center",
+        ha="right" if leftward else "left",
+        color=theme.text,
+        **_SMALL,
+    )
 
 
 def _legend(ax: Axes, roofs: Roofline, theme: Theme) -> None:
@@ -126,8 +161,15 @@ def _legend(ax: Axes, roofs: Roofline, theme: Theme) -> None:
     handles = [
         ax.scatter([], [], s=60, marker=_MARKERS[p][0], color=theme.passes[p], label=_MARKERS[p][1]) for p in shown
     ]
-    ax.legend(handles=handles, loc="lower right", frameon=False, fontsize=9, title="area: time", title_fontsize=9,
-              alignment="left")  # fmt: skip
+    ax.legend(
+        handles=handles,
+        loc="lower right",
+        frameon=False,
+        fontsize=9,
+        title="area: time",
+        title_fontsize=9,
+        alignment="left",
+    )
 
 
 def _title(roofs: Roofline) -> str:

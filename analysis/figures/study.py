@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..study import Study, StudyRow, pareto
+from ..study import Study, pareto
+from ..study_rows import StudyRow
 from ..theme import Theme, theme_of
 from ..words import time_unit
 from .drawing import LEFT, head
@@ -66,9 +67,13 @@ _PANELS: tuple[tuple[Time, Time, str], ...] = (
 
 
 def _panel(
-    figure: Figure, ax: Axes, rows: Sequence[StudyRow], what: tuple[Time, Time, str],
-    colours: dict[str | None, str], theme: Theme,
-) -> None:  # fmt: skip
+    figure: Figure,
+    ax: Axes,
+    rows: Sequence[StudyRow],
+    what: tuple[Time, Time, str],
+    colours: dict[str | None, str],
+    theme: Theme,
+) -> None:
     time, deviation, title = what
     shown = [(row, t, row.validation) for row in rows if (t := time(row)) is not None and row.validation is not None]
     ax.set_title(title, loc="left", fontweight="bold")
@@ -127,17 +132,23 @@ def _point(
     ax: Axes, at: tuple[float, float], bar: tuple[float, float], colour: str, on_front: bool, theme: Theme
 ) -> None:
     ax.errorbar(
-        *at, xerr=bar[0] or None, yerr=bar[1] or None, fmt="o", markersize=5.5 if on_front else 4.5, color=colour,
-        markerfacecolor=colour if on_front else theme.background, markeredgewidth=1.2, elinewidth=0.7,
-        zorder=5 if on_front else 4, ecolor=(*mpl.colors.to_rgb(colour), 0.45),
-    )  # fmt: skip
+        *at,
+        xerr=bar[0] or None,
+        yerr=bar[1] or None,
+        fmt="o",
+        markersize=5.5 if on_front else 4.5,
+        color=colour,
+        markerfacecolor=colour if on_front else theme.background,
+        markeredgewidth=1.2,
+        elinewidth=0.7,
+        zorder=5 if on_front else 4,
+        ecolor=(*mpl.colors.to_rgb(colour), 0.45),
+    )
 
 
 def _limits(ax: Axes, points: Sequence[tuple[float, float]], bars: Sequence[tuple[float, float]]) -> None:
     """Room for the bars, and for names at the right."""
-    ends = [
-        (x + sx * dx, y + sy * dy) for (x, y), (dx, dy) in zip(points, bars, strict=True) for sx, sy in _CORNERS
-    ]  # fmt: skip
+    ends = [(x + sx * dx, y + sy * dy) for (x, y), (dx, dy) in zip(points, bars, strict=True) for sx, sy in _CORNERS]
     (left, low), (right, high) = map(min, zip(*ends, strict=True)), map(max, zip(*ends, strict=True))
     wide, tall = (right - left) or right or 1.0, (high - low) or 1.0
     ax.set_xlim(left - 0.06 * wide, right + 0.16 * wide)
@@ -159,15 +170,24 @@ def _legend(figure: Figure, study: Study, colours: dict[str | None, str], theme:
     used = {row.pattern for row in study.rows}
     handles = [dot(colour, name or "dense") for name, colour in colours.items() if name in used]
     handles += [
-        dot(theme.muted, "not beaten in both"), dot(theme.muted, "beaten", filled=False),
+        dot(theme.muted, "not beaten in both"),
+        dot(theme.muted, "beaten", filled=False),
         Line2D([], [], color=theme.muted, linestyle=":", label="target"),
-    ]  # fmt: skip
+    ]
     height = figure.get_figheight()
     figure.legend(
-        handles=handles, ncols=len(handles), loc="upper left", frameon=False, fontsize=9, handletextpad=0.4,
-        columnspacing=1.2, borderpad=0, borderaxespad=0, handlelength=1.2,
+        handles=handles,
+        ncols=len(handles),
+        loc="upper left",
+        frameon=False,
+        fontsize=9,
+        handletextpad=0.4,
+        columnspacing=1.2,
+        borderpad=0,
+        borderaxespad=0,
+        handlelength=1.2,
         bbox_to_anchor=(LEFT / _WIDTH, 1 - 0.72 / height),
-    )  # fmt: skip
+    )
 
 
 def _title(study: Study) -> str:

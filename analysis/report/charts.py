@@ -21,15 +21,24 @@ from .tables import mapping_words, wait_name
 __all__ = ["chart", "legend", "overview_data", "run_data", "study_data"]
 
 _COMPONENT_COLOURS: dict[str, str] = {
-    Component.ARRAY: "compute", Component.BUFFERS: "port_stall", Component.DRAM: "dram_stall", Component.SORE: "sore",
-    Component.WUVE: "wuve", Component.VECTOR: "vector", Component.CLOCK: "ink",
+    Component.ARRAY: "compute",
+    Component.BUFFERS: "port_stall",
+    Component.DRAM: "dram_stall",
+    Component.SORE: "sore",
+    Component.WUVE: "wuve",
+    Component.VECTOR: "vector",
+    Component.CLOCK: "ink",
     Component.STATIC: "muted",
-}  # fmt: skip
+}
 """Parts of the machine in the colour of the time they take; clock and leakage, which take none, in greys."""
 WAIT_COLOURS = {
-    "busy": "compute", "fill_drain": "fill_drain", "dram": "dram_stall", "sore": "sore", "dependency": "muted",
+    "busy": "compute",
+    "fill_drain": "fill_drain",
+    "dram": "dram_stall",
+    "sore": "sore",
+    "dependency": "muted",
     "idle": "grid",
-}  # fmt: skip
+}
 ASKER_COLOURS = {"array": "compute", "vector": "vector", "WUVE": "wuve"}
 
 
@@ -52,11 +61,14 @@ def overview_data(groups: Sequence[Group], datas: dict[int, RunData]) -> list[di
         for run in group.runs:
             tick = run.result.spec.clock_hz * length
             promised = group.promised_seconds(run)
-            rows.append({
-                "label": run.name, "causes": [n / tick for n in datas[id(run)].causes.values()],
-                "promised": None if promised is None else promised / length,
-                "overlapped": None if run.system is None else run.seconds / length,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "label": run.name,
+                    "causes": [n / tick for n in datas[id(run)].causes.values()],
+                    "promised": None if promised is None else promised / length,
+                    "overlapped": None if run.system is None else run.seconds / length,
+                }
+            )
         made.append({"unit": unit, "rows": rows})
     return made
 
@@ -76,22 +88,35 @@ def run_data(data: RunData) -> dict[str, Any]:
             {"label": str(p), "causes": times(causes)} for p, causes in data.passes.items() if any(causes.values())
         ],
         "layers": [
-            {"label": bar.label, "causes": times(bar.cycles),
-             "parts": [{"label": part.label, "causes": times(part.cycles)} for part in bar.parts]}
+            {
+                "label": bar.label,
+                "causes": times(bar.cycles),
+                "parts": [{"label": part.label, "causes": times(part.cycles)} for part in bar.parts],
+            }
             for bar in data.bars
         ],
-        "roofline": _roofline(data), "energy": _energy(data),
+        "roofline": _roofline(data),
+        "energy": _energy(data),
         "system": None if data.system is None else _system(data, data.system),
-    }  # fmt: skip
+    }
 
 
 def _roofline(data: RunData) -> dict[str, Any]:
     roof, ops = data.roofline, data.run.result.ops
     points = [
-        {"op": i, "name": p.name, "pass": str(p.pass_), "x": p.intensity, "y": p.gmacs, "memory": p.memory_bound,
-         "share": p.cycles, "mapping": mapping_words(ops[i])}
-        for i, p in zip(data.matrix_ops, roof.points, strict=True) if isfinite(p.intensity)
-    ]  # fmt: skip
+        {
+            "op": i,
+            "name": p.name,
+            "pass": str(p.pass_),
+            "x": p.intensity,
+            "y": p.gmacs,
+            "memory": p.memory_bound,
+            "share": p.cycles,
+            "mapping": mapping_words(ops[i]),
+        }
+        for i, p in zip(data.matrix_ops, roof.points, strict=True)
+        if isfinite(p.intensity)
+    ]
     return {"peak": roof.peak_gmacs, "sparse": roof.sparse_gmacs, "slope": roof.gbytes_per_s, "points": points}
 
 
@@ -111,10 +136,15 @@ def _energy(data: RunData) -> list[dict[str, Any]]:
             colours[path[:depth]] = component_colour(component)
     number = {path: str(i) for i, path in enumerate(nodes)}
     return [
-        {"id": number[path], "parent": number.get(path[:-1], ""), "path": list(path), "mj": spent / 1e18,
-         "colour": colours[path]}
+        {
+            "id": number[path],
+            "parent": number.get(path[:-1], ""),
+            "path": list(path),
+            "mj": spent / 1e18,
+            "colour": colours[path],
+        }
         for path, spent in nodes.items()
-    ]  # fmt: skip
+    ]
 
 
 def _system(data: RunData, system: SystemData) -> dict[str, Any]:
@@ -125,7 +155,9 @@ def _system(data: RunData, system: SystemData) -> dict[str, Any]:
     length, unit = time_unit(whole)
     per_bin = whole / BINS * 1e9
     return {
-        "unit": unit, "end": whole / length, "bins": BINS,
+        "unit": unit,
+        "end": whole / length,
+        "bins": BINS,
         "peak": spec.dram.bytes_per_second / 1e9,
         "moved": [
             {"label": name, "colour": ASKER_COLOURS[name], "gb": [n / per_bin for n in moved]}
@@ -139,7 +171,7 @@ def _system(data: RunData, system: SystemData) -> dict[str, Any]:
             {"label": name, "shares": [100 * s for s in use_shares(use).values()]}
             for name, use in run.system.engines.items()
         ],
-    }  # fmt: skip
+    }
 
 
 def study_data(study: SavedStudy) -> list[dict[str, Any]]:
@@ -150,11 +182,16 @@ def study_data(study: SavedStudy) -> list[dict[str, Any]]:
         target = next((100 * row.target for row in rows if row.target is not None), None)
         front = pareto([(-(row.speedup or 0.0), row.validation or 0.0) for row in rows])
         points = [
-            {"label": row_name(row), "x": row.speedup, "y": 100 * (row.validation or 0.0),
-             "sd": 100 * (row.validation_sd or 0.0), "reached": row.reached == row.seeds,
-             "named": i in front or row.scheme == REFERENCE}
+            {
+                "label": row_name(row),
+                "x": row.speedup,
+                "y": 100 * (row.validation or 0.0),
+                "sd": 100 * (row.validation_sd or 0.0),
+                "reached": row.reached == row.seeds,
+                "named": i in front or row.scheme == REFERENCE,
+            }
             for i, row in enumerate(rows)
-        ]  # fmt: skip
+        ]
         made.append({"model": model, "target": target, "points": points})
     return made
 
@@ -171,13 +208,24 @@ def cause_legend(causes: Sequence[dict[str, int]], names: dict[str, str]) -> Htm
 
 
 def chart(
-    kind: str, number: int, title: str, alt: str, *, height: int, twin: Html | None = None,
+    kind: str,
+    number: int,
+    title: str,
+    alt: str,
+    *,
+    height: int,
+    twin: Html | None = None,
     above: Html | None = None,
-) -> Html:  # fmt: skip
+) -> Html:
     """A figure: title, place to draw in, what it says in words, and its figures as a table."""
     drawn = element(
-        "div", class_="plot", role="img", aria_label=f"{title}. {alt}", data_kind=kind, data_number=str(number),
+        "div",
+        class_="plot",
+        role="img",
+        aria_label=f"{title}. {alt}",
+        data_kind=kind,
+        data_number=str(number),
         style=f"height:{height}px",
-    )  # fmt: skip
+    )
     table = None if twin is None else element("details", element("summary", f"As a table: {title}"), twin)
     return element("figure", element("figcaption", title), above, drawn, table)

@@ -27,9 +27,10 @@ _PARTS = 40
 """Rows that one bar opens into; the rest is one more."""
 OTHERS = "all others"
 ASKERS = {
-    "array": (Channel.STORE, Channel.PHASE, Channel.NORTH, Channel.WEST), "vector": (Channel.VECTOR,),
+    "array": (Channel.STORE, Channel.PHASE, Channel.NORTH, Channel.WEST),
+    "vector": (Channel.VECTOR,),
     "WUVE": (Channel.WUVE,),
-}  # fmt: skip
+}
 """Who moves bytes, by the channels of `tasks.Channel`."""
 
 
@@ -91,12 +92,15 @@ class RunData:
         labels = bar_labels(layers)
         return tuple(
             Bar(
-                label=label, layers=layers[name], cycles=causes_of(ops, self.names),
+                label=label,
+                layers=layers[name],
+                cycles=causes_of(ops, self.names),
                 passes={p: sum(r.cycles.total for r in ops if r.op.pass_ == p) for p in Pass},
-                zeptojoules=self._zeptojoules(ops), parts=_parts(ops, self.names, one_layer=layers[name] == 1),
+                zeptojoules=self._zeptojoules(ops),
+                parts=_parts(ops, self.names, one_layer=layers[name] == 1),
             )
             for label, (name, ops) in zip(labels, groups.items(), strict=True)
-        )  # fmt: skip
+        )
 
     def _zeptojoules(self, ops: Sequence[OpResult]) -> dict[tuple[str, Pass], int]:
         found: Counter[tuple[str, Pass]] = Counter()
@@ -118,9 +122,7 @@ class RunData:
     @cached_property
     def matrix_ops(self) -> tuple[int, ...]:
         """Numbers of the ops that the roofline shows."""
-        return tuple(
-            i for i, r in enumerate(self.run.result.ops) if multiplies(r)
-        )  # fmt: skip
+        return tuple(i for i, r in enumerate(self.run.result.ops) if multiplies(r))
 
     @cached_property
     def system(self) -> SystemData | None:
@@ -167,13 +169,14 @@ def _system(result: SystemResult) -> SystemData:
         return SystemData(length=length, rate=result.rate, moved={}, occupancy={})
     dram = happened.timeline["DRAM"]
     return SystemData(
-        length=length, rate=result.rate,
+        length=length,
+        rate=result.rate,
         moved={name: _moved(dram, channels, length) for name, channels in ASKERS.items()},
         occupancy={
             name: bin_levels(held.time.tolist(), held.halves.tolist(), length, BINS)
             for name, held in happened.buffers.items()
         },
-    )  # fmt: skip
+    )
 
 
 def _moved(dram: Intervals, channels: Sequence[Channel], length: int) -> list[int]:

@@ -100,8 +100,10 @@ def read_folder(folder: Path, progress: Callable[[int, int], None] | None = None
     for step in dict.fromkeys(map(_step, saved)):
         mine = [one for one in saved if _step(one) == step]
         names.update(zip((one.folder for one in mine), _labels(mine, folder), strict=True))
-    runs = [_run(one, result, label, names[one.folder], folder)
-            for one, result, label in zip(saved, results, labels, strict=True)]  # fmt: skip
+    runs = [
+        _run(one, result, label, names[one.folder], folder)
+        for one, result, label in zip(saved, results, labels, strict=True)
+    ]
     runs.sort(key=lambda run: (run.result.workload.model, run.result.workload.batch, -run.seconds, run.place))
     return Contents(runs=tuple(runs), study=study)
 
@@ -109,10 +111,14 @@ def read_folder(folder: Path, progress: Callable[[int, int], None] | None = None
 def _run(saved: SavedRun, result: SimResult | SystemResult, label: str, name: str, folder: Path) -> Run:
     system = result if isinstance(result, SystemResult) else None
     return Run(
-        place=_place(saved, folder), label=label, name=name, system=system,
+        place=_place(saved, folder),
+        label=label,
+        name=name,
+        system=system,
         result=result.step if isinstance(result, SystemResult) else result,
-        command=saved.command, weft_version=saved.weft_version,
-    )  # fmt: skip
+        command=saved.command,
+        weft_version=saved.weft_version,
+    )
 
 
 def _step(saved: SavedRun) -> tuple[str, int]:
@@ -129,9 +135,12 @@ def _labels(saved: list[SavedRun], folder: Path) -> list[str]:
     def parts(one: SavedRun) -> tuple[str, ...]:
         work = one.workload
         return (
-            f"{work.model}, batch {work.batch}", run_name(work), f"on {one.spec}", f"for {one.objective}",
+            f"{work.model}, batch {work.batch}",
+            run_name(work),
+            f"on {one.spec}",
+            f"for {one.objective}",
             f"level {one.level}",
-        )  # fmt: skip
+        )
 
     columns = list(zip(*map(parts, saved), strict=True))
     shown = [i for i, column in enumerate(columns) if i == 1 or len(set(column)) > 1]

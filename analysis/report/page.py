@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 
 from ..theme import OTHER, THEMES, Theme
@@ -12,7 +12,7 @@ from ..words import step_name
 from .charts import overview_data, run_data, study_data
 from .data import RunData, names_of
 from .folder import Contents
-from .groups import group_runs
+from .groups import Group, group_runs
 from .markup import Html, element, embedded_json
 from .sections import (
     accuracy_section,
@@ -34,48 +34,67 @@ def report_page(contents: Contents, title: str) -> str:
     groups = group_runs(contents.runs)
     names = names_of(contents.runs)
     datas = {id(run): RunData(run, names) for run in contents.runs}
-    sections = [
-        ("verdict", "Verdict", verdict_section(groups, datas, contents.study)),
-        *((("time", "Speed-up, and where the time goes", time_section(groups, datas)),
-           ("runs", "Inside a run", runs_section(contents.runs, datas)),
-           ("sources", "Assumptions and sources", sources_section(contents.runs)),
-           ("comparison", "Runs side by side", comparison_section(groups))) if groups else ()),
-        *((("accuracy", "Accuracy beside cost", accuracy_section(contents.study)),) if contents.study else ()),
-    ]  # fmt: skip
+    sections = _sections(contents, groups, datas)
     drawn = {
-        "overview": overview_data(groups, datas), "runs": [run_data(datas[id(run)]) for run in contents.runs],
+        "overview": overview_data(groups, datas),
+        "runs": [run_data(datas[id(run)]) for run in contents.runs],
         "study": study_data(contents.study) if contents.study else [],
         "causes": [{"key": key, "name": name} for key, name in names.items()],
-    }  # fmt: skip
+    }
     body = element(
         "body",
         element("a", "Skip to the verdict", href="#verdict", class_="skip"),
         element(
-            "header", element("h1", title), element("p", _made_of(contents), class_="muted"),
+            "header",
+            element("h1", title),
+            element("p", _made_of(contents), class_="muted"),
             element("button", "Dark colours", type="button", id="theme", class_="script-only"),
         ),
         element(
-            "nav", element("ul", *(element("li", element("a", name, href=f"#{key}")) for key, name, _ in sections)),
+            "nav",
+            element("ul", *(element("li", element("a", name, href=f"#{key}")) for key, name, _ in sections)),
             aria_label="Sections",
         ),
         element(
             "main",
             element("noscript", element("p", "Charts need JavaScript; their figures are in the table under each.")),
-            *(element("section", element("h2", name, id=f"{key}-title"), made, id=key, aria_labelledby=f"{key}-title")
-              for key, name, made in sections),
+            *(
+                element("section", element("h2", name, id=f"{key}-title"), made, id=key, aria_labelledby=f"{key}-title")
+                for key, name, made in sections
+            ),
         ),
         element("footer", element("p", _footer(contents))),
         element("script", embedded_json(drawn), type="application/json", id="data"),
         element("script", _plotly(), type="text/plain", id="plotly"),
         element("script", _shipped("report.js")),
-    )  # fmt: skip
+    )
     head = element(
-        "head", element("meta", charset="utf-8"),
+        "head",
+        element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("title", title), element("style", Html(_colours(names) + _shipped("report.css"))),
-    )  # fmt: skip
+        element("title", title),
+        element("style", Html(_colours(names) + _shipped("report.css"))),
+    )
     return "<!DOCTYPE html>\n" + element("html", head, body, lang="en") + "\n"
+
+
+def _sections(contents: Contents, groups: Sequence[Group], datas: dict[int, RunData]) -> list[tuple[str, str, Html]]:
+    """Key, heading and content of each section, as far as there is something to show."""
+    return [
+        ("verdict", "Verdict", verdict_section(groups, datas, contents.study)),
+        *(
+            (
+                ("time", "Speed-up, and where the time goes", time_section(groups, datas)),
+                ("runs", "Inside a run", runs_section(contents.runs, datas)),
+                ("sources", "Assumptions and sources", sources_section(contents.runs)),
+                ("comparison", "Runs side by side", comparison_section(groups)),
+            )
+            if groups
+            else ()
+        ),
+        *((("accuracy", "Accuracy beside cost", accuracy_section(contents.study)),) if contents.study else ()),
+    ]
 
 
 def _shipped(name: str) -> Html:
@@ -96,8 +115,9 @@ def _colours(causes: Iterable[str]) -> str:
         f":root{{color-scheme:light;{light}}}\n"
         f"@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{color-scheme:dark;{dark}}}}}\n"
         f":root[data-theme=dark]{{color-scheme:dark;{dark}}}\n"
-        + "".join(f".c-{key}{{--colour:var(--{key.replace('_', '-')})}}" for key in known) + "\n"
-    )  # fmt: skip
+        + "".join(f".c-{key}{{--colour:var(--{key.replace('_', '-')})}}" for key in known)
+        + "\n"
+    )
 
 
 def _variables(theme: Theme, causes: Iterable[str]) -> str:
@@ -108,9 +128,13 @@ def _variables(theme: Theme, causes: Iterable[str]) -> str:
 def _keys(theme: Theme, causes: Iterable[str]) -> dict[str, str]:
     """Colours of a theme by the names that swatches and charts call them by."""
     return {
-        "ground": theme.background, "ink": theme.text, "muted": theme.muted, "grid": theme.grid, "other": OTHER[0],
+        "ground": theme.background,
+        "ink": theme.text,
+        "muted": theme.muted,
+        "grid": theme.grid,
+        "other": OTHER[0],
         **theme.colours(dict.fromkeys((*theme.causes, *causes))),
-    }  # fmt: skip
+    }
 
 
 def _made_of(contents: Contents) -> str:

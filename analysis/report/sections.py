@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from ...dataflow.config_io import load_spec, preset_names, preset_text
 from ...simulator.system import MOST_LOGGED
 from ..published import on_chip_words
-from ..study import StudyRow
 from ..study_files import SavedStudy, row_name, study_provenance
+from ..study_rows import StudyRow
 from ..words import joules, percents, percents_of, seconds, step_name
 from .charts import ASKER_COLOURS, WAIT_COLOURS, cause_legend, chart, component_colour, legend
 from .data import RunData
@@ -67,15 +67,32 @@ def time_section(groups: Sequence[Group], datas: dict[int, RunData]) -> Html:
         mine = [datas[id(run)] for run in group.runs]
         title = f"{step_name(group.runs[0].result.workload)}: time of a step by cause, ops one after the other"
         alt = "; ".join(_time_words(group, run, datas[id(run)]) for run in group.runs)
-        marks = [("ink", "if every layer kept the promise of the scheme")] if any(
-            group.promised_seconds(run) is not None for run in group.runs) else []  # fmt: skip
+        marks = (
+            [("ink", "if every layer kept the promise of the scheme")]
+            if any(group.promised_seconds(run) is not None for run in group.runs)
+            else []
+        )
         marks += [("muted", "with ops overlapped")] if any(run.system is not None for run in group.runs) else []
-        lines = element("ul", *(element("li", element("span", class_=f"tick c-{c}"), text) for c, text in marks),
-                        class_="legend") if marks else None  # fmt: skip
-        parts.append(chart(
-            "overview", n, title, alt, height=_EDGES + 2 * _ROW * len(mine), twin=causes_table(mine),
-            above=joined([cause_legend([d.causes for d in mine], mine[0].names), lines]),
-        ))  # fmt: skip
+        lines = (
+            element(
+                "ul",
+                *(element("li", element("span", class_=f"tick c-{c}"), text) for c, text in marks),
+                class_="legend",
+            )
+            if marks
+            else None
+        )
+        parts.append(
+            chart(
+                "overview",
+                n,
+                title,
+                alt,
+                height=_EDGES + 2 * _ROW * len(mine),
+                twin=causes_table(mine),
+                above=joined([cause_legend([d.causes for d in mine], mine[0].names), lines]),
+            )
+        )
         for run in group.runs:
             ledger = group.ledger(run)
             if ledger is not None:
@@ -109,11 +126,19 @@ def runs_section(runs: Sequence[Run], datas: dict[int, RunData]) -> Html:
 def _run(n: int, run: Run, data: RunData) -> Html:
     about = element("p", element("code", run.command), class_="command") if run.command else None
     return element(
-        "article", element("h3", run.label, id=f"run-{n}"), about,
-        _passes(n, data), _layers(n, data), _roofline(n, data), _energy(n, data), _overlap(n, run, data),
+        "article",
+        element("h3", run.label, id=f"run-{n}"),
+        about,
+        _passes(n, data),
+        _layers(n, data),
+        _roofline(n, data),
+        _energy(n, data),
+        _overlap(n, run, data),
         _schedule(n, data),
-        class_="run", aria_labelledby=f"run-{n}", data_run=str(n),
-    )  # fmt: skip
+        class_="run",
+        aria_labelledby=f"run-{n}",
+        data_run=str(n),
+    )
 
 
 def _passes(n: int, data: RunData) -> Html:
@@ -121,9 +146,14 @@ def _passes(n: int, data: RunData) -> Html:
     shown = [p for p, causes in data.passes.items() if any(causes.values())]
     alt = ", ".join(f"{p} {share[p]} %" for p in shown)
     return chart(
-        "passes", n, "Time by pass and cause", alt, height=_EDGES + _ROW * len(shown), twin=passes_table(data),
+        "passes",
+        n,
+        "Time by pass and cause",
+        alt,
+        height=_EDGES + _ROW * len(shown),
+        twin=passes_table(data),
         above=cause_legend([data.causes], data.names),
-    )  # fmt: skip
+    )
 
 
 def _layers(n: int, data: RunData) -> Html:
@@ -133,9 +163,10 @@ def _layers(n: int, data: RunData) -> Html:
     options = [element("option", "all layers", value="")]
     options += [element("option", bar.label, value=str(i)) for i, bar in enumerate(data.bars)]
     opener = element(
-        "p", element("label", "Open ", element("select", *options, class_="open-layer", data_number=str(n))),
+        "p",
+        element("label", "Open ", element("select", *options, class_="open-layer", data_number=str(n))),
         class_="script-only",
-    )  # fmt: skip
+    )
     twin = cycles_table("Cycles by layer and cause", data.names, [(bar.label, bar.cycles) for bar in data.bars])
     return chart(
         "layers", n, "Time by layer and cause", alt, height=_EDGES + 24 * len(data.bars), twin=twin, above=opener
@@ -149,8 +180,12 @@ def _roofline(n: int, data: RunData) -> Html | None:
     bound = sum(p.memory_bound for p in points)
     alt = f"{len(points)} matrix ops, {bound} bound by DRAM; the figures of each are in the schedule below."
     above = legend([("bound by the array", "compute"), ("bound by DRAM", "dram_stall")])
-    shapes = element("p", "Circle FF, square BP, triangle WU; dense multiply-accumulates, so a sparse op may pass the "
-                     "dense peak. The area is the time.", class_="muted")  # fmt: skip
+    shapes = element(
+        "p",
+        "Circle FF, square BP, triangle WU; dense multiply-accumulates, so a sparse op may pass the "
+        "dense peak. The area is the time.",
+        class_="muted",
+    )
     return chart("roofline", n, "Roofline: every matrix op by itself", alt, height=440, above=joined([above, shapes]))
 
 
@@ -165,9 +200,14 @@ def _energy(n: int, data: RunData) -> Html | None:
         [(f"{c} {share[c]} %", component_colour(c)) for c, j in parts.items() if j >= 0.0005 * report.joules]
     )
     figure = chart(
-        "energy", n, f"Energy of a step, {joules(report.joules)}: part, pass, layer", alt, height=480,
-        twin=energy_table(data), above=above,
-    )  # fmt: skip
+        "energy",
+        n,
+        f"Energy of a step, {joules(report.joules)}: part, pass, layer",
+        alt,
+        height=480,
+        twin=energy_table(data),
+        above=above,
+    )
     beside = on_chip_words(report)
     return joined([figure, None if beside is None else element("p", beside, class_="muted")])
 
@@ -175,15 +215,22 @@ def _energy(n: int, data: RunData) -> Html | None:
 def _overlap(n: int, run: Run, data: RunData) -> Html:
     if run.system is None or data.system is None:
         return element(
-            "p", "Bandwidth and buffers over time are of runs of ", element("code", "weft run --level system"), ".",
+            "p",
+            "Bandwidth and buffers over time are of runs of ",
+            element("code", "weft run --level system"),
+            ".",
             class_="muted",
-        )  # fmt: skip
+        )
     spec, system = run.result.spec, data.system
     engines = chart(
-        "engines", n, "What every engine did", "Shares of the step by engine; see the table.",
-        height=_EDGES + _ROW * len(run.system.engines), twin=engines_table(run),
+        "engines",
+        n,
+        "What every engine did",
+        "Shares of the step by engine; see the table.",
+        height=_EDGES + _ROW * len(run.system.engines),
+        twin=engines_table(run),
         above=legend([(wait_name(wait), colour) for wait, colour in WAIT_COLOURS.items()]),
-    )  # fmt: skip
+    )
     if not system.moved:
         said = f"Bandwidth and buffers over time are kept of steps of up to {MOST_LOGGED:,} phases."
         return joined([engines, element("p", said, class_="muted"), memory_need_table(run)])
@@ -191,10 +238,13 @@ def _overlap(n: int, run: Run, data: RunData) -> Html:
     rate = moved / run.seconds / 1e9
     peak = spec.dram.bytes_per_second / 1e9
     bandwidth = chart(
-        "bandwidth", n, "DRAM bandwidth over time, ops overlapped",
-        f"{moved / 1e9:.3g} GB in {seconds(run.seconds)}, {rate:.3g} of {peak:.3g} GB/s on average.", height=320,
+        "bandwidth",
+        n,
+        "DRAM bandwidth over time, ops overlapped",
+        f"{moved / 1e9:.3g} GB in {seconds(run.seconds)}, {rate:.3g} of {peak:.3g} GB/s on average.",
+        height=320,
         above=legend(list(ASKER_COLOURS.items())),
-    )  # fmt: skip
+    )
     held = ", ".join(
         f"{name} {sum(levels) / system.length / len(levels):.2f}" for name, levels in system.occupancy.items()
     )
@@ -205,16 +255,29 @@ def _overlap(n: int, run: Run, data: RunData) -> Html:
 def _schedule(n: int, data: RunData) -> Html:
     controls = element(
         "p",
-        element("label", "Filter ", element("input", type="search", class_="filter", aria_controls=f"ops-{n}",
-                                            placeholder="layer, op, pass, pattern")),
+        element(
+            "label",
+            "Filter ",
+            element(
+                "input",
+                type="search",
+                class_="filter",
+                aria_controls=f"ops-{n}",
+                placeholder="layer, op, pass, pattern",
+            ),
+        ),
         element("output", class_="shown", aria_live="polite"),
         class_="script-only",
-    )  # fmt: skip
+    )
     return element(
-        "div", element("h4", "Schedule: every op"), controls, ops_table(data),
+        "div",
+        element("h4", "Schedule: every op"),
+        controls,
+        ops_table(data),
         element("p", element("button", "Show all", type="button", class_="more"), class_="script-only"),
-        class_="schedule", id=f"ops-{n}",
-    )  # fmt: skip
+        class_="schedule",
+        id=f"ops-{n}",
+    )
 
 
 def sources_section(runs: Sequence[Run]) -> Html:
@@ -224,10 +287,15 @@ def sources_section(runs: Sequence[Run]) -> Html:
     for run in runs:
         report = run.energy
         marks = [f"{mark} {share} %" for mark, share in percents_of(report.by_mark).items() if report.by_mark[mark]]
-        parts.append(element(
-            "details", element("summary", f"{run.label}: {joules(report.joules)} rests on figures that are "
-                               f"{', '.join(marks)}"), constants_table(run),
-        ))  # fmt: skip
+        parts.append(
+            element(
+                "details",
+                element(
+                    "summary", f"{run.label}: {joules(report.joules)} rests on figures that are {', '.join(marks)}"
+                ),
+                constants_table(run),
+            )
+        )
     parts.append(element("details", element("summary", "Energy of published machines"), published_table()))
     for run in runs:
         spec, table = run.result.spec, run.energy.table
@@ -237,8 +305,13 @@ def sources_section(runs: Sequence[Run]) -> Html:
         notes = [element("li", f"Scaling of table {table.name}: {table.scaling}")]
         notes += [element("li", f"Not counted: {text}") for text in table.not_counted]
         peak = f"{spec.dram.bytes_per_second / 1e9:g} GB/s ({spec.dram.kind})"
-        notes.append(element("li", f"Op after op, DRAM gives {spec.dram.efficiency_percent} % of {peak} to every "
-                                   "transfer; at the system level, what its memory reaches for the shape"))  # fmt: skip
+        notes.append(
+            element(
+                "li",
+                f"Op after op, DRAM gives {spec.dram.efficiency_percent} % of {peak} to every "
+                "transfer; at the system level, what its memory reaches for the shape",
+            )
+        )
         inner = [element("ul", *notes), machine_table(run), memory_table(spec.dram.kind), _as_shipped(run)]
         summary = f"Machine {spec.name}: every choice{': ' + spec.description if spec.description else ''}"
         parts.append(element("details", element("summary", summary), *inner))
@@ -274,10 +347,16 @@ def accuracy_section(study: SavedStudy) -> Html:
         rows = [row for row in study.rows if row.model == model]
         best = max((r for r in rows if r.validation is not None), key=lambda r: r.validation or 0.0, default=None)
         alt = f"{len(rows)} schemes." + (f" Most accurate in validation: {row_name(best)}." if best else "")
-        parts.append(chart(
-            "accuracy", n, f"{model}: validation accuracy over the speed-up of a step", alt, height=420,
-            above=legend([("came to the target in every training", "compute"), ("did not", "dram_stall")]),
-        ))  # fmt: skip
+        parts.append(
+            chart(
+                "accuracy",
+                n,
+                f"{model}: validation accuracy over the speed-up of a step",
+                alt,
+                height=420,
+                above=legend([("came to the target in every training", "compute"), ("did not", "dram_stall")]),
+            )
+        )
         parts.append(study_table(model, rows))
         notes = [element("li", text) for text in _not_shown(rows)]
         parts.append(element("ul", *notes) if notes else Html())

@@ -15,8 +15,8 @@ from ..declared import counts_kind
 from ..published import published_machines
 from ..records import op_records
 from ..savings import Saving, range_words
-from ..study import StudyRow
 from ..study_files import row_name
+from ..study_rows import StudyRow
 from ..system import WAITS, use_shares
 from ..words import percents, percents_of, time_unit
 from .data import RunData
@@ -25,15 +25,33 @@ from .levers import Levers
 from .markup import Html, element
 
 __all__ = [
-    "causes_table", "constants_table", "cycles_table", "energy_table", "engines_table", "ledger_table", "levers_table",
-    "machine_table", "mapping_words", "memory_need_table", "memory_table", "ops_table",
-    "passes_table", "published_table", "runs_table", "study_table", "wait_name",
-]  # fmt: skip
+    "causes_table",
+    "constants_table",
+    "cycles_table",
+    "energy_table",
+    "engines_table",
+    "ledger_table",
+    "levers_table",
+    "machine_table",
+    "mapping_words",
+    "memory_need_table",
+    "memory_table",
+    "ops_table",
+    "passes_table",
+    "published_table",
+    "runs_table",
+    "study_table",
+    "wait_name",
+]
 
 WAIT_NAMES = {
-    "busy": "works", "fill_drain": "fill and drain", "dram": "waits for DRAM", "sore": "waits for compression",
-    "dependency": "waits for another op", "idle": "nothing to do",
-}  # fmt: skip
+    "busy": "works",
+    "fill_drain": "fill and drain",
+    "dram": "waits for DRAM",
+    "sore": "waits for compression",
+    "dependency": "waits for another op",
+    "idle": "nothing to do",
+}
 """What engines do, in words; others go by their own name."""
 
 
@@ -46,15 +64,20 @@ def _table(
     body = [
         element(
             "tr",
-            *(element("th", cell, scope="row", class_="w") if i == 0 else element("td", cell, class_=kinds[i])
-              for i, cell in enumerate(row)),
+            *(
+                element("th", cell, scope="row", class_="w") if i == 0 else element("td", cell, class_=kinds[i])
+                for i, cell in enumerate(row)
+            ),
         )
         for row in rows
-    ]  # fmt: skip
+    ]
     made = element(
-        "table", element("caption", caption), element("thead", element("tr", *head)), element("tbody", *body),
+        "table",
+        element("caption", caption),
+        element("thead", element("tr", *head)),
+        element("tbody", *body),
         class_=class_,
-    )  # fmt: skip
+    )
     return element("div", made, class_="scroll", tabindex="0", role="group", aria_label=caption)
 
 
@@ -70,9 +93,20 @@ def runs_table(rows: Sequence[tuple[Run, float | None, float | None, Saving | No
     """``rows``: a run, its speed-up over the baseline, the one it promises, and the energy it saves."""
     length, unit = time_unit(max(run.seconds for run, *_ in rows))
     columns = (
-        "run", "machine", "level", f"step, {unit}", "cycles", "samples/s", "speed-up", "promised",
-        "kept MAC, %", "of peak, %", "energy, J", "energy saved, % (all tables)", "DRAM, GB",
-    )  # fmt: skip
+        "run",
+        "machine",
+        "level",
+        f"step, {unit}",
+        "cycles",
+        "samples/s",
+        "speed-up",
+        "promised",
+        "kept MAC, %",
+        "of peak, %",
+        "energy, J",
+        "energy saved, % (all tables)",
+        "DRAM, GB",
+    )
     return _table(caption, columns, [_run_row(*row, length) for row in rows], text=3)
 
 
@@ -83,12 +117,20 @@ def _run_row(
     counts = result.counts
     peak = run.cycles * result.spec.macs_per_cycle
     return (
-        run.name, result.spec.name, "step" if run.system is None else "system",
-        f"{run.seconds / length:,.4g}", f"{run.cycles:,}", f"{result.workload.batch / run.seconds:,.1f}",
-        _times(speedup), _times(ideal), _share(counts.macs, result.dense_macs), _share(counts.macs, peak),
-        f"{run.energy.joules:.4g}", "" if saved is None else f"{100 * saved.share:.1f} ({range_words(saved)})",
+        run.name,
+        result.spec.name,
+        "step" if run.system is None else "system",
+        f"{run.seconds / length:,.4g}",
+        f"{run.cycles:,}",
+        f"{result.workload.batch / run.seconds:,.1f}",
+        _times(speedup),
+        _times(ideal),
+        _share(counts.macs, result.dense_macs),
+        _share(counts.macs, peak),
+        f"{run.energy.joules:.4g}",
+        "" if saved is None else f"{100 * saved.share:.1f} ({range_words(saved)})",
         f"{counts.dram_bytes / 1e9:,.3f}",
-    )  # fmt: skip
+    )
 
 
 def causes_table(datas: Sequence[RunData]) -> Html:
@@ -111,10 +153,15 @@ def ledger_table(name: str, ledger: LossLedger) -> Html:
     every, base = (sum(float(getattr(r, f)) for r in ledger.rows) for f in ("cycles", "dense_cycles"))
     shares = percents(r.cycles for r in ledger.rows)
     rows = [
-        (r.item, f"{float(r.cycles):,.0f}", share, f"{float(r.dense_cycles):,.0f}",
-         f"{float(r.cycles - r.dense_cycles):+,.0f}")
+        (
+            r.item,
+            f"{float(r.cycles):,.0f}",
+            share,
+            f"{float(r.dense_cycles):,.0f}",
+            f"{float(r.cycles - r.dense_cycles):+,.0f}",
+        )
         for r, share in zip(ledger.rows, shares, strict=True)
-    ]  # fmt: skip
+    ]
     rows.append(("all", f"{every:,.0f}", "100.0", f"{base:,.0f}", f"{every - base:+,.0f}"))
     caption = (
         f"{name}: {ledger.speedup:.2f} times as fast as dense op after op, {ledger.ideal_speedup:.2f} promised; "
@@ -147,8 +194,9 @@ def energy_table(data: RunData) -> Html:
     shares = percents_of({c: sum(by.values()) for c, by in sums.items()})
     rows = [
         (str(c), *(f"{n / 1e18:,.3f}" for n in by.values()), f"{sum(by.values()) / 1e18:,.3f}", shares[c])
-        for c, by in sums.items() if any(by.values())
-    ]  # fmt: skip
+        for c, by in sums.items()
+        if any(by.values())
+    ]
     rows.append(("all", *(f"{report.by_pass[p] * 1e3:,.3f}" for p in Pass), f"{report.joules * 1e3:,.3f}", "100.0"))
     return _table("Energy by part and pass, mJ", ("part", *map(str, Pass), "all", "%"), rows)
 
@@ -195,15 +243,24 @@ def ops_table(data: RunData) -> Html:
     for i, (record, r) in enumerate(zip(op_records(run.result, run.energy), run.result.ops, strict=True)):
         point = points.get(i)
         share, bound = record["utilization"], record["bound_share"]
-        rows.append((
-            str(i), record["name"], str(record["op"]).removeprefix("aten.").removesuffix(".default"), record["pass"],
-            *_mapping(record), f"{record['cycles']:,}", *(f"{record.get(c, 0):,}" for c in data.names),
-            "" if share is None else f"{100 * share:.1f}", "" if bound is None else f"{100 * bound:.1f}",
-            f"{r.counts.dram_bytes / 1e6:,.3f}",
-            "" if point is None or point.intensity == float("inf") else f"{point.intensity:,.1f}",
-            "" if point is None else f"{point.gmacs:,.1f}",
-            *(f"{record[name]:,}" for name in own), f"{1e3 * record['energy_j']:,.3f}",
-        ))  # fmt: skip
+        rows.append(
+            (
+                str(i),
+                record["name"],
+                str(record["op"]).removeprefix("aten.").removesuffix(".default"),
+                record["pass"],
+                *_mapping(record),
+                f"{record['cycles']:,}",
+                *(f"{record.get(c, 0):,}" for c in data.names),
+                "" if share is None else f"{100 * share:.1f}",
+                "" if bound is None else f"{100 * bound:.1f}",
+                f"{r.counts.dram_bytes / 1e6:,.3f}",
+                "" if point is None or point.intensity == float("inf") else f"{point.intensity:,.1f}",
+                "" if point is None else f"{point.gmacs:,.1f}",
+                *(f"{record[name]:,}" for name in own),
+                f"{1e3 * record['energy_j']:,.3f}",
+            )
+        )
     columns = (*_PLACED, *data.names.values(), *_REACHED, *own, "energy, mJ")
     return _table(f"Schedule of {run.label}: every op", columns, rows, text=_OPS_TEXT, class_="ops")
 
@@ -236,10 +293,12 @@ def _mapping(record: dict[str, object]) -> tuple[str, ...]:
         return (*product, "", "", "", "")
     held = (" resident" if record["resident"] else " streamed") + _kept(record["compact"])
     return (
-        *product, f"{record['dataflow']}, {record['n2s']} north" + (", as asked" if record.get("constraint") else ""),
+        *product,
+        f"{record['dataflow']}, {record['n2s']} north" + (", as asked" if record.get("constraint") else ""),
         f"{record['tile_rows']} x {record['tile_cols']}{held}",
-        str(record["order"]), str(record["interleave"]),
-    )  # fmt: skip
+        str(record["order"]),
+        str(record["interleave"]),
+    )
 
 
 def constants_table(run: Run) -> Html:
@@ -247,10 +306,18 @@ def constants_table(run: Run) -> Html:
     report = run.energy
     largest = sorted(report.rows, key=lambda row: -row.zeptojoules)
     rows = [
-        (str(row.action), str(row.component), str(row.mark), row.source, f"{row.pj_each:.4g} / {row.unit}",
-         f"{row.count:,}", f"{row.joules * 1e3:,.3f}", share)
+        (
+            str(row.action),
+            str(row.component),
+            str(row.mark),
+            row.source,
+            f"{row.pj_each:.4g} / {row.unit}",
+            f"{row.count:,}",
+            f"{row.joules * 1e3:,.3f}",
+            share,
+        )
         for row, share in zip(largest, percents(row.zeptojoules for row in largest), strict=True)
-    ]  # fmt: skip
+    ]
     columns = ("action", "part", "mark", "source", "pJ each", "count", "mJ", "%")
     return _table(f"Energy of {run.label}: constants of table {report.table.name}", columns, rows, text=5)
 
@@ -260,7 +327,7 @@ def published_table() -> Html:
     rows = [
         (m.name, m.node, m.format, m.counts, str(m.mark), m.source, f"{m.gflops_per_watt:,.4g}", f"{m.pj_per_mac:.3g}")
         for m in published_machines()
-    ]  # fmt: skip
+    ]
     columns = ("machine", "node", "format", "what is in it", "mark", "source", "GFLOP/s/W", "pJ a multiply-accumulate")
     return _table("Published machines; two operations are one multiply-accumulate", columns, rows, text=6)
 
@@ -279,9 +346,11 @@ def machine_table(run: Run) -> Html:
     spec = run.result.spec
     rows = [
         (f"{name}.{key}" if isinstance(value, dict) else name, str(inner))
-        for name, value in asdict(spec).items() if name not in ("name", "description")
-        for key, inner in (value.items() if isinstance(value, dict) else [("", value)]) if inner is not None
-    ]  # fmt: skip
+        for name, value in asdict(spec).items()
+        if name not in ("name", "description")
+        for key, inner in (value.items() if isinstance(value, dict) else [("", value)])
+        if inner is not None
+    ]
     return _table(f"Machine {spec.name}", ("choice", "value"), rows)
 
 
@@ -290,21 +359,37 @@ def study_table(model: str, rows: Sequence[StudyRow]) -> Html:
     target = next((row.target for row in rows if row.target is not None), None)
     named = "" if target is None else f"; target {100 * target:.2f} %"
     columns = (
-        "scheme", "validation, %", "test, %", "+-", "loss, points", "cycles a step", "µJ a step", "speed-up", "reached",
-        "steps to target", "s to target", "speed-up to target",
-    )  # fmt: skip
+        "scheme",
+        "validation, %",
+        "test, %",
+        "+-",
+        "loss, points",
+        "cycles a step",
+        "µJ a step",
+        "speed-up",
+        "reached",
+        "steps to target",
+        "s to target",
+        "speed-up to target",
+    )
     return _table(f"{model}: accuracy beside cost{named}", columns, [_study_row(row) for row in rows])
 
 
 def _study_row(row: StudyRow) -> tuple[str, ...]:
     return (
-        row_name(row), _number(row.validation, ".2f", 100), _number(row.accuracy, ".2f", 100),
+        row_name(row),
+        _number(row.validation, ".2f", 100),
+        _number(row.accuracy, ".2f", 100),
         _number(row.accuracy_sd, ".2f", 100),
         "" if row.scheme == "dense" else _number(row.loss, ".2f", 100),
-        _number(row.cycles, ",.0f"), _number(row.joules, ",.1f", 1e6), _number(row.speedup, ".2f"),
-        f"{row.reached} of {row.seeds}", _number(row.steps_to_target, ",.0f"),
-        _number(row.seconds_to_target, ".3g"), _number(row.time_speedup, ".2f"),
-    )  # fmt: skip
+        _number(row.cycles, ",.0f"),
+        _number(row.joules, ",.1f", 1e6),
+        _number(row.speedup, ".2f"),
+        f"{row.reached} of {row.seeds}",
+        _number(row.steps_to_target, ",.0f"),
+        _number(row.seconds_to_target, ".3g"),
+        _number(row.time_speedup, ".2f"),
+    )
 
 
 def _number(value: float | None, form: str, scale: float = 1.0) -> str:

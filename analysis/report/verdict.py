@@ -8,8 +8,8 @@ from ..compare import losses
 from ..energy_table import Mark
 from ..level import level_words
 from ..savings import saving, saving_words
-from ..study import StudyRow
 from ..study_files import SavedStudy, row_name
+from ..study_rows import StudyRow
 from ..system import use_shares
 from ..words import joules, percent, percents_of, run_name, seconds, step_name
 from .data import RunData
@@ -59,7 +59,7 @@ def _speed(group: Group, run: Run) -> list[str]:
         f", {seconds(run.seconds)} instead of {seconds(base.seconds)} for {step}, and takes ",
         element("strong", saving_words(saving(run.timed, base.timed))),
         f": {joules(energy)} instead of {joules(before)}.{kept}",
-    ]  # fmt: skip
+    ]
 
 
 def _bound(group: Group, run: Run, data: RunData) -> list[str]:
@@ -76,8 +76,9 @@ def _bound(group: Group, run: Run, data: RunData) -> list[str]:
         slow = sum(p.cycles for p in bound) / sum(p.cycles for p in points)
         text.append(
             f"DRAM bounds {len(bound)} of {len(points)} matrix ops, {percent(slow)} of their time. "
-            if bound else "No matrix op is bound by DRAM. "
-        )  # fmt: skip
+            if bound
+            else "No matrix op is bound by DRAM. "
+        )
     ledger = group.ledger(run)
     if ledger is not None:
         added = sorted(ledger.rows, key=lambda r: r.dense_cycles - r.cycles)

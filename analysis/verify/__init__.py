@@ -8,6 +8,14 @@ from .difference import Difference, Distance
 from .step import GemmCheck, StepVerification, require_machine, verify_step
 
 __all__ = [
-    "Case", "Difference", "Distance", "GemmCheck", "StepVerification", "Verification", "build_seconds",
-    "require_machine", "verify", "verify_step",
-]  # fmt: skip
+    "Case",
+    "Difference",
+    "Distance",
+    "GemmCheck",
+    "StepVerification",
+    "Verification",
+    "build_seconds",
+    "require_machine",
+    "verify",
+    "verify_step",
+]

@@ -61,7 +61,7 @@ def _stationary_outputs(spec: AcceleratorSpec, pattern: NMPattern) -> Iterator[_
         ("os_edges", DENSE, contexts, Gemm(m=max(edges, rows + 1), k=1, n=edges), products_of_edges),
         ("os_sums", DENSE, max(1, contexts // 2), Gemm(m=2, k=2, n=edges**2), sums_of_edges),
         ("os_nm", pattern, max(1, contexts // 2), Gemm(m=2 * rows + 1, k=3 * run, n=cols + 1, run=run), normals),
-    ]  # fmt: skip
+    ]
     if short < group:
         # the first part of a tile is a short one, and so is every other
         gemm = Gemm(m=rows + 1, k=3 * short, n=cols + 1, run=short)
@@ -108,6 +108,14 @@ def _products(spec: AcceleratorSpec, product: _Product, random: np.random.Genera
     waiting = run_array(spec, mapping, a, b, ready=ready)
     for what, ran, taken in ((name, at_once, always), (f"{name}_waiting", waiting, ready)):
         yield ArrayVectors(
-            name=what, mapping=mapping, gemm=gemm, a=a.view(np.uint16), values=b.values.view(np.uint16),
-            indices=b.indices, result=ran.result.view(np.uint32), left=ran.left, cycles=ran.length, ready=taken,
-        )  # fmt: skip
+            name=what,
+            mapping=mapping,
+            gemm=gemm,
+            a=a.view(np.uint16),
+            values=b.values.view(np.uint16),
+            indices=b.indices,
+            result=ran.result.view(np.uint32),
+            left=ran.left,
+            cycles=ran.length,
+            ready=taken,
+        )

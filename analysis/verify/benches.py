@@ -101,7 +101,15 @@ def readme(spec: AcceleratorSpec, blocks: list[EmittedBlock]) -> str:
         "The commands of xsim have not been tried; look for PASS there, whatever the exit code.",
     ]
     if any(block.name == "stce" for block in blocks):
-        lines += ["", *_REGISTERS.format(rows=spec.array.rows, cols=spec.array.cols,
-            multiply=spec.pe.multiply_latency, add=spec.pe.add_latency,
-        ).splitlines(), "", register_table(spec)]  # fmt: skip
+        lines += [
+            "",
+            *_REGISTERS.format(
+                rows=spec.array.rows,
+                cols=spec.array.cols,
+                multiply=spec.pe.multiply_latency,
+                add=spec.pe.add_latency,
+            ).splitlines(),
+            "",
+            register_table(spec),
+        ]
     return "\n".join(lines) + "\n"

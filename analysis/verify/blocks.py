@@ -216,9 +216,14 @@ def _case(
         difference = Difference(what=str(error))
         _driver.cache_clear()
     return Case(
-        block=block, sizes=sizes, mapping=mapping, words=words, simulator_cycles=cycles, rtl_cycles=rtl,
+        block=block,
+        sizes=sizes,
+        mapping=mapping,
+        words=words,
+        simulator_cycles=cycles,
+        rtl_cycles=rtl,
         difference=difference,
-    )  # fmt: skip
+    )
 
 
 def _compare_sore(prefix: str, want: SoreRun, got: RtlSore) -> Difference | None:

@@ -59,10 +59,13 @@ def first_word(want_left: npt.NDArray[Any], got_left: npt.NDArray[Any], *signals
         expected, other = (f"{int(x):0{digits}x}" if name else f"leaves in cycle {int(x)}" for x in (want[at], got[at]))
         found.append(
             Difference(
-                what=name or signals[0][0], index=tuple(int(i) for i in at), cycle=int(want_left[at]),
-                expected=expected, found=other,
+                what=name or signals[0][0],
+                index=tuple(int(i) for i in at),
+                cycle=int(want_left[at]),
+                expected=expected,
+                found=other,
             )
-        )  # fmt: skip
+        )
     return earliest(found)
 
 

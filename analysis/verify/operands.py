@@ -11,9 +11,18 @@ from ...simulator.operand import Half, operand_type
 from ...workloads.gemm import Gemm
 
 __all__ = [
-    "any_bits", "anything", "edge_bits", "edge_words", "normal", "normals", "products_of_edges", "sums_of_edges",
-    "sums_with_minus_zero", "ties", "zeros",
-]  # fmt: skip
+    "any_bits",
+    "anything",
+    "edge_bits",
+    "edge_words",
+    "normal",
+    "normals",
+    "products_of_edges",
+    "sums_of_edges",
+    "sums_with_minus_zero",
+    "ties",
+    "zeros",
+]
 
 
 def edge_words(operand: OperandFormat) -> npt.NDArray[np.uint16]:

@@ -93,9 +93,11 @@ def best_product(spec: AcceleratorSpec, gemm: Gemm, dataflow: str = "auto", spar
 def _placements(dataflow: str, sparse: NMPattern | None) -> list[tuple[Dataflow, Side]]:
     OS, WS = Dataflow.OS, Dataflow.WS
     choices: dict[str, list[tuple[Dataflow, Side]]] = {
-        "os": [(OS, "b")], "ws": [(WS, "b")], "is": [(WS, "a")],
+        "os": [(OS, "b")],
+        "ws": [(WS, "b")],
+        "is": [(WS, "a")],
         "auto": [(OS, "b"), (WS, "b")] if sparse else [(OS, "b"), (WS, "b"), (OS, "a"), (WS, "a")],
-    }  # fmt: skip
+    }
     if dataflow not in choices:
         raise InputError(f"dataflow {dataflow!r} is unknown: {nearest(dataflow, choices)}")
     return choices[dataflow]

@@ -160,10 +160,19 @@ def verify_step(
         if progress is not None:
             progress(number + 1, len(gemms))
     return StepVerification(
-        spec=spec, model=step.spec.model, scheme=step.spec.scheme, pattern=step.spec.pattern, seed=step.spec.seed,
-        batch=step.spec.batch, step=step.step, steps=step.steps, loss=step.loss, loss_scale=step.loss_scale,
-        left_out=step.left_out, checks=tuple(checks),
-    )  # fmt: skip
+        spec=spec,
+        model=step.spec.model,
+        scheme=step.spec.scheme,
+        pattern=step.spec.pattern,
+        seed=step.spec.seed,
+        batch=step.spec.batch,
+        step=step.step,
+        steps=step.steps,
+        loss=step.loss,
+        loss_scale=step.loss_scale,
+        left_out=step.left_out,
+        checks=tuple(checks),
+    )
 
 
 def _driver(spec: AcceleratorSpec) -> StceDriver:
@@ -210,12 +219,22 @@ def _check(gemm: StepGemm, bench: _Bench) -> GemmCheck:
         difference = difference or _beyond_rounding(gemm, made)
     placed = replace(best.placed, groups=gemm.groups)
     return GemmCheck(
-        layer=gemm.layer, pass_=gemm.pass_, gemm=placed, pattern=gemm.pattern, sparse=str(gemm.role or ""),
-        mapping=best.mapping, kept=sum(r.kept for r in ran) / len(ran), words=sum(r.words for r in ran),
-        all_words=placed.groups * placed.m * placed.n, cycles=sum(r.cycles for r in ran),
-        sore_cycles=sum(r.sore_cycles for r in ran), rtl_words=sum(r.rtl_words for r in ran), fp32=fp32, fp16=fp16,
+        layer=gemm.layer,
+        pass_=gemm.pass_,
+        gemm=placed,
+        pattern=gemm.pattern,
+        sparse=str(gemm.role or ""),
+        mapping=best.mapping,
+        kept=sum(r.kept for r in ran) / len(ran),
+        words=sum(r.words for r in ran),
+        all_words=placed.groups * placed.m * placed.n,
+        cycles=sum(r.cycles for r in ran),
+        sore_cycles=sum(r.sore_cycles for r in ran),
+        rtl_words=sum(r.rtl_words for r in ran),
+        fp32=fp32,
+        fp16=fp16,
         difference=difference,
-    )  # fmt: skip
+    )
 
 
 def _run(product: StepProduct, bench: _Bench) -> _Ran:
@@ -239,10 +258,15 @@ def _run(product: StepProduct, bench: _Bench) -> _Ran:
         found = found or differs
     whole = ran.result.shape == (len(a), pairs.n)
     return _Ran(
-        best=best, result=(ran.result.T if swapped else ran.result) if whole else None, words=ran.result.size,
-        rtl_words=rtl_words, cycles=ran.cycles.total, sore_cycles=sore_cycles,
-        kept=np.count_nonzero(pairs.indices != BUBBLE) / (pairs.k * pairs.n), difference=found,
-    )  # fmt: skip
+        best=best,
+        result=(ran.result.T if swapped else ran.result) if whole else None,
+        words=ran.result.size,
+        rtl_words=rtl_words,
+        cycles=ran.cycles.total,
+        sore_cycles=sore_cycles,
+        kept=np.count_nonzero(pairs.indices != BUBBLE) / (pairs.k * pairs.n),
+        difference=found,
+    )
 
 
 def _thinned(spec: AcceleratorSpec, product: StepProduct, pattern: NMPattern) -> tuple[Compact, int, Difference | None]:

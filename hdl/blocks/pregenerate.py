@@ -168,8 +168,10 @@ class Pregenerate(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.wuve, m.submodules.buffer, m.submodules.sore = wuve, buffer, sore = (
-            self.wuve, self.buffer, self.sore,
-        )  # fmt: skip
+            self.wuve,
+            self.buffer,
+            self.sore,
+        )
         entering = Signal()
         m.d.comb += [entering.eq(self.enter & self.ready), buffer.both.eq(self.both)]
         self._pace(m, entering)

@@ -30,8 +30,11 @@ PARAMETERS = {
 """What registers are derived from."""
 
 _CONSTANTS = {
-    "R": "rows", "C": "columns", "Lm": "multiply latency", "La": "add latency",
-}  # fmt: skip
+    "R": "rows",
+    "C": "columns",
+    "Lm": "multiply latency",
+    "La": "add latency",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,34 +65,99 @@ REGISTERS = tuple(
     for name, meaning, os, ws, legal, wrong in (
         ("weight_stationary", "dataflow", "0", "1", "0 or 1", "another product"),
         ("interleave", "contexts of a PE", "interleave", "interleave", "1 to accumulators", "wrong sums"),
-        ("part_words", "dense words of a whole part, the unit the west loads", "group", "group * interleave",
-         "1 to dense_words", "wrong words meet the pairs"),
-        ("rest_words", "dense words of the last part of a run", "run - (ceil_div(run, group) - 1) * group",
-         "group * interleave", "1 to part_words", "all words behind the first run are the wrong ones"),
-        ("part_pairs", "pairs issued of a whole part", "keep", "keep", "1 to max_group (OS), weight_pairs (WS)",
-         "wrong sums"),
-        ("rest_pairs", "pairs issued of the last part of a run",
-         "min(keep, run - (ceil_div(run, group) - 1) * group)", "keep", "1 to part_pairs", "wrong sums"),
-        ("parts", "parts: of a run (OS), batches of rows (WS)", "ceil_div(run, group)", "ceil_div(m, interleave)",
-         "1 to 65535", "0 counts as 65536: the run all but never ends"),
+        (
+            "part_words",
+            "dense words of a whole part, the unit the west loads",
+            "group",
+            "group * interleave",
+            "1 to dense_words",
+            "wrong words meet the pairs",
+        ),
+        (
+            "rest_words",
+            "dense words of the last part of a run",
+            "run - (ceil_div(run, group) - 1) * group",
+            "group * interleave",
+            "1 to part_words",
+            "all words behind the first run are the wrong ones",
+        ),
+        (
+            "part_pairs",
+            "pairs issued of a whole part",
+            "keep",
+            "keep",
+            "1 to max_group (OS), weight_pairs (WS)",
+            "wrong sums",
+        ),
+        (
+            "rest_pairs",
+            "pairs issued of the last part of a run",
+            "min(keep, run - (ceil_div(run, group) - 1) * group)",
+            "keep",
+            "1 to part_pairs",
+            "wrong sums",
+        ),
+        (
+            "parts",
+            "parts: of a run (OS), batches of rows (WS)",
+            "ceil_div(run, group)",
+            "ceil_div(m, interleave)",
+            "1 to 65535",
+            "0 counts as 65536: the run all but never ends",
+        ),
         ("runs", "runs of the contraction", "ceil_div(k, run)", "1", "1 to 65535", "as parts"),
         ("across", "tiles along n", "ceil_div(n, C * interleave)", "ceil_div(n, C)", "1 to 65535", "as parts"),
-        ("down", "tiles along m (OS), along k (WS)", "ceil_div(m, R)",
-         "ceil_div(ceil_div(run, group) * ceil_div(k, run), R)", "1 to 65535", "as parts"),
-        ("offset_step", "from the word of one context to that of the next", "0",
-         "ceil_div(part_words, interleave)", "as given", "contexts multiply words of each other, unnoticed"),
-        ("row_delay", "cycles from row to row", "1", "(part_pairs - 1) * max(interleave, La) + La", "as given",
-         "sums meet the products of other rows, unnoticed"),
-        ("drain_words", "words that a tile drains a column; 0 in WS", "min(R, m) * interleave", "0",
-         "a multiple of interleave, up to R times it", "tiles too close lose results, too far apart only time"),
-        ("shift_pairs", "pairs shifted in for a tile; 0 in OS", "0", "part_pairs * R", "as given",
-         "too few: pairs of the tile before; too many: pairs of the next"),
+        (
+            "down",
+            "tiles along m (OS), along k (WS)",
+            "ceil_div(m, R)",
+            "ceil_div(ceil_div(run, group) * ceil_div(k, run), R)",
+            "1 to 65535",
+            "as parts",
+        ),
+        (
+            "offset_step",
+            "from the word of one context to that of the next",
+            "0",
+            "ceil_div(part_words, interleave)",
+            "as given",
+            "contexts multiply words of each other, unnoticed",
+        ),
+        (
+            "row_delay",
+            "cycles from row to row",
+            "1",
+            "(part_pairs - 1) * max(interleave, La) + La",
+            "as given",
+            "sums meet the products of other rows, unnoticed",
+        ),
+        (
+            "drain_words",
+            "words that a tile drains a column; 0 in WS",
+            "min(R, m) * interleave",
+            "0",
+            "a multiple of interleave, up to R times it",
+            "tiles too close lose results, too far apart only time",
+        ),
+        (
+            "shift_pairs",
+            "pairs shifted in for a tile; 0 in OS",
+            "0",
+            "part_pairs * R",
+            "as given",
+            "too few: pairs of the tile before; too many: pairs of the next",
+        ),
         ("tap", "pairs that a PE holds, less one", "0", "part_pairs - 1", "as given", "other pairs, unnoticed"),
-        ("tail_cycles", "cycles of busy behind the last issue", "Lm + La + R + C + drain_words - max(interleave, La)",
-         "Lm + R * row_delay + C + interleave + 1 - part_pairs * max(interleave, La)", "as given",
-         "too few: busy falls while words are still to leave, and the next run spoils them"),
+        (
+            "tail_cycles",
+            "cycles of busy behind the last issue",
+            "Lm + La + R + C + drain_words - max(interleave, La)",
+            "Lm + R * row_delay + C + interleave + 1 - part_pairs * max(interleave, La)",
+            "as given",
+            "too few: busy falls while words are still to leave, and the next run spoils them",
+        ),
     )
-)  # fmt: skip
+)
 
 
 def _widths(spec: AcceleratorSpec) -> dict[str, int]:
@@ -113,9 +181,11 @@ def register_modules(spec: AcceleratorSpec, top: str) -> str:
     registers contradict each other."""
     widths = _widths(spec)
     known = {
-        "R": spec.array.rows, "C": spec.array.cols,
-        "Lm": spec.pe.multiply_latency, "La": spec.pe.add_latency,
-    }  # fmt: skip
+        "R": spec.array.rows,
+        "C": spec.array.cols,
+        "Lm": spec.pe.multiply_latency,
+        "La": spec.pe.add_latency,
+    }
     constants = "\n".join(f"  localparam {name} = {value};  // {_CONSTANTS[name]}" for name, value in known.items())
     derived = [r for r in REGISTERS if r.name not in PARAMETERS]
     return _MODULES.format(

@@ -211,11 +211,19 @@ def array_bench(array: Stce, products: Sequence[ArrayVectors], top: str) -> dict
         derived.append(_derived(top, product, buses))
         blocks.append(_product(top, product, registers, contents, watched=0 if turns or i % 2 == 0 else _AFTERWARDS))
     body = _ARRAY.format(
-        top=top, rows=spec.array.rows, cols=spec.array.cols, lanes=spec.array.w2e_words, pair=17 + index, index=index,
-        address_bits=address_bits, lead=LEAD,
-        afterwards=_AFTERWARDS, never=_NEVER, nan=NAN,
+        top=top,
+        rows=spec.array.rows,
+        cols=spec.array.cols,
+        lanes=spec.array.w2e_words,
+        pair=17 + index,
+        index=index,
+        address_bits=address_bits,
+        lead=LEAD,
+        afterwards=_AFTERWARDS,
+        never=_NEVER,
+        nan=NAN,
         **{f"{kind}_depth": depth for kind, depth in depths.items()},
-    )  # fmt: skip
+    )
     body += "\n".join([_checked(top, buses), *derived])
     bench = bench_of(top, array, body, blocks, "products")
     return {f"{top}_tb.v": bench, f"{top}_run.v": register_modules(spec, top), **files}
@@ -256,9 +264,14 @@ def _derived(top: str, product: ArrayVectors, buses: Mapping[str, Bus]) -> str:
     mapping, gemm = product.mapping, product.gemm
     parameters = {
         "weight_stationary": int(mapping.dataflow == Dataflow.WS),
-        "keep": mapping.pattern.keep, "group": mapping.pattern.group, "interleave": mapping.interleave,
-        "m": gemm.m, "k": gemm.k, "n": gemm.n, "run": gemm.run,
-    }  # fmt: skip
+        "keep": mapping.pattern.keep,
+        "group": mapping.pattern.group,
+        "interleave": mapping.interleave,
+        "m": gemm.m,
+        "k": gemm.k,
+        "n": gemm.n,
+        "run": gemm.run,
+    }
     wires = {f"{product.name}__{r.name}": buses[f"run__{r.name}"].width for r in REGISTERS}
     given = ", ".join(f".{name.upper()}({parameters[name]})" for name in PARAMETERS)
     pins = ", ".join(f".run__{r.name}({product.name}__{r.name})" for r in REGISTERS)

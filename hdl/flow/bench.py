@@ -178,10 +178,14 @@ def stream_bench(component: Any, runs: Sequence[StreamVectors], top: str) -> dic
         checks.append(_CHECK.format(name=bus.name, width=bus.width, lanes=len(bus.ports), low=low))
         low += bus.bits
     body = _STREAM.format(
-        top=top, in_bits=sum(bus.bits for bus in fed), out_bits=low, widest=max(bus.width for bus in read),
-        depth=max(len(next(iter(run.inputs.values()))) for run in runs), checks="\n".join(checks),
+        top=top,
+        in_bits=sum(bus.bits for bus in fed),
+        out_bits=low,
+        widest=max(bus.width for bus in read),
+        depth=max(len(next(iter(run.inputs.values()))) for run in runs),
+        checks="\n".join(checks),
         inputs=", ".join(bus.name for bus in reversed(fed)),
-    )  # fmt: skip
+    )
     return {f"{top}_tb.v": bench_of(top, component, body, blocks, "runs"), **files}
 
 

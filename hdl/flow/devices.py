@@ -64,15 +64,36 @@ LEAST: dict[Target, Resources] = {
 """Less than any PE measured took (docs/results/synthesis.md): enough to refuse an array before hours of work."""
 
 _CELLS: dict[str, tuple[str, int]] = {
-    "LUT4": ("lut", 1), "CCU2C": ("carry", 1), "TRELLIS_DPR16X4": ("memory_lut", 6), "TRELLIS_FF": ("ff", 1),
-    "MULT18X18D": ("dsp", 1), "DP16KD": ("bram", 1), "PDPW16KD": ("bram", 1),
-    "SB_LUT4": ("lut", 1), "SB_CARRY": ("carry", 1), "SB_MAC16": ("dsp", 1), "SB_RAM40_4K": ("bram", 1),
-    "CARRY4": ("carry", 1), "CARRY8": ("carry", 1), "FDRE": ("ff", 1), "FDSE": ("ff", 1), "FDCE": ("ff", 1),
-    "FDPE": ("ff", 1), "DSP48E2": ("dsp", 1), "RAMB36E2": ("bram", 1), "URAM288": ("uram", 1),
-    "SRL16E": ("memory_lut", 1), "SRLC32E": ("memory_lut", 1), "RAM32M": ("memory_lut", 4),
-    "RAM64M": ("memory_lut", 4), "RAM32M16": ("memory_lut", 8), "RAM64M8": ("memory_lut", 8),
-    "RAM32X1D": ("memory_lut", 2), "RAM64X1D": ("memory_lut", 2), "RAM128X1D": ("memory_lut", 4),
-}  # fmt: skip
+    "LUT4": ("lut", 1),
+    "CCU2C": ("carry", 1),
+    "TRELLIS_DPR16X4": ("memory_lut", 6),
+    "TRELLIS_FF": ("ff", 1),
+    "MULT18X18D": ("dsp", 1),
+    "DP16KD": ("bram", 1),
+    "PDPW16KD": ("bram", 1),
+    "SB_LUT4": ("lut", 1),
+    "SB_CARRY": ("carry", 1),
+    "SB_MAC16": ("dsp", 1),
+    "SB_RAM40_4K": ("bram", 1),
+    "CARRY4": ("carry", 1),
+    "CARRY8": ("carry", 1),
+    "FDRE": ("ff", 1),
+    "FDSE": ("ff", 1),
+    "FDCE": ("ff", 1),
+    "FDPE": ("ff", 1),
+    "DSP48E2": ("dsp", 1),
+    "RAMB36E2": ("bram", 1),
+    "URAM288": ("uram", 1),
+    "SRL16E": ("memory_lut", 1),
+    "SRLC32E": ("memory_lut", 1),
+    "RAM32M": ("memory_lut", 4),
+    "RAM64M": ("memory_lut", 4),
+    "RAM32M16": ("memory_lut", 8),
+    "RAM64M8": ("memory_lut", 8),
+    "RAM32X1D": ("memory_lut", 2),
+    "RAM64X1D": ("memory_lut", 2),
+    "RAM128X1D": ("memory_lut", 4),
+}
 """What a cell takes. A DPR16X4 is four LUTs of memory and two that its write port occupies."""
 _FREE = re.compile(r"\$scopeinfo|PFUMX|L6MUX21|MUXF[789]|INV|LUT[1-6]|SB_DFF\w*|VCC|GND|SB_RGBA_DRV")
 """Cells in no count of their own; LUT1..LUT6 are in Yosys' estimate for Xilinx, SB_DFF* are counted by their prefix."""

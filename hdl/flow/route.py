@@ -74,9 +74,21 @@ def place_and_route(spec: AcceleratorSpec, block: Block, mhz: int = 100, progres
         "write_json design.json",
     ]
     options = [
-        "--85k", "--package", "CABGA756", "--speed", "6", "--json", "design.json", "--report", "report.json",
-        "--freq", str(mhz), "--timing-allow-fail", "--seed", "1",
-    ]  # fmt: skip
+        "--85k",
+        "--package",
+        "CABGA756",
+        "--speed",
+        "6",
+        "--json",
+        "design.json",
+        "--report",
+        "report.json",
+        "--freq",
+        str(mhz),
+        "--timing-allow-fail",
+        "--seed",
+        "1",
+    ]
     tools = f"{tool_version('yosys')}, {tool_version('nextpnr-ecp5')}"
 
     def make(folder: Path) -> None:

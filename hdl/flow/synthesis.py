@@ -21,9 +21,17 @@ from .devices import DEVICES, LEAST, Resources, Target, resources_of
 from .tools import cached, require_tool, run_tool, tool_version
 
 __all__ = [
-    "STAGES", "TOP", "Part", "Progress", "Synthesis", "by_module", "design", "refuse_what_cannot_fit", "script_of",
+    "STAGES",
+    "TOP",
+    "Part",
+    "Progress",
+    "Synthesis",
+    "by_module",
+    "design",
+    "refuse_what_cannot_fit",
+    "script_of",
     "synthesize",
-]  # fmt: skip
+]
 
 Progress = Callable[[int, int], object]
 TOP = "weft"

@@ -78,9 +78,14 @@ def run_command(
     """
     said = []
     with subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
         env={**os.environ, **(environment or {})},
-    ) as process:  # fmt: skip
+    ) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:

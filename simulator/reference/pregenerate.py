@@ -26,11 +26,8 @@ def pregenerate_reference(
     fewer than two tiles wait for SORE or are on their way there, and a tile may not fill up before SORE is free.
     """
     group, lanes = pattern.group, spec.sore.lanes
-    blocks = _blocks(shape, group, copies)
-    while len(blocks) % _blocks_a_tile(lanes, group):
-        blocks.append([[None] * group for _ in range(group)])
     size = _blocks_a_tile(lanes, group)
-    tiles = [blocks[i : i + size] for i in range(0, len(blocks), size)]
+    tiles = _whole_tiles(_blocks(shape, group, copies), size, group)
     serial = spec.sore.kind == "serial"
 
     left: dict[Place, int] = {}
@@ -88,6 +85,13 @@ def _blocks_a_tile(lanes: int, group: int) -> int:
     while blocks * group % lanes:
         blocks += 1
     return blocks
+
+
+def _whole_tiles(blocks: list[list[list[Place | None]]], size: int, group: int) -> list[list[list[list[Place | None]]]]:
+    """Tiles of ``size`` blocks, the last one filled up with blocks of nothing."""
+    while len(blocks) % size:
+        blocks.append([[None] * group for _ in range(group)])
+    return [blocks[i : i + size] for i in range(0, len(blocks), size)]
 
 
 def _blocks(shape: WeightShape, group: int, copies: tuple[str, ...]) -> list[list[list[Place | None]]]:

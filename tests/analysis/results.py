@@ -8,8 +8,8 @@ from pathlib import Path
 
 from weft.analysis.report.folder import Contents, Run
 from weft.analysis.save import save_run
-from weft.analysis.study import PhaseCost, StudyRow
 from weft.analysis.study_files import SavedStudy
+from weft.analysis.study_rows import PhaseCost, StudyRow
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import schedule
 from weft.simulator.step import simulate
@@ -54,8 +54,11 @@ def contents() -> Contents:
     spec = load_spec("tiny")
     placed = [schedule(annotate(workload(), name, SPARSE), spec) for name in ("dense", "bdwp")]
     overlapped = simulate_system(placed[1])
-    steps = [("dense", simulate(placed[0]), None), ("bdwp 2:8", simulate(placed[1]), None),
-             ("bdwp 2:8, level system", overlapped.step, overlapped)]  # fmt: skip
+    steps = [
+        ("dense", simulate(placed[0]), None),
+        ("bdwp 2:8", simulate(placed[1]), None),
+        ("bdwp 2:8, level system", overlapped.step, overlapped),
+    ]
     runs = [
         Run(place=label, label=label, name=label, result=result, system=system, command=HOSTILE, weft_version="0.1.0")
         for label, result, system in steps
@@ -66,19 +69,53 @@ def contents() -> Contents:
 def study() -> SavedStudy:
     cost = PhaseCost(steps=42, scheme="dense", pattern=None, cycles=1000, joules=1e-6)
     dense = StudyRow(
-        model=MODEL, scheme="dense", pattern=None, seeds=2, trained=2, failed={}, validation=0.95, accuracy=0.95,
-        accuracy_sd=0.01, loss=0.0, target=0.945, reached=2, steps=42.0, steps_to_target=21.0, cycles=1000.0,
-        seconds=1e-5, joules=1e-6, speedup=1.0, cycles_to_target=21000.0, seconds_to_target=2.1e-4, time_speedup=1.0,
+        model=MODEL,
+        scheme="dense",
+        pattern=None,
+        seeds=2,
+        trained=2,
+        failed={},
+        validation=0.95,
+        accuracy=0.95,
+        accuracy_sd=0.01,
+        loss=0.0,
+        target=0.945,
+        reached=2,
+        steps=42.0,
+        steps_to_target=21.0,
+        cycles=1000.0,
+        seconds=1e-5,
+        joules=1e-6,
+        speedup=1.0,
+        cycles_to_target=21000.0,
+        seconds_to_target=2.1e-4,
+        time_speedup=1.0,
         phases=(cost,),
-    )  # fmt: skip
+    )
     sparse = replace(
-        dense, scheme="bdwp", pattern="2:8", validation=0.948, accuracy=0.946, loss=0.004, cycles=600.0, speedup=1.67,
-        time_speedup=1.5, cycles_to_target=14000.0,
-    )  # fmt: skip
+        dense,
+        scheme="bdwp",
+        pattern="2:8",
+        validation=0.948,
+        accuracy=0.946,
+        loss=0.004,
+        cycles=600.0,
+        speedup=1.67,
+        time_speedup=1.5,
+        cycles_to_target=14000.0,
+    )
     failed = StudyRow(model=MODEL, scheme="sdwp", pattern="2:8", seeds=2, trained=0, failed={0: HOSTILE, 1: "diverged"})
     host = Host(processor=HOSTILE, core="z80", vector="4 bits", torch="2.13.0", threads=1)
     return SavedStudy(
-        weft_version="0.1.0", hosts=(host,), command="weft study", data="digits", images=(30, 20, 10),
-        machine="sat-ecp5", machine_hash="0" * 12, clock_hz=10**8, seeds=2, below_dense=0.005,
+        weft_version="0.1.0",
+        hosts=(host,),
+        command="weft study",
+        data="digits",
+        images=(30, 20, 10),
+        machine="sat-ecp5",
+        machine_hash="0" * 12,
+        clock_hz=10**8,
+        seeds=2,
+        below_dense=0.005,
         rows=(dense, sparse, failed),
-    )  # fmt: skip
+    )

@@ -64,9 +64,12 @@ def counted(monkeypatch, tmp_path):
     def counts(spec, block, target, mhz, progress=None):
         asked.append((block.name, target, mhz))
         return Synthesis(
-            block=block.name, target=target, tools="counted here", cells={},
+            block=block.name,
+            target=target,
+            tools="counted here",
+            cells={},
             parts=(Part(name=f"all of {block.name}", count=1, each=Resources(lut=10, ff=3)),),
-        )  # fmt: skip
+        )
 
     monkeypatch.setenv("WEFT_CACHE", str(tmp_path))
     monkeypatch.setattr(synthesis, "synthesize", counts)
@@ -151,9 +154,12 @@ def test_what_an_earlier_synthesis_hangs_on_is_all_that_the_blocks_import():
                 imported.add(source.relative_to(root).as_posix())
     # The fields of a machine are the key. A mapping and a product decide the registers of a run, which are data.
     data = {
-        "dataflow/accelerator.py", "dataflow/stce/mapping.py", "dataflow/stce/spec.py", "workloads/errors.py",
+        "dataflow/accelerator.py",
+        "dataflow/stce/mapping.py",
+        "dataflow/stce/spec.py",
+        "workloads/errors.py",
         "workloads/gemm.py",
-    }  # fmt: skip
+    }
     assert {name for name in imported if not name.startswith("hdl/")} - data == set(synthesised._OUTSIDE)
 
 

@@ -33,9 +33,12 @@ def test_the_ledger_accounts_for_every_cycle(scheme: str, dense: SimResult) -> N
 
 @settings(max_examples=25)
 @given(
-    rows=st.integers(1, 40), inputs=st.integers(1, 40), outputs=st.integers(1, 40),
-    scheme=st.sampled_from(["srste", "sdgp", "bdwp"]), pattern=st.sampled_from(["1:4", "2:8", "3:5"]),
-)  # fmt: skip
+    rows=st.integers(1, 40),
+    inputs=st.integers(1, 40),
+    outputs=st.integers(1, 40),
+    scheme=st.sampled_from(["srste", "sdgp", "bdwp"]),
+    pattern=st.sampled_from(["1:4", "2:8", "3:5"]),
+)
 def test_the_ledger_accounts_for_any_layer(rows: int, inputs: int, outputs: int, scheme: str, pattern: str) -> None:
     work = Workload(model="any", batch=1, ops=(*layer("fc", rows, inputs, outputs), relu("r", rows)))
     sparse, dense = run(scheme, pattern, workload=work), run("dense", workload=work)

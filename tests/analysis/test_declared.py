@@ -60,9 +60,10 @@ def _on_xnor(result: SimResult, technology: str) -> SimResult:
     cycles = XnorCycles(compute=old.cycles.compute, popcount_stall=555_000)
     new = replace(old, mapping=None, cycles=cycles, counts=counts)
     return replace(
-        result, spec=replace(result.spec, technology=technology),
+        result,
+        spec=replace(result.spec, technology=technology),
         ops=(*result.ops[:first], new, *result.ops[first + 1 :]),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture

@@ -60,9 +60,16 @@ def test_a_sparse_product_by_hand() -> None:
     sparse = SparseOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=False)
     op = replace(matrix("fc", Pass.FF, Gemm(m=2, k=8, n=3)), sparse=sparse)
     counts = Counts(
-        macs=12, selects=12, w2e_words=16, n2s_pairs=6, output_words=18, buffer_bytes=100, dram_read_bytes=60,
-        dram_write_bytes=40, sore_compares=5,
-    )  # fmt: skip
+        macs=12,
+        selects=12,
+        w2e_words=16,
+        n2s_pairs=6,
+        output_words=18,
+        buffer_bytes=100,
+        dram_read_bytes=60,
+        dram_write_bytes=40,
+        sore_compares=5,
+    )
     result = result_of(OpResult(op=op, mapping=None, cycles=Cycles(compute=1), counts=counts))
     read, write = 25.87 / 64, 19.65 / 64
     array = 12 * (1.1 + 0.9) + 12 * 0.144
@@ -81,11 +88,15 @@ def test_a_sparse_product_by_hand() -> None:
     assert report.joules == pytest.approx((array + buffers + dram + 0.25) * 1e-12 + static)
 
 
-@pytest.mark.parametrize(("optimizer", "pj"), [
-        ("sgd", 4 * 3.7 + 3 * 0.9), ("nesterov", 5 * 3.7 + 4 * 0.9),
-        ("adam", 7 * 3.7 + 4 * 0.9 + 18.5 + 25.9), ("adamw", 8 * 3.7 + 4 * 0.9 + 18.5 + 25.9),
+@pytest.mark.parametrize(
+    ("optimizer", "pj"),
+    [
+        ("sgd", 4 * 3.7 + 3 * 0.9),
+        ("nesterov", 5 * 3.7 + 4 * 0.9),
+        ("adam", 7 * 3.7 + 4 * 0.9 + 18.5 + 25.9),
+        ("adamw", 8 * 3.7 + 4 * 0.9 + 18.5 + 25.9),
     ],
-)  # fmt: skip
+)
 def test_a_weight_update_by_hand(optimizer: str, pj: float) -> None:
     op = OpResult(op=UpdateOp(name="w", elements=7), mapping=None, cycles=Cycles(wuve=1), counts=Counts(updates=7))
 
@@ -299,10 +310,15 @@ def test_a_page_of_a_machine_that_was_counted_once_runs_no_tool(
     )
     monkeypatch.setenv("WEFT_CACHE", str(tmp_path / "counted"))
     halves = Synthesis(
-        block="stce", target="xcup", tools="counted here", cells={},
-        parts=(Part(name="pe", count=8, each=Resources(lut=500, ff=300)),
-               Part(name="edges", count=1, each=Resources(lut=1000, ff=70))),
-    )  # fmt: skip
+        block="stce",
+        target="xcup",
+        tools="counted here",
+        cells={},
+        parts=(
+            Part(name="pe", count=8, each=Resources(lut=500, ff=300)),
+            Part(name="edges", count=1, each=Resources(lut=1000, ff=70)),
+        ),
+    )
     remember(spec, BLOCKS["stce"], halves, spec.clock_hz // 1_000_000)
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was started"))
     for name in ("synthesize", "design"):
@@ -340,8 +356,9 @@ def test_the_energy_objective_saves_energy() -> None:
     spec = load_spec("tiny")
     work = annotate(
         Workload(model="wide", batch=1, ops=(*layer("wide", 300, 512, 384), *layer("deep", 96, 2048, 64))),
-        "bdwp", NMPattern.parse("2:8"),
-    )  # fmt: skip
+        "bdwp",
+        NMPattern.parse("2:8"),
+    )
     fast = simulate(schedule(work, spec))
     frugal = simulate(schedule(work, spec, Objective.ENERGY, prices(spec)))
 

@@ -109,9 +109,11 @@ def test_ddr4_is_what_dramsim3_prints_by_its_cycle_and_what_our_model_finds(kind
         printed = next(
             float(row["pj_per_bit"])
             for row in rows
-            if row["simulator"] == "DRAMsim3" and kind[-2:] in row["config"]
-            and row["addr_map"] == "rochrabacobg" and row["pattern"] == run
-        )  # fmt: skip
+            if row["simulator"] == "DRAMsim3"
+            and kind[-2:] in row["config"]
+            and row["addr_map"] == "rochrabacobg"
+            and row["pattern"] == run
+        )
         figure = getattr(entry, name)
         assert figure.value == pytest.approx(0.83 * printed, rel=1e-3) and figure.mark == Mark.INFERRED
         ours = run_memory(memory, pattern(run, memory, 20_000), "bg-interleaved").pj_per_bit

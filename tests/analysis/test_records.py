@@ -23,10 +23,31 @@ from weft.workloads.step import MatrixOp, UpdateOp
 
 KEYS = {
     "level",
-    "weft_version", "command", "model", "batch", "scheme", "pattern", "objective", "spec", "spec_hash", "cycles",
-    "seconds", "samples_per_s", "macs", "dense_macs", "utilization", "effective_gops", "dense_equivalent_gops",
-    "energy_j", "dram_read_bytes", "dram_write_bytes", "passes", "stalls", "dense_layers", "ops",
-}  # fmt: skip
+    "weft_version",
+    "command",
+    "model",
+    "batch",
+    "scheme",
+    "pattern",
+    "objective",
+    "spec",
+    "spec_hash",
+    "cycles",
+    "seconds",
+    "samples_per_s",
+    "macs",
+    "dense_macs",
+    "utilization",
+    "effective_gops",
+    "dense_equivalent_gops",
+    "energy_j",
+    "dram_read_bytes",
+    "dram_write_bytes",
+    "passes",
+    "stalls",
+    "dense_layers",
+    "ops",
+}
 
 
 def test_throughput_by_hand(bdwp: SimResult) -> None:

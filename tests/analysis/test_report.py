@@ -106,9 +106,10 @@ def test_bins_add_up_and_are_off_by_less_than_one(made: tuple[list[int], list[in
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 10**12), st.integers(0, 2)), max_size=20).map(sorted), st.integers(1, 40),
+    st.lists(st.tuples(st.integers(0, 10**12), st.integers(0, 2)), max_size=20).map(sorted),
+    st.integers(1, 40),
     st.integers(0, 10**6),
-)  # fmt: skip
+)
 def test_levels_integrate_exactly(changes: list[tuple[int, int]], bins: int, rest: int) -> None:
     time, level = [t for t, _ in changes], [n for _, n in changes]
     length = max([*time, 1]) + rest
@@ -117,9 +118,12 @@ def test_levels_integrate_exactly(changes: list[tuple[int, int]], bins: int, res
     for i, n in enumerate(found):
         low, high = Fraction(i * length, bins), Fraction((i + 1) * length, bins)
         true = sum(
-            (height * max(Fraction(0), min(high, Fraction(until)) - max(low, Fraction(since)))
-             for since, until, height in zip(time, [*time[1:], length], level, strict=False)), Fraction(0),
-        )  # fmt: skip
+            (
+                height * max(Fraction(0), min(high, Fraction(until)) - max(low, Fraction(since)))
+                for since, until, height in zip(time, [*time[1:], length], level, strict=False)
+            ),
+            Fraction(0),
+        )
         assert n == bins * true
 
 
@@ -367,9 +371,10 @@ SPOILT = {
         "holds no run and no study",
     ),
     "a study with a key too many": (
-        lambda d: (d / "study.json").write_text('{"rows": [], "colour": 1}'), "study.json: unknown key 'colour'"
+        lambda d: (d / "study.json").write_text('{"rows": [], "colour": 1}'),
+        "study.json: unknown key 'colour'",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("how", SPOILT)

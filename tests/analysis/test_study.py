@@ -23,19 +23,9 @@ from weft.analysis import trainings
 from weft.analysis.figures.labels import place_labels
 from weft.analysis.frames import ops_frame
 from weft.analysis.records import measured_means, to_dict
-from weft.analysis.study import (
-    PhaseCost,
-    Study,
-    StudyRow,
-    StudySpec,
-    aggregate,
-    cycles_until,
-    first_reached,
-    measured_of,
-    pareto,
-    run_study,
-)
+from weft.analysis.study import Study, StudySpec, measured_of, pareto, run_study
 from weft.analysis.study_files import SavedStudy, save_study, study_markdown
+from weft.analysis.study_rows import PhaseCost, StudyRow, aggregate, cycles_until, first_reached
 from weft.analysis.theme import theme_of
 from weft.analysis.trainings import LayerFindings, TrainedPhase, Training, closure, planned, run_trainings
 from weft.cli import main
@@ -56,8 +46,11 @@ from .conftest import run, step
 
 NM = NMPattern(keep=2, group=8)
 HOST = Host(processor="slow chip", core="i8008", vector="4 bits", torch="0", threads=1)
-WEFT = (sys.executable, "-c", "from weft.analysis import trainings as t; t.NICE = 0; from weft.cli import main; "
-        "raise SystemExit(main())")  # fmt: skip
+WEFT = (
+    sys.executable,
+    "-c",
+    "from weft.analysis import trainings as t; t.NICE = 0; from weft.cli import main; raise SystemExit(main())",
+)
 """The command line at the priority of the tests, which may run on a busy machine."""
 
 
@@ -68,9 +61,14 @@ def at_our_priority(monkeypatch):
 
 def spec(**changes: Any) -> StudySpec:
     usual: dict[str, Any] = {
-        "data": "digits", "models": ("mlp",), "schemes": ("bdwp",), "patterns": (NM,), "seeds": 2,
-        "machine": load_spec("tiny"), "epochs": 1,
-    }  # fmt: skip
+        "data": "digits",
+        "models": ("mlp",),
+        "schemes": ("bdwp",),
+        "patterns": (NM,),
+        "seeds": 2,
+        "machine": load_spec("tiny"),
+        "epochs": 1,
+    }
     return StudySpec(**{**usual, **changes})
 
 
@@ -82,12 +80,24 @@ def training(
     whole = TrainedPhase(steps=steps[-1], scheme="bdwp", pattern=NM, kept_dense={})
     density = {Pass.FF: 0.25, Pass.BP: 0.25, Pass.WU: 1.0}
     usual: dict[str, Any] = {
-        "model": "mlp", "scheme": "bdwp", "pattern": NM, "seed": seed, "spec": {}, "images": (30, 20, 10),
-        "hosts": (HOST,), "digest": "", "seconds": 1.0, "steps": steps, "validation": validation,
-        "accuracy": validation[-1] - 0.01 * (seed + 1), "density": density, "flip_rate": 0.01 * seed, "sad": 0.1,
+        "model": "mlp",
+        "scheme": "bdwp",
+        "pattern": NM,
+        "seed": seed,
+        "spec": {},
+        "images": (30, 20, 10),
+        "hosts": (HOST,),
+        "digest": "",
+        "seconds": 1.0,
+        "steps": steps,
+        "validation": validation,
+        "accuracy": validation[-1] - 0.01 * (seed + 1),
+        "density": density,
+        "flip_rate": 0.01 * seed,
+        "sad": 0.1,
         "phases": phases or (whole,),
         "layers": {"net.1.conv": LayerFindings(density=density, flip_rate=0.01 * seed, sad=0.1)},
-    }  # fmt: skip
+    }
     return Training(**{**usual, **changes})
 
 
@@ -136,8 +146,9 @@ def test_nothing_but_what_is_reported_depends_on_the_test_set(dense_test, sparse
             reference = {seed: replace(one, accuracy=dense_test[seed]) for seed, one in reference.items()}
             found = {seed: replace(one, accuracy=sparse_test[seed]) for seed, one in found.items()}
         costs = {seed: (cost(30, 60),) for seed in found}
-        dense = aggregate(("mlp", "dense", None), reference, costs, reference=reference, baseline=None, below=0.03,
-                          clock_hz=10)  # fmt: skip
+        dense = aggregate(
+            ("mlp", "dense", None), reference, costs, reference=reference, baseline=None, below=0.03, clock_hz=10
+        )
         return aggregate(
             ("mlp", "bdwp", NM), found, costs, reference=reference, baseline=dense, below=0.03, clock_hz=10
         )
@@ -163,16 +174,28 @@ def test_failures_stay_in_the_row():
     reference, dense = dense_row()
     found: dict[int, Training | str] = {0: training(0, (0.95,)), 1: "diverged"}
 
-    row = aggregate(("mlp", "bdwp", NM), found, {}, reference=reference, baseline=dense, below=0.03, clock_hz=10,
-                    unplaced="too large")  # fmt: skip
+    row = aggregate(
+        ("mlp", "bdwp", NM),
+        found,
+        {},
+        reference=reference,
+        baseline=dense,
+        below=0.03,
+        clock_hz=10,
+        unplaced="too large",
+    )
 
     assert (row.trained, row.seeds, row.failed, row.unplaced) == (1, 2, {1: "diverged"}, "too large")
     assert (row.validation, row.accuracy) == (pytest.approx(0.95), pytest.approx(0.94))
     assert row.accuracy_sd is None
     assert row.loss == pytest.approx(-0.01)  # against seed 0 of dense only
     assert row.steps_to_target is row.cycles is row.speedup is None
-    assert aggregate(("mlp", "bdwp", NM), {0: "no"}, {}, reference=reference, baseline=dense, below=0.03,
-                     clock_hz=10).accuracy is None  # fmt: skip
+    assert (
+        aggregate(
+            ("mlp", "bdwp", NM), {0: "no"}, {}, reference=reference, baseline=dense, below=0.03, clock_hz=10
+        ).accuracy
+        is None
+    )
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 999)), min_size=1, max_size=5), st.data())
@@ -208,8 +231,9 @@ def test_names_cover_neither_names_nor_points(points):
     ax.set_xlim(-0.1, 1.3)
     ax.set_ylim(-0.1, 1.1)
 
-    homeless = place_labels(figure, ax, points, [(0.0, 0.0)] * len(points), ["bdwp"] * len(points),
-                            theme_of("light"), size=7)  # fmt: skip
+    homeless = place_labels(
+        figure, ax, points, [(0.0, 0.0)] * len(points), ["bdwp"] * len(points), theme_of("light"), size=7
+    )
 
     renderer = figure.canvas.get_renderer()
     boxes = [text.get_window_extent(renderer).padded(-1) for text in ax.texts]
@@ -465,12 +489,21 @@ def study_by_hand() -> Study:
     found = {0: training(0, (0.5, 0.93, 0.92)), 1: training(1, (0.6, 0.7, 0.95))}
     costs = dict.fromkeys(found, (cost(30, 60),))
     sparse = aggregate(("mlp", "bdwp", NM), found, costs, reference=reference, baseline=dense, below=0.03, clock_hz=10)
-    failed = replace(sparse, scheme="sdgp", trained=0, validation=None, accuracy=None, seconds=None,
-                     seconds_to_target=None, failed={0: "diverged", 1: "diverged"})  # fmt: skip
+    failed = replace(
+        sparse,
+        scheme="sdgp",
+        trained=0,
+        validation=None,
+        accuracy=None,
+        seconds=None,
+        seconds_to_target=None,
+        failed={0: "diverged", 1: "diverged"},
+    )
     elsewhere = replace(found[1], hosts=(HOST, replace(HOST, core="z80")))
     everything = (*reference.values(), found[0], elsewhere)
-    return Study(spec=spec(), rows=(dense, sparse, failed), trainings=everything,
-                 steps={("mlp", "bdwp", "2:8"): run("bdwp")})  # fmt: skip
+    return Study(
+        spec=spec(), rows=(dense, sparse, failed), trainings=everything, steps={("mlp", "bdwp", "2:8"): run("bdwp")}
+    )
 
 
 def test_a_study_is_written(tmp_path):

@@ -36,9 +36,12 @@ def _result(op: MatrixOp, spec: AcceleratorSpec, mapping: Mapping | None = None)
 
 def _machine(*, add_latency: int = 4, words: int = 1, lanes: int = 32, dram: int = 10**15) -> AcceleratorSpec:
     return replace(
-        SAT, pe=replace(SAT.pe, add_latency=add_latency), array=replace(SAT.array, w2e_words=words),
-        sore=replace(SAT.sore, lanes=lanes), dram=replace(SAT.dram, bytes_per_second=dram),
-    )  # fmt: skip
+        SAT,
+        pe=replace(SAT.pe, add_latency=add_latency),
+        array=replace(SAT.array, w2e_words=words),
+        sore=replace(SAT.sore, lanes=lanes),
+        dram=replace(SAT.dram, bytes_per_second=dram),
+    )
 
 
 def _forward() -> MatrixOp:
@@ -64,9 +67,7 @@ def test_waits_of_a_group_by_hand(add_latency, words, accumulators, ports, both)
     """
     op, spec = _forward(), _machine(add_latency=add_latency, words=words)
     array = ArrayMapping(dataflow=Dataflow.OS, pattern=TWO_OF_EIGHT, interleave=2)
-    mapping = Mapping(
-        array=array, gemm=op.gemm, n2s="b", tile_rows=1024, tile_cols=64, resident=True, order="mn"
-    )  # fmt: skip
+    mapping = Mapping(array=array, gemm=op.gemm, n2s="b", tile_rows=1024, tile_cols=64, resident=True, order="mn")
 
     found = waits(_result(op, spec, mapping), spec)
 

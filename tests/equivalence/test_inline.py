@@ -46,9 +46,14 @@ RULE = Sgd(rate=0.5, momentum=0.75, weight_decay=0.25)
 def check(driver, shape, copies, master, gradient, velocity):
     want = run_pregenerate(driver.spec, RULE, driver.pattern, shape, master, gradient, (velocity,), copies)
     got = driver.run(
-        shape, RULE.constants, master.view(np.uint32), gradient.view(np.uint16), [velocity.view(np.uint32)], copies,
+        shape,
+        RULE.constants,
+        master.view(np.uint32),
+        gradient.view(np.uint16),
+        [velocity.view(np.uint32)],
+        copies,
         cycles=want.cycles + 8,
-    )  # fmt: skip
+    )
     assert got.update.master.tolist() == want.update.master.view(np.uint32).tolist()
     assert got.update.state[0].tolist() == want.update.state[0].view(np.uint32).tolist()
     assert got.update.weights16.tolist() == want.update.weights16.view(np.uint16).tolist()
@@ -85,9 +90,15 @@ def test_no_beat_comes_too_late(name, shape, copies, seed, share):
     want = run_pregenerate(bench.spec, RULE, bench.pattern, shape, master, gradient, (velocity,), copies)
     offered = rng.random(100 + int(4 * want.cycles / share)) < share
     got = bench.run(
-        shape, RULE.constants, master.view(np.uint32), gradient.view(np.uint16), [velocity.view(np.uint32)], copies,
-        cycles=len(offered), offered=offered,
-    )  # fmt: skip
+        shape,
+        RULE.constants,
+        master.view(np.uint32),
+        gradient.view(np.uint16),
+        [velocity.view(np.uint32)],
+        copies,
+        cycles=len(offered),
+        offered=offered,
+    )
     assert got.update.weights16.tolist() == want.update.weights16.view(np.uint16).tolist()
     for copy in copies:
         assert got.copies[copy].values.tolist() == want.copies[copy].compact.values.view(np.uint16).tolist()

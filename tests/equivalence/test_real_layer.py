@@ -155,9 +155,13 @@ def test_a_training_step_of_the_layer_runs_on_the_rtl(dataflow):
     gradient16 = weight_gradient.astype(np.float16).ravel()
     want = run_pregenerate(SPEC, rule, PATTERN, shape, master, gradient16, (velocity,))
     got = engines().run(
-        shape, rule.constants, master.view(np.uint32), gradient16.view(np.uint16), [velocity.view(np.uint32)],
+        shape,
+        rule.constants,
+        master.view(np.uint32),
+        gradient16.view(np.uint16),
+        [velocity.view(np.uint32)],
         cycles=want.cycles + 8,
-    )  # fmt: skip
+    )
     assert got.cycles == want.cycles
     assert got.update.left.tolist() == want.update.left.tolist()
     assert got.update.master.tolist() == want.update.master.view(np.uint32).tolist()

@@ -48,10 +48,11 @@ def check_sore(driver: SoreDriver, values: Half, run: int) -> None:
     assert want.cycles == issue + latency
     got = driver.run(values.view(np.uint16), run, cycles=want.cycles + AFTERWARDS)
     assert_same(
-        got.left, want.left,
+        got.left,
+        want.left,
         ("pair.value", got.values, want.compact.values.view(np.uint16)),
         ("pair.index", got.indices, want.compact.indices),
-    )  # fmt: skip
+    )
     assert got.nan_flags.tolist() == want.nan_flags.tolist()
     assert got.cycles == want.cycles
 
@@ -134,18 +135,22 @@ def check_wuve(
     want = run_wuve(driver.spec, rule, master, gradient16, state)
     assert want.cycles == -(-len(master) // driver.spec.wuve.lanes) + driver.engine.latency
     got = driver.run(
-        registers(rule), master.view(np.uint32), gradient16.view(np.uint16), [x.view(np.uint32) for x in state],
+        registers(rule),
+        master.view(np.uint32),
+        gradient16.view(np.uint16),
+        [x.view(np.uint32) for x in state],
         cycles=want.cycles + AFTERWARDS,
-    )  # fmt: skip
+    )
     assert_same(
-        got.left, want.left,
+        got.left,
+        want.left,
         ("next_master", got.master, want.master.view(np.uint32)),
         ("weight16", got.weights16, want.weights16.view(np.uint16)),
         *(
             (f"next_{name}", found, expected.view(np.uint32))
             for name, found, expected in zip(driver.engine.rule.held[1:], got.state, want.state, strict=True)
         ),
-    )  # fmt: skip
+    )
     assert got.cycles == want.cycles
 
 
@@ -214,9 +219,8 @@ RAW_NESTEROV = [
 ]
 RAW_ADAM = [Adam(rate=r, step=t, epsilon=e) for r in (1e-3, 1e-30, 1e30) for t, e in ((1, 1e-8), (9, 0.0))]
 RAW_ADAMW = [
-    AdamW(rate=r, step=t, epsilon=e, weight_decay=0.05)
-    for r in (1e-3, 1e-30, 1e30) for t, e in ((1, 1e-8), (9, 0.0))
-]  # fmt: skip
+    AdamW(rate=r, step=t, epsilon=e, weight_decay=0.05) for r in (1e-3, 1e-30, 1e30) for t, e in ((1, 1e-8), (9, 0.0))
+]
 
 
 @pytest.mark.parametrize(

@@ -207,19 +207,27 @@ def onnx_seeds(folder: Path) -> Iterator[Path]:
         helper.make_node("MatMul", ["q", "o"], ["y"], "m"),
     ]
     weights = {
-        "w": (4, 3, 3, 3), "g": (5, 4), "b": (5,), "lw": (1, 16, 6), "lr": (1, 16, 4), "v": (4, 3), "u": (3, 2),
+        "w": (4, 3, 3, 3),
+        "g": (5, 4),
+        "b": (5,),
+        "lw": (1, 16, 6),
+        "lr": (1, 16, 4),
+        "v": (4, 3),
+        "u": (3, 2),
         "n": (4,),
-    }  # fmt: skip
+    }
     inputs = {"x": (2, 3, 8, 8), "t": (3, 2, 6)}
     for name, used in nodes.items():
         read = {name for node in used for name in node.input}
         stored = [numpy_helper.from_array(np.zeros(size, np.float32), n) for n, size in weights.items() if n in read]
         stored += [numpy_helper.from_array(np.array([2, 4]), "s")] * ("s" in read)
         graph = helper.make_graph(
-            used, "g",
+            used,
+            "g",
             [helper.make_tensor_value_info(n, TensorProto.FLOAT, size) for n, size in inputs.items() if n in read],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], stored,
-        )  # fmt: skip
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+            stored,
+        )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
         yield written(folder / f"{name}.onnx", model.SerializeToString())
 
@@ -231,29 +239,47 @@ def written_out_seeds(folder: Path) -> Iterator[Path]:
         "attention": [
             node("MatMul", ["t", "w"], ["q"], "p"),
             node("RotaryEmbedding", ["q", "cos", "sin", "at"], ["r"], "rope", num_heads=4),
-            node("Attention", ["r", "r", "q", "mask"], ["y"], "a", q_num_heads=4, kv_num_heads=4, is_causal=1,
-                 softcap=2.0),
+            node(
+                "Attention",
+                ["r", "r", "q", "mask"],
+                ["y"],
+                "a",
+                q_num_heads=4,
+                kv_num_heads=4,
+                is_causal=1,
+                softcap=2.0,
+            ),
         ],
         "integers": [
             node("DynamicQuantizeLinear", ["t"], ["d", "ds", "dz"], "d"),
-            node("MatMulInteger", ["d", "i", "dz"], ["m"], "m"), node("Cast", ["m"], ["f"], "f", to=1),
-            node("Mul", ["f", "ds"], ["g"], "g"), node("QuantizeLinear", ["g", "s", "z"], ["h"], "h"),
+            node("MatMulInteger", ["d", "i", "dz"], ["m"], "m"),
+            node("Cast", ["m"], ["f"], "f", to=1),
+            node("Mul", ["f", "ds"], ["g"], "g"),
+            node("QuantizeLinear", ["g", "s", "z"], ["h"], "h"),
             node("QLinearMatMul", ["h", "s", "z", "i", "s", "zi", "s", "z"], ["n"], "n"),
             node("DequantizeLinear", ["n", "s", "z"], ["y"], "y"),
         ],
-    }  # fmt: skip
+    }
     arrays: dict[str, Any] = {
-        "w": np.zeros((8, 8), np.float32), "cos": np.zeros((9, 1), np.float32), "sin": np.zeros((9, 1), np.float32),
-        "at": np.zeros((2, 3), np.int64), "mask": np.ones((3, 3), bool), "i": np.zeros((8, 8), np.int8),
-        "s": np.float32(1), "z": np.uint8(0), "zi": np.int8(0),
-    }  # fmt: skip
+        "w": np.zeros((8, 8), np.float32),
+        "cos": np.zeros((9, 1), np.float32),
+        "sin": np.zeros((9, 1), np.float32),
+        "at": np.zeros((2, 3), np.int64),
+        "mask": np.ones((3, 3), bool),
+        "i": np.zeros((8, 8), np.int8),
+        "s": np.float32(1),
+        "z": np.uint8(0),
+        "zi": np.int8(0),
+    }
     for name, used in nodes.items():
         read = {name for each in used for name in each.input}
         graph = helper.make_graph(
-            used, "g", [helper.make_tensor_value_info("t", TensorProto.FLOAT, (2, 3, 8))],
+            used,
+            "g",
+            [helper.make_tensor_value_info("t", TensorProto.FLOAT, (2, 3, 8))],
             [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
             [numpy_helper.from_array(np.asarray(value), key) for key, value in arrays.items() if key in read],
-        )  # fmt: skip
+        )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 24)])
         yield written(folder / f"{name}.onnx", model.SerializeToString())
 
@@ -264,15 +290,31 @@ def read_onnx(path: Path) -> None:
 
 HF = {
     "llama": {
-        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 32, "intermediate_size": 48,
-        "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 50,
-        "max_position_embeddings": 16, "rms_norm_eps": 1e-6, "torch_dtype": "bfloat16",
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 50,
+        "max_position_embeddings": 16,
+        "rms_norm_eps": 1e-6,
+        "torch_dtype": "bfloat16",
     },
     "vit": {
-        "model_type": "vit", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_channels": 1,
-        "intermediate_size": 32, "image_size": 16, "patch_size": 8, "hidden_act": "gelu", "qkv_bias": True,
+        "model_type": "vit",
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_channels": 1,
+        "intermediate_size": 32,
+        "image_size": 16,
+        "patch_size": 8,
+        "hidden_act": "gelu",
+        "qkv_bias": True,
     },
-}  # fmt: skip
+}
 
 
 def hf_seeds(folder: Path) -> Iterator[Path]:

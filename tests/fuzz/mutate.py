@@ -16,12 +16,56 @@ LONG_INTEGER = "@@long@@"
 """Stands for an integer of 5,000 digits, which Python writes neither in JSON nor in TOML."""
 
 EDGES: tuple[Any, ...] = (
-    0, -1, 1, 2, 3, 7, 255, 2**31 - 1, 2**31, 2**32, 2**40, 2**50, 2**53, 2**60, 2**63 - 1, 2**63, 2**64, 10**30,
-    -(2**63), 0.5, 1.5, -0.0, 1e-320, 1e308, float("inf"), float("nan"), True, False, None, "", " ", "0", "2:8",
-    "x" * 10_000, "\x1b]0;title\x07\x1b[2J", "=1+1", "a\n\n\nb", "\u202e\u0000", "../../x", "/dev/zero", "x.toml",
-    "x.py:f", "$\\frac$",
-    [], {}, [[]], [0] * 1000, {"a": 1}, LONG_INTEGER,
-)  # fmt: skip
+    0,
+    -1,
+    1,
+    2,
+    3,
+    7,
+    255,
+    2**31 - 1,
+    2**31,
+    2**32,
+    2**40,
+    2**50,
+    2**53,
+    2**60,
+    2**63 - 1,
+    2**63,
+    2**64,
+    10**30,
+    -(2**63),
+    0.5,
+    1.5,
+    -0.0,
+    1e-320,
+    1e308,
+    float("inf"),
+    float("nan"),
+    True,
+    False,
+    None,
+    "",
+    " ",
+    "0",
+    "2:8",
+    "x" * 10_000,
+    "\x1b]0;title\x07\x1b[2J",
+    "=1+1",
+    "a\n\n\nb",
+    "\u202e\u0000",
+    "../../x",
+    "/dev/zero",
+    "x.toml",
+    "x.py:f",
+    "$\\frac$",
+    [],
+    {},
+    [[]],
+    [0] * 1000,
+    {"a": 1},
+    LONG_INTEGER,
+)
 
 
 def of_bytes(random: random.Random, raw: bytes) -> bytes:
@@ -191,9 +235,28 @@ def _wire(random: random.Random, model: Any) -> None:
 
 def _operator(random: random.Random, model: Any) -> None:
     random.choice(model.graph.node).op_type = random.choice(
-        ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "LSTM", "GRU", "Reshape", "Concat", "Slice", "Range",
-         "Pow", "Expand", "Softmax", "Resize", "BatchNormalization", "Gather", "If", "x")
-    )  # fmt: skip
+        (
+            "Conv",
+            "ConvTranspose",
+            "Gemm",
+            "MatMul",
+            "Einsum",
+            "LSTM",
+            "GRU",
+            "Reshape",
+            "Concat",
+            "Slice",
+            "Range",
+            "Pow",
+            "Expand",
+            "Softmax",
+            "Resize",
+            "BatchNormalization",
+            "Gather",
+            "If",
+            "x",
+        )
+    )
 
 
 def _node(random: random.Random, model: Any) -> None:
@@ -224,6 +287,17 @@ def _content(random: random.Random, model: Any) -> None:
 
 
 _ONNX: tuple[Callable[[random.Random, Any], None], ...] = (
-    _attribute, _attribute, _attribute, _dimension, _rank, _input, _wire, _operator, _node, _arguments, _type, _opset,
+    _attribute,
+    _attribute,
+    _attribute,
+    _dimension,
+    _rank,
+    _input,
+    _wire,
+    _operator,
+    _node,
+    _arguments,
+    _type,
+    _opset,
     _content,
-)  # fmt: skip
+)

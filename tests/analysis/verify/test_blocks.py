@@ -114,7 +114,7 @@ def test_a_word_that_leaves_in_another_cycle_is_told(monkeypatch):
         ("run_wuve", "WUVE", "state0[0]", lambda ran: ran.state[0].view(np.uint32).__ixor__(1)),
         ("run_pregenerate", "WUVE to SORE", "bp.value[0, 0]", lambda ran: bp_value(ran)),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_bit_in_an_engine_is_told(monkeypatch, name, block, signal, spoil):
     real = getattr(module, name)
 

@@ -148,15 +148,20 @@ class Progress(wiring.Component):
     def legal(self, run: Any) -> Any:
         pe, counts = SPEC.pe, (run.parts, run.runs, run.across, run.down)
         return (
-            (run.interleave >= 1) & (run.interleave <= pe.accumulators)
-            & (run.part_words >= 1) & (run.part_words <= pe.dense_words)
-            & (run.rest_words >= 1) & (run.rest_words <= pe.dense_words)
-            & (run.part_pairs >= 1) & (run.part_pairs <= pe.max_group)
-            & (run.rest_pairs >= 1) & (run.rest_pairs <= pe.max_group)
+            (run.interleave >= 1)
+            & (run.interleave <= pe.accumulators)
+            & (run.part_words >= 1)
+            & (run.part_words <= pe.dense_words)
+            & (run.rest_words >= 1)
+            & (run.rest_words <= pe.dense_words)
+            & (run.part_pairs >= 1)
+            & (run.part_pairs <= pe.max_group)
+            & (run.rest_pairs >= 1)
+            & (run.rest_pairs <= pe.max_group)
             & Cat(count != 0 for count in counts).all()
             & (run.drain_words <= SPEC.array.rows * pe.accumulators)
             & (run.shift_pairs <= SPEC.array.rows * pe.weight_pairs)
-        )  # fmt: skip
+        )
 
     def echoes(self, m: Module, delay: Any, control: Any) -> tuple[list[Any], list[Any]]:
         """Takeovers and returns that are on their way to the controller, the youngest first."""
@@ -237,9 +242,20 @@ def test_the_controller_never_deadlocks(tmp_path):
 
 
 SMALL = {
-    "interleave": 1, "part_words": 1, "rest_words": 1, "part_pairs": 1, "rest_pairs": 1, "offset_step": 0,
-    "parts": 1, "runs": 1, "across": 1, "down": 2, "row_delay": 1, "tap": 0, "tail_cycles": 1,
-}  # fmt: skip
+    "interleave": 1,
+    "part_words": 1,
+    "rest_words": 1,
+    "part_pairs": 1,
+    "rest_pairs": 1,
+    "offset_step": 0,
+    "parts": 1,
+    "runs": 1,
+    "across": 1,
+    "down": 2,
+    "row_delay": 1,
+    "tap": 0,
+    "tail_cycles": 1,
+}
 OS = {"weight_stationary": 0, "drain_words": 2, "shift_pairs": 0, **SMALL}
 WS = {"weight_stationary": 1, "drain_words": 0, "shift_pairs": 2, **SMALL}
 

@@ -18,12 +18,34 @@ Words = npt.NDArray[np.uint32]
 
 CORNERS = np.array(
     [
-        0, 1, 2, 3, 0x7FFFFE, 0x7FFFFF, 0x800000, 0x800001, 0xFFFFFF, 0x1000000,  # around the smallest normal
-        0x3F7FFFFF, 0x3F800000, 0x3F800001, 0x3FFFFFFF, 0x40000000, 0x40000001, 0x40400000,  # around 1 and 2
-        0x7E800000, 0x7F000000, 0x7F7FFFFE, 0x7F7FFFFF, 0x7F800000, 0x7F800001, 0x7FC00000, 0x7FFFFFFF,  # the largest
+        0,
+        1,
+        2,
+        3,
+        0x7FFFFE,
+        0x7FFFFF,
+        0x800000,
+        0x800001,
+        0xFFFFFF,
+        0x1000000,  # around the smallest normal
+        0x3F7FFFFF,
+        0x3F800000,
+        0x3F800001,
+        0x3FFFFFFF,
+        0x40000000,
+        0x40000001,
+        0x40400000,  # around 1 and 2
+        0x7E800000,
+        0x7F000000,
+        0x7F7FFFFE,
+        0x7F7FFFFF,
+        0x7F800000,
+        0x7F800001,
+        0x7FC00000,
+        0x7FFFFFFF,  # the largest
     ],
     np.uint32,
-)  # fmt: skip
+)
 CORNERS = np.concatenate([CORNERS, CORNERS | np.uint32(1 << 31)])
 
 

@@ -28,11 +28,21 @@ ROOT = Path(__file__).parents[3]
 def derived(spec, mapping, gemm):
     """What the formulas say, read as Python; a register that another one needs comes first."""
     known = {
-        "R": spec.array.rows, "C": spec.array.cols, "Lm": spec.pe.multiply_latency, "La": spec.pe.add_latency,
-        "keep": mapping.pattern.keep, "group": mapping.pattern.group, "interleave": mapping.interleave,
-        "m": gemm.m, "k": gemm.k, "n": gemm.n, "run": gemm.run,
-        "ceil_div": lambda a, b: -(-a // b), "min": min, "max": max,
-    }  # fmt: skip
+        "R": spec.array.rows,
+        "C": spec.array.cols,
+        "Lm": spec.pe.multiply_latency,
+        "La": spec.pe.add_latency,
+        "keep": mapping.pattern.keep,
+        "group": mapping.pattern.group,
+        "interleave": mapping.interleave,
+        "m": gemm.m,
+        "k": gemm.k,
+        "n": gemm.n,
+        "run": gemm.run,
+        "ceil_div": lambda a, b: -(-a // b),
+        "min": min,
+        "max": max,
+    }
     for register in sorted(REGISTERS, key=lambda register: register.follows):
         known[register.name] = eval(register.ws if mapping.dataflow == Dataflow.WS else register.os, {}, known)
     return {register.name: known[register.name] for register in REGISTERS}
@@ -55,9 +65,7 @@ def test_the_formulas_are_the_registers_of_the_driver(data):
 
 def test_the_table_has_every_register_and_is_in_both_pages():
     assert [register.name for register in REGISTERS] == [name for name, _ in ControlFormat(TINY).run]
-    assert {r.name for r in REGISTERS if r.follows} == {
-        "offset_step", "row_delay", "shift_pairs", "tap", "tail_cycles"
-    }  # fmt: skip
+    assert {r.name for r in REGISTERS if r.follows} == {"offset_step", "row_delay", "shift_pairs", "tap", "tail_cycles"}
     assert register_table(TINY) in (ROOT / "docs" / "rtl.md").read_text()
     block = emit(TINY, "stce", usual_pattern(TINY), "sgd", seed=0)
     assert register_table(TINY) in readme(TINY, [block])

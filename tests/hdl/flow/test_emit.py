@@ -379,9 +379,17 @@ def made_readable(*body):
 
 
 PORTS = (
-    "input [3:0] a;", "wire [3:0] a;", "input [3:0] b;", "wire [3:0] b;", "output [7:0] y;", "wire [7:0] y;",
-    "input clk;", "wire clk;", "input rst;", "wire rst;",
-)  # fmt: skip
+    "input [3:0] a;",
+    "wire [3:0] a;",
+    "input [3:0] b;",
+    "wire [3:0] b;",
+    "output [7:0] y;",
+    "wire [7:0] y;",
+    "input clk;",
+    "wire clk;",
+    "input rst;",
+    "wire rst;",
+)
 
 
 @pytest.mark.parametrize(
@@ -423,27 +431,51 @@ def test_only_an_expression_of_one_width_loses_its_wire(width, inner, kept):
 def test_low_bits_of_a_sum_stand_where_they_are_assigned(inner, bits, written):
     """An assignment of 8 bits has the low 8 of whatever carries no further than upwards."""
     text = made_readable(
-        *PORTS, "reg [7:0] r = 8'h00;", "wire [8:0] _0_;", "wire [8:0] _1_;", "assign _1_ = r - b;",
-        f"assign _0_ = {inner};", f"assign y = _0_[{bits}];", "always @(posedge clk)", "  r <= y;",
-    )  # fmt: skip
+        *PORTS,
+        "reg [7:0] r = 8'h00;",
+        "wire [8:0] _0_;",
+        "wire [8:0] _1_;",
+        "assign _1_ = r - b;",
+        f"assign _0_ = {inner};",
+        f"assign y = _0_[{bits}];",
+        "always @(posedge clk)",
+        "  r <= y;",
+    )
     assert (f"assign y = {written};" in text) == (written is not None)
     assert bool(re.search("^  wire", text, re.MULTILINE)) == (written is None)
 
 
 FIELDS = (
-    "input [3:0] a;", "wire [3:0] a;", "output [7:0] y;", "reg [7:0] y = 8'h5a;", "input [3:0] b;", "wire [3:0] b;",
-    "input clk;", "wire clk;", "input rst;", "wire rst;",
-    "wire [3:0] \\y.low ;", "wire [3:0] \\y.high ;", "wire \\a.x ;", "wire [2:0] \\a.rest ;",
-    "assign \\y.low  = y[3:0];", "assign \\y.high  = y[7:4];", "assign \\a.x  = a[0];", "assign \\a.rest  = a[3:1];",
+    "input [3:0] a;",
+    "wire [3:0] a;",
+    "output [7:0] y;",
+    "reg [7:0] y = 8'h5a;",
+    "input [3:0] b;",
+    "wire [3:0] b;",
+    "input clk;",
+    "wire clk;",
+    "input rst;",
+    "wire rst;",
+    "wire [3:0] \\y.low ;",
+    "wire [3:0] \\y.high ;",
+    "wire \\a.x ;",
+    "wire [2:0] \\a.rest ;",
+    "assign \\y.low  = y[3:0];",
+    "assign \\y.high  = y[7:4];",
+    "assign \\a.x  = a[0];",
+    "assign \\a.rest  = a[3:1];",
     "wire [7:0] _0_;",
-)  # fmt: skip
+)
 
 
 def test_fields_have_their_names_and_a_register_of_fields_is_one_a_field():
     text = made_readable(
-        *FIELDS, "assign _0_[3:0] = a[0] ? b : y[3:0];", "assign _0_[7:4] = { a[0], a[3:1] };",
-        "always @(posedge clk)", "  y <= _0_;",
-    )  # fmt: skip
+        *FIELDS,
+        "assign _0_[3:0] = a[0] ? b : y[3:0];",
+        "assign _0_[7:4] = { a[0], a[3:1] };",
+        "always @(posedge clk)",
+        "  y <= _0_;",
+    )
     assert "  reg  [3:0] y_low = 4'ha;" in text
     assert "  reg  [3:0] y_high = 4'h5;" in text
     assert "    if (a_x) y_low <= b;\n    y_high <= { a_x, a_rest };\n" in text
@@ -453,27 +485,42 @@ def test_fields_have_their_names_and_a_register_of_fields_is_one_a_field():
 
 def test_a_range_that_is_no_field_stays_one():
     text = made_readable(
-        *FIELDS, "assign _0_[4:0] = { a[2:1], a[0], b[1:0] };", "assign _0_[7:5] = y[7:5];",
-        "always @(posedge clk)", "  y <= _0_;",
-    )  # fmt: skip
+        *FIELDS,
+        "assign _0_[4:0] = { a[2:1], a[0], b[1:0] };",
+        "assign _0_[7:5] = y[7:5];",
+        "always @(posedge clk)",
+        "  y <= _0_;",
+    )
     assert "a[2:1], a_x, b[1:0]" in text
     assert "  output reg  [7:0] y = 8'h5a" in text
 
 
 def test_a_register_says_when_it_changes():
     text = made_readable(
-        *PORTS, "reg [7:0] r = 8'h05;", "wire [7:0] _0_;", "wire [7:0] _1_;",
-        "assign _1_ = a[0] ? y : r;", "assign _0_ = rst ? 8'h05 : _1_;", "assign y = r;",
-        "always @(posedge clk)", "  r <= _0_;",
-    )  # fmt: skip
+        *PORTS,
+        "reg [7:0] r = 8'h05;",
+        "wire [7:0] _0_;",
+        "wire [7:0] _1_;",
+        "assign _1_ = a[0] ? y : r;",
+        "assign _0_ = rst ? 8'h05 : _1_;",
+        "assign y = r;",
+        "always @(posedge clk)",
+        "  r <= _0_;",
+    )
     assert "    if (rst) r <= 8'h05;\n    else if (a[0]) r <= y;\n" in text
 
 
 def test_names_that_verilog_has_no_room_for_become_plain_and_stay_apart():
     text = made_readable(
-        *PORTS, r"wire [3:0] \x$1 ;", "wire [3:0] x_1;", r"wire [3:0] \large ;",
-        r"assign \x$1  = a;", "assign x_1 = b;", r"assign \large  = \x$1  + x_1;", r"assign y = { \large , \large  };",
-    )  # fmt: skip
+        *PORTS,
+        r"wire [3:0] \x$1 ;",
+        "wire [3:0] x_1;",
+        r"wire [3:0] \large ;",
+        r"assign \x$1  = a;",
+        "assign x_1 = b;",
+        r"assign \large  = \x$1  + x_1;",
+        r"assign y = { \large , \large  };",
+    )
     assert "assign x_1_ = a;" in text
     assert "assign large_ = x_1_ + x_1;" in text
 
