@@ -146,11 +146,14 @@ def schedule(
     return scheduled(workload, spec, objective, mapping=rules)
 
 
-def simulate(schedule: Schedule) -> SimResult:
-    """Run a scheduled step: cycles by cause, actions and bytes of every op."""
+def simulate(schedule: Schedule, *, witness: bool = False) -> SimResult:
+    """Run a scheduled step: cycles by cause, actions and bytes of every op.
+
+    ``witness``: step the phases of every product as well; AssertionError where they do not come to the same.
+    """
     from .simulator.step import simulate as run
 
-    return run(schedule)
+    return run(schedule, witness=witness)
 
 
 def count_as_vector_work(*operators: str) -> None:

@@ -21,7 +21,8 @@ from .single_buffered import SINGLE_BUFFERED
 from .weight_stationary import WEIGHT_STATIONARY
 
 __all__ = [
-    "NUMBER", "PACES", "all_pairs", "col_axis", "demand_of", "issue_of", "least_issue", "registers", "row_axis",
+    "NUMBER", "PACES",  "col_axis", "demand_of", "issue_of",
+    "issuing", "least_issue", "registers", "row_axis",
     "tiles", "tiling", "unit", "whole_run", "widest", "words",
 ]  # fmt: skip
 
@@ -138,10 +139,14 @@ def tiles(
 
 
 @kernel
-def all_pairs(groups: int, rows: int, cols: int, x: ArrayMachine, t: Tiling, tile_rows: int, tile_cols: int) -> int:
-    """Pairs that a PE multiplies for a product that is cut into macro-tiles first."""
+def issuing(
+    groups: int, rows: int, cols: int, x: ArrayMachine, t: Tiling, tile_rows: int, tile_cols: int
+) -> tuple[int, int]:
+    """Cycles in which a PE multiplies for a product that is cut into macro-tiles first, and in which it waits for an
+    accumulator, because the interleave is shorter than the adder."""
     high, wide = _unit(t.dataflow, x, t.interleave)
-    return groups * _pieces(rows, tile_rows, high) * _pieces(cols, tile_cols, wide) * _pairs(t.dataflow, t)
+    pairs = groups * _pieces(rows, tile_rows, high) * _pieces(cols, tile_cols, wide) * _pairs(t.dataflow, t)
+    return pairs * t.interleave, pairs * (t.J - t.interleave)
 
 
 @kernel

@@ -22,7 +22,7 @@ from ..objective import Objective
 from ..placement import Placement
 from ..prices import FREE, Prices
 from ..problem import Problem, bound_cycles, memory_machine, problem_of, share, too_long
-from .dataflows import PACES, all_pairs, tiles, words
+from .dataflows import PACES, issuing, tiles, words
 from .mapping import ArrayMapping
 from .pace import Tiling, array_machine
 from .search import CYCLES, EDP, ENERGY, FREE_SPACE, NOTHING, THRIFT, Found, Limits, energy_pj, search
@@ -109,8 +109,7 @@ class Stce:
             )
         if all_.status != FITS:
             raise too_long(p)
-        slots = all_pairs(p.groups, p.rows, p.cols, x, t, tile.rows, tile.cols)
-        compute, stall = slots * t.interleave, slots * (t.J - t.interleave)
+        compute, stall = issuing(p.groups, p.rows, p.cols, x, t, tile.rows, tile.cols)
         memory_cycles = ceil_div(cost.memory_units, y.rate)
         cycles = Cycles(
             compute=compute,

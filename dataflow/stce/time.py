@@ -8,7 +8,7 @@ from __future__ import annotations
 from ...workloads.gemm import Gemm
 from ..accelerator import AcceleratorSpec
 from ..account import Cycles
-from .dataflows import NUMBER, all_pairs, tiling, whole_run
+from .dataflows import NUMBER, issuing, tiling, whole_run
 from .mapping import ArrayMapping
 from .pace import ArrayMachine, Tiling, array_machine
 
@@ -26,7 +26,6 @@ def array_cycles(spec: AcceleratorSpec, gemm: Gemm, mapping: ArrayMapping) -> Cy
     mapping.check(spec)
     x = array_machine(spec)
     t = mapped_tiling(x, mapping, gemm.m, gemm.k, gemm.run)
-    slots = all_pairs(gemm.groups, gemm.m, gemm.n, x, t, gemm.m, gemm.n)
-    compute, stall = slots * t.interleave, slots * (t.J - t.interleave)
+    compute, stall = issuing(gemm.groups, gemm.m, gemm.n, x, t, gemm.m, gemm.n)
     run, port = whole_run(x, t, gemm.m, gemm.n, gemm.groups)
     return Cycles(compute=compute, interleave_stall=stall, port_stall=port, fill_drain=run - compute - stall - port)
