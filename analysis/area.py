@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..hdl.block import Block
 from ..hdl.flow.devices import DEVICES
 from ..hdl.registry import BLOCKS
 from ..workloads.errors import InputError, nearest
-from .synthesised import Synthesised, counted_block, known_block
+from .synthesised import AREA_TARGETS, AreaTarget, Synthesised, counted_block, known_block
 
-__all__ = ["AREA_TARGETS", "Area", "AreaItem", "buffer_blocks", "known_area", "machine_area", "uncounted_blocks"]
+__all__ = ["Area", "AreaItem", "buffer_blocks", "known_area", "machine_area", "uncounted_blocks"]
 
-AreaTarget = Literal["ecp5", "xcup"]
-AREA_TARGETS: tuple[AreaTarget, ...] = ("ecp5", "xcup")
 Progress = Callable[[int, int], object]
 
 _BLOCKS = tuple(block for block in BLOCKS.values() if block.in_machine)

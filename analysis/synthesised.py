@@ -16,7 +16,7 @@ from functools import cache
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..hdl.block import Block
@@ -28,9 +28,13 @@ from ..workloads.errors import InputError, printable
 if TYPE_CHECKING:
     from ..hdl.flow.synthesis import Synthesis
 
-__all__ = ["Module", "Synthesised", "counted_block", "known_block", "remember"]
+__all__ = ["AREA_TARGETS", "AreaTarget", "Module", "Synthesised", "counted_block", "known_block", "remember"]
 
 Progress = Callable[[int, int], object]
+
+AreaTarget = Literal["ecp5", "xcup"]
+AREA_TARGETS: tuple[AreaTarget, ...] = ("ecp5", "xcup")
+"""Devices of which whole machines are counted."""
 
 _FILE = "area.json"
 _OUTSIDE = (
@@ -177,7 +181,6 @@ def write_table(found: dict[str, Synthesised]) -> None:
 def _measure_all() -> None:
     """Write the table of every machine that ships and fits."""
     from ..dataflow.config_io import load_spec, preset_names
-    from .area import AREA_TARGETS
 
     found: dict[str, Synthesised] = {}
     for name in preset_names():

@@ -17,7 +17,6 @@ import weft
 from weft.analysis.theme import theme_of
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.simulator.result import SimResult
-from weft.simulator.step import simulate
 from weft.workloads.step import Workload
 
 BASE = weft.machine("sat-vcu1525")
@@ -61,7 +60,8 @@ Times = tuple[dict[str, int], ...]
 def run(workload: Workload, machine: AcceleratorSpec) -> dict[str, SimResult]:
     """A step under every scheme."""
     return {
-        scheme: simulate(weft.schedule(weft.sparsify(workload, scheme, "2:8"), machine, "cycles")) for scheme in SCHEMES
+        scheme: weft.simulate(weft.schedule(weft.sparsify(workload, scheme, "2:8"), machine, "cycles"))
+        for scheme in SCHEMES
     }
 
 

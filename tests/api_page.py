@@ -50,7 +50,6 @@ GROUPS = {
     },
     "Simulate it": {
         "weft": "simulate",
-        "weft.simulator.step": "simulate",
         "weft.simulator.result": "SimResult OpResult",
         "weft.dataflow.account": "Cycles Counts",
         "weft.simulator.system": "simulate_system step_time",
