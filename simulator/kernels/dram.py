@@ -3,8 +3,8 @@
 Banks are numbered rank by rank, inside a rank group by group. Between two cycles in which something happens nothing is
 stepped: each decision also yields the cycle of the next possible one. `simulator/reference/dram.py` steps every cycle.
 
-One loop and one file: a call would pass every array of the channel in seven words, and Numba's cache watches the file of
-the compiled function alone, so that parts of it elsewhere could change unseen.
+One loop and one file: a call would pass every array of the channel in seven words, and Numba's cache watches the file
+of the compiled function alone, so that parts of it elsewhere could change unseen.
 """
 
 from __future__ import annotations
