@@ -32,7 +32,7 @@ from weft.simulator.step import simulate
 from weft.workloads.gemm import Pass
 from weft.workloads.models.source import ModelSource
 from weft.workloads.onnx import onnx_workload
-from weft.workloads.recurrence import as_on_cpu
+from weft.workloads.recurrent import as_on_cpu
 from weft.workloads.step import MatrixOp, Op, UpdateOp, Workload
 from weft.workloads.trace import trace_step
 from weft.workloads.written_out import WrittenOut
