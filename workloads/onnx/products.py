@@ -93,9 +93,8 @@ def _operands(node: Node) -> tuple[Tensor, Tensor, Tensor]:
     for tensor in (a, b):
         if not tensor.elements:
             raise InputError(f"operand {tensor.name!r} is empty")
-    if a.parameter and b.parameter and a.direct != b.direct:
-        # Beside a parameter itself, what is made of parameters (a scaled position) is an activation.
-        a, b = (tensor if tensor.direct else replace(tensor, parameter=None) for tensor in (a, b))
+    if node.entering is not None:
+        a, b = (replace(tensor, parameter=None) if tensor == node.entering else tensor for tensor in (a, b))
     return a, b, node.outs[0]
 
 
