@@ -47,5 +47,6 @@ def _on_meta(module: nn.Module) -> nn.Module:
         if isinstance(part, torch.jit.ScriptModule):
             # Its copy holds tensors where there were parameters.
             for name, value in list(part._parameters.items()):
-                setattr(part, name, shell(nn.Parameter(value.detach(), value.requires_grad)))
+                if value is not None:
+                    setattr(part, name, shell(nn.Parameter(value.detach(), value.requires_grad)))
     return copied
