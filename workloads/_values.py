@@ -196,7 +196,9 @@ class Values:
         if tensor.is_meta:
             held = self._held.get(tensor.untyped_storage()._cdata)
             return held[1] if held is not None and held[1].dtype is tensor.dtype else None
-        if isinstance(tensor, nn.Parameter) or tensor.numel() > _MOST_COPIED or tensor.is_complex():
+        if isinstance(tensor, nn.Parameter) or tensor.layout is not torch.strided or tensor.is_complex():
+            return None
+        if tensor.numel() > _MOST_COPIED:
             return None
         return Content(tensor.dtype, flat=tensor.detach().clone().reshape(-1))
 

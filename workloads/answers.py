@@ -28,6 +28,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ._drawn import DRAWN, FILLED, middles, size_of
 from ._provenance import tensors_in
 from ._sized import looked, looks_at_values
 from ._values import Values, unwatched
@@ -36,8 +37,7 @@ from .errors import InputError
 __all__ = ["Answers", "Following", "asked_for", "caller"]
 
 _MADE = frozenset((torch.tensor, torch.as_tensor, torch.scalar_tensor, torch.zeros, torch.ones, torch.full))
-_DRAWN = {torch.rand: 0.5, torch.randn: 0.0}
-"""Functions that draw numbers, and the middle of what they draw."""
+_DROPPED = "a random number by itself stands at the middle of its range: no layer is dropped"
 _FINITE = {
     torch.isfinite: True, Tensor.isfinite: True, torch.isnan: False, Tensor.isnan: False, torch.isinf: False,
     Tensor.isinf: False,
@@ -60,7 +60,7 @@ class Answers(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
-        if func in _MADE or func in _DRAWN:
+        if func in _MADE or func in DRAWN:
             return self._created(func, args, kwargs)
         first = args[0] if args and isinstance(args[0], Tensor) else None
         if first is None or not first.is_meta:
@@ -73,6 +73,9 @@ class Answers(TorchFunctionMode):
             values = self.ask(first, f"the values of a tensor of {list(first.shape)}")
             with unwatched():
                 return func(values, *args[1:], **kwargs)
+        if func is torch._pack_padded_sequence and args[1].is_meta:
+            lengths = self.ask(args[1], "the lengths of sequences that are packed (inputs that are not 0 keep theirs)")
+            return func(first, lengths, *args[2:], **kwargs)
         if func is Tensor.__format__ and not first.dim() and self.values.of(first) is not None:
             return format(self.ask(first, "the value of a tensor").tolist(), *args[1:])
         if func is functional.one_hot and args[1:] in ((), (-1,)) and kwargs.get("num_classes", -1) == -1:
@@ -81,14 +84,18 @@ class Answers(TorchFunctionMode):
                 classes = int(values.max()) + 1 if values.numel() else 1
             return func(first, classes)
         out = func(*args, **kwargs)
+        if func in FILLED and first.numel() == 1 and _is_whole(first) and not any(map(torch.is_tensor, args[1:])):
+            self._note(_DROPPED)
+            self._uniform(first, FILLED[func](*args[1:], **kwargs))
         if func in _FINITE:
             self._uniform(out, _FINITE[func])
             self._note("activations are finite")
         return out
 
-    def _uniform(self, tensor: Tensor, value: bool) -> None:
-        with unwatched():
-            self.values.remember(tensor, torch.full((), value).expand(tensor.shape))
+    def _uniform(self, tensor: Tensor, value: float) -> None:
+        if tensor.is_meta:
+            with unwatched():
+                self.values.remember(tensor, torch.full((), value, dtype=tensor.dtype).expand(tensor.shape))
 
     def ask(self, tensor: Tensor, what: str) -> Tensor:
         """Values of a tensor of any shape and dtype; refused where they depend on data otherwise than by a choice."""
@@ -115,11 +122,8 @@ class Answers(TorchFunctionMode):
         device = kwargs.get("device")
         if (device is not None and torch.device(device).type != "meta") or any(isinstance(one, Tensor) for one in args):
             return func(*args, **kwargs)
-        if func in _DRAWN:
-            if not _is_number(args, kwargs):
-                return func(*args, **kwargs)
-            self._note("a random number by itself stands at the middle of its range: no layer is dropped")
-            return torch.tensor(_DRAWN[func], dtype=kwargs.get("dtype"), device="cpu")
+        if func in DRAWN:
+            return self._drawn(func, args, kwargs)
         if func in (torch.tensor, torch.as_tensor, torch.scalar_tensor):
             if args and isinstance(args[0], int | float | bool):
                 return func(*args, **{**kwargs, "device": "cpu"})
@@ -131,6 +135,20 @@ class Answers(TorchFunctionMode):
         if _is_number(args[:1] if func is torch.full else args, kwargs):
             return func(*args, **{**kwargs, "device": "cpu"})
         return func(*args, **kwargs)
+
+    def _drawn(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """A random tensor; one number at the middle of its range, on the CPU if it has no axes."""
+        size = size_of(func, args, kwargs)
+        if size is None:
+            return func(*args, **kwargs)
+        self._note(_DROPPED)
+        middle = DRAWN[func]([one for one in (*args, *kwargs.values()) if type(one) is int])
+        if not size:
+            dtype = kwargs.get("dtype") or (torch.int64 if func is torch.randint else None)
+            return torch.tensor(middle, dtype=dtype, device="cpu")
+        made = func(*args, **kwargs)
+        self._uniform(made, middle)
+        return made
 
     def _note(self, what: str) -> None:
         file, line, _ = caller()
@@ -159,7 +177,8 @@ class Answers(TorchFunctionMode):
         checks = patch.object(
             torch.distributions.Distribution, "_validate_args", False
         )  # of parameters, which are right
-        with patch.object(torch.amp.autocast_mode.autocast, "__init__", off), checks, self:
+        drawn = middles(lambda: self._note(_DROPPED))
+        with patch.object(torch.amp.autocast_mode.autocast, "__init__", off), checks, drawn, self:
             yield
 
 
@@ -188,6 +207,12 @@ def _is_number(args: Any, kwargs: dict[str, Any]) -> bool:
     """Whether sizes are those of one number: ``[]``, ``()``, or ``size=()``."""
     size = args[0] if len(args) == 1 else kwargs.get("size", args or None)
     return isinstance(size, list | tuple) and len(size) == 0 and bool(args or "size" in kwargs)
+
+
+def _is_whole(tensor: Tensor) -> bool:
+    """Whether a tensor is all that its storage holds, and no parameter, which is set up once."""
+    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return whole and not isinstance(tensor, torch.nn.Parameter)
 
 
 def _moved(tensor: Tensor, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:

@@ -127,13 +127,20 @@ def _build(
         inputs = source.inputs(batch, seq)
         with _explained(source, None, "build"), _default_dtype(source.dtype):
             model = source.build()
+        _require_dense(source, model, inputs)
         model = model_on_meta(model)
     if source.dtype is not None:
         model = model.to(source.dtype)
         inputs = replace(inputs, args=_cast(inputs.args, source.dtype), kwargs=_cast(inputs.kwargs, source.dtype))
     answers.keep_given(tensors_in((inputs.args, inputs.kwargs)))
     _size_lazy(source, model, inputs, answers)
-    model.train()
+    try:
+        model.train()
+    except NotImplementedError as error:
+        raise InputError(
+            f"model {source.name!r} is a program of torch.export, which cannot be set to training; give the module "
+            "that it was exported from"
+        ) from error
     model.zero_grad()
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for parameter in parameters.values():
@@ -143,6 +150,18 @@ def _build(
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError(f"model {source.name!r} has no parameter to train" + (", all are frozen" if freeze else ""))
     return model, inputs
+
+
+def _require_dense(source: ModelSource, model: nn.Module, inputs: StepInputs) -> None:
+    """Refuse sparse tensors: how many products they spare is in their values."""
+    held = [*model.named_parameters(), *model.named_buffers()]
+    held += [("among the inputs", tensor) for tensor in tensors_in((inputs.args, inputs.kwargs))]
+    for name, tensor in held:
+        if tensor.layout is not torch.strided:
+            raise InputError(
+                f"model {source.name!r}: tensor {name} is stored as {tensor.layout}, but a trace knows dense ones "
+                "only; give it as tensor.to_dense(), and its products count in full"
+            )
 
 
 def _size_lazy(source: ModelSource, model: nn.Module, inputs: StepInputs, answers: Answers) -> None:

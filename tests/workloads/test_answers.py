@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,6 +12,7 @@ from torch import Tensor, nn
 import weft
 from weft.workloads.catalog import open_model
 from weft.workloads.errors import InputError
+from weft.workloads.gemm import Pass
 from weft.workloads.io import dumps_workload, loads_workload
 from weft.workloads.step import Workload
 
@@ -43,6 +47,15 @@ IDIOMS = {
     "a counter that is raised": ("self.steps += 1\nreturn self.l(x) if self.steps == 1 else x", ONE),
     "a layer that may be dropped": ("return x if torch.rand([]) < 0.1 else self.l(x)", ONE),
     "a layer that may be dropped, by size": ("return x if torch.rand(size=()) < 0.1 else self.l(x)", ONE),
+    "a layer that Python may drop": ("import random\nreturn x if random.random() < 0.1 else self.l(x)", ONE),
+    "a layer that NumPy may drop": (
+        "import numpy as np\nreturn x if np.random.uniform(0, 1) < 0.1 else self.l(x)", ONE,
+    ),
+    "a layer that a list of one number drops": ("return x if torch.rand(1, device=x.device) < 0.1 else self.l(x)", ONE),
+    "a layer that a number filled in drops": (
+        "return x if torch.empty(1).uniform_(0, 1).item() < 0.1 else self.l(x)", ONE,
+    ),
+    "how many layers": ("for _ in range(int(torch.randint(1, 4, (1,)))): x = self.l(x)\nreturn x", TWO),
     "are activations finite?": ("return self.l(x) if torch.isfinite(x).all() else x", ONE),
     "is nothing NaN?": ("return x if torch.isnan(x).any() or x.isinf().any() else self.l(x)", ONE),
     "a mask of ones": ("m = torch.ones(4, 64, dtype=torch.bool)\nreturn self.l(x) if m.all() else x", ONE),
@@ -220,3 +233,41 @@ def test_autocast_works_again_after_a_trace(tmp_path):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert nn.Linear(2, 2)(torch.zeros(1, 2)).dtype is torch.bfloat16
     assert isinstance(torch.rand([]), Tensor)
+
+
+def test_what_python_draws_is_the_same_every_time_and_goes_on_after(tmp_path: Path) -> None:
+    """A bound function and a generator's list cannot be the middle of anything, but two traces draw alike."""
+    body = "from random import random, sample\nfor _ in range(sum(sample(range(9), 2))): x = self.l(x)\n"
+    body += "return self.l(x) if random() < 0.5 else x"
+    random.seed(3)
+    state = random.getstate()
+    counts = {traced(tmp_path, body).dense_macs[Pass.FF] for _ in range(4)}
+    assert len(counts) == 1
+    assert random.getstate() == state
+
+
+def test_packed_sequences_have_the_lengths_that_are_given(tmp_path: Path) -> None:
+    """Five and three steps of a GRU: inputs of 8 rows at once, the state of 2, 2, 2, 1 and 1 rows."""
+    path = tmp_path / "net.py"
+    text = """
+import torch
+from torch import nn
+from torch.nn.utils import rnn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.r = nn.GRU(16, 8, batch_first=True)
+
+    def forward(self, x, lengths):
+        packed = rnn.pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        return rnn.pad_packed_sequence(self.r(packed)[0], batch_first=True)[0]
+
+def net():
+    return Net(), (torch.zeros(2, 5, 16), torch.tensor(LENGTHS))
+"""
+    path.write_text(text.replace("LENGTHS", "[3, 5]"))
+    assert weft.trace(f"{path}:net").dense_macs[Pass.FF] == 8 * 16 * 24 + 8 * 8 * 24
+    path.write_text(text.replace("LENGTHS", "[0, 0]"))
+    with pytest.raises(weft.InputError, match=r"net\.py:12 asks for the lengths of sequences that are packed"):
+        weft.trace(f"{path}:net")

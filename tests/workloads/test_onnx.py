@@ -351,12 +351,18 @@ def test_what_is_read_and_not_trained_is_frozen(tmp_path: Path) -> None:
     [
         ("bij,jk->bik", ((2, 3, 4), (4, 5)), Gemm(m=6, k=4, n=5)),
         ("bhid,bhjd->bhij", ((2, 3, 4, 5), (2, 3, 6, 5)), Gemm(m=4, k=5, n=6, groups=6)),
+        ("bij,jk", ((2, 3, 4), (4, 5)), Gemm(m=6, k=4, n=5)),
+        ("...j,jk->...k", ((2, 3, 4), (4, 5)), Gemm(m=6, k=4, n=5)),
+        ("...id,...jd->...ij", ((2, 3, 4, 5), (1, 3, 6, 5)), Gemm(m=4, k=5, n=6, groups=6)),
+        ("...id,...dj", ((2, 4, 5), (2, 5, 6)), Gemm(m=4, k=5, n=6, groups=2)),
     ],
 )
 def test_einsum_of_two_operands(tmp_path: Path, equation: str, shapes: Any, gemm: Gemm) -> None:
     nodes = [helper.make_node("Einsum", ["x", "w"], ["y"], equation=equation)]
     step = onnx_workload(save(tmp_path / "e.onnx", nodes, {"x": shapes[0]}, {"w": shapes[1]}))
     assert [op.gemm.macs for op in step.matrix_ops] == [gemm.macs] * 2
+    operands = [np.zeros(shape, np.float32) for shape in shapes]
+    assert gemm.groups * gemm.m * gemm.n == np.einsum(equation, *operands).size
     assert step.matrix_ops[0].gemm == gemm
     assert [op.pass_ for op in step.matrix_ops] == [Pass.FF, Pass.WU]
 
@@ -481,6 +487,11 @@ def test_operators_without_a_rule_are_refused(tmp_path: Path) -> None:
     assert "did you mean 'MatMul'?" in refused(path, [node("Matmul", ["x", "w"], ["y"])])
     three = [node("Einsum", ["x", "w", "w"], ["y"], name="e", equation="bij,jk,kl->bil")]
     assert "node 'e' (Einsum): equation" in refused(path, three)
+    for equation, said in {
+        "...j,kj->...k": "'j' of equation '...j,kj->...k' is 4", "bi,jk": "equation",
+        "b1j,jk->bk": "is 'b1j,jk->bk': letters", ".ij,jk->ik": "is '.ij,jk->ik': letters",
+    }.items():  # fmt: skip
+        assert said in refused(path, [node("Einsum", ["x", "w"], ["y"], equation=equation)], {"w": (4, 5)}), equation
     assert "sums an index of one operand" in refused(path, [node("Einsum", ["x", "w"], ["y"], equation="bij,kl->bjk")])
     assert "no parameter is trained" in refused(path, [node("Relu", ["x"], ["y"])])
 

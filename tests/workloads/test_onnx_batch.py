@@ -287,3 +287,23 @@ def test_group_normalisation_has_a_shape(tmp_path: Path) -> None:
     weights: Weights = {"w": (8, 3, 1, 1), "g": (8,), "b": (8,)}
     step = onnx_workload(save(tmp_path / "m.onnx", nodes, {"x": ("N", 3, 4, 4)}, weights, opset=21), batch=2)
     assert step.parameters == 24 + 16
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 8])
+def test_a_batch_of_one_may_vanish_in_a_squeeze(tmp_path: Path, batch: int) -> None:
+    """Without axes it takes away every 1; the file is right at any batch, and one that then merges samples is not."""
+    squeeze = [helper.make_node("Squeeze", ["x"], ["h"]), helper.make_node("MatMul", ["h", "w"], ["k"])]
+    path = save(tmp_path / "m.onnx", squeeze, {"x": ("N", 16, 1)}, {"w": (16, 8)}, outputs=["k"])
+    assert onnx_workload(path, batch=batch).dense_macs[Pass.FF] == batch * 16 * 8
+    merging = [
+        *squeeze,
+        helper.make_node("Reshape", ["k", "shape"], ["r"]),
+        helper.make_node("Transpose", ["r"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["r", "t"], ["y"]),
+    ]
+    path = save(tmp_path / "n.onnx", merging, {"x": ("N", 16, 1)}, {"w": (16, 8)}, {"shape": np.array([1, -1, 8])})
+    if batch == 1:
+        assert onnx_workload(path, batch=1).dense_macs[Pass.FF] == 16 * 8 + 8
+    else:
+        with pytest.raises(InputError, match=f"exported for batch 1, not {batch}: node 'r'"):
+            onnx_workload(path, batch=batch)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
+import weft
 from weft.workloads.errors import InputError
-from weft.workloads.gemm import Gemm
+from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.models.user import user_source
 from weft.workloads.step import Workload
 from weft.workloads.trace import trace_step
@@ -221,3 +225,36 @@ def test_lazy_modules_built_on_the_cpu(write) -> None:
     net = "nn.Sequential(nn.LazyLinear(3), nn.LazyBatchNorm1d())"
     spec = write(f"def make():\n    float(torch.ones(1))\n    return {net}, torch.ones(6, 4)\n")
     assert first(trace_step(user_source(spec))) == Gemm(m=6, k=4, n=3)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.jit.script(nn.Linear(16, 16)),
+        lambda: torch.jit.trace(nn.Linear(16, 16), torch.zeros(4, 16)),
+        lambda: torch.compile(nn.Linear(16, 16)),
+        lambda: torch.fx.symbolic_trace(nn.Sequential(nn.Linear(16, 16))),
+    ],
+    ids=["scripted", "traced", "compiled", "fx"],
+)
+def test_what_stands_for_a_module_in_memory_is_trained_as_the_module_is(make: Any) -> None:
+    """A copy of a scripted module has tensors for parameters, which would not be trained."""
+    step = weft.trace(nn.Sequential(nn.Linear(16, 16), make()), torch.zeros(4, 16))
+    assert step.dense_macs == {Pass.FF: 2048, Pass.BP: 1024, Pass.WU: 2048}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("layout", ["sparse", "sparse_csr"])
+def test_sparse_tensors_are_refused_by_name(layout: str) -> None:
+    class Graph(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(16, 16)
+            self.register_buffer("neighbours", getattr(torch.eye(4), f"to_{layout}")())
+
+        def forward(self, x: Tensor) -> Any:
+            return self.neighbours @ self.layer(x)
+
+    with pytest.raises(InputError, match=r"tensor neighbours is stored as torch\.sparse.*to_dense"):
+        weft.trace(Graph(), torch.zeros(4, 16))

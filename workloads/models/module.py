@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -41,4 +42,11 @@ def _on_meta(module: nn.Module) -> nn.Module:
         for value in held.values()
         if isinstance(value, Tensor)
     ]
-    return copy.deepcopy(module, {id(tensor): shell(tensor) for tensor in {id(t): t for t in tensors}.values()})
+    copied = copy.deepcopy(module, {id(tensor): shell(tensor) for tensor in {id(t): t for t in tensors}.values()})
+    for part in copied.modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            # Its copy holds tensors where there were parameters.
+            for name, value in list(part._parameters.items()):
+                if value is not None:
+                    setattr(part, name, shell(nn.Parameter(value.detach(), value.requires_grad)))
+    return copied

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import InputError
 from .constants import ASKED
+from .einsum import indices
 from .graph import Graph, Node, Tensor, where
 from .operators import RECURRENT
 
@@ -201,23 +202,22 @@ def _prelu(node: Node, opset: int) -> None:
 
 
 def _einsum(node: Node, _: int) -> None:
-    equation = bytes(node.attribute("equation", b"")).decode(errors="replace").replace(" ", "")
-    terms = equation.partition("->")[0].split(",")
-    if "." in equation or len(terms) != len(node.ins):
-        return
+    equation, terms, _out = indices(node)
     size: dict[str, tuple[int, Tensor]] = {}
     for term, tensor in zip(terms, node.ins, strict=True):
         if tensor is None:
             continue
-        if len(term) != len(tensor.shape):
-            raise ShapeError(f"{term!r} of equation {equation!r} has not as many indices as {_named(tensor)} axes")
         for index, found in zip(term, tensor.shape, strict=True):
             before, other = size.setdefault(index, (found, tensor))
-            if before != found:
+            dots = index not in equation
+            if before != found and not (dots and 1 in (before, found)):
+                shown = "..." if dots else index
                 raise ShapeError(
-                    f"index {index!r} of equation {equation!r} is {before} in {_named(other)} and {found} in "
+                    f"index {shown!r} of equation {equation!r} is {before} in {_named(other)} and {found} in "
                     f"{_named(tensor)}"
                 )
+            if found > before:
+                size[index] = (found, tensor)
 
 
 def _by_channel(node: Node, _: int) -> None:

@@ -61,11 +61,19 @@ def at_batch(stored: Stored, batch: int | None, set_sizes: SetSizes, freeze: Fre
         if batch is not None:
             _explain(error, batch, at_other)
         raise
-    compared = 2 if batch == 1 else 1
-    other = None if batch is None else at_other(compared)
-    if batch is not None and other is not None:
-        _require_apart(graph, other, batch, compared)
+    if batch is not None:
+        for compared in (2,) if batch == 1 else (1, 2 if batch > 2 else 3):
+            other = at_other(compared)
+            # A batch of one may vanish in a Squeeze without axes; then two tell.
+            if other is not None and (compared > 1 or _of_same_ranks(graph, other)):
+                _require_apart(graph, other, batch, compared)
+                break
     return graph, found
+
+
+def _of_same_ranks(graph: Graph, other: Graph) -> bool:
+    ranks = {node.proto.output[0]: len(node.outs[0].shape) for node in other.nodes}
+    return all(ranks.get(node.proto.output[0]) in (None, len(node.outs[0].shape)) for node in graph.nodes)
 
 
 def _explain(error: InputError, batch: int, at_other: Callable[[int], Graph | None]) -> None:
@@ -90,7 +98,7 @@ def _require_apart(graph: Graph, other: Graph, batch: int, compared: int) -> Non
         baked, said = _lost(node, twin, batch, all(map(np.array_equal, told, again)))
         if not said and batch > compared:
             try:
-                said = _merged(node, twin, batch)
+                said = _merged(node, twin, batch, compared)
             except InputError as error:
                 raise InputError(f"{where(node.proto)}: {error}") from error
         if said:
@@ -121,7 +129,7 @@ def _lost(node: Node, twin: Node, batch: int, written: bool) -> tuple[int, str]:
     return 1, ""
 
 
-def _merged(node: Node, twin: Node, batch: int) -> str:
+def _merged(node: Node, twin: Node, batch: int, compared: int) -> str:
     """How a product or a recurrence treats the samples of a batch as one that is so many times longer.
 
     A product of all samples with all samples (a contrastive loss) has the batch itself for rows and columns; where
@@ -134,8 +142,14 @@ def _merged(node: Node, twin: Node, batch: int) -> str:
         return "" if x.shape[axis] == one.shape[axis] else f"takes the {batch} samples for steps of one"
     if node.op not in PRODUCTS:
         return ""
+    if len(node.outs[0].shape) != len(twin.outs[0].shape):
+        return ""
     work, alone = (product_macs(of) for of in (node, twin))
     grown = [size for size, before in zip(node.outs[0].shape, twin.outs[0].shape, strict=True) if size != before]
-    if work in (alone, batch * alone) or all(size == batch for size in grown):
+    if work == alone or compared * work == batch * alone or all(size == batch for size in grown):
         return ""
-    return f"does {work / alone:.6g} times the work of one sample: it takes the batch for one long sample"
+    return f"does {work / alone:.6g} times the work of {_samples(compared)}: it takes the batch for one long sample"
+
+
+def _samples(count: int) -> str:
+    return "one sample" if count == 1 else f"{count} samples"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,10 @@ _COUNTS = frozenset({"group", "strides", "dilations", "kernel_shape", "blocksize
 """Attributes that count something, so that 0 and less have no meaning; shape inference divides by some of them."""
 
 
+_TERM = r"[A-Za-z]*(\.\.\.)?[A-Za-z]*"
+_EQUATION = re.compile(rf"{_TERM}(,{_TERM})*(->{_TERM})?")
+
+
 def require_attributes(model: Any) -> None:
     """Refuse attributes of another type than the operator has them in the model's opset, and counts below one."""
     version = opset_of(model)
@@ -55,6 +60,10 @@ def require_attributes(model: Any) -> None:
                 types = onnx.AttributeProto.AttributeType
                 found = types.Name(attribute.type) if attribute.type in types.values() else attribute.type
                 raise InputError(f"{at} is of type {found}; the operator takes {types.Name(int(rule.type.value))}")
+            equation = attribute.s.decode(errors="replace").replace(" ", "")
+            if node.op_type == "Einsum" and not _EQUATION.fullmatch(equation):
+                # Shape inference would look for the rest of the dots for ever.
+                raise InputError(f"{at} is {equation!r}: letters and at most one '...' a term, as in 'bij,jk->bik'")
             numbers = [attribute.i] if attribute.type == onnx.AttributeProto.INT else attribute.ints
             if attribute.name in _COUNTS and any(number < 1 for number in numbers):
                 shown = numbers[0] if len(numbers) == 1 else list(numbers)

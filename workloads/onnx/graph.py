@@ -13,7 +13,8 @@ import onnx
 from ..errors import InputError, nearest
 from ..step import DTYPE_BYTES, Operand, Role
 from .file import fed_inputs, node_name
-from .operators import FREE, NO_GRADIENT, PARTS, REARRANGES, ROUNDS, STATISTICS
+from .layers import Places
+from .operators import FREE, NO_GRADIENT, PARTS, PRODUCTS, REARRANGES, ROUNDS, STATISTICS
 from .shapes import Inferred
 from .tensors import is_floating
 
@@ -65,6 +66,8 @@ class Node:
     outs: tuple[Tensor, ...]
     differentiated: tuple[Tensor, ...]
     """Inputs to which the gradient flows on, if it reaches the node."""
+    entering: Tensor | None = None
+    """Of a product of parameters: the one that is the input of a layer, whose result is an activation then."""
 
     @property
     def name(self) -> str:
@@ -105,6 +108,7 @@ class Graph:
         read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
         self._known = inferred.shapes.keys() | read
         self._tensors: dict[str, Tensor] = {}
+        self._places = Places(graph)
         self.nodes = [self._node(proto) for proto in graph.node]
         self.inputs = [self._tensor(value.name) for value in fed_inputs(graph)]
         self.outputs = [self._tensor(value.name) for value in graph.output]
@@ -152,6 +156,9 @@ class Graph:
         chosen_by_data = any(t and not (t.folded or t.name in self._initializers) for t in ins if t not in made_from)
         parameter = None if None in names or chosen_by_data else "+".join(filter(None, names)) or None
         direct = op in FREE | REARRANGES | PARTS and all(tensor.direct for tensor in made_from)
+        entering = self._entering(proto, ins) if op in PRODUCTS and parameter else None
+        if entering is not None:
+            parameter = None
         outs = []
         for name in self._made(proto):
             made = self._tensor(name, proto)
@@ -159,7 +166,24 @@ class Graph:
             grad = bool(differentiated) and is_floating(made.dtype) and not measured
             outs.append(replace(made, parameter=parameter, direct=direct, grad=grad))
             self._tensors[name] = outs[-1]
-        return Node(proto, ins, tuple(outs), differentiated)
+        return Node(proto, ins, tuple(outs), differentiated, entering)
+
+    def _entering(self, proto: Any, ins: tuple[Tensor | None, ...]) -> Tensor | None:
+        """Of a product of parameters the one that is the input of a layer; none where two weights are multiplied."""
+        pair = [tensor for tensor in ins[:2] if tensor is not None and tensor.parameter]
+        if len(pair) < 2:
+            return None
+        made_of = [str(tensor.parameter).split("+") for tensor in pair]
+        found = self._places.entering(proto, *made_of)
+        if found is not None:
+            return pair[found]
+        # Only a batch is repeated.
+        stored = [sum(self._tensors[name].elements for name in names) for names in made_of]
+        like_data = [tensor for tensor, least in zip(pair, stored, strict=True) if tensor.elements > least]
+        if not like_data and not self._places.told:
+            # Beside a parameter itself, what is made of parameters is one: a scaled position.
+            like_data = [tensor for tensor in pair if not tensor.direct]
+        return like_data[0] if len(like_data) == 1 else None
 
     def _made(self, proto: Any) -> list[str]:
         """Outputs of a node, without further ones that nothing reads and no rule of inference sizes."""

@@ -42,7 +42,7 @@ def parameters(inferred: Inferred) -> set[str]:
     apart, as boxes are before the strides of their grid. Masks, grids and what prepares the input stay constants.
     """
     survey = _Survey(inferred)
-    found: set[str] = set()
+    found = survey.declared
     while True:
         # A tensor may be used before the use that tells what it is.
         more = found | survey.run(found)
@@ -94,7 +94,7 @@ class _Survey:
         }  # fmt: skip
         self._parts = {name for node in graph.node if node.op_type in PARTS for name in node.output}
         self._large = {name for name in self._stored if prod(inferred.shapes[name]) > 1}
-        self._declared = self._large & inferred.declared
+        self.declared = self._large & inferred.declared
 
     def run(self, known: set[str]) -> set[str]:
         """The parameters that one pass over the nodes finds, if those ``known`` are."""
@@ -107,7 +107,7 @@ class _Survey:
             found |= met
             made = self._made(node, ins, known | met)
             values.update((name, made) for name in node.output if name)
-        return found | self._declared
+        return found | self.declared
 
     def _weights(self, node: Any, ins: Sequence[_Value]) -> Iterator[frozenset[str]]:
         """Of the inputs that are weights beside data here, what they are made of."""

@@ -10,6 +10,7 @@ from ..convolution import convolution_gemms, linear_gemms
 from ..errors import InputError
 from ..gemm import Gemm, Pass
 from ..step import DTYPE_BYTES, MatrixOp, Op, Operand
+from .einsum import indices
 from .graph import Node, Tensor
 from .traffic import vector_op
 
@@ -93,9 +94,8 @@ def _operands(node: Node) -> tuple[Tensor, Tensor, Tensor]:
     for tensor in (a, b):
         if not tensor.elements:
             raise InputError(f"operand {tensor.name!r} is empty")
-    if a.parameter and b.parameter and a.direct != b.direct:
-        # Beside a parameter itself, what is made of parameters (a scaled position) is an activation.
-        a, b = (tensor if tensor.direct else replace(tensor, parameter=None) for tensor in (a, b))
+    if node.entering is not None:
+        a, b = (replace(tensor, parameter=None) if tensor == node.entering else tensor for tensor in (a, b))
     return a, b, node.outs[0]
 
 
@@ -138,17 +138,17 @@ def _convolution(node: Node) -> _Product:
 
 def _einsum(node: Node) -> _Product:
     """A product of two operands whose every index is kept or is contracted between both."""
-    equation = bytes(node.attribute("equation", b"")).decode().replace(" ", "")
-    left, _, out = equation.partition("->")
-    terms = left.split(",")
-    simple = len(terms) == len(node.ins) == 2 and "->" in equation and (left.replace(",", "") + out).isalpha()
-    if not simple or any(len(set(term)) != len(term) for term in (*terms, out)):
-        raise InputError(f"equation {equation!r} is not a product of two operands with distinct, written indices")
+    equation, terms, out = indices(node)
+    if len(terms) != 2 or len(node.ins) != 2 or any(len(set(term)) != len(term) for term in (*terms, out)):
+        raise InputError(f"equation {equation!r} is not a product of two operands with distinct indices")
     a, b, c = _operands(node)
     first, second, kept = (set(term) for term in (*terms, out))
     if (first ^ second) - kept:
         raise InputError(f"equation {equation!r} sums an index of one operand alone")
-    size = {**dict(zip(terms[0], a.shape, strict=True)), **dict(zip(terms[1], b.shape, strict=True))}
+    size: dict[str, int] = {}
+    for index, found in (*zip(terms[0], a.shape, strict=True), *zip(terms[1], b.shape, strict=True)):
+        # An axis of the dots may be 1 in one of them.
+        size[index] = max(size.get(index, 1), found)
     m, n, k, groups = (
         prod(size[index] for index in indices)
         for indices in (first - second, second - first, (first & second) - kept, first & second & kept)
