@@ -13,7 +13,7 @@ from ._traffic import dtype_name
 from .gemm import Gemm, Pass
 from .step import MatrixOp, Operand, Role, VectorOp
 
-__all__ = ["ForwardOp", "Record", "operands", "pass_and_parameter", "settle", "weight_of"]
+__all__ = ["ForwardOp", "Record", "Roles", "Weight", "operands", "pass_and_parameter", "roles", "settle", "weight_of"]
 
 _ROLES = {
     Origin.CONSTANT: Role.ACTIVATION,
@@ -68,15 +68,21 @@ class Record:
     of_data: bool
 
 
+_NO_WEIGHT = Weight(0, None, ())
+
+
 def weight_of(tensors: Iterable[Tensor], ledger: Ledger) -> Weight:
     """What of ``tensors``, the operands of one product, is a weight.
 
     Everything made of parameters alone but the input of a layer; else the one operand that data chose from parameters.
     """
     given = list(tensors)
+    sources = [ledger.of(tensor) for tensor in given]
+    if not any(source.is_parameter or source.chosen for source in sources):
+        return _NO_WEIGHT
     entered = ledger.layer_input(*given) if len(given) == 2 else None
-    found = [tensor for tensor in given if ledger.of(tensor).is_parameter]
-    chosen = [tensor for tensor in given if ledger.of(tensor).chosen]
+    found = [tensor for tensor, source in zip(given, sources, strict=True) if source.is_parameter]
+    chosen = [tensor for tensor, source in zip(given, sources, strict=True) if source.chosen]
     if not found and len(chosen) == 1:
         return Weight(1, _names(chosen, ledger), (chosen[0].numel(),), chosen=True)
     derived = [tensor for tensor in found if tensor is entered]
@@ -96,13 +102,13 @@ def _derived(forward: ForwardOp | None) -> set[str]:
 
 
 def pass_and_parameter(
-    product: Product, forward: ForwardOp | None, ledger: Ledger, *, backward: bool
+    product: Product, read: Weight, forward: ForwardOp | None, ledger: Ledger, *, backward: bool
 ) -> tuple[Pass, str | None]:
     """Pass and parameter of a product, from the classes of its operands and of those of its forward product.
 
-    Matching the saved tensors instead would mis-file recomputed activations (tracing.md, section 2).
+    ``read`` is what of its operands is a weight. Matching the saved tensors instead would mis-file recomputed
+    activations (tracing.md, section 2).
     """
-    read = weight_of((product.a, product.b), ledger)
     if not backward:
         return Pass.FF, read.parameter
     if product.gradient_of is not None and product.other is not None:
@@ -125,18 +131,23 @@ def pass_and_parameter(
     return Pass.WU, chosen.parameter
 
 
-def operands(
-    product: Product, forward: ForwardOp | None, ledger: Ledger, *, backward: bool
-) -> tuple[Operand, Operand, Operand]:
-    """Operands a, b and c of a product with role, format and bytes as stored."""
+Roles = tuple[Role, Role, Role]
+
+
+def roles(product: Product, read: Weight, forward: ForwardOp | None, ledger: Ledger, *, backward: bool) -> Roles:
+    """What operands a, b and c of a product are."""
+    derived = _derived(forward) if backward else {read.derived}
+    first, second = (
+        Role.ACTIVATION if derived and _names([tensor], ledger) in derived else _ROLES[ledger.of(tensor).origin]
+        for tensor in (product.a, product.b)
+    )
+    made = Role.WEIGHT if first is second is Role.WEIGHT else Role.ACTIVATION
+    return first, second, Role.GRADIENT if backward else made
+
+
+def operands(product: Product, roles: Roles) -> tuple[Operand, Operand, Operand]:
+    """Operands a, b and c of a product with format and bytes as stored."""
     gemm, a, b, c = product.gemm, product.a, product.b, product.c
-    derived = _derived(forward) if backward else {weight_of((a, b), ledger).derived}
-    inputs = [
-        Role.ACTIVATION if _names([tensor], ledger) in derived else _ROLES[ledger.of(tensor).origin]
-        for tensor in (a, b)
-    ]
-    made = Role.WEIGHT if inputs == [Role.WEIGHT, Role.WEIGHT] else Role.ACTIVATION
-    result = Role.GRADIENT if backward else made
     sizes = _part_sizes(gemm) if product.partial else (None, None, None)
     first, second, third = (
         Operand(
@@ -144,7 +155,7 @@ def operands(
             dtype=dtype_name(tensor.dtype),
             bytes=stored_bytes(tensor) if size is None else size * tensor.element_size(),
         )
-        for tensor, role, size in zip((a, b, c), (*inputs, result), sizes, strict=True)
+        for tensor, role, size in zip((a, b, c), roles, sizes, strict=True)
     )
     return first, second, third
 
@@ -162,11 +173,14 @@ def settle(records: Sequence[Record], gradients: set[int]) -> None:
     """
     maker = {serial: record.node for record in records for serial in record.writes}
     update_only, needed = set(gradients), set[int]()
+    moved: dict[int, tuple[VectorOp, VectorOp]] = {}  # equal ops are one object
     for record in reversed(records):
         op, writes = record.op, record.writes
         undecided = isinstance(op, VectorOp) and op.pass_ is Pass.BP
         if undecided and needed.isdisjoint(writes) and not update_only.isdisjoint(writes):
-            record.op = replace(op, pass_=Pass.WU)
+            if id(op) not in moved:
+                moved[id(op)] = op, replace(op, pass_=Pass.WU)
+            record.op = moved[id(op)][1]
             whole = op.op in _SUMS or not record.of_data
             inner = {serial for serial in record.reads if whole or maker.get(serial) == record.node}
             update_only |= inner

@@ -19,7 +19,7 @@ from .convolution import convolution_gemms
 from .errors import InputError
 from .gemm import Gemm, Pass
 
-__all__ = ["Product", "bind", "operator_name", "products_of", "refuse_unknown"]
+__all__ = ["Product", "bind", "is_product", "operator_name", "products_of", "refuse_unknown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +64,11 @@ def products_of(func: OpOverload, given: Arguments, out: Any) -> list[Product] |
     """The GEMMs of one call, none for an empty one, or ``None`` when ``func`` multiplies no matrices."""
     rule = _rule(func)
     return None if rule is None else rule(given, out)
+
+
+def is_product(func: OpOverload) -> bool:
+    """Whether ``func`` multiplies matrices."""
+    return _rule(func) is not None
 
 
 @cache

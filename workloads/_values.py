@@ -25,7 +25,7 @@ from ._provenance import tensors_in
 from ._replay import Blank, Choose, Content, Made, Read, Run, Scores, force, is_unforeseen
 from ._traffic import access_of
 
-__all__ = ["Known", "Values", "unwatched"]
+__all__ = ["Known", "Values", "is_plain", "unwatched"]
 
 _MOST_COPIED = 2**20
 """Elements of a tensor on the CPU that are kept because a tensor without data was made of it."""
@@ -97,6 +97,23 @@ class Values:
         if masked is not None:
             storage = out.untyped_storage()
             self._masked[storage._cdata] = (StorageWeakRef(storage), masked)  # type: ignore[no-untyped-call]
+
+    def lets_go(self, storages: Sequence[int], written: Sequence[int], *, overwrites: bool) -> bool:
+        """Whether nothing is known of what a plain call makes, told by the addresses of its storages, all on meta.
+
+        What it writes, named by place, is forgotten then. A call of which this is False is to be followed.
+        """
+        if self._chose:
+            return False
+        held, targets = self._held, [storages[place] for place in written]
+        for storage in storages:
+            if storage not in held and not (overwrites and storage in targets):
+                break
+        else:
+            return False
+        for storage in targets:
+            held.pop(storage, None)
+        return True
 
     def _mask(
         self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], tensors: Sequence[Tensor], out: Any
@@ -234,6 +251,11 @@ def _whole(tensor: Tensor) -> bool:
 
 def _dense(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def is_plain(func: OpOverload) -> bool:
+    """Whether a call makes values of those of its tensors only, and knows none where one of them is not known."""
+    return func not in CHOICES and not _takes_shapes(func) and torch.Tag.inplace_view not in func.tags
 
 
 @cache

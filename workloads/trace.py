@@ -215,7 +215,7 @@ def _updates(recorder: Recorder) -> dict[nn.Parameter, UpdateOp]:
 
 def _frozen(model: nn.Module, recorder: Recorder, updates: Container[nn.Parameter]) -> Iterator[Frozen]:
     """What of the model is read as it is: parameters that get no gradient, buffers that no op writes."""
-    untouched = recorder.only_read()
+    untouched = recorder.ledger.only_read()
     buffers = {tensor: name for name, tensor in model.named_buffers()}
     for tensor, name in (recorder.ledger.labels | buffers).items():
         # A configuration without registers or special tokens has them all the same, of no rows.
