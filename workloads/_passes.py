@@ -173,11 +173,11 @@ def settle(records: Sequence[Record], gradients: set[int]) -> None:
     """
     maker = {serial: record.node for record in records for serial in record.writes}
     update_only, needed = set(gradients), set[int]()
-    moved: dict[int, tuple[VectorOp, VectorOp]] = {}  # equal ops are one object
+    moved: dict[int, tuple[MatrixOp | VectorOp, VectorOp]] = {}  # equal ops are one object
     for record in reversed(records):
         op, writes = record.op, record.writes
-        undecided = isinstance(op, VectorOp) and op.pass_ is Pass.BP
-        if undecided and needed.isdisjoint(writes) and not update_only.isdisjoint(writes):
+        undecided = isinstance(op, VectorOp) and op.pass_ is Pass.BP and needed.isdisjoint(writes)
+        if isinstance(op, VectorOp) and undecided and not update_only.isdisjoint(writes):
             if id(op) not in moved:
                 moved[id(op)] = op, replace(op, pass_=Pass.WU)
             record.op = moved[id(op)][1]

@@ -108,11 +108,12 @@ class Ledger:
             return [self.of(tensor) for tensor in tensors]
 
     def _first_seen(self, storage: torch.UntypedStorage) -> Provenance:
-        path = self.calls[-1] if self.calls else None
-        homes = _OUTSIDE if path is None else self._at.get(path)
-        if homes is None:
-            homes = self._at[path] = frozenset({(path,)})
-        self._pins.append(storage._weak_ref())
+        homes = _OUTSIDE
+        if self.calls:
+            path = self.calls[-1]
+            homes = self._at.get(path) or self._at.setdefault(path, frozenset({(path,)}))
+        pin: Any = storage._weak_ref()
+        self._pins.append(pin)
         made = self._entries[storage._cdata] = Provenance(len(self._entries), homes)
         return made
 
@@ -175,13 +176,13 @@ class Ledger:
                 target.chosen = source.parameters or source.chosen
 
 
-_OUTSIDE = frozenset({()})
+_OUTSIDE: frozenset[tuple[str, ...]] = frozenset({()})
 """The home of what is made before the model is called."""
 
 
 def _unpin(pins: Iterable[int]) -> None:
     for pin in pins:
-        torch.UntypedStorage._free_weak_ref(pin)
+        torch.UntypedStorage._free_weak_ref(pin)  # type: ignore[no-untyped-call]
 
 
 def parameter_labels(model: nn.Module) -> dict[nn.Parameter, str]:

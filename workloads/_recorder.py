@@ -35,6 +35,7 @@ __all__ = ["Recorder"]
 _ADDED = ("aten.addmm", "aten.baddbmm", "aten.addmv", "aten.addbmm")
 """Products that add their argument ``self``."""
 
+_LEARNED = Origin.LEARNED
 _GATHERS_OR_COPIES = ("aten.index", "aten.index_select", "aten.gather", "aten.clone", "aten._to_copy")
 
 
@@ -52,7 +53,7 @@ class _Place(NamedTuple):
 
 
 class _Made(NamedTuple):
-    """One call of an operator that was made: results, place, and autograd node and forward op that it belongs to."""
+    """One product that was made: results, place, and autograd node and forward op that it belongs to."""
 
     call: Call
     out: Any
@@ -69,8 +70,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.name = name
         self._answers = answers or Answers()
         # The model itself goes by its name.
+        self._modules = list(model.modules())  # kept: one that is replaced in the step leaves its id to nobody
         self._paths = {id(module): path or name for path, module in model.named_modules()}
         self._outside = _Place(name)
+        self._behind: dict[str, _Place] = {}  # of gradients, by module
         # With the backward run in which the module was entered, if any.
         self._open: list[tuple[_Place, int]] = []
         self._turned = False
@@ -200,22 +203,30 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Where the step is, and the sequence number of the autograd node of what is done."""
         if self._open and not self._turned:
             return self._open[-1][0], torch._C._autograd._get_sequence_nr() - 1
+        current = torch._C._current_autograd_node()
         # Gradients are computed with grad mode off and outside of modules, a checkpointed forward inside of backward
         # with grad mode on, or in a module: one that is checkpointed within has grad mode off again.
         task = torch._C._current_graph_task_id()
         inside = self._turned and task != -1
-        recompute = inside and (torch.is_grad_enabled() or any(entered == task for _, entered in self._open))
+        recompute = inside and bool(
+            torch.is_grad_enabled() or (self._open and any(entered == task for _, entered in self._open))
+        )
         backward = inside and not recompute
-        current = torch._C._current_autograd_node()
-        path = self._here().path
+        node = torch._C._autograd._get_sequence_nr() - 1
         if current is None or (self._open and not backward):
-            return _Place(path, backward, recompute), torch._C._autograd._get_sequence_nr() - 1
-        number = current._sequence_nr()
-        known = self._forwards.get(number)
-        # Accumulating a gradient has no forward op; it follows the op that made the gradient.
-        path = known.path if known else self.last_path
-        node = number if backward else torch._C._autograd._get_sequence_nr() - 1
-        return _Place(path, backward, recompute), node
+            path = self._here().path
+        else:
+            number = current._sequence_nr()
+            known = self._forwards.get(number)
+            # Accumulating a gradient has no forward op; it follows the op that made the gradient.
+            path = known.path if known else self.last_path
+            node = number if backward else node
+        if recompute or not backward:
+            return _Place(path, backward, recompute), node
+        place = self._behind.get(path)
+        if place is None:
+            place = self._behind[path] = _Place(path, backward=True)
+        return place, node
 
     def _forward_op(self, place: _Place, node: int, made: list[Provenance], *, multiplies: bool) -> ForwardOp | None:
         """The forward op of this moment: the one that ``made`` this, or the one whose gradient that is part of."""
@@ -229,7 +240,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             # A frozen layer behind it; only a custom function, which runs without gradient, has several products.
             found = ForwardOp(place.path, custom=False)
         if not found.makes_data:
-            found.makes_data = any(x.origin >= Origin.LEARNED for x in made)
+            for one in made:
+                if one.origin >= _LEARNED:
+                    found.makes_data = True
         return found
 
     def _note(
@@ -239,11 +252,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Take down a call that was made."""
         ledger, values = self.ledger, self._answers.values
         storages = [tensor.untyped_storage()._cdata for tensor in tensors]
+        reads = ledger.of_all(tensors, storages)
+        if call.looks and not values.chose:
+            reads[0].read = True
+            if not place.backward:
+                self._forward_op(place, node, reads, multiplies=False)
+            return
         if not (call.plain and values.lets_go(storages, call.changed, overwrites=call.access.overwrites)):
             values.follow(call.func, args, kwargs, tensors, out)
             for hidden in call.running:
                 values.forget(tensors[hidden])
-        reads = ledger.of_all(tensors, storages)
         made = [ledger.of(out)] if type(out) is Tensor else [ledger.of(x) for x in tensors_in(out)]
         writes = made
         if call.changed:
@@ -258,16 +276,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if call.multiplies:
                 self._add_products(call, bind(call.func, args, kwargs), out, made, place, node)
                 return
-            # What a storage that is given twice is read for, shapes do not tell.
-            if call.traffic is None or len(set(storages)) < len(storages):
-                moved = traffic(call.func, bind(call.func, args, kwargs), out)
-                if len(set(storages)) == len(storages):
-                    call.traffic = (moved,)
-            else:
-                moved = call.traffic[0]
             forward = self._forward_op(place, node, made, multiplies=False)
+            # What a storage that is given twice is read for, shapes do not tell.
+            if len(storages) > 1 and len(set(storages)) < len(storages):
+                moved = traffic(call.func, bind(call.func, args, kwargs), out)
+            else:
+                if call.traffic is None:
+                    call.traffic = (traffic(call.func, bind(call.func, args, kwargs), out),)
+                    nothing = call.traffic[0] is None and not call.changed
+                    call.looks = nothing and len(reads) == 1 and all(x is reads[0] for x in made)
+                moved = call.traffic[0]
             if moved is not None:
-                self._add_vector(_Made(call, out, place, node, forward), moved, reads, writes)
+                self._append(self._vector(call, place, moved), reads, writes, node, forward)
         except InputError as error:
             raise InputError(f"{place.path}: {error}") from error
 
@@ -296,7 +316,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 name=place.path, op=call.name, pass_=pass_, gemm=product.gemm, a=a, b=b, c=c,
                 parameter=parameter, convolution=product.convolution, recompute=place.recompute,
             )  # fmt: skip
-        self._append(made, op, [ledger.of(product.a), ledger.of(product.b)], [ledger.of(product.c)])
+        reads, writes = [ledger.of(product.a), ledger.of(product.b)], [ledger.of(product.c)]
+        self._append(op, reads, writes, made.node, forward)
 
     def _weigh(self, product: Product, read: Weight, forward: ForwardOp | None) -> None:
         """Note what of a forward product is a weight, and that what a layer makes is no weight."""
@@ -307,12 +328,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             forward.makes_data |= enters
             forward.weights.append(read)
 
-    def _add_vector(
-        self, made: _Made, moved: Traffic | None, reads: Iterable[Provenance], writes: Iterable[Provenance]
-    ) -> None:
-        if moved is None:
-            return
-        call, place = made.call, made.place
+    def _vector(self, call: Call, place: _Place, moved: Traffic) -> VectorOp:
         key = place, moved
         op = call.vectors.get(key)
         if op is None:
@@ -320,7 +336,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 name=place.path, op=call.name, pass_=place.pass_, dtype=moved.dtype, elements=moved.elements,
                 read_bytes=moved.read_bytes, write_bytes=moved.write_bytes, recompute=place.recompute,
             )  # fmt: skip
-        self._append(made, op, reads, writes)
+        return op
+
+    def _add_vector(
+        self, made: _Made, moved: Traffic, reads: Iterable[Provenance], writes: Iterable[Provenance]
+    ) -> None:
+        self._append(self._vector(made.call, made.place, moved), reads, writes, made.node, made.forward)
 
     def _add_fused(self, made: _Made, given: dict[str, Any], products: list[Product]) -> None:
         """The vector work inside of a matrix operator: a bias gradient, or an addend larger than a bias."""
@@ -342,11 +363,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return [self.ledger.of(x) for x in tensors_in(given)], [self.ledger.of(x) for x in tensors_in(out)]
 
     def _append(
-        self, made: _Made, op: MatrixOp | VectorOp, reads: Iterable[Provenance], writes: Iterable[Provenance]
-    ) -> None:
+        self, op: MatrixOp | VectorOp, reads: Iterable[Provenance], writes: Iterable[Provenance], node: int,
+        forward: ForwardOp | None,
+    ) -> None:  # fmt: skip
         read, written = tuple([x.serial for x in reads]), tuple([x.serial for x in writes])
-        of_data = made.forward is not None and made.forward.makes_data
-        self._records.append(Record(op, read, written, made.node, of_data))
+        self._records.append(Record(op, read, written, node, forward is not None and forward.makes_data))
 
 
 _KNOWN_ANSWERS = {

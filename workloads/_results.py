@@ -48,8 +48,9 @@ class Call:
 
     ``make`` makes the result, None where only the operator does. ``changed`` are places of what is written among the
     tensors of the arguments, ``running`` those of it that the schema does not name; ``plain`` calls are those of
-    :func:`is_plain`. ``traffic`` is what the recorder found such a call to move, None until then, and in a tuple after;
-    ``vectors`` and ``matrices`` are the ops that it made of such calls, by all else that they depend on.
+    :func:`is_plain`. ``traffic`` is what the recorder found such a call to move, None until then, and in a tuple after,
+    ``looks`` that it looks at one tensor differently; ``vectors`` and ``matrices`` are the ops that it made of such
+    calls, by all else that they depend on.
     """
 
     func: OpOverload
@@ -61,6 +62,7 @@ class Call:
     running: tuple[int, ...]
     make: _Maker | None = None
     traffic: tuple[Traffic | None] | None = None
+    looks: bool = False
     vectors: dict[Any, VectorOp] = field(default_factory=dict)
     matrices: dict[Any, MatrixOp] = field(default_factory=dict)
 
@@ -146,7 +148,8 @@ def _maker(func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], out: A
         return None
     if torch.Tag.inplace in func.tags:
         return itemgetter(0) if torch.Tag.inplace_view not in func.tags and out is args[0] else None
-    if any(argument.alias_info is not None for argument in func._schema.arguments):
+    aliases = [argument.alias_info for argument in func._schema.arguments if argument.alias_info is not None]
+    if torch.Tag.inplace_view in func.tags or not all(alias.is_write for alias in aliases):
         return None
     results = [out] if isinstance(out, Tensor) else out
     if type(out) not in (Tensor, tuple, list) or any(type(x) not in (Tensor, type(None)) for x in results):
