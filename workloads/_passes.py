@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from ._products import Product
-from ._provenance import Ledger, Origin, stored_bytes
+from ._provenance import Ledger, Origin, Provenance, stored_bytes
 from ._traffic import dtype_name
 from .gemm import Gemm, Pass
 from .step import MatrixOp, Operand, Role, VectorOp
@@ -56,14 +56,14 @@ class ForwardOp:
 
 @dataclass(slots=True)
 class Record:
-    """One op of the step, with the storages it reads and writes by serial number, and its autograd node.
+    """One op of the step, with the storages it reads and writes, and its autograd node.
 
     ``of_data`` tells that this node takes in the gradient of a tensor that depends on data.
     """
 
     op: MatrixOp | VectorOp
-    reads: tuple[int, ...]
-    writes: tuple[int, ...]
+    reads: Sequence[Provenance]
+    writes: Sequence[Provenance]
     node: int
     of_data: bool
 
@@ -80,6 +80,10 @@ def weight_of(tensors: Iterable[Tensor], ledger: Ledger) -> Weight:
     sources = [ledger.of(tensor) for tensor in given]
     if not any(source.is_parameter or source.chosen for source in sources):
         return _NO_WEIGHT
+    if len(given) == 2 and sources[0].is_parameter is not sources[1].is_parameter:
+        place = 0 if sources[0].is_parameter else 1
+        if sources[1 - place].origin > Origin.PARAMETER:
+            return Weight(1, _names(given[place : place + 1], ledger), (given[place].numel(),))
     entered = ledger.layer_input(*given) if len(given) == 2 else None
     found = [tensor for tensor, source in zip(given, sources, strict=True) if source.is_parameter]
     chosen = [tensor for tensor, source in zip(given, sources, strict=True) if source.chosen]
@@ -137,10 +141,10 @@ Roles = tuple[Role, Role, Role]
 def roles(product: Product, read: Weight, forward: ForwardOp | None, ledger: Ledger, *, backward: bool) -> Roles:
     """What operands a, b and c of a product are."""
     derived = _derived(forward) if backward else {read.derived}
-    first, second = (
+    first, second = [
         Role.ACTIVATION if derived and _names([tensor], ledger) in derived else _ROLES[ledger.of(tensor).origin]
         for tensor in (product.a, product.b)
-    )
+    ]
     made = Role.WEIGHT if first is second is Role.WEIGHT else Role.ACTIVATION
     return first, second, Role.GRADIENT if backward else made
 
@@ -165,14 +169,14 @@ def _part_sizes(gemm: Gemm) -> tuple[int, int, int]:
     return g * gemm.m * gemm.k, g * gemm.k * gemm.n, g * gemm.m * gemm.n
 
 
-def settle(records: Sequence[Record], gradients: set[int]) -> None:
+def settle(records: Sequence[Record], gradients: set[Provenance]) -> None:
     """Move to WU the backward vector ops whose results only reach the parameters' ``gradients``.
 
     Walks backwards: what only a weight-update op reads was made for the weight update, unless it is the gradient of
     a tensor that depends on data, which comes in from another node. Sums of gradients belong to what they sum.
     """
-    maker = {serial: record.node for record in records for serial in record.writes}
-    update_only, needed = set(gradients), set[int]()
+    maker = {storage: record.node for record in records for storage in record.writes}
+    update_only, needed = set(gradients), set[Provenance]()
     moved: dict[int, tuple[MatrixOp | VectorOp, VectorOp]] = {}  # equal ops are one object
     for record in reversed(records):
         op, writes = record.op, record.writes
@@ -182,7 +186,7 @@ def settle(records: Sequence[Record], gradients: set[int]) -> None:
                 moved[id(op)] = op, replace(op, pass_=Pass.WU)
             record.op = moved[id(op)][1]
             whole = op.op in _SUMS or not record.of_data
-            inner = {serial for serial in record.reads if whole or maker.get(serial) == record.node}
+            inner = {storage for storage in record.reads if whole or maker.get(storage) == record.node}
             update_only |= inner
             needed.update(set(record.reads) - inner)
         else:

@@ -33,14 +33,13 @@ _NOWHERE = frozenset[tuple[str, ...]]()
 
 @dataclass(slots=True, eq=False)
 class Provenance:
-    """Origin of one storage, its serial number, and the parameters it was made from if from nothing else.
+    """Origin of one storage, which it stands for, and the parameters it was made from if from nothing else.
 
     ``homes`` tell where its sources live, for each the paths of the modules that own it (several, if they share it) or
     of the one in whose call it was made. ``chosen`` names the parameters whose rows the storage holds where data chose
     them: the experts of a token. ``read`` and ``changed`` tell whether an op read it, or wrote it in place.
     """
 
-    serial: int
     homes: frozenset[tuple[str, ...]] = _NOWHERE
     origin: Origin = Origin.CONSTANT
     parameters: tuple[str, ...] = ()
@@ -114,12 +113,12 @@ class Ledger:
             homes = self._at.get(path) or self._at.setdefault(path, frozenset({(path,)}))
         pin: Any = storage._weak_ref()
         self._pins.append(pin)
-        made = self._entries[storage._cdata] = Provenance(len(self._entries), homes)
+        made = self._entries[storage._cdata] = Provenance(homes)
         return made
 
-    def only_read(self) -> set[int]:
-        """Serial numbers of the storages that some op reads and none changes in place."""
-        return {one.serial for one in self._entries.values() if one.read and not one.changed}
+    def only_read(self) -> set[Provenance]:
+        """The storages that some op reads and none changes in place."""
+        return {one for one in self._entries.values() if one.read and not one.changed}
 
     def declare(self, value: object, origin: Origin) -> None:
         """Give every tensor in a nest of arguments an origin."""

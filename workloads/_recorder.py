@@ -7,7 +7,7 @@ the gradient of (tracing.md, section 2).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -112,7 +112,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def ops(self, gradients: Sequence[Tensor]) -> list[MatrixOp | VectorOp]:
         """The ops in order; ``gradients`` are those of the parameters, and what only feeds them is weight update."""
-        settle(self._records, {self.ledger.of(gradient).serial for gradient in gradients})
+        settle(self._records, {self.ledger.of(gradient) for gradient in gradients})
         return [record.op for record in self._records]
 
     def after(self, updated: Sequence[nn.Parameter]) -> list[tuple[int, ...]]:
@@ -121,7 +121,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         def update(parameter: nn.Parameter) -> tuple[int, ...]:
             assert parameter.grad is not None, "what is updated has a gradient"
-            return known.of([self.ledger.of(parameter.grad).serial], [self.ledger.of(parameter).serial])
+            return known.of([self.ledger.of(parameter.grad)], [self.ledger.of(parameter)])
 
         return [*known.after, *map(update, updated)]
 
@@ -280,14 +280,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             # What a storage that is given twice is read for, shapes do not tell.
             if len(storages) > 1 and len(set(storages)) < len(storages):
                 moved = traffic(call.func, bind(call.func, args, kwargs), out)
+                key: Any = (place, moved)
             else:
                 if call.traffic is None:
                     call.traffic = (traffic(call.func, bind(call.func, args, kwargs), out),)
                     nothing = call.traffic[0] is None and not call.changed
                     call.looks = nothing and len(reads) == 1 and all(x is reads[0] for x in made)
-                moved = call.traffic[0]
+                moved, key = call.traffic[0], place
             if moved is not None:
-                self._append(self._vector(call, place, moved), reads, writes, node, forward)
+                op = call.vectors.get(key) or self._vector(call, key, place, moved)
+                self._append(op, reads, writes, node, forward)
         except InputError as error:
             raise InputError(f"{place.path}: {error}") from error
 
@@ -328,20 +330,20 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             forward.makes_data |= enters
             forward.weights.append(read)
 
-    def _vector(self, call: Call, place: _Place, moved: Traffic) -> VectorOp:
-        key = place, moved
-        op = call.vectors.get(key)
-        if op is None:
-            op = call.vectors[key] = VectorOp(
-                name=place.path, op=call.name, pass_=place.pass_, dtype=moved.dtype, elements=moved.elements,
-                read_bytes=moved.read_bytes, write_bytes=moved.write_bytes, recompute=place.recompute,
-            )  # fmt: skip
+    @staticmethod
+    def _vector(call: Call, key: Any, place: _Place, moved: Traffic) -> VectorOp:
+        op = call.vectors[key] = VectorOp(
+            name=place.path, op=call.name, pass_=place.pass_, dtype=moved.dtype, elements=moved.elements,
+            read_bytes=moved.read_bytes, write_bytes=moved.write_bytes, recompute=place.recompute,
+        )  # fmt: skip
         return op
 
     def _add_vector(
-        self, made: _Made, moved: Traffic, reads: Iterable[Provenance], writes: Iterable[Provenance]
+        self, made: _Made, moved: Traffic, reads: Sequence[Provenance], writes: Sequence[Provenance]
     ) -> None:
-        self._append(self._vector(made.call, made.place, moved), reads, writes, made.node, made.forward)
+        key = made.place, moved
+        op = made.call.vectors.get(key) or self._vector(made.call, key, made.place, moved)
+        self._append(op, reads, writes, made.node, made.forward)
 
     def _add_fused(self, made: _Made, given: dict[str, Any], products: list[Product]) -> None:
         """The vector work inside of a matrix operator: a bias gradient, or an addend larger than a bias."""
@@ -363,11 +365,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return [self.ledger.of(x) for x in tensors_in(given)], [self.ledger.of(x) for x in tensors_in(out)]
 
     def _append(
-        self, op: MatrixOp | VectorOp, reads: Iterable[Provenance], writes: Iterable[Provenance], node: int,
+        self, op: MatrixOp | VectorOp, reads: Sequence[Provenance], writes: Sequence[Provenance], node: int,
         forward: ForwardOp | None,
     ) -> None:  # fmt: skip
-        read, written = tuple([x.serial for x in reads]), tuple([x.serial for x in writes])
-        self._records.append(Record(op, read, written, node, forward is not None and forward.makes_data))
+        self._records.append(Record(op, reads, writes, node, forward is not None and forward.makes_data))
 
 
 _KNOWN_ANSWERS = {
