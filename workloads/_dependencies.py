@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ._passes import Record
+from ._provenance import Provenance
 
 __all__ = ["Dependencies"]
 
@@ -16,18 +17,18 @@ class Dependencies:
     """
 
     def __init__(self, records: Sequence[Record]) -> None:
-        self._writer: dict[int, int] = {}
-        self._readers: dict[int, list[int]] = {}
+        self._writer: dict[Provenance, int] = {}
+        self._readers: dict[Provenance, list[int]] = {}
         self.after: list[tuple[int, ...]] = []
         for i, record in enumerate(records):
             self.after.append(self.of(record.reads, record.writes))
-            for serial in record.reads:
-                self._readers.setdefault(serial, []).append(i)
-            for serial in record.writes:
-                self._writer[serial], self._readers[serial] = i, []
+            for storage in record.reads:
+                self._readers.setdefault(storage, []).append(i)
+            for storage in record.writes:
+                self._writer[storage], self._readers[storage] = i, []
 
-    def of(self, reads: Iterable[int], writes: Iterable[int]) -> tuple[int, ...]:
+    def of(self, reads: Iterable[Provenance], writes: Iterable[Provenance]) -> tuple[int, ...]:
         """Ops, in order, that one which comes after all of them must follow."""
         writes = list(writes)
-        found = {self._writer[serial] for serial in (*reads, *writes) if serial in self._writer}
-        return tuple(sorted(found.union(*(self._readers.get(serial, ()) for serial in writes))))
+        found = {self._writer[storage] for storage in (*reads, *writes) if storage in self._writer}
+        return tuple(sorted(found.union(*(self._readers.get(storage, ()) for storage in writes))))

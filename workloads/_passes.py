@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from ._products import Product
-from ._provenance import Ledger, Origin, stored_bytes
+from ._provenance import Ledger, Origin, Provenance, stored_bytes
 from ._traffic import dtype_name
 from .gemm import Gemm, Pass
 from .step import MatrixOp, Operand, Role, VectorOp
 
-__all__ = ["ForwardOp", "Record", "operands", "pass_and_parameter", "settle", "weight_of"]
+__all__ = ["ForwardOp", "Record", "Roles", "Weight", "operands", "pass_and_parameter", "roles", "settle", "weight_of"]
 
 _ROLES = {
     Origin.CONSTANT: Role.ACTIVATION,
@@ -56,16 +56,19 @@ class ForwardOp:
 
 @dataclass(slots=True)
 class Record:
-    """One op of the step, with the storages it reads and writes by serial number, and its autograd node.
+    """One op of the step, with the storages it reads and writes, and its autograd node.
 
     ``of_data`` tells that this node takes in the gradient of a tensor that depends on data.
     """
 
     op: MatrixOp | VectorOp
-    reads: tuple[int, ...]
-    writes: tuple[int, ...]
+    reads: Sequence[Provenance]
+    writes: Sequence[Provenance]
     node: int
     of_data: bool
+
+
+_NO_WEIGHT = Weight(0, None, ())
 
 
 def weight_of(tensors: Iterable[Tensor], ledger: Ledger) -> Weight:
@@ -74,9 +77,16 @@ def weight_of(tensors: Iterable[Tensor], ledger: Ledger) -> Weight:
     Everything made of parameters alone but the input of a layer; else the one operand that data chose from parameters.
     """
     given = list(tensors)
+    sources = [ledger.of(tensor) for tensor in given]
+    if not any(source.is_parameter or source.chosen for source in sources):
+        return _NO_WEIGHT
+    if len(given) == 2 and sources[0].is_parameter is not sources[1].is_parameter:
+        place = 0 if sources[0].is_parameter else 1
+        if sources[1 - place].origin > Origin.PARAMETER:
+            return Weight(1, _names(given[place : place + 1], ledger), (given[place].numel(),))
     entered = ledger.layer_input(*given) if len(given) == 2 else None
-    found = [tensor for tensor in given if ledger.of(tensor).is_parameter]
-    chosen = [tensor for tensor in given if ledger.of(tensor).chosen]
+    found = [tensor for tensor, source in zip(given, sources, strict=True) if source.is_parameter]
+    chosen = [tensor for tensor, source in zip(given, sources, strict=True) if source.chosen]
     if not found and len(chosen) == 1:
         return Weight(1, _names(chosen, ledger), (chosen[0].numel(),), chosen=True)
     derived = [tensor for tensor in found if tensor is entered]
@@ -96,13 +106,13 @@ def _derived(forward: ForwardOp | None) -> set[str]:
 
 
 def pass_and_parameter(
-    product: Product, forward: ForwardOp | None, ledger: Ledger, *, backward: bool
+    product: Product, read: Weight, forward: ForwardOp | None, ledger: Ledger, *, backward: bool
 ) -> tuple[Pass, str | None]:
     """Pass and parameter of a product, from the classes of its operands and of those of its forward product.
 
-    Matching the saved tensors instead would mis-file recomputed activations.
+    ``read`` is what of its operands is a weight. Matching the saved tensors instead would mis-file recomputed
+    activations.
     """
-    read = weight_of((product.a, product.b), ledger)
     if not backward:
         return Pass.FF, read.parameter
     if product.gradient_of is not None and product.other is not None:
@@ -125,18 +135,23 @@ def pass_and_parameter(
     return Pass.WU, chosen.parameter
 
 
-def operands(
-    product: Product, forward: ForwardOp | None, ledger: Ledger, *, backward: bool
-) -> tuple[Operand, Operand, Operand]:
-    """Operands a, b and c of a product with role, format and bytes as stored."""
-    gemm, a, b, c = product.gemm, product.a, product.b, product.c
-    derived = _derived(forward) if backward else {weight_of((a, b), ledger).derived}
-    inputs = [
-        Role.ACTIVATION if _names([tensor], ledger) in derived else _ROLES[ledger.of(tensor).origin]
-        for tensor in (a, b)
+Roles = tuple[Role, Role, Role]
+
+
+def roles(product: Product, read: Weight, forward: ForwardOp | None, ledger: Ledger, *, backward: bool) -> Roles:
+    """What operands a, b and c of a product are."""
+    derived = _derived(forward) if backward else {read.derived}
+    first, second = [
+        Role.ACTIVATION if derived and _names([tensor], ledger) in derived else _ROLES[ledger.of(tensor).origin]
+        for tensor in (product.a, product.b)
     ]
-    made = Role.WEIGHT if inputs == [Role.WEIGHT, Role.WEIGHT] else Role.ACTIVATION
-    result = Role.GRADIENT if backward else made
+    made = Role.WEIGHT if first is second is Role.WEIGHT else Role.ACTIVATION
+    return first, second, Role.GRADIENT if backward else made
+
+
+def operands(product: Product, roles: Roles) -> tuple[Operand, Operand, Operand]:
+    """Operands a, b and c of a product with format and bytes as stored."""
+    gemm, a, b, c = product.gemm, product.a, product.b, product.c
     sizes = _part_sizes(gemm) if product.partial else (None, None, None)
     first, second, third = (
         Operand(
@@ -144,7 +159,7 @@ def operands(
             dtype=dtype_name(tensor.dtype),
             bytes=stored_bytes(tensor) if size is None else size * tensor.element_size(),
         )
-        for tensor, role, size in zip((a, b, c), (*inputs, result), sizes, strict=True)
+        for tensor, role, size in zip((a, b, c), roles, sizes, strict=True)
     )
     return first, second, third
 
@@ -154,21 +169,24 @@ def _part_sizes(gemm: Gemm) -> tuple[int, int, int]:
     return g * gemm.m * gemm.k, g * gemm.k * gemm.n, g * gemm.m * gemm.n
 
 
-def settle(records: Sequence[Record], gradients: set[int]) -> None:
+def settle(records: Sequence[Record], gradients: set[Provenance]) -> None:
     """Move to WU the backward vector ops whose results only reach the parameters' ``gradients``.
 
     Walks backwards: what only a weight-update op reads was made for the weight update, unless it is the gradient of
     a tensor that depends on data, which comes in from another node. Sums of gradients belong to what they sum.
     """
-    maker = {serial: record.node for record in records for serial in record.writes}
-    update_only, needed = set(gradients), set[int]()
+    maker = {storage: record.node for record in records for storage in record.writes}
+    update_only, needed = set(gradients), set[Provenance]()
+    moved: dict[int, tuple[MatrixOp | VectorOp, VectorOp]] = {}  # equal ops are one object
     for record in reversed(records):
         op, writes = record.op, record.writes
-        undecided = isinstance(op, VectorOp) and op.pass_ is Pass.BP
-        if undecided and needed.isdisjoint(writes) and not update_only.isdisjoint(writes):
-            record.op = replace(op, pass_=Pass.WU)
+        undecided = isinstance(op, VectorOp) and op.pass_ is Pass.BP and needed.isdisjoint(writes)
+        if isinstance(op, VectorOp) and undecided and not update_only.isdisjoint(writes):
+            if id(op) not in moved:
+                moved[id(op)] = op, replace(op, pass_=Pass.WU)
+            record.op = moved[id(op)][1]
             whole = op.op in _SUMS or not record.of_data
-            inner = {serial for serial in record.reads if whole or maker.get(serial) == record.node}
+            inner = {storage for storage in record.reads if whole or maker.get(storage) == record.node}
             update_only |= inner
             needed.update(set(record.reads) - inner)
         else:

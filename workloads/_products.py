@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from torch._ops import OpOverload
@@ -19,11 +18,10 @@ from .convolution import convolution_gemms
 from .errors import InputError
 from .gemm import Gemm, Pass
 
-__all__ = ["Product", "bind", "operator_name", "products_of", "refuse_unknown"]
+__all__ = ["Product", "bind", "is_product", "operator_name", "products_of", "refuse_unknown"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Product:
+class Product(NamedTuple):
     """One GEMM of a dispatched operator and its tensors.
 
     ``gradient_of`` is set where the operator itself says which forward operand the product is the gradient of, and
@@ -66,6 +64,11 @@ def products_of(func: OpOverload, given: Arguments, out: Any) -> list[Product] |
     return None if rule is None else rule(given, out)
 
 
+def is_product(func: OpOverload) -> bool:
+    """Whether ``func`` multiplies matrices."""
+    return _rule(func) is not None
+
+
 @cache
 def _rule(func: OpOverload) -> Rule | None:
     return _RULES.get(operator_name(func).removesuffix("_"))
@@ -101,6 +104,7 @@ _MATRIX_WORDS = frozenset({
 """Words in names of ATen's products, which nobody can declare to be none."""
 
 
+@lru_cache(4096)
 def _gemm(m: int, k: int, n: int, groups: int = 1, run: int = 0) -> Gemm | None:
     return Gemm(m=m, k=k, n=n, groups=groups, run=run) if m and k and n and groups else None
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
 
 __all__ = ["Ledger", "Origin", "Provenance", "stored_bytes", "stored_elements", "tensors_in"]
 
@@ -26,20 +27,25 @@ class Origin(IntEnum):
     GRADIENT = 4
 
 
-@dataclass(slots=True)
+_PARAMETER = Origin.PARAMETER
+_NOWHERE = frozenset[tuple[str, ...]]()
+
+
+@dataclass(slots=True, eq=False)
 class Provenance:
-    """Origin of one storage, its serial number, and the parameters it was made from if from nothing else.
+    """Origin of one storage, which it stands for, and the parameters it was made from if from nothing else.
 
     ``homes`` tell where its sources live, for each the paths of the modules that own it (several, if they share it) or
     of the one in whose call it was made. ``chosen`` names the parameters whose rows the storage holds where data chose
-    them: the experts of a token.
+    them: the experts of a token. ``read`` and ``changed`` tell whether an op read it, or wrote it in place.
     """
 
-    serial: int
-    homes: frozenset[tuple[str, ...]] = frozenset()
+    homes: frozenset[tuple[str, ...]] = _NOWHERE
     origin: Origin = Origin.CONSTANT
     parameters: tuple[str, ...] = ()
     chosen: tuple[str, ...] = ()
+    read: bool = False
+    changed: bool = False
 
     @property
     def is_parameter(self) -> bool:
@@ -59,12 +65,16 @@ class Provenance:
 class Ledger:
     """Provenance per storage.
 
-    Keys are storage addresses, each pinned by a weak reference so that no later storage is given the same address.
+    Keys are storage addresses, each pinned by a weak reference so that no later storage is given the same address;
+    they are let go of with the ledger.
     ``calls`` are the paths of the modules that are being called, the innermost last; the model's own is empty.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._entries: dict[int, tuple[StorageWeakRef, Provenance]] = {}
+        self._entries: dict[int, Provenance] = {}
+        self._pins: list[int] = []
+        weakref.finalize(self, _unpin, self._pins)
+        self._at: dict[str, frozenset[tuple[str, ...]]] = {}  # homes of what is made in a call, by its path
         self.calls: list[str] = []
         self._paths = {id(module): path for path, module in model.named_modules()}
         self.labels = parameter_labels(model)
@@ -86,28 +96,57 @@ class Ledger:
         """The provenance of the storage behind ``tensor``; a storage not seen before is a constant."""
         storage = tensor.untyped_storage()
         found = self._entries.get(storage._cdata)
-        if found is None:
-            homes = frozenset({tuple(self.calls[-1:])})
-            found = (StorageWeakRef(storage), Provenance(len(self._entries), homes))  # type: ignore[no-untyped-call]
-            self._entries[storage._cdata] = found
-        return found[1]
+        return self._first_seen(storage) if found is None else found
+
+    def of_all(self, tensors: Sequence[Tensor], storages: Sequence[int]) -> list[Provenance]:
+        """:meth:`of` each, from the addresses of their storages."""
+        known = self._entries
+        try:
+            return [known[storage] for storage in storages]
+        except KeyError:
+            return [self.of(tensor) for tensor in tensors]
+
+    def _first_seen(self, storage: torch.UntypedStorage) -> Provenance:
+        homes = _OUTSIDE
+        if self.calls:
+            path = self.calls[-1]
+            homes = self._at.get(path) or self._at.setdefault(path, frozenset({(path,)}))
+        pin: Any = storage._weak_ref()
+        self._pins.append(pin)
+        made = self._entries[storage._cdata] = Provenance(homes)
+        return made
+
+    def only_read(self) -> set[Provenance]:
+        """The storages that some op reads and none changes in place."""
+        return {one for one in self._entries.values() if one.read and not one.changed}
 
     def declare(self, value: object, origin: Origin) -> None:
         """Give every tensor in a nest of arguments an origin."""
         for tensor in tensors_in(value):
             self.of(tensor).raise_to(origin, ())
 
-    def flow(self, sources: Iterable[Provenance], written: Iterable[Provenance]) -> None:
+    def flow(self, reads: Sequence[Provenance], written: Sequence[Provenance]) -> None:
         """Let what was read reach what was written."""
-        inputs = list(sources)
-        origin = max((source.origin for source in inputs), default=Origin.CONSTANT)
-        names = tuple(name for source in inputs for name in source.parameters)
-        homes = frozenset[tuple[str, ...]]()
-        if origin <= Origin.PARAMETER:
-            homes = homes.union(*(source.homes for source in inputs))
+        if not reads:
+            return
+        origin = Origin.CONSTANT
+        for source in reads:
+            source.read = True
+            if source.origin > origin:
+                origin = source.origin
+        if origin > _PARAMETER:
+            for target in written:
+                if target.origin < origin:
+                    target.origin = origin
+                target.parameters, target.homes = (), _NOWHERE
+            return
+        if len(reads) == 1 and all(target is reads[0] for target in written):
+            return
+        names = tuple(name for source in reads for name in source.parameters)
+        homes = _NOWHERE.union(*(source.homes for source in reads))
         for target in written:
             target.raise_to(origin, names)
-            target.homes = homes if inputs else target.homes
+            target.homes = homes
 
     def layer_input(self, a: Tensor, b: Tensor) -> Tensor | None:
         """Which operand of a product without data is the input of a layer; none where two weights are multiplied.
@@ -134,6 +173,15 @@ class Ledger:
         for target in written:
             if target.origin is Origin.DATA:
                 target.chosen = source.parameters or source.chosen
+
+
+_OUTSIDE: frozenset[tuple[str, ...]] = frozenset({()})
+"""The home of what is made before the model is called."""
+
+
+def _unpin(pins: Iterable[int]) -> None:
+    for pin in pins:
+        torch.UntypedStorage._free_weak_ref(pin)  # type: ignore[no-untyped-call]
 
 
 def parameter_labels(model: nn.Module) -> dict[nn.Parameter, str]:

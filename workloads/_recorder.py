@@ -7,9 +7,8 @@ the gradient of.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -17,16 +16,15 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.nn.modules import module as nn_module
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
 from ._dependencies import Dependencies
 from ._factorizations import COUNTS
-from ._passes import ForwardOp, Record, operands, pass_and_parameter, settle, weight_of
+from ._passes import ForwardOp, Record, Weight, operands, pass_and_parameter, roles, settle, weight_of
 from ._products import Product, bind, operator_name, products_of, refuse_unknown
 from ._provenance import Ledger, Origin, Provenance, stored_bytes, stored_elements, tensors_in
-from ._results import Call, Results, key_of
+from ._results import Call, Results, call_of, grouped_result, key_of, without_data
 from ._sized import looked, looks_at_values
-from ._traffic import SAMPLING, Traffic, access_of, dtype_name, sampling, traffic
+from ._traffic import SAMPLING, Traffic, dtype_name, sampling, traffic
 from .answers import Answers, caller
 from .errors import InputError
 from .gemm import Pass
@@ -37,16 +35,16 @@ __all__ = ["Recorder"]
 _ADDED = ("aten.addmm", "aten.baddbmm", "aten.addmv", "aten.addbmm")
 """Products that add their argument ``self``."""
 
+_LEARNED = Origin.LEARNED
 _GATHERS_OR_COPIES = ("aten.index", "aten.index_select", "aten.gather", "aten.clone", "aten._to_copy")
 
 
-class _Moment(NamedTuple):
-    """Where in the step an op is: module, forward or backward, and the sequence number of its autograd node."""
+class _Place(NamedTuple):
+    """Where in the step an op is: module, forward or backward, and whether it is done again."""
 
     path: str
-    backward: bool
-    recompute: bool
-    node: int
+    backward: bool = False
+    recompute: bool = False
 
     @property
     def pass_(self) -> Pass:
@@ -54,13 +52,13 @@ class _Moment(NamedTuple):
         return Pass.BP if self.backward else Pass.FF
 
 
-class _Call(NamedTuple):
-    """One call of an operator that was made: arguments by name, results, and the forward op it is or belongs to."""
+class _Made(NamedTuple):
+    """One product that was made: results, place, and autograd node and forward op that it belongs to."""
 
-    name: str
-    given: dict[str, Any]
+    call: Call
     out: Any
-    moment: _Moment
+    place: _Place
+    node: int
     forward: ForwardOp | None
 
 
@@ -72,24 +70,29 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.name = name
         self._answers = answers or Answers()
         # The model itself goes by its name.
+        self._modules = list(model.modules())  # kept: one that is replaced in the step leaves its id to nobody
         self._paths = {id(module): path or name for path, module in model.named_modules()}
+        self._outside = _Place(name)
+        self._behind: dict[str, _Place] = {}  # of gradients, by module
         # With the backward run in which the module was entered, if any.
-        self._open: list[tuple[str, int]] = []
+        self._open: list[tuple[_Place, int]] = []
         self._turned = False
         self._forwards: dict[int, ForwardOp] = {}
         self._records: list[Record] = []
         self._first_node = 0
-        self._read: set[int] = set()
-        self._changed: set[int] = set()
         self._results = Results()
-        self._vectors: dict[Any, VectorOp] = {}
         self.ledger = Ledger(model)
         self.assumed: dict[str, None] = {}
         self.last_path = name
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: that takes 3 us a call. :meth:`listen` has nothing compiled instead."""
+        return False
+
     @contextmanager
     def listen(self) -> Iterator[None]:
-        """Record what runs inside; hooks and mode are gone afterwards, whatever happened."""
+        """Record what runs inside, eagerly; hooks and mode are gone afterwards, whatever happened."""
         self._first_node = torch._C._autograd._get_sequence_nr()
         # Post hooks must run when a module is left by an exception too: checkpoint stops its recomputation with one.
         hooks = [
@@ -97,7 +100,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             nn_module.register_module_forward_hook(self._leave, always_call=True),
         ]
         try:
-            with self:
+            with torch.compiler.set_stance("force_eager"), self:
                 yield
         finally:
             for hook in hooks:
@@ -109,7 +112,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def ops(self, gradients: Sequence[Tensor]) -> list[MatrixOp | VectorOp]:
         """The ops in order; ``gradients`` are those of the parameters, and what only feeds them is weight update."""
-        settle(self._records, {self.ledger.of(gradient).serial for gradient in gradients})
+        settle(self._records, {self.ledger.of(gradient) for gradient in gradients})
         return [record.op for record in self._records]
 
     def after(self, updated: Sequence[nn.Parameter]) -> list[tuple[int, ...]]:
@@ -118,13 +121,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         def update(parameter: nn.Parameter) -> tuple[int, ...]:
             assert parameter.grad is not None, "what is updated has a gradient"
-            return known.of([self.ledger.of(parameter.grad).serial], [self.ledger.of(parameter).serial])
+            return known.of([self.ledger.of(parameter.grad)], [self.ledger.of(parameter)])
 
         return [*known.after, *map(update, updated)]
-
-    def only_read(self) -> set[int]:
-        """Serial numbers of the storages that some op reads and none changes in place."""
-        return self._read - self._changed
 
     def path_of(self, thing: object) -> str | None:
         """The path of a module, or of the module whose gradient a custom autograd function computes."""
@@ -133,12 +132,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return known.path if known else None
         return self._paths.get(id(thing))
 
-    def _here(self) -> str:
-        return self._open[-1][0] if self._open else self.name
+    def _here(self) -> _Place:
+        return self._open[-1][0] if self._open else self._outside
 
     def _enter(self, module: nn.Module, _args: object) -> None:
         self.ledger.enter(module)
-        self._open.append((self.path_of(module) or self._here(), torch._C._current_graph_task_id()))
+        path = self.path_of(module)
+        self._open.append((_Place(path) if path else self._here(), torch._C._current_graph_task_id()))
 
     def _leave(self, _module: nn.Module, _args: object, _output: object) -> None:
         self._open.pop()
@@ -149,37 +149,44 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         # The function modes of a trace would be asked about every look at a tensor while gradients are made.
         with torch._C.DisableTorchFunction():
-            return self._dispatched(func, args, kwargs or {})
+            kwargs = kwargs or {}
+            key, tensors = key_of(func, args, kwargs)
+            call = self._results.known(key)
+            if call is None:
+                return self._first(func, args, kwargs)
+            place, node = self._moment()
+            self.last_path = place.path
+            out = func(*args, **kwargs) if call.make is None else call.make(args)
+            self._note(call, args, kwargs, tensors, out, place, node)
+            return out
 
-    def _dispatched(self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        if _decomposes(func):
+    def _first(self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """A call of which shapes do not tell all, or not yet."""
+        if func._can_decompose():
             # Reached only under inference mode: elsewhere autograd has taken it apart already.
             with self:
                 return func.decompose(*args, **kwargs)
-        moment = self._moment()
-        self.last_path = moment.path
-        if refuse_unknown(func, moment.path):
+        place, node = self._moment()
+        self.last_path = place.path
+        if refuse_unknown(func, place.path):
             self.assumed.setdefault(f"{operator_name(func)} counts as the bytes that it touches, as declared")
         elif operator_name(func).removeprefix("aten.") in COUNTS:
             self.assumed.setdefault(f"{operator_name(func)}: its classical multiply-adds as vector work, none waits")
         key, tensors = key_of(func, args, kwargs)
         if key is None or kwargs.get("device"):
-            args, kwargs = _without_data(args, kwargs)
+            args, kwargs = without_data(args, kwargs)
             key, tensors = key_of(func, args, kwargs)
-        known = None
         if looks_at_values(func, args) and any(tensor.is_meta for tensor in tensors):
-            out = self._looked(func, args, kwargs, moment.path)
+            out = self._looked(func, args, kwargs, place.path)
         elif func is torch.ops.aten._grouped_mm.default:
-            out = _grouped_result(*args, **kwargs)
+            out = grouped_result(*args, **kwargs)
         elif key is None:
             out = func(*args, **kwargs)
         else:
-            out, known = self._results.of(func, args, kwargs, key)
-        self._answers.values.follow(func, args, kwargs, tensors, out)
-        try:
-            self._record(func, bind(func, args, kwargs), tensors, out, moment, known)
-        except InputError as error:
-            raise InputError(f"{moment.path}: {error}") from error
+            out, call = self._results.of(func, args, kwargs, key)
+            self._note(call, args, kwargs, tensors, out, place, node)
+            return out
+        self._note(call_of(func, args, kwargs, plain=False), args, kwargs, tensors, out, place, node)
         return out
 
     def _looked(self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], path: str) -> Any:
@@ -192,171 +199,176 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 raise InputError(f"{path}: {error}") from error
             return expected
 
-    def _moment(self) -> _Moment:
+    def _moment(self) -> tuple[_Place, int]:
+        """Where the step is, and the sequence number of the autograd node of what is done."""
+        if self._open and not self._turned:
+            return self._open[-1][0], torch._C._autograd._get_sequence_nr() - 1
+        current = torch._C._current_autograd_node()
         # Gradients are computed with grad mode off and outside of modules, a checkpointed forward inside of backward
         # with grad mode on, or in a module: one that is checkpointed within has grad mode off again.
         task = torch._C._current_graph_task_id()
         inside = self._turned and task != -1
-        recompute = inside and (torch.is_grad_enabled() or any(entered == task for _, entered in self._open))
+        recompute = inside and bool(
+            torch.is_grad_enabled() or (self._open and any(entered == task for _, entered in self._open))
+        )
         backward = inside and not recompute
-        current = torch._C._current_autograd_node()
-        path, node = self._here(), torch._C._autograd._get_sequence_nr() - 1
-        if current is not None:
-            if backward:
-                node = current._sequence_nr()
-            if backward or not self._open:
-                known = self._forwards.get(current._sequence_nr())
-                # Accumulating a gradient has no forward op; it follows the op that made the gradient.
-                path = known.path if known else self.last_path
-        return _Moment(path, backward, recompute, node)
+        node = torch._C._autograd._get_sequence_nr() - 1
+        if current is None or (self._open and not backward):
+            path = self._here().path
+        else:
+            number = current._sequence_nr()
+            known = self._forwards.get(number)
+            # Accumulating a gradient has no forward op; it follows the op that made the gradient.
+            path = known.path if known else self.last_path
+            node = number if backward else node
+        if recompute or not backward:
+            return _Place(path, backward, recompute), node
+        place = self._behind.get(path)
+        if place is None:
+            place = self._behind[path] = _Place(path, backward=True)
+        return place, node
 
-    def _forward_op(self, moment: _Moment, made: list[Provenance], *, multiplies: bool) -> ForwardOp | None:
+    def _forward_op(self, place: _Place, node: int, made: list[Provenance], *, multiplies: bool) -> ForwardOp | None:
         """The forward op of this moment: the one that ``made`` this, or the one whose gradient that is part of."""
-        if moment.backward or moment.node < self._first_node:
-            return self._forwards.get(moment.node)
+        if place.backward or node < self._first_node:
+            return self._forwards.get(node)
         # An op without gradient sees the number of the op before it, so the first to show a number owns it.
-        found = self._forwards.setdefault(moment.node, ForwardOp(moment.path, custom=not torch.is_grad_enabled()))
-        if found.weights and not found.custom and multiplies:
+        found = self._forwards.get(node)
+        if found is None:
+            found = self._forwards[node] = ForwardOp(place.path, custom=not torch.is_grad_enabled())
+        elif found.weights and not found.custom and multiplies:
             # A frozen layer behind it; only a custom function, which runs without gradient, has several products.
-            found = ForwardOp(moment.path, custom=False)
-        found.makes_data = found.makes_data or any(x.origin >= Origin.LEARNED for x in made)
+            found = ForwardOp(place.path, custom=False)
+        if not found.makes_data:
+            for one in made:
+                if one.origin >= _LEARNED:
+                    found.makes_data = True
         return found
 
-    def _record(
-        self,
-        func: OpOverload,
-        given: dict[str, Any],
-        tensors: list[Tensor],
-        out: Any,
-        moment: _Moment,
-        known: Call | None,
-    ) -> None:
-        changed = [given[name] for name in access_of(func).written if name in given]
-        if given.get("training"):
-            # The schema of aten.native_batch_norm does not say that it writes them.
-            running = [given[name] for name in ("running_mean", "running_var") if name in given]
-            for tensor in tensors_in(running):
-                self._answers.values.forget(tensor)
-            changed += running
-        of = self.ledger.of
-        reads, made = [of(x) for x in tensors], [of(x) for x in tensors_in(out)]
-        replaced = [of(x) for x in tensors_in(changed)] if changed else []
-        writes = made + replaced
-        self._read.update([source.serial for source in reads])
-        self._changed.update([target.serial for target in replaced])
-        self.ledger.flow(reads, writes)
-        if reads and operator_name(func) in _GATHERS_OR_COPIES:
-            self.ledger.gather(reads[0], writes)
-        products = products_of(func, given, out)
-        forward = self._forward_op(moment, made, multiplies=bool(products))
-        call = _Call(operator_name(func), given, out, moment, forward)
-        if products is None:
+    def _note(
+        self, call: Call, args: Sequence[Any], kwargs: dict[str, Any], tensors: list[Tensor], out: Any,
+        place: _Place, node: int,
+    ) -> None:  # fmt: skip
+        """Take down a call that was made."""
+        ledger, values = self.ledger, self._answers.values
+        storages = [tensor.untyped_storage()._cdata for tensor in tensors]
+        reads = ledger.of_all(tensors, storages)
+        if call.looks and not values.chose:
+            reads[0].read = True
+            if not place.backward:
+                self._forward_op(place, node, reads, multiplies=False)
+            return
+        if not (call.plain and values.lets_go(storages, call.changed, overwrites=call.access.overwrites)):
+            values.follow(call.func, args, kwargs, tensors, out)
+            for hidden in call.running:
+                values.forget(tensors[hidden])
+        made = [ledger.of(out)] if type(out) is Tensor else [ledger.of(x) for x in tensors_in(out)]
+        writes = made
+        if call.changed:
+            replaced = [reads[changed] for changed in call.changed]
+            for target in replaced:
+                target.changed = True
+            writes = made + replaced
+        ledger.flow(reads, writes)
+        if reads and call.name in _GATHERS_OR_COPIES:
+            ledger.gather(reads[0], writes)
+        try:
+            if call.multiplies:
+                self._add_products(call, bind(call.func, args, kwargs), out, made, place, node)
+                return
+            forward = self._forward_op(place, node, made, multiplies=False)
             # What a storage that is given twice is read for, shapes do not tell.
-            if known is None or len(set(map(id, reads))) < len(reads):
-                moved = traffic(func, given, out)
+            if len(storages) > 1 and len(set(storages)) < len(storages):
+                moved = traffic(call.func, bind(call.func, args, kwargs), out)
+                key: Any = (place, moved)
             else:
-                known.traffic = known.traffic or (traffic(func, given, out),)
-                moved = known.traffic[0]
-            self._add_vector(call, moved, reads, writes)
-        else:
-            for product in products:
-                self._add_matrix(call, product)
-            self._add_fused(call, products)
+                if call.traffic is None:
+                    call.traffic = (traffic(call.func, bind(call.func, args, kwargs), out),)
+                    nothing = call.traffic[0] is None and not call.changed
+                    call.looks = nothing and len(reads) == 1 and all(x is reads[0] for x in made)
+                moved, key = call.traffic[0], place
+            if moved is not None:
+                op = call.vectors.get(key) or self._vector(call, key, place, moved)
+                self._append(op, reads, writes, node, forward)
+        except InputError as error:
+            raise InputError(f"{place.path}: {error}") from error
 
-    def _add_matrix(self, call: _Call, product: Product) -> None:
-        moment, forward, ledger = call.moment, call.forward, self.ledger
-        if not moment.backward:
-            self._multiply(product, forward)
-        pass_, parameter = pass_and_parameter(product, forward, ledger, backward=moment.backward)
-        a, b, c = operands(product, forward, ledger, backward=moment.backward)
-        op = MatrixOp(
-            name=moment.path, op=call.name, pass_=pass_, gemm=product.gemm, a=a, b=b, c=c,
-            parameter=parameter, convolution=product.convolution, recompute=moment.recompute,
-        )  # fmt: skip
-        self._append(call, op, map(ledger.of, (product.a, product.b)), [ledger.of(product.c)])
+    def _add_products(
+        self, call: Call, given: dict[str, Any], out: Any, written: list[Provenance], place: _Place, node: int
+    ) -> None:
+        products = products_of(call.func, given, out) or []
+        forward = self._forward_op(place, node, written, multiplies=bool(products))
+        made = _Made(call, out, place, node, forward)
+        for index, product in enumerate(products):
+            self._add_matrix(made, index, product)
+        self._add_fused(made, given, products)
 
-    def _multiply(self, product: Product, forward: ForwardOp | None) -> None:
+    def _add_matrix(self, made: _Made, index: int, product: Product) -> None:
+        call, place, forward, ledger = made.call, made.place, made.forward, self.ledger
+        read = weight_of((product.a, product.b), ledger)
+        if not place.backward:
+            self._weigh(product, read, forward)
+        pass_, parameter = pass_and_parameter(product, read, forward, ledger, backward=place.backward)
+        parts = roles(product, read, forward, ledger, backward=place.backward)
+        key = index, place, pass_, parameter, parts
+        op = call.matrices.get(key)
+        if op is None:
+            a, b, c = operands(product, parts)
+            op = call.matrices[key] = MatrixOp(
+                name=place.path, op=call.name, pass_=pass_, gemm=product.gemm, a=a, b=b, c=c,
+                parameter=parameter, convolution=product.convolution, recompute=place.recompute,
+            )  # fmt: skip
+        reads, writes = [ledger.of(product.a), ledger.of(product.b)], [ledger.of(product.c)]
+        self._append(op, reads, writes, made.node, forward)
+
+    def _weigh(self, product: Product, read: Weight, forward: ForwardOp | None) -> None:
         """Note what of a forward product is a weight, and that what a layer makes is no weight."""
         enters = self.ledger.layer_input(product.a, product.b) is not None
         if enters:
             self.ledger.declare(product.c, Origin.LEARNED)
         if forward is not None:
             forward.makes_data |= enters
-            forward.weights.append(weight_of((product.a, product.b), self.ledger))
+            forward.weights.append(read)
+
+    @staticmethod
+    def _vector(call: Call, key: Any, place: _Place, moved: Traffic) -> VectorOp:
+        op = call.vectors[key] = VectorOp(
+            name=place.path, op=call.name, pass_=place.pass_, dtype=moved.dtype, elements=moved.elements,
+            read_bytes=moved.read_bytes, write_bytes=moved.write_bytes, recompute=place.recompute,
+        )  # fmt: skip
+        return op
 
     def _add_vector(
-        self, call: _Call, moved: Traffic | None, reads: Iterable[Provenance], writes: Iterable[Provenance]
+        self, made: _Made, moved: Traffic, reads: Sequence[Provenance], writes: Sequence[Provenance]
     ) -> None:
-        if moved is None:
-            return
-        moment = call.moment
-        key = moment.path, call.name, moment.pass_, moment.recompute, moved
-        op = self._vectors.get(key)
-        if op is None:
-            op = self._vectors[key] = VectorOp(
-                name=moment.path, op=call.name, pass_=moment.pass_, dtype=moved.dtype, elements=moved.elements,
-                read_bytes=moved.read_bytes, write_bytes=moved.write_bytes, recompute=moment.recompute,
-            )  # fmt: skip
-        self._append(call, op, reads, writes)
+        key = made.place, moved
+        op = made.call.vectors.get(key) or self._vector(made.call, key, made.place, moved)
+        self._append(op, reads, writes, made.node, made.forward)
 
-    def _add_fused(self, call: _Call, products: list[Product]) -> None:
+    def _add_fused(self, made: _Made, given: dict[str, Any], products: list[Product]) -> None:
         """The vector work inside of a matrix operator: a bias gradient, or an addend larger than a bias."""
-        given, name = call.given, call.name.removesuffix("_")
+        name, out = made.call.name.removesuffix("_"), made.out
         if name == "aten.convolution_backward" and given["output_mask"][2]:
-            source, target = given["grad_output"], call.out[2]
+            source, target = given["grad_output"], out[2]
             moved = Traffic(source.numel(), stored_bytes(source), stored_bytes(target), dtype_name(target.dtype))
-            self._add_vector(call, moved, [self.ledger.of(source)], [self.ledger.of(target)])
+            self._add_vector(made, moved, [self.ledger.of(source)], [self.ledger.of(target)])
         elif name in SAMPLING:
-            self._add_vector(call, sampling(name, given, call.out), *self._touched(given, call.out))
+            self._add_vector(made, sampling(name, given, out), *self._touched(given, out))
         elif name in _ADDED and products and given.get("beta", 1) != 0:
             addend = given["self"]
             size = stored_elements(addend)
             if size > products[0].gemm.n:
                 moved = Traffic(size, stored_bytes(addend), 0, dtype_name(addend.dtype))
-                self._add_vector(call, moved, [self.ledger.of(addend)], [self.ledger.of(call.out)])
+                self._add_vector(made, moved, [self.ledger.of(addend)], [self.ledger.of(out)])
 
     def _touched(self, given: dict[str, Any], out: Any) -> tuple[list[Provenance], list[Provenance]]:
         return [self.ledger.of(x) for x in tensors_in(given)], [self.ledger.of(x) for x in tensors_in(out)]
 
     def _append(
-        self, call: _Call, op: MatrixOp | VectorOp, reads: Iterable[Provenance], writes: Iterable[Provenance]
-    ) -> None:
-        read, written = tuple([x.serial for x in reads]), tuple([x.serial for x in writes])
-        of_data = call.forward is not None and call.forward.makes_data
-        self._records.append(Record(op, read, written, call.moment.node, of_data))
-
-
-@cache
-def _decomposes(func: OpOverload) -> bool:
-    return bool(func._can_decompose())
-
-
-def _without_data(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
-    """The arguments of a call, all on meta: a model may name a device, or bring a constant that is on one.
-
-    Lengths and indices stay where they are: some operators want them on the CPU.
-    """
-
-    def moved(tensor: Tensor) -> Tensor:
-        return tensor.to("meta") if tensor.dim() and tensor.is_floating_point() else tensor
-
-    on_meta = [tensor.is_meta for tensor in tensors_in((args, kwargs))]
-    if any(on_meta):
-        if kwargs.get("device") is not None:
-            kwargs = {**kwargs, "device": torch.device("meta")}
-        if not all(on_meta):
-            args, kwargs = tree_map_only(Tensor, moved, (args, kwargs))
-    return args, kwargs
-
-
-def _grouped_result(a: Tensor, b: Tensor, offs: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
-    """What a grouped product returns; PyTorch's own rule for meta refuses every format but bfloat16."""
-    groups = []
-    if a.dim() == b.dim() == 3:
-        groups = [len(a)]
-    elif a.dim() == b.dim() and offs is not None:
-        groups = [len(offs)]
-    return a.new_empty(*groups, a.shape[-2], b.shape[-1])
+        self, op: MatrixOp | VectorOp, reads: Sequence[Provenance], writes: Sequence[Provenance], node: int,
+        forward: ForwardOp | None,
+    ) -> None:  # fmt: skip
+        self._records.append(Record(op, reads, writes, node, forward is not None and forward.makes_data))
 
 
 _KNOWN_ANSWERS = {

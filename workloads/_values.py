@@ -8,7 +8,7 @@ of scores) is spread evenly, and everything made of it is marked as such.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from math import prod
@@ -18,14 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._pytree import tree_map_only
 
 from ._choices import CHOICES, Choice
 from ._provenance import tensors_in
 from ._replay import Blank, Choose, Content, Made, Read, Run, Scores, force, is_unforeseen
 from ._traffic import access_of
 
-__all__ = ["Known", "Values", "unwatched"]
+__all__ = ["Known", "Values", "is_plain", "unwatched"]
 
 _MOST_COPIED = 2**20
 """Elements of a tensor on the CPU that are kept because a tensor without data was made of it."""
@@ -54,7 +53,7 @@ class Values:
     def __init__(self) -> None:
         self._held: dict[int, tuple[StorageWeakRef, Content]] = {}
         self._masked: dict[int, tuple[StorageWeakRef, Run]] = {}  # scores after a choice, by storage
-        self._chose = False
+        self.chose = False  # whether anything stands for a choice of data's
         self._purge_at = 1024
 
     def of(self, tensor: Tensor) -> Known | None:
@@ -87,7 +86,7 @@ class Values:
     ) -> None:
         """Take note of a call, which has been made: of what it wrote and returned."""
         written = access_of(func).written
-        masked = self._mask(func, args, kwargs, tensors, out) if self._chose else None
+        masked = self._mask(func, args, kwargs, tensors, out) if self.chose else None
         if written:
             self._written(func, args, kwargs, written)
         elif func.namespace in _FOLLOWED and not self._returned(func, args, kwargs, tensors, out):
@@ -97,6 +96,23 @@ class Values:
         if masked is not None:
             storage = out.untyped_storage()
             self._masked[storage._cdata] = (StorageWeakRef(storage), masked)  # type: ignore[no-untyped-call]
+
+    def lets_go(self, storages: Sequence[int], written: Sequence[int], *, overwrites: bool) -> bool:
+        """Whether nothing is known of what a plain call makes, told by the addresses of its storages, all on meta.
+
+        What it writes, named by place, is forgotten then. A call of which this is False is to be followed.
+        """
+        if self.chose:
+            return False
+        held, targets = self._held, [storages[place] for place in written] if written else ()
+        for storage in storages:
+            if storage not in held and not (overwrites and storage in targets):
+                break
+        else:
+            return False
+        for storage in targets:
+            held.pop(storage, None)
+        return True
 
     def _mask(
         self, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], tensors: Sequence[Tensor], out: Any
@@ -171,7 +187,7 @@ class Values:
             scores = Scores(args[0].shape, args[0].dtype, self._masked_before(args[0]))
             run = Choose(func, [scores, *args[1:]], dict(kwargs), choice=choice, chosen=indices.shape)
             self._make(run, 0, indices, routed=True)
-            self._chose = True
+            self.chose = True
 
     def _run(self, func: OpOverload, args: Any, kwargs: Any, *, blank: bool, scores: Any = None) -> Run | None:
         """The call with what its arguments hold now, ``scores`` for the one that depends on data; else None."""
@@ -189,8 +205,8 @@ class Values:
                 return Read(content, tensor.shape, _dense(tensor.shape), 0)
             return Read(content, tensor.shape, tensor.stride(), int(tensor.storage_offset()))
 
-        args, kwargs = tree_map_only(Tensor, read, (list(args), dict(kwargs)))
-        return None if unknown else Run(func, args, kwargs)
+        filled = _with_tensors(list(args), read), {name: _with_tensors(one, read) for name, one in kwargs.items()}
+        return None if unknown else Run(func, *filled)
 
     def _content(self, tensor: Tensor) -> Content | None:
         if tensor.is_meta:
@@ -230,12 +246,26 @@ def _expired(storage: StorageWeakRef) -> bool:
     return bool(storage.expired())  # type: ignore[no-untyped-call]
 
 
+def _with_tensors(nest: Any, read: Callable[[Tensor], Any]) -> Any:
+    """Arguments of a call with what ``read`` makes of their tensors; operators take no other nests than lists."""
+    if isinstance(nest, Tensor):
+        return read(nest)
+    if type(nest) in (list, tuple):
+        return type(nest)([_with_tensors(item, read) for item in nest])
+    return nest
+
+
 def _whole(tensor: Tensor) -> bool:
     return tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
 
 
 def _dense(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def is_plain(func: OpOverload) -> bool:
+    """Whether a call makes values of those of its tensors only, and knows none where one of them is not known."""
+    return func not in CHOICES and not _takes_shapes(func) and torch.Tag.inplace_view not in func.tags
 
 
 @cache

@@ -30,6 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ._drawn import DRAWN, FILLED, middles, size_of
 from ._provenance import tensors_in
+from ._results import Results, key_of
 from ._sized import looked, looks_at_values
 from ._values import Values, unwatched
 from .errors import InputError
@@ -188,17 +189,20 @@ class Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, answers: Answers) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._answers = answers
+        self._results = Results()
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         with torch._C.DisableTorchFunction():
-            tensors = tensors_in((args, kwargs))
+            key, tensors = key_of(func, args, kwargs)
             if looks_at_values(func, args) and any(tensor.is_meta for tensor in tensors):
                 out = looked(func, args, kwargs, self._answers.ask)
-            else:
+            elif key is None:
                 out = func(*args, **kwargs)
+            else:
+                out, _ = self._results.of(func, args, kwargs, key)
             self._answers.values.follow(func, args, kwargs, tensors, out)
         return out
 

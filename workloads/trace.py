@@ -235,11 +235,11 @@ def _updates(recorder: Recorder) -> dict[nn.Parameter, UpdateOp]:
 
 def _frozen(model: nn.Module, recorder: Recorder, updates: Container[nn.Parameter]) -> Iterator[Frozen]:
     """What of the model is read as it is: parameters that get no gradient, buffers that no op writes."""
-    untouched = recorder.only_read()
+    untouched = recorder.ledger.only_read()
     buffers = {tensor: name for name, tensor in model.named_buffers()}
     for tensor, name in (recorder.ledger.labels | buffers).items():
         # A configuration without registers or special tokens has them all the same, of no rows.
-        if tensor.numel() and recorder.ledger.of(tensor).serial in untouched and tensor not in updates:
+        if tensor.numel() and recorder.ledger.of(tensor) in untouched and tensor not in updates:
             dtype = dtype_name(tensor.dtype)
             dtype = dtype if dtype in DTYPE_BYTES else "uint8"
             yield Frozen(name=name, dtype=dtype, elements=stored_bytes(tensor) // DTYPE_BYTES[dtype])

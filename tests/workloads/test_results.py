@@ -29,6 +29,18 @@ CALLS: dict[str, Any] = {
         aten.native_layer_norm_backward.default,
         (x.float(), x.float(), x.shape[-1:], x.float()[..., :1], x.float()[..., :1], None, None, [True, False, False]),
     ),
+    "batch norm": lambda x, _: (
+        aten._native_batch_norm_legit.default,
+        (
+            x.float().repeat(2, 1),
+            None,
+            None,
+            *(x.new_empty(x.shape[1], dtype=torch.float32) for _ in range(2)),
+            True,
+            0.1,
+            1e-5,
+        ),
+    ),
     "mm": lambda x, _: (aten.mm.default, (x, x.t())),
     "cat": lambda x, y: (aten.cat.default, ([x, y], 1)),
     "transpose": lambda x, _: (aten.t.default, (x,)),

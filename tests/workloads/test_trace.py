@@ -532,6 +532,49 @@ def test_a_storage_address_is_never_mistaken_for_an_older_one() -> None:
     assert len(rows(step, WU)) == 50
 
 
+class Replacing(nn.Module):
+    """Puts another layer in the place of its own when it is called, as BigBird does for short inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner: nn.Module = nn.Sequential(nn.Linear(4, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        linear = next(self.inner.children())
+        del self.inner
+        self.inner = nn.Sequential(*(nn.ReLU() for _ in range(4)), linear)
+        out: Tensor = self.inner(x)
+        return out
+
+
+def test_a_module_that_is_replaced_leaves_its_name_to_no_other() -> None:
+    """Modules were told apart by their address, which the next one gets."""
+    step = trace_step(source_of(lambda: nn.Sequential(*(Replacing() for _ in range(4))), floats(2, 4)))
+    made = [op.name for op in vectors(step) if op.op == "aten.relu"]
+    assert made == [f"{i}" for i in range(4) for _ in range(4)]
+    assert [op.name for op in rows(step, Pass.FF)] == [f"{i}.inner.0" for i in range(4)]
+
+
+@pytest.mark.parametrize("compiled", [torch.compile, lambda call: torch.compile(call, backend="eager")])
+def test_what_is_compiled_is_traced_as_it_is_written(compiled: Callable[[Any], Any]) -> None:
+    class Half(nn.Module):
+        def __init__(self, make: Callable[[Any], Any]) -> None:
+            super().__init__()
+            self.linear, self.half = nn.Linear(4, 4), make(self.work)
+
+        def work(self, x: Tensor) -> Tensor:
+            return self.linear(x).relu() * 0.5
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.half(self.half(x))
+            return out
+
+    plain, step = (
+        trace_step(source_of(lambda make=make: Half(make), floats(2, 4))) for make in (lambda f: f, compiled)
+    )
+    assert step == plain
+
+
 def test_tracing_is_deterministic_and_leaves_nothing_behind() -> None:
     hooks = (dict(nn_module._global_forward_hooks), dict(nn_module._global_forward_pre_hooks))
     first, second = trace_step(ORACLE["odd_convs"]), trace_step(ORACLE["odd_convs"])
