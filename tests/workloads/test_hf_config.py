@@ -151,10 +151,11 @@ def test_code_and_kernels_named_in_the_file_are_ignored(write: Any, monkeypatch:
     ],
 )
 def test_bad_configurations_are_refused(write: Any, content: object, message: str) -> None:
+    path = write(content)
     with pytest.raises(InputError, match=message) as caught:
-        hf_config_source(write(content))
+        hf_config_source(path)
     assert "config.json" in str(caught.value)
-    assert len(str(caught.value)) < 600
+    assert len(str(caught.value).replace(str(path), "config.json")) < 600
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
