@@ -161,9 +161,9 @@ def count_as_vector_work(*operators: str) -> None:
 
     ``operators``: ``"namespace.name"``, ``*`` matches. A workload lists those that it met as assumed.
     """
-    from .workloads import _known
+    from .workloads.tracing import known
 
-    _known.count_as_vector_work(*operators)
+    known.count_as_vector_work(*operators)
 
 
 def register_scheme(scheme: Scheme, technique: type[Technique]) -> None:

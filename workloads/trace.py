@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from torch.autograd.graph import _engine_run_backward
 from torch.nn.parameter import UninitializedParameter
 
-from ._provenance import Origin, stored_bytes, stored_elements, tensors_in
-from ._recompute import checkpoint_modules
-from ._recorder import Recorder
-from ._traffic import dtype_name
-from .answers import Answers, Following
 from .errors import InputError, require_int
 from .models.shells import model_on_meta
 from .models.source import ModelSource, StepInputs
 from .patterns import matching
 from .step import DTYPE_BYTES, Frozen, MatrixOp, UpdateOp, VectorOp, Workload, require_products
+from .tracing.answers import Answers, Following
+from .tracing.provenance import Origin, stored_bytes, stored_elements, tensors_in
+from .tracing.recompute import checkpoint_modules
+from .tracing.recorder import Recorder
+from .tracing.traffic import dtype_name
+from .tracing.written_out import WrittenOut
 from .update_rule import SGD, update_rule
 from .windows import Attention, windowed, windows_of
-from .written_out import WrittenOut
 
 __all__ = ["trace_recurrence", "trace_step"]
 

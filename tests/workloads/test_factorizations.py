@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from weft.workloads._factorizations import multiply_adds
 from weft.workloads.errors import InputError
 from weft.workloads.step import VectorOp, Workload
 from weft.workloads.trace import trace_step
+from weft.workloads.tracing.factorizations import multiply_adds
 
 from .oracle_idioms import idiom
 from .oracles import counted

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import weft
-from weft.workloads.answers import Answers, Following
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Pass
 from weft.workloads.models.hf import hf_config_source
 from weft.workloads.trace import trace_step
+from weft.workloads.tracing.answers import Answers, Following
 
 from .oracles import counter
 

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry
 
-from weft.workloads import _known
-from weft.workloads._factorizations import COUNTS
-from weft.workloads._known import count_as_vector_work, is_vector_work
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Pass
 from weft.workloads.step import Workload
 from weft.workloads.trace import trace_step
+from weft.workloads.tracing import known
+from weft.workloads.tracing.factorizations import COUNTS
+from weft.workloads.tracing.known import count_as_vector_work, is_vector_work
 
 from .toy_models import floats, source_of
 
@@ -70,7 +70,7 @@ def test_what_may_hide_products_is_refused_by_its_name(change: object, name: str
 
 @pytest.fixture(autouse=True)
 def nothing_declared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_known, "_declared", {})
+    monkeypatch.setattr(known, "_declared", {})
 
 
 def test_what_is_declared_moves_its_bytes_and_is_listed() -> None:

@@ -35,7 +35,7 @@ from weft.workloads.onnx import onnx_workload
 from weft.workloads.recurrent import as_on_cpu
 from weft.workloads.step import MatrixOp, Op, UpdateOp, Workload
 from weft.workloads.trace import trace_step
-from weft.workloads.written_out import WrittenOut
+from weft.workloads.tracing.written_out import WrittenOut
 
 from .toy_models import Recurrent, floats, source_of
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from weft.workloads._provenance import tensors_in
-from weft.workloads._results import Results, key_of
+from weft.workloads.tracing.provenance import tensors_in
+from weft.workloads.tracing.results import Results, key_of
 
 aten = torch.ops.aten
 

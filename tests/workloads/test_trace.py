@@ -19,7 +19,6 @@ from torch.nn.modules import module as nn_module
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.flop_counter import FlopCounterMode
 
-from weft.workloads._products import operator_name, products_of
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.models.source import ModelSource, StepInputs
@@ -27,6 +26,7 @@ from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp, Role, UpdateOp, VectorOp, Workload
 from weft.workloads.trace import trace_step
+from weft.workloads.tracing.products import operator_name, products_of
 
 from .toy_models import (
     Attention,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from weft.workloads.gemm import Pass
 from weft.workloads.trace import trace_step
-from weft.workloads.written_out import _bilinear
+from weft.workloads.tracing.written_out import _bilinear
 
 from .toy_models import floats, source_of
 

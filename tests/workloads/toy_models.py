@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from weft.workloads._known import count_as_vector_work
 from weft.workloads.models.source import ModelSource, StepInputs
+from weft.workloads.tracing.known import count_as_vector_work
 
 
 def source_of(

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._provenance import tensors_in
 from ..errors import InputError, nearest, require_int
 from ..gemm import MAX_DIM
+from ..tracing.provenance import tensors_in
 from ..user_code import importable, user_code, user_object
 from .shells import model_on_meta
 from .source import ModelSource, StepInputs

@@ -37,7 +37,7 @@ class Places:
     def entering(self, node: Any, one: Iterable[str], two: Iterable[str]) -> int | None:
         """Which of two operands, made of these parameters alone, is the input of a layer that owns the other's.
 
-        None where two weights are multiplied (``_provenance.Ledger.layer_input``, the same rule of modules).
+        None where two weights are multiplied (`tracing/provenance.py:Ledger.layer_input`, the same rule of modules).
         """
         homes = [{self._home(name) for name in names} for names in (one, two)]
         if not self.told:

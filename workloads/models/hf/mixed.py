@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._provenance import tensors_in
 from ...errors import InputError
 from ...gemm import MAX_DIM
+from ...tracing.provenance import tensors_in
 from ..language import require_seq
 from ..source import StepInputs
 

@@ -12,8 +12,8 @@ from functools import cache
 import torch
 from torch._ops import OpOverload
 
-from ._factorizations import COUNTS
-from .errors import InputError
+from ..errors import InputError
+from .factorizations import COUNTS
 
 __all__ = ["count_as_vector_work", "is_declared", "is_vector_work"]
 

@@ -17,18 +17,18 @@ from torch._ops import OpOverload
 from torch.nn.modules import module as nn_module
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ._dependencies import Dependencies
-from ._factorizations import COUNTS
-from ._passes import ForwardOp, Record, Weight, operands, pass_and_parameter, roles, settle, weight_of
-from ._products import Product, bind, operator_name, products_of, refuse_unknown
-from ._provenance import Ledger, Origin, Provenance, stored_bytes, stored_elements, tensors_in
-from ._results import Call, Results, call_of, grouped_result, key_of, without_data
-from ._sized import looked, looks_at_values
-from ._traffic import SAMPLING, Traffic, dtype_name, sampling, traffic
+from ..errors import InputError
+from ..gemm import Pass
+from ..step import MatrixOp, VectorOp
 from .answers import Answers, caller
-from .errors import InputError
-from .gemm import Pass
-from .step import MatrixOp, VectorOp
+from .dependencies import Dependencies
+from .factorizations import COUNTS
+from .passes import ForwardOp, Record, Weight, operands, pass_and_parameter, roles, settle, weight_of
+from .products import Product, bind, operator_name, products_of, refuse_unknown
+from .provenance import Ledger, Origin, Provenance, stored_bytes, stored_elements, tensors_in
+from .results import Call, Results, call_of, grouped_result, key_of, without_data
+from .sized import looked, looks_at_values
+from .traffic import SAMPLING, Traffic, dtype_name, sampling, traffic
 
 __all__ = ["Recorder"]
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from ._factorizations import multiply_adds
-from ._provenance import stored_bytes, stored_elements, tensors_in
-from .step import DTYPE_BYTES, STORED_AS
+from ..step import DTYPE_BYTES, STORED_AS
+from .factorizations import multiply_adds
+from .provenance import stored_bytes, stored_elements, tensors_in
 
 __all__ = ["SAMPLING", "Access", "Traffic", "access_of", "dtype_name", "sampling", "traffic"]
 

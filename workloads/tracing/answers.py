@@ -1,7 +1,7 @@
 """What a model may ask of values on tensors that have none, and what a training step answers.
 
 - A number by itself (a state flag, a step counter, a mixing factor) is made on the CPU and keeps its value; of other
-  tensors what follows from constants is known (`_values.py`).
+  tensors what follows from constants is known (`values.py`).
 - What data choose among alternatives, the experts of a token, is spread evenly.
 - A random number by itself, as layer drop draws one, stands at the middle of its range: nothing is dropped.
 - Activations are finite.
@@ -28,12 +28,12 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ._drawn import DRAWN, FILLED, middles, size_of
-from ._provenance import tensors_in
-from ._results import Results, key_of
-from ._sized import looked, looks_at_values
-from ._values import Values, unwatched
-from .errors import InputError
+from ..errors import InputError
+from .drawn import DRAWN, FILLED, middles, size_of
+from .provenance import tensors_in
+from .results import Results, key_of
+from .sized import looked, looks_at_values
+from .values import Values, unwatched
 
 __all__ = ["Answers", "Following", "asked_for", "caller"]
 
@@ -43,8 +43,8 @@ _FINITE = {
     torch.isfinite: True, Tensor.isfinite: True, torch.isnan: False, Tensor.isnan: False, torch.isinf: False,
     Tensor.isinf: False,
 }  # fmt: skip
-_HERE = str(Path(__file__).parent)
-_TRACE = str(Path(__file__).with_name("trace.py"))
+_TRACER = str(Path(__file__).parents[1] / "trace.py")
+_OURS = frozenset((str(Path(__file__).parent), str(Path(__file__).parents[1])))
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _HANDED_OUT = frozenset((Tensor.tolist, Tensor.numpy, Tensor.__array__))
 """Functions that hand all values of a tensor to Python."""
@@ -248,10 +248,10 @@ def caller() -> tuple[Path | None, int, str]:
     while frame.f_back is not None:
         frame = frame.f_back
         file = frame.f_code.co_filename
-        if file == _TRACE:
+        if file == _TRACER:
             break
         folder, _, name = file.rpartition(os.sep)
-        if folder != _HERE and not file.startswith(_TORCH) and name != "contextlib.py":
+        if folder not in _OURS and not file.startswith(_TORCH) and name != "contextlib.py":
             return Path(file), frame.f_lineno, frame.f_code.co_name
     return None, 0, ""
 

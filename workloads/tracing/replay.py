@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from ._choices import Choice
-from ._provenance import tensors_in
-from ._traffic import access_of
+from .choices import Choice
+from .provenance import tensors_in
+from .traffic import access_of
 
 __all__ = ["Blank", "Choose", "Content", "Made", "Read", "Run", "Scores", "force", "is_unforeseen"]
 

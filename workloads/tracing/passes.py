@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from ._products import Product
-from ._provenance import Ledger, Origin, Provenance, stored_bytes
-from ._traffic import dtype_name
-from .gemm import Gemm, Pass
-from .step import MatrixOp, Operand, Role, VectorOp
+from ..gemm import Gemm, Pass
+from ..step import MatrixOp, Operand, Role, VectorOp
+from .products import Product
+from .provenance import Ledger, Origin, Provenance, stored_bytes
+from .traffic import dtype_name
 
 __all__ = ["ForwardOp", "Record", "Roles", "Weight", "operands", "pass_and_parameter", "roles", "settle", "weight_of"]
 

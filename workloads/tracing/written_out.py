@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from .recurrent import RECURRENCES, as_on_cpu
+from ..recurrent import RECURRENCES, as_on_cpu
 
 __all__ = ["WrittenOut"]
 

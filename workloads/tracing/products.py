@@ -12,11 +12,11 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils.flop_counter import flop_registry
 
-from ._factorizations import REFUSED
-from ._known import is_declared, is_vector_work
-from .convolution import convolution_gemms
-from .errors import InputError
-from .gemm import Gemm, Pass
+from ..convolution import convolution_gemms
+from ..errors import InputError
+from ..gemm import Gemm, Pass
+from .factorizations import REFUSED
+from .known import is_declared, is_vector_work
 
 __all__ = ["Product", "bind", "is_product", "operator_name", "products_of", "refuse_unknown"]
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_map_only
 
-from ._products import bind, is_product, operator_name
-from ._provenance import tensors_in
-from ._traffic import Access, Traffic, access_of
-from ._values import is_plain
-from .step import MatrixOp, VectorOp
+from ..step import MatrixOp, VectorOp
+from .products import bind, is_product, operator_name
+from .provenance import tensors_in
+from .traffic import Access, Traffic, access_of
+from .values import is_plain
 
 __all__ = ["Call", "Results", "call_of", "grouped_result", "key_of", "without_data"]
 

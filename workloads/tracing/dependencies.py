@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ._passes import Record
-from ._provenance import Provenance
+from .passes import Record
+from .provenance import Provenance
 
 __all__ = ["Dependencies"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .patterns import matching
+from ..patterns import matching
 
 __all__ = ["checkpoint_modules"]
 

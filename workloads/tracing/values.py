@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from ._choices import CHOICES, Choice
-from ._provenance import tensors_in
-from ._replay import Blank, Choose, Content, Made, Read, Run, Scores, force, is_unforeseen
-from ._traffic import access_of
+from .choices import CHOICES, Choice
+from .provenance import tensors_in
+from .replay import Blank, Choose, Content, Made, Read, Run, Scores, force, is_unforeseen
+from .traffic import access_of
 
 __all__ = ["Known", "Values", "is_plain", "unwatched"]
 
