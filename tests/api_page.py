@@ -32,8 +32,8 @@ GROUPS = {
     "Make it sparse": {"weft": "sparsify", "weft.workloads.sparsity": "NMPattern"},
     "Describe a machine": {
         "weft": "machine",
-        "weft.dataflow.accelerator": "AcceleratorSpec BufferSpec SoreSpec WuveSpec VectorSpec DramSpec OPERAND_BYTES "
-        "ACCUMULATOR_BYTES",
+        "weft.dataflow.accelerator": "AcceleratorSpec BufferSpec SoreSpec WuveSpec VectorSpec DramSpec",
+        "weft.dataflow.operand": "OperandFormat NumberFormat FP16 BF16 FP32 OPERAND_FORMATS",
         "weft.dataflow.stce.spec": "ArraySpec PESpec",
         "weft.dataflow.ranges": "field_rules",
     },

@@ -202,17 +202,12 @@ class CompactCopy:
         require_int("groups of a compact copy", self.groups, 1, _MAX_MOVED)
         require_int("kept of a compact copy", self.kept, self.groups, self.groups * self.pattern.keep)
 
-    @property
-    def bytes(self) -> int:
-        """16-bit values and their indices."""
-        return -(-self.kept * (16 + self.pattern.index_bits) // 8)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateOp:
     """The optimizer's step on one parameter, and the N:M copies of it that the next step reads.
 
-    ``dense_copy`` says that some pass still reads the dense 16-bit weight.
+    ``dense_copy`` says that some pass still reads the dense weight.
     """
 
     __pydantic_config__ = _ALIASED

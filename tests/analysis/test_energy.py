@@ -102,12 +102,12 @@ def test_dense_words_carry_no_index() -> None:
     op = matrix("fc", Pass.FF, Gemm(m=1, k=1, n=1))
     result = OpResult(op=op, mapping=None, cycles=Cycles(compute=1), counts=Counts(n2s_pairs=10))
 
-    assert amounts(result, SGD, TABLE)[Actions.N2S_READ] == 160
+    assert amounts(result, SGD, load_spec("tiny"), TABLE)[Actions.N2S_READ] == 160
 
 
 def test_output_words_split_into_writes_and_reads(bdwp: SimResult) -> None:
     for r in bdwp.ops:
-        found = amounts(r, SGD, TABLE)
+        found = amounts(r, SGD, load_spec("tiny"), TABLE)
         words = found.get(Actions.OUTPUT_WRITE, 0) + found.get(Actions.OUTPUT_READ, 0)
         assert words == 32 * r.counts.output_words
 

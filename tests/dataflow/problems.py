@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, DramSpec, SoreSpec, WuveSpec
 from weft.dataflow.mapping import COMPACT, Mapping
+from weft.dataflow.operand import FP32, OperandFormat
 from weft.dataflow.stce.dataflows import NUMBER, PACES
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.dataflow.stce.pace import array_machine
@@ -172,3 +173,14 @@ def convolutions(draw: st.DrawFn, spec: AcceleratorSpec) -> tuple[MatrixOp, Addr
         draw(st.sampled_from(GEMM_PASSES)), draw(st.integers(1, 3)), channels, window, groups
     )
     return replace(op, sparse=draw(st.none() | sparse_operands(spec))), addresses
+
+
+E5M2 = OperandFormat(name="e5m2", exponent=5, fraction=2, accumulator=FP32)
+"""Eight bits, of no machine that ships: the table of formats is open."""
+
+
+def in_e5m2(spec: AcceleratorSpec) -> AcceleratorSpec:
+    """``spec`` with eight-bit operands, past the check of names; `OPERAND_FORMATS` must have them while it is used."""
+    pe = replace(spec.pe)
+    object.__setattr__(pe, "format", E5M2.name)
+    return replace(spec, pe=pe)
