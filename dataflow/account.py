@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import Field, dataclass, field, fields, make_dataclass
 from functools import cache, lru_cache
 from operator import attrgetter
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, assert_never, cast
 
-from ..workloads.step import MatrixOp, Op
+from ..workloads.step import MatrixOp, NMOperand, Op
 from ..workloads.update_rule import Unit, UpdateRule
 from .actions import DECLARED, NOTHING, Actions, Cause, Counted, Each, Either, Where, cause, counted, moved
 from .operand import BYTE
@@ -28,8 +28,14 @@ def _word_bits(where: Where) -> tuple[int]:
 
 def _pair_bits(where: Where) -> tuple[int]:
     """Bits of an N2S word: an operand and, where sparse, its index."""
-    sparse = where.op.sparse if isinstance(where.op, MatrixOp) else None
-    return (where.spec.pe.operand.bits + (sparse.pattern.index_bits if sparse else 0),)
+    sparse, bits = where.op.sparse if isinstance(where.op, MatrixOp) else None, where.spec.pe.operand.bits
+    match sparse:
+        case None:
+            return (bits,)
+        case NMOperand(pattern=pattern):
+            return (bits + pattern.index_bits,)
+        case _:
+            assert_never(sparse)
 
 
 def _sum_bits(where: Where) -> tuple[int, int]:

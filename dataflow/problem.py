@@ -6,10 +6,10 @@ mapping. Only times, in 1/rate cycles, can leave 64 bits; `macro_tiles.op_totals
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from ..workloads.errors import InputError
-from ..workloads.step import MatrixOp, Operand
+from ..workloads.step import MatrixOp, NMOperand, Operand
 from .accelerator import AcceleratorSpec
 from .integers import ceil_div, whole_bytes
 from .jit import kernel
@@ -113,11 +113,13 @@ def problem_of(op: MatrixOp, n2s: str, spec: AcceleratorSpec) -> Problem:
     b = _windowed(op.b, word, g.groups * g.k * g.n, ROWS if swap else COLS)
     c = _windowed(op.c, word, g.groups * g.m * g.n, ROWS if swap else COLS, whole=True)
     west, north = (b, a) if swap else (a, b)
-    if op.sparse is None:
-        keep, group, online = 0, 1, 0
-    else:
-        keep, group = op.sparse.pattern.keep, op.sparse.pattern.group
-        online = int(op.sparse.online or not spec.wuve.pregenerate)
+    match op.sparse:
+        case None:
+            keep, group, online = 0, 1, 0
+        case NMOperand(pattern=pattern):
+            keep, group, online = pattern.keep, pattern.group, int(op.sparse.online or not spec.wuve.pregenerate)
+        case _:
+            assert_never(op.sparse)
     return Problem(rows, g.k, cols, g.groups, g.run, keep, group, online, *west, *north, *c, word.bits)
 
 

@@ -38,7 +38,7 @@ from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import SparseOperand, UpdateOp, Workload
+from weft.workloads.step import NMOperand, UpdateOp, Workload
 from weft.workloads.update_rule import SGD
 
 from .conftest import chip, layer, matrix, relu, run, step
@@ -57,7 +57,7 @@ def result_of(op: OpResult, optimizer: str = "sgd") -> SimResult:
 
 
 def test_a_sparse_product_by_hand() -> None:
-    sparse = SparseOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=False)
+    sparse = NMOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=False)
     op = replace(matrix("fc", Pass.FF, Gemm(m=2, k=8, n=3)), sparse=sparse)
     counts = Counts(
         macs=12, selects=12, w2e_words=16, n2s_pairs=6, output_words=18, buffer_bytes=100, dram_read_bytes=60,
@@ -237,7 +237,7 @@ def test_bf16_is_never_priced_by_a_table_without_it(dense: SimResult) -> None:
 def test_prices_are_those_of_the_table() -> None:
     spec = load_spec("tiny")
     op = matrix("fc", Pass.FF, Gemm(m=4, k=8, n=4))
-    sparse = replace(op, sparse=SparseOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=False))
+    sparse = replace(op, sparse=NMOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=False))
     of = prices(spec, TABLE)
     read, write = 25.87 / 64, 19.65 / 64
 

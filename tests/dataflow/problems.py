@@ -18,7 +18,7 @@ from weft.workloads.convolution import convolution_gemms
 from weft.workloads.gemm import GEMM_PASSES, Gemm, Pass
 from weft.workloads.im2col import Window, unfold
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import MatrixOp, Operand, Role, SparseOperand
+from weft.workloads.step import MatrixOp, NMOperand, Operand, Role
 
 from ..strategies import holds_pairs, most_interleave, specs
 
@@ -26,7 +26,7 @@ from ..strategies import holds_pairs, most_interleave, specs
 def make_op(
     gemm: Gemm,
     *,
-    sparse: SparseOperand | None = None,
+    sparse: NMOperand | None = None,
     stored: tuple[int, int, int] | None = None,
     pass_: Pass = Pass.FF,
 ) -> MatrixOp:
@@ -65,11 +65,11 @@ def machines(draw: st.DrawFn) -> AcceleratorSpec:
 
 
 @st.composite
-def sparse_operands(draw: st.DrawFn, spec: AcceleratorSpec) -> SparseOperand:
+def sparse_operands(draw: st.DrawFn, spec: AcceleratorSpec) -> NMOperand:
     """Either operand in any pattern that the machine holds."""
     group = draw(st.integers(1, spec.pe.max_group))
     pattern = NMPattern(keep=draw(st.integers(1, group)), group=group)
-    return SparseOperand(operand=draw(st.sampled_from(("a", "b"))), pattern=pattern, online=draw(st.booleans()))
+    return NMOperand(operand=draw(st.sampled_from(("a", "b"))), pattern=pattern, online=draw(st.booleans()))
 
 
 @st.composite

@@ -28,7 +28,7 @@ from weft.simulator.transfers import Layout, Stored, shapes_of
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import CompactCopy, Frozen, MatrixOp, SparseOperand, UpdateOp, VectorOp, Workload
+from weft.workloads.step import CompactCopy, Frozen, MatrixOp, NMOperand, UpdateOp, VectorOp, Workload
 from weft.workloads.update_rule import ADAM, SGD
 
 from .problems import E5M2, in_e5m2, make_op
@@ -74,7 +74,7 @@ def test_a_dense_product(spec):
 
 def test_a_compact_operand(spec):
     """A column of 96 keeps 24 values of 8 bits with 3 bits of index: 33 bytes instead of the 57 of FP16's 19 bits."""
-    pattern = SparseOperand(operand="b", pattern=TWO_OF_EIGHT, online=False)
+    pattern = NMOperand(operand="b", pattern=TWO_OF_EIGHT, online=False)
     op = make_op(Gemm(m=64, k=96, n=128), sparse=pattern)
 
     ours = evaluate(op, spec, _mapped(op, 64, 64)).counts
@@ -162,7 +162,7 @@ def test_what_a_step_keeps_in_memory(spec):
 def test_bits_that_buffers_are_charged_for(spec):
     """A word is 8 bits, 11 with its index; a partial sum stays 32."""
     sparse = make_op(
-        Gemm(m=64, k=96, n=128), sparse=SparseOperand(operand="b", pattern=TWO_OF_EIGHT, online=False)
+        Gemm(m=64, k=96, n=128), sparse=NMOperand(operand="b", pattern=TWO_OF_EIGHT, online=False)
     )  # fmt: skip
     placed = evaluate(sparse, spec, _mapped(sparse, 64, 64))
     result = OpResult(op=sparse, mapping=placed.mapping, cycles=placed.cycles, counts=placed.counts)
