@@ -16,7 +16,7 @@ from .operand import BYTE, FP32, OperandFormat
 from .pregenerate import copies_cycles
 from .problem import RATE, memory_machine
 
-__all__ = ["Work", "machine_bytes", "update_cost", "update_work", "vector_cost", "vector_work"]
+__all__ = ["Work", "copy_bytes", "machine_bytes", "update_cost", "update_work", "vector_cost", "vector_work"]
 
 
 class Work(NamedTuple):
@@ -31,6 +31,11 @@ class Work(NamedTuple):
 def machine_bytes(dtype: str, size: int, operand: OperandFormat) -> int:
     """Bytes on the machine: floating tensors are of its operands' format, whatever the model was traced in."""
     return size * operand.bits // (BYTE * DTYPE_BYTES[dtype]) if "float" in dtype else size
+
+
+def copy_bytes(copy: CompactCopy, operand: OperandFormat) -> int:
+    """Bytes of a compact copy on the machine: values and their indices."""
+    return operand.compact_size(copy.kept, copy.pattern.index_bits)
 
 
 def vector_work(op: VectorOp, spec: AcceleratorSpec) -> Work:
@@ -67,7 +72,7 @@ def update_work(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> Work:
         lanes=ceil_div(n, spec.wuve.lanes) + wuve_latency(rule, spec.pe),
         sore=copies_cycles(spec, rule, n, copies),
         read=held + of_operands,
-        write=held + of_operands * dense_copy + sum(map(operand.copy_size, copies)),
+        write=held + of_operands * dense_copy + sum(copy_bytes(copy, operand) for copy in copies),
     )
 
 

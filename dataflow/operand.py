@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ..workloads.step import CompactCopy
-
 __all__ = ["BF16", "BYTE", "FP16", "FP32", "INDEX_BITS", "OPERAND_FORMATS", "FormatName", "NumberFormat",
            "OperandFormat"]  # fmt: skip
 
@@ -92,10 +90,6 @@ class OperandFormat(NumberFormat):
     def compact_size(self, pairs: int, index_bits: int) -> int:
         """Bytes of so many (value, index) pairs side by side, whole ones."""
         return -(-pairs * (self.bits + index_bits) // BYTE)
-
-    def copy_size(self, copy: CompactCopy) -> int:
-        """Bytes of a compact copy."""
-        return self.compact_size(copy.kept, copy.pattern.index_bits)
 
 
 FP32 = NumberFormat(name="fp32", exponent=8, fraction=23)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.beside import machine_bytes, vector_work
+from ..dataflow.beside import copy_bytes, machine_bytes, vector_work
 from ..dataflow.operand import FP32, OperandFormat
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
@@ -107,7 +107,7 @@ def _copies(op: UpdateOp, spec: AcceleratorSpec) -> int:
     """Forms of a weight in operands: compact ones where they are made in advance, dense where a pass reads it so."""
     made = op.copies if spec.wuve.pregenerate else ()
     dense = op.dense_copy or len(made) < len(op.copies)
-    return spec.pe.operand.size(op.elements) * dense + sum(map(spec.pe.operand.copy_size, made))
+    return spec.pe.operand.size(op.elements) * dense + sum(copy_bytes(copy, spec.pe.operand) for copy in made)
 
 
 def _trained(workload: Workload) -> set[str]:
@@ -133,7 +133,7 @@ def _frozen_copies(workload: Workload, spec: AcceleratorSpec) -> int:
         return 0
     trained, copies = _trained(workload), weight_copies(workload.matrix_ops)
     untrained = (made for name, (_, made) in copies.items() if trained.isdisjoint(name.split("+")))
-    return sum(spec.pe.operand.copy_size(copy) for made in untrained for copy in made)
+    return sum(copy_bytes(copy, spec.pe.operand) for made in untrained for copy in made)
 
 
 def _result(op: Op, spec: AcceleratorSpec) -> int:

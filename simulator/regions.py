@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.beside import update_work, vector_work
+from ..dataflow.beside import copy_bytes, update_work, vector_work
 from ..dataflow.operand import FP32, OperandFormat
 from ..dataflow.schedule import Schedule
 from ..workloads.gemm import Pass
@@ -191,7 +191,7 @@ def _update_regions(op: UpdateOp, plan: _Plan, spec: AcceleratorSpec) -> OpRegio
     moments = plan.kept((name, "state"), f"{name} optimizer state", state)
     gradient = plan.kept((name, "gradient"), f"{name} gradient", operands)
     writes = [(master, weight), (moments, state)]
-    copies = [word.copy_size(copy) for copy in op.copies] if spec.wuve.pregenerate else []
+    copies = [copy_bytes(copy, word) for copy in op.copies] if spec.wuve.pregenerate else []
     dense = work.write - weight - state - sum(copies)
     if dense:
         writes.append((plan.copy_of(name, dense), dense))
