@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.account import Counts, Cycles, by_kind, declared_causes, declared_counts, values
-from ..dataflow.actions import LEDGER, STANDING, Action, Component, Spends
+from ..dataflow.actions import LEDGER, STANDING, Action, Component, Spends, Where
 from ..simulator.result import OpResult, SimResult
 from ..workloads.gemm import Pass
 from ..workloads.update_rule import UpdateRule
@@ -68,16 +69,19 @@ class EnergyReport:
     macs: int
 
 
-def amounts(result: OpResult, rule: UpdateRule, table: Table, standing: int | None = None) -> dict[Action, int]:
-    """Operations, bits and cycles of one op that ``table`` charges, without those that never happen.
+def amounts(
+    result: OpResult, rule: UpdateRule, spec: AcceleratorSpec, table: Table, standing: int | None = None
+) -> dict[Action, int]:
+    """Operations, bits and cycles of one op on ``spec`` that ``table`` charges, without those that never happen.
 
     ``standing``: cycles of the step that the op answers for; those that it takes by itself if none.
     """
     found: dict[Action, int] = {}
+    where = Where(result.op, rule, spec)
     for account in (result.counts, result.cycles):
         for n, spends in zip(values(account), _plan(type(account), table), strict=True):
             if n:
-                for action, times in spends.spent(n, account, result.op, rule):
+                for action, times in spends.spent(n, account, where):
                     if times:
                         found[action] = found.get(action, 0) + times
     stood = result.cycles.total if standing is None else standing
@@ -95,7 +99,7 @@ def step_amounts(result: AnyResult, table: Table) -> list[dict[Action, int]]:
     step = step_of(result)
     whole, own = cycles_of(result), [r.cycles.total for r in step.ops]
     standing = own if whole == sum(own) else apportion(whole, own)
-    return [amounts(r, step.workload.rule, table, n) for r, n in zip(step.ops, standing, strict=True)]
+    return [amounts(r, step.workload.rule, step.spec, table, n) for r, n in zip(step.ops, standing, strict=True)]
 
 
 def total_amounts(result: AnyResult, table: Table) -> dict[Action, int]:

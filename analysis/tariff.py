@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.account import Counts, Cycles, by_kind, declared_causes, declared_counts
-from ..dataflow.actions import LEDGER, STANDING, Action, Cause, Counted, Fabric, Sites, Spends
+from ..dataflow.actions import LEDGER, STANDING, Action, Cause, Counted, Fabric, Sites, Spends, Where
 from ..dataflow.engine_time import compares_per_group
 from ..dataflow.prices import Prices
 from ..workloads.errors import InputError
@@ -207,8 +207,10 @@ def prices(spec: AcceleratorSpec, table: Table | None = None) -> Callable[[Matri
     charged, declared = tariff(used, spec), declared_counts(Counts)
 
     def of(matrix: MatrixOp) -> Prices:
+        where = Where(matrix, SGD, spec)
+
         def one(name: str) -> float:
-            return spends_of(name, declared[name], used).price(lambda action: charged[action].pj, matrix, SGD)
+            return spends_of(name, declared[name], used).price(lambda action: charged[action].pj, where)
 
         compares = compares_per_group(matrix.sparse.pattern, spec) if matrix.sparse else 0
         return Prices(

@@ -45,7 +45,7 @@ def test_mapping_costs(benchmark, resnet50, layer):
     else:
         workload = trace_step(zoo.source("vit_b_16"), batch=64)
         op = next(o for o in workload.matrix_ops if o.gemm.k == 3072)
-    problem = problem_of(op, "b", True)
+    problem = problem_of(op, "b", SAT)
     limits = Limits(SAT.pe.accumulators, SAT.pe.dense_words, SAT.pe.weight_pairs, SAT.pe.max_group)
     arguments = (problem, array_machine(SAT), memory_machine(SAT), limits, FREE, THRIFT, FREE_SPACE)
     search(*arguments)

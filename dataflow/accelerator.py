@@ -12,19 +12,12 @@ from .ranges import Range, require_ranges
 from .stce.spec import ArraySpec, PESpec, StceSpec
 
 __all__ = [
-    "ACCUMULATOR_BYTES", "INDEX_BYTES", "OPERAND_BYTES", "AcceleratorSpec", "BufferSpec", "DramSpec", "EngineSpec",
-    "SoreSpec", "VectorSpec", "WuveSpec",
+    "AcceleratorSpec", "BufferSpec", "DramSpec", "EngineSpec", "SoreSpec", "VectorSpec", "WuveSpec",
 ]  # fmt: skip
 
 EngineSpec = StceSpec
 """The kinds of engine that a machine may have; each names itself by ``kind``."""
 
-OPERAND_BYTES = 2
-"""Operands of either format: one word of the W2E and N2S buffers."""
-INDEX_BYTES = 1
-"""Room for the index of a pair in the N2S buffer."""
-ACCUMULATOR_BYTES = 4
-"""FP32 partial sums."""
 _STRICT = {"extra": "forbid"}
 
 

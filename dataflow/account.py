@@ -11,22 +11,36 @@ from collections.abc import Callable, Iterable
 from dataclasses import Field, dataclass, field, fields, make_dataclass
 from functools import cache, lru_cache
 from operator import attrgetter
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, assert_never, cast
 
-from ..workloads.step import MatrixOp, Op
+from ..workloads.step import MatrixOp, NMOperand, Op
 from ..workloads.update_rule import Unit, UpdateRule
-from .accelerator import ACCUMULATOR_BYTES, OPERAND_BYTES
-from .actions import DECLARED, NOTHING, Actions, Cause, Counted, Each, Either, cause, counted, moved
+from .actions import DECLARED, NOTHING, Actions, Cause, Counted, Each, Either, Where, cause, counted, moved
+from .operand import BYTE
 
 __all__ = ["Counts", "Cycles", "by_kind", "declared_causes", "declared_counts", "items", "kind_of", "total", "values"]
 
-_WORD_BITS, _SUM_BITS = 8 * OPERAND_BYTES, 8 * ACCUMULATOR_BYTES
+
+def _word_bits(where: Where) -> tuple[int]:
+    """Bits of a W2E word, an operand."""
+    return (where.spec.pe.operand.bits,)
 
 
-def _pair_bits(op: Op, _: UpdateRule) -> tuple[int]:
+def _pair_bits(where: Where) -> tuple[int]:
     """Bits of an N2S word: an operand and, where sparse, its index."""
-    sparse = op.sparse if isinstance(op, MatrixOp) else None
-    return (_WORD_BITS + (sparse.pattern.index_bits if sparse else 0),)
+    sparse, bits = where.op.sparse if isinstance(where.op, MatrixOp) else None, where.spec.pe.operand.bits
+    match sparse:
+        case None:
+            return (bits,)
+        case NMOperand(pattern=pattern):
+            return (bits + pattern.index_bits,)
+        case _:
+            assert_never(sparse)
+
+
+def _sum_bits(where: Where) -> tuple[int, int]:
+    """Bits of a partial sum, written or read."""
+    return (where.spec.pe.operand.accumulator.bits,) * 2
 
 
 def _written(counts: Counts, op: Op) -> int:
@@ -90,21 +104,21 @@ class Counts:
     selects: int = counted(
         "partners picked by index from a dense group", Each((Actions.SELECT,)), NOTHING, column=False
     )
-    w2e_words: int = moved("operands read from the W2E buffer", Each((Actions.W2E_READ,), _WORD_BITS), column=False)
+    w2e_words: int = moved("operands read from the W2E buffer", Each((Actions.W2E_READ,), _word_bits), column=False)
     n2s_pairs: int = moved(
         "operands, with their index where sparse, read from the N2S buffer", Each((Actions.N2S_READ,), _pair_bits),
         column=False,
     )  # fmt: skip
     output_words: int = moved(
         "FP32 partial sums and results read from or written to the output buffer by the array",
-        Either((Actions.OUTPUT_WRITE, Actions.OUTPUT_READ), _SUM_BITS, _written), column=False,
+        Either((Actions.OUTPUT_WRITE, Actions.OUTPUT_READ), _sum_bits, _written), column=False,
     )  # fmt: skip
     buffer_bytes: int = moved(
         "bytes written into or read out of the buffers by the DMA",
-        Either((Actions.DMA_FILL, Actions.DMA_EMPTY), 8, _filled), column=False,
+        Either((Actions.DMA_FILL, Actions.DMA_EMPTY), BYTE, _filled), column=False,
     )  # fmt: skip
-    dram_read_bytes: int = moved("bytes read from DRAM", Each((Actions.DRAM_READ,), 8))
-    dram_write_bytes: int = moved("bytes written to DRAM", Each((Actions.DRAM_WRITE,), 8))
+    dram_read_bytes: int = moved("bytes read from DRAM", Each((Actions.DRAM_READ,), BYTE))
+    dram_write_bytes: int = moved("bytes written to DRAM", Each((Actions.DRAM_WRITE,), BYTE))
     sore_compares: int = counted(
         "magnitude comparisons of the reduction engine", Each((Actions.COMPARE,)), Each((Actions.FABRIC_COMPARE,)),
         column=False,
@@ -113,7 +127,7 @@ class Counts:
         "parameters updated",
         Each(
             (Actions.UPDATE_MULTIPLY, Actions.UPDATE_ADD, Actions.UPDATE_DIVIDE, Actions.UPDATE_ROOT),
-            lambda _, rule: _update_operations(rule),
+            lambda where: _update_operations(where.rule),
         ),
         Each((Actions.FABRIC_UPDATE,)), column=False,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ..workloads.sparsity import NMPattern
 from ..workloads.step import Op
@@ -20,7 +20,7 @@ from .engine_time import compares_per_group
 
 __all__ = [
     "DECLARED", "LEDGER", "NOTHING", "STANDING", "Action", "Actions", "Cause", "Component", "Counted", "Each", "Either",
-    "Fabric", "Sites", "Spends", "cause", "counted", "moved",
+    "Fabric", "Sites", "Spends", "Where", "cause", "counted", "moved",
 ]  # fmt: skip
 
 Unit = Literal["operation", "bit", "cycle"]
@@ -69,24 +69,36 @@ class Action:
         return self.name
 
 
+class Where(NamedTuple):
+    """What an action is done for, by which rule, and on what machine."""
+
+    op: Op
+    rule: UpdateRule
+    spec: AcceleratorSpec
+
+
+Times = int | Callable[[Where], Sequence[int]]
+"""How often each action of a count is done."""
+
+
+def _each(actions: Sequence[Action], times: Times, where: Where) -> Iterator[tuple[Action, int]]:
+    return zip(actions, (times,) * len(actions) if isinstance(times, int) else times(where), strict=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Each:
-    """One count is every one of ``actions``, so many ``times`` each: a number, or by the op and the update rule."""
+    """One count is every one of ``actions``, so many ``times`` each."""
 
     actions: tuple[Action, ...]
-    times: int | Callable[[Op, UpdateRule], Sequence[int]] = 1
+    times: Times = 1
 
-    def spent(self, count: int, counts: Any, op: Op, rule: UpdateRule) -> Iterable[tuple[Action, int]]:
+    def spent(self, count: int, counts: Any, where: Where) -> Iterable[tuple[Action, int]]:
         """Actions of ``count``, one of ``counts``."""
-        return [(action, count * n) for action, n in self._times(op, rule)]
+        return [(action, count * n) for action, n in _each(self.actions, self.times, where)]
 
-    def price(self, pj: Callable[[Action], float], op: Op, rule: UpdateRule) -> float:
+    def price(self, pj: Callable[[Action], float], where: Where) -> float:
         """Picojoules of one count."""
-        return sum(n * pj(action) for action, n in self._times(op, rule))
-
-    def _times(self, op: Op, rule: UpdateRule) -> Iterator[tuple[Action, int]]:
-        times = (self.times,) * len(self.actions) if isinstance(self.times, int) else self.times(op, rule)
-        return zip(self.actions, times, strict=True)
+        return sum(n * pj(action) for action, n in _each(self.actions, self.times, where))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +106,19 @@ class Either:
     """One count is one of two ``actions``, ``times``; ``first``: how many of ``counts`` are the first of them."""
 
     actions: tuple[Action, Action]
-    times: int
+    times: Times
     first: Callable[[Any, Op], int]
 
-    def spent(self, count: int, counts: Any, op: Op, rule: UpdateRule) -> Iterable[tuple[Action, int]]:
+    def spent(self, count: int, counts: Any, where: Where) -> Iterable[tuple[Action, int]]:
         """Actions of ``count``, one of ``counts``."""
-        first = self.first(counts, op)
-        return zip(self.actions, (first * self.times, (count - first) * self.times), strict=True)
+        first = self.first(counts, where.op)
+        (one, n), (other, m) = _each(self.actions, self.times, where)
+        return (one, first * n), (other, (count - first) * m)
 
-    def price(self, pj: Callable[[Action], float], op: Op, rule: UpdateRule) -> float:
+    def price(self, pj: Callable[[Action], float], where: Where) -> float:
         """Picojoules of one count where nobody knows which it is: the mean."""
-        one, other = self.actions
-        return self.times * ((pj(one) + pj(other)) / 2)
+        (one, n), (other, m) = _each(self.actions, self.times, where)
+        return (n * pj(one) + m * pj(other)) / 2
 
 
 Spends = Each | Either

@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 from ..workloads.step import DTYPE_BYTES, CompactCopy, UpdateOp, VectorOp
 from ..workloads.update_rule import UpdateRule
-from .accelerator import OPERAND_BYTES, AcceleratorSpec
+from .accelerator import AcceleratorSpec
 from .account import Counts, Cycles
 from .engine_time import compares_per_group, wuve_latency
 from .integers import ceil_div
+from .operand import BYTE, FP32, OperandFormat
 from .pregenerate import copies_cycles
 from .problem import RATE, memory_machine
 
-__all__ = ["Work", "machine_bytes", "update_cost", "update_work", "vector_cost", "vector_work"]
+__all__ = ["Work", "copy_bytes", "machine_bytes", "update_cost", "update_work", "vector_cost", "vector_work"]
 
 
 class Work(NamedTuple):
@@ -27,14 +28,19 @@ class Work(NamedTuple):
     write: int
 
 
-def machine_bytes(dtype: str, size: int) -> int:
-    """Bytes in the machine's format: floating tensors have 16 bits here, whatever the model was traced in."""
-    return size * OPERAND_BYTES // DTYPE_BYTES[dtype] if "float" in dtype else size
+def machine_bytes(dtype: str, size: int, operand: OperandFormat) -> int:
+    """Bytes on the machine: floating tensors are of its operands' format, whatever the model was traced in."""
+    return size * operand.bits // (BYTE * DTYPE_BYTES[dtype]) if "float" in dtype else size
+
+
+def copy_bytes(copy: CompactCopy, operand: OperandFormat) -> int:
+    """Bytes of a compact copy on the machine: values and their indices."""
+    return operand.compact_size(copy.kept, copy.pattern.index_bits)
 
 
 def vector_work(op: VectorOp, spec: AcceleratorSpec) -> Work:
     """Lanes and traffic of element-wise work."""
-    read, write = machine_bytes(op.dtype, op.read_bytes), machine_bytes(op.dtype, op.write_bytes)
+    read, write = (machine_bytes(op.dtype, size, spec.pe.operand) for size in (op.read_bytes, op.write_bytes))
     return Work(ceil_div(op.elements, spec.vector.lanes), 0, read, write)
 
 
@@ -58,14 +64,15 @@ def _copies(op: UpdateOp, spec: AcceleratorSpec) -> tuple[CompactCopy, ...]:
 
 def update_work(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> Work:
     """Lanes, SORE and traffic of a weight update."""
-    n, state = op.elements, rule.state_bytes
+    n, operand = op.elements, spec.pe.operand
+    held, of_operands = FP32.size(n * len(rule.held)), operand.size(n)
     copies = _copies(op, spec)
     dense_copy = op.dense_copy or len(copies) < len(op.copies)
     return Work(
         lanes=ceil_div(n, spec.wuve.lanes) + wuve_latency(rule, spec.pe),
         sore=copies_cycles(spec, rule, n, copies),
-        read=n * (4 + state + OPERAND_BYTES),
-        write=n * (4 + state + OPERAND_BYTES * dense_copy) + sum(c.bytes for c in copies),
+        read=held + of_operands,
+        write=held + of_operands * dense_copy + sum(copy_bytes(copy, operand) for copy in copies),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, assert_never
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ..workloads.errors import InputError, nearest, require_choice, require_int
 from ..workloads.gemm import GEMM_PASSES, MAX_DIM, Pass
 from ..workloads.schemes.annotate import layer_names
 from ..workloads.sparsity import MAX_GROUP, NMPattern
-from ..workloads.step import MatrixOp, Workload
+from ..workloads.step import MatrixOp, NMOperand, Workload
 from ..workloads.strict import read_text, read_toml
 from .accelerator import AcceleratorSpec
 from .mapping import COMPACT, Compact, Mapping
@@ -243,10 +243,14 @@ def _reason(op: MatrixOp, spec: AcceleratorSpec, wanted: Constraint, online: boo
 def _arrays(op: MatrixOp, spec: AcceleratorSpec, wanted: Constraint) -> Iterator[ArrayMapping]:
     for dataflow in Dataflow if wanted.dataflow is None else (wanted.dataflow,):
         patterns: Iterable[NMPattern] = (DENSE,)
-        if op.sparse is not None:
-            patterns = (op.sparse.pattern,)
-        elif REGISTERS[dataflow](1, 1, 1).pairs:
-            patterns = (NMPattern(keep=d, group=d) for d in _listed(wanted.pairs) or (1,))
+        match op.sparse:
+            case None:
+                if REGISTERS[dataflow](1, 1, 1).pairs:
+                    patterns = (NMPattern(keep=d, group=d) for d in _listed(wanted.pairs) or (1,))
+            case NMOperand(pattern=pattern):
+                patterns = (pattern,)
+            case _:
+                assert_never(op.sparse)
         for pattern in patterns:
             for interleave in _listed(wanted.interleave) or (1,):
                 yield ArrayMapping(dataflow=dataflow, pattern=pattern, interleave=interleave)

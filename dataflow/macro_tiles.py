@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .accelerator import INDEX_BYTES, OPERAND_BYTES
-from .integers import ceil_div
+from .integers import ceil_div, whole_bytes
 from .jit import inlined, kernel
+from .operand import BYTE
 from .problem import COLS, CONTRACTION, LONGEST, RATE, ROWS, MemoryMachine, Problem, Share
 
 __all__ = [
@@ -60,7 +60,7 @@ class Demand(NamedTuple):
     """Words of k that a streamed operand is brought in at a time."""
     streams: int
     """1: the engine can take a macro-tile's contraction in such chunks."""
-    result_bytes: int
+    result_bits: int
     """Of one result, or partial sum, in the output buffer."""
 
 
@@ -112,14 +112,15 @@ def moves(p: Problem, y: MemoryMachine, d: Demand, q: Share, r: Axis, c: Axis, t
     out_cut = (p.out_window == ROWS and r.tiles > 1) or (p.out_window == COLS and c.tiles > 1)
     row = q.row_cut if row_cut else q.row
     kept = q.held_col_cut if col_cut else q.held_col
-    fits = r.full * c.full * d.result_bytes <= y.out_half
+    fits = r.full * c.full * d.result_bits <= y.out_half * BYTE
     if resident:
         fits = fits and r.full * row <= y.w2e_half and c.full * kept <= y.n2s_half
     else:
-        west, north = d.chunk * OPERAND_BYTES, d.chunk * (OPERAND_BYTES + INDEX_BYTES)
+        west = whole_bytes(d.chunk * p.word_bits)
+        north = whole_bytes(d.chunk * (p.word_bits + y.index_bits))
         fits = fits and d.streams == 1 and r.full * west <= y.w2e_half
         fits = fits and c.full * (kept if tile.compact == BUFFER else north) <= y.n2s_half
-    lead = (r.full + c.full) * min(d.chunk, p.k) * OPERAND_BYTES
+    lead = whole_bytes((r.full + c.full) * min(d.chunk, p.k) * p.word_bits)
     col, line = q.col_cut if col_cut else q.col, 0 if out_cut else q.out_line
     added = out_cut and p.out_tensor < p.out_expanded
     return Moves(int(fits), row, col, q.held_col, line, q.out_each, int(added), lead)

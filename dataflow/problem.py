@@ -6,13 +6,14 @@ mapping. Only times, in 1/rate cycles, can leave 64 bits; `macro_tiles.op_totals
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from ..workloads.errors import InputError
-from ..workloads.step import MatrixOp, Operand
-from .accelerator import OPERAND_BYTES, AcceleratorSpec
-from .integers import ceil_div
+from ..workloads.step import MatrixOp, NMOperand, Operand
+from .accelerator import AcceleratorSpec
+from .integers import ceil_div, whole_bytes
 from .jit import kernel
+from .operand import INDEX_BITS, OperandFormat
 
 __all__ = [
     "COLS", "CONTRACTION", "LONGEST", "NO_WINDOW", "RATE", "ROWS", "MemoryMachine", "Problem", "Share", "bound_cycles",
@@ -39,6 +40,8 @@ class MemoryMachine(NamedTuple):
     """DRAM bytes in `RATE` cycles."""
     sore_lanes: int
     sore_network: int
+    index_bits: int
+    """Room for the index of a pair that streams through the N2S buffer."""
 
 
 class Problem(NamedTuple):
@@ -62,6 +65,8 @@ class Problem(NamedTuple):
     out_tensor: int
     out_expanded: int
     out_window: int
+    word_bits: int
+    """Of one operand, which is what all three are made of in memory."""
 
 
 class Share(NamedTuple):
@@ -92,28 +97,30 @@ def memory_machine(spec: AcceleratorSpec) -> MemoryMachine:
     half = spec.buffers
     return MemoryMachine(
         half.w2e_bytes // 2, half.n2s_bytes // 2, half.output_bytes // 2, rate,
-        spec.sore.lanes, int(spec.sore.kind == "network"),
+        spec.sore.lanes, int(spec.sore.kind == "network"), INDEX_BITS,
     )  # fmt: skip
 
 
-def problem_of(op: MatrixOp, n2s: str, pregenerate: bool) -> Problem:
-    """``op`` with operand ``n2s`` ("a" or "b") flowing north to south.
+def problem_of(op: MatrixOp, n2s: str, spec: AcceleratorSpec) -> Problem:
+    """``op`` on ``spec``, with operand ``n2s`` ("a" or "b") flowing north to south.
 
     im2col repeats A along k, and B and C along n (workloads/trace.py); transposed, rows and columns change places.
     """
-    g = op.gemm
+    g, word = op.gemm, spec.pe.operand
     swap = n2s == "a"
     rows, cols = (g.n, g.m) if swap else (g.m, g.n)
-    a = _windowed(op.a, g.groups * g.m * g.k, CONTRACTION)
-    b = _windowed(op.b, g.groups * g.k * g.n, ROWS if swap else COLS)
-    c = _windowed(op.c, g.groups * g.m * g.n, ROWS if swap else COLS, whole=True)
+    a = _windowed(op.a, word, g.groups * g.m * g.k, CONTRACTION)
+    b = _windowed(op.b, word, g.groups * g.k * g.n, ROWS if swap else COLS)
+    c = _windowed(op.c, word, g.groups * g.m * g.n, ROWS if swap else COLS, whole=True)
     west, north = (b, a) if swap else (a, b)
-    if op.sparse is None:
-        keep, group, online = 0, 1, 0
-    else:
-        keep, group = op.sparse.pattern.keep, op.sparse.pattern.group
-        online = int(op.sparse.online or not pregenerate)
-    return Problem(rows, g.k, cols, g.groups, g.run, keep, group, online, *west, *north, *c)
+    match op.sparse:
+        case None:
+            keep, group, online = 0, 1, 0
+        case NMOperand(pattern=pattern):
+            keep, group, online = pattern.keep, pattern.group, int(op.sparse.online or not spec.wuve.pregenerate)
+        case _:
+            assert_never(op.sparse)
+    return Problem(rows, g.k, cols, g.groups, g.run, keep, group, online, *west, *north, *c, word.bits)
 
 
 def too_long(p: Problem) -> InputError:
@@ -124,13 +131,15 @@ def too_long(p: Problem) -> InputError:
     )
 
 
-def _windowed(operand: Operand, elements: int, axis: int, *, whole: bool = False) -> tuple[int, int, int]:
+def _windowed(
+    operand: Operand, word: OperandFormat, elements: int, axis: int, *, whole: bool = False
+) -> tuple[int, int, int]:
     """Stored bytes in the machine's format, bytes after im2col, and the axis along which im2col repeats.
 
     ``whole``: a stored tensor larger than what the product makes is zero elsewhere and written all the same, as whoever
     reads it reads all of it; of one that the product reads only what it needs is loaded.
     """
-    tensor, expanded = operand.elements * OPERAND_BYTES, elements * OPERAND_BYTES
+    tensor, expanded = word.size(operand.elements), word.size(elements)
     repeated = tensor < expanded or (whole and tensor > expanded)
     return (tensor, expanded, axis) if repeated else (expanded, expanded, NO_WINDOW)
 
@@ -144,10 +153,10 @@ def pairs(k: int, run: int, keep: int, group: int) -> int:
 @kernel
 def _compact_column(p: Problem) -> int:
     """Bytes of one compact N2S column: operands and their indices."""
-    bits, last = 8 * OPERAND_BYTES, p.group - 1
+    bits, last = p.word_bits, p.group - 1
     while last:
         bits, last = bits + 1, last >> 1
-    return ceil_div(pairs(p.k, p.run, p.keep, p.group) * bits, 8)
+    return whole_bytes(pairs(p.k, p.run, p.keep, p.group) * bits)
 
 
 @kernel

@@ -12,19 +12,11 @@ from functools import partial
 from pathlib import Path
 
 import weft
-from weft.dataflow.accelerator import (
-    ACCUMULATOR_BYTES,
-    OPERAND_BYTES,
-    AcceleratorSpec,
-    BufferSpec,
-    DramSpec,
-    SoreSpec,
-    VectorSpec,
-    WuveSpec,
-)
+from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, DramSpec, SoreSpec, VectorSpec, WuveSpec
 from weft.dataflow.engines import evaluate
 from weft.dataflow.mapping import Mapping
 from weft.dataflow.objective import Objective
+from weft.dataflow.operand import FP16, FP32
 from weft.dataflow.placement import Placement
 from weft.dataflow.schedule import Schedule
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
@@ -91,7 +83,7 @@ def nvdla(size: Size, *, features: int = 8, entries: int = ENTRIES, held: int = 
     and bandwidth are twice as large and hold and move as many elements.
     """
     words = size.buffer_kb * 1024 * held
-    part = words * OPERAND_BYTES // 16
+    part = words * FP16.bytes // 16
     return AcceleratorSpec(
         name=f"nvdla-{size.macs}",
         clock_hz=CLOCK_HZ,
@@ -101,12 +93,12 @@ def nvdla(size: Size, *, features: int = 8, entries: int = ENTRIES, held: int = 
         buffers=BufferSpec(
             w2e_bytes=part * features,
             n2s_bytes=part * (16 - features),
-            output_bytes=2 * entries * size.atomic_k * ACCUMULATOR_BYTES,
+            output_bytes=2 * entries * size.atomic_k * FP32.bytes,
         ),
         sore=SoreSpec(),
         wuve=WuveSpec(),
         vector=VectorSpec(lanes=65536),
-        dram=DramSpec(kind="sdram", bytes_per_second=int(size.gbps * 10**9) * OPERAND_BYTES),
+        dram=DramSpec(kind="sdram", bytes_per_second=int(size.gbps * 10**9) * FP16.bytes),
     )
 
 
@@ -135,7 +127,7 @@ def extents(unit: int, size: int) -> list[int]:
 
 def stationary_mappings(op: MatrixOp, spec: AcceleratorSpec) -> Iterator[Mapping]:
     """NVDLA's dataflow: a PE keeps a weight while the features of a macro-tile stream past it."""
-    most = spec.buffers.output_bytes // 2 // ACCUMULATOR_BYTES
+    most = spec.buffers.output_bytes // 2 // FP32.bytes
     for rows in extents(1, op.gemm.m):
         for cols in extents(spec.array.cols, op.gemm.n):
             if rows * cols > most:
@@ -185,7 +177,7 @@ def fps(result: SimResult) -> float:
 
 def megabytes(result: SimResult) -> float:
     """Bytes of a frame as NVDLA stores them: one an element."""
-    return sum(op.counts.dram_read_bytes + op.counts.dram_write_bytes for op in result.ops) / OPERAND_BYTES / 1e6
+    return sum(op.counts.dram_read_bytes + op.counts.dram_write_bytes for op in result.ops) / FP16.bytes / 1e6
 
 
 def run(work: Workload, size: Size, machine: Callable[[Size], AcceleratorSpec] = nvdla) -> SimResult:

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from ..dataflow.accelerator import OPERAND_BYTES, AcceleratorSpec
-from ..dataflow.beside import machine_bytes, vector_work
+from ..dataflow.accelerator import AcceleratorSpec
+from ..dataflow.beside import copy_bytes, machine_bytes, vector_work
+from ..dataflow.operand import FP32, OperandFormat
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
 from ..workloads.schemes.annotate import weight_copies
@@ -15,14 +16,12 @@ from ..workloads.step import DTYPE_BYTES, MatrixOp, Op, Role, UpdateOp, VectorOp
 
 __all__ = ["MemoryNeed", "exceeds", "memory_need", "require_capacity"]
 
-_MASTER_BYTES = 4
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryNeed:
     """Bytes of DRAM at the peak of a step, by kind; upper bounds of what eager training keeps.
 
-    ``frozen_weights``: what the step reads of the model and does not train, in 16 bits where it is floating.
+    ``frozen_weights``: what the step reads of the model and does not train, in operands where it is floating.
     ``weight_copies``: what FF and BP read of trained weights, and the compact copies of all.
     ``activations``: the input and every result of FF, kept until the end, except what checkpointing makes again;
     ``recomputed``: the largest part that it makes again at a time. ``working``: the most that one op of the backward
@@ -55,12 +54,13 @@ def memory_need(workload: Workload, spec: AcceleratorSpec) -> MemoryNeed:
     updates = [op for op in workload.ops if isinstance(op, UpdateOp)]
     parameters = sum(op.elements for op in updates)
     kept, recomputed = _kept(workload.ops, spec)
+    word = spec.pe.operand
     return MemoryNeed(
-        frozen_weights=sum(_frozen(workload).values()),
-        master_weights=_MASTER_BYTES * parameters,
-        optimizer_state=workload.rule.state_bytes * parameters,
+        frozen_weights=sum(_frozen(workload, word).values()),
+        master_weights=FP32.size(parameters),
+        optimizer_state=FP32.size(parameters * len(workload.rule.state)),
         weight_copies=sum(_copies(op, spec) for op in updates) + _frozen_copies(workload, spec),
-        weight_gradients=OPERAND_BYTES * parameters,
+        weight_gradients=word.size(parameters),
         activations=_input(workload.ops, spec) + kept,
         recomputed=recomputed,
         working=max((_working(op, spec) for op in workload.ops if op.pass_ in (Pass.BP, Pass.WU)), default=0),
@@ -104,25 +104,25 @@ def _size(size: int) -> str:
 
 
 def _copies(op: UpdateOp, spec: AcceleratorSpec) -> int:
-    """16-bit forms of a weight: compact ones where they are made in advance, dense where a pass reads it so."""
+    """Forms of a weight in operands: compact ones where they are made in advance, dense where a pass reads it so."""
     made = op.copies if spec.wuve.pregenerate else ()
     dense = op.dense_copy or len(made) < len(op.copies)
-    return op.elements * OPERAND_BYTES * dense + sum(copy.bytes for copy in made)
+    return spec.pe.operand.size(op.elements) * dense + sum(copy_bytes(copy, spec.pe.operand) for copy in made)
 
 
 def _trained(workload: Workload) -> set[str]:
     return {op.name for op in workload.ops if isinstance(op, UpdateOp)}
 
 
-def _frozen(workload: Workload) -> dict[str, int]:
+def _frozen(workload: Workload, word: OperandFormat) -> dict[str, int]:
     """Bytes by name of what the step reads and does not train: what the workload lists, and weights of products that
     no update names. A weight made of several (``a+b``) is a result of the step, not of the model."""
-    held = {t.name: machine_bytes(t.dtype, t.elements * DTYPE_BYTES[t.dtype]) for t in workload.frozen}
+    held = {t.name: machine_bytes(t.dtype, t.elements * DTYPE_BYTES[t.dtype], word) for t in workload.frozen}
     known = held.keys() | _trained(workload)
     for op in workload.matrix_ops:
         if op.parameter is None or op.parameter in known or "+" in op.parameter or op.pass_ is Pass.WU:
             continue
-        sizes = (x.elements * OPERAND_BYTES for x in (op.a, op.b) if x.role is Role.WEIGHT)
+        sizes = (word.size(x.elements) for x in (op.a, op.b) if x.role is Role.WEIGHT)
         held[op.parameter] = max([held.get(op.parameter, 0), *sizes])
     return held
 
@@ -132,13 +132,14 @@ def _frozen_copies(workload: Workload, spec: AcceleratorSpec) -> int:
     if not spec.wuve.pregenerate:
         return 0
     trained, copies = _trained(workload), weight_copies(workload.matrix_ops)
-    return sum(copy.bytes for name, (_, made) in copies.items() if trained.isdisjoint(name.split("+")) for copy in made)
+    untrained = (made for name, (_, made) in copies.items() if trained.isdisjoint(name.split("+")))
+    return sum(copy_bytes(copy, spec.pe.operand) for made in untrained for copy in made)
 
 
 def _result(op: Op, spec: AcceleratorSpec) -> int:
     match op:
         case MatrixOp():
-            return op.c.elements * OPERAND_BYTES
+            return spec.pe.operand.size(op.c.elements)
         case VectorOp():
             return vector_work(op, spec).write
         case UpdateOp():
@@ -149,7 +150,7 @@ def _input(ops: Sequence[Op], spec: AcceleratorSpec) -> int:
     """What the first op reads besides a weight."""
     match ops[0]:
         case MatrixOp(a=a, b=b):
-            return sum(x.elements * OPERAND_BYTES for x in (a, b) if x.role is Role.ACTIVATION)
+            return sum(spec.pe.operand.size(x.elements) for x in (a, b) if x.role is Role.ACTIVATION)
         case VectorOp():
             return vector_work(ops[0], spec).read
         case UpdateOp():
@@ -159,7 +160,7 @@ def _input(ops: Sequence[Op], spec: AcceleratorSpec) -> int:
 def _working(op: Op, spec: AcceleratorSpec) -> int:
     match op:
         case MatrixOp(a=a, b=b):
-            read = sum(x.elements * OPERAND_BYTES for x in (a, b) if x.role is Role.GRADIENT)
+            read = sum(spec.pe.operand.size(x.elements) for x in (a, b) if x.role is Role.GRADIENT)
             return read + _result(op, spec)
         case VectorOp():
             return vector_work(op, spec).read + vector_work(op, spec).write

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from ..dataflow.operand import FormatName
+from ..dataflow.operand import OPERAND_FORMATS, FormatName
 from ..dataflow.stce.spec import PESpec
 
 __all__ = ["OPERAND_TYPES", "Half", "Word", "narrow", "operand_type"]
@@ -20,6 +20,8 @@ Word = Any
 """One of them, a NumPy scalar."""
 
 OPERAND_TYPES: dict[FormatName, type[np.generic]] = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
+if OPERAND_TYPES.keys() != OPERAND_FORMATS.keys():
+    raise TypeError(f"NumPy types are given of {list(OPERAND_TYPES)}, formats of {list(OPERAND_FORMATS)}")
 
 
 def operand_type(pe: PESpec) -> type[np.generic]:

@@ -2,8 +2,8 @@
 
 An assumption, since nothing of a training framework's allocator is known here:
 
-- A parameter has a region for each form that the step has of it: FP32 master weight and optimizer state, 16-bit
-  gradient, 16-bit copy, compact copies. They, what FF makes and what no op makes are there for the whole step.
+- A parameter has a region for each form that the step has of it: FP32 master weight and optimizer state; gradient,
+  copy and compact copies in operands. They, what FF makes and what no op makes are there for the whole step.
 - The result of any other op is there from that op to the last one that reads it.
 - An operand is where the op before it that it waits for (``Workload.after``) put a result of its size, in FF for an
   activation and in BP for a gradient; what none of them made lies in a region of its own.
@@ -16,8 +16,9 @@ from bisect import insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ..dataflow.accelerator import OPERAND_BYTES, AcceleratorSpec
-from ..dataflow.beside import update_work, vector_work
+from ..dataflow.accelerator import AcceleratorSpec
+from ..dataflow.beside import copy_bytes, update_work, vector_work
+from ..dataflow.operand import FP32, OperandFormat
 from ..dataflow.schedule import Schedule
 from ..workloads.gemm import Pass
 from ..workloads.schemes.annotate import copy_key
@@ -64,6 +65,10 @@ class _Plan:
     def end(self) -> int:
         return len(self.schedule.as_run.ops) - 1
 
+    @property
+    def word(self) -> OperandFormat:
+        return self.schedule.spec.pe.operand
+
     def new(self, name: str, size: int, first: int, last: int) -> Region:
         region = Region(name, max(size, 1), first, last)
         self.regions.append(region)
@@ -93,7 +98,7 @@ class _Plan:
 
     def operand(self, i: int, op: MatrixOp, side: str, taken: Region | None) -> Region:
         operand: Operand = getattr(op, side)
-        size = operand.elements * OPERAND_BYTES
+        size = self.word.size(operand.elements)
         if operand.role is Role.WEIGHT and op.parameter is not None:
             copy = op.copy if self.schedule.spec.wuve.pregenerate else None
             return self.copy_of(op.parameter, size) if copy is None else self.compact_of(op.parameter, op)
@@ -109,25 +114,25 @@ class _Plan:
         return Pass(self.schedule.as_run.ops[i].pass_)
 
     def copy_of(self, parameter: str, size: int) -> Region:
-        return self.kept((parameter, "copy"), f"{parameter} in 16 bits", size)
+        return self.kept((parameter, "copy"), f"{parameter} in {self.word.bits} bits", size)
 
     def compact_of(self, parameter: str, op: MatrixOp) -> Region:
         # In the order in which they are first read, as the update lists those that it makes.
         order = self.read_copies.setdefault(parameter, [])
         if copy_key(op) not in order:
             order.append(copy_key(op))
-        return self.copy_made(parameter, order.index(copy_key(op)), _compact_bytes(op))
+        return self.copy_made(parameter, order.index(copy_key(op)), _compact_bytes(op, self.word))
 
     def copy_made(self, parameter: str, number: int, size: int) -> Region:
         return self.kept((parameter, "compact", number), f"{parameter} compact copy {number}", size)
 
 
-def _compact_bytes(op: MatrixOp) -> int:
+def _compact_bytes(op: MatrixOp, word: OperandFormat) -> int:
     """Bytes of the sparse operand of ``op`` as the array reads it: columns of values and indices, in whole bytes."""
     assert op.sparse is not None
     g, pattern = op.gemm, op.sparse.pattern
-    column = pattern.kept(g.k, g.run) * (8 * OPERAND_BYTES + pattern.index_bits)
-    return g.groups * (g.n if op.sparse.operand == "b" else g.m) * -(-column // 8)
+    column = word.compact_size(pattern.kept(g.k, g.run), pattern.index_bits)
+    return g.groups * (g.n if op.sparse.operand == "b" else g.m) * column
 
 
 def lay_out(schedule: Schedule) -> tuple[list[OpRegions], list[Region]]:
@@ -144,7 +149,7 @@ def _regions_of(i: int, op: Op, plan: _Plan) -> OpRegions:
         case MatrixOp():
             a = plan.operand(i, op, "a", None)
             b = plan.operand(i, op, "b", a)
-            size = op.c.elements * OPERAND_BYTES
+            size = plan.word.size(op.c.elements)
             gradient = op.pass_ is Pass.WU and op.parameter is not None
             # The gradients of all that share a weight are added up where they lie.
             c = (
@@ -154,7 +159,7 @@ def _regions_of(i: int, op: Op, plan: _Plan) -> OpRegions:
             )
             placement = plan.schedule.placements[i]
             kept = placement is not None and placement.mapping.compact == "memory"
-            compact = plan.new(f"{op.name} {op.pass_} compact", _compact_bytes(op), i, i) if kept else None
+            compact = plan.new(f"{op.name} {op.pass_} compact", _compact_bytes(op, plan.word), i, i) if kept else None
             return OpRegions(a=a, b=b, c=c, compact=compact)
         case VectorOp():
             return _vector_regions(i, op, plan)
@@ -180,17 +185,18 @@ def _vector_regions(i: int, op: VectorOp, plan: _Plan) -> OpRegions:
 def _update_regions(op: UpdateOp, plan: _Plan, spec: AcceleratorSpec) -> OpRegions:
     rule = plan.schedule.workload.rule
     work = update_work(op, spec, rule)
-    name, n, state = op.name, op.elements, rule.state_bytes
-    master = plan.kept((name, "master"), f"{name} in 32 bits", 4 * n)
-    moments = plan.kept((name, "state"), f"{name} optimizer state", state * n)
-    gradient = plan.kept((name, "gradient"), f"{name} gradient", OPERAND_BYTES * n)
-    writes = [(master, 4 * n), (moments, state * n)]
-    copies = op.copies if spec.wuve.pregenerate else ()
-    dense = work.write - (4 + state) * n - sum(copy.bytes for copy in copies)
+    name, word = op.name, plan.word
+    weight, state, operands = FP32.size(op.elements), FP32.size(op.elements * len(rule.state)), word.size(op.elements)
+    master = plan.kept((name, "master"), f"{name} in {FP32.bits} bits", weight)
+    moments = plan.kept((name, "state"), f"{name} optimizer state", state)
+    gradient = plan.kept((name, "gradient"), f"{name} gradient", operands)
+    writes = [(master, weight), (moments, state)]
+    copies = [copy_bytes(copy, word) for copy in op.copies] if spec.wuve.pregenerate else []
+    dense = work.write - weight - state - sum(copies)
     if dense:
         writes.append((plan.copy_of(name, dense), dense))
-    writes += [(plan.copy_made(name, k, copy.bytes), copy.bytes) for k, copy in enumerate(copies)]
-    reads = ((master, 4 * n), (moments, state * n), (gradient, OPERAND_BYTES * n))
+    writes += [(plan.copy_made(name, k, size), size) for k, size in enumerate(copies)]
+    reads = ((master, weight), (moments, state), (gradient, operands))
     return OpRegions(reads=reads, writes=tuple(writes))
 
 

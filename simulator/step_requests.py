@@ -21,6 +21,7 @@ import numpy.typing as npt
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.engines import tiled
 from ..dataflow.mapping import Mapping
+from ..dataflow.operand import OperandFormat
 from ..dataflow.problem import RATE, memory_machine
 from ..dataflow.schedule import Schedule
 from ..workloads.errors import InputError
@@ -208,9 +209,9 @@ class _Walk:
     north: Region
     out: Region
     copy: Region | None
-    across: tuple[int, int]
-    """Bytes of a row and of a column tile, where they lie side by side."""
+    word: OperandFormat
     out_pitch: int
+    """Bytes from a line of results to the next."""
 
     def part(self, region: Region, group: int) -> tuple[int, int]:
         extent = max(region.size // self.tiles.groups, 1)
@@ -252,11 +253,12 @@ class _Walk:
         last = int(i == t.row_tiles - 1), int(j == t.col_tiles - 1)
         size, stored = int(t.store[last]), self.shapes.store[last[0]][last[1]]
         inner, outer = (i, j) if self.layout.out_down else (j, i)
-        along, beside = self.across if self.layout.out_down else self.across[::-1]
+        tile = self.mapping.tile_rows, self.mapping.tile_cols
+        along, beside = tile if self.layout.out_down else tile[::-1]
         if stored == ONE_PIECE:
             start = (i if t.row_tiles > 1 else j) * int(t.store[0, 0])
         else:
-            start = inner * along + outer * (beside // 2) * self.out_pitch
+            start = inner * self.word.size(along) + outer * beside * self.out_pitch
         move = _Move(self.part(self.out, group), start, size, stored, 0, True)
         return [*([move._replace(write=False)] if t.added else []), move]
 
@@ -278,7 +280,7 @@ def _matrix_phases(op: MatrixOp, mapping: Mapping, place: OpRegions, spec: Accel
     west, north = (place.b, place.a) if mapping.n2s == "a" else (place.a, place.b)
     walk = _Walk(
         t, shapes_of(t, p, mapping, layout, half), mapping, layout, west, north, place.c, place.compact,
-        (2 * mapping.tile_rows, 2 * mapping.tile_cols), 2 * (p.rows if layout.out_down else p.cols),
+        spec.pe.operand, spec.pe.operand.size(p.rows if layout.out_down else p.cols),
     )  # fmt: skip
     time, rate = lead * RATE, memory_machine(spec).rate
     held: tuple[int, int, int] = (-1, -1, -1)

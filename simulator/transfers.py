@@ -14,8 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..dataflow.accelerator import OPERAND_BYTES, AcceleratorSpec
+from ..dataflow.accelerator import AcceleratorSpec
+from ..dataflow.integers import whole_bytes
 from ..dataflow.mapping import Mapping
+from ..dataflow.operand import BYTE
 from ..dataflow.problem import LONGEST, RATE, Problem, memory_machine
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
@@ -135,15 +137,15 @@ def shapes_of(tiles: MacroTiles, p: Problem, mapping: Mapping, layout: Layout, h
     """The shapes of the transfers of ``tiles``; ``half`` is one half of the W2E buffer in bytes."""
     rows = mapping.tile_rows, p.rows - (tiles.row_tiles - 1) * mapping.tile_rows
     cols = mapping.tile_cols, p.cols - (tiles.col_tiles - 1) * mapping.tile_cols
-    whole = p.k * OPERAND_BYTES
+    whole = whole_bytes(p.k * p.word_bits)
 
     def along(lines: int) -> Stored:
         """A streamed operand comes in as long pieces of its contraction as half the buffer holds."""
-        piece = whole if tiles.resident else max(min(whole, half // lines), OPERAND_BYTES)
+        piece = whole if tiles.resident else max(min(whole, half // lines), whole_bytes(p.word_bits))
         return ONE_PIECE if piece == whole else Stored(piece, whole)
 
     def load(lines: int, of: int, along_k: bool, tensor: int, expanded: int) -> Stored:
-        return along(lines) if along_k else _across(lines, of, Fraction(tensor, expanded))
+        return along(lines) if along_k else _across(lines, of, p.word_bits, Fraction(tensor, expanded))
 
     def load_north(lines: int, again: int) -> Stored:
         if p.keep and (not p.online or (again and mapping.compact == "memory")):
@@ -153,8 +155,8 @@ def shapes_of(tiles: MacroTiles, p: Problem, mapping: Mapping, layout: Layout, h
 
     def store(i: int, j: int) -> Stored:
         wide, of = (rows[i], p.rows) if layout.out_down else (cols[j], p.cols)
-        added_up = int(tiles.store[i, j]) < OPERAND_BYTES * rows[i] * cols[j]
-        return ONE_PIECE if added_up else _across(wide, of, Fraction(1))
+        added_up = int(tiles.store[i, j]) < whole_bytes(rows[i] * cols[j] * p.word_bits)
+        return ONE_PIECE if added_up else _across(wide, of, p.word_bits, Fraction(1))
 
     return Shapes(
         west=tuple(load(lines, p.rows, layout.west_along_k, p.w2e_tensor, p.w2e_expanded) for lines in rows),
@@ -188,9 +190,9 @@ def timed(
     )  # fmt: skip
 
 
-def _across(lines: int, of: int, share: Fraction) -> Stored:
-    """``lines`` of ``of`` elements that lie side by side; ``share`` is what im2col finds in memory of what it makes."""
+def _across(lines: int, of: int, bits: int, share: Fraction) -> Stored:
+    """``lines`` of ``of`` elements of ``bits`` that lie side by side; ``share``: what im2col finds of what it makes."""
     if lines == of:
         return ONE_PIECE
-    pitch = ceil(of * OPERAND_BYTES * share)
-    return Stored(min(lines * OPERAND_BYTES, pitch), pitch)
+    pitch = ceil(of * bits * share / BYTE)
+    return Stored(min(whole_bytes(lines * bits), pitch), pitch)

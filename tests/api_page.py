@@ -26,14 +26,14 @@ GROUPS = {
     "Trace a model": {
         "weft": "trace count_as_vector_work",
         "weft.workloads.onnx": "onnx_workload",
-        "weft.workloads.step": "Workload MatrixOp VectorOp UpdateOp SparseOperand Op Role DTYPE_BYTES",
+        "weft.workloads.step": "Workload MatrixOp VectorOp UpdateOp SparseOperand NMOperand Op Role DTYPE_BYTES",
         "weft.workloads.gemm": "Gemm Pass",
     },
     "Make it sparse": {"weft": "sparsify", "weft.workloads.sparsity": "NMPattern"},
     "Describe a machine": {
         "weft": "machine",
-        "weft.dataflow.accelerator": "AcceleratorSpec BufferSpec SoreSpec WuveSpec VectorSpec DramSpec OPERAND_BYTES "
-        "ACCUMULATOR_BYTES",
+        "weft.dataflow.accelerator": "AcceleratorSpec BufferSpec SoreSpec WuveSpec VectorSpec DramSpec",
+        "weft.dataflow.operand": "OperandFormat NumberFormat FP16 BF16 FP32 OPERAND_FORMATS",
         "weft.dataflow.stce.spec": "ArraySpec PESpec",
         "weft.dataflow.ranges": "field_rules",
     },

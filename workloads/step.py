@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, assert_never
 
 from pydantic import Discriminator
 
@@ -15,12 +15,12 @@ from .sparsity import LayerPattern, NMPattern
 from .update_rule import SGD, UpdateRule, update_rule
 
 __all__ = [
-    "DTYPE_BYTES", "SCHEMA", "STORED_AS", "CompactCopy", "Frozen", "MatrixOp", "Measured", "Op", "Operand", "Role",
-    "SparseOperand", "UpdateOp", "VectorOp", "Workload", "require_products",
+    "DTYPE_BYTES", "SCHEMA", "STORED_AS", "CompactCopy", "Frozen", "MatrixOp", "Measured", "NMOperand", "Op", "Operand",
+    "Role", "SparseOperand", "UpdateOp", "VectorOp", "Workload", "require_products",
 ]  # fmt: skip
 
-SCHEMA: Final = 1
-"""Version of the JSON form; a file of another version is refused."""
+SCHEMA: Final = 2
+"""Version of the JSON form; `io.py` turns 1 into it, a file of another version is refused."""
 
 DTYPE_BYTES = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1,
@@ -86,8 +86,8 @@ class Operand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SparseOperand:
-    """The one operand of an op that the machine decodes as N:M.
+class NMOperand:
+    """An operand that keeps N of every M elements, which the machine decodes.
 
     ``online`` operands depend on data of this very step, so the reduction engine always stands in front of the array;
     the others (weights) can be pre-generated behind the weight update.
@@ -95,9 +95,15 @@ class SparseOperand:
 
     __pydantic_config__ = _STRICT
 
+    kind: Literal["nm"] = "nm"
     operand: Literal["a", "b"]
     pattern: NMPattern
     online: bool
+
+
+SparseOperand = NMOperand
+"""The one operand of an op that is not dense, by the ``kind`` of its form: another form is another class in this union,
+and what branches on the form ends in `assert_never`."""
 
 
 def _fits(side: str, elements: int, full: int) -> bool:
@@ -149,18 +155,20 @@ class MatrixOp:
         """The compact copy of its weight that the op reads, None where it reads none or makes it itself."""
         if self.parameter is None or self.pass_ is Pass.WU or self.sparse is None or self.sparse.online:
             return None
-        g, pattern = self.gemm, self.sparse.pattern
+        g = self.gemm
         columns = g.groups * (g.n if self.sparse.operand == "b" else g.m)
-        groups = columns * (g.k // g.run) * -(-g.run // pattern.group)
-        return CompactCopy(pattern=pattern, groups=groups, kept=columns * pattern.kept(g.k, g.run))
+        match self.sparse:
+            case NMOperand(pattern=pattern):
+                groups = columns * (g.k // g.run) * -(-g.run // pattern.group)
+                return CompactCopy(pattern=pattern, groups=groups, kept=columns * pattern.kept(g.k, g.run))
+            case _:
+                assert_never(self.sparse)
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates that change the result: kept elements only where an operand is sparse."""
-        if self.sparse is None:
-            return self.gemm.macs
         g = self.gemm
-        return g.groups * g.m * g.n * self.sparse.pattern.kept(g.k, g.run)
+        return g.macs if self.sparse is None else g.groups * g.m * g.n * self.sparse.pattern.kept(g.k, g.run)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,17 +210,12 @@ class CompactCopy:
         require_int("groups of a compact copy", self.groups, 1, _MAX_MOVED)
         require_int("kept of a compact copy", self.kept, self.groups, self.groups * self.pattern.keep)
 
-    @property
-    def bytes(self) -> int:
-        """16-bit values and their indices."""
-        return -(-self.kept * (16 + self.pattern.index_bits) // 8)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateOp:
     """The optimizer's step on one parameter, and the N:M copies of it that the next step reads.
 
-    ``dense_copy`` says that some pass still reads the dense 16-bit weight.
+    ``dense_copy`` says that some pass still reads the dense weight.
     """
 
     __pydantic_config__ = _ALIASED
@@ -297,7 +300,7 @@ class Workload:
 
     __pydantic_config__ = _STRICT
 
-    schema: Literal[1] = SCHEMA
+    schema: Literal[2] = SCHEMA
     model: str
     batch: int
     input: str = ""

@@ -116,11 +116,6 @@ class UpdateRule:
         return (self.becomes, *(held.becomes for held in self.state))
 
     @property
-    def state_bytes(self) -> int:
-        """FP32 state of a parameter, without the master weight."""
-        return 4 * len(self.state)
-
-    @property
     def divides(self) -> bool:
         """Whether a root or a quotient is among the operations."""
         return any(operation.unit in (Unit.ROOT, Unit.DIVIDE) for operation in self.operations)

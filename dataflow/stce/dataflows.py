@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..accelerator import ACCUMULATOR_BYTES, OPERAND_BYTES
 from ..integers import ceil_div
 from ..jit import dispatch, inlined, kernel
 from ..macro_tiles import Axis, Demand, Issue
@@ -126,7 +125,7 @@ def demand_of(x: ArrayMachine, t: Tiling, r: Axis, c: Axis) -> Demand:
     """What a macro-tile asks of the buffers."""
     stays = _STAYS[t.dataflow]
     one_tile = not stays or (r.work == 1 and c.work == 1)
-    return Demand(_chunk(t.dataflow, x, t), int(one_tile), OPERAND_BYTES if stays else ACCUMULATOR_BYTES)
+    return Demand(_chunk(t.dataflow, x, t), int(one_tile), x.word_bits if stays else x.sum_bits)
 
 
 @kernel

@@ -76,7 +76,7 @@ class Stce:
         if op.sparse is not None:
             spec.check_pattern(op.sparse.pattern)
         roles: tuple[Role, ...] = ("b", "a") if op.sparse is None else (op.sparse.operand,)
-        problems = tuple(problem_of(op, role, spec.wuve.pregenerate) for role in roles)
+        problems = tuple(problem_of(op, role, spec) for role in roles)
 
         def searched(wanted: Constraint | None) -> Mapping | None:
             chosen = [i for i, role in enumerate(roles) if wanted is None or wanted.n2s in (None, role)]
@@ -150,7 +150,7 @@ class Stce:
         return mapped_tiling(array_machine(self.spec), mapping.array, gemm.m, gemm.k, gemm.run)
 
     def _tiled(self, op: MatrixOp, mapping: Mapping, t: Tiling) -> Tiled:
-        p = problem_of(op, mapping.n2s, self.spec.wuve.pregenerate)
+        p = problem_of(op, mapping.n2s, self.spec)
         mapping.check(op, bool(p.online))
         tile = mapping.tile
         r, c, issue, demand = tiles(array_machine(self.spec), t, p.rows, p.cols, tile.rows, tile.cols)

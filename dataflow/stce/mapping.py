@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, assert_never
 
 from ...workloads.errors import InputError, require_choice, require_int
 from ...workloads.sparsity import NMPattern
-from ...workloads.step import MatrixOp
+from ...workloads.step import MatrixOp, NMOperand
 from ..accelerator import AcceleratorSpec
 from .spec import MAX_ACCUMULATORS
 
@@ -96,11 +96,15 @@ class ArrayMapping:
     def check_op(self, op: MatrixOp, n2s: str) -> None:
         """Refuse to run ``op`` with operand ``n2s`` flowing N2S."""
         pattern = self.pattern
-        if op.sparse is None:
-            if pattern.keep != pattern.group or (REGISTERS[self.dataflow](1, 1, 1).pairs == 0 and pattern != DENSE):
-                raise InputError(f"{op.name!r} is dense, so it runs as 1:1 (os) or D:D (ws), not as {pattern}")
-        elif (n2s, pattern) != (op.sparse.operand, op.sparse.pattern):
-            raise InputError(
-                f"operand {op.sparse.operand} of {op.name!r} is {op.sparse.pattern} and flows N2S, "
-                f"but the mapping has {pattern} with operand {n2s} N2S"
-            )
+        match op.sparse:
+            case None:
+                if pattern.keep != pattern.group or (REGISTERS[self.dataflow](1, 1, 1).pairs == 0 and pattern != DENSE):
+                    raise InputError(f"{op.name!r} is dense, so it runs as 1:1 (os) or D:D (ws), not as {pattern}")
+            case NMOperand(operand=side, pattern=asked):
+                if (n2s, pattern) != (side, asked):
+                    raise InputError(
+                        f"operand {side} of {op.name!r} is {asked} and flows N2S, but the mapping has {pattern} with "
+                        f"operand {n2s} N2S"
+                    )
+            case _:
+                assert_never(op.sparse)

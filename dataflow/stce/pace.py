@@ -17,13 +17,17 @@ __all__ = ["ArrayMachine", "Pace", "Tiling", "Words", "array_machine"]
 
 
 class ArrayMachine(NamedTuple):
-    """The numbers of an `AcceleratorSpec` that bound the array: size, W2E words a cycle, latencies."""
+    """The numbers of an `AcceleratorSpec` that bound the array: size, W2E words a cycle, latencies, widths."""
 
     R: int
     C: int
     w: int
     Lm: int
     La: int
+    word_bits: int
+    """Of an operand."""
+    sum_bits: int
+    """Of a partial sum."""
 
 
 class Tiling(NamedTuple):
@@ -92,11 +96,13 @@ class Pace:
     """A search takes it unasked."""
     stays: bool
     """Partial sums stay in the PEs: a streamed contraction serves one array tile at a time. Otherwise they go to and
-    from the output buffer, in FP32."""
+    from the output buffer."""
 
 
 def array_machine(spec: AcceleratorSpec) -> ArrayMachine:
     """The spec's array as numbers."""
+    word = spec.pe.operand
     return ArrayMachine(
-        spec.array.rows, spec.array.cols, spec.array.w2e_words, spec.pe.multiply_latency, spec.pe.add_latency
-    )
+        spec.array.rows, spec.array.cols, spec.array.w2e_words, spec.pe.multiply_latency, spec.pe.add_latency,
+        word.bits, word.accumulator.bits,
+    )  # fmt: skip

@@ -20,8 +20,6 @@ from ...workloads.step import MatrixOp
 __all__ = ["Addresses", "Phase", "Traffic", "traffic_reference"]
 
 Places = npt.NDArray[np.int64]
-WORD = 2
-"""Bytes of an operand."""
 
 
 class Addresses(NamedTuple):
@@ -78,6 +76,8 @@ class _Tensor:
     places: Places
     stored: int
     """Elements of the stored tensor."""
+    word: int
+    """Bytes of an element."""
     whole: bool
     """Whether a macro-tile sees the axis along which im2col repeats as a whole."""
     met: dict[tuple[int, int], set[int]] = field(default_factory=dict)
@@ -89,12 +89,12 @@ class _Tensor:
         """Bytes of some lines."""
         block = self.places[group, lines.start : lines.stop]
         if not (self.whole and self.stored < self.places.size):
-            return sum(WORD for _ in block.flat)
+            return sum(self.word for _ in block.flat)
         key = (group, lines.start)
         self.rounds[key] = self.rounds.get(key, 0) + 1
         met = self.met.setdefault((group, self.rounds[key]), set())
         here = {int(place) for place in block.flat if place >= 0}
-        self.halo += WORD * len(here & met)
+        self.halo += self.word * len(here & met)
         met |= here
         return len(lines) * self.line_bytes
 
@@ -102,21 +102,21 @@ class _Tensor:
     def line_bytes(self) -> int:
         """Even share of a line in the stored tensor, in whole bytes."""
         lines = self.places.shape[0] * self.places.shape[1]
-        return _whole(WORD * self.stored, lines)
+        return _whole(self.word * self.stored, lines)
 
 
 def traffic_reference(spec: AcceleratorSpec, op: MatrixOp, mapping: Mapping, addresses: Addresses) -> Traffic:
     """Walk the macro-tiles of ``op`` under ``mapping`` and count what is loaded, reduced and stored, and when."""
     swap = mapping.n2s == "a"
-    g = op.gemm
+    g, word = op.gemm, spec.pe.operand.bytes
     rows, cols = (g.n, g.m) if swap else (g.m, g.n)
     row_tiles, col_tiles = _tiles(rows, mapping.tile_rows), _tiles(cols, mapping.tile_cols)
     # im2col repeats A along k, B and C along n.
     n_whole = len(row_tiles if swap else col_tiles) == 1
-    a = _Tensor(addresses.a, op.a.elements, mapping.resident)
-    b = _Tensor(addresses.b.transpose(0, 2, 1), op.b.elements, n_whole)
+    a = _Tensor(addresses.a, op.a.elements, word, mapping.resident)
+    b = _Tensor(addresses.b.transpose(0, 2, 1), op.b.elements, word, n_whole)
     west, north = (b, a) if swap else (a, b)
-    out = _Tensor(addresses.c, op.c.elements, n_whole)
+    out = _Tensor(addresses.c, op.c.elements, word, n_whole)
 
     phases = [Phase() for _ in range(g.groups * len(row_tiles) * len(col_tiles) + 2)]
     held = [0, 0, 0]
@@ -135,29 +135,29 @@ def traffic_reference(spec: AcceleratorSpec, op: MatrixOp, mapping: Mapping, add
                 again = mapping.compact == "memory" and i > 0
                 held[1] = max(held[1], _load_north(spec, op, north, group, c, load, again))
             if mapping.compact == "memory" and i == 0:
-                phases[macro].write += _compact_bytes(op, len(c))
+                phases[macro].write += _compact_bytes(op, word, len(c))
             there = [(group, i), (group, j)]
             stored = _store(out, c if swap else r, len(r) * len(c))
             phases[macro + 1].write += stored
             if not n_whole and out.stored < out.places.size:
                 phases[macro + 1].read += stored
-            held[2] = max(held[2], len(r) * len(c) * _result_bytes(mapping.array.dataflow))
+            held[2] = max(held[2], len(r) * len(c) * _result_bytes(spec, mapping.array.dataflow))
     if not mapping.resident:
         # A chunk is a group of each line for as many PEs of a column as work on other groups; an index takes a byte.
         chunk = mapping.array.pattern.group * _groups_at_once(mapping.array.dataflow, spec.array.rows)
-        held[0] = len(row_tiles[0]) * chunk * WORD
+        held[0] = len(row_tiles[0]) * chunk * word
         if mapping.compact != "buffer":
-            held[1] = len(col_tiles[0]) * chunk * (WORD + 1)
+            held[1] = len(col_tiles[0]) * chunk * (word + 1)
     return Traffic(phases=tuple(phases), held=(held[0], held[1], held[2]), halo=west.halo + north.halo)
 
 
-def _result_bytes(dataflow: Dataflow) -> int:
+def _result_bytes(spec: AcceleratorSpec, dataflow: Dataflow) -> int:
     """Of what leaves the array: finished results, or sums that come back."""
     match dataflow:
         case Dataflow.OS | Dataflow.OS1:
-            return WORD
+            return spec.pe.operand.bytes
         case Dataflow.WS:
-            return 4
+            return spec.pe.operand.accumulator.bytes
         case _:
             assert_never(dataflow)
 
@@ -200,7 +200,7 @@ def _load_north(
         moved = north.load(group, columns)
         phase.read += moved
         return moved
-    compact = _compact_bytes(op, len(columns))
+    compact = _compact_bytes(op, spec.pe.operand.bytes, len(columns))
     if again or (spec.wuve.pregenerate and not op.sparse.online):
         phase.read += compact
         return compact
@@ -220,7 +220,7 @@ def _groups(k: int, run: int, pattern: NMPattern) -> list[int]:
     return [min(pattern.group, run - lo) for _ in range(0, k, run) for lo in range(0, run, pattern.group)]
 
 
-def _compact_bytes(op: MatrixOp, columns: int) -> int:
+def _compact_bytes(op: MatrixOp, word: int, columns: int) -> int:
     """Compact columns: of each the kept values with their indices, packed, in whole bytes."""
     assert op.sparse is not None
     pattern = op.sparse.pattern
@@ -228,7 +228,7 @@ def _compact_bytes(op: MatrixOp, columns: int) -> int:
     bits = 0
     for length in _groups(op.gemm.k, op.gemm.run, pattern):
         for _ in range(min(pattern.keep, length)):
-            bits += 8 * WORD + index
+            bits += 8 * word + index
     return columns * _whole(bits, 8)
 
 
@@ -240,4 +240,4 @@ def _store(out: _Tensor, lines: range, results: int) -> int:
     """
     if out.whole and out.stored != out.places.size:
         return len(lines) * out.line_bytes
-    return max(WORD, _whole(WORD * out.stored, out.places.size)) * results
+    return max(out.word, _whole(out.word * out.stored, out.places.size)) * results

@@ -38,7 +38,7 @@ from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import SparseOperand, UpdateOp, Workload
+from weft.workloads.step import NMOperand, UpdateOp, Workload
 from weft.workloads.update_rule import SGD
 
 from .conftest import chip, layer, matrix, relu, run, step
@@ -57,7 +57,7 @@ def result_of(op: OpResult, optimizer: str = "sgd") -> SimResult:
 
 
 def test_a_sparse_product_by_hand() -> None:
-    sparse = SparseOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=False)
+    sparse = NMOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=False)
     op = replace(matrix("fc", Pass.FF, Gemm(m=2, k=8, n=3)), sparse=sparse)
     counts = Counts(
         macs=12,
@@ -113,12 +113,12 @@ def test_dense_words_carry_no_index() -> None:
     op = matrix("fc", Pass.FF, Gemm(m=1, k=1, n=1))
     result = OpResult(op=op, mapping=None, cycles=Cycles(compute=1), counts=Counts(n2s_pairs=10))
 
-    assert amounts(result, SGD, TABLE)[Actions.N2S_READ] == 160
+    assert amounts(result, SGD, load_spec("tiny"), TABLE)[Actions.N2S_READ] == 160
 
 
 def test_output_words_split_into_writes_and_reads(bdwp: SimResult) -> None:
     for r in bdwp.ops:
-        found = amounts(r, SGD, TABLE)
+        found = amounts(r, SGD, load_spec("tiny"), TABLE)
         words = found.get(Actions.OUTPUT_WRITE, 0) + found.get(Actions.OUTPUT_READ, 0)
         assert words == 32 * r.counts.output_words
 
@@ -248,7 +248,7 @@ def test_bf16_is_never_priced_by_a_table_without_it(dense: SimResult) -> None:
 def test_prices_are_those_of_the_table() -> None:
     spec = load_spec("tiny")
     op = matrix("fc", Pass.FF, Gemm(m=4, k=8, n=4))
-    sparse = replace(op, sparse=SparseOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=False))
+    sparse = replace(op, sparse=NMOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=False))
     of = prices(spec, TABLE)
     read, write = 25.87 / 64, 19.65 / 64
 

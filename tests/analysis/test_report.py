@@ -35,7 +35,7 @@ from weft.simulator.system_result import SystemResult
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import SparseOperand, Workload
+from weft.workloads.step import NMOperand, Workload
 
 from ..dataflow.problems import make_op
 from .results import HOSTILE, MODEL, study, workload, write_results
@@ -302,7 +302,7 @@ def test_a_lever_is_a_simulation_of_that_machine(contents: Contents) -> None:
 def test_changes_that_help_only_together_are_tried_together(contents: Contents) -> None:
     """64 filters fill two contexts of a four-cycle adder, in which a port of one word brings just one group."""
     sat, pattern = load_spec("sat-vcu1525"), NMPattern(keep=2, group=8)
-    sparse = SparseOperand(operand="b", pattern=pattern, online=False)
+    sparse = NMOperand(operand="b", pattern=pattern, online=False)
     op = make_op(Gemm(m=4096, k=576, n=64, run=64), sparse=sparse)
     work = Workload(model="one", batch=1, scheme="bdwp", pattern=pattern, ops=(op,))
     base = next(run for run in contents.runs if run.system is None)
@@ -339,6 +339,21 @@ def test_the_command_writes_the_page_beside_the_results(
     assert main(["report", str(mine), "-o", str(tmp_path / "other.html")]) == 0
     assert "Weft report: mine" in (tmp_path / "other.html").read_text(encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == {"mine", "other.html"}
+
+
+def test_a_folder_of_an_older_version_is_read(folder: Path, tmp_path: Path) -> None:
+    """Its workload is of schema 1, which named no form of a sparse operand, and it had no manifest."""
+    old = tmp_path / "old"
+    shutil.copytree(folder / "bdwp", old)
+    (old / "manifest.json").unlink()
+    step = json.loads((old / "workload.json").read_text())
+    forms = [op["sparse"].pop("kind") for op in step["ops"] if op.get("sparse")]
+    assert set(forms) == {"nm"}
+    edit(old / "workload.json", schema=1, ops=step["ops"])
+
+    (run,), (same,) = read_folder(old).runs, read_folder(folder / "bdwp").runs
+
+    assert run.result == same.result
 
 
 def edit(place: Path, **changes: Any) -> None:

@@ -19,7 +19,7 @@ from weft.simulator.result import OpResult
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import MatrixOp, SparseOperand
+from weft.workloads.step import MatrixOp, NMOperand
 
 from ..dataflow.problems import machines, make_op, matrix_ops
 
@@ -46,13 +46,13 @@ def _machine(*, add_latency: int = 4, words: int = 1, lanes: int = 32, dram: int
 
 def _forward() -> MatrixOp:
     """FF of a layer with 64 filters: two contexts, whatever the accumulators."""
-    sparse = SparseOperand(operand="b", pattern=TWO_OF_EIGHT, online=False)
+    sparse = NMOperand(operand="b", pattern=TWO_OF_EIGHT, online=False)
     return make_op(Gemm(m=4096, k=576, n=64, run=64), sparse=sparse)
 
 
 def _gradient() -> MatrixOp:
     """WU with its gradient reduced online."""
-    sparse = SparseOperand(operand="a", pattern=TWO_OF_EIGHT, online=True)
+    sparse = NMOperand(operand="a", pattern=TWO_OF_EIGHT, online=True)
     return make_op(Gemm(m=384, k=33280, n=384), sparse=sparse, pass_=Pass.WU)
 
 
@@ -105,7 +105,7 @@ def test_waits_taken_to_spare_an_engine_are_booked_on_it():
 
 def test_a_phase_that_loads_as_long_as_it_reduces_is_bound_by_both():
     """Two bytes a value, a lane takes a value a cycle, and DRAM brings 2 bytes a cycle."""
-    sparse = SparseOperand(operand="b", pattern=TWO_OF_EIGHT, online=True)
+    sparse = NMOperand(operand="b", pattern=TWO_OF_EIGHT, online=True)
     op = make_op(Gemm(m=32, k=64, n=2048), sparse=sparse)
     slow = replace(SAT.dram, bytes_per_second=2 * SAT.clock_hz, efficiency_percent=100)
     spec = replace(_machine(lanes=1), dram=slow)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, DramSpec, SoreSpec, WuveSpec
 from weft.dataflow.mapping import COMPACT, Mapping
+from weft.dataflow.operand import FP32, OperandFormat
 from weft.dataflow.stce.dataflows import NUMBER, PACES
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.dataflow.stce.pace import array_machine
@@ -17,7 +18,7 @@ from weft.workloads.convolution import convolution_gemms
 from weft.workloads.gemm import GEMM_PASSES, Gemm, Pass
 from weft.workloads.im2col import Window, unfold
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import MatrixOp, Operand, Role, SparseOperand
+from weft.workloads.step import MatrixOp, NMOperand, Operand, Role
 
 from ..strategies import holds_pairs, most_interleave, specs
 
@@ -25,7 +26,7 @@ from ..strategies import holds_pairs, most_interleave, specs
 def make_op(
     gemm: Gemm,
     *,
-    sparse: SparseOperand | None = None,
+    sparse: NMOperand | None = None,
     stored: tuple[int, int, int] | None = None,
     pass_: Pass = Pass.FF,
 ) -> MatrixOp:
@@ -64,11 +65,11 @@ def machines(draw: st.DrawFn) -> AcceleratorSpec:
 
 
 @st.composite
-def sparse_operands(draw: st.DrawFn, spec: AcceleratorSpec) -> SparseOperand:
+def sparse_operands(draw: st.DrawFn, spec: AcceleratorSpec) -> NMOperand:
     """Either operand in any pattern that the machine holds."""
     group = draw(st.integers(1, spec.pe.max_group))
     pattern = NMPattern(keep=draw(st.integers(1, group)), group=group)
-    return SparseOperand(operand=draw(st.sampled_from(("a", "b"))), pattern=pattern, online=draw(st.booleans()))
+    return NMOperand(operand=draw(st.sampled_from(("a", "b"))), pattern=pattern, online=draw(st.booleans()))
 
 
 @st.composite
@@ -172,3 +173,14 @@ def convolutions(draw: st.DrawFn, spec: AcceleratorSpec) -> tuple[MatrixOp, Addr
         draw(st.sampled_from(GEMM_PASSES)), draw(st.integers(1, 3)), channels, window, groups
     )
     return replace(op, sparse=draw(st.none() | sparse_operands(spec))), addresses
+
+
+E5M2 = OperandFormat(name="e5m2", exponent=5, fraction=2, accumulator=FP32)
+"""Eight bits, of no machine that ships: the table of formats is open."""
+
+
+def in_e5m2(spec: AcceleratorSpec) -> AcceleratorSpec:
+    """``spec`` with eight-bit operands, past the check of names; `OPERAND_FORMATS` must have them while it is used."""
+    pe = replace(spec.pe)
+    object.__setattr__(pe, "format", E5M2.name)
+    return replace(spec, pe=pe)

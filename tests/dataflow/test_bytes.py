@@ -17,7 +17,7 @@ from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.im2col import Window
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import MatrixOp, SparseOperand
+from weft.workloads.step import MatrixOp, NMOperand
 
 from .problems import convolution_op, make_op
 
@@ -53,7 +53,7 @@ def _conv(pass_: Pass, window: Window = THREE, channels: tuple[int, int] = (8, 1
 
 def _sparse(op: MatrixOp, keep: int, group: int, operand: str = "b", *, online: bool = False) -> MatrixOp:
     pattern = NMPattern(keep=keep, group=group)
-    return replace(op, sparse=SparseOperand(operand=operand, pattern=pattern, online=online))
+    return replace(op, sparse=NMOperand(operand=operand, pattern=pattern, online=online))
 
 
 CASES = {

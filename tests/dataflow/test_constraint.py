@@ -26,7 +26,7 @@ from weft.simulator.system import simulate_system
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import MatrixOp, SparseOperand, Workload
+from weft.workloads.step import MatrixOp, NMOperand, Workload
 
 from .problems import machines, make_op, matrix_ops
 
@@ -198,7 +198,7 @@ def test_the_last_rule_that_gives_a_field_holds_for_it() -> None:
 
 def test_every_level_runs_what_is_asked_for() -> None:
     """Forms that the free search never takes, stepped, equal their closed form; the system takes them too."""
-    sparse = SparseOperand(operand="b", pattern=NMPattern(keep=2, group=4), online=True)
+    sparse = NMOperand(operand="b", pattern=NMPattern(keep=2, group=4), online=True)
     op = replace(make_op(Gemm(m=64, k=32, n=48), sparse=sparse), name="a")
     for order, resident, compact in itertools.product(("mn", "nm"), ("true", "false"), COMPACT):
         if compact == "buffer" and (resident, order) != ("false", "nm"):

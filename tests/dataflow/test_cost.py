@@ -19,7 +19,7 @@ from weft.simulator.step import stepped
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import SparseOperand
+from weft.workloads.step import NMOperand
 
 from ..engines.conformance import claimed
 from .problems import machines, make_op, mappings, matrix_ops
@@ -42,7 +42,7 @@ def test_closed_form_of_a_reduced_operand_that_is_streamed_again(data, compact):
     op = data.draw(matrix_ops(spec))
     group = data.draw(st.integers(1, spec.pe.max_group))
     pattern = NMPattern(keep=data.draw(st.integers(1, group)), group=group)
-    op = replace(op, sparse=SparseOperand(operand="b", pattern=pattern, online=True))
+    op = replace(op, sparse=NMOperand(operand="b", pattern=pattern, online=True))
     interleave = data.draw(st.integers(1, spec.pe.accumulators))
     array = ArrayMapping(dataflow=Dataflow.OS, pattern=pattern, interleave=interleave)
     mapping = Mapping(
@@ -78,7 +78,7 @@ def test_an_online_operand_waits_for_sore_and_a_pregenerated_one_does_not(sat):
     gemm = Gemm(m=64, k=1024, n=1024)
     cycles = {}
     for online in (False, True):
-        sparse = SparseOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=online)
+        sparse = NMOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=online)
         op = make_op(gemm, sparse=sparse)
         cycles[online] = place(op, sat, Objective.CYCLES).cycles
 

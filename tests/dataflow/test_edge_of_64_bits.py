@@ -16,6 +16,7 @@ from weft.dataflow.config_io import load_spec
 from weft.dataflow.engines import place
 from weft.dataflow.macro_tiles import FITS, TOO_LARGE, TOO_LONG
 from weft.dataflow.objective import Objective
+from weft.dataflow.operand import FP16, FP32, INDEX_BITS
 from weft.dataflow.prices import FREE
 from weft.dataflow.problem import LONGEST, MemoryMachine, Problem
 from weft.dataflow.schedule import schedule
@@ -65,12 +66,12 @@ def _problem(draw: random.Random) -> tuple[Problem, ArrayMachine, MemoryMachine,
     west, north, out = (2 * groups * size for size in (rows * k, k * cols, rows * cols))
     p = Problem(
         rows, k, cols, groups, k, keep, group if keep else 1, int(bool(keep) and draw.random() < 0.7),
-        west, west, 0, north, north, 0, out, out, 0,
+        west, west, 0, north, north, 0, out, out, 0, FP16.bits,
     )  # fmt: skip
-    x = ArrayMachine(_log(draw, 8), _log(draw, 8), _log(draw, 4), 2, _log(draw, 5))
+    x = ArrayMachine(_log(draw, 8), _log(draw, 8), _log(draw, 4), 2, _log(draw, 5), FP16.bits, FP32.bits)
     least = p.groups * p.rows * p.cols * p.k // (x.R * x.C) + 1
     rate = max(1, min(2**48, int(LONGEST / least * 2 ** draw.uniform(-8, 2))))
-    y = MemoryMachine(*(_log(draw, 36) + 2**10 for _ in range(3)), rate, _log(draw, 6), draw.randint(0, 1))
+    y = MemoryMachine(*(_log(draw, 36) + 2**10 for _ in range(3)), rate, _log(draw, 6), draw.randint(0, 1), INDEX_BITS)
     return p, x, y, Limits(draw.randint(1, 8), 32, 4, 8)
 
 

@@ -12,7 +12,7 @@ from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import SparseOperand
+from weft.workloads.step import NMOperand
 
 from .problems import make_op
 
@@ -59,7 +59,7 @@ def test_names_of_a_dataflow_will_do():
     assert ArrayMapping(dataflow="ws", pattern=DENSE, interleave=1).dataflow is Dataflow.WS
 
 
-SPARSE = SparseOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=False)
+SPARSE = NMOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=False)
 AS_SPARSE = replace(MAPPING, array=replace(ARRAY, pattern=SPARSE.pattern))
 
 

@@ -23,7 +23,7 @@ from weft.dataflow.stce.spec import ArraySpec
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import SparseOperand, Workload
+from weft.workloads.step import NMOperand, Workload
 
 from .problems import machines, make_op, matrix_ops
 
@@ -93,7 +93,7 @@ def test_buffers_too_small_are_told_what_would_fit(roomy):
     sizes = {f"{name}_bytes": 2**20 if name in roomy else 64 for name in ("w2e", "n2s", "output")}
     spec = replace(load_spec("tiny"), array=ArraySpec(rows=8, cols=8, w2e_words=2), buffers=BufferSpec(**sizes))
     op = make_op(
-        Gemm(m=40, k=64, n=40), sparse=SparseOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=False)
+        Gemm(m=40, k=64, n=40), sparse=NMOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=False)
     )
     with pytest.raises(InputError, match="fits the buffers") as error:
         place(op, spec, Objective.CYCLES)
@@ -172,7 +172,7 @@ def test_unknown_objective_is_refused(sat):
 
 
 def test_a_group_the_machine_cannot_hold_is_refused(sat):
-    wide = SparseOperand(operand="b", pattern=NMPattern(keep=2, group=32), online=False)
+    wide = NMOperand(operand="b", pattern=NMPattern(keep=2, group=32), online=False)
 
     with pytest.raises(InputError, match=r"pe\.max_group of 'sat-vcu1525' is 16"):
         place(make_op(Gemm(m=64, k=64, n=64), sparse=wide), sat, Objective.CYCLES)
@@ -211,9 +211,7 @@ def test_thrift_may_take_longer_on_more_bandwidth_and_cycles_may_not(sat):
 def test_a_gradient_is_reduced_once(sat):
     """WU of a transformer layer: dY is sorted in 384 x 33,280 / 32 = 399,360 cycles, for 12 row tiles in 4,792,320."""
     gemm = Gemm(m=384, k=33_280, n=384)
-    op = make_op(
-        gemm, sparse=SparseOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=True), pass_=Pass.WU
-    )
+    op = make_op(gemm, sparse=NMOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=True), pass_=Pass.WU)
     found = place(op, sat, Objective.THRIFT)
     again = replace(found.mapping, compact="remade")
 

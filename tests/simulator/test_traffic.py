@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 from hypothesis import assume, given, settings
@@ -13,6 +14,7 @@ from weft.dataflow.config_io import load_spec
 from weft.dataflow.engine_time import compares_per_group
 from weft.dataflow.engines import evaluate, tiled
 from weft.dataflow.mapping import Mapping
+from weft.dataflow.operand import OPERAND_FORMATS
 from weft.dataflow.problem import memory_machine
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.simulator.phases import expanded, runs_of
@@ -22,7 +24,16 @@ from weft.workloads.errors import InputError
 from weft.workloads.gemm import Pass
 from weft.workloads.im2col import Window
 
-from ..dataflow.problems import addresses_of, convolution_op, convolutions, machines, mappings, matrix_ops
+from ..dataflow.problems import (
+    E5M2,
+    addresses_of,
+    convolution_op,
+    convolutions,
+    in_e5m2,
+    machines,
+    mappings,
+    matrix_ops,
+)
 
 
 def _listed(spec, op, mapping):
@@ -55,10 +66,19 @@ def _streamable(spec, mapping) -> bool:
     return mapping.resident or one or mapping.array.dataflow == Dataflow.WS
 
 
+@pytest.mark.parametrize("word", ["shipped", "eight bits"])
 @settings(max_examples=300)
 @given(st.data())
-def test_what_a_walk_over_the_elements_counts_is_what_op_and_step_are_charged(data):
+def test_what_a_walk_over_the_elements_counts_is_what_op_and_step_are_charged(word, data):
     spec = data.draw(machines())
+    if word == "shipped":
+        _compare(data, spec)
+        return
+    with patch.dict(OPERAND_FORMATS, {E5M2.name: E5M2}):
+        _compare(data, in_e5m2(spec))
+
+
+def _compare(data, spec):
     if data.draw(st.booleans()):
         op, addresses = data.draw(convolutions(spec))
     else:

@@ -24,7 +24,7 @@ from weft.simulator.transfers import ONE_PIECE, ByShape, OneRate, Stored, by_sha
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import MatrixOp, Role, SparseOperand
+from weft.workloads.step import MatrixOp, NMOperand, Role
 
 from ..dataflow.problems import make_op
 
@@ -36,7 +36,7 @@ ROLES = {
 }  # fmt: skip
 
 
-def _op(pass_: Pass, gemm: Gemm, sparse: SparseOperand | None = None) -> MatrixOp:
+def _op(pass_: Pass, gemm: Gemm, sparse: NMOperand | None = None) -> MatrixOp:
     op = make_op(gemm, pass_=pass_)
     a, b = (replace(x, role=role) for x, role in zip((op.a, op.b), ROLES[pass_], strict=True))
     return replace(op, a=a, b=b, sparse=sparse)
@@ -80,7 +80,7 @@ def test_swapped_sides_lie_in_memory_as_before():
 def test_backward_reads_the_dense_weight_across_and_the_compact_one_in_one_piece():
     gemm = Gemm(m=256, k=96, n=128)
     dense, transfers = _tiles(_op(Pass.BP, gemm), 64, 32)
-    pattern = SparseOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=False)
+    pattern = NMOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=False)
     sparse, _ = _tiles(_op(Pass.BP, gemm, pattern), 64, 32)
 
     assert dense.north_time[0, 0] == _cycles(transfers, int(dense.north[0, 0]), Stored(64, 256))
@@ -88,7 +88,7 @@ def test_backward_reads_the_dense_weight_across_and_the_compact_one_in_one_piece
 
 
 def test_a_gradient_is_read_again_in_one_piece_where_its_compact_copy_is_kept():
-    online = SparseOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=True)
+    online = NMOperand(operand="b", pattern=NMPattern(keep=2, group=8), online=True)
     tiles, transfers = _tiles(_op(Pass.WU, Gemm(m=64, k=512, n=128), online), 32, 32, compact="memory")
 
     compact = 32 * 512 // 4 * 19 // 8

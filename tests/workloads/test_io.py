@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from weft.dataflow.config_io import load_spec
+from weft.dataflow.schedule import schedule
+from weft.simulator.step import simulate
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import GEMM_PASSES, Gemm, Pass
 from weft.workloads.io import dumps_workload, load_workload, loads_workload, save_workload
@@ -17,14 +21,16 @@ from weft.workloads.step import (
     DTYPE_BYTES,
     CompactCopy,
     MatrixOp,
+    NMOperand,
     Operand,
     Role,
-    SparseOperand,
     UpdateOp,
     VectorOp,
     Workload,
 )
 from weft.workloads.update_rule import UPDATE_RULES
+
+CASES = Path(__file__).parents[1] / "cases" / "schema1"
 
 text = st.text(max_size=12)
 counts = st.integers(0, 2**40)
@@ -35,9 +41,7 @@ gemms = st.builds(
     lambda m, n, run, runs, groups: Gemm(m=m, k=run * runs, n=n, run=run, groups=groups),
     *[st.integers(1, 500)] * 5,
 )
-sparse = st.none() | st.builds(
-    SparseOperand, operand=st.sampled_from(("a", "b")), pattern=patterns, online=st.booleans()
-)
+sparse = st.none() | st.builds(NMOperand, operand=st.sampled_from(("a", "b")), pattern=patterns, online=st.booleans())
 
 
 @st.composite
@@ -79,7 +83,7 @@ update = st.builds(
     copies=st.lists(copies(), max_size=2).map(tuple),
 )  # fmt: skip
 workloads = st.builds(
-    Workload, schema=st.just(1), model=text, batch=st.integers(1, 4096), input=text,
+    Workload, schema=st.just(2), model=text, batch=st.integers(1, 4096), input=text,
     optimizer=st.sampled_from(tuple(UPDATE_RULES)), scheme=text, pattern=st.none() | patterns,
     ops=st.lists(matrix() | vector | update, min_size=1, max_size=4).map(tuple),
 )  # fmt: skip
@@ -119,6 +123,9 @@ def _changed(**changes) -> str:
     return json.dumps(table)
 
 
+SPARSE = {"operand": "b", "pattern": {"keep": 2, "group": 4}, "online": False}
+
+
 def _copy(groups: int, kept: int) -> dict[str, object]:
     return {"pattern": {"keep": 2, "group": 4}, "groups": groups, "kept": kept}
 
@@ -146,7 +153,7 @@ def test_a_convolution_may_store_its_windows_once_and_a_product_what_is_repeated
         (b"\xff\x00", "w.json: is not UTF-8 text"),
         (b"[" * 100_000, "w.json: Invalid JSON: recursion limit"),
         (b"[]", "w.json: Input should be an object"),
-        (_changed(schema=2), "schema: Input should be 1; found 2"),
+        (_changed(schema=3), "schema: Input should be 2; found 3"),
         (_changed(bacth=4), "unknown key 'bacth'; did you mean 'batch'"),
         (_changed(batch=0), "batch of workload 'small' must be an integer from 1"),
         (_changed(batch="4"), "batch: Input should be a valid integer; found '4'"),
@@ -159,6 +166,13 @@ def test_a_convolution_may_store_its_windows_once_and_a_product_what_is_repeated
         (_changed(ops__0__a__dtype="flaot16"), "dtype of an operand is 'flaot16': did you mean 'float16'"),
         (_changed(ops__0__a__bytes=-1), "bytes of an operand must be an integer from 2"),
         (_changed(ops__0__sparse={"operand": "b", "pattern": {"keep": 3, "group": 2}, "online": 0}), "3:2 keeps 3"),
+        (_changed(ops__0__sparse={**SPARSE, "kind": "binary"}), "sparse.kind: Input should be 'nm'; found 'binary'"),
+        (_changed(schema=1, ops__0__sparse={**SPARSE, "kind": "x"}), "sparse.kind: Input should be 'nm'; found 'x'"),
+        (_changed(schema=1, ops__0__sparse=[1]), "ops.0.matrix.sparse"),
+        (_changed(schema=1, ops=3), "ops: Input should be"),
+        (_changed(schema=1, bacth=4), "unknown key 'bacth'; did you mean 'batch'"),
+        (_changed(schema=True), "schema: Input should be 2; found True"),
+        (_changed(schema=1, batch="@").replace('"@"', "1" * 5000), "Invalid JSON: number out of range"),
         (_changed(ops__0__a__bytes=0), "ops.0.matrix.a: bytes of an operand must be an integer from 2"),
         (_changed(ops__0__a__bytes=31), "must be whole elements of float16, 2 bytes each, not 31"),
         (_changed(ops__0__a__bytes=34), "operand a of matrix op 'fc' holds 17 elements, but 4 x 4 x 4 takes 16"),
@@ -213,3 +227,29 @@ def test_annotated_workloads_round_trip():
     annotated = annotate(_small(), "bdwp", NMPattern.parse("2:4"))
 
     assert loads_workload(dumps_workload(annotated)) == annotated
+
+
+@pytest.mark.parametrize(
+    ("name", "online", "cycles", "moved"), [("bdwp", False, 9030, 83163), ("sdgp", True, 10908, 107336)]
+)
+def test_files_of_schema_1_are_read(name, online, cycles, moved):
+    """Written, and simulated, by the last version that wrote schema 1: nothing of the step has changed."""
+    text = (CASES / f"{name}.json").read_bytes()
+    old = json.loads(text)
+
+    found = loads_workload(text)
+
+    assert old["schema"] == 1 and found.schema == 2
+    wanted = [op["sparse"] for op in old["ops"] if op["kind"] == "matrix"]
+    assert any(wanted) and not any("kind" in sparse for sparse in wanted if sparse)
+    for sparse, op in zip(wanted, found.matrix_ops, strict=True):
+        made = sparse and NMOperand(**{**sparse, "pattern": NMPattern(**sparse["pattern"])})
+        assert op.sparse == made and (made is None or made.online == online)
+    new = json.loads(dumps_workload(found))
+    assert {op["sparse"]["kind"] for op in new["ops"] if op.get("sparse")} == {"nm"}
+    for op in new["ops"]:
+        if op.get("sparse"):
+            del op["sparse"]["kind"]
+    assert {**new, "schema": 1} == old
+    result = simulate(schedule(found, load_spec("tiny")))
+    assert (result.cycles.total, result.counts.dram_bytes) == (cycles, moved)

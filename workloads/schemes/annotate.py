@@ -13,7 +13,7 @@ from typing import Literal
 from ..errors import InputError, nearest
 from ..gemm import Pass
 from ..sparsity import LayerPattern, LayerPatterns, NMPattern
-from ..step import CompactCopy, MatrixOp, Measured, Op, Role, SparseOperand, UpdateOp, Workload
+from ..step import CompactCopy, MatrixOp, Measured, NMOperand, Op, Role, UpdateOp, Workload
 from .scheme import Scheme, scheme
 
 __all__ = [
@@ -181,7 +181,7 @@ def _annotate_op(
     # A weight made of several parameters is there in this step only: no update of one of them can leave a copy of it.
     made_here = role is Role.WEIGHT and "+" in (op.parameter or "")
     online = op.pass_ in chosen.online or made_here
-    return replace(op, kept_dense="", sparse=SparseOperand(operand=side, pattern=pattern, online=online))
+    return replace(op, kept_dense="", sparse=NMOperand(operand=side, pattern=pattern, online=online))
 
 
 def _reason(op: MatrixOp, role: Role, pattern: NMPattern, first: str | None) -> str:

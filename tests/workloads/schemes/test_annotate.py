@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from weft.dataflow.beside import copy_bytes
+from weft.dataflow.operand import FP16
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.schemes.annotate import annotate
@@ -143,7 +145,7 @@ def test_update_makes_one_copy_for_each_use(workload):
     ff, bp = ops["conv.weight"].copies
     assert (ff.kept, ff.groups) == (32 * 9 * 16, 32 * 9 * 8)
     assert (bp.kept, bp.groups) == (64 * 9 * 8, 64 * 9 * 4)
-    assert ff.bytes == ff.kept * 19 // 8
+    assert copy_bytes(ff, FP16) == ff.kept * 19 // 8
     assert ops["stem.weight"].dense_copy and not ops["stem.weight"].copies
     assert ops["thin.weight"].dense_copy and len(ops["thin.weight"].copies) == 1
     assert ops["fc.bias"].dense_copy and not ops["fc.bias"].copies
