@@ -103,11 +103,7 @@ def trace(
     )
 
 
-def sparsify(
-    workload: Workload,
-    scheme: str,
-    nm: Asked = None,
-) -> Workload:
+def sparsify(workload: Workload, scheme: str, nm: Asked = None) -> Workload:
     """``workload`` under a training scheme (docs/schemes.md), such as ``"bdwp"``, with a pattern such as ``"2:8"``.
 
     By layer: ``{"*": "2:8", "layer4.*": "1:8", "fc": "dense"}`` or ``["2:8", "layer4.*=1:8", "fc=dense"]``, shell

@@ -18,18 +18,7 @@ if TYPE_CHECKING:
 
     from ..workloads.step import Workload
 
-__all__ = [
-    "announce",
-    "bar",
-    "get_console",
-    "heading",
-    "make_table",
-    "name_of",
-    "percent",
-    "phases",
-    "rate",
-    "si",
-]
+__all__ = ["announce", "bar", "get_console", "heading", "make_table", "name_of", "percent", "phases", "rate", "si"]
 
 _WIDTH = 100
 

@@ -30,8 +30,7 @@ def dram(
         ),
     ] = None,
     arch: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE.toml", help="The memory of this machine, with all its channels."),
+        str | None, typer.Option(metavar="NAME|FILE.toml", help="The memory of this machine, with all its channels.")
     ] = None,
     order: Annotated[
         str,

@@ -18,15 +18,7 @@ if TYPE_CHECKING:
     from ..simulator.regions import Region
     from ..simulator.result import SimResult
 
-__all__ = [
-    "AskedTrace",
-    "DramForm",
-    "DramTrace",
-    "Limit",
-    "asked_trace",
-    "show_requests",
-    "write_requests",
-]
+__all__ = ["AskedTrace", "DramForm", "DramTrace", "Limit", "asked_trace", "show_requests", "write_requests"]
 
 _LIMIT = 10_000_000
 _MOST = 10**10

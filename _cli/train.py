@@ -36,10 +36,7 @@ def train(
     ] = None,
     scheme: TrainedScheme = None,
     nm: Pattern = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help=DATA_HELP),
-    ] = None,
+    data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images in one step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,

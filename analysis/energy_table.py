@@ -236,7 +236,7 @@ def _of_memory(memory: MemorySpec) -> MemoryEnergy:
 _FPGA = "fpga-ultrascale-plus"
 _REFUSED = {
     "fpga-ecp5": "no energy of an ECP5's LUT, register, multiplier or EBR is sourced; a machine on it is costed with "
-    "an ASIC table, to be compared with others and not to be read as watts",
+    "an ASIC table, to be compared with others and not to be read as watts"
 }
 
 

@@ -16,15 +16,7 @@ from .energy import EnergyReport, energy
 from .level import AnyResult, cycles_of, level_of, step_of
 from .throughput import throughput
 
-__all__ = [
-    "constrained_sums",
-    "dense_layers",
-    "layer_of",
-    "measured_means",
-    "op_records",
-    "pass_records",
-    "to_dict",
-]
+__all__ = ["constrained_sums", "dense_layers", "layer_of", "measured_means", "op_records", "pass_records", "to_dict"]
 
 
 def layer_of(result: OpResult) -> str:

@@ -11,9 +11,7 @@ from ..workloads.sparsity import NMPattern
 from .ranges import Range, require_ranges
 from .stce.spec import ArraySpec, PESpec, StceSpec
 
-__all__ = [
-    "AcceleratorSpec", "BufferSpec", "DramSpec", "EngineSpec", "SoreSpec", "VectorSpec", "WuveSpec",
-]  # fmt: skip
+__all__ = ["AcceleratorSpec", "BufferSpec", "DramSpec", "EngineSpec", "SoreSpec", "VectorSpec", "WuveSpec"]
 
 EngineSpec = StceSpec
 """The kinds of engine that a machine may have; each names itself by ``kind``."""

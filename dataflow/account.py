@@ -13,7 +13,8 @@ from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Any, ParamSpec, TypeVar, assert_never, cast
 
-from ..workloads.step import MatrixOp, NMOperand, Op
+from ..workloads.operand import NMOperand
+from ..workloads.step import MatrixOp, Op
 from ..workloads.update_rule import Unit, UpdateRule
 from .actions import DECLARED, NOTHING, Actions, Cause, Counted, Each, Either, Where, cause, counted, moved
 from .operand import BYTE
@@ -71,9 +72,13 @@ class Cycles:
     """
 
     compute: int = cause(
-        "array computes", "the array issues multiplies", loss=None, place=0, alone=True,
+        "array computes",
+        "the array issues multiplies",
+        loss=None,
+        place=0,
+        alone=True,
         fabric=Each((Actions.FABRIC_EDGES,)),
-    )  # fmt: skip
+    )
     fill_drain: int = cause(
         "fill and drain", "skew, pipeline latency, first and last words", loss="fill and drain", place=3, alone=True
     )
@@ -98,39 +103,46 @@ class Counts:
 
     macs: int = counted(
         "multiplies of operands with their FP32 adds that change a result",
-        Each((Actions.MULTIPLY, Actions.ADD)), Each((Actions.FABRIC_MAC,)),
-    )  # fmt: skip
+        Each((Actions.MULTIPLY, Actions.ADD)),
+        Each((Actions.FABRIC_MAC,)),
+    )
     # On an FPGA these are among the LUTs of a PE.
     selects: int = counted(
         "partners picked by index from a dense group", Each((Actions.SELECT,)), NOTHING, column=False
     )
     w2e_words: int = moved("operands read from the W2E buffer", Each((Actions.W2E_READ,), _word_bits), column=False)
     n2s_pairs: int = moved(
-        "operands, with their index where sparse, read from the N2S buffer", Each((Actions.N2S_READ,), _pair_bits),
+        "operands, with their index where sparse, read from the N2S buffer",
+        Each((Actions.N2S_READ,), _pair_bits),
         column=False,
-    )  # fmt: skip
+    )
     output_words: int = moved(
         "FP32 partial sums and results read from or written to the output buffer by the array",
-        Either((Actions.OUTPUT_WRITE, Actions.OUTPUT_READ), _sum_bits, _written), column=False,
-    )  # fmt: skip
+        Either((Actions.OUTPUT_WRITE, Actions.OUTPUT_READ), _sum_bits, _written),
+        column=False,
+    )
     buffer_bytes: int = moved(
         "bytes written into or read out of the buffers by the DMA",
-        Either((Actions.DMA_FILL, Actions.DMA_EMPTY), BYTE, _filled), column=False,
-    )  # fmt: skip
+        Either((Actions.DMA_FILL, Actions.DMA_EMPTY), BYTE, _filled),
+        column=False,
+    )
     dram_read_bytes: int = moved("bytes read from DRAM", Each((Actions.DRAM_READ,), BYTE))
     dram_write_bytes: int = moved("bytes written to DRAM", Each((Actions.DRAM_WRITE,), BYTE))
     sore_compares: int = counted(
-        "magnitude comparisons of the reduction engine", Each((Actions.COMPARE,)), Each((Actions.FABRIC_COMPARE,)),
+        "magnitude comparisons of the reduction engine",
+        Each((Actions.COMPARE,)),
+        Each((Actions.FABRIC_COMPARE,)),
         column=False,
-    )  # fmt: skip
+    )
     updates: int = counted(
         "parameters updated",
         Each(
             (Actions.UPDATE_MULTIPLY, Actions.UPDATE_ADD, Actions.UPDATE_DIVIDE, Actions.UPDATE_ROOT),
             lambda where: _update_operations(where.rule),
         ),
-        Each((Actions.FABRIC_UPDATE,)), column=False,
-    )  # fmt: skip
+        Each((Actions.FABRIC_UPDATE,)),
+        column=False,
+    )
     # The vector unit has no RTL, so no LUTs: the table of an FPGA says so.
     vector_elements: int = counted(
         "elements through the vector unit", Each((Actions.VECTOR_ELEMENT,)), NOTHING, column=False

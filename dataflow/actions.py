@@ -19,9 +19,25 @@ from .accelerator import AcceleratorSpec
 from .engine_time import compares_per_group
 
 __all__ = [
-    "DECLARED", "LEDGER", "NOTHING", "STANDING", "Action", "Actions", "Cause", "Component", "Counted", "Each", "Either",
-    "Fabric", "Sites", "Spends", "Where", "cause", "counted", "moved",
-]  # fmt: skip
+    "DECLARED",
+    "LEDGER",
+    "NOTHING",
+    "STANDING",
+    "Action",
+    "Actions",
+    "Cause",
+    "Component",
+    "Counted",
+    "Each",
+    "Either",
+    "Fabric",
+    "Sites",
+    "Spends",
+    "Where",
+    "cause",
+    "counted",
+    "moved",
+]
 
 Unit = Literal["operation", "bit", "cycle"]
 Sites = Mapping[str, Mapping[str, tuple[int, int]]]
@@ -219,9 +235,11 @@ class Actions:
     UPDATE_ROOT = Action("FP32 square root of the update", Component.WUVE, "operation", "fp32_square_root")
     VECTOR_ELEMENT = Action("vector element", Component.VECTOR, "operation", "vector_element")
     FABRIC_MAC = Action(
-        "multiply-add in LUTs", Component.ARRAY, "operation",
+        "multiply-add in LUTs",
+        Component.ARRAY,
+        "operation",
         Fabric("LUTs of a PE", lambda _, sites: sites["stce"]["pe"][0]),
-    )  # fmt: skip
+    )
     FABRIC_EDGES = Action(
         "array edges in LUTs", Component.ARRAY, "cycle", Fabric("LUTs of the array around its PEs", _edges)
     )
@@ -229,9 +247,11 @@ class Actions:
         "comparator in LUTs", Component.SORE, "operation", Fabric("LUTs of SORE a comparator", _comparator)
     )
     FABRIC_UPDATE = Action(
-        "update in LUTs", Component.WUVE, "operation",
+        "update in LUTs",
+        Component.WUVE,
+        "operation",
         Fabric("LUTs of a WUVE lane", lambda spec, sites: _all(sites, "wuve") / spec.wuve.lanes),
-    )  # fmt: skip
+    )
     CLOCK = Action("clock and registers", Component.CLOCK, "cycle", "clock")
     STATIC = Action("static power", Component.STATIC, "cycle", "static")
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from ..workloads.step import DTYPE_BYTES, CompactCopy, UpdateOp, VectorOp
+from ..workloads.operand import DTYPE_BYTES
+from ..workloads.step import CompactCopy, UpdateOp, VectorOp
 from ..workloads.update_rule import UpdateRule
 from .accelerator import AcceleratorSpec
 from .account import Counts, Cycles

@@ -12,9 +12,10 @@ import numpy as np
 
 from ..workloads.errors import InputError, nearest, require_choice, require_int
 from ..workloads.gemm import GEMM_PASSES, MAX_DIM, Pass
+from ..workloads.operand import NMOperand
 from ..workloads.schemes.annotate import layer_names
 from ..workloads.sparsity import MAX_GROUP, NMPattern
-from ..workloads.step import MatrixOp, NMOperand, Workload
+from ..workloads.step import MatrixOp, Workload
 from ..workloads.strict import read_text, read_toml
 from .accelerator import AcceleratorSpec
 from .mapping import COMPACT, Compact, Mapping
@@ -260,10 +261,16 @@ def _nearest(op: MatrixOp, spec: AcceleratorSpec, wanted: Constraint, fits: Fits
     """Single fields that, changed to the nearest value possible, let the others stand."""
     sizes = sorted({s for i in range(20) for s in (2**i, 3 * 2**i) if s < max(op.gemm.m, op.gemm.n)})
     choices: dict[str, list[Any]] = {
-        "interleave": list(range(1, spec.pe.accumulators + 1)), "pairs": list(range(1, spec.pe.weight_pairs + 1)),
-        "n2s": ["a", "b"], "compact": list(COMPACT), "tile_rows": [*sizes, ALL], "tile_cols": [*sizes, ALL],
-        "resident": [True, False], "order": ["mn", "nm"], "dataflow": list(Dataflow),
-    }  # fmt: skip
+        "interleave": list(range(1, spec.pe.accumulators + 1)),
+        "pairs": list(range(1, spec.pe.weight_pairs + 1)),
+        "n2s": ["a", "b"],
+        "compact": list(COMPACT),
+        "tile_rows": [*sizes, ALL],
+        "tile_cols": [*sizes, ALL],
+        "resident": [True, False],
+        "order": ["mn", "nm"],
+        "dataflow": list(Dataflow),
+    }
     for name, values in choices.items():
         if name not in wanted.given:
             continue
@@ -283,7 +290,13 @@ def _words(mapping: Mapping) -> str:
     m = mapping
     return str(
         Constraint(
-            dataflow=m.array.dataflow, interleave=m.array.interleave, n2s=m.n2s, tile_rows=m.tile_rows,
-            tile_cols=m.tile_cols, resident=m.resident, order=m.order, compact=m.compact,
+            dataflow=m.array.dataflow,
+            interleave=m.array.interleave,
+            n2s=m.n2s,
+            tile_rows=m.tile_rows,
+            tile_cols=m.tile_cols,
+            resident=m.resident,
+            order=m.order,
+            compact=m.compact,
         )
-    )  # fmt: skip
+    )

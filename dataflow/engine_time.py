@@ -12,9 +12,15 @@ from .accelerator import AcceleratorSpec
 from .stce.spec import PESpec
 
 __all__ = [
-    "DIVIDE_LATENCY", "UpdatePlan", "compares_per_group", "sore_issue", "sore_latency", "unit_latency", "update_plan",
+    "DIVIDE_LATENCY",
+    "UpdatePlan",
+    "compares_per_group",
+    "sore_issue",
+    "sore_latency",
+    "unit_latency",
+    "update_plan",
     "wuve_latency",
-]  # fmt: skip
+]
 
 DIVIDE_LATENCY = 16
 """Cycles of an FP32 quotient or square root: an assumption, the order of a pipelined radix-4 divider."""

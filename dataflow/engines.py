@@ -43,11 +43,7 @@ def engine_named(spec: AcceleratorSpec, name: str) -> Engine:
 
 
 def place(
-    op: MatrixOp,
-    spec: AcceleratorSpec,
-    objective: Objective,
-    price: Prices = FREE,
-    wanted: Constraint | None = None,
+    op: MatrixOp, spec: AcceleratorSpec, objective: Objective, price: Prices = FREE, wanted: Constraint | None = None
 ) -> Placement:
     """The best placement of ``op`` on any engine of ``spec`` that takes it; of equals that of the first engine."""
     takers = [engine for engine in engines_of(spec) if engine.takes(op)]

@@ -150,6 +150,9 @@ def _obstacle(op: MatrixOp, sparse: Placement, dense: Placement, spec: Accelerat
         return f"narrow output, {columns} columns on {spec.array.cols}"
     return {
         "compute": "ragged edges",
-        "fill_drain": "fill and drain", "interleave_stall": "interleave", "port_stall": "array ports",
-        "dram_stall": "memory", "sore": "compression on the way in",
-    }[worst]  # fmt: skip
+        "fill_drain": "fill and drain",
+        "interleave_stall": "interleave",
+        "port_stall": "array ports",
+        "dram_stall": "memory",
+        "sore": "compression on the way in",
+    }[worst]

@@ -13,9 +13,29 @@ from .operand import BYTE
 from .problem import COLS, CONTRACTION, LONGEST, RATE, ROWS, MemoryMachine, Problem, Share
 
 __all__ = [
-    "BUFFER", "FITS", "MEMORY", "REMADE", "TOO_LARGE", "TOO_LONG", "Axis", "Demand", "Issue", "Moves", "OpCost", "Tile",
-    "Times", "Totals", "least_units", "moves", "op_cost", "op_totals", "op_units", "sore_cycles", "stored", "times_of",
-]  # fmt: skip
+    "BUFFER",
+    "FITS",
+    "MEMORY",
+    "REMADE",
+    "TOO_LARGE",
+    "TOO_LONG",
+    "Axis",
+    "Demand",
+    "Issue",
+    "Moves",
+    "OpCost",
+    "Tile",
+    "Times",
+    "Totals",
+    "least_units",
+    "moves",
+    "op_cost",
+    "op_totals",
+    "op_units",
+    "sore_cycles",
+    "stored",
+    "times_of",
+]
 
 REMADE, BUFFER, MEMORY = 0, 1, 2
 """Where the compact form of an operand that SORE reduces is kept between its uses (`Mapping.compact`)."""
@@ -166,7 +186,7 @@ def op_totals(p: Problem, y: MemoryMachine, e: Issue, q: Share, r: Axis, c: Axis
     g = p.groups
     found = Totals(
         FITS, g * array + e.ramp, e.ramp, g * read, g * write, g * reductions * q.sore_groups * p.cols, g * sore
-    )  # fmt: skip
+    )
     bytes_ = float(found.read_bytes) + float(found.write_bytes) + float(m.lead)
     if (float(found.array) + float(found.sore_cycles)) * y.rate + bytes_ * RATE >= LONGEST:
         return Totals(TOO_LONG, found.array, e.ramp, found.read_bytes, found.write_bytes, found.sore_groups, g * sore)
@@ -194,10 +214,7 @@ class Times(NamedTuple):
 @kernel
 def times_of(p: Problem, y: MemoryMachine, e: Issue, q: Share, r: Axis, c: Axis, m: Moves, tile: Tile) -> Times:
     """The parts of which the phases of a mapping are made."""
-    busy = (
-        (e.busy[0][0] * y.rate, e.busy[0][1] * y.rate),
-        (e.busy[1][0] * y.rate, e.busy[1][1] * y.rate),
-    )
+    busy = ((e.busy[0][0] * y.rate, e.busy[0][1] * y.rate), (e.busy[1][0] * y.rate, e.busy[1][1] * y.rate))
     byte = RATE * (1 + m.added)
     store = (
         (stored(p, m, r.full, c.full) * byte, stored(p, m, r.full, c.last) * byte),
@@ -209,9 +226,7 @@ def times_of(p: Problem, y: MemoryMachine, e: Issue, q: Share, r: Axis, c: Axis,
     if tile.compact == MEMORY:
         again, sore_again = (c.full * m.again * RATE, c.last * m.again * RATE), (0, 0)
         copy = again
-    return Times(
-        busy, store, (r.full * m.row * RATE, r.last * m.row * RATE), (first, again), (sore, sore_again), copy
-    )  # fmt: skip
+    return Times(busy, store, (r.full * m.row * RATE, r.last * m.row * RATE), (first, again), (sore, sore_again), copy)
 
 
 @kernel

@@ -67,9 +67,5 @@ class Mapping:
     def tile(self) -> Tile:
         """The macro-tiles as numbers."""
         return Tile(
-            self.tile_rows,
-            self.tile_cols,
-            int(self.resident),
-            int(self.order == "mn"),
-            COMPACT.index(self.compact),
+            self.tile_rows, self.tile_cols, int(self.resident), int(self.order == "mn"), COMPACT.index(self.compact)
         )

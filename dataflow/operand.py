@@ -5,8 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-__all__ = ["BF16", "BYTE", "FP16", "FP32", "INDEX_BITS", "OPERAND_FORMATS", "FormatName", "NumberFormat",
-           "OperandFormat"]  # fmt: skip
+__all__ = [
+    "BF16",
+    "BYTE",
+    "FP16",
+    "FP32",
+    "INDEX_BITS",
+    "OPERAND_FORMATS",
+    "FormatName",
+    "NumberFormat",
+    "OperandFormat",
+]
 
 FormatName = Literal["fp16", "bf16"]
 """The keys of `OPERAND_FORMATS`, for type checkers and for what reads files."""

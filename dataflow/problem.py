@@ -9,16 +9,30 @@ from __future__ import annotations
 from typing import NamedTuple, assert_never
 
 from ..workloads.errors import InputError
-from ..workloads.step import MatrixOp, NMOperand, Operand
+from ..workloads.operand import NMOperand, Operand
+from ..workloads.step import MatrixOp
 from .accelerator import AcceleratorSpec
 from .integers import ceil_div, whole_bytes
 from .jit import kernel
 from .operand import INDEX_BITS, OperandFormat
 
 __all__ = [
-    "COLS", "CONTRACTION", "LONGEST", "NO_WINDOW", "RATE", "ROWS", "MemoryMachine", "Problem", "Share", "bound_cycles",
-    "memory_machine", "pairs", "problem_of", "share", "too_long",
-]  # fmt: skip
+    "COLS",
+    "CONTRACTION",
+    "LONGEST",
+    "NO_WINDOW",
+    "RATE",
+    "ROWS",
+    "MemoryMachine",
+    "Problem",
+    "Share",
+    "bound_cycles",
+    "memory_machine",
+    "pairs",
+    "problem_of",
+    "share",
+    "too_long",
+]
 
 RATE = 256
 """The DRAM rate is rounded down to 1/256 byte a cycle; time is then an integer number of 1/rate cycles."""
@@ -96,9 +110,14 @@ def memory_machine(spec: AcceleratorSpec) -> MemoryMachine:
         raise InputError(f"dram of {spec.name!r} gives {given:.2g} bytes a cycle, but at least 1/{RATE} is needed")
     half = spec.buffers
     return MemoryMachine(
-        half.w2e_bytes // 2, half.n2s_bytes // 2, half.output_bytes // 2, rate,
-        spec.sore.lanes, int(spec.sore.kind == "network"), INDEX_BITS,
-    )  # fmt: skip
+        half.w2e_bytes // 2,
+        half.n2s_bytes // 2,
+        half.output_bytes // 2,
+        rate,
+        spec.sore.lanes,
+        int(spec.sore.kind == "network"),
+        INDEX_BITS,
+    )
 
 
 def problem_of(op: MatrixOp, n2s: str, spec: AcceleratorSpec) -> Problem:

@@ -68,9 +68,13 @@ def schedule(
         for op, wanted in zip(as_run.ops, asked, strict=True)
     )
     return Schedule(
-        workload=workload, spec=spec, objective=goal, placements=placements, mapping=mapping,
+        workload=workload,
+        spec=spec,
+        objective=goal,
+        placements=placements,
+        mapping=mapping,
         fallback=None if as_run is workload else as_run,
-    )  # fmt: skip
+    )
 
 
 class _Scheduler:

@@ -23,7 +23,8 @@ from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.simulator.result import SimResult
 from weft.workloads.gemm import Pass
-from weft.workloads.step import DTYPE_BYTES, MatrixOp, Op, VectorOp, Workload
+from weft.workloads.operand import DTYPE_BYTES
+from weft.workloads.step import MatrixOp, Op, VectorOp, Workload
 
 PUBLISHED = Path(__file__).parents[1] / "tests" / "golden" / "nvdla_resnet50.csv"
 CLOCK_HZ = 10**9

@@ -44,12 +44,7 @@ REASONS = {
 }
 """What messages say, in the order they are tried, and what that is called."""
 
-PUBLISHED = {
-    "densenet121": 2.83,
-    "resnet50": 4.09,
-    "squeezenet": 0.35,
-    "vgg19": 19.63,
-}
+PUBLISHED = {"densenet121": 2.83, "resnet50": 4.09, "squeezenet": 0.35, "vgg19": 19.63}
 """GMACs at 224 x 224, second-hand: as torchvision lists them for the same models (SqueezeNet 1.1)."""
 
 

@@ -7,11 +7,11 @@ weft run resnet9 --scheme examples/own_scheme.py:GradientTopN --nm 2:8
 from torch import Tensor
 
 from weft.workloads.gemm import Pass
+from weft.workloads.operand import Role
 from weft.workloads.schemes.layer import SparseLayer
 from weft.workloads.schemes.masks import largest
 from weft.workloads.schemes.scheme import Scheme
 from weft.workloads.schemes.technique import Technique
-from weft.workloads.step import Role
 
 
 class GradientTopN(Technique):

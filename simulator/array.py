@@ -85,10 +85,7 @@ def run_array(
         result=canonical(result),
         left=left,
         cycles=Cycles(
-            compute=compute,
-            interleave_stall=stall,
-            port_stall=port,
-            fill_drain=total - compute - stall - port,
+            compute=compute, interleave_stall=stall, port_stall=port, fill_drain=total - compute - stall - port
         ),
         stalled=stalled,
     )
@@ -101,12 +98,7 @@ def _stepped(spec: AcceleratorSpec, mapping: ArrayMapping, a: Half, pairs: Compa
         values, dense = pairs.values.astype(np.float32), a.astype(np.float32)
     operands = Operands(np.ascontiguousarray(dense.T), values, np.ascontiguousarray(pairs.indices))
     array = Array(
-        spec.array.rows,
-        spec.array.cols,
-        mapping.interleave,
-        pe.add_latency,
-        spec.mac_latency,
-        spec.array.w2e_words,
+        spec.array.rows, spec.array.cols, mapping.interleave, pe.add_latency, spec.mac_latency, spec.array.w2e_words
     )
     match mapping.dataflow:
         case Dataflow.OS | Dataflow.OS1:
@@ -153,13 +145,7 @@ def canonical(result: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return result
 
 
-def check_operands(
-    spec: AcceleratorSpec,
-    mapping: ArrayMapping,
-    a: Half,
-    b: Half | Compact,
-    run: int,
-) -> Compact:
+def check_operands(spec: AcceleratorSpec, mapping: ArrayMapping, a: Half, b: Half | Compact, run: int) -> Compact:
     """The N2S operand as pairs of the executed pattern, once it is sure that the machine can run the product.
 
     ``a`` [m, k] and a plain ``b`` [k, n] have the operand type of ``spec``.

@@ -109,14 +109,28 @@ def gaps(memory: MemorySpec) -> Gaps:
     """Cycles between commands that JEDEC timing and the data bus ask for."""
     t, burst = memory.timing, memory.organization.burst_cycles
     return Gaps(
-        act_column=t.RCD, act_pre=t.RAS, act_act_bank=t.RC, act_act_group=t.RRD_L, act_act_rank=t.RRD_S,
-        four_act=t.FAW, pre_act=t.RP, pre_all_act=t.RPA,
-        column_group=max(t.CCD_L, burst), column_rank=max(t.CCD_S, burst), column_switch=burst + t.RANK_GAP,
-        read_pre=t.RTP, write_pre=t.CWL + burst + t.WR, read_write=t.CL + burst + t.RTW_GAP - t.CWL,
-        write_read_group=t.CWL + burst + t.WTR_L, write_read_rank=t.CWL + burst + t.WTR_S,
+        act_column=t.RCD,
+        act_pre=t.RAS,
+        act_act_bank=t.RC,
+        act_act_group=t.RRD_L,
+        act_act_rank=t.RRD_S,
+        four_act=t.FAW,
+        pre_act=t.RP,
+        pre_all_act=t.RPA,
+        column_group=max(t.CCD_L, burst),
+        column_rank=max(t.CCD_S, burst),
+        column_switch=burst + t.RANK_GAP,
+        read_pre=t.RTP,
+        write_pre=t.CWL + burst + t.WR,
+        read_write=t.CL + burst + t.RTW_GAP - t.CWL,
+        write_read_group=t.CWL + burst + t.WTR_L,
+        write_read_rank=t.CWL + burst + t.WTR_S,
         write_read_switch=max(t.CWL + burst + t.RANK_GAP - t.CL, 1),
-        refresh=t.RFC, refresh_interval=t.REFI, read_data=t.CL + burst, write_data=t.CWL + burst,
-    )  # fmt: skip
+        refresh=t.RFC,
+        refresh_interval=t.REFI,
+        read_data=t.CL + burst,
+        write_data=t.CWL + burst,
+    )
 
 
 def shape(memory: MemorySpec) -> Shape:
@@ -139,10 +153,21 @@ def run_memory(memory: MemorySpec, requests: Requests, order: str = "bg-interlea
     summed = Totals(*map(sum, zip(*totals, strict=True)))
     cycles = max(t.end for t in totals)
     return MemoryRun(
-        memory=memory, requests=requests, cycles=cycles, activates=summed.acts, precharges=summed.pres,
-        reads=summed.reads, writes=summed.writes, refreshes=summed.refreshes, hits=summed.hits,
-        forwarded=summed.forwarded, merged=summed.merged, active_cycles=summed.active, entered=entered, done=done,
-    )  # fmt: skip
+        memory=memory,
+        requests=requests,
+        cycles=cycles,
+        activates=summed.acts,
+        precharges=summed.pres,
+        reads=summed.reads,
+        writes=summed.writes,
+        refreshes=summed.refreshes,
+        hits=summed.hits,
+        forwarded=summed.forwarded,
+        merged=summed.merged,
+        active_cycles=summed.active,
+        entered=entered,
+        done=done,
+    )
 
 
 def memory_of(dram: DramSpec) -> MemorySpec:

@@ -20,11 +20,24 @@ __all__ = ["MOST_REQUESTS", "PATTERNS", "Requests", "lines_of", "nest", "pattern
 Int64 = npt.NDArray[np.int64]
 
 PATTERNS = (
-    "seq_read", "seq_write",
-    "rand_read_64B", "rand_read_256B", "rand_read_1KB", "rand_read_4KB", "rand_write_64B", "rand_rw_64B",
-    "copy_1r1w_block1", "copy_1r1w_block64", "copy_1r1w_block256", "add_2r1w_block64", "train_3r1w_block64",
-    "read_4r0w_block1", "stride_8KB_read", "stride_64KB_read", "stride_128KB_read",
-)  # fmt: skip
+    "seq_read",
+    "seq_write",
+    "rand_read_64B",
+    "rand_read_256B",
+    "rand_read_1KB",
+    "rand_read_4KB",
+    "rand_write_64B",
+    "rand_rw_64B",
+    "copy_1r1w_block1",
+    "copy_1r1w_block64",
+    "copy_1r1w_block256",
+    "add_2r1w_block64",
+    "train_3r1w_block64",
+    "read_4r0w_block1",
+    "stride_8KB_read",
+    "stride_64KB_read",
+    "stride_128KB_read",
+)
 """Examples; every size, count and block of their forms is understood."""
 
 _FORMS = "seq_read|write, rand_read|write|rw_SIZE, stride_SIZE_read|write, [name_]NrMw_blockK; SIZE as 64B, 4KB, 1MB"

@@ -14,9 +14,17 @@ from ..workloads.mark import Mark
 from ..workloads.strict import read_text, read_toml
 
 __all__ = [
-    "BitPower", "Controller", "IddPower", "MemorySpec", "Organization", "Provenance", "Timing", "load_memory",
-    "memory_names", "parse_memory",
-]  # fmt: skip
+    "BitPower",
+    "Controller",
+    "IddPower",
+    "MemorySpec",
+    "Organization",
+    "Provenance",
+    "Timing",
+    "load_memory",
+    "memory_names",
+    "parse_memory",
+]
 
 _STRICT = {"extra": "forbid"}
 _MOST_BANKS = 64
@@ -42,9 +50,16 @@ class Organization:
 
     def __post_init__(self) -> None:
         for name, most in (
-            ("channels", 64), ("ranks", 8), ("bank_groups", 16), ("banks", 16), ("rows", 2**20), ("columns", 2**14),
-            ("device_width", 128), ("bus_width", 1024), ("burst_length", 32),
-        ):  # fmt: skip
+            ("channels", 64),
+            ("ranks", 8),
+            ("bank_groups", 16),
+            ("banks", 16),
+            ("rows", 2**20),
+            ("columns", 2**14),
+            ("device_width", 128),
+            ("bus_width", 1024),
+            ("burst_length", 32),
+        ):
             value = getattr(self, name)
             require_int(f"organization.{name}", value, 1, most)
             if value & (value - 1):
@@ -235,8 +250,12 @@ class MemorySpec:
         if isinstance(self.power, IddPower):
             self.power.check_commands(t)
         named = Counter(name for p in self.provenance for name in p.of)
-        known = [f"{table}.{f.name}" for table in ("organization", "timing", "controller", "power")
-                 for f in fields(getattr(self, table)) if f.name != "kind"]  # fmt: skip
+        known = [
+            f"{table}.{f.name}"
+            for table in ("organization", "timing", "controller", "power")
+            for f in fields(getattr(self, table))
+            if f.name != "kind"
+        ]
         for name, times in named.items():
             if name not in known:
                 raise InputError(f"provenance of {name!r}, which is no figure: {nearest(name, known)}")

@@ -42,9 +42,16 @@ _OURS = {"R": False, "W": True, "RD": False, "WR": True}
 _RAMULATOR = {"LD": False, "ST": True}
 # P_LOCK_WR is a read to both: the locked bus cycle fetches what it will write.
 _DRAMSIM = {
-    "READ": False, "WRITE": True, "IFETCH": False, "P_FETCH": False, "P_MEM_RD": False, "P_LOCK_RD": False,
-    "P_LOCK_WR": False, "P_MEM_WR": True, "BOFF": True,
-}  # fmt: skip
+    "READ": False,
+    "WRITE": True,
+    "IFETCH": False,
+    "P_FETCH": False,
+    "P_MEM_RD": False,
+    "P_LOCK_RD": False,
+    "P_LOCK_WR": False,
+    "P_MEM_WR": True,
+    "BOFF": True,
+}
 _WRITES = {**_OURS, **_RAMULATOR, **_DRAMSIM}
 _NOTES = re.compile(r"(^|\s)(#|//).*")
 

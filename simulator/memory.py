@@ -11,8 +11,9 @@ from ..dataflow.beside import copy_bytes, machine_bytes, vector_work
 from ..dataflow.operand import FP32, OperandFormat
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
+from ..workloads.operand import DTYPE_BYTES, Role
 from ..workloads.schemes.annotate import weight_copies
-from ..workloads.step import DTYPE_BYTES, MatrixOp, Op, Role, UpdateOp, VectorOp, Workload
+from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp, Workload
 
 __all__ = ["MemoryNeed", "exceeds", "memory_need", "require_capacity"]
 

@@ -21,8 +21,9 @@ from ..dataflow.beside import copy_bytes, update_work, vector_work
 from ..dataflow.operand import FP32, OperandFormat
 from ..dataflow.schedule import Schedule
 from ..workloads.gemm import Pass
+from ..workloads.operand import Operand, Role
 from ..workloads.schemes.annotate import copy_key
-from ..workloads.step import MatrixOp, Op, Operand, Role, UpdateOp, VectorOp
+from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp
 
 __all__ = ["PAGE", "OpRegions", "Region", "lay_out"]
 

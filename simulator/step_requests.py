@@ -93,9 +93,11 @@ def step_requests(
         )
     moved = result.counts.dram_bytes
     return StepRequests(
-        memory=memory, regions=tuple(regions), parts=_parts(schedule, result, places, memory, progress),
+        memory=memory,
+        regions=tuple(regions),
+        parts=_parts(schedule, result, places, memory, progress),
         at_least=moved // memory.organization.line_bytes,
-    )  # fmt: skip
+    )
 
 
 def _parts(
@@ -219,14 +221,32 @@ class _Walk:
 
     def load_west(self, group: int, i: int) -> list[_Move]:
         t, last = self.tiles, int(i == self.tiles.row_tiles - 1)
-        return self._load(self.west, group, i, int(t.west[last]), int(t.west[0]), self.shapes.west, last,
-                          self.mapping.tile_rows, self.layout.west_along_k)  # fmt: skip
+        return self._load(
+            self.west,
+            group,
+            i,
+            int(t.west[last]),
+            int(t.west[0]),
+            self.shapes.west,
+            last,
+            self.mapping.tile_rows,
+            self.layout.west_along_k,
+        )
 
     def load_north(self, group: int, i: int, j: int) -> list[_Move]:
         t, last, again = self.tiles, int(j == self.tiles.col_tiles - 1), int(i > 0)
         region = self.copy if again and self.copy is not None else self.north
-        return self._load(region, group, j, int(t.north[again, last]), int(t.north[again, 0]), self.shapes.north[again],
-                          last, self.mapping.tile_cols, self.layout.north_along_k)  # fmt: skip
+        return self._load(
+            region,
+            group,
+            j,
+            int(t.north[again, last]),
+            int(t.north[again, 0]),
+            self.shapes.north[again],
+            last,
+            self.mapping.tile_cols,
+            self.layout.north_along_k,
+        )
 
     def _load(
         self,
@@ -279,9 +299,17 @@ def _matrix_phases(op: MatrixOp, mapping: Mapping, place: OpRegions, spec: Accel
     assert place.a is not None and place.b is not None and place.c is not None
     west, north = (place.b, place.a) if mapping.n2s == "a" else (place.a, place.b)
     walk = _Walk(
-        t, shapes_of(t, p, mapping, layout, half), mapping, layout, west, north, place.c, place.compact,
-        spec.pe.operand, spec.pe.operand.size(p.rows if layout.out_down else p.cols),
-    )  # fmt: skip
+        t,
+        shapes_of(t, p, mapping, layout, half),
+        mapping,
+        layout,
+        west,
+        north,
+        place.c,
+        place.compact,
+        spec.pe.operand,
+        spec.pe.operand.size(p.rows if layout.out_down else p.cols),
+    )
     time, rate = lead * RATE, memory_machine(spec).rate
     held: tuple[int, int, int] = (-1, -1, -1)
     phases = t.groups * t.row_tiles * t.col_tiles

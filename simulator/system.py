@@ -54,17 +54,27 @@ def simulate_system(
     if not witness:
         start, end, spent = _run(tasks)
         return SystemResult(
-            step=simulate(schedule), rate=tasks.rate, start=start, end=end, engines=_uses(spent, int(end.max())),
-            memory=need, record=partial(_record, tasks),
-        )  # fmt: skip
+            step=simulate(schedule),
+            rate=tasks.rate,
+            start=start,
+            end=end,
+            engines=_uses(spent, int(end.max())),
+            memory=need,
+            record=partial(_record, tasks),
+        )
     from .processes import Processes  # SimPy is needed for nothing else
 
     system = Processes(tasks, progress)
     system.run()
     return SystemResult(
-        step=simulate(schedule), rate=tasks.rate, start=system.start, end=system.end, engines=system.uses(),
-        memory=need, record=lambda: Record(system.timeline(), system.occupancy()),
-    )  # fmt: skip
+        step=simulate(schedule),
+        rate=tasks.rate,
+        start=system.start,
+        end=system.end,
+        engines=system.uses(),
+        memory=need,
+        record=lambda: Record(system.timeline(), system.occupancy()),
+    )
 
 
 def require_same(result: SystemResult, witness: SystemResult) -> None:
@@ -118,9 +128,11 @@ def _record(tasks: Tasks) -> Record | None:
         return None
     services, changes = phases + 3 * ops, 2 * (phases + ops)
     log = Log(
-        np.zeros((ENGINES, services, 5), np.int64), np.zeros(ENGINES, np.int64),
-        np.zeros((BUFFERS, changes, 2), np.int64), np.zeros(BUFFERS, np.int64),
-    )  # fmt: skip
+        np.zeros((ENGINES, services, 5), np.int64),
+        np.zeros(ENGINES, np.int64),
+        np.zeros((BUFFERS, changes, 2), np.int64),
+        np.zeros(BUFFERS, np.int64),
+    )
     _run(tasks, log)
     return Record(_timeline(log), _occupancy(log))
 

@@ -22,7 +22,8 @@ from ..dataflow.placement import Placement
 from ..dataflow.problem import LONGEST, RATE, memory_machine
 from ..dataflow.schedule import Schedule
 from ..workloads.errors import InputError
-from ..workloads.step import MatrixOp, Op, Role, UpdateOp, VectorOp
+from ..workloads.operand import Role
+from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp
 from ..workloads.update_rule import UpdateRule
 from .kernels.phases import EndLoads, Runs
 from .kernels.recurrence import Tasks
@@ -119,8 +120,7 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
             f"{spec.name!r}, more than the system level takes ({_MOST_RUNS:,}); use a smaller batch, larger buffers, "
             "or the step level"
         )
-    longest = sum(part.longest for part in parts)
-    _require_timed(longest, f"{workload.model!r} at batch {workload.batch}", spec)
+    _require_timed(sum(part.longest for part in parts), f"{workload.model!r} at batch {workload.batch}", spec)
     ready = [
         _ready_sides(op, placement, free)
         for op, placement, free in zip(workload.ops, schedule.placements, order.weight_ready, strict=True)
@@ -137,23 +137,30 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
         engine=by_op(*(_engine(op) for op in workload.ops)),
         first=by_op(*(places[id(part)] for part in parts)),
         behind=by_op(*(places[id(part)] + len(part.runs.times) for part in parts)),
-        busy=joined("busy"), transfer=joined("transfer"), read=joined("read"), written=joined("written"),
-        sore=joined("sore"), loads=joined("loads"), times=joined("times"),
+        busy=joined("busy"),
+        transfer=joined("transfer"),
+        read=joined("read"),
+        written=joined("written"),
+        sore=joined("sore"),
+        loads=joined("loads"),
+        times=joined("times"),
         resident=by_op(*(part.resident for part in parts)),
         west=by_op(*(part.ends.west for part in parts)),
         north=by_op(*(part.ends.north for part in parts)),
         west_time=by_op(*(part.ends.west_time for part in parts)),
         north_time=by_op(*(part.ends.north_time for part in parts)),
         north_sore=by_op(*(part.ends.sore for part in parts)),
-        west_ready=by_op(*(west for west, _ in ready)), north_ready=by_op(*(north for _, north in ready)),
+        west_ready=by_op(*(west for west, _ in ready)),
+        north_ready=by_op(*(north for _, north in ready)),
         free_west=by_op(*(part.ends.free_west for part in parts)),
         free_north=by_op(*(part.ends.free_north for part in parts)),
-        lead=by_op(*(part.lead for part in parts)), ramp=by_op(*(part.ramp for part in parts)),
+        lead=by_op(*(part.lead for part in parts)),
+        ramp=by_op(*(part.ramp for part in parts)),
         store=by_op(*(part.ends.store for part in parts)),
         store_time=by_op(*(part.ends.store_time for part in parts)),
         after_first=np.concatenate([by_op(0), np.cumsum(by_op(*map(len, order.after)))]),
         after=by_op(*(op for ops in order.after for op in ops)),
-    )  # fmt: skip
+    )
 
 
 def _require_timed(units: float, what: str, spec: AcceleratorSpec) -> None:

@@ -21,15 +21,25 @@ from ..dataflow.operand import BYTE
 from ..dataflow.problem import LONGEST, RATE, Problem, memory_machine
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
-from ..workloads.step import MatrixOp, Role
+from ..workloads.operand import Role
+from ..workloads.step import MatrixOp
 from .dram import gaps, memory_of, transfer_efficiency
 from .dram_spec import MemorySpec
 from .kernels.phases import MacroTiles
 
 __all__ = [
-    "ONE_PIECE", "ByShape", "Layout", "OneRate", "Shapes", "Stored", "Transfers", "by_shape",
-    "layout_of", "shapes_of", "timed",
-]  # fmt: skip
+    "ONE_PIECE",
+    "ByShape",
+    "Layout",
+    "OneRate",
+    "Shapes",
+    "Stored",
+    "Transfers",
+    "by_shape",
+    "layout_of",
+    "shapes_of",
+    "timed",
+]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -179,15 +189,15 @@ def timed(
 
     return tiles._replace(
         west_time=np.array([load(*each) for each in zip(tiles.west, shapes.west, strict=True)]),
-        north_time=np.array([
-            [load(*each) for each in zip(tiles.north[again], shapes.north[again], strict=True)] for again in (0, 1)
-        ]),
-        store_time=np.array([
-            [store(*each) for each in zip(tiles.store[i], shapes.store[i], strict=True)] for i in (0, 1)
-        ]),
+        north_time=np.array(
+            [[load(*each) for each in zip(tiles.north[again], shapes.north[again], strict=True)] for again in (0, 1)]
+        ),
+        store_time=np.array(
+            [[store(*each) for each in zip(tiles.store[i], shapes.store[i], strict=True)] for i in (0, 1)]
+        ),
         copy_time=np.array([transfers.time(int(size), ONE_PIECE, write=True) for size in tiles.copy]),
         turn=transfers.turn,
-    )  # fmt: skip
+    )
 
 
 def _across(lines: int, of: int, bits: int, share: Fraction) -> Stored:

@@ -78,9 +78,13 @@ class _Adaptive(_Settings):
         correction = math.sqrt(1.0 - self.beta2**self.step)
         return {
             "inverse_scale": self.inverse_scale,
-            "beta1": self.beta1, "rest1": 1.0 - self.beta1, "beta2": self.beta2, "rest2": 1.0 - self.beta2,
-            "rate": self.rate * correction / (1.0 - self.beta1**self.step), "epsilon": self.epsilon * correction,
-        }  # fmt: skip
+            "beta1": self.beta1,
+            "rest1": 1.0 - self.beta1,
+            "beta2": self.beta2,
+            "rest2": 1.0 - self.beta2,
+            "rate": self.rate * correction / (1.0 - self.beta1**self.step),
+            "epsilon": self.epsilon * correction,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

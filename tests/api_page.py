@@ -26,7 +26,8 @@ GROUPS = {
     "Trace a model": {
         "weft": "trace count_as_vector_work",
         "weft.workloads.onnx": "onnx_workload",
-        "weft.workloads.step": "Workload MatrixOp VectorOp UpdateOp SparseOperand NMOperand Op Role DTYPE_BYTES",
+        "weft.workloads.step": "Workload MatrixOp VectorOp UpdateOp Op",
+        "weft.workloads.operand": "SparseOperand NMOperand Role DTYPE_BYTES",
         "weft.workloads.gemm": "Gemm Pass",
     },
     "Make it sparse": {"weft": "sparsify", "weft.workloads.sparsity": "NMPattern"},

@@ -28,8 +28,12 @@ from weft.workloads.trace import trace_step
 
 FILE = Path(__file__).parent / "golden" / "frozen.json"
 SIZES: dict[str, tuple[int, int | None]] = {
-    "resnet9": (512, None), "vit_s": (512, None), "resnet18@64": (256, None), "gpt2": (4, 128), "lstm_lm": (20, None),
-}  # fmt: skip
+    "resnet9": (512, None),
+    "vit_s": (512, None),
+    "resnet18@64": (256, None),
+    "gpt2": (4, 128),
+    "lstm_lm": (20, None),
+}
 """Batch and tokens of the five models whose step is frozen."""
 SCHEMES = ("dense", "bdwp", "bdwp-x")
 OBJECTIVES = (Objective.THRIFT, Objective.CYCLES)

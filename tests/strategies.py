@@ -22,30 +22,49 @@ from weft.workloads.sparsity import NMPattern
 
 SPECIAL_BITS: dict[FormatName, tuple[int, ...]] = {
     "fp16": (
-        0x0000, 0x8000,  # zeros
-        0x0001, 0x8001, 0x03FF,  # subnormals
-        0x0400, 0x3C00, 0xBC00, 0x7BFF, 0xFBFF,  # smallest normal, ones, largest
-        0x7C00, 0xFC00,  # infinities
-        0x7E00, 0xFE00, 0x7C01,  # NaNs: quiet, negative, signalling
+        0x0000,
+        0x8000,  # zeros
+        0x0001,
+        0x8001,
+        0x03FF,  # subnormals
+        0x0400,
+        0x3C00,
+        0xBC00,
+        0x7BFF,
+        0xFBFF,  # smallest normal, ones, largest
+        0x7C00,
+        0xFC00,  # infinities
+        0x7E00,
+        0xFE00,
+        0x7C01,  # NaNs: quiet, negative, signalling
     ),
     "bf16": (
-        0x0000, 0x8000,
-        0x0001, 0x8001, 0x007F,
-        0x0080, 0x3F80, 0xBF80, 0x7F7F, 0xFF7F,
-        0x2000, 0x1F81, 0x9FFF,  # two of these make a product on either side of the smallest normal FP32
-        0x7F80, 0xFF80,
-        0x7FC0, 0xFFC0, 0x7F81, 0x7C01,  # the last one a NaN in FP16 only
+        0x0000,
+        0x8000,
+        0x0001,
+        0x8001,
+        0x007F,
+        0x0080,
+        0x3F80,
+        0xBF80,
+        0x7F7F,
+        0xFF7F,
+        0x2000,
+        0x1F81,
+        0x9FFF,  # two of these make a product on either side of the smallest normal FP32
+        0x7F80,
+        0xFF80,
+        0x7FC0,
+        0xFFC0,
+        0x7F81,
+        0x7C01,  # the last one a NaN in FP16 only
     ),
-}  # fmt: skip
+}
 """Words at which something changes."""
 
 
 def make_spec(
-    *,
-    array: ArraySpec,
-    pe: PESpec | None = None,
-    sore: SoreSpec | None = None,
-    wuve: WuveSpec | None = None,
+    *, array: ArraySpec, pe: PESpec | None = None, sore: SoreSpec | None = None, wuve: WuveSpec | None = None
 ) -> AcceleratorSpec:
     """A machine of which only array and engines matter."""
     return AcceleratorSpec(
@@ -210,19 +229,39 @@ def memories(draw: st.DrawFn) -> MemorySpec:
     rp, ccd, wtr, rrd, cl = draw(some), draw(st.integers(1, 6)), draw(some), draw(some), draw(st.integers(4, 12))
     rfc, write = draw(st.integers(1, 60)), draw(st.integers(1, 8))
     timing = Timing(
-        CL=cl, CWL=draw(st.integers(1, cl)), RCD=draw(some), RP=rp, RPA=rp + draw(st.integers(0, 3)),
-        RAS=draw(st.integers(1, 30)), RRD_S=rrd, RRD_L=rrd + draw(st.integers(0, 4)), CCD_S=ccd,
-        CCD_L=ccd + draw(st.integers(0, 4)), WTR_S=wtr, WTR_L=wtr + draw(st.integers(0, 6)),
-        FAW=draw(st.integers(1, 50)), WR=draw(some), RTP=draw(some), RFC=rfc, REFI=rfc + draw(st.integers(200, 400)),
-        RTW_GAP=draw(st.integers(1, 3)), RANK_GAP=draw(st.integers(1, 3)),
-    )  # fmt: skip
+        CL=cl,
+        CWL=draw(st.integers(1, cl)),
+        RCD=draw(some),
+        RP=rp,
+        RPA=rp + draw(st.integers(0, 3)),
+        RAS=draw(st.integers(1, 30)),
+        RRD_S=rrd,
+        RRD_L=rrd + draw(st.integers(0, 4)),
+        CCD_S=ccd,
+        CCD_L=ccd + draw(st.integers(0, 4)),
+        WTR_S=wtr,
+        WTR_L=wtr + draw(st.integers(0, 6)),
+        FAW=draw(st.integers(1, 50)),
+        WR=draw(some),
+        RTP=draw(some),
+        RFC=rfc,
+        REFI=rfc + draw(st.integers(200, 400)),
+        RTW_GAP=draw(st.integers(1, 3)),
+        RANK_GAP=draw(st.integers(1, 3)),
+    )
     two = st.sampled_from([1, 2, 4])
     organization = replace(
-        base.organization, ranks=draw(st.sampled_from([1, 2])), bank_groups=draw(two), banks=draw(two),
+        base.organization,
+        ranks=draw(st.sampled_from([1, 2])),
+        bank_groups=draw(two),
+        banks=draw(two),
         burst_length=draw(st.sampled_from([4, 8])),
-    )  # fmt: skip
+    )
     controller = Controller(
-        read_queue=draw(st.integers(1, 12)), write_queue=write + 4, drain_from=draw(st.integers(write, write + 4)),
-        drain_to=draw(st.integers(0, write - 1)), hit_limit=draw(st.integers(1, 6)),
-    )  # fmt: skip
+        read_queue=draw(st.integers(1, 12)),
+        write_queue=write + 4,
+        drain_from=draw(st.integers(write, write + 4)),
+        drain_to=draw(st.integers(0, write - 1)),
+        hit_limit=draw(st.integers(1, 6)),
+    )
     return replace(base, organization=organization, timing=timing, controller=controller)

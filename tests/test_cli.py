@@ -21,8 +21,9 @@ from weft.cli import main
 from weft.dataflow.config_io import preset_text
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.io import dumps_workload, load_workload, save_workload
+from weft.workloads.operand import Operand, Role
 from weft.workloads.schemes.scheme import SCHEMES
-from weft.workloads.step import MatrixOp, Operand, Role, UpdateOp, VectorOp, Workload
+from weft.workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
 
 PYTHON = (sys.executable, "-m", "weft")
 
@@ -177,8 +178,9 @@ def test_run_by_layer(capsys: pytest.CaptureFixture[str], step: Path, tmp_path: 
     rules = ("--nm", "2:4", "--nm", "*=1:4", "--nm", "two=dense")
     found = document(capsys, "run", step, "--arch", "tiny", *rules)
     assert {op["name"]: op["pattern"] for op in found["ops"] if (op["pass"], op["kind"]) == ("FF", "matrix")} == {
-        "one": "1:4", "two": None,
-    }  # fmt: skip
+        "one": "1:4",
+        "two": None,
+    }
     assert (found["pattern"], found["layer_patterns"]) == ("2:4", ["*=1:4", "two=dense"])
     assert "By layer, 2:4 elsewhere" in text(capsys, "run", step, "--arch", "tiny", *rules)
     compared = text(capsys, "compare", step, "--arch", "tiny", "--schemes", "dense,bdwp", *rules)
@@ -482,10 +484,13 @@ def test_interrupt(tmp_path: Path) -> None:
     )
     output = tmp_path / "w.json"
     with subprocess.Popen(
-        [*PYTHON, "trace", f"{slow}:net", "-o", str(output)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [*PYTHON, "trace", f"{slow}:net", "-o", str(output)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         # a shell starts background jobs, such as these tests, deaf to SIGINT
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:  # fmt: skip
+    ) as process:
         while not started.exists() and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
@@ -568,9 +573,11 @@ def interrupted(tmp_path: Path, body: str, times: int) -> tuple[int, str]:
     started, script = tmp_path / "started", tmp_path / "deaf.py"
     script.write_text(DEAF.format(started=str(started), body=body))
     with subprocess.Popen(
-        [sys.executable, str(script)], stderr=subprocess.PIPE, text=True,
+        [sys.executable, str(script)],
+        stderr=subprocess.PIPE,
+        text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:  # fmt: skip
+    ) as process:
         while not started.exists() and process.poll() is None:
             time.sleep(0.05)
         for _ in range(times):
@@ -603,10 +610,14 @@ def test_names_of_others_do_not_speak_to_the_terminal(
         if terminal == "1":
             monkeypatch.setenv("FORCE_COLOR", "1")
         for command in (
-            f"run {path} --arch {machine}", f"run {path} --arch {machine} --level system", f"trace {path}",
-            f"compare {path} --arch tiny --schemes dense,bdwp", f"explain energy {path} --arch {machine}",
-            f"archs {machine}", f"gemm 4 4 4 --arch {machine}",
-        ):  # fmt: skip
+            f"run {path} --arch {machine}",
+            f"run {path} --arch {machine} --level system",
+            f"trace {path}",
+            f"compare {path} --arch tiny --schemes dense,bdwp",
+            f"explain energy {path} --arch {machine}",
+            f"archs {machine}",
+            f"gemm 4 4 4 --arch {machine}",
+        ):
             assert main(command.split()) == 0
             shown = "".join(capsys.readouterr())
             plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown)

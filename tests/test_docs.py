@@ -48,8 +48,16 @@ BLOCKS = {
 }
 
 
-NEWCOMERS = ("README", "docs/tutorial", "docs/walk", "docs/by-layer", "docs/schemes", "docs/training", "docs/rtl",
-             "docs/design/machine")  # fmt: skip
+NEWCOMERS = (
+    "README",
+    "docs/tutorial",
+    "docs/walk",
+    "docs/by-layer",
+    "docs/schemes",
+    "docs/training",
+    "docs/rtl",
+    "docs/design/machine",
+)
 
 
 @pytest.mark.parametrize("page", NEWCOMERS)
@@ -89,17 +97,25 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
 @pytest.mark.parametrize(
     "script",
     [
-        ("one_gemm.py",), ("sweep_ports.py",), ("train_digits.py",), ("batch_sweep.py", "batches.png", "1", "4"),
+        ("one_gemm.py",),
+        ("sweep_ports.py",),
+        ("train_digits.py",),
+        ("batch_sweep.py", "batches.png", "1", "4"),
         ("sensitivity.py", "sensitivity.png", "resnet9@1"),
-        pytest.param(("bdwp_table.py",), marks=pytest.mark.slow), pytest.param(("nvdla.py",), marks=pytest.mark.slow),
+        pytest.param(("bdwp_table.py",), marks=pytest.mark.slow),
+        pytest.param(("nvdla.py",), marks=pytest.mark.slow),
     ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_examples_run(script, tmp_path):
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / script[0], *script[1:]],
-        capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=tmp_path,
+    )
 
     assert done.returncode == 0, done.stderr
     assert "differ" not in done.stdout

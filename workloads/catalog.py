@@ -106,9 +106,15 @@ def _trace(
     from .trace import trace_step
 
     return trace_step(
-        source, batch=batch, seq=seq, optimizer=optimizer or SGD.name, recompute=recompute, freeze=freeze,
-        attention=attention, progress=progress,
-    )  # fmt: skip
+        source,
+        batch=batch,
+        seq=seq,
+        optimizer=optimizer or SGD.name,
+        recompute=recompute,
+        freeze=freeze,
+        attention=attention,
+        progress=progress,
+    )
 
 
 def _source(text: str, input_shape: tuple[int, ...] | None) -> ModelSource:

@@ -10,9 +10,16 @@ from contextlib import contextmanager
 from math import isfinite
 
 __all__ = [
-    "InputError", "brief", "nearest", "printable", "reading", "require_choice", "require_int", "require_positive",
+    "InputError",
+    "brief",
+    "nearest",
+    "printable",
+    "reading",
+    "require_choice",
+    "require_int",
+    "require_positive",
     "shorten",
-]  # fmt: skip
+]
 
 
 _NAMED = 40

@@ -84,9 +84,14 @@ def as_on_cpu(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[T
     weights = [_weights(params[i : i + size], given["has_biases"]) for i in range(0, len(params), size)]
     data, flipped = (given["data"], False) if packed else (given["input"], given["batch_first"])
     out, *ends = _recurrence(
-        _CELLS[func], data.transpose(0, 1) if flipped else data, states, weights, directions=1 + given["bidirectional"],
-        dropout=given["dropout"] if given["train"] else 0.0, sizes=given["batch_sizes"].tolist() if packed else None,
-    )  # fmt: skip
+        _CELLS[func],
+        data.transpose(0, 1) if flipped else data,
+        states,
+        weights,
+        directions=1 + given["bidirectional"],
+        dropout=given["dropout"] if given["train"] else 0.0,
+        sizes=given["batch_sizes"].tolist() if packed else None,
+    )
     return out.transpose(0, 1) if flipped else out, *ends
 
 

@@ -4,39 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Annotated, Final, Literal, assert_never
 
 from pydantic import Discriminator
 
-from .errors import InputError, nearest, require_int
+from .errors import InputError, require_int
 from .gemm import GEMM_PASSES, Gemm, Pass
+from .operand import MAX_BYTES, NMOperand, Operand, SparseOperand, require_dtype
 from .sparsity import LayerPattern, NMPattern
 from .update_rule import SGD, UpdateRule, update_rule
 
 __all__ = [
-    "DTYPE_BYTES", "SCHEMA", "STORED_AS", "CompactCopy", "Frozen", "MatrixOp", "Measured", "NMOperand", "Op", "Operand",
-    "Role", "SparseOperand", "UpdateOp", "VectorOp", "Workload", "require_products",
-]  # fmt: skip
+    "SCHEMA",
+    "CompactCopy",
+    "Frozen",
+    "MatrixOp",
+    "Measured",
+    "Op",
+    "UpdateOp",
+    "VectorOp",
+    "Workload",
+    "require_products",
+]
 
 SCHEMA: Final = 2
 """Version of the JSON form; `io.py` turns 1 into it, a file of another version is refused."""
 
-DTYPE_BYTES = {
-    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1,
-    "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1,
-}  # fmt: skip
-
-STORED_AS = {
-    "complex64": "float32", "complex128": "float64", "complex32": "float16", "uint16": "int16", "uint32": "int32",
-    "uint64": "int64", "float8_e4m3fnuz": "float8_e4m3fn", "float8_e5m2fnuz": "float8_e5m2",
-}  # fmt: skip
-"""Formats that a workload has no name for, as the named one of the same width (a complex number is a pair)."""
-
 _STRICT = {"extra": "forbid"}
 _ALIASED = {**_STRICT, "alias_generator": lambda name: name.rstrip("_")}
 """``pass`` is a keyword of Python, not of JSON."""
-_MAX_BYTES = 2**60
 _MAX_MOVED = 2**50
 """Bytes that an op without a product moves, each way, and elements; of a step, eight times that. Times are kept in
 1/256 of what a byte takes and added up over a step, in 64 bits."""
@@ -44,66 +40,6 @@ _MAX_MOVED = 2**50
 
 _STATE_BYTES = 32
 """More than an update moves each way a parameter, whatever the optimizer (Adam: 14) and the compact copies."""
-
-
-class Role(StrEnum):
-    """What an operand is in training, whatever side of the product it stands on."""
-
-    WEIGHT = "weight"
-    ACTIVATION = "activation"
-    GRADIENT = "gradient"
-
-
-def _require_dtype(where: str, dtype: str) -> None:
-    if dtype not in DTYPE_BYTES:
-        raise InputError(f"dtype of {where} is {dtype!r}: {nearest(dtype, DTYPE_BYTES)}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operand:
-    """One operand over all groups; ``bytes`` are those of the tensor as PyTorch stores it, before any im2col."""
-
-    __pydantic_config__ = _STRICT
-
-    role: Role
-    dtype: str
-    bytes: int
-
-    def __post_init__(self) -> None:
-        _require_dtype("an operand", self.dtype)
-        size = DTYPE_BYTES[self.dtype]
-        require_int("bytes of an operand", self.bytes, size, _MAX_BYTES)
-        if self.bytes % size:
-            raise InputError(
-                f"bytes of an operand must be whole elements of {self.dtype}, {size} bytes each, not {self.bytes}; the "
-                f"nearest valid value is {self.bytes // size * size}"
-            )
-
-    @property
-    def elements(self) -> int:
-        """Elements of the stored tensor."""
-        return self.bytes // DTYPE_BYTES[self.dtype]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NMOperand:
-    """An operand that keeps N of every M elements, which the machine decodes.
-
-    ``online`` operands depend on data of this very step, so the reduction engine always stands in front of the array;
-    the others (weights) can be pre-generated behind the weight update.
-    """
-
-    __pydantic_config__ = _STRICT
-
-    kind: Literal["nm"] = "nm"
-    operand: Literal["a", "b"]
-    pattern: NMPattern
-    online: bool
-
-
-SparseOperand = NMOperand
-"""The one operand of an op that is not dense, by the ``kind`` of its form: another form is another class in this union,
-and what branches on the form ends in `assert_never`."""
 
 
 def _fits(side: str, elements: int, full: int) -> bool:
@@ -188,7 +124,7 @@ class VectorOp:
     recompute: bool = False
 
     def __post_init__(self) -> None:
-        _require_dtype(f"vector op {self.name!r}", self.dtype)
+        require_dtype(f"vector op {self.name!r}", self.dtype)
         for size in ("elements", "read_bytes", "write_bytes"):
             require_int(f"{size} of vector op {self.name!r}", getattr(self, size), 0, _MAX_MOVED)
         # How many bytes they take is open: a tensor that is expanded is read once, an op may read many tensors.
@@ -249,8 +185,8 @@ class Frozen:
     elements: int
 
     def __post_init__(self) -> None:
-        _require_dtype(f"frozen tensor {self.name!r}", self.dtype)
-        require_int(f"elements of frozen tensor {self.name!r}", self.elements, 1, _MAX_BYTES)
+        require_dtype(f"frozen tensor {self.name!r}", self.dtype)
+        require_int(f"elements of frozen tensor {self.name!r}", self.elements, 1, MAX_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,8 +207,11 @@ class Measured:
     kept_dense: dict[Pass, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        shares = {**{f"density in {p}": share for p, share in self.density.items()}, "flip rate": self.flip_rate,
-                  "SAD": self.sad}  # fmt: skip
+        shares = {
+            **{f"density in {p}": share for p, share in self.density.items()},
+            "flip rate": self.flip_rate,
+            "SAD": self.sad,
+        }
         for what, share in shares.items():
             if share is not None and not 0.0 <= share <= 1.0:
                 raise InputError(f"measured {what} of layer {self.layer!r} must be from 0 to 1, not {share}")

@@ -16,8 +16,9 @@ from torch.nn.parameter import UninitializedParameter
 from .errors import InputError, require_int
 from .models.shells import model_on_meta
 from .models.source import ModelSource, StepInputs
+from .operand import DTYPE_BYTES
 from .patterns import matching
-from .step import DTYPE_BYTES, Frozen, MatrixOp, UpdateOp, VectorOp, Workload, require_products
+from .step import Frozen, MatrixOp, UpdateOp, VectorOp, Workload, require_products
 from .tracing.answers import Answers, Following
 from .tracing.provenance import Origin, stored_bytes, stored_elements, tensors_in
 from .tracing.recompute import checkpoint_modules
@@ -75,18 +76,20 @@ def trace_step(
     updates = _updates(recorder)
     _check_step(source, ops, list(updates.values()))
     step = Workload(
-        model=source.name, batch=inputs.batch, input=inputs.shape, optimizer=optimizer, ops=(*ops, *updates.values()),
-        after=tuple(recorder.after(list(updates))), frozen=tuple(_frozen(model, recorder, updates)),
+        model=source.name,
+        batch=inputs.batch,
+        input=inputs.shape,
+        optimizer=optimizer,
+        ops=(*ops, *updates.values()),
+        after=tuple(recorder.after(list(updates))),
+        frozen=tuple(_frozen(model, recorder, updates)),
         assumed=(*answers.assumed, *recorder.assumed),
-    )  # fmt: skip
+    )
     return windowed(step, windows_of(model.named_modules())) if attention == "window" else step
 
 
 def trace_recurrence(
-    layer: nn.RNNBase,
-    args: Sequence[Any],
-    data: Sequence[Tensor],
-    passed: Sequence[bool],
+    layer: nn.RNNBase, args: Sequence[Any], data: Sequence[Tensor], passed: Sequence[bool]
 ) -> list[MatrixOp | VectorOp]:
     """The ops of ``layer`` alone, called with ``args``, whose module path is empty: forward, then backward.
 
@@ -168,9 +171,12 @@ def _size_lazy(source: ModelSource, model: nn.Module, inputs: StepInputs, answer
     """Let lazy modules, which learn the shapes of their parameters from a first input, see one."""
     if any(isinstance(parameter, UninitializedParameter) for parameter in model.parameters()):
         with (
-            torch.device("meta"), torch.no_grad(), answers.listen(), Following(answers),
+            torch.device("meta"),
+            torch.no_grad(),
+            answers.listen(),
+            Following(answers),
             _explained(source, None, "build"),
-        ):  # fmt: skip
+        ):
             model(*inputs.args, **inputs.kwargs)
 
 

@@ -14,9 +14,19 @@ from typing import Literal
 from .errors import InputError, nearest
 
 __all__ = [
-    "ADAM", "ADAMW", "NESTEROV", "SGD", "UPDATE_RULES", "Held", "Operation", "RuleName", "Trained", "Unit",
-    "UpdateRule", "update_rule",
-]  # fmt: skip
+    "ADAM",
+    "ADAMW",
+    "NESTEROV",
+    "SGD",
+    "UPDATE_RULES",
+    "Held",
+    "Operation",
+    "RuleName",
+    "Trained",
+    "Unit",
+    "UpdateRule",
+    "update_rule",
+]
 
 RuleName = Literal["sgd", "nesterov", "adam", "adamw"]
 """The keys of `UPDATE_RULES`, for type checkers and for what reads files and commands."""
@@ -173,37 +183,60 @@ def _stepped(weight: str, by: str) -> tuple[Operation, ...]:
 
 
 SGD = UpdateRule(
-    name="sgd", title="SGD with momentum", state=_VELOCITY, constants=_MOMENTUM_CONSTANTS, explained="",
-    operations=(*_ACCELERATED, *_scaled("accelerate")), becomes="step", weight16="narrow",
+    name="sgd",
+    title="SGD with momentum",
+    state=_VELOCITY,
+    constants=_MOMENTUM_CONSTANTS,
+    explained="",
+    operations=(*_ACCELERATED, *_scaled("accelerate")),
+    becomes="step",
+    weight16="narrow",
     trained=Trained(
         optimizer="SGD", settings={"momentum": 0.9}, counts_steps=False, learning_rate=0.1, weight_decay=5e-4
     ),
-)  # fmt: skip
+)
 
 NESTEROV = UpdateRule(
-    name="nesterov", title="SGD with Nesterov momentum", state=_VELOCITY, constants=_MOMENTUM_CONSTANTS, explained="",
-    operations=(*_ACCELERATED, *_LOOKED_AHEAD, *_scaled("look")), becomes="step", weight16="narrow",
+    name="nesterov",
+    title="SGD with Nesterov momentum",
+    state=_VELOCITY,
+    constants=_MOMENTUM_CONSTANTS,
+    explained="",
+    operations=(*_ACCELERATED, *_LOOKED_AHEAD, *_scaled("look")),
+    becomes="step",
+    weight16="narrow",
     trained=Trained(
-        optimizer="SGD", settings={"momentum": 0.9, "nesterov": True}, counts_steps=False, learning_rate=0.1,
+        optimizer="SGD",
+        settings={"momentum": 0.9, "nesterov": True},
+        counts_steps=False,
+        learning_rate=0.1,
         weight_decay=5e-4,
     ),
-)  # fmt: skip
+)
 
 ADAM = UpdateRule(
-    name="adam", title="Adam", state=_MOMENTS, constants=_ADAM_CONSTANTS, explained=_CORRECTED,
-    operations=(*_AVERAGED, *_stepped(MASTER, "divide")), becomes="step", weight16="narrow",
+    name="adam",
+    title="Adam",
+    state=_MOMENTS,
+    constants=_ADAM_CONSTANTS,
+    explained=_CORRECTED,
+    operations=(*_AVERAGED, *_stepped(MASTER, "divide")),
+    becomes="step",
+    weight16="narrow",
     trained=Trained(optimizer="Adam", settings={}, counts_steps=True, learning_rate=2e-3, weight_decay=0.0),
-)  # fmt: skip
+)
 
 ADAMW = UpdateRule(
-    name="adamw", title="AdamW", state=_MOMENTS, constants=(*_ADAM_CONSTANTS, "shrink"),
+    name="adamw",
+    title="AdamW",
+    state=_MOMENTS,
+    constants=(*_ADAM_CONSTANTS, "shrink"),
     explained=f"{_CORRECTED};\nshrink is 1 - the rate, uncorrected, times the weight decay",
-    operations=(
-        *_AVERAGED, Operation("decay", Unit.MULTIPLY, (MASTER, "shrink")), *_stepped("decay", "divide"),
-    ),
-    becomes="step", weight16="narrow",
+    operations=(*_AVERAGED, Operation("decay", Unit.MULTIPLY, (MASTER, "shrink")), *_stepped("decay", "divide")),
+    becomes="step",
+    weight16="narrow",
     trained=Trained(optimizer="AdamW", settings={}, counts_steps=True, learning_rate=2e-3, weight_decay=0.05),
-)  # fmt: skip
+)
 
 UPDATE_RULES: dict[str, UpdateRule] = {rule.name: rule for rule in (SGD, NESTEROV, ADAM, ADAMW)}
 

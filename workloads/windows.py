@@ -16,7 +16,8 @@ from typing import Any, Literal, get_args
 
 from .errors import InputError
 from .gemm import Gemm
-from .step import DTYPE_BYTES, MatrixOp, Op, Operand, UpdateOp, VectorOp, Workload
+from .operand import DTYPE_BYTES, Operand
+from .step import MatrixOp, Op, UpdateOp, VectorOp, Workload
 
 __all__ = ["ATTENTION", "Attention", "padded_pairs", "windowed", "windows_of"]
 
@@ -89,9 +90,11 @@ def _narrowed(op: Op, window: int, groups: int, length: int) -> Op:
             if op.elements != groups * length * length:
                 return op
             return replace(
-                op, elements=op.elements * window // length, read_bytes=op.read_bytes * window // length,
+                op,
+                elements=op.elements * window // length,
+                read_bytes=op.read_bytes * window // length,
                 write_bytes=op.write_bytes * window // length,
-            )  # fmt: skip
+            )
         case UpdateOp():
             return op
 

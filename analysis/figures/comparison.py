@@ -11,16 +11,7 @@ from ..compare import Comparison, ComparisonRow
 from ..declared import cycles_kind, figure_words
 from ..theme import Theme, theme_of
 from ..words import model_name, run_name, seconds, time_unit
-from .drawing import (
-    BOTTOM,
-    CHARACTER,
-    LEFT,
-    TOP,
-    bare,
-    cause_legend,
-    head,
-    stack,
-)
+from .drawing import BOTTOM, CHARACTER, LEFT, TOP, bare, cause_legend, head, stack
 
 __all__ = ["comparison_figure"]
 

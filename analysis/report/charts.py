@@ -208,14 +208,7 @@ def cause_legend(causes: Sequence[dict[str, int]], names: dict[str, str]) -> Htm
 
 
 def chart(
-    kind: str,
-    number: int,
-    title: str,
-    alt: str,
-    *,
-    height: int,
-    twin: Html | None = None,
-    above: Html | None = None,
+    kind: str, number: int, title: str, alt: str, *, height: int, twin: Html | None = None, above: Html | None = None
 ) -> Html:
     """A figure: title, place to draw in, what it says in words, and its figures as a table."""
     drawn = element(

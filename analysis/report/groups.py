@@ -80,9 +80,7 @@ def group_runs(runs: Sequence[Run]) -> tuple[Group, ...]:
             groups.append([run])
     return tuple(
         Group(
-            runs=tuple(group),
-            comparison=compare([run.result for run in group]),
-            overlapped=group[0].system is not None,
+            runs=tuple(group), comparison=compare([run.result for run in group]), overlapped=group[0].system is not None
         )
         for group in groups
     )

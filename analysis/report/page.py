@@ -14,14 +14,7 @@ from .data import RunData, names_of
 from .folder import Contents
 from .groups import Group, group_runs
 from .markup import Html, element, embedded_json
-from .sections import (
-    accuracy_section,
-    comparison_section,
-    runs_section,
-    sources_section,
-    time_section,
-    verdict_section,
-)
+from .sections import accuracy_section, comparison_section, runs_section, sources_section, time_section, verdict_section
 
 __all__ = ["report_page"]
 

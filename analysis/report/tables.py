@@ -137,10 +137,7 @@ def causes_table(datas: Sequence[RunData]) -> Html:
     """Cycles by cause, a column a run."""
     shares = [percents_of(d.causes) for d in datas]
     rows = [
-        (
-            name,
-            *(cell for d, share in zip(datas, shares, strict=True) for cell in (f"{d.causes[c]:,}", share[c])),
-        )
+        (name, *(cell for d, share in zip(datas, shares, strict=True) for cell in (f"{d.causes[c]:,}", share[c])))
         for c, name in datas[0].names.items()
     ]
     rows.append(("all", *(cell for d in datas for cell in (f"{sum(d.causes.values()):,}", "100.0"))))

@@ -104,10 +104,7 @@ def readme(spec: AcceleratorSpec, blocks: list[EmittedBlock]) -> str:
         lines += [
             "",
             *_REGISTERS.format(
-                rows=spec.array.rows,
-                cols=spec.array.cols,
-                multiply=spec.pe.multiply_latency,
-                add=spec.pe.add_latency,
+                rows=spec.array.rows, cols=spec.array.cols, multiply=spec.pe.multiply_latency, add=spec.pe.add_latency
             ).splitlines(),
             "",
             register_table(spec),

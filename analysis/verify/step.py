@@ -290,9 +290,7 @@ def _thinned(spec: AcceleratorSpec, product: StepProduct, pattern: NMPattern) ->
 
 def _columns(pairs: Compact, cols: slice) -> Compact:
     return replace(
-        pairs,
-        values=np.ascontiguousarray(pairs.values[:, cols]),
-        indices=np.ascontiguousarray(pairs.indices[:, cols]),
+        pairs, values=np.ascontiguousarray(pairs.values[:, cols]), indices=np.ascontiguousarray(pairs.indices[:, cols])
     )
 
 

@@ -20,10 +20,22 @@ from .single_buffered import SINGLE_BUFFERED
 from .weight_stationary import WEIGHT_STATIONARY
 
 __all__ = [
-    "NUMBER", "PACES",  "col_axis", "demand_of", "issue_of",
-    "issuing", "least_issue", "registers", "row_axis",
-    "tiles", "tiling", "unit", "whole_run", "widest", "words",
-]  # fmt: skip
+    "NUMBER",
+    "PACES",
+    "col_axis",
+    "demand_of",
+    "issue_of",
+    "issuing",
+    "least_issue",
+    "registers",
+    "row_axis",
+    "tiles",
+    "tiling",
+    "unit",
+    "whole_run",
+    "widest",
+    "words",
+]
 
 PACES: tuple[Pace, ...] = (OUTPUT_STATIONARY, WEIGHT_STATIONARY, SINGLE_BUFFERED)
 """In the order in which a search tries them: the first of equals wins."""

@@ -202,9 +202,7 @@ def _search(
         return best, None
     return best, Mapping(
         array=ArrayMapping(
-            dataflow=PACES[f.dataflow].dataflow,
-            pattern=NMPattern(keep=f.keep, group=f.group),
-            interleave=f.interleave,
+            dataflow=PACES[f.dataflow].dataflow, pattern=NMPattern(keep=f.keep, group=f.group), interleave=f.interleave
         ),
         gemm=Gemm(m=p.rows, k=p.k, n=p.cols, groups=p.groups, run=p.run),
         n2s="b",

@@ -8,14 +8,13 @@ from enum import StrEnum
 from typing import ClassVar, NamedTuple, assert_never
 
 from ...workloads.errors import InputError, require_choice, require_int
+from ...workloads.operand import NMOperand
 from ...workloads.sparsity import NMPattern
-from ...workloads.step import MatrixOp, NMOperand
+from ...workloads.step import MatrixOp
 from ..accelerator import AcceleratorSpec
 from .spec import MAX_ACCUMULATORS
 
-__all__ = [
-    "DENSE", "REGISTERS", "ArrayMapping", "Dataflow", "Registers", "output_stationary", "weight_stationary",
-]  # fmt: skip
+__all__ = ["DENSE", "REGISTERS", "ArrayMapping", "Dataflow", "Registers", "output_stationary", "weight_stationary"]
 
 DENSE = NMPattern(keep=1, group=1)
 """How the array runs a dense product in OS."""

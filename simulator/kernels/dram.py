@@ -165,18 +165,49 @@ def run_channel(
     queues = np.array([[s.read_queue, s.write_queue], [0, s.read_queue], [0, 0]])
     return Totals(
         *_run(
-            bank, row, column, write, time, g, s, entered, done, log,
-            slots, np.arange(n_slots, dtype=np.uint16), asks, banks, gates, ranks, queues,
+            bank,
+            row,
+            column,
+            write,
+            time,
+            g,
+            s,
+            entered,
+            done,
+            log,
+            slots,
+            np.arange(n_slots, dtype=np.uint16),
+            asks,
+            banks,
+            gates,
+            ranks,
+            queues,
             np.zeros((2, MARKS), np.int64),
         )
-    )  # fmt: skip
+    )
 
 
 @_kernel
 def _run(
-    bank: Any, row: Any, column: Any, write: Any, time: Any, g: Gaps, s: Shape, entered: Any, done: Any, log: Any,
-    slots: Slots, free: Any, asks: Asks, banks: Banks, gates: Any, ranks: Any, queues: Any, marks: Any,
-) -> tuple[int, ...]:  # fmt: skip
+    bank: Any,
+    row: Any,
+    column: Any,
+    write: Any,
+    time: Any,
+    g: Gaps,
+    s: Shape,
+    entered: Any,
+    done: Any,
+    log: Any,
+    slots: Slots,
+    free: Any,
+    asks: Asks,
+    banks: Banks,
+    gates: Any,
+    ranks: Any,
+    queues: Any,
+    marks: Any,
+) -> tuple[int, ...]:
     """`run_channel` on a fresh state; the fields of `Totals`."""
     n = len(bank)
     n_groups = s.ranks * s.groups

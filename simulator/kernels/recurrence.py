@@ -206,7 +206,7 @@ def run_tasks(t: Tasks, start: Int64, end: Int64, spent: Int64, log: Log | None)
             k = run
             done = _phase(
                 now, STCE, PHASE, op, t.busy[k], t.transfer[k], t.read[k] + t.written[k], t.sore[k], servers, spent, log
-            )  # fmt: skip
+            )
             free[STCE] = done
             if log is not None:
                 _hold_phase(now, done, t.loads[k] if t.resident[op] else 0, phase, log)
@@ -271,7 +271,7 @@ def run_tasks(t: Tasks, start: Int64, end: Int64, spent: Int64, log: Log | None)
             k = run_beside[e]
             done = _phase(
                 now, e, channel, op, t.busy[k], t.transfer[k], t.read[k] + t.written[k], t.sore[k], servers, spent, log
-            )  # fmt: skip
+            )
             done_beside[e] += 1
             if done_beside[e] == t.times[k]:
                 run_beside[e], done_beside[e] = k + 1, 0
@@ -287,9 +287,16 @@ def run_tasks(t: Tasks, start: Int64, end: Int64, spent: Int64, log: Log | None)
 
 @_inlined
 def _serve(
-    server: int, now: int, op: int, channel: int, duration: int, size: int, servers: Int64, spent: Int64,
+    server: int,
+    now: int,
+    op: int,
+    channel: int,
+    duration: int,
+    size: int,
+    servers: Int64,
+    spent: Int64,
     log: Log | None,
-) -> int:  # fmt: skip
+) -> int:
     """Have DRAM or SORE serve a request made ``now``; when it is done."""
     begun = max(now, int(servers[server - DRAM]))
     done = begun + duration
@@ -302,9 +309,18 @@ def _serve(
 
 @_inlined
 def _phase(
-    now: int, engine: int, channel: int, op: int, busy: int, transfer: int, size: int, sore: int,
-    servers: Int64, spent: Int64, log: Log | None,
-) -> int:  # fmt: skip
+    now: int,
+    engine: int,
+    channel: int,
+    op: int,
+    busy: int,
+    transfer: int,
+    size: int,
+    sore: int,
+    servers: Int64,
+    spent: Int64,
+    log: Log | None,
+) -> int:
     """End of a phase that starts ``now``: engine, transfer and SORE together, as long as the slowest."""
     done = now + busy
     if busy:
@@ -369,9 +385,17 @@ def _reversed(after_first: Any, after: Any, count: int) -> tuple[Any, Any]:
 
 @njit(nogil=True)
 def _release(
-    op: int, users_first: Any, users: Any, missing: Any, ready: Any, known: Any, end: Any, rate: int, stack: Any,
+    op: int,
+    users_first: Any,
+    users: Any,
+    missing: Any,
+    ready: Any,
+    known: Any,
+    end: Any,
+    rate: int,
+    stack: Any,
     depth: int,
-) -> int:  # fmt: skip
+) -> int:
     """Tell those that wait for ``op`` when it ends, at a whole cycle; push those that wait for nothing more."""
     edge = -(-end[op] // rate) * rate
     for i in range(users_first[op], users_first[op + 1]):

@@ -10,9 +10,10 @@ from weft.dataflow.schedule import schedule
 from weft.simulator.result import SimResult
 from weft.simulator.step import simulate
 from weft.workloads.gemm import Gemm, Pass
+from weft.workloads.operand import Operand, Role
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import MatrixOp, Op, Operand, Role, UpdateOp, VectorOp, Workload
+from weft.workloads.step import MatrixOp, Op, UpdateOp, VectorOp, Workload
 
 ROLES = {
     Pass.FF: (Role.ACTIVATION, Role.WEIGHT, Role.ACTIVATION),

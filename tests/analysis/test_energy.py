@@ -36,9 +36,10 @@ from weft.simulator.step import simulate
 from weft.simulator.system import simulate_system
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
+from weft.workloads.operand import NMOperand
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import NMOperand, UpdateOp, Workload
+from weft.workloads.step import UpdateOp, Workload
 from weft.workloads.update_rule import SGD
 
 from .conftest import chip, layer, matrix, relu, run, step

@@ -34,8 +34,9 @@ from weft.simulator.step import simulate
 from weft.simulator.system_result import SystemResult
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
+from weft.workloads.operand import NMOperand
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import NMOperand, Workload
+from weft.workloads.step import Workload
 
 from ..dataflow.problems import make_op
 from .results import HOSTILE, MODEL, study, workload, write_results

@@ -18,8 +18,9 @@ from weft.dataflow.stce.mapping import ArrayMapping, Dataflow
 from weft.simulator.result import OpResult
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
+from weft.workloads.operand import NMOperand
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import MatrixOp, NMOperand
+from weft.workloads.step import MatrixOp
 
 from ..dataflow.problems import machines, make_op, matrix_ops
 

@@ -17,18 +17,15 @@ from weft.simulator.reference import Addresses
 from weft.workloads.convolution import convolution_gemms
 from weft.workloads.gemm import GEMM_PASSES, Gemm, Pass
 from weft.workloads.im2col import Window, unfold
+from weft.workloads.operand import NMOperand, Operand, Role
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import MatrixOp, NMOperand, Operand, Role
+from weft.workloads.step import MatrixOp
 
 from ..strategies import holds_pairs, most_interleave, specs
 
 
 def make_op(
-    gemm: Gemm,
-    *,
-    sparse: NMOperand | None = None,
-    stored: tuple[int, int, int] | None = None,
-    pass_: Pass = Pass.FF,
+    gemm: Gemm, *, sparse: NMOperand | None = None, stored: tuple[int, int, int] | None = None, pass_: Pass = Pass.FF
 ) -> MatrixOp:
     """An op over FP16 operands; ``stored`` are the elements of A, B and C before im2col."""
     g = gemm
@@ -125,10 +122,12 @@ def addresses_of(op: MatrixOp) -> Addresses:
     """Addresses of a product without a geometry: its operands lie in a row, and begin anew where they are shorter."""
     g = op.gemm
     shapes = ((op.a, g.m, g.k), (op.b, g.k, g.n), (op.c, g.m, g.n))
-    return Addresses(*(
-        np.arange(g.groups * lines * across).reshape(g.groups, lines, across) % operand.elements
-        for operand, lines, across in shapes
-    ))  # fmt: skip
+    return Addresses(
+        *(
+            np.arange(g.groups * lines * across).reshape(g.groups, lines, across) % operand.elements
+            for operand, lines, across in shapes
+        )
+    )
 
 
 def convolution_op(
@@ -143,17 +142,23 @@ def convolution_op(
     gemm = convolution_gemms(x, w, (*y, *window.positions), groups, transposed=False)[pass_]
     image = 1 + np.arange(np.prod(x)).reshape(samples, *window.image, inputs)
     # [groups, positions, taps x channels of the group]; padding is 0 here.
-    windows = np.stack([
-        unfold(part, window).reshape(-1, window.taps * (inputs // groups))
-        for part in np.split(np.moveaxis(image, -1, 1), groups, axis=1)
-    ]) - 1  # fmt: skip
+    windows = (
+        np.stack(
+            [
+                unfold(part, window).reshape(-1, window.taps * (inputs // groups))
+                for part in np.split(np.moveaxis(image, -1, 1), groups, axis=1)
+            ]
+        )
+        - 1
+    )
     gradient = np.arange(np.prod(y) * np.prod(window.positions, dtype=int)).reshape(-1, groups, outputs // groups)
     weight = np.arange(np.prod(w)).reshape(groups, outputs // groups, -1)
     made, transposed = np.moveaxis(gradient, 1, 0), weight.transpose(0, 2, 1)
     addresses = {
-        Pass.FF: Addresses(windows, transposed, made), Pass.BP: Addresses(made, weight, windows),
+        Pass.FF: Addresses(windows, transposed, made),
+        Pass.BP: Addresses(made, weight, windows),
         Pass.WU: Addresses(made.transpose(0, 2, 1), windows, weight),
-    }[pass_]  # fmt: skip
+    }[pass_]
     stored = {id(windows): int(np.prod(x))}
     a, b, c = (stored.get(id(tensor), tensor.size) for tensor in addresses)
     return make_op(gemm, pass_=pass_, stored=(a, b, c)), addresses

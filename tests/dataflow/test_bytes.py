@@ -16,8 +16,9 @@ from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.im2col import Window
+from weft.workloads.operand import NMOperand
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import MatrixOp, NMOperand
+from weft.workloads.step import MatrixOp
 
 from .problems import convolution_op, make_op
 
@@ -95,9 +96,7 @@ CASES = {
         _conv(Pass.BP), 512, 36, read=2 * (2 * X + 2 * 16 * 72 + 9 * X), write=2 * 9 * X
     ),
     # One of 72 columns of X weighs 2 X / 72 = 227.6 bytes, whole ones are moved.
-    "WU 3 x 3, window whole: X and dY once": Case(
-        _conv(Pass.WU), 16, 72, read=2 * 2 * X + 72 * 228, write=2 * 16 * 72
-    ),
+    "WU 3 x 3, window whole: X and dY once": Case(_conv(Pass.WU), 16, 72, read=2 * 2 * X + 72 * 228, write=2 * 16 * 72),
     # A position of dX stands for 4 pixels of a 16 x 16 image, 3 of them without any product: zeros for who reads dX.
     "BP 1 x 1 by 2: all of dX is stored, a fourth of it made": Case(
         _conv(Pass.BP, SKIP), 64, 8, read=2 * (4 * 64 * 16 + 16 * 8), write=2 * X
@@ -115,9 +114,7 @@ CASES = {
         _conv(Pass.WU), 72, 16, read=2 * 2 * X + 72 * 228, write=2 * 16 * 72, n2s="a"
     ),
     # A depthwise image is 8 matrices of one channel.
-    "FF 3 x 3 depthwise": Case(
-        _conv(Pass.FF, channels=(8, 8), groups=8), 1024, 1, read=2 * (X + 8 * 9), write=2 * X
-    ),
+    "FF 3 x 3 depthwise": Case(_conv(Pass.FF, channels=(8, 8), groups=8), 1024, 1, read=2 * (X + 8 * 9), write=2 * X),
     # 9 runs of 8: 9 x 2 pairs of 16 + 3 bits are 342 bits, 43 bytes a column of 16.
     "FF 3 x 3, 2:8 made in advance: X as stored and 16 compact columns": Case(
         _sparse(_conv(Pass.FF), 2, 8), 1024, 16, read=2 * X + 16 * 43, write=2 * 2 * X
@@ -127,7 +124,11 @@ CASES = {
     ),
     # Runs of 12 are groups of 8 and 4, 2 pairs of 19 bits each: 4 runs hold 16 pairs, 38 bytes.
     "2:8 with a short last group, streamed for each of 2 row tiles": Case(
-        _sparse(_linear(64, 48, 32, run=12), 2, 8), 32, 32, read=2 * 64 * 48 + 2 * 32 * 38, write=2 * 64 * 32,
+        _sparse(_linear(64, 48, 32, run=12), 2, 8),
+        32,
+        32,
+        read=2 * 64 * 48 + 2 * 32 * 38,
+        write=2 * 64 * 32,
         resident=False,
     ),
     # 3:4 needs 2 bits, 1:1 none, 5:16 needs 4: 48 x 18, 64 x 16 and 20 x 20 bits.
@@ -135,27 +136,55 @@ CASES = {
     "1:1": Case(_sparse(_linear(32, 64, 32), 1, 1), 32, 32, read=2 * 32 * 64 + 32 * 128, write=2 * 32 * 32),
     "5:16": Case(_sparse(_linear(32, 64, 32), 5, 16), 32, 32, read=2 * 32 * 64 + 32 * 50, write=2 * 32 * 32),
     "online: B is read dense, 8 groups a column reduced once": Case(
-        _sparse(_linear(32, 64, 32), 2, 8, online=True), 32, 32, read=2 * (32 * 64 + 64 * 32), write=2 * 32 * 32,
+        _sparse(_linear(32, 64, 32), 2, 8, online=True),
+        32,
+        32,
+        read=2 * (32 * 64 + 64 * 32),
+        write=2 * 32 * 32,
         reduced=32 * 8,
     ),
     "online dY of a WU: A is columns of 1024 positions; 3 tiles of taps outside, it is held": Case(
-        _sparse(_conv(Pass.WU), 2, 8, "a", online=True), 24, 16, read=2 * (2 * X + 9 * X), write=2 * 16 * 72, n2s="a",
+        _sparse(_conv(Pass.WU), 2, 8, "a", online=True),
+        24,
+        16,
+        read=2 * (2 * X + 9 * X),
+        write=2 * 16 * 72,
+        n2s="a",
         reduced=16 * 128,
     ),
     "the same with dY cut in two: read and reduced for each of 3 tiles of taps": Case(
-        _sparse(_conv(Pass.WU), 2, 8, "a", online=True), 24, 8, read=2 * (3 * 2 * X + 9 * X), write=2 * 16 * 72,
-        n2s="a", reduced=3 * 16 * 128,
+        _sparse(_conv(Pass.WU), 2, 8, "a", online=True),
+        24,
+        8,
+        read=2 * (3 * 2 * X + 9 * X),
+        write=2 * 16 * 72,
+        n2s="a",
+        reduced=3 * 16 * 128,
     ),
     # 128 groups x 2 pairs x 19 bits: 608 bytes a column.
     "the same with its compact copy in memory: written once, read for the 2 later tiles of taps": Case(
-        _sparse(_conv(Pass.WU), 2, 8, "a", online=True), 24, 8, read=2 * (2 * X + 9 * X) + 2 * 16 * 608,
-        write=2 * 16 * 72 + 16 * 608, n2s="a", compact="memory", reduced=16 * 128,
+        _sparse(_conv(Pass.WU), 2, 8, "a", online=True),
+        24,
+        8,
+        read=2 * (2 * X + 9 * X) + 2 * 16 * 608,
+        write=2 * 16 * 72 + 16 * 608,
+        n2s="a",
+        compact="memory",
+        reduced=16 * 128,
     ),
     "the same kept in the buffer while the taps stream past, twice": Case(
-        _sparse(_conv(Pass.WU), 2, 8, "a", online=True), 24, 8, read=2 * (2 * X + 2 * 9 * X), write=2 * 16 * 72,
-        n2s="a", order="nm", resident=False, compact="buffer", reduced=16 * 128,
+        _sparse(_conv(Pass.WU), 2, 8, "a", online=True),
+        24,
+        8,
+        read=2 * (2 * X + 2 * 9 * X),
+        write=2 * 16 * 72,
+        n2s="a",
+        order="nm",
+        resident=False,
+        compact="buffer",
+        reduced=16 * 128,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -166,9 +195,13 @@ def test_bytes_by_hand(sat, name):
     mapping = Mapping(
         array=ArrayMapping(dataflow=Dataflow.OS, pattern=pattern, interleave=4),
         gemm=op.gemm if case.n2s == "b" else op.gemm.transposed,
-        n2s=case.n2s, tile_rows=case.rows, tile_cols=case.cols, resident=case.resident, order=case.order,
+        n2s=case.n2s,
+        tile_rows=case.rows,
+        tile_cols=case.cols,
+        resident=case.resident,
+        order=case.order,
         compact=case.compact,
-    )  # fmt: skip
+    )
 
     counts = evaluate(op, sat, mapping).counts
 
@@ -181,9 +214,14 @@ def test_without_pregeneration_a_weight_is_read_dense_and_reduced_at_every_load(
     op = _sparse(_conv(Pass.FF), 2, 8)
     late = replace(sat, wuve=replace(sat.wuve, pregenerate=False))
     mapping = Mapping(
-        array=ArrayMapping(dataflow=Dataflow.OS, pattern=NMPattern(keep=2, group=8), interleave=2), gemm=op.gemm,
-        n2s="b", tile_rows=256, tile_cols=8, resident=True, order="mn",
-    )  # fmt: skip
+        array=ArrayMapping(dataflow=Dataflow.OS, pattern=NMPattern(keep=2, group=8), interleave=2),
+        gemm=op.gemm,
+        n2s="b",
+        tile_rows=256,
+        tile_cols=8,
+        resident=True,
+        order="mn",
+    )
 
     counts = evaluate(op, late, mapping).counts
 
@@ -196,8 +234,14 @@ def test_columns_kept_compact_fill_half_a_buffer(sat):
     case = CASES["the same kept in the buffer while the taps stream past, twice"]
     mapping = Mapping(
         array=ArrayMapping(dataflow=Dataflow.OS, pattern=NMPattern(keep=2, group=8), interleave=4),
-        gemm=case.op.gemm.transposed, n2s="a", tile_rows=24, tile_cols=8, resident=False, order="nm", compact="buffer",
-    )  # fmt: skip
+        gemm=case.op.gemm.transposed,
+        n2s="a",
+        tile_rows=24,
+        tile_cols=8,
+        resident=False,
+        order="nm",
+        compact="buffer",
+    )
     enough = replace(sat, buffers=replace(sat.buffers, n2s_bytes=2 * 8 * 608))
 
     assert evaluate(case.op, enough, mapping).counts.dram_read_bytes == case.read

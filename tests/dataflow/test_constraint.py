@@ -25,8 +25,9 @@ from weft.simulator.memory import memory_need
 from weft.simulator.system import simulate_system
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
+from weft.workloads.operand import NMOperand
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import MatrixOp, NMOperand, Workload
+from weft.workloads.step import MatrixOp, Workload
 
 from .problems import machines, make_op, matrix_ops
 
@@ -36,8 +37,13 @@ LISTS = {"interleave": (1, 2, 3, 4), "pairs": (1, 2, 3), "tile_rows": (1, 5, 8, 
 @st.composite
 def constraints(draw: st.DrawFn) -> Constraint:
     """Any that does not contradict itself."""
-    single = {"dataflow": list(Dataflow), "n2s": ["a", "b"], "resident": [True, False], "order": ["mn", "nm"],
-              "compact": list(COMPACT)}  # fmt: skip
+    single = {
+        "dataflow": list(Dataflow),
+        "n2s": ["a", "b"],
+        "resident": [True, False],
+        "order": ["mn", "nm"],
+        "compact": list(COMPACT),
+    }
     given = {name: draw(st.none() | st.sampled_from(values)) for name, values in single.items()}
     for name, values in LISTS.items():
         several = st.lists(st.sampled_from(values), min_size=1, max_size=3, unique=True).map(tuple)
@@ -57,9 +63,15 @@ def allowed(mapping: Mapping, wanted: Constraint, dense: bool) -> bool:
     """By the words of its documentation."""
     array, m = mapping.array, mapping
     has = {
-        "dataflow": array.dataflow, "interleave": array.interleave, "n2s": m.n2s, "resident": m.resident,
-        "order": m.order, "compact": m.compact, "tile_rows": m.tile_rows, "tile_cols": m.tile_cols,
-    }  # fmt: skip
+        "dataflow": array.dataflow,
+        "interleave": array.interleave,
+        "n2s": m.n2s,
+        "resident": m.resident,
+        "order": m.order,
+        "compact": m.compact,
+        "tile_rows": m.tile_rows,
+        "tile_cols": m.tile_cols,
+    }
     whole = {"tile_rows": m.gemm.m, "tile_cols": m.gemm.n}
     if dense and array.dataflow is Dataflow.WS and wanted.pairs and array.pattern.keep not in listed(wanted.pairs):
         return False
@@ -80,11 +92,18 @@ def extents(unit: int, size: int, asked: object) -> list[int]:
 
 def every(op: MatrixOp, spec: AcceleratorSpec, wanted: Constraint) -> Iterator[Placement]:
     """All that are allowed, one by one."""
-    asked = {"n2s": ("a", "b"), "dataflow": tuple(Dataflow), "order": ("mn", "nm"), "resident": (True, False),
-             "interleave": range(1, spec.pe.accumulators + 1),
-             "compact": COMPACT if op.sparse else ("remade",)}  # fmt: skip
-    of = {name: [v for v in values if getattr(wanted, name) is None or v in listed(getattr(wanted, name))]
-          for name, values in asked.items()}  # fmt: skip
+    asked = {
+        "n2s": ("a", "b"),
+        "dataflow": tuple(Dataflow),
+        "order": ("mn", "nm"),
+        "resident": (True, False),
+        "interleave": range(1, spec.pe.accumulators + 1),
+        "compact": COMPACT if op.sparse else ("remade",),
+    }
+    of = {
+        name: [v for v in values if getattr(wanted, name) is None or v in listed(getattr(wanted, name))]
+        for name, values in asked.items()
+    }
     held_in_ws = range(1, spec.pe.weight_pairs + 1)
     for n2s, dataflow, held, interleave in itertools.product(of["n2s"], of["dataflow"], held_in_ws, of["interleave"]):
         ws, gemm = dataflow is Dataflow.WS, op.gemm if n2s == "b" else op.gemm.transposed
@@ -98,9 +117,15 @@ def every(op: MatrixOp, spec: AcceleratorSpec, wanted: Constraint) -> Iterator[P
         for r, c, resident, order, compact in itertools.product(rows, cols, of["resident"], of["order"], of["compact"]):
             try:
                 mapping = Mapping(
-                    array=array, gemm=gemm, n2s=n2s, tile_rows=r, tile_cols=c, resident=resident, order=order,
+                    array=array,
+                    gemm=gemm,
+                    n2s=n2s,
+                    tile_rows=r,
+                    tile_cols=c,
+                    resident=resident,
+                    order=order,
                     compact=compact,
-                )  # fmt: skip
+                )
                 if allowed(mapping, wanted, op.sparse is None):
                     yield evaluate(op, spec, mapping)
             except InputError:
@@ -155,10 +180,15 @@ def test_the_empty_constraint_is_no_constraint() -> None:
 
 
 def step() -> Workload:
-    return Workload(model="m", batch=1, ops=tuple(
-        replace(make_op(Gemm(m=64, k=32, n=48)), name=name, pass_=pass_, parameter=f"{name}.weight")
-        for name in ("body.0", "body.1", "head") for pass_ in (Pass.FF, Pass.BP, Pass.WU)
-    ))  # fmt: skip
+    return Workload(
+        model="m",
+        batch=1,
+        ops=tuple(
+            replace(make_op(Gemm(m=64, k=32, n=48)), name=name, pass_=pass_, parameter=f"{name}.weight")
+            for name in ("body.0", "body.1", "head")
+            for pass_ in (Pass.FF, Pass.BP, Pass.WU)
+        ),
+    )
 
 
 RULES = """
@@ -183,9 +213,10 @@ def test_the_last_rule_that_gives_a_field_holds_for_it() -> None:
     plan = weft.schedule(step(), "tiny", mapping=rules(RULES))
     asked = [None if p is None or p.constrained is None else p.constrained.asked for p in plan.placements]
     assert asked == [
-        *["dataflow = ws, interleave = 1 or 2"] * 5, "dataflow = os, interleave = 1 or 2, tile_rows = all",
+        *["dataflow = ws, interleave = 1 or 2"] * 5,
+        "dataflow = os, interleave = 1 or 2, tile_rows = all",
         *[None] * 3,
-    ]  # fmt: skip
+    ]
     free = weft.schedule(step(), "tiny")
     for placement, without in zip(plan.placements, free.placements, strict=True):
         assert placement is not None and without is not None

@@ -18,8 +18,8 @@ from weft.dataflow.stce.time import array_cycles
 from weft.simulator.step import stepped
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
+from weft.workloads.operand import NMOperand
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import NMOperand
 
 from ..engines.conformance import claimed
 from .problems import machines, make_op, mappings, matrix_ops
@@ -46,10 +46,15 @@ def test_closed_form_of_a_reduced_operand_that_is_streamed_again(data, compact):
     interleave = data.draw(st.integers(1, spec.pe.accumulators))
     array = ArrayMapping(dataflow=Dataflow.OS, pattern=pattern, interleave=interleave)
     mapping = Mapping(
-        array=array, gemm=op.gemm, n2s="b", tile_rows=min(spec.array.rows, op.gemm.m),
-        tile_cols=min(spec.array.cols * interleave, op.gemm.n), resident=False,
-        order="nm" if compact == "buffer" else data.draw(st.sampled_from(("mn", "nm"))), compact=compact,
-    )  # fmt: skip
+        array=array,
+        gemm=op.gemm,
+        n2s="b",
+        tile_rows=min(spec.array.rows, op.gemm.m),
+        tile_cols=min(spec.array.cols * interleave, op.gemm.n),
+        resident=False,
+        order="nm" if compact == "buffer" else data.draw(st.sampled_from(("mn", "nm"))),
+        compact=compact,
+    )
     placement = _fitting(op, spec, mapping)
 
     assert claimed(placement) == stepped(op, placement.mapping, spec)

@@ -65,9 +65,25 @@ def _problem(draw: random.Random) -> tuple[Problem, ArrayMachine, MemoryMachine,
     keep = draw.choice((0, draw.randint(1, group)))
     west, north, out = (2 * groups * size for size in (rows * k, k * cols, rows * cols))
     p = Problem(
-        rows, k, cols, groups, k, keep, group if keep else 1, int(bool(keep) and draw.random() < 0.7),
-        west, west, 0, north, north, 0, out, out, 0, FP16.bits,
-    )  # fmt: skip
+        rows,
+        k,
+        cols,
+        groups,
+        k,
+        keep,
+        group if keep else 1,
+        int(bool(keep) and draw.random() < 0.7),
+        west,
+        west,
+        0,
+        north,
+        north,
+        0,
+        out,
+        out,
+        0,
+        FP16.bits,
+    )
     x = ArrayMachine(_log(draw, 8), _log(draw, 8), _log(draw, 4), 2, _log(draw, 5), FP16.bits, FP32.bits)
     least = p.groups * p.rows * p.cols * p.k // (x.R * x.C) + 1
     rate = max(1, min(2**48, int(LONGEST / least * 2 ** draw.uniform(-8, 2))))
@@ -81,9 +97,13 @@ def both() -> list[tuple[object, list[object]]]:
     problems = [_problem(draw) for _ in range(60)]
     lines = "\n".join(json.dumps([*map(list, problem), list(FREE)]) for problem in problems)
     run = subprocess.run(
-        [sys.executable, "-c", UNBOUNDED], input=lines, capture_output=True, text=True, check=True,
+        [sys.executable, "-c", UNBOUNDED],
+        input=lines,
+        capture_output=True,
+        text=True,
+        check=True,
         env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
-    )  # fmt: skip
+    )
     exact = [json.loads(line) for line in run.stdout.splitlines()]
     return [(search(*problem, FREE, CYCLES, FREE_SPACE), found) for problem, found in zip(problems, exact, strict=True)]
 

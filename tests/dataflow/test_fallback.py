@@ -23,9 +23,10 @@ from weft.simulator.step import simulate
 from weft.simulator.system import step_time
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
+from weft.workloads.operand import Operand, Role
 from weft.workloads.schemes.annotate import annotate, weight_copies
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import MatrixOp, Operand, Role, UpdateOp, Workload
+from weft.workloads.step import MatrixOp, UpdateOp, Workload
 from weft.workloads.update_rule import UPDATE_RULES
 
 from .problems import machines
@@ -49,11 +50,17 @@ def linear(name: str, rows: int, inputs: int, outputs: int, optimizer: str = "sg
     ]
     products = [
         MatrixOp(
-            name=name, op="aten.mm", pass_=p, gemm=gemm, a=operand(*a), b=operand(*b), c=operand(*c),
+            name=name,
+            op="aten.mm",
+            pass_=p,
+            gemm=gemm,
+            a=operand(*a),
+            b=operand(*b),
+            c=operand(*c),
             parameter=f"{name}.weight",
         )
         for p, gemm, a, b, c in made
-    ]  # fmt: skip
+    ]
     return [*products, UpdateOp(name=f"{name}.weight", elements=w)]
 
 

@@ -27,8 +27,9 @@ from weft.simulator.step import macro_tiles
 from weft.simulator.transfers import Layout, Stored, shapes_of
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
+from weft.workloads.operand import NMOperand
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import CompactCopy, Frozen, MatrixOp, NMOperand, UpdateOp, VectorOp, Workload
+from weft.workloads.step import CompactCopy, Frozen, MatrixOp, UpdateOp, VectorOp, Workload
 from weft.workloads.update_rule import ADAM, SGD
 
 from .problems import E5M2, in_e5m2, make_op
@@ -46,9 +47,14 @@ def spec(monkeypatch):
 def _mapped(op: MatrixOp, rows: int, cols: int, *, dataflow: Dataflow = Dataflow.OS, resident: bool = True) -> Mapping:
     pattern = op.sparse.pattern if op.sparse else DENSE
     return Mapping(
-        array=ArrayMapping(dataflow=dataflow, pattern=pattern, interleave=1), gemm=op.gemm, n2s="b", tile_rows=rows,
-        tile_cols=cols, resident=resident, order="mn",
-    )  # fmt: skip
+        array=ArrayMapping(dataflow=dataflow, pattern=pattern, interleave=1),
+        gemm=op.gemm,
+        n2s="b",
+        tile_rows=rows,
+        tile_cols=cols,
+        resident=resident,
+        order="mn",
+    )
 
 
 def _buffers(spec, **bytes_):
@@ -153,17 +159,18 @@ def test_what_a_step_keeps_in_memory(spec):
     assert need.activations == 16 * 64 + 16 * 32
     _, regions = lay_out(schedule(step, spec))
     assert {region.name: region.size for region in regions} == {
-        "layer activation": 16 * 64, "layer.weight in 8 bits": 64 * 32, "layer FF result": 16 * 32,
-        "layer.weight in 32 bits": 4 * 64 * 32, "layer.weight optimizer state": 4 * 64 * 32,
+        "layer activation": 16 * 64,
+        "layer.weight in 8 bits": 64 * 32,
+        "layer FF result": 16 * 32,
+        "layer.weight in 32 bits": 4 * 64 * 32,
+        "layer.weight optimizer state": 4 * 64 * 32,
         "layer.weight gradient": 64 * 32,
-    }  # fmt: skip
+    }
 
 
 def test_bits_that_buffers_are_charged_for(spec):
     """A word is 8 bits, 11 with its index; a partial sum stays 32."""
-    sparse = make_op(
-        Gemm(m=64, k=96, n=128), sparse=NMOperand(operand="b", pattern=TWO_OF_EIGHT, online=False)
-    )  # fmt: skip
+    sparse = make_op(Gemm(m=64, k=96, n=128), sparse=NMOperand(operand="b", pattern=TWO_OF_EIGHT, online=False))
     placed = evaluate(sparse, spec, _mapped(sparse, 64, 64))
     result = OpResult(op=sparse, mapping=placed.mapping, cycles=placed.cycles, counts=placed.counts)
 

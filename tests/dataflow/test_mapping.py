@@ -11,8 +11,8 @@ from weft.dataflow.mapping import Mapping
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
+from weft.workloads.operand import NMOperand
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import NMOperand
 
 from .problems import make_op
 

@@ -22,8 +22,9 @@ from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.dataflow.stce.spec import ArraySpec
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
+from weft.workloads.operand import NMOperand
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import NMOperand, Workload
+from weft.workloads.step import Workload
 
 from .problems import machines, make_op, matrix_ops
 
@@ -55,9 +56,15 @@ def _space(op, spec):
                     if compact == "buffer" and (resident or order == "mn"):
                         continue
                     yield Mapping(
-                        array=array, gemm=gemm, n2s=n2s, tile_rows=r, tile_cols=c, resident=resident, order=order,
+                        array=array,
+                        gemm=gemm,
+                        n2s=n2s,
+                        tile_rows=r,
+                        tile_cols=c,
+                        resident=resident,
+                        order=order,
                         compact=compact,
-                    )  # fmt: skip
+                    )
 
 
 def _online(op, spec) -> bool:

@@ -98,11 +98,24 @@ def test_no_shipped_memory_breaks_a_jedec_rule(name: str, stream: str) -> None:
 @pytest.mark.parametrize(
     "gap",
     [
-        "act_column", "act_pre", "act_act_group", "act_act_rank", "four_act", "pre_act", "pre_all_act", "column_group",
-        "column_rank", "column_switch", "read_pre", "write_pre", "read_write", "write_read_group", "write_read_rank",
+        "act_column",
+        "act_pre",
+        "act_act_group",
+        "act_act_rank",
+        "four_act",
+        "pre_act",
+        "pre_all_act",
+        "column_group",
+        "column_rank",
+        "column_switch",
+        "read_pre",
+        "write_pre",
+        "read_write",
+        "write_read_group",
+        "write_read_rank",
         "refresh",
     ],
-)  # fmt: skip
+)
 def test_a_channel_that_is_one_cycle_early_is_caught(gap: str) -> None:
     """The witness bites: a controller with any one gap too short makes commands it objects to."""
     ranks = 1 if gap in ("four_act", "write_read_rank") else 2

@@ -51,16 +51,17 @@ def test_time_in_a_trace_is_kept(tmp_path: Path) -> None:
         (
             "0x00D6A0C0 P_FETCH 11\n0x40 P_MEM_RD 12\n0x80 P_MEM_WR 13\n0xC0 BOFF 14\n0x40 P_LOCK_RD 15\n"
             "0x40 P_LOCK_WR 16\n",
-            [0xD6A0C0, 0x40, 0x80, 0xC0, 0x40, 0x40], [False, False, True, True, False, False],
+            [0xD6A0C0, 0x40, 0x80, 0xC0, 0x40, 0x40],
+            [False, False, True, True, False, False],
             [11, 12, 13, 14, 15, 16],
         ),
         ("0x7FC0 IFETCH 4\n0x7FC0 WRITE 9\n", [0x7FC0, 0x7FC0], [False, True], [4, 9]),
         ("\ufeff0,R\n", [0], [False], [0]),
-        ("\ufeffaddress;op\r\n64;\"W\"\r\n", [64], [True], [0]),
+        ('\ufeffaddress;op\r\n64;"W"\r\n', [64], [True], [0]),
         ("Address,op\r0x40 , r\r# end", [64], [False], [0]),
         ("4096,READ,7 # decimal between commas\n// and a note\n  0xFC0\tst  \n", [4096, 0xFC0], [False, True], [7, 7]),
     ],
-)  # fmt: skip
+)
 def test_forms(tmp_path: Path, text: str, address: list[int], write: list[bool], time: list[int]) -> None:
     assert read(tmp_path, text) == ([a // LINE for a in address], write, time)
 
@@ -108,16 +109,19 @@ def test_what_was_read_as_hexadecimal_is_told(tmp_path: Path) -> None:
     requests=st.lists(
         st.tuples(st.integers(0, X8.organization.lines - 1), st.booleans(), st.integers(0, 1000)), min_size=1
     ).map(lambda found: sorted(found, key=lambda r: r[2])),
-    form=st.sampled_from(FORMS), cut=st.integers(1, 9),
-)  # fmt: skip
+    form=st.sampled_from(FORMS),
+    cut=st.integers(1, 9),
+)
 def test_what_is_written_is_read_again(
     tmp_path_factory: pytest.TempPathFactory, requests: list[tuple[int, bool, int]], form: Form, cut: int
 ) -> None:
     path = tmp_path_factory.mktemp("written") / "trace"
     line, write, time = (np.array(column) for column in zip(*requests, strict=True))
     whole = Requests(line=line, write=write, time=time if form != "ramulator" else np.zeros(len(line), np.int64))
-    parts = [Requests(line=line[i : i + cut], write=write[i : i + cut], time=time[i : i + cut])
-             for i in range(0, len(line), cut)]  # fmt: skip
+    parts = [
+        Requests(line=line[i : i + cut], write=write[i : i + cut], time=time[i : i + cut])
+        for i in range(0, len(line), cut)
+    ]
     written = write_trace(path, parts, X8, form, len(line))
     assert written == (int((~write).sum()), int(write.sum()), time[-1])
     found = read_trace(path, X8)
@@ -133,8 +137,11 @@ def test_what_is_written_is_read_again(
 
 def test_the_forms_by_hand(tmp_path: Path) -> None:
     part = Requests(line=np.array([1, 4096]), write=np.array([False, True]), time=np.array([0, 7]))
-    said = {"dramsim3": "0x40 READ 0\n0x40000 WRITE 7\n", "ramulator": "LD 0x40\nST 0x40000\n",
-            "csv": "address,op,cycle\n0x40,R,0\n0x40000,W,7\n"}  # fmt: skip
+    said = {
+        "dramsim3": "0x40 READ 0\n0x40000 WRITE 7\n",
+        "ramulator": "LD 0x40\nST 0x40000\n",
+        "csv": "address,op,cycle\n0x40,R,0\n0x40000,W,7\n",
+    }
     for form in FORMS:
         write_trace(tmp_path / form, [part], X8, form, 2)
         assert (tmp_path / form).read_text() == said[form]

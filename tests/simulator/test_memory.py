@@ -199,9 +199,9 @@ class Deep(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Linear(65_536, 8, bias=False)
-        self.frozen = nn.Sequential(nn.Linear(8, 65_536, bias=False), *(
-            nn.Linear(65_536, 65_536, bias=False) for _ in range(8)
-        ))  # fmt: skip
+        self.frozen = nn.Sequential(
+            nn.Linear(8, 65_536, bias=False), *(nn.Linear(65_536, 65_536, bias=False) for _ in range(8))
+        )
         self.frozen.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ from weft.simulator.step import MOST_STEPPED, simulate
 from weft.simulator.system import step_time
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
+from weft.workloads.operand import Operand, Role
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import CompactCopy, MatrixOp, Operand, Role, UpdateOp, VectorOp, Workload
+from weft.workloads.step import CompactCopy, MatrixOp, UpdateOp, VectorOp, Workload
 
 SAT = load_spec("sat-vcu1525")
 BYTES_PER_CYCLE = 76.8e9 * 0.89 / 200e6

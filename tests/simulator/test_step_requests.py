@@ -25,7 +25,8 @@ from weft.simulator.step import simulate
 from weft.simulator.step_requests import _lines, _matrix_phases, step_requests
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Pass
-from weft.workloads.step import MatrixOp, Role, Workload
+from weft.workloads.operand import Role
+from weft.workloads.step import MatrixOp, Workload
 
 from ..dataflow.problems import addresses_of, machines, mappings, matrix_ops
 
@@ -128,9 +129,15 @@ def test_every_element_is_asked_for_where_it_lies(case: tuple[MatrixOp, Accelera
 
 def net() -> Schedule:
     model = nn.Sequential(
-        nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, stride=2), nn.Flatten(),
-        nn.Linear(16 * 9, 64), nn.Linear(64, 64), nn.Linear(64, 8),
-    )  # fmt: skip
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, stride=2),
+        nn.Flatten(),
+        nn.Linear(16 * 9, 64),
+        nn.Linear(64, 64),
+        nn.Linear(64, 8),
+    )
     return weft.schedule(weft.sparsify(weft.trace(model, torch.empty(4, 8, 8, 8)), "bdwp-x", "2:8"), "tiny")
 
 

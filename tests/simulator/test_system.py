@@ -30,9 +30,10 @@ from weft.simulator.transfers import OneRate, Transfers, by_shape
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.models import zoo
+from weft.workloads.operand import Role
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import CompactCopy, MatrixOp, Op, Role, UpdateOp, VectorOp, Workload
+from weft.workloads.step import CompactCopy, MatrixOp, Op, UpdateOp, VectorOp, Workload
 from weft.workloads.trace import trace_step
 from weft.workloads.update_rule import UPDATE_RULES
 
@@ -46,9 +47,14 @@ TWO_OF_EIGHT = NMPattern(keep=2, group=8)
 def vector_ops(draw: st.DrawFn) -> VectorOp:
     size = st.integers(0, 3000)
     return VectorOp(
-        name="v", op="aten.relu", pass_=draw(st.sampled_from((Pass.FF, Pass.BP))), dtype="float16",
-        elements=draw(size), read_bytes=2 * draw(size), write_bytes=2 * draw(st.integers(1, 3000)),
-    )  # fmt: skip
+        name="v",
+        op="aten.relu",
+        pass_=draw(st.sampled_from((Pass.FF, Pass.BP))),
+        dtype="float16",
+        elements=draw(size),
+        read_bytes=2 * draw(size),
+        write_bytes=2 * draw(st.integers(1, 3000)),
+    )
 
 
 @st.composite
@@ -224,9 +230,9 @@ def test_order_by_role_waits_for_no_update_and_never_adds_to_the_step(data):
 
 def _linear(name: str, pass_: Pass = Pass.FF, rows: int = 64) -> MatrixOp:
     """rows x 64 x 64 over FP16."""
-    gemm = {
-        Pass.FF: Gemm(m=rows, k=64, n=64), Pass.BP: Gemm(m=rows, k=64, n=64), Pass.WU: Gemm(m=64, k=rows, n=64)
-    }[pass_]  # fmt: skip
+    gemm = {Pass.FF: Gemm(m=rows, k=64, n=64), Pass.BP: Gemm(m=rows, k=64, n=64), Pass.WU: Gemm(m=64, k=rows, n=64)}[
+        pass_
+    ]
     op = make_op(gemm, pass_=pass_)
     roles = {
         Pass.FF: (Role.ACTIVATION, Role.WEIGHT, Role.ACTIVATION),
@@ -256,10 +262,14 @@ def test_the_weight_of_the_next_op_is_loaded_under_the_last_one():
 
 def test_an_update_runs_under_the_backward_pass_of_the_layer_before():
     ops = (
-        _linear("one", rows=8192), _linear("two", rows=8192),
-        _linear("two", Pass.BP, 8192), _linear("two", Pass.WU, 8192), _linear("one", Pass.WU, 8192),
-        UpdateOp(name="one.weight", elements=4096), UpdateOp(name="two.weight", elements=4096),
-    )  # fmt: skip
+        _linear("one", rows=8192),
+        _linear("two", rows=8192),
+        _linear("two", Pass.BP, 8192),
+        _linear("two", Pass.WU, 8192),
+        _linear("one", Pass.WU, 8192),
+        UpdateOp(name="one.weight", elements=4096),
+        UpdateOp(name="two.weight", elements=4096),
+    )
     plan = _plan(*ops)
 
     system = simulate_system(plan)
@@ -272,9 +282,14 @@ def test_an_update_runs_under_the_backward_pass_of_the_layer_before():
 
 def test_vector_work_of_the_next_layer_runs_under_the_weight_gradient_of_this_one():
     relu = VectorOp(
-        name="relu", op="aten.threshold_backward", pass_=Pass.BP, dtype="float16", elements=64 * 8192,
-        read_bytes=2**20, write_bytes=2**20,
-    )  # fmt: skip
+        name="relu",
+        op="aten.threshold_backward",
+        pass_=Pass.BP,
+        dtype="float16",
+        elements=64 * 8192,
+        read_bytes=2**20,
+        write_bytes=2**20,
+    )
     ops = (_linear("two", Pass.BP, 8192), _linear("two", Pass.WU, 8192), relu, _linear("one", Pass.BP, 8192))
     system = simulate_system(_plan(*ops))
 
@@ -289,11 +304,16 @@ def test_order_by_role_by_hand():
     bias = VectorOp(name="two", op="aten.sum", pass_=Pass.WU, dtype="float16", elements=9, read_bytes=2, write_bytes=2)
     back = replace(relu, pass_=Pass.BP)
     ops = (
-        _linear("one"), relu, _linear("two"),  # 0 1 2
-        _linear("two", Pass.BP), _linear("two", Pass.WU), bias,  # 3 4 5
-        back, _linear("one", Pass.WU),  # 6 7
+        _linear("one"),
+        relu,
+        _linear("two"),  # 0 1 2
+        _linear("two", Pass.BP),
+        _linear("two", Pass.WU),
+        bias,  # 3 4 5
+        back,
+        _linear("one", Pass.WU),  # 6 7
         *(UpdateOp(name=name, elements=9) for name in ("one.weight", "two.weight", "two.bias", "act.scale", "lost")),
-    )  # fmt: skip
+    )
 
     order = role_order(Workload(model="m", batch=1, ops=ops))
 
@@ -341,8 +361,9 @@ def test_order_by_role_lets_nothing_go_before_what_the_tensors_of_a_trace_tell(m
             before[i] |= before[other]
             before[i, other] = True
 
-    missing = [(step.ops[i].name, other) for i, others in enumerate(step.after) for other in others
-               if not before[i, other]]  # fmt: skip
+    missing = [
+        (step.ops[i].name, other) for i, others in enumerate(step.after) for other in others if not before[i, other]
+    ]
     assert not missing
     assert order_of(step).after == step.after
     assert order_of(replace(step, after=())) == role_order(step)

@@ -112,9 +112,14 @@ def test_halos_by_hand():
     window = Window(image=(16, 16), kernel=(3, 3), stride=(1, 1), padding=(1, 1), dilation=(1, 1))
     op, addresses = convolution_op(Pass.FF, 4, (8, 16), window)
     mapping = Mapping(
-        array=ArrayMapping(dataflow=Dataflow.OS, pattern=DENSE, interleave=1), gemm=op.gemm, n2s="b", tile_rows=32,
-        tile_cols=16, resident=True, order="mn",
-    )  # fmt: skip
+        array=ArrayMapping(dataflow=Dataflow.OS, pattern=DENSE, interleave=1),
+        gemm=op.gemm,
+        n2s="b",
+        tile_rows=32,
+        tile_cols=16,
+        resident=True,
+        order="mn",
+    )
 
     counted = traffic_reference(load_spec("tiny"), op, mapping, addresses)
 

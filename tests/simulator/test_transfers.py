@@ -23,17 +23,19 @@ from weft.simulator.step import macro_tiles
 from weft.simulator.transfers import ONE_PIECE, ByShape, OneRate, Stored, by_shape, layout_of, timed
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
+from weft.workloads.operand import NMOperand, Role
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import MatrixOp, NMOperand, Role
+from weft.workloads.step import MatrixOp
 
 from ..dataflow.problems import make_op
 
 Int64 = npt.NDArray[np.int64]
 SAT = load_spec("sat-vcu1525")
 ROLES = {
-    Pass.FF: (Role.ACTIVATION, Role.WEIGHT), Pass.BP: (Role.GRADIENT, Role.WEIGHT),
+    Pass.FF: (Role.ACTIVATION, Role.WEIGHT),
+    Pass.BP: (Role.GRADIENT, Role.WEIGHT),
     Pass.WU: (Role.GRADIENT, Role.ACTIVATION),
-}  # fmt: skip
+}
 
 
 def _op(pass_: Pass, gemm: Gemm, sparse: NMOperand | None = None) -> MatrixOp:
@@ -46,9 +48,15 @@ def _tiles(
     op: MatrixOp, rows: int, cols: int, *, n2s: str = "b", compact: str = "remade"
 ) -> tuple[MacroTiles, ByShape]:
     mapping = replace(
-        place(op, SAT, Objective.THRIFT).mapping, gemm=op.gemm if n2s == "b" else op.gemm.transposed, n2s=n2s,
-        tile_rows=rows, tile_cols=cols, resident=True, order="mn", compact=compact,
-    )  # fmt: skip
+        place(op, SAT, Objective.THRIFT).mapping,
+        gemm=op.gemm if n2s == "b" else op.gemm.transposed,
+        n2s=n2s,
+        tile_rows=rows,
+        tile_cols=cols,
+        resident=True,
+        order="mn",
+        compact=compact,
+    )
     product, transfers = tiled(op, SAT, mapping), by_shape(SAT)
     tiles, _, _ = macro_tiles(product, SAT)
     return timed(

@@ -29,13 +29,19 @@ rates = st.floats(2.0**-20, 1.0)
 scales = st.integers(0, 16).map(lambda e: 2.0**-e)
 momentum = {"rate": rates, "momentum": st.floats(0, 1), "weight_decay": st.floats(0, 0.125), "inverse_scale": scales}
 moments = {
-    "rate": rates, "beta1": st.floats(0, 0.9375), "beta2": st.floats(0, 0.9375), "epsilon": st.floats(0, 2.0**-10),
-    "step": st.integers(1, 1000), "inverse_scale": scales,
-}  # fmt: skip
+    "rate": rates,
+    "beta1": st.floats(0, 0.9375),
+    "beta2": st.floats(0, 0.9375),
+    "epsilon": st.floats(0, 2.0**-10),
+    "step": st.integers(1, 1000),
+    "inverse_scale": scales,
+}
 rules = st.one_of(
-    st.builds(Sgd, **momentum), st.builds(Nesterov, **momentum), st.builds(Adam, **moments),
+    st.builds(Sgd, **momentum),
+    st.builds(Nesterov, **momentum),
+    st.builds(Adam, **moments),
     st.builds(AdamW, **moments, weight_decay=st.floats(0, 0.125)),
-)  # fmt: skip
+)
 
 
 def bits(x: Single) -> list[int]:
@@ -139,9 +145,14 @@ def test_a_step_is_that_of_the_optimizer_that_trains(rule: UpdateRule) -> None:
         optimizer.step()
         beta1, beta2 = group.get("betas", (0.0, 0.0))
         told = {
-            "rate": group["lr"], "momentum": group.get("momentum"), "weight_decay": decay, "beta1": beta1,
-            "beta2": beta2, "epsilon": group.get("eps"), "step": step,
-        }  # fmt: skip
+            "rate": group["lr"],
+            "momentum": group.get("momentum"),
+            "weight_decay": decay,
+            "beta1": beta1,
+            "beta2": beta2,
+            "epsilon": group.get("eps"),
+            "step": step,
+        }
         made = SETTINGS[rule.name]
         found = run_wuve(
             spec, made(**{f.name: told[f.name] for f in fields(made) if f.name in told}), master, gradient, state

@@ -22,10 +22,20 @@ _SIZES: dict[str, Any] = {
     **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx"), 64),
     **dict.fromkeys(("layerdrop", "encoder_layerdrop", "decoder_layerdrop", "mask_time_prob"), 0.0),
     **dict.fromkeys(("num_local_experts", "num_experts", "n_routed_experts"), 4),
-    "num_key_value_heads": 2, "vocab_size": 99, "head_dim": 8, "d_kv": 8, "use_cache": False, "pad_token_id": 0,
-    "bos_token_id": 1, "eos_token_id": 2, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "num_labels": 5,
-    "image_size": 32, "patch_size": 8,
-}  # fmt: skip
+    "num_key_value_heads": 2,
+    "vocab_size": 99,
+    "head_dim": 8,
+    "d_kv": 8,
+    "use_cache": False,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "num_labels": 5,
+    "image_size": 32,
+    "patch_size": 8,
+}
 """What is set wherever a configuration has it, as one number."""
 
 
@@ -37,9 +47,10 @@ def _build(name: str, settings: Mapping[str, Any], dtype: torch.dtype | None) ->
     default = config_class()
     known = default.to_dict()
     sizes = {
-        key: value for key, value in _SIZES.items()
+        key: value
+        for key, value in _SIZES.items()
         if isinstance(getattr(default, key, ""), int | float) or (key in known and getattr(default, key, "") is None)
-    }  # fmt: skip
+    }
     own = {key for key in sizes if isinstance(getattr(config_class, key, None), property)}
     config = config_class(**{key: value for key, value in {**sizes, **settings}.items() if key not in own})
     config._attn_implementation = "eager"
@@ -61,9 +72,12 @@ _INPUTS: dict[str, Any] = {
 
 
 def _case(
-    name: str, kind: str, live: tuple[str, ...] = (), settings: Mapping[str, Any] = MappingProxyType({}),
+    name: str,
+    kind: str,
+    live: tuple[str, ...] = (),
+    settings: Mapping[str, Any] = MappingProxyType({}),
     dtype: torch.dtype | None = None,
-) -> Case:  # fmt: skip
+) -> Case:
     return Case(build=lambda: _build(name, settings, dtype), inputs=lambda: ((), _INPUTS[kind]()), live=live)
 
 
@@ -110,35 +124,62 @@ _WAVES = """
     Data2VecAudioForCTC HubertForCTC SEWForCTC UniSpeechForCTC Wav2Vec2ConformerForCTC Wav2Vec2ForCTC WavLMForCTC
 """
 _WAVE: dict[str, Any] = {
-    "conv_dim": (32, 32), "conv_stride": (5, 2), "conv_kernel": (10, 3), "num_feat_extract_layers": 2,
-    "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2, "apply_spec_augment": False,
+    "conv_dim": (32, 32),
+    "conv_stride": (5, 2),
+    "conv_kernel": (10, 3),
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+    "apply_spec_augment": False,
     "attention_dropout": 0.0,
-}  # fmt: skip
+}
 _PERCEIVER: dict[str, Any] = {
-    "num_latents": 8, "d_latents": 32, "num_self_attends_per_block": 2, "num_self_attention_heads": 4,
+    "num_latents": 8,
+    "d_latents": 32,
+    "num_self_attends_per_block": 2,
+    "num_self_attention_heads": 4,
     "num_cross_attention_heads": 4,
-}  # fmt: skip
+}
 _LATENTS = ("*latents", "*position_embeddings")
 _STAGES: dict[str, Any] = {"hidden_sizes": [16, 32], "depths": [1, 1], "num_stages": 2}
 _FOUR: dict[str, Any] = {"hidden_sizes": [16, 16, 32, 32], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]}
 _WINDOWS: dict[str, Any] = {"embed_dim": 16, "depths": [2, 1], "num_heads": [2, 2], "window_size": 4, "patch_size": 4}
 _TOWER: dict[str, Any] = {
-    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 99,
-    "max_position_embeddings": 64, "image_size": 32, "patch_size": 8, "pad_token_id": 0, "bos_token_id": 1,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "vocab_size": 99,
+    "max_position_embeddings": 64,
+    "image_size": 32,
+    "patch_size": 8,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
     "eos_token_id": 2,
-}  # fmt: skip
+}
 _DETR: dict[str, Any] = {
-    "use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None, "num_queries": 6,
-    "backbone_config": {"model_type": "resnet", "embedding_size": 16, "out_features": ["stage4"],
-                        "hidden_sizes": [16, 16, 32, 32], "depths": [1, 1, 1, 1]},
-}  # fmt: skip
+    "use_timm_backbone": False,
+    "use_pretrained_backbone": False,
+    "backbone": None,
+    "num_queries": 6,
+    "backbone_config": {
+        "model_type": "resnet",
+        "embedding_size": 16,
+        "out_features": ["stage4"],
+        "hidden_sizes": [16, 16, 32, 32],
+        "depths": [1, 1, 1, 1],
+    },
+}
 _QUERIES = ("*query_position_embeddings.weight",)
 
 # Class, input, activations among its parameters, settings.
 _SPECIAL: tuple[tuple[str, str, tuple[str, ...], dict[str, Any]], ...] = (
-    ("PerceiverForMaskedLM", "text", _LATENTS, {
-        **_PERCEIVER, "d_model": 24, "qk_channels": 32, "v_channels": 32, "max_position_embeddings": 16,
-    }),
+    (
+        "PerceiverForMaskedLM",
+        "text",
+        _LATENTS,
+        {**_PERCEIVER, "d_model": 24, "qk_channels": 32, "v_channels": 32, "max_position_embeddings": 16},
+    ),
     ("PerceiverForSequenceClassification", "text", _LATENTS, {**_PERCEIVER, "max_position_embeddings": 16}),
     ("PerceiverForImageClassificationLearned", "image", _LATENTS, _PERCEIVER),
     ("SiglipVisionModel", "image", ("*probe",), {}),
@@ -159,37 +200,64 @@ _SPECIAL: tuple[tuple[str, str, tuple[str, ...], dict[str, Any]], ...] = (
     ("ConvNextV2ForImageClassification", "image", (), _STAGES),
     ("ResNetForImageClassification", "image", (), {**_FOUR, "embedding_size": 16}),
     ("RegNetForImageClassification", "image", (), {**_FOUR, "embedding_size": 16, "groups_width": 8}),
-    ("BitForImageClassification", "image", (), {
-        "hidden_sizes": [32, 32, 64, 64], "depths": [1, 1, 1, 1], "embedding_size": 32, "num_groups": 4,
-    }),
+    (
+        "BitForImageClassification",
+        "image",
+        (),
+        {"hidden_sizes": [32, 32, 64, 64], "depths": [1, 1, 1, 1], "embedding_size": 32, "num_groups": 4},
+    ),
     ("PvtForImageClassification", "image", (), _FOUR),
     ("PvtV2ForImageClassification", "image", (), _FOUR),
     ("SegformerForImageClassification", "image", (), _FOUR),
     ("SegformerForSemanticSegmentation", "image", (), _FOUR),
-    ("PoolFormerForImageClassification", "image", (), {
-        "hidden_sizes": [16, 16, 32, 32], "depths": [1, 1, 1, 1],
-    }),
-    ("FocalNetForImageClassification", "image", (), {
-        "embed_dim": 16, "depths": [1, 1], "focal_levels": [2, 2], "focal_windows": [3, 3], "hidden_sizes": [16, 32],
-        "patch_size": 4,
-    }),
-    ("HieraForImageClassification", "image", (), {
-        "image_size": [32, 32], "depths": [1, 1], "num_heads": [1, 2], "embed_dim": 16, "num_query_pool": 1,
-    }),
+    ("PoolFormerForImageClassification", "image", (), {"hidden_sizes": [16, 16, 32, 32], "depths": [1, 1, 1, 1]}),
+    (
+        "FocalNetForImageClassification",
+        "image",
+        (),
+        {
+            "embed_dim": 16,
+            "depths": [1, 1],
+            "focal_levels": [2, 2],
+            "focal_windows": [3, 3],
+            "hidden_sizes": [16, 32],
+            "patch_size": 4,
+        },
+    ),
+    (
+        "HieraForImageClassification",
+        "image",
+        (),
+        {"image_size": [32, 32], "depths": [1, 1], "num_heads": [1, 2], "embed_dim": 16, "num_query_pool": 1},
+    ),
     ("YolosForObjectDetection", "image", (), {"image_size": [32, 32]}),
     ("MobileNetV1ForImageClassification", "image", (), {"depth_multiplier": 0.25}),
     ("MobileNetV2ForImageClassification", "image", (), {"depth_multiplier": 0.35}),
-    ("MobileViTForImageClassification", "image", (), {
-        "hidden_sizes": [16, 24, 32], "neck_hidden_sizes": [8, 8, 16, 16, 24, 32, 48], "num_attention_heads": 2,
-        "patch_size": 2,
-    }),
+    (
+        "MobileViTForImageClassification",
+        "image",
+        (),
+        {
+            "hidden_sizes": [16, 24, 32],
+            "neck_hidden_sizes": [8, 8, 16, 16, 24, 32, 48],
+            "num_attention_heads": 2,
+            "patch_size": 2,
+        },
+    ),
     ("SwiftFormerForImageClassification", "image", (), {"depths": [1, 1, 1, 1], "embed_dims": [16, 16, 32, 32]}),
     ("TextNetForImageClassification", "image", (), {}),
-    ("ViTMAEForPreTraining", "image", (), {
-        "decoder_hidden_size": 16, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2,
-        "decoder_intermediate_size": 32,
-    }),
-)  # fmt: skip
+    (
+        "ViTMAEForPreTraining",
+        "image",
+        (),
+        {
+            "decoder_hidden_size": 16,
+            "decoder_num_hidden_layers": 1,
+            "decoder_num_attention_heads": 2,
+            "decoder_intermediate_size": 32,
+        },
+    ),
+)
 
 CONFIGS: dict[str, Case] = {
     **{name: _case(name, "text") for name in _TEXT.split()},

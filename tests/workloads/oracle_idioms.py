@@ -23,7 +23,7 @@ from .toy_models import (
     Tied,
     floats,
     tokens,
-)  # fmt: skip
+)
 
 
 def parameter(*shape: int) -> nn.Parameter:
@@ -223,8 +223,10 @@ def idiom(call: Callable[..., Any], live: tuple[str, ...] = (), between: tuple[s
     """Parts are made anew for every build: ``linear`` and the like are called."""
     return Case(
         build=lambda: Idiom(call, **{name: make() for name, make in parts.items()}),
-        inputs=lambda: ((floats(2, 16, 16),), {}), live=live, between=between,
-    )  # fmt: skip
+        inputs=lambda: ((floats(2, 16, 16),), {}),
+        live=live,
+        between=between,
+    )
 
 
 def model(build: Callable[[], nn.Module], *shape: int, plain: Callable[[], nn.Module] | None = None) -> Case:
@@ -238,7 +240,10 @@ def query() -> nn.Parameter:
 LEARNED: dict[str, Case] = {
     "query behind its projection": idiom(
         lambda self, x: attend(self.wq(self.q).expand(len(x), -1, -1), self.wk(x), self.wk(x)),
-        ("q",), q=query, wq=linear, wk=linear,
+        ("q",),
+        q=query,
+        wq=linear,
+        wk=linear,
     ),
     "query repeated, then projected": idiom(
         lambda self, x: self.attention(self.q.repeat(len(x), 1, 1), x), ("q",), q=query, attention=CrossAttention
@@ -248,68 +253,96 @@ LEARNED: dict[str, Case] = {
     ),
     "query normalised, then projected": idiom(
         lambda self, x: self.attention(self.norm(self.q).expand(len(x), -1, -1), x),
-        ("q",), q=query, norm=lambda: nn.LayerNorm(16), attention=CrossAttention,
+        ("q",),
+        q=query,
+        norm=lambda: nn.LayerNorm(16),
+        attention=CrossAttention,
     ),
     "query through two layers": idiom(
         lambda self, x: self.attention(self.mlp(self.q).expand(len(x), -1, -1), x),
-        ("q",), q=query, mlp=lambda: nn.Sequential(linear(), nn.GELU(), linear()), attention=CrossAttention,
+        ("q",),
+        q=query,
+        mlp=lambda: nn.Sequential(linear(), nn.GELU(), linear()),
+        attention=CrossAttention,
     ),
     "query from an embedding": idiom(
         lambda self, x: self.attention(self.table(torch.arange(5)).expand(len(x), -1, -1), x),
-        ("table.weight",), table=lambda: nn.Embedding(5, 16), attention=CrossAttention,
+        ("table.weight",),
+        table=lambda: nn.Embedding(5, 16),
+        attention=CrossAttention,
     ),
     "queries attend to each other first": idiom(
         lambda self, x: self.cross(self.own(self.q[None], self.q[None]).expand(len(x), -1, -1), x),
-        ("q",), q=query, own=CrossAttention, cross=CrossAttention,
+        ("q",),
+        q=query,
+        own=CrossAttention,
+        cross=CrossAttention,
     ),
     "query and projection raw": idiom(
         lambda self, x: self.attention(self.q, x), ("q",), ("mix",), q=query, attention=RawQuery
     ),
     "probe (SigLIP)": idiom(
         lambda self, x: self.attention(self.probe.repeat(len(x), 1, 1), x, x, need_weights=False)[0],
-        ("probe",), probe=lambda: parameter(1, 1, 16),
+        ("probe",),
+        probe=lambda: parameter(1, 1, 16),
         attention=lambda: nn.MultiheadAttention(16, 2, batch_first=True),
     ),
     "decoder (DETR)": idiom(
-        detr, ("query.weight",), query=lambda: nn.Embedding(5, 16), head=linear,
+        detr,
+        ("query.weight",),
+        query=lambda: nn.Embedding(5, 16),
+        head=linear,
         layers=lambda: nn.ModuleList(DetrLayer() for _ in range(2)),
     ),
     "latents (Perceiver)": idiom(
         lambda self, x: self.own(*[self.cross(self.latents.expand(len(x), -1, -1), x)] * 2),
-        ("latents",), latents=query, cross=CrossAttention, own=CrossAttention,
+        ("latents",),
+        latents=query,
+        cross=CrossAttention,
+        own=CrossAttention,
     ),
     "class attention (XCiT)": idiom(
         lambda self, x: self.attention(torch.cat([self.token.expand(len(x), -1, -1), x], 1)),
-        token=lambda: parameter(1, 1, 16), attention=ClassAttention,
+        token=lambda: parameter(1, 1, 16),
+        attention=ClassAttention,
     ),
     "positions as keys (Transformer-XL)": idiom(
-        lambda self, x: self.keys(self.places, x), between=("mix",), places=lambda: parameter(9, 16), keys=RelativeKeys,
+        lambda self, x: self.keys(self.places, x),
+        between=("mix",),
+        places=lambda: parameter(9, 16),
+        keys=RelativeKeys,
         live=("places",),
     ),
-    "fixed positions as keys": idiom(
-        lambda self, x: x @ self.project(torch.ones(9, 16)).t(), project=linear
-    ),
+    "fixed positions as keys": idiom(lambda self, x: x @ self.project(torch.ones(9, 16)).t(), project=linear),
     "bias of a network (Swin v2)": idiom(
         lambda self, x: (x @ x.mT + self.mlp(torch.ones(16, 16, 2)).squeeze(-1)).softmax(-1) @ x,
         mlp=lambda: nn.Sequential(nn.Linear(2, 8), nn.ReLU(), linear(8, 1)),
     ),
     "learned tokens beside data": idiom(
         lambda self, x: self.layer(torch.cat([x, self.lift(self.token).expand(len(x), -1, -1)], 1)),
-        ("token",), token=query, lift=linear, layer=linear,
+        ("token",),
+        token=query,
+        lift=linear,
+        layer=linear,
     ),
     "hypernetwork": idiom(hyper, ("seed",), seed=lambda: parameter(1, 4), make=lambda: linear(4, 256)),
     "prompts as classes (CoOp)": idiom(
         lambda self, x: functional.normalize(x, dim=-1) @ functional.normalize(self.encode(self.prompt), dim=-1).t(),
-        ("prompt",), prompt=query, encode=lambda: nn.Sequential(linear(), nn.ReLU(), linear()),
+        ("prompt",),
+        prompt=query,
+        encode=lambda: nn.Sequential(linear(), nn.ReLU(), linear()),
     ),
     "learned first state": idiom(
         learned_state, ("state",), state=lambda: parameter(1, 16), cell=lambda: nn.GRUCell(16, 16)
     ),
     "learned first state beside its own weights": idiom(
-        learned_state_of_own, ("state",), state=lambda: parameter(1, 16), w=lambda: parameter(16, 16),
+        learned_state_of_own,
+        ("state",),
+        state=lambda: parameter(1, 16),
+        w=lambda: parameter(16, 16),
         u=lambda: parameter(16, 16),
     ),
-}  # fmt: skip
+}
 """Activations made of parameters alone."""
 
 WEIGHTS: dict[str, Case] = {
@@ -318,20 +351,27 @@ WEIGHTS: dict[str, Case] = {
     "rotation as a parametrization": idiom(lambda self, x: self.layer(x), layer=lambda: parametrized(Rotates)),
     "update of layers (PEFT)": idiom(
         lambda self, x: functional.linear(x, self.base.weight + self.up.weight @ self.down.weight),
-        base=linear, down=lambda: linear(16, 2), up=lambda: linear(2, 16),
+        base=linear,
+        down=lambda: linear(16, 2),
+        up=lambda: linear(2, 16),
     ),
     "update beside (LoRA)": idiom(
-        lambda self, x: self.base(x) + self.up(self.down(x)), base=linear, down=lambda: linear(16, 2),
+        lambda self, x: self.base(x) + self.up(self.down(x)),
+        base=linear,
+        down=lambda: linear(16, 2),
         up=lambda: linear(2, 16),
     ),
     "factors": idiom(lambda self, x: x @ (self.u @ self.v), u=lambda: parameter(16, 3), v=lambda: parameter(3, 16)),
     "factors, one scaled": idiom(
         lambda self, x: x @ (self.w + (self.u * 2) @ self.v),
-        w=lambda: parameter(16, 16), u=lambda: parameter(16, 3), v=lambda: parameter(3, 16),
+        w=lambda: parameter(16, 16),
+        u=lambda: parameter(16, 3),
+        v=lambda: parameter(3, 16),
     ),
     "basis": idiom(
         lambda self, x: x @ (self.basis @ self.w),
-        basis=lambda: nn.Buffer(torch.ones(16, 4)), w=lambda: parameter(4, 16),
+        basis=lambda: nn.Buffer(torch.ones(16, 4)),
+        w=lambda: parameter(4, 16),
     ),
     "weight norm": idiom(lambda self, x: self.layer(x), layer=lambda: parametrizations.weight_norm(linear())),
     "weight norm of a convolution": idiom(
@@ -351,15 +391,14 @@ WEIGHTS: dict[str, Case] = {
     "embedding tied to the head": Case(build=Tied, inputs=lambda: ((tokens(2, 3),), {})),
     "modulated weight (StyleGAN)": idiom(lambda self, x: self.layer(x), layer=Modulated),
     # The FLOP counter's own rule refuses every other format.
-    "experts by group": Case(
-        build=lambda: Experts().bfloat16(), inputs=lambda: ((floats(30, 16).bfloat16(),), {}),
-    ),
+    "experts by group": Case(build=lambda: Experts().bfloat16(), inputs=lambda: ((floats(30, 16).bfloat16(),), {})),
     "experts gathered by token": model(ChosenExperts, 6, 8),
     "experts side by side": idiom(
         lambda self, x: torch.einsum(
             "bte,ebtd->btd", self.gate(x).softmax(-1), torch.einsum("btd,edf->ebtf", x, self.w)
         ),
-        gate=lambda: linear(16, 4), w=lambda: parameter(4, 16, 16),
+        gate=lambda: linear(16, 4),
+        w=lambda: parameter(4, 16, 16),
     ),
     "heads in an einsum": idiom(
         lambda self, x: torch.einsum("btd,hde->bhte", x, self.w), w=lambda: parameter(2, 16, 8)
@@ -368,7 +407,7 @@ WEIGHTS: dict[str, Case] = {
     "einsum with the weight first": idiom(
         lambda self, x: torch.einsum("oi,bti->otb", self.w, x), w=lambda: parameter(8, 16)
     ),
-}  # fmt: skip
+}
 """Weights that are made before they are used, and those that are used as they are."""
 
 

@@ -105,7 +105,7 @@ def one_after_the_other(self: Any, x: Tensor, _weights: Tensor, _chosen: Tensor)
 def _mixture(call: Callable[..., Tensor], experts: int = 4, chosen: int = 2) -> Case:
     return Case(
         build=lambda: Mixture(call, experts, chosen), inputs=lambda: ((torch.zeros(2, 9, 16),), {}), routed=True
-    )  # fmt: skip
+    )
 
 
 ROUTED: dict[str, Case] = {

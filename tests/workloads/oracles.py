@@ -78,9 +78,10 @@ def _count(case: Case, *, frozen: bool) -> tuple[int, int]:
 def _freeze(model: nn.Module, case: Case) -> None:
     """Freeze the weights of ``model`` that are trained, and let the modules they belong to return what is."""
     frozen = {
-        parameter for name, parameter in model.named_parameters()
+        parameter
+        for name, parameter in model.named_parameters()
         if parameter.requires_grad and parameter.dim() > 1 and not any(fnmatchcase(name, live) for live in case.live)
-    }  # fmt: skip
+    }
     anchor = torch.zeros((), requires_grad=True)
 
     def revive(value: Any) -> Any:
@@ -149,9 +150,19 @@ def counter() -> FlopCounterMode:
 
 
 def _convolution_backward(
-    dy: Any, x: Any, w: Any, _bias: Any, _stride: Any, _padding: Any, _dilation: Any, transposed: bool, _output: Any,
-    _groups: int, mask: Sequence[bool], out_shape: Any = None,
-) -> int:  # fmt: skip
+    dy: Any,
+    x: Any,
+    w: Any,
+    _bias: Any,
+    _stride: Any,
+    _padding: Any,
+    _dilation: Any,
+    transposed: bool,
+    _output: Any,
+    _groups: int,
+    mask: Sequence[bool],
+    out_shape: Any = None,
+) -> int:
     """PyTorch's own forgets the groups in the gradient of the weight."""
     positions = x[0] * math.prod(x[2:]) if transposed else dy[0] * math.prod(dy[2:])
     return 2 * positions * math.prod(w) * (mask[0] + mask[1])

@@ -17,9 +17,15 @@ from weft.workloads.io import save_workload
 from weft.workloads.step import Workload
 
 BERT = {
-    "model_type": "bert", "architectures": ["BertForMaskedLM"], "hidden_size": 16, "num_hidden_layers": 1,
-    "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 64, "max_position_embeddings": 16,
-}  # fmt: skip
+    "model_type": "bert",
+    "architectures": ["BertForMaskedLM"],
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 64,
+    "max_position_embeddings": 16,
+}
 
 
 @pytest.fixture

@@ -262,12 +262,19 @@ def test_a_broken_binary_file_is_named(tmp_path: Path, name: str, raw: bytes) ->
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("digit", "did you mean 'digits'"), ("digits:x", "unknown"), ("cifar10", "needs the folder"),
-        ("cifar10:", "needs the folder"), ("cifar100:/nowhere", "no such folder"), ("", "choose one of"),
-        ("mnist5k:x", "unknown"), ("mnist", "did you mean 'mnist5k'"), ("digits,nomirror", "only one is 'nomirror'"),
-        ("imagefolder,mirror:x", "the option 'mirror'; the only one"), ("cifar10,nomirror", "as cifar10,nomirror:PATH"),
+        ("digit", "did you mean 'digits'"),
+        ("digits:x", "unknown"),
+        ("cifar10", "needs the folder"),
+        ("cifar10:", "needs the folder"),
+        ("cifar100:/nowhere", "no such folder"),
+        ("", "choose one of"),
+        ("mnist5k:x", "unknown"),
+        ("mnist", "did you mean 'mnist5k'"),
+        ("digits,nomirror", "only one is 'nomirror'"),
+        ("imagefolder,mirror:x", "the option 'mirror'; the only one"),
+        ("cifar10,nomirror", "as cifar10,nomirror:PATH"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_data_is_refused(text: str, rule: str) -> None:
     with pytest.raises(InputError, match=rule):
         open_data(text)

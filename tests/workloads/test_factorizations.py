@@ -54,23 +54,19 @@ KINDS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], int]] = 
     "linalg_lu": (lambda a: linalg.lu(a)[2], ((K, N),), lu(K, N)),
     "_linalg_det": (linalg.det, ((2, N, N),), 2 * lu(N, N)),
     "_linalg_slogdet": (lambda a: linalg.slogdet(a)[1], ((N, N),), lu(N, N)),
-    "linalg_lu_solve": (
-        lambda a, b: linalg.lu_solve(*linalg.lu_factor(a), b), ((N, N), (N, K)), 2 * K * triangle(N),
-    ),
+    "linalg_lu_solve": (lambda a, b: linalg.lu_solve(*linalg.lu_factor(a), b), ((N, N), (N, K)), 2 * K * triangle(N)),
     # The columns of the identity: forward substitution starts at their one, back substitution is whole.
-    "linalg_inv_ex": (
-        linalg.inv, ((N, N),), lu(N, N) + sum(triangle(N - k) for k in range(N)) + N * triangle(N),
-    ),
+    "linalg_inv_ex": (linalg.inv, ((N, N),), lu(N, N) + sum(triangle(N - k) for k in range(N)) + N * triangle(N)),
     "linalg_solve_triangular": (
-        lambda a, b: linalg.solve_triangular(a, b, upper=True), ((N, N), (N, K)), K * triangle(N),
+        lambda a, b: linalg.solve_triangular(a, b, upper=True),
+        ((N, N), (N, K)),
+        K * triangle(N),
     ),
     "linalg_cholesky_ex": (linalg.cholesky, ((N, N),), cholesky(N)),
     "cholesky_solve": (lambda a, b: torch.cholesky_solve(b, a), ((N, N), (N, K)), 2 * K * triangle(N)),
     # The inverse of the factor, and the lower half of its product with itself.
-    "cholesky_inverse": (
-        torch.cholesky_inverse, ((N, N),), sum(triangle(N - k) for k in range(N)) + cholesky(N),
-    ),
-}  # fmt: skip
+    "cholesky_inverse": (torch.cholesky_inverse, ((N, N),), sum(triangle(N - k) for k in range(N)) + cholesky(N)),
+}
 
 
 class Net(nn.Module):

@@ -86,8 +86,9 @@ def test_parts_of_killed_writers_go_and_those_of_the_living_stay(tmp_path: Path)
     (tmp_path / ".filet.0.part").write_bytes(b"of another file")
     waits = subprocess.Popen(
         [sys.executable, "-c", killed.format("(print(flush=True), sys.stdin.read())"), path],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     assert waits.stdout is not None
     waits.stdout.readline()
     (living,) = names(tmp_path) - {left, ".file.999.part", ".filet.0.part"}

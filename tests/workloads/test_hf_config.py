@@ -15,19 +15,36 @@ from weft.workloads.models.hf import hf_config_source
 from weft.workloads.trace import trace_step
 
 LLAMA = {
-    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 96,
-    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100,
-    "max_position_embeddings": 2048, "torch_dtype": "bfloat16",
-}  # fmt: skip
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 100,
+    "max_position_embeddings": 2048,
+    "torch_dtype": "bfloat16",
+}
 T5 = {"model_type": "t5", "num_layers": 1, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_heads": 4, "vocab_size": 100}
 VIT = {
-    "model_type": "vit", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64,
-    "image_size": 32, "patch_size": 8, "num_channels": 1,
-}  # fmt: skip
+    "model_type": "vit",
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "image_size": 32,
+    "patch_size": 8,
+    "num_channels": 1,
+}
 BERT = {
-    "model_type": "bert", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64,
+    "model_type": "bert",
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
     "vocab_size": 100,
-}  # fmt: skip
+}
 MIXTRAL = {**LLAMA, "model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "num_local_experts": 4}
 
 
@@ -144,10 +161,7 @@ def test_code_and_kernels_named_in_the_file_are_ignored(write: Any, monkeypatch:
             {"model_type": "clap", "audio_config": {"enable_fusion": True}},
             r"takes a text and a sound.*trace file\.py:model",
         ),
-        (
-            {"model_type": "decision_transformer"},
-            r"reads states.*trace file\.py:model",
-        ),
+        ({"model_type": "decision_transformer"}, r"reads states.*trace file\.py:model"),
     ],
 )
 def test_bad_configurations_are_refused(write: Any, content: object, message: str) -> None:

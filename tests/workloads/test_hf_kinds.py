@@ -21,19 +21,37 @@ from weft.workloads.tracing.answers import Answers, Following
 from .oracles import counter
 
 TEXT = {
-    "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128, "vocab_size": 500,
-}  # fmt: skip
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "vocab_size": 500,
+}
 IMAGE = {
-    "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128, "image_size": 64,
-}  # fmt: skip
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "image_size": 64,
+}
 TWO_SIDES = {
-    "d_model": 64, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "vocab_size": 600,
-}  # fmt: skip
+    "d_model": 64,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 128,
+    "decoder_ffn_dim": 128,
+    "vocab_size": 600,
+}
 BACKBONE = {
-    "model_type": "resnet", "out_features": ["stage4"], "layer_type": "basic", "depths": [1, 1, 1, 1],
-    "hidden_sizes": [16, 32, 48, 64], "embedding_size": 16,
-}  # fmt: skip
+    "model_type": "resnet",
+    "out_features": ["stage4"],
+    "layer_type": "basic",
+    "depths": [1, 1, 1, 1],
+    "hidden_sizes": [16, 32, 48, 64],
+    "embedding_size": 16,
+}
 
 WORDS = {**TEXT, "num_key_value_heads": 2, "head_dim": 16}
 PICTURE = {**IMAGE, "patch_size": 16, "projection_dim": 64}
@@ -42,96 +60,151 @@ SERIES = {"prediction_length": 24, "num_time_features": 2, "d_model": 32, "num_s
 PATCHED = {"context_length": 64, "num_input_channels": 3, "d_model": 32}
 MIXED: dict[str, dict[str, Any]] = {
     "images among tokens (LLaVA)": {
-        "model_type": "llava", "text_config": {"model_type": "llama", **WORDS}, "image_token_index": 499,
+        "model_type": "llava",
+        "text_config": {"model_type": "llama", **WORDS},
+        "image_token_index": 499,
         "vision_config": {"model_type": "clip_vision_model", **PICTURE},
     },
     "images among tokens (PaliGemma)": {
-        "model_type": "paligemma", "text_config": {"model_type": "gemma", **WORDS}, "image_token_index": 499,
-        "vision_config": {"model_type": "siglip_vision_model", **PICTURE}, "hidden_size": 64, "projection_dim": 64,
+        "model_type": "paligemma",
+        "text_config": {"model_type": "gemma", **WORDS},
+        "image_token_index": 499,
+        "vision_config": {"model_type": "siglip_vision_model", **PICTURE},
+        "hidden_size": 64,
+        "projection_dim": 64,
     },
     "images among tokens (Gemma 3)": {
-        "model_type": "gemma3", "text_config": WORDS, "vision_config": PICTURE, "mm_tokens_per_image": 4,
+        "model_type": "gemma3",
+        "text_config": WORDS,
+        "vision_config": PICTURE,
+        "mm_tokens_per_image": 4,
         "image_token_index": 499,
     },
     "images among tokens (BLIP-2)": {
-        "model_type": "blip-2", "text_config": {"model_type": "opt", **WORDS, "ffn_dim": 64, "word_embed_proj_dim": 64},
-        "vision_config": PICTURE, "qformer_config": {**TEXT, "encoder_hidden_size": 64}, "num_query_tokens": 4,
+        "model_type": "blip-2",
+        "text_config": {"model_type": "opt", **WORDS, "ffn_dim": 64, "word_embed_proj_dim": 64},
+        "vision_config": PICTURE,
+        "qformer_config": {**TEXT, "encoder_hidden_size": 64},
+        "num_query_tokens": 4,
         "image_token_index": 499,
     },
     "images of their own sizes among tokens (Mistral 3)": {
-        "model_type": "mistral3", "text_config": {"model_type": "mistral", **WORDS}, "image_token_index": 499,
+        "model_type": "mistral3",
+        "text_config": {"model_type": "mistral", **WORDS},
+        "image_token_index": 499,
         "vision_config": {"model_type": "pixtral", **PICTURE},
     },
     "images in patches among tokens (Qwen2-VL)": {
-        "model_type": "qwen2_vl", "text_config": {**WORDS, "rope_parameters": TURNED}, "image_token_id": 499,
-        "video_token_id": 498, "vision_start_token_id": 497,
+        "model_type": "qwen2_vl",
+        "text_config": {**WORDS, "rope_parameters": TURNED},
+        "image_token_id": 499,
+        "video_token_id": 498,
+        "vision_start_token_id": 497,
         "vision_config": {"depth": 2, "embed_dim": 64, "num_heads": 4, "hidden_size": 64},
     },
     "texts to codebooks (MusicGen)": {
-        "model_type": "musicgen", "audio_encoder": {"model_type": "encodec", "num_filters": 4},
+        "model_type": "musicgen",
+        "audio_encoder": {"model_type": "encodec", "num_filters": 4},
         "text_encoder": {"model_type": "t5", "d_model": 64, "d_ff": 64, "num_layers": 2, "num_heads": 4},
         "decoder": {
-            "model_type": "musicgen_decoder", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-            "ffn_dim": 64, "vocab_size": 100, "num_codebooks": 4,
+            "model_type": "musicgen_decoder",
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "ffn_dim": 64,
+            "vocab_size": 100,
+            "num_codebooks": 4,
         },
     },
     "sounds and texts (CLAP)": {
-        "model_type": "clap", "text_config": TEXT,
+        "model_type": "clap",
+        "text_config": TEXT,
         "audio_config": {
-            "depths": [1, 1, 1, 1], "patch_embeds_hidden_size": 16, "num_attention_heads": [1, 1, 2, 2],
-            "hidden_size": 128, "spec_size": 64, "num_mel_bins": 32, "window_size": 2,
+            "depths": [1, 1, 1, 1],
+            "patch_embeds_hidden_size": 16,
+            "num_attention_heads": [1, 1, 2, 2],
+            "hidden_size": 128,
+            "spec_size": 64,
+            "num_mel_bins": 32,
+            "window_size": 2,
         },
     },
     "sound to sound": {"model_type": "encodec", "num_filters": 4},
     "a time series": {
-        **SERIES, "model_type": "time_series_transformer", "architectures": ["TimeSeriesTransformerForPrediction"],
+        **SERIES,
+        "model_type": "time_series_transformer",
+        "architectures": ["TimeSeriesTransformerForPrediction"],
     },
     "a time series of several values": {
-        **SERIES, "model_type": "informer", "input_size": 2, "architectures": ["InformerForPrediction"],
-        "num_static_categorical_features": 1, "cardinality": [5], "embedding_dimension": [3],
+        **SERIES,
+        "model_type": "informer",
+        "input_size": 2,
+        "architectures": ["InformerForPrediction"],
+        "num_static_categorical_features": 1,
+        "cardinality": [5],
+        "embedding_dimension": [3],
     },
     "a time series, decomposed": {**SERIES, "model_type": "autoformer"},
-    "a time series in patches": {
-        **PATCHED, "model_type": "patchtst", "architectures": ["PatchTSTForPrediction"],
-    },
+    "a time series in patches": {**PATCHED, "model_type": "patchtst", "architectures": ["PatchTSTForPrediction"]},
     "a time series, masked": {**PATCHED, "model_type": "patchtst", "architectures": ["PatchTSTForPretraining"]},
     "a time series, mixed": {**PATCHED, "model_type": "patchtsmixer"},
-}  # fmt: skip
+}
 """Those whose inputs have to fit each other: the same are run on the CPU, with data, below."""
 
 KINDS: dict[str, dict[str, Any]] = {
     "speech, its sound": {**TEXT, "model_type": "wav2vec2", "vocab_size": 32},
     "speech behind normalised positions": {**TEXT, "model_type": "data2vec-audio", "vocab_size": 32},
     "speech, its class": {
-        **TEXT, "model_type": "wav2vec2", "vocab_size": 32, "architectures": ["Wav2Vec2ForSequenceClassification"],
+        **TEXT,
+        "model_type": "wav2vec2",
+        "vocab_size": 32,
+        "architectures": ["Wav2Vec2ForSequenceClassification"],
     },
     "speech, its features": {**TWO_SIDES, "model_type": "speech_to_text"},
     "a spectrogram": {**IMAGE, "model_type": "audio-spectrogram-transformer"},
     "a film": {**IMAGE, "model_type": "videomae"},
     "images and texts": {"model_type": "clip", "text_config": TEXT, "vision_config": IMAGE},
     "objects": {
-        **TWO_SIDES, "model_type": "detr", "use_timm_backbone": False, "backbone": None, "backbone_config": BACKBONE,
+        **TWO_SIDES,
+        "model_type": "detr",
+        "use_timm_backbone": False,
+        "backbone": None,
+        "backbone_config": BACKBONE,
     },
     "objects among patches": {**IMAGE, "model_type": "yolos", "image_size": [64, 96], "num_detection_tokens": 10},
     "pixels": {
-        "model_type": "segformer", "architectures": ["SegformerForSemanticSegmentation"], "image_size": 64,
-        "hidden_sizes": [16, 32, 32, 32], "depths": [1, 1, 1, 1], "decoder_hidden_size": 32,
+        "model_type": "segformer",
+        "architectures": ["SegformerForSemanticSegmentation"],
+        "image_size": 64,
+        "hidden_sizes": [16, 32, 32, 32],
+        "depths": [1, 1, 1, 1],
+        "decoder_hidden_size": 32,
     },
     "bytes": {
-        "model_type": "perceiver", "architectures": ["PerceiverForMaskedLM"], "d_model": 64, "d_latents": 64,
-        "num_latents": 16, "num_self_attends_per_block": 2, "vocab_size": 262, "max_position_embeddings": 128,
-        "qk_channels": 32, "v_channels": 64, "num_self_attention_heads": 4, "num_cross_attention_heads": 4,
+        "model_type": "perceiver",
+        "architectures": ["PerceiverForMaskedLM"],
+        "d_model": 64,
+        "d_latents": 64,
+        "num_latents": 16,
+        "num_self_attends_per_block": 2,
+        "vocab_size": 262,
+        "max_position_embeddings": 128,
+        "qk_channels": 32,
+        "v_channels": 64,
+        "num_self_attention_heads": 4,
+        "num_cross_attention_heads": 4,
     },
     "text to text": {**TWO_SIDES, "model_type": "marian", "pad_token_id": 0},
     "an image to text": {
-        "model_type": "vision-encoder-decoder", "encoder": {"model_type": "vit", **IMAGE},
+        "model_type": "vision-encoder-decoder",
+        "encoder": {"model_type": "vit", **IMAGE},
         "decoder": {"model_type": "trocr", **TWO_SIDES},
     },
     "questions": {**TEXT, "model_type": "bert", "architectures": ["BertForQuestionAnswering"]},
     "patches without registers": {**IMAGE, "model_type": "dinov3_vit", "num_register_tokens": 0, "patch_size": 16},
     "masked patches": {**IMAGE, "model_type": "vit_mae"},
     **MIXED,
-}  # fmt: skip
+}
 
 
 def _write(folder: Path, content: dict[str, Any]) -> Path:
@@ -201,10 +274,12 @@ FUSED = MIXED["sounds and texts (CLAP)"]
 REFUSED: dict[str, dict[str, Any]] = {
     "tiles of images": {**MIXED["images among tokens (LLaVA)"], "model_type": "llava_next"},
     "images that may be padding": {
-        "model_type": "idefics3", "text_config": {"model_type": "llama", **WORDS}, "vision_config": PICTURE,
+        "model_type": "idefics3",
+        "text_config": {"model_type": "llama", **WORDS},
+        "vision_config": PICTURE,
     },
     "long sounds": {**FUSED, "audio_config": {**FUSED["audio_config"], "enable_fusion": True}},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", REFUSED)

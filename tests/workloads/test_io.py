@@ -15,19 +15,10 @@ from weft.simulator.step import simulate
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import GEMM_PASSES, Gemm, Pass
 from weft.workloads.io import dumps_workload, load_workload, loads_workload, save_workload
+from weft.workloads.operand import DTYPE_BYTES, NMOperand, Operand, Role
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import (
-    DTYPE_BYTES,
-    CompactCopy,
-    MatrixOp,
-    NMOperand,
-    Operand,
-    Role,
-    UpdateOp,
-    VectorOp,
-    Workload,
-)
+from weft.workloads.step import CompactCopy, MatrixOp, UpdateOp, VectorOp, Workload
 from weft.workloads.update_rule import UPDATE_RULES
 
 CASES = Path(__file__).parents[1] / "cases" / "schema1"
@@ -38,8 +29,7 @@ patterns = st.integers(1, 32).flatmap(
     lambda group: st.integers(1, group).map(lambda keep: NMPattern(keep=keep, group=group))
 )
 gemms = st.builds(
-    lambda m, n, run, runs, groups: Gemm(m=m, k=run * runs, n=n, run=run, groups=groups),
-    *[st.integers(1, 500)] * 5,
+    lambda m, n, run, runs, groups: Gemm(m=m, k=run * runs, n=n, run=run, groups=groups), *[st.integers(1, 500)] * 5
 )
 sparse = st.none() | st.builds(NMOperand, operand=st.sampled_from(("a", "b")), pattern=patterns, online=st.booleans())
 
@@ -59,17 +49,33 @@ def matrix(draw: st.DrawFn) -> MatrixOp:
         for i, size in enumerate(sizes)
     )
     return MatrixOp(
-        name=draw(text), op=draw(text), pass_=draw(st.sampled_from(GEMM_PASSES)), gemm=g, a=a, b=b, c=c,
-        parameter=draw(st.none() | text), convolution=windowed is not None or draw(st.booleans()),
-        recompute=draw(st.booleans()), sparse=draw(sparse), kept_dense=draw(text),
-    )  # fmt: skip
+        name=draw(text),
+        op=draw(text),
+        pass_=draw(st.sampled_from(GEMM_PASSES)),
+        gemm=g,
+        a=a,
+        b=b,
+        c=c,
+        parameter=draw(st.none() | text),
+        convolution=windowed is not None or draw(st.booleans()),
+        recompute=draw(st.booleans()),
+        sparse=draw(sparse),
+        kept_dense=draw(text),
+    )
 
 
 vector = st.builds(
-    VectorOp, kind=st.just("vector"), name=text, op=text, pass_=st.sampled_from(Pass), elements=counts,
-    dtype=st.sampled_from(sorted(DTYPE_BYTES)), read_bytes=counts, write_bytes=st.integers(1, 2**40),
+    VectorOp,
+    kind=st.just("vector"),
+    name=text,
+    op=text,
+    pass_=st.sampled_from(Pass),
+    elements=counts,
+    dtype=st.sampled_from(sorted(DTYPE_BYTES)),
+    read_bytes=counts,
+    write_bytes=st.integers(1, 2**40),
     recompute=st.booleans(),
-)  # fmt: skip
+)
 
 
 @st.composite
@@ -79,14 +85,24 @@ def copies(draw: st.DrawFn) -> CompactCopy:
 
 
 update = st.builds(
-    UpdateOp, kind=st.just("update"), name=text, elements=st.integers(1, 2**40), dense_copy=st.booleans(),
+    UpdateOp,
+    kind=st.just("update"),
+    name=text,
+    elements=st.integers(1, 2**40),
+    dense_copy=st.booleans(),
     copies=st.lists(copies(), max_size=2).map(tuple),
-)  # fmt: skip
+)
 workloads = st.builds(
-    Workload, schema=st.just(2), model=text, batch=st.integers(1, 4096), input=text,
-    optimizer=st.sampled_from(tuple(UPDATE_RULES)), scheme=text, pattern=st.none() | patterns,
+    Workload,
+    schema=st.just(2),
+    model=text,
+    batch=st.integers(1, 4096),
+    input=text,
+    optimizer=st.sampled_from(tuple(UPDATE_RULES)),
+    scheme=text,
+    pattern=st.none() | patterns,
     ops=st.lists(matrix() | vector | update, min_size=1, max_size=4).map(tuple),
-)  # fmt: skip
+)
 
 
 @given(workloads)
@@ -139,9 +155,11 @@ def _vector(elements: int, read: int, write: int, times: int = 1) -> str:
 
 def test_a_convolution_may_store_its_windows_once_and_a_product_what_is_repeated():
     for changes in (
-        {"ops__0__convolution": True, "ops__0__a__bytes": 10}, {"ops__0__convolution": True, "ops__0__c__bytes": 200},
-        {"ops__0__a__bytes": 8}, {"ops__0__b__bytes": 2},
-    ):  # fmt: skip
+        {"ops__0__convolution": True, "ops__0__a__bytes": 10},
+        {"ops__0__convolution": True, "ops__0__c__bytes": 200},
+        {"ops__0__a__bytes": 8},
+        {"ops__0__b__bytes": 2},
+    ):
         loads_workload(_changed(**changes))
 
 
@@ -196,7 +214,7 @@ def test_a_convolution_may_store_its_windows_once_and_a_product_what_is_repeated
         (_changed(ops__0__paramter="x"), "unknown key 'ops.0.matrix.paramter'; did you mean 'parameter'"),
         (_changed(optimizer="sdg"), "optimizer 'sdg' is unknown: did you mean 'sgd'"),
     ],
-)  # fmt: skip
+)
 def test_damaged_and_hostile_files_are_refused(tmp_path, monkeypatch, data, message):
     path = tmp_path / "w.json"
     path.write_bytes(data if isinstance(data, bytes) else data.encode())

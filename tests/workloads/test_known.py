@@ -141,14 +141,14 @@ def test_a_deformable_convolution_multiplies_as_one_over_its_inputs() -> None:
     step = trace_step(source_of(Sampled, floats(2, 3, 8, 8)))
     front, offset, own = 128 * 27 * 16, 128 * 144 * 18, 128 * 144 * 32
 
-    assert step.dense_macs == {
-        Pass.FF: front + offset + own, Pass.BP: offset + own, Pass.WU: front + offset + own,
-    }  # fmt: skip
+    assert step.dense_macs == {Pass.FF: front + offset + own, Pass.BP: offset + own, Pass.WU: front + offset + own}
     assert step.dense_macs[Pass.FF] == 976_896
     ops = {(op.pass_, op.parameter): op.gemm for op in step.matrix_ops if "deform" in op.op}
     assert {key: (gemm.m, gemm.k, gemm.n) for key, gemm in ops.items()} == {
-        (Pass.FF, "w"): (128, 144, 32), (Pass.BP, "w"): (128, 32, 144), (Pass.WU, "w"): (32, 128, 144),
-    }  # fmt: skip
+        (Pass.FF, "w"): (128, 144, 32),
+        (Pass.BP, "w"): (128, 32, 144),
+        (Pass.WU, "w"): (32, 128, 144),
+    }
     sampled = [op.elements for op in step.ops if op.kind == "vector" and "deform" in op.op]
     assert sampled == [4 * 128 * 144, 3 * 4 * 128 * 144 + 128 * 32]
 
@@ -183,13 +183,43 @@ class Fourier(nn.Module):
 
 def test_nothing_that_multiplies_is_taken_for_vector_work() -> None:
     """Of all operators that ATen has, by the words that name a product, a factorization or a solver."""
-    words = ("mm", "matmul", "conv", "attention", "linear", "lstm", "gru", "rnn", "linalg", "cholesky", "solve", "inv",
-             "trilinear", "cdist", "einsum", "lu", "qr", "svd", "eig", "matrix")  # fmt: skip
+    words = (
+        "mm",
+        "matmul",
+        "conv",
+        "attention",
+        "linear",
+        "lstm",
+        "gru",
+        "rnn",
+        "linalg",
+        "cholesky",
+        "solve",
+        "inv",
+        "trilinear",
+        "cdist",
+        "einsum",
+        "lu",
+        "qr",
+        "svd",
+        "eig",
+        "matrix",
+    )
     known = {
-        "linalg_cross", "linalg_vector_norm", "linalg__powsum", "linalg_diagonal", "lu_unpack", "matrix_H",
-        "thnn_fused_lstm_cell", "thnn_fused_gru_cell", "thnn_differentiable_lstm_cell",
-        "thnn_fused_lstm_cell_backward_impl", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_linear1d",
-    }  # fmt: skip
+        "linalg_cross",
+        "linalg_vector_norm",
+        "linalg__powsum",
+        "linalg_diagonal",
+        "lu_unpack",
+        "matrix_H",
+        "thnn_fused_lstm_cell",
+        "thnn_fused_gru_cell",
+        "thnn_differentiable_lstm_cell",
+        "thnn_fused_lstm_cell_backward_impl",
+        "upsample_bilinear2d",
+        "upsample_trilinear3d",
+        "upsample_linear1d",
+    }
     wrong = set()
     for name in {full.partition(".")[0] for full in torch._C._dispatch_get_all_op_names() if full.startswith("aten::")}:
         packet = getattr(torch.ops.aten, name[6:], None)

@@ -20,7 +20,8 @@ from weft.workloads.errors import InputError
 from weft.workloads.gemm import GEMM_PASSES, Gemm, Pass
 from weft.workloads.models.source import ModelSource, StepInputs
 from weft.workloads.onnx import onnx_workload
-from weft.workloads.step import MatrixOp, Role, UpdateOp, VectorOp, Workload
+from weft.workloads.operand import Role
+from weft.workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
 from weft.workloads.trace import trace_step
 
 Weights = dict[str, Sequence[int]]
@@ -100,7 +101,13 @@ def conv_net(path: Path, batch: int | str = "N") -> Path:
         node("Conv", ["h3", "w2", "b2"], ["h4"], name="grouped", group=4, pads=[2, 2, 2, 2], dilations=[2, 2]),
         node("Conv", ["h4", "w3"], ["h5"], name="depthwise", group=32, strides=[2, 2], pads=[2, 2, 2, 2]),
         node(
-            "ConvTranspose", ["h5", "w4", "b4"], ["h6"], name="up", group=4, strides=[2, 2], pads=[1, 1, 1, 1],
+            "ConvTranspose",
+            ["h5", "w4", "b4"],
+            ["h6"],
+            name="up",
+            group=4,
+            strides=[2, 2],
+            pads=[1, 1, 1, 1],
             output_padding=[1, 1],
         ),
         # The batch travels through Shape, Gather, Mul and Concat, as exporters write it.
@@ -110,14 +117,26 @@ def conv_net(path: Path, batch: int | str = "N") -> Path:
         node("Concat", ["s0", "s1", "minus"], ["target"], axis=0),
         node("Reshape", ["h6", "target"], ["h7"], name="flatten"),
         node("Conv", ["h7", "w5", "b5"], ["y"], name="line", strides=[3]),
-    ]  # fmt: skip
+    ]
     weights: Weights = {
-        "w1": (16, 3, 3, 3), "b1": (16,), "scale": (16,), "shift": (16,), "mean": (16,), "var": (16,),
-        "w2": (32, 4, 3, 3), "b2": (32,), "w3": (32, 1, 5, 5), "w4": (32, 4, 3, 3), "b4": (16,), "w5": (8, 16, 7),
+        "w1": (16, 3, 3, 3),
+        "b1": (16,),
+        "scale": (16,),
+        "shift": (16,),
+        "mean": (16,),
+        "var": (16,),
+        "w2": (32, 4, 3, 3),
+        "b2": (32,),
+        "w3": (32, 1, 5, 5),
+        "w4": (32, 4, 3, 3),
+        "b4": (16,),
+        "w5": (8, 16, 7),
         "b5": (8,),
-    }  # fmt: skip
-    constants = {name: np.array([value], np.int64) for name, value in
-                 {"zero": 0, "two": 2, "sixteen_twice": 32, "minus": -1}.items()}  # fmt: skip
+    }
+    constants = {
+        name: np.array([value], np.int64)
+        for name, value in {"zero": 0, "two": 2, "sixteen_twice": 32, "minus": -1}.items()
+    }
     return save(path, nodes, {"x": (batch, 3, 32, 32)}, weights, constants)
 
 
@@ -157,9 +176,7 @@ def test_order_is_forward_backward_update(tmp_path: Path) -> None:
 def test_vector_traffic(tmp_path: Path) -> None:
     step = onnx_workload(conv_net(tmp_path / "net.onnx"), batch=4)
     activation = 4 * 16 * 16 * 16 * 4
-    traffic = {
-        (op.name, op.pass_): (op.read_bytes, op.write_bytes) for op in step.ops if isinstance(op, VectorOp)
-    }  # fmt: skip
+    traffic = {(op.name, op.pass_): (op.read_bytes, op.write_bytes) for op in step.ops if isinstance(op, VectorOp)}
     assert traffic["relu", Pass.FF] == (activation, activation)
     assert traffic["relu", Pass.BP] == (2 * activation, activation)
     assert traffic["norm", Pass.BP][1] == activation + 2 * 16 * 4
@@ -299,9 +316,12 @@ def test_weights_made_of_weights_have_a_weight_update(tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", nodes, {"x": (2, 4)}, {"qkv": (4, 6), "v": (3, 5), "g": (1, 5)}, opset=13)
     step = onnx_workload(path)
     assert described_passes(step) == [
-        ("part", "FF", "qkv"), ("norm", "FF", "v+g"), ("norm", "BP", "v+g"), ("norm", "WU", "v+g"),
+        ("part", "FF", "qkv"),
+        ("norm", "FF", "v+g"),
+        ("norm", "BP", "v+g"),
+        ("norm", "WU", "v+g"),
         ("part", "WU", "qkv"),
-    ]  # fmt: skip
+    ]
     assert trained(step) == [5, 15, 24]
 
 
@@ -334,12 +354,15 @@ def test_what_is_read_and_not_trained_is_frozen(tmp_path: Path) -> None:
     path = save(
         tmp_path / "net.onnx",
         [
-            helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("MatMul", ["x", "gate"], ["g"]),
-            helper.make_node("ArgMax", ["g"], ["i"], axis=1), helper.make_node("Cast", ["i"], ["f"], to=1),
+            helper.make_node("MatMul", ["x", "w"], ["h"]),
+            helper.make_node("MatMul", ["x", "gate"], ["g"]),
+            helper.make_node("ArgMax", ["g"], ["i"], axis=1),
+            helper.make_node("Cast", ["i"], ["f"], to=1),
             helper.make_node("Mul", ["h", "f"], ["y"]),
         ],
-        {"x": ("N", 4)}, {"w": (4, 8), "gate": (4, 6)},
-    )  # fmt: skip
+        {"x": ("N", 4)},
+        {"w": (4, 8), "gate": (4, 6)},
+    )
     step = onnx_workload(path, batch=3)
 
     assert [(t.name, t.dtype, t.elements) for t in step.frozen] == [("gate", "float32", 24)]
@@ -488,9 +511,11 @@ def test_operators_without_a_rule_are_refused(tmp_path: Path) -> None:
     three = [node("Einsum", ["x", "w", "w"], ["y"], name="e", equation="bij,jk,kl->bil")]
     assert "node 'e' (Einsum): equation" in refused(path, three)
     for equation, said in {
-        "...j,kj->...k": "'j' of equation '...j,kj->...k' is 4", "bi,jk": "equation",
-        "b1j,jk->bk": "is 'b1j,jk->bk': letters", ".ij,jk->ik": "is '.ij,jk->ik': letters",
-    }.items():  # fmt: skip
+        "...j,kj->...k": "'j' of equation '...j,kj->...k' is 4",
+        "bi,jk": "equation",
+        "b1j,jk->bk": "is 'b1j,jk->bk': letters",
+        ".ij,jk->ik": "is '.ij,jk->ik': letters",
+    }.items():
         assert said in refused(path, [node("Einsum", ["x", "w"], ["y"], equation=equation)], {"w": (4, 5)}), equation
     assert "sums an index of one operand" in refused(path, [node("Einsum", ["x", "w"], ["y"], equation="bij,kl->bjk")])
     assert "no parameter is trained" in refused(path, [node("Relu", ["x"], ["y"])])

@@ -42,22 +42,14 @@ NETWORKS: dict[str, tuple[list[Any], dict[str, tuple[int, list[int]]]]] = {
     ),
     "reshaped": ([node("Reshape", ["x", "shape"], ["r"]), cell("r")], {"x": (FLOAT, [STEPS, BATCH, 2, WIDTH // 2])}),
     "state of two": (
-        [
-            node("MatMul", ["x", "square"], ["e"]),
-            cell("e", "", "", "h0", "c0"),
-        ],
-        {
-            "x": (FLOAT, [STEPS, BATCH, WIDTH]), "h0": (FLOAT, [1, BATCH, HIDDEN]), "c0": (FLOAT, [1, BATCH, HIDDEN]),
-        },
+        [node("MatMul", ["x", "square"], ["e"]), cell("e", "", "", "h0", "c0")],
+        {"x": (FLOAT, [STEPS, BATCH, WIDTH]), "h0": (FLOAT, [1, BATCH, HIDDEN]), "c0": (FLOAT, [1, BATCH, HIDDEN])},
     ),
     "known by its state alone": (
         [node("Reshape", ["x", "written"], ["r"]), cell("r", "", "", "h0", "c0")],
-        {
-            "h0": (FLOAT, [1, BATCH, HIDDEN]), "c0": (FLOAT, [1, BATCH, HIDDEN]),
-            "x": (FLOAT, [BATCH, STEPS * WIDTH]),
-        },
+        {"h0": (FLOAT, [1, BATCH, HIDDEN]), "c0": (FLOAT, [1, BATCH, HIDDEN]), "x": (FLOAT, [BATCH, STEPS * WIDTH])},
     ),
-}  # fmt: skip
+}
 
 
 def save(path: Path, name: str, free: str = "") -> Path:
@@ -65,9 +57,12 @@ def save(path: Path, name: str, free: str = "") -> Path:
     nodes, inputs = NETWORKS[name]
     gates = 1 if any(each.op_type == "RNN" for each in nodes) else 4
     weights = {
-        "wi": (1, gates * HIDDEN, WIDTH), "wr": (1, gates * HIDDEN, HIDDEN), "table": (9, WIDTH),
-        "square": (WIDTH, WIDTH), "k": (WIDTH, 1, 3, 3),
-    }  # fmt: skip
+        "wi": (1, gates * HIDDEN, WIDTH),
+        "wr": (1, gates * HIDDEN, HIDDEN),
+        "table": (9, WIDTH),
+        "square": (WIDTH, WIDTH),
+        "k": (WIDTH, 1, 3, 3),
+    }
     numbers = {"two": [2], "shape": [0, 0, -1], "written": [STEPS, BATCH, WIDTH]}
     stored = [numpy_helper.from_array(np.zeros(shape, np.float32), name) for name, shape in weights.items()]
     stored += [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in numbers.items()]

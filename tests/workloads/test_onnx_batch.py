@@ -29,10 +29,12 @@ def listed(*values: int) -> Any:
 def detector(path: Path, batch: int) -> Path:
     """The head of a detector: a convolution, its result taken apart by anchor, and a product."""
     nodes = [
-        node("Conv", ["x", "w1"], ["a"], "a", pads=[1] * 4), node("Reshape", ["a", "s"], ["b"], "b"),
-        node("Transpose", ["b"], ["c"], "c", perm=[0, 1, 3, 4, 2]), node("Reshape", ["c", "s2"], ["d"], "d"),
+        node("Conv", ["x", "w1"], ["a"], "a", pads=[1] * 4),
+        node("Reshape", ["a", "s"], ["b"], "b"),
+        node("Transpose", ["b"], ["c"], "c", perm=[0, 1, 3, 4, 2]),
+        node("Reshape", ["c", "s2"], ["d"], "d"),
         node("MatMul", ["d", "w2"], ["y"], "y"),
-    ]  # fmt: skip
+    ]
     stored = {"s": listed(batch, 2, 8, 8, 8), "s2": listed(batch, 128, 8)}
     return save(path, nodes, {"x": ("N", 3, 8, 8)}, {"w1": (16, 3, 3, 3), "w2": (8, 4)}, stored)
 
@@ -63,9 +65,10 @@ def test_a_file_of_a_fixed_batch_is_told_what_contradicts_it(tmp_path: Path) -> 
 
 
 RESIZES = [
-    ({"sizes": listed(1, 8, 16, 16)}, 1), ({"sizes": listed(4, 8, 16, 16)}, 4),
+    ({"sizes": listed(1, 8, 16, 16)}, 1),
+    ({"sizes": listed(4, 8, 16, 16)}, 4),
     ({"scales": np.float32([1, 1, 2, 2])}, None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("stored", "baked"), RESIZES)
@@ -73,9 +76,10 @@ def test_a_batch_in_a_resize(tmp_path: Path, stored: dict[str, Any], baked: int 
     """Legal at every batch: it would resample the samples."""
     ins = ["a", "", "", "sizes"] if "sizes" in stored else ["a", "", "scales"]
     nodes = [
-        node("Conv", ["x", "w0"], ["a"], pads=[1] * 4), node("Resize", ins, ["b"], "larger"),
+        node("Conv", ["x", "w0"], ["a"], pads=[1] * 4),
+        node("Resize", ins, ["b"], "larger"),
         node("Conv", ["b", "w1"], ["y"], pads=[1] * 4),
-    ]  # fmt: skip
+    ]
     path = save(tmp_path / "m.onnx", nodes, {"x": ("N", 3, 8, 8)}, {"w0": (8, 3, 3, 3), "w1": (8, 8, 3, 3)}, stored)
     for batch in (1, 4, 8):
         if baked in (batch, None):
@@ -87,9 +91,10 @@ def test_a_batch_in_a_resize(tmp_path: Path, stored: dict[str, Any], baked: int 
 
 def test_a_class_token_of_one_sample(tmp_path: Path) -> None:
     nodes = [
-        node("Expand", ["cls", "s"], ["c"]), node("Concat", ["c", "x"], ["t"], "tokens", axis=1),
+        node("Expand", ["cls", "s"], ["c"]),
+        node("Concat", ["c", "x"], ["t"], "tokens", axis=1),
         node("MatMul", ["t", "w"], ["y"]),
-    ]  # fmt: skip
+    ]
     path = save(tmp_path / "m.onnx", nodes, {"x": ("N", 6, 4)}, {"cls": (1, 1, 4), "w": (4, 3)}, {"s": listed(1, 1, 4)})
     assert onnx_workload(path, batch=1).dense_macs[Pass.FF] == 7 * 4 * 3
     said = r"exported for batch 1, not 2: shape inference failed at node 'tokens' \(Concat\): .* 'x' \(2 x 6 x 4\)"
@@ -113,11 +118,12 @@ def test_the_first_sample_alone(tmp_path: Path) -> None:
 def attention(path: Path, target: Any, turn: list[int]) -> Path:
     """Self-attention of 6 tokens x 8 features in 2 heads, taken apart by the list ``target``."""
     nodes = [
-        node("MatMul", ["x", "w"], ["p"], "p"), node("Reshape", ["p", "target"], ["h"], "heads"),
+        node("MatMul", ["x", "w"], ["p"], "p"),
+        node("Reshape", ["p", "target"], ["h"], "heads"),
         node("Transpose", ["h"], ["q"], perm=turn),
         node("Transpose", ["q"], ["k"], perm=[*range(len(turn) - 2), len(turn) - 1, len(turn) - 2]),
         node("MatMul", ["q", "k"], ["y"], "scores"),
-    ]  # fmt: skip
+    ]
     return save(path, nodes, {"x": ("N", 6, 8)}, {"w": (8, 8)}, {"target": target})
 
 
@@ -139,9 +145,10 @@ def test_samples_run_together_are_no_longer_sample(tmp_path: Path) -> None:
 def test_a_token_for_all_samples(tmp_path: Path) -> None:
     """The tokens of all samples in a row, before them the one that each should have."""
     nodes = [
-        node("Reshape", ["x", "s"], ["t"]), node("Concat", ["cls", "t"], ["c"], axis=0),
+        node("Reshape", ["x", "s"], ["t"]),
+        node("Concat", ["cls", "t"], ["c"], axis=0),
         node("MatMul", ["c", "w"], ["y"], "all"),
-    ]  # fmt: skip
+    ]
     path = save(tmp_path / "m.onnx", nodes, {"x": ("N", 6, 4)}, {"cls": (1, 4), "w": (4, 5)}, {"s": listed(-1, 4)})
     assert onnx_workload(path, batch=1).dense_macs[Pass.FF] == 7 * 4 * 5
     with pytest.raises(InputError, match=r"node 'all' \(MatMul\) does 2\.71429 times the work of one sample"):
@@ -149,9 +156,7 @@ def test_a_token_for_all_samples(tmp_path: Path) -> None:
 
 
 def test_samples_that_become_steps_of_a_recurrence(tmp_path: Path) -> None:
-    nodes = [
-        node("Reshape", ["x", "s"], ["t"]), node("LSTM", ["t", "w", "r"], ["y"], "cell", hidden_size=6),
-    ]  # fmt: skip
+    nodes = [node("Reshape", ["x", "s"], ["t"]), node("LSTM", ["t", "w", "r"], ["y"], "cell", hidden_size=6)]
     weights: Weights = {"w": (1, 24, 4), "r": (1, 24, 6)}
     path = save(tmp_path / "m.onnx", nodes, {"x": ("N", 5, 4)}, weights, {"s": listed(-1, 1, 4)})
     with pytest.raises(InputError, match=r"node 'cell' \(LSTM\) takes the 3 samples for steps of one"):
@@ -160,9 +165,11 @@ def test_samples_that_become_steps_of_a_recurrence(tmp_path: Path) -> None:
 
 def test_a_contrastive_product_is_of_all_samples_with_all(tmp_path: Path) -> None:
     nodes = [
-        node("MatMul", ["x", "w"], ["a"]), node("MatMul", ["x", "v"], ["b"]),
-        node("Transpose", ["b"], ["t"], perm=[1, 0]), node("MatMul", ["a", "t"], ["y"]),
-    ]  # fmt: skip
+        node("MatMul", ["x", "w"], ["a"]),
+        node("MatMul", ["x", "v"], ["b"]),
+        node("Transpose", ["b"], ["t"], perm=[1, 0]),
+        node("MatMul", ["a", "t"], ["y"]),
+    ]
     path = save(tmp_path / "m.onnx", nodes, {"x": ("N", 6)}, {"w": (6, 4), "v": (6, 4)})
     assert onnx_workload(path, batch=5).dense_macs[Pass.FF] == 2 * 5 * 6 * 4 + 5 * 4 * 5
 
@@ -170,10 +177,13 @@ def test_a_contrastive_product_is_of_all_samples_with_all(tmp_path: Path) -> Non
 def test_channels_of_all_samples_by_their_own_count(tmp_path: Path) -> None:
     """A reshape whose target is computed from the batch means it."""
     nodes = [
-        node("Shape", ["x"], ["n"], end=1), node("Mul", ["n", "four"], ["nc"]),
-        node("Concat", ["one", "nc", "edge"], ["s"], axis=0), node("Reshape", ["x", "s"], ["r"]),
-        node("Reshape", ["r", "back"], ["b"]), node("Conv", ["b", "w"], ["y"]),
-    ]  # fmt: skip
+        node("Shape", ["x"], ["n"], end=1),
+        node("Mul", ["n", "four"], ["nc"]),
+        node("Concat", ["one", "nc", "edge"], ["s"], axis=0),
+        node("Reshape", ["x", "s"], ["r"]),
+        node("Reshape", ["r", "back"], ["b"]),
+        node("Conv", ["b", "w"], ["y"]),
+    ]
     stored = {"four": listed(4), "one": listed(1), "edge": listed(5, 5), "back": listed(-1, 4, 5, 5)}
     path = save(tmp_path / "m.onnx", nodes, {"x": ("N", 4, 5, 5)}, {"w": (6, 4, 1, 1)}, stored)
     assert onnx_workload(path, batch=3).dense_macs[Pass.FF] == 3 * 25 * 4 * 6
@@ -214,30 +224,58 @@ def test_a_baked_chain_is_refused_or_counts_what_the_free_one_does(chain: Any, b
 
 
 WRONG = {
-    "takes 4 channels in 1 group, but input 'x' (1 x 6 x 4 x 4) has 6; a weight of 3 x 6 x 1 x 1 would":
-        (node("Conv", ["x", "w"], ["y"], "n"), (1, 6, 4, 4), {"w": (3, 4, 1, 1)}),
-    "(1 x 6 x 4 x 4) are no multiple of 4, the square of blocksize 2; the nearest valid count is 8":
-        (node("DepthToSpace", ["x"], ["y"], "n", blocksize=2), (1, 6, 4, 4), {}),
-    "makes 8 elements, 'x' (4 x 2), into 2, 'y' (1 x 2); it has to keep them all; 4 x 2 would":
-        (node("Reshape", ["x", "s"], ["y"], "n"), (4, 2), {}),
-    "'w' (5) does not fit: 'x' (2 x 4 x 3) has 4 channels, so it has to be 4":
-        (node("InstanceNormalization", ["x", "w", "w"], ["y"], "n"), (2, 4, 3), {"w": (5,)}),
-    "index 'j' of equation 'ij,jk->ik' is 4 in 'x' (3 x 4) and 5 in 'w' (5 x 6)":
-        (node("Einsum", ["x", "w"], ["y"], "n", equation="ij,jk->ik"), (3, 4), {"w": (5, 6)}),
-    "input 'x' (1 x 2 x 2) is smaller than the window":
-        (node("Conv", ["x", "w"], ["y"], "n"), (1, 2, 2), {"w": (3, 2, 4)}),
-    "asks for row 6; 'x' (2 x 6) has rows -6 to 5":
-        (node("Gather", ["x", "i"], ["y"], "n", axis=1), (2, 6), {}),
-    "the 3 filters of weight 'w' (3 x 2 x 1) cannot be shared out to 2 groups":
-        (node("Conv", ["x", "w"], ["y"], "n", group=2), (1, 4, 9), {"w": (3, 2, 1)}),
-    "'w' (4) does not stretch to 2 x 4 x 5, the shape of the data":
-        (node("PRelu", ["x", "w"], ["y"], "n"), (2, 4, 5), {"w": (4,)}),
-    "'i' (2) does not fit: the batch is 3":
-        (node("RNN", ["x", "w", "r", "", "i"], ["y"], "n", hidden_size=6), (5, 3, 4),
-         {"w": (1, 6, 4), "r": (1, 6, 6)}),
-    "kernel_shape 2 is not that of weight 'w' (3 x 2 x 4)":
-        (node("Conv", ["x", "w"], ["y"], "n", kernel_shape=[2]), (1, 2, 9), {"w": (3, 2, 4)}),
-}  # fmt: skip
+    "takes 4 channels in 1 group, but input 'x' (1 x 6 x 4 x 4) has 6; a weight of 3 x 6 x 1 x 1 would": (
+        node("Conv", ["x", "w"], ["y"], "n"),
+        (1, 6, 4, 4),
+        {"w": (3, 4, 1, 1)},
+    ),
+    "(1 x 6 x 4 x 4) are no multiple of 4, the square of blocksize 2; the nearest valid count is 8": (
+        node("DepthToSpace", ["x"], ["y"], "n", blocksize=2),
+        (1, 6, 4, 4),
+        {},
+    ),
+    "makes 8 elements, 'x' (4 x 2), into 2, 'y' (1 x 2); it has to keep them all; 4 x 2 would": (
+        node("Reshape", ["x", "s"], ["y"], "n"),
+        (4, 2),
+        {},
+    ),
+    "'w' (5) does not fit: 'x' (2 x 4 x 3) has 4 channels, so it has to be 4": (
+        node("InstanceNormalization", ["x", "w", "w"], ["y"], "n"),
+        (2, 4, 3),
+        {"w": (5,)},
+    ),
+    "index 'j' of equation 'ij,jk->ik' is 4 in 'x' (3 x 4) and 5 in 'w' (5 x 6)": (
+        node("Einsum", ["x", "w"], ["y"], "n", equation="ij,jk->ik"),
+        (3, 4),
+        {"w": (5, 6)},
+    ),
+    "input 'x' (1 x 2 x 2) is smaller than the window": (
+        node("Conv", ["x", "w"], ["y"], "n"),
+        (1, 2, 2),
+        {"w": (3, 2, 4)},
+    ),
+    "asks for row 6; 'x' (2 x 6) has rows -6 to 5": (node("Gather", ["x", "i"], ["y"], "n", axis=1), (2, 6), {}),
+    "the 3 filters of weight 'w' (3 x 2 x 1) cannot be shared out to 2 groups": (
+        node("Conv", ["x", "w"], ["y"], "n", group=2),
+        (1, 4, 9),
+        {"w": (3, 2, 1)},
+    ),
+    "'w' (4) does not stretch to 2 x 4 x 5, the shape of the data": (
+        node("PRelu", ["x", "w"], ["y"], "n"),
+        (2, 4, 5),
+        {"w": (4,)},
+    ),
+    "'i' (2) does not fit: the batch is 3": (
+        node("RNN", ["x", "w", "r", "", "i"], ["y"], "n", hidden_size=6),
+        (5, 3, 4),
+        {"w": (1, 6, 4), "r": (1, 6, 6)},
+    ),
+    "kernel_shape 2 is not that of weight 'w' (3 x 2 x 4)": (
+        node("Conv", ["x", "w"], ["y"], "n", kernel_shape=[2]),
+        (1, 2, 9),
+        {"w": (3, 2, 4)},
+    ),
+}
 
 
 @pytest.mark.parametrize("said", WRONG)
@@ -281,9 +319,10 @@ def test_a_parameter_keeps_its_elements_too(tmp_path: Path) -> None:
 def test_group_normalisation_has_a_shape(tmp_path: Path) -> None:
     """Inference has no rule for it."""
     nodes = [
-        node("Conv", ["x", "w"], ["c"]), node("GroupNormalization", ["c", "g", "b"], ["n"], num_groups=2),
+        node("Conv", ["x", "w"], ["c"]),
+        node("GroupNormalization", ["c", "g", "b"], ["n"], num_groups=2),
         node("Relu", ["n"], ["y"]),
-    ]  # fmt: skip
+    ]
     weights: Weights = {"w": (8, 3, 1, 1), "g": (8,), "b": (8,)}
     step = onnx_workload(save(tmp_path / "m.onnx", nodes, {"x": ("N", 3, 4, 4)}, weights, opset=21), batch=2)
     assert step.parameters == 24 + 16

@@ -88,8 +88,9 @@ def test_attention_counts_what_pytorch_does(
     assert trained(step) == sorted([heads * HEAD * WIDTH] * 2 + [shared * HEAD * WIDTH] * 2)
     inside = [op for op in step.matrix_ops if op.name.startswith("attn/")]
     assert [(op.name, op.gemm.m, op.gemm.k, op.gemm.n, op.gemm.groups) for op in inside[:2]] == [
-        ("attn/QKAttnWeight", SEQ, HEAD, SEQ, 2 * heads), ("attn/YPreReshape", SEQ, SEQ, HEAD, 2 * heads),
-    ]  # fmt: skip
+        ("attn/QKAttnWeight", SEQ, HEAD, SEQ, 2 * heads),
+        ("attn/YPreReshape", SEQ, SEQ, HEAD, 2 * heads),
+    ]
     assert [op.pass_ for op in inside].count(Pass.BP) == 4 and len(inside) == 6
 
 
@@ -113,16 +114,18 @@ def test_repeated_keys_are_moved_not_multiplied(tmp_path: Path) -> None:
     }
     assert copies[8] == []
     assert [(op.pass_, op.write_bytes) for op in copies[2] if isinstance(op, VectorOp)] == [
-        (Pass.FF, 2 * 8 * SEQ * HEAD * 4), (Pass.BP, 2 * 2 * SEQ * HEAD * 4),
-    ]  # fmt: skip
+        (Pass.FF, 2 * 8 * SEQ * HEAD * 4),
+        (Pass.BP, 2 * 2 * SEQ * HEAD * 4),
+    ]
 
 
 def test_keys_of_the_past_lengthen_the_product(tmp_path: Path) -> None:
     nodes = [
         node("MatMul", ["x", "w"], ["q"]),
-        node("Attention", ["q", "q", "q", "", "past", "past"], ["y", "k1", "v1"], "attn", q_num_heads=4,
-             kv_num_heads=4),
-    ]  # fmt: skip
+        node(
+            "Attention", ["q", "q", "q", "", "past", "past"], ["y", "k1", "v1"], "attn", q_num_heads=4, kv_num_heads=4
+        ),
+    ]
     fed = {"x": (2, 3, 32), "past": (2, 4, 5, 8)}
     step = onnx_workload(save(tmp_path / "a.onnx", nodes, fed, {"w": (32, 32)}, opset=23))
     gemms = {op.name: op.gemm for op in step.matrix_ops if op.pass_ is Pass.FF}
@@ -148,8 +151,10 @@ def test_heads_that_do_not_fit_are_refused(tmp_path: Path, given: dict[str, int]
 
 def test_a_sequence_too_long_to_list_is_refused(tmp_path: Path) -> None:
     """A causal mask counts its rows, and ONNX's inference lists them: it took all memory, or for ever."""
-    nodes = [node("MatMul", ["x", "w"], ["q"]),
-             node("Attention", ["q", "q", "q"], ["y"], "attn", q_num_heads=4, kv_num_heads=4, is_causal=1)]  # fmt: skip
+    nodes = [
+        node("MatMul", ["x", "w"], ["q"]),
+        node("Attention", ["q", "q", "q"], ["y"], "attn", q_num_heads=4, kv_num_heads=4, is_causal=1),
+    ]
     path = save(tmp_path / "a.onnx", nodes, {"x": (1, 2**31, 8)}, {"w": (8, 8)}, opset=23)
     with pytest.raises(
         InputError, match=r"axis 1 of input 'x' is 2,147,483,648; beside node 'attn/RangeRow' \(Range\)"
@@ -162,9 +167,10 @@ def test_rotary_embedding_trains_no_table(tmp_path: Path) -> None:
     nodes = [
         node("MatMul", ["x", "w"], ["q"], name="q"),
         node("RotaryEmbedding", ["q", "cos", "sin", "at"], ["r"], "rope", num_heads=4),
-        node("RMSNormalization", ["r", "g"], ["n"], "norm"), node("Swish", ["n"], ["s"]),
+        node("RMSNormalization", ["r", "g"], ["n"], "norm"),
+        node("Swish", ["n"], ["s"]),
         node("MatMul", ["s", "v"], ["y"], name="out"),
-    ]  # fmt: skip
+    ]
     weights = {"w": (64, 64), "v": (64, 10), "g": (64,), "cos": (128, 8), "sin": (128, 8)}
     constants = {"at": np.tile(np.arange(16), (2, 1))}
     step = onnx_workload(save(tmp_path / "r.onnx", nodes, {"x": (2, 16, 64)}, weights, constants, opset=24))
@@ -177,8 +183,7 @@ def test_rotary_embedding_trains_no_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("op", "opset", "given"),
-    [("MeanVarianceNormalization", 13, {"axes": [0, 1]}), ("SwiGLU", 28, {})],
+    ("op", "opset", "given"), [("MeanVarianceNormalization", 13, {"axes": [0, 1]}), ("SwiGLU", 28, {})]
 )
 def test_a_definition_moves_data_and_multiplies_nothing(
     tmp_path: Path, op: str, opset: int, given: dict[str, Any]
@@ -188,8 +193,9 @@ def test_a_definition_moves_data_and_multiplies_nothing(
     step = onnx_workload(save(tmp_path / "m.onnx", nodes, {"x": (2, 8)}, {"w": (8, 8)}, opset=opset))
     assert step.dense_macs == {Pass.FF: 128, Pass.BP: 0, Pass.WU: 128}
     assert {p for p in GEMM_PASSES for one in step.ops if one.pass_ is p and one.name.startswith("it/")} == {
-        Pass.FF, Pass.BP,
-    }  # fmt: skip
+        Pass.FF,
+        Pass.BP,
+    }
 
 
 def test_no_operator_with_a_rule_is_written_out(tmp_path: Path) -> None:
@@ -213,8 +219,12 @@ def test_a_cast_to_the_same_format_moves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("Matmul", "did you mean 'MatMul'"), ("Sofmax", "'Softmax'"), ("Attention", "read are products"),
-     ("NonMaxSuppression", "read are products (Conv, ")],
-)  # fmt: skip
+    [
+        ("Matmul", "did you mean 'MatMul'"),
+        ("Sofmax", "'Softmax'"),
+        ("Attention", "read are products"),
+        ("NonMaxSuppression", "read are products (Conv, "),
+    ],
+)
 def test_only_what_is_close_is_offered(name: str, said: str) -> None:
     assert said in nearest_operator(name)

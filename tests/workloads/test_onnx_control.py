@@ -66,8 +66,15 @@ def loop(path: Path, turns: int, condition: Any = None, collect: bool = False) -
     ]
     outs = {"on": _BOOL, "hs": _FLOAT, **({"row": _FLOAT} if collect else {})}
     each = body(inner, {"i": _INT, "go": _BOOL, "h": _FLOAT}, outs, weight("w", 8, 8))
-    nodes = [helper.make_node("Loop", ["n", "c" if condition is not None else "", "x"],
-                              ["last", "all"] if collect else ["last"], name="loop", body=each)]  # fmt: skip
+    nodes = [
+        helper.make_node(
+            "Loop",
+            ["n", "c" if condition is not None else "", "x"],
+            ["last", "all"] if collect else ["last"],
+            name="loop",
+            body=each,
+        )
+    ]
     constants = {"n": np.array(turns)} | ({} if condition is None else {"c": np.array(condition)})
     nodes.append(product("all" if collect else "last", "v", "y"))
     return save(path / "loop.onnx", nodes, {"x": ("N", 8)}, {"v": (8, 5)}, constants)
@@ -95,11 +102,16 @@ def test_a_loop_collects(tmp_path: Path) -> None:
 
 
 def test_a_scan_is_its_steps(tmp_path: Path) -> None:
-    inner = [helper.make_node("Add", ["h", "xt"], ["a"]), product("a", "w", "hs"),
-             helper.make_node("Identity", ["hs"], ["row"])]  # fmt: skip
+    inner = [
+        helper.make_node("Add", ["h", "xt"], ["a"]),
+        product("a", "w", "hs"),
+        helper.make_node("Identity", ["hs"], ["row"]),
+    ]
     each = body(inner, {"h": _FLOAT, "xt": _FLOAT}, {"hs": _FLOAT, "row": _FLOAT})
-    nodes = [helper.make_node("Scan", ["h0", "x"], ["last", "all"], name="scan", body=each, num_scan_inputs=1),
-             product("all", "v", "y")]  # fmt: skip
+    nodes = [
+        helper.make_node("Scan", ["h0", "x"], ["last", "all"], name="scan", body=each, num_scan_inputs=1),
+        product("all", "v", "y"),
+    ]
     path = save(tmp_path / "s.onnx", nodes, {"x": (5, "batch", 8), "h0": ("batch", 8)}, {"w": (8, 8), "v": (8, 3)})
     step = onnx_workload(path, batch=2)
     assert step.batch == 2

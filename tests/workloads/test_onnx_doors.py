@@ -20,15 +20,24 @@ from .oracles import Case
 from .test_onnx import save
 
 NOT_EXPORTED = {
-    "bias of a network (Swin v2)", "weight norm of a convolution", "orthogonal weight", "raw query", "experts by group",
-    "encoder", "similarity", "token mixing", "reentrant checkpoints",
-}  # fmt: skip
+    "bias of a network (Swin v2)",
+    "weight norm of a convolution",
+    "orthogonal weight",
+    "raw query",
+    "experts by group",
+    "encoder",
+    "similarity",
+    "token mixing",
+    "reentrant checkpoints",
+}
 """What PyTorch's exporter has no operators for."""
 NOT_ALIKE = {
     # The exporter makes one product of two that are the same; an outer product is element-wise in PyTorch; an Einsum
     # of three operands is refused.
-    "query behind its projection", "outer product", "experts gathered by token",
-}  # fmt: skip
+    "query behind its projection",
+    "outer product",
+    "experts gathered by token",
+}
 IDIOMS = {name: case for name, case in {**LEARNED, **WEIGHTS, **LAYERS}.items() if name not in NOT_EXPORTED | NOT_ALIKE}
 
 
@@ -106,7 +115,5 @@ def test_a_table_of_numbers_in_front_of_a_weight_is_data(tmp_path: Path) -> None
     ]
     step = onnx_workload(save(tmp_path / "m.onnx", nodes, {"x": (5, 16)}, {"w": (16, 16), "v": (16, 16)}, opset=17))
     projected, asked, scores = 9 * 16 * 16, 5 * 16 * 16, 5 * 16 * 9
-    assert step.dense_macs == {
-        Pass.FF: projected + asked + scores, Pass.BP: 2 * scores, Pass.WU: projected + asked
-    }  # fmt: skip
+    assert step.dense_macs == {Pass.FF: projected + asked + scores, Pass.BP: 2 * scores, Pass.WU: projected + asked}
     assert [op.elements for op in step.ops if op.kind == "update"] == [256, 256]

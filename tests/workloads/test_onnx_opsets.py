@@ -131,11 +131,21 @@ def computed(net: Written) -> None:
     ("write", "rows", "deep"),
     [
         # Of x, 2 x 3 x 8 x 8: elements of h by its last axis.
-        (squeeze, 48, 8), (slice_, 24, 4), (reduce_sum, 6, 8), (reduce_mean, 6, 1), (split, 80, 8),
-        (pad, 60, 10), (clip, 48, 8), (resize, 96, 16), (dropout, 48, 8), (top_k, 48, 4),
-        (batch_norm, 48, 8), (view, 2, 192), (computed, 6, 64),
+        (squeeze, 48, 8),
+        (slice_, 24, 4),
+        (reduce_sum, 6, 8),
+        (reduce_mean, 6, 1),
+        (split, 80, 8),
+        (pad, 60, 10),
+        (clip, 48, 8),
+        (resize, 96, 16),
+        (dropout, 48, 8),
+        (top_k, 48, 4),
+        (batch_norm, 48, 8),
+        (view, 2, 192),
+        (computed, 6, 64),
     ],
-)  # fmt: skip
+)
 def test_every_opset_counts_alike(tmp_path: Path, write: Callable[[Written], None], rows: int, deep: int) -> None:
     counts = set()
     for opset in OPSETS:

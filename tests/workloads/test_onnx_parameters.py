@@ -59,32 +59,50 @@ def constants(path: Path, wrap: str = "") -> Path:
 def biased(path: Path) -> Path:
     """Layers whose biases, scales and slopes are operators of their own, as some write them."""
     nodes = [
-        node("Sub", ["x", "mean"], ["x0"]), node("Div", ["x0", "std"], ["x1"]),
-        node("Conv", ["x1", "w"], ["c0"], "conv"), node("Add", ["c0", "cb"], ["c1"], "bias"),
-        node("PRelu", ["c1", "slope"], ["c2"], "prelu"), node("GlobalAveragePool", ["c2"], ["p"]),
-        node("Flatten", ["p"], ["f"]), node("MatMul", ["f", "v"], ["m"], "fc"), node("Add", ["m", "vb"], ["a"], "fcb"),
-        node("Mul", ["a", "half"], ["h"], "half"), node("Mul", ["h", "gamma"], ["y"], "scale"),
-    ]  # fmt: skip
+        node("Sub", ["x", "mean"], ["x0"]),
+        node("Div", ["x0", "std"], ["x1"]),
+        node("Conv", ["x1", "w"], ["c0"], "conv"),
+        node("Add", ["c0", "cb"], ["c1"], "bias"),
+        node("PRelu", ["c1", "slope"], ["c2"], "prelu"),
+        node("GlobalAveragePool", ["c2"], ["p"]),
+        node("Flatten", ["p"], ["f"]),
+        node("MatMul", ["f", "v"], ["m"], "fc"),
+        node("Add", ["m", "vb"], ["a"], "fcb"),
+        node("Mul", ["a", "half"], ["h"], "half"),
+        node("Mul", ["h", "gamma"], ["y"], "scale"),
+    ]
     weights: Weights = {
-        "w": (8, 3, 3, 3), "cb": (1, 8, 1, 1), "slope": (8, 1, 1), "v": (8, 6), "vb": (6,), "gamma": (6,),
-    }  # fmt: skip
+        "w": (8, 3, 3, 3),
+        "cb": (1, 8, 1, 1),
+        "slope": (8, 1, 1),
+        "v": (8, 6),
+        "vb": (6,),
+        "gamma": (6,),
+    }
     scalars = {"half": np.float32(0.5), "mean": np.float32(127), "std": np.ones(1, np.float32)}
     return save(path, nodes, {"x": ("N", 3, 8, 8)}, weights, scalars)
 
 
 def embedding(path: Path) -> Path:
     nodes = [
-        node("Cast", ["x"], ["i"], to=TensorProto.INT64), node("Gather", ["table", "i"], ["e"], "tokens"),
-        node("Gather", ["places", "at"], ["p"], "places"), node("Add", ["e", "p"], ["s"]),
-        node("LayerNormalization", ["s", "g", "b"], ["n"], "norm"), node("MatMul", ["n", "w"], ["y"], "head"),
-    ]  # fmt: skip
+        node("Cast", ["x"], ["i"], to=TensorProto.INT64),
+        node("Gather", ["table", "i"], ["e"], "tokens"),
+        node("Gather", ["places", "at"], ["p"], "places"),
+        node("Add", ["e", "p"], ["s"]),
+        node("LayerNormalization", ["s", "g", "b"], ["n"], "norm"),
+        node("MatMul", ["n", "w"], ["y"], "head"),
+    ]
     weights: Weights = {"table": (50, 16), "places": (9, 16), "g": (16,), "b": (16,), "w": (16, 50)}
     return save(path, nodes, {"x": ("N", 7)}, weights, {"at": np.arange(7)})
 
 
 GRAPHS: dict[str, Callable[[Path], Path]] = {
-    "convolutions": conv_net, "attention": attention, "recurrent": recurrent, "biased": biased, "embedding": embedding,
-}  # fmt: skip
+    "convolutions": conv_net,
+    "attention": attention,
+    "recurrent": recurrent,
+    "biased": biased,
+    "embedding": embedding,
+}
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -140,14 +158,20 @@ def test_scalars_and_what_prepares_the_input_are_no_parameters(tmp_path: Path) -
 
 def test_masks_grids_and_preparation_in_constants_are_no_parameters(tmp_path: Path) -> None:
     shapes = {"mean": (1, 3, 1, 1), "w": (8, 3, 1, 1), "grid": (1, 8, 4, 4), "place": (1, 4, 4), "strides": (1, 4)}
-    stored = [node("Constant", [], [name], value=numpy_helper.from_array(np.ones(shape, np.float32)))
-              for name, shape in shapes.items()]  # fmt: skip
+    stored = [
+        node("Constant", [], [name], value=numpy_helper.from_array(np.ones(shape, np.float32)))
+        for name, shape in shapes.items()
+    ]
     nodes = [
-        *stored, node("Sub", ["x", "mean"], ["x0"]), node("Conv", ["x0", "w"], ["c"], "conv"),
-        node("Add", ["c", "grid"], ["d"]), node("Concat", ["d", "grid"], ["e"], axis=0),
-        node("Mul", ["e", "place"], ["f"]), node("Concat", ["f", "f"], ["boxes"], axis=1),
+        *stored,
+        node("Sub", ["x", "mean"], ["x0"]),
+        node("Conv", ["x0", "w"], ["c"], "conv"),
+        node("Add", ["c", "grid"], ["d"]),
+        node("Concat", ["d", "grid"], ["e"], axis=0),
+        node("Mul", ["e", "place"], ["f"]),
+        node("Concat", ["f", "f"], ["boxes"], axis=1),
         node("Mul", ["boxes", "strides"], ["y"]),
-    ]  # fmt: skip
+    ]
     step = onnx_workload(save(tmp_path / "m.onnx", nodes, {"x": (1, 3, 4, 4)}, {}))
     assert [op.name for op in step.ops if isinstance(op, UpdateOp)] == ["w"]
     assert [op.pass_ for op in step.matrix_ops] == [Pass.FF, Pass.WU]
@@ -165,10 +189,12 @@ def test_scales_of_a_resize_are_no_parameters(tmp_path: Path) -> None:
 
 def test_scales_put_together_of_constants(tmp_path: Path) -> None:
     nodes = [
-        node("Constant", [], ["one"], value_floats=[1.0, 1.0]), node("Constant", [], ["two"], value_floats=[2.0, 3.0]),
-        node("Concat", ["one", "two"], ["scales"], axis=0), node("Resize", ["x", "", "scales"], ["r"]),
+        node("Constant", [], ["one"], value_floats=[1.0, 1.0]),
+        node("Constant", [], ["two"], value_floats=[2.0, 3.0]),
+        node("Concat", ["one", "two"], ["scales"], axis=0),
+        node("Resize", ["x", "", "scales"], ["r"]),
         node("Conv", ["r", "w"], ["y"]),
-    ]  # fmt: skip
+    ]
     step = onnx_workload(save(tmp_path / "m.onnx", nodes, {"x": (1, 3, 4, 4)}, {"w": (8, 3, 1, 1)}))
     assert step.dense_macs[Pass.FF] == 8 * 12 * 3 * 8
     assert trained(step) == [24]
@@ -178,10 +204,13 @@ def test_a_lone_number_is_a_parameter_as_a_weight_alone(tmp_path: Path) -> None:
     lone, alpha = np.ones((1, 1), np.float32), np.float32(2)
     weight = node("Constant", [], ["w"], value=numpy_helper.from_array(lone))
     nodes = [
-        weight, node("Transpose", ["w"], ["v"]), node("MatMul", ["x", "v"], ["h"]),
-        node("Constant", [], ["a"], value=numpy_helper.from_array(alpha)), node("Mul", ["m", "a"], ["n"]),
+        weight,
+        node("Transpose", ["w"], ["v"]),
+        node("MatMul", ["x", "v"], ["h"]),
+        node("Constant", [], ["a"], value=numpy_helper.from_array(alpha)),
+        node("Mul", ["m", "a"], ["n"]),
         node("MatMul", ["h", "n"], ["y"]),
-    ]  # fmt: skip
+    ]
     step = onnx_workload(constants(save(tmp_path / "m.onnx", nodes, {"x": (5, 1)}, {"m": (1, 4)})))
     assert [op.name for op in step.ops if isinstance(op, UpdateOp)] == ["m", "w"]
 
@@ -190,9 +219,12 @@ def test_a_later_use_tells_what_an_earlier_one_is(tmp_path: Path) -> None:
     """The norm's scale is added to the input first, so a gradient flows there, and what is added next is a bias."""
     stored = [node("Constant", [], [name], value=numpy_helper.from_array(np.ones(4, np.float32))) for name in "cd"]
     nodes = [
-        *stored, node("Add", ["x", "c"], ["e"]), node("Add", ["e", "d"], ["f"]), node("MatMul", ["f", "w"], ["g"]),
+        *stored,
+        node("Add", ["x", "c"], ["e"]),
+        node("Add", ["e", "d"], ["f"]),
+        node("MatMul", ["f", "w"], ["g"]),
         node("LayerNormalization", ["g", "c"], ["y"]),
-    ]  # fmt: skip
+    ]
     step = onnx_workload(save(tmp_path / "m.onnx", nodes, {"x": (3, 4)}, {"w": (4, 4)}))
     assert {op.name for op in step.ops if isinstance(op, UpdateOp)} == {"c", "d", "w"}
     assert [op.pass_ for op in step.matrix_ops] == [Pass.FF, Pass.BP, Pass.WU]
@@ -212,8 +244,14 @@ def test_a_table_of_places_is_data_beside_a_weight(tmp_path: Path) -> None:
     assert [(op.pass_, op.parameter) for op in step.matrix_ops] == [(Pass.FF, "w"), (Pass.WU, "w")]
     assert trained(step) == [8]
     second = node("Constant", [], ["v"], value=numpy_helper.from_array(np.ones((4, 5), np.float32)))
-    nodes = [table, second, node("MatMul", ["table", "w"], ["b"]), node("Relu", ["b"], ["r"]),
-             node("MatMul", ["r", "v"], ["s"]), node("Add", ["x", "s"], ["y"])]  # fmt: skip
+    nodes = [
+        table,
+        second,
+        node("MatMul", ["table", "w"], ["b"]),
+        node("Relu", ["b"], ["r"]),
+        node("MatMul", ["r", "v"], ["s"]),
+        node("Add", ["x", "s"], ["y"]),
+    ]
     step = onnx_workload(save(tmp_path / "n.onnx", nodes, {"x": (9, 5)}, {"w": (2, 4)}))
     assert trained(step) == [8, 20]
 
@@ -233,10 +271,14 @@ def test_a_weight_of_zeros_made_by_a_node(tmp_path: Path, size: tuple[int, int])
 def test_a_state_of_zeros_is_no_weight(tmp_path: Path) -> None:
     """Its size comes from that of the data."""
     nodes = [
-        node("Shape", ["x"], ["s"], end=1), node("Concat", ["s", "four"], ["t"], axis=0),
-        node("ConstantOfShape", ["t"], ["h"]), node("MatMul", ["h", "r"], ["hr"]), node("MatMul", ["x", "w"], ["xw"]),
-        node("Add", ["xw", "hr"], ["z"]), node("Mul", ["z", "h"], ["y"]),
-    ]  # fmt: skip
+        node("Shape", ["x"], ["s"], end=1),
+        node("Concat", ["s", "four"], ["t"], axis=0),
+        node("ConstantOfShape", ["t"], ["h"]),
+        node("MatMul", ["h", "r"], ["hr"]),
+        node("MatMul", ["x", "w"], ["xw"]),
+        node("Add", ["xw", "hr"], ["z"]),
+        node("Mul", ["z", "h"], ["y"]),
+    ]
     path = save(tmp_path / "m.onnx", nodes, {"x": (1, 3)}, {"r": (4, 4), "w": (3, 4)}, {"four": np.array([4])})
     assert trained(onnx_workload(path)) == [12, 16]
 
@@ -245,9 +287,11 @@ def test_sparse_and_listed_constants(tmp_path: Path) -> None:
     values = helper.make_tensor("", TensorProto.FLOAT, [2], [1.0, 2.0])
     sparse = helper.make_sparse_tensor(values, helper.make_tensor("", TensorProto.INT64, [2], [0, 7]), [4, 3])
     nodes = [
-        node("Constant", [], ["w"], sparse_value=sparse), node("MatMul", ["x", "w"], ["m"]),
-        node("Constant", [], ["b"], value_floats=[1.0, 2.0, 3.0]), node("Add", ["m", "b"], ["y"]),
-    ]  # fmt: skip
+        node("Constant", [], ["w"], sparse_value=sparse),
+        node("MatMul", ["x", "w"], ["m"]),
+        node("Constant", [], ["b"], value_floats=[1.0, 2.0, 3.0]),
+        node("Add", ["m", "b"], ["y"]),
+    ]
     assert trained(onnx_workload(save(tmp_path / "m.onnx", nodes, {"x": (2, 4)}, {}))) == [3, 12]
 
 
@@ -278,11 +322,12 @@ class Net(nn.Module):
 
 def net(path: Path) -> Path:
     nodes = [
-        node("Conv", ["x", "stem.weight"], ["a"], "stem", pads=[1] * 4), node("Relu", ["a"], ["r"]),
+        node("Conv", ["x", "stem.weight"], ["a"], "stem", pads=[1] * 4),
+        node("Relu", ["a"], ["r"]),
         node("Conv", ["r", "body.weight"], ["b"], "body", pads=[1] * 4),
         node("ReduceMean", ["b", "axes"], ["m"], keepdims=0),
         node("Gemm", ["m", "head.weight"], ["y"], "head", transB=1),
-    ]  # fmt: skip
+    ]
     weights: Weights = {"stem.weight": (8, 3, 3, 3), "body.weight": (8, 8, 3, 3), "head.weight": (5, 8)}
     return save(path, nodes, {"x": ("N", 3, 6, 6)}, weights, {"axes": np.array([2, 3])})
 
@@ -356,14 +401,20 @@ def test_freezing_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixt
 
 NO_PRODUCTS = {
     "batch norm": (
-        [node("BatchNormalization", ["x", "g", "b", "m", "v"], ["y"])], (2, 3, 4, 4), dict.fromkeys("gbmv", (3,)),
-        nn.BatchNorm2d(3), torch.empty(2, 3, 4, 4),
+        [node("BatchNormalization", ["x", "g", "b", "m", "v"], ["y"])],
+        (2, 3, 4, 4),
+        dict.fromkeys("gbmv", (3,)),
+        nn.BatchNorm2d(3),
+        torch.empty(2, 3, 4, 4),
     ),
     "embedding": (
-        [node("Cast", ["x"], ["i"], to=TensorProto.INT64), node("Gather", ["w", "i"], ["y"])], (2, 5), {"w": (9, 4)},
-        nn.Embedding(9, 4), torch.zeros(2, 5, dtype=torch.int64),
+        [node("Cast", ["x"], ["i"], to=TensorProto.INT64), node("Gather", ["w", "i"], ["y"])],
+        (2, 5),
+        {"w": (9, 4)},
+        nn.Embedding(9, 4),
+        torch.zeros(2, 5, dtype=torch.int64),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", NO_PRODUCTS)
@@ -386,9 +437,10 @@ def test_a_model_without_a_product_is_refused_at_every_door(tmp_path: Path, kind
 def test_gradients_pass_straight_through_a_quantisation(tmp_path: Path) -> None:
     arrays = {"w": np.zeros((4, 3), np.float32), "scale": np.float32(1), "zero": np.int8(0)}
     nodes = [
-        node("QuantizeLinear", ["w", "scale", "zero"], ["q"]), node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        node("QuantizeLinear", ["w", "scale", "zero"], ["q"]),
+        node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
         node("MatMul", ["x", "d"], ["y"]),
-    ]  # fmt: skip
+    ]
     model = onnx.load(save(tmp_path / "m.onnx", nodes, {"x": (2, 4)}, {}, arrays))
     graph, _ = at_batch(store(model), None, as_written, lambda _: ())
     assert [one.op for one in graph.backward] == ["MatMul", "DequantizeLinear", "QuantizeLinear"]
@@ -426,8 +478,11 @@ def test_the_gradient_of_a_repeated_weight_is_added_up(tmp_path: Path) -> None:
     traced = weft.trace(Broadcast(), torch.empty(2, 4, 6, 3), loss=lambda y: y.sum())
     assert step.dense_macs == traced.dense_macs
     assert trained(step) == trained(traced)
-    sums = {(op.name, op.pass_): (op.read_bytes, op.write_bytes)
-            for op in step.ops if isinstance(op, VectorOp) and op.op == "ReduceSum"}  # fmt: skip
+    sums = {
+        (op.name, op.pass_): (op.read_bytes, op.write_bytes)
+        for op in step.ops
+        if isinstance(op, VectorOp) and op.op == "ReduceSum"
+    }
     assert sums == {
         ("heads", Pass.WU): (2 * 4 * 3 * 7 * 4, 4 * 3 * 7 * 4),
         ("left", Pass.WU): (8 * 5 * 6 * 4, 5 * 6 * 4),
@@ -454,9 +509,12 @@ def test_what_is_frozen_takes_its_gradients_along(chain: Any, data: st.DataObjec
     # The state of a recurrence comes from its own steps before.
     states = {one.input[2] for one in nodes if one.op_type == "LSTM"}
     kept = [
-        op for op in full[0] if isinstance(op, MatrixOp)
-        if op.pass_ is Pass.FF or (op.pass_ is Pass.WU and op.parameter not in frozen)
+        op
+        for op in full[0]
+        if isinstance(op, MatrixOp)
+        if op.pass_ is Pass.FF
+        or (op.pass_ is Pass.WU and op.parameter not in frozen)
         or (op.pass_ is Pass.BP and order[op.name] + (op.parameter in states) > first)
-    ]  # fmt: skip
+    ]
     assert list(step.matrix_ops) == kept
     assert {op.name for op in step.ops if isinstance(op, UpdateOp)} == set(names) - frozen

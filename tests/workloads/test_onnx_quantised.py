@@ -59,8 +59,10 @@ def _stored(per_channel: bool) -> dict[str, Any]:
 
 def _rounded(name: str) -> list[Any]:
     """A value rounded, as it stands between two layers."""
-    return [node("QuantizeLinear", [name, "s", "z"], [f"{name}_q"]),
-            node("DequantizeLinear", [f"{name}_q", "s", "z"], [f"{name}_d"])]  # fmt: skip
+    return [
+        node("QuantizeLinear", [name, "s", "z"], [f"{name}_q"]),
+        node("DequantizeLinear", [f"{name}_q", "s", "z"], [f"{name}_d"]),
+    ]
 
 
 def by_pairs(per_channel: bool) -> list[Any]:
@@ -72,13 +74,20 @@ def by_pairs(per_channel: bool) -> list[Any]:
     for name in _BIASES:
         nodes.append(node("DequantizeLinear", [f"{name}_b", f"{name}_s"], [f"{name}_bd"], axis=0))
     return [
-        *nodes, *_rounded("x"), node("Conv", ["x_d", "one_wd", "one_bd"], ["a"], "one", **_CONV["one"]),
-        node("Relu", ["a"], ["r"]), *_rounded("r"),
-        node("Conv", ["r_d", "two_wd", "two_bd"], ["c"], "two", **_CONV["two"]), *_rounded("c"),
-        node("Reshape", ["c_d", "flat"], ["h"]), node("Gemm", ["h", "fc_wd", "fc_bd"], ["g"], "fc", transB=1),
-        *_rounded("g"), node("MatMul", ["g_d", "out_wd"], ["f"], "out"), *_rounded("f"),
+        *nodes,
+        *_rounded("x"),
+        node("Conv", ["x_d", "one_wd", "one_bd"], ["a"], "one", **_CONV["one"]),
+        node("Relu", ["a"], ["r"]),
+        *_rounded("r"),
+        node("Conv", ["r_d", "two_wd", "two_bd"], ["c"], "two", **_CONV["two"]),
+        *_rounded("c"),
+        node("Reshape", ["c_d", "flat"], ["h"]),
+        node("Gemm", ["h", "fc_wd", "fc_bd"], ["g"], "fc", transB=1),
+        *_rounded("g"),
+        node("MatMul", ["g_d", "out_wd"], ["f"], "out"),
+        *_rounded("f"),
         node("Identity", ["f_d"], ["y"]),
-    ]  # fmt: skip
+    ]
 
 
 def by_operators(_: bool) -> list[Any]:
@@ -97,7 +106,7 @@ def by_operators(_: bool) -> list[Any]:
         node("QGemm", [*args("h", "fc"), "fc_b", "s", "z"], ["g"], "fc", domain="com.microsoft", transB=1),
         node("QLinearMatMul", [*args("g", "out"), "s", "z"], ["f"], "out"),
         node("DequantizeLinear", ["f", "s", "z"], ["y"]),
-    ]  # fmt: skip
+    ]
 
 
 def by_measure(_: bool) -> list[Any]:
@@ -105,12 +114,14 @@ def by_measure(_: bool) -> list[Any]:
     nodes: list[Any] = []
 
     def layer(x: str, name: str, op: str, out: str, **given: Any) -> None:
-        nodes.extend([
-            node("DynamicQuantizeLinear", [x], [f"{x}_q", f"{x}_s", f"{x}_z"], f"{x}_round"),
-            node("Mul", [f"{x}_s", f"{name}_s"], [f"{name}_m"]),
-            node(op, [f"{x}_q", f"{name}_w", f"{x}_z", f"{name}_z"], [f"{name}_i"], name, **given),
-            node("Cast", [f"{name}_i"], [f"{name}_c"], to=TensorProto.FLOAT),
-        ])  # fmt: skip
+        nodes.extend(
+            [
+                node("DynamicQuantizeLinear", [x], [f"{x}_q", f"{x}_s", f"{x}_z"], f"{x}_round"),
+                node("Mul", [f"{x}_s", f"{name}_s"], [f"{name}_m"]),
+                node(op, [f"{x}_q", f"{name}_w", f"{x}_z", f"{name}_z"], [f"{name}_i"], name, **given),
+                node("Cast", [f"{name}_i"], [f"{name}_c"], to=TensorProto.FLOAT),
+            ]
+        )
         if op == "ConvInteger":
             nodes.append(node("Reshape", [f"{name}_m", "channels"], [f"{name}_n"]))
         scaled = out if name == "out" else f"{name}_y"
@@ -190,8 +201,14 @@ def test_scales_and_zero_points_are_not_trained(tmp_path: Path) -> None:
     """Also those that no rounding reads: measured ones are multiplied by them behind the product."""
     step = quantised(tmp_path / "q.onnx", by_measure, per_channel=True)
     assert {op.name for op in step.ops if isinstance(op, UpdateOp)} == {
-        "one_w", "two_w", "fc_w", "out_w", "one_f", "two_f", "fc_f",
-    }  # fmt: skip
+        "one_w",
+        "two_w",
+        "fc_w",
+        "out_w",
+        "one_f",
+        "two_f",
+        "fc_f",
+    }
     assert not any(op.pass_ is not Pass.FF and op.name.endswith(("_m", "_n")) for op in step.ops)
 
 
@@ -204,14 +221,20 @@ def test_what_is_a_statistic_too_is_trained(tmp_path: Path) -> None:
 
 def test_weights_of_four_bits_in_blocks(tmp_path: Path) -> None:
     weight = helper.make_tensor("w", TensorProto.INT4, [64, 16], [1] * 1024)
-    scales = [numpy_helper.from_array(np.ones((2, 16), np.float32), "s"),
-              helper.make_tensor("z", TensorProto.INT4, [2, 16], [0] * 32)]  # fmt: skip
+    scales = [
+        numpy_helper.from_array(np.ones((2, 16), np.float32), "s"),
+        helper.make_tensor("z", TensorProto.INT4, [2, 16], [0] * 32),
+    ]
     graph = helper.make_graph(
-        [node("DequantizeLinear", ["w", "s", "z"], ["d"], axis=0, block_size=32),
-         node("MatMul", ["x", "d"], ["y"], "m")], "g",
+        [
+            node("DequantizeLinear", ["w", "s", "z"], ["d"], axis=0, block_size=32),
+            node("MatMul", ["x", "d"], ["y"], "m"),
+        ],
+        "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [5, 64])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], [weight, *scales],
-    )  # fmt: skip
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [weight, *scales],
+    )
     path = tmp_path / "q.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)]), path)
     step = onnx_workload(path)
@@ -237,17 +260,23 @@ def test_integer_operators_equal_their_float_ones(op: str) -> None:
     x = draw.integers(0, 9, (2, 3, 6, 6) if conv else (4, 8)).astype(np.uint8)
     stored = {
         "w": draw.integers(-4, 5, (5, 3, 3, 3) if conv else (8, 5)).astype(np.int8),
-        "s": np.float32(0.5), "ws": np.float32(0.25), "ys": np.float32(0.5), "z": np.uint8(0), "wz": np.int8(0),
+        "s": np.float32(0.5),
+        "ws": np.float32(0.25),
+        "ys": np.float32(0.5),
+        "z": np.uint8(0),
+        "wz": np.int8(0),
         "b": draw.integers(-9, 9, 5).astype(np.int32),
-    }  # fmt: skip
+    }
     ins = ["x", "s", "z", "w", "ws", "wz", "ys", "z"] if op.startswith("QL") else ["x", "w"]
     nodes = [node(op, [*ins, "b"] if op == "QLinearConv" else ins, ["y"], "n")]
     kind = TensorProto.UINT8 if op.startswith("QL") else TensorProto.INT32
     graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.UINT8, x.shape)],
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, x.shape)],
         [helper.make_tensor_value_info("y", kind, None)],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in stored.items()],
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)])
     expected = ReferenceEvaluator(model).run(None, {"x": x})[0]
     as_floats(model)
@@ -259,14 +288,24 @@ def test_integer_operators_equal_their_float_ones(op: str) -> None:
 @pytest.mark.parametrize(
     ("nodes", "said"),
     [
-        ([node("QLinearAdd", ["x", "", "z", "x", "s", "z", "s", "z"], ["y"], "a", domain="com.microsoft")],
-         "node 'a' (QLinearAdd): an operand or its scale is missing"),
-        ([node("QLinearAveragePool", ["x", "s", "z", "s", "z"], ["y"], "p", domain="com.microsoft", channels_last=1)],
-         "node 'p' (QLinearAveragePool): channels_last = 1 has no rule"),
-        ([node("MatMulNBits", ["x", "w"], ["y"], "n", domain="com.microsoft")],
-         "node 'n' (MatMulNBits) is of domain 'com.microsoft'"),
+        (
+            [node("QLinearAdd", ["x", "", "z", "x", "s", "z", "s", "z"], ["y"], "a", domain="com.microsoft")],
+            "node 'a' (QLinearAdd): an operand or its scale is missing",
+        ),
+        (
+            [
+                node(
+                    "QLinearAveragePool", ["x", "s", "z", "s", "z"], ["y"], "p", domain="com.microsoft", channels_last=1
+                )
+            ],
+            "node 'p' (QLinearAveragePool): channels_last = 1 has no rule",
+        ),
+        (
+            [node("MatMulNBits", ["x", "w"], ["y"], "n", domain="com.microsoft")],
+            "node 'n' (MatMulNBits) is of domain 'com.microsoft'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_read_is_refused(tmp_path: Path, nodes: list[Any], said: str) -> None:
     path = save(tmp_path / "q.onnx", nodes, {"x": (2, 3, 8, 8)}, {"w": (8, 3)}, _stored(False))
     with pytest.raises(InputError) as caught:
@@ -278,7 +317,10 @@ def test_the_report_says_it_in_full(tmp_path: Path) -> None:
     path = tmp_path / "q.onnx"
     step = quantised(path, by_pairs)
     done = subprocess.run(
-        [sys.executable, "-m", "weft", "run", str(path), "--batch", "2"], check=True, capture_output=True, text=True,
+        [sys.executable, "-m", "weft", "run", str(path), "--batch", "2"],
+        check=True,
+        capture_output=True,
+        text=True,
         timeout=300,
-    )  # fmt: skip
+    )
     assert " ".join(step.assumed[0].split()) in " ".join(done.stdout.split())

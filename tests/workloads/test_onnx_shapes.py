@@ -28,10 +28,12 @@ def model_of(nodes: list[Any], fed: str, stored: Arrays, opset: int = 20) -> Any
     """A model that is fed ``stored[fed]`` and gives out everything it makes."""
     kind = helper.np_dtype_to_tensor_dtype(stored[fed].dtype)
     graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info(fed, kind, list(stored[fed].shape))],
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(fed, kind, list(stored[fed].shape))],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for one in nodes for name in one.output],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in stored.items() if name != fed],
-    )  # fmt: skip
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
 
 
@@ -103,8 +105,16 @@ case("einsum", "Einsum", "x w", attributes={"equation": "bij,bjk->bik"}, x=zeros
 case("batch norm", "BatchNormalization", "x g b m v", x=zeros(2, 4, 3), **dict.fromkeys("gbmv", zeros(4)))
 case("instance norm", "InstanceNormalization", "x g b", x=zeros(2, 4, 3, 3), g=zeros(4), b=zeros(4))
 case("layer norm", "LayerNormalization", "x g b", attributes={"axis": -1}, x=zeros(2, 4, 5), g=zeros(5), b=zeros(5))
-case("group norm", "GroupNormalization", "x g b", 21, attributes={"num_groups": 2}, x=zeros(2, 4, 5), g=zeros(4),
-     b=zeros(4))  # fmt: skip
+case(
+    "group norm",
+    "GroupNormalization",
+    "x g b",
+    21,
+    attributes={"num_groups": 2},
+    x=zeros(2, 4, 5),
+    g=zeros(4),
+    b=zeros(4),
+)
 case("rms norm", "RMSNormalization", "x g", 23, attributes={"axis": -1}, x=zeros(2, 4, 5), g=zeros(5))
 case("prelu", "PRelu", "x s", x=zeros(2, 4, 5, 5), s=zeros(4, 1, 1))
 case("add", "Add", "x w", x=zeros(2, 4, 5), w=zeros(4, 5))
@@ -124,8 +134,14 @@ case("squeeze", "Squeeze", "x a", x=zeros(2, 1, 6), a=listed(1))
 case("unsqueeze", "Unsqueeze", "x a", x=zeros(2, 1, 6), a=listed(1))
 case("transpose", "Transpose", "x", attributes={"perm": [0, 2, 1]}, x=zeros(2, 1, 6))
 case("gather", "Gather", "w x", w=zeros(5, 6), x=np.zeros((2, 3), np.int64))
-case("gather elements", "GatherElements", "w x", attributes={"axis": 1}, w=zeros(2, 5, 3),
-     x=np.zeros((2, 4, 3), np.int64))  # fmt: skip
+case(
+    "gather elements",
+    "GatherElements",
+    "w x",
+    attributes={"axis": 1},
+    w=zeros(2, 5, 3),
+    x=np.zeros((2, 4, 3), np.int64),
+)
 case("resize", "Resize", "x - s", x=zeros(2, 5, 3, 3), s=np.float32([1, 1, 2, 2]))
 case("resize to", "Resize", "x - - s", x=zeros(2, 5, 3, 3), s=listed(2, 5, 6, 6))
 case("max pool", "MaxPool", "x", attributes={"kernel_shape": [3, 3]}, x=zeros(2, 5, 3, 3))
@@ -134,8 +150,17 @@ case("flatten", "Flatten", "x", x=zeros(2, 5, 3, 3))
 case("mean", "ReduceMean", "x a", attributes={"keepdims": 0}, x=zeros(2, 5, 3, 3), a=listed(2, 3))
 case("pool all", "GlobalAveragePool", "x", x=zeros(2, 5, 3, 3))
 for kind, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
-    case(kind, kind, "x w r b - h", attributes={"hidden_size": 6}, x=zeros(5, 3, 4), w=zeros(1, 6 * gates, 4),
-         r=zeros(1, 6 * gates, 6), b=zeros(1, 12 * gates), h=zeros(1, 3, 6))  # fmt: skip
+    case(
+        kind,
+        kind,
+        "x w r b - h",
+        attributes={"hidden_size": 6},
+        x=zeros(5, 3, 4),
+        w=zeros(1, 6 * gates, 4),
+        r=zeros(1, 6 * gates, 6),
+        b=zeros(1, 12 * gates),
+        h=zeros(1, 3, 6),
+    )
 
 MADE_UP = {"reshape", "expand", "split", "resize to"}
 """Cases whose list is a shape, so that any other numbers in it are another shape."""
@@ -263,8 +288,9 @@ def heads(chain: Chain, _: int) -> None:
 
 def memory(chain: Chain, width: int) -> None:
     chain.add("Transpose", perm=[1, 0, 2])
-    chain.add("LSTM", zeros(1, 4 * width, chain.channels), zeros(1, 4 * width, width), zeros(1, 8 * width),
-              hidden_size=width)  # fmt: skip
+    chain.add(
+        "LSTM", zeros(1, 4 * width, chain.channels), zeros(1, 4 * width, width), zeros(1, 8 * width), hidden_size=width
+    )
     chain.add("Squeeze", listed(1))
     chain.add("Transpose", perm=[1, 0, 2])
     chain.channels = width

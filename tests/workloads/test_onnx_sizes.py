@@ -94,8 +94,12 @@ def test_the_batch_is_found_where_it_is(
 @pytest.mark.parametrize(
     ("shape", "asked", "said"),
     [
-        (("N", 3, "h", "w"), {}, r"symbolic: 'N' \(axis 0 of input 'x'\), 'h' \(axis 2 of input 'x'\), 'w' .*"
-                                 r"as in --batch 8 --dim h=128 --dim w=128"),
+        (
+            ("N", 3, "h", "w"),
+            {},
+            r"symbolic: 'N' \(axis 0 of input 'x'\), 'h' \(axis 2 of input 'x'\), 'w' .*"
+            r"as in --batch 8 --dim h=128 --dim w=128",
+        ),
         (("N", 3, "h", 8), {"batch": 2}, r"'h' \(axis 2 of input 'x'\); give them, as in --batch 8 --dim h=128"),
         (("N", 3, -1, 8), {"batch": 2}, r"--dim x:2=128"),
         (("N", 3, "h", 8), {"dims": {"hh": 2}}, r"dim 'hh' is no free axis.*did you mean 'h'.*free are 'N' \(axis 0"),
@@ -108,7 +112,7 @@ def test_the_batch_is_found_where_it_is(
         (("N", 3, "h", 8), {"batch": 2, "sample": (3, 0, 8)}, r"input"),
         (("N", 3, "h", 8), {"batch": 2, "sample": (3, 9, 8), "dims": {"h": 8}}, r"axis 2 of input 'x' is given as 8"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_named(
     tmp_path: Path, shape: Sequence[int | str], asked: dict[str, object], said: str
 ) -> None:

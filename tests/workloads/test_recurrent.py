@@ -109,9 +109,11 @@ def layers(draw: st.DrawFn) -> tuple[type[nn.RNNBase], dict[str, Any], list[int]
     """A recurrent layer, its options, and the lengths of packed sequences, longest first, or none."""
     kind = draw(st.sampled_from([nn.LSTM, nn.GRU, nn.RNN]))
     options: dict[str, Any] = {
-        "num_layers": draw(st.integers(1, 2)), "bidirectional": draw(st.booleans()), "bias": draw(st.booleans()),
+        "num_layers": draw(st.integers(1, 2)),
+        "bidirectional": draw(st.booleans()),
+        "bias": draw(st.booleans()),
         "batch_first": draw(st.booleans()),
-    }  # fmt: skip
+    }
     if options["num_layers"] == 2 and draw(st.booleans()):
         options["dropout"] = 0.5
     if kind is nn.LSTM and draw(st.booleans()):
@@ -290,16 +292,24 @@ def both_doors(path: Path, module: nn.RNNBase, x: tuple[int, int, int], *, last:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["e"], name="embed"),
         helper.make_node(
-            kind, ["e", "wi", "wr", *(["b"] if module.bias else [])], ["", "y"] if last else ["y"], name="cell",
-            hidden_size=width, layout=int(module.batch_first), direction=("forward", "bidirectional")[directions - 1],
+            kind,
+            ["e", "wi", "wr", *(["b"] if module.bias else [])],
+            ["", "y"] if last else ["y"],
+            name="cell",
+            hidden_size=width,
+            layout=int(module.batch_first),
+            direction=("forward", "bidirectional")[directions - 1],
             **({"linear_before_reset": 1} if kind == "GRU" else {}),
         ),
-    ]  # fmt: skip
+    ]
     weights = [numpy_helper.from_array(np.zeros(shape, np.float32), name) for name, shape in sizes.items()]
     graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], weights,
-    )  # fmt: skip
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        weights,
+    )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
     # Not their sum: its gradient is one number for all of them.
     return trace_step(source_of(Model, floats(*x), loss=lambda out: out.square().sum())), onnx_workload(path)
@@ -319,11 +329,13 @@ def of_the_layer(step: Workload) -> list[Op]:
 @pytest.mark.parametrize(
     "module",
     [
-        nn.LSTM(4, 6, device="meta"), nn.GRU(4, 6, bidirectional=True, device="meta"),
-        nn.RNN(4, 6, bias=False, device="meta"), nn.LSTM(4, 6, bidirectional=True, batch_first=True, device="meta"),
+        nn.LSTM(4, 6, device="meta"),
+        nn.GRU(4, 6, bidirectional=True, device="meta"),
+        nn.RNN(4, 6, bias=False, device="meta"),
+        nn.LSTM(4, 6, bidirectional=True, batch_first=True, device="meta"),
     ],
     ids=["lstm", "gru both ways", "rnn without bias", "lstm both ways, batch first"],
-)  # fmt: skip
+)
 def test_both_doors_make_the_same_ops(tmp_path: Path, module: nn.RNNBase, last: bool) -> None:
     """Op for op; so bytes and joules are equal too."""
     steps = both_doors(tmp_path / "r.onnx", module, (5, 3, 8), last=last)

@@ -73,9 +73,12 @@ def tensors() -> st.SearchStrategy[Tensor]:
         return forms[form]()
 
     return st.builds(
-        make, st.integers(1, 3), st.integers(1, 3), st.sampled_from(["as stored", "transposed", "expanded", "part"]),
+        make,
+        st.integers(1, 3),
+        st.integers(1, 3),
+        st.sampled_from(["as stored", "transposed", "expanded", "part"]),
         st.sampled_from([torch.float32, torch.bfloat16, torch.int64]),
-    )  # fmt: skip
+    )
 
 
 def look(tensor: Tensor) -> tuple[Any, ...]:

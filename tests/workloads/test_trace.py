@@ -22,9 +22,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.models.source import ModelSource, StepInputs
+from weft.workloads.operand import Role
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import MatrixOp, Role, UpdateOp, VectorOp, Workload
+from weft.workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
 from weft.workloads.trace import trace_step
 from weft.workloads.tracing.products import operator_name, products_of
 
@@ -43,7 +44,7 @@ from .toy_models import (
     source_of,
     tokens,
     vgg19,
-)  # fmt: skip
+)
 
 FF, BP, WU = Pass.FF, Pass.BP, Pass.WU
 
@@ -81,9 +82,13 @@ def test_macs_of_every_pass_equal_the_oracle(name: str) -> None:
 
 
 CONVOLUTIONS = {
-    (1, False): nn.Conv1d, (2, False): nn.Conv2d, (3, False): nn.Conv3d,
-    (1, True): nn.ConvTranspose1d, (2, True): nn.ConvTranspose2d, (3, True): nn.ConvTranspose3d,
-}  # fmt: skip
+    (1, False): nn.Conv1d,
+    (2, False): nn.Conv2d,
+    (3, False): nn.Conv3d,
+    (1, True): nn.ConvTranspose1d,
+    (2, True): nn.ConvTranspose2d,
+    (3, True): nn.ConvTranspose3d,
+}
 
 
 @st.composite
@@ -153,14 +158,21 @@ def test_transposed_convolution_row_by_row() -> None:
 
 
 def test_linear_row_by_row_in_bfloat16() -> None:
-    source = source_of(lambda: nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 4)), floats(3, 5, 6),
-                       loss=lambda y: y.pow(2).sum(), dtype=torch.bfloat16)  # fmt: skip
+    source = source_of(
+        lambda: nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 4)),
+        floats(3, 5, 6),
+        loss=lambda y: y.pow(2).sum(),
+        dtype=torch.bfloat16,
+    )
     step = trace_step(source)
     first, second, bp, wu, last = rows(step)
     assert [op.gemm for op in rows(step)] == [
-        Gemm(m=15, k=6, n=10), Gemm(m=15, k=10, n=4),
-        Gemm(m=15, k=4, n=10), Gemm(m=4, k=15, n=10), Gemm(m=10, k=15, n=6),
-    ]  # fmt: skip
+        Gemm(m=15, k=6, n=10),
+        Gemm(m=15, k=10, n=4),
+        Gemm(m=15, k=4, n=10),
+        Gemm(m=4, k=15, n=10),
+        Gemm(m=10, k=15, n=6),
+    ]
     assert [op.pass_ for op in rows(step)] == [FF, FF, BP, WU, WU]
     assert [op.parameter for op in rows(step)] == ["0.weight", "2.weight", "2.weight", "2.weight", "0.weight"]
     assert [o.bytes for o in (first.a, first.b, first.c)] == [180, 120, 300]
@@ -290,8 +302,11 @@ def test_a_frozen_layer_behind_a_product_is_not_part_of_it() -> None:
 
     step = trace_step(source_of(Teacher, floats(5, 8), loss=lambda y: y))
     assert [(op.pass_, op.parameter) for op in rows(step)[2:]] == [
-        (FF, "teacher.weight"), (BP, None), (BP, None), (WU, "student.weight"),
-    ]  # fmt: skip
+        (FF, "teacher.weight"),
+        (BP, None),
+        (BP, None),
+        (WU, "student.weight"),
+    ]
 
 
 def test_rows_of_a_parameter_that_feed_a_weight_are_its_input() -> None:
@@ -381,10 +396,15 @@ def test_a_learned_query_behind_its_projection_is_an_activation() -> None:
 
     step = trace_step(source_of(Query, floats(2, 16, 8)))
     assert Counter((op.pass_, op.parameter) for op in rows(step)) == {
-        (FF, "wq.weight"): 1, (FF, "wk.weight"): 1, (FF, None): 2, (BP, None): 4,
+        (FF, "wq.weight"): 1,
+        (FF, "wk.weight"): 1,
+        (FF, None): 2,
+        (BP, None): 4,
         # Of the layer whose input is the query itself, the gradient of that input too.
-        (BP, "wq.weight"): 1, (WU, "wq.weight"): 1, (WU, "wk.weight"): 1,
-    }  # fmt: skip
+        (BP, "wq.weight"): 1,
+        (WU, "wq.weight"): 1,
+        (WU, "wk.weight"): 1,
+    }
     scores = next(op for op in rows(step) if op.parameter is None)
     assert [o.role for o in (scores.a, scores.b, scores.c)] == [Role.ACTIVATION] * 3
     sparse = annotate(step, "bdwp", NMPattern(keep=2, group=8))
@@ -474,8 +494,10 @@ def test_frozen_part_under_inference_mode_or_no_grad_is_forward_only() -> None:
     for guard in (torch.no_grad, torch.inference_mode):
         step = trace_step(source_of(lambda guard=guard: Probe(guard), floats(3, 4)))
         assert [(op.name, op.pass_, op.op) for op in rows(step)] == [
-            ("body", FF, "aten.addmm"), ("head", FF, "aten.addmm"), ("head", WU, "aten.mm"),
-        ]  # fmt: skip
+            ("body", FF, "aten.addmm"),
+            ("head", FF, "aten.addmm"),
+            ("head", WU, "aten.mm"),
+        ]
         assert sorted(updates(step)) == ["head.bias", "head.weight"]
 
 
@@ -505,9 +527,16 @@ def test_custom_function_with_two_products_is_told_apart() -> None:
     found = [(op.pass_, op.parameter) for op in rows(step)]
     # The forward product that backward repeats reads a weight, as a gradient of the input does.
     assert found == [
-        (FF, "first.weight"), (FF, "w"), (FF, "v"), (BP, "v"), (BP, "w"), (WU, "w"), (BP, "w"), (WU, "v"),
+        (FF, "first.weight"),
+        (FF, "w"),
+        (FF, "v"),
+        (BP, "v"),
+        (BP, "w"),
+        (WU, "w"),
+        (BP, "w"),
+        (WU, "v"),
         (WU, "first.weight"),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_storage_address_is_never_mistaken_for_an_older_one() -> None:
@@ -692,8 +721,12 @@ def test_opaque_custom_operator_is_refused() -> None:
 
 def test_inputs_are_cast_with_the_model() -> None:
     source = ModelSource(
-        name="cast", title="", build=lambda: nn.Linear(4, 2), dtype=torch.float16, loss=lambda y, _: y.sum(),
+        name="cast",
+        title="",
+        build=lambda: nn.Linear(4, 2),
+        dtype=torch.float16,
+        loss=lambda y, _: y.sum(),
         inputs=lambda _b, _s: StepInputs(args=(), kwargs={"input": floats(3, 4)}, batch=3, shape="3 x 4"),
-    )  # fmt: skip
+    )
     step = trace_step(source)
     assert {o.dtype for op in rows(step) for o in (op.a, op.b, op.c)} == {"float16"}

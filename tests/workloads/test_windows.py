@@ -18,19 +18,34 @@ from weft.workloads.windows import padded_pairs, windows_of
 
 SEQ, HEADS, HEAD, BATCH = 64, 4, 16, 2
 TEXT = {
-    "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": HEADS, "num_key_value_heads": 2,
-    "head_dim": HEAD, "vocab_size": 50, "max_position_embeddings": 128,
-    "num_hidden_layers": 2, "sliding_window": 24, "pad_token_id": 0,
-}  # fmt: skip
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": 2,
+    "head_dim": HEAD,
+    "vocab_size": 50,
+    "max_position_embeddings": 128,
+    "num_hidden_layers": 2,
+    "sliding_window": 24,
+    "pad_token_id": 0,
+}
 MODELS = {
     "mistral": ({"architectures": ["MistralForCausalLM"]}, [24, 24]),
     "phi3": ({"architectures": ["Phi3ForCausalLM"]}, [24, 24]),
-    "gemma2": ({"architectures": ["Gemma2ForCausalLM"], "layer_types": ["sliding_attention", "full_attention"]},
-               [24, None]),
+    "gemma2": (
+        {"architectures": ["Gemma2ForCausalLM"], "layer_types": ["sliding_attention", "full_attention"]},
+        [24, None],
+    ),
     "qwen2": ({"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": True, "max_window_layers": 1}, [None, 24]),
-    "modernbert": ({"architectures": ["ModernBertForMaskedLM"], "sliding_window": 12,
-                    "layer_types": ["full_attention", "sliding_attention"]}, [None, 25]),
-}  # fmt: skip
+    "modernbert": (
+        {
+            "architectures": ["ModernBertForMaskedLM"],
+            "sliding_window": 12,
+            "layer_types": ["full_attention", "sliding_attention"],
+        },
+        [None, 25],
+    ),
+}
 """With the keys that a query of each layer sees, by the documentation of the model."""
 
 

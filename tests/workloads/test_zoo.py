@@ -18,24 +18,52 @@ from weft.workloads.trace import trace_step
 GOLDEN = Path(__file__).parents[1] / "golden" / "trace_macs.csv"
 
 NAMES = (
-    "resnet9", "resnet18", "resnet50", "vgg19", "vit_s", "vit_b_16", "swin_t", "mobilenet_v2", "convnext_t",
-    "bert_base", "gpt2", "llama2_7b", "llama2_70b", "mixtral_8x7b", "lstm_lm", "unet_s",
-)  # fmt: skip
+    "resnet9",
+    "resnet18",
+    "resnet50",
+    "vgg19",
+    "vit_s",
+    "vit_b_16",
+    "swin_t",
+    "mobilenet_v2",
+    "convnext_t",
+    "bert_base",
+    "gpt2",
+    "llama2_7b",
+    "llama2_70b",
+    "mixtral_8x7b",
+    "lstm_lm",
+    "unet_s",
+)
 
 # Published by torchvision, the papers and the model cards; resnet9 and vit_s by hand from their layers.
 PARAMETERS = {
-    "resnet9": 6_573_120, "resnet18": 11_689_512, "resnet50": 25_557_032, "vgg19": 143_667_240, "vit_s": 21_376_996,
-    "vit_b_16": 86_567_656, "swin_t": 28_288_354, "mobilenet_v2": 3_504_872, "convnext_t": 28_589_128,
-    "bert_base": 109_514_298, "gpt2": 124_439_808, "llama2_7b": 6_738_415_616, "llama2_70b": 68_976_648_192,
-    "mixtral_8x7b": 46_702_792_704, "lstm_lm": 19_780_400,
-}  # fmt: skip
+    "resnet9": 6_573_120,
+    "resnet18": 11_689_512,
+    "resnet50": 25_557_032,
+    "vgg19": 143_667_240,
+    "vit_s": 21_376_996,
+    "vit_b_16": 86_567_656,
+    "swin_t": 28_288_354,
+    "mobilenet_v2": 3_504_872,
+    "convnext_t": 28_589_128,
+    "bert_base": 109_514_298,
+    "gpt2": 124_439_808,
+    "llama2_7b": 6_738_415_616,
+    "llama2_70b": 68_976_648_192,
+    "mixtral_8x7b": 46_702_792_704,
+    "lstm_lm": 19_780_400,
+}
 
 # Models the golden file leaves out: GMAC of FF, BP and WU by FlopCounterMode, corrected as that file is.
 GMACS = {
-    "swin_t": (2299.170, 2363.524, 2227.418), "mobilenet_v2": (153.996, 148.447, 153.996),
-    "convnext_t": (2281.232, 2273.833, 2281.232), "llama2_70b": (1213757.758, 1301718.688, 1125796.828),
-    "mixtral_8x7b": (226465.036, 244057.222, 208872.850), "unet_s": (147.539, 146.633, 147.539),
-}  # fmt: skip
+    "swin_t": (2299.170, 2363.524, 2227.418),
+    "mobilenet_v2": (153.996, 148.447, 153.996),
+    "convnext_t": (2281.232, 2273.833, 2281.232),
+    "llama2_70b": (1213757.758, 1301718.688, 1125796.828),
+    "mixtral_8x7b": (226465.036, 244057.222, 208872.850),
+    "unet_s": (147.539, 146.633, 147.539),
+}
 
 IN_GOLDEN = ("resnet18", "resnet50", "vgg19", "vit_b_16", "bert_base", "gpt2", "llama2_7b", "lstm_lm")
 

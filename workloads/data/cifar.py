@@ -22,17 +22,29 @@ Bytes = npt.NDArray[np.uint8]
 def cifar10(root: Path) -> ImageData:
     """CIFAR-10 (A. Krizhevsky, 2009) in its Python or its binary form."""
     return _cifar(
-        root, "cifar10", 10, [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"],
-        folders=("cifar-10-batches-py", "cifar-10-batches-bin"), label_key="labels", label_bytes=1,
-    )  # fmt: skip
+        root,
+        "cifar10",
+        10,
+        [f"data_batch_{i}" for i in range(1, 6)],
+        ["test_batch"],
+        folders=("cifar-10-batches-py", "cifar-10-batches-bin"),
+        label_key="labels",
+        label_bytes=1,
+    )
 
 
 def cifar100(root: Path) -> ImageData:
     """CIFAR-100 with its 100 fine labels, in its Python or its binary form."""
     return _cifar(
-        root, "cifar100", 100, ["train"], ["test"],
-        folders=("cifar-100-python", "cifar-100-binary"), label_key="fine_labels", label_bytes=2,
-    )  # fmt: skip
+        root,
+        "cifar100",
+        100,
+        ["train"],
+        ["test"],
+        folders=("cifar-100-python", "cifar-100-binary"),
+        label_key="fine_labels",
+        label_bytes=2,
+    )
 
 
 def _cifar(

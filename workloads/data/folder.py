@@ -79,10 +79,18 @@ def image_folder(root: Path, side: int) -> ImageData:
         for file, label in part:
             digest.update(f"{file.relative_to(root).as_posix()} {label} {_size(file)}\n".encode())
     return ImageData(
-        name="imagefolder", classes=len(names), shape=(3, side, side), train=_in_files(train, side),
-        validation=_in_files(validation, side), test=_in_files(test, side), pad=max(1, side // 8), flip=True,
-        mean=_IMAGENET_MEAN, std=_IMAGENET_STD, fingerprint=digest.hexdigest(),
-    )  # fmt: skip
+        name="imagefolder",
+        classes=len(names),
+        shape=(3, side, side),
+        train=_in_files(train, side),
+        validation=_in_files(validation, side),
+        test=_in_files(test, side),
+        pad=max(1, side // 8),
+        flip=True,
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
+        fingerprint=digest.hexdigest(),
+    )
 
 
 def _brought(root: Path) -> list[Path]:

@@ -15,9 +15,21 @@ from ..errors import InputError
 from ..strict import read_file
 
 __all__ = [
-    "BROUGHT_EVERY", "TEST_EVERY", "VALIDATION_EVERY", "ImageData", "Images", "InMemory", "augmented", "file_bytes",
-    "held_out", "in_memory", "normalised", "order", "parted", "split",
-]  # fmt: skip
+    "BROUGHT_EVERY",
+    "TEST_EVERY",
+    "VALIDATION_EVERY",
+    "ImageData",
+    "Images",
+    "InMemory",
+    "augmented",
+    "file_bytes",
+    "held_out",
+    "in_memory",
+    "normalised",
+    "order",
+    "parted",
+    "split",
+]
 
 TEST_EVERY, VALIDATION_EVERY = 5, 4
 """Where the files bring no test set: every fifth image of a class, in the order of the data, is for testing, and every
@@ -137,9 +149,18 @@ def in_memory(
     _, channels, height, width = train.pixels.shape
     mean, std = (tuple(round(float(v), 4) for v in f((0, 2, 3))) for f in (floats.mean, floats.std))
     return ImageData(
-        name=name, classes=classes, shape=(channels, height, width), train=train, validation=validation, test=test,
-        pad=pad, flip=flip, mean=mean, std=tuple(max(v, 1e-3) for v in std), fingerprint=digest.hexdigest(),
-    )  # fmt: skip
+        name=name,
+        classes=classes,
+        shape=(channels, height, width),
+        train=train,
+        validation=validation,
+        test=test,
+        pad=pad,
+        flip=flip,
+        mean=mean,
+        std=tuple(max(v, 1e-3) for v in std),
+        fingerprint=digest.hexdigest(),
+    )
 
 
 def file_bytes(path: Path, expected: str) -> bytes:

@@ -40,11 +40,7 @@ def user_source(spec: str, input_shape: tuple[int, ...] | None = None) -> ModelS
     path, name, made_by = user_object(spec, "model")
     maker = UserModel(spec, path, made_by, input_shape)
     return ModelSource(
-        name=f"{path.stem}.{name}",
-        title=f"{name} of {path}",
-        build=maker.build,
-        inputs=maker.inputs,
-        loss=maker.loss,
+        name=f"{path.stem}.{name}", title=f"{name} of {path}", build=maker.build, inputs=maker.inputs, loss=maker.loss
     )
 
 

@@ -83,20 +83,32 @@ class _Scale(nn.Module):
 def mlp(shape: tuple[int, int, int], classes: int = 10, width: int = 512) -> nn.Module:
     """Perceptron with two hidden layers on images of ``shape`` (channels, height, width)."""
     return nn.Sequential(
-        nn.Flatten(), nn.Linear(math.prod(shape), width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(math.prod(shape), width),
+        nn.ReLU(),
+        nn.Linear(width, width),
+        nn.ReLU(),
         nn.Linear(width, classes),
-    )  # fmt: skip
+    )
 
 
 def resnet9(classes: int = 10, channels: int = 3, width: int = 64) -> nn.Module:
     """The CIFAR-10 network of David Page's DAWNBench entry: 6.57 million parameters, scores scaled by 1/8."""
     return nn.Sequential(
         *_conv_bn_relu(channels, width),
-        *_conv_bn_relu(width, 2 * width), nn.MaxPool2d(2), _Residual(2 * width),
-        *_conv_bn_relu(2 * width, 4 * width), nn.MaxPool2d(2),
-        *_conv_bn_relu(4 * width, 8 * width), nn.MaxPool2d(2), _Residual(8 * width),
-        nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(8 * width, classes, bias=False), _Scale(0.125),
-    )  # fmt: skip
+        *_conv_bn_relu(width, 2 * width),
+        nn.MaxPool2d(2),
+        _Residual(2 * width),
+        *_conv_bn_relu(2 * width, 4 * width),
+        nn.MaxPool2d(2),
+        *_conv_bn_relu(4 * width, 8 * width),
+        nn.MaxPool2d(2),
+        _Residual(8 * width),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8 * width, classes, bias=False),
+        _Scale(0.125),
+    )
 
 
 _VGG19 = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
@@ -112,11 +124,17 @@ def vgg19(classes: int = 1000, channels: int = 3) -> nn.Module:
             width_in = width
         features.append(nn.MaxPool2d(2))
     return nn.Sequential(
-        *features, nn.AdaptiveAvgPool2d(7), nn.Flatten(),
-        nn.Linear(512 * 49, 4096), nn.ReLU(), nn.Dropout(),
-        nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(),
+        *features,
+        nn.AdaptiveAvgPool2d(7),
+        nn.Flatten(),
+        nn.Linear(512 * 49, 4096),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(4096, 4096),
+        nn.ReLU(),
+        nn.Dropout(),
         nn.Linear(4096, classes),
-    )  # fmt: skip
+    )
 
 
 class _Attention(nn.Module):

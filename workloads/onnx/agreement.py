@@ -299,7 +299,13 @@ _RULES: dict[str, _Rule] = {
     **dict.fromkeys(("Conv", "ConvTranspose"), _convolution),
     **dict.fromkeys(RECURRENT, _recurrent),
     **dict.fromkeys((op for op in ASKED if op.startswith("Reduce")), _drops_axes),
-    "DepthToSpace": _depth_to_space, "Einsum": _einsum, "GatherElements": _gather_elements, "Gemm": _gemm,
-    "GroupNormalization": _by_group, "PRelu": _prelu, "SpaceToDepth": _space_to_depth, "Squeeze": _squeezed,
+    "DepthToSpace": _depth_to_space,
+    "Einsum": _einsum,
+    "GatherElements": _gather_elements,
+    "Gemm": _gemm,
+    "GroupNormalization": _by_group,
+    "PRelu": _prelu,
+    "SpaceToDepth": _space_to_depth,
+    "Squeeze": _squeezed,
     "Transpose": _transposed,
-}  # fmt: skip
+}

@@ -57,9 +57,10 @@ def write_out(model: Any, known: Callable[[Any], Known], ruled: Container[str]) 
 
     def open_nodes() -> list[Any]:
         return [
-            node for node in model.graph.node
+            node
+            for node in model.graph.node
             if node.op_type in CONTROL or (node.op_type not in ruled and has_body(node.op_type, opset))
-        ]  # fmt: skip
+        ]
 
     while found := open_nodes():
         names = {node.output[0] for node in found}
@@ -131,9 +132,14 @@ class _Writer:
         if (go and not (go in self._constants and np.ravel(self._constants[go])[0])) or not self._goes_on(body):
             raise InputError("it may end before its count: its condition depends on data")
         carried = list(self._node.input[2:])
-        self._run(body, turns, carried, lambda turn: {
-            body.input[0].name: self._number(turn), body.input[1].name: self._number(1, np.bool_)
-        }, 1, 2)  # fmt: skip
+        self._run(
+            body,
+            turns,
+            carried,
+            lambda turn: {body.input[0].name: self._number(turn), body.input[1].name: self._number(1, np.bool_)},
+            1,
+            2,
+        )
 
     def _scan(self) -> None:
         if self._opset < 9:

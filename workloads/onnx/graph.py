@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from ..errors import InputError, nearest
-from ..step import DTYPE_BYTES, Operand, Role
+from ..operand import DTYPE_BYTES, Operand, Role
 from .file import fed_inputs, node_name
 from .layers import Places
 from .operators import FREE, NO_GRADIENT, PARTS, PRODUCTS, REARRANGES, ROUNDS, STATISTICS
@@ -135,10 +135,13 @@ class Graph:
                 raise InputError(f"{name!r}{at} is of type {dtype}: {nearest(dtype, DTYPE_BYTES)}")
             is_parameter = name in self._parameters
             self._tensors[name] = Tensor(
-                name, self._inferred.shapes[name], dtype, name if is_parameter else None,
+                name,
+                self._inferred.shapes[name],
+                dtype,
+                name if is_parameter else None,
                 grad=is_parameter and name not in self._kept,
                 folded=name in self._inferred.folded and not is_parameter,
-            )  # fmt: skip
+            )
         return self._tensors[name]
 
     def _node(self, proto: Any) -> Node:
@@ -149,9 +152,10 @@ class Graph:
         skipped = range(len(ins)) if op in NO_GRADIENT else collected
         differentiated = tuple(t for index, t in enumerate(ins) if t and t.grad and index not in skipped)
         made_from = [
-            t for index, t in enumerate(ins)
+            t
+            for index, t in enumerate(ins)
             if t and not t.folded and (t.parameter or is_floating(t.dtype)) and index not in collected
-        ]  # fmt: skip
+        ]
         names = dict.fromkeys(tensor.parameter for tensor in made_from)
         chosen_by_data = any(t and not (t.folded or t.name in self._initializers) for t in ins if t not in made_from)
         parameter = None if None in names or chosen_by_data else "+".join(filter(None, names)) or None

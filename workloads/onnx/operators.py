@@ -7,9 +7,24 @@ import difflib
 from .folding import FOLDED
 
 __all__ = [
-    "FREE", "NO_GRADIENT", "PARTS", "PASSES_THROUGH", "PRODUCTS", "REARRANGES", "RECURRENT", "ROUNDS", "ROWS_ONLY",
-    "RULED", "SAVES_INPUT", "SAVES_NOTHING", "SAVES_OUTPUT", "STATISTICS", "UNCHANGED", "VECTOR", "nearest_operator",
-]  # fmt: skip
+    "FREE",
+    "NO_GRADIENT",
+    "PARTS",
+    "PASSES_THROUGH",
+    "PRODUCTS",
+    "REARRANGES",
+    "RECURRENT",
+    "ROUNDS",
+    "ROWS_ONLY",
+    "RULED",
+    "SAVES_INPUT",
+    "SAVES_NOTHING",
+    "SAVES_OUTPUT",
+    "STATISTICS",
+    "UNCHANGED",
+    "VECTOR",
+    "nearest_operator",
+]
 
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"})
 """One product of two tensors, see :mod:`.products`."""
@@ -23,12 +38,48 @@ REARRANGES = frozenset({"Cast", "Transpose"})
 PARTS = frozenset({"Concat", "Gather", "Slice", "Split"})
 """Parts put together or taken: of a parameter the result is that parameter, in other shape."""
 
-NO_GRADIENT = frozenset({
-    "And", "ArgMax", "ArgMin", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Ceil",
-    "Constant", "ConstantOfShape", "Equal", "EyeLike", "Floor", "Greater", "GreaterOrEqual", "Hardmax", "IsInf",
-    "IsNaN", "Less", "LessOrEqual", "Mod", "Multinomial", "NonZero", "Not", "OneHot", "Or", "RandomNormal",
-    "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Range", "Round", "Shape", "Sign", "Size", "Xor",
-})  # fmt: skip
+NO_GRADIENT = frozenset(
+    {
+        "And",
+        "ArgMax",
+        "ArgMin",
+        "BitCast",
+        "BitShift",
+        "BitwiseAnd",
+        "BitwiseNot",
+        "BitwiseOr",
+        "BitwiseXor",
+        "Ceil",
+        "Constant",
+        "ConstantOfShape",
+        "Equal",
+        "EyeLike",
+        "Floor",
+        "Greater",
+        "GreaterOrEqual",
+        "Hardmax",
+        "IsInf",
+        "IsNaN",
+        "Less",
+        "LessOrEqual",
+        "Mod",
+        "Multinomial",
+        "NonZero",
+        "Not",
+        "OneHot",
+        "Or",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Range",
+        "Round",
+        "Shape",
+        "Sign",
+        "Size",
+        "Xor",
+    }
+)
 
 ROUNDS = frozenset({"DynamicQuantizeLinear", "QuantizeLinear"})
 """Round their first input: gradients pass straight through to it, from their first result."""
@@ -36,29 +87,125 @@ ROUNDS = frozenset({"DynamicQuantizeLinear", "QuantizeLinear"})
 RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 """Products step after step, see :mod:`.recurrent`."""
 
-SAVES_NOTHING = frozenset({
-    "AveragePool", "Cast", "CastLike", "Col2Im", "Compress", "Concat", "CumSum", "DepthToSpace", "DequantizeLinear",
-    "DynamicQuantizeLinear", "Expand", "Gather", "GatherElements", "GatherND", "GlobalAveragePool", "MaxUnpool", "Mean",
-    "Neg", "Pad", "QuantizeLinear", "ReduceMean", "ReduceSum", "Resize", "ReverseSequence", "Scatter",
-    "ScatterElements", "ScatterND", "Slice", "SpaceToDepth", "Split", "Sum", "TensorScatter", "Tile", "TopK",
-    "Transpose", "Trilu", "Upsample", "Where",
-})  # fmt: skip
+SAVES_NOTHING = frozenset(
+    {
+        "AveragePool",
+        "Cast",
+        "CastLike",
+        "Col2Im",
+        "Compress",
+        "Concat",
+        "CumSum",
+        "DepthToSpace",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "Expand",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "GlobalAveragePool",
+        "MaxUnpool",
+        "Mean",
+        "Neg",
+        "Pad",
+        "QuantizeLinear",
+        "ReduceMean",
+        "ReduceSum",
+        "Resize",
+        "ReverseSequence",
+        "Scatter",
+        "ScatterElements",
+        "ScatterND",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Sum",
+        "TensorScatter",
+        "Tile",
+        "TopK",
+        "Transpose",
+        "Trilu",
+        "Upsample",
+        "Where",
+    }
+)
 """The gradient is made from the gradient of the output alone."""
 
-SAVES_INPUT = frozenset({
-    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BatchNormalization", "Celu", "Clip", "Cos", "Cosh",
-    "CumProd", "Div", "Dropout", "Elu", "Erf", "Gelu", "GlobalLpPool", "GridSample", "GroupNormalization",
-    "HardSigmoid", "HardSwish", "InstanceNormalization", "LRN", "LayerNormalization", "LeakyRelu", "Log",
-    "LpNormalization", "LpPool", "Max", "MaxRoiPool", "Min", "Mish", "Mul", "PRelu", "Pow", "RMSNormalization",
-    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare", "RoiAlign", "Selu", "Shrink", "Sin",
-    "Sinh", "Softplus", "Softsign", "Swish", "Tan", "ThresholdedRelu",
-})  # fmt: skip
+SAVES_INPUT = frozenset(
+    {
+        "Abs",
+        "Acos",
+        "Acosh",
+        "Asin",
+        "Asinh",
+        "Atan",
+        "Atanh",
+        "BatchNormalization",
+        "Celu",
+        "Clip",
+        "Cos",
+        "Cosh",
+        "CumProd",
+        "Div",
+        "Dropout",
+        "Elu",
+        "Erf",
+        "Gelu",
+        "GlobalLpPool",
+        "GridSample",
+        "GroupNormalization",
+        "HardSigmoid",
+        "HardSwish",
+        "InstanceNormalization",
+        "LRN",
+        "LayerNormalization",
+        "LeakyRelu",
+        "Log",
+        "LpNormalization",
+        "LpPool",
+        "Max",
+        "MaxRoiPool",
+        "Min",
+        "Mish",
+        "Mul",
+        "PRelu",
+        "Pow",
+        "RMSNormalization",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceLogSum",
+        "ReduceLogSumExp",
+        "ReduceSumSquare",
+        "RoiAlign",
+        "Selu",
+        "Shrink",
+        "Sin",
+        "Sinh",
+        "Softplus",
+        "Softsign",
+        "Swish",
+        "Tan",
+        "ThresholdedRelu",
+    }
+)
 """The gradient also reads the inputs of the forward op."""
 
-SAVES_OUTPUT = frozenset({
-    "Exp", "GlobalMaxPool", "LogSoftmax", "MaxPool", "Reciprocal", "ReduceMax", "ReduceMin", "Relu", "Sigmoid",
-    "Softmax", "Sqrt", "Tanh",
-})  # fmt: skip
+SAVES_OUTPUT = frozenset(
+    {
+        "Exp",
+        "GlobalMaxPool",
+        "LogSoftmax",
+        "MaxPool",
+        "Reciprocal",
+        "ReduceMax",
+        "ReduceMin",
+        "Relu",
+        "Sigmoid",
+        "Softmax",
+        "Sqrt",
+        "Tanh",
+    }
+)
 """The gradient also reads the output of the forward op."""
 
 PASSES_THROUGH = frozenset({"Add", "Sub"})
@@ -71,8 +218,11 @@ UNCHANGED = frozenset({"Cast", "CastLike", "Expand", "Tile"})
 """Moves nothing where the result has the shape and the format of the first input."""
 
 STATISTICS = {
-    "BatchNormalization": (3, 4), "DequantizeLinear": (1, 2), "QuantizeLinear": (1, 2), "RotaryEmbedding": (1, 2, 3),
-}  # fmt: skip
+    "BatchNormalization": (3, 4),
+    "DequantizeLinear": (1, 2),
+    "QuantizeLinear": (1, 2),
+    "RotaryEmbedding": (1, 2, 3),
+}
 """Inputs that are collected, not trained: means and variances, scales and zero points, sines of positions."""
 
 VECTOR = FREE | NO_GRADIENT | SAVES_NOTHING | SAVES_INPUT | SAVES_OUTPUT | PASSES_THROUGH

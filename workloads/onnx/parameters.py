@@ -89,9 +89,10 @@ class _Survey:
         self._inferred = inferred
         graph = inferred.graph
         self._stored = {
-            name for name in _read(inferred) & (inferred.declared | inferred.placed)
+            name
+            for name in _read(inferred) & (inferred.declared | inferred.placed)
             if is_floating(inferred.dtypes[name])
-        }  # fmt: skip
+        }
         self._parts = {name for node in graph.node if node.op_type in PARTS for name in node.output}
         self._large = {name for name in self._stored if prod(inferred.shapes[name]) > 1}
         self.declared = self._large & inferred.declared

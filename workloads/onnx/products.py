@@ -9,7 +9,8 @@ from math import prod
 from ..convolution import convolution_gemms, linear_gemms
 from ..errors import InputError
 from ..gemm import Gemm, Pass
-from ..step import DTYPE_BYTES, MatrixOp, Op, Operand
+from ..operand import DTYPE_BYTES, Operand
+from ..step import MatrixOp, Op
 from .einsum import indices
 from .graph import Node, Tensor
 from .traffic import vector_op
@@ -38,9 +39,16 @@ def product_forward(node: Node) -> MatrixOp:
     product = _RULES[node.op](node)
     a, b, c = product.a, product.b, product.c
     return MatrixOp(
-        name=node.name, op=node.op, pass_=Pass.FF, gemm=product.forward, a=a.operand, b=b.operand, c=c.operand,
-        parameter=b.parameter or a.parameter, convolution=_is_convolution(node),
-    )  # fmt: skip
+        name=node.name,
+        op=node.op,
+        pass_=Pass.FF,
+        gemm=product.forward,
+        a=a.operand,
+        b=b.operand,
+        c=c.operand,
+        parameter=b.parameter or a.parameter,
+        convolution=_is_convolution(node),
+    )
 
 
 def product_macs(node: Node) -> int:
@@ -53,18 +61,22 @@ def product_backward(node: Node) -> Iterator[Op]:
     product = _RULES[node.op](node)
     a, b, c = product.a, product.b, product.c
     gradients: list[tuple[MatrixOp, Tensor]] = []
-    for of, other, gemm, output_first in (
-        (a, b, product.grad_a, True),
-        (b, a, product.grad_b, product.output_first),
-    ):
+    for of, other, gemm, output_first in ((a, b, product.grad_a, True), (b, a, product.grad_b, product.output_first)):
         if of.grad:
             left, right = (c.gradient, other.operand) if output_first else (other.operand, c.gradient)
             pass_ = Pass.BP if of.parameter is None else Pass.WU
             parameter = other.parameter if of.parameter is None else of.parameter
             op = MatrixOp(
-                name=node.name, op=node.op, pass_=pass_, gemm=gemm, a=left, b=right, c=_made(node, of, gemm),
-                parameter=parameter, convolution=_is_convolution(node),
-            )  # fmt: skip
+                name=node.name,
+                op=node.op,
+                pass_=pass_,
+                gemm=gemm,
+                a=left,
+                b=right,
+                c=_made(node, of, gemm),
+                parameter=parameter,
+                convolution=_is_convolution(node),
+            )
             gradients.append((op, of))
     for op, of in sorted(gradients, key=lambda pair: pair[0].pass_ is Pass.WU):
         yield op

@@ -15,7 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ..errors import InputError
-from ..step import DTYPE_BYTES
+from ..operand import DTYPE_BYTES
 from .file import node_name, opset_of
 from .operators import FREE, PARTS, REARRANGES, ROUNDS
 

@@ -69,10 +69,17 @@ class Recurrent:
         names = {tensor.name for tensor in reached}
         outputs = [*node.proto.output, *[""] * 3][: 3 if node.op == "LSTM" else 2]
         self._layer = _Layer(
-            kind=node.op, dtype=x.dtype, steps=steps, batch=batch, inputs=w.shape[2], hidden=r.shape[2],
-            directions=w.shape[0], batch_first=batch_first, passed=tuple(name in names for name in outputs),
+            kind=node.op,
+            dtype=x.dtype,
+            steps=steps,
+            batch=batch,
+            inputs=w.shape[2],
+            hidden=r.shape[2],
+            directions=w.shape[0],
+            batch_first=batch_first,
+            passed=tuple(name in names for name in outputs),
             sources=tuple(map(_Source.of, (x, w, r, bias, start, memory))),
-        )  # fmt: skip
+        )
 
     def forward(self) -> Iterator[Op]:
         """Inputs of all steps at once, then step after step."""
@@ -102,9 +109,14 @@ def _traced(layer: _Layer) -> tuple[MatrixOp | VectorOp, ...]:
         return torch.empty(*shape, dtype=dtype, device="meta", requires_grad=source.grad)
 
     module = {"LSTM": torch.nn.LSTM, "GRU": torch.nn.GRU, "RNN": torch.nn.RNN}[layer.kind](
-        layer.inputs, layer.hidden, bias=bias.given, bidirectional=layer.directions == 2,
-        batch_first=layer.batch_first, dtype=dtype, device="meta",
-    )  # fmt: skip
+        layer.inputs,
+        layer.hidden,
+        bias=bias.given,
+        bidirectional=layer.directions == 2,
+        batch_first=layer.batch_first,
+        dtype=dtype,
+        device="meta",
+    )
     data = []
     for name, parameter in module.named_parameters():
         source = w if name.startswith("weight_ih") else r if name.startswith("weight_hh") else bias

@@ -9,15 +9,19 @@ import onnx
 from onnx import numpy_helper
 
 from ..errors import InputError
-from ..step import DTYPE_BYTES, STORED_AS
+from ..operand import DTYPE_BYTES, STORED_AS
 from .folding import FOLD_LIMIT
 
 __all__ = ["content", "drop_large", "dtype_name", "format_name", "is_floating"]
 
 _RENAMED = {
-    "float": "float32", "double": "float64", "float8e4m3fn": "float8_e4m3fn", "float8e5m2": "float8_e5m2",
-    "float8e4m3fnuz": "float8_e4m3fnuz", "float8e5m2fnuz": "float8_e5m2fnuz",
-}  # fmt: skip
+    "float": "float32",
+    "double": "float64",
+    "float8e4m3fn": "float8_e4m3fn",
+    "float8e5m2": "float8_e5m2",
+    "float8e4m3fnuz": "float8_e4m3fnuz",
+    "float8e5m2fnuz": "float8_e5m2fnuz",
+}
 
 
 def format_name(number: int) -> str:

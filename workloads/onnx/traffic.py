@@ -15,9 +15,14 @@ __all__ = ["is_normalization", "vector_backward", "vector_forward", "vector_op"]
 def vector_op(name: str, op: str, pass_: Pass, tensor: Tensor, read: int, written: int) -> VectorOp:
     """A vector op that works on ``tensor``, element by element."""
     return VectorOp(
-        name=name, op=op, pass_=pass_, dtype=tensor.dtype, elements=tensor.elements, read_bytes=read,
+        name=name,
+        op=op,
+        pass_=pass_,
+        dtype=tensor.dtype,
+        elements=tensor.elements,
+        read_bytes=read,
         write_bytes=written,
-    )  # fmt: skip
+    )
 
 
 def is_normalization(node: Node) -> bool:

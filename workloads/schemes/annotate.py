@@ -12,14 +12,23 @@ from typing import Literal
 
 from ..errors import InputError, nearest
 from ..gemm import Pass
+from ..operand import NMOperand, Role
 from ..sparsity import LayerPattern, LayerPatterns, NMPattern
-from ..step import CompactCopy, MatrixOp, Measured, NMOperand, Op, Role, UpdateOp, Workload
+from ..step import CompactCopy, MatrixOp, Measured, Op, UpdateOp, Workload
 from .scheme import Scheme, scheme
 
 __all__ = [
-    "EXPANDED", "FIRST_CONVOLUTION", "annotate", "asked_patterns", "copy_key", "layer_names", "layers_by_rule",
-    "short_run", "unstructured", "weight_copies",
-]  # fmt: skip
+    "EXPANDED",
+    "FIRST_CONVOLUTION",
+    "annotate",
+    "asked_patterns",
+    "copy_key",
+    "layer_names",
+    "layers_by_rule",
+    "short_run",
+    "unstructured",
+    "weight_copies",
+]
 
 FIRST_CONVOLUTION = "first convolution"
 EXPANDED = "gradient is the expanded operand of a transposed convolution"
@@ -72,9 +81,13 @@ def annotate(
     _require_effect(ops, rules)
     copies = weight_copies(op for op in ops if isinstance(op, MatrixOp))
     return replace(
-        workload, scheme=name, pattern=by_layer.usual, ops=tuple(_with_copies(op, copies) for op in ops),
-        measured=tuple(measured), layer_patterns=by_layer.rules,
-    )  # fmt: skip
+        workload,
+        scheme=name,
+        pattern=by_layer.usual,
+        ops=tuple(_with_copies(op, copies) for op in ops),
+        measured=tuple(measured),
+        layer_patterns=by_layer.rules,
+    )
 
 
 def _named_usual(name: str, by_layer: LayerPatterns) -> NMPattern:

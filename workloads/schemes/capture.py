@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..gemm import Pass
 from ..im2col import Window, fold, unfold
+from ..operand import Role
 from ..sparsity import NMPattern
-from ..step import Role
 from .annotate import FIRST_CONVOLUTION
 from .layer import Observed, SparseLayer
 from .layers import ATTRIBUTE, find_layers, install, uninstall
@@ -162,10 +162,14 @@ def _made(
     a: Half, b: Half, run: int, *, kept: Any = None, unsorted: Any = None, swapped: bool = False, compact: Any = None
 ) -> StepProduct:
     return StepProduct(
-        a=np.ascontiguousarray(a), b=np.ascontiguousarray(b), run=run,
+        a=np.ascontiguousarray(a),
+        b=np.ascontiguousarray(b),
+        run=run,
         kept=None if kept is None else np.ascontiguousarray(kept),
-        unsorted=None if unsorted is None else np.ascontiguousarray(unsorted), swapped=swapped, compact=compact,
-    )  # fmt: skip
+        unsorted=None if unsorted is None else np.ascontiguousarray(unsorted),
+        swapped=swapped,
+        compact=compact,
+    )
 
 
 @contextmanager
@@ -216,13 +220,21 @@ def _captured(seen: Observed, technique: Technique) -> StepGemm:
     compact = technique.compacted(layer, pass_, seen.right) if role == Role.WEIGHT and not transposed else None
     order = technique.channel_order(layer) if role == Role.WEIGHT and pass_ == Pass.BP else None
     return StepGemm(
-        layer=layer.name, pass_=pass_, pattern=technique.nm() if role else None, role=role,
+        layer=layer.name,
+        pass_=pass_,
+        pattern=technique.nm() if role else None,
+        role=role,
         left=_data(layer, seen.left),
         right=_half(layer.canonical(seen.right)) if weight else _data(layer, seen.right),
         dy=None if seen.dy is None or pass_ in technique.scales else _data(layer, seen.dy),
-        window=_window(seen, found), transposed=transposed, groups=layer.conv_groups, order=order, compact=compact,
-        found=_result(layer, pass_, found).numpy(), magnitude=_result(layer, pass_, magnitude).numpy(),
-    )  # fmt: skip
+        window=_window(seen, found),
+        transposed=transposed,
+        groups=layer.conv_groups,
+        order=order,
+        compact=compact,
+        found=_result(layer, pass_, found).numpy(),
+        magnitude=_result(layer, pass_, magnitude).numpy(),
+    )
 
 
 def _role(layer: SparseLayer, technique: Technique, pass_: Pass, data: Tensor) -> Role | None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from ..errors import InputError
 from ..gemm import Pass
+from ..operand import Role
 from ..sparsity import NMPattern
-from ..step import Role
 
 __all__ = ["EVERY_STEP", "Phase", "Scheme"]
 

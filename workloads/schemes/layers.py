@@ -123,12 +123,15 @@ KINDS: dict[type[nn.Module], Kind] = {
     **{
         plain: Kind(sparse=sparse, convolution=True, inputs_first=issubclass(sparse, _Transposed))
         for plain, sparse in (
-            (nn.Conv1d, SparseConv1d), (nn.Conv2d, SparseConv2d), (nn.Conv3d, SparseConv3d),
-            (nn.ConvTranspose1d, SparseConvTranspose1d), (nn.ConvTranspose2d, SparseConvTranspose2d),
+            (nn.Conv1d, SparseConv1d),
+            (nn.Conv2d, SparseConv2d),
+            (nn.Conv3d, SparseConv3d),
+            (nn.ConvTranspose1d, SparseConvTranspose1d),
+            (nn.ConvTranspose2d, SparseConvTranspose2d),
             (nn.ConvTranspose3d, SparseConvTranspose3d),
         )
     },
-}  # fmt: skip
+}
 
 
 def _huggingface_linear() -> type[nn.Module] | None:

@@ -22,16 +22,26 @@ from ..errors import InputError
 from ..sparsity import NMPattern
 
 __all__ = [
-    "BUBBLE", "CompactWeight", "grouped", "largest", "largest_by_sorting", "mask_of_largest", "pack", "soft_threshold",
+    "BUBBLE",
+    "CompactWeight",
+    "grouped",
+    "largest",
+    "largest_by_sorting",
+    "mask_of_largest",
+    "pack",
+    "soft_threshold",
     "ungrouped",
-]  # fmt: skip
+]
 
 BUBBLE = 255
 """Index of a slot without an element."""
 
 _WORDS = {
-    torch.float16: torch.int16, torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64,
-}  # fmt: skip
+    torch.float16: torch.int16,
+    torch.bfloat16: torch.int16,
+    torch.float32: torch.int32,
+    torch.float64: torch.int64,
+}
 _LANES = 128
 """Groups that one sweep of the kernel works on side by side, so that it compiles to vector instructions."""
 
@@ -304,6 +314,10 @@ def pack(
             found.append(np.where(empty, np.float16(-0.0), np.take_along_axis(values[:, begin:end], slots, axis=1)))
             index.append(np.where(empty, BUBBLE, slots).astype(np.uint8))
     return CompactWeight(
-        values=np.concatenate(found, axis=1), indices=np.concatenate(index, axis=1),
-        pattern=pattern, k=k, run=run, order=order,
-    )  # fmt: skip
+        values=np.concatenate(found, axis=1),
+        indices=np.concatenate(index, axis=1),
+        pattern=pattern,
+        k=k,
+        run=run,
+        order=order,
+    )

@@ -22,9 +22,20 @@ from .technique import Options, Technique
 from .transposable import transposable_mask
 
 __all__ = [
-    "Bdwp", "BdwpOptions", "BiMask", "DecayOptions", "SSte", "Sdgp", "SdgpRescaled", "Sdwp", "SrSte", "Transposable",
-    "TransposableMvue", "require_share", "sampled",
-]  # fmt: skip
+    "Bdwp",
+    "BdwpOptions",
+    "BiMask",
+    "DecayOptions",
+    "SSte",
+    "Sdgp",
+    "SdgpRescaled",
+    "Sdwp",
+    "SrSte",
+    "Transposable",
+    "TransposableMvue",
+    "require_share",
+    "sampled",
+]
 
 
 def require_share(name: str, value: object, low: float, high: float) -> None:

@@ -205,7 +205,9 @@ class Technique:
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs beyond model and optimizer, as tensors and plain values."""
         return {
-            **self._identity(), "step": self.step, "draws": self._draws,
+            **self._identity(),
+            "step": self.step,
+            "draws": self._draws,
             "layers": {
                 name: {
                     "state": {key: value.clone() for key, value in layer.state.items()},
@@ -213,7 +215,7 @@ class Technique:
                 }
                 for name, layer in self.layers.items()
             },
-        }  # fmt: skip
+        }
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -252,9 +254,12 @@ class Technique:
         now = layer.used if layer.used is not None else layer.previous
         wu = self.nm().density if Pass.WU in layer.passes else 1.0
         return LayerMetrics(
-            density_ff=ff, density_bp=bp, density_wu=wu,
-            flip_rate=_changed(layer.previous, now), sad=_changed(layer.initial, now),
-        )  # fmt: skip
+            density_ff=ff,
+            density_bp=bp,
+            density_wu=wu,
+            flip_rate=_changed(layer.previous, now),
+            sad=_changed(layer.initial, now),
+        )
 
     def compact(self) -> dict[str, dict[Pass, CompactWeight]]:
         """FP16 operands of the sparse weights of every layer, by pass, as the machine reads them."""

@@ -35,14 +35,18 @@ from .results import Results, key_of
 from .sized import looked, looks_at_values
 from .values import Values, unwatched
 
-__all__ = ["Answers", "Following", "asked_for", "caller"]
+__all__ = ["Answers", "Following", "asked_for", "caller", "expected"]
 
 _MADE = frozenset((torch.tensor, torch.as_tensor, torch.scalar_tensor, torch.zeros, torch.ones, torch.full))
 _DROPPED = "a random number by itself stands at the middle of its range: no layer is dropped"
 _FINITE = {
-    torch.isfinite: True, Tensor.isfinite: True, torch.isnan: False, Tensor.isnan: False, torch.isinf: False,
+    torch.isfinite: True,
+    Tensor.isfinite: True,
+    torch.isnan: False,
+    Tensor.isnan: False,
+    torch.isinf: False,
     Tensor.isinf: False,
-}  # fmt: skip
+}
 _TRACER = str(Path(__file__).parents[1] / "trace.py")
 _OURS = frozenset((str(Path(__file__).parent), str(Path(__file__).parents[1])))
 _TORCH = str(Path(torch.__file__).parent) + os.sep
@@ -265,3 +269,20 @@ def asked_for(what: str) -> InputError:
         "topk, argmax, sort and multinomial choose; make that choice without looking at data, or let a flag of the "
         "model's own decide it"
     )
+
+
+_KNOWN_ANSWERS = {
+    ("masking_utils.py", None): True,  # are the sequences not packed?
+    ("modeling_utils.py", "warn_if_padding_and_no_attention_mask"): False,  # are there padding tokens?
+}
+"""What transformers asks of its inputs, by file and function (None: any), and the answer: they are whole sequences."""
+
+
+def expected() -> bool | None:
+    """What transformers expects to hear where it asks for a value, if it is known to."""
+    file, _, function = caller()
+    if file is not None and file.parent.name == "transformers":
+        for name in (function, None):
+            if (file.name, name) in _KNOWN_ANSWERS:
+                return _KNOWN_ANSWERS[file.name, name]
+    return None

@@ -92,14 +92,15 @@ _ITERATES = Refusal(
     "use qr, cholesky, solve or a fixed number of power iterations",
 )
 REFUSED: dict[str, Refusal] = {
-    **dict.fromkeys((
-        "aten._linalg_svd", "aten._linalg_eigh", "aten.linalg_eig", "aten._linalg_eigvals", "aten.linalg_pinv",
-    ), _ITERATES),
+    **dict.fromkeys(
+        ("aten._linalg_svd", "aten._linalg_eigh", "aten.linalg_eig", "aten._linalg_eigvals", "aten.linalg_pinv"),
+        _ITERATES,
+    ),
     "aten.linalg_lstsq": Refusal("looks at values for the rank", "use qr and solve_triangular, or solve"),
     "aten.linalg_matrix_exp": Refusal(
         "multiplies as often as the norm of its values asks for",
         "write a polynomial and a fixed number of squarings with matmul",
         multiplies=True,
     ),
-}  # fmt: skip
+}
 """Others of the family."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from ..gemm import Gemm, Pass
-from ..step import MatrixOp, Operand, Role, VectorOp
+from ..operand import Operand, Role
+from ..step import MatrixOp, VectorOp
 from .products import Product
 from .provenance import Ledger, Origin, Provenance, stored_bytes
 from .traffic import dtype_name

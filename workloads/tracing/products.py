@@ -98,9 +98,9 @@ def refuse_unknown(func: OpOverload, where: str) -> bool:
 
 
 _COUNTED = frozenset(str(packet) for packet in flop_registry)
-_MATRIX_WORDS = frozenset({
-    "mm", "bmm", "matmul", "gemm", "conv", "convolution", "attention", "rnn", "lstm", "gru", "linear", "trilinear",
-})  # fmt: skip
+_MATRIX_WORDS = frozenset(
+    {"mm", "bmm", "matmul", "gemm", "conv", "convolution", "attention", "rnn", "lstm", "gru", "linear", "trilinear"}
+)
 """Words in names of ATen's products, which nobody can declare to be none."""
 
 

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..errors import InputError
 from ..gemm import Pass
 from ..step import MatrixOp, VectorOp
-from .answers import Answers, caller
+from .answers import Answers, expected
 from .dependencies import Dependencies
 from .factorizations import COUNTS
 from .passes import ForwardOp, Record, Weight, operands, pass_and_parameter, roles, settle, weight_of
@@ -194,10 +194,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         try:
             return looked(func, args, kwargs, self._answers.ask)
         except InputError as error:
-            expected = _expected() if func is torch.ops.aten._local_scalar_dense.default else None
-            if expected is None:
+            answer = expected() if func is torch.ops.aten._local_scalar_dense.default else None
+            if answer is None:
                 raise InputError(f"{path}: {error}") from error
-            return expected
+            return answer
 
     def _moment(self) -> tuple[_Place, int]:
         """Where the step is, and the sequence number of the autograd node of what is done."""
@@ -246,9 +246,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return found
 
     def _note(
-        self, call: Call, args: Sequence[Any], kwargs: dict[str, Any], tensors: list[Tensor], out: Any,
-        place: _Place, node: int,
-    ) -> None:  # fmt: skip
+        self,
+        call: Call,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        tensors: list[Tensor],
+        out: Any,
+        place: _Place,
+        node: int,
+    ) -> None:
         """Take down a call that was made."""
         ledger, values = self.ledger, self._answers.values
         storages = [tensor.untyped_storage()._cdata for tensor in tensors]
@@ -315,9 +321,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if op is None:
             a, b, c = operands(product, parts)
             op = call.matrices[key] = MatrixOp(
-                name=place.path, op=call.name, pass_=pass_, gemm=product.gemm, a=a, b=b, c=c,
-                parameter=parameter, convolution=product.convolution, recompute=place.recompute,
-            )  # fmt: skip
+                name=place.path,
+                op=call.name,
+                pass_=pass_,
+                gemm=product.gemm,
+                a=a,
+                b=b,
+                c=c,
+                parameter=parameter,
+                convolution=product.convolution,
+                recompute=place.recompute,
+            )
         reads, writes = [ledger.of(product.a), ledger.of(product.b)], [ledger.of(product.c)]
         self._append(op, reads, writes, made.node, forward)
 
@@ -333,9 +347,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @staticmethod
     def _vector(call: Call, key: Any, place: _Place, moved: Traffic) -> VectorOp:
         op = call.vectors[key] = VectorOp(
-            name=place.path, op=call.name, pass_=place.pass_, dtype=moved.dtype, elements=moved.elements,
-            read_bytes=moved.read_bytes, write_bytes=moved.write_bytes, recompute=place.recompute,
-        )  # fmt: skip
+            name=place.path,
+            op=call.name,
+            pass_=place.pass_,
+            dtype=moved.dtype,
+            elements=moved.elements,
+            read_bytes=moved.read_bytes,
+            write_bytes=moved.write_bytes,
+            recompute=place.recompute,
+        )
         return op
 
     def _add_vector(
@@ -365,24 +385,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return [self.ledger.of(x) for x in tensors_in(given)], [self.ledger.of(x) for x in tensors_in(out)]
 
     def _append(
-        self, op: MatrixOp | VectorOp, reads: Sequence[Provenance], writes: Sequence[Provenance], node: int,
+        self,
+        op: MatrixOp | VectorOp,
+        reads: Sequence[Provenance],
+        writes: Sequence[Provenance],
+        node: int,
         forward: ForwardOp | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._records.append(Record(op, reads, writes, node, forward is not None and forward.makes_data))
-
-
-_KNOWN_ANSWERS = {
-    ("masking_utils.py", None): True,  # are the sequences not packed?
-    ("modeling_utils.py", "warn_if_padding_and_no_attention_mask"): False,  # are there padding tokens?
-}
-"""What transformers asks of its inputs, by file and function (None: any), and the answer: they are whole sequences."""
-
-
-def _expected() -> bool | None:
-    """What transformers expects to hear where it asks for a value, if it is known to."""
-    file, _, function = caller()
-    if file is not None and file.parent.name == "transformers":
-        for name in (function, None):
-            if (file.name, name) in _KNOWN_ANSWERS:
-                return _KNOWN_ANSWERS[file.name, name]
-    return None

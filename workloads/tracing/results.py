@@ -32,9 +32,9 @@ _NAMESPACES = ("aten", "prims")
 """Of operators whose results depend on their arguments alone."""
 
 _META = torch.device("meta")
-_PLAIN = frozenset((
-    bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format,
-))  # fmt: skip
+_PLAIN = frozenset(
+    (bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
+)
 _NESTS = frozenset((list, tuple, torch.Size))
 
 

@@ -12,22 +12,30 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from ..step import DTYPE_BYTES, STORED_AS
+from ..operand import DTYPE_BYTES, STORED_AS
 from .factorizations import multiply_adds
 from .provenance import stored_bytes, stored_elements, tensors_in
 
 __all__ = ["SAMPLING", "Access", "Traffic", "access_of", "dtype_name", "sampling", "traffic"]
 
-_ALLOCATIONS = frozenset({
-    "empty", "empty_like", "empty_strided", "empty_permuted", "empty_quantized", "new_empty", "new_empty_strided",
-    "_efficientzerotensor",
-})  # fmt: skip
+_ALLOCATIONS = frozenset(
+    {
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "empty_permuted",
+        "empty_quantized",
+        "new_empty",
+        "new_empty_strided",
+        "_efficientzerotensor",
+    }
+)
 _GATHERS = frozenset({"embedding", "index", "index_select", "gather", "take"})
 """Operators that read of their first argument only as much as they return."""
 
-_OVERWRITES = frozenset({
-    "copy_", "fill_", "zero_", "uniform_", "normal_", "bernoulli_", "exponential_", "random_", "set_",
-})  # fmt: skip
+_OVERWRITES = frozenset(
+    {"copy_", "fill_", "zero_", "uniform_", "normal_", "bernoulli_", "exponential_", "random_", "set_"}
+)
 """In-place operators that do not read what they replace."""
 
 SAMPLING = {"torchvision.deform_conv2d": 1, "torchvision._deform_conv2d_backward": 3}

@@ -12,6 +12,19 @@ from .run import CHECKPOINT, LOG, RESULT
 from .spec import AMP, EpochLog, TrainResult, TrainSpec, to_dict
 
 __all__ = [
-    "AMP", "CHECKPOINT", "LOG", "RESULT", "CapturedStep", "EpochLog", "TrainResult", "TrainSpec", "capture_step",
-    "new_model", "plan", "resume", "step_workload", "to_dict", "train",
-]  # fmt: skip
+    "AMP",
+    "CHECKPOINT",
+    "LOG",
+    "RESULT",
+    "CapturedStep",
+    "EpochLog",
+    "TrainResult",
+    "TrainSpec",
+    "capture_step",
+    "new_model",
+    "plan",
+    "resume",
+    "step_workload",
+    "to_dict",
+    "train",
+]

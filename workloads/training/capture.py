@@ -72,6 +72,11 @@ def capture_step(spec: TrainSpec, progress: Progress | None = None) -> CapturedS
             finite = np.isfinite(gemm.left).all() and np.isfinite(gemm.right).all()
             run.require_finite(bool(finite), run.step, f"an operand of {gemm.layer} in {gemm.pass_} overflows FP16")
         return CapturedStep(
-            spec=spec, step=run.step, steps=run.steps, loss=run.loss_sum - loss, loss_scale=_CAPTURE_SCALE,
-            gemms=tuple(gemms), left_out=left_out,
-        )  # fmt: skip
+            spec=spec,
+            step=run.step,
+            steps=run.steps,
+            loss=run.loss_sum - loss,
+            loss_scale=_CAPTURE_SCALE,
+            gemms=tuple(gemms),
+            left_out=left_out,
+        )

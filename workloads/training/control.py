@@ -19,9 +19,12 @@ __all__ = ["controlled", "device_of", "this_host", "threads_for"]
 
 def this_host() -> Host:
     return Host(
-        processor=processor_name(), core=core_name(), vector=torch.backends.cpu.get_cpu_capability(),
-        torch=str(torch.__version__), threads=torch.get_num_threads(),
-    )  # fmt: skip
+        processor=processor_name(),
+        core=core_name(),
+        vector=torch.backends.cpu.get_cpu_capability(),
+        torch=str(torch.__version__),
+        threads=torch.get_num_threads(),
+    )
 
 
 def threads_for(data: ImageData) -> int:

@@ -64,11 +64,7 @@ def _only(folder: Path | None) -> AbstractContextManager[None]:
 
 
 def resume(
-    folder: Path,
-    asked: dict[str, Any] | None = None,
-    *,
-    device: str | None = None,
-    progress: Progress | None = None,
+    folder: Path, asked: dict[str, Any] | None = None, *, device: str | None = None, progress: Progress | None = None
 ) -> TrainResult:
     """Go on with the training in ``folder`` where its checkpoint was written; a finished one is returned as it is.
 

@@ -25,12 +25,16 @@ class _Recipe:
 # says, "How rates were chosen".
 _RECIPES = {
     "digits": {
-        "mlp": _Recipe(NESTEROV, 40, 0.2), "resnet9": _Recipe(NESTEROV, 12, 0.1), "vit_s": _Recipe(ADAMW, 40, 2e-3),
+        "mlp": _Recipe(NESTEROV, 40, 0.2),
+        "resnet9": _Recipe(NESTEROV, 12, 0.1),
+        "vit_s": _Recipe(ADAMW, 40, 2e-3),
     },
     "mnist5k": {
-        "mlp": _Recipe(NESTEROV, 20, 0.05), "resnet9": _Recipe(NESTEROV, 4, 0.1), "vit_s": _Recipe(ADAMW, 20, 2e-3),
+        "mlp": _Recipe(NESTEROV, 20, 0.05),
+        "resnet9": _Recipe(NESTEROV, 4, 0.1),
+        "vit_s": _Recipe(ADAMW, 20, 2e-3),
     },
-}  # fmt: skip
+}
 _TRANSFORMERS = ("vit_s", "vit_b_16", "swin_t", "convnext_t")
 _EPOCHS = 30
 _USUAL_PATTERN = NMPattern(keep=2, group=8)
@@ -55,14 +59,17 @@ def plan(
     rule = usual.rule if optimizer is None else update_rule(optimizer)
     rate = (usual if rule is usual.rule else _recipe(rule)).learning_rate
     return TrainSpec(
-        model=model, data=data, scheme=scheme, pattern=_pattern_of(scheme, pattern),
+        model=model,
+        data=data,
+        scheme=scheme,
+        pattern=_pattern_of(scheme, pattern),
         epochs=usual.epochs if epochs is None else epochs,
         batch=(64 if data in BUNDLED else 128) if batch is None else batch,
         optimizer=rule.name,
         learning_rate=rate if learning_rate is None else learning_rate,
         weight_decay=rule.trained.weight_decay if weight_decay is None else weight_decay,
         **others,
-    )  # fmt: skip
+    )
 
 
 def _recipe(rule: UpdateRule) -> _Recipe:

@@ -152,12 +152,17 @@ class Run:
         images = self.per_epoch * spec.batch
         self.log.append(
             EpochLog(
-                epoch=self.step // self.per_epoch, step=self.step, loss=self.loss_sum / self.per_epoch,
-                train_accuracy=self.correct / images, validation_loss=validation_loss,
-                validation_accuracy=validation_accuracy, learning_rate=spec.rate(self.step - 1, self.steps),
-                seconds=self.seconds + time.perf_counter() - begun, **_means(self.technique),
+                epoch=self.step // self.per_epoch,
+                step=self.step,
+                loss=self.loss_sum / self.per_epoch,
+                train_accuracy=self.correct / images,
+                validation_loss=validation_loss,
+                validation_accuracy=validation_accuracy,
+                learning_rate=spec.rate(self.step - 1, self.steps),
+                seconds=self.seconds + time.perf_counter() - begun,
+                **_means(self.technique),
             )
-        )  # fmt: skip
+        )
         self.start_epoch()
 
     def _measure(self, name: str, images: Images) -> tuple[float, float]:
@@ -194,21 +199,33 @@ class Run:
     def state(self) -> dict[str, Any]:
         """All that decides how the training goes on."""
         return {
-            "version": VERSION, "spec": dump_json(TrainSpec, self.spec).decode(), "data": self.data.fingerprint,
-            "threads": torch.get_num_threads(), "step": self.step, "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(),
-            "technique": self.technique.state_dict(), "log": [asdict(row) for row in self.log],
+            "version": VERSION,
+            "spec": dump_json(TrainSpec, self.spec).decode(),
+            "data": self.data.fingerprint,
+            "threads": torch.get_num_threads(),
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "technique": self.technique.state_dict(),
+            "log": [asdict(row) for row in self.log],
             "hosts": [asdict(host) for host in self.hosts],
             "epoch": {"loss_sum": self.loss_sum, "correct": self.correct, "seconds": self.seconds},
-        }  # fmt: skip
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from ``state``, which is refused where this training could not have written it."""
         require_state(
-            state, self.state(), optimizer=self.optimizer, rule=self.spec.rule,
-            rate=lambda step: self.spec.rate(step, self.steps), per_epoch=self.per_epoch, steps=self.steps,
-            row=EpochLog, weights={name: layer.weight for name, layer in self.technique.layers.items()},
-        )  # fmt: skip
+            state,
+            self.state(),
+            optimizer=self.optimizer,
+            rule=self.spec.rule,
+            rate=lambda step: self.spec.rate(step, self.steps),
+            per_epoch=self.per_epoch,
+            steps=self.steps,
+            row=EpochLog,
+            weights={name: layer.weight for name, layer in self.technique.layers.items()},
+        )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scaler.is_enabled():
@@ -226,10 +243,19 @@ class Run:
         data = self.data
         images = (len(data.train.labels), len(data.validation.labels), len(data.test.labels))
         found = TrainResult(
-            spec=self.spec, log=tuple(self.log), test_loss=test_loss, accuracy=accuracy, images=images,
-            digest=digest(dict(self.model.state_dict())), device=str(self.device), hosts=tuple(self.hosts),
-            kept_dense=dict(self.technique.kept_dense), folder=self.folder, model=self.model, technique=self.technique,
-        )  # fmt: skip
+            spec=self.spec,
+            log=tuple(self.log),
+            test_loss=test_loss,
+            accuracy=accuracy,
+            images=images,
+            digest=digest(dict(self.model.state_dict())),
+            device=str(self.device),
+            hosts=tuple(self.hosts),
+            kept_dense=dict(self.technique.kept_dense),
+            folder=self.folder,
+            model=self.model,
+            technique=self.technique,
+        )
         if self.folder is not None:
             text = json.dumps(to_dict(found), indent=1, allow_nan=False) + "\n"
             write_atomically(self.folder / RESULT, text.encode())

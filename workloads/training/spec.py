@@ -154,9 +154,17 @@ def to_dict(result: TrainResult) -> dict[str, Any]:
     """A finished training as one JSON document."""
     spec = {**asdict(result.spec), "pattern": None if result.spec.pattern is None else str(result.spec.pattern)}
     return {
-        "spec": spec, "accuracy": result.accuracy, "test_loss": result.test_loss, "validation": result.validation,
+        "spec": spec,
+        "accuracy": result.accuracy,
+        "test_loss": result.test_loss,
+        "validation": result.validation,
         "images": dict(zip(("training", "validation", "test"), result.images, strict=True)),
-        "seconds": result.seconds, "device": result.device, "hosts": [asdict(host) for host in result.hosts],
-        "digest": result.digest, "sparse_layers": list(result.technique.layers), "kept_dense": result.kept_dense,
-        "folder": None if result.folder is None else str(result.folder), "log": [asdict(row) for row in result.log],
-    }  # fmt: skip
+        "seconds": result.seconds,
+        "device": result.device,
+        "hosts": [asdict(host) for host in result.hosts],
+        "digest": result.digest,
+        "sparse_layers": list(result.technique.layers),
+        "kept_dense": result.kept_dense,
+        "folder": None if result.folder is None else str(result.folder),
+        "log": [asdict(row) for row in result.log],
+    }

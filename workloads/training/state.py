@@ -20,9 +20,19 @@ MAX_THREADS = 1024
 """More threads than a machine has cores are slow; PyTorch starts whatever number it is told, and dies of it."""
 
 _OUTLINE = {
-    "version": int, "spec": str, "data": str, "threads": int, "step": int, "model": dict, "optimizer": dict,
-    "scaler": dict, "technique": dict, "log": list, "hosts": list, "epoch": dict,
-}  # fmt: skip
+    "version": int,
+    "spec": str,
+    "data": str,
+    "threads": int,
+    "step": int,
+    "model": dict,
+    "optimizer": dict,
+    "scaler": dict,
+    "technique": dict,
+    "log": list,
+    "hosts": list,
+    "epoch": dict,
+}
 _EPOCH = {"loss_sum": float, "correct": int, "seconds": float}
 _STEP = "step"
 """PyTorch's name of the step number a parameter."""
@@ -95,9 +105,7 @@ def _require_epoch(epoch: Mapping[str, Any], done: int) -> None:
         raise InputError(f"epoch holds {epoch['loss_sum']} and {epoch['seconds']} s, which no sum of {done} steps is")
 
 
-def _require_log(
-    log: list[Any], step: int, per_epoch: int, rate: Callable[[int], float], row: type[Any]
-) -> None:  # fmt: skip
+def _require_log(log: list[Any], step: int, per_epoch: int, rate: Callable[[int], float], row: type[Any]) -> None:
     names = {field.name: int if field.type in (int, "int") else float for field in fields(row)}
     if len(log) != step // per_epoch:
         raise InputError(f"log has {len(log)} lines, but {step} steps of {per_epoch} an epoch make {step // per_epoch}")

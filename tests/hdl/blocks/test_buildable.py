@@ -113,10 +113,7 @@ def test_every_preset_is_accepted(name):
         check_buildable(spec, NMPattern(keep=1, group=group))
 
 
-@pytest.mark.parametrize(
-    ("lanes", "nearest", "words"),
-    [(33, 32, 33 * 256), (35, 34, 35 * 256), (257, 256, 257 * 256)],
-)
+@pytest.mark.parametrize(("lanes", "nearest", "words"), [(33, 32, 33 * 256), (35, 34, 35 * 256), (257, 256, 257 * 256)])
 def test_lanes_that_make_the_tile_too_large_are_refused_with_the_nearest(lanes, nearest, words):
     spec = replace(ONE, sore=replace(ONE.sore, lanes=lanes))
     pattern = NMPattern(keep=2, group=16)

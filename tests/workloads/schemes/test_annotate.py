@@ -12,10 +12,11 @@ from weft.dataflow.beside import copy_bytes
 from weft.dataflow.operand import FP16
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
+from weft.workloads.operand import Operand, Role
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.schemes.scheme import SCHEMES, scheme
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import MatrixOp, Operand, Role, UpdateOp, Workload
+from weft.workloads.step import MatrixOp, UpdateOp, Workload
 
 TWO_OF_EIGHT = NMPattern(keep=2, group=8)
 

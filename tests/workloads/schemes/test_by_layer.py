@@ -13,10 +13,11 @@ from weft.analysis.compare import compare, loss_ledger
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.io import dumps_workload, loads_workload
+from weft.workloads.operand import Operand, Role
 from weft.workloads.schemes.annotate import annotate, layers_by_rule
 from weft.workloads.schemes.scheme import SCHEMES
 from weft.workloads.sparsity import LayerPattern, LayerPatterns, NMPattern
-from weft.workloads.step import MatrixOp, Operand, Role, UpdateOp, Workload
+from weft.workloads.step import MatrixOp, UpdateOp, Workload
 
 NAMES = ("layer1.0.conv1", "layer1.0.conv2", "layer1.1.conv1", "layer2.0.conv1", "head.fc", "fc")
 PATTERNS = {text: NMPattern.parse(text) for text in ("1:8", "2:8", "2:4")}
@@ -106,8 +107,10 @@ def test_a_weight_goes_by_all_its_names() -> None:
     work = Workload(model="m", batch=64, ops=(*tied, *made))
     for rule in ("lm_head", "attn.k", "attn.k.weight", "attn.product", "bank", "plain", "wte.*"):
         found = weft.sparsify(work, "bdwp", ["2:8", f"{rule}=1:8"])
-        groups = {p: {str(o.sparse.pattern) for o in found.matrix_ops if o.parameter == p and o.sparse}
-                  for p in {o.parameter for o in found.matrix_ops}}  # fmt: skip
+        groups = {
+            p: {str(o.sparse.pattern) for o in found.matrix_ops if o.parameter == p and o.sparse}
+            for p in {o.parameter for o in found.matrix_ops}
+        }
         assert sorted(map(sorted, groups.values())) == [["1:8"], ["2:8"], ["2:8"]]
 
 
@@ -152,6 +155,8 @@ def test_refused(asked: object, said: str) -> None:
 
 def test_a_rule_is_what_it_was_written_as() -> None:
     assert [str(rule) for rule in LayerPatterns.read(["a.*=2:8", "b=dense", "c=d=1:4"]).rules] == [
-        "a.*=2:8", "b=dense", "c=d=1:4",
-    ]  # fmt: skip
+        "a.*=2:8",
+        "b=dense",
+        "c=d=1:4",
+    ]
     assert LayerPattern(layers="c=d", pattern=None).matches(["c=d"])

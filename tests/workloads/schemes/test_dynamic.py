@@ -28,9 +28,14 @@ from .harness import TWO_OF_EIGHT, backward, batch, net, train
 
 NAMES = [name for name, s in SCHEMES.items() if s.unstructured]
 MOVING = {
-    "gmp": {"period": 2, "end": 0.6}, "set": {"period": 2}, "rigl": {"period": 2, "end": 1.0},
-    "granet": {"period": 2, "end": 0.6}, "sparse-ift": {"period": 2}, "sparcl": {"period": 2}, "erk": {},
-}  # fmt: skip
+    "gmp": {"period": 2, "end": 0.6},
+    "set": {"period": 2},
+    "rigl": {"period": 2, "end": 1.0},
+    "granet": {"period": 2, "end": 0.6},
+    "sparse-ift": {"period": 2},
+    "sparcl": {"period": 2},
+    "erk": {},
+}
 
 
 def active(technique) -> int:

@@ -288,12 +288,20 @@ class _Named(nn.Linear):
 
 
 def test_layers_that_cannot_be_sparse_say_why():
-    model = nn.ModuleDict({
-        "stem": nn.Conv2d(16, 16, 1), "conv": nn.Conv2d(16, 16, 1), "deep": nn.Conv2d(16, 16, 3, groups=16),
-        "attention": nn.MultiheadAttention(16, 2), "own": _Own(16, 16), "named": _Named(16, 16),
-        "computed": nn.utils.parametrizations.weight_norm(nn.Linear(16, 16)), "narrow": nn.Linear(4, 16),
-        "memory": nn.LSTM(16, 16), "words": nn.Embedding(9, 16),
-    })  # fmt: skip
+    model = nn.ModuleDict(
+        {
+            "stem": nn.Conv2d(16, 16, 1),
+            "conv": nn.Conv2d(16, 16, 1),
+            "deep": nn.Conv2d(16, 16, 3, groups=16),
+            "attention": nn.MultiheadAttention(16, 2),
+            "own": _Own(16, 16),
+            "named": _Named(16, 16),
+            "computed": nn.utils.parametrizations.weight_norm(nn.Linear(16, 16)),
+            "narrow": nn.Linear(4, 16),
+            "memory": nn.LSTM(16, 16),
+            "words": nn.Embedding(9, 16),
+        }
+    )
     technique = attach(model, "bdwp", TWO_OF_EIGHT, steps=1)
 
     assert set(technique.layers) == {"conv", "named", "narrow"}

@@ -19,7 +19,7 @@ from weft.workloads.schemes.masks import (
     pack,
     soft_threshold,
     ungrouped,
-)  # fmt: skip
+)
 from weft.workloads.sparsity import NMPattern
 
 from ...strategies import halves, make_spec, patterns

@@ -12,11 +12,11 @@ import weft
 import weft.testing
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Pass
+from weft.workloads.operand import Role
 from weft.workloads.schemes import attach, outside
 from weft.workloads.schemes.masks import largest
 from weft.workloads.schemes.scheme import SCHEMES, Scheme, scheme
 from weft.workloads.schemes.technique import Technique
-from weft.workloads.step import Role
 
 from .harness import TWO_OF_EIGHT, batch, net, train
 

@@ -47,11 +47,7 @@ def patterns(made: tuple[Phase, ...]) -> list[str]:
     [
         ("mdgf-linear", {"until": 0.5}, {0: 1.0, 1: 0.8, 4: 0.2, 5: 0.0, 9: 0.0}),
         ("mdgf-linear", {"until": 0.0}, {0: 0.0}),
-        (
-            "mdgf-exponential",
-            {"until": 0.9, "rate": 11.0},
-            {0: 1.0, 1: math.exp(-1.1), 8: math.exp(-8.8), 9: 0.0},
-        ),
+        ("mdgf-exponential", {"until": 0.9, "rate": 11.0}, {0: 1.0, 1: math.exp(-1.1), 8: math.exp(-8.8), 9: 0.0}),
     ],
 )
 def test_mdgf_scales_what_is_dropped(name, options, remainders):

@@ -242,9 +242,11 @@ def test_equal_seeds_give_equal_bits_and_others_do_not(tmp_path: Path) -> None:
 def test_nothing_of_the_process_is_changed() -> None:
     def state() -> tuple[Any, ...]:
         return (
-            torch.get_rng_state().tolist(), torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(),
+            torch.get_rng_state().tolist(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.get_num_threads(),
             signal.getsignal(signal.SIGINT),
-        )  # fmt: skip
+        )
 
     before = state()
     train(short(epochs=1))
@@ -281,11 +283,13 @@ def test_killed_and_resumed_ends_in_the_same_bits(tmp_path: Path, step: int) -> 
 @pytest.mark.parametrize(
     "changes",
     [
-        *({"scheme": name} for name in SCHEMES), {"scheme": "srste", "optimizer": "adamw"},
-        {"scheme": "bdwp", "amp": "fp16"}, {"scheme": "bdwp", "amp": "bf16"},
+        *({"scheme": name} for name in SCHEMES),
+        {"scheme": "srste", "optimizer": "adamw"},
+        {"scheme": "bdwp", "amp": "fp16"},
+        {"scheme": "bdwp", "amp": "bf16"},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_interrupted_and_resumed_ends_in_the_same_bits(tmp_path: Path, changes: dict[str, Any]) -> None:
     broken, whole = tmp_path / "broken", tmp_path / "whole"
     spec = short(epochs=2, **changes)
@@ -364,10 +368,16 @@ def test_a_training_of_something_else_is_not_resumed(tmp_path: Path, asked: dict
     spec = short(epochs=1)
     parts = {name: {} for name in ("model", "optimizer", "scaler", "technique")}
     state = {
-        "version": VERSION, "spec": dump_json(TrainSpec, spec).decode(), "data": "", "threads": 1, "step": 0,
-        "log": [], "hosts": [asdict(this_host())], **parts,
+        "version": VERSION,
+        "spec": dump_json(TrainSpec, spec).decode(),
+        "data": "",
+        "threads": 1,
+        "step": 0,
+        "log": [],
+        "hosts": [asdict(this_host())],
+        **parts,
         "epoch": {"loss_sum": 0.0, "correct": 0, "seconds": 0.0},
-    }  # fmt: skip
+    }
     save_checkpoint(folder / CHECKPOINT, state)
     with pytest.raises(InputError, match=values):
         resume(folder, asked)
@@ -439,29 +449,51 @@ MALFORMED: dict[str, Any] = {
     "data": [3, None],
     "extra": [1],
     "log": [[], [1], None, {}],
-    "log/0/epoch": [2, 1.0], "log/0/step": [22], "log/0/learning_rate": [0.5, NAN],
+    "log/0/epoch": [2, 1.0],
+    "log/0/step": [22],
+    "log/0/learning_rate": [0.5, NAN],
     "log/0/validation_accuracy": [1.5, 1],
-    "log/0/loss": [NAN, "1"], "log/0/more": [1],
-    "hosts": [[], None, [{}]], "hosts/0/threads": ["1", None], "hosts/0/torch": [2.0], "hosts/0/odd": [1],
-    "epoch": [{}, None], "epoch/correct": [-1, 1.0], "epoch/loss_sum": [NAN, 1], "epoch/seconds": [-1.0],
+    "log/0/loss": [NAN, "1"],
+    "log/0/more": [1],
+    "hosts": [[], None, [{}]],
+    "hosts/0/threads": ["1", None],
+    "hosts/0/torch": [2.0],
+    "hosts/0/odd": [1],
+    "epoch": [{}, None],
+    "epoch/correct": [-1, 1.0],
+    "epoch/loss_sum": [NAN, 1],
+    "epoch/seconds": [-1.0],
     "epoch/__class__": [1],
-    "model": [{}, None, []], "model/1.weight": [torch.zeros(3), torch.zeros(256, 64, dtype=torch.float64), 1, None],
-    "model/1.bias": [torch.full((256,), NAN)], "model/odd": [torch.zeros(1)],
-    "optimizer": [{}, None], "optimizer/state": [None, {0: {}}, {HUGE: {}}, {"0": {}}],
+    "model": [{}, None, []],
+    "model/1.weight": [torch.zeros(3), torch.zeros(256, 64, dtype=torch.float64), 1, None],
+    "model/1.bias": [torch.full((256,), NAN)],
+    "model/odd": [torch.zeros(1)],
+    "optimizer": [{}, None],
+    "optimizer/state": [None, {0: {}}, {HUGE: {}}, {"0": {}}],
     "optimizer/state/0/exp_avg": [torch.zeros(3), None, torch.zeros(256, 64).half()],
-    "optimizer/state/0/step": [torch.zeros(3), 30.0, torch.tensor(NAN)], "optimizer/state/0/max_exp_avg_sq": [1],
-    "optimizer/param_groups": [[], None, [{}, {}]], "optimizer/param_groups/0/lr": [0.5, "x", NAN],
-    "optimizer/param_groups/0/weight_decay": [0.5, None], "optimizer/param_groups/0/betas": [(0.9, 2.0), [0.9, 0.999]],
-    "optimizer/param_groups/0/params": [[0, 0], [HUGE]], "optimizer/param_groups/0/fused": [True],
-    "scaler": [{}, None], "scaler/scale": [0.0, -1.0, NAN, 1], "scaler/growth_interval": [0, -1, 2.5],
+    "optimizer/state/0/step": [torch.zeros(3), 30.0, torch.tensor(NAN)],
+    "optimizer/state/0/max_exp_avg_sq": [1],
+    "optimizer/param_groups": [[], None, [{}, {}]],
+    "optimizer/param_groups/0/lr": [0.5, "x", NAN],
+    "optimizer/param_groups/0/weight_decay": [0.5, None],
+    "optimizer/param_groups/0/betas": [(0.9, 2.0), [0.9, 0.999]],
+    "optimizer/param_groups/0/params": [[0, 0], [HUGE]],
+    "optimizer/param_groups/0/fused": [True],
+    "scaler": [{}, None],
+    "scaler/scale": [0.0, -1.0, NAN, 1],
+    "scaler/growth_interval": [0, -1, 2.5],
     "scaler/_growth_tracker": [-1, HUGE],
-    "technique": [{}, None], "technique/step": [1.5, 64, 30], "technique/draws": [-1, 0.5],
+    "technique": [{}, None],
+    "technique/step": [1.5, 64, 30],
+    "technique/draws": [-1, 0.5],
     "technique/scheme": ["sdgp"],
-    "technique/layers": [{}, None], "technique/layers/1": [{}, None, 1], "technique/layers/1/state": [None, {"x": 1}],
+    "technique/layers": [{}, None],
+    "technique/layers/1": [{}, None, 1],
+    "technique/layers/1/state": [None, {"x": 1}],
     "technique/layers/1/state/x": [torch.zeros(7), torch.full((64,), NAN), torch.tensor(HUGE)],
     "technique/layers/1/masks/used": [torch.zeros(3, dtype=torch.uint8), 1, torch.zeros(2048)],
     "technique/options": [{}, None],
-}  # fmt: skip
+}
 """What stands at a place of a checkpoint instead of what was written there."""
 
 
@@ -565,16 +597,26 @@ def test_a_checkpoint_never_holds_weights_that_are_not_finite(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
-        ({"model": "resnt9"}, "did you mean 'resnet9'"), ({"model": "gpt2"}, "does not classify images"),
-        ({"model": "unet_s"}, "does not classify images"), ({"model": "resnet18"}, "from 32"),
-        ({"model": "resnet9@32"}, "image side 32"), ({"model": "/no/file.py:f"}, "no such file"),
-        ({"scheme": "bwdp"}, "did you mean 'bdwp'"), ({"epochs": 0}, "epochs"), ({"batch": 1086}, "1085 training"),
-        ({"learning_rate": 0.0}, "learning rate"), ({"learning_rate": math.nan}, "learning rate"),
-        ({"seed": -1}, "seed"), ({"amp": "fp8"}, "amp"), ({"optimizer": "lion"}, "optimizer"),
-        ({"options": {"decy": 1e-4}}, "decay"), ({"warmup": 1.5}, "warm-up"), ({"label_smoothing": -0.1}, "smoothing"),
+        ({"model": "resnt9"}, "did you mean 'resnet9'"),
+        ({"model": "gpt2"}, "does not classify images"),
+        ({"model": "unet_s"}, "does not classify images"),
+        ({"model": "resnet18"}, "from 32"),
+        ({"model": "resnet9@32"}, "image side 32"),
+        ({"model": "/no/file.py:f"}, "no such file"),
+        ({"scheme": "bwdp"}, "did you mean 'bdwp'"),
+        ({"epochs": 0}, "epochs"),
+        ({"batch": 1086}, "1085 training"),
+        ({"learning_rate": 0.0}, "learning rate"),
+        ({"learning_rate": math.nan}, "learning rate"),
+        ({"seed": -1}, "seed"),
+        ({"amp": "fp8"}, "amp"),
+        ({"optimizer": "lion"}, "optimizer"),
+        ({"options": {"decy": 1e-4}}, "decay"),
+        ({"warmup": 1.5}, "warm-up"),
+        ({"label_smoothing": -0.1}, "smoothing"),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_training_that_cannot_be_is_refused(tmp_path: Path, changes: dict[str, Any], rule: str) -> None:
     with pytest.raises(InputError, match=rule):
         train(plan(**{"model": "mlp", **changes}), tmp_path / "run")
@@ -711,11 +753,21 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(
 @pytest.mark.parametrize(
     "args",
     [
-        "", "mlp --nm 9:8", "mlp --nm 1", "mlp --epochs -1", "mlp --lr nan", "mlp --option x", "mlp --option decay=two",
-        "mlp --data cifar10:/nowhere", "mlp --data pictures", "mlp --resume /nowhere", "mlp --device abacus",
-        "nothing", "mlp --resume a -o b",
+        "",
+        "mlp --nm 9:8",
+        "mlp --nm 1",
+        "mlp --epochs -1",
+        "mlp --lr nan",
+        "mlp --option x",
+        "mlp --option decay=two",
+        "mlp --data cifar10:/nowhere",
+        "mlp --data pictures",
+        "mlp --resume /nowhere",
+        "mlp --device abacus",
+        "nothing",
+        "mlp --resume a -o b",
     ],
-)  # fmt: skip
+)
 def test_bad_arguments_end_with_2(args: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *args.split()]) == 2
     out, err = capsys.readouterr()

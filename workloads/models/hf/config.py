@@ -22,12 +22,20 @@ __all__ = ["hf_config_source"]
 
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
-_IGNORED = frozenset({
-    "auto_map", "trust_remote_code",  # code of others
-    "attn_implementation", "experts_implementation",  # may name a kernel to download
-    "return_dict", "use_return_dict", "torchscript", "output_attentions", "output_hidden_states",  # form of the output
-    "quantization_config",  # training starts from the unquantised model
-})  # fmt: skip
+_IGNORED = frozenset(
+    {
+        "auto_map",
+        "trust_remote_code",  # code of others
+        "attn_implementation",
+        "experts_implementation",  # may name a kernel to download
+        "return_dict",
+        "use_return_dict",
+        "torchscript",
+        "output_attentions",
+        "output_hidden_states",  # form of the output
+        "quantization_config",  # training starts from the unquantised model
+    }
+)
 """Keys of a ``config.json`` that do not reach transformers, like every key that starts with an underscore."""
 
 _MAX_LAYERS = 4096
@@ -156,13 +164,19 @@ def _heads(config: Any) -> tuple[Any, ...]:
     causal, masked = library.MODEL_FOR_CAUSAL_LM_MAPPING, library.MODEL_FOR_MASKED_LM_MAPPING
     image, translate = library.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, library.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
     others = (
-        library.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING, library.MODEL_FOR_CTC_MAPPING,
-        library.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING, library.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING,
-        library.MODEL_FOR_OBJECT_DETECTION_MAPPING, library.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING,
-        library.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING, library.MODEL_FOR_DEPTH_ESTIMATION_MAPPING,
-        library.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, library.MODEL_FOR_TEXT_TO_WAVEFORM_MAPPING,
-        library.MODEL_FOR_TIME_SERIES_PREDICTION_MAPPING, library.MODEL_MAPPING,
-    )  # fmt: skip
+        library.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
+        library.MODEL_FOR_CTC_MAPPING,
+        library.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING,
+        library.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING,
+        library.MODEL_FOR_OBJECT_DETECTION_MAPPING,
+        library.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING,
+        library.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING,
+        library.MODEL_FOR_DEPTH_ESTIMATION_MAPPING,
+        library.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        library.MODEL_FOR_TEXT_TO_WAVEFORM_MAPPING,
+        library.MODEL_FOR_TIME_SERIES_PREDICTION_MAPPING,
+        library.MODEL_MAPPING,
+    )
     if getattr(config, "is_encoder_decoder", False):
         return translate, *others
     # Every masked-language model can also be had as a decoder, which is rarely meant.

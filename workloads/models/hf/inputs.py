@@ -82,9 +82,14 @@ def _mixed(file: Path, model: nn.Module, config: Any, accepted: Mapping[str, Any
     if vision is None or image_token(config) is None or not hasattr(model, "get_image_features"):
         raise refusal
     return partial(
-        mixed_inputs, model=model, config=config, accepted=accepted, shape=_image_shape(file, vision),
-        default=(_MIXED_BATCH, _MAX_SEQ), refusal=refusal,
-    )  # fmt: skip
+        mixed_inputs,
+        model=model,
+        config=config,
+        accepted=accepted,
+        shape=_image_shape(file, vision),
+        default=(_MIXED_BATCH, _MAX_SEQ),
+        refusal=refusal,
+    )
 
 
 def _heard(file: Path, model: nn.Module, config: Any, accepted: Mapping[str, Any]) -> Inputs:
@@ -127,10 +132,11 @@ def text_inputs(
     else:
         require_seq(name, tokens, longest)
     kwargs = {
-        key: torch.ones(count, tokens, dtype=torch.bool) if key.endswith("attention_mask")
+        key: torch.ones(count, tokens, dtype=torch.bool)
+        if key.endswith("attention_mask")
         else torch.zeros(count, tokens, dtype=torch.long)
         for key in names
-    }  # fmt: skip
+    }
     return StepInputs(args=(), kwargs=kwargs, batch=count, shape=f"{count} x {tokens}")
 
 
@@ -203,9 +209,13 @@ def _pixels(file: Path, model: nn.Module, config: Any, accepted: Mapping[str, An
     if type(frames) is int and frames > 0:
         return partial(_fixed, name=config.model_type, key="pixel_values", shape=(frames, *shape), what="video")
     images = partial(
-        image_inputs, name=config.model_type, default=_IMAGE_BATCH, shape=shape, keyword="pixel_values",
+        image_inputs,
+        name=config.model_type,
+        default=_IMAGE_BATCH,
+        shape=shape,
+        keyword="pixel_values",
         resize="edit image_size in the file",
-    )  # fmt: skip
+    )
     if "input_ids" in accepted or "decoder_input_ids" in accepted:
         text = getattr(config, "text_config", None) or getattr(config, "decoder", None)
         if text is None:

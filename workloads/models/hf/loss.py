@@ -15,11 +15,27 @@ __all__ = ["loss_of"]
 _SCORES = ("logits", "class_queries_logits")
 """Scores over classes, classes last; of images (segmentation) in the second axis."""
 _BESIDE = (
-    "pred_boxes", "pred_masks", "masks_queries_logits", "start_logits", "end_logits", "prediction_logits",
-    "seq_relationship_logits", "logits_per_image", "logits_per_text", "predicted_depth", "reconstruction",
-    "spectrogram", "auxiliary_outputs_logits", "text_embeds", "image_embeds", "iou_scores",
-    "logits_per_audio", "audio_values", "prediction_outputs", "regression_outputs",
-)  # fmt: skip
+    "pred_boxes",
+    "pred_masks",
+    "masks_queries_logits",
+    "start_logits",
+    "end_logits",
+    "prediction_logits",
+    "seq_relationship_logits",
+    "logits_per_image",
+    "logits_per_text",
+    "predicted_depth",
+    "reconstruction",
+    "spectrogram",
+    "auxiliary_outputs_logits",
+    "text_embeds",
+    "image_embeds",
+    "iou_scores",
+    "logits_per_audio",
+    "audio_values",
+    "prediction_outputs",
+    "regression_outputs",
+)
 """What heads return besides or instead of scores; each counts by its mean."""
 
 

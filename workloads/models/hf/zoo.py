@@ -21,9 +21,13 @@ __all__ = ["zoo_classifier", "zoo_source"]
 _RESNET18 = {"layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]}
 _LLAMA2 = {"max_position_embeddings": 4096}
 _LLAMA2_70B = {
-    **_LLAMA2, "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64,
+    **_LLAMA2,
+    "hidden_size": 8192,
+    "intermediate_size": 28672,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
     "num_key_value_heads": 8,
-}  # fmt: skip
+}
 
 _ZOO: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet18": ("ResNetForImageClassification", _RESNET18),
