@@ -179,9 +179,8 @@ class Answers(TorchFunctionMode):
                 warnings.simplefilter("ignore")
                 real(self, device_type, *args, **kwargs)
 
-        checks = patch.object(
-            torch.distributions.Distribution, "_validate_args", False
-        )  # of parameters, which are right
+        # Parameters of distributions are right.
+        checks = patch.object(torch.distributions.Distribution, "_validate_args", False)
         drawn = middles(lambda: self._note(_DROPPED))
         with patch.object(torch.amp.autocast_mode.autocast, "__init__", off), checks, drawn, self:
             yield
