@@ -16,7 +16,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -35,7 +35,7 @@ from .results import Results, key_of
 from .sized import looked, looks_at_values
 from .values import Values, unwatched
 
-__all__ = ["Answers", "Following", "asked_for", "caller", "expected"]
+__all__ = ["Answers", "Following", "asked_for", "caller", "expected", "nothing_compiled"]
 
 _MADE = frozenset((torch.tensor, torch.as_tensor, torch.scalar_tensor, torch.zeros, torch.ones, torch.full))
 _DROPPED = "a random number by itself stands at the middle of its range: no layer is dropped"
@@ -186,6 +186,23 @@ class Answers(TorchFunctionMode):
             yield
 
 
+@contextmanager
+def nothing_compiled() -> Iterator[None]:
+    """Run compiled code eagerly inside; the compiler is loaded, which takes 2 s, only by a model that asks for it."""
+    with ExitStack() as entered:
+        real = torch.compile
+
+        def asked(*args: Any, **kwargs: Any) -> Any:
+            entered.enter_context(torch.compiler.set_stance("force_eager"))
+            return real(*args, **kwargs)
+
+        if "torch._dynamo" in sys.modules:
+            entered.enter_context(torch.compiler.set_stance("force_eager"))
+        else:
+            entered.enter_context(patch.object(torch, "compile", asked))
+        yield
+
+
 class Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows the values of what is made outside of a recorded step: a model's buffers, its inputs."""
 
@@ -193,6 +210,11 @@ class Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._answers = answers
         self._results = Results()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: the first call would load the compiler."""
+        return False
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..errors import InputError
 from ..gemm import Pass
 from ..step import MatrixOp, VectorOp
-from .answers import Answers, expected
+from .answers import Answers, expected, nothing_compiled
 from .dependencies import Dependencies
 from .factorizations import COUNTS
 from .passes import ForwardOp, Record, Weight, operands, pass_and_parameter, roles, settle, weight_of
@@ -100,7 +100,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             nn_module.register_module_forward_hook(self._leave, always_call=True),
         ]
         try:
-            with torch.compiler.set_stance("force_eager"), self:
+            with nothing_compiled(), self:
                 yield
         finally:
             for hook in hooks:
