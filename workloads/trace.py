@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import wraps
 from types import TracebackType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +33,28 @@ from .windows import Attention, windowed, windows_of
 __all__ = ["trace_recurrence", "trace_step"]
 
 Progress = Callable[[str], None]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
+def _uncollected(trace: Callable[P, T]) -> Callable[P, T]:
+    """``trace`` without the collector of circles, which looks through all that is recorded again and again: half of the
+    time of a step of 50,000 ops."""
+
+    @wraps(trace)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> T:
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return trace(*args, **kwargs)
+        finally:
+            if collecting:
+                gc.enable()
+
+    return inner
+
+
+@_uncollected
 def trace_step(
     source: ModelSource,
     *,
