@@ -518,3 +518,26 @@ def test_what_is_frozen_takes_its_gradients_along(chain: Any, data: st.DataObjec
     ]
     assert list(step.matrix_ops) == kept
     assert {op.name for op in step.ops if isinstance(op, UpdateOp)} == set(names) - frozen
+
+
+def test_a_product_of_parameters_without_names_of_modules_says_what_it_is_taken_for(tmp_path):
+    """A learned query through a projection, or two factors of a weight: without names nobody can tell."""
+    stored = {"q": (8, 6), "wq": (6, 4)}
+    made = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("MatMul", ["q", "wq"], ["query"], name="p"),
+            onnx.helper.make_node("MatMul", ["x", "query"], ["y"], name="s"),
+        ],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2, 8])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2, 4])],
+        [
+            onnx.numpy_helper.from_array(np.ones(shape, np.float32), name)
+            for name, shape in (("q", (8, 6)), ("wq", (6, 4)))
+        ],
+    )
+    onnx.save(onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 17)]), tmp_path / "flat.onnx")
+
+    (said,) = onnx_workload(tmp_path / "flat.onnx").assumed
+
+    assert said.startswith("p: of parameters alone, and no name tells a layer")

@@ -1,4 +1,4 @@
-"""What a step takes a file for where that holds something that is not trained as it stands: quantised layers."""
+"""What a step takes a file for where the file does not say it: quantised layers, products of parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONGEST = 60
 
 
 def assumed(graph: Graph) -> tuple[str, ...]:
-    """A sentence for every pair of formats that products of the file read."""
+    """A sentence for every pair of formats that products of the file read, and for products that may be layers."""
     made = {out.name: node for node in graph.nodes for out in node.outs}
     layers: dict[str, list[str]] = {}
     for node in graph.nodes:
@@ -23,11 +23,20 @@ def assumed(graph: Graph) -> tuple[str, ...]:
             formats = [_format(tensor, graph, made) for tensor in node.ins[:2] if tensor is not None]
             if any(formats):
                 layers.setdefault(" x ".join(found or "float" for found in formats), []).append(node.name)
-    return tuple(
+    of_two = [node.name for node in graph.nodes if node.op in PRODUCTS and _made_of_two(node)]
+    unnamed = (
+        f"{_listed(of_two)}: of parameters alone, and no name tells a layer: taken for a weight made of two, as in "
+        "LoRA, not for what a layer makes of a learned input",
+    )
+    return (unnamed if of_two and not graph.modules_are_named else ()) + tuple(
         f"{_listed(names)} {'is' if len(names) == 1 else 'are'} quantised in the file ({formats}): counted as products "
         "of floats that every step rounds; weights are trained as floats, and gradients pass the rounding as they are"
         for formats, names in layers.items()
     )
+
+
+def _made_of_two(node: Node) -> bool:
+    return node.entering is None and all(tensor is not None and tensor.parameter for tensor in node.ins[:2])
 
 
 def _format(tensor: Tensor, graph: Graph, made: dict[str, Node]) -> str:

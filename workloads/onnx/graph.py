@@ -144,6 +144,11 @@ class Graph:
             )
         return self._tensors[name]
 
+    @property
+    def modules_are_named(self) -> bool:
+        """Whether names of nodes tell modules."""
+        return self._places.told
+
     def _node(self, proto: Any) -> Node:
         """The node with its tensors; its outputs get their provenance here."""
         op = proto.op_type
