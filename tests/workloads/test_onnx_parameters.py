@@ -531,10 +531,7 @@ def test_a_product_of_parameters_without_names_of_modules_says_what_it_is_taken_
         "g",
         [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2, 8])],
         [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2, 4])],
-        [
-            onnx.numpy_helper.from_array(np.ones(shape, np.float32), name)
-            for name, shape in (("q", (8, 6)), ("wq", (6, 4)))
-        ],
+        [onnx.numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in stored.items()],
     )
     onnx.save(onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 17)]), tmp_path / "flat.onnx")
 
