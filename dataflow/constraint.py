@@ -21,7 +21,7 @@ from .accelerator import AcceleratorSpec
 from .mapping import COMPACT, Compact, Mapping
 from .problem import Problem
 from .stce.dataflows import NUMBER
-from .stce.mapping import DENSE, REGISTERS, ArrayMapping, Dataflow
+from .stce.mapping import DENSE, ArrayMapping, Dataflow, holds_pairs
 from .stce.search import FORMS, FREE_SPACE, Only
 from .stce.spec import MAX_ACCUMULATORS
 
@@ -246,7 +246,7 @@ def _arrays(op: MatrixOp, spec: AcceleratorSpec, wanted: Constraint) -> Iterator
         patterns: Iterable[NMPattern] = (DENSE,)
         match op.sparse:
             case None:
-                if REGISTERS[dataflow](1, 1, 1).pairs:
+                if holds_pairs(dataflow):
                     patterns = (NMPattern(keep=d, group=d) for d in _listed(wanted.pairs) or (1,))
             case NMOperand(pattern=pattern):
                 patterns = (pattern,)

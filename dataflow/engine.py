@@ -1,7 +1,7 @@
 """What an engine is to the rest of the house: it takes products, places them, and says what its tiles cost.
 
 A machine may have several; `engines.py` is the list of their kinds, and the scheduler gives an op to the one on which
-it costs least. Everything behind a placement asks the engine that it names, never a class.
+it costs least. What stands behind a placement asks the engine that its mapping is of, never a class.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from .prices import FREE, Prices
 from .stce.engine import Stce
 from .stce.spec import StceSpec
 
-__all__ = ["engine_named", "engines_of", "evaluate", "place", "tiled"]
+__all__ = ["engines_of", "evaluate", "place", "tiled"]
 
 
 @lru_cache(maxsize=1024)
@@ -32,14 +32,6 @@ def _engine(own: EngineSpec, spec: AcceleratorSpec) -> Engine:
             return Stce(spec, own)
         case _:
             assert_never(own)
-
-
-def engine_named(spec: AcceleratorSpec, name: str) -> Engine:
-    """The engine of that name, as placements have it."""
-    for engine in engines_of(spec):
-        if engine.name == name:
-            return engine
-    raise InputError(f"{spec.name!r} has no engine {name!r}; it has {', '.join(e.name for e in engines_of(spec))}")
 
 
 def place(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, DramSpec, SoreSpec, VectorSpec, WuveSpec
 from weft.dataflow.operand import FormatName
 from weft.dataflow.pregenerate import Copy, WeightShape
-from weft.dataflow.stce.mapping import REGISTERS, ArrayMapping, Dataflow
+from weft.dataflow.stce.mapping import REGISTERS, ArrayMapping, Dataflow, holds_pairs
 from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.simulator.compact import Compact, compress, from_mask
 from weft.simulator.dram_spec import Controller, MemorySpec, Timing, load_memory
@@ -122,11 +122,6 @@ def array_mappings(
     return ArrayMapping(
         dataflow=dataflow, pattern=pattern, interleave=draw(st.integers(1, most_interleave(spec, dataflow, pattern)))
     )
-
-
-def holds_pairs(dataflow: Dataflow) -> bool:
-    """Whether the PEs hold pairs, so that a dense operand runs as D:D."""
-    return REGISTERS[dataflow](1, 1, 1).pairs > 0
 
 
 def most_interleave(spec: AcceleratorSpec, dataflow: Dataflow, pattern: NMPattern) -> int:

@@ -117,19 +117,18 @@ def issue_of(x: ArrayMachine, t: Tiling, r: Axis, c: Axis) -> Issue:
 
 
 @kernel
-def whole_run(x: ArrayMachine, t: Tiling, rows: int, cols: int, groups: int) -> tuple[int, int]:
-    """Cycles of a product without memory limits: all, and those in which the array waits for its edges between its
-    first multiply and its last."""
-    n = t.dataflow
-    issue = _issue(n, x, t, _row_work(n, x, t, rows), _col_work(n, x, t, cols))
-    return groups * issue + _ramp(n, x, t, rows, cols), _port(n, x, t, rows, cols, groups)
-
-
-@kernel
 def least_issue(x: ArrayMachine, t: Tiling, rows: int, cols: int) -> int:
     """Cycles of the array that no macro-tiling of a product avoids."""
     n = t.dataflow
     return _issue(n, x, t, _row_work(n, x, t, rows), _col_work(n, x, t, cols))
+
+
+@kernel
+def whole_run(x: ArrayMachine, t: Tiling, rows: int, cols: int, groups: int) -> tuple[int, int]:
+    """Cycles of a product without memory limits: all, and those in which the array waits for its edges between its
+    first multiply and its last."""
+    issue = least_issue(x, t, rows, cols)
+    return groups * issue + _ramp(t.dataflow, x, t, rows, cols), _port(t.dataflow, x, t, rows, cols, groups)
 
 
 @inlined

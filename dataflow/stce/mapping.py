@@ -14,7 +14,16 @@ from ...workloads.step import MatrixOp
 from ..accelerator import AcceleratorSpec
 from .spec import MAX_ACCUMULATORS
 
-__all__ = ["DENSE", "REGISTERS", "ArrayMapping", "Dataflow", "Registers", "output_stationary", "weight_stationary"]
+__all__ = [
+    "DENSE",
+    "REGISTERS",
+    "ArrayMapping",
+    "Dataflow",
+    "Registers",
+    "holds_pairs",
+    "output_stationary",
+    "weight_stationary",
+]
 
 DENSE = NMPattern(keep=1, group=1)
 """How the array runs a dense product in OS."""
@@ -58,6 +67,11 @@ REGISTERS: dict[Dataflow, Callable[[int, int, int], Registers]] = {
 """By (keep, group, interleave)."""
 
 
+def holds_pairs(dataflow: Dataflow) -> bool:
+    """Whether the PEs hold pairs, so that a dense operand runs as D:D."""
+    return REGISTERS[dataflow](1, 1, 1).pairs > 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayMapping:
     """How the array runs C = A B with A flowing W2E and B N2S; ``pattern`` is the executed one (dense is ``D:D``)."""
@@ -97,7 +111,7 @@ class ArrayMapping:
         pattern = self.pattern
         match op.sparse:
             case None:
-                if pattern.keep != pattern.group or (REGISTERS[self.dataflow](1, 1, 1).pairs == 0 and pattern != DENSE):
+                if pattern.keep != pattern.group or (not holds_pairs(self.dataflow) and pattern != DENSE):
                     raise InputError(f"{op.name!r} is dense, so it runs as 1:1 (os) or D:D (ws), not as {pattern}")
             case NMOperand(operand=side, pattern=asked):
                 if (n2s, pattern) != (side, asked):

@@ -11,7 +11,7 @@ from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, DramSpec, Sor
 from weft.dataflow.mapping import COMPACT, Mapping
 from weft.dataflow.operand import FP32, OperandFormat
 from weft.dataflow.stce.dataflows import NUMBER, PACES
-from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
+from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow, holds_pairs
 from weft.dataflow.stce.pace import array_machine
 from weft.simulator.reference import Addresses
 from weft.workloads.convolution import convolution_gemms
@@ -21,7 +21,7 @@ from weft.workloads.operand import NMOperand, Operand, Role
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp
 
-from ..strategies import holds_pairs, most_interleave, specs
+from ..strategies import most_interleave, specs
 
 
 def make_op(
