@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from .errors import InputError, nearest, require_int
+from .levels import Levels
 from .sparsity import NMPattern
 
 __all__ = ["DTYPE_BYTES", "MAX_BYTES", "NMOperand", "Operand", "Role", "STORED_AS", "SparseOperand", "require_dtype"]
@@ -58,13 +61,17 @@ def require_dtype(where: str, dtype: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operand:
-    """One operand over all groups; ``bytes`` are those of the tensor as PyTorch stores it, before any im2col."""
+    """One operand over all groups; ``bytes`` are those of the tensor as PyTorch stores it, before any im2col.
+
+    ``levels``: the few values that its elements take, None where they are numbers of the machine's format.
+    """
 
     __pydantic_config__ = _STRICT
 
     role: Role
     dtype: str
     bytes: int
+    levels: Annotated[Levels | None, Field(exclude_if=lambda levels: levels is None)] = None
 
     def __post_init__(self) -> None:
         require_dtype("an operand", self.dtype)
