@@ -10,7 +10,7 @@ from typing import NamedTuple
 from .integers import ceil_div, whole_bytes
 from .jit import inlined, kernel
 from .operand import BYTE
-from .problem import COLS, CONTRACTION, LONGEST, RATE, ROWS, MemoryMachine, Problem, Share
+from .problem import COLS, CONTRACTION, LONGEST, RATE, ROWS, MemoryMachine, Problem, Share, share
 
 __all__ = [
     "BUFFER",
@@ -25,6 +25,7 @@ __all__ = [
     "Moves",
     "OpCost",
     "Tile",
+    "Tiled",
     "Times",
     "Totals",
     "least_units",
@@ -82,6 +83,17 @@ class Demand(NamedTuple):
     """1: the engine can take a macro-tile's contraction in such chunks."""
     result_bits: int
     """Of one result, or partial sum, in the output buffer."""
+
+
+class Tiled(NamedTuple):
+    """A product cut into macro-tiles, in numbers: all that transfers, phases and the system level need of it."""
+
+    problem: Problem
+    rows: Axis
+    cols: Axis
+    tile: Tile
+    issue: Issue
+    demand: Demand
 
 
 class Moves(NamedTuple):
@@ -316,8 +328,10 @@ def op_units(
 
 
 @kernel
-def op_cost(p: Problem, y: MemoryMachine, e: Issue, d: Demand, q: Share, r: Axis, c: Axis, tile: Tile) -> OpCost:
+def op_cost(product: Tiled, y: MemoryMachine) -> OpCost:
     """Cost of an op under a mapping, exact; times are 0 unless `FITS`."""
+    p, r, c, tile, e, d = product
+    q = share(p)
     m = moves(p, y, d, q, r, c, tile)
     found = op_totals(p, y, e, q, r, c, m, tile)
     if found.status != FITS:

@@ -197,9 +197,10 @@ def share(p: Problem) -> Share:
     return Share(row, row_cut, col, col_cut, held, held_cut, line, each, groups)
 
 
+@kernel
 def bound_cycles(p: Problem, peak: int, y: MemoryMachine) -> int:
     """No mapping can be faster: ``peak`` kept products a cycle, or every operand moved once at full rate."""
     kept = pairs(p.k, p.run, p.keep, p.group) if p.keep else p.k
-    ideal: int = ceil_div(p.groups * p.rows * p.cols * kept, peak)
+    ideal = ceil_div(p.groups * p.rows * p.cols * kept, peak)
     north = p.groups * p.cols * _compact_column(p) if p.keep and not p.online else p.n2s_tensor
     return max(ideal, ceil_div((p.w2e_tensor + north + p.out_tensor) * RATE, y.rate))

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.beside import Work, update_work, vector_work
-from ..dataflow.engine import Tiled
 from ..dataflow.engines import tiled
 from ..dataflow.integers import ceil_div
+from ..dataflow.macro_tiles import Tiled
 from ..dataflow.mapping import Mapping
 from ..dataflow.placement import Placement
 from ..dataflow.problem import LONGEST, RATE, memory_machine
