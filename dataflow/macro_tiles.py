@@ -139,19 +139,19 @@ class OpCost(NamedTuple):
 def moves(p: Problem, y: MemoryMachine, d: Demand, q: Share, r: Axis, c: Axis, tile: Tile) -> Moves:
     """Loads and stores of a macro-tiling."""
     resident = tile.resident
-    row_cut = (p.w2e_window == ROWS and r.tiles > 1) or (p.w2e_window == CONTRACTION and not resident)
-    col_cut = (p.n2s_window == COLS and c.tiles > 1) or (p.n2s_window == CONTRACTION and not resident)
+    row_cut = (p.west_window == ROWS and r.tiles > 1) or (p.west_window == CONTRACTION and not resident)
+    col_cut = (p.north_window == COLS and c.tiles > 1) or (p.north_window == CONTRACTION and not resident)
     out_cut = (p.out_window == ROWS and r.tiles > 1) or (p.out_window == COLS and c.tiles > 1)
     row = q.row_cut if row_cut else q.row
     kept = q.held_col_cut if col_cut else q.held_col
     fits = r.full * c.full * d.result_bits <= y.out_half * BYTE
     if resident:
-        fits = fits and r.full * row <= y.w2e_half and c.full * kept <= y.n2s_half
+        fits = fits and r.full * row <= y.west_half and c.full * kept <= y.north_half
     else:
         west = whole_bytes(d.chunk * p.word_bits)
         north = whole_bytes(d.chunk * (p.word_bits + y.index_bits))
-        fits = fits and d.streams == 1 and r.full * west <= y.w2e_half
-        fits = fits and c.full * (kept if tile.compact == BUFFER else north) <= y.n2s_half
+        fits = fits and d.streams == 1 and r.full * west <= y.west_half
+        fits = fits and c.full * (kept if tile.compact == BUFFER else north) <= y.north_half
     lead = whole_bytes((r.full + c.full) * min(d.chunk, p.k) * p.word_bits)
     col, line = q.col_cut if col_cut else q.col, 0 if out_cut else q.out_line
     added = out_cut and p.out_tensor < p.out_expanded

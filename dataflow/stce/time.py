@@ -8,7 +8,7 @@ from __future__ import annotations
 from ...workloads.gemm import Gemm
 from ..accelerator import AcceleratorSpec
 from ..account import Cycles
-from .dataflows import NUMBER, issuing, tiling, whole_run
+from .dataflows import NUMBER, issuing, tiling, whole_length
 from .mapping import ArrayMapping
 from .pace import ArrayMachine, Tiling, array_machine
 
@@ -27,5 +27,5 @@ def array_cycles(spec: AcceleratorSpec, gemm: Gemm, mapping: ArrayMapping) -> Cy
     x = array_machine(spec)
     t = mapped_tiling(x, mapping, gemm.m, gemm.k, gemm.run)
     compute, stall = issuing(gemm.groups, gemm.m, gemm.n, x, t, gemm.m, gemm.n)
-    run, port = whole_run(x, t, gemm.m, gemm.n, gemm.groups)
-    return Cycles(compute=compute, interleave_stall=stall, port_stall=port, fill_drain=run - compute - stall - port)
+    length, port = whole_length(x, t, gemm.m, gemm.n, gemm.groups)
+    return Cycles(compute=compute, interleave_stall=stall, port_stall=port, fill_drain=length - compute - stall - port)
