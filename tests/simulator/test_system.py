@@ -20,12 +20,12 @@ from weft.dataflow.placement import Placement
 from weft.dataflow.problem import RATE
 from weft.dataflow.schedule import Schedule, schedule
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
-from weft.simulator.kernels.recurrence import Tasks
+from weft.simulator.kernels.tasks import Tasks
 from weft.simulator.order import Order, order_of, role_order, serial_order
 from weft.simulator.step import simulate
 from weft.simulator.system import op_times, require_same, simulate_system, step_time
 from weft.simulator.system_result import EngineUse, SystemResult
-from weft.simulator.tasks import Engine, tasks_of
+from weft.simulator.tasks import tasks_of
 from weft.simulator.transfers import OneRate, Transfers, by_shape
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
@@ -348,7 +348,7 @@ def test_a_real_step_overlaps_and_every_update_waits_for_its_gradient():
             makers = [o for o in order.after[i] if workload.ops[o].pass_ in (Pass.BP, Pass.WU)]
             assert makers and len(order.after[i]) <= 3, op.name
             assert system.start[i] >= max(system.end[o] for o in makers)
-    assert tasks_of(plan).engine.tolist().count(Engine.STCE) == len(workload.matrix_ops)
+    assert tasks_of(plan).engine.tolist().count(0) == len(workload.matrix_ops)
 
 
 @pytest.mark.parametrize("model", ["resnet9", "vit_s", "bert_base", "mobilenet_v2", "unet_s", "lstm_lm"])
