@@ -13,7 +13,7 @@ from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.engines import engines_of
 from ..workloads.errors import InputError
 
-__all__ = ["BESIDE", "SHARED", "Channel", "Names", "Purpose", "channels", "names_of"]
+__all__ = ["BESIDE", "SHARED", "Channel", "Names", "Purpose", "channels", "engine_names"]
 
 BESIDE = ("vector", "WUVE")
 """What works on other ops than products."""
@@ -64,7 +64,7 @@ class Names(NamedTuple):
         return tuple(name if alone else f"{engine} {name}" for engine in self.products for name in _BUFFERS)
 
 
-def names_of(spec: AcceleratorSpec) -> Names:
+def engine_names(spec: AcceleratorSpec) -> Names:
     """Those of a machine; InputError where two engines have one."""
     names = Names(tuple(engine.name for engine in engines_of(spec)))
     twice = sorted({name for name in names.engines if names.engines.count(name) > 1})

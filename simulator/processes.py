@@ -265,14 +265,13 @@ class Processes:
             if free < 0:
                 next_turn.succeed()
         for k, phase in enumerate(self._phases(op)):
-            if resident and phase.loads:
-                for halves, bit, _, _ in sides:
-                    if phase.loads & bit:
-                        yield from halves.take()
             if k:
                 before = env.now
                 yield from out.take()
                 self._spent[engine]["dram"] += env.now - before
+            for halves, bit, _, _ in sides:
+                if resident and phase.loads & bit:
+                    yield from halves.take()
             yield from self._phase(Channel(Purpose.PHASE, engine), op, phase)
             if k:
                 out.give()

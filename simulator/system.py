@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..dataflow.integers import ceil_div
 from ..dataflow.schedule import Schedule
-from .channels import Names, names_of
+from .channels import Names, engine_names
 from .kernels.recurrence import run_tasks
 from .kernels.tasks import BUFFERS, CAUSES, ENGINES_BESIDE, Log, Tasks
 from .memory import require_capacity
@@ -60,7 +60,7 @@ def simulate_system(
     that they have done and all ops.
     """
     need = require_capacity(schedule.as_run, schedule.spec)
-    tasks, names = tasks_of(schedule, order, transfers), names_of(schedule.spec)
+    tasks, names = tasks_of(schedule, order, transfers), engine_names(schedule.spec)
     found = witnessed(tasks, names, progress) if witness else overlapped(tasks, names)
     return SystemResult(
         step=simulate(schedule),

@@ -25,7 +25,7 @@ from ..workloads.errors import InputError
 from ..workloads.operand import Role
 from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp
 from ..workloads.update_rule import UpdateRule
-from .channels import names_of
+from .channels import engine_names
 from .kernels.phases import EndLoads, Streaks
 from .kernels.tasks import Tasks
 from .order import Order, order_of
@@ -108,7 +108,7 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
 
     return Tasks(
         rate=rate,
-        products=len(names_of(spec).products),
+        products=len(engine_names(spec).products),
         engine=by_op(*(_engine(*each, spec) for each in zip(workload.ops, schedule.placements, strict=True))),
         first=by_op(*(places[id(part)] for part in parts)),
         behind=by_op(*(places[id(part)] + len(part.streaks.times) for part in parts)),
@@ -149,7 +149,7 @@ def _require_timed(units: float, what: str, spec: AcceleratorSpec) -> None:
 
 def _engine(op: Op, placement: Placement | None, spec: AcceleratorSpec) -> int:
     """Number of the engine that an op runs on: which of the products' only its placement knows."""
-    products = names_of(spec).products
+    products = engine_names(spec).products
     if placement is not None:
         return products.index(placed_on(placement, spec).name)
     match op:
