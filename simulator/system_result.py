@@ -68,13 +68,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Overlapped:
-    """When tasks ran, what every engine did or waited for, by name, and what happened. Times are integers in 1/rate
-    cycles.
-
-    ``start`` is when the first load of an op is asked for, ``end`` when its last result is stored; int64 [ops].
-    ``record`` tells all that happened, a hundred bytes a phase, made anew in every call; None of a step with too many
-    phases.
-    """
+    """Tasks that ran side by side, of a step or of none (`SystemResult`); int64 [ops], times in 1/rate cycles."""
 
     start: Int64
     end: Int64
@@ -84,9 +78,11 @@ class Overlapped:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SystemResult(Overlapped):
-    """One step with its ops overlapped, times in 1/``rate`` cycles.
+    """One step with its ops overlapped. Times are integers in 1/``rate`` cycles.
 
-    ``step`` is the same schedule op after op: its actions and bytes are those of this run too.
+    ``step`` is the same schedule op after op: its actions and bytes are those of this run too. ``start`` is when the
+    first load of an op is asked for, ``end`` when its last result is stored; int64 [ops]. ``record`` tells all that
+    happened, a hundred bytes a phase, made anew in every call; None of a step with too many phases.
     """
 
     step: SimResult

@@ -81,10 +81,8 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
     order = order or order_of(workload)
     transfers = transfers or by_shape(spec)
     rate = memory_machine(spec).rate
-    parts = [
-        _phases(op, placement, spec, workload.rule, transfers)
-        for op, placement in zip(workload.ops, schedule.placements, strict=True)
-    ]
+    placed = tuple(zip(workload.ops, schedule.placements, strict=True))
+    parts = [_phases(*each, spec, workload.rule, transfers) for each in placed]
     stored = {id(part): part for part in parts}  # equal ops have one
     sizes = [len(part.streaks.times) for part in stored.values()]
     places = dict(zip(stored, np.cumsum([0, *sizes]).tolist(), strict=False))
@@ -95,10 +93,8 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
             "buffers, or the step level"
         )
     _require_timed(sum(part.longest for part in parts), f"{workload.model!r} at batch {workload.batch}", spec)
-    ready = [
-        _ready_sides(op, placement, free)
-        for op, placement, free in zip(workload.ops, schedule.placements, order.weight_ready, strict=True)
-    ]
+    ready = [_ready_sides(*each, free) for each, free in zip(placed, order.weight_ready, strict=True)]
+    products = engine_names(spec).products
 
     def by_op(*values: int) -> Int64:
         return np.array(values, np.int64)
@@ -108,8 +104,8 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
 
     return Tasks(
         rate=rate,
-        products=len(engine_names(spec).products),
-        engine=by_op(*(_engine(*each, spec) for each in zip(workload.ops, schedule.placements, strict=True))),
+        products=len(products),
+        engine=by_op(*(_engine(*each, products) for each in placed)),
         first=by_op(*(places[id(part)] for part in parts)),
         behind=by_op(*(places[id(part)] + len(part.streaks.times) for part in parts)),
         busy=joined("busy"),
@@ -147,11 +143,10 @@ def _require_timed(units: float, what: str, spec: AcceleratorSpec) -> None:
         )
 
 
-def _engine(op: Op, placement: Placement | None, spec: AcceleratorSpec) -> int:
+def _engine(op: Op, placement: Placement | None, products: tuple[str, ...]) -> int:
     """Number of the engine that an op runs on: which of the products' only its placement knows."""
-    products = engine_names(spec).products
     if placement is not None:
-        return products.index(placed_on(placement, spec).name)
+        return products.index(placement.engine)
     match op:
         case MatrixOp():
             raise AssertionError("a schedule places every matrix op")

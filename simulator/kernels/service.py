@@ -12,7 +12,8 @@ __all__ = ["hold", "hold_phase", "serve", "work"]
 def serve(
     s: State, spent: Int64, log: Log | None, server: int, now: int, op: int, channel: int, duration: int, size: int
 ) -> int:
-    """Have DRAM or SORE, by its number among the engines, serve a request made ``now``; when it is done."""
+    """Have DRAM or SORE, by its number among the engines, serve a request made ``now``; when it is done. ``spent`` is
+    int64 [engines, causes]."""
     begun = max(now, int(s.free[server]))
     done = begun + duration
     s.free[server] = done
@@ -26,7 +27,8 @@ def serve(
 def work(
     t: Tasks, s: State, spent: Int64, log: Log | None, engine: int, now: int, op: int, channel: int, streak: int
 ) -> int:
-    """End of a phase of ``streak`` that starts ``now``: engine, transfer and SORE together, as long as the slowest."""
+    """End of a phase of ``streak`` that starts ``now``: engine, transfer and SORE together, as long as the slowest.
+    ``spent`` is int64 [engines, causes]."""
     busy, transfer, sore = t.busy[streak], t.transfer[streak], t.sore[streak]
     done = now + busy
     if busy:

@@ -242,6 +242,19 @@ def test_dram_serves_by_purpose_first_and_by_engine_second():
     assert found.engines["one"].dram == 33 - 20 - 1
 
 
+def test_what_starts_with_a_phase_and_goes_before_it_is_not_passed_over():
+    """The fourth of equal phases starts at 30, when the other engine stores: until 36 phases are taken together."""
+    ops = Ops(2)
+    ops.product(0, [(10, 3, 0, 0, 6)], resident=0, store_time=1)
+    ops.product(1, [(30, 0, 0, 0, 1)], resident=0, store_time=8)
+
+    found = _both(ops.tasks())
+
+    dram = found.record().timeline["DRAM"]
+    served = list(zip(dram.op.tolist(), dram.start.tolist(), dram.end.tolist(), strict=True))
+    assert served[3:6] == [(1, 30, 38), (0, 38, 41), (0, 41, 44)]
+
+
 def test_the_order_of_channels_is_that_of_a_machine_with_one_engine():
     order = [("STORE", 0), ("PHASE", 0), ("NORTH", 0), ("WEST", 0), ("BESIDE", 1), ("BESIDE", 2)]
     assert [(c.purpose.name, c.engine) for c in channels.channels(1)] == order
