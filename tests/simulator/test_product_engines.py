@@ -243,7 +243,7 @@ def test_dram_serves_by_purpose_first_and_by_engine_second():
 
 
 def test_what_starts_with_a_phase_and_goes_before_it_is_not_passed_over():
-    """The fourth of equal phases starts at 30, when the other engine stores: until 36 phases are taken together."""
+    """The fourth of equal phases starts at 30, when the other engine stores, and so waits for it, and the fifth behind it."""
     ops = Ops(2)
     ops.product(0, [(10, 3, 0, 0, 6)], resident=0, store_time=1)
     ops.product(1, [(30, 0, 0, 0, 1)], resident=0, store_time=8)
