@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weft.analysis.area import buffer_blocks
+from weft.analysis.energy import energy
+from weft.analysis.energy_table import load_table
+from weft.analysis.report.charts import asker_colours
+from weft.analysis.report.data import RunData
 from weft.analysis.timeline import timeline_tracks
 from weft.dataflow import engines
+from weft.dataflow.accelerator import AcceleratorSpec
+from weft.dataflow.actions import Component
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import Schedule, schedule
 from weft.dataflow.stce.engine import Stce
+from weft.dataflow.stce.spec import StceSpec
 from weft.simulator import channels
 from weft.simulator.channels import Channel, Names, Purpose
 from weft.simulator.kernels.tasks import Tasks
 from weft.simulator.order import Order
+from weft.simulator.step import simulate
 from weft.simulator.system import overlapped, require_same, simulate_system, witnessed
 from weft.simulator.system_result import Overlapped
 from weft.simulator.tasks import tasks_of
@@ -243,7 +253,7 @@ def test_dram_serves_by_purpose_first_and_by_engine_second():
 
 
 def test_what_starts_with_a_phase_and_goes_before_it_is_not_passed_over():
-    """The fourth of equal phases starts at 30, when the other engine stores, and so waits for it, and the fifth behind it."""
+    """The fourth of equal phases starts at 30, when the other engine stores, which goes first."""
     ops = Ops(2)
     ops.product(0, [(10, 3, 0, 0, 6)], resident=0, store_time=1)
     ops.product(1, [(30, 0, 0, 0, 1)], resident=0, store_time=8)
@@ -302,6 +312,21 @@ def test_the_placement_says_on_which_engine_an_op_runs():
     assert tracks[:2] == ["STCE", "second"]
     assert {"DMA: STCE, macro-tiles", "DMA: second, macro-tiles", "DMA: second, last stores"} <= set(tracks)
     assert list(result.record().buffers)[3:] == ["second W2E", "second N2S", "second output"]
+    page = RunData(SimpleNamespace(system=result), {"compute": "compute"}).system
+    assert list(page.moved) == ["STCE", "second", "vector", "WUVE"] and len(page.occupancy) == 6
+    assert sum(map(sum, page.moved.values())) == result.step.counts.dram_bytes
+    assert len(set(asker_colours(page.moved).values())) == 4
+
+
+def test_every_engine_has_buffers_that_take_space_and_leak(monkeypatch):
+    table, step = load_table(SAT.technology), simulate(_two_products("STCE"))
+    area, leaks = buffer_blocks(SAT, "xcup"), energy(step, table).by_component[Component.STATIC]
+    arrays = (StceSpec(array=SAT.array, pe=SAT.pe),) * 2
+    monkeypatch.setattr(AcceleratorSpec, "engines", property(lambda spec: arrays))
+
+    assert [item.count for item in buffer_blocks(SAT, "xcup")] == [2 * item.count for item in area]
+    two = replace(step, spec=replace(SAT, name="two"))  # what a machine pays is asked once
+    assert energy(two, table).by_component[Component.STATIC] == pytest.approx(2 * leaks) != 0
 
 
 def test_an_engine_that_the_machine_does_not_have_is_refused():
