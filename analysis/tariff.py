@@ -105,7 +105,7 @@ def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Pr
     known = {name: _price(figure) for name, figure in found.items() if figure is not None}
     if sram.leakage is not None:
         sizes = (spec.buffers.w2e_bytes, spec.buffers.n2s_bytes, spec.buffers.output_bytes)
-        banks = sum(-(-size // (1024 * sram.bank_kib)) for size in sizes)
+        banks = len(spec.engines) * sum(-(-size // (1024 * sram.bank_kib)) for size in sizes)
         known["static"] = _power(sram.leakage, banks, spec, f"{banks} banks of the buffers")
 
     def price(action: Action) -> Price:

@@ -18,7 +18,7 @@ from .prices import FREE, Prices
 from .stce.engine import Stce
 from .stce.spec import StceSpec
 
-__all__ = ["engines_of", "evaluate", "place", "tiled"]
+__all__ = ["engines_of", "evaluate", "place", "placed_on", "tiled"]
 
 
 @lru_cache(maxsize=1024)
@@ -54,6 +54,15 @@ def evaluate(op: MatrixOp, spec: AcceleratorSpec, mapping: Mapping, price: Price
 def tiled(op: MatrixOp, spec: AcceleratorSpec, mapping: Mapping) -> Tiled:
     """The macro-tiles of a placed product, on the first engine that its mapping is of."""
     return _of(mapping, spec).tiled(op, mapping)
+
+
+def placed_on(placement: Placement, spec: AcceleratorSpec) -> Engine:
+    """The engine of ``spec`` that a placement names."""
+    for engine in engines_of(spec):
+        if engine.name == placement.engine:
+            return engine
+    names = ", ".join(engine.name for engine in engines_of(spec))
+    raise InputError(f"a placement is on the engine {placement.engine!r}, which {spec.name!r} does not have ({names})")
 
 
 def _of(mapping: Mapping, spec: AcceleratorSpec) -> Engine:

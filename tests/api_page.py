@@ -180,7 +180,11 @@ def section(name: str) -> Iterator[str]:
         case ast.FunctionDef():
             yield f"```python\n{signature(node)}\n```\n{text}"
         case ast.ClassDef():
-            yield f"{text}\n\n" + "\n".join(line.rstrip() for line in members(node.body))
+            kin = [kind for kind in found(name).__mro__ if kind.__module__.startswith("weft.")]
+            bodies = [ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body for kind in reversed(kin)]  # type: ignore[attr-defined]
+            lines = [line.rstrip() for body in bodies for line in members(body)]
+            by_name = {re.split(r"\W+", line)[1]: line for line in lines}  # of two of one name that of the class itself
+            yield f"{text}\n\n" + "\n".join(by_name.values())
         case _:
             yield f"```\n{node}\n```\n{text}"
     pages = [f"[{page.name}]({os.path.relpath(page, PAGE.parent)})" for page in READ if key(name) in used(page)]
