@@ -106,7 +106,7 @@ def _document(workload: Workload, found: Pipeline, fabric: Fabric, hz: int) -> d
         "clock_hz": hz,
         "frames_per_s": found.rate(hz),
         "interval_cycles": found.interval,
-        "limits": found.layers[found.limits].name,
+        "limits": [layer.name for layer in found.limits],
         "first_frame_cycles_at_most": found.first_frame,
         "device": {"name": fabric.name, "lut": fabric.has.lut, "ramb18": fabric.has.bram},
         "fits": fabric.holds(found.cost),
@@ -156,8 +156,11 @@ def _show(workload: Workload, found: Pipeline, fabric: Fabric, hz: int) -> None:
     rows.append(("all", "", "", "", "", f"{found.interval:,}", "", f"{cost.lut:,}", f"{cost.bram:,}"))
     columns = ("layer", "MW", "MH", "vectors", "PE x SIMD", "cycles", "window", "LUT", "RAMB18")
     console.print(make_table("", columns, rows))
-    limits = name_of(found.layers[found.limits].name)
-    console.print(f"{rate(found.rate(hz))} frames/s: {limits} limits, {found.interval:,} cycles a frame", style="bold")
+    limits = ", ".join(name_of(layer.name) for layer in found.limits[:3])
+    more = f" and {len(found.limits) - 3} more" if len(found.limits) > 3 else ""
+    console.print(
+        f"{rate(found.rate(hz))} frames/s, one in {found.interval:,} cycles; slowest: {limits}{more}", style="bold"
+    )
     console.print(
         f"First frame after {si(found.first_frame / hz, 's')} at most, if no engine overlaps the one before it"
     )

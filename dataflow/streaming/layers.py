@@ -84,7 +84,8 @@ def _window(op: MatrixOp, image: Operand, vectors: int, batch: int) -> Window | 
     element once.
 
     A workload keeps the elements of the image and the positions and taps of the kernel: squares are taken for two
-    dimensions, what is none for one; stride and padding are the least that give as many positions; no dilation.
+    dimensions, a kernel that is none for one; stride and padding are the least that give as many positions; no
+    dilation.
     """
     g = op.gemm
     taps = g.k // g.run
@@ -94,6 +95,8 @@ def _window(op: MatrixOp, image: Operand, vectors: int, batch: int) -> Window | 
     sides = [isqrt(value) for value in (pixels, taps, vectors)]
     if [side * side for side in sides] == [pixels, taps, vectors]:
         dimensions, (size, kernel, positions) = 2, sides
+    elif sides[1] ** 2 == taps:
+        return None
     else:
         dimensions, (size, kernel, positions) = 1, [pixels, taps, vectors]
     found = _least(size, kernel, positions)

@@ -48,10 +48,10 @@ class Pipeline:
         return max(*self.cycles, *self.window_cycles)
 
     @property
-    def limits(self) -> int:
-        """Which layer is the slowest, the first of them."""
-        each = [max(pair) for pair in zip(self.cycles, self.window_cycles, strict=True)]
-        return each.index(max(each))
+    def limits(self) -> tuple[StreamingLayer, ...]:
+        """The slowest, of which there may be more than one."""
+        each = zip(self.layers, self.cycles, self.window_cycles, strict=True)
+        return tuple(layer for layer, cycles, window in each if max(cycles, window) == self.interval)
 
     @property
     def first_frame(self) -> int:

@@ -104,8 +104,8 @@ def fastest(layers: Sequence[StreamingLayer], fabric: Fabric) -> Pipeline:
     if at == len(limits):
         least = cheapest(layers, limits[-1], _wide(fabric, lut=True, bram=True)).cost
         raise UnreachableError(
-            f"no folding fits {fabric.has.lut:,} LUTs and {fabric.has.bram:,} RAMB18 of {fabric.name}, however slow; the "
-            f"one of the least share of a large FPGA takes {least.lut:,} and {least.bram:,}"
+            f"no folding fits {fabric.has.lut:,} LUTs and {fabric.has.bram:,} RAMB18 of {fabric.name}, however slow; "
+            f"the one of the least share of a large FPGA takes {least.lut:,} and {least.bram:,}"
         )
     return cheapest(layers, limits[at], fabric)
 

@@ -73,7 +73,7 @@ def test_cnv_takes_the_cycles_that_finn_takes(cnv: tuple[StreamingLayer, ...]) -
     found = pipeline(cnv, CNV_W1A1)
     assert found.cycles == (32_400, 28_224, 20_736, 28_800, 20_736, 18_432, 32_768, 32_768, 1_024)
     assert round(found.rate(100_000_000)) == 3_052
-    assert (found.interval, found.limits) == (32_768, 6)
+    assert (found.interval, found.limits) == (32_768, cnv[6:8])
     assert all(window < cycles for window, cycles in zip(found.window_cycles, found.cycles, strict=True))
 
 
@@ -401,6 +401,13 @@ def test_groups_are_one_engine_without_a_known_window() -> None:
     (layer,) = streaming_layers(weft.trace(nn.Conv2d(16, 16, 3, groups=16, bias=False), torch.empty(2, 16, 8, 8)))
     assert (layer.mw, layer.mh, layer.vectors) == (9, 16, 36)
     assert layer.unknown_window and layer.window_cycles(Folding(pe=1, simd=1)) == 0
+
+
+def test_a_square_kernel_on_what_is_no_square_is_not_guessed() -> None:
+    """Three by three on 8 x 16, or nine of one dimension: the buffers differ."""
+    conv = nn.Conv2d(4, 6, 3, padding=1, bias=False)
+    (layer,) = streaming_layers(weft.trace(conv, torch.empty(2, 4, 8, 16)))
+    assert (layer.mw, layer.vectors, layer.window, layer.unknown_window) == (36, 128, None, True)
 
 
 def test_a_kernel_of_one_tap_has_no_window() -> None:
