@@ -166,6 +166,28 @@ def test_estimates_are_those_of_a_run_of_finn() -> None:
     assert PYNQ.share(ours.cost) < PYNQ.share(found.cost)
 
 
+def test_costs_by_hand(cnv: tuple[StreamingLayer, ...]) -> None:
+    """FINN's formulas on paper: 300 + 1.1 PE (multiply + add + accumulate), then the window's 300 and its buffer."""
+    # 8-bit inputs: 3 lanes x 3 x 9 bits, 9 x 5, sums to 27 x 256; 67 pixels of 3 x 8 bits.
+    assert cnv[0].cost(Folding(pe=16, simd=3)) == Cost(lut=300 + 11 * 16 * (81 + 45 + 14) // 10 + 300 + 24 * 2, bram=2)
+    # 32 lanes x 2 bits, 2 x 63, sums to 576; 2 x 63 halves of a pixel, 32 lanes; 36 words of 1,024 bits.
+    assert cnv[1].cost(Folding(pe=32, simd=32)) == Cost(
+        lut=300 + 11 * 32 * (64 + 126 + 11) // 10 + 300 + 32 * 4, bram=29
+    )
+    # No window; 32,768 words of 4 bits, in LUTs 512 of 64 words each.
+    assert cnv[6].cost(Folding(pe=1, simd=4)) == Cost(lut=300 + 11 * (8 + 14 + 10) // 10, bram=8)
+    assert cnv[6].cost(Folding(pe=1, simd=4, ram="distributed")) == Cost(lut=335 + 4 * 512)
+
+
+def test_a_stride_keeps_rows_that_come_early() -> None:
+    """Three rows of 40 less the nine taps, beside the 83 pixels of a first window."""
+    window = Window(image=(40, 40), kernel=(3, 3), stride=(4, 4), padding=(0, 0), dilation=(1, 1))
+    strided = StreamingLayer(name="conv", mw=9, mh=1, vectors=100, window=window, channels=1)
+    dense_ = replace(strided, window=replace(window, stride=(1, 1)))
+    costs = [layer.cost(Folding(pe=1, simd=1)).lut for layer in (strided, dense_)]
+    assert costs[0] - costs[1] == -(-(83 + 111) // 38) - -(-83 // 38)
+
+
 def test_sfc_at_the_rate_of_the_paper_is_as_late_as_the_paper_says() -> None:
     """Umuroglu et al.: 12.3 million frames/s at 200 MHz on MNIST, after 0.31 us."""
     found = at_rate(streaming_layers(weft.trace("sfc")), 12.3e6, 200_000_000, LARGE)
