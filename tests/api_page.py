@@ -49,6 +49,10 @@ GROUPS = {
         "weft.dataflow.engines": "evaluate",
         "weft.dataflow.stce.time": "array_cycles",
     },
+    "Fold it into engines": {
+        "weft.dataflow.streaming": "streaming_layers StreamingLayer Bits Folding Cost Fabric Pipeline at_rate cheapest "
+        "fastest read_foldings UnreachableError"
+    },
     "Simulate it": {
         "weft": "simulate",
         "weft.simulator.result": "SimResult OpResult",
