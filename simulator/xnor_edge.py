@@ -36,7 +36,7 @@ class Threshold(NamedTuple):
 def fold(gamma: Single, beta: Single, mean: Single, deviation: Single) -> Threshold:
     """Batch norm and sign as a threshold, exactly: whether ``gamma (s - mean) / deviation + beta >= 0``.
 
-    All float32 [n], a channel each, taken as the rational numbers that they are; ``deviation`` is the root that divides, above 0.
+    All float32 [n], a channel each, and rational numbers as they are; ``deviation`` is the root that divides, above 0.
     """
     named = {"gamma": gamma, "beta": beta, "mean": mean, "deviation": deviation}
     for name, values in named.items():

@@ -11,7 +11,7 @@ from ...workloads.gemm import Gemm
 from ...workloads.sparsity import NMPattern
 from ..accelerator import AcceleratorSpec
 from ..account import Cycles
-from .dataflows import NUMBER, issuing, tiling, whole_run
+from .dataflows import NUMBER, issuing, tiling, whole_length
 from .mapping import ArrayMapping, Dataflow
 from .pace import ArrayMachine, Tiling, array_machine
 
@@ -39,8 +39,8 @@ def cycles_alone(x: ArrayMachine, gemm: Gemm, mapping: Executed) -> Cycles:
     """Cycles of ``gemm``, its contraction in what ``x`` takes a cycle, with unlimited buffers and memory."""
     t = mapped_tiling(x, mapping, gemm.m, gemm.k, gemm.run)
     compute, stall = issuing(gemm.groups, gemm.m, gemm.n, x, t, gemm.m, gemm.n)
-    run, port = whole_run(x, t, gemm.m, gemm.n, gemm.groups)
-    return Cycles(compute=compute, interleave_stall=stall, port_stall=port, fill_drain=run - compute - stall - port)
+    length, port = whole_length(x, t, gemm.m, gemm.n, gemm.groups)
+    return Cycles(compute=compute, interleave_stall=stall, port_stall=port, fill_drain=length - compute - stall - port)
 
 
 def array_cycles(spec: AcceleratorSpec, gemm: Gemm, mapping: ArrayMapping) -> Cycles:

@@ -25,6 +25,7 @@ from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
 from weft.workloads.levels import Levels
 
+from ..examples_drawn import examples
 from ..strategies import LEVELS, gemms, integers_of, make_spec, receivers, xnor_mappings, xnor_specs
 
 ALL_LEVELS = list(Levels)
@@ -65,7 +66,7 @@ def slots_by_hand(gemm: Gemm, levels: tuple[Levels, Levels], word_bits: int) -> 
     return gemm.k // gemm.run * ceil(gemm.run, word_bits) * beats
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.data())
 def test_every_sum_and_cycle_is_that_of_the_registers(data: st.DataObject) -> None:
     spec, gemm, levels = data.draw(xnor_specs()), data.draw(gemms()), data.draw(st.tuples(LEVELS, LEVELS))
@@ -81,7 +82,7 @@ def test_every_sum_and_cycle_is_that_of_the_registers(data: st.DataObject) -> No
     assert run.left.tolist() == registers.left.tolist()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_result_is_the_product_of_integers_and_time_the_closed_form(data: st.DataObject) -> None:
     spec, levels = data.draw(xnor_specs()), data.draw(st.tuples(LEVELS, LEVELS))
@@ -97,7 +98,7 @@ def test_result_is_the_product_of_integers_and_time_the_closed_form(data: st.Dat
     assert run.left.max() < run.cycles.total
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_words_that_are_left_out_cost_what_the_closed_form_says_and_change_no_sum(data: st.DataObject) -> None:
     spec, levels = data.draw(xnor_specs()), data.draw(st.tuples(LEVELS, LEVELS))
@@ -170,7 +171,7 @@ def test_every_ternary_pattern_of_a_short_contraction(k: int) -> None:
         assert run.result.tolist() == (lines @ lines.T).tolist()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.data())
 def test_no_padded_bit_is_ever_counted(data: st.DataObject) -> None:
     """Whatever sign is written where a word is padded, the sums are the same."""
@@ -217,7 +218,7 @@ FLOAT = st.floats(width=32, allow_nan=False, allow_infinity=False)
 SMALL = st.integers(-8, 8).map(float)
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.lists(st.tuples(FLOAT | SMALL, FLOAT | SMALL, FLOAT | SMALL), min_size=1, max_size=8), st.data())
 @example([(0.0, 0.0, 0.0), (0.0, -1.0, 0.0), (1.0, 0.0, 3.0), (-1.0, 0.0, 3.0), (1.0, 0.0, 2.0**40)], None)
 def test_a_threshold_is_batch_norm_and_sign_in_exact_arithmetic(channels, data) -> None:
@@ -302,7 +303,7 @@ def test_mappings_that_the_elements_do_not_hold_are_refused() -> None:
     spec = machine(accumulators=4, dense_words=4, weight_words=2)
     with pytest.raises(InputError, match="interleave must be an integer from 1 to 4"):
         XnorMapping(dataflow=Dataflow.OS, interleave=5).check(spec)
-    with pytest.raises(InputError, match="holds 6 words of the other operand.*at most 2"):
+    with pytest.raises(InputError, match=r"holds 6 words of the other operand.*at most 2"):
         XnorMapping(dataflow=Dataflow.WS, interleave=3, group=2).check(spec)
     with pytest.raises(InputError, match="group must be an integer from 1 to 2"):
         XnorMapping(dataflow=Dataflow.WS, interleave=1, group=3).check(spec)
