@@ -139,8 +139,8 @@ def test_beats_are_those_of_the_page_and_make_every_product(levels: tuple[Levels
     assert len(beats) == slots_by_hand(Gemm(m=1, k=1, n=1), levels, 8)
     assert [beat[:3] for beat in beats] == sorted(beat[:3] for beat in beats)
     assert all(0 <= beat.shift <= 14 for beat in beats)
-    for x, y in product(levels[0].values, levels[1].values):
-        assert run_xnor(ONE, ONCE, np.array([[x]]), np.array([[y]]), levels).result.item() == x * y
+    x, y = (np.array([list(level.values)]) for level in levels)
+    assert run_xnor(ONE, ONCE, x.T, y, levels).result.tolist() == (x.T * y).tolist()
 
 
 ONE = machine(rows=1, cols=1, word_bits=8)
