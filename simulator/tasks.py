@@ -174,7 +174,7 @@ def _phases(
             assert placement is not None, "a schedule places every matrix op"
             mapping = placement.mapping
             product = placed_on(placement, spec).tiled(op, mapping)
-            return _matrix_phases(product, mapping, spec, layout_of(op, mapping.n2s), transfers)
+            return _matrix_phases(product, mapping, spec, layout_of(op, mapping), transfers)
         case VectorOp():
             return _chunks(vector_work(op, spec), spec, transfers)
         case UpdateOp():

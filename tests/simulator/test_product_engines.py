@@ -37,6 +37,7 @@ from weft.workloads.gemm import Gemm
 from weft.workloads.step import Workload
 
 from ..dataflow.problems import make_op
+from ..examples_drawn import examples
 from .plans import memories, orders, plans
 
 NAMES = ("one", "two", "three")
@@ -145,13 +146,13 @@ def drawn(draw: st.DrawFn) -> Tasks:
     return ops.tasks()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(drawn())
 def test_events_and_recurrence_agree_with_any_number_of_product_engines(tasks):
     _both(tasks)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.data())
 def test_they_agree_on_real_products_dealt_out_to_engines(data):
     plan = data.draw(plans())
