@@ -16,13 +16,13 @@ from ..errors import InputError, nearest
 from ..gemm import Pass
 from ..operand import Role
 from ..sparsity import MAX_GROUP, NMPattern
-from .description import EVERY_STEP, Phase, Scheme
+from .description import Phase, Scheme
+from .few import FEW
 from .outside import outside, outside_names
 
 __all__ = ["SCHEMES", "Phase", "Scheme", "phase_at", "phases", "scheme", "target_density", "widening"]
 
 W, G = Role.WEIGHT, Role.GRADIENT
-_STEP = EVERY_STEP
 
 
 def scheme(name: str) -> Scheme:
@@ -395,6 +395,7 @@ SCHEMES: dict[str, Scheme] = {
             unit="host",
             recalled="without replay buffer and data removal",
         ),
+        *FEW,
     )
 }
 """Every scheme by name, in the order of the documentation."""
