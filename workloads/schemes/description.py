@@ -67,9 +67,8 @@ class Scheme:
             raise InputError(f"scheme {self.name!r} has operands of few values and sparse ones; a scheme has either")
         for layer in self.full_precision:
             if layer not in (FIRST_LAYER, LAST_LAYER):
-                raise InputError(
-                    f"full_precision of scheme {self.name!r} names {layer!r}: {nearest(layer, (FIRST_LAYER, LAST_LAYER))}"
-                )
+                hint = nearest(layer, (FIRST_LAYER, LAST_LAYER))
+                raise InputError(f"full_precision of scheme {self.name!r} names {layer!r}: {hint}")
 
     @property
     def takes_pattern(self) -> bool:

@@ -16,16 +16,8 @@ BIPER_REAL = "biper-real"
 _W, _X = Role.WEIGHT, Role.ACTIVATION
 _ENDS = (FIRST_LAYER, LAST_LAYER)
 _HEAD = (LAST_LAYER,)
-_BINARY = {
-    Pass.FF: {_W: Levels.BINARY, _X: Levels.BINARY},
-    Pass.BP: {_W: Levels.BINARY},
-    Pass.WU: {_X: Levels.BINARY},
-}
-_TERNARY = {
-    Pass.FF: {_W: Levels.TERNARY, _X: Levels.INT8},
-    Pass.BP: {_W: Levels.TERNARY},
-    Pass.WU: {_X: Levels.INT8},
-}
+_BINARY = {Pass.FF: {_W: Levels.BINARY, _X: Levels.BINARY}, Pass.BP: {_W: Levels.BINARY}, Pass.WU: {_X: Levels.BINARY}}
+_TERNARY = {Pass.FF: {_W: Levels.TERNARY, _X: Levels.INT8}, Pass.BP: {_W: Levels.TERNARY}, Pass.WU: {_X: Levels.INT8}}
 _SIGN = "sign of weights behind the update, of activations online"
 
 

@@ -141,7 +141,7 @@ class Technique:
         return g
 
     def marks(self, weight: Tensor) -> Tensor:
-        """What of W_ff, or of W_bp, is watched for flips: bool of its shape, behind the number of ``planes`` if several."""
+        """What of W_ff, or of W_bp, is watched for flips: bool, [planes, ...] if several."""
         return weight != 0
 
     def prepare(self, layer: SparseLayer) -> None:
@@ -196,8 +196,7 @@ class Technique:
         return self.scheme.takes_pattern or bool(self.scheme.levels)
 
     def passes_of(self, layer: SparseLayer, phase: Phase, reasons: dict[Pass, str]) -> frozenset[Pass]:
-        """Passes of ``layer`` that are sparse, or of few values, in ``phase``; writes why others of the scheme are not to
-        ``reasons``."""
+        """Passes of ``layer`` that are sparse or of few values in ``phase``; writes why others are not to ``reasons``."""
         of_phase = scheme(phase.scheme)
         passes = frozenset(of_phase.sparse)
         reasons.update(short_runs(layer, passes, phase.pattern.group) if phase.pattern else {})

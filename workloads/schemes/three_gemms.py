@@ -19,8 +19,8 @@ __all__ = ["ThreeGemms", "by_channel", "made_again"]
 class ThreeGemms(torch.autograd.Function):
     """Y = X W_ff; dX = g_bp(dY) W_bp^T; dW = x_wu(X)^T g_wu(dY): the gradient goes straight to the dense master.
 
-    Operands of few values are multiplied as such, X_q and W_q, their scales s_x and s_w beside the products; what dX and
-    dW are is then the technique's to say (``schemes/estimated.py``).
+    Operands of few values are multiplied as such, their scales beside the products; what dX and dW are is then the
+    technique's to say (``schemes/estimated.py``).
 
     X is [batch, *positions, in], of a convolution [batch, in, *positions], Y and dY the same with out; the bias is
     [out]; all have one float dtype.

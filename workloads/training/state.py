@@ -73,8 +73,8 @@ def require_state(
     """Refuse a checkpoint that is none of the training whose state before its first step is ``own``.
 
     ``rate`` is the learning rate of a step, ``row`` the dataclass of a line of the log, ``weights`` those of the layers
-    that the technique works on, by name, of any shape and dtype, ``planes`` the bits of a mask for each. Parts that grow in a training are checked by what they
-    can be.
+    that the technique works on, by name, of any shape and dtype, ``planes`` the bits of a mask for each. Parts that
+    grow in a training are checked by what they can be.
     """
     step = state["step"]
     require_int("step", step, 0, steps)
@@ -184,12 +184,7 @@ def _require_scaler(found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
 
 
 def _require_technique(
-    found: Mapping[str, Any],
-    own: Mapping[str, Any],
-    step: int,
-    steps: int,
-    weights: Mapping[str, Tensor],
-    planes: int,
+    found: Mapping[str, Any], own: Mapping[str, Any], step: int, steps: int, weights: Mapping[str, Tensor], planes: int
 ) -> None:
     _require_keys("technique", found, own)
     require_int("technique: step", found["step"], 0, steps)
