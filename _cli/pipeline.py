@@ -95,6 +95,8 @@ def under(workload: Workload, scheme: str | None, asked: LayerPatterns | None, s
     if found.usual is None:
         found = replace(found, usual=workload.pattern or parse_patterns(None).usual)
     chosen = scheme or own or usual
+    if scheme is None and asked is not None:
+        scheme_of(chosen).require_no_pattern(str(asked))
     return annotate(workload, chosen, found if scheme_of(chosen).takes_pattern else None)
 
 

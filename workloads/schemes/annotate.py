@@ -70,7 +70,7 @@ def annotate(
     """
     chosen = scheme(name)
     by_layer = asked if isinstance(asked, LayerPatterns) else LayerPatterns(usual=asked)
-    chosen.require_no_pattern(", ".join(map(str, (*filter(None, [by_layer.usual]), *by_layer.rules))))
+    chosen.require_no_pattern(str(by_layer))
     workload = without_levels(workload)
     if not chosen.sparse:
         by_layer = LayerPatterns()

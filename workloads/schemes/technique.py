@@ -196,7 +196,7 @@ class Technique:
         return self.scheme.takes_pattern or bool(self.scheme.levels)
 
     def passes_of(self, layer: SparseLayer, phase: Phase, reasons: dict[Pass, str]) -> frozenset[Pass]:
-        """Passes of ``layer`` that are sparse or of few values in ``phase``; writes why others are not to ``reasons``."""
+        """Passes of ``layer`` that are sparse or of few values in ``phase``; ``reasons`` gets why others are not."""
         of_phase = scheme(phase.scheme)
         passes = frozenset(of_phase.sparse)
         reasons.update(short_runs(layer, passes, phase.pattern.group) if phase.pattern else {})
