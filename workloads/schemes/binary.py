@@ -12,7 +12,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from ..errors import InputError, nearest
 from .estimated import Estimated, EstimatedOptions
 from .estimator import Estimator, Few, sign
 from .few import BIPER_REAL
@@ -21,6 +23,8 @@ from .nm import require_share
 from .technique import Options
 
 __all__ = [
+    "Binary",
+    "BinaryOptions",
     "BiPer",
     "BiPerOptions",
     "BiReal",
@@ -37,6 +41,8 @@ __all__ = [
     "XnorSign",
     "root_derivative",
 ]
+
+_EDGES = ("zero", "one")
 
 
 class Clipped(Estimator):
@@ -80,13 +86,41 @@ def _mean_of_filter(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class XnorOptions(EstimatedOptions):
+class BinaryOptions(EstimatedOptions):
+    """``edge``: what stands around the image of a padded convolution: ``zero``, which is no value of a binary operand,
+    as in the repositories; ``one``, as a machine has it that counts every bit of a window."""
+
+    edge: str = "zero"
+
+    def __post_init__(self) -> None:
+        EstimatedOptions.__post_init__(self)
+        if self.edge not in _EDGES:
+            raise InputError(f"option 'edge' is {self.edge!r}: {nearest(str(self.edge), _EDGES)}")
+
+
+class Binary(Estimated):
+    """What binary networks share."""
+
+    options_type: ClassVar[type[Options]] = BinaryOptions
+
+    def prepared(self, layer: SparseLayer, x: Tensor, conv: Any) -> tuple[Tensor, Any]:
+        x, conv = super().prepared(layer, x, conv)
+        if not layer.passes or not conv or conv[3] or self.options.edge == "zero":
+            return x, conv
+        # The sign of what is padded with 0 is +1.
+        stride, padding, *others = conv
+        pads = [size for size in reversed(padding) for _ in range(2)]
+        return functional.pad(x, pads), (stride, (0,) * len(padding), *others)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XnorOptions(BinaryOptions):
     """``output_scale``: multiply outputs by K, the mean of the |x| that each is made of."""
 
     output_scale: bool = False
 
 
-class XnorNet(Estimated):
+class XnorNet(Binary):
     """XNOR-Net (Rastegari et al., ECCV 2016, arXiv 1603.05279), equations as recalled.
 
     Y = K alpha (sign X * sign W); K by ``output_scale``: the mean of |X| over the channels, box-filtered with the
@@ -114,7 +148,7 @@ class XnorNet(Estimated):
         return found
 
 
-class BiReal(Estimated):
+class BiReal(Binary):
     """Bi-Real Net (Liu et al., ECCV 2018, arXiv 1808.00278; repository liuzechun/Bi-Real-net).
 
     The shortcut around every layer is a matter of the model, not of this.
@@ -168,7 +202,7 @@ class LayerRoot(Root):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReSteOptions(EstimatedOptions):
+class ReSteOptions(BinaryOptions):
     """``last_order``: o at the end; ``least`` and ``most``: m and t, between which the derivative is the root's."""
 
     last_order: float = 3.0
@@ -176,13 +210,13 @@ class ReSteOptions(EstimatedOptions):
     most: float = 1.5
 
     def __post_init__(self) -> None:
-        EstimatedOptions.__post_init__(self)
+        BinaryOptions.__post_init__(self)
         require_share("last_order", self.last_order, 1.0, 1e3)
         require_share("most", self.most, 1e-6, 1e6)
         require_share("least", self.least, 1e-6, self.most)
 
 
-class ReSte(Estimated):
+class ReSte(Binary):
     """ReSTE (Wu et al., ICCV 2023, arXiv 2308.06689; repository DravenALG/ReSTE).
 
     o = 1 + (1 - cos(pi e / 2)) (o_end - 1), where e is the share of the steps that are done; of epochs there.
@@ -223,7 +257,7 @@ class Sine(Estimator):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BiPerOptions(EstimatedOptions):
+class BiPerOptions(BinaryOptions):
     """``frequency``: w; ``real``: share of the steps of the first stage; ``tau``: weight of the regulariser."""
 
     frequency: float = 20.0
@@ -231,7 +265,7 @@ class BiPerOptions(EstimatedOptions):
     tau: float = 0.0
 
     def __post_init__(self) -> None:
-        EstimatedOptions.__post_init__(self)
+        BinaryOptions.__post_init__(self)
         require_share("frequency", self.frequency, 1e-3, 1e6)
         require_share("real", self.real, 0.0, 1.0)
         require_share("tau", self.tau, -1e3, 1e3)
@@ -240,7 +274,7 @@ class BiPerOptions(EstimatedOptions):
         return {"real": self.real}
 
 
-class BiPer(Estimated):
+class BiPer(Binary):
     """BiPer (Vargas et al., CVPR 2024, arXiv 2404.01278; repository edmav4/BiPer).
 
     First stage: weights sin(w W), binary activations; second: weights sign(sin(w W)). The learned scale of a channel is

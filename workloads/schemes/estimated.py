@@ -69,14 +69,8 @@ class Estimated(Technique):
         layer.scale = None if few.scale is None else _by_output(layer, few.scale)
         return layer.stored(few.values)
 
-    def prepared(self, layer: SparseLayer, x: Tensor) -> Tensor:
-        if not layer.passes or self.options.norm == "none":
-            return x
-        inner = x.shape[1:] if layer.kind.convolution else x.shape[-1:]
-        if self.options.norm == "layer":
-            return functional.layer_norm(x, inner, eps=EPSILON).to(x.dtype)
-        variance = x.float().var(tuple(range(-len(inner), 0)), keepdim=True, correction=int(prod(inner) > 1))
-        return (x / (variance + EPSILON).sqrt()).to(x.dtype)
+    def prepared(self, layer: SparseLayer, x: Tensor, conv: Any) -> tuple[Tensor, Any]:
+        return (_normed(layer, x, self.options.norm) if layer.passes else x), conv
 
     def activation(self, layer: SparseLayer, x: Tensor) -> Few:
         if not layer.passes:
@@ -100,6 +94,17 @@ class Estimated(Technique):
 
     def marks(self, weight: Tensor) -> Tensor:
         return torch.stack((weight > 0, weight < 0))
+
+
+def _normed(layer: SparseLayer, x: Tensor, norm: str) -> Tensor:
+    inner = x.shape[1:] if layer.kind.convolution else x.shape[-1:]
+    if norm == "layer":
+        return functional.layer_norm(x, inner, eps=EPSILON).to(x.dtype)
+    if norm == "none":
+        return x
+    dims = tuple(range(-len(inner), 0))
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide / (wide.var(dims, keepdim=True, correction=int(prod(inner) > 1)) + EPSILON).sqrt()).to(x.dtype)
 
 
 def _rows(layer: SparseLayer, x: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def _apply(module: nn.Module, x: Tensor, conv: Any) -> Tensor:
         raise InputError(
             f"layer {layer.name!r} has a weight of {layer.weight.dtype} and an input of {x.dtype}; cast one of them"
         )
-    x = layer.technique.prepared(layer, x)
+    x, conv = layer.technique.prepared(layer, x, conv)
     gain = layer.technique.gain(layer, x, conv)
     made = ThreeGemms.apply(x, module.weight, bias if gain is None else None, layer, conv)  # type: ignore[no-untyped-call]
     if gain is not None:

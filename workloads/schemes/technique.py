@@ -115,13 +115,13 @@ class Technique:
         """
         return dy
 
-    def prepared(self, layer: SparseLayer, x: Tensor) -> Tensor:
-        """What the layer multiplies in the place of its input, by operators that autograd knows.
+    def prepared(self, layer: SparseLayer, x: Tensor, conv: Any) -> tuple[Tensor, Any]:
+        """What the layer multiplies in the place of its input, by operators that autograd knows, and its ``conv``.
 
         This, and what is given and returned below, [batch, *positions, in], of a convolution [batch, in, *positions],
-        of the dtype of the GEMM.
+        of the dtype of the GEMM. ``conv``: stride, padding, dilation, transposed, output padding, groups.
         """
-        return x
+        return x, conv
 
     def gain(self, layer: SparseLayer, x: Tensor, conv: Any) -> Tensor | None:
         """What the output is multiplied by before the bias, None for 1; of as many dimensions and the dtype of ``x``,

@@ -242,6 +242,30 @@ def test_the_output_scale_of_xnor_is_the_mean_of_the_inputs(kind):
     assert bool(x.grad.ne(0).any())
 
 
+@pytest.mark.parametrize("name", BINARY)
+def test_an_edge_of_ones_makes_every_window_as_long(name):
+    """Outputs are then 2 P - k for the same k everywhere: of the parity of k, and those of an image padded by hand."""
+    torch.manual_seed(0)
+    options = {"norm": "none", **({"real": 0.0} if name == "biper" else {})}
+    model = nn.Sequential(nn.Conv2d(3, 5, 1), nn.Conv2d(5, 4, 3, padding=(2, 1), bias=False), nn.Conv2d(4, 2, 1))
+    x = torch.randn(2, 5, 6, 7, requires_grad=True)
+    technique = attach(model, name, None, steps=1, edge="one", **options)
+    ones = model[1](x)
+    sums = ones / technique.layers["1"].scale
+    weight = (20 * model[1].weight).sin() if name == "biper" else model[1].weight
+    padded = functional.pad(plus_minus(x), (1, 1, 2, 2), value=1.0)
+    torch.testing.assert_close(sums, functional.conv2d(padded, plus_minus(weight)))
+    assert bool((sums.round() % 2 == 45 % 2).all())
+    ones.sum().backward()
+    assert x.grad.shape == x.shape
+
+    technique.detach()
+    attach(model, name, None, steps=1, **options)
+    zeros, inner = model[1](x), (..., slice(2, -2), slice(1, -1))
+    torch.testing.assert_close(zeros[inner], ones[inner])
+    assert not torch.equal(zeros, ones)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_at_inference_operands_hold_their_levels_and_all_of_them(name):
     model = net()
@@ -348,6 +372,8 @@ def test_a_pattern_is_refused(name):
         ("reste", {"last_order": 0.5}, "option 'last_order' must be a number from 1"),
         ("biper", {"real": 1.5}, "option 'real' must be a number from 0 to 1, not 1.5"),
         ("biper", {"frequency": 0}, "option 'frequency' must be a number from 0.001"),
+        ("bireal", {"edge": "on"}, "option 'edge' is 'on': did you mean 'one'"),
+        ("bitnet", {"edge": "one"}, "option 'edge' of scheme 'bitnet' is unknown"),
         ("bitnet", {"scale": 1}, "option 'scale' of scheme 'bitnet' is unknown"),
     ],
 )
