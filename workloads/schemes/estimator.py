@@ -47,5 +47,5 @@ class Real(Estimator):
 
 
 def sign(x: Tensor) -> Tensor:
-    """-1 or +1 in the shape and dtype of ``x``, any; that of 0 is +1, NaN stays NaN, so that a training sees it."""
+    """-1 or +1, in the dtype of ``x``, of any shape; that of 0 is +1, NaN stays NaN, so that a training sees it."""
     return torch.where(x >= 0, 1.0, torch.where(x < 0, -1.0, x)).to(x.dtype)

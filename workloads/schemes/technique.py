@@ -118,30 +118,37 @@ class Technique:
     def prepared(self, layer: SparseLayer, x: Tensor, conv: Any) -> tuple[Tensor, Any]:
         """What the layer multiplies in the place of its input, by operators that autograd knows, and its ``conv``.
 
-        This, and what is given and returned below, [batch, *positions, in], of a convolution [batch, in, *positions],
-        of the dtype of the GEMM. ``conv``: stride, padding, dilation, transposed, output padding, groups.
+        Both are [batch, *positions, in], of a convolution [batch, in, *positions], of the dtype of the GEMM. ``conv``:
+        stride, padding, dilation, transposed, output padding, groups.
         """
         return x, conv
 
     def gain(self, layer: SparseLayer, x: Tensor, conv: Any) -> Tensor | None:
-        """What the output is multiplied by before the bias, None for 1; of as many dimensions and the dtype of ``x``,
-        which is prepared. It gets no gradient unless it is made of something that does."""
+        """What the output is multiplied by before the bias, None for 1; of the dtype and dimensions of ``x``
+        [batch, ...], which is prepared. It gets no gradient unless it is made of something that does."""
         return None
 
     def activation(self, layer: SparseLayer, x: Tensor) -> Few:
-        """What FF and WU multiply in the place of ``x``; the scale has the dimensions of the output, 1 along out."""
+        """What FF and WU multiply in the place of ``x``, which is prepared; of its shape [batch, ...] and dtype. The
+        scale has the dimensions of the output, 1 along out."""
         return Few(values=x)
 
     def activation_gradient(self, layer: SparseLayer, g: Tensor, x: Tensor) -> Tensor:
-        """dX, where :meth:`activation` is not ``x`` itself, of ``g``, the gradient of scale times values."""
+        """dX, where :meth:`activation` is not ``x`` itself, of ``g``, the gradient of scale times values.
+
+        All are [batch, ...] as ``x`` and of the dtype of the GEMM.
+        """
         return g
 
     def weight_gradient(self, layer: SparseLayer, g: Tensor, weight: Tensor) -> Tensor:
-        """dW, under a scheme of few values, of ``g``, the gradient of scale times W_ff; both stored like the weight."""
+        """dW, under a scheme of few values, of ``g``, the gradient of scale times W_ff.
+
+        All are stored alike, in any shape; ``g`` has the dtype of the GEMM, the others that of the master.
+        """
         return g
 
     def marks(self, weight: Tensor) -> Tensor:
-        """What of W_ff, or of W_bp, is watched for flips: bool, [planes, ...] if several."""
+        """What of W_ff, or of W_bp, is watched for flips: bool of its shape, [planes, ...] if several; of any dtype."""
         return weight != 0
 
     def prepare(self, layer: SparseLayer) -> None:
