@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from .estimated import EPSILON, Estimated
@@ -30,7 +31,8 @@ class Bytes(Estimator):
     """s / 128 clip(round(128 x / s), -128, 127), s the largest |x| of each row; straight through."""
 
     def few(self, x: Tensor) -> Few:
-        most = x.abs().amax(tuple(range(1, x.dim())), keepdim=True).float().clamp_min(EPSILON)
+        most = x.abs().amax(tuple(range(1, x.dim())), keepdim=True)
+        most = most.to(torch.promote_types(x.dtype, torch.float32)).clamp_min(EPSILON)
         values = (x * (_MOST / most)).round().clamp(-_MOST, _MOST - 1)
         return Few(values=values.to(x.dtype), scale=most / _MOST)
 

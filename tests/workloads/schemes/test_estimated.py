@@ -452,8 +452,16 @@ def test_ours_conform(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_few_epochs_of_digits_are_learnt(name):
-    """Ten classes, so 10 % by chance; after three epochs the worst of them was at 0.82."""
+    """Ten classes, so 10 % by chance; dense training was at 0.90 here, the worst of these at 0.86."""
     assert train(plan("mlp", scheme=name, epochs=3)).accuracy > 0.7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("amp", ["fp16", "bf16"])
+@pytest.mark.parametrize("name", NAMES)
+def test_mixed_precision_learns_as_well(name, amp):
+    """The worst was at 0.85, as without."""
+    assert train(plan("mlp", scheme=name, epochs=2, amp=amp)).accuracy > 0.7
 
 
 @pytest.mark.slow
