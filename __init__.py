@@ -104,7 +104,8 @@ def trace(
 
 
 def sparsify(workload: Workload, scheme: str, nm: Asked = None) -> Workload:
-    """``workload`` under a training scheme (docs/schemes.md), such as ``"bdwp"``, with a pattern such as ``"2:8"``.
+    """``workload`` under a training scheme (docs/schemes.md), such as ``"bdwp"``, with a pattern such as ``"2:8"``, or
+    ``"xnor"``, whose operands of few values take none.
 
     By layer: ``{"*": "2:8", "layer4.*": "1:8", "fc": "dense"}`` or ``["2:8", "layer4.*=1:8", "fc=dense"]``, shell
     wildcards over module paths; of the rules that match a layer the last one holds (docs/by-layer.md).
@@ -181,10 +182,14 @@ def compare(
     nm: Asked = "2:8",
     objective: str = "thrift",
 ) -> Comparison:
-    """The same step under several schemes on one machine, side by side; ``nm`` as for :func:`sparsify`."""
+    """The same step under several schemes on one machine, side by side; ``nm`` as for :func:`sparsify`, for those of
+    them that have a use for it."""
     from .analysis.compare import compare as side_by_side
+    from .workloads.schemes.scheme import scheme
 
-    return side_by_side([simulate(schedule(sparsify(workload, name, nm), machine, objective)) for name in schemes])
+    patterns = {name: nm if scheme(name).takes_pattern else None for name in schemes}
+    steps = [sparsify(workload, name, pattern) for name, pattern in patterns.items()]
+    return side_by_side([simulate(schedule(step, machine, objective)) for step in steps])
 
 
 def train(
