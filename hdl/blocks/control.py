@@ -13,8 +13,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from ...dataflow.accelerator import AcceleratorSpec
 from .control_format import ADDRESS_BITS, ASK, COUNT_BITS, ControlFormat
+from .frame import Gridded
 
 __all__ = ["StceControl"]
 
@@ -56,10 +56,9 @@ class StceControl(wiring.Component):
     over, and it issues the last pair of the first sum of a tile.
     """
 
-    def __init__(self, spec: AcceleratorSpec) -> None:
-        self.spec = spec
-        self.format = ControlFormat(spec)
-        f = self.format
+    def __init__(self, spec: Gridded) -> None:
+        self.format = f = ControlFormat(spec)
+        self.frame = f.frame
         super().__init__(
             {
                 "en": In(1),
@@ -171,8 +170,8 @@ class StceControl(wiring.Component):
 
     def _pace(self, m: Module, now: _Decision) -> None:
         """A pair is played for every context and then waits until the adder is through with the first of them."""
-        run, latency = self.run, self.spec.pe.add_latency
-        bits = bits_for(max(self.spec.pe.accumulators, latency))
+        run, latency = self.run, self.frame.add_latency
+        bits = bits_for(max(self.frame.accumulators, latency))
         turn = Signal(bits)
         pace = Signal(bits)
         active = Signal()
@@ -235,6 +234,10 @@ class StceControl(wiring.Component):
             self.sums.restart.eq(now.takes & now.block_begin),
             self.sums.fresh.eq(self._in_use(m, now, "first_round", now.first_round)),
         ]
+        self._more(m, now)
+
+    def _more(self, m: Module, now: _Decision) -> None:
+        """What PEs of another kind are told besides of an issue, in ``step.token``."""
 
     def _in_use(self, m: Module, now: _Decision, name: str, loaded: Any) -> Any:
         """A flag of the part in use: that of the loaded part in the cycle in which it is taken, and from then on."""
@@ -250,7 +253,7 @@ class StceControl(wiring.Component):
         waiting = Signal(COUNT_BITS)
         room = Signal()
         back = self.returned
-        for i in range(self.spec.pe.add_latency):
+        for i in range(self.frame.add_latency):
             delayed = Signal(name=f"returned_{i}")
             m.d.sync += delayed.eq(back)
             back = delayed
