@@ -11,7 +11,17 @@ from ...workloads.levels import Levels
 from ..integers import ceil_div
 from .spec import SUM_BITS
 
-__all__ = ["Beat", "Words", "beats_of", "largest_sum", "plane_weights", "planes_read", "require_exact", "signed", "words_of"]
+__all__ = [
+    "Beat",
+    "Words",
+    "beats_of",
+    "largest_sum",
+    "plane_weights",
+    "planes_read",
+    "require_exact",
+    "signed",
+    "words_of",
+]
 
 
 class Beat(NamedTuple):

@@ -164,7 +164,9 @@ class Grid(wiring.Component):
         pairs = [self._entering_pair(m, c) for c in range(self.frame.cols)]
         for r, control in enumerate(controls):
             words: Any = Signal(f.words, name=f"words_{r}")
-            m.d.comb += [words[x].eq(self._entering_word(m, f"west_{r}_{x}", word)) for x, word in enumerate(self.west[r])]
+            m.d.comb += [
+                words[x].eq(self._entering_word(m, f"west_{r}_{x}", word)) for x, word in enumerate(self.west[r])
+            ]
             for c in range(self.frame.cols):
                 if r == self.frame.rows - 1:
                     leaving = control.finish

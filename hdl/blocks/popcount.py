@@ -56,7 +56,9 @@ class Popcount(wiring.Component):
         levels = _levels(self.tree, self.width)
         due = self._registered(len(levels))
         for number, level in enumerate(levels, 1):
-            terms = [(weight, self._named(m, value, f"level_{number}_{i}")) for i, (weight, value) in enumerate(level(terms))]
+            terms = [
+                (weight, self._named(m, value, f"level_{number}_{i}")) for i, (weight, value) in enumerate(level(terms))
+            ]
             for _ in range(due.count(number)):
                 terms = [(weight, self._register(m, value)) for weight, value in terms]
         ((_, count),) = terms

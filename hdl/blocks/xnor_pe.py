@@ -6,6 +6,7 @@ from typing import Any
 
 from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data
+from amaranth.utils import bits_for
 
 from ...dataflow.xnor.spec import XnorSpec
 from .beats import BEAT, BEAT_RUN, SHIFT_BITS
@@ -14,8 +15,12 @@ from .frame import frame_of
 from .grid_pe import GridPe, PeFormat
 from .popcount import Popcount, Tree
 
-__all__ = ["XnorFormat", "XnorPe"]
+__all__ = ["LENGTH_BITS", "XnorFormat", "XnorPe"]
 
+LENGTH_BITS = 31
+"""Of a contraction: a longer one has sums that an accumulator does not hold."""
+_EDGE_WORDS = 24
+"""Bits of the number of words that a tile sends to a column."""
 _LARGEST_SHIFT = 14
 """Of the highest planes of two operands of eight bits."""
 
@@ -35,7 +40,13 @@ class XnorFormat(PeFormat):
             issue={"differ": 1},
             more={"weigh": data.StructLayout({"shift": SHIFT_BITS, "negate": 1})},
             token={"beat": BEAT},
-            run=BEAT_RUN,
+            run={
+                **BEAT_RUN,
+                "twice": 1,
+                "length": LENGTH_BITS,
+                "edge_contexts": bits_for(spec.accumulators),
+                "edge_words": _EDGE_WORDS,
+            },
         )
 
 
