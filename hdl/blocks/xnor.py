@@ -190,7 +190,7 @@ class Xnor(Grid):
         m.d.comb += [ask.valid.eq(1), ask.address.eq(turns.address)]
         for c, port in enumerate(self.levels_ask):
             m.d.comb += [port.valid.eq(ask.valid), port.address.eq(ask.address)]
-            after = Signal.like(ask, name=f"levels_after_{c}")
+            after = Signal.like(ask, name=f"levels_after_{c}", init={"valid": 1})
             with m.If(self.advance):
                 m.d.sync += after.eq(ask)
             ask = after

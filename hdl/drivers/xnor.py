@@ -21,7 +21,7 @@ __all__ = ["Thresholds", "XnorDriver", "XnorRtlRun"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Thresholds:
-    """What each column of C is compared with: ``level`` int32 [n], and ``flip`` bool [n], at most instead of at least."""
+    """What each column of C is compared with: ``level`` int32 [n]; ``flip`` bool [n], at most instead of at least."""
 
     level: npt.NDArray[np.int32]
     flip: npt.NDArray[np.bool_]
