@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, assert_never
 
-from amaranth import Array, C, Cat, Module, Signal
+from amaranth import C, Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
@@ -114,10 +114,14 @@ _INPUTS = {Tree.THREES: 3, Tree.SIXES: 6, Tree.COMPRESS3: 3, Tree.COMPRESS6: 6}
 
 
 def _ones(bits: list[Any]) -> Any:
-    """Their count, bit by bit as a table of the bits, so that each is a LUT of as many inputs."""
-    size, together = bits_for(len(bits)), Cat(*bits)
-    table = Array(C(bin(i).count("1"), size) for i in range(1 << len(bits)))
-    return table[together]
+    """Their count, of six at most, in gates: a sum would become an adder, a table a memory."""
+    if len(bits) <= 3:
+        a, b, c = [*bits, C(0, 1), C(0, 1)][:3]
+        return Cat(a ^ b ^ c, (a & b) | (c & (a ^ b)))[: bits_for(len(bits))]
+    low, high = _ones(bits[:3]), Cat(_ones(bits[3:]), C(0, 1))
+    carry = low[0] & high[0]
+    between = low[1] ^ high[1]
+    return Cat(low[0] ^ high[0], between ^ carry, (low[1] & high[1]) | (carry & between))
 
 
 def _one_by_one(terms: Terms) -> Terms:
