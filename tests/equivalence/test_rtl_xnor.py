@@ -74,9 +74,7 @@ def assert_equal(driver, work, seed, ready=None):
     # on and beside the sums, so that ties are among them
     level = rng.choice(want.result.ravel(), gemm.n) + rng.integers(-1, 2, gemm.n)
     flip = rng.random(gemm.n) < 0.5
-    got = driver.run(
-        work, a, b, cycles=want.cycles, thresholds=Thresholds(level.astype(np.int32), flip), ready=ready
-    )
+    got = driver.run(work, a, b, cycles=want.cycles, thresholds=Thresholds(level.astype(np.int32), flip), ready=ready)
 
     assert first_difference(spec, got, want) is None
     assert got.cycles == want.cycles
