@@ -27,7 +27,7 @@ test: lint compiler browser
 	$(BIN)/pytest -m "not slow" -n 2
 
 test-full: lint compiler browser
-	$(BIN)/pytest -n 2
+	WEFT_HYPOTHESIS=full $(BIN)/pytest -n 2
 
 # A part of test-full: one changed line at a time, each found by the check that tests/test_mutants.toml names.
 mutants: lint compiler

@@ -16,29 +16,21 @@ from ..hdl.block import Block
 from ..hdl.flow.devices import DEVICES
 from ..hdl.registry import BLOCKS
 from ..workloads.errors import InputError, nearest
-from .synthesised import AREA_TARGETS, AreaTarget, Synthesised, counted_block, known_block
+from .synthesised import AREA_TARGETS, AreaTarget, Module, Synthesised, counted_block, known_block
 
 __all__ = ["Area", "AreaItem", "buffer_blocks", "known_area", "machine_area", "uncounted_blocks"]
 
 Progress = Callable[[int, int], object]
 
-_BLOCKS = tuple(block for block in BLOCKS.values() if block.in_machine)
 _MEMORY_BITS = {"ecp5": ("bram", 18 * 1024), "xcup": ("uram", 288 * 1024)}
 """EBR of ECP5, URAM288 of UltraScale+: the block that holds the buffers, and its bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AreaItem:
-    """``count`` modules of a block, each of the same counts; memories and carries take ``lut_sites`` too."""
+class AreaItem(Module):
+    """The modules of a block."""
 
     block: str
-    name: str
-    count: int
-    lut_sites: int
-    ff: int
-    dsp: int
-    bram: int
-    uram: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +57,10 @@ def machine_area(spec: AcceleratorSpec, target: AreaTarget, progress: Progress |
     """Area of ``spec``; blocks that are not known are synthesized. ``progress``: blocks done, and all."""
     _require_target(target)
     found: dict[str, Synthesised] = {}
-    for i, block in enumerate(_BLOCKS):
+    blocks = _blocks(spec)
+    for i, block in enumerate(blocks):
         if progress is not None:
-            progress(i, len(_BLOCKS))
+            progress(i, len(blocks))
         found[block.name] = known_block(spec, block, target) or counted_block(spec, block, target)
     return _area(spec, target, found)
 
@@ -75,14 +68,18 @@ def machine_area(spec: AcceleratorSpec, target: AreaTarget, progress: Progress |
 def known_area(spec: AcceleratorSpec, target: AreaTarget) -> Area | None:
     """Area of ``spec``, or None if synthesis has not counted all of its blocks; nothing is run."""
     _require_target(target)
-    found = {block.name: known_block(spec, block, target) for block in _BLOCKS}
+    found = {block.name: known_block(spec, block, target) for block in _blocks(spec)}
     known = {name: counts for name, counts in found.items() if counts is not None}
     return _area(spec, target, known) if len(known) == len(found) else None
 
 
 def uncounted_blocks(spec: AcceleratorSpec, target: AreaTarget) -> tuple[Block, ...]:
     """Blocks of ``spec`` that synthesis has not counted."""
-    return tuple(block for block in _BLOCKS if known_block(spec, block, target) is None)
+    return tuple(block for block in _blocks(spec) if known_block(spec, block, target) is None)
+
+
+def _blocks(spec: AcceleratorSpec) -> tuple[Block, ...]:
+    return tuple(block for block in BLOCKS.values() if block.in_machine and block.present(spec))
 
 
 def _require_target(target: str) -> None:

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from ..workloads.errors import InputError
 from ..workloads.sparsity import NMPattern
 from .ranges import Range, require_ranges
 from .stce.spec import ArraySpec, PESpec, StceSpec
+from .xnor.spec import XnorSpec
 
 __all__ = ["AcceleratorSpec", "BufferSpec", "DramSpec", "EngineSpec", "SoreSpec", "VectorSpec", "WuveSpec"]
 
-EngineSpec = StceSpec
+EngineSpec = StceSpec | XnorSpec
 """The kinds of engine that a machine may have; each names itself by ``kind``."""
 
 _STRICT = {"extra": "forbid"}
@@ -100,6 +103,7 @@ class AcceleratorSpec:
     wuve: WuveSpec
     vector: VectorSpec
     dram: DramSpec
+    xnor: Annotated[XnorSpec | None, Field(exclude_if=lambda own: own is None)] = None
 
     def __post_init__(self) -> None:
         require_ranges(self, "")
@@ -107,7 +111,8 @@ class AcceleratorSpec:
     @property
     def engines(self) -> tuple[EngineSpec, ...]:
         """What works on products."""
-        return (StceSpec(array=self.array, pe=self.pe),)
+        stce = StceSpec(array=self.array, pe=self.pe)
+        return (stce,) if self.xnor is None else (stce, self.xnor)
 
     @property
     def macs_per_cycle(self) -> int:

@@ -6,29 +6,17 @@ it costs least. What stands behind a placement asks the engine that its mapping 
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from ..workloads.step import MatrixOp
 from .constraint import Constraint
-from .macro_tiles import Axis, Demand, Issue, Tile
+from .macro_tiles import Tiled
 from .mapping import Mapping
 from .objective import Objective
 from .placement import Placement
 from .prices import FREE, Prices
-from .problem import Problem
 
-__all__ = ["Engine", "Tiled"]
-
-
-class Tiled(NamedTuple):
-    """A product cut into macro-tiles, in numbers: all that transfers, phases and the system level need of it."""
-
-    problem: Problem
-    rows: Axis
-    cols: Axis
-    tile: Tile
-    issue: Issue
-    demand: Demand
+__all__ = ["Engine"]
 
 
 class Engine(Protocol):

@@ -9,7 +9,8 @@ from ..workloads.errors import InputError
 from ..workloads.step import MatrixOp
 from .accelerator import AcceleratorSpec, EngineSpec
 from .constraint import Constraint
-from .engine import Engine, Tiled
+from .engine import Engine
+from .macro_tiles import Tiled
 from .mapping import Mapping
 from .objective import Objective
 from .placement import Placement

@@ -22,6 +22,7 @@ from ..workloads.gemm import Pass
 from ..workloads.schemes.annotate import weight_copies
 from ..workloads.step import MatrixOp, Op, UpdateOp, Workload
 from .accelerator import AcceleratorSpec
+from .account import declared_causes, items
 from .beside import update_cost
 from .integers import ceil_div
 from .placement import Placement
@@ -138,21 +139,12 @@ def _subsets(passes: list[Pass]) -> Iterator[tuple[Pass, ...]]:
 
 def _obstacle(op: MatrixOp, sparse: Placement, dense: Placement, spec: AcceleratorSpec) -> str:
     """What a sparse operand meets that the dense product does not."""
-    more = {
-        name: getattr(sparse.cycles, name) - getattr(dense.cycles, name)
-        for name in ("compute", "fill_drain", "interleave_stall", "port_stall", "dram_stall", "sore")
-    }
-    worst = max(more, key=lambda name: more[name])
     if sparse.cycles.total <= dense.cycles.total:
         return "its compact copy costs the update more than it saves"
     columns = sparse.mapping.gemm.n
     if columns < spec.array.cols and dense.mapping.n2s != sparse.mapping.n2s:
         return f"narrow output, {columns} columns on {spec.array.cols}"
-    return {
-        "compute": "ragged edges",
-        "fill_drain": "fill and drain",
-        "interleave_stall": "interleave",
-        "port_stall": "array ports",
-        "dram_stall": "memory",
-        "sore": "compression on the way in",
-    }[worst]
+    without = items(dense.cycles)
+    more = {name: cycles - without.get(name, 0) for name, cycles in items(sparse.cycles).items()}
+    worst = declared_causes(type(sparse.cycles))[max(more, key=lambda name: more[name])]
+    return worst.loss or "ragged edges"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from .integers import ceil_div, whole_bytes
 from .jit import inlined, kernel
 from .operand import BYTE
-from .problem import COLS, CONTRACTION, LONGEST, RATE, ROWS, MemoryMachine, Problem, Share
+from .problem import COLS, CONTRACTION, LONGEST, RATE, ROWS, MemoryMachine, Problem, Share, share
 
 __all__ = [
     "BUFFER",
@@ -25,6 +25,7 @@ __all__ = [
     "Moves",
     "OpCost",
     "Tile",
+    "Tiled",
     "Times",
     "Totals",
     "least_units",
@@ -84,6 +85,17 @@ class Demand(NamedTuple):
     """Of one result, or partial sum, in the output buffer."""
 
 
+class Tiled(NamedTuple):
+    """A product cut into macro-tiles, in numbers: all that transfers, phases and the system level need of it."""
+
+    problem: Problem
+    rows: Axis
+    cols: Axis
+    tile: Tile
+    issue: Issue
+    demand: Demand
+
+
 class Moves(NamedTuple):
     """What a macro-tiling moves, and whether it fits the buffers."""
 
@@ -127,19 +139,19 @@ class OpCost(NamedTuple):
 def moves(p: Problem, y: MemoryMachine, d: Demand, q: Share, r: Axis, c: Axis, tile: Tile) -> Moves:
     """Loads and stores of a macro-tiling."""
     resident = tile.resident
-    row_cut = (p.w2e_window == ROWS and r.tiles > 1) or (p.w2e_window == CONTRACTION and not resident)
-    col_cut = (p.n2s_window == COLS and c.tiles > 1) or (p.n2s_window == CONTRACTION and not resident)
+    row_cut = (p.west_window == ROWS and r.tiles > 1) or (p.west_window == CONTRACTION and not resident)
+    col_cut = (p.north_window == COLS and c.tiles > 1) or (p.north_window == CONTRACTION and not resident)
     out_cut = (p.out_window == ROWS and r.tiles > 1) or (p.out_window == COLS and c.tiles > 1)
     row = q.row_cut if row_cut else q.row
     kept = q.held_col_cut if col_cut else q.held_col
     fits = r.full * c.full * d.result_bits <= y.out_half * BYTE
     if resident:
-        fits = fits and r.full * row <= y.w2e_half and c.full * kept <= y.n2s_half
+        fits = fits and r.full * row <= y.west_half and c.full * kept <= y.north_half
     else:
         west = whole_bytes(d.chunk * p.word_bits)
         north = whole_bytes(d.chunk * (p.word_bits + y.index_bits))
-        fits = fits and d.streams == 1 and r.full * west <= y.w2e_half
-        fits = fits and c.full * (kept if tile.compact == BUFFER else north) <= y.n2s_half
+        fits = fits and d.streams == 1 and r.full * west <= y.west_half
+        fits = fits and c.full * (kept if tile.compact == BUFFER else north) <= y.north_half
     lead = whole_bytes((r.full + c.full) * min(d.chunk, p.k) * p.word_bits)
     col, line = q.col_cut if col_cut else q.col, 0 if out_cut else q.out_line
     added = out_cut and p.out_tensor < p.out_expanded
@@ -316,8 +328,10 @@ def op_units(
 
 
 @kernel
-def op_cost(p: Problem, y: MemoryMachine, e: Issue, d: Demand, q: Share, r: Axis, c: Axis, tile: Tile) -> OpCost:
+def op_cost(product: Tiled, y: MemoryMachine) -> OpCost:
     """Cost of an op under a mapping, exact; times are 0 unless `FITS`."""
+    p, r, c, tile, e, d = product
+    q = share(p)
     m = moves(p, y, d, q, r, c, tile)
     found = op_totals(p, y, e, q, r, c, m, tile)
     if found.status != FITS:

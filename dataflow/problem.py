@@ -47,8 +47,8 @@ LONGEST = 2**62
 class MemoryMachine(NamedTuple):
     """The numbers of an `AcceleratorSpec` that bound data movement; bytes of one buffer half."""
 
-    w2e_half: int
-    n2s_half: int
+    west_half: int
+    north_half: int
     out_half: int
     rate: int
     """DRAM bytes in `RATE` cycles."""
@@ -70,12 +70,12 @@ class Problem(NamedTuple):
     """0: dense."""
     group: int
     online: int
-    w2e_tensor: int
-    w2e_expanded: int
-    w2e_window: int
-    n2s_tensor: int
-    n2s_expanded: int
-    n2s_window: int
+    west_tensor: int
+    west_expanded: int
+    west_window: int
+    north_tensor: int
+    north_expanded: int
+    north_window: int
     out_tensor: int
     out_expanded: int
     out_window: int
@@ -182,7 +182,7 @@ def _compact_column(p: Problem) -> int:
 def share(p: Problem) -> Share:
     """What one row or column of a problem weighs; parts of a byte are rounded up."""
     rows, cols = p.groups * p.rows, p.groups * p.cols
-    col, col_cut = ceil_div(p.n2s_tensor, cols), ceil_div(p.n2s_expanded, cols)
+    col, col_cut = ceil_div(p.north_tensor, cols), ceil_div(p.north_expanded, cols)
     held, held_cut = col, col_cut
     if p.keep:
         held = held_cut = _compact_column(p)
@@ -192,14 +192,15 @@ def share(p: Problem) -> Share:
     if p.out_window != NO_WINDOW:
         line = ceil_div(p.out_tensor, rows if p.out_window == COLS else cols)
     groups = (p.k // p.run) * ceil_div(p.run, p.group) if p.online else 0
-    row, row_cut = ceil_div(p.w2e_tensor, rows), ceil_div(p.w2e_expanded, rows)
+    row, row_cut = ceil_div(p.west_tensor, rows), ceil_div(p.west_expanded, rows)
     each = ceil_div(max(p.out_tensor, p.out_expanded), rows * p.cols)
     return Share(row, row_cut, col, col_cut, held, held_cut, line, each, groups)
 
 
+@kernel
 def bound_cycles(p: Problem, peak: int, y: MemoryMachine) -> int:
     """No mapping can be faster: ``peak`` kept products a cycle, or every operand moved once at full rate."""
     kept = pairs(p.k, p.run, p.keep, p.group) if p.keep else p.k
-    ideal: int = ceil_div(p.groups * p.rows * p.cols * kept, peak)
-    north = p.groups * p.cols * _compact_column(p) if p.keep and not p.online else p.n2s_tensor
-    return max(ideal, ceil_div((p.w2e_tensor + north + p.out_tensor) * RATE, y.rate))
+    ideal = ceil_div(p.groups * p.rows * p.cols * kept, peak)
+    north = p.groups * p.cols * _compact_column(p) if p.keep and not p.online else p.north_tensor
+    return max(ideal, ceil_div((p.west_tensor + north + p.out_tensor) * RATE, y.rate))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from ..workloads.errors import InputError, require_int
 
@@ -30,6 +30,8 @@ class FieldRule(NamedTuple):
     optional: bool
     default: object
     """`dataclasses.MISSING` where it must be given."""
+    table: str = ""
+    """The table that it stands in, if a description may do without that."""
 
     @property
     def values(self) -> str:
@@ -51,7 +53,7 @@ class FieldRule(NamedTuple):
     def otherwise(self) -> str:
         """What holds where it is left out."""
         if self.default is MISSING:
-            return "must be given"
+            return f"must be given in [{self.table}]" if self.table else "must be given"
         if self.default is None or self.default == "":
             return "none"
         return str(self.default).lower() if isinstance(self.default, bool) else str(self.default)
@@ -86,11 +88,12 @@ def field_rules(kind: type, path: str = "") -> Iterator[FieldRule]:
     tables = []
     for rule in _own_rules(kind):
         if isinstance(rule.allowed, type) and is_dataclass(rule.allowed):
-            tables.append((rule.path, rule.allowed))
+            tables.append((rule.path, rule.allowed, rule.path if rule.optional else ""))
         else:
             yield rule._replace(path=path + rule.path)
-    for name, table in tables:
-        yield from field_rules(table, f"{path}{name}.")
+    for name, table, left_out in tables:
+        for rule in field_rules(table, f"{path}{name}."):
+            yield rule._replace(table=left_out) if left_out else rule
 
 
 _rules: dict[type, tuple[FieldRule, ...]] = {}
@@ -105,6 +108,8 @@ def _own_rules(kind: type) -> tuple[FieldRule, ...]:
 
 def _allowed(hint: Any) -> tuple[Any, bool]:
     """Rule of a type, and whether it may be left out."""
+    if get_origin(hint) is Annotated and get_origin(get_args(hint)[0]) in (Union, UnionType):
+        return _allowed(get_args(hint)[0])
     if get_origin(hint) in (Union, UnionType):
         (inner,) = (choice for choice in get_args(hint) if choice is not NoneType)
         return _allowed(inner)[0], True

@@ -65,7 +65,7 @@ def run_array(
     taken; by default, and after its last cycle, it always is.
     """
     pairs = check_operands(spec, mapping, a, b, run)
-    require_ready(spec, ready)
+    require_ready(spec.array.cols, ready)
     m, n = a.shape[0], pairs.n
     results = Results(
         np.empty((m, n), np.float32),
@@ -128,13 +128,13 @@ def _words_of_a_column(spec: AcceleratorSpec, mapping: ArrayMapping, pairs: Comp
             assert_never(mapping.dataflow)
 
 
-def require_ready(spec: AcceleratorSpec, ready: npt.NDArray[np.bool_] | None) -> None:
+def require_ready(cols: int, ready: npt.NDArray[np.bool_] | None) -> None:
     """Refuse what does not say for each cycle and column whether a word is taken: bool [cycles, array columns]."""
     if ready is None:
         return
-    if ready.dtype != np.bool_ or ready.ndim != 2 or ready.shape[1] != spec.array.cols:
+    if ready.dtype != np.bool_ or ready.ndim != 2 or ready.shape[1] != cols:
         raise InputError(
-            f"ready must be bool [cycles, {spec.array.cols}], a column for each of the array, "
+            f"ready must be bool [cycles, {cols}], a column for each of the array, "
             f"not {ready.dtype} {list(ready.shape)}"
         )
 

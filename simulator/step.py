@@ -9,10 +9,9 @@ import numpy as np
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.beside import update_cost, vector_cost, vector_work
-from ..dataflow.engine import Tiled
 from ..dataflow.engines import tiled
 from ..dataflow.integers import ceil_div
-from ..dataflow.macro_tiles import BUFFER, MEMORY, moves, sore_cycles, stored
+from ..dataflow.macro_tiles import BUFFER, MEMORY, Tiled, moves, sore_cycles, stored
 from ..dataflow.mapping import Mapping
 from ..dataflow.placement import Placement
 from ..dataflow.problem import RATE, memory_machine, share

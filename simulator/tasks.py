@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.beside import Work, update_work, vector_work
-from ..dataflow.engine import Tiled
 from ..dataflow.engines import tiled
 from ..dataflow.integers import ceil_div
+from ..dataflow.macro_tiles import Tiled
 from ..dataflow.mapping import Mapping
 from ..dataflow.placement import Placement
 from ..dataflow.problem import LONGEST, RATE, memory_machine
@@ -212,7 +212,7 @@ def _matrix_phases(
     p = product.problem
     tiles, lead, ramp = macro_tiles(product, spec)
     memory = memory_machine(spec)
-    tiles = timed(tiles, p, mapping, layout, memory.w2e_half, transfers)
+    tiles = timed(tiles, p, mapping, layout, memory.west_half, transfers)
     if phase_count(tiles) > _MOST_PHASES:
         raise InputError(
             f"a product of {p.groups} x {p.rows} x {p.k} x {p.cols} takes {phase_count(tiles):,} macro-tiles on "
@@ -232,7 +232,7 @@ def _chunks(work: Work, spec: AcceleratorSpec, transfers: Transfers) -> _Phases:
     """
     memory = memory_machine(spec)
     size = work.read + work.write
-    pieces = max(ceil_div(size, memory.w2e_half), min(ceil_div(size, _PIECE), _PIECES), 1)
+    pieces = max(ceil_div(size, memory.west_half), min(ceil_div(size, _PIECE), _PIECES), 1)
     moving = transfers.time(work.read, ONE_PIECE, write=False) + transfers.time(work.write, ONE_PIECE, write=True)
     if work.read and work.write:
         moving += pieces * transfers.turn

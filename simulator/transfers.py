@@ -161,7 +161,7 @@ def shapes_of(tiles: MacroTiles, p: Problem, mapping: Mapping, layout: Layout, h
         if p.keep and (not p.online or (again and mapping.compact == "memory")):
             # Compact copies are laid down in the order in which the array reads them.
             return ONE_PIECE
-        return load(lines, p.cols, layout.north_along_k, p.n2s_tensor, p.n2s_expanded)
+        return load(lines, p.cols, layout.north_along_k, p.north_tensor, p.north_expanded)
 
     def store(i: int, j: int) -> Stored:
         wide, of = (rows[i], p.rows) if layout.out_down else (cols[j], p.cols)
@@ -169,7 +169,7 @@ def shapes_of(tiles: MacroTiles, p: Problem, mapping: Mapping, layout: Layout, h
         return ONE_PIECE if added_up else _across(wide, of, p.word_bits, Fraction(1))
 
     return Shapes(
-        west=tuple(load(lines, p.rows, layout.west_along_k, p.w2e_tensor, p.w2e_expanded) for lines in rows),
+        west=tuple(load(lines, p.rows, layout.west_along_k, p.west_tensor, p.west_expanded) for lines in rows),
         north=tuple(tuple(load_north(lines, again) for lines in cols) for again in (0, 1)),
         store=tuple(tuple(store(i, j) for j in (0, 1)) for i in (0, 1)),
     )

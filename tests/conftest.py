@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from .examples_drawn import PROFILE, examples
+
 settings.register_profile(
-    "weft", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    "full", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("explore", parent=settings.get_profile("weft"), derandomize=False)
+settings.register_profile("weft", parent=settings.get_profile("full"), max_examples=examples(100))
+settings.register_profile("explore", parent=settings.get_profile("full"), derandomize=False)
 # Of a mutant it is enough that it is found.
 settings.register_profile(
-    "mutants", parent=settings.get_profile("weft"), phases=(Phase.explicit, Phase.generate), report_multiple_bugs=False
+    "mutants", parent=settings.get_profile("full"), phases=(Phase.explicit, Phase.generate), report_multiple_bugs=False
 )
-settings.load_profile(os.environ.get("WEFT_HYPOTHESIS", "weft"))
+settings.load_profile(PROFILE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,10 +14,13 @@ from weft.dataflow.operand import FormatName
 from weft.dataflow.pregenerate import Copy, WeightShape
 from weft.dataflow.stce.mapping import REGISTERS, ArrayMapping, Dataflow, holds_pairs
 from weft.dataflow.stce.spec import ArraySpec, PESpec
+from weft.dataflow.xnor.mapping import XnorMapping
+from weft.dataflow.xnor.spec import XnorSpec
 from weft.simulator.compact import Compact, compress, from_mask
 from weft.simulator.dram_spec import Controller, MemorySpec, Timing, load_memory
 from weft.simulator.operand import OPERAND_TYPES, Half
 from weft.workloads.gemm import Gemm
+from weft.workloads.levels import Levels
 from weft.workloads.sparsity import NMPattern
 
 SPECIAL_BITS: dict[FormatName, tuple[int, ...]] = {
@@ -124,6 +127,50 @@ def array_mappings(
     )
 
 
+@st.composite
+def xnor_specs(draw: st.DrawFn) -> AcceleratorSpec:
+    """Machines with small XNOR engines."""
+    own = XnorSpec(
+        rows=draw(st.integers(1, 4)),
+        cols=draw(st.integers(1, 4)),
+        word_bits=8 * draw(st.integers(1, 10)),
+        accumulators=draw(st.integers(1, 8)),
+        dense_words=draw(st.integers(1, 32)),
+        weight_words=draw(st.integers(1, 4)),
+        popcount_latency=draw(st.integers(1, 5)),
+    )
+    return replace(draw(specs()), xnor=own)
+
+
+@st.composite
+def xnor_mappings(draw: st.DrawFn, spec: AcceleratorSpec) -> XnorMapping:
+    """Any that the elements hold."""
+    own = spec.xnor
+    assert own is not None
+    if draw(st.booleans()):
+        return XnorMapping(dataflow=Dataflow.OS, interleave=draw(st.integers(1, own.accumulators)))
+    group = draw(st.integers(1, min(own.weight_words, own.dense_words)))
+    most = min(own.accumulators, own.dense_words // group)
+    return XnorMapping(dataflow=Dataflow.WS, interleave=draw(st.integers(1, most)), group=group)
+
+
+LEVELS = st.sampled_from(list(Levels))
+
+
+@st.composite
+def integers_of(draw: st.DrawFn, levels: Levels, *shape: int) -> npt.NDArray[np.int64]:
+    """Values of ``levels``: of all of them, of the outermost alone, of one alone; where 0 is one, mostly that."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    values = np.array(list(levels.values))
+    kind = draw(st.sampled_from(("any", "any", "outermost", "one", "rare")))
+    if kind == "one":
+        return np.full(shape, draw(st.sampled_from(list(levels.values))), np.int64)
+    found: npt.NDArray[np.int64] = rng.choice(values[[0, -1]] if kind == "outermost" else values, shape)
+    if kind == "rare" and 0 in levels.values:
+        found = found * (rng.random(shape) < 0.03)
+    return found
+
+
 def most_interleave(spec: AcceleratorSpec, dataflow: Dataflow, pattern: NMPattern) -> int:
     """The largest that the registers of ``spec`` hold."""
     held = [
@@ -198,10 +245,10 @@ def copy_sets() -> st.SearchStrategy[tuple[Copy, ...]]:
 
 
 @st.composite
-def receivers(draw: st.DrawFn, spec: AcceleratorSpec) -> npt.NDArray[np.bool_]:
-    """When a word is taken, [cycles, columns]: always, after a while, at random, at a column's own rate, in bursts."""
+def receivers(draw: st.DrawFn, spec: AcceleratorSpec, cols: int | None = None) -> npt.NDArray[np.bool_]:
+    """When a word is taken, bool [cycles, columns]: always, later, at random, at a column's own rate, in bursts."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    cycles, cols = draw(st.integers(0, 400)), spec.array.cols
+    cycles, cols = draw(st.integers(0, 400)), cols or spec.array.cols
     kind = draw(st.sampled_from(("always", "late", "random", "rates", "bursts")))
     if kind == "always":
         return np.ones((cycles, cols), np.bool_)

@@ -32,7 +32,7 @@ __all__ = [
     "tiles",
     "tiling",
     "unit",
-    "whole_run",
+    "whole_length",
     "widest",
     "words",
 ]
@@ -124,7 +124,7 @@ def least_issue(x: ArrayMachine, t: Tiling, rows: int, cols: int) -> int:
 
 
 @kernel
-def whole_run(x: ArrayMachine, t: Tiling, rows: int, cols: int, groups: int) -> tuple[int, int]:
+def whole_length(x: ArrayMachine, t: Tiling, rows: int, cols: int, groups: int) -> tuple[int, int]:
     """Cycles of a product without memory limits: all, and those in which the array waits for its edges between its
     first multiply and its last."""
     issue = least_issue(x, t, rows, cols)

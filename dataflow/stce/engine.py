@@ -13,21 +13,20 @@ from ...workloads.step import MatrixOp
 from ..accelerator import AcceleratorSpec
 from ..account import Counts, Cycles
 from ..constraint import Constraint, refusal
-from ..engine import Tiled
 from ..engine_time import compares_per_group
 from ..integers import ceil_div
-from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG, op_cost
+from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG, Tiled
 from ..mapping import COMPACT, Mapping
 from ..objective import Objective
 from ..placement import Placement
 from ..prices import FREE, Prices
-from ..problem import Problem, bound_cycles, memory_machine, problem_of, share, too_long
-from .dataflows import PACES, issuing, tiles, words
+from ..problem import Problem, memory_machine, problem_of, too_long
+from .cost import cost_of, form_of, tiled_as
+from .dataflows import PACES
 from .mapping import ArrayMapping
-from .pace import Tiling, array_machine
-from .search import CYCLES, EDP, ENERGY, FREE_SPACE, NOTHING, THRIFT, Found, Limits, energy_pj, search
+from .pace import array_machine
+from .search import CYCLES, EDP, ENERGY, FREE_SPACE, NOTHING, THRIFT, Found, Limits, search
 from .spec import StceSpec
-from .time import mapped_tiling
 
 __all__ = ["Stce"]
 
@@ -98,10 +97,9 @@ class Stce:
     def evaluate(self, op: MatrixOp, mapping: Mapping, price: Prices = FREE) -> Placement:
         """Cost of ``op`` under ``mapping``; refuses one of another op, or that registers or buffers cannot hold."""
         spec = self.spec
-        x, y, t = array_machine(spec), memory_machine(spec), self._pace(op, mapping)
-        p, r, c, tile, issue, demand = self._tiled(op, mapping, t)
-        cost = op_cost(p, y, issue, demand, share(p), r, c, tile)
-        all_ = cost.totals
+        p, y = self._problem(op, mapping), memory_machine(spec)
+        cost = cost_of(p, array_machine(spec), y, form_of(mapping.array), mapping.tile, price)
+        all_ = cost.op.totals
         if all_.status == TOO_LARGE:
             raise InputError(
                 f"a macro-tile of {mapping.tile_rows} x {mapping.tile_cols} of {op.name!r} does not fit the buffers of "
@@ -109,23 +107,22 @@ class Stce:
             )
         if all_.status != FITS:
             raise too_long(p)
-        compute, stall = issuing(p.groups, p.rows, p.cols, x, t, tile.rows, tile.cols)
-        memory_cycles = ceil_div(cost.memory_units, y.rate)
+        compute, stall = cost.compute, cost.interleave_stall
+        memory_cycles = ceil_div(cost.op.memory_units, y.rate)
         cycles = Cycles(
             compute=compute,
             interleave_stall=stall,
             fill_drain=all_.ramp,
             port_stall=all_.array - all_.ramp - compute - stall,
             dram_stall=memory_cycles - all_.array,
-            sore=ceil_div(cost.units, y.rate) - memory_cycles,
+            sore=ceil_div(cost.op.units, y.rate) - memory_cycles,
         )
-        moved = words(p, x, t, tile.rows)
         counts = Counts(
             macs=op.macs,
             selects=op.macs if op.sparse else 0,
-            w2e_words=moved.w2e_words,
-            n2s_pairs=moved.n2s_pairs,
-            output_words=moved.output_words,
+            w2e_words=cost.moved.w2e_words,
+            n2s_pairs=cost.moved.n2s_pairs,
+            output_words=cost.moved.output_words,
             buffer_bytes=all_.read_bytes + all_.write_bytes,
             dram_read_bytes=all_.read_bytes,
             dram_write_bytes=all_.write_bytes,
@@ -136,25 +133,21 @@ class Stce:
             mapping=mapping,
             cycles=cycles,
             counts=counts,
-            bound_cycles=bound_cycles(p, self.peak, y),
-            energy_pj=0.0 if price is FREE else energy_pj(p, x, t, tile, all_, price),
+            bound_cycles=cost.bound,
+            energy_pj=cost.energy_pj,
         )
 
     def tiled(self, op: MatrixOp, mapping: Mapping) -> Tiled:
         """The macro-tiles of a placed product."""
-        return self._tiled(op, mapping, self._pace(op, mapping))
+        form = form_of(mapping.array)
+        return tiled_as(self._problem(op, mapping), array_machine(self.spec), form, mapping.tile)
 
-    def _pace(self, op: MatrixOp, mapping: Mapping) -> Tiling:
+    def _problem(self, op: MatrixOp, mapping: Mapping) -> Problem:
+        """``op`` as the mapping has it."""
         mapping.array.check(self.spec)
-        gemm = mapping.gemm
-        return mapped_tiling(array_machine(self.spec), mapping.array, gemm.m, gemm.k, gemm.run)
-
-    def _tiled(self, op: MatrixOp, mapping: Mapping, t: Tiling) -> Tiled:
         p = problem_of(op, mapping.n2s, self.spec)
         mapping.check(op, bool(p.online))
-        tile = mapping.tile
-        r, c, issue, demand = tiles(array_machine(self.spec), t, p.rows, p.cols, tile.rows, tile.cols)
-        return Tiled(p, r, c, tile, issue, demand)
+        return p
 
 
 _ROOM = 2**26

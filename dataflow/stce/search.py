@@ -41,35 +41,11 @@ from ..macro_tiles import (
 from ..objective import TIE
 from ..prices import Prices
 from ..problem import LONGEST, MemoryMachine, Problem, Share, share
-from .dataflows import (
-    PACES,
-    col_axis,
-    demand_of,
-    issue_of,
-    least_issue,
-    registers,
-    row_axis,
-    tiling,
-    unit,
-    widest,
-    words,
-)
+from .cost import energy_pj
+from .dataflows import PACES, col_axis, demand_of, issue_of, least_issue, registers, row_axis, tiling, unit, widest
 from .pace import ArrayMachine, Tiling
 
-__all__ = [
-    "CYCLES",
-    "EDP",
-    "ENERGY",
-    "FORMS",
-    "FREE_SPACE",
-    "NOTHING",
-    "THRIFT",
-    "Found",
-    "Limits",
-    "Only",
-    "energy_pj",
-    "search",
-]
+__all__ = ["CYCLES", "EDP", "ENERGY", "FORMS", "FREE_SPACE", "NOTHING", "THRIFT", "Found", "Limits", "Only", "search"]
 
 THRIFT, CYCLES, ENERGY, EDP, _BYTES = 0, 1, 2, 3, 4
 
@@ -119,21 +95,6 @@ class Found(NamedTuple):
 
 NOTHING = Found(TOO_LARGE, np.inf, LONGEST, LONGEST, 0, 0, 0, 0, Tile(0, 0, 0, 0, 0), 0)
 """Of a search without a space."""
-
-
-@inlined
-def energy_pj(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, cost: Totals, price: Prices) -> float:
-    """Picojoules of a mapping."""
-    a = words(p, x, t, tile.rows)
-    moved = cost.read_bytes + cost.write_bytes
-    return (
-        price.fixed
-        + moved * (price.dram_byte + price.buffer_byte)
-        + a.w2e_words * price.w2e_word
-        + a.n2s_pairs * price.n2s_pair
-        + a.output_words * price.output_word
-        + cost.sore_groups * price.sore_group
-    )
 
 
 @kernel

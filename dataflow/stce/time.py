@@ -5,27 +5,45 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from ...workloads.gemm import Gemm
+from ...workloads.sparsity import NMPattern
 from ..accelerator import AcceleratorSpec
 from ..account import Cycles
-from .dataflows import NUMBER, issuing, tiling, whole_run
-from .mapping import ArrayMapping
+from .dataflows import NUMBER, issuing, tiling, whole_length
+from .mapping import ArrayMapping, Dataflow
 from .pace import ArrayMachine, Tiling, array_machine
 
-__all__ = ["array_cycles", "mapped_tiling"]
+__all__ = ["Executed", "array_cycles", "cycles_alone", "mapped_tiling"]
 
 
-def mapped_tiling(x: ArrayMachine, mapping: ArrayMapping, rows: int, k: int, run: int) -> Tiling:
+class Executed(Protocol):
+    """Of a mapping: what the closed forms go by."""
+
+    @property
+    def dataflow(self) -> Dataflow: ...
+    @property
+    def pattern(self) -> NMPattern: ...
+    @property
+    def interleave(self) -> int: ...
+
+
+def mapped_tiling(x: ArrayMachine, mapping: Executed, rows: int, k: int, run: int) -> Tiling:
     """Pace of a mapping, for ``rows`` rows and contractions of ``k`` in runs of ``run``."""
     pattern = mapping.pattern
     return tiling(NUMBER[mapping.dataflow], x, pattern.keep, pattern.group, mapping.interleave, rows, k, run)
 
 
+def cycles_alone(x: ArrayMachine, gemm: Gemm, mapping: Executed) -> Cycles:
+    """Cycles of ``gemm``, its contraction in what ``x`` takes a cycle, with unlimited buffers and memory."""
+    t = mapped_tiling(x, mapping, gemm.m, gemm.k, gemm.run)
+    compute, stall = issuing(gemm.groups, gemm.m, gemm.n, x, t, gemm.m, gemm.n)
+    length, port = whole_length(x, t, gemm.m, gemm.n, gemm.groups)
+    return Cycles(compute=compute, interleave_stall=stall, port_stall=port, fill_drain=length - compute - stall - port)
+
+
 def array_cycles(spec: AcceleratorSpec, gemm: Gemm, mapping: ArrayMapping) -> Cycles:
     """Cycles of ``gemm`` on the array of ``spec``, A flowing W2E and B N2S, with unlimited buffers and memory."""
     mapping.check(spec)
-    x = array_machine(spec)
-    t = mapped_tiling(x, mapping, gemm.m, gemm.k, gemm.run)
-    compute, stall = issuing(gemm.groups, gemm.m, gemm.n, x, t, gemm.m, gemm.n)
-    run, port = whole_run(x, t, gemm.m, gemm.n, gemm.groups)
-    return Cycles(compute=compute, interleave_stall=stall, port_stall=port, fill_drain=run - compute - stall - port)
+    return cycles_alone(array_machine(spec), gemm, mapping)

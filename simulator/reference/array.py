@@ -17,7 +17,7 @@ from ..array import canonical, check_operands, require_ready
 from ..compact import Compact
 from ..operand import Half
 from .output_stationary import OutputStationary, SingleBuffered
-from .registers import Machine
+from .registers import Machine, stce_grid
 from .weight_stationary import WeightStationary
 
 __all__ = ["ReferenceRun", "array_reference"]
@@ -44,8 +44,8 @@ def array_reference(
     ready: npt.NDArray[np.bool_] | None = None,
 ) -> ReferenceRun:
     """C[m, n] = A[m, k] B[k, n] on every register; operands and ``ready`` as of `run_array`, of its dtypes."""
-    machine = _machine(mapping.dataflow)(spec, mapping, a, check_operands(spec, mapping, a, b, run))
-    require_ready(spec, ready)
+    machine = _machine(mapping.dataflow)(stce_grid(spec), mapping, a, check_operands(spec, mapping, a, b, run))
+    require_ready(spec.array.cols, ready)
     with np.errstate(all="ignore"):
         while machine.awaited:
             if not machine.waiting:

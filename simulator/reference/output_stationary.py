@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
-from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.stce.mapping import ArrayMapping
-from ..compact import Compact
+from ...dataflow.xnor.mapping import XnorMapping
 from ..operand import Half, Word
-from .registers import EMPTY, MINUS_ZERO, Machine, Pair, Pe, Token
+from .registers import EMPTY, Grid, Machine, Pair, Pairs, Pe, Sum, Token
 
 __all__ = ["OutputStationary", "SingleBuffered"]
 
@@ -18,8 +15,8 @@ __all__ = ["OutputStationary", "SingleBuffered"]
 class OutputStationary(Machine):
     """Sums stay; pairs and control move south, dense groups east; a drain chain a column carries results south."""
 
-    def __init__(self, spec: AcceleratorSpec, mapping: ArrayMapping, a: Half, pairs: Compact) -> None:
-        super().__init__(spec, mapping, a, pairs)
+    def __init__(self, size: Grid, mapping: ArrayMapping | XnorMapping, a: Half, pairs: Pairs) -> None:
+        super().__init__(size, mapping, a, pairs)
         self.across = -(-self.n // (self.cols * self.contexts))
         self.tiles = -(-self.m // self.rows) * self.across
         self.used_rows = min(self.rows, self.m)
@@ -40,7 +37,7 @@ class OutputStationary(Machine):
                 for p in range(min(self.keep, length)):
                     first = g == 0 and p == 0
                     last = g == len(self.groups) - 1 and p == min(self.keep, length) - 1
-                    for turn in range(max(self.contexts, self.spec.pe.add_latency)):
+                    for turn in range(max(self.contexts, self.size.add_latency)):
                         takes = p == 0 and turn == 0
                         yield Token(tile, g, p, turn, takes, first, last) if turn < self.contexts else None
 
@@ -66,7 +63,7 @@ class OutputStationary(Machine):
             entering = self.edge_token(c)
             arriving = (entering, self.north_pair(entering, c)) if entering else None
         pe.finish()
-        pe.add(MINUS_ZERO)
+        pe.add(self.unit.zero)
         token, pair = arriving or (None, EMPTY)
         pe.issue(token, pair, 0, self.groups[token.batch][1] if token else 0)
         pe.receive(self.grid[r][c - 1].hop_words if c else self.edge_words(r, r))
@@ -77,7 +74,7 @@ class OutputStationary(Machine):
         column = (token.tile % self.across * self.contexts + token.context) * self.cols + c
         return self.pair(token.batch, token.pair, column)
 
-    def drained(self, pe: Pe, context: int) -> np.float32:
+    def drained(self, pe: Pe, context: int) -> Sum:
         """The result of a context, as the chain takes it over."""
         return pe.drain[context]
 
@@ -114,5 +111,5 @@ class SingleBuffered(OutputStationary):
                 self.last_start = self.t
             yield token
 
-    def drained(self, pe: Pe, context: int) -> np.float32:
+    def drained(self, pe: Pe, context: int) -> Sum:
         return pe.sums[context]

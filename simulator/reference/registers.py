@@ -9,20 +9,92 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.stce.mapping import ArrayMapping
-from ..compact import BUBBLE, Compact
+from ...dataflow.xnor.mapping import XnorMapping
+from ..compact import BUBBLE
 from ..operand import Half, Word
 
-__all__ = ["EMPTY", "MINUS_ZERO", "Machine", "Pair", "Pe", "Token"]
+__all__ = [
+    "EMPTY",
+    "MINUS_ZERO",
+    "Arithmetic",
+    "Grid",
+    "Machine",
+    "Pair",
+    "Pairs",
+    "Pe",
+    "Fp32",
+    "Sum",
+    "Token",
+    "stce_grid",
+]
 
 MINUS_ZERO = np.float32(-0.0)
 Pair = tuple[Word, int]
 EMPTY: Pair = (MINUS_ZERO, BUBBLE)
+Sum = Any
+"""A scalar of the accumulator's type."""
+
+
+class Grid(NamedTuple):
+    """Size and latencies of an array; words a cycle of a western port."""
+
+    rows: int
+    cols: int
+    port_words: int
+    multiply_latency: int
+    add_latency: int
+
+
+def stce_grid(spec: AcceleratorSpec) -> Grid:
+    """The array of the STCE."""
+    array, pe = spec.array, spec.pe
+    return Grid(array.rows, array.cols, array.w2e_words, pe.multiply_latency, pe.add_latency)
+
+
+class Arithmetic(Protocol):
+    """What a PE computes."""
+
+    zero: Sum
+    """What a sum starts from and a bubble adds."""
+
+    def product(self, dense: Word, value: Word) -> Sum:
+        """What a pair of words adds to a sum."""
+
+    def add(self, x: Sum, y: Sum) -> Sum:
+        """Their sum, as the accumulator holds it."""
+
+
+class Fp32:
+    """FP32: products and sums are rounded one by one."""
+
+    zero = MINUS_ZERO
+
+    def product(self, dense: Word, value: Word) -> Sum:
+        return np.float32(dense) * np.float32(value)
+
+    def add(self, x: Sum, y: Sum) -> Sum:
+        return np.float32(x + y)
+
+
+class Pairs(Protocol):
+    """The N2S operand: ``values`` and ``indices`` [slots, n] of a contraction of ``k`` in runs of ``run``."""
+
+    @property
+    def values(self) -> Half: ...
+    @property
+    def indices(self) -> Any: ...
+    @property
+    def k(self) -> int: ...
+    @property
+    def run(self) -> int: ...
+    @property
+    def n(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +113,20 @@ class Token:
 class Pe:
     """One multiplier, one adder, and the registers around them."""
 
-    def __init__(self, spec: AcceleratorSpec, contexts: int) -> None:
-        self.multiplier: deque[Any] = deque([None] * spec.pe.multiply_latency)
-        self.adder: deque[Any] = deque([None] * spec.pe.add_latency)
-        self.sums = [MINUS_ZERO] * contexts
-        self.leaving: tuple[Token, np.float32] | None = None  # on the adder's output in this cycle
+    def __init__(self, grid: Grid, unit: Arithmetic, contexts: int) -> None:
+        self.unit = unit
+        self.multiplier: deque[Any] = deque([None] * grid.multiply_latency)
+        self.adder: deque[Any] = deque([None] * grid.add_latency)
+        self.sums = [unit.zero] * contexts
+        self.leaving: tuple[Token, Sum] | None = None  # on the adder's output in this cycle
         self.part: list[Word] = []
         self.prefetched: list[Word] = []
         self.hop_words: list[Word] = []
         self.hop_token: Any = None
-        self.hop_result: np.float32 | None = None
+        self.hop_result: Sum | None = None
         self.pairs: list[Pair] = []  # WS: what the PE holds
         self.draining = -1  # OS: cycles since the first context of a tile was complete, -1 when there is none
-        self.drain = [MINUS_ZERO] * contexts
+        self.drain = [unit.zero] * contexts
 
     def finish(self) -> None:
         """The adder's output becomes visible."""
@@ -62,12 +135,12 @@ class Pe:
             token, total = self.leaving
             self.sums[token.context] = total
 
-    def add(self, north: np.float32) -> None:
+    def add(self, north: Sum) -> None:
         """A product meets its sum, or at the first of a sum what comes from the north."""
         issued = self.multiplier.popleft()
         if issued is not None:
             token, product = issued
-            issued = token, np.float32((north if token.first else self.sums[token.context]) + product)
+            issued = token, self.unit.add(north if token.first else self.sums[token.context], product)
         self.adder.append(issued)
 
     def issue(self, token: Token | None, pair: Pair, offset: int, part_words: int) -> None:
@@ -79,7 +152,7 @@ class Pe:
             assert len(self.prefetched) == part_words, "a part is used before it is there"
             self.part, self.prefetched = self.prefetched, []
         value, index = pair
-        product = MINUS_ZERO if index == BUBBLE else np.float32(self.part[offset + index]) * np.float32(value)
+        product = self.unit.zero if index == BUBBLE else self.unit.product(self.part[offset + index], value)
         self.multiplier.append((token, product))
 
     def receive(self, words: list[Word]) -> None:
@@ -91,19 +164,23 @@ class Pe:
 class Machine:
     """What both dataflows share: operands, the grid, the western edge of row 0 and the delay lines along the edges."""
 
-    def __init__(self, spec: AcceleratorSpec, mapping: ArrayMapping, a: Half, pairs: Compact) -> None:
-        self.spec, self.pairs, self.a = spec, pairs, a
+    unit: Arithmetic = Fp32()
+    sums: type[np.generic] = np.float32
+    """Of what leaves."""
+
+    def __init__(self, size: Grid, mapping: ArrayMapping | XnorMapping, a: Half, pairs: Pairs) -> None:
+        self.size, self.pairs, self.a = size, pairs, a
         self.m, self.n = a.shape[0], pairs.n
         self.keep, self.group = mapping.pattern.keep, mapping.pattern.group
-        self.rows, self.cols, self.contexts = spec.array.rows, spec.array.cols, mapping.interleave
+        self.rows, self.cols, self.contexts = size.rows, size.cols, mapping.interleave
         self.used_cols = min(self.cols, self.n)
-        self.grid = [[Pe(spec, self.contexts) for _ in range(self.cols)] for _ in range(self.rows)]
+        self.grid = [[Pe(size, self.unit, self.contexts) for _ in range(self.cols)] for _ in range(self.rows)]
         self.groups = self._cut()
-        self.result = np.zeros((self.m, self.n), np.float32)
+        self.result = np.zeros((self.m, self.n), self.sums)
         self.left = np.zeros((self.m, self.n), np.int64)
         self.rounds = np.zeros((self.m, self.n), np.int64)  # words taken for each result, in WS one a k-tile
         self.awaited = 0  # words still to leave at the south edge of the used columns
-        self.waiting: dict[int, tuple[int, int, np.float32]] = {}  # at the south edge, by column of the array
+        self.waiting: dict[int, tuple[int, int, Sum]] = {}  # at the south edge, by column of the array
         self.t = 0  # array cycles
         self.now = 0  # clock cycles
         self.tokens: list[Token | None] = []  # what the controller issued, by cycle
@@ -142,7 +219,7 @@ class Machine:
         self.tokens.append(token)
         if token is not None and token.takes:
             self.part, self.offset = self.part + 1, 0
-        end = min(self.offset + self.spec.array.w2e_words, self.part_length(self.part))
+        end = min(self.offset + self.size.port_words, self.part_length(self.part))
         self.sent.append((self.part, self.offset, end))
         self.offset = end
 
@@ -156,7 +233,7 @@ class Machine:
         """Control word that enters the grid ``delay`` cycles behind PE (0, 0)."""
         return self.tokens[self.t - delay] if self.t >= delay else None
 
-    def deliver(self, row: int, column: int, value: np.float32) -> None:
+    def deliver(self, row: int, column: int, value: Sum) -> None:
         """A word has come to the south edge."""
         self.waiting[column % self.cols] = row, column, value
 

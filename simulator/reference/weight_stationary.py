@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
-from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.stce.mapping import ArrayMapping
-from ..compact import Compact
+from ...dataflow.xnor.mapping import XnorMapping
 from ..operand import Half, Word
-from .registers import EMPTY, MINUS_ZERO, Machine, Pair, Pe, Token
+from .registers import EMPTY, Grid, Machine, Pair, Pairs, Pe, Sum, Token
 
 __all__ = ["WeightStationary"]
 
@@ -18,10 +15,10 @@ __all__ = ["WeightStationary"]
 class WeightStationary(Machine):
     """Pairs stay; control and batches move east, partial sums and, through shadow registers, the next pairs south."""
 
-    def __init__(self, spec: AcceleratorSpec, mapping: ArrayMapping, a: Half, pairs: Compact) -> None:
-        super().__init__(spec, mapping, a, pairs)
-        self.pace = max(self.contexts, spec.pe.add_latency)
-        self.row_delay = (self.keep - 1) * self.pace + spec.pe.add_latency
+    def __init__(self, size: Grid, mapping: ArrayMapping | XnorMapping, a: Half, pairs: Pairs) -> None:
+        super().__init__(size, mapping, a, pairs)
+        self.pace = max(self.contexts, size.add_latency)
+        self.row_delay = (self.keep - 1) * self.pace + size.add_latency
         self.batches = -(-self.m // self.contexts)
         self.across = -(-self.n // self.cols)
         self.tiles = -(-len(self.groups) // self.rows) * self.across
@@ -33,9 +30,9 @@ class WeightStationary(Machine):
 
     def controller(self) -> Iterator[Token | None]:
         for tile in range(self.tiles):
-            while self.shift_tile < tile or self.to_shift or not self.sums_are_back(tile % self.across):
+            while self.shift_tile < tile or self.to_shift or not self.sums_are_back(self.n_tile(tile)):
                 yield None
-            self.returns[tile % self.across] = None
+            self.returns[self.n_tile(tile)] = None
             for batch in range(self.batches):
                 while not self.prefetched():
                     yield None
@@ -50,12 +47,20 @@ class WeightStationary(Machine):
         back = self.returns[n_tile]
         return back is not None and self.t >= back
 
+    def n_tile(self, tile: int) -> int:
+        """The columns of a tile."""
+        return tile % self.across
+
+    def k_tile(self, tile: int) -> int:
+        """The part of the contraction of a tile."""
+        return tile // self.across
+
     def part_length(self, part: int) -> int:
         return self.contexts * self.group if part < self.tiles * self.batches else 0
 
     def part_word(self, row: int, part: int, x: int) -> Word:
         tile, batch = divmod(part, self.batches)
-        g = tile // self.across * self.rows + row
+        g = self.k_tile(tile) * self.rows + row
         context, index = divmod(x, self.group)
         if g >= len(self.groups) or index >= self.groups[g][1]:
             return self.a.dtype.type(0)
@@ -80,7 +85,7 @@ class WeightStationary(Machine):
         if token is not None and r == self.rows - 1 and c == 0 and token.batch == token.context == 0 and token.last:
             # It leaves a multiplication and an addition from now, is in the buffer a cycle later, and is needed again
             # only at the adder of the next round's first product.
-            self.returns[token.tile % self.across] = self.t + self.spec.pe.add_latency + 1
+            self.returns[self.n_tile(token.tile)] = self.t + self.size.add_latency + 1
         pe.issue(
             token,
             pe.pairs[token.pair] if token else EMPTY,
@@ -91,26 +96,26 @@ class WeightStationary(Machine):
         pe.hop_token = token
         if r == self.rows - 1 and pe.leaving is not None and pe.leaving[0].last:
             done, total = pe.leaving
-            row, column = done.batch * self.contexts + done.context, done.tile % self.across * self.cols + c
+            row, column = done.batch * self.contexts + done.context, self.n_tile(done.tile) * self.cols + c
             self.deliver(row, column, total)
 
-    def from_north(self, pe: Pe, r: int, c: int) -> np.float32:
+    def from_north(self, pe: Pe, r: int, c: int) -> Sum:
         """What stands on the northern wire of a PE in this cycle."""
         issued = pe.multiplier[0]
         if issued is None or not issued[0].first:
-            return MINUS_ZERO
+            return self.unit.zero
         token: Token = issued[0]
         if r:
             leaving = self.grid[r - 1][c].leaving
             assert leaving is not None and leaving[0].last, "no partial sum comes from the north"
             assert (leaving[0].batch, leaving[0].context) == (token.batch, token.context), "a wrong partial sum comes"
             return leaving[1]
-        row, column = token.batch * self.contexts + token.context, token.tile % self.across * self.cols + c
-        if token.tile < self.across or row >= self.m or column >= self.n:
-            return MINUS_ZERO
-        assert self.rounds[row, column] == token.tile // self.across, "a partial sum is used before it has left"
+        row, column = token.batch * self.contexts + token.context, self.n_tile(token.tile) * self.cols + c
+        if self.k_tile(token.tile) == 0 or row >= self.m or column >= self.n:
+            return self.unit.zero
+        assert self.rounds[row, column] == self.k_tile(token.tile), "a partial sum is used before it has left"
         assert self.left[row, column] < self.now, "a partial sum is used before it is back"
-        return np.float32(self.result[row, column])
+        return self.result[row, column]
 
     def take_over(self, pe: Pe, r: int, c: int) -> None:
         """The pairs of the next tile come into use; once the last row has them, those after may be shifted in."""
@@ -125,6 +130,11 @@ class WeightStationary(Machine):
         for c in range(self.cols):
             if self.t >= c and (shift := self.shifts[self.t - c]) is not None:
                 tile, position = shift
-                g = tile // self.across * self.rows + position // self.keep
-                pair = self.pair(g, position % self.keep, tile % self.across * self.cols + c)
+                row, p = divmod(position, self.keep)
+                there = tile < self.tiles  # behind the last tile nothing is shifted in
+                pair = self.held_pair(tile, row, p, self.n_tile(tile) * self.cols + c) if there else EMPTY
                 self.shadow[c] = [pair, *self.shadow[c][:-1]]
+
+    def held_pair(self, tile: int, row: int, p: int, column: int) -> Pair:
+        """Pair ``p`` that a row holds under a tile."""
+        return self.pair(self.k_tile(tile) * self.rows + row, p, column)

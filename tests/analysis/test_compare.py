@@ -13,6 +13,7 @@ from weft.simulator.result import SimResult
 from weft.workloads.errors import InputError
 from weft.workloads.step import Workload
 
+from ..examples_drawn import examples
 from .conftest import layer, relu, run, step
 
 
@@ -31,7 +32,7 @@ def test_the_ledger_accounts_for_every_cycle(scheme: str, dense: SimResult) -> N
     assert ledger.speedup == dense.cycles.total / sparse.cycles.total
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     rows=st.integers(1, 40),
     inputs=st.integers(1, 40),

@@ -23,6 +23,7 @@ from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp
 
 from ..dataflow.problems import machines, make_op, matrix_ops
+from ..examples_drawn import examples
 
 SAT = load_spec("sat-vcu1525")
 TWO_OF_EIGHT = NMPattern(keep=2, group=8)
@@ -129,7 +130,7 @@ def test_an_op_of_endless_phases_is_booked_at_once():
     assert sum(waits(result, SAT).values()) == 3 * 2**33 + result.cycles.dram_stall
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.data())
 def test_every_wait_is_booked_once(data):
     spec = data.draw(machines())

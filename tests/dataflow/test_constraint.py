@@ -29,6 +29,7 @@ from weft.workloads.operand import NMOperand
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp, Workload
 
+from ..examples_drawn import examples
 from .problems import machines, make_op, matrix_ops
 
 LISTS = {"interleave": (1, 2, 3, 4), "pairs": (1, 2, 3), "tile_rows": (1, 5, 8, 12, "all"), "tile_cols": (2, 7, "all")}
@@ -151,7 +152,7 @@ def test_the_best_that_is_allowed_is_found(data: st.DataObject) -> None:
     assert thrifty.counts.dram_bytes <= best.counts.dram_bytes
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(st.data())
 def test_what_is_said_to_be_possible_is(data: st.DataObject) -> None:
     """The refusal names one field whose value lets the others stand."""

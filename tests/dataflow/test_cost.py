@@ -22,6 +22,7 @@ from weft.workloads.operand import NMOperand
 from weft.workloads.sparsity import NMPattern
 
 from ..engines.conformance import claimed
+from ..examples_drawn import examples
 from .problems import machines, make_op, mappings, matrix_ops
 
 
@@ -34,7 +35,7 @@ def _fitting(op, spec, mapping) -> Placement:
 
 
 @pytest.mark.parametrize("compact", COMPACT)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(data=st.data())
 def test_closed_form_of_a_reduced_operand_that_is_streamed_again(data, compact):
     """Several row tiles, each of which needs columns that SORE reduces: few of the free draws come here."""
@@ -60,7 +61,7 @@ def test_closed_form_of_a_reduced_operand_that_is_streamed_again(data, compact):
     assert claimed(placement) == stepped(op, placement.mapping, spec)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.data())
 def test_one_untiled_group_costs_what_the_array_takes(data):
     """With one macro-tile the op level adds exposed transfers to the array's own run and nothing else."""

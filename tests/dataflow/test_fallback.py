@@ -29,6 +29,7 @@ from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp, UpdateOp, Workload
 from weft.workloads.update_rule import UPDATE_RULES
 
+from ..examples_drawn import examples
 from .problems import machines
 
 SAT = load_spec("sat-vcu1525")
@@ -114,7 +115,7 @@ SCHEMES = st.sampled_from(("bdwp", "bdwp-x", "srste", "sdgp", "sdwp", "transposa
 SIZES = st.tuples(*(st.sampled_from((1, 2, 5, 8, 16, 33, 64, 200)) for _ in range(3)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_no_step_is_slower_than_the_same_step_dense(data):
     """On any machine, under any scheme, for either objective of time, at both levels' ops."""
@@ -134,7 +135,7 @@ def test_no_step_is_slower_than_the_same_step_dense(data):
     assert found <= least
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.data())
 def test_no_other_choice_of_dense_passes_is_faster(data):
     """The witness: every set of dense passes of one layer, written into the workload by hand and simulated."""

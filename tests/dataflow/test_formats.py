@@ -139,7 +139,7 @@ def test_where_transfers_lie(spec):
     def shapes(machine):
         product = tiled(op, machine, mapping)
         tiles, *_ = macro_tiles(product, machine)
-        return shapes_of(tiles, product.problem, mapping, across, memory_machine(machine).w2e_half)
+        return shapes_of(tiles, product.problem, mapping, across, memory_machine(machine).west_half)
 
     ours, fp16 = shapes(spec), shapes(load_spec("tiny"))
 

@@ -9,14 +9,20 @@ import pytest
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.ranges import FieldRule, Range, field_rules
+from weft.dataflow.xnor.spec import XnorSpec
 from weft.workloads.errors import InputError
 
 RULES = list(field_rules(AcceleratorSpec))
 WITH_RANGES = [rule for rule in RULES if isinstance(rule.allowed, Range)]
 
 
+def _everything() -> AcceleratorSpec:
+    """A machine with every table that one may have."""
+    return replace(load_spec("sat-vcu1525"), xnor=XnorSpec(rows=4, cols=4))
+
+
 def _given(rule: FieldRule, value: object) -> AcceleratorSpec:
-    spec = load_spec("sat-vcu1525")
+    spec = _everything()
     *table, name = rule.path.split(".")
     if not table:
         return replace(spec, **{name: value})
@@ -24,7 +30,7 @@ def _given(rule: FieldRule, value: object) -> AcceleratorSpec:
 
 
 def test_every_field_has_a_rule_and_every_number_a_range():
-    spec = load_spec("sat-vcu1525")
+    spec = _everything()
     tables = [(f"{f.name}.", getattr(spec, f.name)) for f in fields(spec) if is_dataclass(getattr(spec, f.name))]
     named = {prefix + f.name for prefix, table in [("", spec), *tables] for f in fields(table)}
 
@@ -57,6 +63,7 @@ def test_what_may_be_left_out_says_what_holds_then():
     by_path = {rule.path: rule for rule in RULES}
 
     assert by_path["dram.capacity_bytes"].optional and by_path["dram.capacity_bytes"].otherwise == "none"
+    assert by_path["xnor.rows"].otherwise == "must be given in [xnor]" and by_path["xnor.word_bits"].otherwise == "64"
     assert by_path["clock_hz"].default is MISSING and by_path["clock_hz"].otherwise == "must be given"
     assert (by_path["wuve.pregenerate"].values, by_path["wuve.pregenerate"].otherwise) == ("true or false", "true")
     assert by_path["buffers.w2e_bytes"].values == "64 to 2^40"

@@ -26,6 +26,7 @@ from weft.workloads.operand import NMOperand
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import Workload
 
+from ..examples_drawn import examples
 from .problems import machines, make_op, matrix_ops
 
 PRICES = Prices(dram_byte=80.0, buffer_byte=1.0, w2e_word=1.2, n2s_pair=1.5, output_word=2.4, sore_group=0.0, fixed=0.0)
@@ -185,7 +186,7 @@ def test_a_group_the_machine_cannot_hold_is_refused(sat):
         place(make_op(Gemm(m=64, k=64, n=64), sparse=wide), sat, Objective.CYCLES)
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.data())
 def test_more_bandwidth_is_never_slower(data):
     """Under the objective cycles; thrift may give away what it calls equal."""

@@ -25,6 +25,8 @@ from weft.simulator.step import Stepped, stepped
 from weft.workloads.errors import InputError
 from weft.workloads.step import MatrixOp
 
+from ..examples_drawn import examples
+
 DIMENSIONS = ("rows", "cols")
 
 
@@ -74,14 +76,14 @@ class Conformance:
             assume(False)
             raise
 
-    @settings(max_examples=400)
+    @settings(max_examples=examples(400))
     @given(st.data())
     def test_closed_form_equals_stepped_phases(self, data: st.DataObject) -> None:
         spec, op, placement = self.placed(data)
 
         assert claimed(placement) == stepped(op, placement.mapping, spec)
 
-    @settings(max_examples=200)
+    @settings(max_examples=examples(200))
     @given(st.data())
     def test_cost_is_never_below_its_bound_and_every_cause_is_counted(self, data: st.DataObject) -> None:
         spec, op, placement = self.placed(data)
@@ -95,7 +97,7 @@ class Conformance:
         assert counts.dram_write_bytes >= op.c.bytes
         assert counts.dram_read_bytes >= (op.b if placement.mapping.n2s == "a" else op.a).bytes
 
-    @settings(max_examples=200)
+    @settings(max_examples=examples(200))
     @given(st.data())
     def test_macro_tiles_cover_the_product_once(self, data: st.DataObject) -> None:
         spec, op, placement = self.placed(data)
@@ -107,7 +109,7 @@ class Conformance:
             assert 1 <= axis.last <= axis.full
         assert tiled.problem.groups * tiled.problem.rows * tiled.problem.cols * tiled.problem.k == op.gemm.macs
 
-    @settings(max_examples=100)
+    @settings(max_examples=examples(100))
     @given(st.data())
     def test_a_placement_is_what_its_mapping_costs_and_no_rule_makes_it_faster(self, data: st.DataObject) -> None:
         spec, op, drawn = self.placed(data)
@@ -124,7 +126,7 @@ class Conformance:
         assert best.bound_cycles <= best.cycles.total <= restricted.cycles.total
         assert (restricted.mapping.resident, restricted.mapping.order) == (asked.resident, asked.order)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=examples(100), deadline=None)
     @given(st.data())
     def test_every_implementation_has_the_same_bits_and_cycles(self, data: st.DataObject) -> None:
         closed, runs, defined = self.on_values(data)

@@ -21,10 +21,11 @@ from weft.simulator.update_settings import Adam, AdamW, Nesterov, Sgd
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 
+from ..examples_drawn import examples
 from ..strategies import array_mappings, compacts, gemms, halves, make_spec, most_interleave, patterns, specs
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(st.data())
 def test_closed_form_equals_the_stepped_array_in_every_cause(data):
     spec = data.draw(specs())
@@ -71,7 +72,7 @@ def test_dense_is_the_same_in_every_group_size():
     assert len({run.result.tobytes() for run in runs}) == 1
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_sore_takes_its_closed_form(data):
     spec = data.draw(specs())
@@ -85,7 +86,7 @@ def test_sore_takes_its_closed_form(data):
     assert run.cycles == sore_issue(groups, pattern, spec) + sore_latency(pattern, spec)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.data(), st.integers(1, 70))
 def test_wuve_takes_its_closed_form(data, count):
     spec = data.draw(specs())

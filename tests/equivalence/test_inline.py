@@ -17,6 +17,7 @@ from weft.simulator.pregenerate import run_pregenerate
 from weft.simulator.update_settings import Sgd
 from weft.workloads.sparsity import NMPattern
 
+from ..examples_drawn import examples
 from ..strategies import copy_sets, halves, make_spec, singles, weight_shapes
 
 MACHINES = {
@@ -70,7 +71,7 @@ def check(driver, shape, copies, master, gradient, velocity):
 @pytest.mark.parametrize(
     "name", [*list(MACHINES)[:2], *(pytest.param(n, marks=pytest.mark.slow) for n in list(MACHINES)[2:])]
 )
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(data=st.data(), shape=weight_shapes(), copies=copy_sets())
 def test_rtl_equals_the_simulator(name, data, shape, copies):
     n = shape.elements
@@ -78,7 +79,7 @@ def test_rtl_equals_the_simulator(name, data, shape, copies):
 
 
 @pytest.mark.parametrize("name", list(MACHINES)[:2])
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(
     shape=weight_shapes(), copies=copy_sets(), seed=st.integers(0, 2**32 - 1), share=st.sampled_from((0.1, 0.5, 0.9))
 )

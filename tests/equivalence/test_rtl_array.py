@@ -24,6 +24,7 @@ from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 
+from ..examples_drawn import examples
 from ..strategies import array_mappings, compacts, gemms, halves, make_spec, receivers
 
 
@@ -82,7 +83,7 @@ def assert_equal(driver, mapping, gemm, a, b, ready=None):
 
 
 @pytest.mark.parametrize("name", [name for name in SPECS if name != "16x16"])
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(data=st.data())
 def test_rtl_equals_the_simulator(name, data):
     """Both dataflows; all patterns; interleave below, at and above the adder latency; ragged; special values."""

@@ -25,6 +25,7 @@ from weft.simulator.update_settings import Adam, AdamW, Nesterov, Sgd, UpdateSet
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.update_rule import UPDATE_RULES
 
+from ..examples_drawn import examples
 from ..strategies import gemms, halves, make_spec, singles
 
 Kind = Literal["serial", "network"]
@@ -68,7 +69,7 @@ def assert_same(left: Array, expected_left: Array, *signals: tuple[str, Array, A
 
 @pytest.mark.parametrize("text", PATTERNS)
 @pytest.mark.parametrize("kind", ["serial", "network"])
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(data=st.data())
 def test_sore_of_three_lanes_is_the_stepped_engine(kind: Kind, text: str, data: st.DataObject) -> None:
     gemm = data.draw(gemms())
@@ -79,7 +80,7 @@ def test_sore_of_three_lanes_is_the_stepped_engine(kind: Kind, text: str, data: 
     "text", ["2:8", *(pytest.param(t, marks=pytest.mark.slow) for t in ("1:1", "4:4", "3:5", "5:13"))]
 )
 @pytest.mark.parametrize("kind", ["serial", "network"])
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(data=st.data())
 def test_sore_of_one_lane_is_the_stepped_engine(kind: Kind, text: str, data: st.DataObject) -> None:
     gemm = data.draw(gemms())
@@ -195,7 +196,7 @@ machines = [
 
 
 @pytest.mark.parametrize(("rule", "lanes", "multiply", "add"), machines)
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(data=st.data())
 def test_wuve_is_the_stepped_engine(rule: str, lanes: int, multiply: int, add: int, data: st.DataObject) -> None:
     n = data.draw(st.integers(1, 70))
@@ -204,7 +205,7 @@ def test_wuve_is_the_stepped_engine(rule: str, lanes: int, multiply: int, add: i
     check_wuve(driver, data.draw(rules[rule]), data.draw(singles(n)), data.draw(halves(n)), state)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(data=st.data())
 def test_wuve_in_bf16_is_the_stepped_engine(data: st.DataObject) -> None:
     n = data.draw(st.integers(1, 70))

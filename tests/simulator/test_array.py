@@ -21,6 +21,7 @@ from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 
+from ..examples_drawn import examples
 from ..strategies import array_mappings, compacts, formats, gemms, halves, make_spec, receivers, specs
 
 
@@ -83,7 +84,7 @@ def check_times(run: ArrayRun, spec: AcceleratorSpec, mapping: ArrayMapping, gem
     assert run.left.max() < c.total
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(st.data())
 def test_every_bit_and_cycle_is_that_of_the_registers(data: st.DataObject) -> None:
     format = data.draw(formats)
@@ -97,7 +98,7 @@ def test_every_bit_and_cycle_is_that_of_the_registers(data: st.DataObject) -> No
     assert run.left.tolist() == registers.left.tolist()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_receivers_cost_no_more_than_the_cycles_in_which_they_are_not_ready(data: st.DataObject) -> None:
     """And what causes the array's own cycles does not depend on them, nor do its results."""
@@ -116,7 +117,7 @@ def test_receivers_cost_no_more_than_the_cycles_in_which_they_are_not_ready(data
     ].all()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.data())
 def test_result_is_the_definition_and_time_the_closed_form(data: st.DataObject) -> None:
     format = data.draw(formats)
@@ -128,7 +129,7 @@ def test_result_is_the_definition_and_time_the_closed_form(data: st.DataObject) 
     check_times(run, spec, mapping, gemm)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_result_does_not_depend_on_the_machine(data: st.DataObject) -> None:
     gemm = data.draw(gemms(max_rows=30, max_cols=30))
@@ -145,7 +146,7 @@ def test_result_does_not_depend_on_the_machine(data: st.DataObject) -> None:
     assert all(result == results[0] for result in results)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_a_dense_product_is_the_plain_one(data: st.DataObject) -> None:
     gemm = data.draw(gemms())
@@ -159,7 +160,7 @@ def test_a_dense_product_is_the_plain_one(data: st.DataObject) -> None:
     assert [bits(run.result) for run in runs] == [bits(gemm_reference(a, b))] * 2
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.data())
 def test_a_plain_operand_is_compressed_on_the_way(data: st.DataObject) -> None:
     gemm = data.draw(gemms())

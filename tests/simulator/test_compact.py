@@ -15,6 +15,7 @@ from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 
+from ..examples_drawn import examples
 from ..strategies import compacts, formats, gemms, halves, patterns
 
 
@@ -38,7 +39,7 @@ def one_by_one(b: npt.NDArray[np.float16], pattern: NMPattern, run: int) -> tupl
     return values, indices
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.data())
 def test_the_largest_of_each_group_are_kept(data: st.DataObject) -> None:
     gemm, pattern = data.draw(gemms()), data.draw(patterns())
@@ -48,7 +49,7 @@ def test_the_largest_of_each_group_are_kept(data: st.DataObject) -> None:
     assert compact.values.shape[0] == pattern.kept(gemm.k, gemm.run)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.data())
 def test_decompress_gives_back_what_was_kept(data: st.DataObject) -> None:
     gemm, pattern = data.draw(gemms()), data.draw(patterns())
@@ -60,7 +61,7 @@ def test_decompress_gives_back_what_was_kept(data: st.DataObject) -> None:
     assert np.count_nonzero(dense.view(np.uint16)) == np.count_nonzero(compact.values[kept].view(np.uint16))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.data())
 def test_a_mask_is_kept_in_order_and_padded_with_bubbles(data: st.DataObject) -> None:
     gemm, pattern = data.draw(gemms()), data.draw(patterns())

@@ -20,6 +20,7 @@ from weft.simulator.kernels.dram import Gaps, run_channel
 from weft.simulator.reference import Command, channel_reference, jedec_violations
 from weft.workloads.errors import InputError
 
+from ..examples_drawn import examples
 from ..strategies import memories
 
 KINDS = ("ACT", "PRE", "RD", "WR", "PREA", "REF")
@@ -62,7 +63,7 @@ def traffic(memory: MemorySpec, longest: int) -> st.SearchStrategy[list[tuple[in
     return st.lists(one, min_size=1, max_size=longest).map(timed)
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(st.data())
 def test_every_command_and_cycle_is_that_of_the_stepped_channel(data: st.DataObject) -> None:
     memory = data.draw(memories())
@@ -74,7 +75,7 @@ def test_every_command_and_cycle_is_that_of_the_stepped_channel(data: st.DataObj
     assert done == [expected.done[i] for i in range(len(requests))]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.data())
 def test_no_command_breaks_a_jedec_rule(data: st.DataObject) -> None:
     memory = data.draw(memories())
@@ -196,7 +197,7 @@ def test_one_bank_group_is_bound_by_ccd_l() -> None:
     assert 0.98 * bound < share("stride_8KB_read") <= bound
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.data())
 def test_a_map_gives_every_line_its_own_place(data: st.DataObject) -> None:
     o = replace(X8.organization, channels=2, ranks=2, rows=4, columns=32)
@@ -274,7 +275,7 @@ def test_a_nest_touches_the_lines_of_its_bytes(base: int, loops: list[tuple[int,
     assert nest(base, [c for c, _ in loops], [p for _, p in loops], run, 64).tolist() == expected
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(st.integers(1, 4096), st.integers(0, 8192), st.booleans())
 def test_efficiency_is_a_share(row_bytes: int, rest: int, write: bool) -> None:
     assert 0 < transfer_efficiency(X8, row_bytes, row_bytes + rest, write) <= 1

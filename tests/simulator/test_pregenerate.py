@@ -20,13 +20,14 @@ from weft.simulator.update_settings import Adam, AdamW, Nesterov, Sgd
 from weft.workloads.errors import InputError
 from weft.workloads.sparsity import NMPattern
 
+from ..examples_drawn import examples
 from ..strategies import copy_sets, halves, make_spec, patterns, singles, specs, weight_shapes
 
 SGD, ADAM = Sgd(rate=0.5, momentum=0.9), Adam(rate=0.5, step=3)
 RULES = SGD, ADAM, Nesterov(rate=0.5, momentum=0.9), AdamW(rate=0.5, step=3, weight_decay=0.25)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(data=st.data(), copies=copy_sets(), rule=st.sampled_from(RULES))
 def test_every_pair_and_cycle_is_that_of_the_plain_python_machine(data, copies, rule):
     spec = data.draw(specs())
@@ -63,7 +64,7 @@ def pairs_of(copy_run, shape, copy):
     return found
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(data=st.data(), copies=copy_sets())
 def test_copies_are_what_compressing_the_updated_weights_gives(data, copies):
     spec = data.draw(specs())
@@ -86,7 +87,7 @@ def test_copies_are_what_compressing_the_updated_weights_gives(data, copies):
         assert (ran.copies[copy].nan_flags == expected.nan_flags).all()
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(spec=specs(), shape=weight_shapes(), copies=copy_sets(), data=st.data())
 @example(
     spec=make_spec(array=ArraySpec(rows=1, cols=1), sore=SoreSpec(lanes=12), wuve=WuveSpec(lanes=5)),

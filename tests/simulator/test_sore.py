@@ -18,6 +18,7 @@ from weft.simulator.reference import sore_reference
 from weft.workloads.errors import InputError
 from weft.workloads.sparsity import NMPattern
 
+from ..examples_drawn import examples
 from ..strategies import formats, gemms, halves, make_spec, patterns, specs
 
 
@@ -33,7 +34,7 @@ def closed_form(spec: AcceleratorSpec, groups: int, pattern: NMPattern) -> int:
     return rounds + p * (p + 1) // 2 + q * (q + 1) // 2
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.data())
 def test_every_pair_and_cycle_is_that_of_the_lanes(data: st.DataObject) -> None:
     format = data.draw(formats)
@@ -52,7 +53,7 @@ def test_every_pair_and_cycle_is_that_of_the_lanes(data: st.DataObject) -> None:
     ]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.data())
 def test_both_kinds_keep_what_compress_keeps(data: st.DataObject) -> None:
     gemm, pattern = data.draw(gemms()), data.draw(patterns())

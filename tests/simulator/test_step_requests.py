@@ -29,6 +29,7 @@ from weft.workloads.operand import Role
 from weft.workloads.step import MatrixOp, Workload
 
 from ..dataflow.problems import addresses_of, machines, mappings, matrix_ops
+from ..examples_drawn import examples
 
 
 @st.composite
@@ -62,7 +63,7 @@ def regions(op: MatrixOp) -> OpRegions:
     return OpRegions(**made, compact=Region("compact", room, 0, 0, at + room) if op.sparse else None)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(placed())
 def test_phases_move_what_the_step_moves(case: tuple[MatrixOp, AcceleratorSpec, Mapping]) -> None:
     """Per phase against the element by element reference, and in time against the closed form."""
@@ -89,7 +90,7 @@ def places(op: MatrixOp, side: str) -> np.ndarray:  # type: ignore[type-arg]
     return np.arange(g.groups * shape[0] * shape[1]).reshape(g.groups, *shape)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(placed(dense=True))
 def test_every_element_is_asked_for_where_it_lies(case: tuple[MatrixOp, AcceleratorSpec, Mapping]) -> None:
     """Macro-tile after macro-tile in plain Python: the elements that each loads and stores, at their places."""

@@ -38,6 +38,7 @@ from weft.workloads.trace import trace_step
 from weft.workloads.update_rule import UPDATE_RULES
 
 from ..dataflow.problems import machines, make_op, mappings, matrix_ops
+from ..examples_drawn import examples
 
 SAT = load_spec("sat-vcu1525")
 TWO_OF_EIGHT = NMPattern(keep=2, group=8)
@@ -108,7 +109,7 @@ def memories(spec: AcceleratorSpec) -> st.SearchStrategy[Transfers]:
     return st.sampled_from((OneRate(), *map(by_shape, real)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.data())
 def test_in_series_the_system_is_the_step(data):
     plan = data.draw(plans())
@@ -122,7 +123,7 @@ def test_in_series_the_system_is_the_step(data):
     assert (system.start % system.rate == 0).all()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_events_and_recurrence_agree_in_every_op(data):
     plan = data.draw(plans())
@@ -149,7 +150,7 @@ def test_a_difference_between_events_and_recurrence_is_told():
         require_same(simulate_system(plan), other)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.data())
 def test_conservation(data):
     plan = data.draw(plans())
@@ -215,7 +216,7 @@ def _at_most(tasks: Tasks, step_cycles: int) -> int:
     return (step_cycles + len(tasks.engine)) * tasks.rate + both
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_order_by_role_waits_for_no_update_and_never_adds_to_the_step(data):
     plan = data.draw(plans())
@@ -403,7 +404,7 @@ def test_of_a_step_of_too_many_phases_no_service_is_kept(monkeypatch):
     assert (system.engines, system.end.tolist()) == (whole.engines, whole.end.tolist())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_a_short_op_between_a_long_store_and_a_streamed_op(data):
     """The last stores of two ops hold both halves of the output buffer; free draws hardly ever come here."""

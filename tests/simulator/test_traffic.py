@@ -34,6 +34,7 @@ from ..dataflow.problems import (
     mappings,
     matrix_ops,
 )
+from ..examples_drawn import examples
 
 
 def _listed(spec, op, mapping):
@@ -67,7 +68,7 @@ def _streamable(spec, mapping) -> bool:
 
 
 @pytest.mark.parametrize("word", ["shipped", "eight bits"])
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_what_a_walk_over_the_elements_counts_is_what_op_and_step_are_charged(word, data):
     spec = data.draw(machines())

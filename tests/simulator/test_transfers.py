@@ -28,6 +28,7 @@ from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp
 
 from ..dataflow.problems import make_op
+from ..examples_drawn import examples
 
 Int64 = npt.NDArray[np.int64]
 SAT = load_spec("sat-vcu1525")
@@ -60,7 +61,7 @@ def _tiles(
     product, transfers = tiled(op, SAT, mapping), by_shape(SAT)
     tiles, _, _ = macro_tiles(product, SAT)
     return timed(
-        tiles, product.problem, mapping, layout_of(op, n2s), memory_machine(SAT).w2e_half, transfers
+        tiles, product.problem, mapping, layout_of(op, n2s), memory_machine(SAT).west_half, transfers
     ), transfers
 
 
@@ -117,7 +118,7 @@ def test_weight_gradient_reads_both_operands_across_unless_it_takes_all_of_them(
     assert whole.west_time[0] == _cycles(transfers, 64 * 128 * 2, ONE_PIECE)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.integers(0, 10**7), st.sampled_from([ONE_PIECE, Stored(64, 256), Stored(16, 4096)]), st.booleans())
 def test_nothing_beats_the_port_or_the_peak(size: int, shape: Stored, write: bool):
     for spec in (SAT, load_spec("tiny")):

@@ -22,6 +22,7 @@ from weft.simulator.update_settings import SETTINGS, Adam, AdamW, Nesterov, Sgd,
 from weft.workloads.errors import InputError
 from weft.workloads.update_rule import UPDATE_RULES, UpdateRule
 
+from ..examples_drawn import examples
 from ..strategies import formats, halves, make_spec, singles, specs
 
 Single = npt.NDArray[np.float32]
@@ -74,7 +75,7 @@ def closed_form(spec: AcceleratorSpec, rule: UpdateSettings, parameters: int) ->
     return -(-parameters // spec.wuve.lanes) + depth
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.data())
 def test_every_bit_and_cycle_is_that_of_the_page(data: st.DataObject) -> None:
     format = data.draw(formats)

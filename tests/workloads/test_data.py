@@ -24,6 +24,8 @@ from weft.workloads.data.folder import decode
 from weft.workloads.data.images import held_out
 from weft.workloads.errors import InputError
 
+from ..examples_drawn import examples
+
 CIFAR10 = [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]
 CIFAR100 = ["train"], ["test"]
 
@@ -436,7 +438,7 @@ def test_an_order_holds_every_image_once() -> None:
     assert (found == order(100, torch.Generator().manual_seed(3))).all()
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(width=st.integers(1, 90), height=st.integers(1, 90), side=st.sampled_from((8, 16, 33)), seed=st.integers(0, 99))
 def test_a_picture_is_the_middle_of_the_whole_one_resized(
     tmp_path_factory: pytest.TempPathFactory, width: int, height: int, side: int, seed: int

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from weft.workloads.im2col import Window, fold, unfold
 
+from ..examples_drawn import examples
+
 
 @st.composite
 def windows(draw):
@@ -21,7 +23,7 @@ def windows(draw):
     return Window(image=image, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 @given(windows(), st.integers(1, 3), st.integers(1, 3), st.integers(1, 4))
 def test_a_convolution_and_its_gradients_are_products_of_unfolded_images(window, samples, inputs, outputs):
     torch.manual_seed(0)

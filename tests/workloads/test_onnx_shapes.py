@@ -20,6 +20,8 @@ from weft.workloads.onnx.constants import store
 from weft.workloads.onnx.file import require_attributes
 from weft.workloads.onnx.folding import Folding, fold
 
+from ..examples_drawn import examples
+
 node = helper.make_node
 Arrays = dict[str, Any]
 
@@ -350,14 +352,14 @@ def test_chains_of_layers_have_the_shapes_of_the_reference(chain: tuple[list[Any
     check_chain(*chain)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(chains(), st.data())
 def test_corrupted_chains_are_refused_or_computed(chain: tuple[list[Any], Arrays], data: st.DataObject) -> None:
     check_corrupted(*chain, data)
 
 
 @pytest.mark.slow
-@settings(max_examples=600)
+@settings(max_examples=examples(600))
 @given(chains(), st.data())
 def test_many_chains(chain: tuple[list[Any], Arrays], data: st.DataObject) -> None:
     check_chain(*chain)

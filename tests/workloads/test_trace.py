@@ -29,6 +29,7 @@ from weft.workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
 from weft.workloads.trace import trace_step
 from weft.workloads.tracing.products import operator_name, products_of
 
+from ..examples_drawn import examples
 from .toy_models import (
     Attention,
     Checkpointed,
@@ -110,7 +111,7 @@ def convolutions(draw: st.DrawFn) -> tuple[nn.Module, Tensor, int]:
     return model, x, positions * math.prod(kernel) * outer * inner // groups
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(convolutions())
 def test_convolutions_equal_closed_form_and_flop_counter(case: tuple[nn.Module, Tensor, int]) -> None:
     model, x, macs = case

@@ -11,6 +11,7 @@ from weft.workloads.gemm import Pass
 from weft.workloads.trace import trace_step
 from weft.workloads.tracing.written_out import _bilinear
 
+from ..examples_drawn import examples
 from .toy_models import floats, source_of
 
 
@@ -33,7 +34,7 @@ def test_products_of_a_bilinear_form_by_hand() -> None:
     assert step.dense_macs[Pass.WU] == linear + form
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.lists(st.integers(1, 3), max_size=2), st.tuples(*[st.integers(1, 4)] * 3), st.booleans())
 def test_a_bilinear_form_equals_pytorchs(rows: list[int], sizes: tuple[int, int, int], biased: bool) -> None:
     """Results and gradients, in whole numbers."""

@@ -24,6 +24,7 @@ from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.update_rule import ADAM
 
+from ...examples_drawn import examples
 from ...strategies import make_spec, patterns
 
 ONE = make_spec(array=ArraySpec(rows=1, cols=1), sore=SoreSpec(lanes=1), wuve=WuveSpec(lanes=1))
@@ -75,7 +76,7 @@ def test_an_accepted_machine_elaborates(data):
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(data=st.data())
 def test_an_accepted_machine_elaborates_in_many_more_cases(data):
     accepted_elaborates(data)

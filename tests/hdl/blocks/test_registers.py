@@ -18,6 +18,7 @@ from weft.hdl.blocks.banks import IN_RTL, run_registers
 from weft.hdl.blocks.control_format import ControlFormat
 from weft.hdl.blocks.registers import REGISTERS, register_table
 
+from ...examples_drawn import examples
 from ...strategies import array_mappings, gemms, make_spec
 from ..verilating import Verilator
 
@@ -48,7 +49,7 @@ def derived(spec, mapping, gemm):
     return {register.name: known[register.name] for register in REGISTERS}
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(data=st.data())
 def test_the_formulas_are_the_registers_of_the_driver(data):
     spec = make_spec(

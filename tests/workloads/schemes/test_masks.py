@@ -22,6 +22,7 @@ from weft.workloads.schemes.masks import (
 )
 from weft.workloads.sparsity import NMPattern
 
+from ...examples_drawn import examples
 from ...strategies import halves, make_spec, patterns
 
 views = st.tuples(st.integers(1, 4), st.integers(1, 40), st.sampled_from((1, 2, 9, 31, 32, 130)))
@@ -77,7 +78,7 @@ def test_selection_passes_every_bit_and_any_layout():
     )
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(data=st.data(), pattern=patterns(16, 16), k=st.integers(1, 40), n=st.integers(1, 5))
 def test_selection_is_that_of_the_reduction_engine(data, pattern, k, n):
     """Bits, ties, zeros of either sign, infinities and NaNs of FP16 alike."""
@@ -97,7 +98,7 @@ def _array():
     return ArraySpec(rows=2, cols=2)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(data=st.data(), pattern=patterns(16, 16), runs=st.integers(1, 3), run=st.integers(1, 20), n=st.integers(1, 5))
 def test_compact_form_is_that_of_the_machine(data, pattern, runs, run, n):
     values = data.draw(halves(runs * run, n))

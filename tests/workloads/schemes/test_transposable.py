@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from weft.workloads.schemes.transposable import best_of_all, best_of_flow, transposable_mask
 from weft.workloads.sparsity import NMPattern
 
+from ...examples_drawn import examples
+
 
 def _blocks(count: int, m: int, seed: int) -> torch.Tensor:
     rng = torch.Generator().manual_seed(seed)
@@ -23,7 +25,7 @@ def test_there_are_90_masks_at_2_of_4():
     assert _all_masks(2, 4).shape == (90, 16)
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(seed=st.integers(0, 2**31), pattern=st.sampled_from(((1, 2), (1, 3), (2, 3), (1, 4), (2, 4), (3, 4), (4, 4))))
 def test_flow_finds_the_best_of_all_masks(seed, pattern):
     keep, m = pattern
