@@ -9,83 +9,54 @@ import numpy as np
 import numpy.typing as npt
 
 from ...dataflow.stce.mapping import Dataflow
+from ...dataflow.xnor.mapping import XnorMapping
 from ...dataflow.xnor.spec import XnorSpec
 from ...dataflow.xnor.words import beats_of, plane_weights, require_exact, signed, words_of
-from ...workloads.errors import InputError, require_choice, require_int
+from ...workloads.errors import InputError
 from ...workloads.gemm import Gemm
 from ...workloads.levels import Levels
-from ...workloads.sparsity import NMPattern
-from .banks import IN_RTL, pair_order, registers_of, require_address, west_order
+from .banks import pair_order, registers_of, require_address, west_order
 from .frame import frame_of
 
-__all__ = ["Planes", "XnorBanks", "XnorWork", "planes_of", "xnor_banks", "xnor_registers"]
+__all__ = ["Planes", "Sides", "XnorBanks", "planes_of", "slots_of", "xnor_banks", "xnor_registers"]
 
 Bits = npt.NDArray[np.bool_]
+Sides = tuple[Levels, Levels]
+"""Of the operand from the west, and of the one from the north."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class XnorWork:
-    """A product and how the engine runs it: A of ``levels[0]`` from the west, B of ``levels[1]`` from the north.
+def slots_of(own: XnorSpec, mapping: XnorMapping, gemm: Gemm, levels: Sides) -> Gemm:
+    """``gemm`` as the array sees it, its contraction in slots.
 
-    ``group``: words that a PE holds in WS, 1 in OS.
+    In OS a word is a run of them, so that the controller's loops reach further; in WS the words that a PE holds may
+    belong to two.
     """
-
-    dataflow: Dataflow
-    interleave: int
-    group: int = 1
-    gemm: Gemm
-    levels: tuple[Levels, Levels]
-
-    @property
-    def pattern(self) -> NMPattern:
-        """Of slots, as the array executes it."""
-        return NMPattern(keep=self.group, group=self.group)
-
-    def check(self, spec: XnorSpec) -> None:
-        """Refuse what a PE cannot hold, and sums that an accumulator cannot."""
-        require_choice("dataflow", self.dataflow, IN_RTL)
-        require_int("interleave", self.interleave, 1, spec.accumulators)
-        stationary = self.dataflow is Dataflow.WS
-        require_int("group", self.group, 1, spec.weight_words if stationary else 1)
-        if stationary:
-            require_int("interleave x group", self.interleave * self.group, 1, spec.dense_words)
-        require_exact(self.gemm.k, *self.levels)
-
-    def slots(self, spec: XnorSpec) -> Gemm:
-        """The product whose contraction is the slots of a PE. In OS a word is a run of them, so that the loops of the
-        controller reach further; in WS the groups of a PE go on from word to word."""
-        words = words_of(self.gemm, *self.levels, spec.word_bits)
-        run = words.beats if self.dataflow is Dataflow.OS else words.slots
-        return Gemm(m=self.gemm.m, k=words.slots, n=self.gemm.n, groups=self.gemm.groups, run=run)
+    words = words_of(gemm, *levels, own.word_bits)
+    run = words.beats if mapping.dataflow is Dataflow.OS else words.slots
+    return Gemm(m=gemm.m, k=words.slots, n=gemm.n, groups=gemm.groups, run=run)
 
 
-def xnor_registers(spec: XnorSpec, work: XnorWork) -> dict[str, int]:
-    """The ``run`` ports of `Xnor` for one product."""
-    work.check(spec)
-    slots = work.slots(spec)
-    registers = registers_of(frame_of(spec), work, slots)
-    a, b = work.levels
-    planes_a, planes_b = len(plane_weights(a)), len(plane_weights(b))
-    ways = (
-        slots.run // (planes_a * planes_b)
-        if work.dataflow is Dataflow.OS
-        else len(beats_of(a, b)) // (planes_a * planes_b)
-    )
-    both_binary = a is b is Levels.BINARY
-    stationary = work.dataflow is Dataflow.WS
-    row, tile = (work.group * n if stationary else 0 for n in (1, spec.rows))
+def xnor_registers(own: XnorSpec, mapping: XnorMapping, gemm: Gemm, levels: Sides) -> dict[str, int]:
+    """The ``run`` ports of `Xnor` for one product, which its PEs can hold and whose sums are exact."""
+    require_exact(gemm.k, *levels)
+    registers = registers_of(frame_of(own), mapping, slots_of(own, mapping, gemm, levels))
+    planes = [plane_weights(side) for side in levels]
+    ways = len(beats_of(*levels)) // (len(planes[0]) * len(planes[1]))
+    both_binary = levels == (Levels.BINARY, Levels.BINARY)
+    stationary = mapping.dataflow is Dataflow.WS
+    held = mapping.group if stationary else 0
     return registers | {
-        "last_a": planes_a - 1,
-        "last_b": planes_b - 1,
+        "last_a": len(planes[0]) - 1,
+        "last_b": len(planes[1]) - 1,
         "ways": ways - 1,
-        "signed_a": int(plane_weights(a)[-1] < 0),
-        "signed_b": int(plane_weights(b)[-1] < 0),
-        "beat_row": _beat(row, ways, planes_b, planes_a),
-        "beat_tile": _beat(tile, ways, planes_b, planes_a),
+        "signed_a": int(planes[0][-1] < 0),
+        "signed_b": int(planes[1][-1] < 0),
+        "beat_row": _beat(held, ways, len(planes[1]), len(planes[0])),
+        "beat_tile": _beat(held * own.rows, ways, len(planes[1]), len(planes[0])),
         "twice": int(both_binary),
-        "length": work.gemm.k if both_binary else 0,
-        "edge_contexts": 1 if stationary else work.interleave,
-        "edge_words": registers["parts"] * work.interleave if stationary else registers["drain_words"],
+        "length": gemm.k if both_binary else 0,
+        "edge_contexts": 1 if stationary else mapping.interleave,
+        "edge_words": registers["parts"] * mapping.interleave if stationary else registers["drain_words"],
     }
 
 
@@ -132,39 +103,34 @@ class XnorBanks:
     valid: Bits
 
 
-def xnor_banks(spec: XnorSpec, work: XnorWork, a: npt.NDArray[Any], b: npt.NDArray[Any]) -> XnorBanks:
-    """Lay out ``a`` [m, k] and ``b`` [k, n], integers of any dtype that are values of their levels."""
-    frame, slots, gemm = frame_of(spec), work.slots(spec), work.gemm
+def xnor_banks(
+    own: XnorSpec, mapping: XnorMapping, gemm: Gemm, levels: Sides, a: npt.NDArray[Any], b: npt.NDArray[Any]
+) -> XnorBanks:
+    """Lay out ``a`` [m, k] and ``b`` [k, n], integers of any dtype that are values of their levels.
+
+    Beyond the edges of either stands what would be counted if anything looked at it.
+    """
     for name, given, shape in (("a", a, (gemm.m, gemm.k)), ("b", b, (gemm.k, gemm.n))):
         if given.shape != shape:
             raise InputError(f"{name} must be {shape[0]} x {shape[1]}, not {' x '.join(map(str, given.shape))}")
-    beats = beats_of(*work.levels)
-    west, north = (
-        _slots(planes_of(values, levels, spec.word_bits, gemm.run), [beat[side] for beat in beats])
-        for side, (values, levels) in enumerate(zip((a, b.T), work.levels, strict=True))
-    )
-    # of the west by line and slot; beyond its edges stands what would be counted if anything looked at it
-    lines = np.arange(gemm.m * slots.k).reshape(gemm.m, slots.k)
-    order = west_order(frame, work, slots, lines, -1)
-    slot, column = pair_order(frame, work, slots, slots.k)
+    frame, slots, beats = frame_of(own), slots_of(own, mapping, gemm, levels), beats_of(*levels)
+    west = _by_slot(planes_of(a, levels[0], own.word_bits, gemm.run), [beat.plane_a for beat in beats])
+    north = _by_slot(planes_of(b.T, levels[1], own.word_bits, gemm.run), [beat.plane_b for beat in beats])
+    order = west_order(frame, mapping, slots, np.arange(gemm.m * slots.k).reshape(gemm.m, slots.k), -1)
+    slot, column = pair_order(frame, mapping, slots, slots.k)
     require_address(gemm, order.shape[1], slot.shape[1])
     valid = (slot >= 0) & (column < gemm.n)
-    flat = [
-        np.concatenate([plane.reshape(-1, spec.word_bits), np.ones((1, spec.word_bits), np.bool_)]) for plane in west
-    ]
     place = np.where(valid, column * slots.k + slot, -1)
-    pairs = [
-        np.concatenate([plane.reshape(-1, spec.word_bits), np.ones((1, spec.word_bits), np.bool_)]) for plane in north
-    ]
     return XnorBanks(
-        west=np.concatenate([plane[order] for plane in flat], axis=-1),
-        sign=pairs[0][place],
-        mask=pairs[1][place],
+        west=np.concatenate([plane[order] for plane in west], axis=-1),
+        sign=north[0][place],
+        mask=north[1][place],
         valid=valid,
     )
 
 
-def _slots(planes: Planes, chosen: list[Any]) -> tuple[Bits, Bits]:
-    """Signs and masks by line and slot, [lines, slots, word_bits]: of every word the plane of each beat."""
-    sign, mask = (plane[chosen].transpose(1, 2, 0, 3) for plane in (planes.sign, planes.mask))
-    return tuple(plane.reshape(len(plane), -1, plane.shape[-1]) for plane in (sign, mask))  # type: ignore[return-value]
+def _by_slot(planes: Planes, chosen: list[int]) -> list[Bits]:
+    """Signs and masks, [lines x slots + 1, word_bits]: of every word the plane of each beat; ones at the end."""
+    bits = planes.sign.shape[-1]
+    rows = (plane[chosen].transpose(1, 2, 0, 3).reshape(-1, bits) for plane in (planes.sign, planes.mask))
+    return [np.concatenate([row, np.ones((1, bits), np.bool_)]) for row in rows]

@@ -64,7 +64,7 @@ class XnorPe(GridPe):
     In a cycle without ``en`` everything holds.
     """
 
-    def __init__(self, spec: XnorSpec, tree: Tree = Tree.SUM) -> None:
+    def __init__(self, spec: XnorSpec, tree: Tree = Tree.ADDERS) -> None:
         self.spec = spec
         self.tree = tree
         super().__init__(XnorFormat(spec))

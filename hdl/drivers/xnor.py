@@ -8,23 +8,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...dataflow.xnor.spec import XnorSpec
+from ...dataflow.accelerator import AcceleratorSpec
+from ...dataflow.xnor.mapping import XnorMapping, require_xnor
 from ...workloads.errors import InputError
+from ...workloads.gemm import Gemm
+from ..blocks.banks import Bits32
 from ..blocks.frame import frame_of
 from ..blocks.xnor import Xnor
-from ..blocks.xnor_banks import XnorBanks, XnorWork, xnor_banks, xnor_registers
+from ..blocks.xnor_banks import Sides, XnorBanks, slots_of, xnor_banks, xnor_registers
 from ..flow.cosim import Cosim
 from .grid import GridDriver, Machine, answer
 
 __all__ = ["Thresholds", "XnorDriver", "XnorRtlRun"]
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Thresholds:
-    """What each column of C is compared with: ``level`` int32 [n]; ``flip`` bool [n], at most instead of at least."""
-
-    level: npt.NDArray[np.int32]
-    flip: npt.NDArray[np.bool_]
+Thresholds = tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]
+"""What each column of C is compared with, int32 [n], and whether it is to be at most that, bool [n], or at least."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,18 +38,21 @@ class XnorRtlRun:
 
 
 class XnorDriver(GridDriver):
-    """Runs products on the engine ``spec`` in ``machine``, by default a co-simulation, built once for all of them."""
+    """Runs products on the XNOR engine of ``spec`` in ``machine``, by default a co-simulation, built once for all."""
 
-    def __init__(self, spec: XnorSpec, machine: Machine | None = None) -> None:
+    def __init__(self, spec: AcceleratorSpec, machine: Machine | None = None) -> None:
         self.spec = spec
+        self.own = require_xnor(spec)
         if machine is None:
-            engine = Xnor(spec, blackbox=True)
+            engine = Xnor(self.own, blackbox=True)
             machine = Cosim(engine, parts=engine.parts)
-        super().__init__(frame_of(spec), machine)
+        super().__init__(frame_of(self.own), machine)
 
     def run(
         self,
-        work: XnorWork,
+        mapping: XnorMapping,
+        gemm: Gemm,
+        levels: Sides,
         a: npt.NDArray[Any],
         b: npt.NDArray[Any],
         *,
@@ -59,27 +60,24 @@ class XnorDriver(GridDriver):
         thresholds: Thresholds | None = None,
         ready: npt.NDArray[np.bool_] | None = None,
     ) -> XnorRtlRun:
-        """C = A B with ``a`` [m, k] and ``b`` [k, n], integers of any dtype that are values of their levels.
+        """C = A B with ``a`` [m, k] and ``b`` [k, n], integers of any dtype that are values of their ``levels``.
 
         ``cycles`` bounds the length of the run. ``ready`` [cycles, cols] says when a receiver takes what leaves a
-        column, from cycle 0 on; by default, and after its last cycle, always. Thresholds are 0 by default.
+        column, from cycle 0 on; by default, and after its last cycle, always. ``thresholds`` are 0 by default.
         """
-        gemm = work.gemm
-        none = Thresholds(np.zeros(gemm.n, np.int32), np.zeros(gemm.n, np.bool_))
-        levels = self._levels(none if thresholds is None else thresholds, gemm.n)
-        registers = xnor_registers(self.spec, work)
-        filled = xnor_banks(self.spec, work, a, b)
-        seen = self._seen(
-            work,
-            work.slots(self.spec),
-            registers,
-            lambda seen: self._operands(seen, filled) | self._answered(seen, *levels),
-            cycles=cycles,
-            ready=ready,
-        )
+        mapping.check(self.spec)
+        slots = slots_of(self.own, mapping, gemm, levels)
+        registers = xnor_registers(self.own, mapping, gemm, levels)
+        filled = xnor_banks(self.own, mapping, gemm, levels, a, b)
+        level, flip = self._levels(thresholds, gemm.n)
+
+        def operands(seen: dict[str, Any]) -> dict[str, Any]:
+            return self._operands(seen, filled) | self._answered(seen, level, flip)
+
+        seen = self._seen(mapping, slots, registers, operands, cycles=cycles, ready=ready)
         sums, result, passed = (np.zeros((gemm.m, gemm.n), np.uint32) for _ in range(3))
         made = {"south__{}__word": sums, "made__{}__value": result, "made__{}__bit": passed}
-        left, length = self._collect(work, work.slots(self.spec), seen, made)
+        left, length = self._collect(mapping, slots, seen, made)
         return XnorRtlRun(sums.view(np.int32), result.view(np.int32), passed.astype(np.bool_), left, length)
 
     def _operands(self, seen: dict[str, Any], filled: XnorBanks) -> dict[str, Any]:
@@ -93,19 +91,18 @@ class XnorDriver(GridDriver):
             fed[f"north__{c}__valid"] = answer(seen, f"north_ask__{c}", filled.valid[c], 0, True).astype(np.uint32)
         return fed
 
-    def _levels(self, given: Thresholds, n: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
-        """Banks of thresholds, [cols, columns of C each makes], and of their flips."""
-        for name, values in (("level", given.level), ("flip", given.flip)):
+    def _levels(self, given: Thresholds | None, n: int) -> tuple[Bits32, Bits32]:
+        """Banks of thresholds and of flips, [cols, columns of C that each makes], to the end of the last tile."""
+        at, flip = (np.zeros(n, np.int32), np.zeros(n, np.bool_)) if given is None else given
+        for name, values in (("thresholds", at), ("flips", flip)):
             if values.shape != (n,):
                 raise InputError(f"{name} must be one a column of C, {n} of them, not {list(values.shape)}")
-        padding = (0, self.frame.accumulators * self.frame.cols * (n // self.frame.cols + 1) - n)
-        level, flip = (
-            np.pad(values, padding).reshape(-1, self.frame.cols).T
-            for values in (given.level.astype(np.int32), given.flip)
-        )
-        return np.ascontiguousarray(level).view(np.uint32), flip.astype(np.uint32)
+        tile = self.frame.cols * self.frame.accumulators
+        banks = (np.pad(x, (0, (n // tile + 1) * tile - n)).reshape(-1, self.frame.cols).T for x in (at, flip))
+        level, flipped = banks
+        return level.astype(np.int32).view(np.uint32), flipped.astype(np.uint32)
 
-    def _answered(self, seen: dict[str, Any], level: Any, flip: Any) -> dict[str, Any]:
+    def _answered(self, seen: dict[str, Any], level: Bits32, flip: Bits32) -> dict[str, Any]:
         fed = {}
         for c in range(self.frame.cols):
             fed[f"levels__{c}__level"] = answer(seen, f"levels_ask__{c}", level[c], 0, 0x7FFF0000)

@@ -48,11 +48,11 @@ def slots_of(spec, gemm, levels):
     return gemm.k // gemm.run * ceil_div(gemm.run, spec.word_bits) * beats(*levels)
 
 
-def words_os(spec, work):
+def words_os(spec, mapping, gemm, slots):
     """All words in any order, and the array cycles of the run."""
-    gemm, i_all = work.gemm, work.interleave
+    i_all = mapping.interleave
     rows, cols, used = spec.rows, spec.cols, min(spec.rows, gemm.m)
-    issue = slots_of(spec, gemm, work.levels) * max(i_all, 1)
+    issue = slots * max(i_all, 1)
     drain = used * i_all
     apart = max(issue, drain)
     across, down = ceil_div(gemm.n, cols * i_all), ceil_div(gemm.m, rows)
@@ -70,13 +70,13 @@ def words_os(spec, work):
     return words, length
 
 
-def words_ws(spec, work):
-    gemm, i_all, kept = work.gemm, work.interleave, work.group
+def words_ws(spec, mapping, gemm, slots):
+    i_all, kept = mapping.interleave, mapping.group
     rows, cols, lm = spec.rows, spec.cols, spec.popcount_latency
     row_delay = (kept - 1) * i_all + 1
     batch = max(kept * i_all, i_all * kept)
     batches, n_tiles = ceil_div(gemm.m, i_all), ceil_div(gemm.n, cols)
-    k_tiles = ceil_div(ceil_div(slots_of(spec, gemm, work.levels), kept), rows)
+    k_tiles = ceil_div(ceil_div(slots, kept), rows)
     apart = max(batches * batch, (rows - 1) * row_delay + kept * rows)
     around = max(n_tiles * apart, rows * row_delay + 1)
     first = max(kept * rows, i_all * kept)
@@ -93,10 +93,10 @@ def words_ws(spec, work):
     return words, last + lm + rows * row_delay + i_all - 1 + min(cols, gemm.n) - 1 + 1
 
 
-def modelled(spec, work, a, b, ready=None):
-    """The sums, what the edge makes of them, and when each final one is taken."""
-    gemm = work.gemm
-    words, length = (words_os if work.dataflow is Dataflow.OS else words_ws)(spec, work)
+def modelled(spec, mapping, gemm, levels, a, b, ready=None):
+    """The sums, what the edge makes of them, and when each final one is taken; ``spec`` is that of the engine."""
+    words_of = words_os if mapping.dataflow is Dataflow.OS else words_ws
+    words, length = words_of(spec, mapping, gemm, slots_of(spec, gemm, levels))
     taken = clock(words, length, ready)
     left = np.zeros((gemm.m, gemm.n), np.int64)
     cycles = 0
@@ -106,7 +106,7 @@ def modelled(spec, work, a, b, ready=None):
         if word.row < gemm.m and word.place < gemm.n:
             left[word.row, word.place] = taken(word)
     product = a.astype(np.int64) @ b.astype(np.int64)
-    if work.levels == (Levels.BINARY, Levels.BINARY):
+    if levels == (Levels.BINARY, Levels.BINARY):
         agree = (product + gemm.k) // 2
         return Modelled(agree, product, left, cycles)
     assert ready is not None or cycles == length
