@@ -117,7 +117,7 @@ BLOCKS = {
         ),
         Block(name="pe", title="one PE", make=_pe, in_machine=False),
         Block(
-            name="xnor",
+            name="xnor_engine",
             title="the XNOR engine",
             make=_xnor,
             drive=_drive_xnor,

@@ -108,7 +108,7 @@ class Xnor(Grid):
 
     def more_ports(self) -> dict[str, Any]:
         level = wiring.Signature({"level": Out(32), "flip": Out(1)})
-        made = wiring.Signature({"value": Out(32), "bit": Out(1)})
+        made = wiring.Signature({"value": Out(32), "passes": Out(1)})
         cols = self.spec.cols
         return {"levels_ask": Out(ASK_PORT).array(cols), "levels": In(level).array(cols), "made": Out(made).array(cols)}
 
@@ -152,6 +152,6 @@ class Xnor(Grid):
             edge.level.eq(now.level),
             edge.flip.eq(now.flip),
             made.value.eq(edge.value),
-            made.bit.eq(edge.bit),
+            made.passes.eq(edge.passes),
         ]
         m.d.sync += kept.eq(now)

@@ -53,13 +53,13 @@ class XnorTurns(wiring.Component):
 class XnorEdge(wiring.Component):
     """What becomes of a sum ``word`` behind the southern edge, in the same cycle.
 
-    ``value``: ``2 word - length`` with ``twice``, else ``word``, of two's complement. ``bit``: whether it is at least
+    ``value``: ``2 word - length`` with ``twice``, else ``word``, of two's complement. ``passes``: whether it is at least
     ``level``, with ``flip`` whether it is at most that.
     """
 
     def __init__(self) -> None:
         inputs = {"twice": In(1), "length": In(LENGTH_BITS), "word": In(32), "level": In(32), "flip": In(1)}
-        super().__init__({**inputs, "value": Out(32), "bit": Out(1)})
+        super().__init__({**inputs, "value": Out(32), "passes": Out(1)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -67,6 +67,6 @@ class XnorEdge(wiring.Component):
         m.d.comb += [
             self.value.eq(Mux(self.twice, self.word << 1, self.word) - Mux(self.twice, self.length, 0)),
             beyond.eq(self.value.as_signed() - self.level.as_signed()),
-            self.bit.eq(Mux(self.flip, beyond[-1] | (beyond == 0), ~beyond[-1])),
+            self.passes.eq(Mux(self.flip, beyond[-1] | (beyond == 0), ~beyond[-1])),
         ]
         return m

@@ -76,7 +76,7 @@ class XnorDriver(GridDriver):
 
         seen = self._seen(mapping, slots, registers, operands, cycles=cycles, ready=ready)
         sums, result, passed = (np.zeros((gemm.m, gemm.n), np.uint32) for _ in range(3))
-        made = {"south__{}__word": sums, "made__{}__value": result, "made__{}__bit": passed}
+        made = {"south__{}__word": sums, "made__{}__value": result, "made__{}__passes": passed}
         left, length = self._collect(mapping, slots, seen, made)
         return XnorRtlRun(sums.view(np.int32), result.view(np.int32), passed.astype(np.bool_), left, length)
 
@@ -97,8 +97,8 @@ class XnorDriver(GridDriver):
         for name, values in (("thresholds", at), ("flips", flip)):
             if values.shape != (n,):
                 raise InputError(f"{name} must be one a column of C, {n} of them, not {list(values.shape)}")
-        tile = self.frame.cols * self.frame.accumulators
-        banks = (np.pad(x, (0, (n // tile + 1) * tile - n)).reshape(-1, self.frame.cols).T for x in (at, flip))
+        rows = -(-n // self.frame.cols) + self.frame.accumulators
+        banks = (np.pad(x, (0, rows * self.frame.cols - n)).reshape(-1, self.frame.cols).T for x in (at, flip))
         level, flipped = banks
         return level.astype(np.int32).view(np.uint32), flipped.astype(np.uint32)
 

@@ -41,7 +41,7 @@ class Compares(wiring.Component):
         level = self.level.as_signed()
         m.d.comb += [
             Assert(edge.value.as_signed() == value),
-            Assert(edge.bit == Mux(self.flip, value <= level, value >= level)),
+            Assert(edge.passes == Mux(self.flip, value <= level, value >= level)),
         ]
         return m
 
