@@ -54,7 +54,7 @@ class Stce(Grid):
     def _entering_word(self, m: Module, name: str, word: Any) -> Any:
         return OPERAND_UNITS[self.spec.pe.format].enter(m, name, word)
 
-    def _entering_pair(self, m: Module, c: int) -> Any:
+    def _entering_pair(self, m: Module, c: int, shift: Any) -> Any:
         """A bubble is made so that it adds -0.0."""
         pair, north = Signal(self.format.pe.pair, name=f"pair_{c}"), self.north[c]
         value = Mux(north.valid, north.value, MINUS_ZERO_16)

@@ -187,11 +187,16 @@ def west_order(frame: Frame, mapping: ArrayRun, gemm: Gemm, a: Any, nothing: int
     return _west_ws(frame, mapping, gemm, a, nothing)
 
 
-def pair_order(frame: Frame, mapping: ArrayRun, gemm: Gemm, slots: int) -> tuple[Any, Any]:
-    """Slot and column of B, int64 [cols, pairs], in the order in which each column takes them; slot -1: a bubble."""
+def pair_order(
+    frame: Frame, mapping: ArrayRun, gemm: Gemm, slots: int, *, northernmost_first: bool = False
+) -> tuple[Any, Any]:
+    """Slot and column of B, int64 [cols, pairs], in the order in which each column takes them; slot -1: a bubble.
+
+    In WS the pairs of a tile come from that of its last slot on, or ``northernmost_first`` from that of its first.
+    """
     if mapping.dataflow == Dataflow.OS:
         return _pairs_os(frame, mapping, gemm, slots)
-    return _pairs_ws(frame, mapping, gemm)
+    return _pairs_ws(frame, mapping, gemm, 1 if northernmost_first else -1)
 
 
 def _west_os(frame: Frame, a: Any, nothing: int) -> Any:
@@ -230,15 +235,15 @@ def _west_ws(frame: Frame, mapping: ArrayRun, gemm: Gemm, a: Any, nothing: int) 
     return west.reshape(rows, -1)
 
 
-def _pairs_ws(frame: Frame, mapping: ArrayRun, gemm: Gemm) -> tuple[Any, Any]:
-    """Slot and column of each pair of each bank: by k-tile, n-tile, the southernmost row's last pair first."""
+def _pairs_ws(frame: Frame, mapping: ArrayRun, gemm: Gemm, step: int) -> tuple[Any, Any]:
+    """Slot and column of each pair of each bank: by k-tile, n-tile, slot; ``step`` -1: the last one first."""
     rows, cols, keep = frame.rows, frame.cols, mapping.pattern.keep
     _, _, kept = cut_groups(mapping.pattern, gemm.k, gemm.run)
     down, across = _ceil_div(len(kept), rows), _ceil_div(gemm.n, cols)
     slots = np.full((down * rows, keep), -1)
     held = np.arange(keep) < kept[:, None]
     slots[: len(kept)][held] = np.arange(held.sum())
-    shifted = slots.reshape(down, rows * keep)[:, ::-1]
+    shifted = slots.reshape(down, rows * keep)[:, ::step]
     c, _, tile, _ = np.ix_(*(np.arange(n) for n in (cols, down, across, rows * keep)))
     slot, column = np.broadcast_arrays(shifted[None, :, None, :], tile * cols + c)
     return slot.reshape(cols, -1), column.reshape(cols, -1)

@@ -61,8 +61,9 @@ class Grid(wiring.Component):
         """A word from the west as the PEs take it."""
         raise NotImplementedError
 
-    def _entering_pair(self, m: Module, c: int) -> Any:
-        """The answer of column ``c``'s bank as the PEs take it, a bubble made so that it adds nothing."""
+    def _entering_pair(self, m: Module, c: int, shift: Any) -> Any:
+        """The answer of column ``c``'s bank as the PEs take it, a bubble made so that it adds nothing; ``shift``:
+        whether it was asked."""
         raise NotImplementedError
 
     def _behind(self, m: Module, run: Any, skid: SouthSkid) -> None:
@@ -161,7 +162,7 @@ class Grid(wiring.Component):
     def _grid(self, m: Module, run: Any, controls: list[Any], shifts: list[Any], sums: list[Any], south: Any) -> None:
         f = self.format.pe
         chains: list[tuple[Any, Any]] = [(Const(0, 1), Const(0, 32))] * self.frame.cols
-        pairs = [self._entering_pair(m, c) for c in range(self.frame.cols)]
+        pairs = [self._entering_pair(m, c, shifts[c]) for c in range(self.frame.cols)]
         for r, control in enumerate(controls):
             words: Any = Signal(f.words, name=f"words_{r}")
             m.d.comb += [

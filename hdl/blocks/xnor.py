@@ -115,9 +115,9 @@ class Xnor(Grid):
     def _entering_word(self, m: Module, name: str, word: Any) -> Any:
         return word
 
-    def _entering_pair(self, m: Module, c: int) -> Any:
+    def _entering_pair(self, m: Module, c: int, shift: Any) -> Any:
         pair, north = Signal(self.format.pe.pair, name=f"pair_{c}"), self.north[c]
-        m.d.comb += [pair.sign.eq(north.sign), pair.mask.eq(Mux(north.valid, north.mask, 0))]
+        m.d.comb += [pair.sign.eq(north.sign), pair.mask.eq(Mux(north.valid, north.mask, 0)), pair.valid.eq(shift)]
         return pair
 
     def _behind(self, m: Module, run: Any, skid: SouthSkid) -> None:

@@ -117,7 +117,7 @@ def xnor_banks(
     west = _by_slot(planes_of(a, levels[0], own.word_bits, gemm.run), [beat.plane_a for beat in beats])
     north = _by_slot(planes_of(b.T, levels[1], own.word_bits, gemm.run), [beat.plane_b for beat in beats])
     order = west_order(frame, mapping, slots, np.arange(gemm.m * slots.k).reshape(gemm.m, slots.k), -1)
-    slot, column = pair_order(frame, mapping, slots, slots.k)
+    slot, column = pair_order(frame, mapping, slots, slots.k, northernmost_first=True)
     require_address(gemm, order.shape[1], slot.shape[1])
     valid = (slot >= 0) & (column < gemm.n)
     place = np.where(valid, column * slots.k + slot, -1)

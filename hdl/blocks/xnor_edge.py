@@ -53,8 +53,8 @@ class XnorTurns(wiring.Component):
 class XnorEdge(wiring.Component):
     """What becomes of a sum ``word`` behind the southern edge, in the same cycle.
 
-    ``value``: ``2 word - length`` with ``twice``, else ``word``, of two's complement. ``passes``: whether it is at least
-    ``level``, with ``flip`` whether it is at most that.
+    ``value``: ``2 word - length`` with ``twice``, else ``word``, of two's complement. ``passes``: whether that is at
+    least ``level``, with ``flip`` whether it is at most ``level``.
     """
 
     def __init__(self) -> None:

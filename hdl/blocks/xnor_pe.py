@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data
+from amaranth.lib.memory import Memory
 from amaranth.utils import bits_for
 
 from ...dataflow.xnor.spec import XnorSpec
@@ -26,7 +27,8 @@ _LARGEST_SHIFT = 14
 
 
 class XnorFormat(PeFormat):
-    """Layouts of what moves from PE to PE: a word is two planes of bits.
+    """Layouts of what moves from PE to PE: a word is two planes of bits; on its way south ``valid`` says in WS that no
+    PE has kept it yet.
 
     ``issue.differ`` chooses the bits that are counted; ``weigh`` belongs to the count that is made in this cycle.
     """
@@ -36,7 +38,7 @@ class XnorFormat(PeFormat):
         super().__init__(
             frame,
             2 * spec.word_bits,
-            data.StructLayout({"sign": spec.word_bits, "mask": spec.word_bits}),
+            data.StructLayout({"sign": spec.word_bits, "mask": spec.word_bits, "valid": 1}),
             issue={"differ": 1},
             more={"weigh": data.StructLayout({"shift": SHIFT_BITS, "negate": 1})},
             token={"beat": BEAT},
@@ -59,9 +61,9 @@ class XnorPe(GridPe):
     ``chain`` was in the one before, or a word of this PE's own. The part that is loaded and the part in use lie in two
     banks of one memory; an issue meets word ``offset`` of its part.
 
-    WS: ``shift`` moves the shadow words one register on; ``tap`` is the number of words held, less one. The words in
-    use change, and are first used, in the cycle in which ``control.issue.takeover`` is set. OS: ``shift`` 1, ``tap`` 0.
-    In a cycle without ``en`` everything holds.
+    WS: the first ``tap + 1`` words that come after a takeover stay, in their order, those behind them pass. The words
+    in use change, and are first used, in the cycle in which ``control.issue.takeover`` is set, and a word that comes in
+    it is the first of the next ones. OS: all pass. In a cycle without ``en`` everything holds.
     """
 
     def __init__(self, spec: XnorSpec, tree: Tree = Tree.ADDERS) -> None:
@@ -74,10 +76,45 @@ class XnorPe(GridPe):
         """Members of the signature, for whoever instantiates the emitted module."""
         return XnorFormat(spec).ports
 
+    def _pair(self, m: Module) -> Any:
+        """The words to issue: those that arrive, or of those held; also the way of the words to the south.
+
+        The words that are to be used next lie in one half of a memory, those in use in the other; a takeover swaps
+        them. A ring as in a USPE would take a second way out of the memory, which is most of a PE.
+        """
+        f, issue = self.format, self.control.issue
+        half, filling, full, keeps = Signal(), Signal(), Signal(), Signal()
+        place, place_now = Signal(f.held), Signal(f.held)
+        m.submodules.pairs = pairs = Memory(shape=f.word, depth=2 << f.held, init=[])
+        write, held = pairs.write_port(), pairs.read_port(domain="comb")
+        m.d.comb += [
+            filling.eq(half ^ issue.takeover),
+            place_now.eq(Mux(issue.takeover, 0, place)),
+            keeps.eq(self.weight_stationary & self.pair.valid & (issue.takeover | ~full)),
+            write.en.eq(keeps),
+            write.addr.eq(Cat(place_now, filling)),
+            write.data.eq(Value.cast(self.pair)[: f.word]),
+            held.addr.eq(Cat(issue.pair, ~filling)),
+        ]
+        m.d.sync += [
+            half.eq(filling),
+            place.eq(place_now + keeps),
+            full.eq(Mux(keeps, place_now == self.tap, full & ~issue.takeover)),
+            self.pair_south.eq(self.pair),
+            self.pair_south.valid.eq(self.pair.valid & ~keeps),
+        ]
+        chosen = Signal(f.pair)
+        m.d.comb += Value.cast(chosen)[: f.word].eq(
+            Mux(self.weight_stationary, held.data, Value.cast(self.pair)[: f.word])
+        )
+        return chosen
+
     def _product(self, m: Module, pair: Any) -> Any:
         """What is added of the bits that count, and whether it is taken away: then all its bits are inverted."""
         issue, weigh = self.control.issue, self.control.weigh
-        met = data.View(self.format.pair, self._word(m, issue.offset))
+        met = data.View(
+            data.StructLayout({"sign": self.spec.word_bits, "mask": self.spec.word_bits}), self._word(m, issue.offset)
+        )
         pipeline = self.spec.popcount_latency - 1
         m.submodules.popcount = popcount = enabled(
             Popcount(self.spec.word_bits, latency=pipeline, behind=1, tree=self.tree)
