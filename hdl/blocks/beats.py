@@ -34,7 +34,7 @@ def added(m: Module, name: str, run: Any, beat: Any, more: Any, one: Any = 0) ->
     """``beat`` and ``more``, and ``one`` more, of the beats of a word; what is beyond the last begins again."""
     total, carry = Signal(BEAT, name=name), one
     for digit, last in (("way", run.ways), ("b", run.last_b), ("a", run.last_a)):
-        both, over = Signal(_PLANE + 1, name=f"{name}_{digit}"), Signal(name=f"{name}_{digit}_over")
+        both, over = Signal(_PLANE + 1, name=f"{digit}_of_{name}"), Signal(name=f"over_{digit}_of_{name}")
         m.d.comb += [
             both.eq(beat[digit] + more[digit] + carry),
             over.eq(both > last),

@@ -28,8 +28,11 @@ class XnorTurns(wiring.Component):
 
     def elaborate(self, platform: Any) -> Any:
         m, run = Module(), self.run
-        context, word, tile = Signal(self._contexts), Signal(ADDRESS_BITS), Signal(len(run.across))
-        first, here = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
+        context = Signal(self._contexts)
+        word = Signal(ADDRESS_BITS)
+        tile = Signal(len(run.across))
+        first = Signal(ADDRESS_BITS)
+        here = Signal(ADDRESS_BITS)
         round_ends, tile_ends, block_ends = (Signal(name=name) for name in ("round_ends", "tile_ends", "block_ends"))
         following = Signal(ADDRESS_BITS)
         m.d.comb += [

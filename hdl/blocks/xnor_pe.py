@@ -83,8 +83,12 @@ class XnorPe(GridPe):
         them. A ring as in a USPE would take a second way out of the memory, which is most of a PE.
         """
         f, issue = self.format, self.control.issue
-        half, filling, full, keeps = Signal(), Signal(), Signal(), Signal()
-        place, place_now = Signal(f.held), Signal(f.held)
+        half = Signal()
+        filling = Signal()
+        full = Signal()
+        keeps = Signal()
+        place = Signal(f.held)
+        place_now = Signal(f.held)
         m.submodules.pairs = pairs = Memory(shape=f.word, depth=2 << f.held, init=[])
         write, held = pairs.write_port(), pairs.read_port(domain="comb")
         m.d.comb += [
