@@ -78,6 +78,8 @@ def amounts(
     """
     found: dict[Action, int] = {}
     where = Where(result.op, rule, spec)
+    if result.mapping is not None:
+        where = where._replace(kind=result.mapping.array.kind, n2s=result.mapping.n2s)
     for account in (result.counts, result.cycles):
         for n, spends in zip(values(account), _plan(type(account), table), strict=True):
             if n:

@@ -9,13 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
+from typing import assert_never
 
-from ..dataflow.accelerator import AcceleratorSpec
+from ..dataflow.accelerator import AcceleratorSpec, EngineKind
 from ..dataflow.account import Counts, Cycles, by_kind, declared_causes, declared_counts
 from ..dataflow.actions import LEDGER, STANDING, Action, Cause, Counted, Fabric, Sites, Spends, Where
 from ..dataflow.engine_time import compares_per_group
-from ..dataflow.prices import Prices
+from ..dataflow.prices import Prices, Pricing
+from ..dataflow.stce.counts import StceCounts
+from ..dataflow.xnor.counts import XnorCounts
+from ..dataflow.xnor.mapping import require_xnor
+from ..dataflow.xnor.words import words_of
 from ..workloads.errors import InputError
+from ..workloads.levels import needs_no_multiplier
 from ..workloads.step import MatrixOp
 from ..workloads.update_rule import SGD
 from .area import Area, known_area, uncounted_blocks
@@ -197,7 +203,7 @@ def _power(power: Figure, number: int, spec: AcceleratorSpec, what: str) -> Pric
     )
 
 
-def prices(spec: AcceleratorSpec, table: Table | None = None) -> Callable[[MatrixOp], Prices]:
+def prices(spec: AcceleratorSpec, table: Table | None = None) -> Pricing:
     """Picojoules for the scheduler's objectives energy and edp.
 
     The scheduler knows no direction, so a byte of DRAM or buffer costs the mean of a read and a write, an output word
@@ -206,12 +212,26 @@ def prices(spec: AcceleratorSpec, table: Table | None = None) -> Callable[[Matri
     used = table or load_table(spec.technology)
     charged, declared = tariff(used, spec), declared_counts(Counts)
 
-    def of(matrix: MatrixOp) -> Prices:
-        where = Where(matrix, SGD, spec)
+    @by_kind
+    def own(kind: type[Counts]) -> tuple[Tariff, dict[str, Counted]]:
+        # Only of an op that needs it: a table may have no price of what no op of the step does.
+        return tariff(used, spec, kind), declared_counts(kind)
 
-        def one(name: str) -> float:
-            return spends_of(name, declared[name], used).price(lambda action: charged[action].pj, where)
+    def of(matrix: MatrixOp, kind: EngineKind = "stce", n2s: str = "b") -> Prices:
+        where = Where(matrix, SGD, spec, kind, n2s)
 
+        def one(name: str, counts: type[Counts] = Counts) -> float:
+            known, names = (charged, declared) if counts is Counts else own(counts)
+            return spends_of(name, names[name], used).price(lambda action: known[action].pj, where)
+
+        match kind:
+            case "stce":
+                signs = needs_no_multiplier(matrix.a.levels) or needs_no_multiplier(matrix.b.levels)
+                beside = matrix.macs * one("sign_flips", StceCounts) if signs else 0.0
+            case "xnor":
+                beside = _words(matrix, spec) * one("popcounts", XnorCounts)
+            case _:
+                assert_never(kind)
         compares = compares_per_group(matrix.sparse.pattern, spec) if matrix.sparse else 0
         return Prices(
             dram_byte=(one("dram_read_bytes") + one("dram_write_bytes")) / 2,
@@ -220,7 +240,14 @@ def prices(spec: AcceleratorSpec, table: Table | None = None) -> Callable[[Matri
             n2s_pair=one("n2s_pairs"),
             output_word=one("output_words"),
             sore_group=compares * one("sore_compares"),
-            fixed=matrix.macs * (one("macs") + (one("selects") if matrix.sparse else 0.0)),
+            fixed=matrix.macs * (one("macs") + (one("selects") if matrix.sparse else 0.0)) + beside,
         )
 
     return of
+
+
+def _words(op: MatrixOp, spec: AcceleratorSpec) -> int:
+    """Pairs of words that the XNOR engine counts for ``op``."""
+    g, a, b = op.gemm, op.a.levels, op.b.levels
+    assert a is not None and b is not None, "it takes no op without levels"
+    return g.groups * g.m * g.n * words_of(g, a, b, require_xnor(spec).word_bits).slots

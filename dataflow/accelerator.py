@@ -14,8 +14,18 @@ from .ranges import Range, require_ranges
 from .stce.spec import ArraySpec, PESpec, StceSpec
 from .xnor.spec import XnorSpec
 
-__all__ = ["AcceleratorSpec", "BufferSpec", "DramSpec", "EngineSpec", "SoreSpec", "VectorSpec", "WuveSpec"]
+__all__ = [
+    "AcceleratorSpec",
+    "BufferSpec",
+    "DramSpec",
+    "EngineKind",
+    "EngineSpec",
+    "SoreSpec",
+    "VectorSpec",
+    "WuveSpec",
+]
 
+EngineKind = Literal["stce", "xnor"]
 EngineSpec = StceSpec | XnorSpec
 """The kinds of engine that a machine may have; each names itself by ``kind``."""
 

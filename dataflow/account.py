@@ -13,23 +13,42 @@ from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Any, ParamSpec, TypeVar, assert_never, cast
 
+from ..workloads.levels import needs_no_multiplier
 from ..workloads.operand import NMOperand
 from ..workloads.step import MatrixOp, Op
 from ..workloads.update_rule import Unit, UpdateRule
 from .actions import DECLARED, NOTHING, Actions, Cause, Counted, Each, Either, Where, cause, counted, moved
 from .operand import BYTE
+from .problem import element_bits
+from .xnor.mapping import require_xnor
+from .xnor.words import planes_read
 
 __all__ = ["Counts", "Cycles", "by_kind", "declared_causes", "declared_counts", "items", "kind_of", "total", "values"]
 
 
+def _side_bits(where: Where, side: str) -> int:
+    """Bits that the buffer of operand ``side`` gives an engine at a time: an element, or the planes of a word that a
+    beat reads."""
+    operand = getattr(where.op, side) if isinstance(where.op, MatrixOp) else None
+    if operand is None or operand.levels is None:
+        return where.spec.pe.operand.bits
+    match where.kind:
+        case "stce":
+            return element_bits(operand, where.spec.pe.operand)
+        case "xnor":
+            return require_xnor(where.spec).word_bits * planes_read(operand.levels)
+        case _:
+            assert_never(where.kind)
+
+
 def _word_bits(where: Where) -> tuple[int]:
     """Bits of a W2E word, an operand."""
-    return (where.spec.pe.operand.bits,)
+    return (_side_bits(where, "b" if where.n2s == "a" else "a"),)
 
 
 def _pair_bits(where: Where) -> tuple[int]:
     """Bits of an N2S word: an operand and, where sparse, its index."""
-    sparse, bits = where.op.sparse if isinstance(where.op, MatrixOp) else None, where.spec.pe.operand.bits
+    sparse, bits = where.op.sparse if isinstance(where.op, MatrixOp) else None, _side_bits(where, where.n2s)
     match sparse:
         case None:
             return (bits,)
@@ -42,6 +61,25 @@ def _pair_bits(where: Where) -> tuple[int]:
 def _sum_bits(where: Where) -> tuple[int, int]:
     """Bits of a partial sum, written or read."""
     return (where.spec.pe.operand.accumulator.bits,) * 2
+
+
+def _multiplies(where: Where) -> tuple[int, int]:
+    """Multiplies and FP32 adds of a multiply-accumulate; signs are flipped instead, bits are counted by the word."""
+    match where.kind:
+        case "stce":
+            signs = isinstance(where.op, MatrixOp) and any(
+                needs_no_multiplier(x.levels) for x in (where.op.a, where.op.b)
+            )
+            return (0, 1) if signs else (1, 1)
+        case "xnor":
+            return 0, 0
+        case _:
+            assert_never(where.kind)
+
+
+def _in_pe(where: Where) -> tuple[int]:
+    """Uses of the STCE's PE."""
+    return (int(where.kind == "stce"),)
 
 
 def _written(counts: Counts, op: Op) -> int:
@@ -103,8 +141,8 @@ class Counts:
 
     macs: int = counted(
         "multiplies of operands with their FP32 adds that change a result",
-        Each((Actions.MULTIPLY, Actions.ADD)),
-        Each((Actions.FABRIC_MAC,)),
+        Each((Actions.MULTIPLY, Actions.ADD), _multiplies),
+        Each((Actions.FABRIC_MAC,), _in_pe),
     )
     # On an FPGA these are among the LUTs of a PE.
     selects: int = counted(

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from ..workloads.sparsity import NMPattern
 from ..workloads.step import Op
 from ..workloads.update_rule import UpdateRule
-from .accelerator import AcceleratorSpec
+from .accelerator import AcceleratorSpec, EngineKind
 from .engine_time import compares_per_group
 
 __all__ = [
@@ -86,11 +86,14 @@ class Action:
 
 
 class Where(NamedTuple):
-    """What an action is done for, by which rule, and on what machine."""
+    """What an action is done for, by which rule, and on what machine; of a product, on which engine, and which operand
+    flows N2S."""
 
     op: Op
     rule: UpdateRule
     spec: AcceleratorSpec
+    kind: EngineKind = "stce"
+    n2s: str = "b"
 
 
 Times = int | Callable[[Where], Sequence[int]]

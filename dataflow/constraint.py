@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, assert_never
 
@@ -17,13 +18,15 @@ from ..workloads.schemes.annotate import layer_names
 from ..workloads.sparsity import MAX_GROUP, NMPattern
 from ..workloads.step import MatrixOp, Workload
 from ..workloads.strict import read_text, read_toml
-from .accelerator import AcceleratorSpec
-from .mapping import COMPACT, Compact, Mapping
+from .accelerator import AcceleratorSpec, EngineSpec
+from .mapping import COMPACT, Compact, EngineMapping, Mapping
 from .problem import Problem
 from .stce.dataflows import NUMBER
 from .stce.mapping import DENSE, ArrayMapping, Dataflow, holds_pairs
 from .stce.search import FORMS, FREE_SPACE, Only
-from .stce.spec import MAX_ACCUMULATORS
+from .stce.spec import MAX_ACCUMULATORS, StceSpec
+from .xnor.mapping import XnorMapping
+from .xnor.spec import XnorSpec
 
 __all__ = ["Constraint", "MappingFile", "MappingRule", "mapping_file", "parse_mapping", "refusal"]
 
@@ -210,24 +213,25 @@ def parse_mapping(text: str, source: str) -> MappingFile:
 Fits = Callable[[Constraint], "Mapping | None"]
 
 
-def refusal(op: MatrixOp, spec: AcceleratorSpec, wanted: Constraint, online: bool, fits: Fits) -> str:
-    """Why no mapping of ``op`` is as wanted, and what would be the nearest that is; ``fits`` searches."""
-    near = next(_nearest(op, spec, wanted, fits), None)
+def refusal(op: MatrixOp, own: EngineSpec, spec: AcceleratorSpec, wanted: Constraint, online: bool, fits: Fits) -> str:
+    """Why no mapping of ``op`` on ``own`` is as wanted, and what would be the nearest that is; ``fits`` searches."""
+    near = next(_nearest(op, own, wanted, fits), None)
     free = None if near else fits(Constraint())
     advice = f"possible with {near}" if near else f"left free, the search takes {_words(free)}" if free else ""
-    reason = _reason(op, spec, wanted, online)
+    reason = _reason(op, own, spec, wanted, online)
     return f"{op.name!r} in {op.pass_} cannot have {wanted}: {reason}" + (f"; {advice}" if advice else "")
 
 
-def _reason(op: MatrixOp, spec: AcceleratorSpec, wanted: Constraint, online: bool) -> str:
+def _reason(op: MatrixOp, own: EngineSpec, spec: AcceleratorSpec, wanted: Constraint, online: bool) -> str:
     sparse = op.sparse
     if sparse is not None and wanted.n2s not in (None, sparse.operand):
         return f"its operand {sparse.operand} is {sparse.pattern} and flows N2S"
     if not any(wanted.allowed_forms(online=online)):
         return "SORE reduces no operand of it, so there is no compact copy to keep"
     refused = None
-    for array in _arrays(op, spec, wanted):
+    for make in _arrays(op, own, wanted):
         try:
+            array = make()
             array.check(spec)
             break
         except InputError as error:
@@ -241,7 +245,8 @@ def _reason(op: MatrixOp, spec: AcceleratorSpec, wanted: Constraint, online: boo
     return f"no such macro-tile of {op.gemm} fits its sizes and the buffers of {spec.name!r}"
 
 
-def _arrays(op: MatrixOp, spec: AcceleratorSpec, wanted: Constraint) -> Iterator[ArrayMapping]:
+def _arrays(op: MatrixOp, own: EngineSpec, wanted: Constraint) -> Iterator[Callable[[], EngineMapping]]:
+    """Mappings of ``own`` as wanted; making one may refuse it."""
     for dataflow in Dataflow if wanted.dataflow is None else (wanted.dataflow,):
         patterns: Iterable[NMPattern] = (DENSE,)
         match op.sparse:
@@ -254,15 +259,28 @@ def _arrays(op: MatrixOp, spec: AcceleratorSpec, wanted: Constraint) -> Iterator
                 assert_never(op.sparse)
         for pattern in patterns:
             for interleave in _listed(wanted.interleave) or (1,):
-                yield ArrayMapping(dataflow=dataflow, pattern=pattern, interleave=interleave)
+                match own:
+                    case StceSpec():
+                        yield partial(ArrayMapping, dataflow=dataflow, pattern=pattern, interleave=interleave)
+                    case XnorSpec():
+                        yield partial(XnorMapping, dataflow=dataflow, group=pattern.group, interleave=interleave)
+                    case _:
+                        assert_never(own)
 
 
-def _nearest(op: MatrixOp, spec: AcceleratorSpec, wanted: Constraint, fits: Fits) -> Iterator[str]:
+def _nearest(op: MatrixOp, own: EngineSpec, wanted: Constraint, fits: Fits) -> Iterator[str]:
     """Single fields that, changed to the nearest value possible, let the others stand."""
     sizes = sorted({s for i in range(20) for s in (2**i, 3 * 2**i) if s < max(op.gemm.m, op.gemm.n)})
+    match own:
+        case StceSpec(pe=pe):
+            most, held = pe.accumulators, pe.weight_pairs
+        case XnorSpec():
+            most, held = own.accumulators, own.weight_words
+        case _:
+            assert_never(own)
     choices: dict[str, list[Any]] = {
-        "interleave": list(range(1, spec.pe.accumulators + 1)),
-        "pairs": list(range(1, spec.pe.weight_pairs + 1)),
+        "interleave": list(range(1, most + 1)),
+        "pairs": list(range(1, held + 1)),
         "n2s": ["a", "b"],
         "compact": list(COMPACT),
         "tile_rows": [*sizes, ALL],

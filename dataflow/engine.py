@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Protocol
 
 from ..workloads.step import MatrixOp
+from .accelerator import EngineKind
 from .constraint import Constraint
 from .macro_tiles import Tiled
 from .mapping import Mapping
 from .objective import Objective
 from .placement import Placement
-from .prices import FREE, Prices
+from .prices import Pricing, unpriced
 
 __all__ = ["Engine"]
 
@@ -23,7 +24,7 @@ class Engine(Protocol):
     """An array that works on matrix products; hashable, made of a machine."""
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> EngineKind:
         """Which `EngineSpec` it is of; mappings have the same."""
 
     @property
@@ -38,12 +39,12 @@ class Engine(Protocol):
         """Whether it can run ``op`` at all."""
 
     def place(
-        self, op: MatrixOp, objective: Objective, price: Prices = FREE, wanted: Constraint | None = None
+        self, op: MatrixOp, objective: Objective, pricing: Pricing = unpriced, wanted: Constraint | None = None
     ) -> Placement:
         """The best placement of ``op`` in the space of its mappings, or of those that are ``wanted``; InputError if
-        none is possible. The objectives energy and EDP need a ``price``."""
+        none is possible. The objectives energy and EDP need a ``pricing``."""
 
-    def evaluate(self, op: MatrixOp, mapping: Mapping, price: Prices = FREE) -> Placement:
+    def evaluate(self, op: MatrixOp, mapping: Mapping, pricing: Pricing = unpriced) -> Placement:
         """Cost of ``op`` under ``mapping``; refuses one of another op, or that registers or buffers cannot hold."""
 
     def tiled(self, op: MatrixOp, mapping: Mapping) -> Tiled:

@@ -14,9 +14,11 @@ from .macro_tiles import Tiled
 from .mapping import Mapping
 from .objective import Objective
 from .placement import Placement
-from .prices import FREE, Prices
+from .prices import Pricing, unpriced
 from .stce.engine import Stce
 from .stce.spec import StceSpec
+from .xnor.engine import Xnor
+from .xnor.spec import XnorSpec
 
 __all__ = ["engines_of", "evaluate", "place", "tiled"]
 
@@ -31,24 +33,37 @@ def _engine(own: EngineSpec, spec: AcceleratorSpec) -> Engine:
     match own:
         case StceSpec():
             return Stce(spec, own)
+        case XnorSpec():
+            return Xnor(spec, own)
         case _:
             assert_never(own)
 
 
 def place(
-    op: MatrixOp, spec: AcceleratorSpec, objective: Objective, price: Prices = FREE, wanted: Constraint | None = None
+    op: MatrixOp,
+    spec: AcceleratorSpec,
+    objective: Objective,
+    pricing: Pricing = unpriced,
+    wanted: Constraint | None = None,
 ) -> Placement:
-    """The best placement of ``op`` on any engine of ``spec`` that takes it; of equals that of the first engine."""
-    takers = [engine for engine in engines_of(spec) if engine.takes(op)]
-    if not takers:
-        raise InputError(f"no engine of {spec.name!r} takes {op.name!r} ({op.gemm}, {op.sparse or 'dense'})")
-    found = [engine.place(op, objective, price, wanted) for engine in takers]
-    return min(found, key=lambda placement: placement.cost(objective))
+    """The best placement of ``op`` on any engine of ``spec`` that can run it; of equals that of the first engine."""
+    found, refused = list[Placement](), list[InputError]()
+    for engine in engines_of(spec):
+        if engine.takes(op):
+            try:
+                found.append(engine.place(op, objective, pricing, wanted))
+            except InputError as error:
+                refused.append(error)
+    if found:
+        return min(found, key=lambda placement: placement.cost(objective))
+    if refused:
+        raise refused[0]
+    raise InputError(f"no engine of {spec.name!r} takes {op.name!r} ({op.gemm}, {op.sparse or 'dense'})")
 
 
-def evaluate(op: MatrixOp, spec: AcceleratorSpec, mapping: Mapping, price: Prices = FREE) -> Placement:
+def evaluate(op: MatrixOp, spec: AcceleratorSpec, mapping: Mapping, pricing: Pricing = unpriced) -> Placement:
     """Cost of ``op`` under ``mapping`` on the first engine that the mapping is of."""
-    return _of(mapping, spec).evaluate(op, mapping, price)
+    return _of(mapping, spec).evaluate(op, mapping, pricing)
 
 
 def tiled(op: MatrixOp, spec: AcceleratorSpec, mapping: Mapping) -> Tiled:

@@ -78,7 +78,7 @@ class Demand(NamedTuple):
     """What a macro-tile of an engine asks of the buffers."""
 
     chunk: int
-    """Words of k that a streamed operand is brought in at a time."""
+    """Slots of k for which a streamed operand is brought in at a time."""
     streams: int
     """1: the engine can take a macro-tile's contraction in such chunks."""
     result_bits: int
@@ -145,14 +145,16 @@ def moves(p: Problem, y: MemoryMachine, d: Demand, q: Share, r: Axis, c: Axis, t
     row = q.row_cut if row_cut else q.row
     kept = q.held_col_cut if col_cut else q.held_col
     fits = r.full * c.full * d.result_bits <= y.out_half * BYTE
+    # Words of which a chunk has slots, wherever in one it begins.
+    chunk = d.chunk if p.beats == 1 else (d.chunk + 2 * (p.beats - 1)) // p.beats
     if resident:
         fits = fits and r.full * row <= y.west_half and c.full * kept <= y.north_half
     else:
-        west = whole_bytes(d.chunk * p.word_bits)
-        north = whole_bytes(d.chunk * (p.word_bits + y.index_bits))
+        west = whole_bytes(chunk * p.west_bits)
+        north = whole_bytes(chunk * (p.north_bits + y.index_bits))
         fits = fits and d.streams == 1 and r.full * west <= y.west_half
         fits = fits and c.full * (kept if tile.compact == BUFFER else north) <= y.north_half
-    lead = whole_bytes((r.full + c.full) * min(d.chunk, p.k) * p.word_bits)
+    lead = whole_bytes(min(chunk, p.k // p.beats) * (r.full * p.west_bits + c.full * p.north_bits))
     col, line = q.col_cut if col_cut else q.col, 0 if out_cut else q.out_line
     added = out_cut and p.out_tensor < p.out_expanded
     return Moves(int(fits), row, col, q.held_col, line, q.out_each, int(added), lead)

@@ -10,8 +10,12 @@ from ..workloads.gemm import Gemm
 from ..workloads.step import MatrixOp
 from .macro_tiles import Tile
 from .stce.mapping import ArrayMapping
+from .xnor.mapping import XnorMapping
 
-__all__ = ["COMPACT", "Compact", "Mapping"]
+__all__ = ["COMPACT", "Compact", "EngineMapping", "Mapping"]
+
+EngineMapping = ArrayMapping | XnorMapping
+"""How an engine runs a product, by the ``kind`` of the engine."""
 
 Compact = Literal["remade", "buffer", "memory"]
 COMPACT: tuple[Compact, ...] = get_args(Compact)
@@ -20,7 +24,7 @@ COMPACT: tuple[Compact, ...] = get_args(Compact)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mapping:
-    """Placement of one op: the array mapping, the operand that flows N2S, and the macro-tiles in the buffers.
+    """Placement of one op: how its engine runs it, the operand that flows N2S, and the macro-tiles in the buffers.
 
     With ``n2s = "a"`` the machine computes the transposed product, so the rows of a tile are columns of C. ``gemm`` is
     the product as the array sees it. ``tile_rows`` x ``tile_cols`` outputs make a macro-tile; ``resident`` says that it
@@ -29,7 +33,7 @@ class Mapping:
     (``remade``), or kept compact in the N2S ``buffer`` (streamed, ``nm``) or in ``memory``.
     """
 
-    array: ArrayMapping
+    array: EngineMapping
     gemm: Gemm
     n2s: Literal["a", "b"]
     tile_rows: int

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["FREE", "Prices"]
+from ..workloads.step import MatrixOp
+from .accelerator import EngineKind
+
+__all__ = ["FREE", "Prices", "Pricing", "unpriced"]
 
 
 class Prices(NamedTuple):
@@ -21,3 +25,11 @@ class Prices(NamedTuple):
 
 FREE = Prices(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 """For the objectives that ask for no energy."""
+
+Pricing = Callable[[MatrixOp, EngineKind, str], Prices]
+"""(op, kind of engine, operand that flows N2S): what an engine pays for the actions of the op."""
+
+
+def unpriced(op: MatrixOp, kind: EngineKind, n2s: str) -> Prices:
+    """Nothing costs anything."""
+    return FREE

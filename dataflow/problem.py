@@ -24,11 +24,15 @@ __all__ = [
     "RATE",
     "ROWS",
     "MemoryMachine",
+    "Packing",
     "Problem",
     "Share",
+    "Slots",
     "bound_cycles",
     "memory_machine",
+    "element_bits",
     "pairs",
+    "problem_as",
     "problem_of",
     "share",
     "too_long",
@@ -59,7 +63,10 @@ class MemoryMachine(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """One op as the array sees it: rows x k (W2E) times k x cols (N2S). Bytes are totals over the groups."""
+    """One op as the array sees it: rows x k (W2E) times k x cols (N2S). Bytes are totals over the groups.
+
+    ``k`` counts slots, what a PE takes one after the other: elements, or pairs of words times their ``beats``.
+    """
 
     rows: int
     k: int
@@ -79,8 +86,14 @@ class Problem(NamedTuple):
     out_tensor: int
     out_expanded: int
     out_window: int
-    word_bits: int
-    """Of one operand, which is what all three are made of in memory."""
+    beats: int
+    """Slots of a word; 1 where words are elements."""
+    west_bits: int
+    """Of one word of the W2E operand, as memory and buffer have it."""
+    north_bits: int
+    """Of one word of the N2S operand."""
+    out_bits: int
+    """Of one result in memory."""
 
 
 class Share(NamedTuple):
@@ -120,18 +133,53 @@ def memory_machine(spec: AcceleratorSpec) -> MemoryMachine:
     )
 
 
+class Packing(NamedTuple):
+    """How an operand lies in memory: each ``run`` of its elements takes ``words`` words of ``bits``."""
+
+    bits: int
+    run: int = 1
+    words: int = 1
+
+    def size(self, elements: int) -> int:
+        """Bytes of so many elements, whole ones."""
+        return whole_bytes(ceil_div(elements, self.run) * self.words * self.bits)
+
+
+class Slots(NamedTuple):
+    """The contraction as the array sees it: how long it is, in runs of how much, and slots of a word."""
+
+    k: int
+    run: int
+    beats: int
+
+
+def element_bits(operand: Operand, word: OperandFormat) -> int:
+    """Bits of an element of ``operand`` in memory: those of its levels, else of the machine's format."""
+    return word.bits if operand.levels is None else operand.levels.bits
+
+
 def problem_of(op: MatrixOp, n2s: str, spec: AcceleratorSpec) -> Problem:
-    """``op`` on ``spec``, with operand ``n2s`` ("a" or "b") flowing north to south.
+    """``op`` element by element on ``spec``, with operand ``n2s`` ("a" or "b") flowing north to south."""
+    word, g = spec.pe.operand, op.gemm
+    a, b, c = (Packing(element_bits(operand, word)) for operand in (op.a, op.b, op.c))
+    return problem_as(op, n2s, spec, (a, b, c), Slots(g.k, g.run, 1))
+
+
+def problem_as(
+    op: MatrixOp, n2s: str, spec: AcceleratorSpec, packed: tuple[Packing, Packing, Packing], slots: Slots
+) -> Problem:
+    """``op`` with A, B and C ``packed``, and its contraction in ``slots``.
 
     im2col repeats A along k, and B and C along n (workloads/trace.py); transposed, rows and columns change places.
     """
-    g, word = op.gemm, spec.pe.operand
-    swap = n2s == "a"
+    g, swap = op.gemm, n2s == "a"
     rows, cols = (g.n, g.m) if swap else (g.m, g.n)
-    a = _windowed(op.a, word, g.groups * g.m * g.k, CONTRACTION)
-    b = _windowed(op.b, word, g.groups * g.k * g.n, ROWS if swap else COLS)
-    c = _windowed(op.c, word, g.groups * g.m * g.n, ROWS if swap else COLS, whole=True)
+    of_a, of_b, of_c = packed
+    a = _windowed(op.a, of_a, g.groups * g.m * g.k, CONTRACTION)
+    b = _windowed(op.b, of_b, g.groups * g.k * g.n, ROWS if swap else COLS)
+    c = _windowed(op.c, of_c, g.groups * g.m * g.n, ROWS if swap else COLS, whole=True)
     west, north = (b, a) if swap else (a, b)
+    west_bits, north_bits = (of_b.bits, of_a.bits) if swap else (of_a.bits, of_b.bits)
     match op.sparse:
         case None:
             keep, group, online = 0, 1, 0
@@ -139,7 +187,9 @@ def problem_of(op: MatrixOp, n2s: str, spec: AcceleratorSpec) -> Problem:
             keep, group, online = pattern.keep, pattern.group, int(op.sparse.online or not spec.wuve.pregenerate)
         case _:
             assert_never(op.sparse)
-    return Problem(rows, g.k, cols, g.groups, g.run, keep, group, online, *west, *north, *c, word.bits)
+    k, run, beats = slots
+    sizes = (*west, *north, *c, beats, west_bits, north_bits, of_c.bits)
+    return Problem(rows, k, cols, g.groups, run, keep, group, online, *sizes)
 
 
 def too_long(p: Problem) -> InputError:
@@ -151,15 +201,15 @@ def too_long(p: Problem) -> InputError:
 
 
 def _windowed(
-    operand: Operand, word: OperandFormat, elements: int, axis: int, *, whole: bool = False
+    operand: Operand, packed: Packing, elements: int, axis: int, *, whole: bool = False
 ) -> tuple[int, int, int]:
-    """Stored bytes in the machine's format, bytes after im2col, and the axis along which im2col repeats.
+    """Stored bytes on the machine, bytes after im2col, and the axis along which im2col repeats.
 
     ``whole``: a stored tensor larger than what the product makes is zero elsewhere and written all the same, as whoever
     reads it reads all of it; of one that the product reads only what it needs is loaded.
     """
-    tensor, expanded = word.size(operand.elements), word.size(elements)
-    repeated = tensor < expanded or (whole and tensor > expanded)
+    tensor, expanded = packed.size(operand.elements), packed.size(elements)
+    repeated = operand.elements < elements or (whole and operand.elements > elements)
     return (tensor, expanded, axis) if repeated else (expanded, expanded, NO_WINDOW)
 
 
@@ -172,7 +222,7 @@ def pairs(k: int, run: int, keep: int, group: int) -> int:
 @kernel
 def _compact_column(p: Problem) -> int:
     """Bytes of one compact N2S column: operands and their indices."""
-    bits, last = p.word_bits, p.group - 1
+    bits, last = p.north_bits, p.group - 1
     while last:
         bits, last = bits + 1, last >> 1
     return whole_bytes(pairs(p.k, p.run, p.keep, p.group) * bits)

@@ -13,7 +13,7 @@ from .engines import place
 from .fallback import with_fallback
 from .objective import Objective
 from .placement import Constrained, Placement
-from .prices import FREE, Prices
+from .prices import Pricing, unpriced
 
 __all__ = ["Schedule", "schedule"]
 
@@ -41,15 +41,15 @@ def schedule(
     workload: Workload,
     spec: AcceleratorSpec,
     objective: Objective | str = Objective.THRIFT,
-    prices: Callable[[MatrixOp], Prices] | None = None,
+    prices: Pricing | None = None,
     progress: Callable[[int, int], None] | None = None,
     mapping: MappingFile | None = None,
 ) -> Schedule:
     """Choose the best mapping of every op, of those that the rules of ``mapping`` allow; ops of equal shape are
     searched once.
 
-    ``prices`` gives the picojoules of an op's actions; the objectives energy and edp need it. ``progress`` is called
-    with the ops done and all ops.
+    ``prices`` gives the picojoules of an op's actions on an engine; the objectives energy and edp need it.
+    ``progress`` is called with the ops done and all ops.
     """
     goal = Objective.named(objective)
     if goal.priced and prices is None:
@@ -81,11 +81,7 @@ class _Scheduler:
     """Placements of ops, those of equal shape searched once."""
 
     def __init__(
-        self,
-        spec: AcceleratorSpec,
-        goal: Objective,
-        prices: Callable[[MatrixOp], Prices] | None,
-        mapping: MappingFile | None,
+        self, spec: AcceleratorSpec, goal: Objective, prices: Pricing | None, mapping: MappingFile | None
     ) -> None:
         self._spec, self._goal, self._mapping = spec, goal, mapping
         self._prices = prices if goal.priced else None
@@ -93,11 +89,13 @@ class _Scheduler:
 
     def place(self, op: MatrixOp, wanted: Constraint | None = None) -> Placement:
         """The best placement of an op, of those that are wanted."""
-        price = self._prices(op) if self._prices is not None else FREE
-        key = (op.gemm, op.sparse, op.a.elements, op.b.elements, op.c.elements, price, wanted)
+        sides = tuple((side.elements, side.levels) for side in (op.a, op.b, op.c))
+        key = (op.gemm, op.sparse, sides, op.c.dtype, wanted)
         found = self._known.get(key)
         if found is None:
-            found = self._known[key] = _placed(op, self._spec, self._goal, price, wanted, self._mapping)
+            found = self._known[key] = _placed(
+                op, self._spec, self._goal, self._prices or unpriced, wanted, self._mapping
+            )
         return found
 
     @property
@@ -110,16 +108,16 @@ def _placed(
     op: MatrixOp,
     spec: AcceleratorSpec,
     goal: Objective,
-    price: Prices,
+    pricing: Pricing,
     wanted: Constraint | None,
     mapping: MappingFile | None,
 ) -> Placement:
     """The best placement, of those that are wanted beside what it is without that."""
-    free = place(op, spec, goal, price)
+    free = place(op, spec, goal, pricing)
     if wanted is None or mapping is None:
         return free
     try:
-        found = place(op, spec, goal, price, wanted)
+        found = place(op, spec, goal, pricing, wanted)
     except InputError as error:
         raise InputError(f"{mapping.source}: {error}") from None
     than = Constrained(asked=str(wanted), free_cycles=free.cycles.total, free_dram_bytes=free.counts.dram_bytes)

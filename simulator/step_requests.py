@@ -295,7 +295,7 @@ def _matrix_phases(op: MatrixOp, mapping: Mapping, place: OpRegions, spec: Accel
     product = tiled(op, spec, mapping)
     p = product.problem
     t, lead, ramp = macro_tiles(product, spec)
-    layout, half = layout_of(op, mapping.n2s), memory_machine(spec).west_half
+    layout, half = layout_of(op, mapping), memory_machine(spec).west_half
     assert place.a is not None and place.b is not None and place.c is not None
     west, north = (place.b, place.a) if mapping.n2s == "a" else (place.a, place.b)
     walk = _Walk(

@@ -198,7 +198,7 @@ def _phases(
             assert placement is not None, "a schedule places every matrix op"
             mapping = placement.mapping
             product = tiled(op, spec, mapping)
-            return _matrix_phases(product, mapping, spec, layout_of(op, mapping.n2s), transfers)
+            return _matrix_phases(product, mapping, spec, layout_of(op, mapping), transfers)
         case VectorOp():
             return _chunks(vector_work(op, spec), spec, transfers)
         case UpdateOp():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from ..dataflow.integers import whole_bytes
 from ..dataflow.mapping import Mapping
 from ..dataflow.operand import BYTE
 from ..dataflow.problem import LONGEST, RATE, Problem, memory_machine
+from ..dataflow.stce.mapping import ArrayMapping
+from ..dataflow.xnor.mapping import XnorMapping
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
 from ..workloads.operand import Role
@@ -125,11 +127,20 @@ class Layout(NamedTuple):
     out_down: bool
 
 
-def layout_of(op: MatrixOp, n2s: str) -> Layout:
+def layout_of(op: MatrixOp, mapping: Mapping) -> Layout:
     """A row of A [m, k] lies in one piece, and of C [m, n]; of B [k, n] too, but a weight of FF is kept as [n, k].
 
-    In WU the contraction runs over positions, and A is a transposed view: both operands lie across it.
+    In WU the contraction runs over positions, and A is a transposed view: both operands lie across it. Words of levels
+    are packed along it, in every pass.
     """
+    n2s = mapping.n2s
+    match mapping.array:
+        case XnorMapping():
+            return Layout(True, True, n2s == "a")
+        case ArrayMapping():
+            pass
+        case _:
+            assert_never(mapping.array)
     a = op.pass_ is not Pass.WU
     b = op.pass_ is Pass.FF and op.b.role is Role.WEIGHT
     return Layout(b, a, True) if n2s == "a" else Layout(a, b, False)
@@ -147,29 +158,32 @@ def shapes_of(tiles: MacroTiles, p: Problem, mapping: Mapping, layout: Layout, h
     """The shapes of the transfers of ``tiles``; ``half`` is one half of the W2E buffer in bytes."""
     rows = mapping.tile_rows, p.rows - (tiles.row_tiles - 1) * mapping.tile_rows
     cols = mapping.tile_cols, p.cols - (tiles.col_tiles - 1) * mapping.tile_cols
-    whole = whole_bytes(p.k * p.word_bits)
 
-    def along(lines: int) -> Stored:
+    def along(lines: int, bits: int) -> Stored:
         """A streamed operand comes in as long pieces of its contraction as half the buffer holds."""
-        piece = whole if tiles.resident else max(min(whole, half // lines), whole_bytes(p.word_bits))
+        whole = whole_bytes(p.k // p.beats * bits)
+        piece = whole if tiles.resident else max(min(whole, half // lines), whole_bytes(bits))
         return ONE_PIECE if piece == whole else Stored(piece, whole)
 
-    def load(lines: int, of: int, along_k: bool, tensor: int, expanded: int) -> Stored:
-        return along(lines) if along_k else _across(lines, of, p.word_bits, Fraction(tensor, expanded))
+    def load(lines: int, of: int, along_k: bool, bits: int, share: Fraction) -> Stored:
+        return along(lines, bits) if along_k else _across(lines, of, bits, share)
 
     def load_north(lines: int, again: int) -> Stored:
         if p.keep and (not p.online or (again and mapping.compact == "memory")):
             # Compact copies are laid down in the order in which the array reads them.
             return ONE_PIECE
-        return load(lines, p.cols, layout.north_along_k, p.north_tensor, p.north_expanded)
+        return load(lines, p.cols, layout.north_along_k, p.north_bits, Fraction(p.north_tensor, p.north_expanded))
 
     def store(i: int, j: int) -> Stored:
         wide, of = (rows[i], p.rows) if layout.out_down else (cols[j], p.cols)
-        added_up = int(tiles.store[i, j]) < whole_bytes(rows[i] * cols[j] * p.word_bits)
-        return ONE_PIECE if added_up else _across(wide, of, p.word_bits, Fraction(1))
+        added_up = int(tiles.store[i, j]) < whole_bytes(rows[i] * cols[j] * p.out_bits)
+        return ONE_PIECE if added_up else _across(wide, of, p.out_bits, Fraction(1))
 
     return Shapes(
-        west=tuple(load(lines, p.rows, layout.west_along_k, p.west_tensor, p.west_expanded) for lines in rows),
+        west=tuple(
+            load(lines, p.rows, layout.west_along_k, p.west_bits, Fraction(p.west_tensor, p.west_expanded))
+            for lines in rows
+        ),
         north=tuple(tuple(load_north(lines, again) for lines in cols) for again in (0, 1)),
         store=tuple(tuple(store(i, j) for j in (0, 1)) for i in (0, 1)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["Levels"]
+__all__ = ["Levels", "needs_no_multiplier"]
 
 
 class Levels(StrEnum):
@@ -49,3 +49,8 @@ class Levels(StrEnum):
                 return range(-1, 2)
             case _:
                 return range(-(1 << self.bits - 1), 1 << self.bits - 1)
+
+
+def needs_no_multiplier(levels: Levels | None) -> bool:
+    """Whether a product by such an operand is the other operand, with its sign or the other one, or nothing."""
+    return levels in (Levels.BINARY, Levels.SPIKE, Levels.TERNARY)

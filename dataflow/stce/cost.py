@@ -9,14 +9,13 @@ from ..macro_tiles import FITS, OpCost, Tile, Tiled, Totals, op_cost
 from ..prices import Prices
 from ..problem import MemoryMachine, Problem, bound_cycles
 from .dataflows import NUMBER, issuing, tiles, tiling, words
-from .mapping import ArrayMapping
-from .pace import ArrayMachine, Tiling, Words
+from .pace import ArrayMachine, Executed, Tiling, Words
 
 __all__ = ["Cost", "Form", "cost_of", "energy_pj", "form_of", "tiled_as"]
 
 
 class Form(NamedTuple):
-    """An `ArrayMapping` as numbers; ``dataflow``: its place in `dataflows.PACES`."""
+    """The mapping of an array as numbers; ``dataflow``: its place in `dataflows.PACES`."""
 
     dataflow: int
     keep: int
@@ -35,7 +34,7 @@ class Cost(NamedTuple):
     energy_pj: float
 
 
-def form_of(mapping: ArrayMapping) -> Form:
+def form_of(mapping: Executed) -> Form:
     """The mapping as numbers."""
     pattern = mapping.pattern
     return Form(NUMBER[mapping.dataflow], pattern.keep, pattern.group, mapping.interleave)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, NamedTuple, assert_never
+from typing import ClassVar, Literal, NamedTuple, assert_never
 
 from ...workloads.errors import InputError, require_choice, require_int
 from ...workloads.operand import NMOperand
@@ -76,7 +76,7 @@ def holds_pairs(dataflow: Dataflow) -> bool:
 class ArrayMapping:
     """How the array runs C = A B with A flowing W2E and B N2S; ``pattern`` is the executed one (dense is ``D:D``)."""
 
-    kind: ClassVar[str] = "stce"
+    kind: ClassVar[Literal["stce"]] = "stce"
     dataflow: Dataflow
     pattern: NMPattern
     interleave: int

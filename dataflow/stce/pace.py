@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from ...workloads.sparsity import NMPattern
 from ..accelerator import AcceleratorSpec
 from ..problem import Problem
 from .mapping import Dataflow, Registers
 
-__all__ = ["ArrayMachine", "Pace", "Tiling", "Words", "array_machine"]
+__all__ = ["ArrayMachine", "Executed", "Pace", "Tiling", "Words", "array_machine"]
 
 
 class ArrayMachine(NamedTuple):
@@ -52,6 +53,17 @@ class Tiling(NamedTuple):
     """OS: distance of tiles. WS: 0, it depends on the rows that stream (`distance`)."""
     drain: int
     """OS: words a column drains from a tile."""
+
+
+class Executed(Protocol):
+    """Of a mapping: what the closed forms go by."""
+
+    @property
+    def dataflow(self) -> Dataflow: ...
+    @property
+    def pattern(self) -> NMPattern: ...
+    @property
+    def interleave(self) -> int: ...
 
 
 class Words(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from ...workloads.errors import require_int
 from ...workloads.sparsity import MAX_GROUP
@@ -63,7 +63,7 @@ class PESpec:
 class StceSpec:
     """An array and its PE."""
 
-    kind: ClassVar[str] = "stce"
+    kind: ClassVar[Literal["stce"]] = "stce"
     array: ArraySpec
     pe: PESpec
 

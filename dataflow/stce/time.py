@@ -5,28 +5,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from ...workloads.gemm import Gemm
-from ...workloads.sparsity import NMPattern
 from ..accelerator import AcceleratorSpec
 from ..account import Cycles
 from .dataflows import NUMBER, issuing, tiling, whole_length
-from .mapping import ArrayMapping, Dataflow
-from .pace import ArrayMachine, Tiling, array_machine
+from .mapping import ArrayMapping
+from .pace import ArrayMachine, Executed, Tiling, array_machine
 
-__all__ = ["Executed", "array_cycles", "cycles_alone", "mapped_tiling"]
-
-
-class Executed(Protocol):
-    """Of a mapping: what the closed forms go by."""
-
-    @property
-    def dataflow(self) -> Dataflow: ...
-    @property
-    def pattern(self) -> NMPattern: ...
-    @property
-    def interleave(self) -> int: ...
+__all__ = ["array_cycles", "cycles_alone", "mapped_tiling"]
 
 
 def mapped_tiling(x: ArrayMachine, mapping: Executed, rows: int, k: int, run: int) -> Tiling:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from ...workloads.errors import InputError, require_choice, require_int
 from ...workloads.sparsity import MAX_GROUP, NMPattern
@@ -30,7 +30,7 @@ def require_xnor(spec: AcceleratorSpec) -> XnorSpec:
 class XnorMapping:
     """How the engine runs C = A B with A flowing W2E and B N2S; ``group``: the words that an element keeps in WS."""
 
-    kind: ClassVar[str] = "xnor"
+    kind: ClassVar[Literal["xnor"]] = "xnor"
     dataflow: Dataflow
     interleave: int
     group: int = 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from ...workloads.errors import InputError
 from ...workloads.sparsity import MAX_GROUP
@@ -31,7 +31,7 @@ class XnorSpec:
     """
 
     __pydantic_config__ = _STRICT
-    kind: ClassVar[str] = "xnor"
+    kind: ClassVar[Literal["xnor"]] = "xnor"
     rows: Annotated[int, Range(1, 1024, "elements")]
     cols: Annotated[int, Range(1, 1024, "elements")]
     word_bits: Annotated[int, Range(8, 256, "bits, whole bytes")] = 64

@@ -82,6 +82,9 @@ def _problem(draw: random.Random) -> tuple[Problem, ArrayMachine, MemoryMachine,
         out,
         out,
         0,
+        1,
+        FP16.bits,
+        FP16.bits,
         FP16.bits,
     )
     x = ArrayMachine(_log(draw, 8), _log(draw, 8), _log(draw, 4), 2, _log(draw, 5), FP16.bits, FP32.bits)

@@ -61,7 +61,7 @@ def _tiles(
     product, transfers = tiled(op, SAT, mapping), by_shape(SAT)
     tiles, _, _ = macro_tiles(product, SAT)
     return timed(
-        tiles, product.problem, mapping, layout_of(op, n2s), memory_machine(SAT).west_half, transfers
+        tiles, product.problem, mapping, layout_of(op, mapping), memory_machine(SAT).west_half, transfers
     ), transfers
 
 
