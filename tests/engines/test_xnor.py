@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from weft.dataflow.xnor.engine import Xnor
 from weft.dataflow.xnor.mapping import XnorMapping
 from weft.dataflow.xnor.spec import XnorSpec
 from weft.dataflow.xnor.time import xnor_cycles, xnor_machine
+from weft.hdl.drivers.xnor import XnorDriver
 from weft.simulator.reference.xnor import xnor_reference
 from weft.simulator.step import stepped
 from weft.simulator.xnor import run_xnor
@@ -45,6 +47,18 @@ def with_levels(op: MatrixOp, a: Levels | None, b: Levels | None, c: tuple[str, 
     dtype, levels = c
     result = Operand(role=op.c.role, dtype=dtype, bytes=op.c.elements * DTYPE_BYTES[dtype], levels=levels)
     return replace(op, a=replace(op.a, levels=a), b=replace(op.b, levels=b), c=result)
+
+
+SMALL = replace(
+    make_spec(array=ArraySpec(rows=1, cols=1)),
+    xnor=XnorSpec(rows=2, cols=3, word_bits=8, accumulators=3, dense_words=9, weight_words=3, popcount_latency=2),
+)
+"""Ragged in everything; one model of it is compiled, that of `tests/equivalence/test_rtl_xnor.py`."""
+
+
+@cache
+def rtl() -> XnorDriver:
+    return XnorDriver(SMALL)
 
 
 def xnor_of(spec: AcceleratorSpec) -> Xnor:
@@ -114,7 +128,8 @@ class TestXnor(Conformance):
         return a, b, op.c.elements * bits // 8
 
     def on_values(self, data: st.DataObject) -> tuple[Cycles, dict[str, Run], bytes]:
-        spec, gemm, levels = data.draw(xnor_specs()), data.draw(gemms(9, 9)), data.draw(st.tuples(LEVELS, LEVELS))
+        spec = data.draw(st.just(SMALL) | xnor_specs())
+        gemm, levels = data.draw(gemms(9, 9)), data.draw(st.tuples(LEVELS, LEVELS))
         mapping = data.draw(xnor_mappings(spec))
         a, b = data.draw(integers_of(levels[0], gemm.m, gemm.k)), data.draw(integers_of(levels[1], gemm.k, gemm.n))
         run = run_xnor(spec, mapping, a, b, levels, run=gemm.run)
@@ -123,6 +138,9 @@ class TestXnor(Conformance):
             "stepped": as_run(run.result, run.left, run.length),
             "reference": as_run(reference.result, reference.left, reference.cycles),
         }
+        if spec is SMALL:
+            circuit = rtl().run(mapping, gemm, levels, a, b, cycles=run.length)
+            runs["rtl"] = as_run(circuit.result, circuit.left, circuit.cycles)
         return xnor_cycles(spec, gemm, mapping, levels), runs, (a @ b).astype(np.int32).tobytes()
 
 
