@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .workloads.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from torch import nn
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .analysis.compare import Comparison
     from .dataflow.accelerator import AcceleratorSpec
     from .dataflow.constraint import MappingFile
+    from .dataflow.engine import Engine
     from .dataflow.schedule import Schedule
     from .simulator.result import SimResult
     from .workloads.schemes.description import Scheme
@@ -49,6 +50,7 @@ __all__ = [
     "simulate",
     "compare",
     "train",
+    "register_engine",
     "register_scheme",
     "count_as_vector_work",
     "InputError",
@@ -161,6 +163,17 @@ def count_as_vector_work(*operators: str) -> None:
     from .workloads.tracing import known
 
     known.count_as_vector_work(*operators)
+
+
+def register_engine(name: str, make: Callable[[AcceleratorSpec], Engine | None]) -> None:
+    """Let machines have an engine called ``name`` beside their own, in this process: ``make`` gives that of a machine,
+    None if it has none.
+
+    The scheduler gives a product to the engine on which it costs least; ``weft.dataflow.engine.Engine`` is what one is.
+    """
+    from .dataflow import engines
+
+    engines.register_engine(name, make)
 
 
 def register_scheme(scheme: Scheme, technique: type[Technique]) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.mapping import Mapping
-from ...dataflow.stce.mapping import Dataflow
+from ...dataflow.stce.mapping import ArrayMapping, Dataflow
 from ...workloads.sparsity import NMPattern
 from ...workloads.step import MatrixOp
 
@@ -107,7 +107,8 @@ class _Tensor:
 
 def traffic_reference(spec: AcceleratorSpec, op: MatrixOp, mapping: Mapping, addresses: Addresses) -> Traffic:
     """Walk the macro-tiles of ``op`` under ``mapping`` and count what is loaded, reduced and stored, and when."""
-    swap = mapping.n2s == "a"
+    array, swap = mapping.array, mapping.n2s == "a"
+    assert isinstance(array, ArrayMapping), "it walks the products of the STCE"
     g, word = op.gemm, spec.pe.operand.bytes
     rows, cols = (g.n, g.m) if swap else (g.m, g.n)
     row_tiles, col_tiles = _tiles(rows, mapping.tile_rows), _tiles(cols, mapping.tile_cols)
@@ -141,10 +142,10 @@ def traffic_reference(spec: AcceleratorSpec, op: MatrixOp, mapping: Mapping, add
             phases[macro + 1].write += stored
             if not n_whole and out.stored < out.places.size:
                 phases[macro + 1].read += stored
-            held[2] = max(held[2], len(r) * len(c) * _result_bytes(spec, mapping.array.dataflow))
+            held[2] = max(held[2], len(r) * len(c) * _result_bytes(spec, array.dataflow))
     if not mapping.resident:
         # A chunk is a group of each line for as many PEs of a column as work on other groups; an index takes a byte.
-        chunk = mapping.array.pattern.group * _groups_at_once(mapping.array.dataflow, spec.array.rows)
+        chunk = array.pattern.group * _groups_at_once(array.dataflow, spec.array.rows)
         held[0] = len(row_tiles[0]) * chunk * word
         if mapping.compact != "buffer":
             held[1] = len(col_tiles[0]) * chunk * (word + 1)
