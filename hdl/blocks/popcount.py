@@ -11,7 +11,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-__all__ = ["Popcount", "Tree"]
+__all__ = ["Popcount", "Tree", "registered_after"]
 
 
 class Tree(StrEnum):
@@ -54,7 +54,7 @@ class Popcount(wiring.Component):
         m = Module()
         terms: Terms = [(0, self.bits[i]) for i in range(self.width)]
         levels = _levels(self.tree, self.width)
-        due = self._registered(len(levels))
+        due = registered_after(levels=len(levels), latency=self.latency, behind=self.behind)
         for number, level in enumerate(levels, 1):
             terms = [
                 (weight, self._named(m, value, f"level_{number}_{i}")) for i, (weight, value) in enumerate(level(terms))
@@ -65,11 +65,6 @@ class Popcount(wiring.Component):
         m.d.comb += self.count.eq(count)
         return m
 
-    def _registered(self, levels: int) -> list[int]:
-        """The levels that a register follows, as often as one does."""
-        stages, parts = self.latency + min(self.behind, 1), levels + self.behind
-        return [min(-(-parts * (i + 1) // stages), levels) for i in range(self.latency)]
-
     def _named(self, m: Module, value: Any, name: str) -> Any:
         wire = Signal(len(value), name=name)
         m.d.comb += wire.eq(value)
@@ -79,6 +74,12 @@ class Popcount(wiring.Component):
         register = Signal(len(value), name=f"{value.name}_held", reset_less=True)
         m.d.sync += register.eq(value)
         return register
+
+
+def registered_after(*, levels: int, latency: int, behind: int) -> list[int]:
+    """The levels that a register follows, as often as one does; see `Popcount`."""
+    stages, parts = latency + min(behind, 1), levels + behind
+    return [min(-(-parts * (i + 1) // stages), levels) for i in range(latency)]
 
 
 def _levels(tree: Tree, width: int) -> list[Level]:

@@ -63,8 +63,11 @@ class XnorRow(StceRow):
 
     def _more(self, m: Module, tokens: list[Any]) -> None:
         weighed = tokens[self.frame.multiply_latency - 1].beat
+        half = Signal()
+        m.d.sync += half.eq(half ^ self.step.token.takeover)
         m.d.comb += [
             self.control.issue.differ.eq(differs(tokens[0].beat)),
+            self.control.issue.half.eq(half),
             self.control.weigh.shift.eq(shifted(weighed)),
             self.control.weigh.negate.eq(negated(self.run, weighed)),
         ]

@@ -30,7 +30,8 @@ class XnorFormat(PeFormat):
     """Layouts of what moves from PE to PE: a word is two planes of bits; on its way south ``valid`` says in WS that no
     PE has kept it yet.
 
-    ``issue.differ`` chooses the bits that are counted; ``weigh`` belongs to the count that is made in this cycle.
+    ``issue.differ`` chooses the bits that are counted, ``half`` the half of the memory of held words that is filled,
+    which a takeover changes; ``weigh`` belongs to the count that is made in this cycle.
     """
 
     def __init__(self, spec: XnorSpec) -> None:
@@ -39,7 +40,7 @@ class XnorFormat(PeFormat):
             frame,
             2 * spec.word_bits,
             data.StructLayout({"sign": spec.word_bits, "mask": spec.word_bits, "valid": 1}),
-            issue={"differ": 1},
+            issue={"differ": 1, "half": 1},
             more={"weigh": data.StructLayout({"shift": SHIFT_BITS, "negate": 1})},
             token={"beat": BEAT},
             run={
@@ -83,8 +84,6 @@ class XnorPe(GridPe):
         them. A ring as in a USPE would take a second way out of the memory, which is most of a PE.
         """
         f, issue = self.format, self.control.issue
-        half = Signal()
-        filling = Signal()
         full = Signal()
         keeps = Signal()
         place = Signal(f.held)
@@ -92,16 +91,14 @@ class XnorPe(GridPe):
         m.submodules.pairs = pairs = Memory(shape=f.word, depth=2 << f.held, init=[])
         write, held = pairs.write_port(), pairs.read_port(domain="comb")
         m.d.comb += [
-            filling.eq(half ^ issue.takeover),
             place_now.eq(Mux(issue.takeover, 0, place)),
             keeps.eq(self.weight_stationary & self.pair.valid & (issue.takeover | ~full)),
             write.en.eq(keeps),
-            write.addr.eq(Cat(place_now, filling)),
+            write.addr.eq(Cat(place_now, issue.half)),
             write.data.eq(Value.cast(self.pair)[: f.word]),
-            held.addr.eq(Cat(issue.pair, ~filling)),
+            held.addr.eq(Cat(issue.pair, ~issue.half)),
         ]
         m.d.sync += [
-            half.eq(filling),
             place.eq(place_now + keeps),
             full.eq(Mux(keeps, place_now == self.tap, full & ~issue.takeover)),
             self.pair_south.eq(self.pair),
