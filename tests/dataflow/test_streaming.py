@@ -345,6 +345,14 @@ def test_the_finder_finds_what_trying_all_finds(
     assert fabric.share(quickest.cost) == tried[quickest.interval]
 
 
+def test_of_what_fits_the_least_share_is_taken() -> None:
+    """Four memories of 4 RAMB18 or 1,024 LUTs: RAMB18 weigh less, but there are 14, so one layer goes without."""
+    fabric = Fabric(name="small", has=Cost(lut=3400, bram=14))
+    found = cheapest(dense(256, 256, 256, 256, 256), 65_536, fabric)
+    assert sorted(folding.ram for folding in found.foldings) == ["block"] * 3 + ["distributed"]
+    assert fabric.holds(found.cost)
+
+
 @given(NETWORK, st.integers(1, 2000), st.integers(1, 2000))
 def test_a_tighter_target_is_never_cheaper(layers: tuple[StreamingLayer, ...], one: int, other: int) -> None:
     tight, loose = sorted((one, other))
