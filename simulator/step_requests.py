@@ -78,11 +78,21 @@ class StepRequests:
     """A lower bound of how many there are."""
 
 
+def _require_one_format(schedule: Schedule) -> None:
+    for op in schedule.as_run.matrix_ops:
+        if any(operand.levels is not None for operand in (op.a, op.b, op.c)):
+            raise InputError(
+                f"{op.name!r} in {op.pass_} has an operand with levels, and where a tensor lies is known of those "
+                "in the machine's format only: leave out --dram-trace, or the levels"
+            )
+
+
 def step_requests(
     schedule: Schedule, result: SimResult, progress: Callable[[int, int], None] | None = None
 ) -> StepRequests:
     """Requests of ``result``, which is ``schedule`` run at the step level; refused where its tensors have no room."""
     spec, memory = schedule.spec, memory_of(schedule.spec.dram)
+    _require_one_format(schedule)
     places, regions = lay_out(schedule)
     room = memory.organization.lines * memory.organization.line_bytes
     top = max(region.address + region.size for region in regions)

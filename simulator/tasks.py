@@ -101,9 +101,19 @@ class _Phases:
         return float(sum(np.dot(part.astype(float), runs.times) for part in spent) + ends)
 
 
+def _machine_of_one_engine(schedule: Schedule) -> AcceleratorSpec:
+    used = sorted({placed.engine for placed in schedule.placements if placed is not None})
+    if len(used) > 1:
+        raise InputError(
+            "the system level overlaps the products of one engine, but this schedule has some on "
+            f"{' and '.join(used)}; run it at the step level, or on a machine with one of them"
+        )
+    return schedule.spec
+
+
 def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfers | None = None) -> Tasks:
     """The tasks of a schedule, by `order_of` and `by_shape` unless others are given."""
-    spec, workload = schedule.spec, schedule.as_run
+    spec, workload = _machine_of_one_engine(schedule), schedule.as_run
     order = order or order_of(workload)
     transfers = transfers or by_shape(spec)
     rate = memory_machine(spec).rate

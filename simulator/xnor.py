@@ -67,9 +67,8 @@ def pack(values: Integers, levels: Levels, word_bits: int, run: int = 0, *, name
     run = run or k
     _require_levels(name, values, levels)
     padding = -run % word_bits
-    cut = np.pad(values.reshape(lines, k // run, run), ((0, 0), (0, 0), (0, padding)))
-    words = cut.reshape(lines, -1, word_bits)
-    flat = cut.reshape(lines, -1)
+    cut = np.ascontiguousarray(values).reshape(lines, k // run, run)
+    flat = (np.pad(cut, ((0, 0), (0, 0), (0, padding))) if padding else cut).reshape(lines, -1)
     if levels is Levels.BINARY:
         real = np.pad(np.ones((1, k // run, run), np.bool_), ((0, 0), (0, 0), (0, padding)))
         masks = real.reshape(1, 1, -1)
@@ -79,7 +78,10 @@ def pack(values: Integers, levels: Levels, word_bits: int, run: int = 0, *, name
         masks = np.stack([flat >> i & 1 for i in range(len(plane_weights(levels)))]).astype(np.bool_)
     # A line of zeros where there is no sign stands for all lines.
     sign = _units(flat < 0) if signed(levels) else _units(np.zeros((1, flat.shape[1]), np.bool_))
-    return Packed(levels, Side(np.stack([_units(mask) for mask in masks]), sign), np.asarray(words.any(axis=2)))
+    words = flat.reshape(lines, -1, word_bits)
+    # A word of a run holds a value, and binary ones have no 0.
+    occupied = np.ones(words.shape[:2], np.bool_) if levels is Levels.BINARY else np.asarray(words.any(axis=2))
+    return Packed(levels, Side(np.stack([_units(mask) for mask in masks]), sign), occupied)
 
 
 def _units(bits: Bools) -> npt.NDArray[np.uint64]:
@@ -109,7 +111,9 @@ def xnor_product(a: Packed, b: Packed, k: int) -> npt.NDArray[np.int32]:
     out = np.zeros((len(a.occupied), len(b.occupied)), np.int32)
     if (a.levels, b.levels) == (Levels.BINARY, Levels.BINARY):
         agreeing(a.side.sign, b.side.sign, a.side.mask[0, 0], out)
-        return 2 * out - np.int32(k)
+        out *= 2
+        out -= np.int32(k)
+        return out
     for beat in beats_of(a.levels, b.levels):
         counted(a.side, b.side, beat.plane_a, beat.plane_b, beat.differ, beat.weight, out)
     return out

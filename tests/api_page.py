@@ -48,6 +48,8 @@ GROUPS = {
         "weft.dataflow.constraint": "parse_mapping",
         "weft.dataflow.engines": "evaluate",
         "weft.dataflow.stce.time": "array_cycles",
+        "weft.dataflow.xnor.mapping": "XnorMapping",
+        "weft.dataflow.xnor.time": "xnor_cycles skipped_cycles",
     },
     "Simulate it": {
         "weft": "simulate",
@@ -57,6 +59,8 @@ GROUPS = {
         "weft.simulator.system_result": "SystemResult EngineUse",
         "weft.simulator.transfers": "Transfers by_shape",
         "weft.simulator.array": "run_array ArrayRun",
+        "weft.simulator.xnor": "run_xnor XnorRun pack occupied_words",
+        "weft.simulator.xnor_edge": "fold signs scaled Threshold",
         "weft.simulator.compact": "compress Compact",
         "weft.simulator.reference": "gemm_reference",
     },

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from weft.dataflow.schedule import Schedule, schedule
 from weft.simulator.step import simulate
 from weft.simulator.system import step_time
 from weft.workloads.errors import InputError
+from weft.workloads.gemm import Pass
+from weft.workloads.levels import Levels
 from weft.workloads.models import zoo
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import Workload
+from weft.workloads.step import MatrixOp, Op, Workload
 from weft.workloads.trace import trace_step
 
 FILE = Path(__file__).parent / "golden" / "frozen.json"
@@ -35,6 +37,10 @@ SIZES: dict[str, tuple[int, int | None]] = {
     "lstm_lm": (20, None),
 }
 """Batch and tokens of the five models whose step is frozen."""
+MACHINES = tuple(name for name in preset_names() if load_spec(name).xnor is None)
+"""On which they are."""
+BINARY_MACHINES = tuple(name for name in preset_names() if name not in MACHINES)
+"""On which a model with binary layers is."""
 SCHEMES = ("dense", "bdwp", "bdwp-x")
 OBJECTIVES = (Objective.THRIFT, Objective.CYCLES)
 _PATTERN = NMPattern(keep=2, group=8)
@@ -43,6 +49,18 @@ _PATTERN = NMPattern(keep=2, group=8)
 def traced(model: str) -> Workload:
     batch, seq = SIZES[model]
     return trace_step(zoo.source(model), batch=batch, seq=seq)
+
+
+def binary() -> Workload:
+    """ResNet-9 at batch 64 with binary operands in its forward products, the first and the last one aside."""
+
+    def made(op: Op) -> Op:
+        if not isinstance(op, MatrixOp) or op.pass_ is not Pass.FF or op.gemm.run <= 3 or op.gemm.n <= 10:
+            return op
+        return replace(op, a=replace(op.a, levels=Levels.BINARY), b=replace(op.b, levels=Levels.BINARY))
+
+    traced = trace_step(zoo.source("resnet9"), batch=64)
+    return replace(traced, ops=tuple(map(made, traced.ops)))
 
 
 def figures(workload: Workload, scheme: str, machine: str, objective: Objective) -> dict[str, Any]:
@@ -78,9 +96,18 @@ def all_figures() -> Iterator[tuple[str, dict[str, Any]]]:
     for model in SIZES:
         workload = traced(model)
         for scheme in SCHEMES:
-            for machine in preset_names():
+            for machine in MACHINES:
                 for objective in OBJECTIVES:
                     yield f"{model} {scheme} {machine} {objective}", figures(workload, scheme, machine, objective)
+    yield from binary_figures()
+
+
+def binary_figures() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Those of machines with two engines."""
+    workload = binary()
+    for machine in BINARY_MACHINES:
+        for objective in OBJECTIVES:
+            yield f"binary dense {machine} {objective}", figures(workload, "dense", machine, objective)
 
 
 def main() -> None:

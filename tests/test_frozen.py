@@ -9,14 +9,27 @@ import pytest
 from weft.dataflow.config_io import preset_names
 from weft.dataflow.objective import Objective
 
-from .frozen import FILE, OBJECTIVES, SCHEMES, SIZES, all_figures, figures, traced
+from .frozen import (
+    BINARY_MACHINES,
+    FILE,
+    MACHINES,
+    OBJECTIVES,
+    SCHEMES,
+    SIZES,
+    all_figures,
+    binary_figures,
+    figures,
+    traced,
+)
 
 HELD = json.loads(FILE.read_text())
 
 
 def test_every_combination_is_held():
-    names = {f"{m} {s} {a} {o}" for m in SIZES for s in SCHEMES for a in preset_names() for o in OBJECTIVES}
+    names = {f"{m} {s} {a} {o}" for m in SIZES for s in SCHEMES for a in MACHINES for o in OBJECTIVES}
+    names |= {f"binary dense {a} {o}" for a in BINARY_MACHINES for o in OBJECTIVES}
     assert HELD.keys() == names
+    assert {*MACHINES, *BINARY_MACHINES} == set(preset_names())
     assert sum("refused" in held for held in HELD.values()) < len(HELD) / 3
 
 
@@ -25,6 +38,12 @@ def test_every_combination_is_held():
 def test_a_small_step_has_moved_by_nothing(scheme, machine):
     found = figures(traced("resnet9"), scheme, machine, Objective.THRIFT)
     assert found == HELD[f"resnet9 {scheme} {machine} thrift"]
+
+
+def test_a_step_on_two_engines_has_moved_by_nothing():
+    for name, found in binary_figures():
+        assert found == HELD[name]
+        assert found["counts"]["popcounts"] > 0
 
 
 @pytest.mark.slow

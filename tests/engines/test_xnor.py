@@ -10,11 +10,15 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from weft.analysis.energy import energy
+from weft.analysis.tariff import prices
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.account import Cycles
+from weft.dataflow.config_io import load_spec
 from weft.dataflow.engines import engines_of, evaluate, place
 from weft.dataflow.mapping import Mapping
 from weft.dataflow.objective import Objective
+from weft.dataflow.schedule import schedule
 from weft.dataflow.stce.counts import StceCounts
 from weft.dataflow.stce.dataflows import NUMBER, PACES
 from weft.dataflow.stce.mapping import Dataflow
@@ -25,14 +29,16 @@ from weft.dataflow.xnor.spec import XnorSpec
 from weft.dataflow.xnor.time import xnor_cycles, xnor_machine
 from weft.hdl.drivers.xnor import XnorDriver
 from weft.simulator.reference.xnor import xnor_reference
-from weft.simulator.step import stepped
+from weft.simulator.step import simulate, stepped
+from weft.simulator.step_requests import step_requests
+from weft.simulator.system import simulate_system
 from weft.simulator.xnor import run_xnor
 from weft.workloads.errors import InputError
-from weft.workloads.gemm import Gemm
+from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.levels import Levels
 from weft.workloads.operand import DTYPE_BYTES, NMOperand, Operand
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import MatrixOp
+from weft.workloads.step import MatrixOp, Workload
 
 from ..dataflow.problems import machines, make_op, mappings, matrix_ops
 from ..examples_drawn import examples
@@ -260,3 +266,61 @@ def test_an_operand_with_levels_weighs_its_bits_on_the_stce() -> None:
     assert plain.counts.dram_read_bytes == 2 * (64 + 32) * 576
     assert found.counts.dram_read_bytes == 2 * 64 * 576 + 32 * 576 // 8
     assert found.cycles.compute == plain.cycles.compute
+
+
+# --- a step on both engines
+
+
+def _step() -> Workload:
+    plain = make_op(BINARY.gemm, pass_=Pass.BP)
+    return Workload(model="two", batch=1, ops=(replace(BINARY, name="binary"), replace(plain, name="plain")))
+
+
+def test_a_step_on_both_engines_adds_up_and_says_what_it_is_charged_for() -> None:
+    found = simulate(schedule(_step(), load_spec("bnn-ecp5")), witness=True)
+    binary, plain = found.ops
+    charged = {str(row.action): row.count for row in energy(found).rows}
+
+    assert (binary.mapping.array.kind, plain.mapping.array.kind) == ("xnor", "stce")
+    assert found.counts.popcounts == 64 * 32 * 9
+    assert charged["bit compared and counted"] == 64 * 64 * 32 * 9
+    assert charged["32-bit add of a count"] == 64 * 32 * 9
+    # A binary product multiplies nothing; what the words are read of is bits.
+    assert charged["operand multiply"] == charged["FP32 add"] == plain.op.macs
+    assert charged["W2E buffer read"] == 64 * binary.counts.w2e_words + 16 * plain.counts.w2e_words
+    assert energy(found).by_component["XNOR array"] > 0
+
+
+def test_signs_on_the_stce_are_flipped_and_added_but_not_multiplied() -> None:
+    op = with_levels(make_op(BINARY.gemm), None, Levels.TERNARY, ("float16", None))
+    found = simulate(schedule(Workload(model="one", batch=1, ops=(op,)), load_spec("sat-ecp5")), witness=True)
+    charged = {str(row.action): row.count for row in energy(found).rows}
+
+    assert "operand multiply" not in charged
+    assert charged["sign flip"] == charged["FP32 add"] == op.macs == found.counts.sign_flips
+    mapping, counts = found.ops[0].mapping, found.counts
+    bits = (2, 16) if mapping.n2s == "a" else (16, 2)
+    assert charged["W2E buffer read"] == bits[0] * counts.w2e_words
+    assert charged["N2S buffer read"] == bits[1] * counts.n2s_pairs
+
+
+@pytest.mark.parametrize("objective", [Objective.ENERGY, Objective.EDP])
+@pytest.mark.parametrize("name", ["bnn-ecp5", "sat-ecp5"])
+def test_the_energy_that_a_placement_is_chosen_by_is_that_of_its_actions(name: str, objective: Objective) -> None:
+    """Of DRAM, buffers and output words the scheduler takes the mean of both directions, so within those."""
+    spec = load_spec(name)
+    step = Workload(model="one", batch=1, ops=(BINARY,))
+    (placed,) = schedule(step, spec, objective, prices(spec)).placements
+    report = energy(simulate(schedule(step, spec, objective, prices(spec))))
+    moving = sum(report.by_component[part] for part in ("DRAM", "buffers"))
+    array = report.by_component["array"] + report.by_component.get("XNOR array", 0.0)
+
+    assert placed.energy_pj * 1e-12 == pytest.approx(array + moving, rel=0.1)
+
+
+def test_what_knows_but_one_engine_refuses_two() -> None:
+    plan = schedule(_step(), load_spec("bnn-ecp5"))
+    with pytest.raises(InputError, match="the products of one engine, but this schedule has some on STCE and XNOR"):
+        simulate_system(plan)
+    with pytest.raises(InputError, match=r"'binary' in FF has an operand with levels, .* leave out --dram-trace"):
+        step_requests(plan, simulate(plan))
