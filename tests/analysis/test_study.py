@@ -112,6 +112,29 @@ def dense_row() -> tuple[dict[int, Training], StudyRow]:
     return trained, row
 
 
+def test_a_scheme_that_takes_no_pattern_has_one_row():
+    other = NMPattern(keep=1, group=4)
+    rows = spec(schemes=("bdwp", "xnor", "biper", "dense"), patterns=(NM, other)).groups()
+
+    assert [row[1:] for row in rows] == [
+        ("dense", None),
+        ("xnor", None),
+        ("biper", None),
+        ("bdwp", NM),
+        ("bdwp", other),
+    ]
+
+
+def test_a_study_of_two_stages_costs_both(tmp_path):
+    """BiPer: real weights under the first two thirds of the steps."""
+    found = run_study(spec(schemes=("biper",), seeds=1), tmp_path)
+    (trained,) = [one for one in found.trainings if one.scheme == "biper"]
+
+    assert [(phase.scheme, phase.steps) for phase in trained.phases] == [("biper-real", 11), ("biper", 5)]
+    assert trained.phases[0].kept_dense.keys() == {"1", "5"}, "the first and the last layer"
+    assert [row.scheme for row in found.rows if row.cycles] == ["dense", "biper"]
+
+
 def test_a_row_by_hand():
     reference, dense = dense_row()
     found = {0: training(0, (0.5, 0.93, 0.90)), 1: training(1, (0.6, 0.7, 0.95))}

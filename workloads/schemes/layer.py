@@ -87,8 +87,8 @@ class Observed:
 class SparseLayer:
     """A module at work under a technique: the shape of its weight, the passes that are sparse, its operands.
 
-    ``passes``: those whose operand is sparse in the current phase. ``kept_dense``: why others of the scheme are not.
-    ``state``: tensors of the technique that must survive a restart (masks, permutations, scales).
+    ``passes``: those with an operand that is sparse, or of few values, in the current phase. ``kept_dense``: why others
+    of the scheme are not. ``state``: tensors of the technique that must survive a restart (masks, permutations, ...).
     """
 
     def __init__(self, name: str, module: nn.Module, kind: Kind, technique: Operands) -> None:

@@ -38,7 +38,7 @@ class LayerMetrics:
 
     ``flip_rate``: share of the weights whose mask differs from that of the step before (Hu et al. 2024, arXiv
     2404.01847). ``sad``: share of the weights whose mask differs from that of the first step, the sparse architecture
-    divergence of SR-STE (arXiv 2102.04010) over the number of weights.
+    divergence of SR-STE (arXiv 2102.04010) over the number of weights. Of few values, the sign or zero is it.
     """
 
     density_ff: float
