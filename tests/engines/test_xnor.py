@@ -36,23 +36,17 @@ from weft.simulator.xnor import run_xnor
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.levels import Levels
-from weft.workloads.operand import DTYPE_BYTES, NMOperand, Operand
+from weft.workloads.operand import NMOperand
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp, Workload
 
-from ..dataflow.problems import machines, make_op, mappings, matrix_ops
+from ..dataflow.problems import machines, make_op, mappings, matrix_ops, with_levels
 from ..examples_drawn import examples
 from ..strategies import LEVELS, gemms, integers_of, make_spec, xnor_mappings, xnor_specs
 from .conformance import Conformance, Run, as_run, claimed
 
 RESULTS = (("float16", None), ("int32", None), ("float16", Levels.BINARY), ("bool", Levels.SPIKE))
 """What the edge makes of a sum: a number of the machine, the sum, a sign, an event."""
-
-
-def with_levels(op: MatrixOp, a: Levels | None, b: Levels | None, c: tuple[str, Levels | None]) -> MatrixOp:
-    dtype, levels = c
-    result = Operand(role=op.c.role, dtype=dtype, bytes=op.c.elements * DTYPE_BYTES[dtype], levels=levels)
-    return replace(op, a=replace(op.a, levels=a), b=replace(op.b, levels=b), c=result)
 
 
 SMALL = replace(

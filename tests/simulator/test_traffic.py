@@ -33,8 +33,10 @@ from ..dataflow.problems import (
     machines,
     mappings,
     matrix_ops,
+    with_levels,
 )
 from ..examples_drawn import examples
+from ..strategies import LEVELS
 
 
 def _listed(spec, op, mapping):
@@ -67,24 +69,28 @@ def _streamable(spec, mapping) -> bool:
     return mapping.resident or one or mapping.array.dataflow == Dataflow.WS
 
 
-@pytest.mark.parametrize("word", ["shipped", "eight bits"])
+@pytest.mark.parametrize("word", ["shipped", "eight bits", "levels"])
 @settings(max_examples=examples(300))
 @given(st.data())
 def test_what_a_walk_over_the_elements_counts_is_what_op_and_step_are_charged(word, data):
     spec = data.draw(machines())
-    if word == "shipped":
-        _compare(data, spec)
+    if word != "eight bits":
+        _compare(data, spec, levels=word == "levels")
         return
     with patch.dict(OPERAND_FORMATS, {E5M2.name: E5M2}):
         _compare(data, in_e5m2(spec))
 
 
-def _compare(data, spec):
+def _compare(data, spec, levels=False):
     if data.draw(st.booleans()):
         op, addresses = data.draw(convolutions(spec))
     else:
         op = data.draw(matrix_ops(spec, size=16))
         addresses = addresses_of(op)
+    if levels:
+        op = with_levels(
+            op, *(data.draw(st.none() | LEVELS) for _ in range(2)), ("float16", data.draw(st.none() | LEVELS))
+        )
     mapping = data.draw(mappings(spec, op))
     assume(op.gemm.macs < 2**15)
 
