@@ -41,6 +41,7 @@ _OUTSIDE = (
     "dataflow/engine_time.py",
     "dataflow/operand.py",
     "dataflow/pregenerate.py",
+    "dataflow/xnor/spec.py",
     "workloads/sparsity.py",
     "workloads/update_rule.py",
 )
@@ -190,7 +191,7 @@ def _measure_all() -> None:
                 counts = {
                     _key(spec, block, target): counted_block(spec, block, target)
                     for block in BLOCKS.values()
-                    if block.in_machine
+                    if block.in_machine and block.present(spec)
                 }
             except InputError as refused:
                 sys.stderr.write(f"{printable(name)} on {target}: {refused}\n")

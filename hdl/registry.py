@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..dataflow.accelerator import AcceleratorSpec
+from ..dataflow.xnor.mapping import require_xnor
 from ..workloads.errors import InputError, nearest
 from ..workloads.sparsity import NMPattern
 from ..workloads.update_rule import UpdateRule
@@ -27,6 +28,18 @@ def _pe(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
     from .blocks.pe import Uspe
 
     return Uspe(spec)
+
+
+def _xnor(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
+    from .blocks.xnor import Xnor
+
+    return Xnor(require_xnor(spec), blackbox=True)
+
+
+def _xnor_pe(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
+    from .blocks.xnor_pe import XnorPe
+
+    return XnorPe(require_xnor(spec))
 
 
 def _sore(spec: AcceleratorSpec, pattern: NMPattern, _rule: UpdateRule) -> Any:
@@ -51,6 +64,12 @@ def _drive_stce(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -
     from .drivers.array import StceDriver
 
     return StceDriver(spec)
+
+
+def _drive_xnor(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
+    from .drivers.xnor import XnorDriver
+
+    return XnorDriver(spec)
 
 
 def _drive_sore(spec: AcceleratorSpec, pattern: NMPattern, _rule: UpdateRule) -> Any:
@@ -93,10 +112,28 @@ BLOCKS = {
             bench=_array_bench,
             drive=_drive_stce,
             apart=("control",),
-            multipliers=lambda spec: spec.macs_per_cycle,
+            multipliers=lambda spec: spec.array.pes,
             depends=("array", "pe"),
         ),
         Block(name="pe", title="one PE", make=_pe, in_machine=False),
+        Block(
+            name="xnor_engine",
+            title="the XNOR engine",
+            make=_xnor,
+            drive=_drive_xnor,
+            apart=("control",),
+            present=lambda spec: spec.xnor is not None,
+            absent="{} has no table [xnor]",
+            depends=("xnor",),
+        ),
+        Block(
+            name="xnor_pe",
+            title="one PE of the XNOR engine",
+            make=_xnor_pe,
+            in_machine=False,
+            present=lambda spec: spec.xnor is not None,
+            absent="{} has no table [xnor]",
+        ),
         Block(
             name="sore",
             title="the N:M compressor",

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from ...workloads.errors import InputError
 from ...workloads.gemm import Gemm
 from ...workloads.levels import Levels
-from ..integers import ceil_div
 from .spec import SUM_BITS
 
 __all__ = [
@@ -91,7 +90,7 @@ def beats_of(a: Levels, b: Levels) -> tuple[Beat, ...]:
 
 def words_of(gemm: Gemm, a: Levels, b: Levels, word_bits: int) -> Words:
     """Words of the contraction of ``gemm``, each run of it padded to whole words, and their beats."""
-    run = ceil_div(gemm.run, word_bits)
+    run = -(-gemm.run // word_bits)  # no kernel: the RTL reads this file, and has no Numba
     return Words(gemm.k // gemm.run * run, len(beats_of(a, b)), run)
 
 

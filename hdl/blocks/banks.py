@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, Protocol, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,13 @@ from ...workloads.errors import InputError
 from ...workloads.gemm import Gemm
 from ...workloads.sparsity import NMPattern
 from .control_format import ADDRESS_BITS, COUNT_BITS
+from .frame import Frame, frame_of
 
 __all__ = [
     "BUBBLE",
     "IN_RTL",
     "NAN",
+    "ArrayRun",
     "Banks",
     "Bits16",
     "Bits32",
@@ -26,6 +28,10 @@ __all__ = [
     "banks",
     "cut_groups",
     "nest_of",
+    "pair_order",
+    "registers_of",
+    "require_address",
+    "west_order",
     "run_registers",
 ]
 
@@ -39,6 +45,20 @@ NAN = 0x7FFF
 
 IN_RTL = (Dataflow.OS, Dataflow.WS)
 """Dataflows that the array's controller runs."""
+
+
+class ArrayRun(Protocol):
+    """How an array runs a product, of which its own mappings are such: as pairs of groups, or of words in ``1:1`` or
+    ``D:D``."""
+
+    @property
+    def dataflow(self) -> Dataflow: ...
+
+    @property
+    def pattern(self) -> NMPattern: ...
+
+    @property
+    def interleave(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +75,16 @@ def _ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def nest_of(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> _Nest:
+def nest_of(frame: Frame, mapping: ArrayRun, gemm: Gemm) -> _Nest:
+    """The loops of ``gemm``, whose contraction is in slots."""
     groups, runs = _ceil_div(gemm.run, mapping.pattern.group), gemm.k // gemm.run
     match mapping.dataflow:
         case Dataflow.OS:
-            across = _ceil_div(gemm.n, spec.array.cols * mapping.interleave)
-            return _Nest(groups, runs, across, _ceil_div(gemm.m, spec.array.rows))
+            across = _ceil_div(gemm.n, frame.cols * mapping.interleave)
+            return _Nest(groups, runs, across, _ceil_div(gemm.m, frame.rows))
         case Dataflow.WS:
-            down = _ceil_div(groups * runs, spec.array.rows)
-            return _Nest(_ceil_div(gemm.m, mapping.interleave), 1, _ceil_div(gemm.n, spec.array.cols), down)
+            down = _ceil_div(groups * runs, frame.rows)
+            return _Nest(_ceil_div(gemm.m, mapping.interleave), 1, _ceil_div(gemm.n, frame.cols), down)
         case Dataflow.OS1:
             raise InputError("no RTL runs dataflow os1")
         case _:
@@ -75,9 +96,14 @@ def run_registers(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> d
     mapping.check(spec)
     if mapping.dataflow not in IN_RTL:
         raise InputError(f"no RTL runs dataflow {mapping.dataflow}; it runs {' and '.join(IN_RTL)}")
+    return registers_of(frame_of(spec), mapping, gemm)
+
+
+def registers_of(frame: Frame, mapping: ArrayRun, gemm: Gemm) -> dict[str, int]:
+    """The ``run`` ports that every array has, for one product whose contraction is in slots."""
     if gemm.groups != 1:
         raise InputError(f"a run of the array is one product, but {gemm} has {gemm.groups}; run them one by one")
-    nest = nest_of(spec, mapping, gemm)
+    nest = nest_of(frame, mapping, gemm)
     for name in ("parts", "runs", "across", "down"):
         if getattr(nest, name) >> COUNT_BITS:
             raise InputError(
@@ -100,23 +126,23 @@ def run_registers(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> d
         "across": nest.across,
         "down": nest.down,
         "offset_step": group if stationary else 0,
-        "row_delay": (keep - 1) * max(contexts, spec.pe.add_latency) + spec.pe.add_latency if stationary else 1,
-        "drain_words": 0 if stationary else min(spec.array.rows, gemm.m) * contexts,
-        "shift_pairs": keep * spec.array.rows if stationary else 0,
+        "row_delay": (keep - 1) * max(contexts, frame.add_latency) + frame.add_latency if stationary else 1,
+        "drain_words": 0 if stationary else min(frame.rows, gemm.m) * contexts,
+        "shift_pairs": keep * frame.rows if stationary else 0,
         "tap": keep - 1 if stationary else 0,
-        "tail_cycles": _tail_cycles(spec, mapping, gemm),
+        "tail_cycles": _tail_cycles(frame, mapping, gemm),
     }
 
 
-def _tail_cycles(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> int:
+def _tail_cycles(frame: Frame, mapping: ArrayRun, gemm: Gemm) -> int:
     """Array cycles from the controller's last, two ahead of the end of the last pair, to the last word, inclusive."""
-    pace = max(mapping.interleave, spec.pe.add_latency)
+    pace = max(mapping.interleave, frame.add_latency)
     if mapping.dataflow == Dataflow.OS:
-        words = min(spec.array.rows, gemm.m) * mapping.interleave
-        return spec.mac_latency + spec.array.rows - 1 + spec.array.cols - 1 + words - pace + 2
-    row_delay = (mapping.pattern.keep - 1) * pace + spec.pe.add_latency
+        words = min(frame.rows, gemm.m) * mapping.interleave
+        return frame.latency + frame.rows - 1 + frame.cols - 1 + words - pace + 2
+    row_delay = (mapping.pattern.keep - 1) * pace + frame.add_latency
     issued = mapping.pattern.keep * pace
-    last = spec.pe.multiply_latency + spec.array.rows * row_delay + mapping.interleave - 1 + spec.array.cols - 1
+    last = frame.multiply_latency + frame.rows * row_delay + mapping.interleave - 1 + frame.cols - 1
     return last - issued + 3
 
 
@@ -135,15 +161,10 @@ class Banks:
 def banks(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm, a: Bits16, values: Bits16, indices: Index) -> Banks:
     """Lay out bits of ``a``, uint16 [m, k], and of pairs, uint16 ``values`` and uint8 ``indices`` [slots, n], in the
     order of their use."""
-    if mapping.dataflow == Dataflow.OS:
-        west = _west_os(spec, a)
-        order = _pairs_os(spec, mapping, gemm, len(values))
-    else:
-        west = _west_ws(spec, mapping, gemm, a)
-        order = _pairs_ws(spec, mapping, gemm)
-    slot, column = order
-    if max(west.shape[1], slot.shape[1]) >> ADDRESS_BITS:
-        raise InputError(f"{gemm} needs more than the 2^{ADDRESS_BITS} words of a bank; cut it into macro-tiles")
+    frame = frame_of(spec)
+    west = west_order(frame, mapping, gemm, a, NAN)
+    slot, column = pair_order(frame, mapping, gemm, len(values))
+    require_address(gemm, west.shape[1], slot.shape[1])
     outside = (slot < 0) | (column >= gemm.n)
     slot, column = np.where(outside, 0, slot), np.where(outside, 0, column)
     return Banks(
@@ -153,17 +174,42 @@ def banks(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm, a: Bits16, v
     )
 
 
-def _west_os(spec: AcceleratorSpec, a: Bits16) -> Bits16:
+def require_address(gemm: Gemm, *words: int) -> None:
+    """Refuse banks of more words than an address tells apart."""
+    if max(words) >> ADDRESS_BITS:
+        raise InputError(f"{gemm} needs more than the 2^{ADDRESS_BITS} words of a bank; cut it into macro-tiles")
+
+
+def west_order(frame: Frame, mapping: ArrayRun, gemm: Gemm, a: Any, nothing: int) -> Any:
+    """``a``, of any dtype [m, slots], in the order in which each row takes it, [rows, words]; ``nothing`` beyond."""
+    if mapping.dataflow == Dataflow.OS:
+        return _west_os(frame, a, nothing)
+    return _west_ws(frame, mapping, gemm, a, nothing)
+
+
+def pair_order(
+    frame: Frame, mapping: ArrayRun, gemm: Gemm, slots: int, *, northernmost_first: bool = False
+) -> tuple[Any, Any]:
+    """Slot and column of B, int64 [cols, pairs], in the order in which each column takes them; slot -1: a bubble.
+
+    In WS the pairs of a tile come from that of its last slot on, or ``northernmost_first`` from that of its first.
+    """
+    if mapping.dataflow == Dataflow.OS:
+        return _pairs_os(frame, mapping, gemm, slots)
+    return _pairs_ws(frame, mapping, gemm, 1 if northernmost_first else -1)
+
+
+def _west_os(frame: Frame, a: Any, nothing: int) -> Any:
     """Bank ``r``: rows ``r``, ``R + r``, ``2 R + r``... of A."""
-    rows, (m, k) = spec.array.rows, a.shape
-    padded = np.full((_ceil_div(m, rows) * rows, k), NAN, np.uint16)
+    rows, (m, k) = frame.rows, a.shape
+    padded = np.full((_ceil_div(m, rows) * rows, k), nothing, a.dtype)
     padded[:m] = a
     return np.ascontiguousarray(padded.reshape(-1, rows, k).transpose(1, 0, 2)).reshape(rows, -1)
 
 
-def _pairs_os(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm, slots: int) -> tuple[Any, Any]:
+def _pairs_os(frame: Frame, mapping: ArrayRun, gemm: Gemm, slots: int) -> tuple[Any, Any]:
     """Slot and column of B of each pair of each bank: by tile across, slot, context."""
-    cols, contexts = spec.array.cols, mapping.interleave
+    cols, contexts = frame.cols, mapping.interleave
     across = _ceil_div(gemm.n, cols * contexts)
     c, tile, slot, i = np.ix_(*(np.arange(n) for n in (cols, across, slots, contexts)))
     slot, column = np.broadcast_arrays(slot, (tile * contexts + i) * cols + c)
@@ -178,26 +224,26 @@ def cut_groups(pattern: NMPattern, k: int, run: int) -> tuple[Any, Any, Any]:
     return start, length, np.minimum(pattern.keep, length)
 
 
-def _west_ws(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm, a: Bits16) -> Bits16:
+def _west_ws(frame: Frame, mapping: ArrayRun, gemm: Gemm, a: Any, nothing: int) -> Any:
     """Bank ``r``: by k-tile and row of A, the words of group ``r`` of the k-tile, short groups filled up."""
-    rows, group, contexts = spec.array.rows, mapping.pattern.group, mapping.interleave
+    rows, group, contexts = frame.rows, mapping.pattern.group, mapping.interleave
     start, length, _ = cut_groups(mapping.pattern, gemm.k, gemm.run)
     down = _ceil_div(len(start), rows)
-    west = np.full((rows, down, _ceil_div(gemm.m, contexts) * contexts, group), NAN, np.uint16)
+    west = np.full((rows, down, _ceil_div(gemm.m, contexts) * contexts, group), nothing, a.dtype)
     for g, (first, words) in enumerate(zip(start, length, strict=True)):
         west[g % rows, g // rows, : gemm.m, :words] = a[:, first : first + words]
     return west.reshape(rows, -1)
 
 
-def _pairs_ws(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> tuple[Any, Any]:
-    """Slot and column of each pair of each bank: by k-tile, n-tile, the southernmost row's last pair first."""
-    rows, cols, keep = spec.array.rows, spec.array.cols, mapping.pattern.keep
+def _pairs_ws(frame: Frame, mapping: ArrayRun, gemm: Gemm, step: int) -> tuple[Any, Any]:
+    """Slot and column of each pair of each bank: by k-tile, n-tile, slot; ``step`` -1: the last one first."""
+    rows, cols, keep = frame.rows, frame.cols, mapping.pattern.keep
     _, _, kept = cut_groups(mapping.pattern, gemm.k, gemm.run)
     down, across = _ceil_div(len(kept), rows), _ceil_div(gemm.n, cols)
     slots = np.full((down * rows, keep), -1)
     held = np.arange(keep) < kept[:, None]
     slots[: len(kept)][held] = np.arange(held.sum())
-    shifted = slots.reshape(down, rows * keep)[:, ::-1]
+    shifted = slots.reshape(down, rows * keep)[:, ::step]
     c, _, tile, _ = np.ix_(*(np.arange(n) for n in (cols, down, across, rows * keep)))
     slot, column = np.broadcast_arrays(shifted[None, :, None, :], tile * cols + c)
     return slot.reshape(cols, -1), column.reshape(cols, -1)

@@ -13,13 +13,13 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from ...dataflow.accelerator import AcceleratorSpec
 from .control_format import ADDRESS_BITS, ASK, COUNT_BITS, ControlFormat
+from .frame import Gridded
 
-__all__ = ["StceControl"]
+__all__ = ["Decision", "StceControl"]
 
 
-class _Decision:
+class Decision:
     """Wires between the parts of the controller: what holds in, and is decided in, this cycle."""
 
     def __init__(self) -> None:
@@ -56,10 +56,9 @@ class StceControl(wiring.Component):
     over, and it issues the last pair of the first sum of a tile.
     """
 
-    def __init__(self, spec: AcceleratorSpec) -> None:
-        self.spec = spec
-        self.format = ControlFormat(spec)
-        f = self.format
+    def __init__(self, spec: Gridded) -> None:
+        self.format = f = ControlFormat(spec)
+        self.frame = f.frame
         super().__init__(
             {
                 "en": In(1),
@@ -76,7 +75,7 @@ class StceControl(wiring.Component):
 
     def elaborate(self, platform: Any) -> Any:
         m = Module()
-        now = _Decision()
+        now = Decision()
         self._loops(m, now)
         self._port(m, now)
         self._pace(m, now)
@@ -86,7 +85,7 @@ class StceControl(wiring.Component):
         self._pairs_ws(m, now)
         return EnableInserter(self.en)(m)
 
-    def _loops(self, m: Module, now: _Decision) -> None:
+    def _loops(self, m: Module, now: Decision) -> None:
         """Counters of the part that is being loaded or waits to be used.
 
         The decision to take a part comes late in a cycle: whether a counter is at its first or last count, and whether
@@ -122,7 +121,7 @@ class StceControl(wiring.Component):
             now.next_run_end.eq(followings[0]),
         ]
 
-    def _port(self, m: Module, now: _Decision) -> None:
+    def _port(self, m: Module, now: Decision) -> None:
         """Words of a part go out once its predecessor is taken, ``w2e_words`` a cycle."""
         run, lanes = self.run, self.format.pe.lanes
         present = Signal()
@@ -169,10 +168,10 @@ class StceControl(wiring.Component):
                 present.eq(1),
             ]
 
-    def _pace(self, m: Module, now: _Decision) -> None:
+    def _pace(self, m: Module, now: Decision) -> None:
         """A pair is played for every context and then waits until the adder is through with the first of them."""
-        run, latency = self.run, self.spec.pe.add_latency
-        bits = bits_for(max(self.spec.pe.accumulators, latency))
+        run, latency = self.run, self.frame.add_latency
+        bits = bits_for(max(self.frame.accumulators, latency))
         turn = Signal(bits)
         pace = Signal(bits)
         active = Signal()
@@ -203,7 +202,7 @@ class StceControl(wiring.Component):
             self.step.token.context.eq(turn),
         ]
 
-    def _token(self, m: Module, now: _Decision) -> None:
+    def _token(self, m: Module, now: Decision) -> None:
         """What the PEs are told of an issue; the flags of a part are kept while it is in use."""
         run, token, stationary = self.run, self.step.token, self.run.weight_stationary
         pair = Signal(self.format.pe.held)
@@ -235,22 +234,26 @@ class StceControl(wiring.Component):
             self.sums.restart.eq(now.takes & now.block_begin),
             self.sums.fresh.eq(self._in_use(m, now, "first_round", now.first_round)),
         ]
+        self._more(m, now)
 
-    def _in_use(self, m: Module, now: _Decision, name: str, loaded: Any) -> Any:
+    def _more(self, m: Module, now: Decision) -> None:
+        """What PEs of another kind are told besides of an issue, in ``step.token``."""
+
+    def _in_use(self, m: Module, now: Decision, name: str, loaded: Any) -> Any:
         """A flag of the part in use: that of the loaded part in the cycle in which it is taken, and from then on."""
         kept, flag = Signal(name=f"{name}_kept"), Signal(name=f"{name}_now")
         m.d.comb += flag.eq(Mux(now.takes, loaded, kept))
         m.d.sync += kept.eq(flag)
         return flag
 
-    def _gate(self, m: Module, now: _Decision) -> None:
+    def _gate(self, m: Module, now: Decision) -> None:
         """OS: tiles are as far apart as the drain chain needs. WS: an n-tile waits for the sums of its last round."""
         run = self.run
         chain = Signal(self.format.drain)
         waiting = Signal(COUNT_BITS)
         room = Signal()
         back = self.returned
-        for i in range(self.spec.pe.add_latency):
+        for i in range(self.frame.add_latency):
             delayed = Signal(name=f"returned_{i}")
             m.d.sync += delayed.eq(back)
             back = delayed
@@ -266,7 +269,7 @@ class StceControl(wiring.Component):
         with m.If(self.start):
             m.d.sync += [chain.eq(0), waiting.eq(0)]
 
-    def _pairs_os(self, m: Module, now: _Decision) -> None:
+    def _pairs_os(self, m: Module, now: Decision) -> None:
         """A pair goes with its issue; those of a block of rows are the same as those of the last."""
         ask = Signal(ASK)
         address = Signal(ADDRESS_BITS, name="os_address")
@@ -280,7 +283,7 @@ class StceControl(wiring.Component):
         with m.If(~self.run.weight_stationary):
             m.d.comb += self.pairs.eq(ask)
 
-    def _pairs_ws(self, m: Module, now: _Decision) -> None:
+    def _pairs_ws(self, m: Module, now: Decision) -> None:
         """The pairs of a tile are shifted in once the last row has taken over those before; so are the first, at once.
 
         The asks are not registered: that of a takeover is made in the very cycle of the last row's ask.

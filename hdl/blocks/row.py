@@ -9,8 +9,8 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ...dataflow.accelerator import AcceleratorSpec
 from .control_format import ControlFormat
+from .frame import Gridded
 
 __all__ = ["StceRow"]
 
@@ -24,13 +24,13 @@ class StceRow(wiring.Component):
     below it drain, 0 for an unused row; the row waits for those below and then drains its own.
     """
 
-    def __init__(self, spec: AcceleratorSpec) -> None:
-        self.spec = spec
+    def __init__(self, spec: Gridded) -> None:
         self.format = ControlFormat(spec)
+        self.frame = self.format.frame
         super().__init__(self.ports(spec))
 
     @staticmethod
-    def ports(spec: AcceleratorSpec) -> dict[str, Any]:
+    def ports(spec: Gridded) -> dict[str, Any]:
         """Members of the signature, for whoever instantiates the emitted module."""
         f = ControlFormat(spec)
         return {
@@ -48,7 +48,7 @@ class StceRow(wiring.Component):
     def elaborate(self, platform: Any) -> Any:
         m = Module()
         self._delay(m)
-        tokens = [Signal(self.format.token, name=f"token_{i}") for i in range(self.spec.mac_latency + 1)]
+        tokens = [Signal(self.format.token, name=f"token_{i}") for i in range(self.frame.latency + 1)]
         load = self.control.load
         m.d.sync += [after.eq(before) for before, after in zip([self.step.token, *tokens], tokens, strict=False)]
         m.d.sync += [
@@ -56,10 +56,10 @@ class StceRow(wiring.Component):
             load.bank.eq(self.step.load.bank),
             load.chunk.eq(self.step.load.chunk),
         ]
-        issue, add, finish = tokens[0], tokens[self.spec.pe.multiply_latency], tokens[-1]
+        issue, add, finish = tokens[0], tokens[self.frame.multiply_latency], tokens[-1]
         m.d.comb += [
             self.control.issue.bank.eq(issue.bank),
-            self.control.issue.offset.eq(issue.offset),
+            self.control.issue.offset.eq(self._place(issue)),
             self.control.issue.pair.eq(issue.pair),
             self.control.issue.takeover.eq(issue.takeover),
             self.control.add.first.eq(add.first),
@@ -68,8 +68,20 @@ class StceRow(wiring.Component):
             self.control.finish.last.eq(finish.last),
             self.control.finish.context.eq(finish.context),
         ]
+        self._more(m, tokens)
         self._drain(m, tokens[-2])
         return EnableInserter(self.en)(m)
+
+    def _place(self, issue: Any) -> Any:
+        """Where the words of an issue begin in their part."""
+        return issue.offset
+
+    def _more(self, m: Module, tokens: list[Any]) -> None:
+        """What PEs of another kind are told besides, of the issues of these cycles, the last first."""
+
+    def _passed_on(self, m: Module, coming: Any) -> Any:
+        """What the row below does, which is what this one did."""
+        return coming
 
     def _delay(self, m: Module) -> None:
         """A ring of the last steps; what it holds from before the run is masked.
@@ -86,7 +98,7 @@ class StceRow(wiring.Component):
             read.addr.eq(self.now + 1 - self.run.row_delay),
         ]
         coming = Mux(self.run.row_delay == 1, Value.cast(self.step), read.data)
-        m.d.sync += Value.cast(self.step_south).eq(Mux(self.due, coming, 0))
+        m.d.sync += Value.cast(self.step_south).eq(Mux(self.due, self._passed_on(m, coming), 0))
 
     def _drain(self, m: Module, leaves_next: Any) -> None:
         run, drain = self.run, self.control.drain

@@ -37,7 +37,7 @@ _PASSES = (
 )
 _PORT = re.compile(r"^  wire (?:width \d+ )?(?:input|output) \d+ +(?:signed +)?\\(\S+)$", re.MULTILINE)
 _OF_PYTHON = re.compile(r"``blackbox``|``parts``|`parts`|weft\.|amaranth")
-_SECTIONS = ("array", "pe", "sore", "wuve")
+_SECTIONS = ("array", "pe", "xnor", "sore", "wuve")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +241,7 @@ def _header(spec: AcceleratorSpec, component: Any, name: str) -> str:
         "",
     ]
     values = asdict(spec)
-    for section in _SECTIONS:
+    for section in (name for name in _SECTIONS if values[name] is not None):
         lines.append(f"{section}: " + ", ".join(f"{key} {value}" for key, value in values[section].items()))
     lines += ["", "One clock, clk, rising edge; rst is synchronous and active high. A port a__1__b is field b of a[1]."]
     return "".join(f"// {line}".rstrip() + "\n" for line in lines)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.mapping import Mapping
-from ...dataflow.stce.mapping import Dataflow
+from ...dataflow.stce.mapping import ArrayMapping, Dataflow
 from ...workloads.sparsity import NMPattern
 from ...workloads.step import MatrixOp
 
@@ -107,7 +107,8 @@ class _Tensor:
 
 def traffic_reference(spec: AcceleratorSpec, op: MatrixOp, mapping: Mapping, addresses: Addresses) -> Traffic:
     """Walk the macro-tiles of ``op`` under ``mapping`` and count what is loaded, reduced and stored, and when."""
-    swap = mapping.n2s == "a"
+    array, swap = mapping.array, mapping.n2s == "a"
+    assert isinstance(array, ArrayMapping), "it walks the products of the STCE"
     g, wide = op.gemm, spec.pe.operand.bits
     of_a, of_b, of_c = (wide if x.levels is None else x.levels.bits for x in (op.a, op.b, op.c))
     west_bits, north_bits = (of_b, of_a) if swap else (of_a, of_b)
@@ -143,10 +144,10 @@ def traffic_reference(spec: AcceleratorSpec, op: MatrixOp, mapping: Mapping, add
             phases[macro + 1].write += stored
             if not n_whole and out.stored < out.places.size:
                 phases[macro + 1].read += stored
-            held[2] = max(held[2], len(r) * len(c) * _result_bytes(spec, mapping.array.dataflow))
+            held[2] = max(held[2], len(r) * len(c) * _result_bytes(spec, array.dataflow))
     if not mapping.resident:
         # A chunk is a group of each line for as many PEs of a column as work on other groups; an index takes a byte.
-        chunk = mapping.array.pattern.group * _groups_at_once(mapping.array.dataflow, spec.array.rows)
+        chunk = array.pattern.group * _groups_at_once(array.dataflow, spec.array.rows)
         held[0] = len(row_tiles[0]) * _whole(chunk * west_bits, 8)
         if mapping.compact != "buffer":
             held[1] = len(col_tiles[0]) * _whole(chunk * (north_bits + 8), 8)

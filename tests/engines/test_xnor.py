@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -26,10 +27,11 @@ from weft.dataflow.xnor.engine import Xnor
 from weft.dataflow.xnor.mapping import XnorMapping
 from weft.dataflow.xnor.spec import XnorSpec
 from weft.dataflow.xnor.time import xnor_cycles, xnor_machine
+from weft.hdl.drivers.xnor import XnorDriver
 from weft.simulator.reference.xnor import xnor_reference
 from weft.simulator.step import simulate, stepped
 from weft.simulator.step_requests import step_requests
-from weft.simulator.system import simulate_system
+from weft.simulator.system import require_same, simulate_system
 from weft.simulator.xnor import run_xnor
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
@@ -45,6 +47,18 @@ from .conformance import Conformance, Run, as_run, claimed
 
 RESULTS = (("float16", None), ("int32", None), ("float16", Levels.BINARY), ("bool", Levels.SPIKE))
 """What the edge makes of a sum: a number of the machine, the sum, a sign, an event."""
+
+
+SMALL = replace(
+    make_spec(array=ArraySpec(rows=1, cols=1)),
+    xnor=XnorSpec(rows=2, cols=3, word_bits=8, accumulators=3, dense_words=9, weight_words=3, popcount_latency=2),
+)
+"""Ragged in everything; one model of it is compiled, that of `tests/equivalence/test_rtl_xnor.py`."""
+
+
+@cache
+def rtl() -> XnorDriver:
+    return XnorDriver(SMALL)
 
 
 def xnor_of(spec: AcceleratorSpec) -> Xnor:
@@ -114,7 +128,8 @@ class TestXnor(Conformance):
         return a, b, op.c.elements * bits // 8
 
     def on_values(self, data: st.DataObject) -> tuple[Cycles, dict[str, Run], bytes]:
-        spec, gemm, levels = data.draw(xnor_specs()), data.draw(gemms(9, 9)), data.draw(st.tuples(LEVELS, LEVELS))
+        spec = data.draw(st.just(SMALL) | xnor_specs())
+        gemm, levels = data.draw(gemms(9, 9)), data.draw(st.tuples(LEVELS, LEVELS))
         mapping = data.draw(xnor_mappings(spec))
         a, b = data.draw(integers_of(levels[0], gemm.m, gemm.k)), data.draw(integers_of(levels[1], gemm.k, gemm.n))
         run = run_xnor(spec, mapping, a, b, levels, run=gemm.run)
@@ -123,6 +138,9 @@ class TestXnor(Conformance):
             "stepped": as_run(run.result, run.left, run.length),
             "reference": as_run(reference.result, reference.left, reference.cycles),
         }
+        if spec is SMALL:
+            circuit = rtl().run(mapping, gemm, levels, a, b, cycles=run.length)
+            runs["rtl"] = as_run(circuit.result, circuit.left, circuit.cycles)
         return xnor_cycles(spec, gemm, mapping, levels), runs, (a @ b).astype(np.int32).tobytes()
 
 
@@ -294,9 +312,16 @@ def test_the_energy_that_a_placement_is_chosen_by_is_that_of_its_actions(name: s
     assert placed.energy_pj * 1e-12 == pytest.approx(array + moving, rel=0.1)
 
 
-def test_what_knows_but_one_engine_refuses_two() -> None:
+def test_both_engines_work_side_by_side() -> None:
     plan = schedule(_step(), load_spec("bnn-ecp5"))
-    with pytest.raises(InputError, match="the products of one engine, but this schedule has some on STCE and XNOR"):
-        simulate_system(plan)
+    found = simulate_system(plan)
+
+    require_same(found, simulate_system(plan, witness=True))
+    assert min(found.engines[name].busy for name in ("XNOR", "STCE")) > 0
+    assert found.cycles < simulate(plan).cycles.total
+
+
+def test_requests_of_levels_are_refused() -> None:
+    plan = schedule(_step(), load_spec("bnn-ecp5"))
     with pytest.raises(InputError, match=r"'binary' in FF has an operand with levels, .* leave out --dram-trace"):
         step_requests(plan, simulate(plan))

@@ -17,7 +17,7 @@ from weft.dataflow.mapping import Mapping
 from weft.dataflow.operand import OPERAND_FORMATS
 from weft.dataflow.problem import memory_machine
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
-from weft.simulator.phases import expanded, runs_of
+from weft.simulator.phases import expanded, streaks_of
 from weft.simulator.reference import Traffic, traffic_reference
 from weft.simulator.step import macro_tiles
 from weft.workloads.errors import InputError
@@ -42,8 +42,8 @@ from ..strategies import LEVELS
 def _listed(spec, op, mapping):
     """Bytes and cycles of the phases that the step and the system run."""
     tiles, _, _ = macro_tiles(tiled(op, spec, mapping), spec)
-    runs, ends = runs_of(tiles)
-    phases = expanded(runs)
+    streaks, ends = streaks_of(tiles)
+    phases = expanded(streaks)
     read, written, sore = phases.read, phases.written, phases.sore
     rate, last = memory_machine(spec).rate, ends.store // (1 + tiles.added)
     loaded = [ends.west + ends.north, *read, ends.store - last]

@@ -13,6 +13,7 @@ from weft.cli import main
 from weft.dataflow.accelerator import SoreSpec, WuveSpec
 from weft.dataflow.config_io import load_spec, preset_text
 from weft.dataflow.stce.spec import ArraySpec, PESpec
+from weft.dataflow.xnor.spec import XnorSpec
 from weft.hdl.flow import synthesis
 from weft.hdl.flow.devices import DEVICES, Resources
 from weft.hdl.flow.route import parse_report, place_and_route
@@ -218,3 +219,24 @@ def test_a_pe_fits_every_target_and_reaches_its_clock():
     assert ecp5.dsp == xcup.dsp == ice40.dsp == 1
     assert routed.mhz >= 80
     assert routed.harness.ff > 0
+
+
+@pytest.mark.parametrize("block", ["xnor_engine", "xnor_pe"])
+def test_a_machine_without_an_xnor_engine_has_none_to_count(block):
+    with pytest.raises(InputError, match=r"has no XNOR engine: give it a table \[xnor\]"):
+        synthesize(SMALL, BLOCKS[block], "ecp5")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["ecp5", "xcup"])
+def test_a_pe_of_the_xnor_engine_takes_what_its_page_says(target):
+    """Of 32 bits, by the first row of the table: sites, or LUTs with those used as memory."""
+    page = Path(__file__).parents[3] / "docs" / "results" / "xnor-rtl.md"
+    row = next(line for line in page.read_text().splitlines() if line.startswith("| 32 |"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    said = int(cells[5]) if target == "ecp5" else int(cells[7]) + int(cells[8])
+    spec = replace(load_spec("tiny"), xnor=XnorSpec(rows=2, cols=2, word_bits=32))
+
+    made = synthesize(spec, BLOCKS["xnor_pe"], target)
+
+    assert DEVICES[target].sites(made.total) == said

@@ -1,0 +1,136 @@
+"""A product of operands with levels in the terms of the XNOR engine: its run registers, and what its banks hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...dataflow.stce.mapping import Dataflow
+from ...dataflow.xnor.mapping import XnorMapping
+from ...dataflow.xnor.spec import XnorSpec
+from ...dataflow.xnor.words import beats_of, plane_weights, require_exact, signed, words_of
+from ...workloads.errors import InputError
+from ...workloads.gemm import Gemm
+from ...workloads.levels import Levels
+from .banks import pair_order, registers_of, require_address, west_order
+from .frame import frame_of
+
+__all__ = ["Planes", "Sides", "XnorBanks", "planes_of", "slots_of", "xnor_banks", "xnor_registers"]
+
+Bits = npt.NDArray[np.bool_]
+Sides = tuple[Levels, Levels]
+"""Of the operand from the west, and of the one from the north."""
+
+
+def slots_of(own: XnorSpec, mapping: XnorMapping, gemm: Gemm, levels: Sides) -> Gemm:
+    """``gemm`` as the array sees it, its contraction in slots.
+
+    In OS a word is a run of them, so that the controller's loops reach further; in WS the words that a PE holds may
+    belong to two.
+    """
+    words = words_of(gemm, *levels, own.word_bits)
+    run = words.beats if mapping.dataflow is Dataflow.OS else words.slots
+    return Gemm(m=gemm.m, k=words.slots, n=gemm.n, groups=gemm.groups, run=run)
+
+
+def xnor_registers(own: XnorSpec, mapping: XnorMapping, gemm: Gemm, levels: Sides) -> dict[str, int]:
+    """The ``run`` ports of `Xnor` for one product, which its PEs can hold and whose sums are exact."""
+    require_exact(gemm.k, *levels)
+    registers = registers_of(frame_of(own), mapping, slots_of(own, mapping, gemm, levels))
+    planes = [plane_weights(side) for side in levels]
+    ways = len(beats_of(*levels)) // (len(planes[0]) * len(planes[1]))
+    both_binary = levels == (Levels.BINARY, Levels.BINARY)
+    stationary = mapping.dataflow is Dataflow.WS
+    held = mapping.group if stationary else 0
+    return registers | {
+        "last_a": len(planes[0]) - 1,
+        "last_b": len(planes[1]) - 1,
+        "ways": ways - 1,
+        "signed_a": int(planes[0][-1] < 0),
+        "signed_b": int(planes[1][-1] < 0),
+        "beat_row": _beat(held, ways, len(planes[1]), len(planes[0])),
+        "beat_tile": _beat(held * own.rows, ways, len(planes[1]), len(planes[0])),
+        "twice": int(both_binary),
+        "length": gemm.k if both_binary else 0,
+        "edge_contexts": 1 if stationary else mapping.interleave,
+        "edge_words": registers["parts"] * mapping.interleave if stationary else registers["drain_words"],
+    }
+
+
+def _beat(slot: int, ways: int, planes_b: int, planes_a: int) -> int:
+    """The digits of the beat of a slot, as `beats.BEAT` lays them out."""
+    way, rest = slot % ways, slot // ways
+    return way | rest % planes_b << 1 | rest // planes_b % planes_a << 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planes:
+    """Plane pairs of the words of an operand's lines: bool [planes, lines, words, word_bits], both."""
+
+    sign: Bits
+    mask: Bits
+
+
+def planes_of(values: npt.NDArray[Any], levels: Levels, word_bits: int, run: int) -> Planes:
+    """``values``, integers [lines, k] of any dtype, cut into runs of ``run`` and each padded to whole words."""
+    lines, k = values.shape
+    padding = ((0, 0), (0, 0), (0, -run % word_bits))
+    cut = np.pad(values.astype(np.int64).reshape(lines, k // run, run), padding)
+    real = np.pad(np.ones((lines, k // run, run), np.bool_), padding)
+    if signed(levels):
+        mask = (real if levels is Levels.BINARY else cut != 0)[None]
+        sign = (cut < 0)[None]
+    else:
+        mask = np.stack([(cut >> i & 1).astype(np.bool_) for i in range(len(plane_weights(levels)))])
+        sign = np.zeros_like(mask)
+    return Planes(*(plane.reshape(len(plane), lines, -1, word_bits) for plane in (sign, mask)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class XnorBanks:
+    """Contents of the operand buffers as the array's addresses count them, a word a slot, bool.
+
+    ``west`` [rows, words, 2 word_bits], signs and then masks; ``sign`` and ``mask`` [cols, pairs, word_bits], ``valid``
+    [cols, pairs].
+    """
+
+    west: Bits
+    sign: Bits
+    mask: Bits
+    valid: Bits
+
+
+def xnor_banks(
+    own: XnorSpec, mapping: XnorMapping, gemm: Gemm, levels: Sides, a: npt.NDArray[Any], b: npt.NDArray[Any]
+) -> XnorBanks:
+    """Lay out ``a`` [m, k] and ``b`` [k, n], integers of any dtype that are values of their levels.
+
+    Beyond the edges of either stands what would be counted if anything looked at it.
+    """
+    for name, given, shape in (("a", a, (gemm.m, gemm.k)), ("b", b, (gemm.k, gemm.n))):
+        if given.shape != shape:
+            raise InputError(f"{name} must be {shape[0]} x {shape[1]}, not {' x '.join(map(str, given.shape))}")
+    frame, slots, beats = frame_of(own), slots_of(own, mapping, gemm, levels), beats_of(*levels)
+    west = _by_slot(planes_of(a, levels[0], own.word_bits, gemm.run), [beat.plane_a for beat in beats])
+    north = _by_slot(planes_of(b.T, levels[1], own.word_bits, gemm.run), [beat.plane_b for beat in beats])
+    order = west_order(frame, mapping, slots, np.arange(gemm.m * slots.k).reshape(gemm.m, slots.k), -1)
+    slot, column = pair_order(frame, mapping, slots, slots.k, northernmost_first=True)
+    require_address(gemm, order.shape[1], slot.shape[1])
+    valid = (slot >= 0) & (column < gemm.n)
+    place = np.where(valid, column * slots.k + slot, -1)
+    return XnorBanks(
+        west=np.concatenate([plane[order] for plane in west], axis=-1),
+        sign=north[0][place],
+        mask=north[1][place],
+        valid=valid,
+    )
+
+
+def _by_slot(planes: Planes, chosen: list[int]) -> list[Bits]:
+    """Signs and masks, [lines x slots + 1, word_bits]: of every word the plane of each beat; ones at the end."""
+    bits = planes.sign.shape[-1]
+    rows = (plane[chosen].transpose(1, 2, 0, 3).reshape(-1, bits) for plane in (planes.sign, planes.mask))
+    return [np.concatenate([row, np.ones((1, bits), np.bool_)]) for row in rows]

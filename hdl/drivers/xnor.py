@@ -1,0 +1,121 @@
+"""What drives the XNOR engine: a run in co-simulation, its buffers answered, and what left it in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...dataflow.accelerator import AcceleratorSpec
+from ...dataflow.xnor.mapping import XnorMapping, require_xnor
+from ...workloads.errors import InputError
+from ...workloads.gemm import Gemm
+from ..blocks.banks import Bits32
+from ..blocks.frame import frame_of
+from ..blocks.xnor import Xnor
+from ..blocks.xnor_banks import Sides, XnorBanks, slots_of, xnor_banks, xnor_registers
+from ..flow.cosim import Cosim
+from .grid import GridDriver, Machine, answer
+
+__all__ = ["Thresholds", "XnorDriver", "XnorRtlRun"]
+
+Thresholds = tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]
+"""What each column of C is compared with, int32 [n], and whether it is to be at most that, bool [n], or at least."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class XnorRtlRun:
+    """One product: ``sums`` int32, as they leave the array; ``result`` int32, what the edge makes of them; ``passed``
+    bool, whether they pass their thresholds; ``left`` int64, the cycle of each; all [m, n]. ``cycles``: of the run."""
+
+    sums: npt.NDArray[np.int32]
+    result: npt.NDArray[np.int32]
+    passed: npt.NDArray[np.bool_]
+    left: npt.NDArray[np.int64]
+    cycles: int
+
+
+class XnorDriver(GridDriver):
+    """Runs products on the XNOR engine of ``spec`` in ``machine``, by default a co-simulation, built once for all."""
+
+    def __init__(self, spec: AcceleratorSpec, machine: Machine | None = None) -> None:
+        self.spec = spec
+        self.own = require_xnor(spec)
+        if machine is None:
+            engine = Xnor(self.own, blackbox=True)
+            machine = Cosim(engine, parts=engine.parts)
+        super().__init__(frame_of(self.own), machine)
+
+    def run(
+        self,
+        mapping: XnorMapping,
+        gemm: Gemm,
+        levels: Sides,
+        a: npt.NDArray[Any],
+        b: npt.NDArray[Any],
+        *,
+        cycles: int,
+        thresholds: Thresholds | None = None,
+        ready: npt.NDArray[np.bool_] | None = None,
+    ) -> XnorRtlRun:
+        """C = A B with ``a`` [m, k] and ``b`` [k, n], integers of any dtype that are values of their ``levels``.
+
+        ``cycles`` bounds the length of the run. ``ready`` [cycles, cols] says when a receiver takes what leaves a
+        column, from cycle 0 on; by default, and after its last cycle, always. ``thresholds`` are 0 by default.
+        """
+        mapping.check(self.spec)
+        slots = slots_of(self.own, mapping, gemm, levels)
+        registers = xnor_registers(self.own, mapping, gemm, levels)
+        filled = xnor_banks(self.own, mapping, gemm, levels, a, b)
+        level, flip = self._levels(thresholds, gemm.n)
+
+        def operands(seen: dict[str, Any]) -> dict[str, Any]:
+            return self._operands(seen, filled) | self._answered(seen, level, flip)
+
+        seen = self._seen(mapping, slots, registers, operands, cycles=cycles, ready=ready)
+        sums, result, passed = (np.zeros((gemm.m, gemm.n), np.uint32) for _ in range(3))
+        made = {"south__{}__word": sums, "made__{}__value": result, "made__{}__passes": passed}
+        left, length = self._collect(mapping, slots, seen, made)
+        return XnorRtlRun(sums.view(np.int32), result.view(np.int32), passed.astype(np.bool_), left, length)
+
+    def _operands(self, seen: dict[str, Any], filled: XnorBanks) -> dict[str, Any]:
+        """The answers of the operand buffers, an array cycle after the asks; ones where nothing may look at them."""
+        fed = {}
+        for r, bank in enumerate(filled.west):
+            fed[f"west__{r}__0"] = _port(answer(seen, f"west_ask__{r}", bank, 0, True))
+        for c in range(self.frame.cols):
+            for name, bank in (("sign", filled.sign[c]), ("mask", filled.mask[c])):
+                fed[f"north__{c}__{name}"] = _port(answer(seen, f"north_ask__{c}", bank, 0, True))
+            fed[f"north__{c}__valid"] = answer(seen, f"north_ask__{c}", filled.valid[c], 0, True).astype(np.uint32)
+        return fed
+
+    def _levels(self, given: Thresholds | None, n: int) -> tuple[Bits32, Bits32]:
+        """Banks of thresholds and of flips, [cols, columns of C that each makes], to the end of the last tile."""
+        at, flip = (np.zeros(n, np.int32), np.zeros(n, np.bool_)) if given is None else given
+        for name, values in (("thresholds", at), ("flips", flip)):
+            if values.shape != (n,):
+                raise InputError(f"{name} must be one a column of C, {n} of them, not {list(values.shape)}")
+        rows = -(-n // self.frame.cols) + self.frame.accumulators
+        banks = (np.pad(x, (0, rows * self.frame.cols - n)).reshape(-1, self.frame.cols).T for x in (at, flip))
+        level, flipped = banks
+        return level.astype(np.int32).view(np.uint32), flipped.astype(np.uint32)
+
+    def _answered(self, seen: dict[str, Any], level: Bits32, flip: Bits32) -> dict[str, Any]:
+        fed = {}
+        for c in range(self.frame.cols):
+            fed[f"levels__{c}__level"] = answer(seen, f"levels_ask__{c}", level[c], 0, 0x7FFF0000)
+            fed[f"levels__{c}__flip"] = answer(seen, f"levels_ask__{c}", flip[c], 0, 1)
+        return fed
+
+
+def _port(bits: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    """Bits [cycles, width] as a port of that width takes them, the first one lowest."""
+    width = bits.shape[1]
+    packed = np.packbits(bits, axis=1, bitorder="little")
+    size = 4 if width <= 32 else 8 if width <= 64 else 4 * -(-width // 32)
+    whole = np.ascontiguousarray(np.pad(packed, ((0, 0), (0, size - packed.shape[1]))))
+    return whole.view("<u8" if width > 32 and width <= 64 else "<u4").reshape(
+        len(bits), *(() if width <= 64 else (-1,))
+    )
