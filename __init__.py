@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .workloads.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from torch import nn
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .analysis.compare import Comparison
     from .dataflow.accelerator import AcceleratorSpec
     from .dataflow.constraint import MappingFile
+    from .dataflow.engine import Engine
     from .dataflow.schedule import Schedule
     from .simulator.result import SimResult
     from .workloads.schemes.description import Scheme
@@ -49,6 +50,7 @@ __all__ = [
     "simulate",
     "compare",
     "train",
+    "register_engine",
     "register_scheme",
     "count_as_vector_work",
     "InputError",
@@ -104,7 +106,8 @@ def trace(
 
 
 def sparsify(workload: Workload, scheme: str, nm: Asked = None) -> Workload:
-    """``workload`` under a training scheme (docs/schemes.md), such as ``"bdwp"``, with a pattern such as ``"2:8"``.
+    """``workload`` under a training scheme (docs/schemes.md), such as ``"bdwp"``, with a pattern such as ``"2:8"``, or
+    ``"xnor"``, whose operands of few values take none.
 
     By layer: ``{"*": "2:8", "layer4.*": "1:8", "fc": "dense"}`` or ``["2:8", "layer4.*=1:8", "fc=dense"]``, shell
     wildcards over module paths; of the rules that match a layer the last one holds (docs/by-layer.md).
@@ -162,6 +165,17 @@ def count_as_vector_work(*operators: str) -> None:
     known.count_as_vector_work(*operators)
 
 
+def register_engine(name: str, make: Callable[[AcceleratorSpec], Engine | None]) -> None:
+    """Let machines have an engine called ``name`` beside their own, in this process: ``make`` gives that of a machine,
+    None if it has none.
+
+    The scheduler gives a product to the engine on which it costs least; ``weft.dataflow.engine.Engine`` is what one is.
+    """
+    from .dataflow import engines
+
+    engines.register_engine(name, make)
+
+
 def register_scheme(scheme: Scheme, technique: type[Technique]) -> None:
     """Let ``technique`` train, and ``scheme`` annotate, under the name of ``scheme`` in this process.
 
@@ -181,10 +195,14 @@ def compare(
     nm: Asked = "2:8",
     objective: str = "thrift",
 ) -> Comparison:
-    """The same step under several schemes on one machine, side by side; ``nm`` as for :func:`sparsify`."""
+    """The same step under several schemes on one machine, side by side; ``nm`` as for :func:`sparsify`, for those of
+    them that have a use for it."""
     from .analysis.compare import compare as side_by_side
+    from .workloads.schemes.scheme import scheme
 
-    return side_by_side([simulate(schedule(sparsify(workload, name, nm), machine, objective)) for name in schemes])
+    patterns = {name: nm if scheme(name).takes_pattern else None for name in schemes}
+    steps = [sparsify(workload, name, pattern) for name, pattern in patterns.items()]
+    return side_by_side([simulate(schedule(step, machine, objective)) for step in steps])
 
 
 def train(

@@ -18,6 +18,7 @@ from ._cli.area import area
 from ._cli.compare import compare
 from ._cli.dram import dram
 from ._cli.explain import energy
+from ._cli.fold import fold
 from ._cli.gemm import gemm
 from ._cli.interrupts import INTERRUPTED, CommandInterrupt, interrupts
 from ._cli.models import models
@@ -42,7 +43,8 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (models, archs, trace, run, compare, report, gemm, verify, verilog, train, study, synth, area, dram):
+_COMMANDS = (models, archs, trace, run, compare, report, gemm, fold, verify, verilog, train, study, synth, area, dram)
+for _command in _COMMANDS:
     app.command(cls=Command)(_command)
 
 _explain_app = typer.Typer(help="Take a reported number apart.")

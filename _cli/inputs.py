@@ -97,9 +97,11 @@ def require_schemes(names: Sequence[str], asked: LayerPatterns, spec: Accelerato
 
 def asked_patterns(scheme: str | None, nm: Sequence[str] | None, spec: AcceleratorSpec) -> LayerPatterns | None:
     """What ``nm`` asks for, None if nothing; a scheme that ``spec`` cannot run under it is refused."""
+    from ..workloads.schemes.scheme import scheme as scheme_of
     from ..workloads.sparsity import LayerPatterns
 
     if scheme is not None:
+        scheme_of(scheme).require_no_pattern(", ".join(nm or ()))
         require_schemes([scheme], parse_patterns(nm), spec)
     return LayerPatterns.read(nm) if nm else None
 

@@ -79,12 +79,14 @@ def open_workload(
 
 def under(workload: Workload, scheme: str | None, asked: LayerPatterns | None, spec: AcceleratorSpec) -> Workload:
     """``workload`` under the scheme asked for, else under its own, else under the default of the machine; the pattern
-    of layers that no rule names is asked for, or else its own, or the default."""
+    of layers that no rule names is asked for, or else its own, or the default. A scheme that has no use for a pattern
+    gets none."""
     from ..workloads.schemes.annotate import annotate
+    from ..workloads.schemes.scheme import scheme as scheme_of
 
-    if scheme is None and asked is None and workload.pattern is not None:
+    own = workload.scheme if workload.scheme != "dense" else None
+    if scheme is None and asked is None and own is not None:
         return workload
-    own = workload.scheme if workload.pattern is not None else None
     if scheme is None and own is not None and is_user(own):
         raise InputError(f"the workload names code to run, {own!r}; only what you name yourself is run: --scheme {own}")
     # A machine whose PEs hold no group has nothing to select from.
@@ -92,7 +94,10 @@ def under(workload: Workload, scheme: str | None, asked: LayerPatterns | None, s
     found = asked or parse_patterns(None)
     if found.usual is None:
         found = replace(found, usual=workload.pattern or parse_patterns(None).usual)
-    return annotate(workload, scheme or own or usual, found)
+    chosen = scheme or own or usual
+    if scheme is None and asked is not None:
+        scheme_of(chosen).require_no_pattern(str(asked))
+    return annotate(workload, chosen, found if scheme_of(chosen).takes_pattern else None)
 
 
 def check_prices(spec: AcceleratorSpec, table: Table | None = None) -> None:

@@ -87,7 +87,7 @@ def _side_by_side(
     from ..analysis.verify.blocks import build_seconds
     from ..analysis.verify.blocks import verify as side_by_side
 
-    if spec.macs_per_cycle > _BUILT_AT_ONCE:
+    if spec.array.pes > _BUILT_AT_ONCE:
         announce(
             f"The first run builds {spec.array.rows} x {spec.array.cols} PEs: about {build_seconds(spec)} s; "
             "later ones use the cache."

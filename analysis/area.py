@@ -102,8 +102,9 @@ def _area(spec: AcceleratorSpec, target: AreaTarget, blocks: dict[str, Synthesis
 
 
 def buffer_blocks(spec: AcceleratorSpec, target: AreaTarget) -> tuple[AreaItem, ...]:
-    """Memory blocks that hold the bytes of the buffers, all their bits used: as few as there can be."""
+    """Memory blocks that hold the bytes of the buffers, of every engine its own, all their bits used: as few as there
+    can be."""
     kind, bits = _MEMORY_BITS[target]
     sizes = {name: getattr(spec.buffers, f"{name}_bytes") for name in ("w2e", "n2s", "output")}
-    blank = AreaItem(block="buffers", name="", count=1, lut_sites=0, ff=0, dsp=0, bram=0, uram=0)
+    blank = AreaItem(block="buffers", name="", count=len(spec.engines), lut_sites=0, ff=0, dsp=0, bram=0, uram=0)
     return tuple(replace(blank, name=name, **{kind: -(-8 * size // bits)}) for name, size in sizes.items())

@@ -115,7 +115,8 @@ def _placement(r: OpResult) -> dict[str, Any]:
         return dict.fromkeys(names)
     m = r.mapping
     compact = m.compact if r.counts.sore_compares else None
-    values = (str(m.array.dataflow), m.array.interleave, m.n2s, m.tile_rows, m.tile_cols, m.order, m.resident, compact)
+    dataflow = None if m.array.dataflow is None else str(m.array.dataflow)
+    values = (dataflow, m.array.interleave, m.n2s, m.tile_rows, m.tile_cols, m.order, m.resident, compact)
     return dict(zip(names, values, strict=True))
 
 

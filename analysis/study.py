@@ -74,10 +74,10 @@ class StudySpec:
         """Model, scheme and pattern of every row, dense first; a scheme without a pattern comes once."""
         for model in self.models:
             yield model, REFERENCE, None
+            named = [one for name, one in SCHEMES.items() if name in self.schemes and name != REFERENCE]
+            yield from ((model, one.name, None) for one in named if not one.takes_pattern)
             for pattern in self.patterns:
-                for name in SCHEMES:
-                    if name in self.schemes and name != REFERENCE:
-                        yield model, name, pattern
+                yield from ((model, one.name, pattern) for one in named if one.takes_pattern)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,7 +111,7 @@ def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Pr
     known = {name: _price(figure) for name, figure in found.items() if figure is not None}
     if sram.leakage is not None:
         sizes = (spec.buffers.w2e_bytes, spec.buffers.n2s_bytes, spec.buffers.output_bytes)
-        banks = sum(-(-size // (1024 * sram.bank_kib)) for size in sizes)
+        banks = len(spec.engines) * sum(-(-size // (1024 * sram.bank_kib)) for size in sizes)
         known["static"] = _power(sram.leakage, banks, spec, f"{banks} banks of the buffers")
 
     def price(action: Action) -> Price:
@@ -228,6 +228,8 @@ def prices(spec: AcceleratorSpec, table: Table | None = None) -> Pricing:
             case "stce":
                 signs = needs_no_multiplier(matrix.a.levels) or needs_no_multiplier(matrix.b.levels)
                 beside = matrix.macs * one("sign_flips", StceCounts) if signs else 0.0
+            case "outside":
+                beside = 0.0
             case "xnor":
                 beside = _words(matrix, spec) * one("popcounts", XnorCounts)
             case _:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ..simulator.channels import Channel, Names, Purpose, channels, engine_names
 from ..simulator.system import MOST_LOGGED
 from ..simulator.system_result import Intervals, SystemResult
-from ..simulator.tasks import Channel
 from ..workloads.errors import InputError
 from ..workloads.files import write_atomically
 from ..workloads.step import MatrixOp, Op, VectorOp
@@ -27,14 +27,13 @@ __all__ = ["Slices", "save_timeline", "timeline_tracks"]
 
 Int64 = npt.NDArray[np.int64]
 
-_CHANNELS = {
-    Channel.STORE: "DMA: last stores",
-    Channel.PHASE: "DMA: macro-tiles",
-    Channel.NORTH: "DMA: first loads, N2S",
-    Channel.WEST: "DMA: first loads, W2E",
-    Channel.VECTOR: "DMA: vector",
-    Channel.WUVE: "DMA: WUVE",
+_PURPOSES = {
+    Purpose.STORE: "last stores",
+    Purpose.PHASE: "macro-tiles",
+    Purpose.NORTH: "first loads, N2S",
+    Purpose.WEST: "first loads, W2E",
 }
+"""Of the engines for products."""
 _SEQUENCE = 1
 """All packets are of one writer; any number but 0."""
 
@@ -56,10 +55,10 @@ def timeline_tracks(result: SystemResult) -> dict[str, Slices]:
             f"a time line is kept of steps of up to {MOST_LOGGED:,} phases, and this one has more; use a smaller batch"
         )
     tracks = {name: spans for name, spans in happened.timeline.items() if name != "DRAM"}
-    moved = happened.timeline["DRAM"]
-    for channel, name in _CHANNELS.items():
-        mine = moved.channel == channel
-        tracks[name] = Intervals(
+    moved, names = happened.timeline["DRAM"], engine_names(result.step.spec)
+    for number, channel in enumerate(channels(len(names.products))):
+        mine = moved.channel == number
+        tracks[_track(channel, names)] = Intervals(
             op=moved.op[mine],
             channel=moved.channel[mine],
             start=moved.start[mine],
@@ -67,6 +66,15 @@ def timeline_tracks(result: SystemResult) -> dict[str, Slices]:
             moved=moved.moved[mine],
         )
     return {name: _slices(spans, result) for name, spans in tracks.items() if len(spans.op)}
+
+
+def _track(channel: Channel, names: Names) -> str:
+    """Who moves bytes, and what for; the only engine for products is not named."""
+    engine = names.engines[channel.engine]
+    if channel.purpose is Purpose.BESIDE:
+        return f"DMA: {engine}"
+    purpose = _PURPOSES[channel.purpose]
+    return f"DMA: {purpose}" if len(names.products) == 1 else f"DMA: {engine}, {purpose}"
 
 
 def _slices(spans: Intervals, result: SystemResult) -> Slices:

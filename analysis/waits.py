@@ -18,7 +18,7 @@ from ..dataflow.engines import evaluate, place, tiled
 from ..dataflow.mapping import Mapping
 from ..dataflow.objective import Objective
 from ..dataflow.problem import memory_machine
-from ..simulator.phases import expanded, phase_count, runs_of
+from ..simulator.phases import expanded, phase_count, streaks_of
 from ..simulator.result import OpResult
 from ..simulator.step import MOST_STEPPED, macro_tiles
 from ..workloads.errors import InputError
@@ -136,8 +136,8 @@ def _shadows(op: MatrixOp, mapping: Mapping, cycles: Cycles, spec: AcceleratorSp
     tiles, _, _ = macro_tiles(tiled(op, spec, mapping), spec)
     if phase_count(tiles) > MOST_STEPPED:
         return
-    runs, _ = runs_of(tiles)
-    phases = expanded(runs)
+    streaks, _ = streaks_of(tiles)
+    phases = expanded(streaks)
     busy, transfer, sore = phases.busy, phases.transfer, phases.sore
     array = cycles.compute + cycles.interleave_stall + cycles.port_stall
     waiting = booked.alone[INTERLEAVE] + booked.alone[PORTS]

@@ -25,7 +25,7 @@ __all__ = [
     "WuveSpec",
 ]
 
-EngineKind = Literal["stce", "xnor"]
+EngineKind = Literal["stce", "xnor", "outside"]
 EngineSpec = StceSpec | XnorSpec
 """The kinds of engine that a machine may have; each names itself by ``kind``."""
 

@@ -33,7 +33,7 @@ def _side_bits(where: Where, side: str) -> int:
     if operand is None or operand.levels is None:
         return where.spec.pe.operand.bits
     match where.kind:
-        case "stce":
+        case "stce" | "outside":
             return element_bits(operand, where.spec.pe.operand)
         case "xnor":
             return require_xnor(where.spec).word_bits * planes_read(operand.levels)
@@ -66,7 +66,7 @@ def _sum_bits(where: Where) -> tuple[int, int]:
 def _multiplies(where: Where) -> tuple[int, int]:
     """Multiplies and FP32 adds of a multiply-accumulate; signs are flipped instead, bits are counted by the word."""
     match where.kind:
-        case "stce":
+        case "stce" | "outside":
             signs = isinstance(where.op, MatrixOp) and any(
                 needs_no_multiplier(x.levels) for x in (where.op.a, where.op.b)
             )
@@ -78,8 +78,14 @@ def _multiplies(where: Where) -> tuple[int, int]:
 
 
 def _in_pe(where: Where) -> tuple[int]:
-    """Uses of the STCE's PE."""
-    return (int(where.kind == "stce"),)
+    """Uses of the STCE's PE, for which the multiplier of an engine of others is taken unless it counts its own."""
+    match where.kind:
+        case "stce" | "outside":
+            return (1,)
+        case "xnor":
+            return (0,)
+        case _:
+            assert_never(where.kind)
 
 
 def _written(counts: Counts, op: Op) -> int:

@@ -207,7 +207,7 @@ def _all(sites: Sites, block: str) -> int:
 
 
 def _edges(spec: AcceleratorSpec, sites: Sites) -> float:
-    return _all(sites, "stce") - sites["stce"]["pe"][0] * spec.macs_per_cycle
+    return _all(sites, "stce") - sites["stce"]["pe"][0] * spec.array.pes
 
 
 def _comparator(spec: AcceleratorSpec, sites: Sites) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import assert_never
 
@@ -13,6 +14,7 @@ from .engine import Engine
 from .macro_tiles import Tiled
 from .mapping import Mapping
 from .objective import Objective
+from .outside import OutsideMapping
 from .placement import Placement
 from .prices import Pricing, unpriced
 from .stce.engine import Stce
@@ -20,13 +22,33 @@ from .stce.spec import StceSpec
 from .xnor.engine import Xnor
 from .xnor.spec import XnorSpec
 
-__all__ = ["engines_of", "evaluate", "place", "tiled"]
+__all__ = ["engines_of", "evaluate", "peak_of", "place", "placed_on", "register_engine", "tiled"]
+
+Make = Callable[[AcceleratorSpec], Engine | None]
+
+_OUTSIDE: dict[str, Make] = {}
+"""Engines of others, by name."""
 
 
 @lru_cache(maxsize=1024)
 def engines_of(spec: AcceleratorSpec) -> tuple[Engine, ...]:
-    """The engines of a machine, in the order of its description."""
-    return tuple(_engine(own, spec) for own in spec.engines)
+    """The engines of a machine, in the order of its description; those of others after its own."""
+    made = (make(spec) for make in _OUTSIDE.values())
+    return (*(_engine(own, spec) for own in spec.engines), *(engine for engine in made if engine is not None))
+
+
+def register_engine(name: str, make: Make) -> None:
+    """Let machines have an engine called ``name``, in this process: ``make`` gives that of a machine, None if it has
+    none."""
+    if name in _OUTSIDE:
+        raise InputError(f"engine {name!r} exists already; choose another name")
+    _OUTSIDE[name] = make
+    engines_of.cache_clear()
+
+
+def peak_of(spec: AcceleratorSpec) -> int:
+    """Multiply-accumulates a cycle of all engines of a machine."""
+    return sum(engine.peak for engine in engines_of(spec))
 
 
 def _engine(own: EngineSpec, spec: AcceleratorSpec) -> Engine:
@@ -71,8 +93,18 @@ def tiled(op: MatrixOp, spec: AcceleratorSpec, mapping: Mapping) -> Tiled:
     return _of(mapping, spec).tiled(op, mapping)
 
 
-def _of(mapping: Mapping, spec: AcceleratorSpec) -> Engine:
+def placed_on(placement: Placement, spec: AcceleratorSpec) -> Engine:
+    """The engine of ``spec`` that a placement names."""
     for engine in engines_of(spec):
-        if engine.kind == mapping.array.kind:
+        if engine.name == placement.engine:
             return engine
-    raise InputError(f"{spec.name!r} has no engine of kind {mapping.array.kind!r}, which the mapping is for")
+    names = ", ".join(engine.name for engine in engines_of(spec))
+    raise InputError(f"a placement is on the engine {placement.engine!r}, which {spec.name!r} does not have ({names})")
+
+
+def _of(mapping: Mapping, spec: AcceleratorSpec) -> Engine:
+    array = mapping.array
+    for engine in engines_of(spec):
+        if engine.kind == array.kind and (not isinstance(array, OutsideMapping) or engine.name == array.engine):
+            return engine
+    raise InputError(f"{spec.name!r} has no engine of kind {array.kind!r}, which the mapping is for")

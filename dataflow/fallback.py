@@ -24,6 +24,7 @@ from ..workloads.step import MatrixOp, Op, UpdateOp, Workload
 from .accelerator import AcceleratorSpec
 from .account import declared_causes, items
 from .beside import update_cost
+from .engines import peak_of
 from .integers import ceil_div
 from .placement import Placement
 
@@ -98,7 +99,7 @@ class _Layer:
         return lead < most or any(self._least_dense(op) < self._place(op).cycles.total for op in sparse)
 
     def _least_dense(self, op: MatrixOp) -> int:
-        return ceil_div(op.gemm.macs, self._spec.macs_per_cycle)
+        return ceil_div(op.gemm.macs, peak_of(self._spec))
 
     def _total(self, dense: tuple[Pass, ...]) -> float:
         """Of the layer with these passes dense."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -10,22 +9,14 @@ from typing import Any, TypeVar, cast
 from numba import njit
 from numba.extending import register_jitable
 
-from ..workloads.compiled import use_private_cache
+from ..workloads.compiled import compiled, sources_digest
 
 __all__ = ["dispatch", "helper", "inlined", "kernel"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _stamp() -> str:
-    """Digest of every source a kernel may call into."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-_STAMP = _stamp()
+_STAMP = sources_digest(Path(__file__).parent)
 
 
 def kernel(function: F) -> F:
@@ -39,17 +30,7 @@ def inlined(function: F) -> F:
 
 
 def _compiled(function: F, **options: bool) -> F:
-    use_private_cache()
-    compiled = njit(cache=True, nogil=True, error_model="numpy", **options)(function)
-    # Numba's cache watches only the file of the function itself; a change of a callee in another file would go on using
-    # the old code, that is, give wrong numbers. Absent when NUMBA_DISABLE_JIT is set.
-    if hasattr(compiled, "_cache"):
-        held = compiled._cache._cache_file
-        held._source_stamp = _STAMP
-        # The index is written before the data that it names: a process that is killed between the two, or reads there,
-        # must not find data of an older source under that name.
-        held._data_name_pattern = held._data_name_pattern.replace(".{number", f".{_STAMP[:12]}.{{number")
-    return cast(F, compiled)
+    return compiled(function, _STAMP, error_model="numpy", **options)
 
 
 def dispatch(functions: Sequence[Callable[..., Any]], first: int = 0) -> Callable[..., Any]:

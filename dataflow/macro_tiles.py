@@ -107,7 +107,7 @@ class Moves(NamedTuple):
     line: int
     """Bytes of a line of results; 0: they are stored one by one."""
     each: int
-    """Bytes of one of those."""
+    """Bytes of one of those, or bits where it takes less than one."""
     added: int
     """1: col2im sees no whole lines, so results are added up in memory: read as well as stored."""
     lead: int
@@ -164,7 +164,7 @@ def moves(p: Problem, y: MemoryMachine, d: Demand, q: Share, r: Axis, c: Axis, t
 def stored(p: Problem, m: Moves, rows: int, cols: int) -> int:
     """Bytes that ``rows`` x ``cols`` results weigh in memory."""
     if m.line == 0:
-        return m.each * rows * cols
+        return m.each * rows * cols if p.out_bits >= BYTE else whole_bytes(m.each * rows * cols)
     return m.line * (rows if p.out_window == COLS else cols)
 
 

@@ -9,12 +9,13 @@ from ..workloads.errors import InputError, require_choice, require_int
 from ..workloads.gemm import Gemm
 from ..workloads.step import MatrixOp
 from .macro_tiles import Tile
+from .outside import OutsideMapping
 from .stce.mapping import ArrayMapping
 from .xnor.mapping import XnorMapping
 
 __all__ = ["COMPACT", "Compact", "EngineMapping", "Mapping"]
 
-EngineMapping = ArrayMapping | XnorMapping
+EngineMapping = ArrayMapping | XnorMapping | OutsideMapping
 """How an engine runs a product, by the ``kind`` of the engine."""
 
 Compact = Literal["remade", "buffer", "memory"]

@@ -14,7 +14,7 @@ from ..workloads.step import MatrixOp
 from .accelerator import AcceleratorSpec
 from .integers import ceil_div, whole_bytes
 from .jit import kernel
-from .operand import INDEX_BITS, OperandFormat
+from .operand import BYTE, INDEX_BITS, OperandFormat
 
 __all__ = [
     "COLS",
@@ -110,7 +110,7 @@ class Share(NamedTuple):
     out_line: int
     """Stored results of a whole row or column, where they are not one by one: col2im adds up or leaves gaps."""
     out_each: int
-    """One result where lines are cut, with its part of the gaps."""
+    """One result where lines are cut, with its part of the gaps; where it takes less than a byte, its bits alone."""
     sore_groups: int
     """N:M groups of one column that SORE reduces on the way in; 0 where it has nothing to do."""
 
@@ -243,7 +243,9 @@ def share(p: Problem) -> Share:
         line = ceil_div(p.out_tensor, rows if p.out_window == COLS else cols)
     groups = (p.k // p.run) * ceil_div(p.run, p.group) if p.online else 0
     row, row_cut = ceil_div(p.west_tensor, rows), ceil_div(p.west_expanded, rows)
-    each = ceil_div(max(p.out_tensor, p.out_expanded), rows * p.cols)
+    each = p.out_bits
+    if each >= BYTE:
+        each = ceil_div(max(p.out_tensor, p.out_expanded), rows * p.cols)
     return Share(row, row_cut, col, col_cut, held, held_cut, line, each, groups)
 
 

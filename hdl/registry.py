@@ -112,7 +112,7 @@ BLOCKS = {
             bench=_array_bench,
             drive=_drive_stce,
             apart=("control",),
-            multipliers=lambda spec: spec.array.rows * spec.array.cols,
+            multipliers=lambda spec: spec.array.pes,
             depends=("array", "pe"),
         ),
         Block(name="pe", title="one PE", make=_pe, in_machine=False),

@@ -21,7 +21,8 @@ from ..workloads.errors import InputError
 from .dram_map import locate
 from .dram_requests import Requests, lines_of, nest
 from .dram_spec import IddPower, MemorySpec, load_memory
-from .kernels.dram import Gaps, Shape, Totals, run_channel
+from .kernels.dram import Gaps, Totals, run_channel
+from .kernels.dram_queue import Shape
 
 __all__ = ["MemoryRun", "gaps", "memory_of", "run_memory", "shape", "transfer_efficiency"]
 

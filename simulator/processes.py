@@ -15,9 +15,9 @@ import numpy as np
 import simpy
 from simpy.events import NORMAL, EventPriority
 
-from .kernels.recurrence import Tasks
+from .channels import Channel, Names, Purpose, channels
+from .kernels.tasks import Tasks
 from .system_result import EngineUse, Intervals, Occupancy
-from .tasks import OWN, SHARED, Channel, Engine
 
 __all__ = ["Processes"]
 
@@ -51,9 +51,9 @@ class _Instants(simpy.Environment):
 class _Server:
     """DRAM or SORE: one request at a time, the earliest first, of those made at once that of the lowest channel."""
 
-    def __init__(self, env: _Instants) -> None:
-        self._env = env
-        self._waiting: list[tuple[int, int, int, int, int, simpy.Event]] = []
+    def __init__(self, env: _Instants, numbers: dict[Channel, int]) -> None:
+        self._env, self._numbers = env, numbers
+        self._waiting: list[tuple[int, Channel, int, int, int, simpy.Event]] = []
         self._taken = False
         self.log = array("q")
 
@@ -72,7 +72,7 @@ class _Server:
     def _serve(self, event: simpy.Event) -> None:
         _, channel, op, duration, moved, served = heapq.heappop(self._waiting)
         now = self._env.now
-        self.log.extend((op, channel, now, now + duration, moved))
+        self.log.extend((op, self._numbers[channel], now, now + duration, moved))
         served.callbacks.insert(0, self._served)
         self._env.happen(served, NORMAL, duration)
 
@@ -115,7 +115,7 @@ class _Halves:
 
 
 class _Phase(NamedTuple):
-    """Times of a phase, bytes that it moves, which sides it loads (`recurrence.Tasks`), the run that it ends, or -1."""
+    """Times of a phase, bytes that it moves, which sides it loads (`Tasks`), the streak that it ends, or -1."""
 
     busy: int
     transfer: int
@@ -125,33 +125,46 @@ class _Phase(NamedTuple):
     ends: int
 
 
+class _Buffers(NamedTuple):
+    """Those of one product engine."""
+
+    west: _Halves
+    north: _Halves
+    out: _Halves
+
+
 class Processes:
     """The processes of one run and what they leave behind."""
 
-    def __init__(self, tasks: Tasks, progress: Callable[[int, int], None] | None) -> None:
-        self.tasks, self._progress = tasks, progress
+    def __init__(self, tasks: Tasks, names: Names, progress: Callable[[int, int], None] | None) -> None:
+        self.tasks, self._names, self._progress = tasks, names, progress
         self.env = env = _Instants()
         count = len(tasks.engine)
         self.start, self.end = np.full((2, count), -1, np.int64)
         self._ended = [simpy.Event(env) for _ in range(count)]
         self._ready = [simpy.Event(env) for _ in range(count)]
         self._done = 0
-        self.dram, self.sore = _Server(env), _Server(env)
-        self._log = {engine: array("q") for engine in Engine}
-        self._spent = {engine: dict.fromkeys(EngineUse.__dataclass_fields__, 0) for engine in Engine}
-        self._queues = {engine: _Queue(env) for engine in (Engine.VECTOR, Engine.WUVE)}
-        self._w2e, self._n2s, self._out = _Halves(env), _Halves(env), _Halves(env)
+        self._numbers = {channel: number for number, channel in enumerate(channels(tasks.products))}
+        self.dram, self.sore = _Server(env, self._numbers), _Server(env, self._numbers)
+        self._products = range(tasks.products)
+        beside = [channel.engine for channel in self._numbers if channel.purpose is Purpose.BESIDE]
+        self._queues = {engine: _Queue(env) for engine in beside}
+        working = (*self._products, *beside)
+        self._log = {engine: array("q") for engine in working}
+        self._spent = {engine: dict.fromkeys(EngineUse.__dataclass_fields__, 0) for engine in working}
+        self._buffers = [_Buffers(_Halves(env), _Halves(env), _Halves(env)) for _ in self._products]
 
     def run(self) -> None:
         for op in range(len(self.tasks.engine)):
             self.env.process(self._launch(op))
-        self.env.process(self._array())
-        self.env.process(self._beside(Engine.VECTOR, Channel.VECTOR))
-        self.env.process(self._beside(Engine.WUVE, Channel.WUVE))
+        for engine in self._products:
+            self.env.process(self._array(engine))
+        for engine in self._queues:
+            self.env.process(self._beside(engine))
         self.env.run()
         if self._done != len(self.tasks.engine):
             raise AssertionError(f"only {self._done} of {len(self.tasks.engine)} ops can ever start")
-        if any(halves.free != 2 for halves in (self._w2e, self._n2s, self._out)):
+        if any(halves.free != 2 for buffers in self._buffers for halves in buffers):
             raise AssertionError("a half of a buffer is never given back")
 
     def _launch(self, op: int) -> Wait:
@@ -164,8 +177,8 @@ class Processes:
         if t.first[op] == t.behind[op]:
             self.start[op] = self.env.now
             self._finish(op)
-        elif t.engine[op] != Engine.STCE:
-            self._queues[Engine(int(t.engine[op]))].put(op)
+        elif t.engine[op] in self._queues:
+            self._queues[int(t.engine[op])].put(op)
 
     def _finish(self, op: int) -> None:
         self.end[op] = self.env.now
@@ -174,7 +187,7 @@ class Processes:
         if self._progress is not None:
             self._progress(self._done, len(self.tasks.engine))
 
-    def _beside(self, engine: Engine, channel: Channel) -> Wait:
+    def _beside(self, engine: int) -> Wait:
         """The vector unit or WUVE: of the ops that may start the one that waits longest."""
         queue = self._queues[engine]
         while True:
@@ -182,11 +195,11 @@ class Processes:
             op = queue.taken
             self.start[op] = self.env.now
             for phase in self._phases(op):
-                yield from self._phase(engine, channel, op, phase)
+                yield from self._phase(Channel(Purpose.BESIDE, engine), op, phase)
             self._finish(op)
 
     def _phases(self, op: int) -> Iterator[_Phase]:
-        """Every phase of an op, and whether it is the last of its run."""
+        """Every phase of an op, and whether it is the last of its streak."""
         t = self.tasks
         for k in range(t.first[op], t.behind[op]):
             for left in range(int(t.times[k]) - 1, -1, -1):
@@ -194,13 +207,13 @@ class Processes:
                 ends = -1 if left else k - int(t.first[op])
                 yield _Phase(int(t.busy[k]), int(t.transfer[k]), moved, int(t.sore[k]), int(t.loads[k]), ends)
 
-    def _phase(self, engine: Engine, channel: Channel, op: int, phase: _Phase) -> Wait:
+    def _phase(self, channel: Channel, op: int, phase: _Phase) -> Wait:
         """Engine, transfers and SORE start together; the phase lasts as long as the slowest."""
-        env, start, spent, busy = self.env, self.env.now, self._spent[engine], phase.busy
+        env, start, spent, busy = self.env, self.env.now, self._spent[channel.engine], phase.busy
         transfer = self.dram.ask(op, channel, phase.transfer, phase.moved) if phase.transfer else None
         reduction = self.sore.ask(op, channel, phase.sore) if phase.sore else None
         if busy:
-            self._log[engine].extend((op, channel, start, start + busy, 0))
+            self._log[channel.engine].extend((op, self._numbers[channel], start, start + busy, 0))
             spent["busy"] += busy
             yield simpy.Timeout(env, busy)
         if transfer is not None and not transfer.processed:
@@ -212,10 +225,10 @@ class Processes:
             yield reduction
             spent["sore"] += env.now - before
 
-    def _array(self) -> Wait:
-        """Array ops in order; the first loads of the coming one are asked for while the last one computes."""
+    def _array(self, engine: int) -> Wait:
+        """Ops of a product engine in order; the coming one asks for its first loads while the last one computes."""
         t = self.tasks
-        ops = np.flatnonzero(t.engine == Engine.STCE).tolist()
+        ops = np.flatnonzero(t.engine == engine).tolist()
         if not ops:
             return
         # For each buffer, the moment after which the loads of the coming op are next in turn.
@@ -229,8 +242,8 @@ class Processes:
                 yield load
                 moved_at = max(moved_at, cast(int, load.value))
             loaded_at = self.env.now
-            yield from self._out.take()
-            spent = self._spent[Engine.STCE]
+            yield from self._buffers[engine].out.take()
+            spent = self._spent[engine]
             spent["dependency"] += may_start - free_from
             spent["sore"] += loaded_at - moved_at
             spent["dram"] += self.env.now - may_start - (loaded_at - moved_at)
@@ -238,28 +251,28 @@ class Processes:
             loads = self._first_loads(coming, turn) if coming >= 0 else []
             yield from self._phases_of(op, turn)
             ramp = int(t.ramp[op])
-            self._spent[Engine.STCE]["fill_drain"] += ramp
+            spent["fill_drain"] += ramp
             if ramp:
                 yield simpy.Timeout(self.env, ramp)
             self.env.process(self._last_store(op))
 
     def _phases_of(self, op: int, turn: list[simpy.Event]) -> Wait:
-        t, env, out = self.tasks, self.env, self._out
+        t, env, engine = self.tasks, self.env, int(self.tasks.engine[op])
+        west, north, out = self._buffers[engine]
         resident = bool(t.resident[op])
-        sides = ((self._w2e, 1, int(t.free_west[op]), turn[0]), (self._n2s, 2, int(t.free_north[op]), turn[1]))
+        sides = ((west, 1, int(t.free_west[op]), turn[0]), (north, 2, int(t.free_north[op]), turn[1]))
         for _, _, free, next_turn in sides:
             if free < 0:
                 next_turn.succeed()
         for k, phase in enumerate(self._phases(op)):
-            if resident and phase.loads:
-                for halves, bit, _, _ in sides:
-                    if phase.loads & bit:
-                        yield from halves.take()
             if k:
                 before = env.now
                 yield from out.take()
-                self._spent[Engine.STCE]["dram"] += env.now - before
-            yield from self._phase(Engine.STCE, Channel.PHASE, op, phase)
+                self._spent[engine]["dram"] += env.now - before
+            for halves, bit, _, _ in sides:
+                if resident and phase.loads & bit:
+                    yield from halves.take()
+            yield from self._phase(Channel(Purpose.PHASE, engine), op, phase)
             if k:
                 out.give()
             for halves, bit, free, next_turn in sides:
@@ -271,33 +284,36 @@ class Processes:
             halves.give(1 if resident else 2)
 
     def _last_store(self, op: int) -> Wait:
-        yield self.dram.ask(op, Channel.STORE, int(self.tasks.store_time[op]), int(self.tasks.store[op]))
-        self._out.give()
+        t, engine = self.tasks, int(self.tasks.engine[op])
+        yield self.dram.ask(op, Channel(Purpose.STORE, engine), int(t.store_time[op]), int(t.store[op]))
+        self._buffers[engine].out.give()
         self._finish(op)
 
     def _first_loads(self, op: int, turn: list[simpy.Event]) -> list[simpy.Process]:
         if not self.tasks.resident[op]:
             return [self.env.process(self._lead(op, turn))]
         return [
-            self.env.process(self._load(op, Channel.WEST, self._w2e, turn[0])),
-            self.env.process(self._load(op, Channel.NORTH, self._n2s, turn[1])),
+            self.env.process(self._load(op, Purpose.WEST, turn[0])),
+            self.env.process(self._load(op, Purpose.NORTH, turn[1])),
         ]
 
     def _lead(self, op: int, turn: list[simpy.Event]) -> Load:
         """A streamed op passes through both halves of both buffers and waits for its first k-chunk."""
         yield self.env.all_of((*turn, self._ready[op]))
-        yield from self._w2e.take(2)
-        yield from self._n2s.take(2)
+        west, north, _ = self._buffers[int(self.tasks.engine[op])]
+        yield from west.take(2)
+        yield from north.take(2)
         self.start[op] = self.env.now
         yield simpy.Timeout(self.env, int(self.tasks.lead[op]))
         return self.env.now
 
-    def _load(self, op: int, channel: Channel, halves: _Halves, turn: simpy.Event) -> Load:
-        t, west = self.tasks, channel is Channel.WEST
+    def _load(self, op: int, purpose: Purpose, turn: simpy.Event) -> Load:
+        t, west, engine = self.tasks, purpose is Purpose.WEST, int(self.tasks.engine[op])
+        channel, buffers = Channel(purpose, engine), self._buffers[engine]
         yield turn
         if not (t.west_ready if west else t.north_ready)[op]:
             yield self._ready[op]
-        yield from halves.take()
+        yield from (buffers.west if west else buffers.north).take()
         self.start[op] = self.env.now if self.start[op] < 0 else min(self.start[op], self.env.now)
         moved, time = (t.west, t.west_time) if west else (t.north, t.north_time)
         transfer = self.dram.ask(op, channel, int(time[op]), int(moved[op]))
@@ -311,24 +327,23 @@ class Processes:
 
     def uses(self) -> dict[str, EngineUse]:
         total = int(self.end.max())
-        found = {}
-        for engine, name in OWN.items():
-            spent = self._spent[engine]
-            found[name] = EngineUse(**{**spent, "idle": total - sum(spent.values())})
-        for name, server in zip(SHARED, (self.dram, self.sore), strict=True):
+        found = []
+        for spent in self._spent.values():
+            found.append(EngineUse(**{**spent, "idle": total - sum(spent.values())}))
+        for server in (self.dram, self.sore):
             busy = sum(server.log[3::5]) - sum(server.log[2::5])
-            found[name] = EngineUse(busy=busy, idle=total - busy)
-        return found
+            found.append(EngineUse(busy=busy, idle=total - busy))
+        return dict(zip(self._names.engines, found, strict=True))
 
     def timeline(self) -> dict[str, Intervals]:
-        logs = {name: self._log[engine] for engine, name in OWN.items()}
-        logs |= zip(SHARED, (self.dram.log, self.sore.log), strict=True)
-        return {name: _intervals(log) for name, log in logs.items()}
+        logs = (*self._log.values(), self.dram.log, self.sore.log)
+        return {name: _intervals(log) for name, log in zip(self._names.engines, logs, strict=True)}
 
     def occupancy(self) -> dict[str, Occupancy]:
-        halves = {"W2E": self._w2e, "N2S": self._n2s, "output": self._out}
-        logs = {name: np.array(half.log, np.int64) for name, half in halves.items()}
-        return {name: Occupancy(time=log[::2], halves=log[1::2]) for name, log in logs.items()}
+        halves = (each for buffers in self._buffers for each in buffers)
+        logs = [np.array(each.log, np.int64) for each in halves]
+        names = self._names.buffers
+        return {name: Occupancy(time=log[::2], halves=log[1::2]) for name, log in zip(names, logs, strict=True)}
 
 
 class _Queue:

@@ -14,15 +14,26 @@ import numpy.typing as npt
 
 from ..dataflow.integers import ceil_div
 from ..dataflow.schedule import Schedule
-from .kernels.recurrence import BUFFERS, CAUSES, ENGINES, Log, Tasks, run_tasks
+from .channels import Names, engine_names
+from .kernels.recurrence import run_tasks
+from .kernels.tasks import BUFFERS, CAUSES, ENGINES_BESIDE, Log, Tasks
 from .memory import require_capacity
 from .order import Order
 from .step import simulate
-from .system_result import EngineUse, Intervals, Occupancy, Record, SystemResult
-from .tasks import OWN, SHARED, tasks_of
+from .system_result import EngineUse, Intervals, Occupancy, Overlapped, Record, SystemResult
+from .tasks import tasks_of
 from .transfers import Transfers
 
-__all__ = ["MOST_LOGGED", "op_times", "phase_total", "require_same", "simulate_system", "step_time"]
+__all__ = [
+    "MOST_LOGGED",
+    "op_times",
+    "overlapped",
+    "phase_total",
+    "require_same",
+    "simulate_system",
+    "step_time",
+    "witnessed",
+]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -31,7 +42,6 @@ MOST_LOGGED = 2**22
 
 _CAUSES = ("busy", "fill_drain", "dram", "sore", "dependency")
 """Of `EngineUse`, in the order of the recurrence."""
-_BUFFERS = ("W2E", "N2S", "output")
 
 
 def simulate_system(
@@ -50,34 +60,41 @@ def simulate_system(
     that they have done and all ops.
     """
     need = require_capacity(schedule.as_run, schedule.spec)
-    tasks = tasks_of(schedule, order, transfers)
-    if not witness:
-        start, end, spent = _run(tasks)
-        return SystemResult(
-            step=simulate(schedule),
-            rate=tasks.rate,
-            start=start,
-            end=end,
-            engines=_uses(spent, int(end.max())),
-            memory=need,
-            record=partial(_record, tasks),
-        )
-    from .processes import Processes  # SimPy is needed for nothing else
-
-    system = Processes(tasks, progress)
-    system.run()
+    tasks, names = tasks_of(schedule, order, transfers), engine_names(schedule.spec)
+    found = witnessed(tasks, names, progress) if witness else overlapped(tasks, names)
     return SystemResult(
         step=simulate(schedule),
         rate=tasks.rate,
+        start=found.start,
+        end=found.end,
+        engines=found.engines,
+        memory=need,
+        record=found.record,
+    )
+
+
+def overlapped(tasks: Tasks, names: Names) -> Overlapped:
+    """Run tasks by the recurrence."""
+    start, end, spent = _run(tasks)
+    uses = _uses(spent, int(end.max()), names)
+    return Overlapped(start=start, end=end, engines=uses, record=partial(_record, tasks, names))
+
+
+def witnessed(tasks: Tasks, names: Names, progress: Callable[[int, int], None] | None = None) -> Overlapped:
+    """Run tasks as SimPy processes."""
+    from .processes import Processes  # SimPy is needed for nothing else
+
+    system = Processes(tasks, names, progress)
+    system.run()
+    return Overlapped(
         start=system.start,
         end=system.end,
         engines=system.uses(),
-        memory=need,
         record=lambda: Record(system.timeline(), system.occupancy()),
     )
 
 
-def require_same(result: SystemResult, witness: SystemResult) -> None:
+def require_same(result: Overlapped, witness: Overlapped) -> None:
     """Raise AssertionError unless both come to the same times, uses, services and changes of buffers."""
     pairs = [("start", result.start, witness.start), ("end", result.end, witness.end)]
     ours, theirs = result.record(), witness.record()
@@ -115,46 +132,47 @@ def _run(tasks: Tasks, log: Log | None = None) -> tuple[Int64, Int64, Int64]:
     """Start and end of every op, and time by engine and cause."""
     ops = len(tasks.engine)
     start, end = np.zeros((2, ops), np.int64)
-    spent = np.zeros((ENGINES, CAUSES), np.int64)
+    spent = np.zeros((tasks.products + ENGINES_BESIDE, CAUSES), np.int64)
     finished = run_tasks(tasks, start, end, spent, log)
     if finished != ops:
         raise AssertionError(f"only {finished} of {ops} ops can ever start")
     return start, end, spent
 
 
-def _record(tasks: Tasks) -> Record | None:
+def _record(tasks: Tasks, names: Names) -> Record | None:
     phases, ops = phase_total(tasks), len(tasks.engine)
     if phases > MOST_LOGGED:
         return None
     services, changes = phases + 3 * ops, 2 * (phases + ops)
+    engines, buffers = tasks.products + ENGINES_BESIDE, tasks.products * BUFFERS
     log = Log(
-        np.zeros((ENGINES, services, 5), np.int64),
-        np.zeros(ENGINES, np.int64),
-        np.zeros((BUFFERS, changes, 2), np.int64),
-        np.zeros(BUFFERS, np.int64),
+        np.zeros((engines, services, 5), np.int64),
+        np.zeros(engines, np.int64),
+        np.zeros((buffers, changes, 2), np.int64),
+        np.zeros(buffers, np.int64),
     )
     _run(tasks, log)
-    return Record(_timeline(log), _occupancy(log))
+    return Record(_timeline(log, names), _occupancy(log, names))
 
 
-def _uses(spent: Int64, total: int) -> dict[str, EngineUse]:
+def _uses(spent: Int64, total: int, names: Names) -> dict[str, EngineUse]:
     found = {}
-    for name, times in zip((*OWN.values(), *SHARED), spent.tolist(), strict=True):
+    for name, times in zip(names.engines, spent.tolist(), strict=True):
         found[name] = EngineUse(**dict(zip(_CAUSES, times, strict=True)), idle=total - sum(times))
     return found
 
 
-def _timeline(log: Log) -> dict[str, Intervals]:
+def _timeline(log: Log, names: Names) -> dict[str, Intervals]:
     return {
         name: Intervals(*rows[:count].T.copy())
-        for name, rows, count in zip((*OWN.values(), *SHARED), log.served, log.services, strict=True)
+        for name, rows, count in zip(names.engines, log.served, log.services, strict=True)
     }
 
 
-def _occupancy(log: Log) -> dict[str, Occupancy]:
+def _occupancy(log: Log, names: Names) -> dict[str, Occupancy]:
     """Halves in use, from changes in any order; of one instant the last state counts."""
     found = {}
-    for name, rows, count in zip(_BUFFERS, log.held, log.changes, strict=True):
+    for name, rows, count in zip(names.buffers, log.held, log.changes, strict=True):
         moments, place = np.unique(np.append(rows[:count, 0], 0), return_inverse=True)
         more = np.zeros(len(moments), np.int64)
         np.add.at(more, place, np.append(rows[:count, 1], 0))

@@ -12,7 +12,7 @@ from ..dataflow.integers import ceil_div
 from .memory import MemoryNeed
 from .result import SimResult
 
-__all__ = ["EngineUse", "Intervals", "Occupancy", "Record", "SystemResult"]
+__all__ = ["EngineUse", "Intervals", "Occupancy", "Overlapped", "Record", "SystemResult"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -21,7 +21,7 @@ Int64 = npt.NDArray[np.int64]
 class EngineUse:
     """Time of one engine by what it did or waited for; the parts add up to the length of the step.
 
-    ``fill_drain`` and ``dependency`` (an op that must end first) are the array's alone. ``idle``: nothing to do.
+    ``fill_drain`` and ``dependency`` (an op that must end first) are product engines' alone. ``idle``: nothing to do.
     """
 
     busy: int = 0
@@ -39,9 +39,8 @@ class EngineUse:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Intervals:
-    """When an engine worked, in order; int64 [intervals] each. ``channel`` is who asked (`tasks.Channel`).
-
-    ``moved``: bytes, of DRAM only.
+    """When an engine worked, in order; int64 [intervals] each. ``channel`` is the number of who asked
+    (`channels.channels`), ``moved`` bytes, of DRAM only.
     """
 
     op: Int64
@@ -68,7 +67,17 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SystemResult:
+class Overlapped:
+    """Tasks that ran side by side, of a step or of none (`SystemResult`); int64 [ops], times in 1/rate cycles."""
+
+    start: Int64
+    end: Int64
+    engines: dict[str, EngineUse]
+    record: Callable[[], Record | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SystemResult(Overlapped):
     """One step with its ops overlapped. Times are integers in 1/``rate`` cycles.
 
     ``step`` is the same schedule op after op: its actions and bytes are those of this run too. ``start`` is when the
@@ -78,11 +87,7 @@ class SystemResult:
 
     step: SimResult
     rate: int
-    start: Int64
-    end: Int64
-    engines: dict[str, EngineUse]
     memory: MemoryNeed
-    record: Callable[[], Record | None]
 
     @property
     def cycles(self) -> int:

@@ -6,15 +6,15 @@ All times are integers in 1/rate cycles (`dataflow/problem.py`); docs/design/mac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import lru_cache
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.beside import Work, update_work, vector_work
-from ..dataflow.engines import tiled
+from ..dataflow.engines import placed_on
 from ..dataflow.integers import ceil_div
 from ..dataflow.macro_tiles import Tiled
 from ..dataflow.mapping import Mapping
@@ -25,19 +25,20 @@ from ..workloads.errors import InputError
 from ..workloads.operand import Role
 from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp
 from ..workloads.update_rule import UpdateRule
-from .kernels.phases import EndLoads, Runs
-from .kernels.recurrence import Tasks
+from .channels import engine_names
+from .kernels.phases import EndLoads, Streaks
+from .kernels.tasks import Tasks
 from .order import Order, order_of
-from .phases import phase_count, runs_of
+from .phases import phase_count, streaks_of
 from .step import macro_tiles
 from .transfers import ONE_PIECE, Layout, Transfers, by_shape, layout_of, timed
 
-__all__ = ["ENGINES", "OWN", "SHARED", "Channel", "Engine", "tasks_of"]
+__all__ = ["tasks_of"]
 
 Int64 = npt.NDArray[np.int64]
 
-_MOST_RUNS = 2**24
-"""A gigabyte of runs of phases."""
+_MOST_STREAKS = 2**24
+"""A gigabyte of streaks of phases."""
 
 _MOST_PHASES = 2**32
 """Minutes of them."""
@@ -50,33 +51,6 @@ than in 64 KiB. Smaller ones change batches 1 and 8 by -4 to 6 %: less waiting, 
 """
 
 
-class Engine(IntEnum):
-    """What works on ops; each on one at a time."""
-
-    STCE = 0
-    VECTOR = 1
-    WUVE = 2
-
-
-ENGINES = tuple(Engine)
-
-
-OWN = {Engine.STCE: "STCE", Engine.VECTOR: "vector", Engine.WUVE: "WUVE"}
-SHARED = ("DRAM", "SORE")
-"""Names of the engines, in this order."""
-
-
-class Channel(IntEnum):
-    """Who asks for DRAM and SORE; of requests made at the same time the lowest channel is served first."""
-
-    STORE = 0
-    PHASE = 1
-    NORTH = 2
-    WEST = 3
-    VECTOR = 4
-    WUVE = 5
-
-
 _NO_ENDS = EndLoads(0, 0, 0, 0, 0, 0, 0, -1, -1)
 
 
@@ -84,7 +58,7 @@ _NO_ENDS = EndLoads(0, 0, 0, 0, 0, 0, 0, -1, -1)
 class _Phases:
     """The part of one op in `Tasks`."""
 
-    runs: Runs
+    streaks: Streaks
     ends: EndLoads = _NO_ENDS
     resident: int = 1
     lead: int = 0
@@ -96,57 +70,44 @@ class _Phases:
         ends = (
             self.ends.west_time + self.ends.north_time + self.ends.store_time + self.ends.sore + self.lead + self.ramp
         )
-        runs = self.runs
-        spent = (runs.busy, runs.transfer, runs.sore)
-        return float(sum(np.dot(part.astype(float), runs.times) for part in spent) + ends)
-
-
-def _machine_of_one_engine(schedule: Schedule) -> AcceleratorSpec:
-    used = sorted({placed.engine for placed in schedule.placements if placed is not None})
-    if len(used) > 1:
-        raise InputError(
-            "the system level overlaps the products of one engine, but this schedule has some on "
-            f"{' and '.join(used)}; run it at the step level, or on a machine with one of them"
-        )
-    return schedule.spec
+        streaks = self.streaks
+        spent = (streaks.busy, streaks.transfer, streaks.sore)
+        return float(sum(np.dot(part.astype(float), streaks.times) for part in spent) + ends)
 
 
 def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfers | None = None) -> Tasks:
     """The tasks of a schedule, by `order_of` and `by_shape` unless others are given."""
-    spec, workload = _machine_of_one_engine(schedule), schedule.as_run
+    spec, workload = schedule.spec, schedule.as_run
     order = order or order_of(workload)
     transfers = transfers or by_shape(spec)
     rate = memory_machine(spec).rate
-    parts = [
-        _phases(op, placement, spec, workload.rule, transfers)
-        for op, placement in zip(workload.ops, schedule.placements, strict=True)
-    ]
+    placed = tuple(zip(workload.ops, schedule.placements, strict=True))
+    parts = [_phases(*each, spec, workload.rule, transfers) for each in placed]
     stored = {id(part): part for part in parts}  # equal ops have one
-    sizes = [len(part.runs.times) for part in stored.values()]
+    sizes = [len(part.streaks.times) for part in stored.values()]
     places = dict(zip(stored, np.cumsum([0, *sizes]).tolist(), strict=False))
-    if sum(sizes) > _MOST_RUNS:
+    if sum(sizes) > _MOST_STREAKS:
         raise InputError(
-            f"{workload.model!r} at batch {workload.batch} has {sum(sizes):,} runs of macro-tile phases on "
-            f"{spec.name!r}, more than the system level takes ({_MOST_RUNS:,}); use a smaller batch, larger buffers, "
-            "or the step level"
+            f"{workload.model!r} at batch {workload.batch} has {sum(sizes):,} streaks of equal phases on "
+            f"{spec.name!r}, more than the system level takes ({_MOST_STREAKS:,}); use a smaller batch, larger "
+            "buffers, or the step level"
         )
     _require_timed(sum(part.longest for part in parts), f"{workload.model!r} at batch {workload.batch}", spec)
-    ready = [
-        _ready_sides(op, placement, free)
-        for op, placement, free in zip(workload.ops, schedule.placements, order.weight_ready, strict=True)
-    ]
+    ready = [_ready_sides(*each, free) for each, free in zip(placed, order.weight_ready, strict=True)]
+    products = engine_names(spec).products
 
     def by_op(*values: int) -> Int64:
         return np.array(values, np.int64)
 
     def joined(name: str) -> Int64:
-        return np.concatenate([getattr(part.runs, name) for part in stored.values()])
+        return np.concatenate([getattr(part.streaks, name) for part in stored.values()])
 
     return Tasks(
         rate=rate,
-        engine=by_op(*(_engine(op) for op in workload.ops)),
+        products=len(products),
+        engine=by_op(*(_engine(*each, products) for each in placed)),
         first=by_op(*(places[id(part)] for part in parts)),
-        behind=by_op(*(places[id(part)] + len(part.runs.times) for part in parts)),
+        behind=by_op(*(places[id(part)] + len(part.streaks.times) for part in parts)),
         busy=joined("busy"),
         transfer=joined("transfer"),
         read=joined("read"),
@@ -182,14 +143,19 @@ def _require_timed(units: float, what: str, spec: AcceleratorSpec) -> None:
         )
 
 
-def _engine(op: Op) -> Engine:
+def _engine(op: Op, placement: Placement | None, products: tuple[str, ...]) -> int:
+    """Number of the engine that an op runs on: which of the products' only its placement knows."""
+    if placement is not None:
+        return products.index(placement.engine)
     match op:
         case MatrixOp():
-            return Engine.STCE
+            raise AssertionError("a schedule places every matrix op")
         case VectorOp():
-            return Engine.VECTOR
+            return len(products)
         case UpdateOp():
-            return Engine.WUVE
+            return len(products) + 1
+        case _:
+            assert_never(op)
 
 
 def _ready_sides(op: Op, placement: Placement | None, weight_ready: bool) -> tuple[int, int]:
@@ -207,7 +173,7 @@ def _phases(
         case MatrixOp():
             assert placement is not None, "a schedule places every matrix op"
             mapping = placement.mapping
-            product = tiled(op, spec, mapping)
+            product = placed_on(placement, spec).tiled(op, mapping)
             return _matrix_phases(product, mapping, spec, layout_of(op, mapping), transfers)
         case VectorOp():
             return _chunks(vector_work(op, spec), spec, transfers)
@@ -228,9 +194,9 @@ def _matrix_phases(
             f"a product of {p.groups} x {p.rows} x {p.k} x {p.cols} takes {phase_count(tiles):,} macro-tiles on "
             f"{spec.name!r}, more than the system level takes ({_MOST_PHASES:,}); use larger buffers, or the step level"
         )
-    runs, ends = runs_of(tiles)
+    streaks, ends = streaks_of(tiles)
     # What a streamed op waits for its first k-chunk is counted in bytes at the machine's one rate.
-    return _Phases(runs, ends, int(mapping.resident), lead * RATE, ramp * memory.rate)
+    return _Phases(streaks, ends, int(mapping.resident), lead * RATE, ramp * memory.rate)
 
 
 @lru_cache(maxsize=4096)
@@ -259,4 +225,4 @@ def _chunks(work: Work, spec: AcceleratorSpec, transfers: Transfers) -> _Phases:
 
     read = split(work.read)
     none, one = np.zeros(pieces, np.int64), np.ones(pieces, np.int64)
-    return _Phases(Runs(split(lanes), split(moving), read, split(size) - read, split(sore), none, one))
+    return _Phases(Streaks(split(lanes), split(moving), read, split(size) - read, split(sore), none, one))

@@ -18,6 +18,7 @@ from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.integers import whole_bytes
 from ..dataflow.mapping import Mapping
 from ..dataflow.operand import BYTE
+from ..dataflow.outside import OutsideMapping
 from ..dataflow.problem import LONGEST, RATE, Problem, memory_machine
 from ..dataflow.stce.mapping import ArrayMapping
 from ..dataflow.xnor.mapping import XnorMapping
@@ -137,7 +138,7 @@ def layout_of(op: MatrixOp, mapping: Mapping) -> Layout:
     match mapping.array:
         case XnorMapping():
             return Layout(True, True, n2s == "a")
-        case ArrayMapping():
+        case ArrayMapping() | OutsideMapping():
             pass
         case _:
             assert_never(mapping.array)

@@ -31,12 +31,13 @@ _UNIT = 64
 
 
 class Packed(NamedTuple):
-    """Lines of an operand along their contraction, in planes, and which of their words hold a value besides 0."""
+    """Lines of an operand along their contraction, in planes of uint64 [lines, units], and which of their words hold a
+    value besides 0."""
 
     levels: Levels
     side: Side
     occupied: Bools
-    """[lines, words]."""
+    """bool [lines, words]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,7 +60,7 @@ class XnorRun:
 
 
 def pack(values: Integers, levels: Levels, word_bits: int, run: int = 0, *, name: str = "values") -> Packed:
-    """Planes of ``values``, integers [lines, k]; each ``run`` (0: ``k``) is padded to whole words with mask 0.
+    """Planes of ``values`` [lines, k], of any integer dtype; each ``run`` (0: ``k``) is padded with mask 0.
 
     InputError for a value that is none of ``levels``.
     """
@@ -107,7 +108,7 @@ def _require_levels(name: str, values: Integers, levels: Levels) -> None:
 
 
 def xnor_product(a: Packed, b: Packed, k: int) -> npt.NDArray[np.int32]:
-    """The sums of lines of ``a`` against lines of ``b``, contractions of ``k`` packed in words of one size."""
+    """The sums of lines of ``a`` against lines of ``b``, int32 [m, n]; contractions of ``k`` in words of one size."""
     out = np.zeros((len(a.occupied), len(b.occupied)), np.int32)
     if (a.levels, b.levels) == (Levels.BINARY, Levels.BINARY):
         agreeing(a.side.sign, b.side.sign, a.side.mask[0, 0], out)
@@ -120,8 +121,10 @@ def xnor_product(a: Packed, b: Packed, k: int) -> npt.NDArray[np.int32]:
 
 
 def occupied_words(own: XnorSpec, mapping: XnorMapping, a: Packed, b: Packed) -> Int64:
-    """Words that are not zero in all rows or in all columns: of each tile in their order (OS), or of each of the tiles
-    across, whose rows are all there are (WS)."""
+    """Words that are not zero in all rows or in all columns, int64 [tiles].
+
+    Of each tile in their order (OS), or of each of the tiles across, whose rows are all there are (WS).
+    """
     wide = own.cols * (mapping.interleave if mapping.dataflow is Dataflow.OS else 1)
     high = own.rows if mapping.dataflow is Dataflow.OS else len(a.occupied)
     rows, cols = (
@@ -145,7 +148,7 @@ def run_xnor(
 ) -> XnorRun:
     """Step C[m, n] = A[m, k] B[k, n] through the engine of ``spec``.
 
-    ``a`` flows W2E, ``b`` N2S, any integers that are values of their ``levels``. ``run`` is the length of the
+    ``a`` flows W2E, ``b`` N2S, of any integer dtype, values of their ``levels``. ``run`` is the length of the
     contraction runs that words do not cross, 0 for ``k``. ``skip``: words that are zero in all rows or all columns of
     a tile are left out. ``ready`` as of `run_array`.
     """

@@ -61,7 +61,7 @@ def _folded(gamma: Fraction, beta: Fraction, mean: Fraction, deviation: Fraction
 
 
 def signs(sums: Sums, threshold: Threshold) -> npt.NDArray[np.bool_]:
-    """The bit of every sum, [m, n]: True for +1."""
+    """The bit of every sum, bool [m, n]: True for +1."""
     return np.where(threshold.flip, sums <= threshold.at, sums >= threshold.at)
 
 

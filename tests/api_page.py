@@ -51,6 +51,10 @@ GROUPS = {
         "weft.dataflow.xnor.mapping": "XnorMapping",
         "weft.dataflow.xnor.time": "xnor_cycles skipped_cycles",
     },
+    "Fold it into engines": {
+        "weft.dataflow.streaming": "streaming_layers StreamingLayer Bits Folding Cost Fabric Pipeline at_rate cheapest "
+        "fastest read_foldings UnreachableError"
+    },
     "Simulate it": {
         "weft": "simulate",
         "weft.simulator.result": "SimResult OpResult",
@@ -75,11 +79,18 @@ GROUPS = {
     },
     "Train": {"weft": "train", "weft.workloads.training": "step_workload", "weft.workloads.schemes": "attach"},
     "Extend and verify": {
-        "weft": "register_scheme",
+        "weft": "register_scheme register_engine",
         "weft.workloads.schemes.technique": "Technique",
         "weft.workloads.schemes.scheme": "Scheme",
         "weft.workloads.schemes.layer": "SparseLayer",
         "weft.workloads.schemes.masks": "largest",
+        "weft.workloads.schemes.estimator": "Estimator Few sign",
+        "weft.workloads.schemes.estimated": "Estimated EstimatedOptions",
+        "weft.workloads.levels": "Levels",
+        "weft.dataflow.engine": "Engine",
+        "weft.dataflow.outside": "OutsideMapping",
+        "weft.dataflow.macro_tiles": "Tiled Axis Issue Demand Tile op_cost",
+        "weft.dataflow.problem": "problem_of memory_machine bound_cycles",
         "weft.dataflow.actions": "Action Each counted cause",
         "weft.testing": "check_scheme",
         "weft.verify": "verify verify_step",
@@ -184,7 +195,11 @@ def section(name: str) -> Iterator[str]:
         case ast.FunctionDef():
             yield f"```python\n{signature(node)}\n```\n{text}"
         case ast.ClassDef():
-            yield f"{text}\n\n" + "\n".join(line.rstrip() for line in members(node.body))
+            kin = [kind for kind in found(name).__mro__ if kind.__module__.startswith("weft.")]
+            bodies = [ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body for kind in reversed(kin)]  # type: ignore[attr-defined]
+            lines = [line.rstrip() for body in bodies for line in members(body)]
+            by_name = {re.split(r"\W+", line)[1]: line for line in lines}  # of two of one name that of the class itself
+            yield f"{text}\n\n" + "\n".join(by_name.values())
         case _:
             yield f"```\n{node}\n```\n{text}"
     pages = [f"[{page.name}]({os.path.relpath(page, PAGE.parent)})" for page in READ if key(name) in used(page)]

@@ -14,12 +14,14 @@ from weft.dataflow.operand import FormatName
 from weft.dataflow.pregenerate import Copy, WeightShape
 from weft.dataflow.stce.mapping import REGISTERS, ArrayMapping, Dataflow, holds_pairs
 from weft.dataflow.stce.spec import ArraySpec, PESpec
+from weft.dataflow.streaming import StreamingLayer
 from weft.dataflow.xnor.mapping import XnorMapping
 from weft.dataflow.xnor.spec import XnorSpec
 from weft.simulator.compact import Compact, compress, from_mask
 from weft.simulator.dram_spec import Controller, MemorySpec, Timing, load_memory
 from weft.simulator.operand import OPERAND_TYPES, Half
 from weft.workloads.gemm import Gemm
+from weft.workloads.im2col import Window
 from weft.workloads.levels import Levels
 from weft.workloads.sparsity import NMPattern
 
@@ -307,3 +309,31 @@ def memories(draw: st.DrawFn) -> MemorySpec:
         hit_limit=draw(st.integers(1, 6)),
     )
     return replace(base, organization=organization, timing=timing, controller=controller)
+
+
+def small_layers() -> st.SearchStrategy[StreamingLayer]:
+    """Engines whose foldings can all be tried, some behind a sliding window of 2 or 3 by as many."""
+
+    def layer(mh: int, bits: tuple[int, int], sizes: tuple[int, int, int] | tuple[int, int]) -> StreamingLayer:
+        if len(sizes) == 2:
+            mw, vectors = sizes
+            return StreamingLayer(name="fc", mw=mw, mh=mh, vectors=vectors, weight_bits=bits[0], input_bits=bits[1])
+        kernel, channels, more = sizes
+        window = Window(
+            image=(kernel + more,) * 2, kernel=(kernel,) * 2, stride=(1, 1), padding=(0, 0), dilation=(1, 1)
+        )
+        return StreamingLayer(
+            name="conv",
+            mw=kernel * kernel * channels,
+            mh=mh,
+            vectors=(more + 1) ** 2,
+            weight_bits=bits[0],
+            input_bits=bits[1],
+            window=window,
+            channels=channels,
+        )
+
+    bits = st.tuples(st.integers(1, 3), st.integers(1, 8))
+    linear = st.tuples(st.integers(1, 40), st.integers(1, 5))
+    windows = st.tuples(st.integers(2, 3), st.integers(1, 8), st.integers(0, 4))
+    return st.builds(layer, st.integers(1, 24), bits, linear | windows)

@@ -99,6 +99,7 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
     [
         ("one_gemm.py",),
         ("sweep_ports.py",),
+        ("own_engine.py",),
         ("train_digits.py",),
         ("batch_sweep.py", "batches.png", "1", "4"),
         ("sensitivity.py", "sensitivity.png", "resnet9@1"),

@@ -1,22 +1,50 @@
-"""Where Numba keeps the kernels that it compiled."""
+"""How kernels are compiled, and where Numba keeps them."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import traceback
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import numba
 
 from .errors import InputError
 from .files import cache_folder, is_private
 
-__all__ = ["full_disk", "use_private_cache"]
+__all__ = ["compiled", "full_disk", "sources_digest", "use_private_cache"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _BESIDE = [Path(__file__).parents[1] / name for name in ("dataflow", "simulator/kernels", "workloads/schemes")]
 """Folders with kernels."""
+
+
+def sources_digest(folder: Path) -> str:
+    """Digest of every source that a kernel of ``folder`` may call into."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def compiled(function: F, stamp: str, **options: Any) -> F:
+    """``function`` by Numba, kept on disk as long as ``stamp`` stays, the `sources_digest` of its folder."""
+    use_private_cache()
+    made = numba.njit(cache=True, nogil=True, **options)(function)
+    # Numba's cache watches only the file of the function itself; a change of a callee in another file would go on using
+    # the old code, that is, give wrong numbers. Absent when NUMBA_DISABLE_JIT is set.
+    if hasattr(made, "_cache"):
+        held = made._cache._cache_file
+        held._source_stamp = stamp
+        # The index is written before the data that it names: a process that is killed between the two, or reads there,
+        # must not find data of an older source under that name.
+        held._data_name_pattern = held._data_name_pattern.replace(".{number", f".{stamp[:12]}.{{number")
+    return cast(F, made)
 
 
 @cache

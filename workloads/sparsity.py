@@ -129,6 +129,10 @@ class LayerPatterns:
             first += [LayerPattern(layers="*", pattern=None)] if usual is None else []
         return cls(usual=usual, rules=(*first, *rules))
 
+    def __str__(self) -> str:
+        """As on the command line, "" where nothing is asked for."""
+        return ", ".join(map(str, (*filter(None, [self.usual]), *self.rules)))
+
     @property
     def patterns(self) -> tuple[NMPattern, ...]:
         """All that are asked for."""

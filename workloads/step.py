@@ -52,7 +52,7 @@ class MatrixOp:
     """One GEMM of the step: C = A B, with where it comes from and what of it may be sparse.
 
     ``name`` is the module path, ``op`` the operator that was dispatched, ``parameter`` the weight it reads (FF, BP) or
-    whose gradient it makes (WU). ``kept_dense`` says why a scheme left the op dense.
+    whose gradient it makes (WU). ``kept_dense`` says why a scheme left the op as it is, dense or in full precision.
     """
 
     __pydantic_config__ = _ALIASED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Any
 
@@ -39,7 +39,13 @@ WAIT_COLOURS = {
     "dependency": "muted",
     "idle": "grid",
 }
-ASKER_COLOURS = {"array": "compute", "vector": "vector", "WUVE": "wuve"}
+_ASKER_COLOURS = {"array": "compute", "vector": "vector", "WUVE": "wuve"}
+
+
+def asker_colours(askers: Iterable[str]) -> dict[str, str]:
+    """Colours of who moves bytes: of several engines for products the first is drawn as the array is."""
+    free = iter(("compute", "port_stall", "sore", "interleave_stall", "fill_drain"))
+    return {name: _ASKER_COLOURS.get(name) or next(free, "other") for name in askers}
 
 
 def component_colour(component: str) -> str:
@@ -154,13 +160,14 @@ def _system(data: RunData, system: SystemData) -> dict[str, Any]:
     whole = system.length / system.rate / spec.clock_hz
     length, unit = time_unit(whole)
     per_bin = whole / BINS * 1e9
+    colours = asker_colours(system.moved)
     return {
         "unit": unit,
         "end": whole / length,
         "bins": BINS,
         "peak": spec.dram.bytes_per_second / 1e9,
         "moved": [
-            {"label": name, "colour": ASKER_COLOURS[name], "gb": [n / per_bin for n in moved]}
+            {"label": name, "colour": colours[name], "gb": [n / per_bin for n in moved]}
             for name, moved in system.moved.items()
         ],
         "buffers": [

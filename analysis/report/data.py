@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from ...dataflow.account import Cycles, total
+from ...simulator.channels import channels, engine_names
 from ...simulator.result import OpResult
 from ...simulator.system_result import Intervals, SystemResult
-from ...simulator.tasks import Channel
 from ...workloads.gemm import Pass
 from ..declared import cycles_kind, figure_words
 from ..layer_groups import bar_labels, ops_of_bars
@@ -26,12 +26,6 @@ BINS = 240
 _PARTS = 40
 """Rows that one bar opens into; the rest is one more."""
 OTHERS = "all others"
-ASKERS = {
-    "array": (Channel.STORE, Channel.PHASE, Channel.NORTH, Channel.WEST),
-    "vector": (Channel.VECTOR,),
-    "WUVE": (Channel.WUVE,),
-}
-"""Who moves bytes, by the channels of `tasks.Channel`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +165,7 @@ def _system(result: SystemResult) -> SystemData:
     return SystemData(
         length=length,
         rate=result.rate,
-        moved={name: _moved(dram, channels, length) for name, channels in ASKERS.items()},
+        moved={name: _moved(dram, numbers, length) for name, numbers in _askers(result)},
         occupancy={
             name: bin_levels(held.time.tolist(), held.halves.tolist(), length, BINS)
             for name, held in happened.buffers.items()
@@ -179,7 +173,16 @@ def _system(result: SystemResult) -> SystemData:
     )
 
 
-def _moved(dram: Intervals, channels: Sequence[Channel], length: int) -> list[int]:
-    mine = [i for i, channel in enumerate(dram.channel.tolist()) if channel in channels]
+def _askers(result: SystemResult) -> Iterator[tuple[str, list[int]]]:
+    """Who moves bytes, and by which channels; the only engine for products is "array"."""
+    names = engine_names(result.step.spec)
+    alone, every = len(names.products) == 1, list(enumerate(channels(len(names.products))))
+    for engine in dict.fromkeys(channel.engine for _, channel in every):
+        numbers = [number for number, channel in every if channel.engine == engine]
+        yield ("array" if alone and engine == 0 else names.engines[engine]), numbers
+
+
+def _moved(dram: Intervals, numbers: Sequence[int], length: int) -> list[int]:
+    mine = [i for i, channel in enumerate(dram.channel.tolist()) if channel in numbers]
     start, end, moved = (column[mine].tolist() for column in (dram.start, dram.end, dram.moved))
     return bin_amounts(start, end, moved, length, BINS)

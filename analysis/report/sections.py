@@ -10,7 +10,7 @@ from ..published import on_chip_words
 from ..study_files import SavedStudy, row_name, study_provenance
 from ..study_rows import StudyRow
 from ..words import joules, percents, percents_of, seconds, step_name
-from .charts import ASKER_COLOURS, WAIT_COLOURS, cause_legend, chart, component_colour, legend
+from .charts import WAIT_COLOURS, asker_colours, cause_legend, chart, component_colour, legend
 from .data import RunData
 from .folder import Run
 from .groups import Group
@@ -243,12 +243,18 @@ def _overlap(n: int, run: Run, data: RunData) -> Html:
         "DRAM bandwidth over time, ops overlapped",
         f"{moved / 1e9:.3g} GB in {seconds(run.seconds)}, {rate:.3g} of {peak:.3g} GB/s on average.",
         height=320,
-        above=legend(list(ASKER_COLOURS.items())),
+        above=legend(list(asker_colours(system.moved).items())),
     )
     held = ", ".join(
         f"{name} {sum(levels) / system.length / len(levels):.2f}" for name, levels in system.occupancy.items()
     )
-    buffers = chart("buffers", n, "Buffers over time: halves in use", f"Mean halves in use of 2: {held}.", height=360)
+    buffers = chart(
+        "buffers",
+        n,
+        "Buffers over time: halves in use",
+        f"Mean halves in use of 2: {held}.",
+        height=120 * len(system.occupancy),
+    )
     return joined([engines, bandwidth, buffers, memory_need_table(run)])
 
 

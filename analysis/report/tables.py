@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from ...dataflow.account import Counts
+from ...dataflow.outside import OutsideMapping
 from ...simulator.dram_spec import load_memory, memory_names
 from ...simulator.result import OpResult
 from ...workloads.gemm import Pass
@@ -268,10 +269,13 @@ def mapping_words(r: OpResult) -> str:
         return ""
     m = r.mapping
     held = "resident" if m.resident else "streamed"
-    return (
-        f"{m.array.dataflow} {m.array.pattern}, interleave {m.array.interleave}, "
-        f"tile {m.tile_rows} x {m.tile_cols} {held}{_kept(m.compact)}"
+    array = m.array
+    way = (
+        array.engine
+        if isinstance(array, OutsideMapping)
+        else f"{array.dataflow} {array.pattern}, interleave {array.interleave}"
     )
+    return f"{way}, tile {m.tile_rows} x {m.tile_cols} {held}{_kept(m.compact)}"
 
 
 def _kept(compact: object) -> str:

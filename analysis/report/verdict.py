@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...simulator.channels import engine_names
 from ..compare import losses
 from ..energy_table import Mark
 from ..level import level_words
@@ -86,11 +87,13 @@ def _bound(group: Group, run: Run, data: RunData) -> list[str]:
         if worst:
             text.append("Sparsity adds most cycles as " + ", and as ".join(r.item for r in worst) + ". ")
     if run.system is not None:
-        array, dram = (use_shares(run.system.engines[name]) for name in ("STCE", "DRAM"))
+        busy = {name: percent(use_shares(use)["busy"]) for name, use in run.system.engines.items()}
+        products = engine_names(run.system.step.spec).products
+        works = [f"{'the array' if len(products) == 1 else name} works {busy[name]} of it" for name in products]
         alone = run.result.cycles.total / run.result.spec.clock_hz
         text.append(
-            f"With ops overlapped the step takes {seconds(run.seconds)} instead of {seconds(alone)}: the array works "
-            f"{percent(array['busy'])} of it, DRAM {percent(dram['busy'])}. "
+            f"With ops overlapped the step takes {seconds(run.seconds)} instead of {seconds(alone)}: "
+            f"{', '.join(works)}, DRAM {busy['DRAM']}. "
         )
     marks = run.energy.by_mark
     guessed = sum(marks[m] for m in (Mark.INFERRED, Mark.ASSUMED)) / run.energy.joules if run.energy.joules else 0.0

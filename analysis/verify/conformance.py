@@ -6,6 +6,7 @@ from typing import Any
 
 from ...dataflow.config_io import load_spec
 from ...workloads.errors import InputError
+from ...workloads.schemes.scheme import scheme
 from ...workloads.sparsity import NMPattern
 from .step import verify_step
 
@@ -18,17 +19,19 @@ def check_scheme(name: str, nm: str = "2:8", **options: Any) -> str:
     ``name``: as on the command line, ``file.py:Class`` included; ``options``: of its technique. Checked are: training
     and annotation thin out the same operands of the same layers; a state that is saved in the middle goes on in the
     same bits; ``detach`` leaves the model as it was; every GEMM of a real step of `mlp` on the digits, at the pattern
-    ``nm``, is what the array computes, with N:M operands as the scheme says.
+    ``nm`` where the scheme has a use for one, is what the array computes, with operands that are N:M, or of few values,
+    as the scheme says.
     """
     from ...workloads.schemes.conformance import check_technique
 
-    pattern = NMPattern.parse(nm)
+    pattern = NMPattern.parse(nm) if scheme(name).takes_pattern else None
     check_technique(name, pattern, options)
     words, gemms = _check_gemms(name, pattern, options)
-    return f"{name} at {nm}: operands, resuming and detaching are right; {words:,} words of {gemms} GEMMs of a step too"
+    at = "" if pattern is None else f" at {nm}"
+    return f"{name}{at}: operands, resuming and detaching are right; {words:,} words of {gemms} GEMMs of a step too"
 
 
-def _check_gemms(name: str, pattern: NMPattern, options: dict[str, Any]) -> tuple[int, int]:
+def _check_gemms(name: str, pattern: NMPattern | None, options: dict[str, Any]) -> tuple[int, int]:
     from ...workloads.training import capture_step, plan
 
     try:

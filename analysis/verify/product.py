@@ -59,7 +59,7 @@ class Product:
     @property
     def utilization(self) -> float:
         """Share of the array's peak that those reach."""
-        return self.macs / (self.cycles.total * self.spec.macs_per_cycle)
+        return self.macs / (self.cycles.total * self.spec.array.pes)
 
     @property
     def placed(self) -> Gemm:
@@ -137,7 +137,7 @@ def _random(random: np.random.Generator, shape: tuple[int, int], pe: PESpec) -> 
 
 
 def _require_small(product: Product) -> None:
-    g, work = product.placed, product.cycles.total * product.spec.macs_per_cycle
+    g, work = product.placed, product.cycles.total * product.spec.array.pes
     if g.groups > 1:
         raise InputError(f"the cycle level steps one product at a time, not {g.groups} groups")
     elements = g.m * g.k + g.k * g.n + g.m * g.n

@@ -297,7 +297,7 @@ def _columns(pairs: Compact, cols: slice) -> Compact:
 def _tile(best: Product, budget: int, random: np.random.Generator) -> tuple[slice, slice]:
     """All rows and columns of the result, or a part of about ``budget`` PE-cycles at a random place."""
     spec, placed = best.spec, best.placed
-    work = best.cycles.total * spec.macs_per_cycle
+    work = best.cycles.total * spec.array.pes
     if work <= budget:
         return slice(0, placed.m), slice(0, placed.n)
     outputs = max(placed.m * placed.n * budget // work, 1)

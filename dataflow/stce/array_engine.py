@@ -19,10 +19,11 @@ from ..integers import ceil_div
 from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG, Tiled
 from ..mapping import COMPACT, EngineMapping, Mapping
 from ..objective import Objective
+from ..outside import OutsideMapping
 from ..placement import Placement
 from ..prices import Prices, Pricing, unpriced
 from ..problem import MemoryMachine, Problem, too_long
-from .cost import Cost, cost_of, form_of, tiled_as
+from .cost import Cost, Form, cost_of, form_of, tiled_as
 from .pace import ArrayMachine
 from .search import CYCLES, EDP, ENERGY, FREE_SPACE, NOTHING, THRIFT, Found, Limits, search
 
@@ -146,7 +147,7 @@ class ArrayEngine(ABC):
     def evaluate(self, op: MatrixOp, mapping: Mapping, pricing: Pricing = unpriced) -> Placement:
         """Cost of ``op`` under ``mapping``; refuses one of another op, or that registers or buffers cannot hold."""
         p, y, price = self._problem(op, mapping), self.memory, pricing(op, self.kind, mapping.n2s)
-        cost = cost_of(p, self.machine, y, form_of(mapping.array), mapping.tile, price)
+        cost = cost_of(p, self.machine, y, self._form(mapping), mapping.tile, price)
         all_ = cost.op.totals
         if all_.status == TOO_LARGE:
             raise InputError(
@@ -176,8 +177,12 @@ class ArrayEngine(ABC):
 
     def tiled(self, op: MatrixOp, mapping: Mapping) -> Tiled:
         """The macro-tiles of a placed product."""
-        form = form_of(mapping.array)
-        return tiled_as(self._problem(op, mapping), self.machine, form, mapping.tile)
+        return tiled_as(self._problem(op, mapping), self.machine, self._form(mapping), mapping.tile)
+
+    def _form(self, mapping: Mapping) -> Form:
+        if isinstance(mapping.array, OutsideMapping):
+            raise InputError(f"a mapping of {mapping.array.engine!r} is none of the {self.name}")
+        return form_of(mapping.array)
 
     def _problem(self, op: MatrixOp, mapping: Mapping) -> Problem:
         """``op`` as the mapping has it."""

@@ -30,6 +30,11 @@ class ArraySpec:
     def __post_init__(self) -> None:
         require_ranges(self, "array")
 
+    @property
+    def pes(self) -> int:
+        """PEs, and so multiply-accumulates a cycle."""
+        return self.rows * self.cols
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PESpec:
@@ -70,4 +75,4 @@ class StceSpec:
     @property
     def peak(self) -> int:
         """Multiply-accumulates a cycle: one a PE."""
-        return self.array.rows * self.array.cols
+        return self.array.pes

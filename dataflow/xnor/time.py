@@ -45,14 +45,14 @@ def xnor_cycles(spec: AcceleratorSpec, gemm: Gemm, mapping: XnorMapping, levels:
 
 
 def slots_of_tiles(words: Int64, beats: int) -> Int64:
-    """Slots of tiles with so many occupied words; of none, one that adds nothing, so that zeros leave."""
+    """Slots of tiles with so many occupied words, int64 [tiles]; of none, one that adds 0, so that zeros leave."""
     slots: Int64 = np.maximum(words * beats, 1)
     return slots
 
 
 def rounds(slots: Int64, held: int) -> tuple[Int64, npt.NDArray[np.bool_]]:
-    """WS: the n-tile of each tile in their order, k-tiles outermost, ``held`` slots each; and whether it is the last
-    k-tile of that one."""
+    """WS: the n-tile of each tile in their order, int64 [tiles], k-tiles outermost, ``held`` slots each; and whether it
+    is the last k-tile of that one, bool [tiles]. ``slots``: int64 [n-tiles]."""
     k_tiles = -(-slots // held)
     order = [(n, k + 1 == k_tiles[n]) for k in range(k_tiles.max()) for n in np.flatnonzero(k_tiles > k)]
     return np.array([n for n, _ in order], np.int64), np.array([last for _, last in order], np.bool_)
@@ -61,7 +61,7 @@ def rounds(slots: Int64, held: int) -> tuple[Int64, npt.NDArray[np.bool_]]:
 def skipped_cycles(spec: AcceleratorSpec, mapping: XnorMapping, m: int, n: int, beats: int, occupied: Int64) -> Cycles:
     """Cycles of a product of ``m`` x ``n`` results of which each tile has ``occupied`` words of so many ``beats``.
 
-    Of each tile in its order (OS), or of each tile across (WS), as `simulator.xnor.occupied_words` has it.
+    int64 [tiles]: of each tile in its order (OS) or of each tile across (WS), as of `simulator.xnor.occupied_words`.
     """
     own = require_xnor(spec)
     mapping.check(spec)

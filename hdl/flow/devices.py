@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-__all__ = ["DEVICES", "LEAST", "Device", "Resources", "Target", "resources_of"]
+__all__ = ["DEVICES", "LEAST", "PARTS", "Device", "Resources", "Target", "resources_of"]
 
 Target = Literal["ecp5", "ice40", "xcup"]
 
@@ -55,6 +55,14 @@ DEVICES: dict[Target, Device] = {
         name="XCVU9P", has=Resources(lut=1_182_240, ff=2_364_480, dsp=6_840, bram=2_160, uram=960), carry_luts=0
     ),
 }
+
+PARTS: dict[str, Device] = {
+    "xcvu9p": DEVICES["xcup"],
+    # the FINN compiler's table of platforms (53,200 LUTs, 280 RAMB18, 220 DSPs), and Digilent's manual of the PYNQ-Z1
+    # (13,300 slices of four LUTs, 630 KB)
+    "xc7z020": Device(name="XC7Z020", has=Resources(lut=53_200, ff=106_400, dsp=220, bram=140), carry_luts=0),
+}
+"""FPGAs with LUTs of six inputs and BRAM36, by part."""
 
 LEAST: dict[Target, Resources] = {
     "ecp5": Resources(lut=600, dsp=1),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
+from .jit import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def taken_at(ready: Any, t: int, c: int) -> int:
     """First cycle from ``t`` on in which column ``c`` is ready; after its last cycle ``ready`` [cycles, cols] is."""
     while t < len(ready) and not ready[t, c]:
@@ -15,7 +15,7 @@ def taken_at(ready: Any, t: int, c: int) -> int:
     return t
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def stretch(leaves: Any, ready: Any, runs: Any) -> None:
     """Write to ``runs`` int64 [array cycles] the real cycle in which each array cycle runs.
 
@@ -37,7 +37,7 @@ def stretch(leaves: Any, ready: Any, runs: Any) -> None:
         t = latest + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def delay(left: Any, runs: Any, ready: Any) -> None:
     """Turn the array cycle of each result in ``left`` int64 [m, n] into the cycle in which it is taken."""
     cols = ready.shape[1]

@@ -3,8 +3,7 @@
 Banks are numbered rank by rank, inside a rank group by group. Between two cycles in which something happens nothing is
 stepped: each decision also yields the cycle of the next possible one. `simulator/reference/dram.py` steps every cycle.
 
-One loop and one file: a call would pass every array of the channel in seven words, and Numba's cache watches the file
-of the compiled function alone, so that parts of it elsewhere could change unseen.
+One loop, longer than others; its parts are in `dram_queue.py` and become one function with it (`jit.bare_inlined`).
 """
 
 from __future__ import annotations
@@ -12,12 +11,37 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
-ACT, PRE, READ, WRITE, PRE_ALL, REF = 0, 1, 2, 3, 4, 5
-"""Kinds of command in the log."""
-NEVER = 1 << 62
-NONE = -1
+from .dram_queue import (
+    ACT,
+    AGE_BITS,
+    BANK,
+    BANK_BITS,
+    IDLE,
+    MARKS,
+    NEVER,
+    NONE,
+    PRE,
+    PRE_ALL,
+    READ,
+    REF,
+    WRITE,
+    Asks,
+    Banks,
+    Shape,
+    Slots,
+    append,
+    ask,
+    find_line,
+    find_row,
+    first_of,
+    hold,
+    hold_asks,
+    mark_of,
+    place_of,
+    remove,
+)
+from .jit import bare
 
 
 class Gaps(NamedTuple):
@@ -49,20 +73,6 @@ class Gaps(NamedTuple):
     write_data: int
 
 
-class Shape(NamedTuple):
-    """Sizes of the channel and of its controller."""
-
-    ranks: int
-    groups: int
-    banks: int
-    """In a group."""
-    read_queue: int
-    write_queue: int
-    drain_from: int
-    drain_to: int
-    hit_limit: int
-
-
 class Totals(NamedTuple):
     """What a run did. ``active`` sums, over ranks, the cycles with at least one open bank."""
 
@@ -79,65 +89,8 @@ class Totals(NamedTuple):
     commands: int
 
 
-class Slots(NamedTuple):
-    """Queued requests; [0, read_queue) for reads, then those for writes, then one that stands for none. [slots + 1]"""
-
-    who: Any
-    row: Any
-    column: Any
-    after: Any
-    """Slot of the next request to the same bank in the same queue."""
-    before: Any
-
-
-class Banks(NamedTuple):
-    """Of each bank: its open row, the columns served from it, since when it is open, from when on it takes commands.
-
-    ``rank`` and ``group`` are looked up: a division takes as long as everything else that a command changes.
-    """
-
-    row: Any
-    served: Any
-    opened: Any
-    act_from: Any
-    column_from: Any
-    pre_from: Any
-    rank: Any
-    group: Any
-
-
-class Asks(NamedTuple):
-    """Of each bank in each queue, at `_at`: its requests as a list, oldest first, and what they ask for next."""
-
-    first: Any
-    last: Any
-    hit: Any
-    """The oldest request of the open row."""
-    slot: Any
-    kind: Any
-    ready: Any
-    """From when on bank, group and rank take the command; NEVER if there is none."""
-    code: Any
-    """The command's rank among others: rows after columns, then age, then the number of the bank."""
-    is_column: Any
-    """-1 if it is a column, else 0: with it a new gate reaches the asks it holds for without a branch."""
-    is_act: Any
-
-
-DELAY_BITS, AGE_BITS, BANK_BITS = 15, 41, 6
-IDLE = (1 << DELAY_BITS) - 1
-"""Delay of a bank that asks for nothing; real ones are shorter (`simulator/dram_spec.py` sees to it)."""
-BANK = (1 << BANK_BITS) - 1
-MARKS = 1024
-"""Counters of queued lines by a hash of theirs: zero says without a search that a line is not queued."""
 # Of a rank; the last four activates are a ring.
 OPEN_BANKS, OPEN_SINCE, DUE, OLDEST, WINDOW = range(5)
-
-
-# Without reference counts on the arrays, which nothing here allocates or keeps: they cost more than the simulation.
-_kernel = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
-# A call would pass every array in seven words.
-_inlined = njit(nogil=True, error_model="numpy", _nrt=False, forceinline=True)
 
 
 def run_channel(
@@ -187,7 +140,7 @@ def run_channel(
     )
 
 
-@_kernel
+@bare
 def _run(
     bank: Any,
     row: Any,
@@ -227,8 +180,8 @@ def _run(
         wake, before = NEVER, taken
         if taken < n and time[taken] <= t:
             b, w = bank[taken], int(write[taken])
-            mark = _mark(row[taken], column[taken])
-            if marks[1, mark] > 0 and _find(slots, asks.first[_at(1, b)], row[taken], column[taken]) != none:
+            mark = mark_of(row[taken], column[taken])
+            if marks[1, mark] > 0 and find_line(slots, asks.first[place_of(1, b)], row[taken], column[taken]) != none:
                 entered[taken], done[taken] = t, t + 1
                 end = max(end, t + 1)
                 forwarded, merged = forwarded + 1 - w, merged + w
@@ -236,19 +189,21 @@ def _run(
                 if left == 0:
                     break
             elif used[w] < room[w] and (
-                w == 0 or marks[0, mark] == 0 or _find(slots, asks.first[_at(0, b)], row[taken], column[taken]) == none
+                w == 0
+                or marks[0, mark] == 0
+                or find_line(slots, asks.first[place_of(0, b)], row[taken], column[taken]) == none
             ):
                 marks[w, mark] += 1
                 slot = free[np.uint64(base[w] + used[w])]
                 used[w] += 1
                 slots.who[slot], slots.row[slot], slots.column[slot] = taken, row[taken], column[taken]
-                i = _at(w, b)
-                _append(slots, asks, i, slot)
+                i = place_of(w, b)
+                append(slots, asks, i, slot)
                 opened = asks.hit[i] == none and banks.row[b & BANK] == row[taken]
                 if opened:
                     asks.hit[i] = slot
                 if opened or asks.first[i] == slot:
-                    _ask(slots, banks, asks, gates, b, w, s)
+                    ask(slots, banks, asks, gates, b, w, s)
                 entered[taken] = t
                 taken += 1
         # The next one may follow in the next cycle, or when it is there; one that found no way in waits for a command.
@@ -256,7 +211,7 @@ def _run(
             wake = time[taken]
         elif before < taken < n:
             w = int(write[taken])
-            if used[w] < room[w] or marks[1, _mark(row[taken], column[taken])] > 0:
+            if used[w] < room[w] or marks[1, mark_of(row[taken], column[taken])] > 0:
                 wake = t + 1
         # 2. Writes wait until their queue is full, or there are no reads.
         if q == 0:
@@ -287,11 +242,11 @@ def _run(
         best = NEVER
         for r in range(s.ranks):
             if t < ranks[r, DUE]:
-                best = min(best, _first(asks, t, _at(q, r * per_rank), per_rank))
+                best = min(best, first_of(asks, t, place_of(q, r * per_rank), per_rank))
         delay = best >> (1 + AGE_BITS + BANK_BITS)
         if delay < IDLE and t + delay < at:
             at, target = t + delay, best & ((1 << BANK_BITS) - 1)
-            kind = asks.kind[_at(q, target)]
+            kind = asks.kind[place_of(q, target)]
         if at >= wake:
             t = wake
             continue
@@ -300,7 +255,7 @@ def _run(
         if commands < len(log):
             log[commands, 0], log[commands, 1], log[commands, 2], log[commands, 3] = t, kind, target, NONE
         if kind in (READ, WRITE):
-            b, i = target, _at(q, target)
+            b, i = target, place_of(q, target)
             slot = asks.slot[i]
             request = slots.who[slot]
             hits += banks.served[b] > 0
@@ -317,27 +272,29 @@ def _run(
                 same = r == banks.rank[b]
                 go = g.column_rank if same else g.column_switch
                 turn = g.read_write if kind == READ else (g.write_read_rank if same else g.write_read_switch)
-                _hold(gates, q * n_groups + r * s.groups, s.groups, t + go, nought)
-                _hold(gates, (1 - q) * n_groups + r * s.groups, s.groups, t + turn, nought)
-                _hold_asks(asks.ready, asks.is_column, _at(q, r * per_rank), per_rank, t + go, nought)
+                hold(gates, q * n_groups + r * s.groups, s.groups, t + go, nought)
+                hold(gates, (1 - q) * n_groups + r * s.groups, s.groups, t + turn, nought)
+                hold_asks(asks.ready, asks.is_column, place_of(q, r * per_rank), per_rank, t + go, nought)
                 if used[1 - q] > 0:
-                    _hold_asks(asks.ready, asks.is_column, _at(1 - q, r * per_rank), per_rank, t + turn, nought)
+                    hold_asks(asks.ready, asks.is_column, place_of(1 - q, r * per_rank), per_rank, t + turn, nought)
             group = banks.group[b]
-            _hold(gates, q * n_groups + group, 1, t + g.column_group, nought)
-            _hold_asks(asks.ready, asks.is_column, _at(q, group * s.banks), s.banks, t + g.column_group, nought)
+            hold(gates, q * n_groups + group, 1, t + g.column_group, nought)
+            hold_asks(asks.ready, asks.is_column, place_of(q, group * s.banks), s.banks, t + g.column_group, nought)
             if kind == WRITE:
-                _hold(gates, group, 1, t + g.write_read_group, nought)
-                _hold_asks(asks.ready, asks.is_column, _at(0, group * s.banks), s.banks, t + g.write_read_group, nought)
+                hold(gates, group, 1, t + g.write_read_group, nought)
+                hold_asks(
+                    asks.ready, asks.is_column, place_of(0, group * s.banks), s.banks, t + g.write_read_group, nought
+                )
             end = max(end, done[request])
-            marks[q, _mark(slots.row[slot], slots.column[slot])] -= 1
-            _remove(slots, asks, i, slot)
-            asks.hit[i] = _find_row(slots, slots.after[slot], banks.row[b])
+            marks[q, mark_of(slots.row[slot], slots.column[slot])] -= 1
+            remove(slots, asks, i, slot)
+            asks.hit[i] = find_row(slots, slots.after[slot], banks.row[b])
             used[q] -= 1
             free[np.uint64(base[q] + used[q])] = slot
             left -= 1
         elif kind == ACT:
             b, r = target, banks.rank[target]
-            banks.row[b] = slots.row[asks.first[_at(q, b)]]
+            banks.row[b] = slots.row[asks.first[place_of(q, b)]]
             banks.served[b], banks.opened[b] = 0, t
             banks.column_from[b], banks.pre_from[b] = t + g.act_column, t + g.act_pre
             banks.act_from[b] = t + g.act_act_bank
@@ -345,14 +302,14 @@ def _run(
             ranks[r, OLDEST] = (ranks[r, OLDEST] + 1) & 3
             again = max(t + g.act_act_rank, ranks[r, WINDOW + ranks[r, OLDEST]] + g.four_act)
             group = banks.group[b]
-            _hold(gates, 2 * n_groups + r * s.groups, s.groups, again, nought)
-            _hold(gates, 2 * n_groups + group, 1, t + g.act_act_group, nought)
+            hold(gates, 2 * n_groups + r * s.groups, s.groups, again, nought)
+            hold(gates, 2 * n_groups + group, 1, t + g.act_act_group, nought)
             for w in range(2):
                 if used[w] == 0:
                     continue
-                _hold_asks(asks.ready, asks.is_act, _at(w, r * per_rank), per_rank, again, nought)
-                _hold_asks(asks.ready, asks.is_act, _at(w, group * s.banks), s.banks, t + g.act_act_group, nought)
-                asks.hit[_at(w, b)] = _find_row(slots, asks.first[_at(w, b)], banks.row[b])
+                hold_asks(asks.ready, asks.is_act, place_of(w, r * per_rank), per_rank, again, nought)
+                hold_asks(asks.ready, asks.is_act, place_of(w, group * s.banks), s.banks, t + g.act_act_group, nought)
+                asks.hit[place_of(w, b)] = find_row(slots, asks.first[place_of(w, b)], banks.row[b])
             if ranks[r, OPEN_BANKS] == 0:
                 ranks[r, OPEN_SINCE] = t
             ranks[r, OPEN_BANKS] += 1
@@ -385,120 +342,14 @@ def _run(
                 log[commands, 3] = banks.row[target]
             for w in range(2):
                 if w == q or used[w] > 0:
-                    _ask(slots, banks, asks, gates, target, w, s)
+                    ask(slots, banks, asks, gates, target, w, s)
         else:
             for b in range(target * per_rank, (target + 1) * per_rank):
                 for w in range(2):
-                    _ask(slots, banks, asks, gates, b, w, s)
+                    ask(slots, banks, asks, gates, b, w, s)
         commands += 1
         t += 1
     for r in range(s.ranks):
         if ranks[r, OPEN_BANKS] > 0:
             active += max(end - ranks[r, OPEN_SINCE], 0)
     return end, acts, pres, reads, writes, refreshes, hits, forwarded, merged, active, commands
-
-
-@_inlined
-def _at(q: int, b: int) -> int:
-    """Where `Asks` holds a bank in a queue. The masks tell the compiler that it is no index from the end."""
-    return (q & 1) << BANK_BITS | (b & BANK)
-
-
-@_inlined
-def _mark(row: int, column: int) -> int:
-    """The counter of a line; lines that follow each other have different ones."""
-    return (row * 37 + column) & (MARKS - 1)
-
-
-@_inlined
-def _find(slots: Slots, slot: int, row: int, column: int) -> int:
-    """The request of this line in the list from ``slot`` on, if any."""
-    none = len(slots.who) - 1
-    while slot != none and (slots.row[slot] != row or slots.column[slot] != column):
-        slot = slots.after[slot]
-    return slot
-
-
-@_inlined
-def _find_row(slots: Slots, slot: int, row: int) -> int:
-    """The oldest request of this row in the list from ``slot`` on, if any."""
-    none = len(slots.who) - 1
-    while slot != none and slots.row[slot] != row:
-        slot = slots.after[slot]
-    return slot
-
-
-@_inlined
-def _append(slots: Slots, asks: Asks, i: int, slot: int) -> None:
-    """Put a request at the end of its bank's list; the slot for none takes what has no neighbour."""
-    none, last = len(slots.who) - 1, asks.last[i]
-    slots.after[slot], slots.before[slot] = none, last
-    slots.after[last] = slot
-    if last == none:
-        asks.first[i] = slot
-    asks.last[i] = slot
-
-
-@_inlined
-def _remove(slots: Slots, asks: Asks, i: int, slot: int) -> None:
-    """Take a request out of its bank's list; its own link to the next one stays."""
-    after, before = slots.after[slot], slots.before[slot]
-    slots.before[after], slots.after[before] = before, after
-    if asks.first[i] == slot:
-        asks.first[i] = after
-    if asks.last[i] == slot:
-        asks.last[i] = before
-
-
-@_inlined
-def _hold(gates: Any, low: int, count: int, until: int, nought: int) -> None:
-    """No command of a kind in ``count`` groups from ``low`` on before ``until``."""
-    for group in range(low, low + count):
-        gates[np.uint64(group)] = max(gates[np.uint64(group)], until) + nought
-
-
-@_inlined
-def _hold_asks(ready: Any, held: Any, low: int, count: int, until: int, nought: int) -> None:
-    """The same for the ``count`` asks from ``low`` on that ``held`` marks: no branches, so it is fast."""
-    for i in range(count):
-        at = np.uint64(low + i)
-        ready[at] = max(ready[at], until & held[at]) + nought
-
-
-@_inlined
-def _ask(slots: Slots, banks: Banks, asks: Asks, gates: Any, bank: int, q: int, s: Shape) -> None:
-    """What the bank asks for in queue ``q``: the oldest request of the open row, or else the way to the oldest one."""
-    none, b, i = len(slots.who) - 1, bank & BANK, _at(q, bank)
-    row, first = banks.row[b], asks.first[i]
-    if row == NONE:
-        asks.hit[i] = none
-    asks.is_column[i], asks.is_act[i] = 0, 0
-    if first == none:
-        asks.ready[i] = NEVER
-        return
-    hit = asks.hit[i]
-    group = banks.group[b]
-    n_groups = s.ranks * s.groups
-    if row != NONE and hit != none and (hit == first or banks.served[b] < s.hit_limit):
-        asks.kind[i], asks.slot[i], asks.is_column[i] = READ + q, hit, -1
-        asks.ready[i] = max(banks.column_from[b], gates[np.uint64(q * n_groups + group)])
-        asks.code[i] = (banks.opened[b] << BANK_BITS) | b
-        return
-    if row == NONE:
-        asks.kind[i], asks.is_act[i] = ACT, -1
-        asks.ready[i] = max(banks.act_from[b], gates[np.uint64(2 * n_groups + group)])
-    else:
-        asks.kind[i] = PRE
-        asks.ready[i] = banks.pre_from[b]
-    asks.code[i] = (1 << (AGE_BITS + BANK_BITS)) | (slots.who[first] << BANK_BITS) | b
-
-
-@_inlined
-def _first(asks: Asks, t: int, low: int, count: int) -> int:
-    """The least (delay, rank, bank) of ``count`` asks from ``low`` on, packed in one number: again no branches."""
-    best = NEVER
-    for i in range(count):
-        at = np.uint64(low + i)
-        delay = min(max(asks.ready[at], t) - t, IDLE)
-        best = min(best, (delay << (1 + AGE_BITS + BANK_BITS)) | asks.code[at])
-    return best

@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["EndLoads", "MacroTiles", "Runs", "list_phases", "step_phases"]
+from .jit import inlined, kernel
+
+__all__ = ["EndLoads", "MacroTiles", "Streaks", "list_phases", "step_phases"]
 
 Table = NDArray[np.int64]
-
-
-_inlined = njit(nogil=True, forceinline=True)
-"""A call would pass every array in seven words: stepping takes four times as long."""
 
 
 class MacroTiles(NamedTuple):
@@ -51,7 +48,7 @@ class MacroTiles(NamedTuple):
 class EndLoads(NamedTuple):
     """What stands before and behind the phases of an op, in bytes and in time of DRAM and SORE.
 
-    ``free_west`` and ``free_north`` are the runs of phases after which a half of that buffer is free for the next op:
+    ``free_west`` and ``free_north`` are the streaks after which a half of that buffer is free for the next op:
     the last one that loads, -1 where none does; of a streamed op, which uses both halves to its end, the last one.
     """
 
@@ -66,7 +63,7 @@ class EndLoads(NamedTuple):
     free_north: int
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def step_phases(t: MacroTiles) -> tuple[int, int, int, int, int]:
     """Time of the array, with memory, with SORE; bytes read and written.
 
@@ -99,8 +96,8 @@ def step_phases(t: MacroTiles) -> tuple[int, int, int, int, int]:
     return alone, memory, every, read, written
 
 
-class Runs(NamedTuple):
-    """Room for runs of equal phases, int64 [runs] each (`recurrence.Tasks`)."""
+class Streaks(NamedTuple):
+    """Room for streaks, ``times`` equal phases in a row each, int64 [streaks] (`tasks.Tasks`)."""
 
     busy: Table
     transfer: Table
@@ -111,10 +108,10 @@ class Runs(NamedTuple):
     times: Table
 
 
-@njit(cache=True, nogil=True)
-def list_phases(t: MacroTiles, runs: Runs) -> tuple[int, EndLoads]:
-    """The phases in which the array works as runs of equal ones, as far as there is room; how many runs there are; and
-    what is around them.
+@kernel
+def list_phases(t: MacroTiles, streaks: Streaks) -> tuple[int, EndLoads]:
+    """The phases in which the array works as streaks of equal ones, as far as there is room; how many streaks there
+    are; and what is around them.
 
     ``loads``: 1 where a phase loads from the west, 2 from the north, 3 from both.
     """
@@ -139,12 +136,12 @@ def list_phases(t: MacroTiles, runs: Runs) -> tuple[int, EndLoads]:
         this = (busy, transfer, read + west + north, written, sore, int(west > 0) + 2 * int(north > 0))
         if this != last:
             count, last = count + 1, this
-            if count < len(runs.times):
-                runs.busy[count], runs.transfer[count], runs.read[count] = this[0], this[1], this[2]
-                runs.written[count], runs.sore[count], runs.loads[count] = this[3], this[4], this[5]
-                runs.times[count] = 0
-        if count < len(runs.times):
-            runs.times[count] += 1
+            if count < len(streaks.times):
+                streaks.busy[count], streaks.transfer[count], streaks.read[count] = this[0], this[1], this[2]
+                streaks.written[count], streaks.sore[count], streaks.loads[count] = this[3], this[4], this[5]
+                streaks.times[count] = 0
+        if count < len(streaks.times):
+            streaks.times[count] += 1
         if west or not t.resident:
             free_west = count
         if north or not t.resident:
@@ -153,13 +150,13 @@ def list_phases(t: MacroTiles, runs: Runs) -> tuple[int, EndLoads]:
     return count + 1, ends
 
 
-@_inlined
+@inlined
 def _transfer(t: MacroTiles, loading: int, storing: int) -> int:
     """Time of DRAM for what a phase loads and stores."""
     return loading + storing + (t.turn if storing and (loading or t.added) else 0)
 
 
-@_inlined
+@inlined
 def _work(t: MacroTiles, index: int) -> tuple[int, int, int]:
     """Time of the array, bytes of results and time to store them, of the ``index``-th macro-tile."""
     i, j = _place(index % (t.row_tiles * t.col_tiles), t.row_tiles, t.col_tiles, t.rows_slow)
@@ -167,7 +164,7 @@ def _work(t: MacroTiles, index: int) -> tuple[int, int, int]:
     return t.issue[last], t.store[last], t.store_time[last]
 
 
-@_inlined
+@inlined
 def _copy(t: MacroTiles, index: int) -> tuple[int, int]:
     """Bytes of the compact copy that is written while the ``index``-th macro-tile is computed, and the time."""
     if not t.copy[1]:
@@ -179,7 +176,7 @@ def _copy(t: MacroTiles, index: int) -> tuple[int, int]:
     return t.copy[last], t.copy_time[last]
 
 
-@_inlined
+@inlined
 def _loads(
     t: MacroTiles, index: int, held: tuple[int, int, int]
 ) -> tuple[tuple[int, int], tuple[int, int], int, tuple[int, int, int]]:
@@ -197,7 +194,7 @@ def _loads(
     return (west, north), (west_time, north_time), sore, (group, i, j)
 
 
-@_inlined
+@inlined
 def _place(index: int, row_tiles: int, col_tiles: int, rows_slow: int) -> tuple[int, int]:
     """Row and column tile of the ``index``-th macro-tile."""
     if rows_slow:

@@ -1,409 +1,287 @@
 """The system as a recurrence: phases in the order in which they start, waiting for DRAM and SORE by Lindley's rule.
 
 A server that takes requests in the order of their making is free again at ``max(request, free) + service``. Whoever may
-start a phase next is one of six channels (`simulator/tasks.py`), and what a phase sets off starts later than itself, so
-taking the earliest again and again meets all requests in order: no event queue is needed.
+start a phase next is one of few channels (`simulator/channels.py`), and what a phase sets off starts later than itself,
+so taking the earliest again and again meets all requests in order: no event queue is needed.
 
-`run_tasks` is one function, longer than others, because Numba would pass the dozen arrays of its state in every call.
+The parts become one function (`jit.bare_inlined`), without a call in what it does for every phase.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from .jit import bare, bare_inlined
+from .service import hold, hold_phase, serve, work
+from .tasks import (
+    BESIDE,
+    DEPENDENCY,
+    FILL_DRAIN,
+    N2S,
+    NEVER,
+    NORTH,
+    OF_DRAM,
+    OF_SORE,
+    OUTPUT,
+    PHASE,
+    STORE,
+    W2E,
+    WEST,
+    Int64,
+    Log,
+    State,
+    Tasks,
+    fresh,
+)
 
-import numpy as np
-from numba import njit
-from numpy.typing import NDArray
-
-__all__ = ["BUFFERS", "CAUSES", "ENGINES", "Log", "Tasks", "run_tasks"]
-
-Int64 = NDArray[np.int64]
-
-_inlined = njit(nogil=True, forceinline=True)
-"""A call would pass every array in seven words."""
-
-NEVER = 1 << 62
-STCE, VECTOR, WUVE = 0, 1, 2
-STORE, PHASE, NORTH, WEST, VECTOR_CHANNEL, WUVE_CHANNEL = range(6)
-ENGINES = 5
-"""The three that work on ops, DRAM and SORE, in the order of ``spent`` and `Log`."""
-DRAM, SORE = 3, 4
-CAUSES = 5
-BUSY, FILL_DRAIN, OF_DRAM, OF_SORE, DEPENDENCY = range(CAUSES)
-BUFFERS = 3
-W2E, N2S, OUTPUT = range(BUFFERS)
-
-
-class Tasks(NamedTuple):
-    """Arrays by op, and by run of equal phases, op ``i`` at ``first[i]:behind[i]``, where equal ops share theirs. All
-    int64, times in 1/``rate`` cycles, sizes in bytes.
-
-    In each of the ``times`` phases of a run ``busy`` of the op's engine, ``transfer``, the time of DRAM for ``read +
-    written``, and ``sore`` run at the same time; ``loads`` is 1 where it loads from the west, 2 from the north, 3 from
-    both. Op ``i`` waits for the ops ``after[after_first[i]:after_first[i + 1]]``. Of array ops only: ``west`` and
-    ``north`` (with ``north_sore``) are loaded before the first phase, ``*_ready`` if they wait for no other op, in
-    ``*_time``; a half of the buffer is free for the next op's after the run ``free_*`` of the op, -1: before it.
-    ``lead`` is what a streamed op waits for its first k-chunk, ``ramp`` fill and drain of the array, ``store``
-    (``store_time``) the last macro-tile.
-    """
-
-    rate: int
-    engine: Int64
-    first: Int64
-    behind: Int64
-    busy: Int64
-    transfer: Int64
-    read: Int64
-    written: Int64
-    sore: Int64
-    loads: Int64
-    times: Int64
-    resident: Int64
-    west: Int64
-    north: Int64
-    west_time: Int64
-    north_time: Int64
-    north_sore: Int64
-    west_ready: Int64
-    north_ready: Int64
-    free_west: Int64
-    free_north: Int64
-    lead: Int64
-    ramp: Int64
-    store: Int64
-    store_time: Int64
-    after_first: Int64
-    after: Int64
+__all__ = ["run_tasks"]
 
 
-class Log(NamedTuple):
-    """What happened, for whoever wants to see it: ``served`` int64 [engines, services, 5] of op, channel, start, end
-    and bytes, ``services`` of each; ``held`` int64 [buffers, changes, 2] of time and halves more, ``changes`` of each.
-    Where there is none, another function is compiled, which writes nothing."""
-
-    served: Int64
-    services: Int64
-    held: Int64
-    changes: Int64
-
-
-@njit(cache=True, nogil=True)
 def run_tasks(t: Tasks, start: Int64, end: Int64, spent: Int64, log: Log | None) -> int:
     """Fill ``start`` and ``end`` int64 [ops], in 1/``rate`` cycles, ``spent`` int64 [engines, causes] and ``log``;
     returns the ops that ended."""
-    count = len(t.engine)
-    users_first, users = _reversed(t.after_first, t.after, count)
-    missing = t.after_first[1:] - t.after_first[:-1]
-    ready = np.zeros(count, np.int64)
-    known = missing == 0  # ready is final
-    finished = 0
     start[:] = NEVER
+    return int(_run(t, fresh(t), start, end, spent, log))
 
-    # Array ops in order, and where on the array they stand.
-    on_array = np.nonzero(t.engine == STCE)[0]
-    at = -1  # on_array[at] has started
-    run = done_of_run = phase = 0  # run of equal phases, of its phases done, phases of the op done
-    halves = np.zeros(2, np.int64)  # from when on a half of W2E, N2S is free for the coming op
-    loaded = np.full(2, NEVER, np.int64)  # when its first loads are done
-    moved = np.zeros(2, np.int64)  # and when DRAM was done with them
-    body_end = array_free = 0  # without and with its ramp
-    stored = 0  # end of the last store of the last op
-    stored_before = 0  # and of the one before, where that still holds a half of the output buffer
 
-    # Engines beside the array: op at work, its run and what of it is done; ops that wait, by engine.
-    working = np.full(3, -1, np.int64)
-    run_beside, done_beside = np.zeros(3, np.int64), np.zeros(3, np.int64)
-    waiting = np.zeros((3, count), np.int64)
-    waits = np.zeros(3, np.int64)
-    free = np.zeros(3, np.int64)
-
-    when = np.full(6, NEVER, np.int64)
-    asked = np.zeros(6, np.bool_)  # first loads of the coming op that have been put in `when`
-    servers = np.zeros(2, np.int64)  # from when on DRAM and SORE are free
-
-    stack = np.zeros(count, np.int64)  # ops whose start has just become known
-    depth = 0
-    for op in range(count - 1, -1, -1):
-        if known[op]:
-            stack[depth] = op
-            depth += 1
-
+@bare
+def _run(t: Tasks, s: State, start: Int64, end: Int64, spent: Int64, log: Log | None) -> int:
+    products = t.products
+    changed = True  # what may start is another than before
     while True:
-        # Queue what may start; what has nothing to do ends at once.
-        while depth:
-            depth -= 1
-            op = stack[depth]
-            if t.first[op] == t.behind[op]:
-                start[op] = end[op] = ready[op]
-                finished += 1
-                depth = _release(op, users_first, users, missing, ready, known, end, t.rate, stack, depth)
-            elif t.engine[op] != STCE:
-                e = t.engine[op]
-                waiting[e, waits[e]] = op
-                waits[e] += 1
-
-        # First loads of the coming array op.
-        if at + 1 < len(on_array):
-            op = on_array[at + 1]
-            if t.resident[op]:
-                if not asked[WEST] and halves[0] < NEVER and (t.west_ready[op] or known[op]):
-                    asked[WEST] = True
-                    when[WEST] = halves[0] if t.west_ready[op] else max(halves[0], ready[op])
-                    start[op] = min(start[op], when[WEST])
-                if not asked[NORTH] and halves[1] < NEVER and (t.north_ready[op] or known[op]):
-                    asked[NORTH] = True
-                    when[NORTH] = halves[1] if t.north_ready[op] else max(halves[1], ready[op])
-                    start[op] = min(start[op], when[NORTH])
-            elif known[op] and body_end < NEVER and loaded[0] == NEVER:
-                start[op] = max(body_end, ready[op])
-                loaded[:] = start[op] + t.lead[op]
-                moved[:] = loaded
-                _hold(log, W2E, start[op], 2)
-                _hold(log, N2S, start[op], 2)
-            # Its first phase: everything is there and the array is free.
-            if when[PHASE] == NEVER and array_free < NEVER and known[op] and loaded[0] < NEVER and loaded[1] < NEVER:
-                when[PHASE] = max(ready[op], loaded[0], loaded[1], array_free, stored_before)
-
-        # Engines beside the array take the op that waits longest.
-        for e in (VECTOR, WUVE):
-            channel = VECTOR_CHANNEL if e == VECTOR else WUVE_CHANNEL
-            if working[e] < 0:
-                when[channel] = NEVER
-                for i in range(waits[e]):
-                    when[channel] = min(when[channel], max(free[e], ready[waiting[e, i]]))
-
-        channel = 0
-        for other in range(1, 6):
-            if when[other] < when[channel]:
-                channel = other
-        now = when[channel]
-        if now == NEVER:
+        if changed:
+            _queue(t, s, start, end)
+            for e in range(products):
+                _ask_ahead(t, s, start, log, e)
+            for beside in range(2):
+                _look_beside(t, s, beside)
+            changed = False
+        channel, until = 0, NEVER
+        for other in range(1, len(s.when)):
+            if s.when[other] < s.when[channel]:
+                until, channel = s.when[channel], other
+            elif s.when[other] < until:
+                until = s.when[other]
+        if s.when[channel] == NEVER:
             break
-
-        if channel == PHASE:
-            if phase == 0:
-                at += 1
-                op = on_array[at]
-                run = t.first[op]
-                may_start = max(array_free, ready[op])
-                all_loaded = max(may_start, loaded[0], loaded[1])
-                reducing = all_loaded - max(may_start, moved[0], moved[1])
-                spent[STCE, DEPENDENCY] += may_start - array_free
-                spent[STCE, OF_SORE] += reducing
-                spent[STCE, OF_DRAM] += now - may_start - reducing
-                # What is asked for from here on is the next op's.
-                asked[:] = False
-                loaded[:] = NEVER
-                halves[:] = NEVER
-                if t.free_west[op] < 0:
-                    halves[0] = now
-                if t.free_north[op] < 0:
-                    halves[1] = now
-                body_end = array_free = NEVER
-            else:
-                spent[STCE, OF_DRAM] += now - free[STCE]
-            op = on_array[at]
-            k = run
-            done = _phase(
-                now, STCE, PHASE, op, t.busy[k], t.transfer[k], t.read[k] + t.written[k], t.sore[k], servers, spent, log
-            )
-            free[STCE] = done
-            if log is not None:
-                _hold_phase(now, done, t.loads[k] if t.resident[op] else 0, phase, log)
-            done_of_run += 1
-            phase += 1
-            if done_of_run == t.times[k]:
-                if t.free_west[op] == k - t.first[op]:
-                    halves[0] = done
-                if t.free_north[op] == k - t.first[op]:
-                    halves[1] = done
-                run, done_of_run = run + 1, 0
-            if run < t.behind[op]:
-                # The second macro-tile needs the half that the last one of the op before was stored from.
-                when[PHASE] = max(done, stored) if phase == 1 else done
-            else:
-                when[PHASE] = NEVER
-                body_end, array_free = done, done + t.ramp[op]
-                spent[STCE, FILL_DRAIN] += t.ramp[op]
-                _hold(log, W2E, done, -1 if t.resident[op] else -2)
-                _hold(log, N2S, done, -1 if t.resident[op] else -2)
-                when[STORE] = array_free
-                # With one macro-tile, the half of the op before may still be stored when the next op starts.
-                stored_before = stored if phase == 1 else 0
-                phase = 0
-        elif channel == STORE:
-            op = on_array[at]
-            when[STORE] = NEVER
-            stored = end[op] = _serve(DRAM, now, op, STORE, t.store_time[op], t.store[op], servers, spent, log)
-            _hold(log, OUTPUT, stored, -1)
-            finished += 1
-            depth = _release(op, users_first, users, missing, ready, known, end, t.rate, stack, depth)
-        elif channel == WEST:
-            op = on_array[at + 1]
-            when[WEST] = NEVER
-            _hold(log, W2E, now, 1)
-            moved[0] = loaded[0] = _serve(DRAM, now, op, WEST, t.west_time[op], t.west[op], servers, spent, log)
-        elif channel == NORTH:
-            op = on_array[at + 1]
-            when[NORTH] = NEVER
-            _hold(log, N2S, now, 1)
-            moved[1] = loaded[1] = _serve(DRAM, now, op, NORTH, t.north_time[op], t.north[op], servers, spent, log)
-            if t.north_sore[op]:
-                reduced = _serve(SORE, now, op, NORTH, t.north_sore[op], 0, servers, spent, log)
-                loaded[1] = max(loaded[1], reduced)
+        if channel >= BESIDE * products:
+            changed = _beside(t, s, start, end, spent, log, channel - BESIDE * products, until)
+        elif channel >= WEST * products:
+            changed = _load_west(t, s, spent, log, channel - WEST * products)
+        elif channel >= NORTH * products:
+            changed = _load_north(t, s, spent, log, channel - NORTH * products)
+        elif channel >= PHASE * products:
+            changed = _phases(t, s, spent, log, channel - PHASE * products, until)
         else:
-            e = VECTOR if channel == VECTOR_CHANNEL else WUVE
-            if working[e] < 0:
-                chosen = -1
-                for i in range(waits[e]):
-                    op = waiting[e, i]
-                    if ready[op] <= now:
-                        best = waiting[e, chosen] if chosen >= 0 else -1
-                        if chosen < 0 or ready[op] < ready[best] or (ready[op] == ready[best] and op < best):
-                            chosen = i
-                op = waiting[e, chosen]
-                waits[e] -= 1
-                waiting[e, chosen] = waiting[e, waits[e]]
-                working[e] = op
-                run_beside[e], done_beside[e] = t.first[op], 0
-                start[op] = now
-            op = working[e]
-            k = run_beside[e]
-            done = _phase(
-                now, e, channel, op, t.busy[k], t.transfer[k], t.read[k] + t.written[k], t.sore[k], servers, spent, log
-            )
-            done_beside[e] += 1
-            if done_beside[e] == t.times[k]:
-                run_beside[e], done_beside[e] = k + 1, 0
-            when[channel] = done
-            if run_beside[e] == t.behind[op]:
-                working[e] = -1
-                free[e] = done
-                end[op] = done
-                finished += 1
-                depth = _release(op, users_first, users, missing, ready, known, end, t.rate, stack, depth)
-    return finished
+            changed = _store(t, s, end, spent, log, channel)
+    return int(s.counts[1])
 
 
-@_inlined
-def _serve(
-    server: int,
-    now: int,
-    op: int,
-    channel: int,
-    duration: int,
-    size: int,
-    servers: Int64,
-    spent: Int64,
-    log: Log | None,
-) -> int:
-    """Have DRAM or SORE serve a request made ``now``; when it is done."""
-    begun = max(now, int(servers[server - DRAM]))
-    done = begun + duration
-    servers[server - DRAM] = done
-    spent[server, BUSY] += duration
-    if log is not None:
-        _note(log, server, op, channel, begun, done, size)
-    return done
+@bare_inlined
+def _queue(t: Tasks, s: State, start: Int64, end: Int64) -> None:
+    """Queue what may start beside the products; what has nothing to do ends at once."""
+    while s.counts[0]:
+        s.counts[0] -= 1
+        op = s.stack[s.counts[0]]
+        if t.first[op] == t.behind[op]:
+            start[op] = s.ready[op]
+            _finish(t, s, end, op, s.ready[op])
+        elif t.engine[op] >= t.products:
+            beside = t.engine[op] - t.products
+            s.waiting[beside, s.waits[beside]] = op
+            s.waits[beside] += 1
 
 
-@_inlined
-def _phase(
-    now: int,
-    engine: int,
-    channel: int,
-    op: int,
-    busy: int,
-    transfer: int,
-    size: int,
-    sore: int,
-    servers: Int64,
-    spent: Int64,
-    log: Log | None,
-) -> int:
-    """End of a phase that starts ``now``: engine, transfer and SORE together, as long as the slowest."""
-    done = now + busy
-    if busy:
-        spent[engine, BUSY] += busy
-        if log is not None:
-            _note(log, engine, op, channel, now, done, 0)
-    if transfer:
-        moved = _serve(DRAM, now, op, channel, transfer, size, servers, spent, log)
-        if moved > done:
-            spent[engine, OF_DRAM] += moved - done
-            done = moved
-    if sore:
-        reduced = _serve(SORE, now, op, channel, sore, 0, servers, spent, log)
-        if reduced > done:
-            spent[engine, OF_SORE] += reduced - done
-            done = reduced
-    return done
-
-
-@_inlined
-def _note(log: Log, engine: int, op: int, channel: int, start: int, end: int, size: int) -> None:
-    row = log.served[engine, log.services[engine]]
-    row[0], row[1], row[2], row[3], row[4] = op, channel, start, end, size
-    log.services[engine] += 1
-
-
-@_inlined
-def _hold(log: Log | None, buffer: int, time: int, halves: int) -> None:
-    """So many halves of a buffer more in use from ``time`` on."""
-    if log is not None:
-        row = log.held[buffer, log.changes[buffer]]
-        row[0], row[1] = time, halves
-        log.changes[buffer] += 1
-
-
-@_inlined
-def _hold_phase(now: int, done: int, loads: int, phase: int, log: Log | None) -> None:
-    """Halves that a phase of an array op takes and gives back; that of its first results is given by the store."""
-    for bit, buffer in ((1, W2E), (2, N2S)):
-        if loads & bit:
-            _hold(log, buffer, now, 1)
-            _hold(log, buffer, done, -1)
-    _hold(log, OUTPUT, now, 1)
-    if phase:
-        _hold(log, OUTPUT, done, -1)
-
-
-@njit(nogil=True)
-def _reversed(after_first: Any, after: Any, count: int) -> tuple[Any, Any]:
-    """Who waits for each op: the same lists the other way round."""
-    users_first = np.zeros(count + 1, np.int64)
-    for op in after:
-        users_first[op + 1] += 1
-    users_first = np.cumsum(users_first)
-    users, place = np.zeros(len(after), np.int64), users_first.copy()
-    for user in range(count):
-        for i in range(after_first[user], after_first[user + 1]):
-            users[place[after[i]]] = user
-            place[after[i]] += 1
-    return users_first, users
-
-
-@njit(nogil=True)
-def _release(
-    op: int,
-    users_first: Any,
-    users: Any,
-    missing: Any,
-    ready: Any,
-    known: Any,
-    end: Any,
-    rate: int,
-    stack: Any,
-    depth: int,
-) -> int:
+@bare_inlined
+def _finish(t: Tasks, s: State, end: Int64, op: int, time: int) -> None:
     """Tell those that wait for ``op`` when it ends, at a whole cycle; push those that wait for nothing more."""
-    edge = -(-end[op] // rate) * rate
-    for i in range(users_first[op], users_first[op + 1]):
-        user = users[i]
-        ready[user] = max(ready[user], edge)
-        missing[user] -= 1
-        if missing[user] == 0:
-            known[user] = True
-            stack[depth] = user
-            depth += 1
-    return depth
+    end[op] = time
+    s.counts[1] += 1
+    edge = -(-time // t.rate) * t.rate
+    for i in range(s.users_first[op], s.users_first[op + 1]):
+        user = s.users[i]
+        s.ready[user] = max(s.ready[user], edge)
+        s.missing[user] -= 1
+        if s.missing[user] == 0:
+            s.known[user] = 1
+            s.stack[s.counts[0]] = user
+            s.counts[0] += 1
+
+
+@bare_inlined
+def _ask_ahead(t: Tasks, s: State, start: Int64, log: Log | None, e: int) -> None:
+    """First loads of the coming op of a product engine, and its first phase."""
+    op = s.coming[e]
+    if op < 0:
+        return
+    known, ready, products = s.known[op], s.ready[op], t.products
+    if t.resident[op]:
+        for side in range(2):
+            alone = t.north_ready[op] if side else t.west_ready[op]
+            if not s.asked[e, side] and s.halves[e, side] < NEVER and (alone or known):
+                s.asked[e, side] = 1
+                when = s.halves[e, side] if alone else max(s.halves[e, side], ready)
+                s.when[(NORTH if side else WEST) * products + e] = when
+                start[op] = min(start[op], when)
+    elif known and s.body_end[e] < NEVER and s.loaded[e, 0] == NEVER:
+        start[op] = max(s.body_end[e], ready)
+        for side in range(2):
+            s.loaded[e, side] = s.moved[e, side] = start[op] + t.lead[op]
+        hold(log, e, W2E, start[op], 2)
+        hold(log, e, N2S, start[op], 2)
+    # Everything is there and the array is free.
+    loaded = max(s.loaded[e, 0], s.loaded[e, 1])
+    if known and loaded < NEVER and s.free[e] < NEVER and s.when[PHASE * products + e] == NEVER:
+        s.when[PHASE * products + e] = max(ready, loaded, s.free[e], s.stored_before[e])
+
+
+@bare_inlined
+def _look_beside(t: Tasks, s: State, beside: int) -> None:
+    """The vector unit or WUVE takes the op that waits longest."""
+    e = t.products + beside
+    if s.op[e] < 0:
+        when = NEVER
+        for i in range(s.waits[beside]):
+            when = min(when, max(s.free[e], s.ready[s.waiting[beside, i]]))
+        s.when[BESIDE * t.products + beside] = when
+
+
+@bare_inlined
+def _phases(t: Tasks, s: State, spent: Int64, log: Log | None, e: int, until: int) -> bool:
+    """A phase of a product, and those behind it that are equal and start before anything else does, at ``until``."""
+    channel = PHASE * t.products + e
+    now = s.when[channel]
+    if s.phase[e] == 0:
+        _start(t, s, spent, e, now)
+    else:
+        spent[e, OF_DRAM] += now - s.ended[e]
+    op, streak, done, phase = s.op[e], s.streak[e], s.done[e], s.phase[e]
+    loads = t.loads[streak] if t.resident[op] else 0
+    times = t.times[streak]
+    while True:
+        ended = work(t, s, spent, log, e, now, op, channel, streak)
+        hold_phase(log, e, now, ended, loads, phase)
+        done += 1
+        phase += 1
+        if done == times or phase == 1 or ended >= until:
+            break
+        now = ended
+    changed = bool(done == times or phase == 1)
+    if done == times:
+        if t.free_west[op] == streak - t.first[op]:
+            s.halves[e, 0] = ended
+        if t.free_north[op] == streak - t.first[op]:
+            s.halves[e, 1] = ended
+        streak, done = streak + 1, 0
+    s.ended[e], s.streak[e], s.done[e], s.phase[e] = ended, streak, done, phase
+    if streak < t.behind[op]:
+        # The second macro-tile needs the half that the last one of the op before was stored from.
+        s.when[channel] = max(ended, s.stored[e]) if phase == 1 else ended
+    else:
+        s.when[channel] = NEVER
+        s.body_end[e], s.free[e] = ended, ended + t.ramp[op]
+        spent[e, FILL_DRAIN] += t.ramp[op]
+        hold(log, e, W2E, ended, -1 if t.resident[op] else -2)
+        hold(log, e, N2S, ended, -1 if t.resident[op] else -2)
+        s.when[STORE * t.products + e] = s.free[e]
+        # With one macro-tile, the half of the op before may still be stored when the next op starts.
+        s.stored_before[e] = s.stored[e] if phase == 1 else 0
+        s.phase[e] = 0
+    return changed
+
+
+@bare_inlined
+def _start(t: Tasks, s: State, spent: Int64, e: int, now: int) -> None:
+    """The first phase of the coming op: what is asked for from here on is the next one's."""
+    op = s.coming[e]
+    may_start = max(s.free[e], s.ready[op])
+    all_loaded = max(may_start, s.loaded[e, 0], s.loaded[e, 1])
+    reducing = all_loaded - max(may_start, s.moved[e, 0], s.moved[e, 1])
+    spent[e, DEPENDENCY] += may_start - s.free[e]
+    spent[e, OF_SORE] += reducing
+    spent[e, OF_DRAM] += now - may_start - reducing
+    s.op[e], s.streak[e], s.done[e], s.coming[e] = op, t.first[op], 0, s.then[op]
+    for side in range(2):
+        s.asked[e, side], s.loaded[e, side] = 0, NEVER
+        free = t.free_north[op] if side else t.free_west[op]
+        s.halves[e, side] = now if free < 0 else NEVER
+    s.body_end[e] = s.free[e] = NEVER
+
+
+@bare_inlined
+def _store(t: Tasks, s: State, end: Int64, spent: Int64, log: Log | None, e: int) -> bool:
+    """The last store of the op whose phases are done; with it the op ends."""
+    channel = STORE * t.products + e
+    op, now = s.op[e], s.when[channel]
+    s.when[channel] = NEVER
+    stored = serve(s, spent, log, t.products + 2, now, op, channel, t.store_time[op], t.store[op])
+    s.stored[e] = stored
+    hold(log, e, OUTPUT, stored, -1)
+    _finish(t, s, end, op, stored)
+    return True
+
+
+@bare_inlined
+def _load_west(t: Tasks, s: State, spent: Int64, log: Log | None, e: int) -> bool:
+    channel = WEST * t.products + e
+    op, now = s.coming[e], s.when[channel]
+    s.when[channel] = NEVER
+    hold(log, e, W2E, now, 1)
+    loaded = serve(s, spent, log, t.products + 2, now, op, channel, t.west_time[op], t.west[op])
+    s.moved[e, 0] = s.loaded[e, 0] = loaded
+    return True
+
+
+@bare_inlined
+def _load_north(t: Tasks, s: State, spent: Int64, log: Log | None, e: int) -> bool:
+    channel = NORTH * t.products + e
+    op, now = s.coming[e], s.when[channel]
+    s.when[channel] = NEVER
+    hold(log, e, N2S, now, 1)
+    loaded = serve(s, spent, log, t.products + 2, now, op, channel, t.north_time[op], t.north[op])
+    s.moved[e, 1] = loaded
+    if t.north_sore[op]:
+        loaded = max(loaded, serve(s, spent, log, t.products + 3, now, op, channel, t.north_sore[op], 0))
+    s.loaded[e, 1] = loaded
+    return True
+
+
+@bare_inlined
+def _beside(
+    t: Tasks, s: State, start: Int64, end: Int64, spent: Int64, log: Log | None, beside: int, until: int
+) -> bool:
+    """A phase on the vector unit or WUVE, and those of its op behind it that start before all else, at ``until``."""
+    e, channel = t.products + beside, BESIDE * t.products + beside
+    now = s.when[channel]
+    if s.op[e] < 0:
+        op = _take(s, beside, now)
+        s.op[e], s.streak[e], s.done[e] = op, t.first[op], 0
+        start[op] = now
+    op, streak, done = s.op[e], s.streak[e], s.done[e]
+    while True:
+        ended = work(t, s, spent, log, e, now, op, channel, streak)
+        done += 1
+        if done == t.times[streak]:
+            streak, done = streak + 1, 0
+        if streak == t.behind[op] or ended >= until:
+            break
+        now = ended
+    s.streak[e], s.done[e], s.when[channel] = streak, done, ended
+    if streak < t.behind[op]:
+        return False
+    s.op[e], s.free[e] = -1, ended
+    _finish(t, s, end, op, ended)
+    return True
+
+
+@bare_inlined
+def _take(s: State, beside: int, now: int) -> int:
+    """Out of the queue, of the ops that may start the one that waits longest, of equals the first."""
+    chosen = best = -1
+    for i in range(s.waits[beside]):
+        op = s.waiting[beside, i]
+        if s.ready[op] <= now:
+            sooner = chosen < 0 or s.ready[op] < s.ready[best] or (s.ready[op] == s.ready[best] and op < best)
+            if sooner:
+                chosen, best = i, op
+    s.waits[beside] -= 1
+    s.waiting[beside, chosen] = s.waiting[beside, s.waits[beside]]
+    return best

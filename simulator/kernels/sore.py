@@ -9,14 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from .jit import kernel
 
 MAGNITUDE = 0x7FFF
 LAST_INDEX = 63
 """An index counted down from here orders equal magnitudes by the lower index."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def run_serial(
     bits: Any,
     infinity: int,
@@ -73,7 +74,7 @@ def run_serial(
     return t
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _offer(held_bits: Any, held_index: Any, held: int, value: int, index: int) -> int:
     """Offer a value to a lane; how many it holds then. The pairs stay in index order."""
     keep = len(held_bits)
@@ -93,7 +94,7 @@ def _offer(held_bits: Any, held_index: Any, held: int, value: int, index: int) -
     return held + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def run_network(
     bits: Any,
     infinity: int,
@@ -151,7 +152,7 @@ def run_network(
     return t
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _log2(count: int) -> int:
     """Rounded up."""
     p = 0
@@ -160,7 +161,7 @@ def _log2(count: int) -> int:
     return p
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _enter(bits: Any, infinity: int, length: int, wires: Any) -> int:
     """Put a group on the wires of a lane, larger words first in rank; 1 if it holds a NaN."""
     flag = 0
@@ -174,7 +175,7 @@ def _enter(bits: Any, infinity: int, length: int, wires: Any) -> int:
     return flag
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _cross(wires: Any, kept_wires: Any, keep: int) -> None:
     """The ``keep`` largest to the second network, the words turned so that the index ranks them; only wiring."""
     for lane in range(len(wires)):
@@ -186,7 +187,7 @@ def _cross(wires: Any, kept_wires: Any, keep: int) -> None:
                 kept_wires[lane, j] = index * 65536 + (word % 2) * 32768 + magnitude
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _compare(comparators: Any, source: Any, target: Any) -> None:
     """One stage: the larger word of each comparator to its first wire."""
     target[:] = source
@@ -199,7 +200,7 @@ def _compare(comparators: Any, source: Any, target: Any) -> None:
             target[lane, j] = min(source[lane, i], source[lane, j])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _leave(wires: Any, kept_bits: Any, kept_index: Any) -> None:
     """Unpack the pairs of a group."""
     for p in range(len(kept_bits)):

@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from .jit import kernel
 
 Single = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -79,7 +80,7 @@ class WsGroups(NamedTuple):
     part_words: int
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def run_os(x: Operands, g: OsGroups, array: Array, single_buffered: bool, results: Results) -> Spent:
     """Output-stationary run; ``single_buffered``: results leave from the accumulators."""
     rows, cols, interleave, add_latency, mac_latency, port_words = array
@@ -161,7 +162,7 @@ def run_os(x: Operands, g: OsGroups, array: Array, single_buffered: bool, result
     return Spent(cycles, compute, stall, port)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _issue(
     acc: Single, a_columns: Single, values: Single, indices: NDArray[np.uint8], base: int, row0: int, col0: int
 ) -> None:
@@ -178,7 +179,7 @@ def _issue(
             total[r] = total[r] + dense[r] * value
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _take_results(acc: Single, out: Single, row0: int, col0: int) -> None:
     """Accumulators of a context to the drain registers, which ``out`` stands for until the chain has stamped them."""
     for r in range(min(acc.shape[1], out.shape[0] - row0)):
@@ -186,7 +187,7 @@ def _take_results(acc: Single, out: Single, row0: int, col0: int) -> None:
             out[row0 + r, col0 + c] = acc[c, r]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def run_ws(x: Operands, g: WsGroups, skew: int, array: Array, results: Results) -> Spent:
     """Weight-stationary run; row ``r`` is ``skew`` cycles behind row ``r - 1``. ``out`` is the output buffer."""
     rows, cols, interleave, add_latency, mac_latency, port_words = array
@@ -287,7 +288,7 @@ def run_ws(x: Operands, g: WsGroups, skew: int, array: Array, results: Results) 
     return Spent(cycles, compute, stall, port)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sum_up(
     x: Operands,
     g: WsGroups,

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
+
+from .jit import exact
 
 MULTIPLY: Final = 0
 ADD: Final = 1
@@ -18,7 +19,7 @@ DIVIDE: Final = 4
 """What a line of a program does."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@exact
 def run_update(
     entering: Any,
     constants: Any,

@@ -83,10 +83,13 @@ class Fp32:
 
 
 class Pairs(Protocol):
-    """The N2S operand: ``values`` and ``indices`` [slots, n] of a contraction of ``k`` in runs of ``run``."""
+    """The N2S operand, of a contraction of ``k`` in runs of ``run``: ``values`` [slots, n] of any dtype and ``indices``
+    uint8 [slots, n]."""
 
     @property
-    def values(self) -> Half: ...
+    def values(self) -> Half:
+        """[slots, n], of any dtype."""
+
     @property
     def indices(self) -> Any: ...
     @property

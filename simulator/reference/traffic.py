@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.mapping import Mapping
-from ...dataflow.stce.mapping import Dataflow
+from ...dataflow.stce.mapping import ArrayMapping, Dataflow
 from ...workloads.sparsity import NMPattern
 from ...workloads.step import MatrixOp
 
@@ -76,8 +76,8 @@ class _Tensor:
     places: Places
     stored: int
     """Elements of the stored tensor."""
-    word: int
-    """Bytes of an element."""
+    bits: int
+    """Of an element."""
     whole: bool
     """Whether a macro-tile sees the axis along which im2col repeats as a whole."""
     met: dict[tuple[int, int], set[int]] = field(default_factory=dict)
@@ -89,12 +89,12 @@ class _Tensor:
         """Bytes of some lines."""
         block = self.places[group, lines.start : lines.stop]
         if not (self.whole and self.stored < self.places.size):
-            return sum(self.word for _ in block.flat)
+            return sum(_whole(self.bits * line.size, 8) for line in block)
         key = (group, lines.start)
         self.rounds[key] = self.rounds.get(key, 0) + 1
         met = self.met.setdefault((group, self.rounds[key]), set())
         here = {int(place) for place in block.flat if place >= 0}
-        self.halo += self.word * len(here & met)
+        self.halo += _whole(self.bits * len(here & met), 8)
         met |= here
         return len(lines) * self.line_bytes
 
@@ -102,21 +102,24 @@ class _Tensor:
     def line_bytes(self) -> int:
         """Even share of a line in the stored tensor, in whole bytes."""
         lines = self.places.shape[0] * self.places.shape[1]
-        return _whole(self.word * self.stored, lines)
+        return _whole(self.bits * self.stored, 8 * lines)
 
 
 def traffic_reference(spec: AcceleratorSpec, op: MatrixOp, mapping: Mapping, addresses: Addresses) -> Traffic:
     """Walk the macro-tiles of ``op`` under ``mapping`` and count what is loaded, reduced and stored, and when."""
-    swap = mapping.n2s == "a"
-    g, word = op.gemm, spec.pe.operand.bytes
+    array, swap = mapping.array, mapping.n2s == "a"
+    assert isinstance(array, ArrayMapping), "it walks the products of the STCE"
+    g, wide = op.gemm, spec.pe.operand.bits
+    of_a, of_b, of_c = (wide if x.levels is None else x.levels.bits for x in (op.a, op.b, op.c))
+    west_bits, north_bits = (of_b, of_a) if swap else (of_a, of_b)
     rows, cols = (g.n, g.m) if swap else (g.m, g.n)
     row_tiles, col_tiles = _tiles(rows, mapping.tile_rows), _tiles(cols, mapping.tile_cols)
     # im2col repeats A along k, B and C along n.
     n_whole = len(row_tiles if swap else col_tiles) == 1
-    a = _Tensor(addresses.a, op.a.elements, word, mapping.resident)
-    b = _Tensor(addresses.b.transpose(0, 2, 1), op.b.elements, word, n_whole)
+    a = _Tensor(addresses.a, op.a.elements, of_a, mapping.resident)
+    b = _Tensor(addresses.b.transpose(0, 2, 1), op.b.elements, of_b, n_whole)
     west, north = (b, a) if swap else (a, b)
-    out = _Tensor(addresses.c, op.c.elements, word, n_whole)
+    out = _Tensor(addresses.c, op.c.elements, of_c, n_whole)
 
     phases = [Phase() for _ in range(g.groups * len(row_tiles) * len(col_tiles) + 2)]
     held = [0, 0, 0]
@@ -135,19 +138,19 @@ def traffic_reference(spec: AcceleratorSpec, op: MatrixOp, mapping: Mapping, add
                 again = mapping.compact == "memory" and i > 0
                 held[1] = max(held[1], _load_north(spec, op, north, group, c, load, again))
             if mapping.compact == "memory" and i == 0:
-                phases[macro].write += _compact_bytes(op, word, len(c))
+                phases[macro].write += _compact_bytes(op, north_bits, len(c))
             there = [(group, i), (group, j)]
             stored = _store(out, c if swap else r, len(r) * len(c))
             phases[macro + 1].write += stored
             if not n_whole and out.stored < out.places.size:
                 phases[macro + 1].read += stored
-            held[2] = max(held[2], len(r) * len(c) * _result_bytes(spec, mapping.array.dataflow))
+            held[2] = max(held[2], len(r) * len(c) * _result_bytes(spec, array.dataflow))
     if not mapping.resident:
         # A chunk is a group of each line for as many PEs of a column as work on other groups; an index takes a byte.
-        chunk = mapping.array.pattern.group * _groups_at_once(mapping.array.dataflow, spec.array.rows)
-        held[0] = len(row_tiles[0]) * chunk * word
+        chunk = array.pattern.group * _groups_at_once(array.dataflow, spec.array.rows)
+        held[0] = len(row_tiles[0]) * _whole(chunk * west_bits, 8)
         if mapping.compact != "buffer":
-            held[1] = len(col_tiles[0]) * chunk * (word + 1)
+            held[1] = len(col_tiles[0]) * _whole(chunk * (north_bits + 8), 8)
     return Traffic(phases=tuple(phases), held=(held[0], held[1], held[2]), halo=west.halo + north.halo)
 
 
@@ -200,7 +203,7 @@ def _load_north(
         moved = north.load(group, columns)
         phase.read += moved
         return moved
-    compact = _compact_bytes(op, spec.pe.operand.bytes, len(columns))
+    compact = _compact_bytes(op, north.bits, len(columns))
     if again or (spec.wuve.pregenerate and not op.sparse.online):
         phase.read += compact
         return compact
@@ -220,15 +223,15 @@ def _groups(k: int, run: int, pattern: NMPattern) -> list[int]:
     return [min(pattern.group, run - lo) for _ in range(0, k, run) for lo in range(0, run, pattern.group)]
 
 
-def _compact_bytes(op: MatrixOp, word: int, columns: int) -> int:
-    """Compact columns: of each the kept values with their indices, packed, in whole bytes."""
+def _compact_bytes(op: MatrixOp, value: int, columns: int) -> int:
+    """Compact columns: of each the kept values of so many bits with their indices, packed, in whole bytes."""
     assert op.sparse is not None
     pattern = op.sparse.pattern
     index = len(f"{pattern.group - 1:b}") if pattern.group > 1 else 0
     bits = 0
     for length in _groups(op.gemm.k, op.gemm.run, pattern):
         for _ in range(min(pattern.keep, length)):
-            bits += 8 * word + index
+            bits += value + index
     return columns * _whole(bits, 8)
 
 
@@ -240,4 +243,7 @@ def _store(out: _Tensor, lines: range, results: int) -> int:
     """
     if out.whole and out.stored != out.places.size:
         return len(lines) * out.line_bytes
-    return max(out.word, _whole(out.word * out.stored, out.places.size)) * results
+    each = out.bits  # of less than a byte, without gaps
+    if each >= 8:
+        each = max(out.bits, 8 * _whole(out.bits * out.stored, 8 * out.places.size))
+    return _whole(each * results, 8)

@@ -17,7 +17,8 @@ from weft.simulator.reference import Addresses
 from weft.workloads.convolution import convolution_gemms
 from weft.workloads.gemm import GEMM_PASSES, Gemm, Pass
 from weft.workloads.im2col import Window, unfold
-from weft.workloads.operand import NMOperand, Operand, Role
+from weft.workloads.levels import Levels
+from weft.workloads.operand import DTYPE_BYTES, NMOperand, Operand, Role
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp
 
@@ -42,6 +43,13 @@ def make_op(
         convolution=stored is not None,
         sparse=sparse,
     )
+
+
+def with_levels(op: MatrixOp, a: Levels | None, b: Levels | None, c: tuple[str, Levels | None]) -> MatrixOp:
+    """``op`` with operands of such levels; ``c``: dtype and levels of its result."""
+    dtype, levels = c
+    result = Operand(role=op.c.role, dtype=dtype, bytes=op.c.elements * DTYPE_BYTES[dtype], levels=levels)
+    return replace(op, a=replace(op.a, levels=a), b=replace(op.b, levels=b), c=result)
 
 
 @st.composite

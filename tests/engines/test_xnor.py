@@ -31,28 +31,22 @@ from weft.hdl.drivers.xnor import XnorDriver
 from weft.simulator.reference.xnor import xnor_reference
 from weft.simulator.step import simulate, stepped
 from weft.simulator.step_requests import step_requests
-from weft.simulator.system import simulate_system
+from weft.simulator.system import require_same, simulate_system
 from weft.simulator.xnor import run_xnor
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.levels import Levels
-from weft.workloads.operand import DTYPE_BYTES, NMOperand, Operand
+from weft.workloads.operand import NMOperand
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp, Workload
 
-from ..dataflow.problems import machines, make_op, mappings, matrix_ops
+from ..dataflow.problems import machines, make_op, mappings, matrix_ops, with_levels
 from ..examples_drawn import examples
 from ..strategies import LEVELS, gemms, integers_of, make_spec, xnor_mappings, xnor_specs
 from .conformance import Conformance, Run, as_run, claimed
 
 RESULTS = (("float16", None), ("int32", None), ("float16", Levels.BINARY), ("bool", Levels.SPIKE))
 """What the edge makes of a sum: a number of the machine, the sum, a sign, an event."""
-
-
-def with_levels(op: MatrixOp, a: Levels | None, b: Levels | None, c: tuple[str, Levels | None]) -> MatrixOp:
-    dtype, levels = c
-    result = Operand(role=op.c.role, dtype=dtype, bytes=op.c.elements * DTYPE_BYTES[dtype], levels=levels)
-    return replace(op, a=replace(op.a, levels=a), b=replace(op.b, levels=b), c=result)
 
 
 SMALL = replace(
@@ -318,9 +312,16 @@ def test_the_energy_that_a_placement_is_chosen_by_is_that_of_its_actions(name: s
     assert placed.energy_pj * 1e-12 == pytest.approx(array + moving, rel=0.1)
 
 
-def test_what_knows_but_one_engine_refuses_two() -> None:
+def test_both_engines_work_side_by_side() -> None:
     plan = schedule(_step(), load_spec("bnn-ecp5"))
-    with pytest.raises(InputError, match="the products of one engine, but this schedule has some on STCE and XNOR"):
-        simulate_system(plan)
+    found = simulate_system(plan)
+
+    require_same(found, simulate_system(plan, witness=True))
+    assert min(found.engines[name].busy for name in ("XNOR", "STCE")) > 0
+    assert found.cycles < simulate(plan).cycles.total
+
+
+def test_requests_of_levels_are_refused() -> None:
+    plan = schedule(_step(), load_spec("bnn-ecp5"))
     with pytest.raises(InputError, match=r"'binary' in FF has an operand with levels, .* leave out --dram-trace"):
         step_requests(plan, simulate(plan))

@@ -24,6 +24,7 @@ from weft.analysis.publish import MANIFEST
 from weft.analysis.save import save_run
 from weft.analysis.saved import saved_run
 from weft.dataflow.config_io import dumps_spec, load_spec, preset_names, preset_text
+from weft.dataflow.streaming import Cost, Fabric, Pipeline, read_foldings, streaming_layers
 from weft.simulator.dram import run_memory
 from weft.simulator.dram_requests import pattern
 from weft.simulator.dram_spec import load_memory
@@ -97,6 +98,20 @@ def read_workload(path: Path) -> None:
     placed = weft.schedule(weft.sparsify(step, "bdwp", "2:4"), "tiny")
     csv_text(ops_frame(weft.simulate(placed)))
     simulate_system(placed)
+
+
+def folding_seeds(folder: Path) -> Iterator[Path]:
+    listed = [[4, 8], [2, 16]]
+    yield written(folder / "list.json", json.dumps(listed).encode())
+    yield written(folder / "names.json", json.dumps({"0": listed[0], "3": {"PE": 2, "SIMD": 16}}).encode())
+    engines = {f"MVAU_hls_{i}": {"PE": pe, "SIMD": simd, "ram_style": "auto"} for i, (pe, simd) in enumerate(listed)}
+    yield written(folder / "finn.json", json.dumps({"Defaults": {}, **engines}).encode())
+
+
+def read_folding(path: Path) -> None:
+    layers = streaming_layers(small_step())
+    fabric = Fabric(name="xc7z020", has=Cost(lut=53_200, bram=280))
+    Pipeline(layers=layers, foldings=read_foldings(path, layers, fabric)).rate(10**8)
 
 
 # --- machines, memories, energy tables, traces of requests
@@ -398,6 +413,7 @@ DOORS = (
     Door("energy table", table_seeds, bytes_of(of_text), read_table, 1000, text=True),
     Door("requests", request_seeds, bytes_of(of_text), read_requests, 1500, text=True),
     Door("mapping rules", rule_seeds, bytes_of(of_text), read_rules, 1000, text=True),
+    Door("foldings", folding_seeds, bytes_of(of_json), read_folding, 1500, text=True),
     Door("onnx", onnx_seeds, bytes_of(of_onnx), read_onnx, 4000),
     Door("onnx, written out", written_out_seeds, bytes_of(of_onnx), read_onnx, 2000),
     Door("hugging face", hf_seeds, bytes_of(of_json), read_hf, 300, text=True),

@@ -7,106 +7,40 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec
 from weft.dataflow.config_io import load_spec
-from weft.dataflow.engines import evaluate, place
+from weft.dataflow.engines import evaluate
 from weft.dataflow.integers import ceil_div
 from weft.dataflow.mapping import Mapping
 from weft.dataflow.objective import Objective
-from weft.dataflow.placement import Placement
 from weft.dataflow.problem import RATE
 from weft.dataflow.schedule import Schedule, schedule
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
-from weft.simulator.kernels.recurrence import Tasks
+from weft.simulator.kernels.tasks import Tasks
 from weft.simulator.order import Order, order_of, role_order, serial_order
 from weft.simulator.step import simulate
 from weft.simulator.system import op_times, require_same, simulate_system, step_time
 from weft.simulator.system_result import EngineUse, SystemResult
-from weft.simulator.tasks import Engine, tasks_of
-from weft.simulator.transfers import OneRate, Transfers, by_shape
+from weft.simulator.tasks import tasks_of
+from weft.simulator.transfers import OneRate
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.models import zoo
 from weft.workloads.operand import Role
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import CompactCopy, MatrixOp, Op, UpdateOp, VectorOp, Workload
+from weft.workloads.step import MatrixOp, Op, UpdateOp, VectorOp, Workload
 from weft.workloads.trace import trace_step
-from weft.workloads.update_rule import UPDATE_RULES
 
-from ..dataflow.problems import machines, make_op, mappings, matrix_ops
+from ..dataflow.problems import machines, make_op
 from ..examples_drawn import examples
+from .plans import memories, orders, plans
 
 SAT = load_spec("sat-vcu1525")
 TWO_OF_EIGHT = NMPattern(keep=2, group=8)
-
-
-@st.composite
-def vector_ops(draw: st.DrawFn) -> VectorOp:
-    size = st.integers(0, 3000)
-    return VectorOp(
-        name="v",
-        op="aten.relu",
-        pass_=draw(st.sampled_from((Pass.FF, Pass.BP))),
-        dtype="float16",
-        elements=draw(size),
-        read_bytes=2 * draw(size),
-        write_bytes=2 * draw(st.integers(1, 3000)),
-    )
-
-
-@st.composite
-def update_ops(draw: st.DrawFn, spec: AcceleratorSpec) -> UpdateOp:
-    elements = draw(st.integers(1, 3000))
-    group = draw(st.integers(1, spec.pe.max_group))
-    pattern = NMPattern(keep=draw(st.integers(1, group)), group=group)
-    groups = ceil_div(elements, group)
-    copy = CompactCopy(pattern=pattern, groups=groups, kept=min(groups * pattern.keep, elements))
-    return UpdateOp(name="w", elements=elements, copies=(copy,) * draw(st.integers(0, 2)))
-
-
-def _placed(draw: st.DrawFn, op: Op, spec: AcceleratorSpec) -> Placement | None:
-    if not isinstance(op, MatrixOp):
-        return None
-    try:
-        return evaluate(op, spec, draw(mappings(spec, op)))
-    except InputError:
-        pass
-    try:
-        return place(op, spec, Objective.CYCLES)
-    except InputError:
-        assume(False)
-        raise
-
-
-@st.composite
-def plans(draw: st.DrawFn) -> Schedule:
-    """Steps of a few ops of every kind on small machines."""
-    spec = draw(machines())
-    kinds = (matrix_ops(spec), matrix_ops(spec), vector_ops(), update_ops(spec))
-    ops = tuple(draw(kinds[draw(st.integers(0, 3))]) for _ in range(draw(st.integers(1, 7))))
-    workload = Workload(model="m", batch=1, optimizer=draw(st.sampled_from(tuple(UPDATE_RULES))), ops=ops)
-    placements = tuple(_placed(draw, op, spec) for op in ops)
-    return Schedule(workload=workload, spec=spec, objective=Objective.CYCLES, placements=placements)
-
-
-@st.composite
-def orders(draw: st.DrawFn, plan: Schedule) -> Order:
-    """Any order: nothing, everything or something waits."""
-    count = len(plan.workload.ops)
-    share = draw(st.sampled_from((0.0, 0.3, 1.0)))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    after = tuple(tuple(j for j in range(i) if rng.random() < share) for i in range(count))
-    return Order(after=after, weight_ready=tuple((rng.random(count) < 0.5).tolist()))
-
-
-def memories(spec: AcceleratorSpec) -> st.SearchStrategy[Transfers]:
-    """One rate, and each transfer by its shape in some memory, whatever the machine names."""
-    real = (replace(spec, dram=replace(spec.dram, kind=kind)) for kind in ("ddr4-2400-x8", "hbm2"))
-    return st.sampled_from((OneRate(), *map(by_shape, real)))
 
 
 @settings(max_examples=examples(150), deadline=None)
@@ -349,7 +283,7 @@ def test_a_real_step_overlaps_and_every_update_waits_for_its_gradient():
             makers = [o for o in order.after[i] if workload.ops[o].pass_ in (Pass.BP, Pass.WU)]
             assert makers and len(order.after[i]) <= 3, op.name
             assert system.start[i] >= max(system.end[o] for o in makers)
-    assert tasks_of(plan).engine.tolist().count(Engine.STCE) == len(workload.matrix_ops)
+    assert tasks_of(plan).engine.tolist().count(0) == len(workload.matrix_ops)
 
 
 @pytest.mark.parametrize("model", ["resnet9", "vit_s", "bert_base", "mobilenet_v2", "unet_s", "lstm_lm"])

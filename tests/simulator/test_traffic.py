@@ -17,7 +17,7 @@ from weft.dataflow.mapping import Mapping
 from weft.dataflow.operand import OPERAND_FORMATS
 from weft.dataflow.problem import memory_machine
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
-from weft.simulator.phases import expanded, runs_of
+from weft.simulator.phases import expanded, streaks_of
 from weft.simulator.reference import Traffic, traffic_reference
 from weft.simulator.step import macro_tiles
 from weft.workloads.errors import InputError
@@ -33,15 +33,17 @@ from ..dataflow.problems import (
     machines,
     mappings,
     matrix_ops,
+    with_levels,
 )
 from ..examples_drawn import examples
+from ..strategies import LEVELS
 
 
 def _listed(spec, op, mapping):
     """Bytes and cycles of the phases that the step and the system run."""
     tiles, _, _ = macro_tiles(tiled(op, spec, mapping), spec)
-    runs, ends = runs_of(tiles)
-    phases = expanded(runs)
+    streaks, ends = streaks_of(tiles)
+    phases = expanded(streaks)
     read, written, sore = phases.read, phases.written, phases.sore
     rate, last = memory_machine(spec).rate, ends.store // (1 + tiles.added)
     loaded = [ends.west + ends.north, *read, ends.store - last]
@@ -67,24 +69,28 @@ def _streamable(spec, mapping) -> bool:
     return mapping.resident or one or mapping.array.dataflow == Dataflow.WS
 
 
-@pytest.mark.parametrize("word", ["shipped", "eight bits"])
+@pytest.mark.parametrize("word", ["shipped", "eight bits", "levels"])
 @settings(max_examples=examples(300))
 @given(st.data())
 def test_what_a_walk_over_the_elements_counts_is_what_op_and_step_are_charged(word, data):
     spec = data.draw(machines())
-    if word == "shipped":
-        _compare(data, spec)
+    if word != "eight bits":
+        _compare(data, spec, levels=word == "levels")
         return
     with patch.dict(OPERAND_FORMATS, {E5M2.name: E5M2}):
         _compare(data, in_e5m2(spec))
 
 
-def _compare(data, spec):
+def _compare(data, spec, levels=False):
     if data.draw(st.booleans()):
         op, addresses = data.draw(convolutions(spec))
     else:
         op = data.draw(matrix_ops(spec, size=16))
         addresses = addresses_of(op)
+    if levels:
+        op = with_levels(
+            op, *(data.draw(st.none() | LEVELS) for _ in range(2)), ("float16", data.draw(st.none() | LEVELS))
+        )
     mapping = data.draw(mappings(spec, op))
     assume(op.gemm.macs < 2**15)
 

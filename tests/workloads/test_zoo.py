@@ -34,9 +34,13 @@ NAMES = (
     "mixtral_8x7b",
     "lstm_lm",
     "unet_s",
+    "cnv",
+    "tfc",
+    "sfc",
+    "lfc",
 )
 
-# Published by torchvision, the papers and the model cards; resnet9 and vit_s by hand from their layers.
+# Published by torchvision, the papers and the model cards; resnet9, vit_s and FINN's by hand from their layers.
 PARAMETERS = {
     "resnet9": 6_573_120,
     "resnet18": 11_689_512,
@@ -53,6 +57,11 @@ PARAMETERS = {
     "llama2_70b": 68_976_648_192,
     "mixtral_8x7b": 46_702_792_704,
     "lstm_lm": 19_780_400,
+    # weights, as FINN's repositories list the layers, and two a channel of batch-norm
+    "cnv": 1_542_848 + 2 * (2 * 64 + 2 * 128 + 2 * 256 + 2 * 512),
+    "tfc": 59_008 + 2 * 3 * 64,
+    "sfc": 334_336 + 2 * 3 * 256,
+    "lfc": 2_910_208 + 2 * 3 * 1024,
 }
 
 # Models the golden file leaves out: GMAC of FF, BP and WU by FlopCounterMode, corrected as that file is.
@@ -63,6 +72,8 @@ GMACS = {
     "llama2_70b": (1213757.758, 1301718.688, 1125796.828),
     "mixtral_8x7b": (226465.036, 244057.222, 208872.850),
     "unet_s": (147.539, 146.633, 147.539),
+    "cnv": (5.946, 5.791, 5.946),
+    "lfc": (0.291, 0.211, 0.291),
 }
 
 IN_GOLDEN = ("resnet18", "resnet50", "vgg19", "vit_b_16", "bert_base", "gpt2", "llama2_7b", "lstm_lm")
@@ -77,6 +88,7 @@ def test_catalogue_is_complete_and_described() -> None:
     for model in zoo.MODELS.values():
         assert model.title and model.batch > 0 and "\n" not in model.title
     assert zoo.MODELS["resnet50"].input == "3 x 224 x 224"
+    assert zoo.MODELS["lfc"].input == "1 x 28 x 28"
     assert zoo.MODELS["llama2_7b"].input == "4096 tokens"
 
 

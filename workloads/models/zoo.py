@@ -22,7 +22,7 @@ class ZooModel:
     """What is known of a built-in model without building it.
 
     ``size`` is the default image side or sequence length; an image side must be a multiple of ``stride`` and at least
-    ``smallest``. ``module`` holds the definition.
+    ``smallest``. ``channels`` are those of an image. ``module`` holds the definition.
     """
 
     name: str
@@ -30,14 +30,15 @@ class ZooModel:
     batch: int
     kind: Literal["image", "tokens"]
     size: int
-    module: Literal["vision", "language", "hf"]
+    module: Literal["vision", "finn", "language", "hf"]
     stride: int = 1
     smallest: int = 1
+    channels: int = 3
 
     @property
     def input(self) -> str:
         """Default input of one sample, in words."""
-        return f"3 x {self.size} x {self.size}" if self.kind == "image" else f"{self.size} tokens"
+        return f"{self.channels} x {self.size} x {self.size}" if self.kind == "image" else f"{self.size} tokens"
 
 
 def _image(
@@ -45,6 +46,12 @@ def _image(
 ) -> ZooModel:
     return ZooModel(
         name=name, title=title, batch=batch, kind="image", size=size, module=module, stride=stride, smallest=smallest
+    )
+
+
+def _finn(name: str, title: str, size: int, smallest: int, channels: int) -> ZooModel:
+    return ZooModel(
+        name=name, title=title, batch=100, kind="image", size=size, module="finn", smallest=smallest, channels=channels
     )
 
 
@@ -71,6 +78,10 @@ MODELS: dict[str, ZooModel] = {
         _text("mixtral_8x7b", "Mixtral 8x7B in bfloat16, 2 of 8 experts (vocabulary 32,000)", "hf", 4, 4096),
         _text("lstm_lm", "two-layer LSTM language model, 650 wide (vocabulary 10,000)", "language", 64, 35),
         _image("unet_s", "small U-Net, 3 levels from 32 channels (segmentation, 2 classes)", "vision", 16, 256, 8, 8),
+        _finn("cnv", "CNV of FINN: 6 unpadded 3 x 3 convolutions, 3 linear layers (CIFAR-10, 10 classes)", 32, 32, 3),
+        _finn("tfc", "TFC of FINN: 3 hidden layers of 64 (MNIST, 10 classes)", 28, 1, 1),
+        _finn("sfc", "SFC of FINN: 3 hidden layers of 256 (MNIST, 10 classes)", 28, 1, 1),
+        _finn("lfc", "LFC of FINN: 3 hidden layers of 1,024 (MNIST, 10 classes)", 28, 1, 1),
     )
 }
 """Every built-in model by name."""

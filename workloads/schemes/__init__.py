@@ -31,6 +31,7 @@ def attach(
     chosen = scheme(name)
     require_int("steps of a training", steps, 1, 2**53)
     require_int("seed of a technique", seed, 0, 2**63 - 1)
+    chosen.require_no_pattern(pattern)
     if chosen.sparse and pattern is None:
         raise InputError(f"scheme {name!r} needs an N:M pattern, for example 2:8")
     made = _technique(chosen)

@@ -1,4 +1,4 @@
-"""A workload under a scheme: which operand of which op is N:M, why others stay dense, which copies the update makes.
+"""A workload under a scheme: which operands are N:M or of few values, why others are not, which copies updates make.
 
 N:M helps only along the contraction of the pass that uses it, so a mask made for FF (input channels) is dense work in
 BP (output channels) unless BP has its own, and in WU the contraction is the batch and the positions.
@@ -15,11 +15,14 @@ from ..gemm import Pass
 from ..operand import NMOperand, Role
 from ..sparsity import LayerPattern, LayerPatterns, NMPattern
 from ..step import CompactCopy, MatrixOp, Measured, Op, UpdateOp, Workload
+from .description import FIRST_LAYER, LAST_LAYER
 from .scheme import Scheme, scheme
 
 __all__ = [
     "EXPANDED",
     "FIRST_CONVOLUTION",
+    "NO_WEIGHT",
+    "OWN_LEVELS",
     "annotate",
     "asked_patterns",
     "copy_key",
@@ -28,9 +31,12 @@ __all__ = [
     "short_run",
     "unstructured",
     "weight_copies",
+    "without_levels",
 ]
 
 FIRST_CONVOLUTION = "first convolution"
+NO_WEIGHT = "no weight operand"
+OWN_LEVELS = "its operands have few values of their own"
 EXPANDED = "gradient is the expanded operand of a transposed convolution"
 
 
@@ -56,11 +62,16 @@ def annotate(
     whose runs of channels are shorter than one group. A scheme whose training has phases is annotated as its own phase;
     :func:`.scheme.phases` names the scheme and pattern of each of the others.
 
+    A scheme of few values takes no pattern. Its operands get their ``levels``; in full precision stay the layers that
+    it names, the first and the last by the products of FF, and those whose operands had levels before.
+
     ``measured`` is what a training found. It is kept with the workload, and a layer that the training could not make
     sparse stays dense here too, for the training's reason: modules that multiply on their own do not show in the ops.
     """
     chosen = scheme(name)
     by_layer = asked if isinstance(asked, LayerPatterns) else LayerPatterns(usual=asked)
+    chosen.require_no_pattern(str(by_layer))
+    workload = without_levels(workload)
     if not chosen.sparse:
         by_layer = LayerPatterns()
     elif by_layer.usual is None:
@@ -72,12 +83,14 @@ def annotate(
         )
     first = next((op.parameter for op in workload.matrix_ops if op.convolution and op.parameter), None)
     rules = _rules_of(workload, by_layer)
-    ops = tuple(
-        _annotate_op(op, chosen, by_layer, rules.get(op.parameter or ""), first, measured)
-        if isinstance(op, MatrixOp)
-        else op
-        for op in workload.ops
-    )
+    whole = _full_precision(workload, chosen, first)
+
+    def made(op: MatrixOp) -> MatrixOp:
+        if chosen.levels:
+            return _with_levels(op, chosen, whole, measured)
+        return _annotate_op(op, chosen, by_layer, rules.get(op.parameter or ""), first, measured)
+
+    ops = tuple(made(op) if isinstance(op, MatrixOp) else op for op in workload.ops)
     _require_effect(ops, rules)
     copies = weight_copies(op for op in ops if isinstance(op, MatrixOp))
     return replace(
@@ -186,8 +199,7 @@ def _annotate_op(
         return replace(op, sparse=None, kept_dense="")
     if pattern is None:
         return replace(op, sparse=None, kept_dense=f"asked for by {rule}")
-    found = (layer.kept_dense.get(op.pass_, "") for layer in measured if layer.names(op))
-    reason = _reason(op, role, pattern, first) or next(filter(None, found), "")
+    reason = _reason(op, role, pattern, first) or _measured_reason(op, measured)
     side = _side(op, role)
     if reason or side is None:
         return replace(op, sparse=None, kept_dense=reason or f"no {role} operand")
@@ -197,9 +209,51 @@ def _annotate_op(
     return replace(op, kept_dense="", sparse=NMOperand(operand=side, pattern=pattern, online=online))
 
 
+def _measured_reason(op: MatrixOp, measured: Sequence[Measured]) -> str:
+    found = (layer.kept_dense.get(op.pass_, "") for layer in measured if layer.names(op))
+    return next(filter(None, found), "")
+
+
+def _full_precision(workload: Workload, chosen: Scheme, first: str | None) -> dict[str, str]:
+    """By parameter, why a scheme of few values leaves it alone."""
+    ends = [op.parameter for op in workload.matrix_ops if op.parameter is not None and op.pass_ is Pass.FF]
+    named = {FIRST_LAYER: ends[:1], LAST_LAYER: ends[-1:]}
+    found = {parameter: where for where in reversed(chosen.full_precision) for parameter in named[where]}
+    return found if first is None else {**found, first: FIRST_CONVOLUTION}
+
+
+def _with_levels(op: MatrixOp, chosen: Scheme, whole: dict[str, str], measured: Sequence[Measured]) -> MatrixOp:
+    levels = chosen.levels.get(op.pass_)
+    if levels is None:
+        return replace(op, sparse=None, kept_dense="")
+    reason = NO_WEIGHT if op.parameter is None else whole.get(op.parameter, "")
+    if op.a.levels is not None or op.b.levels is not None:
+        reason = reason or OWN_LEVELS
+    reason = reason or _measured_reason(op, measured)
+    if reason:
+        return replace(op, sparse=None, kept_dense=reason)
+    a, b = (replace(x, levels=levels.get(x.role)) for x in (op.a, op.b))
+    return replace(op, a=a, b=b, sparse=None, kept_dense="")
+
+
+def without_levels(workload: Workload) -> Workload:
+    """``workload`` without the levels that its scheme gave it, with those that it had before."""
+    if not any(op.a.levels or op.b.levels for op in workload.matrix_ops):
+        return workload
+    levels = scheme(workload.scheme).levels
+
+    def bare(op: Op) -> Op:
+        if not isinstance(op, MatrixOp) or op.kept_dense or op.pass_ not in levels:
+            return op
+        a, b = (replace(x, levels=None) for x in (op.a, op.b))
+        return replace(op, a=a, b=b)
+
+    return replace(workload, ops=tuple(map(bare, workload.ops)))
+
+
 def _reason(op: MatrixOp, role: Role, pattern: NMPattern, first: str | None) -> str:
     if op.parameter is None:
-        return "no weight operand"
+        return NO_WEIGHT
     if op.parameter == first:
         return FIRST_CONVOLUTION
     if op.gemm.run < pattern.group:

@@ -9,20 +9,29 @@ import torch
 from torch import Tensor, nn
 
 from ..catalog import trace_module
+from ..gemm import GEMM_PASSES, Pass
+from ..operand import Role
 from ..sparsity import NMPattern
 from . import attach
 from .annotate import annotate
+from .layer import Observed
+from .scheme import phase_at, scheme
 from .technique import Technique
 
 __all__ = ["check_technique"]
 
 _STEPS = 8
+_FF = (Role.ACTIVATION, Role.WEIGHT)
+_BP = (Role.GRADIENT, Role.WEIGHT)
+_WU = (Role.GRADIENT, Role.ACTIVATION)
 
 
-def check_technique(name: str, pattern: NMPattern, options: dict[str, Any]) -> None:
-    """Raise AssertionError unless training and annotation thin out the same operands of the same layers, a state that
-    is saved in the middle goes on in the same bits, and ``detach`` leaves the model as it was."""
+def check_technique(name: str, pattern: NMPattern | None, options: dict[str, Any]) -> None:
+    """Raise AssertionError unless training and annotation thin out the same operands of the same layers, or bring them
+    to few values, which are those of their levels; a state that is saved in the middle goes on in the same bits, and
+    ``detach`` leaves the model as it was."""
     _check_operands(name, pattern, options)
+    _check_levels(name, options)
     _check_resume(name, pattern, options)
     _check_detach(name, pattern, options)
 
@@ -49,16 +58,37 @@ def _net() -> Net:
         return Net()
 
 
-def _check_operands(name: str, pattern: NMPattern, options: dict[str, Any]) -> None:
+def _check_operands(name: str, pattern: NMPattern | None, options: dict[str, Any]) -> None:
     model = _net()
     made = annotate(trace_module(model, torch.zeros(32, 3, 8, 8), loss=lambda y: y.sum()), name, pattern)
     technique = attach(model, name, pattern, steps=100, **options)
-    technique.before_step(50)
-    marked = {(op.parameter, str(op.pass_)) for op in made.matrix_ops if op.sparse}
+    # Of the phases of a training, the one that the scheme itself is annotated as.
+    own = [step for step in range(100) if phase_at(technique.phases, step, 100).scheme == name]
+    technique.before_step(min(own, key=lambda step: abs(step - 50)))
+    marked = {(op.parameter, str(op.pass_)) for op in made.matrix_ops if op.sparse or op.a.levels or op.b.levels}
     thinned = {(f"{key}.weight", str(p)) for key, layer in technique.layers.items() for p in layer.passes}
     unstructured = {str(p) for p in technique.scheme.unstructured}
     thinned = {(key, p) for key, p in thinned if p not in unstructured}
     assert marked == thinned, f"annotation marks {sorted(marked - thinned)}, training thins {sorted(thinned - marked)}"
+
+
+def _check_levels(name: str, options: dict[str, Any]) -> None:
+    if not scheme(name).levels:
+        return
+    model = _net()
+    technique = attach(model, name, None, steps=_STEPS, **options)
+    seen: list[Observed] = []
+    for layer in technique.layers.values():
+        layer.observer = seen.append
+    _train(model, technique, range(_STEPS), torch.optim.SGD(model.parameters(), 0.1))
+    for gemm in seen[-len(GEMM_PASSES) * len(technique.layers) :]:
+        roles = {Pass.FF: _FF, Pass.BP: _BP, Pass.WU: _WU}[gemm.pass_]
+        levels = scheme(technique.phase.scheme).levels.get(gemm.pass_, {})
+        for role, operand in zip(roles, (gemm.left, gemm.right), strict=True):
+            if role in levels:
+                wrong = set(operand.flatten().tolist()) - set(levels[role].values)
+                where = f"{gemm.layer.name} {gemm.pass_}"
+                assert not wrong, f"{where}: the {role} is {levels[role]}, but holds {min(wrong)}"
 
 
 def _train(model: nn.Module, technique: Technique, steps: range, optimizer: torch.optim.Optimizer) -> list[float]:
@@ -77,7 +107,7 @@ def _train(model: nn.Module, technique: Technique, steps: range, optimizer: torc
     return losses
 
 
-def _check_resume(name: str, pattern: NMPattern, options: dict[str, Any]) -> None:
+def _check_resume(name: str, pattern: NMPattern | None, options: dict[str, Any]) -> None:
     def start() -> tuple[nn.Module, Technique, torch.optim.Optimizer]:
         model = _net()
         technique = attach(model, name, pattern, seed=3, steps=_STEPS, **options)
@@ -97,7 +127,7 @@ def _check_resume(name: str, pattern: NMPattern, options: dict[str, Any]) -> Non
     assert resumed.metrics() == technique.metrics(), "resumed in the middle, the metrics differ"
 
 
-def _check_detach(name: str, pattern: NMPattern, options: dict[str, Any]) -> None:
+def _check_detach(name: str, pattern: NMPattern | None, options: dict[str, Any]) -> None:
     model = _net()
     before = {key: (type(module), set(vars(module))) for key, module in model.named_modules()}
     attach(model, name, pattern, steps=1, **options).detach()

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..errors import InputError
+from ..errors import InputError, nearest
 from ..gemm import Pass
+from ..levels import Levels
 from ..operand import Role
 from ..sparsity import NMPattern
 
-__all__ = ["EVERY_STEP", "Phase", "Scheme"]
+__all__ = ["EVERY_STEP", "FIRST_LAYER", "LAST_LAYER", "Phase", "Scheme"]
 
 EVERY_STEP = "every step"
+FIRST_LAYER, LAST_LAYER = "first layer", "last layer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,8 @@ class Scheme:
 
     ``sparse``: role of the N:M operand in each pass that has one; one made of data of the step is selected online.
     ``unstructured``: role of operands whose zeros follow no N:M pattern, from which the machine gains nothing.
+    ``levels``: which few values operands have by role, in each pass; ``full_precision``: the layers that keep all of
+    theirs, of `FIRST_LAYER` and `LAST_LAYER`; the first convolution always does.
     ``refresh`` and ``unit``: how often the operands are re-made, and by what. ``recalled``: details of ``paper`` that
     are from memory. ``technique``: ``file.Class`` beside this file that trains so, empty for a scheme of others.
     ``schedule``: phases of training under a pattern and the options of the technique; one phase throughout unless
@@ -46,15 +50,39 @@ class Scheme:
 
     name: str
     title: str
-    sparse: dict[Pass, Role]
+    sparse: dict[Pass, Role] = field(default_factory=dict)
     technique: str = ""
     paper: str = ""
     refresh: str = EVERY_STEP
     unit: str = "SORE"
     recalled: str = ""
     unstructured: dict[Pass, Role] = field(default_factory=dict)
+    levels: dict[Pass, dict[Role, Levels]] = field(default_factory=dict)
+    full_precision: tuple[str, ...] = ()
     schedule: Callable[..., tuple[Phase, ...]] | None = None
     wide: bool = False
+
+    def __post_init__(self) -> None:
+        if self.levels and self.takes_pattern:
+            raise InputError(f"scheme {self.name!r} has operands of few values and sparse ones; a scheme has either")
+        for layer in self.full_precision:
+            if layer not in (FIRST_LAYER, LAST_LAYER):
+                hint = nearest(layer, (FIRST_LAYER, LAST_LAYER))
+                raise InputError(f"full_precision of scheme {self.name!r} names {layer!r}: {hint}")
+
+    @property
+    def takes_pattern(self) -> bool:
+        """Whether an N:M pattern, or the share of the weights that one keeps, is any of its business."""
+        return bool(self.sparse or self.unstructured)
+
+    def require_no_pattern(self, pattern: object) -> None:
+        """Refuse a ``pattern`` for operands of few values; who names several schemes at once asks those that have a
+        use for it."""
+        if self.levels and pattern:
+            raise InputError(
+                f"scheme {self.name!r} takes no N:M pattern, but {pattern} is given: its operands have few values and "
+                "no zeros of a pattern; leave it out"
+            )
 
     @property
     def online(self) -> frozenset[Pass]:

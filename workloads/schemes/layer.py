@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from ..gemm import Pass
 from .annotate import EXPANDED, short_run
+from .description import Scheme
+from .estimator import Few
 
 __all__ = ["Kind", "Observed", "Operands", "SparseLayer", "View", "short_runs"]
 
@@ -35,11 +37,13 @@ class Kind:
 
 
 class Operands(Protocol):
-    """What chooses the operands of a layer's GEMMs: a technique.
+    """What chooses the operands of a layer's GEMMs: a technique of a ``scheme``.
 
     Weights may have any shape, that in which the layer stores its own; gradients are [batch, *positions, out], those of
     a convolution [batch, out, *positions]. What is returned has the shape and the dtype of what was given.
     """
+
+    scheme: Scheme
 
     def forward_weight(self, layer: SparseLayer, weight: Tensor) -> Tensor: ...
 
@@ -48,6 +52,18 @@ class Operands(Protocol):
     def backward_gradient(self, layer: SparseLayer, dy: Tensor) -> Tensor: ...
 
     def update_gradient(self, layer: SparseLayer, dy: Tensor) -> Tensor: ...
+
+    def prepared(self, layer: SparseLayer, x: Tensor, conv: Any) -> tuple[Tensor, Any]: ...
+
+    def gain(self, layer: SparseLayer, x: Tensor, conv: Any) -> Tensor | None: ...
+
+    def activation(self, layer: SparseLayer, x: Tensor) -> Few: ...
+
+    def activation_gradient(self, layer: SparseLayer, g: Tensor, x: Tensor) -> Tensor: ...
+
+    def weight_gradient(self, layer: SparseLayer, g: Tensor, weight: Tensor) -> Tensor: ...
+
+    def marks(self, weight: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,6 +104,9 @@ class SparseLayer:
         """Thinned-out weight (or its mask) of the step before, for the flip rate."""
         self.used: Tensor | None = None
         """Thinned-out weight of the current step."""
+        self.scale: Tensor | None = None
+        """What outputs are multiplied by for W_ff to be of few values, of the dtype of the GEMM: [out], of a
+        convolution [out, 1, ...]; None for 1."""
         self._dtype: torch.dtype | None = None
         self._key: tuple[object, ...] = ()
         self._operands: dict[Pass, Tensor] = {}
@@ -201,13 +220,14 @@ class SparseLayer:
     def _make(self, pass_: Pass, dtype: torch.dtype) -> Tensor:
         dense = self.weight.detach().to(dtype)
         if pass_ == Pass.FF:
+            self.scale = None
             made = self.technique.forward_weight(self, dense) if Pass.FF in self.passes else dense
         else:
             ff = self.operand(Pass.FF, dtype)
             made = self.technique.backward_weight(self, dense, ff) if Pass.BP in self.passes else ff
         if self.used is None and pass_ == self.watched:
             self.used = made
-            self.initial = made != 0 if self.initial is None else self.initial
+            self.initial = self.technique.marks(made) if self.initial is None else self.initial
         return made
 
     @property

@@ -7,7 +7,7 @@ user's own code stay as they are.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar, cast
 
 import torch
@@ -17,8 +17,9 @@ from torch.nn.parameter import UninitializedParameter
 
 from ..errors import InputError
 from .annotate import FIRST_CONVOLUTION
+from .description import FIRST_LAYER, LAST_LAYER
 from .layer import Kind, SparseLayer
-from .three_gemms import ThreeGemms
+from .three_gemms import ThreeGemms, by_channel
 
 __all__ = ["ATTRIBUTE", "find_layers", "install", "uninstall"]
 
@@ -29,6 +30,9 @@ ATTENTION = "nn.MultiheadAttention multiplies by it without calling the layer"
 COMPUTED = "weight is computed from other parameters"
 OWN_FORWARD = "forward of the layer is the user's own"
 NOT_SUPPORTED = "no layer of a kind that can be sparse"
+
+_MULTIPLY = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Bilinear)
+"""Modules that multiply by a weight of their own and can never be at work."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,7 +54,12 @@ def _apply(module: nn.Module, x: Tensor, conv: Any) -> Tensor:
         raise InputError(
             f"layer {layer.name!r} has a weight of {layer.weight.dtype} and an input of {x.dtype}; cast one of them"
         )
-    return cast(Tensor, ThreeGemms.apply(x, module.weight, bias, layer, conv))  # type: ignore[no-untyped-call]
+    x, conv = layer.technique.prepared(layer, x, conv)
+    gain = layer.technique.gain(layer, x, conv)
+    made = ThreeGemms.apply(x, module.weight, bias if gain is None else None, layer, conv)  # type: ignore[no-untyped-call]
+    if gain is not None:
+        made = made * gain if bias is None else made * gain + by_channel(bias, conv)
+    return cast(Tensor, made)
 
 
 class SparseLinear(nn.Linear):
@@ -151,8 +160,24 @@ def _kind(module: nn.Module) -> Kind | None:
     return Kind(sparse=made, convolution=False, inputs_first=True)
 
 
-def find_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, Kind | None, str]]:
-    """Modules with a weight matrix of their own: path, module, kind, and why it can never be sparse ("" if it can)."""
+def find_layers(
+    model: nn.Module, full_precision: Collection[str] = ()
+) -> Iterator[tuple[str, nn.Module, Kind | None, str]]:
+    """Modules with a weight matrix of their own: path, module, kind, and why the technique leaves it alone ("" if it
+    does not): that it can never be sparse, or is among ``full_precision`` (`Scheme`)."""
+    ends = _ends(model, full_precision)
+    for name, module, kind, reason in _find_layers(model):
+        yield name, module, kind, reason or ends.get(id(module), "")
+
+
+def _ends(model: nn.Module, full_precision: Collection[str]) -> dict[int, str]:
+    """The first and the last module that multiplies by a weight, as far as they are named."""
+    kinds = [id(m) for m in model.modules() if _kind(m) is not None or isinstance(m, _MULTIPLY)]
+    named = {FIRST_LAYER: kinds[:1], LAST_LAYER: kinds[-1:]}
+    return {module: where for where in full_precision for module in named[where]}
+
+
+def _find_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, Kind | None, str]]:
     skipped = {
         id(part): ATTENTION
         for module in model.modules()

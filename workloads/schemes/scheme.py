@@ -16,13 +16,13 @@ from ..errors import InputError, nearest
 from ..gemm import Pass
 from ..operand import Role
 from ..sparsity import MAX_GROUP, NMPattern
-from .description import EVERY_STEP, Phase, Scheme
+from .description import Phase, Scheme
+from .few import FEW
 from .outside import outside, outside_names
 
 __all__ = ["SCHEMES", "Phase", "Scheme", "phase_at", "phases", "scheme", "target_density", "widening"]
 
 W, G = Role.WEIGHT, Role.GRADIENT
-_STEP = EVERY_STEP
 
 
 def scheme(name: str) -> Scheme:
@@ -145,9 +145,7 @@ _BOTH = {Pass.FF: W, Pass.BP: W}
 SCHEMES: dict[str, Scheme] = {
     s.name: s
     for s in (
-        Scheme(
-            name="dense", title="no sparsity", sparse={}, technique="technique.Technique", refresh="never", unit="none"
-        ),
+        Scheme(name="dense", title="no sparsity", technique="technique.Technique", refresh="never", unit="none"),
         Scheme(
             name="srste",
             title="SR-STE: N:M weights in FF",
@@ -323,7 +321,6 @@ SCHEMES: dict[str, Scheme] = {
         Scheme(
             name="gmp",
             title="gradual magnitude pruning",
-            sparse={},
             unstructured=_BOTH,
             technique="dynamic.GradualMagnitude",
             paper="Zhu and Gupta, arXiv 1710.01878",
@@ -334,7 +331,6 @@ SCHEMES: dict[str, Scheme] = {
         Scheme(
             name="set",
             title="SET: drop by magnitude, grow at random",
-            sparse={},
             unstructured=_BOTH,
             technique="dynamic.Set",
             paper="Mocanu et al., Nature Communications 2018, doi 10.1038/s41467-018-04316-3",
@@ -344,7 +340,6 @@ SCHEMES: dict[str, Scheme] = {
         Scheme(
             name="rigl",
             title="RigL: drop by magnitude, grow by gradient",
-            sparse={},
             unstructured=_BOTH,
             technique="dynamic.RigL",
             paper="Evci et al., ICML 2020, arXiv 1911.11134, repository google-research/rigl",
@@ -355,7 +350,6 @@ SCHEMES: dict[str, Scheme] = {
         Scheme(
             name="granet",
             title="GraNet: gradual global pruning with regrowth",
-            sparse={},
             unstructured=_BOTH,
             technique="dynamic.GraNet",
             paper="Liu et al., NeurIPS 2021, arXiv 2106.10404, repository VITA-Group/GraNet",
@@ -365,7 +359,6 @@ SCHEMES: dict[str, Scheme] = {
         Scheme(
             name="erk",
             title="random mask with Erdos-Renyi-kernel densities",
-            sparse={},
             unstructured=_BOTH,
             technique="unstructured.Erk",
             refresh="never",
@@ -375,7 +368,6 @@ SCHEMES: dict[str, Scheme] = {
         Scheme(
             name="sparse-ift",
             title="Sparse-IFT: wider layers of the same operations under RigL",
-            sparse={},
             unstructured=_BOTH,
             technique="dynamic.SparseWide",
             paper="Thangarasa et al., ICML 2024, arXiv 2303.11525",
@@ -387,7 +379,6 @@ SCHEMES: dict[str, Scheme] = {
         Scheme(
             name="sparcl",
             title="SparCL: dynamic weight masks, largest gradients only",
-            sparse={},
             unstructured=_BOTH,
             technique="dynamic.SparCl",
             paper="Wang et al., NeurIPS 2022, arXiv 2209.09476, repository neu-spiral/SparCL",
@@ -395,6 +386,7 @@ SCHEMES: dict[str, Scheme] = {
             unit="host",
             recalled="without replay buffer and data removal",
         ),
+        *FEW,
     )
 }
 """Every scheme by name, in the order of the documentation."""

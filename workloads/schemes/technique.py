@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..gemm import GEMM_PASSES, Pass
 from ..sparsity import NMPattern
+from .estimator import Few
 from .layer import SparseLayer, short_runs
 from .layers import ATTRIBUTE, find_layers, install, uninstall
 from .masks import CompactWeight, pack
@@ -62,6 +63,8 @@ class Technique:
     options_type: ClassVar[type[Options]] = Options
     scales: ClassVar[frozenset[Pass]] = frozenset()
     """Passes in which the gradient is not only selected from but changed, so that no top-N of dY makes it."""
+    planes: ClassVar[int] = 1
+    """Bits a weight that :meth:`marks` makes."""
     options: Any
     scheme: Scheme
     pattern: NMPattern | None
@@ -112,6 +115,42 @@ class Technique:
         """
         return dy
 
+    def prepared(self, layer: SparseLayer, x: Tensor, conv: Any) -> tuple[Tensor, Any]:
+        """What the layer multiplies in the place of its input, by operators that autograd knows, and its ``conv``.
+
+        Both are [batch, *positions, in], of a convolution [batch, in, *positions], of the dtype of the GEMM. ``conv``:
+        stride, padding, dilation, transposed, output padding, groups.
+        """
+        return x, conv
+
+    def gain(self, layer: SparseLayer, x: Tensor, conv: Any) -> Tensor | None:
+        """What the output is multiplied by before the bias, None for 1; of the dtype and dimensions of ``x``
+        [batch, ...], which is prepared. It gets no gradient unless it is made of something that does."""
+        return None
+
+    def activation(self, layer: SparseLayer, x: Tensor) -> Few:
+        """What FF and WU multiply in the place of ``x``, which is prepared; of its shape [batch, ...] and dtype. The
+        scale has the dimensions of the output, 1 along out."""
+        return Few(values=x)
+
+    def activation_gradient(self, layer: SparseLayer, g: Tensor, x: Tensor) -> Tensor:
+        """dX, where :meth:`activation` is not ``x`` itself, of ``g``, the gradient of scale times values.
+
+        All are [batch, ...] as ``x`` and of the dtype of the GEMM.
+        """
+        return g
+
+    def weight_gradient(self, layer: SparseLayer, g: Tensor, weight: Tensor) -> Tensor:
+        """dW, under a scheme of few values, of ``g``, the gradient of scale times W_ff.
+
+        All are stored alike, in any shape; ``g`` has the dtype of the GEMM, the others that of the master.
+        """
+        return g
+
+    def marks(self, weight: Tensor) -> Tensor:
+        """What of W_ff, or of W_bp, is watched for flips: bool of its shape, [planes, ...] if several; of any dtype."""
+        return weight != 0
+
     def prepare(self, layer: SparseLayer) -> None:
         """Once per layer, when it is put to work."""
 
@@ -140,7 +179,7 @@ class Technique:
             raise InputError("a technique is already attached to the model; detach it first")
         layers: dict[str, SparseLayer] = {}
         dense: dict[str, str] = {}
-        for name, module, kind, reason in find_layers(model):
+        for name, module, kind, reason in find_layers(model, self.scheme.full_precision):
             if reason or kind is None:
                 dense[name] = reason
                 continue
@@ -155,19 +194,20 @@ class Technique:
             why = "; ".join(f"{name or 'the model'}: {reason}" for name, reason in list(dense.items())[:8])
             raise InputError(
                 f"no sparsifiable layer for scheme {self.scheme.name!r}{f' at {self.asked}' if self.asked else ''}"
-                f"{f' ({why})' if why else ''}; a weight needs at least one group along its channels"
+                f"{f' ({why})' if why else ''}"
+                f"{'; a weight needs at least one group along its channels' if self.asked else ''}"
             )
         return layers, dense
 
     def _thins(self) -> bool:
-        return bool(self.scheme.sparse or self.scheme.unstructured)
+        return self.scheme.takes_pattern or bool(self.scheme.levels)
 
     def passes_of(self, layer: SparseLayer, phase: Phase, reasons: dict[Pass, str]) -> frozenset[Pass]:
-        """Passes of ``layer`` that are sparse in ``phase``; writes why others of the scheme are not to ``reasons``."""
+        """Passes of ``layer`` that are sparse or of few values in ``phase``; ``reasons`` gets why others are not."""
         of_phase = scheme(phase.scheme)
         passes = frozenset(of_phase.sparse)
         reasons.update(short_runs(layer, passes, phase.pattern.group) if phase.pattern else {})
-        return (passes - reasons.keys()) | frozenset(of_phase.unstructured)
+        return (passes - reasons.keys()) | of_phase.unstructured.keys() | of_phase.levels.keys()
 
     def _enter_phase(self) -> None:
         self.pattern = self.phase.pattern
@@ -211,7 +251,7 @@ class Technique:
             "layers": {
                 name: {
                     "state": {key: value.clone() for key, value in layer.state.items()},
-                    "masks": {key: _bits(getattr(layer, key)) for key in ("initial", "previous", "used")},
+                    "masks": {key: _bits(self._watched(layer, key)) for key in ("initial", "previous", "used")},
                 }
                 for name, layer in self.layers.items()
             },
@@ -241,7 +281,7 @@ class Technique:
             device = layer.weight.device
             layer.state = {key: value.clone().to(device) for key, value in saved["state"].items()}
             for key, bits in saved["masks"].items():
-                setattr(layer, key, _mask(bits, layer.weight))
+                setattr(layer, key, _mask(bits, layer.weight, self.planes))
             layer.forget()
         self._enter_phase()
 
@@ -251,15 +291,20 @@ class Technique:
 
     def _metrics_of(self, layer: SparseLayer) -> LayerMetrics:
         ff, bp = (_density(layer.operand(p)) for p in (Pass.FF, Pass.BP))
-        now = layer.used if layer.used is not None else layer.previous
-        wu = self.nm().density if Pass.WU in layer.passes else 1.0
+        initial, previous, used = (self._watched(layer, key) for key in ("initial", "previous", "used"))
+        now = used if used is not None else previous
+        wu = self.pattern.density if Pass.WU in layer.passes and self.pattern is not None else 1.0
         return LayerMetrics(
             density_ff=ff,
             density_bp=bp,
             density_wu=wu,
-            flip_rate=_changed(layer.previous, now),
-            sad=_changed(layer.initial, now),
+            flip_rate=_changed(previous, now, layer.weight.numel()),
+            sad=_changed(initial, now, layer.weight.numel()),
         )
+
+    def _watched(self, layer: SparseLayer, key: str) -> Tensor | None:
+        held: Tensor | None = getattr(layer, key)
+        return held if held is None or held.dtype == torch.bool else self.marks(held)
 
     def compact(self) -> dict[str, dict[Pass, CompactWeight]]:
         """FP16 operands of the sparse weights of every layer, by pass, as the machine reads them."""
@@ -334,20 +379,21 @@ def _density(weight: Tensor) -> float:
     return int(torch.count_nonzero(weight)) / max(weight.numel(), 1)
 
 
-def _changed(before: Tensor | None, now: Tensor | None) -> float:
+def _changed(before: Tensor | None, now: Tensor | None, weights: int) -> float:
     if before is None or now is None:
         return 0.0
-    return int(((before != 0) != (now != 0)).sum()) / max(now.numel(), 1)
+    return int((before != now).reshape(-1, weights).any(0).sum()) / max(weights, 1)
 
 
-def _bits(operand: Tensor | None) -> Tensor | None:
-    if operand is None:
+def _bits(marks: Tensor | None) -> Tensor | None:
+    if marks is None:
         return None
-    return torch.from_numpy(np.packbits((operand != 0).cpu().numpy().ravel()))
+    return torch.from_numpy(np.packbits(marks.cpu().numpy().ravel()))
 
 
-def _mask(bits: Tensor | None, like: Tensor) -> Tensor | None:
+def _mask(bits: Tensor | None, like: Tensor, planes: int) -> Tensor | None:
     if bits is None:
         return None
-    flat = np.unpackbits(bits.cpu().numpy(), count=like.numel()).astype(np.bool_)
-    return torch.from_numpy(flat).reshape(like.shape).to(like.device)
+    flat = np.unpackbits(bits.cpu().numpy(), count=planes * like.numel()).astype(np.bool_)
+    shape = like.shape if planes == 1 else (planes, *like.shape)
+    return torch.from_numpy(flat).reshape(shape).to(like.device)

@@ -10,13 +10,17 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from ..gemm import Pass
+from .estimator import Few
 from .layer import Observed, SparseLayer
 
-__all__ = ["ThreeGemms", "made_again"]
+__all__ = ["ThreeGemms", "by_channel", "made_again"]
 
 
 class ThreeGemms(torch.autograd.Function):
     """Y = X W_ff; dX = g_bp(dY) W_bp^T; dW = x_wu(X)^T g_wu(dY): the gradient goes straight to the dense master.
+
+    Operands of few values are multiplied as such, their scales beside the products; what dX and dW are is then the
+    technique's to say (``schemes/estimated.py``).
 
     X is [batch, *positions, in], of a convolution [batch, in, *positions], Y and dY the same with out; the bias is
     [out]; all have one float dtype.
@@ -27,16 +31,26 @@ class ThreeGemms(torch.autograd.Function):
         ctx.layer, ctx.conv, ctx.shape = layer, conv, x.shape
         needs_x, needs_w = ctx.needs_input_grad[:2]
         with torch.autocast(x.device.type, enabled=False):
+            few = layer.technique.activation(layer, x)
             w_bp = layer.operand(Pass.BP, x.dtype) if needs_x else None
-            ctx.save_for_backward(x if needs_w else None, w_bp)
             w_ff = layer.operand(Pass.FF, x.dtype)
-            _show(ctx, Pass.FF, x, w_ff, None)
-            return _multiply(x, w_ff, bias, layer, conv)
+            ctx.scale = layer.scale
+            ctx.save_for_backward(
+                few.values if needs_w else None,
+                w_bp,
+                few.scale,
+                x if needs_x and few.values is not x else None,
+                weight if needs_w and layer.technique.scheme.levels else None,
+            )
+            _show(ctx, Pass.FF, few.values, w_ff, None)
+            if few.scale is None and layer.scale is None:
+                return _multiply(few.values, w_ff, bias, layer, conv)
+            return _scaled(few, w_ff, bias, layer, conv)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, w_bp = ctx.saved_tensors
+        x_q, w_bp, scale, x, weight = ctx.saved_tensors
         layer, conv, technique = ctx.layer, ctx.conv, ctx.layer.technique
         needs_x, needs_w, needs_b = ctx.needs_input_grad[:3]
         dx = dw = db = None
@@ -47,12 +61,16 @@ class ThreeGemms(torch.autograd.Function):
                 db = dy.sum(others) if others else dy
             if needs_x:
                 g = technique.backward_gradient(layer, dy) if Pass.BP in layer.passes else dy
+                g = g if ctx.scale is None else g * ctx.scale
                 _show(ctx, Pass.BP, g, w_bp, dy)
                 dx = _input_gradient(g, w_bp, ctx.shape, layer, conv)
+                dx = dx if x is None else technique.activation_gradient(layer, dx, x)
             if needs_w:
                 g = technique.update_gradient(layer, dy) if Pass.WU in layer.passes else dy
-                _show(ctx, Pass.WU, g, x, dy)
-                dw = _weight_gradient(g, x, layer, conv)
+                g = g if scale is None else (g * scale).to(dy.dtype)
+                _show(ctx, Pass.WU, g, x_q, dy)
+                dw = _weight_gradient(g, x_q, layer, conv)
+                dw = dw if weight is None else technique.weight_gradient(layer, dw, weight)
         return dx, dw, db, None, None
 
 
@@ -70,6 +88,20 @@ def _multiply(x: Tensor, w: Tensor, bias: Tensor | None, layer: SparseLayer, con
     rows = functional.linear(x.reshape(-1, x.shape[-1]), w.t() if layer.kind.inputs_first else w, bias)
     # Autograd lets no view that a function returns be changed in place, as nn.ReLU(inplace=True) does.
     return torch.ops.aten._unsafe_view(rows, (*x.shape[:-1], rows.shape[-1]))  # type: ignore[no-any-return]
+
+
+def _scaled(few: Few, w: Tensor, bias: Tensor | None, layer: SparseLayer, conv: Any) -> Tensor:
+    """Sums of few values are exact in FP32, as on the machine, and rounded once, with their scales."""
+    dtype = torch.promote_types(w.dtype, torch.float32)
+    made = _multiply(few.values.to(dtype), w.to(dtype), None, layer, conv)
+    for scale in (few.scale, layer.scale):
+        made = made if scale is None else made * scale
+    return (made if bias is None else made + by_channel(bias, conv)).to(w.dtype)
+
+
+def by_channel(bias: Tensor, conv: Any) -> Tensor:
+    """A bias [out] of any float dtype as what is added to the output of a layer, [out] or [out, 1, ...]."""
+    return bias.reshape(-1, *[1] * len(conv[0])) if conv else bias
 
 
 def _input_gradient(dy: Tensor, w: Tensor, shape: torch.Size, layer: SparseLayer, conv: Any) -> Tensor:

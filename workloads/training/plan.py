@@ -79,4 +79,5 @@ def _recipe(rule: UpdateRule) -> _Recipe:
 
 def _pattern_of(name: str, pattern: NMPattern | None) -> NMPattern | None:
     chosen = scheme_of(name)
-    return (pattern or _USUAL_PATTERN) if chosen.sparse or chosen.unstructured else None
+    chosen.require_no_pattern(pattern)
+    return (pattern or _USUAL_PATTERN) if chosen.takes_pattern else None

@@ -225,6 +225,7 @@ class Run:
             steps=self.steps,
             row=EpochLog,
             weights={name: layer.weight for name, layer in self.technique.layers.items()},
+            planes=self.technique.planes,
         )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -68,12 +68,13 @@ def require_state(
     steps: int,
     row: type[Any],
     weights: Mapping[str, Tensor],
+    planes: int,
 ) -> None:
     """Refuse a checkpoint that is none of the training whose state before its first step is ``own``.
 
     ``rate`` is the learning rate of a step, ``row`` the dataclass of a line of the log, ``weights`` those of the layers
-    that the technique works on, by name, of any shape and dtype. Parts that grow in a training are checked by what they
-    can be.
+    that the technique works on, by name, of any shape and dtype, ``planes`` the bits of a mask for each. Parts that
+    grow in a training are checked by what they can be.
     """
     step = state["step"]
     require_int("step", step, 0, steps)
@@ -82,7 +83,7 @@ def require_state(
     _require_like("model", state["model"], own["model"])
     _require_optimizer(state["optimizer"], own["optimizer"], optimizer, rule, rate(step - 1) if step else None)
     _require_scaler(state["scaler"], own["scaler"])
-    _require_technique(state["technique"], own["technique"], step, steps, weights)
+    _require_technique(state["technique"], own["technique"], step, steps, weights, planes)
 
 
 def _require_keys(where: str, found: object, expected: Mapping[str, Any]) -> None:
@@ -183,7 +184,7 @@ def _require_scaler(found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
 
 
 def _require_technique(
-    found: Mapping[str, Any], own: Mapping[str, Any], step: int, steps: int, weights: Mapping[str, Tensor]
+    found: Mapping[str, Any], own: Mapping[str, Any], step: int, steps: int, weights: Mapping[str, Tensor], planes: int
 ) -> None:
     _require_keys("technique", found, own)
     require_int("technique: step", found["step"], 0, steps)
@@ -196,7 +197,7 @@ def _require_technique(
         _require_keys(f"technique: masks of {name!r}", layer["masks"], own["layers"][name]["masks"])
         for key, bits in layer["masks"].items():
             if bits is not None:
-                size = torch.Size([-(-weights[name].numel() // 8)])
+                size = torch.Size([-(-planes * weights[name].numel() // 8)])
                 _require_tensor(f"technique: mask {key!r} of {name!r}", bits, size, torch.uint8)
         _require_layer(f"technique: {name!r}", layer["state"], own["layers"][name]["state"], weights[name])
     if "changes" in own:

@@ -45,7 +45,8 @@ def model(classes, channels):
 
 @cache
 def step(model, scheme, batch=128, **options):
-    return capture_step(plan(model, scheme=scheme, pattern=PATTERN, epochs=1, batch=batch, seed=3, options=options))
+    nm = None if SCHEMES[scheme].levels else PATTERN
+    return capture_step(plan(model, scheme=scheme, pattern=nm, epochs=1, batch=batch, seed=3, options=options))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -55,7 +56,7 @@ def test_a_perceptron_under_every_scheme_is_equal_to_the_bit(scheme):
     assert found.equal
     assert found.words == found.all_words
     assert len(found.checks) == 8, "three layers, the first without BP"
-    of_phase = phase_at(phases(scheme, PATTERN), found.step - 1, found.steps)
+    of_phase = phase_at(phases(scheme, None if SCHEMES[scheme].levels else PATTERN), found.step - 1, found.steps)
     sparse = SCHEMES[of_phase.scheme].sparse if of_phase.pattern else {}
     assert bool(sparse) == bool(SCHEMES[scheme].sparse)
     for check in found.checks:
