@@ -16,7 +16,7 @@ FABRIC_POPCOUNT = Action(
     "word counted in LUTs",
     "XNOR array",
     "operation",
-    Fabric("LUTs of an XNOR element", lambda _, sites: sites["xnor"]["xnor_pe"][0]),
+    Fabric("LUTs of an XNOR element", lambda _, sites: sites["xnor_engine"]["xnor_pe"][0]),
 )
 
 

@@ -18,7 +18,7 @@ from ...workloads.levels import Levels
 from .banks import pair_order, registers_of, require_address, west_order
 from .frame import frame_of
 
-__all__ = ["Planes", "Sides", "XnorBanks", "planes_of", "slots_of", "xnor_banks", "xnor_registers"]
+__all__ = ["Planes", "Sides", "XnorBanks", "edge_levels", "planes_of", "slots_of", "xnor_banks", "xnor_registers"]
 
 Bits = npt.NDArray[np.bool_]
 Sides = tuple[Levels, Levels]
@@ -58,6 +58,19 @@ def xnor_registers(own: XnorSpec, mapping: XnorMapping, gemm: Gemm, levels: Side
         "edge_contexts": 1 if stationary else mapping.interleave,
         "edge_words": registers["parts"] * mapping.interleave if stationary else registers["drain_words"],
     }
+
+
+def edge_levels(registers: dict[str, int], at: npt.NDArray[np.int32], flip: Bits) -> tuple[npt.NDArray[np.int32], Bits]:
+    """What sums are compared with so that values are with thresholds: int32 ``at`` and bool ``flip``, both [n].
+
+    A value is at least ``at``, with ``flip`` at most. The edge asks whether a sum is at least its level, with flip
+    whether it is below. Of integers either is the other, exactly.
+    """
+    least = at.astype(np.int64) + flip
+    level = -(-(least + registers["length"]) // 2) if registers["twice"] else least
+    # no sum of 32 bits is 2^31, below which all are
+    always = flip & (level > np.iinfo(np.int32).max)
+    return np.where(always, np.iinfo(np.int32).min, level).astype(np.int32), flip & ~always
 
 
 def _beat(slot: int, ways: int, planes_b: int, planes_a: int) -> int:

@@ -56,8 +56,8 @@ class XnorTurns(wiring.Component):
 class XnorEdge(wiring.Component):
     """What becomes of a sum ``word`` behind the southern edge, in the same cycle.
 
-    ``value``: ``2 word - length`` with ``twice``, else ``word``, of two's complement. ``passes``: whether that is at
-    least ``level``, with ``flip`` whether it is at most ``level``.
+    ``value``: ``2 word - length`` with ``twice``, else ``word``, of two's complement. ``passes``: whether ``word`` is
+    at least ``level``, with ``flip`` whether it is below.
     """
 
     def __init__(self) -> None:
@@ -66,10 +66,8 @@ class XnorEdge(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        beyond = Signal(33)
         m.d.comb += [
             self.value.eq(Mux(self.twice, self.word << 1, self.word) - Mux(self.twice, self.length, 0)),
-            beyond.eq(self.value.as_signed() - self.level.as_signed()),
-            self.passes.eq(Mux(self.flip, beyond[-1] | (beyond == 0), ~beyond[-1])),
+            self.passes.eq((self.word.as_signed() >= self.level.as_signed()) ^ self.flip),
         ]
         return m

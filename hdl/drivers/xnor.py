@@ -15,7 +15,7 @@ from ...workloads.gemm import Gemm
 from ..blocks.banks import Bits32
 from ..blocks.frame import frame_of
 from ..blocks.xnor import Xnor
-from ..blocks.xnor_banks import Sides, XnorBanks, slots_of, xnor_banks, xnor_registers
+from ..blocks.xnor_banks import Sides, XnorBanks, edge_levels, slots_of, xnor_banks, xnor_registers
 from ..flow.cosim import Cosim
 from .grid import GridDriver, Machine, answer
 
@@ -69,7 +69,7 @@ class XnorDriver(GridDriver):
         slots = slots_of(self.own, mapping, gemm, levels)
         registers = xnor_registers(self.own, mapping, gemm, levels)
         filled = xnor_banks(self.own, mapping, gemm, levels, a, b)
-        level, flip = self._levels(thresholds, gemm.n)
+        level, flip = self._levels(thresholds, gemm.n, registers)
 
         def operands(seen: dict[str, Any]) -> dict[str, Any]:
             return self._operands(seen, filled) | self._answered(seen, level, flip)
@@ -91,12 +91,13 @@ class XnorDriver(GridDriver):
             fed[f"north__{c}__valid"] = answer(seen, f"north_ask__{c}", filled.valid[c], 0, True).astype(np.uint32)
         return fed
 
-    def _levels(self, given: Thresholds | None, n: int) -> tuple[Bits32, Bits32]:
+    def _levels(self, given: Thresholds | None, n: int, registers: dict[str, int]) -> tuple[Bits32, Bits32]:
         """Banks of thresholds and of flips, [cols, columns of C that each makes], to the end of the last tile."""
         at, flip = (np.zeros(n, np.int32), np.zeros(n, np.bool_)) if given is None else given
         for name, values in (("thresholds", at), ("flips", flip)):
             if values.shape != (n,):
                 raise InputError(f"{name} must be one a column of C, {n} of them, not {list(values.shape)}")
+        at, flip = edge_levels(registers, at, flip)
         rows = -(-n // self.frame.cols) + self.frame.accumulators
         banks = (np.pad(x, (0, rows * self.frame.cols - n)).reshape(-1, self.frame.cols).T for x in (at, flip))
         level, flipped = banks
