@@ -41,8 +41,12 @@ __all__ = [
 REMADE, BUFFER, MEMORY = 0, 1, 2
 """Where the compact form of an operand that SORE reduces is kept between its uses (`Mapping.compact`)."""
 
-TOO_LARGE, FITS, TOO_LONG = 0, 1, 2
-"""What a mapping is: more than the buffers hold; timed; longer than `LONGEST`."""
+TOO_LARGE = 0
+"""Status of a mapping whose macro-tiles the buffers do not hold."""
+FITS = 1
+"""Status of a mapping that is timed."""
+TOO_LONG = 2
+"""Status of a mapping that takes longer than `LONGEST`."""
 
 
 class Tile(NamedTuple):
