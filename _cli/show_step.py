@@ -124,7 +124,7 @@ def _passes(result: SimResult, report: EnergyReport) -> Table:
     from ..analysis.records import pass_records
     from ..analysis.words import percents_of
 
-    total, peak, records = result.cycles.total, result.spec.macs_per_cycle, pass_records(result, report)
+    total, records = result.cycles.total, pass_records(result, report)
     shares = percents_of({p: r["cycles"] for p, r in records.items()})
     rows = [
         (
@@ -132,7 +132,7 @@ def _passes(result: SimResult, report: EnergyReport) -> Table:
             f"{r['cycles']:,}",
             f"{shares[p]} %",
             f"{r['macs']:,}",
-            percent(r["macs"], r["cycles"] * peak),
+            percent(float(result.ideal_cycles(result.select(p))), r["cycles"]),
             si(r["energy_j"], "J"),
         )
         for p, r in records.items()
@@ -143,7 +143,7 @@ def _passes(result: SimResult, report: EnergyReport) -> Table:
             f"{total:,}",
             "",
             f"{result.counts.macs:,}",
-            percent(result.counts.macs, total * peak),
+            percent(float(result.ideal_cycles(result.ops)), total),
             si(report.joules, "J"),
         )
     )

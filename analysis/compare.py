@@ -169,11 +169,12 @@ def loss_ledger(sparse: SimResult, dense: SimResult) -> LossLedger:
 
 def _items(result: SimResult) -> dict[str, Fraction]:
     """Cycles by item, in exact fractions; they add up to the cycles of the step."""
-    density, peak = _density(result.workload), result.spec.macs_per_cycle
+    density = _density(result.workload)
     items: dict[str, Fraction] = defaultdict(Fraction)
-    items[IDEAL] = _ideal_macs(result) / peak
     for r in result.ops:
         if isinstance(r.op, MatrixOp):
+            peak = result.peak(r)
+            items[IDEAL] += density(r.op) * r.dense_macs / peak
             above = (r.counts.macs - density(r.op) * r.dense_macs) / peak
             if above:
                 items[f"kept dense: {_reason(r.op)}" if r.op.sparse is None else SHORT_GROUPS] += above

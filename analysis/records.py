@@ -34,11 +34,11 @@ def op_records(result: SimResult, report: EnergyReport | None = None) -> list[di
     A workload with measurements adds ``density`` of the layer in the pass of the op, ``flip_rate`` and ``sad``.
     """
     joules = (report or energy(result)).by_op
-    peak, measured = result.spec.macs_per_cycle, result.workload.measured
+    measured = result.workload.measured
     ruled, causes = result.mapping is not None, tuple(declared_causes(cycles_kind(result.ops)))
     counted = columns(counts_kind(result.ops))
     records = [
-        {**_op_record(i, r, peak, j, causes, counted), **(_constrained(r) if ruled else {})}
+        {**_op_record(i, r, result.peak(r), j, causes, counted), **(_constrained(r) if ruled else {})}
         for i, (r, j) in enumerate(zip(result.ops, joules, strict=True))
     ]
     return [{**record, **_measured(r, measured)} for record, r in zip(records, result.ops, strict=True)]

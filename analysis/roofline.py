@@ -52,15 +52,13 @@ def multiplies(r: OpResult) -> bool:
 
 
 def roofline(result: SimResult) -> Roofline:
-    """Roofline of the matrix ops of a step."""
+    """Roofline of the matrix ops of a step; its peak is that of the largest engine that any is on."""
     spec = result.spec
-    peak = spec.macs_per_cycle * spec.clock_hz / _GIGA
     bandwidth = float(spec.dram_bytes_per_cycle) * spec.clock_hz / _GIGA
-    points = tuple(
-        _point(r, r.op, peak, bandwidth, spec.clock_hz)
-        for r in result.ops
-        if isinstance(r.op, MatrixOp) and multiplies(r)
-    )
+    placed = [(r, r.op) for r in result.ops if isinstance(r.op, MatrixOp) and multiplies(r)]
+    peaks = [result.peak(r) * spec.clock_hz / _GIGA for r, _ in placed]
+    points = tuple(_point(r, op, peak, bandwidth, spec.clock_hz) for (r, op), peak in zip(placed, peaks, strict=True))
+    peak = max(peaks, default=spec.array.pes * spec.clock_hz / _GIGA)
     best = max((p.speedup for p in points), default=1.0)
     return Roofline(peak_gmacs=peak, sparse_gmacs=peak * best, gbytes_per_s=bandwidth, points=points)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..dataflow.engines import engine_of
 from ..workloads.errors import InputError
 from .level import AnyResult, cycles_of, step_of
 
@@ -16,7 +17,8 @@ _GIGA = 1e9
 class Throughput:
     """``effective`` counts kept multiply-accumulates, ``dense_equivalent`` those of the dense step.
 
-    ``utilization`` is the effective share of the peak, ``array_busy`` the share of the cycles in which the array
+    ``peak_gops`` is that of all engines that products of the step are on, ``utilization`` the share of the time that
+    they would take at the peak of the engine of each, ``array_busy`` the share of the cycles in which the array
     issues, on padding too.
     """
 
@@ -36,12 +38,14 @@ def throughput(result: AnyResult) -> Throughput:
     if not total:
         raise InputError(f"workload {step.workload.model!r} has no work: a step of no cycles has no throughput")
     seconds = total / spec.clock_hz
+    used = {engine_of(r.mapping, spec) for r in step.ops if r.mapping is not None}
+    peak = sum(engine.peak for engine in used) or spec.array.pes
     return Throughput(
         seconds=seconds,
         samples_per_s=step.workload.batch / seconds,
         effective_gops=2 * step.counts.macs / seconds / _GIGA,
         dense_equivalent_gops=2 * step.dense_macs / seconds / _GIGA,
-        peak_gops=2 * spec.macs_per_cycle * spec.clock_hz / _GIGA,
-        utilization=step.counts.macs / (total * spec.macs_per_cycle),
+        peak_gops=2 * peak * spec.clock_hz / _GIGA,
+        utilization=float(step.ideal_cycles(step.ops) / total),
         array_busy=step.cycles.compute / total,
     )

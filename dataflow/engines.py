@@ -22,7 +22,7 @@ from .stce.spec import StceSpec
 from .xnor.engine import Xnor
 from .xnor.spec import XnorSpec
 
-__all__ = ["engines_of", "evaluate", "peak_of", "place", "placed_on", "register_engine", "tiled"]
+__all__ = ["engine_of", "engines_of", "evaluate", "peak_of", "place", "placed_on", "register_engine", "tiled"]
 
 Make = Callable[[AcceleratorSpec], Engine | None]
 
@@ -85,12 +85,12 @@ def place(
 
 def evaluate(op: MatrixOp, spec: AcceleratorSpec, mapping: Mapping, pricing: Pricing = unpriced) -> Placement:
     """Cost of ``op`` under ``mapping`` on the first engine that the mapping is of."""
-    return _of(mapping, spec).evaluate(op, mapping, pricing)
+    return engine_of(mapping, spec).evaluate(op, mapping, pricing)
 
 
 def tiled(op: MatrixOp, spec: AcceleratorSpec, mapping: Mapping) -> Tiled:
     """The macro-tiles of a placed product, on the first engine that its mapping is of."""
-    return _of(mapping, spec).tiled(op, mapping)
+    return engine_of(mapping, spec).tiled(op, mapping)
 
 
 def placed_on(placement: Placement, spec: AcceleratorSpec) -> Engine:
@@ -102,7 +102,8 @@ def placed_on(placement: Placement, spec: AcceleratorSpec) -> Engine:
     raise InputError(f"a placement is on the engine {placement.engine!r}, which {spec.name!r} does not have ({names})")
 
 
-def _of(mapping: Mapping, spec: AcceleratorSpec) -> Engine:
+def engine_of(mapping: Mapping, spec: AcceleratorSpec) -> Engine:
+    """The first engine that a mapping is of."""
     array = mapping.array
     for engine in engines_of(spec):
         if engine.kind == array.kind and (not isinstance(array, OutsideMapping) or engine.name == array.engine):

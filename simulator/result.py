@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.account import Counts, Cycles, total
 from ..dataflow.constraint import MappingFile
+from ..dataflow.engines import engine_of
 from ..dataflow.mapping import Mapping
 from ..dataflow.objective import Objective
 from ..dataflow.placement import Constrained
@@ -62,7 +65,19 @@ class SimResult:
         """Multiply-accumulates of the dense step."""
         return sum(r.dense_macs for r in self.ops)
 
+    def peak(self, r: OpResult) -> int:
+        """Multiply-accumulates a cycle of the engine that an op is on; those of the array where it is on none."""
+        return self.spec.array.pes if r.mapping is None else engine_of(r.mapping, self.spec).peak
+
+    def ideal_cycles(self, ops: Iterable[OpResult]) -> Fraction:
+        """Cycles that the kept multiply-accumulates of ``ops`` take at the peaks of the engines that they are on."""
+        macs: dict[int, int] = {}
+        for r in ops:
+            peak = self.peak(r)
+            macs[peak] = macs.get(peak, 0) + r.counts.macs
+        return sum((Fraction(n, peak) for peak, n in macs.items()), Fraction(0))
+
     @property
     def utilization(self) -> float:
-        """Share of the array's peak that real (kept) multiply-accumulates reach over the whole step."""
-        return self.counts.macs / (self.cycles.total * self.spec.macs_per_cycle)
+        """Share of their engines' peaks that real (kept) multiply-accumulates reach over the whole step."""
+        return float(self.ideal_cycles(self.ops) / self.cycles.total)

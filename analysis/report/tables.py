@@ -116,7 +116,6 @@ def _run_row(
 ) -> tuple[str, ...]:
     result = run.result
     counts = result.counts
-    peak = run.cycles * result.spec.macs_per_cycle
     return (
         run.name,
         result.spec.name,
@@ -127,7 +126,7 @@ def _run_row(
         _times(speedup),
         _times(ideal),
         _share(counts.macs, result.dense_macs),
-        _share(counts.macs, peak),
+        _share(float(result.ideal_cycles(result.ops)), run.cycles),
         f"{run.energy.joules:.4g}",
         "" if saved is None else f"{100 * saved.share:.1f} ({range_words(saved)})",
         f"{counts.dram_bytes / 1e9:,.3f}",
