@@ -99,10 +99,10 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
     [
         ("one_gemm.py",),
         ("sweep_ports.py",),
-        ("own_engine.py",),
+        pytest.param(("own_engine.py",), marks=pytest.mark.slow),
         ("train_digits.py",),
-        ("batch_sweep.py", "batches.png", "1", "4"),
-        ("sensitivity.py", "sensitivity.png", "resnet9@1"),
+        pytest.param(("batch_sweep.py", "batches.png", "1", "4"), marks=pytest.mark.slow),
+        pytest.param(("sensitivity.py", "sensitivity.png", "resnet9@1"), marks=pytest.mark.slow),
         pytest.param(("bdwp_table.py",), marks=pytest.mark.slow),
         pytest.param(("nvdla.py",), marks=pytest.mark.slow),
     ],

@@ -148,6 +148,7 @@ def test_every_chart_of_every_run_is_drawn_and_nothing_is_loaded(browser: Browse
     )
 
 
+@pytest.mark.slow
 def test_the_theme_follows_the_system_until_it_is_chosen_and_is_remembered(browser: Browser, page: Path) -> None:
     def look() -> tuple[str, str]:
         browser.draw(browser.find(".plot[data-kind=passes]")[0])
@@ -207,6 +208,7 @@ def test_the_schedule_is_filtered_and_sorted_by_keyboard(browser: Browser, page:
     assert len(rows()) == 143 and browser.driver.switch_to.active_element == search
 
 
+@pytest.mark.slow
 def test_a_layer_opens_into_its_work(browser: Browser, page: Path) -> None:
     browser.open(page)
     names = "return [...document.querySelectorAll('article:not([hidden]) .plot[data-kind=layers] .ytick text')]"
@@ -227,7 +229,10 @@ def test_the_first_stop_of_the_keyboard_skips_to_the_verdict(browser: Browser, p
     assert browser.driver.current_url.endswith("#verdict")
 
 
-@pytest.mark.parametrize(("width", "height", "dark"), SCREENS)
+@pytest.mark.parametrize(
+    ("width", "height", "dark"),
+    [SCREENS[0], *(pytest.param(*screen, marks=pytest.mark.slow) for screen in SCREENS[1:])],
+)
 def test_it_fits_the_screen_and_breaks_no_rule_of_accessibility(
     browser: Browser, page: Path, width: int, height: int, dark: bool
 ) -> None:

@@ -125,6 +125,7 @@ def test_a_scheme_that_takes_no_pattern_has_one_row():
     ]
 
 
+@pytest.mark.slow
 def test_a_study_of_two_stages_costs_both(tmp_path):
     """BiPer: real weights under the first two thirds of the steps."""
     found = run_study(spec(schemes=("biper",), seeds=1), tmp_path)
@@ -357,6 +358,7 @@ def wait_for(what: Any, seconds: float) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_killed_study_leaves_no_process_and_goes_on(tmp_path, monkeypatch):
     asked = ["study", "--model", "mlp", "--schemes", "bdwp", "--seeds", "2", "--epochs", "3", "--jobs", "1"]
     command = [*WEFT, *asked, "--arch", "tiny", "-o", str(tmp_path)]
@@ -421,6 +423,7 @@ def dies(classes):
 """
 
 
+@pytest.mark.slow
 def test_one_failure_stops_nothing_else(tmp_path, capfd):
     (tmp_path / "narrow.py").write_text(NARROW)
     models = ",".join(f"{tmp_path / 'narrow.py'}:{name}" for name in ("dies", "net"))
@@ -460,6 +463,7 @@ def test_keys_follow_spec_data_and_sources(tmp_path, monkeypatch):
     assert planned([user])[0].key != first[0].key
 
 
+@pytest.mark.slow
 def test_everything_that_a_training_imports_is_in_its_key():
     code = (
         "import sys; from weft.workloads.training import plan, train; train(plan('mlp', scheme='bdwp-x', epochs=1));"

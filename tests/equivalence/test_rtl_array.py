@@ -97,6 +97,7 @@ def test_rtl_equals_the_simulator(name, data):
     assert_equal(driver, mapping, gemm, a, b, ready)
 
 
+@pytest.mark.slow
 @settings(max_examples=16, deadline=None)
 @given(data=st.data())
 def test_16_by_16_equals_the_simulator(data):

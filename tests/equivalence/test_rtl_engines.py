@@ -185,7 +185,7 @@ rules: dict[str, st.SearchStrategy[UpdateSettings]] = {
 }
 machines = [
     ("sgd", 3, 2, 4),
-    ("nesterov", 3, 2, 4),
+    pytest.param("nesterov", 3, 2, 4, marks=pytest.mark.slow),
     *(
         pytest.param(r, *c, marks=pytest.mark.slow)
         for r in ("sgd", "nesterov")
@@ -205,6 +205,7 @@ def test_wuve_is_the_stepped_engine(rule: str, lanes: int, multiply: int, add: i
     check_wuve(driver, data.draw(rules[rule]), data.draw(singles(n)), data.draw(halves(n)), state)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(100))
 @given(data=st.data())
 def test_wuve_in_bf16_is_the_stepped_engine(data: st.DataObject) -> None:

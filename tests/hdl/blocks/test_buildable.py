@@ -69,6 +69,7 @@ def accepted_elaborates(data):
         assert "module \\top" in elaborate(component)
 
 
+@pytest.mark.slow
 @settings(max_examples=3)
 @given(data=st.data())
 def test_an_accepted_machine_elaborates(data):

@@ -236,6 +236,7 @@ def _driven(fragment: Any, domain: str) -> Any:
     return fragment.statements[domain]._lhs_signals() if domain in fragment.statements else ()
 
 
+@pytest.mark.slow
 def test_the_controller_never_deadlocks(tmp_path):
     """Of every run, of however many parts and tiles, each step comes within ``PATIENCE`` array cycles of the last."""
     assert proved(Progress(StceControl), tmp_path, PATIENCE + 1)

@@ -384,7 +384,7 @@ class AllUnits(wiring.Component):
         return m
 
 
-@pytest.mark.parametrize("latency", [1, 4, 9])
+@pytest.mark.parametrize("latency", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 9))])
 def test_latency_is_exact(latency: int) -> None:
     component = AllUnits(latency)
     fed: dict[str, Bits] = {}

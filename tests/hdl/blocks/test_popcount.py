@@ -41,7 +41,7 @@ class Counts(wiring.Component):
         return m
 
 
-@pytest.mark.parametrize(("width", "latency"), [(1, 1), (6, 0), (13, 3)])
+@pytest.mark.parametrize(("width", "latency"), [(1, 1), (6, 0), pytest.param(13, 3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("tree", Tree)
 def test_every_tree_counts(tree, width, latency, tmp_path):
     assert proved(Counts(width, latency, tree), tmp_path, latency + 2)
