@@ -68,6 +68,10 @@ GROUPS = {
         "weft.simulator.compact": "compress Compact",
         "weft.simulator.reference": "gemm_reference",
     },
+    "Order binary channels": {
+        "weft.dataflow.spanning_tree": "spanning_tree SpanningTree tree_cost TreeEngine TreeCost",
+        "weft.simulator.spanning_tree": "run_tree TreeRun",
+    },
     "Report": {
         "weft": "compare",
         "weft.analysis.energy": "energy EnergyReport",

@@ -87,7 +87,7 @@ def copies(draw: st.DrawFn) -> CompactCopy:
 update = st.builds(
     UpdateOp,
     kind=st.just("update"),
-    name=text,
+    name=text.map("an update of {}".format),  # of none of the parameters that products read
     elements=st.integers(1, 2**40),
     dense_copy=st.booleans(),
     copies=st.lists(copies(), max_size=2).map(tuple),
