@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from .jit import kernel
 
 Bits = NDArray[np.uint64]
 Int64 = NDArray[np.int64]
@@ -66,7 +68,7 @@ def _ones(typing: Any, word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def agreeing(a: Bits, b: Bits, mask: Bits, out: NDArray[np.int32]) -> None:
     """Add to ``out`` int32 [m, n] how many bits under ``mask`` [units] of each line of ``a`` are those of ``b``."""
     for row0 in range(0, len(a), ROWS_AT_ONCE):
@@ -81,7 +83,7 @@ def agreeing(a: Bits, b: Bits, mask: Bits, out: NDArray[np.int32]) -> None:
                     out[row, col] += np.int32(count)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def counted(a: Side, b: Side, plane_a: int, plane_b: int, differ: bool, weight: int, out: NDArray[np.int32]) -> None:
     """Add to ``out`` int32 [m, n] one beat of every word: ``weight`` for each bit that counts."""
     flip = np.uint64(0) if differ else ~np.uint64(0)
@@ -102,7 +104,7 @@ def counted(a: Side, b: Side, plane_a: int, plane_b: int, differ: bool, weight: 
                     out[row, col] += np.int32(np.int64(count) * weight)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def run_os(x: Elements, slots: Int64, results: Times) -> Spent:
     """Output-stationary; ``slots`` [tiles], at least one each, columns inside rows."""
     rows, cols, interleave, popcount_latency, _ = x
@@ -167,7 +169,7 @@ def run_os(x: Elements, slots: Int64, results: Times) -> Spent:
     return Spent(cycles, compute, port)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def run_ws(x: Elements, n_tile: Int64, last: NDArray[np.bool_], results: Times) -> Spent:
     """Weight-stationary; ``n_tile`` [tiles] by their order, ``last`` whether it is the last of that one."""
     rows, cols, interleave, popcount_latency, keep = x
