@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
+from ..dataflow.engines import engine_of
 from ..simulator.result import OpResult, SimResult
 from ..workloads.gemm import Pass
 from ..workloads.step import MatrixOp
@@ -34,12 +35,14 @@ class RooflinePoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roofline:
-    """Ceilings in GMAC/s and GB/s, and the ops under them. ``sparse_gmacs`` is the peak times the best ``speedup``."""
+    """Ceilings in GMAC/s and GB/s, and the ops under them. ``sparse_gmacs`` is the peak times the best ``speedup``;
+    ``others``: name and peak of the engines that ops are on besides that of ``peak_gmacs``, the largest."""
 
     peak_gmacs: float
     sparse_gmacs: float
     gbytes_per_s: float
     points: tuple[RooflinePoint, ...]
+    others: tuple[tuple[str, float], ...] = ()
 
     def roof(self, intensity: float) -> float:
         """GMAC/s that a dense op of ``intensity`` can reach."""
@@ -58,9 +61,17 @@ def roofline(result: SimResult) -> Roofline:
     placed = [(r, r.op) for r in result.ops if isinstance(r.op, MatrixOp) and multiplies(r)]
     peaks = [result.peak(r) * spec.clock_hz / _GIGA for r, _ in placed]
     points = tuple(_point(r, op, peak, bandwidth, spec.clock_hz) for (r, op), peak in zip(placed, peaks, strict=True))
+    used = dict.fromkeys(engine_of(r.mapping, spec) for r, _ in placed if r.mapping is not None)
+    names = {engine.name: engine.peak * spec.clock_hz / _GIGA for engine in used}
     peak = max(peaks, default=spec.array.pes * spec.clock_hz / _GIGA)
     best = max((p.speedup for p in points), default=1.0)
-    return Roofline(peak_gmacs=peak, sparse_gmacs=peak * best, gbytes_per_s=bandwidth, points=points)
+    return Roofline(
+        peak_gmacs=peak,
+        sparse_gmacs=peak * best,
+        gbytes_per_s=bandwidth,
+        points=points,
+        others=tuple((name, own) for name, own in names.items() if own < peak),
+    )
 
 
 def _point(r: OpResult, op: MatrixOp, peak: float, bandwidth: float, clock_hz: int) -> RooflinePoint:

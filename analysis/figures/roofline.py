@@ -87,6 +87,16 @@ def _draw_roofs(ax: Axes, roofs: Roofline, theme: Theme) -> None:
     ax.annotate(
         f"DRAM {roofs.gbytes_per_s:,.3g} GB/s", (low, roofs.roof(low)), xytext=(14, 0), ha="left", va="center", **_SMALL
     )
+    for name, peak in roofs.others:
+        ax.plot([peak / roofs.gbytes_per_s, high], [peak, peak], color=theme.text, linewidth=1.0)
+        ax.annotate(
+            f"peak of the {name} {peak:,.4g} GMAC/s",
+            (peak / roofs.gbytes_per_s, peak),
+            xytext=(14, 3),
+            ha="left",
+            va="bottom",
+            **_SMALL,
+        )
     if best > 1:
         ax.plot(
             [ridge, ridge * best, high],

@@ -6,9 +6,11 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from fractions import Fraction
 
 import pytest
 
+import weft
 from weft.analysis.energy import energy
 from weft.analysis.frames import causes_frame, energy_frame, layers_frame, ops_frame, passes_frame
 from weft.analysis.records import dense_layers, layer_of, op_records, to_dict
@@ -154,3 +156,18 @@ def test_numbers_need_neither_matplotlib_nor_pandas() -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_each_op_is_held_to_the_engine_that_it_is_on():
+    """CNV under `xnor` on both engines: the roof, the peak and the ideal time of an op are its own engine's."""
+    step = weft.simulate(weft.schedule(weft.sparsify(weft.trace("cnv", batch=2), "xnor"), "bnn-ecp5"))
+    roofs, own = roofline(step), {True: 30 * 64, False: 16}
+    products = [r for r in step.ops if r.mapping is not None]
+
+    assert roofs.peak_gmacs == pytest.approx(30 * 64 * 0.06)
+    assert roofs.others == (("STCE", pytest.approx(16 * 0.06)),)
+    assert {step.peak(r) for r in products} == set(own.values())
+    ideal = sum(Fraction(r.counts.macs, own[r.mapping.array.kind == "xnor"]) for r in products)
+    assert step.ideal_cycles(step.ops) == ideal
+    assert step.utilization == throughput(step).utilization == float(ideal / step.cycles.total)
+    assert 0.8 < step.utilization < 1
