@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from ..dataflow.engines import engine_of
 from ..simulator.result import OpResult, SimResult
 from ..workloads.gemm import Pass
 from ..workloads.step import MatrixOp
@@ -61,8 +60,7 @@ def roofline(result: SimResult) -> Roofline:
     placed = [(r, r.op) for r in result.ops if isinstance(r.op, MatrixOp) and multiplies(r)]
     peaks = [result.peak(r) * spec.clock_hz / _GIGA for r, _ in placed]
     points = tuple(_point(r, op, peak, bandwidth, spec.clock_hz) for (r, op), peak in zip(placed, peaks, strict=True))
-    used = dict.fromkeys(engine_of(r.mapping, spec) for r, _ in placed if r.mapping is not None)
-    names = {engine.name: engine.peak * spec.clock_hz / _GIGA for engine in used}
+    names = {engine.name: engine.peak * spec.clock_hz / _GIGA for engine in result.engines}
     peak = max(peaks, default=spec.array.pes * spec.clock_hz / _GIGA)
     best = max((p.speedup for p in points), default=1.0)
     return Roofline(

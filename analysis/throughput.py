@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..dataflow.engines import engine_of
 from ..workloads.errors import InputError
 from .level import AnyResult, cycles_of, step_of
 
@@ -38,8 +37,7 @@ def throughput(result: AnyResult) -> Throughput:
     if not total:
         raise InputError(f"workload {step.workload.model!r} has no work: a step of no cycles has no throughput")
     seconds = total / spec.clock_hz
-    used = {engine_of(r.mapping, spec) for r in step.ops if r.mapping is not None}
-    peak = sum(engine.peak for engine in used) or spec.array.pes
+    peak = sum(engine.peak for engine in step.engines) or spec.array.pes
     return Throughput(
         seconds=seconds,
         samples_per_s=step.workload.batch / seconds,

@@ -1,4 +1,4 @@
-"""Engines of others: how one runs a product, and which there are. `docs/extending.md` makes one."""
+"""How an engine of others runs a product; `engines.register_engine` takes one, `docs/extending.md` makes one."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.account import Counts, Cycles, total
 from ..dataflow.constraint import MappingFile
+from ..dataflow.engine import Engine
 from ..dataflow.engines import engine_of
 from ..dataflow.mapping import Mapping
 from ..dataflow.objective import Objective
@@ -64,6 +65,11 @@ class SimResult:
     def dense_macs(self) -> int:
         """Multiply-accumulates of the dense step."""
         return sum(r.dense_macs for r in self.ops)
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """Those that products of the step are on, in the order in which they come."""
+        return tuple(dict.fromkeys(engine_of(r.mapping, self.spec) for r in self.ops if r.mapping is not None))
 
     def peak(self, r: OpResult) -> int:
         """Multiply-accumulates a cycle of the engine that an op is on; those of the array where it is on none."""

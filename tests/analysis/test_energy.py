@@ -27,6 +27,8 @@ from weft.dataflow.actions import Actions, Component
 from weft.dataflow.config_io import dumps_spec, load_spec
 from weft.dataflow.objective import Objective
 from weft.dataflow.schedule import schedule
+from weft.dataflow.xnor.counts import FABRIC_POPCOUNT
+from weft.hdl.blocks.xnor import Xnor
 from weft.hdl.flow import synthesis
 from weft.hdl.flow.devices import Resources
 from weft.hdl.flow.synthesis import Part, Synthesis
@@ -366,3 +368,12 @@ def test_the_energy_objective_saves_energy() -> None:
     # 15 % less, in three times the cycles.
     assert energy(frugal).joules < 0.9 * energy(fast).joules
     assert frugal.cycles.total > fast.cycles.total
+
+
+def test_the_luts_of_an_xnor_element_are_looked_up_under_the_names_of_block_and_module() -> None:
+    spec = load_spec("bnn-ecp5")
+    (module,) = (name for name in Xnor(spec.xnor).parts if name.endswith("_pe"))
+    counted = {"xnor_engine": {module: (7, 30)}}
+
+    assert counted.keys() <= BLOCKS.keys()
+    assert FABRIC_POPCOUNT.price.luts(spec, counted) == 7
