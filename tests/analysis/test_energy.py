@@ -372,8 +372,7 @@ def test_the_energy_objective_saves_energy() -> None:
 
 def test_the_luts_of_an_xnor_element_are_looked_up_under_the_names_of_block_and_module() -> None:
     spec = load_spec("bnn-ecp5")
-    (module,) = (name for name in Xnor(spec.xnor).parts if name.endswith("_pe"))
-    counted = {"xnor_engine": {module: (7, 30)}}
+    counted = {"xnor_engine": {Xnor.pe: (7, 30)}}
 
     assert counted.keys() <= BLOCKS.keys()
     assert FABRIC_POPCOUNT.price.luts(spec, counted) == 7
