@@ -16,7 +16,8 @@ from weft.dataflow.prices import FREE
 from weft.dataflow.problem import memory_machine, problem_of
 from weft.dataflow.schedule import schedule
 from weft.dataflow.stce.pace import array_machine
-from weft.dataflow.stce.search import FREE_SPACE, THRIFT, Limits, search
+from weft.dataflow.stce.search import THRIFT, search
+from weft.dataflow.stce.space import FREE_SPACE, Limits
 from weft.simulator.step import simulate
 from weft.workloads.io import save_workload
 from weft.workloads.models import zoo

@@ -23,7 +23,7 @@ from .mapping import COMPACT, Compact, EngineMapping, Mapping
 from .problem import Problem
 from .stce.dataflows import NUMBER
 from .stce.mapping import DENSE, ArrayMapping, Dataflow, holds_pairs
-from .stce.search import FORMS, FREE_SPACE, Only
+from .stce.space import FORMS, FREE_SPACE, Only
 from .stce.spec import MAX_ACCUMULATORS, StceSpec
 from .xnor.mapping import XnorMapping
 from .xnor.spec import XnorSpec

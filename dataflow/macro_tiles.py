@@ -28,11 +28,13 @@ __all__ = [
     "Tiled",
     "Times",
     "Totals",
+    "cuts",
     "least_units",
     "moves",
     "op_cost",
     "op_totals",
     "op_units",
+    "passes",
     "sore_cycles",
     "stored",
     "times_of",
@@ -140,12 +142,20 @@ class OpCost(NamedTuple):
 
 
 @inlined
+def cuts(p: Problem, row_tiles: int, col_tiles: int, resident: int) -> tuple[bool, bool, bool]:
+    """Whether macro-tiles cut the axis along which im2col repeats the W2E operand, the N2S operand, the results."""
+    return (
+        (p.west_window == ROWS and row_tiles > 1) or (p.west_window == CONTRACTION and not resident),
+        (p.north_window == COLS and col_tiles > 1) or (p.north_window == CONTRACTION and not resident),
+        (p.out_window == ROWS and row_tiles > 1) or (p.out_window == COLS and col_tiles > 1),
+    )
+
+
+@inlined
 def moves(p: Problem, y: MemoryMachine, d: Demand, q: Share, r: Axis, c: Axis, tile: Tile) -> Moves:
     """Loads and stores of a macro-tiling."""
     resident = tile.resident
-    row_cut = (p.west_window == ROWS and r.tiles > 1) or (p.west_window == CONTRACTION and not resident)
-    col_cut = (p.north_window == COLS and c.tiles > 1) or (p.north_window == CONTRACTION and not resident)
-    out_cut = (p.out_window == ROWS and r.tiles > 1) or (p.out_window == COLS and c.tiles > 1)
+    row_cut, col_cut, out_cut = cuts(p, r.tiles, c.tiles, resident)
     row = q.row_cut if row_cut else q.row
     kept = q.held_col_cut if col_cut else q.held_col
     fits = r.full * c.full * d.result_bits <= y.out_half * BYTE
@@ -179,17 +189,21 @@ def sore_cycles(q: Share, y: MemoryMachine, group: int, cols: int) -> int:
 
 
 @inlined
+def passes(r: Axis, c: Axis, tile: Tile) -> tuple[int, int]:
+    """How often all of the W2E operand, and all of the N2S operand, is loaded or read back compact."""
+    if tile.resident:
+        return (1 if tile.rows_slow or r.tiles == 1 else c.tiles, r.tiles if tile.rows_slow and c.tiles > 1 else 1)
+    return c.tiles, 1 if tile.compact == BUFFER and not tile.rows_slow else r.tiles
+
+
+@inlined
 def op_totals(p: Problem, y: MemoryMachine, e: Issue, q: Share, r: Axis, c: Axis, m: Moves, tile: Tile) -> Totals:
     """What happens under a mapping in all; its time is at least that of array, memory or SORE, at most their sum."""
     if not m.fits:
         return Totals(TOO_LARGE, 0, 0, 0, 0, 0, 0)
     rows, cols = r.tiles - 1, c.tiles - 1
     array = rows * (cols * e.busy[0][0] + e.busy[0][1]) + cols * e.busy[1][0] + e.busy[1][1]
-    if tile.resident:
-        west = 1 if tile.rows_slow or r.tiles == 1 else c.tiles
-        north = r.tiles if tile.rows_slow and c.tiles > 1 else 1
-    else:
-        west, north = c.tiles, 1 if tile.compact == BUFFER and not tile.rows_slow else r.tiles
+    west, north = passes(r, c, tile)
     write = rows * (cols * stored(p, m, r.full, c.full) + stored(p, m, r.full, c.last))
     write += cols * stored(p, m, r.last, c.full) + stored(p, m, r.last, c.last)
     read = west * m.row * p.rows + m.added * write
@@ -212,9 +226,18 @@ def op_totals(p: Problem, y: MemoryMachine, e: Issue, q: Share, r: Axis, c: Axis
 
 
 @inlined
-def least_units(y: MemoryMachine, found: Totals) -> int:
-    """No order of what happens can be faster: array, memory and SORE each work through their own."""
-    return max(max(found.array, found.sore_cycles) * y.rate, (found.read_bytes + found.write_bytes) * RATE)
+def least_units(p: Problem, y: MemoryMachine, r: Axis, c: Axis, m: Moves, tile: Tile, found: Totals) -> int:
+    """No order of what happens can be faster: array, memory and SORE each work through their own; nothing hides the
+    first loads and the last store from the array, nor its ramp from anybody."""
+    last = stored(p, m, r.last, c.last) * RATE * (1 + m.added)
+    bytes_ = (found.read_bytes + found.write_bytes) * RATE
+    lead = m.lead * RATE
+    if tile.resident:
+        lead = (r.full * m.row + c.full * m.col) * RATE
+    else:
+        bytes_ += lead
+    work = max((found.array - found.ramp) * y.rate + lead + last, bytes_)
+    return found.ramp * y.rate + max(work, found.sore_cycles * y.rate)
 
 
 class Times(NamedTuple):

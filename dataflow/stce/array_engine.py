@@ -25,7 +25,8 @@ from ..prices import Prices, Pricing, unpriced
 from ..problem import MemoryMachine, Problem, too_long
 from .cost import Cost, Form, cost_of, form_of, tiled_as
 from .pace import ArrayMachine
-from .search import CYCLES, EDP, ENERGY, FREE_SPACE, NOTHING, THRIFT, Found, Limits, search
+from .search import CYCLES, EDP, ENERGY, NOTHING, THRIFT, Found, search
+from .space import FREE_SPACE, Limits
 
 __all__ = ["ArrayEngine", "Role"]
 

@@ -24,9 +24,12 @@ __all__ = [
     "PACES",
     "col_axis",
     "demand_of",
+    "issue",
     "issue_of",
     "issuing",
     "least_issue",
+    "least_ramp",
+    "ramp_of",
     "registers",
     "row_axis",
     "tiles",
@@ -106,6 +109,12 @@ def col_axis(x: ArrayMachine, t: Tiling, cols: int, extent: int) -> Axis:
 
 
 @inlined
+def ramp_of(x: ArrayMachine, t: Tiling, r: Axis, c: Axis) -> int:
+    """What a run takes beyond its macro-tiles."""
+    return _ramp(t.dataflow, x, t, r.last, c.last)
+
+
+@inlined
 def issue_of(x: ArrayMachine, t: Tiling, r: Axis, c: Axis) -> Issue:
     """What the array takes for the macro-tiles of a product."""
     n = t.dataflow
@@ -113,7 +122,13 @@ def issue_of(x: ArrayMachine, t: Tiling, r: Axis, c: Axis) -> Issue:
         (_issue(n, x, t, r.work, c.work), _issue(n, x, t, r.work, c.work_last)),
         (_issue(n, x, t, r.work_last, c.work), _issue(n, x, t, r.work_last, c.work_last)),
     )
-    return Issue(busy, _ramp(n, x, t, r.last, c.last))
+    return Issue(busy, ramp_of(x, t, r, c))
+
+
+@inlined
+def issue(x: ArrayMachine, t: Tiling, row: int, col: int) -> int:
+    """What the array takes for so much work along rows and columns; of two parts it takes as much at least."""
+    return _issue(t.dataflow, x, t, row, col)
 
 
 @kernel
@@ -121,6 +136,12 @@ def least_issue(x: ArrayMachine, t: Tiling, rows: int, cols: int) -> int:
     """Cycles of the array that no macro-tiling of a product avoids."""
     n = t.dataflow
     return _issue(n, x, t, _row_work(n, x, t, rows), _col_work(n, x, t, cols))
+
+
+@kernel
+def least_ramp(x: ArrayMachine, t: Tiling) -> int:
+    """What a run takes at least beyond its macro-tiles: a ramp rises with rows and columns."""
+    return _ramp(t.dataflow, x, t, 1, 1)
 
 
 @kernel

@@ -17,7 +17,8 @@ from .counts import StceCounts
 from .dataflows import PACES
 from .mapping import ArrayMapping
 from .pace import ArrayMachine, array_machine
-from .search import Found, Limits
+from .search import Found
+from .space import Limits
 from .spec import StceSpec
 
 __all__ = ["Stce"]

@@ -1,17 +1,9 @@
 """The kernel of the offline scheduler: exhaustive search over the mappings of one op with one choice of roles.
 
-The space, in the order it is walked (the first of equals wins):
-
-- dataflow OS, then WS;
-- executed pattern: the op's own; dense runs as 1:1 in OS and as D:D, D = 1, 2, 4, ... held pairs, in WS;
-- interleave 1 .. accumulators, as far as the PE's registers hold it;
-- macro-tile rows: 1, 2, 3, 4, 6, 8, 12, 16, ... times the array rows (OS) or the interleave (WS), and all rows;
-- macro-tile columns: the same multiples of the columns that one array tile makes, and all columns;
-- operands resident, rows slow (loop order mn) or columns slow (nm); or streamed; and where SORE would reduce the same
-  columns for every row tile: the compact copy kept in memory (resident or streamed), or in the N2S buffer (streamed).
-
-A mapping that by what it does in all cannot win is not costed phase by phase; nor is a branch whose array time alone is
-too long. `Only` restricts the space.
+All of the space (`space.py`) is decided, little of it costed: a branch, a row of macro-tiles or a mapping is left out
+as soon as a bound of its time or of its bytes (`bounds.py`) says that it cannot win. Of equals the first in the order
+of the space wins, in whatever order they are visited, since each mapping knows its place. tests/dataflow/exhaustive.py
+costs every mapping and finds the same.
 """
 
 from __future__ import annotations
@@ -23,10 +15,7 @@ from numpy.typing import NDArray
 
 from ..jit import inlined, kernel
 from ..macro_tiles import (
-    BUFFER,
     FITS,
-    MEMORY,
-    REMADE,
     TOO_LARGE,
     TOO_LONG,
     Axis,
@@ -39,47 +28,23 @@ from ..macro_tiles import (
     times_of,
 )
 from ..objective import TIE
+from ..operand import BYTE
 from ..prices import Prices
-from ..problem import LONGEST, MemoryMachine, Problem, Share, share
+from ..problem import LONGEST, RATE, MemoryMachine, Problem, Share, share
+from .bounds import Bound, Once, least_bytes, least_of_rows, least_of_tile, once_of
 from .cost import energy_pj
-from .dataflows import PACES, col_axis, demand_of, issue_of, least_issue, registers, row_axis, tiling, unit, widest
+from .dataflows import col_axis, demand_of, issue_of, row_axis, unit
 from .pace import ArrayMachine, Tiling
+from .space import FORMS, Limits, Only, branches_of, col_axes, extents, forms_of, pace, place_of
 
-__all__ = ["CYCLES", "EDP", "ENERGY", "FORMS", "FREE_SPACE", "NOTHING", "THRIFT", "Found", "Limits", "Only", "search"]
+__all__ = ["CYCLES", "EDP", "ENERGY", "NOTHING", "THRIFT", "Found", "search"]
 
 THRIFT, CYCLES, ENERGY, EDP, _BYTES = 0, 1, 2, 3, 4
 
 
-class Limits(NamedTuple):
-    """Registers of a PE."""
-
-    accumulators: int
-    dense_words: int
-    weight_pairs: int
-    max_group: int
-
-
-class Only(NamedTuple):
-    """What a search is restricted to. ``dataflows``: bits by their number. ``forms``: bits by the number of `FORMS`; -1
-    for those of the space. The others are allowed values, int64 [values], of any if empty: interleaves, pairs that a
-    dense operand holds in WS, rows and columns of a macro-tile, which need not be of the space."""
-
-    dataflows: int
-    interleaves: NDArray[np.int64]
-    held: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    cols: NDArray[np.int64]
-    forms: int
-
-
-_ANY = np.empty(0, np.int64)
-_DATAFLOWS = len(PACES)
-FREE_SPACE = Only(sum(pace.searched << number for number, pace in enumerate(PACES)), _ANY, _ANY, _ANY, _ANY, -1)
-
-
 class Found(NamedTuple):
     """Best mapping of a search: whether there is one (`cost.FITS`), its cost under energy or EDP, bytes, and time;
-    ``decided``: the mappings costed or excluded by a bound."""
+    ``place``: where it stands in the order of the space."""
 
     status: int
     key: float
@@ -90,157 +55,34 @@ class Found(NamedTuple):
     group: int
     interleave: int
     tile: Tile
-    decided: int
+    place: int
 
 
-NOTHING = Found(TOO_LARGE, np.inf, LONGEST, LONGEST, 0, 0, 0, 0, Tile(0, 0, 0, 0, 0), 0)
+NOTHING = Found(TOO_LARGE, np.inf, LONGEST, LONGEST, 0, 0, 0, 0, Tile(0, 0, 0, 0, 0), LONGEST)
 """Of a search without a space."""
 
-
-@kernel
-def _steps(unit: int, size: int) -> NDArray[np.int64]:
-    """Tile extents: 1, 2, 3, 4, 6, 8, 12, ... units while below ``size``, then ``size``."""
-    found = np.empty(130, np.int64)
-    n, power = 0, 1
-    while power * unit < size:
-        found[n] = power * unit
-        n += 1
-        if power > 1 and power * 3 // 2 * unit < size:
-            found[n] = power * 3 // 2 * unit
-            n += 1
-        power *= 2
-    found[n] = size
-    return found[: n + 1]
+IMPOSSIBLE = NOTHING._replace(status=TOO_LONG)
+"""Of one whose mappings that fit are all too long to be timed."""
 
 
-@kernel
-def _allows(values: NDArray[np.int64], value: int) -> bool:
-    return len(values) == 0 or bool(np.any(values == value))
+class _Goal(NamedTuple):
+    """What is minimised, by which prices, among the mappings that take at most ``most_units``."""
 
-
-@kernel
-def _forms(q: Share, r: Axis, c: Axis) -> int:
-    """How many of `FORMS` are tried: keeping a compact copy is worth a try where it is used again."""
-    if not q.sore_groups or r.tiles == 1:
-        return 3
-    return 6 if c.tiles > 1 else 5
-
-
-FORMS = (
-    (1, 1, REMADE),
-    (1, 0, REMADE),
-    (0, 1, REMADE),
-    (0, 1, MEMORY),
-    (0, 0, BUFFER),
-    (1, 1, MEMORY),
-    (0, 0, REMADE),
-    (1, 0, MEMORY),
-    (0, 0, MEMORY),
-)
-"""Residence, loop order (1: rows slow) and place of the compact copy, in the order in which they are tried; the last
-three are never better than one before them, but somebody may ask for them."""
+    objective: int
+    price: Prices
+    most_units: int
 
 
 @inlined
-def _best_tiles(
-    p: Problem,
-    x: ArrayMachine,
-    y: MemoryMachine,
-    t: Tiling,
-    q: Share,
-    price: Prices,
-    objective: int,
-    most_units: int,
-    only: Only,
-    best: Found,
-) -> tuple[Found, int]:
-    """Best of ``best`` and of the mappings at one pace; whether one was too long to be timed."""
-    decided, too_long = best.decided, 0
-    high, wide = unit(t.dataflow, x, t.interleave)
-    all_cols = [col_axis(x, t, p.cols, cols) for cols in (only.cols if len(only.cols) else _steps(wide, p.cols))]
-    for rows in only.rows if len(only.rows) else _steps(high, p.rows):
-        r = row_axis(x, t, p.rows, rows)
-        for c in all_cols:
-            for form in range(_forms(q, r, c) if only.forms < 0 else len(FORMS)):
-                if not only.forms >> form & 1:
-                    continue
-                resident, rows_slow, compact = FORMS[form]
-                tile = Tile(r.full, c.full, resident, rows_slow, compact)
-                decided += 1
-                m = moves(p, y, demand_of(x, t, r, c), q, r, c, tile)
-                if not m.fits:
-                    continue
-                e = issue_of(x, t, r, c)
-                found = op_totals(p, y, e, q, r, c, m, tile)
-                if found.status != FITS:
-                    too_long |= int(found.status == TOO_LONG)
-                    continue
-                least = least_units(y, found)
-                key = _key(p, x, t, tile, found, least, price, objective)
-                if least > most_units or not _better(objective, key, least, found, best):
-                    continue
-                units = op_units(p, y, times_of(p, y, e, q, r, c, m, tile), r, c, m, tile, found.ramp)[1]
-                key = _key(p, x, t, tile, found, units, price, objective)
-                if units <= most_units and _better(objective, key, units, found, best):
-                    moved = found.read_bytes + found.write_bytes
-                    best = Found(FITS, key, moved, units, t.dataflow, t.keep, t.group, t.interleave, tile, 0)
-    b = best
-    return Found(
-        b.status, b.key, b.moved, b.units, b.dataflow, b.keep, b.group, b.interleave, b.tile, decided
-    ), too_long
-
-
-@kernel
-def _scan(
-    p: Problem,
-    x: ArrayMachine,
-    y: MemoryMachine,
-    limits: Limits,
-    price: Prices,
-    objective: int,
-    most_units: int,
-    only: Only,
-) -> Found:
-    """Best mapping by one objective among those that take at most ``most_units``; of equals the first, of equally fast
-    ones the first that moves the fewest bytes."""
-    best = Found(TOO_LARGE, np.inf, LONGEST, LONGEST, 0, 0, 0, 0, Tile(0, 0, 0, 0, 0), 0)
-    too_long = 0
-    q = share(p)
-    for number in range(_DATAFLOWS):
-        widest_group = 1 if p.keep else widest(number, limits.weight_pairs, limits.max_group)
-        held = 1
-        while held <= widest_group:
-            keep, group = (p.keep, p.group) if p.keep else (held, held)
-            held += held if len(only.held) == 0 else 1
-            pairs = registers(number, keep, group, 1).pairs
-            unasked = not only.dataflows >> number & 1 or (pairs > 0 and not p.keep and not _allows(only.held, keep))
-            if unasked or pairs > limits.weight_pairs:
-                continue
-            for interleave in range(1, limits.accumulators + 1):
-                if registers(number, keep, group, interleave).dense_words > limits.dense_words:
-                    break
-                t = tiling(number, x, keep, group, interleave, p.rows, p.k, p.run)
-                limit = min(most_units, best.units) if objective == CYCLES else most_units
-                asked = _allows(only.interleaves, interleave)
-                if not asked or p.groups * least_issue(x, t, p.rows, p.cols) > limit // y.rate:
-                    too_long |= int(asked and limit == LONGEST)
-                    continue
-                best, longer = _best_tiles(p, x, y, t, q, price, objective, most_units, only, best)
-                too_long |= longer
-    status = best.status if best.status == FITS else (TOO_LONG if too_long else best.status)
-    b = best
-    return Found(status, b.key, b.moved, b.units, b.dataflow, b.keep, b.group, b.interleave, b.tile, b.decided)
-
-
-@inlined
-def _better(objective: int, key: float, units: int, found: Totals, best: Found) -> bool:
-    """Whether a mapping may take the place of the best one; ``key`` and ``units`` are its own or no more than those."""
-    moved = found.read_bytes + found.write_bytes
+def _wins(objective: int, key: float, units: int, moved: int, place: int, best: Found) -> bool:
+    """Whether a mapping may take the place of the best one; ``key``, ``units`` and ``moved`` are its own or less."""
     if objective == CYCLES:
-        return units < best.units or (units == best.units and moved < best.moved)
+        if units != best.units:
+            return units < best.units
+        return moved < best.moved or (moved == best.moved and place < best.place)
     if objective == _BYTES:
-        return moved < best.moved
-    return key < best.key
+        return moved < best.moved or (moved == best.moved and place < best.place)
+    return key < best.key or (key == best.key and place < best.place)
 
 
 @inlined
@@ -255,6 +97,176 @@ def _key(
 
 
 @kernel
+def _tile(
+    p: Problem,
+    x: ArrayMachine,
+    y: MemoryMachine,
+    t: Tiling,
+    q: Share,
+    goal: _Goal,
+    r: Axis,
+    c: Axis,
+    tile: Tile,
+    place: int,
+    best: Found,
+) -> tuple[Found, int]:
+    """The better of ``best`` and one mapping; whether that is too long to be timed."""
+    m = moves(p, y, demand_of(x, t, r, c), q, r, c, tile)
+    if not m.fits:
+        return best, 0
+    e = issue_of(x, t, r, c)
+    found = op_totals(p, y, e, q, r, c, m, tile)
+    if found.status != FITS:
+        return best, int(found.status == TOO_LONG)
+    moved = found.read_bytes + found.write_bytes
+    least = least_units(p, y, r, c, m, tile, found)
+    key = _key(p, x, t, tile, found, least, goal.price, goal.objective)
+    if least > goal.most_units or not _wins(goal.objective, key, least, moved, place, best):
+        return best, 0
+    units = op_units(p, y, times_of(p, y, e, q, r, c, m, tile), r, c, m, tile, found.ramp)[1]
+    key = _key(p, x, t, tile, found, units, goal.price, goal.objective)
+    if units <= goal.most_units and _wins(goal.objective, key, units, moved, place, best):
+        best = Found(FITS, key, moved, units, t.dataflow, t.keep, t.group, t.interleave, tile, place)
+    return best, 0
+
+
+@inlined
+def _longest(goal: _Goal, best: Found) -> int:
+    """What a mapping may take at most to be of use."""
+    return min(goal.most_units, best.units) if goal.objective == CYCLES else goal.most_units
+
+
+@inlined
+def _hopeless(goal: _Goal, y: MemoryMachine, best: Found, least: Bound) -> bool:
+    """Whether what takes no less than that cannot win; nothing is while anything would."""
+    if goal.objective == _BYTES and least.moved > best.moved:
+        return True
+    longest = _longest(goal, best)
+    if longest == LONGEST:
+        return False
+    alone, moved = float(least.array) * y.rate + float(least.ends) * RATE, float(least.moved) * RATE
+    if max(alone, moved) >= LONGEST:
+        return True
+    work = max(least.array * y.rate + least.ends * RATE, least.moved * RATE)
+    return least.ramp * y.rate + work > longest
+
+
+@inlined
+def _best_of_rows(
+    p: Problem,
+    x: ArrayMachine,
+    y: MemoryMachine,
+    t: Tiling,
+    q: Share,
+    of: Once,
+    goal: _Goal,
+    forms: int,
+    r: Axis,
+    array: int,
+    cols: NDArray[np.int64],
+    held: int,
+    streamed: int,
+    place: int,
+    best: Found,
+) -> tuple[Found, int]:
+    """The better of ``best`` and of the mappings with these row tiles; of the columns so many fit resident, and
+    streamed."""
+    too_long = 0
+    for j in range(max(held, streamed) - 1, -1, -1):
+        c = Axis(cols[j, 0], cols[j, 1], cols[j, 2], cols[j, 3], cols[j, 4])
+        can_stream = j < streamed and demand_of(x, t, r, c).streams
+        for form in range(forms_of(q, r, c) if forms < 0 else len(FORMS)):
+            resident, rows_slow, compact = FORMS[form]
+            if not forms >> form & 1 or (j >= held if resident else not can_stream):
+                continue
+            tile = Tile(r.full, c.full, resident, rows_slow, compact)
+            if _hopeless(goal, y, best, least_of_tile(p, x, t, q, of, array, r, c, tile)):
+                continue
+            best, longer = _tile(p, x, y, t, q, goal, r, c, tile, place + place_of(0, 0, j, form), best)
+            too_long |= longer
+    return best, too_long
+
+
+@kernel
+def _best_tiles(
+    p: Problem,
+    x: ArrayMachine,
+    y: MemoryMachine,
+    t: Tiling,
+    q: Share,
+    of: Once,
+    ramp: int,
+    goal: _Goal,
+    only: Only,
+    branch: int,
+    best: Found,
+) -> tuple[Found, int]:
+    """Best of ``best`` and of the mappings at one pace; whether one was too long to be timed."""
+    too_long = 0
+    high, wide = unit(t.dataflow, x, t.interleave)
+    rows = extents(only.rows, high, p.rows)
+    cols = col_axes(p, x, t, extents(only.cols, wide, p.cols))
+    col_work = col_axis(x, t, p.cols, p.cols).work
+    one, two = Axis(1, 1, 1, 1, 1), Axis(1, 1, 1, 2, 2)
+    bits = demand_of(x, t, one, one).result_bits
+    one_tile = not demand_of(x, t, two, two).streams
+    fits_north = len(cols)
+    while fits_north and cols[fits_north - 1, 1] * min(q.held_col, q.held_col_cut) > y.north_half:
+        fits_north -= 1
+    fits_out = 0
+    # From the widest down: the first that fits moves the fewest bytes, which rules out most of the others.
+    for i in range(len(rows) - 1, -1, -1):
+        high_now = rows[i]
+        while fits_out < len(cols) and high_now * cols[fits_out, 1] * bits <= y.out_half * BYTE:
+            fits_out += 1
+        held = min(fits_out, fits_north) if high_now * q.row <= y.west_half else 0
+        streamed = 0 if one_tile and high_now > high else fits_out
+        if max(held, streamed) == 0:
+            continue
+        r = row_axis(x, t, p.rows, high_now)
+        over, ends = cols[max(held, streamed) - 1, 0], 0 if streamed else high_now * q.row
+        least = least_of_rows(p, x, t, q, of, ramp, r, col_work, over, ends)
+        if _hopeless(goal, y, best, least):
+            continue
+        place = place_of(branch, i, 0, 0)
+        best, longer = _best_of_rows(
+            p, x, y, t, q, of, goal, only.forms, r, least.array, cols, held, streamed, place, best
+        )
+        too_long |= longer
+    return best, too_long
+
+
+@kernel
+def _scan(
+    p: Problem, x: ArrayMachine, y: MemoryMachine, branches: NDArray[np.int64], goal: _Goal, only: Only, best: Found
+) -> Found:
+    """Best of ``best`` and of the mappings that take at most the goal's units; of equals the first, of equally fast
+    ones the first that moves the fewest bytes."""
+    too_long, nearest = 0, 0
+    if len(branches) == 0:
+        return best
+    q = share(p)
+    of = once_of(p, q)
+    moved = least_bytes(of, (False, False, False), 1, 1)
+    for b in range(len(branches)):
+        if branches[b, 4] < branches[nearest, 4]:
+            nearest = b
+    # The branch with the least to do for the array first: what it finds rules out most of the others.
+    for turn in range(-1, len(branches)):
+        b = nearest if turn < 0 else turn
+        if turn == nearest:
+            continue
+        array, ramp = branches[b, 4], branches[b, 5]
+        if _hopeless(goal, y, best, Bound(array, ramp, 0, moved)):
+            continue
+        best, longer = _best_tiles(p, x, y, pace(p, x, branches[b]), q, of, ramp, goal, only, b, best)
+        too_long |= longer
+    if best.status == FITS or not too_long:
+        return best
+    return IMPOSSIBLE
+
+
+@kernel
 def search(
     p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, price: Prices, objective: int, only: Only
 ) -> Found:
@@ -263,12 +275,9 @@ def search(
     Under the objective thrift, mappings within `TIE` of the fastest count as equal and the one that moves the fewest
     DRAM bytes wins.
     """
-    if objective != THRIFT:
-        return _scan(p, x, y, limits, price, objective, LONGEST, only)
-    best = _scan(p, x, y, limits, price, CYCLES, LONGEST, only)
-    if best.status != FITS:
+    first = CYCLES if objective == THRIFT else objective
+    branches = branches_of(p, x, limits, only)
+    best = _scan(p, x, y, branches, _Goal(first, price, LONGEST), only, NOTHING)
+    if objective != THRIFT or best.status != FITS:
         return best
-    f = _scan(p, x, y, limits, price, _BYTES, best.units + best.units // TIE, only)
-    return Found(
-        f.status, f.key, f.moved, f.units, f.dataflow, f.keep, f.group, f.interleave, f.tile, best.decided + f.decided
-    )
+    return _scan(p, x, y, branches, _Goal(_BYTES, price, best.units + best.units // TIE), only, best)

@@ -16,7 +16,8 @@ from ..stce.array_engine import ArrayEngine
 from ..stce.cost import Cost
 from ..stce.dataflows import PACES
 from ..stce.pace import ArrayMachine
-from ..stce.search import Found, Limits
+from ..stce.search import Found
+from ..stce.space import Limits
 from .counts import XnorCounts
 from .mapping import XnorMapping
 from .spec import SUM_BITS, XnorSpec

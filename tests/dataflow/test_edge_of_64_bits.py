@@ -21,7 +21,8 @@ from weft.dataflow.prices import FREE
 from weft.dataflow.problem import LONGEST, MemoryMachine, Problem
 from weft.dataflow.schedule import schedule
 from weft.dataflow.stce.pace import ArrayMachine
-from weft.dataflow.stce.search import CYCLES, FREE_SPACE, Limits, search
+from weft.dataflow.stce.search import CYCLES, search
+from weft.dataflow.stce.space import FREE_SPACE, Limits
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import MAX_MACS, Gemm
 from weft.workloads.io import load_workload
@@ -35,16 +36,17 @@ CASES = Path(__file__).parents[1] / "cases" / "edge"
 UNBOUNDED = """
 import json, sys
 from weft.dataflow import macro_tiles, prices, problem
-from weft.dataflow.stce import search
 from weft.dataflow.stce.pace import ArrayMachine
-steps = search._steps
-search._steps = lambda unit, size: [int(extent) for extent in steps(unit, size)]
-problem.LONGEST = macro_tiles.LONGEST = search.LONGEST = 2**200
+from weft.dataflow.stce.space import FREE_SPACE, Limits
+from weft.tests.dataflow import exhaustive
+steps = exhaustive._steps
+exhaustive._steps = lambda unit, size: [int(extent) for extent in steps(unit, size)]
+problem.LONGEST = macro_tiles.LONGEST = exhaustive.LONGEST = 2**200
 for line in sys.stdin:
     p, x, y, limits, price = json.loads(line)
-    found = search.search(
-        problem.Problem(*p), ArrayMachine(*x), problem.MemoryMachine(*y), search.Limits(*limits), prices.Prices(*price),
-        search.CYCLES, search.FREE_SPACE,
+    found = exhaustive.search(
+        problem.Problem(*p), ArrayMachine(*x), problem.MemoryMachine(*y), Limits(*limits), prices.Prices(*price),
+        exhaustive.CYCLES, FREE_SPACE,
     )
     print(json.dumps([found.status, found.units, found.moved, list(found.tile)]))
 """
