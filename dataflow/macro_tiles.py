@@ -89,6 +89,8 @@ class Demand(NamedTuple):
     """1: the engine can take a macro-tile's contraction in such chunks."""
     result_bits: int
     """Of one result, or partial sum, in the output buffer."""
+    index_bits: int
+    """Room for the index of a pair that streams through the N2S buffer."""
 
 
 class Tiled(NamedTuple):
@@ -165,7 +167,7 @@ def moves(p: Problem, y: MemoryMachine, d: Demand, q: Share, r: Axis, c: Axis, t
         fits = fits and r.full * row <= y.west_half and c.full * kept <= y.north_half
     else:
         west = whole_bytes(chunk * p.west_bits)
-        north = whole_bytes(chunk * (p.north_bits + y.index_bits))
+        north = whole_bytes(chunk * (p.north_bits + d.index_bits))
         fits = fits and d.streams == 1 and r.full * west <= y.west_half
         fits = fits and c.full * (kept if tile.compact == BUFFER else north) <= y.north_half
     lead = whole_bytes(min(chunk, p.k // p.beats) * (r.full * p.west_bits + c.full * p.north_bits))

@@ -14,7 +14,7 @@ from ..workloads.step import MatrixOp
 from .accelerator import AcceleratorSpec
 from .integers import ceil_div, whole_bytes
 from .jit import kernel
-from .operand import BYTE, INDEX_BITS, OperandFormat
+from .operand import BYTE, OperandFormat
 
 __all__ = [
     "COLS",
@@ -58,8 +58,6 @@ class MemoryMachine(NamedTuple):
     """DRAM bytes in `RATE` cycles."""
     sore_lanes: int
     sore_network: int
-    index_bits: int
-    """Room for the index of a pair that streams through the N2S buffer."""
 
 
 class Problem(NamedTuple):
@@ -129,7 +127,6 @@ def memory_machine(spec: AcceleratorSpec) -> MemoryMachine:
         rate,
         spec.sore.lanes,
         int(spec.sore.kind == "network"),
-        INDEX_BITS,
     )
 
 

@@ -51,7 +51,7 @@ class DotUnit:
         ]
         issue = Issue(((busy[0][0], busy[0][1]), (busy[1][0], busy[1][1])), LATENCY)
         # Operands stay for the whole contraction: there is no chunk to stream.
-        return Tiled(p, rows, cols, tile, issue, Demand(chunk=p.k, streams=0, result_bits=32))
+        return Tiled(p, rows, cols, tile, issue, Demand(chunk=p.k, streams=0, result_bits=32, index_bits=0))
 
     def evaluate(self, op: MatrixOp, mapping: Mapping, pricing: Pricing = unpriced) -> Placement:
         mapping.check(op, online=False)

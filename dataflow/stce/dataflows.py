@@ -157,7 +157,7 @@ def demand_of(x: ArrayMachine, t: Tiling, r: Axis, c: Axis) -> Demand:
     """What a macro-tile asks of the buffers."""
     stays = _STAYS[t.dataflow]
     one_tile = not stays or (r.work == 1 and c.work == 1)
-    return Demand(_chunk(t.dataflow, x, t), int(one_tile), x.word_bits if stays else x.sum_bits)
+    return Demand(_chunk(t.dataflow, x, t), int(one_tile), x.word_bits if stays else x.sum_bits, x.index_bits)
 
 
 @kernel

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from ...workloads.sparsity import NMPattern
 from ..accelerator import AcceleratorSpec
+from ..operand import INDEX_BITS
 from ..problem import Problem
 from .mapping import Dataflow, Registers
 
@@ -29,6 +30,8 @@ class ArrayMachine(NamedTuple):
     """Of an operand."""
     sum_bits: int
     """Of a partial sum."""
+    index_bits: int
+    """Room for the index of a pair that streams through the N2S buffer."""
 
 
 class Tiling(NamedTuple):
@@ -122,4 +125,5 @@ def array_machine(spec: AcceleratorSpec) -> ArrayMachine:
         spec.pe.add_latency,
         word.bits,
         word.accumulator.bits,
+        INDEX_BITS,
     )

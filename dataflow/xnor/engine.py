@@ -64,8 +64,8 @@ class Xnor(ArrayEngine):
 
     @property
     def memory(self) -> MemoryMachine:
-        """What is around it; words have no index."""
-        return memory_machine(self.spec)._replace(index_bits=0)
+        """What is around it."""
+        return memory_machine(self.spec)
 
     @property
     def limits(self) -> Limits:

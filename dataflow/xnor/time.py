@@ -25,9 +25,17 @@ Int64 = npt.NDArray[np.int64]
 
 
 def xnor_machine(own: XnorSpec) -> ArrayMachine:
-    """The engine as the array's closed forms see it: a word a cycle at each western edge, integer sums."""
+    """The engine as the array's closed forms see it: a word a cycle at each western edge, without an index, integer
+    sums."""
     return ArrayMachine(
-        R=own.rows, C=own.cols, w=1, Lm=own.popcount_latency, La=ADD_LATENCY, word_bits=SUM_BITS, sum_bits=SUM_BITS
+        R=own.rows,
+        C=own.cols,
+        w=1,
+        Lm=own.popcount_latency,
+        La=ADD_LATENCY,
+        word_bits=SUM_BITS,
+        sum_bits=SUM_BITS,
+        index_bits=0,
     )
 
 

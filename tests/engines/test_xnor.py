@@ -325,3 +325,22 @@ def test_requests_of_levels_are_refused() -> None:
     plan = schedule(_step(), load_spec("bnn-ecp5"))
     with pytest.raises(InputError, match=r"'binary' in FF has an operand with levels, .* leave out --dram-trace"):
         step_requests(plan, simulate(plan))
+
+
+def test_a_streamed_word_has_no_index_at_any_level() -> None:
+    """The least buffer that holds a chunk of words held it by the closed form alone: phases asked for an index too."""
+    op = with_levels(make_op(Gemm(m=64, k=4096, n=64)), Levels.BINARY, Levels.BINARY, ("int32", None))
+    array = XnorMapping(dataflow=Dataflow.WS, interleave=3, group=3)
+    mapping = Mapping(array=array, gemm=op.gemm, n2s="b", tile_rows=64, tile_cols=64, resident=False, order="mn")
+
+    def claims(n2s_bytes: int) -> object:
+        spec = replace(SMALL, buffers=replace(SMALL.buffers, w2e_bytes=2**14, output_bytes=2**16, n2s_bytes=n2s_bytes))
+        try:
+            return claimed(evaluate(op, spec, mapping)), stepped(op, mapping, spec)
+        except InputError:
+            return None
+
+    # Two halves of 64 columns, six words of a byte each.
+    assert claims(2 * 64 * 6 - 2) is None
+    closed, phases = claims(2 * 64 * 6)
+    assert closed == phases
