@@ -1,4 +1,4 @@
-"""A layer in the order of a spanning tree (`dataflow/spanning_tree.py`), stepped on real bits: every lane and cycle."""
+"""A layer in the order of a spanning tree (`workloads/spanning_tree.py`), stepped on real bits: every lane and cycle."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..dataflow.spanning_tree import ROOT, SpanningTree, TreeEngine
+from ..dataflow.spanning_tree import TreeEngine
 from ..workloads.errors import InputError
+from ..workloads.spanning_tree import ROOT, SpanningTree
 
 __all__ = ["TreeRun", "run_tree"]
 

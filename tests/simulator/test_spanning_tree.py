@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from weft.dataflow.spanning_tree import ROOT, TreeEngine, spanning_tree, tree_cost
+from weft.dataflow.spanning_tree import TreeEngine, tree_cost
 from weft.simulator.spanning_tree import run_tree
 from weft.workloads.errors import InputError
+from weft.workloads.spanning_tree import ROOT, spanning_tree
 
 
 @st.composite
