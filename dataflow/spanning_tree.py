@@ -35,17 +35,25 @@ class TreeEngine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeCost:
-    """The tree beside the plain layer, for one output position: bits compared; stored bits of weights, where every edge
-    takes the shorter of a list of indices and a mask; cycles of a block of positions; levels that wait for each other.
+    """The tree beside the plain layer, for one output position; layers, and groups of one, add up.
+
+    ``compared``: bits. ``stored``: bits of weights, where every edge takes the shorter of a list of indices and a mask;
+    ``held``: what a lane reads of them, an index, a sign and a mask bit for each place, edges in whole words. ``cycles``:
+    of a block of positions. ``levels``: those that wait for each other. ``*_plain``: of the channels by themselves, on
+    the same lanes.
     """
 
     compared: int
     compared_plain: int
     stored: int
     stored_plain: int
+    held: int
     cycles: int
     cycles_plain: int
     levels: int
+
+    def __add__(self, other: TreeCost) -> TreeCost:
+        return TreeCost(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
 
 def tree_cost(tree: SpanningTree, engine: TreeEngine) -> TreeCost:
@@ -54,11 +62,13 @@ def tree_cost(tree: SpanningTree, engine: TreeEngine) -> TreeCost:
     index, name = (tree.k - 1).bit_length(), (channels - 1).bit_length()
     listed = np.minimum(edges * index, tree.k) + name + 1 + bool(tree.inverted.any())  # a bit says which it is
     plain = ceil_div(tree.k, engine.word_bits)
+    words = int((-(-tree.distance // engine.word_bits)).sum())
     return TreeCost(
         compared=int(tree.distance.sum()),
         compared_plain=channels * tree.k,
         stored=tree.k + int(listed.sum()),
         stored_plain=channels * tree.k,
+        held=words * engine.word_bits * (index + 2),
         cycles=sum(_level(tree.distance[level], engine) for level in tree.levels),
         cycles_plain=ceil_div(channels * engine.positions, engine.lanes) * plain,
         levels=len(tree.levels),
