@@ -30,7 +30,7 @@ class TreeFormat:
         self.position = (spec.positions - 1).bit_length()
         self.count = bits_for(spec.inputs)
         self.slot = bits_for(spec.tasks - 1)
-        self.level = bits_for(spec.lanes * spec.tasks)
+        self.level = bits_for(4 * spec.lanes * spec.tasks)  # room for levels without a task
         self.lane = 0 if spec.local else (spec.lanes - 1).bit_length()
         self.input = max(1, self.position + max(self.place - _CHOICE, 0))
         self.word = data.StructLayout(

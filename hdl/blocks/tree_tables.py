@@ -66,7 +66,7 @@ def tree_tables(spec: TreeSpec, tree: SpanningTree, weights: Bits) -> TreeTables
             inverted = bool(tree.inverted[c] ^ flipped[tree.parent[c]])
             fields = {"level": number, "start": starts[on, c], "position": p, "slot": slot[p, above]}
             tasks[on].append(_pack(f.task, fields | {"lane": lane[p, above]} | _sum(f, tree, c, inverted)))
-    _require_fits("levels of the tree", len(levels), "what tasks and lanes count", (1 << f.level) - 2)
+    _require_fits("levels of the tree", len(levels), "what the unit counts", (1 << f.level) - 1)
     _require_fits("counts of a lane", max(map(len, tasks)), "tree.tasks", spec.tasks)
     _require_fits("words of a lane", max(map(len, words)), "tree.words", spec.words)
     for of in tasks:

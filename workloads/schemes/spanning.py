@@ -34,10 +34,10 @@ class MstOptions(BinaryOptions):
     ``centres``: how many random channels of signs each layer is pulled to; 0 for the parents of its tree.
     """
 
-    pull: float = 3e-4
+    pull: float = 1e-3
     begin: float = 0.0
     full: float = 0.5
-    centres: int = 0
+    centres: int = 4
 
     def __post_init__(self) -> None:
         BinaryOptions.__post_init__(self)
