@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,9 +19,10 @@ class TreeUnit(wiring.Component):
     """All channels of a layer at some positions, level by level.
 
     ``start`` begins a run of ``levels`` levels unless it is ``busy``; from the next cycle on it is ``issuing``: every
-    level until no lane has any of its tasks left, and in the cycle that finds that, which is when the last counts
-    are written. It is ``busy`` until all counts are made. ``ask`` names a count; ``result`` is, a cycle later, the sum
-    of products of -1 and +1 that it stands for among ``length`` of them, or its negative if ``ask.inverted`` was set.
+    level until no lane has any of its tasks left, and in the cycle that finds that, so that the last counts are written
+    when the next level reads them. It is ``busy`` until all counts are made. ``ask`` names a count; ``result`` is, a
+    cycle later, the sum of products of -1 and +1 that it stands for among ``length`` of them, in two's complement, or
+    its negative if ``ask.inverted`` was set.
 
     Tables are filled while it is not busy, tasks and words of one lane at a time, inputs for all lanes at once. The
     task behind a lane's last one has a level that no run reaches.
@@ -45,7 +46,7 @@ class TreeUnit(wiring.Component):
                 "issuing": Out(1),
                 "busy": Out(1),
                 "ask": In(ask),
-                "result": Out(signed(f.count + 1)),
+                "result": Out(f.count + 1),
                 "made": Out(f.made).array(spec.lanes),
                 **f.fills(lane=one_of),
             }
@@ -98,6 +99,6 @@ class TreeUnit(wiring.Component):
         asked, inverted = Signal(max(1, self._lanes)), Signal()
         m.d.sync += [asked.eq(self.ask.lane), inverted.eq(self.ask.inverted)]
         count = Array(lane.answer for lane in lanes)[asked]
-        doubled = Signal(signed(self.format.count + 2))
-        m.d.comb += doubled.eq((count << 1) - self.length)
-        m.d.comb += self.result.eq(Mux(inverted, -doubled, doubled))
+        total = Signal(len(self.result))
+        m.d.comb += total.eq((count << 1) - self.length)
+        m.d.comb += self.result.eq(Mux(inverted, -total, total))

@@ -116,7 +116,7 @@ def test_all_ones_against_all_zeros_are_the_ends_of_a_sum():
     ("old", "new"),
     [
         ("task.start + beat", "task.start"),
-        ("task.level == self.level", "task.level <= self.level"),
+        ("task.level == self.level", "task.level >= self.level"),
         ("self.active & ~ends, beat + 1", "self.active, beat + 1"),
         ("masks & ~(found ^ signs)", "~(found ^ signs)"),
         ("[stage.lane]", "[0]"),
