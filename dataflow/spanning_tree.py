@@ -38,9 +38,9 @@ class TreeCost:
     """The tree beside the plain layer, for one output position; layers, and groups of one, add up.
 
     ``compared``: bits. ``stored``: bits of weights, where every edge takes the shorter of a list of indices and a mask;
-    ``held``: what a lane reads of them, an index, a sign and a mask bit for each place, edges in whole words. ``cycles``:
-    of a block of positions. ``levels``: those that wait for each other. ``*_plain``: of the channels by themselves, on
-    the same lanes.
+    ``held``: what a lane reads of them, an index, a sign and a mask bit for each place, edges in whole words.
+    ``cycles``: of a block of positions. ``levels``: those that wait for each other. ``*_plain``: of the channels by
+    themselves, on the same lanes.
     """
 
     compared: int

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from ..workloads.errors import InputError
-from .integers import ceil_div
 from .ranges import Range, require_ranges
 
 __all__ = ["TreeSpec", "require_tree"]
@@ -33,11 +32,11 @@ class TreeSpec:
 
     def __post_init__(self) -> None:
         require_ranges(self, "tree")
-        least = ceil_div(self.positions, self.lanes)
+        least = -(-self.positions // self.lanes)
         if self.tasks < least:
             raise InputError(
-                f"tree.tasks must hold a channel at {self.positions} positions on {self.lanes} lanes, not {self.tasks}; "
-                f"the nearest valid value is {least}"
+                f"tree.tasks must hold a channel at {self.positions} positions on {self.lanes} lanes, not {self.tasks}"
+                f"; the nearest valid value is {least}"
             )
 
     @property

@@ -1,4 +1,4 @@
-"""A layer in the order of a spanning tree (`workloads/spanning_tree.py`), stepped on real bits: every lane and cycle."""
+"""A layer in the order of a spanning tree (`workloads/spanning_tree.py`), stepped on real bits, lane by lane."""
 
 from __future__ import annotations
 

@@ -34,11 +34,7 @@ class TreeFormat:
         self.lane = 0 if spec.local else (spec.lanes - 1).bit_length()
         self.input = max(1, self.position + max(self.place - _CHOICE, 0))
         self.word = data.StructLayout(
-            {
-                "place": data.ArrayLayout(self.place, spec.word_bits),
-                "sign": spec.word_bits,
-                "mask": spec.word_bits,
-            }
+            {"place": data.ArrayLayout(self.place, spec.word_bits), "sign": spec.word_bits, "mask": spec.word_bits}
         )
         self.task = data.StructLayout(
             {
@@ -86,8 +82,8 @@ class TreeSum(wiring.Component):
     """The count of a channel after a beat: what stands so far, or at first that of its parent and an offset, and the
     ``ones`` of the beat, which count twice unless the channel is ``whole``, made of its own places alone.
 
-    With ``d`` places in all, ``offset`` is ``-d``, of an ``inverted`` parent ``k - d``, of a whole channel 0. Sums wrap;
-    the last one is from 0 to ``k``.
+    With ``d`` places in all, ``offset`` is ``-d``, of an ``inverted`` parent ``k - d``, of a whole channel 0. Sums
+    wrap; the last one is from 0 to ``k``.
     """
 
     def __init__(self, count: int, ones: int) -> None:

@@ -101,7 +101,9 @@ def _sources(tree: SpanningTree) -> tuple[Int64, Bits]:
 def _words(f: TreeFormat, tree: SpanningTree, weights: Bits, channel: int) -> list[int]:
     """The places that a channel compares, in words; what is left of the last one is masked."""
     parent, width = int(tree.parent[channel]), f.spec.word_bits
-    differs = np.ones(tree.k, np.bool_) if parent == ROOT else weights[channel] ^ weights[parent] ^ tree.inverted[channel]
+    differs = (
+        np.ones(tree.k, np.bool_) if parent == ROOT else weights[channel] ^ weights[parent] ^ tree.inverted[channel]
+    )
     places = np.flatnonzero(differs)
     made = []
     for at in range(0, len(places), width):

@@ -71,7 +71,11 @@ class TreeDriver:
         raw = b"".join(word.to_bytes(size, "little") for word in contents)
         data = np.frombuffer(raw, "<u8" if size == 8 else "<u4")
         shaped = data if size <= 8 else data.reshape(len(contents), -1)
-        fed = {f"{name}__en": 1, f"{name}__address": np.array(addresses, np.uint32), f"{name}__data": shaped}
+        fed: dict[str, Any] = {
+            f"{name}__en": 1,
+            f"{name}__address": np.array(addresses, np.uint32),
+            f"{name}__data": shaped,
+        }
         self._machine.run(fed | more)
 
     def _issue(self, tables: TreeTables, cycles: int) -> dict[str, Any]:
@@ -96,7 +100,7 @@ class TreeDriver:
     def _read(self, tables: TreeTables) -> npt.NDArray[np.int64]:
         lane, slot = tables.lane.ravel(), tables.slot.ravel()
         inverted = np.broadcast_to(tables.inverted, tables.lane.shape).ravel()
-        asked = {
+        asked: dict[str, Any] = {
             "ask__lane": np.append(lane, 0).astype(np.uint32),
             "ask__slot": np.append(slot, 0).astype(np.uint32),
             "ask__inverted": np.append(inverted, False).astype(np.uint32),

@@ -132,7 +132,8 @@ def _changed(spec):
 
 
 @pytest.mark.parametrize(
-    "name", ["sore", *(pytest.param(name, marks=pytest.mark.slow) for name in ("stce", "wuve", "xnor_engine", "tree_unit"))]
+    "name",
+    ["sore", *(pytest.param(name, marks=pytest.mark.slow) for name in ("stce", "wuve", "xnor_engine", "tree_unit"))],
 )
 def test_the_rtl_of_a_block_depends_on_what_it_says_and_on_nothing_else(name):
     block, tiny = BLOCKS[name], load_spec("tiny")

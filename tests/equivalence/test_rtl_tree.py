@@ -1,4 +1,4 @@
-"""The RTL of the unit for spanning trees equals the reference and the simulator: every sum, and the cycle it is made in."""
+"""The RTL of the unit for spanning trees equals reference and simulator: every sum, and the cycle it is made in."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def layers(draw, own):
     channels, k = draw(st.integers(1, 12)), draw(st.integers(1, own.inputs))
     weights = draw(arrays(np.bool_, (channels, k)))
     if draw(st.booleans()):  # close to one another, some the same, some inverted
-        weights = weights[:1] ^ (weights & draw(arrays(np.bool_, (channels, k)))) ^ draw(arrays(np.bool_, (channels, 1)))
+        weights = (
+            weights[:1] ^ (weights & draw(arrays(np.bool_, (channels, k)))) ^ draw(arrays(np.bool_, (channels, 1)))
+        )
     return weights, draw(arrays(np.bool_, (own.positions, k)))
 
 

@@ -26,7 +26,7 @@ def ones(bits: Any) -> Any:
 
 
 class Corrects(wiring.Component):
-    """Any parent, child and input of five bits, in two beats cut anywhere: the count is that of the child's own XNOR."""
+    """Any parent, child and input of five bits, in two beats cut anywhere: the count is the child's own."""
 
     def __init__(self, made: Any = TreeSum) -> None:
         self.begins, self.ends = made(COUNT, COUNT), made(COUNT, COUNT)
@@ -124,5 +124,5 @@ def _chained(weights):
 
 
 def test_a_unit_whose_lanes_do_not_hold_one_channel_is_refused():
-    with pytest.raises(InputError, match="tree.tasks must hold a channel at 9 positions on 2 lanes, not 4; .* is 5"):
+    with pytest.raises(InputError, match=r"tree\.tasks must hold a channel at 9 positions on 2 lanes, not 4; .* is 5"):
         TreeSpec(lanes=2, word_bits=8, positions=9, tasks=4)
