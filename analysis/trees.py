@@ -8,7 +8,6 @@ from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..dataflow.integers import ceil_div
 from ..dataflow.spanning_tree import TreeCost, TreeEngine, tree_cost
 from ..workloads.errors import InputError
 from ..workloads.spanning_tree import spanning_tree
@@ -36,8 +35,7 @@ class LayerTree:
 class TreeAccount:
     """A network in the order of trees, against its channels one by one; test accuracy is that of the training.
 
-    Bit operations and cycles are of an image: the binary layers alone, without what stays in full precision. ``held``,
-    ``stored`` and ``stored_plain`` are bits of all of their weights.
+    Of the binary layers alone, without what stays in full precision; ``compared`` bits are those of an image.
     """
 
     name: str
@@ -56,12 +54,12 @@ class TreeAccount:
 
     @property
     def cycles(self) -> int:
-        """Blocks of positions one after the other; the last one takes as long as the others."""
-        return sum(x.cost.cycles * ceil_div(x.positions, self.engine.positions) for x in self.layers)
+        """Of as many images as there are positions held at once, so that every block is full."""
+        return sum(x.cost.cycles * x.positions for x in self.layers)
 
     @property
     def cycles_plain(self) -> int:
-        return sum(x.cost.cycles_plain * ceil_div(x.positions, self.engine.positions) for x in self.layers)
+        return sum(x.cost.cycles_plain * x.positions for x in self.layers)
 
     @property
     def weights(self) -> TreeCost:

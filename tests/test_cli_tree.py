@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 import weft
+from weft.analysis.trees import LayerTree, TreeAccount
 from weft.cli import main
+from weft.dataflow.spanning_tree import TreeEngine, tree_cost
+from weft.workloads.spanning_tree import spanning_tree
 from weft.workloads.training import binary_layers, plan, resume, train
 
 from .examples_drawn import FULL
@@ -91,3 +94,18 @@ def test_the_example_puts_both_side_by_side() -> None:
     assert head.split() == ["scheme", "accuracy", "compared", "stored", "cycles", "levels"]
     shares = [float(line.split()[2].rstrip("%")) for line in (plain, pulled)]
     assert shares[1] < 0.8 * shares[0]
+
+
+def test_an_account_weighs_layers_by_their_positions() -> None:
+    """Two layers of four channels that have a one each, in places of their own; one of them at nine positions."""
+    tree = spanning_tree(np.eye(4, 8, dtype=np.bool_))
+    engine = TreeEngine(lanes=2, word_bits=4, positions=2)
+    cost = tree_cost(tree, engine)
+    layers = tuple(LayerTree(layer=str(n), groups=1, channels=4, k=8, positions=n, cost=cost) for n in (1, 9))
+    found = TreeAccount(name="two", scheme="mst", accuracy=0.5, engine=engine, layers=layers)
+
+    assert (found.compared, found.compared_plain) == (10 * (8 + 3 * 2), 10 * 32)
+    # A level of the root, two words on a lane, and one of three channels at two positions: three tasks of a word each.
+    assert (found.cycles, found.cycles_plain) == (10 * (2 + 1 + 3 + 1), 10 * 4 * 2)
+    assert (found.weights.stored_plain, found.weights.levels) == (64, 4)
+    assert found.document()["total"]["compared"] == 140
