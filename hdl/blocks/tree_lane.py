@@ -171,7 +171,8 @@ class TreeLane(wiring.Component):
         m.d.comb += [
             ends.eq(beat == task.beats),
             self.active.eq(self.issuing & (task.level == self.level)),
-            following.eq(Mux(self.clear, 0, pointer + (self.active & ends))),
+            # both are there before the compares are: the way from this table to its own address is the longest
+            following.eq(Mux(self.clear, 0, Mux(self.active & ends, pointer + 1, pointer))),
         ]
         m.d.sync += [pointer.eq(following), beat.eq(Mux(self.active & ~ends, beat + 1, 0))]
         return task, beat, ends
