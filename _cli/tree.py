@@ -68,6 +68,6 @@ def _show(found: Sequence[TreeAccount]) -> None:
         console.print(make_table("", columns, rows))
     engine = found[0].engine
     console.print(
-        f"Of the same channels one by one, on {engine.lanes} lanes of {engine.word_bits} bits, {engine.positions} "
-        "positions at once. stored: indices or masks; held: what a lane reads (docs/binary.md)"
+        f"Of the same channels one by one, on {engine.lanes} lanes of {engine.word_bits} bits, positions at once: "
+        f"{engine.positions}. stored: indices or masks; held: what a lane reads (docs/binary.md)"
     )
