@@ -29,6 +29,7 @@ from ._cli.study import study
 from ._cli.synth import synth
 from ._cli.trace import trace
 from ._cli.train import train
+from ._cli.tree import tree
 from ._cli.verify import verify
 from ._cli.verilog import verilog
 from .workloads.errors import InputError, brief, printable
@@ -43,7 +44,10 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_COMMANDS = (models, archs, trace, run, compare, report, gemm, fold, verify, verilog, train, study, synth, area, dram)
+_COMMANDS = (
+    *(models, archs, trace, run, compare, report, gemm, fold, tree),
+    *(verify, verilog, train, study, synth, area, dram),
+)
 for _command in _COMMANDS:
     app.command(cls=Command)(_command)
 

@@ -41,6 +41,7 @@ _OUTSIDE = (
     "dataflow/engine_time.py",
     "dataflow/operand.py",
     "dataflow/pregenerate.py",
+    "dataflow/tree_spec.py",
     "dataflow/xnor/spec.py",
     "workloads/sparsity.py",
     "workloads/update_rule.py",

@@ -12,6 +12,7 @@ from ..workloads.errors import InputError
 from ..workloads.sparsity import NMPattern
 from .ranges import Range, require_ranges
 from .stce.spec import ArraySpec, PESpec, StceSpec
+from .tree_spec import TreeSpec
 from .xnor.spec import XnorSpec
 
 __all__ = [
@@ -114,6 +115,7 @@ class AcceleratorSpec:
     vector: VectorSpec
     dram: DramSpec
     xnor: Annotated[XnorSpec | None, Field(exclude_if=lambda own: own is None)] = None
+    tree: Annotated[TreeSpec | None, Field(exclude_if=lambda own: own is None)] = None
 
     def __post_init__(self) -> None:
         require_ranges(self, "")

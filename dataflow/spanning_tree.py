@@ -1,13 +1,7 @@
-"""Output channels of a binary layer in the order of a spanning tree: a channel is its parent's count, corrected where
-their weights differ (MST-compression: Vo et al., ICCV 2023, arXiv 2308.13735).
+"""What the order of a spanning tree (`workloads/spanning_tree.py`) costs, beside what it saves.
 
-With ``P`` ones in the XNOR of a channel's weights and its input, ``D`` the places where child and parent differ and
-``P_D`` the child's ones among these, ``P_child = P_parent + 2 P_D - |D|``: on ``D`` the XNOR of one is the inverse of
-the other's. So the tree of least total Hamming distance compares the fewest bits. A child may also be made of the
-inverse of its parent, ``k - P_parent``, where that is nearer (ours, an option).
-
-What it costs is told beside what it saves: which places differ must be stored, levels of the tree wait for each other,
-and a lane reads its bits by index instead of word by word. Weights are those of inference: training changes the tree.
+Which places differ must be stored, levels of the tree wait for each other, and a lane reads its bits by index instead
+of word by word.
 """
 
 from __future__ import annotations
@@ -17,111 +11,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from ..workloads.errors import InputError, require_int
+from ..workloads.errors import require_int
+from ..workloads.spanning_tree import ROOT, SpanningTree
 from .integers import ceil_div
 
-__all__ = ["ROOT", "SpanningTree", "TreeCost", "TreeEngine", "spanning_tree", "tree_cost"]
+__all__ = ["TreeCost", "TreeEngine", "tree_cost"]
 
 Int64 = npt.NDArray[np.int64]
-Bits = npt.NDArray[np.bool_]
-
-ROOT = -1
-"""Parent of a channel that is made of its own weights alone."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SpanningTree:
-    """Channels of ``k`` weights each, int64 [channels] by channel: its ``parent`` or `ROOT`, the ``distance`` to it (of
-    the root ``k``), its ``depth``; bool [channels] ``inverted``: made of the inverse of its parent."""
-
-    k: int
-    parent: Int64
-    distance: Int64
-    depth: Int64
-    inverted: Bits
-
-    @property
-    def levels(self) -> list[Int64]:
-        """Channels of equal depth, int64 [of the level] each, the root first; the farthest of a level first."""
-        found = []
-        for depth in range(int(self.depth.max()) + 1):
-            level = np.flatnonzero(self.depth == depth)
-            found.append(level[np.argsort(-self.distance[level], kind="stable")])
-        return found
-
-
-def spanning_tree(weights: Bits, *, inverse: bool = False) -> SpanningTree:
-    """The tree of least total distance over ``weights``, bool [channels, k]; ``inverse``: to a parent or its inverse.
-
-    Its root is a centre of the tree, which makes it as shallow as this tree can be.
-    """
-    if weights.ndim != 2 or weights.dtype != np.bool_ or 0 in weights.shape:
-        raise InputError(
-            f"weights must be bool [channels, k], one of each at least, not {weights.dtype} {list(weights.shape)}"
-        )
-    channels, k = weights.shape
-    apart = _distances(weights)
-    far = apart > k - apart if inverse else np.zeros_like(apart, np.bool_)
-    near = np.where(far, k - apart, apart)
-    edges = _edges(near)
-    parent, depth = _rooted(edges, channels)
-    own = np.arange(channels)
-    above = np.where(parent == ROOT, own, parent)
-    return SpanningTree(
-        k=k,
-        parent=parent,
-        distance=np.where(parent == ROOT, k, near[own, above]),
-        depth=depth,
-        inverted=far[own, above] & (parent != ROOT),
-    )
-
-
-def _distances(weights: Bits) -> Int64:
-    """Hamming distances, int64 [channels, channels]."""
-    signs = np.where(weights, 1.0, -1.0)  # sums of up to 2^53 are exact
-    found: Int64 = ((weights.shape[1] - signs @ signs.T) / 2).astype(np.int64)
-    return found
-
-
-def _edges(near: Int64) -> list[tuple[int, int]]:
-    """Prim's algorithm: the nearest channel that is not in the tree yet, again and again; of equals the first."""
-    least, joins = near[0].copy(), np.zeros(len(near), np.int64)
-    outside = np.arange(len(near)) > 0
-    found = []
-    for _ in range(len(near) - 1):
-        nearest = int(np.where(outside, least, np.iinfo(np.int64).max).argmin())
-        found.append((int(joins[nearest]), nearest))
-        outside[nearest] = False
-        closer = near[nearest] < least
-        least[closer], joins[closer] = near[nearest][closer], nearest
-    return found
-
-
-def _rooted(edges: list[tuple[int, int]], channels: int) -> tuple[Int64, Int64]:
-    """Parents and depths from a centre on: the middle of a longest path, whose ends two walks find."""
-    beside: list[list[int]] = [[] for _ in range(channels)]
-    for one, other in edges:
-        beside[one].append(other)
-        beside[other].append(one)
-    parent, depth = _walk(beside, 0)
-    end = int(depth.argmax())
-    parent, depth = _walk(beside, end)
-    middle = int(depth.argmax())
-    for _ in range(int(depth.max()) // 2):
-        middle = int(parent[middle])
-    return _walk(beside, middle)
-
-
-def _walk(beside: list[list[int]], root: int) -> tuple[Int64, Int64]:
-    parent, depth = np.full(len(beside), ROOT, np.int64), np.zeros(len(beside), np.int64)
-    waiting = [root]
-    while waiting:
-        channel = waiting.pop()
-        for other in beside[channel]:
-            if other != parent[channel]:
-                parent[other], depth[other] = channel, depth[channel] + 1
-                waiting.append(other)
-    return parent, depth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,17 +35,25 @@ class TreeEngine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeCost:
-    """The tree beside the plain layer, for one output position: bits compared; stored bits of weights, where every edge
-    takes the shorter of a list of indices and a mask; cycles of a block of positions; levels that wait for each other.
+    """The tree beside the plain layer, for one output position; layers, and groups of one, add up.
+
+    ``compared``: bits. ``stored``: bits of weights, where every edge takes the shorter of a list of indices and a mask;
+    ``held``: what a lane reads of them, an index, a sign and a mask bit for each place, edges in whole words.
+    ``cycles``: of a block of positions. ``levels``: those that wait for each other. ``*_plain``: of the channels by
+    themselves, on the same lanes.
     """
 
     compared: int
     compared_plain: int
     stored: int
     stored_plain: int
+    held: int
     cycles: int
     cycles_plain: int
     levels: int
+
+    def __add__(self, other: TreeCost) -> TreeCost:
+        return TreeCost(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
 
 def tree_cost(tree: SpanningTree, engine: TreeEngine) -> TreeCost:
@@ -158,11 +62,13 @@ def tree_cost(tree: SpanningTree, engine: TreeEngine) -> TreeCost:
     index, name = (tree.k - 1).bit_length(), (channels - 1).bit_length()
     listed = np.minimum(edges * index, tree.k) + name + 1 + bool(tree.inverted.any())  # a bit says which it is
     plain = ceil_div(tree.k, engine.word_bits)
+    words = int((-(-tree.distance // engine.word_bits)).sum())
     return TreeCost(
         compared=int(tree.distance.sum()),
         compared_plain=channels * tree.k,
         stored=tree.k + int(listed.sum()),
         stored_plain=channels * tree.k,
+        held=words * engine.word_bits * (index + 2),
         cycles=sum(_level(tree.distance[level], engine) for level in tree.levels),
         cycles_plain=ceil_div(channels * engine.positions, engine.lanes) * plain,
         levels=len(tree.levels),

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..dataflow.accelerator import AcceleratorSpec
+from ..dataflow.tree_spec import require_tree
 from ..dataflow.xnor.mapping import require_xnor
 from ..workloads.errors import InputError, nearest
 from ..workloads.sparsity import NMPattern
@@ -42,6 +43,18 @@ def _xnor_pe(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> A
     return XnorPe(require_xnor(spec))
 
 
+def _tree(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
+    from .blocks.tree import TreeUnit
+
+    return TreeUnit(require_tree(spec.tree, spec.name), blackbox=True)
+
+
+def _tree_lane(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
+    from .blocks.tree_lane import TreeLane
+
+    return TreeLane(require_tree(spec.tree, spec.name))
+
+
 def _sore(spec: AcceleratorSpec, pattern: NMPattern, _rule: UpdateRule) -> Any:
     from .blocks.sorter import Sore
 
@@ -70,6 +83,12 @@ def _drive_xnor(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -
     from .drivers.xnor import XnorDriver
 
     return XnorDriver(spec)
+
+
+def _drive_tree(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
+    from .drivers.tree import TreeDriver
+
+    return TreeDriver(spec)
 
 
 def _drive_sore(spec: AcceleratorSpec, pattern: NMPattern, _rule: UpdateRule) -> Any:
@@ -133,6 +152,23 @@ BLOCKS = {
             in_machine=False,
             present=lambda spec: spec.xnor is not None,
             absent="{} has no table [xnor]",
+        ),
+        Block(
+            name="tree_unit",
+            title="the unit for spanning trees",
+            make=_tree,
+            drive=_drive_tree,
+            present=lambda spec: spec.tree is not None,
+            absent="{} has no table [tree]",
+            depends=("tree",),
+        ),
+        Block(
+            name="tree_lane",
+            title="one lane of it",
+            make=_tree_lane,
+            in_machine=False,
+            present=lambda spec: spec.tree is not None,
+            absent="{} has no table [tree]",
         ),
         Block(
             name="sore",

@@ -69,8 +69,10 @@ GROUPS = {
         "weft.simulator.reference": "gemm_reference",
     },
     "Order binary channels": {
-        "weft.dataflow.spanning_tree": "spanning_tree SpanningTree tree_cost TreeEngine TreeCost",
+        "weft.workloads.spanning_tree": "spanning_tree SpanningTree",
+        "weft.dataflow.spanning_tree": "tree_cost TreeEngine TreeCost",
         "weft.simulator.spanning_tree": "run_tree TreeRun",
+        "weft.analysis.trees": "tree_account read_tree_account TreeAccount LayerTree",
     },
     "Report": {
         "weft": "compare",
@@ -81,7 +83,11 @@ GROUPS = {
         "weft.analysis.compare": "Comparison loss_ledger LossLedger",
         "weft.analysis.theme": "theme_of",
     },
-    "Train": {"weft": "train", "weft.workloads.training": "step_workload", "weft.workloads.schemes": "attach"},
+    "Train": {
+        "weft": "train",
+        "weft.workloads.training": "step_workload binary_layers BinaryLayer",
+        "weft.workloads.schemes": "attach",
+    },
     "Extend and verify": {
         "weft": "register_scheme register_engine",
         "weft.workloads.schemes.technique": "Technique",

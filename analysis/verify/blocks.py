@@ -1,4 +1,4 @@
-"""Simulator and RTL side by side on random work: the array, SORE, WUVE, and WUVE feeding SORE.
+"""Simulator and RTL side by side on random work: the array, SORE, WUVE, WUVE feeding SORE, and a unit for trees.
 
 `weft verify` prints what :func:`verify` returns.
 """
@@ -14,19 +14,22 @@ import numpy as np
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.pregenerate import COPIES, Copy, WeightShape
+from ...dataflow.spanning_tree import TreeEngine
 from ...hdl.block import usual_pattern
 from ...hdl.blocks.buildable import check_buildable
 from ...hdl.drivers.array import StceDriver
 from ...hdl.drivers.engines import PregenerateDriver, RtlSore, RtlWuve, SoreDriver, WuveDriver
+from ...hdl.drivers.tree import TreeDriver
 from ...hdl.registry import BLOCKS
 from ...simulator.array import run_array
 from ...simulator.engines import SoreRun, WuveRun, run_sore, run_wuve
 from ...simulator.pregenerate import run_pregenerate
+from ...simulator.spanning_tree import run_tree
 from ...workloads.errors import require_int
 from ...workloads.sparsity import NMPattern
 from ...workloads.update_rule import SGD, UpdateRule, update_rule
 from .difference import Difference, earliest, first_word
-from .draw import draw_compact, draw_operand, draw_receivers, draw_shape, draw_training
+from .draw import draw_compact, draw_operand, draw_receivers, draw_shape, draw_training, draw_tree
 
 __all__ = ["Case", "Verification", "build_seconds", "verify"]
 
@@ -101,7 +104,7 @@ def verify(
     check_buildable(spec, chosen)
     engines = -(-cases // _ENGINE_SHARE)
     done: list[Case] = []
-    every = cases + (3 if spec.wuve.pregenerate else 2) * engines
+    every = cases + (2 + spec.wuve.pregenerate + (spec.tree is not None)) * engines
     for case in _cases(spec, chosen, updated_by, seed, cases, engines):
         done.append(case)
         if progress is not None:
@@ -123,6 +126,8 @@ def _cases(
         yield _update(driver("wuve"), rule, np.random.default_rng([seed, 2, i]))
     for i in range(engines if spec.wuve.pregenerate else 0):
         yield _pregeneration(driver("pregenerate"), rule, np.random.default_rng([seed, 3, i]))
+    for i in range(engines if spec.tree is not None else 0):
+        yield _layer(driver("tree_unit"), np.random.default_rng([seed, 4, i]))
 
 
 @lru_cache(maxsize=len(BLOCKS))
@@ -199,6 +204,24 @@ def _pregeneration(driver: PregenerateDriver, rule: UpdateRule, random: np.rando
     words = (2 + len(state)) * shape.elements + sum(made.left.size for made in want.copies.values())
     how = f"{rule.name} to {' and '.join(copies)} {pattern} {spec.sore.kind}"
     return _case("WUVE to SORE", f"{taps} x {inputs} x {outputs}", how, words, want.cycles, compare)
+
+
+def _layer(driver: TreeDriver, random: np.random.Generator) -> Case:
+    own = driver.own
+    tree, weights, inputs = draw_tree(random, own)
+    engine = TreeEngine(lanes=own.lanes, word_bits=own.word_bits, positions=own.positions)
+    want = run_tree(tree, weights, inputs, engine)
+
+    def compare() -> tuple[int, Difference | None]:
+        got = driver.run(tree, weights, inputs, cycles=want.cycles + _AFTERWARDS)
+        # What differs nowhere from its parent has no count of its own, and no cycle.
+        made = np.where(got.made < 0, want.made, got.made - own.latency)
+        found = first_word(want.made, made, ("sum", want.result.view(np.uint64), got.result.view(np.uint64)))
+        return got.cycles, found or _length(want.cycles, got.cycles)
+
+    sizes = f"{inputs.shape[0]} x {tree.k} x {len(weights)}"
+    how = f"{len(tree.levels)} levels" + (", inverses" if tree.inverted.any() else "")
+    return _case("tree", sizes, how, want.result.size, want.cycles, compare)
 
 
 def _in_runs(runs: int, run: int) -> str:

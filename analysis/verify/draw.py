@@ -13,19 +13,25 @@ from ...dataflow.stce.dataflows import PACES, col_axis, row_axis
 from ...dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from ...dataflow.stce.pace import array_machine
 from ...dataflow.stce.time import mapped_tiling
+from ...dataflow.tree_spec import TreeSpec
 from ...hdl.blocks.banks import IN_RTL
+from ...hdl.blocks.tree_tables import tree_tables
 from ...simulator.compact import Compact, compress, decompress, from_mask
 from ...simulator.operand import Half, operand_type
 from ...simulator.update_settings import SETTINGS, UpdateSettings
+from ...workloads.errors import InputError
 from ...workloads.gemm import Gemm
+from ...workloads.spanning_tree import SpanningTree, spanning_tree
 from ...workloads.sparsity import NMPattern
 from ...workloads.update_rule import UpdateRule
 from .operands import edge_words
 
-__all__ = ["draw_compact", "draw_operand", "draw_receivers", "draw_shape", "draw_training"]
+__all__ = ["draw_compact", "draw_operand", "draw_receivers", "draw_shape", "draw_training", "draw_tree"]
 
 _DRAWS = 300
 """Draws for a product that is bound so; on a machine that has one, some 1 to 20 % are."""
+_MOST_CHANNELS = 24
+"""Of a layer in the order of a tree; fewer where the tables of the unit are small."""
 _PATTERNS = tuple(NMPattern.parse(text) for text in ("1:4", "2:4", "2:8", "4:8", "2:16"))
 
 
@@ -126,3 +132,23 @@ def _draw_settings(
         drawn["step"] = int(random.integers(1, 1000))
     made: UpdateSettings = SETTINGS[rule.name](**{name: value for name, value in drawn.items() if name in has})
     return made
+
+
+def draw_tree(
+    random: np.random.Generator, own: TreeSpec
+) -> tuple[SpanningTree, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """A tree with its weights, bool [channels, k], far apart or near, some the same or inverted, that the tables of the
+    unit hold; and inputs, bool [positions, k]."""
+    most = _MOST_CHANNELS
+    while True:
+        channels = int(random.integers(1, most + 1))
+        k = int(random.integers(1, min(own.inputs, own.words * own.word_bits) + 1))
+        apart = random.random((channels, k)) < random.choice((0.5, 0.1, 0.02))
+        weights = (random.random(k) < 0.5) ^ apart ^ (random.random((channels, 1)) < random.choice((0.0, 0.3)))
+        tree = spanning_tree(weights, inverse=bool(random.integers(2)))
+        try:
+            tree_tables(own, tree, weights)
+        except InputError:
+            most = max(most // 2, 1)
+            continue
+        return tree, weights, random.random((own.positions, k)) < 0.5

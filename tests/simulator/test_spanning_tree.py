@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from weft.dataflow.spanning_tree import ROOT, TreeEngine, spanning_tree, tree_cost
+from weft.dataflow.spanning_tree import TreeEngine, tree_cost
+from weft.simulator.reference.spanning_tree import tree_reference
 from weft.simulator.spanning_tree import run_tree
 from weft.workloads.errors import InputError
+from weft.workloads.spanning_tree import ROOT, spanning_tree
 
 
 @st.composite
@@ -41,6 +43,26 @@ def test_sums_are_those_of_the_product_and_cost_is_what_is_stepped(layer, engine
     np.testing.assert_array_equal(run.result, x @ w.T)
     assert cost.cycles == run.cycles
     assert cost.compared * len(inputs) == run.compared <= cost.compared_plain * len(inputs)
+
+
+@given(layers(), engines, st.booleans())
+def test_every_count_is_made_in_the_cycle_of_the_reference(layer, engine, inverse):
+    """Which works out levels, places and turns anew, a bit at a time."""
+    weights, inputs = layer
+    engine = TreeEngine(lanes=engine.lanes, word_bits=engine.word_bits, positions=len(inputs))
+    tree = spanning_tree(weights, inverse=inverse)
+    want = tree_reference(
+        weights.tolist(),
+        tree.parent.tolist(),
+        tree.inverted.tolist(),
+        inputs.tolist(),
+        lanes=engine.lanes,
+        word_bits=engine.word_bits,
+    )
+    run = run_tree(tree, weights, inputs, engine)
+
+    assert (run.result.tolist(), run.made.tolist()) == (want.sums, want.made)
+    assert (run.compared, run.cycles) == (want.compared, want.cycles)
 
 
 def trees(channels):
@@ -80,6 +102,8 @@ def test_a_chain_by_hand():
     assert tree.parent.tolist() == [1, ROOT, 1]
     assert tree.distance.tolist() == [1, 4, 1]
     assert (cost.compared, cost.compared_plain) == (6, 12)
+    # Four words of two places, each an index of 2 bits, a sign and a mask bit; half of two of them is empty.
+    assert cost.held == 4 * 2 * (2 + 2)
     # The root's 4 bits, and of two edges an index of 2 bits, a parent of 2 and the bit that tells lists from masks.
     assert (cost.stored, cost.stored_plain) == (4 + 2 * (2 + 2 + 1), 12)
     # The root takes two beats on one lane, its children one each side by side; a cycle a level writes back.

@@ -51,6 +51,16 @@ FEW: tuple[Scheme, ...] = (
         recalled="number of the paper; shortcuts are the model's; norm in front of the sign",
     ),
     Scheme(
+        name="mst",
+        title="Bi-Real Net, channels pulled together along their spanning tree",
+        levels=_BINARY,
+        full_precision=_ENDS,
+        technique="spanning.Mst",
+        paper="idea of Vo et al., ICCV 2023, arXiv 2308.13735",
+        unit=f"{_SIGN}; mean |W| of a filter; host: spanning trees",
+        recalled="as bireal; the term is ours, the paper's is not public in its exact form",
+    ),
+    Scheme(
         name="reste",
         title="ReSTE: binary, gradient of a root whose order grows",
         levels=_BINARY,

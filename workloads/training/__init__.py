@@ -9,6 +9,7 @@ from .loop import resume, train
 from .model import new_model, step_workload
 from .plan import plan
 from .run import CHECKPOINT, LOG, RESULT
+from .signs import BinaryLayer, binary_layers
 from .spec import AMP, EpochLog, TrainResult, TrainSpec, to_dict
 
 __all__ = [
@@ -16,10 +17,12 @@ __all__ = [
     "CHECKPOINT",
     "LOG",
     "RESULT",
+    "BinaryLayer",
     "CapturedStep",
     "EpochLog",
     "TrainResult",
     "TrainSpec",
+    "binary_layers",
     "capture_step",
     "new_model",
     "plan",

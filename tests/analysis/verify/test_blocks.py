@@ -17,6 +17,8 @@ from weft.dataflow.config_io import load_spec
 from weft.dataflow.stce.pace import array_machine
 from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.dataflow.stce.time import mapped_tiling
+from weft.dataflow.tree_spec import TreeSpec
+from weft.hdl.blocks.tree_tables import tree_tables
 from weft.workloads.errors import InputError
 from weft.workloads.sparsity import NMPattern
 
@@ -38,6 +40,34 @@ def test_simulator_and_rtl_agree_on_random_work():
     assert 5 < sum("held up" in case.mapping for case in found.cases) < 35
     assert verify(TINY, cases=40, seed=7) == found
     assert verify(TINY, cases=40, seed=8).cases != found.cases
+
+
+def test_a_unit_for_trees_is_run_where_a_machine_has_one(monkeypatch):
+    """The unit of `tests/equivalence/test_rtl_tree.py`, compiled once for both; then with a wrong sum."""
+    own = TreeSpec(lanes=2, word_bits=3, positions=3, inputs=37, tasks=32, words=256)
+    spec = replace(TINY, tree=own)
+    found = verify(spec, cases=12, seed=3)
+    trees = [case for case in found.cases if case.block == "tree"]
+    assert found.equal and len(trees) == 3
+    assert all(case.rtl_cycles == case.simulator_cycles > 0 and case.words % 3 == 0 for case in trees)
+
+    def faulty(*given, real=module.run_tree):
+        ran = real(*given)
+        at = np.unravel_index(np.argmax(ran.made), ran.made.shape)
+        ran.result[at] += 2
+        return ran
+
+    monkeypatch.setattr(module, "run_tree", faulty)
+    (first, *_) = (case for case in verify(spec, cases=1, seed=3).cases if case.block == "tree")
+    assert not first.equal and first.difference.what == "sum" and first.difference.cycle is not None
+
+
+def test_trees_are_drawn_until_the_tables_hold_them():
+    own = TreeSpec(lanes=1, word_bits=2, inputs=300, tasks=1, words=9)
+    for i in range(20):
+        tree, weights, inputs = draw.draw_tree(np.random.default_rng(i), own)
+        assert len(tree_tables(own, tree, weights).tasks[0]) == 2
+        assert inputs.shape == (1, tree.k) and tree.k <= 18
 
 
 def test_the_default_products_are_bound_by_drain_and_return_too():

@@ -18,6 +18,7 @@ from weft.cli import main
 from weft.dataflow.accelerator import SoreSpec, WuveSpec
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.stce.spec import ArraySpec, PESpec
+from weft.dataflow.tree_spec import TreeSpec
 from weft.dataflow.xnor.spec import XnorSpec
 from weft.hdl.block import usual_pattern
 from weft.hdl.flow import emit as hdl_emit
@@ -316,14 +317,29 @@ def test_the_text_is_proved_equal_to_what_amaranth_emits(tmp_path, spec, block, 
     prove_equal(tmp_path, rtlil, made.design.text, [module.name for module in made.design.modules])
 
 
-def test_the_text_of_the_xnor_engine_is_proved_equal_too(tmp_path):
-    """It has no bench of its own yet: what is proved is that its Verilog is what `tests/equivalence/` runs."""
-    own = XnorSpec(rows=2, cols=2, word_bits=8, accumulators=2, dense_words=4, weight_words=2)
-    spec, name = replace(SMALL, xnor=own), "xnor_engine"
+@pytest.mark.parametrize(
+    ("name", "table", "own"),
+    [
+        (
+            "xnor_engine",
+            "xnor: rows 2, cols 2, word_bits 8",
+            XnorSpec(rows=2, cols=2, word_bits=8, accumulators=2, dense_words=4, weight_words=2),
+        ),
+        pytest.param(
+            "tree_unit",
+            "tree: lanes 2, word_bits 2",
+            TreeSpec(lanes=2, word_bits=2, inputs=18, tasks=2, words=2),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_the_text_of_what_has_no_bench_is_proved_equal_too(tmp_path, name, table, own):
+    """What is proved is that its Verilog is what `tests/equivalence/` runs."""
+    spec = replace(SMALL, **{table.partition(":")[0]: own})
     component = REGISTRY[name].make(spec, usual_pattern(spec), SGD)
     made, rtlil = watched(lambda: hdl_emit.verilog(spec, component, name))
 
-    assert "// xnor: rows 2, cols 2, word_bits 8" in made.header
+    assert f"// {table}" in made.header
     prove_equal(tmp_path, rtlil, made.text, [module.name for module in made.modules])
 
 

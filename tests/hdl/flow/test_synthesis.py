@@ -11,7 +11,7 @@ import pytest
 
 from weft.cli import main
 from weft.dataflow.accelerator import SoreSpec, WuveSpec
-from weft.dataflow.config_io import load_spec, preset_text
+from weft.dataflow.config_io import load_spec, parse_spec, preset_text
 from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.dataflow.xnor.spec import XnorSpec
 from weft.hdl.flow import synthesis
@@ -240,3 +240,19 @@ def test_a_pe_of_the_xnor_engine_takes_what_its_page_says(target):
     made = synthesize(spec, BLOCKS["xnor_pe"], target)
 
     assert DEVICES[target].sites(made.total) == said
+
+
+@pytest.mark.slow
+def test_a_lane_for_spanning_trees_takes_what_its_page_says():
+    docs = Path(__file__).parents[3] / "docs"
+    page = (docs / "results" / "xnor-rtl.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith("| of 8 bits |"))
+    lut, carry, ff, memories, sites, _ = (cell.strip() for cell in row.strip("|").split("|")[1:])
+    table = (docs / "design" / "tree.md").read_text().split("```toml\n")[1].split("```")[0]
+    spec = parse_spec(preset_text("tiny") + table, "tree.md")
+
+    made = synthesize(spec, BLOCKS["tree_lane"], "ecp5")
+    total = made.total
+
+    assert (total.lut, total.carry, total.ff, total.bram) == (int(lut), int(carry), int(ff), int(memories))
+    assert DEVICES["ecp5"].sites(total) == int(sites)

@@ -150,7 +150,7 @@ def surrogate(name, x, w, conv, step):
     if name == "xnor":
         slope = w / fan_in(w) + per_filter(w) * w.clamp(-1, 1)
         return through(plus_minus(x), x.clamp(-1, 1)), through(per_filter(w) * plus_minus(w), slope)
-    if name == "bireal":
+    if name in ("bireal", "mst"):
         return through(plus_minus(x), parabolas(x)), through(per_filter(w) * plus_minus(w), w.clamp(-1, 1))
     if name == "reste":
         return through(plus_minus(x), root(x, order)), w.abs().mean() * through(plus_minus(w), root(w, order))
