@@ -5,9 +5,9 @@ python examples/spanning_tree.py [EPOCHS]
 
 import sys
 
+import weft
 from weft.analysis.trees import tree_account
 from weft.dataflow.spanning_tree import TreeEngine
-from weft.workloads.training import plan, train
 
 
 def table(epochs: int | None = None) -> str:
@@ -15,7 +15,7 @@ def table(epochs: int | None = None) -> str:
     engine = TreeEngine(lanes=16, word_bits=32, positions=16)
     lines = ["scheme  accuracy  compared  stored  cycles  levels"]
     for scheme in ("bireal", "mst"):
-        found = tree_account(train(plan("mlp", scheme=scheme, epochs=epochs)), engine)
+        found = tree_account(weft.train("mlp", scheme=scheme, epochs=epochs), engine)
         whole = found.weights
         lines.append(
             f"{scheme:6}  {found.accuracy:8.1%}  {found.compared / found.compared_plain:8.1%}  "

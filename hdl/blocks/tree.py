@@ -96,7 +96,8 @@ class TreeUnit(wiring.Component):
             m.d.comb += [own.en.eq(given.en & chosen), own.address.eq(given.address), own.data.eq(given.data)]
 
     def _answer(self, m: Module, lanes: list[Any]) -> None:
-        asked, inverted = Signal(max(1, self._lanes)), Signal()
+        asked = Signal(max(1, self._lanes))
+        inverted = Signal()
         m.d.sync += [asked.eq(self.ask.lane), inverted.eq(self.ask.inverted)]
         count = Array(lane.answer for lane in lanes)[asked]
         total = Signal(len(self.result))

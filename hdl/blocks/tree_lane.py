@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
@@ -18,6 +18,14 @@ __all__ = ["INPUT_BITS", "TreeFormat", "TreeLane", "TreeSum"]
 INPUT_BITS = 16
 """Of an input that are written at once; also what a reader chooses one from."""
 _CHOICE = (INPUT_BITS - 1).bit_length()
+
+
+class _Fill(NamedTuple):
+    """What writes a memory."""
+
+    en: Any
+    address: Any
+    data: Any
 
 
 class TreeFormat:
@@ -157,16 +165,23 @@ class TreeLane(wiring.Component):
         return m
 
     def _table(self, m: Module, name: str, shape: Any, depth: int, fill: Any, address: Any) -> Any:
-        """What the table ``name`` holds at ``address``, a cycle later."""
+        """What the memory ``name`` holds at ``address``, a cycle later; ``fill`` writes it.
+
+        The register behind it has a name of its own, by which its Verilog is proved to be the same; synthesis makes it
+        part of the memory.
+        """
         m.submodules[name] = table = Memory(shape=shape, depth=depth, init=[])
-        write, read = table.write_port(), table.read_port()
+        write, read = table.write_port(), table.read_port(domain="comb")
+        held = Signal(shape, name=f"{name}_read", reset_less=True)
         m.d.comb += [write.en.eq(fill.en), write.addr.eq(fill.address), write.data.eq(fill.data), read.addr.eq(address)]
-        return read.data
+        m.d.sync += held.eq(read.data)
+        return held
 
     def _issue(self, m: Module) -> tuple[Any, Any, Any]:
         """The task that is next, its beat, and whether that is its last."""
         pointer, following = (Signal(range(self.spec.tasks + 1), name=name) for name in ("pointer", "following"))
-        beat, ends = Signal(range(self.format.beats)), Signal()
+        beat = Signal(range(self.format.beats))
+        ends = Signal()
         task = self._table(m, "tasks", self.format.task, self.spec.tasks + 1, self.fill_tasks, following)
         m.d.comb += [
             ends.eq(beat == task.beats),
@@ -188,19 +203,17 @@ class TreeLane(wiring.Component):
 
     def _ones(self, m: Module, word: Any, stage: Any) -> Any:
         """How many of the places of ``word`` hold its signs; each has a way of its own into the inputs."""
-        spec, fill = self.spec, self.fill_inputs
-        m.submodules.inputs = inputs = Memory(shape=INPUT_BITS, depth=1 << self.format.input, init=[])
-        write = inputs.write_port()
-        m.d.comb += [write.en.eq(fill.en), write.addr.eq(fill.address), write.data.eq(fill.data)]
-        signs, masks = Signal(spec.word_bits), Signal(spec.word_bits)
+        spec = self.spec
+        signs = Signal(spec.word_bits)
+        masks = Signal(spec.word_bits)
         m.d.sync += [signs.eq(word.sign), masks.eq(word.mask)]
         found = Signal(spec.word_bits)
         for i in range(spec.word_bits):
-            read = inputs.read_port()
-            choice = Signal(min(_CHOICE, self.format.place), name=f"choice_{i}")
-            m.d.comb += read.addr.eq(Cat(word.place[i][_CHOICE:], stage.position))
+            at = Cat(word.place[i][_CHOICE:], stage.position)
+            bits = self._table(m, f"inputs_{i}", INPUT_BITS, 1 << self.format.input, self.fill_inputs, at)
+            choice = Signal(min(_CHOICE, self.format.place), name=f"choice_{i}", reset_less=True)
             m.d.sync += choice.eq(word.place[i][:_CHOICE])
-            m.d.comb += found[i].eq(read.data.bit_select(choice, 1))
+            m.d.comb += found[i].eq(bits.bit_select(choice, 1))
         m.submodules.popcount = popcount = Popcount(spec.word_bits, latency=spec.popcount_latency)
         m.d.comb += popcount.bits.eq(masks & ~(found ^ signs))
         return popcount.count
@@ -208,17 +221,17 @@ class TreeLane(wiring.Component):
     def _above(self, m: Module, before: Any, stage: Any) -> Any:
         """The count of the parent, for which ``before`` asks."""
         banks = [self.made] if self.spec.local else list(self.others)
-        found = []
-        for i, made in enumerate(banks):
-            m.submodules[f"bank_{i}"] = bank = Memory(shape=self.format.count, depth=self.spec.tasks, init=[])
-            write, read = bank.write_port(), bank.read_port()
-            m.d.comb += [write.en.eq(made.valid), write.addr.eq(made.slot), write.data.eq(made.count)]
-            m.d.comb += read.addr.eq(before.slot)
-            found.append(read.data)
+        found = [self._counts(m, f"bank_{i}", made, before.slot) for i, made in enumerate(banks)]
         return found[0] if len(found) == 1 else Array(found)[stage.lane]
 
+    def _counts(self, m: Module, name: str, made: Any, slot: Any) -> Any:
+        """What a lane made in ``slot``, a cycle later."""
+        fill = _Fill(made.valid, made.slot, made.count)
+        return self._table(m, name, self.format.count, self.spec.tasks, fill, slot)
+
     def _sum(self, m: Module, stage: Any, above: Any, ones: Any) -> None:
-        held, slot = Signal(self.format.count), Signal(self.format.slot)
+        held = Signal(self.format.count)
+        slot = Signal(self.format.slot)
         m.submodules.sum = total = TreeSum(self.format.count, len(ones))
         m.d.comb += [getattr(total, name).eq(stage[name]) for name in ("first", "whole", "inverted", "offset")]
         m.d.comb += [total.above.eq(above), total.held.eq(held), total.ones.eq(ones)]
@@ -228,7 +241,4 @@ class TreeLane(wiring.Component):
             self.made.count.eq(total.total),
         ]
         m.d.sync += [held.eq(total.total), slot.eq(Mux(self.clear, 0, slot + self.made.valid))]
-        m.submodules.results = results = Memory(shape=self.format.count, depth=self.spec.tasks, init=[])
-        write, read = results.write_port(), results.read_port()
-        m.d.comb += [write.en.eq(self.made.valid), write.addr.eq(slot), write.data.eq(total.total)]
-        m.d.comb += [read.addr.eq(self.ask), self.answer.eq(read.data)]
+        m.d.comb += self.answer.eq(self._counts(m, "results", self.made, self.ask))
