@@ -16,10 +16,11 @@ from weft.dataflow.placement import Placement
 from weft.dataflow.schedule import Schedule
 from weft.simulator.order import Order
 from weft.simulator.transfers import OneRate, Transfers, by_shape
+from weft.workloads.copies import CompactCopy
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Pass
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import CompactCopy, MatrixOp, Op, UpdateOp, VectorOp, Workload
+from weft.workloads.step import MatrixOp, Op, UpdateOp, VectorOp, Workload
 from weft.workloads.update_rule import UPDATE_RULES
 
 from ..dataflow.problems import machines, mappings, matrix_ops
