@@ -248,6 +248,8 @@ def without_levels(workload: Workload) -> Workload:
     levels = scheme(workload.scheme).levels
 
     def bare(op: Op) -> Op:
+        if isinstance(op, UpdateOp):
+            return replace(op, dense_copy=True, copies=(), looks=0, scales=0)
         if not isinstance(op, MatrixOp) or op.kept_dense or op.pass_ not in levels:
             return op
         a, b = (replace(x, levels=None) for x in (op.a, op.b))
