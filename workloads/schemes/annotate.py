@@ -220,7 +220,8 @@ def _measured_reason(op: MatrixOp, measured: Sequence[Measured]) -> str:
 
 def _full_precision(workload: Workload, chosen: Scheme, first: str | None) -> dict[str, str]:
     """By parameter, why a scheme of few values leaves it alone."""
-    ends = [op.parameter for op in workload.matrix_ops if op.parameter is not None and op.pass_ is Pass.FF]
+    forward = (op for op in workload.matrix_ops if op.pass_ is Pass.FF and not op.recompute)
+    ends = [op.parameter for op in forward if op.parameter is not None]
     named = {FIRST_LAYER: ends[:1], LAST_LAYER: ends[-1:]}
     found = {parameter: where for where in reversed(chosen.full_precision) for parameter in named[where]}
     return found if first is None else {**found, first: FIRST_CONVOLUTION}
