@@ -114,6 +114,8 @@ class _Weave:
     def backward(self, op: MatrixOp, after: set[int]) -> int:
         x, w = self.chosen.work_of(Role.ACTIVATION), self.chosen.work_of(Role.WEIGHT)
         left = self._left(op)
+        if left is None:
+            self._measure(op)
         scaled = self._scaled_gradient(op, Role.WEIGHT, w, after)
         self.pack(left.weight if left else None, op.packed(Role.WEIGHT))
         end = self.add(op, after | scaled | ({left.weight} if left and left.weight is not None else set()))
@@ -125,7 +127,7 @@ class _Weave:
                 read_bytes=2 * op.c.bytes * trips,
             )  # fmt: skip
         if x is not None and x.norm:
-            moments = self.rows.get(_parameter(op), 0) * _MOMENTS * _FP32
+            moments = self.rows[_parameter(op)] * _MOMENTS * _FP32
             end = self.vector(
                 op, "norm backward", op.c, {end, *made}, read_bytes=2 * op.c.bytes, wide_read=moments
             )  # fmt: skip
@@ -134,8 +136,9 @@ class _Weave:
     def update(self, op: MatrixOp, after: set[int]) -> int:
         x, w = self.chosen.work_of(Role.ACTIVATION), self.chosen.work_of(Role.WEIGHT)
         copy, left = op.packed(Role.ACTIVATION), self._left(op)
-        if left is None and copy is not None:
+        if left is None:
             self._measure(op)
+        if left is None and copy is not None:
             left = self._prepared(op, x, after)
         self.pack(left.quantised if left else None, copy)
         ready = {left.quantised} if left and left.quantised is not None else set(left.made if left else ())
@@ -151,11 +154,17 @@ class _Weave:
         )  # fmt: skip
 
     def _measure(self, op: MatrixOp) -> None:
-        g, x = op.gemm, next((x for x in (op.a, op.b) if x.role is Role.ACTIVATION), op.a)
-        along = g.k if op.pass_ is Pass.FF else (g.n if x is op.b else g.m)
-        self.rows[_parameter(op)] = self.batch if op.convolution else max(x.elements // along, 1)
-        outputs = g.n if (op.pass_ is Pass.FF) == (op.b.role is Role.WEIGHT) else g.m
-        self.filters.setdefault(_parameter(op), g.groups * outputs)
+        """Rows and outputs of a layer by any of its products."""
+        g, of = op.gemm, _parameter(op)
+        if op.pass_ is Pass.FF:
+            x, along = _operand(op, Role.ACTIVATION), g.k
+            outputs = g.n if op.b.role is Role.WEIGHT else g.m
+        else:
+            x = _operand(op, Role.GRADIENT)
+            side = g.m if op.a is x else g.n
+            outputs = along = g.k if op.pass_ is Pass.BP else side
+        self.rows[of] = self.batch if op.convolution else max(x.elements // (along * g.groups), 1)
+        self.filters.setdefault(of, g.groups * outputs)
 
     def _prepared(self, op: MatrixOp, work: VectorWork | None, after: set[int]) -> _Forward:
         left = _Forward(set(after), self.rows[_parameter(op)])

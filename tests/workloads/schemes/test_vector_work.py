@@ -21,7 +21,7 @@ from weft.workloads.schemes.description import Scheme
 from weft.workloads.schemes.estimated import Estimated
 from weft.workloads.schemes.scheme import SCHEMES, scheme
 from weft.workloads.schemes.vector_work import UNDECLARED, ScaleOf, VectorWork
-from weft.workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
+from weft.workloads.step import MatrixOp, Measured, UpdateOp, VectorOp, Workload
 
 from .harness import net
 
@@ -143,6 +143,17 @@ def test_every_use_of_a_layer_has_tensors_of_its_own():
             elements = op.packed(X).elements
             assert any(isinstance(step.ops[j], VectorOp) and step.ops[j].packs[:1] and
                        step.ops[j].packs[0].elements == elements for j in step.after[i])  # fmt: skip
+
+
+def test_a_layer_whose_forward_a_training_left_alone_has_the_work_of_its_other_passes():
+    step = trace_module(nn.Sequential(*(nn.Linear(8, 8) for _ in range(3))), torch.zeros(4, 8), loss=lambda y: y.sum())
+    alone = annotate(step, "xnor", None, (Measured(layer="1", kept_dense={Pass.FF: "for once"}),))
+    whole = annotate(step, "xnor", None)
+    backward = [op for op in added(whole, "1") if op.pass_ is not Pass.FF]
+    found = [op for op in added(alone, "1") if op.op not in ("norm", "quantise")]
+    assert sorted(map(str, found)) == sorted(map(str, backward)), "with the same rows and outputs"
+    (quantised,) = (op for op in added(alone, "1") if op.op == "quantise")
+    assert (quantised.pass_, [p.pass_ for p in quantised.packs]) == (Pass.WU, [Pass.WU])
 
 
 def test_who_waits_for_a_layer_waits_for_its_scaled_result():
