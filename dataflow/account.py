@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar, assert_never, cast
 
 from ..workloads.levels import needs_no_multiplier
 from ..workloads.operand import NMOperand
-from ..workloads.step import MatrixOp, Op
+from ..workloads.step import MatrixOp, Op, UpdateOp
 from ..workloads.update_rule import Unit, UpdateRule
 from .actions import DECLARED, NOTHING, Actions, Cause, Counted, Each, Either, Where, cause, counted, moved
 from .operand import BYTE
@@ -100,10 +100,18 @@ def _filled(counts: Counts, _: Op) -> int:
 
 
 @cache
-def _update_operations(rule: UpdateRule) -> tuple[int, int, int, int]:
+def _rule_operations(rule: UpdateRule) -> tuple[int, int, int, int]:
     """FP32 multiplies, adds, divides and roots a parameter; conversions are free."""
     done = Counter(operation.unit for operation in rule.operations)
     return done[Unit.MULTIPLY], done[Unit.ADD] + done[Unit.SUBTRACT], done[Unit.DIVIDE], done[Unit.ROOT]
+
+
+def _update_operations(where: Where) -> tuple[int, int, int, int]:
+    """Those of the rule; an add for scales that are made of the weights, and another trip is a multiply by one."""
+    multiplies, adds, divides, roots = _rule_operations(where.rule)
+    if isinstance(where.op, UpdateOp):
+        multiplies, adds = multiplies + where.op.looks, adds + bool(where.op.scales)
+    return multiplies, adds, divides, roots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +190,7 @@ class Counts:
         "parameters updated",
         Each(
             (Actions.UPDATE_MULTIPLY, Actions.UPDATE_ADD, Actions.UPDATE_DIVIDE, Actions.UPDATE_ROOT),
-            lambda where: _update_operations(where.rule),
+            _update_operations,
         ),
         Each((Actions.FABRIC_UPDATE,)),
         column=False,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
+from ..workloads.copies import CompactCopy, PackedCopy, WeightCopy
 from ..workloads.operand import DTYPE_BYTES
-from ..workloads.step import CompactCopy, UpdateOp, VectorOp
+from ..workloads.step import UpdateOp, VectorOp
 from ..workloads.update_rule import UpdateRule
 from .accelerator import AcceleratorSpec
 from .account import Counts, Cycles
@@ -17,7 +18,17 @@ from .operand import BYTE, FP32, OperandFormat
 from .pregenerate import copies_cycles
 from .problem import RATE, memory_machine
 
-__all__ = ["Work", "copy_bytes", "machine_bytes", "update_cost", "update_work", "vector_cost", "vector_work"]
+__all__ = [
+    "Work",
+    "copies_made",
+    "copy_bytes",
+    "dense_bytes",
+    "machine_bytes",
+    "update_cost",
+    "update_work",
+    "vector_cost",
+    "vector_work",
+]
 
 
 class Work(NamedTuple):
@@ -34,15 +45,22 @@ def machine_bytes(dtype: str, size: int, operand: OperandFormat) -> int:
     return size * operand.bits // (BYTE * DTYPE_BYTES[dtype]) if "float" in dtype else size
 
 
-def copy_bytes(copy: CompactCopy, operand: OperandFormat) -> int:
-    """Bytes of a compact copy on the machine: values and their indices."""
-    return operand.compact_size(copy.kept, copy.pattern.index_bits)
+def copy_bytes(copy: WeightCopy, operand: OperandFormat) -> int:
+    """Bytes of a copy on the machine: values and their indices, or packed ones."""
+    match copy:
+        case CompactCopy():
+            return operand.compact_size(copy.kept, copy.pattern.index_bits)
+        case PackedCopy():
+            return copy.bytes
+        case _:
+            assert_never(copy)
 
 
 def vector_work(op: VectorOp, spec: AcceleratorSpec) -> Work:
     """Lanes and traffic of element-wise work."""
     read, write = (machine_bytes(op.dtype, size, spec.pe.operand) for size in (op.read_bytes, op.write_bytes))
-    return Work(ceil_div(op.elements, spec.vector.lanes), 0, read, write)
+    write += op.wide_write + sum(copy.bytes for copy in op.packs)
+    return Work(ceil_div(op.elements, spec.vector.lanes), 0, read + op.wide_read, write)
 
 
 @lru_cache(maxsize=16384)
@@ -58,22 +76,35 @@ def _transfer(work: Work, spec: AcceleratorSpec) -> int:
     return ceil_div((work.read + work.write) * RATE, memory_machine(spec).rate)
 
 
-def _copies(op: UpdateOp, spec: AcceleratorSpec) -> tuple[CompactCopy, ...]:
-    """Compact copies made behind the update."""
-    return op.copies if spec.wuve.pregenerate else ()
+def copies_made(op: UpdateOp, spec: AcceleratorSpec) -> tuple[WeightCopy, ...]:
+    """Copies that are written behind the update: packed ones, and compact ones where SORE stands there."""
+    return tuple(copy for copy in op.copies if spec.wuve.pregenerate or isinstance(copy, PackedCopy))
+
+
+def _compact_copies(op: UpdateOp, spec: AcceleratorSpec) -> tuple[CompactCopy, ...]:
+    return tuple(copy for copy in copies_made(op, spec) if isinstance(copy, CompactCopy))
+
+
+def dense_bytes(op: UpdateOp, spec: AcceleratorSpec) -> int:
+    """Bytes of the updated weight in operands; 0 where no product reads it so, nor who makes the copies."""
+    wanted = op.dense_copy or op.looks or len(copies_made(op, spec)) < len(op.copies)
+    return spec.pe.operand.size(op.elements) if wanted else 0
 
 
 def update_work(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> Work:
-    """Lanes, SORE and traffic of a weight update."""
+    """Lanes, SORE and traffic of a weight update.
+
+    WUVE packs a weight as it leaves, and adds up what its scales are made of. Where weights must all have been seen
+    before (``looks``), it goes over them again: the first look is the update itself, the last trip packs.
+    """
     n, operand = op.elements, spec.pe.operand
     held, of_operands = FP32.size(n * len(rule.held)), operand.size(n)
-    copies = _copies(op, spec)
-    dense_copy = op.dense_copy or len(copies) < len(op.copies)
+    copies = copies_made(op, spec)
     return Work(
-        lanes=ceil_div(n, spec.wuve.lanes) + wuve_latency(rule, spec.pe),
-        sore=copies_cycles(spec, rule, n, copies),
-        read=held + of_operands,
-        write=held + of_operands * dense_copy + sum(copy_bytes(copy, operand) for copy in copies),
+        lanes=(ceil_div(n, spec.wuve.lanes) + wuve_latency(rule, spec.pe)) * (1 + op.looks),
+        sore=copies_cycles(spec, rule, n, _compact_copies(op, spec)),
+        read=held + of_operands * (1 + op.looks),
+        write=held + dense_bytes(op, spec) + sum(copy_bytes(copy, operand) for copy in copies) + FP32.size(op.scales),
     )
 
 
@@ -86,7 +117,7 @@ def update_cost(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> tuple[
 def _update_cost(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> tuple[Cycles, Counts]:
     work = update_work(op, spec, rule)
     wuve = max(work.lanes, _transfer(work, spec))
-    compares = sum(c.groups * compares_per_group(c.pattern, spec) for c in _copies(op, spec))
+    compares = sum(c.groups * compares_per_group(c.pattern, spec) for c in _compact_copies(op, spec))
     return (
         Cycles(wuve=wuve, sore=max(work.sore - wuve, 0)),
         Counts(dram_read_bytes=work.read, dram_write_bytes=work.write, sore_compares=compares, updates=op.elements),

@@ -10,9 +10,9 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from ..workloads.copies import CompactCopy
 from ..workloads.errors import InputError, require_int
 from ..workloads.sparsity import NMPattern
-from ..workloads.step import CompactCopy
 from ..workloads.update_rule import UpdateRule
 from .accelerator import AcceleratorSpec
 from .engine_time import sore_issue, sore_latency, wuve_latency

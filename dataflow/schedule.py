@@ -12,6 +12,7 @@ from .constraint import Constraint, MappingFile
 from .engines import place
 from .fallback import with_fallback
 from .objective import Objective
+from .packing import with_forms
 from .placement import Constrained, Placement
 from .prices import Pricing, unpriced
 
@@ -29,7 +30,7 @@ class Schedule:
     mapping: MappingFile | None = None
     """The rules that it was made under."""
     fallback: Workload | None = None
-    """``workload`` as it is run, if some of its N:M ops run dense."""
+    """``workload`` as it is run, if some of its N:M ops run dense, or some of its tensors are packed."""
 
     @property
     def as_run(self) -> Workload:
@@ -67,6 +68,7 @@ def schedule(
         scheduler.place(op, wanted) if isinstance(op, MatrixOp) else None
         for op, wanted in zip(as_run.ops, asked, strict=True)
     )
+    as_run = with_forms(as_run, placements, spec)
     return Schedule(
         workload=workload,
         spec=spec,

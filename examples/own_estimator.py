@@ -15,6 +15,7 @@ from weft.workloads.operand import Role
 from weft.workloads.schemes.estimated import Estimated, EstimatedOptions
 from weft.workloads.schemes.estimator import Estimator, Few, sign
 from weft.workloads.schemes.scheme import Scheme
+from weft.workloads.schemes.vector_work import VectorWork
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class TanhNet(Estimated):
             Pass.WU: {Role.ACTIVATION: Levels.BINARY},
         },
         full_precision=("first layer", "last layer"),
+        vector_work={Role.WEIGHT: VectorWork(), Role.ACTIVATION: VectorWork(norm=True)},
     )
     options_type: ClassVar[type[EstimatedOptions]] = TanhOptions
     options: TanhOptions

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.beside import copy_bytes, machine_bytes, vector_work
+from ..dataflow.beside import copies_made, copy_bytes, dense_bytes, machine_bytes, vector_work
 from ..dataflow.operand import FP32, OperandFormat
+from ..workloads.copies import PackedCopy
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
 from ..workloads.operand import DTYPE_BYTES, Role
@@ -23,7 +24,8 @@ class MemoryNeed:
     """Bytes of DRAM at the peak of a step, by kind; upper bounds of what eager training keeps.
 
     ``frozen_weights``: what the step reads of the model and does not train, in operands where it is floating.
-    ``weight_copies``: what FF and BP read of trained weights, and the compact copies of all.
+    ``weight_copies``: what FF and BP read of trained weights, with their scales, and the compact and packed copies of
+    all.
     ``activations``: the input and every result of FF, kept until the end, except what checkpointing makes again;
     ``recomputed``: the largest part that it makes again at a time. ``working``: the most that one op of the backward
     pass reads of gradients and writes.
@@ -105,10 +107,9 @@ def _size(size: int) -> str:
 
 
 def _copies(op: UpdateOp, spec: AcceleratorSpec) -> int:
-    """Forms of a weight in operands: compact ones where they are made in advance, dense where a pass reads it so."""
-    made = op.copies if spec.wuve.pregenerate else ()
-    dense = op.dense_copy or len(made) < len(op.copies)
-    return spec.pe.operand.size(op.elements) * dense + sum(copy_bytes(copy, spec.pe.operand) for copy in made)
+    """Forms of a weight: compact and packed ones where they are made in advance, dense where something reads it so."""
+    copies = sum(copy_bytes(copy, spec.pe.operand) for copy in copies_made(op, spec))
+    return dense_bytes(op, spec) + copies + FP32.size(op.scales)
 
 
 def _trained(workload: Workload) -> set[str]:
@@ -129,12 +130,11 @@ def _frozen(workload: Workload, word: OperandFormat) -> dict[str, int]:
 
 
 def _frozen_copies(workload: Workload, spec: AcceleratorSpec) -> int:
-    """Compact copies of weights that nothing trains; they are made once, where the machine makes any in advance."""
-    if not spec.wuve.pregenerate:
-        return 0
+    """Copies of weights that nothing trains, made once; compact ones where the machine makes any in advance."""
     trained, copies = _trained(workload), weight_copies(workload.matrix_ops)
-    untrained = (made for name, (_, made) in copies.items() if trained.isdisjoint(name.split("+")))
-    return sum(copy_bytes(copy, spec.pe.operand) for made in untrained for copy in made)
+    untrained = [copy for name, (_, made) in copies.items() if trained.isdisjoint(name.split("+")) for copy in made]
+    made = (copy for copy in untrained if spec.wuve.pregenerate or isinstance(copy, PackedCopy))
+    return sum(copy_bytes(copy, spec.pe.operand) for copy in made)
 
 
 def _result(op: Op, spec: AcceleratorSpec) -> int:
@@ -193,6 +193,9 @@ def _kept(ops: Sequence[Op], spec: AcceleratorSpec) -> tuple[int, int]:
 
 
 def _key(op: Op, spec: AcceleratorSpec) -> tuple[str, str, int]:
+    if isinstance(op, VectorOp) and op.packs:
+        # What FF packs for itself alone, it packs for WU too where it is done again.
+        return op.name, op.op, op.elements
     return op.name, op.kind, _result(op, spec)
 
 

@@ -104,13 +104,13 @@ def _weights_ready(workload: Workload) -> tuple[bool, ...]:
     """Whether the weight operand of each op is in memory from the start.
 
     Not where vector work of the forward pass went before in the same module or below it: it may have made the weight
-    (a cast, a weight norm).
+    (a cast, a weight norm). What a scheme adds is for activations, or for a weight that such work made before.
     """
     made: set[str] = set()
     ready = []
     for op in workload.ops:
         ready.append(isinstance(op, MatrixOp) and op.name not in made)
-        if isinstance(op, VectorOp) and op.pass_ is Pass.FF:
+        if isinstance(op, VectorOp) and op.pass_ is Pass.FF and op.parameter is None:
             parts = op.name.split(".")
             made.update(".".join(parts[: n + 1]) for n in range(len(parts)))
     return tuple(ready)

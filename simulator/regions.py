@@ -3,7 +3,8 @@
 An assumption, since nothing of a training framework's allocator is known here:
 
 - A parameter has a region for each form that the step has of it: FP32 master weight and optimizer state; gradient,
-  copy and compact copies in operands. They, what FF makes and what no op makes are there for the whole step.
+  copy and compact copies in operands, packed copies and scales. They, what FF makes and what no op makes are there for
+  the whole step. Scales and moments of the rows of a layer have one region, however often it is used.
 - The result of any other op is there from that op to the last one that reads it.
 - An operand is where the op before it that it waits for (``Workload.after``) put a result of its size, in FF for an
   activation and in BP for a gradient; what none of them made lies in a region of its own.
@@ -15,11 +16,17 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import assert_never
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.beside import copy_bytes, update_work, vector_work
+from ..dataflow.beside import copies_made, copy_bytes, dense_bytes, machine_bytes, vector_work
+from ..dataflow.engines import tiled
+from ..dataflow.integers import whole_bytes
 from ..dataflow.operand import FP32, OperandFormat
+from ..dataflow.packing import packed_operand
 from ..dataflow.schedule import Schedule
+from ..workloads.copies import CompactCopy, PackedCopy
 from ..workloads.gemm import Pass
 from ..workloads.operand import Operand, Role
 from ..workloads.schemes.annotate import copy_key
@@ -54,13 +61,15 @@ class OpRegions:
     writes: tuple[tuple[Region, int], ...] = ()
 
 
-@dataclass(slots=True)
+@dataclass
 class _Plan:
     schedule: Schedule
     regions: list[Region] = field(default_factory=list)
     named: dict[tuple[object, ...], Region] = field(default_factory=dict)
     results: dict[int, Region] = field(default_factory=dict)
     read_copies: dict[str, list[tuple[object, ...]]] = field(default_factory=dict)
+    packed: dict[tuple[int, tuple[object, ...]], Region] = field(default_factory=dict)
+    """By op that packed a tensor of the step, and by form."""
 
     @property
     def end(self) -> int:
@@ -100,22 +109,61 @@ class _Plan:
     def operand(self, i: int, op: MatrixOp, side: str, taken: Region | None) -> Region:
         operand: Operand = getattr(op, side)
         size = self.word.size(operand.elements)
+        if operand.levels is not None and not (op.sparse is not None and op.sparse.operand == side):
+            return self.packed_of(i, op, operand)
         if operand.role is Role.WEIGHT and op.parameter is not None:
             copy = op.copy if self.schedule.spec.wuve.pregenerate else None
             return self.copy_of(op.parameter, size) if copy is None else self.compact_of(op.parameter, op)
         wanted = Pass.BP if operand.role is Role.GRADIENT else Pass.FF
         for j in self.sources(i):
             found = self.results.get(j)
-            if found is not None and found is not taken and found.size == size and self.pass_of(j) is wanted:
+            if found is None or found is taken or found.size != size:
+                continue
+            # A scheme scales dY of WU in WU itself.
+            if self.pass_of(j) is wanted or (operand.role is Role.GRADIENT and self.added(j)):
                 return self.read(found, i)
         key = (op.name, op.parameter, operand.role, size, None if taken is None else side)
         return self.kept(key, f"{op.name} {operand.role}", size)
+
+    def packed_of(self, i: int, op: MatrixOp, operand: Operand) -> Region:
+        """Where the packed operand of op ``i`` lies: what packed it in this step knows, else its update did."""
+        placement = self.schedule.placements[i]
+        assert placement is not None, "a schedule places every matrix op"
+        copy = packed_operand(op, operand.role, placement, self.schedule.spec)
+        assert copy is not None, "it has levels"
+        for j in self.sources(i):
+            if (j, copy.form) in self.packed:
+                return self.packed[j, copy.form]
+            found = self.results.get(j)
+            if found is not None and found.size == copy.bytes and self.pass_of(j) is Pass.FF:
+                return self.read(found, i)
+        return self.copy_packed(op.parameter or op.name, copy)
+
+    def copy_packed(self, of: str, copy: PackedCopy) -> Region:
+        name = f"{of} {copy.role} {copy.levels}" + (f" for {copy.pass_}" if copy.word_bits else "")
+        return self.kept((of, copy.form), name, copy.bytes)
+
+    def added(self, i: int) -> bool:
+        """Whether op ``i`` is vector work of a scheme."""
+        op = self.schedule.as_run.ops[i]
+        return isinstance(op, VectorOp) and op.parameter is not None
 
     def pass_of(self, i: int) -> Pass:
         return Pass(self.schedule.as_run.ops[i].pass_)
 
     def copy_of(self, parameter: str, size: int) -> Region:
         return self.kept((parameter, "copy"), f"{parameter} in {self.word.bits} bits", size)
+
+    def master_of(self, parameter: str, size: int) -> Region:
+        return self.kept((parameter, "master"), f"{parameter} in {FP32.bits} bits", size)
+
+    def scales_of(self, update: UpdateOp) -> Region:
+        return self.kept((update.name, "scales"), f"{update.name} scales", FP32.size(update.scales))
+
+    @cached_property
+    def updates(self) -> dict[str, UpdateOp]:
+        """By parameter."""
+        return {op.name: op for op in self.schedule.as_run.ops if isinstance(op, UpdateOp)}
 
     def compact_of(self, parameter: str, op: MatrixOp) -> Region:
         # In the order in which they are first read, as the update lists those that it makes.
@@ -150,7 +198,10 @@ def _regions_of(i: int, op: Op, plan: _Plan) -> OpRegions:
         case MatrixOp():
             a = plan.operand(i, op, "a", None)
             b = plan.operand(i, op, "b", a)
-            size = plan.word.size(op.c.elements)
+            placement = plan.schedule.placements[i]
+            assert placement is not None, "a schedule places every matrix op"
+            bits = tiled(op, spec, placement.mapping).problem.out_bits
+            size = whole_bytes(op.c.elements * bits)
             gradient = op.pass_ is Pass.WU and op.parameter is not None
             # The gradients of all that share a weight are added up where they lie.
             c = (
@@ -158,12 +209,11 @@ def _regions_of(i: int, op: Op, plan: _Plan) -> OpRegions:
                 if gradient
                 else plan.made(i, op.name, size, op.pass_)
             )
-            placement = plan.schedule.placements[i]
-            kept = placement is not None and placement.mapping.compact == "memory"
+            kept = placement.mapping.compact == "memory"
             compact = plan.new(f"{op.name} {op.pass_} compact", _compact_bytes(op, plan.word), i, i) if kept else None
             return OpRegions(a=a, b=b, c=c, compact=compact)
         case VectorOp():
-            return _vector_regions(i, op, plan)
+            return _vector_regions(i, op, plan) if op.parameter is None else _added_regions(i, op, plan)
         case UpdateOp():
             return _update_regions(op, plan, spec)
 
@@ -183,22 +233,89 @@ def _vector_regions(i: int, op: VectorOp, plan: _Plan) -> OpRegions:
     return OpRegions(reads=tuple(reads), writes=writes)
 
 
+def _added_regions(i: int, op: VectorOp, plan: _Plan) -> OpRegions:
+    """Vector work of a scheme: it goes over tensors of one size, made by those that it waits for, and may do so again;
+    then over what is in FP32."""
+    of, word = op.parameter or "", plan.word
+    read, write = (machine_bytes(op.dtype, size, word) for size in (op.read_bytes, op.write_bytes))
+    weight_gradient = op.pass_ is Pass.WU and op.op == "estimator gradient"
+    reads, writes = list[tuple[Region, int]](), list[tuple[Region, int]]()
+    if weight_gradient:
+        gradient = plan.kept((of, "gradient"), f"{of} gradient", write)
+        reads.append((gradient, read))
+        writes.append((gradient, write))
+    elif read:
+        reads += _tensors(i, op, plan, read)
+        writes += [(plan.made(i, f"{op.name} {op.op}", write, op.pass_), write)] if write else []
+    elif op.edge and i - 1 in plan.results:
+        plan.results[i] = plan.results[i - 1]  # the edge of the engine has scaled it
+    for copy in op.packs:
+        region = plan.new(f"{op.name} {copy.role} {copy.levels} {copy.pass_}", copy.bytes, 0, plan.end)
+        plan.packed[i, copy.form] = region
+        writes.append((region, copy.bytes))
+    if op.wide_read:
+        reads += _wide(op, plan, op.wide_read, weight_gradient)
+    if op.wide_write:
+        writes += _wide(op, plan, op.wide_write, False)
+    return OpRegions(reads=tuple(reads), writes=tuple(writes))
+
+
+def _tensors(i: int, op: VectorOp, plan: _Plan, read: int) -> Iterable[tuple[Region, int]]:
+    """``read`` bytes of the tensors that vector work of a scheme goes over, all of one size."""
+    trips = 2 if op.op in ("estimator gradient", "norm backward") else 1
+    size = machine_bytes(op.dtype, op.write_bytes, plan.word) or plan.word.size(max(c.elements for c in op.packs))
+    found = [plan.results[j] for j in plan.sources(i) if j in plan.results and plan.results[j].size == size]
+    found = [plan.read(region, i) for region in dict.fromkeys(found[:trips])]
+    while len(found) < trips:
+        found.append(plan.kept((op.name, op.parameter, op.op, len(found)), f"{op.name} {op.op} operand", size))
+    return [(region, read // trips) for region in found]
+
+
+def _wide(op: VectorOp, plan: _Plan, size: int, weight_gradient: bool) -> Iterable[tuple[Region, int]]:
+    """``size`` bytes of FP32: master weights, scales of weights, then scales or moments of rows."""
+    of, left = op.parameter or "", size
+    update = plan.updates.get(of)
+    if weight_gradient and update is not None:
+        own = left // FP32.size(update.elements) * FP32.size(update.elements)
+        left -= own
+        yield plan.master_of(of, FP32.size(update.elements)), own
+    of_weights = op.op in ("scale", "estimator gradient") or (op.op == "scale gradient" and op.pass_ is Pass.BP)
+    if left and of_weights and update is not None and update.scales:
+        own = min(left, FP32.size(update.scales))
+        left -= own
+        yield plan.scales_of(update), own
+    if left:
+        what = "moments" if op.op in ("norm", "norm backward") else "scales"
+        yield plan.kept((op.name, of, what), f"{op.name} {what} of rows", left), left
+
+
 def _update_regions(op: UpdateOp, plan: _Plan, spec: AcceleratorSpec) -> OpRegions:
     rule = plan.schedule.workload.rule
-    work = update_work(op, spec, rule)
     name, word = op.name, plan.word
     weight, state, operands = FP32.size(op.elements), FP32.size(op.elements * len(rule.state)), word.size(op.elements)
-    master = plan.kept((name, "master"), f"{name} in {FP32.bits} bits", weight)
+    master = plan.master_of(name, weight)
     moments = plan.kept((name, "state"), f"{name} optimizer state", state)
     gradient = plan.kept((name, "gradient"), f"{name} gradient", operands)
-    writes = [(master, weight), (moments, state)]
-    copies = [copy_bytes(copy, word) for copy in op.copies] if spec.wuve.pregenerate else []
-    dense = work.write - weight - state - sum(copies)
+    reads, writes = [(master, weight), (moments, state), (gradient, operands)], [(master, weight), (moments, state)]
+    dense = dense_bytes(op, spec)
     if dense:
         writes.append((plan.copy_of(name, dense), dense))
-    writes += [(plan.copy_made(name, k, size), size) for k, size in enumerate(copies)]
-    reads = ((master, weight), (moments, state), (gradient, operands))
-    return OpRegions(reads=reads, writes=tuple(writes))
+    if op.looks:
+        reads.append((plan.copy_of(name, operands), operands * op.looks))
+    compact = 0
+    for copy in copies_made(op, spec):
+        size = copy_bytes(copy, word)
+        match copy:
+            case CompactCopy():
+                writes.append((plan.copy_made(name, compact, size), size))
+                compact += 1
+            case PackedCopy():
+                writes.append((plan.copy_packed(name, copy), size))
+            case _:
+                assert_never(copy)
+    if op.scales:
+        writes.append((plan.scales_of(op), FP32.size(op.scales)))
+    return OpRegions(reads=tuple(reads), writes=tuple(writes))
 
 
 def _place(regions: Sequence[Region], end: int) -> None:

@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.engines import tiled
+from ..dataflow.integers import whole_bytes
 from ..dataflow.mapping import Mapping
-from ..dataflow.operand import OperandFormat
 from ..dataflow.problem import RATE, memory_machine
 from ..dataflow.schedule import Schedule
 from ..workloads.errors import InputError
@@ -78,21 +78,11 @@ class StepRequests:
     """A lower bound of how many there are."""
 
 
-def _require_one_format(schedule: Schedule) -> None:
-    for op in schedule.as_run.matrix_ops:
-        if any(operand.levels is not None for operand in (op.a, op.b, op.c)):
-            raise InputError(
-                f"{op.name!r} in {op.pass_} has an operand with levels, and where a tensor lies is known of those "
-                "in the machine's format only: leave out --dram-trace, or the levels"
-            )
-
-
 def step_requests(
     schedule: Schedule, result: SimResult, progress: Callable[[int, int], None] | None = None
 ) -> StepRequests:
     """Requests of ``result``, which is ``schedule`` run at the step level; refused where its tensors have no room."""
     spec, memory = schedule.spec, memory_of(schedule.spec.dram)
-    _require_one_format(schedule)
     places, regions = lay_out(schedule)
     room = memory.organization.lines * memory.organization.line_bytes
     top = max(region.address + region.size for region in regions)
@@ -221,7 +211,8 @@ class _Walk:
     north: Region
     out: Region
     copy: Region | None
-    word: OperandFormat
+    out_bits: int
+    """Of a result in memory."""
     out_pitch: int
     """Bytes from a line of results to the next."""
 
@@ -288,7 +279,7 @@ class _Walk:
         if stored == ONE_PIECE:
             start = (i if t.row_tiles > 1 else j) * int(t.store[0, 0])
         else:
-            start = inner * self.word.size(along) + outer * beside * self.out_pitch
+            start = inner * whole_bytes(along * self.out_bits) + outer * beside * self.out_pitch
         move = _Move(self.part(self.out, group), start, size, stored, 0, True)
         return [*([move._replace(write=False)] if t.added else []), move]
 
@@ -317,8 +308,8 @@ def _matrix_phases(op: MatrixOp, mapping: Mapping, place: OpRegions, spec: Accel
         north,
         place.c,
         place.compact,
-        spec.pe.operand,
-        spec.pe.operand.size(p.rows if layout.out_down else p.cols),
+        p.out_bits,
+        whole_bytes((p.rows if layout.out_down else p.cols) * p.out_bits),
     )
     time, rate = lead * RATE, memory_machine(spec).rate
     held: tuple[int, int, int] = (-1, -1, -1)

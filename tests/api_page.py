@@ -95,6 +95,7 @@ GROUPS = {
         "weft.workloads.schemes.layer": "SparseLayer",
         "weft.workloads.schemes.masks": "largest",
         "weft.workloads.schemes.estimator": "Estimator Few sign",
+        "weft.workloads.schemes.vector_work": "VectorWork ScaleOf",
         "weft.workloads.schemes.estimated": "Estimated EstimatedOptions",
         "weft.workloads.levels": "Levels",
         "weft.dataflow.engine": "Engine",

@@ -6,26 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal, assert_never
 
-from pydantic import Discriminator
+from pydantic import Discriminator, Field
 
+from .copies import MAX_MOVED, CompactCopy, PackedCopy, WeightCopy, as_read, in_words
 from .errors import InputError, require_int
 from .gemm import GEMM_PASSES, Gemm, Pass
-from .operand import MAX_BYTES, NMOperand, Operand, SparseOperand, require_dtype
+from .operand import MAX_BYTES, NMOperand, Operand, Role, SparseOperand, require_dtype
 from .sparsity import LayerPattern, NMPattern
 from .update_rule import SGD, UpdateRule, update_rule
 
-__all__ = [
-    "SCHEMA",
-    "CompactCopy",
-    "Frozen",
-    "MatrixOp",
-    "Measured",
-    "Op",
-    "UpdateOp",
-    "VectorOp",
-    "Workload",
-    "require_products",
-]
+__all__ = ["SCHEMA", "Frozen", "MatrixOp", "Measured", "Op", "UpdateOp", "VectorOp", "Workload", "require_products"]
 
 SCHEMA: Final = 2
 """Version of the JSON form; `io.py` turns 1 into it, a file of another version is refused."""
@@ -33,9 +23,8 @@ SCHEMA: Final = 2
 _STRICT = {"extra": "forbid"}
 _ALIASED = {**_STRICT, "alias_generator": lambda name: name.rstrip("_")}
 """``pass`` is a keyword of Python, not of JSON."""
-_MAX_MOVED = 2**50
-"""Bytes that an op without a product moves, each way, and elements; of a step, eight times that. Times are kept in
-1/256 of what a byte takes and added up over a step, in 64 bits."""
+_UNLESS_USED = Field(exclude_if=lambda value: not value)
+"""Of what most ops have none of: files do not say so."""
 
 
 _STATE_BYTES = 32
@@ -86,10 +75,22 @@ class MatrixOp:
                 + ("; of a convolution one operand may differ" if self.convolution else "")
             )
 
+    def packed(self, role: Role) -> PackedCopy | None:
+        """The packed operand of that role which the op reads, None where it has no levels."""
+        for x in (self.a, self.b):
+            if x.role is role and x.levels is not None:
+                run = self.gemm.run
+                return PackedCopy(role=role, levels=x.levels, pass_=self.pass_, elements=x.elements, run=run)
+        return None
+
     @property
-    def copy(self) -> CompactCopy | None:
-        """The compact copy of its weight that the op reads, None where it reads none or makes it itself."""
-        if self.parameter is None or self.pass_ is Pass.WU or self.sparse is None or self.sparse.online:
+    def copy(self) -> WeightCopy | None:
+        """The copy of its weight that the op reads, None where it reads the dense weight or makes the copy itself."""
+        if self.parameter is None or self.pass_ is Pass.WU:
+            return None
+        if self.sparse is None:
+            return self.packed(Role.WEIGHT)
+        if self.sparse.online:
             return None
         g = self.gemm
         columns = g.groups * (g.n if self.sparse.operand == "b" else g.m)
@@ -109,7 +110,12 @@ class MatrixOp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VectorOp:
-    """Element-wise, normalisation, softmax, pooling or copy work, as the byte traffic of its tensors."""
+    """Element-wise, normalisation, softmax, pooling or copy work, as the byte traffic of its tensors.
+
+    What a scheme of few values adds names the ``parameter`` of the layer that it is for. Besides tensors of ``dtype``
+    it writes packed ones, ``packs``, and moves bytes of FP32, which every machine has, ``wide_read`` and
+    ``wide_write``. ``edge``: it only scales the result of the product before, which an XNOR engine does at its edge.
+    """
 
     __pydantic_config__ = _ALIASED
 
@@ -122,36 +128,33 @@ class VectorOp:
     read_bytes: int
     write_bytes: int
     recompute: bool = False
+    parameter: Annotated[str | None, _UNLESS_USED] = None
+    packs: Annotated[tuple[PackedCopy, ...], _UNLESS_USED] = ()
+    wide_read: Annotated[int, _UNLESS_USED] = 0
+    wide_write: Annotated[int, _UNLESS_USED] = 0
+    edge: Annotated[bool, _UNLESS_USED] = False
 
     def __post_init__(self) -> None:
         require_dtype(f"vector op {self.name!r}", self.dtype)
-        for size in ("elements", "read_bytes", "write_bytes"):
-            require_int(f"{size} of vector op {self.name!r}", getattr(self, size), 0, _MAX_MOVED)
+        for size in ("elements", "read_bytes", "write_bytes", "wide_read", "wide_write"):
+            require_int(f"{size} of vector op {self.name!r}", getattr(self, size), 0, MAX_MOVED)
         # How many bytes they take is open: a tensor that is expanded is read once, an op may read many tensors.
-        if self.elements and not self.read_bytes + self.write_bytes:
+        if self.elements and not self.moved:
             raise InputError(f"vector op {self.name!r} has {self.elements} elements, but reads and writes 0 bytes")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompactCopy:
-    """One pre-generated N:M copy of a weight: ``groups`` are reduced to ``kept`` (value, index) pairs in all."""
-
-    __pydantic_config__ = _STRICT
-
-    pattern: NMPattern
-    groups: int
-    kept: int
-
-    def __post_init__(self) -> None:
-        require_int("groups of a compact copy", self.groups, 1, _MAX_MOVED)
-        require_int("kept of a compact copy", self.kept, self.groups, self.groups * self.pattern.keep)
+    @property
+    def moved(self) -> int:
+        """Bytes read and written, of tensors of ``dtype`` as PyTorch stores them."""
+        own = self.read_bytes + self.write_bytes + self.wide_read + self.wide_write
+        return own + sum(copy.bytes for copy in self.packs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateOp:
-    """The optimizer's step on one parameter, and the N:M copies of it that the next step reads.
+    """The optimizer's step on one parameter, and the N:M or packed copies of it that the next step reads.
 
-    ``dense_copy`` says that some pass still reads the dense weight.
+    ``dense_copy`` says that some pass still reads the dense weight. ``looks``: how often all new weights must have been
+    seen before the first of them can be packed. ``scales``: FP32 numbers made of them and written beside the copies.
     """
 
     __pydantic_config__ = _ALIASED
@@ -160,10 +163,14 @@ class UpdateOp:
     name: str
     elements: int
     dense_copy: bool = True
-    copies: tuple[CompactCopy, ...] = ()
+    copies: tuple[WeightCopy, ...] = ()
+    looks: Annotated[int, _UNLESS_USED] = 0
+    scales: Annotated[int, _UNLESS_USED] = 0
 
     def __post_init__(self) -> None:
-        require_int(f"elements of update op {self.name!r}", self.elements, 1, _MAX_MOVED // _STATE_BYTES)
+        require_int(f"elements of update op {self.name!r}", self.elements, 1, MAX_MOVED // _STATE_BYTES)
+        require_int(f"looks of update op {self.name!r}", self.looks, 0, 64)
+        require_int(f"scales of update op {self.name!r}", self.scales, 0, self.elements)
 
     @property
     def pass_(self) -> Pass:
@@ -263,10 +270,13 @@ class Workload:
         for i, before in enumerate(self.after):
             for other in before:
                 require_int(f"after of op {i} of workload {self.model!r}", other, 0, max(i - 1, -1))
-        moved = sum(op.read_bytes + op.write_bytes for op in self.ops if isinstance(op, VectorOp))
+        moved = sum(op.moved for op in self.ops if isinstance(op, VectorOp))
         moved += sum(2 * _STATE_BYTES * op.elements for op in self.ops if isinstance(op, UpdateOp))
-        require_int(f"bytes that workload {self.model!r} moves without a product", moved, 0, 8 * _MAX_MOVED)
+        require_int(f"bytes that workload {self.model!r} moves without a product", moved, 0, 8 * MAX_MOVED)
         _require_copies(self.ops)
+        for i, op in enumerate(self.ops):
+            if isinstance(op, VectorOp) and op.edge and not (i and isinstance(self.ops[i - 1], MatrixOp)):
+                raise InputError(f"vector op {op.name!r} has edge set, so it must stand right behind its product")
 
         seen = {op.name for op in self.ops if isinstance(op, UpdateOp)} if self.frozen else set()
         for tensor in self.frozen:
@@ -326,11 +336,11 @@ def _require_copies(ops: Sequence[MatrixOp | VectorOp | UpdateOp]) -> None:
         if not isinstance(op, UpdateOp) or op.name not in readers or (op.dense_copy and not op.copies):
             continue
         read = {reader.copy for reader in readers[op.name]}
-        other = next((copy for copy in op.copies if copy not in read), None)
+        other = next((copy for copy in op.copies if as_read(copy) not in read), None)
         if other is not None:
-            found = ", ".join(f"{c.kept} of {c.groups} groups" for c in read if c is not None) or "none"
+            found = ", ".join(in_words(copy) for copy in read if copy is not None) or "none"
             raise InputError(
-                f"update op {op.name!r} makes a compact copy that keeps {other.kept} of {other.groups} groups, but the "
+                f"update op {op.name!r} makes a {other.kind} copy that keeps {in_words(other)}, but the "
                 f"products of {op.name!r} read {found}"
             )
         if None in read and not op.dense_copy:

@@ -25,11 +25,12 @@ from weft.simulator.regions import lay_out
 from weft.simulator.result import OpResult
 from weft.simulator.step import macro_tiles
 from weft.simulator.transfers import Layout, Stored, shapes_of
+from weft.workloads.copies import CompactCopy
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.operand import NMOperand
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import CompactCopy, Frozen, MatrixOp, UpdateOp, VectorOp, Workload
+from weft.workloads.step import Frozen, MatrixOp, UpdateOp, VectorOp, Workload
 from weft.workloads.update_rule import ADAM, SGD
 
 from .problems import E5M2, in_e5m2, make_op

@@ -28,9 +28,11 @@ from weft.dataflow.xnor.mapping import XnorMapping
 from weft.dataflow.xnor.spec import XnorSpec
 from weft.dataflow.xnor.time import xnor_cycles, xnor_machine
 from weft.hdl.drivers.xnor import XnorDriver
+from weft.simulator.dram import memory_of
 from weft.simulator.reference.xnor import xnor_reference
+from weft.simulator.regions import lay_out
 from weft.simulator.step import simulate, stepped
-from weft.simulator.step_requests import step_requests
+from weft.simulator.step_requests import _matrix_phases, step_requests
 from weft.simulator.system import require_same, simulate_system
 from weft.simulator.xnor import run_xnor
 from weft.workloads.errors import InputError
@@ -321,10 +323,23 @@ def test_both_engines_work_side_by_side() -> None:
     assert found.cycles < simulate(plan).cycles.total
 
 
-def test_requests_of_levels_are_refused() -> None:
-    plan = schedule(_step(), load_spec("bnn-ecp5"))
-    with pytest.raises(InputError, match=r"'binary' in FF has an operand with levels, .* leave out --dram-trace"):
-        step_requests(plan, simulate(plan))
+@pytest.mark.parametrize("levels", [(Levels.BINARY, Levels.BINARY, Levels.BINARY), (Levels.INT8, Levels.TERNARY, None)])
+def test_requests_of_levels_are_those_of_the_step(levels: tuple[Levels, Levels, Levels | None]) -> None:
+    """Bytes of every product; a result of one bit lies in as many bytes, row by row."""
+    a, b, c = levels
+    made = replace(BINARY, a=replace(BINARY.a, levels=a), b=replace(BINARY.b, levels=b), c=replace(BINARY.c, levels=c))
+    for name in ("bnn-ecp5", "sat-ecp5"):
+        plan = schedule(replace(_step(), ops=(made, *_step().ops[1:])), load_spec(name))
+        result, (places, _) = simulate(plan), lay_out(plan)
+        for op, where, placed, ran in zip(plan.as_run.ops, places, plan.placements, result.ops, strict=True):
+            if isinstance(op, MatrixOp) and placed is not None:
+                moves = [m for phase in _matrix_phases(op, placed.mapping, where, plan.spec) for m in phase.moves]
+                assert sum(m.size for m in moves if not m.write) == ran.counts.dram_read_bytes
+                assert sum(m.size for m in moves if m.write) == ran.counts.dram_write_bytes
+        bits = 1 if c else {"bnn-ecp5": 32, "sat-ecp5": 16}[name]  # of int32, on the XNOR engine and on the STCE
+        assert places[0].c is not None and places[0].c.size == made.c.elements * bits // 8
+        asked = sum(len(part) for part in step_requests(plan, result).parts)
+        assert asked * memory_of(plan.spec.dram).organization.line_bytes >= result.counts.dram_bytes
 
 
 def test_a_streamed_word_has_no_index_at_any_level() -> None:

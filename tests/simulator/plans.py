@@ -16,10 +16,13 @@ from weft.dataflow.placement import Placement
 from weft.dataflow.schedule import Schedule
 from weft.simulator.order import Order
 from weft.simulator.transfers import OneRate, Transfers, by_shape
+from weft.workloads.copies import CompactCopy, PackedCopy
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Pass
+from weft.workloads.levels import Levels
+from weft.workloads.operand import Role
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import CompactCopy, MatrixOp, Op, UpdateOp, VectorOp, Workload
+from weft.workloads.step import MatrixOp, Op, UpdateOp, VectorOp, Workload
 from weft.workloads.update_rule import UPDATE_RULES
 
 from ..dataflow.problems import machines, mappings, matrix_ops
@@ -36,7 +39,18 @@ def vector_ops(draw: st.DrawFn) -> VectorOp:
         elements=draw(size),
         read_bytes=2 * draw(size),
         write_bytes=2 * draw(st.integers(1, 3000)),
+        packs=(draw(packed_copies(Role.ACTIVATION)),) * draw(st.integers(0, 1)),
+        wide_read=draw(size),
+        wide_write=draw(size),
     )
+
+
+@st.composite
+def packed_copies(draw: st.DrawFn, role: Role) -> PackedCopy:
+    elements = draw(st.integers(1, 3000))
+    run, word = draw(st.integers(1, elements)), draw(st.sampled_from((0, 8, 64)))
+    levels = draw(st.sampled_from((Levels.BINARY, Levels.TERNARY, Levels.INT8)))
+    return PackedCopy(role=role, levels=levels, pass_=Pass.FF, elements=elements, run=run, word_bits=word)
 
 
 @st.composite
@@ -46,7 +60,14 @@ def update_ops(draw: st.DrawFn, spec: AcceleratorSpec) -> UpdateOp:
     pattern = NMPattern(keep=draw(st.integers(1, group)), group=group)
     groups = ceil_div(elements, group)
     copy = CompactCopy(pattern=pattern, groups=groups, kept=min(groups * pattern.keep, elements))
-    return UpdateOp(name="w", elements=elements, copies=(copy,) * draw(st.integers(0, 2)))
+    packed = draw(st.lists(packed_copies(Role.WEIGHT), max_size=2))
+    return UpdateOp(
+        name="w",
+        elements=elements,
+        copies=(*(copy,) * draw(st.integers(0, 2)), *packed),
+        looks=draw(st.integers(0, 2)),
+        scales=draw(st.integers(0, elements)),
+    )
 
 
 def _placed(draw: st.DrawFn, op: Op, spec: AcceleratorSpec) -> Placement | None:

@@ -14,11 +14,12 @@ from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import schedule
 from weft.simulator.memory import memory_need, require_capacity
 from weft.simulator.system import simulate_system
+from weft.workloads.copies import CompactCopy
 from weft.workloads.errors import InputError
 from weft.workloads.io import dumps_workload, loads_workload
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import CompactCopy, Frozen, MatrixOp, UpdateOp, Workload
+from weft.workloads.step import Frozen, MatrixOp, UpdateOp, Workload
 
 TINY = load_spec("tiny")
 COPY = CompactCopy(pattern=NMPattern(keep=2, group=8), groups=100, kept=200)

@@ -11,11 +11,12 @@ from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import schedule
 from weft.simulator.step import MOST_STEPPED, simulate
 from weft.simulator.system import step_time
+from weft.workloads.copies import CompactCopy
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.operand import Operand, Role
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import CompactCopy, MatrixOp, UpdateOp, VectorOp, Workload
+from weft.workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
 
 SAT = load_spec("sat-vcu1525")
 BYTES_PER_CYCLE = 76.8e9 * 0.89 / 200e6

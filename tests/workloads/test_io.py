@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import schedule
 from weft.simulator.step import simulate
+from weft.workloads.copies import CompactCopy
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import GEMM_PASSES, Gemm, Pass
 from weft.workloads.io import dumps_workload, load_workload, loads_workload, save_workload
 from weft.workloads.operand import DTYPE_BYTES, NMOperand, Operand, Role
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import CompactCopy, MatrixOp, UpdateOp, VectorOp, Workload
+from weft.workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
 from weft.workloads.update_rule import UPDATE_RULES
 
 CASES = Path(__file__).parents[1] / "cases" / "schema1"

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from ..copies import PackedCopy, WeightCopy
 from ..errors import InputError, nearest
 from ..gemm import Pass
 from ..operand import NMOperand, Role
 from ..sparsity import LayerPattern, LayerPatterns, NMPattern
-from ..step import CompactCopy, MatrixOp, Measured, Op, UpdateOp, Workload
+from ..step import MatrixOp, Measured, Op, UpdateOp, Workload
+from .added_work import with_vector_work, without_vector_work
 from .description import FIRST_LAYER, LAST_LAYER
 from .scheme import Scheme, scheme
 
@@ -62,8 +64,9 @@ def annotate(
     whose runs of channels are shorter than one group. A scheme whose training has phases is annotated as its own phase;
     :func:`.scheme.phases` names the scheme and pattern of each of the others.
 
-    A scheme of few values takes no pattern. Its operands get their ``levels``; in full precision stay the layers that
-    it names, the first and the last by the products of FF, and those whose operands had levels before.
+    A scheme of few values takes no pattern. Its operands get their ``levels``, and its vector work becomes ops of the
+    step; in full precision stay the layers that it names, the first and the last by the products of FF, and those whose
+    operands had levels before.
 
     ``measured`` is what a training found. It is kept with the workload, and a layer that the training could not make
     sparse stays dense here too, for the training's reason: modules that multiply on their own do not show in the ops.
@@ -93,7 +96,7 @@ def annotate(
     ops = tuple(made(op) if isinstance(op, MatrixOp) else op for op in workload.ops)
     _require_effect(ops, rules)
     copies = weight_copies(op for op in ops if isinstance(op, MatrixOp))
-    return replace(
+    made_of = replace(
         workload,
         scheme=name,
         pattern=by_layer.usual,
@@ -101,6 +104,7 @@ def annotate(
         measured=tuple(measured),
         layer_patterns=by_layer.rules,
     )
+    return with_vector_work(made_of, chosen) if chosen.levels else made_of
 
 
 def _named_usual(name: str, by_layer: LayerPatterns) -> NMPattern:
@@ -216,7 +220,8 @@ def _measured_reason(op: MatrixOp, measured: Sequence[Measured]) -> str:
 
 def _full_precision(workload: Workload, chosen: Scheme, first: str | None) -> dict[str, str]:
     """By parameter, why a scheme of few values leaves it alone."""
-    ends = [op.parameter for op in workload.matrix_ops if op.parameter is not None and op.pass_ is Pass.FF]
+    forward = (op for op in workload.matrix_ops if op.pass_ is Pass.FF and not op.recompute)
+    ends = [op.parameter for op in forward if op.parameter is not None]
     named = {FIRST_LAYER: ends[:1], LAST_LAYER: ends[-1:]}
     found = {parameter: where for where in reversed(chosen.full_precision) for parameter in named[where]}
     return found if first is None else {**found, first: FIRST_CONVOLUTION}
@@ -237,12 +242,15 @@ def _with_levels(op: MatrixOp, chosen: Scheme, whole: dict[str, str], measured: 
 
 
 def without_levels(workload: Workload) -> Workload:
-    """``workload`` without the levels that its scheme gave it, with those that it had before."""
+    """``workload`` without the levels and the vector work that its scheme gave it, with what it had before."""
+    workload = without_vector_work(workload)
     if not any(op.a.levels or op.b.levels for op in workload.matrix_ops):
         return workload
     levels = scheme(workload.scheme).levels
 
     def bare(op: Op) -> Op:
+        if isinstance(op, UpdateOp):
+            return replace(op, dense_copy=True, copies=(), looks=0, scales=0)
         if not isinstance(op, MatrixOp) or op.kept_dense or op.pass_ not in levels:
             return op
         a, b = (replace(x, levels=None) for x in (op.a, op.b))
@@ -279,25 +287,25 @@ def copy_key(op: MatrixOp) -> tuple[object, ...]:
     return op.pass_, g.k, g.run, g.groups * (g.n if sparse is None or sparse.operand == "b" else g.m)
 
 
-def weight_copies(ops: Iterable[MatrixOp]) -> dict[str, tuple[bool, tuple[CompactCopy, ...]]]:
-    """Per parameter: whether some pass reads it dense, and the distinct compact copies that the others read."""
+def weight_copies(ops: Iterable[MatrixOp]) -> dict[str, tuple[bool, tuple[WeightCopy, ...]]]:
+    """Per parameter: whether some pass reads it dense, and the distinct copies, compact or packed, of the others."""
     dense: dict[str, bool] = {}
-    copies: dict[str, dict[tuple[object, ...], CompactCopy]] = {}
+    copies: dict[str, dict[object, WeightCopy]] = {}
     for op in ops:
         if op.parameter is None or op.pass_ == Pass.WU:
             continue
         dense.setdefault(op.parameter, False)
-        made = copies.setdefault(op.parameter, {})
+        made: dict[object, WeightCopy] = copies.setdefault(op.parameter, {})
         copy = op.copy
         if copy is None:
             dense[op.parameter] = True
         else:
-            made[copy_key(op)] = copy
+            made[copy if isinstance(copy, PackedCopy) else copy_key(op)] = copy
     return {name: (dense[name], tuple(copies[name].values())) for name in dense}
 
 
-def _with_copies(op: Op, copies: dict[str, tuple[bool, tuple[CompactCopy, ...]]]) -> Op:
+def _with_copies(op: Op, copies: dict[str, tuple[bool, tuple[WeightCopy, ...]]]) -> Op:
     if not isinstance(op, UpdateOp):
         return op
     dense, made = copies.get(op.name, (True, ()))
-    return replace(op, dense_copy=dense, copies=made)
+    return replace(op, dense_copy=dense, copies=made, looks=0, scales=0)

@@ -14,11 +14,14 @@ from ..operand import Role
 from ..sparsity import NMPattern
 from . import attach
 from .annotate import annotate
+from .estimated import Estimated
+from .estimator import Estimator
 from .layer import Observed
 from .scheme import phase_at, scheme
 from .technique import Technique
+from .vector_work import ScaleOf, VectorWork
 
-__all__ = ["check_technique"]
+__all__ = ["check_technique", "observed"]
 
 _STEPS = 8
 _FF = (Role.ACTIVATION, Role.WEIGHT)
@@ -28,10 +31,11 @@ _WU = (Role.GRADIENT, Role.ACTIVATION)
 
 def check_technique(name: str, pattern: NMPattern | None, options: dict[str, Any]) -> None:
     """Raise AssertionError unless training and annotation thin out the same operands of the same layers, or bring them
-    to few values, which are those of their levels; a state that is saved in the middle goes on in the same bits, and
-    ``detach`` leaves the model as it was."""
+    to few values, which are those of their levels, with no more vector work than is declared; a state that is saved in
+    the middle goes on in the same bits, and ``detach`` leaves the model as it was."""
     _check_operands(name, pattern, options)
     _check_levels(name, options)
+    _check_vector_work(name, options)
     _check_resume(name, pattern, options)
     _check_detach(name, pattern, options)
 
@@ -89,6 +93,61 @@ def _check_levels(name: str, options: dict[str, Any]) -> None:
                 wrong = set(operand.flatten().tolist()) - set(levels[role].values)
                 where = f"{gemm.layer.name} {gemm.pass_}"
                 assert not wrong, f"{where}: the {role} is {levels[role]}, but holds {min(wrong)}"
+
+
+def _check_vector_work(name: str, options: dict[str, Any]) -> None:
+    """That estimators do nothing which the scheme does not declare; it may declare more."""
+    chosen = scheme(name)
+    if not chosen.levels:
+        return
+    technique = attach(_net(), name, None, steps=100, **options)
+    if not isinstance(technique, Estimated):
+        return
+    technique.before_step(next(step for step in range(100) if phase_at(technique.phases, step, 100).scheme == name))
+    norm = technique.options.norm != "none"
+    for role, estimator, shape, norms in (
+        (Role.WEIGHT, technique.weight_estimator(), (2, 4, 3, 9), False),
+        (Role.ACTIVATION, technique.activation_estimator(), (8, 27), norm),
+    ):
+        found = observed(estimator, shape)
+        declared = chosen.work_of(role) or VectorWork(gradient=0)
+        where = f"vector_work of {role}s in scheme {name!r}"
+        if norms:
+            assert declared.norm, f"{where} has norm=False, but rows are normalised first: set it, or options.norm"
+        for what in ("looks", "gradient"):
+            least, said = getattr(found, what), getattr(declared, what)
+            assert said >= least, f"{where} has {what}={said}, but its estimator needs {least}"
+        order = (None, *_SCALES)
+        assert order.index(declared.scale) >= order.index(found.scale), (
+            f"{where} has scale={declared.scale}, but its estimator gives one of each {found.scale}"
+        )
+
+
+_SCALES = (ScaleOf.CONSTANT, ScaleOf.LAYER, ScaleOf.FILTER, ScaleOf.ROW)
+"""The more of them there are, or the more they are worth on the machine, the further behind."""
+
+
+def observed(estimator: Estimator, shape: tuple[int, ...]) -> VectorWork:
+    """The least vector work that an estimator can do with, told from what it makes of tensors of a ``shape``: [groups,
+    out, in, taps] of a weight, [rows, in] of activations."""
+    made = torch.Generator().manual_seed(5)
+    x, g = torch.randn(shape, generator=made), torch.randn(shape, generator=made)
+    few = estimator.few(x)
+    other, changed = torch.ones(shape, dtype=torch.bool), x.clone()
+    # One value of every line far from all others: who depends on it has looked at all of them first.
+    changed[..., -1], other[..., -1] = 1e3, False
+    scale = None
+    if few.scale is not None:
+        again = estimator.few(2 * x).scale
+        per = ScaleOf.FILTER if len(shape) == 4 else ScaleOf.ROW
+        scale = ScaleOf.LAYER if few.scale.numel() == 1 else per
+        scale = ScaleOf.CONSTANT if again is not None and torch.equal(again, few.scale) else scale
+    looks = not torch.equal(estimator.few(changed).values[other], few.values[other])
+    through = estimator.gradient(g, x)
+    apart = g.clone()
+    apart[..., -1] += 1e3
+    whole = not torch.equal(estimator.gradient(apart, x)[other], through[other])
+    return VectorWork(looks=int(looks), scale=scale, gradient=0 if torch.equal(through, g) else 1 + int(whole))
 
 
 def _train(model: nn.Module, technique: Technique, steps: range, optimizer: torch.optim.Optimizer) -> list[float]:

@@ -13,6 +13,7 @@ from ..gemm import Pass
 from ..levels import Levels
 from ..operand import Role
 from ..sparsity import NMPattern
+from .vector_work import UNDECLARED, VectorWork
 
 __all__ = ["EVERY_STEP", "FIRST_LAYER", "LAST_LAYER", "Phase", "Scheme"]
 
@@ -40,7 +41,8 @@ class Scheme:
     ``sparse``: role of the N:M operand in each pass that has one; one made of data of the step is selected online.
     ``unstructured``: role of operands whose zeros follow no N:M pattern, from which the machine gains nothing.
     ``levels``: which few values operands have by role, in each pass; ``full_precision``: the layers that keep all of
-    theirs, of `FIRST_LAYER` and `LAST_LAYER`; the first convolution always does.
+    theirs, of `FIRST_LAYER` and `LAST_LAYER`; the first convolution always does. ``vector_work``: by role, what that
+    adds to the products; of a role with levels that it leaves out, `vector_work.UNDECLARED`.
     ``refresh`` and ``unit``: how often the operands are re-made, and by what. ``recalled``: details of ``paper`` that
     are from memory. ``technique``: ``file.Class`` beside this file that trains so, empty for a scheme of others.
     ``schedule``: phases of training under a pattern and the options of the technique; one phase throughout unless
@@ -59,16 +61,32 @@ class Scheme:
     unstructured: dict[Pass, Role] = field(default_factory=dict)
     levels: dict[Pass, dict[Role, Levels]] = field(default_factory=dict)
     full_precision: tuple[str, ...] = ()
+    vector_work: dict[Role, VectorWork] = field(default_factory=dict)
     schedule: Callable[..., tuple[Phase, ...]] | None = None
     wide: bool = False
 
     def __post_init__(self) -> None:
         if self.levels and self.takes_pattern:
             raise InputError(f"scheme {self.name!r} has operands of few values and sparse ones; a scheme has either")
+        self._check_vector_work()
         for layer in self.full_precision:
             if layer not in (FIRST_LAYER, LAST_LAYER):
                 hint = nearest(layer, (FIRST_LAYER, LAST_LAYER))
                 raise InputError(f"full_precision of scheme {self.name!r} names {layer!r}: {hint}")
+
+    def _check_vector_work(self) -> None:
+        if self.vector_work and not self.levels:
+            raise InputError(f"vector_work of scheme {self.name!r} is that of operands of few values: give it levels")
+        for role, work in self.vector_work.items():
+            if role is Role.GRADIENT:
+                raise InputError(f"vector_work of scheme {self.name!r} is of weights and activations, not of {role}s")
+            if work.norm and role is not Role.ACTIVATION:
+                raise InputError(f"vector_work of scheme {self.name!r} has a norm of {role}s; rows are of activations")
+
+    def work_of(self, role: Role) -> VectorWork | None:
+        """What bringing operands of ``role`` to few values takes; None where no pass does and nothing is declared."""
+        few = any(role in roles for roles in self.levels.values())
+        return self.vector_work.get(role, UNDECLARED[role] if few else None)
 
     @property
     def takes_pattern(self) -> bool:

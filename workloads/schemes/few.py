@@ -7,6 +7,7 @@ from ..levels import Levels
 from ..operand import Role
 from ..sparsity import NMPattern
 from .description import FIRST_LAYER, LAST_LAYER, Phase, Scheme
+from .vector_work import ScaleOf, VectorWork
 
 __all__ = ["BIPER_REAL", "FEW"]
 
@@ -18,6 +19,15 @@ _ENDS = (FIRST_LAYER, LAST_LAYER)
 _HEAD = (LAST_LAYER,)
 _BINARY = {Pass.FF: {_W: Levels.BINARY, _X: Levels.BINARY}, Pass.BP: {_W: Levels.BINARY}, Pass.WU: {_X: Levels.BINARY}}
 _TERNARY = {Pass.FF: {_W: Levels.TERNARY, _X: Levels.INT8}, Pass.BP: {_W: Levels.TERNARY}, Pass.WU: {_X: Levels.INT8}}
+_SIGNS = VectorWork(norm=True)
+"""Of activations, whose gradient is one of its own."""
+_OF_FILTER = {_W: VectorWork(scale=ScaleOf.FILTER), _X: _SIGNS}
+_OF_LAYER = {_W: VectorWork(scale=ScaleOf.LAYER, gradient=2), _X: _SIGNS}  # dW has a sum over the layer in it
+_SINE = {_W: VectorWork(scale=ScaleOf.CONSTANT), _X: _SIGNS}
+_BYTES = VectorWork(norm=True, looks=1, scale=ScaleOf.ROW, gradient=0)
+_BY_MEAN = {_W: VectorWork(looks=1, scale=ScaleOf.LAYER, gradient=0), _X: _BYTES}
+# The middle of 2^16 numbers: their upper bytes are counted, then the lower ones of those that have its upper one.
+_BY_MEDIAN = {_W: VectorWork(looks=2, scale=ScaleOf.LAYER, gradient=0), _X: _BYTES}
 _SIGN = "sign of weights behind the update, of activations online"
 
 
@@ -35,6 +45,7 @@ FEW: tuple[Scheme, ...] = (
         title="XNOR-Net: binary weights and activations, clipped straight-through gradient",
         levels=_BINARY,
         full_precision=_ENDS,
+        vector_work=_OF_FILTER,
         technique="binary.XnorNet",
         paper="Rastegari et al., ECCV 2016, arXiv 1603.05279",
         unit=f"{_SIGN}; mean |W| of a filter",
@@ -45,6 +56,7 @@ FEW: tuple[Scheme, ...] = (
         title="Bi-Real Net: binary, gradient of two parabolas",
         levels=_BINARY,
         full_precision=_ENDS,
+        vector_work=_OF_FILTER,
         technique="binary.BiReal",
         paper="Liu et al., ECCV 2018, arXiv 1808.00278, repository liuzechun/Bi-Real-net",
         unit=f"{_SIGN}; mean |W| of a filter",
@@ -65,6 +77,7 @@ FEW: tuple[Scheme, ...] = (
         title="ReSTE: binary, gradient of a root whose order grows",
         levels=_BINARY,
         full_precision=_ENDS,
+        vector_work=_OF_LAYER,
         technique="binary.ReSte",
         paper="Wu et al., ICCV 2023, arXiv 2308.06689, repository DravenALG/ReSTE",
         unit=f"{_SIGN}; mean |W| of a layer",
@@ -75,6 +88,7 @@ FEW: tuple[Scheme, ...] = (
         title="BiPer, first stage: weights sin(w W), binary activations",
         levels={Pass.FF: {_X: Levels.BINARY}, Pass.WU: {_X: Levels.BINARY}},
         full_precision=_ENDS,
+        vector_work=_SINE,
         technique="binary.BiPer",
         paper="Vargas et al., CVPR 2024, arXiv 2404.01278, repository edmav4/BiPer",
         unit="sine of weights behind the update; sign of activations online",
@@ -85,6 +99,7 @@ FEW: tuple[Scheme, ...] = (
         title="BiPer: binary weights by the sign of a sine, after a stage with the sine",
         levels=_BINARY,
         full_precision=_ENDS,
+        vector_work=_SINE,
         technique="binary.BiPer",
         paper="Vargas et al., CVPR 2024, arXiv 2404.01278, repository edmav4/BiPer",
         unit="sign of a sine of weights behind the update; sign of activations online",
@@ -96,6 +111,7 @@ FEW: tuple[Scheme, ...] = (
         title="BitNet b1.58: ternary weights by their mean, activations of 8 bits",
         levels=_TERNARY,
         full_precision=_HEAD,
+        vector_work=_BY_MEAN,
         technique="ternary.BitNet",
         paper="Ma et al., arXiv 2402.17764",
         unit="rounding behind the update and online; mean |W| of a layer, largest |x| of a token",
@@ -106,6 +122,7 @@ FEW: tuple[Scheme, ...] = (
         title="BitNet b1.58 Reloaded: ternary weights by their median, activations of 8 bits",
         levels=_TERNARY,
         full_precision=_HEAD,
+        vector_work=_BY_MEDIAN,
         technique="ternary.BitNetMedian",
         paper="Nielsen and Schneider-Kamp, arXiv 2407.09527, repository schneiderkamplab/bitlinear",
         unit="rounding behind the update and online; median |W| of a layer, largest |x| of a token",
