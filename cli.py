@@ -15,6 +15,7 @@ import typer
 
 from ._cli.archs import archs
 from ._cli.area import area
+from ._cli.classify import classify
 from ._cli.compare import compare
 from ._cli.dram import dram
 from ._cli.explain import energy
@@ -43,7 +44,24 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_COMMANDS = (models, archs, trace, run, compare, report, gemm, fold, verify, verilog, train, study, synth, area, dram)
+_COMMANDS = (
+    models,
+    archs,
+    trace,
+    run,
+    compare,
+    report,
+    gemm,
+    fold,
+    verify,
+    verilog,
+    train,
+    classify,
+    study,
+    synth,
+    area,
+    dram,
+)
 for _command in _COMMANDS:
     app.command(cls=Command)(_command)
 

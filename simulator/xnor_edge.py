@@ -38,8 +38,8 @@ def fold(norm: Norm, scale: Single | None = None, bias: Single | None = None) ->
     """Batch norm and sign as a threshold, exactly: whether ``gamma (x - mean) / sqrt(variance + epsilon) + beta >= 0``
     of ``x = scale s + bias``, where s is a sum.
 
-    All are float32 [n], a channel each, and rational numbers as they are; neither the sum of variance and epsilon, which
-    must be above 0, nor its root is rounded. ``scale`` is 1 and ``bias`` 0 if None.
+    All are float32 [n], a channel each, and rational numbers as they are; neither the sum of variance and epsilon,
+    which must be above 0, nor its root is rounded. ``scale`` is 1 and ``bias`` 0 if None.
     """
     gamma = norm.gamma
     scale, bias = np.ones_like(gamma) if scale is None else scale, np.zeros_like(gamma) if bias is None else bias

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import NamedTuple
 
@@ -47,9 +47,9 @@ class IntegerLayer:
     """A product of integers, then ``scale`` s + ``bias``, batch norm and sign, and a max pool on either side of it.
 
     ``weights``: int8 [k, n] in the order of `im2col.unfold`, whose ``window`` has no kernel in a linear layer.
-    ``levels``: of inputs and weights. ``channels``: of an input. ``scale`` float32 [n] is that of inputs times that of
-    weights, ``bias`` float32 [n]. The sign of a norm of None is that of what it would norm. ``pool_first``: the pool
-    stands in front of the norm, not behind it.
+    ``levels``: of inputs and weights. ``channels``: of an input, ``edge``: what stands around its image. ``scale``
+    float32 [n] is that of inputs times that of weights, ``bias`` float32 [n]. Without a ``norm`` the sign is that of
+    what it would norm. ``pool_first``: the pool stands in front of the norm, not behind it.
     """
 
     name: str
@@ -57,6 +57,7 @@ class IntegerLayer:
     levels: tuple[Levels, Levels]
     window: Window
     channels: int
+    edge: int
     scale: Single
     bias: Single
     norm: Norm | None
@@ -71,9 +72,12 @@ class IntegerLayer:
 
     def columns(self, x: Bytes) -> Bytes:
         """Inputs int8 [images, channels, *image] as what is multiplied, [m, k]."""
-        if self.window.kernel:
-            return unfold(x, self.window).reshape(-1, len(self.weights))
-        return x.reshape(len(x), -1)
+        window = self.window
+        if not window.kernel:
+            return x.reshape(len(x), -1)
+        pads = [(0, 0), (0, 0), *((size, size) for size in window.padding)]
+        bare = replace(window, image=window.padded, padding=(0,) * len(window.padding))
+        return unfold(np.pad(x, pads, constant_values=self.edge), bare).reshape(-1, len(self.weights))
 
     def signs(self, passed: npt.NDArray[np.bool_], flip: npt.NDArray[np.bool_]) -> Bytes:
         """Bits [m, n] as what the next layer reads, -1 and +1, [images, n, *positions].
@@ -107,7 +111,8 @@ class Forward:
     @property
     def classes(self) -> npt.NDArray[np.int64]:
         """Class of each image, int64 [images]: of equal scores the first, as of `torch.argmax`."""
-        return self.scores.argmax(axis=1)
+        found: npt.NDArray[np.int64] = self.scores.argmax(axis=1)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -144,5 +149,5 @@ def _scores(last: IntegerLayer, sums: npt.NDArray[np.int32]) -> npt.NDArray[np.f
         return made
     norm = last.norm
     root = np.sqrt(norm.variance.astype(np.float64) + norm.epsilon)
-    found: npt.NDArray[np.float64] = norm.gamma * ((made - norm.mean) / root) + norm.beta
-    return found
+    found = norm.gamma * ((made - norm.mean) / root) + norm.beta
+    return found.astype(np.float64, copy=False)
