@@ -136,6 +136,12 @@ def _technique(run: Run) -> Estimated:
         raise InputError(
             f"scheme {run.spec.scheme!r} leaves real numbers, which no XNOR engine counts; {_BINARY_SCHEMES}"
         )
+    made = technique.scheme.levels.get(Pass.FF, {}).get(Role.ACTIVATION)
+    if made is not Levels.BINARY:
+        raise InputError(
+            f"scheme {run.spec.scheme!r} brings inputs to {made or 'real numbers'}, but thresholds make bits; "
+            f"{_BINARY_SCHEMES}"
+        )
     return technique
 
 
@@ -154,8 +160,8 @@ def _layer(block: Block, seen: dict[str, Observed], run: Run, *, first: bool) ->
     x, w = levels.get(Role.ACTIVATION), levels.get(Role.WEIGHT)
     if w is None or x is None or (not first and x is not Levels.BINARY):
         raise InputError(
-            f"{where} multiplies {x or 'real'} inputs by {w or 'real'} weights under scheme {run.spec.scheme!r}, but "
-            f"thresholds make bits; {_BINARY_SCHEMES}"
+            f"{where} multiplies {x or 'real'} inputs by {w or 'real'} weights in the last step under scheme "
+            f"{run.spec.scheme!r}, but thresholds make bits; {_BINARY_SCHEMES}"
         )
     if technique.gain(layer, gemm.left, gemm.conv) is not None:
         raise InputError(f"{where} has an output scale that every image sets anew; train with output_scale=false")
