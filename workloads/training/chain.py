@@ -26,7 +26,7 @@ _IMAGES = 2
 
 
 class Call(NamedTuple):
-    """A module without parts, what it was given and what it made of that."""
+    """A module without parts, what it was given, of any float dtype [images, ...], and what it made of that."""
 
     name: str
     module: nn.Module

@@ -73,7 +73,8 @@ class Deployed:
         return Evaluated(inputs=tuple(inputs), classes=classes.numpy())
 
     def double(self, pixels: Pixels) -> Evaluated:
-        """The same modules in FP64, on the very FP32 parameters and scales; images as of :meth:`single`."""
+        """The same modules in FP64, on the very FP32 parameters and scales; images uint8 [images, channels, height,
+        width]."""
         inputs = list[Bytes]()
         technique, layers = _technique(self.run), _at_work(self.run)
         x, own = self._normalised(pixels), iter(self.network.layers)
