@@ -144,7 +144,7 @@ class IntegerNetwork:
 
 def _scores(last: IntegerLayer, sums: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
     """Scale times sum is exact in float64 (24 bits by 29); what a bias or a norm adds is rounded there."""
-    made = sums * last.scale.astype(np.float64) + last.bias
+    made: npt.NDArray[np.float64] = np.asarray(sums * last.scale.astype(np.float64) + last.bias, np.float64)
     if last.norm is None:
         return made
     norm = last.norm
