@@ -83,10 +83,10 @@ def blocks_of(calls: Sequence[Call], run: Run) -> list[Block]:
                 raise InputError(f"layer {call.name!r} is passed twice; what is deployed has it in one place")
             blocks.append([call])
         elif call.name in kept:
-            raise InputError(
-                f"layer {call.name!r} is in full precision ({kept[call.name]}); train with --option ends=int8, or "
-                "of fewer bits, which makes the first and the last layer binary too"
-            )
+            how = "train with --option ends=int8, or of fewer bits, which makes the first and the last layer binary too"
+            if not hasattr(run.technique.options, "ends"):
+                how = f"scheme {run.spec.scheme!r} has it so, xnor, bireal, reste and biper have an option for it"
+            raise InputError(f"layer {call.name!r} is in full precision ({kept[call.name]}); {how}")
         elif isinstance(call.module, _PASSES):
             if len(call.made) != len(call.given):
                 raise InputError(f"{call.name!r} flattens images into each other; leave it start_dim=1")
