@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .analysis.compare import Comparison
+    from .analysis.verify.network import Classification
     from .dataflow.accelerator import AcceleratorSpec
     from .dataflow.constraint import MappingFile
     from .dataflow.engine import Engine
@@ -50,6 +51,7 @@ __all__ = [
     "simulate",
     "compare",
     "train",
+    "classify",
     "register_engine",
     "register_scheme",
     "count_as_vector_work",
@@ -225,6 +227,29 @@ def train(
     pattern = NMPattern.parse(nm) if isinstance(nm, str) else nm
     plan = training.plan(model, scheme=scheme, pattern=pattern, **spec)
     return training.train(plan, None if folder is None else Path(folder))
+
+
+def classify(
+    folder: str | Path,
+    machine: AcceleratorSpec | str = "bnn-ecp5",
+    *,
+    images: int | None = None,
+    batch: int | None = None,
+    rtl: bool = False,
+    **asked: Any,
+) -> Classification:
+    """Test images by the finished training in ``folder``, binary throughout, stepped on the XNOR engine of ``machine``
+    beside PyTorch, and with ``rtl`` in RTL simulation.
+
+    ``asked``: fields of the training that are expected; a model, scheme or data of a file must be named here.
+    """
+    from pathlib import Path
+
+    from .analysis.verify.network import classify as run
+    from .dataflow.config_io import load_spec
+
+    spec = load_spec(machine) if isinstance(machine, str) else machine
+    return run(Path(folder), spec, images=images, batch=batch, rtl=rtl, asked=asked)
 
 
 class _OtherNames(MetaPathFinder, Loader):

@@ -15,6 +15,7 @@ import typer
 
 from ._cli.archs import archs
 from ._cli.area import area
+from ._cli.classify import classify
 from ._cli.compare import compare
 from ._cli.dram import dram
 from ._cli.explain import energy
@@ -46,7 +47,7 @@ app = typer.Typer(
 )
 _COMMANDS = (
     *(models, archs, trace, run, compare, report, gemm, fold, tree),
-    *(verify, verilog, train, study, synth, area, dram),
+    *(verify, verilog, train, classify, study, synth, area, dram),
 )
 for _command in _COMMANDS:
     app.command(cls=Command)(_command)

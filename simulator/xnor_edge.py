@@ -6,7 +6,7 @@ docs/design/xnor.md, "Results". Constants are those of a channel, which is a col
 from __future__ import annotations
 
 from fractions import Fraction
-from math import ceil, floor
+from math import isqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..dataflow.stce.spec import PESpec
 from ..dataflow.xnor.spec import SUM_BITS
 from ..workloads.errors import InputError
+from ..workloads.integer_network import Norm
 from .operand import Half, narrow
 
 __all__ = ["Threshold", "fold", "scaled", "signs"]
@@ -33,31 +34,53 @@ class Threshold(NamedTuple):
     flip: npt.NDArray[np.bool_]
 
 
-def fold(gamma: Single, beta: Single, mean: Single, deviation: Single) -> Threshold:
-    """Batch norm and sign as a threshold, exactly: whether ``gamma (s - mean) / deviation + beta >= 0``.
+def fold(norm: Norm, scale: Single | None = None, bias: Single | None = None) -> Threshold:
+    """Batch norm and sign as a threshold, exactly: whether ``gamma (x - mean) / sqrt(variance + epsilon) + beta >= 0``
+    of ``x = scale s + bias``, where s is a sum.
 
-    All float32 [n], a channel each, and rational numbers as they are; ``deviation`` is the root that divides, above 0.
+    All are float32 [n], a channel each, and rational numbers as they are; neither the sum of variance and epsilon,
+    which must be above 0, nor its root is rounded. ``scale`` is 1 and ``bias`` 0 if None.
     """
-    named = {"gamma": gamma, "beta": beta, "mean": mean, "deviation": deviation}
+    gamma = norm.gamma
+    scale, bias = np.ones_like(gamma) if scale is None else scale, np.zeros_like(gamma) if bias is None else bias
+    named = {"gamma": gamma, "beta": norm.beta, "mean": norm.mean, "variance": norm.variance}
+    named |= {"scale": scale, "bias": bias}
     for name, values in named.items():
         if values.dtype != np.float32 or values.ndim != 1 or len(values) != len(gamma):
             raise InputError(f"{name} must be float32 [{len(gamma)}], not {values.dtype} {list(values.shape)}")
         if not np.isfinite(values).all():
             raise InputError(f"{name} must be finite, not {values[~np.isfinite(values)][0]}")
-    if not (deviation > 0).all():
-        raise InputError(f"deviation must be above 0, not {deviation[deviation <= 0][0]}: add the norm's epsilon")
-    found = [_folded(*map(Fraction, map(float, channel))) for channel in zip(gamma, beta, mean, deviation, strict=True)]
+    epsilon = Fraction(norm.epsilon)
+    found = []
+    for channel in zip(*named.values(), strict=True):
+        g, b, mu, variance, alpha, shift = (Fraction(float(x)) for x in channel)
+        if variance + epsilon <= 0:
+            raise InputError(f"variance must be above 0 with its epsilon {norm.epsilon:g}, not {float(variance):g}")
+        found.append(_folded(g, b, mu - shift, variance + epsilon, alpha))
     return Threshold(np.array([at for at, _ in found], np.int32), np.array([flip for _, flip in found], np.bool_))
 
 
-def _folded(gamma: Fraction, beta: Fraction, mean: Fraction, deviation: Fraction) -> tuple[int, bool]:
-    if gamma == 0:
-        return LEAST, beta < 0
-    where = mean - beta * deviation / gamma
-    if gamma > 0:
-        at = ceil(where)
+def _folded(gamma: Fraction, beta: Fraction, mean: Fraction, variance: Fraction, scale: Fraction) -> tuple[int, bool]:
+    slope = gamma * scale
+    if slope == 0:
+        return LEAST, _floor(-gamma * mean, beta, variance) < 0
+    where, spread = mean / scale, beta / slope
+    if slope > 0:
+        at = -_floor(-where, spread, variance)
         return (LEAST, True) if at > MOST else (max(at, LEAST), False)
-    return max(min(floor(where), MOST), LEAST), True
+    return max(min(_floor(where, -spread, variance), MOST), LEAST), True
+
+
+def _floor(p: Fraction, q: Fraction, v: Fraction) -> int:
+    """Of ``p + q sqrt(v)``, with the root of an integer alone: (a + r) / d with integers a and d has the floor of
+    (a + floor(r)) / d."""
+    under = q * q * v
+    denominator = p.denominator * under.denominator
+    square = under.numerator * under.denominator * p.denominator**2
+    root = isqrt(square)
+    if q < 0:
+        root = -root - (root * root != square)
+    return (p.numerator * under.denominator + root) // denominator
 
 
 def signs(sums: Sums, threshold: Threshold) -> npt.NDArray[np.bool_]:

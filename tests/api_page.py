@@ -68,6 +68,13 @@ GROUPS = {
         "weft.simulator.compact": "compress Compact",
         "weft.simulator.reference": "gemm_reference",
     },
+    "Deploy a binary network": {
+        "weft": "classify",
+        "weft.workloads.training": "trained deploy Deployed Evaluated",
+        "weft.workloads.integer_network": "IntegerNetwork IntegerLayer Norm Forward Made",
+        "weft.simulator.network": "run_network NetworkRun LayerRun threshold_of",
+        "weft.analysis.verify.network": "Classification LayerCycles Agreement",
+    },
     "Order binary channels": {
         "weft.workloads.spanning_tree": "spanning_tree SpanningTree",
         "weft.dataflow.spanning_tree": "tree_cost TreeEngine TreeCost",

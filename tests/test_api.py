@@ -22,6 +22,7 @@ NAMES = {
     "simulate",
     "compare",
     "train",
+    "classify",
     "register_engine",
     "register_scheme",
     "count_as_vector_work",

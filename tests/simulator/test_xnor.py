@@ -23,6 +23,7 @@ from weft.simulator.xnor import occupied_words, pack, run_xnor, xnor_product
 from weft.simulator.xnor_edge import LEAST, MOST, fold, scaled, signs
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
+from weft.workloads.integer_network import Norm
 from weft.workloads.levels import Levels
 
 from ..examples_drawn import examples
@@ -216,32 +217,44 @@ def test_a_longer_count_delays_every_result_by_as_much(latency: int, dataflow: D
 
 FLOAT = st.floats(width=32, allow_nan=False, allow_infinity=False)
 SMALL = st.integers(-8, 8).map(float)
+VARIANCE = st.sampled_from([0.25, 1.0, 4.0]) | st.floats(2.0**-60, 2.0**60, width=32)
+SCALE = st.sampled_from([0.0, 0.5, 1.0, -2.0]) | st.floats(2.0**-60, 2.0**60, width=32)
+
+
+def not_below_zero(x: Fraction, beta: Fraction, variance: Fraction) -> bool:
+    """Whether x / sqrt(variance) + beta >= 0, by squares: x against -beta sqrt(variance)."""
+    if x < 0:
+        return beta > 0 and x * x <= beta * beta * variance
+    return beta >= 0 or x * x >= beta * beta * variance
 
 
 @settings(max_examples=examples(500))
-@given(st.lists(st.tuples(FLOAT | SMALL, FLOAT | SMALL, FLOAT | SMALL), min_size=1, max_size=8), st.data())
-@example([(0.0, 0.0, 0.0), (0.0, -1.0, 0.0), (1.0, 0.0, 3.0), (-1.0, 0.0, 3.0), (1.0, 0.0, 2.0**40)], None)
-def test_a_threshold_is_batch_norm_and_sign_in_exact_arithmetic(channels, data) -> None:
-    gamma, beta, mean = (np.array(x, np.float32) for x in zip(*channels, strict=True))
-    deviations = st.sampled_from([0.5, 1.0, 2.0]) | st.floats(2.0**-60, 2.0**60, width=32)
-    drawn = [1.0] * len(channels) if data is None else [data.draw(deviations) for _ in channels]
-    deviation = np.array(drawn, np.float32)
+@given(
+    st.lists(st.tuples(*[FLOAT | SMALL] * 3, VARIANCE, SCALE, FLOAT | SMALL), min_size=1, max_size=6),
+    st.sampled_from([0.0, 1e-5, 0.25]),
+)
+@example([(0.0, b, 0.0, 1.0, 1.0, 0.0) for b in (0.0, -1.0)], 0.0)
+@example([(g, 0.0, mu, 1.0, 1.0, 0.0) for g in (1.0, -1.0) for mu in (3.0, 2.0**40)], 0.0)
+@example([(g, b, 3.0, 4.0, 0.5, 1.0) for g in (1.0, -2.0) for b in (0.5, -0.5)], 0.0)
+@example([(g, b, 3.0, 4.0, 0.0, 1.0) for g in (1.0, -2.0) for b in (1.0, -1.0)], 0.0)
+def test_a_threshold_is_batch_norm_and_sign_in_exact_arithmetic(channels, epsilon) -> None:
+    gamma, beta, mean, variance, scale, bias = (np.array(x, np.float32) for x in zip(*channels, strict=True))
 
-    folded = fold(gamma, beta, mean, deviation)
+    folded = fold(Norm(gamma=gamma, beta=beta, mean=mean, variance=variance, epsilon=epsilon), scale, bias)
 
     at = folded.at.astype(np.int64)
     sums = np.unique(np.concatenate([at - 1, at, at + 1, [0, -1, 1, LEAST + 1, MOST]]).clip(LEAST + 1, MOST))
     found = signs(np.repeat(sums[:, None], len(channels), axis=1).astype(np.int32), folded)
     for s, row in zip(sums.tolist(), found.tolist(), strict=True):
-        for bit, *numbers in zip(row, gamma, beta, mean, deviation, strict=True):
-            g, b, mu, d = (Fraction(float(x)) for x in numbers)
-            assert bit == (g * (s - mu) / d + b >= 0)
+        for bit, *numbers in zip(row, gamma, beta, mean, variance, scale, bias, strict=True):
+            g, b, mu, v, alpha, shift = (Fraction(float(x)) for x in numbers)
+            assert bit == not_below_zero(g * (alpha * s + shift - mu), b, v + Fraction(epsilon))
 
 
 def test_the_threshold_of_a_tie_counts_as_plus_one() -> None:
     """sign(0) = +1, on both sides; a gamma of 0 leaves the sign of beta."""
     gamma, beta, mean = (np.array(x, np.float32) for x in ([2, -2, 2, 0, 0], [0, 0, 1, 0, -1], [3, 3, 3, 9, 9]))
-    folded = fold(gamma, beta, mean, np.full(5, 4, np.float32))
+    folded = fold(Norm(gamma=gamma, beta=beta, mean=mean, variance=np.full(5, 16, np.float32), epsilon=0.0))
 
     assert folded.at[:3].tolist() == [3, 3, 1] and folded.flip[:3].tolist() == [False, True, False]
     assert signs(np.full((1, 5), 3, np.int32), folded).tolist() == [[True, True, True, True, False]]

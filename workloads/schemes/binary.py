@@ -11,14 +11,17 @@ from math import cos, pi, sqrt
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import InputError, nearest
+from ..levels import Levels
+from ..operand import Role
 from .estimated import Estimated, EstimatedOptions
 from .estimator import Estimator, Few, sign
 from .few import BIPER_REAL
 from .layer import SparseLayer
+from .layers import first_layer
 from .nm import require_share
 from .technique import Options
 
@@ -30,6 +33,7 @@ __all__ = [
     "BiReal",
     "Clipped",
     "FilterSign",
+    "FixedPoint",
     "LayerRoot",
     "Parabola",
     "ReSte",
@@ -43,6 +47,10 @@ __all__ = [
 ]
 
 _EDGES = ("zero", "one")
+_REAL = "real"
+_INPUTS = {str(levels): levels for levels in Levels if levels not in (Levels.SPIKE, Levels.TERNARY)}
+_REACH = 4.0
+"""Deviations of a pixel that a number of few bits reaches to either side: of normalised data few are further out."""
 
 
 class Clipped(Estimator):
@@ -80,6 +88,23 @@ class FilterSign(XnorSign):
         return g * (x.abs() <= 1)
 
 
+@dataclass(frozen=True, slots=True)
+class FixedPoint(Estimator):
+    """Numbers of ``bits`` bits from -4 to 4: s clip(round(x / s), -2^(bits - 1), 2^(bits - 1) - 1), s = 2^(3 - bits);
+    straight through where it does not clip."""
+
+    bits: int
+
+    def few(self, x: Tensor) -> Few:
+        most = 1 << self.bits - 1
+        step = _REACH / most
+        values = (x / step).round().clamp(-most, most - 1)
+        return Few(values=values, scale=x.new_full((len(x), *[1] * (x.dim() - 1)), step))
+
+    def gradient(self, g: Tensor, x: Tensor) -> Tensor:
+        return g * (x.abs() <= _REACH)
+
+
 def _mean_of_filter(x: Tensor) -> Tensor:
     """[groups, out, 1, 1] of a weight [groups, out, in, taps] of any float dtype."""
     return x.abs().mean((2, 3), keepdim=True)
@@ -88,20 +113,41 @@ def _mean_of_filter(x: Tensor) -> Tensor:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BinaryOptions(EstimatedOptions):
     """``edge``: what stands around the image of a padded convolution: ``zero``, which is no value of a binary operand,
-    as in the repositories; ``one``, as a machine has it that counts every bit of a window."""
+    as in the repositories; ``one``, as a machine has it that counts every bit of a window.
+
+    ``ends``: ``real``: the layers stay in full precision that the scheme names. Else all of them are binary, the first
+    one reads signs (``binary``) or numbers of fixed point (``int2`` to ``int8``), and ``one`` is 0 there."""
 
     edge: str = "zero"
+    ends: str = _REAL
 
     def __post_init__(self) -> None:
         EstimatedOptions.__post_init__(self)
         if self.edge not in _EDGES:
             raise InputError(f"option 'edge' is {self.edge!r}: {nearest(str(self.edge), _EDGES)}")
+        if self.ends not in (_REAL, *_INPUTS):
+            raise InputError(f"option 'ends' is {self.ends!r}: {nearest(str(self.ends), (_REAL, *_INPUTS))}")
 
 
 class Binary(Estimated):
     """What binary networks share."""
 
     options_type: ClassVar[type[Options]] = BinaryOptions
+
+    def __init__(self, model: nn.Module, *given: Any, **settings: Any) -> None:
+        super().__init__(model, *given, **settings)
+        self._first = first_layer(model)
+
+    def full_precision(self) -> tuple[str, ...]:
+        return super().full_precision() if self.options.ends == _REAL else ()
+
+    def levels_of(self, layer: SparseLayer) -> dict[Role, Levels]:
+        found, ends = super().levels_of(layer), self.options.ends
+        return found if layer.name != self._first or ends == _REAL else {**found, Role.ACTIVATION: _INPUTS[ends]}
+
+    def inputs_estimator(self, layer: SparseLayer) -> Estimator:
+        levels = self.levels_of(layer).get(Role.ACTIVATION)
+        return self.activation_estimator() if levels in (None, Levels.BINARY) else FixedPoint(levels.bits)
 
     def prepared(self, layer: SparseLayer, x: Tensor, conv: Any) -> tuple[Tensor, Any]:
         x, conv = super().prepared(layer, x, conv)

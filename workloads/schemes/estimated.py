@@ -16,8 +16,11 @@ from torch.nn import functional
 
 from ..errors import InputError, nearest
 from ..gemm import Pass
+from ..levels import Levels
+from ..operand import Role
 from .estimator import Estimator, Few
 from .layer import SparseLayer
+from .scheme import scheme
 from .technique import Options, Technique
 
 __all__ = ["EPSILON", "Estimated", "EstimatedOptions"]
@@ -62,6 +65,14 @@ class Estimated(Technique):
         """For the inputs of all layers at work."""
         return Estimator()
 
+    def inputs_estimator(self, layer: SparseLayer) -> Estimator:
+        """For the inputs of one layer at work; as it stands, that of all."""
+        return self.activation_estimator()
+
+    def levels_of(self, layer: SparseLayer) -> dict[Role, Levels]:
+        """Levels of the operands of FF of a layer at work, in the current phase."""
+        return scheme(self.phase.scheme).levels.get(Pass.FF, {})
+
     # What a technique may choose, chosen.
 
     def forward_weight(self, layer: SparseLayer, weight: Tensor) -> Tensor:
@@ -75,7 +86,7 @@ class Estimated(Technique):
     def activation(self, layer: SparseLayer, x: Tensor) -> Few:
         if not layer.passes:
             return Few(values=x)
-        few = self.activation_estimator().few(_rows(layer, x))
+        few = self.inputs_estimator(layer).few(_rows(layer, x))
         scale = few.scale
         if scale is not None and not layer.kind.convolution:
             scale = scale.reshape(*x.shape[:-1], 1)
@@ -84,7 +95,7 @@ class Estimated(Technique):
     def activation_gradient(self, layer: SparseLayer, g: Tensor, x: Tensor) -> Tensor:
         if not layer.passes:
             return g
-        return self.activation_estimator().gradient(_rows(layer, g), _rows(layer, x)).reshape(x.shape)
+        return self.inputs_estimator(layer).gradient(_rows(layer, g), _rows(layer, x)).reshape(x.shape)
 
     def weight_gradient(self, layer: SparseLayer, g: Tensor, weight: Tensor) -> Tensor:
         if Pass.FF not in layer.passes:

@@ -21,7 +21,7 @@ from .description import FIRST_LAYER, LAST_LAYER
 from .layer import Kind, SparseLayer
 from .three_gemms import ThreeGemms, by_channel
 
-__all__ = ["ATTRIBUTE", "find_layers", "install", "uninstall"]
+__all__ = ["ATTRIBUTE", "find_layers", "first_layer", "install", "uninstall"]
 
 ATTRIBUTE = "weft_layer"
 """Where an exchanged module keeps its :class:`SparseLayer`."""
@@ -161,19 +161,25 @@ def _kind(module: nn.Module) -> Kind | None:
 
 
 def find_layers(
-    model: nn.Module, full_precision: Collection[str] = ()
+    model: nn.Module, full_precision: Collection[str] = (FIRST_CONVOLUTION,)
 ) -> Iterator[tuple[str, nn.Module, Kind | None, str]]:
     """Modules with a weight matrix of their own: path, module, kind, and why the technique leaves it alone ("" if it
-    does not): that it can never be sparse, or is among ``full_precision`` (`Scheme`)."""
+    does not): that it can never be sparse, or is among ``full_precision`` (`Technique.full_precision`)."""
     ends = _ends(model, full_precision)
     for name, module, kind, reason in _find_layers(model):
         yield name, module, kind, reason or ends.get(id(module), "")
 
 
+def first_layer(model: nn.Module) -> str | None:
+    """Path of the first module that multiplies by a weight."""
+    return next((name for name, m in model.named_modules() if _kind(m) is not None or isinstance(m, _MULTIPLY)), None)
+
+
 def _ends(model: nn.Module, full_precision: Collection[str]) -> dict[int, str]:
-    """The first and the last module that multiplies by a weight, as far as they are named."""
+    """The first and the last module that multiplies by a weight and the first convolution, as far as they are named."""
     kinds = [id(m) for m in model.modules() if _kind(m) is not None or isinstance(m, _MULTIPLY)]
-    named = {FIRST_LAYER: kinds[:1], LAST_LAYER: kinds[-1:]}
+    convolutions = [id(m) for m in model.modules() if (kind := _kind(m)) is not None and kind.convolution]
+    named = {FIRST_LAYER: kinds[:1], LAST_LAYER: kinds[-1:], FIRST_CONVOLUTION: convolutions[:1]}
     return {module: where for where in full_precision for module in named[where]}
 
 
@@ -184,7 +190,6 @@ def _find_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, Kind | None
         if isinstance(module, nn.MultiheadAttention)
         for part in module.modules()
     }
-    first = True
     for name, module in model.named_modules():
         kind, own = _kind(module), list(module.parameters(recurse=False))
         if any(isinstance(p, UninitializedParameter) for p in own):
@@ -193,17 +198,16 @@ def _find_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, Kind | None
             if any(p.dim() > 1 for p in own) and not isinstance(module, nn.Embedding | nn.EmbeddingBag):
                 yield name, module, None, skipped.get(id(module), NOT_SUPPORTED)
             continue
-        yield name, module, kind, skipped.get(id(module)) or _reason(module, kind, first)
-        first = first and not kind.convolution
+        yield name, module, kind, skipped.get(id(module)) or _reason(module)
 
 
-def _reason(module: nn.Module, kind: Kind, first: bool) -> str:
+def _reason(module: nn.Module) -> str:
     if "weight" not in module._parameters:
         return COMPUTED
     plain = next((base for base in type(module).__mro__ if base in KINDS or base is _huggingface_linear()), None)
     if plain is None or type(module).forward is not plain.forward:
         return OWN_FORWARD
-    return FIRST_CONVOLUTION if first and kind.convolution else ""
+    return ""
 
 
 def install(layer: SparseLayer) -> None:

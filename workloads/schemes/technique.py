@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..gemm import GEMM_PASSES, Pass
 from ..sparsity import NMPattern
+from .annotate import FIRST_CONVOLUTION
 from .estimator import Few
 from .layer import SparseLayer, short_runs
 from .layers import ATTRIBUTE, find_layers, install, uninstall
@@ -172,6 +173,10 @@ class Technique:
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """After ``optimizer.step()``: what happens to the master weights and to the optimizer's state."""
 
+    def full_precision(self) -> tuple[str, ...]:
+        """The layers that it leaves alone: those of the scheme, and the first convolution."""
+        return (*self.scheme.full_precision, FIRST_CONVOLUTION)
+
     # What every technique has.
 
     def _collect(self, model: nn.Module) -> tuple[dict[str, SparseLayer], dict[str, str]]:
@@ -179,7 +184,7 @@ class Technique:
             raise InputError("a technique is already attached to the model; detach it first")
         layers: dict[str, SparseLayer] = {}
         dense: dict[str, str] = {}
-        for name, module, kind, reason in find_layers(model, self.scheme.full_precision):
+        for name, module, kind, reason in find_layers(model, self.full_precision()):
             if reason or kind is None:
                 dense[name] = reason
                 continue
@@ -345,8 +350,7 @@ class Technique:
 
 def mask_of(layer: SparseLayer) -> Tensor:
     """The mask in the state of ``layer``, on the device of its weight; bool of any shape, the weight's."""
-    if layer.state["mask"].device != layer.weight.device:
-        layer.state["mask"] = layer.state["mask"].to(layer.weight.device)
+    layer.state["mask"] = layer.state["mask"].to(layer.weight.device)
     return layer.state["mask"]
 
 
@@ -386,14 +390,11 @@ def _changed(before: Tensor | None, now: Tensor | None, weights: int) -> float:
 
 
 def _bits(marks: Tensor | None) -> Tensor | None:
-    if marks is None:
-        return None
-    return torch.from_numpy(np.packbits(marks.cpu().numpy().ravel()))
+    return None if marks is None else torch.from_numpy(np.packbits(marks.cpu().numpy().ravel()))
 
 
 def _mask(bits: Tensor | None, like: Tensor, planes: int) -> Tensor | None:
     if bits is None:
         return None
     flat = np.unpackbits(bits.cpu().numpy(), count=planes * like.numel()).astype(np.bool_)
-    shape = like.shape if planes == 1 else (planes, *like.shape)
-    return torch.from_numpy(flat).reshape(shape).to(like.device)
+    return torch.from_numpy(flat).reshape(like.shape if planes == 1 else (planes, *like.shape)).to(like.device)

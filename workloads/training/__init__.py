@@ -5,7 +5,8 @@ therefore ends in the same bits as one that was never interrupted, on the same m
 """
 
 from .capture import CapturedStep, capture_step
-from .loop import resume, train
+from .deployed import Deployed, Evaluated, deploy
+from .loop import resume, train, trained
 from .model import new_model, step_workload
 from .plan import plan
 from .run import CHECKPOINT, LOG, RESULT
@@ -19,15 +20,19 @@ __all__ = [
     "RESULT",
     "BinaryLayer",
     "CapturedStep",
+    "Deployed",
     "EpochLog",
+    "Evaluated",
     "TrainResult",
     "TrainSpec",
     "binary_layers",
     "capture_step",
+    "deploy",
     "new_model",
     "plan",
     "resume",
     "step_workload",
     "to_dict",
     "train",
+    "trained",
 ]

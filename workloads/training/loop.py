@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import load_checkpoint
-from ..data import open_data
+from ..data import ImageData, open_data
 from ..errors import InputError, reading
 from ..files import alone, remove_parts
 from ..models.classifier import image_side
@@ -22,7 +22,7 @@ from .run import CHECKPOINT, LOG, OLDER, RESULT, VERSION, Run
 from .spec import TrainResult, TrainSpec
 from .state import require_outline
 
-__all__ = ["SAVE_EVERY", "resume", "train"]
+__all__ = ["SAVE_EVERY", "resume", "train", "trained"]
 
 SAVE_EVERY = 1000
 """Steps after which a checkpoint is written within an epoch too."""
@@ -72,23 +72,46 @@ def resume(
     Data may have moved to another place, but must be the same data. A checkpoint runs no code that it alone names: the
     model of a user's file must be among what is ``asked``.
     """
-    path = folder / CHECKPOINT
-    if not path.is_file():
-        raise InputError(f"{folder}: is not the folder of a training: it holds no {CHECKPOINT}")
+    path = _checkpoint(folder)
     with _only(folder):
         for name in (CHECKPOINT, LOG, RESULT):
             remove_parts(folder / name)
-        return _resumed(folder, load_checkpoint(path, VERSION, *OLDER), asked or {}, device, progress)
+        state, own = load_checkpoint(path, VERSION, *OLDER), device_of(device)
+        spec, data = _of_state(folder, state, asked or {}, resumed=True)
+        with controlled(state["threads"], own) as stop:
+            run = _loaded(folder, state, Run(spec, data, folder, own))
+            run.save_log()
+            return _finish(run, stop, progress)
 
 
-def _resumed(
-    folder: Path, state: dict[str, Any], asked: dict[str, Any], device: str | None, progress: Progress | None
-) -> TrainResult:
+def trained(folder: Path, asked: dict[str, Any] | None = None) -> Run:
+    """The finished training in ``folder``, on the CPU; nothing is trained or written. ``asked`` as of `resume`."""
+    state, cpu = load_checkpoint(_checkpoint(folder), VERSION, *OLDER), device_of("cpu")
+    spec, data = _of_state(folder, state, asked or {}, resumed=False)
+    with controlled(state["threads"], cpu):
+        run = _loaded(folder, state, Run(spec, data, None, cpu))
+    if run.step < run.steps:
+        raise InputError(
+            f"{folder}: its training is in step {run.step} of {run.steps}; finish it first: weft train --resume "
+            f"{shlex.quote(str(folder))}"
+        )
+    return run
+
+
+def _checkpoint(folder: Path) -> Path:
+    if not (folder / CHECKPOINT).is_file():
+        raise InputError(f"{folder}: is not the folder of a training: it holds no {CHECKPOINT}")
+    return folder / CHECKPOINT
+
+
+def _of_state(
+    folder: Path, state: dict[str, Any], asked: dict[str, Any], *, resumed: bool
+) -> tuple[TrainSpec, ImageData]:
     path = folder / CHECKPOINT
     with _of_checkpoint(path):
         require_outline(state)
     text = _as_now_called(state["spec"], OLDER.get(state["version"], {}), path)
-    _require_named(folder, text, asked)
+    _require_named(folder, text, asked, resumed=resumed)
     written = read_json(TrainSpec, text, str(path))
     spec = _expected(folder, written, asked)
     data = open_data(spec.data, image_side(spec.model))
@@ -97,12 +120,13 @@ def _resumed(
             f"{folder}: was trained on other data than {spec.data!r} holds now: SHA-256 {state['data'][:12]}..., "
             f"now {data.fingerprint[:12]}..."
         )
-    with controlled(state["threads"], device_of(device)) as stop:
-        run = Run(spec, data, folder, device_of(device))
-        with _of_checkpoint(path), reading("it", "a checkpoint of this training"):
-            run.load(state)
-        run.save_log()
-        return _finish(run, stop, progress)
+    return spec, data
+
+
+def _loaded(folder: Path, state: dict[str, Any], run: Run) -> Run:
+    with _of_checkpoint(folder / CHECKPOINT), reading("it", "a checkpoint of this training"):
+        run.load(state)
+    return run
 
 
 def _as_now_called(spec: str, names: Mapping[str, str], path: Path) -> str:
@@ -115,16 +139,23 @@ def _as_now_called(spec: str, names: Mapping[str, str], path: Path) -> str:
     return json.dumps(found)
 
 
-def _require_named(folder: Path, spec: str, asked: dict[str, Any]) -> None:
-    """Refuse a checkpoint that names code which the user does not: to read its spec may be to run it."""
+def _require_named(folder: Path, spec: str, asked: dict[str, Any], *, resumed: bool) -> None:
+    """Refuse a checkpoint that names code which the user does not: to read its spec may be to run it.
+
+    The message names the command that resumes the training, or that classifies by it.
+    """
     with reading(f"{folder / CHECKPOINT}", "a checkpoint of a training"):
         written = {name: text for name, text in json.loads(spec).items() if isinstance(text, str) and is_user(text)}
     if any(asked.get(name) != text for name, text in written.items()):
-        model = shlex.quote(written["model"]) + " " if "model" in written else ""
-        options = "".join(f"--{name} {shlex.quote(written[name])} " for name in ("scheme", "data") if name in written)
+        given = {name: shlex.quote(written[name]) for name in ("model", "scheme", "data") if name in written}
+        if resumed and "model" in given:
+            given = {"": given.pop("model"), **given}
+        options = " ".join(f"--{name} {text}" if name else text for name, text in given.items())
+        where = shlex.quote(str(folder))
+        command = f"weft train {options} --resume {where}" if resumed else f"weft classify {where} {options}"
         raise InputError(
             f"{folder}: its checkpoint names code to run, {next(iter(written.values()))!r}; only what you name "
-            f"yourself is run: weft train {model}{options}--resume {shlex.quote(str(folder))}"
+            f"yourself is run: {command}"
         )
 
 
