@@ -381,7 +381,7 @@ def _study_row(row: StudyRow) -> tuple[str, ...]:
         _number(row.validation, ".2f", 100),
         _number(row.accuracy, ".2f", 100),
         _number(row.accuracy_sd, ".2f", 100),
-        "" if row.scheme == "dense" else _number(row.loss, ".2f", 100),
+        "" if row.reference else _number(row.loss, ".2f", 100),
         _number(row.cycles, ",.0f"),
         _number(row.joules, ",.1f", 1e6),
         _number(row.speedup, ".2f"),

@@ -8,6 +8,7 @@ from .capture import CapturedStep, capture_step
 from .loop import resume, train
 from .model import new_model, step_workload
 from .plan import plan
+from .robustness import accuracy_under_corruption
 from .run import CHECKPOINT, LOG, RESULT
 from .spec import AMP, EpochLog, TrainResult, TrainSpec, to_dict
 
@@ -20,6 +21,7 @@ __all__ = [
     "EpochLog",
     "TrainResult",
     "TrainSpec",
+    "accuracy_under_corruption",
     "capture_step",
     "new_model",
     "plan",

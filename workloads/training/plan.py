@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data import BUNDLED
+from ..schemes import option_names
 from ..schemes.scheme import scheme as scheme_of
 from ..sparsity import NMPattern
 from ..update_rule import ADAMW, NESTEROV, RuleName, UpdateRule, update_rule
@@ -35,6 +36,9 @@ _RECIPES = {
         "vit_s": _Recipe(ADAMW, 20, 2e-3),
     },
 }
+_NORMED = ("birealnet",)
+"""Models with a batch norm in front of every product but the first: what a scheme normalises once more by itself,
+elsewhere for want of one, it leaves as it is."""
 _TRANSFORMERS = ("vit_s", "vit_b_16", "swin_t", "convnext_t")
 _EPOCHS = 30
 _USUAL_PATTERN = NMPattern(keep=2, group=8)
@@ -58,6 +62,9 @@ def plan(
     usual = _RECIPES.get(data, {}).get(base) or _recipe(ADAMW if base in _TRANSFORMERS else NESTEROV)
     rule = usual.rule if optimizer is None else update_rule(optimizer)
     rate = (usual if rule is usual.rule else _recipe(rule)).learning_rate
+    options = others.pop("options", None) or {}
+    if base in _NORMED and "norm" in option_names(scheme):
+        options = {"norm": "none", **options}
     return TrainSpec(
         model=model,
         data=data,
@@ -68,6 +75,7 @@ def plan(
         optimizer=rule.name,
         learning_rate=rate if learning_rate is None else learning_rate,
         weight_decay=rule.trained.weight_decay if weight_decay is None else weight_decay,
+        options=options,
         **others,
     )
 
