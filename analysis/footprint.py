@@ -53,16 +53,14 @@ def footprint(steps: Sequence[SimResult]) -> Footprint:
 
 
 def blocks_in_use(steps: Sequence[SimResult]) -> tuple[str, ...]:
-    """Blocks of the machine that some op of ``steps`` needs, by the names of `BLOCKS`; an engine of others by its own
-    name."""
-    used: dict[str, None] = {}
-    for step in steps:
-        used |= dict.fromkeys(map(_block_of, step.engines))
-        if step.counts.sore_compares:
-            used["sore"] = None
-        if step.counts.updates:
-            used["wuve"] = None
-    return tuple(used)
+    """Blocks of the machine that some op of ``steps`` needs, by the names of `BLOCKS` and in their order; engines of
+    others come last, by their own names."""
+    used = {_block_of(engine) for step in steps for engine in step.engines}
+    if any(step.counts.sore_compares for step in steps):
+        used.add("sore")
+    if any(step.counts.updates for step in steps):
+        used.add("wuve")
+    return (*(name for name in BLOCKS if name in used), *sorted(used - BLOCKS.keys()))
 
 
 def _block_of(engine: Engine) -> str:

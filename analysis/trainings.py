@@ -161,9 +161,11 @@ def _sources() -> dict[str, str]:
 
 @cache
 def closure(name: str) -> frozenset[str]:
-    """Sources that a training under scheme ``name`` runs: what its loop and its technique import, all the way."""
-    family = scheme(name).technique.partition(".")[0] or "technique"
-    open_, seen = [_WORKLOADS / root for root in (*_ALWAYS, f"schemes/{family}.py")], set[Path]()
+    """Sources that a training under scheme ``name`` runs: what its loop and its technique import, all the way; all
+    techniques where it is somebody else's."""
+    family = scheme(name).technique.partition(".")[0] or "*"
+    own = sorted((_WORKLOADS / "schemes").glob(f"{family}.py"))
+    open_, seen = [*(_WORKLOADS / root for root in _ALWAYS), *own], set[Path]()
     while open_:
         path = open_.pop()
         if path not in seen:
