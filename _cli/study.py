@@ -87,7 +87,8 @@ def study(
 
     folder = output if output is not None else (cache_root() or Path("out")) / "study"
     require_writable_folder(folder)
-    from ..analysis.study import StudySpec
+    from ..analysis.study import StudySpec, run_study
+    from ..analysis.study_files import require_free_for_study, save_study, study_dict
 
     spec = StudySpec(
         data=data,
@@ -100,9 +101,6 @@ def study(
         below=below / 100,
         beside=_pairs(beside),
     )
-    from ..analysis.study import run_study
-    from ..analysis.study_files import require_free_for_study, save_study, study_dict
-
     require_free_for_study(folder)
 
     with redirect_stdout(sys.stderr), bar("training") as progress:

@@ -32,7 +32,6 @@ __all__ = [
     "machine_luts",
     "read_study",
     "require_free_for_study",
-    "row_name",
     "save_study",
     "saved_study",
     "study_dict",
@@ -101,12 +100,6 @@ class SavedStudy:
     luts: int | None = None
     device: str | None = None
     device_luts: int | None = None
-
-
-def row_name(row: StudyRow) -> str:
-    """Scheme and pattern, and the model where it stands in the table of another."""
-    model = f"{row.model} " if row.table else ""
-    return model + row.scheme + (f" {row.pattern}" if row.pattern else "")
 
 
 def saved_study(study: Study, command: str = "") -> SavedStudy:

@@ -23,6 +23,7 @@ __all__ = [
     "cycles_until",
     "first_reached",
     "joules_until",
+    "row_name",
     "trained_steps",
 ]
 
@@ -124,6 +125,12 @@ def by_table(rows: Sequence[StudyRow]) -> dict[str, list[StudyRow]]:
     return found
 
 
+def row_name(row: StudyRow) -> str:
+    """Scheme and pattern, and the model where it stands in the table of another."""
+    model = f"{row.model} " if row.table else ""
+    return model + row.scheme + (f" {row.pattern}" if row.pattern else "")
+
+
 def first_reached(training: Training, target: float) -> int | None:
     """Steps until the end of the first epoch with at least ``target`` validation accuracy; None if there is none."""
     pairs = zip(training.steps, training.validation, strict=True)
@@ -193,20 +200,12 @@ def aggregate(
     reached = {} if target is None else {seed: first_reached(one, target) for seed, one in trained.items()}
     steps = [step for step in reached.values() if step is not None]
     all_reached = len(steps) == len(found)
-    losses = [reference[s].accuracy - one.accuracy for s, one in trained.items() if s in reference]
     ends = list(trained.values())
-    final, validation = [one.accuracy for one in ends], [one.validation[-1] for one in ends]
     row = replace(
-        row,
+        _with_accuracy(row, trained, reference),
         target=target,
         reached=len(steps),
         steps=fmean(one.steps[-1] for one in ends),
-        validation=fmean(validation),
-        validation_sd=_deviation(validation),
-        accuracy=fmean(final),
-        accuracy_sd=_deviation(final),
-        loss=fmean(losses) if losses else None,
-        loss_sd=_deviation(losses),
         steps_to_target=fmean(steps) if all_reached else None,
         density_ff=fmean(one.density[Pass.FF] for one in ends),
         density_bp=fmean(one.density[Pass.BP] for one in ends),
@@ -214,13 +213,29 @@ def aggregate(
         flip_rate=fmean(one.flip_rate for one in ends),
         sad=fmean(one.sad for one in ends),
         kept_dense=_exceptions(ends),
-        **_under_corruption(ends),
     )
     if not costs:
         return row
     row = _costed(row, costs, reached if all_reached else None, baseline, clock_hz)
     seconds = {s: None if at is None else cycles_until(costs[s], at) / clock_hz for s, at in reached.items()}
     return replace(row, seed_seconds_to_target=seconds, **({} if found_beside is None else asdict(found_beside)))
+
+
+def _with_accuracy(row: StudyRow, trained: Mapping[int, Training], reference: Mapping[int, Training]) -> StudyRow:
+    """``row`` with what its trainings reached at their ends, by seed beside the dense ones of ``reference``."""
+    ends = list(trained.values())
+    final, validation = [one.accuracy for one in ends], [one.validation[-1] for one in ends]
+    losses = [reference[s].accuracy - one.accuracy for s, one in trained.items() if s in reference]
+    return replace(
+        row,
+        validation=fmean(validation),
+        validation_sd=_deviation(validation),
+        accuracy=fmean(final),
+        accuracy_sd=_deviation(final),
+        loss=fmean(losses) if losses else None,
+        loss_sd=_deviation(losses),
+        **_under_corruption(ends),
+    )
 
 
 def _under_corruption(trainings: Sequence[Training]) -> dict[str, Any]:

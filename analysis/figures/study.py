@@ -106,12 +106,17 @@ def _panel(
         ax.axhline(100 * target, color=theme.muted, linewidth=0.8, linestyle=":", zorder=1)
     ax.set_xlabel(f"{unit} of simulated time", fontsize=9)
     order = sorted(range(len(points)), key=lambda i: (i not in front and i not in dense, points[i]))
-    names = [" ".join(filter(None, (shown[i][0].table and shown[i][0].model, shown[i][0].scheme))) for i in order]
+    names = [_named(shown[i][0]) for i in order]
     if len(names) > _NAMED:
         names = names[: len(front | dense)]
     place_labels(
         figure, ax, [points[i] for i in order], [bars[i] for i in order], names, theme, size=_LABEL, lines=lines
     )
+
+
+def _named(row: StudyRow) -> str:
+    """Without the pattern, which is the colour."""
+    return f"{row.model} {row.scheme}" if row.table else row.scheme
 
 
 def _near(shown: list[tuple[StudyRow, float, float]]) -> list[tuple[StudyRow, float, float]]:

@@ -11,8 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ..study import Study
-from ..study_files import row_name
-from ..study_rows import StudyRow, by_table
+from ..study_rows import StudyRow, by_table, row_name
 from ..theme import Theme, theme_of
 from .drawing import LEFT, head
 

@@ -10,8 +10,8 @@ from typing import Any
 from ...dataflow.actions import Component
 from ...workloads.gemm import Pass
 from ..study import pareto
-from ..study_files import SavedStudy, row_name
-from ..study_rows import by_table
+from ..study_files import SavedStudy
+from ..study_rows import by_table, row_name
 from ..system import WAITS, use_shares
 from ..words import time_unit
 from .data import BINS, RunData, SystemData

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from ...dataflow.config_io import load_spec, preset_names, preset_text
 from ...simulator.system import MOST_LOGGED
 from ..published import on_chip_words
-from ..study_files import SavedStudy, row_name, study_provenance
-from ..study_rows import StudyRow, by_table
+from ..study_files import SavedStudy, study_provenance
+from ..study_rows import StudyRow, by_table, row_name
 from ..words import joules, percents, percents_of, seconds, step_name
 from .charts import WAIT_COLOURS, asker_colours, cause_legend, chart, component_colour, legend
 from .data import RunData

@@ -16,8 +16,7 @@ from ..declared import counts_kind
 from ..published import published_machines
 from ..records import op_records
 from ..savings import Saving, range_words
-from ..study_files import row_name
-from ..study_rows import StudyRow
+from ..study_rows import StudyRow, row_name
 from ..system import WAITS, use_shares
 from ..words import percents, percents_of, time_unit
 from .data import RunData

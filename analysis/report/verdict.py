@@ -9,8 +9,8 @@ from ..compare import losses
 from ..energy_table import Mark
 from ..level import level_words
 from ..savings import saving, saving_words
-from ..study_files import SavedStudy, row_name
-from ..study_rows import StudyRow, by_table
+from ..study_files import SavedStudy
+from ..study_rows import StudyRow, by_table, row_name
 from ..system import use_shares
 from ..words import joules, percent, percents_of, run_name, seconds, step_name
 from .data import RunData

@@ -12,8 +12,8 @@ import pytest
 from weft.analysis import trainings
 from weft.analysis.energy import energy
 from weft.analysis.study import Study, StudySpec, run_study
-from weft.analysis.study_files import SavedStudy, row_name, save_study, study_frame, study_markdown
-from weft.analysis.study_rows import PhaseCost, StudyRow, aggregate, by_table, joules_until
+from weft.analysis.study_files import SavedStudy, save_study, study_frame, study_markdown
+from weft.analysis.study_rows import PhaseCost, StudyRow, aggregate, by_table, joules_until, row_name
 from weft.analysis.study_tracks import tracks
 from weft.cli import main
 from weft.dataflow.config_io import load_spec
