@@ -17,7 +17,7 @@ from .drawing import LEFT, head
 
 __all__ = ["cost_figure"]
 
-_WIDTH, _PANEL, _GAP, _BOTTOM, _MARGIN, _BETWEEN = 12.4, 2.7, 0.85, 0.6, 0.65, 0.42
+_WIDTH, _PANEL, _GAP, _BOTTOM, _MARGIN, _BETWEEN = 12.4, 2.7, 0.85, 0.6, 0.65, 0.48
 """Inches: figure, height of a panel, space between rows, below all rows, left of the first panel, between panels."""
 _HEAD, _LEGEND_LINE, _UNDER_LEGEND = 0.74, 0.22, 0.42
 _COLUMNS = 7
@@ -25,11 +25,14 @@ _MARKS = ("o", "s", "^", "D", "v", "P", "X", "p")
 _COLOURS = ("compute", "dram_stall", "wuve", "sore", "interleave_stall", "fill_drain", "vector", "port_stall")
 _ROOM = 0.08
 Cost = Callable[[StudyRow], float | None]
-_PANELS: tuple[tuple[str, Cost, Cost, float], ...] = (
-    ("thousand cycles a step", lambda row: row.cycles, lambda row: None, 1e-3),
-    ("uJ a step", lambda row: row.joules, lambda row: None, 1e6),
-    ("thousand LUT sites in use", lambda row: row.luts, lambda row: None, 1e-3),
-    ("s to the target", lambda row: row.seconds_to_target, lambda row: row.seconds_to_target_sd, 1.0),
+_COUNTS = ((1e6, "million "), (1e3, "thousand "), (1.0, ""))
+_AMOUNTS = ((1.0, ""), (1e-3, "m"), (1e-6, "u"))
+_Units = tuple[tuple[float, str], ...]
+_PANELS: tuple[tuple[str, Cost, Cost, _Units], ...] = (
+    ("cycles a step", lambda row: row.cycles, lambda row: None, _COUNTS),
+    ("J a step", lambda row: row.joules, lambda row: None, _AMOUNTS),
+    ("LUT sites in use", lambda row: row.luts, lambda row: None, _COUNTS),
+    ("s to the target", lambda row: row.seconds_to_target, lambda row: row.seconds_to_target_sd, _AMOUNTS),
 )
 
 
@@ -50,7 +53,7 @@ def _draw(study: Study, theme: Theme) -> Figure:
     top = _HEAD + _LEGEND_LINE * -(-len(names) // _COLUMNS) + _UNDER_LEGEND
     height = top + len(tables) * (_PANEL + _GAP) - _GAP + _BOTTOM
     figure = Figure(figsize=(_WIDTH, height))
-    width = (_WIDTH - _MARGIN - len(_PANELS) * _BETWEEN) / len(_PANELS)
+    width = (_WIDTH - _MARGIN - LEFT - (len(_PANELS) - 1) * _BETWEEN) / len(_PANELS)
     for i, (model, rows) in enumerate(tables.items()):
         bottom = height - top - _PANEL - i * (_PANEL + _GAP)
         for j, panel in enumerate(_PANELS):
@@ -68,26 +71,28 @@ def _draw(study: Study, theme: Theme) -> Figure:
 def _panel(
     ax: Axes,
     rows: Sequence[StudyRow],
-    panel: tuple[str, Cost, Cost, float],
+    panel: tuple[str, Cost, Cost, _Units],
     styles: dict[str, tuple[str, str]],
     theme: Theme,
 ) -> None:
-    what, cost, deviation, scale = panel
+    what, cost, deviation, units = panel
+    unit, prefix = _unit([value for row in rows if (value := cost(row)) is not None], units)
     ax.grid(linewidth=0.8)
     ax.tick_params(length=0)
-    ax.set_xlabel(what, fontsize=9)
+    ax.set_xlabel(prefix + what, fontsize=9)
     missing = sum(cost(row) is None for row in rows)
     if missing:
         ax.set_title(f"{missing} without", loc="right", fontsize=8, color=theme.muted)
     ax.set_ylim(*_limits(rows))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     for row in rows:
         value = cost(row)
         if value is not None:
             mark, colour = styles[row_name(row)]
             ax.errorbar(
-                scale * value,
+                value / unit,
                 100 * (row.accuracy or 0.0),
-                xerr=scale * (deviation(row) or 0.0) or None,
+                xerr=(deviation(row) or 0.0) / unit or None,
                 yerr=100 * (row.accuracy_sd or 0.0) or None,
                 fmt=mark,
                 markersize=6.5,
@@ -105,6 +110,12 @@ def _panel(
     ax.margins(x=0.12)
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
+
+
+def _unit(values: Sequence[float], units: _Units) -> tuple[float, str]:
+    """The largest of ``units`` in which the largest value is one at least."""
+    most = max(values, default=0.0)
+    return next((one for one in units if most >= one[0]), units[-1])
 
 
 def _limits(rows: Sequence[StudyRow]) -> tuple[float, float]:
