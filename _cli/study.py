@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..workloads.errors import printable
+from ..workloads.errors import InputError, printable
 from ..workloads.files import cache_root
 from .console import bar, get_console, make_table, si
 from .inputs import machine, split_names
@@ -38,6 +38,20 @@ _COLUMNS = (
     "to target",
     "speed-up",
 )
+_TRACKS = (
+    "scheme",
+    "N:M",
+    "corrupted %",
+    "noise/blur/contrast",
+    "training",
+    "",
+    "to target",
+    "an image",
+    "parameters",
+    "cycles",
+    "energy",
+    "LUT sites",
+)
 
 
 def study(
@@ -51,6 +65,9 @@ def study(
         str, typer.Option(metavar="NAME|FILE.toml", help="Machine; the default is small, as the models for digits are.")
     ] = "sat-ecp5",
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set; what is usual if none.")] = None,
+    beside: Annotated[
+        str, typer.Option(metavar="MODEL:SCHEME,..", help="Other models, each under one scheme, in every table.")
+    ] = "",
     below: Annotated[float, typer.Option(help="Points below dense validation accuracy: the target.")] = 0.5,
     jobs: Annotated[int | None, typer.Option(help="Trainings at a time, one thread each; a process a core.")] = None,
     output: Annotated[
@@ -59,6 +76,9 @@ def study(
             "-o", metavar="DIR", help="Keep trainings and results here; $WEFT_CACHE/study or out/study if none."
         ),
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Take trainings in DIR that another state of the sources made, too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train every model under every scheme, simulate what was trained, and put accuracy beside time and energy."""
@@ -67,7 +87,8 @@ def study(
 
     folder = output if output is not None else (cache_root() or Path("out")) / "study"
     require_writable_folder(folder)
-    from ..analysis.study import StudySpec
+    from ..analysis.study import StudySpec, run_study
+    from ..analysis.study_files import require_free_for_study, save_study, study_dict
 
     spec = StudySpec(
         data=data,
@@ -78,15 +99,14 @@ def study(
         machine=machine(arch),
         epochs=epochs,
         below=below / 100,
+        beside=_pairs(beside),
     )
-    from ..analysis.study import run_study
-    from ..analysis.study_files import require_free_for_study, save_study, study_dict
-
     require_free_for_study(folder)
 
     with redirect_stdout(sys.stderr), bar("training") as progress:
         try:
-            found = run_study(spec, folder, jobs if jobs is not None else os.cpu_count() or 1, progress)
+            at_once = jobs if jobs is not None else os.cpu_count() or 1
+            found = run_study(spec, folder, at_once, progress, keep=keep)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"the same command goes on from {folder}") from None
     save_study(found, folder, context.obj)
@@ -96,18 +116,31 @@ def study(
     _show(found, folder)
 
 
-def _show(study: Study, folder: Path) -> None:
-    """A table a model: accuracy, what it costs on the machine, and the two together."""
-    from ..analysis.study_files import saved_study, study_provenance
+def _pairs(text: str) -> tuple[tuple[str, str], ...]:
+    """Models with their schemes."""
+    made = []
+    for name in split_names(text) if text else ():
+        model, colon, scheme = name.rpartition(":")
+        if not colon or not model or not scheme:
+            raise InputError(f"--beside {name!r} is not of the form model:scheme, for example resnet9:dense")
+        made.append((model, scheme))
+    return tuple(made)
 
-    spec, console = study.spec, get_console(_WIDTH)
-    console.print(printable(study_provenance(saved_study(study))), style="bold")
+
+def _show(study: Study, folder: Path) -> None:
+    """Two tables a model: accuracy, what it costs on the machine, and the two together; and what else there is."""
+    from ..analysis.study_files import machine_luts, saved_study, study_provenance
+    from ..analysis.study_rows import by_table
+
+    spec, saved, console = study.spec, saved_study(study), get_console(_WIDTH)
+    console.print(printable(study_provenance(saved)), style="bold")
+    console.print(printable(machine_luts(saved)))
     console.print(f"target: dense accuracy on the validation set minus {100 * spec.below:g} points")
-    for model in spec.models:
-        rows = [row for row in study.rows if row.model == model]
+    for model, rows in by_table(study.rows).items():
         console.print(make_table(model, _COLUMNS, [_row(row) for row in rows], left=2))
+        console.print(make_table(f"{model}: other tracks", _TRACKS, [_tracks(row) for row in rows], left=2))
         for row in rows:
-            name = f"{row.scheme} {row.pattern or ''}".strip()
+            name = f"{_scheme(row)} {row.pattern or ''}".strip()
             for seed, why in row.failed.items():
                 console.print(f"{name}, seed {seed}, not trained: {why}")
             if row.unplaced:
@@ -115,21 +148,48 @@ def _show(study: Study, folder: Path) -> None:
     console.print(f"Tables, pictures and trainings: {folder}")
 
 
-def _row(row: StudyRow) -> tuple[str, ...]:
-    def spread(mean: float | None, deviation: float | None) -> str:
-        if mean is None:
-            return "-"
-        return f"{100 * mean:.2f}" + ("" if deviation is None else f" +-{100 * deviation:.2f}")
+def _scheme(row: StudyRow) -> str:
+    return f"{row.model} {row.scheme}" if row.table else row.scheme
 
+
+def _spread(mean: float | None, deviation: float | None) -> str:
+    """Percents."""
+    if mean is None:
+        return "-"
+    return f"{100 * mean:.2f}" + ("" if deviation is None else f" +-{100 * deviation:.2f}")
+
+
+def _tracks(row: StudyRow) -> tuple[str, ...]:
+    def number(value: float | None, unit: str) -> str:
+        return "-" if value is None else si(value, unit)
+
+    kinds = [value for value in (row.noise, row.blur, row.contrast) if value is not None]
+    return (
+        _scheme(row),
+        row.pattern or "",
+        _spread(row.corrupted, row.corrupted_sd),
+        " / ".join(f"{100 * kind:.1f}" for kind in kinds) or "-",
+        number(row.training_seconds, "s"),
+        number(row.training_joules, "J"),
+        number(row.joules_to_target, "J"),
+        number(row.bit_operations, "BOP"),
+        number(row.parameter_bits, "bit"),
+        "-" if row.image_cycles is None else f"{row.image_cycles:,.0f}",
+        number(row.image_joules, "J"),
+        "-" if row.luts is None else f"{row.luts:,}",
+    )
+
+
+def _row(row: StudyRow) -> tuple[str, ...]:
     def times(speedup: float | None) -> str:
         return "-" if speedup is None else f"{speedup:.2f}x"
 
     return (
-        row.scheme,
+        _scheme(row),
         row.pattern or "",
-        spread(row.validation, row.validation_sd),
-        spread(row.accuracy, row.accuracy_sd),
-        spread(row.loss, row.loss_sd),
+        _spread(row.validation, row.validation_sd),
+        _spread(row.accuracy, row.accuracy_sd),
+        _spread(row.loss, row.loss_sd),
         "-" if row.cycles is None else f"{row.cycles:,.0f}",
         "-" if row.joules is None else si(row.joules, "J"),
         times(row.speedup),

@@ -26,16 +26,18 @@ from ..workloads.sparsity import NMPattern
 from ..workloads.step import Measured, Workload
 from .energy import energy
 from .energy_table import load_table
-from .study_rows import PhaseCost, StudyRow, aggregate
+from .study_rows import REFERENCE, PhaseCost, StudyRow, aggregate
+from .study_tracks import tracks
 from .tariff import tariff
-from .trainings import Planned, Progress, TrainedPhase, Training, planned, run_trainings
+from .trainings import Planned, Progress, TrainedPhase, Training, holds, planned, run_trainings
 
 if TYPE_CHECKING:
     from ..workloads.training import TrainSpec
 
 __all__ = ["REFERENCE", "Study", "StudySpec", "measured_of", "pareto", "run_study"]
 
-REFERENCE = "dense"
+Group = tuple[str, str, NMPattern | None]
+"""Model, scheme, pattern."""
 SimulateStep = Callable[["TrainSpec", TrainedPhase, tuple[Measured, ...]], SimResult]
 
 
@@ -45,7 +47,8 @@ class StudySpec:
 
     Every model under every scheme and pattern with seeds 0 .. ``seeds`` - 1, and dense beside them whether it is named
     or not. ``epochs``: None for what is usual for the model. ``below``: how far below the mean dense accuracy on the
-    validation set the target of the time to accuracy lies, as a share (0.005 is half a point).
+    validation set the target of the time to accuracy lies, as a share (0.005 is half a point). ``beside``: other models
+    with their schemes, which stand in the table of every model and are compared with its dense training.
     """
 
     data: str
@@ -56,6 +59,7 @@ class StudySpec:
     machine: AcceleratorSpec
     epochs: int | None = None
     below: float = 0.005
+    beside: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         require_int("seeds", self.seeds, 1, 1000)
@@ -65,70 +69,93 @@ class StudySpec:
             twice = next((name for name in names if list(names).count(name) > 1), None)
             if twice is not None:
                 raise InputError(f"{what} {str(twice)!r} is named twice")
-        for name in self.schemes:
+        for name in (*self.schemes, *(name for _, name in self.beside)):
             scheme(name)
+        for model, name in self.beside:
+            if model in self.models:
+                raise InputError(f"{model}:{name} stands beside no other model: {model!r} is one of the study's models")
         if not 0.0 <= self.below <= 1.0:
             raise InputError(f"the target must be 0 to 100 points below dense, not {100 * self.below:g}")
 
-    def groups(self) -> Iterator[tuple[str, str, NMPattern | None]]:
+    def groups(self) -> Iterator[Group]:
         """Model, scheme and pattern of every row, dense first; a scheme without a pattern comes once."""
+        for _, group in self.tables():
+            yield group
+
+    def tables(self) -> Iterator[tuple[str, Group]]:
+        """:meth:`groups`, each with the model in whose table it stands; those beside a model come last."""
+        ours = [name for name in SCHEMES if name in self.schemes]
+        names = [name for name in dict.fromkeys([*ours, *self.schemes]) if name != REFERENCE]
         for model in self.models:
-            yield model, REFERENCE, None
-            named = [one for name, one in SCHEMES.items() if name in self.schemes and name != REFERENCE]
-            yield from ((model, one.name, None) for one in named if not one.takes_pattern)
-            for pattern in self.patterns:
-                yield from ((model, one.name, pattern) for one in named if one.takes_pattern)
+            yield model, (model, REFERENCE, None)
+            for group in self._of([(model, name) for name in names]):
+                yield model, group
+            for group in self._of(self.beside):
+                yield model, group
+
+    def _of(self, pairs: Sequence[tuple[str, str]]) -> Iterator[Group]:
+        yield from ((model, name, None) for model, name in pairs if not scheme(name).takes_pattern)
+        for pattern in self.patterns:
+            yield from ((model, name, pattern) for model, name in pairs if scheme(name).takes_pattern)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """A finished study. ``steps``: of every row that the machine runs, the step of its longest phase."""
+    """A finished study. ``steps``: of every row that the machine runs, the step of its longest phase. ``earlier``: how
+    many of the trainings other sources made."""
 
     spec: StudySpec
     rows: tuple[StudyRow, ...]
     trainings: tuple[Training, ...]
     steps: dict[tuple[str, str, str | None], SimResult]
+    earlier: int = 0
 
 
-def run_study(spec: StudySpec, folder: Path, jobs: int = 1, progress: Progress | None = None) -> Study:
+def run_study(
+    spec: StudySpec, folder: Path, jobs: int = 1, progress: Progress | None = None, *, keep: bool = False
+) -> Study:
     """Train what ``folder`` does not hold yet, simulate, and put it side by side; see :func:`.run_trainings`."""
     tariff(load_table(spec.machine.technology), spec.machine)  # refuses what it cannot charge before the work
-    plans: dict[tuple[str, str, NMPattern | None], list[Planned]] = {}
+    plans: dict[Group, list[Planned]] = {}
     flat = planned(_specs(spec))
     for plan in flat:
         plans.setdefault((plan.spec.model, plan.spec.scheme, plan.spec.pattern), []).append(plan)
-    done = run_trainings(flat, folder, jobs, progress)
+    done = run_trainings(flat, folder, jobs, progress, keep=keep)
     place, rows, steps = _placer(spec.machine), [], {}
     reference: dict[str, dict[int, Training]] = {}
     baseline: dict[str, StudyRow] = {}
-    for group in spec.groups():
+    for table, group in spec.tables():
         model, name, pattern = group
         found = {plan.spec.seed: done[plan.key] for plan in plans[group]}
         trained = {seed: one for seed, one in found.items() if isinstance(one, Training)}
-        reference.setdefault(model, trained)
-        costs, unplaced, step = _costs(plans[group][0].spec, trained, place)
-        if step is not None:
-            steps[model, name, None if pattern is None else str(pattern)] = step
+        reference.setdefault(table, trained)
+        costs, unplaced, phases = _costs(plans[group][0].spec, trained, place)
+        if phases:
+            longest = max(phases, key=lambda phase: phase[0])[1]
+            steps[model, name, None if pattern is None else str(pattern)] = longest
         row = aggregate(
             group,
             found,
             costs,
-            reference=reference[model],
-            baseline=baseline.get(model),
+            reference=reference[table],
+            baseline=baseline.get(table),
             below=spec.below,
             clock_hz=spec.machine.clock_hz,
             unplaced=unplaced,
+            found_beside=tracks([step for _, step in phases]) if phases else None,
+            table="" if table == model else table,
         )
-        baseline.setdefault(model, row)
+        baseline.setdefault(table, row)
         rows.append(row)
     trainings = tuple(one for one in done.values() if isinstance(one, Training))
-    return Study(spec=spec, rows=tuple(rows), trainings=trainings, steps=steps)
+    earlier = sum(isinstance(done[plan.key], Training) and not holds(folder, plan) for plan in flat)
+    return Study(spec=spec, rows=tuple(rows), trainings=trainings, steps=steps, earlier=earlier)
 
 
 def _specs(spec: StudySpec) -> Iterator[TrainSpec]:
     from ..workloads.training import plan
 
-    for model, name, pattern in spec.groups():
+    for model, name, pattern in dict.fromkeys(spec.groups()):
         for seed in range(spec.seeds):
             made = plan(model, data=spec.data, scheme=name, pattern=pattern, epochs=spec.epochs, seed=seed)
             # `plan` leaves the pattern out where a scheme has no use for one.
@@ -157,10 +184,11 @@ def _placer(machine: AcceleratorSpec) -> SimulateStep:
 
 def _costs(
     spec: TrainSpec, trained: Mapping[int, Training], place: SimulateStep
-) -> tuple[dict[int, tuple[PhaseCost, ...]], str, SimResult | None]:
-    """Cost of every phase by seed; or why the machine cannot run one; and the step of the longest phase."""
+) -> tuple[dict[int, tuple[PhaseCost, ...]], str, list[tuple[int, SimResult]]]:
+    """Cost of every phase by seed; or why the machine cannot run one; and by phase, of the first seed, how many steps
+    it has and what one of them is."""
     costs: dict[int, tuple[PhaseCost, ...]] = {}
-    longest: tuple[int, SimResult] | None = None
+    phases: list[tuple[int, SimResult]] = []
     try:
         for seed, one in trained.items():
             made = []
@@ -175,12 +203,12 @@ def _costs(
                         joules=energy(result).joules,
                     )
                 )
-                if longest is None or phase.steps > longest[0]:
-                    longest = (phase.steps, result)
+                if not costs:
+                    phases.append((phase.steps, result))
             costs[seed] = tuple(made)
     except InputError as error:
-        return {}, str(error), None
-    return costs, "", longest[1] if longest else None
+        return {}, str(error), []
+    return costs, "", phases
 
 
 def measured_of(trainings: Sequence[Training], phase: int) -> tuple[Measured, ...]:

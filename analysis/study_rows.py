@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..workloads.errors import InputError
 from ..workloads.gemm import GEMM_PASSES, Pass
 from ..workloads.sparsity import NMPattern
+from .study_tracks import Tracks, corrupted_accuracy
 from .trainings import Training
 
-if TYPE_CHECKING:
-    pass
+__all__ = [
+    "REFERENCE",
+    "PhaseCost",
+    "StudyRow",
+    "aggregate",
+    "by_table",
+    "cycles_until",
+    "first_reached",
+    "joules_until",
+    "row_name",
+    "trained_steps",
+]
 
-__all__ = ["PhaseCost", "StudyRow", "aggregate", "cycles_until", "first_reached", "trained_steps"]
+REFERENCE = "dense"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +52,13 @@ class StudyRow:
     the target; only if all did are ``*_to_target`` and ``time_speedup`` (over dense) given.
     ``unplaced``: why the machine cannot run it. Densities and ``sad`` are those of the last step, ``flip_rate`` is the
     mean of the last steps of all epochs.
+
+    ``table``: the model in whose table the row stands, beside whose dense training it is put, where that is another.
+    ``corrupted``: of the test set, the mean over corruptions and strengths, of which ``noise``, ``blur`` and
+    ``contrast`` are a third each. ``seed_seconds_to_target``: None for a training that never came there.
+    ``training_seconds``, ``training_joules``: of all steps, on the machine. ``bit_operations``, ``image_cycles`` and
+    ``image_joules``: of the forward pass of one image, in the step of the last phase; ``parameter_bits`` as that reads
+    them. ``luts``: sites of the ``blocks`` that its steps use; ``lut_share`` of the device; None if any is uncounted.
     """
 
     model: str
@@ -75,6 +93,42 @@ class StudyRow:
     sad: float | None = None
     phases: tuple[PhaseCost, ...] = ()
     kept_dense: dict[str, str] | None = None
+    table: str = ""
+    corrupted: float | None = None
+    corrupted_sd: float | None = None
+    noise: float | None = None
+    blur: float | None = None
+    contrast: float | None = None
+    seed_seconds_to_target: dict[int, float | None] | None = None
+    joules_to_target: float | None = None
+    training_seconds: float | None = None
+    training_joules: float | None = None
+    bit_operations: float | None = None
+    parameter_bits: int | None = None
+    image_cycles: float | None = None
+    image_joules: float | None = None
+    luts: int | None = None
+    lut_share: float | None = None
+    blocks: str = ""
+
+    @property
+    def reference(self) -> bool:
+        """Whether its table is compared with it."""
+        return self.scheme == REFERENCE and not self.table
+
+
+def by_table(rows: Sequence[StudyRow]) -> dict[str, list[StudyRow]]:
+    """Rows by the model in whose table they stand, in their order."""
+    found: dict[str, list[StudyRow]] = {}
+    for row in rows:
+        found.setdefault(row.table or row.model, []).append(row)
+    return found
+
+
+def row_name(row: StudyRow) -> str:
+    """Scheme and pattern, and the model where it stands in the table of another."""
+    model = f"{row.model} " if row.table else ""
+    return model + row.scheme + (f" {row.pattern}" if row.pattern else "")
 
 
 def first_reached(training: Training, target: float) -> int | None:
@@ -85,14 +139,24 @@ def first_reached(training: Training, target: float) -> int | None:
 
 def cycles_until(phases: Sequence[PhaseCost], step: int) -> int:
     """Cycles of the first ``step`` steps of a training, each at the cost of its phase."""
-    total = sum(phase.steps for phase in phases)
+    return sum(phase.cycles * steps for phase, steps in _until(phases, step))
+
+
+def joules_until(phases: Sequence[PhaseCost], step: int) -> float:
+    """Joules of the first ``step`` steps of a training, each at the cost of its phase."""
+    return sum(phase.joules * steps for phase, steps in _until(phases, step))
+
+
+def _until(phases: Sequence[PhaseCost], step: int) -> list[tuple[PhaseCost, int]]:
+    """How many of the first ``step`` steps each phase has."""
+    total = trained_steps(phases)
     if not 0 <= step <= total:
         raise InputError(f"step must be from 0 to {total}, not {step}")
-    cycles, begin = 0, 0
+    made, begin = [], 0
     for phase in phases:
-        cycles += phase.cycles * max(0, min(step - begin, phase.steps))
+        made.append((phase, max(0, min(step - begin, phase.steps))))
         begin += phase.steps
-    return cycles
+    return made
 
 
 def trained_steps(phases: Sequence[PhaseCost]) -> int:
@@ -110,10 +174,13 @@ def aggregate(
     below: float,
     clock_hz: int,
     unplaced: str = "",
+    found_beside: Tracks | None = None,
+    table: str = "",
 ) -> StudyRow:
     """One row: ``found`` is the training or the reason for its failure by seed, ``costs`` those of its phases.
 
-    ``reference`` are the dense trainings by seed and ``baseline`` their row, None when this is it.
+    ``reference`` are the dense trainings by seed and ``baseline`` their row, None when this is it. ``found_beside``:
+    what else is known of its steps. ``table``: the model of the dense trainings where it is another.
     """
     model, name, pattern = group
     trained = {seed: one for seed, one in found.items() if isinstance(one, Training)}
@@ -125,6 +192,7 @@ def aggregate(
         trained=len(trained),
         failed={seed: why for seed, why in found.items() if isinstance(why, str)},
         unplaced=unplaced,
+        table=table,
     )
     if not trained:
         return row
@@ -132,20 +200,12 @@ def aggregate(
     reached = {} if target is None else {seed: first_reached(one, target) for seed, one in trained.items()}
     steps = [step for step in reached.values() if step is not None]
     all_reached = len(steps) == len(found)
-    losses = [reference[s].accuracy - one.accuracy for s, one in trained.items() if s in reference]
     ends = list(trained.values())
-    final, validation = [one.accuracy for one in ends], [one.validation[-1] for one in ends]
     row = replace(
-        row,
+        _with_accuracy(row, trained, reference),
         target=target,
         reached=len(steps),
         steps=fmean(one.steps[-1] for one in ends),
-        validation=fmean(validation),
-        validation_sd=_deviation(validation),
-        accuracy=fmean(final),
-        accuracy_sd=_deviation(final),
-        loss=fmean(losses) if losses else None,
-        loss_sd=_deviation(losses),
         steps_to_target=fmean(steps) if all_reached else None,
         density_ff=fmean(one.density[Pass.FF] for one in ends),
         density_bp=fmean(one.density[Pass.BP] for one in ends),
@@ -156,7 +216,35 @@ def aggregate(
     )
     if not costs:
         return row
-    return _costed(row, costs, reached if all_reached else None, baseline, clock_hz)
+    row = _costed(row, costs, reached if all_reached else None, baseline, clock_hz)
+    seconds = {s: None if at is None else cycles_until(costs[s], at) / clock_hz for s, at in reached.items()}
+    return replace(row, seed_seconds_to_target=seconds, **({} if found_beside is None else asdict(found_beside)))
+
+
+def _with_accuracy(row: StudyRow, trained: Mapping[int, Training], reference: Mapping[int, Training]) -> StudyRow:
+    """``row`` with what its trainings reached at their ends, by seed beside the dense ones of ``reference``."""
+    ends = list(trained.values())
+    final, validation = [one.accuracy for one in ends], [one.validation[-1] for one in ends]
+    losses = [reference[s].accuracy - one.accuracy for s, one in trained.items() if s in reference]
+    return replace(
+        row,
+        validation=fmean(validation),
+        validation_sd=_deviation(validation),
+        accuracy=fmean(final),
+        accuracy_sd=_deviation(final),
+        loss=fmean(losses) if losses else None,
+        loss_sd=_deviation(losses),
+        **_under_corruption(ends),
+    )
+
+
+def _under_corruption(trainings: Sequence[Training]) -> dict[str, Any]:
+    """Means over the seeds, of all and of each kind; nothing if a training was not looked at so."""
+    if not all(one.corrupted for one in trainings):
+        return {}
+    every = [corrupted_accuracy(one.corrupted) for one in trainings]
+    kinds = {name: fmean(fmean(one.corrupted[name]) for one in trainings) for name in trainings[0].corrupted}
+    return {"corrupted": fmean(every), "corrupted_sd": _deviation(every), **kinds}
 
 
 def _costed(
@@ -171,6 +259,8 @@ def _costed(
     joules = fmean(sum(p.joules * p.steps for p in c) / trained_steps(c) for c in costs.values())
     steps = {} if reached is None else {seed: step for seed, step in reached.items() if step is not None}
     until = [cycles_until(costs[seed], step) for seed, step in steps.items()]
+    spent = [joules_until(costs[seed], step) for seed, step in steps.items()]
+    whole = [(cycles_until(c, trained_steps(c)), joules_until(c, trained_steps(c))) for c in costs.values()]
     base = baseline.cycles if baseline else cycles
     time = fmean(until) if until else None
     dense_time = baseline.cycles_to_target if baseline else time
@@ -185,6 +275,9 @@ def _costed(
         seconds_to_target_sd=None if time is None else _deviation([cycles / clock_hz for cycles in until]),
         time_speedup=dense_time / time if time and dense_time else None,
         phases=next(iter(costs.values())),
+        joules_to_target=fmean(spent) if spent else None,
+        training_seconds=fmean(each for each, _ in whole) / clock_hz,
+        training_joules=fmean(each for _, each in whole),
     )
 
 

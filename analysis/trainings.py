@@ -10,8 +10,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
@@ -30,7 +30,7 @@ from ..workloads.strict import dump_json, read_json, read_text
 if TYPE_CHECKING:
     from ..workloads.training import TrainResult, TrainSpec
 
-__all__ = ["LayerFindings", "Planned", "TrainedPhase", "Training", "closure", "planned", "run_trainings"]
+__all__ = ["LayerFindings", "Planned", "TrainedPhase", "Training", "closure", "holds", "planned", "run_trainings"]
 
 Progress = Callable[[int, int], None]
 
@@ -72,7 +72,8 @@ class Training:
     ``steps`` and ``validation`` (accuracy on the validation set) have an entry per epoch; ``accuracy`` is of the test
     set after the last. ``images``: in the training, validation and test set. ``hosts``: where it ran. ``density`` and
     ``sad`` are those of the last step; there the learning rate is near zero and no mask moves, so ``flip_rate`` is the
-    mean over the last steps of all epochs.
+    mean over the last steps of all epochs. ``corrupted``: accuracy of the test set by corruption, one for each of its
+    strengths. ``data``: the fingerprint of what it was trained on.
     """
 
     __pydantic_config__ = _STRICT
@@ -94,6 +95,8 @@ class Training:
     sad: float
     phases: tuple[TrainedPhase, ...]
     layers: dict[str, LayerFindings]
+    corrupted: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    data: str = ""
 
     def __post_init__(self) -> None:
         if not self.steps or len(self.steps) != len(self.validation):
@@ -106,10 +109,11 @@ class Training:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """One training of a study, and its content key."""
+    """One training of a study, its content key, and the fingerprint of its data."""
 
     spec: TrainSpec
     key: str = field(compare=False)
+    data: str = field(compare=False)
 
 
 def planned(specs: Iterable[TrainSpec]) -> list[Planned]:
@@ -123,7 +127,7 @@ def planned(specs: Iterable[TrainSpec]) -> list[Planned]:
         place = (spec.data, image_side(spec.model))
         if place not in found:
             found[place] = open_data(*place).fingerprint
-        made.append(Planned(spec=spec, key=_key(spec, found[place])))
+        made.append(Planned(spec=spec, key=_key(spec, found[place]), data=found[place]))
     return made
 
 
@@ -157,9 +161,11 @@ def _sources() -> dict[str, str]:
 
 @cache
 def closure(name: str) -> frozenset[str]:
-    """Sources that a training under scheme ``name`` runs: what its loop and its technique import, all the way."""
-    family = scheme(name).technique.partition(".")[0] or "technique"
-    open_, seen = [_WORKLOADS / root for root in (*_ALWAYS, f"schemes/{family}.py")], set[Path]()
+    """Sources that a training under scheme ``name`` runs: what its loop and its technique import, all the way; all
+    techniques where it is somebody else's."""
+    family = scheme(name).technique.partition(".")[0] or "*"
+    own = sorted((_WORKLOADS / "schemes").glob(f"{family}.py"))
+    open_, seen = [*(_WORKLOADS / root for root in _ALWAYS), *own], set[Path]()
     while open_:
         path = open_.pop()
         if path not in seen:
@@ -182,9 +188,11 @@ def _imports(path: Path) -> list[Path]:
 
 
 def run_trainings(
-    plans: Sequence[Planned], folder: Path, jobs: int, progress: Progress | None = None
+    plans: Sequence[Planned], folder: Path, jobs: int, progress: Progress | None = None, *, keep: bool = False
 ) -> dict[str, Training | str]:
     """Do the trainings that ``folder`` does not hold, ``jobs`` at a time; by key, the training or why there is none.
+
+    ``keep``: one of the same spec and data is held whatever sources, PyTorch and NumPy it was made by.
 
     A training that fails is tried again the next time. A process that is killed takes only its own training with it;
     when this process is killed the others follow, and the next call goes on at their checkpoints.
@@ -192,15 +200,45 @@ def run_trainings(
     require_int("jobs", jobs, 1, 1024)
     # Two studies in one folder would write the same checkpoints.
     with alone(folder, "study"):
-        return _trained({plan.key: plan for plan in plans}, folder, jobs, progress or (lambda done, total: None))
+        wanted = {plan.key: plan for plan in plans}
+        done = {key: held for key in wanted if (held := _read(folder, key)) is not None}
+        if keep:
+            done |= _of_other_sources({k: plan for k, plan in wanted.items() if k not in done}, folder)
+        return _trained(wanted, done, folder, jobs, progress or (lambda done, total: None))
 
 
-def _trained(wanted: dict[str, Planned], folder: Path, jobs: int, tell: Progress) -> dict[str, Training | str]:
-    done: dict[str, Training | str] = {}
-    for key in wanted:
-        held = _read(folder, key)
-        if held is not None:
-            done[key] = held
+def holds(folder: Path, plan: Planned) -> bool:
+    """Whether ``folder`` has a training that these very sources made."""
+    return _file(folder, plan.key).exists()
+
+
+def _of_other_sources(wanted: dict[str, Planned], folder: Path) -> dict[str, Training]:
+    """The youngest training of the same spec and data for each that there is one of."""
+    found: dict[str, Training] = {}
+    for path in sorted((folder / "cells").glob("*.json"), key=lambda p: p.stat().st_mtime_ns) if wanted else ():
+        try:
+            held = read_json(Training, read_text(path), str(path))
+        except InputError:
+            continue  # of a version that kept other things
+        found |= {key: held for key, plan in wanted.items() if _same(plan, held)}
+    return found
+
+
+def _same(plan: Planned, held: Training) -> bool:
+    """Whether it was trained as planned; what its spec does not name had not been thought of and was as is usual."""
+    unnamed = {f.name: f.default for f in fields(plan.spec) if f.default is not MISSING}
+    unnamed |= {f.name: f.default_factory() for f in fields(plan.spec) if f.default_factory is not MISSING}
+    return held.data == plan.data and {**unnamed, **held.spec} == _spec_document(plan.spec)
+
+
+def _spec_document(spec: TrainSpec) -> dict[str, Any]:
+    return {**asdict(spec), "pattern": None if spec.pattern is None else str(spec.pattern)}
+
+
+def _trained(
+    wanted: dict[str, Planned], held: Mapping[str, Training], folder: Path, jobs: int, tell: Progress
+) -> dict[str, Training | str]:
+    done: dict[str, Training | str] = dict(held)
     for key in done:
         # A process was killed between its last two lines.
         shutil.rmtree(folder / "running" / key, ignore_errors=True)
@@ -240,18 +278,20 @@ def _train(folder: Path, plan: Planned) -> None:
     # What the study asks for is all of the spec: its model may be a user's code, which a checkpoint alone never names.
     asked = {f.name: getattr(plan.spec, f.name) for f in fields(plan.spec)}
     result = resume(place, asked) if (place / CHECKPOINT).exists() else train(plan.spec, place)
-    write_atomically(_file(folder, plan.key), dump_json(Training, _kept(result)))
+    write_atomically(_file(folder, plan.key), dump_json(Training, _kept(result, plan.data)))
     shutil.rmtree(place, ignore_errors=True)
 
 
-def _kept(result: TrainResult) -> Training:
+def _kept(result: TrainResult, data: str) -> Training:
+    from ..workloads.training import accuracy_under_corruption
+
     spec, last, technique = result.spec, result.log[-1], result.technique
     return Training(
         model=spec.model,
         scheme=spec.scheme,
         pattern=spec.pattern,
         seed=spec.seed,
-        spec={**asdict(spec), "pattern": None if spec.pattern is None else str(spec.pattern)},
+        spec=_spec_document(spec),
         images=result.images,
         hosts=result.hosts,
         digest=result.digest,
@@ -271,6 +311,8 @@ def _kept(result: TrainResult) -> Training:
             )
             for name, found in technique.metrics().items()
         },
+        corrupted=accuracy_under_corruption(result),
+        data=data,
     )
 
 

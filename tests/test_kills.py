@@ -27,7 +27,7 @@ UNDRAWN = """
 from matplotlib.figure import Figure
 from weft.analysis import figures, save
 save._FIGURES = {"layers": lambda result, theme: Figure((1, 1))}  # drawing takes longer than all else
-figures.comparison_figure = figures.study_figure = lambda of, theme: Figure((1, 1))
+figures.comparison_figure = figures.study_figure = figures.cost_figure = lambda of, theme: Figure((1, 1))
 """
 
 

@@ -6,5 +6,6 @@ from .comparison import comparison_figure
 from .layers import layers_figure
 from .roofline import roofline_figure
 from .study import study_figure
+from .study_costs import cost_figure
 
-__all__ = ["comparison_figure", "layers_figure", "roofline_figure", "study_figure"]
+__all__ = ["comparison_figure", "cost_figure", "layers_figure", "roofline_figure", "study_figure"]

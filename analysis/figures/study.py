@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..study import Study, pareto
-from ..study_rows import StudyRow
+from ..study_rows import StudyRow, by_table
 from ..theme import Theme, theme_of
 from ..words import time_unit
 from .drawing import LEFT, head
@@ -43,13 +43,14 @@ def study_figure(study: Study, theme: str = "light") -> Figure:
 
 
 def _draw(study: Study, theme: Theme) -> Figure:
-    models = study.spec.models
+    tables = by_table(study.rows)
+    models = list(tables)
     height = _TOP + len(models) * _PANEL + (len(models) - 1) * _GAP + _BOTTOM
     figure = Figure(figsize=(_WIDTH, height))
     colours = _colours(study, theme)
     width = (_WIDTH - 2 * _MARGIN - 0.3) / 2
     for i, model in enumerate(models):
-        rows = [row for row in study.rows if row.model == model]
+        rows = tables[model]
         bottom = _BOTTOM + (len(models) - 1 - i) * (_PANEL + _GAP)
         for j, (time, spread, what) in enumerate(_PANELS):
             left = _MARGIN + j * (width + _MARGIN)
@@ -98,14 +99,14 @@ def _panel(
     ax.plot([x for x, _ in line], [y for _, y in line], color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     _limits(ax, points, bars)
     lines = list(pairwise(line))
-    dense = {i for i, (row, _, _) in enumerate(shown) if row.scheme == "dense"}
+    dense = {i for i, (row, _, _) in enumerate(shown) if row.reference}
     target = shown[0][0].target
     if target is not None:
         lines.append(((ax.get_xlim()[0], 100 * target), (ax.get_xlim()[1], 100 * target)))
         ax.axhline(100 * target, color=theme.muted, linewidth=0.8, linestyle=":", zorder=1)
     ax.set_xlabel(f"{unit} of simulated time", fontsize=9)
     order = sorted(range(len(points)), key=lambda i: (i not in front and i not in dense, points[i]))
-    names = [shown[i][0].scheme for i in order]
+    names = [_named(shown[i][0]) for i in order]
     if len(names) > _NAMED:
         names = names[: len(front | dense)]
     place_labels(
@@ -113,9 +114,14 @@ def _panel(
     )
 
 
+def _named(row: StudyRow) -> str:
+    """Without the pattern, which is the colour."""
+    return f"{row.model} {row.scheme}" if row.table else row.scheme
+
+
 def _near(shown: list[tuple[StudyRow, float, float]]) -> list[tuple[StudyRow, float, float]]:
     """Without the few that would press all others into a corner: far slower or far worse than dense."""
-    dense = next(((t, a) for row, t, a in shown if row.scheme == "dense"), None)
+    dense = next(((t, a) for row, t, a in shown if row.reference), None)
     if dense is None:
         return shown
     return [(row, t, a) for row, t, a in shown if t <= _FAR_TIME * dense[0] and a >= dense[1] - _FAR_BELOW]
@@ -191,7 +197,7 @@ def _legend(figure: Figure, study: Study, colours: dict[str | None, str], theme:
 
 
 def _title(study: Study) -> str:
-    sparse = [row for row in study.rows if row.scheme != "dense" and row.trained]
+    sparse = [row for row in study.rows if not row.reference and row.trained]
     sooner = [row for row in sparse if row.time_speedup is not None and row.time_speedup > 1.0]
     points = f"{100 * study.spec.below:g} points below dense"
     if not sooner:

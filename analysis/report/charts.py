@@ -9,8 +9,9 @@ from typing import Any
 
 from ...dataflow.actions import Component
 from ...workloads.gemm import Pass
-from ..study import REFERENCE, pareto
-from ..study_files import SavedStudy, row_name
+from ..study import pareto
+from ..study_files import SavedStudy
+from ..study_rows import by_table, row_name
 from ..system import WAITS, use_shares
 from ..words import time_unit
 from .data import BINS, RunData, SystemData
@@ -184,8 +185,8 @@ def _system(data: RunData, system: SystemData) -> dict[str, Any]:
 def study_data(study: SavedStudy) -> list[dict[str, Any]]:
     """Validation accuracy over the speed-up of a step, a model each."""
     made = []
-    for model in dict.fromkeys(row.model for row in study.rows):
-        rows = [r for r in study.rows if r.model == model and r.validation is not None and r.speedup is not None]
+    for model, table in by_table(study.rows).items():
+        rows = [r for r in table if r.validation is not None and r.speedup is not None]
         target = next((100 * row.target for row in rows if row.target is not None), None)
         front = pareto([(-(row.speedup or 0.0), row.validation or 0.0) for row in rows])
         points = [
@@ -195,7 +196,7 @@ def study_data(study: SavedStudy) -> list[dict[str, Any]]:
                 "y": 100 * (row.validation or 0.0),
                 "sd": 100 * (row.validation_sd or 0.0),
                 "reached": row.reached == row.seeds,
-                "named": i in front or row.scheme == REFERENCE,
+                "named": i in front or row.reference,
             }
             for i, row in enumerate(rows)
         ]

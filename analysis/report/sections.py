@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from ...dataflow.config_io import load_spec, preset_names, preset_text
 from ...simulator.system import MOST_LOGGED
 from ..published import on_chip_words
-from ..study_files import SavedStudy, row_name, study_provenance
-from ..study_rows import StudyRow
+from ..study_files import SavedStudy, study_provenance
+from ..study_rows import StudyRow, by_table, row_name
 from ..words import joules, percents, percents_of, seconds, step_name
 from .charts import WAIT_COLOURS, asker_colours, cause_legend, chart, component_colour, legend
 from .data import RunData
@@ -349,8 +349,7 @@ def comparison_section(groups: Sequence[Group]) -> Html:
 def accuracy_section(study: SavedStudy) -> Html:
     """What a study found, and on what."""
     parts: list[Html] = [element("p", f"{study_provenance(study)}.")]
-    for n, model in enumerate(dict.fromkeys(row.model for row in study.rows)):
-        rows = [row for row in study.rows if row.model == model]
+    for n, (model, rows) in enumerate(by_table(study.rows).items()):
         best = max((r for r in rows if r.validation is not None), key=lambda r: r.validation or 0.0, default=None)
         alt = f"{len(rows)} schemes." + (f" Most accurate in validation: {row_name(best)}." if best else "")
         parts.append(

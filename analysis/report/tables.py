@@ -16,8 +16,7 @@ from ..declared import counts_kind
 from ..published import published_machines
 from ..records import op_records
 from ..savings import Saving, range_words
-from ..study_files import row_name
-from ..study_rows import StudyRow
+from ..study_rows import StudyRow, row_name
 from ..system import WAITS, use_shares
 from ..words import percents, percents_of, time_unit
 from .data import RunData
@@ -381,7 +380,7 @@ def _study_row(row: StudyRow) -> tuple[str, ...]:
         _number(row.validation, ".2f", 100),
         _number(row.accuracy, ".2f", 100),
         _number(row.accuracy_sd, ".2f", 100),
-        "" if row.scheme == "dense" else _number(row.loss, ".2f", 100),
+        "" if row.reference else _number(row.loss, ".2f", 100),
         _number(row.cycles, ",.0f"),
         _number(row.joules, ",.1f", 1e6),
         _number(row.speedup, ".2f"),

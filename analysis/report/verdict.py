@@ -9,8 +9,8 @@ from ..compare import losses
 from ..energy_table import Mark
 from ..level import level_words
 from ..savings import saving, saving_words
-from ..study_files import SavedStudy, row_name
-from ..study_rows import StudyRow
+from ..study_files import SavedStudy
+from ..study_rows import StudyRow, by_table, row_name
 from ..system import use_shares
 from ..words import joules, percent, percents_of, run_name, seconds, step_name
 from .data import RunData
@@ -119,12 +119,11 @@ def _help(levers: Levers) -> list[str]:
 
 def study_verdict(study: SavedStudy) -> Html:
     """One sentence a model: the fastest scheme that came to the target, and what it costs in accuracy."""
-    models = dict.fromkeys(row.model for row in study.rows)
-    return joined(element("p", *_of_model(model, [r for r in study.rows if r.model == model])) for model in models)
+    return joined(element("p", *_of_model(model, rows)) for model, rows in by_table(study.rows).items())
 
 
 def _of_model(model: str, rows: Sequence[StudyRow]) -> list[str]:
-    reached = [row for row in rows if row.time_speedup is not None and row.scheme != "dense"]
+    reached = [row for row in rows if row.time_speedup is not None and not row.reference]
     if not reached:
         return [f"{model}: no scheme came to the target in all its trainings."]
     best = max(reached, key=lambda row: row.time_speedup or 0.0)

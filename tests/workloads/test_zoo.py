@@ -38,9 +38,10 @@ NAMES = (
     "tfc",
     "sfc",
     "lfc",
+    "birealnet",
 )
 
-# Published by torchvision, the papers and the model cards; resnet9, vit_s and FINN's by hand from their layers.
+# Published by torchvision, the papers and the model cards; those of this project and FINN's by hand from their layers.
 PARAMETERS = {
     "resnet9": 6_573_120,
     "resnet18": 11_689_512,
@@ -62,6 +63,8 @@ PARAMETERS = {
     "tfc": 59_008 + 2 * 3 * 64,
     "sfc": 334_336 + 2 * 3 * 256,
     "lfc": 2_910_208 + 2 * 3 * 1024,
+    # 3 x 3 convolutions without bias, four of each width, two a channel of batch-norm, and a head of 10
+    "birealnet": 9 * (3 * 64 + 64**2 * (4 + 2 + 3 * 4 + 8 + 3 * 16 + 32 + 3 * 64)) + 2 * (64 + 4 * 960) + 5130,
 }
 
 # Models the golden file leaves out: GMAC of FF, BP and WU by FlopCounterMode, corrected as that file is.

@@ -24,7 +24,7 @@ def digits() -> ImageData:
     found = load_digits()
     pixels = torch.from_numpy(found.images.astype(np.uint8))[:, None]
     labels = torch.from_numpy(found.target.astype(np.int64))
-    return in_memory("digits", 10, *split(InMemory(pixels, labels)), pad=1, flip=False)
+    return in_memory("digits", 10, *split(InMemory(pixels, labels)), pad=1, flip=False, white=16)
 
 
 def mnist5k() -> ImageData:

@@ -67,7 +67,8 @@ class ImageData:
     """A training, a validation and a test set of images of one shape.
 
     ``shape`` is (channels, height, width). ``pad`` and ``flip`` are the light augmentation: random shifts by up to
-    ``pad`` pixels over black, and mirror images. ``mean`` and ``std`` are per channel in units of the stored pixels.
+    ``pad`` pixels over black, and mirror images. ``mean`` and ``std`` are per channel in units of the stored pixels,
+    of which ``white`` is the largest.
     ``fingerprint`` is a SHA-256 of what is in each set, wherever it lies; for a folder of pictures, of the names,
     classes and sizes of the files.
     """
@@ -83,6 +84,7 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    white: int = 255
 
     def __post_init__(self) -> None:
         for what, part in (("train on", self.train), ("validate on", self.validation), ("test on", self.test)):
@@ -138,7 +140,15 @@ def parted(images: InMemory, every: int) -> tuple[InMemory, InMemory]:
 
 
 def in_memory(
-    name: str, classes: int, train: InMemory, validation: InMemory, test: InMemory, *, pad: int, flip: bool
+    name: str,
+    classes: int,
+    train: InMemory,
+    validation: InMemory,
+    test: InMemory,
+    *,
+    pad: int,
+    flip: bool,
+    white: int = 255,
 ) -> ImageData:
     digest = hashlib.sha256()
     for part in (train, validation, test):
@@ -160,6 +170,7 @@ def in_memory(
         mean=mean,
         std=tuple(max(v, 1e-3) for v in std),
         fingerprint=digest.hexdigest(),
+        white=white,
     )
 
 

@@ -30,7 +30,7 @@ class ZooModel:
     batch: int
     kind: Literal["image", "tokens"]
     size: int
-    module: Literal["vision", "finn", "language", "hf"]
+    module: Literal["vision", "finn", "bireal", "language", "hf"]
     stride: int = 1
     smallest: int = 1
     channels: int = 3
@@ -42,7 +42,7 @@ class ZooModel:
 
 
 def _image(
-    name: str, title: str, module: Literal["vision", "hf"], batch: int, size: int, stride: int, smallest: int
+    name: str, title: str, module: Literal["vision", "bireal", "hf"], batch: int, size: int, stride: int, smallest: int
 ) -> ZooModel:
     return ZooModel(
         name=name, title=title, batch=batch, kind="image", size=size, module=module, stride=stride, smallest=smallest
@@ -82,6 +82,7 @@ MODELS: dict[str, ZooModel] = {
         _finn("tfc", "TFC of FINN: 3 hidden layers of 64 (MNIST, 10 classes)", 28, 1, 1),
         _finn("sfc", "SFC of FINN: 3 hidden layers of 256 (MNIST, 10 classes)", 28, 1, 1),
         _finn("lfc", "LFC of FINN: 3 hidden layers of 1,024 (MNIST, 10 classes)", 28, 1, 1),
+        _image("birealnet", "Bi-Real Net: 16 convolutions, a shortcut round each (CIFAR-10)", "bireal", 128, 32, 1, 8),
     )
 }
 """Every built-in model by name."""

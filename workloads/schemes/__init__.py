@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .description import Scheme
     from .technique import Technique
 
-__all__ = ["attach"]
+__all__ = ["attach", "option_names"]
 
 
 def attach(
@@ -34,14 +34,18 @@ def attach(
     chosen.require_no_pattern(pattern)
     if chosen.sparse and pattern is None:
         raise InputError(f"scheme {name!r} needs an N:M pattern, for example 2:8")
-    made = _technique(chosen)
-    known = [field.name for field in fields(made.options_type)]
+    made, known = _technique(chosen), option_names(name)
     for option in options:
         if option not in known:
             hint = nearest(option, known) if known else "it has none"
             raise InputError(f"option {option!r} of scheme {name!r} is unknown: {hint}")
     attached: Technique = made(model, chosen, pattern, seed=seed, steps=steps, options=made.options_type(**options))
     return attached
+
+
+def option_names(name: str) -> tuple[str, ...]:
+    """The options that a training under scheme ``name`` takes."""
+    return tuple(field.name for field in fields(_technique(scheme(name)).options_type))
 
 
 def _technique(chosen: Scheme) -> type[Technique]:

@@ -9,6 +9,7 @@ from .deployed import Deployed, Evaluated, deploy
 from .loop import resume, train, trained
 from .model import new_model, step_workload
 from .plan import plan
+from .robustness import accuracy_under_corruption
 from .run import CHECKPOINT, LOG, RESULT
 from .signs import BinaryLayer, binary_layers
 from .spec import AMP, EpochLog, TrainResult, TrainSpec, to_dict
@@ -26,6 +27,7 @@ __all__ = [
     "TrainResult",
     "TrainSpec",
     "binary_layers",
+    "accuracy_under_corruption",
     "capture_step",
     "deploy",
     "new_model",

@@ -172,6 +172,8 @@ def _expected(folder: Path, spec: TrainSpec, asked: dict[str, Any]) -> TrainSpec
     """``spec`` of the folder if it is what was asked for."""
     for name, wanted in asked.items():
         own = getattr(spec, name)
+        if name == "options":
+            wanted = {**own, **wanted}  # others are those that are usual for the model
         moved = name == "data" and str(wanted).partition(":")[0] == own.partition(":")[0]
         if wanted != own and not moved:
             raise InputError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data import BUNDLED
+from ..schemes import option_names
 from ..schemes.scheme import scheme as scheme_of
 from ..sparsity import NMPattern
 from ..update_rule import ADAMW, NESTEROV, RuleName, UpdateRule, update_rule
@@ -28,6 +29,7 @@ _RECIPES = {
         "mlp": _Recipe(NESTEROV, 40, 0.2),
         "resnet9": _Recipe(NESTEROV, 12, 0.1),
         "vit_s": _Recipe(ADAMW, 40, 2e-3),
+        "birealnet": _Recipe(ADAMW, 20, 2e-3),
     },
     "mnist5k": {
         "mlp": _Recipe(NESTEROV, 20, 0.05),
@@ -35,7 +37,10 @@ _RECIPES = {
         "vit_s": _Recipe(ADAMW, 20, 2e-3),
     },
 }
-_TRANSFORMERS = ("vit_s", "vit_b_16", "swin_t", "convnext_t")
+_NORMED = ("birealnet",)
+"""Models with a batch norm in front of every product but the first: what a scheme normalises once more by itself,
+elsewhere for want of one, it leaves as it is."""
+_BY_ADAMW = ("vit_s", "vit_b_16", "swin_t", "convnext_t", "birealnet")
 _EPOCHS = 30
 _USUAL_PATTERN = NMPattern(keep=2, group=8)
 
@@ -55,9 +60,12 @@ def plan(
 ) -> TrainSpec:
     """A training with what is usual for the model and the data in the place of every ``None``; 2:8 if sparse."""
     base = model.partition("@")[0]
-    usual = _RECIPES.get(data, {}).get(base) or _recipe(ADAMW if base in _TRANSFORMERS else NESTEROV)
+    usual = _RECIPES.get(data, {}).get(base) or _recipe(ADAMW if base in _BY_ADAMW else NESTEROV)
     rule = usual.rule if optimizer is None else update_rule(optimizer)
     rate = (usual if rule is usual.rule else _recipe(rule)).learning_rate
+    options = others.pop("options", None) or {}
+    if base in _NORMED and "norm" in option_names(scheme):
+        options = {"norm": "none", **options}
     return TrainSpec(
         model=model,
         data=data,
@@ -68,6 +76,7 @@ def plan(
         optimizer=rule.name,
         learning_rate=rate if learning_rate is None else learning_rate,
         weight_decay=rule.trained.weight_decay if weight_decay is None else weight_decay,
+        options=options,
         **others,
     )
 

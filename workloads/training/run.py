@@ -256,6 +256,7 @@ class Run:
             folder=self.folder,
             model=self.model,
             technique=self.technique,
+            measure=self._measure,
         )
         if self.folder is not None:
             text = json.dumps(to_dict(found), indent=1, allow_nan=False) + "\n"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
+from ..data import Images
 from ..errors import InputError, nearest, require_int
 from ..host import Host
 from ..schemes.scheme import scheme
@@ -123,7 +125,8 @@ class TrainResult:
     ``accuracy`` and ``test_loss`` are of the test set, which is looked at once, after the last epoch; nothing is chosen
     by it. ``images``: in the training, validation and test set. ``hosts``: where it ran, one after the other.
     ``digest``: SHA-256 of the trained parameters and buffers. ``technique``: still at work on ``model``; its
-    ``detach()`` leaves the model with its dense master weights. ``folder``: where checkpoint and log lie.
+    ``detach()`` leaves the model with its dense master weights. ``folder``: where checkpoint and log lie. ``measure``:
+    mean cross-entropy and accuracy of the trained model on other images, called by a name that errors have.
     """
 
     spec: TrainSpec
@@ -138,6 +141,7 @@ class TrainResult:
     folder: Path | None
     model: nn.Module = field(repr=False, compare=False)
     technique: Technique = field(repr=False, compare=False)
+    measure: Callable[[str, Images], tuple[float, float]] = field(repr=False, compare=False)
 
     @property
     def validation(self) -> float:

@@ -672,7 +672,7 @@ def test_the_others_learn_the_digits(model: str, accuracy: float) -> None:
     assert train(plan(model, scheme="dense")).accuracy >= accuracy
 
 
-@pytest.mark.parametrize("model", ["mlp", "resnet9", "vit_s"])
+@pytest.mark.parametrize("model", ["mlp", "resnet9", "vit_s", "birealnet"])
 def test_the_model_that_is_trained_is_the_one_that_is_traced(model: str) -> None:
     spec = plan(model, batch=16)
     built, counted = new_model(spec), 0

@@ -1,0 +1,54 @@
+"""What a network is on paper: bit operations of an image, bits of its parameters.
+
+A multiply-accumulate of an a-bit by a b-bit operand counts as a x b bit operations (BOPs; Baskin et al., UNIQ, arXiv
+1804.10969, as recalled, without its term for the accumulator). Pruned products of an N:M operand do not count.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from ..dataflow.operand import OperandFormat
+from ..dataflow.problem import element_bits
+from ..workloads.gemm import Pass
+from ..workloads.operand import NMOperand, Role
+from ..workloads.step import MatrixOp, UpdateOp, Workload
+
+__all__ = ["bit_operations", "parameter_bits"]
+
+
+def bit_operations(step: Workload, word: OperandFormat) -> float:
+    """BOPs of the forward pass of one sample; ``word``: the format of operands that have no levels."""
+    forward = [op for op in step.matrix_ops if op.pass_ is Pass.FF and not op.recompute]
+    return sum(op.macs * element_bits(op.a, word) * element_bits(op.b, word) for op in forward) / step.batch
+
+
+def parameter_bits(step: Workload, word: OperandFormat) -> int:
+    """Bits of the trained parameters as the forward pass reads them, N:M indices included, scales of few values not.
+
+    A weight that some product reads whole is stored whole. Master weights and the optimizer's state are no part of it.
+    """
+    readers: dict[str, list[MatrixOp]] = {}
+    for op in step.matrix_ops:
+        if op.pass_ is Pass.FF and op.parameter is not None:
+            readers.setdefault(op.parameter, []).append(op)
+    updates = [op for op in step.ops if isinstance(op, UpdateOp)]
+    return sum(max(_stored(update, word, readers.get(update.name, []))) for update in updates)
+
+
+def _stored(update: UpdateOp, word: OperandFormat, readers: list[MatrixOp]) -> list[int]:
+    """Bits of a parameter by reader; as numbers of the machine where none is a product."""
+    return [_read_by(op, update.elements, word) for op in readers] or [update.elements * word.bits]
+
+
+def _read_by(op: MatrixOp, elements: int, word: OperandFormat) -> int:
+    if op.copy is not None:
+        match op.sparse:
+            case NMOperand(pattern=pattern):
+                return op.copy.kept * (word.bits + pattern.index_bits)
+            case None:
+                raise AssertionError(op)  # a copy is of something sparse
+            case _:
+                assert_never(op.sparse)
+    weight = next((x for x in (op.a, op.b) if x.role is Role.WEIGHT), None)
+    return elements * (word.bits if weight is None else element_bits(weight, word))
