@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..catalog import is_user
 from ..errors import InputError, nearest
-from . import finn, vision, zoo
+from . import finn, snn, vision, zoo
 from .user import user_module
 
 __all__ = ["SMALL_SIDE", "classifier", "image_side", "scores"]
@@ -67,6 +67,8 @@ def classifier(model: str, shape: tuple[int, int, int], classes: int, widen: flo
         return vision.vgg19(classes, channels)
     if found.module == "finn":
         return finn.classifier(found, size, classes, channels)
+    if found.module == "snn":
+        return snn.classifier(found, size, classes, channels)
     from .hf import zoo_classifier
 
     return zoo_classifier(found, size, classes, channels)

@@ -18,6 +18,7 @@ _ENDS = (FIRST_LAYER, LAST_LAYER)
 _HEAD = (LAST_LAYER,)
 _BINARY = {Pass.FF: {_W: Levels.BINARY, _X: Levels.BINARY}, Pass.BP: {_W: Levels.BINARY}, Pass.WU: {_X: Levels.BINARY}}
 _TERNARY = {Pass.FF: {_W: Levels.TERNARY, _X: Levels.INT8}, Pass.BP: {_W: Levels.TERNARY}, Pass.WU: {_X: Levels.INT8}}
+_SPIKING = {Pass.FF: {_W: Levels.TERNARY, _X: Levels.SPIKE}, Pass.BP: {_W: Levels.TERNARY}, Pass.WU: {_X: Levels.SPIKE}}
 _SIGN = "sign of weights behind the update, of activations online"
 
 
@@ -100,5 +101,15 @@ FEW: tuple[Scheme, ...] = (
         paper="Nielsen and Schneider-Kamp, arXiv 2407.09527, repository schneiderkamplab/bitlinear",
         unit="rounding behind the update and online; median |W| of a layer, largest |x| of a token",
         recalled="bias unscaled; in a convolution a token is an image; without the ramp of lambda",
+    ),
+    Scheme(
+        name="spiking",
+        title="spiking: ternary weights, activations of 0 and 1, gradient of a triangle",
+        levels=_SPIKING,
+        full_precision=_ENDS,
+        technique="spiking.Spiking",
+        paper="Chowdhury, Rathi and Roy, arXiv 2110.05929, repository SayeedChowdhury/IIR-SNN",
+        unit="rounding behind the update, thresholds online; mean |W| of a layer",
+        recalled="number of the paper; ternary weights are not the paper's; no conversion of a trained network first",
     ),
 )
