@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ...workloads.errors import InputError, require_int
 from ...workloads.levels import Levels
 from .spec import SUM_BITS
-from .words import largest_sum
+from .words import largest_sum, require_exact
 
 __all__ = ["MEMBRANE_BYTES", "MOST_LEAK", "Neurons", "largest_membrane", "require_membrane"]
 
@@ -55,6 +55,7 @@ def largest_membrane(largest: int, leak: int, steps: int) -> int:
 
 def require_membrane(k: int, a: Levels, b: Levels, leak: int, steps: int) -> None:
     """Refuse ``steps`` time steps of sums of ``k`` products whose membranes 32 bits may not hold."""
+    require_exact(k, a, b)
     most = largest_sum(k, a, b)
     if largest_membrane(most, leak, steps) >= 1 << SUM_BITS - 1:
         fewer = ((1 << SUM_BITS - 1) - 1) // most
