@@ -42,6 +42,12 @@ def _xnor_pe(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> A
     return XnorPe(require_xnor(spec))
 
 
+def _spiking_xnor(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
+    from .blocks.xnor_neuron import SpikingXnor
+
+    return SpikingXnor(require_xnor(spec), blackbox=True)
+
+
 def _sore(spec: AcceleratorSpec, pattern: NMPattern, _rule: UpdateRule) -> Any:
     from .blocks.sorter import Sore
 
@@ -130,6 +136,15 @@ BLOCKS = {
             name="xnor_pe",
             title="one PE of the XNOR engine",
             make=_xnor_pe,
+            in_machine=False,
+            present=lambda spec: spec.xnor is not None,
+            absent="{} has no table [xnor]",
+        ),
+        Block(
+            name="spiking_xnor",
+            title="the XNOR engine with a neuron behind every column",
+            make=_spiking_xnor,
+            apart=("control",),
             in_machine=False,
             present=lambda spec: spec.xnor is not None,
             absent="{} has no table [xnor]",

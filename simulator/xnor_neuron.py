@@ -7,6 +7,8 @@ those of its product; membranes lie in a memory of their own.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,7 @@ from ..workloads.errors import InputError
 from ..workloads.levels import Levels
 from .xnor import XnorRun, run_xnor
 
-__all__ = ["SpikingRun", "fire", "run_spiking"]
+__all__ = ["SpikingRun", "fire", "neurons_of", "run_spiking"]
 
 Sums = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
@@ -43,6 +45,24 @@ def fire(sums: Sums, membrane: Sums | None, neurons: Neurons) -> tuple[Bools, Su
         raise InputError(f"the membrane at [{row}, {channel}] becomes {wide[row, channel]}, beyond {SUM_BITS} bits")
     spikes = wide >= neurons.threshold
     return spikes, (wide - np.where(spikes, neurons.threshold, 0)).astype(np.int32)
+
+
+def neurons_of(threshold: npt.NDArray[np.float32], scale: float, leak: int) -> Neurons:
+    """Neurons in integers, of sums, of those whose currents are ``scale`` times these sums.
+
+    ``threshold``: float32 [n], above 0. From the least integer on that is no less than threshold / scale, of these
+    floats as rational numbers, a neuron fires: exactly where it begins with 0. What a reset then takes away is that
+    integer too, and a leak rounds, so that from the second time step on membranes are near those in floats, not equal.
+    """
+    if threshold.dtype != np.float32 or threshold.ndim != 1:
+        raise InputError(f"threshold must be float32 [n], not {threshold.dtype} {list(threshold.shape)}")
+    if not (scale > 0 and np.isfinite(scale)):
+        raise InputError(f"scale must be a number above 0, not {scale}")
+    if not (np.isfinite(threshold) & (threshold > 0)).all():
+        raise InputError(f"threshold must be above 0, not {threshold[~(threshold > 0) | ~np.isfinite(threshold)][0]}")
+    found = [ceil(Fraction(float(at)) / Fraction(scale)) for at in threshold]
+    # no sum is as large as what 32 bits do not hold
+    return Neurons(leak, np.array([min(at, np.iinfo(np.int32).max) for at in found], np.int32))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
