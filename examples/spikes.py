@@ -30,6 +30,7 @@ from weft.workloads.training import new_model, plan, step_workload
 IMAGES, BATCH = 64, 64
 LEVELS = (Levels.SPIKE, Levels.TERNARY)
 machine = weft.machine("bnn-ecp5")
+torch.set_num_threads(1)  # layers this small
 data = open_data("digits", None)
 spec = plan("snn", scheme="spiking")
 
@@ -123,8 +124,8 @@ def report(price, epochs):
     print(f"price {price:g}: {100 * accuracy:.1f} % right")
     for i, name in ((1, "convs.1"), (2, "convs.2")):
         op = next(op for op in step.matrix_ops if op.name == name and op.pass_ is Pass.FF)
-        op = replace(op, c=replace(op.c, levels=Levels.SPIKE), after=())
-        placed = weft.simulate(weft.schedule(replace(step, ops=(op,)), machine))
+        op = replace(op, c=replace(op.c, levels=Levels.SPIKE))
+        placed = weft.simulate(weft.schedule(replace(step, ops=(op,), after=()), machine))
         density = spikes.mean()
         found, out = stepped(technique.layers[name], model.neurons[i], spikes)
         if not (out == fired[i]).all():

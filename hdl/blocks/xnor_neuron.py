@@ -59,10 +59,7 @@ class MembraneTurns(XnorTurns):
         before, block = Signal(ADDRESS_BITS, name="numbered"), Signal(len(run.down))
         # From 0 again behind the last word of a run too, so that what is asked does not depend on the run before.
         again = Signal()
-        m.d.comb += [
-            again.eq(block_ends & (run.weight_stationary | (block + 1 == run.down))),
-            self.number.eq(before),
-        ]
+        m.d.comb += [again.eq(block_ends & (run.weight_stationary | (block + 1 == run.down))), self.number.eq(before)]
         with m.If(self.leaves):
             m.d.comb += self.number.eq(Mux(again, 0, before + 1))
             with m.If(block_ends):

@@ -1,4 +1,4 @@
-"""What drives the XNOR engine with neurons: one time step of a layer in co-simulation, its membranes read and written."""
+"""What drives the XNOR engine with neurons: one time step of a layer in co-simulation, with its membranes."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ class SpikingDriver(XnorDriver):
         gemm = product.gemm
         neurons.require_channels(gemm.n)
         if membrane is not None and (membrane.shape != (gemm.m, gemm.n) or membrane.dtype != np.int32):
-            raise InputError(
-                f"membrane must be int32 {[gemm.m, gemm.n]}, not {membrane.dtype} {list(membrane.shape)}"
-            )
+            raise InputError(f"membrane must be int32 {[gemm.m, gemm.n]}, not {membrane.dtype} {list(membrane.shape)}")
         threshold = self._by_column(neurons.threshold).view(np.uint32)
         flip = np.zeros(threshold.shape, np.uint32)
         memories = [self._memory(product, membrane, c) for c in range(self.frame.cols)]

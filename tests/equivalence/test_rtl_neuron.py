@@ -1,4 +1,4 @@
-"""The RTL of the engine with neurons equals the simulator: every spike, every membrane, every cycle, step after step."""
+"""The RTL of the engine with neurons equals the simulator: every spike, membrane and cycle, step after step."""
 
 from __future__ import annotations
 

@@ -38,9 +38,11 @@ NAMES = (
     "tfc",
     "sfc",
     "lfc",
+    "snn",
+    "snn_t4",
 )
 
-# Published by torchvision, the papers and the model cards; resnet9, vit_s and FINN's by hand from their layers.
+# Published by torchvision, the papers and the model cards; others by hand from their layers.
 PARAMETERS = {
     "resnet9": 6_573_120,
     "resnet18": 11_689_512,
@@ -62,6 +64,8 @@ PARAMETERS = {
     "tfc": 59_008 + 2 * 3 * 64,
     "sfc": 334_336 + 2 * 3 * 256,
     "lfc": 2_910_208 + 2 * 3 * 1024,
+    # three convolutions, a threshold a channel behind each, the head; time steps share all of them
+    **dict.fromkeys(("snn", "snn_t4"), 9 * (64 + 64 * 64 + 64 * 128) + 64 + 64 + 128 + 10 * 128 * 7 * 7),
 }
 
 # Models the golden file leaves out: GMAC of FF, BP and WU by FlopCounterMode, corrected as that file is.
@@ -74,6 +78,8 @@ GMACS = {
     "unet_s": (147.539, 146.633, 147.539),
     "cnv": (5.946, 5.791, 5.946),
     "lfc": (0.291, 0.211, 0.291),
+    "snn": (0.727, 0.698, 0.727),
+    "snn_t4": (2.819, 2.791, 2.819),
 }
 
 IN_GOLDEN = ("resnet18", "resnet50", "vgg19", "vit_b_16", "bert_base", "gpt2", "llama2_7b", "lstm_lm")

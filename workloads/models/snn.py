@@ -20,7 +20,7 @@ STEPS = {"snn": 1, "snn_t4": 4}
 _MOST_STEPS = 64
 _GAIN = (1.5, 7.0)
 """Variance of a current, over that of what makes it, of the first convolution and of others: with a threshold of 1
-neurons begin to fire in about a sixth of all cases, layer after layer (tried on the digits). By PyTorch's own none do."""
+about a sixth of all neurons fire at first, in every layer (tried on the digits). As PyTorch has it none do."""
 
 
 class SpikingNet(nn.Module):
@@ -39,13 +39,12 @@ class SpikingNet(nn.Module):
         self.steps = steps
         widths = (channels, width, width, 2 * width)
         self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=1 + bool(i), padding=1, bias=False)
-            for i, (a, b) in enumerate(pairwise(widths))
+            nn.Conv2d(a, b, 3, stride=1 + bool(i), padding=1, bias=False) for i, (a, b) in enumerate(pairwise(widths))
         )
         for i, conv in enumerate(self.convs):
             nn.init.normal_(conv.weight, std=(_GAIN[bool(i)] / conv.weight[0].numel()) ** 0.5)
         self.neurons = nn.ModuleList(LIF(w, leak) for w in widths[1:])
-        side = -(-(-(-size // 2)) // 2)
+        side = (size + 3) // 4
         self.head = nn.Linear(2 * width * side * side, classes, bias=False)
 
     def forward(self, pixels: Tensor) -> Tensor:

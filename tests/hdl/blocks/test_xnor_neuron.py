@@ -1,4 +1,4 @@
-"""The neuron behind a column of the XNOR engine: its equation proved, that its bits hold what they must, and its memory."""
+"""The neuron behind a column of the XNOR engine: its equation and its width proved, and its memory."""
 
 from __future__ import annotations
 
