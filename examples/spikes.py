@@ -36,19 +36,19 @@ spec = plan("snn", scheme="spiking")
 
 
 def charged(spikes, price):
-    """Adds the gradient of ``price`` times the mean rate."""
+    """Adds the gradient of ``price()`` times the mean rate."""
     if spikes.requires_grad:
-        spikes.register_hook(lambda gradient: gradient + price / spikes.numel())
+        spikes.register_hook(lambda gradient: gradient + price() / spikes.numel())
 
 
 def trained(epochs, price):
     """The network, its technique, its share of right test images; ``price`` of the mean rate of a layer in the loss."""
     torch.manual_seed(0)
     model = new_model(spec, data)
-    for neurons in model.neurons:
-        neurons.register_forward_hook(lambda _, __, spikes: charged(spikes, price))
     steps = epochs * (len(data.train.labels) // BATCH)
     technique = attach(model, "spiking", None, steps=steps)
+    for neurons in model.neurons:  # a price from the first step on leaves no neuron that fires
+        neurons.register_forward_hook(lambda _, __, out: charged(out, lambda: price * technique.step / steps))
     optimizer = torch.optim.AdamW(model.parameters(), spec.learning_rate, weight_decay=spec.weight_decay)
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):
@@ -146,5 +146,5 @@ def report(price, epochs):
 
 
 if __name__ == "__main__":
-    for amount in sys.argv[2:] or ("0", "1", "3", "10"):
+    for amount in sys.argv[2:] or ("0", "0.1", "0.3", "1"):
         report(float(amount), int(sys.argv[1]) if len(sys.argv) > 1 else 20)

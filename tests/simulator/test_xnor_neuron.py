@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,7 +16,7 @@ from weft.dataflow.xnor.words import largest_sum
 from weft.simulator.reference.xnor import xnor_reference
 from weft.simulator.reference.xnor_neuron import neuron_reference
 from weft.simulator.xnor import run_xnor
-from weft.simulator.xnor_neuron import fire, run_spiking
+from weft.simulator.xnor_neuron import fire, neurons_of, run_spiking
 from weft.workloads.errors import InputError
 from weft.workloads.levels import Levels
 
@@ -175,3 +177,26 @@ def test_layers_that_are_none_are_refused(given: dict, message: str) -> None:
 def test_membranes_of_another_layer_are_refused() -> None:
     with pytest.raises(InputError, match=r"membrane must be int32 \[1, 2\], not int64 \[1, 2\]"):
         fire(int32([1, 1]), np.ones((1, 2), np.int64), Neurons(1, int32(1, 1)))
+
+
+@given(st.floats(2**-10, 2**10, width=32), st.floats(2**-20, 2**4, width=32))
+def test_a_threshold_in_integers_is_that_of_the_floats(threshold: float, scale: float) -> None:
+    """In one time step: the least sum whose current is the threshold or more."""
+    at = int(neurons_of(np.array([threshold], np.float32), scale, 1).threshold[0])
+
+    assert at * Fraction(scale) >= Fraction(threshold) or at == 2**31 - 1
+    assert (at - 1) * Fraction(scale) < Fraction(threshold)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "scale", "message"),
+    [
+        ([1.0], 0.0, "scale must be a number above 0, not 0.0"),
+        ([1.0], float("inf"), "scale must be a number above 0, not inf"),
+        ([1.0, -0.5], 1.0, "threshold must be above 0, not -0.5"),
+        ([float("nan")], 1.0, "threshold must be above 0, not nan"),
+    ],
+)
+def test_thresholds_that_never_are_one_are_refused(threshold: list[float], scale: float, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        neurons_of(np.array(threshold, np.float32), scale, 1)
