@@ -37,7 +37,7 @@ class _Fired(torch.autograd.Function):
         return (z >= 0).to(z.dtype)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> Tensor:
         (z,) = ctx.saved_tensors
         return g * surrogate(z)
 

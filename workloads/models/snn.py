@@ -38,11 +38,13 @@ class SpikingNet(nn.Module):
         require_int("time steps", steps, 1, _MOST_STEPS)
         self.steps = steps
         widths = (channels, width, width, 2 * width)
-        self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=1 + bool(i), padding=1, bias=False) for i, (a, b) in enumerate(pairwise(widths))
-        )
-        for i, conv in enumerate(self.convs):
+        convs = [
+            nn.Conv2d(inner, outer, 3, stride=1 + bool(i), padding=1, bias=False)
+            for i, (inner, outer) in enumerate(pairwise(widths))
+        ]
+        for i, conv in enumerate(convs):
             nn.init.normal_(conv.weight, std=(_GAIN[bool(i)] / conv.weight[0].numel()) ** 0.5)
+        self.convs = nn.ModuleList(convs)
         self.neurons = nn.ModuleList(LIF(w, leak) for w in widths[1:])
         side = (size + 3) // 4
         self.head = nn.Linear(2 * width * side * side, classes, bias=False)
