@@ -55,6 +55,12 @@ def _tree_lane(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) ->
     return TreeLane(require_tree(spec.tree, spec.name))
 
 
+def _spiking_xnor(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
+    from .blocks.xnor_neuron import SpikingXnor
+
+    return SpikingXnor(require_xnor(spec), blackbox=True)
+
+
 def _sore(spec: AcceleratorSpec, pattern: NMPattern, _rule: UpdateRule) -> Any:
     from .blocks.sorter import Sore
 
@@ -169,6 +175,15 @@ BLOCKS = {
             in_machine=False,
             present=lambda spec: spec.tree is not None,
             absent="{} has no table [tree]",
+        ),
+        Block(
+            name="spiking_xnor",
+            title="the XNOR engine with a neuron behind every column",
+            make=_spiking_xnor,
+            apart=("control",),
+            in_machine=False,
+            present=lambda spec: spec.xnor is not None,
+            absent="{} has no table [xnor]",
         ),
         Block(
             name="sore",

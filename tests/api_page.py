@@ -50,6 +50,8 @@ GROUPS = {
         "weft.dataflow.stce.time": "array_cycles",
         "weft.dataflow.xnor.mapping": "XnorMapping",
         "weft.dataflow.xnor.time": "xnor_cycles skipped_cycles",
+        "weft.dataflow.xnor.skipped": "executed Executed",
+        "weft.dataflow.xnor.words": "beats_of Beat",
     },
     "Fold it into engines": {
         "weft.dataflow.streaming": "streaming_layers StreamingLayer Bits Folding Cost Fabric Pipeline at_rate cheapest "
@@ -65,6 +67,8 @@ GROUPS = {
         "weft.simulator.array": "run_array ArrayRun",
         "weft.simulator.xnor": "run_xnor XnorRun pack occupied_words",
         "weft.simulator.xnor_edge": "fold signs scaled Threshold",
+        "weft.dataflow.xnor.neuron": "Neurons",
+        "weft.simulator.xnor_neuron": "run_spiking SpikingRun fire neurons_of",
         "weft.simulator.compact": "compress Compact",
         "weft.simulator.reference": "gemm_reference",
     },
@@ -92,8 +96,11 @@ GROUPS = {
     },
     "Train": {
         "weft": "train",
-        "weft.workloads.training": "step_workload binary_layers BinaryLayer",
+        "weft.workloads.training": "step_workload new_model plan binary_layers BinaryLayer",
         "weft.workloads.schemes": "attach",
+        "weft.workloads.data": "open_data normalised",
+        "weft.workloads.im2col": "Window unfold",
+        "weft.workloads.spiking": "LIF",
     },
     "Extend and verify": {
         "weft": "register_scheme register_engine",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from amaranth import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
@@ -102,6 +102,7 @@ class Xnor(Grid):
     pe = "xnor_pe"
     kinds = {"xnor_pe": XnorPe, "xnor_row": XnorRow}
     zero = 0
+    turns: ClassVar[type[XnorTurns]] = XnorTurns
 
     def __init__(self, spec: XnorSpec, *, blackbox: bool = False) -> None:
         self.spec = spec
@@ -125,24 +126,34 @@ class Xnor(Grid):
 
     def _behind(self, m: Module, run: Any, skid: SouthSkid) -> None:
         """Thresholds are asked for a column after the other, as results leave; one stays while its word waits."""
-        m.submodules.turns = turns = XnorTurns(self.format.run, self.frame.accumulators)
+        m.submodules.turns = turns = self.turns(self.format.run, self.frame.accumulators)
         m.d.comb += [
             turns.en.eq(self.advance),
             turns.start.eq(self.start),
             turns.run.eq(run),
             turns.leaves.eq(skid.leaving[0].valid),
         ]
-        ask = Signal(ASK, name="levels_first")
-        m.d.comb += [ask.valid.eq(1), ask.address.eq(turns.address)]
+        ask = self._first_ask(m, "levels", turns.address)
         for c, port in enumerate(self.levels_ask):
-            m.d.comb += [port.valid.eq(ask.valid), port.address.eq(ask.address)]
-            after = Signal.like(ask, name=f"levels_after_{c}", init={"valid": 1})
-            with m.If(self.advance):
-                m.d.sync += after.eq(ask)
-            ask = after
+            ask = self._ask_and_pass_on(m, f"levels_after_{c}", port, ask)
             self._edge(m, run, c)
 
-    def _edge(self, m: Module, run: Any, c: int) -> None:
+    def _first_ask(self, m: Module, name: str, address: Any) -> Any:
+        """That of column 0, in every cycle."""
+        ask = Signal(ASK, name=f"{name}_first")
+        m.d.comb += [ask.valid.eq(1), ask.address.eq(address)]
+        return ask
+
+    def _ask_and_pass_on(self, m: Module, name: str, port: Any, ask: Any) -> Any:
+        """``port`` asks; the ask of the column east of it, an array cycle later."""
+        m.d.comb += [port.valid.eq(ask.valid), port.address.eq(ask.address)]
+        after = Signal.like(ask, name=name, init={"valid": 1})
+        with m.If(self.advance):
+            m.d.sync += after.eq(ask)
+        return after
+
+    def _edge(self, m: Module, run: Any, c: int) -> Any:
+        """What is made of the words of column ``c``; the level that the one now at its edge meets."""
         layout = data.StructLayout({"level": 32, "flip": 1})
         now, kept = Signal(layout, name=f"level_{c}"), Signal(layout, name=f"level_{c}_kept", reset_less=True)
         answer, made = self.levels[c], self.made[c]
@@ -158,3 +169,4 @@ class Xnor(Grid):
             made.passes.eq(edge.passes),
         ]
         m.d.sync += kept.eq(now)
+        return now.level

@@ -22,9 +22,13 @@ class XnorTurns(wiring.Component):
     next tile across. In a cycle without ``en`` everything holds.
     """
 
-    def __init__(self, run: Any, accumulators: int) -> None:
+    def __init__(self, run: Any, accumulators: int, **more: Any) -> None:
         self._contexts = bits_for(accumulators)
-        super().__init__({"en": In(1), "start": In(1), "run": In(run), "leaves": In(1), "address": Out(ADDRESS_BITS)})
+        ports = {"en": In(1), "start": In(1), "run": In(run), "leaves": In(1), "address": Out(ADDRESS_BITS)}
+        super().__init__({**ports, **more})
+
+    def _more(self, m: Module, block_ends: Any) -> None:
+        """What else is counted; ``block_ends`` with the last word of the last tile across, where ``leaves``."""
 
     def elaborate(self, platform: Any) -> Any:
         m, run = Module(), self.run
@@ -48,6 +52,7 @@ class XnorTurns(wiring.Component):
             with m.If(tile_ends):
                 m.d.sync += [first.eq(self.address), tile.eq(Mux(block_ends, 0, tile + 1))]
         m.d.sync += here.eq(self.address)
+        self._more(m, block_ends)
         with m.If(self.start):
             m.d.sync += [signal.eq(0) for signal in (context, word, tile, first, here)]
         return EnableInserter(self.en)(m)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from ..blocks.xnor_banks import Sides, XnorBanks, edge_levels, slots_of, xnor_ba
 from ..flow.cosim import Cosim
 from .grid import GridDriver, Machine, answer
 
-__all__ = ["Thresholds", "XnorDriver", "XnorRtlRun"]
+__all__ = ["Product", "Thresholds", "XnorDriver", "XnorRtlRun"]
 
 Thresholds = tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]
 """What each column of C is compared with, int32 [n], and whether it is to be at most that, bool [n], or at least."""
@@ -37,14 +38,26 @@ class XnorRtlRun:
     cycles: int
 
 
+class Product(NamedTuple):
+    """What a run multiplies, and how, as of `XnorDriver.run`."""
+
+    mapping: XnorMapping
+    gemm: Gemm
+    levels: Sides
+    a: npt.NDArray[Any]
+    b: npt.NDArray[Any]
+
+
 class XnorDriver(GridDriver):
     """Runs products on the XNOR engine of ``spec`` in ``machine``, by default a co-simulation, built once for all."""
+
+    engine: ClassVar[type[Xnor]] = Xnor
 
     def __init__(self, spec: AcceleratorSpec, machine: Machine | None = None) -> None:
         self.spec = spec
         self.own = require_xnor(spec)
         if machine is None:
-            engine = Xnor(self.own, blackbox=True)
+            engine = self.engine(self.own, blackbox=True)
             machine = Cosim(engine, parts=engine.parts)
         super().__init__(frame_of(self.own), machine)
 
@@ -65,20 +78,45 @@ class XnorDriver(GridDriver):
         ``cycles`` bounds the length of the run. ``ready`` [cycles, cols] says when a receiver takes what leaves a
         column, from cycle 0 on; by default, and after its last cycle, always. ``thresholds`` are 0 by default.
         """
+        registers = xnor_registers(self.own, mapping, gemm, levels)
+        level, flip = self._levels(thresholds, gemm.n, registers)
+        result, passed = (np.zeros((gemm.m, gemm.n), np.uint32) for _ in range(2))
+        product = Product(mapping, gemm, levels, a, b)
+        sums, left, length = self._product(
+            product,
+            lambda seen: self._answered(seen, level, flip),
+            {"made__{}__value": result, "made__{}__passes": passed},
+            cycles=cycles,
+            ready=ready,
+        )
+        return XnorRtlRun(sums, result.view(np.int32), passed.astype(np.bool_), left, length)
+
+    def _product(
+        self,
+        product: Product,
+        edge: Callable[[dict[str, Any]], dict[str, Any]],
+        made: dict[str, npt.NDArray[Any]],
+        *,
+        cycles: int,
+        ready: npt.NDArray[np.bool_] | None,
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], int]:
+        """Sums int32 [m, n], the cycle in which each leaves, int64 [m, n], and the length of a run.
+
+        ``edge`` answers what the southern edge asks for; ``made`` gets, as of `_collect`, what it makes of the sums.
+        """
+        mapping, gemm, levels, a, b = product
         mapping.check(self.spec)
         slots = slots_of(self.own, mapping, gemm, levels)
         registers = xnor_registers(self.own, mapping, gemm, levels)
         filled = xnor_banks(self.own, mapping, gemm, levels, a, b)
-        level, flip = self._levels(thresholds, gemm.n, registers)
 
         def operands(seen: dict[str, Any]) -> dict[str, Any]:
-            return self._operands(seen, filled) | self._answered(seen, level, flip)
+            return self._operands(seen, filled) | edge(seen)
 
         seen = self._seen(mapping, slots, registers, operands, cycles=cycles, ready=ready)
-        sums, result, passed = (np.zeros((gemm.m, gemm.n), np.uint32) for _ in range(3))
-        made = {"south__{}__word": sums, "made__{}__value": result, "made__{}__passes": passed}
-        left, length = self._collect(mapping, slots, seen, made)
-        return XnorRtlRun(sums.view(np.int32), result.view(np.int32), passed.astype(np.bool_), left, length)
+        sums = np.zeros((gemm.m, gemm.n), np.uint32)
+        left, length = self._collect(mapping, slots, seen, {"south__{}__word": sums, **made})
+        return sums.view(np.int32), left, length
 
     def _operands(self, seen: dict[str, Any], filled: XnorBanks) -> dict[str, Any]:
         """The answers of the operand buffers, an array cycle after the asks; ones where nothing may look at them."""
@@ -97,11 +135,14 @@ class XnorDriver(GridDriver):
         for name, values in (("thresholds", at), ("flips", flip)):
             if values.shape != (n,):
                 raise InputError(f"{name} must be one a column of C, {n} of them, not {list(values.shape)}")
-        at, flip = edge_levels(registers, at, flip)
-        rows = -(-n // self.frame.cols) + self.frame.accumulators
-        banks = (np.pad(x, (0, rows * self.frame.cols - n)).reshape(-1, self.frame.cols).T for x in (at, flip))
-        level, flipped = banks
+        level, flipped = (self._by_column(x) for x in edge_levels(registers, at, flip))
         return level.astype(np.int32).view(np.uint32), flipped.astype(np.uint32)
+
+    def _by_column(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What stands beside each column of C, any dtype [n], as [cols, columns of C that each makes], zero beyond."""
+        n, cols = len(values), self.frame.cols
+        rows = -(-n // cols) + self.frame.accumulators
+        return np.pad(values, (0, rows * cols - n)).reshape(-1, cols).T
 
     def _answered(self, seen: dict[str, Any], level: Bits32, flip: Bits32) -> dict[str, Any]:
         fed = {}

@@ -39,6 +39,8 @@ NAMES = (
     "sfc",
     "lfc",
     "birealnet",
+    "snn",
+    "snn_t4",
 )
 
 # Published by torchvision, the papers and the model cards; those of this project and FINN's by hand from their layers.
@@ -65,6 +67,8 @@ PARAMETERS = {
     "lfc": 2_910_208 + 2 * 3 * 1024,
     # 3 x 3 convolutions without bias, four of each width, two a channel of batch-norm, and a head of 10
     "birealnet": 9 * (3 * 64 + 64**2 * (4 + 2 + 3 * 4 + 8 + 3 * 16 + 32 + 3 * 64)) + 2 * (64 + 4 * 960) + 5130,
+    # three convolutions, a threshold a channel behind each, the head; time steps share all of them
+    **dict.fromkeys(("snn", "snn_t4"), 9 * (64 + 64 * 64 + 64 * 128) + 64 + 64 + 128 + 10 * 128 * 7 * 7),
 }
 
 # Models the golden file leaves out: GMAC of FF, BP and WU by FlopCounterMode, corrected as that file is.
@@ -77,6 +81,8 @@ GMACS = {
     "unet_s": (147.539, 146.633, 147.539),
     "cnv": (5.946, 5.791, 5.946),
     "lfc": (0.291, 0.211, 0.291),
+    "snn": (0.727, 0.698, 0.727),
+    "snn_t4": (2.819, 2.791, 2.819),
 }
 
 IN_GOLDEN = ("resnet18", "resnet50", "vgg19", "vit_b_16", "bert_base", "gpt2", "llama2_7b", "lstm_lm")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..catalog import is_user
 from ..errors import InputError, nearest
-from . import bireal, finn, vision, zoo
+from . import bireal, finn, snn, vision, zoo
 from .user import user_module
 
 __all__ = ["SMALL_SIDE", "classifier", "image_side", "scores"]
@@ -69,6 +69,8 @@ def classifier(model: str, shape: tuple[int, int, int], classes: int, widen: flo
         return finn.classifier(found, size, classes, channels)
     if found.module == "bireal":
         return bireal.classifier(classes, channels, small=small)
+    if found.module == "snn":
+        return snn.classifier(found, size, classes, channels)
     from .hf import zoo_classifier
 
     return zoo_classifier(found, size, classes, channels)

@@ -30,7 +30,7 @@ class ZooModel:
     batch: int
     kind: Literal["image", "tokens"]
     size: int
-    module: Literal["vision", "finn", "bireal", "language", "hf"]
+    module: Literal["vision", "finn", "bireal", "snn", "language", "hf"]
     stride: int = 1
     smallest: int = 1
     channels: int = 3
@@ -53,6 +53,10 @@ def _finn(name: str, title: str, size: int, smallest: int, channels: int) -> Zoo
     return ZooModel(
         name=name, title=title, batch=100, kind="image", size=size, module="finn", smallest=smallest, channels=channels
     )
+
+
+def _snn(name: str, title: str) -> ZooModel:
+    return ZooModel(name=name, title=title, batch=64, kind="image", size=28, module="snn", channels=1)
 
 
 def _text(name: str, title: str, module: Literal["language", "hf"], batch: int, seq: int) -> ZooModel:
@@ -83,6 +87,8 @@ MODELS: dict[str, ZooModel] = {
         _finn("sfc", "SFC of FINN: 3 hidden layers of 256 (MNIST, 10 classes)", 28, 1, 1),
         _finn("lfc", "LFC of FINN: 3 hidden layers of 1,024 (MNIST, 10 classes)", 28, 1, 1),
         _image("birealnet", "Bi-Real Net: 16 convolutions, a shortcut round each (CIFAR-10)", "bireal", 128, 32, 1, 8),
+        _snn("snn", "spiking network: 3 convolutions from 64 channels, 1 time step (MNIST, 10 classes)"),
+        _snn("snn_t4", "the same over 4 time steps (MNIST, 10 classes)"),
     )
 }
 """Every built-in model by name."""

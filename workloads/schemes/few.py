@@ -28,6 +28,8 @@ _BYTES = VectorWork(norm=True, looks=1, scale=ScaleOf.ROW, gradient=0)
 _BY_MEAN = {_W: VectorWork(looks=1, scale=ScaleOf.LAYER, gradient=0), _X: _BYTES}
 # The middle of 2^16 numbers: their upper bytes are counted, then the lower ones of those that have its upper one.
 _BY_MEDIAN = {_W: VectorWork(looks=2, scale=ScaleOf.LAYER, gradient=0), _X: _BYTES}
+_BY_MEAN_FIRES = {_W: _BY_MEAN[_W], _X: _SIGNS}
+_SPIKING = {Pass.FF: {_W: Levels.TERNARY, _X: Levels.SPIKE}, Pass.BP: {_W: Levels.TERNARY}, Pass.WU: {_X: Levels.SPIKE}}
 _SIGN = "sign of weights behind the update, of activations online"
 
 
@@ -67,6 +69,7 @@ FEW: tuple[Scheme, ...] = (
         title="Bi-Real Net, channels pulled together along their spanning tree",
         levels=_BINARY,
         full_precision=_ENDS,
+        vector_work=_OF_FILTER,
         technique="spanning.Mst",
         paper="idea of Vo et al., ICCV 2023, arXiv 2308.13735",
         unit=f"{_SIGN}; mean |W| of a filter; host: spanning trees",
@@ -127,5 +130,16 @@ FEW: tuple[Scheme, ...] = (
         paper="Nielsen and Schneider-Kamp, arXiv 2407.09527, repository schneiderkamplab/bitlinear",
         unit="rounding behind the update and online; median |W| of a layer, largest |x| of a token",
         recalled="bias unscaled; in a convolution a token is an image; without the ramp of lambda",
+    ),
+    Scheme(
+        name="spiking",
+        title="spiking: ternary weights, activations of 0 and 1, gradient of a triangle",
+        levels=_SPIKING,
+        full_precision=_ENDS,
+        vector_work=_BY_MEAN_FIRES,
+        technique="spiking.Spiking",
+        paper="Chowdhury, Rathi and Roy, arXiv 2110.05929, repository SayeedChowdhury/IIR-SNN",
+        unit="rounding behind the update, thresholds online; mean |W| of a layer",
+        recalled="number of the paper; ternary weights are not the paper's; no conversion of a trained network first",
     ),
 )

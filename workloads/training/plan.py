@@ -30,6 +30,8 @@ _RECIPES = {
         "resnet9": _Recipe(NESTEROV, 12, 0.1),
         "vit_s": _Recipe(ADAMW, 40, 2e-3),
         "birealnet": _Recipe(ADAMW, 20, 2e-3),
+        "snn": _Recipe(ADAMW, 20, 5e-3),
+        "snn_t4": _Recipe(ADAMW, 20, 5e-3),
     },
     "mnist5k": {
         "mlp": _Recipe(NESTEROV, 20, 0.05),

@@ -221,7 +221,7 @@ def test_a_pe_fits_every_target_and_reaches_its_clock():
     assert routed.harness.ff > 0
 
 
-@pytest.mark.parametrize("block", ["xnor_engine", "xnor_pe"])
+@pytest.mark.parametrize("block", ["xnor_engine", "xnor_pe", "spiking_xnor"])
 def test_a_machine_without_an_xnor_engine_has_none_to_count(block):
     with pytest.raises(InputError, match=r"has no XNOR engine: give it a table \[xnor\]"):
         synthesize(SMALL, BLOCKS[block], "ecp5")

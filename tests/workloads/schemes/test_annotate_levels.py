@@ -71,7 +71,13 @@ REAL = {
     Pass.BP: {Role.GRADIENT: None, Role.WEIGHT: None},
     Pass.WU: {Role.GRADIENT: None, Role.ACTIVATION: B},
 }
+SPIKING = {
+    Pass.FF: {Role.ACTIVATION: Levels.SPIKE, Role.WEIGHT: T},
+    Pass.BP: {Role.GRADIENT: None, Role.WEIGHT: T},
+    Pass.WU: {Role.GRADIENT: None, Role.ACTIVATION: Levels.SPIKE},
+}
 EXPECTED = {
+    "spiking": SPIKING,
     **dict.fromkeys(("xnor", "bireal", "mst", "reste", "biper"), BINARY),
     "biper-real": REAL,
     **dict.fromkeys(("bitnet", "bitnet-median"), TERNARY),

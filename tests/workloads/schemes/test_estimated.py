@@ -21,6 +21,7 @@ from weft.workloads.schemes.binary import Clipped, FilterSign, LayerRoot, Parabo
 from weft.workloads.schemes.estimated import Estimated
 from weft.workloads.schemes.estimator import Estimator, Few, sign
 from weft.workloads.schemes.scheme import SCHEMES, Scheme, phases, scheme
+from weft.workloads.schemes.spiking import Fires
 from weft.workloads.schemes.ternary import Bytes, Ternary
 from weft.workloads.training import plan, train
 
@@ -74,6 +75,15 @@ HALF = math.sqrt(3) / 2
         (Ternary(median=False), filters((0.9, -0.24), (0.4, -0.46)), (1, 0, 1, -1), (0.5,), (1, 2, 3, 4), (1, 2, 3, 4)),
         (Ternary(median=True), filters((0.9, -0.24), (0.4, -0.46)), (1, -1, 1, -1), (0.4,), (1, 2, 3, 4), (1, 2, 3, 4)),
         (Bytes(), tensor(1, -2, 0.26)[None], (64, -128, 17), (2 / 128,), (1, 2, 3), (1, 2, 3)),
+        # v = 2: 0.3 / 2 (1 - |x / 2 - 1|), a tie fires.
+        (
+            Fires(2.0),
+            tensor(0, 1, 1.5, 2, 3, 4, -1)[None],
+            (0, 0, 0, 1, 1, 1, 0),
+            None,
+            2,
+            (0, 0.15, 0.225, 0.3, 0.15, 0, 0),
+        ),
         (Bytes(), tensor(2, -1, 0)[None], (127, -64, 0), (2 / 128,), (1, 2, 3), (1, 2, 3)),
     ],
     ids=lambda x: type(x).__name__ if isinstance(x, Estimator) else "",
@@ -128,6 +138,12 @@ def root(x, order):
     return torch.where(x.abs() <= 0.1, x * 0.1 ** (1 / order) / 0.1, power)
 
 
+def triangle(x):
+    """Whose derivative is 1 - |x - 1| from 0 to 2, and 0 elsewhere."""
+    z = (x - 1).clamp(-1, 1)
+    return z - z * z.abs() / 2
+
+
 def per_filter(w):
     return w.abs().mean(tuple(range(1, w.dim())), keepdim=True).detach()
 
@@ -159,6 +175,8 @@ def surrogate(name, x, w, conv, step):
         wave = through(plus_minus(wave), wave) if name == "biper" and step >= 5 else wave
         return through(plus_minus(x), parabolas(x)), wave / math.sqrt(fan_in(w))
     size = w.abs().median() if name == "bitnet-median" else w.abs().mean()
+    if name == "spiking":
+        return through((x >= 1).to(x.dtype), 0.3 * triangle(x)), rounded(w, size.detach(), -1, 1)
     return rounded(x, per_row(x, conv) / 128, -128, 127), rounded(w, size.detach(), -1, 1)
 
 
@@ -283,7 +301,7 @@ def test_at_inference_operands_hold_their_levels_and_all_of_them(name):
     for gemm in seen:
         for role, operand in ((Role.ACTIVATION, gemm.left), (Role.WEIGHT, gemm.right)):
             values = set(operand.flatten().tolist())
-            if levels.get(role) in (Levels.BINARY, Levels.TERNARY):
+            if levels.get(role) in (Levels.BINARY, Levels.TERNARY, Levels.SPIKE):
                 assert values == set(levels[role].values)
             elif role in levels:
                 assert values <= set(levels[role].values) and len(values) > 100
@@ -373,6 +391,7 @@ def test_a_pattern_is_refused(name):
         ("biper", {"real": 1.5}, "option 'real' must be a number from 0 to 1, not 1.5"),
         ("biper", {"frequency": 0}, "option 'frequency' must be a number from 0.001"),
         ("bireal", {"edge": "on"}, "option 'edge' is 'on': did you mean 'one'"),
+        ("spiking", {"threshold": 0}, "option 'threshold' must be a number from 0.001 to 1000, not 0"),
         ("bitnet", {"edge": "one"}, "option 'edge' of scheme 'bitnet' is unknown"),
         ("bitnet", {"scale": 1}, "option 'scale' of scheme 'bitnet' is unknown"),
     ],
