@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal, assert_never
 
-from pydantic import Discriminator
+from pydantic import Discriminator, Field
 
 from .errors import InputError, require_int
 from .gemm import GEMM_PASSES, Gemm, Pass
@@ -53,6 +53,7 @@ class MatrixOp:
 
     ``name`` is the module path, ``op`` the operator that was dispatched, ``parameter`` the weight it reads (FF, BP) or
     whose gradient it makes (WU). ``kept_dense`` says why a scheme left the op as it is, dense or in full precision.
+    ``plane``: which plane, of a weight that is a sum of several; each is a product, whose results are added.
     """
 
     __pydantic_config__ = _ALIASED
@@ -70,8 +71,10 @@ class MatrixOp:
     recompute: bool = False
     sparse: SparseOperand | None = None
     kept_dense: str = ""
+    plane: Annotated[int, Field(exclude_if=lambda plane: not plane)] = 0
 
     def __post_init__(self) -> None:
+        require_int(f"plane of matrix op {self.name!r}", self.plane, 0, 2**10)
         if self.pass_ not in GEMM_PASSES:
             raise InputError(f"pass of matrix op {self.name!r} must be FF, BP or WU, not {self.pass_}")
         g = self.gemm

@@ -16,6 +16,7 @@ from ..operand import NMOperand, Role
 from ..sparsity import LayerPattern, LayerPatterns, NMPattern
 from ..step import CompactCopy, MatrixOp, Measured, Op, UpdateOp, Workload
 from .description import FIRST_LAYER, LAST_LAYER
+from .planes import with_planes, without_planes
 from .scheme import Scheme, scheme
 
 __all__ = [
@@ -92,6 +93,9 @@ def annotate(
 
     ops = tuple(made(op) if isinstance(op, MatrixOp) else op for op in workload.ops)
     _require_effect(ops, rules)
+    if chosen.planes:
+        workload = with_planes(replace(workload, ops=ops), chosen.planes)
+        ops = workload.ops
     copies = weight_copies(op for op in ops if isinstance(op, MatrixOp))
     return replace(
         workload,
@@ -238,6 +242,7 @@ def _with_levels(op: MatrixOp, chosen: Scheme, whole: dict[str, str], measured: 
 
 def without_levels(workload: Workload) -> Workload:
     """``workload`` without the levels that its scheme gave it, with those that it had before."""
+    workload = without_planes(workload)
     if not any(op.a.levels or op.b.levels for op in workload.matrix_ops):
         return workload
     levels = scheme(workload.scheme).levels

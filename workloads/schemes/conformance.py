@@ -81,9 +81,12 @@ def _check_levels(name: str, options: dict[str, Any]) -> None:
     for layer in technique.layers.values():
         layer.observer = seen.append
     _train(model, technique, range(_STEPS), torch.optim.SGD(model.parameters(), 0.1))
-    for gemm in seen[-len(GEMM_PASSES) * len(technique.layers) :]:
+    planes = scheme(name).planes
+    for gemm in seen[-(len(GEMM_PASSES) + len(planes[1:])) * len(technique.layers) :]:
         roles = {Pass.FF: _FF, Pass.BP: _BP, Pass.WU: _WU}[gemm.pass_]
         levels = scheme(technique.phase.scheme).levels.get(gemm.pass_, {})
+        if planes and gemm.pass_ is Pass.FF:
+            levels = {**levels, Role.WEIGHT: planes[gemm.plane]}
         for role, operand in zip(roles, (gemm.left, gemm.right), strict=True):
             if role in levels:
                 wrong = set(operand.flatten().tolist()) - set(levels[role].values)
