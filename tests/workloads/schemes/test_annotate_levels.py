@@ -23,7 +23,7 @@ from weft.workloads.step import Measured
 from .harness import net
 
 B, T, I8 = Levels.BINARY, Levels.TERNARY, Levels.INT8
-NAMES = [name for name, s in SCHEMES.items() if s.levels]
+NAMES = [name for name, s in SCHEMES.items() if s.levels and not s.planes]
 
 
 class Attended(nn.Module):

@@ -27,7 +27,7 @@ from weft.workloads.training import plan, train
 from .harness import TWO_OF_EIGHT, batch, net
 from .harness import train as steps_of
 
-NAMES = [name for name, s in SCHEMES.items() if s.levels]
+NAMES = [name for name, s in SCHEMES.items() if s.levels and not s.planes]
 BINARY = [name for name in NAMES if SCHEMES[name].levels[Pass.FF].get(Role.WEIGHT) == Levels.BINARY]
 OWN = Path(__file__).parents[3] / "examples" / "own_estimator.py"
 
