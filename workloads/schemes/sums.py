@@ -1,4 +1,4 @@
-"""Schemes whose weights are sums of planes, or are kept in part; importing this must not import torch.
+"""Schemes of large models and of their residues: weights that are sums of planes; importing this must not import torch.
 
 Where activations are real, every plane is a product of the STCE, which takes as long as a dense one: what shrinks is
 memory. The forms with int8 activations are this project's, so that the XNOR engine can take the planes.
@@ -13,7 +13,7 @@ from .description import FIRST_LAYER, LAST_LAYER, Scheme, dense_until
 
 __all__ = ["SUMS"]
 
-_X = Role.ACTIVATION
+_W, _X = Role.WEIGHT, Role.ACTIVATION
 _HEAD = (LAST_LAYER,)
 _REAL: dict[Pass, dict[Role, Levels]] = {Pass.FF: {}}
 _INT8 = {Pass.FF: {_X: Levels.INT8}, Pass.WU: {_X: Levels.INT8}}
@@ -24,6 +24,7 @@ _PARTIAL = (Levels.TERNARY, Levels.INT8)
 _CENTRED = (Levels.SPIKE, Levels.SPIKE, Levels.INT8)
 _DUAL = (Levels.SPIKE, Levels.SPIKE)
 _BASES = (Levels.BINARY, Levels.BINARY)
+_BINARY = {Pass.FF: {_W: Levels.BINARY, _X: Levels.BINARY}, Pass.BP: {_W: Levels.BINARY}, Pass.WU: {_X: Levels.BINARY}}
 _PB_LLM = "Shang et al., arXiv 2310.00034, repository hahnyuan/PB-LLM"
 _DB_LLM = "Chen et al., arXiv 2402.11960"
 
@@ -101,5 +102,15 @@ SUMS: tuple[Scheme, ...] = (
         paper="Zheng et al., arXiv 2404.05662, repository Xingyu-Zheng/BinaryDM",
         unit="two signs of weights behind the update, two means of a filter; rounding online, mean |x| of a row",
         recalled="scales and steps as theirs begin, not learned; shortcuts are the model's; no mimicking",
+    ),
+    Scheme(
+        name="bipft",
+        title="BiPFT, its layers: binary weights around their mean, binary activations",
+        levels=_BINARY,
+        full_precision=(FIRST_LAYER, LAST_LAYER),
+        technique="bipft.BiPft",
+        paper="Xing et al., AAAI 2024, arXiv 2312.08937, repository Xingrun-Xing/BiPFT",
+        unit="sign of weights behind the update, of activations online; means of a layer and of a row",
+        recalled="scale of activations as theirs begins, not learned; the estimators of the residue are the model's",
     ),
 )

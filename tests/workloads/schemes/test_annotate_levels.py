@@ -72,7 +72,7 @@ REAL = {
     Pass.WU: {Role.GRADIENT: None, Role.ACTIVATION: B},
 }
 EXPECTED = {
-    **dict.fromkeys(("xnor", "bireal", "reste", "biper"), BINARY),
+    **dict.fromkeys(("xnor", "bireal", "reste", "biper", "bipft"), BINARY),
     "biper-real": REAL,
     **dict.fromkeys(("bitnet", "bitnet-median"), TERNARY),
 }

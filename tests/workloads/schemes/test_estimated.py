@@ -18,6 +18,7 @@ from weft.workloads.levels import Levels
 from weft.workloads.operand import Role
 from weft.workloads.schemes import attach, outside
 from weft.workloads.schemes.binary import Clipped, FilterSign, LayerRoot, Parabola, Root, Sine, XnorSign
+from weft.workloads.schemes.bipft import Centred, Elastic
 from weft.workloads.schemes.estimated import Estimated
 from weft.workloads.schemes.estimator import Estimator, Few, sign
 from weft.workloads.schemes.scheme import SCHEMES, Scheme, phases, scheme
@@ -71,6 +72,9 @@ HALF = math.sqrt(3) / 2
         (Sine(2.0, signed=False), ANGLES, (0.5, -HALF, HALF, 0), (0.5,), (1, 1, 2, 1), (HALF, 0.5, -1, 1)),
         (Sine(2.0, signed=True), ANGLES, (1, -1, 1, 1), (0.5,), (1, 1, 2, 1), (HALF, 0.5, -1, 1)),
         # Mean 0.5: 1.8, -0.48, 0.8, -0.92; lower median 0.4: 2.25, -0.6, 1, -1.15.
+        # Mean -0.1, mean size 0.45; a row of mean 0.5 has its edge at 1.
+        (Centred(), filters((0.5, -0.9), (0.2, -0.2)), (1, -1, 1, -1), (0.45,), (1, 2, 3, 4), (1, 2, 3, 4)),
+        (Elastic(), tensor(0.25, -0.25, -1.5, 0.0)[None], (1, -1, -1, 1), (1.0,), (1, 2, 3, 4), (1, 2, 0, 4)),
         (Ternary(median=False), filters((0.9, -0.24), (0.4, -0.46)), (1, 0, 1, -1), (0.5,), (1, 2, 3, 4), (1, 2, 3, 4)),
         (Ternary(median=True), filters((0.9, -0.24), (0.4, -0.46)), (1, -1, 1, -1), (0.4,), (1, 2, 3, 4), (1, 2, 3, 4)),
         (Bytes(), tensor(1, -2, 0.26)[None], (64, -128, 17), (2 / 128,), (1, 2, 3), (1, 2, 3)),
@@ -158,6 +162,10 @@ def surrogate(name, x, w, conv, step):
         wave = (20 * w).sin()
         wave = through(plus_minus(wave), wave) if name == "biper" and step >= 5 else wave
         return through(plus_minus(x), parabolas(x)), wave / math.sqrt(fan_in(w))
+    if name == "bipft":
+        most = 2 * x.detach().abs().mean((1, 2, 3) if conv else -1, keepdim=True)
+        inside = torch.minimum(torch.maximum(x, -most), most)
+        return through(most * plus_minus(x), inside), through(w.abs().mean().detach() * plus_minus(w - w.mean()), w)
     size = w.abs().median() if name == "bitnet-median" else w.abs().mean()
     return rounded(x, per_row(x, conv) / 128, -128, 127), rounded(w, size.detach(), -1, 1)
 
@@ -252,7 +260,8 @@ def test_an_edge_of_ones_makes_every_window_as_long(name):
     technique = attach(model, name, None, steps=1, edge="one", **options)
     ones = model[1](x)
     sums = ones / technique.layers["1"].scale
-    weight = (20 * model[1].weight).sin() if name == "biper" else model[1].weight
+    weight = model[1].weight - (model[1].weight.mean() if name == "bipft" else 0)
+    weight = (20 * weight).sin() if name == "biper" else weight
     padded = functional.pad(plus_minus(x), (1, 1, 2, 2), value=1.0)
     torch.testing.assert_close(sums, functional.conv2d(padded, plus_minus(weight)))
     assert bool((sums.round() % 2 == 45 % 2).all())
