@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .binary import Binary
+from .estimated import Estimated
 from .estimator import Estimator, Few, sign
 
 __all__ = ["BiPft", "Centred", "Elastic"]
@@ -31,7 +31,7 @@ class Elastic(Estimator):
         return g * (x.abs() <= self._scale(x))
 
 
-class BiPft(Binary):
+class BiPft(Estimated):
     """BiPFT (Xing et al., AAAI 2024, arXiv 2312.08937; repository Xingrun-Xing/BiPFT), its layers.
 
     There the scale of activations is learned for a layer, from where it is here at every step, and a learned bias

@@ -250,7 +250,7 @@ def test_the_output_scale_of_xnor_is_the_mean_of_the_inputs(kind):
     assert bool(x.grad.ne(0).any())
 
 
-@pytest.mark.parametrize("name", BINARY)
+@pytest.mark.parametrize("name", [name for name in BINARY if name != "bipft"])
 def test_an_edge_of_ones_makes_every_window_as_long(name):
     """Outputs are then 2 P - k for the same k everywhere: of the parity of k, and those of an image padded by hand."""
     torch.manual_seed(0)
@@ -260,8 +260,7 @@ def test_an_edge_of_ones_makes_every_window_as_long(name):
     technique = attach(model, name, None, steps=1, edge="one", **options)
     ones = model[1](x)
     sums = ones / technique.layers["1"].scale
-    weight = model[1].weight - (model[1].weight.mean() if name == "bipft" else 0)
-    weight = (20 * weight).sin() if name == "biper" else weight
+    weight = (20 * model[1].weight).sin() if name == "biper" else model[1].weight
     padded = functional.pad(plus_minus(x), (1, 1, 2, 2), value=1.0)
     torch.testing.assert_close(sums, functional.conv2d(padded, plus_minus(weight)))
     assert bool((sums.round() % 2 == 45 % 2).all())
