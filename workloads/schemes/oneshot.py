@@ -265,8 +265,8 @@ def _blocks(length: int, run: int, group: int, block: int) -> Iterator[list[tupl
 
 
 def watch_inputs(layers: Iterable[SparseLayer], gather: Callable[[SparseLayer, Tensor], None]) -> list[RemovableHandle]:
-    """Have ``gather`` called with every input of ``layers``, as :func:`columns` of the dtype of the weight; of layers
-    that share a weight the first is told. Until the handles are removed."""
+    """Have ``gather`` called with every input of ``layers``, as :func:`columns`, [groups, columns, samples] of the
+    dtype of the weight; of layers that share a weight the first is told. Until the handles are removed."""
     owners: dict[int, SparseLayer] = {}
     handles = []
     for layer in layers:
@@ -315,11 +315,11 @@ def columns(layer: SparseLayer, x: Tensor) -> Tensor:
 
 
 def as_matrix(layer: SparseLayer, weight: Tensor) -> Tensor:
-    """A tensor stored like the weight as [convolution groups, out, taps x in]."""
+    """A tensor of any dtype stored like the weight as [convolution groups, out, taps x in]."""
     return layer.canonical(weight).transpose(2, 3).flatten(2)
 
 
 def as_stored(layer: SparseLayer, matrix: Tensor) -> Tensor:
-    """Inverse of :func:`as_matrix`."""
+    """Inverse of :func:`as_matrix`: of [convolution groups, out, taps x in] of any dtype."""
     groups, outputs, inputs, taps = layer.shape
     return layer.stored(matrix.reshape(groups, outputs, taps, inputs).transpose(2, 3))
