@@ -29,7 +29,8 @@ class PackedCopy:
 
     ``elements`` of the tensor, before any im2col; ``run`` of its contraction lie side by side. ``word_bits``: runs are
     padded to whole words of so many bits, as an XNOR engine reads them along the contraction; 0: there is no padding,
-    and all passes read the one form. A schedule says which: before it, it is 0 everywhere.
+    and all passes read the one form. A schedule says which: before it, it is 0 everywhere. ``plane``: of a weight that
+    is a sum of several, which.
     """
 
     __pydantic_config__ = {"extra": "forbid", "alias_generator": lambda name: name.rstrip("_")}
@@ -41,6 +42,7 @@ class PackedCopy:
     elements: int
     run: int
     word_bits: int = 0
+    plane: Annotated[int, Field(exclude_if=lambda plane: not plane)] = 0
 
     def __post_init__(self) -> None:
         if self.pass_ not in GEMM_PASSES:
@@ -62,7 +64,7 @@ class PackedCopy:
     def form(self) -> tuple[object, ...]:
         """What two copies of one tensor have in common if they are the same bits."""
         along = (self.pass_, self.run) if self.word_bits else ()
-        return self.role, self.levels, self.elements, self.word_bits, *along
+        return self.role, self.levels, self.plane, self.elements, self.word_bits, *along
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,7 @@ class MatrixOp:
 
     ``name`` is the module path, ``op`` the operator that was dispatched, ``parameter`` the weight it reads (FF, BP) or
     whose gradient it makes (WU). ``kept_dense`` says why a scheme left the op as it is, dense or in full precision.
+    ``plane``: which plane, of a weight that is a sum of several; each is a product, whose results are added.
     """
 
     __pydantic_config__ = _ALIASED
@@ -59,8 +60,10 @@ class MatrixOp:
     recompute: bool = False
     sparse: SparseOperand | None = None
     kept_dense: str = ""
+    plane: Annotated[int, Field(exclude_if=lambda plane: not plane)] = 0
 
     def __post_init__(self) -> None:
+        require_int(f"plane of matrix op {self.name!r}", self.plane, 0, 2**10)
         if self.pass_ not in GEMM_PASSES:
             raise InputError(f"pass of matrix op {self.name!r} must be FF, BP or WU, not {self.pass_}")
         g = self.gemm
@@ -79,8 +82,10 @@ class MatrixOp:
         """The packed operand of that role which the op reads, None where it has no levels."""
         for x in (self.a, self.b):
             if x.role is role and x.levels is not None:
-                run = self.gemm.run
-                return PackedCopy(role=role, levels=x.levels, pass_=self.pass_, elements=x.elements, run=run)
+                run, plane = self.gemm.run, self.plane if role is Role.WEIGHT else 0
+                return PackedCopy(
+                    role=role, levels=x.levels, pass_=self.pass_, elements=x.elements, run=run, plane=plane
+                )
         return None
 
     @property

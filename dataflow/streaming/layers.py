@@ -46,6 +46,11 @@ def streaming_layers(workload: Workload, bits: Bits | None = None) -> tuple[Stre
                 f"layer {op.name!r} of {workload.model!r} multiplies two activations ({op.gemm}); a streaming engine "
                 "holds one operand as its weights: models of convolutions and linear layers have such engines"
             )
+        if op.plane:
+            raise InputError(
+                f"weight {op.parameter!r} of {workload.model!r} is a sum of planes under scheme {workload.scheme!r}, "
+                "with a scale each; a streaming engine holds one plane of weights: take a scheme whose weights are one"
+            )
         if op.parameter in seen:
             raise InputError(
                 f"weight {op.parameter!r} of {workload.model!r} is multiplied more than once a frame; a frame passes "

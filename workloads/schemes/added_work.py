@@ -6,7 +6,7 @@ gradient`` of dW behind it. Each is an op of its own, as in eager PyTorch, with 
 a `VectorWork` says is not needed is not there. A weight that is made in the step is quantised before FF, too; those of
 others are packed by their update.
 
-A tensor of FF is quantised once in all forms that FF and WU read. Backward goes through the uses of a layer the other
+A tensor of FF is quantised once in all forms that FF and WU read, and for all planes of a weight. Backward goes through the uses of a layer the other
 way round, so that WU and BP have the tensors of the last FF of the layer that none of theirs had before.
 """
 
@@ -94,10 +94,13 @@ class _Weave:
 
     def forward(self, op: MatrixOp, after: set[int]) -> int:
         x, w = self.chosen.work_of(Role.ACTIVATION), self.chosen.work_of(Role.WEIGHT)
-        self._measure(op)
-        left = self._prepared(op, x, after)
-        for pass_ in (Pass.BP, Pass.WU):
-            self.left.setdefault((op.name, _parameter(op), pass_), []).append(left)
+        if op.plane:
+            left = self.left[op.name, _parameter(op), Pass.WU][-1]
+        else:
+            self._measure(op)
+            left = self._prepared(op, x, after)
+            for pass_ in (Pass.BP, Pass.WU):
+                self.left.setdefault((op.name, _parameter(op), pass_), []).append(left)
         if "+" in _parameter(op) and (copy := op.packed(Role.WEIGHT)) is not None:
             weight = _operand(op, Role.WEIGHT)
             left.weight = self._quantise(op, weight, Role.WEIGHT, w, after, copy)
@@ -244,7 +247,8 @@ def _with_scales(op: Op, weave: _Weave, layers: Sequence[str | None] | set[str |
     if not isinstance(op, UpdateOp) or op.name not in layers or work is None:
         return op
     scales = {ScaleOf.LAYER: 1, ScaleOf.FILTER: weave.filters.get(op.name, 0)}
-    return replace(op, looks=work.looks, scales=scales.get(work.scale, 0) if work.scale else 0)
+    planes = max(len(weave.chosen.planes), 1)
+    return replace(op, looks=work.looks, scales=planes * scales.get(work.scale, 0) if work.scale else 0)
 
 
 def _has_levels(op: MatrixOp, chosen: Scheme) -> bool:

@@ -18,6 +18,7 @@ from ..sparsity import LayerPattern, LayerPatterns, NMPattern
 from ..step import MatrixOp, Measured, Op, UpdateOp, Workload
 from .added_work import with_vector_work, without_vector_work
 from .description import FIRST_LAYER, LAST_LAYER
+from .planes import with_planes, without_planes
 from .scheme import Scheme, scheme
 
 __all__ = [
@@ -95,6 +96,9 @@ def annotate(
 
     ops = tuple(made(op) if isinstance(op, MatrixOp) else op for op in workload.ops)
     _require_effect(ops, rules)
+    if chosen.planes:
+        workload = with_planes(replace(workload, ops=ops), chosen.planes)
+        ops = workload.ops
     copies = weight_copies(op for op in ops if isinstance(op, MatrixOp))
     made_of = replace(
         workload,
@@ -242,8 +246,8 @@ def _with_levels(op: MatrixOp, chosen: Scheme, whole: dict[str, str], measured: 
 
 
 def without_levels(workload: Workload) -> Workload:
-    """``workload`` without the levels and the vector work that its scheme gave it, with what it had before."""
-    workload = without_vector_work(workload)
+    """``workload`` without the levels, the planes and the vector work of its scheme, with the levels it had before."""
+    workload = without_planes(without_vector_work(workload))
     if not any(op.a.levels or op.b.levels for op in workload.matrix_ops):
         return workload
     levels = scheme(workload.scheme).levels

@@ -85,9 +85,12 @@ def _check_levels(name: str, options: dict[str, Any]) -> None:
     for layer in technique.layers.values():
         layer.observer = seen.append
     _train(model, technique, range(_STEPS), torch.optim.SGD(model.parameters(), 0.1))
-    for gemm in seen[-len(GEMM_PASSES) * len(technique.layers) :]:
+    planes = scheme(name).planes
+    for gemm in seen[-(len(GEMM_PASSES) + len(planes[1:])) * len(technique.layers) :]:
         roles = {Pass.FF: _FF, Pass.BP: _BP, Pass.WU: _WU}[gemm.pass_]
         levels = scheme(technique.phase.scheme).levels.get(gemm.pass_, {})
+        if planes and gemm.pass_ is Pass.FF:
+            levels = {**levels, Role.WEIGHT: planes[gemm.plane]}
         for role, operand in zip(roles, (gemm.left, gemm.right), strict=True):
             if role in levels:
                 wrong = set(operand.flatten().tolist()) - set(levels[role].values)
@@ -142,7 +145,8 @@ def observed(estimator: Estimator, shape: tuple[int, ...]) -> VectorWork:
         per = ScaleOf.FILTER if len(shape) == 4 else ScaleOf.ROW
         scale = ScaleOf.LAYER if few.scale.numel() == 1 else per
         scale = ScaleOf.CONSTANT if again is not None and torch.equal(again, few.scale) else scale
-    looks = not torch.equal(estimator.few(changed).values[other], few.values[other])
+    planes = zip(estimator.few(changed).planes, few.planes, strict=True)
+    looks = any(not torch.equal(now.values[other], before.values[other]) for now, before in planes)
     through = estimator.gradient(g, x)
     apart = g.clone()
     apart[..., -1] += 1e3

@@ -15,7 +15,7 @@ from ..operand import Role
 from ..sparsity import NMPattern
 from .vector_work import UNDECLARED, VectorWork
 
-__all__ = ["EVERY_STEP", "FIRST_LAYER", "LAST_LAYER", "Phase", "Scheme"]
+__all__ = ["EVERY_STEP", "FIRST_LAYER", "LAST_LAYER", "Phase", "Scheme", "dense_until"]
 
 EVERY_STEP = "every step"
 FIRST_LAYER, LAST_LAYER = "first layer", "last layer"
@@ -43,6 +43,7 @@ class Scheme:
     ``levels``: which few values operands have by role, in each pass; ``full_precision``: the layers that keep all of
     theirs, of `FIRST_LAYER` and `LAST_LAYER`; the first convolution always does. ``vector_work``: by role, what that
     adds to the products; of a role with levels that it leaves out, `vector_work.UNDECLARED`.
+    ``planes``: of a weight that is a sum of planes in FF, the values of each; ``levels`` then have no weight there.
     ``refresh`` and ``unit``: how often the operands are re-made, and by what. ``recalled``: details of ``paper`` that
     are from memory. ``technique``: ``file.Class`` beside this file that trains so, empty for a scheme of others.
     ``schedule``: phases of training under a pattern and the options of the technique; one phase throughout unless
@@ -62,6 +63,7 @@ class Scheme:
     levels: dict[Pass, dict[Role, Levels]] = field(default_factory=dict)
     full_precision: tuple[str, ...] = ()
     vector_work: dict[Role, VectorWork] = field(default_factory=dict)
+    planes: tuple[Levels, ...] = ()
     schedule: Callable[..., tuple[Phase, ...]] | None = None
     wide: bool = False
 
@@ -69,6 +71,11 @@ class Scheme:
         if self.levels and self.takes_pattern:
             raise InputError(f"scheme {self.name!r} has operands of few values and sparse ones; a scheme has either")
         self._check_vector_work()
+        if self.planes and (len(self.planes) < 2 or Role.WEIGHT in self.levels.get(Pass.FF, {Role.WEIGHT: None})):
+            raise InputError(
+                f"planes of scheme {self.name!r} must be two at least, in the place of levels of a weight in FF, which "
+                f"other operands have there, or none: levels={{Pass.FF: {{}}}}; not {[str(p) for p in self.planes]}"
+            )
         for layer in self.full_precision:
             if layer not in (FIRST_LAYER, LAST_LAYER):
                 hint = nearest(layer, (FIRST_LAYER, LAST_LAYER))
@@ -85,7 +92,7 @@ class Scheme:
 
     def work_of(self, role: Role) -> VectorWork | None:
         """What bringing operands of ``role`` to few values takes; None where no pass does and nothing is declared."""
-        few = any(role in roles for roles in self.levels.values())
+        few = any(role in roles for roles in self.levels.values()) or (bool(self.planes) and role is Role.WEIGHT)
         return self.vector_work.get(role, UNDECLARED[role] if few else None)
 
     @property
@@ -106,3 +113,15 @@ class Scheme:
     def online(self) -> frozenset[Pass]:
         """Passes whose N:M operand depends on data of the very step, so that nothing can pre-generate it."""
         return frozenset(p for p, role in self.sparse.items() if role != Role.WEIGHT)
+
+
+def dense_until(name: str, share: float) -> Callable[..., tuple[Phase, ...]]:
+    """Schedule of a technique whose FF is dense up to the share ``until`` of the steps, ``share`` by default."""
+
+    def schedule(pattern: NMPattern | None, *, until: float = share) -> tuple[Phase, ...]:
+        return (
+            Phase(share=until, scheme="dense", pattern=None),
+            Phase(share=1.0 - until, scheme=name, pattern=pattern),
+        )
+
+    return schedule

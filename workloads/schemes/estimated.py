@@ -61,6 +61,10 @@ class Estimated(Technique):
         """For the weights of all layers at work."""
         return Estimator()
 
+    def weight_estimator_of(self, layer: SparseLayer) -> Estimator:
+        """For the weight of one layer, where it depends on what is known of the layer."""
+        return self.weight_estimator()
+
     def activation_estimator(self) -> Estimator:
         """For the inputs of all layers at work."""
         return Estimator()
@@ -76,9 +80,16 @@ class Estimated(Technique):
     # What a technique may choose, chosen.
 
     def forward_weight(self, layer: SparseLayer, weight: Tensor) -> Tensor:
-        few = self.weight_estimator().few(layer.canonical(weight))
-        layer.scale = None if few.scale is None else _by_output(layer, few.scale)
-        return layer.stored(few.values)
+        few = self.weight_estimator_of(layer).few(layer.canonical(weight))
+        planes = tuple(
+            Few(values=layer.stored(p.values), scale=None if p.scale is None else _by_output(layer, p.scale))
+            for p in few.planes
+        )
+        if few.more:
+            layer.planes = planes
+            return layer.stored(few.whole)
+        layer.scale = planes[0].scale
+        return planes[0].values
 
     def prepared(self, layer: SparseLayer, x: Tensor, conv: Any) -> tuple[Tensor, Any]:
         return (_normed(layer, x, self.options.norm) if layer.passes else x), conv
@@ -87,6 +98,11 @@ class Estimated(Technique):
         if not layer.passes:
             return Few(values=x)
         few = self.inputs_estimator(layer).few(_rows(layer, x))
+        if few.more:
+            raise InputError(
+                f"scheme {self.scheme.name!r} brings an activation to a sum of {len(few.planes)} planes; a weight may "
+                "be one, an activation is one Few without more"
+            )
         scale = few.scale
         if scale is not None and not layer.kind.convolution:
             scale = scale.reshape(*x.shape[:-1], 1)
@@ -100,7 +116,7 @@ class Estimated(Technique):
     def weight_gradient(self, layer: SparseLayer, g: Tensor, weight: Tensor) -> Tensor:
         if Pass.FF not in layer.passes:
             return g
-        made = self.weight_estimator().gradient(layer.canonical(g.to(weight.dtype)), layer.canonical(weight))
+        made = self.weight_estimator_of(layer).gradient(layer.canonical(g.to(weight.dtype)), layer.canonical(weight))
         return layer.stored(made)
 
     def marks(self, weight: Tensor) -> Tensor:

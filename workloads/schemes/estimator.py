@@ -16,11 +16,25 @@ class Few:
 
     ``values``: of the shape and dtype of the tensor, any. ``scale``: of as many dimensions, 1 along the contraction of
     FF, so that it can be left out of the product: [groups, out, 1, 1] or [1, 1, 1, 1] of a weight, [rows, 1, ...] of an
-    activation; None for 1.
+    activation; None for 1. ``more``: what is added to it, where a weight is a sum of planes, each with a scale of its
+    own; an activation is one.
     """
 
     values: Tensor
     scale: Tensor | None = None
+    more: tuple[Few, ...] = ()
+
+    @property
+    def planes(self) -> tuple[Few, ...]:
+        """The planes of the sum, each without ``more``; of a tensor that is no sum, itself."""
+        own = Few(values=self.values, scale=self.scale) if self.more else self
+        return own, *(plane for more in self.more for plane in more.planes)
+
+    @property
+    def whole(self) -> Tensor:
+        """The sum of scale times values, of the shape and dtype of the values."""
+        parts = [few.values if few.scale is None else few.values * few.scale for few in self.planes]
+        return sum(parts[1:], start=parts[0]).to(self.values.dtype)
 
 
 class Estimator:

@@ -72,7 +72,7 @@ class Observed:
 
     X is [batch, *positions, in] or, of a convolution, [batch, in, *positions], dY the same with out; all of one float
     dtype. ``dy``: the gradient before the technique. ``conv``: stride, padding, dilation, transposed, output padding,
-    groups of a convolution. ``shape``: of X.
+    groups of a convolution. ``shape``: of X. ``plane``: which one of a weight that is a sum of planes, in FF.
     """
 
     layer: SparseLayer
@@ -82,6 +82,7 @@ class Observed:
     dy: Tensor | None
     conv: Any
     shape: torch.Size
+    plane: int = 0
 
 
 class SparseLayer:
@@ -107,6 +108,9 @@ class SparseLayer:
         self.scale: Tensor | None = None
         """What outputs are multiplied by for W_ff to be of few values, of the dtype of the GEMM: [out], of a
         convolution [out, 1, ...]; None for 1."""
+        self.planes: tuple[Few, ...] = ()
+        """What FF multiplies by, where W_ff is a sum of planes: each stored like the weight, its scale as above; W_ff
+        itself is then their sum, scales included. Empty elsewhere."""
         self._dtype: torch.dtype | None = None
         self._key: tuple[object, ...] = ()
         self._operands: dict[Pass, Tensor] = {}
@@ -220,7 +224,7 @@ class SparseLayer:
     def _make(self, pass_: Pass, dtype: torch.dtype) -> Tensor:
         dense = self.weight.detach().to(dtype)
         if pass_ == Pass.FF:
-            self.scale = None
+            self.scale, self.planes = None, ()
             made = self.technique.forward_weight(self, dense) if Pass.FF in self.passes else dense
         else:
             ff = self.operand(Pass.FF, dtype)

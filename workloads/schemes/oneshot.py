@@ -6,7 +6,7 @@ The patterns of the papers' repositories count what is removed; here, as everywh
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,7 +23,18 @@ from .masks import mask_of_largest
 from .progressive import DenseFirst, UntilOptions
 from .technique import Options, hold_zero, mask_of
 
-__all__ = ["Magnitude", "OneShotOptions", "SparseGpt", "Wanda", "columns", "prune_columns"]
+__all__ = [
+    "Magnitude",
+    "OneShotOptions",
+    "SparseGpt",
+    "Wanda",
+    "as_matrix",
+    "as_stored",
+    "columns",
+    "inverse_factor",
+    "prune_columns",
+    "watch_inputs",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,15 +112,8 @@ class Magnitude(DenseFirst):
             hold_zero(layer, mask, optimizer)
 
     def _watch(self) -> None:
-        owners = {id(layer.weight): layer for layer in self.own_layers()}
-        for layer in self.layers.values() if self.statistics else ():
-
-            def see(module: nn.Module, args: Any, kwargs: Any, output: Any, layer: SparseLayer = layer) -> None:
-                x = args[0] if args else next(iter(kwargs.values()))
-                with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-                    self.gather(owners[id(layer.weight)], columns(layer, x.detach().to(layer.weight.dtype)))
-
-            self._hooks.append(layer.module.register_forward_hook(see, with_kwargs=True))
+        if self.statistics:
+            self._hooks += watch_inputs(self.layers.values(), self.gather)
 
     def _unwatch(self) -> None:
         while self._hooks:
@@ -179,7 +183,7 @@ class Wanda(Magnitude):
     def choose(self, layer: SparseLayer) -> tuple[Tensor, Tensor]:
         weight = layer.weight.detach()
         norms = self._gathered(layer).sqrt()
-        score = _stored(layer, _matrix(layer, weight.float().abs()) * norms[:, None])
+        score = as_stored(layer, as_matrix(layer, weight.float().abs()) * norms[:, None])
         return mask_of_largest(score, layer.view(Pass.FF), self.target), weight
 
 
@@ -201,13 +205,13 @@ class SparseGpt(Magnitude):
         layer.state[self.statistics] = hessian if held is None else held + hessian
 
     def choose(self, layer: SparseLayer) -> tuple[Tensor, Tensor]:
-        hessians, weights = self._gathered(layer), _matrix(layer, layer.weight.detach())
+        hessians, weights = self._gathered(layer), as_matrix(layer, layer.weight.detach())
         made = [
             prune_columns(weight, hessian, layer.run(Pass.FF), self.target)
             for weight, hessian in zip(weights, hessians, strict=True)
         ]
         masks, values = (torch.stack(part) for part in zip(*made, strict=True))
-        return _stored(layer, masks), _stored(layer, values)
+        return as_stored(layer, masks), as_stored(layer, values)
 
 
 def prune_columns(
@@ -219,12 +223,8 @@ def prune_columns(
     lie along runs of ``run`` columns. Updates of columns beyond a block of about ``block`` are made at its end, which
     is faster and the same.
     """
-    w, h = weight.double().clone(), hessian.double().clone()
-    dead = h.diagonal() == 0
-    h.diagonal()[dead] = 1.0
-    w[:, dead] = 0.0
-    h.diagonal().add_(damping * h.diagonal().mean())
-    factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(h)), upper=True)
+    w, factor = weight.double().clone(), inverse_factor(hessian, damping)
+    w[:, hessian.diagonal() == 0] = 0.0
     mask = torch.ones_like(w, dtype=torch.bool)
     for groups in _blocks(w.shape[1], run, pattern.group, block):
         first, last = groups[0][0], groups[-1][1]
@@ -241,6 +241,16 @@ def prune_columns(
     return mask, w.masked_fill(~mask, 0).to(weight.dtype)
 
 
+def inverse_factor(hessian: Tensor, damping: float = 0.01) -> Tensor:
+    """Upper Cholesky factor, float64, of the inverse of ``hessian`` [columns, columns] of any float dtype, to whose
+    diagonal ``damping`` times its mean is added; a column that was always 0 has 1 there before."""
+    h = hessian.double().clone()
+    h.diagonal()[h.diagonal() == 0] = 1.0
+    h.diagonal().add_(damping * h.diagonal().mean())
+    factor: Tensor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(h)), upper=True)
+    return factor
+
+
 def _blocks(length: int, run: int, group: int, block: int) -> Iterator[list[tuple[int, int]]]:
     """Groups as (begin, end), in blocks of at least ``block`` columns but for the last."""
     held: list[tuple[int, int]] = []
@@ -252,6 +262,30 @@ def _blocks(length: int, run: int, group: int, block: int) -> Iterator[list[tupl
                 held = []
     if held:
         yield held
+
+
+def watch_inputs(layers: Iterable[SparseLayer], gather: Callable[[SparseLayer, Tensor], None]) -> list[RemovableHandle]:
+    """Have ``gather`` called with every input of ``layers``, as :func:`columns`, [groups, columns, samples] of the
+    dtype of the weight; of layers that share a weight the first is told. Until the handles are removed."""
+    owners: dict[int, SparseLayer] = {}
+    handles = []
+    for layer in layers:
+        owner = owners.setdefault(id(layer.weight), layer)
+
+        def see(
+            module: nn.Module,
+            args: Any,
+            kwargs: Any,
+            output: Any,
+            layer: SparseLayer = layer,
+            owner: SparseLayer = owner,
+        ) -> None:
+            x = args[0] if args else next(iter(kwargs.values()))
+            with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+                gather(owner, columns(layer, x.detach().to(layer.weight.dtype)))
+
+        handles.append(layer.module.register_forward_hook(see, with_kwargs=True))
+    return handles
 
 
 def columns(layer: SparseLayer, x: Tensor) -> Tensor:
@@ -280,12 +314,12 @@ def columns(layer: SparseLayer, x: Tensor) -> Tensor:
     return y.reshape(len(batched), groups, width, -1).permute(1, 2, 0, 3).reshape(groups, width, -1)
 
 
-def _matrix(layer: SparseLayer, weight: Tensor) -> Tensor:
-    """A tensor stored like the weight as [convolution groups, out, taps x in]."""
+def as_matrix(layer: SparseLayer, weight: Tensor) -> Tensor:
+    """A tensor of any dtype stored like the weight as [convolution groups, out, taps x in]."""
     return layer.canonical(weight).transpose(2, 3).flatten(2)
 
 
-def _stored(layer: SparseLayer, matrix: Tensor) -> Tensor:
-    """Inverse of :func:`_matrix`."""
+def as_stored(layer: SparseLayer, matrix: Tensor) -> Tensor:
+    """Inverse of :func:`as_matrix`: of [convolution groups, out, taps x in] of any dtype."""
     groups, outputs, inputs, taps = layer.shape
     return layer.stored(matrix.reshape(groups, outputs, taps, inputs).transpose(2, 3))

@@ -8,7 +8,6 @@ Importing it must not import torch, so that saved workloads open quickly.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import isclose, sqrt
 from typing import Any
 
@@ -16,9 +15,10 @@ from ..errors import InputError, nearest
 from ..gemm import Pass
 from ..operand import Role
 from ..sparsity import MAX_GROUP, NMPattern
-from .description import Phase, Scheme
+from .description import Phase, Scheme, dense_until
 from .few import FEW
 from .outside import outside, outside_names
+from .sums import SUMS
 
 __all__ = ["SCHEMES", "Phase", "Scheme", "phase_at", "phases", "scheme", "target_density", "widening"]
 
@@ -72,18 +72,6 @@ def dense_fine_tuned(pattern: NMPattern | None, *, dense_tail: float = 1 / 6) ->
         Phase(share=1.0 - dense_tail, scheme="transposable-mvue", pattern=pattern),
         Phase(share=dense_tail, scheme="dense", pattern=None),
     )
-
-
-def dense_until(name: str, share: float) -> Callable[..., tuple[Phase, ...]]:
-    """Schedule of a technique whose FF is dense up to the share ``until`` of the steps, ``share`` by default."""
-
-    def schedule(pattern: NMPattern | None, *, until: float = share) -> tuple[Phase, ...]:
-        return (
-            Phase(share=until, scheme="dense", pattern=None),
-            Phase(share=1.0 - until, scheme=name, pattern=pattern),
-        )
-
-    return schedule
 
 
 def stepwise(pattern: NMPattern | None, *, dense_head: float = 0.0) -> tuple[Phase, ...]:
@@ -387,6 +375,7 @@ SCHEMES: dict[str, Scheme] = {
             recalled="without replay buffer and data removal",
         ),
         *FEW,
+        *SUMS,
     )
 }
 """Every scheme by name, in the order of the documentation."""

@@ -42,10 +42,12 @@ class ThreeGemms(torch.autograd.Function):
                 x if needs_x and few.values is not x else None,
                 weight if needs_w and layer.technique.scheme.levels else None,
             )
-            _show(ctx, Pass.FF, few.values, w_ff, None)
-            if few.scale is None and layer.scale is None:
+            planes = layer.planes or (Few(values=w_ff, scale=layer.scale),)
+            for number, plane in enumerate(planes):
+                _show(ctx, Pass.FF, few.values, plane.values, None, number)
+            if few.scale is None and all(plane.scale is None for plane in planes):
                 return _multiply(few.values, w_ff, bias, layer, conv)
-            return _scaled(few, w_ff, bias, layer, conv)
+            return _scaled(few, planes, bias, layer, conv)
 
     @staticmethod
     @once_differentiable
@@ -74,11 +76,13 @@ class ThreeGemms(torch.autograd.Function):
         return dx, dw, db, None, None
 
 
-def _show(ctx: Any, pass_: Pass, left: Tensor, right: Tensor, dy: Tensor | None) -> None:
+def _show(ctx: Any, pass_: Pass, left: Tensor, right: Tensor, dy: Tensor | None, plane: int = 0) -> None:
     layer: SparseLayer = ctx.layer
     if layer.observer is not None:
         layer.observer(
-            Observed(layer=layer, pass_=pass_, left=left, right=right, dy=dy, conv=ctx.conv, shape=ctx.shape)
+            Observed(
+                layer=layer, pass_=pass_, left=left, right=right, dy=dy, conv=ctx.conv, shape=ctx.shape, plane=plane
+            )
         )
 
 
@@ -90,13 +94,17 @@ def _multiply(x: Tensor, w: Tensor, bias: Tensor | None, layer: SparseLayer, con
     return torch.ops.aten._unsafe_view(rows, (*x.shape[:-1], rows.shape[-1]))  # type: ignore[no-any-return]
 
 
-def _scaled(few: Few, w: Tensor, bias: Tensor | None, layer: SparseLayer, conv: Any) -> Tensor:
+def _scaled(few: Few, planes: tuple[Few, ...], bias: Tensor | None, layer: SparseLayer, conv: Any) -> Tensor:
     """Sums of few values are exact in FP32, as on the machine, and rounded once, with their scales."""
-    dtype = torch.promote_types(w.dtype, torch.float32)
-    made = _multiply(few.values.to(dtype), w.to(dtype), None, layer, conv)
-    for scale in (few.scale, layer.scale):
-        made = made if scale is None else made * scale
-    return (made if bias is None else made + by_channel(bias, conv)).to(w.dtype)
+    dtype = torch.promote_types(few.values.dtype, torch.float32)
+    x, made = few.values.to(dtype), None
+    for plane in planes:
+        product = _multiply(x, plane.values.to(dtype), None, layer, conv)
+        for scale in (few.scale, plane.scale):
+            product = product if scale is None else product * scale
+        made = product if made is None else made + product
+    assert made is not None, "a weight is one plane at least"
+    return (made if bias is None else made + by_channel(bias, conv)).to(few.values.dtype)
 
 
 def by_channel(bias: Tensor, conv: Any) -> Tensor:

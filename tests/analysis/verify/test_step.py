@@ -55,7 +55,9 @@ def test_a_perceptron_under_every_scheme_is_equal_to_the_bit(scheme):
 
     assert found.equal
     assert found.words == found.all_words
-    assert len(found.checks) == 8, "three layers, the first without BP"
+    planes, ends = SCHEMES[scheme].planes, SCHEMES[scheme].full_precision
+    several = len(planes[1:]) * (3 - len(ends))
+    assert len(found.checks) == 8 + several, "three layers, the first without BP; planes are products of their own"
     of_phase = phase_at(phases(scheme, None if SCHEMES[scheme].levels else PATTERN), found.step - 1, found.steps)
     sparse = SCHEMES[of_phase.scheme].sparse if of_phase.pattern else {}
     assert bool(sparse) == bool(SCHEMES[scheme].sparse)

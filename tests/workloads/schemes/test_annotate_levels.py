@@ -23,7 +23,7 @@ from weft.workloads.step import Measured
 from .harness import net
 
 B, T, I8 = Levels.BINARY, Levels.TERNARY, Levels.INT8
-NAMES = [name for name, s in SCHEMES.items() if s.levels]
+NAMES = [name for name, s in SCHEMES.items() if s.levels and not s.planes]
 
 
 class Attended(nn.Module):
@@ -78,7 +78,7 @@ SPIKING = {
 }
 EXPECTED = {
     "spiking": SPIKING,
-    **dict.fromkeys(("xnor", "bireal", "mst", "reste", "biper"), BINARY),
+    **dict.fromkeys(("xnor", "bireal", "mst", "reste", "biper", "bipft"), BINARY),
     "biper-real": REAL,
     **dict.fromkeys(("bitnet", "bitnet-median"), TERNARY),
 }
