@@ -6,8 +6,9 @@ gradient`` of dW behind it. Each is an op of its own, as in eager PyTorch, with 
 a `VectorWork` says is not needed is not there. A weight that is made in the step is quantised before FF, too; those of
 others are packed by their update.
 
-A tensor of FF is quantised once in all forms that FF and WU read, and for all planes of a weight. Backward goes through the uses of a layer the other
-way round, so that WU and BP have the tensors of the last FF of the layer that none of theirs had before.
+A tensor of FF is quantised once in all forms that FF and WU read, and for all planes of a weight. Backward goes through
+the uses of a layer the other way round, so that WU and BP have the tensors of the last FF of the layer that none of
+theirs had before.
 """
 
 from __future__ import annotations

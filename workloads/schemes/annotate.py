@@ -247,7 +247,7 @@ def _with_levels(op: MatrixOp, chosen: Scheme, whole: dict[str, str], measured: 
 
 def without_levels(workload: Workload) -> Workload:
     """``workload`` without the levels, the planes and the vector work of its scheme, with the levels it had before."""
-    workload = without_planes(without_vector_work(workload))
+    workload = without_vector_work(workload)
     if not any(op.a.levels or op.b.levels for op in workload.matrix_ops):
         return workload
     levels = scheme(workload.scheme).levels
@@ -260,7 +260,7 @@ def without_levels(workload: Workload) -> Workload:
         a, b = (replace(x, levels=None) for x in (op.a, op.b))
         return replace(op, a=a, b=b)
 
-    return replace(workload, ops=tuple(map(bare, workload.ops)))
+    return without_planes(replace(workload, ops=tuple(map(bare, workload.ops))))
 
 
 def _reason(op: MatrixOp, role: Role, pattern: NMPattern, first: str | None) -> str:

@@ -30,7 +30,7 @@ _WORK = {
     "pb-llm": {_W: VectorWork(scale=ScaleOf.FILTER)},
     "pb-llm-mean": {_W: VectorWork(looks=1, scale=ScaleOf.FILTER)},
     "db-llm": {_W: VectorWork(scale=ScaleOf.FILTER, gradient=2)},  # sums of dW' for the scales of both planes
-    "binarydm": {_W: VectorWork(looks=1, scale=ScaleOf.FILTER), _X: VectorWork(looks=1, scale=ScaleOf.ROW)},
+    "binarydm": {_W: VectorWork(looks=1, scale=ScaleOf.FILTER), _X: VectorWork(norm=True, looks=1, scale=ScaleOf.ROW)},
     "bipft": {_W: VectorWork(looks=1, scale=ScaleOf.LAYER, gradient=0), _X: VectorWork(norm=True, scale=ScaleOf.ROW)},
 }
 _BYTES = VectorWork(looks=1, scale=ScaleOf.ROW, gradient=0)

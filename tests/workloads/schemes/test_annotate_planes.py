@@ -59,7 +59,9 @@ def test_every_plane_is_a_product_and_their_results_are_added(step, name):
         place, added = next((i, op) for i, op in of(made, layer, Pass.FF) if op.op == SUM_OF_PLANES)
         assert isinstance(added, VectorOp) and added.elements == before[0].c.elements
         assert added.read_bytes == len(planes) * before[0].c.bytes and added.write_bytes == before[0].c.bytes
-        assert made.after[place] == tuple(i for i, _ in products)
+        scaled = [i for i, op in of(made, layer, Pass.FF) if op.op == "scale"]
+        assert [made.after[i][-1] for i in scaled] == [i for i, _ in products]
+        assert made.after[place] == tuple(scaled)
 
     ends = {op.name for op in made.matrix_ops if op.parameter and op.pass_ is Pass.FF and op.kept_dense}
     assert ends == {"conv", "head", *(("into",) if name == "binarydm" else ())}
@@ -83,7 +85,8 @@ def test_what_waited_for_a_product_waits_for_the_sum(step, name):
     old = [
         i
         for i, op in enumerate(made.ops)
-        if not (isinstance(op, MatrixOp) and op.plane) and not (isinstance(op, VectorOp) and op.op == SUM_OF_PLANES)
+        if not (isinstance(op, MatrixOp) and op.plane)
+        and not (isinstance(op, VectorOp) and (op.op == SUM_OF_PLANES or op.parameter))
     ]
     assert len(old) == len(step.ops) < len(made.ops)
     was, now, place = ancestors(step), ancestors(made), {i: n for n, i in enumerate(old)}
