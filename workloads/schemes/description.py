@@ -13,6 +13,7 @@ from ..gemm import Pass
 from ..levels import Levels
 from ..operand import Role
 from ..sparsity import NMPattern
+from .attention import Part
 
 __all__ = ["EVERY_STEP", "FIRST_LAYER", "LAST_LAYER", "Phase", "Scheme"]
 
@@ -40,7 +41,8 @@ class Scheme:
     ``sparse``: role of the N:M operand in each pass that has one; one made of data of the step is selected online.
     ``unstructured``: role of operands whose zeros follow no N:M pattern, from which the machine gains nothing.
     ``levels``: which few values operands have by role, in each pass; ``full_precision``: the layers that keep all of
-    theirs, of `FIRST_LAYER` and `LAST_LAYER`; the first convolution always does.
+    theirs, of `FIRST_LAYER` and `LAST_LAYER`; the first convolution always does. ``attention``: the few values of its
+    parts, in FF and in the gradients that read them; parts that are not named are numbers.
     ``refresh`` and ``unit``: how often the operands are re-made, and by what. ``recalled``: details of ``paper`` that
     are from memory. ``technique``: ``file.Class`` beside this file that trains so, empty for a scheme of others.
     ``schedule``: phases of training under a pattern and the options of the technique; one phase throughout unless
@@ -59,12 +61,17 @@ class Scheme:
     unstructured: dict[Pass, Role] = field(default_factory=dict)
     levels: dict[Pass, dict[Role, Levels]] = field(default_factory=dict)
     full_precision: tuple[str, ...] = ()
+    attention: dict[Part, Levels] = field(default_factory=dict)
     schedule: Callable[..., tuple[Phase, ...]] | None = None
     wide: bool = False
 
     def __post_init__(self) -> None:
         if self.levels and self.takes_pattern:
             raise InputError(f"scheme {self.name!r} has operands of few values and sparse ones; a scheme has either")
+        if self.attention and not {Pass.FF, Pass.BP} <= self.levels.keys():
+            raise InputError(
+                f"scheme {self.name!r} has levels of attention, but none of layers in FF and BP beside them"
+            )
         for layer in self.full_precision:
             if layer not in (FIRST_LAYER, LAST_LAYER):
                 hint = nearest(layer, (FIRST_LAYER, LAST_LAYER))

@@ -18,6 +18,7 @@ from ..operand import Role
 from ..sparsity import MAX_GROUP, NMPattern
 from .description import Phase, Scheme
 from .few import FEW
+from .few_attention import FEW_ATTENTION
 from .outside import outside, outside_names
 
 __all__ = ["SCHEMES", "Phase", "Scheme", "phase_at", "phases", "scheme", "target_density", "widening"]
@@ -387,6 +388,7 @@ SCHEMES: dict[str, Scheme] = {
             recalled="without replay buffer and data removal",
         ),
         *FEW,
+        *FEW_ATTENTION,
     )
 }
 """Every scheme by name, in the order of the documentation."""
