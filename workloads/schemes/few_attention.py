@@ -50,7 +50,7 @@ FEW_ATTENTION: tuple[Scheme, ...] = (
         technique="language.BinaryTransformer",
         paper=_TBT,
         unit="signs; mean |W| of a filter, mean |x| of a token",
-        recalled="steps of activations by their initial rule, not learned; embeddings whole; without distillation; "
+        recalled="steps of activations by means of rows, not learned; embeddings whole; without distillation; "
         "norm in front of the sign",
     ),
     Scheme(

@@ -17,7 +17,7 @@ Shown = Callable[[Tensor, Tensor], None]
 
 
 def few_product(a: Tensor, b: Tensor, left: Estimator, right: Estimator, shown: Shown | None = None) -> Tensor:
-    """s_a A_q (s_b B_q)^T, [..., m, n], of ``a`` [..., m, k] and ``b`` [..., n, k], brought to few values by estimators.
+    """s_a A_q (s_b B_q)^T [..., m, n] of ``a`` [..., m, k] and ``b`` [..., n, k], brought to few values by estimators.
 
     All are of one float dtype. Both estimators get [..., rows, k], so that a scale is [..., rows, 1] or, for all rows,
     [..., 1, 1]. Backward: dA' = (s_b dC) B_q, dB' = (s_a dC)^T A_q, the gradients of s_a A_q and s_b B_q, of which the

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from .attention import Part
-from .binary import Clipped
-from .estimated import EPSILON, Estimated
+from .binary import Binary, BinaryOptions, Clipped
+from .estimated import EPSILON, Estimated, EstimatedOptions
 from .estimator import Estimator, Few, sign
+from .nm import require_share
+from .technique import Options
 
 __all__ = [
     "BinaryRow",
     "BinaryTransformer",
+    "BinaryTransformerOptions",
     "FilterMean",
     "FilterTernary",
     "TernaryRow",
     "TernaryTransformer",
+    "TernaryTransformerOptions",
     "UnitRow",
 ]
 
@@ -37,20 +42,26 @@ class FilterTernary(Estimator):
         return Few(values=(x / scale.clamp_min(EPSILON)).clamp(-1, 1).round(), scale=scale)
 
 
-def _step(x: Tensor, times: float) -> Tensor:
-    """``times`` the mean |x| of every row."""
-    return (times * x.abs().mean(-1, keepdim=True)).clamp_min(EPSILON)
-
-
 @dataclass(frozen=True, slots=True)
 class BinaryRow(Estimator):
-    """s sign(x) with s = 2 mean |x| of every row; dx = g 1[|x| <= s]."""
+    """s sign(x) with s = 2 mean |x| of every row; dx = g 1[|x| <= s].
+
+    ``whole``: a row is all but the first dimension, as inputs of layers come, an image of a convolution among them;
+    else the last dimension alone, as the parts of attention come.
+    """
+
+    whole: bool = False
 
     def few(self, x: Tensor) -> Few:
-        return Few(values=sign(x), scale=_step(x, 2))
+        return Few(values=sign(x), scale=self.step(x, 2))
 
     def gradient(self, g: Tensor, x: Tensor) -> Tensor:
-        return g * (x.abs() <= _step(x, 2))
+        return g * (x.abs() <= self.step(x, 2))
+
+    def step(self, x: Tensor, times: float) -> Tensor:
+        """``times`` the mean |x| of every row of ``x``, of any shape and float dtype; of its dimensions, 1 in a row."""
+        dims = tuple(range(1, x.dim())) if self.whole else (-1,)
+        return (times * x.abs().mean(dims, keepdim=True)).clamp_min(EPSILON)
 
 
 class TernaryRow(BinaryRow):
@@ -59,45 +70,86 @@ class TernaryRow(BinaryRow):
     __slots__ = ()
 
     def few(self, x: Tensor) -> Few:
-        scale = _step(x, 2)
+        scale = self.step(x, 2)
         return Few(values=(x / scale).round().clamp(-1, 1), scale=scale)
 
 
+@dataclass(frozen=True, slots=True)
 class UnitRow(Estimator):
-    """s clip(round(x / s), 0, 1) of x >= 0, with s = 4 mean x of every row; dx = g 1[x <= s]."""
+    """s clip(round(x / s), 0, 1) of x >= 0, with s = ``times`` the mean of every row; dx = g 1[x <= s]."""
+
+    times: float
 
     def few(self, x: Tensor) -> Few:
-        scale = _step(x, 4)
+        scale = self._step(x)
         return Few(values=(x / scale).round().clamp(0, 1), scale=scale)
 
     def gradient(self, g: Tensor, x: Tensor) -> Tensor:
-        return g * (x <= _step(x, 4))
+        return g * (x <= self._step(x))
+
+    def _step(self, x: Tensor) -> Tensor:
+        return (self.times * x.mean(-1, keepdim=True)).clamp_min(EPSILON)
 
 
-class BinaryTransformer(Estimated):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TernaryTransformerOptions(EstimatedOptions):
+    """``map_step``: the step of the map of attention, over the mean of its row; from half a step on an element is 1."""
+
+    map_step: float = 2.0
+
+    def __post_init__(self) -> None:
+        EstimatedOptions.__post_init__(self)
+        require_share("map_step", self.map_step, 1e-6, 1e6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BinaryTransformerOptions(BinaryOptions):
+    """``map_step``: as of the ternary transformer."""
+
+    map_step: float = 2.0
+
+    def __post_init__(self) -> None:
+        BinaryOptions.__post_init__(self)
+        require_share("map_step", self.map_step, 1e-6, 1e6)
+
+
+class BinaryTransformer(Binary):
     """Binary and ternary natural language generation (Liu et al., ACL 2023, arXiv 2306.01841; repository
     facebookresearch/Ternary_Binary_Transformer), its binary form.
 
-    There a step s of activations is learned for each layer, from these means of the first batch on; here it is the mean
-    of every row, at every use. Values of attention are signs without a step, which would be one of tokens to come.
+    There a step s of activations is learned for each layer, from 2 mean |x| of the first batch on, and from 4 mean x of
+    maps; here it is the mean of every row, at every use. Values of attention are signs without a step, which would be
+    one of tokens to come.
     """
+
+    options_type: ClassVar[type[Options]] = BinaryTransformerOptions
+    options: BinaryTransformerOptions
 
     def weight_estimator(self) -> Estimator:
         return FilterMean()
 
     def activation_estimator(self) -> Estimator:
-        return BinaryRow()
+        return BinaryRow(whole=True)
 
     def attention_estimators(self) -> dict[Part, Estimator]:
-        row = self.activation_estimator()
-        return {Part.QUERY: row, Part.KEY: row, Part.MAP: UnitRow(), Part.VALUE: Clipped()}
+        return _parts(BinaryRow(), self.options.map_step)
 
 
-class TernaryTransformer(BinaryTransformer):
+class TernaryTransformer(Estimated):
     """The same with weights, inputs of layers, queries and keys of three values."""
+
+    options_type: ClassVar[type[Options]] = TernaryTransformerOptions
+    options: TernaryTransformerOptions
 
     def weight_estimator(self) -> Estimator:
         return FilterTernary()
 
     def activation_estimator(self) -> Estimator:
-        return TernaryRow()
+        return TernaryRow(whole=True)
+
+    def attention_estimators(self) -> dict[Part, Estimator]:
+        return _parts(TernaryRow(), self.options.map_step)
+
+
+def _parts(row: Estimator, step: float) -> dict[Part, Estimator]:
+    return {Part.QUERY: row, Part.KEY: row, Part.MAP: UnitRow(step), Part.VALUE: Clipped()}

@@ -158,6 +158,14 @@ def surrogate(name, x, w, conv, step):
         wave = (20 * w).sin()
         wave = through(plus_minus(wave), wave) if name == "biper" and step >= 5 else wave
         return through(plus_minus(x), parabolas(x)), wave / math.sqrt(fan_in(w))
+    if name == "bivit":
+        return through(plus_minus(x), x.clamp(-1, 1)), through(per_filter(w) * plus_minus(w), w.clamp(-1, 1))
+    if name in ("tbt-binary", "tbt-ternary"):
+        most = 2 * x.detach().abs().mean((1, 2, 3) if conv else -1, keepdim=True)
+        clipped = torch.minimum(torch.maximum(x, -most), most)
+        if name == "tbt-binary":
+            return through(most * plus_minus(x), clipped), through(per_filter(w) * plus_minus(w), w)
+        return through(most * (x / most).round().clamp(-1, 1), clipped), rounded(w, 4 / 3 * per_filter(w), -1, 1)
     size = w.abs().median() if name == "bitnet-median" else w.abs().mean()
     return rounded(x, per_row(x, conv) / 128, -128, 127), rounded(w, size.detach(), -1, 1)
 
