@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from .attention import Part
-from .binary import Binary, BinaryOptions, Clipped
+from .binary import Clipped
 from .estimated import EPSILON, Estimated, EstimatedOptions
 from .estimator import Estimator, Few, sign
 from .nm import require_share
@@ -17,12 +17,11 @@ from .technique import Options
 __all__ = [
     "BinaryRow",
     "BinaryTransformer",
-    "BinaryTransformerOptions",
     "FilterMean",
     "FilterTernary",
     "TernaryRow",
     "TernaryTransformer",
-    "TernaryTransformerOptions",
+    "TransformerOptions",
     "UnitRow",
 ]
 
@@ -92,7 +91,7 @@ class UnitRow(Estimator):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TernaryTransformerOptions(EstimatedOptions):
+class TransformerOptions(EstimatedOptions):
     """``map_step``: the step of the map of attention, over the mean of its row; from half a step on an element is 1."""
 
     map_step: float = 2.0
@@ -102,18 +101,7 @@ class TernaryTransformerOptions(EstimatedOptions):
         require_share("map_step", self.map_step, 1e-6, 1e6)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BinaryTransformerOptions(BinaryOptions):
-    """``map_step``: as of the ternary transformer."""
-
-    map_step: float = 2.0
-
-    def __post_init__(self) -> None:
-        BinaryOptions.__post_init__(self)
-        require_share("map_step", self.map_step, 1e-6, 1e6)
-
-
-class BinaryTransformer(Binary):
+class BinaryTransformer(Estimated):
     """Binary and ternary natural language generation (Liu et al., ACL 2023, arXiv 2306.01841; repository
     facebookresearch/Ternary_Binary_Transformer), its binary form.
 
@@ -122,8 +110,8 @@ class BinaryTransformer(Binary):
     one of tokens to come.
     """
 
-    options_type: ClassVar[type[Options]] = BinaryTransformerOptions
-    options: BinaryTransformerOptions
+    options_type: ClassVar[type[Options]] = TransformerOptions
+    options: TransformerOptions
 
     def weight_estimator(self) -> Estimator:
         return FilterMean()
@@ -135,11 +123,8 @@ class BinaryTransformer(Binary):
         return _parts(BinaryRow(), self.options.map_step)
 
 
-class TernaryTransformer(Estimated):
+class TernaryTransformer(BinaryTransformer):
     """The same with weights, inputs of layers, queries and keys of three values."""
-
-    options_type: ClassVar[type[Options]] = TernaryTransformerOptions
-    options: TernaryTransformerOptions
 
     def weight_estimator(self) -> Estimator:
         return FilterTernary()

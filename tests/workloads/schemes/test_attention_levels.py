@@ -19,9 +19,12 @@ from weft.workloads.errors import InputError
 from weft.workloads.gemm import Pass
 from weft.workloads.levels import Levels
 from weft.workloads.operand import Role
-from weft.workloads.schemes import attach
+from weft.workloads.schemes import attach, outside
 from weft.workloads.schemes.attention import Part, attention_parts
-from weft.workloads.schemes.scheme import SCHEMES
+from weft.workloads.schemes.conformance import _check_attention
+from weft.workloads.schemes.estimated import Estimated
+from weft.workloads.schemes.estimator import Estimator
+from weft.workloads.schemes.scheme import SCHEMES, Scheme
 from weft.workloads.step import MatrixOp
 
 from .attended_net import HEADS, TOKENS, WIDTH, Net, net, signs, whole
@@ -164,7 +167,7 @@ def test_under_autocast_products_have_its_type(amp):
         ("bivit", {"share": 1.5}, "option 'share' must be a number from 0 to 1, not 1.5"),
         ("bivit", {"scales": "means"}, "option 'scales' is 'means': did you mean 'mean'"),
         ("tbt-binary", {"map_step": 0}, "option 'map_step' must be a number from 1e-06"),
-        ("tbt-ternary", {"edge": "one"}, "option 'edge' of scheme 'tbt-ternary' is unknown"),
+        ("tbt-binary", {"edge": "one"}, "option 'edge' of scheme 'tbt-binary' is unknown"),
     ],
 )
 def test_bad_options_are_refused(name, options, message):
@@ -180,3 +183,29 @@ def test_forward_products_run_on_the_xnor_engine_and_gradients_on_the_array(step
         if isinstance(op, MatrixOp) and op.parameter is None
     }
     assert engines == {(Pass.FF, "XNOR"), (Pass.BP, "STCE")}
+
+
+class Unsaid(Estimated):
+    """Says that its maps are spikes, and leaves them as they are."""
+
+    def attention_estimators(self):
+        return {Part.MAP: Estimator()}
+
+
+class Silent(Estimated):
+    """Says so, and has no estimator for them."""
+
+
+@pytest.mark.parametrize(
+    ("technique", "message"),
+    [
+        (Unsaid, "the map of attention is spike, but holds 0"),
+        (Silent, r"levels are of \[<Part.MAP: 'map'>\], estimators of \[\]"),
+    ],
+)
+def test_the_conformance_test_looks_at_attention(technique, message, monkeypatch):
+    monkeypatch.setattr(outside, "_KNOWN", {})
+    levels = {p: {Role.WEIGHT: Levels.BINARY} for p in (Pass.FF, Pass.BP)}
+    weft.register_scheme(Scheme(name="own", title="own", levels=levels, attention={Part.MAP: Levels.SPIKE}), technique)
+    with pytest.raises(AssertionError, match=message):
+        _check_attention("own", {})
