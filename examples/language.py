@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import weft
-from weft.workloads.catalog import trace_module
 from weft.workloads.schemes import attach
 
 PAGES = sorted((Path(__file__).parents[1] / "docs").rglob("*.md"))
@@ -114,7 +113,7 @@ def main() -> None:
     print(f"{len(train):,} characters to train on, {len(test):,} to test on, {letters} letters")
     alone, paired = counted(train, test, letters)
     print(f"letters alone {alone:.3f} bits, pairs {paired:.3f} bits")
-    step = trace_module(Characters(letters), torch.zeros(BATCH, LENGTH, dtype=torch.long), optimizer="adamw")
+    step = weft.trace(Characters(letters), torch.zeros(BATCH, LENGTH, dtype=torch.long), optimizer="adamw")
     for scheme in asked.schemes.split(","):
         found = bits(trained(scheme, asked.steps, train, letters), test)
         marked = step if scheme == "dense" else weft.sparsify(step, scheme)

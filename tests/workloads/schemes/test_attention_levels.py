@@ -66,7 +66,14 @@ def test_every_product_of_attention_reads_the_levels_of_its_parts(step, name, sc
 
 
 @pytest.mark.parametrize(
-    ("model", "settings"), [("vit_s", {}), ("gpt2", {"seq": 64}), ("bert_base", {"seq": 64}), ("swin_t", {})]
+    ("model", "settings"),
+    [
+        ("vit_s", {}),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("gpt2", {"seq": 64}), ("bert_base", {"seq": 64}), ("swin_t", {}))
+        ),
+    ],
 )
 def test_all_products_of_known_transformers_are_found(model, settings):
     traced = weft.trace(model, batch=2, **settings)
