@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import cos, pi
 from typing import ClassVar
 
 import torch
@@ -56,15 +57,18 @@ class RowSign(Clipped):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BiVitOptions(BinaryOptions):
     """``share``: of the maximum of a row of the map, from which on an element is 1; ``map_scale``: whether a row of the
-    map has a scale; ``scales``: of the weights of a filter, ``learned`` from their mean |W| on, or that ``mean``."""
+    map has a scale; ``scales``: of the weights of a filter, ``learned`` from their mean |W| on, or that ``mean``;
+    ``scale_rate``: of the first step of their learning, the paper's."""
 
     share: float = 0.25
     map_scale: bool = False
     scales: str = "learned"
+    scale_rate: float = 5e-4
 
     def __post_init__(self) -> None:
         BinaryOptions.__post_init__(self)
         require_share("share", self.share, 0.0, 1.0)
+        require_share("scale_rate", self.scale_rate, 0.0, 1.0)
         if self.scales not in _SCALES:
             raise InputError(f"option 'scales' is {self.scales!r}: {nearest(str(self.scales), _SCALES)}")
 
@@ -74,7 +78,7 @@ class BiVit(Binary):
 
     The map of attention is 1 from a ``share`` of the maximum of its row on: the linear fit of the best threshold, which
     is half of the mean of what is kept. Queries, keys and values are signs, of the first two with the mean of their
-    row; weights are s sign(W) with one s a filter that is trained like a weight: ds = sum of dW sign(W).
+    row; weights are s sign(W) with one s a filter that is trained: ds = sum of dW sign(W).
     """
 
     options_type: ClassVar[type[Options]] = BiVitOptions
@@ -119,8 +123,11 @@ class BiVit(Binary):
         self._gradients: dict[str, Tensor] = {}
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
-        """Adam at the rate of the optimizer. A gradient that is not finite is left out, as a scaler leaves the step."""
-        rate = float(optimizer.param_groups[0]["lr"])
+        """Adam at ``scale_rate`` along a cosine, as the paper trains everything, whatever the optimizer of the weights.
+
+        A gradient that is not finite is left out, as a scaler leaves the step.
+        """
+        rate = self.options.scale_rate * 0.5 * (1 + cos(pi * step / self.steps))
         for name, grad in self._gradients.items():
             if not bool(torch.isfinite(grad).all()):
                 continue

@@ -108,9 +108,9 @@ def test_operands_in_training_hold_the_values_of_their_levels_and_make_the_sums_
 
 
 def test_learned_scales_follow_the_optimizer_of_pytorch():
-    """ds = sum of dW sign(W), by Adam at the rate of the weights; from the mean |W| of each filter on."""
+    """ds = sum of dW sign(W), by Adam along a cosine; from the mean |W| of each filter on."""
     model, x = net()
-    technique = attach(model, "bivit", None, steps=4)
+    technique = attach(model, "bivit", None, steps=4, scale_rate=0.1)
     own = technique.layers["qkv"]
     assert technique.layers.keys() == {"qkv", "proj"}
     torch.testing.assert_close(own.state["scale"], model.qkv.weight.detach().float().abs().mean(1))
@@ -127,6 +127,7 @@ def test_learned_scales_follow_the_optimizer_of_pytorch():
         technique.adjust_gradients(step)
         optimizer.step()
         technique.after_step(step, optimizer)
+        adam.param_groups[0]["lr"] = 0.1 * (1 + math.cos(math.pi * step / 4)) / 2
         adam.step()
         torch.testing.assert_close(own.state["scale"], scale.detach())
     assert attach(net()[0], "bivit", None, steps=1, scales="mean").layers["qkv"].state == {}
