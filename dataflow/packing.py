@@ -47,9 +47,9 @@ def with_forms(workload: Workload, placements: Sequence[Placement | None], spec:
     edge."""
     readers: Readers = {}
     for op, placement in zip(workload.ops, placements, strict=True):
-        if isinstance(op, MatrixOp) and op.parameter is not None and placement is not None:
-            for copy in filter(None, map(op.packed, (Role.WEIGHT, Role.ACTIVATION))):
-                readers.setdefault((op.parameter, copy), []).append(word_bits(placement, spec))
+        if isinstance(op, MatrixOp) and placement is not None:
+            for copy in op.packed_operands:
+                readers.setdefault((op.parameter or op.name, copy), []).append(word_bits(placement, spec))
 
     def made(i: int, op: Op) -> Op:
         match op:

@@ -78,15 +78,26 @@ class MatrixOp:
                 + ("; of a convolution one operand may differ" if self.convolution else "")
             )
 
+    def packed_as(self, operand: Operand) -> PackedCopy:
+        """The packed form in which the op reads an operand of its own that has levels."""
+        assert operand.levels is not None, "only an operand with levels is packed"
+        return PackedCopy(
+            role=operand.role,
+            levels=operand.levels,
+            pass_=self.pass_,
+            elements=operand.elements,
+            run=self.gemm.run,
+            plane=self.plane if operand.role is Role.WEIGHT else 0,
+        )
+
+    @property
+    def packed_operands(self) -> tuple[PackedCopy, ...]:
+        """The packed forms that the op reads."""
+        return tuple(self.packed_as(x) for x in (self.a, self.b) if x.levels is not None)
+
     def packed(self, role: Role) -> PackedCopy | None:
         """The packed operand of that role which the op reads, None where it has no levels."""
-        for x in (self.a, self.b):
-            if x.role is role and x.levels is not None:
-                run, plane = self.gemm.run, self.plane if role is Role.WEIGHT else 0
-                return PackedCopy(
-                    role=role, levels=x.levels, pass_=self.pass_, elements=x.elements, run=run, plane=plane
-                )
-        return None
+        return next((copy for copy in self.packed_operands if copy.role is role), None)
 
     @property
     def copy(self) -> WeightCopy | None:

@@ -8,7 +8,8 @@ others are packed by their update.
 
 A tensor of FF is quantised once in all forms that FF and WU read, and for all planes of a weight. Backward goes through
 the uses of a layer the other way round, so that WU and BP have the tensors of the last FF of the layer that none of
-theirs had before.
+theirs had before. Parts of attention are quantised before the product of FF that reads them, scores and sums are scaled
+behind it, and their gradients go through an estimator each.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class _Weave:
     left: dict[tuple[str, str, Pass], list[_Forward]] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
     filters: dict[str, int] = field(default_factory=dict)
+    attention: dict[tuple[object, ...], list[int]] = field(default_factory=dict)
+    """What quantised the parts of attention, by module, levels and elements."""
 
     def add(self, op: Op, after: Iterable[int]) -> int:
         self.ops.append(op)
@@ -62,13 +65,13 @@ class _Weave:
     def vector(self, product: MatrixOp, name: Name, of: Operand, after: Iterable[int], **own: object) -> int:
         """Adds an op that goes over ``of`` once, reading and writing it, but for what ``own`` says."""
         given = {"elements": of.elements, "read_bytes": of.bytes, "write_bytes": of.bytes, **own}
+        given["parameter"] = product.parameter or product.name
         op = VectorOp(
             name=product.name,
             op=name,
             pass_=product.pass_,
             dtype=of.dtype,
             recompute=product.recompute,
-            parameter=product.parameter,
             **given,  # type: ignore[arg-type]
         )
         return self.add(op, after)
@@ -157,6 +160,36 @@ class _Weave:
             read_bytes=op.c.bytes * w.gradient, wide_read=wide,
         )  # fmt: skip
 
+    # Products of attention. All rows have a scale and are gone over once before, as much as any scheme here needs.
+
+    def attended(self, op: MatrixOp, after: set[int]) -> int:
+        few = [x for x in (op.a, op.b) if x.levels is not None]
+        scales = sum(x.elements // op.gemm.k for x in few) * _FP32
+        if op.pass_ is Pass.FF:
+            own = {self._quantised_part(op, x, after) for x in few}
+            end = self.add(op, after | own)
+            return self.vector(op, "scale", op.c, {end}, wide_read=scales)
+        own = {i for x in few for i in self._packed_part(op, x)}
+        dy = next(x for x in (op.a, op.b) if x.levels is None)
+        own.add(self.vector(op, "scale gradient", dy, after, wide_read=scales))
+        end = self.add(op, after | own)
+        return self.vector(op, "estimator gradient", op.c, {end}, read_bytes=2 * op.c.bytes)
+
+    def _quantised_part(self, op: MatrixOp, x: Operand, after: set[int]) -> int:
+        made = self.vector(
+            op, "quantise", x, after, elements=2 * x.elements, read_bytes=2 * x.bytes, write_bytes=0,
+            packs=(op.packed_as(x),), wide_write=x.elements // op.gemm.k * _FP32,
+        )  # fmt: skip
+        self.attention.setdefault((op.name, x.levels, x.elements), []).append(made)
+        return made
+
+    def _packed_part(self, op: MatrixOp, x: Operand) -> list[int]:
+        """What quantised ``x``, or an operand just like it, of which one more has this form from now on."""
+        made, copy = self.attention.get((op.name, x.levels, x.elements), []), op.packed_as(x)
+        without = [i for i in made if copy not in getattr(self.ops[i], "packs", ())]
+        self.pack(without[0] if without else None, copy)
+        return made
+
     def _measure(self, op: MatrixOp) -> None:
         """Rows and outputs of a layer by any of its products."""
         g, of = op.gemm, _parameter(op)
@@ -214,7 +247,9 @@ def with_vector_work(workload: Workload, chosen: Scheme) -> Workload:
     last: list[int] = []
     for i, op in enumerate(workload.ops):
         after = {last[j] for j in workload.after[i]} if workload.after else set[int]()
-        if not isinstance(op, MatrixOp) or op.parameter not in layers or op.kept_dense or op.parameter is None:
+        if isinstance(op, MatrixOp) and op.parameter is None and not op.kept_dense and (op.a.levels or op.b.levels):
+            last.append(weave.attended(op, after))
+        elif not isinstance(op, MatrixOp) or op.parameter not in layers or op.kept_dense or op.parameter is None:
             last.append(weave.add(_with_scales(op, weave, layers), after))
         elif op.pass_ is Pass.FF:
             last.append(weave.forward(op, after))

@@ -17,6 +17,7 @@ from ..operand import NMOperand, Role
 from ..sparsity import LayerPattern, LayerPatterns, NMPattern
 from ..step import MatrixOp, Measured, Op, UpdateOp, Workload
 from .added_work import with_vector_work, without_vector_work
+from .attention import Parts, attention_parts
 from .description import FIRST_LAYER, LAST_LAYER
 from .planes import with_planes, without_planes
 from .scheme import Scheme, scheme
@@ -67,7 +68,8 @@ def annotate(
 
     A scheme of few values takes no pattern. Its operands get their ``levels``, and its vector work becomes ops of the
     step; in full precision stay the layers that it names, the first and the last by the products of FF, and those whose
-    operands had levels before.
+    operands had levels before. Products of attention get those of their parts, where the scheme names any
+    (:func:`.attention.attention_parts`).
 
     ``measured`` is what a training found. It is kept with the workload, and a layer that the training could not make
     sparse stays dense here too, for the training's reason: modules that multiply on their own do not show in the ops.
@@ -89,12 +91,14 @@ def annotate(
     rules = _rules_of(workload, by_layer)
     whole = _full_precision(workload, chosen, first)
 
-    def made(op: MatrixOp) -> MatrixOp:
+    parts = attention_parts(workload) if chosen.attention else {}
+
+    def made(i: int, op: MatrixOp) -> MatrixOp:
         if chosen.levels:
-            return _with_levels(op, chosen, whole, measured)
+            return _with_levels(op, chosen, whole, measured, parts.get(i, (None, None)))
         return _annotate_op(op, chosen, by_layer, rules.get(op.parameter or ""), first, measured)
 
-    ops = tuple(made(op) if isinstance(op, MatrixOp) else op for op in workload.ops)
+    ops = tuple(made(i, op) if isinstance(op, MatrixOp) else op for i, op in enumerate(workload.ops))
     _require_effect(ops, rules)
     if chosen.planes:
         workload = with_planes(replace(workload, ops=ops), chosen.planes)
@@ -231,17 +235,22 @@ def _full_precision(workload: Workload, chosen: Scheme, first: str | None) -> di
     return found if first is None else {**found, first: FIRST_CONVOLUTION}
 
 
-def _with_levels(op: MatrixOp, chosen: Scheme, whole: dict[str, str], measured: Sequence[Measured]) -> MatrixOp:
+def _with_levels(
+    op: MatrixOp, chosen: Scheme, whole: dict[str, str], measured: Sequence[Measured], parts: Parts
+) -> MatrixOp:
     levels = chosen.levels.get(op.pass_)
     if levels is None:
         return replace(op, sparse=None, kept_dense="")
-    reason = NO_WEIGHT if op.parameter is None else whole.get(op.parameter, "")
+    of_parts = [None if part is None else chosen.attention.get(part) for part in parts]
+    attended = any(of_parts)
+    reason = NO_WEIGHT if op.parameter is None and not attended else whole.get(op.parameter or "", "")
     if op.a.levels is not None or op.b.levels is not None:
         reason = reason or OWN_LEVELS
     reason = reason or _measured_reason(op, measured)
     if reason:
         return replace(op, sparse=None, kept_dense=reason)
-    a, b = (replace(x, levels=levels.get(x.role)) for x in (op.a, op.b))
+    named = of_parts if attended else [levels.get(x.role) for x in (op.a, op.b)]
+    a, b = (replace(x, levels=found) for x, found in zip((op.a, op.b), named, strict=True))
     return replace(op, a=a, b=b, sparse=None, kept_dense="")
 
 

@@ -14,6 +14,7 @@ from ..operand import Role
 from ..sparsity import NMPattern
 from . import attach
 from .annotate import annotate
+from .attention import Part
 from .estimated import Estimated
 from .estimator import Estimator
 from .layer import Observed
@@ -36,6 +37,7 @@ def check_technique(name: str, pattern: NMPattern | None, options: dict[str, Any
     _check_operands(name, pattern, options)
     _check_levels(name, options)
     _check_vector_work(name, options)
+    _check_attention(name, options)
     _check_resume(name, pattern, options)
     _check_detach(name, pattern, options)
 
@@ -96,6 +98,43 @@ def _check_levels(name: str, options: dict[str, Any]) -> None:
                 wrong = set(operand.flatten().tolist()) - set(levels[role].values)
                 where = f"{gemm.layer.name} {gemm.pass_}"
                 assert not wrong, f"{where}: the {role} is {levels[role]}, but holds {min(wrong)}"
+
+
+class Attending(nn.Module):
+    """Layers in full precision at either end, and between them attention of two heads over tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.qkv = nn.Linear(16, 16), nn.Linear(16, 48)
+        self.proj, self.head = nn.Linear(16, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.into(x)).unflatten(-1, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+        mixed = (q @ k.transpose(-2, -1) / 4).softmax(-1) @ v
+        found: Tensor = self.head(self.proj(mixed.transpose(1, 2).flatten(2)).mean(1))
+        return found
+
+
+def _check_attention(name: str, options: dict[str, Any]) -> None:
+    """The parts of attention that the scheme names hold its levels, and those alone are brought to anything."""
+    levels = scheme(name).attention
+    if not levels:
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Attending()
+    technique = attach(model, name, None, steps=_STEPS, **options)
+    assert isinstance(technique, Estimated), "levels of attention need a technique that is an Estimated"
+    technique.before_step(_STEPS - 1)
+    named = technique.attention_estimators().keys()
+    assert named == levels.keys(), f"levels are of {sorted(levels)}, estimators of {sorted(named)}"
+    seen: dict[Part, Tensor] = {}
+    assert technique.attended is not None, "who names levels of attention listens to it"
+    technique.attended.observer = seen.__setitem__
+    model(torch.randn(4, 6, 16, generator=torch.Generator().manual_seed(1)))
+    for part, allowed in levels.items():
+        wrong = set(seen[part].flatten().tolist()) - set(allowed.values)
+        assert not wrong, f"the {part} of attention is {allowed}, but holds {min(wrong)}"
 
 
 def _check_vector_work(name: str, options: dict[str, Any]) -> None:

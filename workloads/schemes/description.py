@@ -13,6 +13,7 @@ from ..gemm import Pass
 from ..levels import Levels
 from ..operand import Role
 from ..sparsity import NMPattern
+from .attention import Part
 from .vector_work import UNDECLARED, VectorWork
 
 __all__ = ["EVERY_STEP", "FIRST_LAYER", "LAST_LAYER", "Phase", "Scheme", "dense_until"]
@@ -44,6 +45,8 @@ class Scheme:
     theirs, of `FIRST_LAYER` and `LAST_LAYER`; the first convolution always does. ``vector_work``: by role, what that
     adds to the products; of a role with levels that it leaves out, `vector_work.UNDECLARED`.
     ``planes``: of a weight that is a sum of planes in FF, the values of each; ``levels`` then have no weight there.
+    theirs, of `FIRST_LAYER` and `LAST_LAYER`; the first convolution always does. ``attention``: the few values of its
+    parts, in FF and in the gradients that read them; parts that are not named are numbers.
     ``refresh`` and ``unit``: how often the operands are re-made, and by what. ``recalled``: details of ``paper`` that
     are from memory. ``technique``: ``file.Class`` beside this file that trains so, empty for a scheme of others.
     ``schedule``: phases of training under a pattern and the options of the technique; one phase throughout unless
@@ -64,12 +67,17 @@ class Scheme:
     full_precision: tuple[str, ...] = ()
     vector_work: dict[Role, VectorWork] = field(default_factory=dict)
     planes: tuple[Levels, ...] = ()
+    attention: dict[Part, Levels] = field(default_factory=dict)
     schedule: Callable[..., tuple[Phase, ...]] | None = None
     wide: bool = False
 
     def __post_init__(self) -> None:
         if self.levels and self.takes_pattern:
             raise InputError(f"scheme {self.name!r} has operands of few values and sparse ones; a scheme has either")
+        if self.attention and not {Pass.FF, Pass.BP} <= self.levels.keys():
+            raise InputError(
+                f"scheme {self.name!r} has levels of attention, but none of layers in FF and BP beside them"
+            )
         self._check_vector_work()
         if self.planes and (len(self.planes) < 2 or Role.WEIGHT in self.levels.get(Pass.FF, {Role.WEIGHT: None})):
             raise InputError(

@@ -11,13 +11,15 @@ from math import prod
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import InputError, nearest
 from ..gemm import Pass
 from ..levels import Levels
 from ..operand import Role
+from .attended import Attended
+from .attention import Part
 from .estimator import Estimator, Few
 from .layer import SparseLayer
 from .scheme import scheme
@@ -76,6 +78,30 @@ class Estimated(Technique):
     def levels_of(self, layer: SparseLayer) -> dict[Role, Levels]:
         """Levels of the operands of FF of a layer at work, in the current phase."""
         return scheme(self.phase.scheme).levels.get(Pass.FF, {})
+
+    def attention_estimators(self) -> dict[Part, Estimator]:
+        """For the parts of attention that the scheme names (`Scheme.attention`), of any module; the others stay.
+
+        Each comes as [..., rows, contraction]: queries and keys as [..., tokens, width], the map as [..., queries,
+        keys], values as [..., width, tokens]; a scale is [..., rows, 1].
+        """
+        return {}
+
+    def __init__(self, model: nn.Module, *given: Any, **settings: Any) -> None:
+        super().__init__(model, *given, **settings)
+        self.attended: Attended | None = None
+        if self.scheme.attention:
+            try:
+                self.attended = Attended(model, self.scheme.name, self.attention_estimators)
+                self.attended.install()
+            except InputError:
+                self.detach()
+                raise
+
+    def detach(self) -> None:
+        if self.attended is not None:
+            self.attended.uninstall()
+        super().detach()
 
     # What a technique may choose, chosen.
 

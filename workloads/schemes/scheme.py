@@ -17,6 +17,7 @@ from ..operand import Role
 from ..sparsity import MAX_GROUP, NMPattern
 from .description import Phase, Scheme, dense_until
 from .few import FEW
+from .few_attention import FEW_ATTENTION
 from .outside import outside, outside_names
 from .sums import SUMS
 
@@ -376,6 +377,7 @@ SCHEMES: dict[str, Scheme] = {
         ),
         *FEW,
         *SUMS,
+        *FEW_ATTENTION,
     )
 }
 """Every scheme by name, in the order of the documentation."""
