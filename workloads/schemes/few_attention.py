@@ -10,6 +10,7 @@ from ..levels import Levels
 from ..operand import Role
 from .attention import Part
 from .description import FIRST_LAYER, LAST_LAYER, Scheme
+from .vector_work import ScaleOf, VectorWork
 
 __all__ = ["FEW_ATTENTION"]
 
@@ -28,6 +29,16 @@ _BINARY_ATTENTION = {
 }
 _TBT = "Liu et al., ACL 2023, arXiv 2306.01841, repository facebookresearch/Ternary_Binary_Transformer"
 
+_LEARNED = {Role.WEIGHT: VectorWork(scale=ScaleOf.FILTER, gradient=1), Role.ACTIVATION: VectorWork(norm=True)}
+_SIGNS = {
+    Role.WEIGHT: VectorWork(scale=ScaleOf.FILTER, gradient=0),
+    Role.ACTIVATION: VectorWork(norm=True, scale=ScaleOf.ROW),
+}
+_ROUNDED = {
+    Role.WEIGHT: VectorWork(looks=1, scale=ScaleOf.FILTER, gradient=0),
+    Role.ACTIVATION: VectorWork(norm=True, looks=1, scale=ScaleOf.ROW),
+}
+
 FEW_ATTENTION: tuple[Scheme, ...] = (
     Scheme(
         name="bivit",
@@ -35,6 +46,7 @@ FEW_ATTENTION: tuple[Scheme, ...] = (
         levels=_BINARY,
         attention=_BINARY_ATTENTION,
         full_precision=(FIRST_LAYER, LAST_LAYER),
+        vector_work=_LEARNED,
         technique="bivit.BiVit",
         paper="He et al., ICCV 2023, arXiv 2211.07091",
         unit="signs; maximum of a row of the map online; learned scale of a filter",
@@ -47,6 +59,7 @@ FEW_ATTENTION: tuple[Scheme, ...] = (
         levels=_BINARY,
         attention=_BINARY_ATTENTION,
         full_precision=(LAST_LAYER,),
+        vector_work=_SIGNS,
         technique="language.BinaryTransformer",
         paper=_TBT,
         unit="signs; mean |W| of a filter, mean |x| of a token",
@@ -59,6 +72,7 @@ FEW_ATTENTION: tuple[Scheme, ...] = (
         levels=_TERNARY,
         attention={**_BINARY_ATTENTION, Part.QUERY: Levels.TERNARY, Part.KEY: Levels.TERNARY},
         full_precision=(LAST_LAYER,),
+        vector_work=_ROUNDED,
         technique="language.TernaryTransformer",
         paper=_TBT,
         unit="rounding; mean |W| of a filter, mean |x| of a token",
