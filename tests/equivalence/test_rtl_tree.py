@@ -95,7 +95,7 @@ def test_rtl_equals_reference_and_simulator(name, data):
 @pytest.mark.parametrize("name", SPECS)
 def test_ten_thousand_random_layers(name):
     rtl, rng = driver(name), np.random.default_rng(1)
-    for _ in range(10_000 // len(SPECS)):
+    for _ in range(-(-10_000 // len(SPECS))):
         channels, k = rng.integers(1, 13), rng.integers(1, rtl.own.inputs + 1)
         apart = rng.random((channels, k)) < rng.choice((0.5, 0.1, 0.02))
         weights = (rng.random(k) < 0.5) ^ apart ^ (rng.random((channels, 1)) < rng.choice((0.0, 0.3)))
