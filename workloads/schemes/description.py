@@ -14,7 +14,7 @@ from ..levels import Levels
 from ..operand import Role
 from ..sparsity import NMPattern
 from .attention import Part
-from .vector_work import UNDECLARED, VectorWork
+from .vector_work import NORM_ALONE, UNDECLARED, VectorWork
 
 __all__ = ["EVERY_STEP", "FIRST_LAYER", "LAST_LAYER", "Phase", "Scheme", "dense_until"]
 
@@ -43,9 +43,8 @@ class Scheme:
     ``unstructured``: role of operands whose zeros follow no N:M pattern, from which the machine gains nothing.
     ``levels``: which few values operands have by role, in each pass; ``full_precision``: the layers that keep all of
     theirs, of `FIRST_LAYER` and `LAST_LAYER`; the first convolution always does. ``vector_work``: by role, what that
-    adds to the products; of a role with levels that it leaves out, `vector_work.UNDECLARED`.
-    ``planes``: of a weight that is a sum of planes in FF, the values of each; ``levels`` then have no weight there.
-    theirs, of `FIRST_LAYER` and `LAST_LAYER`; the first convolution always does. ``attention``: the few values of its
+    adds to the products; of a role that it leaves out, what `work_of` takes for it. ``planes``: of a weight that is a
+    sum of planes in FF, the values of each; ``levels`` then have no weight there. ``attention``: the few values of its
     parts, in FF and in the gradients that read them; parts that are not named are numbers.
     ``refresh`` and ``unit``: how often the operands are re-made, and by what. ``recalled``: details of ``paper`` that
     are from memory. ``technique``: ``file.Class`` beside this file that trains so, empty for a scheme of others.
@@ -99,9 +98,11 @@ class Scheme:
                 raise InputError(f"vector_work of scheme {self.name!r} has a norm of {role}s; rows are of activations")
 
     def work_of(self, role: Role) -> VectorWork | None:
-        """What bringing operands of ``role`` to few values takes; None where no pass does and nothing is declared."""
-        few = any(role in roles for roles in self.levels.values()) or (bool(self.planes) and role is Role.WEIGHT)
-        return self.vector_work.get(role, UNDECLARED[role] if few else None)
+        """What operands of ``role`` take besides the products: as declared, else rather more than less; None: none."""
+        few = any(role in roles for roles in self.levels.values())
+        if few or (self.planes and role is Role.WEIGHT):
+            return self.vector_work.get(role, UNDECLARED[role])
+        return self.vector_work.get(role, NORM_ALONE if self.levels and role is Role.ACTIVATION else None)
 
     @property
     def takes_pattern(self) -> bool:

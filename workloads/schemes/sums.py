@@ -26,10 +26,15 @@ _CENTRED = (Levels.SPIKE, Levels.SPIKE, Levels.INT8)
 _DUAL = (Levels.SPIKE, Levels.SPIKE)
 _BASES = (Levels.BINARY, Levels.BINARY)
 _BINARY = {Pass.FF: {_W: Levels.BINARY, _X: Levels.BINARY}, Pass.BP: {_W: Levels.BINARY}, Pass.WU: {_X: Levels.BINARY}}
+_AS_IT_IS = VectorWork(gradient=0)
+"""Of real activations, which nothing is done with."""
 _WORK = {
-    "pb-llm": {_W: VectorWork(scale=ScaleOf.FILTER)},
-    "pb-llm-mean": {_W: VectorWork(looks=1, scale=ScaleOf.FILTER)},
-    "db-llm": {_W: VectorWork(scale=ScaleOf.FILTER, gradient=2)},  # sums of dW' for the scales of both planes
+    "pb-llm": {_W: VectorWork(scale=ScaleOf.FILTER), _X: _AS_IT_IS},
+    "pb-llm-mean": {_W: VectorWork(looks=1, scale=ScaleOf.FILTER), _X: _AS_IT_IS},
+    "db-llm": {
+        _W: VectorWork(scale=ScaleOf.FILTER, gradient=2),
+        _X: _AS_IT_IS,
+    },  # sums of dW' for the scales of both planes
     "binarydm": {_W: VectorWork(looks=1, scale=ScaleOf.FILTER), _X: VectorWork(norm=True, looks=1, scale=ScaleOf.ROW)},
     "bipft": {_W: VectorWork(looks=1, scale=ScaleOf.LAYER, gradient=0), _X: VectorWork(norm=True, scale=ScaleOf.ROW)},
 }

@@ -12,7 +12,7 @@ from typing import Final
 from ..errors import require_int
 from ..operand import Role
 
-__all__ = ["UNDECLARED", "ScaleOf", "VectorWork"]
+__all__ = ["NORM_ALONE", "UNDECLARED", "ScaleOf", "VectorWork"]
 
 
 class ScaleOf(StrEnum):
@@ -53,3 +53,6 @@ UNDECLARED: Final = {
     Role.ACTIVATION: VectorWork(norm=True, looks=1, scale=ScaleOf.ROW),
 }
 """Taken for operands with levels of which a scheme says nothing: as much as the schemes here have, and no less."""
+
+NORM_ALONE: Final = VectorWork(norm=True, gradient=0)
+"""Taken for activations of which a scheme of few values says nothing, and which have no levels."""

@@ -79,7 +79,9 @@ def test_a_scheme_that_says_nothing_is_charged_all_the_same():
     levels = {Pass.FF: {W: Levels.BINARY, X: Levels.BINARY}}
     silent = Scheme(name="silent", title="says nothing", levels=levels)
     assert silent.work_of(W) == UNDECLARED[W] and silent.work_of(X) == UNDECLARED[X]
-    assert Scheme(name="w", title="w", levels={Pass.FF: {W: Levels.BINARY}}).work_of(X) is None
+    weights = Scheme(name="w", title="w", levels={Pass.FF: {W: Levels.BINARY}})
+    assert weights.work_of(X) == VectorWork(norm=True, gradient=0), "a norm needs no levels"
+    assert scheme("dense").work_of(X) is scheme("bdwp").work_of(W) is None
     for refused, words in (
         ({"levels": levels, "vector_work": {Role.GRADIENT: VectorWork()}}, "weights and activations"),
         ({"levels": levels, "vector_work": {W: VectorWork(norm=True)}}, "a norm of weights"),
