@@ -174,7 +174,9 @@ def _legend(figure: Figure, study: Study, colours: dict[str | None, str], theme:
         return Line2D([], [], marker="o", linestyle="", color=colour, markerfacecolor=face, label=label, markersize=5)
 
     used = {row.pattern for row in study.rows}
-    handles = [dot(colour, name or "dense") for name, colour in colours.items() if name in used]
+    alone = all(row.reference for row in study.rows if row.pattern is None)
+    plain = "dense" if alone else "no pattern"
+    handles = [dot(colour, name or plain) for name, colour in colours.items() if name in used]
     handles += [
         dot(theme.muted, "not beaten in both"),
         dot(theme.muted, "beaten", filled=False),

@@ -29,7 +29,7 @@ def study(count: int) -> Study:
             cycles=4e5 - 2e4 * i,
             joules=1e-4 + 1e-6 * i,
             luts=None if i == 1 else 20_000 + 3_000 * i,
-            seconds_to_target=None if i == 2 else 0.5 + 0.1 * i,
+            seconds_to_target=None if i == 2 else 1.5 + 0.1 * i,
             seconds_to_target_sd=0.05,
         )
         for i in range(count)
