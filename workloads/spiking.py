@@ -25,8 +25,8 @@ MOST_LEAK = 31
 
 
 def surrogate(z: Tensor) -> Tensor:
-    """What stands for the derivative of a spike by ``z`` = u / v - 1: `DAMPING` max(0, 1 - abs z); of its shape, any,
-    and of its float dtype."""
+    """What stands for the derivative of a spike by ``z`` = u / v - 1: `DAMPING` max(0, 1 - abs z); both
+    of any shape and one float dtype."""
     return DAMPING * (1 - z.abs()).clamp_min(0)
 
 

@@ -39,7 +39,7 @@ class XnorRtlRun:
 
 
 class Product(NamedTuple):
-    """What a run multiplies, and how, as of `XnorDriver.run`."""
+    """What a run multiplies, and how: ``a`` [m, k] and ``b`` [k, n], integers of any dtype, as of `XnorDriver.run`."""
 
     mapping: XnorMapping
     gemm: Gemm
