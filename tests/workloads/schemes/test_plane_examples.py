@@ -25,7 +25,7 @@ def example(name):
 
 
 def test_estimators_of_the_residue_add_its_polynomials():
-    """Scores are Q_b K_b^T with q r_k^T, r_q k^T and r_q r_k^T beside it, here by longer rows; values have their own."""
+    """Scores are Q_b K_b^T with q r_k^T, r_q k^T and r_q r_k^T beside it, here by longer rows; so are values."""
     bipft = example("bipft")
     torch.manual_seed(0)
     model, _ = bipft.estimated()
