@@ -81,7 +81,12 @@ GROUPS = {
         "weft.analysis.compare": "Comparison loss_ledger LossLedger",
         "weft.analysis.theme": "theme_of",
     },
-    "Train": {"weft": "train", "weft.workloads.training": "step_workload", "weft.workloads.schemes": "attach"},
+    "Train": {
+        "weft": "train",
+        "weft.workloads.training": "step_workload",
+        "weft.workloads.schemes": "attach",
+        "weft.workloads.data": "open_data",
+    },
     "Extend and verify": {
         "weft": "register_scheme register_engine",
         "weft.workloads.schemes.technique": "Technique",
