@@ -15,7 +15,7 @@ from ...workloads.gemm import Gemm
 from ..blocks.banks import Bits32
 from ..blocks.frame import frame_of
 from ..blocks.xnor import Xnor
-from ..blocks.xnor_banks import Sides, XnorBanks, edge_levels, slots_of, xnor_banks, xnor_registers
+from ..blocks.xnor_banks import Sides, XnorBanks, level_banks, slots_of, xnor_banks, xnor_registers
 from ..flow.cosim import Cosim
 from .grid import GridDriver, Machine, answer
 
@@ -97,11 +97,7 @@ class XnorDriver(GridDriver):
         for name, values in (("thresholds", at), ("flips", flip)):
             if values.shape != (n,):
                 raise InputError(f"{name} must be one a column of C, {n} of them, not {list(values.shape)}")
-        at, flip = edge_levels(registers, at, flip)
-        rows = -(-n // self.frame.cols) + self.frame.accumulators
-        banks = (np.pad(x, (0, rows * self.frame.cols - n)).reshape(-1, self.frame.cols).T for x in (at, flip))
-        level, flipped = banks
-        return level.astype(np.int32).view(np.uint32), flipped.astype(np.uint32)
+        return level_banks(self.own, registers, at, flip)
 
     def _answered(self, seen: dict[str, Any], level: Bits32, flip: Bits32) -> dict[str, Any]:
         fed = {}
