@@ -101,6 +101,7 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
         ("sweep_ports.py",),
         pytest.param(("own_engine.py",), marks=pytest.mark.slow),
         ("train_digits.py",),
+        ("binary.py",),
         pytest.param(("batch_sweep.py", "batches.png", "1", "4"), marks=pytest.mark.slow),
         pytest.param(("sensitivity.py", "sensitivity.png", "resnet9@1"), marks=pytest.mark.slow),
         pytest.param(("bdwp_table.py",), marks=pytest.mark.slow),

@@ -112,4 +112,9 @@ def readme(spec: AcceleratorSpec, blocks: list[EmittedBlock]) -> str:
             "",
             register_table(spec),
         ]
+    if any(block.name == "xnor_engine" for block in blocks):
+        lines += [
+            "",
+            "Registers of xnor_engine, constant from start until busy falls: xnor_engine_tb.v sets all, by number.",
+        ]
     return "\n".join(lines) + "\n"
