@@ -189,7 +189,7 @@ def grid_bench(component: Any, frame: Frame, products: Sequence[Product], own: O
     """
     buses = {bus.name: bus for bus in buses_of(component)}
     _require_all_driven(type(component).__name__, buses, own)
-    digits = _DIGITS | {"ready": -(-frame.cols // 4)} | own.digits
+    digits = {**_DIGITS, "ready": -(-frame.cols // 4), **own.digits}
     files, blocks = {}, []
     depths = dict.fromkeys([*digits, "sums"], 1)
     for i, product in enumerate(products):

@@ -22,9 +22,9 @@ __all__ = ["XnorVectors", "xnor_bench"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class XnorVectors:
-    """One product: ``a`` [m, k] and ``b`` [k, n], values of ``levels``; ``result``, the sums, and ``passed``, whether
-    each is at least ``at`` [n], with ``flip`` [n] at most; ``left``, the cycle of each, all [m, n]; ``cycles`` and
-    ``ready`` as of `ArrayVectors`."""
+    """One product: ``a`` [m, k] and ``b`` [k, n], integers of any dtype, values of ``levels``; ``result`` int32, the
+    sums, ``passed`` bool, whether each is at least ``at``, with ``flip`` at most (int32 and bool [n]), and ``left``
+    int64, the cycle of each, all [m, n]; ``cycles`` and ``ready`` as of `ArrayVectors`."""
 
     name: str
     mapping: XnorMapping

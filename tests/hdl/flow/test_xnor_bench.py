@@ -69,7 +69,7 @@ def test_every_sum_value_and_bit_is_the_simulators_and_a_fault_is_found(verilato
 @pytest.mark.parametrize(
     ("module", "right", "wrong"),
     [
-        (f"{NAME}_edge", ">=", ">"),
+        (f"{NAME}_xnor_edge", ">=", ">"),
         # a word of an OS run on its way south may not stay in the WS run that follows at once
         (NAME, " & run__weight_stationary", ""),
     ],
