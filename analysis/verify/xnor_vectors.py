@@ -129,7 +129,8 @@ def _thresholds(
     """One a column, on one of its sums or beside it, at least or at most; of the last ones the ends of 32 bits."""
     n = sums.shape[1]
     at = sums[random.integers(0, len(sums), n), np.arange(n)] + random.integers(-1, 2, n)
-    flip, ends = random.random(n) < 0.5, np.iinfo(np.int32)
+    flip = random.integers(0, 2, n).astype(np.bool_)
+    ends = np.iinfo(np.int32)
     if n > 2:
         at[-2:], flip[-2:] = (ends.max, ends.min), (True, False)
     return at.astype(np.int32), flip
