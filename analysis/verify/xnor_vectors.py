@@ -127,7 +127,7 @@ def _thresholds(
     random: np.random.Generator, sums: npt.NDArray[np.int32]
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
     """One a column, on one of its sums or beside it, at least or at most; of the last ones the ends of 32 bits."""
-    n = sums.shape[1]
+    n: int = sums.shape[1]
     at = sums[random.integers(0, len(sums), n), np.arange(n)] + random.integers(-1, 2, n)
     flip = random.integers(0, 2, n).astype(np.bool_)
     ends = np.iinfo(np.int32)
