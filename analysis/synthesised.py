@@ -2,7 +2,7 @@
 
 Blocks of the machines that ship are in ``tables/area.json``. Others are kept once `weft area` or `weft synth` has
 counted them, for as long as the RTL and the tools stay the same. ``python -m weft.analysis.synthesised`` measures the
-table anew.
+table anew, ``python -m weft.analysis.synthesised bnn-ecp5 bnn-vu9p`` the blocks of these alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
@@ -180,26 +180,25 @@ def write_table(found: dict[str, Synthesised]) -> None:
     write_atomically(Path(__file__).parent / "tables" / _FILE, text.encode())
 
 
-def _measure_all() -> None:
-    """Write the table of every machine that ships and fits."""
+def _measure(names: Sequence[str]) -> None:
+    """Write the table of every machine that ships and fits, measured anew of ``names``: all, if there is none."""
     from ..dataflow.config_io import load_spec, preset_names
 
     found: dict[str, Synthesised] = {}
     for name in preset_names():
         spec = load_spec(name)
+        blocks = [block for block in BLOCKS.values() if block.in_machine and block.present(spec)]
         for target in AREA_TARGETS:
+            keys = {_key(spec, block, target): block for block in blocks}
+            if names and name not in names:
+                found |= {key: _shipped()[key] for key in keys if key in _shipped() and key not in found}
+                continue
             try:
-                counts = {
-                    _key(spec, block, target): counted_block(spec, block, target)
-                    for block in BLOCKS.values()
-                    if block.in_machine and block.present(spec)
-                }
+                found |= {key: counted_block(spec, block, target) for key, block in keys.items()}
             except InputError as refused:
                 sys.stderr.write(f"{printable(name)} on {target}: {refused}\n")
-                continue
-            found |= counts
     write_table(found)
 
 
 if __name__ == "__main__":
-    _measure_all()
+    _measure(sys.argv[1:])

@@ -99,6 +99,17 @@ def _filled(counts: Counts, _: Op) -> int:
     return min(counts.buffer_bytes, counts.dram_read_bytes)
 
 
+def _edges_at_work(where: Where) -> tuple[int]:
+    """Whether the array's edges work in a cycle that computes; those of the XNOR engine are in its count of words."""
+    match where.kind:
+        case "stce" | "outside":
+            return (1,)
+        case "xnor":
+            return (0,)
+        case _:
+            assert_never(where.kind)
+
+
 @cache
 def _rule_operations(rule: UpdateRule) -> tuple[int, int, int, int]:
     """FP32 multiplies, adds, divides and roots a parameter; conversions are free."""
@@ -129,7 +140,7 @@ class Cycles:
         loss=None,
         place=0,
         alone=True,
-        fabric=Each((Actions.FABRIC_EDGES,)),
+        fabric=Each((Actions.FABRIC_EDGES,), _edges_at_work),
     )
     fill_drain: int = cause(
         "fill and drain", "skew, pipeline latency, first and last words", loss="fill and drain", place=3, alone=True

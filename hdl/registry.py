@@ -121,6 +121,12 @@ def _array_bench(component: Any, vectors: Sequence[Any], top: str) -> Mapping[st
     return array_bench(component, vectors, top)
 
 
+def _xnor_bench(component: Any, vectors: Sequence[Any], top: str) -> Mapping[str, str]:
+    from .flow.xnor_bench import xnor_bench
+
+    return xnor_bench(component, vectors, top)
+
+
 def _stream_bench(component: Any, vectors: Sequence[Any], top: str) -> Mapping[str, str]:
     from .flow.bench import stream_bench
 
@@ -145,6 +151,7 @@ BLOCKS = {
             name="xnor_engine",
             title="the XNOR engine",
             make=_xnor,
+            bench=_xnor_bench,
             drive=_drive_xnor,
             apart=("control",),
             present=lambda spec: spec.xnor is not None,

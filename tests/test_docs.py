@@ -102,11 +102,13 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
         pytest.param(("own_engine.py",), marks=pytest.mark.slow),
         ("train_digits.py",),
         pytest.param(("spikes.py", "1", "0"), marks=pytest.mark.slow),
+        ("binary.py",),
         pytest.param(("batch_sweep.py", "batches.png", "1", "4"), marks=pytest.mark.slow),
         pytest.param(("sensitivity.py", "sensitivity.png", "resnet9@1"), marks=pytest.mark.slow),
         pytest.param(("bdwp_table.py",), marks=pytest.mark.slow),
         pytest.param(("nvdla.py",), marks=pytest.mark.slow),
         pytest.param(("language.py", "--steps", "20"), marks=pytest.mark.slow),
+        pytest.param(("same_luts.py", "resnet9", "4", "bireal"), marks=pytest.mark.slow),
     ],
     ids=" ".join,
 )

@@ -16,6 +16,7 @@ from ...workloads.sparsity import NMPattern
 from ...workloads.update_rule import UpdateRule
 from .array_vectors import array_vectors
 from .engine_vectors import pregenerate_vectors, sore_vectors, wuve_vectors
+from .xnor_vectors import xnor_vectors
 
 __all__ = ["BENCHED", "EmittedBlock", "blocks_of", "emit", "readme"]
 
@@ -83,6 +84,8 @@ def _vectors(spec: AcceleratorSpec, block: str, pattern: NMPattern, rule: Update
             return wuve_vectors(spec, rule, seed)
         case "pregenerate":
             return pregenerate_vectors(spec, pattern, rule, seed)
+        case "xnor_engine":
+            return xnor_vectors(spec, seed)
     raise AssertionError(f"no vectors are made for the bench of {block}")
 
 
@@ -108,5 +111,10 @@ def readme(spec: AcceleratorSpec, blocks: list[EmittedBlock]) -> str:
             ).splitlines(),
             "",
             register_table(spec),
+        ]
+    if any(block.name == "xnor_engine" for block in blocks):
+        lines += [
+            "",
+            "Registers of xnor_engine, constant from start until busy falls: xnor_engine_tb.v sets all, by number.",
         ]
     return "\n".join(lines) + "\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..account import Counts
-from ..actions import Action, Each, Fabric, Where, counted
+from ..actions import Action, Each, Fabric, Sites, Where, counted
 from .mapping import require_xnor
 
 __all__ = ["FABRIC_POPCOUNT", "POPCOUNT_BIT", "SUM_ADD", "XnorCounts"]
@@ -16,8 +16,13 @@ FABRIC_POPCOUNT = Action(
     "word counted in LUTs",
     "XNOR array",
     "operation",
-    Fabric("LUTs of an XNOR element", lambda _, sites: sites["xnor_engine"]["xnor_pe"][0]),
+    Fabric("LUTs of the XNOR engine an element", lambda spec, sites: _luts(sites) / require_xnor(spec).elements),
 )
+
+
+def _luts(sites: Sites) -> int:
+    """Edges and controller as well, which work when the elements do."""
+    return sum(each * count for each, count in sites["xnor_engine"].values())
 
 
 def _bits_and_sum(where: Where) -> tuple[int, int]:

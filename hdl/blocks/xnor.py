@@ -121,7 +121,9 @@ class Xnor(Grid):
 
     def _entering_pair(self, m: Module, c: int, shift: Any) -> Any:
         pair, north = Signal(self.format.pe.pair, name=f"pair_{c}"), self.north[c]
-        m.d.comb += [pair.sign.eq(north.sign), pair.mask.eq(Mux(north.valid, north.mask, 0)), pair.valid.eq(shift)]
+        # Only words of WS may stay: what is still on its way of an OS run must not, when a WS run begins at once.
+        keeps = shift & self.run.weight_stationary
+        m.d.comb += [pair.sign.eq(north.sign), pair.mask.eq(Mux(north.valid, north.mask, 0)), pair.valid.eq(keeps)]
         return pair
 
     def _behind(self, m: Module, run: Any, skid: SouthSkid) -> None:

@@ -15,10 +15,20 @@ from ...dataflow.xnor.words import beats_of, plane_weights, require_exact, signe
 from ...workloads.errors import InputError
 from ...workloads.gemm import Gemm
 from ...workloads.levels import Levels
-from .banks import pair_order, registers_of, require_address, west_order
+from .banks import Bits32, pair_order, registers_of, require_address, west_order
 from .frame import frame_of
 
-__all__ = ["Planes", "Sides", "XnorBanks", "edge_levels", "planes_of", "slots_of", "xnor_banks", "xnor_registers"]
+__all__ = [
+    "Planes",
+    "Sides",
+    "XnorBanks",
+    "edge_levels",
+    "level_banks",
+    "planes_of",
+    "slots_of",
+    "xnor_banks",
+    "xnor_registers",
+]
 
 Bits = npt.NDArray[np.bool_]
 Sides = tuple[Levels, Levels]
@@ -71,6 +81,17 @@ def edge_levels(registers: dict[str, int], at: npt.NDArray[np.int32], flip: Bits
     # no sum of 32 bits is 2^31, below which all are
     always = flip & (level > np.iinfo(np.int32).max)
     return np.where(always, np.iinfo(np.int32).min, level).astype(np.int32), flip & ~always
+
+
+def level_banks(
+    own: XnorSpec, registers: dict[str, int], at: npt.NDArray[np.int32], flip: Bits
+) -> tuple[Bits32, Bits32]:
+    """Banks of levels and of flips for thresholds ``at`` and ``flip``, both [n]: uint32 [cols, columns of C that each
+    makes], to the end of the last tile."""
+    at, flip = edge_levels(registers, at, flip)
+    rows = -(-len(at) // own.cols) + own.accumulators
+    level, flipped = (np.pad(x, (0, rows * own.cols - len(x))).reshape(-1, own.cols).T for x in (at, flip))
+    return level.astype(np.int32).view(np.uint32), flipped.astype(np.uint32)
 
 
 def _beat(slot: int, ways: int, planes_b: int, planes_a: int) -> int:

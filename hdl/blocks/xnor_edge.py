@@ -32,7 +32,7 @@ class XnorTurns(wiring.Component):
 
     def elaborate(self, platform: Any) -> Any:
         m, run = Module(), self.run
-        context = Signal(self._contexts)
+        turn = Signal(self._contexts)
         word = Signal(ADDRESS_BITS)
         tile = Signal(len(run.across))
         first = Signal(ADDRESS_BITS)
@@ -40,7 +40,7 @@ class XnorTurns(wiring.Component):
         round_ends, tile_ends, block_ends = (Signal(name=name) for name in ("round_ends", "tile_ends", "block_ends"))
         following = Signal(ADDRESS_BITS)
         m.d.comb += [
-            round_ends.eq(context + 1 == run.edge_contexts),
+            round_ends.eq(turn + 1 == run.edge_contexts),
             tile_ends.eq(word + 1 == run.edge_words),
             block_ends.eq(tile_ends & (tile + 1 == run.across)),
             following.eq(here + 1),
@@ -48,13 +48,13 @@ class XnorTurns(wiring.Component):
         ]
         with m.If(self.leaves):
             m.d.comb += self.address.eq(Mux(block_ends, 0, Mux(round_ends & ~tile_ends, first, following)))
-            m.d.sync += [context.eq(Mux(round_ends, 0, context + 1)), word.eq(Mux(tile_ends, 0, word + 1))]
+            m.d.sync += [turn.eq(Mux(round_ends, 0, turn + 1)), word.eq(Mux(tile_ends, 0, word + 1))]
             with m.If(tile_ends):
                 m.d.sync += [first.eq(self.address), tile.eq(Mux(block_ends, 0, tile + 1))]
         m.d.sync += here.eq(self.address)
         self._more(m, block_ends)
         with m.If(self.start):
-            m.d.sync += [signal.eq(0) for signal in (context, word, tile, first, here)]
+            m.d.sync += [signal.eq(0) for signal in (turn, word, tile, first, here)]
         return EnableInserter(self.en)(m)
 
 

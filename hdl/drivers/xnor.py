@@ -16,7 +16,7 @@ from ...workloads.gemm import Gemm
 from ..blocks.banks import Bits32
 from ..blocks.frame import frame_of
 from ..blocks.xnor import Xnor
-from ..blocks.xnor_banks import Sides, XnorBanks, edge_levels, slots_of, xnor_banks, xnor_registers
+from ..blocks.xnor_banks import Sides, XnorBanks, level_banks, slots_of, xnor_banks, xnor_registers
 from ..flow.cosim import Cosim
 from .grid import GridDriver, Machine, answer
 
@@ -135,8 +135,7 @@ class XnorDriver(GridDriver):
         for name, values in (("thresholds", at), ("flips", flip)):
             if values.shape != (n,):
                 raise InputError(f"{name} must be one a column of C, {n} of them, not {list(values.shape)}")
-        level, flipped = (self._by_column(x) for x in edge_levels(registers, at, flip))
-        return level.astype(np.int32).view(np.uint32), flipped.astype(np.uint32)
+        return level_banks(self.own, registers, at, flip)
 
     def _by_column(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """What stands beside each column of C, any dtype [n], as [cols, columns of C that each makes], zero beyond."""

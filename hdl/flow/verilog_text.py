@@ -34,7 +34,7 @@ _WIDTH = 118
 LONGEST = 96
 """Characters of an expression that may still go into another one."""
 
-# IEEE 1364-2001, annex B, as far as anybody would call a signal so
+# IEEE 1364-2001, annex B, and IEEE 1800-2012, annex B, as far as anybody would call a signal so: a tool may read either
 _KEYWORDS = frozenset(
     """
     always and assign begin buf case cell config design edge else end event for force fork function if initial inout
@@ -42,6 +42,12 @@ _KEYWORDS = frozenset(
     posedge real realtime reg release repeat scalared signed small strong0 strong1 supply0 supply1 table task time
     tri unsigned use vectored wait wand weak0 weak1 while wire wor xnor xor bit byte do final int logic priority ref
     return static string struct this type union unique var void with
+    alias assert assume before bind bins binsof break chandle checker class clocking const constraint context continue
+    cover cross dist enum eventually expect export extends extern first_match foreach global iff ignore_bins implements
+    implies import inside interconnect interface intersect let local longint matches modport nettype new nexttime null
+    package packed process program property protected pure rand randc reject_on restrict sequence shortint shortreal
+    soft solve strong super sync_accept_on tagged throughout timeprecision timeunit typedef unique0 until untyped
+    virtual wait_order weak wildcard within
     """.split()  # noqa: SIM905
 )
 AUTO = r"\b_\d+_\b(?!\s*\[)"

@@ -21,7 +21,16 @@ from weft.hdl.flow.synthesis import Part, Synthesis, design
 from weft.hdl.registry import BLOCKS
 from weft.workloads.errors import InputError
 
-SHIPPED = [("sat-vcu1525", "xcup"), ("dense-32", "xcup"), ("tiny", "xcup"), ("tiny", "ecp5"), ("sat-ecp5", "ecp5")]
+SHIPPED = [
+    ("sat-vcu1525", "xcup"),
+    ("dense-32", "xcup"),
+    ("tiny", "xcup"),
+    ("tiny", "ecp5"),
+    ("sat-ecp5", "ecp5"),
+    ("bnn-vu9p", "xcup"),
+    ("bnn-ecp5", "xcup"),
+    ("bnn-ecp5", "ecp5"),
+]
 
 
 @pytest.fixture
@@ -40,6 +49,9 @@ def test_what_ships_is_answered_without_tools_and_fits(name, target, without_too
     assert modules["sore", "sore_lane"].count == spec.sore.lanes
     assert modules["wuve", "wuve_lane"].count == spec.wuve.lanes
     assert modules["stce", "pe"].dsp == 1
+    if spec.xnor is not None:
+        assert modules["xnor_engine", "xnor_pe"].count == spec.xnor.elements
+        assert modules["xnor_engine", "xnor_row"].count == spec.xnor.rows
     for name_, total in found.total.items():
         assert total == sum(getattr(item, name_) * item.count for item in found.items)
         assert 0 <= total <= found.has[name_]

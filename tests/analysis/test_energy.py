@@ -28,6 +28,7 @@ from weft.dataflow.config_io import dumps_spec, load_spec
 from weft.dataflow.objective import Objective
 from weft.dataflow.schedule import schedule
 from weft.dataflow.xnor.counts import FABRIC_POPCOUNT
+from weft.dataflow.xnor.mapping import require_xnor
 from weft.hdl.blocks.xnor import Xnor
 from weft.hdl.flow import synthesis
 from weft.hdl.flow.devices import Resources
@@ -38,6 +39,7 @@ from weft.simulator.step import simulate
 from weft.simulator.system import simulate_system
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
+from weft.workloads.levels import Levels
 from weft.workloads.operand import NMOperand
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
@@ -372,7 +374,23 @@ def test_the_energy_objective_saves_energy() -> None:
 
 def test_the_luts_of_an_xnor_element_are_looked_up_under_the_names_of_block_and_module() -> None:
     spec = load_spec("bnn-ecp5")
-    counted = {"xnor_engine": {Xnor.pe: (7, 30)}}
+    counted = {"xnor_engine": {Xnor.pe: (7, 30), "control": (60, 1)}}
 
     assert counted.keys() <= BLOCKS.keys()
-    assert FABRIC_POPCOUNT.price.luts(spec, counted) == 7
+    assert FABRIC_POPCOUNT.price.luts(spec, counted) == 7 + 60 / 30
+
+
+@pytest.mark.parametrize("name", ["bnn-ecp5", "bnn-vu9p"])
+def test_a_cycle_of_the_xnor_engine_at_full_use_is_charged_its_luts_and_none_of_the_other_array(name: str) -> None:
+    """Columns for any interleave up to eight."""
+    spec, levels = load_spec(name), Levels.BINARY
+    table, counted, own = load_table("fpga-ultrascale-plus"), machine_area(spec, "xcup"), require_xnor(spec)
+    op = matrix("binary", Pass.FF, Gemm(m=own.rows, k=own.word_bits * 32, n=own.cols * 840))
+    op = replace(op, a=replace(op.a, levels=levels), b=replace(op.b, levels=levels))
+    step = simulate(schedule(Workload(model="one", batch=1, ops=(op,)), spec))
+    rows, (found,) = {row.action: row for row in energy(step, table).rows}, step.ops
+    sites = sum(item.lut_sites * item.count for item in counted.items if item.block == "xnor_engine")
+
+    assert rows[FABRIC_POPCOUNT].count == found.cycles.compute * own.elements
+    assert rows[FABRIC_POPCOUNT].joules == pytest.approx(found.cycles.compute * sites * (0.01444 + 0.03663) * 1e-12)
+    assert not {Actions.FABRIC_EDGES, Actions.FABRIC_MAC} & rows.keys()

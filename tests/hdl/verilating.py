@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -77,3 +78,17 @@ class Verilator:
     @staticmethod
     def run(folder):
         return subprocess.run(["./bench"], cwd=folder, capture_output=True, text=True)
+
+
+def write(folder, block):
+    """The files of an emitted block."""
+    for name, text in block.files.items():
+        (folder / name).write_text(text)
+
+
+def assert_passes(done, block):
+    """The number of words that the bench checked."""
+    found = re.search(rf"^PASS {block}: (\d+) words checked", done.stdout, re.MULTILINE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert found, done.stdout
+    return int(found[1])

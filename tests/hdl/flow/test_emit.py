@@ -12,8 +12,7 @@ from functools import cache
 import pytest
 
 from weft.analysis.verify.array_vectors import array_vectors
-from weft.analysis.verify.benches import BENCHED as BLOCKS
-from weft.analysis.verify.benches import blocks_of, emit
+from weft.analysis.verify.benches import BENCHED, blocks_of, emit
 from weft.cli import main
 from weft.dataflow.accelerator import SoreSpec, WuveSpec
 from weft.dataflow.config_io import load_spec
@@ -29,7 +28,7 @@ from weft.workloads.errors import InputError
 from weft.workloads.update_rule import SGD, UPDATE_RULES
 
 from ...strategies import make_spec
-from ..verilating import Verilator
+from ..verilating import assert_passes, write
 
 SMALL = make_spec(
     array=ArraySpec(rows=2, cols=2),
@@ -43,6 +42,7 @@ NETWORK = make_spec(
     sore=SoreSpec(kind="network", lanes=2),
     wuve=WuveSpec(lanes=2),
 )
+BLOCKS = {name: block for name, block in BENCHED.items() if block.present(SMALL)}
 WAIVED = (
     "DECLFILENAME",  # one file a block
     "PROCASSINIT",  # registers have both an initial value and a reset
@@ -71,23 +71,6 @@ def watched(emits):
 
 def emitted(spec, block, rule="sgd"):
     return with_rtlil(spec, block, rule)[0]
-
-
-def write(folder, block):
-    for name, text in block.files.items():
-        (folder / name).write_text(text)
-
-
-@pytest.fixture(scope="session")
-def verilator(tmp_path_factory):
-    return Verilator(tmp_path_factory.mktemp("verilated"))
-
-
-def assert_passes(done, block):
-    found = re.search(rf"^PASS {block}: (\d+) words checked", done.stdout, re.MULTILINE)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert found, done.stdout
-    return int(found[1])
 
 
 def test_the_array_equals_the_simulator_and_a_fault_is_found(verilator, tmp_path):
@@ -333,8 +316,8 @@ def test_the_text_is_proved_equal_to_what_amaranth_emits(tmp_path, spec, block, 
         ),
     ],
 )
-def test_the_text_of_what_has_no_bench_is_proved_equal_too(tmp_path, name, table, own):
-    """What is proved is that its Verilog is what `tests/equivalence/` runs."""
+def test_the_text_of_an_engine_of_words_is_proved_equal_too(tmp_path, name, table, own):
+    """What is proved is that its Verilog is what `tests/equivalence/` runs; the bench of the first: `test_xnor_bench.py`."""
     spec = replace(SMALL, **{table.partition(":")[0]: own})
     component = REGISTRY[name].make(spec, usual_pattern(spec), SGD)
     made, rtlil = watched(lambda: hdl_emit.verilog(spec, component, name))
