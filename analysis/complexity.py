@@ -10,8 +10,9 @@ from typing import assert_never
 
 from ..dataflow.operand import OperandFormat
 from ..dataflow.problem import element_bits
+from ..workloads.copies import CompactCopy, PackedCopy
 from ..workloads.gemm import Pass
-from ..workloads.operand import NMOperand, Role
+from ..workloads.operand import Role
 from ..workloads.step import MatrixOp, UpdateOp, Workload
 
 __all__ = ["bit_operations", "parameter_bits"]
@@ -33,22 +34,23 @@ def parameter_bits(step: Workload, word: OperandFormat) -> int:
         if op.pass_ is Pass.FF and op.parameter is not None:
             readers.setdefault(op.parameter, []).append(op)
     updates = [op for op in step.ops if isinstance(op, UpdateOp)]
-    return sum(max(_stored(update, word, readers.get(update.name, []))) for update in updates)
+    return sum(_stored(update, word, readers.get(update.name, [])) for update in updates)
 
 
-def _stored(update: UpdateOp, word: OperandFormat, readers: list[MatrixOp]) -> list[int]:
-    """Bits of a parameter by reader; as numbers of the machine where none is a product."""
-    return [_read_by(op, update.elements, word) for op in readers] or [update.elements * word.bits]
+def _stored(update: UpdateOp, word: OperandFormat, readers: list[MatrixOp]) -> int:
+    """Bits of a parameter, of all its planes; as numbers of the machine where no product reads it."""
+    planes: dict[int, int] = {}
+    for op in readers:
+        planes[op.plane] = max(planes.get(op.plane, 0), _read_by(op, update.elements, word))
+    return sum(planes.values()) or update.elements * word.bits
 
 
 def _read_by(op: MatrixOp, elements: int, word: OperandFormat) -> int:
-    if op.copy is not None:
-        match op.sparse:
-            case NMOperand(pattern=pattern):
-                return op.copy.kept * (word.bits + pattern.index_bits)
-            case None:
-                raise AssertionError(op)  # a copy is of something sparse
-            case _:
-                assert_never(op.sparse)
-    weight = next((x for x in (op.a, op.b) if x.role is Role.WEIGHT), None)
-    return elements * (word.bits if weight is None else element_bits(weight, word))
+    match op.copy:
+        case CompactCopy() as copy:
+            return copy.kept * (word.bits + copy.pattern.index_bits)
+        case PackedCopy() | None:
+            weight = next((x for x in (op.a, op.b) if x.role is Role.WEIGHT), None)
+            return elements * (word.bits if weight is None else element_bits(weight, word))
+        case _:
+            assert_never(op.copy)

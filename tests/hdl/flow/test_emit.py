@@ -317,7 +317,7 @@ def test_the_text_is_proved_equal_to_what_amaranth_emits(tmp_path, spec, block, 
     ],
 )
 def test_the_text_of_an_engine_of_words_is_proved_equal_too(tmp_path, name, table, own):
-    """What is proved is that its Verilog is what `tests/equivalence/` runs; the bench of the first: `test_xnor_bench.py`."""
+    """Its Verilog is what `tests/equivalence/` runs; the bench of the first: `test_xnor_bench.py`."""
     spec = replace(SMALL, **{table.partition(":")[0]: own})
     component = REGISTRY[name].make(spec, usual_pattern(spec), SGD)
     made, rtlil = watched(lambda: hdl_emit.verilog(spec, component, name))
