@@ -20,6 +20,7 @@ from typing import Final, Literal
 
 from ..copies import PackedCopy
 from ..gemm import Pass
+from ..levels import Levels
 from ..operand import Operand, Role
 from ..step import MatrixOp, Op, UpdateOp, VectorOp, Workload
 from .description import Scheme
@@ -33,6 +34,11 @@ _BEFORE: Final[tuple[Name, ...]] = ("norm", "quantise", "scale gradient")
 _FP32 = 4
 _MOMENTS = 2
 """Of a row that is normalised: mean and deviation."""
+_FIRES = frozenset(f"aten.{name}" for name in ("ge", "gt", "le", "lt"))
+_AS_THEY_ARE = frozenset(f"aten.{name}" for name in ("_to_copy", "stack", "cat", "clone", "copy_", "constant_pad_nd"))
+"""What leaves spikes that a model's own neurons fired as they are."""
+_FIRED: Final = VectorWork(gradient=0)
+"""Of those: they are packed, and nothing else."""
 
 
 @dataclass(slots=True)
@@ -41,6 +47,7 @@ class _Forward:
 
     made: set[int]
     rows: int
+    work: VectorWork | None
     quantised: int | None = None
     weight: int | None = None
 
@@ -97,7 +104,7 @@ class _Weave:
     # The three passes of a layer at work; each returns the op that others wait for.
 
     def forward(self, op: MatrixOp, after: set[int]) -> int:
-        x, w = self.chosen.work_of(Role.ACTIVATION), self.chosen.work_of(Role.WEIGHT)
+        x, w = self._work_of_input(op, after), self.chosen.work_of(Role.WEIGHT)
         if op.plane:
             left = self.left[op.name, _parameter(op), Pass.WU][-1]
         else:
@@ -118,9 +125,22 @@ class _Weave:
         edge = all(work.scale is not ScaleOf.ROW for _, work in scaled)
         return self.vector(op, "scale", op.c, {made, *ready}, wide_read=beside * _FP32, edge=edge)
 
+    def _work_of_input(self, op: MatrixOp, after: set[int]) -> VectorWork | None:
+        """What the input of a layer takes; spikes that neurons of the model fired need no neuron of the scheme."""
+        spikes = self.chosen.levels.get(Pass.FF, {}).get(Role.ACTIVATION) is Levels.SPIKE
+        return _FIRED if spikes and self._fired(after) else self.chosen.work_of(Role.ACTIVATION)
+
+    def _fired(self, after: Iterable[int]) -> bool:
+        """Whether what an op waits for is a comparison, or its results as they are."""
+        made = [op for op in (self.ops[i] for i in after) if isinstance(op, VectorOp)]
+        if any(op.op in _FIRES for op in made):
+            return True
+        further = (i for i in after if getattr(self.ops[i], "op", None) in _AS_THEY_ARE)
+        return any(self._fired(self.after[i]) for i in further)
+
     def backward(self, op: MatrixOp, after: set[int]) -> int:
-        x, w = self.chosen.work_of(Role.ACTIVATION), self.chosen.work_of(Role.WEIGHT)
-        left = self._left(op)
+        left, w = self._left(op), self.chosen.work_of(Role.WEIGHT)
+        x = left.work if left else self.chosen.work_of(Role.ACTIVATION)
         if left is None:
             self._measure(op)
         scaled = self._scaled_gradient(op, Role.WEIGHT, w, after)
@@ -141,8 +161,8 @@ class _Weave:
         return end
 
     def update(self, op: MatrixOp, after: set[int]) -> int:
-        x, w = self.chosen.work_of(Role.ACTIVATION), self.chosen.work_of(Role.WEIGHT)
-        copy, left = op.packed(Role.ACTIVATION), self._left(op)
+        copy, left, w = op.packed(Role.ACTIVATION), self._left(op), self.chosen.work_of(Role.WEIGHT)
+        x = left.work if left else self.chosen.work_of(Role.ACTIVATION)
         if left is None:
             self._measure(op)
         if left is None and copy is not None:
@@ -186,8 +206,9 @@ class _Weave:
     def _packed_part(self, op: MatrixOp, x: Operand) -> list[int]:
         """What quantised ``x``, or an operand just like it, of which one more has this form from now on."""
         made, copy = self.attention.get((op.name, x.levels, x.elements), []), op.packed_as(x)
-        without = [i for i in made if copy not in getattr(self.ops[i], "packs", ())]
-        self.pack(without[0] if without else None, copy)
+        packs = {i: one.packs for i in made if isinstance(one := self.ops[i], VectorOp)}
+        without = [i for i in made if copy not in packs[i]]
+        self.pack(min(without, key=lambda i: len(packs[i]), default=None), copy)
         return made
 
     def _measure(self, op: MatrixOp) -> None:
@@ -204,7 +225,7 @@ class _Weave:
         self.filters.setdefault(of, g.groups * outputs)
 
     def _prepared(self, op: MatrixOp, work: VectorWork | None, after: set[int]) -> _Forward:
-        left = _Forward(set(after), self.rows[_parameter(op)])
+        left = _Forward(set(after), self.rows[_parameter(op)], work)
         if work is None:
             return left
         x = _operand(op, Role.ACTIVATION)

@@ -196,3 +196,63 @@ def test_scaled_results_stand_behind_their_product():
     moved = next(op for op in step.ops if isinstance(op, VectorOp) and op.edge)
     with pytest.raises(InputError, match="right behind its product"):
         replace(step, ops=(moved, *step.ops), after=())
+
+
+def moved(workload: Workload, name: str, pass_: Pass) -> list[tuple[str, int, int]]:
+    """Operator, bytes read and written of the vector work that a scheme added for a layer or a module."""
+    return [
+        (op.op, op.read_bytes + op.wide_read, op.write_bytes + op.wide_write + sum(copy.bytes for copy in op.packs))
+        for op in added(workload, name)
+        if op.pass_ is pass_
+    ]
+
+
+def test_spikes_of_a_models_own_neurons_are_packed_and_nothing_else():
+    """`snn` fires by itself: no norm, no neuron of the scheme, no derivative of one; `tfc` has all three."""
+    own = weft.sparsify(weft.trace("snn@8", batch=8), "spiking")
+    # 8 images of 64 channels of 8 x 8, traced in FP32; two forms of a bit each, for FF and WU; a scale for the layer.
+    assert moved(own, "convs.1", Pass.FF) == [("quantise", 131_072, 8_192), ("scale", 32_768 + 4, 32_768)]
+    assert [name for name, *_ in moved(own, "convs.1", Pass.BP)] == ["scale gradient"]
+    for layer in ("convs.1", "convs.2"):
+        assert not {"norm", "estimator gradient"} & {name for name, *_ in moved(own, layer, Pass.FF)}
+
+    others = weft.sparsify(weft.trace("tfc", batch=8), "spiking")
+    hidden = next(op.name for op in others.matrix_ops if op.a.levels is Levels.SPIKE)
+    assert [name for name, *_ in moved(others, hidden, Pass.FF)] == ["norm", "quantise", "scale"]
+    assert [name for name, *_ in moved(others, hidden, Pass.BP)] == [
+        "scale gradient",
+        "estimator gradient",
+        "norm backward",
+    ]
+
+
+class Attention(nn.Module):
+    """One head over 6 tokens of width 8, between layers in full precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.head = nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.into(x)
+        return self.head((y @ y.transpose(-2, -1)).softmax(-1) @ y)
+
+
+def test_parts_of_attention_are_packed_scaled_and_estimated():
+    """By hand, of 2 sequences: Q, K, V of 96 numbers, S and A of 72; a scale a row, each gone over once before."""
+    step = trace_module(Attention(), torch.zeros(2, 6, 8), loss=lambda y: y.sum())
+    made = weft.sparsify(step, "bivit")
+    module = next(op.name for op in made.matrix_ops if op.parameter is None)
+
+    # 12 bytes of bits of Q, K or V for FF, as many in the form that BP reads; 9 of A. 12 rows, 16 of V as A V reads it.
+    assert moved(made, module, Pass.FF) == [
+        ("quantise", 2 * 384, 12 * 4 + 24),
+        ("quantise", 2 * 384, 12 * 4 + 24),
+        ("scale", 288 + 24 * 4, 288),
+        ("quantise", 2 * 288, 12 * 4 + 18),
+        ("quantise", 2 * 384, 16 * 4 + 24),
+        ("scale", 384 + 28 * 4, 384),
+    ]
+    work = moved(made, module, Pass.BP)
+    assert [name for name, *_ in work] == ["scale gradient", "estimator gradient"] * 4
+    assert weft.sparsify(made, "dense") == weft.sparsify(step, "dense")
