@@ -16,6 +16,7 @@ from weft.dataflow.objective import Objective
 from weft.simulator.xnor import run_xnor
 from weft.simulator.xnor_edge import fold, signs
 from weft.workloads.gemm import Pass
+from weft.workloads.integer_network import Norm
 from weft.workloads.levels import Levels
 
 model, scheme = sys.argv[1:3] if len(sys.argv) > 2 else ("sfc", "xnor")
@@ -53,9 +54,9 @@ print(f"\n{op.name} stepped: {run.length:,} cycles; its sums {'are' if same else
 
 # Batch norm and sign behind it, as one threshold a channel, ties included.
 gamma, beta, mean = (rng.standard_normal(channels).astype(np.float32) for _ in range(3))
-deviation = np.full(channels, np.sqrt(op.gemm.k), np.float32)
-exact = gamma.astype(float) * (run.result - mean.astype(float)) / deviation + beta >= 0
-bits = signs(run.result, fold(gamma, beta, mean, deviation))
+variance = np.full(channels, op.gemm.k, np.float32)
+exact = gamma.astype(float) * (run.result - mean.astype(float)) / np.sqrt(variance.astype(float)) + beta >= 0
+bits = signs(run.result, fold(Norm(gamma=gamma, beta=beta, mean=mean, variance=variance, epsilon=0.0)))
 same = (bits == exact).all()
 print(f"Thresholds {'give' if same else 'differ from'} the sign of its batch norm: {bits.mean():.0%} are +1")
 

@@ -76,11 +76,9 @@ class _Goal(NamedTuple):
 @inlined
 def _wins(objective: int, key: float, units: int, moved: int, place: int, best: Found) -> bool:
     """Whether a mapping may take the place of the best one; ``key``, ``units`` and ``moved`` are its own or less."""
-    if objective == CYCLES:
-        if units != best.units:
-            return units < best.units
-        return moved < best.moved or (moved == best.moved and place < best.place)
-    if objective == _BYTES:
+    if objective == CYCLES and units != best.units:
+        return units < best.units
+    if objective in (CYCLES, _BYTES):
         return moved < best.moved or (moved == best.moved and place < best.place)
     return key < best.key or (key == best.key and place < best.place)
 
