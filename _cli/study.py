@@ -40,7 +40,6 @@ _COLUMNS = (
 )
 _TRACKS = (
     "scheme",
-    "N:M",
     "corrupted %",
     "noise/blur/contrast",
     "training",
@@ -138,9 +137,9 @@ def _show(study: Study, folder: Path) -> None:
     console.print(f"target: dense accuracy on the validation set minus {100 * spec.below:g} points")
     for model, rows in by_table(study.rows).items():
         console.print(make_table(model, _COLUMNS, [_row(row) for row in rows], left=2))
-        console.print(make_table(f"{model}: other tracks", _TRACKS, [_tracks(row) for row in rows], left=2))
+        console.print(make_table(f"{model}: other tracks", _TRACKS, [_tracks(row) for row in rows]))
         for row in rows:
-            name = f"{_scheme(row)} {row.pattern or ''}".strip()
+            name = _named(row)
             for seed, why in row.failed.items():
                 console.print(f"{name}, seed {seed}, not trained: {why}")
             if row.unplaced:
@@ -150,6 +149,10 @@ def _show(study: Study, folder: Path) -> None:
 
 def _scheme(row: StudyRow) -> str:
     return f"{row.model} {row.scheme}" if row.table else row.scheme
+
+
+def _named(row: StudyRow) -> str:
+    return f"{_scheme(row)} {row.pattern or ''}".strip()
 
 
 def _spread(mean: float | None, deviation: float | None) -> str:
@@ -165,8 +168,7 @@ def _tracks(row: StudyRow) -> tuple[str, ...]:
 
     kinds = [value for value in (row.noise, row.blur, row.contrast) if value is not None]
     return (
-        _scheme(row),
-        row.pattern or "",
+        _named(row),
         _spread(row.corrupted, row.corrupted_sd),
         " / ".join(f"{100 * kind:.1f}" for kind in kinds) or "-",
         number(row.training_seconds, "s"),
