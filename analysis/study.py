@@ -114,8 +114,9 @@ class Study(Shown):
 
     def _said(self) -> str:
         spec = self.spec
+        models = f"{len(spec.models)} model{'s' * (len(spec.models) != 1)}"
         return (
-            f"{named(spec.data)}, {len(spec.models)} models, {spec.seeds} seeds on {named(spec.machine.name)}: "
+            f"{named(spec.data)}, {models}, {spec.seeds} seed{'s' * (spec.seeds != 1)} on {named(spec.machine.name)}: "
             f"{len(self.rows)} rows of {len(self.trainings)} trainings"
         )
 

@@ -341,7 +341,7 @@ class Workload(OneLine):
 
     def _said(self) -> str:
         macs = count(sum(self.dense_macs.values()))
-        return f"{self.title}: {len(self.ops):,} ops, {macs} multiply-accumulates when dense"
+        return f"{self.title}: {len(self.ops):,} ops, {macs} multiply-accumulates"
 
 
 def require_products(model: str, ops: Iterable[MatrixOp | VectorOp | UpdateOp]) -> None:
