@@ -19,6 +19,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from .simulator.shown import presented_by
 from .workloads.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .dataflow.engine import Engine
     from .dataflow.schedule import Schedule
     from .simulator.result import SimResult
+    from .simulator.shown import Presenter
     from .workloads.schemes.description import Scheme
     from .workloads.schemes.technique import Technique
     from .workloads.sparsity import Asked, NMPattern
@@ -250,6 +252,16 @@ def classify(
 
     spec = load_spec(machine) if isinstance(machine, str) else machine
     return run(Path(folder), spec, images=images, batch=batch, rtl=rtl, asked=asked)
+
+
+def _presenter() -> Presenter:
+    """Results are shown by what stands above them (`weft.simulator.shown`)."""
+    from .analysis import notebook
+
+    return notebook
+
+
+presented_by(_presenter)
 
 
 class _OtherNames(MetaPathFinder, Loader):

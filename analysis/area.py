@@ -16,6 +16,7 @@ from ..hdl.block import Block
 from ..hdl.flow.devices import DEVICES
 from ..hdl.registry import BLOCKS
 from ..workloads.errors import InputError, nearest
+from ..workloads.one_line import OneLine
 from .synthesised import AREA_TARGETS, AreaTarget, Module, Synthesised, counted_block, known_block
 
 __all__ = ["Area", "AreaItem", "buffer_blocks", "known_area", "machine_area", "uncounted_blocks"]
@@ -33,8 +34,8 @@ class AreaItem(Module):
     block: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Area:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Area(OneLine):
     """Modules of a machine on a device. Measured: Yosys' counts, not Vivado's; buffers: by capacity."""
 
     machine: str

@@ -21,17 +21,21 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ..simulator.result import SimResult
+from ..simulator.shown import Shown
 from ..workloads.errors import InputError
+from ..workloads.one_line import OneLine
 from ..workloads.schemes.annotate import asked_patterns
 from ..workloads.schemes.scheme import SCHEMES
 from ..workloads.step import MatrixOp, Workload
+from ..workloads.words import named, seconds
 from .declared import cycles_kind, losses_of
 from .energy import energy
 from .savings import Saving, saving
 from .throughput import throughput
 from .waits import BOTH, DRAM, INTERLEAVE, PORTS, SORE, waits
+from .words import run_name
 
-__all__ = ["Comparison", "ComparisonRow", "LossLedger", "LossRow", "compare", "loss_ledger", "losses"]
+__all__ = ["Comparison", "ComparisonRow", "LossLedger", "LossRow", "compare", "loss_ledger", "losses", "run_labels"]
 
 _WAITS = {INTERLEAVE, PORTS, DRAM, SORE}
 """Those that `waits` books for ops that a mapping places on the array."""
@@ -47,8 +51,8 @@ class LossRow:
     dense_cycles: Fraction
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LossLedger:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LossLedger(OneLine):
     """Where the cycles of a sparse step go; both columns add up to the cycles of their step."""
 
     rows: tuple[LossRow, ...]
@@ -77,13 +81,21 @@ class ComparisonRow:
     saving: Saving | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Comparison(Shown):
     """Runs of one model at one batch; speed-ups are in time, ``saving`` in energy, over ``baseline``."""
 
     results: tuple[SimResult, ...]
     baseline: SimResult
     rows: tuple[ComparisonRow, ...]
+
+    def _said(self) -> str:
+        runs = (
+            f"{name} {seconds(row.seconds)}" + ("" if result is self.baseline else f" ({row.speedup:.2f}×)")
+            for name, row, result in zip(run_labels(self), self.rows, self.results, strict=True)
+        )
+        work = self.baseline.workload
+        return f"{named(work.model)}, batch {work.batch}, on {named(self.baseline.spec.name)}: {', '.join(runs)}"
 
 
 def compare(results: Sequence[SimResult]) -> Comparison:
@@ -96,6 +108,15 @@ def compare(results: Sequence[SimResult]) -> Comparison:
     return Comparison(
         results=tuple(results), baseline=baseline, rows=tuple(_row(result, baseline) for result in results)
     )
+
+
+def run_labels(comparison: Comparison) -> list[str]:
+    """Scheme and pattern of every run, with its machine where there are several."""
+    several = len({row.machine for row in comparison.rows}) > 1
+    return [
+        run_name(result.workload) + (f" on {row.machine}" if several else "")
+        for row, result in zip(comparison.rows, comparison.results, strict=True)
+    ]
 
 
 def _row(result: SimResult, base: SimResult) -> ComparisonRow:

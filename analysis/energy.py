@@ -16,6 +16,7 @@ from ..dataflow.account import Counts, Cycles, by_kind, declared_causes, declare
 from ..dataflow.actions import LEDGER, STANDING, Action, Component, Spends, Where
 from ..simulator.result import OpResult, SimResult
 from ..workloads.gemm import Pass
+from ..workloads.one_line import OneLine
 from ..workloads.update_rule import UpdateRule
 from .declared import counts_kind, cycles_kind
 from .energy_table import Mark, Table, load_table
@@ -49,8 +50,8 @@ class LedgerRow:
         return {**asdict(self), "action": self.action.name}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnergyReport:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class EnergyReport(OneLine):
     """Joules of one training step, cut several ways, each adding up; ``by_op`` follows the order of the ops.
 
     ``op_parts``: zeptojoules of every op by part of the machine. ``macs``: multiply-accumulates that were issued.

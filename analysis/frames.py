@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import pandas as pd
 
 from ..dataflow.account import items
 from ..simulator.result import SimResult
+from ..simulator.system_result import SystemResult
 from ..workloads.errors import printable
+from .compare import Comparison
 from .declared import columns, counts_kind
 from .energy import energy, ledger
 from .level import AnyResult, step_of
 from .records import layer_of, op_records, pass_records
+from .system import spans
 
-__all__ = ["causes_frame", "csv_text", "energy_frame", "layers_frame", "ops_frame", "passes_frame"]
+__all__ = [
+    "causes_frame",
+    "comparison_frame",
+    "csv_text",
+    "energy_frame",
+    "layers_frame",
+    "ops_frame",
+    "passes_frame",
+    "spans_frame",
+]
 
 _INTEGERS = ("m", "k", "n", "groups", "interleave", "tile_rows", "tile_cols", "bound_cycles")
 
@@ -40,6 +53,24 @@ def ops_frame(result: AnyResult) -> pd.DataFrame:
     """One row an op, in order; what does not apply to an op is missing."""
     types = {"resident": "boolean", **dict.fromkeys(_INTEGERS, "Int64")}
     return pd.DataFrame.from_records(op_records(step_of(result), energy(result))).astype(types).set_index("index")
+
+
+def spans_frame(result: SystemResult) -> pd.DataFrame:
+    """When each op starts and ends with its neighbours, in whole cycles of the overlapped step; the rows of
+    :func:`ops_frame`."""
+    return pd.DataFrame(spans(result), columns=["start", "end"], dtype="int64").rename_axis("index")
+
+
+def comparison_frame(comparison: Comparison) -> pd.DataFrame:
+    """One row a run, in order; ``saving`` is a share of the energy of the baseline, with its range over the tables."""
+    records = []
+    for row in comparison.rows:
+        own = row.saving
+        shares = (None,) * 3 if own is None else (own.share, own.low, own.high)
+        plain = {f.name: getattr(row, f.name) for f in fields(row) if f.name != "saving"}
+        records.append({**plain, **dict(zip(("saving", "saving_low", "saving_high"), shares, strict=True))})
+    shown = dict.fromkeys(("saving", "saving_low", "saving_high"), "float64")
+    return pd.DataFrame.from_records(records).astype(shown)
 
 
 def passes_frame(result: SimResult) -> pd.DataFrame:

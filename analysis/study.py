@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.schedule import schedule
 from ..simulator.result import SimResult
+from ..simulator.shown import Shown
 from ..simulator.step import simulate
 from ..workloads.errors import InputError, require_int
 from ..workloads.gemm import GEMM_PASSES
@@ -24,6 +25,7 @@ from ..workloads.schemes.annotate import annotate
 from ..workloads.schemes.scheme import SCHEMES, scheme
 from ..workloads.sparsity import NMPattern
 from ..workloads.step import Measured, Workload
+from ..workloads.words import named
 from .energy import energy
 from .energy_table import load_table
 from .study_rows import REFERENCE, PhaseCost, StudyRow, aggregate
@@ -99,8 +101,8 @@ class StudySpec:
             yield from ((model, name, pattern) for model, name in pairs if scheme(name).takes_pattern)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Study(Shown):
     """A finished study. ``steps``: of every row that the machine runs, the step of its longest phase. ``earlier``: how
     many of the trainings other sources made."""
 
@@ -109,6 +111,14 @@ class Study:
     trainings: tuple[Training, ...]
     steps: dict[tuple[str, str, str | None], SimResult]
     earlier: int = 0
+
+    def _said(self) -> str:
+        spec = self.spec
+        models = f"{len(spec.models)} model{'s' * (len(spec.models) != 1)}"
+        return (
+            f"{named(spec.data)}, {models}, {spec.seeds} seed{'s' * (spec.seeds != 1)} on {named(spec.machine.name)}: "
+            f"{len(self.rows)} rows of {len(self.trainings)} trainings"
+        )
 
 
 def run_study(

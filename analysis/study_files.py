@@ -16,6 +16,7 @@ import pandas as pd
 from ..dataflow.config_io import spec_hash
 from ..workloads.host import Host
 from ..workloads.io import dumps_workload
+from ..workloads.one_line import OneLine
 from ..workloads.strict import read_json
 from .area import known_area
 from .footprint import area_target
@@ -78,8 +79,8 @@ _TRACKS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SavedStudy:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SavedStudy(OneLine):
     """What study.json holds. ``hosts``: where it trained; ``images``: in the training, validation and test set;
     ``earlier``: how many of the trainings other sources made."""
 

@@ -10,7 +10,7 @@ from ..simulator.system_result import EngineUse, SystemResult
 from .level import AnyResult
 from .records import to_dict
 
-__all__ = ["WAITS", "result_dict", "system_dict", "use_shares"]
+__all__ = ["WAITS", "result_dict", "spans", "system_dict", "use_shares"]
 
 WAITS = tuple(f.name for f in fields(EngineUse))
 """What an engine does or waits for, as `EngineUse` names it."""
@@ -19,6 +19,12 @@ WAITS = tuple(f.name for f in fields(EngineUse))
 def use_shares(use: EngineUse) -> dict[str, float]:
     """Parts of the step by what an engine did; they add up to 1."""
     return {name: getattr(use, name) / use.total for name in WAITS}
+
+
+def spans(result: SystemResult) -> list[tuple[int, int]]:
+    """When each op starts and ends, in whole cycles of the overlapped step."""
+    each = zip(result.start.tolist(), result.end.tolist(), strict=True)
+    return [(start // result.rate, ceil_div(end, result.rate)) for start, end in each]
 
 
 def result_dict(result: AnyResult, command: str = "") -> dict[str, Any]:
@@ -33,12 +39,12 @@ def system_dict(result: SystemResult, command: str = "") -> dict[str, Any]:
     ``dram_share_of_peak``: of the peak, while DRAM is busy.
     """
     alone = to_dict(result, command)
-    spans = zip(result.start.tolist(), result.end.tolist(), alone.pop("ops"), strict=True)
+    ops = zip(spans(result), alone.pop("ops"), strict=True)
     return {
         **alone,
         "step_cycles": result.step.cycles.total,
         "dram_share_of_peak": result.dram_share_of_peak,
         "engines": {name: use_shares(use) for name, use in result.engines.items()},
         "memory": {**asdict(result.memory), "total": result.memory.total},
-        "ops": [{**op, "start": start // result.rate, "end": ceil_div(end, result.rate)} for start, end, op in spans],
+        "ops": [{**op, "start": start, "end": end} for (start, end), op in ops],
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..dataflow.spanning_tree import TreeCost, TreeEngine, tree_cost
 from ..workloads.errors import InputError
+from ..workloads.one_line import OneLine
 from ..workloads.spanning_tree import spanning_tree
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ class LayerTree:
     cost: TreeCost
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TreeAccount:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class TreeAccount(OneLine):
     """A network in the order of trees, against its channels one by one; test accuracy is that of the training.
 
     Of the binary layers alone, without what stays in full precision; ``compared`` bits are those of an image.

@@ -7,8 +7,8 @@ from fractions import Fraction
 from math import floor
 from typing import TypeVar
 
-from ..workloads.errors import printable, shorten
 from ..workloads.step import Workload
+from ..workloads.words import count, joules, named, percent, scheme_name, seconds, time_unit
 
 __all__ = [
     "apportion",
@@ -25,46 +25,6 @@ __all__ = [
 ]
 
 K = TypeVar("K")
-_LONGEST = 80
-_FEW_RULES = 2
-_SIGNS = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"))
-
-
-def count(value: float) -> str:
-    """469170213 as 469 M."""
-    for limit, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(value) >= limit:
-            return f"{value / limit:.3g}{unit}"
-    return f"{value:.3g}"
-
-
-def time_unit(value: float) -> tuple[float, str]:
-    """Unit to write a time of ``value`` seconds in, and its length in seconds."""
-    return _unit(value, "s")
-
-
-def seconds(value: float) -> str:
-    """0.0867 as 86.7 ms."""
-    return _written(value, "s")
-
-
-def joules(value: float) -> str:
-    """0.0867 as 86.7 mJ."""
-    return _written(value, "J")
-
-
-def _written(value: float, unit: str) -> str:
-    size, name = _unit(value, unit)
-    return f"{value / size:#.3g}".rstrip(".") + f" {name}"
-
-
-def _unit(value: float, unit: str) -> tuple[float, str]:
-    return next(((size, sign + unit) for size, sign in _SIGNS if value >= size), (1e-9, f"n{unit}"))
-
-
-def percent(share: float) -> str:
-    """Whole percent, below ten with one digit."""
-    return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.1f} %"
 
 
 def apportion(whole: int, parts: Iterable[float | Fraction]) -> list[int]:
@@ -102,21 +62,14 @@ def percents_of(parts: Mapping[K, float | Fraction]) -> dict[K, str]:
 
 def run_name(work: Workload) -> str:
     """Scheme and pattern, with the rules for layers or, of many, how many there are."""
-    named, rules = _shown(work.scheme) + (f" {work.pattern}" if work.pattern else ""), work.layer_patterns
-    few = ", ".join(_shown(str(rule)) for rule in rules)
-    return named + (f", {few if len(rules) <= _FEW_RULES else f'{len(rules)} rules for layers'}" if rules else "")
+    return scheme_name(work.scheme, work.pattern, work.layer_patterns)
 
 
 def model_name(work: Workload) -> str:
     """Model and, where known, what one sample is."""
-    return _shown(work.model) + (f" ({_shown(work.input)})" if work.input else "")
+    return named(work.model) + (f" ({named(work.input)})" if work.input else "")
 
 
 def step_name(work: Workload) -> str:
     """Model and what one step takes."""
-    return model_name(work) if work.input else f"{_shown(work.model)}, batch {work.batch}"
-
-
-def _shown(name: str) -> str:
-    """A name that others gave, of a length that a title takes."""
-    return shorten(printable(name), _LONGEST)
+    return model_name(work) if work.input else f"{named(work.model)}, batch {work.batch}"

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..workloads.errors import InputError
+from ..workloads.one_line import OneLine
 from ..workloads.step import MatrixOp, Workload
+from ..workloads.words import named
 from .accelerator import AcceleratorSpec
 from .constraint import Constraint, MappingFile
 from .engines import place
@@ -19,8 +21,8 @@ from .prices import Pricing, unpriced
 __all__ = ["Schedule", "schedule"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Schedule(OneLine):
     """The offline choice for every op; ``placements`` has ``None`` for work that is not a GEMM."""
 
     workload: Workload
@@ -36,6 +38,13 @@ class Schedule:
     def as_run(self) -> Workload:
         """The ops that are placed."""
         return self.fallback or self.workload
+
+    def _said(self) -> str:
+        cycles = [placement.cycles.total for placement in self.placements if placement is not None]
+        return (
+            f"{self.workload.title} on {named(self.spec.name)} by {self.objective}: "
+            f"{len(cycles):,} products of {sum(cycles):,} cycles"
+        )
 
 
 def schedule(

@@ -12,6 +12,7 @@ from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.account import Cycles
 from ..dataflow.stce.mapping import ArrayMapping, Dataflow
 from ..workloads.errors import InputError
+from ..workloads.one_line import OneLine
 from .compact import Compact, compress, require_matrix
 from .kernels.drain import delay, stretch, taken_at
 from .kernels.stce import Array, Operands, OsGroups, Results, Spent, WsGroups, run_os, run_ws
@@ -23,8 +24,8 @@ CANONICAL_NAN = 0x7FC00000
 """The one NaN that leaves the machine."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ArrayRun:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class ArrayRun(OneLine):
     """Result and time of one product on the array.
 
     Of the causes, ``compute``: PE (0, 0) issues a pair, bubbles of ragged edges included; ``interleave_stall``: it

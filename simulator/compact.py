@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..workloads.errors import InputError, require_int
+from ..workloads.one_line import OneLine
 from ..workloads.sparsity import NMPattern
 from .operand import OPERAND_TYPES, Half
 
@@ -50,8 +51,8 @@ def cut(pattern: NMPattern, k: int, run: int) -> Cut:
     return Cut(start, length, np.minimum(pattern.keep, length))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Compact:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Compact(OneLine):
     """N2S operand of contraction ``k``; one column of pairs an output column.
 
     ``values`` [slots, n] of either operand type and ``indices`` uint8 [slots, n] hold the kept elements of every group

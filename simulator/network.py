@@ -17,6 +17,7 @@ from ..dataflow.xnor.mapping import XnorMapping, require_xnor
 from ..workloads.gemm import Pass
 from ..workloads.integer_network import Forward, IntegerLayer, IntegerNetwork, Made, Norm
 from ..workloads.levels import Levels
+from ..workloads.one_line import OneLine
 from ..workloads.operand import Operand, Role
 from ..workloads.step import MatrixOp
 from .xnor import run_xnor
@@ -29,8 +30,8 @@ _AS_TRAINED = Constraint(n2s="b")
 """Weights flow N2S: a channel is a column, and has the threshold of its column."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LayerRun:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class LayerRun(OneLine):
     """The product of a layer: ``placement`` with buffers and DRAM, ``array`` cycles as stepped, operands at hand."""
 
     layer: IntegerLayer
@@ -41,8 +42,8 @@ class LayerRun:
     array: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class NetworkRun:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class NetworkRun(OneLine):
     """Images through a network in one batch."""
 
     forward: Forward
@@ -52,6 +53,9 @@ class NetworkRun:
     def cycles(self) -> int:
         """Of all layers, one after the other, with buffers and DRAM."""
         return sum(run.placement.cycles.total for run in self.layers)
+
+    def _said(self) -> str:
+        return f"{len(self.forward.scores):,} images through {len(self.layers)} layers: {self.cycles:,} cycles"
 
 
 Observe = Callable[[LayerRun, Bytes, Made], None]

@@ -15,13 +15,16 @@ from ..dataflow.mapping import Mapping
 from ..dataflow.objective import Objective
 from ..dataflow.placement import Constrained
 from ..workloads.gemm import Pass
-from ..workloads.step import MatrixOp, Op, Workload
+from ..workloads.one_line import OneLine
+from ..workloads.step import MatrixOp, Op, UpdateOp, Workload
+from ..workloads.words import named, seconds
+from .shown import Shown
 
 __all__ = ["OpResult", "SimResult"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpResult:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class OpResult(OneLine):
     """One op of the step. ``bound_cycles``: what no mapping of the op can beat; 0 for work that is not a GEMM."""
 
     op: Op
@@ -36,9 +39,14 @@ class OpResult:
         """Multiply-accumulates of the dense op."""
         return self.op.gemm.macs if isinstance(self.op, MatrixOp) else 0
 
+    def _said(self) -> str:
+        size = f" {self.op.gemm}" if isinstance(self.op, MatrixOp) else ""
+        kind = self.op.kind if isinstance(self.op, UpdateOp) else self.op.op
+        return f"{self.op.pass_} {named(self.op.name)}, {kind}{size}: {self.cycles.total:,} cycles"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimResult:
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SimResult(Shown):
     """One training step on one machine, op after op; ``mapping``: the rules that restricted its schedule."""
 
     workload: Workload
@@ -87,3 +95,8 @@ class SimResult:
     def utilization(self) -> float:
         """Share of their engines' peaks that real (kept) multiply-accumulates reach over the whole step."""
         return float(self.ideal_cycles(self.ops) / self.cycles.total)
+
+    def _said(self) -> str:
+        cycles = self.cycles.total
+        took = f"{cycles:,} cycles, {seconds(cycles / self.spec.clock_hz)}"
+        return f"{self.workload.title} on {named(self.spec.name)}: {took}"

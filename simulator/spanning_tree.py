@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..dataflow.spanning_tree import TreeEngine
 from ..workloads.errors import InputError
+from ..workloads.one_line import OneLine
 from ..workloads.spanning_tree import ROOT, SpanningTree
 
 __all__ = ["TreeRun", "run_tree"]
@@ -18,8 +19,8 @@ Int64 = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TreeRun:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class TreeRun(OneLine):
     """``result`` int64 [positions, channels], the sums of products of -1 and +1; ``made`` int64, the cycle from 0 in
     which each of them has compared its last bits; bits compared; cycles.
 

@@ -9,8 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..dataflow.integers import ceil_div
+from ..workloads.one_line import OneLine
+from ..workloads.words import named, seconds
 from .memory import MemoryNeed
 from .result import SimResult
+from .shown import Shown
 
 __all__ = ["EngineUse", "Intervals", "Occupancy", "Overlapped", "Record", "SystemResult"]
 
@@ -37,8 +40,8 @@ class EngineUse:
         return sum(getattr(self, f.name) for f in fields(self))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Intervals:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Intervals(OneLine):
     """When an engine worked, in order; int64 [intervals] each. ``channel`` is the number of who asked
     (`channels.channels`), ``moved`` bytes, of DRAM only.
     """
@@ -50,24 +53,24 @@ class Intervals:
     moved: Int64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Occupancy:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Occupancy(OneLine):
     """Halves of a buffer in use from ``time`` on, until the next one; int64 [changes] each."""
 
     time: Int64
     halves: Int64
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Record:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Record(OneLine):
     """What happened: every service by engine, every change by buffer."""
 
     timeline: dict[str, Intervals]
     buffers: dict[str, Occupancy]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Overlapped:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Overlapped(OneLine):
     """Tasks that ran side by side, of a step or of none (`SystemResult`); int64 [ops], times in 1/rate cycles."""
 
     start: Int64
@@ -76,8 +79,8 @@ class Overlapped:
     record: Callable[[], Record | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SystemResult(Overlapped):
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class SystemResult(Shown, Overlapped):
     """One step with its ops overlapped. Times are integers in 1/``rate`` cycles.
 
     ``step`` is the same schedule op after op: its actions and bytes are those of this run too. ``start`` is when the
@@ -105,3 +108,8 @@ class SystemResult(Overlapped):
     def seconds(self) -> float:
         """Time of the step."""
         return self.cycles / self.step.spec.clock_hz
+
+    def _said(self) -> str:
+        step = self.step
+        took = f"{self.cycles:,} cycles, {seconds(self.seconds)} with ops overlapped"
+        return f"{step.workload.title} on {named(step.spec.name)}: {took}"

@@ -17,6 +17,7 @@ from ..dataflow.xnor.time import rounds, slots_of_tiles
 from ..dataflow.xnor.words import beats_of, plane_weights, require_exact, signed
 from ..workloads.errors import InputError, require_int
 from ..workloads.levels import Levels
+from ..workloads.one_line import OneLine
 from .array import require_ready
 from .kernels.drain import delay, stretch, taken_at
 from .kernels.xnor import Elements, Side, Spent, Times, agreeing, counted, run_os, run_ws
@@ -40,8 +41,8 @@ class Packed(NamedTuple):
     """bool [lines, words]."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class XnorRun:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class XnorRun(OneLine):
     """Result and time of one product on the engine; cycles by cause as of `array.ArrayRun`."""
 
     result: npt.NDArray[np.int32]

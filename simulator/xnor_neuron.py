@@ -19,6 +19,7 @@ from ..dataflow.xnor.neuron import MEMBRANE_BYTES, Neurons, require_membrane
 from ..dataflow.xnor.spec import SUM_BITS
 from ..workloads.errors import InputError
 from ..workloads.levels import Levels
+from ..workloads.one_line import OneLine
 from .xnor import XnorRun, run_xnor
 
 __all__ = ["SpikingRun", "fire", "neurons_of", "run_spiking"]
@@ -65,8 +66,8 @@ def neurons_of(threshold: npt.NDArray[np.float32], scale: float, leak: int) -> N
     return Neurons(leak, np.array([min(at, np.iinfo(np.int32).max) for at in found], np.int32))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SpikingRun:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class SpikingRun(OneLine):
     """A layer over its time steps."""
 
     spikes: Bools

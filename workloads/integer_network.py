@@ -14,6 +14,7 @@ from .errors import InputError
 from .gemm import Gemm
 from .im2col import Window, unfold
 from .levels import Levels
+from .one_line import OneLine
 
 __all__ = ["Forward", "IntegerLayer", "IntegerNetwork", "Made", "Norm", "Product"]
 
@@ -21,8 +22,8 @@ Bytes = npt.NDArray[np.int8]
 Single = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Norm:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Norm(OneLine):
     """Batch norm at inference: gamma (x - mean) / sqrt(variance + epsilon) + beta; float32 [channels]."""
 
     gamma: Single
@@ -42,8 +43,8 @@ class Made(NamedTuple):
     passed: npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class IntegerLayer:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class IntegerLayer(OneLine):
     """A product of integers, then ``scale`` s + ``bias``, batch norm and sign, and a max pool on either side of it.
 
     ``weights``: int8 [k, n] in the order of `im2col.unfold`, whose ``window`` has no kernel in a linear layer.
@@ -99,8 +100,8 @@ Product = Callable[[IntegerLayer, Bytes], tuple[Made, npt.NDArray[np.bool_]]]
 """Runs the product of a layer on [m, k] inputs; what leaves the edge, and which thresholds of [n] are flipped."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Forward:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Forward(OneLine):
     """Images run through a network: ``inputs`` of every layer, int8 [images, channels, ...], ``sums`` int32 and
     ``scores`` float64 of the last one, [images, classes]."""
 
@@ -115,8 +116,8 @@ class Forward:
         return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class IntegerNetwork:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class IntegerNetwork(OneLine):
     """``layers`` in their order, and ``table``, int8 [channels, 256]: what stands for each value of a pixel."""
 
     table: Bytes

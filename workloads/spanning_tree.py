@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError
+from .one_line import OneLine
 
 __all__ = ["ROOT", "SpanningTree", "spanning_tree"]
 
@@ -28,8 +29,8 @@ ROOT = -1
 """Parent of a channel that is made of its own weights alone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SpanningTree:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class SpanningTree(OneLine):
     """Channels of ``k`` weights each, int64 [channels] by channel: its ``parent`` or `ROOT`, the ``distance`` to it (of
     the root ``k``), its ``depth``; bool [channels] ``inverted``: made of the inverse of its parent."""
 

@@ -11,9 +11,11 @@ from pydantic import Discriminator, Field
 from .copies import MAX_MOVED, CompactCopy, PackedCopy, WeightCopy, as_read, in_words
 from .errors import InputError, require_int
 from .gemm import GEMM_PASSES, Gemm, Pass
+from .one_line import OneLine
 from .operand import MAX_BYTES, NMOperand, Operand, Role, SparseOperand, require_dtype
 from .sparsity import LayerPattern, NMPattern
 from .update_rule import SGD, UpdateRule, update_rule
+from .words import count, named, scheme_name
 
 __all__ = ["SCHEMA", "Frozen", "MatrixOp", "Measured", "Op", "UpdateOp", "VectorOp", "Workload", "require_products"]
 
@@ -248,8 +250,8 @@ class Measured:
         return self.layer in holders or (isinstance(op, MatrixOp) and op.name == self.layer)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Workload(OneLine):
     """The ordered ops of one training step of ``model`` at ``batch`` samples.
 
     ``after``: for every op those before it that must have ended, as the tensors of the trace tell; empty where no trace
@@ -331,6 +333,15 @@ class Workload:
     def parameters(self) -> int:
         """Trained parameters."""
         return sum(op.elements for op in self.ops if isinstance(op, UpdateOp))
+
+    @property
+    def title(self) -> str:
+        """Model, batch, scheme and pattern, as one line names the step."""
+        return f"{named(self.model)}, batch {self.batch}, {scheme_name(self.scheme, self.pattern, self.layer_patterns)}"
+
+    def _said(self) -> str:
+        macs = count(sum(self.dense_macs.values()))
+        return f"{self.title}: {len(self.ops):,} ops, {macs} multiply-accumulates"
 
 
 def require_products(model: str, ops: Iterable[MatrixOp | VectorOp | UpdateOp]) -> None:

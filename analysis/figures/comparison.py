@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..compare import Comparison, ComparisonRow
+from ..compare import Comparison, ComparisonRow, run_labels
 from ..declared import cycles_kind, figure_words
 from ..theme import Theme, theme_of
 from ..words import model_name, run_name, seconds, time_unit
-from .drawing import BOTTOM, CHARACTER, LEFT, TOP, bare, cause_legend, head, stack
+from .drawing import BOTTOM, CHARACTER, LEFT, TOP, Picture, bare, cause_legend, head, stack
 
 __all__ = ["comparison_figure"]
 
@@ -27,9 +27,9 @@ def comparison_figure(comparison: Comparison, theme: str = "light") -> Figure:
 
 
 def _draw(comparison: Comparison, theme: Theme) -> Figure:
-    labels = _labels(comparison)
+    labels = run_labels(comparison)
     height = TOP + 0.1 + _BAR * len(labels) + BOTTOM
-    figure = Figure(figsize=(_WIDTH, height))
+    figure = Picture(figsize=(_WIDTH, height))
     left = LEFT + CHARACTER * max(map(len, labels)) + 0.1
     box = (left / _WIDTH, BOTTOM / height, 1 - (left + _RIGHT) / _WIDTH, _BAR * len(labels) / height)
     ax = figure.add_axes(box)
@@ -69,14 +69,6 @@ def _bars(ax: Axes, comparison: Comparison, names: list[str], length: float, the
             x = base / row.ideal_speedup / length
             ax.plot([x, x], [y - 0.46, y + 0.46], color=theme.text, linewidth=1.8, solid_capstyle="butt", zorder=4)
     return sums
-
-
-def _labels(comparison: Comparison) -> list[str]:
-    several = len({row.machine for row in comparison.rows}) > 1
-    return [
-        run_name(result.workload) + (f" on {row.machine}" if several else "")
-        for row, result in zip(comparison.rows, comparison.results, strict=True)
-    ]
 
 
 def _title(comparison: Comparison) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -11,7 +13,7 @@ from ..level import AnyResult, level_words, seconds_of, step_of
 from ..theme import Theme
 from ..words import model_name, percents_of, run_name, seconds
 
-__all__ = ["BOTTOM", "CHARACTER", "LEFT", "TOP", "bare", "cause_legend", "head", "stack", "subtitle"]
+__all__ = ["BOTTOM", "CHARACTER", "LEFT", "TOP", "Picture", "bare", "cause_legend", "head", "stack", "subtitle"]
 
 LEFT, TOP, BOTTOM = 0.25, 1.15, 0.6
 """Margins in inches."""
@@ -19,6 +21,15 @@ CHARACTER = 0.074
 """Inches of a character of a tick label."""
 _LEGEND_COLUMNS = 5
 _NAMED_SHARE = 0.0005
+
+
+class Picture(Figure):
+    """A figure that a notebook shows, whether pyplot has been set up there or not."""
+
+    def _repr_png_(self) -> bytes:
+        file = BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
 
 
 def head(figure: Figure, title: str, subtitle: str, theme: Theme) -> None:

@@ -20,7 +20,7 @@ from ..level import AnyResult, level_of, step_of
 from ..records import layer_of
 from ..theme import Theme, theme_of
 from ..words import count, percents, percents_of
-from .drawing import BOTTOM, CHARACTER, LEFT, TOP, bare, cause_legend, head, stack, subtitle
+from .drawing import BOTTOM, CHARACTER, LEFT, TOP, Picture, bare, cause_legend, head, stack, subtitle
 
 __all__ = ["layers_figure"]
 
@@ -78,7 +78,7 @@ def _bars(result: SimResult) -> dict[str, _Bar]:
 def _draw(result: AnyResult, bars: dict[str, _Bar], theme: Theme) -> Figure:
     labels = bar_labels({name: len(bar.layers) for name, bar in bars.items()})
     height = TOP + _TITLES + _ROW * len(bars) + BOTTOM
-    figure = Figure(figsize=(_WIDTH, height))
+    figure = Picture(figsize=(_WIDTH, height))
     left = LEFT + CHARACTER * max(map(len, labels)) + 0.1
     axes = _panels(figure, bars, left, theme)
     axes[0].set_yticks(range(len(bars)), labels)

@@ -19,7 +19,7 @@ from ..level import AnyResult, step_of
 from ..roofline import Roofline, RooflinePoint, roofline
 from ..theme import Theme, theme_of
 from ..words import percent
-from .drawing import head, subtitle
+from .drawing import Picture, head, subtitle
 
 __all__ = ["roofline_figure"]
 
@@ -41,7 +41,7 @@ def roofline_figure(result: AnyResult, theme: str = "light") -> Figure:
 
 
 def _draw(result: AnyResult, roofs: Roofline, theme: Theme) -> Figure:
-    figure = Figure(figsize=(8.6, 5.6))
+    figure = Picture(figsize=(8.6, 5.6))
     ax = figure.add_axes((0.09, 0.11, 0.88, 0.75))
     _scale(ax, roofs)
     _draw_roofs(ax, roofs, theme)

@@ -14,7 +14,7 @@ from ..study import Study, pareto
 from ..study_rows import StudyRow, by_table
 from ..theme import Theme, theme_of
 from ..words import time_unit
-from .drawing import LEFT, head
+from .drawing import LEFT, Picture, head
 from .labels import place_labels
 
 __all__ = ["study_figure"]
@@ -46,7 +46,7 @@ def _draw(study: Study, theme: Theme) -> Figure:
     tables = by_table(study.rows)
     models = list(tables)
     height = _TOP + len(models) * _PANEL + (len(models) - 1) * _GAP + _BOTTOM
-    figure = Figure(figsize=(_WIDTH, height))
+    figure = Picture(figsize=(_WIDTH, height))
     colours = _colours(study, theme)
     width = (_WIDTH - 2 * _MARGIN - 0.3) / 2
     for i, model in enumerate(models):

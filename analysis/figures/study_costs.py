@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from ..study import Study
 from ..study_rows import StudyRow, by_table, row_name
 from ..theme import Theme, theme_of
-from .drawing import LEFT, head
+from .drawing import LEFT, Picture, head
 
 __all__ = ["cost_figure"]
 
@@ -52,7 +52,7 @@ def _draw(study: Study, theme: Theme) -> Figure:
     styles = {name: (_MARKS[i % len(_MARKS)], _colour(i, theme)) for i, name in enumerate(names)}
     top = _HEAD + _LEGEND_LINE * -(-len(names) // _COLUMNS) + _UNDER_LEGEND
     height = top + len(tables) * (_PANEL + _GAP) - _GAP + _BOTTOM
-    figure = Figure(figsize=(_WIDTH, height))
+    figure = Picture(figsize=(_WIDTH, height))
     width = (_WIDTH - _MARGIN - LEFT - (len(_PANELS) - 1) * _BETWEEN) / len(_PANELS)
     for i, (model, rows) in enumerate(tables.items()):
         bottom = height - top - _PANEL - i * (_PANEL + _GAP)

@@ -57,7 +57,7 @@ def verdict_section(groups: Sequence[Group], datas: dict[int, RunData], study: S
         changes = levers(run)
         parts.append(verdict(group, datas[id(run)], changes))
         parts.append(element("details", element("summary", "As a table: what would help"), levers_table(run, changes)))
-    return joined([*parts, study_verdict(study) if study is not None else None])
+    return joined([*parts, study_verdict(study.rows) if study is not None else None])
 
 
 def time_section(groups: Sequence[Group], datas: dict[int, RunData]) -> Html:

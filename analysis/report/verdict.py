@@ -9,7 +9,6 @@ from ..compare import losses
 from ..energy_table import Mark
 from ..level import level_words
 from ..savings import saving, saving_words
-from ..study_files import SavedStudy
 from ..study_rows import StudyRow, by_table, row_name
 from ..system import use_shares
 from ..words import joules, percent, percents_of, run_name, seconds, step_name
@@ -19,7 +18,7 @@ from .groups import Group
 from .levers import Levers
 from .markup import Html, element, joined
 
-__all__ = ["study_verdict", "verdict"]
+__all__ = ["findings", "study_verdict", "verdict"]
 
 _WORTH = 1.005
 """Times as fast that a change of the machine must bring to be named."""
@@ -30,10 +29,14 @@ _FEW = 3
 
 def verdict(group: Group, data: RunData, levers: Levers) -> Html:
     """Paragraphs about the fastest run of a group, whose figures are ``data``."""
+    return joined([findings(group, data), element("p", element("strong", "What would help. "), *_help(levers))])
+
+
+def findings(group: Group, data: RunData) -> Html:
+    """The paragraphs that need no other machine to be simulated."""
     run = group.fastest
     bound = element("p", element("strong", "What bounds it. "), *_bound(group, run, data))
-    help_ = element("p", element("strong", "What would help. "), *_help(levers))
-    return joined([element("p", *_speed(group, run), class_="lead"), bound, help_])
+    return joined([element("p", *_speed(group, run), class_="lead"), bound])
 
 
 def _speed(group: Group, run: Run) -> list[str]:
@@ -117,9 +120,9 @@ def _help(levers: Levers) -> list[str]:
     return [*text, f". Each of the {untold} others tried brings less than half a percent." if untold else "."]
 
 
-def study_verdict(study: SavedStudy) -> Html:
+def study_verdict(rows: Sequence[StudyRow]) -> Html:
     """One sentence a model: the fastest scheme that came to the target, and what it costs in accuracy."""
-    return joined(element("p", *_of_model(model, rows)) for model, rows in by_table(study.rows).items())
+    return joined(element("p", *_of_model(model, rows)) for model, rows in by_table(rows).items())
 
 
 def _of_model(model: str, rows: Sequence[StudyRow]) -> list[str]:

@@ -15,6 +15,8 @@ from ...dataflow.xnor.mapping import require_xnor
 from ...simulator.network import LayerRun, NetworkRun, run_network
 from ...workloads.errors import InputError, require_int
 from ...workloads.integer_network import Forward, IntegerLayer, IntegerNetwork, Made
+from ...workloads.one_line import OneLine
+from ...workloads.words import named, seconds
 
 if TYPE_CHECKING:
     from ...hdl.drivers.xnor import XnorDriver
@@ -30,8 +32,8 @@ _AFTERWARDS = 8
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Agreement:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Agreement(OneLine):
     """The stepped engine beside another place: ``what``, which is ``exact`` where it has integers and cycles as well.
 
     ``bits``: that the layers behind the first one read, of all images. ``unequal``: images whose class differs;
@@ -47,8 +49,8 @@ class Agreement:
     cycles: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LayerCycles:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class LayerCycles(OneLine):
     """A layer over all batches: ``array`` cycles as stepped, ``cycles`` with buffers and DRAM; ``first`` batch."""
 
     first: LayerRun
@@ -56,8 +58,8 @@ class LayerCycles:
     cycles: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Classification:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Classification(OneLine):
     """Test images classified by the stepped engine of ``spec``: ``classes`` and ``labels``, int64 [images]."""
 
     spec: AcceleratorSpec
@@ -91,6 +93,14 @@ class Classification:
     def equal(self) -> bool:
         """Every class is that of PyTorch, and the RTL did the same in the same cycles."""
         return not any(found.unequal or (found.exact and (found.odd or found.cycles)) for found in self.agreements)
+
+    def _said(self) -> str:
+        return (
+            f"{self.images:,} images of {named(self.trained.data)} by {named(self.trained.model)} under "
+            f"{named(self.trained.scheme)} on {named(self.spec.name)}: {100 * self.accuracy:.2f} % right, "
+            f"{self.cycles:,} cycles, {seconds(self.seconds)}, {'equal' if self.equal else 'not equal'} to "
+            + ", ".join(found.what for found in self.agreements)
+        )
 
 
 def classify(

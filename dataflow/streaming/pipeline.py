@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...workloads.errors import InputError
+from ...workloads.one_line import OneLine
 from .engine import Cost, Folding, StreamingLayer
 
 __all__ = ["Pipeline"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pipeline:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Pipeline(OneLine):
     """Engines that all work at once, a frame behind the other; FIFOs between them are taken to be deep enough."""
 
     layers: tuple[StreamingLayer, ...]
@@ -62,3 +63,7 @@ class Pipeline:
     def rate(self, clock_hz: int) -> float:
         """Frames a second."""
         return clock_hz / self.interval
+
+    def _said(self) -> str:
+        takes = f"{self.cost.lut:,} LUTs, {self.cost.bram:,} RAMB18"
+        return f"{len(self.layers)} layers, a frame every {self.interval:,} cycles: {takes}"

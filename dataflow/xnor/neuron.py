@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ...workloads.errors import InputError, require_int
 from ...workloads.levels import Levels
+from ...workloads.one_line import OneLine
 from .spec import SUM_BITS
 from .words import largest_sum, require_exact
 
@@ -19,8 +20,8 @@ MOST_LEAK = SUM_BITS - 1
 MEMBRANE_BYTES = SUM_BITS // 8
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Neurons:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Neurons(OneLine):
     """Those of a layer: a membrane loses ``membrane >> leak`` a step, and fires from ``threshold`` of its channel on.
 
     ``threshold``: int32 [n], 1 at least: only then does what a reset takes away leave no more than there was.

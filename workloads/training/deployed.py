@@ -20,6 +20,7 @@ from ..im2col import Window
 from ..integer_network import IntegerLayer, IntegerNetwork, Norm
 from ..levels import Levels
 from ..models.classifier import scores
+from ..one_line import OneLine
 from ..operand import Role
 from ..schemes.estimated import Estimated
 from ..schemes.estimator import sign
@@ -34,16 +35,16 @@ Pixels = npt.NDArray[np.uint8]
 Bytes = npt.NDArray[np.int8]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Evaluated:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Evaluated(OneLine):
     """``inputs`` of every layer, int8 [images, channels, ...], and the class of each image, int64 [images]."""
 
     inputs: tuple[Bytes, ...]
     classes: npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Deployed:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Deployed(OneLine):
     """``network``: what the machine has of the trained model of ``run``; ``calls``: its modules in their order."""
 
     run: Run

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from ..errors import InputError
 from ..gemm import Pass
 from ..levels import Levels
+from ..one_line import OneLine
 from ..operand import Role
 from .model import step_workload
 from .spec import TrainResult
@@ -17,8 +18,8 @@ from .spec import TrainResult
 __all__ = ["BinaryLayer", "binary_layers"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class BinaryLayer:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class BinaryLayer(OneLine):
     """Weights of +1, bool [groups, outputs of one, inputs of one x taps], and the rows of its product in an image."""
 
     weights: npt.NDArray[np.bool_]

@@ -13,10 +13,12 @@ from torch import nn
 from ..data import Images
 from ..errors import InputError, nearest, require_int
 from ..host import Host
+from ..one_line import OneLine
 from ..schemes.scheme import scheme
 from ..schemes.technique import Technique
 from ..sparsity import NMPattern
 from ..update_rule import UPDATE_RULES, RuleName, UpdateRule, update_rule
+from ..words import named, scheme_name, seconds
 
 __all__ = ["AMP", "EpochLog", "TrainResult", "TrainSpec", "to_dict"]
 
@@ -118,8 +120,8 @@ class EpochLog:
     density_wu: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainResult:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class TrainResult(OneLine):
     """A finished training.
 
     ``accuracy`` and ``test_loss`` are of the test set, which is looked at once, after the last epoch; nothing is chosen
@@ -152,6 +154,14 @@ class TrainResult:
     def seconds(self) -> float:
         """Time of all epochs."""
         return sum(row.seconds for row in self.log)
+
+    def _said(self) -> str:
+        spec = self.spec
+        return (
+            f"{named(spec.model)} on {named(spec.data)}, {scheme_name(spec.scheme, spec.pattern)}, seed {spec.seed}: "
+            f"{100 * self.accuracy:.2f} % of {self.images[2]:,} test images after {len(self.log)} epochs, "
+            f"{seconds(self.seconds)}"
+        )
 
 
 def to_dict(result: TrainResult) -> dict[str, Any]:
