@@ -99,12 +99,7 @@ def trace_module(
     """Workload of a model in memory, which stays as it is; ``inputs`` as :mod:`.models.user` describes them."""
     from .models.module import module_source
 
-    asked = {
-        "optimizer": optimizer or SGD.name,
-        "recompute": recompute,
-        "freeze": freeze,
-        "attention": attention,
-    }
+    asked = {"optimizer": optimizer or SGD.name, "recompute": recompute, "freeze": freeze, "attention": attention}
     return _trace(module_source(module, inputs, loss), asked, progress)
 
 

@@ -29,8 +29,8 @@ MOST_BYTES = 2**28
 """Of all entries together: some 20,000 of ResNet-50, 12 KB each, or 1,600 of Llama-2 70B."""
 
 _KIND = "traces"
-_SETTINGS = ("TORCH", "PYTORCH", "TRANSFORMERS_", "USE_")
-"""How the variables begin by which PyTorch and transformers are told to build or run a model otherwise."""
+_SETTINGS = ("PYTORCH_", "TORCH_", "TRANSFORMERS_", "USE_")
+"""How the variables begin by which PyTorch and transformers are told to build or run a model otherwise; those of its compiler, which PyTorch sets itself, have no part."""
 
 _SOURCES = Path(__file__).parent
 """Nothing else of ours has a part in a trace: imports point left."""
@@ -71,7 +71,7 @@ def kept_trace(
     A process that has loaded PyTorch traces anew: what it changed there, a default type or an operator, is in no key.
     Where no cache can be, and where ``subject`` is None, it does without.
     """
-    known = None if "torch" in sys.modules else subject()
+    known = None if _torch_is_loaded() else subject()
     if known is None:
         return trace()
     sources = sources_digest(_SOURCES)
@@ -86,6 +86,10 @@ def kept_trace(
         if (subject(), sources_digest(_SOURCES)) == (known, sources):
             _keep(path, found)
     return found
+
+
+def _torch_is_loaded() -> bool:
+    return "torch" in sys.modules
 
 
 def trace_key(subject: Subject, asked: Mapping[str, object], sources: str) -> str:
