@@ -30,7 +30,10 @@ MOST_BYTES = 2**28
 
 _KIND = "traces"
 _SETTINGS = ("PYTORCH_", "TORCH_", "TRANSFORMERS_", "USE_")
-"""How the variables begin by which PyTorch and transformers are told to build or run a model otherwise; those of its compiler, which PyTorch sets itself, have no part."""
+"""How the variables begin by which PyTorch and transformers are told to build or run a model otherwise.
+
+Those of PyTorch's compiler, which has no part in a trace, begin otherwise; it sets some of them itself.
+"""
 
 _SOURCES = Path(__file__).parent
 """Nothing else of ours has a part in a trace: imports point left."""
@@ -68,10 +71,10 @@ def kept_trace(
 ) -> Workload:
     """What ``trace`` makes of ``subject`` as ``asked``, from disk if it was made before and nothing has changed since.
 
-    A process that has loaded PyTorch traces anew: what it changed there, a default type or an operator, is in no key.
-    Where no cache can be, and where ``subject`` is None, it does without.
+    A process that has loaded PyTorch or transformers traces anew: what it changed there, a default type or an operator,
+    is in no key. Where no cache can be, and where ``subject`` is None, it does without.
     """
-    known = None if _torch_is_loaded() else subject()
+    known = None if _library_is_loaded() else subject()
     if known is None:
         return trace()
     sources = sources_digest(_SOURCES)
@@ -82,14 +85,15 @@ def kept_trace(
     found = _read(path)
     if found is None:
         found = trace()
-        # Of a file that was edited meanwhile nobody knows which text was read.
-        if (subject(), sources_digest(_SOURCES)) == (known, sources):
-            _keep(path, found)
+        # Of a file that was edited or removed meanwhile nobody knows which text was read.
+        with contextlib.suppress(InputError):
+            if (subject(), sources_digest(_SOURCES)) == (known, sources):
+                _keep(path, found)
     return found
 
 
-def _torch_is_loaded() -> bool:
-    return "torch" in sys.modules
+def _library_is_loaded() -> bool:
+    return not {"torch", "transformers"}.isdisjoint(sys.modules)
 
 
 def trace_key(subject: Subject, asked: Mapping[str, object], sources: str) -> str:
@@ -108,7 +112,7 @@ def _installed() -> list[str]:
     found: set[str] = set()
     for place in sys.path:
         with contextlib.suppress(OSError):
-            found.update(name for name in os.listdir(place or ".") if name.endswith((".dist-info", ".egg-info")))
+            found.update(path.name for path in Path(place).iterdir() if path.suffix in (".dist-info", ".egg-info"))
     if not any(name.lower().startswith("torch-") for name in found):
         raise InputError("torch is installed in a way that does not tell its version")
     return sorted(found)
@@ -126,23 +130,20 @@ def _read(path: Path) -> Workload | None:
 
 
 def _keep(path: Path, workload: Workload) -> None:
-    """Write an entry, and remove the oldest where there are too many; on a full disk none is kept."""
-    with contextlib.suppress(InputError):
-        write_atomically(path, gzip.compress(dumps_workload(workload), compresslevel=1, mtime=0))
+    """Write an entry, and remove the oldest where there are too many; an InputError if it cannot be written."""
+    write_atomically(path, gzip.compress(dumps_workload(workload), compresslevel=1, mtime=0))
     with contextlib.suppress(OSError):
         _remove_oldest(path.parent)
 
 
 def _remove_oldest(folder: Path) -> None:
     entries = sorted(
-        ((found.stat(), found.path) for found in os.scandir(folder) if found.name.endswith(".json.gz")),
-        key=lambda entry: (entry[0].st_mtime_ns, entry[1]),
+        ((path.stat(), path) for path in folder.glob("*.json.gz")), key=lambda entry: (entry[0].st_mtime_ns, entry[1])
     )
     excess = sum(found.st_size for found, _ in entries) - MOST_BYTES
     for found, path in entries:
         if excess <= 0:
             return
         # Another process may have been first.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        path.unlink(missing_ok=True)
         excess -= found.st_size

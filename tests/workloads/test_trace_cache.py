@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ BERT = {
 def traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where traces are kept, as in a process that has not loaded PyTorch."""
     monkeypatch.setenv("WEFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(trace_cache, "_torch_is_loaded", lambda: False)
+    monkeypatch.setattr(trace_cache, "_library_is_loaded", lambda: False)
     return tmp_path / "cache" / "traces"
 
 
@@ -53,6 +54,10 @@ def step() -> Workload:
 
 def refuse() -> Workload:
     raise AssertionError("was traced again")
+
+
+def refuse_to_look() -> trace_cache.Subject:
+    raise AssertionError("was looked for")
 
 
 def keep(step: Workload, **changed: object) -> Path:
@@ -190,6 +195,21 @@ def test_sources_that_changed_meanwhile_are_those_of_no_trace(
     assert not list(traces.iterdir())
 
 
+def test_a_configuration_that_is_gone_meanwhile_was_traced_all_the_same(
+    traces: Path, tmp_path: Path, step: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(BERT))
+
+    def trace(*_: object) -> Workload:
+        file.unlink()
+        return step
+
+    monkeypatch.setattr("weft.workloads.catalog._trace", trace)
+    assert open_model(str(file)) is step
+    assert not list(traces.iterdir())
+
+
 # --- what is not kept
 
 
@@ -216,16 +236,17 @@ def test_a_configuration_that_does_not_say_it_all_is_not_kept(tmp_path: Path) ->
     assert configuration(tmp_path / "none.json") is None
 
 
-def test_a_process_with_pytorch_traces_anew(traces: Path, step: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
-    keep(step)
-    monkeypatch.undo()
-    calls: list[int] = []
-
-    def trace() -> Workload:
-        calls.append(1)
-        return step
-
-    assert kept_trace(lambda: SUBJECT, ASKED, trace) is step and calls
+@pytest.mark.parametrize("library", ["torch", "transformers"])
+def test_a_process_with_pytorch_traces_anew(library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was changed in it is in no key."""
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path))
+    for name in ("torch", "transformers"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert not trace_cache._library_is_loaded()
+    monkeypatch.setitem(sys.modules, library, ModuleType(library))
+    with pytest.raises(AssertionError, match="traced again"):
+        kept_trace(refuse_to_look, ASKED, refuse)
+    assert not list(tmp_path.iterdir())
 
 
 # --- damage, limits, company
