@@ -2,14 +2,24 @@
 
 Warm are imports and torch's operators; what a recorder remembers of calls is worked out anew in every step. A loop of
 cells takes 2.1 to 2.5 times less an op than before what shapes tell was kept, on one loaded machine in turns.
+
+And what a trace on disk spares a new process: `weft run` of a model that was never traced, and of one that was.
 """
 
 from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import weft
 from weft.workloads.gemm import Pass
 from weft.workloads.models import zoo
 from weft.workloads.models.source import ModelSource, StepInputs
@@ -81,3 +91,34 @@ def test_trace(benchmark, name):
 
     benchmark.extra_info["microseconds_per_op"] = round(benchmark.stats["min"] * 1e6 / len(step.ops))
     assert sum(op.pass_ is Pass.FF for op in step.matrix_ops) == products
+
+
+def cpu_of_children() -> float:
+    """CPU seconds of the processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@pytest.mark.benchmark(timer=cpu_of_children)
+@pytest.mark.parametrize("traced", ["first", "again"])
+def test_run_in_a_new_process(benchmark, traced, tmp_path):
+    """CPU time with the interpreter and all imports; kernels are on disk, and nothing else of ours is."""
+    command = ["run", "resnet50", "--batch", "64", "--scheme", "bdwp", "--nm", "2:8", "--json"]
+
+    def run() -> bytes:
+        place = {**os.environ, "WEFT_CACHE": str(tmp_path)}
+        return subprocess.run(
+            [sys.executable, "-m", "weft", *command], env=place, check=True, capture_output=True
+        ).stdout
+
+    def forget() -> None:
+        if traced == "first":
+            shutil.rmtree(tmp_path / "traces")
+
+    expected = run()
+
+    found = benchmark.pedantic(run, setup=forget, rounds=5)
+
+    step = weft.sparsify(weft.trace("resnet50", batch=64), "bdwp", "2:8")
+    assert found == expected
+    assert json.loads(found)["cycles"] == weft.simulate(weft.schedule(step, "sat-vcu1525")).cycles.total

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from .io import load_workload
 from .models import zoo
 from .step import Workload, require_products
 from .strict import read_text
+from .trace_cache import Subject, built_in, configuration, kept_trace
 from .update_rule import SGD, update_rule
 from .user_code import is_user
 from .windows import ATTENTION, Attention
@@ -72,8 +74,15 @@ def open_model(
         return onnx_workload(
             _existing(text), batch=batch, optimizer=optimizer or SGD.name, freeze=freeze, dims=dims, sample=input_shape
         )
-    source = _source(text, input_shape)
-    return _trace(source, batch, seq, optimizer, recompute, freeze, attention, progress)
+    asked: Any = {
+        "batch": batch,
+        "seq": seq,
+        "optimizer": optimizer or SGD.name,
+        "recompute": tuple(recompute),
+        "freeze": tuple(freeze),
+        "attention": attention,
+    }
+    return kept_trace(partial(_subject, text), asked, lambda: _trace(_source(text, input_shape), asked, progress))
 
 
 def trace_module(
@@ -90,31 +99,24 @@ def trace_module(
     """Workload of a model in memory, which stays as it is; ``inputs`` as :mod:`.models.user` describes them."""
     from .models.module import module_source
 
-    return _trace(module_source(module, inputs, loss), None, None, optimizer, recompute, freeze, attention, progress)
+    asked = {"optimizer": optimizer or SGD.name, "recompute": recompute, "freeze": freeze, "attention": attention}
+    return _trace(module_source(module, inputs, loss), asked, progress)
 
 
-def _trace(
-    source: ModelSource,
-    batch: int | None,
-    seq: int | None,
-    optimizer: str | None,
-    recompute: Sequence[str],
-    freeze: Sequence[str],
-    attention: Attention,
-    progress: Callable[[str], None] | None,
-) -> Workload:
+def _trace(source: ModelSource, asked: Mapping[str, Any], progress: Callable[[str], None] | None) -> Workload:
     from .trace import trace_step
 
-    return trace_step(
-        source,
-        batch=batch,
-        seq=seq,
-        optimizer=optimizer or SGD.name,
-        recompute=recompute,
-        freeze=freeze,
-        attention=attention,
-        progress=progress,
-    )
+    return trace_step(source, **asked, progress=progress)
+
+
+def _subject(text: str) -> Subject | None:
+    """What ``text`` names, as far as its trace can be kept: what a user's file imports is not known."""
+    if is_user(text):
+        return None
+    file = _configuration(text)
+    if file is not None:
+        return configuration(file)
+    return built_in(text) if text.partition("@")[0] in zoo.MODELS else None
 
 
 def _source(text: str, input_shape: tuple[int, ...] | None) -> ModelSource:
@@ -122,16 +124,25 @@ def _source(text: str, input_shape: tuple[int, ...] | None) -> ModelSource:
         from .models.user import user_source
 
         return user_source(text, input_shape)
-    path = Path(text)
-    if text.endswith(".json") or (path / "config.json").is_file():
+    file = _configuration(text)
+    if file is not None:
         from .models.hf import hf_config_source
 
-        return hf_config_source(_existing(text))
+        return hf_config_source(file)
+    path = Path(text)
     name = text.partition("@")[0]
     if text and name not in zoo.MODELS and ("/" in text or path.exists() or path.suffix):
         found = "is of no form that can be read" if path.exists() else "no such file"
         raise InputError(f"{text}: {found}; a model is {FORMS}")
     return zoo.source(text)
+
+
+def _configuration(text: str) -> Path | None:
+    """The file of a model configuration that ``text`` names, or that lies in the folder that it names."""
+    inside = Path(text) / "config.json"
+    if inside.is_file():
+        return inside
+    return _existing(text) if text.endswith(".json") else None
 
 
 def _existing(text: str) -> Path:

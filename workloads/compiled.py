@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 import traceback
@@ -14,7 +13,7 @@ from typing import Any, TypeVar, cast
 import numba
 
 from .errors import InputError
-from .files import cache_folder, is_private
+from .files import cache_folder, is_private, sources_digest
 
 __all__ = ["compiled", "full_disk", "sources_digest", "use_private_cache"]
 
@@ -22,14 +21,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _BESIDE = [Path(__file__).parents[1] / name for name in ("dataflow", "simulator/kernels", "workloads/schemes")]
 """Folders with kernels."""
-
-
-def sources_digest(folder: Path) -> str:
-    """Digest of every source that a kernel of ``folder`` may call into."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def compiled(function: F, stamp: str, **options: Any) -> F:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import secrets
 import stat
@@ -17,7 +18,16 @@ from pathlib import Path
 
 from .errors import InputError
 
-__all__ = ["alone", "cache_folder", "cache_root", "is_private", "locked", "remove_parts", "write_atomically"]
+__all__ = [
+    "alone",
+    "cache_folder",
+    "cache_root",
+    "is_private",
+    "locked",
+    "remove_parts",
+    "sources_digest",
+    "write_atomically",
+]
 
 _TRIES = 100
 _LONGEST_STEM = 200
@@ -201,3 +211,11 @@ def is_private(path: Path) -> bool:
         mine = found.st_uid == os.geteuid() and not found.st_mode & _OTHERS_WRITE
         return mine and not stat.S_ISLNK(found.st_mode) and (place == path or stat.S_ISDIR(found.st_mode))
     return False
+
+
+def sources_digest(folder: Path) -> str:
+    """Digest of every Python source below ``folder``: what is made by them and kept is of use as long as it stays."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
