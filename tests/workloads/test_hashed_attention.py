@@ -42,7 +42,7 @@ def signs(rng, *shape):
 
 
 def attended(q, k, v):
-    """One head, a token after the other: what every pair of tokens says, in whole numbers, and c times its own value."""
+    """One head, token after token: what every pair of tokens says, in whole numbers, and c times its own value."""
     n, bits = q.shape
     out, c = np.zeros_like(v), bits + 1
     for i in range(n):
@@ -205,7 +205,7 @@ def test_codes_are_near_where_tokens_are():
         return float(np.mean(hits)), sum(hits), stats.spearmanr(alike, near)
 
     before = found()
-    hashing.learn(seen)
+    hashing.learn(seen, steps=40)
     after = found()
 
     # 192 tokens with ten of 31 others each: as many draws, of variance n p (1 - p) (31 - n) / 30.
@@ -296,12 +296,12 @@ def test_what_cannot_be_is_refused(wrong, message):
         wrong()
 
 
-def test_the_example_trains_and_both_of_its_models_run():
+@torch.no_grad()
+def test_both_models_of_the_example_run():
     spec = importlib.util.spec_from_file_location("ecoformer", EXAMPLE)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
     torch.manual_seed(0)
     for build in (example.hashed, example.whole):
         model, x = build(batch=4)
-        assert model(torch.randn_like(x)).shape == (4, 10)
-    assert int(example.hashed()[0].blocks[0].attention.calls) == 0
+        assert model.eval()(torch.randn_like(x)).shape == (4, 10)

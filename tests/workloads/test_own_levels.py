@@ -1,4 +1,4 @@
-"""Few values of a model's own in a traced step: which operands have them, who packs them, what a machine makes of it."""
+"""Few values of a model's own in a traced step: which operands have them, and what packs them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 import weft
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Pass
+from weft.workloads.hashed_attention import code
 from weft.workloads.levels import Levels
 from weft.workloads.own_levels import of_levels
 from weft.workloads.step import MatrixOp, VectorOp
@@ -24,11 +25,7 @@ class Net(nn.Module):
 
     def forward(self, x):
         made = self.layer(x)
-        return self.use(made, signs(made))
-
-
-def signs(x):
-    return of_levels(torch.where(x >= 0, 1.0, -1.0), Levels.BINARY)
+        return self.use(made, code(made))
 
 
 def step_of(use):
@@ -92,9 +89,9 @@ def test_two_halves_of_one_tensor_are_packed_each():
 
 
 def test_what_is_made_again_is_packed_again():
-    step = step_of(lambda x, _: checkpoint(lambda y: signs(y).mT @ y, x, use_reentrant=False))
+    step = step_of(lambda x, _: checkpoint(lambda y: (code(y).mT @ y).square(), x, use_reentrant=False))
     assert [op.recompute for op in packs(step)] == [False, True]
-    assert [(op.a.levels, op.recompute) for op in step.matrix_ops if op.a.levels] == [
+    assert [(op.a.levels, op.recompute) for op in step.matrix_ops if op.parameter is None and op.pass_ is Pass.FF] == [
         (Levels.BINARY, False),
         (Levels.BINARY, True),
     ]
@@ -105,7 +102,7 @@ def test_a_weight_of_few_values_is_no_operand_of_them():
 
     class Signed(nn.Linear):
         def forward(self, x):
-            return x @ signs(self.weight).mT
+            return x @ code(self.weight).mT
 
     step = weft.trace(Signed(8, 8, bias=False), torch.zeros(4, 8))
     assert all(op.a.levels is op.b.levels is None for op in step.matrix_ops)
