@@ -100,7 +100,7 @@ class KernelHashing(nn.Module):
         return torch.exp(distances / (-2 * distances.mean((-2, -1), keepdim=True)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Codes [batch, heads, n, bits] of ``x``, as :meth:`kernel` takes it."""
+        """Codes [batch, heads, n, bits] of ``x``, as :meth:`kernel` takes it, of its dtype."""
         return code((self.kernel(x) - self.offsets) @ self.weights.mT)
 
     @torch.no_grad()
@@ -109,7 +109,8 @@ class KernelHashing(nn.Module):
 
         Bit after bit minimises -mean(y^T S y) / (n bits) over images and heads, y = tanh(sum / 2) in the place of its
         sign, in ``steps`` of SGD at ``rate``; S is what the bits before left of bits times :func:`similar_pairs`. What
-        is no better for the signs themselves than what was there is not taken.
+        is no better for the signs themselves than what was there is not taken. ``x`` is as :meth:`kernel` takes it,
+        [batch, heads, n, width], of the dtype of the buffers.
         """
         batch, heads, tokens, width = x.shape
         require_int("pairs of hashing", pairs, 1, tokens)
@@ -142,7 +143,8 @@ def _sums(kernel: Tensor, weights: Tensor) -> Tensor:
 
 
 def hashing_loss(y: Tensor, similar: Tensor, bits: int) -> Tensor:
-    """-y^T S y / (n bits), mean over images and heads: ``y`` [batch, heads, n], ``similar`` [batch, heads, n, n]."""
+    """-y^T S y / (n bits), mean over images and heads: ``y`` [batch, heads, n], ``similar`` [batch, heads, n, n],
+    all of one float dtype."""
     return -torch.einsum("bhn,bhnl,bhl->bh", y, similar, y).mean() / (y.shape[-1] * bits)
 
 

@@ -35,7 +35,7 @@ def of_levels(x: Tensor, levels: Levels) -> Tensor:
 
 @contextmanager
 def told_levels(listener: Callable[[Tensor, Levels], None]) -> Iterator[None]:
-    """Inside, ``listener`` is told of every tensor of few values."""
+    """Inside, ``listener`` is told of every tensor of few values, of any shape and a float dtype."""
     _LISTENERS.append(listener)
     try:
         yield
