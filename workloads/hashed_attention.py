@@ -110,8 +110,12 @@ class KernelHashing(nn.Module):
         Bit after bit minimises -mean(y^T S y) / (n bits) over images and heads, y = tanh(sum / 2) in the place of its
         sign, in ``steps`` of SGD at ``rate``; S is what the bits before left of bits times :func:`similar_pairs`. What
         is no better for the signs themselves than what was there is not taken. ``x`` is as :meth:`kernel` takes it,
-        [batch, heads, n, width], of the dtype of the buffers.
+        [batch, heads, n, width]; all is done in the dtype of the buffers, also where products around it are of another.
         """
+        with torch.autocast(x.device.type, enabled=False):
+            self._learn(x.to(self.weights.dtype), pairs, steps, rate)
+
+    def _learn(self, x: Tensor, pairs: int, steps: int, rate: float) -> None:
         batch, heads, tokens, width = x.shape
         require_int("pairs of hashing", pairs, 1, tokens)
         count = self.anchors.shape[1]

@@ -239,6 +239,19 @@ def test_checkpointing_learns_once():
     assert int(attention.calls) == 1
 
 
+def test_functions_are_learned_in_full_precision_in_a_training_of_mixed():
+    """Same rows, same draws: the functions that FP32 finds, to the bit."""
+    found = []
+    for mixed in (False, True):
+        torch.manual_seed(0)
+        hashing, x = KernelHashing(2, 4, bits=4, anchors=5), functional.normalize(torch.randn(2, 2, 6, 4), dim=-1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            hashing.learn(x, 2, rate=0.5)
+            assert set(hashing(x).flatten().tolist()) == {-1, 1}
+        found.append(hashing.weights.clone())
+    assert torch.equal(*found)
+
+
 def test_gradients_reach_all_that_is_trained_and_no_function():
     torch.manual_seed(0)
     attention = HashedAttention(16, 2, anchors=5, pairs=2)
