@@ -2,16 +2,18 @@
 
 weft train examples/ecoformer.py:hashed --scheme dense --epochs 40
 weft train examples/ecoformer.py:whole --scheme dense --epochs 40
-weft run examples/ecoformer.py:hashed --arch bnn-vu9p
+python examples/ecoformer.py 8 16 28     # what both cost on bnn-vu9p at these sides of an image
 """
 
 from __future__ import annotations
 
+import sys
 from math import sqrt
 
 import torch
 from torch import Tensor, nn
 
+import weft
 from weft.workloads.hashed_attention import HashedAttention
 
 WIDTH, HEADS, BLOCKS, PATCH = 64, 4, 2, 2
@@ -73,3 +75,23 @@ def hashed(classes: int = 10, channels: int = 1, size: int = 8, batch: int = 64)
 def whole(classes: int = 10, channels: int = 1, size: int = 8, batch: int = 64) -> tuple[nn.Module, Tensor]:
     """With softmax attention."""
     return Reader(classes, channels, size, False), torch.zeros(batch, channels, size, size)
+
+
+def cost(model: nn.Module, images: Tensor) -> str:
+    """Of a step on `bnn-vu9p`, of what attention does without a weight: MACs of FF, thousands of cycles of products
+    and of vector work, MB from and to DRAM."""
+    result = weft.simulate(weft.schedule(weft.trace(model, images), weft.machine("bnn-vu9p")))
+    ops = [r for r in result.ops if ".attention" in r.op.name and getattr(r.op, "parameter", None) is None]
+    products = [r for r in ops if r.op.kind == "matrix"]
+    others = [r for r in ops if r.op.kind == "vector"]
+    macs = sum(r.op.macs for r in products if r.op.pass_ == "FF")
+    cycles = [sum(r.cycles.total for r in part) / 1e3 for part in (products, others)]
+    moved = sum(r.counts.dram_read_bytes + r.counts.dram_write_bytes for r in products + others)
+    return f"{macs:>13,} {cycles[0]:>9,.0f} {cycles[1]:>9,.0f} {moved / 1e6:>9,.1f}"
+
+
+if __name__ == "__main__":
+    head = f"{'MACs':>13} {'products':>9} {'vector':>9} {'MB':>9}"
+    print(f"tokens {head}, hashed {head}, softmax")
+    for side in map(int, sys.argv[1:] or ["8"]):
+        print(f"{(side // PATCH) ** 2:>6} {cost(*hashed(size=side))}         {cost(*whole(size=side))}")
