@@ -49,7 +49,9 @@ def with_forms(workload: Workload, placements: Sequence[Placement | None], spec:
     for op, placement in zip(workload.ops, placements, strict=True):
         if isinstance(op, MatrixOp) and placement is not None:
             for copy in op.packed_operands:
-                readers.setdefault((op.parameter or op.name, copy), []).append(word_bits(placement, spec))
+                # What a model packs by itself (no parameter) is for whoever reads the like of it.
+                for of in (op.parameter or op.name, ""):
+                    readers.setdefault((of, copy), []).append(word_bits(placement, spec))
 
     def made(i: int, op: Op) -> Op:
         match op:

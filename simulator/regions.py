@@ -213,7 +213,8 @@ def _regions_of(i: int, op: Op, plan: _Plan) -> OpRegions:
             compact = plan.new(f"{op.name} {op.pass_} compact", _compact_bytes(op, plan.word), i, i) if kept else None
             return OpRegions(a=a, b=b, c=c, compact=compact)
         case VectorOp():
-            return _vector_regions(i, op, plan) if op.parameter is None else _added_regions(i, op, plan)
+            of_step = op.parameter is None and not op.packs
+            return _vector_regions(i, op, plan) if of_step else _added_regions(i, op, plan)
         case UpdateOp():
             return _update_regions(op, plan, spec)
 

@@ -102,6 +102,7 @@ GROUPS = {
         "weft.workloads.data": "open_data normalised",
         "weft.workloads.im2col": "Window unfold",
         "weft.workloads.spiking": "LIF",
+        "weft.workloads.hashed_attention": "HashedAttention KernelHashing",
     },
     "Extend and verify": {
         "weft": "register_scheme register_engine",
@@ -113,6 +114,7 @@ GROUPS = {
         "weft.workloads.schemes.vector_work": "VectorWork ScaleOf",
         "weft.workloads.schemes.estimated": "Estimated EstimatedOptions",
         "weft.workloads.levels": "Levels",
+        "weft.workloads.own_levels": "of_levels",
         "weft.dataflow.engine": "Engine",
         "weft.dataflow.outside": "OutsideMapping",
         "weft.dataflow.macro_tiles": "Tiled Axis Issue Demand Tile FITS op_cost",

@@ -108,6 +108,7 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
         pytest.param(("bdwp_table.py",), marks=pytest.mark.slow),
         pytest.param(("nvdla.py",), marks=pytest.mark.slow),
         pytest.param(("language.py", "--steps", "20"), marks=pytest.mark.slow),
+        pytest.param(("ecoformer.py", "8"), marks=pytest.mark.slow),
         pytest.param(("same_luts.py", "resnet9", "4", "bireal"), marks=pytest.mark.slow),
     ],
     ids=" ".join,

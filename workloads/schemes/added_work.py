@@ -268,7 +268,7 @@ def with_vector_work(workload: Workload, chosen: Scheme) -> Workload:
     last: list[int] = []
     for i, op in enumerate(workload.ops):
         after = {last[j] for j in workload.after[i]} if workload.after else set[int]()
-        if isinstance(op, MatrixOp) and op.parameter is None and not op.kept_dense and (op.a.levels or op.b.levels):
+        if isinstance(op, MatrixOp) and op.parameter is None and _has_levels(op, chosen):
             last.append(weave.attended(op, after))
         elif not isinstance(op, MatrixOp) or op.parameter not in layers or op.kept_dense or op.parameter is None:
             last.append(weave.add(_with_scales(op, weave, layers), after))

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..levels import Levels
+
 __all__ = ["Ledger", "Origin", "Provenance", "stored_bytes", "stored_elements", "tensors_in"]
 
 
@@ -38,6 +40,7 @@ class Provenance:
     ``homes`` tell where its sources live, for each the paths of the modules that own it (several, if they share it) or
     of the one in whose call it was made. ``chosen`` names the parameters whose rows the storage holds where data chose
     them: the experts of a token. ``read`` and ``changed`` tell whether an op read it, or wrote it in place.
+    ``levels``: the few values that the model says it takes.
     """
 
     homes: frozenset[tuple[str, ...]] = _NOWHERE
@@ -46,6 +49,7 @@ class Provenance:
     chosen: tuple[str, ...] = ()
     read: bool = False
     changed: bool = False
+    levels: Levels | None = None
 
     @property
     def is_parameter(self) -> bool:
@@ -171,6 +175,7 @@ class Ledger:
     def gather(self, source: Provenance, written: Iterable[Provenance]) -> None:
         """Let rows of ``source`` that data chose, or a copy of such rows, be known as what they are."""
         for target in written:
+            target.levels = source.levels
             if target.origin is Origin.DATA:
                 target.chosen = source.parameters or source.chosen
 

@@ -19,10 +19,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import InputError
 from ..gemm import Pass
+from ..own_levels import told_levels
 from ..step import MatrixOp, VectorOp
 from .answers import Answers, expected, nothing_compiled
 from .dependencies import Dependencies
 from .factorizations import COUNTS
+from .packs import Packs, own_levels, with_levels
 from .passes import ForwardOp, Record, Weight, operands, pass_and_parameter, roles, settle, weight_of
 from .products import Product, bind, operator_name, products_of, refuse_unknown
 from .provenance import Ledger, Origin, Provenance, stored_bytes, stored_elements, tensors_in
@@ -82,6 +84,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._first_node = 0
         self._results = Results()
         self.ledger = Ledger(model)
+        self._packs = Packs(self.ledger)
         self.assumed: dict[str, None] = {}
         self.last_path = name
 
@@ -100,7 +103,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             nn_module.register_module_forward_hook(self._leave, always_call=True),
         ]
         try:
-            with nothing_compiled(), self:
+            with nothing_compiled(), told_levels(self._packs.declare), self:
                 yield
         finally:
             for hook in hooks:
@@ -273,7 +276,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if call.changed:
             replaced = [reads[changed] for changed in call.changed]
             for target in replaced:
-                target.changed = True
+                target.changed, target.levels = True, None
             writes = made + replaced
         ledger.flow(reads, writes)
         if reads and call.name in _GATHERS_OR_COPIES:
@@ -316,10 +319,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._weigh(product, read, forward)
         pass_, parameter = pass_and_parameter(product, read, forward, ledger, backward=place.backward)
         parts = roles(product, read, forward, ledger, backward=place.backward)
-        key = index, place, pass_, parameter, parts
+        levels = own_levels(product, parts, ledger)
+        key = index, place, pass_, parameter, parts, levels
         op = call.matrices.get(key)
         if op is None:
-            a, b, c = operands(product, parts)
+            a, b, c = with_levels(operands(product, parts), levels)
             op = call.matrices[key] = MatrixOp(
                 name=place.path,
                 op=call.name,
@@ -332,7 +336,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 convolution=product.convolution,
                 recompute=place.recompute,
             )
-        reads, writes = [ledger.of(product.a), ledger.of(product.b)], [ledger.of(product.c)]
+        packed = self._packs.before(op, product, self._records, made.node)
+        reads, writes = [ledger.of(product.a), ledger.of(product.b), *packed], [ledger.of(product.c)]
         self._append(op, reads, writes, made.node, forward)
 
     def _weigh(self, product: Product, read: Weight, forward: ForwardOp | None) -> None:
