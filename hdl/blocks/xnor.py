@@ -12,6 +12,7 @@ from ...dataflow.xnor.spec import XnorSpec
 from .beats import BEAT, added, differs, negated, shifted
 from .control import Decision, StceControl
 from .control_format import ASK, COUNT_BITS
+from .enabled import enabled
 from .grid import ASK as ASK_PORT
 from .grid import Grid
 from .row import StceRow
@@ -37,8 +38,9 @@ class XnorControl(StceControl):
         return {"tiles_ask": Out(ASK), "tiles": In(COUNT_BITS)}
 
     def _part_ends(self, m: Module, now: Decision) -> Any:
-        m.submodules.tiles = tiles = XnorTiles(self.format.run)
+        m.submodules.tiles = tiles = enabled(XnorTiles(self.format.run))
         m.d.comb += [
+            tiles.en.eq(self.en),
             tiles.run.eq(self.run),
             tiles.slots.eq(self.tiles),
             tiles.start.eq(self.start),
