@@ -24,13 +24,15 @@ _TAKEN = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Product:
-    """One product of the bench; ``kept``: the share of values that are not made 0, where 0 is one."""
+    """One product of the bench; ``kept``: the share of values that are not made 0, where 0 is one; ``skip``: whether
+    zero words are left out."""
 
     name: str
     levels: tuple[Levels, Levels]
     mapping: XnorMapping
     gemm: Gemm
     kept: float = 1.0
+    skip: bool = False
 
 
 def xnor_vectors(spec: AcceleratorSpec, seed: int) -> list[XnorVectors]:
@@ -61,6 +63,11 @@ def _stationary_outputs(spec: AcceleratorSpec) -> Iterator[_Product]:
     ):
         mapping = XnorMapping(dataflow=Dataflow.OS, interleave=interleave)
         yield _Product(name=name, levels=levels, mapping=mapping, gemm=gemm, kept=kept)
+    # tiles of no word, of one and of several, of which some wait for the drain chain
+    gemm = _runs(3 * rows, bits, 4, 3 * cols * some)
+    mapping = XnorMapping(dataflow=Dataflow.OS, interleave=some)
+    kept = 2 / (bits * rows)
+    yield _Product(name="os_skipped", levels=(one.SPIKE, one.TERNARY), mapping=mapping, gemm=gemm, kept=kept, skip=True)
 
 
 def _stationary_weights(spec: AcceleratorSpec) -> Iterator[_Product]:
@@ -99,7 +106,7 @@ def _products(spec: AcceleratorSpec, product: _Product, random: np.random.Genera
     b = _drawn(random, levels[1], product.kept, (gemm.k, gemm.n))
 
     def run(ready: npt.NDArray[np.bool_] | None) -> XnorRun:
-        return run_xnor(spec, product.mapping, a, b, levels, run=gemm.run, ready=ready)
+        return run_xnor(spec, product.mapping, a, b, levels, run=gemm.run, skip=product.skip, ready=ready)
 
     at_once = run(None)
     at, flip = _thresholds(random, at_once.result)
@@ -120,6 +127,7 @@ def _products(spec: AcceleratorSpec, product: _Product, random: np.random.Genera
             left=ran.left,
             cycles=ran.length,
             ready=taken,
+            skip=product.skip,
         )
 
 

@@ -70,8 +70,13 @@ class StceControl(wiring.Component):
                 "pairs": Out(ASK),
                 "sums": Out(f.sums),
                 "busy": Out(1),
+                **self.more_ports(),
             }
         )
+
+    def more_ports(self) -> dict[str, Any]:
+        """Members of the signature that only the controller of an array of other PEs has."""
+        return {}
 
     def elaborate(self, platform: Any) -> Any:
         m = Module()
@@ -99,7 +104,7 @@ class StceControl(wiring.Component):
         followings = [Signal(name=f"{name}_last_next") for name in names]
         limits = (run.parts, run.runs, run.across, run.down)
         ends = (now.run_end, now.tile_end, now.block_end, now.final)
-        carry: Any = 1
+        carry = self._part_ends(m, now)
         for name, count, limit, first, last, following, end in zip(
             names, counts, limits, firsts, lasts, followings, ends, strict=True
         ):
@@ -113,13 +118,33 @@ class StceControl(wiring.Component):
                 m.d.sync += [count.eq(0), first.eq(1), last.eq(one), following.eq(two)]
             carry = end
         m.d.comb += [
-            now.tile_begin.eq(firsts[0] & firsts[1]),
+            now.tile_begin.eq(self._begins_tile(m, firsts[0] & firsts[1])),
             now.block_begin.eq(now.tile_begin & firsts[2]),
             now.opens.eq(now.takes & now.tile_begin),
             now.first_round.eq(firsts[3]),
             now.last_tile.eq(lasts[2] & lasts[3]),
             now.next_run_end.eq(followings[0]),
         ]
+
+    def _part_ends(self, m: Module, now: Decision) -> Any:
+        """Whether the loop counters go on with what is taken."""
+        return 1
+
+    def _begins_tile(self, m: Module, first: Any) -> Any:
+        """Whether a tile begins; ``first``: by the loop counters."""
+        return first
+
+    def _repeats(self, now: Decision) -> Any:
+        """Whether the words of a block of rows are asked for again, by the next tile across."""
+        return now.tile_end & ~now.block_end
+
+    def _first_pairs(self, now: Decision) -> Any:
+        """OS: whether the pairs are those of the first tile again."""
+        return now.block_begin
+
+    def _chain_free(self, m: Module, free: Any) -> Any:
+        """OS: whether a tile that begins now finds the drain chain free; ``free``: since the one before began."""
+        return free
 
     def _port(self, m: Module, now: Decision) -> None:
         """Words of a part go out once its predecessor is taken, ``w2e_words`` a cycle."""
@@ -134,7 +159,7 @@ class StceControl(wiring.Component):
             now.loaded.eq(present & (left == 0)),
             now.bank.eq(bank ^ now.takes),
             following.eq(Mux(now.final, 0, Mux(now.next_run_end, run.rest_words, run.part_words))),
-            restart.eq(Mux(now.tile_end & ~now.block_end, base, address)),
+            restart.eq(Mux(self._repeats(now), base, address)),
         ]
 
         def moved(words: Any) -> Any:
@@ -260,7 +285,7 @@ class StceControl(wiring.Component):
         m.d.comb += [
             # a tile comes back after it was opened, so that there is one when ``back``
             room.eq((waiting < run.across) | (back & (waiting == run.across))),
-            now.free.eq((chain == 0) & (~run.weight_stationary | (now.pairs_held & room))),
+            now.free.eq(self._chain_free(m, chain == 0) & (~run.weight_stationary | (now.pairs_held & room))),
         ]
         m.d.sync += [
             chain.eq(Mux(now.opens, run.drain_words - (run.drain_words != 0), chain - (chain != 0))),
@@ -274,7 +299,7 @@ class StceControl(wiring.Component):
         ask = Signal(ASK)
         address = Signal(ADDRESS_BITS, name="os_address")
         begins = Signal(name="os_begins")
-        m.d.comb += begins.eq(now.takes & now.block_begin)
+        m.d.comb += begins.eq(now.takes & self._first_pairs(now))
         m.d.sync += [
             ask.valid.eq(now.issues),
             ask.address.eq(Mux(begins, 0, address)),

@@ -11,13 +11,15 @@ from amaranth.lib.wiring import In, Out
 from ...dataflow.xnor.spec import XnorSpec
 from .beats import BEAT, added, differs, negated, shifted
 from .control import Decision, StceControl
-from .control_format import ASK
+from .control_format import ASK, COUNT_BITS
+from .enabled import enabled
 from .grid import ASK as ASK_PORT
 from .grid import Grid
 from .row import StceRow
 from .skid import SouthSkid
 from .xnor_edge import XnorEdge, XnorTurns
 from .xnor_pe import XnorPe
+from .xnor_tiles import XnorTiles
 
 __all__ = ["Xnor", "XnorControl", "XnorRow"]
 
@@ -27,7 +29,39 @@ class XnorControl(StceControl):
 
     In OS a tile begins with the first beat of a word, and each slot has the next one. In WS the first slot that row 0
     holds of a tile has the beat in which the last one of the rows of the tile before, along k, was followed.
+
+    With ``run.skips`` (OS) a tile has as many slots as ``tiles`` answers to ``tiles_ask``, and nothing is asked for
+    twice: words and pairs of every tile are its own, one behind the other.
     """
+
+    def more_ports(self) -> dict[str, Any]:
+        return {"tiles_ask": Out(ASK), "tiles": In(COUNT_BITS)}
+
+    def _part_ends(self, m: Module, now: Decision) -> Any:
+        m.submodules.tiles = tiles = enabled(XnorTiles(self.format.run))
+        m.d.comb += [
+            tiles.en.eq(self.en),
+            tiles.run.eq(self.run),
+            tiles.slots.eq(self.tiles),
+            tiles.start.eq(self.start),
+            tiles.takes.eq(now.takes),
+            tiles.ends_run.eq(now.final),
+            tiles.issues.eq(now.issues),
+            self.tiles_ask.eq(tiles.ask),
+        ]
+        return tiles.last
+
+    def _begins_tile(self, m: Module, first: Any) -> Any:
+        return first & m.submodules.tiles.first
+
+    def _repeats(self, now: Decision) -> Any:
+        return super()._repeats(now) & ~self.run.skips
+
+    def _first_pairs(self, now: Decision) -> Any:
+        return super()._first_pairs(now) & (now.first_round | ~self.run.skips)
+
+    def _chain_free(self, m: Module, free: Any) -> Any:
+        return Mux(self.run.skips, m.submodules.tiles.free, free)
 
     def _more(self, m: Module, now: Decision) -> None:
         run, stationary = self.run, self.run.weight_stationary
@@ -92,6 +126,7 @@ class Xnor(Grid):
     - ``west[r]``: a word of row ``r``, a plane of signs in the low half and one of masks in the high.
     - ``north[c]``: a word of column ``c``. Where ``valid`` is 0 it is a bubble, whatever the other bits.
     - ``sums[c]`` (WS, from the second k-tile on): a partial sum of column ``c``, of those that left before.
+    - ``tiles`` (where ``run.skips``): the slots of a tile, by its number; behind the last one anything.
     - ``levels[c]``: the threshold of the word that leaves column ``c`` next, by the columns of C that it makes.
     - ``south[c]``: the sums of column ``c``, from the cycle in which they leave until they are taken; beside them
       ``made[c]``, what becomes of each: its value, and whether it passes its threshold.
@@ -114,7 +149,13 @@ class Xnor(Grid):
         level = wiring.Signature({"level": Out(32), "flip": Out(1)})
         made = wiring.Signature({"value": Out(32), "passes": Out(1)})
         cols = self.spec.cols
-        return {"levels_ask": Out(ASK_PORT).array(cols), "levels": In(level).array(cols), "made": Out(made).array(cols)}
+        return {
+            "tiles_ask": Out(ASK_PORT),
+            "tiles": In(COUNT_BITS),
+            "levels_ask": Out(ASK_PORT).array(cols),
+            "levels": In(level).array(cols),
+            "made": Out(made).array(cols),
+        }
 
     def _entering_word(self, m: Module, name: str, word: Any) -> Any:
         return word
@@ -128,6 +169,12 @@ class Xnor(Grid):
 
     def _behind(self, m: Module, run: Any, skid: SouthSkid) -> None:
         """Thresholds are asked for a column after the other, as results leave; one stays while its word waits."""
+        control = m.submodules.control
+        m.d.comb += [
+            self.tiles_ask.valid.eq(control.tiles_ask.valid),
+            self.tiles_ask.address.eq(control.tiles_ask.address),
+            control.tiles.eq(self.tiles),
+        ]
         m.submodules.turns = turns = self.turns(self.format.run, self.frame.accumulators)
         m.d.comb += [
             turns.en.eq(self.advance),

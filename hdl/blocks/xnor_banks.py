@@ -17,6 +17,7 @@ from ...workloads.gemm import Gemm
 from ...workloads.levels import Levels
 from .banks import Bits32, pair_order, registers_of, require_address, west_order
 from .frame import frame_of
+from .xnor_skipped import Occupied, require_skipping, skipped_order
 
 __all__ = [
     "Planes",
@@ -31,25 +32,36 @@ __all__ = [
 ]
 
 Bits = npt.NDArray[np.bool_]
+_ZEROS, _ONES = -2, -1
+"""Words of one bit alone, behind those of an operand."""
 Sides = tuple[Levels, Levels]
 """Of the operand from the west, and of the one from the north."""
 
 
-def slots_of(own: XnorSpec, mapping: XnorMapping, gemm: Gemm, levels: Sides) -> Gemm:
+def slots_of(own: XnorSpec, mapping: XnorMapping, gemm: Gemm, levels: Sides, *, skip: bool = False) -> Gemm:
     """``gemm`` as the array sees it, its contraction in slots.
 
     In OS a word is a run of them, so that the controller's loops reach further; in WS the words that a PE holds may
-    belong to two.
+    belong to two. With ``skip`` the loops see one, since every tile has its own.
     """
+    if skip:
+        return Gemm(m=gemm.m, k=1, n=gemm.n, groups=gemm.groups, run=1)
     words = words_of(gemm, *levels, own.word_bits)
     run = words.beats if mapping.dataflow is Dataflow.OS else words.slots
     return Gemm(m=gemm.m, k=words.slots, n=gemm.n, groups=gemm.groups, run=run)
 
 
-def xnor_registers(own: XnorSpec, mapping: XnorMapping, gemm: Gemm, levels: Sides) -> dict[str, int]:
-    """The ``run`` ports of `Xnor` for one product, which its PEs can hold and whose sums are exact."""
+def xnor_registers(
+    own: XnorSpec, mapping: XnorMapping, gemm: Gemm, levels: Sides, *, skip: bool = False
+) -> dict[str, int]:
+    """The ``run`` ports of `Xnor` for one product, which its PEs can hold and whose sums are exact.
+
+    With ``skip`` (OS) words that are zero in all rows or all columns of a tile are left out.
+    """
     require_exact(gemm.k, *levels)
-    registers = registers_of(frame_of(own), mapping, slots_of(own, mapping, gemm, levels))
+    if skip:
+        require_skipping(mapping)
+    registers = registers_of(frame_of(own), mapping, slots_of(own, mapping, gemm, levels, skip=skip))
     planes = [plane_weights(side) for side in levels]
     ways = len(beats_of(*levels)) // (len(planes[0]) * len(planes[1]))
     both_binary = levels == (Levels.BINARY, Levels.BINARY)
@@ -67,6 +79,8 @@ def xnor_registers(own: XnorSpec, mapping: XnorMapping, gemm: Gemm, levels: Side
         "length": gemm.k if both_binary else 0,
         "edge_contexts": 1 if stationary else mapping.interleave,
         "edge_words": registers["parts"] * mapping.interleave if stationary else registers["drain_words"],
+        "skips": int(skip),
+        "rows_used": min(own.rows, gemm.m),
     }
 
 
@@ -128,43 +142,64 @@ class XnorBanks:
     """Contents of the operand buffers as the array's addresses count them, a word a slot, bool.
 
     ``west`` [rows, words, 2 word_bits], signs and then masks; ``sign`` and ``mask`` [cols, pairs, word_bits], ``valid``
-    [cols, pairs].
+    [cols, pairs]. ``tiles``, uint32: the slots of each tile and of one behind them, where words are left out, or none.
     """
 
     west: Bits
     sign: Bits
     mask: Bits
     valid: Bits
+    tiles: Bits32
 
 
 def xnor_banks(
-    own: XnorSpec, mapping: XnorMapping, gemm: Gemm, levels: Sides, a: npt.NDArray[Any], b: npt.NDArray[Any]
+    own: XnorSpec,
+    mapping: XnorMapping,
+    gemm: Gemm,
+    levels: Sides,
+    a: npt.NDArray[Any],
+    b: npt.NDArray[Any],
+    *,
+    skip: bool = False,
 ) -> XnorBanks:
     """Lay out ``a`` [m, k] and ``b`` [k, n], integers of any dtype that are values of their levels.
 
-    Beyond the edges of either stands what would be counted if anything looked at it.
+    Beyond the edges of either stands what would be counted if anything looked at it. With ``skip`` every tile has the
+    words that it does not leave out; one of none has a slot of masks that are 0.
     """
     for name, given, shape in (("a", a, (gemm.m, gemm.k)), ("b", b, (gemm.k, gemm.n))):
         if given.shape != shape:
             raise InputError(f"{name} must be {shape[0]} x {shape[1]}, not {' x '.join(map(str, given.shape))}")
     frame, slots, beats = frame_of(own), slots_of(own, mapping, gemm, levels), beats_of(*levels)
-    west = _by_slot(planes_of(a, levels[0], own.word_bits, gemm.run), [beat.plane_a for beat in beats])
-    north = _by_slot(planes_of(b.T, levels[1], own.word_bits, gemm.run), [beat.plane_b for beat in beats])
-    order = west_order(frame, mapping, slots, np.arange(gemm.m * slots.k).reshape(gemm.m, slots.k), -1)
-    slot, column = pair_order(frame, mapping, slots, slots.k, northernmost_first=True)
+    planes = [planes_of(x, side, own.word_bits, gemm.run) for x, side in zip((a, b.T), levels, strict=True)]
+    west = _by_slot(planes[0], [beat.plane_a for beat in beats])
+    north = _by_slot(planes[1], [beat.plane_b for beat in beats])
+    tiles = np.zeros(0, np.uint32)
+    if skip:
+        require_skipping(mapping)
+        occupied = Occupied(*(side.mask.any(axis=(0, 3)) for side in planes))
+        taken, line, slot, column, tiles = skipped_order(own, mapping, len(beats), occupied)
+        order = np.where(line < gemm.m, np.where(taken >= 0, line * slots.k + taken, _ZEROS), _ONES)
+        valid = column < gemm.n
+        place = np.where(valid, np.where(slot >= 0, column * slots.k + slot, _ZEROS), _ONES)
+    else:
+        order = west_order(frame, mapping, slots, np.arange(gemm.m * slots.k).reshape(gemm.m, slots.k), _ONES)
+        slot, column = pair_order(frame, mapping, slots, slots.k, northernmost_first=True)
+        valid = (slot >= 0) & (column < gemm.n)
+        place = np.where(valid, column * slots.k + slot, _ONES)
     require_address(gemm, order.shape[1], slot.shape[1])
-    valid = (slot >= 0) & (column < gemm.n)
-    place = np.where(valid, column * slots.k + slot, -1)
     return XnorBanks(
         west=np.concatenate([plane[order] for plane in west], axis=-1),
         sign=north[0][place],
         mask=north[1][place],
         valid=valid,
+        tiles=tiles,
     )
 
 
 def _by_slot(planes: Planes, chosen: list[int]) -> list[Bits]:
-    """Signs and masks, [lines x slots + 1, word_bits]: of every word the plane of each beat; ones at the end."""
+    """Signs and masks, [lines x slots + 2, word_bits]: of every word the plane of each beat; zeros and ones behind."""
     bits = planes.sign.shape[-1]
     rows = (plane[chosen].transpose(1, 2, 0, 3).reshape(-1, bits) for plane in (planes.sign, planes.mask))
-    return [np.concatenate([row, np.ones((1, bits), np.bool_)]) for row in rows]
+    behind = np.repeat([[False], [True]], bits, axis=1)
+    return [np.concatenate([row, behind]) for row in rows]

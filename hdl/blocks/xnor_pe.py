@@ -49,6 +49,8 @@ class XnorFormat(PeFormat):
                 "length": LENGTH_BITS,
                 "edge_contexts": bits_for(spec.accumulators),
                 "edge_words": _EDGE_WORDS,
+                "skips": 1,
+                "rows_used": bits_for(spec.rows),
             },
         )
 

@@ -39,16 +39,18 @@ class GridDriver:
         *,
         cycles: int,
         ready: npt.NDArray[np.bool_] | None,
+        schedule: Callable[[dict[str, Any]], tuple[dict[str, Any], dict[str, Any]]] | None = None,
     ) -> dict[str, Any]:
         """Outputs of every cycle of a run; ``operands`` answers the asks of one.
 
         The asks of a run depend on ``ready``, bool [cycles, cols], alone, so a first run finds them and a second one is
-        given the answers, in as many cycles as the array is busy. Partial sums come back from the run before; each
+        given the answers, in as many cycles as the array is busy. If they depend on more, ``schedule`` adds
+        that to the inputs, and says what it saw. Partial sums come back from the run before; each
         k-tile of WS takes one more.
         """
         fed: dict[str, Any] = {f"run__{name}": value for name, value in registers.items()}
         fed |= self._start_and_receivers(cycles, ready)
-        seen = self._watch(fed)
+        fed, seen = (fed, self._watch(fed)) if schedule is None else schedule(fed)
         length = int(np.flatnonzero(seen["busy"])[-1]) + 1
         if length == len(seen["busy"]):
             raise RuntimeError(f"{gemm} keeps the array busy for more than the given {cycles} cycles")

@@ -46,6 +46,7 @@ class Product(NamedTuple):
     levels: Sides
     a: npt.NDArray[Any]
     b: npt.NDArray[Any]
+    skip: bool = False
 
 
 class XnorDriver(GridDriver):
@@ -72,16 +73,18 @@ class XnorDriver(GridDriver):
         cycles: int,
         thresholds: Thresholds | None = None,
         ready: npt.NDArray[np.bool_] | None = None,
+        skip: bool = False,
     ) -> XnorRtlRun:
         """C = A B with ``a`` [m, k] and ``b`` [k, n], integers of any dtype that are values of their ``levels``.
 
         ``cycles`` bounds the length of the run. ``ready`` [cycles, cols] says when a receiver takes what leaves a
         column, from cycle 0 on; by default, and after its last cycle, always. ``thresholds`` are 0 by default.
+        ``skip`` (OS): words that are zero in all rows or all columns of a tile are left out.
         """
-        registers = xnor_registers(self.own, mapping, gemm, levels)
+        registers = xnor_registers(self.own, mapping, gemm, levels, skip=skip)
         level, flip = self._levels(thresholds, gemm.n, registers)
         result, passed = (np.zeros((gemm.m, gemm.n), np.uint32) for _ in range(2))
-        product = Product(mapping, gemm, levels, a, b)
+        product = Product(mapping, gemm, levels, a, b, skip)
         sums, left, length = self._product(
             product,
             lambda seen: self._answered(seen, level, flip),
@@ -104,19 +107,39 @@ class XnorDriver(GridDriver):
 
         ``edge`` answers what the southern edge asks for; ``made`` gets, as of `_collect`, what it makes of the sums.
         """
-        mapping, gemm, levels, a, b = product
+        mapping, gemm, levels, a, b, skip = product
         mapping.check(self.spec)
-        slots = slots_of(self.own, mapping, gemm, levels)
-        registers = xnor_registers(self.own, mapping, gemm, levels)
-        filled = xnor_banks(self.own, mapping, gemm, levels, a, b)
+        slots = slots_of(self.own, mapping, gemm, levels, skip=skip)
+        registers = xnor_registers(self.own, mapping, gemm, levels, skip=skip)
+        filled = xnor_banks(self.own, mapping, gemm, levels, a, b, skip=skip)
 
         def operands(seen: dict[str, Any]) -> dict[str, Any]:
             return self._operands(seen, filled) | edge(seen)
 
-        seen = self._seen(mapping, slots, registers, operands, cycles=cycles, ready=ready)
+        def told(fed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+            return self._told(fed, filled.tiles)
+
+        seen = self._seen(
+            mapping, slots, registers, operands, cycles=cycles, ready=ready, schedule=told if skip else None
+        )
         sums = np.zeros((gemm.m, gemm.n), np.uint32)
         left, length = self._collect(mapping, slots, seen, {"south__{}__word": sums, **made})
         return sums.view(np.int32), left, length
+
+    def _told(self, fed: dict[str, Any], tiles: Bits32) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Inputs and outputs of a run in which every tile has the slots that ``tiles`` says.
+
+        When a tile is asked for depends on how many those before it have, and on nothing behind it. So one more a run
+        is told its own, and all others have one.
+        """
+        told = np.ones_like(tiles)
+        fed = fed | {"tiles": 1}
+        seen = self._watch(fed)
+        for tile in np.flatnonzero(tiles != 1):
+            told[tile] = tiles[tile]
+            fed = fed | {"tiles": answer(seen, "tiles_ask", told, 0, 1)}
+            seen = self._watch(fed)
+        return fed, seen
 
     def _operands(self, seen: dict[str, Any], filled: XnorBanks) -> dict[str, Any]:
         """The answers of the operand buffers, an array cycle after the asks; ones where nothing may look at them."""

@@ -24,7 +24,8 @@ __all__ = ["XnorVectors", "xnor_bench"]
 class XnorVectors:
     """One product: ``a`` [m, k] and ``b`` [k, n], integers of any dtype, values of ``levels``; ``result`` int32, the
     sums, ``passed`` bool, whether each is at least ``at``, with ``flip`` at most (int32 and bool [n]), and ``left``
-    int64, the cycle of each, all [m, n]; ``cycles`` and ``ready`` as of `ArrayVectors`."""
+    int64, the cycle of each, all [m, n]; ``cycles`` and ``ready`` as of `ArrayVectors`.
+    ``skip``: words that are zero in all rows or all columns of a tile are left out."""
 
     name: str
     mapping: XnorMapping
@@ -39,6 +40,7 @@ class XnorVectors:
     left: npt.NDArray[np.int64]
     cycles: int
     ready: npt.NDArray[np.bool_]
+    skip: bool = False
 
 
 _MEMORIES = """\
@@ -47,20 +49,28 @@ _MEMORIES = """\
   reg [2 * BITS - 1:0] west_bank [0:{{west_depth}} - 1];  // masks, signs
   reg [2 * BITS:0] north_bank [0:{{north_depth}} - 1];  // valid, mask, sign
   integer west_words, north_words;
+  // Slots of each tile, where words are left out.
+  reg [15:0] tiles_bank [0:{{tiles_depth}} - 1];
+  integer tile_words;
   // Whether a sum is to be below its level, and the level, by the columns of C that a column makes.
   reg [32:0] levels_bank [0:{{levels_depth}} - 1];
   integer level_words;
   // Beside each result: whether it passes its threshold, and its value.
   reg [32:0] made_bank [0:{{made_depth}} - 1];
+  reg tiles_asked;
+  reg [{{address_bits}} - 1:0] tiles_at;
   reg [COLS - 1:0] levels_asked;
   reg [{{address_bits}} * COLS - 1:0] levels_at;"""
 
 _NOTED = """\
+      tiles_asked = tiles_ask__valid;
+      tiles_at = tiles_ask__address;
       levels_asked = levels_ask__valid;
       levels_at = levels_ask__address;
 """
 
 _SHOWN = """\
+      tiles = advance && tiles_asked && tiles_at < tile_words ? tiles_bank[tiles_at] : 16'h5a5a;
       for (r = 0; r < ROWS; r = r + 1) begin
         address = west_at[{address_bits} * r +: {address_bits}];
         west[2 * BITS * r +: 2 * BITS] =
@@ -93,8 +103,8 @@ def xnor_bench(engine: Xnor, products: Sequence[XnorVectors], top: str) -> dict[
         shown=_SHOWN,
         beside=_BESIDE,
         behind="",
-        drives=("west", "north__sign", "north__mask", "north__valid", "levels__level", "levels__flip"),
-        digits={"west": bits // 2, "north": bits // 2 + 1, "levels": 9, "made": 9},
+        drives=("tiles", "west", "north__sign", "north__mask", "north__valid", "levels__level", "levels__flip"),
+        digits={"west": bits // 2, "north": bits // 2 + 1, "levels": 9, "made": 9, "tiles": 4},
     )
     runs = [_product(engine, product) for product in products]
     return grid_bench(engine, frame_of(engine.spec), runs, own, top)
@@ -103,8 +113,13 @@ def xnor_bench(engine: Xnor, products: Sequence[XnorVectors], top: str) -> dict[
 def _product(engine: Xnor, product: XnorVectors) -> Product:
     """What the memories of the bench hold for one product, a row a bank."""
     own, mapping, gemm, levels = engine.spec, product.mapping, product.gemm, product.levels
-    registers = xnor_registers(own, mapping, gemm, levels)
-    filled = xnor_banks(own, mapping, gemm, levels, product.a, product.b)
+    registers = xnor_registers(own, mapping, gemm, levels, skip=product.skip)
+    filled = xnor_banks(own, mapping, gemm, levels, product.a, product.b, skip=product.skip)
+    length = (
+        f"{filled.tiles[:-1].sum()} slots in {len(filled.tiles) - 1} tiles"
+        if product.skip
+        else (f"{slots_of(own, mapping, gemm, levels).k} slots")
+    )
     north = np.concatenate([filled.sign, filled.mask, filled.valid[..., None]], axis=-1)
     level, flip = level_banks(own, registers, product.at, product.flip)
     sums = (product.result + registers["length"]) // 2 if registers["twice"] else product.result
@@ -112,17 +127,18 @@ def _product(engine: Xnor, product: XnorVectors) -> Product:
     return Product(
         name=product.name,
         said=f"{gemm}, {levels[0]} by {levels[1]}, {str(mapping.dataflow).upper()}, interleave {mapping.interleave}, "
-        f"{slots_of(own, mapping, gemm, levels).k} slots",
+        f"{length}",
         weight_stationary=mapping.dataflow == Dataflow.WS,
         registers=registers,
         sets=(
             *(f"run__{name} = {value};" for name, value in registers.items()),
             f"west_words = {filled.west.shape[1]}; north_words = {filled.valid.shape[1]}; "
-            f"level_words = {level.shape[1]};",
+            f"level_words = {level.shape[1]}; tile_words = {filled.tiles.size};",
         ),
         contents={
             "west": _numbers(filled.west),
             "north": _numbers(north),
+            "tiles": filled.tiles,
             "levels": flip.astype(np.uint64) << np.uint64(32) | level,
             "sums": sums_bank(own.cols, registers),
             "expected": expected_words(own.cols, product.left, sums.astype(np.int32).view(np.uint32)),

@@ -192,13 +192,15 @@ def test_registers_have_the_same_sums_in_the_same_cycles(part: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUILT)
 def test_the_rtl_has_the_same_sums_in_the_same_cycles(name: str) -> None:
+    """Every other product of OS with zero words left out, too."""
     driver, wrong = XnorDriver(BUILT[name]), []
     for number in range(CASES):
         x = case(number)
         if x.built != name:
             continue
-        run = run_xnor(x.spec, x.mapping, x.a, x.b, x.levels, run=x.gemm.run)
-        rtl = driver.run(x.mapping, x.gemm, x.levels, x.a, x.b, cycles=run.length)
+        skip = x.mapping.dataflow is Dataflow.OS and number % 2 == 1
+        run = run_xnor(x.spec, x.mapping, x.a, x.b, x.levels, run=x.gemm.run, skip=skip)
+        rtl = driver.run(x.mapping, x.gemm, x.levels, x.a, x.b, cycles=run.length, skip=skip)
         if rtl.cycles != run.length or not ((rtl.result == x.a @ x.b).all() and (rtl.left == run.left).all()):
             wrong.append((number, str(x)))
 
