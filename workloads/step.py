@@ -188,7 +188,8 @@ class UpdateOp:
     def __post_init__(self) -> None:
         require_int(f"elements of update op {self.name!r}", self.elements, 1, MAX_MOVED // _STATE_BYTES)
         require_int(f"looks of update op {self.name!r}", self.looks, 0, 64)
-        require_int(f"scales of update op {self.name!r}", self.scales, 0, self.elements)
+        planes = 1 + max((copy.plane for copy in self.copies if isinstance(copy, PackedCopy)), default=0)
+        require_int(f"scales of update op {self.name!r}", self.scales, 0, planes * self.elements)
 
     @property
     def pass_(self) -> Pass:

@@ -17,7 +17,7 @@ from weft.workloads.operand import Role
 from weft.workloads.schemes import attach
 from weft.workloads.schemes.planes import SUM_OF_PLANES, without_planes
 from weft.workloads.schemes.scheme import SCHEMES
-from weft.workloads.step import MatrixOp, VectorOp, Workload
+from weft.workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
 
 from .harness import net
 from .test_annotate_levels import Attended
@@ -182,3 +182,11 @@ def test_a_streaming_pipeline_has_one_plane_of_weights():
 def test_a_plane_is_a_number(step):
     with pytest.raises(InputError, match="plane of matrix op"):
         replace(step.matrix_ops[0], plane=-1)
+
+
+def test_every_plane_has_a_scale_of_its_own():
+    """A weight with one input has a filter, and a scale a plane, for every element."""
+    step = trace_module(torch.nn.Sequential(torch.nn.Linear(1, 8), torch.nn.Linear(8, 4)), torch.zeros(2, 1))
+    first = next(op for op in weft.sparsify(step, "pb-llm").ops if isinstance(op, UpdateOp))
+
+    assert (first.elements, first.scales) == (8, 2 * 8)
