@@ -177,7 +177,7 @@ def xnor_banks(
     tiles = np.zeros(0, np.uint32)
     if skip:
         require_skipping(mapping)
-        occupied = Occupied(*(side.mask.any(axis=(0, 3)) for side in planes))
+        occupied = Occupied(*(np.asarray(side.mask.any(axis=(0, 3))) for side in planes))
         taken, line, slot, column, tiles = skipped_order(own, mapping, len(beats), occupied)
         order = np.where(line < gemm.m, np.where(taken >= 0, line * slots.k + taken, _ZEROS), _ONES)
         valid = column < gemm.n

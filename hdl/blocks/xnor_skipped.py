@@ -57,7 +57,8 @@ def skipped_order(own: XnorSpec, mapping: XnorMapping, beats: int, words: Occupi
     slots each."""
     rows, cols, contexts = own.rows, own.cols, mapping.interleave
     wide = cols * contexts
-    west, line, north, column, tiles = ([] for _ in range(5))  # type: tuple[list[Int64], ...]
+    west, line, north, column = list[Int64](), list[Int64](), list[Int64](), list[Int64]()
+    counted = list[int]()
     for top in range(0, len(words.a), rows):
         for left in range(0, len(words.b), wide):
             found = np.flatnonzero(words.a[top : top + rows].any(axis=0) & words.b[left : left + wide].any(axis=0))
@@ -70,11 +71,17 @@ def skipped_order(own: XnorSpec, mapping: XnorMapping, beats: int, words: Occupi
             c, slot, i = np.broadcast_arrays(*np.ix_(np.arange(cols), slots, np.arange(contexts)))
             north.append(slot.reshape(cols, -1))
             column.append((left + i * cols + c).reshape(cols, -1))
-            tiles.append(np.array([len(slots)]))
-    counts = np.concatenate([*tiles, [1]])
+            counted.append(len(slots))
+    counts = np.array([*counted, 1])
     if counts.max() >> COUNT_BITS:
         raise InputError(
             f"a tile has {counts.max()} slots, but the controller counts up to {(1 << COUNT_BITS) - 1} of one where "
             f"words are left out; cut the product into macro-tiles"
         )
-    return SkippedOrder(*(np.concatenate(x, axis=1) for x in (west, line, north, column)), counts.astype(np.uint32))
+    return SkippedOrder(
+        west=np.concatenate(west, axis=1),
+        line=np.concatenate(line, axis=1),
+        north=np.concatenate(north, axis=1),
+        column=np.concatenate(column, axis=1),
+        tiles=counts.astype(np.uint32),
+    )

@@ -68,28 +68,7 @@ class Counts(wiring.Component):
             Assume(~tiles.start | legal),
             Assume((self.slots != 0) | ~loads),
         ]
-        m.d.sync += before.eq(tiles.start)
-        with m.If(loads):
-            m.d.sync += [now.eq(self.slots), done.eq(0), opened.eq(1)]
-        with m.Elif(tiles.takes):
-            m.d.sync += done.eq(done + 1)
-        with m.If(tiles.takes):
-            m.d.sync += issuing.eq(interleave - 1)
-        with m.Elif(issuing != 0):
-            m.d.sync += issuing.eq(issuing - 1)
-        with m.If(tiles.takes & tiles.last):
-            m.d.sync += chain.eq(rows * interleave - 1)
-        with m.Elif(chain != 0):
-            m.d.sync += chain.eq(chain - 1)
-        with m.If(tiles.ends_run):
-            m.d.sync += [active.eq(0), opened.eq(0)]
-        with m.If(active):
-            # which tile is asked for: the one behind the tile whose slots are counted
-            m.d.comb += Assert(tiles.ask.valid & (tiles.ask.address == (number + loads)[:24]))
-            m.d.sync += number.eq(number + loads)
-        with m.If(tiles.start):
-            m.d.comb += Assert(tiles.ask.address == 0)
-            m.d.sync += [held.eq(self.run), number.eq(0), chain.eq(0), issuing.eq(0), active.eq(1), opened.eq(0)]
+        self.moves(m, loads, (held, active, opened, before, number, now, done, issuing, chain))
         ready = opened & (issuing == 0)
         m.d.comb += [
             # every tile has as many slots as it was said to have
@@ -112,6 +91,32 @@ class Counts(wiring.Component):
             Assert(~before | (issuing == 0)),
         ]
         return m
+
+    def moves(self, m: Module, loads: Any, state: tuple[Any, ...]) -> None:
+        """What is counted here; which tile is asked for: the one behind the tile whose slots are counted."""
+        tiles, (held, active, opened, before, number, now, done, issuing, chain) = self.tiles, state
+        interleave, rows = held.interleave, held.rows_used
+        m.d.sync += before.eq(tiles.start)
+        with m.If(loads):
+            m.d.sync += [now.eq(self.slots), done.eq(0), opened.eq(1)]
+        with m.Elif(tiles.takes):
+            m.d.sync += done.eq(done + 1)
+        with m.If(tiles.takes):
+            m.d.sync += issuing.eq(interleave - 1)
+        with m.Elif(issuing != 0):
+            m.d.sync += issuing.eq(issuing - 1)
+        with m.If(tiles.takes & tiles.last):
+            m.d.sync += chain.eq(rows * interleave - 1)
+        with m.Elif(chain != 0):
+            m.d.sync += chain.eq(chain - 1)
+        with m.If(tiles.ends_run):
+            m.d.sync += [active.eq(0), opened.eq(0)]
+        with m.If(active):
+            m.d.comb += Assert(tiles.ask.valid & (tiles.ask.address == (number + loads)[:24]))
+            m.d.sync += number.eq(number + loads)
+        with m.If(tiles.start):
+            m.d.comb += Assert(tiles.ask.address == 0)
+            m.d.sync += [held.eq(self.run), number.eq(0), chain.eq(0), issuing.eq(0), active.eq(1), opened.eq(0)]
 
     def known(self, m: Module, inside: Any, waits: Any, run: Any, slots: Any, chain: Any, issuing: Any) -> None:
         """What the pause is worth while a tile waits, for the induction."""
