@@ -1,0 +1,239 @@
+"""Kernels: the schedule of a step on one machine, in numbers alone; `schedule.py`, `fallback.py`, `beside.py` in small.
+
+The search is `stce/search.py` itself. What is of an op on its own is added up here, and held equal by the tests.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..integers import ceil_div
+from ..jit import inlined, kernel
+from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG
+from ..prices import Prices
+from ..problem import LONGEST, RATE, MemoryMachine, Problem
+from ..stce.pace import ArrayMachine
+from ..stce.search import CYCLES, Found, search
+from ..stce.space import Limits, Only
+from .points import array_of, limits_of, memory_of
+from .step import Step
+
+__all__ = ["Asked", "Done", "evaluate_rows", "problem_at", "update_cycles", "vector_cycles"]
+
+PATTERN, TOO_SLOW, TOO_MANY = 3, 4, 5
+"""Status of a point beside `TOO_LARGE`, `FITS` and `TOO_LONG`; `evaluate.py:Status` says them in words."""
+_UNKNOWN = -1
+_MANY = 2**55
+"""Cycles of a product of which a layer, with its update, may have a hundred in 64 bits."""
+
+
+class Asked(NamedTuple):
+    """What every search of a run is asked."""
+
+    objective: int
+    price: Prices
+    only: Only
+
+
+class Done(NamedTuple):
+    """A step, or a part of it, on a machine: whether it runs, cycles and DRAM bytes."""
+
+    status: int
+    cycles: int
+    moved: int
+
+
+@inlined
+def problem_at(v: NDArray[np.int64]) -> Problem:
+    """The problem of a row."""
+    # fmt: off
+    return Problem(
+        v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10],
+        v[11], v[12], v[13], v[14], v[15], v[16], v[17], v[18], v[19], v[20],
+    )
+    # fmt: on
+
+
+@inlined
+def _better(objective: int, a: Found, b: Found) -> bool:
+    """Whether the second role of a product is better than the first, as `array_engine._rank` has it."""
+    if a.status != b.status:
+        return a.status == FITS or (a.status == TOO_LONG and b.status == TOO_LARGE)
+    return a.units < b.units or (objective == CYCLES and a.units == b.units and a.moved < b.moved)
+
+
+@kernel
+def _placed(step: Step, place: int, x: ArrayMachine, y: MemoryMachine, limits: Limits, asked: Asked) -> Done:
+    """The best placement of a product, by one search or two."""
+    p = problem_at(step.problems[step.places[place, 0]])
+    if p.keep and p.group > limits.max_group:
+        return Done(PATTERN, 0, 0)
+    found = search(p, x, y, limits, asked.price, asked.objective, asked.only)
+    other = step.places[place, 1]
+    if other >= 0:
+        turned = search(problem_at(step.problems[other]), x, y, limits, asked.price, asked.objective, asked.only)
+        if _better(asked.objective, turned, found):
+            found = turned
+    if found.status != FITS:
+        return Done(found.status, 0, 0)
+    cycles = ceil_div(found.units, y.rate)
+    return Done(FITS if cycles < _MANY else TOO_MANY, cycles, found.moved)
+
+
+@inlined
+def _sorted_depth(inputs: int) -> int:
+    """Stages of an odd-even merge sort, as `engine_time.sore_latency` has it."""
+    stages, last = 0, inputs - 1
+    while last > 0:
+        stages, last = stages + 1, last >> 1
+    return stages * (stages + 1) // 2
+
+
+@kernel
+def _copies_cycles(y: MemoryMachine, wuve_lanes: int, depth: int, pattern: NDArray[np.int64]) -> int:
+    """One pattern of `pregenerate.copies_cycles`."""
+    keep, group, copies, blocks = pattern[0], pattern[1], pattern[2], pattern[3]
+    a, b = y.sore_lanes, group
+    while b:
+        a, b = b, a % b
+    in_tile = y.sore_lanes // a
+    fill = ceil_div(in_tile * group * group, wuve_lanes)
+    reduce = copies * ceil_div(in_tile * group, y.sore_lanes) * (1 if y.sore_network else group)
+    tail = _sorted_depth(group) + _sorted_depth(keep) if y.sore_network else keep
+    tiles = ceil_div(blocks, in_tile)
+    return int(depth + fill + (tiles - 1) * max(fill, reduce) + reduce + tail)
+
+
+@kernel
+def update_cycles(step: Step, update: int, y: MemoryMachine, wuve_lanes: int, depth: int) -> int:
+    """`beside.update_cost` in cycles; ``depth``: of the pipeline."""
+    if update < 0:
+        return 0
+    u = step.updates[update]
+    sore = 0
+    for i in range(u[3], u[4]):
+        sore += _copies_cycles(y, wuve_lanes, depth, step.patterns[i])
+    return int(max(sore, (ceil_div(u[0], wuve_lanes) + depth) * u[1], ceil_div(u[2] * RATE, y.rate)))
+
+
+@kernel
+def vector_cycles(step: Step, y: MemoryMachine, lanes: int) -> tuple[int, int]:
+    """Cycles and DRAM bytes of all vector work."""
+    cycles = moved = 0
+    for i in range(len(step.vectors)):
+        elements, size, times = step.vectors[i]
+        cycles += times * max(ceil_div(elements, lanes), ceil_div(size * RATE, y.rate))
+        moved += times * size
+    return cycles, moved
+
+
+class _Known(NamedTuple):
+    """Placements of a machine as far as they were asked for, int64 [places] each."""
+
+    status: NDArray[np.int64]
+    cycles: NDArray[np.int64]
+    moved: NDArray[np.int64]
+
+
+@kernel
+def _know(
+    step: Step, place: int, x: ArrayMachine, y: MemoryMachine, limits: Limits, asked: Asked, known: _Known
+) -> int:
+    """Status of a placement, which is known afterwards."""
+    if known.status[place] == _UNKNOWN:
+        known.status[place], known.cycles[place], known.moved[place] = _placed(step, place, x, y, limits, asked)
+    return int(known.status[place])
+
+
+@kernel
+def _may_gain(step: Step, layer: NDArray[np.int64], peak: int, update: int, known: _Known) -> bool:
+    """`fallback._Choice._may_gain`; ``update``: cycles of the update as annotated."""
+    lead, faster = 0, False
+    for i in range(layer[0], layer[1]):
+        place, dense = step.products[i, 0], step.products[i, 1]
+        if dense >= 0:
+            ahead = ceil_div(step.places[place, 2], peak) - known.cycles[place]
+            lead += ahead
+            faster |= ahead < 0
+    return bool(lead < update or faster)
+
+
+@kernel
+def _cheapest(
+    step: Step, v: NDArray[np.int64], depth: int, layer: NDArray[np.int64], asked: Asked, known: _Known
+) -> int:
+    """The choice of a layer that costs the least, of equals the first; -1 where one takes `_MANY` cycles."""
+    x, y, limits, lanes = array_of(v), memory_of(v), limits_of(v), v[18]
+    if not _may_gain(step, layer, x.R * x.C, update_cycles(step, layer[4], y, lanes, depth), known):
+        return int(layer[2])
+    chosen, least = layer[2], LONGEST
+    for way in range(layer[2], layer[3]):
+        total, status = update_cycles(step, step.choices[way, 1], y, lanes, depth), FITS
+        for i in range(layer[0], layer[1]):
+            place = _runs(step, way, i)
+            status = _know(step, place, x, y, limits, asked, known)
+            if status != FITS:
+                break
+            total += known.cycles[place]
+        if status == TOO_MANY:
+            return -1
+        if status == FITS and total < least:
+            chosen, least = way, total
+    return int(chosen)
+
+
+@inlined
+def _runs(step: Step, way: int, product: int) -> int:
+    """The place of a product of a layer under a choice of dense passes."""
+    return int(step.products[product, 1 if step.products[product, 2] & step.choices[way, 0] else 0])
+
+
+@kernel
+def _point(step: Step, v: NDArray[np.int64], depth: int, asked: Asked, known: _Known) -> Done:
+    """A step on one machine."""
+    x, y, limits = array_of(v), memory_of(v), limits_of(v)
+    if y.rate < 1:
+        return Done(TOO_SLOW, 0, 0)
+    known.status[:] = _UNKNOWN
+    for place in range(step.first_dense):
+        status = _know(step, place, x, y, limits, asked, known)
+        if status != FITS:
+            return Done(status, 0, 0)
+    cycles, moved = vector_cycles(step, y, v[19])
+    long = float(cycles)
+    for place, times in step.alone:
+        cycles += times * known.cycles[place]
+        moved += times * known.moved[place]
+        long += float(times) * known.cycles[place]
+    for update, times in step.updates_alone:
+        one = update_cycles(step, update, y, v[18], depth)
+        cycles, long = cycles + times * one, long + float(times) * one
+        moved += times * step.updates[update, 2]
+    for n in range(len(step.layers)):
+        layer = step.layers[n]
+        way = _cheapest(step, v, depth, layer, asked, known)
+        if way < 0:
+            return Done(TOO_MANY, 0, 0)
+        update = step.choices[way, 2]
+        one = update_cycles(step, update, y, v[18], depth)
+        own = step.updates[update, 2] if update >= 0 else 0
+        for i in range(layer[0], layer[1]):
+            one += known.cycles[_runs(step, way, i)]
+            own += known.moved[_runs(step, way, i)]
+        cycles, long, moved = cycles + layer[5] * one, long + float(layer[5]) * one, moved + layer[5] * own
+    return Done(FITS, cycles, moved) if long < LONGEST else Done(TOO_MANY, 0, 0)
+
+
+@kernel
+def evaluate_rows(
+    step: Step, rows: NDArray[np.int64], depth: NDArray[np.int64], asked: Asked, done: NDArray[np.int64]
+) -> None:
+    """A step on every machine of ``rows``, int64 [points, 20]; ``depth``: int64 [points], of the update's pipeline;
+    ``done``: int64 [points, 3], status, cycles and bytes."""
+    places = len(step.places)
+    known = _Known(np.empty(places, np.int64), np.empty(places, np.int64), np.empty(places, np.int64))
+    for n in range(len(rows)):
+        done[n, 0], done[n, 1], done[n, 2] = _point(step, rows[n], depth[n], asked, known)
