@@ -20,11 +20,12 @@ from ..prices import FREE
 from ..stce.search import CYCLES, THRIFT
 from ..stce.space import FREE_SPACE
 from ..stce.spec import PESpec
+from .bound import LEFT_OUT
 from .kernels import PATTERN, TOO_MANY, TOO_SLOW, Asked, evaluate_rows
 from .points import COLUMN, Points, points_of
 from .step import step_of
 
-__all__ = ["Evaluated", "Status", "asked_of", "depths", "evaluate"]
+__all__ = ["Evaluated", "Status", "asked_of", "depths", "evaluate", "points_from"]
 
 
 class Status(IntEnum):
@@ -41,6 +42,8 @@ class Status(IntEnum):
     """DRAM gives less than a byte in 256 cycles, which `weft.schedule` refuses."""
     TOO_MANY = TOO_MANY
     """Cycles that would leave 64 bits: a product of 2^55, or a step of 2^62. `weft.schedule` can time it."""
+    LEFT_OUT = LEFT_OUT
+    """Not scheduled, since by its bound another machine is better (`front.Front`)."""
 
 
 class Evaluated(NamedTuple):

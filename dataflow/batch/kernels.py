@@ -21,7 +21,21 @@ from ..stce.space import Limits, Only
 from .points import array_of, limits_of, memory_of
 from .step import Step
 
-__all__ = ["Asked", "Done", "evaluate_rows", "problem_at", "update_cycles", "vector_cycles"]
+__all__ = [
+    "PATTERN",
+    "TOO_MANY",
+    "TOO_SLOW",
+    "Asked",
+    "Done",
+    "Known",
+    "evaluate_rows",
+    "known_of",
+    "point",
+    "problem_at",
+    "runs",
+    "update_cycles",
+    "vector_cycles",
+]
 
 PATTERN, TOO_SLOW, TOO_MANY = 3, 4, 5
 """Status of a point beside `TOO_LARGE`, `FITS` and `TOO_LONG`; `evaluate.py:Status` says them in words."""
@@ -130,7 +144,7 @@ def vector_cycles(step: Step, y: MemoryMachine, lanes: int) -> tuple[int, int]:
     return cycles, moved
 
 
-class _Known(NamedTuple):
+class Known(NamedTuple):
     """Placements of a machine as far as they were asked for, int64 [places] each."""
 
     status: NDArray[np.int64]
@@ -139,9 +153,14 @@ class _Known(NamedTuple):
 
 
 @kernel
-def _know(
-    step: Step, place: int, x: ArrayMachine, y: MemoryMachine, limits: Limits, asked: Asked, known: _Known
-) -> int:
+def known_of(step: Step) -> Known:
+    """Room for the placements of a step."""
+    places = len(step.places)
+    return Known(np.empty(places, np.int64), np.empty(places, np.int64), np.empty(places, np.int64))
+
+
+@kernel
+def _know(step: Step, place: int, x: ArrayMachine, y: MemoryMachine, limits: Limits, asked: Asked, known: Known) -> int:
     """Status of a placement, which is known afterwards."""
     if known.status[place] == _UNKNOWN:
         known.status[place], known.cycles[place], known.moved[place] = _placed(step, place, x, y, limits, asked)
@@ -149,7 +168,7 @@ def _know(
 
 
 @kernel
-def _may_gain(step: Step, layer: NDArray[np.int64], peak: int, update: int, known: _Known) -> bool:
+def _may_gain(step: Step, layer: NDArray[np.int64], peak: int, update: int, known: Known) -> bool:
     """`fallback._Choice._may_gain`; ``update``: cycles of the update as annotated."""
     lead, faster = 0, False
     for i in range(layer[0], layer[1]):
@@ -162,8 +181,21 @@ def _may_gain(step: Step, layer: NDArray[np.int64], peak: int, update: int, know
 
 
 @kernel
+def _least_products(step: Step, layer: NDArray[np.int64], way: int, peak: int, known: Known) -> int:
+    """Cycles that the products of a layer take at least under a choice."""
+    total = 0
+    for i in range(layer[0], layer[1]):
+        place = runs(step, way, i)
+        if known.status[place] == FITS:
+            total += known.cycles[place]
+        else:
+            total += ceil_div(step.places[place, 2], peak)
+    return total
+
+
+@kernel
 def _cheapest(
-    step: Step, v: NDArray[np.int64], depth: int, layer: NDArray[np.int64], asked: Asked, known: _Known
+    step: Step, v: NDArray[np.int64], depth: int, layer: NDArray[np.int64], asked: Asked, known: Known
 ) -> int:
     """The choice of a layer that costs the least, of equals the first; -1 where one takes `_MANY` cycles."""
     x, y, limits, lanes = array_of(v), memory_of(v), limits_of(v), v[18]
@@ -171,9 +203,12 @@ def _cheapest(
         return int(layer[2])
     chosen, least = layer[2], LONGEST
     for way in range(layer[2], layer[3]):
-        total, status = update_cycles(step, step.choices[way, 1], y, lanes, depth), FITS
+        update = update_cycles(step, step.choices[way, 1], y, lanes, depth)
+        if update + _least_products(step, layer, way, x.R * x.C, known) >= least:
+            continue
+        total, status = update, FITS
         for i in range(layer[0], layer[1]):
-            place = _runs(step, way, i)
+            place = runs(step, way, i)
             status = _know(step, place, x, y, limits, asked, known)
             if status != FITS:
                 break
@@ -186,13 +221,13 @@ def _cheapest(
 
 
 @inlined
-def _runs(step: Step, way: int, product: int) -> int:
+def runs(step: Step, way: int, product: int) -> int:
     """The place of a product of a layer under a choice of dense passes."""
     return int(step.products[product, 1 if step.products[product, 2] & step.choices[way, 0] else 0])
 
 
 @kernel
-def _point(step: Step, v: NDArray[np.int64], depth: int, asked: Asked, known: _Known) -> Done:
+def point(step: Step, v: NDArray[np.int64], depth: int, asked: Asked, known: Known) -> Done:
     """A step on one machine."""
     x, y, limits = array_of(v), memory_of(v), limits_of(v)
     if y.rate < 1:
@@ -221,8 +256,8 @@ def _point(step: Step, v: NDArray[np.int64], depth: int, asked: Asked, known: _K
         one = update_cycles(step, update, y, v[18], depth)
         own = step.updates[update, 2] if update >= 0 else 0
         for i in range(layer[0], layer[1]):
-            one += known.cycles[_runs(step, way, i)]
-            own += known.moved[_runs(step, way, i)]
+            one += known.cycles[runs(step, way, i)]
+            own += known.moved[runs(step, way, i)]
         cycles, long, moved = cycles + layer[5] * one, long + float(layer[5]) * one, moved + layer[5] * own
     return Done(FITS, cycles, moved) if long < LONGEST else Done(TOO_MANY, 0, 0)
 
@@ -233,7 +268,6 @@ def evaluate_rows(
 ) -> None:
     """A step on every machine of ``rows``, int64 [points, 20]; ``depth``: int64 [points], of the update's pipeline;
     ``done``: int64 [points, 3], status, cycles and bytes."""
-    places = len(step.places)
-    known = _Known(np.empty(places, np.int64), np.empty(places, np.int64), np.empty(places, np.int64))
+    known = known_of(step)
     for n in range(len(rows)):
-        done[n, 0], done[n, 1], done[n, 2] = _point(step, rows[n], depth[n], asked, known)
+        done[n, 0], done[n, 1], done[n, 2] = point(step, rows[n], depth[n], asked, known)
