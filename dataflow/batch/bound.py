@@ -13,7 +13,8 @@ from ..macro_tiles import FITS
 from ..problem import LONGEST, RATE, Problem, pairs, share
 from ..stce.bounds import least_bytes, once_of
 from ..stce.space import Only, branches_of
-from .kernels import Asked, known_of, point, problem_at, runs, update_cycles, vector_cycles
+from .beside import update_cycles, vector_cycles
+from .kernels import Asked, known_of, point, problem_at, runs
 from .points import array_of, limits_of, memory_of
 from .step import Step
 
@@ -24,22 +25,40 @@ LEFT_OUT = 6
 """Status of a point that its bound rules out."""
 
 
-@kernel
-def _least_units(p: Problem, v: NDArray[np.int64], only: Only, close: bool) -> int:
-    """Time in 1/rate cycles that no mapping of a problem undercuts; `LONGEST` where none can be timed.
+class Least(NamedTuple):
+    """Cycles at least of the products of a step, and cycles of its updates, int64 [places] and [updates]; ``close``,
+    int64 [places]: 1 where the bound is that of the search's branches."""
 
-    Every operand is moved once, while the array works at its peak; ``close``: as the branch of the search does at best.
-    """
-    x, y, limits = array_of(v), memory_of(v), limits_of(v)
-    if p.keep and p.group > limits.max_group:
-        return LONGEST
+    places: NDArray[np.int64]
+    updates: NDArray[np.int64]
+    close: NDArray[np.int64]
+
+
+@kernel
+def least_of(step: Step) -> Least:
+    """Room for the bounds of a step."""
+    places = len(step.places)
+    return Least(np.empty(places, np.int64), np.empty(len(step.updates), np.int64), np.empty(places, np.int64))
+
+
+@inlined
+def _peak_units(p: Problem, v: NDArray[np.int64]) -> int:
+    """Time in 1/rate cycles in which the array works at its peak and every operand is moved once; `LONGEST` where that
+    cannot be timed."""
     moved = least_bytes(once_of(p, share(p)), (False, False, False), 1, 1)
-    if not close:
-        kept = pairs(p.k, p.run, p.keep, p.group) if p.keep else p.k
-        array = ceil_div(p.groups * p.rows * p.cols * kept, x.R * x.C)
-        long = max(float(array) * y.rate, float(moved) * RATE)
-        return max(array * y.rate, moved * RATE) if long < LONGEST else LONGEST
-    branches, least = branches_of(p, x, limits, only), LONGEST
+    kept = pairs(p.k, p.run, p.keep, p.group) if p.keep else p.k
+    array = ceil_div(p.groups * p.rows * p.cols * kept, v[0] * v[1])
+    long = max(float(array) * v[11], float(moved) * RATE)
+    return int(max(array * v[11], moved * RATE)) if long < LONGEST else LONGEST
+
+
+@kernel
+def _branch_units(p: Problem, v: NDArray[np.int64], only: Only) -> int:
+    """Time in 1/rate cycles that no branch of the search undercuts; `LONGEST` where none can be timed."""
+    x, y, limits, least = array_of(v), memory_of(v), limits_of(v), LONGEST
+    if p.keep and p.group > limits.max_group:
+        return least
+    moved, branches = least_bytes(once_of(p, share(p)), (False, False, False), 1, 1), branches_of(p, x, limits, only)
     for b in range(len(branches)):
         array, ramp = branches[b, 4], branches[b, 5]
         if max((float(array) + float(ramp)) * y.rate, float(moved) * RATE) < LONGEST:
@@ -48,70 +67,72 @@ def _least_units(p: Problem, v: NDArray[np.int64], only: Only, close: bool) -> i
 
 
 @kernel
-def _least(step: Step, place: int, v: NDArray[np.int64], only: Only, known: NDArray[np.int64], close: bool) -> int:
-    """Cycles that no mapping of a product undercuts, whatever its roles; `LONGEST` where it cannot run."""
-    if known[place] < 0:
-        least = _least_units(problem_at(step.problems[step.places[place, 0]]), v, only, close)
+def _far(step: Step, v: NDArray[np.int64], depth: int, least: Least) -> None:
+    """Bounds by the peak, of all products."""
+    update_cycles(step, v, depth, least.updates)
+    for place in range(len(step.places)):
+        units = _peak_units(problem_at(step.problems[step.places[place, 0]]), v)
         if step.places[place, 1] >= 0:
-            least = min(least, _least_units(problem_at(step.problems[step.places[place, 1]]), v, only, close))
-        known[place] = LONGEST if least == LONGEST else ceil_div(least, v[11])
-    return int(known[place])
+            units = min(units, _peak_units(problem_at(step.problems[step.places[place, 1]]), v))
+        least.places[place] = LONGEST if units == LONGEST else ceil_div(units, v[11])
+        least.close[place] = 0
 
 
 @kernel
-def _least_of_layer(
-    step: Step,
-    v: NDArray[np.int64],
-    depth: int,
-    layer: NDArray[np.int64],
-    only: Only,
-    known: NDArray[np.int64],
-    close: bool,
-) -> float:
-    """Cycles of a layer at least, whichever of its passes run dense."""
-    y, peak = memory_of(v), v[0] * v[1]
-    least = np.inf
-    for way in range(layer[2], layer[3]):
-        total = float(update_cycles(step, step.choices[way, 2], y, v[18], depth))
-        for i in range(layer[0], layer[1]):
-            given, place = step.products[i, 0], runs(step, way, i)
-            one = _least(step, given, v, only, known, close)
-            if place != given:
-                alone = ceil_div(step.places[place, 2], peak)
-                # All of a dense product's bound is worth its time only where it may be below the sparse one's.
-                one = alone if alone >= one else _least(step, place, v, only, known, close)
-            total += float(one)
-        least = min(least, total)
-    return least
+def _approach(step: Step, place: int, v: NDArray[np.int64], only: Only, least: Least) -> None:
+    """Bound of a product by the branches of its search."""
+    if least.close[place]:
+        return
+    units = _branch_units(problem_at(step.problems[step.places[place, 0]]), v, only)
+    if step.places[place, 1] >= 0:
+        units = min(units, _branch_units(problem_at(step.problems[step.places[place, 1]]), v, only))
+    least.places[place], least.close[place] = LONGEST if units == LONGEST else ceil_div(units, v[11]), 1
 
 
 @kernel
-def _bound(step: Step, v: NDArray[np.int64], depth: int, only: Only, known: NDArray[np.int64], close: bool) -> int:
-    """Cycles of a step at least; 0 where that takes a schedule to say."""
-    y = memory_of(v)
-    if y.rate < 1:
-        return 0
-    known[:] = -1
-    total = float(vector_cycles(step, y, v[19])[0])
-    for place, times in step.alone:
-        total += float(times) * _least(step, place, v, only, known, close)
-    for update, times in step.updates_alone:
-        total += float(times) * update_cycles(step, update, y, v[18], depth)
+def _close(step: Step, v: NDArray[np.int64], only: Only, least: Least) -> None:
+    """Bounds by branches, where they can matter: of a product under N:M as it would run dense only where that may be
+    faster."""
+    for place in range(step.first_dense):
+        _approach(step, place, v, only, least)
+    for i in range(len(step.products)):
+        given, dense = step.products[i, 0], step.products[i, 1]
+        if dense >= 0 and least.places[dense] < least.places[given]:
+            _approach(step, dense, v, only, least)
+
+
+@kernel
+def _sum(step: Step, v: NDArray[np.int64], least: Least) -> int:
+    """Cycles of a step at least, whichever passes run dense; 0 where that takes a schedule to say."""
+    total = float(vector_cycles(step, v)[0])
+    for n in range(len(step.alone)):
+        total += float(step.alone[n, 1]) * least.places[step.alone[n, 0]]
+    for n in range(len(step.updates_alone)):
+        total += float(step.updates_alone[n, 1]) * least.updates[step.updates_alone[n, 0]]
     for n in range(len(step.layers)):
-        total += float(step.layers[n, 5]) * _least_of_layer(step, v, depth, step.layers[n], only, known, close)
+        begin, end, first, last = step.layers[n, 0], step.layers[n, 1], step.layers[n, 2], step.layers[n, 3]
+        best = np.inf
+        for way in range(first, last):
+            update = step.choices[way, 2]
+            one = float(least.updates[update]) if update >= 0 else 0.0
+            for i in range(begin, end):
+                one += float(least.places[runs(step, way, i)])
+            best = min(best, one)
+        total += float(step.layers[n, 5]) * best
     # Sums of whole numbers below that are exact.
     return int(total) if total < EXACT else 0
 
 
 @kernel
-def bound_rows(
-    step: Step, rows: NDArray[np.int64], depth: NDArray[np.int64], only: Only, close: bool, bounds: NDArray[np.int64]
-) -> None:
-    """Cycles that a step takes at least on every machine of ``rows``, int64 [points, 20], into ``bounds``, int64
-    [points]; ``close``: by some 50 times the work, mostly within a few percent."""
-    known = np.empty(len(step.places), np.int64)
+def bound_rows(step: Step, rows: NDArray[np.int64], depth: NDArray[np.int64], bounds: NDArray[np.int64]) -> None:
+    """Cycles that a step takes at least on every machine of ``rows``, int64 [points, 20], by its peak and its DRAM,
+    into ``bounds``, int64 [points]."""
+    least = least_of(step)
     for n in range(len(rows)):
-        bounds[n] = _bound(step, rows[n], depth[n], only, known, close)
+        bounds[n] = 0
+        if rows[n, 11]:
+            _far(step, rows[n], depth[n], least)
+            bounds[n] = _sum(step, rows[n], least)
 
 
 class Best(NamedTuple):
@@ -175,11 +196,13 @@ def decide_rows(
 
     ``done``: int64 [points, 3], status, cycles and bytes.
     """
-    known, least = known_of(step), np.empty(len(step.places), np.int64)
+    known, least = known_of(step), least_of(step)
     for n in order:
         out = _ruled_out(best, bounds[n], others[n])
-        if not out:
-            bounds[n] = max(bounds[n], _bound(step, rows[n], depth[n], asked.only, least, True))
+        if not out and rows[n, 11]:
+            _far(step, rows[n], depth[n], least)
+            _close(step, rows[n], asked.only, least)
+            bounds[n] = max(bounds[n], _sum(step, rows[n], least))
             out = _ruled_out(best, bounds[n], others[n])
         if out:
             done[n, 0] = LEFT_OUT

@@ -57,7 +57,7 @@ def front(
     for number, step in enumerate(steps):
         own = np.flatnonzero(points.family == number)
         found = np.zeros(len(own), np.int64)
-        bound_rows(step, points.rows[own], depth[own], asked.only, False, found)
+        bound_rows(step, points.rows[own], depth[own], found)
         bounds[own] = found
     # Whatever rules a machine out has no more of the first cost, so it comes before.
     order = np.lexsort((bounds, *costs.T[::-1]))

@@ -14,10 +14,11 @@ from ..integers import ceil_div
 from ..jit import inlined, kernel
 from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG
 from ..prices import Prices
-from ..problem import LONGEST, RATE, MemoryMachine, Problem
+from ..problem import LONGEST, MemoryMachine, Problem
 from ..stce.pace import ArrayMachine
 from ..stce.search import CYCLES, Found, search
 from ..stce.space import Limits, Only
+from .beside import update_cycles, vector_cycles
 from .points import array_of, limits_of, memory_of
 from .step import Step
 
@@ -33,8 +34,6 @@ __all__ = [
     "point",
     "problem_at",
     "runs",
-    "update_cycles",
-    "vector_cycles",
 ]
 
 PATTERN, TOO_SLOW, TOO_MANY = 3, 4, 5
@@ -97,66 +96,22 @@ def _placed(step: Step, place: int, x: ArrayMachine, y: MemoryMachine, limits: L
     return Done(FITS if cycles < _MANY else TOO_MANY, cycles, found.moved)
 
 
-@inlined
-def _sorted_depth(inputs: int) -> int:
-    """Stages of an odd-even merge sort, as `engine_time.sore_latency` has it."""
-    stages, last = 0, inputs - 1
-    while last > 0:
-        stages, last = stages + 1, last >> 1
-    return stages * (stages + 1) // 2
-
-
-@kernel
-def _copies_cycles(y: MemoryMachine, wuve_lanes: int, depth: int, pattern: NDArray[np.int64]) -> int:
-    """One pattern of `pregenerate.copies_cycles`."""
-    keep, group, copies, blocks = pattern[0], pattern[1], pattern[2], pattern[3]
-    a, b = y.sore_lanes, group
-    while b:
-        a, b = b, a % b
-    in_tile = y.sore_lanes // a
-    fill = ceil_div(in_tile * group * group, wuve_lanes)
-    reduce = copies * ceil_div(in_tile * group, y.sore_lanes) * (1 if y.sore_network else group)
-    tail = _sorted_depth(group) + _sorted_depth(keep) if y.sore_network else keep
-    tiles = ceil_div(blocks, in_tile)
-    return int(depth + fill + (tiles - 1) * max(fill, reduce) + reduce + tail)
-
-
-@kernel
-def update_cycles(step: Step, update: int, y: MemoryMachine, wuve_lanes: int, depth: int) -> int:
-    """`beside.update_cost` in cycles; ``depth``: of the pipeline."""
-    if update < 0:
-        return 0
-    u = step.updates[update]
-    sore = 0
-    for i in range(u[3], u[4]):
-        sore += _copies_cycles(y, wuve_lanes, depth, step.patterns[i])
-    return int(max(sore, (ceil_div(u[0], wuve_lanes) + depth) * u[1], ceil_div(u[2] * RATE, y.rate)))
-
-
-@kernel
-def vector_cycles(step: Step, y: MemoryMachine, lanes: int) -> tuple[int, int]:
-    """Cycles and DRAM bytes of all vector work."""
-    cycles = moved = 0
-    for i in range(len(step.vectors)):
-        elements, size, times = step.vectors[i]
-        cycles += times * max(ceil_div(elements, lanes), ceil_div(size * RATE, y.rate))
-        moved += times * size
-    return cycles, moved
-
-
 class Known(NamedTuple):
     """Placements of a machine as far as they were asked for, int64 [places] each."""
 
     status: NDArray[np.int64]
     cycles: NDArray[np.int64]
     moved: NDArray[np.int64]
+    updates: NDArray[np.int64]
+    """Cycles of every update, int64 [updates]."""
 
 
 @kernel
 def known_of(step: Step) -> Known:
     """Room for the placements of a step."""
-    places = len(step.places)
-    return Known(np.empty(places, np.int64), np.empty(places, np.int64), np.empty(places, np.int64))
+    places, updates = len(step.places), len(step.updates)
+    status, cycles, moved = np.empty(places, np.int64), np.empty(places, np.int64), np.empty(places, np.int64)
+    return Known(status, cycles, moved, np.empty(updates, np.int64))
 
 
 @kernel
@@ -167,7 +122,7 @@ def _know(step: Step, place: int, x: ArrayMachine, y: MemoryMachine, limits: Lim
     return int(known.status[place])
 
 
-@kernel
+@inlined
 def _may_gain(step: Step, layer: NDArray[np.int64], peak: int, update: int, known: Known) -> bool:
     """`fallback._Choice._may_gain`; ``update``: cycles of the update as annotated."""
     lead, faster = 0, False
@@ -180,7 +135,7 @@ def _may_gain(step: Step, layer: NDArray[np.int64], peak: int, update: int, know
     return bool(lead < update or faster)
 
 
-@kernel
+@inlined
 def _least_products(step: Step, layer: NDArray[np.int64], way: int, peak: int, known: Known) -> int:
     """Cycles that the products of a layer take at least under a choice."""
     total = 0
@@ -194,16 +149,14 @@ def _least_products(step: Step, layer: NDArray[np.int64], way: int, peak: int, k
 
 
 @kernel
-def _cheapest(
-    step: Step, v: NDArray[np.int64], depth: int, layer: NDArray[np.int64], asked: Asked, known: Known
-) -> int:
+def _cheapest(step: Step, v: NDArray[np.int64], layer: NDArray[np.int64], asked: Asked, known: Known) -> int:
     """The choice of a layer that costs the least, of equals the first; -1 where one takes `_MANY` cycles."""
-    x, y, limits, lanes = array_of(v), memory_of(v), limits_of(v), v[18]
-    if not _may_gain(step, layer, x.R * x.C, update_cycles(step, layer[4], y, lanes, depth), known):
+    x, y, limits = array_of(v), memory_of(v), limits_of(v)
+    if not _may_gain(step, layer, x.R * x.C, known.updates[layer[4]] if layer[4] >= 0 else 0, known):
         return int(layer[2])
     chosen, least = layer[2], LONGEST
     for way in range(layer[2], layer[3]):
-        update = update_cycles(step, step.choices[way, 1], y, lanes, depth)
+        update = known.updates[step.choices[way, 1]] if step.choices[way, 1] >= 0 else 0
         if update + _least_products(step, layer, way, x.R * x.C, known) >= least:
             continue
         total, status = update, FITS
@@ -237,24 +190,24 @@ def point(step: Step, v: NDArray[np.int64], depth: int, asked: Asked, known: Kno
         status = _know(step, place, x, y, limits, asked, known)
         if status != FITS:
             return Done(status, 0, 0)
-    cycles, moved = vector_cycles(step, y, v[19])
+    update_cycles(step, v, depth, known.updates)
+    cycles, moved = vector_cycles(step, v)
     long = float(cycles)
     for place, times in step.alone:
         cycles += times * known.cycles[place]
         moved += times * known.moved[place]
         long += float(times) * known.cycles[place]
     for update, times in step.updates_alone:
-        one = update_cycles(step, update, y, v[18], depth)
+        one = known.updates[update]
         cycles, long = cycles + times * one, long + float(times) * one
         moved += times * step.updates[update, 2]
     for n in range(len(step.layers)):
         layer = step.layers[n]
-        way = _cheapest(step, v, depth, layer, asked, known)
+        way = _cheapest(step, v, layer, asked, known)
         if way < 0:
             return Done(TOO_MANY, 0, 0)
         update = step.choices[way, 2]
-        one = update_cycles(step, update, y, v[18], depth)
-        own = step.updates[update, 2] if update >= 0 else 0
+        one, own = (known.updates[update], step.updates[update, 2]) if update >= 0 else (0, 0)
         for i in range(layer[0], layer[1]):
             one += known.cycles[runs(step, way, i)]
             own += known.moved[runs(step, way, i)]
