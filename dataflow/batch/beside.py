@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..integers import ceil_div
 from ..jit import inlined, kernel
 from ..problem import RATE, MemoryMachine
-from .points import memory_of
+from .points import lanes_of, memory_of
 from .step import Step
 
 __all__ = ["update_cycles", "vector_cycles"]
@@ -41,7 +41,7 @@ def _copies_cycles(y: MemoryMachine, wuve_lanes: int, depth: int, pattern: NDArr
 @kernel
 def update_cycles(step: Step, v: NDArray[np.int64], depth: int, cycles: NDArray[np.int64]) -> None:
     """`beside.update_cost` of every update in cycles, int64 [updates]; ``depth``: of the pipeline."""
-    y, lanes = memory_of(v), v[18]
+    y, lanes = memory_of(v), lanes_of(v)[0]
     for n in range(len(step.updates)):
         elements, trips, size, begin, end = step.updates[n]
         sore = 0
@@ -53,9 +53,10 @@ def update_cycles(step: Step, v: NDArray[np.int64], depth: int, cycles: NDArray[
 @kernel
 def vector_cycles(step: Step, v: NDArray[np.int64]) -> tuple[int, int]:
     """Cycles and DRAM bytes of all vector work."""
+    y, lanes = memory_of(v), lanes_of(v)[1]
     cycles = moved = 0
     for n in range(len(step.vectors)):
         elements, size, times = step.vectors[n]
-        cycles += times * max(ceil_div(elements, v[19]), ceil_div(size * RATE, v[11]))
+        cycles += times * max(ceil_div(elements, lanes), ceil_div(size * RATE, y.rate))
         moved += times * size
     return cycles, moved

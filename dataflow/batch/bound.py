@@ -14,7 +14,8 @@ from ..problem import LONGEST, RATE, Problem, pairs, share
 from ..stce.bounds import least_bytes, once_of
 from ..stce.space import Only, branches_of
 from .beside import update_cycles, vector_cycles
-from .kernels import Asked, known_of, point, problem_at, runs
+from .kernels import known_of, point, runs
+from .memory import Asked, memory_for, problem_at
 from .points import array_of, limits_of, memory_of
 from .step import Step
 
@@ -47,9 +48,9 @@ def _peak_units(p: Problem, v: NDArray[np.int64]) -> int:
     cannot be timed."""
     moved = least_bytes(once_of(p, share(p)), (False, False, False), 1, 1)
     kept = pairs(p.k, p.run, p.keep, p.group) if p.keep else p.k
-    array = ceil_div(p.groups * p.rows * p.cols * kept, v[0] * v[1])
-    long = max(float(array) * v[11], float(moved) * RATE)
-    return int(max(array * v[11], moved * RATE)) if long < LONGEST else LONGEST
+    array, rate = ceil_div(p.groups * p.rows * p.cols * kept, array_of(v).R * array_of(v).C), memory_of(v).rate
+    long = max(float(array) * rate, float(moved) * RATE)
+    return int(max(array * rate, moved * RATE)) if long < LONGEST else LONGEST
 
 
 @kernel
@@ -74,7 +75,7 @@ def _far(step: Step, v: NDArray[np.int64], depth: int, least: Least) -> None:
         units = _peak_units(problem_at(step.problems[step.places[place, 0]]), v)
         if step.places[place, 1] >= 0:
             units = min(units, _peak_units(problem_at(step.problems[step.places[place, 1]]), v))
-        least.places[place] = LONGEST if units == LONGEST else ceil_div(units, v[11])
+        least.places[place] = LONGEST if units == LONGEST else ceil_div(units, memory_of(v).rate)
         least.close[place] = 0
 
 
@@ -86,7 +87,7 @@ def _approach(step: Step, place: int, v: NDArray[np.int64], only: Only, least: L
     units = _branch_units(problem_at(step.problems[step.places[place, 0]]), v, only)
     if step.places[place, 1] >= 0:
         units = min(units, _branch_units(problem_at(step.problems[step.places[place, 1]]), v, only))
-    least.places[place], least.close[place] = LONGEST if units == LONGEST else ceil_div(units, v[11]), 1
+    least.places[place], least.close[place] = LONGEST if units == LONGEST else ceil_div(units, memory_of(v).rate), 1
 
 
 @kernel
@@ -130,7 +131,7 @@ def bound_rows(step: Step, rows: NDArray[np.int64], depth: NDArray[np.int64], bo
     least = least_of(step)
     for n in range(len(rows)):
         bounds[n] = 0
-        if rows[n, 11]:
+        if memory_of(rows[n]).rate:
             _far(step, rows[n], depth[n], least)
             bounds[n] = _sum(step, rows[n], least)
 
@@ -196,10 +197,10 @@ def decide_rows(
 
     ``done``: int64 [points, 3], status, cycles and bytes.
     """
-    known, least = known_of(step), least_of(step)
+    known, memory, least = known_of(step), memory_for(step), least_of(step)
     for n in order:
         out = _ruled_out(best, bounds[n], others[n])
-        if not out and rows[n, 11]:
+        if not out and memory_of(rows[n]).rate:
             _far(step, rows[n], depth[n], least)
             _close(step, rows[n], asked.only, least)
             bounds[n] = max(bounds[n], _sum(step, rows[n], least))
@@ -207,6 +208,6 @@ def decide_rows(
         if out:
             done[n, 0] = LEFT_OUT
             continue
-        done[n, 0], done[n, 1], done[n, 2] = found = point(step, rows[n], depth[n], asked, known)
+        done[n, 0], done[n, 1], done[n, 2] = found = point(step, rows[n], depth[n], asked, known, memory)
         if found.status == FITS and not _ruled_out(best, found.cycles, others[n]):
             _enter(best, n, found.cycles, others[n])

@@ -21,7 +21,8 @@ from ..stce.search import CYCLES, THRIFT
 from ..stce.space import FREE_SPACE
 from ..stce.spec import PESpec
 from .bound import LEFT_OUT
-from .kernels import PATTERN, TOO_MANY, TOO_SLOW, Asked, evaluate_rows
+from .kernels import PATTERN, TOO_MANY, TOO_SLOW, evaluate_rows
+from .memory import Asked
 from .points import COLUMN, Points, points_of
 from .step import step_of
 
@@ -66,12 +67,23 @@ def evaluate(
     """
     points, asked = points_from(machines), asked_of(objective)
     depth, done = depths(points, workload.rule), np.zeros((len(points), 3), np.int64)
+    order = _alike_together(points.rows)
     for number, machine in enumerate(points.families):
-        own = np.flatnonzero(points.family == number)
+        own = order[points.family[order] == number]
         found = np.zeros((len(own), 3), np.int64)
         evaluate_rows(step_of(workload, machine), points.rows[own], depth[own], asked, found)
         done[own] = found
     return Evaluated(*np.ascontiguousarray(done.T))
+
+
+def _alike_together(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Row numbers, int64 [points], so that machines that differ in capacities only stand together, the roomiest first:
+    their searches answer for the others."""
+    room = ("west_half", "north_half", "out_half", "accumulators", "dense_words", "weight_pairs", "max_group")
+    others = [name for name in COLUMN if name not in room and not name.endswith("lanes")]
+    others += ["sore_lanes"]
+    keys = [*(rows[:, COLUMN[name]] for name in others), *(-rows[:, COLUMN[name]] for name in room)]
+    return np.lexsort(keys[::-1])
 
 
 def points_from(machines: Iterable[AcceleratorSpec] | Points) -> Points:

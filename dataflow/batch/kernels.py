@@ -13,42 +13,20 @@ from numpy.typing import NDArray
 from ..integers import ceil_div
 from ..jit import inlined, kernel
 from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG
-from ..prices import Prices
-from ..problem import LONGEST, MemoryMachine, Problem
-from ..stce.pace import ArrayMachine
-from ..stce.search import CYCLES, Found, search
-from ..stce.space import Limits, Only
+from ..problem import LONGEST
+from ..stce.search import CYCLES
 from .beside import update_cycles, vector_cycles
-from .points import array_of, limits_of, memory_of
+from .memory import Asked, Memory, Solved, forget_others, memory_for, solved
+from .points import limits_of, memory_of
 from .step import Step
 
-__all__ = [
-    "PATTERN",
-    "TOO_MANY",
-    "TOO_SLOW",
-    "Asked",
-    "Done",
-    "Known",
-    "evaluate_rows",
-    "known_of",
-    "point",
-    "problem_at",
-    "runs",
-]
+__all__ = ["PATTERN", "TOO_MANY", "TOO_SLOW", "Done", "Known", "evaluate_rows", "known_of", "point", "runs"]
 
 PATTERN, TOO_SLOW, TOO_MANY = 3, 4, 5
 """Status of a point beside `TOO_LARGE`, `FITS` and `TOO_LONG`; `evaluate.py:Status` says them in words."""
 _UNKNOWN = -1
 _MANY = 2**55
 """Cycles of a product of which a layer, with its update, may have a hundred in 64 bits."""
-
-
-class Asked(NamedTuple):
-    """What every search of a run is asked."""
-
-    objective: int
-    price: Prices
-    only: Only
 
 
 class Done(NamedTuple):
@@ -60,18 +38,7 @@ class Done(NamedTuple):
 
 
 @inlined
-def problem_at(v: NDArray[np.int64]) -> Problem:
-    """The problem of a row."""
-    # fmt: off
-    return Problem(
-        v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10],
-        v[11], v[12], v[13], v[14], v[15], v[16], v[17], v[18], v[19], v[20],
-    )
-    # fmt: on
-
-
-@inlined
-def _better(objective: int, a: Found, b: Found) -> bool:
+def _better(objective: int, a: Solved, b: Solved) -> bool:
     """Whether the second role of a product is better than the first, as `array_engine._rank` has it."""
     if a.status != b.status:
         return a.status == FITS or (a.status == TOO_LONG and b.status == TOO_LARGE)
@@ -79,20 +46,20 @@ def _better(objective: int, a: Found, b: Found) -> bool:
 
 
 @kernel
-def _placed(step: Step, place: int, x: ArrayMachine, y: MemoryMachine, limits: Limits, asked: Asked) -> Done:
+def _placed(step: Step, place: int, v: NDArray[np.int64], asked: Asked, memory: Memory) -> Done:
     """The best placement of a product, by one search or two."""
-    p = problem_at(step.problems[step.places[place, 0]])
-    if p.keep and p.group > limits.max_group:
+    first, other = step.places[place, 0], step.places[place, 1]
+    # Of a problem: keep and group.
+    if step.problems[first, 5] and step.problems[first, 6] > limits_of(v).max_group:
         return Done(PATTERN, 0, 0)
-    found = search(p, x, y, limits, asked.price, asked.objective, asked.only)
-    other = step.places[place, 1]
+    found = solved(step, first, v, asked, memory)
     if other >= 0:
-        turned = search(problem_at(step.problems[other]), x, y, limits, asked.price, asked.objective, asked.only)
+        turned = solved(step, other, v, asked, memory)
         if _better(asked.objective, turned, found):
             found = turned
     if found.status != FITS:
         return Done(found.status, 0, 0)
-    cycles = ceil_div(found.units, y.rate)
+    cycles = ceil_div(found.units, memory_of(v).rate)
     return Done(FITS if cycles < _MANY else TOO_MANY, cycles, found.moved)
 
 
@@ -115,10 +82,10 @@ def known_of(step: Step) -> Known:
 
 
 @kernel
-def _know(step: Step, place: int, x: ArrayMachine, y: MemoryMachine, limits: Limits, asked: Asked, known: Known) -> int:
+def _know(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Known, memory: Memory) -> int:
     """Status of a placement, which is known afterwards."""
     if known.status[place] == _UNKNOWN:
-        known.status[place], known.cycles[place], known.moved[place] = _placed(step, place, x, y, limits, asked)
+        known.status[place], known.cycles[place], known.moved[place] = _placed(step, place, v, asked, memory)
     return int(known.status[place])
 
 
@@ -149,20 +116,22 @@ def _least_products(step: Step, layer: NDArray[np.int64], way: int, peak: int, k
 
 
 @kernel
-def _cheapest(step: Step, v: NDArray[np.int64], layer: NDArray[np.int64], asked: Asked, known: Known) -> int:
+def _cheapest(
+    step: Step, v: NDArray[np.int64], layer: NDArray[np.int64], asked: Asked, known: Known, memory: Memory
+) -> int:
     """The choice of a layer that costs the least, of equals the first; -1 where one takes `_MANY` cycles."""
-    x, y, limits = array_of(v), memory_of(v), limits_of(v)
-    if not _may_gain(step, layer, x.R * x.C, known.updates[layer[4]] if layer[4] >= 0 else 0, known):
+    peak = v[0] * v[1]
+    if not _may_gain(step, layer, peak, known.updates[layer[4]] if layer[4] >= 0 else 0, known):
         return int(layer[2])
     chosen, least = layer[2], LONGEST
     for way in range(layer[2], layer[3]):
         update = known.updates[step.choices[way, 1]] if step.choices[way, 1] >= 0 else 0
-        if update + _least_products(step, layer, way, x.R * x.C, known) >= least:
+        if update + _least_products(step, layer, way, peak, known) >= least:
             continue
         total, status = update, FITS
         for i in range(layer[0], layer[1]):
             place = runs(step, way, i)
-            status = _know(step, place, x, y, limits, asked, known)
+            status = _know(step, place, v, asked, known, memory)
             if status != FITS:
                 break
             total += known.cycles[place]
@@ -180,14 +149,14 @@ def runs(step: Step, way: int, product: int) -> int:
 
 
 @kernel
-def point(step: Step, v: NDArray[np.int64], depth: int, asked: Asked, known: Known) -> Done:
+def point(step: Step, v: NDArray[np.int64], depth: int, asked: Asked, known: Known, memory: Memory) -> Done:
     """A step on one machine."""
-    x, y, limits = array_of(v), memory_of(v), limits_of(v)
-    if y.rate < 1:
+    if memory_of(v).rate < 1:
         return Done(TOO_SLOW, 0, 0)
+    forget_others(memory, v)
     known.status[:] = _UNKNOWN
     for place in range(step.first_dense):
-        status = _know(step, place, x, y, limits, asked, known)
+        status = _know(step, place, v, asked, known, memory)
         if status != FITS:
             return Done(status, 0, 0)
     update_cycles(step, v, depth, known.updates)
@@ -203,7 +172,7 @@ def point(step: Step, v: NDArray[np.int64], depth: int, asked: Asked, known: Kno
         moved += times * step.updates[update, 2]
     for n in range(len(step.layers)):
         layer = step.layers[n]
-        way = _cheapest(step, v, layer, asked, known)
+        way = _cheapest(step, v, layer, asked, known, memory)
         if way < 0:
             return Done(TOO_MANY, 0, 0)
         update = step.choices[way, 2]
@@ -221,6 +190,6 @@ def evaluate_rows(
 ) -> None:
     """A step on every machine of ``rows``, int64 [points, 20]; ``depth``: int64 [points], of the update's pipeline;
     ``done``: int64 [points, 3], status, cycles and bytes."""
-    known = known_of(step)
+    known, memory = known_of(step), memory_for(step)
     for n in range(len(rows)):
-        done[n, 0], done[n, 1], done[n, 2] = point(step, rows[n], depth[n], asked, known)
+        done[n, 0], done[n, 1], done[n, 2] = point(step, rows[n], depth[n], asked, known, memory)

@@ -17,7 +17,7 @@ from ..problem import RATE, MemoryMachine, memory_machine
 from ..stce.pace import ArrayMachine, array_machine
 from ..stce.space import Limits
 
-__all__ = ["COLUMN", "Point", "Points", "array_of", "limits_of", "memory_of", "points_of"]
+__all__ = ["COLUMN", "Point", "Points", "array_of", "lanes_of", "limits_of", "memory_of", "points_of"]
 
 
 class Point(NamedTuple):
@@ -112,3 +112,9 @@ def memory_of(v: NDArray[np.int64]) -> MemoryMachine:
 def limits_of(v: NDArray[np.int64]) -> Limits:
     """Registers of a PE of a row."""
     return Limits(v[14], v[15], v[16], v[17])
+
+
+@inlined
+def lanes_of(v: NDArray[np.int64]) -> tuple[int, int]:
+    """Lanes of the update and of vector work of a row."""
+    return v[18], v[19]
