@@ -143,6 +143,36 @@ def test_thousands_are_the_schedule_of_each(objective, asked):
     assert 100 < np.count_nonzero(found.status == Status.RUNS) < 500, "both kinds should be among them"
 
 
+def with_room(spec: AcceleratorSpec, draw: Random) -> AcceleratorSpec:
+    """``spec`` with other capacities."""
+    size = [2 ** draw.randint(8, 16) for _ in range(3)]
+    pe = replace(
+        spec.pe,
+        accumulators=draw.choice((1, 4, 16)),
+        dense_words=spec.pe.max_group * draw.randint(1, 4),
+        weight_pairs=draw.randint(1, 8),
+    )
+    return replace(spec, pe=pe, buffers=BufferSpec(w2e_bytes=size[0], n2s_bytes=size[1], output_bytes=size[2]))
+
+
+@given(step=layers(), base=MACHINES, draw=st.randoms(use_true_random=False), objective=OBJECTIVES)
+@settings(max_examples=examples(90), deadline=None)
+def test_machines_that_differ_in_capacities_share_searches(step, base, draw, objective):
+    """Their searches answer for each other where they can, and nowhere else."""
+    specs = [with_room(base, draw) for _ in range(30)]
+
+    assert as_rows(evaluate(step, specs, objective)) == one_by_one(step, specs, objective)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["cycles", "thrift"])
+def test_a_grid_of_capacities_of_a_traced_step(objective):
+    draw, step = Random(1), workload(("resnet50", 2, "bdwp", "2:8"))
+    specs = [with_room(SAT, draw) for _ in range(300)]
+
+    assert as_rows(evaluate(step, specs, objective)) == one_by_one(step, specs, objective)
+
+
 def costs_of(specs: Sequence[AcceleratorSpec]) -> np.ndarray:
     """PEs and bytes of buffers."""
     return np.array(
