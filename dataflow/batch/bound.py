@@ -22,6 +22,9 @@ from .step import Step
 __all__ = ["LEFT_OUT", "Best", "bound_rows", "decide_rows"]
 
 EXACT = 2**53
+"""Below it floats are whole numbers."""
+_AT_A_TIME = 6
+"""Products whose bounds are made closer before the sum is looked at again."""
 LEFT_OUT = 6
 """Status of a point that its bound rules out."""
 
@@ -91,18 +94,6 @@ def _approach(step: Step, place: int, v: NDArray[np.int64], only: Only, least: L
 
 
 @kernel
-def _close(step: Step, v: NDArray[np.int64], only: Only, least: Least) -> None:
-    """Bounds by branches, where they can matter: of a product under N:M as it would run dense only where that may be
-    faster."""
-    for place in range(step.first_dense):
-        _approach(step, place, v, only, least)
-    for i in range(len(step.products)):
-        given, dense = step.products[i, 0], step.products[i, 1]
-        if dense >= 0 and least.places[dense] < least.places[given]:
-            _approach(step, dense, v, only, least)
-
-
-@kernel
 def _sum(step: Step, v: NDArray[np.int64], least: Least) -> int:
     """Cycles of a step at least, whichever passes run dense; 0 where that takes a schedule to say."""
     total = float(vector_cycles(step, v)[0])
@@ -168,6 +159,25 @@ def _ruled_out(best: Best, cycles: int, others: NDArray[np.float64]) -> bool:
 
 
 @kernel
+def _closer(step: Step, v: NDArray[np.int64], only: Only, least: Least, best: Best, others: NDArray[np.float64]) -> int:
+    """Cycles at least by the branches of the searches, as far as it takes to rule a machine out.
+
+    A product under N:M is looked at as it would run dense only where that may be faster.
+    """
+    for place in range(step.first_dense):
+        _approach(step, place, v, only, least)
+        if place % _AT_A_TIME == _AT_A_TIME - 1:
+            bound = _sum(step, v, least)
+            if _ruled_out(best, bound, others):
+                return bound
+    for i in range(len(step.products)):
+        given, dense = step.products[i, 0], step.products[i, 1]
+        if dense >= 0 and least.places[dense] < least.places[given]:
+            _approach(step, dense, v, only, least)
+    return _sum(step, v, least)
+
+
+@kernel
 def _enter(best: Best, point: int, cycles: int, others: NDArray[np.float64]) -> None:
     """Take a machine in that nothing rules out, and put out those that it does."""
     kept = 0
@@ -202,8 +212,7 @@ def decide_rows(
         out = _ruled_out(best, bounds[n], others[n])
         if not out and memory_of(rows[n]).rate:
             _far(step, rows[n], depth[n], least)
-            _close(step, rows[n], asked.only, least)
-            bounds[n] = max(bounds[n], _sum(step, rows[n], least))
+            bounds[n] = max(bounds[n], _closer(step, rows[n], asked.only, least, best, others[n]))
             out = _ruled_out(best, bounds[n], others[n])
         if out:
             done[n, 0] = LEFT_OUT
