@@ -150,7 +150,7 @@ def runs(step: Step, way: int, product: int) -> int:
 
 @kernel
 def point(step: Step, v: NDArray[np.int64], depth: int, asked: Asked, known: Known, memory: Memory) -> Done:
-    """A step on one machine."""
+    """A step on one machine, int64 [20]; ``depth``: of the update's pipeline."""
     if memory_of(v).rate < 1:
         return Done(TOO_SLOW, 0, 0)
     forget_others(memory, v)

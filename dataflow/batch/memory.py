@@ -75,7 +75,7 @@ def memory_for(step: Step) -> Memory:
 
 @kernel
 def forget_others(memory: Memory, v: NDArray[np.int64]) -> None:
-    """Forget all unless it is of machines like ``v``."""
+    """Forget all unless it is of machines like ``v``, int64 [20]."""
     alike = True
     for i in range(11):
         column = i if i < 8 else i + 3
@@ -87,7 +87,7 @@ def forget_others(memory: Memory, v: NDArray[np.int64]) -> None:
 
 @inlined
 def problem_at(v: NDArray[np.int64]) -> Problem:
-    """The problem of a row."""
+    """The problem of a row, int64 [21]."""
     # fmt: off
     return Problem(
         v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10],
@@ -152,7 +152,7 @@ def _recalled(memory: Memory, problem: int, p: Problem, v: NDArray[np.int64]) ->
 
 @kernel
 def solved(step: Step, problem: int, v: NDArray[np.int64], asked: Asked, memory: Memory) -> Solved:
-    """The search of a problem for a machine, or what is known of it."""
+    """The search of a problem for a machine, int64 [20], or what is known of it."""
     p = problem_at(step.problems[problem])
     slot = _recalled(memory, problem, p, v)
     if slot >= 0:

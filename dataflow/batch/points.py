@@ -98,23 +98,23 @@ def _point(spec: AcceleratorSpec) -> Point:
 
 @inlined
 def array_of(v: NDArray[np.int64]) -> ArrayMachine:
-    """The array of a row."""
+    """The array of a row, int64 [20]."""
     return ArrayMachine(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7])
 
 
 @inlined
 def memory_of(v: NDArray[np.int64]) -> MemoryMachine:
-    """Buffers, DRAM and SORE of a row."""
+    """Buffers, DRAM and SORE of a row, int64 [20]."""
     return MemoryMachine(v[8], v[9], v[10], v[11], v[12], v[13])
 
 
 @inlined
 def limits_of(v: NDArray[np.int64]) -> Limits:
-    """Registers of a PE of a row."""
+    """Registers of a PE of a row, int64 [20]."""
     return Limits(v[14], v[15], v[16], v[17])
 
 
 @inlined
 def lanes_of(v: NDArray[np.int64]) -> tuple[int, int]:
-    """Lanes of the update and of vector work of a row."""
+    """Lanes of the update and of vector work of a row, int64 [20]."""
     return v[18], v[19]
