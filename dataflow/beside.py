@@ -25,6 +25,7 @@ __all__ = [
     "dense_bytes",
     "machine_bytes",
     "update_cost",
+    "update_traffic",
     "update_work",
     "vector_cost",
     "vector_work",
@@ -91,20 +92,27 @@ def dense_bytes(op: UpdateOp, spec: AcceleratorSpec) -> int:
     return spec.pe.operand.size(op.elements) if wanted else 0
 
 
+def update_traffic(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> tuple[int, int]:
+    """Bytes that a weight update reads and writes."""
+    n, operand = op.elements, spec.pe.operand
+    held = FP32.size(n * len(rule.held))
+    copies = sum(copy_bytes(copy, operand) for copy in copies_made(op, spec))
+    return held + operand.size(n) * (1 + op.looks), held + dense_bytes(op, spec) + copies + FP32.size(op.scales)
+
+
 def update_work(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> Work:
     """Lanes, SORE and traffic of a weight update.
 
     WUVE packs a weight as it leaves, and adds up what its scales are made of. Where weights must all have been seen
     before (``looks``), it goes over them again: the first look is the update itself, the last trip packs.
     """
-    n, operand = op.elements, spec.pe.operand
-    held, of_operands = FP32.size(n * len(rule.held)), operand.size(n)
-    copies = copies_made(op, spec)
+    n = op.elements
+    read, write = update_traffic(op, spec, rule)
     return Work(
         lanes=(ceil_div(n, spec.wuve.lanes) + wuve_latency(rule, spec.pe)) * (1 + op.looks),
         sore=copies_cycles(spec, rule, n, _compact_copies(op, spec)),
-        read=held + of_operands * (1 + op.looks),
-        write=held + dense_bytes(op, spec) + sum(copy_bytes(copy, operand) for copy in copies) + FP32.size(op.scales),
+        read=read,
+        write=write,
     )
 
 

@@ -21,6 +21,7 @@ from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
 from ..workloads.schemes.annotate import weight_copies
 from ..workloads.step import MatrixOp, Op, UpdateOp, Workload
+from ..workloads.update_rule import UpdateRule
 from .accelerator import AcceleratorSpec
 from .account import declared_causes, items
 from .beside import update_cost
@@ -28,7 +29,7 @@ from .engines import peak_of
 from .integers import ceil_div
 from .placement import Placement
 
-__all__ = ["DOES_NOT_HELP", "with_fallback"]
+__all__ = ["DOES_NOT_HELP", "Layer", "layers_of", "with_fallback"]
 
 DOES_NOT_HELP = "N:M does not help"
 """How the reason begins that an op is left dense for; the rest says what a sparse operand would meet."""
@@ -45,6 +46,47 @@ def with_fallback(
     ``place`` gives the best placement of an op, ``cost`` what of it is minimised: cycles, with those of the update, if
     none is given.
     """
+    ops: list[Op] = list(workload.ops)
+    for layer in layers_of(workload, fixed):
+        for i, op in _Choice(layer, spec, workload.rule, place, cost).cheapest():
+            ops[i] = op
+    return workload if ops == list(workload.ops) else replace(workload, ops=tuple(ops))
+
+
+class Layer:
+    """The products of one weight, by index, and its update."""
+
+    def __init__(self, workload: Workload, own: list[int]) -> None:
+        given = [(i, workload.ops[i]) for i in own]
+        self.products = {i: op for i, op in given if isinstance(op, MatrixOp)}
+        self.update = next(((i, op) for i, op in given if isinstance(op, UpdateOp)), None)
+
+    @property
+    def sparse(self) -> list[MatrixOp]:
+        """Products under N:M."""
+        return [op for op in self.products.values() if op.sparse is not None]
+
+    @property
+    def choices(self) -> list[tuple[Pass, ...]]:
+        """Every set of passes that could run dense; of equals the first is taken."""
+        passes = list(dict.fromkeys(op.pass_ for op in self.sparse))
+        return [dense for size in range(len(passes) + 1) for dense in combinations(passes, size)]
+
+    def products_with(self, dense: tuple[Pass, ...]) -> Iterator[MatrixOp]:
+        """The products with these passes dense."""
+        return (replace(op, sparse=None) if op.pass_ in dense else op for op in self.products.values())
+
+    def updated(self, dense: tuple[Pass, ...]) -> UpdateOp:
+        """The update, of a layer that has one, with the copies that are still read."""
+        assert self.update is not None
+        made = weight_copies(self.products_with(dense)).get(self.update[1].name)
+        if made is None:
+            return self.update[1]
+        return replace(self.update[1], dense_copy=made[0], copies=made[1])
+
+
+def layers_of(workload: Workload, fixed: Container[int] = ()) -> Iterator[Layer]:
+    """The layers that have products under N:M, in the order of the step, without those that have one in ``fixed``."""
     layers: dict[str, list[int]] = {}
     updates: dict[str, int] = {}
     for i, op in enumerate(workload.ops):
@@ -52,50 +94,41 @@ def with_fallback(
             updates[op.name] = i
         elif isinstance(op, MatrixOp) and op.parameter is not None:
             layers.setdefault(op.parameter, []).append(i)
-    ops: list[Op] = list(workload.ops)
     for parameter, own in layers.items():
-        if any(i in fixed for i in own):
-            continue
-        layer = _Layer(workload, spec, [i for i in (*own, updates.get(parameter, -1)) if i >= 0], place, cost)
-        for i, op in layer.cheapest():
-            ops[i] = op
-    return workload if ops == list(workload.ops) else replace(workload, ops=tuple(ops))
+        layer = Layer(workload, [i for i in (*own, updates.get(parameter, -1)) if i >= 0])
+        if layer.sparse and not any(i in fixed for i in own):
+            yield layer
 
 
-class _Layer:
-    """The products of one weight, by index, and its update."""
+class _Choice:
+    """Which passes of a layer run dense."""
 
-    def __init__(
-        self, workload: Workload, spec: AcceleratorSpec, own: list[int], place: Place, cost: Cost | None
-    ) -> None:
-        self._spec, self._rule = spec, workload.rule
+    def __init__(self, layer: Layer, spec: AcceleratorSpec, rule: UpdateRule, place: Place, cost: Cost | None) -> None:
+        self._layer, self._spec, self._rule = layer, spec, rule
         self._place, self._cost = place, cost
-        given = [(i, workload.ops[i]) for i in own]
-        self._products = {i: op for i, op in given if isinstance(op, MatrixOp)}
-        self._update = next(((i, op) for i, op in given if isinstance(op, UpdateOp)), None)
 
     def cheapest(self) -> Iterator[tuple[int, Op]]:
         """What changes of it."""
-        sparse = [op for op in self._products.values() if op.sparse is not None]
-        passes = list(dict.fromkeys(op.pass_ for op in sparse))
-        if not passes or not self._may_gain(sparse):
+        layer = self._layer
+        if not self._may_gain(layer.sparse):
             return
-        chosen = min(_subsets(passes), key=lambda dense: (self._total(dense), len(dense)))
+        chosen = min(layer.choices, key=lambda dense: (self._total(dense), len(dense)))
         if not chosen:
             return
-        for i, op in self._products.items():
+        for i, op in layer.products.items():
             if op.sparse is not None and op.pass_ in chosen:
                 yield i, self._dense(op)
-        if self._update is not None:
-            yield self._update[0], self._updated(chosen)
+        if layer.update is not None:
+            yield layer.update[0], layer.updated(chosen)
 
     def _may_gain(self, sparse: list[MatrixOp]) -> bool:
         """Whether a dense pass can cost less at all: not where no product could be as fast on a dense array with
         nothing to wait for, and all of the update would not make up for it."""
         if self._cost is not None:
             return True
+        update = self._layer.update
         lead = sum(self._least_dense(op) - self._place(op).cycles.total for op in sparse)
-        most = 0 if self._update is None else update_cost(self._update[1], self._spec, self._rule)[0].total
+        most = 0 if update is None else update_cost(update[1], self._spec, self._rule)[0].total
         return lead < most or any(self._least_dense(op) < self._place(op).cycles.total for op in sparse)
 
     def _least_dense(self, op: MatrixOp) -> int:
@@ -104,7 +137,7 @@ class _Layer:
     def _total(self, dense: tuple[Pass, ...]) -> float:
         """Of the layer with these passes dense."""
         try:
-            placed = [self._place(op) for op in self._products_with(dense)]
+            placed = [self._place(op) for op in self._layer.products_with(dense)]
         except InputError:
             if not dense:
                 raise
@@ -112,30 +145,14 @@ class _Layer:
         if self._cost is not None:
             return sum(map(self._cost, placed))
         spent = sum(placement.cycles.total for placement in placed)
-        if self._update is not None:
-            spent += update_cost(self._updated(dense), self._spec, self._rule)[0].total
+        if self._layer.update is not None:
+            spent += update_cost(self._layer.updated(dense), self._spec, self._rule)[0].total
         return spent
-
-    def _products_with(self, dense: tuple[Pass, ...]) -> Iterator[MatrixOp]:
-        return (replace(op, sparse=None) if op.pass_ in dense else op for op in self._products.values())
-
-    def _updated(self, dense: tuple[Pass, ...]) -> UpdateOp:
-        """The update with the copies that are still read."""
-        assert self._update is not None
-        made = weight_copies(self._products_with(dense)).get(self._update[1].name)
-        if made is None:
-            return self._update[1]
-        return replace(self._update[1], dense_copy=made[0], copies=made[1])
 
     def _dense(self, op: MatrixOp) -> MatrixOp:
         left = replace(op, sparse=None)
         reason = f"{DOES_NOT_HELP}: {_obstacle(op, self._place(op), self._place(left), self._spec)}"
         return replace(left, kept_dense=reason)
-
-
-def _subsets(passes: list[Pass]) -> Iterator[tuple[Pass, ...]]:
-    for size in range(len(passes) + 1):
-        yield from combinations(passes, size)
 
 
 def _obstacle(op: MatrixOp, sparse: Placement, dense: Placement, spec: AcceleratorSpec) -> str:

@@ -20,7 +20,7 @@ from weft.workloads.im2col import Window, unfold
 from weft.workloads.levels import Levels
 from weft.workloads.operand import DTYPE_BYTES, NMOperand, Operand, Role
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import MatrixOp
+from weft.workloads.step import MatrixOp, UpdateOp, Workload
 
 from ..strategies import most_interleave, specs
 
@@ -50,6 +50,40 @@ def with_levels(op: MatrixOp, a: Levels | None, b: Levels | None, c: tuple[str, 
     dtype, levels = c
     result = Operand(role=op.c.role, dtype=dtype, bytes=op.c.elements * DTYPE_BYTES[dtype], levels=levels)
     return replace(op, a=replace(op.a, levels=a), b=replace(op.b, levels=b), c=result)
+
+
+def linear(name: str, rows: int, inputs: int, outputs: int, optimizer: str = "sgd") -> list[MatrixOp | UpdateOp]:
+    """The three products of a linear layer and its update, as they are traced."""
+
+    def operand(role: Role, elements: int) -> Operand:
+        return Operand(role=role, dtype="float32", bytes=4 * elements)
+
+    x, w, y = rows * inputs, inputs * outputs, rows * outputs
+    activation, weight, gradient = Role.ACTIVATION, Role.WEIGHT, Role.GRADIENT
+    made = [
+        (Pass.FF, Gemm(m=rows, k=inputs, n=outputs), (activation, x), (weight, w), (activation, y)),
+        (Pass.BP, Gemm(m=rows, k=outputs, n=inputs), (gradient, y), (weight, w), (gradient, x)),
+        (Pass.WU, Gemm(m=outputs, k=rows, n=inputs), (gradient, y), (activation, x), (gradient, w)),
+    ]
+    products = [
+        MatrixOp(
+            name=name,
+            op="aten.mm",
+            pass_=p,
+            gemm=gemm,
+            a=operand(*a),
+            b=operand(*b),
+            c=operand(*c),
+            parameter=f"{name}.weight",
+        )
+        for p, gemm, a, b, c in made
+    ]
+    return [*products, UpdateOp(name=f"{name}.weight", elements=w)]
+
+
+def step_of_layers(*layers: tuple[int, int, int], optimizer: str = "sgd") -> Workload:
+    ops = tuple(op for i, sizes in enumerate(layers) for op in linear(f"layer{i}", *sizes))
+    return Workload(model="m", batch=1, optimizer=optimizer, ops=ops)
 
 
 @st.composite

@@ -22,52 +22,17 @@ from weft.dataflow.schedule import Schedule, schedule
 from weft.simulator.step import simulate
 from weft.simulator.system import step_time
 from weft.workloads.errors import InputError
-from weft.workloads.gemm import Gemm, Pass
-from weft.workloads.operand import Operand, Role
+from weft.workloads.gemm import Pass
 from weft.workloads.schemes.annotate import annotate, weight_copies
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp, UpdateOp, Workload
 from weft.workloads.update_rule import UPDATE_RULES
 
 from ..examples_drawn import examples
-from .problems import machines
+from .problems import machines, step_of_layers
 
 SAT = load_spec("sat-vcu1525")
 TWO_OF_EIGHT = NMPattern(keep=2, group=8)
-
-
-def linear(name: str, rows: int, inputs: int, outputs: int, optimizer: str = "sgd") -> list[MatrixOp | UpdateOp]:
-    """The three products of a linear layer and its update, as they are traced."""
-
-    def operand(role: Role, elements: int) -> Operand:
-        return Operand(role=role, dtype="float32", bytes=4 * elements)
-
-    x, w, y = rows * inputs, inputs * outputs, rows * outputs
-    activation, weight, gradient = Role.ACTIVATION, Role.WEIGHT, Role.GRADIENT
-    made = [
-        (Pass.FF, Gemm(m=rows, k=inputs, n=outputs), (activation, x), (weight, w), (activation, y)),
-        (Pass.BP, Gemm(m=rows, k=outputs, n=inputs), (gradient, y), (weight, w), (gradient, x)),
-        (Pass.WU, Gemm(m=outputs, k=rows, n=inputs), (gradient, y), (activation, x), (gradient, w)),
-    ]
-    products = [
-        MatrixOp(
-            name=name,
-            op="aten.mm",
-            pass_=p,
-            gemm=gemm,
-            a=operand(*a),
-            b=operand(*b),
-            c=operand(*c),
-            parameter=f"{name}.weight",
-        )
-        for p, gemm, a, b, c in made
-    ]
-    return [*products, UpdateOp(name=f"{name}.weight", elements=w)]
-
-
-def step_of(*layers: tuple[int, int, int], optimizer: str = "sgd") -> Workload:
-    ops = tuple(op for i, sizes in enumerate(layers) for op in linear(f"layer{i}", *sizes))
-    return Workload(model="m", batch=1, optimizer=optimizer, ops=ops)
 
 
 def cycles(workload: Workload, spec: AcceleratorSpec, objective: Objective = Objective.CYCLES) -> int:
@@ -76,7 +41,7 @@ def cycles(workload: Workload, spec: AcceleratorSpec, objective: Objective = Obj
 
 def test_a_head_with_a_narrow_output_runs_dense_and_says_why():
     """32,768 x 8 x 2: as pairs its weight flows into 2 of 32 columns; dense, the roles change places."""
-    dense = step_of((32768, 8, 2))
+    dense = step_of_layers((32768, 8, 2))
     sparse = annotate(dense, "srste", TWO_OF_EIGHT)
     plan = schedule(sparse, SAT)
     (ff,) = (op for op in plan.as_run.matrix_ops if op.pass_ is Pass.FF)
@@ -90,7 +55,7 @@ def test_a_head_with_a_narrow_output_runs_dense_and_says_why():
 
 
 def test_a_layer_that_gains_keeps_its_patterns():
-    plan = schedule(annotate(step_of((512, 512, 512)), "bdwp", TWO_OF_EIGHT), SAT)
+    plan = schedule(annotate(step_of_layers((512, 512, 512)), "bdwp", TWO_OF_EIGHT), SAT)
 
     assert plan.fallback is None
     assert plan.as_run is plan.workload
@@ -98,7 +63,7 @@ def test_a_layer_that_gains_keeps_its_patterns():
 
 def test_a_pass_may_run_dense_while_another_is_sparse():
     """FF of a layer with few inputs has a contraction of one group; BP a long one."""
-    plan = schedule(annotate(step_of((4096, 8, 512)), "bdwp", TWO_OF_EIGHT), SAT)
+    plan = schedule(annotate(step_of_layers((4096, 8, 512)), "bdwp", TWO_OF_EIGHT), SAT)
     found = {op.pass_: op.sparse is not None for op in plan.as_run.matrix_ops}
     (update,) = (op for op in plan.as_run.ops if isinstance(op, UpdateOp))
 
@@ -107,8 +72,8 @@ def test_a_pass_may_run_dense_while_another_is_sparse():
 
 
 def test_the_system_level_runs_the_same_ops():
-    sparse = annotate(step_of((32768, 8, 2)), "srste", TWO_OF_EIGHT)
-    assert step_time(schedule(sparse, SAT)) == step_time(schedule(step_of((32768, 8, 2)), SAT))
+    sparse = annotate(step_of_layers((32768, 8, 2)), "srste", TWO_OF_EIGHT)
+    assert step_time(schedule(sparse, SAT)) == step_time(schedule(step_of_layers((32768, 8, 2)), SAT))
 
 
 SCHEMES = st.sampled_from(("bdwp", "bdwp-x", "srste", "sdgp", "sdwp", "transposable-mvue"))
@@ -120,7 +85,7 @@ SIZES = st.tuples(*(st.sampled_from((1, 2, 5, 8, 16, 33, 64, 200)) for _ in rang
 def test_no_step_is_slower_than_the_same_step_dense(data):
     """On any machine, under any scheme, for either objective of time, at both levels' ops."""
     spec = data.draw(st.sampled_from([load_spec(name) for name in ("sat-vcu1525", "tiny", "sat-ecp5")]) | machines())
-    dense = step_of(
+    dense = step_of_layers(
         *data.draw(st.lists(SIZES, min_size=1, max_size=3)), optimizer=data.draw(st.sampled_from(tuple(UPDATE_RULES)))
     )
     objective = data.draw(st.sampled_from((Objective.CYCLES, Objective.THRIFT)))
@@ -140,7 +105,7 @@ def test_no_step_is_slower_than_the_same_step_dense(data):
 def test_no_other_choice_of_dense_passes_is_faster(data):
     """The witness: every set of dense passes of one layer, written into the workload by hand and simulated."""
     spec = data.draw(st.sampled_from([load_spec(name) for name in ("sat-vcu1525", "tiny", "sat-ecp5")]))
-    sparse = annotate(step_of(data.draw(SIZES)), data.draw(SCHEMES), TWO_OF_EIGHT)
+    sparse = annotate(step_of_layers(data.draw(SIZES)), data.draw(SCHEMES), TWO_OF_EIGHT)
     passes = [op.pass_ for op in sparse.matrix_ops if op.sparse]
     every = chain.from_iterable(combinations(passes, n) for n in range(len(passes) + 1))
     fixed = [_without(sparse, dense) for dense in every]
@@ -170,7 +135,7 @@ def _as_it_stands(workload: Workload, spec: AcceleratorSpec) -> Schedule:
 @pytest.mark.parametrize("machine", ["sat-vcu1525", "tiny"])
 @pytest.mark.parametrize("sizes", [(32768, 8, 2), (64, 8, 8), (512, 512, 512)])
 def test_under_the_objective_energy_the_products_take_no_more_than_dense(machine, sizes):
-    spec, dense = load_spec(machine), step_of(sizes)
+    spec, dense = load_spec(machine), step_of_layers(sizes)
 
     def products(workload: Workload) -> int:
         found = simulate(scheduled(workload, spec, "energy"))

@@ -1,0 +1,136 @@
+"""Machines a second for a ResNet-50 step, BDWP 2:8 at batch 64: scheduled one by one at random, on a grid, and decided
+for a front.
+
+Rates are by CPU time of this process, since machines are shared; what else ran on a core still slows it. All of the
+step counts: products with their fallback, vector work and updates.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
+from random import Random
+from typing import TypeVar
+
+import numpy as np
+import pytest
+
+from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, SoreSpec, VectorSpec
+from weft.dataflow.batch.evaluate import Evaluated, Status, evaluate
+from weft.dataflow.batch.front import front
+from weft.dataflow.batch.points import COLUMN, Points, points_of
+from weft.dataflow.config_io import load_spec
+from weft.dataflow.schedule import schedule
+from weft.simulator.step import simulate
+from weft.workloads.models import zoo
+from weft.workloads.schemes.annotate import annotate
+from weft.workloads.sparsity import NMPattern
+from weft.workloads.step import Workload
+from weft.workloads.trace import trace_step
+
+SAT = load_spec("sat-vcu1525")
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="session")
+def step() -> Workload:
+    return annotate(trace_step(zoo.source("resnet50"), batch=64), "bdwp", NMPattern.parse("2:8"))
+
+
+def anywhere(count: int, seed: int) -> Iterator[AcceleratorSpec]:
+    """Machines whose numbers have nothing to do with each other."""
+    draw = Random(seed)
+    for _ in range(count):
+        yield replace(
+            SAT,
+            array=replace(
+                SAT.array,
+                rows=draw.choice((4, 8, 16, 24, 32, 48, 64, 128)),
+                cols=draw.choice((4, 8, 16, 32, 48, 64)),
+                w2e_words=draw.choice((1, 2, 4, 8)),
+            ),
+            pe=replace(
+                SAT.pe,
+                accumulators=draw.choice((1, 4, 8, 12, 16)),
+                dense_words=draw.choice((16, 32, 64, 128)),
+                weight_pairs=draw.choice((1, 2, 4, 8)),
+            ),
+            buffers=BufferSpec(
+                w2e_bytes=2 ** draw.randint(14, 21),
+                n2s_bytes=2 ** draw.randint(14, 21),
+                output_bytes=2 ** draw.randint(14, 20),
+            ),
+            sore=SoreSpec(lanes=draw.choice((8, 32, 128))),
+            dram=replace(SAT.dram, bytes_per_second=draw.choice((10, 19, 77, 154, 1000)) * 10**9),
+        )
+
+
+def grid() -> Iterator[AcceleratorSpec]:
+    """Two arrays with all combinations of buffers, registers and vector lanes: 5,184."""
+    sizes = ([2**k for k in range(15, 21)], [2**k for k in range(15, 21)], [2**k for k in range(14, 20)])
+    for side, west, north, out, sums, words, lanes in product((16, 32), *sizes, (4, 8, 16), (32, 128), (64, 256)):
+        yield replace(
+            SAT,
+            array=replace(SAT.array, rows=side, cols=side),
+            pe=replace(SAT.pe, accumulators=sums, dense_words=words),
+            buffers=BufferSpec(w2e_bytes=west, n2s_bytes=north, output_bytes=out),
+            vector=VectorSpec(lanes=lanes),
+        )
+
+
+def costs_of(points: Points) -> np.ndarray:
+    """PEs and bytes of buffers."""
+    rows = points.rows
+    halves = [rows[:, COLUMN[name]] for name in ("west_half", "north_half", "out_half")]
+    return np.stack([rows[:, COLUMN["R"]] * rows[:, COLUMN["C"]], 2 * sum(halves)], axis=1).astype(float)
+
+
+def by_cpu(benchmark, points: Points, work: Callable[[], T]) -> T:
+    spent = list[float]()
+
+    def timed() -> T:
+        start = time.process_time()
+        found = work()
+        spent.append(time.process_time() - start)
+        return found
+
+    found: T = benchmark.pedantic(timed, rounds=3, warmup_rounds=1)
+    benchmark.extra_info["points_per_cpu_second"] = round(len(points) / min(spent))
+    return found
+
+
+def require_schedules(found: Evaluated, step: Workload, specs: list[AcceleratorSpec], objective: str) -> None:
+    """A sample is what `schedule` and `simulate` have."""
+    for i in Random(0).sample(range(len(specs)), 20):
+        if found.status[i] == Status.RUNS:
+            result = simulate(schedule(step, specs[i], objective))
+            assert (result.cycles.total, result.counts.dram_bytes) == (found.cycles[i], found.dram_bytes[i])
+
+
+@pytest.mark.parametrize("objective", ["cycles", "thrift"])
+@pytest.mark.parametrize("space", ["independent points", "a grid"])
+def test_scheduled(benchmark, step, space, objective):
+    specs = list(grid() if space == "a grid" else anywhere(2000, 1))
+    points = points_of(specs)
+
+    found = by_cpu(benchmark, points, lambda: evaluate(step, points, objective))
+
+    require_schedules(found, step, specs, objective)
+
+
+def test_decided_for_a_front(benchmark, step):
+    """The least cycles, PEs and bytes of buffers of 20,000 independent machines; the front is that of all schedules."""
+    points = points_of(anywhere(20_000, 2))
+    costs = costs_of(points)
+
+    found = by_cpu(benchmark, points, lambda: front(step, points, costs, "cycles"))
+
+    every = evaluate(step, points, "cycles")
+    runs = np.flatnonzero(every.status == Status.RUNS)
+    rows = np.column_stack([every.cycles[runs], costs[runs]])
+    best = [int(i) for i, row in zip(runs, rows, strict=True) if not ((rows <= row).all(1) & (rows < row).any(1)).any()]
+    benchmark.extra_info["scheduled"] = int(np.count_nonzero(found.status != Status.LEFT_OUT))
+    benchmark.extra_info["front"] = len(best)
+    assert found.best.tolist() == best

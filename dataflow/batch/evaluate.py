@@ -1,0 +1,113 @@
+"""A step on many machines, exactly as `schedule` and `simulate` have it on each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import NamedTuple, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...workloads.errors import InputError
+from ...workloads.step import Workload
+from ...workloads.update_rule import UpdateRule
+from ..accelerator import AcceleratorSpec
+from ..engine_time import wuve_latency
+from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG
+from ..objective import Objective
+from ..prices import FREE
+from ..stce.search import CYCLES, THRIFT
+from ..stce.space import FREE_SPACE
+from ..stce.spec import PESpec
+from .bound import LEFT_OUT
+from .kernels import PATTERN, TOO_MANY, TOO_SLOW, evaluate_rows
+from .memory import Asked
+from .points import COLUMN, Points, points_of
+from .step import step_of
+
+__all__ = ["Evaluated", "Status", "asked_of", "depths", "evaluate", "points_from"]
+
+
+class Status(IntEnum):
+    """Whether a step runs on a machine, and if not what is in the way of its first product that does not."""
+
+    RUNS = FITS
+    NO_ROOM = TOO_LARGE
+    """No tile fits the buffers and registers; `weft.schedule` of the machine says which would do."""
+    TOO_LONG = TOO_LONG
+    """No mapping can be timed within 2^62 parts of a cycle; `weft.schedule` says what to change."""
+    PATTERN = PATTERN
+    """Groups are longer than the PEs hold; `weft.schedule` says by how much."""
+    TOO_SLOW = TOO_SLOW
+    """DRAM gives less than a byte in 256 cycles, which `weft.schedule` refuses."""
+    TOO_MANY = TOO_MANY
+    """Cycles that would leave 64 bits: a product of 2^55, or a step of 2^62. `weft.schedule` can time it."""
+    LEFT_OUT = LEFT_OUT
+    """Not scheduled, since by its bound another machine is better (`front.Front`)."""
+
+
+class Evaluated(NamedTuple):
+    """A step by machine: ``status`` int64 [points], of `Status`; ``cycles`` and ``dram_bytes`` int64 [points], of the
+    whole step, 0 where it does not run."""
+
+    status: NDArray[np.int64]
+    cycles: NDArray[np.int64]
+    dram_bytes: NDArray[np.int64]
+
+
+def evaluate(
+    workload: Workload, machines: Iterable[AcceleratorSpec] | Points, objective: Objective | str = Objective.THRIFT
+) -> Evaluated:
+    """The step of ``workload`` on every machine: cycles and DRAM bytes of ``simulate(schedule(workload, machine,
+    objective))``, fallback to dense, vector work and updates included.
+
+    A machine that the step cannot run on is a `Status`. Refused are operands of few values, machines with an engine
+    besides the STCE, and the objectives energy and edp.
+    """
+    points, asked = points_from(machines), asked_of(objective)
+    depth, done = depths(points, workload.rule), np.zeros((len(points), 3), np.int64)
+    order = _alike_together(points.rows)
+    for number, machine in enumerate(points.families):
+        own = order[points.family[order] == number]
+        found = np.zeros((len(own), 3), np.int64)
+        evaluate_rows(step_of(workload, machine), points.rows[own], depth[own], asked, found)
+        done[own] = found
+    return Evaluated(*np.ascontiguousarray(done.T))
+
+
+def _alike_together(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Row numbers, int64 [points], so that machines that differ in capacities only stand together, the roomiest first:
+    their searches answer for the others."""
+    room = ("west_half", "north_half", "out_half", "accumulators", "dense_words", "weight_pairs", "max_group")
+    others = [name for name in COLUMN if name not in room and not name.endswith("lanes")]
+    others += ["sore_lanes"]
+    keys = [*(rows[:, COLUMN[name]] for name in others), *(-rows[:, COLUMN[name]] for name in room)]
+    return np.lexsort(keys[::-1])
+
+
+def points_from(machines: Iterable[AcceleratorSpec] | Points) -> Points:
+    """Machines as points, as they may be already."""
+    return machines if isinstance(machines, Points) else points_of(machines)
+
+
+def asked_of(objective: Objective | str) -> Asked:
+    """What searches are asked under an objective without prices; refuses others."""
+    goal = Objective.named(objective)
+    match goal:
+        case Objective.THRIFT:
+            return Asked(THRIFT, FREE, FREE_SPACE)
+        case Objective.CYCLES:
+            return Asked(CYCLES, FREE, FREE_SPACE)
+        case Objective.ENERGY | Objective.EDP:
+            raise InputError(f"objective {goal} is not evaluated in bulk; use thrift or cycles, or weft.schedule")
+        case _:
+            assert_never(goal)
+
+
+def depths(points: Points, rule: UpdateRule) -> NDArray[np.int64]:
+    """Depth of the update's pipeline, int64 [points]."""
+    latencies = points.rows[:, (COLUMN["Lm"], COLUMN["La"])]
+    kinds, which = np.unique(latencies, axis=0, return_inverse=True)
+    found = [wuve_latency(rule, PESpec(multiply_latency=int(m), add_latency=int(a))) for m, a in kinds]
+    return np.array(found, np.int64)[which.reshape(-1)]

@@ -1,0 +1,81 @@
+"""The best of many machines for a step, of which only those are scheduled that could be among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ...workloads.errors import InputError
+from ...workloads.step import Workload
+from ..accelerator import AcceleratorSpec
+from ..objective import Objective
+from .bound import Best, bound_rows, decide_rows
+from .evaluate import asked_of, depths, points_from
+from .points import Points
+from .step import step_of
+
+__all__ = ["Front", "front"]
+
+
+class Front(NamedTuple):
+    """Machines decided for a front.
+
+    ``best``: int64 [best], numbers of the machines that no other is better than, in ascending order; of equal ones all.
+    ``status``, ``cycles`` and ``dram_bytes``: int64 [points], as `Evaluated`, with `Status.LEFT_OUT` for machines that
+    another one is better than already by ``bound``, int64 [points]: the cycles that a machine takes at least, 0 where
+    only a schedule can say. One that is left out may not be able to run at all.
+    """
+
+    best: NDArray[np.int64]
+    status: NDArray[np.int64]
+    cycles: NDArray[np.int64]
+    dram_bytes: NDArray[np.int64]
+    bound: NDArray[np.int64]
+
+
+def front(
+    workload: Workload,
+    machines: Iterable[AcceleratorSpec] | Points,
+    others: ArrayLike,
+    objective: Objective | str = Objective.CYCLES,
+) -> Front:
+    """The machines on which the step of ``workload`` has the fewest cycles and the least of ``others``, float64
+    [points, costs], numbers of each machine such as its PEs: all that no other machine is better than, which is to be
+    nowhere worse and somewhere better.
+
+    Machines are scheduled under ``objective``, and refused, as by `evaluate`.
+    """
+    points, asked = points_from(machines), asked_of(objective)
+    costs = _costs(others, len(points))
+    n, depth = len(points), depths(points, workload.rule)
+    bounds, done = np.zeros(n, np.int64), np.zeros((n, 3), np.int64)
+    best = Best(np.zeros(1, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros_like(costs))
+    steps = [step_of(workload, machine) for machine in points.families]
+    for number, step in enumerate(steps):
+        own = np.flatnonzero(points.family == number)
+        found = np.zeros(len(own), np.int64)
+        bound_rows(step, points.rows[own], depth[own], found)
+        bounds[own] = found
+    # Whatever rules a machine out has no more of the first cost, so it comes before.
+    order = np.lexsort((bounds, *costs.T[::-1]))
+    for number, step in enumerate(steps):
+        own = order[points.family[order] == number]
+        decide_rows(step, points.rows, depth, asked, own, bounds, costs, best, done)
+    status, cycles, moved = np.ascontiguousarray(done.T)
+    return Front(np.sort(best.point[: best.size[0]]), status, cycles, moved, bounds)
+
+
+def _costs(others: ArrayLike, points: int) -> NDArray[np.float64]:
+    costs = np.ascontiguousarray(others, np.float64)
+    if costs.ndim == 1:
+        costs = costs[:, None]
+    if costs.ndim != 2 or len(costs) != points or not np.isfinite(costs).all():
+        raise InputError(
+            f"others must be finite numbers of shape [{points}, costs], a row for each machine, not {costs.shape}"
+            if costs.shape[:1] != (points,)
+            else "others must be finite numbers, a row of costs for each machine"
+        )
+    return costs

@@ -1,0 +1,195 @@
+"""Kernels: the schedule of a step on one machine, in numbers alone; `schedule.py`, `fallback.py`, `beside.py` in small.
+
+The search is `stce/search.py` itself. What is of an op on its own is added up here, and held equal by the tests.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..integers import ceil_div
+from ..jit import inlined, kernel
+from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG
+from ..problem import LONGEST
+from ..stce.search import CYCLES
+from .beside import update_cycles, vector_cycles
+from .memory import Asked, Memory, Solved, forget_others, memory_for, solved
+from .points import limits_of, memory_of
+from .step import Step
+
+__all__ = ["PATTERN", "TOO_MANY", "TOO_SLOW", "Done", "Known", "evaluate_rows", "known_of", "point", "runs"]
+
+PATTERN, TOO_SLOW, TOO_MANY = 3, 4, 5
+"""Status of a point beside `TOO_LARGE`, `FITS` and `TOO_LONG`; `evaluate.py:Status` says them in words."""
+_UNKNOWN = -1
+_MANY = 2**55
+"""Cycles of a product of which a layer, with its update, may have a hundred in 64 bits."""
+
+
+class Done(NamedTuple):
+    """A step, or a part of it, on a machine: whether it runs, cycles and DRAM bytes."""
+
+    status: int
+    cycles: int
+    moved: int
+
+
+@inlined
+def _better(objective: int, a: Solved, b: Solved) -> bool:
+    """Whether the second role of a product is better than the first, as `array_engine._rank` has it."""
+    if a.status != b.status:
+        return a.status == FITS or (a.status == TOO_LONG and b.status == TOO_LARGE)
+    return a.units < b.units or (objective == CYCLES and a.units == b.units and a.moved < b.moved)
+
+
+@kernel
+def _placed(step: Step, place: int, v: NDArray[np.int64], asked: Asked, memory: Memory) -> Done:
+    """The best placement of a product, by one search or two."""
+    first, other = step.places[place, 0], step.places[place, 1]
+    # Of a problem: keep and group.
+    if step.problems[first, 5] and step.problems[first, 6] > limits_of(v).max_group:
+        return Done(PATTERN, 0, 0)
+    found = solved(step, first, v, asked, memory)
+    if other >= 0:
+        turned = solved(step, other, v, asked, memory)
+        if _better(asked.objective, turned, found):
+            found = turned
+    if found.status != FITS:
+        return Done(found.status, 0, 0)
+    cycles = ceil_div(found.units, memory_of(v).rate)
+    return Done(FITS if cycles < _MANY else TOO_MANY, cycles, found.moved)
+
+
+class Known(NamedTuple):
+    """Placements of a machine as far as they were asked for, int64 [places] each."""
+
+    status: NDArray[np.int64]
+    cycles: NDArray[np.int64]
+    moved: NDArray[np.int64]
+    updates: NDArray[np.int64]
+    """Cycles of every update, int64 [updates]."""
+
+
+@kernel
+def known_of(step: Step) -> Known:
+    """Room for the placements of a step."""
+    places, updates = len(step.places), len(step.updates)
+    status, cycles, moved = np.empty(places, np.int64), np.empty(places, np.int64), np.empty(places, np.int64)
+    return Known(status, cycles, moved, np.empty(updates, np.int64))
+
+
+@kernel
+def _know(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Known, memory: Memory) -> int:
+    """Status of a placement, which is known afterwards."""
+    if known.status[place] == _UNKNOWN:
+        known.status[place], known.cycles[place], known.moved[place] = _placed(step, place, v, asked, memory)
+    return int(known.status[place])
+
+
+@inlined
+def _may_gain(step: Step, layer: NDArray[np.int64], peak: int, update: int, known: Known) -> bool:
+    """`fallback._Choice._may_gain`; ``update``: cycles of the update as annotated."""
+    lead, faster = 0, False
+    for i in range(layer[0], layer[1]):
+        place, dense = step.products[i, 0], step.products[i, 1]
+        if dense >= 0:
+            ahead = ceil_div(step.places[place, 2], peak) - known.cycles[place]
+            lead += ahead
+            faster |= ahead < 0
+    return bool(lead < update or faster)
+
+
+@inlined
+def _least_products(step: Step, layer: NDArray[np.int64], way: int, peak: int, known: Known) -> int:
+    """Cycles that the products of a layer take at least under a choice."""
+    total = 0
+    for i in range(layer[0], layer[1]):
+        place = runs(step, way, i)
+        if known.status[place] == FITS:
+            total += known.cycles[place]
+        else:
+            total += ceil_div(step.places[place, 2], peak)
+    return total
+
+
+@kernel
+def _cheapest(
+    step: Step, v: NDArray[np.int64], layer: NDArray[np.int64], asked: Asked, known: Known, memory: Memory
+) -> int:
+    """The choice of a layer that costs the least, of equals the first; -1 where one takes `_MANY` cycles."""
+    peak = v[0] * v[1]
+    if not _may_gain(step, layer, peak, known.updates[layer[4]] if layer[4] >= 0 else 0, known):
+        return int(layer[2])
+    chosen, least = layer[2], LONGEST
+    for way in range(layer[2], layer[3]):
+        update = known.updates[step.choices[way, 1]] if step.choices[way, 1] >= 0 else 0
+        if update + _least_products(step, layer, way, peak, known) >= least:
+            continue
+        total, status = update, FITS
+        for i in range(layer[0], layer[1]):
+            place = runs(step, way, i)
+            status = _know(step, place, v, asked, known, memory)
+            if status != FITS:
+                break
+            total += known.cycles[place]
+        if status == TOO_MANY:
+            return -1
+        if status == FITS and total < least:
+            chosen, least = way, total
+    return int(chosen)
+
+
+@inlined
+def runs(step: Step, way: int, product: int) -> int:
+    """The place of a product of a layer under a choice of dense passes."""
+    return int(step.products[product, 1 if step.products[product, 2] & step.choices[way, 0] else 0])
+
+
+@kernel
+def point(step: Step, v: NDArray[np.int64], depth: int, asked: Asked, known: Known, memory: Memory) -> Done:
+    """A step on one machine, int64 [20]; ``depth``: of the update's pipeline."""
+    if memory_of(v).rate < 1:
+        return Done(TOO_SLOW, 0, 0)
+    forget_others(memory, v)
+    known.status[:] = _UNKNOWN
+    for place in range(step.first_dense):
+        status = _know(step, place, v, asked, known, memory)
+        if status != FITS:
+            return Done(status, 0, 0)
+    update_cycles(step, v, depth, known.updates)
+    cycles, moved = vector_cycles(step, v)
+    long = float(cycles)
+    for place, times in step.alone:
+        cycles += times * known.cycles[place]
+        moved += times * known.moved[place]
+        long += float(times) * known.cycles[place]
+    for update, times in step.updates_alone:
+        one = known.updates[update]
+        cycles, long = cycles + times * one, long + float(times) * one
+        moved += times * step.updates[update, 2]
+    for n in range(len(step.layers)):
+        layer = step.layers[n]
+        way = _cheapest(step, v, layer, asked, known, memory)
+        if way < 0:
+            return Done(TOO_MANY, 0, 0)
+        update = step.choices[way, 2]
+        one, own = (known.updates[update], step.updates[update, 2]) if update >= 0 else (0, 0)
+        for i in range(layer[0], layer[1]):
+            one += known.cycles[runs(step, way, i)]
+            own += known.moved[runs(step, way, i)]
+        cycles, long, moved = cycles + layer[5] * one, long + float(layer[5]) * one, moved + layer[5] * own
+    return Done(FITS, cycles, moved) if long < LONGEST else Done(TOO_MANY, 0, 0)
+
+
+@kernel
+def evaluate_rows(
+    step: Step, rows: NDArray[np.int64], depth: NDArray[np.int64], asked: Asked, done: NDArray[np.int64]
+) -> None:
+    """A step on every machine of ``rows``, int64 [points, 20]; ``depth``: int64 [points], of the update's pipeline;
+    ``done``: int64 [points, 3], status, cycles and bytes."""
+    known, memory = known_of(step), memory_for(step)
+    for n in range(len(rows)):
+        done[n, 0], done[n, 1], done[n, 2] = point(step, rows[n], depth[n], asked, known, memory)

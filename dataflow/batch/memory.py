@@ -1,0 +1,166 @@
+"""Solved searches, for machines that differ in capacities only.
+
+What a mapping costs depends on array, DRAM and SORE. Buffers and registers only say whether it fits, and whatever fits
+less room fits more. So the best mapping of a machine is that of every machine with no more room in which it still
+fits; under thrift, where the fastest mapping says how slow the thriftiest may be, both must.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..jit import inlined, kernel
+from ..macro_tiles import FITS, TOO_LONG, Tile, moves
+from ..prices import Prices
+from ..problem import MemoryMachine, Problem, share
+from ..stce.dataflows import col_axis, demand_of, registers, row_axis, tiling, widest
+from ..stce.pace import ArrayMachine
+from ..stce.search import Found, search_both
+from ..stce.space import Limits, Only
+from .points import array_of, limits_of, memory_of
+from .step import Step
+
+__all__ = ["Asked", "Memory", "Solved", "forget_others", "memory_for", "problem_at", "solved"]
+
+_KEPT = 16
+"""Searches that are kept of a problem; the oldest goes first."""
+
+
+class Asked(NamedTuple):
+    """What every search of a run is asked."""
+
+    objective: int
+    price: Prices
+    only: Only
+
+
+class Solved(NamedTuple):
+    """What a search found: whether there is a mapping, its time in 1/rate cycles, and its bytes."""
+
+    status: int
+    units: int
+    moved: int
+
+
+class Memory(NamedTuple):
+    """Searches of machines that are alike but for capacities; all int64.
+
+    ``machine`` [11]: what they have in common. ``searches`` [problems]: how many there were of each. By problem and
+    search, of those kept: ``room`` [.., 7], the capacities; ``found`` [.., 3], as `Solved`; ``mappings`` [.., 2, 9],
+    the fastest and the best.
+    """
+
+    machine: NDArray[np.int64]
+    searches: NDArray[np.int64]
+    room: NDArray[np.int64]
+    found: NDArray[np.int64]
+    mappings: NDArray[np.int64]
+
+
+@kernel
+def memory_for(step: Step) -> Memory:
+    """One without a search."""
+    n = len(step.problems)
+    return Memory(
+        np.full(11, -1, np.int64),
+        np.zeros(n, np.int64),
+        np.empty((n, _KEPT, 7), np.int64),
+        np.empty((n, _KEPT, 3), np.int64),
+        np.empty((n, _KEPT, 2, 9), np.int64),
+    )
+
+
+@kernel
+def forget_others(memory: Memory, v: NDArray[np.int64]) -> None:
+    """Forget all unless it is of machines like ``v``, int64 [20]."""
+    alike = True
+    for i in range(11):
+        column = i if i < 8 else i + 3
+        if memory.machine[i] != v[column]:
+            memory.machine[i], alike = v[column], False
+    if not alike:
+        memory.searches[:] = 0
+
+
+@inlined
+def problem_at(v: NDArray[np.int64]) -> Problem:
+    """The problem of a row, int64 [21]."""
+    # fmt: off
+    return Problem(
+        v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10],
+        v[11], v[12], v[13], v[14], v[15], v[16], v[17], v[18], v[19], v[20],
+    )
+    # fmt: on
+
+
+@inlined
+def _room_of(v: NDArray[np.int64], i: int) -> int:
+    """A capacity of a row: bytes of the buffers' halves, then the registers."""
+    return int(v[8 + i] if i < 3 else v[11 + i])
+
+
+@kernel
+def _fits(p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, m: NDArray[np.int64]) -> bool:
+    """Whether a machine has room for a mapping that is of the space of a larger one."""
+    dataflow, keep, group, interleave = m[0], m[1], m[2], m[3]
+    held = registers(dataflow, keep, group, interleave)
+    if held.pairs > limits.weight_pairs or held.dense_words > limits.dense_words or interleave > limits.accumulators:
+        return False
+    if p.keep == 0 and keep > widest(dataflow, limits.weight_pairs, limits.max_group):
+        return False
+    tile = Tile(m[4], m[5], m[6], m[7], m[8])
+    t = tiling(dataflow, x, keep, group, interleave, p.rows, p.k, p.run)
+    r, c = row_axis(x, t, p.rows, tile.rows), col_axis(x, t, p.cols, tile.cols)
+    return bool(moves(p, y, demand_of(x, t, r, c), share(p), r, c, tile).fits)
+
+
+@kernel
+def _keep(memory: Memory, problem: int, v: NDArray[np.int64], fastest: Found, best: Found) -> None:
+    slot = memory.searches[problem] % _KEPT
+    memory.searches[problem] += 1
+    for i in range(7):
+        memory.room[problem, slot, i] = _room_of(v, i)
+    memory.found[problem, slot, 0] = best.status
+    memory.found[problem, slot, 1], memory.found[problem, slot, 2] = best.units, best.moved
+    for i in range(2):
+        f, m = best if i else fastest, memory.mappings[problem, slot, i]
+        m[0], m[1], m[2], m[3] = f.dataflow, f.keep, f.group, f.interleave
+        m[4], m[5], m[6], m[7], m[8] = f.tile.rows, f.tile.cols, f.tile.resident, f.tile.rows_slow, f.tile.compact
+
+
+@kernel
+def _recalled(memory: Memory, problem: int, p: Problem, v: NDArray[np.int64]) -> int:
+    """The kept search that answers for a machine; -1 for none."""
+    for back in range(min(memory.searches[problem], _KEPT)):
+        slot = (memory.searches[problem] - 1 - back) % _KEPT
+        within = True
+        for i in range(7):
+            within &= _room_of(v, i) <= memory.room[problem, slot, i]
+        if not within:
+            continue
+        if memory.found[problem, slot, 0] != FITS:
+            return int(slot)
+        x, y, limits = array_of(v), memory_of(v), limits_of(v)
+        mappings = memory.mappings[problem, slot]
+        if _fits(p, x, y, limits, mappings[0]) and _fits(p, x, y, limits, mappings[1]):
+            return int(slot)
+    return -1
+
+
+@kernel
+def solved(step: Step, problem: int, v: NDArray[np.int64], asked: Asked, memory: Memory) -> Solved:
+    """The search of a problem for a machine, int64 [20], or what is known of it."""
+    p = problem_at(step.problems[problem])
+    slot = _recalled(memory, problem, p, v)
+    if slot >= 0:
+        found = memory.found[problem, slot]
+        return Solved(found[0], found[1], found[2])
+    x, y, limits = array_of(v), memory_of(v), limits_of(v)
+    fastest, best = search_both(p, x, y, limits, asked.price, asked.objective, asked.only)
+    # That all of a large space is too long does not say that a part of it has any mapping.
+    if best.status != TOO_LONG:
+        _keep(memory, problem, v, fastest, best)
+    return Solved(best.status, best.units, best.moved)

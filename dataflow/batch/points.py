@@ -1,0 +1,120 @@
+"""Machines as rows of numbers: what of them the schedule of a step depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...workloads.errors import InputError
+from ..accelerator import AcceleratorSpec
+from ..engines import engines_of
+from ..jit import inlined
+from ..problem import RATE, MemoryMachine, memory_machine
+from ..stce.pace import ArrayMachine, array_machine
+from ..stce.space import Limits
+
+__all__ = ["COLUMN", "Point", "Points", "array_of", "lanes_of", "limits_of", "memory_of", "points_of"]
+
+
+class Point(NamedTuple):
+    """One machine: `ArrayMachine`, `MemoryMachine` and `Limits`, field by field, and the lanes beside the array."""
+
+    R: int
+    C: int
+    w: int
+    Lm: int
+    La: int
+    word_bits: int
+    sum_bits: int
+    index_bits: int
+    west_half: int
+    north_half: int
+    out_half: int
+    rate: int
+    """0: less than a byte in 256 cycles, which no step can be timed at."""
+    sore_lanes: int
+    sore_network: int
+    accumulators: int
+    dense_words: int
+    weight_pairs: int
+    max_group: int
+    wuve_lanes: int
+    vector_lanes: int
+
+
+COLUMN = {name: number for number, name in enumerate(Point._fields)}
+"""Where a number stands in a row."""
+
+_REST = Point._fields.index("wuve_lanes")
+if Point._fields[:_REST] != (*ArrayMachine._fields, *MemoryMachine._fields, *Limits._fields):
+    raise TypeError(f"a point is {Point._fields}, not what array, memory and registers are made of")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Points:
+    """Machines, struct of arrays: ``rows`` int64 [points, 20], columns as `Point`; ``family`` int64 [points], which of
+    ``families`` each is of, machines to which a step looks the same but for these numbers."""
+
+    rows: NDArray[np.int64]
+    family: NDArray[np.int64]
+    families: tuple[AcceleratorSpec, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def points_of(specs: Iterable[AcceleratorSpec]) -> Points:
+    """``specs`` as points; refuses one with an engine besides its STCE."""
+    rows, which = list[Point](), list[int]()
+    families: dict[tuple[object, ...], AcceleratorSpec] = {}
+    numbers: dict[tuple[object, ...], int] = {}
+    for spec in specs:
+        rows.append(_point(spec))
+        key = (spec.pe.format, spec.wuve.pregenerate)
+        families.setdefault(key, spec)
+        which.append(numbers.setdefault(key, len(numbers)))
+    if not rows:
+        raise InputError("there are no machines to evaluate; give one at least")
+    return Points(np.array(rows, np.int64), np.array(which, np.int64), tuple(families.values()))
+
+
+def _point(spec: AcceleratorSpec) -> Point:
+    if len(engines_of(spec)) > 1:
+        names = ", ".join(engine.name for engine in engines_of(spec))
+        raise InputError(
+            f"{spec.name!r} has the engines {names}, and machines are evaluated in bulk with an STCE alone; "
+            "use weft.schedule for this one"
+        )
+    slow = int(spec.dram_bytes_per_cycle * RATE) < 1
+    memory = MemoryMachine(0, 0, 0, 0, spec.sore.lanes, 0) if slow else memory_machine(spec)
+    pe = spec.pe
+    limits = Limits(pe.accumulators, pe.dense_words, pe.weight_pairs, pe.max_group)
+    return Point(*array_machine(spec), *memory, *limits, spec.wuve.lanes, spec.vector.lanes)
+
+
+@inlined
+def array_of(v: NDArray[np.int64]) -> ArrayMachine:
+    """The array of a row, int64 [20]."""
+    return ArrayMachine(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7])
+
+
+@inlined
+def memory_of(v: NDArray[np.int64]) -> MemoryMachine:
+    """Buffers, DRAM and SORE of a row, int64 [20]."""
+    return MemoryMachine(v[8], v[9], v[10], v[11], v[12], v[13])
+
+
+@inlined
+def limits_of(v: NDArray[np.int64]) -> Limits:
+    """Registers of a PE of a row, int64 [20]."""
+    return Limits(v[14], v[15], v[16], v[17])
+
+
+@inlined
+def lanes_of(v: NDArray[np.int64]) -> tuple[int, int]:
+    """Lanes of the update and of vector work of a row, int64 [20]."""
+    return v[18], v[19]

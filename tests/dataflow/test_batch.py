@@ -1,0 +1,286 @@
+"""A step on many machines at once against `schedule` and `simulate` on each, and its front against brute force."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, DramSpec, SoreSpec, VectorSpec, WuveSpec
+from weft.dataflow.batch.evaluate import Evaluated, Status, evaluate
+from weft.dataflow.batch.front import front
+from weft.dataflow.batch.points import points_of
+from weft.dataflow.config_io import load_spec
+from weft.dataflow.schedule import schedule
+from weft.dataflow.stce.spec import ArraySpec, PESpec
+from weft.simulator.step import simulate
+from weft.workloads.errors import InputError
+from weft.workloads.models import zoo
+from weft.workloads.schemes.annotate import annotate
+from weft.workloads.sparsity import NMPattern
+from weft.workloads.step import Workload
+from weft.workloads.trace import trace_step
+from weft.workloads.update_rule import UPDATE_RULES
+
+from ..examples_drawn import examples
+from .problems import step_of_layers
+
+SAT = load_spec("sat-vcu1525")
+LARGE = (
+    ("resnet9", 512, "dense", ""),
+    ("vit_s", 64, "bdwp", "2:8"),
+    ("lstm_lm", 4, "bdwp-x", "1:4"),
+    ("lstm_lm", 20, "srste", "2:8"),
+    ("resnet50", 2, "bdwp", "2:8"),
+    ("resnet50", 64, "bdwp", "1:16"),
+)
+Asked = tuple[str, int, str, str]
+
+
+@cache
+def workload(asked: Asked) -> Workload:
+    model, batch, scheme, pattern = asked
+    step = trace_step(zoo.source(model), batch=batch)
+    return step if scheme == "dense" else annotate(step, scheme, NMPattern.parse(pattern))
+
+
+def machine(draw: Random) -> AcceleratorSpec:
+    """Machines of every proportion, some of which cannot run a step."""
+    group, power = draw.choice((16, 16, 16, 8, 4)), draw.randint
+
+    return replace(
+        SAT,
+        clock_hz=draw.choice((200_000_000, 1_000_000_000)),
+        array=ArraySpec(rows=power(1, 128), cols=power(1, 64), w2e_words=power(1, 8)),
+        pe=PESpec(
+            max_group=group,
+            accumulators=power(1, 16),
+            dense_words=group * power(1, 4),
+            weight_pairs=power(1, 8),
+            multiply_latency=power(1, 4),
+            add_latency=power(1, 8),
+            format=draw.choice(("fp16", "bf16")),
+        ),
+        buffers=BufferSpec(w2e_bytes=2 ** power(7, 21), n2s_bytes=2 ** power(7, 21), output_bytes=2 ** power(7, 20)),
+        sore=SoreSpec(lanes=power(1, 100), kind=draw.choice(("serial", "network"))),
+        wuve=WuveSpec(lanes=power(1, 200), pregenerate=draw.random() < 0.7),
+        vector=VectorSpec(lanes=power(1, 500)),
+        dram=DramSpec(kind=SAT.dram.kind, bytes_per_second=2 ** power(20, 40), efficiency_percent=power(50, 100)),
+    )
+
+
+MACHINES = st.randoms(use_true_random=False).map(machine)
+SCHEMES = st.sampled_from(("dense", "bdwp", "bdwp-x", "srste", "sdgp", "sdwp", "transposable-mvue"))
+SIZES = st.tuples(*(st.sampled_from((1, 2, 5, 8, 16, 33, 64, 200)) for _ in range(3)))
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> Workload:
+    """Steps of a few linear layers, many of which N:M does not help."""
+    optimizer, scheme = draw(st.sampled_from(tuple(UPDATE_RULES))), draw(SCHEMES)
+    dense = step_of_layers(*draw(st.lists(SIZES, min_size=1, max_size=3)), optimizer=optimizer)
+    group = draw(st.sampled_from((4, 8)))
+    pattern = NMPattern(keep=group // draw(st.sampled_from((2, 4))), group=group)
+    return dense if scheme == "dense" else annotate(dense, scheme, pattern)
+
+
+def one_by_one(step: Workload, specs: Sequence[AcceleratorSpec], objective: str) -> list[tuple[bool, int, int]]:
+    """Whether each machine runs the step, its cycles and DRAM bytes."""
+    rows = []
+    for spec in specs:
+        try:
+            found = simulate(schedule(step, spec, objective))
+        except InputError:
+            rows.append((False, 0, 0))
+        else:
+            rows.append((True, found.cycles.total, found.counts.dram_bytes))
+    return rows
+
+
+def as_rows(found: Evaluated) -> list[tuple[bool, int, int]]:
+    return [
+        (status == Status.RUNS, int(cycles), int(moved))
+        for status, cycles, moved in zip(found.status, found.cycles, found.dram_bytes, strict=True)
+    ]
+
+
+OBJECTIVES = st.sampled_from(("cycles", "thrift"))
+
+
+@given(step=layers(), specs=st.lists(MACHINES, min_size=1, max_size=4), objective=OBJECTIVES)
+@settings(max_examples=examples(600), deadline=None)
+def test_is_the_schedule_of_each_machine(step, specs, objective):
+    assert as_rows(evaluate(step, specs, objective)) == one_by_one(step, specs, objective)
+
+
+@pytest.mark.parametrize("objective", ["cycles", "thrift"])
+def test_is_the_schedule_of_traced_steps(objective):
+    specs = [machine(Random(seed)) for seed in range(60)]
+    step = workload(("resnet9", 4, "bdwp", "2:8"))
+
+    found = evaluate(step, specs, objective)
+
+    assert as_rows(found) == one_by_one(step, specs, objective)
+    assert {Status.RUNS, Status.NO_ROOM, Status.PATTERN} <= set(found.status.tolist())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", LARGE, ids=str)
+@pytest.mark.parametrize("objective", ["cycles", "thrift"])
+def test_thousands_are_the_schedule_of_each(objective, asked):
+    specs = [machine(Random(seed)) for seed in range(500)]
+    step = workload(asked)
+
+    found = evaluate(step, specs, objective)
+
+    assert as_rows(found) == one_by_one(step, specs, objective)
+    assert 100 < np.count_nonzero(found.status == Status.RUNS) < 500, "both kinds should be among them"
+
+
+def with_room(spec: AcceleratorSpec, draw: Random) -> AcceleratorSpec:
+    """``spec`` with other capacities."""
+    size = [2 ** draw.randint(8, 16) for _ in range(3)]
+    pe = replace(
+        spec.pe,
+        accumulators=draw.choice((1, 4, 16)),
+        dense_words=spec.pe.max_group * draw.randint(1, 4),
+        weight_pairs=draw.randint(1, 8),
+    )
+    return replace(spec, pe=pe, buffers=BufferSpec(w2e_bytes=size[0], n2s_bytes=size[1], output_bytes=size[2]))
+
+
+@given(step=layers(), base=MACHINES, draw=st.randoms(use_true_random=False), objective=OBJECTIVES)
+@settings(max_examples=examples(90), deadline=None)
+def test_machines_that_differ_in_capacities_share_searches(step, base, draw, objective):
+    """Their searches answer for each other where they can, and nowhere else."""
+    specs = [with_room(base, draw) for _ in range(30)]
+
+    assert as_rows(evaluate(step, specs, objective)) == one_by_one(step, specs, objective)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["cycles", "thrift"])
+def test_a_grid_of_capacities_of_a_traced_step(objective):
+    draw, step = Random(1), workload(("resnet50", 2, "bdwp", "2:8"))
+    specs = [with_room(SAT, draw) for _ in range(300)]
+
+    assert as_rows(evaluate(step, specs, objective)) == one_by_one(step, specs, objective)
+
+
+def costs_of(specs: Sequence[AcceleratorSpec]) -> np.ndarray:
+    """PEs and bytes of buffers."""
+    return np.array(
+        [(s.array.pes, s.buffers.w2e_bytes + s.buffers.n2s_bytes + s.buffers.output_bytes) for s in specs], float
+    )
+
+
+def rules_out(one: Sequence[float], other: Sequence[float]) -> bool:
+    return all(a <= b for a, b in zip(one, other, strict=True)) and any(a < b for a, b in zip(one, other, strict=True))
+
+
+def check_front(step: Workload, specs: Sequence[AcceleratorSpec], objective: str) -> int:
+    """How many machines were left out, of a front that is that of brute force."""
+    costs = costs_of(specs)
+    found, every = front(step, specs, costs, objective), one_by_one(step, specs, objective)
+
+    rows = {i: (cycles, *costs[i]) for i, (runs, cycles, _) in enumerate(every) if runs}
+    assert found.best.tolist() == [
+        i for i, row in rows.items() if not any(rules_out(other, row) for other in rows.values())
+    ]
+    left = 0
+    for i, (runs, cycles, moved) in enumerate(every):
+        assert not runs or 0 <= found.bound[i] <= cycles
+        if found.status[i] == Status.LEFT_OUT:
+            left += 1
+            assert any(rules_out(rows[j], (found.bound[i], *costs[i])) for j in found.best)
+        else:
+            assert (found.status[i] == Status.RUNS, found.cycles[i], found.dram_bytes[i]) == (runs, cycles, moved)
+    return left
+
+
+@given(step=layers(), specs=st.lists(MACHINES, min_size=1, max_size=12), objective=OBJECTIVES, twice=st.booleans())
+@settings(max_examples=examples(200), deadline=None)
+def test_a_front_is_that_of_brute_force(step, specs, objective, twice):
+    """Also where machines are equal, all of which are of the front."""
+    check_front(step, specs * 2 if twice else specs, objective)
+
+
+def test_most_machines_are_left_out_of_a_front():
+    left = check_front(
+        workload(("resnet9", 4, "bdwp", "2:8")), [machine(Random(seed)) for seed in range(150)], "cycles"
+    )
+
+    assert left > 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", LARGE, ids=str)
+def test_a_front_of_hundreds_is_that_of_brute_force(asked):
+    assert check_front(workload(asked), [machine(Random(seed)) for seed in range(1000, 1400)], "thrift") > 100
+
+
+def test_why_a_machine_cannot_run_says_its_schedule():
+    """A status is no reason, so the schedule of the same machine must refuse it."""
+    step = workload(("resnet9", 4, "bdwp", "2:8"))
+    narrow = replace(SAT, pe=replace(SAT.pe, max_group=4))
+    slow = replace(SAT, dram=replace(SAT.dram, bytes_per_second=1_000_000), clock_hz=10**10)
+    little = replace(SAT, buffers=BufferSpec(w2e_bytes=64, n2s_bytes=64, output_bytes=64))
+    refused = {Status.PATTERN: (narrow, "max_group"), Status.TOO_SLOW: (slow, "dram"), Status.NO_ROOM: (little, "fits")}
+
+    found = evaluate(step, [SAT, *(spec for spec, _ in refused.values())])
+
+    assert found.status.tolist() == [Status.RUNS, *refused]
+    for spec, reason in refused.values():
+        with pytest.raises(InputError, match=reason):
+            simulate(schedule(step, spec))
+
+
+def test_cycles_beyond_64_bits_are_a_status():
+    """One PE that waits 32 cycles for every sum: a schedule counts on, in integers without end."""
+    alone = replace(
+        SAT,
+        array=ArraySpec(rows=1, cols=1),
+        pe=replace(SAT.pe, accumulators=1, add_latency=32),
+        dram=replace(SAT.dram, bytes_per_second=10**9, efficiency_percent=1),
+        clock_hz=10**9,
+    )
+    step = step_of_layers((2**18, 2**16, 2**18))
+    ((runs, cycles, _),) = one_by_one(step, [alone], "cycles")
+
+    assert runs and cycles > 2**57
+    assert evaluate(step, [alone], "cycles").status.tolist() == [Status.TOO_MANY]
+
+
+def test_what_is_refused():
+    step = workload(("resnet9", 4, "bdwp", "2:8"))
+
+    with pytest.raises(InputError, match=r"bnn-vu9p.*STCE, XNOR.*weft.schedule"):
+        evaluate(step, [SAT, load_spec("bnn-vu9p")])
+    with pytest.raises(InputError, match=r"objective energy.*thrift or cycles"):
+        evaluate(step, [SAT], "energy")
+    with pytest.raises(InputError, match="no machines"):
+        evaluate(step, [])
+    with pytest.raises(InputError, match=r"\[2, costs\].*\(1, 1\)"):
+        front(step, [SAT, SAT], [[1.0]])
+    with pytest.raises(InputError, match="finite"):
+        front(step, [SAT], [[float("nan")]])
+
+
+def test_operands_of_few_values_are_refused():
+    step = annotate(trace_step(zoo.source("resnet9"), batch=1), "xnor", None)
+
+    with pytest.raises(InputError, match=r"few values.*weft.schedule"):
+        evaluate(step, [SAT])
+
+
+def test_points_are_taken_as_they_are():
+    specs = [machine(Random(seed)) for seed in range(5)]
+    step = workload(("resnet9", 4, "bdwp", "2:8"))
+
+    assert as_rows(evaluate(step, points_of(specs))) == as_rows(evaluate(step, specs))
