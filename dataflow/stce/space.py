@@ -69,12 +69,8 @@ FREE_SPACE = Only(sum(pace.searched << number for number, pace in enumerate(PACE
 
 @kernel
 def extents(asked: NDArray[np.int64], unit: int, size: int) -> NDArray[np.int64]:
-<<<<<<< HEAD
     """Tile extents, int64 [extents]: those ``asked`` for; without any 1, 2, 3, 4, 6, 8, 12, ... units while below
     ``size``, then ``size``."""
-=======
-    """Extents of tiles, int64 [extents]: those asked for, or 1, 2, 3, 4, 6, 8, ... units below ``size``, then that."""
->>>>>>> batch
     if len(asked):
         return asked
     found = np.empty(130, np.int64)
@@ -124,11 +120,7 @@ _BRANCH, _ROW, _COL = 44, 24, 4
 
 @kernel
 def pace(p: Problem, x: ArrayMachine, branch: NDArray[np.int64]) -> Tiling:
-<<<<<<< HEAD
     """The pace of a branch, int64 [6], as `branches_of` has it."""
-=======
-    """Of a branch, int64 [6]."""
->>>>>>> batch
     return tiling(branch[0], x, branch[1], branch[2], branch[3], p.rows, p.k, p.run)
 
 
