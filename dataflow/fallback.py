@@ -122,14 +122,13 @@ class _Choice:
             yield layer.update[0], layer.updated(chosen)
 
     def _may_gain(self, sparse: list[MatrixOp]) -> bool:
-        """Whether a dense pass can cost less at all: not where no product could be as fast on a dense array with
-        nothing to wait for, and all of the update would not make up for it."""
+        """Whether a dense pass can cost less at all: not where every product is slower even on a dense array with
+        nothing to wait for, by as much as all of the update takes or more."""
         if self._cost is not None:
             return True
         update = self._layer.update
-        lead = sum(self._least_dense(op) - self._place(op).cycles.total for op in sparse)
         most = 0 if update is None else update_cost(update[1], self._spec, self._rule)[0].total
-        return lead < most or any(self._least_dense(op) < self._place(op).cycles.total for op in sparse)
+        return any(self._least_dense(op) - self._place(op).cycles.total < most for op in sparse)
 
     def _least_dense(self, op: MatrixOp) -> int:
         return ceil_div(op.gemm.macs, peak_of(self._spec))

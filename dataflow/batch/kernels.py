@@ -92,14 +92,12 @@ def _know(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Kno
 @inlined
 def _may_gain(step: Step, layer: NDArray[np.int64], peak: int, update: int, known: Known) -> bool:
     """`fallback._Choice._may_gain`; ``update``: cycles of the update as annotated."""
-    lead, faster = 0, False
     for i in range(layer[0], layer[1]):
         place, dense = step.products[i, 0], step.products[i, 1]
         if dense >= 0:
-            ahead = ceil_div(step.places[place, 2], peak) - known.cycles[place]
-            lead += ahead
-            faster |= ahead < 0
-    return bool(lead < update or faster)
+            if ceil_div(step.places[place, 2], peak) - known.cycles[place] < update:
+                return True
+    return False
 
 
 @inlined
