@@ -94,9 +94,8 @@ def _may_gain(step: Step, layer: NDArray[np.int64], peak: int, update: int, know
     """`fallback._Choice._may_gain`; ``update``: cycles of the update as annotated."""
     for i in range(layer[0], layer[1]):
         place, dense = step.products[i, 0], step.products[i, 1]
-        if dense >= 0:
-            if ceil_div(step.places[place, 2], peak) - known.cycles[place] < update:
-                return True
+        if dense >= 0 and ceil_div(step.places[place, 2], peak) - known.cycles[place] < update:
+            return True
     return False
 
 
