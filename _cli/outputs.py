@@ -18,7 +18,7 @@ _ROOM = 4096
 """Bytes: more than a full disk has."""
 
 
-def print_json(document: dict[str, Any]) -> None:
+def print_json(document: dict[str, Any] | list[dict[str, Any]]) -> None:
     sys.stdout.write(json.dumps(document, allow_nan=False) + "\n")
 
 

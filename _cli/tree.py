@@ -43,7 +43,7 @@ def _show(found: Sequence[TreeAccount]) -> None:
     console = get_console()
     columns = ("layer", "channels", "k", "positions", "compared", "stored", "held", "levels", "cycles")
     for account in found:
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (
                 name_of(x.layer),
                 f"{x.groups} x {x.channels}" if x.groups > 1 else f"{x.channels:,}",
