@@ -322,15 +322,17 @@ def test_the_oldest_go_when_there_are_too_many(traces: Path, step: Workload, mon
 
 
 RUN = (
-    "import sys, weft; from weft.workloads.io import dumps_workload; step = weft.trace('resnet9@8', batch=2);"
-    "ours = [m for m in sys.modules if m.startswith('weft.') and not m.startswith('weft.workloads')];"
+    "import sys, weft; from weft.workloads.io import dumps_workload; door = set(sys.modules);"
+    "step = weft.trace('resnet9@8', batch=2);"
+    "ours = [m for m in sys.modules if m.startswith('weft.') and not m.startswith('weft.workloads') and m not in door];"
     "print([m for m in ('torch', 'transformers', 'onnx', 'numba') if m in sys.modules], ours);"
     "sys.stdout.flush(); sys.stdout.buffer.write(dumps_workload(step))"
 )
 
 
 def test_only_the_first_process_loads_pytorch_and_none_transformers(tmp_path: Path) -> None:
-    """Two at once, and one after them. Nothing but workloads/, whose digest is in the key, has a part in it."""
+    """Two at once, and one after them. Beside the front door nothing but workloads/, whose digest is in the key, has a
+    part in it."""
     command, place = [sys.executable, "-c", RUN], {**os.environ, "WEFT_CACHE": str(tmp_path)}
     both = [subprocess.Popen(command, env=place, stdout=subprocess.PIPE) for _ in range(2)]
     first, second = (process.communicate()[0] for process in both)
