@@ -22,7 +22,8 @@ from .xnor.mapping import XnorMapping, require_xnor
 
 __all__ = ["packed_operand", "with_forms", "word_bits"]
 
-Readers = dict[tuple[str, WeightCopy], list[int]]
+Readers = dict[tuple[str, WeightCopy], dict[int, None]]
+"""Bits of the words that a copy is read in, each once, in the order of its readers."""
 
 
 def word_bits(placement: Placement, spec: AcceleratorSpec) -> int:
@@ -51,7 +52,7 @@ def with_forms(workload: Workload, placements: Sequence[Placement | None], spec:
             for copy in op.packed_operands:
                 # What a model packs by itself (no parameter) is for whoever reads the like of it.
                 for of in (op.parameter or op.name, ""):
-                    readers.setdefault((of, copy), []).append(word_bits(placement, spec))
+                    readers.setdefault((of, copy), {})[word_bits(placement, spec)] = None
 
     def made(i: int, op: Op) -> Op:
         match op:

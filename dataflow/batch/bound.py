@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..integers import ceil_div
 from ..jit import inlined, kernel
 from ..macro_tiles import FITS
-from ..problem import LONGEST, RATE, Problem, pairs, share
+from ..problem import LONGEST, RATE, pairs, share
 from ..stce.bounds import least_bytes, once_of
 from ..stce.space import Only, branches_of
 from .beside import update_cycles, vector_cycles
@@ -31,43 +31,53 @@ LEFT_OUT = 6
 
 class Least(NamedTuple):
     """Cycles at least of the products of a step, and cycles of its updates, int64 [places] and [updates]; ``close``,
-    int64 [places]: 1 where the bound is that of the search's branches."""
+    int64 [places]: 1 where the bound is that of the search's branches. Of every problem, int64 [problems] each, on any
+    machine: ``work``, products that PEs make, and ``moved``, bytes if every operand is moved once."""
 
     places: NDArray[np.int64]
     updates: NDArray[np.int64]
     close: NDArray[np.int64]
+    work: NDArray[np.int64]
+    moved: NDArray[np.int64]
 
 
 @kernel
 def least_of(step: Step) -> Least:
-    """Room for the bounds of a step."""
-    places = len(step.places)
-    return Least(np.empty(places, np.int64), np.empty(len(step.updates), np.int64), np.empty(places, np.int64))
+    """Room for the bounds of a step, and what of them no machine changes."""
+    places, problems = len(step.places), len(step.problems)
+    work, moved = np.empty(problems, np.int64), np.empty(problems, np.int64)
+    for n in range(problems):
+        p = problem_at(step.problems[n])
+        kept = pairs(p.k, p.run, p.keep, p.group) if p.keep else p.k
+        work[n] = p.groups * p.rows * p.cols * kept
+        moved[n] = least_bytes(once_of(p, share(p)), (False, False, False), 1, 1)
+    updates = np.empty(len(step.updates), np.int64)
+    return Least(np.empty(places, np.int64), updates, np.empty(places, np.int64), work, moved)
 
 
 @inlined
-def _peak_units(p: Problem, v: NDArray[np.int64]) -> int:
+def _peak_units(least: Least, problem: int, v: NDArray[np.int64]) -> int:
     """Time in 1/rate cycles in which the array works at its peak and every operand is moved once; `LONGEST` where that
     cannot be timed."""
-    moved = least_bytes(once_of(p, share(p)), (False, False, False), 1, 1)
-    kept = pairs(p.k, p.run, p.keep, p.group) if p.keep else p.k
-    array, rate = ceil_div(p.groups * p.rows * p.cols * kept, array_of(v).R * array_of(v).C), memory_of(v).rate
+    moved, rate = least.moved[problem], memory_of(v).rate
+    array = ceil_div(least.work[problem], array_of(v).R * array_of(v).C)
     long = max(float(array) * rate, float(moved) * RATE)
     return int(max(array * rate, moved * RATE)) if long < LONGEST else LONGEST
 
 
 @kernel
-def _branch_units(p: Problem, v: NDArray[np.int64], only: Only) -> int:
+def _branch_units(step: Step, least: Least, problem: int, v: NDArray[np.int64], only: Only) -> int:
     """Time in 1/rate cycles that no branch of the search undercuts; `LONGEST` where none can be timed."""
-    x, y, limits, least = array_of(v), memory_of(v), limits_of(v), LONGEST
+    p, moved, found = problem_at(step.problems[problem]), least.moved[problem], LONGEST
+    x, y, limits = array_of(v), memory_of(v), limits_of(v)
     if p.keep and p.group > limits.max_group:
-        return least
-    moved, branches = least_bytes(once_of(p, share(p)), (False, False, False), 1, 1), branches_of(p, x, limits, only)
+        return found
+    branches = branches_of(p, x, limits, only)
     for b in range(len(branches)):
         array, ramp = branches[b, 4], branches[b, 5]
         if max((float(array) + float(ramp)) * y.rate, float(moved) * RATE) < LONGEST:
-            least = min(least, ramp * y.rate + max(array * y.rate, moved * RATE))
-    return least
+            found = min(found, ramp * y.rate + max(array * y.rate, moved * RATE))
+    return found
 
 
 @kernel
@@ -75,9 +85,9 @@ def _far(step: Step, v: NDArray[np.int64], depth: int, least: Least) -> None:
     """Bounds by the peak, of all products."""
     update_cycles(step, v, depth, least.updates)
     for place in range(len(step.places)):
-        units = _peak_units(problem_at(step.problems[step.places[place, 0]]), v)
+        units = _peak_units(least, step.places[place, 0], v)
         if step.places[place, 1] >= 0:
-            units = min(units, _peak_units(problem_at(step.problems[step.places[place, 1]]), v))
+            units = min(units, _peak_units(least, step.places[place, 1], v))
         least.places[place] = LONGEST if units == LONGEST else ceil_div(units, memory_of(v).rate)
         least.close[place] = 0
 
@@ -87,9 +97,9 @@ def _approach(step: Step, place: int, v: NDArray[np.int64], only: Only, least: L
     """Bound of a product by the branches of its search."""
     if least.close[place]:
         return
-    units = _branch_units(problem_at(step.problems[step.places[place, 0]]), v, only)
+    units = _branch_units(step, least, step.places[place, 0], v, only)
     if step.places[place, 1] >= 0:
-        units = min(units, _branch_units(problem_at(step.problems[step.places[place, 1]]), v, only))
+        units = min(units, _branch_units(step, least, step.places[place, 1], v, only))
     least.places[place], least.close[place] = LONGEST if units == LONGEST else ceil_div(units, memory_of(v).rate), 1
 
 

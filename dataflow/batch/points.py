@@ -14,7 +14,8 @@ from ..accelerator import AcceleratorSpec
 from ..engines import engines_of
 from ..jit import inlined
 from ..problem import RATE, MemoryMachine, memory_machine
-from ..stce.pace import ArrayMachine, array_machine
+from ..stce.engine import Stce
+from ..stce.pace import ArrayMachine
 from ..stce.space import Limits
 
 __all__ = ["COLUMN", "Point", "Points", "array_of", "lanes_of", "limits_of", "memory_of", "points_of"]
@@ -83,17 +84,18 @@ def points_of(specs: Iterable[AcceleratorSpec]) -> Points:
 
 
 def _point(spec: AcceleratorSpec) -> Point:
-    if len(engines_of(spec)) > 1:
-        names = ", ".join(engine.name for engine in engines_of(spec))
+    engines = engines_of(spec)
+    if len(engines) > 1:
+        names = ", ".join(engine.name for engine in engines)
         raise InputError(
             f"{spec.name!r} has the engines {names}, and machines are evaluated in bulk with an STCE alone; "
             "use weft.schedule for this one"
         )
     slow = int(spec.dram_bytes_per_cycle * RATE) < 1
     memory = MemoryMachine(0, 0, 0, 0, spec.sore.lanes, 0) if slow else memory_machine(spec)
-    pe = spec.pe
-    limits = Limits(pe.accumulators, pe.dense_words, pe.weight_pairs, pe.max_group)
-    return Point(*array_machine(spec), *memory, *limits, spec.wuve.lanes, spec.vector.lanes)
+    stce = engines[0]
+    assert isinstance(stce, Stce), "the first engine of a machine is its array"
+    return Point(*stce.machine, *memory, *stce.limits, spec.wuve.lanes, spec.vector.lanes)
 
 
 @inlined

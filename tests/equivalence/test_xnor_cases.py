@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +16,6 @@ import pytest
 
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.stce.mapping import Dataflow
-from weft.dataflow.stce.spec import ArraySpec
 from weft.dataflow.xnor.mapping import XnorMapping
 from weft.dataflow.xnor.spec import XnorSpec
 from weft.dataflow.xnor.time import skipped_cycles, xnor_cycles
@@ -29,28 +27,14 @@ from weft.workloads.gemm import Gemm
 from weft.workloads.levels import Levels
 
 from ..hdl.xnor_model import modelled
-from ..strategies import make_spec
+from .test_rtl_xnor import machine
 
 CASES = 10_000
 PARTS = 10
 """So that the workers of a test run share them."""
 SEED = 13
 LEVELS = tuple(Levels)
-HOST = make_spec(array=ArraySpec(rows=1, cols=1))
 Integers = npt.NDArray[np.int64]
-
-
-def machine(rows: int, cols: int, bits: int, contexts: int, dense: int, held: int, latency: int) -> AcceleratorSpec:
-    own = XnorSpec(
-        rows=rows,
-        cols=cols,
-        word_bits=bits,
-        accumulators=contexts,
-        dense_words=dense,
-        weight_words=held,
-        popcount_latency=latency,
-    )
-    return replace(HOST, xnor=own)
 
 
 BUILT = {

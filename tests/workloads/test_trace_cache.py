@@ -24,19 +24,11 @@ from weft.workloads.models import zoo
 from weft.workloads.step import Workload
 from weft.workloads.trace_cache import built_in, configuration, kept_trace, trace_key
 
+from .test_catalog import BERT
+
 ASKED = {"batch": 2, "seq": None, "optimizer": "sgd", "recompute": (), "freeze": (), "attention": "full"}
 SUBJECT = ("built-in", "resnet9", "32")
 SMALL = {"resnet9@8", "tfc", "snn"}
-BERT = {
-    "model_type": "bert",
-    "architectures": ["BertForMaskedLM"],
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "vocab_size": 64,
-    "max_position_embeddings": 16,
-}
 
 
 @pytest.fixture

@@ -7,13 +7,11 @@ not binary.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
 from .source import ModelSource
-from .vision import image_inputs, pixel_loss
+from .vision import image_source
 from .zoo import ZooModel
 
 __all__ = ["birealnet", "classifier", "zoo_source"]
@@ -76,10 +74,4 @@ def classifier(classes: int, channels: int, *, small: bool) -> nn.Module:
 
 def zoo_source(model: ZooModel, size: int) -> ModelSource:
     """The source of the model at an image side of ``size``."""
-    return ModelSource(
-        name=model.name,
-        title=model.title,
-        build=birealnet,
-        inputs=partial(image_inputs, name=model.name, default=model.batch, shape=(3, size, size)),
-        loss=pixel_loss,
-    )
+    return image_source(model, birealnet, size)

@@ -12,7 +12,7 @@ from itertools import pairwise
 from torch import nn
 
 from .source import ModelSource
-from .vision import image_inputs, pixel_loss
+from .vision import image_source
 from .zoo import ZooModel
 
 __all__ = ["classifier", "cnv", "perceptron", "zoo_source"]
@@ -58,10 +58,4 @@ def classifier(model: ZooModel, size: int, classes: int, channels: int) -> nn.Mo
 
 def zoo_source(model: ZooModel, size: int) -> ModelSource:
     """The source of a model of this file at an image side of ``size``."""
-    return ModelSource(
-        name=model.name,
-        title=model.title,
-        build=partial(classifier, model, size, 10, model.channels),
-        inputs=partial(image_inputs, name=model.name, default=model.batch, shape=(model.channels, size, size)),
-        loss=pixel_loss,
-    )
+    return image_source(model, partial(classifier, model, size, 10, model.channels), size)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import require_int
 from ..spiking import LIF
 from .source import ModelSource
-from .vision import image_inputs, pixel_loss
+from .vision import image_source
 from .zoo import ZooModel
 
 __all__ = ["STEPS", "SpikingNet", "classifier", "zoo_source"]
@@ -68,10 +68,4 @@ def classifier(model: ZooModel, size: int, classes: int, channels: int) -> nn.Mo
 
 def zoo_source(model: ZooModel, size: int) -> ModelSource:
     """The source of a model of this file at an image side of ``size``."""
-    return ModelSource(
-        name=model.name,
-        title=model.title,
-        build=partial(classifier, model, size, 10, model.channels),
-        inputs=partial(image_inputs, name=model.name, default=model.batch, shape=(model.channels, size, size)),
-        loss=pixel_loss,
-    )
+    return image_source(model, partial(classifier, model, size, 10, model.channels), size)

@@ -17,7 +17,7 @@ from ..gemm import MAX_DIM
 from .source import ModelSource, StepInputs
 from .zoo import ZooModel
 
-__all__ = ["image_inputs", "mlp", "pixel_loss", "resnet9", "unet_s", "vgg19", "vit_s", "zoo_source"]
+__all__ = ["image_inputs", "image_source", "mlp", "pixel_loss", "resnet9", "unet_s", "vgg19", "vit_s", "zoo_source"]
 
 
 def image_inputs(
@@ -235,12 +235,17 @@ def unet_s(classes: int = 2) -> nn.Module:
 _ANY_SIZE: dict[str, Callable[[], nn.Module]] = {"resnet9": resnet9, "vgg19": vgg19, "unet_s": unet_s}
 
 
-def zoo_source(model: ZooModel, size: int) -> ModelSource:
-    """The source of a model of this file at an image side of ``size``."""
+def image_source(model: ZooModel, build: Callable[[], nn.Module], size: int) -> ModelSource:
+    """The source of a built-in model of square images, which ``build`` makes for a side of ``size``."""
     return ModelSource(
         name=model.name,
         title=model.title,
-        build=_ANY_SIZE.get(model.name) or partial(vit_s, size),
-        inputs=partial(image_inputs, name=model.name, default=model.batch, shape=(3, size, size)),
+        build=build,
+        inputs=partial(image_inputs, name=model.name, default=model.batch, shape=(model.channels, size, size)),
         loss=pixel_loss,
     )
+
+
+def zoo_source(model: ZooModel, size: int) -> ModelSource:
+    """The source of a model of this file at an image side of ``size``."""
+    return image_source(model, _ANY_SIZE.get(model.name) or partial(vit_s, size), size)

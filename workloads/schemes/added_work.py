@@ -72,13 +72,13 @@ class _Weave:
     def vector(self, product: MatrixOp, name: Name, of: Operand, after: Iterable[int], **own: object) -> int:
         """Adds an op that goes over ``of`` once, reading and writing it, but for what ``own`` says."""
         given = {"elements": of.elements, "read_bytes": of.bytes, "write_bytes": of.bytes, **own}
-        given["parameter"] = product.parameter or product.name
         op = VectorOp(
             name=product.name,
             op=name,
             pass_=product.pass_,
             dtype=of.dtype,
             recompute=product.recompute,
+            parameter=product.parameter or product.name,
             **given,  # type: ignore[arg-type]
         )
         return self.add(op, after)

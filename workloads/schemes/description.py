@@ -49,8 +49,7 @@ class Scheme:
     ``refresh`` and ``unit``: how often the operands are re-made, and by what. ``recalled``: details of ``paper`` that
     are from memory. ``technique``: ``file.Class`` beside this file that trains so, empty for a scheme of others.
     ``schedule``: phases of training under a pattern and the options of the technique; one phase throughout unless
-    given. ``wide``: the model is built
-    wider to begin with (:func:`widening`).
+    given. ``wide``: the model is built wider to begin with (:func:`widening`).
     """
 
     name: str

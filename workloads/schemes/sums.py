@@ -31,10 +31,8 @@ _AS_IT_IS = VectorWork(gradient=0)
 _WORK = {
     "pb-llm": {_W: VectorWork(scale=ScaleOf.FILTER), _X: _AS_IT_IS},
     "pb-llm-mean": {_W: VectorWork(looks=1, scale=ScaleOf.FILTER), _X: _AS_IT_IS},
-    "db-llm": {
-        _W: VectorWork(scale=ScaleOf.FILTER, gradient=2),
-        _X: _AS_IT_IS,
-    },  # sums of dW' for the scales of both planes
+    # Its gradient has sums of dW' in it, for the scales of both planes.
+    "db-llm": {_W: VectorWork(scale=ScaleOf.FILTER, gradient=2), _X: _AS_IT_IS},
     "binarydm": {_W: VectorWork(looks=1, scale=ScaleOf.FILTER), _X: VectorWork(norm=True, looks=1, scale=ScaleOf.ROW)},
     "bipft": {_W: VectorWork(looks=1, scale=ScaleOf.LAYER, gradient=0), _X: VectorWork(norm=True, scale=ScaleOf.ROW)},
 }
