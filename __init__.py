@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    import pandas
     from torch import nn
 
     from .analysis.compare import Comparison
+    from .analysis.explore.space import Space
     from .analysis.verify.network import Classification
     from .dataflow.accelerator import AcceleratorSpec
     from .dataflow.constraint import MappingFile
@@ -54,6 +56,7 @@ __all__ = [
     "compare",
     "train",
     "classify",
+    "explore",
     "register_engine",
     "register_scheme",
     "count_as_vector_work",
@@ -252,6 +255,17 @@ def classify(
 
     spec = load_spec(machine) if isinstance(machine, str) else machine
     return run(Path(folder), spec, images=images, batch=batch, rtl=rtl, asked=asked)
+
+
+def explore(space: Space | Mapping[str, Any] | str | Path, folder: str | Path | None = None) -> pandas.DataFrame:
+    """Every point of a space of machines and work, a row each, as `weft explore` makes them (docs/explore.md).
+
+    ``space``: its fields as a mapping, a ``.toml`` file, or ``file.py:function``. ``folder``: where the points are
+    kept, and where an earlier call goes on; ``weft.analysis.explore.saved.read_explored`` has its front.
+    """
+    from .analysis.explore.session import explored
+
+    return explored(space, folder)
 
 
 def _presenter() -> Presenter:

@@ -15,9 +15,9 @@ from ..objective import Objective
 from .bound import Best, bound_rows, decide_rows
 from .evaluate import asked_of, depths, points_from
 from .points import Points
-from .step import step_of
+from .step import Step, step_of
 
-__all__ = ["Front", "front"]
+__all__ = ["Front", "front", "lower_bounds"]
 
 
 class Front(NamedTuple):
@@ -41,31 +41,54 @@ def front(
     machines: Iterable[AcceleratorSpec] | Points,
     others: ArrayLike,
     objective: Objective | str = Objective.CYCLES,
+    known: ArrayLike = (),
 ) -> Front:
     """The machines on which the step of ``workload`` has the fewest cycles and the least of ``others``, float64
     [points, costs], numbers of each machine such as its PEs: all that no other machine is better than, which is to be
     nowhere worse and somewhere better.
 
+    ``known``: [machines, 1 + costs], cycles and costs of machines from elsewhere, which rule out as any other does.
     Machines are scheduled under ``objective``, and refused, as by `evaluate`.
     """
     points, asked = points_from(machines), asked_of(objective)
     costs = _costs(others, len(points))
-    n, depth = len(points), depths(points, workload.rule)
-    bounds, done = np.zeros(n, np.int64), np.zeros((n, 3), np.int64)
-    best = Best(np.zeros(1, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros_like(costs))
+    earlier = np.asarray(known, np.float64).reshape(-1, 1 + costs.shape[1])
+    n, m, depth = len(points), len(earlier), depths(points, workload.rule)
+    done = np.zeros((n, 3), np.int64)
+    best = Best(
+        np.full(1, m, np.int64),
+        np.concatenate([np.ceil(earlier[:, 0]).astype(np.int64), np.zeros(n, np.int64)]),
+        np.full(m + n, -1, np.int64),
+        np.concatenate([earlier[:, 1:], np.zeros_like(costs)]),
+    )
     steps = [step_of(workload, machine) for machine in points.families]
-    for number, step in enumerate(steps):
-        own = np.flatnonzero(points.family == number)
-        found = np.zeros(len(own), np.int64)
-        bound_rows(step, points.rows[own], depth[own], found)
-        bounds[own] = found
+    bounds = _bounds(steps, points, depth)
     # Whatever rules a machine out has no more of the first cost, so it comes before.
     order = np.lexsort((bounds, *costs.T[::-1]))
     for number, step in enumerate(steps):
         own = order[points.family[order] == number]
         decide_rows(step, points.rows, depth, asked, own, bounds, costs, best, done)
     status, cycles, moved = np.ascontiguousarray(done.T)
-    return Front(np.sort(best.point[: best.size[0]]), status, cycles, moved, bounds)
+    found = best.point[: best.size[0]]
+    return Front(np.sort(found[found >= 0]), status, cycles, moved, bounds)
+
+
+def lower_bounds(workload: Workload, machines: Iterable[AcceleratorSpec] | Points) -> NDArray[np.int64]:
+    """Cycles that the step of ``workload`` takes at least on each machine, int64 [points]; 0 where only a schedule can
+    say. Refuses what `evaluate` does."""
+    points = points_from(machines)
+    steps = [step_of(workload, machine) for machine in points.families]
+    return _bounds(steps, points, depths(points, workload.rule))
+
+
+def _bounds(steps: list[Step], points: Points, depth: NDArray[np.int64]) -> NDArray[np.int64]:
+    bounds = np.zeros(len(points), np.int64)
+    for number, step in enumerate(steps):
+        own = np.flatnonzero(points.family == number)
+        found = np.zeros(len(own), np.int64)
+        bound_rows(step, points.rows[own], depth[own], found)
+        bounds[own] = found
+    return bounds
 
 
 def _costs(others: ArrayLike, points: int) -> NDArray[np.float64]:

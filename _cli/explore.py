@@ -1,0 +1,117 @@
+"""`weft explore`: a space of machines evaluated, shown, and one of its points in full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ..workloads.errors import printable
+from .console import bar, get_console, make_table, name_of, percent
+from .options import Json
+from .outputs import print_json, require_writable_folder
+from .pipeline import users_code
+
+if TYPE_CHECKING:
+    from ..analysis.explore.saved import Explored
+
+__all__ = ["explore_app"]
+
+_SHOWN = 20
+"""Rows of a front in the terminal; the file has all."""
+_WIDTH = 145
+
+
+class _RunIsUsual(TyperGroup):
+    """``weft explore SPACE`` is ``weft explore run SPACE``."""
+
+    def parse_args(self, context: Any, args: list[str]) -> list[str]:
+        first = next((arg for arg in args if not arg.startswith("-")), None)
+        if args and args[0] not in ("-h", "--help") and first not in self.commands:
+            args = ["run", *args]
+        found: list[str] = super().parse_args(context, args)
+        return found
+
+
+explore_app = typer.Typer(
+    cls=_RunIsUsual,
+    help="Evaluate a space of machines: `weft explore SPACE.toml`; then `show` its page, or `report` a point in full.",
+    no_args_is_help=True,
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Of an exploration.")]
+
+
+def run(
+    space: Annotated[str, typer.Argument(metavar="SPACE", help="A .toml file or file.py:function; docs/explore.md.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", metavar="DIR", help="Keep points here; out/explore/NAME of the space if none.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Evaluate every point of a space, or go on where it was ended, and find its front."""
+    from ..analysis.explore.saved import read_explored
+    from ..analysis.explore.space import read_space
+    from ..analysis.explore.sweep import sweep
+
+    with users_code(space):
+        read = read_space(space)
+    name = Path(space.partition(".py:")[0]).name.removesuffix(".toml").removesuffix(".py")
+    folder = output or Path("out") / "explore" / name
+    require_writable_folder(folder)
+    with users_code(space), bar("exploring") as progress:
+        try:
+            sweep(read, folder, progress=lambda what, done, total: progress(done, total))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"the same command goes on from {folder}") from None
+    found = read_explored(folder)
+    if as_json:
+        print_json(found.summary)
+        return
+    _show(found)
+
+
+def _show(found: Explored) -> None:
+    """What came out, and the front."""
+    console, summary = get_console(_WIDTH), found.summary
+    console.print(printable(str(found)), style="bold")
+    points = summary["points"]
+    for status, count in summary["statuses"].items():
+        console.print(f"  {status}: {count:,} ({percent(count, points)})")
+    for what, count in summary["refused_by"].items():
+        console.print(f"    by {name_of(what)}: {count:,} ({percent(count, points)})")
+    front = found.front()
+    if not len(front):
+        console.print("No point runs and holds all constraints.")
+        return
+    objectives = [o["name"] for o in summary["objectives"]]
+    front = front.sort_values(objectives[0], ascending=summary["objectives"][0]["direction"] == "min")
+    axes = [*summary["axes"], *summary["tied"]]
+    columns = ["point", *axes, *(name for name in objectives if name not in axes), "system_seconds", "system_gap"]
+    rows = [tuple(_cell(name, row[name]) for name in columns) for _, row in front.head(_SHOWN).iterrows()]
+    console.print(make_table("The front", tuple(columns), rows))
+    if len(front) > _SHOWN:
+        console.print(f"{len(front) - _SHOWN:,} more in {found.folder / 'front.parquet'}")
+    console.print(f"Points: {found.folder / 'points'}; a page of all: weft explore show {found.folder}")
+
+
+def _cell(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return name_of(value)
+    if name == "system_gap":
+        return f"{100 * value:+.2f} %"
+    return f"{value:,}" if isinstance(value, int) or float(value).is_integer() else f"{value:.6g}"
+
+
+def report(
+    context: typer.Context, folder: Folder, point: Annotated[int, typer.Argument(metavar="POINT", help="Its number.")]
+) -> None:
+    """Simulate a point again, with ops overlapped, and make its page."""
+    from ..analysis.explore.point_report import report_point
+    from ..analysis.explore.saved import read_explored
+
+    with bar(f"point {point}") as progress:
+        page = report_point(read_explored(folder), point, context.obj, progress)
+    get_console().print(f"{page}: open it in a browser; the machine: {page.with_name('machine.toml')}")

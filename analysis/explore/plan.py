@@ -1,0 +1,100 @@
+"""A space made ready to be evaluated: machines read, names checked, chunks cut. Plain data, for other processes too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...dataflow.accelerator import AcceleratorSpec
+from ...dataflow.config_io import load_spec
+from ...workloads.errors import InputError, nearest
+from ...workloads.schemes.scheme import scheme
+from ..area import AREA_TARGETS
+from .axes import Axes, axes_of
+from .measures import Known, Measure, measure
+from .space import Space
+from .trained import Trained, trained_by
+
+__all__ = ["Plan", "plan_of"]
+
+_CHUNK, _SMALL_CHUNK = 4096, 256
+"""Points of a part: some seconds of one core, in bulk and one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``bases``: machines by name or file. ``objectives`` and ``asked``: measures of the objectives, and of all that
+    constraints name too. ``trained``: accuracies of a study, if the space names one."""
+
+    space: Space
+    axes: Axes
+    bases: dict[str, AcceleratorSpec]
+    objectives: tuple[Measure, ...]
+    asked: tuple[Measure, ...]
+    trained: Trained | None
+
+    @property
+    def size(self) -> int:
+        """Points of the space."""
+        return self.axes.size
+
+    @property
+    def chunk(self) -> int:
+        """Points of a part; one that is scheduled by itself takes as long as hundreds in bulk."""
+        names = next((axis.values for axis in self.axes.axes if axis.name == "scheme"), (self.space.scheme,))
+        alone = any(len(base.engines) > 1 for base in self.bases.values())
+        return _SMALL_CHUNK if alone or any(scheme(str(name)).levels for name in names) else _CHUNK
+
+    @property
+    def chunks(self) -> int:
+        """Parts that the points come in."""
+        return -(-self.size // self.chunk)
+
+    def needs(self, known: Known) -> bool:
+        """Whether a measure that is asked for takes that."""
+        return any(m.known is known for m in self.asked)
+
+    def timed(self) -> Measure | None:
+        """The one objective that follows the cycles, where all the others are known without a schedule."""
+        timed = [m for m in self.objectives if m.timed]
+        rest = [m for m in self.objectives if not m.timed]
+        early = all(m.known in (Known.MACHINE, Known.AREA) and m.name != "samples_per_second_per_lut" for m in rest)
+        return timed[0] if len(timed) == 1 and early else None
+
+
+def plan_of(space: Space) -> Plan:
+    """A plan of a space; refuses names that are none before anything is traced."""
+    axes = axes_of(space)
+    archs = next((axis.values for axis in axes.axes if axis.name == "arch"), (space.arch,))
+    bases = {str(name): load_spec(str(name)) for name in archs}
+    if not space.model and "model" not in axes.names:
+        raise InputError("the space names no model; give model = 'resnet50', or an axis of models")
+    objectives = tuple(measure(name, "objectives") for name in space.objectives)
+    twice = next((m.name for m in objectives if objectives.count(m) > 1), None)
+    if twice is not None:
+        raise InputError(f"objectives names {twice!r} twice")
+    limits = space.constraints
+    asked = [*objectives]
+    asked += [measure(name, f"constraints.{side}") for side in ("most", "least") for name in getattr(limits, side)]
+    for table in {name.partition(".")[0] for name in axes.names if "." in name}:
+        if all(getattr(base, table) is None for base in bases.values()):
+            raise InputError(f"axes: none of the machines {', '.join(bases)} has a table [{table}]")
+    if limits.device is not None and limits.device not in AREA_TARGETS:
+        raise InputError(
+            f"constraints.device: there is no area for {limits.device!r}; {nearest(limits.device, AREA_TARGETS)}"
+        )
+    area = next((m.name for m in asked if m.known is Known.AREA), None)
+    if limits.device is None and (area is not None or limits.clock):
+        what = "constraints.clock" if limits.clock else f"measure {area!r}"
+        raise InputError(f"{what} is of a device: give constraints.device, one of {', '.join(AREA_TARGETS)}")
+    trained = None if space.study is None else trained_by(Path(space.study))
+    study = next((m.name for m in asked if m.known is Known.STUDY), None)
+    if study is not None and trained is None:
+        raise InputError(f"measure {study!r} comes from trainings: give study = the folder of a `weft study`")
+    plan = Plan(space, axes, bases, objectives, tuple(dict.fromkeys(asked)), trained)
+    if space.prune and plan.timed() is None:
+        raise InputError(
+            "prune = true leaves out what a bound of the cycles rules out: it takes one objective of cycles, seconds "
+            "and samples_per_second, and others that are known without a schedule, such as pes, buffer_bytes or lut"
+        )
+    return plan

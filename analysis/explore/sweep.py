@@ -1,0 +1,275 @@
+"""A space explored into a folder: parts that are written once, so that whatever is killed when, the rest goes on.
+
+Points come in parts of a fixed size, and parts in waves. Where the space prunes, every part of a wave is decided against
+the front of all earlier waves and its own points, never against what another part happened to have found by then: the
+same space gives the same bytes in one process, in many, and after any number of interruptions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ...dataflow.accelerator import AcceleratorSpec
+from ...dataflow.config_io import dumps_spec
+from ...dataflow.schedule import Schedule
+from ...simulator.step import simulate
+from ...simulator.system import simulate_system
+from ...workloads.errors import InputError, reading, shorten
+from ...workloads.files import alone, sources_digest, write_atomically
+from ...workloads.strict import read_file
+from ..energy import energy
+from ..scheduling import scheduled
+from .chunk import RUNS, evaluate_points
+from .front import merge
+from .measures import Measure, sign
+from .plan import Plan, plan_of
+from .space import Space, Value, space_json
+from .summary import summary
+from .table import parquet_bytes, read_parts, table_of
+from .work import Machines, step_at, work_at
+
+__all__ = ["Executor", "Progress", "Serial", "begin", "finish", "machine_at", "part_path", "scheduled_at", "sweep"]
+
+SCHEMA = 1
+"""Of a folder; one of another is refused."""
+SPACE, POINTS, FRONT, SUMMARY, SYSTEM = "space.json", "points", "front.parquet", "explore.json", "system"
+"""What is in a folder; the last only until the front is done."""
+_SYSTEM_PART = 8
+"""Points of a front that are simulated with ops overlapped in one task: some seconds."""
+
+Progress = Callable[[str, int, int], object]
+"""What is done, how much of it, and of how much."""
+
+
+class Executor(Protocol):
+    """Whatever calls a function for many tasks."""
+
+    def each(self, do: Callable[[int], bytes], tasks: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """Task and result, in the order in which they come."""
+        ...
+
+
+class Serial:
+    """One after the other, in this process."""
+
+    def each(self, do: Callable[[int], bytes], tasks: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """Task and result, in order."""
+        for task in tasks:
+            yield task, do(task)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What a worker makes of a part; plain data."""
+
+    plan: Plan
+    best: NDArray[np.float64] | None
+
+    def __call__(self, number: int) -> bytes:
+        begin = number * self.plan.chunk
+        numbers = np.arange(begin, min(begin + self.plan.chunk, self.plan.size), dtype=np.int64)
+        values = self.plan.axes.columns(numbers)
+        return parquet_bytes(table_of(numbers, values, evaluate_points(self.plan, values, self.best)))
+
+
+def sweep(space: Space, folder: Path, executor: Executor | None = None, progress: Progress | None = None) -> None:
+    """Evaluate every point of ``space`` into ``folder``, or go on there; then the front, at the system level too.
+
+    Refuses a folder with another space, or of other sources: what was made stays as it is.
+    """
+    plan, run, tell = plan_of(space), executor or Serial(), progress or (lambda what, done, total: None)
+    with alone(folder, "exploration"):
+        begin(plan, folder)
+        front = pd.DataFrame()
+        for wave in _waves(plan):
+            best = _costs(front, plan.objectives) if plan.space.prune else None
+            _make(folder / POINTS, _Part(plan, best), wave, run, partial(_tell_points, plan, tell))
+            front = _merged(front, [part_path(folder / POINTS, n) for n in wave], plan.objectives)
+        finish(plan, folder, front, run, tell)
+
+
+def begin(plan: Plan, folder: Path) -> None:
+    """Let ``folder`` be of this space, or refuse it."""
+    document = {
+        "schema": SCHEMA,
+        "weft_version": version("weft"),
+        "sources": sources(),
+        "space": json.loads(space_json(plan.space)),
+        "machines": {name: dumps_spec(base) for name, base in plan.bases.items()},
+    }
+    path = folder / SPACE
+    if not path.exists():
+        others = sorted(entry.name for entry in folder.iterdir() if entry.name != "lock")
+        if others:
+            raise InputError(f"{folder}: is not empty and holds no exploration ({others[0]}, ...); name a new folder")
+        write_atomically(path, json.dumps(document, indent=1).encode() + b"\n")
+        return
+    with reading(str(path), "the space of an exploration"):
+        held = json.loads(read_file(path))
+        schema, made_by = held["schema"], held["weft_version"]
+    if schema != SCHEMA:
+        raise InputError(
+            f"{folder}: was made by weft {made_by} in form {schema}, and this is form {SCHEMA}; name another folder"
+        )
+    for key in ("space", "machines", "sources"):
+        if held.get(key) != document[key]:
+            raise InputError(f"{folder}: {_otherwise(key, held.get(key), document[key])}; name another folder")
+
+
+def _otherwise(key: str, held: Any, asked: Any) -> str:
+    """In what a folder differs from what is asked for."""
+    if key == "sources":
+        return "was made by another state of weft's sources, whose numbers may differ"
+    names = [name for name in {**held, **asked} if held.get(name) != asked.get(name)]
+    if key == "machines":
+        return f"holds points of another machine {names[0]!r}"
+    name = names[0]
+    was, now = (shorten(json.dumps(of.get(name)), 200) for of in (held, asked))
+    return f"holds another space, of {name} = {was} and not {now}"
+
+
+@cache
+def sources() -> str:
+    """Digest of all that has a part in the numbers of a point."""
+    root = Path(__file__).parents[2]
+    digests = [sources_digest(root / name) for name in ("workloads", "dataflow", "simulator", "analysis")]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def part_path(folder: Path, number: int) -> Path:
+    """The file of a part."""
+    return folder / f"{number:06d}.parquet"
+
+
+def _waves(plan: Plan) -> Iterator[range]:
+    """Parts that are made side by side: all, or as many as came before, so that each is decided by half of them."""
+    if not plan.space.prune:
+        yield range(plan.chunks)
+        return
+    first = 0
+    while first < plan.chunks:
+        last = min(plan.chunks, max(1, 2 * first))
+        yield range(first, last)
+        first = last
+
+
+def _make(
+    folder: Path, do: Callable[[int], bytes], tasks: Sequence[int], run: Executor, tell: Callable[[int], object]
+) -> None:
+    """Write the parts that are not there yet."""
+    left = [task for task in tasks if not part_path(folder, task).exists()]
+    ended = tasks[-1] + 1 - len(left) if tasks else 0
+    tell(ended)
+    for task, made in run.each(do, left):
+        write_atomically(part_path(folder, task), made)
+        ended += 1
+        tell(ended)
+
+
+def _tell_points(plan: Plan, tell: Progress, parts: int) -> None:
+    tell("points", min(parts * plan.chunk, plan.size), plan.size)
+
+
+def _merged(front: pd.DataFrame, paths: Sequence[Path], objectives: Sequence[Measure]) -> pd.DataFrame:
+    """The front of ``front`` and of the points in files."""
+    wanted, ways = ["point", "status", *(m.name for m in objectives)], {m.name: m.direction for m in objectives}
+    for path in paths:
+        part = read_parts([path], dict.fromkeys(wanted)).to_pandas()
+        known = part[(part["status"] == RUNS) & part[list(ways)].notna().all(axis=1)]
+        if len(known):
+            front = merge([front, known], ways)
+    return front
+
+
+def _costs(front: pd.DataFrame, objectives: Sequence[Measure]) -> NDArray[np.float64]:
+    """Objectives of a front, so that less is better."""
+    if not len(front):
+        return np.empty((0, len(objectives)))
+    return np.column_stack([sign(m) * front[m.name].to_numpy(np.float64) for m in objectives])
+
+
+@dataclass(frozen=True, slots=True)
+class _Overlapped:
+    """Points of the front once more, with ops overlapped."""
+
+    plan: Plan
+    points: tuple[int, ...]
+
+    def __call__(self, number: int) -> bytes:
+        own = self.points[number * _SYSTEM_PART : (number + 1) * _SYSTEM_PART]
+        rows = [_overlapped(self.plan, point) for point in own]
+        columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        columns["system_reason"] = columns["system_reason"].astype(object)
+        return parquet_bytes(table_of(np.array(own, np.int64), {}, columns))
+
+
+def scheduled_at(plan: Plan, point: int) -> Schedule:
+    """The schedule of a point."""
+    values = {name: column[0] for name, column in plan.axes.columns(np.array([point], np.int64)).items()}
+    at: dict[str, Value] = {name: value.item() if hasattr(value, "item") else value for name, value in values.items()}
+    spec = machine_at(plan, at)
+    return scheduled(step_at(work_at(plan.space, at)), spec, str(at.get("objective", plan.space.objective)))
+
+
+def machine_at(plan: Plan, at: dict[str, Value]) -> AcceleratorSpec:
+    """The machine of a point, by its axes."""
+    return Machines(plan.bases, tuple(at)).at(str(at.get("arch", plan.space.arch)), at)
+
+
+def _overlapped(plan: Plan, point: int) -> dict[str, Any]:
+    chosen = scheduled_at(plan, point)
+    clock = chosen.spec.clock_hz
+    found = {"step_joules": np.nan, "system_cycles": 0, "system_seconds": np.nan, "system_gap": np.nan}
+    said = []
+    result = simulate(chosen)
+    try:
+        found["step_joules"] = energy(result).joules
+    except InputError as error:
+        said.append(f"joules: {error}")
+    try:
+        system = simulate_system(chosen)
+        found["system_cycles"], found["system_seconds"] = system.cycles, system.cycles / clock
+        found["system_gap"] = system.cycles / result.cycles.total - 1
+    except InputError as error:
+        said.append(f"system: {error}")
+    return {**found, "system_reason": "; ".join(said)}
+
+
+def finish(plan: Plan, folder: Path, front: pd.DataFrame, run: Executor, tell: Progress) -> None:
+    """Simulate the front with ops overlapped, and write it and the summary."""
+    points = tuple(int(n) for n in front["point"]) if len(front) else ()
+    parts, work = -(-len(points) // _SYSTEM_PART), folder / SYSTEM
+    _make(work, _Overlapped(plan, points), range(parts), run, lambda done: tell("front", done, parts))
+    tables = [_rows_of(plan, folder, points)]
+    if points:
+        tables.append(read_parts([part_path(work, n) for n in range(parts)]).drop_columns(["point"]))
+    made = pa.table({name: table[name] for table in tables for name in table.column_names})
+    write_atomically(folder / FRONT, parquet_bytes(made))
+    write_atomically(
+        folder / SUMMARY,
+        json.dumps(summary(plan, [part_path(folder / POINTS, n) for n in range(plan.chunks)], made), indent=1).encode()
+        + b"\n",
+    )
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _rows_of(plan: Plan, folder: Path, points: Sequence[int]) -> pa.Table:
+    """Rows of points, from their parts."""
+    found = []
+    for part in dict.fromkeys(point // plan.chunk for point in points):
+        own = [point - part * plan.chunk for point in points if point // plan.chunk == part]
+        found.append(read_parts([part_path(folder / POINTS, part)]).take(own))
+    return pa.concat_tables(found).unify_dictionaries() if found else pa.table({"point": pa.array([], pa.int64())})
