@@ -20,9 +20,10 @@ from ...simulator.memory import memory_need
 from ...simulator.step import simulate
 from ...workloads.errors import InputError
 from ...workloads.step import Workload
-from ..area import AREA_TARGETS, AreaTarget, known_area
+from ..area import known_area
 from ..energy import energy
 from ..scheduling import scheduled
+from ..synthesised import AREA_TARGETS, AreaTarget
 from .measures import Known, Measure, sign
 from .plan import Plan
 from .work import Machines, Work, step_at, work_at

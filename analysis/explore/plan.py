@@ -9,7 +9,7 @@ from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.config_io import load_spec
 from ...workloads.errors import InputError, nearest
 from ...workloads.schemes.scheme import scheme
-from ..area import AREA_TARGETS
+from ..synthesised import AREA_TARGETS
 from .axes import Axes, axes_of
 from .measures import Known, Measure, measure
 from .space import Space

@@ -34,11 +34,13 @@ class Explored(OneLine):
 
     def frame(self, columns: list[str] | None = None) -> pd.DataFrame:
         """All points, or some columns of them."""
-        return read_parts(self.parts(), columns).to_pandas()
+        found: pd.DataFrame = read_parts(self.parts(), columns).to_pandas()
+        return found
 
     def front(self) -> pd.DataFrame:
         """The points that no other one is better than, at the system level too."""
-        return read_parts([self.folder / FRONT]).to_pandas()
+        found: pd.DataFrame = read_parts([self.folder / FRONT]).to_pandas()
+        return found
 
     def plan(self) -> Plan:
         """The space made ready again."""

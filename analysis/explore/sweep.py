@@ -1,8 +1,8 @@
 """A space explored into a folder: parts that are written once, so that whatever is killed when, the rest goes on.
 
-Points come in parts of a fixed size, and parts in waves. Where the space prunes, every part of a wave is decided against
-the front of all earlier waves and its own points, never against what another part happened to have found by then: the
-same space gives the same bytes in one process, in many, and after any number of interruptions.
+Points come in parts of a fixed size, and parts in waves. Where the space prunes, every part of a wave is decided
+against the front of all earlier waves and its own points, never against what another part happened to have found by
+then: the same space gives the same bytes in one process, in many, and after any number of interruptions.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def _merged(front: pd.DataFrame, paths: Sequence[Path], objectives: Sequence[Mea
     """The front of ``front`` and of the points in files."""
     wanted, ways = ["point", "status", *(m.name for m in objectives)], {m.name: m.direction for m in objectives}
     for path in paths:
-        part = read_parts([path], dict.fromkeys(wanted)).to_pandas()
+        part = read_parts([path], tuple(dict.fromkeys(wanted))).to_pandas()
         known = part[(part["status"] == RUNS) & part[list(ways)].notna().all(axis=1)]
         if len(known):
             front = merge([front, known], ways)
