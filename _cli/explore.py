@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from ..workloads.errors import printable
+from ..workloads.errors import InputError, printable
 from .console import bar, get_console, make_table, name_of, percent
 from .options import Json
 from .outputs import print_json, require_writable_folder
@@ -16,6 +18,7 @@ from .pipeline import users_code
 
 if TYPE_CHECKING:
     from ..analysis.explore.saved import Explored
+    from ..analysis.explore.sweep import Executor
 
 __all__ = ["explore_app"]
 
@@ -49,6 +52,11 @@ def run(
     output: Annotated[
         Path | None, typer.Option("-o", metavar="DIR", help="Keep points here; out/explore/NAME of the space if none.")
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="local|tcp://..|tls://..", help="Dask: a worker a core here, or those of a scheduler."),
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain TCP to another host.")] = False,
     as_json: Json = False,
 ) -> None:
     """Evaluate every point of a space, or go on where it was ended, and find its front."""
@@ -61,9 +69,9 @@ def run(
     name = Path(space.partition(".py:")[0]).name.removesuffix(".toml").removesuffix(".py")
     folder = output or Path("out") / "explore" / name
     require_writable_folder(folder)
-    with users_code(space), bar("exploring") as progress:
+    with users_code(space), bar("exploring") as progress, _executor(cluster, insecure) as executor:
         try:
-            sweep(read, folder, progress=lambda what, done, total: progress(done, total))
+            sweep(read, folder, executor, lambda what, done, total: progress(done, total))
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"the same command goes on from {folder}") from None
     found = read_explored(folder)
@@ -71,6 +79,20 @@ def run(
         print_json(found.summary)
         return
     _show(found)
+
+
+@contextmanager
+def _executor(address: str | None, insecure: bool) -> Iterator[Executor | None]:
+    """What does the work: this process, if no cluster is named."""
+    if address is None:
+        if insecure:
+            raise InputError("--insecure is of a cluster: name it with --cluster")
+        yield None
+        return
+    from ..analysis.explore.cluster import cluster
+
+    with cluster(address, insecure=insecure) as made:
+        yield made
 
 
 def _show(found: Explored) -> None:
@@ -89,9 +111,13 @@ def _show(found: Explored) -> None:
     objectives = [o["name"] for o in summary["objectives"]]
     front = front.sort_values(objectives[0], ascending=summary["objectives"][0]["direction"] == "min")
     axes = [*summary["axes"], *summary["tied"]]
-    columns = ["point", *axes, *(name for name in objectives if name not in axes), "system_seconds", "system_gap"]
+    same = [name for name in axes if front[name].nunique() == 1]
+    differ = [name for name in axes if name not in same]
+    columns = ["point", *differ, *(name for name in objectives if name not in differ), "system_seconds", "system_gap"]
     rows = [tuple(_cell(name, row[name]) for name in columns) for _, row in front.head(_SHOWN).iterrows()]
-    console.print(make_table("The front", tuple(columns), rows))
+    console.print(make_table("The front", tuple(name.replace(".", ".\n") for name in columns), rows))
+    if same:
+        console.print(f"All with {', '.join(f'{name} {_cell(name, front[name].iloc[0])}' for name in same)}")
     if len(front) > _SHOWN:
         console.print(f"{len(front) - _SHOWN:,} more in {found.folder / 'front.parquet'}")
     console.print(f"Points: {found.folder / 'points'}; a page of all: weft explore show {found.folder}")

@@ -93,6 +93,8 @@ def sweep(space: Space, folder: Path, executor: Executor | None = None, progress
     plan, run, tell = plan_of(space), executor or Serial(), progress or (lambda what, done, total: None)
     with alone(folder, "exploration"):
         begin(plan, folder)
+        if _whole(plan, folder):
+            return
         front = pd.DataFrame()
         for wave in _waves(plan):
             best = _costs(front, plan.objectives) if plan.space.prune else None
@@ -127,6 +129,14 @@ def begin(plan: Plan, folder: Path) -> None:
     for key in ("space", "machines", "sources"):
         if held.get(key) != document[key]:
             raise InputError(f"{folder}: {_otherwise(key, held.get(key), document[key])}; name another folder")
+
+
+def _whole(plan: Plan, folder: Path) -> bool:
+    """Whether nothing is left to do."""
+    if not (folder / SUMMARY).exists() or any(not part_path(folder / POINTS, n).exists() for n in range(plan.chunks)):
+        return False
+    shutil.rmtree(folder / SYSTEM, ignore_errors=True)
+    return True
 
 
 def _otherwise(key: str, held: Any, asked: Any) -> str:
@@ -258,11 +268,8 @@ def finish(plan: Plan, folder: Path, front: pd.DataFrame, run: Executor, tell: P
         tables.append(read_parts([part_path(work, n) for n in range(parts)]).drop_columns(["point"]))
     made = pa.table({name: table[name] for table in tables for name in table.column_names})
     write_atomically(folder / FRONT, parquet_bytes(made))
-    write_atomically(
-        folder / SUMMARY,
-        json.dumps(summary(plan, [part_path(folder / POINTS, n) for n in range(plan.chunks)], made), indent=1).encode()
-        + b"\n",
-    )
+    document = summary(plan, [part_path(folder / POINTS, n) for n in range(plan.chunks)], made)
+    write_atomically(folder / SUMMARY, json.dumps(document, indent=1).encode() + b"\n")
     shutil.rmtree(work, ignore_errors=True)
 
 
