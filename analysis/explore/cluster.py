@@ -26,7 +26,8 @@ __all__ = ["LOCAL", "cluster"]
 LOCAL = "local"
 _AHEAD = 3
 """Tasks a worker's thread has at most: one that runs, and some that wait for it."""
-_CONNECT = "10s"
+_CONNECT, _PATIENCE = "10s", 10.0
+_CERTIFICATES = ("distributed.comm.tls.ca-file", "distributed.comm.tls.client.cert", "distributed.comm.tls.client.key")
 _GONE = "30s"
 """After which a scheduler without a client, and workers without a scheduler, end themselves."""
 _DEATHS = 3
@@ -123,12 +124,8 @@ def cluster(address: str, *, insecure: bool = False) -> Iterator[Executor]:
         return
     try:
         client = Client(address, timeout=_CONNECT, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"--cluster {address}: nobody answers ({first}); start `dask scheduler` and `dask worker` there, or use "
-            "--cluster local"
-        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(_nobody(address, error)) from None
     with client:
         yield _Dask(client, address)
 
@@ -148,7 +145,17 @@ def _local() -> Iterator[Any]:
         yield made
 
 
+def _nobody(address: str, error: Exception) -> str:
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (
+        f"--cluster {address}: nobody answers ({first}); start `dask scheduler` and `dask worker` there, or use "
+        "--cluster local"
+    )
+
+
 def _require_address(address: str, insecure: bool) -> None:
+    """Refuse an address that is none, that is not safe, or at which no port is open: Dask's client would go on trying
+    after it has failed."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
@@ -161,6 +168,25 @@ def _require_address(address: str, insecure: bool) -> None:
             f"--cluster {address}: {host} is not this host, and plain TCP lets whoever reads it run code on workers; "
             "use tls://, or --insecure on a network of your own"
         )
+
+    if parts.scheme == "tls":
+        from dask import config
+
+        missing = [key for key in _CERTIFICATES if not config.get(key, None)]
+        if missing:
+            raise InputError(
+                f"--cluster {address}: TLS takes certificates, and Dask's configuration has no {missing[0]}; set "
+                f"{_variable(missing[0])} (docs/explore.md)"
+            )
+    try:
+        socket.create_connection((host, port), timeout=_PATIENCE).close()
+    except OSError as error:
+        raise InputError(_nobody(address, error)) from None
+
+
+def _variable(key: str) -> str:
+    """The environment variable of a key of Dask's configuration."""
+    return "DASK_" + key.replace(".", "__").replace("-", "_").upper()
 
 
 def _loopback(host: str) -> bool:
