@@ -65,7 +65,7 @@ class _Dask:
 
     def _places(self) -> int:
         """As many as keep all workers there are at work; those that join later count from then on."""
-        threads = sum(self.client.nthreads().values())
+        threads: int = sum(self.client.nthreads().values())
         return _AHEAD * max(1, threads)
 
     @contextmanager

@@ -39,6 +39,12 @@ class Plan:
         return self.axes.size
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models, each once."""
+        found = next((axis.values for axis in self.axes.axes if axis.name == "model"), (self.space.model,))
+        return tuple(dict.fromkeys(map(str, found)))
+
+    @property
     def chunk(self) -> int:
         """Points of a part; one that is scheduled by itself takes as long as hundreds in bulk."""
         names = next((axis.values for axis in self.axes.axes if axis.name == "scheme"), (self.space.scheme,))

@@ -30,6 +30,7 @@ from ...simulator.system import simulate_system
 from ...workloads.errors import InputError, reading, shorten
 from ...workloads.files import alone, sources_digest, write_atomically
 from ...workloads.strict import read_file
+from ...workloads.user_code import is_user
 from ..energy import energy
 from ..scheduling import scheduled
 from .chunk import RUNS, evaluate_points
@@ -39,7 +40,7 @@ from .plan import Plan, plan_of
 from .space import Space, Value, space_json
 from .summary import summary
 from .table import parquet_bytes, read_parts, table_of
-from .work import Machines, step_at, work_at
+from .work import Machines, step_at, traced, work_at
 
 __all__ = ["Executor", "Progress", "Serial", "begin", "finish", "machine_at", "part_path", "scheduled_at", "sweep"]
 
@@ -47,6 +48,8 @@ SCHEMA = 1
 """Of a folder; one of another is refused."""
 SPACE, POINTS, FRONT, SUMMARY, SYSTEM = "space.json", "points", "front.parquet", "explore.json", "system"
 """What is in a folder; the last only until the front is done."""
+_LOOKED_AT = 64
+"""Models that are traced beforehand."""
 _SYSTEM_PART = 8
 """Points of a front that are simulated with ops overlapped in one task: some seconds."""
 
@@ -92,6 +95,7 @@ def sweep(space: Space, folder: Path, executor: Executor | None = None, progress
     """
     plan, run, tell = plan_of(space), executor or Serial(), progress or (lambda what, done, total: None)
     with alone(folder, "exploration"):
+        _require_models(plan)
         begin(plan, folder)
         if _whole(plan, folder):
             return
@@ -103,6 +107,13 @@ def sweep(space: Space, folder: Path, executor: Executor | None = None, progress
         finish(plan, folder, front, run, tell)
 
 
+def _require_models(plan: Plan) -> None:
+    """Refuse before any long work a model that cannot be traced; of very many, some."""
+    for name in plan.models[:_LOOKED_AT]:
+        first = {axis.name: axis.values[0] for axis in plan.axes.axes if axis.name in ("seq", "batch")}
+        traced(work_at(plan.space, {**first, "model": name}))
+
+
 def begin(plan: Plan, folder: Path) -> None:
     """Let ``folder`` be of this space, or refuse it."""
     document = {
@@ -111,6 +122,7 @@ def begin(plan: Plan, folder: Path) -> None:
         "sources": sources(),
         "space": json.loads(space_json(plan.space)),
         "machines": {name: dumps_spec(base) for name, base in plan.bases.items()},
+        "models": {name: _digest(name) for name in plan.models},
     }
     path = folder / SPACE
     if not path.exists():
@@ -126,7 +138,7 @@ def begin(plan: Plan, folder: Path) -> None:
         raise InputError(
             f"{folder}: was made by weft {made_by} in form {schema}, and this is form {SCHEMA}; name another folder"
         )
-    for key in ("space", "machines", "sources"):
+    for key in ("space", "machines", "models", "sources"):
         if held.get(key) != document[key]:
             raise InputError(f"{folder}: {_otherwise(key, held.get(key), document[key])}; name another folder")
 
@@ -144,11 +156,17 @@ def _otherwise(key: str, held: Any, asked: Any) -> str:
     if key == "sources":
         return "was made by another state of weft's sources, whose numbers may differ"
     names = [name for name in {**held, **asked} if held.get(name) != asked.get(name)]
-    if key == "machines":
-        return f"holds points of another machine {names[0]!r}"
+    if key != "space":
+        return f"holds points of another {key.removesuffix('s')} {names[0]!r}"
     name = names[0]
     was, now = (shorten(json.dumps(of.get(name)), 200) for of in (held, asked))
     return f"holds another space, of {name} = {was} and not {now}"
+
+
+def _digest(model: str) -> str:
+    """Of a model that is a file; what is built in goes by its name and the sources."""
+    path = Path(model.rpartition(":")[0] if is_user(model) else model)
+    return hashlib.sha256(read_file(path)).hexdigest() if path.is_file() else ""
 
 
 @cache

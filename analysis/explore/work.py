@@ -16,7 +16,7 @@ from ...workloads.step import Workload
 from .axes import WORK, patterns
 from .space import Space, Value
 
-__all__ = ["Machines", "Work", "step_at", "work_at"]
+__all__ = ["Machines", "Work", "step_at", "traced", "work_at"]
 
 Work = tuple[str, int | None, int | None, str, str]
 """Model, sequence, batch, scheme and pattern."""
@@ -91,6 +91,11 @@ def work_at(space: Space, values: Mapping[str, Value]) -> Work:
     return one("model"), one("seq"), one("batch"), name, one("nm") if scheme_of(name).takes_pattern else ""
 
 
+def traced(work: Work) -> Workload:
+    """The step of it as traced, once in a process; an earlier trace on disk is used."""
+    return _traced(*work[:3])
+
+
 @lru_cache(maxsize=64)
 def _traced(model: str, seq: int | None, batch: int | None) -> Workload:
     return open_model(model, batch=batch, seq=seq)
@@ -98,6 +103,6 @@ def _traced(model: str, seq: int | None, batch: int | None) -> Workload:
 
 @lru_cache(maxsize=64)
 def step_at(work: Work) -> Workload:
-    """The step of it, traced and annotated once in a process; an earlier trace on disk is used."""
-    model, seq, batch, name, nm = work
-    return annotate(_traced(model, seq, batch), name, patterns(nm) if nm else None)
+    """The step of it, annotated once in a process."""
+    name, nm = work[3:]
+    return annotate(traced(work), name, patterns(nm) if nm else None)
