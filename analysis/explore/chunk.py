@@ -106,7 +106,7 @@ def _made(plan: Plan, values: Columns) -> _Rows:
     names, lists = tuple(values), [column.tolist() for column in values.values()]
     for i, point in enumerate(zip(*lists, strict=True)):
         at = dict(zip(names, point, strict=True))
-        rows.works.append(work_at(plan.space, at))
+        rows.works.append(work_at(plan.space, plan.models, at))
         rows.goals.append(str(at.get("objective", plan.space.objective)))
         try:
             rows.specs.append(machines.at(str(at.get("arch", plan.space.arch)), at))
@@ -243,9 +243,9 @@ def _require_dram(rows: _Rows) -> None:
 def _accuracies(plan: Plan, rows: _Rows) -> None:
     assert plan.trained is not None, "only asked with a study"
     rows.steps_to_target = np.full(len(rows.specs), np.nan)
-    for i, (model, _, _, scheme, nm) in enumerate(rows.works):
+    for i, work in enumerate(rows.works):
         try:
-            accuracy, steps = plan.trained.of(model, scheme, nm)
+            accuracy, steps = plan.trained.of(work.model, work.scheme, work.nm)
         except InputError as error:
             rows.reasons[i].append(str(error))
             continue

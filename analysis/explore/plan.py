@@ -14,6 +14,7 @@ from .axes import Axes, axes_of
 from .measures import Known, Measure, measure
 from .space import Space
 from .trained import Trained, trained_by
+from .work import model_digest
 
 __all__ = ["Plan", "plan_of"]
 
@@ -32,17 +33,12 @@ class Plan:
     objectives: tuple[Measure, ...]
     asked: tuple[Measure, ...]
     trained: Trained | None
+    models: dict[str, str]
 
     @property
     def size(self) -> int:
         """Points of the space."""
         return self.axes.size
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Names of the models, each once."""
-        found = next((axis.values for axis in self.axes.axes if axis.name == "model"), (self.space.model,))
-        return tuple(dict.fromkeys(map(str, found)))
 
     @property
     def chunk(self) -> int:
@@ -97,7 +93,9 @@ def plan_of(space: Space) -> Plan:
     study = next((m.name for m in asked if m.known is Known.STUDY), None)
     if study is not None and trained is None:
         raise InputError(f"measure {study!r} comes from trainings: give study = the folder of a `weft study`")
-    plan = Plan(space, axes, bases, objectives, tuple(dict.fromkeys(asked)), trained)
+    models = next((axis.values for axis in axes.axes if axis.name == "model"), (space.model,))
+    digests = {str(model): model_digest(str(model)) for model in models}
+    plan = Plan(space, axes, bases, objectives, tuple(dict.fromkeys(asked)), trained, digests)
     if space.prune and plan.timed() is None:
         raise InputError(
             "prune = true leaves out what a bound of the cycles rules out: it takes one objective of cycles, seconds "

@@ -30,7 +30,6 @@ from ...simulator.system import simulate_system
 from ...workloads.errors import InputError, reading, shorten
 from ...workloads.files import alone, sources_digest, write_atomically
 from ...workloads.strict import read_file
-from ...workloads.user_code import is_user
 from ..energy import energy
 from ..scheduling import scheduled
 from .chunk import RUNS, evaluate_points
@@ -109,9 +108,9 @@ def sweep(space: Space, folder: Path, executor: Executor | None = None, progress
 
 def _require_models(plan: Plan) -> None:
     """Refuse before any long work a model that cannot be traced; of very many, some."""
-    for name in plan.models[:_LOOKED_AT]:
+    for name in list(plan.models)[:_LOOKED_AT]:
         first = {axis.name: axis.values[0] for axis in plan.axes.axes if axis.name in ("seq", "batch")}
-        traced(work_at(plan.space, {**first, "model": name}))
+        traced(work_at(plan.space, plan.models, {**first, "model": name}))
 
 
 def begin(plan: Plan, folder: Path) -> None:
@@ -122,7 +121,7 @@ def begin(plan: Plan, folder: Path) -> None:
         "sources": sources(),
         "space": json.loads(space_json(plan.space)),
         "machines": {name: dumps_spec(base) for name, base in plan.bases.items()},
-        "models": {name: _digest(name) for name in plan.models},
+        "models": plan.models,
     }
     path = folder / SPACE
     if not path.exists():
@@ -161,12 +160,6 @@ def _otherwise(key: str, held: Any, asked: Any) -> str:
     name = names[0]
     was, now = (shorten(json.dumps(of.get(name)), 200) for of in (held, asked))
     return f"holds another space, of {name} = {was} and not {now}"
-
-
-def _digest(model: str) -> str:
-    """Of a model that is a file; what is built in goes by its name and the sources."""
-    path = Path(model.rpartition(":")[0] if is_user(model) else model)
-    return hashlib.sha256(read_file(path)).hexdigest() if path.is_file() else ""
 
 
 @cache
@@ -249,7 +242,9 @@ def scheduled_at(plan: Plan, point: int) -> Schedule:
     values = {name: column[0] for name, column in plan.axes.columns(np.array([point], np.int64)).items()}
     at: dict[str, Value] = {name: value.item() if hasattr(value, "item") else value for name, value in values.items()}
     spec = machine_at(plan, at)
-    return scheduled(step_at(work_at(plan.space, at)), spec, str(at.get("objective", plan.space.objective)))
+    return scheduled(
+        step_at(work_at(plan.space, plan.models, at)), spec, str(at.get("objective", plan.space.objective))
+    )
 
 
 def machine_at(plan: Plan, at: dict[str, Value]) -> AcceleratorSpec:

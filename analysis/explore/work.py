@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...workloads.catalog import open_model
@@ -13,13 +15,30 @@ from ...workloads.errors import InputError
 from ...workloads.schemes.annotate import annotate
 from ...workloads.schemes.scheme import scheme as scheme_of
 from ...workloads.step import Workload
+from ...workloads.strict import read_file
+from ...workloads.user_code import is_user
 from .axes import WORK, patterns
 from .space import Space, Value
 
-__all__ = ["Machines", "Work", "step_at", "traced", "work_at"]
+__all__ = ["Machines", "Work", "model_digest", "step_at", "traced", "work_at"]
 
-Work = tuple[str, int | None, int | None, str, str]
-"""Model, sequence, batch, scheme and pattern."""
+
+class Work(NamedTuple):
+    """What a point works on. ``digest``: of the model's file, so that a changed one is another model; ``nm``: "" where
+    the scheme takes none."""
+
+    model: str
+    digest: str
+    seq: int | None
+    batch: int | None
+    scheme: str
+    nm: str
+
+
+def model_digest(model: str) -> str:
+    """Of a model that is a file; what is built in goes by its name and the sources."""
+    path = Path(model.rpartition(":")[0] if is_user(model) else model)
+    return hashlib.sha256(read_file(path)).hexdigest() if path.is_file() else ""
 
 
 class Machines:
@@ -81,28 +100,28 @@ def _nested(own: Any, values: dict[str, Value]) -> Any:
     return replace(own, **plain, **made)
 
 
-def work_at(space: Space, values: Mapping[str, Value]) -> Work:
-    """What a point works on."""
+def work_at(space: Space, digests: Mapping[str, str], values: Mapping[str, Value]) -> Work:
+    """What a point works on; ``digests``: by model."""
 
     def one(name: str) -> Any:
         return values[name] if name in values else getattr(space, name)
 
-    name = one("scheme")
-    return one("model"), one("seq"), one("batch"), name, one("nm") if scheme_of(name).takes_pattern else ""
+    model, name = one("model"), one("scheme")
+    nm = one("nm") if scheme_of(name).takes_pattern else ""
+    return Work(model, digests[model], one("seq"), one("batch"), name, nm)
 
 
 def traced(work: Work) -> Workload:
     """The step of it as traced, once in a process; an earlier trace on disk is used."""
-    return _traced(*work[:3])
+    return _traced(work._replace(scheme="", nm=""))
 
 
 @lru_cache(maxsize=64)
-def _traced(model: str, seq: int | None, batch: int | None) -> Workload:
-    return open_model(model, batch=batch, seq=seq)
+def _traced(work: Work) -> Workload:
+    return open_model(work.model, batch=work.batch, seq=work.seq)
 
 
 @lru_cache(maxsize=64)
 def step_at(work: Work) -> Workload:
     """The step of it, annotated once in a process."""
-    name, nm = work[3:]
-    return annotate(traced(work), name, patterns(nm) if nm else None)
+    return annotate(traced(work), work.scheme, patterns(work.nm) if work.nm else None)
