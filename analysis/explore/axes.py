@@ -56,6 +56,8 @@ class Axes:
 
     def places(self, numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Of the points ``numbers``, the place of the value of each axis."""
+        if self.sampler == "search":
+            raise ValueError("a search asks for its points one after the other")
         if self.sampler == "list":
             return [numbers] * len(self.axes)
         if self.sampler == "latin":
@@ -71,7 +73,11 @@ class Axes:
 
     def columns(self, numbers: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """Values of the points ``numbers``, by name; of the tied names too."""
-        own = {axis.name: axis.taken(places) for axis, places in zip(self.axes, self.places(numbers), strict=True)}
+        return self.at(self.places(numbers))
+
+    def at(self, places: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
+        """Values at places of all axes, by name; of the tied names too."""
+        own = {axis.name: axis.taken(here) for axis, here in zip(self.axes, places, strict=True)}
         return own | {name: own[to] for name, to in self.tied.items()}
 
     @property

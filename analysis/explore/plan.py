@@ -43,6 +43,8 @@ class Plan:
     @property
     def chunk(self) -> int:
         """Points of a part; one that is scheduled by itself takes as long as hundreds in bulk."""
+        if self.space.sampler == "search":
+            return self.space.search.batch
         names = next((axis.values for axis in self.axes.axes if axis.name == "scheme"), (self.space.scheme,))
         alone = any(len(base.engines) > 1 for base in self.bases.values())
         return _SMALL_CHUNK if alone or any(scheme(str(name)).levels for name in names) else _CHUNK
@@ -96,6 +98,8 @@ def plan_of(space: Space) -> Plan:
     models = next((axis.values for axis in axes.axes if axis.name == "model"), (space.model,))
     digests = {str(model): model_digest(str(model)) for model in models}
     plan = Plan(space, axes, bases, objectives, tuple(dict.fromkeys(asked)), trained, digests)
+    if space.prune and space.sampler == "search":
+        raise InputError("prune = true is for points that are known beforehand, not for sampler 'search'")
     if space.prune and plan.timed() is None:
         raise InputError(
             "prune = true leaves out what a bound of the cycles rules out: it takes one objective of cycles, seconds "

@@ -14,7 +14,7 @@ from ..report.folder import read_folder
 from ..report.page import report_page
 from ..save import save_run
 from .saved import Explored
-from .sweep import scheduled_at
+from .sweep import rows_of, scheduled_at, values_of
 
 __all__ = ["report_point"]
 
@@ -26,7 +26,7 @@ def report_point(explored: Explored, point: int, command: str, progress: Callabl
     """
     plan = explored.plan()
     require_int("POINT", point, 0, plan.size - 1)
-    chosen = scheduled_at(plan, point)
+    chosen = scheduled_at(plan, values_of(plan, rows_of(plan, explored.folder, [point]))[0])
     result: AnyResult
     try:
         result = simulate_system(chosen)

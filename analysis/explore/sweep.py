@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
@@ -22,7 +22,6 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.config_io import dumps_spec
 from ...dataflow.schedule import Schedule
 from ...simulator.step import simulate
@@ -41,7 +40,19 @@ from .summary import summary
 from .table import parquet_bytes, read_parts, table_of
 from .work import Machines, step_at, traced, work_at
 
-__all__ = ["Executor", "Progress", "Serial", "begin", "finish", "machine_at", "part_path", "scheduled_at", "sweep"]
+__all__ = [
+    "Executor",
+    "Progress",
+    "Serial",
+    "make",
+    "merged",
+    "part_path",
+    "rows_of",
+    "scheduled_at",
+    "sources",
+    "sweep",
+    "values_of",
+]
 
 SCHEMA = 1
 """Of a folder; one of another is refused."""
@@ -95,15 +106,26 @@ def sweep(space: Space, folder: Path, executor: Executor | None = None, progress
     plan, run, tell = plan_of(space), executor or Serial(), progress or (lambda what, done, total: None)
     with alone(folder, "exploration"):
         _require_models(plan)
-        begin(plan, folder)
+        _begin(plan, folder)
         if _whole(plan, folder):
             return
-        front = pd.DataFrame()
-        for wave in _waves(plan):
-            best = _costs(front, plan.objectives) if plan.space.prune else None
-            _make(folder / POINTS, _Part(plan, best), wave, run, partial(_tell_points, plan, tell))
-            front = _merged(front, [part_path(folder / POINTS, n) for n in wave], plan.objectives)
-        finish(plan, folder, front, run, tell)
+        if space.sampler == "search":
+            from .search import search
+
+            front = search(plan, folder / POINTS, run, partial(_tell_points, plan, tell))
+        else:
+            front = _swept(plan, folder / POINTS, run, partial(_tell_points, plan, tell))
+        _finish(plan, folder, front, run, tell)
+
+
+def _swept(plan: Plan, folder: Path, run: Executor, tell: Callable[[int], object]) -> pd.DataFrame:
+    """Points that are known beforehand; their front."""
+    front = pd.DataFrame()
+    for wave in _waves(plan):
+        best = _costs(front, plan.objectives) if plan.space.prune else None
+        make(folder, _Part(plan, best), wave, run, tell)
+        front = merged(front, [part_path(folder, n) for n in wave], plan.objectives)
+    return front
 
 
 def _require_models(plan: Plan) -> None:
@@ -113,7 +135,7 @@ def _require_models(plan: Plan) -> None:
         traced(work_at(plan.space, plan.models, {**first, "model": name}))
 
 
-def begin(plan: Plan, folder: Path) -> None:
+def _begin(plan: Plan, folder: Path) -> None:
     """Let ``folder`` be of this space, or refuse it."""
     document = {
         "schema": SCHEMA,
@@ -187,7 +209,7 @@ def _waves(plan: Plan) -> Iterator[range]:
         first = last
 
 
-def _make(
+def make(
     folder: Path, do: Callable[[int], bytes], tasks: Sequence[int], run: Executor, tell: Callable[[int], object]
 ) -> None:
     """Write the parts that are not there yet."""
@@ -204,7 +226,7 @@ def _tell_points(plan: Plan, tell: Progress, parts: int) -> None:
     tell("points", min(parts * plan.chunk, plan.size), plan.size)
 
 
-def _merged(front: pd.DataFrame, paths: Sequence[Path], objectives: Sequence[Measure]) -> pd.DataFrame:
+def merged(front: pd.DataFrame, paths: Sequence[Path], objectives: Sequence[Measure]) -> pd.DataFrame:
     """The front of ``front`` and of the points in files."""
     wanted, ways = ["point", "status", *(m.name for m in objectives)], {m.name: m.direction for m in objectives}
     for path in paths:
@@ -224,36 +246,33 @@ def _costs(front: pd.DataFrame, objectives: Sequence[Measure]) -> NDArray[np.flo
 
 @dataclass(frozen=True, slots=True)
 class _Overlapped:
-    """Points of the front once more, with ops overlapped."""
+    """Points of the front once more, with ops overlapped; ``points``: number and values of each."""
 
     plan: Plan
-    points: tuple[int, ...]
+    points: tuple[tuple[int, dict[str, Value]], ...]
 
     def __call__(self, number: int) -> bytes:
         own = self.points[number * _SYSTEM_PART : (number + 1) * _SYSTEM_PART]
-        rows = [_overlapped(self.plan, point) for point in own]
+        rows = [_overlapped(scheduled_at(self.plan, at)) for _, at in own]
         columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
         columns["system_reason"] = columns["system_reason"].astype(object)
-        return parquet_bytes(table_of(np.array(own, np.int64), {}, columns))
+        return parquet_bytes(table_of(np.array([point for point, _ in own], np.int64), {}, columns))
 
 
-def scheduled_at(plan: Plan, point: int) -> Schedule:
-    """The schedule of a point."""
-    values = {name: column[0] for name, column in plan.axes.columns(np.array([point], np.int64)).items()}
-    at: dict[str, Value] = {name: value.item() if hasattr(value, "item") else value for name, value in values.items()}
-    spec = machine_at(plan, at)
-    return scheduled(
-        step_at(work_at(plan.space, plan.models, at)), spec, str(at.get("objective", plan.space.objective))
-    )
+def scheduled_at(plan: Plan, at: Mapping[str, Value]) -> Schedule:
+    """The schedule of a point, by the values of its axes."""
+    spec = Machines(plan.bases, tuple(at)).at(str(at.get("arch", plan.space.arch)), at)
+    goal = str(at.get("objective", plan.space.objective))
+    return scheduled(step_at(work_at(plan.space, plan.models, at)), spec, goal)
 
 
-def machine_at(plan: Plan, at: dict[str, Value]) -> AcceleratorSpec:
-    """The machine of a point, by its axes."""
-    return Machines(plan.bases, tuple(at)).at(str(at.get("arch", plan.space.arch)), at)
+def values_of(plan: Plan, rows: pa.Table) -> list[dict[str, Value]]:
+    """Values of the axes, of rows of points."""
+    found: list[dict[str, Value]] = rows.select(list(plan.axes.names)).to_pylist()
+    return found
 
 
-def _overlapped(plan: Plan, point: int) -> dict[str, Any]:
-    chosen = scheduled_at(plan, point)
+def _overlapped(chosen: Schedule) -> dict[str, Any]:
     clock = chosen.spec.clock_hz
     found = {"step_joules": np.nan, "system_cycles": 0, "system_seconds": np.nan, "system_gap": np.nan}
     said = []
@@ -271,13 +290,15 @@ def _overlapped(plan: Plan, point: int) -> dict[str, Any]:
     return {**found, "system_reason": "; ".join(said)}
 
 
-def finish(plan: Plan, folder: Path, front: pd.DataFrame, run: Executor, tell: Progress) -> None:
+def _finish(plan: Plan, folder: Path, front: pd.DataFrame, run: Executor, tell: Progress) -> None:
     """Simulate the front with ops overlapped, and write it and the summary."""
     points = tuple(int(n) for n in front["point"]) if len(front) else ()
+    rows = rows_of(plan, folder, points)
     parts, work = -(-len(points) // _SYSTEM_PART), folder / SYSTEM
-    _make(work, _Overlapped(plan, points), range(parts), run, lambda done: tell("front", done, parts))
-    tables = [_rows_of(plan, folder, points)]
+    tables = [rows]
     if points:
+        do = _Overlapped(plan, tuple(zip(points, values_of(plan, rows), strict=True)))
+        make(work, do, range(parts), run, lambda done: tell("front", done, parts))
         tables.append(read_parts([part_path(work, n) for n in range(parts)]).drop_columns(["point"]))
     made = pa.table({name: table[name] for table in tables for name in table.column_names})
     write_atomically(folder / FRONT, parquet_bytes(made))
@@ -286,7 +307,7 @@ def finish(plan: Plan, folder: Path, front: pd.DataFrame, run: Executor, tell: P
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _rows_of(plan: Plan, folder: Path, points: Sequence[int]) -> pa.Table:
+def rows_of(plan: Plan, folder: Path, points: Sequence[int]) -> pa.Table:
     """Rows of points, from their parts."""
     found = []
     for part in dict.fromkeys(point // plan.chunk for point in points):
