@@ -24,9 +24,19 @@ from .level import AnyResult, cycles_of, step_of
 from .tariff import Price, Tariff, spends_of, tariff
 from .words import apportion
 
-__all__ = ["EnergyReport", "LedgerRow", "amounts", "energy", "ledger", "step_amounts", "step_tariff", "total_amounts"]
+__all__ = [
+    "ZJ_PER_J",
+    "EnergyReport",
+    "LedgerRow",
+    "amounts",
+    "energy",
+    "ledger",
+    "step_amounts",
+    "step_tariff",
+    "total_amounts",
+]
 
-_ZJ_PER_PJ, _ZJ_PER_J = 10**9, 10**21
+_ZJ_PER_PJ, ZJ_PER_J = 10**9, 10**21
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,11 +159,11 @@ def energy(result: AnyResult, table: Table | None = None, of: Callable[[OpResult
     return EnergyReport(
         table=used,
         zeptojoules=total,
-        joules=total / _ZJ_PER_J,
+        joules=total / ZJ_PER_J,
         by_component={c: _joules(row.zeptojoules for row in rows if row.component == c) for c in components},
-        by_pass={p: spent / _ZJ_PER_J for p, spent in by_pass.items()},
+        by_pass={p: spent / ZJ_PER_J for p, spent in by_pass.items()},
         by_mark={m: _joules(row.zeptojoules for row in rows if row.mark == m) for m in Mark},
-        by_op=tuple(spent / _ZJ_PER_J for spent in by_op),
+        by_op=tuple(spent / ZJ_PER_J for spent in by_op),
         op_zeptojoules=by_op,
         op_parts=tuple(parts),
         rows=rows,
@@ -167,7 +177,7 @@ def _in_order(counts: Counter[Action]) -> list[Action]:
 
 
 def _joules(parts: Iterable[int]) -> float:
-    return sum(parts) / _ZJ_PER_J
+    return sum(parts) / ZJ_PER_J
 
 
 def _row(action: Action, count: int, price: Price) -> LedgerRow:
@@ -181,7 +191,7 @@ def _row(action: Action, count: int, price: Price) -> LedgerRow:
         scaling=price.scaling,
         pj_each=price.zeptojoules / _ZJ_PER_PJ,
         zeptojoules=spent,
-        joules=spent / _ZJ_PER_J,
+        joules=spent / ZJ_PER_J,
         source=price.source,
         mark=price.mark,
     )

@@ -6,7 +6,7 @@ price is refused, never free.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import assert_never
@@ -27,7 +27,7 @@ from ..workloads.update_rule import SGD
 from .area import Area, known_area, uncounted_blocks
 from .energy_table import EnergyTable, Figure, FpgaTable, Mark, Table, load_table
 
-__all__ = ["Price", "Tariff", "prices", "spends_of", "tariff"]
+__all__ = ["Price", "Tariff", "prices", "spends_of", "tariff", "tariff_key"]
 
 _ZJ_PER_PJ = 10**9
 
@@ -72,6 +72,15 @@ def tariff(table: Table, spec: AcceleratorSpec, counts: type[Counts] = Counts, c
     return MappingProxyType(found)
 
 
+def tariff_key(table: Table, spec: AcceleratorSpec) -> tuple[Hashable, ...]:
+    """What of a machine its tariff depends on: machines of equal keys are charged the same, or refused for the same."""
+    if isinstance(table, FpgaTable):
+        # All that the RTL of a block may depend on (`Block.depends`); buffers have no registers there.
+        return (table, spec.dram.kind, spec.clock_hz, spec.array, spec.pe, spec.sore, spec.wuve, spec.xnor, spec.tree)
+    standing = (_banks(table, spec), spec.clock_hz) if table.sram.leakage is not None else ()
+    return (table, spec.dram.kind, spec.pe.format, *standing)
+
+
 def spends_of(name: str, declared: Counted | Cause, table: Table) -> Spends:
     """The actions that a count or cause ``name`` stands for in ``table``."""
     spends = declared.fabric if table.fabric else declared.chip
@@ -110,8 +119,7 @@ def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Pr
     }
     known = {name: _price(figure) for name, figure in found.items() if figure is not None}
     if sram.leakage is not None:
-        sizes = (spec.buffers.w2e_bytes, spec.buffers.n2s_bytes, spec.buffers.output_bytes)
-        banks = len(spec.engines) * sum(-(-size // (1024 * sram.bank_kib)) for size in sizes)
+        banks = _banks(table, spec)
         known["static"] = _power(sram.leakage, banks, spec, f"{banks} banks of the buffers")
 
     def price(action: Action) -> Price:
@@ -124,6 +132,11 @@ def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Pr
         return known[name]
 
     return price
+
+
+def _banks(table: EnergyTable, spec: AcceleratorSpec) -> int:
+    sizes = (spec.buffers.w2e_bytes, spec.buffers.n2s_bytes, spec.buffers.output_bytes)
+    return len(spec.engines) * sum(-(-size // (1024 * table.sram.bank_kib)) for size in sizes)
 
 
 def _in_luts(table: FpgaTable, spec: AcceleratorSpec) -> Callable[[Action], Price]:

@@ -111,13 +111,17 @@ class Each:
     actions: tuple[Action, ...]
     times: Times = 1
 
+    def each(self, where: Where) -> Iterator[tuple[Action, int]]:
+        """Its actions, and how often one count is each of them."""
+        return _each(self.actions, self.times, where)
+
     def spent(self, count: int, counts: Any, where: Where) -> Iterable[tuple[Action, int]]:
         """Actions of ``count``, one of ``counts``."""
-        return [(action, count * n) for action, n in _each(self.actions, self.times, where)]
+        return [(action, count * n) for action, n in self.each(where)]
 
     def price(self, pj: Callable[[Action], float], where: Where) -> float:
         """Picojoules of one count."""
-        return sum(n * pj(action) for action, n in _each(self.actions, self.times, where))
+        return sum(n * pj(action) for action, n in self.each(where))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +132,19 @@ class Either:
     times: Times
     first: Callable[[Any, Op], int]
 
+    def each(self, where: Where) -> Iterator[tuple[Action, int]]:
+        """Its actions, and how often a count that is the one or the other is that."""
+        return _each(self.actions, self.times, where)
+
     def spent(self, count: int, counts: Any, where: Where) -> Iterable[tuple[Action, int]]:
         """Actions of ``count``, one of ``counts``."""
         first = self.first(counts, where.op)
-        (one, n), (other, m) = _each(self.actions, self.times, where)
+        (one, n), (other, m) = self.each(where)
         return (one, first * n), (other, (count - first) * m)
 
     def price(self, pj: Callable[[Action], float], where: Where) -> float:
         """Picojoules of one count where nobody knows which it is: the mean."""
-        (one, n), (other, m) = _each(self.actions, self.times, where)
+        (one, n), (other, m) = self.each(where)
         return (n * pj(one) + m * pj(other)) / 2
 
 

@@ -44,7 +44,7 @@ def update_cycles(step: Step, v: NDArray[np.int64], depth: int, cycles: NDArray[
     pipeline."""
     y, lanes = memory_of(v), lanes_of(v)[0]
     for n in range(len(step.updates)):
-        elements, trips, size, begin, end = step.updates[n]
+        elements, trips, size, begin, end = step.updates[n, :5]
         sore = 0
         for i in range(begin, end):
             sore += _copies_cycles(y, lanes, depth, step.patterns[i])
@@ -57,7 +57,7 @@ def vector_cycles(step: Step, v: NDArray[np.int64]) -> tuple[int, int]:
     y, lanes = memory_of(v), lanes_of(v)[1]
     cycles = moved = 0
     for n in range(len(step.vectors)):
-        elements, size, times = step.vectors[n]
+        elements, size, times = step.vectors[n, :3]
         cycles += times * max(ceil_div(elements, lanes), ceil_div(size * RATE, y.rate))
         moved += times * size
     return cycles, moved

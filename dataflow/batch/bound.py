@@ -217,7 +217,8 @@ def decide_rows(
 
     ``done``: int64 [points, 3], status, cycles and bytes.
     """
-    known, memory, least = known_of(step), memory_for(step), least_of(step)
+    known, memory, least = known_of(step), memory_for(step, 0), least_of(step)
+    uncounted = np.empty((0, 0), np.int64)
     for n in order:
         out = _ruled_out(best, bounds[n], others[n])
         if not out and memory_of(rows[n]).rate:
@@ -227,6 +228,6 @@ def decide_rows(
         if out:
             done[n, 0] = LEFT_OUT
             continue
-        done[n, 0], done[n, 1], done[n, 2] = found = point(step, rows[n], depth[n], asked, known, memory)
+        done[n, 0], done[n, 1], done[n, 2] = found = point(step, rows[n], depth[n], asked, known, memory, uncounted)
         if found.status == FITS and not _ruled_out(best, found.cycles, others[n]):
             _enter(best, n, found.cycles, others[n])

@@ -13,6 +13,7 @@ from ...workloads.errors import InputError
 from ...workloads.step import Workload
 from ...workloads.update_rule import UpdateRule
 from ..accelerator import AcceleratorSpec
+from ..actions import LEDGER
 from ..engine_time import wuve_latency
 from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG
 from ..objective import Objective
@@ -20,6 +21,7 @@ from ..prices import FREE
 from ..stce.search import CYCLES, THRIFT
 from ..stce.space import FREE_SPACE
 from ..stce.spec import PESpec
+from .amounts import COUNTED, amounts_of
 from .bound import LEFT_OUT
 from .kernels import PATTERN, TOO_MANY, TOO_SLOW, evaluate_rows
 from .memory import Asked
@@ -42,38 +44,53 @@ class Status(IntEnum):
     TOO_SLOW = TOO_SLOW
     """DRAM gives less than a byte in 256 cycles, which `weft.schedule` refuses."""
     TOO_MANY = TOO_MANY
-    """Cycles that would leave 64 bits: a product of 2^55, or a step of 2^62. `weft.schedule` can time it."""
+    """Numbers that would leave 64 bits: cycles, of a product 2^55 or of a step 2^62, or 2^62 of an action that is asked
+    for. `weft.schedule` can have it."""
     LEFT_OUT = LEFT_OUT
     """Not scheduled, since by its bound another machine is better (`front.Front`)."""
 
 
 class Evaluated(NamedTuple):
     """A step by machine: ``status`` int64 [points], of `Status`; ``cycles`` and ``dram_bytes`` int64 [points], of the
-    whole step, 0 where it does not run."""
+    whole step, 0 where it does not run; ``amounts``: if they are asked for, int64 [points, actions], how often it does
+    each action of `actions.LEDGER`, those of a chip and those of an FPGA."""
 
     status: NDArray[np.int64]
     cycles: NDArray[np.int64]
     dram_bytes: NDArray[np.int64]
+    amounts: NDArray[np.int64] | None = None
 
 
 def evaluate(
-    workload: Workload, machines: Iterable[AcceleratorSpec] | Points, objective: Objective | str = Objective.THRIFT
+    workload: Workload,
+    machines: Iterable[AcceleratorSpec] | Points,
+    objective: Objective | str = Objective.THRIFT,
+    *,
+    amounts: bool = False,
 ) -> Evaluated:
     """The step of ``workload`` on every machine: cycles and DRAM bytes of ``simulate(schedule(workload, machine,
-    objective))``, fallback to dense, vector work and updates included.
+    objective))``, fallback to dense, vector work and updates included; ``amounts``: and what is done there, for energy.
 
     A machine that the step cannot run on is a `Status`. Refused are operands of few values, machines with an engine
     besides the STCE, and the objectives energy and edp.
     """
     points, asked = points_from(machines), asked_of(objective)
     depth, done = depths(points, workload.rule), np.zeros((len(points), 3), np.int64)
+    acted = np.zeros((len(points), len(LEDGER) if amounts else 0), np.int64)
     order = _alike_together(points.rows)
     for number, machine in enumerate(points.families):
         own = order[points.family[order] == number]
-        found = np.zeros((len(own), 3), np.int64)
-        evaluate_rows(step_of(workload, machine), points.rows[own], depth[own], asked, found)
+        step, found = step_of(workload, machine), np.zeros((len(own), 3), np.int64)
+        classes = 1 + int(step.classes[:, 0].max(initial=0)) if amounts else 0
+        totals = np.zeros((len(own), classes, len(COUNTED)), np.int64)
+        evaluate_rows(step, points.rows[own], depth[own], asked, found, totals)
+        if amounts:
+            acted[own], held = amounts_of(totals, found[:, 1], step.classes)
+            found[~held] = Status.TOO_MANY, 0, 0
         done[own] = found
-    return Evaluated(*np.ascontiguousarray(done.T))
+    acted[done[:, 0] != Status.RUNS] = 0
+    status, cycles, moved = np.ascontiguousarray(done.T)
+    return Evaluated(status, cycles, moved, acted if amounts else None)
 
 
 def _alike_together(rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -15,7 +15,9 @@ from ..jit import inlined, kernel
 from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG
 from ..problem import LONGEST
 from ..stce.search import CYCLES
+from .amounts import COUNTED
 from .beside import update_cycles, vector_cycles
+from .counts import count_update, count_vector
 from .memory import Asked, Memory, Solved, forget_others, memory_for, solved
 from .points import limits_of, memory_of
 from .step import Step
@@ -25,6 +27,7 @@ __all__ = ["PATTERN", "TOO_MANY", "TOO_SLOW", "Done", "Known", "evaluate_rows", 
 PATTERN, TOO_SLOW, TOO_MANY = 3, 4, 5
 """Status of a point beside `TOO_LARGE`, `FITS` and `TOO_LONG`; `evaluate.py:Status` says them in words."""
 _UNKNOWN = -1
+_COLUMNS = len(COUNTED)
 _MANY = 2**55
 """Cycles of a product of which a layer, with its update, may have a hundred in 64 bits."""
 
@@ -45,22 +48,32 @@ def _better(objective: int, a: Solved, b: Solved) -> bool:
     return a.units < b.units or (objective == CYCLES and a.units == b.units and a.moved < b.moved)
 
 
+class _Placed(NamedTuple):
+    """A product on a machine, as `Done`; the problem that it is searched as, and where the search is kept."""
+
+    status: int
+    cycles: int
+    moved: int
+    problem: int
+    slot: int
+
+
 @kernel
-def _placed(step: Step, place: int, v: NDArray[np.int64], asked: Asked, memory: Memory) -> Done:
+def _placed(step: Step, place: int, v: NDArray[np.int64], asked: Asked, memory: Memory) -> _Placed:
     """The best placement of a product, by one search or two."""
     first, other = step.places[place, 0], step.places[place, 1]
     # Of a problem: keep and group.
     if step.problems[first, 5] and step.problems[first, 6] > limits_of(v).max_group:
-        return Done(PATTERN, 0, 0)
-    found = solved(step, first, v, asked, memory)
+        return _Placed(PATTERN, 0, 0, first, -1)
+    found, problem = solved(step, first, v, asked, memory), first
     if other >= 0:
         turned = solved(step, other, v, asked, memory)
         if _better(asked.objective, turned, found):
-            found = turned
+            found, problem = turned, other
     if found.status != FITS:
-        return Done(found.status, 0, 0)
+        return _Placed(found.status, 0, 0, problem, -1)
     cycles = ceil_div(found.units, memory_of(v).rate)
-    return Done(FITS if cycles < _MANY else TOO_MANY, cycles, found.moved)
+    return _Placed(FITS if cycles < _MANY else TOO_MANY, cycles, found.moved, problem, found.slot)
 
 
 class Known(NamedTuple):
@@ -69,8 +82,14 @@ class Known(NamedTuple):
     status: NDArray[np.int64]
     cycles: NDArray[np.int64]
     moved: NDArray[np.int64]
+    problem: NDArray[np.int64]
+    slot: NDArray[np.int64]
     updates: NDArray[np.int64]
     """Cycles of every update, int64 [updates]."""
+    ways: NDArray[np.int64]
+    """The choice of every layer, int64 [layers]."""
+    counts: NDArray[np.int64]
+    """Room for what is counted of an op, int64 [counted]."""
 
 
 @kernel
@@ -78,14 +97,18 @@ def known_of(step: Step) -> Known:
     """Room for the placements of a step."""
     places, updates = len(step.places), len(step.updates)
     status, cycles, moved = np.empty(places, np.int64), np.empty(places, np.int64), np.empty(places, np.int64)
-    return Known(status, cycles, moved, np.empty(updates, np.int64))
+    problem, slot = np.empty(places, np.int64), np.empty(places, np.int64)
+    ways, counts = np.empty(len(step.layers), np.int64), np.empty(_COLUMNS, np.int64)
+    return Known(status, cycles, moved, problem, slot, np.empty(updates, np.int64), ways, counts)
 
 
 @kernel
 def _know(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Known, memory: Memory) -> int:
     """Status of a placement, which is known afterwards."""
     if known.status[place] == _UNKNOWN:
-        known.status[place], known.cycles[place], known.moved[place] = _placed(step, place, v, asked, memory)
+        found = _placed(step, place, v, asked, memory)
+        known.status[place], known.cycles[place], known.moved[place] = found.status, found.cycles, found.moved
+        known.problem[place], known.slot[place] = found.problem, found.slot
     return int(known.status[place])
 
 
@@ -146,8 +169,56 @@ def runs(step: Step, way: int, product: int) -> int:
 
 
 @kernel
-def point(step: Step, v: NDArray[np.int64], depth: int, asked: Asked, known: Known, memory: Memory) -> Done:
-    """A step on one machine, int64 [20]; ``depth``: of the update's pipeline."""
+def _added(totals: NDArray[np.int64], times: int, counts: NDArray[np.int64]) -> float:
+    """Add the counts of an op that a step has so often; how many they are."""
+    many = 0.0
+    for i in range(len(counts)):
+        totals[i] += times * counts[i]
+        many += float(times) * counts[i]
+    return many
+
+
+@kernel
+def _add_product(step: Step, place: int, times: int, known: Known, memory: Memory, totals: NDArray[np.int64]) -> float:
+    problem = known.problem[place]
+    return _added(totals[step.problem_class[problem]], times, memory.counts[problem, known.slot[place]])
+
+
+@kernel
+def _add_update(
+    step: Step, update: int, times: int, v: NDArray[np.int64], known: Known, totals: NDArray[np.int64]
+) -> float:
+    count_update(step, update, memory_of(v), known.counts)
+    return _added(totals[step.updates[update, 6]], times, known.counts)
+
+
+@kernel
+def _count(step: Step, v: NDArray[np.int64], known: Known, memory: Memory, totals: NDArray[np.int64]) -> bool:
+    """Count a step as it runs into ``totals``, int64 [classes, counted]; whether 64 bits hold it."""
+    many = 0.0
+    for n in range(len(step.vectors)):
+        count_vector(step, n, known.counts)
+        many += _added(totals[step.vectors[n, 4]], step.vectors[n, 2], known.counts)
+    for place, times in step.alone:
+        many += _add_product(step, place, times, known, memory, totals)
+    for update, times in step.updates_alone:
+        many += _add_update(step, update, times, v, known, totals)
+    for n in range(len(step.layers)):
+        layer, way = step.layers[n], known.ways[n]
+        update = step.choices[way, 2]
+        if update >= 0:
+            many += _add_update(step, update, layer[5], v, known, totals)
+        for i in range(layer[0], layer[1]):
+            many += _add_product(step, runs(step, way, i), layer[5], known, memory, totals)
+    return many < LONGEST
+
+
+@kernel
+def point(
+    step: Step, v: NDArray[np.int64], depth: int, asked: Asked, known: Known, memory: Memory, totals: NDArray[np.int64]
+) -> Done:
+    """A step on one machine, int64 [20]; ``depth``: of the update's pipeline; ``totals``, int64 [classes, counted]:
+    zeros to which what it does is added, empty where nobody asks."""
     if memory_of(v).rate < 1:
         return Done(TOO_SLOW, 0, 0)
     forget_others(memory, v)
@@ -172,21 +243,32 @@ def point(step: Step, v: NDArray[np.int64], depth: int, asked: Asked, known: Kno
         way = _cheapest(step, v, layer, asked, known, memory)
         if way < 0:
             return Done(TOO_MANY, 0, 0)
+        known.ways[n] = way
         update = step.choices[way, 2]
         one, own = (known.updates[update], step.updates[update, 2]) if update >= 0 else (0, 0)
         for i in range(layer[0], layer[1]):
             one += known.cycles[runs(step, way, i)]
             own += known.moved[runs(step, way, i)]
         cycles, long, moved = cycles + layer[5] * one, long + float(layer[5]) * one, moved + layer[5] * own
-    return Done(FITS, cycles, moved) if long < LONGEST else Done(TOO_MANY, 0, 0)
+    if long >= LONGEST or (len(totals) and not _count(step, v, known, memory, totals)):
+        return Done(TOO_MANY, 0, 0)
+    return Done(FITS, cycles, moved)
 
 
 @kernel
 def evaluate_rows(
-    step: Step, rows: NDArray[np.int64], depth: NDArray[np.int64], asked: Asked, done: NDArray[np.int64]
+    step: Step,
+    rows: NDArray[np.int64],
+    depth: NDArray[np.int64],
+    asked: Asked,
+    done: NDArray[np.int64],
+    totals: NDArray[np.int64],
 ) -> None:
-    """A step on every machine of ``rows``, int64 [points, 20]; ``depth``: int64 [points], of the update's pipeline;
-    ``done``: int64 [points, 3], status, cycles and bytes."""
-    known, memory = known_of(step), memory_for(step)
+    """A step on every machine of ``rows``, int64 [points, 20]; ``depth``: int64 [points], of the update's pipeline.
+
+    ``done``: int64 [points, 3], status, cycles and bytes. ``totals``: int64 [points, classes, counted], zeros to which
+    what a step that runs does is added; of no classes where nobody asks.
+    """
+    known, memory = known_of(step), memory_for(step, totals.shape[2] if totals.shape[1] else 0)
     for n in range(len(rows)):
-        done[n, 0], done[n, 1], done[n, 2] = point(step, rows[n], depth[n], asked, known, memory)
+        done[n, 0], done[n, 1], done[n, 2] = point(step, rows[n], depth[n], asked, known, memory, totals[n])

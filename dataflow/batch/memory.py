@@ -16,10 +16,12 @@ from ..jit import inlined, kernel
 from ..macro_tiles import FITS, TOO_LONG, Tile, moves
 from ..prices import Prices
 from ..problem import MemoryMachine, Problem, share
+from ..stce.cost import Form
 from ..stce.dataflows import col_axis, demand_of, registers, row_axis, tiling, widest
 from ..stce.pace import ArrayMachine
 from ..stce.search import Found, search_both
 from ..stce.space import Limits, Only
+from .counts import count_product
 from .points import array_of, limits_of, memory_of
 from .step import Step
 
@@ -38,11 +40,13 @@ class Asked(NamedTuple):
 
 
 class Solved(NamedTuple):
-    """What a search found: whether there is a mapping, its time in 1/rate cycles, and its bytes."""
+    """What a search found: whether there is a mapping, its time in 1/rate cycles, and its bytes; ``slot``: where it is
+    kept, -1 if it is not."""
 
     status: int
     units: int
     moved: int
+    slot: int
 
 
 class Memory(NamedTuple):
@@ -50,7 +54,8 @@ class Memory(NamedTuple):
 
     ``machine`` [11]: what they have in common. ``searches`` [problems]: how many there were of each. By problem and
     search, of those kept: ``room`` [.., 7], the capacities; ``found`` [.., 3], as `Solved`; ``mappings`` [.., 2, 9],
-    the fastest and the best.
+    the fastest and the best; ``counts`` [.., counted], what the best does, columns as `amounts.COUNTED`, none unless
+    they are asked for.
     """
 
     machine: NDArray[np.int64]
@@ -58,11 +63,12 @@ class Memory(NamedTuple):
     room: NDArray[np.int64]
     found: NDArray[np.int64]
     mappings: NDArray[np.int64]
+    counts: NDArray[np.int64]
 
 
 @kernel
-def memory_for(step: Step) -> Memory:
-    """One without a search."""
+def memory_for(step: Step, counted: int) -> Memory:
+    """One without a search; ``counted``: columns of the counts, 0 for none."""
     n = len(step.problems)
     return Memory(
         np.full(11, -1, np.int64),
@@ -70,6 +76,7 @@ def memory_for(step: Step) -> Memory:
         np.empty((n, _KEPT, 7), np.int64),
         np.empty((n, _KEPT, 3), np.int64),
         np.empty((n, _KEPT, 2, 9), np.int64),
+        np.empty((n, _KEPT, counted), np.int64),
     )
 
 
@@ -118,7 +125,7 @@ def _fits(p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, m: NDAr
 
 
 @kernel
-def _keep(memory: Memory, problem: int, v: NDArray[np.int64], fastest: Found, best: Found) -> None:
+def _keep(memory: Memory, problem: int, p: Problem, v: NDArray[np.int64], fastest: Found, best: Found) -> int:
     slot = memory.searches[problem] % _KEPT
     memory.searches[problem] += 1
     for i in range(7):
@@ -129,6 +136,10 @@ def _keep(memory: Memory, problem: int, v: NDArray[np.int64], fastest: Found, be
         f, m = best if i else fastest, memory.mappings[problem, slot, i]
         m[0], m[1], m[2], m[3] = f.dataflow, f.keep, f.group, f.interleave
         m[4], m[5], m[6], m[7], m[8] = f.tile.rows, f.tile.cols, f.tile.resident, f.tile.rows_slow, f.tile.compact
+    if memory.counts.shape[2] and best.status == FITS:
+        form = Form(best.dataflow, best.keep, best.group, best.interleave)
+        count_product(p, array_of(v), memory_of(v), form, best.tile, memory.counts[problem, slot])
+    return int(slot)
 
 
 @kernel
@@ -157,10 +168,10 @@ def solved(step: Step, problem: int, v: NDArray[np.int64], asked: Asked, memory:
     slot = _recalled(memory, problem, p, v)
     if slot >= 0:
         found = memory.found[problem, slot]
-        return Solved(found[0], found[1], found[2])
+        return Solved(found[0], found[1], found[2], slot)
     x, y, limits = array_of(v), memory_of(v), limits_of(v)
     fastest, best = search_both(p, x, y, limits, asked.price, asked.objective, asked.only)
     # That all of a large space is too long does not say that a part of it has any mapping.
     if best.status != TOO_LONG:
-        _keep(memory, problem, v, fastest, best)
-    return Solved(best.status, best.units, best.moved)
+        slot = _keep(memory, problem, p, v, fastest, best)
+    return Solved(best.status, best.units, best.moved, slot)

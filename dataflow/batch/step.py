@@ -15,10 +15,12 @@ from ...workloads.errors import InputError
 from ...workloads.gemm import GEMM_PASSES
 from ...workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
 from ..accelerator import AcceleratorSpec
+from ..actions import Where
 from ..beside import copies_made, update_traffic, vector_work
 from ..fallback import Layer, layers_of
 from ..pregenerate import blocks_of
 from ..problem import Problem, problem_of
+from .amounts import Weights, weights_of
 
 __all__ = ["Step", "require_bulk", "step_of"]
 
@@ -50,13 +52,17 @@ class Step(NamedTuple):
     layers: Table
     """[layers, 6]: its products, from and up to; its choices, from and up to; its update as annotated; how often."""
     updates: Table
-    """[updates, 5]: elements, trips over them, bytes; its patterns, from and up to."""
+    """[updates, 7]: elements, trips over them, bytes; its patterns, from and up to; bytes read; its class."""
     patterns: Table
-    """[patterns, 4], update by update: keep, group, compact copies, blocks."""
+    """[patterns, 5], update by update: keep, group, compact copies, blocks, groups of all copies."""
     updates_alone: Table
     """[updates, 2]: update, and how often, of layers without N:M."""
     vectors: Table
-    """[vectors, 3]: elements, bytes, how often."""
+    """[vectors, 5]: elements, bytes, how often; bytes read; its class."""
+    problem_class: Table
+    """[problems]: the class of each."""
+    classes: Table
+    """[weights, 4]: class, and of what it does `amounts.Weights`."""
 
 
 def require_bulk(workload: Workload) -> None:
@@ -104,8 +110,9 @@ class _Numbered(Generic[T]):
         return len(self._numbers)
 
 
-_Update = tuple[int, int, int, tuple[tuple[int, int, int, int], ...]]
-"""Elements, trips, bytes, and its patterns."""
+_Pattern = tuple[int, int, int, int, int]
+_Update = tuple[int, int, int, int, int, tuple[_Pattern, ...]]
+"""Elements, trips, bytes, those read, class, and its patterns."""
 _Layer = tuple[tuple[tuple[int, int, int], ...], tuple[tuple[int, int, int], ...], int]
 """Products, choices, and the update as annotated."""
 
@@ -116,6 +123,8 @@ class _Builder:
         self._problems = _Numbered[Problem]()
         self._places = _Numbered[tuple[int, int, int]]()
         self._updates = _Numbered[_Update]()
+        self._classes = _Numbered[Weights]()
+        self._problem_class = dict[int, int]()
 
     def made(self) -> Step:
         """The tables."""
@@ -139,30 +148,43 @@ class _Builder:
             products=_table(products, 3),
             choices=_table(choices, 3),
             layers=_table(rows, 6),
-            updates=_table(update_rows, 5),
-            patterns=_table(patterns, 4),
+            updates=_table(update_rows, 7),
+            patterns=_table(patterns, 5),
             updates_alone=_table(updates.items(), 2),
-            vectors=_table(((*work, times) for work, times in vectors.items()), 3),
+            vectors=_table(((n, size, times, *rest) for (n, size, *rest), times in vectors.items()), 5),
+            problem_class=np.array([self._problem_class[n] for n in range(len(self._problems))], np.int64),
+            classes=_table(((n, *weight) for n, one in enumerate(self._classes) for weight in one), 4),
         )
 
     def _place(self, op: MatrixOp) -> int:
         roles: tuple[str, ...] = ("b", "a") if op.sparse is None else (op.sparse.operand,)
-        numbers = [self._problems.number(problem_of(op, role, self._spec)) for role in roles]
+        numbers = [self._problem(op, role) for role in roles]
         return self._places.number((numbers[0], numbers[1] if len(numbers) > 1 else -1, op.gemm.macs))
+
+    def _problem(self, op: MatrixOp, role: str) -> int:
+        number = self._problems.number(problem_of(op, role, self._spec))
+        of = self._class(Where(op, self._rule, self._spec, n2s=role))
+        if self._problem_class.setdefault(number, of) != of:
+            raise TypeError(f"{op.name!r} does other actions than a product that looks the same to an array")
+        return number
+
+    def _class(self, where: Where) -> int:
+        return self._classes.number(weights_of(where))
 
     def _update(self, op: UpdateOp) -> int:
         copies = [copy for copy in copies_made(op, self._spec) if isinstance(copy, CompactCopy)]
-        patterns = list[tuple[int, int, int, int]]()
+        patterns = list[_Pattern]()
         for pattern in dict.fromkeys(copy.pattern for copy in copies):
             groups = [copy.groups for copy in copies if copy.pattern == pattern]
             blocks = blocks_of(op.elements, groups, pattern)
-            patterns.append((pattern.keep, pattern.group, len(groups), blocks))
-        moved = sum(update_traffic(op, self._spec, self._rule))
-        return self._updates.number((op.elements, 1 + op.looks, moved, tuple(patterns)))
+            patterns.append((pattern.keep, pattern.group, len(groups), blocks, sum(groups)))
+        read, write = update_traffic(op, self._spec, self._rule)
+        of = self._class(Where(op, self._rule, self._spec))
+        return self._updates.number((op.elements, 1 + op.looks, read + write, read, of, tuple(patterns)))
 
-    def _vector(self, op: VectorOp) -> tuple[int, int]:
+    def _vector(self, op: VectorOp) -> tuple[int, int, int, int]:
         work = vector_work(op, self._spec)
-        return op.elements, work.read + work.write
+        return op.elements, work.read + work.write, work.read, self._class(Where(op, self._rule, self._spec))
 
     def _layer(self, layer: Layer) -> _Layer:
         products = tuple(
@@ -190,8 +212,8 @@ class _Builder:
 
     def _update_tables(self) -> tuple[list[Row], list[Row]]:
         rows, patterns = list[Row](), list[Row]()
-        for elements, trips, moved, own in self._updates:
-            rows.append((elements, trips, moved, len(patterns), len(patterns) + len(own)))
+        for elements, trips, moved, read, of, own in self._updates:
+            rows.append((elements, trips, moved, len(patterns), len(patterns) + len(own), read, of))
             patterns.extend(own)
         return rows, patterns
 

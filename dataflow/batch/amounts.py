@@ -1,0 +1,71 @@
+"""Which actions the counts of a step stand for, as numbers: what `dataflow/account.py` declares, as a matrix a class.
+
+Ops of a class do the same of one count: products whose words weigh the same, updates by one rule.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..account import Counts, Cycles, declared_causes, declared_counts
+from ..actions import LEDGER, NOTHING, STANDING, Cause, Counted, Each, Either, Where
+
+__all__ = ["COUNTED", "Weights", "amounts_of", "weights_of"]
+
+_DECLARED: dict[str, Counted | Cause] = {**declared_counts(Counts), **declared_causes(Cycles)}
+_FIRST = {"output_words": "written_words", "buffer_bytes": "filled_bytes"}
+"""Counts of which a part is another action than the rest, and what that part is called here."""
+
+COUNTED = {
+    name: number
+    for number, name in enumerate(
+        (*(n for n, x in _DECLARED.items() if (x.chip, x.fabric) != (NOTHING, NOTHING)), *_FIRST.values())
+    )
+}
+"""Columns of what is counted: all that stands for an action."""
+
+Weights = tuple[tuple[int, int, int], ...]
+"""Column of `COUNTED`, place of an action in `LEDGER`, and how often one count is that action."""
+
+_ACTION = {action: number for number, action in enumerate(LEDGER)}
+_MOST = 2.0**62
+
+
+def weights_of(where: Where) -> Weights:
+    """What the counts of an op stand for, on a chip and on an FPGA."""
+    found: dict[tuple[int, int], int] = {}
+    for name in COUNTED.keys() & _DECLARED.keys():
+        column, declared = COUNTED[name], _DECLARED[name]
+        for spends in (declared.chip, declared.fabric):
+            match spends:
+                case None:
+                    continue
+                case Each():
+                    found |= {(column, _ACTION[action]): n for action, n in spends.each(where)}
+                case Either():
+                    (one, n), (other, m) = spends.each(where)
+                    first = COUNTED[_FIRST[name]]
+                    found |= {(first, _ACTION[one]): n, (column, _ACTION[other]): m, (first, _ACTION[other]): -m}
+                case _:
+                    assert_never(spends)
+    return tuple(sorted((*place, n) for place, n in found.items() if n))
+
+
+def amounts_of(
+    totals: NDArray[np.int64], cycles: NDArray[np.int64], classes: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Amounts by action, int64 [points, actions], of counts, int64 [points, classes, counted], and cycles of the step,
+    int64 [points]; ``classes``: int64 [weights, 4], class and `Weights`. Beside them whether 64 bits hold all of a
+    point's, bool [points].
+    """
+    points, kinds, counted = totals.shape
+    weights = np.zeros((kinds, counted, len(LEDGER)), np.int64)
+    weights[classes[:, 0], classes[:, 1], classes[:, 2]] = classes[:, 3]
+    flat, of_one = totals.reshape(points, -1), weights.reshape(-1, len(LEDGER))
+    amounts = flat @ of_one
+    amounts[:, [_ACTION[action] for action in STANDING]] = cycles[:, None]
+    held = (flat.astype(float) @ np.abs(of_one).astype(float)).max(axis=1, initial=0.0) < _MOST
+    return amounts, held
