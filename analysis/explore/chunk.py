@@ -24,6 +24,7 @@ from ..area import known_area
 from ..energy import energy
 from ..scheduling import scheduled
 from ..synthesised import AREA_TARGETS, AreaTarget
+from .energy import joules
 from .measures import Known, Measure, sign
 from .plan import Plan
 from .work import Machines, Work, step_at, work_at
@@ -163,7 +164,7 @@ def _run(
             rows.reasons[i].append(f"step: {error}")
         return
     out = rows.out
-    if not _in_bulk(step, specs, goal) or plan.needs(Known.ENERGY):
+    if not _in_bulk(step, specs, goal):
         for i, spec in zip(at, specs, strict=True):
             _one(out, int(i), step, spec, goal)
         return
@@ -174,11 +175,19 @@ def _run(
         out["bound_cycles"][at] = found.bound
         status, cycles, moved = found.status, found.cycles, found.dram_bytes
     else:
-        status, cycles, moved = evaluate(step, points, goal)
+        made = evaluate(step, points, goal, amounts="joules" in out)
+        status, cycles, moved = made.status, made.cycles, made.dram_bytes
         out["bound_cycles"][at] = lower_bounds(step, points)
+        if "joules" in out:
+            priced = joules(made, specs)
+            out["joules"][at] = priced.joules
+            out["reason"][at] = [f"joules: {why}" if why else "" for why in priced.reasons]
     out["cycles"][at], out["dram_bytes"][at] = cycles, moved
     for i, one in zip(at, status, strict=True):
-        out["status"][i], out["reason"][i] = (RUNS, "") if one == Status.RUNS else _WORDS[Status(one)]
+        if one == Status.RUNS:
+            out["status"][i] = RUNS
+        else:
+            out["status"][i], out["reason"][i] = _WORDS[Status(one)]
 
 
 def _in_bulk(step: Workload, specs: Sequence[AcceleratorSpec], goal: str) -> bool:
@@ -316,7 +325,7 @@ def _refuse_over(plan: Plan, rows: _Rows, *, early: bool) -> None:
     for side, named in (("most", limits.most), ("least", limits.least)):
         for name, limit in named.items():
             m = known[name]
-            if early is not (m.known in (Known.MACHINE, Known.AREA) and not name.startswith("samples")):
+            if early is not m.early:
                 continue
             found, word = column(plan, rows, m), "over" if side == "most" else "under"
             asked = np.array([spec is not None for spec in rows.specs]) if early else rows.out["status"] == RUNS

@@ -37,6 +37,11 @@ class Measure:
     timed: bool = False
     """Whether it is cycles times a number that machine and work have, or one over it."""
 
+    @property
+    def early(self) -> bool:
+        """Whether it is known before anything is scheduled."""
+        return self.known in (Known.MACHINE, Known.AREA) or self.name == "accuracy"
+
 
 MEASURES = {
     m.name: m
@@ -56,7 +61,7 @@ MEASURES = {
         Measure("dsp", "min", "DSPs", Known.AREA),
         Measure("bram", "min", "block RAMs", Known.AREA),
         Measure("uram", "min", "UltraRAMs", Known.AREA),
-        Measure("samples_per_second_per_lut", "max", "samples/s/LUT", Known.AREA),
+        Measure("samples_per_second_per_lut", "max", "samples/s/LUT", Known.CYCLES),
         Measure("accuracy", "max", "share", Known.STUDY),
         Measure("seconds_to_target", "min", "s", Known.STUDY),
     )

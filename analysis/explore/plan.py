@@ -62,8 +62,7 @@ class Plan:
         """The one objective that follows the cycles, where all the others are known without a schedule."""
         timed = [m for m in self.objectives if m.timed]
         rest = [m for m in self.objectives if not m.timed]
-        early = all(m.known in (Known.MACHINE, Known.AREA) and m.name != "samples_per_second_per_lut" for m in rest)
-        return timed[0] if len(timed) == 1 and early else None
+        return timed[0] if len(timed) == 1 and all(m.early for m in rest) else None
 
 
 def plan_of(space: Space) -> Plan:
@@ -87,7 +86,7 @@ def plan_of(space: Space) -> Plan:
         raise InputError(
             f"constraints.device: there is no area for {limits.device!r}; {nearest(limits.device, AREA_TARGETS)}"
         )
-    area = next((m.name for m in asked if m.known is Known.AREA), None)
+    area = next((m.name for m in asked if m.known is Known.AREA or m.name.endswith("per_lut")), None)
     if limits.device is None and (area is not None or limits.clock):
         what = "constraints.clock" if limits.clock else f"measure {area!r}"
         raise InputError(f"{what} is of a device: give constraints.device, one of {', '.join(AREA_TARGETS)}")
@@ -104,5 +103,11 @@ def plan_of(space: Space) -> Plan:
         raise InputError(
             "prune = true leaves out what a bound of the cycles rules out: it takes one objective of cycles, seconds "
             "and samples_per_second, and others that are known without a schedule, such as pes, buffer_bytes or lut"
+        )
+    late = [m.name for m in asked if m not in objectives and not m.early]
+    if space.prune and late:
+        raise InputError(
+            f"prune = true leaves out points that one of the front is better than, and {late[0]!r}, which a constraint "
+            "limits, is only known once that one is scheduled; leave prune out"
         )
     return plan

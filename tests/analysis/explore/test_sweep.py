@@ -254,6 +254,7 @@ def test_a_full_disk_keeps_what_is_there(tmp_path, monkeypatch):
         ({"objectives": ["cycles", "cycles"]}, "names 'cycles' twice"),
         ({"objectives": ["lut"]}, "give constraints.device, one of ecp5, xcup"),
         ({"objectives": ["accuracy"]}, "give study = the folder of a `weft study`"),
+        ({"constraints": {"most": {"seconds": 3}}, "prune": True}, "'seconds', which a constraint limits"),
         ({"objectives": ["edp"], "prune": True}, "it takes one objective of cycles, seconds"),
         ({"constraints": {"device": "xcvu9p"}}, "there is no area for 'xcvu9p'"),
         ({"constraints": {"most": {"watt": 3}}}, "constraints.most has 'watt'"),

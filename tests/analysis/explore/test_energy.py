@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from weft.analysis.energy import energy, total_amounts
 from weft.analysis.energy_table import load_table
-from weft.analysis.explore_energy import Priced, joules
+from weft.analysis.explore.energy import Priced, joules
 from weft.analysis.tariff import tariff, tariff_key
 from weft.dataflow.accelerator import AcceleratorSpec, SoreSpec, VectorSpec
 from weft.dataflow.actions import LEDGER
@@ -23,8 +23,8 @@ from weft.simulator.step import simulate
 from weft.workloads.errors import InputError
 from weft.workloads.step import Workload
 
-from ..dataflow.test_batch import LARGE, MACHINES, OBJECTIVES, SAT, layers, machine, with_room, workload
-from ..examples_drawn import examples
+from ...dataflow.test_batch import LARGE, MACHINES, OBJECTIVES, SAT, layers, machine, with_room, workload
+from ...examples_drawn import examples
 
 CHIPS = ("asic-45nm", "asic-28nm", "asic-16nm", "asic-7nm")
 FPGA = "fpga-ultrascale-plus"

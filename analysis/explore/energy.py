@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.actions import LEDGER
-from ..dataflow.batch.evaluate import Evaluated, Status
-from ..workloads.errors import InputError
-from .energy import ZJ_PER_J
-from .energy_table import Table, load_table
-from .tariff import tariff, tariff_key
+from ...dataflow.accelerator import AcceleratorSpec
+from ...dataflow.actions import LEDGER
+from ...dataflow.batch.evaluate import Evaluated, Status
+from ...workloads.errors import InputError
+from ..energy import ZJ_PER_J
+from ..energy_table import Table, load_table
+from ..tariff import tariff, tariff_key
 
 __all__ = ["Priced", "joules"]
 
