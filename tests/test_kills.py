@@ -30,6 +30,27 @@ save._FIGURES = {"layers": lambda result, theme: Figure((1, 1))}  # drawing take
 figures.comparison_figure = figures.study_figure = figures.cost_figure = lambda of, theme: Figure((1, 1))
 """
 
+SPACE = """
+model = "{model}"
+arch = "tiny"
+nm = "1:2"
+objectives = ["cycles", "pes"]
+{how}
+[axes]
+"array.rows" = [2, 4, 8]
+"array.cols" = [2, 4]
+"buffers.w2e_bytes" = [64, 128, 2048]
+scheme = ["dense", "bdwp"]
+"""
+HOW = {
+    "grid": "",
+    "pruned": "prune = true",
+    "search": 'sampler = "search"\npoints = 36\nsearch = {by = "nsga2", batch = 6}',
+}
+SMALL_PARTS = "from weft.analysis.explore import plan; plan._CHUNK = 6"
+OPTUNAS = {"optuna.journal"}
+"""Has the time of day."""
+
 
 @pytest.fixture(scope="module")
 def warm() -> Iterator[Warm]:
@@ -122,6 +143,33 @@ def test_run(warm: Warm, steps: tuple[Path, Path], tmp_path: Path) -> None:
         return Job(args=("run", str(step), "--arch", "tiny", "-o", str(folder)), watched=str(folder), setup=UNDRAWN)
 
     killed_while_replacing(warm, folder, make, lambda: saved_run(folder).workload.model, seed=1)
+
+
+@pytest.mark.parametrize("how", ["grid", "pruned", "search"])
+def test_explore(warm: Warm, tmp_path: Path, how: str) -> None:
+    """Killed until it is through, again and again: the same bytes as in one go."""
+    save_workload(tiny_step(), tmp_path / "step.json")
+    file, expected = tmp_path / "space.toml", tmp_path / "whole"
+    file.write_text(SPACE.format(model=tmp_path / "step.json", how=HOW[how]))
+
+    def job(folder: Path) -> Job:
+        return Job(args=("explore", str(file), "-o", str(folder)), watched=str(folder), setup=SMALL_PARTS)
+
+    warmed(warm, job(tmp_path / "first"))
+    whole, killed, number = finished(warm, job(expected)), 0, 0
+    moments = instants(whole, seed=7)
+    while killed < KILLS // 2:
+        folder, number = tmp_path / str(number), number + 1
+        while True:
+            (ended,) = warm.run(replace(job(folder), **next(moments)))  # type: ignore[arg-type]
+            if ended.code is not None:
+                assert ended.code == 0, ended.said
+                break
+            killed += 1
+        assert {n: (folder / n).read_bytes() for n in names(folder) - OPTUNAS} == {
+            n: (expected / n).read_bytes() for n in names(expected) - OPTUNAS
+        }
+        shutil.rmtree(folder)
 
 
 def test_compare(warm: Warm, steps: tuple[Path, Path], tmp_path: Path) -> None:

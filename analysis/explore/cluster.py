@@ -54,7 +54,8 @@ class _Dask:
             return future
 
         with self._lost():
-            waiting = as_completed([sent(task) for _, task in zip(range(self._places()), rest, strict=False)])
+            first = [sent(task) for _, task in zip(range(self._places()), rest, strict=False)]
+            waiting = as_completed(first, loop=self.client.loop)
             for future in waiting:
                 made = future.result()
                 yield task_of.pop(future.key), made

@@ -25,7 +25,8 @@ _CHUNK, _SMALL_CHUNK = 4096, 256
 @dataclass(frozen=True, slots=True)
 class Plan:
     """``bases``: machines by name or file. ``objectives`` and ``asked``: measures of the objectives, and of all that
-    constraints name too. ``trained``: accuracies of a study, if the space names one."""
+    constraints name too. ``trained``: accuracies of a study, if the space names one. ``models``: digests of those that
+    are files, "" of others, by name. ``chunk``: points of a part."""
 
     space: Space
     axes: Axes
@@ -34,20 +35,12 @@ class Plan:
     asked: tuple[Measure, ...]
     trained: Trained | None
     models: dict[str, str]
+    chunk: int
 
     @property
     def size(self) -> int:
         """Points of the space."""
         return self.axes.size
-
-    @property
-    def chunk(self) -> int:
-        """Points of a part; one that is scheduled by itself takes as long as hundreds in bulk."""
-        if self.space.sampler == "search":
-            return self.space.search.batch
-        names = next((axis.values for axis in self.axes.axes if axis.name == "scheme"), (self.space.scheme,))
-        alone = any(len(base.engines) > 1 for base in self.bases.values())
-        return _SMALL_CHUNK if alone or any(scheme(str(name)).levels for name in names) else _CHUNK
 
     @property
     def chunks(self) -> int:
@@ -96,7 +89,9 @@ def plan_of(space: Space) -> Plan:
         raise InputError(f"measure {study!r} comes from trainings: give study = the folder of a `weft study`")
     models = next((axis.values for axis in axes.axes if axis.name == "model"), (space.model,))
     digests = {str(model): model_digest(str(model)) for model in models}
-    plan = Plan(space, axes, bases, objectives, tuple(dict.fromkeys(asked)), trained, digests)
+    plan = Plan(
+        space, axes, bases, objectives, tuple(dict.fromkeys(asked)), trained, digests, _chunk(space, axes, bases)
+    )
     if space.prune and space.sampler == "search":
         raise InputError("prune = true is for points that are known beforehand, not for sampler 'search'")
     if space.prune and plan.timed() is None:
@@ -111,3 +106,12 @@ def plan_of(space: Space) -> Plan:
             "limits, is only known once that one is scheduled; leave prune out"
         )
     return plan
+
+
+def _chunk(space: Space, axes: Axes, bases: dict[str, AcceleratorSpec]) -> int:
+    """Points of a part; one that is scheduled by itself takes as long as hundreds in bulk."""
+    if space.sampler == "search":
+        return space.search.batch
+    names = next((axis.values for axis in axes.axes if axis.name == "scheme"), (space.scheme,))
+    alone = any(len(base.engines) > 1 for base in bases.values())
+    return _SMALL_CHUNK if alone or any(scheme(str(name)).levels for name in names) else _CHUNK

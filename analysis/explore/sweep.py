@@ -27,7 +27,7 @@ from ...dataflow.schedule import Schedule
 from ...simulator.step import simulate
 from ...simulator.system import simulate_system
 from ...workloads.errors import InputError, reading, shorten
-from ...workloads.files import alone, sources_digest, write_atomically
+from ...workloads.files import alone, remove_parts, sources_digest, write_atomically
 from ...workloads.strict import read_file
 from ..energy import energy
 from ..scheduling import scheduled
@@ -147,6 +147,7 @@ def _begin(plan: Plan, folder: Path) -> None:
     }
     path = folder / SPACE
     if not path.exists():
+        remove_parts(path)
         others = sorted(entry.name for entry in folder.iterdir() if entry.name != "lock")
         if others:
             raise InputError(f"{folder}: is not empty and holds no exploration ({others[0]}, ...); name a new folder")

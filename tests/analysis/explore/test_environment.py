@@ -43,5 +43,5 @@ def test_what_is_refused(tmp_path):
 
     with pytest.raises(InputError, match="an action has 7 choices, one an axis, not 1"):
         environment.step([0])
-    with pytest.raises(InputError, match="choice of .* must be an integer from 0 to"):
+    with pytest.raises(InputError, match=r"choice of .* must be an integer from 0 to"):
         environment.step([9] * 7)

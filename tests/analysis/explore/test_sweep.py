@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from weft.analysis.energy import energy
+from weft.analysis.explore import plan
 from weft.analysis.explore import sweep as module
 from weft.analysis.explore.chunk import LEFT_OUT, REFUSED, RUNS
-from weft.analysis.explore.plan import Plan
 from weft.analysis.explore.saved import read_explored
 from weft.analysis.explore.space import Space
 from weft.analysis.explore.sweep import sweep
@@ -33,7 +33,7 @@ from .spaces import held, space
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of a dozen points."""
-    monkeypatch.setattr(Plan, "chunk", property(lambda self: 12))
+    monkeypatch.setattr(plan, "_CHUNK", 12)
 
 
 def witness(row: dict[str, object], model: str):
