@@ -100,7 +100,7 @@ def _show(sweep: Sweep) -> None:
     console = get_console(_WIDTH)
     console.print(printable(sweep_provenance(sweep)), style="bold")
     rows = [_row(row, first=n == 0) for of in sweep.groups.values() for n, row in enumerate(of)]
-    console.print(make_table("", _COLUMNS, rows, left=4))
+    console.print(make_table("", _COLUMNS, rows, left=4, width=_WIDTH))
     for why, names in refusals(sweep).items():
         console.print(f"Cannot run: {printable('; '.join(names))}: {printable(why)}")
     console.print(
