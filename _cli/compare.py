@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .compare_sweep import Places, sweep_all
 from .console import get_console, make_table, name_of, rate, si
-from .inputs import machine, mapping_rules, parse_patterns, require_schemes, split_names
+from .inputs import alternatives, machines, mapping_rules, parse_batches, require_schemes, split_names
 from .options import (
     DEFAULT_ARCH,
+    DEFAULT_NM,
     DEFAULT_OBJECTIVE,
-    Arch,
     AttentionBy,
-    Batch,
     Dims,
     DrawAll,
     Folder,
@@ -25,7 +27,6 @@ from .options import (
     Model,
     Objective,
     Optimizer,
-    Patterns,
     Pregenerate,
     Recompute,
     Seq,
@@ -37,20 +38,39 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..analysis.compare import Comparison, LossLedger
+    from ..dataflow.accelerator import AcceleratorSpec
+    from ..dataflow.constraint import MappingFile
+    from ..workloads.sparsity import LayerPatterns
+    from ..workloads.step import Workload
 
 __all__ = ["compare"]
 
 _SHOWN_SHARE = 0.0005
+
+_Patterns = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[LAYERS=]KEEP:GROUP,..",
+        help=f"N:M pattern, {DEFAULT_NM} if none, or several, with commas; of some layers, as layer4.*=1:8 or "
+        "fc=dense: the last rule that matches holds, with every pattern; repeatable.",
+    ),
+]
+_Batches = Annotated[
+    str | None, typer.Option(metavar="INTEGER,..", help="Samples in one training step, or several sizes, with commas.")
+]
+_Archs = Annotated[
+    str, typer.Option(metavar="NAME|FILE.toml,..", help="Machine, or several, with commas; `weft archs` lists them.")
+]
 
 
 def compare(
     context: typer.Context,
     model: Model,
     schemes: Annotated[str, typer.Option(help="To put side by side, with commas: SCHEMES.")] = "dense,srste,sdgp,bdwp",
-    nm: Patterns = None,
-    batch: Batch = None,
+    nm: _Patterns = None,
+    batch: _Batches = None,
     seq: Seq = None,
-    arch: Arch = DEFAULT_ARCH,
+    arch: _Archs = DEFAULT_ARCH,
     objective: Objective = DEFAULT_OBJECTIVE,
     mapping: MappingRules = None,
     optimizer: Optimizer = None,
@@ -64,26 +84,57 @@ def compare(
     draw_all: DrawAll = False,
     as_json: Json = False,
 ) -> None:
-    """Simulate one training step under several schemes, side by side."""
+    """Simulate one training step under several schemes, side by side; or every combination with several patterns,
+    machines and batches."""
+    specs, batches, patterns = machines(arch, pregenerate), parse_batches(batch), alternatives(nm)
+    names, rules = split_names(schemes), mapping_rules(mapping)
+    for spec in specs.values():
+        check_prices(spec)
+    opened = partial(
+        open_workload,
+        model,
+        seq=seq,
+        optimizer=optimizer,
+        input_shape=input_shape,
+        recompute=recompute,
+        freeze=freeze,
+        attention=attention,
+        dims=dims,
+    )
+    places = Places(output, draw_all, as_json, context.obj)
+    if max(len(specs), len(batches), len(patterns)) > 1:
+        sweep_all(opened, batches, specs, names, patterns, objective, rules, places)
+        return
+    (spec,), (asked,), size = specs.values(), patterns, batches[0] if batches else None
+    _side_by_side(partial(opened, size), spec, names, asked, objective, rules, places)
+
+
+def _side_by_side(
+    opened: Callable[[], Workload],
+    spec: AcceleratorSpec,
+    names: Sequence[str],
+    asked: LayerPatterns,
+    objective: str,
+    mapping: MappingFile | None,
+    places: Places,
+) -> None:
+    """The step that ``opened`` gives under several schemes, and where their cycles go."""
     from ..analysis.compare import compare as side_by_side
     from ..analysis.comparison_files import comparison_dict, ledgers, require_free_for_comparison, save_comparison
     from ..dataflow.config_io import spec_hash
 
-    spec = machine(arch, pregenerate)
-    check_prices(spec)
-    asked, names, rules = parse_patterns(nm), split_names(schemes), mapping_rules(mapping)
     require_schemes(names, asked, spec)
-    if output is not None:
-        require_writable_folder(output)
-        require_free_for_comparison(output, names, draw_all)
-    workload = open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention, dims)
+    if places.output is not None:
+        require_writable_folder(places.output)
+        require_free_for_comparison(places.output, names, places.draw_all)
+    workload = opened()
     steps = [under(workload, name, asked, spec) for name in names]
     check_step(steps, spec)
-    comparison = side_by_side([simulate_step(step, spec, objective, rules) for step in steps])
-    if output is not None:
-        save_comparison(comparison, output, context.obj, draw_all=draw_all)
-    if as_json:
-        print_json(comparison_dict(comparison, context.obj))
+    comparison = side_by_side([simulate_step(step, spec, objective, mapping) for step in steps])
+    if places.output is not None:
+        save_comparison(comparison, places.output, places.command, draw_all=places.draw_all)
+    if places.as_json:
+        print_json(comparison_dict(comparison, places.command))
         return
     _show(comparison, ledgers(comparison), spec_hash(spec))
 

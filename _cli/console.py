@@ -47,13 +47,15 @@ def name_of(text: str) -> str:
     return shorten(printable(text), _WIDTH)
 
 
-def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> Table:
-    """A table whose first ``left`` columns are text and whose others are numbers."""
+def make_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, width: int = _WIDTH
+) -> Table:
+    """A table whose first ``left`` columns are text and whose others are numbers; it takes up to ``width``."""
     from rich import box
     from rich.table import Table
 
     # Where not even numbers fit they go on below: a digit must not be lost.
-    narrow = get_console().width < _WIDTH
+    narrow = get_console(width).width < width
     table = Table(
         title=printable(title) or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )

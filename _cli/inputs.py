@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..workloads.errors import InputError
+from ..workloads.errors import InputError, require_int
 from .options import DEFAULT_NM
 
 if TYPE_CHECKING:
@@ -17,14 +17,18 @@ if TYPE_CHECKING:
     from ..workloads.sparsity import LayerPatterns, NMPattern
 
 __all__ = [
+    "alternatives",
     "asked_patterns",
     "machine",
+    "machines",
     "mapping_rules",
+    "parse_batches",
     "parse_dims",
     "parse_pattern",
     "parse_patterns",
     "parse_sizes",
     "require_hdl",
+    "require_once",
     "require_schemes",
     "split_names",
 ]
@@ -35,6 +39,16 @@ def machine(arch: str, pregenerate: bool | None = None) -> AcceleratorSpec:
 
     spec = load_spec(arch)
     return spec if pregenerate is None else replace(spec, wuve=replace(spec.wuve, pregenerate=pregenerate))
+
+
+def machines(archs: str, pregenerate: bool | None = None) -> dict[str, AcceleratorSpec]:
+    """Those of ``--arch`` with commas, by their names, or as they are asked for where two have one."""
+    # The path of a file may hold a comma itself.
+    asked = (archs,) if Path(archs).is_file() else split_names(archs)
+    require_once("--arch", asked)
+    specs = [machine(arch, pregenerate) for arch in asked]
+    found = {spec.name: spec for spec in specs}
+    return found if len(found) == len(specs) else dict(zip(asked, specs, strict=True))
 
 
 def mapping_rules(path: Path | None) -> MappingFile | None:
@@ -57,6 +71,38 @@ def parse_patterns(asked: Sequence[str] | None, usual: NMPattern | None = None) 
 
     found = LayerPatterns.read(asked or [])
     return found if found.usual is not None else replace(found, usual=usual or parse_pattern(None))
+
+
+def alternatives(asked: Sequence[str] | None) -> tuple[LayerPatterns, ...]:
+    """What ``--nm`` says where patterns for all layers may be several, with commas; rules for layers hold in each."""
+    usual = [text for text in asked or () if "=" not in text]
+    several = split_names(usual[0]) if usual else ()
+    if len(several) < 2 and len(usual) < 2:
+        return (parse_patterns(asked),)
+    if len(usual) > 1 and any("," in text for text in usual):
+        raise InputError(
+            f"--nm names patterns for all layers twice, {usual[0]} and {usual[1]}: put them together, "
+            f"{usual[0]},{usual[1]}, or name the layers of one, as in layer4.*={usual[1].partition(',')[0]}"
+        )
+    if len(usual) > 1:
+        return (parse_patterns(asked),)  # which refuses them
+    require_once("--nm", several)
+    rules = [text for text in asked or () if "=" in text]
+    return tuple(parse_patterns(rules, parse_pattern(text)) for text in several)
+
+
+def parse_batches(text: str | None) -> tuple[int, ...]:
+    """Sizes of ``--batch`` with commas; none if it is not given."""
+    if text is None:
+        return ()
+    try:
+        found = tuple(map(int, text.split(",")))
+    except ValueError:
+        raise InputError(f"--batch {text!r} is not of the form 64, or 1,64 for several") from None
+    for batch in found:
+        require_int("batch", batch, 1, 2**31)
+    require_once("--batch", found)
+    return found
 
 
 def split_names(text: str) -> tuple[str, ...]:
@@ -90,9 +136,14 @@ def require_schemes(names: Sequence[str], asked: LayerPatterns, spec: Accelerato
         if scheme(name).sparse:
             for pattern in asked.patterns:
                 spec.check_pattern(pattern)
-    twice = next((name for name in names if names.count(name) > 1), None)
+    require_once("--schemes", names)
+
+
+def require_once(option: str, given: Sequence[object]) -> None:
+    """Refuse what ``option`` names twice."""
+    twice = next((one for one in given if given.count(one) > 1), None)
     if twice is not None:
-        raise InputError(f"--schemes names {twice!r} twice")
+        raise InputError(f"{option} names {twice!r} twice")
 
 
 def asked_patterns(scheme: str | None, nm: Sequence[str] | None, spec: AcceleratorSpec) -> LayerPatterns | None:

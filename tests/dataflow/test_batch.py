@@ -164,6 +164,58 @@ def test_machines_that_differ_in_capacities_share_searches(step, base, draw, obj
     assert as_rows(evaluate(step, specs, objective)) == one_by_one(step, specs, objective)
 
 
+def with_more(spec: AcceleratorSpec, what: str, share: float) -> AcceleratorSpec:
+    """``spec`` with ``share`` of its bandwidth, or of a buffer."""
+    part = spec.dram if what == "bytes_per_second" else spec.buffers
+    larger = replace(part, **{what: round(getattr(part, what) * share)})
+    return replace(spec, **{"dram" if part is spec.dram else "buffers": larger})
+
+
+def check_never_slower(step: Workload, base: AcceleratorSpec, what: str, shares: Sequence[float]) -> None:
+    """Cycles never rise from machine to machine, and whatever runs on one runs on those with more."""
+    found = evaluate(step, [with_more(base, what, share) for share in (1.0, *sorted(shares))], "cycles")
+
+    runs = found.status == Status.RUNS
+    assert (np.diff(runs.astype(int)) >= 0).all(), found.status
+    assert (np.diff(found.cycles[runs]) <= 0).all(), found.cycles
+
+
+MORE = st.sampled_from(("bytes_per_second", "w2e_bytes", "n2s_bytes", "output_bytes"))
+SHARES = st.lists(st.floats(1.0, 16.0), min_size=1, max_size=6)
+
+
+@given(step=layers(), base=MACHINES, what=MORE, shares=SHARES)
+@settings(max_examples=examples(300), deadline=None)
+def test_under_cycles_more_bandwidth_or_a_larger_buffer_is_never_slower(step, base, what, shares):
+    check_never_slower(step, base, what, shares)
+
+
+@pytest.mark.parametrize("what", ["bytes_per_second", "w2e_bytes", "n2s_bytes", "output_bytes"])
+@pytest.mark.parametrize("asked", [("resnet9", 4, "bdwp", "2:8"), ("lstm_lm", 4, "bdwp-x", "1:4")], ids=str)
+def test_traced_steps_are_never_slower_on_more(what, asked):
+    for seed in range(4):
+        check_never_slower(workload(asked), machine(Random(seed)), what, [1.1, 1.5, 2.0, 3.0, 8.0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", LARGE, ids=str)
+def test_large_steps_are_never_slower_on_more(asked):
+    for what in ("bytes_per_second", "w2e_bytes", "n2s_bytes", "output_bytes"):
+        for base in (SAT, *(machine(Random(seed)) for seed in range(10))):
+            check_never_slower(workload(asked), base, what, [1.01, 1.1, 1.5, 2.0, 3.0, 5.0, 8.0, 16.0])
+
+
+def test_thrift_may_be_slower_on_more_bandwidth():
+    """230 and 307 GB/s: of the mappings within 1/128 of the fastest it takes the first that moves the fewest bytes."""
+    step = step_of_layers((1024, 1000, 64))
+    two = [with_more(SAT, "bytes_per_second", share) for share in (3.0, 4.0)]
+    thrift, strict = (evaluate(step, two, objective) for objective in ("thrift", "cycles"))
+
+    assert thrift.cycles.tolist() == [195_374, 195_862]
+    assert thrift.dram_bytes[1] <= thrift.dram_bytes[0]
+    assert strict.cycles[1] <= strict.cycles[0] <= 195_374
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ["cycles", "thrift"])
 def test_a_grid_of_capacities_of_a_traced_step(objective):

@@ -32,6 +32,7 @@ __all__ = [
     "copy_key",
     "layer_names",
     "layers_by_rule",
+    "require_layers",
     "short_run",
     "unstructured",
     "weight_copies",
@@ -157,16 +158,20 @@ def layers_by_rule(workload: Workload) -> dict[LayerPattern, list[str]]:
     return found
 
 
-def _rules_of(workload: Workload, by_layer: LayerPatterns) -> dict[str, LayerPattern]:
-    """The rule that holds for each parameter that has one; a rule that matches no layer is refused."""
-    if not by_layer.rules:
-        return {}
-    names = layer_names(workload)
+def require_layers(workload: Workload, by_layer: LayerPatterns) -> None:
+    """Refuse a rule that matches no layer of ``workload``."""
+    names = layer_names(workload) if by_layer.rules else {}
     for rule in by_layer.rules:
         if not any(rule.matches(known) for known in names.values()):
             layers = [known[0] for known in names.values()]
             parents = {parent for layer in layers for parent in _parents(layer)}
             raise InputError(f"rule {rule} matches no layer with a weight: {nearest(rule.layers, [*layers, *parents])}")
+
+
+def _rules_of(workload: Workload, by_layer: LayerPatterns) -> dict[str, LayerPattern]:
+    """The rule that holds for each parameter that has one."""
+    require_layers(workload, by_layer)
+    names = layer_names(workload) if by_layer.rules else {}
     held = {parameter: by_layer.rule_of(known) for parameter, known in names.items()}
     return {parameter: rule for parameter, rule in held.items() if rule is not None}
 
