@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..study import Study, pareto
+from ..explore.front import pareto
+from ..study import Study
 from ..study_rows import StudyRow, by_table
 from ..theme import Theme, theme_of
 from ..words import time_unit
@@ -91,7 +92,7 @@ def _panel(
         return
     length, unit = time_unit(max(t for _, t, _ in shown))
     points = [(t / length, 100 * accuracy) for _, t, accuracy in shown]
-    front = pareto(points)
+    front = set(pareto(points, ("min", "max"), ties=True).tolist())
     bars = [((deviation(row) or 0.0) / length, 100 * (row.validation_sd or 0.0)) for row, _, _ in shown]
     for i, (row, _, _) in enumerate(shown):
         _point(ax, points[i], bars[i], colours[row.pattern], i in front, theme)

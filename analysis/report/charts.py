@@ -9,7 +9,7 @@ from typing import Any
 
 from ...dataflow.actions import Component
 from ...workloads.gemm import Pass
-from ..study import pareto
+from ..explore.front import pareto
 from ..study_files import SavedStudy
 from ..study_rows import by_table, row_name
 from ..system import WAITS, use_shares
@@ -188,7 +188,8 @@ def study_data(study: SavedStudy) -> list[dict[str, Any]]:
     for model, table in by_table(study.rows).items():
         rows = [r for r in table if r.validation is not None and r.speedup is not None]
         target = next((100 * row.target for row in rows if row.target is not None), None)
-        front = pareto([(-(row.speedup or 0.0), row.validation or 0.0) for row in rows])
+        at = [(row.speedup or 0.0, row.validation or 0.0) for row in rows]
+        front = set(pareto(at, ("max", "max"), ties=True).tolist())
         points = [
             {
                 "label": row_name(row),
