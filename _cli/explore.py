@@ -24,6 +24,7 @@ __all__ = ["explore_app"]
 
 _SHOWN = 20
 """Rows of a front in the terminal; the file has all."""
+_MATTERED, _ADVICE = 4, 8
 _WIDTH = 145
 
 
@@ -106,7 +107,7 @@ def _show(found: Explored) -> None:
         console.print(f"    by {name_of(what)}: {count:,} ({percent(count, points)})")
     front = found.front()
     if not len(front):
-        console.print("No point runs and holds all constraints.")
+        console.print("\n".join(["No point runs and holds all constraints.", *summary["advice"]]))
         return
     objectives = [o["name"] for o in summary["objectives"]]
     front = front.sort_values(objectives[0], ascending=summary["objectives"][0]["direction"] == "min")
@@ -115,11 +116,15 @@ def _show(found: Explored) -> None:
     differ = [name for name in axes if name not in same]
     columns = ["point", *differ, *(name for name in objectives if name not in differ), "system_seconds", "system_gap"]
     rows = [tuple(_cell(name, row[name]) for name in columns) for _, row in front.head(_SHOWN).iterrows()]
-    console.print(make_table("The front", tuple(name.replace(".", ".\n") for name in columns), rows))
+    console.print(make_table("The front", tuple(columns), rows, width=_WIDTH))
     if same:
         console.print(f"All with {', '.join(f'{name} {_cell(name, front[name].iloc[0])}' for name in same)}")
     if len(front) > _SHOWN:
         console.print(f"{len(front) - _SHOWN:,} more in {found.folder / 'front.parquet'}")
+    for name, shares in summary["importances"].items():
+        most = ", ".join(f"{share['axis']} {100 * share['share']:.1f} %" for share in shares[:_MATTERED])
+        console.print(f"What moved {name}: {most} ({summary['importance_methods'][name][0]})")
+    console.print("\n".join(summary["advice"][:_ADVICE]))
     console.print(f"Points: {found.folder / 'points'}; a page of all: weft explore show {found.folder}")
 
 

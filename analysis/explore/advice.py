@@ -18,7 +18,7 @@ from ...workloads.errors import InputError
 from ..words import percent
 from .front import Direction, Objectives, front_of
 from .infeasible import broken
-from .levels import REFUSED, RUNS, Axes, cells, codes, ordered, require_columns
+from .levels import REFUSED, RUNS, Axes, cells, codes, number, ordered, require_columns
 
 __all__ = ["Advice", "Border", "Evaluate", "Move", "PointAdvice", "Relaxation", "advise"]
 
@@ -47,10 +47,10 @@ class Move:
 
     def words(self) -> str:
         """What is moved, what it gives and what it costs."""
-        others = [f"{name} {a:.4g} to {b:.4g}" for name, (a, b) in self.values.items() if name != self.objective]
-        before, after = self.values[self.objective]
-        also = f"; {', '.join(others)}" if others else ""
-        return f"{self.axis} {self.old} to {self.new}: {self.objective} {before:.4g} to {after:.4g}{also}"
+        pairs = {name: f"{name} {number(a)} to {number(b)}" for name, (a, b) in self.values.items() if a != b}
+        first = pairs.pop(self.objective)
+        also = f"; {', '.join(pairs.values())}" if pairs else ""
+        return f"{self.axis} {self.old} to {self.new}: {first}{also}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,6 +325,8 @@ def _relaxed(relaxation: Relaxation) -> str:
     r = relaxation
     said = f"{r.constraint} alone keeps out {r.rows} of the points a step from the front; {r.joins} might join it"
     if r.objective is not None:
+        assert r.before is not None and r.after is not None, "what improves has a before and an after"
         most = "at best" if r.bound else "as much as"
-        return f"{said}: {r.objective} from {r.before:.4g} to {most} {r.after:.4g} at point {r.point} ({r.reason})."
+        gain = f"{r.objective} from {number(r.before)} to {most} {number(r.after)}"
+        return f"{said}: {gain} at point {r.point} ({r.reason})."
     return f"{said}, such as point {r.point} ({r.reason})." if r.joins else f"{said}."

@@ -25,15 +25,14 @@ from ..energy import energy
 from ..scheduling import scheduled
 from ..synthesised import AREA_TARGETS, AreaTarget
 from .energy import joules
+from .levels import LEFT_OUT, REFUSED, RUNS
 from .measures import Known, Measure, sign
 from .plan import Plan
 from .work import Machines, Work, step_at, work_at
 
-__all__ = ["LEFT_OUT", "REFUSED", "RUNS", "Columns", "evaluate_points"]
+__all__ = ["Columns", "evaluate_points"]
 
 Columns = dict[str, NDArray[Any]]
-RUNS, REFUSED, LEFT_OUT = "runs", "refused", "left out"
-"""Of `status`; what else it says is why the step does not run there."""
 _WORDS = {
     Status.NO_ROOM: ("no room", "no tile fits the buffers and registers"),
     Status.TOO_LONG: ("too long", "no mapping can be timed within 2^62 parts of a cycle"),

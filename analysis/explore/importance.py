@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ...workloads.errors import InputError, require_int
 from ..words import percent
-from .levels import axes_of, cells, codes, require_columns, runs
+from .levels import axes_of, cells, codes, number, require_columns, runs
 
 __all__ = ["Effect", "Importance", "forest_anova", "grid_anova", "importance", "is_grid", "one_at_a_time"]
 
@@ -96,7 +96,7 @@ class Importance:
         if len(effect.axes) > 1:
             return f"{' and '.join(effect.axes)} together, beyond each alone: {share}."
         (least, low), (most, high) = (f(effect.curve, key=lambda at: at[1]) for f in (min, max))
-        return f"{effect.axes[0]}: {share}; {self.objective} from {low:.4g} at {least} to {high:.4g} at {most}."
+        return f"{effect.axes[0]}: {share}; {self.objective} from {number(low)} at {least} to {number(high)} at {most}."
 
 
 def importance(frame: pd.DataFrame, axes: Sequence[str], objective: str, *, log: bool = True) -> Importance:

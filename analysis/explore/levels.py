@@ -11,7 +11,19 @@ from numpy.typing import NDArray
 
 from ...workloads.errors import InputError, nearest
 
-__all__ = ["LEFT_OUT", "REFUSED", "RUNS", "Axes", "axes_of", "cells", "codes", "ordered", "require_columns", "runs"]
+__all__ = [
+    "LEFT_OUT",
+    "REFUSED",
+    "RUNS",
+    "Axes",
+    "axes_of",
+    "cells",
+    "codes",
+    "ordered",
+    "require_columns",
+    "runs",
+    "number",
+]
 
 Axes: TypeAlias = Mapping[str, Sequence[Any]]
 """Values of each axis by its name, in the order of the space: the next value is one step away."""
@@ -82,6 +94,11 @@ def cells(positions: NDArray[np.int64], sizes: Sequence[int]) -> NDArray[np.int6
         found = found * size + positions[:, number]
         below *= size
     return found
+
+
+def number(value: float) -> str:
+    """With all digits of a count that has seven at most, otherwise with four."""
+    return f"{value:,.0f}" if abs(value) < 1e7 and float(value).is_integer() else f"{value:.4g}"
 
 
 def _some(values: Sequence[Any]) -> str:

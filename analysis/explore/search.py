@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from ...workloads.errors import InputError
 from ...workloads.files import write_atomically
 from .axes import Axis
-from .chunk import RUNS, evaluate_points
+from .chunk import evaluate_points
+from .levels import RUNS
 from .plan import Plan
 from .sweep import Executor, make, merged, part_path
 from .table import parquet_bytes, read_parts, table_of

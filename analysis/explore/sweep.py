@@ -31,8 +31,9 @@ from ...workloads.files import alone, remove_parts, sources_digest, write_atomic
 from ...workloads.strict import read_file
 from ..energy import energy
 from ..scheduling import scheduled
-from .chunk import RUNS, evaluate_points
+from .chunk import evaluate_points
 from .front import merge
+from .levels import RUNS
 from .measures import Measure, sign
 from .plan import Plan, plan_of
 from .space import Space, Value, space_json

@@ -14,7 +14,7 @@ import pytest
 from weft.analysis.energy import energy
 from weft.analysis.explore import plan
 from weft.analysis.explore import sweep as module
-from weft.analysis.explore.chunk import LEFT_OUT, REFUSED, RUNS
+from weft.analysis.explore.levels import LEFT_OUT, REFUSED, RUNS
 from weft.analysis.explore.saved import read_explored
 from weft.analysis.explore.space import Space
 from weft.analysis.explore.sweep import sweep
