@@ -13,9 +13,8 @@ from ...workloads.step import Workload
 from ..accelerator import AcceleratorSpec
 from ..objective import Objective
 from .bound import Best, bound_rows, decide_rows
-from .evaluate import asked_of, depths, points_from
-from .points import Points
-from .step import step_of
+from .evaluate import Status, asked_of, depths, points_from, steps_of
+from .points import Points, PricesOf
 
 __all__ = ["Front", "front"]
 
@@ -41,6 +40,7 @@ def front(
     machines: Iterable[AcceleratorSpec] | Points,
     others: ArrayLike,
     objective: Objective | str = Objective.CYCLES,
+    prices: PricesOf | None = None,
 ) -> Front:
     """The machines on which the step of ``workload`` has the fewest cycles and the least of ``others``, float64
     [points, costs], numbers of each machine such as its PEs: all that no other machine is better than, which is to be
@@ -48,13 +48,15 @@ def front(
 
     Machines are scheduled under ``objective``, and refused, as by `evaluate`.
     """
-    points, asked = points_from(machines), asked_of(objective)
+    points, asked = points_from(machines, objective, prices), asked_of(objective)
     costs = _costs(others, len(points))
     n, depth = len(points), depths(points, workload.rule)
     bounds, done = np.zeros(n, np.int64), np.zeros((n, 3), np.int64)
     best = Best(np.zeros(1, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros_like(costs))
-    steps = [step_of(workload, machine) for machine in points.families]
+    steps = list(steps_of(workload, points, objective))
     for number, step in enumerate(steps):
+        if step is None:
+            continue
         own = np.flatnonzero(points.family == number)
         found = np.zeros(len(own), np.int64)
         bound_rows(step, points.rows[own], depth[own], found)
@@ -63,6 +65,9 @@ def front(
     order = np.lexsort((bounds, *costs.T[::-1]))
     for number, step in enumerate(steps):
         own = order[points.family[order] == number]
+        if step is None:
+            done[own, 0] = Status.UNPRICED
+            continue
         decide_rows(step, points.rows, depth, asked, own, bounds, costs, best, done)
     status, cycles, moved = np.ascontiguousarray(done.T)
     return Front(np.sort(best.point[: best.size[0]]), status, cycles, moved, bounds)
