@@ -24,6 +24,7 @@ from ..area import known_area
 from ..energy import energy
 from ..scheduling import scheduled
 from ..synthesised import AREA_TARGETS, AreaTarget
+from ..tariff import shared_prices
 from .energy import joules
 from .levels import LEFT_OUT, REFUSED, RUNS
 from .measures import Known, Measure, sign
@@ -39,6 +40,7 @@ _WORDS = {
     Status.PATTERN: ("pattern", "groups of the pattern are longer than pe.max_group"),
     Status.TOO_SLOW: ("too slow", "DRAM gives less than a byte in 256 cycles"),
     Status.TOO_MANY: ("too many", "cycles leave 64 bits"),
+    Status.UNPRICED: ("unpriced", "the energy table of the machine cannot charge it"),
     Status.LEFT_OUT: (LEFT_OUT, "its bound is no better than a point of the front"),
 }
 _INTEGERS = ("cycles", "bound_cycles", "dram_bytes", "pes", "buffer_bytes")
@@ -163,11 +165,11 @@ def _run(
             rows.reasons[i].append(f"step: {error}")
         return
     out = rows.out
-    if not _in_bulk(step, specs, goal):
+    if not _in_bulk(step, specs):
         for i, spec in zip(at, specs, strict=True):
             _one(out, int(i), step, spec, goal)
         return
-    points = points_of(specs)
+    points = points_of(specs, shared_prices() if Objective.named(goal).priced else None)
     if plan.space.prune and best is not None:
         costs, known = _costs(plan, rows, at, step, specs[0].clock_hz, best)
         found = front(step, points, costs, goal, known)
@@ -189,8 +191,8 @@ def _run(
             out["status"][i], out["reason"][i] = _WORDS[Status(one)]
 
 
-def _in_bulk(step: Workload, specs: Sequence[AcceleratorSpec], goal: str) -> bool:
-    if Objective.named(goal).priced or any(len(engines_of(spec)) > 1 for spec in specs):
+def _in_bulk(step: Workload, specs: Sequence[AcceleratorSpec]) -> bool:
+    if any(len(engines_of(spec)) > 1 for spec in specs):
         return False
     try:
         require_bulk(step)

@@ -314,7 +314,7 @@ def test_what_is_refused():
 
     with pytest.raises(InputError, match=r"bnn-vu9p.*STCE, XNOR.*weft.schedule"):
         evaluate(step, [SAT, load_spec("bnn-vu9p")])
-    with pytest.raises(InputError, match=r"objective energy.*thrift or cycles"):
+    with pytest.raises(InputError, match=r"objective energy needs the energy.*prices"):
         evaluate(step, [SAT], "energy")
     with pytest.raises(InputError, match="no machines"):
         evaluate(step, [])
