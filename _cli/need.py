@@ -33,7 +33,8 @@ from .outputs import print_json, require_writable_folder
 from .pipeline import check_step, open_workload, under
 
 if TYPE_CHECKING:
-    from ..analysis.need import Line, Need, Point
+    from ..analysis.grown import Point
+    from ..analysis.need import Line, Need
 
 __all__ = ["need"]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..dataflow.config_io import spec_hash
-from .need import Line, Need, Point
+from .grown import Point
+from .need import Line, Need
 from .need_words import needs_words
 from .pictures import LIGHT, picture_names, pictures
 from .resources import Resource

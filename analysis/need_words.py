@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import assert_never
 
 from ..workloads.words import named
-from .need import Line, Need, Point
+from .grown import Point
+from .need import Line, Need
 from .resources import Resource, own_scale
 from .words import run_name, seconds
 

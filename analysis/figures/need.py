@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from ..need import Line, Need, Point
+from ..grown import Point
+from ..need import Line, Need
 from ..need_words import setting_words, share_words, step_on
 from ..resources import Resource
 from ..theme import Theme, theme_of

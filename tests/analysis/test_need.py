@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weft
-from weft.analysis import need as module
-from weft.analysis.need import Need, Point, need
+from weft.analysis import grown
+from weft.analysis.grown import Point
+from weft.analysis.need import Need, need
 from weft.analysis.need_files import needs_dict, save_needs
 from weft.analysis.need_words import needs_words
 from weft.analysis.resources import Resource, own_scale, shapes, splits
@@ -169,8 +170,8 @@ def test_the_answer_is_near_enough_and_the_next_smaller_is_not(resource, within)
 def test_one_by_one_is_the_same_as_in_bulk(monkeypatch):
     """As it goes for machines with two engines and for operands of few values."""
     in_bulk = need(TOY, TINY, "dram")
-    monkeypatch.setattr(module, "_in_bulk", lambda workload: False)
-    monkeypatch.setattr(module, "evaluate", None)
+    monkeypatch.setattr(grown, "_in_bulk", lambda workload: False)
+    monkeypatch.setattr(grown, "evaluate", None)
 
     assert need(TOY, TINY, "dram") == in_bulk
 
