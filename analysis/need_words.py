@@ -110,14 +110,25 @@ def _beside(found: Need) -> str:
     if found.resource is Resource.BUFFERS:
         return f"Split in the best way {_with(found, line.least)} is enough."
     fastest = f"the fastest square, {setting_words(found.resource, line.asymptote)} with {_took(found, line.asymptote)}"
-    square = f"Of squares {_with(found, line.least)} is the first within {share_words(found.within)} of {fastest}"
-    if line.stays is None:
-        last = line.points[-1]
-        late = f"the largest that runs, {setting_words(found.resource, last)}, takes {_took(found, last)}"
-        return f"{square}; larger ones do not stay there: {late}."
+    return (
+        f"Of squares {_with(found, line.least)} is the first within {share_words(found.within)} of {fastest}"
+        f"{_after(found, line)}."
+    )
+
+
+def _after(found: Need, line: Line) -> str:
+    """What of those larger than the least, where that may be slower again."""
     if line.stays == line.least:
-        return f"{square}, and every larger one that runs is too."
-    return f"{square}, and from {setting_words(found.resource, line.stays)} on every larger one that runs is."
+        return ", and every larger one that runs is"
+    if line.stays is not None:
+        return f", and from {_short(found, line.stays)} on every larger one that runs is"
+    last = line.points[-1]
+    return f"; larger ones do not stay there: the largest that runs, {_short(found, last)}, takes {_took(found, last)}"
+
+
+def _short(found: Need, point: Point) -> str:
+    is_array = found.resource is Resource.ARRAY
+    return setting_words(found.resource, point) if is_array else found.resource.amount(point.size)
 
 
 def _own(found: Need) -> str:
@@ -141,4 +152,8 @@ def _how(found: Need) -> str:
         return ""
     if found.resource is Resource.ARRAY:
         return "Tried: all squares, and all arrays with powers of two for rows and columns."
-    return f"Under {found.objective} time may rise with the resource: of a grid that doubles every eighth point."
+    line = found.lines[0]
+    return (
+        f"Under {found.objective} time may rise with the resource, so a grid was tried that doubles every eighth "
+        f"point: {_short(found, line.least)} is its first within {share_words(found.within)}{_after(found, line)}."
+    )

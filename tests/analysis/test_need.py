@@ -198,7 +198,7 @@ def test_under_thrift_a_grid_is_swept():
 
     assert not found.exact
     assert found.least.size == sorted(set(grid))[first]
-    assert any("grid" in sentence for sentence in needs_words(found))
+    assert any("a grid was tried" in sentence for sentence in needs_words(found))
 
 
 def test_the_most_is_what_can_be_timed():
@@ -248,7 +248,9 @@ def test_the_answer_in_words(needs):
     assert buffers[0].startswith(f"toy, batch 10, bdwp 2:8 on tiny needs {amounts[1]} of buffers in its own propor")
     assert buffers[1].startswith("Split in the best way ")
     assert array[0].startswith(f"toy, batch 10, bdwp 2:8 on tiny needs {amounts[2]} (")
-    assert "Of squares" in array[1]
+    square, last = needs[2].lines[1], "every larger one that runs is."
+    assert array[1].startswith(f"Of squares {square.least.size:,} PEs (")
+    assert array[1].endswith(last) == (square.stays is not None)
     assert repr(needs[0]) == f"<Need: toy, batch 10, bdwp 2:8 on tiny: {amounts[0]} of DRAM within 1 %>"
 
 
