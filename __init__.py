@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from .analysis.compare import Comparison
     from .analysis.explore.space import Space
+    from .analysis.need import Need
     from .analysis.verify.network import Classification
     from .dataflow.accelerator import AcceleratorSpec
     from .dataflow.constraint import MappingFile
@@ -54,6 +55,7 @@ __all__ = [
     "schedule",
     "simulate",
     "compare",
+    "need",
     "train",
     "classify",
     "explore",
@@ -210,6 +212,18 @@ def compare(
     patterns = {name: nm if scheme(name).takes_pattern else None for name in schemes}
     steps = [sparsify(workload, name, pattern) for name, pattern in patterns.items()]
     return side_by_side([simulate(schedule(step, machine, objective)) for step in steps])
+
+
+def need(
+    workload: Workload, machine: AcceleratorSpec | str, resource: str, within: float = 0.01, objective: str = "cycles"
+) -> Need:
+    """The least ``"dram"`` bandwidth, ``"buffers"`` or ``"array"`` of a machine with which a step takes at most
+    ``within``, a share, longer than with any amount of it (docs/need.md)."""
+    from .analysis.need import need as needed
+    from .dataflow.config_io import load_spec
+
+    spec = load_spec(machine) if isinstance(machine, str) else machine
+    return needed(workload, spec, resource, within, objective)
 
 
 def train(

@@ -26,6 +26,7 @@ from ._cli.fold import fold
 from ._cli.gemm import gemm
 from ._cli.interrupts import INTERRUPTED, CommandInterrupt, interrupts
 from ._cli.models import models
+from ._cli.need import need
 from ._cli.options import Command
 from ._cli.report import report
 from ._cli.run import run
@@ -49,7 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _COMMANDS = (
-    *(models, archs, trace, run, compare, report, gemm, fold, tree),
+    *(models, archs, trace, run, compare, need, report, gemm, fold, tree),
     *(verify, verilog, train, classify, study, synth, area, dram),
 )
 for _command in _COMMANDS:

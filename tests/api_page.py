@@ -86,7 +86,10 @@ GROUPS = {
         "weft.analysis.trees": "tree_account read_tree_account TreeAccount LayerTree",
     },
     "Report": {
-        "weft": "compare",
+        "weft": "compare need",
+        "weft.analysis.need": "Need Line",
+        "weft.analysis.grown": "Point",
+        "weft.analysis.resources": "Resource",
         "weft.analysis.energy": "energy EnergyReport",
         "weft.analysis.energy_table": "load_table",
         "weft.analysis.area": "machine_area Area",
@@ -94,6 +97,7 @@ GROUPS = {
         "weft.analysis.savings": "saving saving_words Saving",
         "weft.analysis.compare": "Comparison loss_ledger LossLedger",
         "weft.analysis.theme": "theme_of",
+        "weft.cli": "main",
     },
     "Train": {
         "weft": "train",

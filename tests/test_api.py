@@ -21,6 +21,7 @@ NAMES = {
     "schedule",
     "simulate",
     "compare",
+    "need",
     "train",
     "classify",
     "register_engine",
