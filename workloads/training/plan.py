@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data import BUNDLED
+from ..models import zoo
 from ..schemes import option_names
 from ..schemes.scheme import scheme as scheme_of
 from ..sparsity import NMPattern
@@ -61,7 +62,7 @@ def plan(
     **others: Any,
 ) -> TrainSpec:
     """A training with what is usual for the model and the data in the place of every ``None``; 2:8 if sparse."""
-    base = model.partition("@")[0]
+    base = zoo.base(model)
     usual = _RECIPES.get(data, {}).get(base) or _recipe(ADAMW if base in _BY_ADAMW else NESTEROV)
     rule = usual.rule if optimizer is None else update_rule(optimizer)
     rate = (usual if rule is usual.rule else _recipe(rule)).learning_rate
