@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn import functional
 
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Pass
@@ -21,6 +20,8 @@ from weft.workloads.schemes import attach
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.trace import trace_step
 from weft.workloads.training.supernet import on_path
+
+from ..shared_slices import sliced
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,22 +39,6 @@ def supernet() -> SuperNet:
         if "norm" in name:
             torch.nn.init.uniform_(parameter, -1.0, 1.0)
     return made
-
-
-def sliced(model: SuperNet, path: Subnetwork, side: int, images: Tensor) -> Tensor:
-    """The sub-network written out on slices of the shared weights, as autograd sees them."""
-    whole = dict(model.named_parameters())
-    x = functional.adaptive_avg_pool2d(images, side)
-    for i, (width, depth) in enumerate(zip(path.channels, path.depths, strict=True)):
-        x = functional.max_pool2d(x, 2) if i else x
-        for j in range(depth):
-            at = f"stages.{i}.{j}"
-            weight = whole[f"{at}.conv.weight"][:width, : x.shape[1]]
-            scale, shift = (whole[f"{at}.norm.{name}"][:width] for name in ("weight", "bias"))
-            made = functional.conv2d(x, weight, padding=1)
-            made = functional.relu(functional.batch_norm(made, None, None, scale, shift, training=True))
-            x = x + made if j else made
-    return functional.linear(x.mean((2, 3)), whole["head.weight"][:, : x.shape[1]], whole["head.bias"])
 
 
 # --- names

@@ -31,6 +31,7 @@ _RECIPES = {
         "resnet9": _Recipe(NESTEROV, 12, 0.1),
         "vit_s": _Recipe(ADAMW, 40, 2e-3),
         "birealnet": _Recipe(ADAMW, 20, 2e-3),
+        "supernet9": _Recipe(NESTEROV, 30, 0.05),
         "snn": _Recipe(ADAMW, 20, 5e-3),
         "snn_t4": _Recipe(ADAMW, 20, 5e-3),
     },
@@ -38,6 +39,7 @@ _RECIPES = {
         "mlp": _Recipe(NESTEROV, 20, 0.05),
         "resnet9": _Recipe(NESTEROV, 4, 0.1),
         "vit_s": _Recipe(ADAMW, 20, 2e-3),
+        "supernet9": _Recipe(NESTEROV, 10, 0.05),
     },
 }
 _NORMED = ("birealnet",)
