@@ -103,6 +103,8 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
         ("train_digits.py",),
         pytest.param(("spikes.py", "1", "0"), marks=pytest.mark.slow),
         ("binary.py",),
+        pytest.param(("supernet.py",), marks=pytest.mark.slow),
+        ("supernet.py", "2", "6"),
         pytest.param(("batch_sweep.py", "batches.png", "1", "4"), marks=pytest.mark.slow),
         pytest.param(("sensitivity.py", "sensitivity.png", "resnet9@1"), marks=pytest.mark.slow),
         pytest.param(("bdwp_table.py",), marks=pytest.mark.slow),
