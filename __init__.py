@@ -119,12 +119,13 @@ def sparsify(workload: Workload, scheme: str, nm: Asked = None) -> Workload:
     ``"xnor"``, whose operands of few values take none.
 
     By layer: ``{"*": "2:8", "layer4.*": "1:8", "fc": "dense"}`` or ``["2:8", "layer4.*=1:8", "fc=dense"]``, shell
-    wildcards over module paths; of the rules that match a layer the last one holds (docs/by-layer.md).
+    wildcards over module paths; of the rules that match a layer the last one holds. Or a policy and its budget, as
+    ``"erk@0.25"`` or ``"fisher@0.25:scores.json"`` (docs/by-layer.md).
     """
     from .workloads.schemes.annotate import annotate
-    from .workloads.sparsity import LayerPatterns
+    from .workloads.schemes.policies import patterns_of
 
-    return annotate(workload, scheme, LayerPatterns.read(nm))
+    return annotate(workload, scheme, patterns_of(nm, workload))
 
 
 def machine(name: str | Path) -> AcceleratorSpec:

@@ -30,6 +30,7 @@ from ._cli.need import need
 from ._cli.options import Command
 from ._cli.report import report
 from ._cli.run import run
+from ._cli.sensitivity import sensitivity
 from ._cli.study import study
 from ._cli.synth import synth
 from ._cli.trace import trace
@@ -52,6 +53,8 @@ app = typer.Typer(
 _COMMANDS = (
     *(models, archs, trace, run, compare, need, report, gemm, fold, tree),
     *(verify, verilog, train, classify, study, synth, area, dram),
+    *(models, archs, trace, run, compare, report, gemm, fold, tree),
+    *(verify, verilog, train, classify, sensitivity, study, synth, area, dram),
 )
 for _command in _COMMANDS:
     app.command(cls=Command)(_command)
