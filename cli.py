@@ -52,8 +52,6 @@ app = typer.Typer(
 )
 _COMMANDS = (
     *(models, archs, trace, run, compare, need, report, gemm, fold, tree),
-    *(verify, verilog, train, classify, study, synth, area, dram),
-    *(models, archs, trace, run, compare, report, gemm, fold, tree),
     *(verify, verilog, train, classify, sensitivity, study, synth, area, dram),
 )
 for _command in _COMMANDS:

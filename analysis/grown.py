@@ -86,8 +86,9 @@ class Timed:
         machines = [self.resource.machine(self.spec, setting) for setting in settings]
         if not self._bulk:
             return [self._alone(machine) for machine in machines]
-        found = [array.tolist() for array in evaluate(self.workload, machines, self._goal)]
-        return [self._of(*each) for each in zip(machines, *found, strict=True)]
+        found = evaluate(self.workload, machines, self._goal)
+        columns = (found.status.tolist(), found.cycles.tolist(), found.dram_bytes.tolist())
+        return [self._of(*each) for each in zip(machines, *columns, strict=True)]
 
     def _of(self, machine: AcceleratorSpec, status: int, cycles: int, dram_bytes: int) -> _Cost | None:
         if status == Status.TOO_MANY:

@@ -15,11 +15,12 @@ from ...dataflow.config_io import load_spec
 from ...dataflow.objective import Objective
 from ...dataflow.ranges import FieldRule, Range, field_rules
 from ...workloads.errors import InputError, nearest, require_int
+from ...workloads.schemes.policies import Policy
 from ...workloads.schemes.scheme import scheme
 from ...workloads.sparsity import LayerPatterns
 from .space import Space, Span, Value
 
-__all__ = ["WORK", "Axes", "Axis", "axes_of", "machine_fields", "patterns"]
+__all__ = ["WORK", "Axes", "Axis", "axes_of", "machine_fields"]
 
 WORK = ("model", "seq", "batch", "scheme", "nm", "objective", "arch")
 """What varies beside the fields of the machine: `Space` has a field of each name."""
@@ -245,18 +246,17 @@ def _require(where: str, name: str, value: Value) -> None:
                 raise InputError(f"{where} has {value!r}; it may be {rule.values}")
 
 
+def _read_patterns(text: str) -> object:
+    return Policy.read(text) or LayerPatterns.read(text.split(","))
+
+
 _WORDS: dict[str, Callable[[str], object]] = {
     "scheme": scheme,
     "objective": Objective.named,
     "arch": load_spec,
-    "nm": lambda text: patterns(text),
+    "nm": _read_patterns,
     "model": str,
 }
-
-
-def patterns(text: str) -> LayerPatterns:
-    """N:M as an axis has it: one pattern, and perhaps rules by layer, with commas."""
-    return LayerPatterns.read([part.strip() for part in text.split(",")])
 
 
 def _require_work(where: str, name: str, value: Value) -> None:
