@@ -109,8 +109,8 @@ GROUPS = {
     },
     "Train": {
         "weft": "train",
-        "weft.workloads.training": "train resume TrainResult step_workload new_model plan accuracy_of accuracies binary_layers "
-        "BinaryLayer",
+        "weft.workloads.training": "train resume TrainResult step_workload new_model plan accuracy_of accuracies "
+        "binary_layers BinaryLayer",
         "weft.workloads.models.zoo": "subnetworks",
         "weft.workloads.schemes": "attach",
         "weft.workloads.data": "open_data normalised order",
