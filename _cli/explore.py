@@ -17,8 +17,8 @@ from .outputs import print_json, require_writable_folder
 from .pipeline import users_code
 
 if TYPE_CHECKING:
+    from ..analysis.explore.parts import Executor
     from ..analysis.explore.saved import Explored
-    from ..analysis.explore.sweep import Executor
 
 __all__ = ["explore_app"]
 

@@ -22,6 +22,7 @@ NAMES = {
     "simulate",
     "compare",
     "need",
+    "explore",
     "train",
     "classify",
     "register_engine",

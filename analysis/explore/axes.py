@@ -39,7 +39,7 @@ class Axis:
     values: Sequence[Value]
 
     def taken(self, places: NDArray[np.int64]) -> NDArray[Any]:
-        """Values at ``places``, as integers, floats, booleans or text."""
+        """Values at ``places``, int64 [points]: int64, float64, bool or text, [points]."""
         if isinstance(self.values, range):
             return np.asarray(self.values.start + self.values.step * places)
         return np.array(self.values, object if isinstance(self.values[0], str) else None)[places]
@@ -56,7 +56,7 @@ class Axes:
     seed: int
 
     def places(self, numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Of the points ``numbers``, the place of the value of each axis."""
+        """Of the points ``numbers``, int64 [points], the place of the value of each axis, int64 [points] each."""
         if self.sampler == "search":
             raise ValueError("a search asks for its points one after the other")
         if self.sampler == "list":
@@ -73,11 +73,12 @@ class Axes:
         return found[::-1]
 
     def columns(self, numbers: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        """Values of the points ``numbers``, by name; of the tied names too."""
+        """Values of the points ``numbers``, int64 [points], by name: int64, float64, bool or text, [points]; tied names
+        too."""
         return self.at(self.places(numbers))
 
     def at(self, places: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
-        """Values at places of all axes, by name; of the tied names too."""
+        """Values at places of all axes, int64 [points] each, by name as `columns` has them."""
         own = {axis.name: axis.taken(here) for axis, here in zip(self.axes, places, strict=True)}
         return own | {name: own[to] for name, to in self.tied.items()}
 

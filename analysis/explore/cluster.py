@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ...workloads.errors import InputError
-from .sweep import Executor, sources
+from .parts import Executor
+from .sweep import sources
 
 if TYPE_CHECKING:
     from distributed import Client

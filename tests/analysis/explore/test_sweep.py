@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from weft.analysis.energy import energy
-from weft.analysis.explore import plan
+from weft.analysis.explore import parts, plan
 from weft.analysis.explore import sweep as module
 from weft.analysis.explore.levels import LEFT_OUT, REFUSED, RUNS
 from weft.analysis.explore.saved import read_explored
@@ -232,17 +232,17 @@ def test_a_full_disk_keeps_what_is_there(tmp_path, monkeypatch):
     given, folder = space(tmp_path), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         sweep(given, folder, Dies(3, 1))
-    before, write = held(folder), module.write_atomically
+    before, write = held(folder), parts.write_atomically
 
     def full(path: Path, data: bytes) -> None:
         raise InputError(f"{path}: cannot be written: No space left on device")
 
-    monkeypatch.setattr(module, "write_atomically", full)
+    monkeypatch.setattr(parts, "write_atomically", full)
     with pytest.raises(InputError, match="No space left on device"):
         sweep(given, folder)
     assert held(folder) == before
 
-    monkeypatch.setattr(module, "write_atomically", write)
+    monkeypatch.setattr(parts, "write_atomically", write)
     sweep(given, folder)
     assert json.loads((folder / "explore.json").read_text())["points"] == 144
 
