@@ -172,7 +172,7 @@ def test_the_theme_follows_the_system_until_it_is_chosen_and_is_remembered(brows
 
 def test_the_schedule_is_filtered_and_sorted_by_keyboard(browser: Browser, page: Path) -> None:
     browser.open(page)
-    place = next(iter(browser.find("article.run .schedule")))
+    place = next(iter(browser.find("article.run .sortable")))
 
     def rows() -> list[list[str]]:
         script = (
@@ -262,4 +262,4 @@ def test_without_scripts_every_table_is_there(browser: Browser, page: Path, tmp_
 
     assert len(browser.find("article.run")) == 3 and not browser.find(".script-only")
     assert not browser.find(".plot")
-    assert sum(len(table.find_elements(By.CSS_SELECTOR, "tbody tr")) for table in browser.find("table.ops")) == 3 * 143
+    assert sum(len(table.find_elements(By.CSS_SELECTOR, "tbody tr")) for table in browser.find("table.long")) == 3 * 143
