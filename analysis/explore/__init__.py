@@ -1,0 +1,1 @@
+"""Exploring machines: spaces, sweeps, fronts, searches."""

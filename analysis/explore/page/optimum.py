@@ -1,0 +1,63 @@
+"""The best that an objective of a machine can be by the bound of its cycles, be it scheduled or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .scales import numbers
+
+__all__ = ["EXACT", "RUNS", "Rates", "needed", "optimum"]
+
+RUNS = "runs"
+EXACT = ("pes", "buffer_bytes", "lut", "ff", "dsp", "bram", "uram")
+"""Known of a machine before anything is scheduled."""
+_TIMED = ("cycles", "seconds", "samples_per_second", "samples_per_second_per_lut")
+"""Known from its cycles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Cycles a second and samples a step, where all points have the same; None where not, or not known."""
+
+    clock: float | None
+    samples: float | None
+
+
+def needed(objective: str) -> tuple[str, ...]:
+    """Columns that `optimum` asks for."""
+    if objective in EXACT:
+        return (objective,)
+    return (*dict.fromkeys((objective, "cycles", "bound_cycles", *(["lut"] if objective.endswith("_lut") else []))),)
+
+
+def optimum(objective: str, part: Any, rates: Rates) -> NDArray[np.float64] | None:
+    """float64 [rows], NaN where it is not known; None of an objective that no bound says anything of.
+
+    ``part``: an Arrow table with the columns that are `needed`, and `clock_hz` and `batch` where they are axes.
+    """
+    if objective in EXACT:
+        return numbers(part[objective])
+    if objective not in _TIMED:
+        return None
+    cycles, bound = numbers(part["cycles"]), numbers(part["bound_cycles"])
+    least = np.where(bound > 0, bound, np.where(cycles > 0, cycles, np.nan))
+    if objective == "cycles":
+        return least
+    clock = _rate(part, "clock_hz", rates.clock)
+    if clock is None:
+        return None
+    seconds = least / clock
+    if objective == "seconds":
+        return seconds
+    samples = _rate(part, "batch", rates.samples)
+    if samples is None:
+        return None
+    return samples / seconds if objective == "samples_per_second" else samples / seconds / numbers(part["lut"])
+
+
+def _rate(part: Any, axis: str, same: float | None) -> NDArray[np.float64] | float | None:
+    return numbers(part[axis]) if axis in part.column_names else same

@@ -1,0 +1,69 @@
+"""What `explore.json` says of a sweep; what it does not say is not on the page, and the page says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ....workloads.errors import InputError
+from ....workloads.strict import read_json, read_text
+
+__all__ = ["FILE", "Objective", "Share", "Summary", "read_summary"]
+
+FILE = "explore.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What machines are compared by: the name of a column of points."""
+
+    name: str
+    direction: Literal["min", "max"]
+    unit: str = ""
+
+    @property
+    def sign(self) -> int:
+        """1 where less is better, else -1."""
+        return 1 if self.direction == "min" else -1
+
+    @property
+    def words(self) -> str:
+        return self.name.replace("_", " ")
+
+    @property
+    def label(self) -> str:
+        """In words, with its unit where the words do not say it."""
+        return self.words if self.unit.lower() in ("", self.name.lower()) else f"{self.words}, {self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What share of an objective's variance an axis explains, 0 to 1."""
+
+    axis: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """None: not said."""
+
+    weft_version: str | None = None
+    model: str | None = None
+    machine: str | None = None
+    axes: dict[str, list[Any]] | None = None
+    objectives: tuple[Objective, ...] | None = None
+    points: int | None = None
+    refused_by: dict[str, int] | None = None
+    importances: dict[str, list[Share]] | None = None
+    advice: tuple[str, ...] | None = None
+    command: str | None = None
+
+
+def read_summary(folder: Path) -> Summary:
+    """Of a results folder."""
+    path = folder / FILE
+    if not path.is_file():
+        raise InputError(f"{path}: is not there; `weft explore SPACE -o {folder}` writes it, or finishes what it began")
+    return read_json(Summary, read_text(path), str(path))
