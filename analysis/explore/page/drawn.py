@@ -19,6 +19,7 @@ __all__ = ["MOST_CORNERS", "drawn_data", "importance_rows", "ticks"]
 MOST_CORNERS = 1000
 """Of the line of a front or a bound: more than a screen has pixels across would show nothing."""
 _MOST_TICKS = 12
+_PLACES = (0.0, 1 / 3, 2 / 3, 1.0)
 
 
 def drawn_data(results: Results, cuts: Cuts, front: pd.DataFrame | None) -> dict[str, Any]:
@@ -32,10 +33,15 @@ def drawn_data(results: Results, cuts: Cuts, front: pd.DataFrame | None) -> dict
         "pairs": [_pair(pair, cuts) for pair in cuts.pairs],
         "front": None if front is None else _front(results, cuts, front),
         "columns": [
-            {"label": column.label, "objective": column.objective is not None, "ticks": ticks(column)}
+            {
+                "label": column.label,
+                "objective": column.objective is not None,
+                "ticks": ticks(column),
+                "middles": list(column.scale.middles),
+            }
             for column in cuts.columns
         ],
-        "links": [{"left": len(counts), "right": counts.shape[1], **_sparse(counts)} for counts in cuts.links],
+        "links": [_sparse(counts) for counts in cuts.links],
         "importances": importance_rows(results.summary),
         "slices": [
             {
@@ -63,10 +69,8 @@ def ticks(column: Column) -> list[list[Any]]:
     scale = column.scale
     if isinstance(scale, Levels):
         step = -(-scale.count // _MOST_TICKS)
-        return [[(i + 0.5) / scale.count, scale.short_labels[i]] for i in range(0, scale.count, step)]
-    low, high = (float(x) for x in scale.edges[[0, -1]])
-    values = np.geomspace(low, high, 4) if scale.log else np.linspace(low, high, 4)
-    return [[scale.place(float(v)), short_label(float(f"{v:.3g}"))] for v in values]
+        return [[scale.middles[i], scale.short_labels[i]] for i in range(0, scale.count, step)]
+    return [[at, short_label(float(f"{scale.value(at):.3g}"))] for at in _PLACES]
 
 
 def importance_rows(summary: Summary) -> dict[str, Any] | None:

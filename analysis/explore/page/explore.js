@@ -173,13 +173,14 @@
         type: "scatter", mode: "lines", x: [], y: [], hoverinfo: "skip",
         line: { width: 0.8 + 0.6 * i, color: faint("compute", 0.06 + 0.6 * (i / (STRENGTHS - 1)) ** 1.5) },
       }));
-      links.forEach(({ left, right, at: bins, n }, gap) => {
+      links.forEach(({ at: bins, n }, gap) => {
+        const left = columns[gap].middles, right = columns[gap + 1].middles;
         const most = Math.sqrt(Math.max(...n));
         bins.forEach((bin, i) => {
           const strength = Math.min(STRENGTHS - 1, Math.floor(STRENGTHS * Math.sqrt(n[i]) / most));
           const { x, y } = traces[strength];
           x.push(gap, gap + 1, null);
-          y.push((Math.floor(bin / right) + 0.5) / left, ((bin % right) + 0.5) / right, null);
+          y.push(left[Math.floor(bin / right.length)], right[bin % right.length], null);
         });
       });
       if (front) {

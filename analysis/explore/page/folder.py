@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -32,20 +35,24 @@ class Results:
     reports: dict[int, str] = field(default_factory=dict)
 
 
-def read_results(folder: Path) -> Results:
-    """What ``folder`` holds; points are read when they are asked for, reports are named from the folder on."""
+def read_results(folder: Path, page: Path | None = None) -> Results:
+    """What ``folder`` holds; points are read when they are asked for.
+
+    ``page``: the file that will link to reports, one in the folder if none.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: is no folder; give one that `weft explore SPACE -o DIR` wrote to")
     summary = read_summary(folder)
     front = _front(folder / "front.parquet")
     numbers = [] if front is None else front["point"].tolist()
-    made = {int(n): (REPORTS / str(n) / "report.html").as_posix() for n in numbers}
+    written = {int(n): folder / REPORTS / str(int(n)) / "report.html" for n in numbers}
+    start = folder if page is None else page.absolute().parent
     return Results(
         points=FolderPoints(folder),
         front=front,
         summary=summary,
-        place=str(folder),
-        reports={n: place for n, place in made.items() if (folder / place).is_file()},
+        place=shlex.quote(str(folder)),
+        reports={n: quote(os.path.relpath(path, start)) for n, path in written.items() if path.is_file()},
     )
 
 

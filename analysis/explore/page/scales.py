@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import log2, log10
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ __all__ = ["Bins", "Levels", "Scale", "in_order", "label_of", "numbers", "short_
 
 _SPAN = 8
 """Times the least value that the largest must be for bins to be equal in the logarithm."""
+_PREFIXES = "kMGT"
 _LONG = 10_000
 """From here on a number takes more letters than its first digits and a prefix."""
 
@@ -46,9 +48,14 @@ class Levels:
         found = pc.index_in(column, value_set=chosen).fill_null(-1)
         return np.asarray(found.to_numpy(), np.int64)
 
+    @cached_property
+    def middles(self) -> tuple[float, ...]:
+        """Where each value stands between 0 and 1."""
+        return tuple((i + 0.5) / self.count for i in range(self.count))
+
     def place(self, value: Any) -> float | None:
         """Between 0, before the first one, and 1, after the last."""
-        return (self.values.index(value) + 0.5) / self.count if value in self.values else None
+        return self.middles[self.values.index(value)] if value in self.values else None
 
 
 @dataclass(frozen=True)
@@ -65,15 +72,23 @@ class Bins:
 
     @cached_property
     def edges(self) -> NDArray[np.float64]:
-        """float64 [count + 1]; a value on an edge is in the bin above it, the last one in the last bin."""
-        low, high = self.low, self.high
-        if low == high:
-            low, high = (0.9 * low, 1.1 * low) if low > 0 else (low - 0.5, high + 0.5)
-        if not self.log:
-            return np.linspace(low, high, self.count + 1)
-        edges = np.geomspace(low, high, self.count + 1)
-        edges[0], edges[-1] = low, high
-        return edges
+        """float64 [count + 1]; the ends of the values are the middles of the outer bins."""
+        low, high = self._ends
+        half = 0.5 * (high - low) / (self.count - 1)
+        edges = np.linspace(low - half, high + half, self.count + 1)
+        return np.exp(edges) if self.log else edges
+
+    @cached_property
+    def middles(self) -> tuple[float, ...]:
+        """Where each bin stands between 0 and 1."""
+        return tuple(i / (self.count - 1) for i in range(self.count))
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        """Of the values or of their logarithms; a single value has room to both sides."""
+        low, high = (float(np.log(end)) if self.log else end for end in (self.low, self.high))
+        room = 0.0 if low < high else 0.1 * abs(low) or 0.5
+        return low - room, high + room
 
     def index(self, column: Any) -> NDArray[np.int64]:
         """Which bin, int64 [rows]; -1 for what is no finite number. ``column``: of Arrow, or float64 [rows]."""
@@ -86,11 +101,15 @@ class Bins:
         """Between 0, at the low end, and 1."""
         if value is None or not np.isfinite(value):
             return None
-        ends = self.edges[[0, -1]]
-        at = float(value)
-        if self.log:
-            ends, at = np.log(ends), float(np.log(at))
-        return float(np.clip((at - ends[0]) / (ends[1] - ends[0]), 0.0, 1.0))
+        low, high = self._ends
+        at = float(np.log(value)) if self.log else float(value)
+        return float(np.clip((at - low) / (high - low), 0.0, 1.0))
+
+    def value(self, place: float) -> float:
+        """What stands at a place between 0 and 1."""
+        low, high = self._ends
+        at = low + place * (high - low)
+        return float(np.exp(at)) if self.log else at
 
 
 Scale = Levels | Bins
@@ -120,18 +139,17 @@ def label_of(value: Any) -> str:
 
 def short_label(value: Any) -> str:
     """The same in few letters: 131,072 as 128 Ki, 3,200,000,000 as 3.2 G; digits beyond the fourth are lost."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) < _LONG:
-        return label_of(float(f"{value:.4g}")) if isinstance(value, float) else label_of(value)
-    if isinstance(value, int) and value % 1024 == 0:
-        return _prefixed(value, 1024, ("Ki", "Mi", "Gi", "Ti"))
-    return _prefixed(value, 1000, ("k", "M", "G", "T"))
-
-
-def _prefixed(value: float, base: int, prefixes: tuple[str, ...]) -> str:
-    power = 0
-    while power < len(prefixes) and abs(value) >= base:
-        value, power = value / base, power + 1
-    return f"{value:,.4g}" + (f" {prefixes[power - 1]}" if power else "")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return label_of(value)
+    if abs(value) < _LONG:
+        return label_of(float(f"{value:.4g}"))
+    power = min(int(log10(abs(value)) // 3), len(_PREFIXES))
+    binary = min(int(log2(abs(value)) // 10), len(_PREFIXES))
+    decimal, kept = value / 1000**power, value / 1024**binary
+    # Powers of two have too many digits in the decimal system.
+    if float(f"{decimal:.4g}") != decimal and float(f"{kept:.4g}") == kept:
+        return f"{kept:,.4g} {_PREFIXES[binary - 1]}i".replace("ki", "Ki")
+    return f"{decimal:,.4g} {_PREFIXES[power - 1]}"
 
 
 def in_order(values: Sequence[Any]) -> tuple[Any, ...]:
