@@ -17,6 +17,7 @@ __all__ = ["Bins", "Levels", "Scale", "in_order", "label_of", "numbers", "short_
 
 _SPAN = 8
 """Times the least value that the largest must be for bins to be equal in the logarithm."""
+_CLOSE = 1e-9
 _PREFIXES = "kMGT"
 _LONG = 10_000
 """From here on a number takes more letters than its first digits and a prefix."""
@@ -85,9 +86,11 @@ class Bins:
 
     @property
     def _ends(self) -> tuple[float, float]:
-        """Of the values or of their logarithms; a single value has room to both sides."""
+        """Of the values or of their logarithms; a single value has room to both sides, as have two that bins could
+        not tell apart."""
         low, high = (float(np.log(end)) if self.log else end for end in (self.low, self.high))
-        room = 0.0 if low < high else 0.1 * abs(low) or 0.5
+        size = max(abs(low), abs(high))
+        room = 0.0 if high - low > _CLOSE * size else 0.1 * size or 0.5
         return low - room, high + room
 
     def index(self, column: Any) -> NDArray[np.int64]:

@@ -29,7 +29,8 @@ class Objective:
 
     @property
     def words(self) -> str:
-        return self.name.replace("_", " ")
+        """Its name, in the unit's letters where that is the same word: PEs for pes."""
+        return self.unit if self.unit.lower() == self.name.lower() else self.name.replace("_", " ")
 
     @property
     def label(self) -> str:

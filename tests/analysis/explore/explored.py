@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from weft.analysis.explore.page.summary import Summary
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec
 from weft.dataflow.batch.evaluate import Status
 from weft.dataflow.batch.front import front
@@ -20,6 +21,7 @@ from weft.dataflow.config_io import load_spec
 from weft.workloads.models import zoo
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
+from weft.workloads.strict import read_json
 from weft.workloads.trace import trace_step
 
 AXES: dict[str, list[Any]] = {
@@ -149,3 +151,8 @@ def write(folder: Path, found: tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]
     best.to_parquet(folder / "front.parquet", index=False)
     (folder / "explore.json").write_text(json.dumps(summary))
     return folder
+
+
+def summary_of(found: tuple[pd.DataFrame, pd.DataFrame | None, dict[str, Any]]) -> Summary:
+    """What the page reads of `explore.json`."""
+    return read_json(Summary, json.dumps(found[2]), "explore.json")
