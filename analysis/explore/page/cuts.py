@@ -82,7 +82,12 @@ def cut(points: Points, summary: Summary, progress: Progress | None = None) -> C
     seen = survey(points, summary, progress)
     bins = {one: scale.count for one, scale in seen.objectives.items()}
     axes = [Column(name, scale) for name, scale in seen.axes.items() if scale.count > 1]
-    columns = (*axes, *(Column(one.name, scale, one) for one, scale in seen.objectives.items()))
+    # An axis may be an objective too.
+    goals = {one.name for one in bins}
+    columns = (
+        *(axis for axis in axes if axis.name not in goals),
+        *(Column(one.name, scale, one) for one, scale in seen.objectives.items()),
+    )
     made = Cuts(
         seen=seen,
         pairs=tuple(

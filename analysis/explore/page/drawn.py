@@ -108,7 +108,7 @@ def _corners(pair: Pair, x: NDArray[np.float64], y: NDArray[np.float64]) -> dict
 
 
 def _front(results: Results, cuts: Cuts, front: pd.DataFrame) -> dict[str, Any]:
-    known = details(front, cuts)
+    known = details(front, (*cuts.seen.axes, *(results.summary.tied or ())))
     rows = range(len(front))
     return {
         "values": [

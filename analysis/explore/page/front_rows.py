@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from .cuts import Column, Cuts
+from .cuts import Column
 from .scales import label_of
 from .summary import Objective
 
@@ -41,16 +41,16 @@ def value_of(front: pd.DataFrame, row: int, name: str) -> Any:
     return None if pd.isna(plain) else plain
 
 
-def details(front: pd.DataFrame, cuts: Cuts) -> list[dict[str, Any]]:
-    """Of each point its number, its axes, every number of it, and its reason if there is one, in words."""
-    axes = [name for name in cuts.seen.axes if name in front.columns]
+def details(front: pd.DataFrame, axes: Sequence[str]) -> list[dict[str, Any]]:
+    """Of each point its number, its ``axes``, every number of it, and its reason if there is one, in words."""
+    axes = [name for name in axes if name in front.columns]
     rest = [name for name in front.columns if name not in (*axes, *_NOT_NUMBERS)]
     return [
         {
             "point": int(value_of(front, row, "point")),
             "axes": [[name, label_of(value_of(front, row, name))] for name in axes],
             "numbers": [
-                [name.replace("_", " "), _written(name, value)]
+                [name if "." in name else name.replace("_", " "), _written(name, value)]
                 for name in rest
                 if (value := value_of(front, row, name)) is not None
             ],

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from .scales import numbers
 
-__all__ = ["EXACT", "RUNS", "Rates", "needed", "optimum"]
+__all__ = ["RUNS", "Rates", "needed", "optimum"]
 
 RUNS = "runs"
-EXACT = ("pes", "buffer_bytes", "lut", "ff", "dsp", "bram", "uram")
-"""Known of a machine before anything is scheduled."""
+_EARLY = ("pes", "buffer_bytes", "lut", "ff", "dsp", "bram", "uram", "accuracy", "clock_hz")
+"""Known of a machine before anything is scheduled, as are its fields."""
 _TIMED = ("cycles", "seconds", "samples_per_second", "samples_per_second_per_lut")
 """Known from its cycles."""
 
@@ -29,7 +29,7 @@ class Rates:
 
 def needed(objective: str) -> tuple[str, ...]:
     """Columns that `optimum` asks for."""
-    if objective in EXACT:
+    if _is_early(objective):
         return (objective,)
     return (*dict.fromkeys((objective, "cycles", "bound_cycles", *(["lut"] if objective.endswith("_lut") else []))),)
 
@@ -37,9 +37,9 @@ def needed(objective: str) -> tuple[str, ...]:
 def optimum(objective: str, part: Any, rates: Rates) -> NDArray[np.float64] | None:
     """float64 [rows], NaN where it is not known; None of an objective that no bound says anything of.
 
-    ``part``: an Arrow table with the columns that are `needed`, and `clock_hz` and `batch` where they are axes.
+    ``part``: an Arrow table with the columns that are `needed`, and `clock_hz` and `batch` where points have them.
     """
-    if objective in EXACT:
+    if _is_early(objective):
         return numbers(part[objective])
     if objective not in _TIMED:
         return None
@@ -59,5 +59,9 @@ def optimum(objective: str, part: Any, rates: Rates) -> NDArray[np.float64] | No
     return samples / seconds if objective == "samples_per_second" else samples / seconds / numbers(part["lut"])
 
 
-def _rate(part: Any, axis: str, same: float | None) -> NDArray[np.float64] | float | None:
-    return numbers(part[axis]) if axis in part.column_names else same
+def _is_early(objective: str) -> bool:
+    return objective in _EARLY or "." in objective
+
+
+def _rate(part: Any, own: str, same: float | None) -> NDArray[np.float64] | float | None:
+    return numbers(part[own]) if own in part.column_names else same

@@ -48,7 +48,7 @@ class FramePoints:
     def parts(self, columns: Sequence[str]) -> Iterator[Any]:
         chosen = self._table.select(list(columns))
         for start in range(0, len(self), _ROWS):
-            yield chosen.slice(start, _ROWS)
+            yield _plain(chosen.slice(start, _ROWS))
 
 
 class FolderPoints:
@@ -80,10 +80,19 @@ class FolderPoints:
             # A sweep may have written many small parts.
             held, rows = [], 0
             for batch in batches:
-                held.append(batch)
+                held.append(pa.Table.from_batches([batch]))
                 rows += batch.num_rows
                 if rows >= _ROWS:
-                    yield pa.Table.from_batches(held)
+                    yield _plain(pa.concat_tables(held))
                     held, rows = [], 0
             if rows:
-                yield pa.Table.from_batches(held)
+                yield _plain(pa.concat_tables(held))
+
+
+def _plain(part: Any) -> Any:
+    """With words for words: every file numbers them its own way."""
+    for i, column in enumerate(part.schema):
+        if pa.types.is_dictionary(column.type):
+            words = part.column(i).cast(column.type.value_type)
+            part = part.set_column(i, column.name, words)
+    return part

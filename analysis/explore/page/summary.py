@@ -30,12 +30,17 @@ class Objective:
     @property
     def words(self) -> str:
         """Its name, in the unit's letters where that is the same word: PEs for pes."""
-        return self.unit if self.unit.lower() == self.name.lower() else self.name.replace("_", " ")
+        return self.unit if self.unit.lower() == self.name.lower() else _words(self.name)
 
     @property
     def label(self) -> str:
         """In words, with its unit where the words do not say it."""
         return self.words if self.unit.lower() in ("", self.name.lower()) else f"{self.words}, {self.unit}"
+
+
+def _words(name: str) -> str:
+    """A field of a machine is called by its path."""
+    return name if "." in name else name.replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +53,13 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """None: not said."""
+    """None: not said. ``tied``: fields that have the value of an axis."""
 
     weft_version: str | None = None
     model: str | None = None
     machine: str | None = None
     axes: dict[str, list[Any]] | None = None
+    tied: dict[str, str] | None = None
     objectives: tuple[Objective, ...] | None = None
     points: int | None = None
     refused_by: dict[str, int] | None = None

@@ -26,6 +26,8 @@ _MOST_LEVELS, _MOST_WORDS = 24, 40
 """Numbers beyond the first are binned; an axis of more words than the second is not drawn."""
 _OBJECTIVE_BINS = 56
 _RATES = ("seconds", "samples_per_second")
+_OWN, _MIXED = ("clock_hz", "batch"), ("arch", "model")
+"""Of a point itself, where it has them; and what points of a clock and a batch must have in common."""
 _SAME = 1e-6
 """Two clocks that differ by less are one: seconds are rounded cycles over it."""
 
@@ -91,9 +93,9 @@ def survey(points: Points, summary: Summary, progress: Progress | None = None) -
     asked, absent = _asked(points, summary)
     axes = [name for name in summary.axes or () if name in points.columns]
     bounded = [name for one in asked for name in needed(one.name)]
-    columns = (*dict.fromkeys(("status", *axes, *(one.name for one in asked), *bounded, "cycles", *_RATES)),)
-    columns = tuple(name for name in columns if name in points.columns)
-    distinct = {name: _Distinct() for name in axes}
+    columns = ("status", *axes, *(one.name for one in asked), *bounded, "cycles", *_RATES, *_OWN, *_MIXED)
+    columns = tuple(name for name in dict.fromkeys(columns) if name in points.columns)
+    distinct = {name: _Distinct() for name in (*axes, *_MIXED) if name in columns}
     extents = {one: _Extent() for one in asked}
     clock, samples = _Extent(), _Extent()
     statuses: Counter[str] = Counter()
@@ -112,12 +114,12 @@ def survey(points: Points, summary: Summary, progress: Progress | None = None) -
         seen += part.num_rows
         if progress is not None:
             progress(seen, 2 * len(points))
-    # Another arrangement of PEs, or another model, may bring a clock or a batch of its own that no point that runs has.
-    alike = not {"arch", "model"} & {name for name, found in distinct.items() if len(found.values) > 1}
+    # Another machine, or another model, may bring a clock or a batch of its own that no point that runs has.
+    alike = all(len(distinct[name].values) < 2 for name in _MIXED if name in distinct)
     rates = Rates(clock.same, samples.same) if alike else Rates(None, None)
     if statuses[LEFT_OUT] and "bound_cycles" in columns:
         _widen(extents, points, columns, rates)
-    scales = {name: found.scale for name, found in distinct.items()}
+    scales = {name: distinct[name].scale for name in axes}
     absent += [f"{name} has more than {_MOST_WORDS} words" for name, scale in scales.items() if scale is None]
     absent += [f"no point that runs has a number of {one.name}" for one, extent in extents.items() if not extent.any]
     return Survey(
