@@ -189,7 +189,7 @@ def axes_figure(cuts: Cuts, front: pd.DataFrame | None, summary: Summary, theme:
         _links(ax, cuts, look)
         some = None if front is None else shown_rows(front, list(cuts.seen.objectives))
         ways = [] if some is None else _ways(cuts, some)
-        colour = (*to_rgb(look.causes["dram_stall"]), 0.55 if len(ways) < 60 else 0.3)
+        colour = (*to_rgb(look.causes["dram_stall"]), 0.3 if len(ways) > 60 else 0.55 if len(ways) > 15 else 0.85)
         ax.add_collection(LineCollection(ways, colors=[colour], linewidths=1.1, zorder=3))
         for i, (column, name) in enumerate(zip(cuts.columns, names, strict=True)):
             ax.plot([i, i], [0, 1], color=look.muted, linewidth=1, zorder=4)

@@ -192,7 +192,7 @@
         const rows = front.details.map((_, row) => row);
         const line = { type: "scatter", mode: "lines+markers", meta: "front", hovertemplate: "%{text}<extra></extra>" };
         traces.push({
-          ...line, ...way(rows), line: { color: faint("dram_stall", rows.length > 60 ? 0.3 : 0.5), width: 1.2 },
+          ...line, ...way(rows), line: { color: faint("dram_stall", rows.length > 60 ? 0.3 : rows.length > 15 ? 0.5 : 0.85), width: 1.2 },
           marker: { size: 5, color: faint("dram_stall", 0.6) },
         });
         if (chosen !== null) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import pandas as pd
@@ -35,10 +36,10 @@ def shown_rows(front: pd.DataFrame, objectives: Sequence[Objective]) -> pd.DataF
 
 
 def value_of(front: pd.DataFrame, row: int, name: str) -> Any:
-    """A Python value, None for nothing."""
+    """A Python value, None for nothing and for what is no finite number."""
     found = front[name].iloc[row]
     plain = found.item() if hasattr(found, "item") else found
-    return None if pd.isna(plain) else plain
+    return None if pd.isna(plain) or plain in (inf, -inf) else plain
 
 
 def details(front: pd.DataFrame, axes: Sequence[str]) -> list[dict[str, Any]]:
@@ -52,7 +53,7 @@ def details(front: pd.DataFrame, axes: Sequence[str]) -> list[dict[str, Any]]:
             "numbers": [
                 [name if "." in name else name.replace("_", " "), _written(name, value)]
                 for name in rest
-                if (value := value_of(front, row, name)) is not None
+                if (value := value_of(front, row, name)) not in (None, "")
             ],
             "reason": str(value_of(front, row, "reason") or "") if "reason" in front.columns else "",
         }
@@ -70,7 +71,7 @@ def front_table_rows(front: pd.DataFrame, columns: Sequence[Column]) -> tuple[li
     heads = ["point", *(c.label for c in shown)]
     names = [c.name for c in shown]
     if _SYSTEM_GAP in front.columns:
-        heads.append("system level slower by")
+        heads.append("system level, against the step")
         names.append(_SYSTEM_GAP)
     rows = []
     for row in range(len(front)):

@@ -50,13 +50,15 @@ def optimum(objective: str, part: Any, rates: Rates) -> NDArray[np.float64] | No
     clock = _rate(part, "clock_hz", rates.clock)
     if clock is None:
         return None
-    seconds = least / clock
+    with np.errstate(all="ignore"):
+        seconds = least / clock
     if objective == "seconds":
         return seconds
     samples = _rate(part, "batch", rates.samples)
     if samples is None:
         return None
-    return samples / seconds if objective == "samples_per_second" else samples / seconds / numbers(part["lut"])
+    with np.errstate(all="ignore"):  # what is no number is not known
+        return samples / seconds if objective == "samples_per_second" else samples / seconds / numbers(part["lut"])
 
 
 def _is_early(objective: str) -> bool:

@@ -8,12 +8,13 @@ from typing import Any, Protocol
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from ....workloads.errors import InputError, reading
 
 __all__ = ["FolderPoints", "FramePoints", "Points"]
 
+_KIND = "a Parquet file of points"
 _ROWS = 2**17
 """Rows in memory at a time: a hundred columns of them are a hundred megabytes."""
 
@@ -55,38 +56,39 @@ class FolderPoints:
     """Points of a results folder, of which a few parts are in memory at a time."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder / "points"
-        files = sorted(self._folder.glob("*.parquet"))
-        if not files:
+        self._files = sorted((folder / "points").glob("*.parquet"))
+        if not self._files:
             raise InputError(
-                f"{self._folder}: holds no points; give a folder that `weft explore SPACE -o {folder}` wrote to"
+                f"{folder / 'points'}: holds no points; give a folder that `weft explore SPACE -o {folder}` wrote to"
             )
-        with reading(str(self._folder), "a folder of Parquet files with points"):
-            self._dataset = ds.dataset([str(file) for file in files], format="parquet")
-            self._count = int(self._dataset.count_rows())
+        self._count = 0
+        for path in self._files:
+            with reading(str(path), _KIND):
+                self._count += pq.read_metadata(path).num_rows
+        with reading(str(self._files[0]), _KIND):
+            self._columns = tuple(pq.read_schema(self._files[0]).names)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return tuple(self._dataset.schema.names)
+        return self._columns
 
     def __len__(self) -> int:
         return self._count
 
     def parts(self, columns: Sequence[str]) -> Iterator[Any]:
-        with reading(str(self._folder), "a folder of Parquet files with points"):
-            batches = self._dataset.to_batches(
-                columns=list(columns), batch_size=_ROWS, batch_readahead=2, fragment_readahead=2
-            )
-            # A sweep may have written many small parts.
-            held, rows = [], 0
-            for batch in batches:
-                held.append(pa.Table.from_batches([batch]))
-                rows += batch.num_rows
-                if rows >= _ROWS:
-                    yield _plain(pa.concat_tables(held))
-                    held, rows = [], 0
-            if rows:
-                yield _plain(pa.concat_tables(held))
+        held = None
+        for path in self._files:
+            with reading(str(path), _KIND):
+                for batch in pq.ParquetFile(path).iter_batches(batch_size=_ROWS, columns=list(columns)):
+                    # Concatenated at once, so that a part of another kind is refused by its name.
+                    part = _plain(pa.Table.from_batches([batch]).select(list(columns)))
+                    held = part if held is None else pa.concat_tables([held, part])
+                    # A sweep may have written many small parts.
+                    if held.num_rows >= _ROWS:
+                        yield held
+                        held = None
+        if held is not None:
+            yield held
 
 
 def _plain(part: Any) -> Any:

@@ -109,8 +109,10 @@ def survey(points: Points, summary: Summary, progress: Progress | None = None) -
         for one, extent in extents.items():
             extent.add(numbers(ran[one.name]))
         if {"cycles", *_RATES} <= set(columns):
-            clock.add(numbers(ran["cycles"]) / numbers(ran["seconds"]))
-            samples.add(numbers(ran["samples_per_second"]) * numbers(ran["seconds"]))
+            seconds = numbers(ran["seconds"])
+            with np.errstate(all="ignore"):  # what is no number is no rate
+                clock.add(numbers(ran["cycles"]) / seconds)
+                samples.add(numbers(ran["samples_per_second"]) * seconds)
         seen += part.num_rows
         if progress is not None:
             progress(seen, 2 * len(points))

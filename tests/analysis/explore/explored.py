@@ -147,7 +147,10 @@ def write(folder: Path, found: tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]
     frame, best, summary = found
     (folder / "points").mkdir(parents=True)
     for number, start in enumerate(range(0, len(frame), part)):
-        frame.iloc[start : start + part].to_parquet(folder / "points" / f"{number:06}.parquet", index=False)
+        # Each part numbers its words its own way.
+        words = {name: "category" for name in ("status", "reason", "arch") if name in frame.columns}
+        some = frame.iloc[start : start + part].astype(words)
+        some.to_parquet(folder / "points" / f"{number:06}.parquet", index=False)
     best.to_parquet(folder / "front.parquet", index=False)
     (folder / "explore.json").write_text(json.dumps(summary))
     return folder

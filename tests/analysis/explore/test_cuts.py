@@ -211,6 +211,17 @@ def test_a_clock_or_a_batch_that_is_an_axis_is_each_machines_own() -> None:
     assert corners(pair.bound) == [(0.5, -6.0)] and corners(pair.front) == [(1.0, -1.0)]
 
 
+def test_a_field_of_the_machine_is_an_objective_that_every_machine_has() -> None:
+    frame, front, said = small()
+    rate = {"name": "dram.bytes_per_second", "direction": "min", "unit": "bytes a second"}
+    said = {**said, "objectives": [*said["objectives"], rate]}
+    made = cut(FramePoints(frame), summary_of((frame, front, said)))
+    pair = of_pair(made, "cycles", "dram.bytes_per_second")
+
+    assert pair.bound is not None and pair.left_out.sum() == (frame["status"] == "left out").sum()
+    assert [c.name for c in made.columns].count("dram.bytes_per_second") == 1
+
+
 def test_what_is_not_there_is_said() -> None:
     frame, _, said = small()
     said = {**said, "objectives": [*said["objectives"], {"name": "cylces", "direction": "min", "unit": ""}]}

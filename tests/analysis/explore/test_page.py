@@ -13,6 +13,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from weft._cli.explore_show import show
 from weft.analysis.explore.page.cuts import cut
@@ -176,6 +178,16 @@ def test_names_are_text(tmp_path: Path) -> None:
     assert sum(HOSTILE in text for text in outline.texts) > 10
 
 
+def test_a_tied_field_is_among_the_axes_of_a_point(tmp_path: Path) -> None:
+    frame, front, said = small()
+    frame, front = (one.assign(tied=one["array.rows"]).rename(columns={"tied": "xnor.rows"}) for one in (frame, front))
+    page = made(write(tmp_path / "tied", (frame, front, {**said, "tied": {"xnor.rows": "array.rows"}})))
+
+    for one in drawn_in(page)["front"]["details"]:
+        axes = dict(one["axes"])
+        assert list(axes) == [*AXES, "xnor.rows"] and axes["xnor.rows"] == axes["array.rows"]
+
+
 def test_reports_are_linked_from_where_the_page_lies(tmp_path: Path) -> None:
     frame, front, said = small()
     first, second = front["point"].iloc[:2].tolist()
@@ -191,6 +203,49 @@ def test_reports_are_linked_from_where_the_page_lies(tmp_path: Path) -> None:
     points = [one["point"] for one in drawn["details"]]
     assert drawn["reports"][points.index(first)] and drawn["reports"][points.index(second)] is None
     assert drawn["place"] == f"'{folder}'"
+
+
+KINDS = {
+    "whole": st.integers(-3, 10**12),
+    "real": st.floats(1e-9, 1e9),
+    "word": st.sampled_from(["a", "b", "<i>", ""]),
+    "flag": st.booleans(),
+    "maybe": st.none() | st.integers(1, 3),
+}
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Points of all kinds of axes, of which anything may not be known."""
+    rows = draw(st.integers(0, 12))
+    frame = pd.DataFrame({"point": range(rows)})
+    axes = draw(st.lists(st.sampled_from(list(KINDS)), unique=True))
+    for name in axes:
+        values = draw(st.lists(KINDS[name], min_size=rows, max_size=rows))
+        frame[name] = pd.array(values, dtype="Int64") if name == "maybe" else values
+    statuses = st.sampled_from(["runs", "left out", "refused", "no room"])
+    frame["status"] = draw(st.lists(statuses, min_size=rows, max_size=rows))
+    for name in ("cycles", "bound_cycles"):
+        frame[name] = draw(st.lists(st.integers(0, 2**62), min_size=rows, max_size=rows))
+    for name in ("joules", "lut", "samples_per_second"):
+        numbers = st.floats(-1e100, 1e100) | st.sampled_from([float("nan"), float("inf"), 0.0])
+        frame[name] = draw(st.lists(numbers, min_size=rows, max_size=rows))
+    names = draw(st.lists(st.sampled_from(["cycles", "joules", "lut", "samples_per_second"]), unique=True))
+    directions = st.sampled_from(["min", "max"])
+    objectives = [{"name": name, "direction": draw(directions), "unit": ""} for name in names]
+    return frame, {"axes": {name: [] for name in axes}, "objectives": objectives}
+
+
+@settings(max_examples=15, phases=[Phase.explicit, Phase.generate])
+@given(tables())
+def test_whatever_the_points_hold_there_is_a_page(made: tuple[pd.DataFrame, dict[str, Any]]) -> None:
+    frame, said = made
+    front = frame[frame["status"] == "runs"]
+    results = Results(points=FramePoints(frame), front=front, summary=summary_of((frame, front, said)))
+    page = explore_page(results, cut(results.points, results.summary), "t")
+
+    Outline(page)
+    assert sum(one["points"] for one in drawn_in(page)["statuses"]) == len(frame)
 
 
 def assert_small(page: str) -> None:
@@ -243,16 +298,17 @@ def test_of_a_large_front_the_ends_are_shown_and_some_between() -> None:
 
 
 def test_the_command_writes_page_and_figures_and_equal_bytes(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    frame, front, said = small()
+    folder = write(tmp_path / "two objectives", (frame, front, {**said, "objectives": said["objectives"][:2]}))
     first, second = tmp_path / "one" / "p.html", tmp_path / "two" / "p.html"
     for path in (first, second):
         show(folder, path)
         assert "864 machines" in capsys.readouterr().out
     names = sorted(path.name for path in first.parent.iterdir())
 
-    others = ("pes", "buffer_bytes", "samples_per_second")
-    stems = {*(f"p-front-cycles-{other}" for other in others), "p-axes", "p-importances"}
+    stems = ("p-front-cycles-pes", "p-axes", "p-importances")
     assert names == sorted(["p.html", *(f"{stem}.{form}" for stem in stems for form in ("png", "pdf"))])
     for name in names:
         data = (first.parent / name).read_bytes()
@@ -276,6 +332,13 @@ def test_bad_folders_are_refused(tmp_path: Path, folder: Path) -> None:
         read_results(tmp_path / "b")
     (spoilt("c") / "points" / "000001.parquet").write_bytes(b"PAR1 no parquet")
     with pytest.raises(InputError, match="Parquet"):
+        cut(read_results(tmp_path / "c").points, read_results(tmp_path / "c").summary)
+    pd.DataFrame({"point": [1], "status": [3]}).to_parquet(tmp_path / "c" / "points" / "000001.parquet")
+    with pytest.raises(InputError, match=r"000001\.parquet"):
+        cut(read_results(tmp_path / "c").points, read_results(tmp_path / "c").summary)
+    frame = small()[0].astype({"pes": str})
+    frame.to_parquet(tmp_path / "c" / "points" / "000001.parquet")
+    with pytest.raises(InputError, match=r"000001\.parquet"):
         cut(read_results(tmp_path / "c").points, read_results(tmp_path / "c").summary)
     (spoilt("d") / "front.parquet").write_bytes(b"no parquet")
     with pytest.raises(InputError, match=r"front\.parquet"):
