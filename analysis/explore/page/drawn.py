@@ -78,10 +78,11 @@ def importance_rows(summary: Summary) -> dict[str, Any] | None:
     if not summary.importances:
         return None
     shares = {name: {one.axis: one.share for one in given} for name, given in summary.importances.items()}
+    words = {one.name: one.words for one in summary.objectives or ()}
     axes = dict.fromkeys(axis for given in shares.values() for axis in given)
     order = sorted(axes, key=lambda axis: -sum(given.get(axis, 0.0) for given in shares.values()))
     return {
-        "objectives": [name.replace("_", " ") for name in shares],
+        "objectives": [words.get(name, name) for name in shares],
         "rows": [{"label": axis, "shares": [given.get(axis, 0.0) for given in shares.values()]} for axis in order],
     }
 

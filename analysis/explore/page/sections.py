@@ -94,18 +94,11 @@ def _end(front: pd.DataFrame, one: Objective, cuts: Cuts) -> list[Html | str]:
     """The best of the front in an objective, and the axes that it has."""
     column = front[one.name]
     row = int(column.argmin() if one.sign > 0 else column.argmax())
-    best = _with_unit(short_label(value_of(front, row, one.name)), one)
+    best = one.with_unit(short_label(value_of(front, row, one.name)))
     varied = [c.name for c in cuts.columns if c.objective is None and c.name in front.columns]
     axes = ", ".join(f"{name} {short_label(value_of(front, row, name))}" for name in varied)
     least = "Least" if one.sign > 0 else "Most"
     return [element("strong", f"{least} {one.words}: {best}"), f", point {value_of(front, row, 'point')}: {axes}."]
-
-
-def _with_unit(written: str, one: Objective) -> str:
-    """145 KiB, 3.2 s; a unit that the objective's name says already is left out."""
-    if one.label == one.words:
-        return written
-    return written + ("" if written[-1].isalpha() else " ") + one.unit
 
 
 def front_section(results: Results, cuts: Cuts, front: pd.DataFrame | None) -> Html:

@@ -12,6 +12,8 @@ from ....workloads.strict import read_json, read_text
 __all__ = ["FILE", "Objective", "Share", "Summary", "read_summary"]
 
 FILE = "explore.json"
+_UNITS = {"s": "seconds", "J": "joules", "W": "watts", "B": "bytes", "samples/s": "samples per second"}
+"""What names of objectives call their units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,14 @@ class Objective:
     @property
     def label(self) -> str:
         """In words, with its unit where the words do not say it."""
-        return self.words if self.unit.lower() in ("", self.name.lower()) else f"{self.words}, {self.unit}"
+        said = self.unit in ("", self.words) or self.words.endswith(_UNITS.get(self.unit, "\0"))
+        return self.words if said else f"{self.words}, {self.unit}"
+
+    def with_unit(self, written: str) -> str:
+        """145 KiB, 3.2 s; only the number of what is counted."""
+        if self.unit in ("", self.words):
+            return written
+        return written + ("" if written[-1].isalpha() else " ") + self.unit
 
 
 def _words(name: str) -> str:

@@ -20,7 +20,7 @@ from weft.analysis.explore.page.cuts import Cuts, Pair, cut
 from weft.analysis.explore.page.points import FramePoints
 from weft.analysis.explore.page.scales import Bins, Levels, label_of, short_label
 from weft.analysis.explore.page.staircase import Staircase
-from weft.analysis.explore.page.summary import Summary
+from weft.analysis.explore.page.summary import Objective, Summary
 from weft.dataflow.batch.evaluate import Status, evaluate
 from weft.workloads.errors import InputError
 from weft.workloads.models import zoo
@@ -278,3 +278,22 @@ def test_values_of_axes_of_every_kind_have_a_place() -> None:
 )
 def test_values_are_written_as_people_do(value: Any, long: str, short: str) -> None:
     assert (label_of(value), short_label(value)) == (long, short)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "label", "written"),
+    [
+        ("pes", "PEs", "PEs", "64"),
+        ("cycles", "cycles", "cycles", "64"),
+        ("seconds", "s", "seconds", "64 s"),
+        ("buffer_bytes", "B", "buffer bytes", "64 B"),
+        ("edp", "J s", "edp, J s", "64 J s"),
+        ("lut", "", "lut", "64"),
+        ("dram.bytes_per_second", "bytes a second", "dram.bytes_per_second, bytes a second", "64 bytes a second"),
+    ],
+)
+def test_a_unit_is_said_once(name: str, unit: str, label: str, written: str) -> None:
+    one = Objective(name, "min", unit)
+
+    assert (one.label, one.with_unit("64")) == (label, written)
+    assert Objective("buffer_bytes", "min", "B").with_unit("128 Ki") == "128 KiB"
