@@ -22,6 +22,7 @@ from ._cli.explain import energy
 from ._cli.explore import explore_app
 from ._cli.explore import report as explore_report
 from ._cli.explore import run as explore_run
+from ._cli.explore import show as explore_show
 from ._cli.fold import fold
 from ._cli.gemm import gemm
 from ._cli.interrupts import INTERRUPTED, CommandInterrupt, interrupts
@@ -60,7 +61,7 @@ for _command in _COMMANDS:
 _explain_app = typer.Typer(help="Take a reported number apart.")
 _explain_app.command(cls=Command)(energy)
 app.add_typer(_explain_app, name="explain")
-for _part in (explore_run, explore_report):
+for _part in (explore_run, explore_show, explore_report):
     explore_app.command(cls=Command)(_part)
 app.add_typer(explore_app, name="explore")
 

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from ..workloads.errors import InputError, printable
 from .console import bar, get_console, make_table, name_of, percent
 from .options import Json
-from .outputs import print_json, require_writable_folder
+from .outputs import print_json, require_writable_file, require_writable_folder
 from .pipeline import users_code
 
 if TYPE_CHECKING:
@@ -134,6 +134,34 @@ def _cell(name: str, value: Any) -> str:
     if name == "system_gap":
         return f"{100 * value:+.2f} %"
     return f"{value:,}" if isinstance(value, int) or float(value).is_integer() else f"{value:.6g}"
+
+
+def show(
+    folder: Folder,
+    output: Annotated[
+        Path | None, typer.Option("-o", metavar="FILE.html", help="The page; DIR/explore.html if none.")
+    ] = None,
+) -> None:
+    """Make one HTML page of an exploration, and figures for papers beside it."""
+    path = folder / "explore.html" if output is None else output
+    require_writable_file(path)
+    from ..analysis.explore.page.cuts import cut
+    from ..analysis.explore.page.figures import explored_pictures
+    from ..analysis.explore.page.folder import read_results
+    from ..analysis.explore.page.page import explore_page
+    from ..workloads.files import write_atomically
+
+    results = read_results(folder, path)
+    with bar(f"reading {folder}") as progress:
+        cuts = cut(results.points, results.summary, progress)
+    page = explore_page(results, cuts, f"Explored machines: {folder.resolve().name}").encode()
+    figures = explored_pictures(results, cuts, path.stem)
+    for name, data in figures.items():
+        write_atomically(path.parent / name, data)
+    write_atomically(path, page)
+    get_console().print(f"{path}: {cuts.points:,} machines, {len(page) / 1e6:.1f} MB; open it in a browser")
+    if figures:
+        get_console().print(f"{path.with_suffix('')}-*: {len(figures)} figures, PNG and PDF")
 
 
 def report(
