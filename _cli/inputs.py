@@ -28,6 +28,7 @@ __all__ = [
     "read_patterns",
     "require_hdl",
     "require_schemes",
+    "require_use",
     "split_names",
 ]
 
@@ -119,12 +120,21 @@ def asked_patterns(
     scheme: str | None, nm: Sequence[str] | None, spec: AcceleratorSpec
 ) -> LayerPatterns | Policy | None:
     """What ``nm`` asks for, None if nothing; a scheme that ``spec`` cannot run under it is refused."""
+    asked = read_patterns(nm) if nm else None
+    if scheme is not None:
+        require_use(scheme, asked)
+        require_schemes([scheme], parse_patterns(nm), spec)
+    return asked
+
+
+def require_use(scheme: str, asked: LayerPatterns | Policy | None) -> None:
+    """Refuse what the scheme, named alone, has no use for."""
+    from ..workloads.schemes.policies import Policy
     from ..workloads.schemes.scheme import scheme as scheme_of
 
-    if scheme is not None:
-        scheme_of(scheme).require_no_pattern(", ".join(nm or ()))
-        require_schemes([scheme], parse_patterns(nm), spec)
-    return read_patterns(nm) if nm else None
+    chosen = scheme_of(scheme)
+    if asked is not None and not (isinstance(asked, Policy) and asked.bits and chosen.takes_integers):
+        chosen.require_no_pattern(asked)
 
 
 def require_hdl(command: str) -> None:

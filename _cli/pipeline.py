@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..workloads.errors import InputError
 from ..workloads.user_code import is_user
 from .console import announce, bar, phases
-from .inputs import parse_dims, parse_pattern, parse_sizes
+from .inputs import parse_dims, parse_pattern, parse_sizes, require_use
 from .options import DEFAULT_SCHEME
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def under(
     from ..workloads.schemes.annotate import annotate
     from ..workloads.schemes.policies import Policy
     from ..workloads.schemes.scheme import scheme as scheme_of
-    from ..workloads.sparsity import LayerPatterns
+    from ..workloads.sparsity import LayerPatterns, NMPattern
 
     own = workload.scheme if workload.scheme != "dense" else None
     if scheme is None and asked is None and own is not None:
@@ -98,12 +98,16 @@ def under(
     usual = DEFAULT_SCHEME if spec.pe.max_group > 1 or asked is not None else "dense"
     chosen = scheme or own or usual
     if scheme is None and asked is not None:
-        scheme_of(chosen).require_no_pattern(str(asked))
-    if not scheme_of(chosen).takes_pattern:
-        return annotate(workload, chosen, None)
+        require_use(chosen, asked)
+    takes = scheme_of(chosen)
     if isinstance(asked, Policy):
-        return annotate(workload, chosen, asked.patterns(workload))
+        useful = takes.takes_pattern or (asked.bits and takes.takes_integers)
+        return annotate(workload, chosen, asked.patterns(workload) if useful else None)
     found = asked or LayerPatterns()
+    if not takes.takes_pattern:
+        # Of several schemes that are asked for at once, some take patterns, and this one integers.
+        named = any(isinstance(rule.pattern, NMPattern) for rule in found.rules)
+        return annotate(workload, chosen, None if named or not takes.takes_integers else replace(found, usual=None))
     if found.usual is None:
         found = replace(found, usual=workload.pattern or parse_pattern(None))
     return annotate(workload, chosen, found)

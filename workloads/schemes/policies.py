@@ -8,7 +8,8 @@
   ``macs`` behind the number it is the share of the multiply-accumulates of FF and BP, which early layers of a
   convolutional network have more of.
 
-Importing this must not import torch.
+``POLICY@BITSbits[:SCORES.json]``, ``uniform`` or by scores, gives the weights integers of at most so many bits in the
+mean. Importing this must not import torch.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, assert_never
 
 from ..errors import InputError, nearest
 from ..gemm import Pass
+from ..levels import INTEGERS, Levels
 from ..operand import Role
 from ..sparsity import Asked, LayerPattern, LayerPatterns, NMPattern
 from ..step import MatrixOp, Workload
 from .allocation import allocate, erk_densities
 from .annotate import annotate, layer_names
-from .scores import METHODS, Scores
+from .scores import METHODS, Scores, candidate
 
 __all__ = ["MENU", "POLICIES", "LayerChoice", "Policy", "layer_choices", "patterns_of", "rules_of"]
 
@@ -36,14 +38,15 @@ MENU: Final = ("1:8", "2:8", "4:8", "1:4", "2:4")
 
 DENSE: Final = "dense"
 POLICIES: Final = ("uniform", "erk", *METHODS)
-_POLICY = re.compile(r"([a-z-]+)@([0-9.]+)(macs)?(?::(.+))?", re.ASCII | re.DOTALL)
+Unit = Literal["weights", "macs", "bits"]
+_POLICY = re.compile(r"([a-z-]+)@([0-9.]+)(macs|bits)?(?::(.+))?", re.ASCII | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerChoice:
-    """A layer that can be sparse: a name that no other goes by, all its names, and the shape of its weight, as far as
-    products tell it; by candidate that it can have, ``dense`` among them, the weights ``kept`` and the ``macs`` of FF
-    and BP."""
+    """A layer with a choice: a name that no other goes by, all its names, and the shape of its weight, as far as
+    products tell it. By candidate that it can have, and ``dense``: the weights ``kept``, of integers their bits, and
+    the ``macs`` of FF and BP."""
 
     layer: str
     names: tuple[str, ...]
@@ -54,11 +57,12 @@ class LayerChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """``name`` and the ``share`` that it keeps, of weights or of ``macs``; by the ``scores`` of a file, if any."""
+    """``name`` and its budget: the share kept of ``weights`` or ``macs``, or the mean of ``bits``; by the ``scores`` of
+    a file, if any."""
 
     name: str
-    share: float
-    macs: bool
+    budget: float
+    unit: Unit
     scores: Path | None
 
     @classmethod
@@ -67,46 +71,57 @@ class Policy:
         found = _POLICY.fullmatch(text.strip())
         if found is None:
             return None
-        name, number, macs, file = found.groups()
+        name, number, given, file = found.groups()
         if name not in POLICIES:
             raise InputError(f"policy {name!r} of {text!r} is unknown: {nearest(name, POLICIES)}")
-        share = float(number) if number.count(".") < 2 and number != "." else 0.0
-        if not 0.0 < share < 1.0:
-            raise InputError(f"budget {number} of {text!r} must be a share above 0 and below 1, as 0.25")
+        unit: Unit = given or "weights"
+        budget = float(number) if number.count(".") < 2 and number != "." else 0.0
+        if unit == "bits" and not 2.0 <= budget <= 8.0:
+            raise InputError(f"budget {number}bits of {text!r} must be from 2 to 8 bits, as 4bits")
+        if unit != "bits" and not 0.0 < budget < 1.0:
+            raise InputError(f"budget {number} of {text!r} must be a share above 0 and below 1, as 0.25, or 4bits")
         if (name in METHODS) != (file is not None):
             how = f"needs scores, as {name}@{number}:scores.json" if name in METHODS else "takes no file of scores"
             raise InputError(f"policy {text!r} {how}")
-        if file is None and macs:
-            raise InputError(f"policy {text!r} has a budget of {macs}, but that of {name} is a share of the weights")
-        return cls(name=name, share=share, macs=bool(macs), scores=None if file is None else Path(file))
+        if (unit == "macs" and file is None) or (unit == "bits" and name == "erk"):
+            raise InputError(f"policy {text!r} has a budget of {unit}, but that of {name} is a share of the weights")
+        return cls(name=name, budget=budget, unit=unit, scores=None if file is None else Path(file))
 
     def __str__(self) -> str:
         file = "" if self.scores is None else f":{self.scores}"
-        return f"{self.name}@{self.share:g}{'macs' if self.macs else ''}{file}"
+        return f"{self.name}@{self.budget:g}{'' if self.unit == 'weights' else self.unit}{file}"
+
+    @property
+    def bits(self) -> bool:
+        """Whether it chooses integers, for the scheme of that name, and not patterns."""
+        return self.unit == "bits"
 
     def patterns(self, workload: Workload) -> LayerPatterns:
-        """The pattern of each layer of ``workload`` that can be sparse; the others are dense."""
+        """The candidate of each layer of ``workload`` that has a choice; the others are dense."""
         scores = None if self.scores is None else Scores.read(self.scores).by(self.name)
-        patterns = MENU if scores is None else dict.fromkeys(c for layer in scores.values() for c in layer if ":" in c)
-        layers = layer_choices(workload, [*patterns])
+        every = (*MENU, *INTEGERS) if scores is None else dict.fromkeys(c for layer in scores.values() for c in layer)
+        candidates = [text for text in every if (text in INTEGERS) == self.bits]
+        layers = layer_choices(workload, candidates)
         if not layers:
-            raise InputError(f"{self}: no layer of {workload.model!r} can have any of {', '.join(patterns) or 'none'}")
-        kept = {layer.layer: layer.kept for layer in layers}
+            raise InputError(
+                f"{self}: no layer of {workload.model!r} can have any of {', '.join(candidates) or 'none'}"
+            )
         if scores is not None:
-            costs = {layer.layer: layer.macs for layer in layers} if self.macs else kept
-            return rules_of(layers, self._allocated(self._of_layers(scores, layers), costs))
+            return rules_of(layers, self._allocated(self._of_layers(scores, layers), layers))
+        if self.bits:
+            return rules_of(layers, {layer.layer: f"int{int(self.budget)}" for layer in layers})
         if self.name == "uniform":
             return rules_of(layers, {layer.layer: self._densest(layer) for layer in layers})
-        targets = erk_densities([layer.shape for layer in layers], self.share)
+        targets = erk_densities([layer.shape for layer in layers], self.budget)
         apart = {
             layer.layer: {c: abs(count - target * layer.kept[DENSE]) for c, count in layer.kept.items()}
             for layer, target in zip(layers, targets, strict=True)
         }
-        return rules_of(layers, self._allocated(apart, kept))
+        return rules_of(layers, self._allocated(apart, layers))
 
     def _densest(self, layer: LayerChoice) -> str:
         able = [(-NMPattern.parse(c).density, i, c) for i, c in enumerate(layer.kept) if c != DENSE]
-        within = [choice for choice in able if -choice[0] <= self.share]
+        within = [choice for choice in able if -choice[0] <= self.budget]
         if not within:
             least, _, sparsest = max(able)
             raise InputError(f"{self}: layer {layer.layer!r} keeps {-least:.4g} of its weights at least, by {sparsest}")
@@ -124,17 +139,20 @@ class Policy:
                     f"{self}: there are no scores of layer {layer.layer!r}, only of {', '.join([*scores][:3])}, ...: "
                     "they are of another model"
                 )
-            table[layer.layer] = {DENSE: 0.0, **{c: held[c] for c in layer.kept if c in held}}
+            # Integers stand in the place of full precision: what of a layer is not rounded is no part of the budget.
+            whole = {} if self.bits else {DENSE: 0.0}
+            table[layer.layer] = {**whole, **{c: held[c] for c in layer.kept if c in held}}
         return table
 
-    def _allocated(
-        self, scores: Mapping[str, Mapping[str, float]], costs: Mapping[str, Mapping[str, int]]
-    ) -> dict[str, str]:
+    def _allocated(self, scores: Mapping[str, Mapping[str, float]], layers: Sequence[LayerChoice]) -> dict[str, str]:
+        by_macs = self.unit == "macs"
+        costs = {layer.layer: layer.macs if by_macs else layer.kept for layer in layers}
         whole = sum(cost[DENSE] for cost in costs.values())
         least = sum(min(costs[layer][c] for c in found) for layer, found in scores.items())
-        if least > self.share * whole:
-            raise InputError(f"{self}: the sparsest patterns of all layers keep {least / whole:.4f} already")
-        return allocate(scores, costs, int(self.share * whole)).choice
+        if least > self.budget * whole:
+            what = "bits a weight at least" if self.bits else f"of the {self.unit} at least"
+            raise InputError(f"{self}: the cheapest candidates of all layers leave {least / whole:.4f} {what}")
+        return allocate(scores, costs, int(self.budget * whole)).choice
 
 
 def patterns_of(asked: Asked, workload: Workload) -> LayerPatterns:
@@ -146,14 +164,26 @@ def patterns_of(asked: Asked, workload: Workload) -> LayerPatterns:
     return LayerPatterns.read(asked.split(",")) if policy is None else policy.patterns(workload)
 
 
-def layer_choices(workload: Workload, patterns: Sequence[str]) -> list[LayerChoice]:
-    """The layers of ``workload`` that can have one of ``patterns`` in both products that read their weight, FF and BP,
-    in the order of the step; what BDWP leaves dense has no choice."""
-    made = {text: _products(annotate(workload, "bdwp", NMPattern.parse(text))) for text in patterns}
-    made = {text: {p: ops for p, ops in of.items() if all(op.sparse for op in ops)} for text, of in made.items()}
+def layer_choices(workload: Workload, candidates: Sequence[str]) -> list[LayerChoice]:
+    """The layers of ``workload`` that can have one of ``candidates`` in both products that read their weight, FF and
+    BP, in the order of the step; what BDWP leaves dense has no pattern, what the integers leave whole no integers."""
+    made = {text: _products(_under(workload, text)) for text in candidates}
     dense, names = _products(annotate(workload, "dense", None)), layer_names(workload)
-    able = {p: {text: of[p] for text, of in made.items() if p in of} for p in names}
-    return [_choice(p, dense[p], sparse, names) for p, sparse in able.items() if sparse]
+    able = {
+        p: {text: of[p] for text, of in made.items() if all(op.sparse or op.packed(Role.WEIGHT) for op in of[p])}
+        for p in dense
+    }
+    return [_choice(p, dense[p], able[p], names) for p in names if able.get(p)]
+
+
+def _under(workload: Workload, text: str) -> Workload:
+    match candidate(text):
+        case NMPattern() as pattern:
+            return annotate(workload, "bdwp", pattern)
+        case Levels() as levels:
+            return annotate(workload, "integer", LayerPatterns.read({"*": levels}))
+        case never:
+            assert_never(never)
 
 
 def _products(workload: Workload) -> dict[str, list[MatrixOp]]:
@@ -172,15 +202,12 @@ def rules_of(layers: Sequence[LayerChoice], chosen: Mapping[str, str]) -> LayerP
         if chosen[layer.layer] != DENSE:
             # Brackets are wildcards, too.
             exact = re.sub(r"([*?\[])", r"[\1]", layer.layer)
-            rules.append(LayerPattern(layers=exact, pattern=NMPattern.parse(chosen[layer.layer])))
+            rules.append(LayerPattern(layers=exact, pattern=candidate(chosen[layer.layer])))
     return LayerPatterns(rules=tuple(rules))
 
 
 def _choice(
-    parameter: str,
-    dense: Sequence[MatrixOp],
-    sparse: Mapping[str, Sequence[MatrixOp]],
-    names: dict[str, tuple[str, ...]],
+    parameter: str, dense: Sequence[MatrixOp], able: Mapping[str, Sequence[MatrixOp]], names: dict[str, tuple[str, ...]]
 ) -> LayerChoice:
     op = next(op for op in dense if op.pass_ is Pass.FF)
     gemm = op.gemm
@@ -189,11 +216,14 @@ def _choice(
     # A workload keeps sizes, not kernels: squares are taken for two dimensions, as in `dataflow/streaming`.
     kernel = () if taps == 1 else (isqrt(taps),) * 2 if isqrt(taps) ** 2 == taps else (taps,)
     others = {name for other, known in names.items() if other != parameter for name in known}
-    kept = {text: outputs * NMPattern.parse(text).kept(gemm.k, gemm.run) for text in sparse}
+
+    def kept(form: NMPattern | Levels) -> int:
+        return outputs * (form.kept(gemm.k, gemm.run) if isinstance(form, NMPattern) else gemm.k * form.bits)
+
     return LayerChoice(
         layer=next(name for name in (*names[parameter], parameter) if name not in others),
         names=names[parameter],
         shape=(outputs, gemm.run, *kernel),
-        kept={DENSE: outputs * gemm.k, **kept},
-        macs={text: sum(op.macs for op in ops) for text, ops in {DENSE: dense, **sparse}.items()},
+        kept={DENSE: outputs * gemm.k, **{text: kept(candidate(text)) for text in able}},
+        macs={text: sum(op.macs for op in ops) for text, ops in {DENSE: dense, **able}.items()},
     )

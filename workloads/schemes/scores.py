@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from ..errors import InputError, nearest, require_int
 from ..files import write_atomically
-from ..levels import Levels
+from ..levels import INTEGERS, Levels
 from ..one_line import OneLine
 from ..sparsity import NMPattern
 from ..strict import dump_json, read_json, read_text
@@ -35,16 +35,14 @@ METHODS: Final = {
 }
 """What a score is, by method; of each the change in a layer adds to those in others."""
 
-_INTEGERS = frozenset(levels for levels in Levels if levels.value.startswith("int"))
-
 
 def candidate(text: str) -> Candidate:
     """The candidate of that name."""
     if ":" in text:
         return NMPattern.parse(text)
-    if text not in (names := sorted(map(str, _INTEGERS))):
-        raise InputError(f"candidate {text!r} is no N:M pattern, nor are its levels integers: {nearest(text, names)}")
-    return Levels(text)
+    if text not in INTEGERS:
+        raise InputError(f"candidate {text!r} is no N:M pattern, nor integers: {nearest(text, INTEGERS)}")
+    return INTEGERS[text]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

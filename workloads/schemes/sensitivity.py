@@ -22,42 +22,29 @@ from torch.nn import functional
 
 from ..errors import InputError, nearest, require_int
 from ..gemm import Pass
-from ..levels import Levels
 from ..models.classifier import scores as scores_of
 from ..sparsity import NMPattern
 from . import attach
-from .estimator import Few
+from .integer import Rounded
 from .layer import SparseLayer, short_runs
 from .masks import largest
 from .oneshot import as_matrix, watch_inputs
 from .scores import MEASURED_LOSS, METHODS, Candidate, candidate
 
-__all__ = ["brought_to", "candidates_of", "fisher_diagonals", "hessian_traces", "rounded", "sensitivities"]
+__all__ = ["brought_to", "candidates_of", "fisher_diagonals", "hessian_traces", "sensitivities"]
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 Found = dict[str, dict[str, dict[str, float]]]
 _BY_OUTPUTS = ("zeroq", MEASURED_LOSS)
 
 
-def rounded(weight: Tensor, levels: Levels) -> Few:
-    """``weight`` [groups, out, in, taps] of any float dtype in integers of ``levels``, a scale a filter.
-
-    s round(W / s), s the largest |W| of the filter over the largest positive integer: symmetric, the nearest, as
-    HAWQ-V3 rounds weights (repository Zhen-Dong/HAWQ).
-    """
-    most = levels.values[-1]
-    scale = weight.abs().amax((2, 3), keepdim=True) / most
-    scale = torch.where(scale > 0, scale, 1.0).to(weight.dtype)
-    return Few(values=(weight / scale).round().clamp(-most, most), scale=scale)
-
-
 def brought_to(layer: SparseLayer, chosen: Candidate) -> Tensor:
-    """The weight of ``layer`` under a candidate: the largest of every group, or rounded; stored like the weight, of its
-    dtype and any shape."""
+    """The weight of ``layer`` under a candidate: the largest of every group, or scaled integers; stored like the
+    weight, of its dtype and any shape."""
     weight = layer.weight.detach()
     if isinstance(chosen, NMPattern):
         return largest(weight, layer.view(Pass.FF), chosen)
-    return layer.stored(rounded(layer.canonical(weight), chosen).whole)
+    return layer.stored(Rounded(chosen).few(layer.canonical(weight)).whole)
 
 
 def candidates_of(layer: SparseLayer, chosen: Sequence[Candidate]) -> list[Candidate]:
@@ -131,7 +118,7 @@ def sensitivities(
 def fisher_diagonals(
     model: nn.Module, batches: Batches, weights: Sequence[Tensor], tick: Callable[[], None] = lambda: None
 ) -> list[Tensor]:
-    """Mean over all samples of the squared gradient of the loss of one, of each of ``weights`` of any shape: float64."""
+    """Mean over samples of the squared gradient of the loss of one, for each of ``weights`` of any shape; float64."""
     sums = [torch.zeros_like(w, dtype=torch.float64) for w in weights]
     samples = 0
     for x, y in batches:

@@ -140,14 +140,14 @@ def test_a_module_with_two_weights_has_rules_for_each() -> None:
     ("asked", "said"),
     [
         ("erc@0.25", "policy 'erc' of 'erc@0.25' is unknown: did you mean 'erk'"),
-        ("erk@0", "budget 0 of 'erk@0' must be a share above 0 and below 1"),
+        ("erk@0", "budget 0 of 'erk@0' must be a share above 0 and below 1, as 0.25, or 4bits"),
         ("erk@1.0", "budget 1.0 of 'erk@1.0' must be a share"),
         ("erk@0.2.5", "budget 0.2.5 of"),
         ("erk@0.25macs", "has a budget of macs, but that of erk is a share of the weights"),
         ("erk@0.25:s.json", "policy 'erk@0.25:s.json' takes no file of scores"),
         ("fisher@0.25", "needs scores, as fisher@0.25:scores.json"),
         ("fisher@0.25:nowhere.json", "nowhere.json: cannot be read"),
-        ("erk@0.05", r"erk@0.05: the sparsest patterns of all layers keep 0.1\d* already"),
+        ("erk@0.05", r"erk@0.05: the cheapest candidates of all layers leave 0.1\d* of the weights at least"),
     ],
 )
 def test_what_is_refused(step: Workload, asked: str, said: str) -> None:

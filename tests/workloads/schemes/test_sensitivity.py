@@ -16,8 +16,9 @@ from torch.nn import functional
 
 from weft.workloads.errors import InputError
 from weft.workloads.levels import Levels
+from weft.workloads.schemes.integer import Rounded
 from weft.workloads.schemes.scores import LayerScores, Scores, candidate, rank_correlation
-from weft.workloads.schemes.sensitivity import fisher_diagonals, hessian_traces, rounded, sensitivities
+from weft.workloads.schemes.sensitivity import fisher_diagonals, hessian_traces, sensitivities
 
 CLASSES = 5
 
@@ -161,7 +162,7 @@ def test_the_second_order_is_what_small_changes_do() -> None:
     whole = full_hessian(model, data, ["0.weight"])
     weight = model[0].weight.detach()
     for text in ("int6", "int7"):
-        few = rounded(weight[None, :, :, None], Levels(text))
+        few = Rounded(Levels(text)).few(weight[None, :, :, None])
         change = (few.whole[0, :, :, 0] - weight).flatten()
         assert found["0"]["loss"][text] == pytest.approx(float(change @ whole @ change) / 2, rel=0.1)
 
@@ -217,7 +218,7 @@ def test_a_weight_that_two_layers_share_and_one_that_is_frozen() -> None:
 )
 def test_rounding_is_to_the_nearest_of_the_levels(values: list[float], levels: Levels) -> None:
     weight = torch.tensor(values).reshape(1, 2, 2, 2)
-    few = rounded(weight, levels)
+    few = Rounded(levels).few(weight)
     assert few.scale is not None
     assert set(few.values.flatten().tolist()) <= set(levels.values)
     for filter_ in range(2):
