@@ -67,6 +67,28 @@ def test_a_policy_is_a_pattern_of_every_command(capsys: pytest.CaptureFixture[st
     assert [found["cycles"] for found in json.loads(capsys.readouterr().out)["schemes"]][-1] == cycles
 
 
+def test_integers_by_layer_are_rules_and_policies_too(capsys: pytest.CaptureFixture[str]) -> None:
+    step = weft.trace("resnet9", batch=1)
+    options = ("--batch", "1", "--arch", "bnn-ecp5", "--json")
+    for asked, nm in ((["int4", "19=int8"], ("--nm", "int4", "--nm", "19=int8")), ("uniform@3bits",) * 2, (None, ())):
+        made = weft.sparsify(step, "integer", asked)
+        cycles = weft.simulate(weft.schedule(made, "bnn-ecp5")).cycles.total
+        given = ("--nm", nm) if isinstance(nm, str) else nm
+        assert main(["run", "resnet9", "--scheme", "integer", *given, *options]) == 0
+        assert json.loads(capsys.readouterr().out)["cycles"] == cycles
+    # Beside schemes that take patterns, those are no integers' business.
+    assert main(["compare", "resnet9", "--schemes", "dense,bdwp,integer", "--nm", "2:8", *options]) == 0
+    assert json.loads(capsys.readouterr().out)["schemes"][2]["cycles"] == cycles
+    for scheme, nm, said in (
+        ("integer", "2:8", "scheme 'integer' takes no N:M pattern, but 2:8 is given"),
+        ("integer", "erk@0.25", "scheme 'integer' takes no N:M pattern, but erk@0.25 is given"),
+        ("bdwp", "uniform@4bits", "scheme 'bdwp' takes no integers of weights by layer"),
+        ("bdwp", "fc=int4", "scheme 'bdwp' takes no integers of weights by layer"),
+    ):
+        assert main(["run", "resnet9", "--scheme", scheme, "--nm", nm, *options]) == 2
+        assert said in " ".join(capsys.readouterr().err.split())
+
+
 def test_training_leaves_the_checkpoint_alone(run: Path) -> None:
     before = trained(run)
     score(run, ("2:8",), ("magnitude",), images=8)

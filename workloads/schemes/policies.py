@@ -31,12 +31,14 @@ from .allocation import allocate, erk_densities
 from .annotate import annotate, layer_names
 from .scores import METHODS, Scores, candidate
 
-__all__ = ["MENU", "POLICIES", "LayerChoice", "Policy", "layer_choices", "patterns_of", "rules_of"]
+__all__ = ["DENSE", "MENU", "POLICIES", "LayerChoice", "Policy", "layer_choices", "patterns_of", "rules_of"]
 
 MENU: Final = ("1:8", "2:8", "4:8", "1:4", "2:4")
 """Patterns that policies without scores choose from, besides dense; of equally dense ones the first is taken."""
 
 DENSE: Final = "dense"
+"""The candidate that leaves a layer as it is."""
+
 POLICIES: Final = ("uniform", "erk", *METHODS)
 Unit = Literal["weights", "macs", "bits"]
 _POLICY = re.compile(r"([a-z-]+)@([0-9.]+)(macs|bits)?(?::(.+))?", re.ASCII | re.DOTALL)

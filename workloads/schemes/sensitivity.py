@@ -11,7 +11,7 @@ images of the training set and not on distilled ones. ``wanda`` is the share of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ from .masks import largest
 from .oneshot import as_matrix, watch_inputs
 from .scores import MEASURED_LOSS, METHODS, Candidate, candidate
 
-__all__ = ["brought_to", "candidates_of", "fisher_diagonals", "hessian_traces", "sensitivities"]
+__all__ = ["brought_to", "candidates_of", "changed", "fisher_diagonals", "hessian_traces", "sensitivities"]
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 Found = dict[str, dict[str, dict[str, float]]]
@@ -51,6 +51,23 @@ def candidates_of(layer: SparseLayer, chosen: Sequence[Candidate]) -> list[Candi
     """Those that the layer can be brought to: a group must fit in its runs, along inputs and along outputs."""
     both = frozenset((Pass.FF, Pass.BP))
     return [c for c in chosen if not (isinstance(c, NMPattern) and short_runs(layer, both, c.group))]
+
+
+@contextmanager
+def changed(weights: Mapping[SparseLayer, Tensor]) -> Iterator[None]:
+    """Inside, layers have these weights, stored like theirs, of any shape and a float dtype; behind it their own."""
+    own = {layer: layer.weight.detach().clone() for layer in weights}
+    try:
+        _set(weights)
+        yield
+    finally:
+        _set(own)
+
+
+def _set(weights: Mapping[SparseLayer, Tensor]) -> None:
+    with torch.no_grad():
+        for layer, weight in weights.items():
+            layer.weight.copy_(weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,14 +268,8 @@ def _measured(
     model: nn.Module, batches: Batches, layer: SparseLayer, weight: Tensor, before: list[Tensor]
 ) -> dict[str, float]:
     """What ``weight`` in ``layer`` alone does to the outputs and to the loss."""
-    own = layer.weight.detach().clone()
-    try:
-        with torch.no_grad():
-            layer.weight.copy_(weight)
+    with changed({layer: weight}):
         after = _outputs(model, batches)
-    finally:
-        with torch.no_grad():
-            layer.weight.copy_(own)
     samples = sum(len(y) for _, y in batches)
     apart = sum(float((was.exp() * (was - now)).sum()) for was, now in zip(before, after, strict=True))
     rise = sum(
