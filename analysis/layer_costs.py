@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from ..dataflow.accelerator import AcceleratorSpec
@@ -10,6 +10,7 @@ from ..dataflow.objective import Objective
 from ..simulator.result import OpResult
 from ..simulator.step import simulate
 from ..workloads.errors import InputError
+from ..workloads.gemm import Pass
 from ..workloads.one_line import OneLine
 from ..workloads.schemes.annotate import annotate, layer_names
 from ..workloads.schemes.policies import DENSE, LayerChoice, layer_choices, rules_of
@@ -21,8 +22,8 @@ __all__ = ["LayerCosts", "layer_costs"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LayerCosts(OneLine):
-    """``cycles`` of all passes and the update of each layer under each candidate, and the ``rest`` of the step, which
-    no choice changes: of any choice they add up to the cycles of its step, op after op."""
+    """``cycles`` of each layer, its update among them, under each candidate, and the ``rest`` of the step, which no
+    choice changes: of any choice they add up to the cycles of its step, op after op."""
 
     layers: tuple[LayerChoice, ...]
     cycles: dict[str, dict[str, int]]
@@ -42,9 +43,11 @@ def layer_costs(
     candidates: Sequence[str],
     spec: AcceleratorSpec,
     objective: Objective | str = Objective.CYCLES,
+    passes: Collection[Pass] = tuple(Pass),
     progress: Callable[[int, int], None] | None = None,
 ) -> LayerCosts:
-    """The costs of the layers of ``workload`` that have a choice, ``dense`` among it, under ``scheme`` on ``spec``.
+    """The costs of the layers of ``workload`` that have a choice, ``dense`` among it, under ``scheme`` on ``spec``, in
+    ``passes``: FF alone is what inference takes.
 
     One schedule a candidate, all layers under it: the scheduler looks at one layer at a time, so what it takes in one
     depends on no other.
@@ -62,7 +65,8 @@ def layer_costs(
         step = annotate(workload, "dense", None) if text == DENSE else _under(workload, scheme, layers, text)
         sums = dict.fromkeys(("", *cycles), 0)
         for op in simulate(scheduled(step, spec, objective)).ops:
-            sums[owners.get(_parameter(op), "")] += op.cycles.total
+            if op.op.pass_ in passes:
+                sums[owners.get(_parameter(op), "")] += op.cycles.total
         for layer in able:
             cycles[layer][text] = sums[layer]
         rest.add(sums[""])

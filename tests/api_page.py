@@ -31,6 +31,14 @@ GROUPS = {
         "weft.workloads.gemm": "Gemm Pass",
     },
     "Make it sparse": {"weft": "sparsify", "weft.workloads.sparsity": "NMPattern"},
+    "Choose by layer": {
+        "weft.workloads.training.scored": "score",
+        "weft.workloads.schemes.scores": "Scores LayerScores candidate",
+        "weft.workloads.schemes.sensitivity": "sensitivities brought_to changed",
+        "weft.workloads.schemes.policies": "patterns_of Policy LayerChoice rules_of",
+        "weft.workloads.schemes.allocation": "allocate Allocation",
+        "weft.analysis.layer_costs": "layer_costs LayerCosts",
+    },
     "Describe a machine": {
         "weft": "machine",
         "weft.dataflow.accelerator": "AcceleratorSpec BufferSpec SoreSpec WuveSpec VectorSpec DramSpec",
@@ -97,9 +105,9 @@ GROUPS = {
     },
     "Train": {
         "weft": "train",
-        "weft.workloads.training": "step_workload new_model plan binary_layers BinaryLayer",
+        "weft.workloads.training": "train resume TrainResult step_workload new_model plan binary_layers BinaryLayer",
         "weft.workloads.schemes": "attach",
-        "weft.workloads.data": "open_data normalised",
+        "weft.workloads.data": "open_data normalised order",
         "weft.workloads.im2col": "Window unfold",
         "weft.workloads.spiking": "LIF",
         "weft.workloads.hashed_attention": "HashedAttention KernelHashing",

@@ -101,6 +101,8 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
         ("sweep_ports.py",),
         pytest.param(("own_engine.py",), marks=pytest.mark.slow),
         ("train_digits.py",),
+        ("by_sensitivity.py", "1"),
+        pytest.param(("by_sensitivity.py", "1", "integer", "1"), marks=pytest.mark.slow),
         pytest.param(("spikes.py", "1", "0"), marks=pytest.mark.slow),
         ("binary.py",),
         pytest.param(("batch_sweep.py", "batches.png", "1", "4"), marks=pytest.mark.slow),

@@ -78,9 +78,6 @@ class NMPattern:
 LayerForm = NMPattern | Levels | None
 """What a rule makes of a layer: N:M, integers of so many bits, or nothing (None: dense, all bits)."""
 
-Asked = str | NMPattern | Sequence[str] | Mapping[str, "str | LayerForm"] | None
-"""Ways to ask for patterns: `LayerPatterns.read`."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerPattern:
@@ -120,6 +117,8 @@ class LayerPatterns:
         A pattern without layers is the usual one wherever it stands; ``dense`` or integers such as ``int4`` without
         layers, the same as ``*=dense`` and ``*=int4``, go before all rules.
         """
+        if isinstance(asked, LayerPatterns):
+            return asked
         if asked is None or isinstance(asked, NMPattern):
             return cls(usual=asked)
         if isinstance(asked, Mapping):
@@ -165,6 +164,10 @@ class LayerPatterns:
         """The rule that holds for a layer, None where none does."""
         known = tuple(names)
         return next((rule for rule in reversed(self.rules) if rule.matches(known)), None)
+
+
+Asked = str | NMPattern | LayerPatterns | Sequence[str] | Mapping[str, "str | LayerForm"] | None
+"""Ways to ask for patterns: `LayerPatterns.read`."""
 
 
 def _pattern(text: str | LayerForm) -> LayerForm:

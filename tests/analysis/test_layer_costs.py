@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import weft
 from weft.analysis.layer_costs import LayerCosts, layer_costs
 from weft.workloads.errors import InputError
+from weft.workloads.gemm import Pass
 from weft.workloads.schemes.allocation import allocate
 from weft.workloads.schemes.policies import rules_of
 from weft.workloads.step import Workload
@@ -66,6 +67,15 @@ def test_a_budget_of_cycles_is_kept(step: Workload, costs: dict[str, LayerCosts]
         sparse.append(best.score)
     assert sparse == sorted(sparse, reverse=True)
     assert sparse[0] > sparse[-1] == 0
+
+
+def test_forward_alone_is_a_part(step: Workload, costs: dict[str, LayerCosts]) -> None:
+    machine = weft.machine("bnn-ecp5")
+    forward = layer_costs(step, "integer", ["int2", "int4"], machine, passes=(Pass.FF,))
+    choice = {layer: "int2" if i % 2 else "int4" for i, layer in enumerate(forward.cycles)}
+    rules = [str(rule) for rule in rules_of(forward.layers, choice).rules]
+    whole = weft.simulate(weft.schedule(weft.sparsify(step, "integer", rules), machine, "cycles"))
+    assert forward.of(choice) == sum(op.cycles.total for op in whole.select(Pass.FF)) < whole.cycles.total
 
 
 def test_no_layer_can_have_any() -> None:

@@ -76,7 +76,7 @@ class Policy:
         name, number, given, file = found.groups()
         if name not in POLICIES:
             raise InputError(f"policy {name!r} of {text!r} is unknown: {nearest(name, POLICIES)}")
-        unit: Unit = given or "weights"
+        unit: Unit = "macs" if given == "macs" else "bits" if given == "bits" else "weights"
         budget = float(number) if number.count(".") < 2 and number != "." else 0.0
         if unit == "bits" and not 2.0 <= budget <= 8.0:
             raise InputError(f"budget {number}bits of {text!r} must be from 2 to 8 bits, as 4bits")
