@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -155,12 +157,30 @@ def test_what_is_refused(step: Workload, asked: str, said: str) -> None:
         patterns_of(asked, step)
 
 
+def test_torch_is_not_loaded() -> None:
+    """A space of many points names policies where nothing is trained."""
+    code = "import sys, weft.workloads.schemes.policies; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_comparison_gives_each_scheme_what_it_has_a_use_for(step: Workload) -> None:
+    for nm, named in (("erk@0.25", "bdwp"), ("uniform@3bits", "integer"), ("int3", "integer")):
+        found = weft.compare(step, "bnn-ecp5", ["dense", named], nm)
+        assert found.results[1] == weft.simulate(weft.schedule(weft.sparsify(step, named, nm), "bnn-ecp5"))
+    both = weft.compare(step, "bnn-ecp5", ["bdwp", "integer"], "2:8")
+    assert both.results[1].workload == weft.sparsify(step, "integer")
+
+
 def test_scores_of_another_model_or_method(step: Workload, tmp_path: Path) -> None:
     path = saved(tmp_path / "s.json", {"wide": {"2:8": 1.0}, "other": {"2:8": 1.0}})
     with pytest.raises(InputError, match="there are no scores of layer 'point', only of wide, other"):
         patterns_of(f"fisher@0.25:{path}", step)
     with pytest.raises(InputError, match="no scores by 'zeroq'"):
         patterns_of(f"zeroq@0.25:{path}", step)
+    layer = LayerScores(layer="wide", weights=1, scores={})
+    with pytest.raises(InputError, match="layer 'wide' has scores twice"):
+        Scores(model="m", data="d", digest="", images=1, probes=1, seed=0, layers=(layer, layer))
     (tmp_path / "bad.json").write_text(path.read_text().replace('"schema":1', '"schema":2'))
     with pytest.raises(InputError, match=r"bad.json: schema"):
         patterns_of(f"fisher@0.25:{tmp_path / 'bad.json'}", step)
