@@ -124,6 +124,20 @@ def test_scores_decide_by_weights_or_by_multiplies(step: Workload, tmp_path: Pat
     assert [str(r) for r in patterns_of(f"fisher@0.4:{dear}", step).rules] == ["*=dense", "wide=1:8"]
 
 
+def test_a_budget_of_scores_leaves_the_fewest_multiplies(step: Workload, tmp_path: Path) -> None:
+    """Of all choices, tried one by one, on the annotated step."""
+    by = {"wide": 0.5, "point": 0.3, "narrow": 0.02, "four": 0.01, "head": 0.2}
+    path = saved(tmp_path / "s.json", {name: {"2:4": s, "1:4": 2.5 * s} for name, s in by.items()})
+    choices = layer_choices(step, ["2:4", "1:4"])
+    rise = {"dense": 0.0, "2:4": 1.0, "1:4": 2.5}
+    every = [dict(zip(by, chosen, strict=True)) for chosen in product(rise, repeat=len(by))]
+    for budget in (0.02, 0.3, 0.85, 1.4, 9.0):
+        found = weft.sparsify(step, "bdwp", f"fisher@{budget}rise:{path}")
+        macs = sum(op.macs for op in found.matrix_ops if op.name in by and op.pass_ in (Pass.FF, Pass.BP))
+        within = [c for c in every if sum(rise[c[n]] * s for n, s in by.items()) <= budget + 1e-9]
+        assert macs == min(sum(layer.macs[c[layer.layer]] for layer in choices) for c in within)
+
+
 def test_a_module_with_two_weights_has_rules_for_each() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
@@ -146,6 +160,8 @@ def test_a_module_with_two_weights_has_rules_for_each() -> None:
         ("erk@1.0", "budget 1.0 of 'erk@1.0' must be a share"),
         ("erk@0.2.5", "budget 0.2.5 of"),
         ("erk@0.25macs", "has a budget of macs, but that of erk is a share of the weights"),
+        ("erk@0.25rise", "has a budget of rise, but that of erk is a share of the weights"),
+        ("fisher@0rise:s.json", "budget 0rise of 'fisher@0rise:s.json' must be above 0, as 0.1rise"),
         ("erk@0.25:s.json", "policy 'erk@0.25:s.json' takes no file of scores"),
         ("fisher@0.25", "needs scores, as fisher@0.25:scores.json"),
         ("fisher@0.25:nowhere.json", "nowhere.json: cannot be read"),
