@@ -208,10 +208,14 @@ def compare(
     """The same step under several schemes on one machine, side by side; ``nm`` as for :func:`sparsify`, for those of
     them that have a use for it."""
     from .analysis.compare import compare as side_by_side
+    from .workloads.schemes.policies import patterns_of
     from .workloads.schemes.scheme import scheme
 
-    patterns = {name: nm if scheme(name).takes_pattern else None for name in schemes}
-    steps = [sparsify(workload, name, pattern) for name, pattern in patterns.items()]
+    having = [name for name in schemes if scheme(name).takes_pattern or scheme(name).takes_integers]
+    asked = patterns_of(nm, workload) if having else None
+    integers = asked is not None and bool(asked.integers)
+    useful = [name for name in having if scheme(name).takes_pattern or integers]
+    steps = [sparsify(workload, name, asked if name in useful else None) for name in schemes]
     return side_by_side([simulate(schedule(step, machine, objective)) for step in steps])
 
 

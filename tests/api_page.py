@@ -36,7 +36,7 @@ GROUPS = {
         "weft.workloads.schemes.scores": "Scores LayerScores candidate",
         "weft.workloads.schemes.sensitivity": "sensitivities brought_to changed",
         "weft.workloads.schemes.policies": "patterns_of Policy LayerChoice rules_of",
-        "weft.workloads.schemes.allocation": "allocate Allocation",
+        "weft.workloads.schemes.allocation": "allocate cheapest Allocation",
         "weft.analysis.layer_costs": "layer_costs LayerCosts",
     },
     "Describe a machine": {

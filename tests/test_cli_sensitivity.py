@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,18 @@ def test_training_leaves_the_checkpoint_alone(run: Path) -> None:
     before = trained(run)
     score(run, ("2:8",), ("magnitude",), images=8)
     assert all((trained(run).model.state_dict()[k] == v).all() for k, v in before.model.state_dict().items())
+
+
+def test_an_interrupt_ends_it_at_once(run: Path) -> None:
+    seen: list[int] = []
+
+    def interrupt(done: int, every: int) -> None:
+        seen.append(done)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        score(run, ("2:8",), images=64, progress=interrupt)
+    assert seen == [1]
 
 
 def test_what_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,14 @@ import numpy.typing as npt
 from ..errors import InputError, require_int
 from ..one_line import OneLine
 
-__all__ = ["MOST_CHOICES", "Allocation", "allocate", "erk_densities"]
+__all__ = ["MOST_CHOICES", "Allocation", "allocate", "cheapest", "erk_densities"]
 
 MOST_CHOICES = 2**20
 """Choices kept after a layer; more are cut down to those of the least bounds, and the gap says what that may cost."""
 
 _MOST_COST = 2**62
+_STEPS = 2**40
+"""Steps in which a budget of scores is spent."""
 _HALVINGS = 200
 """Of the interval that the price lies in: more than a float64 has bits."""
 
@@ -81,6 +83,30 @@ def allocate(
         budget=budget,
         bound=min(bound, whole) if cut else whole,
     )
+
+
+def cheapest(
+    scores: Mapping[str, Mapping[str, float]], costs: Mapping[str, Mapping[str, int]], most: float
+) -> dict[str, str]:
+    """The candidate of each layer for which ``costs`` add up to the least while ``scores`` are at most ``most``.
+
+    Each score is known to 2^-40 of what ``most`` leaves above the least sum that there is: by so much, a layer, the
+    budget may be exceeded, so that a choice that just meets it is not lost to rounding.
+    """
+    lowest = {layer: min(of.values()) for layer, of in scores.items() if of}
+    room = most - sum(lowest.values())
+    if room < 0:
+        raise InputError(f"budget {most:g} is below {most - room:g}, the least sum of scores that there is")
+    steps = {layer: {c: _steps(score - lowest[layer], room) for c, score in of.items()} for layer, of in scores.items()}
+    able = {layer: {c: float(costs[layer][c]) for c, n in of.items() if n <= _STEPS} for layer, of in steps.items()}
+    return allocate(able, steps, _STEPS + len(steps)).choice
+
+
+def _steps(above: float, room: float) -> int:
+    """Rounded up; more than all where even alone it is too much."""
+    if above <= room:
+        return ceil(above / room * _STEPS) if above > 0.0 else 0
+    return _STEPS + 1
 
 
 def _layer(name: str, scores: Mapping[str, float], costs: Mapping[str, int]) -> _Layer:

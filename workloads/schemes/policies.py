@@ -6,7 +6,8 @@
 - ``erk``: patterns as close as possible to Erdos-Renyi-kernel densities (arXiv 1911.11134), in weights kept;
 - a method of `scores.METHODS`, such as ``fisher``: the least sum of the scores of a file of `weft sensitivity`. With
   ``macs`` behind the number it is the share of the multiply-accumulates of FF and BP, which early layers of a
-  convolutional network have more of.
+  convolutional network have more of. ``loss@0.1rise:SCORES.json`` is the other way round: the fewest
+  multiply-accumulates for scores that add up to no more than that.
 
 ``POLICY@BITSbits[:SCORES.json]``, ``uniform`` or by scores, gives the weights integers of at most so many bits in the
 mean. Importing this must not import torch.
@@ -27,7 +28,7 @@ from ..levels import INTEGERS, Levels
 from ..operand import Role
 from ..sparsity import Asked, LayerPattern, LayerPatterns, NMPattern
 from ..step import MatrixOp, Workload
-from .allocation import allocate, erk_densities
+from .allocation import allocate, cheapest, erk_densities
 from .annotate import annotate, layer_names
 from .scores import METHODS, Scores, candidate
 
@@ -40,8 +41,9 @@ DENSE: Final = "dense"
 """The candidate that leaves a layer as it is."""
 
 POLICIES: Final = ("uniform", "erk", *METHODS)
-Unit = Literal["weights", "macs", "bits"]
-_POLICY = re.compile(r"([a-z-]+)@([0-9.]+)(macs|bits)?(?::(.+))?", re.ASCII | re.DOTALL)
+Unit = Literal["weights", "macs", "bits", "rise"]
+_UNITS: Final[dict[str | None, Unit]] = {None: "weights", "macs": "macs", "bits": "bits", "rise": "rise"}
+_POLICY = re.compile(r"([a-z-]+)@([0-9.]+)(macs|bits|rise)?(?::(.+))?", re.ASCII | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +61,8 @@ class LayerChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """``name`` and its budget: the share kept of ``weights`` or ``macs``, or the mean of ``bits``; by the ``scores`` of
-    a file, if any."""
+    """``name`` and its budget: the share kept of ``weights`` or ``macs``, the mean of ``bits``, or the ``rise`` that
+    scores add up to; by the ``scores`` of a file, if any."""
 
     name: str
     budget: float
@@ -76,16 +78,18 @@ class Policy:
         name, number, given, file = found.groups()
         if name not in POLICIES:
             raise InputError(f"policy {name!r} of {text!r} is unknown: {nearest(name, POLICIES)}")
-        unit: Unit = "macs" if given == "macs" else "bits" if given == "bits" else "weights"
+        unit = _UNITS[given]
         budget = float(number) if number.count(".") < 2 and number != "." else 0.0
         if unit == "bits" and not 2.0 <= budget <= 8.0:
             raise InputError(f"budget {number}bits of {text!r} must be from 2 to 8 bits, as 4bits")
-        if unit != "bits" and not 0.0 < budget < 1.0:
+        if unit == "rise" and not budget > 0.0:
+            raise InputError(f"budget {number}rise of {text!r} must be above 0, as 0.1rise")
+        if unit in ("weights", "macs") and not 0.0 < budget < 1.0:
             raise InputError(f"budget {number} of {text!r} must be a share above 0 and below 1, as 0.25, or 4bits")
         if (name in METHODS) != (file is not None):
             how = f"needs scores, as {name}@{number}:scores.json" if name in METHODS else "takes no file of scores"
             raise InputError(f"policy {text!r} {how}")
-        if (unit == "macs" and file is None) or (unit == "bits" and name == "erk"):
+        if (unit in ("macs", "rise") and file is None) or (unit == "bits" and name == "erk"):
             raise InputError(f"policy {text!r} has a budget of {unit}, but that of {name} is a share of the weights")
         return cls(name=name, budget=budget, unit=unit, scores=None if file is None else Path(file))
 
@@ -108,6 +112,9 @@ class Policy:
             raise InputError(
                 f"{self}: no layer of {workload.model!r} can have any of {', '.join(candidates) or 'none'}"
             )
+        if self.unit == "rise" and scores is not None:
+            macs = {layer.layer: layer.macs for layer in layers}
+            return rules_of(layers, cheapest(self._of_layers(scores, layers), macs, self.budget))
         if scores is not None:
             return rules_of(layers, self._allocated(self._of_layers(scores, layers), layers))
         if self.bits:

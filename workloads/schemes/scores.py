@@ -86,6 +86,12 @@ class Scores(OneLine):
     layers: tuple[LayerScores, ...]
     kept_dense: dict[str, str] = field(default_factory=dict, hash=False)
 
+    def __post_init__(self) -> None:
+        names = [layer.layer for layer in self.layers]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"layer {twice!r} has scores twice: list it once")
+
     @property
     def methods(self) -> tuple[str, ...]:
         """Those that every layer has scores by."""

@@ -39,7 +39,7 @@ def score(
 
     ``images`` of its training set are looked at, as they are, drawn by ``seed``; nothing is trained or written. A
     training under another scheme is refused: its master weights are not the network that was trained. ``asked`` as of
-    `resume`.
+    `resume`. SIGINT ends it between two images or candidates by KeyboardInterrupt.
     """
     run = trained(folder, asked)
     spec, data = run.spec, run.data
@@ -51,14 +51,21 @@ def score(
     require_int("images", images, 1, len(data.train.labels))
     require_int("seed", seed, 0, 2**32 - 1)
     run.technique.detach()
-    with controlled(threads_for(data), torch.device("cpu")):
+    with controlled(threads_for(data), torch.device("cpu")) as stop:
+
+        def told(done: int, every: int) -> None:
+            if stop():
+                raise KeyboardInterrupt
+            if progress is not None:
+                progress(done, every)
+
         drawn = order(len(data.train.labels), torch.Generator().manual_seed(seed))[:images]
         batches = [
             (normalised(data, data.train.fetch(index)), data.train.labels[index])
             for index in torch.split(drawn, _BATCH)
         ]
         found, sizes, dense = sensitivities(
-            run.model, batches, candidates, methods, probes=probes, seed=seed, progress=progress
+            run.model, batches, candidates, methods, probes=probes, seed=seed, progress=told
         )
     return Scores(
         model=spec.model,

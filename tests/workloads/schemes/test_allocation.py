@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weft.workloads.errors import InputError
-from weft.workloads.schemes.allocation import Allocation, allocate
+from weft.workloads.schemes.allocation import Allocation, allocate, cheapest
 
 Tables = tuple[dict[str, dict[str, float]], dict[str, dict[str, int]]]
 small = st.lists(
@@ -110,3 +110,24 @@ def test_many_layers_with_costs_of_many_digits() -> None:
 def test_bad_tables(scores: dict[str, dict[str, float]], costs: dict[str, dict[str, int]], said: str) -> None:
     with pytest.raises(InputError, match=said):
         allocate(scores, costs, 10)
+
+
+@given(drawn=small, most=st.integers(-60, 600))
+def test_the_cheapest_within_a_budget_of_scores(drawn: list[list[tuple[int, int]]], most: int) -> None:
+    """One that just meets the budget is not lost to rounding."""
+    scores, costs = tables(drawn)
+    sums = [(sum(c for _, c in chosen), sum(s for s, _ in chosen)) for chosen in product(*drawn)]
+    best = min((cost for cost, score in sums if score <= most), default=None)
+    if best is None:
+        with pytest.raises(InputError, match="the least sum of scores that there is"):
+            cheapest(scores, costs, float(most))
+        return
+    found = cheapest(scores, costs, float(most))
+    assert found.keys() == scores.keys()
+    assert sum(scores[layer][c] for layer, c in found.items()) <= most
+    assert sum(costs[layer][c] for layer, c in found.items()) == best
+
+
+def test_no_room_leaves_the_least_scores() -> None:
+    scores, costs = tables([[(0, 9), (0, 8), (1, 0)], [(3, 5), (2, 7)]])
+    assert cheapest(scores, costs, 2.0) == {"l0": "c1", "l1": "c1"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -122,6 +124,20 @@ def test_scores_decide_by_weights_or_by_multiplies(step: Workload, tmp_path: Pat
     assert [str(r) for r in patterns_of(f"fisher@0.4:{dear}", step).rules] == ["*=dense", "wide=1:8"]
 
 
+def test_a_budget_of_scores_leaves_the_fewest_multiplies(step: Workload, tmp_path: Path) -> None:
+    """Of all choices, tried one by one, on the annotated step."""
+    by = {"wide": 0.5, "point": 0.3, "narrow": 0.02, "four": 0.01, "head": 0.2}
+    path = saved(tmp_path / "s.json", {name: {"2:4": s, "1:4": 2.5 * s} for name, s in by.items()})
+    choices = layer_choices(step, ["2:4", "1:4"])
+    rise = {"dense": 0.0, "2:4": 1.0, "1:4": 2.5}
+    every = [dict(zip(by, chosen, strict=True)) for chosen in product(rise, repeat=len(by))]
+    for budget in (0.02, 0.3, 0.85, 1.4, 9.0):
+        found = weft.sparsify(step, "bdwp", f"fisher@{budget}rise:{path}")
+        macs = sum(op.macs for op in found.matrix_ops if op.name in by and op.pass_ in (Pass.FF, Pass.BP))
+        within = [c for c in every if sum(rise[c[n]] * s for n, s in by.items()) <= budget + 1e-9]
+        assert macs == min(sum(layer.macs[c[layer.layer]] for layer in choices) for c in within)
+
+
 def test_a_module_with_two_weights_has_rules_for_each() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
@@ -144,6 +160,8 @@ def test_a_module_with_two_weights_has_rules_for_each() -> None:
         ("erk@1.0", "budget 1.0 of 'erk@1.0' must be a share"),
         ("erk@0.2.5", "budget 0.2.5 of"),
         ("erk@0.25macs", "has a budget of macs, but that of erk is a share of the weights"),
+        ("erk@0.25rise", "has a budget of rise, but that of erk is a share of the weights"),
+        ("fisher@0rise:s.json", "budget 0rise of 'fisher@0rise:s.json' must be above 0, as 0.1rise"),
         ("erk@0.25:s.json", "policy 'erk@0.25:s.json' takes no file of scores"),
         ("fisher@0.25", "needs scores, as fisher@0.25:scores.json"),
         ("fisher@0.25:nowhere.json", "nowhere.json: cannot be read"),
@@ -155,12 +173,30 @@ def test_what_is_refused(step: Workload, asked: str, said: str) -> None:
         patterns_of(asked, step)
 
 
+def test_torch_is_not_loaded() -> None:
+    """A space of many points names policies where nothing is trained."""
+    code = "import sys, weft.workloads.schemes.policies; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_comparison_gives_each_scheme_what_it_has_a_use_for(step: Workload) -> None:
+    for nm, named in (("erk@0.25", "bdwp"), ("uniform@3bits", "integer"), ("int3", "integer")):
+        found = weft.compare(step, "bnn-ecp5", ["dense", named], nm)
+        assert found.results[1] == weft.simulate(weft.schedule(weft.sparsify(step, named, nm), "bnn-ecp5"))
+    both = weft.compare(step, "bnn-ecp5", ["bdwp", "integer"], "2:8")
+    assert both.results[1].workload == weft.sparsify(step, "integer")
+
+
 def test_scores_of_another_model_or_method(step: Workload, tmp_path: Path) -> None:
     path = saved(tmp_path / "s.json", {"wide": {"2:8": 1.0}, "other": {"2:8": 1.0}})
     with pytest.raises(InputError, match="there are no scores of layer 'point', only of wide, other"):
         patterns_of(f"fisher@0.25:{path}", step)
     with pytest.raises(InputError, match="no scores by 'zeroq'"):
         patterns_of(f"zeroq@0.25:{path}", step)
+    layer = LayerScores(layer="wide", weights=1, scores={})
+    with pytest.raises(InputError, match="layer 'wide' has scores twice"):
+        Scores(model="m", data="d", digest="", images=1, probes=1, seed=0, layers=(layer, layer))
     (tmp_path / "bad.json").write_text(path.read_text().replace('"schema":1', '"schema":2'))
     with pytest.raises(InputError, match=r"bad.json: schema"):
         patterns_of(f"fisher@0.25:{tmp_path / 'bad.json'}", step)
