@@ -28,7 +28,16 @@ from ..workloads.errors import InputError, printable
 if TYPE_CHECKING:
     from ..hdl.flow.synthesis import Synthesis
 
-__all__ = ["AREA_TARGETS", "AreaTarget", "Module", "Synthesised", "counted_block", "known_block", "remember"]
+__all__ = [
+    "AREA_TARGETS",
+    "AreaTarget",
+    "Module",
+    "Synthesised",
+    "block_fields",
+    "counted_block",
+    "known_block",
+    "remember",
+]
 
 Progress = Callable[[int, int], object]
 
@@ -117,13 +126,18 @@ def _mhz(spec: AcceleratorSpec) -> int:
 
 def _key(spec: AcceleratorSpec, block: Block, target: Target) -> str:
     """Block, target, and the fields of the machine that its RTL and its synthesis depend on."""
+    return json.dumps([block.name, target, block_fields(spec, block)], sort_keys=True)
+
+
+def block_fields(spec: AcceleratorSpec, block: Block) -> dict[str, Any]:
+    """The fields of ``spec`` that RTL and synthesis of ``block`` depend on, by path; ``mhz``: the clock."""
     machine = asdict(spec)
     fields: dict[str, Any] = {"mhz": _mhz(spec)}
     for name in block.depends:
         part, _, one = name.partition(".")
         inner = machine[part]
         fields |= {name: inner[one]} if one else {f"{part}.{key}": value for key, value in inner.items()}
-    return json.dumps([block.name, target, fields], sort_keys=True)
+    return fields
 
 
 class _UnknownError(Exception):
