@@ -31,12 +31,14 @@ class Factor:
     """Something that counts differ by: a class of machines by ``numbers``, or, where they are more or less of it, their
     place ``along`` a number, between whose measured values counts are interpolated.
 
-    ``fields``: of the machine, as a refusal names them.
+    ``fields``: of the machine, as a refusal names them. With ``bound`` it adds nothing and only says how far what was
+    measured reaches: linear numbers of the rule follow it.
     """
 
     numbers: tuple[str, ...]
     fields: tuple[str, ...]
     along: str | None = None
+    bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Rule:
 
 _POWERS = 1 << np.arange(60)
 _FORMATS = {name: number for number, name in enumerate(OPERAND_FORMATS)}
-_RING = 16
+_SMALLEST = 16
 """Words below which a memory of LUTs is no smaller: RAM16X4 of ECP5; one of UltraScale+ has 32."""
 _ASK = 25
 """Bits of the ask in a step (hdl/blocks/control_format.py)."""
@@ -73,8 +75,10 @@ def _coded(names: Any, codes: Mapping[str, int]) -> Any:
     return np.select([names == name for name in codes], list(codes.values()), -1)
 
 
-def _grid(rows: Any, cols: Any, lanes: Any, sums: Any, words: Any, held: Any, longest: Any, lm: Any, la: Any) -> Numbers:
-    """An array's numbers, as hdl/blocks/frame.py and control_format.py have them."""
+def _grid(f: Mapping[str, Any], names: str, own: Numbers) -> Numbers:
+    """An array's numbers, as hdl/blocks/frame.py and control_format.py have them, of the fields called ``names``."""
+    rows, cols, sums, words, held, longest, lm = (f[name] for name in names.split())
+    lanes, la = own["lanes"], own["la"]
     delay = np.maximum(1, (held - 1) * np.maximum(sums, la) + la)
     made = {
         "rows": rows,
@@ -96,49 +100,46 @@ def _grid(rows: Any, cols: Any, lanes: Any, sums: Any, words: Any, held: Any, lo
         "pace": _hold(np.maximum(sums, la)),
         "lm": lm,
         "la": la,
+        "mhz": f["mhz"],
         "west": rows * lanes,
         "one": np.ones(1, np.int64),
     }
+    for name, bits in (("sums", "context"), ("words", "position"), ("held", "held")):
+        made[f"{name}_deep"] = 1 << made[bits]
+    made["dense_bits"] = own["word"] * lanes * np.maximum(_SMALLEST, 2 << made["chunk"])
+    made["held_bits"] = own["word"] * np.maximum(_SMALLEST, 2 << made["held"])
     width = _ASK + 1 + made["chunk"] + 7 + made["context"] + made["position"] + made["held"]
-    made["ring"] = np.maximum(_RING, 1 << made["delay"]) * width
+    made["ring"] = np.maximum(_SMALLEST, 1 << made["delay"]) * width
     made["counters"] = made["drain"] + made["shift"] + made["tail"]
-    return made
+    return made | own
 
 
 def _stce(f: Mapping[str, Any]) -> Numbers:
-    made = _grid(
-        f["array.rows"],
-        f["array.cols"],
-        f["array.w2e_words"],
-        f["pe.accumulators"],
-        f["pe.dense_words"],
-        f["pe.weight_pairs"],
-        f["pe.max_group"],
-        f["pe.multiply_latency"],
-        f["pe.add_latency"],
-    )
-    form = _coded(f["pe.format"], _FORMATS)
+    form, group = _coded(f["pe.format"], _FORMATS), f["pe.max_group"]
     recoded = form == _FORMATS["fp16"]
-    own = {"west_recoded": made["west"] * recoded, "cols_recoded": made["cols"] * recoded}
-    group = np.searchsorted(_POWERS, f["pe.max_group"])
-    return made | own | {"mhz": f["mhz"], "format": form, "group": group, "index": np.maximum(1, group)}
+    own = {"format": form, "index": _tell(group), "word": 16 + recoded, "lanes": f["array.w2e_words"]}
+    made = _grid(
+        f,
+        "array.rows array.cols pe.accumulators pe.dense_words pe.weight_pairs pe.max_group pe.multiply_latency",
+        own | {"la": f["pe.add_latency"]},
+    )
+    return made | {"west_recoded": made["west"] * recoded, "cols_recoded": made["cols"] * recoded}
 
 
 def _xnor(f: Mapping[str, Any]) -> Numbers:
-    one = np.ones(1, np.int64)
-    held, bits = f["xnor.weight_words"], f["xnor.word_bits"]
+    one, bits = np.ones(1, np.int64), f["xnor.word_bits"]
     made = _grid(
-        f["xnor.rows"],
-        f["xnor.cols"],
-        one,
-        f["xnor.accumulators"],
-        f["xnor.dense_words"],
-        held,
-        held,
-        f["xnor.popcount_latency"],
-        ADD_LATENCY * one,
+        f,
+        "xnor.rows xnor.cols xnor.accumulators xnor.dense_words xnor.weight_words xnor.weight_words "
+        "xnor.popcount_latency",
+        {"lanes": one, "la": ADD_LATENCY * one, "word": 2 * bits},
     )
-    return made | {"mhz": f["mhz"], "bits": bits, "cols_bits": made["cols"] * bits, "used": _hold(made["rows"])}
+    return made | {
+        "bits": bits,
+        "cols_bits": made["cols"] * bits,
+        "bits_lm": bits * made["lm"],
+        "used": _hold(made["rows"]),
+    }
 
 
 def _sore(f: Mapping[str, Any]) -> Numbers:
@@ -185,79 +186,65 @@ NUMBERS: dict[str, Callable[[Mapping[str, Any]], Numbers]] = {
 }
 """Of each block, from the fields that it depends on, by path, and ``mhz``: int64 arrays, texts where a field is one."""
 
-_CLOCK = Factor((), ("clock_hz",), along="mhz")
-_FORMAT = Factor(("format",), ("pe.format",))
 _WIDTHS = ("context", "held", "chunk", "position", "lm", "la", "mhz")
 _ROW = (*_WIDTHS, "interleave", "delay", "row_delay", "drain")
 _CONTROL = (*_WIDTHS, "interleave", "part", "pairs", "row_delay", "drain", "shift", "tail", "pace")
-_STCE = (
+_EDGES = (*_CONTROL, "delay", "rows", "cols")
+
+_CLOCK = Factor((), ("clock_hz",), along="mhz")
+_FORMAT = Factor(("format",), ("pe.format",))
+_LATENCIES = (Factor(("lm",), ("pe.multiply_latency",)), Factor(("la",), ("pe.add_latency",)))
+_SUMS = Factor((), ("pe.accumulators",), along="sums_deep")
+_HELD = Factor((), ("pe.weight_pairs",), along="held_deep")
+_STCE_PE = (
     _FORMAT,
-    Factor(("format", "lm"), ("pe.format", "pe.multiply_latency")),
-    Factor(("format", "la"), ("pe.format", "pe.add_latency")),
-    Factor(("position", "lanes"), ("pe.dense_words", "array.w2e_words")),
-    Factor(("format", "position"), ("pe.format", "pe.dense_words")),
-    Factor(("format", "lanes"), ("pe.format", "array.w2e_words")),
-    Factor(("context",), ("pe.accumulators",)),
-    Factor(("held",), ("pe.weight_pairs",)),
-    Factor(("group",), ("pe.max_group",)),
+    *_LATENCIES,
+    Factor((), ("pe.dense_words",), along="words_deep"),
+    Factor(("lanes",), ("array.w2e_words",)),
+    Factor((), ("pe.max_group",), along="index"),
+    _SUMS,
+    _HELD,
     _CLOCK,
 )
-_XNOR = (
-    Factor(("context",), ("xnor.accumulators",)),
-    Factor(("held",), ("xnor.weight_words",)),
-    Factor(("position",), ("xnor.dense_words",)),
-    Factor(("lm",), ("xnor.popcount_latency",)),
-    _CLOCK,
-)
+_XNOR_SUMS = Factor((), ("xnor.accumulators",), along="sums_deep")
+_XNOR_HELD = Factor((), ("xnor.weight_words",), along="held_deep")
 _XNOR_PE = (
     Factor((), ("xnor.word_bits",), along="bits"),
-    Factor(("context",), ("xnor.accumulators",)),
-    Factor(("held",), ("xnor.weight_words",), along="bits"),
-    Factor(("position",), ("xnor.dense_words",), along="bits"),
-    Factor(("lm",), ("xnor.popcount_latency",), along="bits"),
+    Factor(("lm",), ("xnor.popcount_latency",)),
+    Factor((), ("xnor.dense_words",), along="words_deep", bound=True),
+    Factor((), ("xnor.weight_words",), along="held_deep", bound=True),
+    _XNOR_SUMS,
     _CLOCK,
 )
-_SORE = (Factor(("kind", "group"), ("sore.kind", "pe.max_group")), Factor(("kind", "format"), ("sore.kind", "pe.format")))
-_SORE_CLOCK = Factor(("kind",), ("clock_hz",), along="mhz")
-_WUVE = (
-    _FORMAT,
-    Factor(("lm",), ("pe.multiply_latency",)),
-    Factor(("la",), ("pe.add_latency",)),
-    _CLOCK,
-)
+_LANE = Factor(("kind", "group"), ("sore.kind", "pe.max_group"))
 
 RULES: dict[str, dict[str, Rule]] = {
     "stce": {
-        "pe": Rule("pes", (*_WIDTHS, "format", "lanes", "index"), _STCE),
-        "stce_row": Rule("rows", _ROW, _STCE, ("ring", "drain")),
+        "pe": Rule("pes", (*_WIDTHS, "format", "lanes", "index"), _STCE_PE, ("dense_bits",)),
+        "stce_row": Rule("rows", _ROW, (_SUMS, _HELD), ("ring", "drain")),
         "edges": Rule(
             "one",
-            (*_CONTROL, "format", "lanes", "index", "delay", "rows", "cols"),
-            _STCE,
-            ("west", "west_recoded", "cols", "cols_recoded"),
+            (*_EDGES, "format", "lanes", "index"),
+            (_FORMAT,),
+            ("west", "west_recoded", "cols", "cols_recoded", "delay"),
         ),
-        "control": Rule("one", _CONTROL, _STCE, ("counters",)),
+        "control": Rule("one", _CONTROL, (_SUMS, _HELD), ("counters", "position")),
     },
     "xnor_engine": {
-        "xnor_pe": Rule("pes", (*_WIDTHS, "bits"), _XNOR_PE),
-        "xnor_row": Rule("rows", (*_ROW, "used"), _XNOR, ("ring", "drain")),
-        "edges": Rule(
-            "one", (*_CONTROL, "bits", "delay", "used", "rows", "cols"), _XNOR, ("rows", "cols", "cols_bits")
-        ),
-        "control": Rule("one", (*_CONTROL, "used"), _XNOR, ("counters",)),
+        "xnor_pe": Rule("pes", (*_WIDTHS, "bits"), _XNOR_PE, ("dense_bits", "held_bits", "bits_lm")),
+        "xnor_row": Rule("rows", (*_ROW, "used"), (_XNOR_SUMS, _XNOR_HELD), ("ring", "drain")),
+        "edges": Rule("one", (*_EDGES, "bits", "used"), (), ("cols", "cols_bits", "delay")),
+        "control": Rule("one", (*_CONTROL, "used"), (_XNOR_SUMS, _XNOR_HELD), ("counters", "position")),
     },
     "sore": {
-        "sore_lane": Rule("lanes", ("kind", "group", "format", "mhz"), (*_SORE, _SORE_CLOCK)),
-        "edges": Rule(
-            "one",
-            ("kind", "group", "format", "mhz", "lanes"),
-            (*_SORE, _SORE_CLOCK),
-            ("serial_lanes", "network_values"),
+        "sore_lane": Rule(
+            "lanes", ("kind", "group", "format", "mhz"), (_LANE, Factor(("kind", "format"), ("sore.kind", "pe.format")))
         ),
+        "edges": Rule("one", ("kind", "group", "lanes", "mhz"), (_LANE,), ("serial_lanes", "network_values")),
     },
     "wuve": {
-        "wuve_lane": Rule("lanes", ("format", "lm", "la", "mhz"), _WUVE),
-        "edges": Rule("one", ("format", "lm", "la", "mhz", "lanes"), _WUVE, ("flight",)),
+        "wuve_lane": Rule("lanes", ("format", "lm", "la", "mhz"), (_FORMAT, *_LATENCIES)),
+        "edges": Rule("one", ("lm", "la", "lanes", "mhz"), (), ("flight",)),
     },
 }
 """By block and module."""

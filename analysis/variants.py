@@ -1,6 +1,6 @@
 """What the parameters of a machine take of an FPGA: modules of small machines that differ in few of them, synthesised.
 
-``python -m weft.analysis.variants`` measures ``tables/variants.json`` anew: some forty runs of Yosys, of a minute each
+``python -m weft.analysis.variants`` measures ``tables/variants.json`` anew: some forty runs of Yosys, of seconds each
 and kept in the cache as they come, so that it goes on where it was stopped. A number after it is how many run at once.
 """
 
@@ -56,10 +56,9 @@ def changed(spec: AcceleratorSpec, fields: Fields) -> AcceleratorSpec:
     return spec
 
 
-_CLOCKS: dict[AreaTarget, tuple[int, ...]] = {"ecp5": (60, 100), "xcup": (200, 60, 400)}
+_CLOCKS: dict[AreaTarget, tuple[int, ...]] = {"ecp5": (60, 100), "xcup": (200, 400)}
 """Clocks in MHz that Yosys is told; at the first all else is measured."""
 _FORMATS = ("fp16", "bf16")
-_SHAPES = ((1, 1), (4, 4), (1, 4), (4, 1), (8, 8), (16, 2), (2, 16))
 
 
 def base(target: AreaTarget) -> AcceleratorSpec:
@@ -85,94 +84,77 @@ def plan(block: str, target: AreaTarget) -> Iterator[Planned]:
 
 
 _RIM = ("control", "stce_row", "edges")
-_INSIDE = ("pe", "stce_row", "control")
+_RINGS = ((2, 4), (64, 4), (8, 2), (8, 16), (64, 16))
+"""Accumulators, and pairs or words held, that a row's ring of steps is measured with."""
 
 
 def _stce(target: AreaTarget) -> Iterator[Planned]:
-    for mhz in _CLOCKS[target]:
-        yield ("pe", *_RIM), {"mhz": mhz}
-    for rows, cols in _SHAPES:
+    yield ("pe", *_RIM), {}
+    for mhz in _CLOCKS[target][1:]:
+        yield ("pe",), {"mhz": mhz}
+    yield ("pe", "edges"), {"pe.format": "bf16"}
+    for words, lanes in ((16, 1), (128, 1), (32, 2), (32, 4), (32, 8), (128, 4)):
+        yield ("pe",), {"pe.dense_words": words, "array.w2e_words": lanes}
+    yield ("pe",), {"pe.format": "bf16", "pe.dense_words": 128}
+    for sums in (2, 64):
+        yield ("pe",), {"pe.accumulators": sums}
+    for pairs in (2, 16):
+        yield ("pe",), {"pe.weight_pairs": pairs}
+    for group in (1, 8, 32):
+        yield ("pe",), {"pe.max_group": group}
+    for rows, cols in ((1, 1), (8, 8)):
         yield _RIM, {"array.rows": rows, "array.cols": cols}
     for rows, cols in ((1, 4), (4, 1)):
-        yield ("edges",), {"array.rows": rows, "array.cols": cols, "array.w2e_words": 4}
+        yield ("edges",), {"array.rows": rows, "array.cols": cols}
         yield ("edges",), {"array.rows": rows, "array.cols": cols, "pe.format": "bf16"}
-    for sums, pairs in ((64, 16), (2, 2)):
-        yield ("edges",), {"pe.accumulators": sums, "pe.weight_pairs": pairs}
-    yield ("edges",), {"pe.multiply_latency": 4}
-    yield ("pe", "edges"), {"pe.format": "bf16"}
-    for form in _FORMATS:
-        for words in (16, 64, 128, 256):
-            yield _INSIDE if form == "fp16" else ("pe",), {"pe.format": form, "pe.dense_words": words}
-        for lanes in (2, 4, 8):
-            yield _INSIDE if form == "fp16" else ("pe",), {"pe.format": form, "array.w2e_words": lanes}
-        for cycles in (1, 3, 4):
-            yield _INSIDE if form == "fp16" else ("pe",), {"pe.format": form, "pe.multiply_latency": cycles}
-        for cycles in (2, 3, 5, 6):
-            yield _INSIDE if form == "fp16" else ("pe",), {"pe.format": form, "pe.add_latency": cycles}
-    for group in (1, 2, 4, 8, 32):
-        yield ("pe", "control"), {"pe.max_group": group}
-    yield _INSIDE, {"pe.max_group": 8, "pe.dense_words": 8}
-    for sums in (2, 4, 16, 32, 64):
-        yield ("pe",), {"pe.accumulators": sums}
-    for pairs in (2, 8, 16):
-        yield ("pe",), {"pe.weight_pairs": pairs}
-    for sums in (2, 4, 8, 16, 32, 64):
-        for pairs in (2, 4, 8, 16):
-            yield ("stce_row", "control"), {"pe.accumulators": sums, "pe.weight_pairs": pairs}
-    for words, lanes in ((16, 2), (16, 4), (16, 8), (64, 2), (64, 4), (64, 8), (128, 2), (128, 4), (128, 8), (256, 4)):
-        yield ("pe",), {"pe.dense_words": words, "array.w2e_words": lanes}
+    yield ("edges",), {"array.rows": 4, "array.cols": 1, "array.w2e_words": 4}
+    yield ("edges",), {"pe.accumulators": 64, "pe.weight_pairs": 16}
+    yield ("control", "stce_row"), {"pe.dense_words": 256}
+    for sums, pairs in _RINGS:
+        yield ("control", "stce_row"), {"pe.accumulators": sums, "pe.weight_pairs": pairs}
 
 
 _XNOR_RIM = ("control", "xnor_row", "edges")
 
 
 def _xnor(target: AreaTarget) -> Iterator[Planned]:
-    for mhz in _CLOCKS[target]:
-        yield ("xnor_pe", *_XNOR_RIM), {"mhz": mhz}
-    for rows, cols in _SHAPES:
-        yield _XNOR_RIM, {"xnor.rows": rows, "xnor.cols": cols}
-    for bits in (16, 32, 128, 256):
+    yield ("xnor_pe", *_XNOR_RIM), {}
+    for bits in (32, 128, 256):
         yield ("xnor_pe",), {"xnor.word_bits": bits}
+    for cycles in (1, 3):
+        yield ("xnor_pe",), {"xnor.popcount_latency": cycles}
+    yield ("xnor_pe",), {"xnor.popcount_latency": 3, "xnor.word_bits": 128}
+    for words in (2, 32):
+        yield ("xnor_pe",), {"xnor.dense_words": words}
+    for words in (2, 16):
+        yield ("xnor_pe",), {"xnor.weight_words": words}
+    for sums in (2, 64):
+        yield ("xnor_pe",), {"xnor.accumulators": sums}
+    for mhz in _CLOCKS[target][1:]:
+        yield ("xnor_pe",), {"mhz": mhz}
+    for rows, cols in ((1, 1), (8, 8)):
+        yield _XNOR_RIM, {"xnor.rows": rows, "xnor.cols": cols}
     yield ("edges",), {"xnor.word_bits": 128, "xnor.cols": 4}
-    for bits in (32, 128):
-        own = {"xnor.word_bits": bits}
-        for words in (2, 4, 16, 32):
-            yield ("xnor_pe",), own | {"xnor.dense_words": words}
-        for words in (2, 8, 16):
-            yield ("xnor_pe",), own | {"xnor.weight_words": words}
-        for cycles in (1, 3, 4):
-            yield ("xnor_pe",), own | {"xnor.popcount_latency": cycles}
-    for words in (2, 4, 16, 32):
-        yield ("xnor_row", "control"), {"xnor.dense_words": words}
-    for cycles in (1, 3, 4):
-        yield ("xnor_row", "control"), {"xnor.popcount_latency": cycles}
-    for sums in (2, 4, 16, 32, 64):
-        yield ("xnor_pe",), {"xnor.word_bits": 32, "xnor.accumulators": sums}
-    for sums, words in ((2, 4), (4, 4), (16, 4), (32, 4), (64, 4), (8, 2), (8, 8), (8, 16), (64, 2), (32, 8), (64, 16)):
-        yield ("xnor_row", "control"), {"xnor.accumulators": sums, "xnor.weight_words": words}
     yield ("edges",), {"xnor.accumulators": 64, "xnor.weight_words": 16}
+    yield ("xnor_row", "control"), {"xnor.dense_words": 32}
+    for sums, words in _RINGS:
+        yield ("xnor_row", "control"), {"xnor.accumulators": sums, "xnor.weight_words": words}
 
 
-def _sore(target: AreaTarget) -> Iterator[Planned]:
+def _sore(_target: AreaTarget) -> Iterator[Planned]:
     for kind in ("serial", "network"):
         own = {"sore.kind": kind}
-        for group in (8, 1, 2, 3, 4, 5, 6, 7):
+        for group in (8, 4, 2):
             yield ("sore_lane", "edges"), own | {"pe.max_group": group}
         yield ("edges",), own | {"sore.lanes": 4}
         yield ("sore_lane",), own | {"pe.format": "bf16"}
-        for mhz in _CLOCKS[target][1:]:
-            yield ("sore_lane",), own | {"mhz": mhz}
+    yield ("sore_lane", "edges"), {"pe.max_group": 1}
 
 
-def _wuve(target: AreaTarget) -> Iterator[Planned]:
+def _wuve(_target: AreaTarget) -> Iterator[Planned]:
     yield ("wuve_lane", "edges"), {}
-    yield ("edges",), {"wuve.lanes": 4}
-    yield ("edges",), {"pe.add_latency": 3}
     yield ("wuve_lane",), {"pe.format": "bf16"}
-    yield ("wuve_lane",), {"pe.multiply_latency": 3}
-    yield ("wuve_lane",), {"pe.add_latency": 3}
-    for mhz in _CLOCKS[target][1:]:
-        yield ("wuve_lane",), {"mhz": mhz}
+    yield ("edges",), {"wuve.lanes": 4}
 
 
 @cache
@@ -198,7 +180,7 @@ def counted_by() -> str:
 
 
 BLOCKS_MEASURED = ("stce", "sore", "wuve", "xnor_engine")
-_BATCH = 12
+_BATCH = 6
 """Machines in one run of Yosys, whose start takes as long as some modules."""
 
 
