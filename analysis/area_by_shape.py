@@ -58,7 +58,8 @@ class Areas(OneLine):
 
     def fits(self, device: Device | None = None) -> NDArray[np.bool_]:
         """Whether every share is at most 1; False where the area is not known. Says nothing of routing."""
-        return np.logical_and.reduce([share <= 1 for share in self.shares(device).values()])
+        fits: NDArray[np.bool_] = np.all([share <= 1 for share in self.shares(device).values()], axis=0)
+        return fits
 
     def over(self, device: Device | None = None) -> NDArray[np.object_]:
         """What a machine takes most too much of; "" where it fits or its area is not known."""
@@ -86,10 +87,14 @@ def areas(base: AcceleratorSpec, columns: Mapping[str, ArrayLike], target: AreaT
         for first in range(0, machines, _CHUNK)
         for size in [min(_CHUNK, machines - first)]
     ]
-    totals = [np.concatenate([part[0][number] for part in parts]) for number in range(len(_HAS))]
+    lut, ff, dsp, bram, uram = np.concatenate([part[0] for part in parts], axis=1)
     return Areas(
-        target,
-        *totals,
+        target=target,
+        lut=lut,
+        ff=ff,
+        dsp=dsp,
+        bram=bram,
+        uram=uram,
         inferred=np.concatenate([part[1] for part in parts]),
         reason=np.concatenate([part[2] for part in parts]),
     )

@@ -28,6 +28,8 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 _RADIX = 1 << 13
 """Above any number that a class of machines is told by."""
+_SINGLE = 100.0
+"""Weight of a variant that differs from the reference in one field, where those are to be met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,9 @@ class _Model:
         for factor, classes in zip(rule.factors, levels, strict=True):
             if not factor.bound:
                 columns += [row for places in classes.values() for row in places.values()]
-        solved = np.linalg.lstsq(np.stack(columns, axis=1), counts.astype(float), rcond=None)[0]
+        apart = np.array([sum(row[name] != of[0][name] for name in row) for row in of])
+        weight = np.where(rule.singles & (apart <= 1), _SINGLE, 1.0)[:, None]
+        solved = np.linalg.lstsq(weight * np.stack(columns, axis=1), weight * counts, rcond=None)[0]
         self.start, self.linear = solved[0], solved[1 : 1 + len(rule.linear)]
         rest = iter(solved[1 + len(rule.linear) :])
         nothing = np.zeros(len(COUNTS))

@@ -44,20 +44,24 @@ class Factor:
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A module: ``times`` is the number that counts it; its RTL is the same where all of ``key`` are. Counts of one are
-    the sum of what its ``factors`` take and of ``linear`` numbers, times what each takes."""
+    the sum of what its ``factors`` take and of ``linear`` numbers, times what each takes. With ``singles`` what one
+    field alone takes is met exactly, at the expense of those that were measured together."""
 
     times: str
     key: tuple[str, ...]
     factors: tuple[Factor, ...]
     linear: tuple[str, ...] = ()
+    singles: bool = False
 
 
 _POWERS = 1 << np.arange(60)
 _FORMATS = {name: number for number, name in enumerate(OPERAND_FORMATS)}
-_SMALLEST = 16
-"""Words below which a memory of LUTs is no smaller: RAM16X4 of ECP5; one of UltraScale+ has 32."""
-_ASK = 25
-"""Bits of the ask in a step (hdl/blocks/control_format.py)."""
+_SMALLEST = {"ring": 16, "words": 32}
+"""Words below which a memory of LUTs is taken to be no smaller: one of ECP5 has 16, one of UltraScale+ 32."""
+_STEP = 32
+"""Bits of a step besides those that tell places apart (hdl/blocks/control_format.py)."""
+_BEAT = 7
+"""Bits of a beat in a step of the XNOR engine (hdl/blocks/beats.py)."""
 
 
 def _tell(count: Any) -> Any:
@@ -106,11 +110,10 @@ def _grid(f: Mapping[str, Any], names: str, own: Numbers) -> Numbers:
     }
     for name, bits in (("sums", "context"), ("words", "position"), ("held", "held")):
         made[f"{name}_deep"] = 1 << made[bits]
-    made["dense_bits"] = own["word"] * lanes * np.maximum(_SMALLEST, 2 << made["chunk"])
-    made["held_bits"] = own["word"] * np.maximum(_SMALLEST, 2 << made["held"])
-    width = _ASK + 1 + made["chunk"] + 7 + made["context"] + made["position"] + made["held"]
-    made["ring"] = np.maximum(_SMALLEST, 1 << made["delay"]) * width
-    made["counters"] = made["drain"] + made["shift"] + made["tail"]
+    made["dense_bits"] = own["word"] * lanes * np.maximum(_SMALLEST["words"], 2 << made["chunk"])
+    made["held_bits"] = own["word"] * np.maximum(_SMALLEST["words"], 2 << made["held"])
+    width = _STEP + own.get("beat", 0) + made["chunk"] + made["context"] + made["position"] + made["held"]
+    made["ring"] = np.maximum(_SMALLEST["ring"], 1 << made["delay"]) * width
     return made | own
 
 
@@ -132,7 +135,7 @@ def _xnor(f: Mapping[str, Any]) -> Numbers:
         f,
         "xnor.rows xnor.cols xnor.accumulators xnor.dense_words xnor.weight_words xnor.weight_words "
         "xnor.popcount_latency",
-        {"lanes": one, "la": ADD_LATENCY * one, "word": 2 * bits},
+        {"lanes": one, "la": ADD_LATENCY * one, "word": 2 * bits, "beat": _BEAT * one},
     )
     return made | {
         "bits": bits,
@@ -194,47 +197,45 @@ _EDGES = (*_CONTROL, "delay", "rows", "cols")
 _CLOCK = Factor((), ("clock_hz",), along="mhz")
 _FORMAT = Factor(("format",), ("pe.format",))
 _LATENCIES = (Factor(("lm",), ("pe.multiply_latency",)), Factor(("la",), ("pe.add_latency",)))
-_SUMS = Factor((), ("pe.accumulators",), along="sums_deep")
-_HELD = Factor((), ("pe.weight_pairs",), along="held_deep")
 _STCE_PE = (
     _FORMAT,
     *_LATENCIES,
     Factor((), ("pe.dense_words",), along="words_deep"),
     Factor(("lanes",), ("array.w2e_words",)),
     Factor((), ("pe.max_group",), along="index"),
-    _SUMS,
-    _HELD,
+    Factor((), ("pe.accumulators",), along="sums_deep"),
+    Factor((), ("pe.weight_pairs",), along="held_deep"),
     _CLOCK,
 )
-_XNOR_SUMS = Factor((), ("xnor.accumulators",), along="sums_deep")
-_XNOR_HELD = Factor((), ("xnor.weight_words",), along="held_deep")
 _XNOR_PE = (
     Factor((), ("xnor.word_bits",), along="bits"),
     Factor(("lm",), ("xnor.popcount_latency",)),
     Factor((), ("xnor.dense_words",), along="words_deep", bound=True),
     Factor((), ("xnor.weight_words",), along="held_deep", bound=True),
-    _XNOR_SUMS,
+    Factor((), ("xnor.accumulators",), along="sums_deep"),
     _CLOCK,
 )
+_RING = ("ring", "context", "held", "position", "drain")
+_LOOPS = ("context", "held", "position", "drain", "shift", "tail")
 _LANE = Factor(("kind", "group"), ("sore.kind", "pe.max_group"))
 
 RULES: dict[str, dict[str, Rule]] = {
     "stce": {
-        "pe": Rule("pes", (*_WIDTHS, "format", "lanes", "index"), _STCE_PE, ("dense_bits",)),
-        "stce_row": Rule("rows", _ROW, (_SUMS, _HELD), ("ring", "drain")),
+        "pe": Rule("pes", (*_WIDTHS, "format", "lanes", "index"), _STCE_PE, ("dense_bits",), singles=True),
+        "stce_row": Rule("rows", _ROW, (), _RING),
         "edges": Rule(
             "one",
             (*_EDGES, "format", "lanes", "index"),
             (_FORMAT,),
             ("west", "west_recoded", "cols", "cols_recoded", "delay"),
         ),
-        "control": Rule("one", _CONTROL, (_SUMS, _HELD), ("counters", "position")),
+        "control": Rule("one", _CONTROL, (), _LOOPS),
     },
     "xnor_engine": {
-        "xnor_pe": Rule("pes", (*_WIDTHS, "bits"), _XNOR_PE, ("dense_bits", "held_bits", "bits_lm")),
-        "xnor_row": Rule("rows", (*_ROW, "used"), (_XNOR_SUMS, _XNOR_HELD), ("ring", "drain")),
+        "xnor_pe": Rule("pes", (*_WIDTHS, "bits"), _XNOR_PE, ("dense_bits", "held_bits", "bits_lm"), singles=True),
+        "xnor_row": Rule("rows", (*_ROW, "used"), (), _RING),
         "edges": Rule("one", (*_EDGES, "bits", "used"), (), ("cols", "cols_bits", "delay")),
-        "control": Rule("one", (*_CONTROL, "used"), (_XNOR_SUMS, _XNOR_HELD), ("counters", "position")),
+        "control": Rule("one", (*_CONTROL, "used"), (), _LOOPS),
     },
     "sore": {
         "sore_lane": Rule(

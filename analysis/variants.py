@@ -1,6 +1,6 @@
 """What the parameters of a machine take of an FPGA: modules of small machines that differ in few of them, synthesised.
 
-``python -m weft.analysis.variants`` measures ``tables/variants.json`` anew: some forty runs of Yosys, of seconds each
+``python -m weft.analysis.variants`` measures ``tables/variants.json`` anew: some thirty runs of Yosys, of seconds each
 and kept in the cache as they come, so that it goes on where it was stopped. A number after it is how many run at once.
 """
 
@@ -112,6 +112,11 @@ def _stce(target: AreaTarget) -> Iterator[Planned]:
     yield ("control", "stce_row"), {"pe.dense_words": 256}
     for sums, pairs in _RINGS:
         yield ("control", "stce_row"), {"pe.accumulators": sums, "pe.weight_pairs": pairs}
+    for sums in (4, 16):
+        yield ("pe",), {"pe.accumulators": sums}
+    yield ("pe",), {"pe.weight_pairs": 8}
+    for words in (64, 256):
+        yield ("pe",), {"pe.dense_words": words}
 
 
 _XNOR_RIM = ("control", "xnor_row", "edges")
@@ -121,7 +126,8 @@ def _xnor(target: AreaTarget) -> Iterator[Planned]:
     yield ("xnor_pe", *_XNOR_RIM), {}
     for bits in (32, 128, 256):
         yield ("xnor_pe",), {"xnor.word_bits": bits}
-    for cycles in (1, 3):
+    # Yosys 0.70 ends without a word on a count in one cycle for ECP5.
+    for cycles in (4 if target == "ecp5" else 1, 3):
         yield ("xnor_pe",), {"xnor.popcount_latency": cycles}
     yield ("xnor_pe",), {"xnor.popcount_latency": 3, "xnor.word_bits": 128}
     for words in (2, 32):
@@ -236,7 +242,7 @@ def _rtl(spec: AcceleratorSpec, block: str, modules: Sequence[str], prefix: str)
         black = [prefix + name for name in own if name not in modules] + ([f"{prefix}edges.control"] if control else [])
     else:
         parts = {name: part for name, part in parts.items() if name in modules}
-    if "control" in modules:
+    if control and "control" in modules:
         parts["control"] = control(component.spec)
     texts += [rtlil.convert(part, name=prefix + name, emit_src=False) for name, part in parts.items()]
     return "".join(texts), black

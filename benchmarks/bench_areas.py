@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import pytest
 
 from weft.analysis.area_by_shape import area_of_shape, areas
 from weft.analysis.area_model import COUNTS
@@ -36,9 +37,8 @@ def test_areas_of_a_million_machines() -> None:
     begun = time.process_time()
     found = areas(spec, columns, "xcup")
     took = time.process_time() - begun
-    print(f"\n{MACHINES:,} machines in {took:.1f} CPU s, {100 * found.fits().mean():.1f} % fit")
-
-    assert took < SLOWEST
+    if took >= SLOWEST:
+        pytest.fail(f"{MACHINES:,} machines took {took:.1f} CPU s")
     assert not np.isnan(found.lut).any()
     for i in draw.integers(MACHINES, size=40).tolist():
         one = changed(spec, {path: column[i].item() for path, column in columns.items()})

@@ -1,5 +1,6 @@
-"""Machines that no table has, as synthesis counts them: ``python -m weft.tests.held_out_areas`` writes
-tests/analysis/figures/held-out-areas.json anew, in some minutes, for test_area_by_shape.py and docs/results/synthesis.md.
+"""Machines that no table has, as synthesis counts them, for test_area_by_shape.py and docs/results/synthesis.md.
+
+``python -m weft.tests.held_out_areas`` writes tests/analysis/figures/held-out-areas.json anew, in some minutes.
 """
 
 from __future__ import annotations
