@@ -28,6 +28,8 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 _RADIX = 1 << 13
 """Above any number that a class of machines is told by."""
+_LUT_RAM: dict[AreaTarget, int] = {"ecp5": 16, "xcup": 32}
+"""Words of the smallest memory of LUTs: TRELLIS_DPR16X4, RAM32M."""
 _SINGLE = 100.0
 """Weight of a variant that differs from the reference in one field, where those are to be met."""
 
@@ -44,7 +46,7 @@ class ModuleCounts:
 
 def counts_of(block: str, target: AreaTarget, fields: Columns, machines: int) -> tuple[dict[str, ModuleCounts], Any]:
     """Modules of ``block`` in each of ``machines``; and why one is not known, "" where it is, object [machines]."""
-    numbers = NUMBERS[block](fields)
+    numbers = _numbers(block, target, fields)
     reason: NDArray[np.object_] = np.full(machines, "", object)
     found = {}
     for name, rule in RULES[block].items():
@@ -217,6 +219,10 @@ def _named(names: Sequence[str], values: Sequence[Any]) -> str:
     )
 
 
+def _numbers(block: str, target: AreaTarget, fields: Columns) -> Numbers:
+    return NUMBERS[block]({**fields, "lut_ram": np.array([_LUT_RAM[target]])})
+
+
 def _columns(of: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
     return {name: np.array([row[name] for row in of]) for name in of[0]}
 
@@ -226,7 +232,7 @@ def _model(block: str, target: AreaTarget, module: str) -> _Model:
     rows = [row for row in variants(block, target) if module in row.modules]
     of = [row.of for row in rows]
     counts = np.array([row.modules[module] for row in rows], np.int64)
-    return _Model(RULES[block][module], NUMBERS[block](_columns(of)), counts, of)
+    return _Model(RULES[block][module], _numbers(block, target, _columns(of)), counts, of)
 
 
 def _seen(block: str, target: AreaTarget, module: str) -> _Seen:
@@ -237,5 +243,5 @@ def _seen(block: str, target: AreaTarget, module: str) -> _Seen:
         parts = {"edges" if part.name == block else part.name: part for part in made.modules}
         rows.append((of, tuple(getattr(parts[module], name) if module in parts else 0 for name in COUNTS)))
     rows += [(row.of, row.modules[module]) for row in variants(block, target) if module in row.modules]
-    numbers = NUMBERS[block](_columns([of for of, _ in rows]))
+    numbers = _numbers(block, target, _columns([of for of, _ in rows]))
     return _Seen(numbers, np.array([counts for _, counts in rows], np.int64))

@@ -56,8 +56,8 @@ class Rule:
 
 _POWERS = 1 << np.arange(60)
 _FORMATS = {name: number for number, name in enumerate(OPERAND_FORMATS)}
-_SMALLEST = {"ring": 16, "words": 32}
-"""Words below which a memory of LUTs is taken to be no smaller: one of ECP5 has 16, one of UltraScale+ 32."""
+_SMALLEST_RING = 16
+"""Steps below which a row's ring is taken to be no smaller."""
 _STEP = 32
 """Bits of a step besides those that tell places apart (hdl/blocks/control_format.py)."""
 _BEAT = 7
@@ -110,10 +110,10 @@ def _grid(f: Mapping[str, Any], names: str, own: Numbers) -> Numbers:
     }
     for name, bits in (("sums", "context"), ("words", "position"), ("held", "held")):
         made[f"{name}_deep"] = 1 << made[bits]
-    made["dense_bits"] = own["word"] * lanes * np.maximum(_SMALLEST["words"], 2 << made["chunk"])
-    made["held_bits"] = own["word"] * np.maximum(_SMALLEST["words"], 2 << made["held"])
+    made["dense_bits"] = own["word"] * lanes * np.maximum(f["lut_ram"], 2 << made["chunk"])
+    made["held_bits"] = own["word"] * np.maximum(f["lut_ram"], 2 << made["held"])
     width = _STEP + own.get("beat", 0) + made["chunk"] + made["context"] + made["position"] + made["held"]
-    made["ring"] = np.maximum(_SMALLEST["ring"], 1 << made["delay"]) * width
+    made["ring"] = np.maximum(_SMALLEST_RING, 1 << made["delay"]) * width
     return made | own
 
 
@@ -147,15 +147,17 @@ def _xnor(f: Mapping[str, Any]) -> Numbers:
 
 def _sore(f: Mapping[str, Any]) -> Numbers:
     lanes, group = f["sore.lanes"], np.minimum(8, f["pe.max_group"])
-    kind = _coded(f["sore.kind"], {"serial": 0, "network": 1})
+    kind, form = _coded(f["sore.kind"], {"serial": 0, "network": 1}), _coded(f["pe.format"], _FORMATS)
     return {
         "mhz": f["mhz"],
         "lanes": lanes,
         "kind": kind,
         "group": group,
-        "format": _coded(f["pe.format"], _FORMATS),
+        "format": form,
         "serial_lanes": lanes * (kind == 0),
         "network_values": lanes * group * (kind == 1),
+        "bf16_serial": (form == _FORMATS["bf16"]) * (kind == 0),
+        "bf16_network": (form == _FORMATS["bf16"]) * (kind == 1) * group,
         "one": np.ones(1, np.int64),
     }
 
@@ -187,7 +189,8 @@ NUMBERS: dict[str, Callable[[Mapping[str, Any]], Numbers]] = {
     "sore": _sore,
     "wuve": _wuve,
 }
-"""Of each block, from the fields that it depends on, by path, and ``mhz``: int64 arrays, texts where a field is one."""
+"""Of each block, from the fields that it depends on, by path, ``mhz``, and ``lut_ram``, the words of a memory of LUTs:
+int64 arrays, texts where a field is one."""
 
 _WIDTHS = ("context", "held", "chunk", "position", "lm", "la", "mhz")
 _ROW = (*_WIDTHS, "interleave", "delay", "row_delay", "drain")
@@ -238,9 +241,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "control": Rule("one", (*_CONTROL, "used"), (), _LOOPS),
     },
     "sore": {
-        "sore_lane": Rule(
-            "lanes", ("kind", "group", "format", "mhz"), (_LANE, Factor(("kind", "format"), ("sore.kind", "pe.format")))
-        ),
+        "sore_lane": Rule("lanes", ("kind", "group", "format", "mhz"), (_LANE,), ("bf16_serial", "bf16_network")),
         "edges": Rule("one", ("kind", "group", "lanes", "mhz"), (_LANE,), ("serial_lanes", "network_values")),
     },
     "wuve": {

@@ -13,7 +13,8 @@ from weft.hdl.flow import synthesis
 
 
 @pytest.fixture(autouse=True)
-def without_tools(monkeypatch):
+def without_tools(monkeypatch, tmp_path):
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(synthesis, "synthesize", lambda *_: pytest.fail("something was synthesized"))
 
 

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from weft.analysis import area_model
@@ -27,6 +27,14 @@ from weft.workloads.mark import Mark
 
 WITHIN = 0.05
 """Of the LUTs, and of the registers, of a whole block; docs/results/synthesis.md has what was found."""
+FEW = 24
+"""LUTs or registers by which a block of few may be off."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_counted_here(monkeypatch, tmp_path):
+    """What somebody counted with `weft area` is known, too: an empty cache."""
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path))
 
 
 def columns_of(spec: AcceleratorSpec, block: str):
@@ -65,7 +73,7 @@ def machines(draw):
     return changed(changed(spec, {"pe.max_group": 1, "pe.dense_words": 4096}), fields)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(machines())
 def test_the_numbers_of_an_array_are_the_widths_of_its_rtl(spec):
     """`ControlFormat` lays out what is built; the numbers are worked out beside it, in bulk."""
@@ -75,7 +83,10 @@ def test_the_numbers_of_an_array_are_the_widths_of_its_rtl(spec):
     from weft.hdl.blocks.control_format import ControlFormat
 
     for block, described in (("stce", spec), ("xnor_engine", spec.xnor)):
-        numbers = {name: int(value[0]) for name, value in NUMBERS[block](columns_of(spec, block)).items()}
+        numbers = {
+            name: int(value[0])
+            for name, value in NUMBERS[block](columns_of(spec, block) | {"lut_ram": np.array([16])}).items()
+        }
         made = ControlFormat(described)
         widths = {name: Shape.cast(field.shape).width for name, field in made.run}
         for ours, register in {
@@ -115,7 +126,7 @@ def test_modules_with_the_same_numbers_are_the_same_rtl_and_others_are_not():
     def text(**fields):
         spec = changed(base("ecp5"), {name.replace("__", "."): value for name, value in fields.items()})
         key = RULES["stce"]["pe"].key
-        numbers = NUMBERS["stce"](columns_of(spec, "stce"))
+        numbers = NUMBERS["stce"](columns_of(spec, "stce") | {"lut_ram": np.array([16])})
         return rtlil.convert(Uspe(spec), name="pe", emit_src=False), [int(numbers[name][0]) for name in key]
 
     eight = text()
@@ -146,7 +157,7 @@ def near(modules, counted):
     assert {name: of[0] for name, of in found.items()} == {name: of[0] for name, of in counted.items()}
     for number, name in enumerate(COUNTS, 1):
         ours, real = (sum(of[0] * of[number] for of in rows.values()) for rows in (found, counted))
-        assert abs(ours - real) <= WITHIN * real, (name, found, counted)
+        assert abs(ours - real) <= max(FEW, WITHIN * real), (name, found, counted)
 
 
 def counts_by_module(modules):
@@ -184,11 +195,18 @@ def test_the_held_out_machines_are_those_of_the_file_and_in_no_table():
 def test_the_table_has_what_is_planned():
     for block in RULES:
         for target in ("ecp5", "xcup"):
-            planned = [
-                (block_fields(changed(base(target), of), BLOCKS[block]), set(modules))
-                for modules, of in plan(block, target)
-            ]
-            assert [(dict(one.of), set(one.modules)) for one in variants(block, target)] == planned
+            planned, found = (
+                [json.dumps([dict(of), sorted(modules)], sort_keys=True) for of, modules in rows]
+                for rows in (
+                    [
+                        (block_fields(changed(base(target), of), BLOCKS[block]), modules)
+                        for modules, of in plan(block, target)
+                    ],
+                    [(one.of, one.modules) for one in variants(block, target)],
+                )
+            )
+            assert found[0] == planned[0]
+            assert sorted(found) == sorted(planned)
 
 
 GRID = {
