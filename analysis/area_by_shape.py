@@ -35,8 +35,8 @@ _HAS = {"lut": "lut", "ff": "ff", "dsp": "dsp", "bram": "bram", "uram": "uram"}
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Areas(OneLine):
-    """What many machines take of an FPGA, each array [machines]: ``lut`` sites, ``ff``, ``dsp``, ``bram`` and ``uram``,
-    NaN where not known; ``inferred``: whether some module's counts are; ``reason`` why they are not known, or ""."""
+    """What many machines take of an FPGA, float64 [machines]: ``lut`` sites, ``ff``, ``dsp``, ``bram``, ``uram``, NaN where
+    not known; bool ``inferred``: whether some module's counts are; texts ``reason``: why they are not known."""
 
     target: AreaTarget
     lut: NDArray[np.float64]
@@ -48,7 +48,8 @@ class Areas(OneLine):
     reason: NDArray[np.object_]
 
     def shares(self, device: Device | None = None) -> dict[str, NDArray[np.float64]]:
-        """Of what a device has, of the same family and by default the target itself: 1.0 is all of it."""
+        """Of what a device has, float64 [machines] each: 1.0 is all of it. A device is one of the target's family, by
+        default the target itself."""
         has = (device or DEVICES[self.target]).has
         found = {}
         for name in _HAS:
@@ -57,12 +58,12 @@ class Areas(OneLine):
         return found
 
     def fits(self, device: Device | None = None) -> NDArray[np.bool_]:
-        """Whether every share is at most 1; False where the area is not known. Says nothing of routing."""
+        """Whether every share is at most 1, bool [machines]; not where the area is not known. Nothing of routing."""
         fits: NDArray[np.bool_] = np.all([share <= 1 for share in self.shares(device).values()], axis=0)
         return fits
 
     def over(self, device: Device | None = None) -> NDArray[np.object_]:
-        """What a machine takes most too much of; "" where it fits or its area is not known."""
+        """What a machine takes most too much of, texts [machines]; "" where it fits or its area is not known."""
         shares = self.shares(device)
         most = np.argmax(np.nan_to_num(np.stack(list(shares.values())), posinf=1e300), axis=0)
         known = ~np.isnan(self.lut)

@@ -36,8 +36,8 @@ _SINGLE = 100.0
 
 @dataclass(frozen=True, slots=True)
 class ModuleCounts:
-    """A module in each of some machines: ``times`` [machines] it is there, ``each`` [machines, 5] as `COUNTS`, whether
-    ``measured`` [machines] or inferred."""
+    """A module in each of some machines: ``times`` int64 [machines] it is there, ``each`` int64 [machines, 5] as
+    `COUNTS`, bool ``measured`` [machines] or inferred."""
 
     times: Ints
     each: Ints
