@@ -178,8 +178,9 @@ def _area(table: FpgaTable, spec: AcceleratorSpec) -> Area:
     missing = " and ".join(f"{block.title} ({block.name})" for block in uncounted_blocks(spec, "xcup"))
     raise InputError(
         f"table {table.name!r} charges LUTs and registers, and those of {missing} of {spec.name!r} are not counted "
-        "yet: run `weft area --target xcup` with the same --arch once (minutes; the result is kept), or choose a "
-        'chip\'s table (technology = "asic-16nm")'
+        "yet: run `weft area --target xcup` with the same --arch once (minutes; the result is kept; "
+        "--estimate tells beforehand about how many they are), or choose a chip's table "
+        '(technology = "asic-16nm")'
     )
 
 

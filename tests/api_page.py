@@ -111,6 +111,8 @@ GROUPS = {
         "weft.analysis.energy": "energy EnergyReport",
         "weft.analysis.energy_table": "load_table",
         "weft.analysis.area": "machine_area Area",
+        "weft.analysis.area_by_shape": "area_of_shape areas Areas",
+        "weft.analysis.clocks": "closes Closes",
         "weft.analysis.tariff": "tariff",
         "weft.analysis.savings": "saving saving_words Saving",
         "weft.analysis.compare": "Comparison loss_ledger LossLedger",
