@@ -124,6 +124,8 @@ def _show(found: Explored) -> None:
     for name, shares in summary["importances"].items():
         most = ", ".join(f"{share['axis']} {100 * share['share']:.1f} %" for share in shares[:_MATTERED])
         console.print(f"What moved {name}: {most} ({summary['importance_methods'][name][0]})")
+    for name in summary["importance_methods"].keys() - summary["importances"].keys():
+        console.print(f"What moved {name}: {summary['importance_methods'][name][0]}")
     console.print("\n".join(summary["advice"][:_ADVICE]))
     console.print(f"Points: {found.folder / 'points'}; a page of all: weft explore show {found.folder}")
 
