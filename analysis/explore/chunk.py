@@ -234,11 +234,11 @@ def _areas(plan: Plan, rows: _Rows, device: AreaTarget) -> None:
         at = np.flatnonzero(made & np.array([arch == name for arch in archs]))
         if not len(at):
             continue
-        found = areas(
-            base, {field: rows.values[field][at] for field in fields} or {"array.rows": [base.array.rows]}, device
-        )
-        for resource in ("lut", "ff", "dsp", "bram", "uram"):
+        columns = {field: rows.values[field][at] for field in fields}
+        found = areas(base, columns or {"array.rows": np.full(len(at), base.array.rows)}, device)
+        for resource in _RESOURCES:
             rows.out[resource][at] = getattr(found, resource)
+        rows.out["area_inferred"][at] = found.inferred
         has = DEVICES[device].has
         for k, i in enumerate(at):
             if found.reason[k]:
