@@ -35,8 +35,8 @@ _HAS = {"lut": "lut", "ff": "ff", "dsp": "dsp", "bram": "bram", "uram": "uram"}
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Areas(OneLine):
-    """What many machines take of an FPGA, float64 [machines]: ``lut`` sites, ``ff``, ``dsp``, ``bram``, ``uram``, NaN
-    where not known; bool ``inferred``: whether some module's counts are; texts ``reason``: why they are not known."""
+    """What many machines take of an FPGA: float64 [machines] ``lut`` sites, ``ff``, ``dsp``, ``bram`` and ``uram``, NaN
+    where not known; bool ``inferred``: whether some counts are; texts ``reason``: why they are not known."""
 
     target: AreaTarget
     lut: NDArray[np.float64]

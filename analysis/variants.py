@@ -7,7 +7,6 @@ and kept in the cache as they come, so that it goes on where it was stopped. A n
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,10 +18,8 @@ from typing import Any
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.xnor.spec import XnorSpec
-from ..hdl.block import usual_pattern
 from ..hdl.flow.devices import DEVICES, Resources
 from ..hdl.registry import BLOCKS
-from ..workloads.update_rule import SGD
 from .synthesised import AREA_TARGETS, AreaTarget, block_fields
 
 __all__ = ["Fields", "Variant", "changed", "plan", "variants"]
@@ -196,12 +193,12 @@ def measured(block: str, target: AreaTarget, batch: Sequence[Planned]) -> list[d
     Modules are kept apart, so that each is counted as if it were alone (tests/analysis/test_variants.py).
     """
     from ..hdl.flow.devices import resources_of
-    from ..hdl.flow.synthesis import by_module, script_of
+    from ..hdl.flow.synthesis import by_module, modules_apart, script_of
     from ..hdl.flow.tools import cached, run_tool, tool_version
 
     texts, black, kept = list[str](), list[str](), list[str]()
     for number, (modules, fields) in enumerate(batch):
-        text, instances = _rtl(changed(base(target), fields), block, modules, f"v{number}_")
+        text, instances = modules_apart(changed(base(target), fields), BLOCKS[block], modules, f"v{number}_")
         texts.append(text)
         black += instances
         kept += [f"v{number}_{module}" for module in modules]
@@ -226,26 +223,6 @@ def measured(block: str, target: AreaTarget, batch: Sequence[Planned]) -> list[d
         return DEVICES[target].sites(r), r.ff, r.dsp, r.bram, r.uram
 
     return [{module: counts(f"v{number}_{module}") for module in modules} for number, (modules, _) in enumerate(batch)]
-
-
-def _rtl(spec: AcceleratorSpec, block: str, modules: Sequence[str], prefix: str) -> tuple[str, list[str]]:
-    """RTLIL of ``modules``, named with ``prefix``, and what of it is there only to be instantiated."""
-    from amaranth.back import rtlil
-
-    component = BLOCKS[block].make(spec, usual_pattern(spec), SGD)
-    parts, control = dict(component.parts), getattr(component, "control", None)
-    own, texts, black = list(parts), [], []
-    if "edges" in modules:
-        whole = rtlil.convert(component, name=f"{prefix}edges", emit_src=False)
-        instance = re.compile(rf"^(\s*cell )\\({'|'.join(own)})(?= )", re.MULTILINE)
-        texts.append(instance.sub(lambda found: f"{found[1]}\\{prefix}{found[2]}", whole))
-        black = [prefix + name for name in own if name not in modules] + ([f"{prefix}edges.control"] if control else [])
-    else:
-        parts = {name: part for name, part in parts.items() if name in modules}
-    if control and "control" in modules:
-        parts["control"] = control(component.spec)
-    texts += [rtlil.convert(part, name=prefix + name, emit_src=False) for name, part in parts.items()]
-    return "".join(texts), black
 
 
 def _one(job: tuple[str, AreaTarget, list[Planned]]) -> list[dict[str, Counts]]:

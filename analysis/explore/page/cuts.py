@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .optimum import RUNS, optimum
+from ..levels import LEFT_OUT, RUNS
+from .optimum import optimum
 from .points import Points
 from .scales import Levels, Scale, numbers
 from .staircase import Staircase
 from .summary import Objective, Summary
-from .survey import LEFT_OUT, Progress, Survey, survey
+from .survey import Progress, Survey, survey
 
 __all__ = ["Column", "Cuts", "Pair", "Slice", "cut"]
 

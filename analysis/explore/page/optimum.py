@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from .scales import numbers
 
-__all__ = ["RUNS", "Rates", "needed", "optimum"]
+__all__ = ["Rates", "needed", "optimum"]
 
-RUNS = "runs"
 _EARLY = ("pes", "buffer_bytes", "lut", "ff", "dsp", "bram", "uram", "accuracy", "clock_hz")
 """Known of a machine before anything is scheduled, as are its fields."""
 _TIMED = ("cycles", "seconds", "samples_per_second", "samples_per_second_per_lut")

@@ -15,10 +15,9 @@ from .cuts import Cuts
 from .drawn import importance_rows
 from .folder import Results
 from .front_rows import MOST_SHOWN, front_table_rows, value_of
-from .optimum import RUNS
+from ..levels import LEFT_OUT, RUNS
 from .scales import Bins, Levels, label_of, short_label
 from .summary import FILE, Objective, Summary
-from .survey import LEFT_OUT
 
 __all__ = [
     "STATUS_COLOURS",

@@ -13,15 +13,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ....workloads.errors import InputError, nearest
-from .optimum import RUNS, Rates, needed, optimum
+from ..levels import LEFT_OUT, RUNS
+from .optimum import Rates, needed, optimum
 from .points import Points
 from .scales import Bins, Levels, Scale, in_order, numbers
 from .summary import Objective, Summary
 
-__all__ = ["LEFT_OUT", "Progress", "Survey", "survey"]
+__all__ = ["Progress", "Survey", "survey"]
 
 Progress = Callable[[int, int], None]
-LEFT_OUT = "left out"
 _MOST_LEVELS, _MOST_WORDS = 24, 40
 """Numbers beyond the first are binned; an axis of more words than the second is not drawn."""
 _OBJECTIVE_BINS = 56
