@@ -11,11 +11,11 @@ from ....workloads.words import named
 from ...report.markup import Html, element, joined
 from ...report.parts import chart, data_table, legend, sortable
 from ...words import percent, percents
+from ..levels import LEFT_OUT, RUNS
 from .cuts import Cuts
 from .drawn import importance_rows
 from .folder import Results
 from .front_rows import MOST_SHOWN, front_table_rows, value_of
-from ..levels import LEFT_OUT, RUNS
 from .scales import Bins, Levels, label_of, short_label
 from .summary import FILE, Objective, Summary
 
