@@ -210,7 +210,8 @@ def _why(factor: Factor, fields: Columns, where: NDArray[np.bool_], of: Sequence
 def _apart(one: Any, other: Any) -> float:
     if isinstance(one, str):
         return 100.0 * (one != other)
-    return float(abs(np.log2(one / other)))
+    found: float = abs(np.log2(one / other))
+    return found
 
 
 def _named(names: Sequence[str], values: Sequence[Any]) -> str:
@@ -237,7 +238,7 @@ def _model(block: str, target: AreaTarget, module: str) -> _Model:
 
 def _seen(block: str, target: AreaTarget, module: str) -> _Seen:
     """What is known of a module; of machines that were counted whole first."""
-    rows = []
+    rows = list[tuple[Mapping[str, Any], tuple[int, ...]]]()
     for of, made in known_blocks(block, target):
         # A part that takes nothing is left out, and what has no part that is counted apart is all edges.
         parts = {"edges" if part.name == block else part.name: part for part in made.modules}

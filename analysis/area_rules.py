@@ -74,7 +74,7 @@ def _hold(number: Any) -> Any:
     return np.searchsorted(_POWERS, number, side="right")
 
 
-def _coded(names: Any, codes: Mapping[str, int]) -> Any:
+def _coded(names: Any, codes: Mapping[Any, int]) -> Any:
     names = np.asarray(names)
     return np.select([names == name for name in codes], list(codes.values()), -1)
 
