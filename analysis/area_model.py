@@ -210,8 +210,7 @@ def _why(factor: Factor, fields: Columns, where: NDArray[np.bool_], of: Sequence
 def _apart(one: Any, other: Any) -> float:
     if isinstance(one, str):
         return 100.0 * (one != other)
-    found: float = abs(np.log2(one / other))
-    return found
+    return abs(float(np.log2(one / other)))
 
 
 def _named(names: Sequence[str], values: Sequence[Any]) -> str:
