@@ -14,7 +14,7 @@ from ..integers import ceil_div
 from ..jit import inlined, kernel
 from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG
 from ..problem import LONGEST
-from ..stce.search import CYCLES, EDP
+from ..stce.search import CYCLES, EDP, NOTHING, better_than
 from .amounts import COUNTED
 from .beside import update_cycles, vector_cycles
 from .counts import count_update, count_vector
@@ -69,9 +69,12 @@ def _placed(step: Step, place: int, v: NDArray[np.int64], asked: Asked, memory: 
     # Of a problem: keep and group.
     if step.problems[first, 5] and step.problems[first, 6] > limits_of(v).max_group:
         return _Placed(PATTERN, 0, 0, first, -1, 0.0)
-    found, problem = solved(step, first, v, asked, memory), first
+    found, problem = solved(step, first, v, asked, memory, NOTHING), first
     if other >= 0:
-        turned = solved(step, other, v, asked, memory)
+        than = NOTHING
+        if found.status == FITS:
+            than = better_than(asked.objective, found.key, found.units, found.moved)
+        turned = solved(step, other, v, asked, memory, than)
         if _better(asked.objective, turned, found):
             found, problem = turned, other
     if found.status != FITS:

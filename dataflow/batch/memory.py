@@ -19,7 +19,7 @@ from ..problem import MemoryMachine, Problem, share
 from ..stce.cost import Form, cost_of
 from ..stce.dataflows import col_axis, demand_of, registers, row_axis, tiling, widest
 from ..stce.pace import ArrayMachine
-from ..stce.search import EDP, ENERGY, Found, search_both
+from ..stce.search import EDP, ENERGY, NOTHING, Found, search_both
 from ..stce.space import Limits, Only
 from .counts import count_product
 from .points import array_of, limits_of, memory_of
@@ -52,13 +52,15 @@ class Solved(NamedTuple):
 class Memory(NamedTuple):
     """Searches of machines that are alike but for capacities; int64 but for ``priced``.
 
-    ``machine`` [11]: what they have in common. ``searches`` [problems]: how many there were of each. By problem and
+    ``machine`` [11]: what they have in common. ``asked`` [problems]: how many searches of each there were, of which
+    ``searches`` [problems] were kept. By problem and
     search, of those kept: ``room`` [.., 7], the capacities; ``found`` [.., 3], as `Solved`; ``mappings`` [.., 2, 9],
     the fastest and the best; ``counts`` [.., counted], what the best does, columns as `amounts.COUNTED`, none unless
     they are asked for; ``priced``, float64 [.., 2], under energy and edp, what they minimise and picojoules.
     """
 
     machine: NDArray[np.int64]
+    asked: NDArray[np.int64]
     searches: NDArray[np.int64]
     room: NDArray[np.int64]
     found: NDArray[np.int64]
@@ -73,6 +75,7 @@ def memory_for(step: Step, counted: int) -> Memory:
     n = len(step.problems)
     return Memory(
         np.full(11, -1, np.int64),
+        np.zeros(n, np.int64),
         np.zeros(n, np.int64),
         np.empty((n, _KEPT, 7), np.int64),
         np.empty((n, _KEPT, 3), np.int64),
@@ -91,6 +94,7 @@ def forget_others(memory: Memory, v: NDArray[np.int64]) -> None:
         if memory.machine[i] != v[column]:
             memory.machine[i], alike = v[column], False
     if not alike:
+        memory.asked[:] = 0
         memory.searches[:] = 0
 
 
@@ -189,16 +193,21 @@ def _recalled(memory: Memory, problem: int, p: Problem, v: NDArray[np.int64]) ->
 
 
 @kernel
-def solved(step: Step, problem: int, v: NDArray[np.int64], asked: Asked, memory: Memory) -> Solved:
-    """The search of a problem for a machine, int64 [20], or what is known of it."""
+def solved(step: Step, problem: int, v: NDArray[np.int64], asked: Asked, memory: Memory, than: Found) -> Solved:
+    """The search of a problem for a machine, int64 [20], or what is known of it; ``than``: nothing that is no better is
+    of use (`search.better_than`)."""
     p = problem_at(step.problems[problem])
     slot = _recalled(memory, problem, p, v)
     if slot >= 0:
         found = memory.found[problem, slot]
         return Solved(found[0], found[1], found[2], memory.priced[problem, slot, 0], slot)
     x, y, limits, price = array_of(v), memory_of(v), limits_of(v), _price_at(step.prices[problem])
-    fastest, best = search_both(p, x, y, limits, price, asked.objective, asked.only)
+    # A search that finds nothing better answers for no other machine, so one where others may follow finds the best.
+    if memory.asked[problem]:
+        than = NOTHING
+    memory.asked[problem] += 1
+    fastest, best = search_both(p, x, y, limits, price, asked.objective, asked.only, than)
     # That all of a large space is too long does not say that a part of it has any mapping.
-    if best.status != TOO_LONG:
+    if best.status == FITS or (best.status != TOO_LONG and than.place == NOTHING.place):
         slot = _keep(memory, problem, p, v, asked, price, fastest, best)
     return Solved(best.status, best.units, best.moved, best.key, slot)
