@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from ...workloads.errors import InputError
 from ...workloads.files import write_atomically
+from ..executor import Executor
 from .axes import Axis
 from .chunk import RUNS, evaluate_points
 from .plan import Plan
-from .sweep import Executor, make, merged, part_path
+from .sweep import make, merged, part_path
 from .table import parquet_bytes, read_parts, table_of
 
 if TYPE_CHECKING:

@@ -7,15 +7,14 @@ then: the same space gives the same bytes in one process, in many, and after any
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,9 +26,10 @@ from ...dataflow.schedule import Schedule
 from ...simulator.step import simulate
 from ...simulator.system import simulate_system
 from ...workloads.errors import InputError, reading, shorten
-from ...workloads.files import alone, remove_parts, sources_digest, write_atomically
+from ...workloads.files import alone, remove_parts, write_atomically
 from ...workloads.strict import read_file
 from ..energy import energy
+from ..executor import Executor, Serial, sources
 from ..scheduling import scheduled
 from .chunk import RUNS, evaluate_points
 from .front import merge
@@ -40,19 +40,7 @@ from .summary import summary
 from .table import parquet_bytes, read_parts, table_of
 from .work import Machines, step_at, traced, work_at
 
-__all__ = [
-    "Executor",
-    "Progress",
-    "Serial",
-    "make",
-    "merged",
-    "part_path",
-    "rows_of",
-    "scheduled_at",
-    "sources",
-    "sweep",
-    "values_of",
-]
+__all__ = ["Progress", "make", "merged", "part_path", "rows_of", "scheduled_at", "sweep", "values_of"]
 
 SCHEMA = 1
 """Of a folder; one of another is refused."""
@@ -65,23 +53,6 @@ _SYSTEM_PART = 8
 
 Progress = Callable[[str, int, int], object]
 """What is done, how much of it, and of how much."""
-
-
-class Executor(Protocol):
-    """Whatever calls a function for many tasks."""
-
-    def each(self, do: Callable[[int], bytes], tasks: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        """Task and result, in the order in which they come."""
-        ...
-
-
-class Serial:
-    """One after the other, in this process."""
-
-    def each(self, do: Callable[[int], bytes], tasks: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        """Task and result, in order."""
-        for task in tasks:
-            yield task, do(task)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +154,6 @@ def _otherwise(key: str, held: Any, asked: Any) -> str:
     name = names[0]
     was, now = (shorten(json.dumps(of.get(name)), 200) for of in (held, asked))
     return f"holds another space, of {name} = {was} and not {now}"
-
-
-@cache
-def sources() -> str:
-    """Digest of all that has a part in the numbers of a point."""
-    root = Path(__file__).parents[2]
-    digests = [sources_digest(root / name) for name in ("workloads", "dataflow", "simulator", "analysis")]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def part_path(folder: Path, number: int) -> Path:
