@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from ..workloads.errors import InputError, printable
+from ..workloads.errors import printable
+from .clusters import executor_at
 from .console import bar, get_console, make_table, name_of, percent
-from .options import Json
+from .options import Cluster, Insecure, Json
 from .outputs import print_json, require_writable_file, require_writable_folder
 from .pipeline import users_code
 
 if TYPE_CHECKING:
-    from ..analysis.explore.parts import Executor
     from ..analysis.explore.saved import Explored
 
 __all__ = ["explore_app"]
@@ -53,11 +51,8 @@ def run(
     output: Annotated[
         Path | None, typer.Option("-o", metavar="DIR", help="Keep points here; out/explore/NAME of the space if none.")
     ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(metavar="local|tcp://..|tls://..", help="Dask: a worker a core here, or those of a scheduler."),
-    ] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain TCP to another host.")] = False,
+    cluster: Cluster = None,
+    insecure: Insecure = False,
     as_json: Json = False,
 ) -> None:
     """Evaluate every point of a space, or go on where it was ended, and find its front."""
@@ -70,30 +65,16 @@ def run(
     name = Path(space.partition(".py:")[0]).name.removesuffix(".toml").removesuffix(".py")
     folder = output or Path("out") / "explore" / name
     require_writable_folder(folder)
-    with users_code(space), bar("exploring") as progress, _executor(cluster, insecure) as executor:
-        try:
+    try:
+        with users_code(space), bar("exploring") as progress, executor_at(cluster, insecure) as executor:
             sweep(read, folder, executor, lambda what, done, total: progress(done, total))
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"the same command goes on from {folder}") from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the same command goes on from {folder}") from None
     found = read_explored(folder)
     if as_json:
         print_json(found.summary)
         return
     _show(found)
-
-
-@contextmanager
-def _executor(address: str | None, insecure: bool) -> Iterator[Executor | None]:
-    """What does the work: this process, if no cluster is named."""
-    if address is None:
-        if insecure:
-            raise InputError("--insecure is of a cluster: name it with --cluster")
-        yield None
-        return
-    from ..analysis.explore.cluster import cluster
-
-    with cluster(address, insecure=insecure) as made:
-        yield made
 
 
 def _show(found: Explored) -> None:

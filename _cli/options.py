@@ -20,11 +20,13 @@ __all__ = [
     "Arch",
     "AttentionBy",
     "Batch",
+    "Cluster",
     "Command",
     "DrawAll",
     "Folder",
     "Freeze",
     "InputShape",
+    "Insecure",
     "Json",
     "MappingRules",
     "Model",
@@ -134,3 +136,8 @@ MappingRules = Annotated[
 Folder = Annotated[Path | None, typer.Option("-o", metavar="DIR", help="Write results and pictures to this folder.")]
 DrawAll = Annotated[bool, typer.Option("--draw-all", help="With -o: draw every run, and all for dark pages too.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(metavar="local|tcp://..|tls://..", help="Dask: a worker a core here, or those of a scheduler."),
+]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Allow plain TCP to another host.")]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import pandas as pd
 import pyarrow as pa
 
 from ...workloads.files import write_atomically
+from ..executor import Executor
 from .front import merge
 from .levels import RUNS
 from .measures import Measure
@@ -24,9 +24,7 @@ __all__ = [
     "SPACE",
     "SUMMARY",
     "SYSTEM",
-    "Executor",
     "Progress",
-    "Serial",
     "make",
     "merged",
     "part_path",
@@ -41,23 +39,6 @@ JOURNAL = "optuna.journal"
 
 Progress = Callable[[str, int, int], object]
 """What is done, how much of it, and of how much."""
-
-
-class Executor(Protocol):
-    """Whatever calls a function for many tasks."""
-
-    def each(self, do: Callable[[int], bytes], tasks: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        """Task and result, in the order in which they come."""
-        ...
-
-
-class Serial:
-    """One after the other, in this process."""
-
-    def each(self, do: Callable[[int], bytes], tasks: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        """Task and result, in order."""
-        for task in tasks:
-            yield task, do(task)
 
 
 def part_path(folder: Path, number: int) -> Path:

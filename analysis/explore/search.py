@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from ...workloads.errors import InputError
 from ...workloads.files import write_atomically
+from ..executor import Executor
 from .axes import Axis
 from .chunk import evaluate_points
 from .levels import RUNS
-from .parts import JOURNAL, Executor, make, merged, part_path
+from .parts import JOURNAL, make, merged, part_path
 from .plan import Plan
 from .saved import read_explored
 from .table import parquet_bytes, read_parts, table_of

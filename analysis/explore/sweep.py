@@ -7,12 +7,11 @@ then: the same space gives the same bytes in one process, in many, and after any
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,26 +23,13 @@ from numpy.typing import NDArray
 
 from ...dataflow.config_io import dumps_spec
 from ...workloads.errors import InputError, reading, shorten
-from ...workloads.files import alone, remove_parts, sources_digest, write_atomically
+from ...workloads.files import alone, remove_parts, write_atomically
 from ...workloads.strict import read_file
+from ..executor import Executor, Serial, sources
 from .chunk import evaluate_points
 from .measures import Measure, sign
 from .overlapped import AT_ONCE, Overlapped
-from .parts import (
-    FRONT,
-    POINTS,
-    SPACE,
-    SUMMARY,
-    SYSTEM,
-    Executor,
-    Progress,
-    Serial,
-    make,
-    merged,
-    part_path,
-    rows_of,
-    values_of,
-)
+from .parts import FRONT, POINTS, SPACE, SUMMARY, SYSTEM, Progress, make, merged, part_path, rows_of, values_of
 from .plan import Plan, plan_of
 from .search import search
 from .space import Space, space_json
@@ -51,7 +37,7 @@ from .summary import summary
 from .table import parquet_bytes, read_parts, table_of
 from .work import traced, work_at
 
-__all__ = ["sources", "sweep"]
+__all__ = ["sweep"]
 
 SCHEMA = 1
 """Of a folder; one of another is refused."""
@@ -156,14 +142,6 @@ def _otherwise(key: str, held: Any, asked: Any) -> str:
     name = names[0]
     was, now = (shorten(json.dumps(of.get(name)), 200) for of in (held, asked))
     return f"holds another space, of {name} = {was} and not {now}"
-
-
-@cache
-def sources() -> str:
-    """Digest of all that has a part in the numbers of a point."""
-    root = Path(__file__).parents[2]
-    digests = [sources_digest(root / name) for name in ("workloads", "dataflow", "simulator", "analysis")]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _waves(plan: Plan) -> Iterator[range]:
