@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import log2
 from typing import Any
 
 import numpy as np
@@ -210,7 +211,7 @@ def _why(factor: Factor, fields: Columns, where: NDArray[np.bool_], of: Sequence
 def _apart(one: Any, other: Any) -> float:
     if isinstance(one, str):
         return 100.0 * (one != other)
-    return abs(float(np.log2(one / other)))
+    return abs(log2(one / other))
 
 
 def _named(names: Sequence[str], values: Sequence[Any]) -> str:
