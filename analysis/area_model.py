@@ -211,7 +211,8 @@ def _why(factor: Factor, fields: Columns, where: NDArray[np.bool_], of: Sequence
 def _apart(one: Any, other: Any) -> float:
     if isinstance(one, str):
         return 100.0 * (one != other)
-    return abs(log2(one / other))
+    ratio: float = one / other
+    return abs(log2(ratio))
 
 
 def _named(names: Sequence[str], values: Sequence[Any]) -> str:

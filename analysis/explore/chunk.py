@@ -178,7 +178,7 @@ def _run(
     points = points_of(specs, shared_prices() if Objective.named(goal).priced else None)
     if plan.space.prune and best is not None:
         costs, known = _costs(plan, rows, at, step, specs[0].clock_hz, best)
-        found = front(step, points, costs, goal, known)
+        found = front(step, points, costs, goal, known=known)
         out["bound_cycles"][at] = found.bound
         status, cycles, moved = found.status, found.cycles, found.dram_bytes
     else:

@@ -41,8 +41,8 @@ def front(
     machines: Iterable[AcceleratorSpec] | Points,
     others: ArrayLike,
     objective: Objective | str = Objective.CYCLES,
-    known: ArrayLike = (),
     prices: PricesOf | None = None,
+    known: ArrayLike = (),
 ) -> Front:
     """The machines on which the step of ``workload`` has the fewest cycles and the least of ``others``, float64
     [points, costs], numbers of each machine such as its PEs: all that no other machine is better than, which is to be
