@@ -22,7 +22,7 @@ from ..explore.page.scales import Bins, short_label
 from ..explore.page.staircase import Staircase
 from ..explore.page.summary import Objective, Summary
 from ..theme import Theme, theme_of
-from .drawing import BOTTOM, CHARACTER, LEFT, Picture, bare, head
+from .drawing import BOTTOM, CHARACTER, LEFT, Picture, bare, head, legend
 
 __all__ = ["axes_figure", "front_figure", "importances_figure"]
 
@@ -154,23 +154,7 @@ def _front_legend(figure: Figure, pair: Pair, theme: Theme) -> None:
     if pair.bound is not None:
         hatched = Patch(facecolor="none", edgecolor=theme.muted, hatch="////", linewidth=0.5, label="none, by bound")
         handles.append(hatched)
-    _legend(figure, handles)
-
-
-def _legend(figure: Figure, handles: list[Patch | Line2D]) -> None:
-    figure.legend(
-        handles=handles,
-        ncols=len(handles),
-        loc="upper left",
-        frameon=False,
-        fontsize=9,
-        handlelength=1.1,
-        handletextpad=0.4,
-        columnspacing=1.1,
-        borderpad=0,
-        borderaxespad=0,
-        bbox_to_anchor=(LEFT / figure.get_figwidth(), 1 - 0.78 / figure.get_figheight()),
-    )
+    legend(figure, handles, handle=1.1)
 
 
 def axes_figure(cuts: Cuts, front: pd.DataFrame | None, summary: Summary, theme: str = "light") -> Figure:
@@ -261,7 +245,7 @@ def importances_figure(summary: Summary, theme: str = "light") -> Figure:
         ax.set_yticks(range(len(rows)), [row["label"] for row in rows])
         ax.set_ylim(len(rows) - 0.45, -0.55)
         ax.set_xlabel("% of the variance of each objective", fontsize=9)
-        _legend(figure, handles)
+        legend(figure, handles, handle=1.1)
         top = max(rows, key=lambda row: row["shares"][0])
         head(figure, f"{top['label']} decides most of {names[0]}: {100 * top['shares'][0]:.0f} %", _of(summary), look)
     return figure

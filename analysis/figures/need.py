@@ -19,7 +19,7 @@ from ..need_words import setting_words, share_words, step_on
 from ..resources import Resource
 from ..theme import Theme, theme_of
 from ..words import seconds, time_unit
-from .drawing import LEFT, Picture, head
+from .drawing import Picture, head, legend
 from .labels import place_labels
 
 __all__ = ["need_figure"]
@@ -149,19 +149,7 @@ def _legend(figure: Figure, found: Need, colours: Sequence[str], theme: Theme) -
         Line2D([], [], marker="s", linestyle="", color=theme.causes["dram_stall"], label="the machine"),
         Patch(color=theme.causes["wuve"], alpha=0.3, label=f"within {share_words(found.within)}"),
     ]
-    figure.legend(
-        handles=handles,
-        ncols=len(handles),
-        loc="upper left",
-        frameon=False,
-        fontsize=9,
-        handletextpad=0.4,
-        columnspacing=1.2,
-        borderpad=0,
-        borderaxespad=0,
-        handlelength=1.2,
-        bbox_to_anchor=(LEFT / figure.get_figwidth(), 1 - 0.78 / figure.get_figheight()),
-    )
+    legend(figure, handles, handle=1.2)
 
 
 def _title(found: Need) -> str:
