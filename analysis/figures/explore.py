@@ -185,7 +185,7 @@ def axes_figure(cuts: Cuts, front: pd.DataFrame | None, summary: Summary, theme:
         ax.set_xlim(0, len(names) - 1)
         ax.set_ylim(-0.01, 1.01)
         ax.axis("off")
-        _legend(
+        legend(
             figure,
             [
                 Patch(color=look.causes["compute"], label="scheduled (darker: more)"),

@@ -183,7 +183,6 @@ def _legend(figure: Figure, study: Study, colours: dict[str | None, str], theme:
         dot(theme.muted, "beaten", filled=False),
         Line2D([], [], color=theme.muted, linestyle=":", label="target"),
     ]
-    height = figure.get_figheight()
     legend(figure, handles, below=0.72, handle=1.2)
 
 
