@@ -210,7 +210,7 @@ def _why(factor: Factor, fields: Columns, where: NDArray[np.bool_], of: Sequence
 
 def _apart(one: Any, other: Any) -> float:
     if isinstance(one, str):
-        return 100.0 * (one != other)
+        return 100.0 if one != other else 0.0
     ratio: float = one / other
     return abs(log2(ratio))
 

@@ -22,7 +22,17 @@ from .stce.spec import StceSpec
 from .xnor.engine import Xnor
 from .xnor.spec import XnorSpec
 
-__all__ = ["engine_of", "engines_of", "evaluate", "peak_of", "place", "placed_on", "register_engine", "tiled"]
+__all__ = [
+    "array_alone",
+    "engine_of",
+    "engines_of",
+    "evaluate",
+    "peak_of",
+    "place",
+    "placed_on",
+    "register_engine",
+    "tiled",
+]
 
 Make = Callable[[AcceleratorSpec], Engine | None]
 
@@ -35,6 +45,11 @@ def engines_of(spec: AcceleratorSpec) -> tuple[Engine, ...]:
     """The engines of a machine, in the order of its description; those of others after its own."""
     made = (make(spec) for make in _OUTSIDE.values())
     return (*(_engine(own, spec) for own in spec.engines), *(engine for engine in made if engine is not None))
+
+
+def array_alone(spec: AcceleratorSpec) -> bool:
+    """Whether a machine has no engine besides its array; nothing is made for it."""
+    return len(spec.engines) == 1 and all(make(spec) is None for make in _OUTSIDE.values())
 
 
 def register_engine(name: str, make: Make) -> None:

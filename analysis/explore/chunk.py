@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...dataflow.accelerator import AcceleratorSpec
+from ...dataflow.batch.columns import points_from_columns
 from ...dataflow.batch.evaluate import Status, evaluate
 from ...dataflow.batch.front import front, lower_bounds
 from ...dataflow.batch.points import points_of
 from ...dataflow.batch.step import require_bulk
-from ...dataflow.engines import engines_of
+from ...dataflow.engines import array_alone
 from ...dataflow.objective import Objective
 from ...hdl.flow.devices import DEVICES
 from ...simulator.memory import memory_need
@@ -27,7 +28,7 @@ from ..energy import energy
 from ..scheduling import scheduled
 from ..synthesised import AREA_TARGETS, AreaTarget
 from ..tariff import shared_prices
-from .axes import WORK
+from .axes import WORK, machine_fields
 from .energy import joules
 from .levels import LEFT_OUT, REFUSED, RUNS
 from .measures import Known, Measure, sign
@@ -57,6 +58,17 @@ _FLOATS_OF = {
 }
 
 
+class _Group(NamedTuple):
+    """What points have in common that are scheduled together. ``alone``: machines without an engine besides the array,
+    which are evaluated in bulk."""
+
+    work: Work
+    goal: str
+    arch: str
+    clock_hz: int
+    alone: bool
+
+
 @dataclass(slots=True)
 class _Rows:
     """Points as they are worked out."""
@@ -66,6 +78,7 @@ class _Rows:
     specs: list[AcceleratorSpec | None]
     works: list[Work]
     goals: list[str]
+    archs: list[str]
     reasons: list[list[str]]
     steps_to_target: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
@@ -85,13 +98,14 @@ def evaluate_points(
     rows = _made(plan, values)
     _known_early(plan, rows)
     _refuse_over(plan, rows, early=True)
-    groups: dict[tuple[Work, str, int], list[int]] = {}
+    groups: dict[_Group, list[int]] = {}
     for i in rows.open():
         spec = rows.specs[i]
         assert spec is not None, "a row without a machine has a reason"
-        groups.setdefault((rows.works[i], rows.goals[i], spec.clock_hz), []).append(int(i))
-    for (work, goal, _), numbers in groups.items():
-        _run(plan, rows, work, goal, np.array(numbers, np.int64), best)
+        group = _Group(rows.works[i], rows.goals[i], rows.archs[i], spec.clock_hz, array_alone(spec))
+        groups.setdefault(group, []).append(int(i))
+    for group, numbers in groups.items():
+        _run(plan, rows, group, np.array(numbers, np.int64), best)
         if each is not None:
             each(len(numbers))
     _derive(rows)
@@ -108,14 +122,15 @@ def _made(plan: Plan, values: Columns) -> _Rows:
     floats = [*_FLOATS, *(name for known, names in _FLOATS_OF.items() if _wants(plan, known) for name in names)]
     out |= {name: np.zeros(n, np.int64) for name in _INTEGERS} | {name: np.full(n, np.nan) for name in floats}
     machines = Machines(plan.bases, tuple(values))
-    rows = _Rows(values, out, [], [], [], [[] for _ in range(n)])
+    rows = _Rows(values, out, [], [], [], [], [[] for _ in range(n)])
     names, lists = tuple(values), [column.tolist() for column in values.values()]
     for i, point in enumerate(zip(*lists, strict=True)):
         at = dict(zip(names, point, strict=True))
         rows.works.append(work_at(plan.space, plan.models, at))
         rows.goals.append(str(at.get("objective", plan.space.objective)))
+        rows.archs.append(str(at.get("arch", plan.space.arch)))
         try:
-            rows.specs.append(machines.at(str(at.get("arch", plan.space.arch)), at))
+            rows.specs.append(machines.at(rows.archs[i], at))
         except InputError as error:
             rows.specs.append(None)
             rows.reasons[i].append(f"machine: {error}")
@@ -159,30 +174,35 @@ def _known_early(plan: Plan, rows: _Rows) -> None:
         _accuracies(plan, rows)
 
 
-def _run(
-    plan: Plan, rows: _Rows, work: Work, goal: str, at: NDArray[np.int64], best: NDArray[np.float64] | None
-) -> None:
-    """Schedule the points ``at``, which share their work, objective and clock."""
+def _run(plan: Plan, rows: _Rows, group: _Group, at: NDArray[np.int64], best: NDArray[np.float64] | None) -> None:
+    """Schedule the points ``at``, which are a group."""
     specs = [spec for i in at if (spec := rows.specs[i]) is not None]
     try:
-        step = step_at(work)
+        step = step_at(group.work)
     except InputError as error:
         for i in at:
             rows.reasons[i].append(f"step: {error}")
         return
     out = rows.out
-    if not _in_bulk(step, specs):
+    if not (group.alone and _in_bulk(step)):
         for i, spec in zip(at, specs, strict=True):
-            _one(out, int(i), step, spec, goal)
+            _one(out, int(i), step, spec, group.goal)
         return
-    points = points_of(specs, shared_prices() if Objective.named(goal).priced else None)
+    # What a machine may do without, such as a unit for trees, has no part in a point.
+    rules = machine_fields()
+    own = [name for name in rows.values if name not in WORK and not rules[name].table]
+    fields = {name: _plain(rows.values[name][at]) for name in own}
+    if Objective.named(group.goal).priced or not fields:
+        points = points_of(specs, shared_prices())
+    else:
+        points = points_from_columns(plan.bases[group.arch], fields)
     if plan.space.prune and best is not None:
-        costs, known = _costs(plan, rows, at, step, specs[0].clock_hz, best)
-        found = front(step, points, costs, goal, known=known)
+        costs, known = _costs(plan, rows, at, step, group.clock_hz, best)
+        found = front(step, points, costs, group.goal, known=known)
         out["bound_cycles"][at] = found.bound
         status, cycles, moved = found.status, found.cycles, found.dram_bytes
     else:
-        made = evaluate(step, points, goal, amounts="joules" in out)
+        made = evaluate(step, points, group.goal, amounts="joules" in out)
         status, cycles, moved = made.status, made.cycles, made.dram_bytes
         out["bound_cycles"][at] = lower_bounds(step, points)
         if "joules" in out:
@@ -197,9 +217,12 @@ def _run(
             out["status"][i], out["reason"][i] = _WORDS[Status(one)]
 
 
-def _in_bulk(step: Workload, specs: Sequence[AcceleratorSpec]) -> bool:
-    if any(len(engines_of(spec)) > 1 for spec in specs):
-        return False
+def _plain(column: NDArray[Any]) -> NDArray[Any]:
+    """Text as NumPy has it, int64 or bool as they are, [points]."""
+    return column.astype(str) if column.dtype == object else column
+
+
+def _in_bulk(step: Workload) -> bool:
     try:
         require_bulk(step)
     except InputError:
@@ -228,10 +251,9 @@ def _areas(plan: Plan, rows: _Rows, device: AreaTarget) -> None:
     """What each machine takes of the device, and where that is more than it has, or not known."""
     fields = [name for name in rows.values if name not in WORK]
     rows.out["area_inferred"] = np.zeros(len(rows.specs), bool)
-    archs = [str(arch) for arch in rows.values.get("arch", np.full(len(rows.specs), plan.space.arch, object))]
     made = np.array([spec is not None for spec in rows.specs])
     for name, base in plan.bases.items():
-        at = np.flatnonzero(made & np.array([arch == name for arch in archs]))
+        at = np.flatnonzero(made & np.array([arch == name for arch in rows.archs]))
         if not len(at):
             continue
         columns = {field: rows.values[field][at] for field in fields}
