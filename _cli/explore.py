@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from ..workloads.errors import InputError, printable
+from ..workloads.errors import printable
+from .clusters import executor_at
 from .console import bar, get_console, make_table, name_of, percent
-from .options import Json
-from .outputs import print_json, require_writable_folder
+from .options import Cluster, Insecure, Json
+from .outputs import print_json, require_writable_file, require_writable_folder
 from .pipeline import users_code
 
 if TYPE_CHECKING:
     from ..analysis.explore.saved import Explored
-    from ..analysis.explore.sweep import Executor
 
 __all__ = ["explore_app"]
 
@@ -53,11 +51,8 @@ def run(
     output: Annotated[
         Path | None, typer.Option("-o", metavar="DIR", help="Keep points here; out/explore/NAME of the space if none.")
     ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(metavar="local|tcp://..|tls://..", help="Dask: a worker a core here, or those of a scheduler."),
-    ] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Allow plain TCP to another host.")] = False,
+    cluster: Cluster = None,
+    insecure: Insecure = False,
     as_json: Json = False,
 ) -> None:
     """Evaluate every point of a space, or go on where it was ended, and find its front."""
@@ -70,30 +65,16 @@ def run(
     name = Path(space.partition(".py:")[0]).name.removesuffix(".toml").removesuffix(".py")
     folder = output or Path("out") / "explore" / name
     require_writable_folder(folder)
-    with users_code(space), bar("exploring") as progress, _executor(cluster, insecure) as executor:
-        try:
+    try:
+        with users_code(space), bar("exploring") as progress, executor_at(cluster, insecure) as executor:
             sweep(read, folder, executor, lambda what, done, total: progress(done, total))
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"the same command goes on from {folder}") from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the same command goes on from {folder}") from None
     found = read_explored(folder)
     if as_json:
         print_json(found.summary)
         return
     _show(found)
-
-
-@contextmanager
-def _executor(address: str | None, insecure: bool) -> Iterator[Executor | None]:
-    """What does the work: this process, if no cluster is named."""
-    if address is None:
-        if insecure:
-            raise InputError("--insecure is of a cluster: name it with --cluster")
-        yield None
-        return
-    from ..analysis.explore.cluster import cluster
-
-    with cluster(address, insecure=insecure) as made:
-        yield made
 
 
 def _show(found: Explored) -> None:
@@ -124,6 +105,8 @@ def _show(found: Explored) -> None:
     for name, shares in summary["importances"].items():
         most = ", ".join(f"{share['axis']} {100 * share['share']:.1f} %" for share in shares[:_MATTERED])
         console.print(f"What moved {name}: {most} ({summary['importance_methods'][name][0]})")
+    for name in summary["importance_methods"].keys() - summary["importances"].keys():
+        console.print(f"What moved {name}: {summary['importance_methods'][name][0]}")
     console.print("\n".join(summary["advice"][:_ADVICE]))
     console.print(f"Points: {found.folder / 'points'}; a page of all: weft explore show {found.folder}")
 
@@ -134,6 +117,34 @@ def _cell(name: str, value: Any) -> str:
     if name == "system_gap":
         return f"{100 * value:+.2f} %"
     return f"{value:,}" if isinstance(value, int) or float(value).is_integer() else f"{value:.6g}"
+
+
+def show(
+    folder: Folder,
+    output: Annotated[
+        Path | None, typer.Option("-o", metavar="FILE.html", help="The page; DIR/explore.html if none.")
+    ] = None,
+) -> None:
+    """Make one HTML page of an exploration, and figures for papers beside it."""
+    path = folder / "explore.html" if output is None else output
+    require_writable_file(path)
+    from ..analysis.explore.page.cuts import cut
+    from ..analysis.explore.page.figures import explored_pictures
+    from ..analysis.explore.page.folder import read_results
+    from ..analysis.explore.page.page import explore_page
+    from ..workloads.files import write_atomically
+
+    results = read_results(folder, path)
+    with bar(f"reading {folder}") as progress:
+        cuts = cut(results.points, results.summary, progress)
+    page = explore_page(results, cuts, f"Explored machines: {folder.resolve().name}").encode()
+    figures = explored_pictures(results, cuts, path.stem)
+    for name, data in figures.items():
+        write_atomically(path.parent / name, data)
+    write_atomically(path, page)
+    get_console().print(f"{path}: {cuts.points:,} machines, {len(page) / 1e6:.1f} MB; open it in a browser")
+    if figures:
+        get_console().print(f"{path.with_suffix('')}-*: {len(figures)} figures, PNG and PDF")
 
 
 def report(

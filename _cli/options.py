@@ -20,11 +20,13 @@ __all__ = [
     "Arch",
     "AttentionBy",
     "Batch",
+    "Cluster",
     "Command",
     "DrawAll",
     "Folder",
     "Freeze",
     "InputShape",
+    "Insecure",
     "Json",
     "MappingRules",
     "Model",
@@ -93,7 +95,8 @@ Patterns = Annotated[
     typer.Option(
         metavar="[LAYERS=]KEEP:GROUP",
         help=f"N:M pattern, {DEFAULT_NM} if none; of some layers, as layer4.*=1:8 or fc=dense: the last rule that "
-        "matches holds; repeatable.",
+        "matches holds; repeatable. Or a policy and its budget, as erk@0.25 or fisher@0.25:scores.json; under integer "
+        "integer: int2 to int8.",
     ),
 ]
 Optimizer = Annotated[RuleName | None, typer.Option(help="Update rule; sgd, which has momentum, by default.")]
@@ -133,3 +136,8 @@ MappingRules = Annotated[
 Folder = Annotated[Path | None, typer.Option("-o", metavar="DIR", help="Write results and pictures to this folder.")]
 DrawAll = Annotated[bool, typer.Option("--draw-all", help="With -o: draw every run, and all for dark pages too.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(metavar="local|tcp://..|tls://..", help="Dask: a worker a core here, or those of a scheduler."),
+]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Allow plain TCP to another host.")]

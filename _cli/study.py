@@ -12,9 +12,10 @@ import typer
 
 from ..workloads.errors import InputError, printable
 from ..workloads.files import cache_root
+from .clusters import executor_at
 from .console import bar, get_console, make_table, si
 from .inputs import machine, split_names
-from .options import DATA_HELP, DEFAULT_NM, Json
+from .options import DATA_HELP, DEFAULT_NM, Cluster, Insecure, Json
 from .outputs import print_json, require_writable_folder
 
 if TYPE_CHECKING:
@@ -78,12 +79,16 @@ def study(
     keep: Annotated[
         bool, typer.Option("--keep", help="Take trainings in DIR that another state of the sources made, too.")
     ] = False,
+    cluster: Cluster = None,
+    insecure: Insecure = False,
     as_json: Json = False,
 ) -> None:
     """Train every model under every scheme, simulate what was trained, and put accuracy beside time and energy."""
     from ..workloads.schemes.scheme import SCHEMES
     from ..workloads.sparsity import NMPattern
 
+    if jobs is not None and cluster is not None:
+        raise InputError("--jobs is of processes here, and a cluster has its own workers; leave out one of the two")
     folder = output if output is not None else (cache_root() or Path("out")) / "study"
     require_writable_folder(folder)
     from ..analysis.study import StudySpec, run_study
@@ -102,12 +107,12 @@ def study(
     )
     require_free_for_study(folder)
 
-    with redirect_stdout(sys.stderr), bar("training") as progress:
-        try:
+    try:
+        with redirect_stdout(sys.stderr), bar("training") as progress, executor_at(cluster, insecure) as executor:
             at_once = jobs if jobs is not None else os.cpu_count() or 1
-            found = run_study(spec, folder, at_once, progress, keep=keep)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"the same command goes on from {folder}") from None
+            found = run_study(spec, folder, at_once, progress, keep=keep, executor=executor)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the same command goes on from {folder}") from None
     save_study(found, folder, context.obj)
     if as_json:
         print_json(study_dict(found, context.obj))

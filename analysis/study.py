@@ -28,6 +28,7 @@ from ..workloads.step import Measured, Workload
 from ..workloads.words import named
 from .energy import energy
 from .energy_table import load_table
+from .executor import Executor
 from .study_rows import REFERENCE, PhaseCost, StudyRow, aggregate
 from .study_tracks import tracks
 from .tariff import tariff
@@ -122,7 +123,13 @@ class Study(Shown):
 
 
 def run_study(
-    spec: StudySpec, folder: Path, jobs: int = 1, progress: Progress | None = None, *, keep: bool = False
+    spec: StudySpec,
+    folder: Path,
+    jobs: int = 1,
+    progress: Progress | None = None,
+    *,
+    keep: bool = False,
+    executor: Executor | None = None,
 ) -> Study:
     """Train what ``folder`` does not hold yet, simulate, and put it side by side; see :func:`.run_trainings`."""
     tariff(load_table(spec.machine.technology), spec.machine)  # refuses what it cannot charge before the work
@@ -130,7 +137,7 @@ def run_study(
     flat = planned(_specs(spec))
     for plan in flat:
         plans.setdefault((plan.spec.model, plan.spec.scheme, plan.spec.pattern), []).append(plan)
-    done = run_trainings(flat, folder, jobs, progress, keep=keep)
+    done = run_trainings(flat, folder, jobs, progress, keep=keep, executor=executor)
     place, rows, steps = _placer(spec.machine), [], {}
     reference: dict[str, dict[int, Training]] = {}
     baseline: dict[str, StudyRow] = {}

@@ -10,22 +10,26 @@ from __future__ import annotations
 import ast
 import hashlib
 import shutil
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ..workloads.errors import InputError, require_int
 from ..workloads.files import alone, write_atomically
 from ..workloads.gemm import Pass
 from ..workloads.host import Host
-from ..workloads.pool import run_each
+from ..workloads.pool import attempt, run_each
 from ..workloads.schemes.scheme import SCHEMES, scheme
 from ..workloads.sigint import asked_to_stop
 from ..workloads.sparsity import NMPattern
 from ..workloads.strict import dump_json, read_json, read_text
+from .executor import Executor, TasksLost
 
 if TYPE_CHECKING:
     from ..workloads.training import TrainResult, TrainSpec
@@ -40,6 +44,8 @@ _ALWAYS = ("training/__init__.py", "models/hf/__init__.py")
 """Where a training begins; the second is imported only when it is needed."""
 NICE = 10
 """Hours of work in the background: whoever sits at the machine comes first."""
+_ONE_AT_A_TIME = Lock()
+"""PyTorch's generator and its settings are a process's, and not a thread's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +111,16 @@ class Training:
             raise InputError(
                 f"phases of a training cover {sum(p.steps for p in self.phases)} of {self.steps[-1]} steps"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """What comes from a worker: a training, or why there is none."""
+
+    __pydantic_config__ = _STRICT
+
+    training: Training | None = None
+    failure: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,9 +204,18 @@ def _imports(path: Path) -> list[Path]:
 
 
 def run_trainings(
-    plans: Sequence[Planned], folder: Path, jobs: int, progress: Progress | None = None, *, keep: bool = False
+    plans: Sequence[Planned],
+    folder: Path,
+    jobs: int,
+    progress: Progress | None = None,
+    *,
+    keep: bool = False,
+    executor: Executor | None = None,
 ) -> dict[str, Training | str]:
     """Do the trainings that ``folder`` does not hold, ``jobs`` at a time; by key, the training or why there is none.
+
+    ``executor``: does them in place of ``jobs`` processes. Its workers need not see ``folder``, so a training that is
+    cut off there has no checkpoint and begins anew.
 
     ``keep``: one of the same spec and data is held whatever sources, PyTorch and NumPy it was made by.
 
@@ -204,7 +229,7 @@ def run_trainings(
         done = {key: held for key in wanted if (held := _read(folder, key)) is not None}
         if keep:
             done |= _of_other_sources({k: plan for k, plan in wanted.items() if k not in done}, folder)
-        return _trained(wanted, done, folder, jobs, progress or (lambda done, total: None))
+        return _trained(wanted, done, folder, executor or jobs, progress or (lambda done, total: None))
 
 
 def holds(folder: Path, plan: Planned) -> bool:
@@ -236,7 +261,7 @@ def _spec_document(spec: TrainSpec) -> dict[str, Any]:
 
 
 def _trained(
-    wanted: dict[str, Planned], held: Mapping[str, Training], folder: Path, jobs: int, tell: Progress
+    wanted: dict[str, Planned], held: Mapping[str, Training], folder: Path, by: Executor | int, tell: Progress
 ) -> dict[str, Training | str]:
     done: dict[str, Training | str] = dict(held)
     for key in done:
@@ -251,11 +276,49 @@ def _trained(
             done[plan.key] = held if held is not None else f"{_file(folder, plan.key)}: is gone"
             tell(len(done), len(wanted))
 
+        if not isinstance(by, int):
+            _train_elsewhere(left, folder, by, took)
+            return done
         # Trainings hear SIGINT, too, and write a checkpoint after the step that is running.
         with asked_to_stop() as stop:
             begin, do = partial(_load, _sources()), partial(_train, folder)
-            run_each(left, jobs, begin=begin, do=do, took=took, stop=stop, nice=NICE)
+            run_each(left, by, begin=begin, do=do, took=took, stop=stop, nice=NICE)
     return done
+
+
+def _train_elsewhere(
+    plans: Sequence[Planned], folder: Path, executor: Executor, took: Callable[[Planned, str | None], None]
+) -> None:
+    """Keep what workers train; those that kill their workers have failed, as a process of ours would."""
+    try:
+        for plan, made in executor.each(_elsewhere, plans):
+            outcome = read_json(_Outcome, made.decode(), f"training {plan.key}")
+            if outcome.training is not None:
+                write_atomically(_file(folder, plan.key), dump_json(Training, outcome.training))
+            took(plan, outcome.failure)
+    except TasksLost as error:
+        for plan in error.tasks:
+            took(plan, str(error))
+
+
+def _elsewhere(plan: Planned) -> bytes:
+    """Train on a worker, whose data and libraries have to be those of the study."""
+    with _ONE_AT_A_TIME, TemporaryDirectory(prefix="weft-training-") as folder:
+        _require_same(plan)
+        made: list[Training] = []
+        failure = attempt(lambda one: made.append(_result(one, Path(folder))), plan)
+        return dump_json(_Outcome, _Outcome(training=made[0] if made else None, failure=failure))
+
+
+def _require_same(plan: Planned) -> None:
+    """Refuse to train what would bear the key of another training."""
+    try:
+        (own,) = planned([plan.spec])
+    except InputError as error:
+        raise InputError(f"worker on {socket.gethostname()}: {error}") from None
+    if own.key != plan.key:
+        what = "data differ" if own.data != plan.data else "PyTorch, NumPy or model differs"
+        raise InputError(f"worker on {socket.gethostname()}: its {what} from those of the study; give it the same")
 
 
 def _load(sources: dict[str, str]) -> str:
@@ -272,14 +335,19 @@ def _load(sources: dict[str, str]) -> str:
 
 def _train(folder: Path, plan: Planned) -> None:
     """Train, or go on where an earlier process was killed, and write the result."""
+    place = folder / "running" / plan.key
+    write_atomically(_file(folder, plan.key), dump_json(Training, _result(plan, place)))
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def _result(plan: Planned, place: Path) -> Training:
+    """Train in ``place``, or go on from its checkpoint."""
     from ..workloads.training import CHECKPOINT, resume, train
 
-    place = folder / "running" / plan.key
     # What the study asks for is all of the spec: its model may be a user's code, which a checkpoint alone never names.
     asked = {f.name: getattr(plan.spec, f.name) for f in fields(plan.spec)}
     result = resume(place, asked) if (place / CHECKPOINT).exists() else train(plan.spec, place)
-    write_atomically(_file(folder, plan.key), dump_json(Training, _kept(result, plan.data)))
-    shutil.rmtree(place, ignore_errors=True)
+    return _kept(result, plan.data)
 
 
 def _kept(result: TrainResult, data: str) -> Training:

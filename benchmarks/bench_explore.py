@@ -1,5 +1,5 @@
 """Machines a second for a ResNet-50 step, BDWP 2:8 at batch 64: scheduled one by one at random, on a grid, and decided
-for a front.
+for a front; with joules, and points of columns.
 
 Rates are by CPU time of this process, since machines are shared; what else ran on a core still slows it. All of the
 step counts: products with their fallback, vector work and updates.
@@ -7,17 +7,29 @@ step counts: products with their fallback, vector work and updates.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
+from operator import attrgetter
 from random import Random
 from typing import TypeVar
 
 import numpy as np
 import pytest
 
+from weft.analysis.cluster import cluster
+from weft.analysis.energy import energy
+from weft.analysis.explore import plan
+from weft.analysis.explore.energy import joules
+from weft.analysis.explore.space import read_space
+from weft.analysis.explore.sweep import sweep
+from weft.analysis.scheduling import scheduled
+from weft.analysis.tariff import shared_prices
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, SoreSpec, VectorSpec
+from weft.dataflow.batch.columns import points_from_columns
 from weft.dataflow.batch.evaluate import Evaluated, Status, evaluate
 from weft.dataflow.batch.front import front
 from weft.dataflow.batch.points import COLUMN, Points, points_of
@@ -80,6 +92,19 @@ def grid() -> Iterator[AcceleratorSpec]:
         )
 
 
+VARIED = (
+    "array.rows",
+    "array.cols",
+    "pe.accumulators",
+    "pe.dense_words",
+    "buffers.w2e_bytes",
+    "buffers.n2s_bytes",
+    "buffers.output_bytes",
+    "vector.lanes",
+)
+"""Fields of the grid."""
+
+
 def costs_of(points: Points) -> np.ndarray:
     """PEs and bytes of buffers."""
     rows = points.rows
@@ -120,6 +145,29 @@ def test_scheduled(benchmark, step, space, objective):
     require_schedules(found, step, specs, objective)
 
 
+@pytest.mark.parametrize("objective", ["cycles", "energy", "edp"])
+def test_priced(benchmark, step, objective):
+    """Scheduled under an objective, and joules of every point."""
+    specs = list(anywhere(300, 3))
+    points = points_of(specs, shared_prices())
+
+    found = by_cpu(benchmark, points, lambda: joules(evaluate(step, points, objective, amounts=True), specs).joules)
+
+    for i in Random(0).sample(range(len(specs)), 10):
+        if np.isfinite(found[i]):
+            assert energy(simulate(scheduled(step, specs[i], objective))).joules == found[i]
+
+
+def test_points_of_columns(benchmark):
+    """Points of the grid, without a description each."""
+    wanted = points_of(grid())
+    columns = {path: np.array([attrgetter(path)(spec) for spec in grid()]) for path in VARIED}
+
+    found = by_cpu(benchmark, wanted, lambda: points_from_columns(SAT, columns))
+
+    assert (found.rows == wanted.rows).all()
+
+
 def test_decided_for_a_front(benchmark, step):
     """The least cycles, PEs and bytes of buffers of 20,000 independent machines; the front is that of all schedules."""
     points = points_of(anywhere(20_000, 2))
@@ -134,3 +182,63 @@ def test_decided_for_a_front(benchmark, step):
     benchmark.extra_info["scheduled"] = int(np.count_nonzero(found.status != Status.LEFT_OUT))
     benchmark.extra_info["front"] = len(best)
     assert found.best.tolist() == best
+
+
+SWEPT = {
+    "model": "resnet9",
+    "arch": "sat-ecp5",
+    "batch": 32,
+    "objectives": ["seconds", "pes"],
+    "axes": {
+        "array.rows": list(range(2, 18, 2)),
+        "array.cols": list(range(2, 18, 2)),
+        "buffers.w2e_bytes": {"first": 4096, "last": 32768, "times": 2},
+        "buffers.n2s_bytes": {"first": 4096, "last": 32768, "times": 2},
+        "dram.bytes_per_second": [1e9, 2e9, 4e9],
+        "nm": ["2:4", "2:8", "1:8"],
+    },
+}
+"""9,216 points of a small network."""
+
+
+@contextmanager
+def workers(count: int) -> Iterator[str]:
+    """Address of a scheduler with as many workers, all on this host."""
+    from distributed.deploy.subprocess import SubprocessCluster
+
+    with SubprocessCluster(
+        n_workers=count, threads_per_worker=1, dashboard_address=None, worker_kwargs={"dashboard": False}
+    ) as made:
+        yield made.scheduler_address
+
+
+def test_two_workers(benchmark, tmp_path, monkeypatch):
+    """By wall time, so of a quiet machine alone: a second worker halves the time of the parts and of nothing else."""
+    monkeypatch.setattr(plan, "_CHUNK", 512)
+    given, seconds = read_space(SWEPT), dict[int, float]()
+
+    def timed(count: int, name: str) -> None:
+        points: list[float] = []
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what == "points":
+                points.append(time.perf_counter())
+
+        with workers(count) as address, cluster(address) as executor:
+            # Each worker loads and compiles what it needs before its time counts.
+            sweep(read_space({**SWEPT, "batch": 16}), tmp_path / f"{name}-warm", executor)
+            sweep(given, tmp_path / name, executor, tell)
+        seconds[count] = points[-1] - points[0]
+
+    timed(1, "one")
+    benchmark.pedantic(timed, args=(2, "two"), rounds=1)
+
+    for count, taken in seconds.items():
+        benchmark.extra_info[f"points_per_second_{count}"] = round(9216 / taken)
+    benchmark.extra_info["load"] = os.getloadavg()[0]
+    one, two = (
+        {str(p.relative_to(tmp_path / name)): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
+        for name in ("one", "two")
+    )
+    assert one == two
+    assert len(one) >= 9216 // 512

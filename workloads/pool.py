@@ -15,7 +15,7 @@ from .errors import InputError
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
-__all__ = ["run_each"]
+__all__ = ["attempt", "run_each"]
 
 T = TypeVar("T")
 
@@ -121,7 +121,7 @@ def _work(connection: Connection, begin: Callable[[], str], do: Callable[[Any], 
         hindered = begin()
         while True:
             item = connection.recv()
-            connection.send(hindered or _attempt(do, item))
+            connection.send(hindered or attempt(do, item))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         return
 
@@ -133,7 +133,8 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _attempt(do: Callable[[Any], None], item: Any) -> str | None:
+def attempt(do: Callable[[Any], None], item: Any) -> str | None:
+    """``do`` an item; why it failed, or None."""
     try:
         do(item)
     except InputError as error:

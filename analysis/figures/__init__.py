@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .comparison import comparison_figure
 from .layers import layers_figure
+from .need import need_figure
 from .regret import regret_figure
 from .roofline import roofline_figure
 from .study import study_figure
@@ -14,6 +15,7 @@ __all__ = [
     "comparison_figure",
     "cost_figure",
     "layers_figure",
+    "need_figure",
     "regret_figure",
     "roofline_figure",
     "study_figure",

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ...workloads.errors import InputError, shorten
 from ..theme import Theme, theme_of
-from .drawing import BOTTOM, LEFT, Picture, head
+from .drawing import BOTTOM, Picture, head, legend
 
 __all__ = ["regret_figure"]
 
@@ -58,18 +58,7 @@ def _draw(regrets: pd.DataFrame, theme: Theme) -> Figure:
         theme,
     )
     handles = [Line2D([], [], color=colours[one], linewidth=2, label=one) for one in optimisers]
-    figure.legend(
-        handles=handles,
-        ncols=len(handles),
-        loc="upper left",
-        frameon=False,
-        fontsize=9,
-        handlelength=1.4,
-        columnspacing=1.4,
-        borderpad=0,
-        borderaxespad=0,
-        bbox_to_anchor=(LEFT / _WIDTH, 1 - 0.78 / height),
-    )
+    legend(figure, handles, handle=1.4)
     return figure
 
 
