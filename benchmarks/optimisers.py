@@ -36,7 +36,7 @@ from weft.workloads.strict import read_file
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 By = Literal["random", "nsga2", "tpe"]
-OPTIMISERS: dict[str, By] = {"random": "random", "nsga2": "nsga2", "tpe": "tpe", "tpe of logarithms": "tpe"}
+OPTIMISERS: dict[str, By] = {"random": "random", "nsga2": "nsga2", "tpe": "tpe", "tpe-log2": "tpe"}
 """By Optuna's sampler, at its defaults. What TPE learns from follows the hypervolume of what it is told, so it is told
 the objectives, and in runs of its own their logarithms."""
 ASKS, SEEDS, BATCH = 512, 10, 16
@@ -92,7 +92,7 @@ def asked(known: Known, name: str, seed: int) -> list[int]:
     for _ in range(ASKS // BATCH):
         rows = known.answers(asker.ask(BATCH))
         numbers += rows["point"].to_pylist()
-        asker.tell(_logarithms(rows, known.plan.objectives) if name.endswith("logarithms") else rows)
+        asker.tell(_logarithms(rows, known.plan.objectives) if name.endswith("log2") else rows)
     return numbers
 
 
@@ -104,7 +104,7 @@ def _logarithms(rows: pa.Table, objectives: Sequence[Measure]) -> pa.Table:
 
 def kept(known: Known, folder: Path, name: str, seed: int) -> pd.DataFrame:
     """Rows of the points that an optimiser asks for, of an earlier search if there was one."""
-    path = folder / "asked" / f"{name.replace(' ', '-')}-{seed}-{ASKS}-{BATCH}.json"
+    path = folder / "asked" / f"{name}-{seed}-{ASKS}-{BATCH}.json"
     if not path.exists():
         write_atomically(path, json.dumps(asked(known, name, seed)).encode())
     return known.frame.iloc[json.loads(read_file(path))]

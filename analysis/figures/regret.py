@@ -82,5 +82,6 @@ def _panel(ax: Axes, rows: pd.DataFrame, colours: dict[str, str], theme: Theme) 
 def _title(last: pd.DataFrame) -> str:
     """Who misses least at the end, of each space."""
     best = last.loc[last.groupby("space", sort=False)["median"].idxmin()]
-    found = (f"{100 * row.median:.2g} % ({row.optimiser}, {row.space})" for row in best.itertuples(index=False))
-    return f"Least missing after {last['asked'].iloc[0]:,} points: {', '.join(found)}"
+    shares = [float(share) for share in best["median"]]
+    found = ", ".join(f"{100 * share:.2g} % by {one}" for share, one in zip(shares, best["optimiser"], strict=True))
+    return f"Least missing after {last['asked'].iloc[0]:,} points: {found}"

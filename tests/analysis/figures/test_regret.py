@@ -31,7 +31,7 @@ def test_words_stay_apart(theme, spaces):
 def test_the_title_names_who_misses_least_after_most_points():
     title = words(regret_figure(rows(["one"], ["random", "tpe"])))
 
-    assert any(t.get_text() == "Least missing after 512 points: 0.39 % (tpe, one)" for t in title)
+    assert any(t.get_text() == "Least missing after 512 points: 0.39 % by tpe" for t in title)
 
 
 def test_lines_are_the_medians_in_percent():
