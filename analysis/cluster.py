@@ -217,7 +217,7 @@ def _local() -> Iterator[str]:
         workers = ("--nworkers", str(CPU_COUNT), "--nthreads", "1", "--scheduler-file", str(file))
         nannies = held.enter_context(_process(log, "worker", *host, *workers, *ours))
         # Without workers tasks would wait for ever; without a scheduler they are given up.
-        Thread(target=lambda: (nannies.wait(), _let_go(scheduler)), daemon=True).start()
+        Thread(target=_end_after, args=(nannies, scheduler), daemon=True).start()
         yield address
 
 
@@ -258,6 +258,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _end_after(first: subprocess.Popen[bytes], then: subprocess.Popen[bytes]) -> None:
+    first.wait()
+    _let_go(then)
 
 
 def _let_go(process: subprocess.Popen[bytes]) -> None:

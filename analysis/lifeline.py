@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from contextlib import suppress
+from multiprocessing import active_children
 from typing import Any
 
 __all__ = ["FOLDER", "dask_setup"]
@@ -22,13 +22,9 @@ def dask_setup(server: Any) -> None:
 def _end_with_parent() -> None:
     # The kernel closes the other end however that process ends, by SIGKILL too.
     os.read(0, 1)
-    import psutil
-
-    for child in psutil.Process().children():
-        with suppress(psutil.NoSuchProcess):
-            # What tracks semaphores and the like ends by itself, when it has removed them.
-            if "resource_tracker" not in " ".join(child.cmdline()):
-                child.kill()
-                child.wait(1)
+    # Workers are children of a nanny; what tracks its semaphores is none, and ends when it has removed them.
+    for child in active_children():
+        child.kill()
+        child.join(1)
     shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
     os._exit(0)
