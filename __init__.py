@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from .analysis.compare import Comparison
     from .analysis.explore.space import Space
+    from .analysis.need import Need
     from .analysis.verify.network import Classification
     from .dataflow.accelerator import AcceleratorSpec
     from .dataflow.constraint import MappingFile
@@ -54,6 +55,7 @@ __all__ = [
     "schedule",
     "simulate",
     "compare",
+    "need",
     "train",
     "classify",
     "explore",
@@ -117,12 +119,13 @@ def sparsify(workload: Workload, scheme: str, nm: Asked = None) -> Workload:
     ``"xnor"``, whose operands of few values take none.
 
     By layer: ``{"*": "2:8", "layer4.*": "1:8", "fc": "dense"}`` or ``["2:8", "layer4.*=1:8", "fc=dense"]``, shell
-    wildcards over module paths; of the rules that match a layer the last one holds (docs/by-layer.md).
+    wildcards over module paths; of the rules that match a layer the last one holds. Or a policy and its budget, as
+    ``"erk@0.25"`` or ``"fisher@0.25:scores.json"`` (docs/by-layer.md).
     """
     from .workloads.schemes.annotate import annotate
-    from .workloads.sparsity import LayerPatterns
+    from .workloads.schemes.policies import patterns_of
 
-    return annotate(workload, scheme, LayerPatterns.read(nm))
+    return annotate(workload, scheme, patterns_of(nm, workload))
 
 
 def machine(name: str | Path) -> AcceleratorSpec:
@@ -205,11 +208,27 @@ def compare(
     """The same step under several schemes on one machine, side by side; ``nm`` as for :func:`sparsify`, for those of
     them that have a use for it."""
     from .analysis.compare import compare as side_by_side
+    from .workloads.schemes.policies import patterns_of
     from .workloads.schemes.scheme import scheme
 
-    patterns = {name: nm if scheme(name).takes_pattern else None for name in schemes}
-    steps = [sparsify(workload, name, pattern) for name, pattern in patterns.items()]
+    having = [name for name in schemes if scheme(name).takes_pattern or scheme(name).takes_integers]
+    asked = patterns_of(nm, workload) if having else None
+    integers = asked is not None and bool(asked.integers)
+    useful = [name for name in having if scheme(name).takes_pattern or integers]
+    steps = [sparsify(workload, name, asked if name in useful else None) for name in schemes]
     return side_by_side([simulate(schedule(step, machine, objective)) for step in steps])
+
+
+def need(
+    workload: Workload, machine: AcceleratorSpec | str, resource: str, within: float = 0.01, objective: str = "cycles"
+) -> Need:
+    """The least ``"dram"`` bandwidth, ``"buffers"`` or ``"array"`` of a machine with which a step takes at most
+    ``within``, a share, longer than with any amount of it (docs/need.md)."""
+    from .analysis.need import need as needed
+    from .dataflow.config_io import load_spec
+
+    spec = load_spec(machine) if isinstance(machine, str) else machine
+    return needed(workload, spec, resource, within, objective)
 
 
 def train(

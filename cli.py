@@ -22,13 +22,16 @@ from ._cli.explain import energy
 from ._cli.explore import explore_app
 from ._cli.explore import report as explore_report
 from ._cli.explore import run as explore_run
+from ._cli.explore import show as explore_show
 from ._cli.fold import fold
 from ._cli.gemm import gemm
 from ._cli.interrupts import INTERRUPTED, CommandInterrupt, interrupts
 from ._cli.models import models
+from ._cli.need import need
 from ._cli.options import Command
 from ._cli.report import report
 from ._cli.run import run
+from ._cli.sensitivity import sensitivity
 from ._cli.study import study
 from ._cli.synth import synth
 from ._cli.trace import trace
@@ -49,8 +52,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _COMMANDS = (
-    *(models, archs, trace, run, compare, report, gemm, fold, tree),
-    *(verify, verilog, train, classify, study, synth, area, dram),
+    *(models, archs, trace, run, compare, need, report, gemm, fold, tree),
+    *(verify, verilog, train, classify, sensitivity, study, synth, area, dram),
 )
 for _command in _COMMANDS:
     app.command(cls=Command)(_command)
@@ -58,7 +61,7 @@ for _command in _COMMANDS:
 _explain_app = typer.Typer(help="Take a reported number apart.")
 _explain_app.command(cls=Command)(energy)
 app.add_typer(_explain_app, name="explain")
-for _part in (explore_run, explore_report):
+for _part in (explore_run, explore_show, explore_report):
     explore_app.command(cls=Command)(_part)
 app.add_typer(explore_app, name="explore")
 

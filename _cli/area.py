@@ -20,14 +20,21 @@ __all__ = ["area"]
 def area(
     arch: Arch = DEFAULT_ARCH,
     target: Annotated[Literal["ecp5", "xcup"], typer.Option(help="LFE5U-85F or XCVU9P.")] = "xcup",
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Run no tool: modules not counted are inferred from those of others.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """What a whole machine takes of an FPGA, from measured synthesis of its blocks."""
     from ..analysis.area import machine_area
+    from ..analysis.area_by_shape import area_of_shape
 
     spec = machine(arch)
-    with bar("synthesizing") as progress:
-        found = machine_area(spec, target, progress)
+    if estimate:
+        found = area_of_shape(spec, target)
+    else:
+        with bar("synthesizing") as progress:
+            found = machine_area(spec, target, progress)
     if as_json:
         print_json(found.document())
         return
@@ -45,6 +52,9 @@ def _show(area: Area) -> None:
     rows.append(("all", "", "", *(f"{area.total[name]:,}" for name in names)))
     rows.append((area.device, "", "", *(f"{area.has[name]:,}" for name in names)))
     rows.append(("share", "", "", *(percent(area.total[name], area.has[name]) for name in names)))
+    if area.inferred:
+        of = ", ".join(f"{item.block} {item.name}" for item in area.inferred)
+        console.print(f"Inferred from modules of other machines, not counted: {of}. `weft area` counts them.")
     console.print(make_table("", ("block", "each", "count", *(name.replace("_", " ") for name in names)), rows, left=2))
     console.print(
         "Yosys' counts, not Vivado's; buffers by capacity; DMA, memory controller and vector unit are not there."

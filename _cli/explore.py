@@ -12,7 +12,7 @@ from ..workloads.errors import printable
 from .clusters import executor_at
 from .console import bar, get_console, make_table, name_of, percent
 from .options import Cluster, Insecure, Json
-from .outputs import print_json, require_writable_folder
+from .outputs import print_json, require_writable_file, require_writable_folder
 from .pipeline import users_code
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = ["explore_app"]
 
 _SHOWN = 20
 """Rows of a front in the terminal; the file has all."""
+_MATTERED, _ADVICE = 4, 8
 _WIDTH = 145
 
 
@@ -87,7 +88,7 @@ def _show(found: Explored) -> None:
         console.print(f"    by {name_of(what)}: {count:,} ({percent(count, points)})")
     front = found.front()
     if not len(front):
-        console.print("No point runs and holds all constraints.")
+        console.print("\n".join(["No point runs and holds all constraints.", *summary["advice"]]))
         return
     objectives = [o["name"] for o in summary["objectives"]]
     front = front.sort_values(objectives[0], ascending=summary["objectives"][0]["direction"] == "min")
@@ -96,11 +97,17 @@ def _show(found: Explored) -> None:
     differ = [name for name in axes if name not in same]
     columns = ["point", *differ, *(name for name in objectives if name not in differ), "system_seconds", "system_gap"]
     rows = [tuple(_cell(name, row[name]) for name in columns) for _, row in front.head(_SHOWN).iterrows()]
-    console.print(make_table("The front", tuple(name.replace(".", ".\n") for name in columns), rows))
+    console.print(make_table("The front", tuple(columns), rows, width=_WIDTH))
     if same:
         console.print(f"All with {', '.join(f'{name} {_cell(name, front[name].iloc[0])}' for name in same)}")
     if len(front) > _SHOWN:
         console.print(f"{len(front) - _SHOWN:,} more in {found.folder / 'front.parquet'}")
+    for name, shares in summary["importances"].items():
+        most = ", ".join(f"{share['axis']} {100 * share['share']:.1f} %" for share in shares[:_MATTERED])
+        console.print(f"What moved {name}: {most} ({summary['importance_methods'][name][0]})")
+    for name in summary["importance_methods"].keys() - summary["importances"].keys():
+        console.print(f"What moved {name}: {summary['importance_methods'][name][0]}")
+    console.print("\n".join(summary["advice"][:_ADVICE]))
     console.print(f"Points: {found.folder / 'points'}; a page of all: weft explore show {found.folder}")
 
 
@@ -110,6 +117,34 @@ def _cell(name: str, value: Any) -> str:
     if name == "system_gap":
         return f"{100 * value:+.2f} %"
     return f"{value:,}" if isinstance(value, int) or float(value).is_integer() else f"{value:.6g}"
+
+
+def show(
+    folder: Folder,
+    output: Annotated[
+        Path | None, typer.Option("-o", metavar="FILE.html", help="The page; DIR/explore.html if none.")
+    ] = None,
+) -> None:
+    """Make one HTML page of an exploration, and figures for papers beside it."""
+    path = folder / "explore.html" if output is None else output
+    require_writable_file(path)
+    from ..analysis.explore.page.cuts import cut
+    from ..analysis.explore.page.figures import explored_pictures
+    from ..analysis.explore.page.folder import read_results
+    from ..analysis.explore.page.page import explore_page
+    from ..workloads.files import write_atomically
+
+    results = read_results(folder, path)
+    with bar(f"reading {folder}") as progress:
+        cuts = cut(results.points, results.summary, progress)
+    page = explore_page(results, cuts, f"Explored machines: {folder.resolve().name}").encode()
+    figures = explored_pictures(results, cuts, path.stem)
+    for name, data in figures.items():
+        write_atomically(path.parent / name, data)
+    write_atomically(path, page)
+    get_console().print(f"{path}: {cuts.points:,} machines, {len(page) / 1e6:.1f} MB; open it in a browser")
+    if figures:
+        get_console().print(f"{path.with_suffix('')}-*: {len(figures)} figures, PNG and PDF")
 
 
 def report(

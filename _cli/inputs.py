@@ -14,6 +14,7 @@ from .options import DEFAULT_NM
 if TYPE_CHECKING:
     from ..dataflow.accelerator import AcceleratorSpec
     from ..dataflow.constraint import MappingFile
+    from ..workloads.schemes.policies import Policy
     from ..workloads.sparsity import LayerPatterns, NMPattern
 
 __all__ = [
@@ -27,9 +28,11 @@ __all__ = [
     "parse_pattern",
     "parse_patterns",
     "parse_sizes",
+    "read_patterns",
     "require_hdl",
     "require_once",
     "require_schemes",
+    "require_use",
     "split_names",
 ]
 
@@ -65,12 +68,29 @@ def parse_pattern(text: str | None) -> NMPattern:
     return NMPattern.parse(text or DEFAULT_NM)
 
 
-def parse_patterns(asked: Sequence[str] | None, usual: NMPattern | None = None) -> LayerPatterns:
-    """What ``--nm`` says; ``usual``, or the default, where it names no pattern for all layers."""
+def read_patterns(asked: Sequence[str] | None) -> LayerPatterns | Policy:
+    """What ``--nm`` says; a policy stands alone."""
+    from ..workloads.schemes.policies import Policy
     from ..workloads.sparsity import LayerPatterns
 
-    found = LayerPatterns.read(asked or [])
-    return found if found.usual is not None else replace(found, usual=usual or parse_pattern(None))
+    for text in asked or ():
+        policy = Policy.read(text)
+        if policy is not None and len(asked or ()) > 1:
+            raise InputError(
+                f"--nm {text} chooses for all layers, so it stands alone, not beside {len(asked or ()) - 1}"
+            )
+        if policy is not None:
+            return policy
+    return LayerPatterns.read(asked or [])
+
+
+def parse_patterns(asked: Sequence[str] | None) -> LayerPatterns | Policy:
+    """What ``--nm`` says, with the default where it names no pattern for all layers."""
+    from ..workloads.sparsity import LayerPatterns
+
+    found = read_patterns(asked)
+    usual = isinstance(found, LayerPatterns) and found.usual is None
+    return replace(found, usual=parse_pattern(None)) if usual else found
 
 
 def alternatives(asked: Sequence[str] | None) -> tuple[LayerPatterns, ...]:
@@ -128,12 +148,13 @@ def parse_dims(asked: Sequence[str] | None) -> dict[str, int]:
     return dims
 
 
-def require_schemes(names: Sequence[str], asked: LayerPatterns, spec: AcceleratorSpec) -> None:
+def require_schemes(names: Sequence[str], asked: LayerPatterns | Policy, spec: AcceleratorSpec) -> None:
     """Refuse before tracing what annotating would refuse after it."""
     from ..workloads.schemes.scheme import scheme
+    from ..workloads.sparsity import LayerPatterns
 
     for name in names:
-        if scheme(name).sparse:
+        if scheme(name).sparse and isinstance(asked, LayerPatterns):
             for pattern in asked.patterns:
                 spec.check_pattern(pattern)
     require_once("--schemes", names)
@@ -146,15 +167,25 @@ def require_once(option: str, given: Sequence[object]) -> None:
         raise InputError(f"{option} names {twice!r} twice")
 
 
-def asked_patterns(scheme: str | None, nm: Sequence[str] | None, spec: AcceleratorSpec) -> LayerPatterns | None:
+def asked_patterns(
+    scheme: str | None, nm: Sequence[str] | None, spec: AcceleratorSpec
+) -> LayerPatterns | Policy | None:
     """What ``nm`` asks for, None if nothing; a scheme that ``spec`` cannot run under it is refused."""
-    from ..workloads.schemes.scheme import scheme as scheme_of
-    from ..workloads.sparsity import LayerPatterns
-
+    asked = read_patterns(nm) if nm else None
     if scheme is not None:
-        scheme_of(scheme).require_no_pattern(", ".join(nm or ()))
+        require_use(scheme, asked)
         require_schemes([scheme], parse_patterns(nm), spec)
-    return LayerPatterns.read(nm) if nm else None
+    return asked
+
+
+def require_use(scheme: str, asked: LayerPatterns | Policy | None) -> None:
+    """Refuse what the scheme, named alone, has no use for."""
+    from ..workloads.schemes.policies import Policy
+    from ..workloads.schemes.scheme import scheme as scheme_of
+
+    chosen = scheme_of(scheme)
+    if asked is not None and not (isinstance(asked, Policy) and asked.bits and chosen.takes_integers):
+        chosen.require_no_pattern(asked)
 
 
 def require_hdl(command: str) -> None:

@@ -95,7 +95,8 @@ Patterns = Annotated[
     typer.Option(
         metavar="[LAYERS=]KEEP:GROUP",
         help=f"N:M pattern, {DEFAULT_NM} if none; of some layers, as layer4.*=1:8 or fc=dense: the last rule that "
-        "matches holds; repeatable.",
+        "matches holds; repeatable. Or a policy and its budget, as erk@0.25 or fisher@0.25:scores.json; under integer "
+        "integer: int2 to int8.",
     ),
 ]
 Optimizer = Annotated[RuleName | None, typer.Option(help="Update rule; sgd, which has momentum, by default.")]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..workloads.errors import InputError
 from ..workloads.user_code import is_user
 from .console import announce, bar, phases
-from .inputs import parse_dims, parse_patterns, parse_sizes
+from .inputs import parse_dims, parse_pattern, parse_sizes, require_use
 from .options import DEFAULT_SCHEME
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..dataflow.constraint import MappingFile
     from ..dataflow.schedule import Schedule
     from ..simulator.result import SimResult
+    from ..workloads.schemes.policies import Policy
     from ..workloads.sparsity import LayerPatterns
     from ..workloads.step import Workload
     from ..workloads.windows import Attention
@@ -77,12 +78,16 @@ def open_workload(
         )
 
 
-def under(workload: Workload, scheme: str | None, asked: LayerPatterns | None, spec: AcceleratorSpec) -> Workload:
+def under(
+    workload: Workload, scheme: str | None, asked: LayerPatterns | Policy | None, spec: AcceleratorSpec
+) -> Workload:
     """``workload`` under the scheme asked for, else under its own, else under the default of the machine; the pattern
     of layers that no rule names is asked for, or else its own, or the default. A scheme that has no use for a pattern
     gets none."""
     from ..workloads.schemes.annotate import annotate
+    from ..workloads.schemes.policies import Policy
     from ..workloads.schemes.scheme import scheme as scheme_of
+    from ..workloads.sparsity import LayerPatterns, NMPattern
 
     own = workload.scheme if workload.scheme != "dense" else None
     if scheme is None and asked is None and own is not None:
@@ -91,13 +96,21 @@ def under(workload: Workload, scheme: str | None, asked: LayerPatterns | None, s
         raise InputError(f"the workload names code to run, {own!r}; only what you name yourself is run: --scheme {own}")
     # A machine whose PEs hold no group has nothing to select from.
     usual = DEFAULT_SCHEME if spec.pe.max_group > 1 or asked is not None else "dense"
-    found = asked or parse_patterns(None)
-    if found.usual is None:
-        found = replace(found, usual=workload.pattern or parse_patterns(None).usual)
     chosen = scheme or own or usual
     if scheme is None and asked is not None:
-        scheme_of(chosen).require_no_pattern(str(asked))
-    return annotate(workload, chosen, found if scheme_of(chosen).takes_pattern else None)
+        require_use(chosen, asked)
+    takes = scheme_of(chosen)
+    if isinstance(asked, Policy):
+        useful = takes.takes_pattern or (asked.bits and takes.takes_integers)
+        return annotate(workload, chosen, asked.patterns(workload) if useful else None)
+    found = asked or LayerPatterns()
+    if not takes.takes_pattern:
+        # Of several schemes that are asked for at once, some take patterns, and this one integers.
+        named = any(isinstance(rule.pattern, NMPattern) for rule in found.rules)
+        return annotate(workload, chosen, None if named or not takes.takes_integers else replace(found, usual=None))
+    if found.usual is None:
+        found = replace(found, usual=workload.pattern or parse_pattern(None))
+    return annotate(workload, chosen, found)
 
 
 def check_prices(spec: AcceleratorSpec, table: Table | None = None) -> None:

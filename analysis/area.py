@@ -16,10 +16,21 @@ from ..hdl.block import Block
 from ..hdl.flow.devices import DEVICES
 from ..hdl.registry import BLOCKS
 from ..workloads.errors import InputError, nearest
+from ..workloads.mark import Mark
 from ..workloads.one_line import OneLine
 from .synthesised import AREA_TARGETS, AreaTarget, Module, Synthesised, counted_block, known_block
 
-__all__ = ["Area", "AreaItem", "buffer_blocks", "known_area", "machine_area", "uncounted_blocks"]
+__all__ = [
+    "Area",
+    "AreaItem",
+    "blocks_of",
+    "buffer_blocks",
+    "known_area",
+    "machine_area",
+    "memory_of",
+    "require_target",
+    "uncounted_blocks",
+]
 
 Progress = Callable[[int, int], object]
 
@@ -29,14 +40,15 @@ _MEMORY_BITS = {"ecp5": ("bram", 18 * 1024), "xcup": ("uram", 288 * 1024)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AreaItem(Module):
-    """The modules of a block."""
+    """The modules of a block, and whether their counts are measured or inferred; buffers are, by capacity."""
 
     block: str
+    mark: Mark = Mark.MEASURED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Area(OneLine):
-    """Modules of a machine on a device. Measured: Yosys' counts, not Vivado's; buffers: by capacity."""
+    """Modules of a machine on a device: Yosys' counts, not Vivado's; buffers: by capacity."""
 
     machine: str
     target: AreaTarget
@@ -49,16 +61,22 @@ class Area(OneLine):
     def total(self) -> dict[str, int]:
         return {name: sum(getattr(item, name) * item.count for item in self.items) for name in self.has}
 
+    @property
+    def inferred(self) -> tuple[AreaItem, ...]:
+        """Modules that nobody counted, besides the buffers."""
+        return tuple(item for item in self.items if item.mark is not Mark.MEASURED and item.block != "buffers")
+
     def document(self) -> dict[str, Any]:
         """As the command line prints it."""
-        return {**asdict(self), "mark": "measured (yosys count, not Vivado's)", "total": self.total}
+        mark = "inferred from measured modules" if self.inferred else "measured"
+        return {**asdict(self), "mark": f"{mark} (yosys count, not Vivado's)", "total": self.total}
 
 
 def machine_area(spec: AcceleratorSpec, target: AreaTarget, progress: Progress | None = None) -> Area:
     """Area of ``spec``; blocks that are not known are synthesized. ``progress``: blocks done, and all."""
-    _require_target(target)
+    require_target(target)
     found: dict[str, Synthesised] = {}
-    blocks = _blocks(spec)
+    blocks = blocks_of(spec)
     for i, block in enumerate(blocks):
         if progress is not None:
             progress(i, len(blocks))
@@ -68,22 +86,23 @@ def machine_area(spec: AcceleratorSpec, target: AreaTarget, progress: Progress |
 
 def known_area(spec: AcceleratorSpec, target: AreaTarget) -> Area | None:
     """Area of ``spec``, or None if synthesis has not counted all of its blocks; nothing is run."""
-    _require_target(target)
-    found = {block.name: known_block(spec, block, target) for block in _blocks(spec)}
+    require_target(target)
+    found = {block.name: known_block(spec, block, target) for block in blocks_of(spec)}
     known = {name: counts for name, counts in found.items() if counts is not None}
     return _area(spec, target, known) if len(known) == len(found) else None
 
 
 def uncounted_blocks(spec: AcceleratorSpec, target: AreaTarget) -> tuple[Block, ...]:
     """Blocks of ``spec`` that synthesis has not counted."""
-    return tuple(block for block in _blocks(spec) if known_block(spec, block, target) is None)
+    return tuple(block for block in blocks_of(spec) if known_block(spec, block, target) is None)
 
 
-def _blocks(spec: AcceleratorSpec) -> tuple[Block, ...]:
+def blocks_of(spec: AcceleratorSpec) -> tuple[Block, ...]:
     return tuple(block for block in BLOCKS.values() if block.in_machine and block.present(spec))
 
 
-def _require_target(target: str) -> None:
+def require_target(target: str) -> None:
+    """Refuse a device of which no machines are counted."""
     if target not in AREA_TARGETS:
         raise InputError(f"--target: there is no area for {target!r}; {nearest(target, AREA_TARGETS)}")
 
@@ -102,10 +121,17 @@ def _area(spec: AcceleratorSpec, target: AreaTarget, blocks: dict[str, Synthesis
     )
 
 
+def memory_of(target: AreaTarget) -> tuple[str, int]:
+    """The kind of memory block that the buffers are in, as `Module` has it, and its bits."""
+    return _MEMORY_BITS[target]
+
+
 def buffer_blocks(spec: AcceleratorSpec, target: AreaTarget) -> tuple[AreaItem, ...]:
     """Memory blocks that hold the bytes of the buffers, of every engine its own, all their bits used: as few as there
     can be."""
-    kind, bits = _MEMORY_BITS[target]
+    kind, bits = memory_of(target)
     sizes = {name: getattr(spec.buffers, f"{name}_bytes") for name in ("w2e", "n2s", "output")}
-    blank = AreaItem(block="buffers", name="", count=len(spec.engines), lut_sites=0, ff=0, dsp=0, bram=0, uram=0)
+    blank = AreaItem(
+        block="buffers", name="", count=len(spec.engines), lut_sites=0, ff=0, dsp=0, bram=0, uram=0, mark=Mark.INFERRED
+    )
     return tuple(replace(blank, name=name, **{kind: -(-8 * size // bits)}) for name, size in sizes.items())

@@ -14,6 +14,8 @@ from ..simulator.system_result import SystemResult
 from ..workloads.errors import InputError
 from .compare import Comparison, compare, run_labels
 from .level import AnyResult, step_of
+from .need import Need
+from .need_words import needs_words
 from .report.data import RunData, names_of
 from .report.folder import Run
 from .report.groups import Group
@@ -29,12 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Presented", "frame", "html", "plot"]
 
-Presented = SimResult | SystemResult | Comparison | Study
+Presented = SimResult | SystemResult | Comparison | Study | Need
 
 
 def frame(result: Presented) -> pd.DataFrame:
-    """The table of a result: of a step one row an op, else one row a run."""
+    """The table of a result: of a step one row an op, of a need one row a machine, else one row a run."""
     from .frames import comparison_frame, ops_frame, spans_frame
+    from .need_files import need_frame
     from .study_files import study_frame
 
     match result:
@@ -46,13 +49,15 @@ def frame(result: Presented) -> pd.DataFrame:
             return comparison_frame(result)
         case Study():
             return study_frame(result)
+        case Need():
+            return need_frame(result)
         case _:
             assert_never(result)
 
 
 def plot(result: Presented, theme: str) -> Figure:
     """The figure of a result."""
-    from .figures import comparison_figure, layers_figure, study_figure
+    from .figures import comparison_figure, layers_figure, need_figure, study_figure
 
     match result:
         case SimResult() | SystemResult():
@@ -61,6 +66,8 @@ def plot(result: Presented, theme: str) -> Figure:
             return comparison_figure(result, theme)
         case Study():
             return study_figure(result, theme)
+        case Need():
+            return need_figure(result, theme)
         case _:
             assert_never(result)
 
@@ -77,6 +84,8 @@ def html(result: Presented) -> str:
             return _page(result, _verdict(runs, result), _bars(runs))
         case Study():
             return _page(result, study_verdict(result.rows))
+        case Need():
+            return _page(result, element("p", " ".join(needs_words(result))))
         case _:
             assert_never(result)
 

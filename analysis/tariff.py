@@ -27,7 +27,7 @@ from ..workloads.update_rule import SGD
 from .area import Area, known_area, uncounted_blocks
 from .energy_table import EnergyTable, Figure, FpgaTable, Mark, Table, load_table
 
-__all__ = ["Price", "Tariff", "prices", "spends_of", "tariff", "tariff_key"]
+__all__ = ["Price", "Tariff", "prices", "shared_prices", "spends_of", "tariff", "tariff_key"]
 
 _ZJ_PER_PJ = 10**9
 
@@ -178,8 +178,9 @@ def _area(table: FpgaTable, spec: AcceleratorSpec) -> Area:
     missing = " and ".join(f"{block.title} ({block.name})" for block in uncounted_blocks(spec, "xcup"))
     raise InputError(
         f"table {table.name!r} charges LUTs and registers, and those of {missing} of {spec.name!r} are not counted "
-        "yet: run `weft area --target xcup` with the same --arch once (minutes; the result is kept), or choose a "
-        'chip\'s table (technology = "asic-16nm")'
+        "yet: run `weft area --target xcup` with the same --arch once (minutes; the result is kept; "
+        "--estimate tells beforehand about how many they are), or choose a chip's table "
+        '(technology = "asic-16nm")'
     )
 
 
@@ -257,6 +258,22 @@ def prices(spec: AcceleratorSpec, table: Table | None = None) -> Pricing:
             sore_group=compares * one("sore_compares"),
             fixed=matrix.macs * (one("macs") + (one("selects") if matrix.sparse else 0.0)) + beside,
         )
+
+    return of
+
+
+def shared_prices(table: Table | None = None) -> Callable[[AcceleratorSpec], Pricing]:
+    """:func:`prices`, made once for all machines that pay the same."""
+    known: dict[Hashable, Pricing] = {}
+
+    def of(spec: AcceleratorSpec) -> Pricing:
+        used = table or load_table(spec.technology)
+        # Power is in no price, and a group that SORE reduces takes as many compares as its kind does.
+        key = tariff_key(used, spec) if used.fabric else (used, spec.dram.kind, spec.pe.format, spec.sore.kind)
+        found = known.get(key)
+        if found is None:
+            found = known[key] = prices(spec, used)
+        return found
 
     return of
 

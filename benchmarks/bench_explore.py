@@ -1,5 +1,5 @@
 """Machines a second for a ResNet-50 step, BDWP 2:8 at batch 64: scheduled one by one at random, on a grid, and decided
-for a front.
+for a front; with joules, and points of columns.
 
 Rates are by CPU time of this process, since machines are shared; what else ran on a core still slows it. All of the
 step counts: products with their fallback, vector work and updates.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
+from operator import attrgetter
 from random import Random
 from typing import TypeVar
 
@@ -20,10 +21,15 @@ import numpy as np
 import pytest
 
 from weft.analysis.cluster import cluster
+from weft.analysis.energy import energy
 from weft.analysis.explore import plan
+from weft.analysis.explore.energy import joules
 from weft.analysis.explore.space import read_space
 from weft.analysis.explore.sweep import sweep
+from weft.analysis.scheduling import scheduled
+from weft.analysis.tariff import shared_prices
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, SoreSpec, VectorSpec
+from weft.dataflow.batch.columns import points_from_columns
 from weft.dataflow.batch.evaluate import Evaluated, Status, evaluate
 from weft.dataflow.batch.front import front
 from weft.dataflow.batch.points import COLUMN, Points, points_of
@@ -86,6 +92,19 @@ def grid() -> Iterator[AcceleratorSpec]:
         )
 
 
+VARIED = (
+    "array.rows",
+    "array.cols",
+    "pe.accumulators",
+    "pe.dense_words",
+    "buffers.w2e_bytes",
+    "buffers.n2s_bytes",
+    "buffers.output_bytes",
+    "vector.lanes",
+)
+"""Fields of the grid."""
+
+
 def costs_of(points: Points) -> np.ndarray:
     """PEs and bytes of buffers."""
     rows = points.rows
@@ -124,6 +143,29 @@ def test_scheduled(benchmark, step, space, objective):
     found = by_cpu(benchmark, points, lambda: evaluate(step, points, objective))
 
     require_schedules(found, step, specs, objective)
+
+
+@pytest.mark.parametrize("objective", ["cycles", "energy", "edp"])
+def test_priced(benchmark, step, objective):
+    """Scheduled under an objective, and joules of every point."""
+    specs = list(anywhere(300, 3))
+    points = points_of(specs, shared_prices())
+
+    found = by_cpu(benchmark, points, lambda: joules(evaluate(step, points, objective, amounts=True), specs).joules)
+
+    for i in Random(0).sample(range(len(specs)), 10):
+        if np.isfinite(found[i]):
+            assert energy(simulate(scheduled(step, specs[i], objective))).joules == found[i]
+
+
+def test_points_of_columns(benchmark):
+    """Points of the grid, without a description each."""
+    wanted = points_of(grid())
+    columns = {path: np.array([attrgetter(path)(spec) for spec in grid()]) for path in VARIED}
+
+    found = by_cpu(benchmark, wanted, lambda: points_from_columns(SAT, columns))
+
+    assert (found.rows == wanted.rows).all()
 
 
 def test_decided_for_a_front(benchmark, step):

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
+from functools import reduce
 from itertools import combinations
 from math import inf
+from operator import add
 
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
@@ -142,7 +144,8 @@ class _Choice:
                 raise
             return inf  # its dense operands do not fit the buffers
         if self._cost is not None:
-            return sum(map(self._cost, placed))
+            # Term by term, as `sum` adds floats before Python 3.12 alone.
+            return reduce(add, map(self._cost, placed))
         spent = sum(placement.cycles.total for placement in placed)
         if self._layer.update is not None:
             spent += update_cost(self._layer.updated(dense), self._spec, self._rule)[0].total

@@ -48,7 +48,7 @@ class Shown(OneLine):
     __slots__ = ()
 
     def frame(self) -> pd.DataFrame:
-        """As a pandas table: of a step one row an op, of a comparison or a study one row a run."""
+        """As a pandas table: of a step one row an op, of a need one row a machine, else one row a run."""
         return _presenter().frame(self)
 
     def plot(self, theme: str = "light") -> Figure:

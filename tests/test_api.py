@@ -21,6 +21,8 @@ NAMES = {
     "schedule",
     "simulate",
     "compare",
+    "need",
+    "explore",
     "train",
     "classify",
     "register_engine",

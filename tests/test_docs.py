@@ -15,7 +15,7 @@ from . import api_page
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize(("page", "least"), [("tutorial.md", 15), ("walk.md", 25), ("by-layer.md", 5)])
+@pytest.mark.parametrize(("page", "least"), [("tutorial.md", 15), ("walk.md", 25), ("by-layer.md", 5), ("need.md", 8)])
 def test_pages_tell_the_truth(page, least):
     failures, tests = doctest.testfile(str(ROOT / "docs" / page), module_relative=False)
 
@@ -101,8 +101,12 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
         ("sweep_ports.py",),
         pytest.param(("own_engine.py",), marks=pytest.mark.slow),
         ("train_digits.py",),
+        ("by_sensitivity.py", "1"),
+        pytest.param(("by_sensitivity.py", "1", "integer", "1"), marks=pytest.mark.slow),
         pytest.param(("spikes.py", "1", "0"), marks=pytest.mark.slow),
         ("binary.py",),
+        pytest.param(("supernet.py",), marks=pytest.mark.slow),
+        ("supernet.py", "2", "6"),
         pytest.param(("batch_sweep.py", "batches.png", "1", "4"), marks=pytest.mark.slow),
         pytest.param(("sensitivity.py", "sensitivity.png", "resnet9@1"), marks=pytest.mark.slow),
         pytest.param(("bdwp_table.py",), marks=pytest.mark.slow),

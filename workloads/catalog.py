@@ -116,7 +116,7 @@ def _subject(text: str) -> Subject | None:
     file = _configuration(text)
     if file is not None:
         return configuration(file)
-    return built_in(text) if text.partition("@")[0] in zoo.MODELS else None
+    return built_in(text) if zoo.base(text) in zoo.MODELS else None
 
 
 def _source(text: str, input_shape: tuple[int, ...] | None) -> ModelSource:
@@ -130,7 +130,7 @@ def _source(text: str, input_shape: tuple[int, ...] | None) -> ModelSource:
 
         return hf_config_source(file)
     path = Path(text)
-    name = text.partition("@")[0]
+    name = zoo.base(text)
     if text and name not in zoo.MODELS and ("/" in text or path.exists() or path.suffix):
         found = "is of no form that can be read" if path.exists() else "no such file"
         raise InputError(f"{text}: {found}; a model is {FORMS}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["Levels", "needs_no_multiplier"]
+__all__ = ["INTEGERS", "Levels", "needs_no_multiplier"]
 
 
 class Levels(StrEnum):
@@ -49,6 +49,10 @@ class Levels(StrEnum):
                 return range(-1, 2)
             case _:
                 return range(-(1 << self.bits - 1), 1 << self.bits - 1)
+
+
+INTEGERS = {levels.value: levels for levels in Levels if levels.value.startswith("int")}
+"""Those of two's complement, by name, in the order of their bits."""
 
 
 def needs_no_multiplier(levels: Levels | None) -> bool:

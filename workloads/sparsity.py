@@ -1,4 +1,7 @@
-"""N:M structured sparsity: at most `keep` non-zeros in every `group` consecutive contraction elements, by layer."""
+"""N:M structured sparsity: at most `keep` non-zeros in every `group` consecutive contraction elements, by layer.
+
+The same rules say by layer of how many bits the integers of its weights are.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from .errors import InputError, require_int
+from .levels import INTEGERS, Levels
 
-__all__ = ["DENSE_WORD", "MAX_GROUP", "Asked", "LayerPattern", "LayerPatterns", "NMPattern"]
+__all__ = ["DENSE_WORD", "MAX_GROUP", "Asked", "LayerForm", "LayerPattern", "LayerPatterns", "NMPattern"]
 
 DENSE_WORD = "dense"
 """What stands in the place of a pattern where a layer is not to be thinned out."""
@@ -71,22 +75,25 @@ class NMPattern:
         return f"{self.keep}:{self.group}"
 
 
-Asked = str | NMPattern | Sequence[str] | Mapping[str, "str | NMPattern | None"] | None
-"""Ways to ask for patterns: `LayerPatterns.read`."""
+LayerForm = NMPattern | Levels | None
+"""What a rule makes of a layer: N:M, integers of so many bits, or nothing (None: dense, all bits)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerPattern:
-    """The pattern of the layers whose path matches ``layers`` (shell wildcards); None: dense."""
+    """The pattern of the layers whose path matches ``layers`` (shell wildcards), or the integers of their weights;
+    None: dense."""
 
     __pydantic_config__ = {"extra": "forbid"}
 
     layers: str
-    pattern: NMPattern | None
+    pattern: LayerForm
 
     def __post_init__(self) -> None:
         if not self.layers.strip():
             raise InputError(f"a layer rule names the layers, as in layer4.*=1:8, not {str(self)!r}")
+        if isinstance(self.pattern, Levels) and self.pattern not in INTEGERS.values():
+            raise InputError(f"layer rule {self}: weights by layer are integers, {', '.join(INTEGERS)}")
 
     def matches(self, names: Iterable[str]) -> bool:
         """Whether a layer goes by a name of these."""
@@ -107,14 +114,17 @@ class LayerPatterns:
     def read(cls, asked: Asked) -> LayerPatterns:
         """Of ``"2:8"``, of ``["2:8", "layer4.*=1:8", "fc=dense"]``, or of ``{"*": "2:8", "layer4.*": "1:8"}``.
 
-        A pattern without layers is the usual one wherever it stands; ``dense`` without layers, the same as ``*=dense``,
-        goes before all rules.
+        A pattern without layers is the usual one wherever it stands; ``dense`` or integers such as ``int4`` without
+        layers, the same as ``*=dense`` and ``*=int4``, go before all rules.
         """
+        if isinstance(asked, LayerPatterns):
+            return asked
         if asked is None or isinstance(asked, NMPattern):
             return cls(usual=asked)
         if isinstance(asked, Mapping):
             return cls(rules=tuple(LayerPattern(layers=str(k), pattern=_pattern(v)) for k, v in asked.items()))
-        usual, first, rules = None, list[LayerPattern](), list[LayerPattern]()
+        usual: NMPattern | None = None
+        first, rules = list[LayerPattern](), list[LayerPattern]()
         for text in [asked] if isinstance(asked, str) else asked:
             layers, equals, pattern = text.rpartition("=")
             if equals:
@@ -125,8 +135,9 @@ class LayerPatterns:
                     f"two N:M patterns are for all layers, {usual or DENSE_WORD} and {text}: name the layers of one, "
                     f"as in layer4.*={text.strip()}"
                 )
-            usual = _pattern(text)
-            first += [LayerPattern(layers="*", pattern=None)] if usual is None else []
+            found = _pattern(text)
+            usual = found if isinstance(found, NMPattern) else None
+            first += [] if isinstance(found, NMPattern) else [LayerPattern(layers="*", pattern=found)]
         return cls(usual=usual, rules=(*first, *rules))
 
     def __str__(self) -> str:
@@ -135,12 +146,17 @@ class LayerPatterns:
 
     @property
     def patterns(self) -> tuple[NMPattern, ...]:
-        """All that are asked for."""
+        """All N:M patterns that are asked for."""
         every = (self.usual, *(rule.pattern for rule in self.rules))
-        return tuple(dict.fromkeys(pattern for pattern in every if pattern is not None))
+        return tuple(dict.fromkeys(pattern for pattern in every if isinstance(pattern, NMPattern)))
 
-    def of(self, names: Iterable[str]) -> NMPattern | None:
-        """The pattern of a layer that goes by these names; None: dense."""
+    @property
+    def integers(self) -> tuple[Levels, ...]:
+        """All integers that are asked for."""
+        return tuple(dict.fromkeys(rule.pattern for rule in self.rules if isinstance(rule.pattern, Levels)))
+
+    def of(self, names: Iterable[str]) -> LayerForm:
+        """What a layer that goes by these names is to be; None: dense."""
         rule = self.rule_of(names)
         return self.usual if rule is None else rule.pattern
 
@@ -150,7 +166,12 @@ class LayerPatterns:
         return next((rule for rule in reversed(self.rules) if rule.matches(known)), None)
 
 
-def _pattern(text: str | NMPattern | None) -> NMPattern | None:
-    if text is None or isinstance(text, NMPattern):
+Asked = str | NMPattern | LayerPatterns | Sequence[str] | Mapping[str, "str | LayerForm"] | None
+"""Ways to ask for patterns: `LayerPatterns.read`."""
+
+
+def _pattern(text: str | LayerForm) -> LayerForm:
+    if text is None or isinstance(text, NMPattern | Levels):
         return text
-    return None if text.strip().lower() == DENSE_WORD else NMPattern.parse(text)
+    word = text.strip().lower()
+    return None if word == DENSE_WORD else INTEGERS.get(word) or NMPattern.parse(text)

@@ -15,11 +15,12 @@ from ...dataflow.config_io import load_spec
 from ...dataflow.objective import Objective
 from ...dataflow.ranges import FieldRule, Range, field_rules
 from ...workloads.errors import InputError, nearest, require_int
+from ...workloads.schemes.policies import Policy
 from ...workloads.schemes.scheme import scheme
 from ...workloads.sparsity import LayerPatterns
 from .space import Space, Span, Value
 
-__all__ = ["WORK", "Axes", "Axis", "axes_of", "machine_fields", "patterns"]
+__all__ = ["WORK", "Axes", "Axis", "axes_of", "machine_fields"]
 
 WORK = ("model", "seq", "batch", "scheme", "nm", "objective", "arch")
 """What varies beside the fields of the machine: `Space` has a field of each name."""
@@ -38,7 +39,7 @@ class Axis:
     values: Sequence[Value]
 
     def taken(self, places: NDArray[np.int64]) -> NDArray[Any]:
-        """Values at ``places``, as integers, floats, booleans or text."""
+        """Values at ``places``, int64 [points]: int64, float64, bool or text, [points]."""
         if isinstance(self.values, range):
             return np.asarray(self.values.start + self.values.step * places)
         return np.array(self.values, object if isinstance(self.values[0], str) else None)[places]
@@ -55,7 +56,7 @@ class Axes:
     seed: int
 
     def places(self, numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Of the points ``numbers``, the place of the value of each axis."""
+        """Of the points ``numbers``, int64 [points], the place of the value of each axis, int64 [points] each."""
         if self.sampler == "search":
             raise ValueError("a search asks for its points one after the other")
         if self.sampler == "list":
@@ -72,11 +73,12 @@ class Axes:
         return found[::-1]
 
     def columns(self, numbers: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        """Values of the points ``numbers``, by name; of the tied names too."""
+        """Values of the points ``numbers``, int64 [points], by name: int64, float64, bool or text, [points]; tied names
+        too."""
         return self.at(self.places(numbers))
 
     def at(self, places: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
-        """Values at places of all axes, by name; of the tied names too."""
+        """Values at places of all axes, int64 [points] each, by name as `columns` has them."""
         own = {axis.name: axis.taken(here) for axis, here in zip(self.axes, places, strict=True)}
         return own | {name: own[to] for name, to in self.tied.items()}
 
@@ -245,18 +247,17 @@ def _require(where: str, name: str, value: Value) -> None:
                 raise InputError(f"{where} has {value!r}; it may be {rule.values}")
 
 
+def _read_patterns(text: str) -> object:
+    return Policy.read(text) or LayerPatterns.read(text.split(","))
+
+
 _WORDS: dict[str, Callable[[str], object]] = {
     "scheme": scheme,
     "objective": Objective.named,
     "arch": load_spec,
-    "nm": lambda text: patterns(text),
+    "nm": _read_patterns,
     "model": str,
 }
-
-
-def patterns(text: str) -> LayerPatterns:
-    """N:M as an axis has it: one pattern, and perhaps rules by layer, with commas."""
-    return LayerPatterns.read([part.strip() for part in text.split(",")])
 
 
 def _require_work(where: str, name: str, value: Value) -> None:

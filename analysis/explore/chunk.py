@@ -16,38 +16,43 @@ from ...dataflow.batch.points import points_of
 from ...dataflow.batch.step import require_bulk
 from ...dataflow.engines import engines_of
 from ...dataflow.objective import Objective
+from ...hdl.flow.devices import DEVICES
 from ...simulator.memory import memory_need
 from ...simulator.step import simulate
 from ...workloads.errors import InputError
 from ...workloads.step import Workload
-from ..area import known_area
+from ..area_by_shape import areas
+from ..clocks import Closes, closes
 from ..energy import energy
 from ..scheduling import scheduled
 from ..synthesised import AREA_TARGETS, AreaTarget
+from ..tariff import shared_prices
+from .axes import WORK
 from .energy import joules
+from .levels import LEFT_OUT, REFUSED, RUNS
 from .measures import Known, Measure, sign
 from .plan import Plan
 from .work import Machines, Work, step_at, work_at
 
-__all__ = ["LEFT_OUT", "REFUSED", "RUNS", "Columns", "evaluate_points"]
+__all__ = ["Columns", "evaluate_points"]
 
 Columns = dict[str, NDArray[Any]]
-RUNS, REFUSED, LEFT_OUT = "runs", "refused", "left out"
-"""Of `status`; what else it says is why the step does not run there."""
 _WORDS = {
     Status.NO_ROOM: ("no room", "no tile fits the buffers and registers"),
     Status.TOO_LONG: ("too long", "no mapping can be timed within 2^62 parts of a cycle"),
     Status.PATTERN: ("pattern", "groups of the pattern are longer than pe.max_group"),
     Status.TOO_SLOW: ("too slow", "DRAM gives less than a byte in 256 cycles"),
     Status.TOO_MANY: ("too many", "cycles leave 64 bits"),
+    Status.UNPRICED: ("unpriced", "the energy table of the machine cannot charge it"),
     Status.LEFT_OUT: (LEFT_OUT, "its bound is no better than a point of the front"),
 }
 _INTEGERS = ("cycles", "bound_cycles", "dram_bytes", "pes", "buffer_bytes")
 _FLOATS = ("seconds", "samples_per_second")
 """Of every point: integers are 0, others NaN, where they are not known."""
+_RESOURCES = ("lut", "ff", "dsp", "bram", "uram")
 _FLOATS_OF = {
     Known.ENERGY: ("joules", "watts", "edp", "samples_per_joule"),
-    Known.AREA: ("lut", "ff", "dsp", "bram", "uram", "samples_per_second_per_lut"),
+    Known.AREA: (*_RESOURCES, "samples_per_second_per_lut"),
     Known.STUDY: ("accuracy", "seconds_to_target"),
 }
 
@@ -145,7 +150,9 @@ def _known_early(plan: Plan, rows: _Rows) -> None:
             rows.out["buffer_bytes"][i] = one * len(spec.engines)
     device = next((target for target in AREA_TARGETS if target == limits.device), None)
     if device is not None:
-        _areas(rows, device)
+        _areas(plan, rows, device)
+        if limits.clock:
+            _clocks(rows, device)
     if limits.dram:
         _require_dram(rows)
     if plan.trained is not None:
@@ -164,14 +171,14 @@ def _run(
             rows.reasons[i].append(f"step: {error}")
         return
     out = rows.out
-    if not _in_bulk(step, specs, goal):
+    if not _in_bulk(step, specs):
         for i, spec in zip(at, specs, strict=True):
             _one(out, int(i), step, spec, goal)
         return
-    points = points_of(specs)
+    points = points_of(specs, shared_prices() if Objective.named(goal).priced else None)
     if plan.space.prune and best is not None:
         costs, known = _costs(plan, rows, at, step, specs[0].clock_hz, best)
-        found = front(step, points, costs, goal, known)
+        found = front(step, points, costs, goal, known=known)
         out["bound_cycles"][at] = found.bound
         status, cycles, moved = found.status, found.cycles, found.dram_bytes
     else:
@@ -190,8 +197,8 @@ def _run(
             out["status"][i], out["reason"][i] = _WORDS[Status(one)]
 
 
-def _in_bulk(step: Workload, specs: Sequence[AcceleratorSpec], goal: str) -> bool:
-    if Objective.named(goal).priced or any(len(engines_of(spec)) > 1 for spec in specs):
+def _in_bulk(step: Workload, specs: Sequence[AcceleratorSpec]) -> bool:
+    if any(len(engines_of(spec)) > 1 for spec in specs):
         return False
     try:
         require_bulk(step)
@@ -217,20 +224,42 @@ def _one(out: Columns, i: int, step: Workload, spec: AcceleratorSpec, goal: str)
         out["reason"][i] = f"joules: {error}"
 
 
-def _areas(rows: _Rows, device: AreaTarget) -> None:
-    """What each machine takes of the device, and where that is more than it has."""
-    for i, spec in enumerate(rows.specs):
-        if spec is None:
+def _areas(plan: Plan, rows: _Rows, device: AreaTarget) -> None:
+    """What each machine takes of the device, and where that is more than it has, or not known."""
+    fields = [name for name in rows.values if name not in WORK]
+    rows.out["area_inferred"] = np.zeros(len(rows.specs), bool)
+    archs = [str(arch) for arch in rows.values.get("arch", np.full(len(rows.specs), plan.space.arch, object))]
+    made = np.array([spec is not None for spec in rows.specs])
+    for name, base in plan.bases.items():
+        at = np.flatnonzero(made & np.array([arch == name for arch in archs]))
+        if not len(at):
             continue
-        found = known_area(spec, device)
-        if found is None:
-            rows.reasons[i].append(f"area: synthesis has not counted this machine on {device}")
-            continue
-        for name, used in found.total.items():
-            column_name = "lut" if name == "lut_sites" else name
-            rows.out[column_name][i] = used
-            if used > found.has[name]:
-                rows.reasons[i].append(f"{column_name}: {used:,} over {found.has[name]:,} of {found.device}")
+        columns = {field: rows.values[field][at] for field in fields}
+        found = areas(base, columns or {"array.rows": np.full(len(at), base.array.rows)}, device)
+        for resource in _RESOURCES:
+            rows.out[resource][at] = getattr(found, resource)
+        rows.out["area_inferred"][at] = found.inferred
+        has = DEVICES[device].has
+        for k, i in enumerate(at):
+            if found.reason[k]:
+                rows.reasons[i].append(f"area: {found.reason[k]}")
+            for resource in _RESOURCES:
+                used, there = rows.out[resource][i], getattr(has, resource)
+                if used > there:
+                    rows.reasons[i].append(f"{resource}: {used:,.0f}, over {there:,} of {DEVICES[device].name}")
+
+
+def _clocks(rows: _Rows, device: AreaTarget) -> None:
+    """Refuse machines of which not every block was routed at their clock."""
+    said: dict[object, Closes] = {}
+    for i in rows.open():
+        spec = rows.specs[i]
+        assert spec is not None, "a row without a machine has a reason"
+        key = (spec.clock_hz, spec.array, spec.pe, spec.sore, spec.wuve, spec.xnor, spec.tree)
+        if key not in said:
+            said[key] = closes(spec, device)
+        if not said[key].verdict:
+            rows.reasons[i].append(f"clock: {said[key].reason}")
 
 
 def _require_dram(rows: _Rows) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...workloads.errors import InputError, require_int
-from .chunk import RUNS, evaluate_points
+from .chunk import evaluate_points
+from .levels import RUNS
 from .measures import sign
 from .plan import Plan
 

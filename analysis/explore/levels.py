@@ -1,4 +1,4 @@
-"""Axes of a space in the rows of a frame: the position of every value on its axis, and rows that are one point."""
+"""Rows of a sweep: which run, and where in the space they are."""
 
 from __future__ import annotations
 
@@ -11,10 +11,25 @@ from numpy.typing import NDArray
 
 from ...workloads.errors import InputError, nearest
 
-__all__ = ["Axes", "axes_of", "cells", "codes", "ordered", "require_columns", "runs"]
+__all__ = [
+    "LEFT_OUT",
+    "REFUSED",
+    "RUNS",
+    "Axes",
+    "axes_of",
+    "cells",
+    "codes",
+    "ordered",
+    "require_columns",
+    "runs",
+    "number",
+]
 
 Axes: TypeAlias = Mapping[str, Sequence[Any]]
 """Values of each axis by its name, in the order of the space: the next value is one step away."""
+
+RUNS, LEFT_OUT, REFUSED = "runs", "left out", "refused"
+"""Words of the column ``status`` that are not a reason by themselves."""
 
 _MOST_CELLS = 2**62
 
@@ -22,7 +37,7 @@ _MOST_CELLS = 2**62
 def runs(frame: pd.DataFrame) -> NDArray[np.bool_]:
     """Rows whose point runs, bool [rows]."""
     require_columns(frame, ("status",))
-    return np.asarray(frame["status"] == "runs", bool)
+    return np.asarray(frame["status"] == RUNS, bool)
 
 
 def require_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
@@ -60,7 +75,7 @@ def codes(frame: pd.DataFrame, axes: Axes) -> NDArray[np.int64]:
             raise InputError(f"axis {name!r} needs values, each once, not {_some(values)}")
         found[:, number] = index.get_indexer(pd.Index(frame[name]))
         if (found[:, number] < 0).any():
-            other = frame[name].to_numpy()[int(np.argmax(found[:, number] < 0))]
+            other = frame[name].tolist()[int(np.argmax(found[:, number] < 0))]
             raise InputError(f"column {name!r} holds {other!r}, which is no value of its axis: {_some(values)}")
     return found
 
@@ -79,6 +94,11 @@ def cells(positions: NDArray[np.int64], sizes: Sequence[int]) -> NDArray[np.int6
         found = found * size + positions[:, number]
         below *= size
     return found
+
+
+def number(value: float) -> str:
+    """With all digits of a count that has seven at most, otherwise with four."""
+    return f"{value:,.0f}" if abs(value) < 1e7 and float(value).is_integer() else f"{value:.4g}"
 
 
 def _some(values: Sequence[Any]) -> str:

@@ -13,7 +13,7 @@ from ..synthesised import AREA_TARGETS
 from .axes import Axes, axes_of
 from .measures import Known, Measure, measure
 from .space import Space
-from .trained import Trained, trained_by
+from .trained import Trained, inherited_by, trained_by
 from .work import model_digest
 
 __all__ = ["Plan", "plan_of"]
@@ -83,12 +83,14 @@ def plan_of(space: Space) -> Plan:
     if limits.device is None and (area is not None or limits.clock):
         what = "constraints.clock" if limits.clock else f"measure {area!r}"
         raise InputError(f"{what} is of a device: give constraints.device, one of {', '.join(AREA_TARGETS)}")
-    trained = None if space.study is None else trained_by(Path(space.study))
     study = next((m.name for m in asked if m.known is Known.STUDY), None)
-    if study is not None and trained is None:
+    if study is not None and space.study is None and space.supernet is None:
         raise InputError(f"measure {study!r} comes from trainings: give study = the folder of a `weft study`")
     models = next((axis.values for axis in axes.axes if axis.name == "model"), (space.model,))
     digests = {str(model): model_digest(str(model)) for model in models}
+    trained = None if space.study is None else trained_by(Path(space.study))
+    if space.supernet is not None:
+        trained = inherited_by(Path(space.supernet), digests)
     plan = Plan(
         space, axes, bases, objectives, tuple(dict.fromkeys(asked)), trained, digests, _chunk(space, axes, bases)
     )

@@ -13,8 +13,9 @@ from ..level import AnyResult
 from ..report.folder import read_folder
 from ..report.page import report_page
 from ..save import save_run
+from .overlapped import scheduled_at
+from .parts import rows_of, values_of
 from .saved import Explored
-from .sweep import rows_of, scheduled_at, values_of
 
 __all__ = ["report_point"]
 

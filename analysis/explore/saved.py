@@ -12,9 +12,9 @@ import pandas as pd
 from ...workloads.errors import InputError, reading
 from ...workloads.one_line import OneLine
 from ...workloads.strict import read_file
+from .parts import FRONT, POINTS, SPACE, SUMMARY
 from .plan import Plan, plan_of
 from .space import Space, read_space
-from .sweep import FRONT, POINTS, SPACE, SUMMARY
 from .table import read_parts
 
 __all__ = ["Explored", "read_explored"]

@@ -24,9 +24,11 @@ from ...workloads.errors import InputError
 from ...workloads.files import write_atomically
 from ..executor import Executor
 from .axes import Axis
-from .chunk import RUNS, evaluate_points
+from .chunk import evaluate_points
+from .levels import RUNS
+from .parts import JOURNAL, make, merged, part_path
 from .plan import Plan
-from .sweep import make, merged, part_path
+from .saved import read_explored
 from .table import parquet_bytes, read_parts, table_of
 
 if TYPE_CHECKING:
@@ -34,9 +36,8 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
 
-__all__ = ["JOURNAL", "Asker", "search"]
+__all__ = ["Asker", "search"]
 
-JOURNAL = "optuna.journal"
 _MOST_WARM = 1000
 """Points of an earlier exploration that a search begins with; TPE looks at all of them whenever it is asked."""
 
@@ -163,8 +164,6 @@ def _require_same(plan: Plan, folder: Path, number: int, rows: pa.Table, places:
 
 def _warm(plan: Plan, folder: Path) -> pa.Table:
     """Points of an earlier exploration: its front, and others evenly."""
-    from .saved import read_explored
-
     earlier = read_explored(folder)
     names = [axis.name for axis in plan.axes.axes]
     rows = read_parts(earlier.parts())

@@ -74,7 +74,8 @@ class Space:
     ``sampler``: ``grid``, every combination; ``latin``, a Latin hypercube of ``points`` by ``seed``; ``list``, the rows
     of ``listed``; ``search``, ``points`` that an optimiser asks for.
     ``objectives``: measures, the first one first. ``prune``: schedule only machines that a bound does not rule out for
-    the front. ``study``: a folder of `weft study`, which has accuracies and steps to a target.
+    the front. ``study``: a folder of `weft study`, which has accuracies and steps to a target; ``supernet``: one of a
+    super-network trained by `weft train`, which has those that its sub-networks inherit.
     """
 
     __pydantic_config__ = _STRICT
@@ -95,6 +96,7 @@ class Space:
     constraints: Constraints = field(default_factory=Constraints)
     prune: bool = False
     study: str | None = None
+    supernet: str | None = None
 
     def __post_init__(self) -> None:
         require_int("seed", self.seed, 0, 2**32 - 1)
@@ -113,6 +115,8 @@ class Space:
             )
         if self.sampler != "list" and not self.axes:
             raise InputError("a space needs an axis at least, for example axes = {'array.rows': [16, 32]}")
+        if self.study is not None and self.supernet is not None:
+            raise InputError("accuracies come from study or from supernet; give one of them")
         if not self.objectives:
             raise InputError("a space needs an objective at least, for example objectives = ['seconds']")
 

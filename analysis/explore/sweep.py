@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -22,37 +22,27 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...dataflow.config_io import dumps_spec
-from ...dataflow.schedule import Schedule
-from ...simulator.step import simulate
-from ...simulator.system import simulate_system
 from ...workloads.errors import InputError, reading, shorten
 from ...workloads.files import alone, remove_parts, write_atomically
 from ...workloads.strict import read_file
-from ..energy import energy
 from ..executor import Executor, Serial, sources
-from ..scheduling import scheduled
-from .chunk import RUNS, evaluate_points
-from .front import merge
+from .chunk import evaluate_points
 from .measures import Measure, sign
+from .overlapped import AT_ONCE, Overlapped
+from .parts import FRONT, POINTS, SPACE, SUMMARY, SYSTEM, Progress, make, merged, part_path, rows_of, values_of
 from .plan import Plan, plan_of
-from .space import Space, Value, space_json
+from .search import search
+from .space import Space, space_json
 from .summary import summary
 from .table import parquet_bytes, read_parts, table_of
-from .work import Machines, step_at, traced, work_at
+from .work import traced, work_at
 
-__all__ = ["Progress", "make", "merged", "part_path", "rows_of", "scheduled_at", "sweep", "values_of"]
+__all__ = ["sweep"]
 
 SCHEMA = 1
 """Of a folder; one of another is refused."""
-SPACE, POINTS, FRONT, SUMMARY, SYSTEM = "space.json", "points", "front.parquet", "explore.json", "system"
-"""What is in a folder; the last only until the front is done."""
 _LOOKED_AT = 64
 """Models that are traced beforehand."""
-_SYSTEM_PART = 8
-"""Points of a front that are simulated with ops overlapped in one task: some seconds."""
-
-Progress = Callable[[str, int, int], object]
-"""What is done, how much of it, and of how much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +71,6 @@ def sweep(space: Space, folder: Path, executor: Executor | None = None, progress
         if _whole(plan, folder):
             return
         if space.sampler == "search":
-            from .search import search
-
             front = search(plan, folder / POINTS, run, partial(_tell_points, plan, tell))
         else:
             front = _swept(plan, folder / POINTS, run, partial(_tell_points, plan, tell))
@@ -156,11 +144,6 @@ def _otherwise(key: str, held: Any, asked: Any) -> str:
     return f"holds another space, of {name} = {was} and not {now}"
 
 
-def part_path(folder: Path, number: int) -> Path:
-    """The file of a part."""
-    return folder / f"{number:06d}.parquet"
-
-
 def _waves(plan: Plan) -> Iterator[range]:
     """Parts that are made side by side: all, or as many as came before, so that each is decided by half of them."""
     if not plan.space.prune:
@@ -173,32 +156,8 @@ def _waves(plan: Plan) -> Iterator[range]:
         first = last
 
 
-def make(
-    folder: Path, do: Callable[[int], bytes], tasks: Sequence[int], run: Executor, tell: Callable[[int], object]
-) -> None:
-    """Write the parts that are not there yet."""
-    left = [task for task in tasks if not part_path(folder, task).exists()]
-    ended = tasks[-1] + 1 - len(left) if tasks else 0
-    tell(ended)
-    for task, made in run.each(do, left):
-        write_atomically(part_path(folder, task), made)
-        ended += 1
-        tell(ended)
-
-
 def _tell_points(plan: Plan, tell: Progress, parts: int) -> None:
     tell("points", min(parts * plan.chunk, plan.size), plan.size)
-
-
-def merged(front: pd.DataFrame, paths: Sequence[Path], objectives: Sequence[Measure]) -> pd.DataFrame:
-    """The front of ``front`` and of the points in files."""
-    wanted, ways = ["point", "status", *(m.name for m in objectives)], {m.name: m.direction for m in objectives}
-    for path in paths:
-        part = read_parts([path], tuple(dict.fromkeys(wanted))).to_pandas()
-        known = part[(part["status"] == RUNS) & part[list(ways)].notna().all(axis=1)]
-        if len(known):
-            front = merge([front, known], ways)
-    return front
 
 
 def _costs(front: pd.DataFrame, objectives: Sequence[Measure]) -> NDArray[np.float64]:
@@ -208,60 +167,14 @@ def _costs(front: pd.DataFrame, objectives: Sequence[Measure]) -> NDArray[np.flo
     return np.column_stack([sign(m) * front[m.name].to_numpy(np.float64) for m in objectives])
 
 
-@dataclass(frozen=True, slots=True)
-class _Overlapped:
-    """Points of the front once more, with ops overlapped; ``points``: number and values of each."""
-
-    plan: Plan
-    points: tuple[tuple[int, dict[str, Value]], ...]
-
-    def __call__(self, number: int) -> bytes:
-        own = self.points[number * _SYSTEM_PART : (number + 1) * _SYSTEM_PART]
-        rows = [_overlapped(scheduled_at(self.plan, at)) for _, at in own]
-        columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-        columns["system_reason"] = columns["system_reason"].astype(object)
-        return parquet_bytes(table_of(np.array([point for point, _ in own], np.int64), {}, columns))
-
-
-def scheduled_at(plan: Plan, at: Mapping[str, Value]) -> Schedule:
-    """The schedule of a point, by the values of its axes."""
-    spec = Machines(plan.bases, tuple(at)).at(str(at.get("arch", plan.space.arch)), at)
-    goal = str(at.get("objective", plan.space.objective))
-    return scheduled(step_at(work_at(plan.space, plan.models, at)), spec, goal)
-
-
-def values_of(plan: Plan, rows: pa.Table) -> list[dict[str, Value]]:
-    """Values of the axes, of rows of points."""
-    found: list[dict[str, Value]] = rows.select(list(plan.axes.names)).to_pylist()
-    return found
-
-
-def _overlapped(chosen: Schedule) -> dict[str, Any]:
-    clock = chosen.spec.clock_hz
-    found = {"step_joules": np.nan, "system_cycles": 0, "system_seconds": np.nan, "system_gap": np.nan}
-    said = []
-    result = simulate(chosen)
-    try:
-        found["step_joules"] = energy(result).joules
-    except InputError as error:
-        said.append(f"joules: {error}")
-    try:
-        system = simulate_system(chosen)
-        found["system_cycles"], found["system_seconds"] = system.cycles, system.cycles / clock
-        found["system_gap"] = system.cycles / result.cycles.total - 1
-    except InputError as error:
-        said.append(f"system: {error}")
-    return {**found, "system_reason": "; ".join(said)}
-
-
 def _finish(plan: Plan, folder: Path, front: pd.DataFrame, run: Executor, tell: Progress) -> None:
     """Simulate the front with ops overlapped, and write it and the summary."""
     points = tuple(int(n) for n in front["point"]) if len(front) else ()
     rows = rows_of(plan, folder, points)
-    parts, work = -(-len(points) // _SYSTEM_PART), folder / SYSTEM
+    parts, work = -(-len(points) // AT_ONCE), folder / SYSTEM
     tables = [rows]
     if points:
-        do = _Overlapped(plan, tuple(zip(points, values_of(plan, rows), strict=True)))
+        do = Overlapped(plan, tuple(zip(points, values_of(plan, rows), strict=True)))
         make(work, do, range(parts), run, lambda done: tell("front", done, parts))
         tables.append(read_parts([part_path(work, n) for n in range(parts)]).drop_columns(["point"]))
     made = pa.table({name: table[name] for table in tables for name in table.column_names})
@@ -269,12 +182,3 @@ def _finish(plan: Plan, folder: Path, front: pd.DataFrame, run: Executor, tell: 
     document = summary(plan, [part_path(folder / POINTS, n) for n in range(plan.chunks)], made)
     write_atomically(folder / SUMMARY, json.dumps(document, indent=1).encode() + b"\n")
     shutil.rmtree(work, ignore_errors=True)
-
-
-def rows_of(plan: Plan, folder: Path, points: Sequence[int]) -> pa.Table:
-    """Rows of points, from their parts."""
-    found = []
-    for part in dict.fromkeys(point // plan.chunk for point in points):
-        own = [point - part * plan.chunk for point in points if point // plan.chunk == part]
-        found.append(read_parts([part_path(folder / POINTS, part)]).take(own))
-    return pa.concat_tables(found).unify_dictionaries() if found else pa.table({"point": pa.array([], pa.int64())})

@@ -22,7 +22,8 @@ _ROWS = 2**16
 
 
 def table_of(numbers: NDArray[np.int64], values: dict[str, NDArray[Any]], columns: dict[str, NDArray[Any]]) -> pa.Table:
-    """A table: the numbers of points, their values by axis, and what was found."""
+    """A table: the numbers of points, int64 [points], their values by axis, and what was found, int64, float64 or text,
+    [points] each."""
     arrays: dict[str, Any] = {"point": pa.array(numbers)}
     for name, column in (*values.items(), *columns.items()):
         text = column.dtype == object

@@ -1,14 +1,15 @@
-"""Accuracies that a study has found, for the points of a space: by model, scheme and pattern."""
+"""Accuracies of the points of a space: of a study by model, scheme and pattern, of a super-network by model."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...workloads.errors import InputError
 from ..study_files import read_study
 
-__all__ = ["Trained", "trained_by"]
+__all__ = ["Trained", "inherited_by", "trained_by"]
 
 Key = tuple[str, str, str]
 """Model, scheme, pattern."""
@@ -21,12 +22,15 @@ class Trained:
 
     source: str
     rows: dict[Key, tuple[float, float | None]]
+    inherited: bool = False
+    """Whether they are of sub-networks, under whatever the super-network was trained by."""
 
     def of(self, model: str, scheme: str, nm: str) -> tuple[float, float | None]:
         """Of a point; refused with what there is."""
-        found = self.rows.get((model, scheme, nm))
+        key = (model, "", "") if self.inherited else (model, scheme, nm)
+        found = self.rows.get(key)
         if found is None:
-            name = " ".join(part for part in (model, scheme, nm) if part)
+            name = " ".join(part for part in key if part)
             raise InputError(f"accuracy: {self.source} trained no {name}")
         return found
 
@@ -44,3 +48,12 @@ def trained_by(folder: Path) -> Trained:
     if not rows:
         raise InputError(f"{folder}: the study has no training that came to its end, so no accuracies")
     return Trained(str(folder), rows)
+
+
+def inherited_by(folder: Path, models: Iterable[str]) -> Trained:
+    """Shares of validation images that sub-networks get right with the weights that they inherit from the
+    super-network trained in ``folder``; what was not measured before is now."""
+    from ...workloads.training import accuracies
+
+    found = accuracies(folder, models)
+    return Trained(str(folder), {(name, "", ""): (share, None) for name, share in found.items()}, inherited=True)

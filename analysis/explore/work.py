@@ -13,11 +13,12 @@ from ...dataflow.accelerator import AcceleratorSpec
 from ...workloads.catalog import open_model
 from ...workloads.errors import InputError
 from ...workloads.schemes.annotate import annotate
+from ...workloads.schemes.policies import patterns_of
 from ...workloads.schemes.scheme import scheme as scheme_of
 from ...workloads.step import Workload
 from ...workloads.strict import read_file
 from ...workloads.user_code import is_user
-from .axes import WORK, patterns
+from .axes import WORK
 from .space import Space, Value
 
 __all__ = ["Machines", "Work", "model_digest", "step_at", "traced", "work_at"]
@@ -124,4 +125,5 @@ def _traced(work: Work) -> Workload:
 @lru_cache(maxsize=64)
 def step_at(work: Work) -> Workload:
     """The step of it, annotated once in a process."""
-    return annotate(traced(work), work.scheme, patterns(work.nm) if work.nm else None)
+    step = traced(work)
+    return annotate(step, work.scheme, patterns_of(work.nm, step) if work.nm else None)

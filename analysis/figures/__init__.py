@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from .comparison import comparison_figure
 from .layers import layers_figure
+from .need import need_figure
+from .regret import regret_figure
 from .roofline import roofline_figure
 from .study import study_figure
 from .study_costs import cost_figure
 from .sweep import sweep_figure
 
-__all__ = ["comparison_figure", "cost_figure", "layers_figure", "roofline_figure", "study_figure", "sweep_figure"]
+__all__ = [
+    "comparison_figure",
+    "cost_figure",
+    "layers_figure",
+    "need_figure",
+    "regret_figure",
+    "roofline_figure",
+    "study_figure",
+    "sweep_figure",
+]

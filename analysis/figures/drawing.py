@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -13,7 +15,19 @@ from ..level import AnyResult, level_words, seconds_of, step_of
 from ..theme import Theme
 from ..words import model_name, percents_of, run_name, seconds
 
-__all__ = ["BOTTOM", "CHARACTER", "LEFT", "TOP", "Picture", "bare", "cause_legend", "head", "stack", "subtitle"]
+__all__ = [
+    "BOTTOM",
+    "CHARACTER",
+    "LEFT",
+    "TOP",
+    "Picture",
+    "bare",
+    "cause_legend",
+    "head",
+    "legend",
+    "stack",
+    "subtitle",
+]
 
 LEFT, TOP, BOTTOM = 0.25, 1.15, 0.6
 """Margins in inches."""
@@ -55,19 +69,27 @@ def cause_legend(
     seen = [c for c in names if sums[c] / every >= _NAMED_SHARE]
     labels = [names[c] + (f" {share[c]} %" if shares else "") for c in seen]
     patches = [Patch(color=colours[c], label=label) for c, label in zip(seen, labels, strict=True)]
+    legend(figure, [*patches, *extra], columns=_LEGEND_COLUMNS)
+
+
+def legend(
+    figure: Figure, handles: Sequence[Artist], *, columns: int | None = None, below: float = 0.78, handle: float = 0.9
+) -> None:
+    """A legend under the title, ``below`` inches from the top, in one row unless ``columns`` are given; ``handle``: the
+    length of its marks."""
     figure.legend(
-        handles=[*patches, *extra],
-        ncols=_LEGEND_COLUMNS,
+        handles=list(handles),
+        ncols=columns or len(handles),
         loc="upper left",
         frameon=False,
         fontsize=9,
-        handlelength=0.9,
+        handlelength=handle,
         handletextpad=0.4,
         columnspacing=1.2,
         labelspacing=0.3,
         borderpad=0,
         borderaxespad=0,
-        bbox_to_anchor=(LEFT / figure.get_figwidth(), 1 - 0.78 / figure.get_figheight()),
+        bbox_to_anchor=(LEFT / figure.get_figwidth(), 1 - below / figure.get_figheight()),
     )
 
 

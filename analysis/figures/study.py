@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..study import Study, pareto
+from ..explore.front import pareto
+from ..study import Study
 from ..study_rows import StudyRow, by_table
 from ..theme import Theme, theme_of
 from ..words import time_unit
-from .drawing import LEFT, Picture, head
+from .drawing import Picture, head, legend
 from .labels import place_labels
 
 __all__ = ["study_figure"]
@@ -91,7 +92,7 @@ def _panel(
         return
     length, unit = time_unit(max(t for _, t, _ in shown))
     points = [(t / length, 100 * accuracy) for _, t, accuracy in shown]
-    front = pareto(points)
+    front = set(pareto(points, ("min", "max"), ties=True).tolist())
     bars = [((deviation(row) or 0.0) / length, 100 * (row.validation_sd or 0.0)) for row, _, _ in shown]
     for i, (row, _, _) in enumerate(shown):
         _point(ax, points[i], bars[i], colours[row.pattern], i in front, theme)
@@ -182,20 +183,7 @@ def _legend(figure: Figure, study: Study, colours: dict[str | None, str], theme:
         dot(theme.muted, "beaten", filled=False),
         Line2D([], [], color=theme.muted, linestyle=":", label="target"),
     ]
-    height = figure.get_figheight()
-    figure.legend(
-        handles=handles,
-        ncols=len(handles),
-        loc="upper left",
-        frameon=False,
-        fontsize=9,
-        handletextpad=0.4,
-        columnspacing=1.2,
-        borderpad=0,
-        borderaxespad=0,
-        handlelength=1.2,
-        bbox_to_anchor=(LEFT / _WIDTH, 1 - 0.72 / height),
-    )
+    legend(figure, handles, below=0.72, handle=1.2)
 
 
 def _title(study: Study) -> str:

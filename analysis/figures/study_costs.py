@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from ..study import Study
 from ..study_rows import StudyRow, by_table, row_name
 from ..theme import Theme, theme_of
-from .drawing import LEFT, Picture, head
+from .drawing import LEFT, Picture, head, legend
 
 __all__ = ["cost_figure"]
 
@@ -135,19 +135,7 @@ def _legend(figure: Figure, styles: dict[str, tuple[str, str]]) -> None:
         Line2D([], [], marker=mark, linestyle="", color=colour, label=name, markersize=6)
         for name, (mark, colour) in styles.items()
     ]
-    figure.legend(
-        handles=handles,
-        ncols=_COLUMNS,
-        loc="upper left",
-        frameon=False,
-        fontsize=9,
-        handletextpad=0.3,
-        columnspacing=1.4,
-        borderpad=0,
-        borderaxespad=0,
-        handlelength=1.2,
-        bbox_to_anchor=(LEFT / _WIDTH, 1 - _HEAD / figure.get_figheight()),
-    )
+    legend(figure, handles, columns=_COLUMNS, below=_HEAD, handle=1.2)
 
 
 def _subtitle(study: Study) -> str:

@@ -14,7 +14,7 @@ from ...workloads.words import named
 from ..compare_sweep import BASELINE, Sweep, SweepRow
 from ..theme import Theme, theme_of
 from ..words import seconds
-from .drawing import CHARACTER, LEFT, Picture, bare, head
+from .drawing import CHARACTER, LEFT, Picture, bare, head, legend
 
 __all__ = ["sweep_figure"]
 
@@ -104,17 +104,7 @@ def _legend(figure: Figure, sweep: Sweep, theme: Theme) -> None:
     if not any((row.ideal_speedup or 0.0) > 1 for row in sweep.rows):
         return
     line = Line2D([], [], color=theme.text, linewidth=1.8, label="if every layer kept the scheme's promise")
-    figure.legend(
-        handles=[line],
-        loc="upper left",
-        frameon=False,
-        fontsize=9,
-        handlelength=0.9,
-        handletextpad=0.4,
-        borderpad=0,
-        borderaxespad=0,
-        bbox_to_anchor=(LEFT / _WIDTH, 1 - 0.76 / figure.get_figheight()),
-    )
+    legend(figure, [line], below=0.76)
 
 
 def _title(sweep: Sweep) -> str:

@@ -9,17 +9,18 @@ from typing import Any
 
 from ...dataflow.actions import Component
 from ...workloads.gemm import Pass
-from ..study import pareto
+from ..explore.front import pareto
 from ..study_files import SavedStudy
 from ..study_rows import by_table, row_name
 from ..system import WAITS, use_shares
 from ..words import time_unit
 from .data import BINS, RunData, SystemData
 from .groups import Group
-from .markup import Html, element
+from .markup import Html
+from .parts import legend
 from .tables import mapping_words, wait_name
 
-__all__ = ["chart", "legend", "overview_data", "run_data", "study_data"]
+__all__ = ["overview_data", "run_data", "study_data"]
 
 _COMPONENT_COLOURS: dict[str, str] = {
     Component.ARRAY: "compute",
@@ -188,7 +189,8 @@ def study_data(study: SavedStudy) -> list[dict[str, Any]]:
     for model, table in by_table(study.rows).items():
         rows = [r for r in table if r.validation is not None and r.speedup is not None]
         target = next((100 * row.target for row in rows if row.target is not None), None)
-        front = pareto([(-(row.speedup or 0.0), row.validation or 0.0) for row in rows])
+        at = [(row.speedup or 0.0, row.validation or 0.0) for row in rows]
+        front = set(pareto(at, ("max", "max"), ties=True).tolist())
         points = [
             {
                 "label": row_name(row),
@@ -204,29 +206,6 @@ def study_data(study: SavedStudy) -> list[dict[str, Any]]:
     return made
 
 
-def legend(entries: Sequence[tuple[str, str]]) -> Html:
-    """Names beside swatches of the theme's colours."""
-    items = [element("li", element("span", class_=f"swatch c-{colour}"), name) for name, colour in entries]
-    return element("ul", *items, class_="legend")
-
-
 def cause_legend(causes: Sequence[dict[str, int]], names: dict[str, str]) -> Html:
     """Causes that anything was spent on, in the words of ``names``."""
     return legend([(name, c) for c, name in names.items() if any(of[c] for of in causes)])
-
-
-def chart(
-    kind: str, number: int, title: str, alt: str, *, height: int, twin: Html | None = None, above: Html | None = None
-) -> Html:
-    """A figure: title, place to draw in, what it says in words, and its figures as a table."""
-    drawn = element(
-        "div",
-        class_="plot",
-        role="img",
-        aria_label=f"{title}. {alt}",
-        data_kind=kind,
-        data_number=str(number),
-        style=f"height:{height}px",
-    )
-    table = None if twin is None else element("details", element("summary", f"As a table: {title}"), twin)
-    return element("figure", element("figcaption", title), above, drawn, table)

@@ -10,13 +10,15 @@ from ..published import on_chip_words
 from ..study_files import SavedStudy, study_provenance
 from ..study_rows import StudyRow, by_table, row_name
 from ..words import joules, percents, percents_of, seconds, step_name
-from .charts import WAIT_COLOURS, asker_colours, cause_legend, chart, component_colour, legend
+from .charts import WAIT_COLOURS, asker_colours, cause_legend, component_colour
 from .data import RunData
 from .folder import Run
 from .groups import Group
 from .levers import levers
 from .markup import Html, element, joined
+from .parts import chart, legend, sortable
 from .tables import (
+    OPS_WORDS,
     causes_table,
     constants_table,
     cycles_table,
@@ -259,30 +261,13 @@ def _overlap(n: int, run: Run, data: RunData) -> Html:
 
 
 def _schedule(n: int, data: RunData) -> Html:
-    controls = element(
-        "p",
-        element(
-            "label",
-            "Filter ",
-            element(
-                "input",
-                type="search",
-                class_="filter",
-                aria_controls=f"ops-{n}",
-                placeholder="layer, op, pass, pattern",
-            ),
-        ),
-        element("output", class_="shown", aria_live="polite"),
-        class_="script-only",
-    )
-    return element(
-        "div",
+    return sortable(
+        f"ops-{n}",
         element("h4", "Schedule: every op"),
-        controls,
         ops_table(data),
-        element("p", element("button", "Show all", type="button", class_="more"), class_="script-only"),
-        class_="schedule",
-        id=f"ops-{n}",
+        noun="ops",
+        words=OPS_WORDS,
+        hint="layer, op, pass, pattern",
     )
 
 

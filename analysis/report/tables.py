@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from ...dataflow.account import Counts
@@ -22,9 +22,11 @@ from ..words import percents, percents_of, time_unit
 from .data import RunData
 from .folder import Run
 from .levers import Levers
-from .markup import Html, element
+from .markup import Html
+from .parts import data_table
 
 __all__ = [
+    "OPS_WORDS",
     "causes_table",
     "constants_table",
     "cycles_table",
@@ -55,32 +57,6 @@ WAIT_NAMES = {
 """What engines do, in words; others go by their own name."""
 
 
-def _table(
-    caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, text: int = 1, class_: str | None = None
-) -> Html:
-    """``text`` columns from the left are words, the others numbers; the first cell of a row is its header."""
-    kinds = ["w" if i < text else "n" for i in range(len(columns))]
-    head = [element("th", c, scope="col", class_=kind) for c, kind in zip(columns, kinds, strict=True)]
-    body = [
-        element(
-            "tr",
-            *(
-                element("th", cell, scope="row", class_="w") if i == 0 else element("td", cell, class_=kinds[i])
-                for i, cell in enumerate(row)
-            ),
-        )
-        for row in rows
-    ]
-    made = element(
-        "table",
-        element("caption", caption),
-        element("thead", element("tr", *head)),
-        element("tbody", *body),
-        class_=class_,
-    )
-    return element("div", made, class_="scroll", tabindex="0", role="group", aria_label=caption)
-
-
 def _share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f}" if whole else ""
 
@@ -107,7 +83,7 @@ def runs_table(rows: Sequence[tuple[Run, float | None, float | None, Saving | No
         "energy saved, % (all tables)",
         "DRAM, GB",
     )
-    return _table(caption, columns, [_run_row(*row, length) for row in rows], text=3)
+    return data_table(caption, columns, [_run_row(*row, length) for row in rows], text=3)
 
 
 def _run_row(
@@ -141,7 +117,7 @@ def causes_table(datas: Sequence[RunData]) -> Html:
     ]
     rows.append(("all", *(cell for d in datas for cell in (f"{sum(d.causes.values()):,}", "100.0"))))
     columns = ["cause", *(name for d in datas for name in (f"{d.run.name}: cycles", "%"))]
-    return _table("Cycles by cause, ops one after the other", columns, rows)
+    return data_table("Cycles by cause, ops one after the other", columns, rows)
 
 
 def ledger_table(name: str, ledger: LossLedger) -> Html:
@@ -163,7 +139,7 @@ def ledger_table(name: str, ledger: LossLedger) -> Html:
         f"{name}: {ledger.speedup:.2f} times as fast as dense op after op, {ledger.ideal_speedup:.2f} promised; "
         "where the cycles go"
     )
-    return _table(caption, ("item", "cycles", "%", "dense cycles", "difference"), rows)
+    return data_table(caption, ("item", "cycles", "%", "dense cycles", "difference"), rows)
 
 
 def cycles_table(caption: str, names: dict[str, str], rows: Sequence[tuple[str, dict[str, int]]]) -> Html:
@@ -173,7 +149,7 @@ def cycles_table(caption: str, names: dict[str, str], rows: Sequence[tuple[str, 
         (name, f"{sum(causes.values()):,}", share, *(f"{causes[c]:,}" for c in names))
         for (name, causes), share in zip(rows, shares, strict=True)
     ]
-    return _table(caption, ("", "cycles", "%", *names.values()), cells)
+    return data_table(caption, ("", "cycles", "%", *names.values()), cells)
 
 
 def passes_table(data: RunData) -> Html:
@@ -194,14 +170,14 @@ def energy_table(data: RunData) -> Html:
         if any(by.values())
     ]
     rows.append(("all", *(f"{report.by_pass[p] * 1e3:,.3f}" for p in Pass), f"{report.joules * 1e3:,.3f}", "100.0"))
-    return _table("Energy by part and pass, mJ", ("part", *map(str, Pass), "all", "%"), rows)
+    return data_table("Energy by part and pass, mJ", ("part", *map(str, Pass), "all", "%"), rows)
 
 
 def engines_table(run: Run) -> Html:
     """Shares of the step by what every engine did."""
     assert run.system is not None
     rows = [(name, *percents(use_shares(use).values())) for name, use in run.system.engines.items()]
-    return _table("What every engine did or waited for, % of the step", ("engine", *map(wait_name, WAITS)), rows)
+    return data_table("What every engine did or waited for, % of the step", ("engine", *map(wait_name, WAITS)), rows)
 
 
 def wait_name(wait: str) -> str:
@@ -214,19 +190,20 @@ def memory_need_table(run: Run) -> Html:
     need = run.system.memory
     rows = [(kind.replace("_", " "), f"{size / 1e6:,.1f}") for kind, size in asdict(need).items() if size]
     rows.append(("all", f"{need.total / 1e6:,.1f}"))
-    return _table("DRAM needed at the peak of the step", ("kind", "MB"), rows)
+    return data_table("DRAM needed at the peak of the step", ("kind", "MB"), rows)
 
 
 def levers_table(run: Run, levers: Levers) -> Html:
     """What a better machine would bring, simulated."""
     rows = [(lever.change, f"{lever.cycles:,}", f"{levers.gain(lever):.3f}") for lever in levers.changes]
     caption = f"{run.label} on better machines, scheduled and simulated anew; as it is, {levers.cycles:,} cycles"
-    return _table(caption, ("change", "cycles", "times as fast"), rows)
+    return data_table(caption, ("change", "cycles", "times as fast"), rows)
 
 
 _PLACED = ("#", "layer", "op", "pass", "GEMM m x k x n", "N:M", "dataflow", "tile", "order", "interleave", "cycles")
 _REACHED = ("of peak, %", "bound, %", "DRAM, MB", "MAC/byte", "GMAC/s")
-_OPS_TEXT = 9
+OPS_WORDS = 9
+"""Columns from the left of `ops_table` that are words."""
 
 
 def ops_table(data: RunData) -> Html:
@@ -258,7 +235,7 @@ def ops_table(data: RunData) -> Html:
             )
         )
     columns = (*_PLACED, *data.names.values(), *_REACHED, *own, "energy, mJ")
-    return _table(f"Schedule of {run.label}: every op", columns, rows, text=_OPS_TEXT, class_="ops")
+    return data_table(f"Schedule of {run.label}: every op", columns, rows, text=OPS_WORDS, class_="long")
 
 
 def mapping_words(r: OpResult) -> str:
@@ -318,7 +295,7 @@ def constants_table(run: Run) -> Html:
         for row, share in zip(largest, percents(row.zeptojoules for row in largest), strict=True)
     ]
     columns = ("action", "part", "mark", "source", "pJ each", "count", "mJ", "%")
-    return _table(f"Energy of {run.label}: constants of table {report.table.name}", columns, rows, text=5)
+    return data_table(f"Energy of {run.label}: constants of table {report.table.name}", columns, rows, text=5)
 
 
 def published_table() -> Html:
@@ -328,7 +305,7 @@ def published_table() -> Html:
         for m in published_machines()
     ]
     columns = ("machine", "node", "format", "what is in it", "mark", "source", "GFLOP/s/W", "pJ a multiply-accumulate")
-    return _table("Published machines; two operations are one multiply-accumulate", columns, rows, text=6)
+    return data_table("Published machines; two operations are one multiply-accumulate", columns, rows, text=6)
 
 
 def memory_table(kind: str) -> Html | None:
@@ -337,7 +314,7 @@ def memory_table(kind: str) -> Html | None:
         return None
     memory = load_memory(kind)
     rows = [(str(p.mark), p.source, ", ".join(p.of)) for p in memory.provenance]
-    return _table(f"Memory {kind}: {memory.title}", ("mark", "source", "figures"), rows, text=3)
+    return data_table(f"Memory {kind}: {memory.title}", ("mark", "source", "figures"), rows, text=3)
 
 
 def machine_table(run: Run) -> Html:
@@ -350,7 +327,7 @@ def machine_table(run: Run) -> Html:
         for key, inner in (value.items() if isinstance(value, dict) else [("", value)])
         if inner is not None
     ]
-    return _table(f"Machine {spec.name}", ("choice", "value"), rows)
+    return data_table(f"Machine {spec.name}", ("choice", "value"), rows)
 
 
 def study_table(model: str, rows: Sequence[StudyRow]) -> Html:
@@ -371,7 +348,7 @@ def study_table(model: str, rows: Sequence[StudyRow]) -> Html:
         "s to target",
         "speed-up to target",
     )
-    return _table(f"{model}: accuracy beside cost{named}", columns, [_study_row(row) for row in rows])
+    return data_table(f"{model}: accuracy beside cost{named}", columns, [_study_row(row) for row in rows])
 
 
 def _study_row(row: StudyRow) -> tuple[str, ...]:

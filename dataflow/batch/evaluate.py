@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import NamedTuple, assert_never
 
@@ -17,18 +17,17 @@ from ..actions import LEDGER
 from ..engine_time import wuve_latency
 from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG
 from ..objective import Objective
-from ..prices import FREE
-from ..stce.search import CYCLES, THRIFT
+from ..stce.search import CYCLES, EDP, ENERGY, THRIFT
 from ..stce.space import FREE_SPACE
 from ..stce.spec import PESpec
 from .amounts import COUNTED, amounts_of
 from .bound import LEFT_OUT
 from .kernels import PATTERN, TOO_MANY, TOO_SLOW, evaluate_rows
 from .memory import Asked
-from .points import COLUMN, Points, points_of
-from .step import step_of
+from .points import COLUMN, Points, PricesOf, points_of
+from .step import Step, step_of
 
-__all__ = ["Evaluated", "Status", "asked_of", "depths", "evaluate", "points_from"]
+__all__ = ["Evaluated", "Status", "asked_of", "depths", "evaluate", "points_from", "steps_of"]
 
 
 class Status(IntEnum):
@@ -48,6 +47,8 @@ class Status(IntEnum):
     for. `weft.schedule` can have it."""
     LEFT_OUT = LEFT_OUT
     """Not scheduled, since by its bound another machine is better (`front.Front`)."""
+    UNPRICED = 7
+    """The objective is energy or edp, and nobody can price the machine; what was asked for its prices says why."""
 
 
 class Evaluated(NamedTuple):
@@ -65,22 +66,27 @@ def evaluate(
     workload: Workload,
     machines: Iterable[AcceleratorSpec] | Points,
     objective: Objective | str = Objective.THRIFT,
+    prices: PricesOf | None = None,
     *,
     amounts: bool = False,
 ) -> Evaluated:
     """The step of ``workload`` on every machine: cycles and DRAM bytes of ``simulate(schedule(workload, machine,
-    objective))``, fallback to dense, vector work and updates included; ``amounts``: and what is done there, for energy.
+    objective, prices(machine)))``, fallback to dense, vector work and updates included; ``amounts``: and what is done
+    there, for energy. The objectives energy and edp need ``prices``, of `Points` when they are made.
 
-    A machine that the step cannot run on is a `Status`. Refused are operands of few values, machines with an engine
-    besides the STCE, and the objectives energy and edp.
+    A machine that the step cannot run on is a `Status`. Refused are operands of few values, and machines with an engine
+    besides the STCE.
     """
-    points, asked = points_from(machines), asked_of(objective)
+    points, asked = points_from(machines, objective, prices), asked_of(objective)
     depth, done = depths(points, workload.rule), np.zeros((len(points), 3), np.int64)
     acted = np.zeros((len(points), len(LEDGER) if amounts else 0), np.int64)
     order = _alike_together(points.rows)
-    for number, machine in enumerate(points.families):
+    for number, step in enumerate(steps_of(workload, points, objective)):
         own = order[points.family[order] == number]
-        step, found = step_of(workload, machine), np.zeros((len(own), 3), np.int64)
+        if step is None:
+            done[own, 0] = Status.UNPRICED
+            continue
+        found = np.zeros((len(own), 3), np.int64)
         classes = 1 + int(step.classes[:, 0].max(initial=0)) if amounts else 0
         totals = np.zeros((len(own), classes, len(COUNTED)), np.int64)
         evaluate_rows(step, points.rows[own], depth[own], asked, found, totals)
@@ -103,21 +109,40 @@ def _alike_together(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.lexsort(keys[::-1])
 
 
-def points_from(machines: Iterable[AcceleratorSpec] | Points) -> Points:
-    """Machines as points, as they may be already."""
-    return machines if isinstance(machines, Points) else points_of(machines)
+def points_from(
+    machines: Iterable[AcceleratorSpec] | Points, objective: Objective | str, prices: PricesOf | None
+) -> Points:
+    """Machines as points, as they may be already; refuses those without the prices that an objective needs."""
+    priced = Objective.named(objective).priced
+    points = machines if isinstance(machines, Points) else points_of(machines, prices if priced else None)
+    if priced and not points.pricings:
+        raise InputError(
+            f"objective {objective} needs the energy of each action; pass prices, with points when they are made, or "
+            "use weft.analysis.scheduling.evaluated"
+        )
+    return points
+
+
+def steps_of(workload: Workload, points: Points, objective: Objective | str) -> Iterator[Step | None]:
+    """The step of every family of machines; None of one that nobody can price, under an objective that needs it."""
+    priced = Objective.named(objective).priced
+    for number, machine in enumerate(points.families):
+        pricing = points.pricings[number] if priced else None
+        yield None if priced and pricing is None else step_of(workload, machine, pricing)
 
 
 def asked_of(objective: Objective | str) -> Asked:
-    """What searches are asked under an objective without prices; refuses others."""
+    """What searches are asked under an objective."""
     goal = Objective.named(objective)
     match goal:
         case Objective.THRIFT:
-            return Asked(THRIFT, FREE, FREE_SPACE)
+            return Asked(THRIFT, FREE_SPACE)
         case Objective.CYCLES:
-            return Asked(CYCLES, FREE, FREE_SPACE)
-        case Objective.ENERGY | Objective.EDP:
-            raise InputError(f"objective {goal} is not evaluated in bulk; use thrift or cycles, or weft.schedule")
+            return Asked(CYCLES, FREE_SPACE)
+        case Objective.ENERGY:
+            return Asked(ENERGY, FREE_SPACE)
+        case Objective.EDP:
+            return Asked(EDP, FREE_SPACE)
         case _:
             assert_never(goal)
 

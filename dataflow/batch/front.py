@@ -13,9 +13,9 @@ from ...workloads.step import Workload
 from ..accelerator import AcceleratorSpec
 from ..objective import Objective
 from .bound import Best, bound_rows, decide_rows
-from .evaluate import asked_of, depths, points_from
-from .points import Points
-from .step import Step, step_of
+from .evaluate import Status, asked_of, depths, points_from, steps_of
+from .points import Points, PricesOf
+from .step import Step
 
 __all__ = ["Front", "front", "lower_bounds"]
 
@@ -41,6 +41,7 @@ def front(
     machines: Iterable[AcceleratorSpec] | Points,
     others: ArrayLike,
     objective: Objective | str = Objective.CYCLES,
+    prices: PricesOf | None = None,
     known: ArrayLike = (),
 ) -> Front:
     """The machines on which the step of ``workload`` has the fewest cycles and the least of ``others``, float64
@@ -50,7 +51,7 @@ def front(
     ``known``: [machines, 1 + costs], cycles and costs of machines from elsewhere, which rule out as any other does.
     Machines are scheduled under ``objective``, and refused, as by `evaluate`.
     """
-    points, asked = points_from(machines), asked_of(objective)
+    points, asked = points_from(machines, objective, prices), asked_of(objective)
     costs = _costs(others, len(points))
     earlier = np.asarray(known, np.float64).reshape(-1, 1 + costs.shape[1])
     n, m, depth = len(points), len(earlier), depths(points, workload.rule)
@@ -61,12 +62,15 @@ def front(
         np.full(m + n, -1, np.int64),
         np.concatenate([earlier[:, 1:], np.zeros_like(costs)]),
     )
-    steps = [step_of(workload, machine) for machine in points.families]
+    steps = list(steps_of(workload, points, objective))
     bounds = _bounds(steps, points, depth)
     # Whatever rules a machine out has no more of the first cost, so it comes before.
     order = np.lexsort((bounds, *costs.T[::-1]))
     for number, step in enumerate(steps):
         own = order[points.family[order] == number]
+        if step is None:
+            done[own, 0] = Status.UNPRICED
+            continue
         decide_rows(step, points.rows, depth, asked, own, bounds, costs, best, done)
     status, cycles, moved = np.ascontiguousarray(done.T)
     found = best.point[: best.size[0]]
@@ -76,14 +80,16 @@ def front(
 def lower_bounds(workload: Workload, machines: Iterable[AcceleratorSpec] | Points) -> NDArray[np.int64]:
     """Cycles that the step of ``workload`` takes at least on each machine, int64 [points]; 0 where only a schedule can
     say. Refuses what `evaluate` does."""
-    points = points_from(machines)
-    steps = [step_of(workload, machine) for machine in points.families]
+    points = points_from(machines, Objective.CYCLES, None)
+    steps = list(steps_of(workload, points, Objective.CYCLES))
     return _bounds(steps, points, depths(points, workload.rule))
 
 
-def _bounds(steps: list[Step], points: Points, depth: NDArray[np.int64]) -> NDArray[np.int64]:
+def _bounds(steps: list[Step | None], points: Points, depth: NDArray[np.int64]) -> NDArray[np.int64]:
     bounds = np.zeros(len(points), np.int64)
     for number, step in enumerate(steps):
+        if step is None:
+            continue
         own = np.flatnonzero(points.family == number)
         found = np.zeros(len(own), np.int64)
         bound_rows(step, points.rows[own], depth[own], found)

@@ -14,11 +14,11 @@ from ..integers import ceil_div
 from ..jit import inlined, kernel
 from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG
 from ..problem import LONGEST
-from ..stce.search import CYCLES
+from ..stce.search import CYCLES, EDP, NOTHING, better_than
 from .amounts import COUNTED
 from .beside import update_cycles, vector_cycles
 from .counts import count_update, count_vector
-from .memory import Asked, Memory, Solved, forget_others, memory_for, solved
+from .memory import Asked, Memory, Solved, forget_others, is_priced, memory_for, solved
 from .points import limits_of, memory_of
 from .step import Step
 
@@ -45,17 +45,21 @@ def _better(objective: int, a: Solved, b: Solved) -> bool:
     """Whether the second role of a product is better than the first, as `array_engine._rank` has it."""
     if a.status != b.status:
         return a.status == FITS or (a.status == TOO_LONG and b.status == TOO_LARGE)
+    if is_priced(objective):
+        return a.key < b.key
     return a.units < b.units or (objective == CYCLES and a.units == b.units and a.moved < b.moved)
 
 
 class _Placed(NamedTuple):
-    """A product on a machine, as `Done`; the problem that it is searched as, and where the search is kept."""
+    """A product on a machine, as `Done`; the problem that it is searched as, and where the search is kept; its cost by
+    price, 0 without."""
 
     status: int
     cycles: int
     moved: int
     problem: int
     slot: int
+    cost: float
 
 
 @kernel
@@ -64,26 +68,35 @@ def _placed(step: Step, place: int, v: NDArray[np.int64], asked: Asked, memory: 
     first, other = step.places[place, 0], step.places[place, 1]
     # Of a problem: keep and group.
     if step.problems[first, 5] and step.problems[first, 6] > limits_of(v).max_group:
-        return _Placed(PATTERN, 0, 0, first, -1)
-    found, problem = solved(step, first, v, asked, memory), first
+        return _Placed(PATTERN, 0, 0, first, -1, 0.0)
+    found, problem = solved(step, first, v, asked, memory, NOTHING), first
     if other >= 0:
-        turned = solved(step, other, v, asked, memory)
+        than = NOTHING
+        if found.status == FITS:
+            than = better_than(asked.objective, found.key, found.units, found.moved)
+        turned = solved(step, other, v, asked, memory, than)
         if _better(asked.objective, turned, found):
             found, problem = turned, other
     if found.status != FITS:
-        return _Placed(found.status, 0, 0, problem, -1)
+        return _Placed(found.status, 0, 0, problem, -1, 0.0)
     cycles = ceil_div(found.units, memory_of(v).rate)
-    return _Placed(FITS if cycles < _MANY else TOO_MANY, cycles, found.moved, problem, found.slot)
+    cost = 0.0
+    if is_priced(asked.objective):
+        cost = memory.priced[problem, found.slot, 1]
+        if asked.objective == EDP:
+            cost *= cycles
+    return _Placed(FITS if cycles < _MANY else TOO_MANY, cycles, found.moved, problem, found.slot, cost)
 
 
 class Known(NamedTuple):
-    """Placements of a machine as far as they were asked for, int64 [places] each."""
+    """Placements of a machine as far as they were asked for, int64 [places] each; ``cost``: float64 [places]."""
 
     status: NDArray[np.int64]
     cycles: NDArray[np.int64]
     moved: NDArray[np.int64]
     problem: NDArray[np.int64]
     slot: NDArray[np.int64]
+    cost: NDArray[np.float64]
     updates: NDArray[np.int64]
     """Cycles of every update, int64 [updates]."""
     ways: NDArray[np.int64]
@@ -99,7 +112,8 @@ def known_of(step: Step) -> Known:
     status, cycles, moved = np.empty(places, np.int64), np.empty(places, np.int64), np.empty(places, np.int64)
     problem, slot = np.empty(places, np.int64), np.empty(places, np.int64)
     ways, counts = np.empty(len(step.layers), np.int64), np.empty(_COLUMNS, np.int64)
-    return Known(status, cycles, moved, problem, slot, np.empty(updates, np.int64), ways, counts)
+    cost = np.empty(places, np.float64)
+    return Known(status, cycles, moved, problem, slot, cost, np.empty(updates, np.int64), ways, counts)
 
 
 @kernel
@@ -108,7 +122,7 @@ def _know(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Kno
     if known.status[place] == _UNKNOWN:
         found = _placed(step, place, v, asked, memory)
         known.status[place], known.cycles[place], known.moved[place] = found.status, found.cycles, found.moved
-        known.problem[place], known.slot[place] = found.problem, found.slot
+        known.problem[place], known.slot[place], known.cost[place] = found.problem, found.slot, found.cost
     return int(known.status[place])
 
 
@@ -155,6 +169,28 @@ def _cheapest(
             if status != FITS:
                 break
             total += known.cycles[place]
+        if status == TOO_MANY:
+            return -1
+        if status == FITS and total < least:
+            chosen, least = way, total
+    return int(chosen)
+
+
+@kernel
+def _least_cost(
+    step: Step, v: NDArray[np.int64], layer: NDArray[np.int64], asked: Asked, known: Known, memory: Memory
+) -> int:
+    """The choice of a layer whose products cost the least by price, of equals the first; -1 where one takes `_MANY`
+    cycles."""
+    chosen, least = layer[2], np.inf
+    for way in range(layer[2], layer[3]):
+        total, status = 0.0, FITS
+        for i in range(layer[0], layer[1]):
+            place = runs(step, way, i)
+            status = _know(step, place, v, asked, known, memory)
+            if status != FITS:
+                break
+            total += known.cost[place]
         if status == TOO_MANY:
             return -1
         if status == FITS and total < least:
@@ -240,7 +276,10 @@ def point(
         moved += times * step.updates[update, 2]
     for n in range(len(step.layers)):
         layer = step.layers[n]
-        way = _cheapest(step, v, layer, asked, known, memory)
+        if is_priced(asked.objective):
+            way = _least_cost(step, v, layer, asked, known, memory)
+        else:
+            way = _cheapest(step, v, layer, asked, known, memory)
         if way < 0:
             return Done(TOO_MANY, 0, 0)
         known.ways[n] = way

@@ -16,16 +16,16 @@ from ..jit import inlined, kernel
 from ..macro_tiles import FITS, TOO_LONG, Tile, moves
 from ..prices import Prices
 from ..problem import MemoryMachine, Problem, share
-from ..stce.cost import Form
+from ..stce.cost import Form, cost_of
 from ..stce.dataflows import col_axis, demand_of, registers, row_axis, tiling, widest
 from ..stce.pace import ArrayMachine
-from ..stce.search import Found, search_both
+from ..stce.search import EDP, ENERGY, NOTHING, Found, search_both
 from ..stce.space import Limits, Only
 from .counts import count_product
 from .points import array_of, limits_of, memory_of
 from .step import Step
 
-__all__ = ["Asked", "Memory", "Solved", "forget_others", "memory_for", "problem_at", "solved"]
+__all__ = ["Asked", "Memory", "Solved", "forget_others", "is_priced", "memory_for", "problem_at", "solved"]
 
 _KEPT = 16
 """Searches that are kept of a problem; the oldest goes first."""
@@ -35,35 +35,38 @@ class Asked(NamedTuple):
     """What every search of a run is asked."""
 
     objective: int
-    price: Prices
     only: Only
 
 
 class Solved(NamedTuple):
-    """What a search found: whether there is a mapping, its time in 1/rate cycles, and its bytes; ``slot``: where it is
-    kept, -1 if it is not."""
+    """What a search found: whether there is a mapping, its time in 1/rate cycles, its bytes, and what the objectives
+    energy and edp minimise; ``slot``: where it is kept, -1 if it is not."""
 
     status: int
     units: int
     moved: int
+    key: float
     slot: int
 
 
 class Memory(NamedTuple):
-    """Searches of machines that are alike but for capacities; all int64.
+    """Searches of machines that are alike but for capacities; int64 but for ``priced``.
 
-    ``machine`` [11]: what they have in common. ``searches`` [problems]: how many there were of each. By problem and
+    ``machine`` [11]: what they have in common. ``asked`` [problems]: how many searches of each there were, of which
+    ``searches`` [problems] were kept. By problem and
     search, of those kept: ``room`` [.., 7], the capacities; ``found`` [.., 3], as `Solved`; ``mappings`` [.., 2, 9],
     the fastest and the best; ``counts`` [.., counted], what the best does, columns as `amounts.COUNTED`, none unless
-    they are asked for.
+    they are asked for; ``priced``, float64 [.., 2], under energy and edp, what they minimise and picojoules.
     """
 
     machine: NDArray[np.int64]
+    asked: NDArray[np.int64]
     searches: NDArray[np.int64]
     room: NDArray[np.int64]
     found: NDArray[np.int64]
     mappings: NDArray[np.int64]
     counts: NDArray[np.int64]
+    priced: NDArray[np.float64]
 
 
 @kernel
@@ -73,10 +76,12 @@ def memory_for(step: Step, counted: int) -> Memory:
     return Memory(
         np.full(11, -1, np.int64),
         np.zeros(n, np.int64),
+        np.zeros(n, np.int64),
         np.empty((n, _KEPT, 7), np.int64),
         np.empty((n, _KEPT, 3), np.int64),
         np.empty((n, _KEPT, 2, 9), np.int64),
         np.empty((n, _KEPT, counted), np.int64),
+        np.zeros((n, _KEPT, 2), np.float64),
     )
 
 
@@ -89,6 +94,7 @@ def forget_others(memory: Memory, v: NDArray[np.int64]) -> None:
         if memory.machine[i] != v[column]:
             memory.machine[i], alike = v[column], False
     if not alike:
+        memory.asked[:] = 0
         memory.searches[:] = 0
 
 
@@ -101,6 +107,12 @@ def problem_at(v: NDArray[np.int64]) -> Problem:
         v[11], v[12], v[13], v[14], v[15], v[16], v[17], v[18], v[19], v[20],
     )
     # fmt: on
+
+
+@inlined
+def _price_at(v: NDArray[np.float64]) -> Prices:
+    """The prices of a row, float64 [7]."""
+    return Prices(v[0], v[1], v[2], v[3], v[4], v[5], v[6])
 
 
 @inlined
@@ -124,8 +136,23 @@ def _fits(p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, m: NDAr
     return bool(moves(p, y, demand_of(x, t, r, c), share(p), r, c, tile).fits)
 
 
+@inlined
+def is_priced(objective: int) -> bool:
+    """Whether it is energy or edp."""
+    return objective in (ENERGY, EDP)
+
+
 @kernel
-def _keep(memory: Memory, problem: int, p: Problem, v: NDArray[np.int64], fastest: Found, best: Found) -> int:
+def _keep(
+    memory: Memory,
+    problem: int,
+    p: Problem,
+    v: NDArray[np.int64],
+    asked: Asked,
+    price: Prices,
+    fastest: Found,
+    best: Found,
+) -> int:
     slot = memory.searches[problem] % _KEPT
     memory.searches[problem] += 1
     for i in range(7):
@@ -136,9 +163,13 @@ def _keep(memory: Memory, problem: int, p: Problem, v: NDArray[np.int64], fastes
         f, m = best if i else fastest, memory.mappings[problem, slot, i]
         m[0], m[1], m[2], m[3] = f.dataflow, f.keep, f.group, f.interleave
         m[4], m[5], m[6], m[7], m[8] = f.tile.rows, f.tile.cols, f.tile.resident, f.tile.rows_slow, f.tile.compact
-    if memory.counts.shape[2] and best.status == FITS:
+    if best.status == FITS:
         form = Form(best.dataflow, best.keep, best.group, best.interleave)
-        count_product(p, array_of(v), memory_of(v), form, best.tile, memory.counts[problem, slot])
+        if memory.counts.shape[2]:
+            count_product(p, array_of(v), memory_of(v), form, best.tile, memory.counts[problem, slot])
+        if is_priced(asked.objective):
+            memory.priced[problem, slot, 0] = best.key
+            memory.priced[problem, slot, 1] = cost_of(p, array_of(v), memory_of(v), form, best.tile, price).energy_pj
     return int(slot)
 
 
@@ -162,16 +193,21 @@ def _recalled(memory: Memory, problem: int, p: Problem, v: NDArray[np.int64]) ->
 
 
 @kernel
-def solved(step: Step, problem: int, v: NDArray[np.int64], asked: Asked, memory: Memory) -> Solved:
-    """The search of a problem for a machine, int64 [20], or what is known of it."""
+def solved(step: Step, problem: int, v: NDArray[np.int64], asked: Asked, memory: Memory, than: Found) -> Solved:
+    """The search of a problem for a machine, int64 [20], or what is known of it; ``than``: nothing that is no better is
+    of use (`search.better_than`)."""
     p = problem_at(step.problems[problem])
     slot = _recalled(memory, problem, p, v)
     if slot >= 0:
         found = memory.found[problem, slot]
-        return Solved(found[0], found[1], found[2], slot)
-    x, y, limits = array_of(v), memory_of(v), limits_of(v)
-    fastest, best = search_both(p, x, y, limits, asked.price, asked.objective, asked.only)
+        return Solved(found[0], found[1], found[2], memory.priced[problem, slot, 0], slot)
+    x, y, limits, price = array_of(v), memory_of(v), limits_of(v), _price_at(step.prices[problem])
+    # A search that finds nothing better answers for no other machine, so one where others may follow finds the best.
+    if memory.asked[problem]:
+        than = NOTHING
+    memory.asked[problem] += 1
+    fastest, best = search_both(p, x, y, limits, price, asked.objective, asked.only, than)
     # That all of a large space is too long does not say that a part of it has any mapping.
-    if best.status != TOO_LONG:
-        slot = _keep(memory, problem, p, v, fastest, best)
-    return Solved(best.status, best.units, best.moved, slot)
+    if best.status == FITS or (best.status != TOO_LONG and than.place == NOTHING.place):
+        slot = _keep(memory, problem, p, v, asked, price, fastest, best)
+    return Solved(best.status, best.units, best.moved, best.key, slot)

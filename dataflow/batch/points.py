@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,12 +13,16 @@ from ...workloads.errors import InputError
 from ..accelerator import AcceleratorSpec
 from ..engines import engines_of
 from ..jit import inlined
+from ..prices import Pricing
 from ..problem import RATE, MemoryMachine, memory_machine
 from ..stce.engine import Stce
 from ..stce.pace import ArrayMachine
 from ..stce.space import Limits
 
-__all__ = ["COLUMN", "Point", "Points", "array_of", "lanes_of", "limits_of", "memory_of", "points_of"]
+__all__ = ["COLUMN", "Point", "Points", "PricesOf", "array_of", "lanes_of", "limits_of", "memory_of", "points_of"]
+
+PricesOf = Callable[[AcceleratorSpec], Pricing]
+"""What a machine pays; refuses one that nobody can price."""
 
 
 class Point(NamedTuple):
@@ -58,29 +62,43 @@ if Point._fields[:_REST] != (*ArrayMachine._fields, *MemoryMachine._fields, *Lim
 @dataclass(frozen=True, slots=True, eq=False)
 class Points:
     """Machines, struct of arrays: ``rows`` int64 [points, 20], columns as `Point`; ``family`` int64 [points], which of
-    ``families`` each is of, machines to which a step looks the same but for these numbers."""
+    ``families`` each is of, machines to which a step looks the same but for these numbers; ``pricings``: what each
+    of those pays, None where nobody knows, empty where nobody asked."""
 
     rows: NDArray[np.int64]
     family: NDArray[np.int64]
     families: tuple[AcceleratorSpec, ...]
+    pricings: tuple[Pricing | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
-def points_of(specs: Iterable[AcceleratorSpec]) -> Points:
-    """``specs`` as points; refuses one with an engine besides its STCE."""
+def points_of(specs: Iterable[AcceleratorSpec], prices: PricesOf | None = None) -> Points:
+    """``specs`` as points, with what each pays if ``prices`` are given, best the same `Pricing` for machines that pay
+    the same; refuses one with an engine besides its STCE."""
     rows, which = list[Point](), list[int]()
     families: dict[tuple[object, ...], AcceleratorSpec] = {}
     numbers: dict[tuple[object, ...], int] = {}
+    pricings = dict[tuple[object, ...], Pricing | None]()
     for spec in specs:
         rows.append(_point(spec))
-        key = (spec.pe.format, spec.wuve.pregenerate)
+        pricing = None if prices is None else _pricing(spec, prices)
+        key = (spec.pe.format, spec.wuve.pregenerate, pricing)
+        pricings[key] = pricing
         families.setdefault(key, spec)
         which.append(numbers.setdefault(key, len(numbers)))
     if not rows:
         raise InputError("there are no machines to evaluate; give one at least")
-    return Points(np.array(rows, np.int64), np.array(which, np.int64), tuple(families.values()))
+    paid = () if prices is None else tuple(pricings.values())
+    return Points(np.array(rows, np.int64), np.array(which, np.int64), tuple(families.values()), paid)
+
+
+def _pricing(spec: AcceleratorSpec, prices: PricesOf) -> Pricing | None:
+    try:
+        return prices(spec)
+    except InputError:
+        return None
 
 
 def _point(spec: AcceleratorSpec) -> Point:

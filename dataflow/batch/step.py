@@ -19,6 +19,7 @@ from ..actions import Where
 from ..beside import copies_made, update_traffic, vector_work
 from ..fallback import Layer, layers_of
 from ..pregenerate import blocks_of
+from ..prices import Prices, Pricing, unpriced
 from ..problem import Problem, problem_of
 from .amounts import Weights, weights_of
 
@@ -63,6 +64,8 @@ class Step(NamedTuple):
     """[problems]: the class of each."""
     classes: Table
     """[weights, 4]: class, and of what it does `amounts.Weights`."""
+    prices: NDArray[np.float64]
+    """[problems, 7]: `Prices` of each, zeros without."""
 
 
 def require_bulk(workload: Workload) -> None:
@@ -81,13 +84,14 @@ def require_bulk(workload: Workload) -> None:
             )
 
 
-def step_of(workload: Workload, machine: AcceleratorSpec) -> Step:
-    """``workload`` as ``machine`` sees it, and all that differ from it only in the numbers of a `Point`.
+def step_of(workload: Workload, machine: AcceleratorSpec, pricing: Pricing | None = None) -> Step:
+    """``workload`` as ``machine`` sees it, and all that differ from it only in the numbers of a `Point`; ``pricing``:
+    what it pays there.
 
     Refuses a workload with operands of few values.
     """
     require_bulk(workload)
-    return _Builder(workload, machine).made()
+    return _Builder(workload, machine, pricing or unpriced).made()
 
 
 T = TypeVar("T")
@@ -118,13 +122,14 @@ _Layer = tuple[tuple[tuple[int, int, int], ...], tuple[tuple[int, int, int], ...
 
 
 class _Builder:
-    def __init__(self, workload: Workload, machine: AcceleratorSpec) -> None:
-        self._workload, self._spec, self._rule = workload, machine, workload.rule
+    def __init__(self, workload: Workload, machine: AcceleratorSpec, pricing: Pricing) -> None:
+        self._workload, self._spec, self._rule, self._pricing = workload, machine, workload.rule, pricing
         self._problems = _Numbered[Problem]()
         self._places = _Numbered[tuple[int, int, int]]()
         self._updates = _Numbered[_Update]()
         self._classes = _Numbered[Weights]()
         self._problem_class = dict[int, int]()
+        self._prices = list[Prices]()
 
     def made(self) -> Step:
         """The tables."""
@@ -154,6 +159,7 @@ class _Builder:
             vectors=_table(((n, size, times, *rest) for (n, size, *rest), times in vectors.items()), 5),
             problem_class=np.array([self._problem_class[n] for n in range(len(self._problems))], np.int64),
             classes=_table(((n, *weight) for n, one in enumerate(self._classes) for weight in one), 4),
+            prices=np.array(self._prices, np.float64).reshape(-1, len(Prices._fields)),
         )
 
     def _place(self, op: MatrixOp) -> int:
@@ -166,6 +172,8 @@ class _Builder:
         of = self._class(Where(op, self._rule, self._spec, n2s=role))
         if self._problem_class.setdefault(number, of) != of:
             raise TypeError(f"{op.name!r} does other actions than a product that looks the same to an array")
+        if number == len(self._prices):
+            self._prices.append(self._pricing(op, "stce", role))
         return number
 
     def _class(self, where: Where) -> int:

@@ -11,7 +11,7 @@ from ..problem import MemoryMachine, Problem, bound_cycles
 from .dataflows import NUMBER, issuing, tiles, tiling, words
 from .pace import ArrayMachine, Executed, Tiling, Words
 
-__all__ = ["Cost", "Form", "cost_of", "energy_pj", "form_of", "tiled_as"]
+__all__ = ["Cost", "Form", "cost_of", "energy_of", "energy_pj", "form_of", "tiled_as"]
 
 
 class Form(NamedTuple):
@@ -41,18 +41,22 @@ def form_of(mapping: Executed) -> Form:
 
 
 @inlined
-def energy_pj(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, cost: Totals, price: Prices) -> float:
-    """Picojoules of a mapping."""
-    a = words(p, x, t, tile.rows)
-    moved = cost.read_bytes + cost.write_bytes
+def energy_of(a: Words, moved: int, sore_groups: int, price: Prices) -> float:
+    """Picojoules of what a mapping does; of no more it is no more, each term rounded alike."""
     return (
         price.fixed
         + moved * (price.dram_byte + price.buffer_byte)
         + a.w2e_words * price.w2e_word
         + a.n2s_pairs * price.n2s_pair
         + a.output_words * price.output_word
-        + cost.sore_groups * price.sore_group
+        + sore_groups * price.sore_group
     )
+
+
+@inlined
+def energy_pj(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, cost: Totals, price: Prices) -> float:
+    """Picojoules of a mapping."""
+    return energy_of(words(p, x, t, tile.rows), cost.read_bytes + cost.write_bytes, cost.sore_groups, price)
 
 
 @inlined

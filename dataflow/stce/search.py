@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..jit import inlined, kernel
 from ..macro_tiles import (
     FITS,
+    MEMORY,
     TOO_LARGE,
     TOO_LONG,
     Axis,
@@ -25,6 +26,7 @@ from ..macro_tiles import (
     moves,
     op_totals,
     op_units,
+    passes,
     times_of,
 )
 from ..objective import TIE
@@ -32,12 +34,12 @@ from ..operand import BYTE
 from ..prices import Prices
 from ..problem import LONGEST, RATE, MemoryMachine, Problem, Share, share
 from .bounds import Bound, Once, least_bytes, least_of_rows, least_of_tile, once_of
-from .cost import energy_pj
-from .dataflows import col_axis, demand_of, issue_of, row_axis, unit
-from .pace import ArrayMachine, Tiling
+from .cost import energy_of, energy_pj
+from .dataflows import col_axis, demand_of, issue_of, row_axis, unit, words
+from .pace import ArrayMachine, Tiling, Words
 from .space import FORMS, Limits, Only, branches_of, col_axes, extents, forms_of, pace, place_of
 
-__all__ = ["CYCLES", "EDP", "ENERGY", "NOTHING", "THRIFT", "Found", "search", "search_both"]
+__all__ = ["CYCLES", "EDP", "ENERGY", "NOTHING", "THRIFT", "Found", "better_than", "search", "search_both"]
 
 THRIFT, CYCLES, ENERGY, EDP, _BYTES = 0, 1, 2, 3, 4
 
@@ -135,18 +137,32 @@ def _longest(goal: _Goal, best: Found) -> int:
 
 
 @inlined
-def _hopeless(goal: _Goal, y: MemoryMachine, best: Found, least: Bound) -> bool:
-    """Whether what takes no less than that cannot win; nothing is while anything would."""
-    if goal.objective == _BYTES and least.moved > best.moved:
+def _priced(goal: _Goal) -> bool:
+    return goal.objective in (ENERGY, EDP)
+
+
+@inlined
+def _hopeless(goal: _Goal, y: MemoryMachine, best: Found, least: Bound, energy: float, place: int) -> bool:
+    """Whether what takes no less than that, and no less ``energy``, and is not before ``place``, cannot win; nothing is
+    while anything would."""
+    if goal.objective == _BYTES and (least.moved > best.moved or (least.moved == best.moved and place > best.place)):
         return True
+    if goal.objective == ENERGY:
+        return energy > best.key
     longest = _longest(goal, best)
-    if longest == LONGEST:
+    if longest == LONGEST and (goal.objective != EDP or best.key == np.inf):
         return False
     alone, moved = float(least.array) * y.rate + float(least.ends) * RATE, float(least.moved) * RATE
     if max(alone, moved) >= LONGEST:
         return True
-    work = max(least.array * y.rate + least.ends * RATE, least.moved * RATE)
-    return least.ramp * y.rate + work > longest
+    units = least.ramp * y.rate + max(least.array * y.rate + least.ends * RATE, least.moved * RATE)
+    return energy * units > best.key if goal.objective == EDP else units > longest
+
+
+@inlined
+def _least_energy(p: Problem, q: Share, a: Words, reductions: int, moved: int, goal: _Goal) -> float:
+    """Picojoules of a mapping at least that moves so many words and bytes, if anybody asks."""
+    return energy_of(a, moved, p.groups * reductions * q.sore_groups * p.cols, goal.price) if _priced(goal) else 0.0
 
 
 @inlined
@@ -160,6 +176,7 @@ def _best_of_rows(
     goal: _Goal,
     forms: int,
     r: Axis,
+    a: Words,
     array: int,
     cols: NDArray[np.int64],
     held: int,
@@ -178,9 +195,12 @@ def _best_of_rows(
             if not forms >> form & 1 or (j >= held if resident else not can_stream):
                 continue
             tile = Tile(r.full, c.full, resident, rows_slow, compact)
-            if _hopeless(goal, y, best, least_of_tile(p, x, t, q, of, array, r, c, tile)):
+            least = least_of_tile(p, x, t, q, of, array, r, c, tile)
+            reductions = 1 if compact == MEMORY else passes(r, c, tile)[1]
+            own = place + place_of(0, 0, j, form)
+            if _hopeless(goal, y, best, least, _least_energy(p, q, a, reductions, least.moved, goal), own):
                 continue
-            best, longer = _tile(p, x, y, t, q, goal, r, c, tile, place + place_of(0, 0, j, form), best)
+            best, longer = _tile(p, x, y, t, q, goal, r, c, tile, own, best)
             too_long |= longer
     return best, too_long
 
@@ -224,11 +244,12 @@ def _best_tiles(
         r = row_axis(x, t, p.rows, high_now)
         over, ends = cols[max(held, streamed) - 1, 0], 0 if streamed else high_now * q.row
         least = least_of_rows(p, x, t, q, of, ramp, r, col_work, over, ends)
-        if _hopeless(goal, y, best, least):
-            continue
+        a = words(p, x, t, high_now) if _priced(goal) else Words(0, 0, 0)
         place = place_of(branch, i, 0, 0)
+        if _hopeless(goal, y, best, least, _least_energy(p, q, a, 1, least.moved, goal), place):
+            continue
         best, longer = _best_of_rows(
-            p, x, y, t, q, of, goal, only.forms, r, least.array, cols, held, streamed, place, best
+            p, x, y, t, q, of, goal, only.forms, r, a, least.array, cols, held, streamed, place, best
         )
         too_long |= longer
     return best, too_long
@@ -246,16 +267,23 @@ def _scan(
     q = share(p)
     of = once_of(p, q)
     moved = least_bytes(of, (False, False, False), 1, 1)
+    energies = np.zeros(len(branches))
     for b in range(len(branches)):
-        if branches[b, 4] < branches[nearest, 4]:
+        if _priced(goal):
+            # The whole height at once reads the fewest words.
+            a = words(p, x, pace(p, x, branches[b]), p.rows)
+            energies[b] = _least_energy(p, q, a, 1, moved, goal)
+            if energies[b] < energies[nearest]:
+                nearest = b
+        elif branches[b, 4] < branches[nearest, 4]:
             nearest = b
-    # The branch with the least to do for the array first: what it finds rules out most of the others.
+    # The branch with the least to do for the array, or the least energy, first: what it finds rules out most others.
     for turn in range(-1, len(branches)):
         b = nearest if turn < 0 else turn
         if turn == nearest:
             continue
         array, ramp = branches[b, 4], branches[b, 5]
-        if _hopeless(goal, y, best, Bound(array, ramp, 0, moved)):
+        if _hopeless(goal, y, best, Bound(array, ramp, 0, moved), energies[b], place_of(b, 0, 0, 0)):
             continue
         best, longer = _best_tiles(p, x, y, pace(p, x, branches[b]), q, of, ramp, goal, only, b, best)
         too_long |= longer
@@ -264,14 +292,30 @@ def _scan(
     return IMPOSSIBLE
 
 
+@inlined
+def better_than(objective: int, key: float, units: int, moved: int) -> Found:
+    """What a search begins with that only asks for a mapping better than one of that cost: none, and of equals none."""
+    # Under thrift nothing but time tells, and no mapping is faster than the fastest.
+    bytes_ = -1 if objective == THRIFT else moved
+    return Found(TOO_LARGE, key, bytes_, units, 0, 0, 0, 0, Tile(0, 0, 0, 0, 0), -1)
+
+
 @kernel
 def search_both(
-    p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, price: Prices, objective: int, only: Only
+    p: Problem,
+    x: ArrayMachine,
+    y: MemoryMachine,
+    limits: Limits,
+    price: Prices,
+    objective: int,
+    only: Only,
+    than: Found,
 ) -> tuple[Found, Found]:
-    """The best mapping of `search`, behind the one by which it is found: under thrift the fastest, else itself."""
+    """The best mapping of `search`, behind the one by which it is found: under thrift the fastest, else itself; if
+    there is one better than ``than``, which is `NOTHING` or `better_than`."""
     first = CYCLES if objective == THRIFT else objective
     branches = branches_of(p, x, limits, only)
-    best = _scan(p, x, y, branches, _Goal(first, price, LONGEST), only, NOTHING)
+    best = _scan(p, x, y, branches, _Goal(first, price, LONGEST), only, than)
     if objective != THRIFT or best.status != FITS:
         return best, best
     return best, _scan(p, x, y, branches, _Goal(_BYTES, price, best.units + best.units // TIE), only, best)
@@ -286,4 +330,4 @@ def search(
     Under the objective thrift, mappings within `TIE` of the fastest count as equal and the one that moves the fewest
     DRAM bytes wins.
     """
-    return search_both(p, x, y, limits, price, objective, only)[1]
+    return search_both(p, x, y, limits, price, objective, only, NOTHING)[1]

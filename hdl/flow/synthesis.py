@@ -6,6 +6,7 @@ Counts are Yosys' own after mapping to the cells of the device family; they are 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ __all__ = [
     "Synthesis",
     "by_module",
     "design",
+    "modules_apart",
     "refuse_what_cannot_fit",
     "script_of",
     "synthesize",
@@ -139,6 +141,24 @@ def design(spec: AcceleratorSpec, block: Block) -> tuple[str, list[str]]:
     texts = [rtlil.convert(part, name=name, emit_src=False) for name, part in parts.items()]
     text = "".join([*texts, rtlil.convert(component, name=TOP, emit_src=False)])
     return text, [*parts, *(f"{TOP}.{module}" for module in block.apart)]
+
+
+def modules_apart(spec: AcceleratorSpec, block: Block, modules: Sequence[str], prefix: str) -> tuple[str, list[str]]:
+    """RTLIL of ``modules``, named with ``prefix``, and what of it is there only to be instantiated."""
+    component = block.make(spec, usual_pattern(spec), SGD)
+    parts, control = dict(component.parts), getattr(component, "control", None)
+    own, texts, black = list(parts), [], []
+    if "edges" in modules:
+        whole = rtlil.convert(component, name=f"{prefix}edges", emit_src=False)
+        instance = re.compile(rf"^(\s*cell )\\({'|'.join(own)})(?= )", re.MULTILINE)
+        texts.append(instance.sub(lambda found: f"{found[1]}\\{prefix}{found[2]}", whole))
+        black = [prefix + name for name in own if name not in modules] + ([f"{prefix}edges.control"] if control else [])
+    else:
+        parts = {name: part for name, part in parts.items() if name in modules}
+    if control and "control" in modules:
+        parts["control"] = control(component.spec)
+    texts += [rtlil.convert(part, name=prefix + name, emit_src=False) for name, part in parts.items()]
+    return "".join(texts), black
 
 
 def _name(module: str, block: Block, kept: Sequence[str]) -> str:

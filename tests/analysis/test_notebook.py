@@ -21,6 +21,7 @@ from weft.analysis.area import machine_area
 from weft.analysis.compare import compare, loss_ledger
 from weft.analysis.declared import cycles_kind, figure_words
 from weft.analysis.energy import energy
+from weft.analysis.need import need
 from weft.analysis.study import Study, StudySpec
 from weft.analysis.theme import theme_of
 from weft.analysis.verify.network import Agreement, Classification
@@ -47,6 +48,7 @@ from .conftest import step
 TINY, NM = load_spec("tiny"), NMPattern(keep=2, group=8)
 PLAN = schedule(annotate(step(), "bdwp", NM), TINY)
 OVERLAPPED = simulate_system(PLAN)
+NEED = need(annotate(step(), "bdwp", NM), TINY, "dram")
 VOID = {"br", "img", "input", "meta", "link", "hr"}
 
 
@@ -112,7 +114,7 @@ def classified() -> Classification:
 
 @pytest.fixture(scope="module")
 def shown(dense: SimResult, bdwp: SimResult) -> dict[str, Shown]:
-    return {"step": bdwp, "system": OVERLAPPED, "comparison": compare([dense, bdwp]), "study": study()}
+    return {"step": bdwp, "system": OVERLAPPED, "comparison": compare([dense, bdwp]), "study": study(), "need": NEED}
 
 
 def test_what_a_user_holds_says_so_in_a_line(dense, bdwp, shown):
@@ -183,7 +185,7 @@ def test_tables_of_a_comparison_and_a_study_have_a_row_a_run(shown):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("kind", ["step", "system", "comparison", "study"])
+@pytest.mark.parametrize("kind", ["step", "system", "comparison", "study", "need"])
 def test_a_figure_is_drawn_beside_pyplot(shown, kind, theme):
     before = dict(mpl.rcParams)
     drawn = shown[kind].plot(theme)
@@ -200,7 +202,7 @@ def test_a_theme_that_is_not_there_is_refused(shown):
         shown["step"].plot("drak")
 
 
-@pytest.mark.parametrize("kind", ["step", "system", "comparison", "study"])
+@pytest.mark.parametrize("kind", ["step", "system", "comparison", "study", "need"])
 def test_a_page_is_well_formed_and_loads_nothing(shown, kind):
     page = Page(shown[kind]._repr_html_())
 
@@ -227,6 +229,7 @@ def test_verdicts_say_what_is_faster_and_by_how_much(shown):
 
     assert f"bdwp 2:8 is {ratio:.2f} times as fast as dense" in Page(shown["comparison"]._repr_html_()).text
     assert "with ops overlapped" in Page(shown["system"]._repr_html_()).text
+    assert "GB/s of DRAM to be within 1 % of what" in Page(shown["need"]._repr_html_()).text
     assert "bdwp 2:8 reaches the target 1.50 times as fast as dense" in Page(shown["study"]._repr_html_()).text
 
 

@@ -2,111 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
 from weft.analysis.report.page import report_page
 
+from .browser import NEEDED, Browser
 from .results import contents
 
-CHROMIUM = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
-CHROMEDRIVER = shutil.which("chromedriver")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-sync",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-)
 SCREENS = ((360, 740, False), (1280, 900, True))
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or CHROMEDRIVER is None,
-    reason="needs Chromium and its driver; on Debian or Ubuntu: apt-get install -y chromium chromium-driver",
-)
-
-
-class Browser:
-    """Chromium on one page."""
-
-    def __init__(self, profile: Path) -> None:
-        options = webdriver.ChromeOptions()
-        options.binary_location = str(CHROMIUM)
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=Service(str(CHROMEDRIVER)))
-        # Away from the browser's own first page, which goes on loading parts of itself.
-        self.driver.get("about:blank")
-
-    def open(self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Load ``page`` afresh and wait until it can draw."""
-        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-        self.prefer(dark=dark)
-        self.driver.get(page.as_uri())
-        self.wait("!!window.Plotly || !document.querySelector('script:not([type])')")
-
-    def prefer(self, *, dark: bool) -> None:
-        """What the system's colours are."""
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def wait(self, condition: str) -> None:
-        WebDriverWait(self.driver, 20, 0.05).until(lambda _: self.run(f"return {condition}"))
-
-    def find(self, selector: str) -> list[WebElement]:
-        return [found for found in self.driver.find_elements(By.CSS_SELECTOR, selector) if found.is_displayed()]
-
-    def drawn(self) -> list[str]:
-        """Kinds of the charts in sight of somebody who scrolls through the page, once all are drawn."""
-        plots = self.find(".plot")
-        for plot in plots:
-            self.draw(plot)
-        return [str(plot.get_attribute("data-kind")) for plot in plots]
-
-    def draw(self, plot: WebElement) -> None:
-        """Bring a chart into sight and wait until something is drawn in it."""
-        self.run("arguments[0].scrollIntoView()", plot)
-        inside = "return !!arguments[0].querySelector('.main-svg .trace, .slice')"
-        WebDriverWait(self.driver, 20, 0.02).until(lambda _: self.run(inside, plot))
-
-    def tab_to(self, element: WebElement, most: int = 60) -> None:
-        """Reach an element by the keyboard alone."""
-        for _ in range(most):
-            if self.driver.switch_to.active_element == element:
-                return
-            self.driver.switch_to.active_element.send_keys(Keys.TAB)
-        raise AssertionError(f"{element.tag_name} {element.text!r} is not reached in {most} steps")
-
-    def requests(self) -> set[str]:
-        """Everything asked for since the last call, but by pages of the browser's own (chrome:, chrome-untrusted:)."""
-        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        asked = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-        return {one["request"]["url"] for one in asked if not one["documentURL"].startswith("chrome")}
-
-    def complaints(self) -> list[Any]:
-        return list(self.driver.get_log("browser"))
+pytestmark = [NEEDED, pytest.mark.usefixtures("quiet")]
 
 
 @pytest.fixture(scope="module")
@@ -114,21 +25,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("browser") / "report.html"
     path.write_text(report_page(contents(), "A report"), encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    made = Browser(tmp_path_factory.mktemp("profile"))
-    yield made
-    made.driver.quit()
-
-
-@pytest.fixture(autouse=True)
-def quiet(browser: Browser) -> Iterator[None]:
-    """No test may leave an error in the console."""
-    browser.complaints()
-    yield
-    assert not browser.complaints()
 
 
 def test_every_chart_of_every_run_is_drawn_and_nothing_is_loaded(browser: Browser, page: Path) -> None:
@@ -172,7 +68,7 @@ def test_the_theme_follows_the_system_until_it_is_chosen_and_is_remembered(brows
 
 def test_the_schedule_is_filtered_and_sorted_by_keyboard(browser: Browser, page: Path) -> None:
     browser.open(page)
-    place = next(iter(browser.find("article.run .schedule")))
+    place = next(iter(browser.find("article.run .sortable")))
 
     def rows() -> list[list[str]]:
         script = (
@@ -242,16 +138,7 @@ def test_it_fits_the_screen_and_breaks_no_rule_of_accessibility(
     browser.find(".filter")[0].send_keys("head")  # rows like these are enough of the long table
     assert browser.run("return document.documentElement.scrollWidth") <= width
 
-    browser.run((resources.files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8"))
-    # What is inside a chart is one picture to a screen reader.
-    found = browser.driver.execute_async_script(
-        "const done = arguments[0];"
-        "axe.run({exclude: ['.plot > *']}, {resultTypes: ['violations']}).then(done, e => done({error: String(e)}));"
-    )
-    broken = [
-        (rule["id"], rule["help"], [node["target"] for node in rule["nodes"]][:3]) for rule in found["violations"]
-    ]
-    assert not broken
+    assert not browser.broken_rules()
 
 
 def test_without_scripts_every_table_is_there(browser: Browser, page: Path, tmp_path: Path) -> None:
@@ -262,4 +149,4 @@ def test_without_scripts_every_table_is_there(browser: Browser, page: Path, tmp_
 
     assert len(browser.find("article.run")) == 3 and not browser.find(".script-only")
     assert not browser.find(".plot")
-    assert sum(len(table.find_elements(By.CSS_SELECTOR, "tbody tr")) for table in browser.find("table.ops")) == 3 * 143
+    assert sum(len(table.find_elements(By.CSS_SELECTOR, "tbody tr")) for table in browser.find("table.long")) == 3 * 143

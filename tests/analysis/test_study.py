@@ -23,7 +23,7 @@ from weft.analysis import trainings
 from weft.analysis.figures.labels import place_labels
 from weft.analysis.frames import ops_frame
 from weft.analysis.records import measured_means, to_dict
-from weft.analysis.study import Study, StudySpec, measured_of, pareto, run_study
+from weft.analysis.study import Study, StudySpec, measured_of, run_study
 from weft.analysis.study_files import SavedStudy, save_study, study_markdown
 from weft.analysis.study_rows import PhaseCost, StudyRow, aggregate, cycles_until, first_reached
 from weft.analysis.theme import theme_of
@@ -237,15 +237,6 @@ def test_the_first_epoch_at_the_target_counts():
     one = training(0, (0.2, 0.7, 0.6, 0.8))
 
     assert [first_reached(one, target) for target in (0.1, 0.65, 0.7, 0.75, 0.81)] == [10, 20, 20, 40, None]
-
-
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12))
-def test_nothing_beats_the_front_and_something_beats_the_rest(points):
-    front = pareto(points)
-
-    for i, (x, y) in enumerate(points):
-        beaten = [(u, v) for u, v in points if u <= x and v >= y and (u, v) != (x, y)]
-        assert (i in front) == (not beaten)
 
 
 @settings(max_examples=6)

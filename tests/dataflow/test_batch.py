@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from operator import attrgetter
 from random import Random
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, DramSpec, SoreSpec, VectorSpec, WuveSpec
+from weft.dataflow.batch.columns import points_from_columns
 from weft.dataflow.batch.evaluate import Evaluated, Status, evaluate
 from weft.dataflow.batch.front import front
 from weft.dataflow.batch.points import points_of
@@ -314,7 +316,7 @@ def test_what_is_refused():
 
     with pytest.raises(InputError, match=r"bnn-vu9p.*STCE, XNOR.*weft.schedule"):
         evaluate(step, [SAT, load_spec("bnn-vu9p")])
-    with pytest.raises(InputError, match=r"objective energy.*thrift or cycles"):
+    with pytest.raises(InputError, match=r"objective energy needs the energy.*prices"):
         evaluate(step, [SAT], "energy")
     with pytest.raises(InputError, match="no machines"):
         evaluate(step, [])
@@ -336,3 +338,58 @@ def test_points_are_taken_as_they_are():
     step = workload(("resnet9", 4, "bdwp", "2:8"))
 
     assert as_rows(evaluate(step, points_of(specs))) == as_rows(evaluate(step, specs))
+
+
+FIELDS = (
+    "clock_hz", "array.rows", "array.cols", "array.w2e_words", "pe.max_group", "pe.accumulators", "pe.dense_words",
+    "pe.weight_pairs", "pe.multiply_latency", "pe.add_latency", "pe.format", "buffers.w2e_bytes", "buffers.n2s_bytes",
+    "buffers.output_bytes", "sore.lanes", "sore.kind", "wuve.lanes", "wuve.pregenerate", "vector.lanes",
+    "dram.bytes_per_second", "dram.efficiency_percent",
+)  # fmt: skip
+
+
+BASE = replace(SAT, dram=replace(SAT.dram, capacity_bytes=None))
+
+
+def column_of(specs: Sequence[AcceleratorSpec], path: str) -> list[object]:
+    return [attrgetter(path)(spec) for spec in specs]
+
+
+@given(specs=st.lists(MACHINES, min_size=1, max_size=6), clock=st.sampled_from((1_000, 10**9, 10**11)))
+@settings(max_examples=examples(150), deadline=None)
+def test_points_of_columns_are_those_of_descriptions(specs, clock):
+    """All that a machine here differs in, memories that are too slow and rates beyond 64 bits among them."""
+    fast = replace(BASE, clock_hz=clock, dram=replace(BASE.dram, bytes_per_second=10**15))
+    specs = [*specs, fast, BASE]
+
+    found, wanted = points_from_columns(BASE, {path: column_of(specs, path) for path in FIELDS}), points_of(specs)
+
+    assert found.rows.tolist() == wanted.rows.tolist()
+    assert found.family.tolist() == wanted.family.tolist()
+    assert found.families == wanted.families
+
+
+def test_columns_leave_the_rest_as_it_is():
+    found = points_from_columns(SAT, {"array.rows": np.array([8, 32]), "dram.kind": ["hbm2", SAT.dram.kind]})
+
+    assert found.rows.tolist() == points_of([replace(SAT, array=replace(SAT.array, rows=8)), SAT]).rows.tolist()
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"array.row": [1]}, r"'array.row'.*did you mean 'array.rows'"),
+        ({"xnor.rows": [1]}, "no field"),
+        ({}, "one at least"),
+        ({"array.rows": [1, 2], "array.cols": [1]}, "all as many"),
+        ({"array.rows": []}, "one at least"),
+        ({"array.rows": [1.5]}, r"'array.rows' must hold 1 to 1,024, not float64"),
+        ({"array.rows": [4, 5000]}, r"array.rows must be an integer from 1 to 1024, not 5,?000"),
+        ({"pe.max_group": [4, 16], "pe.dense_words": [8, 8]}, "pe.dense_words.*16"),
+        ({"sore.kind": ["serial", "none"]}, "sore.kind must be"),
+        ({"wuve.pregenerate": [1]}, "true or false"),
+    ],
+)
+def test_what_columns_are_refused(columns, reason):
+    with pytest.raises(InputError, match=reason):
+        points_from_columns(SAT, columns)

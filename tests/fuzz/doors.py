@@ -37,6 +37,8 @@ from weft.workloads.checkpoint import digest, load_checkpoint, save_checkpoint
 from weft.workloads.data import open_data
 from weft.workloads.data.folder import decode
 from weft.workloads.io import dumps_workload, load_workload
+from weft.workloads.schemes.policies import patterns_of
+from weft.workloads.schemes.scores import LayerScores, Scores
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import Workload
 from weft.workloads.training.run import VERSION, Run
@@ -406,6 +408,27 @@ def read_picture(path: Path) -> None:
     decode(path, 8)
 
 
+# --- scores
+
+
+@cache
+def scored_step() -> Workload:
+    return weft.trace(torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Linear(16, 8)), torch.zeros(2, 16))
+
+
+def score_seeds(folder: Path) -> Iterator[Path]:
+    by = {"1:8": 0.5, "2:8": 0.25, "int4": 0.125, "int8": 0.0}
+    layers = tuple(LayerScores(layer=name, weights=128, scores={"fisher": by, "loss": by}) for name in ("0", "1"))
+    path = folder / "scores.json"
+    Scores(model="m", data="d", digest="", images=1, probes=1, seed=0, layers=layers).save(path)
+    yield path
+
+
+def read_scores(path: Path) -> None:
+    for budget in ("0.3", "0.4macs", "4bits"):
+        patterns_of(f"fisher@{budget}:{path}", scored_step())
+
+
 DOORS = (
     Door("workload", workload_seeds, bytes_of(of_json), read_workload, 4000, text=True),
     Door("machine", machine_seeds, bytes_of(of_text), read_machine, 2500, text=True),
@@ -413,6 +436,7 @@ DOORS = (
     Door("energy table", table_seeds, bytes_of(of_text), read_table, 1000, text=True),
     Door("requests", request_seeds, bytes_of(of_text), read_requests, 1500, text=True),
     Door("mapping rules", rule_seeds, bytes_of(of_text), read_rules, 1000, text=True),
+    Door("scores", score_seeds, bytes_of(of_json), read_scores, 1500, text=True),
     Door("foldings", folding_seeds, bytes_of(of_json), read_folding, 1500, text=True),
     Door("onnx", onnx_seeds, bytes_of(of_onnx), read_onnx, 4000),
     Door("onnx, written out", written_out_seeds, bytes_of(of_onnx), read_onnx, 2000),

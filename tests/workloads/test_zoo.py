@@ -39,6 +39,7 @@ NAMES = (
     "sfc",
     "lfc",
     "birealnet",
+    "supernet9",
     "snn",
     "snn_t4",
 )
@@ -67,6 +68,8 @@ PARAMETERS = {
     "lfc": 2_910_208 + 2 * 3 * 1024,
     # 3 x 3 convolutions without bias, four of each width, two a channel of batch-norm, and a head of 10
     "birealnet": 9 * (3 * 64 + 64**2 * (4 + 2 + 3 * 4 + 8 + 3 * 16 + 32 + 3 * 64)) + 2 * (64 + 4 * 960) + 5130,
+    # 3 x 3 convolutions without bias, three of each width, two a channel of batch-norm, and a head of 10
+    "supernet9": 9 * (3 * 32 + 2 * 32**2 + 32 * 64 + 2 * 64**2 + 64 * 128 + 2 * 128**2) + 2 * 3 * 224 + 1290,
     # three convolutions, a threshold a channel behind each, the head; time steps share all of them
     **dict.fromkeys(("snn", "snn_t4"), 9 * (64 + 64 * 64 + 64 * 128) + 64 + 64 + 128 + 10 * 128 * 7 * 7),
 }

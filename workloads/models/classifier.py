@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..catalog import is_user
 from ..errors import InputError, nearest
-from . import bireal, finn, snn, vision, zoo
+from . import bireal, finn, snn, supernet, vision, zoo
 from .user import user_module
 
 __all__ = ["SMALL_SIDE", "classifier", "image_side", "scores"]
@@ -26,15 +26,18 @@ _CLASSIFIERS = {m.name: m for m in (_MLP, *zoo.MODELS.values()) if m.kind == "im
 
 
 def image_side(model: str) -> int | None:
-    """Image side that a model name asks for with its ``@``; the name is checked too."""
+    """Side of the images that a model name asks for with its ``@``; the name is checked too.
+
+    That of a sub-network asks for nothing: images of any side are averaged to it.
+    """
     if is_user(model):
         return None
-    base = model.partition("@")[0]
+    base = zoo.base(model)
     if base not in _CLASSIFIERS:
         why = "does not classify images" if base in zoo.MODELS else "is unknown"
         raise InputError(f"model {model!r} {why}: {nearest(model, _CLASSIFIERS)} (file.py:function works too)")
-    _, side = zoo.find(model, _CLASSIFIERS)
-    return side if "@" in model else None
+    found, side = zoo.find(model, _CLASSIFIERS)
+    return side if "@" in model and not zoo.subnetwork(found.name) else None
 
 
 _WIDENED = ("mlp", "resnet9", "vit_s")
@@ -47,7 +50,7 @@ def classifier(model: str, shape: tuple[int, int, int], classes: int, widen: flo
     the widths of mlp, resnet9 and vit_s, to the nearest multiple of 16; other models are only as wide as they are.
     """
     channels, size, _ = shape
-    if widen != 1.0 and model.partition("@")[0] not in _WIDENED:
+    if widen != 1.0 and zoo.base(model) not in _WIDENED:
         raise InputError(
             f"model {model!r} cannot be built {widen:.3g} times as wide: choose one of {', '.join(_WIDENED)}"
         )
@@ -55,7 +58,8 @@ def classifier(model: str, shape: tuple[int, int, int], classes: int, widen: flo
         return user_module(model, classes=classes, channels=channels, size=size)
     image_side(model)
     small = size <= SMALL_SIDE
-    found, _ = zoo.find(f"{model.partition('@')[0]}@{size}", _CLASSIFIERS)
+    before, at, _ = model.partition("@")
+    found, _ = zoo.find(f"{before}@{size}", _CLASSIFIERS)
     if found is _MLP:
         return vision.mlp(shape, classes, _wider(256 if small else 512, widen))
     if found.name == "resnet9":
@@ -71,6 +75,9 @@ def classifier(model: str, shape: tuple[int, int, int], classes: int, widen: flo
         return bireal.classifier(classes, channels, small=small)
     if found.module == "snn":
         return snn.classifier(found, size, classes, channels)
+    if found.module == "supernet":
+        side = zoo.find(model)[1] if at else size
+        return supernet.classifier(zoo.subnetwork(model), side, shape, classes)
     from .hf import zoo_classifier
 
     return zoo_classifier(found, size, classes, channels)

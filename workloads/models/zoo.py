@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import InputError, nearest
+from .subnetwork import Subnetwork, read_subnetwork, sides_of
 
 if TYPE_CHECKING:
     from .source import ModelSource
 
-__all__ = ["MODELS", "ZooModel", "find", "names", "source"]
+__all__ = ["MODELS", "ZooModel", "base", "find", "names", "source", "subnetwork", "subnetworks"]
 
 _LARGEST_SIZE = 8192
+
+_Module = Literal["vision", "finn", "bireal", "snn", "supernet", "language", "hf"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +34,7 @@ class ZooModel:
     batch: int
     kind: Literal["image", "tokens"]
     size: int
-    module: Literal["vision", "finn", "bireal", "snn", "language", "hf"]
+    module: _Module
     stride: int = 1
     smallest: int = 1
     channels: int = 3
@@ -42,7 +46,13 @@ class ZooModel:
 
 
 def _image(
-    name: str, title: str, module: Literal["vision", "bireal", "hf"], batch: int, size: int, stride: int, smallest: int
+    name: str,
+    title: str,
+    module: Literal["vision", "bireal", "supernet", "hf"],
+    batch: int,
+    size: int,
+    stride: int,
+    smallest: int,
 ) -> ZooModel:
     return ZooModel(
         name=name, title=title, batch=batch, kind="image", size=size, module=module, stride=stride, smallest=smallest
@@ -87,6 +97,7 @@ MODELS: dict[str, ZooModel] = {
         _finn("sfc", "SFC of FINN: 3 hidden layers of 256 (MNIST, 10 classes)", 28, 1, 1),
         _finn("lfc", "LFC of FINN: 3 hidden layers of 1,024 (MNIST, 10 classes)", 28, 1, 1),
         _image("birealnet", "Bi-Real Net: 16 convolutions, a shortcut round each (CIFAR-10)", "bireal", 128, 32, 1, 8),
+        _image("supernet9", "super-network: 3 stages of 1 to 3 convolutions (10 classes)", "supernet", 128, 32, 1, 4),
         _snn("snn", "spiking network: 3 convolutions from 64 channels, 1 time step (MNIST, 10 classes)"),
         _snn("snn_t4", "the same over 4 time steps (MNIST, 10 classes)"),
     )
@@ -113,17 +124,53 @@ def _side(model: ZooModel, text: str) -> int:
     return size
 
 
+def base(name: str) -> str:
+    """The part of a model's name that the catalogue has: what stands before a sub-network and a size."""
+    return re.split("[:@]", name, maxsplit=1)[0]
+
+
 def find(name: str, models: Mapping[str, ZooModel] = MODELS) -> tuple[ZooModel, int]:
-    """The one of ``models`` called ``name``, or ``name@side``, and its image side or sequence length."""
-    base, at, size = name.partition("@")
-    model = models.get(base)
+    """The one of ``models`` called ``name``, or ``name@side``, and its image side or sequence length.
+
+    Behind the name of a super-network may stand one of its sub-networks, which the model that is returned is called by.
+    """
+    before, at, size = name.partition("@")
+    known, colon, path = before.partition(":")
+    model = models.get(known)
     if model is None:
-        raise InputError(f"model {base!r} is unknown: {nearest(base, models)}")
+        raise InputError(f"model {known!r} is unknown: {nearest(known, models)}")
+    if colon and model.module != "supernet":
+        those = ", ".join(other.name for other in models.values() if other.module == "supernet")
+        raise InputError(f"model {before!r}: {known} is no super-network, so it has no sub-networks; {those} has")
+    if colon:
+        model = replace(model, name=read_subnetwork(known, path).named(known))
     return model, _side(model, size) if at else model.size
 
 
+def subnetwork(name: str) -> Subnetwork | None:
+    """The sub-network that the name of a model ends in; None where it names none."""
+    known, colon, path = name.partition("@")[0].partition(":")
+    return read_subnetwork(known, path) if colon else None
+
+
+def subnetworks(supernet: str) -> Iterator[str]:
+    """Names of all sub-networks of ``supernet``, or ``supernet@side``, at each of the image sides it is trained at.
+
+    Each of them is a model: what an axis ``model`` of a space is made of. The smallest images come first, and of them
+    the narrowest networks.
+    """
+    model, side = find(supernet)
+    if model.module != "supernet" or ":" in supernet:
+        those = ", ".join(other.name for other in MODELS.values() if other.module == "supernet")
+        raise InputError(f"model {supernet!r} is no super-network: choose {those}")
+    for smaller in sides_of(side):
+        for path in Subnetwork.every():
+            yield f"{path.named(model.name)}@{smaller}"
+
+
 def source(name: str) -> ModelSource:
-    """The built-in model ``name``, or ``name@side`` for another image side, ready to be traced."""
+    """The built-in model ``name``, or ``name@side`` for another image side, ready to be traced; of a super-network
+    without a sub-network the largest."""
     model, side = find(name)
     definition = import_module(f".{model.module}", __package__)
     found: ModelSource = definition.zoo_source(model, side)

@@ -13,6 +13,7 @@ from typing import Literal
 from ..copies import PackedCopy, WeightCopy
 from ..errors import InputError, nearest
 from ..gemm import Pass
+from ..levels import Levels
 from ..operand import NMOperand, Role
 from ..sparsity import LayerPattern, LayerPatterns, NMPattern
 from ..step import MatrixOp, Measured, Op, UpdateOp, Workload
@@ -67,21 +68,21 @@ def annotate(
     whose runs of channels are shorter than one group. A scheme whose training has phases is annotated as its own phase;
     :func:`.scheme.phases` names the scheme and pattern of each of the others.
 
-    A scheme of few values takes no pattern. Its operands get their ``levels``, and its vector work becomes ops of the
-    step; in full precision stay the layers that it names, the first and the last by the products of FF, and those whose
-    operands had levels before. Products of attention get those of their parts, where the scheme names any
-    (:func:`.attention.attention_parts`).
+    A scheme of few values takes no pattern, but that of integers takes their widths by layer, INT8 unless told. Its
+    operands get their ``levels``, and its vector work becomes ops of the step; in full precision stay the layers that
+    it names, the first and the last by the products of FF, and those whose operands had levels before. Products of
+    attention get those of their parts, where the scheme names any (:func:`.attention.attention_parts`).
 
     ``measured`` is what a training found. It is kept with the workload, and a layer that the training could not make
     sparse stays dense here too, for the training's reason: modules that multiply on their own do not show in the ops.
     """
     chosen = scheme(name)
     by_layer = asked if isinstance(asked, LayerPatterns) else LayerPatterns(usual=asked)
-    chosen.require_no_pattern(str(by_layer))
+    chosen.require_no_pattern(by_layer)
     workload = without_levels(workload)
-    if not chosen.sparse:
+    if not chosen.sparse and not chosen.takes_integers:
         by_layer = LayerPatterns()
-    elif by_layer.usual is None:
+    elif by_layer.usual is None and chosen.sparse:
         by_layer = replace(by_layer, usual=_named_usual(name, by_layer))
     if measured and not any(layer.names(op) for layer in measured for op in workload.matrix_ops):
         raise InputError(
@@ -96,7 +97,8 @@ def annotate(
 
     def made(i: int, op: MatrixOp) -> MatrixOp:
         if chosen.levels:
-            return _with_levels(op, chosen, whole, measured, parts.get(i, (None, None)))
+            rule = rules.get(op.parameter or "")
+            return _with_levels(op, chosen, rule, whole, measured, parts.get(i, (None, None)))
         return _annotate_op(op, chosen, by_layer, rules.get(op.parameter or ""), first, measured)
 
     ops = tuple(made(i, op) if isinstance(op, MatrixOp) else op for i, op in enumerate(workload.ops))
@@ -142,7 +144,8 @@ def asked_patterns(workload: Workload) -> Callable[[MatrixOp], NMPattern | None]
     names = layer_names(workload) if by_layer.rules else {}
 
     def asked(op: MatrixOp) -> NMPattern | None:
-        return by_layer.of(names.get(op.parameter or "", (op.name,))) if by_layer.rules else by_layer.usual
+        found = by_layer.of(names.get(op.parameter or "", (op.name,))) if by_layer.rules else by_layer.usual
+        return found if isinstance(found, NMPattern) else None
 
     return asked
 
@@ -189,7 +192,7 @@ def _require_effect(ops: Sequence[Op], rules: dict[str, LayerPattern]) -> None:
         rule = rules.get(op.parameter or "") if isinstance(op, MatrixOp) else None
         if rule is None or rule.pattern is None or not isinstance(op, MatrixOp):
             continue
-        if op.sparse is not None:
+        if op.sparse is not None or op.a.levels is not None or op.b.levels is not None:
             effective.add(rule)
         elif op.kept_dense:
             reasons.setdefault(rule, {}).setdefault(op.name, op.kept_dense)
@@ -197,7 +200,8 @@ def _require_effect(ops: Sequence[Op], rules: dict[str, LayerPattern]) -> None:
         if rule not in effective:
             name, reason = next(iter(why.items()))
             more = f", and {len(why) - 1} more" if len(why) > 1 else ""
-            raise InputError(f"rule {rule} makes no layer sparse: {name} stays dense ({reason}){more}")
+            made = "sparse" if isinstance(rule.pattern, NMPattern) else rule.pattern
+            raise InputError(f"rule {rule} makes no layer {made}: {name} stays dense ({reason}){more}")
 
 
 def _annotate_op(
@@ -209,6 +213,7 @@ def _annotate_op(
     measured: Sequence[Measured],
 ) -> MatrixOp:
     pattern = by_layer.usual if rule is None else rule.pattern
+    assert not isinstance(pattern, Levels), "refused before"
     if op.parameter is not None and op.pass_ in chosen.unstructured:
         return replace(op, sparse=None, kept_dense=unstructured(chosen.unstructured[op.pass_]))
     role = chosen.sparse.get(op.pass_)
@@ -241,11 +246,20 @@ def _full_precision(workload: Workload, chosen: Scheme, first: str | None) -> di
 
 
 def _with_levels(
-    op: MatrixOp, chosen: Scheme, whole: dict[str, str], measured: Sequence[Measured], parts: Parts
+    op: MatrixOp,
+    chosen: Scheme,
+    rule: LayerPattern | None,
+    whole: dict[str, str],
+    measured: Sequence[Measured],
+    parts: Parts,
 ) -> MatrixOp:
     levels = chosen.levels.get(op.pass_)
     if levels is None:
         return replace(op, sparse=None, kept_dense="")
+    if rule is not None and rule.pattern is None:
+        return replace(op, sparse=None, kept_dense=f"asked for by {rule}")
+    if rule is not None and isinstance(rule.pattern, Levels) and Role.WEIGHT in levels:
+        levels = {**levels, Role.WEIGHT: rule.pattern}
     of_parts = [None if part is None else chosen.attention.get(part) for part in parts]
     attended = any(of_parts)
     reason = NO_WEIGHT if op.parameter is None and not attended else whole.get(op.parameter or "", "")

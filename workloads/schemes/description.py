@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from ..errors import InputError, nearest
 from ..gemm import Pass
-from ..levels import Levels
+from ..levels import INTEGERS, Levels
 from ..operand import Role
-from ..sparsity import NMPattern
+from ..sparsity import LayerPatterns, NMPattern
 from .attention import Part
 from .vector_work import NORM_ALONE, UNDECLARED, VectorWork
 
@@ -108,13 +108,28 @@ class Scheme:
         """Whether an N:M pattern, or the share of the weights that one keeps, is any of its business."""
         return bool(self.sparse or self.unstructured)
 
+    @property
+    def takes_integers(self) -> bool:
+        """Whether the weights of a layer may be integers of other widths than those of ``levels``."""
+        return self.levels.get(Pass.FF, {}).get(Role.WEIGHT) in INTEGERS.values()
+
     def require_no_pattern(self, pattern: object) -> None:
         """Refuse a ``pattern`` for operands of few values; who names several schemes at once asks those that have a
         use for it."""
+        if isinstance(pattern, LayerPatterns):
+            self._require_integers(pattern)
+            pattern = ", ".join(map(str, pattern.patterns)) if self.takes_integers else str(pattern)
         if self.levels and pattern:
             raise InputError(
                 f"scheme {self.name!r} takes no N:M pattern, but {pattern} is given: its operands have few values and "
                 "no zeros of a pattern; leave it out"
+            )
+
+    def _require_integers(self, asked: LayerPatterns) -> None:
+        if asked.integers and not self.takes_integers:
+            raise InputError(
+                f"scheme {self.name!r} takes no integers of weights by layer, but {asked.integers[0]} is given; those "
+                "are for scheme 'integer'"
             )
 
     @property

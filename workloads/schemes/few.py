@@ -19,6 +19,7 @@ _ENDS = (FIRST_LAYER, LAST_LAYER)
 _HEAD = (LAST_LAYER,)
 _BINARY = {Pass.FF: {_W: Levels.BINARY, _X: Levels.BINARY}, Pass.BP: {_W: Levels.BINARY}, Pass.WU: {_X: Levels.BINARY}}
 _TERNARY = {Pass.FF: {_W: Levels.TERNARY, _X: Levels.INT8}, Pass.BP: {_W: Levels.TERNARY}, Pass.WU: {_X: Levels.INT8}}
+_EIGHT = {Pass.FF: {_W: Levels.INT8, _X: Levels.INT8}, Pass.BP: {_W: Levels.INT8}, Pass.WU: {_X: Levels.INT8}}
 _SIGNS = VectorWork(norm=True)
 """Of activations, whose gradient is one of its own."""
 _OF_FILTER = {_W: VectorWork(scale=ScaleOf.FILTER), _X: _SIGNS}
@@ -28,6 +29,10 @@ _BYTES = VectorWork(norm=True, looks=1, scale=ScaleOf.ROW, gradient=0)
 _BY_MEAN = {_W: VectorWork(looks=1, scale=ScaleOf.LAYER, gradient=0), _X: _BYTES}
 # The middle of 2^16 numbers: their upper bytes are counted, then the lower ones of those that have its upper one.
 _BY_MEDIAN = {_W: VectorWork(looks=2, scale=ScaleOf.LAYER, gradient=0), _X: _BYTES}
+_ROUNDED = {
+    _W: VectorWork(looks=1, scale=ScaleOf.FILTER, gradient=0),
+    _X: VectorWork(looks=1, scale=ScaleOf.ROW, gradient=0),
+}
 _BY_MEAN_FIRES = {_W: _BY_MEAN[_W], _X: _SIGNS}
 _SPIKING = {Pass.FF: {_W: Levels.TERNARY, _X: Levels.SPIKE}, Pass.BP: {_W: Levels.TERNARY}, Pass.WU: {_X: Levels.SPIKE}}
 _SIGN = "sign of weights behind the update, of activations online"
@@ -130,6 +135,16 @@ FEW: tuple[Scheme, ...] = (
         paper="Nielsen and Schneider-Kamp, arXiv 2407.09527, repository schneiderkamplab/bitlinear",
         unit="rounding behind the update and online; median |W| of a layer, largest |x| of a token",
         recalled="bias unscaled; in a convolution a token is an image; without the ramp of lambda",
+    ),
+    Scheme(
+        name="integer",
+        title="integers: weights of 8 bits, or fewer by layer, activations of 8 bits",
+        levels=_EIGHT,
+        vector_work=_ROUNDED,
+        technique="integer.Integer",
+        paper="HAWQ-V3, arXiv 2011.10680, repository Zhen-Dong/HAWQ",
+        unit="rounding behind the update and online; largest |W| of a filter, largest |x| of a token",
+        recalled="its range of activations is a running one; in a convolution a token is an image",
     ),
     Scheme(
         name="spiking",

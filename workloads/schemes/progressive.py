@@ -19,7 +19,7 @@ from ..sparsity import NMPattern
 from .layer import SparseLayer, short_runs
 from .masks import largest, mask_of_largest
 from .nm import require_share
-from .scheme import Phase, phase_at
+from .scheme import Phase
 from .technique import Options, Technique, hold_zero, mask_of
 
 __all__ = ["Cast", "DenseFirst", "MdGfExponential", "MdGfLinear", "SdGf", "SdGfGeometric", "Step", "UntilOptions"]
@@ -339,5 +339,4 @@ class Step(DenseFirst):
         self._changes = list(state["changes"])
         if state["switched"] is not None:
             self._switch(state["switched"])
-            self.phase = phase_at(self.phases, self.step, self.steps)
-            self._enter_phase()
+            self.enter_phase()

@@ -79,7 +79,7 @@ class Technique:
         self.phase = phase_at(self.phases, 0, steps)
         self.layers, self.kept_dense = self._collect(model)
         self._draws = 0
-        self._enter_phase()
+        self.enter_phase()
         for layer in self.layers.values():
             install(layer)
         # A fused kernel for evaluation would read the weights past their layers; PyTorch leaves it out where a hook is.
@@ -161,8 +161,7 @@ class Technique:
     def before_step(self, step: int) -> None:
         """Begin optimizer step ``step`` (from 0): enter its phase and have the operands made anew."""
         self.step, self._draws = step, 0
-        self.phase = phase_at(self.phases, step, self.steps)
-        self._enter_phase()
+        self.enter_phase()
         for layer in self.layers.values():
             self.refresh(layer)
             layer.begin_step()
@@ -214,7 +213,9 @@ class Technique:
         reasons.update(short_runs(layer, passes, phase.pattern.group) if phase.pattern else {})
         return (passes - reasons.keys()) | of_phase.unstructured.keys() | of_phase.levels.keys()
 
-    def _enter_phase(self) -> None:
+    def enter_phase(self) -> None:
+        """Decide the passes of every layer by the step and by the shape that its weight has now."""
+        self.phase = phase_at(self.phases, self.step, self.steps)
         self.pattern = self.phase.pattern
         for layer in self.layers.values():
             layer.kept_dense = {}
@@ -280,7 +281,6 @@ class Technique:
             odd = sorted(state["layers"].keys() ^ self.layers.keys())[0]
             raise InputError(f"state of a technique is of another model: layer {odd!r} is on one side only")
         self.step, self._draws = state["step"], state["draws"]
-        self.phase = phase_at(self.phases, self.step, self.steps)
         for name, layer in self.layers.items():
             saved = state["layers"][name]
             device = layer.weight.device
@@ -288,7 +288,7 @@ class Technique:
             for key, bits in saved["masks"].items():
                 setattr(layer, key, _mask(bits, layer.weight, self.planes))
             layer.forget()
-        self._enter_phase()
+        self.enter_phase()
 
     def metrics(self) -> dict[str, LayerMetrics]:
         """Densities and mask changes of every layer at work."""

@@ -10,9 +10,7 @@ RigL and GraNet. Equal scores keep the lower index, where RigL adds noise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from math import prod
 from typing import Any, ClassVar
 
 import torch
@@ -20,11 +18,12 @@ from torch import Tensor, nn
 
 from ..errors import InputError, nearest
 from ..sparsity import NMPattern
+from .allocation import erk_densities
 from .layer import SparseLayer
 from .scheme import Scheme, target_density
 from .technique import Options, Technique, hold_zero, mask_of
 
-__all__ = ["Erk", "Unstructured", "UnstructuredOptions", "drop_and_grow", "erk_densities", "kept", "top"]
+__all__ = ["Erk", "Unstructured", "UnstructuredOptions", "drop_and_grow", "kept", "top"]
 
 _DISTRIBUTIONS = ("erk", "uniform")
 
@@ -55,32 +54,11 @@ def drop_and_grow(weight: Tensor, mask: Tensor, growth: Tensor, count: int) -> T
     return left | top(growth, count, ~left)
 
 
-def erk_densities(shapes: Iterable[tuple[int, ...]], density: float) -> list[float]:
-    """Erdos-Renyi-kernel densities of layers with weights of ``shapes`` (Evci et al., arXiv 1911.11134).
-
-    d_l = eps sum(dimensions) / prod(dimensions), with eps such that sum d_l n_l = ``density`` sum n_l; a layer that
-    would pass 1 is dense, and eps is found again for the rest.
-    """
-    dims = list(shapes)
-    sizes = [prod(d) for d in dims]
-    raw = [sum(d) / size for d, size in zip(dims, sizes, strict=True)]
-    dense: set[int] = set()
-    while len(dense) < len(dims):
-        rest = [i for i in range(len(dims)) if i not in dense]
-        left = density * sum(sizes) - sum(sizes[i] for i in dense)
-        eps = left / sum(raw[i] * sizes[i] for i in rest)
-        full = {i for i in rest if eps * raw[i] > 1.0 and raw[i] == max(raw[j] for j in rest)}
-        if not full:
-            return [1.0 if i in dense else eps * raw[i] for i in range(len(dims))]
-        dense |= full
-    return [1.0] * len(dims)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnstructuredOptions(Options):
     """``density``: share of the weights that stays; that of the N:M pattern if None.
 
-    ``distribution``: of it over the layers: ``erk`` (:func:`erk_densities`) or ``uniform``.
+    ``distribution``: of it over the layers: ``erk`` (:func:`.erk_densities`) or ``uniform``.
     """
 
     density: float | None = None
@@ -176,4 +154,4 @@ class Unstructured(Technique):
 
 
 class Erk(Unstructured):
-    """A random mask, drawn once, with the densities of :func:`erk_densities` (Liu et al., arXiv 2202.02643)."""
+    """A random mask, drawn once, with the densities of :func:`.erk_densities` (Liu et al., arXiv 2202.02643)."""

@@ -13,12 +13,14 @@ from .robustness import accuracy_under_corruption
 from .run import CHECKPOINT, LOG, RESULT
 from .signs import BinaryLayer, binary_layers
 from .spec import AMP, EpochLog, TrainResult, TrainSpec, to_dict
+from .subnets import SUBNETS, accuracies, accuracy_of
 
 __all__ = [
     "AMP",
     "CHECKPOINT",
     "LOG",
     "RESULT",
+    "SUBNETS",
     "BinaryLayer",
     "CapturedStep",
     "Deployed",
@@ -27,6 +29,8 @@ __all__ = [
     "TrainResult",
     "TrainSpec",
     "binary_layers",
+    "accuracies",
+    "accuracy_of",
     "accuracy_under_corruption",
     "capture_step",
     "deploy",

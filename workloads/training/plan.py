@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data import BUNDLED
+from ..models import zoo
 from ..schemes import option_names
 from ..schemes.scheme import scheme as scheme_of
 from ..sparsity import NMPattern
@@ -30,6 +31,7 @@ _RECIPES = {
         "resnet9": _Recipe(NESTEROV, 12, 0.1),
         "vit_s": _Recipe(ADAMW, 40, 2e-3),
         "birealnet": _Recipe(ADAMW, 20, 2e-3),
+        "supernet9": _Recipe(NESTEROV, 30, 0.05),
         "snn": _Recipe(ADAMW, 20, 5e-3),
         "snn_t4": _Recipe(ADAMW, 20, 5e-3),
     },
@@ -37,6 +39,7 @@ _RECIPES = {
         "mlp": _Recipe(NESTEROV, 20, 0.05),
         "resnet9": _Recipe(NESTEROV, 4, 0.1),
         "vit_s": _Recipe(ADAMW, 20, 2e-3),
+        "supernet9": _Recipe(NESTEROV, 10, 0.05),
     },
 }
 _NORMED = ("birealnet",)
@@ -61,7 +64,7 @@ def plan(
     **others: Any,
 ) -> TrainSpec:
     """A training with what is usual for the model and the data in the place of every ``None``; 2:8 if sparse."""
-    base = model.partition("@")[0]
+    base = zoo.base(model)
     usual = _RECIPES.get(data, {}).get(base) or _recipe(ADAMW if base in _BY_ADAMW else NESTEROV)
     rule = usual.rule if optimizer is None else update_rule(optimizer)
     rate = (usual if rule is usual.rule else _recipe(rule)).learning_rate

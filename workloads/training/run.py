@@ -7,6 +7,7 @@ import io
 import json
 import math
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ..errors import InputError
 from ..files import write_atomically
 from ..host import Host
 from ..models.classifier import scores
+from ..models.supernet import SuperNet
 from ..schemes import attach
 from ..schemes.technique import Technique
 from ..strict import dump_json
@@ -30,6 +32,7 @@ from .model import new_model
 from .seeds import AUGMENT, ORDER, STEP, generator_of, seed_of
 from .spec import EpochLog, TrainResult, TrainSpec, to_dict
 from .state import require_state
+from .supernet import estimated, on_path, path_of, require_stateless
 
 __all__ = ["CHECKPOINT", "LOG", "OLDER", "RESULT", "VERSION", "Run"]
 
@@ -55,6 +58,8 @@ class Run:
         self._try_model()
         self.model.to(device)
         self.technique = attach(self.model, spec.scheme, spec.pattern, seed=spec.seed, steps=self.steps, **spec.options)
+        if isinstance(self.model, SuperNet):
+            require_stateless(self.technique)
         self.optimizer = _optimizer(spec, self.model)
         self.scaler = torch.amp.GradScaler(device.type, enabled=spec.amp == "fp16")
         self.step = 0
@@ -103,15 +108,16 @@ class Run:
         self.model.train()
         torch.manual_seed(seed_of(spec, STEP, step))
         self.technique.before_step(step)
-        with self._autocast():
-            found = self._scores(pixels, f"in step {step + 1} on {spec.batch}")
-            loss = functional.cross_entropy(found.float(), labels, label_smoothing=spec.label_smoothing)
-        value = loss.item()
-        self.require_finite(math.isfinite(value), step + 1, f"the loss is {value}")
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(self.scaler.scale(loss))
-        self.scaler.unscale_(self.optimizer)
-        self.technique.adjust_gradients(step)
+        with self._path():
+            with self._autocast():
+                found = self._scores(pixels, f"in step {step + 1} on {spec.batch}")
+                loss = functional.cross_entropy(found.float(), labels, label_smoothing=spec.label_smoothing)
+            value = loss.item()
+            self.require_finite(math.isfinite(value), step + 1, f"the loss is {value}")
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(self.scaler.scale(loss))
+            self.scaler.unscale_(self.optimizer)
+            self.technique.adjust_gradients(step)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.technique.after_step(step, self.optimizer)
@@ -119,6 +125,17 @@ class Run:
         self.correct += int((found.argmax(1) == labels).sum())
         self.step += 1
         self.seconds += time.perf_counter() - begun
+
+    def _path(self) -> AbstractContextManager[None]:
+        """Of a super-network, be the sub-network of this step."""
+        if not isinstance(self.model, SuperNet):
+            return nullcontext()
+        return on_path(self.model, self.technique, *path_of(self.spec, self.step, self.model.sides))
+
+    def estimate(self) -> None:
+        """Estimate the statistics of the batch norms anew, from training images as they are."""
+        with torch.no_grad(), self._autocast():
+            estimated(self.model, self.data, self.device)
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         epoch, number = divmod(self.step, self.per_epoch)
@@ -148,7 +165,9 @@ class Run:
     def end_epoch(self) -> None:
         """Validate, and write a line of the log."""
         begun, spec = time.perf_counter(), self.spec
-        validation_loss, validation_accuracy = self._measure("validation", self.data.validation)
+        if isinstance(self.model, SuperNet):
+            self.estimate()
+        validation_loss, validation_accuracy = self.measure("validation", self.data.validation)
         images = self.per_epoch * spec.batch
         self.log.append(
             EpochLog(
@@ -165,7 +184,7 @@ class Run:
         )
         self.start_epoch()
 
-    def _measure(self, name: str, images: Images) -> tuple[float, float]:
+    def measure(self, name: str, images: Images) -> tuple[float, float]:
         """Mean cross-entropy and accuracy over the set of ``images`` called ``name``."""
         self.model.eval()
         loss, correct = 0.0, 0
@@ -240,7 +259,7 @@ class Run:
 
     def result(self) -> TrainResult:
         """Test, and write what came of the training."""
-        test_loss, accuracy = self._measure("test", self.data.test)
+        test_loss, accuracy = self.measure("test", self.data.test)
         data = self.data
         images = (len(data.train.labels), len(data.validation.labels), len(data.test.labels))
         found = TrainResult(
@@ -256,7 +275,7 @@ class Run:
             folder=self.folder,
             model=self.model,
             technique=self.technique,
-            measure=self._measure,
+            measure=self.measure,
         )
         if self.folder is not None:
             text = json.dumps(to_dict(found), indent=1, allow_nan=False) + "\n"

@@ -7,9 +7,9 @@ import torch
 
 from .spec import TrainSpec
 
-__all__ = ["AUGMENT", "ORDER", "STEP", "WEIGHTS", "generator_of", "seed_of"]
+__all__ = ["AUGMENT", "ORDER", "PATH", "STEP", "WEIGHTS", "generator_of", "seed_of"]
 
-WEIGHTS, ORDER, AUGMENT, STEP = range(4)
+WEIGHTS, ORDER, AUGMENT, STEP, PATH = range(5)
 """What random numbers are for."""
 
 

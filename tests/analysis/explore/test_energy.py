@@ -14,22 +14,25 @@ from hypothesis import strategies as st
 from weft.analysis.energy import energy, total_amounts
 from weft.analysis.energy_table import load_table
 from weft.analysis.explore.energy import Priced, joules
-from weft.analysis.tariff import tariff, tariff_key
+from weft.analysis.scheduling import evaluated, scheduled
+from weft.analysis.tariff import shared_prices, tariff, tariff_key
 from weft.dataflow.accelerator import AcceleratorSpec, SoreSpec, VectorSpec
 from weft.dataflow.actions import LEDGER
 from weft.dataflow.batch.evaluate import Status, evaluate
+from weft.dataflow.batch.front import front
 from weft.dataflow.schedule import schedule
 from weft.simulator.step import simulate
 from weft.workloads.errors import InputError
 from weft.workloads.step import Workload
 
-from ...dataflow.test_batch import LARGE, MACHINES, OBJECTIVES, SAT, layers, machine, with_room, workload
+from ...dataflow.test_batch import LARGE, MACHINES, SAT, layers, machine, with_room, workload
 from ...examples_drawn import examples
 
 CHIPS = ("asic-45nm", "asic-28nm", "asic-16nm", "asic-7nm")
 FPGA = "fpga-ultrascale-plus"
 COUNTED = replace(SAT, technology=FPGA)
 """Its blocks are in the table that ships."""
+OBJECTIVES = st.sampled_from(("cycles", "thrift", "energy", "edp"))
 RESNET9 = ("resnet9", 4, "bdwp", "2:8")
 
 
@@ -38,7 +41,7 @@ def one_by_one(step: Workload, specs: Sequence[AcceleratorSpec], objective: str)
     found = list[tuple[float | None, str]]()
     for spec in specs:
         try:
-            result = simulate(schedule(step, spec, objective))
+            result = simulate(scheduled(step, spec, objective))
         except InputError:
             found.append((None, "does not run"))
             continue
@@ -50,7 +53,7 @@ def one_by_one(step: Workload, specs: Sequence[AcceleratorSpec], objective: str)
 
 
 def check(step: Workload, specs: Sequence[AcceleratorSpec], objective: str) -> Priced:
-    found = evaluate(step, specs, objective, amounts=True)
+    found = evaluated(step, specs, objective, amounts=True)
     priced = joules(found, specs)
 
     wanted = one_by_one(step, specs, objective)
@@ -74,9 +77,10 @@ def test_is_the_energy_of_each_machine(step, specs, objective):
     check(step, specs, objective)
 
 
-def test_is_the_energy_of_traced_steps():
+@pytest.mark.parametrize("objective", ["thrift", "energy", "edp"])
+def test_is_the_energy_of_traced_steps(objective):
     draw = Random(0)
-    priced = check(workload(RESNET9), [technology(machine(Random(seed)), draw) for seed in range(60)], "thrift")
+    priced = check(workload(RESNET9), [technology(machine(Random(seed)), draw) for seed in range(60)], objective)
 
     assert np.count_nonzero(np.isfinite(priced.joules)) > 10
 
@@ -120,6 +124,18 @@ def test_amounts_are_those_of_energy():
         }
 
 
+def test_an_objective_with_prices_needs_a_tariff():
+    step, uncounted = workload(RESNET9), replace(COUNTED, sore=SoreSpec(lanes=77))
+
+    found = evaluated(step, [SAT, uncounted], "edp")
+
+    assert found.status.tolist() == [Status.RUNS, Status.UNPRICED]
+    best = front(step, [uncounted, SAT, SAT], [1.0, 2.0, 2.0], "edp", shared_prices())
+    assert best.best.tolist() == [1, 2]
+    assert best.status.tolist() == [Status.UNPRICED, Status.RUNS, Status.RUNS]
+    assert best.cycles[1] == simulate(scheduled(step, SAT, "edp")).cycles.total
+
+
 def test_what_is_not_asked_for_is_not_there():
     step = workload(RESNET9)
 
@@ -145,7 +161,7 @@ def test_machines_of_equal_keys_have_equal_tariffs(one, other, name, draw):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("asked", LARGE, ids=str)
-@pytest.mark.parametrize("objective", ["cycles", "thrift"])
+@pytest.mark.parametrize("objective", ["cycles", "thrift", "energy", "edp"])
 def test_thousands_are_the_energy_of_each(objective, asked):
     draw = Random(1)
     priced = check(workload(asked), [technology(machine(Random(seed)), draw) for seed in range(500)], objective)

@@ -7,9 +7,10 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from weft.analysis.explore.parts import JOURNAL
 from weft.analysis.explore.plan import plan_of
 from weft.analysis.explore.saved import read_explored
-from weft.analysis.explore.search import JOURNAL, Asker
+from weft.analysis.explore.search import Asker
 from weft.analysis.explore.sweep import sweep
 from weft.workloads.errors import InputError
 

@@ -11,10 +11,12 @@ from random import Random
 import numpy as np
 import pytest
 
+from weft.analysis.area_by_shape import area_of_shape, areas
+from weft.analysis.clocks import closes
 from weft.analysis.energy import energy
-from weft.analysis.explore import plan
+from weft.analysis.explore import parts, plan
 from weft.analysis.explore import sweep as module
-from weft.analysis.explore.chunk import LEFT_OUT, REFUSED, RUNS
+from weft.analysis.explore.levels import LEFT_OUT, REFUSED, RUNS
 from weft.analysis.explore.saved import read_explored
 from weft.analysis.explore.space import Space
 from weft.analysis.explore.sweep import sweep
@@ -28,6 +30,8 @@ from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
 
 from .spaces import held, space
+
+SAT = load_spec("sat-ecp5")
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +190,38 @@ def test_a_point_that_fails_is_a_row_with_its_reason(tmp_path):
     assert sum(found.summary["statuses"].values()) == 144
 
 
+def test_a_device_holds_what_it_holds(tmp_path):
+    axes = {"array.rows": [2, 4, 200], "array.cols": [2], "pe.accumulators": [8], "batch": [8]}
+    limits = {"device": "ecp5", "most": {"lut": 20_000}}
+    given = space(tmp_path, arch="sat-ecp5", axes=axes, constraints=limits, objectives=["seconds", "lut"])
+    sweep(given, tmp_path / "out")
+    frame = read_explored(tmp_path / "out").frame()
+
+    machines = [replace(SAT, array=replace(SAT.array, rows=rows, cols=2)) for rows in (2, 4, 200)]
+    machines = [replace(m, pe=replace(m.pe, accumulators=8)) for m in machines]
+    luts = [area_of_shape(machine, "ecp5").total["lut_sites"] for machine in machines]
+    assert frame["lut"].tolist() == luts
+    inferred = areas(
+        SAT, {"array.rows": [2, 4, 200], "array.cols": [2] * 3, "pe.accumulators": [8] * 3}, "ecp5"
+    ).inferred
+    assert frame["area_inferred"].tolist() == inferred.tolist()
+    assert frame["status"].tolist() == [RUNS if lut <= 20_000 else REFUSED for lut in luts]
+    assert f"lut: {luts[2]:,}, over 83,640 of LFE5U-85F" in frame["reason"][2]
+
+
+def test_clocks_are_those_that_were_routed(tmp_path):
+    """Of `tiny` on an ECP5, nobody has routed anything; on UltraScale+ nothing was placed at all."""
+    for device, said in (("ecp5", "clock: "), ("xcup", "clock: nothing was placed on")):
+        axes = {"array.rows": [4], "batch": [8]}
+        given = space(tmp_path, arch="sat-ecp5", axes=axes, constraints={"device": device, "clock": True})
+        sweep(given, tmp_path / device)
+        row = read_explored(tmp_path / device).frame().iloc[0]
+
+        machine = replace(SAT, array=replace(SAT.array, rows=4))
+        assert (row["status"] == RUNS) == bool(closes(machine, device).verdict)
+        assert row["status"] == RUNS or said in row["reason"]
+
+
 def test_machines_that_are_none_are_rows_too(tmp_path):
     sweep(space(tmp_path, axes={"arch": ["tiny", "bnn-ecp5"], "xnor.rows": [8], "batch": [8]}), tmp_path / "out")
     frame = read_explored(tmp_path / "out").frame()
@@ -232,17 +268,17 @@ def test_a_full_disk_keeps_what_is_there(tmp_path, monkeypatch):
     given, folder = space(tmp_path), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         sweep(given, folder, Dies(3, 1))
-    before, write = held(folder), module.write_atomically
+    before, write = held(folder), parts.write_atomically
 
     def full(path: Path, data: bytes) -> None:
         raise InputError(f"{path}: cannot be written: No space left on device")
 
-    monkeypatch.setattr(module, "write_atomically", full)
+    monkeypatch.setattr(parts, "write_atomically", full)
     with pytest.raises(InputError, match="No space left on device"):
         sweep(given, folder)
     assert held(folder) == before
 
-    monkeypatch.setattr(module, "write_atomically", write)
+    monkeypatch.setattr(parts, "write_atomically", write)
     sweep(given, folder)
     assert json.loads((folder / "explore.json").read_text())["points"] == 144
 

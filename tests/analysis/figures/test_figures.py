@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from weft.analysis.compare import compare, losses
-from weft.analysis.figures import comparison_figure, layers_figure, roofline_figure
+from weft.analysis.figures import comparison_figure, layers_figure, need_figure, roofline_figure
 from weft.analysis.layer_groups import OTHER, group_layers, short_labels
+from weft.analysis.need import need
 from weft.dataflow.schedule import schedule
 from weft.simulator.result import SimResult
 from weft.simulator.system import simulate_system
@@ -37,6 +38,9 @@ FIGURES: dict[str, Draw] = {
     "roofline": lambda dense, bdwp, theme: roofline_figure(bdwp, theme),
     "layers, ops overlapped": lambda dense, bdwp, theme: layers_figure(overlapped(bdwp), theme),
     "roofline, ops overlapped": lambda dense, bdwp, theme: roofline_figure(overlapped(bdwp), theme),
+    "need, bandwidth": lambda dense, bdwp, theme: need_figure(need(bdwp.workload, bdwp.spec, "dram"), theme),
+    "need, buffers": lambda dense, bdwp, theme: need_figure(need(bdwp.workload, bdwp.spec, "buffers"), theme),
+    "need, array": lambda dense, bdwp, theme: need_figure(need(bdwp.workload, bdwp.spec, "array"), theme),
     "comparison": lambda dense, bdwp, theme: comparison_figure(compare([dense, bdwp]), theme),
 }
 

@@ -81,7 +81,13 @@ ONLY_TERNARY = {
     Pass.BP: {Role.GRADIENT: None, Role.WEIGHT: T},
     Pass.WU: {Role.GRADIENT: None, Role.ACTIVATION: T},
 }
+INTEGER = {
+    Pass.FF: {Role.ACTIVATION: I8, Role.WEIGHT: I8},
+    Pass.BP: {Role.GRADIENT: None, Role.WEIGHT: I8},
+    Pass.WU: {Role.GRADIENT: None, Role.ACTIVATION: I8},
+}
 EXPECTED = {
+    "integer": INTEGER,
     "spiking": SPIKING,
     **dict.fromkeys(("xnor", "bireal", "mst", "reste", "biper", "bipft", "bivit", "tbt-binary"), BINARY),
     "biper-real": REAL,
@@ -89,6 +95,7 @@ EXPECTED = {
     "tbt-ternary": ONLY_TERNARY,
 }
 WHOLE_FIRST = [name for name in NAMES if "first layer" in SCHEMES[name].full_precision]
+WHOLE_LAST = [name for name in NAMES if "last layer" in SCHEMES[name].full_precision]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -96,7 +103,8 @@ def test_operands_have_the_levels_of_their_roles(step, name):
     made = weft.sparsify(step, name)
     marked = {op.name for op in made.matrix_ops if op.parameter and (op.a.levels or op.b.levels)}
 
-    assert marked == {"again", "middle", *(() if name in WHOLE_FIRST else ("into",))}
+    last = () if name in WHOLE_LAST else ("head",)
+    assert marked == {"again", "middle", *(() if name in WHOLE_FIRST else ("into",)), *last}
     for layer in marked:
         for pass_ in (Pass.FF, Pass.BP, Pass.WU):
             if (layer, pass_) != ("into", Pass.BP):  # the first layer has none

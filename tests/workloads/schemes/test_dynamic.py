@@ -16,10 +16,11 @@ from weft.workloads.errors import InputError
 from weft.workloads.gemm import Pass
 from weft.workloads.models.classifier import classifier
 from weft.workloads.schemes import attach
+from weft.workloads.schemes.allocation import erk_densities
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.schemes.dynamic import cosine, cubic
 from weft.workloads.schemes.scheme import SCHEMES, widening
-from weft.workloads.schemes.unstructured import drop_and_grow, erk_densities, top
+from weft.workloads.schemes.unstructured import drop_and_grow, top
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.training import plan, step_workload
 from weft.workloads.training import train as train_digits
