@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 
 from ..workloads.errors import InputError, shorten
 from .executor import Executor, TasksLost, sources
+from .lifeline import FOLDER
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -171,9 +172,9 @@ def cluster(address: str, *, insecure: bool = False) -> Iterator[Executor]:
 def _client(address: str) -> Iterator[Client]:
     from distributed import Client
 
-    # Dask tells of every connection that comes and goes; what a user can do something about is raised.
+    # Dask tells of every connection that comes and goes, with tracebacks; what a user can do something about is raised.
     for name in ("distributed", "distributed.client"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout=_CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -214,7 +215,9 @@ def _local() -> Iterator[str]:
             time.sleep(0.05)
         ours = ("--local-directory", folder, "--death-timeout", f"{_START:g}", "--preload-nanny", _LIFELINE)
         workers = ("--nworkers", str(CPU_COUNT), "--nthreads", "1", "--scheduler-file", str(file))
-        held.enter_context(_process(log, "worker", *host, *workers, *ours))
+        nannies = held.enter_context(_process(log, "worker", *host, *workers, *ours))
+        # Without workers tasks would wait for ever; without a scheduler they are given up.
+        Thread(target=_end_after, args=(nannies, scheduler), daemon=True).start()
         yield address
 
 
@@ -236,6 +239,7 @@ def _process(log: Path, *args: str) -> Iterator[subprocess.Popen[bytes]]:
             stdin=subprocess.PIPE,
             stdout=said,
             stderr=said,
+            env={**os.environ, FOLDER: str(log.parent), "TMPDIR": str(log.parent)},
             # Ctrl-C at a terminal is for us alone, who lets go of them.
             start_new_session=True,
         )
@@ -245,8 +249,7 @@ def _process(log: Path, *args: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Let go, and see that its group is gone."""
-    assert process.stdin is not None
-    process.stdin.close()
+    _let_go(process)
     limit = time.monotonic() + _TIDY
     with suppress(ProcessLookupError):
         while time.monotonic() < limit:
@@ -255,6 +258,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _end_after(first: subprocess.Popen[bytes], then: subprocess.Popen[bytes]) -> None:
+    first.wait()
+    _let_go(then)
+
+
+def _let_go(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
 
 
 def _nobody(address: str, error: Exception) -> str:

@@ -7,13 +7,12 @@ never read; one that no longer applies just lies there.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -25,23 +24,21 @@ from ..workloads.files import alone, write_atomically
 from ..workloads.gemm import Pass
 from ..workloads.host import Host
 from ..workloads.pool import attempt, run_each
-from ..workloads.schemes.scheme import SCHEMES, scheme
+from ..workloads.schemes.scheme import SCHEMES
 from ..workloads.sigint import asked_to_stop
 from ..workloads.sparsity import NMPattern
 from ..workloads.strict import dump_json, read_json, read_text
 from .executor import Executor, TasksLost
+from .training_sources import WORKLOADS, closure
 
 if TYPE_CHECKING:
     from ..workloads.training import TrainResult, TrainSpec
 
-__all__ = ["LayerFindings", "Planned", "TrainedPhase", "Training", "closure", "holds", "planned", "run_trainings"]
+__all__ = ["LayerFindings", "Planned", "TrainedPhase", "Training", "holds", "planned", "run_trainings"]
 
 Progress = Callable[[int, int], None]
 
 _STRICT = {"extra": "forbid"}
-_WORKLOADS = Path(__file__).parents[1] / "workloads"
-_ALWAYS = ("training/__init__.py", "models/hf/__init__.py")
-"""Where a training begins; the second is imported only when it is needed."""
 NICE = 10
 """Hours of work in the background: whoever sits at the machine comes first."""
 _ONE_AT_A_TIME = Lock()
@@ -170,37 +167,9 @@ def _user_source(named: str) -> str:
 def _sources() -> dict[str, str]:
     """SHA-256 of every source a training might use, by path below ``workloads/``."""
     return {
-        path.relative_to(_WORKLOADS).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(_WORKLOADS.rglob("*.py"))
+        path.relative_to(WORKLOADS).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(WORKLOADS.rglob("*.py"))
     }
-
-
-@cache
-def closure(name: str) -> frozenset[str]:
-    """Sources that a training under scheme ``name`` runs: what its loop and its technique import, all the way; all
-    techniques where it is somebody else's."""
-    family = scheme(name).technique.partition(".")[0] or "*"
-    own = sorted((_WORKLOADS / "schemes").glob(f"{family}.py"))
-    open_, seen = [*(_WORKLOADS / root for root in _ALWAYS), *own], set[Path]()
-    while open_:
-        path = open_.pop()
-        if path not in seen:
-            seen.add(path)
-            open_ += _imports(path)
-    return frozenset(path.relative_to(_WORKLOADS).as_posix() for path in seen)
-
-
-def _imports(path: Path) -> list[Path]:
-    """Modules of ``workloads/`` that a module imports at its top level, and the packages that they are in."""
-    found = []
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if not isinstance(node, ast.ImportFrom) or not node.level:
-            continue
-        base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
-        parts = [base, *(base / alias.name for alias in node.names)]
-        found += [file for part in parts for file in (part.with_suffix(".py"), part / "__init__.py")]
-        found += [parent / "__init__.py" for parent in (base, *base.parents) if parent.is_relative_to(_WORKLOADS)]
-    return [file for file in found if file.is_file()]
 
 
 def run_trainings(

@@ -8,18 +8,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import dask
 import psutil
 import pytest
 
+from weft.analysis import trainings as trainings_module
 from weft.analysis.cluster import cluster
-from weft.analysis.executor import TasksLost
+from weft.analysis.executor import Serial, TasksLost
 from weft.analysis.explore import plan
 from weft.analysis.explore.space import space_json
 from weft.analysis.explore.sweep import sweep
@@ -29,6 +31,7 @@ from weft.workloads.errors import InputError
 
 from .explore.spaces import held, space
 
+T = TypeVar("T")
 TLS = Path(__file__).parent / "tls"
 """A key and a certificate of its own, made by `openssl req -x509 -newkey ec -nodes -days 36500` for these tests."""
 
@@ -233,8 +236,8 @@ def test_tls(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_command_that_ends_leaves_no_process_and_goes_on(tmp_path, monkeypatch, number):
+@pytest.mark.parametrize("how", ["ctrl-c", "kill", "nannies killed"])
+def test_a_command_that_ends_leaves_no_process_and_goes_on(tmp_path, monkeypatch, how):
     monkeypatch.setattr(plan, "_CHUNK", 2)
     given, folder, file = space(tmp_path), tmp_path / "many", tmp_path / "space.py"
     sweep(given, tmp_path / "one")
@@ -251,13 +254,22 @@ def test_a_command_that_ends_leaves_no_process_and_goes_on(tmp_path, monkeypatch
     while process.poll() is None and not any((folder / "points").glob("*.parquet")):
         time.sleep(0.02)
     started = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(number)
+    if how == "nannies killed":
+        for one in started:
+            if "worker" in one.cmdline():
+                one.kill()
+    else:
+        process.send_signal(signal.SIGINT if how == "ctrl-c" else signal.SIGKILL)
     said, _ = process.communicate(timeout=60)
 
     assert len(started) >= 3
     assert not psutil.wait_procs(started, timeout=60)[1]
-    goes_on = f"Interrupted; the same command goes on from {folder}\n"
-    assert (said, process.returncode) == ((goes_on, 130) if number == signal.SIGINT else ("", -signal.SIGKILL))
+    assert (process.returncode, said.partition(" (")[0]) == {
+        "ctrl-c": (130, f"Interrupted; the same command goes on from {folder}\n"),
+        "kill": (-signal.SIGKILL, ""),
+        "nannies killed": (2, "Error: local cluster: the scheduler is gone"),
+    }[how]
+    assert said.count("\n") <= 2
     assert 1 <= len(list((folder / "points").glob("*.parquet"))) < 72
     sweep(given, folder)
     assert held(folder) == held(tmp_path / "one")
@@ -283,15 +295,37 @@ def test_trainings_of_a_cluster_are_those_of_this_host(tmp_path):
 
     assert told == [(4, 4)]
     assert [untimed(there[one.key]) for one in plans] == [untimed(here[one.key]) for one in plans]
-    assert sorted(held(tmp_path / "there")) == [
-        *(f"cells/{one}" for one in sorted(f"{p.key}.json" for p in plans)),
-        "lock",
-    ]
+    assert set(held(tmp_path / "there")) == {f"cells/{one.key}.json" for one in plans}
 
 
 def untimed(one: Training | str) -> Training:
     assert isinstance(one, Training)
     return replace(one, seconds=0.0)
+
+
+class Loses:
+    """Does the first task, and loses the others."""
+
+    def each(self, do: Callable[[T], bytes], tasks: Sequence[T]) -> Iterator[tuple[T, bytes]]:
+        yield tasks[0], do(tasks[0])
+        raise TasksLost("workers died", tasks[1:])
+
+
+def test_trainings_that_fail_or_are_lost_are_said(tmp_path, monkeypatch):
+    plans = trainings()[:3]
+    monkeypatch.setattr(trainings_module, "_result", lambda *_: 1 / 0)
+
+    found = run_trainings(plans, tmp_path, 1, executor=Loses())
+
+    assert [found[one.key] for one in plans] == ["ZeroDivisionError: division by zero", "workers died", "workers died"]
+
+
+@pytest.mark.parametrize(("other", "said"), [("data", "data differ from"), ("key", "PyTorch, NumPy or model differs")])
+def test_a_worker_that_is_not_as_the_study_refuses(tmp_path, other, said):
+    plan = replace(trainings()[0], **{"key": "0" * 32, other: "0" * 32})
+
+    with pytest.raises(InputError, match=f"worker on .*{said}"):
+        run_trainings([plan], tmp_path, 1, executor=Serial())
 
 
 def test_jobs_and_a_cluster_are_not_one(capsys, tmp_path):

@@ -27,7 +27,8 @@ from weft.analysis.study import Study, StudySpec, measured_of, run_study
 from weft.analysis.study_files import SavedStudy, save_study, study_markdown
 from weft.analysis.study_rows import PhaseCost, StudyRow, aggregate, cycles_until, first_reached
 from weft.analysis.theme import theme_of
-from weft.analysis.trainings import LayerFindings, TrainedPhase, Training, closure, planned, run_trainings
+from weft.analysis.training_sources import closure
+from weft.analysis.trainings import LayerFindings, TrainedPhase, Training, planned, run_trainings
 from weft.cli import main
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import schedule

@@ -15,6 +15,7 @@ from weft.analysis.study import Study, StudySpec, run_study
 from weft.analysis.study_files import SavedStudy, save_study, study_frame, study_markdown
 from weft.analysis.study_rows import PhaseCost, StudyRow, aggregate, by_table, joules_until, row_name
 from weft.analysis.study_tracks import tracks
+from weft.analysis.training_sources import closure
 from weft.cli import main
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import schedule
@@ -123,8 +124,8 @@ def test_schemes_of_others_have_rows_too():
 
     assert [group[1] for group in spec(schemes=(name, "xnor")).groups()] == ["dense", "xnor", name]
     # It may build on any family, so that a change of one is another training.
-    assert {"schemes/estimated.py", "schemes/nm.py"} <= trainings.closure(name)
-    assert "schemes/nm.py" not in trainings.closure("bitnet")
+    assert {"schemes/estimated.py", "schemes/nm.py"} <= closure(name)
+    assert "schemes/nm.py" not in closure("bitnet")
 
 
 def beside() -> Study:
