@@ -19,7 +19,8 @@ from .options import DATA_HELP, DEFAULT_NM, Cluster, Insecure, Json
 from .outputs import print_json, require_writable_folder
 
 if TYPE_CHECKING:
-    from ..analysis.study import Study
+    from ..analysis.executor import Executor
+    from ..analysis.study import Study, StudySpec
     from ..analysis.study_rows import StudyRow
 
 __all__ = ["study"]
@@ -91,7 +92,7 @@ def study(
         raise InputError("--jobs is of processes here, and a cluster has its own workers; leave out one of the two")
     folder = output if output is not None else (cache_root() or Path("out")) / "study"
     require_writable_folder(folder)
-    from ..analysis.study import StudySpec, run_study
+    from ..analysis.study import StudySpec
     from ..analysis.study_files import require_free_for_study, save_study, study_dict
 
     spec = StudySpec(
@@ -108,9 +109,8 @@ def study(
     require_free_for_study(folder)
 
     try:
-        with redirect_stdout(sys.stderr), bar("training") as progress, executor_at(cluster, insecure) as executor:
-            at_once = jobs if jobs is not None else os.cpu_count() or 1
-            found = run_study(spec, folder, at_once, progress, keep=keep, executor=executor)
+        with executor_at(cluster, insecure) as executor:
+            found = _trained(spec, folder, jobs or os.cpu_count() or 1, executor, keep)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the same command goes on from {folder}") from None
     save_study(found, folder, context.obj)
@@ -118,6 +118,13 @@ def study(
         print_json(study_dict(found, context.obj))
         return
     _show(found, folder)
+
+
+def _trained(spec: StudySpec, folder: Path, jobs: int, executor: Executor | None, keep: bool) -> Study:
+    from ..analysis.study import run_study
+
+    with redirect_stdout(sys.stderr), bar("training") as progress:
+        return run_study(spec, folder, jobs, progress, keep=keep, executor=executor)
 
 
 def _pairs(text: str) -> tuple[tuple[str, str], ...]:
