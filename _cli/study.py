@@ -108,11 +108,8 @@ def study(
     )
     require_free_for_study(folder)
 
-    try:
-        with executor_at(cluster, insecure) as executor:
-            found = _trained(spec, folder, jobs or os.cpu_count() or 1, executor, keep)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"the same command goes on from {folder}") from None
+    with executor_at(cluster, insecure) as executor:
+        found = _trained(spec, folder, jobs, executor, keep)
     save_study(found, folder, context.obj)
     if as_json:
         print_json(study_dict(found, context.obj))
@@ -120,11 +117,15 @@ def study(
     _show(found, folder)
 
 
-def _trained(spec: StudySpec, folder: Path, jobs: int, executor: Executor | None, keep: bool) -> Study:
+def _trained(spec: StudySpec, folder: Path, jobs: int | None, executor: Executor | None, keep: bool) -> Study:
     from ..analysis.study import run_study
 
-    with redirect_stdout(sys.stderr), bar("training") as progress:
-        return run_study(spec, folder, jobs, progress, keep=keep, executor=executor)
+    at_once = jobs if jobs is not None else os.cpu_count() or 1
+    try:
+        with redirect_stdout(sys.stderr), bar("training") as progress:
+            return run_study(spec, folder, at_once, progress, keep=keep, executor=executor)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the same command goes on from {folder}") from None
 
 
 def _pairs(text: str) -> tuple[tuple[str, str], ...]:
