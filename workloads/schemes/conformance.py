@@ -70,7 +70,10 @@ def _check_operands(name: str, pattern: NMPattern | None, options: dict[str, Any
     technique = attach(model, name, pattern, steps=100, **options)
     # Of the phases of a training, the one that the scheme itself is annotated as.
     own = [step for step in range(100) if phase_at(technique.phases, step, 100).scheme == name]
-    technique.before_step(min(own, key=lambda step: abs(step - 50)))
+    at = min(own, key=lambda step: abs(step - 50))
+    # Those that prune once choose by what layers have seen until then.
+    _train(model, technique, range(at), torch.optim.SGD(model.parameters(), 0.1))
+    technique.before_step(at)
     marked = {(op.parameter, str(op.pass_)) for op in made.matrix_ops if op.sparse or op.a.levels or op.b.levels}
     thinned = {(f"{key}.weight", str(p)) for key, layer in technique.layers.items() for p in layer.passes}
     unstructured = {str(p) for p in technique.scheme.unstructured}
