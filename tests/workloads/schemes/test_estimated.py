@@ -533,7 +533,9 @@ def test_mixed_precision_learns_as_well(name, amp):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_digits_are_learnt(name):
-    found = train(plan("mlp", scheme=name, epochs=20))
+    """BiPFT by AdamW, as its paper trains: under SGD seed 0 ends at 0.47 and seed 1 at 0.94."""
+    by = {"optimizer": "adamw"} if name == "bipft" else {}
+    found = train(plan("mlp", scheme=name, epochs=20, **by))
     assert found.accuracy > (0.8 if name.startswith("tbt") else 0.9)
     for layer in found.technique.layers.values():
         if name in BINARY:
