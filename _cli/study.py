@@ -54,6 +54,11 @@ _TRACKS = (
 )
 
 
+Keep = Annotated[
+    bool, typer.Option("--keep", help="Take trainings in DIR that another state of the sources made, too.")
+]
+
+
 def study(
     context: typer.Context,
     data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)] = "digits",
@@ -76,9 +81,7 @@ def study(
             "-o", metavar="DIR", help="Keep trainings and results here; $WEFT_CACHE/study or out/study if none."
         ),
     ] = None,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Take trainings in DIR that another state of the sources made, too.")
-    ] = False,
+    keep: Keep = False,
     cluster: Cluster = None,
     insecure: Insecure = False,
     as_json: Json = False,
@@ -87,8 +90,7 @@ def study(
     from ..workloads.schemes.scheme import SCHEMES
     from ..workloads.sparsity import NMPattern
 
-    if jobs is not None and cluster is not None:
-        raise InputError("--jobs is of processes here, and a cluster has its own workers; leave out one of the two")
+    at_once = _at_once(jobs, cluster)
     folder = output if output is not None else (cache_root() or Path("out")) / "study"
     require_writable_folder(folder)
     from ..analysis.study import StudySpec, run_study
@@ -109,7 +111,6 @@ def study(
 
     try:
         with redirect_stdout(sys.stderr), bar("training") as progress, executor_at(cluster, insecure) as executor:
-            at_once = jobs if jobs is not None else os.cpu_count() or 1
             found = run_study(spec, folder, at_once, progress, keep=keep, executor=executor)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the same command goes on from {folder}") from None
@@ -118,6 +119,13 @@ def study(
         print_json(study_dict(found, context.obj))
         return
     _show(found, folder)
+
+
+def _at_once(jobs: int | None, cluster: str | None) -> int:
+    """Trainings at a time on this host."""
+    if jobs is not None and cluster is not None:
+        raise InputError("--jobs is of processes here, and a cluster has its own workers; leave out one of the two")
+    return jobs if jobs is not None else os.cpu_count() or 1
 
 
 def _pairs(text: str) -> tuple[tuple[str, str], ...]:
