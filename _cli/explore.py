@@ -24,6 +24,8 @@ _SHOWN = 20
 """Rows of a front in the terminal; the file has all."""
 _MATTERED, _ADVICE = 4, 8
 _WIDTH = 145
+_GAP = 3
+"""Between columns of a table."""
 
 
 class _RunIsUsual(TyperGroup):
@@ -95,9 +97,15 @@ def _show(found: Explored) -> None:
     axes = [*summary["axes"], *summary["tied"]]
     same = [name for name in axes if front[name].nunique() == 1]
     differ = [name for name in axes if name not in same]
-    columns = ["point", *differ, *(name for name in objectives if name not in differ), "system_seconds", "system_gap"]
-    rows = [tuple(_cell(name, row[name]) for name in columns) for _, row in front.head(_SHOWN).iterrows()]
+    others = [*(name for name in objectives if name not in differ), "system_seconds", "system_gap"]
+    shown = front.head(_SHOWN)
+    cells = {name: [_cell(name, value) for value in shown[name]] for name in ("point", *differ, *others)}
+    columns = _fitting(cells, differ)
+    rows = zip(*(cells[name] for name in columns), strict=True)
     console.print(make_table("The front", tuple(columns), rows, width=_WIDTH))
+    hidden = [name for name in differ if name not in columns]
+    if hidden:
+        console.print(f"No room for {', '.join(hidden)}, which {found.folder / 'front.parquet'} has")
     if same:
         console.print(f"All with {', '.join(f'{name} {_cell(name, front[name].iloc[0])}' for name in same)}")
     if len(front) > _SHOWN:
@@ -109,6 +117,15 @@ def _show(found: Explored) -> None:
         console.print(f"What moved {name}: {summary['importance_methods'][name][0]}")
     console.print("\n".join(summary["advice"][:_ADVICE]))
     console.print(f"Points: {found.folder / 'points'}; a page of all: weft explore show {found.folder}")
+
+
+def _fitting(cells: dict[str, list[str]], axes: list[str]) -> list[str]:
+    """Columns of a table that lose no digit: without the last of ``axes`` where all are wider than it may be."""
+    wide = {name: _GAP + max(map(len, (name, *of))) for name, of in cells.items()}
+    kept = [*axes]
+    while kept and sum(wide[name] for name in cells if name in kept or name not in axes) > _WIDTH:
+        kept.pop()
+    return [name for name in cells if name in kept or name not in axes]
 
 
 def _cell(name: str, value: Any) -> str:

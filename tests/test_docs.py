@@ -105,6 +105,7 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
         pytest.param(("by_sensitivity.py", "1", "integer", "1"), marks=pytest.mark.slow),
         pytest.param(("spikes.py", "1", "0"), marks=pytest.mark.slow),
         ("binary.py",),
+        ("which_machine.py",),
         pytest.param(("supernet.py",), marks=pytest.mark.slow),
         ("supernet.py", "2", "6"),
         pytest.param(("batch_sweep.py", "batches.png", "1", "4"), marks=pytest.mark.slow),

@@ -35,7 +35,7 @@ def summary(plan: Plan, paths: Sequence[Path], front: pa.Table) -> dict[str, Any
     mattered, methods = _importances(plan, frame, [axis.name for axis in varied])
     return {
         "weft_version": version("weft"),
-        "model": ", ".join(plan.models),
+        "model": ", ".join(Path(model).name if digest else model for model, digest in plan.models.items()),
         "machine": ", ".join(plan.bases),
         "axes": {axis.name: _values(axis) for axis in plan.axes.axes},
         "tied": plan.axes.tied,

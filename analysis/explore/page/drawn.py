@@ -19,6 +19,8 @@ __all__ = ["MOST_CORNERS", "drawn_data", "importance_rows", "ticks"]
 MOST_CORNERS = 1000
 """Of the line of a front or a bound: more than a screen has pixels across would show nothing."""
 _MOST_TICKS = 12
+_LEAST_SHARE = 0.0005
+"""Of a variance: less is no bar that could be seen, and pairs of ten axes would be 45 rows of such."""
 _PLACES = (0.0, 1 / 3, 2 / 3, 1.0)
 
 
@@ -74,13 +76,15 @@ def ticks(column: Column) -> list[list[Any]]:
 
 
 def importance_rows(summary: Summary) -> dict[str, Any] | None:
-    """Shares of each axis in each objective, those that explain most first."""
+    """Shares of axes and pairs in each objective, those that explain most first; without those that show nothing."""
     if not summary.importances:
         return None
     shares = {name: {one.axis: one.share for one in given} for name, given in summary.importances.items()}
     words = {one.name: one.words for one in summary.objectives or ()}
     axes = dict.fromkeys(axis for given in shares.values() for axis in given)
+    most = {axis: max(given.get(axis, 0.0) for given in shares.values()) for axis in axes}
     order = sorted(axes, key=lambda axis: -sum(given.get(axis, 0.0) for given in shares.values()))
+    order = [axis for axis in order if most[axis] >= _LEAST_SHARE] or order[:1]
     return {
         "objectives": [words.get(name, name) for name in shares],
         "rows": [{"label": axis, "shares": [given.get(axis, 0.0) for given in shares.values()]} for axis in order],

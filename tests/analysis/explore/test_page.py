@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from weft._cli.explore import show
 from weft.analysis.explore.page.cuts import cut
-from weft.analysis.explore.page.drawn import MOST_CORNERS
+from weft.analysis.explore.page.drawn import MOST_CORNERS, importance_rows
 from weft.analysis.explore.page.folder import Results, read_results
 from weft.analysis.explore.page.front_rows import MOST_SHOWN, shown_rows
 from weft.analysis.explore.page.page import explore_page
 from weft.analysis.explore.page.points import FolderPoints, FramePoints
+from weft.analysis.explore.page.summary import Share, Summary
 from weft.workloads.errors import InputError
 
 from ..results import HOSTILE
@@ -252,6 +253,16 @@ def assert_small(page: str) -> None:
     assert len(page.encode()) < MOST_BYTES
     longest = max(map(len, arrays(drawn_in(page))))
     assert longest <= max(MOST_MARKS, MOST_CORNERS)
+
+
+@pytest.mark.parametrize(
+    ("shares", "drawn"), [({"rows": 0.7, "cols": 0.0006, "rows x cols": 0.0004}, ["rows", "cols"]), ({"a": 0.0}, ["a"])]
+)
+def test_importances_that_no_bar_shows_are_not_drawn(shares: dict[str, float], drawn: list[str]) -> None:
+    found = importance_rows(Summary(importances={"seconds": [Share(*share) for share in shares.items()]}))
+
+    assert found is not None
+    assert [row["label"] for row in found["rows"]] == drawn
 
 
 def test_many_points_make_no_large_page(folder: Path, page: str) -> None:

@@ -315,4 +315,5 @@ def test_a_space_of_which_nothing_runs_ends_with_an_empty_front(tmp_path):
 
     assert len(found.front()) == 0
     assert found.summary["refused_by"] == {"pes": 144}
+    assert found.summary["model"] == "two-layers.json"
     assert np.isnan(found.frame()["seconds"]).all()
