@@ -93,8 +93,10 @@ def parse_patterns(asked: Sequence[str] | None) -> LayerPatterns | Policy:
     return replace(found, usual=parse_pattern(None)) if usual else found
 
 
-def alternatives(asked: Sequence[str] | None) -> tuple[LayerPatterns, ...]:
+def alternatives(asked: Sequence[str] | None) -> tuple[LayerPatterns | Policy, ...]:
     """What ``--nm`` says where patterns for all layers may be several, with commas; rules for layers hold in each."""
+    from ..workloads.sparsity import LayerPatterns
+
     usual = [text for text in asked or () if "=" not in text]
     several = split_names(usual[0]) if usual else ()
     if len(several) < 2 and len(usual) < 2:
@@ -108,7 +110,10 @@ def alternatives(asked: Sequence[str] | None) -> tuple[LayerPatterns, ...]:
         return (parse_patterns(asked),)  # which refuses them
     require_once("--nm", several)
     rules = [text for text in asked or () if "=" in text]
-    return tuple(parse_patterns(rules, parse_pattern(text)) for text in several)
+    return tuple(
+        parse_patterns([text, *rules]) if "@" in text else replace(LayerPatterns.read(rules), usual=parse_pattern(text))
+        for text in several
+    )
 
 
 def parse_batches(text: str | None) -> tuple[int, ...]:

@@ -92,10 +92,12 @@ class Browser:
         raise AssertionError(f"{element.tag_name} {element.text!r} is not reached in {most} steps")
 
     def requests(self) -> set[str]:
-        """Everything asked for since the last call, but by pages of the browser's own (chrome:, chrome-untrusted:)."""
+        """Everything asked for since the last call, but by pages of the browser's own (chrome:, chrome-untrusted:) and
+        what pages hold themselves: bins are pictures that a script makes, of the page before perhaps."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         asked = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-        return {one["request"]["url"] for one in asked if not one["documentURL"].startswith("chrome")}
+        urls = {one["request"]["url"] for one in asked if not one["documentURL"].startswith("chrome")}
+        return {url for url in urls if not url.startswith("data:")}
 
     def complaints(self) -> list[Any]:
         return list(self.driver.get_log("browser"))
