@@ -18,7 +18,7 @@ from ..stce.search import CYCLES, EDP, NOTHING, better_than
 from .amounts import COUNTED
 from .beside import update_cycles, vector_cycles
 from .counts import count_update, count_vector
-from .memory import Asked, Memory, Solved, forget_others, is_priced, memory_for, solved
+from .memory import COUNTS, Asked, Memory, Solved, forget_others, is_priced, memory_for, solved
 from .points import limits_of, memory_of
 from .step import Step
 
@@ -88,42 +88,42 @@ def _placed(step: Step, place: int, v: NDArray[np.int64], asked: Asked, memory: 
     return _Placed(FITS if cycles < _MANY else TOO_MANY, cycles, found.moved, problem, found.slot, cost)
 
 
-class Known(NamedTuple):
-    """Placements of a machine as far as they were asked for, int64 [places] each; ``cost``: float64 [places]."""
+_STATUS, _CYCLES, _MOVED, _PROBLEM, _SLOT = range(5)
+"""Columns of `Known.placed`."""
 
-    status: NDArray[np.int64]
-    cycles: NDArray[np.int64]
-    moved: NDArray[np.int64]
-    problem: NDArray[np.int64]
-    slot: NDArray[np.int64]
+
+class Known(NamedTuple):
+    """Placements of a machine as far as they were asked for. ``placed``: int64 [places, 5], as `_Placed`; few arrays,
+    since a call counts the references of each.
+
+    ``cost``: float64 [places].
+    """
+
+    placed: NDArray[np.int64]
     cost: NDArray[np.float64]
     updates: NDArray[np.int64]
     """Cycles of every update, int64 [updates]."""
     ways: NDArray[np.int64]
-    """The choice of every layer, int64 [layers]."""
-    counts: NDArray[np.int64]
-    """Room for what is counted of an op, int64 [counted]."""
+    """The choice of every layer, int64 [layers]; behind them room for what is counted of an op, int64 [counted]."""
 
 
 @kernel
 def known_of(step: Step) -> Known:
     """Room for the placements of a step."""
     places, updates = len(step.places), len(step.updates)
-    status, cycles, moved = np.empty(places, np.int64), np.empty(places, np.int64), np.empty(places, np.int64)
-    problem, slot = np.empty(places, np.int64), np.empty(places, np.int64)
-    ways, counts = np.empty(len(step.layers), np.int64), np.empty(_COLUMNS, np.int64)
-    cost = np.empty(places, np.float64)
-    return Known(status, cycles, moved, problem, slot, cost, np.empty(updates, np.int64), ways, counts)
+    ways = np.empty(len(step.layers) + _COLUMNS, np.int64)
+    return Known(np.empty((places, 5), np.int64), np.empty(places, np.float64), np.empty(updates, np.int64), ways)
 
 
 @kernel
 def _know(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Known, memory: Memory) -> int:
     """Status of a placement, which is known afterwards."""
-    if known.status[place] == _UNKNOWN:
+    row = known.placed[place]
+    if row[_STATUS] == _UNKNOWN:
         found = _placed(step, place, v, asked, memory)
-        known.status[place], known.cycles[place], known.moved[place] = found.status, found.cycles, found.moved
-        known.problem[place], known.slot[place], known.cost[place] = found.problem, found.slot, found.cost
-    return int(known.status[place])
+        row[_STATUS], row[_CYCLES], row[_MOVED] = found.status, found.cycles, found.moved
+        row[_PROBLEM], row[_SLOT], known.cost[place] = found.problem, found.slot, found.cost
+    return int(row[_STATUS])
 
 
 @inlined
@@ -131,7 +131,7 @@ def _may_gain(step: Step, layer: NDArray[np.int64], peak: int, update: int, know
     """`fallback._Choice._may_gain`; ``update``: cycles of the update as annotated."""
     for i in range(layer[0], layer[1]):
         place, dense = step.products[i, 0], step.products[i, 1]
-        if dense >= 0 and ceil_div(step.places[place, 2], peak) - known.cycles[place] < update:
+        if dense >= 0 and ceil_div(step.places[place, 2], peak) - known.placed[place, _CYCLES] < update:
             return True
     return False
 
@@ -142,8 +142,8 @@ def _least_products(step: Step, layer: NDArray[np.int64], way: int, peak: int, k
     total = 0
     for i in range(layer[0], layer[1]):
         place = runs(step, way, i)
-        if known.status[place] == FITS:
-            total += known.cycles[place]
+        if known.placed[place, _STATUS] == FITS:
+            total += known.placed[place, _CYCLES]
         else:
             total += ceil_div(step.places[place, 2], peak)
     return total
@@ -168,7 +168,7 @@ def _cheapest(
             status = _know(step, place, v, asked, known, memory)
             if status != FITS:
                 break
-            total += known.cycles[place]
+            total += known.placed[place, _CYCLES]
         if status == TOO_MANY:
             return -1
         if status == FITS and total < least:
@@ -216,16 +216,16 @@ def _added(totals: NDArray[np.int64], times: int, counts: NDArray[np.int64]) -> 
 
 @kernel
 def _add_product(step: Step, place: int, times: int, known: Known, memory: Memory, totals: NDArray[np.int64]) -> float:
-    problem = known.problem[place]
-    return _added(totals[step.problem_class[problem]], times, memory.counts[problem, known.slot[place]])
+    problem = known.placed[place, _PROBLEM]
+    return _added(totals[step.problem_class[problem]], times, memory.kept[problem, known.placed[place, _SLOT], COUNTS:])
 
 
 @kernel
 def _add_update(
     step: Step, update: int, times: int, v: NDArray[np.int64], known: Known, totals: NDArray[np.int64]
 ) -> float:
-    count_update(step, update, memory_of(v), known.counts)
-    return _added(totals[step.updates[update, 6]], times, known.counts)
+    count_update(step, update, memory_of(v), known.ways[len(step.layers) :])
+    return _added(totals[step.updates[update, 6]], times, known.ways[len(step.layers) :])
 
 
 @kernel
@@ -233,8 +233,8 @@ def _count(step: Step, v: NDArray[np.int64], known: Known, memory: Memory, total
     """Count a step as it runs into ``totals``, int64 [classes, counted]; whether 64 bits hold it."""
     many = 0.0
     for n in range(len(step.vectors)):
-        count_vector(step, n, known.counts)
-        many += _added(totals[step.vectors[n, 4]], step.vectors[n, 2], known.counts)
+        count_vector(step, n, known.ways[len(step.layers) :])
+        many += _added(totals[step.vectors[n, 4]], step.vectors[n, 2], known.ways[len(step.layers) :])
     for place, times in step.alone:
         many += _add_product(step, place, times, known, memory, totals)
     for update, times in step.updates_alone:
@@ -258,7 +258,7 @@ def point(
     if memory_of(v).rate < 1:
         return Done(TOO_SLOW, 0, 0)
     forget_others(memory, v)
-    known.status[:] = _UNKNOWN
+    known.placed[:, _STATUS] = _UNKNOWN
     for place in range(step.first_dense):
         status = _know(step, place, v, asked, known, memory)
         if status != FITS:
@@ -267,9 +267,9 @@ def point(
     cycles, moved = vector_cycles(step, v)
     long = float(cycles)
     for place, times in step.alone:
-        cycles += times * known.cycles[place]
-        moved += times * known.moved[place]
-        long += float(times) * known.cycles[place]
+        cycles += times * known.placed[place, _CYCLES]
+        moved += times * known.placed[place, _MOVED]
+        long += float(times) * known.placed[place, _CYCLES]
     for update, times in step.updates_alone:
         one = known.updates[update]
         cycles, long = cycles + times * one, long + float(times) * one
@@ -286,8 +286,8 @@ def point(
         update = step.choices[way, 2]
         one, own = (known.updates[update], step.updates[update, 2]) if update >= 0 else (0, 0)
         for i in range(layer[0], layer[1]):
-            one += known.cycles[runs(step, way, i)]
-            own += known.moved[runs(step, way, i)]
+            one += known.placed[runs(step, way, i), _CYCLES]
+            own += known.placed[runs(step, way, i), _MOVED]
         cycles, long, moved = cycles + layer[5] * one, long + float(layer[5]) * one, moved + layer[5] * own
     if long >= LONGEST or (len(totals) and not _count(step, v, known, memory, totals)):
         return Done(TOO_MANY, 0, 0)

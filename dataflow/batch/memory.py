@@ -25,7 +25,7 @@ from .counts import count_product
 from .points import array_of, limits_of, memory_of
 from .step import Step
 
-__all__ = ["Asked", "Memory", "Solved", "forget_others", "is_priced", "memory_for", "problem_at", "solved"]
+__all__ = ["COUNTS", "Asked", "Memory", "Solved", "forget_others", "is_priced", "memory_for", "problem_at", "solved"]
 
 _KEPT = 16
 """Searches that are kept of a problem; the oldest goes first."""
@@ -50,23 +50,23 @@ class Solved(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Searches of machines that are alike but for capacities; int64 but for ``priced``.
+    """Searches of machines that are alike but for capacities; few arrays, since a call counts the references of each.
 
-    ``machine`` [11]: what they have in common. ``asked`` [problems]: how many searches of each there were, of which
-    ``searches`` [problems] were kept. By problem and
-    search, of those kept: ``room`` [.., 7], the capacities; ``found`` [.., 3], as `Solved`; ``mappings`` [.., 2, 9],
-    the fastest and the best; ``counts`` [.., counted], what the best does, columns as `amounts.COUNTED`, none unless
-    they are asked for; ``priced``, float64 [.., 2], under energy and edp, what they minimise and picojoules.
+    ``machine``, int64 [11]: what they have in common. ``tally``, int64 [problems, 2]: how many searches of each there
+    were, and how many of them were kept. ``kept``, int64 [problems, searches, 28 + counted], of those kept: the 7
+    capacities; status, time and bytes, as `Solved`; the mappings of 9 numbers, the fastest and the best; and what the
+    best does, columns as `amounts.COUNTED`, none unless they are asked for. ``priced``, float64 [problems, searches,
+    2], under energy and edp: what they minimise and picojoules.
     """
 
     machine: NDArray[np.int64]
-    asked: NDArray[np.int64]
-    searches: NDArray[np.int64]
-    room: NDArray[np.int64]
-    found: NDArray[np.int64]
-    mappings: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    tally: NDArray[np.int64]
+    kept: NDArray[np.int64]
     priced: NDArray[np.float64]
+
+
+_FOUND, _MAPPINGS, COUNTS = 7, 10, 28
+"""Columns of `Memory.kept` from which on there is what a search found, its mappings, and what the best does."""
 
 
 @kernel
@@ -75,12 +75,8 @@ def memory_for(step: Step, counted: int) -> Memory:
     n = len(step.problems)
     return Memory(
         np.full(11, -1, np.int64),
-        np.zeros(n, np.int64),
-        np.zeros(n, np.int64),
-        np.empty((n, _KEPT, 7), np.int64),
-        np.empty((n, _KEPT, 3), np.int64),
-        np.empty((n, _KEPT, 2, 9), np.int64),
-        np.empty((n, _KEPT, counted), np.int64),
+        np.zeros((n, 2), np.int64),
+        np.empty((n, _KEPT, COUNTS + counted), np.int64),
         np.zeros((n, _KEPT, 2), np.float64),
     )
 
@@ -94,8 +90,7 @@ def forget_others(memory: Memory, v: NDArray[np.int64]) -> None:
         if memory.machine[i] != v[column]:
             memory.machine[i], alike = v[column], False
     if not alike:
-        memory.asked[:] = 0
-        memory.searches[:] = 0
+        memory.tally[:] = 0
 
 
 @inlined
@@ -153,20 +148,20 @@ def _keep(
     fastest: Found,
     best: Found,
 ) -> int:
-    slot = memory.searches[problem] % _KEPT
-    memory.searches[problem] += 1
+    slot = memory.tally[problem, 1] % _KEPT
+    memory.tally[problem, 1] += 1
+    kept = memory.kept[problem, slot]
     for i in range(7):
-        memory.room[problem, slot, i] = _room_of(v, i)
-    memory.found[problem, slot, 0] = best.status
-    memory.found[problem, slot, 1], memory.found[problem, slot, 2] = best.units, best.moved
+        kept[i] = _room_of(v, i)
+    kept[_FOUND], kept[_FOUND + 1], kept[_FOUND + 2] = best.status, best.units, best.moved
     for i in range(2):
-        f, m = best if i else fastest, memory.mappings[problem, slot, i]
+        f, m = best if i else fastest, kept[_MAPPINGS + 9 * i : _MAPPINGS + 9 * i + 9]
         m[0], m[1], m[2], m[3] = f.dataflow, f.keep, f.group, f.interleave
         m[4], m[5], m[6], m[7], m[8] = f.tile.rows, f.tile.cols, f.tile.resident, f.tile.rows_slow, f.tile.compact
     if best.status == FITS:
         form = Form(best.dataflow, best.keep, best.group, best.interleave)
-        if memory.counts.shape[2]:
-            count_product(p, array_of(v), memory_of(v), form, best.tile, memory.counts[problem, slot])
+        if len(kept) > COUNTS:
+            count_product(p, array_of(v), memory_of(v), form, best.tile, kept[COUNTS:])
         if is_priced(asked.objective):
             memory.priced[problem, slot, 0] = best.key
             memory.priced[problem, slot, 1] = cost_of(p, array_of(v), memory_of(v), form, best.tile, price).energy_pj
@@ -176,18 +171,20 @@ def _keep(
 @kernel
 def _recalled(memory: Memory, problem: int, p: Problem, v: NDArray[np.int64]) -> int:
     """The kept search that answers for a machine; -1 for none."""
-    for back in range(min(memory.searches[problem], _KEPT)):
-        slot = (memory.searches[problem] - 1 - back) % _KEPT
+    searches = memory.tally[problem, 1]
+    for back in range(min(searches, _KEPT)):
+        slot = (searches - 1 - back) % _KEPT
+        kept = memory.kept[problem, slot]
         within = True
         for i in range(7):
-            within &= _room_of(v, i) <= memory.room[problem, slot, i]
+            within &= _room_of(v, i) <= kept[i]
         if not within:
             continue
-        if memory.found[problem, slot, 0] != FITS:
+        if kept[_FOUND] != FITS:
             return int(slot)
         x, y, limits = array_of(v), memory_of(v), limits_of(v)
-        mappings = memory.mappings[problem, slot]
-        if _fits(p, x, y, limits, mappings[0]) and _fits(p, x, y, limits, mappings[1]):
+        first, second = kept[_MAPPINGS : _MAPPINGS + 9], kept[_MAPPINGS + 9 : COUNTS]
+        if _fits(p, x, y, limits, first) and _fits(p, x, y, limits, second):
             return int(slot)
     return -1
 
@@ -199,13 +196,13 @@ def solved(step: Step, problem: int, v: NDArray[np.int64], asked: Asked, memory:
     p = problem_at(step.problems[problem])
     slot = _recalled(memory, problem, p, v)
     if slot >= 0:
-        found = memory.found[problem, slot]
-        return Solved(found[0], found[1], found[2], memory.priced[problem, slot, 0], slot)
+        found = memory.kept[problem, slot]
+        return Solved(found[_FOUND], found[_FOUND + 1], found[_FOUND + 2], memory.priced[problem, slot, 0], slot)
     x, y, limits, price = array_of(v), memory_of(v), limits_of(v), _price_at(step.prices[problem])
     # A search that finds nothing better answers for no other machine, so one where others may follow finds the best.
-    if memory.asked[problem]:
+    if memory.tally[problem, 0]:
         than = NOTHING
-    memory.asked[problem] += 1
+    memory.tally[problem, 0] += 1
     fastest, best = search_both(p, x, y, limits, price, asked.objective, asked.only, than)
     # That all of a large space is too long does not say that a part of it has any mapping.
     if best.status == FITS or (best.status != TOO_LONG and than.place == NOTHING.place):

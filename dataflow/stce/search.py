@@ -196,9 +196,11 @@ def _best_of_rows(
                 continue
             tile = Tile(r.full, c.full, resident, rows_slow, compact)
             least = least_of_tile(p, x, t, q, of, array, r, c, tile)
-            reductions = 1 if compact == MEMORY else passes(r, c, tile)[1]
-            own = place + place_of(0, 0, j, form)
-            if _hopeless(goal, y, best, least, _least_energy(p, q, a, reductions, least.moved, goal), own):
+            own, energy = place + place_of(0, 0, j, form), 0.0
+            if _priced(goal):
+                reductions = 1 if compact == MEMORY else passes(r, c, tile)[1]
+                energy = _least_energy(p, q, a, reductions, least.moved, goal)
+            if _hopeless(goal, y, best, least, energy, own):
                 continue
             best, longer = _tile(p, x, y, t, q, goal, r, c, tile, own, best)
             too_long |= longer
