@@ -15,7 +15,9 @@ from . import api_page
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize(("page", "least"), [("tutorial.md", 15), ("walk.md", 25), ("by-layer.md", 5), ("explore.md", 4), ("need.md", 8)])
+@pytest.mark.parametrize(
+    ("page", "least"), [("tutorial.md", 15), ("walk.md", 25), ("by-layer.md", 5), ("explore.md", 4), ("need.md", 8)]
+)
 def test_pages_tell_the_truth(page, least):
     failures, tests = doctest.testfile(str(ROOT / "docs" / page), module_relative=False)
 
