@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ..analysis.compare import Comparison, LossLedger
     from ..dataflow.accelerator import AcceleratorSpec
     from ..dataflow.constraint import MappingFile
+    from ..workloads.schemes.policies import Policy
     from ..workloads.sparsity import LayerPatterns
     from ..workloads.step import Workload
 
@@ -113,7 +114,7 @@ def _side_by_side(
     opened: Callable[[], Workload],
     spec: AcceleratorSpec,
     names: Sequence[str],
-    asked: LayerPatterns,
+    asked: LayerPatterns | Policy,
     objective: str,
     mapping: MappingFile | None,
     places: Places,

@@ -12,10 +12,9 @@ from .inputs import require_once
 from .outputs import print_json, require_writable_folder
 
 if TYPE_CHECKING:
-    from ..analysis.compare_sweep import Sweep, SweepRow
+    from ..analysis.compare_sweep import Asked, Sweep, SweepRow
     from ..dataflow.accelerator import AcceleratorSpec
     from ..dataflow.constraint import MappingFile
-    from ..workloads.sparsity import LayerPatterns
     from ..workloads.step import Workload
 
 __all__ = ["Places", "sweep_all"]
@@ -52,7 +51,7 @@ def sweep_all(
     batches: Sequence[int],
     machines: Mapping[str, AcceleratorSpec],
     schemes: Sequence[str],
-    patterns: Sequence[LayerPatterns],
+    patterns: Sequence[Asked],
     objective: str,
     mapping: MappingFile | None,
     places: Places,

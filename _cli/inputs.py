@@ -89,8 +89,9 @@ def parse_patterns(asked: Sequence[str] | None) -> LayerPatterns | Policy:
     from ..workloads.sparsity import LayerPatterns
 
     found = read_patterns(asked)
-    usual = isinstance(found, LayerPatterns) and found.usual is None
-    return replace(found, usual=parse_pattern(None)) if usual else found
+    if isinstance(found, LayerPatterns) and found.usual is None:
+        return replace(found, usual=parse_pattern(None))
+    return found
 
 
 def alternatives(asked: Sequence[str] | None) -> tuple[LayerPatterns | Policy, ...]:

@@ -17,6 +17,7 @@ from ..simulator.step import simulate
 from ..workloads.errors import InputError
 from ..workloads.one_line import OneLine
 from ..workloads.schemes.annotate import annotate, require_layers
+from ..workloads.schemes.policies import Policy
 from ..workloads.schemes.scheme import scheme
 from ..workloads.sparsity import LayerPattern, LayerPatterns
 from ..workloads.step import MatrixOp, Workload
@@ -25,6 +26,9 @@ from .compare import compare
 from .scheduling import scheduled
 
 __all__ = ["BASELINE", "Sweep", "SweepRow", "bound_of", "sweep"]
+
+Asked = LayerPatterns | Policy
+"""Patterns by layer, or what chooses them."""
 
 BASELINE = "dense"
 
@@ -91,7 +95,7 @@ def sweep(
     steps: Mapping[int, Workload | str],
     machines: Mapping[str, AcceleratorSpec],
     schemes: Sequence[str],
-    patterns: Sequence[LayerPatterns],
+    patterns: Sequence[Asked],
     objective: Objective | str = Objective.THRIFT,
     mapping: MappingFile | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -108,8 +112,7 @@ def sweep(
         for batch, step in steps.items():
             baseline: SimResult | None = None
             for name, asked in runs:
-                usual = None if asked is None or asked.usual is None else str(asked.usual)
-                row = SweepRow(machine=machine, batch=batch, scheme=name, pattern=usual)
+                row = SweepRow(machine=machine, batch=batch, scheme=name, pattern=_usual(asked))
                 try:
                     result = _simulated(step, name, asked, spec, goal, mapping)
                     baseline = result if name == BASELINE else baseline
@@ -118,25 +121,32 @@ def sweep(
                     rows.append(replace(row, reason=str(refused)))
                 if progress is not None:
                     progress(len(rows), len(machines) * len(steps) * len(runs))
-    rules = next((asked.rules for _, asked in runs if asked is not None), ())
+    rules = next((asked.rules for _, asked in runs if isinstance(asked, LayerPatterns)), ())
     return Sweep(model=model, objective=goal, machines=dict(machines), rules=rules, rows=tuple(rows))
 
 
-def _runs(schemes: Sequence[str], patterns: Sequence[LayerPatterns]) -> Iterator[tuple[str, LayerPatterns | None]]:
+def _runs(schemes: Sequence[str], patterns: Sequence[Asked]) -> Iterator[tuple[str, Asked | None]]:
     """Schemes with the patterns that make a difference to their step, dense first."""
     for name in dict.fromkeys((BASELINE, *schemes)):
         for asked in patterns if scheme(name).sparse else (None,):
             yield name, asked
 
 
+def _usual(asked: Asked | None) -> str | None:
+    """What is asked for all layers, in words."""
+    if isinstance(asked, Policy):
+        return str(asked)
+    return None if asked is None or asked.usual is None else str(asked.usual)
+
+
 def _model(
-    steps: Mapping[int, Workload | str], runs: Sequence[tuple[str, LayerPatterns | None]], mapping: MappingFile | None
+    steps: Mapping[int, Workload | str], runs: Sequence[tuple[str, Asked | None]], mapping: MappingFile | None
 ) -> str:
     """That of the steps; refuses what is wrong in all of them alike."""
     traced = next((step for step in steps.values() if isinstance(step, Workload)), None)
     if traced is None:
         raise InputError(next((str(why) for why in steps.values()), "a sweep needs the step of one batch at least"))
-    for asked in (asked for _, asked in runs if asked is not None):
+    for asked in (asked for _, asked in runs if isinstance(asked, LayerPatterns)):
         require_layers(traced, asked)
     if mapping is not None:
         mapping.constraints(traced)
@@ -146,16 +156,17 @@ def _model(
 def _simulated(
     step: Workload | str,
     name: str,
-    asked: LayerPatterns | None,
+    asked: Asked | None,
     spec: AcceleratorSpec,
     goal: Objective,
     mapping: MappingFile | None,
 ) -> SimResult:
     if isinstance(step, str):
         raise InputError(step)
-    for pattern in () if asked is None else asked.patterns:
+    rules = asked.patterns(step) if isinstance(asked, Policy) else asked
+    for pattern in () if rules is None else rules.patterns:
         spec.check_pattern(pattern)
-    annotated = annotate(step, name, asked)
+    annotated = annotate(step, name, rules)
     require_capacity(annotated, spec)
     return simulate(scheduled(annotated, spec, goal, mapping=mapping))
 
