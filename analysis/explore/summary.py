@@ -14,6 +14,7 @@ import pyarrow as pa
 from ...workloads.errors import InputError
 from .advice import advise
 from .axes import Axis
+from .front import front_of
 from .importance import importance
 from .infeasible import broken, infeasible
 from .levels import REFUSED, RUNS
@@ -108,7 +109,11 @@ def _advice(plan: Plan, frame: pd.DataFrame, varied: list[Axis]) -> list[str]:
     }
     try:
         if (frame["status"] == RUNS).any():
-            return list(advise(frame, axes, {m.name: m.direction for m in plan.objectives}).words())
+            ways = {m.name: m.direction for m in plan.objectives}
+            # The best by the first objective come first.
+            first = plan.objectives[0]
+            front = front_of(frame, ways).sort_values(first.name, ascending=first.direction == "min", kind="stable")
+            return list(advise(frame, axes, ways, front["point"].tolist()).words())
         return list(infeasible(frame, axes).words())
     except InputError as error:
         return [str(error)]

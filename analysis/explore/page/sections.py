@@ -33,6 +33,8 @@ OBJECTIVE_COLOURS = ("compute", "interleave_stall", "wuve", "sore", "fill_drain"
 STATUS_COLOURS = {RUNS: "compute", LEFT_OUT: "vector", "refused": "dram_stall"}
 _DARKER = "scheduled; darker: more machines"
 _ROW, _EDGES = 26, 60
+_MOST_ADVICE = 12
+"""Sentences of it on the page; the file has all."""
 _AXIS_WIDTH = 5.6
 """Rem from one vertical axis to the next, so that names of fields and values stand beside each other."""
 
@@ -48,7 +50,10 @@ def verdict_section(results: Results, cuts: Cuts) -> Html:
         ends = [_end(results.front, one, cuts) for one in objectives if one.name in results.front.columns]
         parts.append(element("ul", *(element("li", *end) for end in ends)))
     if summary.advice:
-        parts += [element("p", element("strong", "What would help. "), " ".join(summary.advice))]
+        said = [element("li", sentence) for sentence in summary.advice[:_MOST_ADVICE]]
+        more = len(summary.advice) - len(said)
+        said += [element("li", f"{more} more in {FILE}.")] if more else []
+        parts += [element("p", element("strong", "What would help")), element("ul", *said)]
     else:
         parts.append(_absent(f"No advice: {FILE} holds none."))
     if summary.command:
