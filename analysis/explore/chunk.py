@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, assert_never
 
@@ -87,13 +86,11 @@ class _Rows:
         return np.array([i for i, reasons in enumerate(self.reasons) if not reasons], np.int64)
 
 
-def evaluate_points(
-    plan: Plan, values: Columns, best: NDArray[np.float64] | None = None, each: Callable[[int], object] | None = None
-) -> Columns:
+def evaluate_points(plan: Plan, values: Columns, best: NDArray[np.float64] | None = None) -> Columns:
     """Rows of points whose axes have ``values``: status, reason, and the measures that the space asks for.
 
     ``best``: float64 [points, objectives], less is better, of points elsewhere that rule others out, where the space
-    prunes. ``each`` is told how many points were done.
+    prunes.
     """
     rows = _made(plan, values)
     _known_early(plan, rows)
@@ -106,8 +103,6 @@ def evaluate_points(
         groups.setdefault(group, []).append(int(i))
     for group, numbers in groups.items():
         _run(plan, rows, group, np.array(numbers, np.int64), best)
-        if each is not None:
-            each(len(numbers))
     _derive(rows)
     _refuse_over(plan, rows, early=False)
     for i, reasons in enumerate(rows.reasons):

@@ -61,8 +61,7 @@ class Plan:
 def plan_of(space: Space) -> Plan:
     """A plan of a space; refuses names that are none before anything is traced."""
     axes = axes_of(space)
-    archs = next((axis.values for axis in axes.axes if axis.name == "arch"), (space.arch,))
-    bases = {str(name): load_spec(str(name)) for name in archs}
+    bases = {name: load_spec(name) for name in _named(space, axes, "arch")}
     if not space.model and "model" not in axes.names:
         raise InputError("the space names no model; give model = 'resnet50', or an axis of models")
     objectives = tuple(measure(name, "objectives") for name in space.objectives)
@@ -86,8 +85,7 @@ def plan_of(space: Space) -> Plan:
     study = next((m.name for m in asked if m.known is Known.STUDY), None)
     if study is not None and space.study is None and space.supernet is None:
         raise InputError(f"measure {study!r} comes from trainings: give study = the folder of a `weft study`")
-    models = next((axis.values for axis in axes.axes if axis.name == "model"), (space.model,))
-    digests = {str(model): model_digest(str(model)) for model in models}
+    digests = {model: model_digest(model) for model in _named(space, axes, "model")}
     trained = None if space.study is None else trained_by(Path(space.study))
     if space.supernet is not None:
         trained = inherited_by(Path(space.supernet), digests)
@@ -114,6 +112,13 @@ def _chunk(space: Space, axes: Axes, bases: dict[str, AcceleratorSpec]) -> int:
     """Points of a part; one that is scheduled by itself takes as long as hundreds in bulk."""
     if space.sampler == "search":
         return space.search.batch
-    names = next((axis.values for axis in axes.axes if axis.name == "scheme"), (space.scheme,))
     alone = any(len(base.engines) > 1 for base in bases.values())
-    return _SMALL_CHUNK if alone or any(scheme(str(name)).levels for name in names) else _CHUNK
+    few = any(scheme(name).levels for name in _named(space, axes, "scheme"))
+    return _SMALL_CHUNK if alone or few else _CHUNK
+
+
+def _named(space: Space, axes: Axes, what: str) -> list[str]:
+    """All that points have of the work: values of its axis, or what the space says."""
+    return [
+        str(value) for value in next((axis.values for axis in axes.axes if axis.name == what), (getattr(space, what),))
+    ]

@@ -18,6 +18,7 @@ from ..problem import RATE, MemoryMachine, memory_machine
 from ..stce.engine import Stce
 from ..stce.pace import ArrayMachine
 from ..stce.space import Limits
+from .step import Family
 
 __all__ = ["COLUMN", "Point", "Points", "PricesOf", "array_of", "lanes_of", "limits_of", "memory_of", "points_of"]
 
@@ -84,7 +85,7 @@ def points_of(specs: Iterable[AcceleratorSpec], prices: PricesOf | None = None) 
     for spec in specs:
         rows.append(_point(spec))
         pricing = None if prices is None else _pricing(spec, prices)
-        key = (spec.pe.format, spec.wuve.pregenerate, pricing)
+        key = (Family.of(spec), pricing)
         pricings[key] = pricing
         families.setdefault(key, spec)
         which.append(numbers.setdefault(key, len(numbers)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -23,7 +24,7 @@ from ..prices import Prices, Pricing, unpriced
 from ..problem import Problem, problem_of
 from .amounts import Weights, weights_of
 
-__all__ = ["Step", "require_bulk", "step_of"]
+__all__ = ["Family", "Step", "require_bulk", "step_of"]
 
 Table = NDArray[np.int64]
 Row = tuple[int, ...]
@@ -90,8 +91,34 @@ def step_of(workload: Workload, machine: AcceleratorSpec, pricing: Pricing | Non
 
     Refuses a workload with operands of few values.
     """
+    if pricing is None:
+        return _unpriced(workload, Family.of(machine))
+    return _made(workload, machine, pricing)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Machines to which a step looks the same but for the numbers of a `Point`; ``machine``: any of them."""
+
+    format: str
+    pregenerate: bool
+    machine: AcceleratorSpec = field(compare=False)
+
+    @classmethod
+    def of(cls, machine: AcceleratorSpec) -> Family:
+        """That of a machine."""
+        return cls(machine.pe.format, machine.wuve.pregenerate, machine)
+
+
+@lru_cache(maxsize=16)
+def _unpriced(workload: Workload, family: Family) -> Step:
+    """Made once: parts of a sweep ask for the same few steps again and again, and its bounds for those of its costs."""
+    return _made(workload, family.machine, unpriced)
+
+
+def _made(workload: Workload, machine: AcceleratorSpec, pricing: Pricing) -> Step:
     require_bulk(workload)
-    return _Builder(workload, machine, pricing or unpriced).made()
+    return _Builder(workload, machine, pricing).made()
 
 
 T = TypeVar("T")
