@@ -25,7 +25,7 @@ _REPAIRS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifetime:
-    """A tensor of ``size`` bytes that lies still from the command ``first``, which writes it, to ``last``, inclusive."""
+    """A tensor of ``size`` bytes, which command ``first`` writes and ``last`` is the last to read."""
 
     name: str
     size: int
