@@ -1,0 +1,164 @@
+"""Where data lies on chip: spaces, their banks and halves, and the forms of words in memory.
+
+A *place* is 32 bits, ``bank << 20 | address``: sums of steps carry from address into bank, so one addition a word
+moves both. Sizes follow from the machine; depths that no field of it says are the constants here (assumed: one 18 kbit
+block RAM of 512 words of 36 bits a bank and half).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import assert_never
+
+from ...workloads.errors import InputError
+from ...workloads.sparsity import NMPattern
+from ...workloads.update_rule import UpdateRule
+from ..accelerator import AcceleratorSpec
+from ..operand import FP32
+
+__all__ = [
+    "BANKS",
+    "BIAS_WORDS",
+    "COLUMN_BEATS",
+    "HALVES",
+    "LOADED",
+    "PLACE_ADDRESS_BITS",
+    "STORED",
+    "UPDATE_STREAMS",
+    "VECTOR_DEPTH",
+    "VECTOR_OPERANDS",
+    "Form",
+    "Size",
+    "Space",
+    "Target",
+    "place",
+]
+
+PLACE_ADDRESS_BITS = 20
+"""Low bits of a place: the address in its bank; those above are the bank."""
+BANKS = 1 << (32 - PLACE_ADDRESS_BITS)
+"""Banks that a place can name."""
+HALVES = 2
+"""Of every space; one in use while the other is filled or emptied."""
+VECTOR_DEPTH = 512
+"""Words of a bank and half of the spaces of the vector unit and of WUVE."""
+COLUMN_BEATS = 64
+"""Words of a slot of `Space.COLUMNS` in each bank, so a slot is as many words as 64 beats of the lanes."""
+BIAS_WORDS = 1024
+"""Words of a half of `Space.BIAS`."""
+VECTOR_OPERANDS = 3
+"""Operands of the vector unit, A, B, C: of the banks of `Space.OPERANDS` the first ``lanes`` are A's, and so on."""
+UPDATE_STREAMS = 4
+"""What WUVE reads of a parameter at most: gradient, master weight, two of state; banks as of the vector unit."""
+_CONSTANTS = 16
+
+
+class Space(IntEnum):
+    """A memory on chip, by its number in the ``space`` registers."""
+
+    W2E = 0
+    """Dense operand of a product; bank: row of the array."""
+    N2S = 1
+    """Operand of pairs; bank: column. A word is a value, its index, and whether it is a bubble."""
+    OUTPUT = 2
+    """Results; bank: column; address: order in which its words leave the array, in WS those of the last k-tile."""
+    BIAS = 3
+    """FP32, one bank: what a store adds to the words of a line."""
+    OPERANDS = 4
+    """FP32: what the vector unit reads element by element; operand ``x`` in banks ``x lanes + lane``."""
+    COLUMNS = 5
+    """FP32: what the vector unit keeps of each column, in 8 slots; bank: lane, address: ``64 slot + beat``."""
+    RESULTS = 6
+    """FP32: what the vector unit makes; bank: lane."""
+    WEIGHTS = 7
+    """FP32: what WUVE reads, gradient, master weight, state; stream ``x`` in banks ``x lanes + lane``."""
+    CONSTANTS = 8
+    """FP32, one bank: constants of the update rule, by their number."""
+    UPDATED = 9
+    """FP32: what WUVE makes, master weight, state; stream ``x`` in banks ``x lanes + lane``."""
+    PAIRS = 10
+    """Pairs that SORE makes behind WUVE; copy ``x`` in banks ``x lanes + lane`` of SORE's lanes."""
+
+
+LOADED = (Space.W2E, Space.N2S, Space.BIAS, Space.OPERANDS, Space.COLUMNS, Space.WEIGHTS, Space.CONSTANTS)
+"""What `load` writes."""
+STORED = (Space.OUTPUT, Space.COLUMNS, Space.RESULTS, Space.UPDATED, Space.PAIRS)
+"""What `store` reads."""
+
+
+class Form(IntEnum):
+    """What a word is in memory. On chip W2E has operands, N2S and PAIRS pairs, all else FP32: a load widens, a store
+    narrows."""
+
+    OPERAND = 0
+    """16 bits, FP16 or BF16."""
+    FP32 = 1
+    PAIR = 2
+    """Value (16 bits), then the index in its group, in as many bits as the machine's pattern asks for; the pairs of a
+    line follow each other without padding, low bits first, and a line ends on 16 bits. A bubble has no such form."""
+    BLANK = 3
+    """Of a load: memory is not read. N2S gets bubbles, all else -0.0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of a half of a space."""
+
+    banks: int
+    depth: int
+
+
+def place(bank: int, address: int = 0) -> int:
+    """The place of a bank and an address in it."""
+    return bank << PLACE_ADDRESS_BITS | address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The machine as a program sees it: its spec, the one pattern that its SORE is built for (None: it has no SORE)
+    and the one rule that its WUVE is built for."""
+
+    spec: AcceleratorSpec
+    rule: UpdateRule
+    pattern: NMPattern | None = None
+
+    def __post_init__(self) -> None:
+        if self.pattern is not None:
+            self.spec.check_pattern(self.pattern)
+        for space in Space:
+            size = self.size(space)
+            if size.banks > BANKS or size.depth >> PLACE_ADDRESS_BITS:
+                raise InputError(
+                    f"{space.name} of machine {self.spec.name!r} has {size.banks} banks of {size.depth} words, but a "
+                    f"place tells {BANKS} banks of 2^{PLACE_ADDRESS_BITS} words apart; take fewer lanes or a smaller "
+                    f"buffer"
+                )
+
+    def size(self, space: Space) -> Size:
+        """Of a half of ``space``. ``n2s_bytes`` are those of values; each has an index beside it."""
+        array, buffers, spec = self.spec.array, self.spec.buffers, self.spec
+        operand = spec.pe.operand.bytes
+        match space:
+            case Space.W2E:
+                return Size(array.rows, buffers.w2e_bytes // (HALVES * operand * array.rows))
+            case Space.N2S:
+                return Size(array.cols, buffers.n2s_bytes // (HALVES * operand * array.cols))
+            case Space.OUTPUT:
+                return Size(array.cols, buffers.output_bytes // (HALVES * FP32.bytes * array.cols))
+            case Space.BIAS:
+                return Size(1, BIAS_WORDS)
+            case Space.OPERANDS:
+                return Size(VECTOR_OPERANDS * spec.vector.lanes, VECTOR_DEPTH)
+            case Space.COLUMNS | Space.RESULTS:
+                return Size(spec.vector.lanes, VECTOR_DEPTH)
+            case Space.WEIGHTS:
+                return Size(UPDATE_STREAMS * spec.wuve.lanes, VECTOR_DEPTH)
+            case Space.CONSTANTS:
+                return Size(1, _CONSTANTS)
+            case Space.UPDATED:
+                return Size((UPDATE_STREAMS - 1) * spec.wuve.lanes, VECTOR_DEPTH)
+            case Space.PAIRS:
+                return Size(2 * spec.sore.lanes, VECTOR_DEPTH)
+            case _:
+                assert_never(space)
