@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .axi import ADDRESS_BITS, BOUNDARY, LONGEST_BURST, require_beat
-from .lines import LINE, WORDS_BITS
+from .lines import LINE, OFFSET_BITS, WORDS_BITS
 
-__all__ = ["Beats", "Bursts", "Fence", "beat_layout", "burst_layout"]
+__all__ = ["PLACED", "Beats", "Bursts", "Fence", "beat_layout", "burst_layout"]
 
 _WORD = 2
 """Bytes of the smallest word that is addressed."""
+PLACED = data.StructLayout({"address": ADDRESS_BITS, "words": WORDS_BITS, "last": 1})
+"""A line by its byte address."""
 
 
 def burst_layout(beat_bytes: int) -> data.StructLayout:
@@ -34,20 +36,19 @@ def beat_layout(beat_bytes: int) -> data.StructLayout:
 
 
 class Fence(wiring.Component):
-    """Passes lines within the window from ``base`` to before ``limit``, a cycle later.
+    """Passes lines that lie within the window of ``size`` bytes from ``base`` on, a cycle later, with their addresses.
 
-    At the first that is not, ``breaks`` is up for a cycle, and from then on, with ``outside`` up, nothing passes until
-    reset: so nothing beyond the window is ever asked for.
+    At the first that does not, ``breaks`` is up for a cycle, and from then on, with ``outside`` up, nothing passes
+    until reset: so nothing beyond the window is ever asked for. ``base`` is a multiple of 4 KiB.
     """
 
     def __init__(self) -> None:
-        address = In(ADDRESS_BITS)
         super().__init__(
             {
-                "base": address,
-                "limit": address,
+                "base": In(ADDRESS_BITS),
+                "size": In(OFFSET_BITS),
                 "inside": In(stream.Signature(LINE)),
-                "lines": Out(stream.Signature(LINE)),
+                "lines": Out(stream.Signature(PLACED)),
                 "breaks": Out(1),
                 "outside": Out(1),
             }
@@ -55,17 +56,24 @@ class Fence(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        given, kept, valid = self.inside.payload, Signal(LINE, reset_less=True), Signal()
-        end = Signal(ADDRESS_BITS + 1)
+        given, kept, valid = self.inside.payload, Signal(PLACED, reset_less=True), Signal()
+        end = Signal(OFFSET_BITS + 1)
+        page = exact_log2(BOUNDARY)
         m.d.comb += [
             end.eq(given.address + (given.words << 1)),
-            self.breaks.eq(self.inside.valid & self.inside.ready & ((given.address < self.base) | (end > self.limit))),
+            self.breaks.eq(self.inside.valid & self.inside.ready & (end > self.size)),
             self.inside.ready.eq(~self.outside & (~valid | self.lines.ready)),
             self.lines.valid.eq(valid),
             self.lines.payload.eq(kept),
         ]
         with m.If(self.inside.ready):
-            m.d.sync += [valid.eq(self.inside.valid & ~self.breaks), kept.eq(given), self.outside.eq(self.breaks)]
+            m.d.sync += [
+                valid.eq(self.inside.valid & ~self.breaks),
+                kept.address.eq(Cat(given.address[:page], self.base[page:] + given.address[page:])),
+                kept.words.eq(given.words),
+                kept.last.eq(given.last),
+                self.outside.eq(self.breaks),
+            ]
         with m.Elif(self.lines.ready):
             m.d.sync += valid.eq(0)
         return m
@@ -82,7 +90,7 @@ class Bursts(wiring.Component):
         assert 1 <= longest <= LONGEST_BURST, f"a burst has 1 to {LONGEST_BURST} beats, not {longest}"
         self.beat_bytes, self.longest = beat_bytes, longest
         super().__init__(
-            {"lines": In(stream.Signature(LINE)), "bursts": Out(stream.Signature(burst_layout(beat_bytes)))}
+            {"lines": In(stream.Signature(PLACED)), "bursts": Out(stream.Signature(burst_layout(beat_bytes)))}
         )
 
     def elaborate(self, platform: Any) -> Module:

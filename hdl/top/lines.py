@@ -8,25 +8,27 @@ from amaranth import Array, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .axi import ADDRESS_BITS
+from ...dataflow.program.isa import COUNTS
 
-__all__ = ["LEVELS", "LINE", "TRANSFER", "Lines"]
+__all__ = ["LINE", "OFFSET_BITS", "TRANSFER", "WORDS_BITS", "Lines"]
 
-LEVELS = 4
-"""Nested counts of a transfer."""
-WORDS_BITS, COUNT_BITS, STEP_BITS = 16, 16, 32
+OFFSET_BITS = 32
+"""Of a byte offset in the window."""
+WORDS_BITS = 25
+"""Of the 16-bit words of a line; registers say up to 2^24 - 1 of 32 bits."""
+COUNT_BITS, STEP_BITS = 16, 32
 
 TRANSFER = data.StructLayout(
     {
-        "address": ADDRESS_BITS,
+        "address": OFFSET_BITS,
         "words": WORDS_BITS,
-        "counts": data.ArrayLayout(COUNT_BITS, LEVELS),
-        "steps": data.ArrayLayout(STEP_BITS, LEVELS),
+        "counts": data.ArrayLayout(COUNT_BITS, COUNTS),
+        "steps": data.ArrayLayout(STEP_BITS, COUNTS),
     }
 )
-"""A byte address, words of two bytes a line, and counts, each from 1, with signed byte steps, the last fastest."""
+"""A byte offset, 16-bit words a line, and counts, each from 1, with signed byte steps, the last fastest."""
 
-LINE = data.StructLayout({"address": ADDRESS_BITS, "words": WORDS_BITS, "last": 1})
+LINE = data.StructLayout({"address": OFFSET_BITS, "words": WORDS_BITS, "last": 1})
 
 
 class Lines(wiring.Component):
@@ -42,16 +44,16 @@ class Lines(wiring.Component):
         m = Module()
         active = Signal()
         taken = Signal(TRANSFER, reset_less=True)
-        starts = [Signal(ADDRESS_BITS, name=f"start_{d}", reset_less=True) for d in range(LEVELS)]
-        left = [Signal(COUNT_BITS, name=f"left_{d}", reset_less=True) for d in range(LEVELS)]
-        more = [Signal(name=f"more_{d}") for d in range(LEVELS)]
-        following = Signal(ADDRESS_BITS)
+        starts = [Signal(OFFSET_BITS, name=f"start_{d}", reset_less=True) for d in range(COUNTS)]
+        left = [Signal(COUNT_BITS, name=f"left_{d}", reset_less=True) for d in range(COUNTS)]
+        more = [Signal(name=f"more_{d}") for d in range(COUNTS)]
+        following = Signal(OFFSET_BITS)
         ends = Signal()
-        m.d.comb += [more[d].eq(left[d] != 0) for d in range(LEVELS)]
+        m.d.comb += [more[d].eq(left[d] != 0) for d in range(COUNTS)]
         level: Any = 0
-        for d in range(LEVELS):
+        for d in range(COUNTS):
             level = Mux(more[d], d, level)  # the innermost that has not ended goes on
-        step, start = (Array(x) for x in ([taken.steps[d].as_signed() for d in range(LEVELS)], starts))
+        step, start = (Array(x) for x in ([taken.steps[d].as_signed() for d in range(COUNTS)], starts))
         m.d.comb += [
             following.eq(start[level] + step[level]),
             ends.eq(~(more[0] | more[1] | more[2] | more[3])),
@@ -62,7 +64,7 @@ class Lines(wiring.Component):
             self.transfer.ready.eq(~active | (self.lines.ready & ends)),
         ]
         with m.If(self.lines.valid & self.lines.ready):
-            for d in range(LEVELS):
+            for d in range(COUNTS):
                 inner = Signal(name=f"inner_{d}")
                 m.d.comb += inner.eq(level <= d)
                 with m.If(inner):
@@ -74,6 +76,6 @@ class Lines(wiring.Component):
             m.d.sync += active.eq(~ends)
         with m.If(self.transfer.valid & self.transfer.ready):
             m.d.sync += [active.eq(1), taken.eq(self.transfer.payload)]
-            m.d.sync += [starts[d].eq(self.transfer.payload.address) for d in range(LEVELS)]
-            m.d.sync += [left[d].eq(self.transfer.payload.counts[d] - 1) for d in range(LEVELS)]
+            m.d.sync += [starts[d].eq(self.transfer.payload.address) for d in range(COUNTS)]
+            m.d.sync += [left[d].eq(self.transfer.payload.counts[d] - 1) for d in range(COUNTS)]
         return m

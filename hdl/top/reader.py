@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from .axi import ADDRESS_BITS, Axi4
 from .bursts import Beats, Bursts, Fence, beat_layout, burst_layout
-from .lines import TRANSFER, Lines
+from .lines import OFFSET_BITS, TRANSFER, Lines
 from .queue import Queue
 
 __all__ = ["Reader", "read_layout"]
@@ -24,9 +24,9 @@ def read_layout(beat_bytes: int) -> data.StructLayout:
 class Reader(wiring.Component):
     """Reads what a transfer lists, beat by beat in its order, with up to ``outstanding`` bursts asked for at a time.
 
-    Nothing is asked for outside of the window from ``base`` to before ``limit``: ``outside`` then stays up. ``failed``
+    Nothing is asked for outside of the window, ``size`` bytes from ``base`` on: ``outside`` then stays up. ``failed``
     stays up from the first answer that is not OKAY on; its data goes on, as AXI4 has every beat of a burst taken.
-    ``address`` is of the first line outside, or of the burst that failed.
+    ``address`` is the offset of the first line outside, or of the burst that failed.
     """
 
     def __init__(self, beat_bytes: int, *, outstanding: int = 16, longest: int = 16) -> None:
@@ -36,13 +36,13 @@ class Reader(wiring.Component):
             {
                 "transfer": In(stream.Signature(TRANSFER)),
                 "base": In(ADDRESS_BITS),
-                "limit": In(ADDRESS_BITS),
+                "size": In(OFFSET_BITS),
                 "ar": bus["ar"],
                 "r": bus["r"],
                 "beats": Out(stream.Signature(read_layout(beat_bytes))),
                 "outside": Out(1),
                 "failed": Out(1),
-                "address": Out(ADDRESS_BITS),
+                "address": Out(OFFSET_BITS),
             }
         )
 
@@ -63,7 +63,7 @@ class Reader(wiring.Component):
         burst, both = bursts.bursts, Signal()
         m.d.comb += [
             fence.base.eq(self.base),
-            fence.limit.eq(self.limit),
+            fence.size.eq(self.size),
             both.eq(asked.into.ready & flying.into.ready),
             burst.ready.eq(both),
             asked.into.valid.eq(burst.valid & both),
@@ -78,7 +78,7 @@ class Reader(wiring.Component):
             self.outside.eq(fence.outside),
         ]
         with m.If(self.r.valid & self.r.ready & (self.r.payload.resp != 0) & ~self.failed & ~self.outside):
-            m.d.sync += [self.failed.eq(1), self.address.eq(flying.out.payload.address)]
+            m.d.sync += [self.failed.eq(1), self.address.eq(flying.out.payload.address - self.base)]
         with m.If(fence.breaks & ~self.failed):
             m.d.sync += self.address.eq(lines.lines.payload.address)
         return m

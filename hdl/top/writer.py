@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from .axi import ADDRESS_BITS, Axi4
 from .bursts import Beats, Bursts, Fence, beat_layout, burst_layout
-from .lines import TRANSFER, Lines
+from .lines import OFFSET_BITS, TRANSFER, Lines
 from .queue import Queue
 
 __all__ = ["Writer"]
@@ -30,7 +30,7 @@ class Writer(wiring.Component):
             {
                 "transfer": In(stream.Signature(TRANSFER)),
                 "base": In(ADDRESS_BITS),
-                "limit": In(ADDRESS_BITS),
+                "size": In(OFFSET_BITS),
                 "asks": Out(stream.Signature(beat_layout(beat_bytes))),
                 "beats": In(stream.Signature(8 * beat_bytes)),
                 "aw": bus["aw"],
@@ -39,7 +39,7 @@ class Writer(wiring.Component):
                 "done": Out(1),
                 "outside": Out(1),
                 "failed": Out(1),
-                "address": Out(ADDRESS_BITS),
+                "address": Out(OFFSET_BITS),
             }
         )
 
@@ -62,7 +62,7 @@ class Writer(wiring.Component):
         room = Signal()
         m.d.comb += [
             fence.base.eq(self.base),
-            fence.limit.eq(self.limit),
+            fence.size.eq(self.size),
             room.eq(addressed.into.ready & flying.into.ready & coming.into.ready),
             burst.ready.eq(room),
             *(queue.into.valid.eq(burst.valid & room) for queue in queues),
@@ -91,7 +91,7 @@ class Writer(wiring.Component):
         for i in range(self.beat_bytes // 2):
             m.d.comb += self.w.payload.strb[2 * i : 2 * i + 2].eq(((lane.first <= i) & (i <= lane.end)).replicate(2))
         with m.If(self.b.valid & self.b.ready & (self.b.payload.resp != 0) & ~self.failed & ~self.outside):
-            m.d.sync += [self.failed.eq(1), self.address.eq(flying.out.payload.address)]
+            m.d.sync += [self.failed.eq(1), self.address.eq(flying.out.payload.address - self.base)]
         with m.If(fence.breaks & ~self.failed):
             m.d.sync += self.address.eq(lines.lines.payload.address)
         return m

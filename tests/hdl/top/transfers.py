@@ -17,7 +17,7 @@ from amaranth.lib.wiring import In, Out
 from weft.hdl.flow.cosim import Cosim
 from weft.hdl.top.axi import ADDRESS_BITS
 from weft.hdl.top.axi_memory import AxiMemory
-from weft.hdl.top.lines import TRANSFER
+from weft.hdl.top.lines import OFFSET_BITS, TRANSFER
 from weft.hdl.top.reader import Reader, read_layout
 from weft.hdl.top.writer import Writer
 
@@ -68,11 +68,11 @@ class ReaderBench(wiring.Component):
             {
                 "transfer": In(stream.Signature(TRANSFER)),
                 "base": In(ADDRESS_BITS),
-                "limit": In(ADDRESS_BITS),
+                "size": In(OFFSET_BITS),
                 "beats": Out(stream.Signature(read_layout(BEAT))),
                 **{f"hold_{channel}": In(1) for channel in CHANNELS},
                 **{name: Out(1) for name in ("outside", "failed")},
-                "address": Out(ADDRESS_BITS),
+                "address": Out(OFFSET_BITS),
             }
         )
 
@@ -84,7 +84,7 @@ class ReaderBench(wiring.Component):
         wiring.connect(m, wiring.flipped(self.transfer), reader.transfer)
         wiring.connect(m, reader.beats, wiring.flipped(self.beats))
         m.d.comb += [getattr(memory, f"hold_{x}").eq(getattr(self, f"hold_{x}")) for x in CHANNELS]
-        m.d.comb += [getattr(reader, x).eq(getattr(self, x)) for x in ("base", "limit")]
+        m.d.comb += [getattr(reader, x).eq(getattr(self, x)) for x in ("base", "size")]
         m.d.comb += [getattr(self, x).eq(getattr(reader, x)) for x in ("outside", "failed", "address")]
         return m
 
@@ -100,12 +100,12 @@ class WriterBench(wiring.Component):
                 "transfer": In(stream.Signature(TRANSFER)),
                 "source": In(stream.Signature(8 * BEAT)),
                 "base": In(ADDRESS_BITS),
-                "limit": In(ADDRESS_BITS),
+                "size": In(OFFSET_BITS),
                 "taken": Out(1),
                 "done": Out(1),
                 **{f"hold_{channel}": In(1) for channel in CHANNELS},
                 **{name: Out(1) for name in ("outside", "failed")},
-                "address": Out(ADDRESS_BITS),
+                "address": Out(OFFSET_BITS),
                 "back": In(stream.Signature(TRANSFER)),
                 "beats": Out(stream.Signature(read_layout(BEAT))),
                 "asks": Out(stream.Signature(self.writer.asks.payload.shape())),
@@ -129,7 +129,7 @@ class WriterBench(wiring.Component):
         wiring.connect(m, reader.beats, wiring.flipped(self.beats))
         wiring.connect(m, writer.asks, wiring.flipped(self.asks))
         m.d.comb += [getattr(memory, f"hold_{x}").eq(getattr(self, f"hold_{x}")) for x in CHANNELS]
-        m.d.comb += [getattr(unit, x).eq(getattr(self, x)) for unit in (writer, reader) for x in ("base", "limit")]
+        m.d.comb += [getattr(unit, x).eq(getattr(self, x)) for unit in (writer, reader) for x in ("base", "size")]
         m.d.comb += [getattr(self, x).eq(getattr(writer, x)) for x in ("outside", "failed", "address", "done")]
         m.d.comb += self.taken.eq(writer.beats.ready & self.source.valid)
         return m
