@@ -102,14 +102,14 @@ def test_no_changed_bit_of_a_file_goes_unseen(program, data):
     file = bytearray(program.to_bytes())
     bit = data.draw(st.integers(0, 8 * len(file) - 1))
     file[bit // 8] ^= 1 << bit % 8
-    with pytest.raises(InputError, match="^file: "):
+    with pytest.raises(InputError, match=r"^file: "):
         Program.from_bytes(bytes(file), "file")
 
 
 @given(programs, st.data())
 def test_no_cut_of_a_file_goes_unseen(program, data):
     file = program.to_bytes()
-    with pytest.raises(InputError, match="^file: "):
+    with pytest.raises(InputError, match=r"^file: "):
         Program.from_bytes(file[: data.draw(st.integers(0, len(file) - 1))], "file")
 
 
