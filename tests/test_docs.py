@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from . import api_page
+from . import api_page, isa_page
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,6 +36,11 @@ def test_the_walk_takes_a_file_a_step_and_never_comes_back():
 def test_the_page_of_names_is_what_the_sources_say():
     """`python -m weft.tests.api_page` writes it anew."""
     assert api_page.page() == api_page.PAGE.read_text()
+
+
+def test_the_page_of_the_instruction_set_is_what_its_tables_say():
+    """`python -m weft.tests.isa_page` writes it anew."""
+    assert isa_page.page() == isa_page.PAGE.read_text()
 
 
 def test_every_name_that_a_page_or_an_example_uses_is_on_the_page_of_names():

@@ -88,8 +88,8 @@ _COUNTED = (
 _FIRST = (
     ("identity", Access.READ, "WEFT in ASCII, low byte first", None),
     ("version", Access.READ, "of the instruction set", None),
-    ("spec_low", Access.READ, "hash of the machine's spec, 12 hexadecimal digits: the low eight", None),
-    ("spec_high", Access.READ, "the upper four", None),
+    ("machine_low", Access.READ, "hash of the machine, `Target.hash`, 12 hexadecimal digits: the low eight", None),
+    ("machine_high", Access.READ, "the upper four", None),
     ("pattern", Access.READ, "of SORE: keep (7..0), group (15..8); 0: there is none", None),
     ("control", Access.WRITE, "bit 0: start, if not busy; bit 1: stop, with error STOPPED", 0),
     ("status", Access.READ, "bit 0: busy; 1: done; 2: error; 3: nonfinite, which a start clears", 0),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 from ...workloads.errors import InputError
 from .isa import EVENTS, REGISTERS, Register, Unit
@@ -23,11 +24,13 @@ class Opcode(IntEnum):
     NEXT = 5
 
 
-class End(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class End:
     """The program has ended when all units have."""
 
 
-class Set(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Set:
     """A register gets ``value``, signed if the register is."""
 
     unit: Unit
@@ -35,7 +38,8 @@ class Set(NamedTuple):
     value: int
 
 
-class Add(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Add:
     """A register gets ``value``, signed 32 bits, more, modulo its bits."""
 
     unit: Unit
@@ -43,7 +47,8 @@ class Add(NamedTuple):
     value: int
 
 
-class Go(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Go:
     """A copy of the unit's registers becomes a command; bit ``e`` of a mask is event ``e``."""
 
     unit: Unit
@@ -51,13 +56,15 @@ class Go(NamedTuple):
     notify: int
 
 
-class Loop(NamedTuple):
-    """What follows, up to its `Next`, is done ``count`` times."""
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """What follows, up to its `Next`, is done ``turns`` times."""
 
-    count: int
+    turns: int
 
 
-class Next(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Next:
     """The end of the innermost loop's body."""
 
 
@@ -84,9 +91,9 @@ def encode(instruction: Instruction) -> int:
             for name, mask in (("wait", wait), ("notify", notify)):
                 _require(f"{name} mask of go {unit.name.lower()}", mask, 0, (1 << EVENTS) - 1)
             return _word(Opcode.GO, unit, 0, wait << 16 | notify)
-        case Loop(count):
-            _require("count of loop", count, 1, _LOW)
-            return _word(Opcode.LOOP, 0, 0, count)
+        case Loop(turns):
+            _require("turns of loop", turns, 1, _LOW)
+            return _word(Opcode.LOOP, 0, 0, turns)
         case Next():
             return _word(Opcode.NEXT, 0, 0, 0)
         case _:

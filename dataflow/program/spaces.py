@@ -7,6 +7,7 @@ block RAM of 512 words of 36 bits a bank and half).
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import assert_never
@@ -15,6 +16,7 @@ from ...workloads.errors import InputError
 from ...workloads.sparsity import NMPattern
 from ...workloads.update_rule import UpdateRule
 from ..accelerator import AcceleratorSpec
+from ..config_io import spec_hash
 from ..operand import FP32
 
 __all__ = [
@@ -134,6 +136,12 @@ class Target:
                     f"place tells {BANKS} banks of 2^{PLACE_ADDRESS_BITS} words apart; take fewer lanes or a smaller "
                     f"buffer"
                 )
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that change with the machine, its pattern and its rule."""
+        said = f"{spec_hash(self.spec)} {self.pattern} {self.rule.name}"
+        return hashlib.sha256(said.encode()).hexdigest()[:12]
 
     def size(self, space: Space) -> Size:
         """Of a half of ``space``. ``n2s_bytes`` are those of values; each has an index beside it."""
