@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -26,6 +26,7 @@ class Reader(wiring.Component):
 
     Nothing is asked for outside of the window, ``size`` bytes from ``base`` on: ``outside`` then stays up. ``failed``
     stays up from the first answer that is not OKAY on; its data goes on, as AXI4 has every beat of a burst taken.
+    With ``blank``, which stands still during a transfer, no memory is read: beats of zeros come as if it had been.
     ``address`` is the offset of the first line outside, or of the burst that failed.
     """
 
@@ -35,6 +36,7 @@ class Reader(wiring.Component):
         super().__init__(
             {
                 "transfer": In(stream.Signature(TRANSFER)),
+                "blank": In(1),
                 "base": In(ADDRESS_BITS),
                 "size": In(OFFSET_BITS),
                 "ar": bus["ar"],
@@ -60,21 +62,22 @@ class Reader(wiring.Component):
         wiring.connect(m, asked.out, wiring.flipped(self.ar))
         wiring.connect(m, wiring.flipped(self.transfer), lines.transfer)
         # What enters a queue may look at whether the other has room: neither is a port of the bus.
-        burst, both = bursts.bursts, Signal()
+        burst, both, there = bursts.bursts, Signal(), Signal()
         m.d.comb += [
             fence.base.eq(self.base),
-            fence.size.eq(self.size),
-            both.eq(asked.into.ready & flying.into.ready),
+            fence.size.eq(Mux(self.blank, (1 << OFFSET_BITS) - 1, self.size)),
+            both.eq((asked.into.ready | self.blank) & flying.into.ready),
+            there.eq(self.r.valid | self.blank),
             burst.ready.eq(both),
-            asked.into.valid.eq(burst.valid & both),
+            asked.into.valid.eq(burst.valid & both & ~self.blank),
             flying.into.valid.eq(burst.valid & both),
             flying.into.payload.eq(burst.payload),
             *Axi4.burst(asked.into.payload, self.beat_bytes, burst.payload.address, burst.payload.length),
-            self.beats.valid.eq(self.r.valid & counted.beats.valid),
-            self.beats.payload.data.eq(self.r.payload.data),
+            self.beats.valid.eq(there & counted.beats.valid),
+            self.beats.payload.data.eq(Mux(self.blank, 0, self.r.payload.data)),
             self.beats.payload.of.eq(counted.beats.payload),
-            self.r.ready.eq(self.beats.ready & counted.beats.valid),
-            counted.beats.ready.eq(self.beats.ready & self.r.valid),
+            self.r.ready.eq(self.beats.ready & counted.beats.valid & ~self.blank),
+            counted.beats.ready.eq(self.beats.ready & there),
             self.outside.eq(fence.outside),
         ]
         with m.If(self.r.valid & self.r.ready & (self.r.payload.resp != 0) & ~self.failed & ~self.outside):
