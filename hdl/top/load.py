@@ -58,7 +58,7 @@ class LoadUnit(wiring.Component):
     ``value`` is the offset or place.
     """
 
-    def __init__(self, target: Target, beat_bytes: int, *, outstanding: int = 16) -> None:
+    def __init__(self, target: Target, beat_bytes: int, *, outstanding: int = 32) -> None:
         self.target, self.beat_bytes, self.outstanding = target, beat_bytes, outstanding
         self.lanes = beat_bytes // 2
         bus = Axi4(beat_bytes).members
@@ -91,8 +91,8 @@ class LoadUnit(wiring.Component):
         wiring.connect(m, wiring.flipped(self.r), reader.r)
         self._start(m, c, begins, runs, reader, places)
         self._chunks(m, c, runs, reader, places, now)
-        self._require(m, c, begins, reader, now)
-        m.d.sync += [taken.eq(now), taken.valid.eq(now.valid & (self.error == 0) & ~self._wrong)]
+        passes = self._require(m, c, begins, reader, now)
+        m.d.sync += [taken.eq(now), taken.valid.eq(now.valid & passes)]
         self._place(m, c, taken)
         with m.If(self.done):
             m.d.sync += runs.eq(0)
@@ -260,13 +260,10 @@ class LoadUnit(wiring.Component):
             m.d.sync += [held.eq(0), fill.eq(0), ends.eq(0), left.eq(c.words)]
         return out
 
-    def _require(self, m: Module, c: Any, begins: Any, reader: Any, now: Any) -> None:
-        """Errors: of the command where it begins, of places and memory as they come."""
+    def _require(self, m: Module, c: Any, begins: Any, reader: Any, now: Any) -> Any:
+        """Errors: of the command where it begins, of places and memory as they come; whether the words are none."""
         operand = Cat(c.space == Space.W2E, c.space == Space.N2S).any()
-        contradicts, misaligned, outside = Signal(), Signal(), Signal()
-        last = Signal(32)
-        wrong = Signal()
-        self._wrong = wrong
+        contradicts, misaligned, outside, last = Signal(), Signal(), Signal(), Signal(32)
         m.d.comb += [
             contradicts.eq(
                 ~Cat(*[c.space == space for space in LOADED]).any()
@@ -283,7 +280,6 @@ class LoadUnit(wiring.Component):
                 )
             ),
             last.eq(now.place + Mux(now.across, (now.words - 1).as_unsigned() << PLACE_ADDRESS_BITS, now.words - 1)),
-            wrong.eq(now.valid & outside),
         ]
         with m.Switch(c.space):
             for space in LOADED:
@@ -297,12 +293,13 @@ class LoadUnit(wiring.Component):
                 m.d.sync += [self.error.eq(MachineError.COMMAND), self.value.eq(0)]
             with m.Elif(begins & misaligned):
                 m.d.sync += [self.error.eq(MachineError.ALIGNMENT), self.value.eq(c.address)]
-            with m.Elif(wrong):
+            with m.Elif(now.valid & outside):
                 m.d.sync += [self.error.eq(MachineError.PLACE), self.value.eq(last)]
             with m.Elif(reader.outside):
                 m.d.sync += [self.error.eq(MachineError.WINDOW), self.value.eq(reader.address)]
             with m.Elif(reader.failed):
                 m.d.sync += [self.error.eq(MachineError.READ), self.value.eq(reader.address)]
+        return ~outside
 
     def _place(self, m: Module, c: Any, taken: Any) -> None:
         """Widened where the space has FP32, and turned so that each lane stands where it is written."""

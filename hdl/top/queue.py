@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Module
+from amaranth import Module, Value
 from amaranth.hdl import ShapeLike
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO
@@ -22,7 +22,7 @@ class Queue(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.fifo = fifo = SyncFIFO(width=len(self.into.payload.as_value()), depth=self.depth)
+        m.submodules.fifo = fifo = SyncFIFO(width=len(Value.cast(self.into.payload)), depth=self.depth)
         m.d.comb += [
             fifo.w_data.eq(self.into.payload),
             fifo.w_en.eq(self.into.valid),

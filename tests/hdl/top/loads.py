@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -13,8 +11,7 @@ from amaranth import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.dataflow.config_io import load_spec
-from weft.dataflow.program.isa import REGISTERS, Unit
+from weft.dataflow.program.isa import Unit
 from weft.dataflow.program.spaces import PLACE_ADDRESS_BITS, Form, Space, Target
 from weft.hdl.flow.cosim import Cosim
 from weft.hdl.top.axi import ADDRESS_BITS
@@ -22,39 +19,12 @@ from weft.hdl.top.axi_memory import AxiMemory
 from weft.hdl.top.command import command_layout
 from weft.hdl.top.lines import OFFSET_BITS
 from weft.hdl.top.load import LoadUnit, write_layout
-from weft.workloads.sparsity import NMPattern
-from weft.workloads.update_rule import SGD
 
+from .commands import BANK, TARGET, inner, starts
 from .transfers import BEAT, CHANNELS, DEPTH, LANES, LATENCY, as_beats
 
-TARGET = Target(spec=load_spec("tiny"), rule=SGD, pattern=NMPattern(keep=2, group=8))
 Word = tuple[int, int, int, int, int, int, int]
 """Space, half, bank, address, bits, index, whether a bubble."""
-
-
-def usual(unit: Unit, **given: int) -> dict[str, int]:
-    """Registers of a command: what is given, what they are reset to, or the least that they may be."""
-    own = {r.name: r.least if r.reset is None else r.reset for r in REGISTERS[unit]}
-    assert set(given) <= set(own), set(given) - set(own)
-    return own | given
-
-
-def starts(r: dict[str, int]) -> Iterator[tuple[int, int]]:
-    """Byte offset of each line, and the place of its first word."""
-    for number, place in enumerate(itertools.product(*(range(r[f"count{i}"]) for i in range(4)))):
-        offset = r["address"] + sum(n * r[f"step{i}"] for i, n in enumerate(place))
-        two = number // r["outer2"]
-        one = two // r["outer1"]
-        on_chip = r["place"] + one * r["outer0_step"]
-        on_chip += two % r["outer1"] * r["outer1_step"] + number % r["outer2"] * r["outer2_step"]
-        yield offset, on_chip
-
-
-def inner(r: dict[str, int], word: int) -> int:
-    """How far word ``word`` of a line lies from the first."""
-    two = word // r["inner2"]
-    one = two // r["inner1"]
-    return one * r["inner0_step"] + two % r["inner1"] * r["inner1_step"] + word % r["inner2"] * r["inner2_step"]
 
 
 def loaded(r: dict[str, int], memory: bytes, target: Target) -> list[Word]:
@@ -64,7 +34,7 @@ def loaded(r: dict[str, int], memory: bytes, target: Target) -> list[Word]:
     for number, (offset, first) in enumerate(starts(r)):
         bits = int.from_bytes(memory[offset : offset + 4 * r["words"] + 4], "little")
         for word in range(r["words"]):
-            place = (first + inner(r, word)) % 2**32
+            at = (first + inner(r, word)) % 2**32
             index = bubble = 0
             match Form(r["form"]):
                 case Form.OPERAND:
@@ -82,7 +52,7 @@ def loaded(r: dict[str, int], memory: bytes, target: Target) -> list[Word]:
                 case Form.BLANK:
                     bubble = int(r["space"] == Space.N2S)
                     value = 0x8000 if r["space"] in (Space.N2S, Space.W2E) else 0x80000000
-            bank, address = place >> PLACE_ADDRESS_BITS, place & (1 << PLACE_ADDRESS_BITS) - 1
+            bank, address = at >> PLACE_ADDRESS_BITS, at & BANK - 1
             written.append((r["space"], r["half"], bank, address, value, index, bubble))
     return written
 
@@ -131,14 +101,10 @@ def machine() -> Cosim:
     return Cosim(LoadBench(contents()))
 
 
-def as_command(unit: Unit, registers: dict[str, int]) -> int:
-    return command_layout(unit).const(registers).as_value().value % (1 << command_layout(unit).size)
-
-
 def words_of(payload: npt.NDArray[np.uint32]) -> list[Word]:
     """The words of one write, in order."""
     w = write_layout(LANES).from_bits(sum(int(word) << 32 * i for i, word in enumerate(payload)))
-    bank, address = w["place"] >> PLACE_ADDRESS_BITS, w["place"] & (1 << PLACE_ADDRESS_BITS) - 1
+    bank, address = w["place"] >> PLACE_ADDRESS_BITS, w["place"] & BANK - 1
     found = []
     for i in range(w["words"]):
         at, of = (bank + i, address) if w["across"] else (bank, address + i)

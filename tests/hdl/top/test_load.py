@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from weft.dataflow.program.control import MachineError
 from weft.dataflow.program.isa import Unit
-from weft.dataflow.program.load_time import load_cycles
-from weft.dataflow.program.spaces import LOADED, PLACE_ADDRESS_BITS, Form, Space, place
+from weft.dataflow.program.spaces import LOADED, Form, Space, place
+from weft.dataflow.program.transfer_time import load_cycles
 
-from .loads import TARGET, as_command, contents, loaded, machine, starts, usual, words_of
+from .commands import BANK, TARGET, as_command, drawn, usual
+from .loads import contents, loaded, machine, words_of
 from .transfers import BEAT, DEPTH, LATENCY, holds, wide
 
 SEEDS = st.none() | st.integers(0, 2**16)
-BANK = 1 << PLACE_ADDRESS_BITS
 
 
 def ran(registers: dict[str, int], cycles: int, seed: int | None = None, size: int = DEPTH * BEAT) -> dict[str, Any]:
@@ -37,39 +37,26 @@ def ran(registers: dict[str, int], cycles: int, seed: int | None = None, size: i
     )
 
 
-def drawn(rng: np.random.Generator) -> dict[str, int]:
-    """A load that stays within memory and space; by rejection, which Hypothesis would end at the smallest loads."""
+def drawn_load(rng: np.random.Generator) -> dict[str, int]:
+    """Any load that may be."""
     space = Space(rng.choice(LOADED))
     forms = {Space.W2E: (Form.OPERAND, Form.BLANK), Space.N2S: (Form.OPERAND, Form.OPERAND, Form.PAIR, Form.BLANK)}.get(
         space, (Form.OPERAND, Form.FP32, Form.BLANK)
     )
     form = Form(rng.choice(forms))
-    size, each = TARGET.size(space), 4 if form == Form.FP32 else 2
-    while True:
-        r = {f"count{i}": int(rng.integers(1, 4)) for i in range(4)}
-        r |= {f"step{i}": each * int(rng.integers(-150, 151)) for i in range(4)}
-        r |= {"words": int(rng.integers(1, 40)), "space": space, "form": form, "half": int(rng.integers(2))}
-        r["address"] = each * int(rng.integers(DEPTH * BEAT // each))
-        for side in ("inner", "outer"):
-            r |= {f"{side}{i}_step": int(rng.integers(-1, 2)) * BANK + int(rng.integers(-8, 9)) for i in range(3)}
-            r |= {f"{side}{i}": int(rng.integers(1, 8)) for i in (1, 2)}
-        if rng.random() < 0.7:
-            r["inner2_step"] = int(rng.choice((1, BANK)))
-        r["place"] = place(int(rng.integers(size.banks)), int(rng.integers(size.depth)))
-        if space == Space.N2S and form == Form.OPERAND:
-            r |= {"group": int(rng.integers(1, 9)), "run": int(rng.integers(1, 30)), "across": int(rng.integers(2))}
-        registers = usual(Unit.LOAD, **r)
-        lines = [offset for offset, _ in starts(registers)]
-        written = loaded(registers, contents().tobytes(), TARGET) if min(lines) >= 0 else []
-        inside = all(bank < size.banks and address < size.depth for _, _, bank, address, *_ in written)
-        if written and inside and max(lines) + 4 * r["words"] < DEPTH * BEAT:
-            return registers
+
+    def own(rng: np.random.Generator) -> dict[str, int]:
+        if space != Space.N2S or form != Form.OPERAND:
+            return {}
+        return {"group": int(rng.integers(1, 9)), "run": int(rng.integers(1, 30)), "across": int(rng.integers(2))}
+
+    return drawn(rng, Unit.LOAD, space, form, own)
 
 
 @settings(max_examples=150)
 @given(st.integers(0, 2**32 - 1), SEEDS)
 def test_a_load_writes_each_word_in_its_place(drawing: int, seed: int | None) -> None:
-    registers = drawn(np.random.default_rng(drawing))
+    registers = drawn_load(np.random.default_rng(drawing))
     expected = loaded(registers, contents().tobytes(), TARGET)
     cycles = 40 * len(expected) + 200
     seen = ran(registers, cycles, seed)
@@ -83,7 +70,7 @@ def test_a_load_writes_each_word_in_its_place(drawing: int, seed: int | None) ->
 @settings(max_examples=100)
 @given(st.integers(0, 2**32 - 1))
 def test_a_load_takes_the_cycles_that_are_said(drawing: int) -> None:
-    registers = drawn(np.random.default_rng(drawing))
+    registers = drawn_load(np.random.default_rng(drawing))
     cycles = load_cycles(registers, TARGET, BEAT, LATENCY)
     seen = ran(registers, cycles + 20)
     assert np.flatnonzero(seen["done"]).tolist() == [cycles]
