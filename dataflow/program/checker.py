@@ -115,11 +115,17 @@ class _Proof:
         check_command(command, self.target, self.window)
         self.commands += 1
         clock = self.known[command.unit]
-        for _, unit, of in step.after:
-            self._join(clock, unit, of)
         clock[command.unit] = number
+        # Who takes an event first must not be known by that event: another order would have given it to somebody else.
+        for shared in (False, True):
+            mine = [after for after in step.after if self._is_shared(after[0], command.unit) is shared]
+            for event, _, _ in mine:
+                self._require_order(event, command, clock)
+            for _, unit, of in mine:
+                self._join(clock, unit, of)
         for event, _, _ in step.after:
-            self._take(event, command, number, clock)
+            self.events[event].taker = (command.unit, command, number)
+            self.events[event].takes.append((command.unit, number))
         for access in accesses(command, self.target):
             self._access(access, command, number, clock)
         if command.unit in self.moved and command.form != Form.BLANK:
@@ -141,12 +147,16 @@ class _Proof:
             if count > clock[i]:
                 clock[i] = count
 
-    def _take(self, event: int, command: Command, number: int, clock: list[int]) -> None:
-        e, unit = self.events[event], command.unit
-        if e.taker and e.taker[0] != unit and e.taker[2] >= clock[e.taker[0]]:
-            raise RuleError(Rule.EVENT_ORDER, command, f"event {event} may be taken by it or by {_other(e.taker[1])}")
-        e.taker = (unit, command, number)
-        e.takes.append((unit, number))
+    def _is_shared(self, event: int, unit: Unit) -> bool:
+        """Whether another unit took it last."""
+        taker = self.events[event].taker
+        return taker is not None and taker[0] != unit
+
+    def _require_order(self, event: int, command: Command, clock: list[int]) -> None:
+        """Refuse to take an event that the unit that took it last may want at the same time."""
+        taker = self.events[event].taker
+        if taker and taker[0] != command.unit and taker[2] >= clock[taker[0]]:
+            raise RuleError(Rule.EVENT_ORDER, command, f"event {event} may be taken by it or by {_other(taker[1])}")
 
     def _tell(self, event: int, command: Command, number: int, clock: list[int]) -> None:
         e, unit = self.events[event], command.unit

@@ -100,7 +100,7 @@ def test_a_changed_pipeline_is_judged_as_all_its_orders_are(ops):
 
 @pytest.mark.slow
 def test_every_change_of_a_pipeline_is_judged_as_all_its_orders_are():
-    """One at a time: events and halves. Most break a rule; each rule is broken by some."""
+    """One at a time: events, halves, bytes. Most break a rule; all are broken but that of lost words, which comes last."""
     found: Counter[str | None] = Counter()
     ops = pipeline(4)
     for i, op in enumerate(ops):
@@ -114,7 +114,7 @@ def test_every_change_of_a_pipeline_is_judged_as_all_its_orders_are():
         for other in others:
             found[agree([*ops[:i], other, *ops[i + 1 :]])] += 1
 
-    assert set(found) == {None, "deadlock", *SAID.values()}
+    assert set(found) == {None, "deadlock", *SAID.values()} - {"lost"}
     assert found[None] < sum(found.values()) / 4
 
 
