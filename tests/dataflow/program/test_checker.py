@@ -100,7 +100,7 @@ def test_a_changed_pipeline_is_judged_as_all_its_orders_are(ops):
 
 @pytest.mark.slow
 def test_every_change_of_a_pipeline_is_judged_as_all_its_orders_are():
-    """One at a time: events, halves, bytes. Most break a rule; all are broken but that of lost words, which comes last."""
+    """One at a time: events, halves, bytes. Every rule is broken by some but that of lost words, which comes last."""
     found: Counter[str | None] = Counter()
     ops = pipeline(4)
     for i, op in enumerate(ops):
