@@ -1,0 +1,187 @@
+"""Which commands a machine can run: registers in their range and in agreement, every word inside its space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from ..pregenerate import tile_plan
+from ..stce.mapping import REGISTERS as HELD
+from ..stce.mapping import Dataflow
+from .commands import Command, ProgramError
+from .control import MachineError
+from .isa import COUNTS, REGISTERS, Unit
+from .spaces import BIAS_WORDS, COLUMN_BEATS, LOADED, STORED, VECTOR_DEPTH, Form, Space, Target
+from .transfers import banks_and_addresses, lines_of, places_of, reduces
+from .vector_operations import OPERATIONS, VectorOpcode
+
+__all__ = ["check_command"]
+
+_FORMS = {
+    Space.W2E: (Form.OPERAND, Form.BLANK),
+    Space.N2S: (Form.OPERAND, Form.PAIR, Form.BLANK),
+    Space.PAIRS: (Form.PAIR,),
+}
+_FP32 = (Form.OPERAND, Form.FP32, Form.BLANK)
+_ALIGNED = {Form.OPERAND: 2, Form.FP32: 4, Form.PAIR: 2}
+Broken = Iterator[tuple[MachineError, str]]
+
+
+def check_command(command: Command, target: Target, window: int) -> None:
+    """Refuse a command that breaks a rule, with the error that the machine shows; ``window``: bytes that it may touch.
+
+    A register that was never set is refused too, which the machine cannot see.
+    """
+    for error, why in _broken(command, target, window):
+        raise ProgramError(error, command.instruction, f"{command.said}: {why}")
+
+
+def _broken(c: Command, target: Target, window: int) -> Broken:
+    yield from _ranges(c)
+    match c.unit:
+        case Unit.LOAD | Unit.STORE:
+            yield from _transfer(c, target, window)
+        case Unit.PRODUCT:
+            yield from _product(c, target)
+        case Unit.VECTOR:
+            yield from _vector(c)
+        case Unit.UPDATE:
+            yield from _update(c, target)
+        case _:
+            assert_never(c.unit)
+
+
+def _ranges(c: Command) -> Broken:
+    for r, value in zip(REGISTERS[c.unit], c.registers, strict=True):
+        if value is None:
+            yield MachineError.COMMAND, f"register {r.name} was never set"
+        elif not r.least <= value <= r.most:
+            yield MachineError.COMMAND, f"{r.name} is {value}; it must be from {r.least} to {r.most}"
+
+
+def _transfer(c: Command, target: Target, window: int) -> Broken:
+    load, form = c.unit == Unit.LOAD, Form(c.form)
+    spaces = LOADED if load else STORED
+    if c.space not in spaces:
+        names = ", ".join(space.name for space in spaces)
+        yield MachineError.COMMAND, f"space is {Space(c.space).name}; it must be one of {names}"
+    space = Space(c.space)
+    forms = _FORMS.get(space, _FP32)
+    if form not in forms:
+        names = ", ".join(f.name for f in forms if load or f != Form.BLANK)
+        yield MachineError.COMMAND, f"form is {form.name}; {space.name} takes {names}"
+    yield from _pattern(c, target)
+    yield from _memory(c, target, window)
+    size = target.size(space)
+    places = places_of(c, target)
+    bank, address = banks_and_addresses(places)
+    outside = (bank >= size.banks) | (address >= size.depth)
+    if outside.any():
+        b, a = int(bank[outside][0]), int(address[outside][0])
+        yield (
+            MachineError.PLACE,
+            f"bank {b}, word {a} is not in {space.name}, half {c.half}, of {size.banks} banks of {size.depth} words",
+        )
+    if not load and c.bias and space == Space.OUTPUT and c.bias_place + c.words > BIAS_WORDS:
+        yield MachineError.PLACE, f"word {c.bias_place + c.words - 1} is not in BIAS, of {BIAS_WORDS} words"
+
+
+def _pattern(c: Command, target: Target) -> Broken:
+    """What goes through SORE, or has its form."""
+    if target.pattern is None:
+        if reduces(c) or c.form == Form.PAIR:
+            yield MachineError.COMMAND, "pairs of a pattern, but the machine has no SORE"
+    elif reduces(c) and c.across and c.words > target.spec.sore.lanes:
+        yield (
+            MachineError.COMMAND,
+            f"lines of {c.words} words through SORE, line by line; it has {target.spec.sore.lanes} lanes",
+        )
+
+
+def _memory(c: Command, target: Target, window: int) -> Broken:
+    """Lines begin on their word and lie in the window."""
+    if c.form == Form.BLANK:
+        return
+    by, lines = _ALIGNED[Form(c.form)], lines_of(c, target)
+    for name, value in (("address", c.address), *((f"step{i}", lines.steps[i]) for i in range(COUNTS))):
+        if value % by and (name == "address" or lines.counts[int(name[-1])] > 1):
+            yield MachineError.ALIGNMENT, f"{name} is {value}; words of form {Form(c.form).name} begin on {by} bytes"
+    if lines.first < 0 or lines.last > window:
+        yield (
+            MachineError.WINDOW,
+            f"bytes {lines.first} to {lines.last - 1} of memory; the window has bytes 0 to {window - 1}",
+        )
+
+
+def _product(c: Command, target: Target) -> Broken:
+    array, pe = target.spec.array, target.spec.pe
+    stationary = bool(c.stationary)
+    held = HELD[Dataflow.WS if stationary else Dataflow.OS](c.keep, c.group, c.interleave)
+    most = {
+        "group": pe.max_group,
+        "keep": min(c.group, pe.weight_pairs) if stationary else c.group,
+        "rest": c.group,
+        "interleave": pe.accumulators,
+        "rows": array.rows,
+    }
+    for name, limit in most.items():
+        if getattr(c, name) > limit:
+            yield MachineError.COMMAND, f"{name} is {getattr(c, name)}; here it is at most {limit}"
+    if held.dense_words > pe.dense_words:
+        yield MachineError.COMMAND, f"{held.dense_words} dense words a PE; it holds {pe.dense_words}"
+    if stationary:
+        for name, value in (("rest", c.group), ("rows", array.rows), ("runs", 1)):
+            if getattr(c, name) != value:
+                yield MachineError.COMMAND, f"{name} is {getattr(c, name)}; in WS it must be {value}"
+        batches = c.parts * c.interleave
+        used = {
+            Space.W2E: c.down * batches * c.group,
+            Space.N2S: c.down * c.across * array.rows * c.keep,
+            Space.OUTPUT: c.across * batches,
+        }
+    else:
+        if c.resume:
+            yield MachineError.COMMAND, "resume is 1; only WS goes on from sums"
+        used = {
+            Space.W2E: c.down * c.runs * ((c.parts - 1) * c.group + c.rest),
+            Space.N2S: c.across * c.interleave * c.runs * ((c.parts - 1) * c.keep + min(c.keep, c.rest)),
+            Space.OUTPUT: c.down * c.across * c.rows * c.interleave,
+        }
+    for space, words in used.items():
+        if words > target.size(space).depth:
+            yield MachineError.PLACE, f"{words} words of a bank of {space.name}, which has {target.size(space).depth}"
+
+
+def _vector(c: Command) -> Broken:
+    operation = OPERATIONS[VectorOpcode(c.operation)]
+    if c.terms > 1 and not operation.of_terms:
+        yield MachineError.COMMAND, f"terms is {c.terms}; {operation.opcode.name} has none, so it must be 1"
+    if operation.columns and c.rows > 1:
+        yield MachineError.COMMAND, f"rows is {c.rows}; {operation.opcode.name} has none, so it must be 1"
+    if (operation.reads or operation.writes) and c.beats > COLUMN_BEATS:
+        yield MachineError.PLACE, f"{c.beats} beats of a slot, which has {COLUMN_BEATS}"
+    if c.rows * c.terms * c.beats > VECTOR_DEPTH:
+        yield (
+            MachineError.PLACE,
+            f"{c.rows} rows x {c.terms} terms x {c.beats} beats are more than the {VECTOR_DEPTH} words of a bank",
+        )
+
+
+def _update(c: Command, target: Target) -> Broken:
+    if c.tiles * c.beats > VECTOR_DEPTH:
+        yield MachineError.PLACE, f"{c.tiles} tiles x {c.beats} beats are more than the {VECTOR_DEPTH} words of a bank"
+    if not c.copies:
+        return
+    pattern, spec = target.pattern, target.spec
+    if pattern is None or not spec.wuve.pregenerate:
+        yield MachineError.COMMAND, f"copies is {c.copies}, but there is no SORE behind WUVE; it must be 0"
+        return
+    plan = tile_plan(spec, target.rule, pattern, c.copies)
+    if c.beats != plan.fill:
+        yield MachineError.COMMAND, f"beats is {c.beats}; with copies a tile of this machine has {plan.fill}"
+    if c.tiles * plan.rounds * pattern.keep > VECTOR_DEPTH:
+        yield (
+            MachineError.PLACE,
+            f"{c.tiles} tiles x {plan.rounds} rounds x {pattern.keep} pairs are more than the {VECTOR_DEPTH} words "
+            f"of a bank of PAIRS",
+        )
