@@ -15,7 +15,7 @@ from .spaces import BIAS_WORDS, COLUMN_BEATS, LOADED, STORED, VECTOR_DEPTH, Form
 from .transfers import banks_and_addresses, lines_of, places_of, reduces
 from .vector_operations import OPERATIONS, VectorOpcode
 
-__all__ = ["check_command"]
+__all__ = ["check_command", "words_of_product"]
 
 _FORMS = {
     Space.W2E: (Form.OPERAND, Form.BLANK),
@@ -133,23 +133,27 @@ def _product(c: Command, target: Target) -> Broken:
         for name, value in (("rest", c.group), ("rows", array.rows), ("runs", 1)):
             if getattr(c, name) != value:
                 yield MachineError.COMMAND, f"{name} is {getattr(c, name)}; in WS it must be {value}"
-        batches = c.parts * c.interleave
-        used = {
-            Space.W2E: c.down * batches * c.group,
-            Space.N2S: c.down * c.across * array.rows * c.keep,
-            Space.OUTPUT: c.across * batches,
-        }
-    else:
-        if c.resume:
-            yield MachineError.COMMAND, "resume is 1; only WS goes on from sums"
-        used = {
-            Space.W2E: c.down * c.runs * ((c.parts - 1) * c.group + c.rest),
-            Space.N2S: c.across * c.interleave * c.runs * ((c.parts - 1) * c.keep + min(c.keep, c.rest)),
-            Space.OUTPUT: c.down * c.across * c.rows * c.interleave,
-        }
-    for space, words in used.items():
+    elif c.resume:
+        yield MachineError.COMMAND, "resume is 1; only WS goes on from sums"
+    for space, words in words_of_product(c, target).items():
         if words > target.size(space).depth:
             yield MachineError.PLACE, f"{words} words of a bank of {space.name}, which has {target.size(space).depth}"
+
+
+def words_of_product(c: Command, target: Target) -> dict[Space, int]:
+    """Words of a bank that a product reads or writes, from address 0 on."""
+    if c.stationary:
+        batches = c.parts * c.interleave
+        return {
+            Space.W2E: c.down * batches * c.group,
+            Space.N2S: c.down * c.across * target.spec.array.rows * c.keep,
+            Space.OUTPUT: c.across * batches,
+        }
+    return {
+        Space.W2E: c.down * c.runs * ((c.parts - 1) * c.group + c.rest),
+        Space.N2S: c.across * c.interleave * c.runs * ((c.parts - 1) * c.keep + min(c.keep, c.rest)),
+        Space.OUTPUT: c.down * c.across * c.rows * c.interleave,
+    }
 
 
 def _vector(c: Command) -> Broken:
