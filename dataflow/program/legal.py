@@ -12,7 +12,7 @@ from .commands import Command, ProgramError
 from .control import MachineError
 from .isa import COUNTS, REGISTERS, Unit
 from .spaces import BIAS_WORDS, COLUMN_BEATS, LOADED, STORED, VECTOR_DEPTH, Form, Space, Target
-from .transfers import banks_and_addresses, lines_of, places_of, reduces
+from .transfers import banks_and_addresses, lines_of, places_of, reduces, words_on_chip
 from .vector_operations import OPERATIONS, VectorOpcode
 
 __all__ = ["check_command", "words_of_product"]
@@ -30,7 +30,7 @@ Broken = Iterator[tuple[MachineError, str]]
 def check_command(command: Command, target: Target, window: int) -> None:
     """Refuse a command that breaks a rule, with the error that the machine shows; ``window``: bytes that it may touch.
 
-    A register that was never set is refused too, which the machine cannot see.
+    What the machine cannot see is refused too: a register that was never set, more words than there are places.
     """
     for error, why in _broken(command, target, window):
         raise ProgramError(error, command.instruction, f"{command.said}: {why}")
@@ -72,7 +72,12 @@ def _transfer(c: Command, target: Target, window: int) -> Broken:
         yield MachineError.COMMAND, f"form is {form.name}; {space.name} takes {names}"
     yield from _pattern(c, target)
     yield from _memory(c, target, window)
-    size = target.size(space)
+    size, (words, lines) = target.size(space), words_on_chip(c, target)
+    if words * lines > size.banks * size.depth:
+        yield (
+            MachineError.NONE,
+            f"{lines} lines of {words} words; half {c.half} of {space.name} has {size.banks * size.depth} words in all",
+        )
     places = places_of(c, target)
     bank, address = banks_and_addresses(places)
     outside = (bank >= size.banks) | (address >= size.depth)

@@ -26,6 +26,7 @@ __all__ = [
     "places_of",
     "reduces",
     "word_bytes",
+    "words_on_chip",
 ]
 
 Places = npt.NDArray[np.int64]
@@ -117,7 +118,7 @@ def line_places(command: Command, target: Target) -> Places:
 
     The array is shared, and not to be written to.
     """
-    words, lines = _on_chip(command, target)
+    words, lines = words_on_chip(command, target)
     c = command
     inner = (c.inner0_step, c.inner1, c.inner1_step, c.inner2, c.inner2_step)
     outer = (c.outer0_step, c.outer1, c.outer1_step, c.outer2, c.outer2_step)
@@ -140,8 +141,8 @@ def _lines(command: Command) -> int:
     return math.prod(getattr(command, f"count{i}") for i in range(COUNTS))
 
 
-def _on_chip(command: Command, target: Target) -> tuple[int, int]:
-    """Words of a line and lines, on chip."""
+def words_on_chip(command: Command, target: Target) -> tuple[int, int]:
+    """Words of a line, and lines, as they lie on chip."""
     words, lines = command.words, _lines(command)
     if not reduces(command):
         return words, lines
