@@ -18,7 +18,7 @@ import numpy as np
 from .accesses import SORE, Access, Part, accesses, part_name
 from .commands import Begun, Command, ProgramError, events_of, execution
 from .control import MachineError
-from .isa import EVENT_LIMIT, EVENTS, Unit
+from .isa import EVENT_LIMIT, EVENTS, Unit, register
 from .legal import check_command
 from .program import Program
 from .spaces import Form, Target
@@ -28,6 +28,9 @@ __all__ = ["MOST_COMMANDS", "Rule", "RuleError", "check"]
 
 MOST_COMMANDS = 1_000_000
 """Commands that are executed; a longer program is refused, not believed."""
+
+_ADDRESS = register(Unit.LOAD, "address").number
+assert register(Unit.STORE, "address").number == _ADDRESS
 
 
 class Rule(StrEnum):
@@ -107,12 +110,13 @@ class _Proof:
         self.clocks: dict[tuple[Unit, int], tuple[int, Clock]] = {}
         self.events = [_Event() for _ in range(EVENTS)]
         self.parts: defaultdict[Part, _State] = defaultdict(_State)
+        self.seen: dict[tuple[Unit, tuple[int | None, ...]], tuple[list[Access], Lines | None]] = {}
         self.moved: dict[Unit, deque[tuple[int, Lines, Command]]] = {Unit.LOAD: deque(), Unit.STORE: deque()}
 
     def begun(self, step: Begun) -> None:
         """A command runs from beginning to end."""
         command, number = step.command, step.number
-        check_command(command, self.target, self.window)
+        touched, lines = self._looked_at(command)
         self.commands += 1
         clock = self.known[command.unit]
         clock[command.unit] = number
@@ -126,15 +130,34 @@ class _Proof:
         for event, _, _ in step.after:
             self.events[event].taker = (command.unit, command, number)
             self.events[event].takes.append((command.unit, number))
-        for access in accesses(command, self.target):
+        for access in touched:
             self._access(access, command, number, clock)
-        if command.unit in self.moved and command.form != Form.BLANK:
-            self._move(command, number, clock)
+        if lines:
+            self._move(lines, command, number, clock)
         for event in events_of(command.notify):
             self._tell(event, command, number, clock)
         clock[command.unit] = number + 1
         if command.notify:
             self.clocks[command.unit, number] = (command.notify.bit_count(), tuple(clock))
+
+    def _looked_at(self, command: Command) -> tuple[list[Access], Lines | None]:
+        """What a legal command touches on chip and in memory; but for the address equal commands are looked at once."""
+        unit, registers = command.unit, command.registers
+        moves = unit in self.moved
+        key = (unit, (*registers[:_ADDRESS], *registers[_ADDRESS + 1 :]) if moves else registers)
+        before = self.seen.get(key)
+        if before is not None:
+            touched, lines = before
+            if lines is None:
+                return touched, None
+            lines = lines._replace(address=command.address)
+            if lines.address % 4 == 0 and lines.first >= 0 and lines.last <= self.window:
+                return touched, lines
+        check_command(command, self.target, self.window)
+        lines = lines_of(command, self.target) if moves and command.form != Form.BLANK else None
+        touched = accesses(command, self.target)
+        self.seen[key] = (touched, lines)
+        return touched, lines
 
     def _join(self, clock: list[int], unit: Unit, number: int) -> None:
         """What was over when a command ended is over now; its clock goes with the last event that it told."""
@@ -194,10 +217,10 @@ class _Proof:
                 state.fresh.append((access.places, command))
             state.wrote[command.unit] = (number, command)
 
-    def _move(self, command: Command, number: int, clock: list[int]) -> None:
+    def _move(self, lines: Lines, command: Command, number: int, clock: list[int]) -> None:
         """Against the transfers of the other direction that may not be over."""
         mine, other = command.unit, Unit.STORE if command.unit == Unit.LOAD else Unit.LOAD
-        lines, moved = lines_of(command, self.target), self.moved[other]
+        moved = self.moved[other]
         while moved and moved[0][0] < clock[other]:
             moved.popleft()
         for _, its, there in moved:

@@ -8,10 +8,25 @@ from typing import NamedTuple, assert_never
 
 from ...workloads.errors import InputError
 from .control import MachineError
-from .instruction import Add, End, Go, Instruction, Loop, Next, Set
+from .instruction import Add, End, Go, Instruction, Loop, Next, Opcode, Set
 from .isa import EVENTS, LOOPS, QUEUE, REGISTERS, Register, Unit
 
-__all__ = ["Begun", "Command", "Dispatched", "Ended", "ProgramError", "commands", "events_of", "execution"]
+__all__ = [
+    "MOST_INSTRUCTIONS",
+    "Begun",
+    "Command",
+    "Dispatched",
+    "Ended",
+    "ProgramError",
+    "commands",
+    "events_of",
+    "execution",
+]
+
+_END, _SET, _ADD, _GO, _LOOP, _NEXT = (int(opcode) for opcode in Opcode)
+
+MOST_INSTRUCTIONS = 1 << 24
+"""Instructions that are executed here, all turns of loops among them: a loop of 2^32 turns would take days."""
 
 _NUMBERS = {unit: {r.name: r.number for r in registers} for unit, registers in REGISTERS.items()}
 _EVENTS = tuple(tuple(e for e in range(EVENTS) if mask >> e & 1) for mask in range(1 << 8))
@@ -87,43 +102,60 @@ def events_of(mask: int) -> tuple[int, ...]:
 def commands(instructions: Sequence[Instruction]) -> Iterator[Command | Ended]:
     """Execute instructions as the sequencer does, one after the other; the last is an :class:`Ended`.
 
-    A loop that is not one, or a program without an end, is a :class:`ProgramError`.
+    A loop that is not one, a program without an end, or more than `MOST_INSTRUCTIONS` is a :class:`ProgramError`.
     """
+    steps = [_step(instruction) for instruction in instructions]
     state = [[r.reset for r in registers] for registers in REGISTERS.values()]
     loops: list[list[int]] = []
     at = executed = jumps = 0
-    while at < len(instructions):
-        instruction = instructions[at]
-        match instruction:
-            case Set(unit, number, value):
-                state[unit][number] = value
-            case Add(unit, number, value):
-                before = state[unit][number]
-                if before is not None:
-                    state[unit][number] = _wrapped(REGISTERS[unit][number], before + value)
-            case Go(unit, wait, notify):
-                yield Command(at, unit, tuple(state[unit]), wait, notify, executed, jumps)
-            case Loop(turns):
-                if len(loops) == LOOPS:
-                    raise ProgramError(
-                        MachineError.LOOP, at, f"a loop inside {LOOPS} others; there may be {LOOPS} in all"
-                    )
-                loops.append([at, turns])
-            case Next():
-                if not loops:
-                    raise ProgramError(MachineError.LOOP, at, "a next without a loop")
-                loops[-1][1] -= 1
-                if loops[-1][1]:
-                    at, jumps = loops[-1][0], jumps + 1
-                else:
-                    loops.pop()
-            case End():
-                yield Ended(at, executed, jumps)
-                return
-            case _:
-                assert_never(instruction)
+    while at < len(steps):
+        opcode, unit, a, b = steps[at]
+        if opcode == _SET:
+            state[unit][a] = b
+        elif opcode == _ADD:
+            before = state[unit][a]
+            if before is not None:
+                state[unit][a] = _wrapped(REGISTERS[Unit(unit)][a], before + b)
+        elif opcode == _GO:
+            yield Command(at, Unit(unit), tuple(state[unit]), a, b, executed, jumps)
+        elif opcode == _NEXT:
+            if not loops:
+                raise ProgramError(MachineError.LOOP, at, "a next without a loop")
+            if executed > MOST_INSTRUCTIONS:
+                raise ProgramError(MachineError.NONE, at, f"more than {MOST_INSTRUCTIONS} instructions are executed")
+            loops[-1][1] -= 1
+            if loops[-1][1]:
+                at, jumps = loops[-1][0], jumps + 1
+            else:
+                loops.pop()
+        elif opcode == _LOOP:
+            if len(loops) == LOOPS:
+                raise ProgramError(MachineError.LOOP, at, f"a loop inside {LOOPS} others; there may be {LOOPS} in all")
+            loops.append([at, a])
+        else:
+            yield Ended(at, executed, jumps)
+            return
         at, executed = at + 1, executed + 1
     raise ProgramError(MachineError.FETCH, at, "the program goes on past its last instruction; it must come to an end")
+
+
+def _step(instruction: Instruction) -> tuple[int, int, int, int]:
+    """Numbers, which are told apart faster than classes: opcode, unit, and what it has of register, value, masks."""
+    match instruction:
+        case Set(unit, number, value):
+            return _SET, int(unit), number, value
+        case Add(unit, number, value):
+            return _ADD, int(unit), number, value
+        case Go(unit, wait, notify):
+            return _GO, int(unit), wait, notify
+        case Loop(turns):
+            return _LOOP, 0, turns, 0
+        case Next():
+            return _NEXT, 0, 0, 0
+        case End():
+            return _END, 0, 0, 0
+        case _:
+            assert_never(instruction)
 
 
 def _wrapped(r: Register, value: int) -> int:

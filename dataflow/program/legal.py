@@ -12,10 +12,10 @@ from .commands import Command, ProgramError
 from .control import MachineError
 from .isa import COUNTS, REGISTERS, Unit
 from .spaces import BIAS_WORDS, COLUMN_BEATS, LOADED, STORED, VECTOR_DEPTH, Form, Space, Target
-from .transfers import banks_and_addresses, lines_of, places_of, reduces
+from .transfers import banks_and_addresses, lines_of, places_of, reduces, words_on_chip
 from .vector_operations import OPERATIONS, VectorOpcode
 
-__all__ = ["check_command"]
+__all__ = ["check_command", "words_of_product"]
 
 _FORMS = {
     Space.W2E: (Form.OPERAND, Form.BLANK),
@@ -30,7 +30,7 @@ Broken = Iterator[tuple[MachineError, str]]
 def check_command(command: Command, target: Target, window: int) -> None:
     """Refuse a command that breaks a rule, with the error that the machine shows; ``window``: bytes that it may touch.
 
-    A register that was never set is refused too, which the machine cannot see.
+    What the machine cannot see is refused too: a register that was never set, more words than there are places.
     """
     for error, why in _broken(command, target, window):
         raise ProgramError(error, command.instruction, f"{command.said}: {why}")
@@ -72,7 +72,12 @@ def _transfer(c: Command, target: Target, window: int) -> Broken:
         yield MachineError.COMMAND, f"form is {form.name}; {space.name} takes {names}"
     yield from _pattern(c, target)
     yield from _memory(c, target, window)
-    size = target.size(space)
+    size, (words, lines) = target.size(space), words_on_chip(c, target)
+    if words * lines > size.banks * size.depth:
+        yield (
+            MachineError.NONE,
+            f"{lines} lines of {words} words; half {c.half} of {space.name} has {size.banks * size.depth} words in all",
+        )
     places = places_of(c, target)
     bank, address = banks_and_addresses(places)
     outside = (bank >= size.banks) | (address >= size.depth)
@@ -133,23 +138,27 @@ def _product(c: Command, target: Target) -> Broken:
         for name, value in (("rest", c.group), ("rows", array.rows), ("runs", 1)):
             if getattr(c, name) != value:
                 yield MachineError.COMMAND, f"{name} is {getattr(c, name)}; in WS it must be {value}"
-        batches = c.parts * c.interleave
-        used = {
-            Space.W2E: c.down * batches * c.group,
-            Space.N2S: c.down * c.across * array.rows * c.keep,
-            Space.OUTPUT: c.across * batches,
-        }
-    else:
-        if c.resume:
-            yield MachineError.COMMAND, "resume is 1; only WS goes on from sums"
-        used = {
-            Space.W2E: c.down * c.runs * ((c.parts - 1) * c.group + c.rest),
-            Space.N2S: c.across * c.interleave * c.runs * ((c.parts - 1) * c.keep + min(c.keep, c.rest)),
-            Space.OUTPUT: c.down * c.across * c.rows * c.interleave,
-        }
-    for space, words in used.items():
+    elif c.resume:
+        yield MachineError.COMMAND, "resume is 1; only WS goes on from sums"
+    for space, words in words_of_product(c, target).items():
         if words > target.size(space).depth:
             yield MachineError.PLACE, f"{words} words of a bank of {space.name}, which has {target.size(space).depth}"
+
+
+def words_of_product(c: Command, target: Target) -> dict[Space, int]:
+    """Words of a bank that a product reads or writes, from address 0 on."""
+    if c.stationary:
+        batches = c.parts * c.interleave
+        return {
+            Space.W2E: c.down * batches * c.group,
+            Space.N2S: c.down * c.across * target.spec.array.rows * c.keep,
+            Space.OUTPUT: c.across * batches,
+        }
+    return {
+        Space.W2E: c.down * c.runs * ((c.parts - 1) * c.group + c.rest),
+        Space.N2S: c.across * c.interleave * c.runs * ((c.parts - 1) * c.keep + min(c.keep, c.rest)),
+        Space.OUTPUT: c.down * c.across * c.rows * c.interleave,
+    }
 
 
 def _vector(c: Command) -> Broken:

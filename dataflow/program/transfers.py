@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,7 +15,19 @@ from .commands import Command
 from .isa import COUNTS, Unit
 from .spaces import PLACE_ADDRESS_BITS, Form, Space, Target
 
-__all__ = ["Lines", "Places", "banks_and_addresses", "lines_of", "places_of", "reduces", "word_bytes"]
+__all__ = [
+    "Lines",
+    "Places",
+    "banks_and_addresses",
+    "indices_of",
+    "line_addresses",
+    "line_places",
+    "lines_of",
+    "places_of",
+    "reduces",
+    "word_bytes",
+    "words_on_chip",
+]
 
 Places = npt.NDArray[np.int64]
 _OPERAND = 2
@@ -91,21 +104,52 @@ def lines_of(command: Command, target: Target) -> Lines:
     )
 
 
-def places_of(command: Command, target: Target) -> Places:
-    """Every place of a load or a store once, int64 [places], sorted."""
-    words, lines = command.words, 1
+def line_addresses(command: Command) -> Places:
+    """First byte of each line in memory, int64 [lines], in the order in which they are moved."""
+    at = np.array([command.address], np.int64)
     for i in range(COUNTS):
-        lines *= getattr(command, f"count{i}")
-    if reduces(command):
-        assert target.pattern is not None
-        if command.across:
-            lines = _kept(target.pattern, lines, command.run)
-        else:
-            words = _kept(target.pattern, words, command.run)
+        count, step = getattr(command, f"count{i}"), getattr(command, f"step{i}")
+        at = (at[:, None] + np.arange(count, dtype=np.int64) * step).ravel()
+    return at
+
+
+def line_places(command: Command, target: Target) -> Places:
+    """Place of each word, int64 [lines, words], in the order in which they are moved; through SORE of what leaves it.
+
+    The array is shared, and not to be written to.
+    """
+    words, lines = words_on_chip(command, target)
     c = command
     inner = (c.inner0_step, c.inner1, c.inner1_step, c.inner2, c.inner2_step)
     outer = (c.outer0_step, c.outer1, c.outer1_step, c.outer2, c.outer2_step)
     return _places(c.place, words, inner, lines, outer)
+
+
+def indices_of(command: Command) -> Places:
+    """Index in its group of each word of a load of operands into N2S, int64 [lines, words]."""
+    words, lines = np.arange(command.words, dtype=np.int64), np.arange(_lines(command), dtype=np.int64)
+    counted = lines[:, None] if command.across else words[None, :]
+    return np.broadcast_to(counted % command.run % command.group, (len(lines), len(words)))
+
+
+def places_of(command: Command, target: Target) -> Places:
+    """Every place of a load or a store once, int64 [places], sorted."""
+    return np.unique(line_places(command, target))
+
+
+def _lines(command: Command) -> int:
+    return math.prod(getattr(command, f"count{i}") for i in range(COUNTS))
+
+
+def words_on_chip(command: Command, target: Target) -> tuple[int, int]:
+    """Words of a line, and lines, as they lie on chip."""
+    words, lines = command.words, _lines(command)
+    if not reduces(command):
+        return words, lines
+    assert target.pattern is not None
+    if command.across:
+        return words, _kept(target.pattern, lines, command.run)
+    return _kept(target.pattern, words, command.run), lines
 
 
 def _kept(pattern: NMPattern, length: int, run: int) -> int:
@@ -114,10 +158,11 @@ def _kept(pattern: NMPattern, length: int, run: int) -> int:
     return runs * pattern.kept(run, run) + (pattern.kept(rest, rest) if rest else 0)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def _places(place: int, words: int, inner: tuple[int, ...], lines: int, outer: tuple[int, ...]) -> Places:
-    at = place + _counted(lines, outer)[:, None] + _counted(words, inner)
-    return np.unique(at & 0xFFFF_FFFF)
+    at: Places = (place + _counted(lines, outer)[:, None] + _counted(words, inner)) & 0xFFFF_FFFF
+    at.flags.writeable = False
+    return at
 
 
 def _counted(count: int, steps: tuple[int, ...]) -> Places:

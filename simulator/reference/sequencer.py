@@ -36,64 +36,82 @@ def step_control(
     Gives every command in the order of its `go`, the cycles from start to done, and cycles of each unit by cause:
     ``queue``, ``busy``, ``events``. A program that has not ended after ``limit`` cycles is a RuntimeError.
     """
-    units = [_Unit() for _ in range(5)]
-    events = [0] * 16
-    commands: list[RunOfCommand] = []
-    loops: list[list[int]] = []
-    counters = {name: [0] * 5 for name in ("queue", "busy", "events")}
-    at, wait, done = 0, start, False
+    machine = _Machine(words, durations, start, jump)
     for cycle in range(limit):
         # What registers hold at the beginning of the cycle.
-        seen = list(events)
-        waiting = [len(u.queue) for u in units]
-        free = [u.running is None for u in units]
-        if done and not any(waiting) and all(free):
-            return commands, cycle, counters
+        waiting = [len(u.queue) for u in machine.units]
+        free = [u.running is None for u in machine.units]
+        if machine.done and not any(waiting) and all(free):
+            return machine.commands, cycle, machine.counters
+        machine.step_units(cycle, waiting, free)
+        machine.step_sequencer(cycle, waiting)
+    raise RuntimeError(f"the program has not ended after {limit} cycles")
 
-        for number, u in enumerate(units):
+
+class _Machine:
+    def __init__(self, words: Sequence[int], durations: Sequence[int], start: int, jump: int) -> None:
+        self.words, self.durations, self.jump = words, durations, jump
+        self.units = [_Unit() for _ in range(5)]
+        self.events = [0] * 16
+        self.commands: list[RunOfCommand] = []
+        self.loops: list[list[int]] = []
+        self.counters = {name: [0] * 5 for name in ("queue", "busy", "events")}
+        self.at, self.wait, self.done = 0, start, False
+
+    def step_units(self, cycle: int, waiting: list[int], free: list[bool]) -> None:
+        """Events told in this cycle can be taken in the next one."""
+        seen = list(self.events)
+        for number, u in enumerate(self.units):
             if u.running is not None:
-                if u.begins:
-                    u.running[1].first = cycle
-                    u.begins = False
-                counters["busy"][number] += 1
-                u.left -= 1
-                if u.left == 0:
-                    u.running[1].last = cycle
-                    for e in range(16):
-                        events[e] += u.running[0] >> e & 1
-                    u.running = None
+                self._run(u, cycle)
+                self.counters["busy"][number] += 1
             if free[number] and waiting[number]:
                 wanted, tells, index = u.queue[0]
                 if all(seen[e] for e in range(16) if wanted >> e & 1):
                     for e in range(16):
-                        events[e] -= wanted >> e & 1
+                        self.events[e] -= wanted >> e & 1
                         seen[e] -= wanted >> e & 1
                     u.queue.pop(0)
-                    commands[index].took = cycle
-                    u.running, u.begins, u.left = (tells, commands[index]), True, durations[index]
+                    self.commands[index].took = cycle
+                    u.running, u.begins, u.left = (tells, self.commands[index]), True, self.durations[index]
                 else:
-                    counters["events"][number] += 1
+                    self.counters["events"][number] += 1
 
-        if wait:
-            wait -= 1
-        elif not done:
-            word = words[at]
-            opcode, unit, low = word >> 56, word >> 48 & 255, word & 0xFFFFFFFF
-            if opcode == 3 and waiting[unit] == 2:
-                counters["queue"][unit] += 1
-                continue
-            if opcode == 0:
-                done = True
-            elif opcode == 3:
-                units[unit].queue.append((low >> 16, low & 0xFFFF, len(commands)))
-                commands.append(RunOfCommand(at, cycle))
-            elif opcode == 4:
-                loops.append([at, low])
-            elif opcode == 5:
-                loops[-1][1] -= 1
-                if loops[-1][1]:
-                    at, wait = loops[-1][0], jump
-                else:
-                    loops.pop()
-            at += 1
-    raise RuntimeError(f"the program has not ended after {limit} cycles")
+    def _run(self, u: _Unit, cycle: int) -> None:
+        assert u.running is not None
+        if u.begins:
+            u.running[1].first = cycle
+            u.begins = False
+        u.left -= 1
+        if u.left == 0:
+            u.running[1].last = cycle
+            for e in range(16):
+                self.events[e] += u.running[0] >> e & 1
+            u.running = None
+
+    def step_sequencer(self, cycle: int, waiting: list[int]) -> None:
+        """One instruction, unless one is to be fetched or its queue was full at the beginning of the cycle."""
+        if self.wait:
+            self.wait -= 1
+            return
+        if self.done:
+            return
+        word = self.words[self.at]
+        opcode, unit, low = word >> 56, word >> 48 & 255, word & 0xFFFFFFFF
+        if opcode == 3 and waiting[unit] == 2:
+            self.counters["queue"][unit] += 1
+            return
+        if opcode == 0:
+            self.done = True
+        elif opcode == 3:
+            self.units[unit].queue.append((low >> 16, low & 0xFFFF, len(self.commands)))
+            self.commands.append(RunOfCommand(self.at, cycle))
+        elif opcode == 4:
+            self.loops.append([self.at, low])
+        elif opcode == 5:
+            self.loops[-1][1] -= 1
+            if self.loops[-1][1]:
+                self.at, self.wait = self.loops[-1][0], self.jump
+            else:
+                self.loops.pop()
+        self.at += 1

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from weft.dataflow.program import commands
 from weft.dataflow.program.accesses import Part
 from weft.dataflow.program.assembly import assemble
 from weft.dataflow.program.checker import Rule, RuleError, check
@@ -182,8 +183,9 @@ def loads(form="OPERAND", words=8, address=0, lines=4, step=16, more=""):
         ({"address": 4096 - 63}, MachineError.ALIGNMENT, "address"),
         ({"address": 4096 - 62}, MachineError.WINDOW, "bytes 4034 to 4097 of memory; the window has bytes 0 to 4095"),
         ({"step": -16}, MachineError.WINDOW, "bytes -48 to 15"),
+        ({"lines": 513, "step": 0}, MachineError.NONE, "513 lines of 8 words; half 0 of W2E has 4096 words in all"),
         ({"lines": 5}, MachineError.PLACE, "bank 4, word 0 is not in W2E, half 0, of 4 banks of 1024 words"),
-        ({"words": 1025, "step": 0}, MachineError.PLACE, "bank 0, word 1024"),
+        ({"words": 1025, "step": 0, "lines": 3}, MachineError.PLACE, "bank 0, word 1024"),
         ({"form": "FP32"}, MachineError.COMMAND, "form is FP32; W2E takes OPERAND, BLANK"),
         ({"more": "set load space OUTPUT"}, MachineError.COMMAND, "space is OUTPUT; it must be one of W2E, N2S"),
         ({"more": "set load outer1 0"}, MachineError.COMMAND, "outer1 is 0; it must be from 1 to 65535"),
@@ -200,6 +202,13 @@ def test_a_command_that_no_machine_runs_is_refused(given, error, said):
 
     assert refused.value.error == error
     assert said in str(refused.value)
+
+
+def test_loops_that_take_for_ever_are_refused(monkeypatch):
+    monkeypatch.setattr(commands, "MOST_INSTRUCTIONS", 1000)
+    assert loads(more="loop 900\nnext") == 1
+    with pytest.raises(ProgramError, match="more than 1000 instructions are executed"):
+        loads(more="loop 4294967295\n" * 4 + "next\n" * 4)
 
 
 def test_the_same_commands_inside_their_bounds_pass():
