@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +25,10 @@ from weft.analysis.publish import MANIFEST
 from weft.analysis.save import save_run
 from weft.analysis.saved import saved_run
 from weft.dataflow.config_io import dumps_spec, load_spec, preset_names, preset_text
+from weft.dataflow.program.assembly import assemble, disassemble
+from weft.dataflow.program.checker import check
+from weft.dataflow.program.program import HEADER, Program, read_program
+from weft.dataflow.program.spaces import Target
 from weft.dataflow.streaming import Cost, Fabric, Pipeline, read_foldings, streaming_layers
 from weft.simulator.dram import run_memory
 from weft.simulator.dram_requests import pattern
@@ -41,13 +46,16 @@ from weft.workloads.schemes.policies import patterns_of
 from weft.workloads.schemes.scores import LayerScores, Scores
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import Workload
+from weft.workloads.strict import read_text
 from weft.workloads.training.run import VERSION, Run
+from weft.workloads.update_rule import SGD
 
 from .mutate import EDGES, of_bytes, of_json, of_onnx, of_text, of_tree
 
 __all__ = ["DOORS", "Door"]
 
 ROOT = Path(weft.__file__).parent
+TINY = Target(spec=load_spec("tiny"), rule=SGD)
 Random = random.Random
 
 
@@ -429,6 +437,54 @@ def read_scores(path: Path) -> None:
         patterns_of(f"fisher@{budget}:{path}", scored_step())
 
 
+def program_seeds(folder: Path) -> Iterator[Path]:
+    for name, of in (("loops", assemble(LOOPS)), ("end", assemble(LOOPS.partition("loop")[0] + "end"))):
+        of.write(folder / f"{name}.weft")
+        yield folder / f"{name}.weft"
+
+
+LOOPS = f"""machine {TINY.hash}
+set load form OPERAND
+set load words 8
+set load address 0
+set load inner2 8
+set load inner2_step 1
+loop 2
+  add load half 1
+  set load space W2E
+  go load notify 1
+  set load space N2S
+  add load address 16
+  go load wait 1 notify 2
+next
+end
+"""
+
+
+def worsen_program(random: Random, path: Path) -> None:
+    """Mostly with a checksum that fits, which lets the words through."""
+    raw = path.read_bytes()
+    head, words = raw[: HEADER.size - 4], of_bytes(random, raw[HEADER.size :])
+    if random.random() < 0.9:
+        words = words[: len(words) // 8 * 8]
+        head = head[:16] + (len(words) // 8).to_bytes(4, "little")
+    path.write_bytes(head + zlib.crc32(words, zlib.crc32(head)).to_bytes(4, "little") + words)
+
+
+def read_made_program(path: Path) -> object:
+    program = read_program(path)
+    assert assemble(disassemble(program)) == program
+    return check(program, TINY, 4096)
+
+
+def text_seeds(folder: Path) -> Iterator[Path]:
+    yield written(folder / "program.txt", LOOPS.encode())
+
+
+def read_program_text(path: Path) -> object:
+    return Program.from_bytes(assemble(read_text(path), str(path)).to_bytes(), str(path))
+
+
 DOORS = (
     Door("workload", workload_seeds, bytes_of(of_json), read_workload, 4000, text=True),
     Door("machine", machine_seeds, bytes_of(of_text), read_machine, 2500, text=True),
@@ -443,5 +499,7 @@ DOORS = (
     Door("hugging face", hf_seeds, bytes_of(of_json), read_hf, 300, text=True),
     Door("results", result_seeds, worsen_result, read_result, 600),
     Door("checkpoint", checkpoint_seeds, worsen_checkpoint, read_checkpoint, 400),
+    Door("program", program_seeds, worsen_program, read_made_program, 600),
+    Door("program text", text_seeds, bytes_of(of_text), read_program_text, 600, text=True),
     Door("picture", picture_seeds, bytes_of(of_bytes), read_picture, 3000),
 )
