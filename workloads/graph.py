@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
-from .errors import InputError
+from .errors import InputError, nearest
 from .gemm import Gemm, Pass
 from .one_line import OneLine
 from .operand import NMOperand
@@ -20,7 +20,22 @@ from .sparsity import NMPattern
 from .step import MatrixOp, Workload
 from .words import named
 
-__all__ = ["OPERATORS", "PRODUCTS", "Graph", "GraphTensor", "Kept", "Node", "Port", "PortKind", "Stored", "annotated"]
+__all__ = [
+    "BY_MAGNITUDE",
+    "OPERATORS",
+    "PRODUCTS",
+    "Graph",
+    "GraphTensor",
+    "Kept",
+    "Node",
+    "Port",
+    "PortKind",
+    "Stored",
+    "annotated",
+]
+
+BY_MAGNITUDE = ("dense", "srste", "sdgp", "sdwp", "bdwp")
+"""Schemes of which a graph can be executed: they keep the largest of every N:M group of weights or gradients."""
 
 Setting = bool | int | float | str | tuple[int, ...]
 
@@ -208,10 +223,14 @@ class Graph(OneLine):
 def annotated(graph: Graph, asked: Workload, run: Workload | None = None) -> Graph:
     """``graph`` with what the scheme of ``asked``, the same step, keeps of the operands of its products.
 
-    ``run`` is the step as a schedule runs it (`Schedule.as_run`): what it does not run compact multiplies zeros. A
+    A graph without a backward pass has the products of FF alone. ``run`` is the step as a schedule runs it (`Schedule.as_run`): what it does not run compact multiplies zeros. A
     weight of which FF keeps a part is the same in BP, unless BP keeps one of its own. A step that is not that of the
     graph, or a scheme that keeps operands otherwise than by magnitude, is refused.
     """
+    if asked.scheme not in BY_MAGNITUDE:
+        raise InputError(
+            f"no graph keeps operands as scheme {asked.scheme!r} does: {nearest(asked.scheme, BY_MAGNITUDE)}"
+        )
     ops, as_run = _same_products(graph, asked), _same_products(graph, run or asked)
     forward = {op.parameter: op for op in ops if op.pass_ is Pass.FF and op.sparse is not None}
     matched = iter(zip(ops, as_run, strict=True))
@@ -224,13 +243,15 @@ def annotated(graph: Graph, asked: Workload, run: Workload | None = None) -> Gra
 
 
 def _same_products(graph: Graph, workload: Workload) -> Sequence[MatrixOp]:
-    ops = workload.matrix_ops
+    trains = any(True for _ in graph.leaving(PortKind.GRADIENT))
+    ops = [op for op in workload.matrix_ops if trains or op.pass_ is Pass.FF]
     found = [(node.module, node.pass_, node.parameter, node.gemm) for node in graph.products]
     wanted = [(op.name, op.pass_, op.parameter, op.gemm) for op in ops]
     if len(found) != len(wanted):
         raise InputError(f"graph of {graph.model!r} has {len(found)} products, its workload {len(wanted)}")
     for ours, theirs in zip(found, wanted, strict=True):
-        if ours != theirs:
+        # The model itself goes by any name.
+        if ours[1:] != theirs[1:] or ours[0] not in (theirs[0], graph.model):
             raise InputError(
                 f"graph of {graph.model!r} multiplies {_in_words(ours)} where its workload has {_in_words(theirs)}"
             )
@@ -243,8 +264,6 @@ def _in_words(product: tuple[str, Pass, str | None, Gemm | None]) -> str:
 
 
 def _kept(asked: MatrixOp, run: MatrixOp, forward: Mapping[str | None, MatrixOp]) -> Kept | None:
-    if asked.a.levels is not None or asked.b.levels is not None:
-        raise InputError(f"{asked.name} has operands of few values under its scheme; a graph runs dense and N:M ones")
     if asked.sparse is not None:
         return _of(asked.sparse, asked.pass_, compact=run.sparse is not None)
     source = forward.get(asked.parameter) if asked.pass_ is Pass.BP and asked.parameter is not None else None

@@ -118,8 +118,9 @@ def test_what_a_scheme_keeps_of_a_weight_in_ff_is_the_weight_of_bp_too():
     assert run_dense["3", Pass.FF] == replace(by_pass["3", Pass.FF], compact=False)
     gradients = {(n.module, n.pass_): n.kept for n in annotated(graph, annotate(dense, "sdgp", PATTERN)).products}
     assert gradients["3", Pass.BP] == Kept(operand="a", pattern=PATTERN, along=Pass.BP, compact=True)
-    with pytest.raises(InputError, match="few values"):
-        annotated(graph, annotate(dense, "xnor", None))
+    for scheme in ("xnor", "bdwp-x"):
+        with pytest.raises(InputError, match="no graph keeps operands as scheme"):
+            annotated(graph, annotate(dense, scheme, PATTERN if scheme == "bdwp-x" else None))
 
 
 class Idioms(nn.Module):
