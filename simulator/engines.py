@@ -161,7 +161,7 @@ def run_wuve(
     leaving = np.empty((len(results), len(master)), np.float32)
     cycles = run_update(entering, constants, program, ages, results, depth, spec.wuve.lanes, leaving, left)
     weights, *updated = (canonical(array) for array in leaving)
-    weights16 = narrow(weights, spec.pe)
+    weights16 = narrow(weights, spec.pe.format)
     return WuveRun(master=weights, state=tuple(updated), weights16=weights16, left=left, cycles=int(cycles))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, assert_never
 
 import ml_dtypes
 import numpy as np
@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from ..dataflow.operand import OPERAND_FORMATS, FormatName
 from ..dataflow.stce.spec import PESpec
+from .kernels.convert import narrow_bf16, narrow_fp16, widen_bf16, widen_fp16
 
-__all__ = ["OPERAND_TYPES", "Half", "Word", "narrow", "operand_type"]
+__all__ = ["OPERAND_TYPES", "Half", "Word", "narrow", "operand_type", "widen"]
 
 Half = npt.NDArray[Any]
 """float16, or bfloat16 of ml_dtypes, as NumPy has none."""
@@ -29,9 +30,28 @@ def operand_type(pe: PESpec) -> type[np.generic]:
     return OPERAND_TYPES[pe.format]
 
 
-def narrow(values: npt.NDArray[np.float32], pe: PESpec) -> Half:
-    """FP32 of any shape rounded to operands, to nearest even; every NaN the canonical one."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        operands: Half = values.astype(operand_type(pe))
-    operands.view(np.uint16)[np.isnan(values)] = pe.operand.nan
+def narrow(values: npt.NDArray[np.float32], format: FormatName) -> Half:
+    """FP32 of any shape rounded to operands, to nearest even; every NaN the canonical one; contiguous."""
+    wide = np.ascontiguousarray(values)
+    operands: Half = np.empty(wide.shape, OPERAND_TYPES[format])
+    flat, words = wide.reshape(-1), operands.reshape(-1).view(np.uint16)
+    match format:
+        case "fp16":
+            narrow_fp16(flat, flat.view(np.uint32), words)
+        case "bf16":
+            narrow_bf16(flat.view(np.uint32), words)
+        case _:
+            assert_never(format)
     return operands
+
+
+def widen(operands: Half) -> npt.NDArray[np.float32]:
+    """Operands of any shape, float16 or bfloat16, as float32: the same values, a NaN any NaN; contiguous."""
+    words = np.ascontiguousarray(operands).view(np.uint16)
+    wide = np.empty(words.shape, np.float32)
+    flat = wide.reshape(-1)
+    if operands.dtype == np.float16:
+        widen_fp16(words.reshape(-1), flat, flat.view(np.uint32))
+    else:
+        widen_bf16(words.reshape(-1), flat.view(np.uint32))
+    return wide

@@ -90,4 +90,4 @@ def signs(sums: Sums, threshold: Threshold) -> npt.NDArray[np.bool_]:
 
 def scaled(sums: Sums, alpha: Single, pe: PESpec) -> Half:
     """``sums`` times ``alpha`` float32 [n], rounded to FP32 and then to the machine's format."""
-    return narrow(sums.astype(np.float32) * alpha, pe)
+    return narrow(sums.astype(np.float32) * alpha, pe.format)

@@ -133,7 +133,7 @@ def step_product(product: Product, seed: int = 0) -> Cycles:
 
 
 def _random(random: np.random.Generator, shape: tuple[int, int], pe: PESpec) -> Half:
-    return narrow(random.standard_normal(shape, dtype=np.float32), pe)
+    return narrow(random.standard_normal(shape, dtype=np.float32), pe.format)
 
 
 def _require_small(product: Product) -> None:

@@ -11,9 +11,9 @@ from ...workloads.errors import InputError
 from ..array import canonical
 from ..compact import BUBBLE, Compact
 from ..kernels.product import LANES, dense, sparse
-from ..operand import OPERAND_TYPES, Half
+from ..operand import OPERAND_TYPES, Half, widen
 
-__all__ = ["product", "widen"]
+__all__ = ["product"]
 
 Single = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
@@ -51,12 +51,6 @@ def product(a: Half, b: Half | Compact, *, kept_a: Bool | None = None, kept_b: B
         elif kept_b is not None:
             out[at] = _sparse(_kept_pairs(b[at].T, kept_b[at].T), a[at].T).T
     return out
-
-
-def widen(operands: Half) -> Single:
-    """Operands, float16 or bfloat16 of any shape, as float32: the same values, a NaN any NaN; contiguous."""
-    with np.errstate(invalid="ignore"):  # a signalling NaN is data here
-        return np.ascontiguousarray(operands).astype(np.float32)
 
 
 def _dense(a: Half, b: Half) -> Single:
