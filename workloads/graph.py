@@ -79,8 +79,8 @@ OPERATORS: Mapping[str, str] = {
     "aten.native_batch_norm_backward": "(dy, x, weight, mean, 1 / deviation) -> dx, dweight, dbias",
     "aten.native_layer_norm": "(x, weight, bias; sides, eps) -> y, mean, 1 / deviation, over the last sides",
     "aten.native_layer_norm_backward": "(dy, x, weight, mean, 1 / deviation; sides) -> dx, dweight, dbias",
-    "aten.max_pool2d_with_indices": "(x; kernel_size, stride, padding, dilation) -> y, index in the image",
-    "aten.max_pool2d_with_indices_backward": "(dy, index; settings as of the pool) -> dx",
+    "aten.max_pool2d_with_indices": "(x; kernel_size, stride, padding, dilation) -> y, tap",
+    "aten.max_pool2d_with_indices_backward": "(dy, tap; settings as of the pool) -> dx",
     "aten._softmax": "(x) along the last side",
     "aten._softmax_backward_data": "(dy, y)",
 }
@@ -94,8 +94,8 @@ class Stored(StrEnum):
     """The format of the machine's operands, 16 bits."""
     FLOAT32 = "float32"
     """Biases, scales of norms, statistics."""
-    INDEX = "int64"
-    """A place in an image, as PyTorch counts it; a machine needs that in a window."""
+    TAP = "uint8"
+    """Which tap of its window a maximum came from; where a graph is run by PyTorch, a place in the image instead."""
 
 
 class PortKind(StrEnum):
@@ -223,9 +223,10 @@ class Graph(OneLine):
 def annotated(graph: Graph, asked: Workload, run: Workload | None = None) -> Graph:
     """``graph`` with what the scheme of ``asked``, the same step, keeps of the operands of its products.
 
-    A graph without a backward pass has the products of FF alone. ``run`` is the step as a schedule runs it (`Schedule.as_run`): what it does not run compact multiplies zeros. A
-    weight of which FF keeps a part is the same in BP, unless BP keeps one of its own. A step that is not that of the
-    graph, or a scheme that keeps operands otherwise than by magnitude, is refused.
+    A graph without a backward pass has the products of FF alone. ``run`` is the step as a schedule runs it
+    (`Schedule.as_run`): what it does not run compact multiplies zeros. A weight of which FF keeps a part is the same in
+    BP, unless BP keeps one of its own. A step that is not that of the graph, or a scheme that keeps operands otherwise
+    than by magnitude, is refused.
     """
     if asked.scheme not in BY_MAGNITUDE:
         raise InputError(

@@ -10,7 +10,7 @@ from .lowering import Call, Lowering, Rule, Value, one, reduced
 
 __all__ = ["VECTORS"]
 
-_FLOAT, _INDEX, _OPERAND = Stored.FLOAT32, Stored.INDEX, Stored.OPERAND
+_FLOAT, _TAP, _OPERAND = Stored.FLOAT32, Stored.TAP, Stored.OPERAND
 
 
 def _relu(to: Lowering, call: Call) -> Value:
@@ -136,7 +136,7 @@ def _layer_norm(to: Lowering, call: Call) -> tuple[Value, ...]:
 
 def _pool(to: Lowering, value: Value, outs: Any, window: dict[str, Setting]) -> tuple[Value, ...]:
     shape = tuple(outs[0].shape)
-    return to.emit("aten.max_pool2d_with_indices", [to.id(value)], (shape, _OPERAND), (shape, _INDEX), settings=window)
+    return to.emit("aten.max_pool2d_with_indices", [to.id(value)], (shape, _OPERAND), (shape, _TAP), settings=window)
 
 
 def _pool_window(to: Lowering, given: dict[str, Any]) -> dict[str, Setting]:
@@ -175,7 +175,7 @@ def _pool_backward(*, adaptive: bool) -> Rule:
         given = call.given
         dy: Value = given["grad_output"]
         window = _adaptive_window(to, call.shape[-2:], dy.shape[-2:]) if adaptive else _pool_window(to, given)
-        ids = [to.id(dy), to.id(given["indices"], _INDEX)]
+        ids = [to.id(dy), to.id(given["indices"], _TAP)]
         op = "aten.max_pool2d_with_indices_backward"
         return to.emit(op, ids, (call.shape, _OPERAND), settings=window)[0]
 

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..data import ImageData
 from ..errors import InputError, nearest
@@ -112,7 +111,7 @@ class Replaced:
     def scores(self, pixels: Tensor) -> Tensor:
         """In evaluation mode, float32 [images, classes], of ``pixels`` float32 [images, ...], as many as there are."""
         found = []
-        for part in torch.split(pixels, self._spec.batch):  # type: ignore[no-untyped-call]
+        for part in torch.split(pixels, self._spec.batch):
             # Images do not meet in evaluation, so a batch can be filled up.
             full = torch.cat((part, part.new_zeros(self._spec.batch - len(part), *part.shape[1:])))
             begun = self._numerics.begin(self._forward, self._held(), full.numpy())
