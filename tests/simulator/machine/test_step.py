@@ -1,4 +1,4 @@
-"""A step in the machine's arithmetic: exact where PyTorch is exact, close elsewhere, under every scheme that it runs."""
+"""A step in the machine's arithmetic: exact where PyTorch is exact, close elsewhere, under every scheme of a graph."""
 
 from __future__ import annotations
 
