@@ -7,7 +7,6 @@ import io
 import json
 import math
 import time
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from .model import new_model
 from .seeds import AUGMENT, ORDER, STEP, generator_of, seed_of
 from .spec import EpochLog, TrainResult, TrainSpec, to_dict
 from .state import require_state
-from .supernet import estimated, on_path, path_of, require_stateless
+from .supernet import estimated, on_path, paths_of, require_stateless
 
 __all__ = ["CHECKPOINT", "LOG", "OLDER", "RESULT", "VERSION", "Run"]
 
@@ -60,6 +59,10 @@ class Run:
         self.technique = attach(self.model, spec.scheme, spec.pattern, seed=spec.seed, steps=self.steps, **spec.options)
         if isinstance(self.model, SuperNet):
             require_stateless(self.technique)
+        elif spec.paths > 1:
+            raise InputError(
+                f"paths must be 1 for model {spec.model!r}, not {spec.paths}: only a super-network has several"
+            )
         self.optimizer = _optimizer(spec, self.model)
         self.scaler = torch.amp.GradScaler(device.type, enabled=spec.amp == "fp16")
         self.step = 0
@@ -108,16 +111,18 @@ class Run:
         self.model.train()
         torch.manual_seed(seed_of(spec, STEP, step))
         self.technique.before_step(step)
-        with self._path():
-            with self._autocast():
-                found = self._scores(pixels, f"in step {step + 1} on {spec.batch}")
-                loss = functional.cross_entropy(found.float(), labels, label_smoothing=spec.label_smoothing)
-            value = loss.item()
-            self.require_finite(math.isfinite(value), step + 1, f"the loss is {value}")
-            self.optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(self.scaler.scale(loss))
-            self.scaler.unscale_(self.optimizer)
-            self.technique.adjust_gradients(step)
+        self.optimizer.zero_grad(set_to_none=True)
+        if isinstance(self.model, SuperNet):
+            (path, side), *others = paths_of(spec, step, self.model.sides)
+            with on_path(self.model, self.technique, path, side):
+                found, value = self._descend(pixels, labels)
+            for path, side in others:
+                with on_path(self.model, self.technique, path, side):
+                    self._descend(pixels, found.softmax(1))
+        else:
+            found, value = self._descend(pixels, labels)
+        self.scaler.unscale_(self.optimizer)
+        self.technique.adjust_gradients(step)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.technique.after_step(step, self.optimizer)
@@ -126,11 +131,15 @@ class Run:
         self.step += 1
         self.seconds += time.perf_counter() - begun
 
-    def _path(self) -> AbstractContextManager[None]:
-        """Of a super-network, be the sub-network of this step."""
-        if not isinstance(self.model, SuperNet):
-            return nullcontext()
-        return on_path(self.model, self.technique, *path_of(self.spec, self.step, self.model.sides))
+    def _descend(self, pixels: Tensor, targets: Tensor) -> tuple[Tensor, float]:
+        """Add the gradient of the cross-entropy to ``targets``, classes or their probabilities; scores and loss."""
+        with self._autocast():
+            found = self._scores(pixels, f"in step {self.step + 1} on {self.spec.batch}").float()
+            loss = functional.cross_entropy(found, targets, label_smoothing=self.spec.label_smoothing)
+        value = loss.item()
+        self.require_finite(math.isfinite(value), self.step + 1, f"the loss is {value}")
+        torch.autograd.backward(self.scaler.scale(loss))
+        return found.detach(), value
 
     def estimate(self) -> None:
         """Estimate the statistics of the batch norms anew, from training images as they are."""
