@@ -41,12 +41,7 @@ def train(
     batch: Annotated[int | None, typer.Option(help="Images in one step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     optimizer: Annotated[RuleName | None, typer.Option(help="Update rule; each model has its own.")] = None,
-    paths: Annotated[
-        int | None,
-        typer.Option(
-            help="Of a super-network, sub-networks in a step: 1 at random, or the largest, the smallest and others."
-        ),
-    ] = None,
+    paths: Annotated[int | None, typer.Option(help="Sub-networks of a super-network in a step; 4 if none.")] = None,
     amp: Annotated[Literal["fp16", "bf16"] | None, typer.Option(help="Mixed precision; float32 if none.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation; 0 if none.")] = None,
     option: Annotated[

@@ -106,14 +106,7 @@ def sensitivities(
     """
     require_int("probes", probes, 1, 2**20)
     methods = [m for m in METHODS if distilled or m != DISTILLED] if methods is None else methods
-    for method in methods:
-        if method not in METHODS:
-            raise InputError(f"method {method!r} is unknown: {nearest(method, METHODS)}")
-    seeing = [m for m in methods if m not in _WITHOUT_DATA]
-    if seeing and not batches:
-        raise InputError(f"method {seeing[0]!r} needs images: give batches, or take {DISTILLED}")
-    if DISTILLED in methods and not distilled:
-        raise InputError(f"method {DISTILLED!r} needs distilled images: give them, or take zeroq")
+    _require_images(methods, batches, distilled)
     chosen = [candidate(text) for text in candidates]
     with _evaluating(model):
         layers, norms, dense = _layers(model, batches, wanted="wanda" in methods)
@@ -147,6 +140,17 @@ def sensitivities(
                 ticker.tick()
             found[layer.name] = mine
     return found, {layer.name: layer.weight.numel() for layer in layers}, dense
+
+
+def _require_images(methods: Sequence[str], batches: Batches, distilled: Sequence[Tensor]) -> None:
+    """Refuse a method that is none, or has nothing to look at."""
+    for method in methods:
+        if method not in METHODS:
+            raise InputError(f"method {method!r} is unknown: {nearest(method, METHODS)}")
+        if method == DISTILLED and not distilled:
+            raise InputError(f"method {method!r} needs distilled images: give them, or take zeroq")
+        if method not in _WITHOUT_DATA and not batches:
+            raise InputError(f"method {method!r} needs images: give batches, or take {DISTILLED}")
 
 
 def fisher_diagonals(
