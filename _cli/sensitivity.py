@@ -29,12 +29,14 @@ def sensitivity(
     ] = None,
     methods: Annotated[
         str | None,
-        typer.Option("--method", help="Of fisher, hessian-trace, zeroq, magnitude, wanda, loss; all if none."),
+        typer.Option(
+            "--method", help="Of fisher, hessian-trace, zeroq, zeroq-distilled, magnitude, wanda, loss; all if none."
+        ),
     ] = None,
     candidates: Annotated[
         str | None, typer.Option(help="What layers may be brought to, as 1:8,2:8,int4; a usual choice if none.")
     ] = None,
-    images: Annotated[int, typer.Option(help="Of the training set, that are looked at.")] = 256,
+    images: Annotated[int, typer.Option(help="Of the training set, that are looked at, or distilled.")] = 256,
     probes: Annotated[int, typer.Option(help="Random vectors that a Hessian trace is estimated by.")] = 32,
     seed: Annotated[int, typer.Option(help="Of images and vectors.")] = 0,
     model: Annotated[str | None, typer.Option(help="The model that was trained; of a file.py:function needed.")] = None,
@@ -42,7 +44,6 @@ def sensitivity(
     as_json: Json = False,
 ) -> None:
     """Score each layer of a trained network for each N:M pattern and bit width: which can spare most."""
-    from ..workloads.schemes.scores import METHODS
     from ..workloads.training.scored import CANDIDATES, score
 
     if output is not None:
@@ -52,7 +53,7 @@ def sensitivity(
         found = score(
             run_dir,
             CANDIDATES if candidates is None else split_names(candidates),
-            tuple(METHODS) if methods is None else split_names(methods),
+            None if methods is None else split_names(methods),
             images=images,
             probes=probes,
             seed=seed,

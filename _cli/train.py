@@ -41,6 +41,7 @@ def train(
     batch: Annotated[int | None, typer.Option(help="Images in one step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     optimizer: Annotated[RuleName | None, typer.Option(help="Update rule; each model has its own.")] = None,
+    paths: Annotated[int | None, typer.Option(help="Sub-networks of a super-network in a step; 4 if none.")] = None,
     amp: Annotated[Literal["fp16", "bf16"] | None, typer.Option(help="Mixed precision; float32 if none.")] = None,
     numerics: Annotated[
         Literal["torch", "machine", "machine-bf16"] | None,
@@ -69,6 +70,7 @@ def train(
         "batch": batch,
         "learning_rate": lr,
         "optimizer": optimizer,
+        "paths": paths,
         "amp": amp,
         "numerics": numerics,
         "seed": seed,

@@ -1,6 +1,6 @@
 """One training, many networks: accuracy of the sub-networks of a super-network against the cycles of their steps.
 
-A super-network is trained on the digits a random path a step, then a few dozen of its sub-networks are measured with
+A super-network is trained on the digits, then a few dozen of its sub-networks are measured with
 the weights that they inherit, and their training steps counted on a machine. Three of those that nothing beats are then
 trained by themselves: is the one that inherits more also the better one?
 

@@ -35,9 +35,11 @@ GROUPS = {
         "weft.workloads.training.scored": "score",
         "weft.workloads.schemes.scores": "Scores LayerScores candidate",
         "weft.workloads.schemes.sensitivity": "sensitivities brought_to changed",
+        "weft.workloads.schemes.distilled": "distilled distilling_loss",
         "weft.workloads.schemes.policies": "patterns_of Policy LayerChoice rules_of",
         "weft.workloads.schemes.allocation": "allocate cheapest Allocation",
         "weft.analysis.layer_costs": "layer_costs LayerCosts",
+        "weft.workloads.training.bits": "search_bits SearchedBits",
     },
     "Describe a machine": {
         "weft": "machine",

@@ -11,7 +11,7 @@ import pytest
 
 import weft
 from weft.cli import main
-from weft.workloads.schemes.scores import METHODS, Scores
+from weft.workloads.schemes.scores import DISTILLED, METHODS, Scores, rank_correlation
 from weft.workloads.training import plan, resume, train, trained
 from weft.workloads.training.scored import score
 
@@ -35,7 +35,7 @@ def test_scores_are_written_and_a_step_takes_them(
     assert "fisher, N:M; rank correlation with the loss" in told
     assert "zeroq, bits" in told
     found = Scores.read(path)
-    assert found.methods == tuple(METHODS)
+    assert found.methods == tuple(method for method in METHODS if method != DISTILLED)
     assert [layer.layer for layer in found.layers] == ["1", "3", "5"]
     assert found.digest == resume(run).digest
     assert found.by("loss")["1"].keys() == {"1:8", "2:8", "int3"}
@@ -91,6 +91,23 @@ def test_integers_by_layer_are_rules_and_policies_too(capsys: pytest.CaptureFixt
         assert said in " ".join(capsys.readouterr().err.split())
 
 
+def test_distilled_images_rank_layers_as_those_of_the_training_set_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(plan("resnet9", scheme="dense", epochs=2), tmp_path / "run")
+    path, few = tmp_path / "scores.json", ("1:8", "2:8", "4:8", "int2", "int3", "int4")
+    options = ("--method", f"zeroq,{DISTILLED}", "--candidates", ",".join(few), "--images", "32", "-o", str(path))
+    assert main(["sensitivity", str(tmp_path / "run"), *options]) == 0
+    assert f"{DISTILLED}, bits" in capsys.readouterr().out
+    found = Scores.read(path)
+    real, made = (found.by(method) for method in ("zeroq", DISTILLED))
+    assert rank_correlation(*([by[layer][c] for layer in by for c in few] for by in (real, made))) > 0.9
+    within = [rank_correlation(*([by[layer][c] for layer in by] for by in (real, made))) for c in few]
+    assert min(within) > 0.5
+    step = weft.sparsify(weft.trace("resnet9", batch=1), "bdwp", f"{DISTILLED}@0.25:{path}")
+    assert len({str(rule.pattern) for rule in step.layer_patterns}) > 1
+
+
 def test_training_leaves_the_checkpoint_alone(run: Path) -> None:
     before = trained(run)
     score(run, ("2:8",), ("magnitude",), images=8)
@@ -117,6 +134,7 @@ def test_what_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         ((tmp_path,), "is not the folder of a training"),
         ((run, "--images", "0"), "images must be an integer from 1 to"),
         ((run, "--method", "hawq"), "method 'hawq' is unknown"),
+        ((run, "--method", DISTILLED), "has no batch norm that keeps mean and variance"),
         ((run, "--candidates", "2:8,int9"), "candidate 'int9' is no N:M pattern"),
         ((run, "--candidates", "4:3"), "N:M pattern 4:3 keeps 4 of 3"),
         ((run, "--probes", "0"), "probes must be an integer from 1"),

@@ -17,6 +17,7 @@ __all__ = [
     "CHANNELS",
     "DEPTHS",
     "LARGEST",
+    "SMALLEST",
     "SMALLEST_SIDE",
     "WIDTHS",
     "Subnetwork",
@@ -65,6 +66,7 @@ class Subnetwork:
 
 LARGEST = Subnetwork(widths=(WIDTHS[-1],) * len(CHANNELS), depths=(DEPTHS[-1],) * len(CHANNELS))
 """The one whose weights all others share."""
+SMALLEST = Subnetwork(widths=(WIDTHS[0],) * len(CHANNELS), depths=(DEPTHS[0],) * len(CHANNELS))
 
 _NUMBERS = re.compile(r"\d{1,6}(\.\d{1,6})?(-\d{1,6}(\.\d{1,6})?)*", re.ASCII)
 

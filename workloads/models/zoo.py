@@ -147,6 +147,12 @@ def find(name: str, models: Mapping[str, ZooModel] = MODELS) -> tuple[ZooModel, 
     return model, _side(model, size) if at else model.size
 
 
+def is_supernet(name: str) -> bool:
+    """Whether ``name`` is a super-network as a whole, and none of its sub-networks."""
+    model = MODELS.get(name.partition("@")[0])
+    return model is not None and model.module == "supernet"
+
+
 def subnetwork(name: str) -> Subnetwork | None:
     """The sub-network that the name of a model ends in; None where it names none."""
     known, colon, path = name.partition("@")[0].partition(":")
@@ -160,7 +166,7 @@ def subnetworks(supernet: str) -> Iterator[str]:
     the narrowest networks.
     """
     model, side = find(supernet)
-    if model.module != "supernet" or ":" in supernet:
+    if not is_supernet(supernet):
         those = ", ".join(other.name for other in MODELS.values() if other.module == "supernet")
         raise InputError(f"model {supernet!r} is no super-network: choose {those}")
     for smaller in sides_of(side):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -62,6 +64,7 @@ class Integer(Estimated):
     """Weights rounded to integers of :class:`IntegerOptions`, activations to 8 bits by the largest of each row."""
 
     options_type: ClassVar[type[Options]] = IntegerOptions
+    _chosen: Mapping[str, Levels] = MappingProxyType({})
 
     def __init__(self, model: nn.Module, *given: Any, **settings: Any) -> None:
         super().__init__(model, *given, **settings)
@@ -83,7 +86,15 @@ class Integer(Estimated):
     def levels_of(self, layer: SparseLayer) -> dict[Role, Levels]:
         return {Role.WEIGHT: self._levels(layer), Role.ACTIVATION: Levels.INT8}
 
+    def choose(self, levels: Mapping[str, Levels]) -> None:
+        """From now on round the weights of these layers, by name, to these integers."""
+        self._chosen = dict(levels)
+        for layer in self.layers.values():
+            layer.forget()
+
     def _levels(self, layer: SparseLayer) -> Levels:
+        if layer.name in self._chosen:
+            return self._chosen[layer.name]
         found = self.options.rules.of(_names(layer))
         return found if isinstance(found, Levels) else Levels.INT8
 

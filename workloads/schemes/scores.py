@@ -18,17 +18,30 @@ from ..sparsity import NMPattern
 from ..strict import dump_json, read_json, read_text
 from ..words import named
 
-__all__ = ["MEASURED_LOSS", "METHODS", "Candidate", "LayerScores", "Scores", "candidate", "rank_correlation"]
+__all__ = [
+    "DISTILLED",
+    "MEASURED_LOSS",
+    "METHODS",
+    "Candidate",
+    "LayerScores",
+    "Scores",
+    "candidate",
+    "rank_correlation",
+]
 
 Candidate = NMPattern | Levels
 
 MEASURED_LOSS: Final = "loss"
 """The method that changes one layer at a time and measures the loss: what the others estimate."""
 
+DISTILLED: Final = "zeroq-distilled"
+"""The method that looks at images made of the batch norms, and so is of networks that have some."""
+
 METHODS: Final = {
     "fisher": "half the diagonal empirical Fisher information times the squared change of each weight",
     "hessian-trace": "mean Hessian trace of the layer times its squared change (HAWQ-V2)",
     "zeroq": "KL divergence of the outputs from those before, one layer changed at a time (ZeroQ)",
+    DISTILLED: "the same on images distilled from the batch norms, so without data (ZeroQ)",
     "magnitude": "share of the squared norm of the weights that changes",
     "wanda": "share of the squared norm of weight times input norm that changes (Wanda, DaSS)",
     MEASURED_LOSS: "loss minus that before, one layer changed at a time: the measured truth",
@@ -70,7 +83,8 @@ class LayerScores:
 class Scores(OneLine):
     """Sensitivities of a network trained on ``data``, whose weights have the SHA-256 ``digest``.
 
-    ``images`` of the training set were looked at, ``probes`` random vectors drawn for traces, all by ``seed``.
+    ``images`` of the training set were looked at, as many distilled for `DISTILLED`, ``probes`` random vectors drawn
+    for traces, all by ``seed``.
     ``kept_dense``: why other layers with a weight have no scores.
     """
 

@@ -4,9 +4,10 @@ A candidate moves the weights W of a layer by D = Q(W) - W. The second-order ter
 minimum (LeCun, Denker and Solla, Optimal Brain Damage, 1989). ``fisher`` takes the mean of squared gradients of single
 samples for the diagonal of H, the empirical Fisher information; ``hessian-trace`` the mean of that diagonal in a layer,
 times |D|^2, without the half (HAWQ-V2, arXiv 1911.03852, repository Zhen-Dong/HAWQ), the trace by Hutchinson's random
-signs. ``zeroq`` is the mean KL divergence of the outputs before from those after (ZeroQ, arXiv 2001.00281), here on
-images of the training set and not on distilled ones. ``wanda`` is the share of sum (W_ij |X_j|)^2 that is lost
-(Wanda, arXiv 2306.11695); DaSS (arXiv 2405.01943) takes the norm inside a gated unit instead, which no model here has.
+signs. ``zeroq`` is the mean KL divergence of the outputs before from those after (ZeroQ, arXiv 2001.00281), on images
+of the training set; ``zeroq-distilled`` the same on those of `distilled`, as in the paper. ``wanda`` is the share of
+sum (W_ij |X_j|)^2 that is lost (Wanda, arXiv 2306.11695); DaSS (arXiv 2405.01943) takes the norm inside a gated unit
+instead, which no model here has.
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ from .integer import Rounded
 from .layer import SparseLayer, short_runs
 from .masks import largest
 from .oneshot import as_matrix, watch_inputs
-from .scores import MEASURED_LOSS, METHODS, Candidate, candidate
+from .scores import DISTILLED, MEASURED_LOSS, METHODS, Candidate, candidate
 
 __all__ = ["brought_to", "candidates_of", "changed", "fisher_diagonals", "hessian_traces", "sensitivities"]
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 Found = dict[str, dict[str, dict[str, float]]]
 _BY_OUTPUTS = ("zeroq", MEASURED_LOSS)
+_WITHOUT_DATA = ("magnitude", DISTILLED)
 
 
 def brought_to(layer: SparseLayer, chosen: Candidate) -> Tensor:
@@ -88,8 +90,9 @@ def sensitivities(
     model: nn.Module,
     batches: Batches,
     candidates: Sequence[str],
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] | None = None,
     *,
+    distilled: Sequence[Tensor] = (),
     probes: int = 32,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -97,13 +100,13 @@ def sensitivities(
     """Scores by layer, method and candidate, the weights of each layer, and why others are left out.
 
     ``model`` is plain, no technique on it, and stays as it is. ``batches``: inputs [batch, ...] of any dtype the model
-    takes, and classes int64 [batch]; the loss is their mean cross-entropy, in evaluation mode. ``probes``: random
-    vectors of a trace. The same seed gives the same scores.
+    takes, and classes int64 [batch]; the loss is their mean cross-entropy, in evaluation mode. ``distilled``: inputs
+    that `DISTILLED` looks at, [batch, ...] each; of it and ``magnitude`` there may be no ``batches``. ``probes``:
+    random vectors of a trace. Without ``methods`` all; the same seed gives the same scores.
     """
     require_int("probes", probes, 1, 2**20)
-    for method in methods:
-        if method not in METHODS:
-            raise InputError(f"method {method!r} is unknown: {nearest(method, METHODS)}")
+    methods = [m for m in METHODS if distilled or m != DISTILLED] if methods is None else methods
+    _require_images(methods, batches, distilled)
     chosen = [candidate(text) for text in candidates]
     with _evaluating(model):
         layers, norms, dense = _layers(model, batches, wanted="wanda" in methods)
@@ -112,24 +115,42 @@ def sensitivities(
         layers = [layer for layer in layers if able[layer.name]]
         if not layers:
             raise InputError(f"no layer can be brought to any of {', '.join(candidates)}")
-        outside = any(method in _BY_OUTPUTS for method in methods)
+        seen = [x for x, _ in batches] if any(method in _BY_OUTPUTS for method in methods) else []
+        made_up = list(distilled) if DISTILLED in methods else []
         samples = sum(len(y) for _, y in batches)
         steps = ("fisher" in methods) * samples + ("hessian-trace" in methods) * probes * len(batches)
         ticker = _Ticker(progress, steps + sum(len(able[layer.name]) for layer in layers), [0])
         curved = _curvature(model, batches, layers, methods, probes, seed, ticker.tick)
-        before = _outputs(model, batches) if outside else []
+        before, before_made_up = _outputs(model, seen), _outputs(model, made_up)
         found: Found = {}
         for layer in layers:
             mine: dict[str, dict[str, float]] = {method: {} for method in methods}
             for c in able[layer.name]:
                 made = brought_to(layer, c)
                 values = _estimates(layer, (made - layer.weight.detach()).double(), curved[layer.name], norms)
-                values |= _measured(model, batches, layer, made, before) if outside else {}
+                with changed({layer: made}):
+                    after, after_made_up = _outputs(model, seen), _outputs(model, made_up)
+                if seen:
+                    values["zeroq"] = _divergence(before, after)
+                    values[MEASURED_LOSS] = _loss(after, batches) - _loss(before, batches)
+                if made_up:
+                    values[DISTILLED] = _divergence(before_made_up, after_made_up)
                 for method in methods:
                     mine[method][str(c)] = values[method]
                 ticker.tick()
             found[layer.name] = mine
     return found, {layer.name: layer.weight.numel() for layer in layers}, dense
+
+
+def _require_images(methods: Sequence[str], batches: Batches, distilled: Sequence[Tensor]) -> None:
+    """Refuse a method that is none, or has nothing to look at."""
+    for method in methods:
+        if method not in METHODS:
+            raise InputError(f"method {method!r} is unknown: {nearest(method, METHODS)}")
+        if method == DISTILLED and not distilled:
+            raise InputError(f"method {method!r} needs distilled images: give them, or take zeroq")
+        if method not in _WITHOUT_DATA and not batches:
+            raise InputError(f"method {method!r} needs images: give batches, or take {DISTILLED}")
 
 
 def fisher_diagonals(
@@ -259,21 +280,19 @@ def _estimates(layer: SparseLayer, change: Tensor, curved: _Curvature, norms: di
     return found
 
 
-def _outputs(model: nn.Module, batches: Batches) -> list[Tensor]:
+def _outputs(model: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Logarithms of the probabilities, float64 [batch, classes] each."""
     with torch.no_grad():
-        return [functional.log_softmax(scores_of(model(x)).double(), 1) for x, _ in batches]
+        return [functional.log_softmax(scores_of(model(x)).double(), 1) for x in inputs]
 
 
-def _measured(
-    model: nn.Module, batches: Batches, layer: SparseLayer, weight: Tensor, before: list[Tensor]
-) -> dict[str, float]:
-    """What ``weight`` in ``layer`` alone does to the outputs and to the loss."""
-    with changed({layer: weight}):
-        after = _outputs(model, batches)
-    samples = sum(len(y) for _, y in batches)
+def _divergence(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+    """Mean over samples of the KL divergence of the outputs ``after`` from those ``before``."""
     apart = sum(float((was.exp() * (was - now)).sum()) for was, now in zip(before, after, strict=True))
-    rise = sum(
-        float(functional.nll_loss(now, y, reduction="sum") - functional.nll_loss(was, y, reduction="sum"))
-        for was, now, (_, y) in zip(before, after, batches, strict=True)
-    )
-    return {"zeroq": apart / samples, MEASURED_LOSS: rise / samples}
+    return apart / sum(map(len, before))
+
+
+def _loss(outputs: Sequence[Tensor], batches: Batches) -> float:
+    """Mean cross-entropy."""
+    sums = (float(functional.nll_loss(now, y, reduction="sum")) for now, (_, y) in zip(outputs, batches, strict=True))
+    return sum(sums) / sum(map(len, outputs))

@@ -43,7 +43,8 @@ class CapturedStep:
 def capture_step(spec: TrainSpec, progress: Progress | None = None) -> CapturedStep:
     """Train on the CPU, as ``spec`` says, and write down the GEMMs of a step: the last one with the most N:M passes.
 
-    That step is in FP16 mixed precision with a loss scale of 2^10, whatever the ones before it were in.
+    That step is in FP16 mixed precision with a loss scale of 2^10, whatever the ones before it were in; of a
+    super-network it trains one sub-network.
     """
     data, device = open_data(spec.data, image_side(spec.model)), torch.device("cpu")
     with controlled(threads_for(data), device) as stop:
@@ -63,7 +64,7 @@ def capture_step(spec: TrainSpec, progress: Progress | None = None) -> CapturedS
                 progress(run.step, chosen + 1)
             if stop():
                 raise KeyboardInterrupt
-        run.spec = replace(spec, amp="fp16")
+        run.spec = replace(spec, amp="fp16", paths=1)
         run.scaler = torch.amp.GradScaler("cpu", init_scale=_CAPTURE_SCALE)
         loss = run.loss_sum
         with observed(run.model, run.technique) as (gemms, left_out):

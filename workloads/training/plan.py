@@ -48,6 +48,8 @@ _NORMED = ("birealnet",)
 elsewhere for want of one, it leaves as it is."""
 _BY_ADAMW = ("vit_s", "vit_b_16", "swin_t", "convnext_t", "birealnet")
 _EPOCHS = 30
+_PATHS = 4
+"""Sub-networks of a super-network in a step. Measured: docs/training.md has fewer and more beside it."""
 _USUAL_PATTERN = NMPattern(keep=2, group=8)
 
 
@@ -62,6 +64,7 @@ def plan(
     optimizer: RuleName | None = None,
     learning_rate: float | None = None,
     weight_decay: float | None = None,
+    paths: int | None = None,
     **others: Any,
 ) -> TrainSpec:
     """A training with what is usual for the model and the data in the place of every ``None``; 2:8 if sparse."""
@@ -82,6 +85,7 @@ def plan(
         optimizer=rule.name,
         learning_rate=rate if learning_rate is None else learning_rate,
         weight_decay=rule.trained.weight_decay if weight_decay is None else weight_decay,
+        paths=(_PATHS if zoo.is_supernet(model) else 1) if paths is None else paths,
         options=options,
         **others,
     )

@@ -7,7 +7,6 @@ import io
 import json
 import math
 import time
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from .numerics import NumericsOf, Replaced, require_replaceable
 from .seeds import AUGMENT, ORDER, STEP, generator_of, seed_of
 from .spec import EpochLog, TrainResult, TrainSpec, to_dict
 from .state import require_state
-from .supernet import estimated, on_path, path_of, require_stateless
+from .supernet import estimated, on_path, paths_of, require_stateless
 
 __all__ = ["CHECKPOINT", "LOG", "OLDER", "RESULT", "VERSION", "Run"]
 
@@ -69,6 +68,10 @@ class Run:
         self.technique = attach(self.model, spec.scheme, spec.pattern, seed=spec.seed, steps=self.steps, **spec.options)
         if isinstance(self.model, SuperNet):
             require_stateless(self.technique)
+        elif spec.paths > 1:
+            raise InputError(
+                f"paths must be 1 for model {spec.model!r}, not {spec.paths}: only a super-network has several"
+            )
         if self.replaced is not None:
             self.replaced.attach(self.technique)
         self.optimizer = _optimizer(spec, self.model)
@@ -137,17 +140,29 @@ class Run:
 
     def _by_torch(self, pixels: Tensor, labels: Tensor) -> tuple[float, Tensor]:
         """Forward, backward and update by PyTorch: the loss and the scores."""
-        with self._path():
-            with self._autocast():
-                found = self._scores(pixels, f"in step {self.step + 1} on {self.spec.batch}")
-                loss = self._loss(found.float(), labels)
-            self.optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(self.scaler.scale(loss))
-            self.scaler.unscale_(self.optimizer)
-            self.technique.adjust_gradients(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        if isinstance(self.model, SuperNet):
+            (path, side), *others = paths_of(self.spec, self.step, self.model.sides)
+            with on_path(self.model, self.technique, path, side):
+                found, value = self._descend(pixels, labels)
+            for path, side in others:
+                with on_path(self.model, self.technique, path, side):
+                    self._descend(pixels, found.softmax(1))
+        else:
+            found, value = self._descend(pixels, labels)
+        self.scaler.unscale_(self.optimizer)
+        self.technique.adjust_gradients(self.step)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return loss.item(), found
+        return value, found
+
+    def _descend(self, pixels: Tensor, targets: Tensor) -> tuple[Tensor, float]:
+        """Add the gradient of the cross-entropy to ``targets``, classes or their probabilities; scores and loss."""
+        with self._autocast():
+            found = self._scores(pixels, f"in step {self.step + 1} on {self.spec.batch}").float()
+            loss = self._loss(found, targets)
+        torch.autograd.backward(self.scaler.scale(loss))
+        return found.detach(), loss.item()
 
     def _by_others(self, pixels: Tensor, labels: Tensor) -> tuple[float, Tensor]:
         """The same in other numerics."""
@@ -159,16 +174,10 @@ class Run:
         self.replaced.finish(begun, loss, found, self.optimizer, self.scaler)
         return loss.item(), found.detach()
 
-    def _loss(self, found: Tensor, labels: Tensor) -> Tensor:
-        loss = functional.cross_entropy(found, labels, label_smoothing=self.spec.label_smoothing)
+    def _loss(self, found: Tensor, targets: Tensor) -> Tensor:
+        loss = functional.cross_entropy(found, targets, label_smoothing=self.spec.label_smoothing)
         self.require_finite(math.isfinite(loss.item()), self.step + 1, f"the loss is {loss.item()}")
         return loss
-
-    def _path(self) -> AbstractContextManager[None]:
-        """Of a super-network, be the sub-network of this step."""
-        if not isinstance(self.model, SuperNet):
-            return nullcontext()
-        return on_path(self.model, self.technique, *path_of(self.spec, self.step, self.model.sides))
 
     def estimate(self) -> None:
         """Estimate the statistics of the batch norms anew, from training images as they are."""

@@ -11,7 +11,8 @@ import torch
 from ..checkpoint import digest
 from ..data import normalised, order
 from ..errors import InputError, require_int
-from ..schemes.scores import METHODS, LayerScores, Scores
+from ..schemes.distilled import DISTILLING_STEPS, distilled, has_statistics
+from ..schemes.scores import DISTILLED, METHODS, LayerScores, Scores
 from ..schemes.sensitivity import sensitivities
 from .control import controlled, threads_for
 from .loop import trained
@@ -27,7 +28,7 @@ _BATCH = 128
 def score(
     folder: Path,
     candidates: Sequence[str] = CANDIDATES,
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] | None = None,
     *,
     images: int = 256,
     probes: int = 32,
@@ -37,9 +38,10 @@ def score(
 ) -> Scores:
     """Score every layer of the finished dense training in ``folder`` for every candidate, on the CPU.
 
-    ``images`` of its training set are looked at, as they are, drawn by ``seed``; nothing is trained or written. A
-    training under another scheme is refused: its master weights are not the network that was trained. ``asked`` as of
-    `resume`. SIGINT ends it between two images or candidates by KeyboardInterrupt.
+    ``images`` of its training set are looked at, as they are, drawn by ``seed``, and as many distilled for `DISTILLED`;
+    nothing is trained or written. Without ``methods`` all, but that one of a network without batch norms. A training
+    under another scheme is refused: its master weights are not the network that was trained. ``asked`` as of `resume`.
+    SIGINT ends it between two images, candidates or steps of distilling by KeyboardInterrupt.
     """
     run = trained(folder, asked)
     spec, data = run.spec, run.data
@@ -51,21 +53,26 @@ def score(
     require_int("images", images, 1, len(data.train.labels))
     require_int("seed", seed, 0, 2**32 - 1)
     run.technique.detach()
+    if methods is None:
+        methods = [method for method in METHODS if method != DISTILLED or has_statistics(run.model)]
     with controlled(threads_for(data), torch.device("cpu")) as stop:
+        before = 0
 
         def told(done: int, every: int) -> None:
             if stop():
                 raise KeyboardInterrupt
             if progress is not None:
-                progress(done, every)
+                progress(before + done, before + every)
 
+        made = distilled(run.model, images, data.shape, seed=seed, progress=told) if DISTILLED in methods else []
+        before = DISTILLING_STEPS * len(made)
         drawn = order(len(data.train.labels), torch.Generator().manual_seed(seed))[:images]
         batches = [
             (normalised(data, data.train.fetch(index)), data.train.labels[index])
             for index in torch.split(drawn, _BATCH)
         ]
         found, sizes, dense = sensitivities(
-            run.model, batches, candidates, methods, probes=probes, seed=seed, progress=told
+            run.model, batches, candidates, methods, distilled=made, probes=probes, seed=seed, progress=told
         )
     return Scores(
         model=spec.model,

@@ -7,9 +7,9 @@ import torch
 
 from .spec import TrainSpec
 
-__all__ = ["AUGMENT", "ORDER", "PATH", "STEP", "WEIGHTS", "generator_of", "seed_of"]
+__all__ = ["AUGMENT", "ORDER", "PATH", "POLICY", "STEP", "WEIGHTS", "generator_of", "seed_of"]
 
-WEIGHTS, ORDER, AUGMENT, STEP, PATH = range(5)
+WEIGHTS, ORDER, AUGMENT, STEP, PATH, POLICY = range(6)
 """What random numbers are for."""
 
 

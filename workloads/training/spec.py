@@ -39,8 +39,10 @@ class TrainSpec:
 
     ``optimizer`` names one of `UPDATE_RULES`, whose `Trained` is what runs. The learning rate rises linearly over the
     share ``warmup`` of the steps and falls to zero along a cosine (arXiv 1608.03983). ``weight_decay`` is on tensors of
-    two or more dimensions. ``options`` are those of the scheme's technique. ``numerics`` other than PyTorch's are those
-    of a machine whose operands are FP16 (``machine``) or BF16 (``machine-bf16``).
+    two or more dimensions. ``options`` are those of the scheme's technique. ``paths``: sub-networks of a super-network
+    that a step trains, one at random, or the largest, the smallest and others at random; 1 for other models.
+    ``numerics`` other than PyTorch's are those of a machine whose operands are FP16 (``machine``) or BF16
+    (``machine-bf16``).
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -59,12 +61,14 @@ class TrainSpec:
     amp: Literal["fp16", "bf16"] | None = None
     numerics: Annotated[NumericsName, Field(exclude_if=lambda numerics: numerics == "torch")] = "torch"
     seed: int = 0
+    paths: int = 1
     options: dict[str, Option] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require_int("epochs", self.epochs, 1, 10**6)
         require_int("batch", self.batch, 1, 2**20)
         require_int("seed", self.seed, 0, 2**32 - 1)
+        require_int("paths", self.paths, 1, 2**10)
         _require_number("learning rate", self.learning_rate, 0.0, 1e6, above=True)
         _require_number("weight decay", self.weight_decay, 0.0, 1e6)
         _require_number("warm-up", self.warmup, 0.0, 1.0)

@@ -1,9 +1,10 @@
-"""Single-path one-shot training of a super-network (Guo et al., ECCV 2020, arXiv 1904.00420), and what becomes of its
-sub-networks.
+"""One-shot training of a super-network, and what becomes of its sub-networks.
 
-Every step trains one sub-network, drawn uniformly; all share their weights. A sub-network is then measured with the
-weights that it inherits and batch-norm statistics of its own, which are estimated anew: those of a mixture of paths
-are nobody's.
+Every step trains one sub-network, drawn uniformly (single path: Guo et al., ECCV 2020, arXiv 1904.00420), or the
+largest, the smallest and some that are drawn, all but the largest by its outputs in place of labels (sandwich rule and
+in-place distillation: Yu and Huang, ICCV 2019, arXiv 1903.05134); all share their weights. A sub-network is then
+measured with the weights that it inherits and batch-norm statistics of its own, which are estimated anew: those of a
+mixture of paths are nobody's.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from torch import nn
 
 from ..data import ImageData, normalised
 from ..errors import InputError
-from ..models.subnetwork import CHANNELS, DEPTHS, WIDTHS, Subnetwork
+from ..models.subnetwork import CHANNELS, DEPTHS, LARGEST, SMALLEST, WIDTHS, Subnetwork
 from ..models.supernet import SuperNet
 from ..schemes.technique import Technique
 from .seeds import PATH, generator_of
 from .spec import TrainSpec
 
-__all__ = ["ESTIMATED_BATCH", "ESTIMATED_BATCHES", "estimated", "on_path", "path_of", "require_stateless"]
+__all__ = ["ESTIMATED_BATCH", "ESTIMATED_BATCHES", "estimated", "on_path", "paths_of", "require_stateless"]
 
 ESTIMATED_BATCHES, ESTIMATED_BATCH = 4, 256
 """Training images that batch norms are estimated from: the first 1,024 at most, not augmented. Assumed: nearly all of
@@ -32,18 +33,28 @@ _BETWEEN_STEPS = ("prepare", "refresh", "before_step", "after_step")
 """What a technique overrides that keeps something of a weight from one step to the next."""
 
 
-def path_of(spec: TrainSpec, step: int, sides: Sequence[int]) -> tuple[Subnetwork, int]:
-    """The sub-network, and the image side of ``sides``, that ``step`` trains: each as likely as any other."""
+def paths_of(spec: TrainSpec, step: int, sides: Sequence[int]) -> list[tuple[Subnetwork, int]]:
+    """The sub-networks that ``step`` trains, each with an image side of ``sides``, which ascend.
+
+    One is drawn; of several the first is the largest at the largest side, the second the smallest at the smallest, and
+    the others are drawn. Of those that are drawn each is as likely as any other.
+    """
     generator, stages = generator_of(spec, PATH, step), len(CHANNELS)
 
     def drawn(choices: int, count: int) -> list[int]:
         return torch.randint(choices, (count,), generator=generator).tolist()
 
-    path = Subnetwork(
-        widths=tuple(WIDTHS[i] for i in drawn(len(WIDTHS), stages)),
-        depths=tuple(DEPTHS[i] for i in drawn(len(DEPTHS), stages)),
-    )
-    return path, sides[drawn(len(sides), 1)[0]]
+    ends = [(LARGEST, sides[-1]), (SMALLEST, sides[0])] if spec.paths > 1 else []
+    return ends + [
+        (
+            Subnetwork(
+                widths=tuple(WIDTHS[i] for i in drawn(len(WIDTHS), stages)),
+                depths=tuple(DEPTHS[i] for i in drawn(len(DEPTHS), stages)),
+            ),
+            sides[drawn(len(sides), 1)[0]],
+        )
+        for _ in range(spec.paths - len(ends))
+    ]
 
 
 @contextmanager

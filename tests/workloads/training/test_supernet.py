@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,11 @@ from torch import nn
 from torch.nn import functional
 
 from weft.cli import main
-from weft.workloads.checkpoint import digest, load_checkpoint
+from weft.workloads.checkpoint import digest, load_checkpoint, save_checkpoint
 from weft.workloads.data import normalised, open_data
 from weft.workloads.errors import InputError
 from weft.workloads.models import zoo
-from weft.workloads.models.subnetwork import DEPTHS, WIDTHS
+from weft.workloads.models.subnetwork import DEPTHS, LARGEST, SMALLEST, WIDTHS
 from weft.workloads.models.supernet import SuperNet
 from weft.workloads.schemes import attach
 from weft.workloads.training import (
@@ -36,14 +37,14 @@ from weft.workloads.training import (
     trained,
 )
 from weft.workloads.training.run import VERSION, Run
-from weft.workloads.training.supernet import path_of
+from weft.workloads.training.supernet import paths_of
 
 from ...shared_slices import sliced
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
-LARGEST = "supernet9:w1-1-1:d3-3-3"
+LARGEST_NAME = "supernet9:w1-1-1:d3-3-3"
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +59,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_path_is_as_likely_as_any_other() -> None:
-    spec, sides = plan("supernet9", seed=5), (4, 6, 8)
-    drawn = [path_of(spec, step, sides) for step in range(6480)]
-    assert path_of(spec, 7, sides) == drawn[7] and path_of(plan("supernet9", seed=6), 7, sides) != drawn[7]
+    spec, sides = plan("supernet9", seed=5, paths=1), (4, 6, 8)
+    drawn = [path for step in range(6480) for path in paths_of(spec, step, sides)]
+    assert len(drawn) == 6480
+    assert paths_of(spec, 7, sides) == drawn[7:8] and paths_of(replace(spec, seed=6), 7, sides) != drawn[7:8]
+    ends = [(LARGEST, 8), (SMALLEST, 4)]
+    for paths in (2, 3, 5):
+        found = paths_of(replace(spec, paths=paths), 7, sides)
+        assert found[:2] == ends and found[2:3] == drawn[7:8][: paths - 2]
+        assert len(found) == len(set(found)) == paths
     counted = (
         (len(WIDTHS) ** 3, Counter(path.widths for path, _ in drawn)),
         (len(DEPTHS) ** 3 * 3, Counter((path.depths, side) for path, side in drawn)),
@@ -71,9 +78,11 @@ def test_every_path_is_as_likely_as_any_other() -> None:
         assert chisquare(list(counts.values())).pvalue > 0.01
 
 
-def test_a_few_steps_equal_those_on_slices_that_autograd_makes() -> None:
-    """Nesterov's momentum with decay; a convolution that was not passed stands still."""
-    spec = plan("supernet9", scheme="dense", epochs=1, batch=32)
+@pytest.mark.parametrize("paths", [1, 4])
+def test_a_few_steps_equal_those_on_slices_that_autograd_makes(paths: int) -> None:
+    """Nesterov's momentum with decay; a convolution that was not passed stands still. Of several sub-networks all but
+    the first have the distance of their probabilities from its as their loss."""
+    spec = plan("supernet9", scheme="dense", epochs=1, batch=32, paths=paths)
     data = open_data("digits")
     run, model = Run(spec, data, None, CPU), new_model(spec)
     assert isinstance(model, SuperNet)
@@ -84,16 +93,62 @@ def test_a_few_steps_equal_those_on_slices_that_autograd_makes() -> None:
         momentum=0.9,
         nesterov=True,
     )
-    for step in range(4):
+    for step in range(4 if paths == 1 else 2):  # rounding grows from step to step, and with the sub-networks
         pixels, labels = run._batch()
         for group in made.param_groups:
             group["lr"] = spec.rate(step, run.steps)
         made.zero_grad()
-        functional.cross_entropy(sliced(model, *path_of(spec, step, (4, 6, 8)), pixels), labels).backward()
+        first, *others = (sliced(model, *path, pixels) for path in paths_of(spec, step, (4, 6, 8)))
+        loss = functional.cross_entropy(first, labels)
+        for other in others:
+            loss += functional.kl_div(other.log_softmax(1), first.detach().softmax(1), reduction="batchmean")
+        loss.backward()
         made.step()
         run.advance()
     for mine, plain in zip(run.model.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(mine, plain, rtol=1e-3, atol=1e-4)
+
+
+def test_what_a_scheme_adds_to_gradients_is_of_whole_weights_and_added_once() -> None:
+    gradients, weights = [], []
+    for decay in (0.0, 0.5):
+        spec = plan("supernet9", scheme="srste", epochs=1, batch=32, options={"decay": decay})
+        assert spec.paths > 1
+        run = Run(spec, open_data("digits"), None, CPU)
+        layer = run.technique.layers["stages.2.1.conv"]
+        weights.append(layer.weight.detach().clone())
+        run.advance()
+        assert layer.weight.grad is not None
+        gradients.append(layer.weight.grad.clone())
+    assert torch.equal(*weights)
+    groups = weights[0].movedim(1, -1).unflatten(-1, (-1, 8))  # along the inputs
+    left_out = (groups.abs().argsort(-1, descending=True).argsort(-1) >= 2).flatten(-2).movedim(-1, 1)
+    torch.testing.assert_close(gradients[1] - gradients[0], 0.5 * weights[0] * left_out, rtol=1e-4, atol=1e-6)
+
+
+def test_only_a_super_network_trains_several_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [plan(name).paths for name in ("supernet9", f"{LARGEST_NAME}@8", "mlp")] == [4, 1, 1]
+    for model in ("mlp", LARGEST_NAME):
+        assert main(["train", model, "--paths", "2", "--epochs", "1", "-o", str(tmp_path / "none")]) == 2
+        assert f"paths must be 1 for model '{model}', not 2" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(InputError, match="paths must be an integer from 1 to 1024, not 0"):
+        plan("supernet9", paths=0)
+
+
+def test_a_checkpoint_from_before_there_were_several_goes_on_with_one(tmp_path: Path) -> None:
+    def stop(done: int, _: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    spec = plan("supernet9", scheme="dense", epochs=1, batch=512, paths=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(spec, tmp_path / "old", progress=stop)
+    state = load_checkpoint(tmp_path / "old" / CHECKPOINT, VERSION)
+    written = json.loads(state["spec"])
+    assert written.pop("paths") == 1
+    save_checkpoint(tmp_path / "old" / CHECKPOINT, {**state, "spec": json.dumps(written)})
+    train(spec, tmp_path / "new")
+    assert resume(tmp_path / "old").digest == resume(tmp_path / "new").digest
 
 
 def test_a_training_that_was_stopped_ends_in_the_same_bits(tmp_path: Path, folder: Path) -> None:
@@ -153,7 +208,7 @@ def measured_alone(run: Run, name: str) -> float:
 
 
 def test_inherited_accuracy_is_that_of_the_sub_network_taken_out(folder: Path) -> None:
-    names = ["supernet9:w0.5-0.25-1:d2-1-3@8", "supernet9:w0.25-0.75-0.5:d1-3-1@6", f"{LARGEST}@4"]
+    names = ["supernet9:w0.5-0.25-1:d2-1-3@8", "supernet9:w0.25-0.75-0.5:d1-3-1@6", f"{LARGEST_NAME}@4"]
     run, found = trained(folder), accuracies(folder, names)
     assert [found[name] for name in names] == pytest.approx([measured_alone(run, name) for name in names], abs=2 / 357)
     assert len(set(found.values())) > 1
@@ -161,7 +216,8 @@ def test_inherited_accuracy_is_that_of_the_sub_network_taken_out(folder: Path) -
 
 def test_the_training_itself_validates_the_largest(folder: Path) -> None:
     assert (
-        accuracy_of(folder, LARGEST) == load_checkpoint(folder / CHECKPOINT, VERSION)["log"][-1]["validation_accuracy"]
+        accuracy_of(folder, LARGEST_NAME)
+        == load_checkpoint(folder / CHECKPOINT, VERSION)["log"][-1]["validation_accuracy"]
     )
 
 
@@ -176,10 +232,10 @@ def test_what_was_measured_of_another_training_is_not_taken(folder: Path, tmp_pa
     train(plan("supernet9", scheme="dense", epochs=1, batch=512), tmp_path)
     table = json.loads((folder / SUBNETS).read_text()) if (folder / SUBNETS).exists() else {}
     table = {"version": 1, "supernet": "supernet9", "side": 8, **table, "checkpoint": "0" * 64}
-    table["validation"] = {f"{LARGEST}@8": 0.125}
+    table["validation"] = {f"{LARGEST_NAME}@8": 0.125}
     (tmp_path / SUBNETS).write_text(json.dumps(table))
-    found = accuracy_of(tmp_path, LARGEST)
-    assert json.loads((tmp_path / SUBNETS).read_text())["validation"] == {f"{LARGEST}@8": found}
+    found = accuracy_of(tmp_path, LARGEST_NAME)
+    assert json.loads((tmp_path / SUBNETS).read_text())["validation"] == {f"{LARGEST_NAME}@8": found}
     assert found == trained(tmp_path).log[-1].validation_accuracy
 
 
@@ -226,15 +282,15 @@ def test_a_damaged_table_is_refused(tmp_path: Path, folder: Path, content: str, 
     (tmp_path / CHECKPOINT).write_bytes((folder / CHECKPOINT).read_bytes())
     (tmp_path / SUBNETS).write_text(content)
     with pytest.raises(InputError, match=message):
-        accuracy_of(tmp_path, LARGEST)
+        accuracy_of(tmp_path, LARGEST_NAME)
 
 
 def test_a_folder_without_a_super_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no checkpoint\.pt"):
-        accuracy_of(tmp_path, LARGEST)
+        accuracy_of(tmp_path, LARGEST_NAME)
     train(plan("mlp", scheme="dense", epochs=1, batch=512), tmp_path)
     with pytest.raises(InputError, match="of 'mlp', which is no super-network; train one: weft train supernet9"):
-        accuracy_of(tmp_path, LARGEST)
+        accuracy_of(tmp_path, LARGEST_NAME)
 
 
 # --- commands
