@@ -10,10 +10,10 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
 
-from ...dataflow.program.spaces import HALVES, PLACE_ADDRESS_BITS, Space, Target
+from ...dataflow.program.spaces import BIAS_WORDS, HALVES, PLACE_ADDRESS_BITS, Space, Target
 from .load import write_layout
 
-__all__ = ["READ", "OperandBanks", "OutputBanks", "pair_layout", "read_layout"]
+__all__ = ["READ", "BiasBank", "OperandBanks", "OutputBanks", "pair_layout", "read_layout"]
 
 
 def pair_layout(target: Target) -> data.StructLayout:
@@ -187,4 +187,40 @@ class OutputBanks(wiring.Component):
             m.d.comb += turn.eq((base >> shift) + (base[:shift] > x))
             wide = Array([shown[b] for b in mine])[turn] if mine else 0
             m.d.comb += self.lanes_read[x].eq(Mux(across, wide, single))
+        return m
+
+
+class BiasBank(wiring.Component):
+    """BIAS: written a word at a time; the ``lanes`` words from ``place`` on of a cycle stand in the next."""
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        super().__init__(
+            {
+                "write": In(write_layout(lanes)),
+                "writes": In(1),
+                "half": In(1),
+                "place": In(bits_for(BIAS_WORDS)),
+                "words_read": Out(32).array(lanes),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        lanes, shift, deep = self.lanes, exact_log2(self.lanes), BIAS_WORDS // self.lanes
+        address, low = self.write.place[:PLACE_ADDRESS_BITS], Signal(shift)
+        m.d.sync += low.eq(self.place)
+        shown = []
+        for s in range(lanes):
+            memory = Memory(shape=32, depth=HALVES * deep, init=[])
+            m.submodules[f"bank_{s}"] = memory
+            to, out = memory.write_port(), memory.read_port()
+            m.d.comb += [
+                to.en.eq(self.writes & (self.write.space == Space.BIAS) & (address[:shift] == s)),
+                to.addr.eq(Mux(self.write.half, deep, 0) + (address >> shift)),
+                to.data.eq(self.write.values.as_value().word_select(s, 32)),
+                out.addr.eq(Mux(self.half, deep, 0) + (self.place >> shift) + (s < self.place[:shift])),
+            ]
+            shown.append(out.data)
+        m.d.comb += [self.words_read[i].eq(Array(shown)[(low + i)[:shift]]) for i in range(lanes)]
         return m
