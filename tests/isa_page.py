@@ -9,6 +9,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from weft.dataflow.config_io import load_spec
+from weft.dataflow.program import isa
 from weft.dataflow.program.assembly import SYMBOLS
 from weft.dataflow.program.control import CONTROL, MachineError
 from weft.dataflow.program.isa import EVENT_LIMIT, EVENTS, LOOPS, QUEUE, REGISTERS, VERSION, Unit
@@ -115,10 +116,18 @@ def page() -> str:
                 for r in CONTROL
             ),
         ),
+        "## Timing of control, in cycles",
+        table(("", "cycles", ""), ([f"`{name}`", getattr(isa, name), what] for name, what in timings())),
         "## Errors",
         table(("", "error", ""), ([int(e), f"`{e.name}`", errors.get(e.name, "none")] for e in MachineError)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def timings() -> Iterator[tuple[str, str]]:
+    """Constants of the sequencer with what their source says below them."""
+    said = re.findall(r'^([A-Z]+) = \d+\n"""(Cycles .*?)"""', inspect.getsource(isa), re.MULTILINE | re.DOTALL)
+    return ((name, " ".join(what.split())) for name, what in said)
 
 
 def constants(names: tuple[str, ...]) -> str:

@@ -12,20 +12,9 @@ from dataclasses import dataclass
 
 from ...dataflow.program.commands import Begun, Command, Dispatched, Ended, execution
 from ...dataflow.program.instruction import Instruction
-from ...dataflow.program.isa import QUEUE, Unit
+from ...dataflow.program.isa import BEGIN, ENTER, JUMP, QUEUE, START, TELL, Unit
 
-__all__ = ["BEGIN", "ENTER", "JUMP", "START", "TELL", "Ran", "Timeline", "run_commands", "timeline"]
-
-START = 6
-"""Cycles from that of `start` to that in which the first instruction is executed, over an ideal memory: the fetch."""
-JUMP = 6
-"""Cycles in which nothing is executed after a `next` that goes back: the fetch again."""
-ENTER = 1
-"""Cycles from that of a `go` to the first one in which its unit sees the command."""
-BEGIN = 1
-"""Cycles from that in which a unit takes events, and the command from its queue, to the first one of the command."""
-TELL = 1
-"""Cycles from the last one of a command to the first in which its events can be taken and its unit is free."""
+__all__ = ["Ran", "Timeline", "run_commands", "timeline"]
 
 
 def run_commands(instructions: Sequence[Instruction], units: Mapping[Unit, Callable[[Command], None]]) -> int:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from weft.dataflow.program.commands import Command, ProgramError, commands
 from weft.dataflow.program.control import MachineError
 from weft.dataflow.program.instruction import Add, End, Go, Instruction, Loop, Next, Set, encode
-from weft.dataflow.program.isa import Unit, register
-from weft.simulator.machine.sequencer import JUMP, START, Timeline, run_commands, timeline
+from weft.dataflow.program.isa import JUMP, START, Unit, register
+from weft.simulator.machine.sequencer import Timeline, run_commands, timeline
 from weft.simulator.reference.sequencer import step_control
 
 HALF = register(Unit.LOAD, "half").number
