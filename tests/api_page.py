@@ -67,12 +67,14 @@ GROUPS = {
     },
     "Program the accelerator": {
         "weft.dataflow.program.spaces": "Target Space Form",
+        "weft.workloads.update_rule": "SGD",
         "weft.dataflow.program.isa": "Unit Register REGISTERS",
         "weft.dataflow.program.instruction": "Instruction End Set Add Go Loop Next encode decode",
         "weft.dataflow.program.program": "Program read_program",
         "weft.dataflow.program.assembly": "assemble disassemble",
         "weft.dataflow.program.checker": "check Rule RuleError",
         "weft.dataflow.program.commands": "Command ProgramError commands execution",
+        "weft.dataflow.program.transfers": "line_addresses line_places indices_of Lines lines_of",
         "weft.simulator.machine.sequencer": "run_commands timeline Timeline Ran",
     },
     "Simulate it": {
