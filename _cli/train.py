@@ -42,6 +42,12 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     optimizer: Annotated[RuleName | None, typer.Option(help="Update rule; each model has its own.")] = None,
     amp: Annotated[Literal["fp16", "bf16"] | None, typer.Option(help="Mixed precision; float32 if none.")] = None,
+    numerics: Annotated[
+        Literal["torch", "machine", "machine-bf16"] | None,
+        typer.Option(
+            help="Who computes: PyTorch, or the machine's arithmetic with FP16 or BF16 operands; torch if none."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation; 0 if none.")] = None,
     option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Setting of the scheme, as decay=1e-4; repeatable.")
@@ -64,6 +70,7 @@ def train(
         "learning_rate": lr,
         "optimizer": optimizer,
         "amp": amp,
+        "numerics": numerics,
         "seed": seed,
         "options": _options(option) if option else None,
     }
@@ -87,14 +94,16 @@ def _trained(
     model: str | None, given: dict[str, Any], device: str | None, output: Path | None, resume: Path | None
 ) -> TrainResult:
     """The training asked for, begun or gone on with; Ctrl-C says how to go on."""
+    from ..simulator.machine.numerics import machine_numerics
     from ..workloads import training
     from ..workloads.catalog import is_user
 
     with users_code(model or str(resume)), bar("training") as progress:
         try:
             if resume is None:
-                return training.train(training.plan(**given), output, device=device, progress=progress)
-            return training.resume(resume, given, device=device, progress=progress)
+                asked = training.plan(**given)
+                return training.train(asked, output, device=device, progress=progress, numerics=machine_numerics)
+            return training.resume(resume, given, device=device, progress=progress, numerics=machine_numerics)
         except KeyboardInterrupt:
             folder = resume or output
             if folder is None:

@@ -16,8 +16,7 @@ Bits = NDArray[np.uint32]
 
 BLOCK = 2048
 
-SIGN, INFINITY, NAN = np.uint32(0x80000000), np.uint32(0x7F800000), np.uint32(0x7FC00000)
-MAGNITUDE = np.uint32(0x7FFFFFFF)
+SIGN, MAGNITUDE, INFINITY = np.uint32(0x80000000), np.uint32(0x7FFFFFFF), np.uint32(0x7F800000)
 HALF_SIGN, HALF_MAGNITUDE = np.uint32(0x8000), np.uint32(0x7FFF)
 HALF_INFINITY, HALF_NAN = np.uint32(0x7C00), np.uint32(0x7E00)
 REBIAS = np.float32(2.0**112)
@@ -82,10 +81,3 @@ def narrow_bf16(bits: Bits, words: Words) -> None:
         odd = bits[i] >> np.uint32(16) & np.uint32(1)
         word = (bits[i] + np.uint32(0x7FFF) + odd) >> np.uint32(16)
         words[i] = np.uint16(BF16_NAN if bits[i] & MAGNITUDE > INFINITY else word)
-
-
-@kernel
-def make_canonical(bits: Bits) -> None:
-    """Every NaN among the ``bits`` [n] of FP32 becomes the one that leaves the machine."""
-    for i in range(len(bits)):
-        bits[i] = NAN if bits[i] & MAGNITUDE > INFINITY else bits[i]

@@ -22,7 +22,10 @@ SMALL_SIDE = 28
 _MLP = zoo.ZooModel(
     name="mlp", title="perceptron with two hidden layers", batch=512, kind="image", size=32, module="vision"
 )
-_CLASSIFIERS = {m.name: m for m in (_MLP, *zoo.MODELS.values()) if m.kind == "image" and m.name != "unet_s"}
+_CNN = zoo.ZooModel(
+    name="cnn", title="two convolutions with batch norm", batch=512, kind="image", size=32, module="vision"
+)
+_CLASSIFIERS = {m.name: m for m in (_MLP, _CNN, *zoo.MODELS.values()) if m.kind == "image" and m.name != "unet_s"}
 
 
 def image_side(model: str) -> int | None:
@@ -62,6 +65,8 @@ def classifier(model: str, shape: tuple[int, int, int], classes: int, widen: flo
     found, _ = zoo.find(f"{before}@{size}", _CLASSIFIERS)
     if found is _MLP:
         return vision.mlp(shape, classes, _wider(256 if small else 512, widen))
+    if found is _CNN:
+        return vision.cnn(classes, channels, 16 if small else 64)
     if found.name == "resnet9":
         return vision.resnet9(classes, channels, _wider(16 if small else 64, widen))
     if found.name == "vit_s":

@@ -17,7 +17,18 @@ from ..gemm import MAX_DIM
 from .source import ModelSource, StepInputs
 from .zoo import ZooModel
 
-__all__ = ["image_inputs", "image_source", "mlp", "pixel_loss", "resnet9", "unet_s", "vgg19", "vit_s", "zoo_source"]
+__all__ = [
+    "cnn",
+    "image_inputs",
+    "image_source",
+    "mlp",
+    "pixel_loss",
+    "resnet9",
+    "unet_s",
+    "vgg19",
+    "vit_s",
+    "zoo_source",
+]
 
 
 def image_inputs(
@@ -89,6 +100,18 @@ def mlp(shape: tuple[int, int, int], classes: int = 10, width: int = 512) -> nn.
         nn.Linear(width, width),
         nn.ReLU(),
         nn.Linear(width, classes),
+    )
+
+
+def cnn(classes: int = 10, channels: int = 3, width: int = 16) -> nn.Module:
+    """Two 3x3 convolutions with batch norm, the second twice as wide, pooled to one place, and a linear head."""
+    return nn.Sequential(
+        *_conv_bn_relu(channels, width),
+        nn.MaxPool2d(2),
+        *_conv_bn_relu(width, 2 * width),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
+        nn.Linear(2 * width, classes),
     )
 
 

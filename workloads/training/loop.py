@@ -18,6 +18,7 @@ from ..models.classifier import image_side
 from ..strict import read_json
 from ..user_code import is_user
 from .control import controlled, device_of, threads_for
+from .numerics import NumericsOf
 from .run import CHECKPOINT, LOG, OLDER, RESULT, VERSION, Run
 from .spec import TrainResult, TrainSpec
 from .state import require_outline
@@ -34,11 +35,17 @@ Progress = Callable[[int, int], None]
 
 
 def train(
-    spec: TrainSpec, folder: Path | None = None, *, device: str | None = None, progress: Progress | None = None
+    spec: TrainSpec,
+    folder: Path | None = None,
+    *,
+    device: str | None = None,
+    progress: Progress | None = None,
+    numerics: NumericsOf | None = None,
 ) -> TrainResult:
     """Train from the start; with a ``folder``, write a checkpoint and the log there after every epoch.
 
-    ``device`` is a GPU where there is one. ``progress`` is told the steps done and all steps. SIGINT ends the current
+    ``device`` is a GPU where there is one. ``progress`` is told the steps done and all steps. ``numerics`` is asked for
+    the arithmetic that the spec names, if it is not PyTorch's. SIGINT ends the current
     step, writes the checkpoint and raises KeyboardInterrupt. A loss that is not finite, or a model that does not fit
     the data, is an :class:`InputError`; the last good checkpoint stays.
     """
@@ -46,7 +53,7 @@ def train(
     data = open_data(spec.data, image_side(spec.model))
     with controlled(threads_for(data), device_of(device)) as stop:
         # What cannot be trained leaves no folder.
-        run = Run(spec, data, folder, device_of(device))
+        run = Run(spec, data, folder, device_of(device), numerics)
         with _only(folder):
             _require_no_training(folder)
             run.save()
@@ -64,7 +71,12 @@ def _only(folder: Path | None) -> AbstractContextManager[None]:
 
 
 def resume(
-    folder: Path, asked: dict[str, Any] | None = None, *, device: str | None = None, progress: Progress | None = None
+    folder: Path,
+    asked: dict[str, Any] | None = None,
+    *,
+    device: str | None = None,
+    progress: Progress | None = None,
+    numerics: NumericsOf | None = None,
 ) -> TrainResult:
     """Go on with the training in ``folder`` where its checkpoint was written; a finished one is returned as it is.
 
@@ -79,17 +91,17 @@ def resume(
         state, own = load_checkpoint(path, VERSION, *OLDER), device_of(device)
         spec, data = _of_state(folder, state, asked or {}, resumed=True)
         with controlled(state["threads"], own) as stop:
-            run = _loaded(folder, state, Run(spec, data, folder, own))
+            run = _loaded(folder, state, Run(spec, data, folder, own, numerics))
             run.save_log()
             return _finish(run, stop, progress)
 
 
-def trained(folder: Path, asked: dict[str, Any] | None = None) -> Run:
-    """The finished training in ``folder``, on the CPU; nothing is trained or written. ``asked`` as of `resume`."""
+def trained(folder: Path, asked: dict[str, Any] | None = None, numerics: NumericsOf | None = None) -> Run:
+    """The finished training in ``folder``, on the CPU; nothing is trained or written. The others as of `resume`."""
     state, cpu = load_checkpoint(_checkpoint(folder), VERSION, *OLDER), device_of("cpu")
     spec, data = _of_state(folder, state, asked or {}, resumed=False)
     with controlled(state["threads"], cpu):
-        run = _loaded(folder, state, Run(spec, data, None, cpu))
+        run = _loaded(folder, state, Run(spec, data, None, cpu, numerics))
     if run.step < run.steps:
         raise InputError(
             f"{folder}: its training is in step {run.step} of {run.steps}; finish it first: weft train --resume "

@@ -28,6 +28,7 @@ class _Recipe:
 _RECIPES = {
     "digits": {
         "mlp": _Recipe(NESTEROV, 40, 0.2),
+        "cnn": _Recipe(NESTEROV, 20, 0.1),
         "resnet9": _Recipe(NESTEROV, 12, 0.1),
         "vit_s": _Recipe(ADAMW, 40, 2e-3),
         "birealnet": _Recipe(ADAMW, 20, 2e-3),

@@ -29,6 +29,7 @@ from ..strict import dump_json
 from ..update_rule import ADAMW, NESTEROV
 from .control import this_host
 from .model import new_model
+from .numerics import NumericsOf, Replaced, require_replaceable
 from .seeds import AUGMENT, ORDER, STEP, generator_of, seed_of
 from .spec import EpochLog, TrainResult, TrainSpec, to_dict
 from .state import require_state
@@ -47,7 +48,14 @@ _TEST_BATCH = 256
 class Run:
     """A training between two steps: everything that a checkpoint holds, and how a step changes it."""
 
-    def __init__(self, spec: TrainSpec, data: ImageData, folder: Path | None, device: torch.device) -> None:
+    def __init__(
+        self,
+        spec: TrainSpec,
+        data: ImageData,
+        folder: Path | None,
+        device: torch.device,
+        numerics_of: NumericsOf | None = None,
+    ) -> None:
         self.spec, self.data, self.folder, self.device = spec, data, folder, device
         images = len(data.train.labels)
         self.per_epoch = images // spec.batch
@@ -57,15 +65,27 @@ class Run:
         self.model = new_model(spec, data)
         self._try_model()
         self.model.to(device)
+        self.replaced = self._replaced(numerics_of)
         self.technique = attach(self.model, spec.scheme, spec.pattern, seed=spec.seed, steps=self.steps, **spec.options)
         if isinstance(self.model, SuperNet):
             require_stateless(self.technique)
+        if self.replaced is not None:
+            self.replaced.attach(self.technique)
         self.optimizer = _optimizer(spec, self.model)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=spec.amp == "fp16")
+        self.scaler = torch.amp.GradScaler(device.type, enabled=spec.amp == "fp16" or spec.numerics == "machine")
         self.step = 0
         self.log: list[EpochLog] = []
         self.hosts = [this_host()]
         self.start_epoch()
+
+    def _replaced(self, numerics_of: NumericsOf | None) -> Replaced | None:
+        """Who computes in PyTorch's place, if anybody."""
+        if self.spec.numerics == "torch":
+            return None
+        require_replaceable(self.spec, self.device)
+        if numerics_of is None:
+            raise InputError(f"numerics {self.spec.numerics!r} must be given where a training begins or goes on")
+        return Replaced(self.spec, self.model, self.data, numerics_of(self.spec.numerics))
 
     def start_epoch(self) -> None:
         self.loss_sum, self.correct, self.seconds = 0.0, 0, 0.0
@@ -108,23 +128,41 @@ class Run:
         self.model.train()
         torch.manual_seed(seed_of(spec, STEP, step))
         self.technique.before_step(step)
-        with self._path():
-            with self._autocast():
-                found = self._scores(pixels, f"in step {step + 1} on {spec.batch}")
-                loss = functional.cross_entropy(found.float(), labels, label_smoothing=spec.label_smoothing)
-            value = loss.item()
-            self.require_finite(math.isfinite(value), step + 1, f"the loss is {value}")
-            self.optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(self.scaler.scale(loss))
-            self.scaler.unscale_(self.optimizer)
-            self.technique.adjust_gradients(step)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        value, found = (self._by_torch if self.replaced is None else self._by_others)(pixels, labels)
         self.technique.after_step(step, self.optimizer)
         self.loss_sum += value
         self.correct += int((found.argmax(1) == labels).sum())
         self.step += 1
         self.seconds += time.perf_counter() - begun
+
+    def _by_torch(self, pixels: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+        """Forward, backward and update by PyTorch: the loss and the scores."""
+        with self._path():
+            with self._autocast():
+                found = self._scores(pixels, f"in step {self.step + 1} on {self.spec.batch}")
+                loss = self._loss(found.float(), labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(self.scaler.scale(loss))
+            self.scaler.unscale_(self.optimizer)
+            self.technique.adjust_gradients(self.step)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.item(), found
+
+    def _by_others(self, pixels: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+        """The same in other numerics."""
+        assert self.replaced is not None, "chosen by advance"
+        begun = self.replaced.begin(pixels)
+        found = torch.from_numpy(begun.scores).requires_grad_()
+        loss = self._loss(found, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.replaced.finish(begun, loss, found, self.optimizer, self.scaler)
+        return loss.item(), found.detach()
+
+    def _loss(self, found: Tensor, labels: Tensor) -> Tensor:
+        loss = functional.cross_entropy(found, labels, label_smoothing=self.spec.label_smoothing)
+        self.require_finite(math.isfinite(loss.item()), self.step + 1, f"the loss is {loss.item()}")
+        return loss
 
     def _path(self) -> AbstractContextManager[None]:
         """Of a super-network, be the sub-network of this step."""
@@ -192,7 +230,10 @@ class Run:
             for index in torch.split(torch.arange(len(images.labels)), _TEST_BATCH):
                 labels = images.labels[index].to(self.device)
                 pixels = normalised(self.data, images.fetch(index)).to(self.device)
-                found = self._scores(pixels, f"in the {name} after step {self.step} on {len(index)}").float()
+                if self.replaced is None:
+                    found = self._scores(pixels, f"in the {name} after step {self.step} on {len(index)}").float()
+                else:
+                    found = self.replaced.scores(pixels)
                 loss += functional.cross_entropy(found, labels, reduction="sum").item()
                 correct += int((found.argmax(1) == labels).sum())
         loss, count = loss / len(images.labels), len(images.labels)

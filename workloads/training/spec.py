@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
+from pydantic import Field
 from torch import nn
 
 from ..data import Images
@@ -20,10 +21,14 @@ from ..sparsity import NMPattern
 from ..update_rule import UPDATE_RULES, RuleName, UpdateRule, update_rule
 from ..words import named, scheme_name, seconds
 
-__all__ = ["AMP", "EpochLog", "TrainResult", "TrainSpec", "to_dict"]
+__all__ = ["AMP", "NUMERICS", "EpochLog", "NumericsName", "TrainResult", "TrainSpec", "to_dict"]
 
 AMP = ("fp16", "bf16")
 """Types of mixed precision: float16 with loss scaling, bfloat16."""
+
+NumericsName = Literal["torch", "machine", "machine-bf16"]
+NUMERICS: tuple[NumericsName, ...] = get_args(NumericsName)
+"""Who computes: PyTorch, or the arithmetic of the machine (docs/design/accelerator.md) with FP16 or BF16 operands."""
 
 Option = int | float | bool | str
 
@@ -34,7 +39,8 @@ class TrainSpec:
 
     ``optimizer`` names one of `UPDATE_RULES`, whose `Trained` is what runs. The learning rate rises linearly over the
     share ``warmup`` of the steps and falls to zero along a cosine (arXiv 1608.03983). ``weight_decay`` is on tensors of
-    two or more dimensions. ``options`` are those of the scheme's technique.
+    two or more dimensions. ``options`` are those of the scheme's technique. ``numerics`` other than PyTorch's are those
+    of a machine whose operands are FP16 (``machine``) or BF16 (``machine-bf16``).
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -51,6 +57,7 @@ class TrainSpec:
     warmup: float = 0.1
     label_smoothing: float = 0.0
     amp: Literal["fp16", "bf16"] | None = None
+    numerics: Annotated[NumericsName, Field(exclude_if=lambda numerics: numerics == "torch")] = "torch"
     seed: int = 0
     options: dict[str, Option] = field(default_factory=dict)
 
@@ -71,6 +78,12 @@ class TrainSpec:
             )
         if self.amp is not None and self.amp not in AMP:
             raise InputError(f"amp {self.amp!r} is unknown: {nearest(self.amp, AMP)}")
+        if self.numerics not in NUMERICS:
+            raise InputError(f"numerics {self.numerics!r} are unknown: {nearest(self.numerics, NUMERICS)}")
+        if self.amp is not None and self.numerics != "torch":
+            raise InputError(
+                f"amp {self.amp!r} is PyTorch's; with numerics {self.numerics!r} leave it out, or choose numerics torch"
+            )
         scheme(self.scheme)
         own = sorted(self.options.keys() & {"model", "name", "pattern", "seed", "steps"})
         if own:

@@ -1,0 +1,1 @@
+"""The whole accelerator in RTL (docs/design/accelerator.md)."""

@@ -1,0 +1,190 @@
+"""Memories on chip: operands between load and the array, results between the array and store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth import Array, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for, exact_log2
+
+from ...dataflow.program.spaces import HALVES, PLACE_ADDRESS_BITS, Space, Target
+from .load import write_layout
+
+__all__ = ["READ", "OperandBanks", "OutputBanks", "pair_layout", "read_layout"]
+
+
+def pair_layout(target: Target) -> data.StructLayout:
+    """A word of N2S: an operand, its index in its group, and whether it is none."""
+    return data.StructLayout({"value": 16, "index": bits_for(target.spec.pe.max_group - 1), "bubble": 1})
+
+
+def read_layout() -> data.StructLayout:
+    """Words that a store reads at once, from a place on from address to address or across the banks."""
+    return data.StructLayout({"half": 1, "place": 32, "across": 1})
+
+
+READ = read_layout()
+
+
+class OperandBanks(wiring.Component):
+    """W2E or N2S: a bank for each row or column, written ``lanes`` words at once, read from any address on.
+
+    A bank is as many memories as there are lanes, by the low bits of the address, so that neighbours are read and
+    written together wherever they begin. The answer to an ask of a cycle with ``en`` stands from the next cycle to that
+    after the next one with ``en``. ``half`` is what the array reads.
+    """
+
+    def __init__(self, target: Target, space: Space, lanes: int) -> None:
+        assert space in (Space.W2E, Space.N2S), space
+        self.space, self.lanes = space, lanes
+        self.size = target.size(space)
+        self.pairs = space == Space.N2S
+        self.words = 1 if self.pairs else target.spec.array.w2e_words
+        self.word = pair_layout(target) if self.pairs else data.StructLayout({"value": 16})
+        assert self.words <= lanes, f"{self.words} words are read at once, but {lanes} lanes hold neighbours"
+        ask = data.StructLayout({"valid": 1, "address": PLACE_ADDRESS_BITS})
+        super().__init__(
+            {
+                "write": In(write_layout(lanes)),
+                "writes": In(1),
+                "en": In(1),
+                "half": In(1),
+                "ask": In(ask).array(self.size.banks),
+                "words_read": Out(self.word).array(self.size.banks, self.words),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        lanes, shift = self.lanes, exact_log2(self.lanes)
+        deep = -(-self.size.depth // lanes)
+        w = self.write
+        bank, address = Signal(32 - PLACE_ADDRESS_BITS), Signal(PLACE_ADDRESS_BITS)
+        enabled, ours = Signal(lanes), Signal()
+        index = [Signal(range(HALVES * deep), name=f"index_{s}") for s in range(lanes)]
+        m.d.comb += [
+            bank.eq(w.place[PLACE_ADDRESS_BITS:]),
+            address.eq(w.place),
+            ours.eq(self.writes & (w.space == self.space)),
+        ]
+        for s in range(lanes):
+            behind = Signal(shift, name=f"behind_{s}")
+            m.d.comb += [
+                behind.eq(s - address[:shift]),
+                enabled[s].eq(Mux(w.across, behind == 0, behind < w.words)),
+                index[s].eq(Mux(w.half, deep, 0) + (address >> shift) + (~w.across & (s < address[:shift]))),
+            ]
+        for b in range(self.size.banks):
+            chosen, over = Signal(name=f"chosen_{b}"), Signal.like(bank, name=f"over_{b}")
+            m.d.comb += [over.eq(b - bank), chosen.eq(ours & Mux(w.across, over < w.words, bank == b))]
+            self._bank(m, b, chosen, over, enabled, index, deep)
+        return m
+
+    def _bank(self, m: Module, b: int, chosen: Any, over: Any, enabled: Any, index: list[Any], deep: int) -> None:
+        w, lanes, shift = self.write, self.lanes, exact_log2(self.lanes)
+        ask, low = self.ask[b], Signal(shift, name=f"low_{b}")
+        read = []
+        with m.If(self.en):
+            m.d.sync += low.eq(ask.address)
+        for s in range(lanes):
+            memory = Memory(shape=self.word, depth=HALVES * deep, init=[])
+            m.submodules[f"bank_{b}_{s}"] = memory
+            to, out = memory.write_port(), memory.read_port()
+            values = w.values.as_value()
+            own = values.word_select(s, 32)
+            m.d.comb += [
+                to.en.eq(chosen & enabled[s]),
+                to.addr.eq(index[s]),
+                to.data.value.eq(Mux(w.across, values.word_select(b % lanes, 32), own)[:16]),
+                out.en.eq(self.en),
+                out.addr.eq(Mux(self.half, deep, 0) + (ask.address >> shift) + (s < ask.address[:shift])),
+            ]
+            if self.pairs:
+                behind = Signal(shift, name=f"nth_{b}_{s}")
+                m.d.comb += [
+                    behind.eq(Mux(w.across, over, s - w.place[:shift])),
+                    to.data.index.eq(w.index + Mux(w.rising, behind, 0)),
+                    to.data.bubble.eq(w.bubble),
+                ]
+            read.append(out.data.as_value())
+        for i in range(self.words):
+            m.d.comb += self.words_read[b][i].eq(Array(read)[(low + i)[:shift]])
+
+
+class OutputBanks(wiring.Component):
+    """OUTPUT: a bank for each column and half. The array has its own half, a store reads the other one.
+
+    ``start`` begins a product, whose words go to address 0 on, column by column, and to 0 again after ``turn`` words
+    (0: never); ``beyond``: one that the half does not hold. A partial sum that is asked for in a cycle with ``en``
+    stands from the next one on; a word that leaves in that cycle is in it. What a store asks for in a cycle stands in
+    the next: in lane ``x`` the word whose bank, ``across``, or address is ``x`` modulo the lanes.
+    """
+
+    def __init__(self, target: Target, lanes: int) -> None:
+        self.size, self.lanes = target.size(Space.OUTPUT), lanes
+        ask = data.StructLayout({"valid": 1, "address": PLACE_ADDRESS_BITS})
+        leaving = data.StructLayout({"valid": 1, "word": 32})
+        super().__init__(
+            {
+                "start": In(1),
+                "half": In(1),
+                "turn": In(PLACE_ADDRESS_BITS + 1),
+                "en": In(1),
+                "south": In(leaving).array(self.size.banks),
+                "sums_ask": In(ask).array(self.size.banks),
+                "sums": Out(32).array(self.size.banks),
+                "read": In(READ),
+                "lanes_read": Out(32).array(lanes),
+                "beyond": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        banks, depth, lanes = self.size.banks, self.size.depth, self.lanes
+        bank, address = self.read.place[PLACE_ADDRESS_BITS:], self.read.place[:PLACE_ADDRESS_BITS]
+        base, half, across = Signal(range(banks)), Signal(), Signal()
+        m.d.sync += [base.eq(bank), half.eq(self.read.half), across.eq(self.read.across)]
+        shown, overrun = [], Signal(banks)
+        for c in range(banks):
+            place, asked = Signal(PLACE_ADDRESS_BITS + 1, name=f"place_{c}"), Signal(name=f"asked_{c}")
+            leaving, ask = self.south[c], self.sums_ask[c]
+            with m.If(leaving.valid):
+                m.d.sync += place.eq(Mux(place + 1 == self.turn, 0, place + 1))
+            with m.If(self.start):
+                m.d.sync += place.eq(0)
+            m.d.comb += overrun[c].eq(leaving.valid & (place >= depth))
+            halves = []
+            for h in range(HALVES):
+                memory = Memory(shape=32, depth=depth, init=[])
+                m.submodules[f"bank_{c}_{h}"] = memory
+                to = memory.write_port()
+                out = memory.read_port(transparent_for=[to])
+                own = Signal(name=f"own_{c}_{h}")
+                m.d.comb += [
+                    own.eq(self.half == h),
+                    to.en.eq(own & leaving.valid & ~overrun[c]),
+                    to.addr.eq(place),
+                    to.data.eq(leaving.word),
+                    out.addr.eq(Mux(own & asked, ask.address, address)),
+                    out.en.eq(Mux(own & asked, self.en, 1)),
+                ]
+                halves.append(out.data)
+            m.d.comb += [asked.eq(ask.valid), self.sums[c].eq(Mux(self.half, halves[1], halves[0]))]
+            word = Signal(32, name=f"shown_{c}")
+            m.d.comb += word.eq(Mux(half, halves[1], halves[0]))
+            shown.append(word)
+        m.d.comb += self.beyond.eq(overrun.any())
+        # a lane shows, of the banks that are it modulo the lanes, the next from the base on
+        for x in range(lanes):
+            mine = list(range(x, banks, lanes))
+            turn = Signal(range(max(2, -(-banks // lanes) + 1)), name=f"turn_{x}")
+            shift = exact_log2(lanes)
+            single = Array(shown)[base]
+            m.d.comb += turn.eq((base >> shift) + (base[:shift] > x))
+            wide = Array([shown[b] for b in mine])[turn] if mine else 0
+            m.d.comb += self.lanes_read[x].eq(Mux(across, wide, single))
+        return m

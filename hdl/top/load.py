@@ -1,0 +1,344 @@
+"""The unit that loads: lines of memory into the spaces on chip (docs/isa.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth import Array, Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for, exact_log2
+
+from ...dataflow.program.control import MachineError
+from ...dataflow.program.isa import COUNTS, Unit
+from ...dataflow.program.spaces import LOADED, PLACE_ADDRESS_BITS, Form, Space, Target
+from ...workloads.sparsity import MAX_GROUP
+from ..blocks.fp.units import OPERAND_UNITS
+from .axi import ADDRESS_BITS, Axi4
+from .command import command_layout
+from .lines import OFFSET_BITS, WORDS_BITS
+from .places import Places, plan_of
+from .reader import Reader
+
+__all__ = ["LoadUnit", "write_layout"]
+
+_SIDE_BY_SIDE = (Space.W2E, Space.N2S)
+"""Spaces that take words of one bank side by side; the others take one a cycle there."""
+_SINGLE = (Space.BIAS, Space.CONSTANTS)
+"""Spaces of one bank."""
+MINUS_ZERO = {16: 0x8000, 32: 0x80000000}
+
+
+def write_layout(lanes: int) -> data.StructLayout:
+    """``words`` of a space, from ``place`` on from address to address, or ``across`` the banks.
+
+    ``values[x]`` is of the word whose bank (across) or address is ``x`` modulo the lanes. Pairs: ``index`` of the first
+    word, one more from word to word where ``rising``; ``bubble``: of all.
+    """
+    return data.StructLayout(
+        {
+            "space": 4,
+            "half": 1,
+            "place": 32,
+            "across": 1,
+            "words": bits_for(lanes),
+            "values": data.ArrayLayout(32, lanes),
+            "index": bits_for(MAX_GROUP - 1),
+            "rising": 1,
+            "bubble": 1,
+        }
+    )
+
+
+class LoadUnit(wiring.Component):
+    """Runs the commands of `Unit.LOAD` one at a time; ``done`` is up in the cycle in which the last word is written.
+
+    A beat of memory is placed in a cycle, in as many as it has pieces where words do not lie side by side, or as it
+    has pairs. With ``error`` not 0 the unit stands still until reset, and nothing that was wrong has been written;
+    ``value`` is the offset or place.
+    """
+
+    def __init__(self, target: Target, beat_bytes: int, *, outstanding: int = 32) -> None:
+        self.target, self.beat_bytes, self.outstanding = target, beat_bytes, outstanding
+        self.lanes = beat_bytes // 2
+        bus = Axi4(beat_bytes).members
+        super().__init__(
+            {
+                "command": In(stream.Signature(command_layout(Unit.LOAD))),
+                "base": In(ADDRESS_BITS),
+                "size": In(OFFSET_BITS),
+                "ar": bus["ar"],
+                "r": bus["r"],
+                "write": Out(write_layout(self.lanes)),
+                "writes": Out(1),
+                "done": Out(1),
+                "busy": Out(1),
+                "error": Out(4),
+                "value": Out(32),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.reader = reader = Reader(self.beat_bytes, outstanding=self.outstanding)
+        m.submodules.places = places = Places(self.lanes)
+        c = Signal(command_layout(Unit.LOAD), reset_less=True)
+        begins, runs = Signal(), Signal()
+        chunk = self._chunk_layout()
+        taken, now = Signal(chunk), Signal(chunk)
+        m.d.comb += [self.command.ready.eq(~begins & ~runs & (self.error == 0)), self.busy.eq(begins | runs)]
+        wiring.connect(m, reader.ar, wiring.flipped(self.ar))
+        wiring.connect(m, wiring.flipped(self.r), reader.r)
+        self._start(m, c, begins, runs, reader, places)
+        self._chunks(m, c, runs, reader, places, now)
+        passes = self._require(m, c, begins, reader, now)
+        m.d.sync += [taken.eq(now), taken.valid.eq(now.valid & passes)]
+        self._place(m, c, taken)
+        with m.If(self.done):
+            m.d.sync += runs.eq(0)
+        return m
+
+    def _chunk_layout(self) -> data.StructLayout:
+        """Words that are placed in a cycle: lanes of a beat from ``start`` on."""
+        return data.StructLayout(
+            {
+                "valid": 1,
+                "last": 1,
+                "lanes": data.ArrayLayout(16, self.lanes),
+                "start": bits_for(self.lanes - 1),
+                "words": bits_for(self.lanes),
+                "place": 32,
+                "across": 1,
+                "index": bits_for(MAX_GROUP - 1),
+            }
+        )
+
+    def _start(self, m: Module, c: Any, begins: Any, runs: Any, reader: Any, places: Any) -> None:
+        """A command is taken, and a cycle later its transfer begins."""
+        units = Signal(WORDS_BITS)
+        blank = c.form == Form.BLANK
+        with m.Switch(c.form):
+            with m.Case(Form.FP32):
+                m.d.comb += units.eq(c.words << 1)
+            with m.Case(Form.PAIR):
+                m.d.comb += units.eq(c.words + ((self._index_bits(c.words) + 15) >> 4))
+            with m.Default():
+                m.d.comb += units.eq(c.words)
+        transfer = reader.transfer.payload
+        along, across = (Signal(name=f"allow_{name}") for name in ("along", "across"))
+        m.d.comb += [
+            reader.base.eq(self.base),
+            reader.size.eq(self.size),
+            reader.blank.eq(blank),
+            reader.transfer.valid.eq(begins & (self.error == 0)),
+            transfer.address.eq(Mux(blank, 0, c.address)),
+            transfer.words.eq(units),
+            *(transfer.counts[i].eq(c[f"count{i}"]) for i in range(COUNTS)),
+            *(transfer.steps[i].eq(Mux(blank, 0, c[f"step{i}"])) for i in range(COUNTS)),
+            places.begin.eq(begins),
+            *plan_of(c, places.plan),
+            along.eq(Cat(*[c.space == space for space in _SIDE_BY_SIDE]).any()),
+            across.eq(~Cat(*[c.space == space for space in _SINGLE]).any()),
+            places.allow_along.eq(along),
+            places.allow_across.eq(across),
+        ]
+        with m.If(self.command.valid & self.command.ready):
+            m.d.sync += [c.eq(self.command.payload), begins.eq(1)]
+        with m.If(begins):
+            m.d.sync += [begins.eq(0), runs.eq(1)]
+
+    def _index_bits(self, words: Any) -> Any:
+        """Bits of the indices of so many pairs."""
+        each = 0 if self.target.pattern is None else self.target.pattern.index_bits
+        return sum((words << i for i in range(each.bit_length()) if each >> i & 1), start=0) if each else words & 0
+
+    def _chunks(self, m: Module, c: Any, runs: Any, reader: Any, places: Any, now: Any) -> None:
+        """What is placed in this cycle."""
+        beat, lanes = reader.beats.payload, self.lanes
+        wide, pairs = Signal(), Signal()
+        fresh, at = Signal(init=1), Signal(range(lanes))
+        first, start, end = (Signal(range(lanes), name=name) for name in ("first_word", "start_word", "end_word"))
+        left, some = Signal(range(lanes + 1)), Signal(range(lanes + 1))
+        position, run_left = Signal(range(MAX_GROUP + 1)), Signal(24)
+        grouped, in_group = Signal(), Signal(range(MAX_GROUP + 1))
+        goes, whole = Signal(), Signal()
+        m.d.comb += [
+            wide.eq(c.form == Form.FP32),
+            pairs.eq(c.form == Form.PAIR),
+            first.eq(Mux(wide, beat.of.first >> 1, beat.of.first)),
+            start.eq(Mux(fresh, first, at)),
+            end.eq(Mux(wide, beat.of.end >> 1, beat.of.end)),
+            left.eq(end - start + 1),
+            grouped.eq((c.space == Space.N2S) & (c.form == Form.OPERAND) & (c.group != 1)),
+            in_group.eq(Mux(run_left < (c.group - position).as_unsigned(), run_left, c.group - position)),
+            some.eq(Mux(left < places.words, left, places.words)),
+        ]
+        words = Signal(range(lanes + 1))
+        m.d.comb += [
+            words.eq(Mux(grouped & ~c.across & (in_group < some), in_group, some)),
+            goes.eq(runs & reader.beats.valid & ~pairs & (self.error == 0)),
+            whole.eq(words == left),
+        ]
+        pair = self._pairs(m, c, runs, reader, pairs)
+        m.d.comb += [
+            reader.beats.ready.eq(Mux(pairs, pair.takes, goes & whole)),
+            now.valid.eq(Mux(pairs, pair.valid, goes)),
+            now.last.eq(Mux(pairs, pair.last, whole & beat.of.last)),
+            now.start.eq(Mux(pairs, 0, start)),
+            now.words.eq(Mux(pairs, 1, words)),
+            now.place.eq(places.place),
+            now.across.eq(places.across),
+            now.index.eq(Mux(pairs, pair.index, Mux(grouped, position, 0))),
+            *(now.lanes[i].eq(beat.data.word_select(i, 16)) for i in range(1, lanes)),
+            now.lanes[0].eq(Mux(pairs, pair.value, beat.data[:16])),
+            places.take.eq(Mux(now.valid, now.words, 0)),
+            places.line_end.eq(now.valid & Mux(pairs, pair.line_end, whole & beat.of.line_end)),
+        ]
+        with m.If(goes):
+            m.d.sync += [fresh.eq(whole), at.eq(start + words)]
+        stepped = Signal(range(MAX_GROUP + 2 + lanes))
+        by, run_over, group_over = Signal.like(words), Signal(), Signal()
+        m.d.comb += [
+            # along a line its words count, across lines each line does
+            by.eq(Mux(c.across, 1, words)),
+            stepped.eq(position + by),
+            run_over.eq(run_left == by),
+            group_over.eq(stepped == c.group),
+        ]
+        with m.If(goes & grouped & (~c.across | places.line_end)):
+            m.d.sync += [
+                position.eq(Mux(run_over | group_over, 0, stepped)),
+                run_left.eq(Mux(run_over, c.run, run_left - by)),
+            ]
+            with m.If(places.line_end & ~c.across):
+                m.d.sync += [position.eq(0), run_left.eq(c.run)]
+        with m.If(~runs):
+            m.d.sync += [position.eq(0), run_left.eq(c.run), fresh.eq(1)]
+
+    def _pairs(self, m: Module, c: Any, runs: Any, reader: Any, pairs: Any) -> Any:
+        """Pairs side by side, of bits that do not divide a beat, out of a buffer of bits, one a cycle."""
+        beat, lanes = reader.beats.payload, self.lanes
+        out = Signal(
+            data.StructLayout(
+                {"takes": 1, "valid": 1, "last": 1, "line_end": 1, "value": 16, "index": bits_for(MAX_GROUP - 1)}
+            ),
+            name="pair",
+        )
+        if self.target.pattern is None:
+            return out
+        bits = 16 + self.target.pattern.index_bits
+        room = 16 * lanes + bits - 1
+        held, fill = Signal(room), Signal(range(room + 1))
+        ends, last = Signal(), Signal()
+        left = Signal(24)
+        fresh, count = Signal(16 * lanes), Signal(range(lanes + 1))
+        m.d.comb += [
+            out.valid.eq(runs & pairs & (fill >= bits) & (self.error == 0)),
+            out.value.eq(held[:16]),
+            out.index.eq(held[16:bits]),
+            out.line_end.eq(left == 1),
+            out.last.eq(last & out.line_end),
+            # what a line leaves over is dropped with its last pair, so the next line waits for that
+            out.takes.eq(runs & pairs & reader.beats.valid & (fill < bits) & ~ends),
+            count.eq(beat.of.end - beat.of.first + 1),
+            fresh.eq(beat.data >> (beat.of.first << 4)),
+        ]
+        with m.If(out.valid):
+            m.d.sync += [held.eq(held >> bits), fill.eq(fill - bits), left.eq(left - 1)]
+            with m.If(out.line_end):
+                m.d.sync += [held.eq(0), fill.eq(0), left.eq(c.words), ends.eq(0)]
+        with m.Elif(out.takes):
+            mask = Signal(16 * lanes)
+            m.d.comb += mask.eq((1 << (count << 4)) - 1)
+            m.d.sync += [
+                held.eq(held | ((fresh & mask) << fill[: bits_for(bits - 1)])),
+                fill.eq(fill + (count << 4)),
+                ends.eq(beat.of.line_end),
+                last.eq(beat.of.last),
+            ]
+        with m.If(~runs):
+            m.d.sync += [held.eq(0), fill.eq(0), ends.eq(0), left.eq(c.words)]
+        return out
+
+    def _require(self, m: Module, c: Any, begins: Any, reader: Any, now: Any) -> Any:
+        """Errors: of the command where it begins, of places and memory as they come; whether the words are none."""
+        operand = Cat(c.space == Space.W2E, c.space == Space.N2S).any()
+        contradicts, misaligned, outside, last = Signal(), Signal(), Signal(), Signal(32)
+        m.d.comb += [
+            contradicts.eq(
+                ~Cat(*[c.space == space for space in LOADED]).any()
+                | ((c.form == Form.PAIR) & ((c.space != Space.N2S) | (self.target.pattern is None)))
+                | ((c.form == Form.FP32) & operand)
+                | c.reduce
+            ),
+            misaligned.eq(
+                (c.form != Form.BLANK)
+                & (
+                    c.address[0]
+                    | Cat(*[c[f"step{i}"][0] for i in range(COUNTS)]).any()
+                    | ((c.form == Form.FP32) & (c.address[1] | Cat(*[c[f"step{i}"][1] for i in range(COUNTS)]).any()))
+                )
+            ),
+            last.eq(now.place + Mux(now.across, (now.words - 1).as_unsigned() << PLACE_ADDRESS_BITS, now.words - 1)),
+        ]
+        with m.Switch(c.space):
+            for space in LOADED:
+                size = self.target.size(space)
+                with m.Case(space):
+                    m.d.comb += outside.eq(
+                        (last[PLACE_ADDRESS_BITS:] >= size.banks) | (last[:PLACE_ADDRESS_BITS] >= size.depth)
+                    )
+        with m.If(self.error == 0):
+            with m.If(begins & contradicts):
+                m.d.sync += [self.error.eq(MachineError.COMMAND), self.value.eq(0)]
+            with m.Elif(begins & misaligned):
+                m.d.sync += [self.error.eq(MachineError.ALIGNMENT), self.value.eq(c.address)]
+            with m.Elif(now.valid & outside):
+                m.d.sync += [self.error.eq(MachineError.PLACE), self.value.eq(last)]
+            with m.Elif(reader.outside):
+                m.d.sync += [self.error.eq(MachineError.WINDOW), self.value.eq(reader.address)]
+            with m.Elif(reader.failed):
+                m.d.sync += [self.error.eq(MachineError.READ), self.value.eq(reader.address)]
+        return ~outside
+
+    def _place(self, m: Module, c: Any, taken: Any) -> None:
+        """Widened where the space has FP32, and turned so that each lane stands where it is written."""
+        lanes, shift = self.lanes, exact_log2(self.lanes)
+        operand, wide, blank = Signal(), Signal(), Signal()
+        again = Signal.like(taken)
+        m.d.sync += again.eq(taken)
+        m.d.comb += [
+            operand.eq((c.space == Space.W2E) | (c.space == Space.N2S)),
+            wide.eq(c.form == Form.FP32),
+            blank.eq(c.form == Form.BLANK),
+        ]
+        values = [Signal(32, name=f"value_{i}") for i in range(lanes)]
+        units = OPERAND_UNITS[self.target.spec.pe.format]
+        for i, value in enumerate(values):
+            widen = units.widen(1)
+            m.submodules[f"widen_{i}"] = widen
+            as_wide = Cat(again.lanes[2 * i], again.lanes[2 * i + 1]) if i < lanes // 2 else 0
+            minus_zero = Mux(operand, MINUS_ZERO[16], MINUS_ZERO[32])
+            m.d.comb += [
+                widen.half.eq(taken.lanes[i]),
+                value.eq(Mux(blank, minus_zero, Mux(operand, again.lanes[i], Mux(wide, as_wide, widen.value)))),
+            ]
+        origin, turn = Signal(shift), Signal(shift)
+        m.d.comb += [
+            origin.eq(Mux(again.across, again.place[PLACE_ADDRESS_BITS:], again.place)),
+            turn.eq(again.start - origin),
+        ]
+        out = self.write
+        m.d.sync += [
+            self.writes.eq(again.valid),
+            self.done.eq(again.valid & again.last),
+            out.space.eq(c.space),
+            out.half.eq(c.half),
+            out.place.eq(again.place),
+            out.across.eq(again.across),
+            out.words.eq(again.words),
+            out.index.eq(again.index),
+            out.rising.eq(~c.across & (c.form == Form.OPERAND) & (c.group != 1)),
+            out.bubble.eq(blank),
+            *(out.values[x].eq(Array(values)[(turn + x)[:shift]]) for x in range(lanes)),
+        ]

@@ -1,0 +1,270 @@
+"""The unit that stores: lines of memory out of the spaces on chip (docs/isa.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth import Array, Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for, exact_log2
+
+from ...dataflow.program.control import MachineError
+from ...dataflow.program.isa import COUNTS, Unit
+from ...dataflow.program.spaces import BIAS_WORDS, PLACE_ADDRESS_BITS, STORED, Form, Space, Target
+from ..blocks.fp.add import Fp32Add
+from ..blocks.fp.units import OPERAND_UNITS
+from .axi import ADDRESS_BITS, Axi4
+from .banks import READ
+from .command import command_layout
+from .lines import OFFSET_BITS
+from .places import Places, plan_of
+from .queue import Queue
+from .writer import Writer
+
+__all__ = ["ADD", "NARROW", "PIPELINE", "StoreUnit"]
+
+ADD, NARROW = 4, 2
+"""Cycles of the adder of the bias, and of the rounding to an operand."""
+PIPELINE = 2 + ADD + NARROW
+"""Cycles from that in which words are asked for to that in which they are on their way into a beat."""
+_ROOM = 16
+"""Beats that wait for memory; at least those that the pipeline can hold."""
+
+
+class StoreUnit(wiring.Component):
+    """Runs the commands of `Unit.STORE` one at a time; ``done`` is up in the cycle in which memory has answered all.
+
+    ``read`` asks the space ``space`` for words, which stand at ``lanes_read`` in the next cycle as `OutputBanks` has
+    them; so does ``bias_place`` ask BIAS for ``lanes`` words in order. A beat is gathered in as many cycles as it has
+    pieces of words that lie side by side across the banks. ``nonfinite`` is up for a cycle in which a watched store
+    passes on an Inf or NaN.
+    """
+
+    def __init__(self, target: Target, beat_bytes: int, *, outstanding: int = 32) -> None:
+        self.target, self.beat_bytes, self.outstanding = target, beat_bytes, outstanding
+        self.lanes = beat_bytes // 2
+        bus = Axi4(beat_bytes).members
+        super().__init__(
+            {
+                "command": In(stream.Signature(command_layout(Unit.STORE))),
+                "base": In(ADDRESS_BITS),
+                "size": In(OFFSET_BITS),
+                "aw": bus["aw"],
+                "w": bus["w"],
+                "b": bus["b"],
+                "space": Out(4),
+                "read": Out(READ),
+                "lanes_read": In(32).array(self.lanes),
+                "bias_half": Out(1),
+                "bias_place": Out(bits_for(BIAS_WORDS)),
+                "bias_read": In(32).array(self.lanes),
+                "done": Out(1),
+                "busy": Out(1),
+                "nonfinite": Out(1),
+                "error": Out(4),
+                "value": Out(32),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.writer = writer = Writer(self.beat_bytes, outstanding=self.outstanding)
+        m.submodules.places = places = Places(self.lanes)
+        m.submodules.gathered = gathered = Queue(8 * self.beat_bytes, _ROOM)
+        c = Signal(command_layout(Unit.STORE), reset_less=True)
+        begins, runs = Signal(), Signal()
+        for name in ("aw", "w"):
+            wiring.connect(m, getattr(writer, name), wiring.flipped(getattr(self, name)))
+        wiring.connect(m, wiring.flipped(self.b), writer.b)
+        wiring.connect(m, gathered.out, writer.beats)
+        m.d.comb += [
+            self.command.ready.eq(~begins & ~runs & (self.error == 0)),
+            self.busy.eq(begins | runs),
+            self.done.eq(writer.done),
+            self.space.eq(c.space),
+        ]
+        self._start(m, c, begins, runs, writer, places)
+        piece = Signal(self._piece_layout())
+        self._pieces(m, c, runs, writer, places, gathered, piece)
+        passes = self._require(m, c, begins, writer, places, piece)
+        self._pipeline(m, c, piece, passes, gathered)
+        with m.If(writer.done):
+            m.d.sync += runs.eq(0)
+        return m
+
+    def _piece_layout(self) -> data.StructLayout:
+        """Words that are asked for in a cycle, and the lanes of the beat that they become."""
+        lane = exact_log2(self.lanes)
+        return data.StructLayout({"valid": 1, "start": lane, "origin": lane, "words": lane + 1, "ends": 1})
+
+    def _start(self, m: Module, c: Any, begins: Any, runs: Any, writer: Any, places: Any) -> None:
+        transfer = writer.transfer.payload
+        m.d.comb += [
+            writer.base.eq(self.base),
+            writer.size.eq(self.size),
+            writer.transfer.valid.eq(begins & (self.error == 0)),
+            transfer.address.eq(c.address),
+            transfer.words.eq(Mux(c.form == Form.FP32, c.words << 1, c.words)),
+            *(transfer.counts[i].eq(c[f"count{i}"]) for i in range(COUNTS)),
+            *(transfer.steps[i].eq(c[f"step{i}"]) for i in range(COUNTS)),
+            places.begin.eq(begins),
+            *plan_of(c, places.plan),
+            places.allow_along.eq(0),
+            places.allow_across.eq(1),
+        ]
+        with m.If(self.command.valid & self.command.ready):
+            m.d.sync += [c.eq(self.command.payload), begins.eq(1)]
+        with m.If(begins):
+            m.d.sync += [begins.eq(0), runs.eq(1)]
+
+    def _pieces(self, m: Module, c: Any, runs: Any, writer: Any, places: Any, gathered: Any, piece: Any) -> None:
+        """Asks for the next words of the beat that is gathered, while there is room for all beats on their way."""
+        lanes, ask = self.lanes, writer.asks.payload
+        wide = c.form == Form.FP32
+        fresh, at, word = Signal(init=1), Signal(range(lanes)), Signal(24)
+        first, start, end = (Signal(range(lanes), name=f"{name}_word") for name in ("first", "start", "end"))
+        left, room = Signal(range(lanes + 1)), Signal(range(_ROOM + 1), init=_ROOM)
+        out = Signal()
+        bank = self.read.place[PLACE_ADDRESS_BITS:]
+        m.d.comb += [
+            first.eq(Mux(wide, ask.first >> 1, ask.first)),
+            start.eq(Mux(fresh, first, at)),
+            end.eq(Mux(wide, ask.end >> 1, ask.end)),
+            left.eq(end - start + 1),
+            piece.valid.eq(runs & writer.asks.valid & (room != 0) & (self.error == 0)),
+            piece.start.eq(start),
+            piece.words.eq(Mux(left < places.words, left, places.words)),
+            piece.ends.eq(piece.words == left),
+            piece.origin.eq(Mux(places.across, bank, self.read.place)),
+            writer.asks.ready.eq(piece.valid & piece.ends),
+            places.take.eq(Mux(piece.valid, piece.words, 0)),
+            places.line_end.eq(writer.asks.ready & ask.line_end),
+            self.read.half.eq(c.half),
+            self.read.place.eq(places.place),
+            self.read.across.eq(places.across),
+            self.bias_half.eq(c.bias_half),
+            self.bias_place.eq(c.bias_place + word),
+            out.eq(gathered.out.valid & gathered.out.ready),
+        ]
+        m.d.sync += room.eq(room + out - writer.asks.ready)
+        with m.If(piece.valid):
+            m.d.sync += [
+                fresh.eq(piece.ends),
+                at.eq(start + piece.words),
+                word.eq(Mux(places.line_end, 0, word + piece.words)),
+            ]
+        with m.If(~runs):
+            m.d.sync += [fresh.eq(1), word.eq(0)]
+
+    def _require(self, m: Module, c: Any, begins: Any, writer: Any, places: Any, piece: Any) -> Any:
+        """Errors; whether the piece is none."""
+        contradicts, misaligned, outside, last = Signal(), Signal(), Signal(), Signal(32)
+        sizes = {space: self.target.size(space) for space in STORED}
+        m.d.comb += [
+            contradicts.eq(
+                ~Cat(*[c.space == space for space in STORED]).any()
+                | (c.form == Form.PAIR)
+                | (c.form == Form.BLANK)
+                | ((c.bias | c.relu) & (c.space != Space.OUTPUT))
+            ),
+            misaligned.eq(
+                c.address[0]
+                | Cat(*[c[f"step{i}"][0] for i in range(COUNTS)]).any()
+                | ((c.form == Form.FP32) & (c.address[1] | Cat(*[c[f"step{i}"][1] for i in range(COUNTS)]).any()))
+            ),
+            last.eq(places.place + Mux(places.across, (piece.words - 1).as_unsigned() << PLACE_ADDRESS_BITS, 0)),
+        ]
+        with m.Switch(c.space):
+            for space, size in sizes.items():
+                with m.Case(space):
+                    m.d.comb += outside.eq(
+                        (last[PLACE_ADDRESS_BITS:] >= size.banks) | (last[:PLACE_ADDRESS_BITS] >= size.depth)
+                    )
+        with m.If(self.error == 0):
+            with m.If(begins & contradicts):
+                m.d.sync += [self.error.eq(MachineError.COMMAND), self.value.eq(0)]
+            with m.Elif(begins & misaligned):
+                m.d.sync += [self.error.eq(MachineError.ALIGNMENT), self.value.eq(c.address)]
+            with m.Elif(piece.valid & outside):
+                m.d.sync += [self.error.eq(MachineError.PLACE), self.value.eq(last)]
+            with m.Elif(writer.outside):
+                m.d.sync += [self.error.eq(MachineError.WINDOW), self.value.eq(writer.address)]
+            with m.Elif(writer.failed):
+                m.d.sync += [self.error.eq(MachineError.WRITE), self.value.eq(writer.address)]
+        return ~outside
+
+    def _pipeline(self, m: Module, c: Any, piece: Any, passes: Any, gathered: Any) -> None:
+        """Words, read, turned to their lanes, with their bias, the ReLU, narrowed; put together to beats."""
+        lanes = self.lanes
+        steps = [piece]
+        for i in range(PIPELINE):
+            later = Signal.like(piece, name=f"piece_{i}")
+            m.d.sync += later.eq(steps[-1])
+            if i == 0:
+                m.d.sync += later.valid.eq(piece.valid & passes)
+            steps.append(later)
+        read, done = steps[1], steps[-1]
+        turn = Signal(exact_log2(lanes))
+        m.d.comb += turn.eq(read.origin - read.start)
+        units = OPERAND_UNITS[self.target.spec.pe.format]
+        words, narrow_words, flags = [], [], []
+        for lane in range(lanes):
+            shown, bias = Signal(32, name=f"shown_{lane}"), Signal(32, name=f"bias_{lane}")
+            m.d.sync += [
+                shown.eq(Array(self.lanes_read)[(turn + lane)[: len(turn)]]),
+                bias.eq(Array(self.bias_read)[(lane - read.start)[: len(turn)]]),
+            ]
+            m.submodules[f"add_{lane}"] = add = Fp32Add(ADD, subnormals=True)
+            m.submodules[f"narrow_{lane}"] = narrow = units.narrow(NARROW)
+            plain: Any = shown
+            for i in range(ADD):
+                later = Signal(32, name=f"shown_{lane}_{i}")
+                m.d.sync += later.eq(plain)
+                plain = later
+            total, kept = Signal(32, name=f"total_{lane}"), Signal(32, name=f"kept_{lane}")
+            nan = (total[23:31] == 0xFF) & total[:23].any()
+            positive = ~total[31] & total[:31].any()
+            m.d.comb += [
+                add.a.eq(shown),
+                add.b.eq(bias),
+                total.eq(Mux(c.bias, add.sum, plain)),
+                kept.eq(Mux(c.relu & ~(nan | positive), 0, total)),
+                narrow.value.eq(kept),
+            ]
+            wide: Any = kept
+            for i in range(NARROW):
+                later = Signal(32, name=f"kept_{lane}_{i}")
+                m.d.sync += later.eq(wide)
+                wide = later
+            words.append(wide)
+            narrow_words.append(narrow.half)
+            infinite = Signal(name=f"infinite_{lane}")
+            behind = Signal(exact_log2(lanes), name=f"behind_{lane}")
+            of = self.target.spec.pe.operand.infinity
+            m.d.comb += [
+                behind.eq(lane - done.start),
+                infinite.eq(
+                    (behind < done.words) & Mux(c.form == Form.FP32, wide[23:31] == 0xFF, (narrow.half & of) == of)
+                ),
+            ]
+            flags.append(infinite)
+        beat = Signal(8 * self.beat_bytes)
+        now = Signal.like(beat)
+        for lane in range(lanes):  # 16 bits of a beat
+            whole, behind = Signal(name=f"of_piece_{lane}"), Signal(exact_log2(lanes), name=f"word_behind_{lane}")
+            wide_lane = words[lane // 2].word_select(lane % 2, 16)
+            m.d.comb += [
+                behind.eq(Mux(c.form == Form.FP32, lane // 2, lane) - done.start),
+                whole.eq(behind < done.words),
+                now.word_select(lane, 16).eq(
+                    Mux(whole, Mux(c.form == Form.FP32, wide_lane, narrow_words[lane]), beat.word_select(lane, 16))
+                ),
+            ]
+        with m.If(done.valid):
+            m.d.sync += beat.eq(now)
+        m.d.comb += [
+            gathered.into.payload.eq(now),
+            gathered.into.valid.eq(done.valid & done.ends),
+            self.nonfinite.eq(done.valid & c.watch & Cat(*flags).any()),
+        ]

@@ -1,0 +1,352 @@
+"""The accelerator's values: every command of a program executed on real memory and spaces, bit for bit.
+
+What a command does to its spaces is docs/design/accelerator.md; when it does it is `sequencer.py`. Words on chip that
+nothing has written are NaNs, so that a program which reads one shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, assert_never
+
+import numpy as np
+import numpy.typing as npt
+
+from ...dataflow.program.commands import Command, ProgramError
+from ...dataflow.program.control import MachineError
+from ...dataflow.program.instruction import Instruction
+from ...dataflow.program.isa import Unit
+from ...dataflow.program.legal import check_command
+from ...dataflow.program.spaces import COLUMN_BEATS, HALVES, Form, Space, Target
+from ...dataflow.program.transfers import (
+    banks_and_addresses,
+    indices_of,
+    line_addresses,
+    line_places,
+    reduces,
+    word_bytes,
+)
+from ...dataflow.program.vector_operations import Slot, VectorOpcode
+from ...workloads.errors import InputError
+from ..array import canonical
+from ..compact import BUBBLE, compress
+from ..engines import step_rule
+from ..operand import narrow, operand_type, widen
+from .sequencer import run_commands
+
+__all__ = ["Chip"]
+
+Words = npt.NDArray[Any]
+Single = npt.NDArray[np.float32]
+_POISON16, _POISON32 = 0x7FFF, 0x7FFFFFFF
+_PAIRS = (Space.N2S, Space.PAIRS)
+_quiet = np.errstate(all="ignore")
+
+
+class Chip:
+    """A machine with ``memory``, uint8 [bytes], the window that its programs may touch; it is changed in place.
+
+    ``values[space]`` uint16 or uint32 [half, bank, address], of pairs with ``indices[space]`` uint8 beside.
+    ``nonfinite`` says whether a watched store has passed on an Inf or NaN since the program began.
+    """
+
+    def __init__(self, target: Target, memory: npt.NDArray[np.uint8]) -> None:
+        if memory.dtype != np.uint8 or memory.ndim != 1 or len(memory) % 4:
+            raise InputError(f"memory must be uint8, a multiple of 4 bytes, not {memory.dtype} {list(memory.shape)}")
+        self.target, self.memory = target, memory
+        self.format = target.spec.pe.format
+        self.nonfinite = False
+        self.values: dict[Space, Words] = {}
+        self.indices: dict[Space, npt.NDArray[np.uint8]] = {}
+        for space in Space:
+            size = target.size(space)
+            shape = (HALVES, size.banks, size.depth)
+            operand = space in (Space.W2E, *_PAIRS)
+            self.values[space] = np.full(
+                shape, _POISON16 if operand else _POISON32, np.uint16 if operand else np.uint32
+            )
+            if space in _PAIRS:
+                self.indices[space] = np.zeros(shape, np.uint8)
+
+    def run(self, instructions: Sequence[Instruction]) -> int:
+        """Execute a program; gives the number of its commands. One that breaks a rule is a `ProgramError`."""
+        self.nonfinite = False
+        units = {
+            Unit.LOAD: self.load,
+            Unit.STORE: self.store,
+            Unit.PRODUCT: self.product,
+            Unit.VECTOR: self.vector,
+            Unit.UPDATE: self.update,
+        }
+        return run_commands(instructions, {unit: self._checked(do) for unit, do in units.items()})
+
+    def _checked(self, do: Any) -> Any:
+        def run(command: Command) -> None:
+            check_command(command, self.target, len(self.memory))
+            do(command)
+
+        return run
+
+    def load(self, c: Command) -> None:
+        """Memory to a space."""
+        space, form = Space(c.space), Form(c.form)
+        bank, address = banks_and_addresses(line_places(c, self.target))
+        indices: Any = 0
+        match form:
+            case Form.BLANK:
+                wide = space != Space.W2E and space not in _PAIRS
+                words: Words = np.full(bank.shape, 0x80000000 if wide else 0x8000, np.uint32)
+                indices = BUBBLE
+            case Form.OPERAND:
+                words = self._read(c, 2).view(np.uint16)[..., 0]
+                if reduces(c):
+                    words, indices = self._reduced(c, words)
+                elif space == Space.N2S:
+                    indices = indices_of(c)
+                elif space != Space.W2E:
+                    words = widen(words.view(operand_type(self.target.spec.pe))).view(np.uint32)
+            case Form.FP32:
+                words = self._read(c, 4).view(np.uint32)[..., 0]
+            case Form.PAIR:
+                words, indices = self._read_pairs(c)
+            case _:
+                assert_never(form)
+        self.values[space][c.half, bank, address] = words
+        if space in _PAIRS:
+            self.indices[space][c.half, bank, address] = indices
+
+    def _read(self, c: Command, each: int) -> npt.NDArray[np.uint8]:
+        """Bytes of the words of lines, uint8 [lines, words, each]."""
+        at = line_addresses(c)[:, None, None] + (each * np.arange(c.words))[:, None] + np.arange(each)
+        return np.ascontiguousarray(self.memory[at])
+
+    def _read_pairs(self, c: Command) -> tuple[Words, Words]:
+        """Values and indices of lines of pairs, [lines, words]; each lies within four bytes of its first one."""
+        pattern = self.target.pattern
+        assert pattern is not None, "check_command lets pairs pass only where there is a pattern"
+        bits = 16 + pattern.index_bits
+        size = word_bytes(Form.PAIR, c.words, pattern)
+        lines = self.memory[line_addresses(c)[:, None] + np.arange(size)].astype(np.uint64)
+        lines = np.pad(lines, ((0, 0), (0, 4)))
+        first = np.arange(c.words) * bits
+        four = sum(lines[:, first // 8 + i] << np.uint64(8 * i) for i in range(4))
+        pair = four >> (first % 8).astype(np.uint64)
+        return (pair & np.uint64(0xFFFF)).astype(np.uint16), (pair >> np.uint64(16)).astype(np.uint8) & (
+            (1 << pattern.index_bits) - 1
+        )
+
+    def _reduced(self, c: Command, words: Words) -> tuple[Words, Words]:
+        """Pairs of groups along lines, or across them, cut every ``run``: [lines, words] as they lie on chip."""
+        pattern = self.target.pattern
+        assert pattern is not None, "check_command lets a reduction pass only where there is a pattern"
+        along = words if c.across else words.T
+        length = len(along)
+        values, indices = [], []
+        for lo, hi in ((0, length // c.run * c.run), (length // c.run * c.run, length)):
+            if lo < hi:
+                part = np.ascontiguousarray(along[lo:hi]).view(operand_type(self.target.spec.pe))
+                compact = compress(part, pattern, min(c.run, hi - lo))
+                values.append(compact.values.view(np.uint16))
+                indices.append(compact.indices)
+        made, index = np.concatenate(values), np.concatenate(indices)
+        return (made, index) if c.across else (made.T, index.T)
+
+    @_quiet
+    def store(self, c: Command) -> None:
+        """A space to memory."""
+        space, form = Space(c.space), Form(c.form)
+        bank, address = banks_and_addresses(line_places(c, self.target))
+        words = self.values[space][c.half, bank, address]
+        at = line_addresses(c)
+        if form == Form.PAIR:
+            self._write_pairs(at, words, self.indices[space][c.half, bank, address])
+            return
+        wide = words.view(np.float32)
+        if c.bias:
+            biases = self.values[Space.BIAS][c.bias_half, 0, c.bias_place : c.bias_place + c.words]
+            wide = canonical(wide + biases.view(np.float32))
+        if c.relu:
+            wide = np.where((wide > 0) | np.isnan(wide), wide, np.float32(0))
+        if form == Form.OPERAND:
+            out = narrow(wide, self.format)
+            broken = ~np.isfinite(out.astype(np.float32))
+        else:
+            out = np.ascontiguousarray(wide)
+            broken = ~np.isfinite(out)
+        self.nonfinite |= bool(c.watch and broken.any())
+        raw = out.view(np.uint8).reshape(len(at), -1)
+        for line, address_of in zip(raw, at.tolist(), strict=True):
+            self.memory[address_of : address_of + len(line)] = line
+
+    def _write_pairs(self, at: Words, values: Words, indices: Words) -> None:
+        pattern = self.target.pattern
+        assert pattern is not None, "check_command lets pairs pass only where there is a pattern"
+        bits = 16 + pattern.index_bits
+        size = word_bytes(Form.PAIR, values.shape[1], pattern)
+        for start, line, index in zip(at.tolist(), values.tolist(), indices.tolist(), strict=True):
+            packed = sum((v | i << 16) << bits * n for n, (v, i) in enumerate(zip(line, index, strict=True)))
+            self.memory[start : start + size] = np.frombuffer(packed.to_bytes(size, "little"), np.uint8)
+
+    def product(self, c: Command) -> None:
+        """The array, from both operand spaces to OUTPUT."""
+        dense = widen(self.values[Space.W2E][c.w2e_half].view(operand_type(self.target.spec.pe)))
+        pairs = widen(self.values[Space.N2S][c.n2s_half].view(operand_type(self.target.spec.pe)))
+        index = self.indices[Space.N2S][c.n2s_half].astype(np.int64)
+        out = self.values[Space.OUTPUT][c.output_half]
+        if c.stationary:
+            self._weight_stationary(c, dense, pairs, index, out)
+        else:
+            self._output_stationary(c, dense, pairs, index, out)
+
+    def _output_stationary(self, c: Command, dense: Single, pairs: Single, index: Words, out: Words) -> None:
+        """Sums [down, rows, across, contexts, cols] in order of the pairs of a column."""
+        cols = len(pairs)
+        length = np.tile(np.append(np.full(c.parts - 1, c.group), c.rest), c.runs)
+        kept = np.minimum(c.keep, length)
+        start = np.repeat(np.cumsum(length) - length, kept)
+        words, slots = int(length.sum()), int(kept.sum())
+        a = dense[: c.rows, : c.down * words].reshape(c.rows, c.down, words)
+        b = pairs[:, : c.across * slots * c.interleave].reshape(cols, c.across, slots, c.interleave)
+        at = index[:, : c.across * slots * c.interleave].reshape(b.shape)
+        total = np.full((c.rows, c.down, cols, c.across, c.interleave), np.float32(-0.0))
+        for slot in range(slots):
+            bubble = at[:, :, slot] == BUBBLE
+            word = np.where(bubble, 0, start[slot] + at[:, :, slot])
+            total = _added(total, a[:, :, word], b[:, :, slot], bubble)
+        # the southernmost row first, contexts in order
+        order = canonical(total).transpose(2, 1, 3, 0, 4)[:, :, :, ::-1]
+        out[:, : c.down * c.across * c.rows * c.interleave] = order.reshape(cols, -1).view(np.uint32)
+
+    def _weight_stationary(self, c: Command, dense: Single, pairs: Single, index: Words, out: Words) -> None:
+        """Sums [cols, across, rows of A] that pass all rows of the array, k-tile by k-tile."""
+        rows, cols, batch = len(dense), len(pairs), c.parts * c.interleave
+        a = dense[:, : c.down * batch * c.group].reshape(rows, c.down, batch, c.group)
+        held = (cols, c.down, c.across, rows, c.keep)
+        taken = c.down * c.across * rows * c.keep
+        # the pair that is shifted in first lies in the southernmost row, last in its group
+        b = pairs[:, :taken].reshape(cols, c.down, c.across, rows * c.keep)[..., ::-1].reshape(held)
+        at = index[:, :taken].reshape(cols, c.down, c.across, rows * c.keep)[..., ::-1].reshape(held)
+        total = np.full((cols, c.across, batch), np.float32(-0.0))
+        if c.resume:
+            total = out[:, : c.across * batch].view(np.float32).reshape(total.shape).copy()
+        for tile in range(c.down):
+            for row in range(rows):
+                for pair in range(c.keep):
+                    where = at[:, tile, :, row, pair]
+                    bubble = where == BUBBLE
+                    word = a[row, tile][:, np.where(bubble, 0, where)].transpose(1, 2, 0)
+                    total = _added(total, word, b[:, tile, :, row, pair, None], bubble[..., None])
+        out[:, : c.across * batch] = canonical(total).reshape(cols, -1).view(np.uint32)
+
+    @_quiet
+    def vector(self, c: Command) -> None:
+        """The vector unit, from OPERANDS and COLUMNS to RESULTS and COLUMNS."""
+        lanes, opcode = self.target.spec.vector.lanes, VectorOpcode(c.operation)
+        operands = self.values[Space.OPERANDS][c.operands_half].view(np.float32)
+
+        def operand(number: int) -> Single:
+            """[rows, terms, beats, lanes]."""
+            block = operands[number * lanes : (number + 1) * lanes, : c.rows * c.terms * c.beats]
+            shaped: Single = block.T.reshape(c.rows, c.terms, c.beats, lanes)
+            return shaped
+
+        a, b, accumulated = operand(0), operand(1), operand(2)
+        columns = self.values[Space.COLUMNS][c.columns_half].view(np.float32)
+        slot = {s: columns[:, COLUMN_BEATS * s : COLUMN_BEATS * s + c.beats].T for s in Slot}
+        factor, epsilon, momentum, rest = (
+            np.array([getattr(c, name)], np.uint32).view(np.float32)[0]
+            for name in ("factor", "epsilon", "momentum", "rest")
+        )
+        one = np.float32(1)
+
+        def xhat(x: Single) -> Single:
+            normed: Single = (x - slot[Slot.MEAN]) * slot[Slot.DEVIATION]
+            return normed
+
+        def added_up(name: Slot, terms: Single) -> None:
+            total = np.full(slot[name].shape, np.float32(-0.0)) if c.first else slot[name].copy()
+            for row in terms.reshape(-1, *terms.shape[2:]):
+                total = total + row
+            slot[name][...] = canonical(total)
+
+        result: Single | None = None
+        match opcode:
+            case VectorOpcode.COPY:
+                result = a[:, 0]
+            case VectorOpcode.RELU:
+                result = np.where((a > 0) | np.isnan(a), a, np.float32(0))[:, 0]
+            case VectorOpcode.MASK:
+                result = np.where(b > 0, a, np.float32(0))[:, 0]
+            case VectorOpcode.ADD:
+                result = (a + b)[:, 0]
+            case VectorOpcode.SCALE:
+                result = (a * factor)[:, 0]
+            case VectorOpcode.GATHER:
+                result = np.full(a[:, 0].shape, np.float32(-0.0))
+                for term in range(c.terms):
+                    result = result + a[:, term]
+            case VectorOpcode.MAXIMUM | VectorOpcode.POSITION:
+                result, where = a[:, 0].copy(), np.zeros(a[:, 0].shape, np.float32)
+                for term in range(1, c.terms):
+                    takes = ~np.isnan(result) & ((a[:, term] > result) | np.isnan(a[:, term]))
+                    result, where = np.where(takes, a[:, term], result), np.where(takes, np.float32(term), where)
+                result = where if opcode == VectorOpcode.POSITION else result
+            case VectorOpcode.SELECT:
+                before = np.full(a.shape, np.float32(-0.0)) if c.first else accumulated
+                result = np.where(b == factor, before + a, before)[:, 0]
+            case VectorOpcode.SUM:
+                added_up(Slot.SUM, a)
+            case VectorOpcode.SQUARES:
+                apart = a - slot[Slot.MEAN]
+                added_up(Slot.SUM, apart * apart)
+            case VectorOpcode.PRODUCTS:
+                met = a * xhat(b)
+                added_up(Slot.SUM, a)
+                added_up(Slot.DOT, met)
+            case VectorOpcode.NORMALISE:
+                result = (xhat(a) * slot[Slot.WEIGHT] + slot[Slot.BIAS])[:, 0]
+            case VectorOpcode.NORMALISE_BACKWARD:
+                scale = slot[Slot.WEIGHT] * slot[Slot.DEVIATION]
+                result = (scale * ((a - slot[Slot.SUM]) - xhat(b) * slot[Slot.DOT]))[:, 0]
+            case VectorOpcode.MEAN:
+                slot[Slot.MEAN][...] = canonical(slot[Slot.SUM] * factor)
+            case VectorOpcode.DEVIATION:
+                variance = canonical(slot[Slot.SUM] * factor)
+                slot[Slot.SUM][...] = variance
+                slot[Slot.DEVIATION][...] = canonical(one / np.sqrt(variance + epsilon))
+            case VectorOpcode.RUNNING_MEAN:
+                held = rest * slot[Slot.RUNNING_MEAN]
+                slot[Slot.RUNNING_MEAN][...] = canonical(held + momentum * slot[Slot.MEAN])
+            case VectorOpcode.RUNNING_VARIANCE:
+                held = rest * slot[Slot.RUNNING_VARIANCE]
+                slot[Slot.RUNNING_VARIANCE][...] = canonical(held + momentum * (slot[Slot.SUM] * factor))
+            case VectorOpcode.MEANS:
+                for name in (Slot.SUM, Slot.DOT):
+                    slot[name][...] = canonical(slot[name] * factor)
+            case _:
+                assert_never(opcode)
+        if result is not None:
+            made = canonical(np.ascontiguousarray(result)).view(np.uint32).reshape(-1, lanes)
+            self.values[Space.RESULTS][c.results_half, :, : len(made)] = made.T
+
+    def update(self, c: Command) -> None:
+        """WUVE, from WEIGHTS and CONSTANTS to UPDATED; a step that is skipped writes back what it read."""
+        if c.copies:
+            raise ProgramError(
+                MachineError.COMMAND, c.instruction, "copies behind an update are not in this model of the machine yet"
+            )
+        rule, lanes, beats = self.target.rule, self.target.spec.wuve.lanes, c.tiles * c.beats
+        weights = self.values[Space.WEIGHTS][c.weights_half].view(np.float32)
+        entering = np.stack([weights[i * lanes : (i + 1) * lanes, :beats].ravel() for i in range(len(rule.enters))])
+        constants = self.values[Space.CONSTANTS][c.constants_half, 0, : len(rule.constants)].view(np.float32)
+        leaving = entering[1:] if self.nonfinite else step_rule(self.target.spec, rule, entering, constants)[0]
+        updated = self.values[Space.UPDATED]
+        for i, stream in enumerate(leaving):
+            made = np.ascontiguousarray(stream).view(np.uint32).reshape(lanes, beats)
+            updated[c.updated_half, i * lanes : (i + 1) * lanes, :beats] = made
+
+
+@_quiet
+def _added(total: Single, a: Single, b: Single, bubble: Words) -> Single:
+    """Rounded products to rounded sums; a bubble adds -0.0."""
+    return total + np.where(bubble, np.float32(-0.0), a * b)

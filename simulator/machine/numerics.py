@@ -1,0 +1,99 @@
+"""A training in the machine's arithmetic: what `weft train --numerics machine` computes with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+import numpy as np
+import numpy.typing as npt
+
+from ...dataflow.operand import FormatName
+from ...workloads.errors import InputError
+from ...workloads.graph import Graph
+from ...workloads.update_rule import Operation, Unit, UpdateRule
+from ..array import canonical
+from ..operand import Half
+from ..update_settings import SETTINGS, UpdateSettings
+from .step import Execution
+
+__all__ = ["MachineNumerics", "machine_numerics", "updated"]
+
+Single = npt.NDArray[np.float32]
+
+_FORMATS: dict[str, FormatName] = {"machine": "fp16", "machine-bf16": "bf16"}
+
+
+def machine_numerics(name: str) -> MachineNumerics:
+    """The numerics that a training names: ``machine`` or ``machine-bf16``."""
+    return MachineNumerics(format=_FORMATS[name])
+
+
+@dataclass(frozen=True, slots=True)
+class MachineNumerics:
+    """Forward, backward and update with operands of ``format`` (docs/design/accelerator.md)."""
+
+    format: FormatName
+
+    def begin(self, graph: Graph, held: Mapping[str, Single], pixels: Single) -> Begun:
+        """Begin a step, or do a forward pass, with parameters and buffers by name and a batch, float32 of any shape."""
+        return Begun(graph, held, pixels, self.format)
+
+    def update(
+        self, rule: UpdateRule, settings: Mapping[str, float], master: Single, gradient: Half, state: tuple[Single, ...]
+    ) -> tuple[Single, ...]:
+        """The new weight and state of a parameter, float32 of any shape, as WUVE makes them of an operand."""
+        kind = SETTINGS[rule.name]
+        known = {name: value for name, value in settings.items() if name in kind.__dataclass_fields__}
+        if settings.get("weight_decay") and "weight_decay" not in known:
+            raise InputError(f"rule {rule.name!r} has no weight decay, but {settings['weight_decay']:g} is asked for")
+        return updated(kind(**known), master, gradient, state)
+
+
+class Begun:
+    """A step whose forward pass is done."""
+
+    def __init__(self, graph: Graph, held: Mapping[str, Single], pixels: Single, format: FormatName) -> None:
+        self._run = Execution(graph, held, pixels, format)
+        self.scores: Single = self._run.forward().astype(np.float32)
+        """float32 [batch, classes]."""
+
+    def gradients(self, gradient: Single) -> tuple[dict[str, Half], dict[str, Single]]:
+        """Of the gradient of the scores, float32 of their shape: the gradients of the parameters, operands, and what
+        buffers become, float32 of any shape."""
+        return self._run.backward(gradient)
+
+
+def updated(settings: UpdateSettings, master: Single, gradient: Half, state: tuple[Single, ...]) -> tuple[Single, ...]:
+    """What `engines.run_wuve` makes of ``master`` and ``state``, float32 of any shape, without its cycles.
+
+    ``gradient`` is float16 or bfloat16 of that shape.
+    """
+    rule = settings.rule
+    with np.errstate(all="ignore"):
+        known = dict(zip(rule.enters, (gradient, master, *state), strict=True))
+        known |= dict(zip(rule.constants, np.array(settings.constants, np.float32), strict=True))
+        for operation in rule.operations:
+            known[operation.name] = _done(operation, [known[name] for name in operation.operands])
+    return tuple(canonical(known[name]) for name in rule.leaves)
+
+
+def _done(operation: Operation, x: list[Single]) -> Single:
+    """Each rounded once to FP32, as NumPy does."""
+    match operation.unit:
+        case Unit.WIDEN:
+            return x[0].astype(np.float32)
+        case Unit.MULTIPLY:
+            return x[0] * x[-1]
+        case Unit.ADD:
+            return x[0] + x[-1]
+        case Unit.SUBTRACT:
+            return x[0] - x[-1]
+        case Unit.ROOT:
+            return np.sqrt(x[0])
+        case Unit.DIVIDE:
+            return x[0] / x[-1]
+        case Unit.NARROW:
+            return x[0]
+    assert_never(operation.unit)
