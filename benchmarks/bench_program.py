@@ -64,7 +64,7 @@ def test_a_long_program_is_checked_and_timed() -> None:
     begun = time.process_time()
     commands = check(program, target, 1 << 24)
     checked = time.process_time()
-    timed = timeline(program.instructions, lambda command: 40 if command.unit == Unit.PRODUCT else 30)
+    timed = timeline(program.instructions, lambda command: 40 if command.unit == Unit.PRODUCT else 30, 4)
     took = checked - begun, time.process_time() - checked
 
     if max(took) >= SLOWEST:

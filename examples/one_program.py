@@ -122,7 +122,7 @@ print(f"results {'equal' if same else 'differ from'} the k-order FP32 reference,
 
 mapping = ArrayMapping(dataflow=Dataflow.OS, pattern=DENSE, interleave=1)
 tile = array_cycles(machine.spec, Gemm(m=4, k=16, n=4), mapping).total
-timed = timeline(program.instructions, lambda c: tile if c.unit == Unit.PRODUCT else c.words * c.count3)
+timed = timeline(program.instructions, lambda c: tile if c.unit == Unit.PRODUCT else c.words * c.count3, latency=4)
 for ran in timed.ran:
     print(f"{ran.command.unit.name.lower():>8} {ran.first:>4} to {ran.last:>4}")
 print(f"{timed.cycles} cycles if a word moves in one; the array is busy in {timed.busy[Unit.PRODUCT]} of them")

@@ -42,11 +42,10 @@ LOOPS = 8
 """Loops inside one another."""
 QUEUE = 2
 """Commands of a unit that wait behind the one that runs."""
-START = 6
-"""Cycles from that of `start` to that in which the first instruction is executed: the fetch, assumed, of a memory that
-answers at once."""
-JUMP = 6
-"""Cycles in which nothing is executed after a `next` that goes back: the fetch again."""
+START = 2
+"""Cycles, besides the latency of memory, from that of `start` to that in which the first instruction is executed."""
+JUMP = 1
+"""Cycles, besides the latency of memory, in which nothing is executed after a `next` that goes back."""
 ENTER = 1
 """Cycles from that of a `go` to the first one in which its unit sees the command."""
 BEGIN = 1

@@ -56,14 +56,12 @@ class Timeline:
     event_stalls: Mapping[Unit, int]
 
 
-def timeline(
-    instructions: Sequence[Instruction], duration: Callable[[Command], int], start: int = START, jump: int = JUMP
-) -> Timeline:
+def timeline(instructions: Sequence[Instruction], duration: Callable[[Command], int], latency: int) -> Timeline:
     """When each command of a program that `check` lets pass runs, if it takes ``duration`` cycles, from 1.
 
-    ``start`` and ``jump`` are those of the memory from which instructions come.
+    ``latency``: cycles until the memory that instructions come from answers; then it gives one a cycle.
     """
-    clock = _Clock(duration, start, jump)
+    clock = _Clock(duration, START + latency, JUMP + latency)
     for step in execution(instructions):
         match step:
             case Dispatched():
