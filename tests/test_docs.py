@@ -105,6 +105,7 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
     "script",
     [
         ("one_gemm.py",),
+        ("one_program.py",),
         ("sweep_ports.py",),
         pytest.param(("own_engine.py",), marks=pytest.mark.slow),
         ("train_digits.py",),

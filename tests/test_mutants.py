@@ -51,6 +51,7 @@ AREAS = (
     "dataflow/macro_tiles.py",
     "dataflow/stce/",
     "dataflow/engine_time.py",
+    "dataflow/program/",
     "workloads/update_rule.py",
 )
 

@@ -13,10 +13,12 @@ from .spaces import COLUMN_BEATS, Form, Space, Target
 from .transfers import Places, banks_and_addresses, places_of, reduces
 from .vector_operations import OPERATIONS, VectorOpcode
 
-__all__ = ["SORE", "Access", "Part", "accesses", "part_name"]
+__all__ = ["NONFINITE", "SORE", "Access", "Part", "accesses", "part_name"]
 
 SORE = -1
 """In place of a space: SORE, which one command at a time may use."""
+NONFINITE = -2
+"""In place of a space: the flag that a watched store may raise, and by which an update changes nothing."""
 
 
 class Part(NamedTuple):
@@ -42,6 +44,8 @@ def part_name(part: Part) -> str:
     """A part in words."""
     if part.space == SORE:
         return "SORE"
+    if part.space == NONFINITE:
+        return "the flag nonfinite"
     space = Space(part.space)
     kind = {
         Space.OPERANDS: "operand",
@@ -94,6 +98,8 @@ def _store(c: Command, target: Target) -> Iterator[Access]:
         yield _read(Part(c.space, c.half, number))
     if c.space == Space.OUTPUT and c.bias:
         yield _read(Part(Space.BIAS, c.bias_half, 0))
+    if c.watch:
+        yield Access(Part(NONFINITE, 0, 0), False, True)
 
 
 def _parts(space: Space, places: Places, target: Target) -> Places:
@@ -132,6 +138,7 @@ def _update(c: Command, target: Target) -> Iterator[Access]:
     for number in range(len(target.rule.enters)):
         yield _read(Part(Space.WEIGHTS, c.weights_half, number))
     yield _read(Part(Space.CONSTANTS, c.constants_half, 0))
+    yield _read(Part(NONFINITE, 0, 0))
     for number in range(len(target.rule.held)):
         yield Access(Part(Space.UPDATED, c.updated_half, number), False, True, kept=True)
     for number in range(c.copies):

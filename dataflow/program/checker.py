@@ -15,7 +15,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from .accesses import SORE, Access, Part, accesses, part_name
+from .accesses import NONFINITE, SORE, Access, Part, accesses, part_name
 from .commands import Begun, Command, ProgramError, events_of, execution
 from .control import MachineError
 from .isa import EVENT_LIMIT, EVENTS, Unit, register
@@ -205,7 +205,7 @@ class _Proof:
                     before = "uses" if part.space == SORE else {"wrote": "writes", "read": "reads"}[what]
                     raise RuleError(Rule.UNORDERED, command, f"{does} what {_other(other)} {before} at any time", part)
         if access.reads:
-            if not state.wrote:
+            if not state.wrote and part.space != NONFINITE:
                 raise RuleError(Rule.UNWRITTEN, command, "nothing was written there", part)
             state.fresh.clear()
             state.read[command.unit] = (number, command)
