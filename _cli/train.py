@@ -25,6 +25,11 @@ __all__ = ["train"]
 
 _EPOCHS_SHOWN = 12
 
+Numerics = Annotated[
+    Literal["torch", "machine", "machine-bf16"] | None,
+    typer.Option(help="Who computes: PyTorch, or the machine's arithmetic with FP16 or BF16 operands; torch if none."),
+]
+
 
 def train(
     model: Annotated[
@@ -43,12 +48,7 @@ def train(
     optimizer: Annotated[RuleName | None, typer.Option(help="Update rule; each model has its own.")] = None,
     paths: Annotated[int | None, typer.Option(help="Sub-networks of a super-network in a step; 4 if none.")] = None,
     amp: Annotated[Literal["fp16", "bf16"] | None, typer.Option(help="Mixed precision; float32 if none.")] = None,
-    numerics: Annotated[
-        Literal["torch", "machine", "machine-bf16"] | None,
-        typer.Option(
-            help="Who computes: PyTorch, or the machine's arithmetic with FP16 or BF16 operands; torch if none."
-        ),
-    ] = None,
+    numerics: Numerics = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation; 0 if none.")] = None,
     option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Setting of the scheme, as decay=1e-4; repeatable.")

@@ -94,6 +94,12 @@ GROUPS = {
         "weft.simulator.compact": "compress Compact",
         "weft.simulator.reference": "gemm_reference",
     },
+    "Execute a step": {
+        "weft.workloads.graph": "Graph GraphTensor Node Kept Port PortKind Stored annotated OPERATORS",
+        "weft.workloads.tracing.graph": "step_graph forward_graph",
+        "weft.simulator.machine.step": "Execution",
+        "weft.simulator.machine.numerics": "machine_numerics",
+    },
     "Deploy a binary network": {
         "weft": "classify",
         "weft.workloads.training": "trained deploy Deployed Evaluated",
