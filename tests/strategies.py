@@ -247,6 +247,23 @@ def copy_sets() -> st.SearchStrategy[tuple[Copy, ...]]:
 
 
 @st.composite
+def holds(draw: st.DrawFn) -> npt.NDArray[np.bool_]:
+    """When the array is held, bool [cycles]: never, for a while, at random, in bursts."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    cycles = draw(st.integers(0, 400))
+    kind = draw(st.sampled_from(("never", "early", "random", "bursts")))
+    if kind == "never":
+        return np.zeros(cycles, np.bool_)
+    if kind == "early":
+        return np.arange(cycles) < rng.integers(0, cycles + 1)
+    if kind == "bursts":
+        period = int(rng.integers(2, 40))
+        stands: npt.NDArray[np.bool_] = (np.arange(cycles) + rng.integers(0, 40)) % period < rng.integers(1, period)
+        return stands
+    return rng.random(cycles) < draw(st.sampled_from((0.05, 0.5, 0.9)))
+
+
+@st.composite
 def receivers(draw: st.DrawFn, spec: AcceleratorSpec, cols: int | None = None) -> npt.NDArray[np.bool_]:
     """When a word is taken, bool [cycles, columns]: always, later, at random, at a column's own rate, in bursts."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))

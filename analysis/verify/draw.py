@@ -26,7 +26,7 @@ from ...workloads.sparsity import NMPattern
 from ...workloads.update_rule import UpdateRule
 from .operands import edge_words
 
-__all__ = ["draw_compact", "draw_operand", "draw_receivers", "draw_shape", "draw_training", "draw_tree"]
+__all__ = ["draw_compact", "draw_hold", "draw_operand", "draw_receivers", "draw_shape", "draw_training", "draw_tree"]
 
 _DRAWS = 300
 """Draws for a product that is bound so; on a machine that has one, some 1 to 20 % are."""
@@ -82,6 +82,13 @@ def draw_receivers(random: np.random.Generator, cols: int) -> npt.NDArray[np.boo
     if random.random() < 0.5:
         return None
     return random.random((int(random.integers(1, 400)), cols)) < random.choice((0.3, 0.7, 0.95), (1, cols))
+
+
+def draw_hold(random: np.random.Generator) -> npt.NDArray[np.bool_] | None:
+    """When the array is held for a while, bool [cycles]; never in three of four cases."""
+    if random.random() < 0.75:
+        return None
+    return random.random(int(random.integers(1, 400))) < random.choice((0.1, 0.5, 0.9))
 
 
 def draw_operand(random: np.random.Generator, spec: AcceleratorSpec, *shape: int) -> Half:

@@ -25,7 +25,9 @@ class Stce(Grid):
 
     The array stands still in every cycle in which ``advance`` is 0; the others are *array cycles*, of which cycle 0 of
     a run is the third after that of ``start``. An ask counts in an array cycle, and every bank answers in the next one,
-    however late that comes; what it shows in between is not looked at:
+    however late that comes; what it shows in between is not looked at. Whoever cannot answer in time sets ``hold``:
+    after each cycle with it the array stands still for one, so from the cycle of the ask to the last but one before
+    the answer.
 
     - ``west[r]``: the ``w2e_words`` words of row ``r`` from the address on; those beyond a part may be anything.
     - ``north[c]``: a pair of column ``c``. Where ``valid`` is 0 it is a bubble, whatever the other bits.

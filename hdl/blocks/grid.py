@@ -40,6 +40,7 @@ class Grid(wiring.Component):
             {
                 "run": In(wiring.Signature({name: Out(field.shape) for name, field in self.format.run})),
                 "start": In(1),
+                "hold": In(1),
                 "busy": Out(1),
                 "advance": Out(1),
                 "west_ask": Out(ASK).array(rows),
@@ -81,6 +82,7 @@ class Grid(wiring.Component):
         m.submodules.skid = skid = SouthSkid(self.frame.cols)
         m.submodules.control = control = self.control(self.spec)
         m.d.comb += [
+            skid.hold.eq(self.hold),
             self.advance.eq(skid.advance),
             control.en.eq(self.advance),
             control.run.eq(run),

@@ -49,18 +49,20 @@ class StceDriver(GridDriver):
         *,
         cycles: int,
         ready: npt.NDArray[np.bool_] | None = None,
+        hold: npt.NDArray[np.bool_] | None = None,
     ) -> RtlRun:
         """C = A B with ``a`` [m, k], and B as the pairs ``values``, ``indices`` [slots, n] of ``mapping.pattern``.
 
         Operands are 16-bit words in the format of the machine, of any dtype.
 
         ``cycles`` bounds the length of the run. ``ready`` [cycles, cols] says when a receiver takes what leaves a
-        column, from cycle 0 on; by default, and after its last cycle, always.
+        column, from cycle 0 on; by default, and after its last cycle, always. ``hold`` [cycles] says when the array
+        must stand still in the next one, likewise; by default never.
         """
         registers = run_registers(self.spec, mapping, gemm)
         filled = banks(self.spec, mapping, gemm, a.view(np.uint16), values.view(np.uint16), indices)
         seen = self._seen(
-            mapping, gemm, registers, lambda seen: self._operands(seen, filled), cycles=cycles, ready=ready
+            mapping, gemm, registers, lambda seen: self._operands(seen, filled), cycles=cycles, ready=ready, hold=hold
         )
         result = np.zeros((gemm.m, gemm.n), np.uint32)
         left, length = self._collect(mapping, gemm, seen, {"south__{}__word": result})

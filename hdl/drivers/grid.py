@@ -39,17 +39,18 @@ class GridDriver:
         *,
         cycles: int,
         ready: npt.NDArray[np.bool_] | None,
+        hold: npt.NDArray[np.bool_] | None,
         schedule: Callable[[dict[str, Any]], tuple[dict[str, Any], dict[str, Any]]] | None = None,
     ) -> dict[str, Any]:
         """Outputs of every cycle of a run; ``operands`` answers the asks of one.
 
-        The asks of a run depend on ``ready``, bool [cycles, cols], alone, so a first run finds them and a second one is
-        given the answers, in as many cycles as the array is busy. If they depend on more, ``schedule`` adds
-        that to the inputs, and says what it saw. Partial sums come back from the run before; each
-        k-tile of WS takes one more.
+        The asks of a run depend on ``ready``, bool [cycles, cols], and ``hold``, bool [cycles], alone, so a first run
+        finds them and a second one is given the answers, in as many cycles as the array is busy. If they depend on
+        more, ``schedule`` adds that to the inputs, and says what it saw. Partial sums come back from the run before;
+        each k-tile of WS takes one more.
         """
         fed: dict[str, Any] = {f"run__{name}": value for name, value in registers.items()}
-        fed |= self._start_and_receivers(cycles, ready)
+        fed |= self._start_and_stalls(cycles, ready, hold)
         fed, seen = (fed, self._watch(fed)) if schedule is None else schedule(fed)
         length = int(np.flatnonzero(seen["busy"])[-1]) + 1
         if length == len(seen["busy"]):
@@ -67,15 +68,20 @@ class GridDriver:
             _require_same_schedule(before, seen)
         return seen
 
-    def _start_and_receivers(self, cycles: int, ready: npt.NDArray[np.bool_] | None) -> dict[str, Bits32]:
+    def _start_and_stalls(
+        self, cycles: int, ready: npt.NDArray[np.bool_] | None, hold: npt.NDArray[np.bool_] | None
+    ) -> dict[str, Bits32]:
         """Inputs for a run of ``cycles`` and the words of ragged edges that may follow it."""
         cols = self.frame.cols
         given = np.ones((0, cols), np.bool_) if ready is None else ready
-        after = max(cycles, len(given)) + cols + 2
-        start, receivers = np.zeros(LEAD + after, np.uint32), np.ones((LEAD + after, cols), np.uint32)
+        held = np.zeros(0, np.bool_) if hold is None else hold
+        after = max(cycles, len(given), len(held)) + cols + 2
+        start, holds = (np.zeros(LEAD + after, np.uint32) for _ in range(2))
+        receivers = np.ones((LEAD + after, cols), np.uint32)
         start[0] = 1
         receivers[LEAD : LEAD + len(given)] = given
-        return {"start": start, **{f"south__{c}__ready": receivers[:, c] for c in range(cols)}}
+        holds[LEAD : LEAD + len(held)] = held
+        return {"start": start, "hold": holds, **{f"south__{c}__ready": receivers[:, c] for c in range(cols)}}
 
     def _watch(self, fed: dict[str, Any]) -> dict[str, Any]:
         """Outputs of a run, and when a word was taken."""

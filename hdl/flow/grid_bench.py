@@ -20,8 +20,8 @@ __all__ = ["OwnText", "Product", "as_ready", "expected_words", "grid_bench", "in
 _AFTERWARDS = 8
 """Cycles watched after a run: nothing may leave any more."""
 _NEVER = 0xFFFFFFFF
-_SHARED = ("start", "sums", "south__ready")
-_DIGITS = {"expected": 16}
+_SHARED = ("start", "hold", "sums", "south__ready")
+_DIGITS = {"expected": 16, "hold": 1}
 
 Contents = Mapping[str, npt.NDArray[Any]]
 
@@ -64,6 +64,10 @@ _GRID = """\
   // Whether the receiver of each column takes a word, by cycle; after the last of them it does.
   reg [COLS - 1:0] ready_bank [0:{ready_depth} - 1];
   integer receivers;
+  // Whether the array is held, so that it stands still in the next cycle; after the last of them it is not.
+  reg hold_bank [0:{hold_depth} - 1];
+  integer holds;
+  reg held;
   // Results of each column in their order: the cycle in which one is taken, and its bits.
   reg [63:0] expected [0:{expected_depth} - 1];
   integer results;
@@ -90,8 +94,8 @@ _GRID = """\
   // What the array shows in a cycle against what it should show.
   task check;
     begin
-      // busy from the cycle after start on, until all words have been taken
-      if (busy !== (cycle > -{lead} && words < total)) begin
+      // busy from the cycle after start on, until all words have been taken, and where the array is held
+      if (busy !== (cycle > -{lead} && words < total || held)) begin
         $display("FAIL {top}: cycle %0d: busy is %b with %0d of %0d words taken", cycle, busy, words, total);
         $stop;
         $finish;
@@ -153,8 +157,10 @@ _GRID = """\
       words = 0;
       total = all_words;
       over = 0;
+      held = 0;
       start = 1;
       for (cycle = -{lead}; over <= watched && cycle < 2 * length + COLS + {afterwards}; cycle = cycle + 1) begin
+        hold = cycle >= 0 && cycle < holds && hold_bank[cycle];
         south__ready = cycle >= 0 && cycle < receivers ? ready_bank[cycle] : {{COLS{{1'b1}}}};
         @(negedge clk);
         check;
@@ -163,7 +169,13 @@ _GRID = """\
         @(posedge clk);
         #1;
         start = 0;
+        held = hold;
         answer;
+      end
+      hold = 0;
+      if (held) begin
+        @(posedge clk);
+        #1;
       end
       for (c = 0; c < COLS; c = c + 1)
         if (next[c] < results && expected[c * results + next[c]] >> 32 != 32'h{never:08x}) begin
@@ -275,7 +287,7 @@ def _run(top: str, product: Product, digits: Mapping[str, int], watched: int) ->
             if contents[kind].size
         ),
         f"sums_words = {contents['sums'].shape[1]}; results = {contents['expected'].shape[1]};",
-        f"receivers = {contents['ready'].size};",
+        f"receivers = {contents['ready'].size}; holds = {contents['hold'].size};",
         f"product({product.cycles}, {columns * tiles * words}, {watched});",
     ]
     return "\n".join("    " + line for line in lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 
 from ..examples_drawn import examples
-from ..strategies import array_mappings, compacts, formats, gemms, halves, make_spec, receivers, specs
+from ..strategies import array_mappings, compacts, formats, gemms, halves, holds, make_spec, receivers, specs
 
 
 def ceil(a: int, b: int) -> int:
@@ -91,8 +92,8 @@ def test_every_bit_and_cycle_is_that_of_the_registers(data: st.DataObject) -> No
     spec = data.draw(specs(format))
     mapping, gemm = data.draw(array_mappings(spec)), data.draw(gemms())
     a, b = data.draw(halves(gemm.m, gemm.k, format=format)), data.draw(compacts(gemm, mapping.pattern, format))
-    ready = data.draw(st.none() | receivers(spec))
-    run, registers = run_array(spec, mapping, a, b, ready=ready), array_reference(spec, mapping, a, b, ready=ready)
+    stalls = {"ready": data.draw(st.none() | receivers(spec)), "hold": data.draw(st.none() | holds())}
+    run, registers = run_array(spec, mapping, a, b, **stalls), array_reference(spec, mapping, a, b, **stalls)
     assert bits(run.result) == bits(registers.result)
     assert run.length == registers.cycles
     assert run.left.tolist() == registers.left.tolist()
@@ -115,6 +116,25 @@ def test_receivers_cost_no_more_than_the_cycles_in_which_they_are_not_ready(data
     assert ready[
         run.left[run.left < len(ready)], (np.indices(run.left.shape)[1] % spec.array.cols)[run.left < len(ready)]
     ].all()
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(st.data())
+def test_a_held_array_loses_the_cycles_in_which_it_was_held_and_no_other(data: st.DataObject) -> None:
+    """With receivers that are always ready, every result is as late as cycles of hold stood before it; and array cycle
+    ``x + 1`` follows the first cycle without hold from that of ``x`` on, the formula of the page."""
+    spec = data.draw(specs())
+    mapping, gemm = data.draw(array_mappings(spec)), data.draw(gemms())
+    a, b = data.draw(halves(gemm.m, gemm.k)), data.draw(compacts(gemm, mapping.pattern))
+    hold = data.draw(holds())
+    run, free = run_array(spec, mapping, a, b, hold=hold), run_array(spec, mapping, a, b)
+    assert bits(run.result) == bits(free.result)
+    assert run.cycles == free.cycles
+    clock = [0]
+    while len(clock) < free.length:
+        clock.append(next(v for v in count(clock[-1]) if v >= len(hold) or not hold[v]) + 1)
+    assert run.left.tolist() == [[clock[x] for x in row] for row in free.left.tolist()]
+    assert run.stalled == hold[: run.length - 1].sum() == clock[-1] + 1 - free.length
 
 
 @settings(max_examples=examples(400), deadline=None)
@@ -292,5 +312,8 @@ def test_bad_operands_are_refused_by_name() -> None:
     for wrong in (np.ones((5, 3), np.bool_), np.ones((5, 2), np.int8), np.ones(5, np.bool_)):
         with pytest.raises(InputError, match=r"ready must be bool \[cycles, 2\], a column for each of the array, not"):
             run_array(spec, mapping, a, b, ready=wrong)
+    for still in (np.zeros((3, 1), np.bool_), np.zeros(3, np.uint8)):
+        with pytest.raises(InputError, match=r"hold must be bool \[cycles\], not"):
+            run_array(spec, mapping, a, b, hold=still)
     with pytest.raises(InputError, match="run is 8, but b was compressed in runs of 4"):
         run_array(spec, mapping, a, compress(b, mapping.pattern, 4), run=8)
