@@ -96,7 +96,13 @@ def _stepped(spec: AcceleratorSpec, mapping: ArrayMapping, a: Half, pairs: Compa
         values, dense = pairs.values.astype(np.float32), a.astype(np.float32)
     operands = Operands(np.ascontiguousarray(dense.T), values, np.ascontiguousarray(pairs.indices))
     array = Array(
-        spec.array.rows, spec.array.cols, mapping.interleave, pe.add_latency, spec.mac_latency, spec.array.w2e_words
+        rows=spec.array.rows,
+        cols=spec.array.cols,
+        interleave=mapping.interleave,
+        add_latency=pe.add_latency,
+        mac_latency=spec.mac_latency,
+        port_words=spec.array.w2e_words,
+        read_latency=spec.array.read_latency,
     )
     match mapping.dataflow:
         case Dataflow.OS | Dataflow.OS1:

@@ -95,7 +95,12 @@ def specs(draw: st.DrawFn, format: FormatName = "fp16") -> AcceleratorSpec:
     small = st.integers(1, 6)
     max_group = draw(st.sampled_from((1, 2, 4, 8, 16)))
     return make_spec(
-        array=ArraySpec(rows=draw(small), cols=draw(small), w2e_words=draw(st.sampled_from((1, 1, 2, 3, 8)))),
+        array=ArraySpec(
+            rows=draw(small),
+            cols=draw(small),
+            w2e_words=draw(st.sampled_from((1, 1, 2, 3, 8))),
+            read_latency=draw(st.sampled_from((1, 1, 2, 3, 4))),
+        ),
         pe=PESpec(
             max_group=max_group,
             accumulators=draw(small),

@@ -69,20 +69,19 @@ class StceDriver(GridDriver):
         return RtlRun(result, left, length)
 
     def _operands(self, seen: dict[str, Any], filled: Banks) -> dict[str, Any]:
-        """The answers of the operand buffers, an array cycle after the asks."""
+        """The answers of the operand buffers, ``read_latency`` array cycles after the asks."""
         fed = {}
         for r, bank in enumerate(filled.west):
             for x in range(self.frame.lanes):
-                fed[f"west__{r}__{x}"] = _word(seen, f"west_ask__{r}", bank, x, NAN)
+                fed[f"west__{r}__{x}"] = self._word(seen, f"west_ask__{r}", bank, x, NAN)
         for c in range(self.frame.cols):
-            value = _word(seen, f"north_ask__{c}", filled.values[c], 0, NAN)
-            index = _word(seen, f"north_ask__{c}", filled.indices[c], 0, BUBBLE)
+            value = self._word(seen, f"north_ask__{c}", filled.values[c], 0, NAN)
+            index = self._word(seen, f"north_ask__{c}", filled.indices[c], 0, BUBBLE)
             bubble = index == BUBBLE
             fed[f"north__{c}__valid"] = (~bubble).astype(np.uint32)
             fed[f"north__{c}__value"] = np.where(bubble, NAN, value)
             fed[f"north__{c}__index"] = np.where(bubble, 1, index)
         return fed
 
-
-def _word(seen: dict[str, Any], ask: str, bank: npt.NDArray[Any], lane: int, nothing: int) -> Bits32:
-    return answer(seen, ask, bank, lane, nothing).astype(np.uint32)
+    def _word(self, seen: dict[str, Any], ask: str, bank: npt.NDArray[Any], lane: int, nothing: int) -> Bits32:
+        return answer(seen, ask, bank, lane, nothing, self.frame.read_latency).astype(np.uint32)

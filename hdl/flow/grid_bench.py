@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..blocks.banks import NAN
-from ..blocks.control_format import LEAD
 from ..blocks.frame import Frame
 from .bench import Bus, bench_of, buses_of, hex_lines
 
@@ -57,6 +56,8 @@ class OwnText:
 _GRID = """\
   localparam ROWS = {rows};
   localparam COLS = {cols};
+  // Cycles in which the array does not stand still, from an ask to its answer.
+  localparam READ = {read};
 {memories}
   // The output buffer: partial sums of WS, in the order in which they left.
   reg [31:0] sums_bank [0:{sums_depth} - 1];
@@ -76,11 +77,13 @@ _GRID = """\
   integer next [0:COLS - 1];
   integer at [0:COLS - 1];
   reg [63:0] wanted;
-  // The asks of the last cycle in which the array did not stand still.
-  reg [ROWS - 1:0] west_asked;
-  reg [COLS - 1:0] north_asked, sums_asked;
-  reg [{address_bits} * ROWS - 1:0] west_at;
-  reg [{address_bits} * COLS - 1:0] north_at, sums_at;
+  // Asks of operands, the next to be answered first; those of partial sums of the last cycle in which the array did not
+  // stand still, and what they found, likewise.
+  reg [ROWS - 1:0] west_asked, west_line [0:READ - 1];
+  reg [COLS - 1:0] north_asked, north_line [0:READ - 1], sums_asked;
+  reg [{address_bits} * ROWS - 1:0] west_at, west_at_line [0:READ - 1];
+  reg [{address_bits} * COLS - 1:0] north_at, north_at_line [0:READ - 1], sums_at;
+  reg [32 * COLS - 1:0] sums_line [0:READ - 1];
 
   task fail(input [8 * 32 - 1:0] what);
     begin
@@ -123,26 +126,41 @@ _GRID = """\
     end
   endtask
 
-  // What the buffers are asked; the output buffer answers with all that was taken before its answer.
+  // What the buffers are asked.
   task ask;
     if (advance) begin
-      west_asked = west_ask__valid;
-      west_at = west_ask__address;
-      north_asked = north_ask__valid;
-      north_at = north_ask__address;
+      for (x = 0; x + 1 < READ; x = x + 1) begin
+        west_line[x] = west_line[x + 1];
+        west_at_line[x] = west_at_line[x + 1];
+        north_line[x] = north_line[x + 1];
+        north_at_line[x] = north_at_line[x + 1];
+      end
+      west_line[READ - 1] = west_ask__valid;
+      west_at_line[READ - 1] = west_ask__address;
+      north_line[READ - 1] = north_ask__valid;
+      north_at_line[READ - 1] = north_ask__address;
+      west_asked = west_line[0];
+      west_at = west_at_line[0];
+      north_asked = north_line[0];
+      north_at = north_at_line[0];
       sums_asked = sums_ask__valid;
       sums_at = sums_ask__address;
 {noted}    end
   endtask
 
-  // What the buffers show: the answers once the array moves on; noise before, and where nobody asked.
+  // What the buffers show: the answers once the array moves on; noise before, and where nobody asked. The output buffer
+  // answers with all that was taken before the array moves on from an ask, and with nothing that is taken later.
   task answer;
     begin
 {shown}
-      for (c = 0; c < COLS; c = c + 1) begin
-        address = sums_at[{address_bits} * c +: {address_bits}];
-        sums[32 * c +: 32] = advance && sums_asked[c] ? sums_bank[sums_words * c + address] : 32'h{nan:08x};
+      if (advance) begin
+        for (x = 0; x + 1 < READ; x = x + 1) sums_line[x] = sums_line[x + 1];
+        for (c = 0; c < COLS; c = c + 1) begin
+          address = sums_at[{address_bits} * c +: {address_bits}];
+          sums_line[READ - 1][32 * c +: 32] = sums_asked[c] ? sums_bank[sums_words * c + address] : 32'h{nan:08x};
+        end
       end
+      sums = advance ? sums_line[0] : {{COLS{{32'h{nan:08x}}}}};
     end
   endtask
 
@@ -222,7 +240,8 @@ def grid_bench(component: Any, frame: Frame, products: Sequence[Product], own: O
         noted=own.noted,
         shown=own.shown.format(**deep),
         beside=own.beside,
-        lead=LEAD,
+        lead=frame.lead,
+        read=frame.read_latency,
         afterwards=_AFTERWARDS,
         never=_NEVER,
         nan=NAN,

@@ -15,7 +15,7 @@ from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.hdl.blocks.array import Stce
 from weft.hdl.blocks.banks import IN_RTL, run_registers
-from weft.hdl.blocks.control_format import LEAD
+from weft.hdl.blocks.frame import frame_of
 from weft.hdl.drivers.array import StceDriver
 from weft.hdl.flow.cosim import Cosim
 from weft.simulator.array import run_array
@@ -29,9 +29,9 @@ from ..examples_drawn import examples
 from ..strategies import array_mappings, compacts, gemms, halves, holds, make_spec, receivers
 
 
-def machine(rows, cols, words, group, contexts, dense, held, multiply, add, format="fp16"):
+def machine(rows, cols, words, group, contexts, dense, held, multiply, add, format="fp16", read=1):
     return make_spec(
-        array=ArraySpec(rows=rows, cols=cols, w2e_words=words),
+        array=ArraySpec(rows=rows, cols=cols, w2e_words=words, read_latency=read),
         pe=PESpec(
             max_group=group,
             accumulators=contexts,
@@ -50,6 +50,8 @@ SPECS = {
     "3x2, three words a cycle": machine(3, 2, 3, 8, 5, 24, 3, 3, 5),
     "2x4, short adder": machine(2, 4, 2, 4, 6, 16, 2, 1, 2),
     "4x1, wide port": machine(4, 1, 8, 8, 3, 20, 4, 4, 3),
+    "2x3, banks with an output register": machine(2, 3, 2, 8, 4, 16, 3, 2, 4, read=2),
+    "3x2, the slowest banks": machine(3, 2, 1, 4, 5, 20, 2, 1, 1, read=4),
     "8x8": machine(8, 8, 2, 8, 6, 32, 4, 2, 4),
     "3x2, BF16": machine(3, 2, 2, 8, 5, 24, 3, 2, 4, "bf16"),
     "16x16": machine(16, 16, 2, 8, 6, 32, 4, 2, 4),
@@ -226,7 +228,7 @@ class HeldAt:
 def test_an_array_that_is_held_before_cycle_0_begins_later_and_is_the_same(dataflow):
     """From the cycle of ``start`` on; and in the cycles of the first words, which the rows below still wait for."""
     array = Stce(SPECS["4x4"], blackbox=True)
-    driver = StceDriver(array.spec, HeldAt(Cosim(array, parts=array.parts), range(LEAD + 9)))
+    driver = StceDriver(array.spec, HeldAt(Cosim(array, parts=array.parts), range(frame_of(array.spec).lead + 9)))
     mapping = ArrayMapping(dataflow=dataflow, pattern=NMPattern(keep=2, group=4), interleave=3)
     rng = np.random.default_rng(6)
     a, b = (rng.standard_normal(shape).astype(np.float16) for shape in ((6, 40), (40, 7)))

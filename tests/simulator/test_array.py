@@ -68,7 +68,7 @@ def ws_form(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> tuple[i
     s = (keep - 1) * J + La
     batches, k_tiles, n_tiles = ceil(m, I), ceil(len(group_lengths(gemm, mapping.pattern)), R), ceil(n, C)
     P = max(batches * B, (R - 1) * s + keep * R)
-    turn = max(n_tiles * P, R * s + 1)
+    turn = max(n_tiles * P, R * s + spec.array.read_latency)
     start = max(keep * R, load) + (k_tiles - 1) * turn + (n_tiles - 1) * P
     cycles = start + (batches - 1) * B + spec.pe.multiply_latency + R * s + (I - 1) + (min(C, n) - 1) + 1
     tiles = k_tiles * n_tiles
@@ -211,16 +211,18 @@ BOUNDARIES = {
     "ws, sums come back late": (Dataflow.WS, "2:4", 4, {"add_latency": 4}, 8, (4, 64, 4)),
     "ws, sums come back after the weights are in": (Dataflow.WS, "2:2", 8, {"add_latency": 4}, 16, (8, 16, 4)),
     "ws, sums come back while others stream": (Dataflow.WS, "2:4", 4, {"add_latency": 4}, 8, (4, 64, 8)),
+    "ws, sums come back late from slow banks": (Dataflow.WS, "2:4", 4, {"add_latency": 4}, 8, (4, 64, 5)),
     "ws, a single row of PEs": (Dataflow.WS, "2:4", 1, {"add_latency": 1, "multiply_latency": 1}, 8, (5, 32, 4)),
 }
 
 
-@pytest.mark.parametrize("case", BOUNDARIES.values(), ids=BOUNDARIES.keys())
-def test_boundaries(case: tuple[Dataflow, str, int, dict[str, int], int, tuple[int, int, int]]) -> None:
-    dataflow, pattern, interleave, latencies, port, (m, k, n) = case
+@pytest.mark.parametrize("name", BOUNDARIES)
+def test_boundaries(name: str) -> None:
+    dataflow, pattern, interleave, latencies, port, (m, k, n) = BOUNDARIES[name]
     gemm = Gemm(m=m, k=k, n=n)
-    rows = 1 if "a single row" in str(case) else 4
-    spec = make_spec(array=ArraySpec(rows=rows, cols=4, w2e_words=port), pe=PESpec(**latencies))
+    rows = 1 if "a single row" in name else 4
+    slow = 3 if "slow banks" in name else 1
+    spec = make_spec(array=ArraySpec(rows=rows, cols=4, w2e_words=port, read_latency=slow), pe=PESpec(**latencies))
     mapping = ArrayMapping(dataflow=dataflow, pattern=NMPattern.parse(pattern), interleave=interleave)
     rng = np.random.default_rng(7)
     a, b = rng.standard_normal((m, k)).astype(np.float16), rng.standard_normal((k, n)).astype(np.float16)
