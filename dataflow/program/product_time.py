@@ -12,9 +12,6 @@ from .spaces import Target
 
 __all__ = ["product_cycles"]
 
-_AROUND = 6
-"""Cycles from that in which a command is taken to cycle 0 of the array, and from its last one to `done`."""
-
 
 def product_cycles(registers: Mapping[str, int], target: Target) -> int:
     """Cycles from that in which a product is taken to that in which it is done; every column delivers all its words."""
@@ -34,4 +31,8 @@ def product_cycles(registers: Mapping[str, int], target: Target) -> int:
         pattern=NMPattern(keep=r["keep"], group=r["group"]),
         interleave=r["interleave"],
     )
-    return array_cycles(target.spec, gemm, mapping).total + _AROUND
+    pe = target.spec.pe
+    # its run registers, a bit of a factor a cycle (hdl/blocks/run_setup.py)
+    setup = array.rows.bit_length() + max(pe.accumulators, pe.add_latency).bit_length() + 4
+    # taken, set up, from start to cycle 0, and until the array is seen to be quiet
+    return 1 + setup + 2 + array.read_latency + array_cycles(target.spec, gemm, mapping).total

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Array, Module, Mux, Signal
+from amaranth import Array, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -33,14 +33,14 @@ class OperandBanks(wiring.Component):
     """W2E or N2S: a bank for each row or column, written ``lanes`` words at once, read from any address on.
 
     A bank is as many memories as there are lanes, by the low bits of the address, so that neighbours are read and
-    written together wherever they begin. The answer to an ask of a cycle with ``en`` stands from the next cycle to that
-    after the next one with ``en``. ``half`` is what the array reads.
+    written together wherever they begin. The answer to an ask of a cycle with ``en`` stands ``read_latency`` such
+    cycles later, until the next one. ``half`` is what the array reads.
     """
 
     def __init__(self, target: Target, space: Space, lanes: int) -> None:
         assert space in (Space.W2E, Space.N2S), space
         self.space, self.lanes = space, lanes
-        self.size = target.size(space)
+        self.size, self.latency = target.size(space), target.spec.array.read_latency
         self.pairs = space == Space.N2S
         self.words = 1 if self.pairs else target.spec.array.w2e_words
         self.word = pair_layout(target) if self.pairs else data.StructLayout({"value": 16})
@@ -111,7 +111,10 @@ class OperandBanks(wiring.Component):
                 ]
             read.append(out.data.as_value())
         for i in range(self.words):
-            m.d.comb += self.words_read[b][i].eq(Array(read)[(low + i)[:shift]])
+            word: Any = Array(read)[(low + i)[:shift]]
+            for n in range(self.latency - 1):
+                word = _later(m, f"later_{b}_{i}_{n}", word, len(Value.cast(self.words_read[b][i])), self.en)
+            m.d.comb += self.words_read[b][i].eq(word)
 
 
 class OutputBanks(wiring.Component):
@@ -125,6 +128,7 @@ class OutputBanks(wiring.Component):
 
     def __init__(self, target: Target, lanes: int) -> None:
         self.size, self.lanes = target.size(Space.OUTPUT), lanes
+        self.latency = target.spec.array.read_latency
         ask = data.StructLayout({"valid": 1, "address": PLACE_ADDRESS_BITS})
         leaving = data.StructLayout({"valid": 1, "word": 32})
         super().__init__(
@@ -173,7 +177,10 @@ class OutputBanks(wiring.Component):
                     out.en.eq(Mux(own & asked, self.en, 1)),
                 ]
                 halves.append(out.data)
-            m.d.comb += [asked.eq(ask.valid), self.sums[c].eq(Mux(self.half, halves[1], halves[0]))]
+            total: Any = Mux(self.half, halves[1], halves[0])
+            for n in range(self.latency - 1):
+                total = _later(m, f"sum_{c}_{n}", total, 32, self.en)
+            m.d.comb += [asked.eq(ask.valid), self.sums[c].eq(total)]
             word = Signal(32, name=f"shown_{c}")
             m.d.comb += word.eq(Mux(half, halves[1], halves[0]))
             shown.append(word)
@@ -188,6 +195,14 @@ class OutputBanks(wiring.Component):
             wide = Array([shown[b] for b in mine])[turn] if mine else 0
             m.d.comb += self.lanes_read[x].eq(Mux(across, wide, single))
         return m
+
+
+def _later(m: Module, name: str, value: Any, width: int, en: Any) -> Any:
+    """``value`` of the last cycle with ``en``: the output register of a memory."""
+    register = Signal(width, name=name, reset_less=True)
+    with m.If(en):
+        m.d.sync += register.eq(value)
+    return register
 
 
 class BiasBank(wiring.Component):

@@ -12,6 +12,7 @@ from ...dataflow.program.control import MachineError
 from ...dataflow.program.isa import Unit
 from ...dataflow.program.spaces import Space, Target
 from ..blocks.array import Stce
+from ..blocks.run_setup import RunSetup
 from .banks import READ, OperandBanks, OutputBanks
 from .command import command_layout
 from .load import write_layout
@@ -22,9 +23,8 @@ __all__ = ["ProductUnit"]
 class ProductUnit(wiring.Component):
     """Runs the commands of `Unit.PRODUCT` one at a time; ``done`` is up in the cycle after that of the last word.
 
-    Loads fill W2E and N2S by ``write``; stores empty OUTPUT by ``read``, as `OutputBanks` has it. The run registers of
-    the array that follow from others (docs/rtl.md) are made in the two cycles before it starts. With ``error`` not 0
-    the unit stands still until reset.
+    Loads fill W2E and N2S by ``write``; stores empty OUTPUT by ``read``, as `OutputBanks` has it. With ``error``
+    not 0 the unit stands still until reset.
     """
 
     def __init__(self, target: Target, lanes: int, *, blackbox: bool = False) -> None:
@@ -56,28 +56,30 @@ class ProductUnit(wiring.Component):
         m.submodules.n2s = n2s = OperandBanks(self.target, Space.N2S, self.lanes)
         m.submodules.output = output = OutputBanks(self.target, self.lanes)
         c = Signal(command_layout(Unit.PRODUCT), reset_less=True)
-        taken, prepared, starts, runs = Signal(), Signal(), Signal(), Signal()
+        m.submodules.setup = setup = RunSetup(self.target.spec)
+        taken, runs = Signal(), Signal()
         contradicts = self._contradicts(c)
         m.d.comb += [
-            self.command.ready.eq(~taken & ~prepared & ~starts & ~runs & (self.error == 0)),
-            self.busy.eq(taken | prepared | starts | runs),
-            array.start.eq(starts),
-            output.start.eq(starts),
-            self.done.eq(runs & ~starts & ~array.busy),
+            self.command.ready.eq(~taken & ~runs & (self.error == 0)),
+            self.busy.eq(taken | runs),
+            setup.put.valid.eq(taken & ~contradicts),
+            setup.busy.eq(array.busy),
+            array.start.eq(setup.start),
+            output.start.eq(setup.start),
+            self.done.eq(setup.done),
         ]
-        m.d.sync += [taken.eq(self.command.valid & self.command.ready), prepared.eq(taken & ~contradicts)]
-        m.d.sync += starts.eq(prepared)
+        m.d.sync += taken.eq(self.command.valid & self.command.ready)
         with m.If(self.command.valid & self.command.ready):
             m.d.sync += c.eq(self.command.payload)
-        with m.If(starts):
+        with m.If(taken & ~contradicts):
             m.d.sync += runs.eq(1)
-        with m.If(self.done):
+        with m.Elif(self.done):
             m.d.sync += runs.eq(0)
         with m.If(taken & contradicts):
             m.d.sync += self.error.eq(MachineError.COMMAND)
         with m.If(output.beyond & (self.error == 0)):
             m.d.sync += [self.error.eq(MachineError.PLACE), self.value.eq(self.target.size(Space.OUTPUT).depth)]
-        self._registers(m, c, output)
+        self._registers(m, c, setup, output)
         for banks, asks in ((w2e, array.west_ask), (n2s, array.north_ask)):
             m.d.comb += [banks.write.eq(self.write), banks.writes.eq(self.writes), banks.en.eq(array.advance)]
             for own, ask in zip(banks.ask, asks, strict=True):
@@ -103,50 +105,15 @@ class ProductUnit(wiring.Component):
         m.d.comb += [lane.eq(word) for lane, word in zip(self.lanes_read, output.lanes_read, strict=True)]
         return m
 
-    def _registers(self, m: Module, c: Any, output: Any) -> None:
-        """What the array is told: of the command, and what follows from it."""
-        frame, run = self.array.frame, self.array.run
-        pace, kept, words, drain = Signal(16), Signal(16), Signal(32), Signal.like(run.drain_words)
-        delay, played = Signal(16), Signal(16)
-        tail = Signal.like(run.tail_cycles)
-        m.d.comb += [
-            pace.eq(Mux(c.interleave < frame.add_latency, frame.add_latency, c.interleave)),
-            kept.eq(Mux(c.rest < c.keep, c.rest, c.keep)),
-        ]
-        # a cycle for the products of two, a cycle for what they are added up to
-        m.d.sync += [
-            delay.eq((c.keep - 1).as_unsigned()[:8] * pace + frame.add_latency),
-            played.eq(c.keep * pace),
-            drain.eq(Mux(c.stationary, 0, c.rows * c.interleave)),
-            run.part_words.eq(Mux(c.stationary, c.group * c.interleave, c.group)),
-            run.rest_words.eq(Mux(c.stationary, c.group * c.interleave, c.rest)),
-            words.eq(c.across * c.parts),
-            run.tail_cycles.eq(tail),
-            output.turn.eq(Mux(c.stationary, words * c.interleave, 0)),
-        ]
-        latency = frame.latency + frame.cols
-        m.d.comb += [
-            tail.eq(
-                Mux(
-                    c.stationary,
-                    frame.multiply_latency + frame.rows * delay + frame.cols + c.interleave + 1 - played,
-                    latency + frame.rows + drain - pace,
-                )
-            ),
-            run.weight_stationary.eq(c.stationary),
-            run.interleave.eq(c.interleave),
-            run.part_pairs.eq(c.keep),
-            run.rest_pairs.eq(Mux(c.stationary, c.keep, kept)),
-            run.parts.eq(c.parts),
-            run.runs.eq(c.runs),
-            run.across.eq(c.across),
-            run.down.eq(c.down),
-            run.offset_step.eq(Mux(c.stationary, c.group, 0)),
-            run.row_delay.eq(Mux(c.stationary, delay, 1)),
-            run.drain_words.eq(drain),
-            run.shift_pairs.eq(Mux(c.stationary, c.keep * frame.rows, 0)),
-            run.tap.eq(Mux(c.stationary, c.keep - 1, 0)),
-        ]
+    def _registers(self, m: Module, c: Any, setup: Any, output: Any) -> None:
+        """What the array is told, and after how many words the sums of WS come round again."""
+        chosen = setup.put.payload
+        own = ("interleave", "keep", "group", "rest", "rows", "parts", "runs", "across", "down")
+        m.d.comb += [chosen.weight_stationary.eq(c.stationary), *(chosen[name].eq(c[name]) for name in own)]
+        m.d.comb += [getattr(self.array.run, name).eq(getattr(setup.run, name)) for name, _ in setup.format.run]
+        # needed a whole round later, so no path of a cycle
+        tiles = Signal(32)
+        m.d.sync += [tiles.eq(c.across * c.parts), output.turn.eq(Mux(c.stationary, tiles * c.interleave, 0))]
 
     def _contradicts(self, c: Any) -> Any:
         """What no array of this size runs (dataflow/program/legal.py)."""
