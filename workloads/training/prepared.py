@@ -47,7 +47,7 @@ class Prepared:
     test: Batch
 
     def batches(self) -> Iterator[Batch]:
-        """Without end, each epoch in an order of its own, as `weft train` has it, without augmentation; no ragged one."""
+        """Without end, each epoch in an order of its own as `weft train` has it, not augmented; no ragged one."""
         data = open_data(self.spec.data, image_side(self.spec.model))
         pixels, labels = normalised(data, data.train.pixels), data.train.labels
         epoch = 0
