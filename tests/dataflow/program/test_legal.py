@@ -251,6 +251,26 @@ def test_a_norm_without_one_of_its_steps_is_not():
             assert isinstance(error, ProgramError) != (kind == "notify" and line.endswith("notify 1")), line
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "set vector rows 8\nset vector first 1",
+            "set vector rows 9\nset vector first 1",
+            "OPERANDS, half 0, operand 0",
+        ),
+        ("set store outer2_step 2", "set store outer2_step 3", "RESULTS, half 0"),
+        ("set load words 8\nset load count3 8", "set load words 4\nset load count3 8", "OPERANDS, half 0, operand 0"),
+    ],
+)
+def test_what_is_read_beyond_what_was_written_is_refused(old, new, said):
+    assert old in norm()
+    error = judged(norm().replace(old, new))
+
+    assert isinstance(error, RuleError) and error.rule == Rule.UNWRITTEN
+    assert re.search(rf"\({said}\): reads \d+ words of a bank, \d+ were written", str(error))
+
+
 def test_sore_serves_one_at_a_time():
     plan = tile_plan(tiny().spec, SGD, tiny().pattern, 1)
     text = f"""machine {tiny().hash}
