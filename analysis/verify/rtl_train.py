@@ -182,7 +182,7 @@ class _Both:
         def duration(command: Command) -> int:
             return command_cycles(command, target, rtl.beat_bytes, rtl.latency)
 
-        return timeline(program.instructions, duration, start=rtl.latency + 2, jump=rtl.latency + 1)
+        return timeline(program.instructions, duration, rtl.latency)
 
     def _put(self, address: int, value: Any) -> None:
         self.rtl.write(address, np.frombuffer(_as_stored(value).tobytes(), np.uint8))

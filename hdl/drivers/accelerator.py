@@ -71,7 +71,7 @@ class _Bench(wiring.Component):
                 "control": In(AxiLite()),
                 "host": In(1),
                 "ar": In(bus["ar"].signature),
-                "r": Out(bus["r"].signature),
+                "r": In(bus["r"].signature),
                 "aw": In(bus["aw"].signature),
                 "w": In(bus["w"].signature),
                 "code_aw": In(fetched["aw"].signature),
