@@ -9,8 +9,8 @@ import typer
 
 from ..workloads.update_rule import SGD
 from .console import announce, bar, get_console, make_table, name_of
-from .inputs import machine, require_hdl
-from .options import DATA_HELP, Arch, Json
+from .inputs import machine, parse_pattern, require_hdl
+from .options import DATA_HELP, Arch, Json, Pattern
 from .outputs import print_json
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ _SHOWN = 10
 
 
 def rtl_train(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="mlp, another image model, or file.py:function.")
-    ] = "mlp",
+    data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)] = "digits",
+    model: Annotated[str, typer.Option(metavar="MODEL", help="mlp, another image model, or file.py:function.")] = "mlp",
     arch: Arch = "tiny",
-    data: Annotated[str, typer.Option(help=DATA_HELP)] = "digits",
+    scheme: Annotated[str, typer.Option(help="dense, or a scheme that keeps the largest of N:M groups.")] = "dense",
+    nm: Pattern = None,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 10,
     batch: Annotated[int, typer.Option(min=1, help="Images in a step.")] = 16,
     lr: Annotated[float, typer.Option(help="Learning rate, the same in all steps.")] = 0.05,
@@ -43,8 +43,11 @@ def rtl_train(
     from ..workloads.training.plan import plan
     from ..workloads.training.prepared import prepared
 
-    spec = plan(model, data=data, scheme="dense", batch=batch, optimizer=SGD.name, weight_decay=0.0, seed=seed)
-    target = Target(spec=machine(arch), rule=SGD)
+    pattern = None if nm is None else parse_pattern(nm)
+    spec = plan(
+        model, data=data, scheme=scheme, pattern=pattern, batch=batch, optimizer=SGD.name, weight_decay=0.0, seed=seed
+    )
+    target = Target(spec=machine(arch), rule=SGD, pattern=spec.pattern)
     announce("The first run of a machine compiles its RTL, which takes minutes; later ones use the cache.")
     with bar(f"training {name_of(model)} in RTL") as progress:
         found = train(prepared(spec), target, steps, rate=lr, progress=progress)
