@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..data import normalised, open_data, order
+from ..data import ImageData, Images, normalised, open_data, order
 from ..graph import Graph, annotated
 from ..models.classifier import image_side
 from ..schemes.annotate import annotate
@@ -49,13 +49,13 @@ class Prepared:
     def batches(self) -> Iterator[Batch]:
         """Without end, each epoch in an order of its own as `weft train` has it, not augmented; no ragged one."""
         data = open_data(self.spec.data, image_side(self.spec.model))
-        pixels, labels = normalised(data, data.train.pixels), data.train.labels
+        labels = data.train.labels
         epoch = 0
         while True:
             shuffled = order(len(labels), generator_of(self.spec, ORDER, epoch))
             for chosen in torch.split(shuffled, self.spec.batch):
                 if len(chosen) == self.spec.batch:
-                    yield _batch(pixels[chosen], labels[chosen])
+                    yield _batch(data, data.train, chosen)
             epoch += 1
 
 
@@ -67,9 +67,9 @@ def prepared(spec: TrainSpec) -> Prepared:
     graph = annotated(step_graph(model, torch.empty(spec.batch, *data.shape), name=spec.model), workload)
     named = (*model.named_parameters(), *model.named_buffers())
     held = {name: tensor.detach().numpy().copy() for name, tensor in named if tensor.is_floating_point()}
-    test = _batch(normalised(data, data.test.pixels), data.test.labels)
+    test = _batch(data, data.test, torch.arange(len(data.test.labels)))
     return Prepared(spec=spec, graph=graph, workload=workload, held=held, test=test)
 
 
-def _batch(pixels: torch.Tensor, labels: torch.Tensor) -> Batch:
-    return Batch(pixels.numpy(), labels.numpy())
+def _batch(data: ImageData, images: Images, chosen: torch.Tensor) -> Batch:
+    return Batch(normalised(data, images.fetch(chosen)).numpy(), images.labels[chosen].numpy())
