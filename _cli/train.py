@@ -36,7 +36,7 @@ def train(
         str | None,
         typer.Argument(
             metavar="MODEL",
-            help="mlp, cnn, resnet9, vit_s, another image model of `weft models`, or file.py:function; none with --resume.",
+            help="mlp, cnn, resnet9, vit_s, another of `weft models`, or file.py:function; none with --resume.",
         ),
     ] = None,
     scheme: TrainedScheme = None,
