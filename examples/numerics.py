@@ -31,7 +31,7 @@ WAYS = {
 }
 
 ONCE = "PyTorch, AMP FP16"
-"""By this with one seed: FP16 takes PyTorch up to a minute an epoch on a CPU."""
+"""By this with one seed: FP16 takes PyTorch many times as long on a CPU."""
 
 
 def trained(model: str, seed: int, way: str) -> dict:
@@ -52,14 +52,12 @@ every = {
     for model in models.split(",")
     for way in WAYS
 }
-print("| model | numerics | test accuracy by seed, % | mean | last loss | s an epoch |\n|---|---|---|---|---|---|")
+print("| model | numerics | test accuracy by seed, % | mean | last loss |\n|---|---|---|---|---|")
 for (model, way), found in every.items():
     right = [100 * result["accuracy"] for result in found]
     last = fmean(result["log"][-1]["loss"] for result in found)
-    # The first epoch compiles.
-    took = fmean(row["seconds"] for result in found for row in result["log"][1:] or result["log"])
     shown = ", ".join(f"{share:.2f}" for share in right)
-    print(f"| `{model}` | {way} | {shown} | {fmean(right):.2f} | {last:.4f} | {took:.2f} |")
+    print(f"| `{model}` | {way} | {shown} | {fmean(right):.2f} | {last:.4f} |")
 
 
 def draw(name: str) -> Figure:
