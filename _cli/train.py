@@ -36,7 +36,7 @@ def train(
         str | None,
         typer.Argument(
             metavar="MODEL",
-            help="mlp, resnet9, vit_s, another image model of `weft models`, or file.py:function; none with --resume.",
+            help="mlp, cnn, resnet9, vit_s, another of `weft models`, or file.py:function; none with --resume.",
         ),
     ] = None,
     scheme: TrainedScheme = None,
@@ -150,7 +150,8 @@ def _show(result: TrainResult) -> None:
         for row in shown
     ]
     under = spec.scheme if spec.pattern is None else f"{spec.scheme} {spec.pattern}"
-    title = f"{spec.model} on {spec.data}, {under}, seed {spec.seed}"
+    by = "" if spec.numerics == "torch" else f", numerics {spec.numerics}"
+    title = f"{spec.model} on {spec.data}, {under}, seed {spec.seed}{by}"
     columns = ("epoch", "loss", "train", "val. loss", "validation", "rate", "flips", "s")
     console = get_console()
     console.print(make_table(title, columns, rows))

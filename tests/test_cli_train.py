@@ -52,6 +52,8 @@ def test_a_training_in_the_machines_arithmetic(
     assert "holds a training with numerics machine, not torch" in other
     resumed = document(capsys, "--resume", tmp_path / "broken")
     assert resumed["digest"] == whole["digest"]
+    assert main(["train", "--resume", str(tmp_path / "broken")]) == 0
+    assert "mlp on digits, bdwp 2:8, seed 0, numerics machine" in capsys.readouterr().out
     assert document(capsys, *asked, "--seed", 1)["digest"] != whole["digest"]
     # The front door gives the same arithmetic.
     again = weft.train("mlp", "bdwp", "2:8", epochs=2, numerics="machine")
