@@ -153,7 +153,13 @@ BLOCKS = {
             depends=("array", "pe"),
         ),
         Block(name="pe", title="one PE", make=_pe, in_machine=False),
-        Block(name="run_setup", title="the run registers of the array", make=_run_setup, in_machine=False),
+        Block(
+            name="run_setup",
+            title="the run registers of the array",
+            make=_run_setup,
+            bench=_stream_bench,
+            in_machine=False,
+        ),
         Block(
             name="xnor_engine",
             title="the XNOR engine",

@@ -18,7 +18,7 @@ from ...workloads.gemm import Gemm
 from ...workloads.sparsity import NMPattern
 from .operands import anything, edge_words, normals, products_of_edges, sums_of_edges, sums_with_minus_zero
 
-__all__ = ["array_vectors"]
+__all__ = ["array_vectors", "benched_products"]
 
 _TAKEN = 0.5
 """Share of the cycles in which a receiver of the array's bench takes a word, where it does not always."""
@@ -50,6 +50,16 @@ def array_vectors(spec: AcceleratorSpec, pattern: NMPattern, seed: int) -> list[
         for i, product in enumerate((*_stationary_outputs(spec, pattern), *_stationary_weights(spec, pattern)))
         for vectors in _products(spec, product, np.random.default_rng([seed, i]))
     ]
+
+
+def benched_products(spec: AcceleratorSpec, pattern: NMPattern) -> list[tuple[ArrayMapping, Gemm]]:
+    """The products of `array_vectors`, each once."""
+    products = (*_stationary_outputs(spec, pattern), *_stationary_weights(spec, pattern))
+    return [(_mapping(product), product.gemm) for product in products]
+
+
+def _mapping(product: _Product) -> ArrayMapping:
+    return ArrayMapping(dataflow=product.dataflow, pattern=product.executed, interleave=product.interleave)
 
 
 def _stationary_outputs(spec: AcceleratorSpec, pattern: NMPattern) -> Iterator[_Product]:
@@ -101,7 +111,7 @@ def _stationary_weights(spec: AcceleratorSpec, pattern: NMPattern) -> Iterator[_
 def _products(spec: AcceleratorSpec, product: _Product, random: np.random.Generator) -> Iterator[ArrayVectors]:
     """One product that nothing keeps waiting, and the same kept waiting by receivers and held."""
     name, executed, gemm = product.name, product.executed, product.gemm
-    mapping = ArrayMapping(dataflow=product.dataflow, pattern=executed, interleave=product.interleave)
+    mapping = _mapping(product)
     a, right = product.operands(random, spec, gemm)
     b = compress(right, executed, gemm.run)
     at_once = run_array(spec, mapping, a, b)

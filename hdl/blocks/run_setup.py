@@ -12,31 +12,40 @@ from amaranth.utils import bits_for
 from .control_format import ControlFormat
 from .frame import Gridded
 
-__all__ = ["RunSetup"]
+__all__ = ["RunSetup", "chosen_layout"]
 
 _COUNTS = ("parts", "runs", "across", "down")
+
+
+def chosen_layout(spec: Gridded) -> data.StructLayout:
+    """What a run of an array is chosen by."""
+    f = ControlFormat(spec)
+    run = {name: field.shape for name, field in f.run}
+    own = {"weight_stationary": 1, "interleave": run["interleave"], "keep": run["part_pairs"]}
+    own |= {"group": run["part_words"], "rest": run["part_words"], "rows": bits_for(f.frame.rows)}
+    return data.StructLayout({**own, **{name: run[name] for name in _COUNTS}, **f.pe.run})
 
 
 class RunSetup(wiring.Component):
     """Sets up an array and starts it, run after run.
 
-    ``put`` takes what a run is chosen by: ``weight_stationary``, ``interleave`` and the loop counts as the registers
-    of these names, as are those that only some PEs have; ``keep`` and ``group`` of the executed pattern; in OS
-    ``rest``, the words of the last group of a run, and ``rows``, those of the array in use, in WS anything. All else
+    ``put`` takes what a run is chosen by, from the lowest bit on: ``weight_stationary`` and ``interleave``; ``keep``
+    and ``group`` of the executed pattern; in OS ``rest``, words of the last group of a run, and ``rows``, those of the
+    array in use, in WS anything; the four loop counts in the order of ``run``; and what only some PEs have. All else
     follows, bit by bit of a factor: there is no multiplier and no divider.
 
     Two runs wait, one of them being set up, beside the one in the array, whose registers ``run`` are constant from
-    ``start`` to ``done``. A run that is taken when none is there starts ``cycles`` later, one that is set up by then in
-    the second cycle without ``busy`` of the array; ``done`` is in the first cycle without it after each run.
+    ``start`` to ``done``. A run that is taken when none is there starts later by 4 cycles, one for each bit of the
+    number of rows, and one for each bit of that of accumulators or of the cycles of an addition, whichever is larger;
+    one that is set up by then in the second cycle without ``busy`` of the array. ``done`` is in the first cycle without
+    it after each run.
     """
 
     def __init__(self, spec: Gridded) -> None:
         self.format = f = ControlFormat(spec)
         self.frame = frame = f.frame
         run = {name: field.shape for name, field in f.run}
-        own = {"weight_stationary": 1, "interleave": run["interleave"], "keep": run["part_pairs"]}
-        own |= {"group": run["part_words"], "rest": run["part_words"], "rows": bits_for(frame.rows)}
-        self.chosen = data.StructLayout({**own, **{name: run[name] for name in _COUNTS}, **f.pe.run})
+        self.chosen = chosen_layout(spec)
         self._rows_bits: int = bits_for(frame.rows)
         self._pace_bits: int = bits_for(max(frame.accumulators, frame.add_latency))
         super().__init__(

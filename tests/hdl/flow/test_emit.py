@@ -137,6 +137,20 @@ def test_products_of_the_bench_stand_still_and_go_on():
         assert (product.left >= at_once.left).all()
 
 
+def test_runs_are_set_up_and_a_fault_is_found(verilator, tmp_path):
+    write(tmp_path, emitted(SMALL, "run_setup"))
+    verilator.build(tmp_path, "run_setup")
+    assert assert_passes(verilator.run(tmp_path), "run_setup") > 1000
+
+    design = (tmp_path / "run_setup.v").read_text()
+    assert "running <= start | (running & busy)" in design
+    (tmp_path / "run_setup.v").write_text(design.replace("running <= start | (running & busy)", "running <= start"))
+    verilator.build(tmp_path, "run_setup")
+    broken = verilator.run(tmp_path)
+    assert broken.returncode != 0
+    assert "FAIL run_setup: cycle" in broken.stdout
+
+
 @pytest.mark.parametrize("block", ["sore", "wuve", pytest.param("pregenerate", marks=pytest.mark.slow)])
 def test_an_engine_equals_the_simulator_and_a_fault_is_found(verilator, tmp_path, block):
     write(tmp_path, emitted(SMALL, block))
