@@ -132,7 +132,7 @@ class Accelerator:
         self._set("interrupt_enable", 3)
 
     def write(self, address: int, data: Bytes) -> None:
-        """Bytes, uint8 of any length, from ``address`` on; what shares a beat with them stays."""
+        """Bytes, uint8 [n], to ``address`` on; what shares a beat with them stays."""
         beat = self.beat_bytes
         first, last = address // beat, -(-(address + len(data)) // beat)
         padded, strobe = np.zeros((last - first) * beat, np.uint8), np.zeros((last - first) * beat, np.uint8)
@@ -142,7 +142,7 @@ class Accelerator:
         self._write_beats("", beat, first * beat, padded.reshape(-1, beat), strobes)
 
     def read(self, address: int, count: int) -> Bytes:
-        """So many bytes from ``address`` on."""
+        """``count`` bytes from ``address`` on, uint8 [count]."""
         beat = self.beat_bytes
         first, last = address // beat, -(-(address + count) // beat)
         n = last - first

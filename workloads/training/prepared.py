@@ -35,7 +35,8 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """``graph``: a step under the scheme, which ``workload`` counts; ``held``: parameters and buffers by name, float32.
+    """``graph``: a step under the scheme, which ``workload`` counts; ``held``: parameters and buffers by name, float32
+    of any shape.
 
     ``test``: the test set, whole.
     """
