@@ -13,7 +13,7 @@ from amaranth.utils import bits_for, exact_log2
 from ...dataflow.program.spaces import BIAS_WORDS, HALVES, PLACE_ADDRESS_BITS, Space, Target
 from .load import write_layout
 
-__all__ = ["READ", "BiasBank", "OperandBanks", "OutputBanks", "pair_layout", "read_layout"]
+__all__ = ["READ", "BiasBank", "OperandBanks", "OutputBanks", "pair_layout", "read_layout", "show"]
 
 
 def pair_layout(target: Target) -> data.StructLayout:
@@ -27,6 +27,19 @@ def read_layout() -> data.StructLayout:
 
 
 READ = read_layout()
+
+
+def show(m: Module, lanes_read: Any, words: list[Any], bank: Any, across: Any) -> None:
+    """Words of all banks to the lanes of a store: ``across``, in lane ``x`` that of the next bank from ``bank`` on that
+    is ``x`` modulo the lanes; else in every lane that of ``bank``."""
+    lanes = len(lanes_read)
+    shift = exact_log2(lanes)
+    single = Array(words)[bank]
+    for x in range(lanes):
+        mine = words[x::lanes]
+        turn = Signal(range(max(2, len(mine) + 1)), name=f"turn_{x}")
+        m.d.comb += turn.eq((bank >> shift) + (bank[:shift] > x))
+        m.d.comb += lanes_read[x].eq(Mux(across, Array(mine)[turn] if mine else 0, single))
 
 
 class OperandBanks(wiring.Component):
@@ -148,7 +161,7 @@ class OutputBanks(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        banks, depth, lanes = self.size.banks, self.size.depth, self.lanes
+        banks, depth = self.size.banks, self.size.depth
         bank, address = self.read.place[PLACE_ADDRESS_BITS:], self.read.place[:PLACE_ADDRESS_BITS]
         base, half, across = Signal(range(banks)), Signal(), Signal()
         m.d.sync += [base.eq(bank), half.eq(self.read.half), across.eq(self.read.across)]
@@ -185,15 +198,7 @@ class OutputBanks(wiring.Component):
             m.d.comb += word.eq(Mux(half, halves[1], halves[0]))
             shown.append(word)
         m.d.comb += self.beyond.eq(overrun.any())
-        # a lane shows, of the banks that are it modulo the lanes, the next from the base on
-        for x in range(lanes):
-            mine = list(range(x, banks, lanes))
-            turn = Signal(range(max(2, -(-banks // lanes) + 1)), name=f"turn_{x}")
-            shift = exact_log2(lanes)
-            single = Array(shown)[base]
-            m.d.comb += turn.eq((base >> shift) + (base[:shift] > x))
-            wide = Array([shown[b] for b in mine])[turn] if mine else 0
-            m.d.comb += self.lanes_read[x].eq(Mux(across, wide, single))
+        show(m, self.lanes_read, shown, base, across)
         return m
 
 
