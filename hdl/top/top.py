@@ -35,7 +35,7 @@ class Top(wiring.Component):
         self.target, self.beat_bytes = target, beat_bytes
         lanes = beat_bytes // 2
         self.registers, self.sequencer = ControlRegisters(target), Sequencer()
-        self.units = {
+        self.units: dict[Unit, Any] = {
             Unit.LOAD: LoadUnit(target, beat_bytes),
             Unit.STORE: StoreUnit(target, beat_bytes),
             Unit.PRODUCT: ProductUnit(target, lanes, blackbox=blackbox),
