@@ -28,6 +28,8 @@ __all__ = ["Accelerator", "AcceleratorRun", "StoppedError", "UnitRun"]
 
 _CHUNK = 4096
 """Cycles that are simulated at a time."""
+_LEAST_SIZE, _LEAST_ROOM = 16, 11
+"""Binary logarithms of the least memory, in bytes, and of the least room for instructions."""
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -113,14 +115,16 @@ class _Bench(wiring.Component):
 
 
 class Accelerator:
-    """The RTL of ``target``, compiled, with ``size`` bytes of memory and room for so many ``instructions``.
+    """The RTL of ``target``, compiled, with at least ``size`` bytes of memory and room for so many ``instructions``.
 
     Its memories answer ``latency`` cycles after a burst is asked for, and then with a beat a cycle.
     """
 
     def __init__(self, target: Target, size: int, instructions: int, *, beat_bytes: int = 8, latency: int = 4) -> None:
-        self.target, self.size, self.beat_bytes, self.latency = target, -(-size // 4096) * 4096, beat_bytes, latency
-        self.room = 1 << max(4, (instructions - 1).bit_length())
+        self.target, self.beat_bytes, self.latency = target, beat_bytes, latency
+        # by powers of two, so that programs of about the same size share a compiled machine
+        self.size = 1 << max(_LEAST_SIZE, (size - 1).bit_length())
+        self.room = 1 << max(_LEAST_ROOM, (instructions - 1).bit_length())
         bench = _Bench(target, beat_bytes, self.size, self.room, latency)
         self._machine = Cosim(bench, bench.top.parts)
         self.reset()
