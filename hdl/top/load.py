@@ -130,6 +130,7 @@ class LoadUnit(wiring.Component):
             reader.base.eq(self.base),
             reader.size.eq(self.size),
             reader.blank.eq(blank),
+            reader.quit.eq(self.error != 0),
             reader.transfer.valid.eq(begins & (self.error == 0)),
             transfer.address.eq(Mux(blank, 0, c.address)),
             transfer.words.eq(units),
@@ -161,7 +162,7 @@ class LoadUnit(wiring.Component):
         left, some = Signal(range(lanes + 1)), Signal(range(lanes + 1))
         position, run_left = Signal(range(MAX_GROUP + 1)), Signal(24)
         grouped, in_group = Signal(), Signal(range(MAX_GROUP + 1))
-        goes, whole = Signal(), Signal()
+        goes, whole, takes = Signal(), Signal(), Signal()
         m.d.comb += [
             wide.eq(c.form == Form.FP32),
             pairs.eq(c.form == Form.PAIR),
@@ -174,14 +175,16 @@ class LoadUnit(wiring.Component):
             some.eq(Mux(left < places.words, left, places.words)),
         ]
         words = Signal(range(lanes + 1))
+        pair = self._pairs(m, c, runs, reader, pairs)
         m.d.comb += [
             words.eq(Mux(grouped & ~c.across & (in_group < some), in_group, some)),
             goes.eq(runs & reader.beats.valid & ~pairs & (self.error == 0)),
+            takes.eq(Mux(pairs, pair.ready, runs & whole)),
             whole.eq(words == left),
         ]
-        pair = self._pairs(m, c, runs, reader, pairs)
         m.d.comb += [
-            reader.beats.ready.eq(Mux(pairs, pair.takes, goes & whole)),
+            # looks at no channel of the bus (A3.2.1); after an error what was asked for is taken, for others wait behind it
+            reader.beats.ready.eq(takes | (self.error != 0)),
             now.valid.eq(Mux(pairs, pair.valid, goes)),
             now.last.eq(Mux(pairs, pair.last, whole & beat.of.last)),
             now.start.eq(Mux(pairs, 0, start)),
@@ -220,7 +223,7 @@ class LoadUnit(wiring.Component):
         beat, lanes = reader.beats.payload, self.lanes
         out = Signal(
             data.StructLayout(
-                {"takes": 1, "valid": 1, "last": 1, "line_end": 1, "value": 16, "index": bits_for(MAX_GROUP - 1)}
+                {"ready": 1, "takes": 1, "valid": 1, "last": 1, "line_end": 1, "value": 16, "index": bits_for(MAX_GROUP - 1)}
             ),
             name="pair",
         )
@@ -239,7 +242,8 @@ class LoadUnit(wiring.Component):
             out.line_end.eq(left == 1),
             out.last.eq(last & out.line_end),
             # what a line leaves over is dropped with its last pair, so the next line waits for that
-            out.takes.eq(runs & pairs & reader.beats.valid & (fill < bits) & ~ends),
+            out.ready.eq(runs & (fill < bits) & ~ends),
+            out.takes.eq(pairs & reader.beats.valid & out.ready & (self.error == 0)),
             count.eq(beat.of.end - beat.of.first + 1),
             fresh.eq(beat.data >> (beat.of.first << 4)),
         ]

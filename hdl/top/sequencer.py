@@ -111,11 +111,15 @@ class Sequencer(wiring.Component):
         at, begin, end = Signal(_COUNT), Signal(range(FETCHED)), Signal(range(FETCHED))
         fresh, kept, flying, drop = (Signal(range(FETCHED + 1), name=n) for n in ("fresh", "kept", "flying", "drop"))
         asks, comes, keeps, again = Signal(), Signal(), Signal(), Signal()
+        stands, kept_address = Signal(name="ask_stands"), Signal(ADDRESS_BITS, name="ask_address", reset_less=True)
+        fresh_address = Signal(ADDRESS_BITS)
         m.d.comb += [
             again.eq((goes & jumps) | self._starts),
-            self.ar.valid.eq(self.busy & (fresh != FETCHED) & (at != self.length) & (self.error == 0)),
-            *Axi4.burst(self.ar.payload, INSTRUCTION_BYTES, self.address + (at << 3), 0),
-            asks.eq(self.ar.valid & self.ar.ready),
+            # AXI has an ask stand until it is taken, also through a jump or an error: it counts from its first cycle on
+            asks.eq(self.busy & (fresh != FETCHED) & (at != self.length) & (self.error == 0) & ~stands),
+            self.ar.valid.eq(stands | asks),
+            fresh_address.eq(self.address + (at << 3)),
+            *Axi4.burst(self.ar.payload, INSTRUCTION_BYTES, Mux(stands, kept_address, fresh_address), 0),
             self.r.ready.eq(1),
             comes.eq(self.r.valid),
             keeps.eq(comes & (drop == 0) & ~again),
@@ -128,7 +132,10 @@ class Sequencer(wiring.Component):
             word.eq(out.data.word),
             failed.eq(out.data.failed),
         ]
+        with m.If(asks):
+            m.d.sync += kept_address.eq(fresh_address)
         m.d.sync += [
+            stands.eq(self.ar.valid & ~self.ar.ready),
             flying.eq(flying + asks - comes),
             drop.eq(Mux(again, flying + asks - comes, drop - (comes & (drop != 0)))),
             at.eq(Mux(again, Mux(self._starts, 0, to), at + asks)),

@@ -81,7 +81,7 @@ class StoreUnit(wiring.Component):
         m.d.comb += [
             self.command.ready.eq(~begins & ~runs & (self.error == 0)),
             self.busy.eq(begins | runs),
-            self.done.eq(writer.done),
+            self.done.eq(writer.done & (self.error == 0)),
             self.space.eq(c.space),
         ]
         self._start(m, c, begins, runs, writer, places)
@@ -103,6 +103,7 @@ class StoreUnit(wiring.Component):
         m.d.comb += [
             writer.base.eq(self.base),
             writer.size.eq(self.size),
+            writer.quit.eq(self.error != 0),
             writer.transfer.valid.eq(begins & (self.error == 0)),
             transfer.address.eq(c.address),
             transfer.words.eq(Mux(c.form == Form.FP32, c.words << 1, c.words)),
@@ -137,9 +138,8 @@ class StoreUnit(wiring.Component):
             piece.words.eq(Mux(left < places.words, left, places.words)),
             piece.ends.eq(piece.words == left),
             piece.origin.eq(Mux(places.across, bank, self.read.place)),
-            writer.asks.ready.eq(piece.valid & piece.ends),
             places.take.eq(Mux(piece.valid, piece.words, 0)),
-            places.line_end.eq(writer.asks.ready & ask.line_end),
+            places.line_end.eq(piece.valid & piece.ends & ask.line_end),
             self.read.half.eq(c.half),
             self.read.place.eq(places.place),
             self.read.across.eq(places.across),
@@ -192,6 +192,8 @@ class StoreUnit(wiring.Component):
                 m.d.sync += [self.error.eq(MachineError.WINDOW), self.value.eq(writer.address)]
             with m.Elif(writer.failed):
                 m.d.sync += [self.error.eq(MachineError.WRITE), self.value.eq(writer.address)]
+        # a beat that will not be gathered is not taken: the writer ends its burst without it
+        m.d.comb += writer.asks.ready.eq(piece.valid & piece.ends & ~outside)
         return ~outside
 
     def _pipeline(self, m: Module, c: Any, piece: Any, passes: Any, gathered: Any) -> None:
