@@ -42,8 +42,10 @@ class AxiMemory(wiring.Component):
         m.submodules.memory = memory = Memory(shape=8 * self.beat_bytes, depth=self.depth, init=self.init)
         now = Signal(_CLOCK)
         m.d.sync += now.eq(now + 1)
-        self._reads(m, memory.read_port(), now)
-        self._writes(m, memory.write_port(granularity=8), now)
+        read = memory.read_port()
+        write = memory.write_port(granularity=8)
+        self._reads(m, read, now)
+        self._writes(m, write, now)
         return m
 
     def _asked(self, m: Module, name: str, channel: Any, hold: Any, now: Any) -> Any:
@@ -70,11 +72,16 @@ class AxiMemory(wiring.Component):
         asked = self._asked(m, "asked", self.bus.ar, self.hold_ar, now)
         beat = data.StructLayout({"data": 8 * self.beat_bytes, "resp": 2, "last": 1})
         m.submodules.answers = answers = Queue(beat, 4)
-        burst, number = asked.out.payload, Signal(8)
+        burst = asked.out.payload
+        number = Signal(8)
         place = Signal(len(burst.at.addr) - shift)
-        fetching, beyond, ends, goes = Signal(), Signal(), Signal(), Signal()
+        fetching = Signal()
+        beyond = Signal()
+        ends = Signal()
+        goes = Signal()
         going = Signal(data.StructLayout({"valid": 1, "beyond": 1, "last": 1}))
-        room, stands = Signal(3, init=4), Signal(name="read_stands")
+        room = Signal(3, init=4)
+        stands = Signal(name="read_stands")
         m.d.comb += [
             asked.into.payload.due.eq(now + (self.latency - 2)),
             place.eq((burst.at.addr >> shift) + number),
@@ -107,9 +114,14 @@ class AxiMemory(wiring.Component):
         shift = exact_log2(self.beat_bytes)
         asked = self._asked(m, "addressed", self.bus.aw, self.hold_aw, now)
         m.submodules.written = written = Queue(data.StructLayout({"resp": 2, "due": _CLOCK}), self.queue)
-        w, burst, number = self.bus.w, asked.out.payload, Signal(8)
+        w = self.bus.w
+        burst = asked.out.payload
+        number = Signal(8)
         place = Signal(len(burst.at.addr) - shift)
-        beyond, failed, ends, takes = Signal(), Signal(), Signal(), Signal()
+        beyond = Signal()
+        failed = Signal()
+        ends = Signal()
+        takes = Signal()
         stands = Signal(name="answer_stands")
         m.d.comb += [
             place.eq((burst.at.addr >> shift) + number),

@@ -72,8 +72,10 @@ class ControlRegisters(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         held = {r.name: Signal(32, name=r.name, init=r.reset or 0) for r in CONTROL if r.access == Access.BOTH}
-        asked, raised = Signal(2), Signal(2)
-        was_busy, done = Signal(), Signal()
+        asked = Signal(2)
+        raised = Signal(2)
+        was_busy = Signal()
+        done = Signal()
         writes, write_to, put, mask = self._writes(m)
         m.d.comb += [
             self.start.eq(asked[0]),
@@ -85,7 +87,8 @@ class ControlRegisters(wiring.Component):
             self.watchdog.eq(held["watchdog"]),
             self.interrupt.eq((raised & held["interrupt_enable"][:2]).any()),
         ]
-        nonfinite, cleared = Signal(), Signal(2)
+        nonfinite = Signal()
+        cleared = Signal(2)
         begins = asked[0] & ~self.busy & (self.error == 0)
         ends = was_busy & ~self.busy
         m.d.sync += [
@@ -146,8 +149,11 @@ class ControlRegisters(wiring.Component):
         Queues stand between: no output of the bus may depend on an input of it in the same cycle (A3.2.1).
         """
         bus, aw, w = self.bus, self._through(m, "aw"), self._through(m, "w")
-        writes, answers, failed = Signal(), Signal(), Signal()
-        to, mask = aw.payload.addr[2:], Signal(32)
+        writes = Signal()
+        answers = Signal()
+        failed = Signal()
+        to = aw.payload.addr[2:]
+        mask = Signal(32)
         m.d.comb += [
             writes.eq(aw.valid & w.valid & (~answers | bus.b.ready)),
             aw.ready.eq(writes),
@@ -172,8 +178,12 @@ class ControlRegisters(wiring.Component):
     def _reads(self, m: Module, shown: dict[str, Any], counters: dict[str, Any]) -> None:
         """The upper half of a counter is what it was when the lower one was read."""
         bus, ar = self.bus, self._through(m, "ar")
-        at, upper, takes = ar.payload.addr[2:], Signal(32), Signal()
-        valid, value, failed = Signal(), Signal(32), Signal()
+        at = ar.payload.addr[2:]
+        upper = Signal(32)
+        takes = Signal()
+        valid = Signal()
+        value = Signal(32)
+        failed = Signal()
         m.d.comb += [
             takes.eq(ar.valid & (~valid | bus.r.ready)),
             ar.ready.eq(takes),

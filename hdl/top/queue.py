@@ -24,9 +24,13 @@ class Queue(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.held = held = Memory(shape=len(Value.cast(self.into.payload)), depth=self.depth, init=[])
-        write, read = held.write_port(), held.read_port(domain="comb")
-        level, takes, gives = Signal(range(self.depth + 1)), Signal(), Signal()
-        first, free = Signal(range(self.depth)), Signal(range(self.depth))
+        write = held.write_port()
+        read = held.read_port(domain="comb")
+        level = Signal(range(self.depth + 1))
+        takes = Signal()
+        gives = Signal()
+        first = Signal(range(self.depth))
+        free = Signal(range(self.depth))
         m.d.comb += [
             self.into.ready.eq(level != self.depth),
             self.out.valid.eq(level != 0),

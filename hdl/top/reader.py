@@ -64,7 +64,9 @@ class Reader(wiring.Component):
         wiring.connect(m, asked.out, wiring.flipped(self.ar))
         wiring.connect(m, wiring.flipped(self.transfer), lines.transfer)
         # What enters a queue may look at whether the other has room: neither is a port of the bus.
-        burst, both, there = bursts.bursts, Signal(), Signal()
+        burst = bursts.bursts
+        both = Signal()
+        there = Signal()
         m.d.comb += [
             fence.base.eq(self.base),
             fence.size.eq(Mux(self.blank, (1 << OFFSET_BITS) - 1, self.size)),

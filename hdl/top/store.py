@@ -73,7 +73,8 @@ class StoreUnit(wiring.Component):
         m.submodules.places = places = Places(self.lanes)
         m.submodules.gathered = gathered = Queue(8 * self.beat_bytes, _ROOM)
         c = Signal(command_layout(Unit.STORE), reset_less=True)
-        begins, runs = Signal(), Signal()
+        begins = Signal()
+        runs = Signal()
         for name in ("aw", "w"):
             wiring.connect(m, getattr(writer, name), wiring.flipped(getattr(self, name)))
         wiring.connect(m, wiring.flipped(self.b), writer.b)
@@ -123,9 +124,12 @@ class StoreUnit(wiring.Component):
         """Asks for the next words of the beat that is gathered, while there is room for all beats on their way."""
         lanes, ask = self.lanes, writer.asks.payload
         wide = c.form == Form.FP32
-        fresh, at, word = Signal(init=1), Signal(range(lanes)), Signal(24)
+        fresh = Signal(init=1)
+        at = Signal(range(lanes))
+        word = Signal(24)
         first, start, end = (Signal(range(lanes), name=f"{name}_word") for name in ("first", "start", "end"))
-        left, room = Signal(range(lanes + 1)), Signal(range(_ROOM + 1), init=_ROOM)
+        left = Signal(range(lanes + 1))
+        room = Signal(range(_ROOM + 1), init=_ROOM)
         out = Signal()
         bank = self.read.place[PLACE_ADDRESS_BITS:]
         m.d.comb += [
@@ -159,7 +163,10 @@ class StoreUnit(wiring.Component):
 
     def _require(self, m: Module, c: Any, begins: Any, writer: Any, places: Any, piece: Any) -> Any:
         """Errors; whether the piece is none."""
-        contradicts, misaligned, outside, last = Signal(), Signal(), Signal(), Signal(32)
+        contradicts = Signal()
+        misaligned = Signal()
+        outside = Signal()
+        last = Signal(32)
         sizes = {space: self.target.size(space) for space in STORED}
         m.d.comb += [
             contradicts.eq(

@@ -62,7 +62,8 @@ class Writer(wiring.Component):
         wiring.connect(m, addressed.out, wiring.flipped(self.aw))
         wiring.connect(m, wiring.flipped(self.transfer), lines.transfer)
         burst, queues = bursts.bursts, (addressed, flying, coming)
-        room, taken = Signal(), Signal()
+        room = Signal()
+        taken = Signal()
         m.d.comb += [
             fence.base.eq(self.base),
             fence.size.eq(self.size),
@@ -81,7 +82,9 @@ class Writer(wiring.Component):
             awaited.into.valid.eq(counted.beats.valid & taken),
             counted.beats.ready.eq(taken & awaited.into.ready),
         ]
-        lane, void, good = awaited.out.payload.of, awaited.out.payload.void, Signal()
+        lane = awaited.out.payload.of
+        void = awaited.out.payload.void
+        good = Signal()
         m.d.comb += [
             self.w.valid.eq((self.beats.valid | void) & awaited.out.valid),
             self.w.payload.data.eq(self.beats.payload),
@@ -95,7 +98,9 @@ class Writer(wiring.Component):
             self.done.eq(self.b.valid & flying.out.valid & flying.out.payload.last & good),
         ]
         for i in range(self.beat_bytes // 2):
-            m.d.comb += self.w.payload.strb[2 * i : 2 * i + 2].eq((~void & (lane.first <= i) & (i <= lane.end)).replicate(2))
+            m.d.comb += self.w.payload.strb[2 * i : 2 * i + 2].eq(
+                (~void & (lane.first <= i) & (i <= lane.end)).replicate(2)
+            )
         with m.If(self.b.valid & self.b.ready & (self.b.payload.resp != 0) & ~self.failed & ~self.outside):
             m.d.sync += [self.failed.eq(1), self.address.eq(flying.out.payload.address - self.base)]
         with m.If(fence.breaks & ~self.failed):

@@ -16,9 +16,9 @@ from cocotbext.axi import (
     AxiLiteBus,
     AxiLiteMaster,
     AxiMaster,
-    AxiReadBus,
     AxiRamRead,
     AxiRamWrite,
+    AxiReadBus,
     AxiResp,
     AxiSlaveRead,
     AxiSlaveWrite,
@@ -146,7 +146,7 @@ async def ended(dut: Any, within: int, seen: Any = lambda: None) -> str:
     raise AssertionError(f"neither done nor wrong within {within} cycles")
 
 
-def own(rng: np.random.Generator, space: Space, form: Form) -> dict[str, int]:
+def own(space: Space, form: Form) -> dict[str, int]:
     if space == Space.N2S and form == Form.OPERAND:
         return {"group": 4, "run": 8}
     return {}
@@ -165,22 +165,28 @@ LOADS = (
 async def load_unit__brings_what_the_memory_holds(dut: Any) -> None:
     """Loads of every form from the model's memory, every channel paused at random, bit for bit."""
     rng = random.Random(cocotb.RANDOM_SEED)
-    memory = AxiRamRead(AxiReadBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, size=2**36)
+    memory = AxiRamRead(AxiReadBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, size=2**40)
     watch = Watch(dut, "m_axi", ("ar", "r"))
     contents = np.random.default_rng(rng.randrange(2**32)).integers(0, 2**16, DEPTH * LANES).astype("<u2")
-    contents = np.where(contents & 0x7C00 == 0x7C00, contents ^ 0x0400, contents).astype("<u2")  # no NaN, as in loads.py
+    contents = np.where(contents & 0x7C00 == 0x7C00, contents ^ 0x0400, contents).astype(
+        "<u2"
+    )  # no NaN, as in loads.py
     memory.write(BASE, contents.tobytes())
     await reset(dut)
     dut.base.value, dut.size.value = BASE, SIZE
     for space, form in LOADS:
         pause(rng, memory.ar_channel, memory.r_channel)
-        r = drawn(np.random.default_rng(rng.randrange(2**32)), Unit.LOAD, space, form, lambda g: own(g, space, form))
+        r = drawn(
+            np.random.default_rng(rng.randrange(2**32)), Unit.LOAD, space, form, lambda _, mine=own(space, form): mine
+        )
         found: list[Any] = []
 
         def look(found: list[Any] = found) -> None:
             if int(dut.writes.value):
                 payload = int(dut.write.value)
-                found.extend(words_of(np.array([payload >> 32 * i & 0xFFFFFFFF for i in range(-(-len(dut.write) // 32))])))
+                found.extend(
+                    words_of(np.array([payload >> 32 * i & 0xFFFFFFFF for i in range(-(-len(dut.write) // 32))]))
+                )
 
         await command(dut, Unit.LOAD, r)
         assert await ended(dut, 400_000, look) == "done"
@@ -246,7 +252,7 @@ async def spaces(dut: Any) -> None:
 async def store_unit__writes_each_word_and_nothing_else(dut: Any) -> None:
     """Stores of FP32 words into the model's memory, every channel paused at random; all other bytes stay."""
     rng = random.Random(cocotb.RANDOM_SEED)
-    memory = AxiRamWrite(AxiWriteBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, size=2**36)
+    memory = AxiRamWrite(AxiWriteBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, size=2**40)
     watch = Watch(dut, "m_axi", ("aw", "w", "b"))
     cocotb.start_soon(spaces(dut))
     expected = bytearray(rng.randbytes(SIZE))
@@ -265,6 +271,7 @@ async def store_unit__writes_each_word_and_nothing_else(dut: Any) -> None:
             expected[offset + 4 * word : offset + 4 * word + 4] = value.to_bytes(4, "little")
         await command(dut, Unit.STORE, r)
         assert await ended(dut, 400_000) == "done"
+        await ClockCycles(dut.clk, 2)
         assert memory.read(BASE, SIZE) == bytes(expected), space
     assert watch.moved["aw"] == watch.moved["b"] > 10
     assert watch.moved["w"] > watch.moved["aw"]
@@ -301,7 +308,7 @@ async def store_unit__ends_at_an_error_and_every_burst_that_began(dut: Any, at: 
 async def store_unit__leaves_no_burst_half_written(dut: Any, wrong: str) -> None:
     """A word outside of its space in the middle of a burst, a line outside of the window behind others."""
     rng = random.Random(cocotb.RANDOM_SEED)
-    memory = AxiRamWrite(AxiWriteBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, size=2**36)
+    memory = AxiRamWrite(AxiWriteBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, size=2**40)
     pause(rng, memory.aw_channel, memory.w_channel, memory.b_channel)
     watch = Watch(dut, "m_axi", ("aw", "w", "b"))
     asked: list[int] = []
@@ -346,7 +353,7 @@ def program() -> list[int]:
 @cocotb.test()
 async def sequencer__runs_a_program_out_of_the_models_memory(dut: Any) -> None:
     rng = random.Random(cocotb.RANDOM_SEED)
-    memory = AxiRamRead(AxiReadBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, size=2**36)
+    memory = AxiRamRead(AxiReadBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, size=2**40)
     watch, took = Watch(dut, "m_axi", ("ar", "r")), list[int]()
     words = program()
     memory.write(BASE + 8, b"".join(word.to_bytes(8, "little") for word in words))

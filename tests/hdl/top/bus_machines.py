@@ -1,7 +1,8 @@
-"""The components on a bus, emitted under the ports that integrators know, and the simulator that cocotb runs them in."""
+"""Components on a bus, emitted under the ports that integrators know, and the simulator that cocotb runs in."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import re
@@ -39,11 +40,22 @@ def emitted(name: str) -> Verilog:
 
 
 def build(verilator: Any, folder: Path, name: str, text: str) -> None:
-    """Compile ``text`` with cocotb's main loop; its makefile would ask for precompiled headers, which do not compile."""
+    """Compile ``text`` with cocotb's main loop; its makefile asks for headers that do not compile."""
     share, libs = _cocotb()
     (folder / f"{name}.v").write_text(text)
     made = verilator.verilate(
-        *("--cc", "--exe", "--vpi", "--public-flat-rw", "--prefix", "Vtop", "--Mdir", "made", "-Wno-fatal", "-Wno-lint"),
+        *(
+            "--cc",
+            "--exe",
+            "--vpi",
+            "--public-flat-rw",
+            "--prefix",
+            "Vtop",
+            "--Mdir",
+            "made",
+            "-Wno-fatal",
+            "-Wno-lint",
+        ),
         *("--top-module", name, str(share), f"{name}.v"),
         cwd=folder,
     )
@@ -52,13 +64,15 @@ def build(verilator: Any, folder: Path, name: str, text: str) -> None:
     (folder / "made" / "all.cc").write_text("".join(f'#include "{source}"\n' for source in [*sources, share]))
     link = [f"-L{libs}", f"-Wl,-rpath,{libs}", "-lcocotbvpi_verilator", "-pthread"]
     subprocess.run(
-        [*verilator.compile, "made/all.cc", *verilator.runtime, *link, "-o", "bench"], cwd=folder, check=True
+        [*verilator.compile, "-Imade", "made/all.cc", *verilator.runtime, *link, "-o", "bench"], cwd=folder, check=True
     )
 
 
 def run(folder: Path, name: str, module: str, seed: int) -> int:
     """How many cocotb tests of ``module`` for ``name`` passed; all must."""
+    config, libpython = (importlib.import_module(name) for name in ("cocotb_tools.config", "find_libpython"))
     environment = os.environ | {
+        "GPI_USERS": f"{libpython.find_libpython()};{config.pygpi_entry_point()}",
         "PYTHONPATH": os.pathsep.join(sys.path),
         "PYGPI_PYTHON_BIN": sys.executable,
         "COCOTB_TOPLEVEL": name,
