@@ -31,8 +31,8 @@ class Ports(wiring.Component):
         self.component, self.buses = component, dict(buses)
         self._wires: list[tuple[str, Any, Any]] = []
         """Port, its member, and the component's side of it or a constant."""
-        members: dict[str, Any] = {}
         full = set()
+        """Buses of AXI4: their bursts have lengths."""
         for path, member, value in component.signature.flatten(component):
             prefix = self._prefix(path)
             if prefix is None:
@@ -46,7 +46,7 @@ class Ports(wiring.Component):
                 self._add(f"{prefix}{path[-1]}", member.flow, value)
         for name, flow in [(w[0], w[1].flow) for w in self._wires if w[0].endswith("valid")]:
             self._besides(name.removesuffix("valid"), flow, name[: name.rindex("_")] in full)
-        members = {name: member for name, member, _ in self._wires}
+        members: dict[str, Any] = {name: member for name, member, _ in self._wires}
         kept = {n: m for n, m in component.signature.members.items() if n not in self.buses and not self._bare(n)}
         super().__init__({**members, **kept})
 

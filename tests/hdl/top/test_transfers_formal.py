@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,21 @@ def widths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 class Made(Elaboratable):
-    """A component that is elaborated already, and its signals by name."""
+    """A component that is elaborated already; its signals by name, those of a submodule behind its name and a dot."""
 
     def __init__(self, component: Any) -> None:
         self.fragment = Fragment.get(component, None)
-        driven = [self.fragment.statements[d]._lhs_signals() for d in self.fragment.statements]
-        self.inside: dict[str, Any] = {signal.name: signal for signals in driven for signal in signals}
+        self.inside = dict(_signals(self.fragment, ""))
 
     def elaborate(self, platform: Any) -> Any:
         return self.fragment
+
+
+def _signals(fragment: Any, start: str) -> Iterator[tuple[str, Any]]:
+    for statements in fragment.statements.values():
+        yield from ((f"{start}{signal.name}", signal) for signal in statements._lhs_signals())
+    for inner, name, _ in fragment.subfragments:
+        yield from _signals(inner, f"{start}{name}.")
 
 
 class FencedBursts(wiring.Component):
