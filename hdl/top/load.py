@@ -54,8 +54,8 @@ class LoadUnit(wiring.Component):
     """Runs the commands of `Unit.LOAD` one at a time; ``done`` is up in the cycle in which the last word is written.
 
     A beat of memory is placed in a cycle, in as many as it has pieces where words do not lie side by side, or as it
-    has pairs. With ``error`` not 0 the unit stands still until reset, and nothing that was wrong has been written;
-    ``value`` is the offset or place.
+    has pairs; ``starved``: there is none in this cycle. With ``error`` not 0 the unit stands still until reset, and
+    nothing that was wrong has been written; ``value`` is the offset or place.
     """
 
     def __init__(self, target: Target, beat_bytes: int, *, outstanding: int = 32) -> None:
@@ -73,6 +73,7 @@ class LoadUnit(wiring.Component):
                 "writes": Out(1),
                 "done": Out(1),
                 "busy": Out(1),
+                "starved": Out(1),
                 "error": Out(4),
                 "value": Out(32),
             }
@@ -208,7 +209,13 @@ class LoadUnit(wiring.Component):
         ]
         with m.If(goes):
             m.d.sync += [fresh.eq(whole), at.eq(start + words)]
-        stepped = Signal(range(MAX_GROUP + 2 + lanes))
+        self._groups(m, c, goes & grouped, words, position, run_left, places.line_end)
+        with m.If(~runs):
+            m.d.sync += [position.eq(0), run_left.eq(c.run), fresh.eq(1)]
+
+    def _groups(self, m: Module, c: Any, goes: Any, words: Any, position: Any, run_left: Any, line_end: Any) -> None:
+        """The position in the group, and what is left of the run, behind ``words`` that go."""
+        stepped = Signal(range(MAX_GROUP + 2 + self.lanes))
         by = Signal.like(words)
         run_over = Signal()
         group_over = Signal()
@@ -219,15 +226,13 @@ class LoadUnit(wiring.Component):
             run_over.eq(run_left == by),
             group_over.eq(stepped == c.group),
         ]
-        with m.If(goes & grouped & (~c.across | places.line_end)):
+        with m.If(goes & (~c.across | line_end)):
             m.d.sync += [
                 position.eq(Mux(run_over | group_over, 0, stepped)),
                 run_left.eq(Mux(run_over, c.run, run_left - by)),
             ]
-            with m.If(places.line_end & ~c.across):
+            with m.If(line_end & ~c.across):
                 m.d.sync += [position.eq(0), run_left.eq(c.run)]
-        with m.If(~runs):
-            m.d.sync += [position.eq(0), run_left.eq(c.run), fresh.eq(1)]
 
     def _pairs(self, m: Module, c: Any, runs: Any, reader: Any, pairs: Any) -> Any:
         """Pairs side by side, of bits that do not divide a beat, out of a buffer of bits, one a cycle."""

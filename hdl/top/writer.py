@@ -101,8 +101,12 @@ class Writer(wiring.Component):
             m.d.comb += self.w.payload.strb[2 * i : 2 * i + 2].eq(
                 (~void & (lane.first <= i) & (i <= lane.end)).replicate(2)
             )
+        self._errors(m, lines, fence, flying)
+        return m
+
+    def _errors(self, m: Module, lines: Any, fence: Any, flying: Any) -> None:
+        """Where the first error was."""
         with m.If(self.b.valid & self.b.ready & (self.b.payload.resp != 0) & ~self.failed & ~self.outside):
             m.d.sync += [self.failed.eq(1), self.address.eq(flying.out.payload.address - self.base)]
         with m.If(fence.breaks & ~self.failed):
             m.d.sync += self.address.eq(lines.lines.payload.address)
-        return m
