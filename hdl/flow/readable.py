@@ -216,7 +216,8 @@ class _Module:
         while ready := [left for left in waiting if not (name := re.match(ANONYMOUS, left)) or name[0] in kept]:
             for left in ready:
                 right = waiting.pop(left)
-                shown[left] = bare(self._in_full(right, self._width(left)) or put_in(right, self._inline))
+                width = self._width(left)
+                shown[left] = bare((width and self._in_full(right, width)) or put_in(right, self._inline))
                 kept.update(re.findall(ANONYMOUS, shown[left]))
         return shown, kept
 
@@ -318,7 +319,8 @@ class _Module:
         return operand
 
     def _head(self, order: Sequence[str]) -> str:
-        rank = {name: i for i, name in enumerate(("clk", "rst", *order))}
+        # of a port whose name is a word of Verilog, the plain name comes after it
+        rank = {spelt: i for i, name in enumerate(("clk", "rst", *order)) for spelt in (f"{name}_", name)}
         ports = []
         for name in sorted(self._parts.ports, key=rank.__getitem__):
             kind, width, init = self._parts.declared[name]

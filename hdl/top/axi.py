@@ -39,7 +39,7 @@ def require_beat(beat_bytes: int) -> None:
 class Axi4(wiring.Signature):
     """A manager's bus of ``beat_bytes``: five streams, each payload with the fields of its channel.
 
-    What is constant besides is said at the outermost port: no lock, no cache hint, one identifier.
+    What is constant besides stands in `ports.py`.
     """
 
     def __init__(self, beat_bytes: int) -> None:

@@ -24,7 +24,7 @@ class AxiMemory(wiring.Component):
     """``depth`` beats; a burst is answered from ``latency`` cycles after it was asked for on, a beat a cycle, in order.
 
     An access beyond the memory is answered with a decode error, and neither reads nor writes. ``hold_*`` keeps a
-    channel from moving in a cycle, as a memory that is busy otherwise would.
+    channel from moving in a cycle, as a memory that is busy otherwise would; an answer that stands stays.
     """
 
     def __init__(
@@ -42,8 +42,10 @@ class AxiMemory(wiring.Component):
         m.submodules.memory = memory = Memory(shape=8 * self.beat_bytes, depth=self.depth, init=self.init)
         now = Signal(_CLOCK)
         m.d.sync += now.eq(now + 1)
-        self._reads(m, memory.read_port(), now)
-        self._writes(m, memory.write_port(granularity=8), now)
+        read = memory.read_port()
+        write = memory.write_port(granularity=8)
+        self._reads(m, read, now)
+        self._writes(m, write, now)
         return m
 
     def _asked(self, m: Module, name: str, channel: Any, hold: Any, now: Any) -> Any:
@@ -70,11 +72,16 @@ class AxiMemory(wiring.Component):
         asked = self._asked(m, "asked", self.bus.ar, self.hold_ar, now)
         beat = data.StructLayout({"data": 8 * self.beat_bytes, "resp": 2, "last": 1})
         m.submodules.answers = answers = Queue(beat, 4)
-        burst, number = asked.out.payload, Signal(8)
+        burst = asked.out.payload
+        number = Signal(8)
         place = Signal(len(burst.at.addr) - shift)
-        fetching, beyond, ends, goes = Signal(), Signal(), Signal(), Signal()
+        fetching = Signal()
+        beyond = Signal()
+        ends = Signal()
+        goes = Signal()
         going = Signal(data.StructLayout({"valid": 1, "beyond": 1, "last": 1}))
         room = Signal(3, init=4)
+        stands = Signal(name="read_stands")
         m.d.comb += [
             asked.into.payload.due.eq(now + (self.latency - 2)),
             place.eq((burst.at.addr >> shift) + number),
@@ -88,12 +95,13 @@ class AxiMemory(wiring.Component):
             answers.into.payload.data.eq(Mux(going.beyond, 0, port.data)),
             answers.into.payload.resp.eq(Mux(going.beyond, Response.DECODE_ERROR, Response.OKAY)),
             answers.into.payload.last.eq(going.last),
-            self.bus.r.valid.eq(answers.out.valid & ~self.hold_r),
+            self.bus.r.valid.eq(answers.out.valid & (~self.hold_r | stands)),
             self.bus.r.payload.eq(answers.out.payload),
-            answers.out.ready.eq(self.bus.r.ready & ~self.hold_r),
+            answers.out.ready.eq(self.bus.r.ready & self.bus.r.valid),
             goes.eq(self.bus.r.valid & self.bus.r.ready),
         ]
         m.d.sync += [
+            stands.eq(self.bus.r.valid & ~self.bus.r.ready),
             going.valid.eq(fetching),
             going.beyond.eq(beyond),
             going.last.eq(ends),
@@ -106,9 +114,15 @@ class AxiMemory(wiring.Component):
         shift = exact_log2(self.beat_bytes)
         asked = self._asked(m, "addressed", self.bus.aw, self.hold_aw, now)
         m.submodules.written = written = Queue(data.StructLayout({"resp": 2, "due": _CLOCK}), self.queue)
-        w, burst, number = self.bus.w, asked.out.payload, Signal(8)
+        w = self.bus.w
+        burst = asked.out.payload
+        number = Signal(8)
         place = Signal(len(burst.at.addr) - shift)
-        beyond, failed, ends, takes = Signal(), Signal(), Signal(), Signal()
+        beyond = Signal()
+        failed = Signal()
+        ends = Signal()
+        takes = Signal()
+        stands = Signal(name="answer_stands")
         m.d.comb += [
             place.eq((burst.at.addr >> shift) + number),
             beyond.eq(place >= self.depth),
@@ -122,9 +136,10 @@ class AxiMemory(wiring.Component):
             written.into.valid.eq(takes & ends),
             written.into.payload.resp.eq(Mux(failed | beyond, Response.DECODE_ERROR, Response.OKAY)),
             written.into.payload.due.eq(now + self.latency),
-            self.bus.b.valid.eq(self._due(m, "answer", written, now) & ~self.hold_b),
+            self.bus.b.valid.eq(self._due(m, "answer", written, now) & (~self.hold_b | stands)),
             self.bus.b.payload.resp.eq(written.out.payload.resp),
             written.out.ready.eq(self.bus.b.valid & self.bus.b.ready),
         ]
+        m.d.sync += stands.eq(self.bus.b.valid & ~self.bus.b.ready)
         with m.If(takes):
             m.d.sync += [number.eq(Mux(ends, 0, number + 1)), failed.eq(~ends & (failed | beyond))]

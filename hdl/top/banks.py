@@ -75,8 +75,10 @@ class OperandBanks(wiring.Component):
         lanes, shift = self.lanes, exact_log2(self.lanes)
         deep = -(-self.size.depth // lanes)
         w = self.write
-        bank, address = Signal(32 - PLACE_ADDRESS_BITS), Signal(PLACE_ADDRESS_BITS)
-        enabled, ours = Signal(lanes), Signal()
+        bank = Signal(32 - PLACE_ADDRESS_BITS)
+        address = Signal(PLACE_ADDRESS_BITS)
+        enabled = Signal(lanes)
+        ours = Signal()
         index = [Signal(range(HALVES * deep), name=f"index_{s}") for s in range(lanes)]
         m.d.comb += [
             bank.eq(w.place[PLACE_ADDRESS_BITS:]),
@@ -105,7 +107,8 @@ class OperandBanks(wiring.Component):
         for s in range(lanes):
             memory = Memory(shape=self.word, depth=HALVES * deep, init=[])
             m.submodules[f"bank_{b}_{s}"] = memory
-            to, out = memory.write_port(), memory.read_port()
+            to = memory.write_port()
+            out = memory.read_port()
             values = w.values.as_value()
             own = values.word_select(s, 32)
             m.d.comb += [
@@ -163,9 +166,12 @@ class OutputBanks(wiring.Component):
         m = Module()
         banks, depth = self.size.banks, self.size.depth
         bank, address = self.read.place[PLACE_ADDRESS_BITS:], self.read.place[:PLACE_ADDRESS_BITS]
-        base, half, across = Signal(range(banks)), Signal(), Signal()
+        base = Signal(range(banks))
+        half = Signal()
+        across = Signal()
         m.d.sync += [base.eq(bank), half.eq(self.read.half), across.eq(self.read.across)]
-        shown, overrun = [], Signal(banks)
+        shown = []
+        overrun = Signal(banks)
         for c in range(banks):
             place, asked = Signal(PLACE_ADDRESS_BITS + 1, name=f"place_{c}"), Signal(name=f"asked_{c}")
             leaving, ask = self.south[c], self.sums_ask[c]

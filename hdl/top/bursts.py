@@ -56,7 +56,9 @@ class Fence(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        given, kept, valid = self.inside.payload, Signal(PLACED, reset_less=True), Signal()
+        given = self.inside.payload
+        kept = Signal(PLACED, reset_less=True)
+        valid = Signal()
         end = Signal(OFFSET_BITS + 1)
         page = exact_log2(BOUNDARY)
         m.d.comb += [
@@ -99,11 +101,16 @@ class Bursts(wiring.Component):
         lanes = self.beat_bytes // _WORD
         line, out = self.lines.payload, self.bursts.payload
         going = Signal()
-        at, left = Signal(ADDRESS_BITS - shift, reset_less=True), Signal(WORDS_BITS + 1, reset_less=True)
-        begin, beats = Signal.like(at), Signal.like(left)
-        lane, span = Signal(range(lanes)), Signal(WORDS_BITS + 1)
+        at = Signal(ADDRESS_BITS - shift, reset_less=True)
+        left = Signal(WORDS_BITS + 1, reset_less=True)
+        begin = Signal.like(at)
+        beats = Signal.like(left)
+        lane = Signal(range(lanes))
+        span = Signal(WORDS_BITS + 1)
         beats_of = range(BOUNDARY // self.beat_bytes + LONGEST_BURST)
-        room, some, taken = Signal(beats_of), Signal(beats_of), Signal(beats_of)
+        room = Signal(beats_of)
+        some = Signal(beats_of)
+        taken = Signal(beats_of)
         ends = Signal()
         page = exact_log2(BOUNDARY // self.beat_bytes)
         m.d.comb += [

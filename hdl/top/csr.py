@@ -12,6 +12,7 @@ from ...dataflow.program.control import CONTROL, MAGIC, Access, ControlRegister
 from ...dataflow.program.isa import VERSION
 from ...dataflow.program.spaces import Target
 from .axi import ADDRESS_BITS, Response
+from .queue import Queue
 
 __all__ = ["AxiLite", "COUNTERS", "ControlRegisters"]
 
@@ -71,8 +72,10 @@ class ControlRegisters(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         held = {r.name: Signal(32, name=r.name, init=r.reset or 0) for r in CONTROL if r.access == Access.BOTH}
-        asked, raised = Signal(2), Signal(2)
-        was_busy, done = Signal(), Signal()
+        asked = Signal(2)
+        raised = Signal(2)
+        was_busy = Signal()
+        done = Signal()
         writes, write_to, put, mask = self._writes(m)
         m.d.comb += [
             self.start.eq(asked[0]),
@@ -84,7 +87,8 @@ class ControlRegisters(wiring.Component):
             self.watchdog.eq(held["watchdog"]),
             self.interrupt.eq((raised & held["interrupt_enable"][:2]).any()),
         ]
-        nonfinite, cleared = Signal(), Signal(2)
+        nonfinite = Signal()
+        cleared = Signal(2)
         begins = asked[0] & ~self.busy & (self.error == 0)
         ends = was_busy & ~self.busy
         m.d.sync += [
@@ -141,32 +145,49 @@ class ControlRegisters(wiring.Component):
         return counters
 
     def _writes(self, m: Module) -> tuple[Any, Any, Any, Any]:
-        """A write is done when both its address and its data are there and the answer before it is taken."""
-        bus = self.bus
-        writes, answers, failed = Signal(), Signal(), Signal()
-        to, mask = bus.aw.payload.addr[2:], Signal(32)
+        """A write is done when both its address and its data are there and the answer before it is taken.
+
+        Queues stand between: no output of the bus may depend on an input of it in the same cycle (A3.2.1).
+        """
+        bus, aw, w = self.bus, self._through(m, "aw"), self._through(m, "w")
+        writes = Signal()
+        answers = Signal()
+        failed = Signal()
+        to = aw.payload.addr[2:]
+        mask = Signal(32)
         m.d.comb += [
-            writes.eq(bus.aw.valid & bus.w.valid & (~answers | bus.b.ready)),
-            bus.aw.ready.eq(writes),
-            bus.w.ready.eq(writes),
+            writes.eq(aw.valid & w.valid & (~answers | bus.b.ready)),
+            aw.ready.eq(writes),
+            w.ready.eq(writes),
             bus.b.valid.eq(answers),
             bus.b.payload.resp.eq(Mux(failed, Response.SLAVE_ERROR, Response.OKAY)),
-            mask.eq(Cat(*[bus.w.payload.strb[i].replicate(8) for i in range(4)])),
+            mask.eq(Cat(*[w.payload.strb[i].replicate(8) for i in range(4)])),
         ]
         with m.If(writes):
             m.d.sync += [answers.eq(1), failed.eq(~_known_address(to))]
         with m.Elif(bus.b.ready):
             m.d.sync += answers.eq(0)
-        return writes, to, bus.w.payload.data, mask
+        return writes, to, w.payload.data, mask
+
+    def _through(self, m: Module, name: str) -> Any:
+        """A channel of the bus behind a queue."""
+        channel = getattr(self.bus, name)
+        m.submodules[name] = queue = Queue(channel.payload.shape(), 2)
+        wiring.connect(m, wiring.flipped(channel), queue.into)
+        return queue.out
 
     def _reads(self, m: Module, shown: dict[str, Any], counters: dict[str, Any]) -> None:
         """The upper half of a counter is what it was when the lower one was read."""
-        bus = self.bus
-        at, upper, takes = bus.ar.payload.addr[2:], Signal(32), Signal()
-        valid, value, failed = Signal(), Signal(32), Signal()
+        bus, ar = self.bus, self._through(m, "ar")
+        at = ar.payload.addr[2:]
+        upper = Signal(32)
+        takes = Signal()
+        valid = Signal()
+        value = Signal(32)
+        failed = Signal()
         m.d.comb += [
-            takes.eq(bus.ar.valid & (~valid | bus.r.ready)),
-            bus.ar.ready.eq(takes),
+            takes.eq(ar.valid & (~valid | bus.r.ready)),
+            ar.ready.eq(takes),
             bus.r.valid.eq(valid),
             bus.r.payload.data.eq(value),
             bus.r.payload.resp.eq(Mux(failed, Response.SLAVE_ERROR, Response.OKAY)),

@@ -84,9 +84,11 @@ class LoadUnit(wiring.Component):
         m.submodules.reader = reader = Reader(self.beat_bytes, outstanding=self.outstanding)
         m.submodules.places = places = Places(self.lanes)
         c = Signal(command_layout(Unit.LOAD), reset_less=True)
-        begins, runs = Signal(), Signal()
+        begins = Signal()
+        runs = Signal()
         chunk = self._chunk_layout()
-        taken, now = Signal(chunk), Signal(chunk)
+        taken = Signal(chunk)
+        now = Signal(chunk)
         m.d.comb += [self.command.ready.eq(~begins & ~runs & (self.error == 0)), self.busy.eq(begins | runs)]
         wiring.connect(m, reader.ar, wiring.flipped(self.ar))
         wiring.connect(m, wiring.flipped(self.r), reader.r)
@@ -131,6 +133,7 @@ class LoadUnit(wiring.Component):
             reader.base.eq(self.base),
             reader.size.eq(self.size),
             reader.blank.eq(blank),
+            reader.quit.eq(self.error != 0),
             reader.transfer.valid.eq(begins & (self.error == 0)),
             transfer.address.eq(Mux(blank, 0, c.address)),
             transfer.words.eq(units),
@@ -156,13 +159,20 @@ class LoadUnit(wiring.Component):
     def _chunks(self, m: Module, c: Any, runs: Any, reader: Any, places: Any, now: Any) -> None:
         """What is placed in this cycle."""
         beat, lanes = reader.beats.payload, self.lanes
-        wide, pairs = Signal(), Signal()
-        fresh, at = Signal(init=1), Signal(range(lanes))
+        wide = Signal()
+        pairs = Signal()
+        fresh = Signal(init=1)
+        at = Signal(range(lanes))
         first, start, end = (Signal(range(lanes), name=name) for name in ("first_word", "start_word", "end_word"))
-        left, some = Signal(range(lanes + 1)), Signal(range(lanes + 1))
-        position, run_left = Signal(range(MAX_GROUP + 1)), Signal(24)
-        grouped, in_group = Signal(), Signal(range(MAX_GROUP + 1))
-        goes, whole = Signal(), Signal()
+        left = Signal(range(lanes + 1))
+        some = Signal(range(lanes + 1))
+        position = Signal(range(MAX_GROUP + 1))
+        run_left = Signal(24)
+        grouped = Signal()
+        in_group = Signal(range(MAX_GROUP + 1))
+        goes = Signal()
+        whole = Signal()
+        takes = Signal()
         m.d.comb += [
             wide.eq(c.form == Form.FP32),
             pairs.eq(c.form == Form.PAIR),
@@ -175,14 +185,16 @@ class LoadUnit(wiring.Component):
             some.eq(Mux(left < places.words, left, places.words)),
         ]
         words = Signal(range(lanes + 1))
+        pair = self._pairs(m, c, runs, reader, pairs)
         m.d.comb += [
             words.eq(Mux(grouped & ~c.across & (in_group < some), in_group, some)),
             goes.eq(runs & reader.beats.valid & ~pairs & (self.error == 0)),
+            takes.eq(Mux(pairs, pair.ready, runs & whole)),
             whole.eq(words == left),
         ]
-        pair = self._pairs(m, c, runs, reader, pairs)
         m.d.comb += [
-            reader.beats.ready.eq(Mux(pairs, pair.takes, goes & whole)),
+            # by no channel of the bus (A3.2.1); after an error what was asked for is taken: others wait behind it
+            reader.beats.ready.eq(takes | (self.error != 0)),
             now.valid.eq(Mux(pairs, pair.valid, goes)),
             now.last.eq(Mux(pairs, pair.last, whole & beat.of.last)),
             now.start.eq(Mux(pairs, 0, start)),
@@ -197,8 +209,16 @@ class LoadUnit(wiring.Component):
         ]
         with m.If(goes):
             m.d.sync += [fresh.eq(whole), at.eq(start + words)]
-        stepped = Signal(range(MAX_GROUP + 2 + lanes))
-        by, run_over, group_over = Signal.like(words), Signal(), Signal()
+        self._groups(m, c, goes & grouped, words, position, run_left, places.line_end)
+        with m.If(~runs):
+            m.d.sync += [position.eq(0), run_left.eq(c.run), fresh.eq(1)]
+
+    def _groups(self, m: Module, c: Any, goes: Any, words: Any, position: Any, run_left: Any, line_end: Any) -> None:
+        """The position in the group, and what is left of the run, behind ``words`` that go."""
+        stepped = Signal(range(MAX_GROUP + 2 + self.lanes))
+        by = Signal.like(words)
+        run_over = Signal()
+        group_over = Signal()
         m.d.comb += [
             # along a line its words count, across lines each line does
             by.eq(Mux(c.across, 1, words)),
@@ -206,22 +226,28 @@ class LoadUnit(wiring.Component):
             run_over.eq(run_left == by),
             group_over.eq(stepped == c.group),
         ]
-        with m.If(goes & grouped & (~c.across | places.line_end)):
+        with m.If(goes & (~c.across | line_end)):
             m.d.sync += [
                 position.eq(Mux(run_over | group_over, 0, stepped)),
                 run_left.eq(Mux(run_over, c.run, run_left - by)),
             ]
-            with m.If(places.line_end & ~c.across):
+            with m.If(line_end & ~c.across):
                 m.d.sync += [position.eq(0), run_left.eq(c.run)]
-        with m.If(~runs):
-            m.d.sync += [position.eq(0), run_left.eq(c.run), fresh.eq(1)]
 
     def _pairs(self, m: Module, c: Any, runs: Any, reader: Any, pairs: Any) -> Any:
         """Pairs side by side, of bits that do not divide a beat, out of a buffer of bits, one a cycle."""
         beat, lanes = reader.beats.payload, self.lanes
         out = Signal(
             data.StructLayout(
-                {"takes": 1, "valid": 1, "last": 1, "line_end": 1, "value": 16, "index": bits_for(MAX_GROUP - 1)}
+                {
+                    "ready": 1,
+                    "takes": 1,
+                    "valid": 1,
+                    "last": 1,
+                    "line_end": 1,
+                    "value": 16,
+                    "index": bits_for(MAX_GROUP - 1),
+                }
             ),
             name="pair",
         )
@@ -229,10 +255,13 @@ class LoadUnit(wiring.Component):
             return out
         bits = 16 + self.target.pattern.index_bits
         room = 16 * lanes + bits - 1
-        held, fill = Signal(room), Signal(range(room + 1))
-        ends, last = Signal(), Signal()
+        held = Signal(room)
+        fill = Signal(range(room + 1))
+        ends = Signal()
+        last = Signal()
         left = Signal(24)
-        fresh, count = Signal(16 * lanes), Signal(range(lanes + 1))
+        fresh = Signal(16 * lanes)
+        count = Signal(range(lanes + 1))
         m.d.comb += [
             out.valid.eq(runs & pairs & (fill >= bits) & (self.error == 0)),
             out.value.eq(held[:16]),
@@ -240,7 +269,8 @@ class LoadUnit(wiring.Component):
             out.line_end.eq(left == 1),
             out.last.eq(last & out.line_end),
             # what a line leaves over is dropped with its last pair, so the next line waits for that
-            out.takes.eq(runs & pairs & reader.beats.valid & (fill < bits) & ~ends),
+            out.ready.eq(runs & (fill < bits) & ~ends),
+            out.takes.eq(pairs & reader.beats.valid & out.ready & (self.error == 0)),
             count.eq(beat.of.end - beat.of.first + 1),
             fresh.eq(beat.data >> (beat.of.first << 4)),
         ]
@@ -264,7 +294,10 @@ class LoadUnit(wiring.Component):
     def _require(self, m: Module, c: Any, begins: Any, reader: Any, now: Any) -> Any:
         """Errors: of the command where it begins, of places and memory as they come; whether the words are none."""
         operand = Cat(c.space == Space.W2E, c.space == Space.N2S).any()
-        contradicts, misaligned, outside, last = Signal(), Signal(), Signal(), Signal(32)
+        contradicts = Signal()
+        misaligned = Signal()
+        outside = Signal()
+        last = Signal(32)
         m.d.comb += [
             contradicts.eq(
                 ~Cat(*[c.space == space for space in LOADED]).any()
@@ -305,7 +338,9 @@ class LoadUnit(wiring.Component):
     def _place(self, m: Module, c: Any, taken: Any) -> None:
         """Widened where the space has FP32, and turned so that each lane stands where it is written."""
         lanes, shift = self.lanes, exact_log2(self.lanes)
-        operand, wide, blank = Signal(), Signal(), Signal()
+        operand = Signal()
+        wide = Signal()
+        blank = Signal()
         again = Signal.like(taken)
         m.d.sync += again.eq(taken)
         m.d.comb += [
@@ -324,7 +359,8 @@ class LoadUnit(wiring.Component):
                 widen.half.eq(taken.lanes[i]),
                 value.eq(Mux(blank, minus_zero, Mux(operand, again.lanes[i], Mux(wide, as_wide, widen.value)))),
             ]
-        origin, turn = Signal(shift), Signal(shift)
+        origin = Signal(shift)
+        turn = Signal(shift)
         m.d.comb += [
             origin.eq(Mux(again.across, again.place[PLACE_ADDRESS_BITS:], again.place)),
             turn.eq(again.start - origin),

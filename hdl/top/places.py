@@ -60,7 +60,8 @@ class Places(wiring.Component):
         inner = [Signal(_PLACE, name=f"inner_{i}", reset_less=True) for i in range(3)]
         outer = [Signal(_PLACE, name=f"outer_{i}", reset_less=True) for i in range(3)]
         turns = {name: Signal(_TURNS, name=f"{name}_left") for name in ("inner1", "inner2", "outer1", "outer2")}
-        along, across = Signal(), Signal()
+        along = Signal()
+        across = Signal()
         room = Signal(_TURNS)
         m.d.comb += [
             along.eq(self.allow_along & (plan.inner2_step == 1)),

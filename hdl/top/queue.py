@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Module, Value
+from amaranth import Module, Mux, Signal, Value
 from amaranth.hdl import ShapeLike
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 __all__ = ["Queue"]
@@ -17,18 +17,33 @@ class Queue(wiring.Component):
     """Holds up to ``depth`` payloads in order; ``ready`` and ``valid`` depend on nothing of the same cycle."""
 
     def __init__(self, payload: ShapeLike, depth: int) -> None:
+        assert depth >= 2, f"a queue of {depth} cannot take and give in every cycle"
         self.payload, self.depth = payload, depth
         super().__init__({"into": In(stream.Signature(payload)), "out": Out(stream.Signature(payload))})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.fifo = fifo = SyncFIFO(width=len(Value.cast(self.into.payload)), depth=self.depth)
+        m.submodules.held = held = Memory(shape=len(Value.cast(self.into.payload)), depth=self.depth, init=[])
+        write = held.write_port()
+        read = held.read_port(domain="comb")
+        level = Signal(range(self.depth + 1))
+        takes = Signal()
+        gives = Signal()
+        first = Signal(range(self.depth))
+        free = Signal(range(self.depth))
         m.d.comb += [
-            fifo.w_data.eq(self.into.payload),
-            fifo.w_en.eq(self.into.valid),
-            self.into.ready.eq(fifo.w_rdy),
-            self.out.payload.eq(fifo.r_data),
-            self.out.valid.eq(fifo.r_rdy),
-            fifo.r_en.eq(self.out.ready),
+            self.into.ready.eq(level != self.depth),
+            self.out.valid.eq(level != 0),
+            write.addr.eq(free),
+            write.data.eq(self.into.payload),
+            takes.eq(self.into.valid & self.into.ready),
+            gives.eq(self.out.valid & self.out.ready),
+            write.en.eq(takes),
+            read.addr.eq(first),
+            self.out.payload.eq(read.data),
         ]
+        m.d.sync += level.eq(level + takes - gives)
+        for at, moves in ((free, takes), (first, gives)):
+            with m.If(moves):
+                m.d.sync += at.eq(Mux(at == self.depth - 1, 0, at + 1))
         return m

@@ -27,7 +27,8 @@ class Reader(wiring.Component):
     Nothing is asked for outside of the window, ``size`` bytes from ``base`` on: ``outside`` then stays up. ``failed``
     stays up from the first answer that is not OKAY on; its data goes on, as AXI4 has every beat of a burst taken.
     With ``blank``, which stands still during a transfer, no memory is read: beats of zeros come as if it had been.
-    ``address`` is the offset of the first line outside, or of the burst that failed.
+    ``address`` is the offset of the first line outside, or of the burst that failed. With ``quit``, which stays up,
+    nothing more is asked for; what has been asked for comes.
     """
 
     def __init__(self, beat_bytes: int, *, outstanding: int = 16, longest: int = 16) -> None:
@@ -37,6 +38,7 @@ class Reader(wiring.Component):
             {
                 "transfer": In(stream.Signature(TRANSFER)),
                 "blank": In(1),
+                "quit": In(1),
                 "base": In(ADDRESS_BITS),
                 "size": In(OFFSET_BITS),
                 "ar": bus["ar"],
@@ -62,11 +64,13 @@ class Reader(wiring.Component):
         wiring.connect(m, asked.out, wiring.flipped(self.ar))
         wiring.connect(m, wiring.flipped(self.transfer), lines.transfer)
         # What enters a queue may look at whether the other has room: neither is a port of the bus.
-        burst, both, there = bursts.bursts, Signal(), Signal()
+        burst = bursts.bursts
+        both = Signal()
+        there = Signal()
         m.d.comb += [
             fence.base.eq(self.base),
             fence.size.eq(Mux(self.blank, (1 << OFFSET_BITS) - 1, self.size)),
-            both.eq((asked.into.ready | self.blank) & flying.into.ready),
+            both.eq((asked.into.ready | self.blank) & flying.into.ready & ~self.quit),
             there.eq(self.r.valid | self.blank),
             burst.ready.eq(both),
             asked.into.valid.eq(burst.valid & both & ~self.blank),

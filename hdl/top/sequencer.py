@@ -84,7 +84,8 @@ class Sequencer(wiring.Component):
             value=Signal(32, name="wrong_value"),
             to=Signal(_COUNT, name="to"),
         )
-        word, goes = Signal(64), Signal()
+        word = Signal(64)
+        goes = Signal()
         self._starts = Signal(name="starts")
         m.d.comb += self._starts.eq(self.start & ~self.busy & (self.error == 0))
         self._fetch(m, word, now.failed, now.there, goes, now.jumps, now.to)
@@ -107,15 +108,25 @@ class Sequencer(wiring.Component):
         """Instructions in order; those behind a jump that are still to come are dropped when they come."""
         held = Memory(shape=data.StructLayout({"word": 64, "failed": 1}), depth=FETCHED, init=[])
         m.submodules.fetched = held
-        into, out = held.write_port(), held.read_port(domain="comb")
-        at, begin, end = Signal(_COUNT), Signal(range(FETCHED)), Signal(range(FETCHED))
+        into = held.write_port()
+        out = held.read_port(domain="comb")
+        at = Signal(_COUNT)
+        begin = Signal(range(FETCHED))
+        end = Signal(range(FETCHED))
         fresh, kept, flying, drop = (Signal(range(FETCHED + 1), name=n) for n in ("fresh", "kept", "flying", "drop"))
-        asks, comes, keeps, again = Signal(), Signal(), Signal(), Signal()
+        asks = Signal()
+        comes = Signal()
+        keeps = Signal()
+        again = Signal()
+        stands, kept_address = Signal(name="ask_stands"), Signal(ADDRESS_BITS, name="ask_address", reset_less=True)
+        fresh_address = Signal(ADDRESS_BITS)
         m.d.comb += [
             again.eq((goes & jumps) | self._starts),
-            self.ar.valid.eq(self.busy & (fresh != FETCHED) & (at != self.length) & (self.error == 0)),
-            *Axi4.burst(self.ar.payload, INSTRUCTION_BYTES, self.address + (at << 3), 0),
-            asks.eq(self.ar.valid & self.ar.ready),
+            # AXI has an ask stand until it is taken, also through a jump or an error: it counts from its first cycle on
+            asks.eq(self.busy & (fresh != FETCHED) & (at != self.length) & (self.error == 0) & ~stands),
+            self.ar.valid.eq(stands | asks),
+            fresh_address.eq(self.address + (at << 3)),
+            *Axi4.burst(self.ar.payload, INSTRUCTION_BYTES, Mux(stands, kept_address, fresh_address), 0),
             self.r.ready.eq(1),
             comes.eq(self.r.valid),
             keeps.eq(comes & (drop == 0) & ~again),
@@ -128,7 +139,10 @@ class Sequencer(wiring.Component):
             word.eq(out.data.word),
             failed.eq(out.data.failed),
         ]
+        with m.If(asks):
+            m.d.sync += kept_address.eq(fresh_address)
         m.d.sync += [
+            stands.eq(self.ar.valid & ~self.ar.ready),
             flying.eq(flying + asks - comes),
             drop.eq(Mux(again, flying + asks - comes, drop - (comes & (drop != 0)))),
             at.eq(Mux(again, Mux(self._starts, 0, to), at + asks)),
@@ -277,7 +291,8 @@ class Sequencer(wiring.Component):
             told.append(Mux(done & runs, notify, 0))
             idle.append(~queue.out.valid & (~runs | done))
             full.append((unit, at, name))
-        over, which = Signal(), Signal(range(EVENTS))
+        over = Signal()
+        which = Signal(range(EVENTS))
         for e, event in enumerate(events):
             after = Signal(range(EVENT_LIMIT + len(Unit) + 1), name=f"event_{e}_after")
             minus, plus = (sum((x[e] for x in of), start=Const(0, 1)) for of in (taken, told))
@@ -290,7 +305,8 @@ class Sequencer(wiring.Component):
 
     def _errors(self, m: Module, goes: Any, now: Any) -> None:
         """The first error stands; of one cycle, the units' before the sequencer's own."""
-        quiet, ended = Signal(32), Signal()
+        quiet = Signal(32)
+        ended = Signal()
         m.d.comb += ended.eq(Cat(*[getattr(self, f"{_name(unit)}_done") for unit in Unit]).any() | goes)
         m.d.sync += quiet.eq(Mux(ended | ~self.busy, 0, quiet + 1))
 

@@ -73,7 +73,8 @@ class StoreUnit(wiring.Component):
         m.submodules.places = places = Places(self.lanes)
         m.submodules.gathered = gathered = Queue(8 * self.beat_bytes, _ROOM)
         c = Signal(command_layout(Unit.STORE), reset_less=True)
-        begins, runs = Signal(), Signal()
+        begins = Signal()
+        runs = Signal()
         for name in ("aw", "w"):
             wiring.connect(m, getattr(writer, name), wiring.flipped(getattr(self, name)))
         wiring.connect(m, wiring.flipped(self.b), writer.b)
@@ -81,7 +82,7 @@ class StoreUnit(wiring.Component):
         m.d.comb += [
             self.command.ready.eq(~begins & ~runs & (self.error == 0)),
             self.busy.eq(begins | runs),
-            self.done.eq(writer.done),
+            self.done.eq(writer.done & (self.error == 0)),
             self.space.eq(c.space),
         ]
         self._start(m, c, begins, runs, writer, places)
@@ -103,6 +104,7 @@ class StoreUnit(wiring.Component):
         m.d.comb += [
             writer.base.eq(self.base),
             writer.size.eq(self.size),
+            writer.quit.eq(self.error != 0),
             writer.transfer.valid.eq(begins & (self.error == 0)),
             transfer.address.eq(c.address),
             transfer.words.eq(Mux(c.form == Form.FP32, c.words << 1, c.words)),
@@ -122,9 +124,12 @@ class StoreUnit(wiring.Component):
         """Asks for the next words of the beat that is gathered, while there is room for all beats on their way."""
         lanes, ask = self.lanes, writer.asks.payload
         wide = c.form == Form.FP32
-        fresh, at, word = Signal(init=1), Signal(range(lanes)), Signal(24)
+        fresh = Signal(init=1)
+        at = Signal(range(lanes))
+        word = Signal(24)
         first, start, end = (Signal(range(lanes), name=f"{name}_word") for name in ("first", "start", "end"))
-        left, room = Signal(range(lanes + 1)), Signal(range(_ROOM + 1), init=_ROOM)
+        left = Signal(range(lanes + 1))
+        room = Signal(range(_ROOM + 1), init=_ROOM)
         out = Signal()
         bank = self.read.place[PLACE_ADDRESS_BITS:]
         m.d.comb += [
@@ -137,9 +142,8 @@ class StoreUnit(wiring.Component):
             piece.words.eq(Mux(left < places.words, left, places.words)),
             piece.ends.eq(piece.words == left),
             piece.origin.eq(Mux(places.across, bank, self.read.place)),
-            writer.asks.ready.eq(piece.valid & piece.ends),
             places.take.eq(Mux(piece.valid, piece.words, 0)),
-            places.line_end.eq(writer.asks.ready & ask.line_end),
+            places.line_end.eq(piece.valid & piece.ends & ask.line_end),
             self.read.half.eq(c.half),
             self.read.place.eq(places.place),
             self.read.across.eq(places.across),
@@ -159,7 +163,10 @@ class StoreUnit(wiring.Component):
 
     def _require(self, m: Module, c: Any, begins: Any, writer: Any, places: Any, piece: Any) -> Any:
         """Errors; whether the piece is none."""
-        contradicts, misaligned, outside, last = Signal(), Signal(), Signal(), Signal(32)
+        contradicts = Signal()
+        misaligned = Signal()
+        outside = Signal()
+        last = Signal(32)
         sizes = {space: self.target.size(space) for space in STORED}
         m.d.comb += [
             contradicts.eq(
@@ -192,6 +199,8 @@ class StoreUnit(wiring.Component):
                 m.d.sync += [self.error.eq(MachineError.WINDOW), self.value.eq(writer.address)]
             with m.Elif(writer.failed):
                 m.d.sync += [self.error.eq(MachineError.WRITE), self.value.eq(writer.address)]
+        # a beat that will not be gathered is not taken: the writer ends its burst without it
+        m.d.comb += writer.asks.ready.eq(piece.valid & piece.ends & ~outside)
         return ~outside
 
     def _pipeline(self, m: Module, c: Any, piece: Any, passes: Any, gathered: Any) -> None:

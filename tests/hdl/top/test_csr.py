@@ -40,14 +40,14 @@ class Host:
 
     def read(self, address: int, *, wait: int = 0) -> tuple[int, int]:
         """Value and response."""
-        n = 4 + wait
+        n = 5 + wait
         t = np.arange(n)
         seen = self.cycles(
-            n, bus__ar__valid=t < 1, bus__ar__payload=address, bus__r__ready=(t > wait).astype(np.uint32)
+            n, bus__ar__valid=t < 1, bus__ar__payload=address, bus__r__ready=(t > wait + 1).astype(np.uint32)
         )
         assert seen["bus__ar__ready"][0]
-        payload = int(seen["bus__r__payload"][wait + 1])
-        assert seen["bus__r__valid"].tolist() == [0] + [1] * (wait + 1) + [0] * (n - wait - 2)
+        payload = int(seen["bus__r__payload"][wait + 2])
+        assert seen["bus__r__valid"].tolist() == [0, 0] + [1] * (wait + 1) + [0] * (n - wait - 3)
         return payload & 0xFFFFFFFF, payload >> 32
 
     def write(self, address: int, value: int, strobe: int = 15, *, late: int = 0) -> int:
@@ -55,21 +55,18 @@ class Host:
         n = 6 + abs(late)
         t = np.arange(n)
         aw, w = t == max(0, -late), t == max(0, late)
-        aw, w = (np.cumsum(x) > 0 for x in (aw, w))
-        both = aw & w
-        first = int(np.flatnonzero(both)[0])
         seen = self.cycles(
             n,
-            bus__aw__valid=aw & (t <= first),
+            bus__aw__valid=aw,
             bus__aw__payload=address,
-            bus__w__valid=w & (t <= first),
+            bus__w__valid=w,
             bus__w__payload=value | strobe << 32,
             bus__b__ready=1,
         )
-        assert seen["bus__aw__ready"][first]
-        assert seen["bus__w__ready"][first]
+        assert seen["bus__aw__ready"][aw].all()
+        assert seen["bus__w__ready"][w].all()
         answered = np.flatnonzero(seen["bus__b__valid"])
-        assert answered.tolist() == [first + 1]
+        assert answered.tolist() == [abs(late) + 2]
         return int(seen["bus__b__payload"][answered[0]])
 
 
