@@ -16,6 +16,7 @@ from ...workloads.graph import Graph, Node, PortKind
 from ..allocation import Allocation
 from .elementwise import copied, elementwise, scale, summed
 from .layout import Region
+from .multiply import require_fit
 from .norms import batch_norm, batch_norm_backward
 from .placement import VIEWS, Parameter, Placement
 from .pools import max_pool, max_pool_backward
@@ -66,6 +67,8 @@ def compile_step(graph: Graph, target: Target) -> CompiledStep:
             raise InputError(f"{node.op} of {node.module!r} is not compiled yet; those that are: {', '.join(_NODES)}")
     placement = Placement(graph, target)
     work = Work(placement)
+    for node in graph.products:
+        require_fit(work, node)
     forward = _program(work, graph.nodes[:cut])
     work.begin()
     _program(work, graph.nodes[cut:])

@@ -109,7 +109,7 @@ class Region:
         return tuple(prod(atom.length for atom in axis) for axis in self.axes)
 
     def elements(self) -> npt.NDArray[np.int64]:
-        """How many elements each of its elements is from the first, int64 of its shape."""
+        """How far each element is from the first, in elements: int64 of any shape, its own."""
         at = np.zeros((), np.int64)
         for axis in self.axes:
             own = np.zeros(1, np.int64)

@@ -21,7 +21,7 @@ from .layout import Atom, merged
 from .spaces import BIAS_WORDS, Form, Space, place
 from .work import BANK, Level, Work, refuse
 
-__all__ = ["Matrix", "multiply"]
+__all__ = ["Matrix", "multiply", "require_fit"]
 
 _FAR = 1 << 40
 """As many places as you like."""
@@ -137,6 +137,12 @@ def _tiles(work: Work, node: Node, k: int, slots: int, bias: bool) -> _Tiles:
     while down * across * rows * contexts > output:
         down, across = (down, across - 1) if across > down else (down - 1, across)
     return _Tiles(contexts, down, across)
+
+
+def require_fit(work: Work, node: Node) -> None:
+    """Refuse a product of which a half of a buffer does not hold a row or a column."""
+    assert node.gemm is not None
+    _tiles(work, node, node.gemm.k, _pairs(work, node).kept(node.gemm.k), bias=False)
 
 
 def multiply(
