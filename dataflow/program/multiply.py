@@ -127,6 +127,11 @@ def _tiles(work: Work, node: Node, k: int, slots: int, bias: bool) -> _Tiles:
             f"{work.spec.name!r} holds; it takes {2 * 2 * words:,} bytes"
         )
     rows = min(array.rows, gemm.m)
+    if rows > output:
+        raise InputError(
+            f"{node.op} of {node.module!r} makes {rows} words a column at once, which no half of buffers.output_bytes "
+            f"of {work.spec.name!r} holds; it takes {2 * FP32.bytes * rows * array.cols:,} bytes"
+        )
     contexts = min(pe.accumulators, pe.add_latency, ceil_div(gemm.n, array.cols), n2s // slots, output // rows)
     if bias:
         contexts = min(contexts, BIAS_WORDS // array.cols)

@@ -10,7 +10,7 @@ from ...workloads.im2col import Window
 from .gather import gather
 from .layout import Atom, View
 from .multiply import Matrix, multiply
-from .spaces import Form
+from .spaces import VECTOR_DEPTH, Form
 from .windows import image_window, is_plain
 from .work import Images, Work, refuse
 
@@ -70,6 +70,8 @@ def _of_input(work: Work, node: Node) -> None:
     outputs, channels = kernel.n // groups, kernel.channels
     columns = [Atom(window.taps * channels, 1)]
     plain = is_plain(window)
+    if window.taps > VECTOR_DEPTH:
+        refuse(node, f"has {window.taps} taps, above the {VECTOR_DEPTH} words of a bank")
     for group in range(groups):
         left = Matrix(
             of.address(gradient.tensor, group * outputs),

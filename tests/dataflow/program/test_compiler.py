@@ -80,6 +80,14 @@ def test_what_is_not_compiled_is_refused_by_name() -> None:
     deep = nn.Linear(1025, 2)
     with pytest.raises(InputError, match=r"contracts over 1025 words, which no half of buffers.w2e_bytes of 'tiny'"):
         compile_step(step_of(deep, 2, 1025), target)
+    small = replace(TINY, buffers=replace(TINY.buffers, output_bytes=64))
+    with pytest.raises(
+        InputError, match=r"makes 4 words a column at once, which no half of buffers.output_bytes .* 128"
+    ):
+        compile_step(step_of(nn.Linear(3, 2), 5, 3), Target(spec=small, rule=SGD))
+    with pytest.raises(InputError, match="has 529 taps, above the 512 words of a bank, which is not compiled yet"):
+        wide = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 23))
+        compile_step(step_of(wide, 1, 1, 23, 23), target)
     with pytest.raises(InputError, match="the graph of 'model' has no backward pass"):
         compile_step(forward_graph(deep, torch.zeros(2, 1025), name="model"), target)
 
