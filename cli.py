@@ -17,6 +17,7 @@ from ._cli.archs import archs
 from ._cli.area import area
 from ._cli.classify import classify
 from ._cli.compare import compare
+from ._cli.compile import compile
 from ._cli.dram import dram
 from ._cli.explain import energy
 from ._cli.explore import explore_app
@@ -54,7 +55,7 @@ app = typer.Typer(
 )
 _COMMANDS = (
     *(models, archs, trace, run, compare, need, report, gemm, fold, tree),
-    *(verify, verilog, rtl_train, train, classify, sensitivity, study, synth, area, dram),
+    *(compile, verify, verilog, rtl_train, train, classify, sensitivity, study, synth, area, dram),
 )
 for _command in _COMMANDS:
     app.command(cls=Command)(_command)

@@ -16,6 +16,7 @@ from .commands import Command
 from .instruction import End, Go, Instruction, Set
 from .isa import EVENTS, REGISTERS, Unit
 from .legal import check_command
+from .loops import rolled
 from .program import Program
 from .spaces import Form, Target
 from .transfers import Lines, lines_of
@@ -89,12 +90,12 @@ class Emitter:
         self._instructions.append(Go(unit, 0, 0))
 
     def program(self) -> Program:
-        """The program, ended."""
+        """The program, ended, with the loops that are found in it."""
         instructions = list(self._instructions)
         for unit, all_issued in self._issued.items():
             for issued in all_issued:
                 instructions[issued.at] = Go(unit, issued.wait, issued.notify)
-        return Program((*instructions, End()), self.target.hash)
+        return Program((*rolled(instructions), End()), self.target.hash)
 
     def _needed(self, command: Command) -> Iterator[tuple[Unit, int]]:
         """Units and numbers of the commands that must have ended."""

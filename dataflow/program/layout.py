@@ -2,7 +2,7 @@
 
 An axis is a list of *atoms*, each a length and a stride in elements, the last fastest: so one that merges others, as
 a flattened image does, is a view too. Images lie channels-last, kernels with their input channels last, all else row
-by row.
+by row. An image that a padded convolution reads lies with its padding, a *halo* of zeros, so that windows are views.
 """
 
 from __future__ import annotations
@@ -12,9 +12,16 @@ from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
 
-from ...workloads.errors import InputError
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["Atom", "View", "merged", "stored_order"]
+from ...workloads.errors import InputError
+from .spaces import Form
+
+__all__ = ["Atom", "Axis", "Halo", "Region", "View", "merged", "refined", "stored_order"]
+
+Halo = tuple[int, int]
+"""Rows of zeros above and below an image, columns at both of its sides."""
 
 
 class Atom(NamedTuple):
@@ -40,12 +47,15 @@ class View:
         return tuple(prod(atom.length for atom in axis) for axis in self.axes)
 
     @classmethod
-    def whole(cls, root: int, shape: Sequence[int]) -> View:
-        """A tensor as it lies."""
-        strides, stride = [0] * len(shape), 1
+    def whole(cls, root: int, shape: Sequence[int], halo: Halo = (0, 0)) -> View:
+        """A tensor as it lies, an image with its halo around it."""
+        sides, strides, stride = list(shape), [0] * len(shape), 1
+        if len(shape) == 4:
+            sides[2:] = (n + 2 * more for n, more in zip(shape[2:], halo, strict=True))
         for axis in reversed(stored_order(len(shape))):
-            strides[axis], stride = stride, stride * shape[axis]
-        return cls(root, 0, tuple((Atom(n, s),) for n, s in zip(shape, strides, strict=True)))
+            strides[axis], stride = stride, stride * sides[axis]
+        offset = sum(more * step for more, step in zip(halo, strides[2:], strict=True)) if len(shape) == 4 else 0
+        return cls(root, offset, tuple((Atom(n, s),) for n, s in zip(shape, strides, strict=True)))
 
     def permuted(self, dims: Sequence[int]) -> View:
         """With its axes in another order."""
@@ -86,9 +96,52 @@ class View:
         return View(self.root, self.offset, tuple(axes))
 
 
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Where an array lies in memory: its first element's byte ``address``, its axes in elements, what an element is."""
+
+    address: int
+    axes: tuple[Axis, ...]
+    form: Form
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(prod(atom.length for atom in axis) for axis in self.axes)
+
+    def elements(self) -> npt.NDArray[np.int64]:
+        """How far each element is from the first, in elements: int64 of any shape, its own."""
+        at = np.zeros((), np.int64)
+        for axis in self.axes:
+            own = np.zeros(1, np.int64)
+            for length, stride in axis:
+                own = (own[:, None] + np.arange(length, dtype=np.int64) * stride).ravel()
+            at = at[..., None] + own
+        return at
+
+
 def stored_order(rank: int) -> list[int]:
     """Axes of a tensor as it lies, the slowest first: images and kernels have their channels last."""
     return [0, 2, 3, 1] if rank == 4 else list(range(rank))
+
+
+def refined(axes: Sequence[Sequence[Atom]]) -> list[list[Atom]] | None:
+    """Atoms of several views cut so that their lengths are the same place by place; None: they cannot be."""
+    left = [[atom for atom in reversed(atoms) if atom.length > 1] for atoms in axes]
+    found: list[list[Atom]] = [[] for _ in axes]
+    while any(left):
+        if not all(left):
+            return None
+        inner = min(atoms[0].length for atoms in left)
+        if any(atoms[0].length % inner for atoms in left):
+            return None
+        for atoms, own in zip(left, found, strict=True):
+            count, stride = atoms[0]
+            own.insert(0, Atom(inner, stride))
+            if count == inner:
+                del atoms[0]
+            else:
+                atoms[0] = Atom(count // inner, stride * inner)
+    return [own or [Atom(1, 1)] for own in found]
 
 
 def merged(axes: Sequence[Sequence[Atom]]) -> list[tuple[int, tuple[int, ...]]]:

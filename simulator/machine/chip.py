@@ -203,7 +203,7 @@ class Chip:
         cols = len(pairs)
         length = np.tile(np.append(np.full(c.parts - 1, c.group), c.rest), c.runs)
         kept = np.minimum(c.keep, length)
-        start = np.repeat(np.cumsum(length) - length, kept)
+        start, lengths = np.repeat(np.cumsum(length) - length, kept), np.repeat(length, kept)
         words, slots = int(length.sum()), int(kept.sum())
         a = dense[: c.rows, : c.down * words].reshape(c.rows, c.down, words)
         b = pairs[:, : c.across * slots * c.interleave].reshape(cols, c.across, slots, c.interleave)
@@ -211,8 +211,11 @@ class Chip:
         total = np.full((c.rows, c.down, cols, c.across, c.interleave), np.float32(-0.0))
         for slot in range(slots):
             bubble = at[:, :, slot] == BUBBLE
-            word = np.where(bubble, 0, start[slot] + at[:, :, slot])
-            total = _added(total, a[:, :, word], b[:, :, slot], bubble)
+            # in a column that nobody loaded stand pairs of another product, whose index may be of no word of this one
+            inside = at[:, :, slot] < lengths[slot]
+            word = np.where(inside, start[slot] + at[:, :, slot], 0)
+            pair = np.where(inside | bubble, b[:, :, slot], np.float32(np.nan))
+            total = _added(total, a[:, :, word], pair, bubble)
         # the southernmost row first, contexts in order
         order = canonical(total).transpose(2, 1, 3, 0, 4)[:, :, :, ::-1]
         out[:, : c.down * c.across * c.rows * c.interleave] = order.reshape(cols, -1).view(np.uint32)

@@ -10,13 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..data import ImageData, open_data
+from ..graph import Graph, annotated
 from ..models.classifier import classifier, image_side, scores
+from ..schemes.annotate import annotate
 from ..schemes.scheme import widening
 from ..step import Workload
+from ..tracing.graph import step_graph
 from .seeds import WEIGHTS, seed_of
 from .spec import TrainSpec
 
-__all__ = ["new_model", "step_workload"]
+__all__ = ["new_model", "step_workload", "training_graph"]
 
 
 def new_model(spec: TrainSpec, data: ImageData | None = None) -> nn.Module:
@@ -41,3 +44,12 @@ def step_workload(spec: TrainSpec) -> Workload:
 
     traced = trace_module(new_model(spec, data), pixels, loss=loss, optimizer=spec.optimizer)
     return replace(traced, model=spec.model)
+
+
+def training_graph(spec: TrainSpec) -> Graph:
+    """The same step as it is executed, with what its scheme keeps of operands."""
+    data = open_data(spec.data, image_side(spec.model))
+    graph = step_graph(new_model(spec, data), torch.empty(spec.batch, *data.shape), name=spec.model)
+    if spec.scheme == "dense":
+        return graph
+    return annotated(graph, annotate(step_workload(spec), spec.scheme, spec.pattern))

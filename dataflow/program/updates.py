@@ -1,0 +1,54 @@
+"""Updates of the parameters as commands of WUVE."""
+
+from __future__ import annotations
+
+from math import prod
+
+from ...workloads.errors import InputError
+from ...workloads.graph import PortKind
+from ..integers import ceil_div
+from ..operand import FP32
+from .isa import Unit
+from .layout import merged, stored_order
+from .placement import Parameter
+from .spaces import VECTOR_DEPTH, Form, Space, place
+from .work import BANK, Work
+
+__all__ = ["load_constants", "update"]
+
+
+def load_constants(work: Work) -> None:
+    """What WUVE's rule takes of the host."""
+    constants = work.placement.constants
+    (words,) = constants.shape
+    work.move(Unit.LOAD, Space.CONSTANTS, 0, form=Form.FP32, address=constants.address, words=words, inner=[(0, 1)])
+
+
+def update(work: Work, parameter: Parameter) -> None:
+    """WUVE over a parameter that is trained, block by block."""
+    lanes, of = work.spec.wuve.lanes, work.placement
+    (gradient,) = (p.tensor for p in work.graph.leaving(PortKind.GRADIENT) if p.name == parameter.name)
+    assert parameter.master is not None, "what is trained has a master"
+    held = [region.address for region in (parameter.master, *parameter.state)]
+    elements = prod(parameter.master.shape)
+    axes = of.views[gradient].axes
+    if len(merged([[atom for axis in stored_order(len(axes)) for atom in axes[axis]]])) != 1:
+        raise InputError(f"the gradient of {parameter.name!r} does not lie in the order of the parameter")
+
+    def move(unit: Unit, space: Space, half: int, stream: int, form: Form, address: int, words: int) -> None:
+        inner = [(0, 1), (lanes, BANK)]
+        work.move(unit, space, half, form=form, address=address, words=words, at=place(stream * lanes), inner=inner)
+
+    for begin in range(0, elements, lanes * VECTOR_DEPTH):
+        words = min(elements - begin, lanes * VECTOR_DEPTH)
+        weights, updated = work.half(Space.WEIGHTS), work.half(Space.UPDATED)
+        move(Unit.LOAD, Space.WEIGHTS, weights, 0, of.form(gradient), of.address(gradient, begin), words)
+        for stream, at in enumerate(held, 1):
+            move(Unit.LOAD, Space.WEIGHTS, weights, stream, Form.FP32, at + FP32.bytes * begin, words)
+        beats = ceil_div(words, lanes)
+        work.emitter.command(Unit.UPDATE, beats=beats, weights_half=weights, updated_half=updated)
+        for stream, at in enumerate(held):
+            move(Unit.STORE, Space.UPDATED, updated, stream, Form.FP32, at + FP32.bytes * begin, words)
+        if parameter.weight is not None:
+            address = parameter.weight.address + 2 * begin
+            move(Unit.STORE, Space.UPDATED, updated, 0, Form.OPERAND, address, words)

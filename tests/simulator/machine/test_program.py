@@ -1,0 +1,158 @@
+"""Programs of training steps on the machine's values: every bit is that of the step node by node, which has none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from weft.dataflow.accelerator import AcceleratorSpec
+from weft.dataflow.config_io import load_spec
+from weft.dataflow.program.commands import execution
+from weft.dataflow.program.isa import Unit
+from weft.dataflow.program.spaces import Form
+from weft.simulator.machine.host import Host
+from weft.simulator.update_settings import Adam, AdamW, Nesterov, Sgd
+from weft.workloads.errors import InputError
+from weft.workloads.models.vision import cnn, resnet9
+from weft.workloads.sparsity import NMPattern
+
+from ...examples_drawn import examples
+from .program_run import Settings, train
+
+
+def tiny(**buffers: int) -> AcceleratorSpec:
+    spec = load_spec("tiny")
+    return replace(spec, buffers=replace(spec.buffers, **buffers))
+
+
+def perceptron(*widths: int) -> nn.Module:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = [nn.Flatten()]
+    for i, (a, b) in enumerate(pairwise(widths)):
+        layers += [nn.Linear(a, b, bias=i % 2 == 0), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+RULES: dict[str, Settings] = {
+    "sgd": lambda n: Sgd(rate=0.1 / n, momentum=0.9, weight_decay=0.01, inverse_scale=0.5),
+    "nesterov": lambda n: Nesterov(rate=0.1, momentum=0.9),
+    "adam": lambda n: Adam(rate=0.01, step=n),
+    "adamw": lambda n: AdamW(rate=0.01, step=n, weight_decay=0.1),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_trains_a_perceptron(rule: str) -> None:
+    train(perceptron(9, 7, 6, 5), (5, 1, 3, 3), tiny(), settings=RULES[rule], steps=3)
+
+
+@settings(max_examples=examples(12), deadline=None)
+@given(st.integers(1, 11), st.tuples(st.just(12), *(st.integers(1, 13),) * 3), st.sampled_from((64, 128, 512)))
+def test_ragged_products_are_cut_in_both_directions(batch: int, widths: tuple[int, ...], bytes_: int) -> None:
+    """Buffers of 64 bytes a bank and more hold as little as 13 words; so few that tiles are cut down and across."""
+    spec = tiny(w2e_bytes=4 * bytes_, n2s_bytes=4 * bytes_, output_bytes=2 * bytes_)
+    train(perceptron(*widths), (batch, 3, 2, 2), spec)
+
+
+def test_macro_tiles_are_cut_in_both_directions() -> None:
+    spec = tiny(w2e_bytes=512, n2s_bytes=512, output_bytes=256)
+    step = train(perceptron(12, 21, 3), (11, 3, 2, 2), spec)
+    made = [s.command for s in execution(step.forward.instructions) if hasattr(s, "command")]
+    products = [c for c in made if c.unit == Unit.PRODUCT]
+    stores = {(c.address, c.words) for c in made if c.unit == Unit.STORE}
+    assert len(products) > 4 and len({words for _, words in stores}) > 1
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_buffers() -> None:
+    torch.manual_seed(0)
+    train(cnn(channels=1, width=2), (3, 1, 4, 4), tiny(), steps=3, broken=2)
+
+
+@pytest.mark.parametrize("arch", ["tiny", "sat-ecp5"])
+def test_networks_train_by_their_programs(arch: str) -> None:
+    torch.manual_seed(0)
+    train(cnn(channels=1, width=4), (5, 1, 8, 8), load_spec(arch), steps=2)
+    train(resnet9(channels=1, width=2), (3, 1, 8, 8), load_spec(arch))
+
+
+@pytest.mark.parametrize("format", ["fp16", "bf16"])
+def test_what_runs_compact_goes_through_sore(format: Any) -> None:
+    torch.manual_seed(0)
+    spec = load_spec("tiny")
+    spec = replace(spec, pe=replace(spec.pe, format=format))
+    pattern = NMPattern(keep=2, group=8)
+    for model, shape in ((perceptron(12, 21, 18, 10), (5, 3, 2, 2)), (cnn(channels=1, width=9), (3, 1, 8, 8))):
+        step = train(model, shape, spec, pattern=pattern, steps=2)
+        for program in (step.forward, step.backward):
+            commands = [s.command for s in execution(program.instructions) if hasattr(s, "command")]
+            across = {c.across for c in commands if c.unit == Unit.LOAD and c.reduce}
+            assert across == ({0} if program is step.forward else {1})
+            assert {(c.keep, c.group) for c in commands if c.unit == Unit.PRODUCT} >= {(2, 8)}
+
+
+class Kinds(nn.Module):
+    """What the zoo's small networks do not have: strides, dilation, groups, pools that overlap or leave a rest, images
+    flattened, means, a side that is repeated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 6, 3, padding=1)
+        self.strided = nn.Conv2d(6, 4, 3, stride=2, padding=2)
+        self.grouped = nn.Conv2d(4, 6, (2, 3), dilation=2, padding=(1, 2), groups=2, bias=False)
+        self.plain = nn.Conv2d(6, 6, 1)
+        self.last = nn.Linear(6 * 2 * 2, 5)
+        self.shift = nn.Parameter(torch.randn(6, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.strided(functional.relu(self.first(x)))
+        x = functional.max_pool2d(functional.relu(self.grouped(x)), 2, stride=1)
+        x = functional.relu(self.plain(x) + x) + self.shift
+        mean = x.mean((2, 3), keepdim=True)
+        x = functional.max_pool2d(x + mean, 2)
+        return self.last(x.flatten(1)) * 0.5
+
+
+def test_windows_of_every_kind_train() -> None:
+    torch.manual_seed(1)
+    train(Kinds(), (3, 2, 9, 9), tiny(), steps=2)
+
+
+@settings(max_examples=examples(25), deadline=None)
+@given(st.data())
+def test_any_convolution_is_that_of_the_step(data: st.DataObject) -> None:
+    draw = data.draw
+    groups, kernel = draw(st.sampled_from((1, 1, 2))), draw(st.tuples(*(st.integers(1, 3),) * 2))
+    stride, dilation = (draw(st.tuples(*(st.integers(1, 3),) * 2)) for _ in range(2))
+    padding = draw(st.tuples(*(st.integers(0, 2),) * 2))
+    reach = [d * (k - 1) + 1 - 2 * p for d, k, p in zip(dilation, kernel, padding, strict=True)]
+    image = tuple(draw(st.integers(max(1, r), max(1, r) + 4)) for r in reach)
+    inside, outside = groups * draw(st.integers(1, 3)), groups * draw(st.integers(1, 5))
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, inside, 1),
+        nn.Conv2d(inside, outside, kernel, stride, padding, dilation, groups, bias=draw(st.booleans())),  # type: ignore[arg-type]
+    )
+    spec = tiny(w2e_bytes=draw(st.sampled_from((2048, 16384))), output_bytes=draw(st.sampled_from((256, 8192))))
+    array = replace(spec.array, rows=draw(st.integers(1, 5)), cols=draw(st.integers(1, 5)))
+    train(model, (draw(st.integers(1, 3)), 1, *image), replace(spec, array=array))
+
+
+def test_the_host_refuses_what_does_not_belong_there() -> None:
+    step = train(perceptron(4, 3), (2, 1, 2, 2), tiny())
+    with pytest.raises(InputError, match="memory must be uint8"):
+        Host(step, np.zeros(4, np.uint8))
+    host = Host(step, np.zeros(step.window, np.uint8))
+    with pytest.raises(InputError, match=r"float32 \[2, 1, 2, 2\], not float32 \[3, 1, 2, 2\]"):
+        host.put_input(np.zeros((3, 1, 2, 2), np.float32))
+    with pytest.raises(InputError, match="settings are of adam, but WUVE of the machine is built for sgd"):
+        host.put_settings(Adam(rate=0.1, step=1))
+    assert step.output.form is Form.OPERAND
