@@ -37,7 +37,19 @@ from .bounds import Bound, Once, least_bytes, least_of_rows, least_of_tile, once
 from .cost import energy_of, energy_pj
 from .dataflows import col_axis, demand_of, issue_of, row_axis, unit, words
 from .pace import ArrayMachine, Tiling, Words
-from .space import FORMS, Limits, Only, branches_of, col_axes, extents, forms_of, pace, place_of
+from .space import (
+    FORMS,
+    Limits,
+    Only,
+    branches_of,
+    count_tiles,
+    extents,
+    forms_of,
+    pace,
+    place_of,
+    room_of,
+    tiles_of,
+)
 
 __all__ = ["CYCLES", "EDP", "ENERGY", "NOTHING", "THRIFT", "Found", "better_than", "search", "search_both"]
 
@@ -65,6 +77,10 @@ NOTHING = Found(TOO_LARGE, np.inf, LONGEST, LONGEST, 0, 0, 0, 0, Tile(0, 0, 0, 0
 
 IMPOSSIBLE = NOTHING._replace(status=TOO_LONG)
 """Of one whose mappings that fit are all too long to be timed."""
+
+
+_FIRST = -1
+"""A place before that of every mapping."""
 
 
 class _Goal(NamedTuple):
@@ -96,7 +112,7 @@ def _key(
     return energy if objective == ENERGY else energy * units
 
 
-@kernel
+@inlined
 def _tile(
     p: Problem,
     x: ArrayMachine,
@@ -177,7 +193,7 @@ def _best_of_rows(
     forms: int,
     r: Axis,
     a: Words,
-    array: int,
+    of_rows: Bound,
     cols: NDArray[np.int64],
     held: int,
     streamed: int,
@@ -187,27 +203,32 @@ def _best_of_rows(
     """The better of ``best`` and of the mappings with these row tiles; of the columns so many fit resident, and
     streamed."""
     too_long = 0
-    for j in range(max(held, streamed) - 1, -1, -1):
-        c = Axis(cols[j, 0], cols[j, 1], cols[j, 2], cols[j, 3], cols[j, 4])
-        can_stream = j < streamed and demand_of(x, t, r, c).streams
-        for form in range(forms_of(q, r, c) if forms < 0 else len(FORMS)):
-            resident, rows_slow, compact = FORMS[form]
-            if not forms >> form & 1 or (j >= held if resident else not can_stream):
+    for form in range(forms_of(q, r.tiles, cols[0, 1]) if forms < 0 else len(FORMS)):
+        if not forms >> form & 1:
+            continue
+        resident, rows_slow, compact = FORMS[form]
+        for j in range((held if resident else streamed) - 1, -1, -1):
+            c = tiles_of(cols, j)
+            if forms < 0 and form >= forms_of(q, r.tiles, c.tiles):
                 continue
             tile = Tile(r.full, c.full, resident, rows_slow, compact)
-            least = least_of_tile(p, x, t, q, of, array, r, c, tile)
+            least = least_of_tile(p, x, t, q, of, of_rows.array, r, c, tile)
             own, energy = place + place_of(0, 0, j, form), 0.0
             if _priced(goal):
                 reductions = 1 if compact == MEMORY else passes(r, c, tile)[1]
                 energy = _least_energy(p, q, a, reductions, least.moved, goal)
             if _hopeless(goal, y, best, least, energy, own):
+                # Narrower columns move no fewer bytes, once there are several tiles of them.
+                more = Bound(least.array, of_rows.ramp, 0, least.moved)
+                if c.tiles > 1 and _hopeless(goal, y, best, more, energy, _FIRST):
+                    break
                 continue
-            best, longer = _tile(p, x, y, t, q, goal, r, c, tile, own, best)
+            best, longer = _tile(p, x, y, t, q, goal, r, col_axis(x, t, p.cols, c.full), tile, own, best)
             too_long |= longer
     return best, too_long
 
 
-@kernel
+@inlined
 def _best_tiles(
     p: Problem,
     x: ArrayMachine,
@@ -219,42 +240,54 @@ def _best_tiles(
     goal: _Goal,
     only: Only,
     branch: int,
+    room: NDArray[np.int64],
     best: Found,
 ) -> tuple[Found, int]:
     """Best of ``best`` and of the mappings at one pace; whether one was too long to be timed."""
     too_long = 0
     high, wide = unit(t.dataflow, x, t.interleave)
-    rows = extents(only.rows, high, p.rows)
-    cols = col_axes(p, x, t, extents(only.cols, wide, p.cols))
+    rows, cols = room[:, 3], room[:, :3]
+    highs, wides = extents(rows, only.rows, high, p.rows), extents(cols[:, 0], only.cols, wide, p.cols)
+    count_tiles(cols, wides, p.cols)
     col_work = col_axis(x, t, p.cols, p.cols).work
     one, two = Axis(1, 1, 1, 1, 1), Axis(1, 1, 1, 2, 2)
     bits = demand_of(x, t, one, one).result_bits
     one_tile = not demand_of(x, t, two, two).streams
-    fits_north = len(cols)
-    while fits_north and cols[fits_north - 1, 1] * min(q.held_col, q.held_col_cut) > y.north_half:
+    fits_north = wides
+    while fits_north and cols[fits_north - 1, 0] * min(q.held_col, q.held_col_cut) > y.north_half:
         fits_north -= 1
+    may_stream = wides
+    while one_tile and may_stream and cols[may_stream - 1, 0] > wide:
+        may_stream -= 1
     fits_out = 0
     # From the widest down: the first that fits moves the fewest bytes, which rules out most of the others.
-    for i in range(len(rows) - 1, -1, -1):
+    for i in range(highs - 1, -1, -1):
         high_now = rows[i]
-        while fits_out < len(cols) and high_now * cols[fits_out, 1] * bits <= y.out_half * BYTE:
+        while fits_out < wides and high_now * cols[fits_out, 0] * bits <= y.out_half * BYTE:
             fits_out += 1
         held = min(fits_out, fits_north) if high_now * q.row <= y.west_half else 0
-        streamed = 0 if one_tile and high_now > high else fits_out
+        streamed = 0 if one_tile and high_now > high else min(fits_out, may_stream)
         if max(held, streamed) == 0:
             continue
         r = row_axis(x, t, p.rows, high_now)
-        over, ends = cols[max(held, streamed) - 1, 0], 0 if streamed else high_now * q.row
+        over, ends = cols[max(held, streamed) - 1, 1], 0 if streamed else high_now * q.row
         least = least_of_rows(p, x, t, q, of, ramp, r, col_work, over, ends)
         a = words(p, x, t, high_now) if _priced(goal) else Words(0, 0, 0)
         place = place_of(branch, i, 0, 0)
         if _hopeless(goal, y, best, least, _least_energy(p, q, a, 1, least.moved, goal), place):
             continue
-        best, longer = _best_of_rows(
-            p, x, y, t, q, of, goal, only.forms, r, a, least.array, cols, held, streamed, place, best
-        )
+        best, longer = _best_of_rows(p, x, y, t, q, of, goal, only.forms, r, a, least, cols, held, streamed, place, best)
         too_long |= longer
     return best, too_long
+
+
+@inlined
+def _energy_of_branch(
+    p: Problem, x: ArrayMachine, q: Share, branch: NDArray[np.int64], moved: int, goal: _Goal
+) -> float:
+    """Picojoules at least of the mappings of a branch, if anybody asks."""
+    # The whole height at once reads the fewest words.
+    return _least_energy(p, q, words(p, x, pace(p, x, branch), p.rows), 1, moved, goal) if _priced(goal) else 0.0
 
 
 @kernel
@@ -263,20 +296,17 @@ def _scan(
 ) -> Found:
     """Best of ``best`` and of the mappings that take at most the goal's units; of equals the first, of equally fast
     ones the first that moves the fewest bytes."""
-    too_long, nearest = 0, 0
+    too_long, nearest, least_energy = 0, 0, np.inf
     if len(branches) == 0:
         return best
     q = share(p)
-    of = once_of(p, q)
+    of, room = once_of(p, q), room_of(only)
     moved = least_bytes(of, (False, False, False), 1, 1)
-    energies = np.zeros(len(branches))
     for b in range(len(branches)):
         if _priced(goal):
-            # The whole height at once reads the fewest words.
-            a = words(p, x, pace(p, x, branches[b]), p.rows)
-            energies[b] = _least_energy(p, q, a, 1, moved, goal)
-            if energies[b] < energies[nearest]:
-                nearest = b
+            energy = _energy_of_branch(p, x, q, branches[b], moved, goal)
+            if energy < least_energy:
+                nearest, least_energy = b, energy
         elif branches[b, 4] < branches[nearest, 4]:
             nearest = b
     # The branch with the least to do for the array, or the least energy, first: what it finds rules out most others.
@@ -284,10 +314,12 @@ def _scan(
         b = nearest if turn < 0 else turn
         if turn == nearest:
             continue
-        array, ramp = branches[b, 4], branches[b, 5]
-        if _hopeless(goal, y, best, Bound(array, ramp, 0, moved), energies[b], place_of(b, 0, 0, 0)):
+        least = Bound(branches[b, 4], branches[b, 5], 0, moved)
+        energy = _energy_of_branch(p, x, q, branches[b], moved, goal)
+        if _hopeless(goal, y, best, least, energy, place_of(b, 0, 0, 0)):
             continue
-        best, longer = _best_tiles(p, x, y, pace(p, x, branches[b]), q, of, ramp, goal, only, b, best)
+        t = pace(p, x, branches[b])
+        best, longer = _best_tiles(p, x, y, t, q, of, least.ramp, goal, only, b, room, best)
         too_long |= longer
     if best.status == FITS or not too_long:
         return best

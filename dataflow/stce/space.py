@@ -20,10 +20,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import kernel
+from ..integers import ceil_div
+from ..jit import inlined, kernel
 from ..macro_tiles import BUFFER, MEMORY, REMADE, Axis
 from ..problem import Problem, Share
-from .dataflows import PACES, col_axis, least_issue, least_ramp, registers, tiling, widest
+from .dataflows import PACES, least_issue, least_ramp, registers, tiling, widest
 from .pace import ArrayMachine, Tiling
 
 __all__ = [
@@ -32,11 +33,13 @@ __all__ = [
     "Limits",
     "Only",
     "branches_of",
-    "col_axes",
+    "count_tiles",
     "extents",
     "forms_of",
     "pace",
     "place_of",
+    "room_of",
+    "tiles_of",
 ]
 
 
@@ -67,13 +70,24 @@ _DATAFLOWS = len(PACES)
 FREE_SPACE = Only(sum(pace.searched << number for number, pace in enumerate(PACES)), _ANY, _ANY, _ANY, _ANY, -1)
 
 
+_MOST_EXTENTS = 130
+"""That 64 bits have."""
+
+
 @kernel
-def extents(asked: NDArray[np.int64], unit: int, size: int) -> NDArray[np.int64]:
-    """Tile extents, int64 [extents]: those ``asked`` for; without any 1, 2, 3, 4, 6, 8, 12, ... units while below
-    ``size``, then ``size``."""
+def room_of(only: Only) -> NDArray[np.int64]:
+    """Room for the extents of rows, and for the axes of columns, int64 [extents, 4]."""
+    return np.empty((max(_MOST_EXTENTS, len(only.rows), len(only.cols)), 4), np.int64)
+
+
+@inlined
+def extents(found: NDArray[np.int64], asked: NDArray[np.int64], unit: int, size: int) -> int:
+    """Tile extents, into ``found``, int64 [extents], and how many: those ``asked`` for; without any 1, 2, 3, 4, 6, 8,
+    12, ... units while below ``size``, then ``size``."""
+    for i in range(len(asked)):
+        found[i] = asked[i]
     if len(asked):
-        return asked
-    found = np.empty(130, np.int64)
+        return len(asked)
     n, power = 0, 1
     while power * unit < size:
         found[n] = power * unit
@@ -83,20 +97,20 @@ def extents(asked: NDArray[np.int64], unit: int, size: int) -> NDArray[np.int64]
             n += 1
         power *= 2
     found[n] = size
-    return found[: n + 1]
+    return n + 1
 
 
-@kernel
+@inlined
 def _allows(values: NDArray[np.int64], value: int) -> bool:
     return len(values) == 0 or bool(np.any(values == value))
 
 
-@kernel
-def forms_of(q: Share, r: Axis, c: Axis) -> int:
+@inlined
+def forms_of(q: Share, row_tiles: int, col_tiles: int) -> int:
     """How many of `FORMS` are tried: keeping a compact copy is worth a try where it is used again."""
-    if not q.sore_groups or r.tiles == 1:
+    if not q.sore_groups or row_tiles == 1:
         return 3
-    return 6 if c.tiles > 1 else 5
+    return 6 if col_tiles > 1 else 5
 
 
 FORMS = (
@@ -118,7 +132,7 @@ _BRANCH, _ROW, _COL = 44, 24, 4
 """Bits at which the numbers of branch, row and column of a mapping's place begin; its form has the lowest."""
 
 
-@kernel
+@inlined
 def pace(p: Problem, x: ArrayMachine, branch: NDArray[np.int64]) -> Tiling:
     """The pace of a branch, int64 [6], as `branches_of` has it."""
     return tiling(branch[0], x, branch[1], branch[2], branch[3], p.rows, p.k, p.run)
@@ -153,17 +167,21 @@ def branches_of(p: Problem, x: ArrayMachine, limits: Limits, only: Only) -> NDAr
     return found[:n]
 
 
-@kernel
-def col_axes(p: Problem, x: ArrayMachine, t: Tiling, cols: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The axes of those extents, int64 [extents, 5]."""
-    found = np.empty((len(cols), 5), np.int64)
-    for j in range(len(cols)):
-        c = col_axis(x, t, p.cols, cols[j])
-        found[j, 0], found[j, 1], found[j, 2], found[j, 3], found[j, 4] = c.tiles, c.full, c.last, c.work, c.work_last
-    return found
+@inlined
+def count_tiles(cols: NDArray[np.int64], many: int, size: int) -> None:
+    """Beside each of so many extents of ``size`` its tiles, and what is left for the last: int64 [extents, 4]."""
+    for j in range(many):
+        cols[j, 1] = ceil_div(size, cols[j, 0])
+        cols[j, 2] = size - (cols[j, 1] - 1) * cols[j, 0]
 
 
-@kernel
+@inlined
+def tiles_of(cols: NDArray[np.int64], j: int) -> Axis:
+    """The axis of an extent, but for what the array makes of a tile."""
+    return Axis(cols[j, 1], cols[j, 0], cols[j, 2], 0, 0)
+
+
+@inlined
 def place_of(branch: int, row: int, col: int, form: int) -> int:
     """Where a mapping stands in the order of the space, by the numbers of its parts."""
     return (branch << _BRANCH) + (row << _ROW) + (col << _COL) + form
