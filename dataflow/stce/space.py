@@ -20,26 +20,23 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..integers import ceil_div
 from ..jit import inlined, kernel
-from ..macro_tiles import BUFFER, MEMORY, REMADE, Axis
+from ..macro_tiles import BUFFER, MEMORY, REMADE
 from ..problem import Problem, Share
 from .dataflows import PACES, least_issue, least_ramp, registers, tiling, widest
-from .pace import ArrayMachine, Tiling
+from .pace import ArrayMachine
 
 __all__ = [
     "FORMS",
     "FREE_SPACE",
+    "ROWS_AT",
     "Limits",
     "Only",
     "branches_of",
-    "count_tiles",
     "extents",
     "forms_of",
-    "pace",
     "place_of",
     "room_of",
-    "tiles_of",
 ]
 
 
@@ -72,37 +69,43 @@ FREE_SPACE = Only(sum(pace.searched << number for number, pace in enumerate(PACE
 
 _MOST_EXTENTS = 130
 """That 64 bits have."""
+ROWS_AT = 3
+"""Column of a `room_of` in which the extents of rows are; before it there is what `extents` of columns need."""
 
 
 @kernel
 def room_of(only: Only) -> NDArray[np.int64]:
-    """Room for the extents of rows, and for the axes of columns, int64 [extents, 4]."""
-    return np.empty((max(_MOST_EXTENTS, len(only.rows), len(only.cols)), 4), np.int64)
+    """Room for the extents of columns, their tiles, what is left for the last, and the extents of rows, int64 [extents,
+    4]."""
+    room = np.empty((max(_MOST_EXTENTS, len(only.rows), len(only.cols)), 4), np.int64)
+    for i in range(len(only.cols)):
+        room[i, 0] = only.cols[i]
+    for i in range(len(only.rows)):
+        room[i, ROWS_AT] = only.rows[i]
+    return room
 
 
 @inlined
-def extents(found: NDArray[np.int64], asked: NDArray[np.int64], unit: int, size: int) -> int:
-    """Tile extents, into ``found``, int64 [extents], and how many: those ``asked`` for; without any 1, 2, 3, 4, 6, 8,
-    12, ... units while below ``size``, then ``size``."""
-    for i in range(len(asked)):
-        found[i] = asked[i]
-    if len(asked):
-        return len(asked)
+def extents(room: NDArray[np.int64], column: int, asked: int, unit: int, size: int) -> int:
+    """Tile extents, into a column of a `room_of`, and how many: so many that are ``asked`` for and there already;
+    without any 1, 2, 3, 4, 6, 8, 12, ... units while below ``size``, then ``size``."""
+    if asked:
+        return asked
     n, power = 0, 1
     while power * unit < size:
-        found[n] = power * unit
+        room[n, column] = power * unit
         n += 1
         if power > 1 and power * 3 // 2 * unit < size:
-            found[n] = power * 3 // 2 * unit
+            room[n, column] = power * 3 // 2 * unit
             n += 1
         power *= 2
-    found[n] = size
+    room[n, column] = size
     return n + 1
 
 
-@inlined
+@kernel
 def _allows(values: NDArray[np.int64], value: int) -> bool:
-    return len(values) == 0 or bool(np.any(values == value))
+    return bool(np.any(values == value))
 
 
 @inlined
@@ -132,17 +135,13 @@ _BRANCH, _ROW, _COL = 44, 24, 4
 """Bits at which the numbers of branch, row and column of a mapping's place begin; its form has the lowest."""
 
 
-@inlined
-def pace(p: Problem, x: ArrayMachine, branch: NDArray[np.int64]) -> Tiling:
-    """The pace of a branch, int64 [6], as `branches_of` has it."""
-    return tiling(branch[0], x, branch[1], branch[2], branch[3], p.rows, p.k, p.run)
-
-
 @kernel
 def branches_of(p: Problem, x: ArrayMachine, limits: Limits, only: Only) -> NDArray[np.int64]:
     """Every branch that the registers hold, int64 [branches, 6]: dataflow, keep, group, interleave, and the cycles that
     the array takes at least, in all and beyond its macro-tiles."""
-    most = 65 if len(only.held) else 8
+    # Asked once: a kernel counts the references of an array whenever it looks at one.
+    any_held, any_interleave = len(only.held) == 0, len(only.interleaves) == 0
+    most = 8 if any_held else 65
     found = np.empty((_DATAFLOWS * most * limits.accumulators, 6), np.int64)
     n = 0
     for number in range(_DATAFLOWS):
@@ -150,35 +149,22 @@ def branches_of(p: Problem, x: ArrayMachine, limits: Limits, only: Only) -> NDAr
         held = 1
         while held <= widest_group:
             keep, group = (p.keep, p.group) if p.keep else (held, held)
-            held += held if len(only.held) == 0 else 1
+            held += held if any_held else 1
             pairs = registers(number, keep, group, 1).pairs
-            unasked = not only.dataflows >> number & 1 or (pairs > 0 and not p.keep and not _allows(only.held, keep))
-            if unasked or pairs > limits.weight_pairs:
+            if not only.dataflows >> number & 1 or pairs > limits.weight_pairs:
+                continue
+            if not any_held and pairs > 0 and not p.keep and not _allows(only.held, keep):
                 continue
             for interleave in range(1, limits.accumulators + 1):
                 if registers(number, keep, group, interleave).dense_words > limits.dense_words:
                     break
-                if _allows(only.interleaves, interleave):
+                if any_interleave or _allows(only.interleaves, interleave):
                     found[n, 0], found[n, 1], found[n, 2], found[n, 3] = number, keep, group, interleave
-                    t = pace(p, x, found[n])
+                    t = tiling(number, x, keep, group, interleave, p.rows, p.k, p.run)
                     found[n, 4] = p.groups * least_issue(x, t, p.rows, p.cols)
                     found[n, 5] = least_ramp(x, t)
                     n += 1
     return found[:n]
-
-
-@inlined
-def count_tiles(cols: NDArray[np.int64], many: int, size: int) -> None:
-    """Beside each of so many extents of ``size`` its tiles, and what is left for the last: int64 [extents, 4]."""
-    for j in range(many):
-        cols[j, 1] = ceil_div(size, cols[j, 0])
-        cols[j, 2] = size - (cols[j, 1] - 1) * cols[j, 0]
-
-
-@inlined
-def tiles_of(cols: NDArray[np.int64], j: int) -> Axis:
-    """The axis of an extent, but for what the array makes of a tile."""
-    return Axis(cols[j, 1], cols[j, 0], cols[j, 2], 0, 0)
 
 
 @inlined
