@@ -87,7 +87,7 @@ def room_of(only: Only) -> NDArray[np.int64]:
 
 @inlined
 def extents(room: NDArray[np.int64], column: int, asked: int, unit: int, size: int) -> int:
-    """Tile extents, into a column of a `room_of`, and how many: so many that are ``asked`` for and there already;
+    """Tile extents, into a column of ``room``, int64 [extents, 4], and how many: those ``asked`` for and there already;
     without any 1, 2, 3, 4, 6, 8, 12, ... units while below ``size``, then ``size``."""
     if asked:
         return asked
