@@ -16,15 +16,28 @@ from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG
 from ..problem import LONGEST
 from ..stce.search import CYCLES, EDP, NOTHING, better_than
 from .amounts import COUNTED
-from .beside import update_cycles, vector_cycles
+from .beside import update_bytes, update_cycles, vector_cycles
 from .counts import count_update, count_vector
 from .memory import COUNTS, Asked, Memory, Solved, forget_others, is_priced, memory_for, solved
 from .points import limits_of, memory_of
 from .step import Step
+from .xnor import Engines
 
-__all__ = ["PATTERN", "TOO_MANY", "TOO_SLOW", "Done", "Known", "evaluate_rows", "known_of", "point", "runs"]
+__all__ = [
+    "PATTERN",
+    "TOO_MANY",
+    "TOO_SLOW",
+    "UNPRICED",
+    "Done",
+    "Known",
+    "evaluate_rows",
+    "known_of",
+    "point",
+    "runs",
+    "with_xnor",
+]
 
-PATTERN, TOO_SLOW, TOO_MANY = 3, 4, 5
+PATTERN, TOO_SLOW, TOO_MANY, UNPRICED = 3, 4, 5, 7
 """Status of a point beside `TOO_LARGE`, `FITS` and `TOO_LONG`; `evaluate.py:Status` says them in words."""
 _UNKNOWN = -1
 _COLUMNS = len(COUNTED)
@@ -63,9 +76,12 @@ class _Placed(NamedTuple):
 
 
 @kernel
-def _placed(step: Step, place: int, v: NDArray[np.int64], asked: Asked, memory: Memory) -> _Placed:
-    """The best placement of a product, by one search or two."""
-    first, other = step.places[place, 0], step.places[place, 1]
+def _placed(step: Step, place: int, column: int, v: NDArray[np.int64], asked: Asked, memory: Memory) -> _Placed:
+    """The best placement of a product on an engine, by one search or two; ``column``: of its problems in
+    `Step.places`, ``v`` has the engine as its array."""
+    first, other = step.places[place, column], step.places[place, column + 1]
+    if first < 0:
+        return _Placed(UNPRICED, 0, 0, first, -1, 0.0)
     # Of a problem: keep and group.
     if step.problems[first, 5] and step.problems[first, 6] > limits_of(v).max_group:
         return _Placed(PATTERN, 0, 0, first, -1, 0.0)
@@ -90,6 +106,8 @@ def _placed(step: Step, place: int, v: NDArray[np.int64], asked: Asked, memory: 
 
 _STATUS, _CYCLES, _MOVED, _PROBLEM, _SLOT = range(5)
 """Columns of `Known.placed`."""
+_XNOR_COUNTS = 4
+"""Column of `Engines.placed` from which on there is what is done."""
 
 
 class Known(NamedTuple):
@@ -105,6 +123,12 @@ class Known(NamedTuple):
     """Cycles of every update, int64 [updates]."""
     ways: NDArray[np.int64]
     """The choice of every layer, int64 [layers]; behind them room for what is counted of an op, int64 [counted]."""
+    engine: NDArray[np.int64]
+    """Where products stand, int64 [places]: 1 on the XNOR engine, else 0."""
+    xnor: NDArray[np.int64]
+    """What its XNOR engine has of every place, as a row of `Engines.placed`; no places without one."""
+    xnor_cost: NDArray[np.float64]
+    """The same of `Engines.cost`."""
 
 
 @kernel
@@ -112,7 +136,67 @@ def known_of(step: Step) -> Known:
     """Room for the placements of a step."""
     places, updates = len(step.places), len(step.updates)
     ways = np.empty(len(step.layers) + _COLUMNS, np.int64)
-    return Known(np.empty((places, 5), np.int64), np.empty(places, np.float64), np.empty(updates, np.int64), ways)
+    none = np.empty((0, 0), np.int64), np.empty(0, np.float64)
+    placed, cost = np.empty((places, 5), np.int64), np.empty(places, np.float64)
+    return Known(placed, cost, np.empty(updates, np.int64), ways, np.zeros(places, np.int64), none[0], none[1])
+
+
+@kernel
+def _solve(step: Step, engines: Engines, number: int, asked: Asked, memory: Memory) -> None:
+    """Place the products of a step on an XNOR engine, unless they are."""
+    v = engines.rows[number]
+    # Of a memory that is too slow nothing is asked.
+    if engines.solved[number] or memory_of(v).rate < 1:
+        return
+    engines.solved[number] = 1
+    forget_others(memory, v)
+    for place in range(len(step.places)):
+        row = engines.placed[number, place]
+        if step.places[place, 3] < 0:
+            row[_STATUS] = TOO_LARGE
+            continue
+        found = _placed(step, place, 3, v, asked, memory)
+        row[_STATUS], row[_CYCLES], row[_MOVED], row[_PROBLEM] = found.status, found.cycles, found.moved, found.problem
+        engines.cost[number, place] = found.cost
+        if found.slot >= 0:
+            row[_XNOR_COUNTS:] = memory.kept[found.problem, found.slot, COUNTS:]
+
+
+@kernel
+def with_xnor(step: Step, engines: Engines, n: int, asked: Asked, known: Known, memory: Memory) -> Known:
+    """``known`` for machine ``n`` with what its XNOR engine has, if it has one; ``memory``: of those engines alone."""
+    number = engines.of[n]
+    if number < 0:
+        return known
+    _solve(step, engines, number, asked, memory)
+    k = known
+    return Known(k.placed, k.cost, k.updates, k.ways, k.engine, engines.placed[number], engines.cost[number])
+
+
+@inlined
+def _is_placed(status: int) -> bool:
+    """Whether there is a mapping, however many cycles it takes."""
+    return status in (FITS, TOO_MANY)
+
+
+@inlined
+def _on_xnor(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Known) -> bool:
+    """Whether the XNOR engine is faster than the STCE could be, before anybody asks that."""
+    if len(known.xnor) == 0 or is_priced(asked.objective) or not _is_placed(known.xnor[place, _STATUS]):
+        return False
+    return ceil_div(step.places[place, 2], v[0] * v[1]) > known.xnor[place, _CYCLES]
+
+
+@inlined
+def _xnor_wins(asked: Asked, known: Known, place: int) -> bool:
+    """`engines.place`: of engines that cost the same, the STCE."""
+    if len(known.xnor) == 0 or not _is_placed(known.xnor[place, _STATUS]):
+        return False
+    if not _is_placed(known.placed[place, _STATUS]):
+        return True
+    if is_priced(asked.objective):
+        return known.xnor_cost[place] < known.cost[place]
+    return known.xnor[place, _CYCLES] < known.placed[place, _CYCLES]
 
 
 @kernel
@@ -120,9 +204,17 @@ def _know(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Kno
     """Status of a placement, which is known afterwards."""
     row = known.placed[place]
     if row[_STATUS] == _UNKNOWN:
-        found = _placed(step, place, v, asked, memory)
-        row[_STATUS], row[_CYCLES], row[_MOVED] = found.status, found.cycles, found.moved
-        row[_PROBLEM], row[_SLOT], known.cost[place] = found.problem, found.slot, found.cost
+        on_xnor = _on_xnor(step, place, v, asked, known)
+        if not on_xnor:
+            found = _placed(step, place, 0, v, asked, memory)
+            row[_STATUS], row[_CYCLES], row[_MOVED] = found.status, found.cycles, found.moved
+            row[_PROBLEM], row[_SLOT], known.cost[place] = found.problem, found.slot, found.cost
+            on_xnor = _xnor_wins(asked, known, place)
+        if on_xnor:
+            row[:_SLOT] = known.xnor[place, :_SLOT]
+            row[_SLOT] = -1
+            known.cost[place] = known.xnor_cost[place]
+        known.engine[place] = int(on_xnor)
     return int(row[_STATUS])
 
 
@@ -154,7 +246,7 @@ def _cheapest(
     step: Step, v: NDArray[np.int64], layer: NDArray[np.int64], asked: Asked, known: Known, memory: Memory
 ) -> int:
     """The choice of a layer that costs the least, of equals the first; -1 where one takes `_MANY` cycles."""
-    peak = v[0] * v[1]
+    peak = v[0] * v[1] + v[20] * v[21] * v[22]
     if not _may_gain(step, layer, peak, known.updates[layer[4]] if layer[4] >= 0 else 0, known):
         return int(layer[2])
     chosen, least = layer[2], LONGEST
@@ -217,6 +309,8 @@ def _added(totals: NDArray[np.int64], times: int, counts: NDArray[np.int64]) -> 
 @kernel
 def _add_product(step: Step, place: int, times: int, known: Known, memory: Memory, totals: NDArray[np.int64]) -> float:
     problem = known.placed[place, _PROBLEM]
+    if known.engine[place]:
+        return _added(totals[step.problem_class[problem]], times, known.xnor[place, _XNOR_COUNTS:])
     return _added(totals[step.problem_class[problem]], times, memory.kept[problem, known.placed[place, _SLOT], COUNTS:])
 
 
@@ -224,7 +318,7 @@ def _add_product(step: Step, place: int, times: int, known: Known, memory: Memor
 def _add_update(
     step: Step, update: int, times: int, v: NDArray[np.int64], known: Known, totals: NDArray[np.int64]
 ) -> float:
-    count_update(step, update, memory_of(v), known.ways[len(step.layers) :])
+    count_update(step, update, memory_of(v), known.engine, known.ways[len(step.layers) :])
     return _added(totals[step.updates[update, 6]], times, known.ways[len(step.layers) :])
 
 
@@ -233,7 +327,7 @@ def _count(step: Step, v: NDArray[np.int64], known: Known, memory: Memory, total
     """Count a step as it runs into ``totals``, int64 [classes, counted]; whether 64 bits hold it."""
     many = 0.0
     for n in range(len(step.vectors)):
-        count_vector(step, n, known.ways[len(step.layers) :])
+        count_vector(step, n, known.engine, known.ways[len(step.layers) :])
         many += _added(totals[step.vectors[n, 4]], step.vectors[n, 2], known.ways[len(step.layers) :])
     for place, times in step.alone:
         many += _add_product(step, place, times, known, memory, totals)
@@ -253,7 +347,7 @@ def _count(step: Step, v: NDArray[np.int64], known: Known, memory: Memory, total
 def point(
     step: Step, v: NDArray[np.int64], depth: int, asked: Asked, known: Known, memory: Memory, totals: NDArray[np.int64]
 ) -> Done:
-    """A step on one machine, int64 [20]; ``depth``: of the update's pipeline; ``totals``, int64 [classes, counted]:
+    """A step on one machine, int64 [27]; ``depth``: of the update's pipeline; ``totals``, int64 [classes, counted]:
     zeros to which what it does is added, empty where nobody asks."""
     if memory_of(v).rate < 1:
         return Done(TOO_SLOW, 0, 0)
@@ -263,8 +357,8 @@ def point(
         status = _know(step, place, v, asked, known, memory)
         if status != FITS:
             return Done(status, 0, 0)
-    update_cycles(step, v, depth, known.updates)
-    cycles, moved = vector_cycles(step, v)
+    update_cycles(step, v, depth, known.engine, known.updates)
+    cycles, moved = vector_cycles(step, v, known.engine)
     long = float(cycles)
     for place, times in step.alone:
         cycles += times * known.placed[place, _CYCLES]
@@ -273,7 +367,7 @@ def point(
     for update, times in step.updates_alone:
         one = known.updates[update]
         cycles, long = cycles + times * one, long + float(times) * one
-        moved += times * step.updates[update, 2]
+        moved += times * update_bytes(step, update, known.engine)
     for n in range(len(step.layers)):
         layer = step.layers[n]
         if is_priced(asked.objective):
@@ -299,15 +393,22 @@ def evaluate_rows(
     step: Step,
     rows: NDArray[np.int64],
     depth: NDArray[np.int64],
+    engines: Engines,
     asked: Asked,
     done: NDArray[np.int64],
     totals: NDArray[np.int64],
 ) -> None:
-    """A step on every machine of ``rows``, int64 [points, 20]; ``depth``: int64 [points], of the update's pipeline.
+    """A step on every machine of ``rows``, int64 [points, 27]; ``depth``: int64 [points], of the update's pipeline;
+    ``engines``: the XNOR engines of the same machines.
 
     ``done``: int64 [points, 3], status, cycles and bytes. ``totals``: int64 [points, classes, counted], zeros to which
     what a step that runs does is added; of no classes where nobody asks.
     """
-    known, memory = known_of(step), memory_for(step, totals.shape[2] if totals.shape[1] else 0)
+    counted = totals.shape[2] if totals.shape[1] else 0
+    known, memory, of_xnor = known_of(step), memory_for(step, counted), memory_for(step, counted)
+    # In their own order, in which their searches answer for each other.
+    for number in range(len(engines.rows)):
+        _solve(step, engines, number, asked, of_xnor)
     for n in range(len(rows)):
-        done[n, 0], done[n, 1], done[n, 2] = point(step, rows[n], depth[n], asked, known, memory, totals[n])
+        own = with_xnor(step, engines, n, asked, known, of_xnor)
+        done[n, 0], done[n, 1], done[n, 2] = point(step, rows[n], depth[n], asked, own, memory, totals[n])
