@@ -45,7 +45,7 @@ def _compares(keep: int, group: int, network: int) -> int:
 def count_product(
     p: Problem, x: ArrayMachine, y: MemoryMachine, form: Form, tile: Tile, counts: NDArray[np.int64]
 ) -> None:
-    """What a product does under a mapping that fits: `Stce.counted` or `Xnor.counted`, whose macs are its pairs of words
+    """What a product does under a mapping that fits: `Stce.counted` or `Xnor.counted`, whose macs are pairs of words
     here, and its cycles that compute; ``counts``: int64 [counted]."""
     cost = cost_of(p, x, y, form, tile, FREE)
     all_, moved, results = cost.op.totals, cost.moved, p.groups * p.rows * p.cols

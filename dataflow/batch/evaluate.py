@@ -74,7 +74,7 @@ def evaluate(
     objective, prices(machine)))``, fallback to dense, vector work and updates included; ``amounts``: and what is done
     there, for energy. The objectives energy and edp need ``prices``, of `Points` when they are made.
 
-    A machine that the step cannot run on is a `Status`. Refused are steps with a layer both under N:M and of few values,
+    A machine that the step cannot run on is a `Status`. Refused are steps with a layer both under N:M and of few values
     and machines with an engine of others.
     """
     points, asked = points_from(machines, objective, prices), asked_of(objective)

@@ -72,8 +72,8 @@ def _taken(step: Step) -> bool:
 
 
 def _as_arrays(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The XNOR engines of machines as `Xnor.machine`, `Xnor.memory` and `Xnor.limits` have them; SORE, which has no part
-    in their products, is the same everywhere."""
+    """The XNOR engines of machines as `Xnor.machine`, `memory` and `limits` have them; SORE, which has no part in their
+    products, is the same everywhere."""
     made = np.zeros_like(rows)
     given = {
         "R": "xnor_rows",
