@@ -75,7 +75,7 @@ class _Placed(NamedTuple):
     cost: float
 
 
-@kernel
+@inlined
 def _placed(step: Step, place: int, column: int, v: NDArray[np.int64], asked: Asked, memory: Memory) -> _Placed:
     """The best placement of a product on an engine, by one search or two; ``column``: of its problems in
     `Step.places`, ``v`` has the engine as its array."""
@@ -200,21 +200,32 @@ def _xnor_wins(asked: Asked, known: Known, place: int) -> bool:
 
 
 @kernel
+def _choose(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Known, memory: Memory) -> None:
+    """The placement of a product on whichever engine, into ``known``."""
+    row, on_xnor = known.placed[place], _on_xnor(step, place, v, asked, known)
+    if not on_xnor:
+        found = _placed(step, place, 0, v, asked, memory)
+        row[_STATUS], row[_CYCLES], row[_MOVED] = found.status, found.cycles, found.moved
+        row[_PROBLEM], row[_SLOT], known.cost[place] = found.problem, found.slot, found.cost
+        on_xnor = _xnor_wins(asked, known, place)
+    if on_xnor:
+        row[:_SLOT] = known.xnor[place, :_SLOT]
+        row[_SLOT] = -1
+        known.cost[place] = known.xnor_cost[place]
+    known.engine[place] = int(on_xnor)
+
+
+@kernel
 def _know(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Known, memory: Memory) -> int:
     """Status of a placement, which is known afterwards."""
     row = known.placed[place]
     if row[_STATUS] == _UNKNOWN:
-        on_xnor = _on_xnor(step, place, v, asked, known)
-        if not on_xnor:
+        if len(known.xnor):
+            _choose(step, place, v, asked, known, memory)
+        else:
             found = _placed(step, place, 0, v, asked, memory)
             row[_STATUS], row[_CYCLES], row[_MOVED] = found.status, found.cycles, found.moved
             row[_PROBLEM], row[_SLOT], known.cost[place] = found.problem, found.slot, found.cost
-            on_xnor = _xnor_wins(asked, known, place)
-        if on_xnor:
-            row[:_SLOT] = known.xnor[place, :_SLOT]
-            row[_SLOT] = -1
-            known.cost[place] = known.xnor_cost[place]
-        known.engine[place] = int(on_xnor)
     return int(row[_STATUS])
 
 
