@@ -34,7 +34,7 @@ COUNTED = {
 _AS_OFTEN = {"sign_flips": "macs", "popcounts": "macs"}
 """Counts of one engine, and the count that is the same number wherever they are counted: in batch, of the XNOR engine,
 ``macs`` are pairs of words, which its macs cost nothing beside."""
-_OWN = {
+_OWN: dict[type[Counts], dict[str, Counted]] = {
     kind: {name: one for name, one in declared_counts(kind).items() if name not in declared_counts(Counts)}
     for kind in (StceCounts, XnorCounts)
 }

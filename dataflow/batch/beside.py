@@ -37,7 +37,7 @@ def update_bytes(step: Step, update: int, engine: NDArray[np.int64]) -> int:
 
 @inlined
 def vector_work(step: Step, vector: int, engine: NDArray[np.int64]) -> tuple[int, int, int]:
-    """Elements of vector work, its DRAM bytes and those read; ``engine`` as above."""
+    """Elements of vector work, its DRAM bytes and those read; ``engine``, int64 [places]: as of `update_bytes`."""
     row = step.vectors[vector]
     edge = row[5] >= 0 and engine[row[5]] != 0
     elements, size, read = (0, row[6], row[7]) if edge else (row[0], row[1], row[3])

@@ -14,8 +14,9 @@ from ..problem import LONGEST, RATE, pairs, share
 from ..stce.bounds import least_bytes, once_of
 from ..stce.space import Only, branches_of
 from .beside import update_cycles, vector_cycles
-from .kernels import known_of, point, runs, with_xnor
+from .kernels import point, runs
 from .memory import Asked, memory_for, problem_at
+from .placed import known_of, with_xnor
 from .points import array_of, limits_of, memory_of
 from .step import Step
 from .xnor import Engines

@@ -21,8 +21,9 @@ from ..stce.space import FREE_SPACE
 from ..stce.spec import PESpec
 from .amounts import ACTIONS, COUNTED, amounts_of
 from .bound import LEFT_OUT
-from .kernels import PATTERN, TOO_MANY, TOO_SLOW, UNPRICED, evaluate_rows
+from .kernels import evaluate_rows
 from .memory import Asked
+from .placed import PATTERN, TOO_MANY, TOO_SLOW, UNPRICED
 from .points import COLUMN, Points, PricesOf, points_of
 from .step import Step, step_of
 from .xnor import engines_of_rows, in_order, in_parts

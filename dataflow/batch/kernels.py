@@ -12,37 +12,32 @@ from numpy.typing import NDArray
 
 from ..integers import ceil_div
 from ..jit import inlined, kernel
-from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG
+from ..macro_tiles import FITS
 from ..problem import LONGEST
-from ..stce.search import CYCLES, EDP, NOTHING, better_than
-from .amounts import COUNTED
 from .beside import update_bytes, update_cycles, vector_cycles
 from .counts import count_update, count_vector
-from .memory import COUNTS, Asked, Memory, Solved, forget_others, is_priced, memory_for, solved
-from .points import limits_of, memory_of
+from .memory import COUNTS, Asked, Memory, forget_others, is_priced, memory_for
+from .placed import (
+    MOVED,
+    PROBLEM,
+    SLOT,
+    SPENT,
+    STATUS,
+    TOO_MANY,
+    TOO_SLOW,
+    UNKNOWN,
+    XNOR_COUNTS,
+    Known,
+    know,
+    known_of,
+    solve_xnor,
+    with_xnor,
+)
+from .points import memory_of
 from .step import Step
 from .xnor import Engines
 
-__all__ = [
-    "PATTERN",
-    "TOO_MANY",
-    "TOO_SLOW",
-    "UNPRICED",
-    "Done",
-    "Known",
-    "evaluate_rows",
-    "known_of",
-    "point",
-    "runs",
-    "with_xnor",
-]
-
-PATTERN, TOO_SLOW, TOO_MANY, UNPRICED = 3, 4, 5, 7
-"""Status of a point beside `TOO_LARGE`, `FITS` and `TOO_LONG`; `evaluate.py:Status` says them in words."""
-_UNKNOWN = -1
-_COLUMNS = len(COUNTED)
-_MANY = 2**55
-"""Cycles of a product of which a layer, with its update, may have a hundred in 64 bits."""
+__all__ = ["Done", "evaluate_rows", "point", "runs"]
 
 
 class Done(NamedTuple):
@@ -54,187 +49,11 @@ class Done(NamedTuple):
 
 
 @inlined
-def _better(objective: int, a: Solved, b: Solved) -> bool:
-    """Whether the second role of a product is better than the first, as `array_engine._rank` has it."""
-    if a.status != b.status:
-        return a.status == FITS or (a.status == TOO_LONG and b.status == TOO_LARGE)
-    if is_priced(objective):
-        return a.key < b.key
-    return a.units < b.units or (objective == CYCLES and a.units == b.units and a.moved < b.moved)
-
-
-class _Placed(NamedTuple):
-    """A product on a machine, as `Done`; the problem that it is searched as, and where the search is kept; its cost by
-    price, 0 without."""
-
-    status: int
-    cycles: int
-    moved: int
-    problem: int
-    slot: int
-    cost: float
-
-
-@inlined
-def _placed(step: Step, place: int, column: int, v: NDArray[np.int64], asked: Asked, memory: Memory) -> _Placed:
-    """The best placement of a product on an engine, by one search or two; ``column``: of its problems in
-    `Step.places`, ``v`` has the engine as its array."""
-    first, other = step.places[place, column], step.places[place, column + 1]
-    if first < 0:
-        return _Placed(UNPRICED, 0, 0, first, -1, 0.0)
-    # Of a problem: keep and group.
-    if step.problems[first, 5] and step.problems[first, 6] > limits_of(v).max_group:
-        return _Placed(PATTERN, 0, 0, first, -1, 0.0)
-    found, problem = solved(step, first, v, asked, memory, NOTHING), first
-    if other >= 0:
-        than = NOTHING
-        if found.status == FITS:
-            than = better_than(asked.objective, found.key, found.units, found.moved)
-        turned = solved(step, other, v, asked, memory, than)
-        if _better(asked.objective, turned, found):
-            found, problem = turned, other
-    if found.status != FITS:
-        return _Placed(found.status, 0, 0, problem, -1, 0.0)
-    cycles = ceil_div(found.units, memory_of(v).rate)
-    cost = 0.0
-    if is_priced(asked.objective):
-        cost = memory.priced[problem, found.slot, 1]
-        if asked.objective == EDP:
-            cost *= cycles
-    return _Placed(FITS if cycles < _MANY else TOO_MANY, cycles, found.moved, problem, found.slot, cost)
-
-
-_STATUS, _CYCLES, _MOVED, _PROBLEM, _SLOT = range(5)
-"""Columns of `Known.placed`."""
-_XNOR_COUNTS = 4
-"""Column of `Engines.placed` from which on there is what is done."""
-
-
-class Known(NamedTuple):
-    """Placements of a machine as far as they were asked for. ``placed``: int64 [places, 5], as `_Placed`; few arrays,
-    since a call counts the references of each.
-
-    ``cost``: float64 [places].
-    """
-
-    placed: NDArray[np.int64]
-    cost: NDArray[np.float64]
-    updates: NDArray[np.int64]
-    """Cycles of every update, int64 [updates]."""
-    ways: NDArray[np.int64]
-    """The choice of every layer, int64 [layers]; behind them room for what is counted of an op, int64 [counted]."""
-    engine: NDArray[np.int64]
-    """Where products stand, int64 [places]: 1 on the XNOR engine, else 0."""
-    xnor: NDArray[np.int64]
-    """What its XNOR engine has of every place, as a row of `Engines.placed`; no places without one."""
-    xnor_cost: NDArray[np.float64]
-    """The same of `Engines.cost`."""
-
-
-@kernel
-def known_of(step: Step) -> Known:
-    """Room for the placements of a step."""
-    places, updates = len(step.places), len(step.updates)
-    ways = np.empty(len(step.layers) + _COLUMNS, np.int64)
-    none = np.empty((0, 0), np.int64), np.empty(0, np.float64)
-    placed, cost = np.empty((places, 5), np.int64), np.empty(places, np.float64)
-    return Known(placed, cost, np.empty(updates, np.int64), ways, np.zeros(places, np.int64), none[0], none[1])
-
-
-@kernel
-def _solve(step: Step, engines: Engines, number: int, asked: Asked, memory: Memory) -> None:
-    """Place the products of a step on an XNOR engine, unless they are."""
-    v = engines.rows[number]
-    # Of a memory that is too slow nothing is asked.
-    if engines.solved[number] or memory_of(v).rate < 1:
-        return
-    engines.solved[number] = 1
-    forget_others(memory, v)
-    for place in range(len(step.places)):
-        row = engines.placed[number, place]
-        if step.places[place, 3] < 0:
-            row[_STATUS] = TOO_LARGE
-            continue
-        found = _placed(step, place, 3, v, asked, memory)
-        row[_STATUS], row[_CYCLES], row[_MOVED], row[_PROBLEM] = found.status, found.cycles, found.moved, found.problem
-        engines.cost[number, place] = found.cost
-        if found.slot >= 0:
-            row[_XNOR_COUNTS:] = memory.kept[found.problem, found.slot, COUNTS:]
-
-
-@kernel
-def with_xnor(step: Step, engines: Engines, n: int, asked: Asked, known: Known, memory: Memory) -> Known:
-    """``known`` for machine ``n`` with what its XNOR engine has, if it has one; ``memory``: of those engines alone."""
-    number = engines.of[n]
-    if number < 0:
-        return known
-    _solve(step, engines, number, asked, memory)
-    k = known
-    return Known(k.placed, k.cost, k.updates, k.ways, k.engine, engines.placed[number], engines.cost[number])
-
-
-@inlined
-def _is_placed(status: int) -> bool:
-    """Whether there is a mapping, however many cycles it takes."""
-    return status in (FITS, TOO_MANY)
-
-
-@inlined
-def _on_xnor(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Known) -> bool:
-    """Whether the XNOR engine is faster than the STCE could be, before anybody asks that."""
-    if len(known.xnor) == 0 or is_priced(asked.objective) or not _is_placed(known.xnor[place, _STATUS]):
-        return False
-    return ceil_div(step.places[place, 2], v[0] * v[1]) > known.xnor[place, _CYCLES]
-
-
-@inlined
-def _xnor_wins(asked: Asked, known: Known, place: int) -> bool:
-    """`engines.place`: of engines that cost the same, the STCE."""
-    if len(known.xnor) == 0 or not _is_placed(known.xnor[place, _STATUS]):
-        return False
-    if not _is_placed(known.placed[place, _STATUS]):
-        return True
-    if is_priced(asked.objective):
-        return known.xnor_cost[place] < known.cost[place]
-    return known.xnor[place, _CYCLES] < known.placed[place, _CYCLES]
-
-
-@kernel
-def _choose(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Known, memory: Memory) -> None:
-    """The placement of a product on whichever engine, into ``known``."""
-    row, on_xnor = known.placed[place], _on_xnor(step, place, v, asked, known)
-    if not on_xnor:
-        found = _placed(step, place, 0, v, asked, memory)
-        row[_STATUS], row[_CYCLES], row[_MOVED] = found.status, found.cycles, found.moved
-        row[_PROBLEM], row[_SLOT], known.cost[place] = found.problem, found.slot, found.cost
-        on_xnor = _xnor_wins(asked, known, place)
-    if on_xnor:
-        row[:_SLOT] = known.xnor[place, :_SLOT]
-        row[_SLOT] = -1
-        known.cost[place] = known.xnor_cost[place]
-    known.engine[place] = int(on_xnor)
-
-
-@kernel
-def _know(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Known, memory: Memory) -> int:
-    """Status of a placement, which is known afterwards."""
-    row = known.placed[place]
-    if row[_STATUS] == _UNKNOWN:
-        if len(known.xnor):
-            _choose(step, place, v, asked, known, memory)
-        else:
-            found = _placed(step, place, 0, v, asked, memory)
-            row[_STATUS], row[_CYCLES], row[_MOVED] = found.status, found.cycles, found.moved
-            row[_PROBLEM], row[_SLOT], known.cost[place] = found.problem, found.slot, found.cost
-    return int(row[_STATUS])
-
-
-@inlined
 def _may_gain(step: Step, layer: NDArray[np.int64], peak: int, update: int, known: Known) -> bool:
     """`fallback._Choice._may_gain`; ``update``: cycles of the update as annotated."""
     for i in range(layer[0], layer[1]):
         place, dense = step.products[i, 0], step.products[i, 1]
-        if dense >= 0 and ceil_div(step.places[place, 2], peak) - known.placed[place, _CYCLES] < update:
+        if dense >= 0 and ceil_div(step.places[place, 2], peak) - known.placed[place, SPENT] < update:
             return True
     return False
 
@@ -245,8 +64,8 @@ def _least_products(step: Step, layer: NDArray[np.int64], way: int, peak: int, k
     total = 0
     for i in range(layer[0], layer[1]):
         place = runs(step, way, i)
-        if known.placed[place, _STATUS] == FITS:
-            total += known.placed[place, _CYCLES]
+        if known.placed[place, STATUS] == FITS:
+            total += known.placed[place, SPENT]
         else:
             total += ceil_div(step.places[place, 2], peak)
     return total
@@ -268,10 +87,10 @@ def _cheapest(
         total, status = update, FITS
         for i in range(layer[0], layer[1]):
             place = runs(step, way, i)
-            status = _know(step, place, v, asked, known, memory)
+            status = know(step, place, v, asked, known, memory)
             if status != FITS:
                 break
-            total += known.placed[place, _CYCLES]
+            total += known.placed[place, SPENT]
         if status == TOO_MANY:
             return -1
         if status == FITS and total < least:
@@ -290,7 +109,7 @@ def _least_cost(
         total, status = 0.0, FITS
         for i in range(layer[0], layer[1]):
             place = runs(step, way, i)
-            status = _know(step, place, v, asked, known, memory)
+            status = know(step, place, v, asked, known, memory)
             if status != FITS:
                 break
             total += known.cost[place]
@@ -319,10 +138,10 @@ def _added(totals: NDArray[np.int64], times: int, counts: NDArray[np.int64]) -> 
 
 @kernel
 def _add_product(step: Step, place: int, times: int, known: Known, memory: Memory, totals: NDArray[np.int64]) -> float:
-    problem = known.placed[place, _PROBLEM]
+    problem = known.placed[place, PROBLEM]
     if known.engine[place]:
-        return _added(totals[step.problem_class[problem]], times, known.xnor[place, _XNOR_COUNTS:])
-    return _added(totals[step.problem_class[problem]], times, memory.kept[problem, known.placed[place, _SLOT], COUNTS:])
+        return _added(totals[step.problem_class[problem]], times, known.xnor[place, XNOR_COUNTS:])
+    return _added(totals[step.problem_class[problem]], times, memory.kept[problem, known.placed[place, SLOT], COUNTS:])
 
 
 @kernel
@@ -363,18 +182,18 @@ def point(
     if memory_of(v).rate < 1:
         return Done(TOO_SLOW, 0, 0)
     forget_others(memory, v)
-    known.placed[:, _STATUS] = _UNKNOWN
+    known.placed[:, STATUS] = UNKNOWN
     for place in range(step.first_dense):
-        status = _know(step, place, v, asked, known, memory)
+        status = know(step, place, v, asked, known, memory)
         if status != FITS:
             return Done(status, 0, 0)
     update_cycles(step, v, depth, known.engine, known.updates)
     cycles, moved = vector_cycles(step, v, known.engine)
     long = float(cycles)
     for place, times in step.alone:
-        cycles += times * known.placed[place, _CYCLES]
-        moved += times * known.placed[place, _MOVED]
-        long += float(times) * known.placed[place, _CYCLES]
+        cycles += times * known.placed[place, SPENT]
+        moved += times * known.placed[place, MOVED]
+        long += float(times) * known.placed[place, SPENT]
     for update, times in step.updates_alone:
         one = known.updates[update]
         cycles, long = cycles + times * one, long + float(times) * one
@@ -391,8 +210,8 @@ def point(
         update = step.choices[way, 2]
         one, own = (known.updates[update], step.updates[update, 2]) if update >= 0 else (0, 0)
         for i in range(layer[0], layer[1]):
-            one += known.placed[runs(step, way, i), _CYCLES]
-            own += known.placed[runs(step, way, i), _MOVED]
+            one += known.placed[runs(step, way, i), SPENT]
+            own += known.placed[runs(step, way, i), MOVED]
         cycles, long, moved = cycles + layer[5] * one, long + float(layer[5]) * one, moved + layer[5] * own
     if long >= LONGEST or (len(totals) and not _count(step, v, known, memory, totals)):
         return Done(TOO_MANY, 0, 0)
@@ -419,7 +238,7 @@ def evaluate_rows(
     known, memory, of_xnor = known_of(step), memory_for(step, counted), memory_for(step, counted)
     # In their own order, in which their searches answer for each other.
     for number in range(len(engines.rows)):
-        _solve(step, engines, number, asked, of_xnor)
+        solve_xnor(step, engines, number, asked, of_xnor)
     for n in range(len(rows)):
         own = with_xnor(step, engines, n, asked, known, of_xnor)
         done[n, 0], done[n, 1], done[n, 2] = point(step, rows[n], depth[n], asked, own, memory, totals[n])

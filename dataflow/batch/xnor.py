@@ -33,8 +33,8 @@ class Engines(NamedTuple):
 
 
 def engines_of_rows(step: Step, rows: NDArray[np.int64], own: NDArray[np.int64], counted: int) -> Engines:
-    """Those of the machines ``own``, row numbers of ``rows``, in the order of `in_order`; none where no product of the
-    step runs on one. ``counted``: columns of the counts, 0 for none."""
+    """Those of the machines ``own``, int64 [machines], numbers of ``rows``, int64 [points, 27], in the order of
+    `in_order`; none where no product of the step runs on one. ``counted``: columns of the counts, 0 for none."""
     of, kinds = np.full(len(rows), -1, np.int64), np.empty((0, len(COLUMN)), np.int64)
     if _taken(step):
         kinds, which = np.unique(_as_arrays(rows[own]), axis=0, return_inverse=True)
@@ -51,7 +51,7 @@ def engines_of_rows(step: Step, rows: NDArray[np.int64], own: NDArray[np.int64],
 
 
 def in_parts(step: Step, own: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """``own`` in parts whose `Engines` do not take too much memory."""
+    """``own``, int64 [machines], in parts whose `Engines` do not take too much memory."""
     size = _AT_ONCE if _taken(step) else max(len(own), 1)
     for first in range(0, len(own), size):
         yield own[first : first + size]
