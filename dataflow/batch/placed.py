@@ -178,7 +178,7 @@ def _on_xnor(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: 
     """Whether the XNOR engine is faster than the STCE could be, before anybody asks that."""
     if len(known.xnor) == 0 or is_priced(asked.objective) or not _is_placed(known.xnor[place, STATUS]):
         return False
-    return ceil_div(step.places[place, 2], v[0] * v[1]) > known.xnor[place, SPENT]
+    return bool(ceil_div(step.places[place, 2], v[0] * v[1]) > known.xnor[place, SPENT])
 
 
 @inlined
@@ -189,8 +189,8 @@ def _xnor_wins(asked: Asked, known: Known, place: int) -> bool:
     if not _is_placed(known.placed[place, STATUS]):
         return True
     if is_priced(asked.objective):
-        return known.xnor_cost[place] < known.cost[place]
-    return known.xnor[place, SPENT] < known.placed[place, SPENT]
+        return bool(known.xnor_cost[place] < known.cost[place])
+    return bool(known.xnor[place, SPENT] < known.placed[place, SPENT])
 
 
 @kernel
@@ -211,7 +211,7 @@ def _choose(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: K
 
 @kernel
 def know(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Known, memory: Memory) -> int:
-    """Status of a placement, which is known afterwards."""
+    """Status of a placement, which is known afterwards, on a machine, int64 [27]."""
     row = known.placed[place]
     if row[STATUS] == UNKNOWN:
         if len(known.xnor):
