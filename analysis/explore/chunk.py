@@ -14,7 +14,7 @@ from ...dataflow.batch.evaluate import Status, evaluate
 from ...dataflow.batch.front import front, lower_bounds
 from ...dataflow.batch.points import points_of
 from ...dataflow.batch.step import require_bulk
-from ...dataflow.engines import array_alone
+from ...dataflow.engines import ours_alone
 from ...dataflow.objective import Objective
 from ...hdl.flow.devices import DEVICES
 from ...simulator.memory import memory_need
@@ -58,8 +58,8 @@ _FLOATS_OF = {
 
 
 class _Group(NamedTuple):
-    """What points have in common that are scheduled together. ``alone``: machines without an engine besides the array,
-    which are evaluated in bulk."""
+    """What points have in common that are scheduled together. ``alone``: machines without an engine of others, which
+    are evaluated in bulk."""
 
     work: Work
     goal: str
@@ -99,7 +99,7 @@ def evaluate_points(plan: Plan, values: Columns, best: NDArray[np.float64] | Non
     for i in rows.open():
         spec = rows.specs[i]
         assert spec is not None, "a row without a machine has a reason"
-        group = _Group(rows.works[i], rows.goals[i], rows.archs[i], spec.clock_hz, array_alone(spec))
+        group = _Group(rows.works[i], rows.goals[i], rows.archs[i], spec.clock_hz, ours_alone(spec))
         groups.setdefault(group, []).append(int(i))
     for group, numbers in groups.items():
         _run(plan, rows, group, np.array(numbers, np.int64), best)
@@ -185,7 +185,7 @@ def _run(plan: Plan, rows: _Rows, group: _Group, at: NDArray[np.int64], best: ND
         return
     # What a machine may do without, such as a unit for trees, has no part in a point.
     rules = machine_fields()
-    own = [name for name in rows.values if name not in WORK and not rules[name].table]
+    own = [name for name in rows.values if name not in WORK and rules[name].table in ("", "xnor")]
     fields = {name: _plain(rows.values[name][at]) for name in own}
     if Objective.named(group.goal).priced or not fields:
         points = points_of(specs, shared_prices())

@@ -14,10 +14,12 @@ from ..problem import LONGEST, RATE, pairs, share
 from ..stce.bounds import least_bytes, once_of
 from ..stce.space import Only, branches_of
 from .beside import update_cycles, vector_cycles
-from .kernels import known_of, point, runs
+from .kernels import point, runs
 from .memory import Asked, memory_for, problem_at
+from .placed import known_of, with_xnor
 from .points import array_of, limits_of, memory_of
 from .step import Step
+from .xnor import Engines
 
 __all__ = ["LEFT_OUT", "Best", "bound_rows", "decide_rows"]
 
@@ -31,12 +33,14 @@ LEFT_OUT = 6
 
 class Least(NamedTuple):
     """Cycles at least of the products of a step, and cycles of its updates, int64 [places] and [updates]; ``close``,
-    int64 [places]: 1 where the bound is that of the search's branches. Of every problem, int64 [problems] each, on any
-    machine: ``work``, products that PEs make, and ``moved``, bytes if every operand is moved once."""
+    int64 [places]: 1 where the bound is that of the search's branches. ``engine``, int64 [places]: 0 where a product
+    stands on the STCE whatever the machine, else -1. Of every problem, int64 [problems] each, on any machine: ``work``,
+    products that PEs make, and ``moved``, bytes if every operand is moved once."""
 
     places: NDArray[np.int64]
     updates: NDArray[np.int64]
     close: NDArray[np.int64]
+    engine: NDArray[np.int64]
     work: NDArray[np.int64]
     moved: NDArray[np.int64]
 
@@ -52,22 +56,28 @@ def least_of(step: Step) -> Least:
         work[n] = p.groups * p.rows * p.cols * kept
         moved[n] = least_bytes(once_of(p, share(p)), (False, False, False), 1, 1)
     updates = np.empty(len(step.updates), np.int64)
-    return Least(np.empty(places, np.int64), updates, np.empty(places, np.int64), work, moved)
+    engine = np.where(step.places[:, 3] < 0, 0, -1)
+    return Least(np.empty(places, np.int64), updates, np.empty(places, np.int64), engine, work, moved)
 
 
 @inlined
-def _peak_units(least: Least, problem: int, v: NDArray[np.int64]) -> int:
-    """Time in 1/rate cycles in which the array works at its peak and every operand is moved once; `LONGEST` where that
-    cannot be timed."""
-    moved, rate = least.moved[problem], memory_of(v).rate
-    array = ceil_div(least.work[problem], array_of(v).R * array_of(v).C)
+def _peak_units(least: Least, problem: int, pes: int, rate: int) -> int:
+    """Time in 1/rate cycles in which so many PEs work at their peak and every operand is moved once; `LONGEST` where
+    that cannot be timed, and of no problem."""
+    if problem < 0:
+        return LONGEST
+    moved = least.moved[problem]
+    array = ceil_div(least.work[problem], pes)
     long = max(float(array) * rate, float(moved) * RATE)
     return int(max(array * rate, moved * RATE)) if long < LONGEST else LONGEST
 
 
 @kernel
 def _branch_units(step: Step, least: Least, problem: int, v: NDArray[np.int64], only: Only) -> int:
-    """Time in 1/rate cycles that no branch of the search undercuts; `LONGEST` where none can be timed."""
+    """Time in 1/rate cycles that no branch of the search undercuts; `LONGEST` where none can be timed, and of no
+    problem."""
+    if problem < 0:
+        return LONGEST
     p, moved, found = problem_at(step.problems[problem]), least.moved[problem], LONGEST
     x, y, limits = array_of(v), memory_of(v), limits_of(v)
     if p.keep and p.group > limits.max_group:
@@ -83,30 +93,35 @@ def _branch_units(step: Step, least: Least, problem: int, v: NDArray[np.int64], 
 @kernel
 def _far(step: Step, v: NDArray[np.int64], depth: int, least: Least) -> None:
     """Bounds by the peak, of all products."""
-    update_cycles(step, v, depth, least.updates)
+    update_cycles(step, v, depth, least.engine, least.updates)
+    stce, xnor, rate = v[0] * v[1], v[20] * v[21], memory_of(v).rate
     for place in range(len(step.places)):
-        units = _peak_units(least, step.places[place, 0], v)
-        if step.places[place, 1] >= 0:
-            units = min(units, _peak_units(least, step.places[place, 1], v))
+        of = step.places[place]
+        units = min(_peak_units(least, of[0], stce, rate), _peak_units(least, of[1], stce, rate))
+        if of[3] >= 0:
+            units = min(units, _peak_units(least, of[3], xnor, rate), _peak_units(least, of[4], xnor, rate))
         least.places[place] = LONGEST if units == LONGEST else ceil_div(units, memory_of(v).rate)
         least.close[place] = 0
 
 
 @kernel
-def _approach(step: Step, place: int, v: NDArray[np.int64], only: Only, least: Least) -> None:
-    """Bound of a product by the branches of its search."""
+def _approach(step: Step, place: int, v: NDArray[np.int64], xnor: NDArray[np.int64], only: Only, least: Least) -> None:
+    """Bound of a product by the branches of its searches; ``xnor``: the XNOR engine of the machine, int64 [27], if
+    products have problems there."""
     if least.close[place]:
         return
-    units = _branch_units(step, least, step.places[place, 0], v, only)
-    if step.places[place, 1] >= 0:
-        units = min(units, _branch_units(step, least, step.places[place, 1], v, only))
+    of = step.places[place]
+    units = min(_branch_units(step, least, of[0], v, only), _branch_units(step, least, of[1], v, only))
+    if of[3] >= 0:
+        on_xnor = min(_branch_units(step, least, of[3], xnor, only), _branch_units(step, least, of[4], xnor, only))
+        units = min(units, on_xnor)
     least.places[place], least.close[place] = LONGEST if units == LONGEST else ceil_div(units, memory_of(v).rate), 1
 
 
 @kernel
 def _sum(step: Step, v: NDArray[np.int64], least: Least) -> int:
     """Cycles of a step at least, whichever passes run dense; 0 where that takes a schedule to say."""
-    total = float(vector_cycles(step, v)[0])
+    total = float(vector_cycles(step, v, least.engine)[0])
     for n in range(len(step.alone)):
         total += float(step.alone[n, 1]) * least.places[step.alone[n, 0]]
     for n in range(len(step.updates_alone)):
@@ -127,7 +142,7 @@ def _sum(step: Step, v: NDArray[np.int64], least: Least) -> int:
 
 @kernel
 def bound_rows(step: Step, rows: NDArray[np.int64], depth: NDArray[np.int64], bounds: NDArray[np.int64]) -> None:
-    """Cycles that a step takes at least on every machine of ``rows``, int64 [points, 20], by its peak and its DRAM,
+    """Cycles that a step takes at least on every machine of ``rows``, int64 [points, 27], by its peak and its DRAM,
     into ``bounds``, int64 [points]."""
     least = least_of(step)
     for n in range(len(rows)):
@@ -169,13 +184,22 @@ def _ruled_out(best: Best, cycles: int, others: NDArray[np.float64]) -> bool:
 
 
 @kernel
-def _closer(step: Step, v: NDArray[np.int64], only: Only, least: Least, best: Best, others: NDArray[np.float64]) -> int:
-    """Cycles at least by the branches of the searches, as far as it takes to rule a machine out.
+def _closer(
+    step: Step,
+    v: NDArray[np.int64],
+    xnor: NDArray[np.int64],
+    only: Only,
+    least: Least,
+    best: Best,
+    others: NDArray[np.float64],
+) -> int:
+    """Cycles at least by the branches of the searches, as far as it takes to rule a machine out; ``xnor``: as of
+    `_approach`.
 
     A product under N:M is looked at as it would run dense only where that may be faster.
     """
     for place in range(step.first_dense):
-        _approach(step, place, v, only, least)
+        _approach(step, place, v, xnor, only, least)
         if place % _AT_A_TIME == _AT_A_TIME - 1:
             bound = _sum(step, v, least)
             if _ruled_out(best, bound, others):
@@ -183,7 +207,7 @@ def _closer(step: Step, v: NDArray[np.int64], only: Only, least: Least, best: Be
     for i in range(len(step.products)):
         given, dense = step.products[i, 0], step.products[i, 1]
         if dense >= 0 and least.places[dense] < least.places[given]:
-            _approach(step, dense, v, only, least)
+            _approach(step, dense, v, xnor, only, least)
     return _sum(step, v, least)
 
 
@@ -206,6 +230,7 @@ def decide_rows(
     step: Step,
     rows: NDArray[np.int64],
     depth: NDArray[np.int64],
+    engines: Engines,
     asked: Asked,
     order: NDArray[np.int64],
     bounds: NDArray[np.int64],
@@ -213,21 +238,24 @@ def decide_rows(
     best: Best,
     done: NDArray[np.int64],
 ) -> None:
-    """Schedule, in ``order`` (int64, row numbers), the machines that their bound does not rule out.
+    """Schedule, in ``order`` (int64, row numbers), the machines that their bound does not rule out; ``engines``: their
+    XNOR engines.
 
     ``done``: int64 [points, 3], status, cycles and bytes.
     """
-    known, memory, least = known_of(step), memory_for(step, 0), least_of(step)
+    known, memory, of_xnor, least = known_of(step), memory_for(step, 0), memory_for(step, 0), least_of(step)
     uncounted = np.empty((0, 0), np.int64)
     for n in order:
         out = _ruled_out(best, bounds[n], others[n])
         if not out and memory_of(rows[n]).rate:
             _far(step, rows[n], depth[n], least)
-            bounds[n] = max(bounds[n], _closer(step, rows[n], asked.only, least, best, others[n]))
+            xnor = rows[n] if engines.of[n] < 0 else engines.rows[engines.of[n]]
+            bounds[n] = max(bounds[n], _closer(step, rows[n], xnor, asked.only, least, best, others[n]))
             out = _ruled_out(best, bounds[n], others[n])
         if out:
             done[n, 0] = LEFT_OUT
             continue
-        done[n, 0], done[n, 1], done[n, 2] = found = point(step, rows[n], depth[n], asked, known, memory, uncounted)
+        own = with_xnor(step, engines, n, asked, known, of_xnor)
+        done[n, 0], done[n, 1], done[n, 2] = found = point(step, rows[n], depth[n], asked, own, memory, uncounted)
         if found.status == FITS and not _ruled_out(best, found.cycles, others[n]):
             _enter(best, n, found.cycles, others[n])

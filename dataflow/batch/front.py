@@ -16,6 +16,7 @@ from .bound import Best, bound_rows, decide_rows
 from .evaluate import Status, asked_of, depths, points_from, steps_of
 from .points import Points, PricesOf
 from .step import Step
+from .xnor import engines_of_rows, in_parts
 
 __all__ = ["Front", "front", "lower_bounds"]
 
@@ -71,7 +72,9 @@ def front(
         if step is None:
             done[own, 0] = Status.UNPRICED
             continue
-        decide_rows(step, points.rows, depth, asked, own, bounds, costs, best, done)
+        for some in in_parts(step, own):
+            engines = engines_of_rows(step, points.rows, some, 0)
+            decide_rows(step, points.rows, depth, engines, asked, some, bounds, costs, best, done)
     status, cycles, moved = np.ascontiguousarray(done.T)
     found = best.point[: best.size[0]]
     return Front(np.sort(found[found >= 0]), status, cycles, moved, bounds)

@@ -83,7 +83,7 @@ def memory_for(step: Step, counted: int) -> Memory:
 
 @kernel
 def forget_others(memory: Memory, v: NDArray[np.int64]) -> None:
-    """Forget all unless it is of machines like ``v``, int64 [20]."""
+    """Forget all unless it is of machines like ``v``, int64 [27]."""
     alike = True
     for i in range(11):
         column = i if i < 8 else i + 3
@@ -191,7 +191,7 @@ def _recalled(memory: Memory, problem: int, p: Problem, v: NDArray[np.int64]) ->
 
 @kernel
 def solved(step: Step, problem: int, v: NDArray[np.int64], asked: Asked, memory: Memory, than: Found) -> Solved:
-    """The search of a problem for a machine, int64 [20], or what is known of it; ``than``: nothing that is no better is
+    """The search of a problem for a machine, int64 [27], or what is known of it; ``than``: nothing that is no better is
     of use (`search.better_than`)."""
     p = problem_at(step.problems[problem])
     slot = _recalled(memory, problem, p, v)
