@@ -27,7 +27,17 @@ from .memory import Asked
 from .points import COLUMN, Points, PricesOf, points_of
 from .step import Step, step_of
 
-__all__ = ["Evaluated", "Status", "asked_of", "depths", "evaluate", "points_from", "steps_of"]
+__all__ = [
+    "SHARED",
+    "Evaluated",
+    "Status",
+    "alike_together",
+    "asked_of",
+    "depths",
+    "evaluate",
+    "points_from",
+    "steps_of",
+]
 
 
 class Status(IntEnum):
@@ -80,7 +90,7 @@ def evaluate(
     points, asked = points_from(machines, objective, prices), asked_of(objective)
     depth, done = depths(points, workload.rule), np.zeros((len(points), 3), np.int64)
     acted = np.zeros((len(points), len(LEDGER) if amounts else 0), np.int64)
-    order = _alike_together(points.rows)
+    order = alike_together(points.rows)
     for number, step in enumerate(steps_of(workload, points, objective)):
         own = order[points.family[order] == number]
         if step is None:
@@ -99,13 +109,15 @@ def evaluate(
     return Evaluated(status, cycles, moved, acted if amounts else None)
 
 
-def _alike_together(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+_ROOM = ("west_half", "north_half", "out_half", "accumulators", "dense_words", "weight_pairs", "max_group")
+SHARED = tuple(n for name, n in COLUMN.items() if name not in (*_ROOM, "wuve_lanes", "vector_lanes"))
+"""Columns of what a search depends on beside capacities (`memory.Memory`)."""
+
+
+def alike_together(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Row numbers, int64 [points], so that machines that differ in capacities only stand together, the roomiest first:
     their searches answer for the others."""
-    room = ("west_half", "north_half", "out_half", "accumulators", "dense_words", "weight_pairs", "max_group")
-    others = [name for name in COLUMN if name not in room and not name.endswith("lanes")]
-    others += ["sore_lanes"]
-    keys = [*(rows[:, COLUMN[name]] for name in others), *(-rows[:, COLUMN[name]] for name in room)]
+    keys = [*(rows[:, column] for column in SHARED), *(-rows[:, COLUMN[name]] for name in _ROOM)]
     return np.lexsort(keys[::-1])
 
 
