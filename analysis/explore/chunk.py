@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, assert_never
@@ -31,27 +30,16 @@ from ..synthesised import AREA_TARGETS, AreaTarget
 from ..tariff import shared_prices
 from .axes import WORK, machine_fields
 from .energy import joules
-from .levels import LEFT_OUT, REFUSED, RUNS
+from .levels import REFUSED, RUNS
 from .machines import Fleet
 from .measures import Known, Measure, sign
 from .plan import Plan
+from .reasons import REASONS, STATUSES, each, outside, too_large
 from .work import Work, step_at, work_at
 
 __all__ = ["Columns", "evaluate_points"]
 
 Columns = dict[str, NDArray[Any]]
-_WORDS = {
-    Status.NO_ROOM: ("no room", "no tile fits the buffers and registers"),
-    Status.TOO_LONG: ("too long", "no mapping can be timed within 2^62 parts of a cycle"),
-    Status.PATTERN: ("pattern", "groups of the pattern are longer than pe.max_group"),
-    Status.TOO_SLOW: ("too slow", "DRAM gives less than a byte in 256 cycles"),
-    Status.TOO_MANY: ("too many", "cycles leave 64 bits"),
-    Status.UNPRICED: ("unpriced", "the energy table of the machine cannot charge it"),
-    Status.LEFT_OUT: (LEFT_OUT, "its bound is no better than a point of the front"),
-}
-_STATUSES = np.array([RUNS if s is Status.RUNS else _WORDS[s][0] for s in sorted(Status)], object)
-_REASONS = np.array(["" if s is Status.RUNS else _WORDS[s][1] for s in sorted(Status)], object)
-"""By the number of a status."""
 _INTEGERS = ("cycles", "bound_cycles", "dram_bytes", "pes", "buffer_bytes")
 _FLOATS = ("seconds", "samples_per_second")
 """Of every point: integers are 0, others NaN, where they are not known."""
@@ -224,9 +212,9 @@ def _run(plan: Plan, rows: _Rows, group: _Group, at: NDArray[np.int64], best: ND
             out["joules"][at] = priced.joules
             out["reason"][at] = [f"joules: {why}" if why else "" for why in priced.reasons]
     out["cycles"][at], out["dram_bytes"][at] = cycles, moved
-    out["status"][at] = _STATUSES[status]
+    out["status"][at] = STATUSES[status]
     against = status != Status.RUNS
-    out["reason"][at[against]] = _REASONS[status[against]]
+    out["reason"][at[against]] = REASONS[status[against]]
 
 
 def _plain(column: NDArray[Any]) -> NDArray[Any]:
@@ -280,22 +268,11 @@ def _areas(plan: Plan, rows: _Rows, device: AreaTarget) -> None:
         used, there = rows.out[resource], getattr(has, resource)
         rows.over[resource] = used > there
         at = np.flatnonzero(rows.over[resource])
-        said = _each(used[at], partial(_too_large, resource, f"{there:,} of {DEVICES[device].name}"))
+        said = each(used[at], partial(too_large, resource, f"{there:,} of {DEVICES[device].name}"))
         limit = plan.space.constraints.most.get(resource)
         if limit is not None:
             said = np.where(used[at] > limit, said + f" and over {limit:,.6g}", said)
         rows.refuse(at, said)
-
-
-def _too_large(resource: str, there: str, used: float) -> str:
-    """That a device has too little."""
-    return f"{resource}: {used:,.0f}, over {there}"
-
-
-def _each(amounts: NDArray[np.float64], say: Callable[[float], str]) -> NDArray[np.object_]:
-    """Words of amounts, texts [amounts], each amount once."""
-    found, which = np.unique(amounts, return_inverse=True)
-    return np.array([say(amount) for amount in found.tolist()], object)[which]
 
 
 def _clocks(rows: _Rows, device: AreaTarget) -> None:
@@ -410,9 +387,4 @@ def _refuse_over(plan: Plan, rows: _Rows, *, early: bool) -> None:
                 asked = asked & ~rows.over[name]
             at = np.flatnonzero(asked & ~held)
             amounts = np.asarray(found, np.float64)[at]
-            rows.refuse(at, _each(amounts, partial(_outside, m, word, limit)))
-
-
-def _outside(m: Measure, word: str, limit: float, found: float) -> str:
-    """That a measure is outside of a limit."""
-    return f"{m.name}: {'is not known' if np.isnan(found) else f'{found:,.6g} {m.unit}, {word} {limit:,.6g}'}"
+            rows.refuse(at, each(amounts, partial(outside, m, word, limit)))
