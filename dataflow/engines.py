@@ -27,6 +27,7 @@ __all__ = [
     "engines_of",
     "evaluate",
     "ours_alone",
+    "outside_engines",
     "peak_of",
     "place",
     "placed_on",
@@ -50,6 +51,11 @@ def engines_of(spec: AcceleratorSpec) -> tuple[Engine, ...]:
 def ours_alone(spec: AcceleratorSpec) -> bool:
     """Whether a machine has no engine of others; none of its own is made for it."""
     return all(make(spec) is None for make in _OUTSIDE.values())
+
+
+def outside_engines() -> bool:
+    """Whether there are engines of others."""
+    return bool(_OUTSIDE)
 
 
 def register_engine(name: str, make: Make) -> None:

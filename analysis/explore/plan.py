@@ -78,7 +78,7 @@ def plan_of(space: Space) -> Plan:
         raise InputError(
             f"constraints.device: there is no area for {limits.device!r}; {nearest(limits.device, AREA_TARGETS)}"
         )
-    area = next((m.name for m in asked if m.known is Known.AREA or m.name.endswith("per_lut")), None)
+    area = next((m.name for m in asked if m.known is Known.AREA or m.per == "lut"), None)
     if limits.device is None and (area is not None or limits.clock):
         what = "constraints.clock" if limits.clock else f"measure {area!r}"
         raise InputError(f"{what} is of a device: give constraints.device, one of {', '.join(AREA_TARGETS)}")

@@ -21,12 +21,15 @@ from .points import array_of, limits_of, memory_of
 from .step import Step
 from .xnor import Engines
 
-__all__ = ["LEFT_OUT", "Best", "bound_rows", "decide_rows"]
+__all__ = ["LEFT_OUT", "Alike", "Best", "bound_rows", "decide_rows"]
 
 EXACT = 2**53
 """Below it floats are whole numbers."""
 _AT_A_TIME = 6
 """Products whose bounds are made closer before the sum is looked at again."""
+_AHEAD, _ALIKE = 512, 32
+"""Turns ahead within which machines are scheduled with one like them, if there are more than that many of its kind. Set
+by speed alone."""
 LEFT_OUT = 6
 """Status of a point that its bound rules out."""
 
@@ -192,23 +195,26 @@ def _closer(
     least: Least,
     best: Best,
     others: NDArray[np.float64],
+    trail: NDArray[np.int64],
 ) -> int:
-    """Cycles at least by the branches of the searches, as far as it takes to rule a machine out; ``xnor``: as of
-    `_approach`.
+    """Cycles at least by the branches of the searches, as far as it takes to rule a machine out: ever more of them into
+    ``trail``, int64 [steps]; how many. ``xnor``: as of `_approach`.
 
     A product under N:M is looked at as it would run dense only where that may be faster.
     """
+    made = 0
     for place in range(step.first_dense):
         _approach(step, place, v, xnor, only, least)
         if place % _AT_A_TIME == _AT_A_TIME - 1:
-            bound = _sum(step, v, least)
-            if _ruled_out(best, bound, others):
-                return bound
+            trail[made], made = _sum(step, v, least), made + 1
+            if _ruled_out(best, trail[made - 1], others):
+                return made
     for i in range(len(step.products)):
         given, dense = step.products[i, 0], step.products[i, 1]
         if dense >= 0 and least.places[dense] < least.places[given]:
             _approach(step, dense, v, xnor, only, least)
-    return _sum(step, v, least)
+    trail[made] = _sum(step, v, least)
+    return made + 1
 
 
 @kernel
@@ -225,6 +231,52 @@ def _enter(best: Best, point: int, cycles: int, others: NDArray[np.float64]) -> 
     best.size[0] = kept + 1
 
 
+class Alike(NamedTuple):
+    """Machines that differ in capacities only side by side, the roomiest first: ``rows``, int64 [own], row numbers;
+    ``begin`` and ``end``, int64 [points], of a machine where those like it are among them."""
+
+    rows: NDArray[np.int64]
+    begin: NDArray[np.int64]
+    end: NDArray[np.int64]
+
+
+class Trails(NamedTuple):
+    """Bounds of machines, each closer than the one before, int64 [points, steps], and how many of them are made, int64
+    [points]: as many as it took to rule a machine out, and -1 while nobody asked."""
+
+    bounds: NDArray[np.int64]
+    made: NDArray[np.int64]
+
+
+@kernel
+def _is_out(
+    step: Step,
+    n: int,
+    v: NDArray[np.int64],
+    xnor: NDArray[np.int64],
+    depth: int,
+    only: Only,
+    least: Least,
+    bounds: NDArray[np.int64],
+    others: NDArray[np.float64],
+    best: Best,
+    trails: Trails,
+) -> tuple[bool, int]:
+    """Whether ``best`` rules a machine out by its bounds, and by which; ``xnor``: as of `_approach`."""
+    bound = bounds[n]
+    if _ruled_out(best, bound, others):
+        return True, bound
+    if trails.made[n] < 0:
+        trails.made[n] = 0
+        if memory_of(v).rate:
+            _far(step, v, depth, least)
+            trails.made[n] = _closer(step, v, xnor, only, least, best, others, trails.bounds[n])
+    for k in range(trails.made[n]):
+        if _ruled_out(best, trails.bounds[n, k], others):
+            return True, max(bound, trails.bounds[n, k])
+    return False, max(bound, trails.bounds[n, trails.made[n] - 1]) if trails.made[n] else bound
+
+
 @kernel
 def decide_rows(
     step: Step,
@@ -233,6 +285,7 @@ def decide_rows(
     engines: Engines,
     asked: Asked,
     order: NDArray[np.int64],
+    alike: Alike,
     bounds: NDArray[np.int64],
     others: NDArray[np.float64],
     best: Best,
@@ -241,21 +294,33 @@ def decide_rows(
     """Schedule, in ``order`` (int64, row numbers), the machines that their bound does not rule out; ``engines``: their
     XNOR engines.
 
-    ``done``: int64 [points, 3], status, cycles and bytes.
+    Of many that are ``alike`` those whose turn comes soon are scheduled with the first, unless they are ruled out by
+    then: their searches answer for one another, which saves more than those cost that are ruled out later. ``done``:
+    int64 [points, 3], status, cycles and bytes.
     """
     known, memory, of_xnor, least = known_of(step), memory_for(step, 0), memory_for(step, 0), least_of(step)
-    uncounted = np.empty((0, 0), np.int64)
+    uncounted, scheduled = np.empty((0, 0), np.int64), np.zeros(len(rows), np.bool_)
+    steps = step.first_dense // _AT_A_TIME + 1
+    trails = Trails(np.empty((len(rows), steps), np.int64), np.full(len(rows), -1, np.int64))
+    turn = np.zeros(len(rows), np.int64)
+    turn[order] = np.arange(len(order))
     for n in order:
-        out = _ruled_out(best, bounds[n], others[n])
-        if not out and memory_of(rows[n]).rate:
-            _far(step, rows[n], depth[n], least)
-            xnor = rows[n] if engines.of[n] < 0 else engines.rows[engines.of[n]]
-            bounds[n] = max(bounds[n], _closer(step, rows[n], xnor, asked.only, least, best, others[n]))
-            out = _ruled_out(best, bounds[n], others[n])
+        xnor = rows[n] if engines.of[n] < 0 else engines.rows[engines.of[n]]
+        out, bound = _is_out(step, n, rows[n], xnor, depth[n], asked.only, least, bounds, others[n], best, trails)
+        if not out and not scheduled[n]:
+            last = turn[n] + (_AHEAD if alike.end[n] - alike.begin[n] > _ALIKE else 0)
+            for i in range(alike.begin[n], alike.end[n]):
+                m = alike.rows[i]
+                if scheduled[m] or not turn[n] <= turn[m] <= last:
+                    continue
+                its = rows[m] if engines.of[m] < 0 else engines.rows[engines.of[m]]
+                if not _is_out(step, m, rows[m], its, depth[m], asked.only, least, bounds, others[m], best, trails)[0]:
+                    own = with_xnor(step, engines, m, asked, known, of_xnor)
+                    found = point(step, rows[m], depth[m], asked, own, memory, uncounted)
+                    done[m, 0], done[m, 1], done[m, 2] = found
+                    scheduled[m] = True
+        bounds[n] = bound
         if out:
-            done[n, 0] = LEFT_OUT
-            continue
-        own = with_xnor(step, engines, n, asked, known, of_xnor)
-        done[n, 0], done[n, 1], done[n, 2] = found = point(step, rows[n], depth[n], asked, own, memory, uncounted)
-        if found.status == FITS and not _ruled_out(best, found.cycles, others[n]):
-            _enter(best, n, found.cycles, others[n])
+            done[n, 0], done[n, 1], done[n, 2] = LEFT_OUT, 0, 0
+        elif done[n, 0] == FITS and not _ruled_out(best, done[n, 1], others[n]):
+            _enter(best, n, done[n, 1], others[n])

@@ -24,9 +24,9 @@ from .bound import LEFT_OUT
 from .kernels import evaluate_rows
 from .memory import Asked
 from .placed import PATTERN, TOO_MANY, TOO_SLOW, UNPRICED
-from .points import COLUMN, Points, PricesOf, points_of
+from .points import COLUMN, Points, PricesOf, alike_together, points_of
 from .step import Step, step_of
-from .xnor import engines_of_rows, in_order, in_parts
+from .xnor import engines_of_rows, in_parts
 
 __all__ = ["Evaluated", "Status", "asked_of", "depths", "evaluate", "points_from", "steps_of"]
 
@@ -81,7 +81,7 @@ def evaluate(
     points, asked = points_from(machines, objective, prices), asked_of(objective)
     depth, done = depths(points, workload.rule), np.zeros((len(points), 3), np.int64)
     acted = np.zeros((len(points), len(ACTIONS) if amounts else 0), np.int64)
-    order = in_order(points.rows)
+    order = alike_together(points.rows)
     for number, step in enumerate(steps_of(workload, points, objective)):
         own = order[points.family[order] == number]
         if step is None:

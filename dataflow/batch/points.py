@@ -23,10 +23,12 @@ from .step import Family
 
 __all__ = [
     "COLUMN",
+    "SHARED",
     "XNOR",
     "Point",
     "Points",
     "PricesOf",
+    "alike_together",
     "array_of",
     "lanes_of",
     "limits_of",
@@ -76,6 +78,9 @@ XNOR = Point._fields[Point._fields.index("xnor_rows") :]
 """Those of the XNOR engine, as its description has them."""
 COLUMN = {name: number for number, name in enumerate(Point._fields)}
 """Where a number stands in a row."""
+_ROOM = ("west_half", "north_half", "out_half", "accumulators", "dense_words", "weight_pairs", "max_group")
+SHARED = tuple(n for name, n in COLUMN.items() if name not in (*_ROOM, *XNOR, "wuve_lanes", "vector_lanes"))
+"""Columns of what a search depends on beside capacities (`memory.Memory`)."""
 
 _REST = Point._fields.index("wuve_lanes")
 if Point._fields[:_REST] != (*ArrayMachine._fields, *MemoryMachine._fields, *Limits._fields):
@@ -137,6 +142,13 @@ def _point(spec: AcceleratorSpec) -> Point:
     own = spec.xnor
     xnor = [0 if own is None else getattr(own, name.removeprefix("xnor_")) for name in XNOR]
     return Point(*stce.machine, *memory, *stce.limits, spec.wuve.lanes, spec.vector.lanes, *xnor)
+
+
+def alike_together(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Row numbers, int64 [points], so that arrays that differ in capacities only stand together, the roomiest first:
+    their searches answer for the others."""
+    keys = [*(rows[:, column] for column in SHARED), *(-rows[:, COLUMN[name]] for name in _ROOM)]
+    return np.lexsort(keys[::-1])
 
 
 @inlined

@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..xnor.spec import ADD_LATENCY, SUM_BITS
-from .points import COLUMN, XNOR
+from .points import COLUMN, alike_together
 from .step import Step
 
-__all__ = ["Engines", "engines_of_rows", "in_order", "in_parts"]
+__all__ = ["Engines", "engines_of_rows", "in_parts"]
 
 _AT_ONCE = 8192
 """Machines whose products on XNOR engines are known at a time: tens of megabytes of a step of a hundred products."""
-_ROOM = ("west_half", "north_half", "out_half", "accumulators", "dense_words", "weight_pairs", "max_group")
 
 
 class Engines(NamedTuple):
@@ -34,11 +33,11 @@ class Engines(NamedTuple):
 
 def engines_of_rows(step: Step, rows: NDArray[np.int64], own: NDArray[np.int64], counted: int) -> Engines:
     """Those of the machines ``own``, int64 [machines], numbers of ``rows``, int64 [points, 27], in the order of
-    `in_order`; none where no product of the step runs on one. ``counted``: columns of the counts, 0 for none."""
+    `alike_together`; none where no product of the step runs on one. ``counted``: columns of the counts, 0 for none."""
     of, kinds = np.full(len(rows), -1, np.int64), np.empty((0, len(COLUMN)), np.int64)
     if _taken(step):
         kinds, which = np.unique(_as_arrays(rows[own]), axis=0, return_inverse=True)
-        order = in_order(kinds)
+        order = alike_together(kinds)
         of[own], kinds = np.argsort(order)[which.reshape(-1)], kinds[order]
     shape = len(kinds), len(step.places)
     return Engines(
@@ -55,15 +54,6 @@ def in_parts(step: Step, own: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     size = _AT_ONCE if _taken(step) else max(len(own), 1)
     for first in range(0, len(own), size):
         yield own[first : first + size]
-
-
-def in_order(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Row numbers, int64 [points], so that arrays that differ in capacities only stand together, the roomiest first:
-    their searches answer for the others."""
-    others = [name for name in COLUMN if name not in (*_ROOM, *XNOR) and not name.endswith("lanes")]
-    keys = [rows[:, COLUMN[name]] for name in (*others, "sore_lanes")]
-    keys += [-rows[:, COLUMN[name]] for name in _ROOM]
-    return np.lexsort(keys[::-1])
 
 
 def _taken(step: Step) -> bool:
