@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..integers import ceil_div
-from ..jit import inlined, kernel
+from ..jit import bare, inlined
 from ..problem import RATE, MemoryMachine
 from .points import lanes_of, memory_of
 from .step import Step
@@ -68,7 +68,7 @@ def _copies_cycles(y: MemoryMachine, wuve_lanes: int, depth: int, pattern: NDArr
     return int(depth + fill + (tiles - 1) * max(fill, reduce) + reduce + tail)
 
 
-@kernel
+@bare
 def update_cycles(
     step: Step, v: NDArray[np.int64], depth: int, engine: NDArray[np.int64], cycles: NDArray[np.int64]
 ) -> None:
@@ -84,7 +84,7 @@ def update_cycles(
         cycles[n] = max(sore, (ceil_div(elements, lanes) + depth) * trips, ceil_div(size * RATE, y.rate))
 
 
-@kernel
+@bare
 def vector_cycles(step: Step, v: NDArray[np.int64], engine: NDArray[np.int64]) -> tuple[int, int]:
     """Cycles and DRAM bytes of all vector work on a machine, int64 [27]; ``engine``: as of `update_bytes`."""
     y, lanes = memory_of(v), lanes_of(v)[1]

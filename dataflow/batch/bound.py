@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..integers import ceil_div
-from ..jit import inlined, kernel
+from ..jit import bare, inlined, kernel
 from ..macro_tiles import FITS
 from ..problem import LONGEST, RATE, pairs, share
 from ..stce.bounds import least_bytes, once_of
@@ -93,7 +93,7 @@ def _branch_units(step: Step, least: Least, problem: int, v: NDArray[np.int64], 
     return found
 
 
-@kernel
+@bare
 def _far(step: Step, v: NDArray[np.int64], depth: int, least: Least) -> None:
     """Bounds by the peak, of all products."""
     update_cycles(step, v, depth, least.engine, least.updates)
@@ -107,7 +107,7 @@ def _far(step: Step, v: NDArray[np.int64], depth: int, least: Least) -> None:
         least.close[place] = 0
 
 
-@kernel
+@bare
 def _approach(step: Step, place: int, v: NDArray[np.int64], xnor: NDArray[np.int64], only: Only, least: Least) -> None:
     """Bound of a product by the branches of its searches; ``xnor``: the XNOR engine of the machine, int64 [27], if
     products have problems there."""
@@ -121,7 +121,7 @@ def _approach(step: Step, place: int, v: NDArray[np.int64], xnor: NDArray[np.int
     least.places[place], least.close[place] = LONGEST if units == LONGEST else ceil_div(units, memory_of(v).rate), 1
 
 
-@kernel
+@bare
 def _sum(step: Step, v: NDArray[np.int64], least: Least) -> int:
     """Cycles of a step at least, whichever passes run dense; 0 where that takes a schedule to say."""
     total = float(vector_cycles(step, v, least.engine)[0])
@@ -178,7 +178,7 @@ def _below(cycles: int, others: NDArray[np.float64], than: int, and_than: NDArra
     return better
 
 
-@kernel
+@bare
 def _ruled_out(best: Best, cycles: int, others: NDArray[np.float64]) -> bool:
     out, i = False, 0
     while not out and i < best.size[0]:
@@ -186,7 +186,7 @@ def _ruled_out(best: Best, cycles: int, others: NDArray[np.float64]) -> bool:
     return out
 
 
-@kernel
+@bare
 def _closer(
     step: Step,
     v: NDArray[np.int64],
@@ -217,7 +217,7 @@ def _closer(
     return made + 1
 
 
-@kernel
+@bare
 def _enter(best: Best, point: int, cycles: int, others: NDArray[np.float64]) -> None:
     """Take a machine in that nothing rules out, and put out those that it does."""
     kept = 0
@@ -248,7 +248,7 @@ class Trails(NamedTuple):
     made: NDArray[np.int64]
 
 
-@kernel
+@bare
 def _is_out(
     step: Step,
     n: int,

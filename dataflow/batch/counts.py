@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import inlined, kernel
+from ..jit import bare, inlined
 from ..macro_tiles import Tile
 from ..prices import FREE
 from ..problem import MemoryMachine, Problem, pairs
@@ -41,7 +41,7 @@ def _compares(keep: int, group: int, network: int) -> int:
     return _comparators(group) + _comparators(keep) if network else group * keep
 
 
-@kernel
+@bare
 def count_product(
     p: Problem, x: ArrayMachine, y: MemoryMachine, form: Form, tile: Tile, counts: NDArray[np.int64]
 ) -> None:
@@ -61,7 +61,7 @@ def count_product(
     counts[_COMPUTE] = cost.compute
 
 
-@kernel
+@bare
 def count_update(
     step: Step, update: int, y: MemoryMachine, engine: NDArray[np.int64], counts: NDArray[np.int64]
 ) -> None:
@@ -73,7 +73,7 @@ def count_update(
         counts[_COMPARES] += step.patterns[n, 4] * _compares(step.patterns[n, 0], step.patterns[n, 1], y.sore_network)
 
 
-@kernel
+@bare
 def count_vector(step: Step, vector: int, engine: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
     """What vector work does, `beside.vector_cost`, into int64 [counted]; ``engine``: as of `beside.update_bytes`."""
     counts[:] = 0

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..integers import ceil_div
-from ..jit import inlined, kernel
+from ..jit import bare, inlined, kernel
 from ..macro_tiles import FITS
 from ..problem import LONGEST
 from .beside import update_bytes, update_cycles, vector_cycles
@@ -71,7 +71,7 @@ def _least_products(step: Step, layer: NDArray[np.int64], way: int, peak: int, k
     return total
 
 
-@kernel
+@bare
 def _cheapest(
     step: Step, v: NDArray[np.int64], layer: NDArray[np.int64], asked: Asked, known: Known, memory: Memory
 ) -> int:
@@ -98,7 +98,7 @@ def _cheapest(
     return int(chosen)
 
 
-@kernel
+@bare
 def _least_cost(
     step: Step, v: NDArray[np.int64], layer: NDArray[np.int64], asked: Asked, known: Known, memory: Memory
 ) -> int:
@@ -126,7 +126,7 @@ def runs(step: Step, way: int, product: int) -> int:
     return int(step.products[product, 1 if step.products[product, 2] & step.choices[way, 0] else 0])
 
 
-@kernel
+@bare
 def _added(totals: NDArray[np.int64], times: int, counts: NDArray[np.int64]) -> float:
     """Add the counts of an op that a step has so often; how many they are."""
     many = 0.0
@@ -136,7 +136,7 @@ def _added(totals: NDArray[np.int64], times: int, counts: NDArray[np.int64]) -> 
     return many
 
 
-@kernel
+@bare
 def _add_product(step: Step, place: int, times: int, known: Known, memory: Memory, totals: NDArray[np.int64]) -> float:
     problem = known.placed[place, PROBLEM]
     if known.engine[place]:
@@ -144,7 +144,7 @@ def _add_product(step: Step, place: int, times: int, known: Known, memory: Memor
     return _added(totals[step.problem_class[problem]], times, memory.kept[problem, known.placed[place, SLOT], COUNTS:])
 
 
-@kernel
+@bare
 def _add_update(
     step: Step, update: int, times: int, v: NDArray[np.int64], known: Known, totals: NDArray[np.int64]
 ) -> float:
@@ -152,7 +152,7 @@ def _add_update(
     return _added(totals[step.updates[update, 6]], times, known.ways[len(step.layers) :])
 
 
-@kernel
+@bare
 def _count(step: Step, v: NDArray[np.int64], known: Known, memory: Memory, totals: NDArray[np.int64]) -> bool:
     """Count a step as it runs into ``totals``, int64 [classes, counted]; whether 64 bits hold it."""
     many = 0.0
@@ -173,7 +173,7 @@ def _count(step: Step, v: NDArray[np.int64], known: Known, memory: Memory, total
     return many < LONGEST
 
 
-@kernel
+@bare
 def point(
     step: Step, v: NDArray[np.int64], depth: int, asked: Asked, known: Known, memory: Memory, totals: NDArray[np.int64]
 ) -> Done:

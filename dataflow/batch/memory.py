@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import inlined, kernel
+from ..jit import bare, inlined, kernel
 from ..macro_tiles import FITS, TOO_LONG, Tile, moves
 from ..prices import Prices
 from ..problem import MemoryMachine, Problem, share
@@ -81,7 +81,7 @@ def memory_for(step: Step, counted: int) -> Memory:
     )
 
 
-@kernel
+@bare
 def forget_others(memory: Memory, v: NDArray[np.int64]) -> None:
     """Forget all unless it is of machines like ``v``, int64 [27]."""
     alike = True
@@ -116,7 +116,7 @@ def _room_of(v: NDArray[np.int64], i: int) -> int:
     return int(v[8 + i] if i < 3 else v[11 + i])
 
 
-@kernel
+@bare
 def _fits(p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, m: NDArray[np.int64]) -> bool:
     """Whether a machine has room for a mapping that is of the space of a larger one."""
     dataflow, keep, group, interleave = m[0], m[1], m[2], m[3]
@@ -137,7 +137,7 @@ def is_priced(objective: int) -> bool:
     return objective in (ENERGY, EDP)
 
 
-@kernel
+@bare
 def _keep(
     memory: Memory,
     problem: int,
@@ -168,7 +168,7 @@ def _keep(
     return int(slot)
 
 
-@kernel
+@bare
 def _recalled(memory: Memory, problem: int, p: Problem, v: NDArray[np.int64]) -> int:
     """The kept search that answers for a machine; -1 for none."""
     searches = memory.tally[problem, 1]
@@ -189,7 +189,7 @@ def _recalled(memory: Memory, problem: int, p: Problem, v: NDArray[np.int64]) ->
     return -1
 
 
-@kernel
+@bare
 def solved(step: Step, problem: int, v: NDArray[np.int64], asked: Asked, memory: Memory, than: Found) -> Solved:
     """The search of a problem for a machine, int64 [27], or what is known of it; ``than``: nothing that is no better is
     of use (`search.better_than`)."""

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..integers import ceil_div
-from ..jit import inlined, kernel
+from ..jit import bare, inlined, kernel
 from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG
+from ..problem import LONGEST
 from ..stce.search import CYCLES, EDP, NOTHING, better_than
 from .amounts import COUNTED
 from .memory import COUNTS, Asked, Memory, Solved, forget_others, is_priced, solved
@@ -79,14 +80,15 @@ def _placed(step: Step, place: int, column: int, v: NDArray[np.int64], asked: As
     # Of a problem: keep and group.
     if step.problems[first, 5] and step.problems[first, 6] > limits_of(v).max_group:
         return _Placed(PATTERN, 0, 0, first, -1, 0.0)
-    found, problem = solved(step, first, v, asked, memory, NOTHING), first
-    if other >= 0:
-        than = NOTHING
-        if found.status == FITS:
+    found, problem, than = Solved(TOO_LARGE, LONGEST, LONGEST, np.inf, -1), first, NOTHING
+    # One call in a loop: each would have the search inside it.
+    for role in range(2 if other >= 0 else 1):
+        asked_now = other if role else first
+        one = solved(step, asked_now, v, asked, memory, than)
+        if not role or _better(asked.objective, one, found):
+            found, problem = one, asked_now
+        if not role and found.status == FITS:
             than = better_than(asked.objective, found.key, found.units, found.moved)
-        turned = solved(step, other, v, asked, memory, than)
-        if _better(asked.objective, turned, found):
-            found, problem = turned, other
     if found.status != FITS:
         return _Placed(found.status, 0, 0, problem, -1, 0.0)
     cycles = ceil_div(found.units, memory_of(v).rate)
@@ -135,7 +137,7 @@ def known_of(step: Step) -> Known:
     return Known(placed, cost, np.empty(updates, np.int64), ways, np.zeros(places, np.int64), none[0], none[1])
 
 
-@kernel
+@bare
 def solve_xnor(step: Step, engines: Engines, number: int, asked: Asked, memory: Memory) -> None:
     """Place the products of a step on an XNOR engine, unless they are."""
     v = engines.rows[number]
@@ -153,7 +155,8 @@ def solve_xnor(step: Step, engines: Engines, number: int, asked: Asked, memory: 
         row[STATUS], row[SPENT], row[MOVED], row[PROBLEM] = found.status, found.cycles, found.moved, found.problem
         engines.cost[number, place] = found.cost
         if found.slot >= 0:
-            row[XNOR_COUNTS:] = memory.kept[found.problem, found.slot, COUNTS:]
+            for i in range(len(row) - XNOR_COUNTS):
+                row[XNOR_COUNTS + i] = memory.kept[found.problem, found.slot, COUNTS + i]
 
 
 @kernel
@@ -193,31 +196,22 @@ def _xnor_wins(asked: Asked, known: Known, place: int) -> bool:
     return bool(known.xnor[place, SPENT] < known.placed[place, SPENT])
 
 
-@kernel
-def _choose(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Known, memory: Memory) -> None:
-    """The placement of a product on whichever engine, into ``known``."""
-    row, on_xnor = known.placed[place], _on_xnor(step, place, v, asked, known)
+@bare
+def know(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Known, memory: Memory) -> int:
+    """Status of the placement of a product on whichever engine, which is known afterwards, on a machine, int64 [27]."""
+    row = known.placed[place]
+    if row[STATUS] != UNKNOWN:
+        return int(row[STATUS])
+    on_xnor = _on_xnor(step, place, v, asked, known)
     if not on_xnor:
         found = _placed(step, place, 0, v, asked, memory)
         row[STATUS], row[SPENT], row[MOVED] = found.status, found.cycles, found.moved
         row[PROBLEM], row[SLOT], known.cost[place] = found.problem, found.slot, found.cost
         on_xnor = _xnor_wins(asked, known, place)
     if on_xnor:
-        row[:SLOT] = known.xnor[place, :SLOT]
+        for i in range(SLOT):
+            row[i] = known.xnor[place, i]
         row[SLOT] = -1
         known.cost[place] = known.xnor_cost[place]
     known.engine[place] = int(on_xnor)
-
-
-@kernel
-def know(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Known, memory: Memory) -> int:
-    """Status of a placement, which is known afterwards, on a machine, int64 [27]."""
-    row = known.placed[place]
-    if row[STATUS] == UNKNOWN:
-        if len(known.xnor):
-            _choose(step, place, v, asked, known, memory)
-        else:
-            found = _placed(step, place, 0, v, asked, memory)
-            row[STATUS], row[SPENT], row[MOVED] = found.status, found.cycles, found.moved
-            row[PROBLEM], row[SLOT], known.cost[place] = found.problem, found.slot, found.cost
     return int(row[STATUS])
