@@ -33,7 +33,7 @@ def too_large(resource: str, there: str, used: float) -> str:
 
 
 def each(amounts: NDArray[np.float64], say: Callable[[float], str]) -> NDArray[np.object_]:
-    """Words of amounts, texts [amounts], each amount once."""
+    """Words of ``amounts``, float64 [amounts], each amount once: texts, object [amounts]."""
     found, which = np.unique(amounts, return_inverse=True)
     return np.array([say(amount) for amount in found.tolist()], object)[which]
 
