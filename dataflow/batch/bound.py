@@ -217,7 +217,7 @@ def _closer(
     return made + 1
 
 
-@bare
+@kernel
 def _enter(best: Best, point: int, cycles: int, others: NDArray[np.float64]) -> None:
     """Take a machine in that nothing rules out, and put out those that it does."""
     kept = 0
