@@ -17,7 +17,7 @@ from typing import NoReturn
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.batch.evaluate import Status, evaluate
 from ..dataflow.batch.step import require_bulk
-from ..dataflow.engines import engines_of
+from ..dataflow.engines import ours_alone
 from ..dataflow.objective import Objective
 from ..simulator.step import simulate
 from ..workloads.errors import InputError
@@ -61,7 +61,7 @@ class Timed:
     ) -> None:
         self.workload, self.spec, self.resource = workload, spec, resource
         self._goal, self._progress = goal, progress
-        self._bulk = len(engines_of(spec)) == 1 and _in_bulk(workload)
+        self._bulk = ours_alone(spec) and _in_bulk(workload)
         self._known: dict[Setting, _Cost | None] = {}
 
     def points(self, settings: Iterable[Setting]) -> list[Point]:

@@ -268,8 +268,11 @@ def shared_prices(table: Table | None = None) -> Callable[[AcceleratorSpec], Pri
 
     def of(spec: AcceleratorSpec) -> Pricing:
         used = table or load_table(spec.technology)
-        # Power is in no price, and a group that SORE reduces takes as many compares as its kind does.
-        key = tariff_key(used, spec) if used.fabric else (used, spec.dram.kind, spec.pe.format, spec.sore.kind)
+        # Power is in no price, and a group that SORE reduces takes as many compares as its kind
+        # does; a pair of words as many bits as it has.
+        words = None if spec.xnor is None else spec.xnor.word_bits
+        chip = (used, spec.dram.kind, spec.pe.format, spec.sore.kind, words)
+        key = tariff_key(used, spec) if used.fabric else chip
         found = known.get(key)
         if found is None:
             found = known[key] = prices(spec, used)

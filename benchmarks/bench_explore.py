@@ -1,5 +1,5 @@
 """Machines a second for a ResNet-50 step, BDWP 2:8 at batch 64: scheduled one by one at random, on a grid, and decided
-for a front; with joules, and points of columns.
+for a front; with joules, and points of columns. Beside it machines with two engines for a step of few values.
 
 Rates are by CPU time of this process, since machines are shared; what else ran on a core still slows it. All of the
 step counts: products with their fallback, vector work and updates.
@@ -42,7 +42,7 @@ from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import Workload
 from weft.workloads.trace import trace_step
 
-SAT = load_spec("sat-vcu1525")
+SAT, BNN = load_spec("sat-vcu1525"), load_spec("bnn-vu9p")
 T = TypeVar("T")
 
 
@@ -89,6 +89,19 @@ def grid() -> Iterator[AcceleratorSpec]:
             pe=replace(SAT.pe, accumulators=sums, dense_words=words),
             buffers=BufferSpec(w2e_bytes=west, n2s_bytes=north, output_bytes=out),
             vector=VectorSpec(lanes=lanes),
+        )
+
+
+def two_engines() -> Iterator[AcceleratorSpec]:
+    """All combinations of an STCE, an XNOR engine, buffers and memory: 3,072."""
+    sides = (8, 16, 24, 32)
+    for rows, cols, high, wide, sums, size, rate in product(sides, sides, sides, sides, (4, 8), (19, 20, 21), (38, 77)):
+        yield replace(
+            BNN,
+            array=replace(BNN.array, rows=rows, cols=cols),
+            xnor=replace(BNN.xnor, rows=high, cols=wide, accumulators=sums),
+            buffers=BufferSpec(w2e_bytes=2**size, n2s_bytes=2**size, output_bytes=2**size),
+            dram=replace(BNN.dram, bytes_per_second=rate * 10**9),
         )
 
 
@@ -143,6 +156,25 @@ def test_scheduled(benchmark, step, space, objective):
     found = by_cpu(benchmark, points, lambda: evaluate(step, points, objective))
 
     require_schedules(found, step, specs, objective)
+
+
+@pytest.mark.parametrize("amounts", [False, True], ids=["cycles alone", "with joules"])
+@pytest.mark.parametrize("scheme", ["bireal", "bitnet"])
+def test_two_engines(benchmark, scheme, amounts):
+    """A step of ResNet-18 at batch 64, binary or with ternary weights, on a grid of machines with an XNOR engine; a
+    sample is what `schedule`, `simulate` and `energy` have."""
+    step = annotate(trace_step(zoo.source("resnet18"), batch=64), scheme, None)
+    specs = list(two_engines())
+    points = points_of(specs)
+
+    found = by_cpu(benchmark, points, lambda: evaluate(step, points, "cycles", amounts=amounts))
+
+    assert (found.status == Status.RUNS).all()
+    require_schedules(found, step, specs, "cycles")
+    if amounts:
+        spent = joules(found, specs).joules
+        for i in Random(0).sample(range(len(specs)), 10):
+            assert energy(simulate(schedule(step, specs[i], "cycles"))).joules == spent[i]
 
 
 @pytest.mark.parametrize("objective", ["cycles", "energy", "edp"])

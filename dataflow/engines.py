@@ -23,10 +23,11 @@ from .xnor.engine import Xnor
 from .xnor.spec import XnorSpec
 
 __all__ = [
-    "array_alone",
     "engine_of",
     "engines_of",
     "evaluate",
+    "ours_alone",
+    "outside_engines",
     "peak_of",
     "place",
     "placed_on",
@@ -47,9 +48,14 @@ def engines_of(spec: AcceleratorSpec) -> tuple[Engine, ...]:
     return (*(_engine(own, spec) for own in spec.engines), *(engine for engine in made if engine is not None))
 
 
-def array_alone(spec: AcceleratorSpec) -> bool:
-    """Whether a machine has no engine besides its array; nothing is made for it."""
-    return len(spec.engines) == 1 and all(make(spec) is None for make in _OUTSIDE.values())
+def ours_alone(spec: AcceleratorSpec) -> bool:
+    """Whether a machine has no engine of others; none of its own is made for it."""
+    return all(make(spec) is None for make in _OUTSIDE.values())
+
+
+def outside_engines() -> bool:
+    """Whether there are engines of others."""
+    return bool(_OUTSIDE)
 
 
 def register_engine(name: str, make: Make) -> None:

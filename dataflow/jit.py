@@ -11,7 +11,7 @@ from numba.extending import register_jitable
 
 from ..workloads.compiled import compiled, sources_digest
 
-__all__ = ["dispatch", "helper", "inlined", "kernel"]
+__all__ = ["bare", "dispatch", "helper", "inlined", "kernel"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,12 +21,22 @@ _STAMP = sources_digest(Path(__file__).parent)
 
 def kernel(function: F) -> F:
     """Compile an integer kernel; no fast-math, no check for division by zero (specs exclude it)."""
-    return _compiled(function)
+    # Said outright: what is left open is taken over from whichever kernel asks first.
+    return _compiled(function, _nrt=True)
+
+
+def bare(function: F) -> F:
+    """A kernel without reference counts on arrays, which it neither makes nor returns nor gets from another: counting
+    those of every field of its records takes most of the time of a short one.
+
+    An array that it made would not compile; one that a kernel gave it would never be freed.
+    """
+    return _compiled(function, _nrt=False)
 
 
 def inlined(function: F) -> F:
-    """A kernel that becomes part of those that call it: a call would pass every field of its records by itself."""
-    return _compiled(function, forceinline=True)
+    """A bare kernel that becomes part of those that call it: a call would pass every field of its records by itself."""
+    return _compiled(function, _nrt=False, forceinline=True)
 
 
 def _compiled(function: F, **options: bool) -> F:

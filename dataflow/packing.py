@@ -7,7 +7,7 @@ written in both forms, and one that only the STCE reads is written once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import assert_never
 
@@ -20,7 +20,7 @@ from .placement import Placement
 from .stce.mapping import ArrayMapping
 from .xnor.mapping import XnorMapping, require_xnor
 
-__all__ = ["packed_operand", "with_forms", "word_bits"]
+__all__ = ["packed_operand", "read_as", "with_forms", "word_bits"]
 
 Readers = dict[tuple[str, WeightCopy], dict[int, None]]
 """Bits of the words that a copy is read in, each once, in the order of its readers."""
@@ -49,10 +49,8 @@ def with_forms(workload: Workload, placements: Sequence[Placement | None], spec:
     readers: Readers = {}
     for op, placement in zip(workload.ops, placements, strict=True):
         if isinstance(op, MatrixOp) and placement is not None:
-            for copy in op.packed_operands:
-                # What a model packs by itself (no parameter) is for whoever reads the like of it.
-                for of in (op.parameter or op.name, ""):
-                    readers.setdefault((of, copy), {})[word_bits(placement, spec)] = None
+            for key in read_as(op):
+                readers.setdefault(key, {})[word_bits(placement, spec)] = None
 
     def made(i: int, op: Op) -> Op:
         match op:
@@ -72,6 +70,13 @@ def with_forms(workload: Workload, placements: Sequence[Placement | None], spec:
 
     ops = tuple(made(i, op) for i, op in enumerate(workload.ops))
     return workload if ops == workload.ops else replace(workload, ops=ops)
+
+
+def read_as(op: MatrixOp) -> Iterator[tuple[str, WeightCopy]]:
+    """The copies that ``op`` reads, by whom they may be written for: its parameter, "" for nobody's."""
+    for copy in op.packed_operands:
+        # What a model packs by itself (no parameter) is for whoever reads the like of it.
+        yield from ((of, copy) for of in (op.parameter or op.name, ""))
 
 
 def _forms(parameter: str, copies: Iterable[PackedCopy], readers: Readers) -> Iterable[PackedCopy]:

@@ -22,8 +22,8 @@ import weft
 from weft.analysis.area_by_shape import area_of_shape
 from weft.analysis.energy import energy
 from weft.analysis.explore.infeasible import broken
+from weft.analysis.explore.machines import Machines
 from weft.analysis.explore.saved import Explored, read_explored
-from weft.analysis.explore.work import Machines
 from weft.analysis.pictures import pictures
 from weft.analysis.theme import theme_of
 from weft.dataflow.accelerator import AcceleratorSpec

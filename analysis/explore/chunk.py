@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, assert_never
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.batch.columns import points_from_columns
@@ -14,7 +15,7 @@ from ...dataflow.batch.evaluate import Status, evaluate
 from ...dataflow.batch.front import front, lower_bounds
 from ...dataflow.batch.points import points_of
 from ...dataflow.batch.step import require_bulk
-from ...dataflow.engines import array_alone
+from ...dataflow.engines import ours_alone, outside_engines
 from ...dataflow.objective import Objective
 from ...hdl.flow.devices import DEVICES
 from ...simulator.memory import memory_need
@@ -22,30 +23,23 @@ from ...simulator.step import simulate
 from ...workloads.errors import InputError
 from ...workloads.step import Workload
 from ..area_by_shape import areas
-from ..clocks import Closes, closes
+from ..clocks import closes
 from ..energy import energy
 from ..scheduling import scheduled
 from ..synthesised import AREA_TARGETS, AreaTarget
 from ..tariff import shared_prices
 from .axes import WORK, machine_fields
 from .energy import joules
-from .levels import LEFT_OUT, REFUSED, RUNS
+from .levels import REFUSED, RUNS
+from .machines import Fleet
 from .measures import Known, Measure, sign
 from .plan import Plan
-from .work import Machines, Work, step_at, work_at
+from .reasons import REASONS, STATUSES, each, outside, too_large
+from .work import Work, step_at, work_at
 
 __all__ = ["Columns", "evaluate_points"]
 
 Columns = dict[str, NDArray[Any]]
-_WORDS = {
-    Status.NO_ROOM: ("no room", "no tile fits the buffers and registers"),
-    Status.TOO_LONG: ("too long", "no mapping can be timed within 2^62 parts of a cycle"),
-    Status.PATTERN: ("pattern", "groups of the pattern are longer than pe.max_group"),
-    Status.TOO_SLOW: ("too slow", "DRAM gives less than a byte in 256 cycles"),
-    Status.TOO_MANY: ("too many", "cycles leave 64 bits"),
-    Status.UNPRICED: ("unpriced", "the energy table of the machine cannot charge it"),
-    Status.LEFT_OUT: (LEFT_OUT, "its bound is no better than a point of the front"),
-}
 _INTEGERS = ("cycles", "bound_cycles", "dram_bytes", "pes", "buffer_bytes")
 _FLOATS = ("seconds", "samples_per_second")
 """Of every point: integers are 0, others NaN, where they are not known."""
@@ -58,8 +52,8 @@ _FLOATS_OF = {
 
 
 class _Group(NamedTuple):
-    """What points have in common that are scheduled together. ``alone``: machines without an engine besides the array,
-    which are evaluated in bulk."""
+    """What points have in common that are scheduled together. ``alone``: machines without an engine of others, which
+    are evaluated in bulk."""
 
     work: Work
     goal: str
@@ -70,20 +64,31 @@ class _Group(NamedTuple):
 
 @dataclass(slots=True)
 class _Rows:
-    """Points as they are worked out."""
+    """Points as they are worked out, struct of arrays. ``works`` and ``work``: what they work on, and which of it each,
+    int64 [points]; ``reasons``: texts [points], what is against each, "" while nothing is; ``over``: bool [points] by
+    resource, what a device has too little of."""
 
     values: Columns
     out: Columns
-    specs: list[AcceleratorSpec | None]
+    machines: Fleet
     works: list[Work]
-    goals: list[str]
-    archs: list[str]
-    reasons: list[list[str]]
+    work: NDArray[np.int64]
+    reasons: NDArray[np.object_]
+    over: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     steps_to_target: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def open(self) -> NDArray[np.int64]:
         """Those that nothing is against."""
-        return np.array([i for i, reasons in enumerate(self.reasons) if not reasons], np.int64)
+        return np.flatnonzero(self.reasons == "")
+
+    def made(self) -> NDArray[np.bool_]:
+        """Whether there is a machine, bool [points]."""
+        return np.asarray(self.machines.refused == "", bool)
+
+    def refuse(self, at: NDArray[np.int64], why: ArrayLike) -> None:
+        """Say why the points ``at`` are refused: a text, or texts [at]."""
+        before = self.reasons[at]
+        self.reasons[at] = np.where(before == "", "", before + "; ") + np.asarray(why, object)
 
 
 def evaluate_points(plan: Plan, values: Columns, best: NDArray[np.float64] | None = None) -> Columns:
@@ -92,44 +97,49 @@ def evaluate_points(plan: Plan, values: Columns, best: NDArray[np.float64] | Non
     ``best``: float64 [points, objectives], less is better, of points elsewhere that rule others out, where the space
     prunes.
     """
-    rows = _made(plan, values)
+    rows = _rows(plan, values)
     _known_early(plan, rows)
     _refuse_over(plan, rows, early=True)
-    groups: dict[_Group, list[int]] = {}
-    for i in rows.open():
-        spec = rows.specs[i]
-        assert spec is not None, "a row without a machine has a reason"
-        group = _Group(rows.works[i], rows.goals[i], rows.archs[i], spec.clock_hz, array_alone(spec))
-        groups.setdefault(group, []).append(int(i))
-    for group, numbers in groups.items():
-        _run(plan, rows, group, np.array(numbers, np.int64), best)
+    for group, at in _groups(plan, rows).items():
+        _run(plan, rows, group, at, best)
     _derive(rows)
     _refuse_over(plan, rows, early=False)
-    for i, reasons in enumerate(rows.reasons):
-        if reasons:
-            rows.out["status"][i], rows.out["reason"][i] = REFUSED, "; ".join(reasons)
+    refused = rows.reasons != ""
+    rows.out["status"][refused], rows.out["reason"][refused] = REFUSED, rows.reasons[refused]
     return rows.out
 
 
-def _made(plan: Plan, values: Columns) -> _Rows:
+def _rows(plan: Plan, values: Columns) -> _Rows:
     n = len(next(iter(values.values())))
     out: Columns = {"status": np.full(n, "", object), "reason": np.full(n, "", object)}
     floats = [*_FLOATS, *(name for known, names in _FLOATS_OF.items() if _wants(plan, known) for name in names)]
     out |= {name: np.zeros(n, np.int64) for name in _INTEGERS} | {name: np.full(n, np.nan) for name in floats}
-    machines = Machines(plan.bases, tuple(values))
-    rows = _Rows(values, out, [], [], [], [], [[] for _ in range(n)])
-    names, lists = tuple(values), [column.tolist() for column in values.values()]
-    for i, point in enumerate(zip(*lists, strict=True)):
-        at = dict(zip(names, point, strict=True))
-        rows.works.append(work_at(plan.space, plan.models, at))
-        rows.goals.append(str(at.get("objective", plan.space.objective)))
-        rows.archs.append(str(at.get("arch", plan.space.arch)))
-        try:
-            rows.specs.append(machines.at(rows.archs[i], at))
-        except InputError as error:
-            rows.specs.append(None)
-            rows.reasons[i].append(f"machine: {error}")
-    return rows
+    machines = Fleet(plan.bases, plan.space.arch, values, n)
+    first, which = machines.kinds("model", "seq", "batch", "scheme", "nm")
+    works = [work_at(plan.space, plan.models, machines.values(int(i))) for i in first]
+    # Of a scheme without a pattern all patterns are the same work.
+    own = {work: number for number, work in enumerate(dict.fromkeys(works))}
+    work = np.array([own[one] for one in works], np.int64)[which]
+    reasons = np.array([f"machine: {why}" if why else "" for why in machines.refused], object)
+    return _Rows(values, out, machines, list(own), work, reasons)
+
+
+def _groups(plan: Plan, rows: _Rows) -> dict[_Group, NDArray[np.int64]]:
+    """Points that nothing is against, int64 [points] each, ascending."""
+    at, found = rows.open(), dict[_Group, list[NDArray[np.int64]]]()
+    if not len(at):
+        return {}
+    # Engines of others may be of any of a machine.
+    names = tuple(rows.values) if outside_engines() else (*WORK, "clock_hz")
+    first, which = rows.machines.kinds(*names, rows=at)
+    order = np.argsort(which, kind="stable")
+    parts = np.split(at[order], np.cumsum(np.bincount(which, minlength=len(first)))[:-1])
+    for i, own in zip(first.tolist(), parts, strict=True):
+        spec = rows.machines.at(i)
+        goal = str(rows.values["objective"][i]) if "objective" in rows.values else plan.space.objective
+        group = _Group(rows.works[rows.work[i]], goal, rows.machines.arch(i), spec.clock_hz, ours_alone(spec))
+        found.setdefault(group, []).append(own)
+    return {group: np.sort(np.concatenate(own)) for group, own in found.items()}
 
 
 def _wants(plan: Plan, known: Known) -> bool:
@@ -150,14 +160,13 @@ def _wants(plan: Plan, known: Known) -> bool:
 def _known_early(plan: Plan, rows: _Rows) -> None:
     """What is known without a schedule, and what of that is in the way."""
     limits = plan.space.constraints
-    for i, spec in enumerate(rows.specs):
-        if spec is not None:
-            rows.out["pes"][i] = sum(
-                engine.rows * engine.cols for engine in (spec.array, spec.xnor) if engine is not None
-            )
-            buffers = spec.buffers
-            one = buffers.w2e_bytes + buffers.n2s_bytes + buffers.output_bytes
-            rows.out["buffer_bytes"][i] = one * len(spec.engines)
+    made, of = rows.made(), rows.machines.column
+    second = of("xnor.rows") * of("xnor.cols")
+    pes = of("array.rows") * of("array.cols") + np.nan_to_num(second)
+    one = of("buffers.w2e_bytes") + of("buffers.n2s_bytes") + of("buffers.output_bytes")
+    rows.out["pes"][made] = pes[made]
+    # Every engine has buffers of its own.
+    rows.out["buffer_bytes"][made] = np.where(np.isnan(second), one, 2 * one)[made]
     device = next((target for target in AREA_TARGETS if target == limits.device), None)
     if device is not None:
         _areas(plan, rows, device)
@@ -171,24 +180,22 @@ def _known_early(plan: Plan, rows: _Rows) -> None:
 
 def _run(plan: Plan, rows: _Rows, group: _Group, at: NDArray[np.int64], best: NDArray[np.float64] | None) -> None:
     """Schedule the points ``at``, which are a group."""
-    specs = [spec for i in at if (spec := rows.specs[i]) is not None]
     try:
         step = step_at(group.work)
     except InputError as error:
-        for i in at:
-            rows.reasons[i].append(f"step: {error}")
+        rows.refuse(at, f"step: {error}")
         return
     out = rows.out
     if not (group.alone and _in_bulk(step)):
-        for i, spec in zip(at, specs, strict=True):
+        for i, spec in zip(at, rows.machines.some(at), strict=True):
             _one(out, int(i), step, spec, group.goal)
         return
     # What a machine may do without, such as a unit for trees, has no part in a point.
     rules = machine_fields()
-    own = [name for name in rows.values if name not in WORK and not rules[name].table]
+    own = [name for name in rows.values if name not in WORK and rules[name].table in ("", "xnor")]
     fields = {name: _plain(rows.values[name][at]) for name in own}
     if Objective.named(group.goal).priced or not fields:
-        points = points_of(specs, shared_prices())
+        points = points_of(rows.machines.some(at), shared_prices())
     else:
         points = points_from_columns(plan.bases[group.arch], fields)
     if plan.space.prune and best is not None:
@@ -201,15 +208,13 @@ def _run(plan: Plan, rows: _Rows, group: _Group, at: NDArray[np.int64], best: ND
         status, cycles, moved = made.status, made.cycles, made.dram_bytes
         out["bound_cycles"][at] = lower_bounds(step, points)
         if "joules" in out:
-            priced = joules(made, specs)
+            priced = joules(made, rows.machines.some(at))
             out["joules"][at] = priced.joules
             out["reason"][at] = [f"joules: {why}" if why else "" for why in priced.reasons]
     out["cycles"][at], out["dram_bytes"][at] = cycles, moved
-    for i, one in zip(at, status, strict=True):
-        if one == Status.RUNS:
-            out["status"][i] = RUNS
-        else:
-            out["status"][i], out["reason"][i] = _WORDS[Status(one)]
+    out["status"][at] = STATUSES[status]
+    against = status != Status.RUNS
+    out["reason"][at[against]] = REASONS[status[against]]
 
 
 def _plain(column: NDArray[Any]) -> NDArray[Any]:
@@ -245,10 +250,11 @@ def _one(out: Columns, i: int, step: Workload, spec: AcceleratorSpec, goal: str)
 def _areas(plan: Plan, rows: _Rows, device: AreaTarget) -> None:
     """What each machine takes of the device, and where that is more than it has, or not known."""
     fields = [name for name in rows.values if name not in WORK]
-    rows.out["area_inferred"] = np.zeros(len(rows.specs), bool)
-    made = np.array([spec is not None for spec in rows.specs])
-    for name, base in plan.bases.items():
-        at = np.flatnonzero(made & np.array([arch == name for arch in rows.archs]))
+    made, has = rows.made(), DEVICES[device].has
+    rows.out["area_inferred"] = np.zeros(len(made), bool)
+    first, which = rows.machines.kinds("arch")
+    for kind, i in enumerate(first):
+        at, base = np.flatnonzero(made & (which == kind)), plan.bases[rows.machines.arch(int(i))]
         if not len(at):
             continue
         columns = {field: rows.values[field][at] for field in fields}
@@ -256,56 +262,64 @@ def _areas(plan: Plan, rows: _Rows, device: AreaTarget) -> None:
         for resource in _RESOURCES:
             rows.out[resource][at] = getattr(found, resource)
         rows.out["area_inferred"][at] = found.inferred
-        has = DEVICES[device].has
-        for k, i in enumerate(at):
-            if found.reason[k]:
-                rows.reasons[i].append(f"area: {found.reason[k]}")
-            for resource in _RESOURCES:
-                used, there = rows.out[resource][i], getattr(has, resource)
-                if used > there:
-                    rows.reasons[i].append(f"{resource}: {used:,.0f}, over {there:,} of {DEVICES[device].name}")
+        unknown = found.reason != ""
+        rows.refuse(at[unknown], "area: " + found.reason[unknown])
+    for resource in _RESOURCES:
+        used, there = rows.out[resource], getattr(has, resource)
+        rows.over[resource] = used > there
+        at = np.flatnonzero(rows.over[resource])
+        said = each(used[at], partial(too_large, resource, f"{there:,} of {DEVICES[device].name}"))
+        limit = plan.space.constraints.most.get(resource)
+        if limit is not None:
+            said = np.where(used[at] > limit, said + f" and over {limit:,.6g}", said)
+        rows.refuse(at, said)
 
 
 def _clocks(rows: _Rows, device: AreaTarget) -> None:
     """Refuse machines of which not every block was routed at their clock."""
-    said: dict[object, Closes] = {}
-    for i in rows.open():
-        spec = rows.specs[i]
-        assert spec is not None, "a row without a machine has a reason"
-        key = (spec.clock_hz, spec.array, spec.pe, spec.sore, spec.wuve, spec.xnor, spec.tree)
-        if key not in said:
-            said[key] = closes(spec, device)
-        if not said[key].verdict:
-            rows.reasons[i].append(f"clock: {said[key].reason}")
+    at = rows.open()
+    first, which = rows.machines.kinds("arch", "clock_hz", "array", "pe", "sore", "wuve", "xnor", "tree", rows=at)
+    said = [closes(rows.machines.at(int(i)), device) for i in first]
+    why = np.array(["" if one.verdict else f"clock: {one.reason}" for one in said], object)[which]
+    rows.refuse(at[why != ""], why[why != ""])
 
 
 def _require_dram(rows: _Rows) -> None:
     """Refuse points whose step needs more DRAM than the machine has."""
-    needs: dict[tuple[Work, str, bool, object], int] = {}
-    for i in rows.open():
-        spec = rows.specs[i]
-        assert spec is not None, "a row without a machine has a reason"
+    at = rows.open()
+    # What a step needs depends on no size of a machine but on formats, copies and engines.
+    wanted = (*WORK, "pe.format", "wuve.pregenerate", "xnor", "dram.capacity_bytes")
+    first, which = rows.machines.kinds(*wanted, rows=at)
+    why, needs = np.full(len(first), "", object), dict[tuple[Work, str, bool, object], int]()
+    for kind, i in enumerate(first.tolist()):
+        spec, work = rows.machines.at(i), rows.works[rows.work[i]]
         capacity = spec.dram.capacity_bytes
         if capacity is None:
             continue
-        key = (rows.works[i], spec.pe.format, spec.wuve.pregenerate, spec.xnor)
+        key = (work, spec.pe.format, spec.wuve.pregenerate, spec.xnor)
         if key not in needs:
-            needs[key] = memory_need(step_at(rows.works[i]), spec).total
+            needs[key] = memory_need(step_at(work), spec).total
         if needs[key] > capacity:
-            rows.reasons[i].append(f"dram: the step needs {needs[key]:,} bytes, over {capacity:,}")
+            why[kind] = f"dram: the step needs {needs[key]:,} bytes, over {capacity:,}"
+    rows.refuse(at[why[which] != ""], why[which][why[which] != ""])
 
 
 def _accuracies(plan: Plan, rows: _Rows) -> None:
     assert plan.trained is not None, "only asked with a study"
-    rows.steps_to_target = np.full(len(rows.specs), np.nan)
-    for i, work in enumerate(rows.works):
+    accuracies, steps, why = [], [], []
+    for work in rows.works:
+        accuracy, taken, refused = np.nan, None, ""
         try:
-            accuracy, steps = plan.trained.of(work.model, work.scheme, work.nm)
+            accuracy, taken = plan.trained.of(work.model, work.scheme, work.nm)
         except InputError as error:
-            rows.reasons[i].append(str(error))
-            continue
-        rows.out["accuracy"][i] = accuracy
-        rows.steps_to_target[i] = np.nan if steps is None else steps
+            refused = str(error)
+        accuracies.append(accuracy)
+        steps.append(np.nan if taken is None else taken)
+        why.append(refused)
+    rows.out["accuracy"][:] = np.array(accuracies)[rows.work]
+    rows.steps_to_target = np.array(steps, np.float64)[rows.work]
+    reasons = np.array(why, object)[rows.work]
+    rows.refuse(np.flatnonzero(reasons != ""), reasons[reasons != ""])
 
 
 def _costs(
@@ -333,24 +347,16 @@ def column(plan: Plan, rows: _Rows, m: Measure) -> NDArray[Any]:
         return rows.out[m.name]
     if m.name in rows.values:
         return rows.values[m.name]
-    rows.out[m.name] = np.array([0 if spec is None else _field(spec, m.name) for spec in rows.specs], np.float64)
+    rows.out[m.name] = np.where(rows.made(), rows.machines.column(m.name), 0.0)
     return rows.out[m.name]
-
-
-def _field(spec: AcceleratorSpec, path: str) -> float:
-    found: Any = spec
-    for name in path.split("."):
-        found = getattr(found, name, None)
-    return np.nan if found is None else float(found)
 
 
 def _derive(rows: _Rows) -> None:
     """Measures that are made of others."""
     out, runs = rows.out, rows.out["status"] == RUNS
-    clocks = np.array([np.nan if spec is None else spec.clock_hz for spec in rows.specs], np.float64)
-    batches = np.array(
-        [step_at(work).batch if ran else 0 for work, ran in zip(rows.works, runs, strict=True)], np.float64
-    )
+    clocks, ran = rows.machines.column("clock_hz"), set(rows.work[runs].tolist())
+    of_works = [step_at(work).batch if number in ran else 0 for number, work in enumerate(rows.works)]
+    batches = np.array(of_works, np.float64)[rows.work]
     with np.errstate(invalid="ignore", divide="ignore"):
         out["seconds"][runs] = out["cycles"][runs] / clocks[runs]
         out["samples_per_second"][runs] = batches[runs] / out["seconds"][runs]
@@ -374,8 +380,11 @@ def _refuse_over(plan: Plan, rows: _Rows, *, early: bool) -> None:
             if early is not m.early:
                 continue
             found, word = column(plan, rows, m), "over" if side == "most" else "under"
-            asked = np.array([spec is not None for spec in rows.specs]) if early else rows.out["status"] == RUNS
+            asked = rows.made() if early else rows.out["status"] == RUNS
             held = found <= limit if side == "most" else found >= limit
-            for i in np.flatnonzero(asked & ~held):
-                said = "is not known" if np.isnan(found[i]) else f"{found[i]:,.6g} {m.unit}, {word} {limit:,.6g}"
-                rows.reasons[i].append(f"{name}: {said}")
+            if side == "most" and name in rows.over:
+                # The device is the one that says so.
+                asked = asked & ~rows.over[name]
+            at = np.flatnonzero(asked & ~held)
+            amounts = np.asarray(found, np.float64)[at]
+            rows.refuse(at, each(amounts, partial(outside, m, word, limit)))

@@ -29,7 +29,7 @@ MACHINE = "machine"
 
 _NAME = re.compile(r"([A-Za-z_][\w.-]*): ")
 _AMOUNT = r"([\d,]*\.?\d+(?:e[+-]?\d+)?)"
-_LIMIT = re.compile(rf": {_AMOUNT}[^\d]*? (over|under) {_AMOUNT}")
+_LIMIT = re.compile(rf": {_AMOUNT}[^\d]*? (over|under) {_AMOUNT}(?:.* and over {_AMOUNT}$)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +153,9 @@ def _broken(part: str) -> Broken:
     limit = _LIMIT.search(part)
     excess = None
     if name is not None and limit is not None:
-        amount, allowed = (float(limit[i].replace(",", "")) for i in (1, 3))
-        excess = abs(amount - allowed) / allowed if allowed else inf
+        amount, *limits = (float(found.replace(",", "")) for found in limit.group(1, 3, 4) if found is not None)
+        # Of two limits the one that it misses by more.
+        excess = max(abs(amount - allowed) / allowed if allowed else inf for allowed in limits)
     return Broken(constraint=MACHINE if name is None else name[1], reason=part, excess=excess)
 
 

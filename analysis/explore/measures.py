@@ -36,6 +36,8 @@ class Measure:
     known: Known
     timed: bool = False
     """Whether it is cycles times a number that machine and work have, or one over it."""
+    per: str = ""
+    """The measure, known early, by which one that is timed is divided."""
 
     @property
     def early(self) -> bool:
@@ -61,7 +63,7 @@ MEASURES = {
         Measure("dsp", "min", "DSPs", Known.AREA),
         Measure("bram", "min", "block RAMs", Known.AREA),
         Measure("uram", "min", "UltraRAMs", Known.AREA),
-        Measure("samples_per_second_per_lut", "max", "samples/s/LUT", Known.CYCLES),
+        Measure("samples_per_second_per_lut", "max", "samples/s/LUT", Known.CYCLES, per="lut"),
         Measure("accuracy", "max", "share", Known.STUDY),
         Measure("seconds_to_target", "min", "s", Known.STUDY),
     )

@@ -14,10 +14,11 @@ from ...simulator.system import simulate_system
 from ...workloads.errors import InputError
 from ..energy import energy
 from ..scheduling import scheduled
+from .machines import Machines
 from .plan import Plan
 from .space import Value
 from .table import parquet_bytes, table_of
-from .work import Machines, step_at, work_at
+from .work import step_at, work_at
 
 __all__ = ["Overlapped", "scheduled_at"]
 

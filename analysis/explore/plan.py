@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.config_io import load_spec
+from ...dataflow.engines import ours_alone
 from ...workloads.errors import InputError, nearest
-from ...workloads.schemes.scheme import scheme
 from ..synthesised import AREA_TARGETS
 from .axes import Axes, axes_of
 from .measures import Known, Measure, measure
@@ -78,7 +78,7 @@ def plan_of(space: Space) -> Plan:
         raise InputError(
             f"constraints.device: there is no area for {limits.device!r}; {nearest(limits.device, AREA_TARGETS)}"
         )
-    area = next((m.name for m in asked if m.known is Known.AREA or m.name.endswith("per_lut")), None)
+    area = next((m.name for m in asked if m.known is Known.AREA or m.per == "lut"), None)
     if limits.device is None and (area is not None or limits.clock):
         what = "constraints.clock" if limits.clock else f"measure {area!r}"
         raise InputError(f"{what} is of a device: give constraints.device, one of {', '.join(AREA_TARGETS)}")
@@ -89,9 +89,7 @@ def plan_of(space: Space) -> Plan:
     trained = None if space.study is None else trained_by(Path(space.study))
     if space.supernet is not None:
         trained = inherited_by(Path(space.supernet), digests)
-    plan = Plan(
-        space, axes, bases, objectives, tuple(dict.fromkeys(asked)), trained, digests, _chunk(space, axes, bases)
-    )
+    plan = Plan(space, axes, bases, objectives, tuple(dict.fromkeys(asked)), trained, digests, _chunk(space, bases))
     if space.prune and space.sampler == "search":
         raise InputError("prune = true is for points that are known beforehand, not for sampler 'search'")
     if space.prune and plan.timed() is None:
@@ -108,13 +106,11 @@ def plan_of(space: Space) -> Plan:
     return plan
 
 
-def _chunk(space: Space, axes: Axes, bases: dict[str, AcceleratorSpec]) -> int:
+def _chunk(space: Space, bases: dict[str, AcceleratorSpec]) -> int:
     """Points of a part; one that is scheduled by itself takes as long as hundreds in bulk."""
     if space.sampler == "search":
         return space.search.batch
-    alone = any(len(base.engines) > 1 for base in bases.values())
-    few = any(scheme(name).levels for name in _named(space, axes, "scheme"))
-    return _SMALL_CHUNK if alone or few else _CHUNK
+    return _CHUNK if all(ours_alone(base) for base in bases.values()) else _SMALL_CHUNK
 
 
 def _named(space: Space, axes: Axes, what: str) -> list[str]:

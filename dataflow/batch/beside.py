@@ -6,12 +6,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..integers import ceil_div
-from ..jit import inlined, kernel
+from ..jit import bare, inlined
 from ..problem import RATE, MemoryMachine
 from .points import lanes_of, memory_of
 from .step import Step
 
-__all__ = ["update_cycles", "vector_cycles"]
+__all__ = ["update_bytes", "update_cycles", "vector_cycles", "vector_work"]
+
+
+@inlined
+def _written(step: Step, first: int, last: int, engine: NDArray[np.int64]) -> int:
+    """Bytes of the forms that somebody reads where products stand, `packing.with_forms`; of those that are not placed
+    yet, none."""
+    size = 0
+    for n in range(first, last):
+        read = False
+        for i in range(step.forms[n, 1], step.forms[n, 2]):
+            read |= engine[step.readers[i, 0]] == step.readers[i, 1]
+        if read:
+            size += step.forms[n, 0]
+    return int(size)
+
+
+@inlined
+def update_bytes(step: Step, update: int, engine: NDArray[np.int64]) -> int:
+    """DRAM bytes of an update; ``engine``, int64 [places]: where products stand, 0 on the STCE, 1 on the XNOR engine,
+    -1 where nobody knows, of which it is the least that it can be."""
+    return int(step.updates[update, 2]) + _written(step, step.updates[update, 7], step.updates[update, 8], engine)
+
+
+@inlined
+def vector_work(step: Step, vector: int, engine: NDArray[np.int64]) -> tuple[int, int, int]:
+    """Elements of vector work, its DRAM bytes and those read; ``engine``, int64 [places]: as of `update_bytes`."""
+    row = step.vectors[vector]
+    edge = row[5] >= 0 and engine[row[5]] != 0
+    elements, size, read = (0, row[6], row[7]) if edge else (row[0], row[1], row[3])
+    return int(elements), int(size) + _written(step, row[8], row[9], engine), int(read)
 
 
 @inlined
@@ -38,26 +68,30 @@ def _copies_cycles(y: MemoryMachine, wuve_lanes: int, depth: int, pattern: NDArr
     return int(depth + fill + (tiles - 1) * max(fill, reduce) + reduce + tail)
 
 
-@kernel
-def update_cycles(step: Step, v: NDArray[np.int64], depth: int, cycles: NDArray[np.int64]) -> None:
-    """`beside.update_cost` of every update in cycles, int64 [updates], on a machine, int64 [21]; ``depth``: of the
-    pipeline."""
+@bare
+def update_cycles(
+    step: Step, v: NDArray[np.int64], depth: int, engine: NDArray[np.int64], cycles: NDArray[np.int64]
+) -> None:
+    """`beside.update_cost` of every update in cycles, int64 [updates], on a machine, int64 [28]; ``depth``: of the
+    pipeline; ``engine``: as of `update_bytes`."""
     y, lanes = memory_of(v), lanes_of(v)[0]
     for n in range(len(step.updates)):
-        elements, trips, size, begin, end = step.updates[n, :5]
+        elements, trips, begin, end = step.updates[n, 0], step.updates[n, 1], step.updates[n, 3], step.updates[n, 4]
+        size = update_bytes(step, n, engine)
         sore = 0
         for i in range(begin, end):
             sore += _copies_cycles(y, lanes, depth, step.patterns[i])
         cycles[n] = max(sore, (ceil_div(elements, lanes) + depth) * trips, ceil_div(size * RATE, y.rate))
 
 
-@kernel
-def vector_cycles(step: Step, v: NDArray[np.int64]) -> tuple[int, int]:
-    """Cycles and DRAM bytes of all vector work on a machine, int64 [21]."""
+@bare
+def vector_cycles(step: Step, v: NDArray[np.int64], engine: NDArray[np.int64]) -> tuple[int, int]:
+    """Cycles and DRAM bytes of all vector work on a machine, int64 [28]; ``engine``: as of `update_bytes`."""
     y, lanes = memory_of(v), lanes_of(v)[1]
     cycles = moved = 0
     for n in range(len(step.vectors)):
-        elements, size, times = step.vectors[n, :3]
+        elements, size, _ = vector_work(step, n, engine)
+        times = step.vectors[n, 2]
         cycles += times * max(ceil_div(elements, lanes), ceil_div(size * RATE, y.rate))
         moved += times * size
     return cycles, moved

@@ -11,18 +11,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from ...workloads.errors import InputError, nearest
 from ..accelerator import AcceleratorSpec
-from ..operand import INDEX_BITS, OPERAND_FORMATS
+from ..operand import BYTE, INDEX_BITS, OPERAND_FORMATS
 from ..problem import RATE
 from ..ranges import FieldRule, Range, field_rules
-from .points import COLUMN, Points, points_of
+from .points import COLUMN, XNOR, Points, points_of
 
 __all__ = ["points_from_columns"]
 
 _RULES = {
     rule.path: rule
     for rule in field_rules(AcceleratorSpec)
-    # An engine or a unit that a machine may do without.
-    if not rule.table
+    # A unit that a machine may do without has no part in a step.
+    if rule.table in ("", "xnor")
 }
 _AS_THEY_ARE = {
     "R": "array.rows",
@@ -39,10 +39,11 @@ _AS_THEY_ARE = {
     "wuve_lanes": "wuve.lanes",
     "vector_lanes": "vector.lanes",
 }
+_OF_XNOR = {name: name.replace("_", ".", 1) for name in XNOR}
 _HALVES = {"west_half": "buffers.w2e_bytes", "north_half": "buffers.n2s_bytes", "out_half": "buffers.output_bytes"}
 _OF_RATE = ("dram.bytes_per_second", "dram.efficiency_percent", "clock_hz")
 _MADE = {"word_bits", "sum_bits", "index_bits", "rate", "sore_network"}
-if COLUMN.keys() != _AS_THEY_ARE.keys() | _HALVES.keys() | _MADE:
+if COLUMN.keys() != _AS_THEY_ARE.keys() | _OF_XNOR.keys() | _HALVES.keys() | _MADE:
     raise TypeError(f"a point is {list(COLUMN)}, not what columns are made into")
 
 
@@ -54,7 +55,7 @@ def points_from_columns(base: AcceleratorSpec, columns: Mapping[str, ArrayLike])
     machine that cannot be.
     """
     points_of([base])
-    given = _columns(columns)
+    given = _columns(base, columns)
     points = len(next(iter(given.values())))
     _require(base, given, points)
 
@@ -62,7 +63,7 @@ def points_from_columns(base: AcceleratorSpec, columns: Mapping[str, ArrayLike])
         return given[path] if path in given else np.full(points, _value(base, path))
 
     rows = np.empty((points, len(COLUMN)), np.int64)
-    for name, path in _AS_THEY_ARE.items():
+    for name, path in (_AS_THEY_ARE | _OF_XNOR).items():
         rows[:, COLUMN[name]] = column(path)
     for name, path in _HALVES.items():
         rows[:, COLUMN[name]] = column(path) // 2
@@ -76,15 +77,17 @@ def points_from_columns(base: AcceleratorSpec, columns: Mapping[str, ArrayLike])
     # Of a memory that is too slow to be timed a point knows nothing.
     for name in (*_HALVES, "sore_network"):
         rows[rows[:, COLUMN["rate"]] == 0, COLUMN[name]] = 0
-    family, first = _families(of * 2 + column("wuve.pregenerate"))
+    bits = rows[:, COLUMN["xnor_word_bits"]]
+    family, first = _families((of * 2 + column("wuve.pregenerate")) * (1 + bits.max()) + bits)
     return Points(rows, family, tuple(_machine(base, given, int(i)) for i in first))
 
 
-def _columns(columns: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
+def _columns(base: AcceleratorSpec, columns: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
     """Columns as arrays of one length and of the kind of their fields."""
+    known = [path for path, rule in _RULES.items() if not rule.table or getattr(base, rule.table) is not None]
     for path in columns:
-        if path not in _RULES:
-            raise InputError(f"machines by columns have no field {path!r}: {nearest(path, _RULES)}")
+        if path not in known:
+            raise InputError(f"machines by columns of {base.name!r} have no field {path!r}: {nearest(path, known)}")
     given = {path: np.asarray(values) for path, values in columns.items()}
     sizes = {path: values.shape for path, values in given.items()}
     if not sizes or len(set(sizes.values())) > 1 or any(len(shape) != 1 or shape[0] == 0 for shape in sizes.values()):
@@ -118,6 +121,8 @@ def _require(base: AcceleratorSpec, given: dict[str, NDArray[Any]], points: int)
                 pass
     held, group = (given.get(f"pe.{name}", getattr(base.pe, name)) for name in ("dense_words", "max_group"))
     wrong |= np.asarray(held) < np.asarray(group)
+    if "xnor.word_bits" in given:
+        wrong |= given["xnor.word_bits"] % BYTE != 0
     if wrong.any():
         i = int(np.argmax(wrong))
         _machine(base, given, i)
@@ -126,7 +131,9 @@ def _require(base: AcceleratorSpec, given: dict[str, NDArray[Any]], points: int)
 
 def _value(spec: AcceleratorSpec, path: str) -> object:
     part, _, name = path.partition(".")
-    return getattr(getattr(spec, part), name) if name else getattr(spec, part)
+    own = getattr(spec, part)
+    # Of a table that the machine does without, as a point has it.
+    return 0 if own is None and _RULES[path].table else getattr(own, name) if name else own
 
 
 def _machine(base: AcceleratorSpec, given: dict[str, NDArray[Any]], i: int) -> AcceleratorSpec:

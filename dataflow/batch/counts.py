@@ -6,13 +6,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import inlined, kernel
+from ..jit import bare, inlined
 from ..macro_tiles import Tile
 from ..prices import FREE
 from ..problem import MemoryMachine, Problem, pairs
 from ..stce.cost import Form, cost_of
 from ..stce.pace import ArrayMachine
 from .amounts import COUNTED
+from .beside import update_bytes, vector_work
 from .step import Step
 
 __all__ = ["count_product", "count_update", "count_vector"]
@@ -40,12 +41,12 @@ def _compares(keep: int, group: int, network: int) -> int:
     return _comparators(group) + _comparators(keep) if network else group * keep
 
 
-@kernel
+@bare
 def count_product(
     p: Problem, x: ArrayMachine, y: MemoryMachine, form: Form, tile: Tile, counts: NDArray[np.int64]
 ) -> None:
-    """What a product does under a mapping that fits: `stce/engine.py:Stce.counted`, and its cycles that compute;
-    ``counts``: int64 [counted]."""
+    """What a product does under a mapping that fits: `Stce.counted` or `Xnor.counted`, whose macs are pairs of words
+    here, and its cycles that compute; ``counts``: int64 [counted]."""
     cost = cost_of(p, x, y, form, tile, FREE)
     all_, moved, results = cost.op.totals, cost.moved, p.groups * p.rows * p.cols
     counts[:] = 0
@@ -60,19 +61,21 @@ def count_product(
     counts[_COMPUTE] = cost.compute
 
 
-@kernel
-def count_update(step: Step, update: int, y: MemoryMachine, counts: NDArray[np.int64]) -> None:
-    """What an update does, `beside.update_cost`, into int64 [counted]."""
+@bare
+def count_update(
+    step: Step, update: int, y: MemoryMachine, engine: NDArray[np.int64], counts: NDArray[np.int64]
+) -> None:
+    """What an update does, `beside.update_cost`, into int64 [counted]; ``engine``: as of `beside.update_bytes`."""
     counts[:] = 0
-    elements, size, read = step.updates[update, 0], step.updates[update, 2], step.updates[update, 5]
+    elements, size, read = step.updates[update, 0], update_bytes(step, update, engine), step.updates[update, 5]
     counts[_UPDATES], counts[_READ], counts[_WRITE] = elements, read, size - read
     for n in range(step.updates[update, 3], step.updates[update, 4]):
         counts[_COMPARES] += step.patterns[n, 4] * _compares(step.patterns[n, 0], step.patterns[n, 1], y.sore_network)
 
 
-@kernel
-def count_vector(step: Step, vector: int, counts: NDArray[np.int64]) -> None:
-    """What vector work does, `beside.vector_cost`, into int64 [counted]."""
+@bare
+def count_vector(step: Step, vector: int, engine: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+    """What vector work does, `beside.vector_cost`, into int64 [counted]; ``engine``: as of `beside.update_bytes`."""
     counts[:] = 0
-    elements, size, read = step.vectors[vector, 0], step.vectors[vector, 1], step.vectors[vector, 3]
+    elements, size, read = vector_work(step, vector, engine)
     counts[_ELEMENTS], counts[_READ], counts[_WRITE] = elements, read, size - read

@@ -13,19 +13,20 @@ from ...workloads.errors import InputError
 from ...workloads.step import Workload
 from ...workloads.update_rule import UpdateRule
 from ..accelerator import AcceleratorSpec
-from ..actions import LEDGER
 from ..engine_time import wuve_latency
 from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG
 from ..objective import Objective
 from ..stce.search import CYCLES, EDP, ENERGY, THRIFT
 from ..stce.space import FREE_SPACE
 from ..stce.spec import PESpec
-from .amounts import COUNTED, amounts_of
+from .amounts import ACTIONS, COUNTED, amounts_of
 from .bound import LEFT_OUT
-from .kernels import PATTERN, TOO_MANY, TOO_SLOW, evaluate_rows
+from .kernels import evaluate_rows
 from .memory import Asked
-from .points import COLUMN, Points, PricesOf, points_of
+from .placed import PATTERN, TOO_MANY, TOO_SLOW, UNPRICED
+from .points import COLUMN, Points, PricesOf, alike_together, points_of
 from .step import Step, step_of
+from .xnor import engines_of_rows, in_parts
 
 __all__ = ["Evaluated", "Status", "asked_of", "depths", "evaluate", "points_from", "steps_of"]
 
@@ -47,14 +48,14 @@ class Status(IntEnum):
     for. `weft.schedule` can have it."""
     LEFT_OUT = LEFT_OUT
     """Not scheduled, since by its bound another machine is better (`front.Front`)."""
-    UNPRICED = 7
+    UNPRICED = UNPRICED
     """The objective is energy or edp, and nobody can price the machine; what was asked for its prices says why."""
 
 
 class Evaluated(NamedTuple):
     """A step by machine: ``status`` int64 [points], of `Status`; ``cycles`` and ``dram_bytes`` int64 [points], of the
     whole step, 0 where it does not run; ``amounts``: if they are asked for, int64 [points, actions], how often it does
-    each action of `actions.LEDGER`, those of a chip and those of an FPGA."""
+    each action of `amounts.ACTIONS`, those of a chip and those of an FPGA."""
 
     status: NDArray[np.int64]
     cycles: NDArray[np.int64]
@@ -74,39 +75,31 @@ def evaluate(
     objective, prices(machine)))``, fallback to dense, vector work and updates included; ``amounts``: and what is done
     there, for energy. The objectives energy and edp need ``prices``, of `Points` when they are made.
 
-    A machine that the step cannot run on is a `Status`. Refused are operands of few values, and machines with an engine
-    besides the STCE.
+    A machine that the step cannot run on is a `Status`. Refused are steps with a layer both under N:M and of few values
+    and machines with an engine of others.
     """
     points, asked = points_from(machines, objective, prices), asked_of(objective)
     depth, done = depths(points, workload.rule), np.zeros((len(points), 3), np.int64)
-    acted = np.zeros((len(points), len(LEDGER) if amounts else 0), np.int64)
-    order = _alike_together(points.rows)
+    acted = np.zeros((len(points), len(ACTIONS) if amounts else 0), np.int64)
+    order = alike_together(points.rows)
     for number, step in enumerate(steps_of(workload, points, objective)):
         own = order[points.family[order] == number]
         if step is None:
             done[own, 0] = Status.UNPRICED
             continue
-        found = np.zeros((len(own), 3), np.int64)
         classes = 1 + int(step.classes[:, 0].max(initial=0)) if amounts else 0
-        totals = np.zeros((len(own), classes, len(COUNTED)), np.int64)
-        evaluate_rows(step, points.rows[own], depth[own], asked, found, totals)
-        if amounts:
-            acted[own], held = amounts_of(totals, found[:, 1], step.classes)
-            found[~held] = Status.TOO_MANY, 0, 0
-        done[own] = found
+        for some in in_parts(step, own):
+            found, rows = np.zeros((len(some), 3), np.int64), points.rows[some]
+            totals = np.zeros((len(some), classes, len(COUNTED)), np.int64)
+            engines = engines_of_rows(step, rows, np.arange(len(some)), len(COUNTED) if amounts else 0)
+            evaluate_rows(step, rows, depth[some], engines, asked, found, totals)
+            if amounts:
+                acted[some], held = amounts_of(totals, found[:, 1], step.classes)
+                found[~held] = Status.TOO_MANY, 0, 0
+            done[some] = found
     acted[done[:, 0] != Status.RUNS] = 0
     status, cycles, moved = np.ascontiguousarray(done.T)
     return Evaluated(status, cycles, moved, acted if amounts else None)
-
-
-def _alike_together(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Row numbers, int64 [points], so that machines that differ in capacities only stand together, the roomiest first:
-    their searches answer for the others."""
-    room = ("west_half", "north_half", "out_half", "accumulators", "dense_words", "weight_pairs", "max_group")
-    others = [name for name in COLUMN if name not in room and not name.endswith("lanes")]
-    others += ["sore_lanes"]
-    keys = [*(rows[:, COLUMN[name]] for name in others), *(-rows[:, COLUMN[name]] for name in room)]
-    return np.lexsort(keys[::-1])
 
 
 def points_from(

@@ -12,10 +12,11 @@ from ...workloads.errors import InputError
 from ...workloads.step import Workload
 from ..accelerator import AcceleratorSpec
 from ..objective import Objective
-from .bound import Best, bound_rows, decide_rows
+from .bound import Alike, Best, bound_rows, decide_rows
 from .evaluate import Status, asked_of, depths, points_from, steps_of
-from .points import Points, PricesOf
+from .points import SHARED, Points, PricesOf, alike_together
 from .step import Step
+from .xnor import engines_of_rows, in_parts
 
 __all__ = ["Front", "front", "lower_bounds"]
 
@@ -71,10 +72,23 @@ def front(
         if step is None:
             done[own, 0] = Status.UNPRICED
             continue
-        decide_rows(step, points.rows, depth, asked, own, bounds, costs, best, done)
+        for some in in_parts(step, own):
+            engines, alike = engines_of_rows(step, points.rows, some, 0), _alike(points.rows, some)
+            decide_rows(step, points.rows, depth, engines, asked, some, alike, bounds, costs, best, done)
     status, cycles, moved = np.ascontiguousarray(done.T)
     found = best.point[: best.size[0]]
     return Front(np.sort(found[found >= 0]), status, cycles, moved, bounds)
+
+
+def _alike(rows: NDArray[np.int64], own: NDArray[np.int64]) -> Alike:
+    """The machines ``own``, int64 [own], row numbers, by what they have in common."""
+    order = own[alike_together(rows[own])]
+    same = rows[order][:, list(SHARED)]
+    starts = np.flatnonzero(np.append(True, (same[1:] != same[:-1]).any(1)))
+    sizes = np.diff(np.append(starts, len(order)))
+    begin, end = np.zeros((2, len(rows)), np.int64)
+    begin[order], end[order] = np.repeat(starts, sizes), np.repeat(starts + sizes, sizes)
+    return Alike(order, begin, end)
 
 
 def lower_bounds(workload: Workload, machines: Iterable[AcceleratorSpec] | Points) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import inlined, kernel
+from ..jit import bare, inlined, kernel
 from ..macro_tiles import FITS, TOO_LONG, Tile, moves
 from ..prices import Prices
 from ..problem import MemoryMachine, Problem, share
@@ -81,9 +81,9 @@ def memory_for(step: Step, counted: int) -> Memory:
     )
 
 
-@kernel
+@bare
 def forget_others(memory: Memory, v: NDArray[np.int64]) -> None:
-    """Forget all unless it is of machines like ``v``, int64 [21]."""
+    """Forget all unless it is of machines like ``v``, int64 [28]."""
     alike = True
     for i in range(12):
         column = i if i < 9 else i + 3
@@ -116,7 +116,7 @@ def _room_of(v: NDArray[np.int64], i: int) -> int:
     return int(v[9 + i] if i < 3 else v[12 + i])
 
 
-@kernel
+@bare
 def _fits(p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, m: NDArray[np.int64]) -> bool:
     """Whether a machine has room for a mapping that is of the space of a larger one."""
     dataflow, keep, group, interleave = m[0], m[1], m[2], m[3]
@@ -137,7 +137,7 @@ def is_priced(objective: int) -> bool:
     return objective in (ENERGY, EDP)
 
 
-@kernel
+@bare
 def _keep(
     memory: Memory,
     problem: int,
@@ -168,7 +168,7 @@ def _keep(
     return int(slot)
 
 
-@kernel
+@bare
 def _recalled(memory: Memory, problem: int, p: Problem, v: NDArray[np.int64]) -> int:
     """The kept search that answers for a machine; -1 for none."""
     searches = memory.tally[problem, 1]
@@ -189,9 +189,9 @@ def _recalled(memory: Memory, problem: int, p: Problem, v: NDArray[np.int64]) ->
     return -1
 
 
-@kernel
+@bare
 def solved(step: Step, problem: int, v: NDArray[np.int64], asked: Asked, memory: Memory, than: Found) -> Solved:
-    """The search of a problem for a machine, int64 [21], or what is known of it; ``than``: nothing that is no better is
+    """The search of a problem for a machine, int64 [28], or what is known of it; ``than``: nothing that is no better is
     of use (`search.better_than`)."""
     p = problem_at(step.problems[problem])
     slot = _recalled(memory, problem, p, v)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..integers import ceil_div
 from ..jit import inlined, kernel
 from ..macro_tiles import (
     FITS,
@@ -35,9 +36,9 @@ from ..prices import Prices
 from ..problem import LONGEST, RATE, MemoryMachine, Problem, Share, share
 from .bounds import Bound, Once, least_bytes, least_of_rows, least_of_tile, once_of
 from .cost import energy_of, energy_pj
-from .dataflows import col_axis, demand_of, issue_of, row_axis, unit, words
+from .dataflows import col_axis, demand_of, issue_of, row_axis, tiling, unit, words
 from .pace import ArrayMachine, Tiling, Words
-from .space import FORMS, Limits, Only, branches_of, col_axes, extents, forms_of, pace, place_of
+from .space import FORMS, ROWS_AT, Limits, Only, branches_of, extents, forms_of, place_of, room_of
 
 __all__ = ["CYCLES", "EDP", "ENERGY", "NOTHING", "THRIFT", "Found", "better_than", "search", "search_both"]
 
@@ -65,6 +66,10 @@ NOTHING = Found(TOO_LARGE, np.inf, LONGEST, LONGEST, 0, 0, 0, 0, Tile(0, 0, 0, 0
 
 IMPOSSIBLE = NOTHING._replace(status=TOO_LONG)
 """Of one whose mappings that fit are all too long to be timed."""
+
+
+_FIRST = -1
+"""A place before that of every mapping."""
 
 
 class _Goal(NamedTuple):
@@ -96,7 +101,7 @@ def _key(
     return energy if objective == ENERGY else energy * units
 
 
-@kernel
+@inlined
 def _tile(
     p: Problem,
     x: ArrayMachine,
@@ -156,6 +161,8 @@ def _hopeless(goal: _Goal, y: MemoryMachine, best: Found, least: Bound, energy: 
     if max(alone, moved) >= LONGEST:
         return True
     units = least.ramp * y.rate + max(least.array * y.rate + least.ends * RATE, least.moved * RATE)
+    if goal.objective == CYCLES and units == longest:
+        return least.moved > best.moved or (least.moved == best.moved and place > best.place)
     return energy * units > best.key if goal.objective == EDP else units > longest
 
 
@@ -177,8 +184,8 @@ def _best_of_rows(
     forms: int,
     r: Axis,
     a: Words,
-    array: int,
-    cols: NDArray[np.int64],
+    of_rows: Bound,
+    room: NDArray[np.int64],
     held: int,
     streamed: int,
     place: int,
@@ -187,27 +194,33 @@ def _best_of_rows(
     """The better of ``best`` and of the mappings with these row tiles; of the columns so many fit resident, and
     streamed."""
     too_long = 0
-    for j in range(max(held, streamed) - 1, -1, -1):
-        c = Axis(cols[j, 0], cols[j, 1], cols[j, 2], cols[j, 3], cols[j, 4])
-        can_stream = j < streamed and demand_of(x, t, r, c).streams
-        for form in range(forms_of(q, r, c) if forms < 0 else len(FORMS)):
-            resident, rows_slow, compact = FORMS[form]
-            if not forms >> form & 1 or (j >= held if resident else not can_stream):
+    for form in range(forms_of(q, r.tiles, room[0, 1]) if forms < 0 else len(FORMS)):
+        if not forms >> form & 1:
+            continue
+        resident, rows_slow, compact = FORMS[form]
+        for j in range((held if resident else streamed) - 1, -1, -1):
+            # But for what the array makes of a tile, which no bound asks.
+            c = Axis(room[j, 1], room[j, 0], room[j, 2], 0, 0)
+            if forms < 0 and form >= forms_of(q, r.tiles, c.tiles):
                 continue
             tile = Tile(r.full, c.full, resident, rows_slow, compact)
-            least = least_of_tile(p, x, t, q, of, array, r, c, tile)
+            least = least_of_tile(p, x, t, q, of, of_rows.array, r, c, tile)
             own, energy = place + place_of(0, 0, j, form), 0.0
             if _priced(goal):
                 reductions = 1 if compact == MEMORY else passes(r, c, tile)[1]
                 energy = _least_energy(p, q, a, reductions, least.moved, goal)
             if _hopeless(goal, y, best, least, energy, own):
+                # Narrower columns move no fewer bytes, once there are several tiles of them.
+                more = Bound(least.array, of_rows.ramp, 0, least.moved)
+                if c.tiles > 1 and _hopeless(goal, y, best, more, energy, _FIRST):
+                    break
                 continue
-            best, longer = _tile(p, x, y, t, q, goal, r, c, tile, own, best)
+            best, longer = _tile(p, x, y, t, q, goal, r, col_axis(x, t, p.cols, c.full), tile, own, best)
             too_long |= longer
     return best, too_long
 
 
-@kernel
+@inlined
 def _best_tiles(
     p: Problem,
     x: ArrayMachine,
@@ -217,42 +230,49 @@ def _best_tiles(
     of: Once,
     ramp: int,
     goal: _Goal,
-    only: Only,
+    forms: int,
+    asked_rows: int,
+    asked_cols: int,
     branch: int,
+    room: NDArray[np.int64],
     best: Found,
 ) -> tuple[Found, int]:
     """Best of ``best`` and of the mappings at one pace; whether one was too long to be timed."""
     too_long = 0
     high, wide = unit(t.dataflow, x, t.interleave)
-    rows = extents(only.rows, high, p.rows)
-    cols = col_axes(p, x, t, extents(only.cols, wide, p.cols))
+    highs = extents(room, ROWS_AT, asked_rows, high, p.rows)
+    wides = extents(room, 0, asked_cols, wide, p.cols)
+    for j in range(wides):
+        room[j, 1] = ceil_div(p.cols, room[j, 0])
+        room[j, 2] = p.cols - (room[j, 1] - 1) * room[j, 0]
     col_work = col_axis(x, t, p.cols, p.cols).work
     one, two = Axis(1, 1, 1, 1, 1), Axis(1, 1, 1, 2, 2)
     bits = demand_of(x, t, one, one).result_bits
     one_tile = not demand_of(x, t, two, two).streams
-    fits_north = len(cols)
-    while fits_north and cols[fits_north - 1, 1] * min(q.held_col, q.held_col_cut) > y.north_half:
+    fits_north = wides
+    while fits_north and room[fits_north - 1, 0] * min(q.held_col, q.held_col_cut) > y.north_half:
         fits_north -= 1
+    may_stream = wides
+    while one_tile and may_stream and room[may_stream - 1, 0] > wide:
+        may_stream -= 1
     fits_out = 0
     # From the widest down: the first that fits moves the fewest bytes, which rules out most of the others.
-    for i in range(len(rows) - 1, -1, -1):
-        high_now = rows[i]
-        while fits_out < len(cols) and high_now * cols[fits_out, 1] * bits <= y.out_half * BYTE:
+    for i in range(highs - 1, -1, -1):
+        high_now = room[i, ROWS_AT]
+        while fits_out < wides and high_now * room[fits_out, 0] * bits <= y.out_half * BYTE:
             fits_out += 1
         held = min(fits_out, fits_north) if high_now * q.row <= y.west_half else 0
-        streamed = 0 if one_tile and high_now > high else fits_out
+        streamed = 0 if one_tile and high_now > high else min(fits_out, may_stream)
         if max(held, streamed) == 0:
             continue
         r = row_axis(x, t, p.rows, high_now)
-        over, ends = cols[max(held, streamed) - 1, 0], 0 if streamed else high_now * q.row
+        over, ends = room[max(held, streamed) - 1, 1], 0 if streamed else high_now * q.row
         least = least_of_rows(p, x, t, q, of, ramp, r, col_work, over, ends)
         a = words(p, x, t, high_now) if _priced(goal) else Words(0, 0, 0)
         place = place_of(branch, i, 0, 0)
         if _hopeless(goal, y, best, least, _least_energy(p, q, a, 1, least.moved, goal), place):
             continue
-        best, longer = _best_of_rows(
-            p, x, y, t, q, of, goal, only.forms, r, a, least.array, cols, held, streamed, place, best
-        )
+        best, longer = _best_of_rows(p, x, y, t, q, of, goal, forms, r, a, least, room, held, streamed, place, best)
         too_long |= longer
     return best, too_long
 
@@ -267,13 +287,14 @@ def _scan(
     if len(branches) == 0:
         return best
     q = share(p)
-    of = once_of(p, q)
+    of, room = once_of(p, q), room_of(only)
+    highs, wides, energies = len(only.rows), len(only.cols), np.empty(len(branches) if _priced(goal) else 0)
     moved = least_bytes(of, (False, False, False), 1, 1)
-    energies = np.zeros(len(branches))
     for b in range(len(branches)):
         if _priced(goal):
             # The whole height at once reads the fewest words.
-            a = words(p, x, pace(p, x, branches[b]), p.rows)
+            dataflow, keep, group, interleave = branches[b, 0], branches[b, 1], branches[b, 2], branches[b, 3]
+            a = words(p, x, tiling(dataflow, x, keep, group, interleave, p.rows, p.k, p.run), p.rows)
             energies[b] = _least_energy(p, q, a, 1, moved, goal)
             if energies[b] < energies[nearest]:
                 nearest = b
@@ -284,10 +305,12 @@ def _scan(
         b = nearest if turn < 0 else turn
         if turn == nearest:
             continue
-        array, ramp = branches[b, 4], branches[b, 5]
-        if _hopeless(goal, y, best, Bound(array, ramp, 0, moved), energies[b], place_of(b, 0, 0, 0)):
+        least, energy = Bound(branches[b, 4], branches[b, 5], 0, moved), energies[b] if _priced(goal) else 0.0
+        if _hopeless(goal, y, best, least, energy, place_of(b, 0, 0, 0)):
             continue
-        best, longer = _best_tiles(p, x, y, pace(p, x, branches[b]), q, of, ramp, goal, only, b, best)
+        dataflow, keep, group, interleave = branches[b, 0], branches[b, 1], branches[b, 2], branches[b, 3]
+        t = tiling(dataflow, x, keep, group, interleave, p.rows, p.k, p.run)
+        best, longer = _best_tiles(p, x, y, t, q, of, least.ramp, goal, only.forms, highs, wides, b, room, best)
         too_long |= longer
     if best.status == FITS or not too_long:
         return best

@@ -20,23 +20,23 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit import kernel
-from ..macro_tiles import BUFFER, MEMORY, REMADE, Axis
+from ..jit import inlined, kernel
+from ..macro_tiles import BUFFER, MEMORY, REMADE
 from ..problem import Problem, Share
-from .dataflows import PACES, col_axis, least_issue, least_ramp, registers, tiling, widest
-from .pace import ArrayMachine, Tiling
+from .dataflows import PACES, least_issue, least_ramp, registers, tiling, widest
+from .pace import ArrayMachine
 
 __all__ = [
     "FORMS",
     "FREE_SPACE",
+    "ROWS_AT",
     "Limits",
     "Only",
     "branches_of",
-    "col_axes",
     "extents",
     "forms_of",
-    "pace",
     "place_of",
+    "room_of",
 ]
 
 
@@ -67,36 +67,53 @@ _DATAFLOWS = len(PACES)
 FREE_SPACE = Only(sum(pace.searched << number for number, pace in enumerate(PACES)), _ANY, _ANY, _ANY, _ANY, -1)
 
 
+_MOST_EXTENTS = 130
+"""That 64 bits have."""
+ROWS_AT = 3
+"""Column of a `room_of` in which the extents of rows are; before it there is what `extents` of columns need."""
+
+
 @kernel
-def extents(asked: NDArray[np.int64], unit: int, size: int) -> NDArray[np.int64]:
-    """Tile extents, int64 [extents]: those ``asked`` for; without any 1, 2, 3, 4, 6, 8, 12, ... units while below
-    ``size``, then ``size``."""
-    if len(asked):
+def room_of(only: Only) -> NDArray[np.int64]:
+    """Room for the extents of columns, their tiles, what is left for the last, and the extents of rows, int64 [extents,
+    4]."""
+    room = np.empty((max(_MOST_EXTENTS, len(only.rows), len(only.cols)), 4), np.int64)
+    for i in range(len(only.cols)):
+        room[i, 0] = only.cols[i]
+    for i in range(len(only.rows)):
+        room[i, ROWS_AT] = only.rows[i]
+    return room
+
+
+@inlined
+def extents(room: NDArray[np.int64], column: int, asked: int, unit: int, size: int) -> int:
+    """Tile extents, into a column of ``room``, int64 [extents, 4], and how many: those ``asked`` for and there already;
+    without any 1, 2, 3, 4, 6, 8, 12, ... units while below ``size``, then ``size``."""
+    if asked:
         return asked
-    found = np.empty(130, np.int64)
     n, power = 0, 1
     while power * unit < size:
-        found[n] = power * unit
+        room[n, column] = power * unit
         n += 1
         if power > 1 and power * 3 // 2 * unit < size:
-            found[n] = power * 3 // 2 * unit
+            room[n, column] = power * 3 // 2 * unit
             n += 1
         power *= 2
-    found[n] = size
-    return found[: n + 1]
+    room[n, column] = size
+    return n + 1
 
 
 @kernel
 def _allows(values: NDArray[np.int64], value: int) -> bool:
-    return len(values) == 0 or bool(np.any(values == value))
+    return bool(np.any(values == value))
 
 
-@kernel
-def forms_of(q: Share, r: Axis, c: Axis) -> int:
+@inlined
+def forms_of(q: Share, row_tiles: int, col_tiles: int) -> int:
     """How many of `FORMS` are tried: keeping a compact copy is worth a try where it is used again."""
-    if not q.sore_groups or r.tiles == 1:
+    if not q.sore_groups or row_tiles == 1:
         return 3
-    return 6 if c.tiles > 1 else 5
+    return 6 if col_tiles > 1 else 5
 
 
 FORMS = (
@@ -119,16 +136,12 @@ _BRANCH, _ROW, _COL = 44, 24, 4
 
 
 @kernel
-def pace(p: Problem, x: ArrayMachine, branch: NDArray[np.int64]) -> Tiling:
-    """The pace of a branch, int64 [6], as `branches_of` has it."""
-    return tiling(branch[0], x, branch[1], branch[2], branch[3], p.rows, p.k, p.run)
-
-
-@kernel
 def branches_of(p: Problem, x: ArrayMachine, limits: Limits, only: Only) -> NDArray[np.int64]:
     """Every branch that the registers hold, int64 [branches, 6]: dataflow, keep, group, interleave, and the cycles that
     the array takes at least, in all and beyond its macro-tiles."""
-    most = 65 if len(only.held) else 8
+    # Asked once: a kernel counts the references of an array whenever it looks at one.
+    any_held, any_interleave = len(only.held) == 0, len(only.interleaves) == 0
+    most = 8 if any_held else 65
     found = np.empty((_DATAFLOWS * most * limits.accumulators, 6), np.int64)
     n = 0
     for number in range(_DATAFLOWS):
@@ -136,34 +149,25 @@ def branches_of(p: Problem, x: ArrayMachine, limits: Limits, only: Only) -> NDAr
         held = 1
         while held <= widest_group:
             keep, group = (p.keep, p.group) if p.keep else (held, held)
-            held += held if len(only.held) == 0 else 1
+            held += held if any_held else 1
             pairs = registers(number, keep, group, 1).pairs
-            unasked = not only.dataflows >> number & 1 or (pairs > 0 and not p.keep and not _allows(only.held, keep))
-            if unasked or pairs > limits.weight_pairs:
+            if not only.dataflows >> number & 1 or pairs > limits.weight_pairs:
+                continue
+            if not any_held and pairs > 0 and not p.keep and not _allows(only.held, keep):
                 continue
             for interleave in range(1, limits.accumulators + 1):
                 if registers(number, keep, group, interleave).dense_words > limits.dense_words:
                     break
-                if _allows(only.interleaves, interleave):
+                if any_interleave or _allows(only.interleaves, interleave):
                     found[n, 0], found[n, 1], found[n, 2], found[n, 3] = number, keep, group, interleave
-                    t = pace(p, x, found[n])
+                    t = tiling(number, x, keep, group, interleave, p.rows, p.k, p.run)
                     found[n, 4] = p.groups * least_issue(x, t, p.rows, p.cols)
                     found[n, 5] = least_ramp(x, t)
                     n += 1
     return found[:n]
 
 
-@kernel
-def col_axes(p: Problem, x: ArrayMachine, t: Tiling, cols: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The axes of those extents, int64 [extents, 5]."""
-    found = np.empty((len(cols), 5), np.int64)
-    for j in range(len(cols)):
-        c = col_axis(x, t, p.cols, cols[j])
-        found[j, 0], found[j, 1], found[j, 2], found[j, 3], found[j, 4] = c.tiles, c.full, c.last, c.work, c.work_last
-    return found
-
-
-@kernel
+@inlined
 def place_of(branch: int, row: int, col: int, form: int) -> int:
     """Where a mapping stands in the order of the space, by the numbers of its parts."""
     return (branch << _BRANCH) + (row << _ROW) + (col << _COL) + form

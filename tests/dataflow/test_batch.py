@@ -13,25 +13,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weft.dataflow import engines
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, DramSpec, SoreSpec, VectorSpec, WuveSpec
 from weft.dataflow.batch.columns import points_from_columns
 from weft.dataflow.batch.evaluate import Evaluated, Status, evaluate
-from weft.dataflow.batch.front import front
+from weft.dataflow.batch.front import front, lower_bounds
 from weft.dataflow.batch.points import points_of
 from weft.dataflow.config_io import load_spec
+from weft.dataflow.engines import engines_of
 from weft.dataflow.schedule import schedule
+from weft.dataflow.stce.engine import Stce
 from weft.dataflow.stce.spec import ArraySpec, PESpec
+from weft.dataflow.xnor.spec import XnorSpec
 from weft.simulator.step import simulate
 from weft.workloads.errors import InputError
+from weft.workloads.levels import Levels
 from weft.workloads.models import zoo
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import Workload
+from weft.workloads.step import MatrixOp, Op, UpdateOp, VectorOp, Workload
 from weft.workloads.trace import trace_step
 from weft.workloads.update_rule import UPDATE_RULES
 
 from ..examples_drawn import examples
-from .problems import step_of_layers
+from .problems import step_of_layers, with_levels
 
 SAT = load_spec("sat-vcu1525")
 LARGE = (
@@ -92,6 +97,70 @@ def layers(draw: st.DrawFn) -> Workload:
     return dense if scheme == "dense" else annotate(dense, scheme, pattern)
 
 
+def two_engines(draw: Random) -> AcceleratorSpec:
+    """Machines of every proportion, most of them with an XNOR engine."""
+    spec, power = machine(draw), draw.randint
+    if draw.random() < 0.2:
+        return spec
+    own = XnorSpec(
+        rows=power(1, 32),
+        cols=power(1, 32),
+        word_bits=draw.choice((8, 16, 64, 128)),
+        accumulators=power(1, 16),
+        dense_words=power(1, 16),
+        weight_words=power(1, 8),
+        popcount_latency=power(1, 4),
+    )
+    return replace(spec, xnor=own)
+
+
+TWO_ENGINES = st.randoms(use_true_random=False).map(two_engines)
+FEW_SCHEMES = st.sampled_from(("xnor", "bireal", "bitnet", "integer"))
+
+
+@st.composite
+def few_layers(draw: st.DrawFn) -> Workload:
+    """Steps of a few linear layers under a scheme of few values, which leaves the first and the last alone."""
+    sizes = draw(st.lists(SIZES, min_size=1, max_size=3))
+    dense = step_of_layers((8, 8, 8), *sizes, (8, 8, 8), optimizer=draw(st.sampled_from(tuple(UPDATE_RULES))))
+    return annotate(dense, draw(FEW_SCHEMES), None)
+
+
+@st.composite
+def levels_anywhere(draw: st.DrawFn) -> Workload:
+    """Products of any levels, whose copies updates write and vector work packs for some of them or for all, scaled at
+    an edge or not."""
+    step = step_of_layers(*draw(st.lists(SIZES, min_size=1, max_size=3)))
+    few, ops = st.none() | st.sampled_from(list(Levels)), list[Op]()
+    results = st.sampled_from((("float32", None), ("int32", None), ("float32", Levels.BINARY)))
+    for op in step.matrix_ops:
+        made = with_levels(op, draw(few), draw(few), draw(results))
+        ops.append(made)
+        edge, packs = draw(st.booleans()), made.packed_operands if draw(st.booleans()) else ()
+        size = 4 * made.c.elements
+        ops.append(
+            VectorOp(
+                name=op.name,
+                op="aten.mul",
+                pass_=op.pass_,
+                dtype="float32",
+                elements=made.c.elements,
+                read_bytes=size,
+                write_bytes=size,
+                parameter=draw(st.sampled_from((op.parameter, None))),
+                packs=packs,
+                wide_read=draw(st.sampled_from((0, 400))),
+                edge=edge,
+            )
+        )
+    for update in step.ops:
+        if isinstance(update, UpdateOp):
+            readers = [op for op in ops if isinstance(op, MatrixOp) and op.parameter == update.name]
+            copies = dict.fromkeys(op.copy for op in readers if op.copy is not None)
+            ops.append(replace(update, copies=tuple(copies), looks=draw(st.integers(0, 2))))
+    return replace(step, ops=tuple(ops))
+
+
 def one_by_one(step: Workload, specs: Sequence[AcceleratorSpec], objective: str) -> list[tuple[bool, int, int]]:
     """Whether each machine runs the step, its cycles and DRAM bytes."""
     rows = []
@@ -119,6 +188,40 @@ OBJECTIVES = st.sampled_from(("cycles", "thrift"))
 @settings(max_examples=examples(600), deadline=None)
 def test_is_the_schedule_of_each_machine(step, specs, objective):
     assert as_rows(evaluate(step, specs, objective)) == one_by_one(step, specs, objective)
+
+
+@given(
+    step=few_layers() | levels_anywhere() | layers(),
+    specs=st.lists(TWO_ENGINES, min_size=1, max_size=4),
+    objective=OBJECTIVES,
+)
+@settings(max_examples=examples(400), deadline=None)
+def test_is_the_schedule_of_each_machine_with_two_engines(step, specs, objective):
+    assert as_rows(evaluate(step, specs, objective)) == one_by_one(step, specs, objective)
+
+
+@given(step=few_layers() | levels_anywhere(), base=TWO_ENGINES, draw=st.randoms(use_true_random=False))
+@settings(max_examples=examples(90), deadline=None)
+def test_machines_share_the_searches_of_either_engine(step, base, draw):
+    """A grid: what varies is of the one, of the other, or the memory of both."""
+    specs = [with_room(base, draw) for _ in range(4)]
+    engines = [None, *(two_engines(draw).xnor for _ in range(3))]
+    specs = [replace(spec, xnor=own) for spec in specs for own in engines]
+
+    assert as_rows(evaluate(step, specs, "thrift")) == one_by_one(step, specs, "thrift")
+
+
+@pytest.mark.parametrize("scheme", ["bireal", "bitnet", "dense"])
+def test_is_the_schedule_of_presets_with_two_engines(scheme):
+    """Some of whose products run on either engine."""
+    step = trace_step(zoo.source("resnet9"), batch=4)
+    step = step if scheme == "dense" else annotate(step, scheme, None)
+    bases = [load_spec("bnn-vu9p"), load_spec("bnn-ecp5")]
+    specs = [*bases, *(replace(spec, xnor=replace(spec.xnor, rows=1, cols=n)) for spec in bases for n in (1, 2))]
+
+    assert as_rows(evaluate(step, specs, "cycles")) == one_by_one(step, specs, "cycles")
+    on = [{placement.engine for placement in schedule(step, spec).placements if placement} for spec in specs]
+    assert {"STCE"} in on if scheme == "dense" else {"STCE", "XNOR"} in on
 
 
 @pytest.mark.parametrize("objective", ["cycles", "thrift"])
@@ -265,6 +368,21 @@ def test_a_front_is_that_of_brute_force(step, specs, objective, twice):
     check_front(step, specs * 2 if twice else specs, objective)
 
 
+@given(step=few_layers() | levels_anywhere(), specs=st.lists(TWO_ENGINES, min_size=1, max_size=12))
+@settings(max_examples=examples(100), deadline=None)
+def test_a_front_of_machines_with_two_engines_is_that_of_brute_force(step, specs):
+    check_front(step, specs, "cycles")
+
+
+@given(step=few_layers() | levels_anywhere() | layers(), specs=st.lists(TWO_ENGINES, min_size=1, max_size=6))
+@settings(max_examples=examples(100), deadline=None)
+def test_no_machine_with_two_engines_is_faster_than_its_bound(step, specs):
+    found, bounds = evaluate(step, specs, "cycles"), lower_bounds(step, specs)
+
+    runs = found.status == Status.RUNS
+    assert (bounds[runs] > 0).all() and (bounds[runs] <= found.cycles[runs]).all()
+
+
 def test_most_machines_are_left_out_of_a_front():
     left = check_front(
         workload(("resnet9", 4, "bdwp", "2:8")), [machine(Random(seed)) for seed in range(150)], "cycles"
@@ -314,8 +432,6 @@ def test_cycles_beyond_64_bits_are_a_status():
 def test_what_is_refused():
     step = workload(("resnet9", 4, "bdwp", "2:8"))
 
-    with pytest.raises(InputError, match=r"bnn-vu9p.*STCE, XNOR.*weft.schedule"):
-        evaluate(step, [SAT, load_spec("bnn-vu9p")])
     with pytest.raises(InputError, match=r"objective energy needs the energy.*prices"):
         evaluate(step, [SAT], "energy")
     with pytest.raises(InputError, match="no machines"):
@@ -326,11 +442,23 @@ def test_what_is_refused():
         front(step, [SAT], [[float("nan")]])
 
 
-def test_operands_of_few_values_are_refused():
-    step = annotate(trace_step(zoo.source("resnet9"), batch=1), "xnor", None)
+def test_a_layer_both_under_nm_and_of_few_values_is_refused():
+    step = annotate(step_of_layers((16, 16, 16)), "bdwp", NMPattern.parse("2:8"))
+    ops = [
+        with_levels(op, Levels.BINARY, Levels.BINARY, ("float32", None)) if op.pass_ == "WU" else op for op in step.ops
+    ]
 
-    with pytest.raises(InputError, match=r"few values.*weft.schedule"):
-        evaluate(step, [SAT])
+    with pytest.raises(InputError, match=r"layer 'layer0.weight'.*N:M.*few values.*weft.schedule"):
+        evaluate(replace(step, ops=tuple(ops)), [SAT])
+
+
+def test_a_machine_with_an_engine_of_others_is_refused(monkeypatch):
+    monkeypatch.setattr(engines, "_OUTSIDE", {"other": lambda spec: Stce(spec, spec.engines[0])})
+    engines_of.cache_clear()
+
+    with pytest.raises(InputError, match=r"sat-vcu1525.*STCE, STCE.*weft.schedule"):
+        evaluate(step_of_layers((16, 16, 16)), [SAT])
+    engines_of.cache_clear()
 
 
 def test_points_are_taken_as_they_are():
@@ -345,6 +473,10 @@ FIELDS = (
     "pe.weight_pairs", "pe.multiply_latency", "pe.add_latency", "pe.format", "buffers.w2e_bytes", "buffers.n2s_bytes",
     "buffers.output_bytes", "sore.lanes", "sore.kind", "wuve.lanes", "wuve.pregenerate", "vector.lanes",
     "dram.bytes_per_second", "dram.efficiency_percent",
+)  # fmt: skip
+OF_XNOR = (
+    "xnor.rows", "xnor.cols", "xnor.word_bits", "xnor.accumulators", "xnor.dense_words", "xnor.weight_words",
+    "xnor.popcount_latency",
 )  # fmt: skip
 
 
@@ -367,6 +499,30 @@ def test_points_of_columns_are_those_of_descriptions(specs, clock):
     assert found.rows.tolist() == wanted.rows.tolist()
     assert found.family.tolist() == wanted.family.tolist()
     assert found.families == wanted.families
+
+
+@given(specs=st.lists(TWO_ENGINES, min_size=1, max_size=6))
+@settings(max_examples=examples(60), deadline=None)
+def test_points_of_columns_with_two_engines(specs):
+    base = replace(BASE, xnor=XnorSpec(rows=3, cols=5))
+    specs = [base, *(spec for spec in specs if spec.xnor is not None)]
+
+    found = points_from_columns(base, {path: column_of(specs, path) for path in (*FIELDS, *OF_XNOR)})
+    wanted = points_of(specs)
+
+    assert found.rows.tolist() == wanted.rows.tolist()
+    assert found.family.tolist() == wanted.family.tolist()
+    assert found.families == wanted.families
+
+
+def test_columns_of_a_machine_with_two_engines_leave_the_other_as_it_is():
+    base = load_spec("bnn-ecp5")
+
+    found = points_from_columns(base, {"array.rows": [8, 4]})
+
+    assert found.rows.tolist() == points_of([replace(base, array=replace(base.array, rows=8)), base]).rows.tolist()
+    with pytest.raises(InputError, match=r"xnor.word_bits must be whole bytes, not 12"):
+        points_from_columns(base, {"xnor.word_bits": [8, 12]})
 
 
 def test_columns_leave_the_rest_as_it_is():

@@ -8,14 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..measures import measure
 from .scales import numbers
 
 __all__ = ["Rates", "needed", "optimum"]
-
-_EARLY = ("pes", "buffer_bytes", "lut", "ff", "dsp", "bram", "uram", "accuracy", "clock_hz")
-"""Known of a machine before anything is scheduled, as are its fields."""
-_TIMED = ("cycles", "seconds", "samples_per_second", "samples_per_second_per_lut")
-"""Known from its cycles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +24,10 @@ class Rates:
 
 def needed(objective: str) -> tuple[str, ...]:
     """Columns that `optimum` asks for."""
-    if _is_early(objective):
+    m = measure(objective, "objectives")
+    if m.early:
         return (objective,)
-    return (*dict.fromkeys((objective, "cycles", "bound_cycles", *(["lut"] if objective.endswith("_lut") else []))),)
+    return (*dict.fromkeys((objective, "cycles", "bound_cycles", *([m.per] if m.per else []))),)
 
 
 def optimum(objective: str, part: Any, rates: Rates) -> NDArray[np.float64] | None:
@@ -38,9 +35,10 @@ def optimum(objective: str, part: Any, rates: Rates) -> NDArray[np.float64] | No
 
     ``part``: an Arrow table with the columns that are `needed`, and `clock_hz` and `batch` where points have them.
     """
-    if _is_early(objective):
+    m = measure(objective, "objectives")
+    if m.early:
         return numbers(part[objective])
-    if objective not in _TIMED:
+    if not (m.timed or m.per):
         return None
     cycles, bound = numbers(part["cycles"]), numbers(part["bound_cycles"])
     least = np.where(bound > 0, bound, np.where(cycles > 0, cycles, np.nan))
@@ -57,11 +55,7 @@ def optimum(objective: str, part: Any, rates: Rates) -> NDArray[np.float64] | No
     if samples is None:
         return None
     with np.errstate(all="ignore"):  # what is no number is not known
-        return samples / seconds if objective == "samples_per_second" else samples / seconds / numbers(part["lut"])
-
-
-def _is_early(objective: str) -> bool:
-    return objective in _EARLY or "." in objective
+        return samples / seconds / numbers(part[m.per]) if m.per else samples / seconds
 
 
 def _rate(part: Any, own: str, same: float | None) -> NDArray[np.float64] | float | None:

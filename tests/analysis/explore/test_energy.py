@@ -15,17 +15,30 @@ from weft.analysis.energy import energy, total_amounts
 from weft.analysis.energy_table import load_table
 from weft.analysis.explore.energy import Priced, joules
 from weft.analysis.scheduling import evaluated, scheduled
-from weft.analysis.tariff import shared_prices, tariff, tariff_key
+from weft.analysis.tariff import prices, shared_prices, tariff, tariff_key
 from weft.dataflow.accelerator import AcceleratorSpec, SoreSpec, VectorSpec
-from weft.dataflow.actions import LEDGER
+from weft.dataflow.batch.amounts import ACTIONS
 from weft.dataflow.batch.evaluate import Status, evaluate
 from weft.dataflow.batch.front import front
+from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import schedule
 from weft.simulator.step import simulate
 from weft.workloads.errors import InputError
+from weft.workloads.schemes.annotate import annotate
 from weft.workloads.step import Workload
 
-from ...dataflow.test_batch import LARGE, MACHINES, SAT, layers, machine, with_room, workload
+from ...dataflow.test_batch import (
+    LARGE,
+    MACHINES,
+    SAT,
+    TWO_ENGINES,
+    few_layers,
+    layers,
+    levels_anywhere,
+    machine,
+    with_room,
+    workload,
+)
 from ...examples_drawn import examples
 
 CHIPS = ("asic-45nm", "asic-28nm", "asic-16nm", "asic-7nm")
@@ -34,6 +47,7 @@ COUNTED = replace(SAT, technology=FPGA)
 """Its blocks are in the table that ships."""
 OBJECTIVES = st.sampled_from(("cycles", "thrift", "energy", "edp"))
 RESNET9 = ("resnet9", 4, "bdwp", "2:8")
+DENSE = ("resnet9", 4, "dense", "")
 
 
 def one_by_one(step: Workload, specs: Sequence[AcceleratorSpec], objective: str) -> list[tuple[float | None, str]]:
@@ -75,6 +89,45 @@ def technology(spec: AcceleratorSpec, draw: Random) -> AcceleratorSpec:
 @settings(max_examples=examples(240), deadline=None)
 def test_is_the_energy_of_each_machine(step, specs, objective):
     check(step, specs, objective)
+
+
+@given(
+    step=few_layers() | levels_anywhere(),
+    specs=st.lists(st.builds(technology, TWO_ENGINES, st.randoms(use_true_random=False)), min_size=1, max_size=4),
+    objective=OBJECTIVES,
+)
+@settings(max_examples=examples(150), deadline=None)
+def test_is_the_energy_of_each_machine_with_two_engines(step, specs, objective):
+    check(step, specs, objective)
+
+
+@pytest.mark.parametrize("objective", ["cycles", "energy"])
+def test_is_the_energy_of_an_fpga_with_two_engines(objective):
+    """Its LUTs are in the table that ships."""
+    spec, step = replace(load_spec("bnn-vu9p"), technology=FPGA), annotate(workload(DENSE), "bireal", None)
+
+    priced = check(step, [spec, replace(spec, vector=VectorSpec(lanes=8)), COUNTED], objective)
+
+    assert np.isfinite(priced.joules).all()
+
+
+def test_an_engine_that_a_table_cannot_charge_takes_nothing():
+    """Without a price of bits that are counted all products stand on the STCE, without one of signs all but those."""
+    table, spec = load_table("asic-16nm"), load_spec("bnn-vu9p")
+    step = annotate(workload(DENSE), "bireal", None)
+    for name in ("popcount_bit", "sign_flip"):
+        poor = replace(table, spare={known: price for known, price in table.spare.items() if known != name})
+        try:
+            made = simulate(schedule(step, spec, "energy", prices(spec, poor)))
+        except InputError:
+            wanted = (Status.UNPRICED, 0)
+        else:
+            wanted = (Status.RUNS, made.cycles.total)
+
+        found = evaluate(step, [spec], "energy", lambda machine, poor=poor: prices(machine, poor))
+
+        assert (found.status[0], found.cycles[0]) == wanted
+        assert (wanted[0] == Status.RUNS) == (name == "popcount_bit")
 
 
 @pytest.mark.parametrize("objective", ["thrift", "energy", "edp"])
@@ -120,7 +173,7 @@ def test_amounts_are_those_of_energy():
         amounts = total_amounts(simulate(schedule(step, spec)), table)
         priced = tariff(table, spec)
         assert {a: n for a, n in amounts.items() if a in priced} == {
-            a: n for a, n in zip(LEDGER, row.tolist(), strict=True) if a in priced and n
+            a: n for a, n in zip(ACTIONS, row.tolist(), strict=True) if a in priced and n
         }
 
 

@@ -54,6 +54,12 @@ def test_a_reason_names_constraints_and_amounts():
     assert broken("no room", "")[0].constraint == "no room"
 
 
+def test_of_two_limits_the_excess_is_of_the_lower():
+    found = broken("refused", "lut: 90,000, over 60,000 of LFE5U-85F and over 30,000; dsp: 3, over 2 of LFE5U-85F")
+
+    assert [(b.constraint, b.excess) for b in found] == [("lut", 2.0), ("dsp", 0.5)]
+
+
 @given(sweeps(runs=True))
 def test_refusals_are_counted_by_constraint(rows):
     found = infeasible(frame_of(rows), AXES)

@@ -25,10 +25,11 @@ from weft.dataflow.schedule import schedule
 from weft.simulator.step import simulate
 from weft.simulator.system import simulate_system
 from weft.workloads.errors import InputError
-from weft.workloads.io import load_workload
+from weft.workloads.io import load_workload, save_workload
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
 
+from ...dataflow.problems import step_of_layers
 from .spaces import held, space
 
 SAT = load_spec("sat-ecp5")
@@ -77,6 +78,52 @@ def test_every_point_is_what_its_own_schedule_has(tmp_path, asked):
         if "edp" in asked:
             assert row["joules"] == energy(result).joules
             assert row["edp"] == row["joules"] * row["seconds"]
+
+
+def test_every_point_with_two_engines_is_what_its_own_schedule_has(tmp_path):
+    """Binary and FP16 steps, machines with and without an XNOR engine, axes of either and of what both share."""
+    step = replace(step_of_layers((8, 16, 24), (8, 24, 40), (8, 40, 16)), batch=8)
+    save_workload(step, tmp_path / "three-layers.json")
+    axes = {
+        "arch": ["tiny", "bnn-ecp5"],
+        "scheme": ["bireal", "dense"],
+        "array.rows": [2, 4],
+        "buffers.w2e_bytes": [512, 65536],
+        "batch": [8],
+    }
+    given = space(tmp_path, model=str(tmp_path / "three-layers.json"), axes=axes, objectives=["cycles", "joules"])
+    sweep(given, tmp_path / "out")
+    more = {"arch": "bnn-ecp5", "scheme": "bireal", "batch": 8}
+    sweep(
+        space(
+            tmp_path,
+            model=given.model,
+            objectives=["edp", "pes"],
+            **more,
+            axes={"xnor.rows": [1, 6], "xnor.word_bits": [8, 64]},
+        ),
+        tmp_path / "xnor",
+    )
+
+    rows = read_explored(tmp_path / "out").frame().to_dict("records")
+    rows += [{**more, **row} for row in read_explored(tmp_path / "xnor").frame().to_dict("records")]
+    engines = set()
+    for row in rows:
+        machine = load_spec(row["arch"])
+        for table in ("array", "buffers", "xnor"):
+            own = {name.partition(".")[2]: row[name] for name in row if name.startswith(f"{table}.")}
+            machine = replace(machine, **({table: replace(getattr(machine, table), **own)} if own else {}))
+        try:
+            result = simulate(schedule(annotate(step, row["scheme"], None), machine, "cycles"))
+        except InputError:
+            assert row["status"] != RUNS
+            continue
+        assert (row["status"], row["reason"]) == (RUNS, "")
+        assert (row["cycles"], row["dram_bytes"]) == (result.cycles.total, result.counts.dram_bytes)
+        assert row["joules"] == energy(result).joules
+        assert 0 < row["bound_cycles"] <= row["cycles"]
+        engines.update(op.mapping.array.kind for op in result.ops if op.mapping is not None)
+    assert engines == {"stce", "xnor"}
 
 
 def best_of(frame, names: list[str]) -> list[int]:
@@ -206,7 +253,8 @@ def test_a_device_holds_what_it_holds(tmp_path):
     ).inferred
     assert frame["area_inferred"].tolist() == inferred.tolist()
     assert frame["status"].tolist() == [RUNS if lut <= 20_000 else REFUSED for lut in luts]
-    assert f"lut: {luts[2]:,}, over 83,640 of LFE5U-85F" in frame["reason"][2]
+    assert f"lut: {luts[2]:,}, over 83,640 of LFE5U-85F and over 20,000" in frame["reason"][2]
+    assert frame["reason"][2].count("lut: ") == 1
 
 
 def test_clocks_are_those_that_were_routed(tmp_path):
