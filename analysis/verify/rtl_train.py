@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...dataflow.operand import FP32
 from ...dataflow.program.command_time import command_cycles
 from ...dataflow.program.commands import Command
-from ...dataflow.program.compiler import CompiledStep, Parameter, compile_step
-from ...dataflow.program.layout import stored_order
+from ...dataflow.program.compiler import CompiledStep, compile_step
+from ...dataflow.program.layout import Region
 from ...dataflow.program.program import Program
-from ...dataflow.program.spaces import Target
+from ...dataflow.program.spaces import Form, Target
 from ...hdl.drivers.accelerator import Accelerator, AcceleratorRun
+from ...simulator.machine.host import Host
 from ...simulator.machine.numerics import updated
 from ...simulator.machine.sequencer import Timeline, timeline
 from ...simulator.machine.step import Execution
@@ -93,41 +95,52 @@ def rtl_train(
 
 
 class _Both:
-    """The RTL and the model, side by side."""
+    """The RTL and the model, side by side; ``host`` sees the RTL's memory as it was last read."""
 
     def __init__(self, work: Prepared, compiled: CompiledStep, settings: UpdateSettings) -> None:
         self.work, self.compiled, self.settings = work, compiled, settings
         target = compiled.target
         self.format = target.spec.pe.format
         self.held = {name: value.copy() for name, value in work.held.items()}
-        self.state = {p.name: [np.zeros(p.shape, np.float32) for _ in p.state] for p in compiled.parameters}
-        room = max(len(p.instructions) for p in (compiled.forward, compiled.backward))
+        self.state = {p.name: [np.zeros_like(self.held[p.name]) for _ in p.state] for p in compiled.parameters}
+        programs = compiled.forward, compiled.backward
+        room = max(len(p.instructions) for p in programs)
         self.rtl = Accelerator(target, compiled.window, room, latency=_LATENCY)
-        self.predicted = {id(program): self._predict(program) for program in (compiled.forward, compiled.backward)}
+        self.predicted = {id(program): self._predict(program) for program in programs}
         self.counters: dict[str, int] = {}
-        for parameter in compiled.parameters:
-            self._put(parameter.master, self.held[parameter.name])
-            if parameter.weight is not None:
-                self._put(parameter.weight, narrow(self.held[parameter.name], self.format))
-            for at, state in zip(parameter.state, self.state[parameter.name], strict=True):
-                self._put(at, state)
-        self._put(compiled.constants, np.array(settings.constants, np.float32))
+        self.memory = np.zeros(compiled.window, np.uint8)
+        self.host = Host(compiled, self.memory)
+        self.host.begin(self.held)
+        self.host.put_settings(settings)
+        self.rtl.write(0, self.memory)
 
     def step(self, batch: Batch, loss_scale: float) -> RtlStep:
         """One step on both."""
-        compiled = self.compiled
-        model = Execution(self.work.graph, self.held, batch.pixels, self.format)
-        scores = model.forward()
-        forward = self._forward(batch.pixels)
-        self._same("scores", compiled.output, scores)
+        model, scores, forward = self._forward(batch.pixels, "scores")
         loss, gradient = _loss(scores.astype(np.float32), batch.labels, loss_scale)
         gradients, buffers = model.backward(gradient)
-        self._put(compiled.gradient, narrow(gradient, self.format))
-        backward = self._run(compiled.backward)
-        for parameter in compiled.parameters:
-            self._update(parameter, gradients[parameter.name])
+        self.host.put_gradient(gradient)
+        self._send(self.compiled.gradient)
+        backward = self._run(self.compiled.backward)
+        self.memory[:] = self.rtl.read(0, len(self.memory))
+        masters, weights, states = self.host.masters(), self.host.weights(), self.host.states()
+        for parameter in self.compiled.parameters:
+            name = parameter.name
+            if name not in gradients:
+                continue
+            master, *state = updated(self.settings, self.held[name], gradients[name], tuple(self.state[name]))
+            self.held[name], self.state[name] = master, list(state)
+            if name in masters:
+                _require_same(f"weight {name}", masters[name], master)
+            if name in weights:
+                _require_same(f"operand copy of {name}", weights[name], narrow(master, self.format))
+            for held, own, value in zip(self.compiled.target.rule.state, states[name], state, strict=True):
+                _require_same(f"{held.name} of {name}", own, value)
+        for name, value in self.host.buffers().items():
+            _require_same(f"buffer {name}", value, buffers[name])
         self.held |= buffers
-        return RtlStep(loss, forward.cycles + backward.cycles, sum(said.cycles for said in self.predicted.values()))
+        predicted = sum(said.cycles for said in self.predicted.values())
+        return RtlStep(loss, forward.cycles + backward.cycles, predicted)
 
     def accuracy(self, test: Batch) -> float:
         """Share of the test images that the RTL classes right; it scores them as a batch of training."""
@@ -135,27 +148,27 @@ class _Both:
         for begin in range(0, len(test.labels), size):
             part = test.pixels[begin : begin + size]
             full = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), np.float32)])
-            self._forward(full)
-            scores = Execution(self.work.graph, self.held, full, self.format).forward()
-            self._same("scores of test images", self.compiled.output, scores)
+            _, scores, _ = self._forward(full, "scores of test images")
             found = scores.astype(np.float32).argmax(axis=1)[: len(part)]
             right += int((found == test.labels[begin : begin + size]).sum())
         return right / len(test.labels)
 
-    def _forward(self, pixels: Single) -> AcceleratorRun:
-        self._put(self.compiled.input, narrow(pixels, self.format))
-        return self._run(self.compiled.forward)
+    def _forward(self, pixels: Single, what: str) -> tuple[Execution, Any, AcceleratorRun]:
+        """Scores of a batch, by both."""
+        self.host.put_input(pixels)
+        self._send(self.compiled.input)
+        ran = self._run(self.compiled.forward)
+        first, last = _span(self.compiled.output)
+        self.memory[first:last] = self.rtl.read(first, last - first)
+        model = Execution(self.work.graph, self.held, pixels, self.format)
+        scores = model.forward()
+        _require_same(what, self.host.scores(), scores)
+        return model, scores, ran
 
-    def _update(self, parameter: Parameter, gradient: Any) -> None:
-        """The model's update of a parameter, and the RTL's beside it."""
-        name = parameter.name
-        master, *state = updated(self.settings, self.held[name], gradient, tuple(self.state[name]))
-        self.held[name], self.state[name] = master, list(state)
-        self._same(f"weight {name}", parameter.master, master)
-        for held, at, value in zip(self.compiled.target.rule.state, parameter.state, state, strict=True):
-            self._same(f"{held.name} of {name}", at, value)
-        if parameter.weight is not None:
-            self._same(f"operand copy of {name}", parameter.weight, narrow(master, self.format))
+    def _send(self, region: Region) -> None:
+        """What the host has put there to the RTL's memory."""
+        first, last = _span(region)
+        self.rtl.write(first, self.memory[first:last])
 
     def _run(self, program: Program) -> AcceleratorRun:
         """A program on the RTL, every command of it in the cycles that were predicted."""
@@ -184,25 +197,24 @@ class _Both:
 
         return timeline(program.instructions, duration, rtl.latency)
 
-    def _put(self, address: int, value: Any) -> None:
-        self.rtl.write(address, np.frombuffer(_as_stored(value).tobytes(), np.uint8))
 
-    def _same(self, what: str, address: int, value: Any) -> None:
-        wanted = _as_stored(value)
-        found = self.rtl.read(address, wanted.nbytes).view(wanted.dtype).reshape(wanted.shape)
-        bits = np.dtype(f"u{wanted.dtype.itemsize}")
-        differs = wanted.view(bits) != found.view(bits)
-        if differs.any():
-            index = tuple(int(i) for i in np.argwhere(differs)[0])
-            raise DifferenceError(
-                f"{what}{list(index)} is {found[index]} ({found.view(bits)[index]:#x}) in the RTL, but "
-                f"{wanted[index]} ({wanted.view(bits)[index]:#x}) in the model; {int(differs.sum())} differ"
-            )
+def _span(region: Region) -> tuple[int, int]:
+    """First and last byte, exclusive, of what lies there."""
+    each = 2 if region.form == Form.OPERAND else FP32.bytes
+    at = region.elements()
+    return region.address + each * int(at.min()), region.address + each * (int(at.max()) + 1)
 
 
-def _as_stored(value: Any) -> Any:
-    """In the order in which a tensor of its shape lies in memory."""
-    return np.ascontiguousarray(value.transpose(stored_order(value.ndim)))
+def _require_same(what: str, found: Any, wanted: Any) -> None:
+    bits = np.dtype(f"u{wanted.dtype.itemsize}")
+    found, wanted = np.ascontiguousarray(found), np.ascontiguousarray(wanted)
+    differs = wanted.view(bits) != found.view(bits)
+    if differs.any():
+        index = tuple(int(i) for i in np.argwhere(differs)[0])
+        raise DifferenceError(
+            f"{what}{list(index)} is {found[index]} ({found.view(bits)[index]:#x}) in the RTL, but {wanted[index]} "
+            f"({wanted.view(bits)[index]:#x}) in the model; {int(differs.sum())} differ"
+        )
 
 
 def _loss(scores: Single, labels: npt.NDArray[np.int64], scale: float) -> tuple[float, Single]:

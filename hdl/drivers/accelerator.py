@@ -182,11 +182,12 @@ class Accelerator:
 
     def get(self, name: str) -> int:
         """A register of the machine."""
-        cycles = 4
+        cycles = 6
         t = np.arange(cycles)
         given = {"control__ar__valid": t < 1, "control__ar__payload": control(name).address, "control__r__ready": 1}
         seen = self._run(given, cycles)
-        return int(seen["control__r__payload"][1]) & 0xFFFFFFFF
+        answered = int(np.flatnonzero(seen["control__r__valid"])[0])
+        return int(seen["control__r__payload"][answered]) & 0xFFFFFFFF
 
     def _until_done(self, begun: dict[str, Any], limit: int) -> tuple[list[UnitRun], int]:
         """Commands and cycles from that of the start, the cycle before the first busy one, on."""

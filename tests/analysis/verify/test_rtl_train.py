@@ -48,7 +48,8 @@ def test_ten_steps_on_the_rtl_are_those_of_the_model(work: Prepared) -> None:
 def test_one_bit_that_is_wrong_is_named(work: Prepared) -> None:
     both = _Both(work, compile_step(work.graph, TARGET), Sgd(rate=0.1))
     (parameter,) = (p for p in both.compiled.parameters if p.name == "3.weight")
-    at = parameter.master + 4 * 21
+    assert parameter.master is not None
+    at = parameter.master.address + 4 * 21
     byte = both.rtl.read(at, 1)
     both.rtl.write(at, byte ^ 1)
     with pytest.raises(DifferenceError, match=r"weight 3.weight\[1, 5\] is .* in the RTL, but .*; 1 differ"):
