@@ -213,51 +213,9 @@ class StoreUnit(wiring.Component):
             if i == 0:
                 m.d.sync += later.valid.eq(piece.valid & passes)
             steps.append(later)
-        read, done = steps[1], steps[-1]
-        turn = Signal(exact_log2(lanes))
-        m.d.comb += turn.eq(read.origin - read.start)
-        units = OPERAND_UNITS[self.target.spec.pe.format]
-        words, narrow_words, flags = [], [], []
-        for lane in range(lanes):
-            shown, bias = Signal(32, name=f"shown_{lane}"), Signal(32, name=f"bias_{lane}")
-            m.d.sync += [
-                shown.eq(Array(self.lanes_read)[(turn + lane)[: len(turn)]]),
-                bias.eq(Array(self.bias_read)[(lane - read.start)[: len(turn)]]),
-            ]
-            m.submodules[f"add_{lane}"] = add = Fp32Add(ADD, subnormals=True)
-            m.submodules[f"narrow_{lane}"] = narrow = units.narrow(NARROW)
-            plain: Any = shown
-            for i in range(ADD):
-                later = Signal(32, name=f"shown_{lane}_{i}")
-                m.d.sync += later.eq(plain)
-                plain = later
-            total, kept = Signal(32, name=f"total_{lane}"), Signal(32, name=f"kept_{lane}")
-            nan = (total[23:31] == 0xFF) & total[:23].any()
-            positive = ~total[31] & total[:31].any()
-            m.d.comb += [
-                add.a.eq(shown),
-                add.b.eq(bias),
-                total.eq(Mux(c.bias, add.sum, plain)),
-                kept.eq(Mux(c.relu & ~(nan | positive), 0, total)),
-                narrow.value.eq(kept),
-            ]
-            wide: Any = kept
-            for i in range(NARROW):
-                later = Signal(32, name=f"kept_{lane}_{i}")
-                m.d.sync += later.eq(wide)
-                wide = later
-            words.append(wide)
-            narrow_words.append(narrow.half)
-            infinite = Signal(name=f"infinite_{lane}")
-            behind = Signal(exact_log2(lanes), name=f"behind_{lane}")
-            of = self.target.spec.pe.operand.infinity
-            m.d.comb += [
-                behind.eq(lane - done.start),
-                infinite.eq(
-                    (behind < done.words) & Mux(c.form == Form.FP32, wide[23:31] == 0xFF, (narrow.half & of) == of)
-                ),
-            ]
-            flags.append(infinite)
+        done = steps[-1]
+        made = [self._lane(m, c, lane, steps[1], done) for lane in range(lanes)]
+        words, narrow_words, flags = zip(*made, strict=True)
         beat = Signal(8 * self.beat_bytes)
         now = Signal.like(beat)
         for lane in range(lanes):  # 16 bits of a beat
@@ -277,3 +235,44 @@ class StoreUnit(wiring.Component):
             gathered.into.valid.eq(done.valid & done.ends),
             self.nonfinite.eq(done.valid & c.watch & Cat(*flags).any()),
         ]
+
+    def _lane(self, m: Module, c: Any, lane: int, read: Any, done: Any) -> tuple[Any, Any, Any]:
+        """A word of a piece: in FP32, as an operand, and whether what is stored of it is an Inf or NaN."""
+        turn = Signal(exact_log2(self.lanes), name=f"turn_{lane}")
+        shown, bias = Signal(32, name=f"shown_{lane}"), Signal(32, name=f"bias_{lane}")
+        m.d.comb += turn.eq(read.origin - read.start + lane)
+        m.d.sync += [
+            shown.eq(Array(self.lanes_read)[turn]),
+            bias.eq(Array(self.bias_read)[(lane - read.start)[: len(turn)]]),
+        ]
+        m.submodules[f"add_{lane}"] = add = Fp32Add(ADD, subnormals=True)
+        m.submodules[f"narrow_{lane}"] = narrow = OPERAND_UNITS[self.target.spec.pe.format].narrow(NARROW)
+        plain = self._later(m, f"shown_{lane}", shown, ADD)
+        total, kept = Signal(32, name=f"total_{lane}"), Signal(32, name=f"kept_{lane}")
+        nan = (total[23:31] == 0xFF) & total[:23].any()
+        positive = ~total[31] & total[:31].any()
+        m.d.comb += [
+            add.a.eq(shown),
+            add.b.eq(bias),
+            total.eq(Mux(c.bias, add.sum, plain)),
+            kept.eq(Mux(c.relu & ~(nan | positive), 0, total)),
+            narrow.value.eq(kept),
+        ]
+        wide = self._later(m, f"kept_{lane}", kept, NARROW)
+        infinite, behind = Signal(name=f"infinite_{lane}"), Signal(exact_log2(self.lanes), name=f"behind_{lane}")
+        of = self.target.spec.pe.operand.infinity
+        m.d.comb += [
+            behind.eq(lane - done.start),
+            infinite.eq(
+                (behind < done.words) & Mux(c.form == Form.FP32, wide[23:31] == 0xFF, (narrow.half & of) == of)
+            ),
+        ]
+        return wide, narrow.half, infinite
+
+    def _later(self, m: Module, name: str, value: Any, cycles: int) -> Any:
+        """``value``, 32 bits, of so many cycles ago."""
+        for i in range(cycles):
+            later = Signal(32, name=f"{name}_{i}")
+            m.d.sync += later.eq(value)
+            value = later
+        return value

@@ -17,7 +17,7 @@ from ...dataflow.program.control import MachineError
 from ...dataflow.program.instruction import Instruction
 from ...dataflow.program.isa import Unit
 from ...dataflow.program.legal import check_command
-from ...dataflow.program.spaces import COLUMN_BEATS, HALVES, Form, Space, Target
+from ...dataflow.program.spaces import HALVES, Form, Space, Target
 from ...dataflow.program.transfers import (
     banks_and_addresses,
     indices_of,
@@ -26,13 +26,13 @@ from ...dataflow.program.transfers import (
     reduces,
     word_bytes,
 )
-from ...dataflow.program.vector_operations import Slot, VectorOpcode
 from ...workloads.errors import InputError
 from ..array import canonical
 from ..compact import BUBBLE, compress
 from ..engines import step_rule
 from ..operand import narrow, operand_type, widen
 from .sequencer import run_commands
+from .vector_unit import VectorTrip
 
 __all__ = ["Chip"]
 
@@ -241,96 +241,14 @@ class Chip:
                     total = _added(total, word, b[:, tile, :, row, pair, None], bubble[..., None])
         out[:, : c.across * batch] = canonical(total).reshape(cols, -1).view(np.uint32)
 
-    @_quiet
     def vector(self, c: Command) -> None:
         """The vector unit, from OPERANDS and COLUMNS to RESULTS and COLUMNS."""
-        lanes, opcode = self.target.spec.vector.lanes, VectorOpcode(c.operation)
-        operands = self.values[Space.OPERANDS][c.operands_half].view(np.float32)
-
-        def operand(number: int) -> Single:
-            """[rows, terms, beats, lanes]."""
-            block = operands[number * lanes : (number + 1) * lanes, : c.rows * c.terms * c.beats]
-            shaped: Single = block.T.reshape(c.rows, c.terms, c.beats, lanes)
-            return shaped
-
-        a, b, accumulated = operand(0), operand(1), operand(2)
-        columns = self.values[Space.COLUMNS][c.columns_half].view(np.float32)
-        slot = {s: columns[:, COLUMN_BEATS * s : COLUMN_BEATS * s + c.beats].T for s in Slot}
-        factor, epsilon, momentum, rest = (
-            np.array([getattr(c, name)], np.uint32).view(np.float32)[0]
-            for name in ("factor", "epsilon", "momentum", "rest")
-        )
-        one = np.float32(1)
-
-        def xhat(x: Single) -> Single:
-            normed: Single = (x - slot[Slot.MEAN]) * slot[Slot.DEVIATION]
-            return normed
-
-        def added_up(name: Slot, terms: Single) -> None:
-            total = np.full(slot[name].shape, np.float32(-0.0)) if c.first else slot[name].copy()
-            for row in terms.reshape(-1, *terms.shape[2:]):
-                total = total + row
-            slot[name][...] = canonical(total)
-
-        result: Single | None = None
-        match opcode:
-            case VectorOpcode.COPY:
-                result = a[:, 0]
-            case VectorOpcode.RELU:
-                result = np.where((a > 0) | np.isnan(a), a, np.float32(0))[:, 0]
-            case VectorOpcode.MASK:
-                result = np.where(b > 0, a, np.float32(0))[:, 0]
-            case VectorOpcode.ADD:
-                result = (a + b)[:, 0]
-            case VectorOpcode.SCALE:
-                result = (a * factor)[:, 0]
-            case VectorOpcode.GATHER:
-                result = np.full(a[:, 0].shape, np.float32(-0.0))
-                for term in range(c.terms):
-                    result = result + a[:, term]
-            case VectorOpcode.MAXIMUM | VectorOpcode.POSITION:
-                result, where = a[:, 0].copy(), np.zeros(a[:, 0].shape, np.float32)
-                for term in range(1, c.terms):
-                    takes = ~np.isnan(result) & ((a[:, term] > result) | np.isnan(a[:, term]))
-                    result, where = np.where(takes, a[:, term], result), np.where(takes, np.float32(term), where)
-                result = where if opcode == VectorOpcode.POSITION else result
-            case VectorOpcode.SELECT:
-                before = np.full(a.shape, np.float32(-0.0)) if c.first else accumulated
-                result = np.where(b == factor, before + a, before)[:, 0]
-            case VectorOpcode.SUM:
-                added_up(Slot.SUM, a)
-            case VectorOpcode.SQUARES:
-                apart = a - slot[Slot.MEAN]
-                added_up(Slot.SUM, apart * apart)
-            case VectorOpcode.PRODUCTS:
-                met = a * xhat(b)
-                added_up(Slot.SUM, a)
-                added_up(Slot.DOT, met)
-            case VectorOpcode.NORMALISE:
-                result = (xhat(a) * slot[Slot.WEIGHT] + slot[Slot.BIAS])[:, 0]
-            case VectorOpcode.NORMALISE_BACKWARD:
-                scale = slot[Slot.WEIGHT] * slot[Slot.DEVIATION]
-                result = (scale * ((a - slot[Slot.SUM]) - xhat(b) * slot[Slot.DOT]))[:, 0]
-            case VectorOpcode.MEAN:
-                slot[Slot.MEAN][...] = canonical(slot[Slot.SUM] * factor)
-            case VectorOpcode.DEVIATION:
-                variance = canonical(slot[Slot.SUM] * factor)
-                slot[Slot.SUM][...] = variance
-                slot[Slot.DEVIATION][...] = canonical(one / np.sqrt(variance + epsilon))
-            case VectorOpcode.RUNNING_MEAN:
-                held = rest * slot[Slot.RUNNING_MEAN]
-                slot[Slot.RUNNING_MEAN][...] = canonical(held + momentum * slot[Slot.MEAN])
-            case VectorOpcode.RUNNING_VARIANCE:
-                held = rest * slot[Slot.RUNNING_VARIANCE]
-                slot[Slot.RUNNING_VARIANCE][...] = canonical(held + momentum * (slot[Slot.SUM] * factor))
-            case VectorOpcode.MEANS:
-                for name in (Slot.SUM, Slot.DOT):
-                    slot[name][...] = canonical(slot[name] * factor)
-            case _:
-                assert_never(opcode)
+        lanes = self.target.spec.vector.lanes
+        operands, columns = self.values[Space.OPERANDS][c.operands_half], self.values[Space.COLUMNS][c.columns_half]
+        result = VectorTrip(c, lanes, operands, columns).run()
         if result is not None:
-            made = canonical(np.ascontiguousarray(result)).view(np.uint32).reshape(-1, lanes)
-            self.values[Space.RESULTS][c.results_half, :, : len(made)] = made.T
+            words = result.view(np.uint32).reshape(-1, lanes)
+            self.values[Space.RESULTS][c.results_half, :, : len(words)] = words.T
 
     def update(self, c: Command) -> None:
         """WUVE, from WEIGHTS and CONSTANTS to UPDATED; a step that is skipped writes back what it read."""
