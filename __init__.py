@@ -245,12 +245,13 @@ def train(
     """
     from pathlib import Path
 
+    from .simulator.machine.numerics import machine_numerics
     from .workloads import training
     from .workloads.sparsity import NMPattern
 
     pattern = NMPattern.parse(nm) if isinstance(nm, str) else nm
     plan = training.plan(model, scheme=scheme, pattern=pattern, **spec)
-    return training.train(plan, None if folder is None else Path(folder))
+    return training.train(plan, None if folder is None else Path(folder), numerics=machine_numerics)
 
 
 def classify(

@@ -31,6 +31,7 @@ from ._cli.models import models
 from ._cli.need import need
 from ._cli.options import Command
 from ._cli.report import report
+from ._cli.rtl_train import rtl_train
 from ._cli.run import run
 from ._cli.sensitivity import sensitivity
 from ._cli.study import study
@@ -54,7 +55,7 @@ app = typer.Typer(
 )
 _COMMANDS = (
     *(models, archs, trace, run, compare, need, report, gemm, fold, tree),
-    *(compile, verify, verilog, train, classify, sensitivity, study, synth, area, dram),
+    *(compile, verify, verilog, rtl_train, train, classify, sensitivity, study, synth, area, dram),
 )
 for _command in _COMMANDS:
     app.command(cls=Command)(_command)

@@ -25,13 +25,18 @@ __all__ = ["train"]
 
 _EPOCHS_SHOWN = 12
 
+Numerics = Annotated[
+    Literal["torch", "machine", "machine-bf16"] | None,
+    typer.Option(help="Who computes: PyTorch, or the machine's arithmetic with FP16 or BF16 operands; torch if none."),
+]
+
 
 def train(
     model: Annotated[
         str | None,
         typer.Argument(
             metavar="MODEL",
-            help="mlp, resnet9, vit_s, another image model of `weft models`, or file.py:function; none with --resume.",
+            help="mlp, cnn, resnet9, vit_s, another of `weft models`, or file.py:function; none with --resume.",
         ),
     ] = None,
     scheme: TrainedScheme = None,
@@ -43,12 +48,7 @@ def train(
     optimizer: Annotated[RuleName | None, typer.Option(help="Update rule; each model has its own.")] = None,
     paths: Annotated[int | None, typer.Option(help="Sub-networks of a super-network in a step; 4 if none.")] = None,
     amp: Annotated[Literal["fp16", "bf16"] | None, typer.Option(help="Mixed precision; float32 if none.")] = None,
-    numerics: Annotated[
-        Literal["torch", "machine", "machine-bf16"] | None,
-        typer.Option(
-            help="Who computes: PyTorch, or the machine's arithmetic with FP16 or BF16 operands; torch if none."
-        ),
-    ] = None,
+    numerics: Numerics = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation; 0 if none.")] = None,
     option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Setting of the scheme, as decay=1e-4; repeatable.")
@@ -150,7 +150,8 @@ def _show(result: TrainResult) -> None:
         for row in shown
     ]
     under = spec.scheme if spec.pattern is None else f"{spec.scheme} {spec.pattern}"
-    title = f"{spec.model} on {spec.data}, {under}, seed {spec.seed}"
+    by = "" if spec.numerics == "torch" else f", numerics {spec.numerics}"
+    title = f"{spec.model} on {spec.data}, {under}, seed {spec.seed}{by}"
     columns = ("epoch", "loss", "train", "val. loss", "validation", "rate", "flips", "s")
     console = get_console()
     console.print(make_table(title, columns, rows))

@@ -100,12 +100,13 @@ def _grid(f: Mapping[str, Any], names: str, own: Numbers) -> Numbers:
         "row_delay": _hold(delay),
         "drain": _hold(rows * sums),
         "shift": _hold(held * rows),
-        "tail": _hold(lm + la + rows * np.maximum(delay, sums) + rows + cols + sums),
+        "tail": _hold(own["read"] - 1 + lm + la + rows * np.maximum(delay, sums) + rows + cols + sums),
         "pace": _hold(np.maximum(sums, la)),
         "lm": lm,
         "la": la,
         "mhz": f["mhz"],
         "west": rows * lanes,
+        "read": own["read"],
         "one": np.ones(1, np.int64),
     }
     for name, bits in (("sums", "context"), ("words", "position"), ("held", "held")):
@@ -120,7 +121,13 @@ def _grid(f: Mapping[str, Any], names: str, own: Numbers) -> Numbers:
 def _stce(f: Mapping[str, Any]) -> Numbers:
     form, group = _coded(f["pe.format"], _FORMATS), f["pe.max_group"]
     recoded = form == _FORMATS["fp16"]
-    own = {"format": form, "index": _tell(group), "word": 16 + recoded, "lanes": f["array.w2e_words"]}
+    own = {
+        "format": form,
+        "index": _tell(group),
+        "word": 16 + recoded,
+        "lanes": f["array.w2e_words"],
+        "read": f["array.read_latency"],
+    }
     made = _grid(
         f,
         "array.rows array.cols pe.accumulators pe.dense_words pe.weight_pairs pe.max_group pe.multiply_latency",
@@ -135,7 +142,7 @@ def _xnor(f: Mapping[str, Any]) -> Numbers:
         f,
         "xnor.rows xnor.cols xnor.accumulators xnor.dense_words xnor.weight_words xnor.weight_words "
         "xnor.popcount_latency",
-        {"lanes": one, "la": ADD_LATENCY * one, "word": 2 * bits, "beat": _BEAT * one},
+        {"lanes": one, "read": one, "la": ADD_LATENCY * one, "word": 2 * bits, "beat": _BEAT * one},
     )
     return made | {
         "bits": bits,
@@ -193,12 +200,13 @@ NUMBERS: dict[str, Callable[[Mapping[str, Any]], Numbers]] = {
 int64 arrays, texts where a field is one."""
 
 _WIDTHS = ("context", "held", "chunk", "position", "lm", "la", "mhz")
-_ROW = (*_WIDTHS, "interleave", "delay", "row_delay", "drain")
-_CONTROL = (*_WIDTHS, "interleave", "part", "pairs", "row_delay", "drain", "shift", "tail", "pace")
+_ROW = (*_WIDTHS, "read", "interleave", "delay", "row_delay", "drain")
+_CONTROL = (*_WIDTHS, "read", "interleave", "part", "pairs", "row_delay", "drain", "shift", "tail", "pace")
 _EDGES = (*_CONTROL, "delay", "rows", "cols")
 
 _CLOCK = Factor((), ("clock_hz",), along="mhz")
 _FORMAT = Factor(("format",), ("pe.format",))
+_BANKS = Factor(("read",), ("array.read_latency",))
 _LATENCIES = (Factor(("lm",), ("pe.multiply_latency",)), Factor(("la",), ("pe.add_latency",)))
 _STCE_PE = (
     _FORMAT,
@@ -225,14 +233,14 @@ _LANE = Factor(("kind", "group"), ("sore.kind", "pe.max_group"))
 RULES: dict[str, dict[str, Rule]] = {
     "stce": {
         "pe": Rule("pes", (*_WIDTHS, "format", "lanes", "index"), _STCE_PE, ("dense_bits",), singles=True),
-        "stce_row": Rule("rows", _ROW, (), _RING),
+        "stce_row": Rule("rows", _ROW, (_BANKS,), _RING),
         "edges": Rule(
             "one",
             (*_EDGES, "format", "lanes", "index"),
-            (_FORMAT,),
+            (_FORMAT, _BANKS),
             ("west", "west_recoded", "cols", "cols_recoded", "delay"),
         ),
-        "control": Rule("one", _CONTROL, (), _LOOPS),
+        "control": Rule("one", _CONTROL, (_BANKS,), _LOOPS),
     },
     "xnor_engine": {
         "xnor_pe": Rule("pes", (*_WIDTHS, "bits"), _XNOR_PE, ("dense_bits", "held_bits", "bits_lm"), singles=True),

@@ -81,10 +81,13 @@ def _value(value: str | int | bool) -> str:
 def spec_hash(spec: AcceleratorSpec) -> str:
     """Twelve hexadecimal digits that change with any choice of the machine that changes a result.
 
-    An FP16 machine is hashed without its format, as it was before there was a second one: its results keep their name.
+    An FP16 machine is hashed without its format, as it was before there was a second one, and one whose banks answer in
+    the next cycle without ``read_latency``: its results keep their name.
     The capacity of DRAM decides whether a step runs, never what it costs.
     """
     without = {"dram": {"capacity_bytes"}}
     if spec.pe.operand is FP16:
         without["pe"] = {"format"}
+    if spec.array.read_latency == 1:
+        without["array"] = {"read_latency"}
     return hashlib.sha256(dump_json(AcceleratorSpec, spec, without)).hexdigest()[:12]

@@ -25,6 +25,12 @@ def _stce(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
     return Stce(spec, blackbox=True)
 
 
+def _run_setup(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
+    from .blocks.run_setup import RunSetup
+
+    return RunSetup(spec)
+
+
 def _pe(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
     from .blocks.pe import Uspe
 
@@ -147,6 +153,13 @@ BLOCKS = {
             depends=("array", "pe"),
         ),
         Block(name="pe", title="one PE", make=_pe, in_machine=False),
+        Block(
+            name="run_setup",
+            title="the run registers of the array",
+            make=_run_setup,
+            bench=_stream_bench,
+            in_machine=False,
+        ),
         Block(
             name="xnor_engine",
             title="the XNOR engine",

@@ -14,11 +14,11 @@ from ..dataflow.stce.mapping import ArrayMapping, Dataflow
 from ..workloads.errors import InputError
 from ..workloads.one_line import OneLine
 from .compact import Compact, compress, require_matrix
-from .kernels.drain import delay, stretch, taken_at
 from .kernels.stce import Array, Operands, OsGroups, Results, Spent, WsGroups, run_os, run_ws
 from .operand import Half, operand_type
+from .stalls import Bools, clocked, require_stalls
 
-__all__ = ["CANONICAL_NAN", "ArrayRun", "canonical", "check_operands", "require_ready", "run_array"]
+__all__ = ["CANONICAL_NAN", "ArrayRun", "canonical", "check_operands", "run_array"]
 
 CANONICAL_NAN = 0x7FC00000
 """The one NaN that leaves the machine."""
@@ -40,7 +40,7 @@ class ArrayRun(OneLine):
     cycles: Cycles
     """Array cycles."""
     stalled: int
-    """Cycles in which the array stood still, because a word that had left it was not taken."""
+    """Cycles in which the array stood still, because a word that had left it was not taken or it was held."""
 
     @property
     def length(self) -> int:
@@ -55,7 +55,8 @@ def run_array(
     b: Half | Compact,
     *,
     run: int = 0,
-    ready: npt.NDArray[np.bool_] | None = None,
+    ready: Bools | None = None,
+    hold: Bools | None = None,
 ) -> ArrayRun:
     """Step C[m, n] = A[m, k] B[k, n] through the array of ``spec``.
 
@@ -63,10 +64,11 @@ def run_array(
     of ``mapping`` first. ``run`` is the length of the contraction runs that groups do not cross, 0 for that of a
     compact ``b`` or for ``k``. Tiles follow each other with the columns of C inside its rows (OS) or inside the
     contraction (WS). ``ready``, bool [cycles, array columns], says whether a word at the south edge of a column is
-    taken; by default, and after its last cycle, it always is.
+    taken; by default, and after its last cycle, it always is. ``hold``, bool [cycles], says whether the array must
+    stand still in the cycle after; by default, and after its last cycle, it need not.
     """
     pairs = check_operands(spec, mapping, a, b, run)
-    require_ready(spec.array.cols, ready)
+    require_stalls(spec.array.cols, ready, hold)
     m, n = a.shape[0], pairs.n
     results = Results(
         np.empty((m, n), np.float32),
@@ -76,12 +78,7 @@ def run_array(
     result, left, leaves = results
     counts = _stepped(spec, mapping, a, pairs, results)
     total, compute, stall, port = (int(count) for count in counts)
-    stalled = 0
-    if ready is not None:
-        runs = np.empty(total, np.int64)
-        stretch(leaves, ready, runs)
-        delay(left, runs, ready)
-        stalled = int(taken_at(ready, runs[-1], min(spec.array.cols, n) - 1)) + 1 - total
+    stalled = clocked(left, leaves, total, spec.array.cols, ready, hold)
     return ArrayRun(
         result=canonical(result),
         left=left,
@@ -99,7 +96,13 @@ def _stepped(spec: AcceleratorSpec, mapping: ArrayMapping, a: Half, pairs: Compa
         values, dense = pairs.values.astype(np.float32), a.astype(np.float32)
     operands = Operands(np.ascontiguousarray(dense.T), values, np.ascontiguousarray(pairs.indices))
     array = Array(
-        spec.array.rows, spec.array.cols, mapping.interleave, pe.add_latency, spec.mac_latency, spec.array.w2e_words
+        rows=spec.array.rows,
+        cols=spec.array.cols,
+        interleave=mapping.interleave,
+        add_latency=pe.add_latency,
+        mac_latency=spec.mac_latency,
+        port_words=spec.array.w2e_words,
+        read_latency=spec.array.read_latency,
     )
     match mapping.dataflow:
         case Dataflow.OS | Dataflow.OS1:
@@ -127,17 +130,6 @@ def _words_of_a_column(spec: AcceleratorSpec, mapping: ArrayMapping, pairs: Comp
             return -(-len(pairs.cut.start) // rows) * -(-pairs.n // cols) * -(-m // contexts) * contexts
         case _:
             assert_never(mapping.dataflow)
-
-
-def require_ready(cols: int, ready: npt.NDArray[np.bool_] | None) -> None:
-    """Refuse what does not say for each cycle and column whether a word is taken: bool [cycles, array columns]."""
-    if ready is None:
-        return
-    if ready.dtype != np.bool_ or ready.ndim != 2 or ready.shape[1] != cols:
-        raise InputError(
-            f"ready must be bool [cycles, {cols}], a column for each of the array, "
-            f"not {ready.dtype} {list(ready.shape)}"
-        )
 
 
 def canonical(result: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -18,14 +18,12 @@ from ..dataflow.xnor.words import beats_of, plane_weights, require_exact, signed
 from ..workloads.errors import InputError, require_int
 from ..workloads.levels import Levels
 from ..workloads.one_line import OneLine
-from .array import require_ready
-from .kernels.drain import delay, stretch, taken_at
 from .kernels.xnor import Elements, Side, Spent, Times, agreeing, counted, run_os, run_ws
+from .stalls import Bools, clocked, require_stalls
 
 __all__ = ["Packed", "XnorRun", "occupied_words", "pack", "run_xnor", "xnor_product"]
 
 Integers = npt.NDArray[np.integer]
-Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
 _UNIT = 64
 """Bits of the machine words of the host."""
@@ -52,7 +50,7 @@ class XnorRun(OneLine):
     cycles: Cycles
     """Array cycles."""
     stalled: int
-    """Cycles in which the array stood still, because a word that had left it was not taken."""
+    """Cycles in which the array stood still, because a word that had left it was not taken or it was held."""
 
     @property
     def length(self) -> int:
@@ -146,17 +144,18 @@ def run_xnor(
     run: int = 0,
     skip: bool = False,
     ready: Bools | None = None,
+    hold: Bools | None = None,
 ) -> XnorRun:
     """Step C[m, n] = A[m, k] B[k, n] through the engine of ``spec``.
 
     ``a`` flows W2E, ``b`` N2S, of any integer dtype, values of their ``levels``. ``run`` is the length of the
     contraction runs that words do not cross, 0 for ``k``. ``skip``: words that are zero in all rows or all columns of
-    a tile are left out. ``ready`` as of `run_array`.
+    a tile are left out. ``ready`` and ``hold`` as of `run_array`.
     """
     own = require_xnor(spec)
     mapping.check(spec)
     run = _check(own, a, b, levels, run)
-    require_ready(own.cols, ready)
+    require_stalls(own.cols, ready, hold)
     west, north = pack(a, levels[0], own.word_bits, run, name="a"), pack(b.T, levels[1], own.word_bits, run, name="b")
     occupied = occupied_words(own, mapping, west, north)
     if not skip:
@@ -165,12 +164,7 @@ def run_xnor(
     left, beats = np.empty((m, n), np.int64), len(beats_of(*levels))
     leaves, spent = _stepped(own, mapping, left, occupied, beats)
     total, compute, port = (int(count) for count in spent)
-    stalled = 0
-    if ready is not None:
-        runs = np.empty(total, np.int64)
-        stretch(leaves, ready, runs)
-        delay(left, runs, ready)
-        stalled = int(taken_at(ready, runs[-1], min(own.cols, n) - 1)) + 1 - total
+    stalled = clocked(left, leaves, total, own.cols, ready, hold)
     return XnorRun(
         result=xnor_product(west, north, a.shape[1]),
         left=left,

@@ -67,6 +67,18 @@ GROUPS = {
         "weft.dataflow.streaming": "streaming_layers StreamingLayer Bits Folding Cost Fabric Pipeline at_rate cheapest "
         "fastest read_foldings UnreachableError"
     },
+    "Program the accelerator": {
+        "weft.dataflow.program.spaces": "Target Space Form",
+        "weft.workloads.update_rule": "SGD",
+        "weft.dataflow.program.isa": "Unit Register REGISTERS",
+        "weft.dataflow.program.instruction": "Instruction End Set Add Go Loop Next encode decode",
+        "weft.dataflow.program.program": "Program read_program",
+        "weft.dataflow.program.assembly": "assemble disassemble",
+        "weft.dataflow.program.checker": "check Rule RuleError",
+        "weft.dataflow.program.commands": "Command ProgramError commands execution",
+        "weft.dataflow.program.transfers": "line_addresses line_places indices_of Lines lines_of",
+        "weft.simulator.machine.sequencer": "run_commands timeline Timeline Ran",
+    },
     "Simulate it": {
         "weft": "simulate",
         "weft.simulator.result": "SimResult OpResult",
@@ -81,6 +93,12 @@ GROUPS = {
         "weft.simulator.xnor_neuron": "run_spiking SpikingRun fire neurons_of",
         "weft.simulator.compact": "compress Compact",
         "weft.simulator.reference": "gemm_reference",
+    },
+    "Execute a step": {
+        "weft.workloads.graph": "Graph GraphTensor Node Kept Port PortKind Stored annotated OPERATORS",
+        "weft.workloads.tracing.graph": "step_graph forward_graph",
+        "weft.simulator.machine.step": "Execution",
+        "weft.simulator.machine.numerics": "machine_numerics",
     },
     "Deploy a binary network": {
         "weft": "classify",

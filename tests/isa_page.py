@@ -9,6 +9,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from weft.dataflow.config_io import load_spec
+from weft.dataflow.program import isa
 from weft.dataflow.program.assembly import SYMBOLS
 from weft.dataflow.program.control import CONTROL, MachineError
 from weft.dataflow.program.isa import EVENT_LIMIT, EVENTS, LOOPS, QUEUE, REGISTERS, VERSION, Unit
@@ -25,7 +26,8 @@ HEAD = f"""# The instruction set, version {VERSION}
 
 Every number and name of the accelerator's programs; what they mean together is in
 [design/accelerator.md](design/accelerator.md), which also has the instructions themselves. There are {EVENTS} events,
-each up to {EVENT_LIMIT}, loops up to {LOOPS} deep, and {QUEUE} commands wait in the queue of a unit.
+each up to {EVENT_LIMIT}, loops up to {LOOPS} deep, and {QUEUE} commands wait in the queue of a unit. A whole program,
+as text, checked, run and timed, is `examples/one_program.py`.
 
 `python -m weft.tests.isa_page` makes this page of `dataflow/program/`, and a test compares."""
 
@@ -115,10 +117,18 @@ def page() -> str:
                 for r in CONTROL
             ),
         ),
+        "## Timing of control, in cycles",
+        table(("", "cycles", ""), ([f"`{name}`", getattr(isa, name), what] for name, what in timings())),
         "## Errors",
         table(("", "error", ""), ([int(e), f"`{e.name}`", errors.get(e.name, "none")] for e in MachineError)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def timings() -> Iterator[tuple[str, str]]:
+    """Constants of the sequencer with what their source says below them."""
+    said = re.findall(r'^([A-Z]+) = \d+\n"""(Cycles .*?)"""', inspect.getsource(isa), re.MULTILINE | re.DOTALL)
+    return ((name, " ".join(what.split())) for name, what in said)
 
 
 def constants(names: tuple[str, ...]) -> str:

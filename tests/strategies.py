@@ -95,7 +95,12 @@ def specs(draw: st.DrawFn, format: FormatName = "fp16") -> AcceleratorSpec:
     small = st.integers(1, 6)
     max_group = draw(st.sampled_from((1, 2, 4, 8, 16)))
     return make_spec(
-        array=ArraySpec(rows=draw(small), cols=draw(small), w2e_words=draw(st.sampled_from((1, 1, 2, 3, 8)))),
+        array=ArraySpec(
+            rows=draw(small),
+            cols=draw(small),
+            w2e_words=draw(st.sampled_from((1, 1, 2, 3, 8))),
+            read_latency=draw(st.sampled_from((1, 1, 2, 3, 4))),
+        ),
         pe=PESpec(
             max_group=max_group,
             accumulators=draw(small),
@@ -244,6 +249,23 @@ def weight_shapes(draw: st.DrawFn) -> WeightShape:
 def copy_sets() -> st.SearchStrategy[tuple[Copy, ...]]:
     """What an update pre-generates."""
     return st.sampled_from((("ff",), ("bp",), ("ff", "bp")))
+
+
+@st.composite
+def holds(draw: st.DrawFn) -> npt.NDArray[np.bool_]:
+    """When the array is held, bool [cycles]: never, for a while, at random, in bursts."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    cycles = draw(st.integers(0, 400))
+    kind = draw(st.sampled_from(("never", "early", "random", "bursts")))
+    if kind == "never":
+        return np.zeros(cycles, np.bool_)
+    if kind == "early":
+        return np.arange(cycles) < rng.integers(0, cycles + 1)
+    if kind == "bursts":
+        period = int(rng.integers(2, 40))
+        stands: npt.NDArray[np.bool_] = (np.arange(cycles) + rng.integers(0, 40)) % period < rng.integers(1, period)
+        return stands
+    return rng.random(cycles) < draw(st.sampled_from((0.05, 0.5, 0.9)))
 
 
 @st.composite

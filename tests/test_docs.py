@@ -105,9 +105,12 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
     "script",
     [
         ("one_gemm.py",),
+        ("one_program.py",),
         ("sweep_ports.py",),
         pytest.param(("own_engine.py",), marks=pytest.mark.slow),
         ("train_digits.py",),
+        ("numerics.py", "out", "mlp", "1", "1"),
+        pytest.param(("numerics.py", "out", "cnn,vit_s", "2", "3"), marks=pytest.mark.slow),
         ("by_sensitivity.py", "1"),
         pytest.param(("by_sensitivity.py", "1", "integer", "1"), marks=pytest.mark.slow),
         pytest.param(("spikes.py", "1", "0"), marks=pytest.mark.slow),

@@ -48,9 +48,11 @@ MUTANTS = [Mutant(**entry) for entry in tomllib.loads(Path(__file__).with_suffix
 AREAS = (
     "hdl/",
     "simulator/kernels/",
+    "simulator/machine/",
     "dataflow/macro_tiles.py",
     "dataflow/stce/",
     "dataflow/engine_time.py",
+    "dataflow/program/",
     "workloads/update_rule.py",
 )
 

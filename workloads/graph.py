@@ -39,7 +39,7 @@ BY_MAGNITUDE = ("dense", "srste", "sdgp", "sdwp", "bdwp")
 
 Setting = bool | int | float | str | tuple[int, ...]
 
-PRODUCTS: Mapping[str, tuple[int, int]] = {
+PRODUCTS = {
     "aten.mm": (0, 1),
     "aten.addmm": (1, 2),
     "aten.bmm": (0, 1),
@@ -48,7 +48,7 @@ PRODUCTS: Mapping[str, tuple[int, int]] = {
 }
 """The operators that multiply matrices, and which of the tensors that they read are the operands A and B."""
 
-OPERATORS: Mapping[str, str] = {
+OPERATORS = {
     "aten.mm": "(a [m, k], b [k, n]) -> [m, n]",
     "aten.addmm": "(bias [n], a [m, k], b [k, n]) -> [m, n]",
     "aten.bmm": "(a [g, m, k], b [g, k, n]) -> [g, m, n]",

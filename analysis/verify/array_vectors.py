@@ -18,10 +18,12 @@ from ...workloads.gemm import Gemm
 from ...workloads.sparsity import NMPattern
 from .operands import anything, edge_words, normals, products_of_edges, sums_of_edges, sums_with_minus_zero
 
-__all__ = ["array_vectors"]
+__all__ = ["array_vectors", "benched_products"]
 
 _TAKEN = 0.5
 """Share of the cycles in which a receiver of the array's bench takes a word, where it does not always."""
+_HELD = 0.2
+"""Share of the cycles in which the array is held, of the same products: an assumption, that both occur together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +42,24 @@ def array_vectors(spec: AcceleratorSpec, pattern: NMPattern, seed: int) -> list[
     """Products in each dataflow, dense and in ``pattern``, ragged in every direction, special values included, and in
     every regime of the schedule: bound by issue, port, drain, and the return of partial sums.
 
-    Each comes twice: with receivers that are always ready, and with such as take a word in half of the cycles. What the
-    registers of the machine do not hold is left out.
+    Each comes twice: with receivers that are always ready, and with such as take a word in half of the cycles while the
+    array is held in some. What the registers of the machine do not hold is left out.
     """
     return [
         vectors
         for i, product in enumerate((*_stationary_outputs(spec, pattern), *_stationary_weights(spec, pattern)))
         for vectors in _products(spec, product, np.random.default_rng([seed, i]))
     ]
+
+
+def benched_products(spec: AcceleratorSpec, pattern: NMPattern) -> list[tuple[ArrayMapping, Gemm]]:
+    """The products of `array_vectors`, each once."""
+    products = (*_stationary_outputs(spec, pattern), *_stationary_weights(spec, pattern))
+    return [(_mapping(product), product.gemm) for product in products]
+
+
+def _mapping(product: _Product) -> ArrayMapping:
+    return ArrayMapping(dataflow=product.dataflow, pattern=product.executed, interleave=product.interleave)
 
 
 def _stationary_outputs(spec: AcceleratorSpec, pattern: NMPattern) -> Iterator[_Product]:
@@ -97,16 +109,17 @@ def _stationary_weights(spec: AcceleratorSpec, pattern: NMPattern) -> Iterator[_
 
 
 def _products(spec: AcceleratorSpec, product: _Product, random: np.random.Generator) -> Iterator[ArrayVectors]:
-    """One product with receivers that are always ready, and with others."""
+    """One product that nothing keeps waiting, and the same kept waiting by receivers and held."""
     name, executed, gemm = product.name, product.executed, product.gemm
-    mapping = ArrayMapping(dataflow=product.dataflow, pattern=executed, interleave=product.interleave)
+    mapping = _mapping(product)
     a, right = product.operands(random, spec, gemm)
     b = compress(right, executed, gemm.run)
     at_once = run_array(spec, mapping, a, b)
-    always = np.ones((0, spec.array.cols), np.bool_)
+    always, never = np.ones((0, spec.array.cols), np.bool_), np.zeros(0, np.bool_)
     ready = random.random((2 * at_once.length, spec.array.cols)) < _TAKEN
-    waiting = run_array(spec, mapping, a, b, ready=ready)
-    for what, ran, taken in ((name, at_once, always), (f"{name}_waiting", waiting, ready)):
+    hold = random.random(2 * at_once.length) < _HELD
+    waiting = run_array(spec, mapping, a, b, ready=ready, hold=hold)
+    for what, ran, taken, held in ((name, at_once, always, never), (f"{name}_waiting", waiting, ready, hold)):
         yield ArrayVectors(
             name=what,
             mapping=mapping,
@@ -118,4 +131,5 @@ def _products(spec: AcceleratorSpec, product: _Product, random: np.random.Genera
             left=ran.left,
             cycles=ran.length,
             ready=taken,
+            hold=held,
         )

@@ -16,6 +16,7 @@ from ...workloads.sparsity import NMPattern
 from ...workloads.update_rule import UpdateRule
 from .array_vectors import array_vectors
 from .engine_vectors import pregenerate_vectors, sore_vectors, wuve_vectors
+from .setup_vectors import setup_vectors
 from .xnor_vectors import xnor_vectors
 
 __all__ = ["BENCHED", "EmittedBlock", "blocks_of", "emit", "readme"]
@@ -23,7 +24,7 @@ __all__ = ["BENCHED", "EmittedBlock", "blocks_of", "emit", "readme"]
 BENCHED = {name: block for name, block in BLOCKS.items() if block.bench is not None}
 
 _REGISTERS = """\
-Registers of stce, constant from start until busy falls. R {rows}, C {cols}, Lm {multiply}, La {add}.
+Registers of stce, constant from start until busy falls. R {rows}, C {cols}, Lm {multiply}, La {add}, Lr {read}.
 The product is C[m, n] = A[m, k] B[k, n] in groups of keep:group, cut every run elements of k.
 
 stce_run.v derives all of them from these: instantiate stce_run with the product as its parameters, as stce_tb.v does.
@@ -78,6 +79,8 @@ def _vectors(spec: AcceleratorSpec, block: str, pattern: NMPattern, rule: Update
     match block:
         case "stce":
             return array_vectors(spec, pattern, seed)
+        case "run_setup":
+            return setup_vectors(spec, pattern, seed)
         case "sore":
             return sore_vectors(spec, pattern, seed)
         case "wuve":
@@ -107,7 +110,11 @@ def readme(spec: AcceleratorSpec, blocks: list[EmittedBlock]) -> str:
         lines += [
             "",
             *_REGISTERS.format(
-                rows=spec.array.rows, cols=spec.array.cols, multiply=spec.pe.multiply_latency, add=spec.pe.add_latency
+                rows=spec.array.rows,
+                cols=spec.array.cols,
+                multiply=spec.pe.multiply_latency,
+                add=spec.pe.add_latency,
+                read=spec.array.read_latency,
             ).splitlines(),
             "",
             register_table(spec),

@@ -29,7 +29,7 @@ from ...workloads.errors import require_int
 from ...workloads.sparsity import NMPattern
 from ...workloads.update_rule import SGD, UpdateRule, update_rule
 from .difference import Difference, earliest, first_word
-from .draw import draw_compact, draw_operand, draw_receivers, draw_shape, draw_training, draw_tree
+from .draw import draw_compact, draw_hold, draw_operand, draw_receivers, draw_shape, draw_training, draw_tree
 
 __all__ = ["Case", "Verification", "build_seconds", "verify"]
 
@@ -142,17 +142,18 @@ def _product(driver: StceDriver, bound: str, random: np.random.Generator) -> Cas
     mapping, gemm = draw_shape(spec, bound, random)
     run, runs = gemm.run, gemm.k // gemm.run
     a, b = draw_operand(random, spec, gemm.m, gemm.k), draw_compact(random, spec, gemm, mapping.pattern)
-    ready = draw_receivers(random, array.cols)
-    want = run_array(spec, mapping, a, b, ready=ready)
+    ready, hold = draw_receivers(random, array.cols), draw_hold(random)
+    want = run_array(spec, mapping, a, b, ready=ready, hold=hold)
 
     def compare() -> tuple[int, Difference | None]:
-        got = driver.run(mapping, gemm, a, b.values, b.indices, cycles=want.length + _AFTERWARDS, ready=ready)
+        cycles = want.length + _AFTERWARDS
+        got = driver.run(mapping, gemm, a, b.values, b.indices, cycles=cycles, ready=ready, hold=hold)
         found = first_word(want.left, got.left, ("C", want.result.view(np.uint32), got.result))
         return got.cycles, found or _length(want.length, got.cycles)
 
     sizes = f"{gemm.m} x {_in_runs(runs, run)} x {gemm.n}"
     how = f"{mapping.dataflow} {mapping.pattern} interleave {mapping.interleave}"
-    if ready is not None:
+    if ready is not None or hold is not None:
         how += ", held up"
     return _case("STCE", sizes, how, want.result.size, want.length, compare)
 

@@ -26,7 +26,7 @@ from ...workloads.sparsity import NMPattern
 from ...workloads.update_rule import UpdateRule
 from .operands import edge_words
 
-__all__ = ["draw_compact", "draw_operand", "draw_receivers", "draw_shape", "draw_training", "draw_tree"]
+__all__ = ["draw_compact", "draw_hold", "draw_operand", "draw_receivers", "draw_shape", "draw_training", "draw_tree"]
 
 _DRAWS = 300
 """Draws for a product that is bound so; on a machine that has one, some 1 to 20 % are."""
@@ -42,7 +42,7 @@ def _bound_by(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> str:
     work = row_axis(x, t, gemm.m, gemm.m).work * col_axis(x, t, gemm.n, gemm.n).work
     if PACES[t.dataflow].stays:
         return "drain" if work > 1 and t.drain > t.L else ""
-    return "return" if t.slots > 1 and x.R * t.bare + 1 > work else ""
+    return "return" if t.slots > 1 and x.R * t.bare + x.Lr > work else ""
 
 
 def draw_shape(spec: AcceleratorSpec, bound: str, random: np.random.Generator) -> tuple[ArrayMapping, Gemm]:
@@ -82,6 +82,14 @@ def draw_receivers(random: np.random.Generator, cols: int) -> npt.NDArray[np.boo
     if random.random() < 0.5:
         return None
     return random.random((int(random.integers(1, 400)), cols)) < random.choice((0.3, 0.7, 0.95), (1, cols))
+
+
+def draw_hold(random: np.random.Generator) -> npt.NDArray[np.bool_] | None:
+    """When the array is held for a while, bool [cycles]; never in three of four cases."""
+    if random.random() < 0.75:
+        return None
+    stands: npt.NDArray[np.bool_] = random.random(int(random.integers(1, 400))) < random.choice((0.1, 0.5, 0.9))
+    return stands
 
 
 def draw_operand(random: np.random.Generator, spec: AcceleratorSpec, *shape: int) -> Half:

@@ -20,6 +20,8 @@ __all__ = ["xnor_vectors"]
 
 _TAKEN = 0.5
 """Share of the cycles in which a receiver takes a word, where it does not always."""
+_HELD = 0.2
+"""Share of the cycles in which the array is held, of the same products: an assumption, that both occur together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,8 @@ def xnor_vectors(spec: AcceleratorSpec, seed: int) -> list[XnorVectors]:
     """Products in both dataflows of all kinds of levels, ragged in every direction, padded words included, bound by
     issue, by the drain and by partial sums that return; thresholds on the sums and beside them, and at both ends.
 
-    Each comes twice: with receivers that are always ready, and with such as take a word in half of the cycles.
+    Each comes twice: with receivers that are always ready, and with such as take a word in half of the cycles while the
+    array is held in some.
     """
     return [
         vectors
@@ -100,19 +103,25 @@ def _drawn(random: np.random.Generator, levels: Levels, kept: float, shape: tupl
 
 
 def _products(spec: AcceleratorSpec, product: _Product, random: np.random.Generator) -> Iterator[XnorVectors]:
-    """One product with receivers that are always ready, and with others."""
+    """One product that nothing keeps waiting, and the same kept waiting by receivers and held."""
     gemm, levels, cols = product.gemm, product.levels, require_xnor(spec).cols
     a = _drawn(random, levels[0], product.kept, (gemm.m, gemm.k))
     b = _drawn(random, levels[1], product.kept, (gemm.k, gemm.n))
 
-    def run(ready: npt.NDArray[np.bool_] | None) -> XnorRun:
-        return run_xnor(spec, product.mapping, a, b, levels, run=gemm.run, skip=product.skip, ready=ready)
+    def run(ready: npt.NDArray[np.bool_] | None, hold: npt.NDArray[np.bool_] | None) -> XnorRun:
+        mapping, skip = product.mapping, product.skip
+        return run_xnor(spec, mapping, a, b, levels, run=gemm.run, skip=skip, ready=ready, hold=hold)
 
-    at_once = run(None)
+    at_once = run(None, None)
     at, flip = _thresholds(random, at_once.result)
-    always = np.ones((0, cols), np.bool_)
+    always, never = np.ones((0, cols), np.bool_), np.zeros(0, np.bool_)
     ready = random.random((2 * at_once.length, cols)) < _TAKEN
-    for what, ran, taken in ((product.name, at_once, always), (f"{product.name}_waiting", run(ready), ready)):
+    hold = random.random(2 * at_once.length) < _HELD
+    waiting = run(ready, hold)
+    for what, ran, taken, held in (
+        (product.name, at_once, always, never),
+        (f"{product.name}_waiting", waiting, ready, hold),
+    ):
         yield XnorVectors(
             name=what,
             mapping=product.mapping,
@@ -127,6 +136,7 @@ def _products(spec: AcceleratorSpec, product: _Product, random: np.random.Genera
             left=ran.left,
             cycles=ran.length,
             ready=taken,
+            hold=held,
             skip=product.skip,
         )
 

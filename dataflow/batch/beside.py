@@ -40,7 +40,7 @@ def _copies_cycles(y: MemoryMachine, wuve_lanes: int, depth: int, pattern: NDArr
 
 @kernel
 def update_cycles(step: Step, v: NDArray[np.int64], depth: int, cycles: NDArray[np.int64]) -> None:
-    """`beside.update_cost` of every update in cycles, int64 [updates], on a machine, int64 [20]; ``depth``: of the
+    """`beside.update_cost` of every update in cycles, int64 [updates], on a machine, int64 [21]; ``depth``: of the
     pipeline."""
     y, lanes = memory_of(v), lanes_of(v)[0]
     for n in range(len(step.updates)):
@@ -53,7 +53,7 @@ def update_cycles(step: Step, v: NDArray[np.int64], depth: int, cycles: NDArray[
 
 @kernel
 def vector_cycles(step: Step, v: NDArray[np.int64]) -> tuple[int, int]:
-    """Cycles and DRAM bytes of all vector work on a machine, int64 [20]."""
+    """Cycles and DRAM bytes of all vector work on a machine, int64 [21]."""
     y, lanes = memory_of(v), lanes_of(v)[1]
     cycles = moved = 0
     for n in range(len(step.vectors)):

@@ -127,7 +127,7 @@ def _sum(step: Step, v: NDArray[np.int64], least: Least) -> int:
 
 @kernel
 def bound_rows(step: Step, rows: NDArray[np.int64], depth: NDArray[np.int64], bounds: NDArray[np.int64]) -> None:
-    """Cycles that a step takes at least on every machine of ``rows``, int64 [points, 20], by its peak and its DRAM,
+    """Cycles that a step takes at least on every machine of ``rows``, int64 [points, 21], by its peak and its DRAM,
     into ``bounds``, int64 [points]."""
     least = least_of(step)
     for n in range(len(rows)):

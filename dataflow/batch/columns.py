@@ -30,6 +30,7 @@ _AS_THEY_ARE = {
     "w": "array.w2e_words",
     "Lm": "pe.multiply_latency",
     "La": "pe.add_latency",
+    "Lr": "array.read_latency",
     "sore_lanes": "sore.lanes",
     "accumulators": "pe.accumulators",
     "dense_words": "pe.dense_words",

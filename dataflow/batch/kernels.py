@@ -253,7 +253,7 @@ def _count(step: Step, v: NDArray[np.int64], known: Known, memory: Memory, total
 def point(
     step: Step, v: NDArray[np.int64], depth: int, asked: Asked, known: Known, memory: Memory, totals: NDArray[np.int64]
 ) -> Done:
-    """A step on one machine, int64 [20]; ``depth``: of the update's pipeline; ``totals``, int64 [classes, counted]:
+    """A step on one machine, int64 [21]; ``depth``: of the update's pipeline; ``totals``, int64 [classes, counted]:
     zeros to which what it does is added, empty where nobody asks."""
     if memory_of(v).rate < 1:
         return Done(TOO_SLOW, 0, 0)
@@ -303,7 +303,7 @@ def evaluate_rows(
     done: NDArray[np.int64],
     totals: NDArray[np.int64],
 ) -> None:
-    """A step on every machine of ``rows``, int64 [points, 20]; ``depth``: int64 [points], of the update's pipeline.
+    """A step on every machine of ``rows``, int64 [points, 21]; ``depth``: int64 [points], of the update's pipeline.
 
     ``done``: int64 [points, 3], status, cycles and bytes. ``totals``: int64 [points, classes, counted], zeros to which
     what a step that runs does is added; of no classes where nobody asks.

@@ -52,7 +52,7 @@ class Solved(NamedTuple):
 class Memory(NamedTuple):
     """Searches of machines that are alike but for capacities; few arrays, since a call counts the references of each.
 
-    ``machine``, int64 [11]: what they have in common. ``tally``, int64 [problems, 2]: how many searches of each there
+    ``machine``, int64 [12]: what they have in common. ``tally``, int64 [problems, 2]: how many searches of each there
     were, and how many of them were kept. ``kept``, int64 [problems, searches, 28 + counted], of those kept: the 7
     capacities; status, time and bytes, as `Solved`; the mappings of 9 numbers, the fastest and the best; and what the
     best does, columns as `amounts.COUNTED`, none unless they are asked for. ``priced``, float64 [problems, searches,
@@ -74,7 +74,7 @@ def memory_for(step: Step, counted: int) -> Memory:
     """One without a search; ``counted``: columns of the counts, 0 for none."""
     n = len(step.problems)
     return Memory(
-        np.full(11, -1, np.int64),
+        np.full(12, -1, np.int64),
         np.zeros((n, 2), np.int64),
         np.empty((n, _KEPT, COUNTS + counted), np.int64),
         np.zeros((n, _KEPT, 2), np.float64),
@@ -83,10 +83,10 @@ def memory_for(step: Step, counted: int) -> Memory:
 
 @kernel
 def forget_others(memory: Memory, v: NDArray[np.int64]) -> None:
-    """Forget all unless it is of machines like ``v``, int64 [20]."""
+    """Forget all unless it is of machines like ``v``, int64 [21]."""
     alike = True
-    for i in range(11):
-        column = i if i < 8 else i + 3
+    for i in range(12):
+        column = i if i < 9 else i + 3
         if memory.machine[i] != v[column]:
             memory.machine[i], alike = v[column], False
     if not alike:
@@ -113,7 +113,7 @@ def _price_at(v: NDArray[np.float64]) -> Prices:
 @inlined
 def _room_of(v: NDArray[np.int64], i: int) -> int:
     """A capacity of a row: bytes of the buffers' halves, then the registers."""
-    return int(v[8 + i] if i < 3 else v[11 + i])
+    return int(v[9 + i] if i < 3 else v[12 + i])
 
 
 @kernel
@@ -191,7 +191,7 @@ def _recalled(memory: Memory, problem: int, p: Problem, v: NDArray[np.int64]) ->
 
 @kernel
 def solved(step: Step, problem: int, v: NDArray[np.int64], asked: Asked, memory: Memory, than: Found) -> Solved:
-    """The search of a problem for a machine, int64 [20], or what is known of it; ``than``: nothing that is no better is
+    """The search of a problem for a machine, int64 [21], or what is known of it; ``than``: nothing that is no better is
     of use (`search.better_than`)."""
     p = problem_at(step.problems[problem])
     slot = _recalled(memory, problem, p, v)

@@ -37,6 +37,7 @@ class Point(NamedTuple):
     word_bits: int
     sum_bits: int
     index_bits: int
+    Lr: int
     west_half: int
     north_half: int
     out_half: int
@@ -62,7 +63,7 @@ if Point._fields[:_REST] != (*ArrayMachine._fields, *MemoryMachine._fields, *Lim
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Points:
-    """Machines, struct of arrays: ``rows`` int64 [points, 20], columns as `Point`; ``family`` int64 [points], which of
+    """Machines, struct of arrays: ``rows`` int64 [points, 21], columns as `Point`; ``family`` int64 [points], which of
     ``families`` each is of, machines to which a step looks the same but for these numbers; ``pricings``: what each
     of those pays, None where nobody knows, empty where nobody asked."""
 
@@ -119,23 +120,23 @@ def _point(spec: AcceleratorSpec) -> Point:
 
 @inlined
 def array_of(v: NDArray[np.int64]) -> ArrayMachine:
-    """The array of a row, int64 [20]."""
-    return ArrayMachine(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7])
+    """The array of a row, int64 [21]."""
+    return ArrayMachine(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8])
 
 
 @inlined
 def memory_of(v: NDArray[np.int64]) -> MemoryMachine:
-    """Buffers, DRAM and SORE of a row, int64 [20]."""
-    return MemoryMachine(v[8], v[9], v[10], v[11], v[12], v[13])
+    """Buffers, DRAM and SORE of a row, int64 [21]."""
+    return MemoryMachine(v[9], v[10], v[11], v[12], v[13], v[14])
 
 
 @inlined
 def limits_of(v: NDArray[np.int64]) -> Limits:
-    """Registers of a PE of a row, int64 [20]."""
-    return Limits(v[14], v[15], v[16], v[17])
+    """Registers of a PE of a row, int64 [21]."""
+    return Limits(v[15], v[16], v[17], v[18])
 
 
 @inlined
 def lanes_of(v: NDArray[np.int64]) -> tuple[int, int]:
-    """Lanes of the update and of vector work of a row, int64 [20]."""
-    return v[18], v[19]
+    """Lanes of the update and of vector work of a row, int64 [21]."""
+    return v[19], v[20]

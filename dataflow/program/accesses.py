@@ -9,14 +9,17 @@ import numpy as np
 
 from .commands import Command
 from .isa import Unit
+from .legal import pairs_of_update, words_of_product
 from .spaces import COLUMN_BEATS, Form, Space, Target
 from .transfers import Places, banks_and_addresses, places_of, reduces
 from .vector_operations import OPERATIONS, VectorOpcode
 
-__all__ = ["SORE", "Access", "Part", "accesses", "part_name"]
+__all__ = ["NONFINITE", "SORE", "Access", "Part", "accesses", "part_name"]
 
 SORE = -1
 """In place of a space: SORE, which one command at a time may use."""
+NONFINITE = -2
+"""In place of a space: the flag that a watched store may raise, and by which an update changes nothing."""
 
 
 class Part(NamedTuple):
@@ -28,12 +31,14 @@ class Part(NamedTuple):
 
 
 class Access(NamedTuple):
-    """``places``: what a load writes, int64 [places], sorted; None: all that matter. ``kept``: whether what is written
-    must be read before it is written again."""
+    """``reach``: addresses of a bank, from that of the part on, that it reads or writes; 0: it may go beyond what is
+    there, as the ragged edges of a product do. ``places``: what a load writes, int64 [places], sorted; None: all that
+    matter. ``kept``: whether what is written must be read before it is written again."""
 
     part: Part
     reads: bool
     writes: bool
+    reach: int = 0
     kept: bool = False
     places: Places | None = None
 
@@ -42,6 +47,8 @@ def part_name(part: Part) -> str:
     """A part in words."""
     if part.space == SORE:
         return "SORE"
+    if part.space == NONFINITE:
+        return "the flag nonfinite"
     space = Space(part.space)
     kind = {
         Space.OPERANDS: "operand",
@@ -65,7 +72,13 @@ def accesses(command: Command, target: Target) -> list[Access]:
             return [
                 _read(Part(Space.W2E, command.w2e_half, 0)),
                 _read(Part(Space.N2S, command.n2s_half, 0)),
-                Access(Part(Space.OUTPUT, command.output_half, 0), bool(command.resume), True, kept=True),
+                Access(
+                    Part(Space.OUTPUT, command.output_half, 0),
+                    bool(command.resume),
+                    True,
+                    words_of_product(command, target)[Space.OUTPUT],
+                    kept=True,
+                ),
             ]
         case Unit.VECTOR:
             return list(_vector(command))
@@ -75,66 +88,71 @@ def accesses(command: Command, target: Target) -> list[Access]:
             assert_never(command.unit)
 
 
-def _read(part: Part) -> Access:
-    return Access(part, reads=True, writes=False)
+def _read(part: Part, reach: int = 0) -> Access:
+    return Access(part, True, False, reach)
 
 
 def _load(c: Command, target: Target) -> Iterator[Access]:
-    places = places_of(c, target)
-    part = _parts(Space(c.space), places, target)
-    for number in np.unique(part).tolist():
-        # Bubbles and zeros are written below what comes to lie there.
-        yield Access(Part(c.space, c.half, number), False, True, c.form != Form.BLANK, places[part == number])
+    # Bubbles and zeros are written below what comes to lie there.
+    for number, reach, places in _parts(c, target):
+        yield Access(Part(c.space, c.half, number), False, True, reach, c.form != Form.BLANK, places)
     if reduces(c):
         yield Access(Part(SORE, 0, 0), False, True)
 
 
 def _store(c: Command, target: Target) -> Iterator[Access]:
-    for number in np.unique(_parts(Space(c.space), places_of(c, target), target)).tolist():
-        yield _read(Part(c.space, c.half, number))
+    for number, reach, _ in _parts(c, target):
+        yield _read(Part(c.space, c.half, number), reach)
     if c.space == Space.OUTPUT and c.bias:
-        yield _read(Part(Space.BIAS, c.bias_half, 0))
+        yield _read(Part(Space.BIAS, c.bias_half, 0), c.bias_place + c.words)
+    if c.watch:
+        yield Access(Part(NONFINITE, 0, 0), False, True)
 
 
-def _parts(space: Space, places: Places, target: Target) -> Places:
-    """The part of each place."""
+def _parts(c: Command, target: Target) -> Iterator[tuple[int, int, Places]]:
+    """The parts of its space that a transfer touches, how far into a bank, and where."""
+    places, spec = places_of(c, target), target.spec
     bank, address = banks_and_addresses(places)
-    spec = target.spec
-    match space:
+    match Space(c.space):
         case Space.COLUMNS:
-            return address // COLUMN_BEATS
+            part, address = address // COLUMN_BEATS, address % COLUMN_BEATS
         case Space.OPERANDS:
-            return bank // spec.vector.lanes
+            part = bank // spec.vector.lanes
         case Space.WEIGHTS | Space.UPDATED:
-            return bank // spec.wuve.lanes
+            part = bank // spec.wuve.lanes
         case Space.PAIRS:
-            return bank // spec.sore.lanes
+            part = bank // spec.sore.lanes
         case Space.W2E | Space.N2S | Space.OUTPUT | Space.BIAS | Space.RESULTS | Space.CONSTANTS:
-            return np.zeros_like(places)
-        case _:
+            part = np.zeros_like(bank)
+        case space:
             assert_never(space)
+    for number in np.unique(part).tolist():
+        there = part == number
+        yield number, int(address[there].max()) + 1, places[there]
 
 
 def _vector(c: Command) -> Iterator[Access]:
     operation = OPERATIONS[VectorOpcode(c.operation)]
     operands = operation.operands - (operation.opcode == VectorOpcode.SELECT and c.first)
     for number in range(operands):
-        yield _read(Part(Space.OPERANDS, c.operands_half, number))
+        yield _read(Part(Space.OPERANDS, c.operands_half, number), c.rows * c.terms * c.beats)
     goes_on = operation.accumulates and not c.first
     for slot in sorted({*operation.reads, *operation.writes}):
         writes = slot in operation.writes
-        yield Access(Part(Space.COLUMNS, c.columns_half, slot), slot in operation.reads or (writes and goes_on), writes)
+        reads = slot in operation.reads or (writes and goes_on)
+        yield Access(Part(Space.COLUMNS, c.columns_half, slot), reads, writes, c.beats)
     if operation.result:
-        yield Access(Part(Space.RESULTS, c.results_half, 0), False, True, kept=True)
+        yield Access(Part(Space.RESULTS, c.results_half, 0), False, True, c.rows * c.beats, kept=True)
 
 
 def _update(c: Command, target: Target) -> Iterator[Access]:
     for number in range(len(target.rule.enters)):
         yield _read(Part(Space.WEIGHTS, c.weights_half, number))
-    yield _read(Part(Space.CONSTANTS, c.constants_half, 0))
+    yield _read(Part(Space.CONSTANTS, c.constants_half, 0), len(target.rule.constants))
+    yield _read(Part(NONFINITE, 0, 0))
     for number in range(len(target.rule.held)):
-        yield Access(Part(Space.UPDATED, c.updated_half, number), False, True, kept=True)
+        yield Access(Part(Space.UPDATED, c.updated_half, number), False, True, c.tiles * c.beats, kept=True)
     for number in range(c.copies):
-        yield Access(Part(Space.PAIRS, c.pairs_half, number), False, True, kept=True)
+        yield Access(Part(Space.PAIRS, c.pairs_half, number), False, True, pairs_of_update(c, target), kept=True)
     if c.copies:
         yield Access(Part(SORE, 0, 0), False, True)

@@ -15,7 +15,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from .accesses import SORE, Access, Part, accesses, part_name
+from .accesses import NONFINITE, SORE, Access, Part, accesses, part_name
 from .commands import Begun, Command, ProgramError, events_of, execution
 from .control import MachineError
 from .isa import EVENT_LIMIT, EVENTS, Unit, register
@@ -72,10 +72,12 @@ class _Event:
 
 @dataclass(slots=True)
 class _State:
-    """Of a part of a half: the last command of each unit that read it or wrote it, and places not read since."""
+    """Of a part of a half: the last command of each unit that read it or wrote it, how far into a bank words were
+    written, and places not read since."""
 
     wrote: dict[Unit, tuple[int, Command]] = field(default_factory=dict)
     read: dict[Unit, tuple[int, Command]] = field(default_factory=dict)
+    filled: int = 0
     fresh: list[tuple[Places | None, Command]] = field(default_factory=list)
 
 
@@ -205,14 +207,21 @@ class _Proof:
                     before = "uses" if part.space == SORE else {"wrote": "writes", "read": "reads"}[what]
                     raise RuleError(Rule.UNORDERED, command, f"{does} what {_other(other)} {before} at any time", part)
         if access.reads:
-            if not state.wrote:
+            if not state.wrote and part.space != NONFINITE:
                 raise RuleError(Rule.UNWRITTEN, command, "nothing was written there", part)
+            if access.reach > state.filled:
+                raise RuleError(
+                    Rule.UNWRITTEN, command, f"reads {access.reach} words of a bank, {state.filled} were written", part
+                )
             state.fresh.clear()
             state.read[command.unit] = (number, command)
         if access.writes:
             for places, other in state.fresh:
                 if _meet(places, access.places):
                     raise RuleError(Rule.LOST, command, f"writes over what {_other(other)} wrote", part)
+            # A load adds to what is there, whoever computes makes all of it anew.
+            adds = command.unit == Unit.LOAD or access.reads
+            state.filled = max(state.filled, access.reach) if adds else access.reach
             if access.kept:
                 state.fresh.append((access.places, command))
             state.wrote[command.unit] = (number, command)

@@ -14,7 +14,23 @@ from ..stce.spec import MAX_ACCUMULATORS
 from .spaces import LOADED, STORED, VECTOR_DEPTH, Form
 from .vector_operations import VectorOpcode
 
-__all__ = ["COUNTS", "EVENTS", "EVENT_LIMIT", "LOOPS", "QUEUE", "REGISTERS", "VERSION", "Register", "Unit", "register"]
+__all__ = [
+    "BEGIN",
+    "COUNTS",
+    "ENTER",
+    "EVENTS",
+    "EVENT_LIMIT",
+    "JUMP",
+    "LOOPS",
+    "QUEUE",
+    "REGISTERS",
+    "START",
+    "TELL",
+    "VERSION",
+    "Register",
+    "Unit",
+    "register",
+]
 
 VERSION = 1
 """Of the instruction set; a machine runs programs of its own alone."""
@@ -26,6 +42,17 @@ LOOPS = 8
 """Loops inside one another."""
 QUEUE = 2
 """Commands of a unit that wait behind the one that runs."""
+START = 2
+"""Cycles, besides the latency of memory, from that of `start` to that in which the first instruction is executed."""
+JUMP = 1
+"""Cycles, besides the latency of memory, in which nothing is executed after a `next` that goes back."""
+ENTER = 1
+"""Cycles from that of a `go` to the first one in which its unit sees the command."""
+BEGIN = 1
+"""Cycles from that in which a unit takes events, and the command from its queue, to the first one of the command."""
+TELL = 1
+"""Cycles from the last one of a command to the first in which its events can be taken and its unit is free."""
+
 COUNTS = 4
 """Of the lines of a transfer in memory, the last fastest."""
 

@@ -15,7 +15,7 @@ from .spaces import BIAS_WORDS, COLUMN_BEATS, LOADED, STORED, VECTOR_DEPTH, Form
 from .transfers import banks_and_addresses, lines_of, places_of, reduces, words_on_chip
 from .vector_operations import OPERATIONS, VectorOpcode
 
-__all__ = ["check_command", "words_of_product"]
+__all__ = ["check_command", "pairs_of_update", "words_of_product"]
 
 _FORMS = {
     Space.W2E: (Form.OPERAND, Form.BLANK),
@@ -188,9 +188,12 @@ def _update(c: Command, target: Target) -> Broken:
     plan = tile_plan(spec, target.rule, pattern, c.copies)
     if c.beats != plan.fill:
         yield MachineError.COMMAND, f"beats is {c.beats}; with copies a tile of this machine has {plan.fill}"
-    if c.tiles * plan.rounds * pattern.keep > VECTOR_DEPTH:
-        yield (
-            MachineError.PLACE,
-            f"{c.tiles} tiles x {plan.rounds} rounds x {pattern.keep} pairs are more than the {VECTOR_DEPTH} words "
-            f"of a bank of PAIRS",
-        )
+    pairs = pairs_of_update(c, target)
+    if pairs > VECTOR_DEPTH:
+        yield MachineError.PLACE, f"{pairs} pairs of a bank of PAIRS, which has {VECTOR_DEPTH} words"
+
+
+def pairs_of_update(c: Command, target: Target) -> int:
+    """Words of a bank of PAIRS that a copy of an update takes, from address 0 on."""
+    assert target.pattern is not None
+    return c.tiles * tile_plan(target.spec, target.rule, target.pattern, c.copies).rounds * target.pattern.keep

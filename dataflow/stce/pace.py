@@ -32,6 +32,8 @@ class ArrayMachine(NamedTuple):
     """Of a partial sum."""
     index_bits: int
     """Room for the index of a pair that streams through the N2S buffer."""
+    Lr: int
+    """Cycles from an ask to the answer of a bank."""
 
 
 class Tiling(NamedTuple):
@@ -126,4 +128,5 @@ def array_machine(spec: AcceleratorSpec) -> ArrayMachine:
         word.bits,
         word.accumulator.bits,
         INDEX_BITS,
+        spec.array.read_latency,
     )

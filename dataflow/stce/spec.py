@@ -20,12 +20,16 @@ _STRICT = {"extra": "forbid"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArraySpec:
-    """``rows`` x ``cols`` PEs; each row receives ``w2e_words`` dense words a cycle at its western edge."""
+    """``rows`` x ``cols`` PEs; each row receives ``w2e_words`` dense words a cycle at its western edge.
+
+    A bank of a buffer answers an ask of the array ``read_latency`` cycles later.
+    """
 
     __pydantic_config__ = _STRICT
     rows: Annotated[int, Range(1, 1024, "PEs")]
     cols: Annotated[int, Range(1, 1024, "PEs")]
     w2e_words: Annotated[int, Range(1, 64, "words a cycle a row")] = 1
+    read_latency: Annotated[int, Range(1, 4, "cycles")] = 1
 
     def __post_init__(self) -> None:
         require_ranges(self, "array")

@@ -45,14 +45,14 @@ def _col_work(x: ArrayMachine, t: Tiling, cols: int) -> int:
 
 @inlined
 def _issue(x: ArrayMachine, t: Tiling, row: int, col: int) -> int:
-    return t.slots * max(col * row, x.R * t.bare + 1)
+    return t.slots * max(col * row, x.R * t.bare + x.Lr)
 
 
 @kernel
 def _ramp(x: ArrayMachine, t: Tiling, rows: int, cols: int) -> int:
     batches, n_tiles = ceil_div(rows, t.interleave), ceil_div(cols, x.C)
     P = _row_work(x, t, rows)
-    turn = max(n_tiles * P, x.R * t.bare + 1)
+    turn = max(n_tiles * P, x.R * t.bare + x.Lr)
     skew = min(x.C, cols) - 1
     return t.first - turn + (n_tiles - 1) * P + (batches - 1) * t.L + x.Lm + x.R * t.bare + t.interleave + skew
 

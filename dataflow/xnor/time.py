@@ -36,6 +36,7 @@ def xnor_machine(own: XnorSpec) -> ArrayMachine:
         word_bits=SUM_BITS,
         sum_bits=SUM_BITS,
         index_bits=0,
+        Lr=1,
     )
 
 

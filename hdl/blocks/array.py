@@ -24,14 +24,15 @@ class Stce(Grid):
     of the modules ``parts``, each emitted once; without, of the components themselves, for `amaranth.sim`.
 
     The array stands still in every cycle in which ``advance`` is 0; the others are *array cycles*, of which cycle 0 of
-    a run is the third after that of ``start``. An ask counts in an array cycle, and every bank answers in the next one,
-    however late that comes; what it shows in between is not looked at:
+    a run is that of ``start`` + 2 + ``read_latency``. An ask counts in an array cycle, and every bank answers
+    ``read_latency`` array cycles later, however late that comes; what it shows in between is not looked at. Whoever
+    cannot answer in time sets ``hold``: after each cycle with it the array stands still for one.
 
     - ``west[r]``: the ``w2e_words`` words of row ``r`` from the address on; those beyond a part may be anything.
     - ``north[c]``: a pair of column ``c``. Where ``valid`` is 0 it is a bubble, whatever the other bits.
     - ``sums[c]`` (WS, from the second k-tile on): a partial sum of column ``c``, of those that left before, in the
-      order in which they left. What leaves before the cycle of an answer must be in it: a word of the array cycle of
-      the ask, taken then or while the array stood still for it.
+      order in which they left. What leaves in the array cycle of an ask, taken then or while the array stood still for
+      it, must be in its answer.
     - ``south[c]``: the results of column ``c``, from the cycle in which they leave until they are taken: tile by tile,
       in OS the southernmost used row first, contexts in order; in WS rows of the dense operand in order. Every column
       delivers all the words of its tiles, those of ragged edges too. While one waits, the array stands still.

@@ -32,6 +32,7 @@ __all__ = [
     "registers_of",
     "require_address",
     "west_order",
+    "run_choices",
     "run_registers",
 ]
 
@@ -134,16 +135,34 @@ def registers_of(frame: Frame, mapping: ArrayRun, gemm: Gemm) -> dict[str, int]:
     }
 
 
+def run_choices(frame: Frame, mapping: ArrayRun, gemm: Gemm) -> dict[str, int]:
+    """What `RunSetup` makes the same registers of, but for those that only some PEs have."""
+    nest, group = nest_of(frame, mapping, gemm), mapping.pattern.group
+    return {
+        "weight_stationary": int(mapping.dataflow == Dataflow.WS),
+        "interleave": mapping.interleave,
+        "keep": mapping.pattern.keep,
+        "group": group,
+        "rest": gemm.run % group or group,
+        "rows": min(frame.rows, gemm.m),
+        "parts": nest.parts,
+        "runs": nest.runs,
+        "across": nest.across,
+        "down": nest.down,
+    }
+
+
 def _tail_cycles(frame: Frame, mapping: ArrayRun, gemm: Gemm) -> int:
-    """Array cycles from the controller's last, two ahead of the end of the last pair, to the last word, inclusive."""
+    """Array cycles from the controller's last, ``ahead`` of the end of the last pair, to the last word, inclusive."""
     pace = max(mapping.interleave, frame.add_latency)
+    ahead = frame.read_latency + 1
     if mapping.dataflow == Dataflow.OS:
         words = min(frame.rows, gemm.m) * mapping.interleave
-        return frame.latency + frame.rows - 1 + frame.cols - 1 + words - pace + 2
+        return frame.latency + frame.rows - 1 + frame.cols - 1 + words - pace + ahead
     row_delay = (mapping.pattern.keep - 1) * pace + frame.add_latency
     issued = mapping.pattern.keep * pace
     last = frame.multiply_latency + frame.rows * row_delay + mapping.interleave - 1 + frame.cols - 1
-    return last - issued + 3
+    return last - issued + ahead + 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

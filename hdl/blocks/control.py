@@ -1,7 +1,7 @@
 """The array's controller: the decisions of PE (0, 0).
 
-Everything is decided two cycles before PE (0, 0) does it: the decision is registered, goes out as an ask to the
-buffers, and is registered again, while they answer, as the control word of the row's first PE.
+Everything is decided ``read_latency`` + 1 cycles before PE (0, 0) does it: the decision is registered, goes out as an
+ask to the buffers, and is registered as often as they take to answer, to be the control word of the row's first PE.
 """
 
 from __future__ import annotations
@@ -45,11 +45,12 @@ class Decision:
 class StceControl(wiring.Component):
     """The schedule of a run.
 
-    ``start`` in cycle ``-3`` makes the first decision in ``-2`` and the first ask in ``-1``, of which cycle 0 uses the
-    answer. ``run`` is constant from ``start`` to the end of the run. ``step`` is what row 0 asks and, a cycle later,
-    does; ``pairs`` what column 0 asks of the north; ``sums`` the issues whose partial sum row 0 takes from the output
-    buffer. ``busy`` holds from the cycle after ``start`` until the last pair has had its time and ``tail_cycles`` have
-    passed, which is when the last word has left the array. In a cycle without ``en`` everything holds.
+    ``start`` makes the first decision in the next cycle and the first ask in the one after, of which cycle 0,
+    ``read_latency`` later, uses the answer. ``run`` is constant from ``start`` to the end of the run. ``step`` is what
+    row 0 asks and, as much later, does; ``pairs`` what column 0 asks of the north; ``sums`` the issues whose partial
+    sum row 0 takes from the output buffer. ``busy`` holds from the cycle after ``start`` until the last pair has had
+    its time and ``tail_cycles`` have passed, which is when the last word has left the array. In a cycle without ``en``
+    everything holds.
 
     The port loads parts, one ahead of the issue; the loop counters are its own, and the issue copies what it needs when
     it takes a part over. ``taken`` and ``returned`` (WS) come back from the step of the last row: it takes its pairs
@@ -278,7 +279,7 @@ class StceControl(wiring.Component):
         waiting = Signal(COUNT_BITS)
         room = Signal()
         back = self.returned
-        for i in range(self.frame.add_latency):
+        for i in range(self.frame.add_latency + self.frame.read_latency - 1):
             delayed = Signal(name=f"returned_{i}")
             m.d.sync += delayed.eq(back)
             back = delayed

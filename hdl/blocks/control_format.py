@@ -14,12 +14,10 @@ from .grid_pe import PeFormat
 from .pe import UspeFormat
 from .xnor_pe import XnorFormat
 
-__all__ = ["ADDRESS_BITS", "ASK", "COUNT_BITS", "LEAD", "ControlFormat"]
+__all__ = ["ADDRESS_BITS", "ASK", "COUNT_BITS", "ControlFormat"]
 
 COUNT_BITS = 16
 """Width of a loop count of a run."""
-LEAD = 3
-"""Cycles from that of ``start`` to cycle 0 of the run."""
 ADDRESS_BITS = 24
 """Width of an address in a bank of a buffer."""
 
@@ -91,4 +89,5 @@ class ControlFormat:
     def _longest_tail(self, frame: Frame) -> int:
         """More than the cycles from the end of the last pair to the last word, in either dataflow."""
         rows, contexts = frame.rows, frame.accumulators
-        return frame.latency + rows * max(self.row_delay, contexts) + rows + frame.cols + contexts
+        ahead = frame.read_latency - 1
+        return ahead + frame.latency + rows * max(self.row_delay, contexts) + rows + frame.cols + contexts

@@ -30,11 +30,18 @@ class Frame:
     longest: int
     multiply_latency: int
     add_latency: int
+    read_latency: int
+    """Array cycles from an ask to its answer."""
 
     @property
     def latency(self) -> int:
         """Cycles from an issue to its sum."""
         return self.multiply_latency + self.add_latency
+
+    @property
+    def lead(self) -> int:
+        """Array cycles from that of ``start`` to cycle 0 of the run: a decision, its register, and the answer."""
+        return 2 + self.read_latency
 
     @property
     def chunk_bits(self) -> int:
@@ -78,6 +85,7 @@ def frame_of(spec: Gridded) -> Frame:
                 longest=pe.max_group,
                 multiply_latency=pe.multiply_latency,
                 add_latency=pe.add_latency,
+                read_latency=array.read_latency,
             )
         case XnorSpec():
             return Frame(
@@ -90,6 +98,7 @@ def frame_of(spec: Gridded) -> Frame:
                 longest=spec.weight_words,
                 multiply_latency=spec.popcount_latency,
                 add_latency=ADD_LATENCY,
+                read_latency=1,
             )
         case _:
             assert_never(spec)

@@ -16,7 +16,7 @@ from .skid import SouthSkid, south_signature
 __all__ = ["Grid"]
 
 ASK = wiring.Signature({"valid": Out(1), "address": Out(ADDRESS_BITS)})
-"""A read of one bank of a buffer; the answer comes in the next cycle."""
+"""A read of one bank of a buffer; the answer comes ``read_latency`` array cycles later."""
 
 
 class Grid(wiring.Component):
@@ -40,6 +40,7 @@ class Grid(wiring.Component):
             {
                 "run": In(wiring.Signature({name: Out(field.shape) for name, field in self.format.run})),
                 "start": In(1),
+                "hold": In(1),
                 "busy": Out(1),
                 "advance": Out(1),
                 "west_ask": Out(ASK).array(rows),
@@ -81,6 +82,7 @@ class Grid(wiring.Component):
         m.submodules.skid = skid = SouthSkid(self.frame.cols)
         m.submodules.control = control = self.control(self.spec)
         m.d.comb += [
+            skid.hold.eq(self.hold),
             self.advance.eq(skid.advance),
             control.en.eq(self.advance),
             control.run.eq(run),
@@ -122,16 +124,29 @@ class Grid(wiring.Component):
     def _ask_north(self, m: Module, run: Any, ask: Any) -> list[Any]:
         """The asks for pairs move one column a cycle; whether the pairs of each column move."""
         shifts = []
-        for port in self.north_ask:
+        for c, answered in enumerate(self._asked_in_turn(m, "pairs", self.north_ask, ask)):
+            shift = Signal(name=f"shift_{c}")
+            m.d.comb += shift.eq(answered | ~run.weight_stationary)
+            shifts.append(shift)
+        return shifts
+
+    def _asked_in_turn(self, m: Module, what: str, ports: Any, ask: Any) -> list[Any]:
+        """``ports``, one a column, ask what column 0 asks, each a cycle after its western neighbour; whether the ask of
+        each is answered now."""
+        asked = []
+        for c, port in enumerate(ports):
             m.d.comb += [port.valid.eq(ask.valid), port.address.eq(ask.address)]
-            after = Signal.like(ask)
-            shift = Signal()
+            after = Signal.like(ask, name=f"{what}_after_{c}")
             with m.If(self.advance):
                 m.d.sync += after.eq(ask)
-            m.d.comb += shift.eq(after.valid | ~run.weight_stationary)
-            shifts.append(shift)
+            asked.append(after.valid)
             ask = after
-        return shifts
+        for i in range(self.frame.read_latency - 1):
+            later = Signal(name=f"{what}_later_{i}")
+            with m.If(self.advance):
+                m.d.sync += later.eq(asked[-1])
+            asked.append(later)
+        return asked[self.frame.read_latency - 1 :]
 
     def _sums(self, m: Module, issued: Any) -> list[Any]:
         """Partial sums are asked for so that they come with the products of their issue; what enters each column."""
@@ -148,15 +163,10 @@ class Grid(wiring.Component):
         ask = Signal(data.StructLayout({"valid": 1, "address": ADDRESS_BITS}))
         m.d.comb += [ask.valid.eq(issued.valid & ~issued.fresh), ask.address.eq(now)]
         entering = []
-        for port, answer in zip(self.sums_ask, self.sums, strict=True):
-            m.d.comb += [port.valid.eq(ask.valid), port.address.eq(ask.address)]
-            after = Signal.like(ask)
-            total = Signal(32)
-            with m.If(self.advance):
-                m.d.sync += after.eq(ask)
-            m.d.comb += total.eq(Mux(after.valid, answer, Const(self.zero, 32)))
+        for c, answered in enumerate(self._asked_in_turn(m, "sums", self.sums_ask, ask)):
+            total = Signal(32, name=f"total_{c}")
+            m.d.comb += total.eq(Mux(answered, self.sums[c], Const(self.zero, 32)))
             entering.append(total)
-            ask = after
         return entering
 
     def _grid(self, m: Module, run: Any, controls: list[Any], shifts: list[Any], sums: list[Any], south: Any) -> None:

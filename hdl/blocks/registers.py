@@ -29,13 +29,13 @@ PARAMETERS = {
 }
 """What registers are derived from."""
 
-_CONSTANTS = {"R": "rows", "C": "columns", "Lm": "multiply latency", "La": "add latency"}
+_CONSTANTS = {"R": "rows", "C": "columns", "Lm": "multiply latency", "La": "add latency", "Lr": "read latency"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRegister:
-    """One register. ``os`` and ``ws`` are formulas in ``PARAMETERS``, other registers, R, C, Lm and La, that Python and
-    Verilog read alike, with ``ceil_div``, ``min`` and ``max`` as functions."""
+    """One register. ``os`` and ``ws`` are formulas in ``PARAMETERS``, other registers, R, C, Lm, La and Lr, that Python
+    and Verilog read alike, with ``ceil_div``, ``min`` and ``max`` as functions."""
 
     name: str
     meaning: str
@@ -146,8 +146,8 @@ REGISTERS = tuple(
         (
             "tail_cycles",
             "cycles of busy behind the last issue",
-            "Lm + La + R + C + drain_words - max(interleave, La)",
-            "Lm + R * row_delay + C + interleave + 1 - part_pairs * max(interleave, La)",
+            "Lm + La + Lr + R + C + drain_words - 1 - max(interleave, La)",
+            "Lm + Lr + R * row_delay + C + interleave - part_pairs * max(interleave, La)",
             "as given",
             "too few: busy falls while words are still to leave, and the next run spoils them",
         ),
@@ -175,7 +175,13 @@ def register_modules(spec: AcceleratorSpec, top: str) -> str:
     """Verilog of ``{top}_run``, which derives the registers from a product, and ``{top}_run_check``, which says where
     registers contradict each other."""
     widths = _widths(spec)
-    known = {"R": spec.array.rows, "C": spec.array.cols, "Lm": spec.pe.multiply_latency, "La": spec.pe.add_latency}
+    known = {
+        "R": spec.array.rows,
+        "C": spec.array.cols,
+        "Lm": spec.pe.multiply_latency,
+        "La": spec.pe.add_latency,
+        "Lr": spec.array.read_latency,
+    }
     constants = "\n".join(f"  localparam {name} = {value};  // {_CONSTANTS[name]}" for name, value in known.items())
     derived = [r for r in REGISTERS if r.name not in PARAMETERS]
     return _MODULES.format(

@@ -18,9 +18,9 @@ __all__ = ["StceRow"]
 class StceRow(wiring.Component):
     """The western edge of a row: what row 0 did ``row_delay`` cycles a row ago.
 
-    ``step`` goes out as the row's ask in the same cycle, to its first PE as ``control`` a cycle later, and to the next
-    row as ``step_south`` after ``run.row_delay`` cycles. ``now`` counts cycles; ``due`` says that the step of
-    ``row_delay`` cycles before the next belongs to the run. ``drain`` is the number of words that this row and those
+    ``step`` goes out as the row's ask in the same cycle, to its first PE as ``control`` when the ask is answered, and
+    to the next row as ``step_south`` after ``run.row_delay`` cycles. ``now`` counts cycles; ``due`` says that the step
+    of ``row_delay`` cycles before the next belongs to the run. ``drain`` is the number of words that this row and those
     below it drain, 0 for an unused row; the row waits for those below and then drains its own.
     """
 
@@ -49,13 +49,9 @@ class StceRow(wiring.Component):
         m = Module()
         self._delay(m)
         tokens = [Signal(self.format.token, name=f"token_{i}") for i in range(self.frame.latency + 1)]
-        load = self.control.load
-        m.d.sync += [after.eq(before) for before, after in zip([self.step.token, *tokens], tokens, strict=False)]
-        m.d.sync += [
-            load.valid.eq(self.step.ask.valid),
-            load.bank.eq(self.step.load.bank),
-            load.chunk.eq(self.step.load.chunk),
-        ]
+        load, step = self.control.load, self._answered(m)
+        m.d.sync += [after.eq(before) for before, after in zip([step.token, *tokens], tokens, strict=False)]
+        m.d.sync += [load.valid.eq(step.ask.valid), load.bank.eq(step.load.bank), load.chunk.eq(step.load.chunk)]
         issue, add, finish = tokens[0], tokens[self.frame.multiply_latency], tokens[-1]
         m.d.comb += [
             self.control.issue.bank.eq(issue.bank),
@@ -71,6 +67,15 @@ class StceRow(wiring.Component):
         self._more(m, tokens)
         self._drain(m, tokens[-2])
         return EnableInserter(self.en)(m)
+
+    def _answered(self, m: Module) -> Any:
+        """The step whose ask is answered in the next cycle."""
+        step = self.step
+        for i in range(self.frame.read_latency - 1):
+            later = Signal(self.format.step, name=f"asked_{i}")
+            m.d.sync += later.eq(step)
+            step = later
+        return step
 
     def _place(self, issue: Any) -> Any:
         """Where the words of an issue begin in their part."""

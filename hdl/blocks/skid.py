@@ -1,4 +1,4 @@
-"""The southern edge of the array: a word that its receiver does not take waits here, and the array with it."""
+"""What lets the array go on: a word that its receiver does not take waits here, and the array with it, and ``hold``."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ class SouthSkid(wiring.Component):
     """A skid buffer of one word, with bypass, for each of ``columns``.
 
     While ``advance`` holds, ``leaving`` shows in the same cycle at ``south``, and what is not taken there is kept; the
-    array stands still until all that is kept has been taken. ``advance`` is a register: no path leads from ``ready`` to
-    whatever it enables. ``leaving`` may be anything while ``advance`` is 0.
+    array stands still until all that is kept has been taken. It also does in the cycle after each in which ``hold``
+    stands. ``advance`` is a register: no path leads from ``ready`` or ``hold`` to whatever it enables. ``leaving`` may
+    be anything while ``advance`` is 0.
     """
 
     def __init__(self, columns: int, width: int = 32) -> None:
@@ -30,6 +31,7 @@ class SouthSkid(wiring.Component):
         super().__init__(
             {
                 "leaving": In(leaving).array(columns),
+                "hold": In(1),
                 "advance": Out(1, init=1),
                 "south": Out(south_signature(width)).array(columns),
             }
@@ -46,5 +48,5 @@ class SouthSkid(wiring.Component):
             ]
             waits.append(south.valid & ~south.ready)
             m.d.sync += [full.eq(waits[-1]), kept.eq(south.word)]
-        m.d.sync += self.advance.eq(~Cat(waits).any())
+        m.d.sync += self.advance.eq(~(Cat(waits).any() | self.hold))
         return m

@@ -15,6 +15,7 @@ from ...workloads.update_rule import SGD, Operation, Unit, UpdateRule
 from .fp.add import Fp32Add
 from .fp.multiply import Fp32Multiply
 from .fp.units import OPERAND_UNITS
+from .passing import Passing
 from .place import place
 from .recurrence import Fp32Divide, Fp32SquareRoot
 
@@ -23,36 +24,19 @@ __all__ = ["Lane", "Wuve"]
 _PART = "wuve_lane"
 
 
-class _Passing:
-    """A value of every parameter in flight; it exists from ``age`` cycles after its parameter entered."""
-
-    def __init__(self, m: Module, name: str, value: Value, age: int) -> None:
-        self._m, self._name = m, name
-        self.age = age
-        self._stages = [value]
-
-    def at(self, age: int) -> Value:
-        """The value of the parameter of that age, through as many registers as it takes."""
-        assert age >= self.age, f"{self._name} is there after {self.age} cycles, not {age}"
-        while self.age + len(self._stages) <= age:
-            register = Signal(32, name=f"{self._name}_at_{self.age + len(self._stages)}", reset_less=True)
-            self._m.d.sync += register.eq(self._stages[-1])
-            self._stages.append(register)
-        return self._stages[age - self.age]
-
-
 class Lane(wiring.Component):
     """A rule of update: what enters in a cycle leaves, updated, `latency` cycles later.
 
     ``next_master`` is the updated ``master`` and ``weight16`` the same as an operand; so has each number of the state
-    its ``next_``. The constants stand still while parameters are in flight.
+    its ``next_``. The constants stand still while parameters are in flight. ``widened``: the gradient comes in FP32,
+    and waits for as long as it would have been widened.
     """
 
-    def __init__(self, pe: PESpec, rule: UpdateRule) -> None:
-        self.pe, self.rule = pe, rule
+    def __init__(self, pe: PESpec, rule: UpdateRule, widened: bool = False) -> None:
+        self.pe, self.rule, self.widened = pe, rule, widened
         self.units = OPERAND_UNITS[pe.format]
         self.latency = wuve_latency(rule, pe)
-        super().__init__(self.ports(pe, rule))
+        super().__init__(self.ports(pe, rule, widened))
 
     @property
     def contract(self) -> str:
@@ -63,10 +47,10 @@ class Lane(wiring.Component):
         return "\n".join([said, "The constants stand still while parameters are in flight.", "", *done, *explained])
 
     @classmethod
-    def ports(cls, _pe: PESpec, rule: UpdateRule) -> dict[str, Any]:
+    def ports(cls, _pe: PESpec, rule: UpdateRule, widened: bool = False) -> dict[str, Any]:
         """Members of the signature."""
         return {
-            "gradient16": In(16),
+            "gradient16": In(32 if widened else 16),
             **{name: In(32) for name in (*rule.held, *rule.constants)},
             **{f"next_{name}": Out(32) for name in rule.held},
             "weight16": Out(16),
@@ -75,7 +59,7 @@ class Lane(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         plan = update_plan(self.rule, self.pe)
-        passing = {name: _Passing(m, name, getattr(self, name), 0) for name in self.rule.enters}
+        passing = {name: Passing(m, name, getattr(self, name), 0) for name in self.rule.enters}
         for operation in self.rule.operations:
             passing[operation.name] = self._operate(m, operation, plan.starts[operation.name], passing)
         result = passing[self.rule.weight16]
@@ -84,11 +68,13 @@ class Lane(wiring.Component):
             m.d.comb += getattr(self, f"next_{name}").eq(passing[last].at(plan.depth))
         return m
 
-    def _operate(self, m: Module, operation: Operation, start: int, passing: dict[str, _Passing]) -> _Passing:
+    def _operate(self, m: Module, operation: Operation, start: int, passing: dict[str, Passing]) -> Passing:
         """An operation on the values of the parameter that entered ``start`` cycles ago."""
         name, latency = operation.name, unit_latency(operation.unit, self.rule, self.pe)
         first, *rest = (passing[x].at(start) if x in passing else getattr(self, x) for x in operation.operands)
         match operation.unit:
+            case Unit.WIDEN if self.widened:
+                return passing[operation.operands[0]]
             case Unit.WIDEN:
                 return self._unit(m, name, self.units.widen(latency), start, "value", half=first)
             case Unit.NARROW:
@@ -107,10 +93,10 @@ class Lane(wiring.Component):
         assert_never(operation.unit)
 
     @staticmethod
-    def _unit(m: Module, name: str, unit: Any, age: int, result: str, **operands: Value) -> _Passing:
+    def _unit(m: Module, name: str, unit: Any, age: int, result: str, **operands: Value) -> Passing:
         m.submodules[name] = unit
         m.d.comb += [getattr(unit, port).eq(value) for port, value in operands.items()]
-        return _Passing(m, name, getattr(unit, result), age + unit.latency)
+        return Passing(m, name, getattr(unit, result), age + unit.latency)
 
 
 class Wuve(wiring.Component):
@@ -119,16 +105,18 @@ class Wuve(wiring.Component):
     Lane ``i`` takes in a parameter in each cycle with ``valid[i]``; it leaves, with ``leaving[i]``, `latency` cycles
     later.
 
-    With ``blackbox`` the lanes are instances of the module in `parts`.
+    ``widened``: gradients come in FP32. With ``blackbox`` the lanes are instances of the module in `parts`.
     """
 
-    def __init__(self, spec: AcceleratorSpec, rule: UpdateRule = SGD, *, blackbox: bool = False) -> None:
-        self.pe, self.rule = spec.pe, rule
+    def __init__(
+        self, spec: AcceleratorSpec, rule: UpdateRule = SGD, *, widened: bool = False, blackbox: bool = False
+    ) -> None:
+        self.pe, self.rule, self.widened = spec.pe, rule, widened
         self.lanes = spec.wuve.lanes
         self.latency = wuve_latency(rule, self.pe)
         self.blackbox = blackbox
         constants = {name: In(32) for name in rule.constants}
-        own = {name: member for name, member in Lane.ports(self.pe, rule).items() if name not in constants}
+        own = {name: member for name, member in Lane.ports(self.pe, rule, widened).items() if name not in constants}
         super().__init__(
             {
                 "valid": In(1).array(self.lanes),
@@ -141,13 +129,14 @@ class Wuve(wiring.Component):
     @property
     def parts(self) -> dict[str, Any]:
         """The module that a black-boxed engine is made of, by name."""
-        return {_PART: Lane(self.pe, self.rule)} if self.blackbox else {}
+        return {_PART: Lane(self.pe, self.rule, self.widened)} if self.blackbox else {}
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         for i in range(self.lanes):
-            lane = place(m, f"lane_{i}", Lane, self.pe, self.rule, module=_PART if self.blackbox else None)
-            for name, member in Lane.ports(self.pe, self.rule).items():
+            of = (self.pe, self.rule, self.widened)
+            lane = place(m, f"lane_{i}", Lane, *of, module=_PART if self.blackbox else None)
+            for name, member in Lane.ports(*of).items():
                 outer = getattr(self, name) if name in self.rule.constants else getattr(self, name)[i]
                 inner = getattr(lane, name)
                 m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)

@@ -49,38 +49,39 @@ class StceDriver(GridDriver):
         *,
         cycles: int,
         ready: npt.NDArray[np.bool_] | None = None,
+        hold: npt.NDArray[np.bool_] | None = None,
     ) -> RtlRun:
         """C = A B with ``a`` [m, k], and B as the pairs ``values``, ``indices`` [slots, n] of ``mapping.pattern``.
 
         Operands are 16-bit words in the format of the machine, of any dtype.
 
         ``cycles`` bounds the length of the run. ``ready`` [cycles, cols] says when a receiver takes what leaves a
-        column, from cycle 0 on; by default, and after its last cycle, always.
+        column, from cycle 0 on; by default, and after its last cycle, always. ``hold`` [cycles] says when the array
+        must stand still in the next one, likewise; by default never.
         """
         registers = run_registers(self.spec, mapping, gemm)
         filled = banks(self.spec, mapping, gemm, a.view(np.uint16), values.view(np.uint16), indices)
         seen = self._seen(
-            mapping, gemm, registers, lambda seen: self._operands(seen, filled), cycles=cycles, ready=ready
+            mapping, gemm, registers, lambda seen: self._operands(seen, filled), cycles=cycles, ready=ready, hold=hold
         )
         result = np.zeros((gemm.m, gemm.n), np.uint32)
         left, length = self._collect(mapping, gemm, seen, {"south__{}__word": result})
         return RtlRun(result, left, length)
 
     def _operands(self, seen: dict[str, Any], filled: Banks) -> dict[str, Any]:
-        """The answers of the operand buffers, an array cycle after the asks."""
+        """The answers of the operand buffers, ``read_latency`` array cycles after the asks."""
         fed = {}
         for r, bank in enumerate(filled.west):
             for x in range(self.frame.lanes):
-                fed[f"west__{r}__{x}"] = _word(seen, f"west_ask__{r}", bank, x, NAN)
+                fed[f"west__{r}__{x}"] = self._word(seen, f"west_ask__{r}", bank, x, NAN)
         for c in range(self.frame.cols):
-            value = _word(seen, f"north_ask__{c}", filled.values[c], 0, NAN)
-            index = _word(seen, f"north_ask__{c}", filled.indices[c], 0, BUBBLE)
+            value = self._word(seen, f"north_ask__{c}", filled.values[c], 0, NAN)
+            index = self._word(seen, f"north_ask__{c}", filled.indices[c], 0, BUBBLE)
             bubble = index == BUBBLE
             fed[f"north__{c}__valid"] = (~bubble).astype(np.uint32)
             fed[f"north__{c}__value"] = np.where(bubble, NAN, value)
             fed[f"north__{c}__index"] = np.where(bubble, 1, index)
         return fed
 
-
-def _word(seen: dict[str, Any], ask: str, bank: npt.NDArray[Any], lane: int, nothing: int) -> Bits32:
-    return answer(seen, ask, bank, lane, nothing).astype(np.uint32)
+    def _word(self, seen: dict[str, Any], ask: str, bank: npt.NDArray[Any], lane: int, nothing: int) -> Bits32:
+        return answer(seen, ask, bank, lane, nothing, self.frame.read_latency).astype(np.uint32)

@@ -73,12 +73,14 @@ class XnorDriver(GridDriver):
         cycles: int,
         thresholds: Thresholds | None = None,
         ready: npt.NDArray[np.bool_] | None = None,
+        hold: npt.NDArray[np.bool_] | None = None,
         skip: bool = False,
     ) -> XnorRtlRun:
         """C = A B with ``a`` [m, k] and ``b`` [k, n], integers of any dtype that are values of their ``levels``.
 
         ``cycles`` bounds the length of the run. ``ready`` [cycles, cols] says when a receiver takes what leaves a
-        column, from cycle 0 on; by default, and after its last cycle, always. ``thresholds`` are 0 by default.
+        column, from cycle 0 on; by default, and after its last cycle, always. ``hold`` [cycles] says when the array
+        must stand still in the next one, likewise; by default never. ``thresholds`` are 0 by default.
         ``skip`` (OS): words that are zero in all rows or all columns of a tile are left out.
         """
         registers = xnor_registers(self.own, mapping, gemm, levels, skip=skip)
@@ -91,6 +93,7 @@ class XnorDriver(GridDriver):
             {"made__{}__value": result, "made__{}__passes": passed},
             cycles=cycles,
             ready=ready,
+            hold=hold,
         )
         return XnorRtlRun(sums, result.view(np.int32), passed.astype(np.bool_), left, length)
 
@@ -102,6 +105,7 @@ class XnorDriver(GridDriver):
         *,
         cycles: int,
         ready: npt.NDArray[np.bool_] | None,
+        hold: npt.NDArray[np.bool_] | None,
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], int]:
         """Sums int32 [m, n], the cycle in which each leaves, int64 [m, n], and the length of a run.
 
@@ -120,7 +124,7 @@ class XnorDriver(GridDriver):
             return self._told(fed, filled.tiles)
 
         seen = self._seen(
-            mapping, slots, registers, operands, cycles=cycles, ready=ready, schedule=told if skip else None
+            mapping, slots, registers, operands, cycles=cycles, ready=ready, hold=hold, schedule=told if skip else None
         )
         sums = np.zeros((gemm.m, gemm.n), np.uint32)
         left, length = self._collect(mapping, slots, seen, {"south__{}__word": sums, **made})

@@ -47,10 +47,11 @@ class SpikingDriver(XnorDriver):
         *,
         cycles: int,
         ready: npt.NDArray[np.bool_] | None = None,
+        hold: npt.NDArray[np.bool_] | None = None,
     ) -> SpikingRtlRun:
         """A product and the neurons behind it; ``membrane`` int32 [m, n], that of the step before, None for 0.
 
-        ``cycles`` and ``ready`` as of `run`.
+        ``cycles``, ``ready`` and ``hold`` as of `run`.
         """
         gemm = product.gemm
         neurons.require_channels(gemm.n)
@@ -69,7 +70,7 @@ class SpikingDriver(XnorDriver):
 
         spikes, after = (np.zeros((gemm.m, gemm.n), np.uint32) for _ in range(2))
         made = {"neurons__{}__spikes": spikes, "neurons__{}__next": after}
-        sums, left, length = self._product(product, edge, made, cycles=cycles, ready=ready)
+        sums, left, length = self._product(product, edge, made, cycles=cycles, ready=ready, hold=hold)
         return SpikingRtlRun(sums, spikes.astype(np.bool_), after.view(np.int32), left, length)
 
     def _memory(self, product: Product, membrane: npt.NDArray[np.int32] | None, c: int) -> npt.NDArray[np.uint32]:

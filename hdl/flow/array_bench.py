@@ -24,7 +24,8 @@ __all__ = ["ArrayVectors", "array_bench"]
 class ArrayVectors:
     """One product: ``a`` [m, k] and the pairs ``values``, ``indices`` [slots, n] as bits; ``result`` bits of FP32 and
     ``left``, the cycle of each in the run, both [m, n]; ``cycles`` is the length of the run. ``ready`` [cycles, cols]
-    says when a word is taken: from its end on always."""
+    says when a word is taken: from its end on always; ``hold`` [cycles] when the array must stand still in the next
+    cycle: from its end on never."""
 
     name: str
     mapping: ArrayMapping
@@ -36,6 +37,7 @@ class ArrayVectors:
     left: npt.NDArray[np.int64]
     cycles: int
     ready: npt.NDArray[np.bool_]
+    hold: npt.NDArray[np.bool_]
 
 
 _MEMORIES = """\
@@ -102,6 +104,7 @@ def _product(array: Stce, product: ArrayVectors, index: int) -> Product:
             "sums": sums_bank(cols, registers),
             "expected": expected_words(cols, product.left, product.result),
             "ready": as_ready(product.ready),
+            "hold": product.hold.astype(np.int64),
         },
         cycles=product.cycles,
     )

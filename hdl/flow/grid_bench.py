@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..blocks.banks import NAN
-from ..blocks.control_format import LEAD
 from ..blocks.frame import Frame
 from .bench import Bus, bench_of, buses_of, hex_lines
 
@@ -20,8 +19,8 @@ __all__ = ["OwnText", "Product", "as_ready", "expected_words", "grid_bench", "in
 _AFTERWARDS = 8
 """Cycles watched after a run: nothing may leave any more."""
 _NEVER = 0xFFFFFFFF
-_SHARED = ("start", "sums", "south__ready")
-_DIGITS = {"expected": 16}
+_SHARED = ("start", "hold", "sums", "south__ready")
+_DIGITS = {"expected": 16, "hold": 1}
 
 Contents = Mapping[str, npt.NDArray[Any]]
 
@@ -57,6 +56,8 @@ class OwnText:
 _GRID = """\
   localparam ROWS = {rows};
   localparam COLS = {cols};
+  // Cycles in which the array does not stand still, from an ask to its answer.
+  localparam READ = {read};
 {memories}
   // The output buffer: partial sums of WS, in the order in which they left.
   reg [31:0] sums_bank [0:{sums_depth} - 1];
@@ -64,6 +65,10 @@ _GRID = """\
   // Whether the receiver of each column takes a word, by cycle; after the last of them it does.
   reg [COLS - 1:0] ready_bank [0:{ready_depth} - 1];
   integer receivers;
+  // Whether the array is held, so that it stands still in the next cycle; after the last of them it is not.
+  reg hold_bank [0:{hold_depth} - 1];
+  integer holds;
+  reg held;
   // Results of each column in their order: the cycle in which one is taken, and its bits.
   reg [63:0] expected [0:{expected_depth} - 1];
   integer results;
@@ -72,11 +77,13 @@ _GRID = """\
   integer next [0:COLS - 1];
   integer at [0:COLS - 1];
   reg [63:0] wanted;
-  // The asks of the last cycle in which the array did not stand still.
-  reg [ROWS - 1:0] west_asked;
-  reg [COLS - 1:0] north_asked, sums_asked;
-  reg [{address_bits} * ROWS - 1:0] west_at;
-  reg [{address_bits} * COLS - 1:0] north_at, sums_at;
+  // Asks of operands, the next to be answered first; those of partial sums of the last cycle in which the array did not
+  // stand still, and what they found, likewise.
+  reg [ROWS - 1:0] west_asked, west_line [0:READ - 1];
+  reg [COLS - 1:0] north_asked, north_line [0:READ - 1], sums_asked;
+  reg [{address_bits} * ROWS - 1:0] west_at, west_at_line [0:READ - 1];
+  reg [{address_bits} * COLS - 1:0] north_at, north_at_line [0:READ - 1], sums_at;
+  reg [32 * COLS - 1:0] sums_line [0:READ - 1];
 
   task fail(input [8 * 32 - 1:0] what);
     begin
@@ -90,8 +97,8 @@ _GRID = """\
   // What the array shows in a cycle against what it should show.
   task check;
     begin
-      // busy from the cycle after start on, until all words have been taken
-      if (busy !== (cycle > -{lead} && words < total)) begin
+      // busy from the cycle after start on, until all words have been taken, and where the array is held
+      if (busy !== (cycle > -{lead} && words < total || held)) begin
         $display("FAIL {top}: cycle %0d: busy is %b with %0d of %0d words taken", cycle, busy, words, total);
         $stop;
         $finish;
@@ -119,26 +126,41 @@ _GRID = """\
     end
   endtask
 
-  // What the buffers are asked; the output buffer answers with all that was taken before its answer.
+  // What the buffers are asked.
   task ask;
     if (advance) begin
-      west_asked = west_ask__valid;
-      west_at = west_ask__address;
-      north_asked = north_ask__valid;
-      north_at = north_ask__address;
+      for (x = 0; x + 1 < READ; x = x + 1) begin
+        west_line[x] = west_line[x + 1];
+        west_at_line[x] = west_at_line[x + 1];
+        north_line[x] = north_line[x + 1];
+        north_at_line[x] = north_at_line[x + 1];
+      end
+      west_line[READ - 1] = west_ask__valid;
+      west_at_line[READ - 1] = west_ask__address;
+      north_line[READ - 1] = north_ask__valid;
+      north_at_line[READ - 1] = north_ask__address;
+      west_asked = west_line[0];
+      west_at = west_at_line[0];
+      north_asked = north_line[0];
+      north_at = north_at_line[0];
       sums_asked = sums_ask__valid;
       sums_at = sums_ask__address;
 {noted}    end
   endtask
 
-  // What the buffers show: the answers once the array moves on; noise before, and where nobody asked.
+  // What the buffers show: the answers once the array moves on; noise before, and where nobody asked. The output buffer
+  // answers with all that was taken before the array moves on from an ask, and with nothing that is taken later.
   task answer;
     begin
 {shown}
-      for (c = 0; c < COLS; c = c + 1) begin
-        address = sums_at[{address_bits} * c +: {address_bits}];
-        sums[32 * c +: 32] = advance && sums_asked[c] ? sums_bank[sums_words * c + address] : 32'h{nan:08x};
+      if (advance) begin
+        for (x = 0; x + 1 < READ; x = x + 1) sums_line[x] = sums_line[x + 1];
+        for (c = 0; c < COLS; c = c + 1) begin
+          address = sums_at[{address_bits} * c +: {address_bits}];
+          sums_line[READ - 1][32 * c +: 32] = sums_asked[c] ? sums_bank[sums_words * c + address] : 32'h{nan:08x};
+        end
       end
+      sums = advance ? sums_line[0] : {{COLS{{32'h{nan:08x}}}}};
     end
   endtask
 
@@ -153,8 +175,10 @@ _GRID = """\
       words = 0;
       total = all_words;
       over = 0;
+      held = 0;
       start = 1;
       for (cycle = -{lead}; over <= watched && cycle < 2 * length + COLS + {afterwards}; cycle = cycle + 1) begin
+        hold = cycle >= 0 && cycle < holds && hold_bank[cycle];
         south__ready = cycle >= 0 && cycle < receivers ? ready_bank[cycle] : {{COLS{{1'b1}}}};
         @(negedge clk);
         check;
@@ -163,7 +187,13 @@ _GRID = """\
         @(posedge clk);
         #1;
         start = 0;
+        held = hold;
         answer;
+      end
+      hold = 0;
+      if (held) begin
+        @(posedge clk);
+        #1;
       end
       for (c = 0; c < COLS; c = c + 1)
         if (next[c] < results && expected[c * results + next[c]] >> 32 != 32'h{never:08x}) begin
@@ -210,7 +240,8 @@ def grid_bench(component: Any, frame: Frame, products: Sequence[Product], own: O
         noted=own.noted,
         shown=own.shown.format(**deep),
         beside=own.beside,
-        lead=LEAD,
+        lead=frame.lead,
+        read=frame.read_latency,
         afterwards=_AFTERWARDS,
         never=_NEVER,
         nan=NAN,
@@ -275,7 +306,7 @@ def _run(top: str, product: Product, digits: Mapping[str, int], watched: int) ->
             if contents[kind].size
         ),
         f"sums_words = {contents['sums'].shape[1]}; results = {contents['expected'].shape[1]};",
-        f"receivers = {contents['ready'].size};",
+        f"receivers = {contents['ready'].size}; holds = {contents['hold'].size};",
         f"product({product.cycles}, {columns * tiles * words}, {watched});",
     ]
     return "\n".join("    " + line for line in lines)

@@ -24,7 +24,7 @@ __all__ = ["XnorVectors", "xnor_bench"]
 class XnorVectors:
     """One product: ``a`` [m, k] and ``b`` [k, n], integers of any dtype, values of ``levels``; ``result`` int32, the
     sums, ``passed`` bool, whether each is at least ``at``, with ``flip`` at most (int32 and bool [n]), and ``left``
-    int64, the cycle of each, all [m, n]; ``cycles`` and ``ready`` as of `ArrayVectors`.
+    int64, the cycle of each, all [m, n]; ``cycles``, ``ready`` and ``hold`` as of `ArrayVectors`.
     ``skip``: words that are zero in all rows or all columns of a tile are left out."""
 
     name: str
@@ -40,6 +40,7 @@ class XnorVectors:
     left: npt.NDArray[np.int64]
     cycles: int
     ready: npt.NDArray[np.bool_]
+    hold: npt.NDArray[np.bool_]
     skip: bool = False
 
 
@@ -144,6 +145,7 @@ def _product(engine: Xnor, product: XnorVectors) -> Product:
             "expected": expected_words(own.cols, product.left, sums.astype(np.int32).view(np.uint32)),
             "made": in_order(own.cols, product.left, beside, np.uint64(0)),
             "ready": as_ready(product.ready),
+            "hold": product.hold.astype(np.int64),
         },
         cycles=product.cycles,
     )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Array, Module, Mux, Signal
+from amaranth import Array, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
 
-from ...dataflow.program.spaces import HALVES, PLACE_ADDRESS_BITS, Space, Target
+from ...dataflow.program.spaces import BIAS_WORDS, HALVES, PLACE_ADDRESS_BITS, Space, Target
 from .load import write_layout
 
-__all__ = ["READ", "OperandBanks", "OutputBanks", "pair_layout", "read_layout"]
+__all__ = ["READ", "BiasBank", "OperandBanks", "OutputBanks", "pair_layout", "read_layout", "show"]
 
 
 def pair_layout(target: Target) -> data.StructLayout:
@@ -29,18 +29,31 @@ def read_layout() -> data.StructLayout:
 READ = read_layout()
 
 
+def show(m: Module, lanes_read: Any, words: list[Any], bank: Any, across: Any) -> None:
+    """Words of all banks to the lanes of a store: ``across``, in lane ``x`` that of the next bank from ``bank`` on that
+    is ``x`` modulo the lanes; else in every lane that of ``bank``."""
+    lanes = len(lanes_read)
+    shift = exact_log2(lanes)
+    single = Array(words)[bank]
+    for x in range(lanes):
+        mine = words[x::lanes]
+        turn = Signal(range(max(2, len(mine) + 1)), name=f"turn_{x}")
+        m.d.comb += turn.eq((bank >> shift) + (bank[:shift] > x))
+        m.d.comb += lanes_read[x].eq(Mux(across, Array(mine)[turn] if mine else 0, single))
+
+
 class OperandBanks(wiring.Component):
     """W2E or N2S: a bank for each row or column, written ``lanes`` words at once, read from any address on.
 
     A bank is as many memories as there are lanes, by the low bits of the address, so that neighbours are read and
-    written together wherever they begin. The answer to an ask of a cycle with ``en`` stands from the next cycle to that
-    after the next one with ``en``. ``half`` is what the array reads.
+    written together wherever they begin. The answer to an ask of a cycle with ``en`` stands ``read_latency`` such
+    cycles later, until the next one. ``half`` is what the array reads.
     """
 
     def __init__(self, target: Target, space: Space, lanes: int) -> None:
         assert space in (Space.W2E, Space.N2S), space
         self.space, self.lanes = space, lanes
-        self.size = target.size(space)
+        self.size, self.latency = target.size(space), target.spec.array.read_latency
         self.pairs = space == Space.N2S
         self.words = 1 if self.pairs else target.spec.array.w2e_words
         self.word = pair_layout(target) if self.pairs else data.StructLayout({"value": 16})
@@ -111,7 +124,10 @@ class OperandBanks(wiring.Component):
                 ]
             read.append(out.data.as_value())
         for i in range(self.words):
-            m.d.comb += self.words_read[b][i].eq(Array(read)[(low + i)[:shift]])
+            word: Any = Array(read)[(low + i)[:shift]]
+            for n in range(self.latency - 1):
+                word = _later(m, f"later_{b}_{i}_{n}", word, len(Value.cast(self.words_read[b][i])), self.en)
+            m.d.comb += self.words_read[b][i].eq(word)
 
 
 class OutputBanks(wiring.Component):
@@ -125,6 +141,7 @@ class OutputBanks(wiring.Component):
 
     def __init__(self, target: Target, lanes: int) -> None:
         self.size, self.lanes = target.size(Space.OUTPUT), lanes
+        self.latency = target.spec.array.read_latency
         ask = data.StructLayout({"valid": 1, "address": PLACE_ADDRESS_BITS})
         leaving = data.StructLayout({"valid": 1, "word": 32})
         super().__init__(
@@ -144,7 +161,7 @@ class OutputBanks(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        banks, depth, lanes = self.size.banks, self.size.depth, self.lanes
+        banks, depth = self.size.banks, self.size.depth
         bank, address = self.read.place[PLACE_ADDRESS_BITS:], self.read.place[:PLACE_ADDRESS_BITS]
         base, half, across = Signal(range(banks)), Signal(), Signal()
         m.d.sync += [base.eq(bank), half.eq(self.read.half), across.eq(self.read.across)]
@@ -173,18 +190,57 @@ class OutputBanks(wiring.Component):
                     out.en.eq(Mux(own & asked, self.en, 1)),
                 ]
                 halves.append(out.data)
-            m.d.comb += [asked.eq(ask.valid), self.sums[c].eq(Mux(self.half, halves[1], halves[0]))]
+            total: Any = Mux(self.half, halves[1], halves[0])
+            for n in range(self.latency - 1):
+                total = _later(m, f"sum_{c}_{n}", total, 32, self.en)
+            m.d.comb += [asked.eq(ask.valid), self.sums[c].eq(total)]
             word = Signal(32, name=f"shown_{c}")
             m.d.comb += word.eq(Mux(half, halves[1], halves[0]))
             shown.append(word)
         m.d.comb += self.beyond.eq(overrun.any())
-        # a lane shows, of the banks that are it modulo the lanes, the next from the base on
-        for x in range(lanes):
-            mine = list(range(x, banks, lanes))
-            turn = Signal(range(max(2, -(-banks // lanes) + 1)), name=f"turn_{x}")
-            shift = exact_log2(lanes)
-            single = Array(shown)[base]
-            m.d.comb += turn.eq((base >> shift) + (base[:shift] > x))
-            wide = Array([shown[b] for b in mine])[turn] if mine else 0
-            m.d.comb += self.lanes_read[x].eq(Mux(across, wide, single))
+        show(m, self.lanes_read, shown, base, across)
+        return m
+
+
+def _later(m: Module, name: str, value: Any, width: int, en: Any) -> Any:
+    """``value`` of the last cycle with ``en``: the output register of a memory."""
+    register = Signal(width, name=name, reset_less=True)
+    with m.If(en):
+        m.d.sync += register.eq(value)
+    return register
+
+
+class BiasBank(wiring.Component):
+    """BIAS: written a word at a time; the ``lanes`` words from ``place`` on of a cycle stand in the next."""
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        super().__init__(
+            {
+                "write": In(write_layout(lanes)),
+                "writes": In(1),
+                "half": In(1),
+                "place": In(bits_for(BIAS_WORDS)),
+                "words_read": Out(32).array(lanes),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        lanes, shift, deep = self.lanes, exact_log2(self.lanes), BIAS_WORDS // self.lanes
+        address, low = self.write.place[:PLACE_ADDRESS_BITS], Signal(shift)
+        m.d.sync += low.eq(self.place)
+        shown = []
+        for s in range(lanes):
+            memory = Memory(shape=32, depth=HALVES * deep, init=[])
+            m.submodules[f"bank_{s}"] = memory
+            to, out = memory.write_port(), memory.read_port()
+            m.d.comb += [
+                to.en.eq(self.writes & (self.write.space == Space.BIAS) & (address[:shift] == s)),
+                to.addr.eq(Mux(self.write.half, deep, 0) + (address >> shift)),
+                to.data.eq(self.write.values.as_value().word_select(s, 32)),
+                out.addr.eq(Mux(self.half, deep, 0) + (self.place >> shift) + (s < self.place[:shift])),
+            ]
+            shown.append(out.data)
+        m.d.comb += [self.words_read[i].eq(Array(shown)[(low + i)[:shift]]) for i in range(lanes)]
         return m

@@ -134,7 +134,8 @@ class ControlRegisters(wiring.Component):
         for name in COUNTERS:
             counters[name] = counter = Signal(64, name=f"counter_{name}")
             with m.If(begins):
-                m.d.sync += counter.eq(0)
+                # the cycle of the start is one, and nothing is there yet to be executed
+                m.d.sync += counter.eq(int(name in ("cycles", "fetch_stalls")))
             with m.Elif(self.busy):
                 m.d.sync += counter.eq(counter + getattr(self, f"count_{name}"))
         return counters

@@ -54,8 +54,8 @@ class LoadUnit(wiring.Component):
     """Runs the commands of `Unit.LOAD` one at a time; ``done`` is up in the cycle in which the last word is written.
 
     A beat of memory is placed in a cycle, in as many as it has pieces where words do not lie side by side, or as it
-    has pairs. With ``error`` not 0 the unit stands still until reset, and nothing that was wrong has been written;
-    ``value`` is the offset or place.
+    has pairs; ``starved``: there is none in this cycle. With ``error`` not 0 the unit stands still until reset, and
+    nothing that was wrong has been written; ``value`` is the offset or place.
     """
 
     def __init__(self, target: Target, beat_bytes: int, *, outstanding: int = 32) -> None:
@@ -73,6 +73,7 @@ class LoadUnit(wiring.Component):
                 "writes": Out(1),
                 "done": Out(1),
                 "busy": Out(1),
+                "starved": Out(1),
                 "error": Out(4),
                 "value": Out(32),
             }

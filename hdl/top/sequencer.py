@@ -195,12 +195,14 @@ class Sequencer(wiring.Component):
         with m.If(self._starts):
             m.d.sync += depth.eq(0)
 
-    def _registers(self, m: Module, word: Any, goes: Any, now: Any) -> dict[Unit, Any]:
+    def _registers(self, m: Module, word: Any, goes: Any, now: Any) -> dict[Unit, dict[str, Any]]:
         """The units' registers, by `set` and `add`; whether the one named is there and holds the value."""
         code, number, register, low = word[56:], word[48:56], word[32:48], word[:32]
         files = {}
         for unit in Unit:
-            file = Signal(command_layout(unit), name=f"{_name(unit)}_registers")
+            layout = command_layout(unit)
+            # one by one: a structure of them all would be put together anew for each
+            file = {name: Signal(field.shape, name=f"{_name(unit)}_{name}") for name, field in layout}
             files[unit] = file
             ranges = []
             with m.If(number == unit):
@@ -247,7 +249,7 @@ class Sequencer(wiring.Component):
             m.d.comb += [
                 room.eq(queue.into.ready),
                 queue.into.valid.eq(goes & now.commands & (number == unit)),
-                queue.into.payload.registers.eq(now.files[unit]),
+                *(queue.into.payload.registers[x].eq(value) for x, value in now.files[unit].items()),
                 queue.into.payload.wait.eq(low[16:]),
                 queue.into.payload.notify.eq(low[:16]),
                 queue.into.payload.instruction.eq(self.instruction),

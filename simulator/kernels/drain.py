@@ -1,4 +1,4 @@
-"""The southern edge of the array under back-pressure: from array cycles to real ones (docs/design/machine.md)."""
+"""The array under back-pressure and held: from array cycles to clock cycles (docs/design/machine.md)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,20 @@ def taken_at(ready: Any, t: int, c: int) -> int:
 
 
 @kernel
-def stretch(leaves: Any, ready: Any, runs: Any) -> None:
-    """Write to ``runs`` int64 [array cycles] the real cycle in which each array cycle runs.
+def moves_at(hold: Any, t: int) -> int:
+    """First cycle from ``t`` on in which ``hold`` [cycles] does not stand; after its last cycle it does not."""
+    while t < len(hold) and hold[t]:
+        t += 1
+    return t
+
+
+@kernel
+def stretch(leaves: Any, ready: Any, hold: Any, runs: Any) -> None:
+    """Write to ``runs`` int64 [array cycles] the clock cycle in which each array cycle runs.
 
     ``leaves`` int64, rising: array cycles in which a word leaves column 0; it leaves column ``c`` of ``ready``
-    [cycles, cols] ``c`` array cycles later. No array cycle runs before every word of the one before is taken.
+    [cycles, cols] ``c`` array cycles later. No array cycle runs before every word of the one before is taken, nor right
+    after a cycle of ``hold`` [cycles].
     """
     cols = ready.shape[1]
     first, last = 0, 0  # words at the array's edge: that furthest east, and the next to come to column 0
@@ -34,12 +43,12 @@ def stretch(leaves: Any, ready: Any, runs: Any) -> None:
         latest = t
         for word in range(first, last):
             latest = max(latest, taken_at(ready, t, tick - leaves[word]))
-        t = latest + 1
+        t = moves_at(hold, latest) + 1
 
 
 @kernel
 def delay(left: Any, runs: Any, ready: Any) -> None:
-    """Turn the array cycle of each result in ``left`` int64 [m, n] into the cycle in which it is taken."""
+    """Turn the array cycle of each result in ``left`` int64 [m, n] into the clock cycle in which it is taken."""
     cols = ready.shape[1]
     for row in range(left.shape[0]):
         for column in range(left.shape[1]):

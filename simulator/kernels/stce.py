@@ -2,7 +2,8 @@
 
 PE (r, c) does later what PE (0, 0) does: the constant column delay ``c`` is added to the time stamps, in OS the row
 delay ``r`` too. In WS partial sums are taken from the output buffer in the cycle in which they enter the first row, and
-are back in it from the cycle in which they leave the last; so one that entered too early would be an old one.
+are back in it from the cycle in which they leave the last; so one that entered too early would be an old one. An answer
+shows what had left ``read_latency`` cycles before it.
 
 A run is one long function: its registers are local variables, which a call would have to pass in every cycle.
 """
@@ -26,7 +27,7 @@ ROWS_AT_ONCE = 256
 
 
 class Array(NamedTuple):
-    """Size, interleave and latencies of the array; words a cycle of a western port."""
+    """Size, interleave and latencies of the array; words a cycle of a western port; cycles of a bank's answer."""
 
     rows: int
     cols: int
@@ -34,6 +35,7 @@ class Array(NamedTuple):
     add_latency: int
     mac_latency: int
     port_words: int
+    read_latency: int
 
 
 class Operands(NamedTuple):
@@ -83,7 +85,7 @@ class WsGroups(NamedTuple):
 @kernel
 def run_os(x: Operands, g: OsGroups, array: Array, single_buffered: bool, results: Results) -> Spent:
     """Output-stationary run; ``single_buffered``: results leave from the accumulators."""
-    rows, cols, interleave, add_latency, mac_latency, port_words = array
+    rows, cols, interleave, add_latency, mac_latency, port_words, _ = array
     a_columns, values, indices = x
     slot_base, group_words, group_pairs = g
     out, left, leaves = results
@@ -190,7 +192,7 @@ def _take_results(acc: Single, out: Single, row0: int, col0: int) -> None:
 @kernel
 def run_ws(x: Operands, g: WsGroups, skew: int, array: Array, results: Results) -> Spent:
     """Weight-stationary run; row ``r`` is ``skew`` cycles behind row ``r - 1``. ``out`` is the output buffer."""
-    rows, cols, interleave, add_latency, mac_latency, port_words = array
+    rows, cols, interleave, add_latency, mac_latency, port_words, read_latency = array
     out, left, leaves = results
     keep, part_words = g.keep, g.part_words
     m, n = left.shape
@@ -269,7 +271,7 @@ def run_ws(x: Operands, g: WsGroups, skew: int, array: Array, results: Results) 
                 leaves[gone] = t + mac_latency
                 gone += 1
                 if its_batch == 0 and context == 0:
-                    back_at[its_tile % tiles_across] = t + add_latency + 1
+                    back_at[its_tile % tiles_across] = t + add_latency + read_latency
                 row = its_batch * interleave + context
                 if row < m:
                     if its_tile // tiles_across == last_k:

@@ -45,7 +45,7 @@ class Normed(NamedTuple):
 
 
 class NormGradients(NamedTuple):
-    """Float32: of the input [rows, channels], of the scale and of the bias [channels]."""
+    """All float32: of the input [rows, channels], of the scale and of the bias [channels]."""
 
     x: Single
     weight: Single
@@ -108,7 +108,10 @@ def batch_norm_backward(gradient: Single, x: Single, mean: Single, s: Single, we
 
 @_quiet
 def frozen_norm_backward(gradient: Single, x: Single, mean: Single, s: Single, weight: Single) -> NormGradients:
-    """Of `normalise` by values that the input did not make: as `batch_norm_backward`, but dx = (weight s) g."""
+    """Of `normalise` by values that the input did not make: as `batch_norm_backward`, but dx = (weight s) g.
+
+    ``gradient`` and ``x`` float32 [rows, channels], the others [channels].
+    """
     bias, scale = _columns(gradient), _columns(gradient, (x - mean) * s)
     return NormGradients(canonical((weight * s) * gradient), canonical(scale), canonical(bias))
 

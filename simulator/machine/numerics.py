@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +45,7 @@ class MachineNumerics:
     ) -> tuple[Single, ...]:
         """The new weight and state of a parameter, float32 of any shape, as WUVE makes them of an operand."""
         kind = SETTINGS[rule.name]
-        known = {name: value for name, value in settings.items() if name in kind.__dataclass_fields__}
+        known: dict[str, Any] = {name: value for name, value in settings.items() if name in kind.__dataclass_fields__}
         if settings.get("weight_decay") and "weight_decay" not in known:
             raise InputError(f"rule {rule.name!r} has no weight decay, but {settings['weight_decay']:g} is asked for")
         return updated(kind(**known), master, gradient, state)

@@ -12,20 +12,9 @@ from dataclasses import dataclass
 
 from ...dataflow.program.commands import Begun, Command, Dispatched, Ended, execution
 from ...dataflow.program.instruction import Instruction
-from ...dataflow.program.isa import QUEUE, Unit
+from ...dataflow.program.isa import BEGIN, ENTER, JUMP, QUEUE, START, TELL, Unit
 
-__all__ = ["BEGIN", "ENTER", "JUMP", "START", "TELL", "Ran", "Timeline", "run_commands", "timeline"]
-
-START = 6
-"""Cycles from that of `start` to that in which the first instruction is executed, over an ideal memory: the fetch."""
-JUMP = 6
-"""Cycles in which nothing is executed after a `next` that goes back: the fetch again."""
-ENTER = 1
-"""Cycles from that of a `go` to the first one in which its unit sees the command."""
-BEGIN = 1
-"""Cycles from that in which a unit takes events, and the command from its queue, to the first one of the command."""
-TELL = 1
-"""Cycles from the last one of a command to the first in which its events can be taken and its unit is free."""
+__all__ = ["Ran", "Timeline", "run_commands", "timeline"]
 
 
 def run_commands(instructions: Sequence[Instruction], units: Mapping[Unit, Callable[[Command], None]]) -> int:
@@ -67,14 +56,12 @@ class Timeline:
     event_stalls: Mapping[Unit, int]
 
 
-def timeline(
-    instructions: Sequence[Instruction], duration: Callable[[Command], int], start: int = START, jump: int = JUMP
-) -> Timeline:
+def timeline(instructions: Sequence[Instruction], duration: Callable[[Command], int], latency: int) -> Timeline:
     """When each command of a program that `check` lets pass runs, if it takes ``duration`` cycles, from 1.
 
-    ``start`` and ``jump`` are those of the memory from which instructions come.
+    ``latency``: cycles until the memory that instructions come from answers; then it gives one a cycle.
     """
-    clock = _Clock(duration, start, jump)
+    clock = _Clock(duration, START + latency, JUMP + latency)
     for step in execution(instructions):
         match step:
             case Dispatched():

@@ -45,13 +45,13 @@ TANH_SCALE, TANH_CUBE = np.float32(sqrt(2 / pi)), np.float32(0.044715)
 
 @_quiet
 def add(a: Single, b: Single) -> Single:
-    """a + b, float32 of any shapes that broadcast."""
+    """a + b, float32 of any shape; shapes broadcast."""
     return canonical(np.asarray(a + b))
 
 
 @_quiet
 def multiply(a: Single, b: Single) -> Single:
-    """a b, float32 of any shapes that broadcast."""
+    """a b, float32 of any shape; shapes broadcast."""
     return canonical(np.asarray(a * b))
 
 
@@ -91,7 +91,7 @@ def relu(x: Single) -> Single:
 
 
 def relu_backward(gradient: Single, y: Single) -> Single:
-    """``gradient`` where ``y`` > 0, both float32 of any one shape, else +0.0."""
+    """``gradient`` where ``y`` > 0, both float32 of any shape, else +0.0."""
     some, of = (np.ascontiguousarray(each).reshape(-1) for each in (gradient, y))
     out = np.empty_like(some)
     kernels.relu_backward(some, of, out)
@@ -128,7 +128,7 @@ def gelu(x: Single, *, by_tanh: bool = False) -> Single:
 
 @_quiet
 def gelu_backward(gradient: Single, x: Single, *, by_tanh: bool = False) -> Single:
-    """gradient (0.5 (1 + erf(x sqrt(1/2))) + x (d exp(-0.5 (x x)))), d = 1/sqrt(2 pi); both float32 of any one shape.
+    """gradient (0.5 (1 + erf(x sqrt(1/2))) + x (d exp(-0.5 (x x)))), d = 1/sqrt(2 pi); float32 of any shape.
 
     ``by_tanh``: gradient (0.5 (1 + t) + ((0.5 x) (1 - t t)) (sqrt(2/pi) (1 + (3 0.044715) (x x)))). Constants, also
     3 0.044715, are rounded to FP32.

@@ -13,14 +13,15 @@ import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.stce.mapping import ArrayMapping, Dataflow
-from ..array import canonical, check_operands, require_ready
+from ..array import canonical, check_operands
 from ..compact import Compact
 from ..operand import Half
+from ..stalls import Bools, require_stalls
 from .output_stationary import OutputStationary, SingleBuffered
 from .registers import Machine, stce_grid
 from .weight_stationary import WeightStationary
 
-__all__ = ["ReferenceRun", "array_reference"]
+__all__ = ["ReferenceRun", "array_reference", "drive"]
 
 Single = npt.NDArray[np.float32]
 
@@ -41,19 +42,30 @@ def array_reference(
     b: Half | Compact,
     *,
     run: int = 0,
-    ready: npt.NDArray[np.bool_] | None = None,
+    ready: Bools | None = None,
+    hold: Bools | None = None,
 ) -> ReferenceRun:
-    """C[m, n] = A[m, k] B[k, n] on every register; operands and ``ready`` as of `run_array`, of its dtypes."""
+    """C[m, n] = A[m, k] B[k, n] on every register; operands, ``ready`` and ``hold`` of the dtypes of `run_array`."""
     machine = _machine(mapping.dataflow)(stce_grid(spec), mapping, a, check_operands(spec, mapping, a, b, run))
-    require_ready(spec.array.cols, ready)
+    require_stalls(spec.array.cols, ready, hold)
     with np.errstate(all="ignore"):
-        while machine.awaited:
-            if not machine.waiting:
-                machine.step()
-                machine.t += 1
-            machine.take([True] * spec.array.cols if ready is None or machine.now >= len(ready) else ready[machine.now])
-            machine.now += 1
+        drive(machine, spec.array.cols, ready, hold)
     return ReferenceRun(canonical(machine.result), machine.left, machine.now)
+
+
+def drive(machine: Machine, cols: int, ready: Bools | None, hold: Bools | None) -> None:
+    """Clock cycles until every word is taken; the array stands still while one waits and after each cycle of hold.
+
+    ``ready`` bool [cycles, cols], ``hold`` bool [cycles].
+    """
+    held = False
+    while machine.awaited:
+        if not machine.waiting and not held:
+            machine.step()
+            machine.t += 1
+        machine.take([True] * cols if ready is None or machine.now >= len(ready) else ready[machine.now])
+        held = hold is not None and machine.now < len(hold) and bool(hold[machine.now])
+        machine.now += 1
 
 
 def _machine(dataflow: Dataflow) -> type[Machine]:

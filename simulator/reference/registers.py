@@ -42,19 +42,20 @@ Sum = Any
 
 
 class Grid(NamedTuple):
-    """Size and latencies of an array; words a cycle of a western port."""
+    """Size and latencies of an array; words a cycle of a western port; cycles from an ask to a bank's answer."""
 
     rows: int
     cols: int
     port_words: int
     multiply_latency: int
     add_latency: int
+    read_latency: int = 1
 
 
 def stce_grid(spec: AcceleratorSpec) -> Grid:
     """The array of the STCE."""
     array, pe = spec.array, spec.pe
-    return Grid(array.rows, array.cols, array.w2e_words, pe.multiply_latency, pe.add_latency)
+    return Grid(array.rows, array.cols, array.w2e_words, pe.multiply_latency, pe.add_latency, array.read_latency)
 
 
 class Arithmetic(Protocol):

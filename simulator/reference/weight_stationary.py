@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from ...dataflow.stce.mapping import ArrayMapping
 from ...dataflow.xnor.mapping import XnorMapping
 from ..operand import Half, Word
@@ -26,6 +28,7 @@ class WeightStationary(Machine):
         self.shadow: list[list[Pair]] = [[EMPTY] * (self.keep * self.rows) for _ in range(self.cols)]
         self.shifts: list[tuple[int, int] | None] = []  # column 0, by cycle: tile, position of the pair that enters
         self.shift_tile, self.to_shift = 0, self.keep * self.rows
+        self.gone = np.zeros((self.m, self.n), np.int64)  # array cycle in which a partial sum left last
         self.returns: list[int | None] = [0] * self.across  # first cycle in which an n-tile may start, once it is known
 
     def controller(self) -> Iterator[Token | None]:
@@ -83,9 +86,9 @@ class WeightStationary(Machine):
         if token is not None and token.takes and token.batch == 0:
             self.take_over(pe, r, c)
         if token is not None and r == self.rows - 1 and c == 0 and token.batch == token.context == 0 and token.last:
-            # It leaves a multiplication and an addition from now, is in the buffer a cycle later, and is needed again
-            # only at the adder of the next round's first product.
-            self.returns[self.n_tile(token.tile)] = self.t + self.size.add_latency + 1
+            # It leaves a multiplication and an addition from now, may be asked for in that very cycle, and is needed
+            # again only at the adder of the next round's first product.
+            self.returns[self.n_tile(token.tile)] = self.t + self.size.add_latency + self.size.read_latency
         pe.issue(
             token,
             pe.pairs[token.pair] if token else EMPTY,
@@ -97,6 +100,8 @@ class WeightStationary(Machine):
         if r == self.rows - 1 and pe.leaving is not None and pe.leaving[0].last:
             done, total = pe.leaving
             row, column = done.batch * self.contexts + done.context, self.n_tile(done.tile) * self.cols + c
+            if row < self.m and column < self.n:
+                self.gone[row, column] = self.t
             self.deliver(row, column, total)
 
     def from_north(self, pe: Pe, r: int, c: int) -> Sum:
@@ -114,7 +119,7 @@ class WeightStationary(Machine):
         if self.k_tile(token.tile) == 0 or row >= self.m or column >= self.n:
             return self.unit.zero
         assert self.rounds[row, column] == self.k_tile(token.tile), "a partial sum is used before it has left"
-        assert self.left[row, column] < self.now, "a partial sum is used before it is back"
+        assert self.gone[row, column] <= self.t - self.size.read_latency, "a partial sum is asked for before it leaves"
         return self.result[row, column]
 
     def take_over(self, pe: Pe, r: int, c: int) -> None:

@@ -17,7 +17,8 @@ from ...dataflow.stce.mapping import Dataflow
 from ...dataflow.xnor.mapping import XnorMapping, require_xnor
 from ...workloads.levels import Levels
 from ..operand import Word
-from .array import ReferenceRun
+from ..stalls import Bools, require_stalls
+from .array import ReferenceRun, drive
 from .output_stationary import OutputStationary
 from .registers import EMPTY, Grid, Machine, Pair, Sum, Token
 from .weight_stationary import WeightStationary
@@ -147,7 +148,8 @@ def xnor_reference(
     *,
     run: int = 0,
     skip: bool = False,
-    ready: npt.NDArray[np.bool_] | None = None,
+    ready: Bools | None = None,
+    hold: Bools | None = None,
 ) -> ReferenceRun:
     """C[m, n] = A[m, k] B[k, n] on every register; operands as of `run_xnor`, the result int32."""
     own, run = require_xnor(spec), run or a.shape[1]
@@ -179,7 +181,8 @@ def xnor_reference(
     # w = 1 word a cycle, an addition takes La = 1.
     size = Grid(own.rows, own.cols, 1, own.popcount_latency, 1)
     made = _machine(mapping, size, west, Columns(north, np.zeros(north.shape, int), slots + 1, slots + 1), occupied)
-    _drive(made, own.cols, ready)
+    require_stalls(own.cols, ready, hold)
+    drive(made, own.cols, ready, hold)
     both_binary = levels == (Levels.BINARY, Levels.BINARY)
     result = 2 * made.result - a.shape[1] if both_binary else made.result
     return ReferenceRun(result.astype(np.int32), made.left, made.now)
@@ -209,16 +212,6 @@ def _machine(
             raise AssertionError("a mapping refuses it")
         case _:
             assert_never(mapping.dataflow)
-
-
-def _drive(machine: Machine, cols: int, ready: npt.NDArray[np.bool_] | None) -> None:
-    """Until every word is taken, the array standing still while one waits."""
-    while machine.awaited:
-        if not machine.waiting:
-            machine.step()
-            machine.t += 1
-        machine.take([True] * cols if ready is None or machine.now >= len(ready) else ready[machine.now])
-        machine.now += 1
 
 
 def _planes(values: list[int], levels: Levels) -> list[tuple[int, int]]:

@@ -259,6 +259,7 @@ def test_what_is_inferred_is_marked_and_what_was_counted_is_not():
     [
         ({"pe.dense_words": 4096}, "pe.dense_words = 4096 was synthesised, the nearest with pe.dense_words = "),
         ({"array.w2e_words": 3}, "array.w2e_words = 3 was synthesised, the nearest with array.w2e_words = 4"),
+        ({"array.read_latency": 2}, "array.read_latency = 2 was synthesised, the nearest with array.read_latency = 1"),
         ({"mhz": 900}, "900 MHz was synthesised, the nearest with 400 MHz"),
         ({"pe.add_latency": 9}, "pe.add_latency = 9 was synthesised"),
     ],

@@ -64,9 +64,19 @@ def test_hash_tells_bf16_but_not_whether_fp16_was_written():
 
     assert silent == half != bfloat
     choices = json.loads(dump_json(AcceleratorSpec, load_spec("tiny")))
-    del choices["pe"]["format"], choices["dram"]["capacity_bytes"]
+    del choices["pe"]["format"], choices["array"]["read_latency"], choices["dram"]["capacity_bytes"]
     bare = json.dumps(choices, separators=(",", ":"), ensure_ascii=False).encode()
     assert silent == hashlib.sha256(bare).hexdigest()[:12]
+
+
+def test_hash_tells_slow_banks_but_not_whether_the_usual_ones_were_written():
+    text = preset_text("tiny")
+    silent, one, two = (
+        spec_hash(parse_spec(text.replace("w2e_words = 1", f"w2e_words = 1{line}"), "f.toml"))
+        for line in ("", "\nread_latency = 1", "\nread_latency = 2")
+    )
+
+    assert silent == one != two
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def _problem(draw: random.Random) -> tuple[Problem, ArrayMachine, MemoryMachine,
         FP16.bits,
         FP16.bits,
     )
-    x = ArrayMachine(_log(draw, 8), _log(draw, 8), _log(draw, 4), 2, _log(draw, 5), FP16.bits, FP32.bits, INDEX_BITS)
+    x = ArrayMachine(_log(draw, 8), _log(draw, 8), _log(draw, 4), 2, _log(draw, 5), FP16.bits, FP32.bits, INDEX_BITS, 1)
     least = p.groups * p.rows * p.cols * p.k // (x.R * x.C) + 1
     rate = max(1, min(2**48, int(LONGEST / least * 2 ** draw.uniform(-8, 2))))
     y = MemoryMachine(*(_log(draw, 36) + 2**10 for _ in range(3)), rate, _log(draw, 6), draw.randint(0, 1))

@@ -15,6 +15,7 @@ from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.hdl.blocks.array import Stce
 from weft.hdl.blocks.banks import IN_RTL, run_registers
+from weft.hdl.blocks.frame import frame_of
 from weft.hdl.drivers.array import StceDriver
 from weft.hdl.flow.cosim import Cosim
 from weft.simulator.array import run_array
@@ -25,12 +26,12 @@ from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 
 from ..examples_drawn import examples
-from ..strategies import array_mappings, compacts, gemms, halves, make_spec, receivers
+from ..strategies import array_mappings, compacts, gemms, halves, holds, make_spec, receivers
 
 
-def machine(rows, cols, words, group, contexts, dense, held, multiply, add, format="fp16"):
+def machine(rows, cols, words, group, contexts, dense, held, multiply, add, format="fp16", read=1):
     return make_spec(
-        array=ArraySpec(rows=rows, cols=cols, w2e_words=words),
+        array=ArraySpec(rows=rows, cols=cols, w2e_words=words, read_latency=read),
         pe=PESpec(
             max_group=group,
             accumulators=contexts,
@@ -49,6 +50,8 @@ SPECS = {
     "3x2, three words a cycle": machine(3, 2, 3, 8, 5, 24, 3, 3, 5),
     "2x4, short adder": machine(2, 4, 2, 4, 6, 16, 2, 1, 2),
     "4x1, wide port": machine(4, 1, 8, 8, 3, 20, 4, 4, 3),
+    "2x3, banks with an output register": machine(2, 3, 2, 8, 4, 16, 3, 2, 4, read=2),
+    "3x2, the slowest banks": machine(3, 2, 1, 4, 5, 20, 2, 1, 1, read=4),
     "8x8": machine(8, 8, 2, 8, 6, 32, 4, 2, 4),
     "3x2, BF16": machine(3, 2, 2, 8, 5, 24, 3, 2, 4, "bf16"),
     "16x16": machine(16, 16, 2, 8, 6, 32, 4, 2, 4),
@@ -75,9 +78,9 @@ def first_difference(got, want, cols):
     )
 
 
-def assert_equal(driver, mapping, gemm, a, b, ready=None):
-    want = run_array(driver.spec, mapping, a, b, ready=ready)
-    got = driver.run(mapping, gemm, a, b.values, b.indices, cycles=want.length, ready=ready)
+def assert_equal(driver, mapping, gemm, a, b, ready=None, hold=None):
+    want = run_array(driver.spec, mapping, a, b, ready=ready, hold=hold)
+    got = driver.run(mapping, gemm, a, b.values, b.indices, cycles=want.length, ready=ready, hold=hold)
     assert first_difference(got, want, driver.spec.array.cols) is None
     assert got.cycles == want.length
 
@@ -92,9 +95,9 @@ def test_rtl_equals_the_simulator(name, data):
     gemm = data.draw(gemms(20, 20))
     b = data.draw(compacts(gemm, mapping.pattern, driver.spec.pe.format))
     a = data.draw(halves(gemm.m, gemm.k, format=driver.spec.pe.format))
-    ready = data.draw(st.none() | receivers(driver.spec))
+    ready, hold = data.draw(st.none() | receivers(driver.spec)), data.draw(st.none() | holds())
 
-    assert_equal(driver, mapping, gemm, a, b, ready)
+    assert_equal(driver, mapping, gemm, a, b, ready, hold)
 
 
 @pytest.mark.slow
@@ -112,10 +115,10 @@ def test_16_by_16_equals_the_simulator(data):
     gemm = Gemm(m=data.draw(st.integers(1, 40), "m"), k=3 * run, n=data.draw(st.integers(1, 60), "n"), run=run)
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1), "seed"))
     a, b = (rng.standard_normal(shape).astype(np.float16) for shape in ((gemm.m, gemm.k), (gemm.k, gemm.n)))
-    ready = data.draw(st.none() | receivers(driver.spec), "ready")
+    ready, hold = data.draw(st.none() | receivers(driver.spec), "ready"), data.draw(st.none() | holds(), "hold")
 
     mapping = ArrayMapping(dataflow=dataflow, pattern=executed, interleave=interleave)
-    assert_equal(driver, mapping, gemm, a, compress(b, executed, gemm.run), ready)
+    assert_equal(driver, mapping, gemm, a, compress(b, executed, gemm.run), ready, hold)
 
 
 @pytest.mark.parametrize("interleave", [1, 3, 4, 6])
@@ -188,16 +191,50 @@ def test_banks_that_ignore_the_array_standing_still_are_caught(dataflow, pattern
     gemm = Gemm(m=20, k=16, n=9)
     rng = np.random.default_rng(4)
     a, b = (rng.standard_normal(shape).astype(np.float16) for shape in ((gemm.m, gemm.k), (gemm.k, gemm.n)))
-    pairs, ready = compress(b, mapping.pattern), rng.random((200, 4)) < 0.5
-    want = run_array(array.spec, mapping, a, pairs, ready=ready)
-    right, wrong = (
-        StceDriver(array.spec, machine).run(mapping, gemm, a, pairs.values, pairs.indices, cycles=500, ready=ready)
-        for machine in (cosimulation, Deaf(cosimulation))
-    )
+    pairs = compress(b, mapping.pattern)
+    for stalls in ({"ready": rng.random((200, 4)) < 0.5}, {"hold": rng.random(200) < 0.5}):
+        want = run_array(array.spec, mapping, a, pairs, **stalls)
+        right, wrong = (
+            StceDriver(array.spec, machine).run(mapping, gemm, a, pairs.values, pairs.indices, cycles=500, **stalls)
+            for machine in (cosimulation, Deaf(cosimulation))
+        )
 
-    assert first_difference(right, want, 4) is None
-    assert first_difference(wrong, want, 4) is not None
-    assert (wrong.left == want.left).all()
+        assert first_difference(right, want, 4) is None
+        assert first_difference(wrong, want, 4) is not None
+        assert (wrong.left == want.left).all()
+
+
+class HeldAt:
+    """A machine that stands still for two cycles more after each of ``cycles``, and of which nobody sees these."""
+
+    def __init__(self, machine, cycles):
+        self.machine, self.cycles = machine, cycles
+
+    def run(self, inputs):
+        times = np.where(np.isin(np.arange(len(inputs["start"])), self.cycles), 3, 1)
+        first = np.cumsum(times) - times
+        fed = {name: np.repeat(values, times, axis=0) if np.ndim(values) else values for name, values in inputs.items()}
+        still = np.ones(times.sum(), np.bool_)
+        still[first] = False
+        fed["start"][still] = 0
+        fed["hold"][:-1] |= still[1:]
+        seen = self.machine.run(fed)
+        assert (seen["advance"] == ~still).all()
+        assert seen["busy"][still].all()
+        return {name: values[first] for name, values in seen.items()}
+
+
+@pytest.mark.parametrize("dataflow", IN_RTL)
+def test_an_array_that_is_held_before_cycle_0_begins_later_and_is_the_same(dataflow):
+    """From the cycle of ``start`` on; and in the cycles of the first words, which the rows below still wait for."""
+    array = Stce(SPECS["4x4"], blackbox=True)
+    driver = StceDriver(array.spec, HeldAt(Cosim(array, parts=array.parts), range(frame_of(array.spec).lead + 9)))
+    mapping = ArrayMapping(dataflow=dataflow, pattern=NMPattern(keep=2, group=4), interleave=3)
+    rng = np.random.default_rng(6)
+    a, b = (rng.standard_normal(shape).astype(np.float16) for shape in ((6, 40), (40, 7)))
+
+    for _ in range(2):
+        assert_equal(driver, mapping, Gemm(m=6, k=40, n=7), a, compress(b, mapping.pattern))
 
 
 class AmaranthSim:

@@ -23,7 +23,7 @@ from weft.workloads.gemm import Gemm
 from weft.workloads.levels import Levels
 
 from ..examples_drawn import examples
-from ..strategies import LEVELS, gemms, integers_of, receivers, xnor_mappings
+from ..strategies import LEVELS, gemms, holds, integers_of, receivers, xnor_mappings
 from .test_rtl_xnor import SMALLEST, SPECS
 
 
@@ -33,16 +33,16 @@ def driver():
     return SpikingDriver(SPECS[SMALLEST])
 
 
-def assert_equal(mapping, gemm, levels, neurons, pairs, ready=None, skip=False):
+def assert_equal(mapping, gemm, levels, neurons, pairs, ready=None, hold=None, skip=False):
     """``pairs`` of operands, a time step each: RTL, integers, and memories word by word."""
     rtl, cols = driver(), SPECS[SMALLEST].xnor.cols
     want, seen = None, None
     memories = [[] for _ in range(cols)]
     for a, b in pairs:
-        stepped = run_xnor(rtl.spec, mapping, a, b, levels, run=gemm.run, skip=skip, ready=ready)
+        stepped = run_xnor(rtl.spec, mapping, a, b, levels, run=gemm.run, skip=skip, ready=ready, hold=hold)
         spikes, want = fire(stepped.result, want, neurons)
         product = Product(mapping, gemm, levels, a, b, skip)
-        got = rtl.fire(product, neurons, seen, cycles=stepped.length, ready=ready)
+        got = rtl.fire(product, neurons, seen, cycles=stepped.length, ready=ready, hold=hold)
         seen = got.membrane
 
         assert got.spikes.tolist() == spikes.tolist()
@@ -66,11 +66,11 @@ def test_rtl_equals_the_simulator(data):
         (data.draw(integers_of(levels[0], gemm.m, gemm.k)), data.draw(integers_of(levels[1], gemm.k, gemm.n)))
         for _ in range(data.draw(st.integers(1, 3)))
     ]
-    ready = data.draw(st.none() | receivers(spec, spec.xnor.cols))
+    ready, hold = data.draw(st.none() | receivers(spec, spec.xnor.cols)), data.draw(st.none() | holds())
     most = max(1, int(max(np.abs(a @ b).max() for a, b in pairs)))
     threshold = np.array([data.draw(st.integers(1, most)) for _ in range(gemm.n)], np.int32)
 
-    assert_equal(mapping, gemm, levels, Neurons(data.draw(st.integers(0, 31)), threshold), pairs, ready)
+    assert_equal(mapping, gemm, levels, Neurons(data.draw(st.integers(0, 31)), threshold), pairs, ready, hold)
 
 
 @pytest.mark.parametrize("mapping", [(Dataflow.OS, 2, 1), (Dataflow.WS, 3, 3)], ids=str)

@@ -25,7 +25,7 @@ from weft.workloads.levels import Levels
 from ..examples_drawn import examples
 from ..hdl.proof import mutant
 from ..hdl.xnor_model import modelled
-from ..strategies import LEVELS, gemms, integers_of, make_spec, receivers, xnor_mappings
+from ..strategies import LEVELS, gemms, holds, integers_of, make_spec, receivers, xnor_mappings
 
 
 def machine(rows, cols, bits, contexts, dense, held, latency):
@@ -70,15 +70,15 @@ def first_difference(driver, got, want):
     )
 
 
-def assert_equal(driver, mapping, gemm, levels, a, b, ready=None):
+def assert_equal(driver, mapping, gemm, levels, a, b, ready=None, hold=None):
     """The formulas, the stepped engine and the RTL say the same; every bit of a threshold is the comparison's."""
-    want = modelled(driver.own, mapping, gemm, levels, a, b, ready)
-    stepped = run_xnor(driver.spec, mapping, a, b, levels, run=gemm.run, ready=ready)
+    want = modelled(driver.own, mapping, gemm, levels, a, b, ready, hold)
+    stepped = run_xnor(driver.spec, mapping, a, b, levels, run=gemm.run, ready=ready, hold=hold)
     # on the sums and beside them, so that ties are among them
     at = want.result[np.arange(gemm.n) % gemm.m, np.arange(gemm.n)] + np.arange(gemm.n) // 2 % 3 - 1
     flip = np.arange(gemm.n) % 2 == 1
     thresholds = (at.astype(np.int32), flip)
-    got = driver.run(mapping, gemm, levels, a, b, cycles=want.cycles, thresholds=thresholds, ready=ready)
+    got = driver.run(mapping, gemm, levels, a, b, cycles=want.cycles, thresholds=thresholds, ready=ready, hold=hold)
 
     assert first_difference(driver, got, want) is None
     assert got.cycles == want.cycles == stepped.length
@@ -96,9 +96,9 @@ def test_rtl_equals_the_formulas(name, data):
     mapping, levels = data.draw(xnor_mappings(rtl.spec)), data.draw(st.tuples(LEVELS, LEVELS))
     gemm = data.draw(gemms(11, 11))
     a, b = data.draw(integers_of(levels[0], gemm.m, gemm.k)), data.draw(integers_of(levels[1], gemm.k, gemm.n))
-    ready = data.draw(st.none() | receivers(rtl.spec, rtl.own.cols))
+    ready, hold = data.draw(st.none() | receivers(rtl.spec, rtl.own.cols)), data.draw(st.none() | holds())
 
-    assert_equal(rtl, mapping, gemm, levels, a, b, ready)
+    assert_equal(rtl, mapping, gemm, levels, a, b, ready, hold)
 
 
 MAPPINGS = (

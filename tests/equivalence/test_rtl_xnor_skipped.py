@@ -20,7 +20,7 @@ from weft.workloads.levels import Levels
 
 from ..examples_drawn import examples
 from ..hdl.proof import mutant
-from ..strategies import LEVELS, gemms, integers_of, receivers
+from ..strategies import LEVELS, gemms, holds, integers_of, receivers
 from .test_rtl_xnor import SMALLEST, SPECS, driver, machine
 
 TERNARY = (Levels.TERNARY, Levels.TERNARY)
@@ -32,13 +32,15 @@ def sparse(rng, levels, *shape):
     return found * (rng.random(shape) < rng.choice((0.02, 0.1, 0.3, 1))) if 0 in levels.values else found
 
 
-def assert_equal(rtl, mapping, gemm, levels, a, b, ready=None):
+def assert_equal(rtl, mapping, gemm, levels, a, b, ready=None, hold=None):
     """Registers of the reference, stepped engine and RTL; thresholds on the sums and beside them."""
-    want = run_xnor(rtl.spec, mapping, a, b, levels, run=gemm.run, skip=True, ready=ready)
-    registers = xnor_reference(rtl.spec, mapping, a, b, levels, run=gemm.run, skip=True, ready=ready)
+    want = run_xnor(rtl.spec, mapping, a, b, levels, run=gemm.run, skip=True, ready=ready, hold=hold)
+    registers = xnor_reference(rtl.spec, mapping, a, b, levels, run=gemm.run, skip=True, ready=ready, hold=hold)
     at = (want.result[np.arange(gemm.n) % gemm.m, np.arange(gemm.n)] + np.arange(gemm.n) // 2 % 3 - 1).astype(np.int32)
     flip = np.arange(gemm.n) % 2 == 1
-    got = rtl.run(mapping, gemm, levels, a, b, cycles=want.length, thresholds=(at, flip), ready=ready, skip=True)
+    got = rtl.run(
+        mapping, gemm, levels, a, b, cycles=want.length, thresholds=(at, flip), ready=ready, hold=hold, skip=True
+    )
 
     assert got.left.tolist() == want.left.tolist() == registers.left.tolist()
     assert got.cycles == want.length == registers.cycles
@@ -61,9 +63,9 @@ def test_words_are_left_out_as_the_simulator_does(name, data):
         a, b = (sparse(rng, level, *shape) for level, shape in zip(levels, shapes, strict=True))
     else:
         a, b = (data.draw(integers_of(level, *shape)) for level, shape in zip(levels, shapes, strict=True))
-    ready = data.draw(st.none() | receivers(rtl.spec, rtl.own.cols))
+    ready, hold = data.draw(st.none() | receivers(rtl.spec, rtl.own.cols)), data.draw(st.none() | holds())
 
-    assert_equal(rtl, mapping, gemm, levels, a, b, ready)
+    assert_equal(rtl, mapping, gemm, levels, a, b, ready, hold)
     if data.draw(st.booleans()):
         whole = run_xnor(rtl.spec, mapping, a, b, levels, run=gemm.run)
         got = rtl.run(mapping, gemm, levels, a, b, cycles=whole.length)

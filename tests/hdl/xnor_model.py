@@ -93,11 +93,11 @@ def words_ws(spec, mapping, gemm, slots):
     return words, last + lm + rows * row_delay + i_all - 1 + min(cols, gemm.n) - 1 + 1
 
 
-def modelled(spec, mapping, gemm, levels, a, b, ready=None):
+def modelled(spec, mapping, gemm, levels, a, b, ready=None, hold=None):
     """The sums, what the edge makes of them, and when each final one is taken; ``spec`` is that of the engine."""
     words_of = words_os if mapping.dataflow is Dataflow.OS else words_ws
     words, length = words_of(spec, mapping, gemm, slots_of(spec, gemm, levels))
-    taken = clock(words, length, ready)
+    taken = clock(words, length, ready, hold)
     left = np.zeros((gemm.m, gemm.n), np.int64)
     cycles = 0
     for word in sorted(words):
@@ -109,17 +109,23 @@ def modelled(spec, mapping, gemm, levels, a, b, ready=None):
     if levels == (Levels.BINARY, Levels.BINARY):
         agree = (product + gemm.k) // 2
         return Modelled(agree, product, left, cycles)
-    assert ready is not None or cycles == length
+    assert ready is not None or hold is not None or cycles == length
     return Modelled(product, product, left, cycles)
 
 
-def clock(words, length, ready):
-    """When a word is taken: t(x + 1) = 1 + max(t(x), u) with u the last of the takings of the words of x."""
-    if ready is None:
+def clock(words, length, ready, hold):
+    """When a word is taken: t(x + 1) = 1 + v, with v the first cycle without hold from max(t(x), u) on, and u the last
+    of the takings of the words of x."""
+    if ready is None and hold is None:
         return lambda word: word.at
 
     def first_ready(column, since):
-        while since < len(ready) and not ready[since, column]:
+        while ready is not None and since < len(ready) and not ready[since, column]:
+            since += 1
+        return since
+
+    def first_free(since):
+        while hold is not None and since < len(hold) and hold[since]:
             since += 1
         return since
 
@@ -129,5 +135,5 @@ def clock(words, length, ready):
     times, now = [], 0
     for x in range(max(leaving) + 1):
         times.append(now)
-        now = 1 + max([now, *(first_ready(column, now) for column in leaving.get(x, ()))])
+        now = 1 + first_free(max([now, *(first_ready(column, now) for column in leaving.get(x, ()))]))
     return lambda word: first_ready(word.column, times[word.at])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 
 from ..examples_drawn import examples
-from ..strategies import array_mappings, compacts, formats, gemms, halves, make_spec, receivers, specs
+from ..strategies import array_mappings, compacts, formats, gemms, halves, holds, make_spec, receivers, specs
 
 
 def ceil(a: int, b: int) -> int:
@@ -67,7 +68,7 @@ def ws_form(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> tuple[i
     s = (keep - 1) * J + La
     batches, k_tiles, n_tiles = ceil(m, I), ceil(len(group_lengths(gemm, mapping.pattern)), R), ceil(n, C)
     P = max(batches * B, (R - 1) * s + keep * R)
-    turn = max(n_tiles * P, R * s + 1)
+    turn = max(n_tiles * P, R * s + spec.array.read_latency)
     start = max(keep * R, load) + (k_tiles - 1) * turn + (n_tiles - 1) * P
     cycles = start + (batches - 1) * B + spec.pe.multiply_latency + R * s + (I - 1) + (min(C, n) - 1) + 1
     tiles = k_tiles * n_tiles
@@ -91,8 +92,8 @@ def test_every_bit_and_cycle_is_that_of_the_registers(data: st.DataObject) -> No
     spec = data.draw(specs(format))
     mapping, gemm = data.draw(array_mappings(spec)), data.draw(gemms())
     a, b = data.draw(halves(gemm.m, gemm.k, format=format)), data.draw(compacts(gemm, mapping.pattern, format))
-    ready = data.draw(st.none() | receivers(spec))
-    run, registers = run_array(spec, mapping, a, b, ready=ready), array_reference(spec, mapping, a, b, ready=ready)
+    stalls = {"ready": data.draw(st.none() | receivers(spec)), "hold": data.draw(st.none() | holds())}
+    run, registers = run_array(spec, mapping, a, b, **stalls), array_reference(spec, mapping, a, b, **stalls)
     assert bits(run.result) == bits(registers.result)
     assert run.length == registers.cycles
     assert run.left.tolist() == registers.left.tolist()
@@ -115,6 +116,25 @@ def test_receivers_cost_no_more_than_the_cycles_in_which_they_are_not_ready(data
     assert ready[
         run.left[run.left < len(ready)], (np.indices(run.left.shape)[1] % spec.array.cols)[run.left < len(ready)]
     ].all()
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(st.data())
+def test_a_held_array_loses_the_cycles_in_which_it_was_held_and_no_other(data: st.DataObject) -> None:
+    """With receivers that are always ready, every result is as late as cycles of hold stood before it; and array cycle
+    ``x + 1`` follows the first cycle without hold from that of ``x`` on, the formula of the page."""
+    spec = data.draw(specs())
+    mapping, gemm = data.draw(array_mappings(spec)), data.draw(gemms())
+    a, b = data.draw(halves(gemm.m, gemm.k)), data.draw(compacts(gemm, mapping.pattern))
+    hold = data.draw(holds())
+    run, free = run_array(spec, mapping, a, b, hold=hold), run_array(spec, mapping, a, b)
+    assert bits(run.result) == bits(free.result)
+    assert run.cycles == free.cycles
+    clock = [0]
+    while len(clock) < free.length:
+        clock.append(next(v for v in count(clock[-1]) if v >= len(hold) or not hold[v]) + 1)
+    assert run.left.tolist() == [[clock[x] for x in row] for row in free.left.tolist()]
+    assert run.stalled == hold[: run.length - 1].sum() == clock[-1] + 1 - free.length
 
 
 @settings(max_examples=examples(400), deadline=None)
@@ -191,16 +211,18 @@ BOUNDARIES = {
     "ws, sums come back late": (Dataflow.WS, "2:4", 4, {"add_latency": 4}, 8, (4, 64, 4)),
     "ws, sums come back after the weights are in": (Dataflow.WS, "2:2", 8, {"add_latency": 4}, 16, (8, 16, 4)),
     "ws, sums come back while others stream": (Dataflow.WS, "2:4", 4, {"add_latency": 4}, 8, (4, 64, 8)),
+    "ws, sums come back late from slow banks": (Dataflow.WS, "2:4", 4, {"add_latency": 4}, 8, (4, 64, 5)),
     "ws, a single row of PEs": (Dataflow.WS, "2:4", 1, {"add_latency": 1, "multiply_latency": 1}, 8, (5, 32, 4)),
 }
 
 
-@pytest.mark.parametrize("case", BOUNDARIES.values(), ids=BOUNDARIES.keys())
-def test_boundaries(case: tuple[Dataflow, str, int, dict[str, int], int, tuple[int, int, int]]) -> None:
-    dataflow, pattern, interleave, latencies, port, (m, k, n) = case
+@pytest.mark.parametrize("name", BOUNDARIES)
+def test_boundaries(name: str) -> None:
+    dataflow, pattern, interleave, latencies, port, (m, k, n) = BOUNDARIES[name]
     gemm = Gemm(m=m, k=k, n=n)
-    rows = 1 if "a single row" in str(case) else 4
-    spec = make_spec(array=ArraySpec(rows=rows, cols=4, w2e_words=port), pe=PESpec(**latencies))
+    rows = 1 if "a single row" in name else 4
+    slow = 3 if "slow banks" in name else 1
+    spec = make_spec(array=ArraySpec(rows=rows, cols=4, w2e_words=port, read_latency=slow), pe=PESpec(**latencies))
     mapping = ArrayMapping(dataflow=dataflow, pattern=NMPattern.parse(pattern), interleave=interleave)
     rng = np.random.default_rng(7)
     a, b = rng.standard_normal((m, k)).astype(np.float16), rng.standard_normal((k, n)).astype(np.float16)
@@ -292,5 +314,8 @@ def test_bad_operands_are_refused_by_name() -> None:
     for wrong in (np.ones((5, 3), np.bool_), np.ones((5, 2), np.int8), np.ones(5, np.bool_)):
         with pytest.raises(InputError, match=r"ready must be bool \[cycles, 2\], a column for each of the array, not"):
             run_array(spec, mapping, a, b, ready=wrong)
+    for still in (np.zeros((3, 1), np.bool_), np.zeros(3, np.uint8)):
+        with pytest.raises(InputError, match=r"hold must be bool \[cycles\], not"):
+            run_array(spec, mapping, a, b, hold=still)
     with pytest.raises(InputError, match="run is 8, but b was compressed in runs of 4"):
         run_array(spec, mapping, a, compress(b, mapping.pattern, 4), run=8)

@@ -61,5 +61,8 @@ def test_narrowing_is_the_cast_of_the_dtype(data: st.DataObject) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_narrowing_is_the_cast_of_the_dtype_for_every_number(format: FormatName) -> None:
-    for start in range(0, 2**32, 2**24):
-        check(np.arange(start, start + 2**24, dtype=np.uint64).astype(np.uint32).view(np.float32), format)
+    """All upper 24 bits, with lower ones around a tie and at the ends; no rounding asks more of them."""
+    for low in (0, 1, 0x7F, 0x80, 0x81, 0xFF):
+        for start in range(0, 2**24, 2**21):
+            upper = np.arange(start, start + 2**21, dtype=np.uint32)
+            check((upper << np.uint32(8) | np.uint32(low)).view(np.float32), format)

@@ -27,7 +27,7 @@ from weft.workloads.integer_network import Norm
 from weft.workloads.levels import Levels
 
 from ..examples_drawn import examples
-from ..strategies import LEVELS, gemms, integers_of, make_spec, receivers, xnor_mappings, xnor_specs
+from ..strategies import LEVELS, gemms, holds, integers_of, make_spec, receivers, xnor_mappings, xnor_specs
 
 ALL_LEVELS = list(Levels)
 PAIRS = list(product(ALL_LEVELS, ALL_LEVELS))
@@ -73,10 +73,10 @@ def test_every_sum_and_cycle_is_that_of_the_registers(data: st.DataObject) -> No
     spec, gemm, levels = data.draw(xnor_specs()), data.draw(gemms()), data.draw(st.tuples(LEVELS, LEVELS))
     mapping, skip = data.draw(xnor_mappings(spec)), data.draw(st.booleans())
     a, b = data.draw(integers_of(levels[0], gemm.m, gemm.k)), data.draw(integers_of(levels[1], gemm.k, gemm.n))
-    ready = data.draw(st.none() | receivers(spec, spec.xnor.cols))
+    ready, hold = data.draw(st.none() | receivers(spec, spec.xnor.cols)), data.draw(st.none() | holds())
 
-    run = run_xnor(spec, mapping, a, b, levels, run=gemm.run, skip=skip, ready=ready)
-    registers = xnor_reference(spec, mapping, a, b, levels, run=gemm.run, skip=skip, ready=ready)
+    run = run_xnor(spec, mapping, a, b, levels, run=gemm.run, skip=skip, ready=ready, hold=hold)
+    registers = xnor_reference(spec, mapping, a, b, levels, run=gemm.run, skip=skip, ready=ready, hold=hold)
 
     assert run.result.tolist() == registers.result.tolist() == (a @ b).tolist()
     assert run.length == registers.cycles

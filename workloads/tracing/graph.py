@@ -6,6 +6,7 @@ its way home is told in `recorder.py`: an autograd node has the number that the 
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -158,6 +159,10 @@ def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
 @contextmanager
 def _explained(name: str, places: _Places) -> Iterator[None]:
     """Turn whatever the model raises into an :class:`InputError` of one screen that says where."""
+    # PyTorch logs what goes wrong with its stack besides raising it.
+    told = logging.getLogger("torch._subclasses.fake_tensor")
+    before = told.disabled
+    told.disabled = True
     try:
         yield
     except InputError:
@@ -167,6 +172,8 @@ def _explained(name: str, places: _Places) -> Iterator[None]:
         raise InputError(
             f"model {name!r} cannot be captured, behind {places.last.module}: {type(error).__name__}: {text}"
         ) from error
+    finally:
+        told.disabled = before
 
 
 def _lowered(graph: fx.Graph, model: nn.Module, name: str, batch: int, held: list[dict[str, Tensor]]) -> Graph:

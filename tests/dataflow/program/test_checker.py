@@ -193,7 +193,7 @@ def loads(form="OPERAND", words=8, address=0, lines=4, step=16, more=""):
         ({"more": "next"}, MachineError.LOOP, "a next without a loop"),
         ({"more": "loop 2\n" * 9}, MachineError.LOOP, "a loop inside 8 others"),
         ({"more": "go load wait 1"}, MachineError.WATCHDOG, "deadlock: go load of instruction 10 waits for event 1"),
-        ({"more": "go load wait 1\n" * 3}, MachineError.WATCHDOG, "deadlock: go load waits for room in its queue"),
+        ({"more": "go load wait 1\n" * 2}, MachineError.WATCHDOG, "deadlock: go load waits for room in its queue"),
     ],
 )
 def test_a_command_that_no_machine_runs_is_refused(given, error, said):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from weft.dataflow.pregenerate import tile_plan
-from weft.dataflow.program.accesses import SORE, Part, accesses, part_name
+from weft.dataflow.program.accesses import NONFINITE, SORE, Part, accesses, part_name
 from weft.dataflow.program.assembly import assemble
 from weft.dataflow.program.checker import Rule, RuleError, check
 from weft.dataflow.program.commands import Command, ProgramError
@@ -251,6 +251,26 @@ def test_a_norm_without_one_of_its_steps_is_not():
             assert isinstance(error, ProgramError) != (kind == "notify" and line.endswith("notify 1")), line
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "set vector rows 8\nset vector first 1",
+            "set vector rows 9\nset vector first 1",
+            "OPERANDS, half 0, operand 0",
+        ),
+        ("set store outer2_step 2", "set store outer2_step 3", "RESULTS, half 0"),
+        ("set load words 8\nset load count3 8", "set load words 4\nset load count3 8", "OPERANDS, half 0, operand 0"),
+    ],
+)
+def test_what_is_read_beyond_what_was_written_is_refused(old, new, said):
+    assert old in norm()
+    error = judged(norm().replace(old, new))
+
+    assert isinstance(error, RuleError) and error.rule == Rule.UNWRITTEN
+    assert re.search(rf"\({said}\): reads \d+ words of a bank, \d+ were written", str(error))
+
+
 def test_sore_serves_one_at_a_time():
     plan = tile_plan(tiny().spec, SGD, tiny().pattern, 1)
     text = f"""machine {tiny().hash}
@@ -281,6 +301,41 @@ def test_sore_serves_one_at_a_time():
     assert isinstance(error, RuleError)
     assert (error.rule, error.part) == (Rule.UNORDERED, Part(SORE, 0, 0))
     assert "go load (SORE): writes what go update of instruction" in str(error)
+
+
+def test_an_update_is_after_the_gradients_that_are_watched():
+    """Otherwise it may look at the flag before it is raised. Nothing watched: it need not wait."""
+    text = f"""machine {tiny().hash}
+    set load form BLANK
+    set load words 16
+    set load address 0
+    set load inner2 65535
+    set load inner2_step 1
+    set load count3 12
+    set load outer2 65535
+    set load outer2_step 0x100000
+    set load space WEIGHTS
+    go load
+    set load space CONSTANTS
+    set load count3 1
+    go load notify 0
+    set load space COLUMNS
+    go load notify 1
+    set store space COLUMNS
+    set store form OPERAND
+    set store words 1
+    set store address 0
+    set store watch {{}}
+    go store wait 1 notify 2
+    set update beats 1
+    go update wait 0{{}}
+    end"""
+
+    assert judged(text.format(1, ",2")) == judged(text.format(0, "")) == 5
+    error = judged(text.format(1, ""))
+    assert isinstance(error, RuleError)
+    assert (error.rule, error.part) == (Rule.UNORDERED, Part(NONFINITE, 0, 0))
+    assert "go update (the flag nonfinite): reads what go store of instruction" in str(error)
 
 
 def test_every_operation_reads_and_writes_what_its_table_says():

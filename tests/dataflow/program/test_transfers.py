@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weft.dataflow.program.commands import Command
+from weft.dataflow.program.derived import run_registers_of
 from weft.dataflow.program.isa import REGISTERS, Unit
 from weft.dataflow.program.legal import check_command, words_of_product
 from weft.dataflow.program.spaces import Form, Space, place
@@ -240,28 +241,42 @@ def test_loads_fill_the_buffers_as_the_array_reads_them(m, k, n, mapping):
         assert (there[(column < n) & ~meant] == BUBBLE).all()
 
 
-@pytest.mark.parametrize("dataflow", [Dataflow.OS, Dataflow.WS])
-@pytest.mark.parametrize(("m", "k", "n"), [(5, 9, 7), (13, 24, 19), (1, 3, 1)])
-def test_a_product_reads_the_words_that_its_buffers_hold(m, k, n, dataflow):
-    """The most words of a bank by which `check_command` refuses; registers are those of the array's driver."""
-    pattern = DENSE if dataflow == Dataflow.OS else NMPattern(keep=2, group=2)
-    mapping, gemm = ArrayMapping(dataflow=dataflow, pattern=pattern, interleave=2), Gemm(m=m, k=k, n=n)
-    run = run_registers(tiny().spec, mapping, gemm)
-    rest = pattern.group if dataflow == Dataflow.WS else run["rest_words"]
-    c = command(
-        Unit.PRODUCT,
-        stationary=int(dataflow == Dataflow.WS),
-        keep=pattern.keep,
-        group=pattern.group,
-        rest=rest,
-        rows=4 if dataflow == Dataflow.WS else min(4, m),
-        **{name: run[name] for name in ("interleave", "parts", "runs", "across", "down")},
+def product_of(gemm: Gemm, mapping: ArrayMapping) -> Command:
+    """The command of a product, by what a compiler knows of it."""
+    (keep, group), contexts = (mapping.pattern.keep, mapping.pattern.group), mapping.interleave
+    rows, cols = tiny().spec.array.rows, tiny().spec.array.cols
+    groups, runs = -(-gemm.run // group), gemm.k // gemm.run
+    shared = {"keep": keep, "group": group, "interleave": contexts}
+    if mapping.dataflow == Dataflow.WS:
+        counts = {"parts": -(-gemm.m // contexts), "runs": 1, "across": -(-gemm.n // cols)}
+        down = -(-groups * runs // rows)
+        return command(Unit.PRODUCT, stationary=1, rest=group, rows=rows, down=down, **counts, **shared)
+    rest = gemm.run - (groups - 1) * group
+    counts = {"parts": groups, "runs": runs, "across": -(-gemm.n // (cols * contexts)), "down": -(-gemm.m // rows)}
+    return command(Unit.PRODUCT, stationary=0, rest=rest, rows=min(rows, gemm.m), **counts, **shared)
+
+
+MAPPINGS = [
+    ArrayMapping(dataflow=dataflow, pattern=NMPattern(keep=keep, group=group), interleave=interleave)
+    for dataflow, keep, group, interleave in (
+        *((Dataflow.OS, 1, 1, i) for i in (1, 2, 4)),
+        *((Dataflow.OS, 2, 8, i) for i in (1, 4)),
+        *((Dataflow.WS, 2, 2, i) for i in (1, 3)),
+        *((Dataflow.WS, 2, 8, i) for i in (1, 2)),
     )
+]
+
+
+@given(st.sampled_from(MAPPINGS), st.integers(1, 14), st.integers(1, 3), st.integers(1, 12), st.integers(1, 14))
+def test_a_product_has_the_registers_and_the_words_of_its_array(mapping, m, runs, run, n):
+    """Those that the array's driver computes on its own, and banks as it fills them."""
+    gemm = Gemm(m=m, k=runs * run, n=n, run=run)
+    c = product_of(gemm, mapping)
     check_command(c, tiny(), 0)
 
-    gen = np.random.default_rng(0)
-    a, b = (gen.standard_normal(shape).astype(np.float16) for shape in ((m, k), (k, n)))
-    compact = compress(b, pattern)
+    assert run_registers_of(c, tiny().spec) == run_registers(tiny().spec, mapping, gemm)
+    a, b = np.ones((m, gemm.k), np.float16), np.ones((gemm.k, n), np.float16)
+    compact = compress(b, mapping.pattern, run)
     held = banks(tiny().spec, mapping, gemm, a.view(np.uint16), compact.values.view(np.uint16), compact.indices)
     used = words_of_product(c, tiny())
     assert (used[Space.W2E], used[Space.N2S]) == (held.west.shape[1], held.values.shape[1])

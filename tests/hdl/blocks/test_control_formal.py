@@ -20,7 +20,7 @@ COLUMNS, WIDTH, NUMBER = 3, 4, 4
 
 
 class SkidContract(wiring.Component):
-    """Any words, any receivers; one word of each column, any of them, is marked and followed.
+    """Any words, any receivers, held at any time; one word of each column, any of them, is marked and followed.
 
     What comes from the array is numbered, and so is what is taken. The numbers are never more than one apart, so that
     nothing is lost or doubled; the word taken under the number of the marked one is the marked one.
@@ -29,7 +29,7 @@ class SkidContract(wiring.Component):
     def __init__(self, skid: Any) -> None:
         self.skid = skid
         each = {name: In(COLUMNS) for name in ("valid", "ready", "mark")}
-        super().__init__({"word": In(WIDTH).array(COLUMNS), **each})
+        super().__init__({"word": In(WIDTH).array(COLUMNS), "hold": In(1), **each})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -39,10 +39,12 @@ class SkidContract(wiring.Component):
             leaving, south = skid.leaving[c], skid.south[c]
             m.d.comb += [leaving.valid.eq(self.valid[c]), leaving.word.eq(self.word[c]), south.ready.eq(self.ready[c])]
             waiting.append(self.column(m, skid.advance, leaving, south, self.mark[c], f"of_{c}"))
-        m.d.comb += Assert(skid.advance == ~Cat(waiting).any())
+        held = Signal()
+        m.d.sync += held.eq(self.hold)
+        m.d.comb += [skid.hold.eq(self.hold), Assert(skid.advance == ~(Cat(waiting).any() | held))]
         ready_before, before = Signal(), Signal()
         m.d.sync += [ready_before.eq(self.ready.all()), before.eq(1)]
-        m.d.comb += Assert(~(before & ready_before) | skid.advance)
+        m.d.comb += Assert(~(before & ready_before & ~held) | skid.advance)
         return m
 
     def column(self, m: Module, advance: Any, leaving: Any, south: Any, mark: Any, name: str) -> Any:
@@ -79,8 +81,12 @@ def test_no_word_is_lost_doubled_or_overtaken_at_the_southern_edge(tmp_path):
         ("south.word.eq(Mux(self.advance, leaving.word, kept))", "south.word.eq(leaving.word)"),
         ("south.valid.eq(Mux(self.advance, leaving.valid, full))", "south.valid.eq(leaving.valid | full)"),
         ("waits.append(south.valid & ~south.ready)", "waits.append(south.valid & ~south.ready & self.advance)"),
-        ("self.advance.eq(~Cat(waits).any())", "self.advance.eq(~Cat(waits[1:]).any())"),
-        ("self.advance.eq(~Cat(waits).any())", "self.advance.eq(~Cat(waits).any() & self.advance)"),
+        ("(Cat(waits).any() | self.hold)", "Cat(waits).any()"),
+        ("self.advance.eq(~(Cat(waits).any() | self.hold))", "self.advance.eq(~(Cat(waits[1:]).any() | self.hold))"),
+        (
+            "self.advance.eq(~(Cat(waits).any() | self.hold))",
+            "self.advance.eq(~(Cat(waits).any() | self.hold) & self.advance)",
+        ),
     ],
 )
 def test_a_broken_skid_buffer_is_refuted(old, new, tmp_path):

@@ -33,6 +33,7 @@ def derived(spec, mapping, gemm):
         "C": spec.array.cols,
         "Lm": spec.pe.multiply_latency,
         "La": spec.pe.add_latency,
+        "Lr": spec.array.read_latency,
         "keep": mapping.pattern.keep,
         "group": mapping.pattern.group,
         "interleave": mapping.interleave,
@@ -53,7 +54,11 @@ def derived(spec, mapping, gemm):
 @given(data=st.data())
 def test_the_formulas_are_the_registers_of_the_driver(data):
     spec = make_spec(
-        array=ArraySpec(rows=data.draw(st.integers(1, 6)), cols=data.draw(st.integers(1, 6))),
+        array=ArraySpec(
+            rows=data.draw(st.integers(1, 6)),
+            cols=data.draw(st.integers(1, 6)),
+            read_latency=data.draw(st.integers(1, 4)),
+        ),
         pe=PESpec(
             accumulators=data.draw(st.integers(1, 6)),
             multiply_latency=data.draw(st.integers(1, 4)),

@@ -37,7 +37,7 @@ SMALL = make_spec(
     wuve=WuveSpec(lanes=1),
 )
 NETWORK = make_spec(
-    array=ArraySpec(rows=3, cols=2, w2e_words=3),
+    array=ArraySpec(rows=3, cols=2, w2e_words=3, read_latency=2),
     pe=PESpec(max_group=8, accumulators=5, dense_words=24, weight_pairs=3, multiply_latency=3, add_latency=5),
     sore=SoreSpec(kind="network", lanes=2),
     wuve=WuveSpec(lanes=2),
@@ -106,6 +106,19 @@ def test_the_array_equals_the_simulator_and_a_fault_is_found(verilator, tmp_path
         assert "FAIL stce: cycle" in broken.stdout
 
 
+def test_an_array_of_slow_banks_equals_the_simulator(verilator, tmp_path):
+    """Asks three array cycles ahead, and an output buffer that shows nothing that leaves after the cycle of an ask."""
+    spec = replace(SMALL, array=ArraySpec(rows=2, cols=2, read_latency=3))
+    write(tmp_path, emitted(spec, "stce"))
+    verilator.build(tmp_path, "stce")
+    products = array_vectors(spec, usual_pattern(spec), seed=0)
+    assert assert_passes(verilator.run(tmp_path), "stce") == sum(p.result.size for p in products)
+    at_once = {p.name: p.cycles for p in array_vectors(SMALL, usual_pattern(SMALL), seed=0)}
+    later = {p.name: p.cycles - at_once[p.name] for p in products if not p.name.endswith("_waiting")}
+    assert later["os_dense"] == 0
+    assert later["ws_nm_return"] > 0
+
+
 def test_products_of_the_bench_stand_still_and_go_on():
     """Half of the products wait for their receivers, and have the results of those that do not."""
     products = {product.name: product for product in array_vectors(SMALL, usual_pattern(SMALL), seed=0)}
@@ -122,6 +135,20 @@ def test_products_of_the_bench_stand_still_and_go_on():
         assert not product.ready.all(axis=1).all()
         assert (product.result == at_once.result).all()
         assert (product.left >= at_once.left).all()
+
+
+def test_runs_are_set_up_and_a_fault_is_found(verilator, tmp_path):
+    write(tmp_path, emitted(SMALL, "run_setup"))
+    verilator.build(tmp_path, "run_setup")
+    assert assert_passes(verilator.run(tmp_path), "run_setup") > 1000
+
+    design = (tmp_path / "run_setup.v").read_text()
+    assert "running <= start | (running & busy)" in design
+    (tmp_path / "run_setup.v").write_text(design.replace("running <= start | (running & busy)", "running <= start"))
+    verilator.build(tmp_path, "run_setup")
+    broken = verilator.run(tmp_path)
+    assert broken.returncode != 0
+    assert "FAIL run_setup: cycle" in broken.stdout
 
 
 @pytest.mark.parametrize("block", ["sore", "wuve", pytest.param("pregenerate", marks=pytest.mark.slow)])

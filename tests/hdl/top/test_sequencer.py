@@ -25,7 +25,6 @@ from weft.hdl.top.sequencer import Sequencer
 from weft.simulator.machine.sequencer import timeline
 
 LATENCY, DEPTH = 4, 512
-START, JUMP = LATENCY + 2, LATENCY + 1
 LASTS = {Unit.LOAD: "words", Unit.STORE: "words", Unit.PRODUCT: "parts", Unit.VECTOR: "rows", Unit.UPDATE: "tiles"}
 """The register by which a unit of the bench knows how many cycles its command takes."""
 NAMES = {unit: unit.name.lower() for unit in Unit}
@@ -109,7 +108,7 @@ def ran(words: list[int], cycles: int, length: int | None = None, **given: Any) 
 
 def require_equal(instructions: list[Instruction], lasting: dict[int, int]) -> None:
     """Every command in the cycles of the model; ``lasting`` by how many instructions were executed before it."""
-    said = timeline(instructions, lambda command: lasting[command.executed], START, JUMP)
+    said = timeline(instructions, lambda command: lasting[command.executed], LATENCY)
     seen = ran([encode(i) for i in instructions], said.cycles + 20)
     assert not seen["error"].any(), MachineError(seen["error"].max())
     for unit, name in NAMES.items():
@@ -158,7 +157,7 @@ def durations(program: list[Instruction]) -> dict[int, int]:
 def test_every_command_runs_in_the_cycles_of_the_model(seed: int) -> None:
     program, lasts = chain(random.Random(seed))
     try:
-        timeline(program, lambda _: 1)
+        timeline(program, lambda _: 1, LATENCY)
     except ProgramError:
         return  # stands still for ever: the watchdog's
     require_equal(program, lasts)

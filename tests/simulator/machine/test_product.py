@@ -37,6 +37,10 @@ def test_every_bit_is_that_of_one_number_at_a_time(data: st.DataObject) -> None:
     a = data.draw(halves(gemm.m, gemm.k, format=format))
     b = data.draw(halves(gemm.k, gemm.n, format=format))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    if data.draw(st.booleans()):  # few words: sums of zeros of either sign, cancellation, 0 x Inf
+        words = np.array([-0.0, 0.0, 1.0, -1.0, 2.0**-14, -np.inf]).astype(a.dtype)
+        share = np.array([0.5, 0.1, 0.15, 0.15, 0.09, 0.01])
+        a, b = (rng.choice(words, of.shape, p=share) for of in (a, b))
     masks = rng.random(a.shape) < 0.4, rng.random(b.shape) < 0.4
     every = np.ones((gemm.m, gemm.k, gemm.n), np.bool_)
 
@@ -99,12 +103,27 @@ def test_what_is_not_kept_is_no_product() -> None:
     assert bits(product(a, b, kept_b=nothing)) == bits(product(b.T, a.T, kept_a=nothing.T)) == [0x80000000]
 
 
-def test_a_product_of_bf16_below_the_normals_is_rounded_before_it_is_added() -> None:
+@pytest.mark.parametrize("more", [1, 3, 8, 9])
+def test_a_product_of_bf16_below_the_normals_is_rounded_before_it_is_added(more: int) -> None:
     """2^-149 (1 + 2^-7) becomes 2^-149, half a step of 2^-125, then a tie to even; unrounded it is more than half."""
-    a, b = np.array([[2.0**-62, 2.0**-75 * (1 + 2.0**-7)]], BF16), np.array([[2.0**-63], [2.0**-74]], BF16)
+    a = np.array([[2.0**-62] + [2.0**-75 * (1 + 2.0**-7)] * more], BF16)
+    b = np.array([[2.0**-63]] + [[2.0**-74]] * more, BF16)
+    kept = np.ones(a.shape, np.bool_)
     fused = np.float32(2.0**-125 + 2.0**-149 * (1 + 2.0**-7))
 
     assert product(a, b)[0, 0] == np.float32(2.0**-125) < fused
+    assert product(a, b, kept_a=kept)[0, 0] == product(a, b, kept_b=kept.T)[0, 0] == np.float32(2.0**-125)
+
+
+@pytest.mark.parametrize("k", range(1, 2 * DEPTH + 2))
+def test_negative_zeros_add_up_to_one_and_a_positive_one_ends_that(k: int) -> None:
+    a, b = np.full((2, k), -0.0, np.float16), np.ones((k, 2 * LANES), np.float16)
+    kept = np.ones(a.shape, np.bool_)
+    for found in (product(a, b), product(a, b, kept_a=kept), product(b.T, a.T), product(b.T, a.T, kept_b=kept.T)):
+        assert set(bits(found)) == {0x80000000}
+    a[:, -1] = 0.0
+    for found in (product(a, b), product(a, b, kept_a=kept), product(b.T, a.T), product(b.T, a.T, kept_b=kept.T)):
+        assert set(bits(found)) == {0}
 
 
 ONES = np.ones((2, 3), np.float16)

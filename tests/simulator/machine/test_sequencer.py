@@ -11,29 +11,27 @@ from hypothesis import strategies as st
 from weft.dataflow.program.commands import Command, ProgramError, commands
 from weft.dataflow.program.control import MachineError
 from weft.dataflow.program.instruction import Add, End, Go, Instruction, Loop, Next, Set, encode
-from weft.dataflow.program.isa import Unit, register
-from weft.simulator.machine.sequencer import JUMP, START, Timeline, run_commands, timeline
+from weft.dataflow.program.isa import JUMP, START, Unit, register
+from weft.simulator.machine.sequencer import Timeline, run_commands, timeline
 from weft.simulator.reference.sequencer import step_control
 
 HALF = register(Unit.LOAD, "half").number
 
 
-def stepped(
-    instructions: list[Instruction], durations: list[int], start: int = START, jump: int = JUMP, limit: int = 100_000
-):
-    return step_control([encode(i) for i in instructions], durations, start, jump, limit)
+def stepped(instructions: list[Instruction], durations: list[int], latency: int = 4, limit: int = 100_000):
+    return step_control([encode(i) for i in instructions], durations, START + latency, JUMP + latency, limit)
 
 
-def predicted(instructions: list[Instruction], durations: list[int], start: int = START, jump: int = JUMP) -> Timeline:
+def predicted(instructions: list[Instruction], durations: list[int], latency: int = 4) -> Timeline:
     """``durations`` by the order of `go`s, which is known by how many instructions were executed before."""
     order = [c.executed for c in commands(instructions) if isinstance(c, Command)]
     by = dict(zip(order, durations, strict=False))
-    return timeline(instructions, lambda command: by[command.executed], start, jump)
+    return timeline(instructions, lambda command: by[command.executed], latency)
 
 
-def require_equal(instructions: list[Instruction], durations: list[int], start: int = START, jump: int = JUMP) -> None:
-    ran, cycles, counters = stepped(instructions, durations, start, jump)
-    said = predicted(instructions, durations, start, jump)
+def require_equal(instructions: list[Instruction], durations: list[int], latency: int = 4) -> None:
+    ran, cycles, counters = stepped(instructions, durations, latency)
+    said = predicted(instructions, durations, latency)
 
     assert [(r.instruction, r.entered, r.took, r.first, r.last) for r in ran] == [
         (r.command.instruction, r.entered, r.took, r.first, r.last) for r in said.ran
@@ -69,9 +67,9 @@ def programs(draw) -> list[Instruction]:
 lengths = st.lists(st.one_of(st.integers(1, 4), st.integers(1, 40)), min_size=64, max_size=64)
 
 
-@given(programs(), lengths, st.integers(1, 9), st.integers(0, 9))
-def test_every_cycle_is_that_of_the_stepped_machine(program, durations, start, jump):
-    require_equal(program, durations, start, jump)
+@given(programs(), lengths, st.integers(0, 9))
+def test_every_cycle_is_that_of_the_stepped_machine(program, durations, latency):
+    require_equal(program, durations, latency)
 
 
 @st.composite
@@ -90,7 +88,7 @@ def told(draw) -> list[Instruction]:
 @given(told(), lengths)
 def test_any_program_whose_events_have_one_teller_and_one_taker(program, durations):
     try:
-        timeline(program, lambda _: 1)
+        timeline(program, lambda _: 1, 0)
     except ProgramError as error:
         assert error.error == MachineError.WATCHDOG
         with pytest.raises(RuntimeError, match="has not ended"):
@@ -102,7 +100,7 @@ def test_any_program_whose_events_have_one_teller_and_one_taker(program, duratio
 def test_cycles_by_hand():
     """load, 3 cycles, tells product, 5 cycles, which waits; then a load behind the first."""
     program = [Go(Unit.LOAD, 0, 1), Go(Unit.PRODUCT, 1, 0), Go(Unit.LOAD, 0, 0), End()]
-    said = predicted(program, [3, 5, 2], start=4)
+    said = predicted(program, [3, 5, 2], latency=2)
 
     load, product, again = said.ran
     assert (load.entered, load.took, load.first, load.last) == (4, 5, 6, 8)
@@ -111,17 +109,17 @@ def test_cycles_by_hand():
     assert said.cycles == 15
     assert said.event_stalls[Unit.PRODUCT] == 3
     assert said.queue_stalls[Unit.LOAD] == 0
-    require_equal(program, [3, 5, 2], start=4)
+    require_equal(program, [3, 5, 2], latency=2)
 
 
 def test_a_full_queue_holds_up_what_comes_after():
     program = [*[Go(Unit.LOAD, 0, 0)] * 4, Go(Unit.STORE, 0, 0), End()]
-    said = predicted(program, [10, 10, 10, 10, 1], start=4)
+    said = predicted(program, [10, 10, 10, 10, 1], latency=2)
 
     # The second leaves the queue when the first has ended, in cycle 16; the fourth finds its room a cycle later.
     assert [r.entered for r in said.ran] == [4, 5, 6, 17, 18]
     assert said.queue_stalls[Unit.LOAD] == 10
-    require_equal(program, [10, 10, 10, 10, 1], start=4)
+    require_equal(program, [10, 10, 10, 10, 1], latency=2)
 
 
 def test_units_are_called_in_order_and_after_what_they_wait_for():

@@ -31,6 +31,7 @@ def zoo_graph(name: str) -> Graph:
 
 PATTERN = NMPattern(keep=2, group=8)
 ZOO = ("mlp", "cnn", "resnet9", "vit_s")
+VALUES = ("mlp", "cnn", pytest.param("resnet9", marks=pytest.mark.slow), "vit_s")
 
 
 def given_to(graph: Graph, model: nn.Module, pixels: Tensor, gradient: Tensor) -> dict[tuple[PortKind, str], Tensor]:
@@ -62,7 +63,7 @@ def require_same_step(model: nn.Module, pixels: Tensor) -> Graph:
     return graph
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", VALUES)
 def test_a_graph_of_the_zoo_is_the_step_of_its_model(name):
     spec = plan(name, batch=4)
     model = new_model(spec)
@@ -70,7 +71,7 @@ def test_a_graph_of_the_zoo_is_the_step_of_its_model(name):
     require_same_step(model, pixels)
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", VALUES)
 def test_a_forward_graph_is_the_model_in_evaluation(name):
     model = new_model(plan(name)).double()
     pixels = torch.rand(3, *open_data("digits").shape, dtype=torch.float64)

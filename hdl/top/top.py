@@ -1,0 +1,147 @@
+"""The accelerator: a host's registers, a sequencer, its units, and their buses (docs/design/accelerator.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ...dataflow.program.isa import Unit
+from ...dataflow.program.spaces import Space, Target
+from .axi import Axi4, require_beat
+from .banks import BiasBank
+from .csr import AxiLite, ControlRegisters
+from .load import LoadUnit
+from .product import ProductUnit
+from .sequencer import INSTRUCTION_BYTES, Sequencer
+from .store import StoreUnit
+from .update import UpdateUnit
+from .vector import VectorUnit
+
+__all__ = ["Top"]
+
+
+class Top(wiring.Component):
+    """The machine of ``target`` with a data bus of ``beat_bytes``.
+
+    ``control`` is the host's; ``data`` and ``instructions`` go to memory, which may be one and the same. ``interrupt``
+    is high while an enabled one is raised. With ``blackbox`` PEs and lanes are instances of the modules in `parts`.
+    """
+
+    def __init__(self, target: Target, beat_bytes: int = 8, *, blackbox: bool = False) -> None:
+        require_beat(beat_bytes)
+        self.target, self.beat_bytes = target, beat_bytes
+        lanes = beat_bytes // 2
+        self.registers, self.sequencer = ControlRegisters(target), Sequencer()
+        self.units: dict[Unit, Any] = {
+            Unit.LOAD: LoadUnit(target, beat_bytes),
+            Unit.STORE: StoreUnit(target, beat_bytes),
+            Unit.PRODUCT: ProductUnit(target, lanes, blackbox=blackbox),
+            Unit.VECTOR: VectorUnit(target, lanes, blackbox=blackbox),
+            Unit.UPDATE: UpdateUnit(target, lanes, blackbox=blackbox),
+        }
+        fetched = Axi4(INSTRUCTION_BYTES).members
+        super().__init__(
+            {
+                "control": In(AxiLite()),
+                "data": Out(Axi4(beat_bytes)),
+                "instructions": Out(wiring.Signature({"ar": fetched["ar"], "r": fetched["r"]})),
+                "interrupt": Out(1),
+            }
+        )
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The modules that a black-boxed machine is made of, by name."""
+        found: dict[str, Any] = {}
+        for unit in self.units.values():
+            found |= getattr(unit, "parts", {})
+        return found
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.registers, m.submodules.sequencer = registers, sequencer = self.registers, self.sequencer
+        for unit, component in self.units.items():
+            m.submodules[unit.name.lower()] = component
+        load, store = self.units[Unit.LOAD], self.units[Unit.STORE]
+        wiring.connect(m, wiring.flipped(self.control), registers.bus)
+        for name in ("ar", "r"):
+            self._connect(m, getattr(load, name), getattr(self.data, name), name)
+            self._connect(m, getattr(sequencer, name), getattr(self.instructions, name), name)
+        for name in ("aw", "w", "b"):
+            self._connect(m, getattr(store, name), getattr(self.data, name), name)
+        m.d.comb += [
+            sequencer.start.eq(registers.start),
+            sequencer.stop.eq(registers.stop),
+            sequencer.address.eq(registers.program),
+            sequencer.length.eq(registers.length),
+            sequencer.watchdog.eq(registers.watchdog),
+            self.interrupt.eq(registers.interrupt),
+            *(
+                getattr(registers, name).eq(getattr(sequencer, name))
+                for name in ("busy", "error", "error_instruction", "error_value", "instruction")
+            ),
+            *(component.base.eq(registers.base) for component in (load, store)),
+            *(component.size.eq(registers.size) for component in (load, store)),
+        ]
+        for unit, component in self.units.items():
+            name = unit.name.lower()
+            wiring.connect(m, getattr(sequencer, name), component.command)
+            m.d.comb += [
+                getattr(sequencer, f"{name}_{what}").eq(getattr(component, what)) for what in ("done", "error", "value")
+            ]
+        self._spaces(m)
+        self._counters(m)
+        return m
+
+    def _connect(self, m: Module, inside: Any, outside: Any, name: str) -> None:
+        """A stream of a unit and that of a port, whichever way it goes."""
+        if name in ("r", "b"):
+            wiring.connect(m, wiring.flipped(outside), inside)
+        else:
+            wiring.connect(m, inside, wiring.flipped(outside))
+
+    def _spaces(self, m: Module) -> None:
+        """What load writes and store reads."""
+        load, store, product, vector, update = (self.units[unit] for unit in Unit)
+        m.submodules.bias = bias = BiasBank(self.beat_bytes // 2)
+        for component in (product, vector, update, bias):
+            m.d.comb += [component.write.eq(load.write), component.writes.eq(load.writes)]
+        for component in (product, vector, update):
+            m.d.comb += component.read.eq(store.read)
+        shown = {
+            Space.OUTPUT: product.lanes_read,
+            Space.RESULTS: vector.results_read,
+            Space.COLUMNS: vector.columns_read,
+            Space.UPDATED: update.updated_read,
+        }
+        with m.Switch(store.space):
+            for space, lanes in shown.items():
+                with m.Case(space):
+                    m.d.comb += [own.eq(word) for own, word in zip(store.lanes_read, lanes, strict=True)]
+        m.d.comb += [bias.half.eq(store.bias_half), bias.place.eq(store.bias_place)]
+        m.d.comb += [own.eq(word) for own, word in zip(store.bias_read, bias.words_read, strict=True)]
+        skips = Signal()
+        with m.If(store.nonfinite):
+            m.d.sync += skips.eq(1)
+        with m.If(self.registers.start & ~self.sequencer.busy):
+            m.d.sync += skips.eq(0)
+        m.d.comb += [update.skip.eq(skips), self.registers.nonfinite.eq(store.nonfinite)]
+
+    def _counters(self, m: Module) -> None:
+        registers, sequencer = self.registers, self.sequencer
+        load, data = self.units[Unit.LOAD], self.data
+        m.d.comb += [
+            registers.count_cycles.eq(1),
+            registers.count_fetch_stalls.eq(sequencer.fetch_stall),
+            registers.count_load_memory_stalls.eq(load.starved),
+            registers.count_store_memory_stalls.eq(data.w.valid & ~data.w.ready),
+            registers.count_read_beats.eq(data.r.valid & data.r.ready),
+            registers.count_write_beats.eq(data.w.valid & data.w.ready),
+        ]
+        for unit in Unit:
+            name = unit.name.lower()
+            for counter, what in (("queue_stalls", "queue_stall"), ("busy", "runs"), ("event_stalls", "event_stall")):
+                m.d.comb += getattr(registers, f"count_{name}_{counter}").eq(getattr(sequencer, f"{name}_{what}"))

@@ -1,0 +1,102 @@
+"""The unit that updates: WUVE's bits as the chip's model has them, in the cycles that are said; skipped steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weft.dataflow.accelerator import WuveSpec
+from weft.dataflow.program.control import MachineError
+from weft.dataflow.program.isa import Unit
+from weft.dataflow.program.spaces import HALVES, VECTOR_DEPTH, Space, Target
+from weft.dataflow.program.unit_time import update_cycles
+from weft.hdl.flow.cosim import Cosim
+from weft.hdl.top.update import UpdateUnit
+from weft.workloads.update_rule import update_rule
+
+from .commands import TARGET as TINY
+from .commands import usual
+from .transfers import LANES
+from .units import as_named, emptied, fill, new_chip, ran, random_words
+
+SEEDS = st.integers(0, 2**32 - 1)
+SPEC = replace(TINY.spec, wuve=WuveSpec(lanes=3))
+RULES = ("sgd", pytest.param("adamw", marks=pytest.mark.slow))
+
+
+def target(rule: str) -> Target:
+    """Other lanes than those of a beat."""
+    return replace(TINY, spec=SPEC, pattern=None, rule=update_rule(rule))
+
+
+@cache
+def machine(rule: str) -> Cosim:
+    unit = UpdateUnit(target(rule), LANES, blackbox=True)
+    return Cosim(unit, unit.parts)
+
+
+def drawn_update(rng: np.random.Generator, most: int) -> dict[str, int]:
+    beats = min(int(rng.integers(1, 20)), most)
+    halves = {name: int(rng.integers(2)) for name in ("weights_half", "constants_half", "updated_half")}
+    return usual(Unit.UPDATE, beats=beats, tiles=int(rng.integers(1, most // beats + 1)), **halves)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@settings(max_examples=20)
+@given(SEEDS, st.booleans())
+def test_an_update_makes_the_bits_that_the_chip_makes(rule: str, drawing: int, skip: bool) -> None:
+    rng, machine_of = np.random.default_rng(drawing), target(rule)
+    r = drawn_update(rng, 40)
+    bench, chip = machine(rule), new_chip(machine_of)
+    bench.reset()
+    weights = random_words(rng, (HALVES, machine_of.size(Space.WEIGHTS).banks, r["tiles"] * r["beats"]))
+    constants = random_words(rng, (HALVES, 1, 16))
+    if rng.random() < 0.7:
+        constants = rng.uniform(0.01, 1, constants.shape).astype(np.float32).view(np.uint32)
+    for space, words in ((Space.WEIGHTS, weights), (Space.CONSTANTS, constants)):
+        fill(bench, machine_of, space, words, rng)
+        chip.values[space][:, :, : words.shape[2]] = words
+    chip.nonfinite = skip
+    chip.update(as_named(Unit.UPDATE, r))
+    cycles = update_cycles(r, machine_of)
+    # it is looked at in the first cycle alone
+    skips = np.where(np.arange(cycles + 10) == 0, skip, rng.integers(2, size=cycles + 10))
+    seen = ran(bench, Unit.UPDATE, r, cycles + 10, skip=skips)
+    assert np.flatnonzero(seen["done"]).tolist() == [cycles]
+    assert seen["busy"].sum() == cycles
+    assert not seen["error"].any()
+    made = emptied(bench, machine_of, Space.UPDATED, "updated_read")
+    np.testing.assert_array_equal(made, chip.values[Space.UPDATED])
+
+
+@settings(max_examples=20)
+@given(SEEDS)
+def test_updates_follow_each_other_in_the_cycles_that_are_said(drawing: int) -> None:
+    rng, bench = np.random.default_rng(drawing), machine("sgd")
+    bench.reset()
+    for _ in range(2):
+        r = drawn_update(rng, VECTOR_DEPTH)
+        cycles = update_cycles(r, target("sgd"))
+        assert np.flatnonzero(ran(bench, Unit.UPDATE, r, cycles + 1)["done"]).tolist() == [cycles]
+
+
+@pytest.mark.parametrize(
+    ("registers", "error", "value"),
+    [
+        ({"copies": 1}, MachineError.COMMAND, 0),
+        ({"copies": 2}, MachineError.COMMAND, 0),
+        ({"tiles": 3, "beats": 171}, MachineError.PLACE, 512),
+    ],
+)
+def test_an_error_stops_the_unit(registers: dict[str, int], error: MachineError, value: int) -> None:
+    bench = machine("sgd")
+    bench.reset()
+    seen = ran(bench, Unit.UPDATE, usual(Unit.UPDATE, **registers), 800)
+    assert (seen["error"][-1], seen["value"][-1]) == (error, value)
+    assert not seen["done"].any()
+    assert seen["busy"][-1]

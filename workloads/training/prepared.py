@@ -1,0 +1,76 @@
+"""A training as arrays, for machines that know no PyTorch: graph of a step, weights before it, batches, test images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..data import ImageData, Images, normalised, open_data, order
+from ..graph import Graph, annotated
+from ..models.classifier import image_side
+from ..schemes.annotate import annotate
+from ..step import Workload
+from ..tracing.graph import step_graph
+from .model import new_model, step_workload
+from .seeds import ORDER, generator_of
+from .spec import TrainSpec
+
+__all__ = ["Batch", "Prepared", "prepared"]
+
+Single = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Images float32 [n, channels, height, width], normalised, and their classes int64 [n]."""
+
+    pixels: Single
+    labels: Labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """``graph``: a step under the scheme, which ``workload`` counts; ``held``: parameters and buffers by name, float32
+    of any shape.
+
+    ``test``: the test set, whole.
+    """
+
+    spec: TrainSpec
+    graph: Graph
+    workload: Workload
+    held: dict[str, Single]
+    test: Batch
+
+    def batches(self) -> Iterator[Batch]:
+        """Without end, each epoch in an order of its own as `weft train` has it, not augmented; no ragged one."""
+        data = open_data(self.spec.data, image_side(self.spec.model))
+        labels = data.train.labels
+        epoch = 0
+        while True:
+            shuffled = order(len(labels), generator_of(self.spec, ORDER, epoch))
+            for chosen in torch.split(shuffled, self.spec.batch):
+                if len(chosen) == self.spec.batch:
+                    yield _batch(data, data.train, chosen)
+            epoch += 1
+
+
+def prepared(spec: TrainSpec) -> Prepared:
+    """What ``spec`` trains, before its first step."""
+    data = open_data(spec.data, image_side(spec.model))
+    model = new_model(spec, data)
+    workload = annotate(step_workload(spec), spec.scheme, spec.pattern)
+    graph = annotated(step_graph(model, torch.empty(spec.batch, *data.shape), name=spec.model), workload)
+    named = (*model.named_parameters(), *model.named_buffers())
+    held = {name: tensor.detach().numpy().copy() for name, tensor in named if tensor.is_floating_point()}
+    test = _batch(data, data.test, torch.arange(len(data.test.labels)))
+    return Prepared(spec=spec, graph=graph, workload=workload, held=held, test=test)
+
+
+def _batch(data: ImageData, images: Images, chosen: torch.Tensor) -> Batch:
+    return Batch(normalised(data, images.fetch(chosen)).numpy(), images.labels[chosen].numpy())
