@@ -108,6 +108,13 @@ class Region:
     def shape(self) -> tuple[int, ...]:
         return tuple(prod(atom.length for atom in axis) for axis in self.axes)
 
+    @property
+    def bytes(self) -> int:
+        """From the first element to the end of the last one, with what lies between."""
+        each = 2 if self.form == Form.OPERAND else 4
+        last = sum((atom.length - 1) * atom.stride for axis in self.axes for atom in axis)
+        return each * (1 + last)
+
     def elements(self) -> npt.NDArray[np.int64]:
         """How far each element is from the first, in elements: int64 of any shape, its own."""
         at = np.zeros((), np.int64)
