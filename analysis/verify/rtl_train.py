@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,9 @@ from ...simulator.machine.step import Execution
 from ...simulator.operand import narrow
 from ...simulator.update_settings import Sgd, UpdateSettings
 from ...workloads.errors import InputError
-from ...workloads.training.prepared import Batch, Prepared
+
+if TYPE_CHECKING:
+    from ...workloads.training.prepared import Batch, Prepared
 
 __all__ = ["DifferenceError", "RtlStep", "RtlTraining", "rtl_train"]
 
