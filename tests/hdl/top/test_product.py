@@ -23,6 +23,8 @@ from weft.simulator.machine.chip import Chip
 from .commands import TARGET, as_command, usual
 from .transfers import LANES, wide
 
+pytestmark = pytest.mark.slow  # its RTL is compiled for half a minute and more
+
 SHAPES = (("os", 1, 1, 4), ("os", 1, 1, 1), ("os", 2, 8, 3), ("os", 2, 4, 4), ("os", 3, 7, 2))
 STATIONARY = (("ws", 2, 8, 2), ("ws", 4, 4, 4), ("ws", 1, 1, 3), ("ws", 3, 5, 2))
 

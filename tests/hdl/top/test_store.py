@@ -28,6 +28,8 @@ from weft.hdl.top.store import StoreUnit
 from .commands import TARGET, as_command, drawn, places, usual
 from .transfers import BEAT, CHANNELS, DEPTH, LANES, LATENCY, Transfer, holds, lanes_of, wide
 
+pytestmark = pytest.mark.slow  # its RTL is compiled for half a minute and more
+
 SEEDS = st.none() | st.integers(0, 2**16)
 MIX = 0x9E3779B1
 

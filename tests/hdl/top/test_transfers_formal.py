@@ -19,6 +19,8 @@ from weft.hdl.top.queue import Queue
 
 from ..proof import bounded, mutant, proved
 
+pytestmark = pytest.mark.slow  # its RTL is compiled for half a minute and more
+
 BEAT = 8
 SHIFT = exact_log2(BEAT)
 LONGEST = 4

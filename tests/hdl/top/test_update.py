@@ -24,6 +24,8 @@ from .commands import usual
 from .transfers import LANES
 from .units import as_named, emptied, fill, new_chip, ran, random_words
 
+pytestmark = pytest.mark.slow  # its RTL is compiled for half a minute and more
+
 SEEDS = st.integers(0, 2**32 - 1)
 SPEC = replace(TINY.spec, wuve=WuveSpec(lanes=3))
 RULES = ("sgd", pytest.param("adamw", marks=pytest.mark.slow))

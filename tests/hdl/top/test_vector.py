@@ -24,6 +24,8 @@ from .commands import usual
 from .transfers import LANES
 from .units import as_named, emptied, fill, new_chip, ran, random_words
 
+pytestmark = pytest.mark.slow  # its RTL is compiled for half a minute and more
+
 TARGET = replace(TINY, spec=replace(TINY.spec, vector=VectorSpec(lanes=2)))
 """Other lanes than those of a beat."""
 VECTOR_LANES = TARGET.spec.vector.lanes
