@@ -70,11 +70,10 @@ class _Placed(NamedTuple):
     cost: float
 
 
-@inlined
-def _placed(step: Step, place: int, column: int, v: NDArray[np.int64], asked: Asked, memory: Memory) -> _Placed:
-    """The best placement of a product on an engine, by one search or two; ``column``: of its problems in
-    `Step.places`, ``v`` has the engine as its array."""
-    first, other = step.places[place, column], step.places[place, column + 1]
+@bare
+def _placed(step: Step, first: int, other: int, v: NDArray[np.int64], asked: Asked, memory: Memory) -> _Placed:
+    """The best placement of a product on an engine, by one search or two, of its problems ``first`` and ``other``,
+    -1 for none; ``v`` has the engine as its array. Not inlined: the search is in it, which compiles for long."""
     if first < 0:
         return _Placed(UNPRICED, 0, 0, first, -1, 0.0)
     # Of a problem: keep and group.
@@ -151,7 +150,7 @@ def solve_xnor(step: Step, engines: Engines, number: int, asked: Asked, memory: 
         if step.places[place, 3] < 0:
             row[STATUS] = TOO_LARGE
             continue
-        found = _placed(step, place, 3, v, asked, memory)
+        found = _placed(step, step.places[place, 3], step.places[place, 4], v, asked, memory)
         row[STATUS], row[SPENT], row[MOVED], row[PROBLEM] = found.status, found.cycles, found.moved, found.problem
         engines.cost[number, place] = found.cost
         if found.slot >= 0:
@@ -204,7 +203,7 @@ def know(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Know
         return int(row[STATUS])
     on_xnor = _on_xnor(step, place, v, asked, known)
     if not on_xnor:
-        found = _placed(step, place, 0, v, asked, memory)
+        found = _placed(step, step.places[place, 0], step.places[place, 1], v, asked, memory)
         row[STATUS], row[SPENT], row[MOVED] = found.status, found.cycles, found.moved
         row[PROBLEM], row[SLOT], known.cost[place] = found.problem, found.slot, found.cost
         on_xnor = _xnor_wins(asked, known, place)
