@@ -22,7 +22,7 @@ from .kernels.wuve import ADD, DIVIDE, MULTIPLY, ROOT, SUBTRACT, run_update
 from .operand import Half, narrow, operand_type
 from .update_settings import UpdateSettings
 
-__all__ = ["SoreRun", "WuveRun", "batcher_stages", "run_sore", "run_wuve", "step_rule"]
+__all__ = ["SoreRun", "WuveRun", "batcher_stages", "run_sore", "run_wuve"]
 
 Single = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -156,25 +156,13 @@ def run_wuve(
         _require_vector(name, array, np.float32, len(master))
     with np.errstate(invalid="ignore"):  # a signalling NaN is data here
         entering = np.stack([gradient16.astype(np.float32), master, *state])
-    leaving, left, cycles = step_rule(spec, rule, entering, np.array(settings.constants, np.float32))
-    weights, *updated = leaving
-    weights16 = narrow(weights, spec.pe.format)
-    return WuveRun(master=weights, state=tuple(updated), weights16=weights16, left=left, cycles=cycles)
-
-
-def step_rule(
-    spec: AcceleratorSpec, rule: UpdateRule, entering: Single, constants: Single
-) -> tuple[Single, npt.NDArray[np.int64], int]:
-    """What leaves WUVE by ``rule``, float32 [numbers held, n], the cycle of each parameter, int64 [n], and of the run.
-
-    ``entering`` float32 [1 + numbers held, n]: widened gradient, master weight, state; ``constants`` float32 in the
-    order of the rule.
-    """
-    left = np.zeros(entering.shape[1], np.int64)
+    constants, left = np.array(settings.constants, np.float32), np.zeros(len(master), np.int64)
     program, ages, results, depth = _program(rule, spec.pe)
-    leaving = np.empty((len(results), entering.shape[1]), np.float32)
+    leaving = np.empty((len(results), len(master)), np.float32)
     cycles = run_update(entering, constants, program, ages, results, depth, spec.wuve.lanes, leaving, left)
-    return canonical(leaving), left, int(cycles)
+    weights, *updated = (canonical(array) for array in leaving)
+    weights16 = narrow(weights, spec.pe.format)
+    return WuveRun(master=weights, state=tuple(updated), weights16=weights16, left=left, cycles=int(cycles))
 
 
 @cache

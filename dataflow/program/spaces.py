@@ -26,6 +26,8 @@ __all__ = [
     "HALVES",
     "LOADED",
     "PLACE_ADDRESS_BITS",
+    "SIDE_BY_SIDE",
+    "SINGLE",
     "STORED",
     "UPDATE_STREAMS",
     "VECTOR_DEPTH",
@@ -85,6 +87,10 @@ class Space(IntEnum):
 
 LOADED = (Space.W2E, Space.N2S, Space.BIAS, Space.OPERANDS, Space.COLUMNS, Space.WEIGHTS, Space.CONSTANTS)
 """What `load` writes."""
+SIDE_BY_SIDE = (Space.W2E, Space.N2S)
+"""Spaces whose banks take neighbouring words of a load at once; the others take one a cycle there."""
+SINGLE = (Space.BIAS, Space.CONSTANTS)
+"""Spaces of one bank."""
 STORED = (Space.OUTPUT, Space.COLUMNS, Space.RESULTS, Space.UPDATED, Space.PAIRS)
 """What `store` reads."""
 

@@ -15,15 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .isa import COUNTS
-from .spaces import PLACE_ADDRESS_BITS, Form, Space, Target
+from .spaces import PLACE_ADDRESS_BITS, SIDE_BY_SIDE, SINGLE, Form, Space, Target
+from .transfers import word_bytes
 
 __all__ = ["load_cycles", "store_cycles"]
 
 _ACROSS = 1 << PLACE_ADDRESS_BITS
-_ALONG = (Space.W2E, Space.N2S)
-"""Spaces whose banks take neighbouring words of a load at once."""
-_SINGLE = (Space.BIAS, Space.CONSTANTS)
-"""Spaces of one bank."""
 _TO_BUS = 4
 """Cycles from that in which a command is taken to that of its first burst on the bus: command, line, window, queue."""
 _PLACED = 3
@@ -66,13 +63,12 @@ def _line_offsets(r: Mapping[str, int], period: int) -> Counter[int]:
 def _of_line(r: Mapping[str, int], target: Target, beat_bytes: int, offset: int, store: bool) -> int:
     words = r["words"]
     if r["form"] == Form.PAIR:
-        assert target.pattern is not None, "only a machine with a pattern moves pairs"
-        units = -(-words * (16 + target.pattern.index_bits) // 16)
-        return -(-(offset + 2 * units) // beat_bytes) + words  # a beat is taken in, or a pair out
+        size = word_bytes(Form.PAIR, words, target.pattern)
+        return -(-(offset + size) // beat_bytes) + words  # a beat is taken in, or a pair out
     word = np.arange(1, words)
     begins: npt.NDArray[np.bool_] = (offset + (4 if r["form"] == Form.FP32 else 2) * word) % beat_bytes == 0
-    along = not store and r["space"] in _ALONG and r["inner2_step"] == 1
-    across = r["space"] not in _SINGLE and r["inner2_step"] == _ACROSS
+    along = not store and r["space"] in SIDE_BY_SIDE and r["inner2_step"] == 1
+    across = r["space"] not in SINGLE and r["inner2_step"] == _ACROSS
     begins |= (word % r["inner2"] == 0) | (not (along or across))
     if not store and r["space"] == Space.N2S and r["form"] == Form.OPERAND and r["group"] != 1 and not r["across"]:
         begins |= word % r["run"] % r["group"] == 0

@@ -13,7 +13,7 @@ from amaranth.utils import bits_for, exact_log2
 from ...dataflow.program.spaces import BIAS_WORDS, HALVES, PLACE_ADDRESS_BITS, Space, Target
 from .load import write_layout
 
-__all__ = ["READ", "BiasBank", "OperandBanks", "OutputBanks", "pair_layout", "read_layout", "show"]
+__all__ = ["READ", "BiasBank", "OperandBanks", "OutputBanks", "pair_layout", "show"]
 
 
 def pair_layout(target: Target) -> data.StructLayout:
@@ -21,12 +21,8 @@ def pair_layout(target: Target) -> data.StructLayout:
     return data.StructLayout({"value": 16, "index": bits_for(target.spec.pe.max_group - 1), "bubble": 1})
 
 
-def read_layout() -> data.StructLayout:
-    """Words that a store reads at once, from a place on from address to address or across the banks."""
-    return data.StructLayout({"half": 1, "place": 32, "across": 1})
-
-
-READ = read_layout()
+READ = data.StructLayout({"half": 1, "place": 32, "across": 1})
+"""Words that a store reads at once, from a place on from address to address or across the banks."""
 
 
 def show(m: Module, lanes_read: Any, words: list[Any], bank: Any, across: Any) -> None:

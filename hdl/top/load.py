@@ -5,27 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth import Array, Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
 
 from ...dataflow.program.control import MachineError
 from ...dataflow.program.isa import COUNTS, Unit
-from ...dataflow.program.spaces import LOADED, PLACE_ADDRESS_BITS, Form, Space, Target
+from ...dataflow.program.spaces import LOADED, PLACE_ADDRESS_BITS, SIDE_BY_SIDE, SINGLE, Form, Space, Target
 from ...workloads.sparsity import MAX_GROUP
 from ..blocks.fp.units import OPERAND_UNITS
 from .axi import ADDRESS_BITS, Axi4
-from .command import command_layout
+from .command import take_command, unit_ports
 from .lines import OFFSET_BITS, WORDS_BITS
 from .places import Places, plan_of
 from .reader import Reader
+from .transfer_rules import is_misaligned, is_outside, stop_at_first
 
 __all__ = ["LoadUnit", "write_layout"]
 
-_SIDE_BY_SIDE = (Space.W2E, Space.N2S)
-"""Spaces that take words of one bank side by side; the others take one a cycle there."""
-_SINGLE = (Space.BIAS, Space.CONSTANTS)
-"""Spaces of one bank."""
 MINUS_ZERO = {16: 0x8000, 32: 0x80000000}
 
 
@@ -64,18 +61,14 @@ class LoadUnit(wiring.Component):
         bus = Axi4(beat_bytes).members
         super().__init__(
             {
-                "command": In(stream.Signature(command_layout(Unit.LOAD))),
+                **unit_ports(Unit.LOAD),
                 "base": In(ADDRESS_BITS),
                 "size": In(OFFSET_BITS),
                 "ar": bus["ar"],
                 "r": bus["r"],
                 "write": Out(write_layout(self.lanes)),
                 "writes": Out(1),
-                "done": Out(1),
-                "busy": Out(1),
                 "starved": Out(1),
-                "error": Out(4),
-                "value": Out(32),
             }
         )
 
@@ -83,16 +76,13 @@ class LoadUnit(wiring.Component):
         m = Module()
         m.submodules.reader = reader = Reader(self.beat_bytes, outstanding=self.outstanding)
         m.submodules.places = places = Places(self.lanes)
-        c = Signal(command_layout(Unit.LOAD), reset_less=True)
-        begins = Signal()
-        runs = Signal()
+        c, begins, runs = take_command(m, self, Unit.LOAD)
         chunk = self._chunk_layout()
         taken = Signal(chunk)
         now = Signal(chunk)
-        m.d.comb += [self.command.ready.eq(~begins & ~runs & (self.error == 0)), self.busy.eq(begins | runs)]
         wiring.connect(m, reader.ar, wiring.flipped(self.ar))
         wiring.connect(m, wiring.flipped(self.r), reader.r)
-        self._start(m, c, begins, runs, reader, places)
+        self._start(m, c, begins, reader, places)
         self._chunks(m, c, runs, reader, places, now)
         passes = self._require(m, c, begins, reader, now)
         m.d.sync += [taken.eq(now), taken.valid.eq(now.valid & passes)]
@@ -116,8 +106,8 @@ class LoadUnit(wiring.Component):
             }
         )
 
-    def _start(self, m: Module, c: Any, begins: Any, runs: Any, reader: Any, places: Any) -> None:
-        """A command is taken, and a cycle later its transfer begins."""
+    def _start(self, m: Module, c: Any, begins: Any, reader: Any, places: Any) -> None:
+        """A cycle after a command is taken its transfer begins."""
         units = Signal(WORDS_BITS)
         blank = c.form == Form.BLANK
         with m.Switch(c.form):
@@ -141,15 +131,11 @@ class LoadUnit(wiring.Component):
             *(transfer.steps[i].eq(Mux(blank, 0, c[f"step{i}"])) for i in range(COUNTS)),
             places.begin.eq(begins),
             *plan_of(c, places.plan),
-            along.eq(Cat(*[c.space == space for space in _SIDE_BY_SIDE]).any()),
-            across.eq(~Cat(*[c.space == space for space in _SINGLE]).any()),
+            along.eq(Cat(*[c.space == space for space in SIDE_BY_SIDE]).any()),
+            across.eq(~Cat(*[c.space == space for space in SINGLE]).any()),
             places.allow_along.eq(along),
             places.allow_across.eq(across),
         ]
-        with m.If(self.command.valid & self.command.ready):
-            m.d.sync += [c.eq(self.command.payload), begins.eq(1)]
-        with m.If(begins):
-            m.d.sync += [begins.eq(0), runs.eq(1)]
 
     def _index_bits(self, words: Any) -> Any:
         """Bits of the indices of so many pairs."""
@@ -295,8 +281,6 @@ class LoadUnit(wiring.Component):
         """Errors: of the command where it begins, of places and memory as they come; whether the words are none."""
         operand = Cat(c.space == Space.W2E, c.space == Space.N2S).any()
         contradicts = Signal()
-        misaligned = Signal()
-        outside = Signal()
         last = Signal(32)
         m.d.comb += [
             contradicts.eq(
@@ -305,34 +289,18 @@ class LoadUnit(wiring.Component):
                 | ((c.form == Form.FP32) & operand)
                 | c.reduce
             ),
-            misaligned.eq(
-                (c.form != Form.BLANK)
-                & (
-                    c.address[0]
-                    | Cat(*[c[f"step{i}"][0] for i in range(COUNTS)]).any()
-                    | ((c.form == Form.FP32) & (c.address[1] | Cat(*[c[f"step{i}"][1] for i in range(COUNTS)]).any()))
-                )
-            ),
             last.eq(now.place + Mux(now.across, (now.words - 1).as_unsigned() << PLACE_ADDRESS_BITS, now.words - 1)),
         ]
-        with m.Switch(c.space):
-            for space in LOADED:
-                size = self.target.size(space)
-                with m.Case(space):
-                    m.d.comb += outside.eq(
-                        (last[PLACE_ADDRESS_BITS:] >= size.banks) | (last[:PLACE_ADDRESS_BITS] >= size.depth)
-                    )
-        with m.If(self.error == 0):
-            with m.If(begins & contradicts):
-                m.d.sync += [self.error.eq(MachineError.COMMAND), self.value.eq(0)]
-            with m.Elif(begins & misaligned):
-                m.d.sync += [self.error.eq(MachineError.ALIGNMENT), self.value.eq(c.address)]
-            with m.Elif(now.valid & outside):
-                m.d.sync += [self.error.eq(MachineError.PLACE), self.value.eq(last)]
-            with m.Elif(reader.outside):
-                m.d.sync += [self.error.eq(MachineError.WINDOW), self.value.eq(reader.address)]
-            with m.Elif(reader.failed):
-                m.d.sync += [self.error.eq(MachineError.READ), self.value.eq(reader.address)]
+        outside = is_outside(m, self.target, c.space, LOADED, last)
+        stop_at_first(
+            m,
+            self,
+            (begins & contradicts, MachineError.COMMAND, 0),
+            (begins & (c.form != Form.BLANK) & is_misaligned(c), MachineError.ALIGNMENT, c.address),
+            (now.valid & outside, MachineError.PLACE, last),
+            (reader.outside, MachineError.WINDOW, reader.address),
+            (reader.failed, MachineError.READ, reader.address),
+        )
         return ~outside
 
     def _place(self, m: Module, c: Any, taken: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth import Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ...dataflow.program.control import MachineError
@@ -14,7 +14,7 @@ from ...dataflow.program.spaces import Space, Target
 from ..blocks.array import Stce
 from ..blocks.run_setup import RunSetup
 from .banks import READ, OperandBanks, OutputBanks
-from .command import command_layout
+from .command import take_command, unit_ports
 from .load import write_layout
 
 __all__ = ["ProductUnit"]
@@ -32,15 +32,11 @@ class ProductUnit(wiring.Component):
         self.array = Stce(target.spec, blackbox=blackbox)
         super().__init__(
             {
-                "command": In(stream.Signature(command_layout(Unit.PRODUCT))),
+                **unit_ports(Unit.PRODUCT),
                 "write": In(write_layout(lanes)),
                 "writes": In(1),
                 "read": In(READ),
                 "lanes_read": Out(32).array(lanes),
-                "done": Out(1),
-                "busy": Out(1),
-                "error": Out(4),
-                "value": Out(32),
             }
         )
 
@@ -55,27 +51,19 @@ class ProductUnit(wiring.Component):
         m.submodules.w2e = w2e = OperandBanks(self.target, Space.W2E, self.lanes)
         m.submodules.n2s = n2s = OperandBanks(self.target, Space.N2S, self.lanes)
         m.submodules.output = output = OutputBanks(self.target, self.lanes)
-        c = Signal(command_layout(Unit.PRODUCT), reset_less=True)
+        c, begins, runs = take_command(m, self, Unit.PRODUCT)
         m.submodules.setup = setup = RunSetup(self.target.spec)
-        taken, runs = Signal(), Signal()
         contradicts = self._contradicts(c)
         m.d.comb += [
-            self.command.ready.eq(~taken & ~runs & (self.error == 0)),
-            self.busy.eq(taken | runs),
-            setup.put.valid.eq(taken & ~contradicts),
+            setup.put.valid.eq(begins & ~contradicts),
             setup.busy.eq(array.busy),
             array.start.eq(setup.start),
             output.start.eq(setup.start),
             self.done.eq(setup.done),
         ]
-        m.d.sync += taken.eq(self.command.valid & self.command.ready)
-        with m.If(self.command.valid & self.command.ready):
-            m.d.sync += c.eq(self.command.payload)
-        with m.If(taken & ~contradicts):
-            m.d.sync += runs.eq(1)
-        with m.Elif(self.done):
+        with m.If(self.done):
             m.d.sync += runs.eq(0)
-        with m.If(taken & contradicts):
+        with m.If(begins & contradicts):
             m.d.sync += self.error.eq(MachineError.COMMAND)
         with m.If(output.beyond & (self.error == 0)):
             m.d.sync += [self.error.eq(MachineError.PLACE), self.value.eq(self.target.size(Space.OUTPUT).depth)]

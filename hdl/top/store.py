@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth import Array, Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
 
@@ -16,10 +16,11 @@ from ..blocks.fp.add import Fp32Add
 from ..blocks.fp.units import OPERAND_UNITS
 from .axi import ADDRESS_BITS, Axi4
 from .banks import READ
-from .command import command_layout
+from .command import take_command, unit_ports
 from .lines import OFFSET_BITS
 from .places import Places, plan_of
 from .queue import Queue
+from .transfer_rules import is_misaligned, is_outside, stop_at_first
 from .writer import Writer
 
 __all__ = ["ADD", "NARROW", "PIPELINE", "StoreUnit"]
@@ -47,7 +48,7 @@ class StoreUnit(wiring.Component):
         bus = Axi4(beat_bytes).members
         super().__init__(
             {
-                "command": In(stream.Signature(command_layout(Unit.STORE))),
+                **unit_ports(Unit.STORE),
                 "base": In(ADDRESS_BITS),
                 "size": In(OFFSET_BITS),
                 "aw": bus["aw"],
@@ -59,11 +60,7 @@ class StoreUnit(wiring.Component):
                 "bias_half": Out(1),
                 "bias_place": Out(bits_for(BIAS_WORDS)),
                 "bias_read": In(32).array(self.lanes),
-                "done": Out(1),
-                "busy": Out(1),
                 "nonfinite": Out(1),
-                "error": Out(4),
-                "value": Out(32),
             }
         )
 
@@ -72,20 +69,13 @@ class StoreUnit(wiring.Component):
         m.submodules.writer = writer = Writer(self.beat_bytes, outstanding=self.outstanding)
         m.submodules.places = places = Places(self.lanes)
         m.submodules.gathered = gathered = Queue(8 * self.beat_bytes, _ROOM)
-        c = Signal(command_layout(Unit.STORE), reset_less=True)
-        begins = Signal()
-        runs = Signal()
+        c, begins, runs = take_command(m, self, Unit.STORE)
         for name in ("aw", "w"):
             wiring.connect(m, getattr(writer, name), wiring.flipped(getattr(self, name)))
         wiring.connect(m, wiring.flipped(self.b), writer.b)
         wiring.connect(m, gathered.out, writer.beats)
-        m.d.comb += [
-            self.command.ready.eq(~begins & ~runs & (self.error == 0)),
-            self.busy.eq(begins | runs),
-            self.done.eq(writer.done & (self.error == 0)),
-            self.space.eq(c.space),
-        ]
-        self._start(m, c, begins, runs, writer, places)
+        m.d.comb += [self.done.eq(writer.done & (self.error == 0)), self.space.eq(c.space)]
+        self._start(m, c, begins, writer, places)
         piece = Signal(self._piece_layout())
         self._pieces(m, c, runs, writer, places, gathered, piece)
         passes = self._require(m, c, begins, writer, places, piece)
@@ -99,7 +89,7 @@ class StoreUnit(wiring.Component):
         lane = exact_log2(self.lanes)
         return data.StructLayout({"valid": 1, "start": lane, "origin": lane, "words": lane + 1, "ends": 1})
 
-    def _start(self, m: Module, c: Any, begins: Any, runs: Any, writer: Any, places: Any) -> None:
+    def _start(self, m: Module, c: Any, begins: Any, writer: Any, places: Any) -> None:
         transfer = writer.transfer.payload
         m.d.comb += [
             writer.base.eq(self.base),
@@ -115,10 +105,6 @@ class StoreUnit(wiring.Component):
             places.allow_along.eq(0),
             places.allow_across.eq(1),
         ]
-        with m.If(self.command.valid & self.command.ready):
-            m.d.sync += [c.eq(self.command.payload), begins.eq(1)]
-        with m.If(begins):
-            m.d.sync += [begins.eq(0), runs.eq(1)]
 
     def _pieces(self, m: Module, c: Any, runs: Any, writer: Any, places: Any, gathered: Any, piece: Any) -> None:
         """Asks for the next words of the beat that is gathered, while there is room for all beats on their way."""
@@ -164,10 +150,7 @@ class StoreUnit(wiring.Component):
     def _require(self, m: Module, c: Any, begins: Any, writer: Any, places: Any, piece: Any) -> Any:
         """Errors; whether the piece is none."""
         contradicts = Signal()
-        misaligned = Signal()
-        outside = Signal()
         last = Signal(32)
-        sizes = {space: self.target.size(space) for space in STORED}
         m.d.comb += [
             contradicts.eq(
                 ~Cat(*[c.space == space for space in STORED]).any()
@@ -175,30 +158,18 @@ class StoreUnit(wiring.Component):
                 | (c.form == Form.BLANK)
                 | ((c.bias | c.relu) & (c.space != Space.OUTPUT))
             ),
-            misaligned.eq(
-                c.address[0]
-                | Cat(*[c[f"step{i}"][0] for i in range(COUNTS)]).any()
-                | ((c.form == Form.FP32) & (c.address[1] | Cat(*[c[f"step{i}"][1] for i in range(COUNTS)]).any()))
-            ),
             last.eq(places.place + Mux(places.across, (piece.words - 1).as_unsigned() << PLACE_ADDRESS_BITS, 0)),
         ]
-        with m.Switch(c.space):
-            for space, size in sizes.items():
-                with m.Case(space):
-                    m.d.comb += outside.eq(
-                        (last[PLACE_ADDRESS_BITS:] >= size.banks) | (last[:PLACE_ADDRESS_BITS] >= size.depth)
-                    )
-        with m.If(self.error == 0):
-            with m.If(begins & contradicts):
-                m.d.sync += [self.error.eq(MachineError.COMMAND), self.value.eq(0)]
-            with m.Elif(begins & misaligned):
-                m.d.sync += [self.error.eq(MachineError.ALIGNMENT), self.value.eq(c.address)]
-            with m.Elif(piece.valid & outside):
-                m.d.sync += [self.error.eq(MachineError.PLACE), self.value.eq(last)]
-            with m.Elif(writer.outside):
-                m.d.sync += [self.error.eq(MachineError.WINDOW), self.value.eq(writer.address)]
-            with m.Elif(writer.failed):
-                m.d.sync += [self.error.eq(MachineError.WRITE), self.value.eq(writer.address)]
+        outside = is_outside(m, self.target, c.space, STORED, last)
+        stop_at_first(
+            m,
+            self,
+            (begins & contradicts, MachineError.COMMAND, 0),
+            (begins & is_misaligned(c), MachineError.ALIGNMENT, c.address),
+            (piece.valid & outside, MachineError.PLACE, last),
+            (writer.outside, MachineError.WINDOW, writer.address),
+            (writer.failed, MachineError.WRITE, writer.address),
+        )
         # a beat that will not be gathered is not taken: the writer ends its burst without it
         m.d.comb += writer.asks.ready.eq(piece.valid & piece.ends & ~outside)
         return ~outside

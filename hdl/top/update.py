@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth import Array, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ...dataflow.program.control import MachineError
@@ -13,7 +13,7 @@ from ...dataflow.program.isa import Unit
 from ...dataflow.program.spaces import HALVES, PLACE_ADDRESS_BITS, VECTOR_DEPTH, Space, Target
 from ..blocks.update import Wuve
 from .banks import READ
-from .command import command_layout
+from .command import take_command, unit_ports
 from .load import write_layout
 from .unit_banks import LoadedBanks, StoredBanks, loads
 
@@ -37,16 +37,12 @@ class UpdateUnit(wiring.Component):
         self.wuve = Wuve(target.spec, target.rule, widened=True, blackbox=blackbox)
         super().__init__(
             {
-                "command": In(stream.Signature(command_layout(Unit.UPDATE))),
+                **unit_ports(Unit.UPDATE),
                 "skip": In(1),
                 "write": In(write_layout(lanes)),
                 "writes": In(1),
                 "read": In(READ),
                 "updated_read": Out(32).array(lanes),
-                "done": Out(1),
-                "busy": Out(1),
-                "error": Out(4),
-                "value": Out(32),
             }
         )
 
@@ -57,13 +53,10 @@ class UpdateUnit(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        c = Signal(command_layout(Unit.UPDATE), reset_less=True)
-        begins, runs, skips = Signal(), Signal(), Signal()
-        m.d.comb += [self.command.ready.eq(~begins & ~runs & (self.error == 0)), self.busy.eq(begins | runs)]
+        c, begins, runs = take_command(m, self, Unit.UPDATE)
+        skips = Signal()
         with m.If(self.command.valid & self.command.ready):
-            m.d.sync += [c.eq(self.command.payload), begins.eq(1), skips.eq(self.skip)]
-        with m.If(begins):
-            m.d.sync += [begins.eq(0), runs.eq(1)]
+            m.d.sync += skips.eq(self.skip)
         with m.If(self.done):
             m.d.sync += runs.eq(0)
         issues, address, leaves = self._issue(m, c, begins, runs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -20,7 +20,7 @@ from ..blocks.passing import Passing
 from ..blocks.place import place
 from ..blocks.recurrence import Fp32Divide, Fp32SquareRoot
 from .banks import READ
-from .command import command_layout
+from .command import take_command, unit_ports
 from .load import write_layout
 from .unit_banks import ColumnBanks, LoadedBanks, StoredBanks
 from .vector_lane import CONSTANTS, VectorLane, slot_age
@@ -62,16 +62,12 @@ class VectorUnit(wiring.Component):
         self.plan = vector_plan(target)
         super().__init__(
             {
-                "command": In(stream.Signature(command_layout(Unit.VECTOR))),
+                **unit_ports(Unit.VECTOR),
                 "write": In(write_layout(lanes)),
                 "writes": In(1),
                 "read": In(READ),
                 "results_read": Out(32).array(lanes),
                 "columns_read": Out(32).array(lanes),
-                "done": Out(1),
-                "busy": Out(1),
-                "error": Out(4),
-                "value": Out(32),
             }
         )
 
@@ -82,13 +78,7 @@ class VectorUnit(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        c = Signal(command_layout(Unit.VECTOR), reset_less=True)
-        begins, runs = Signal(), Signal()
-        m.d.comb += [self.command.ready.eq(~begins & ~runs & (self.error == 0)), self.busy.eq(begins | runs)]
-        with m.If(self.command.valid & self.command.ready):
-            m.d.sync += [c.eq(self.command.payload), begins.eq(1)]
-        with m.If(begins):
-            m.d.sync += [begins.eq(0), runs.eq(1)]
+        c, begins, runs = take_command(m, self, Unit.VECTOR)
         with m.If(self.done):
             m.d.sync += runs.eq(0)
         self._datapath(m, c, self._issue(m, c, begins, runs))

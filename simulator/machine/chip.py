@@ -29,8 +29,8 @@ from ...dataflow.program.transfers import (
 from ...workloads.errors import InputError
 from ..array import canonical
 from ..compact import BUBBLE, compress
-from ..engines import step_rule
 from ..operand import narrow, operand_type, widen
+from .numerics import applied
 from .sequencer import run_commands
 from .vector_unit import VectorTrip
 
@@ -260,7 +260,7 @@ class Chip:
         weights = self.values[Space.WEIGHTS][c.weights_half].view(np.float32)
         entering = np.stack([weights[i * lanes : (i + 1) * lanes, :beats].ravel() for i in range(len(rule.enters))])
         constants = self.values[Space.CONSTANTS][c.constants_half, 0, : len(rule.constants)].view(np.float32)
-        leaving = entering[1:] if self.nonfinite else step_rule(self.target.spec, rule, entering, constants)[0]
+        leaving = entering[1:] if self.nonfinite else applied(rule, entering, constants)
         updated = self.values[Space.UPDATED]
         for i, stream in enumerate(leaving):
             made = np.ascontiguousarray(stream).view(np.uint32).reshape(lanes, beats)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -18,7 +18,7 @@ from ..operand import Half
 from ..update_settings import SETTINGS, UpdateSettings
 from .step import Execution
 
-__all__ = ["MachineNumerics", "machine_numerics", "updated"]
+__all__ = ["MachineNumerics", "applied", "machine_numerics", "updated"]
 
 Single = npt.NDArray[np.float32]
 
@@ -70,10 +70,14 @@ def updated(settings: UpdateSettings, master: Single, gradient: Half, state: tup
 
     ``gradient`` is float16 or bfloat16 of that shape.
     """
-    rule = settings.rule
+    return applied(settings.rule, (gradient, master, *state), np.array(settings.constants, np.float32))
+
+
+def applied(rule: UpdateRule, entering: Iterable[Any], constants: Single) -> tuple[Single, ...]:
+    """What ``rule`` makes of what enters it, a gradient, operand or widened, and float32 of any shape, with its
+    ``constants`` float32 [constants] in its order."""
     with np.errstate(all="ignore"):
-        known = dict(zip(rule.enters, (gradient, master, *state), strict=True))
-        known |= dict(zip(rule.constants, np.array(settings.constants, np.float32), strict=True))
+        known = dict(zip((*rule.enters, *rule.constants), (*entering, *constants), strict=True))
         for operation in rule.operations:
             known[operation.name] = _done(operation, [known[name] for name in operation.operands])
     return tuple(canonical(known[name]) for name in rule.leaves)
