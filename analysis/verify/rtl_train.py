@@ -79,11 +79,6 @@ def rtl_train(
     """
     if target.rule.name != "sgd":
         raise InputError(f"the RTL is trained by sgd, not by {target.rule.name}")
-    if any(node.kept is not None and node.kept.compact for node in work.graph.products):
-        raise InputError(
-            f"scheme {work.spec.scheme!r} runs on pairs that SORE makes, which the RTL's load unit does not do yet; "
-            f"train it dense, or compile it for the model of the chip: weft compile"
-        )
     compiled = compile_step(work.graph, target)
     both = _Both(work, compiled, Sgd(rate=rate, momentum=momentum, inverse_scale=1.0 / loss_scale))
     made: list[RtlStep] = []

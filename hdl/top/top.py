@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from ...dataflow.program.isa import Unit
 from ...dataflow.program.spaces import Space, Target
+from ..blocks.sorter import Sore, drive_sore
 from .axi import Axi4, require_beat
 from .banks import BiasBank
 from .csr import AxiLite, ControlRegisters
@@ -35,6 +36,7 @@ class Top(wiring.Component):
         self.target, self.beat_bytes = target, beat_bytes
         lanes = beat_bytes // 2
         self.registers, self.sequencer = ControlRegisters(target), Sequencer()
+        self.sore = None if target.pattern is None else Sore(target.spec, target.pattern, blackbox=blackbox)
         self.units: dict[Unit, Any] = {
             Unit.LOAD: LoadUnit(target, beat_bytes),
             Unit.STORE: StoreUnit(target, beat_bytes),
@@ -55,7 +57,7 @@ class Top(wiring.Component):
     @property
     def parts(self) -> dict[str, Any]:
         """The modules that a black-boxed machine is made of, by name."""
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {} if self.sore is None else self.sore.parts
         for unit in self.units.values():
             found |= getattr(unit, "parts", {})
         return found
@@ -66,6 +68,9 @@ class Top(wiring.Component):
         for unit, component in self.units.items():
             m.submodules[unit.name.lower()] = component
         load, store = self.units[Unit.LOAD], self.units[Unit.STORE]
+        if self.sore is not None:
+            m.submodules.sore = self.sore
+            m.d.comb += drive_sore(load.sore, self.sore)
         wiring.connect(m, wiring.flipped(self.control), registers.bus)
         for name in ("ar", "r"):
             self._connect(m, getattr(load, name), getattr(self.data, name), name)
