@@ -111,7 +111,7 @@ class Reduction(wiring.Component):
         wiring.connect(m, wiring.flipped(self.elements), waiting.into)
         filling, sorting, leaving = (_Round.named(name, lanes, group) for name in ("filling", "sorting", "leaving"))
         advance, filled, sorts, drained = (Signal(name=name) for name in ("advance", "filled", "sorts", "drained"))
-        ended, at = Signal(), Signal(range(max(2, self.step)))
+        ended, at = Signal(name="ended"), Signal(range(max(2, self.step)), name="at")
         m.d.comb += advance.eq((filled | ended) & (~sorts | (at == self.step - 1)) & drained)
         cells = self._fill(m, waiting.out, filled, advance, ended, filling)
         words = self._sort(m, cells, filling, sorting, advance, filled, sorts, at)
@@ -131,7 +131,8 @@ class Reduction(wiring.Component):
         those of this cycle."""
         lanes, group, shift = self.sore_spec.lanes, self.pattern.group, exact_log2(self.lanes)
         of = waiting.payload
-        lane, column, takes = Signal(range(max(2, lanes))), Signal(range(max(2, lanes))), Signal()
+        lane, column = (Signal(range(max(2, lanes)), name=name) for name in ("lane", "column"))
+        takes = Signal()
         turn = Signal(shift)
         m.d.comb += [
             filled.eq(waiting.valid & of.closes & (self.across | (lane == lanes - 1) | of.last)),
@@ -233,9 +234,9 @@ class Reduction(wiring.Component):
     def _drain(self, m: Module, words: list[list[Any]], leaving: _Round, drained: Any, advance: Any) -> None:
         """Pairs in their order: of one lane after another, or of all lanes the first."""
         lanes, keep, shift = self.sore_spec.lanes, self.pattern.keep, exact_log2(self.lanes)
-        lane, pair = Signal(range(max(2, lanes))), Signal(range(max(2, keep)))
+        lane, pair = Signal(range(max(2, lanes)), name="leaving_lane"), Signal(range(max(2, keep)), name="leaving_pair")
         length = Signal(range(self.pattern.group + 1))
-        pair_ends, whole, round_ends = Signal(), Signal(), Signal()
+        pair_ends, whole, round_ends = (Signal(name=name) for name in ("pair_ends", "whole", "round_ends"))
         m.d.comb += [
             length.eq(Array(leaving.lengths)[lane]),
             pair_ends.eq((pair == keep - 1) | (pair + 1 == length)),
