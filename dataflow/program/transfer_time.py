@@ -111,6 +111,10 @@ def _line_offsets(r: Mapping[str, int], period: int) -> Counter[int]:
 def _of_line(r: Mapping[str, int], target: Target, beat_bytes: int, offset: int, store: bool) -> int:
     words = r["words"]
     if r["form"] == Form.PAIR:
+        assert target.pattern is not None, "pairs are of a pattern"
+        if store:  # a pair is taken in; what the last one leaves over of a beat goes by itself
+            bits = 16 + target.pattern.index_bits
+            return words + (0 < (8 * offset + words * bits) % (8 * beat_bytes) < bits)
         size = word_bytes(Form.PAIR, words, target.pattern)
         return -(-(offset + size) // beat_bytes) + words  # a beat is taken in, or a pair out
     word = np.arange(1, words)

@@ -17,12 +17,12 @@ from ..blocks.fp.units import OPERAND_UNITS
 from ..blocks.sorter import drive_sore, sore_client
 from .axi import ADDRESS_BITS, Axi4
 from .command import take_command, unit_ports
-from .lines import OFFSET_BITS, WORDS_BITS
+from .lines import OFFSET_BITS
 from .pairs import Unpack
 from .places import Places, plan_of
 from .reader import Reader
 from .reduction import INDEX, Reduction
-from .transfer_rules import is_misaligned, is_outside, stop_at_first
+from .transfer_rules import is_misaligned, is_outside, stop_at_first, units_of
 
 __all__ = ["LoadUnit", "write_layout"]
 
@@ -117,15 +117,7 @@ class LoadUnit(wiring.Component):
 
     def _start(self, m: Module, c: Any, begins: Any, reader: Any, places: Any) -> None:
         """A cycle after a command is taken its transfer begins."""
-        units = Signal(WORDS_BITS)
         blank = c.form == Form.BLANK
-        with m.Switch(c.form):
-            with m.Case(Form.FP32):
-                m.d.comb += units.eq(c.words << 1)
-            with m.Case(Form.PAIR):
-                m.d.comb += units.eq(c.words + ((self._index_bits(c.words) + 15) >> 4))
-            with m.Default():
-                m.d.comb += units.eq(c.words)
         transfer = reader.transfer.payload
         along, across = (Signal(name=f"allow_{name}") for name in ("along", "across"))
         m.d.comb += [
@@ -135,7 +127,7 @@ class LoadUnit(wiring.Component):
             reader.quit.eq(self.error != 0),
             reader.transfer.valid.eq(begins & (self.error == 0)),
             transfer.address.eq(Mux(blank, 0, c.address)),
-            transfer.words.eq(units),
+            transfer.words.eq(units_of(self.target, c.form, c.words)),
             *(transfer.counts[i].eq(c[f"count{i}"]) for i in range(COUNTS)),
             *(transfer.steps[i].eq(Mux(blank, 0, c[f"step{i}"])) for i in range(COUNTS)),
             places.begin.eq(begins),
@@ -145,11 +137,6 @@ class LoadUnit(wiring.Component):
             places.allow_along.eq(along),
             places.allow_across.eq(across),
         ]
-
-    def _index_bits(self, words: Any) -> Any:
-        """Bits of the indices of so many pairs."""
-        each = 0 if self.target.pattern is None else self.target.pattern.index_bits
-        return sum((words << i for i in range(each.bit_length()) if each >> i & 1), start=0) if each else words & 0
 
     def _chunks(self, m: Module, c: Any, runs: Any, reader: Any, places: Any, now: Any) -> None:
         """What is placed in this cycle."""
