@@ -54,7 +54,8 @@ class LoadUnit(wiring.Component):
 
     A beat of memory is placed in a cycle, in as many as it has pieces where words do not lie side by side, or as it
     has pairs; where SORE is in the way, which stands at ``sore`` if the machine has one, as `Reduction` has it.
-    ``starved``: there is none in this cycle. With ``error`` not 0 the unit stands still until reset, and
+    SORE is in use while ``sorts``; with ``sore_busy`` another is at it, which is an error. ``starved``: there is no
+    beat in this cycle. With ``error`` not 0 the unit stands still until reset, and
     nothing that was wrong has been written; ``value`` is the offset or place.
     """
 
@@ -68,6 +69,8 @@ class LoadUnit(wiring.Component):
             {
                 **unit_ports(Unit.LOAD),
                 **sore,
+                "sorts": Out(1),
+                "sore_busy": In(1),
                 "base": In(ADDRESS_BITS),
                 "size": In(OFFSET_BITS),
                 "ar": bus["ar"],
@@ -93,6 +96,7 @@ class LoadUnit(wiring.Component):
         wiring.connect(m, wiring.flipped(self.r), reader.r)
         self._start(m, c, begins, reader, places)
         self._chunks(m, c, runs, reader, places, now)
+        m.d.comb += self.sorts.eq(self.busy & self._reduces(c))
         passes = self._require(m, c, begins, reader, now)
         m.d.sync += [taken.eq(now), taken.valid.eq(now.valid & passes)]
         self._place(m, c, taken)
@@ -300,6 +304,7 @@ class LoadUnit(wiring.Component):
             m,
             self,
             (begins & contradicts, MachineError.COMMAND, 0),
+            (begins & self._reduces(c) & self.sore_busy, MachineError.SORE, 0),
             (begins & (c.form != Form.BLANK) & is_misaligned(c), MachineError.ALIGNMENT, c.address),
             (now.valid & outside, MachineError.PLACE, last),
             (reader.outside, MachineError.WINDOW, reader.address),

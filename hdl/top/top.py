@@ -71,6 +71,7 @@ class Top(wiring.Component):
         if self.sore is not None:
             m.submodules.sore = self.sore
             m.d.comb += drive_sore(load.sore, self.sore)
+            self._share_sore(m, load, self.units[Unit.UPDATE])
         wiring.connect(m, wiring.flipped(self.control), registers.bus)
         for name in ("ar", "r"):
             self._connect(m, getattr(load, name), getattr(self.data, name), name)
@@ -108,6 +109,13 @@ class Top(wiring.Component):
         else:
             wiring.connect(m, inside, wiring.flipped(outside))
 
+    def _share_sore(self, m: Module, load: Any, update: Any) -> None:
+        """Load and update have SORE in turns; one that begins while the other is at it ends in an error."""
+        m.d.comb += [update.sore_busy.eq(load.sorts), load.sore_busy.eq(update.sorts)]
+        if update.copies is not None:
+            with m.If(update.sorts):
+                m.d.comb += drive_sore(update.sore, self.sore)
+
     def _spaces(self, m: Module) -> None:
         """What load writes and store reads."""
         load, store, product, vector, update = (self.units[unit] for unit in Unit)
@@ -121,6 +129,7 @@ class Top(wiring.Component):
             Space.RESULTS: vector.results_read,
             Space.COLUMNS: vector.columns_read,
             Space.UPDATED: update.updated_read,
+            Space.PAIRS: update.pairs_read,
         }
         with m.Switch(store.space):
             for space, lanes in shown.items():
