@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Module, Signal
+from amaranth import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -100,6 +100,7 @@ class Top(wiring.Component):
             ]
         self._spaces(m)
         self._counters(m)
+        self._drained(m)
         return m
 
     def _connect(self, m: Module, inside: Any, outside: Any, name: str) -> None:
@@ -159,3 +160,19 @@ class Top(wiring.Component):
             name = unit.name.lower()
             for counter, what in (("queue_stalls", "queue_stall"), ("busy", "runs"), ("event_stalls", "event_stall")):
                 m.d.comb += getattr(registers, f"count_{name}_{counter}").eq(getattr(sequencer, f"{name}_{what}"))
+
+    def _drained(self, m: Module) -> None:
+        """Whether all bursts have been answered and none can follow: a unit without an error of its own runs its
+        command to the end, whatever stopped the program; one with an error asks for nothing more."""
+        data, instructions, counts = self.data, self.instructions, []
+        ways = (
+            ("reads", data.ar, data.r, data.r.payload.last),
+            ("writes", data.aw, data.b, 1),
+            ("fetches", instructions.ar, instructions.r, instructions.r.payload.last),
+        )
+        for name, asks, answers, last in ways:
+            count = Signal(8, name=f"{name}_under_way")
+            m.d.sync += count.eq(count + (asks.valid & asks.ready) - (answers.valid & answers.ready & last))
+            counts += [count.any(), asks.valid]
+        moves = [self.units[unit].busy & (self.units[unit].error == 0) for unit in (Unit.LOAD, Unit.STORE)]
+        m.d.comb += self.registers.drained.eq(~(Cat(*counts, *moves).any() | self.sequencer.busy))
