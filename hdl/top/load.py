@@ -145,18 +145,15 @@ class LoadUnit(wiring.Component):
     def _chunks(self, m: Module, c: Any, runs: Any, reader: Any, places: Any, now: Any) -> None:
         """What is placed in this cycle."""
         beat, lanes = reader.beats.payload, self.lanes
-        wide = Signal()
-        pairs = Signal()
+        wide, pairs, grouped = (Signal(name=name) for name in ("wide", "pairs", "grouped"))
         fresh = Signal(init=1)
         at = Signal(range(lanes))
         first, start, end = (Signal(range(lanes), name=name) for name in ("first_word", "start_word", "end_word"))
-        left = Signal(range(lanes + 1))
-        some = Signal(range(lanes + 1))
-        position = Signal(range(MAX_GROUP + 1))
+        left, some, words = (Signal(range(lanes + 1), name=name) for name in ("left", "some", "words"))
+        position, in_group, group = (
+            Signal(range(MAX_GROUP + 1), name=name) for name in ("position", "in_group", "group")
+        )
         run_left = Signal(24)
-        grouped = Signal()
-        in_group = Signal(range(MAX_GROUP + 1))
-        group = Signal(range(MAX_GROUP + 1))
         goes, whole, takes, room, line_over = (Signal(name=n) for n in ("goes", "whole", "takes", "room", "line_over"))
         reduces = self._reduces(c)
         m.d.comb += [
@@ -171,7 +168,6 @@ class LoadUnit(wiring.Component):
             in_group.eq(Mux(run_left < (group - position).as_unsigned(), run_left, group - position)),
             some.eq(Mux(reduces | (left < places.words), left, places.words)),
         ]
-        words = Signal(range(lanes + 1))
         m.d.comb += [
             words.eq(Mux(grouped & ~c.across & (in_group < some), in_group, some)),
             goes.eq(runs & reader.beats.valid & ~pairs & room & (self.error == 0)),
@@ -200,22 +196,30 @@ class LoadUnit(wiring.Component):
         if self.reduction is not None:
             with m.If(pairs):
                 self._unpacked(m, c, runs, reader, places, now)
-            elements = self.reduction.elements
-            m.d.comb += [
-                elements.valid.eq(runs & reader.beats.valid & reduces & (self.error == 0)),
-                elements.payload.start.eq(start),
-                elements.payload.words.eq(words),
-                elements.payload.position.eq(position),
-                elements.payload.closes.eq(closes | (whole & beat.of.last)),
-                elements.payload.line_end.eq(line_over),
-                elements.payload.last.eq(whole & beat.of.last),
-                *(word.eq(beat.data.word_select(i, 16)) for i, word in enumerate(elements.payload.lanes)),
-            ]
+            self._enter(m, runs & reduces, reader, start, words, position, closes, line_over)
             with m.If(reduces):
-                m.d.comb += room.eq(elements.ready)
+                m.d.comb += room.eq(self.reduction.elements.ready)
                 self._reduced(m, c, runs, places, now)
         with m.If(~runs):
             m.d.sync += [position.eq(0), run_left.eq(c.run), fresh.eq(1)]
+
+    def _enter(
+        self, m: Module, runs: Any, reader: Any, start: Any, words: Any, position: Any, closes: Any, line_over: Any
+    ) -> None:
+        """Elements of a beat on their way to SORE."""
+        assert self.reduction is not None, "asked for only where there is one"
+        elements, beat = self.reduction.elements, reader.beats.payload
+        last = beat.of.last & line_over
+        m.d.comb += [
+            elements.valid.eq(runs & reader.beats.valid & (self.error == 0)),
+            elements.payload.start.eq(start),
+            elements.payload.words.eq(words),
+            elements.payload.position.eq(position),
+            elements.payload.closes.eq(closes | last),
+            elements.payload.line_end.eq(line_over),
+            elements.payload.last.eq(last),
+            *(word.eq(beat.data.word_select(i, 16)) for i, word in enumerate(elements.payload.lanes)),
+        ]
 
     def _reduces(self, c: Any) -> Any:
         """Whether a command goes through SORE."""
