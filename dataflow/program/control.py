@@ -92,7 +92,12 @@ _FIRST = (
     ("machine_high", Access.READ, "the upper four", None),
     ("pattern", Access.READ, "of SORE: keep (7..0), group (15..8); 0: there is none", None),
     ("control", Access.WRITE, "bit 0: start, if not busy; bit 1: stop, with error STOPPED", 0),
-    ("status", Access.READ, "bit 0: busy; 1: done; 2: error; 3: nonfinite, which a start clears", 0),
+    (
+        *("status", Access.READ),
+        "bit 0: busy; 1: done; 2: error; 3: nonfinite, which a start clears; 4: drained: no burst is under way or will "
+        "be before a start, so a reset breaks none off",
+        1 << 4,
+    ),
     ("error", Access.READ, "why the program was stopped", 0),
     ("error_instruction", Access.READ, "number of the instruction, from 0; of a command, of its go", 0),
     ("error_value", Access.READ, "place, byte offset in the window, event or register that was wrong; else 0", 0),

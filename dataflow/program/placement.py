@@ -67,6 +67,10 @@ class Placement:
         """Byte where the memory begins that is this node's while it runs."""
         return self.allocation.offsets[f"scratch of {self.graph.nodes.index(node)}"]
 
+    def scratch_bytes(self, node: Node) -> int:
+        """How much that is; 0: none."""
+        return _scratch(self.graph, node, self.target)
+
     def region(self, tensor: int) -> Region:
         """Where a tensor lies."""
         return Region(self.address(tensor), self.views[tensor].axes, self.form(tensor))

@@ -115,10 +115,8 @@ class OperandBanks(wiring.Component):
                 out.addr.eq(Mux(self.half, deep, 0) + (ask.address >> shift) + (s < ask.address[:shift])),
             ]
             if self.pairs:
-                behind = Signal(shift, name=f"nth_{b}_{s}")
                 m.d.comb += [
-                    behind.eq(Mux(w.across, over, s - w.place[:shift])),
-                    to.data.index.eq(w.index + Mux(w.rising, behind, 0)),
+                    to.data.index.eq(Mux(w.across, w.indices[b % lanes], w.indices[s])),
                     to.data.bubble.eq(w.bubble),
                 ]
             read.append(out.data.as_value())

@@ -61,6 +61,7 @@ class ControlRegisters(wiring.Component):
                 "interrupt": Out(1),
                 "busy": In(1),
                 "nonfinite": In(1),
+                "drained": In(1),
                 "error": In(4),
                 "error_instruction": In(32),
                 "error_value": In(32),
@@ -114,7 +115,7 @@ class ControlRegisters(wiring.Component):
                         case Access.READ:
                             pass
         counters = self._counters(m, begins)
-        status = Cat(self.busy, done, self.error != 0, nonfinite)
+        status = Cat(self.busy, done, self.error != 0, nonfinite, self.drained)
         shown = {**held, **self._known(), "status": status, "interrupt": raised}
         shown |= {name: getattr(self, name) for name in ("error", "error_instruction", "error_value", "instruction")}
         self._reads(m, {r.name: shown[r.name] for r in CONTROL if r.name in shown}, counters)

@@ -12,8 +12,8 @@ from typing import Any, assert_never
 import numpy as np
 import numpy.typing as npt
 
-from ...dataflow.program.commands import Command, ProgramError
-from ...dataflow.program.control import MachineError
+from ...dataflow.pregenerate import tile_plan
+from ...dataflow.program.commands import Command
 from ...dataflow.program.instruction import Instruction
 from ...dataflow.program.isa import Unit
 from ...dataflow.program.legal import check_command
@@ -252,10 +252,6 @@ class Chip:
 
     def update(self, c: Command) -> None:
         """WUVE, from WEIGHTS and CONSTANTS to UPDATED; a step that is skipped writes back what it read."""
-        if c.copies:
-            raise ProgramError(
-                MachineError.COMMAND, c.instruction, "copies behind an update are not in this model of the machine yet"
-            )
         rule, lanes, beats = self.target.rule, self.target.spec.wuve.lanes, c.tiles * c.beats
         weights = self.values[Space.WEIGHTS][c.weights_half].view(np.float32)
         entering = np.stack([weights[i * lanes : (i + 1) * lanes, :beats].ravel() for i in range(len(rule.enters))])
@@ -265,6 +261,23 @@ class Chip:
         for i, stream in enumerate(leaving):
             made = np.ascontiguousarray(stream).view(np.uint32).reshape(lanes, beats)
             updated[c.updated_half, i * lanes : (i + 1) * lanes, :beats] = made
+        if c.copies:
+            self._copies(c, narrow(np.ascontiguousarray(leaving[0]).reshape(lanes, c.tiles, c.beats), self.format))
+
+    def _copies(self, c: Command, weights: Words) -> None:
+        """Pairs of updated ``weights`` [lanes, tiles, beats]: along the first axis of every block, then the second."""
+        pattern, lanes = self.target.pattern, self.target.spec.sore.lanes
+        assert pattern is not None, "check_command lets copies pass only where there is a pattern"
+        group = pattern.group
+        blocks = tile_plan(self.target.spec, self.target.rule, pattern, c.copies).blocks
+        tiles = weights.transpose(1, 2, 0).reshape(c.tiles, -1)[:, : blocks * group**2]
+        cells = tiles.reshape(c.tiles * blocks, group, group)
+        for copy in range(c.copies):
+            lines = cells.transpose(0, 2, 1) if copy == 0 else cells
+            kept = compress(np.ascontiguousarray(lines.reshape(-1, group).T), pattern)
+            for space, found in ((self.values, kept.values.view(np.uint16)), (self.indices, kept.indices)):
+                made = found.reshape(pattern.keep, -1, lanes).transpose(2, 1, 0).reshape(lanes, -1)
+                space[Space.PAIRS][c.pairs_half, copy * lanes : (copy + 1) * lanes, : made.shape[1]] = made
 
 
 @_quiet

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,12 @@ class Host:
                     self._put(region, held[parameter.name])
         for name, region in self.step.buffers.items():
             self._put(region, held[name])
+
+    def put_states(self, states: Mapping[str, Sequence[Single]]) -> None:
+        """What the update rule holds of parameters, float32 of any shape by name."""
+        for parameter in self.step.parameters:
+            for region, value in zip(parameter.state, states[parameter.name], strict=True):
+                self._put(region, value)
 
     def put_input(self, pixels: Single) -> None:
         """A batch, float32 [batch, ...]."""
