@@ -13,14 +13,14 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ...dataflow.program.control import MachineError, control
-from ...dataflow.program.isa import Unit
+from ...dataflow.program.isa import Unit, units_of
 from ...dataflow.program.program import Program
 from ...dataflow.program.spaces import Target
 from ...workloads.errors import InputError
 from ..flow.cosim import Cosim
 from ..top.axi import Axi4
 from ..top.axi_memory import AxiMemory
-from ..top.csr import COUNTERS, AxiLite
+from ..top.csr import AxiLite, counters_of
 from ..top.sequencer import INSTRUCTION_BYTES
 from ..top.top import Top
 
@@ -67,7 +67,7 @@ class _Bench(wiring.Component):
         self.data = AxiMemory(beat_bytes, size // beat_bytes, latency=latency)
         self.code = AxiMemory(INSTRUCTION_BYTES, instructions, latency=latency)
         bus, fetched = Axi4(beat_bytes).members, Axi4(INSTRUCTION_BYTES).members
-        seen = [f"{unit.name.lower()}_{what}" for unit in Unit for what in ("takes", "done")]
+        seen = [f"{unit.name.lower()}_{what}" for unit in self.top.units for what in ("takes", "done")]
         super().__init__(
             {
                 "control": In(AxiLite()),
@@ -104,7 +104,7 @@ class _Bench(wiring.Component):
             m.d.comb += [bus.valid.eq(memory.valid & ~self.host), bus.payload.eq(memory.payload)]
             m.d.comb += memory.ready.eq(self.host | bus.ready)
         m.d.comb += [self.r.valid.eq(data.bus.r.valid), self.r.payload.eq(data.bus.r.payload)]
-        for unit in Unit:
+        for unit in self.top.units:
             name = unit.name.lower()
             port = getattr(top.sequencer, name)
             m.d.comb += [
@@ -177,7 +177,7 @@ class Accelerator:
         error = MachineError(self.get("error"))
         if error != MachineError.NONE:
             raise StoppedError(error, self.get("error_instruction"), self.get("error_value"))
-        counters = {name: self.get(f"{name}_low") | self.get(f"{name}_high") << 32 for name in COUNTERS}
+        counters = {name: self.get(f"{name}_low") | self.get(f"{name}_high") << 32 for name in counters_of(self.target)}
         return AcceleratorRun(cycles=cycles, counters=counters, commands=tuple(commands))
 
     def get(self, name: str) -> int:
@@ -192,11 +192,12 @@ class Accelerator:
     def _until_done(self, begun: dict[str, Any], limit: int) -> tuple[list[UnitRun], int]:
         """Commands and cycles from that of the start, the cycle before the first busy one, on."""
         origin = int(np.flatnonzero(begun["busy"])[0]) - 1
-        took: dict[Unit, list[int]] = {unit: [] for unit in Unit}
-        ended: dict[Unit, list[int]] = {unit: [] for unit in Unit}
+        units = units_of(self.target)
+        took: dict[Unit, list[int]] = {unit: [] for unit in units}
+        ended: dict[Unit, list[int]] = {unit: [] for unit in units}
         seen, at = begun, -origin
         while True:
-            for unit in Unit:
+            for unit in units:
                 name = unit.name.lower()
                 took[unit] += (np.flatnonzero(seen[f"{name}_takes"]) + at).tolist()
                 ended[unit] += (np.flatnonzero(seen[f"{name}_done"]) + at).tolist()
@@ -210,7 +211,7 @@ class Accelerator:
                 raise RuntimeError(f"the program has not ended after {limit} cycles")
             seen = self._run({}, _CHUNK)
         runs = [
-            UnitRun(unit, first, last) for unit in Unit for first, last in zip(took[unit], ended[unit], strict=False)
+            UnitRun(unit, first, last) for unit in units for first, last in zip(took[unit], ended[unit], strict=False)
         ]
         return sorted(runs, key=lambda run: (run.last, run.unit)), cycles
 
