@@ -158,8 +158,8 @@ class Target:
         own = self.spec.xnor
         if own is not None and own.word_bits not in _ENGINE_WORDS:
             raise InputError(
-                f"xnor.word_bits of {self.spec.name!r} is {own.word_bits}, but in a whole machine words of bits are moved "
-                f"by {BIT_WORD} bits; it must be one of {', '.join(map(str, _ENGINE_WORDS))}"
+                f"xnor.word_bits of {self.spec.name!r} is {own.word_bits}, but a whole machine moves words of bits "
+                f"{BIT_WORD} bits by {BIT_WORD}; it must be one of {', '.join(map(str, _ENGINE_WORDS))}"
             )
         for space in self.spaces:
             size = self.size(space)

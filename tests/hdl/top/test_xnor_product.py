@@ -118,14 +118,7 @@ def test_a_product_is_that_of_the_chip_in_the_cycles_of_the_closed_form(name: st
 
 @pytest.mark.parametrize(
     "wrong",
-    [
-        {"interleave": 8},
-        {"rows": 4},
-        {"down": 2, "rows": 2},
-        {"combine": 1},
-        {"planes_a": 2},
-        {"negative_b": 1},
-    ],
+    [{"interleave": 8}, {"rows": 4}, {"down": 2, "rows": 2}, {"combine": 1}, {"planes_a": 2}, {"negative_b": 1}],
 )
 def test_what_no_engine_of_the_size_runs_is_an_error(wrong: dict[str, int]) -> None:
     plain = {"words": 1, "interleave": 1, "rows": 3, "across": 1, "down": 1, "threshold": 0}
