@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ...dataflow.program.binary_network import BinaryProgram
+from ...dataflow.program.binary_network import BinaryProgram, compile_network
+from ...dataflow.program.spaces import Target
 from ...workloads.errors import InputError
 from ...workloads.integer_network import Forward, IntegerNetwork
+from ..network import threshold_of
 
-__all__ = ["BinaryHost"]
+__all__ = ["BinaryHost", "compile_folded"]
 
 Memory = npt.NDArray[np.uint8]
 
@@ -52,3 +54,9 @@ class BinaryHost:
         """The integers of the first layer, as they lie in memory."""
         one = self.compiled.inputs[0]
         return one.decode(self.memory[one.address : one.address + self.compiled.images * one.strides[0]])[:count]
+
+
+def compile_folded(network: IntegerNetwork, target: Target, images: int, image: tuple[int, ...]) -> BinaryProgram:
+    """`compile_network` with the thresholds that scale, bias, batch norm and sign of its layers are."""
+    thresholds = [threshold_of(layer) for layer in network.layers[:-1]]
+    return compile_network(network, thresholds, target, images, image)

@@ -17,8 +17,8 @@ Single = npt.NDArray[np.float32]
 
 
 def binary_sums(c: Command, west: Words, north: Words, parts: int) -> Sums:
-    """Sums as they leave the array, int32 [cols, down, across, rows, contexts], of the words of both operand spaces, uint32
-    [bank, address], ``parts`` addresses each."""
+    """Sums as they leave the array, int32 [cols, down, across, rows, contexts], of the words of both operand spaces,
+    uint32 [bank, address], ``parts`` addresses each."""
     beats = _beats(c)
     slots = c.words * len(beats)
     a = west[: c.rows, : c.down * slots * parts].reshape(c.rows, c.down, c.words, len(beats), parts)
