@@ -7,6 +7,7 @@ from typing import NamedTuple, assert_never
 
 import numpy as np
 
+from .binary_product import words_of_binary
 from .commands import Command
 from .isa import Unit
 from .legal import pairs_of_update, words_of_product
@@ -84,6 +85,8 @@ def accesses(command: Command, target: Target) -> list[Access]:
             return list(_vector(command))
         case Unit.UPDATE:
             return list(_update(command, target))
+        case Unit.XNOR:
+            return list(_binary(command, target))
         case _:
             assert_never(command.unit)
 
@@ -124,6 +127,8 @@ def _parts(c: Command, target: Target) -> Iterator[tuple[int, int, Places]]:
             part = bank // spec.sore.lanes
         case Space.W2E | Space.N2S | Space.OUTPUT | Space.BIAS | Space.RESULTS | Space.CONSTANTS:
             part = np.zeros_like(bank)
+        case Space.XNOR_W2E | Space.XNOR_N2S | Space.LEVELS | Space.SUMS | Space.SIGNS:
+            part = np.zeros_like(bank)
         case space:
             assert_never(space)
     for number in np.unique(part).tolist():
@@ -143,6 +148,16 @@ def _vector(c: Command) -> Iterator[Access]:
         yield Access(Part(Space.COLUMNS, c.columns_half, slot), reads, writes, c.beats)
     if operation.result:
         yield Access(Part(Space.RESULTS, c.results_half, 0), False, True, c.rows * c.beats, kept=True)
+
+
+def _binary(c: Command, target: Target) -> Iterator[Access]:
+    words = words_of_binary(c, target)
+    made = Space.SIGNS if c.threshold else Space.SUMS
+    yield _read(Part(Space.XNOR_W2E, c.w2e_half, 0))
+    yield _read(Part(Space.XNOR_N2S, c.n2s_half, 0))
+    if c.threshold:
+        yield _read(Part(Space.LEVELS, c.levels_half, 0), words[Space.LEVELS])
+    yield Access(Part(made, c.output_half, 0), bool(c.combine), True, words[made], kept=True)
 
 
 def _update(c: Command, target: Target) -> Iterator[Access]:

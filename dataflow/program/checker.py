@@ -19,7 +19,7 @@ from .accesses import NONFINITE, SORE, Access, Part, accesses, part_name
 from .commands import Begun, Command, ProgramError, events_of, execution
 from .control import MachineError
 from .isa import EVENT_LIMIT, EVENTS, Unit, register
-from .legal import check_command
+from .legal import check_command, check_units
 from .program import Program
 from .spaces import Form, Target
 from .transfers import Lines, Places, lines_of
@@ -91,6 +91,7 @@ def check(program: Program, target: Target, window: int, event_limit: int = EVEN
             f"the program is for machine {program.machine}, but {target.spec.name!r} with its pattern and rule is "
             f"{target.hash}; compile it for this one",
         )
+    check_units(program.instructions, target)
     proof = _Proof(target, window, event_limit)
     for step in execution(program.instructions):
         if isinstance(step, Begun):

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import assert_never
 
 from ..pregenerate import tile_plan
 from ..stce.mapping import REGISTERS as HELD
 from ..stce.mapping import Dataflow
+from .binary_product import broken_binary
 from .commands import Command, ProgramError
 from .control import MachineError
-from .isa import COUNTS, REGISTERS, Unit
-from .spaces import BIAS_WORDS, COLUMN_BEATS, LOADED, STORED, VECTOR_DEPTH, Form, Space, Target
+from .instruction import Add, Go, Instruction, Set
+from .isa import COUNTS, REGISTERS, Unit, units_of
+from .spaces import BIAS_WORDS, BIT_SPACES, COLUMN_BEATS, VECTOR_DEPTH, Form, Space, Target
 from .transfers import banks_and_addresses, lines_of, places_of, reduces, words_on_chip
 from .vector_operations import OPERATIONS, VectorOpcode
 
-__all__ = ["check_command", "pairs_of_update", "words_of_product"]
+__all__ = ["check_command", "check_units", "pairs_of_update", "words_of_product"]
 
-_FORMS = {
+_FORMS: dict[Space, tuple[Form, ...]] = {
     Space.W2E: (Form.OPERAND, Form.BLANK),
     Space.N2S: (Form.OPERAND, Form.PAIR, Form.BLANK),
     Space.PAIRS: (Form.PAIR,),
+    **dict.fromkeys(BIT_SPACES, (Form.FP32,)),
 }
 _FP32 = (Form.OPERAND, Form.FP32, Form.BLANK)
 _ALIGNED = {Form.OPERAND: 2, Form.FP32: 4, Form.PAIR: 2}
@@ -36,7 +39,22 @@ def check_command(command: Command, target: Target, window: int) -> None:
         raise ProgramError(error, command.instruction, f"{command.said}: {why}")
 
 
+def check_units(instructions: Iterable[Instruction], target: Target) -> None:
+    """Refuse an instruction for a unit that the machine has not."""
+    units = units_of(target)
+    for number, instruction in enumerate(instructions):
+        if isinstance(instruction, Set | Add | Go) and instruction.unit not in units:
+            raise ProgramError(
+                MachineError.UNIT,
+                number,
+                f"is for unit {instruction.unit.name.lower()}, but machine {target.spec.name!r} has no XNOR engine: "
+                f"give it a table [xnor]",
+            )
+
+
 def _broken(c: Command, target: Target, window: int) -> Broken:
+    if c.unit not in units_of(target):
+        yield MachineError.UNIT, f"machine {target.spec.name!r} has no XNOR engine"
     yield from _ranges(c)
     match c.unit:
         case Unit.LOAD | Unit.STORE:
@@ -47,6 +65,8 @@ def _broken(c: Command, target: Target, window: int) -> Broken:
             yield from _vector(c)
         case Unit.UPDATE:
             yield from _update(c, target)
+        case Unit.XNOR:
+            yield from broken_binary(c, target)
         case _:
             assert_never(c.unit)
 
@@ -61,7 +81,7 @@ def _ranges(c: Command) -> Broken:
 
 def _transfer(c: Command, target: Target, window: int) -> Broken:
     load, form = c.unit == Unit.LOAD, Form(c.form)
-    spaces = LOADED if load else STORED
+    spaces = target.loaded if load else target.stored
     if c.space not in spaces:
         names = ", ".join(space.name for space in spaces)
         yield MachineError.COMMAND, f"space is {Space(c.space).name}; it must be one of {names}"
