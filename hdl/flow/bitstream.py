@@ -48,9 +48,10 @@ _FIXED = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
-    """``count`` modules of ``each``, without the modules in them that are counted by themselves."""
+    """``count`` modules of ``each``, without the modules in them that are counted by themselves; ``inside`` which."""
 
     name: str
+    inside: str
     count: int
     each: Resources
 
@@ -99,6 +100,7 @@ def bitstream(
     netlist = _netlist(text, top, shape)
     modules = _modules(json.loads(netlist["stat.json"]))
     _refuse_too_large(target, board, modules)
+    _say(progress, 2)
     placed = _placed(netlist["netlist.json"], pins, board, progress)
     report = json.loads(placed["report.json"])
     achieved, critical, _ = parse_report(report)
@@ -206,11 +208,25 @@ def _placed(netlist: bytes, pins: str, board: Board, progress: Progress | None) 
 
 
 def _modules(stat: Mapping[str, Any]) -> tuple[Module, ...]:
+    """Outer ones before those inside them."""
     found = by_module(stat, _TOP, "ecp5")
-    return tuple(
-        Module(name=name.removeprefix(f"{CORE}_"), count=count, each=resources_of(cells, lut))
-        for name, (count, cells, lut) in found.items()
-    )
+    inside = {
+        cell.removeprefix("\\"): name.removeprefix("\\")
+        for name, module in stat["modules"].items()
+        for cell in {**module["num_cells_by_type"], **module.get("num_submodules_by_type", {})}
+    }
+    made: list[Module] = []
+
+    def visit(name: str) -> None:
+        count, cells, lut = found[name]
+        short, around = (x.removeprefix(f"{CORE}_") for x in (name, inside.get(name, "")))
+        made.append(Module(name=short, inside=around, count=count, each=resources_of(cells, lut)))
+        for other in found:
+            if inside.get(other) == name:
+                visit(other)
+
+    visit(_TOP)
+    return tuple(made)
 
 
 def _refuse_too_large(target: Target, board: Board, modules: tuple[Module, ...]) -> None:
