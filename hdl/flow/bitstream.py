@@ -150,9 +150,10 @@ def _around(board: Board, shape: CoreShape) -> tuple[str, str]:
 
 def _netlist(text: str, top: str, shape: CoreShape) -> dict[str, bytes]:
     script = [
+        "read_verilog -lib -specify +/ecp5/cells_sim.v +/ecp5/cells_bb.v",  # buffers, and the PLL
         f"read_rtlil {_TOP}.il",
         f"read_verilog {CORE}.v",
-        f"hierarchy -top {_TOP}",  # buffers and PLL are known to synth_ecp5 alone, which checks again
+        f"hierarchy -check -top {_TOP}",
         f"setattr -mod -set keep_hierarchy 1 {CORE}",
         *(f"setattr -mod -set keep_hierarchy 1 {CORE}_{n}" for n in _APART if f"module {CORE}_{n} " in text),
         "proc",
