@@ -84,8 +84,9 @@ def _require_program(folder: Path, target: Target, shape: CoreShape | None) -> N
     from ..dataflow.program.program import read_program
     from ..workloads.strict import read_file
 
+    text = read_file(folder / "memory.json")
     try:
-        said: dict[str, Any] = json.loads(read_file(folder / "memory.json"))
+        said: dict[str, Any] = json.loads(text)
         window = int(said["window"])
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{folder / 'memory.json'}: was not written by weft compile -o {folder}") from None

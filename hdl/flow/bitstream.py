@@ -218,10 +218,13 @@ def _modules(stat: Mapping[str, Any]) -> tuple[Module, ...]:
     }
     made: list[Module] = []
 
+    def short(name: str) -> str:
+        return {_TOP: "board", CORE: "core"}.get(name, name.removeprefix(f"{CORE}_"))
+
     def visit(name: str) -> None:
         count, cells, lut = found[name]
-        short, around = (x.removeprefix(f"{CORE}_") for x in (name, inside.get(name, "")))
-        made.append(Module(name=short, inside=around, count=count, each=resources_of(cells, lut)))
+        around = short(inside[name]) if name in inside else ""
+        made.append(Module(name=short(name), inside=around, count=count, each=resources_of(cells, lut)))
         for other in found:
             if inside.get(other) == name:
                 visit(other)

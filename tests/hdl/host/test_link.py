@@ -16,8 +16,8 @@ from weft.hdl.host.simulated import PseudoTerminal, SimulatedLine
 from weft.hdl.host.tty import Tty
 from weft.workloads.errors import InputError
 
-PATIENCE = 0.001
-"""Of the design's clock: as long as 100 octets."""
+PATIENCE = 0.0004
+"""Of the design's clock: as long as 40 octets."""
 TALLY, ERRORS = 0, 2048
 """Registers: one that adds what is written to it, and one that answers with an error."""
 
@@ -43,7 +43,7 @@ def add(link: Link, number: int) -> None:
 
 
 @given(st.data())
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_what_is_written_is_read(design: SimulatedLine, data: st.DataObject) -> None:
     """At any byte, of any length, and nothing beside it changes."""
     design.reset()
@@ -111,10 +111,10 @@ def test_one_octet_of_a_request_or_its_answer_spoiled_changes_nothing(
     line: SimulatedLine, what: str, back: bool
 ) -> None:
     """Whichever: it is added once, whether it was the request that was lost or the answer."""
-    plain, total = Link(line), 0
     octets = len(frame(Packet(Opcode.WRITE, Where.REGISTERS, 4, 0, 0, bytes(4)))) if not back else 18
     for at in range(octets):
-        link = Link(line, patience=PATIENCE)
+        line.reset()
+        link, total = Link(line, patience=PATIENCE), 0
         spoiled = Once(line, at, what, back)
         link.line = spoiled
         add(link, 1 + at)
@@ -122,10 +122,9 @@ def test_one_octet_of_a_request_or_its_answer_spoiled_changes_nothing(
         assert tally(link) == total
         assert spoiled.passed > at
     assert tally(Link(line)) == total, "another host, later"
-    assert plain.board["sequence"] == 0
 
 
-@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(s, marks=pytest.mark.slow) for s in range(6, 200))])
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(s, marks=pytest.mark.slow) for s in range(4, 300))])
 def test_a_noisy_line_gives_right_values_or_says_that_it_cannot(line: SimulatedLine, seed: int) -> None:
     """Memory and tally against what was asked for; what a failed write left is looked at over a quiet line."""
     rng = random.Random(seed)
@@ -171,7 +170,7 @@ def test_what_cannot_be_recovered_is_said(line: SimulatedLine) -> None:
     with pytest.raises(LinkError, match="was reset, or another host speaks to it; what was written since is not known"):
         add(link, 5)
     link.line = Noise(line, 0, 1.0)
-    with pytest.raises(LinkError, match=r"4 bytes of registers at 0x0 was not answered, asked 3 times \(0.001 s each\)"):
+    with pytest.raises(LinkError, match=r"4 bytes of registers at 0x0 was not answered, asked 3 times \(0.0004 s each\)"):
         tally(link)
 
 
