@@ -102,7 +102,9 @@ def _require_program(folder: Path, target: Target, shape: CoreShape | None) -> N
     longest = max(len(program.instructions) for program in programs.values())
     for what, needs, has in (("bytes", window, shape.memory), ("instructions", longest, shape.instructions)):
         if needs > has:
-            raise InputError(f"{folder}: needs memory for {needs:,} {what}, the board has {has:,}; take a smaller batch")
+            raise InputError(
+                f"{folder}: needs memory for {needs:,} {what}, the board has {has:,}; take a smaller batch"
+            )
 
 
 def _show(built: BuiltBitstream, target: Target, path: Path) -> None:

@@ -60,9 +60,7 @@ class Core(wiring.Component):
         self.target, self.shape = target, shape
         self.top = Top(target, BEAT_BYTES, blackbox=blackbox)
         self.parts = self.top.parts
-        super().__init__(
-            {"rx": In(1, init=1), "tx": Out(1, init=1), "busy": Out(1), "error": Out(1), "talks": Out(1)}
-        )
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "busy": Out(1), "error": Out(1), "talks": Out(1)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

@@ -32,8 +32,14 @@ VIVADO_BOARD = "xilinx.com:vcu1525:part0:1.3"
 _TOP = "weft_axi"
 _BUSES = {"control": "s_axi", "data": "m_axi", "instructions": "m_axi_code"}
 _LANES = 16
-_RECEIVES = "AF2 AG4 AH2 AJ4 AK2 AL4 AM2 AN4 AP2 AR4 AT2 AU4 AV2 AW4 BA2 BC2".split()
-_SENDS = "AF7 AG9 AH7 AJ9 AK7 AL9 AM7 AN9 AP7 AR9 AT7 AU9 AV7 BB5 BD5 BF5".split()
+_RECEIVES = (
+    *("AF2", "AG4", "AH2", "AJ4", "AK2", "AL4", "AM2", "AN4"),
+    *("AP2", "AR4", "AT2", "AU4", "AV2", "AW4", "BA2", "BC2"),
+)
+_SENDS = (
+    *("AF7", "AG9", "AH7", "AJ9", "AK7", "AL9", "AM7", "AN9"),
+    *("AP7", "AR9", "AT7", "AU9", "AV7", "BB5", "BD5", "BF5"),
+)
 """Pins of the positive wires of the lanes, from lane 0 on."""
 
 CELLS = {

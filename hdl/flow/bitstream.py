@@ -1,4 +1,4 @@
-"""From a machine to the bitstream of a board: Verilog, Yosys, nextpnr, ecppack, each step kept by what it depends on."""
+"""From a machine to a board's bitstream: Verilog, Yosys, nextpnr, ecppack, each step kept by what it depends on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,16 @@ STEPS = (
 """Of a build; from the third on as nextpnr announces them."""
 _TOP = "top"
 _APART = (
-    *("load_unit", "store_unit", "product_unit", "stce", "vector_unit", "update_unit", "sequencer", "control_registers"),
+    *(
+        "load_unit",
+        "store_unit",
+        "product_unit",
+        "stce",
+        "vector_unit",
+        "update_unit",
+        "sequencer",
+        "control_registers",
+    ),
     *("top", "bridge", "axi_memory", "axi_memory_2", "axi_share", "axi_share_2"),
     *("pe", "stce_row", "vector_lane", "wuve_lane"),
 )

@@ -168,9 +168,8 @@ class Bridge(wiring.Component):
             with m.State("answer"):
                 m.d.comb += out.start.eq(1)
                 m.next = "sending"
-            with m.State("sending"):
-                with m.If(~out.busy):
-                    m.next = "idle"
+            with m.State("sending"), m.If(~out.busy):
+                m.next = "idle"
         return m
 
     def _identity(self, last: Any, dropped: Any) -> list[Any]:

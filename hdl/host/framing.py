@@ -15,17 +15,15 @@ __all__ = ["HEADER_BITS", "Packing", "Unpacking"]
 
 HEADER_BITS = 8 * HEADER_BYTES
 _CRC_POLYNOMIAL, _CRC_INIT, _CRC_RESIDUE = 0xEDB88320, 0xFFFFFFFF, 0xDEBB20E3
-"""Of CRC-32 (IEEE 802.3), low bit first; the residue is what any packet with its CRC behind leaves. zlib is the witness."""
+"""Of CRC-32 (IEEE 802.3), low bit first; the residue is what any packet with its CRC leaves. zlib is the witness."""
 _LARGEST = HEADER_BYTES + LONGEST + CRC_BYTES
 
 
 class Crc(wiring.Component):
-    """The CRC-32 of the bytes taken with ``valid`` since ``start``; ``match``: the last four were that of all before."""
+    """The CRC-32 of bytes taken with ``valid`` since ``start``; ``match``: the last four were that of all before."""
 
     def __init__(self) -> None:
-        super().__init__(
-            {"start": In(1), "octet": In(8), "valid": In(1), "crc": Out(8 * CRC_BYTES), "match": Out(1)}
-        )
+        super().__init__({"start": In(1), "octet": In(8), "valid": In(1), "crc": Out(8 * CRC_BYTES), "match": Out(1)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -83,12 +81,14 @@ class Unpacking(wiring.Component):
             self.octet.eq(plain),
             self.put.eq(taken & (count >= HEADER_BYTES) & (count < _LARGEST)),
             self.place.eq(count - HEADER_BYTES),
-            self.done.eq(
-                ends & ~self.hold & ~spoiled & ~escaped & crc.match & (count >= HEADER_BYTES + CRC_BYTES)
-            ),
+            self.done.eq(ends & ~self.hold & ~spoiled & ~escaped & crc.match & (count >= HEADER_BYTES + CRC_BYTES)),
         ]
         with m.If(taken):
-            m.d.sync += [escaped.eq(0), count.eq(count + (count <= _LARGEST)), spoiled.eq(spoiled | (count >= _LARGEST))]
+            m.d.sync += [
+                escaped.eq(0),
+                count.eq(count + (count <= _LARGEST)),
+                spoiled.eq(spoiled | (count >= _LARGEST)),
+            ]
             with m.If(count < HEADER_BYTES):
                 m.d.sync += self.header.eq(Cat(self.header[8:], plain))
         with m.If(self.valid & (self.octets == ESCAPE)):

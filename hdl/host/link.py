@@ -59,8 +59,8 @@ class Link:
 
     A request that is not answered within ``patience`` seconds is sent again, up to ``tries`` times, under its number:
     what it writes is written once. `LinkError` says what cannot be recovered. ``board`` is what the board says of
-    itself. A value that is wrong and unnoticed asks for damage that a CRC-32 misses, one packet in 2^32 of those damaged
-    at random.
+    itself. A value that is wrong and unnoticed asks for damage that a CRC-32 misses: of packets damaged at random one
+    in 2^32.
     """
 
     def __init__(self, line: Line, *, patience: float = _PATIENCE, tries: int = _TRIES) -> None:
@@ -90,9 +90,7 @@ class Link:
                 said(len(found), count)
         return bytes(found)
 
-    def write(
-        self, where: Where, address: int, data: bytes, said: Callable[[int, int], object] | None = None
-    ) -> None:
+    def write(self, where: Where, address: int, data: bytes, said: Callable[[int, int], object] | None = None) -> None:
         """``data`` to ``address`` on; ``said`` hears how much of it is there."""
         _require_range(where, address, len(data))
         for at in range(0, len(data), LONGEST):
@@ -152,5 +150,7 @@ class Link:
 
 
 def _require_range(where: Where, address: int, count: int) -> None:
-    if not (0 <= address and 1 <= count and address + count <= _ADDRESSES):
-        raise InputError(f"{count} bytes of {where.name.lower()} at {address:#x} are none of the {_ADDRESSES} there are")
+    if not (address >= 0 and count >= 1 and address + count <= _ADDRESSES):
+        raise InputError(
+            f"{count} bytes of {where.name.lower()} at {address:#x} are none of the {_ADDRESSES} there are"
+        )

@@ -117,5 +117,7 @@ class Machine:
         return self._loaded[words]
 
     def _require(self, address: int, count: int) -> None:
-        if not (0 <= address and 1 <= count and address + count <= self.size):
-            raise InputError(f"{count} bytes at {address:#x} do not lie in the {self.size:,} bytes of the board's memory")
+        if not (address >= 0 and count >= 1 and address + count <= self.size):
+            raise InputError(
+                f"{count} bytes at {address:#x} do not lie in the {self.size:,} bytes of the board's memory"
+            )

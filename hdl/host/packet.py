@@ -131,9 +131,7 @@ class Packet:
 
 def identity(payload: bytes) -> dict[str, int]:
     """What the answer to IDENTIFY says, by name."""
-    return {
-        name: int.from_bytes(payload[4 * i : 4 * i + 4], "little") for i, (name, _) in enumerate(IDENTITY)
-    }
+    return {name: int.from_bytes(payload[4 * i : 4 * i + 4], "little") for i, (name, _) in enumerate(IDENTITY)}
 
 
 def frame(packet: Packet) -> bytes:

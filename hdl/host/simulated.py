@@ -1,4 +1,4 @@
-"""A design behind a serial line in co-simulation: in this process as a `Line`, or at a pseudo-terminal as a board is."""
+"""A design behind a serial line in co-simulation: a `Line` in this process, or at a pseudo-terminal as a board is."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class SimulatedLine:
 
 
 class PseudoTerminal:
-    """A thread that runs ``line``'s design at a terminal of its own, ``path``, as a board's USB adapter would show it."""
+    """A thread that runs ``line``'s design at a terminal of its own, ``path``, as a board's adapter would show it."""
 
     def __init__(self, line: SimulatedLine) -> None:
         self._line = line

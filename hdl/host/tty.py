@@ -18,7 +18,7 @@ _LARGEST = 65536
 
 
 class Tty:
-    """The terminal ``path`` at ``baud``, eight bits without parity, as a `Line`; to be closed, or used in a ``with``."""
+    """The terminal ``path`` at ``baud``, eight bits, no parity, as a `Line`; to be closed, or used in a ``with``."""
 
     def __init__(self, path: str, baud: int = 1_000_000) -> None:
         speeds = {name[1:]: getattr(termios, name) for name in dir(termios) if name[0] == "B" and name[1:].isdigit()}

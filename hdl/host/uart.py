@@ -30,9 +30,8 @@ class Receiver(wiring.Component):
         left, bits = Signal(range(2 * self.divisor)), Signal(range(_BITS + 1))
         # the line has another clock: two registers, so that one that hesitates has a cycle to decide
         m.d.sync += [once.eq(self.rx), line.eq(once), self.valid.eq(0), self.broken.eq(0)]
-        with m.If(bits == 0):
-            with m.If(~line):  # the first data bit's middle is a bit and a half away
-                m.d.sync += [bits.eq(_BITS - 1), left.eq(self.divisor + self.divisor // 2 - 2)]
+        with m.If(bits == 0), m.If(~line):  # the first data bit's middle is a bit and a half away
+            m.d.sync += [bits.eq(_BITS - 1), left.eq(self.divisor + self.divisor // 2 - 2)]
         with m.Elif(left != 0):
             m.d.sync += left.eq(left - 1)
         with m.Else():
@@ -55,9 +54,8 @@ class Transmitter(wiring.Component):
         held, bits = Signal(_BITS, init=-1), Signal(range(_BITS + 1))
         left = Signal(range(self.divisor))
         m.d.comb += [self.tx.eq(held[0]), self.octets.ready.eq(bits == 0)]
-        with m.If(bits == 0):
-            with m.If(self.octets.valid):
-                m.d.sync += [held.eq(Cat(0, self.octets.payload, 1)), bits.eq(_BITS), left.eq(self.divisor - 1)]
+        with m.If(bits == 0), m.If(self.octets.valid):
+            m.d.sync += [held.eq(Cat(0, self.octets.payload, 1)), bits.eq(_BITS), left.eq(self.divisor - 1)]
         with m.Elif(left != 0):
             m.d.sync += left.eq(left - 1)
         with m.Else():

@@ -18,7 +18,7 @@ DIVISOR, HZ = 4, 4_000_000
 
 
 class Tally(wiring.Component):
-    """Registers that are one sum: what is written is added, so that a write done twice shows; from 4 KiB / 2 on errors."""
+    """Registers that are one sum: what is written is added, so that a write done twice shows; from 2 KiB on errors."""
 
     def __init__(self) -> None:
         super().__init__({"bus": In(AxiLite())})

@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from .linked import MEMORY, PROGRAM, Noise, linked_line
 
 from weft.hdl.host.link import BusError, Link, LinkError
 from weft.hdl.host.packet import ESCAPE, FLAG, LONGEST, Opcode, Packet, PacketReader, Status, Where, frame
 from weft.hdl.host.simulated import PseudoTerminal, SimulatedLine
 from weft.hdl.host.tty import Tty
 from weft.workloads.errors import InputError
+
+from .linked import MEMORY, PROGRAM, Noise, linked_line
 
 PATIENCE = 0.0004
 """Of the design's clock: as long as 40 octets."""
@@ -170,13 +171,18 @@ def test_what_cannot_be_recovered_is_said(line: SimulatedLine) -> None:
     with pytest.raises(LinkError, match="was reset, or another host speaks to it; what was written since is not known"):
         add(link, 5)
     link.line = Noise(line, 0, 1.0)
-    with pytest.raises(LinkError, match=r"4 bytes of registers at 0x0 was not answered, asked 3 times \(0.0004 s each\)"):
+    with pytest.raises(
+        LinkError, match=r"4 bytes of registers at 0x0 was not answered, asked 3 times \(0.0004 s each\)"
+    ):
         tally(link)
 
 
 def test_the_bus_is_heard(line: SimulatedLine) -> None:
     link = Link(line)
-    for ask in (lambda: link.read(Where.MEMORY, MEMORY - 4, 20), lambda: link.write(Where.MEMORY, MEMORY - 4, bytes(9))):
+    for ask in (
+        lambda: link.read(Where.MEMORY, MEMORY - 4, 20),
+        lambda: link.write(Where.MEMORY, MEMORY - 4, bytes(9)),
+    ):
         with pytest.raises(BusError, match=f"memory has no byte at {MEMORY:#x}"):
             ask()
     with pytest.raises(BusError, match="registers has no byte at 0x800"):

@@ -1,4 +1,4 @@
-"""Two managers before one memory: each reads what it wrote, whoever else asks, and no channel takes back what it said."""
+"""Two managers before one memory: each reads what it wrote, whoever else asks; no channel takes back what it said."""
 
 from __future__ import annotations
 
