@@ -22,7 +22,7 @@ from weft.hdl.boards.core import Core, CoreShape
 from weft.hdl.host import Machine, PseudoTerminal, SimulatedLine, Tty
 from weft.simulator.machine.host import Host
 from weft.simulator.update_settings import Sgd
-from weft.workloads.training.plan import plan
+from weft.workloads.training import plan
 from weft.workloads.training.prepared import prepared
 from weft.workloads.update_rule import SGD
 

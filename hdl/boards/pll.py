@@ -45,8 +45,8 @@ def pll_settings(given: int, wanted: int) -> PllSettings:
     ]
     if not found:
         raise InputError(
-            f"--mhz: the PLL of an ECP5 does not make {wanted / _MHZ:g} MHz of {given / _MHZ:g} MHz; take a multiple of "
-            f"5 from 5 to 400"
+            f"--mhz: the PLL of an ECP5 does not make {wanted / _MHZ:g} MHz of {given / _MHZ:g} MHz; take a multiple "
+            f"of 5 from 5 to 400"
         )
     return min(found, key=lambda one: (abs(one.vco - sum(_VCO) // 2), one.reference))
 

@@ -51,12 +51,19 @@ class Bridge(wiring.Component):
         m.submodules.payload = payload = Memory(shape=8, depth=2 * LONGEST, init=[])
         write, read = payload.write_port(), payload.read_port()
         self._asked = asked = _fields(into.header)
-        last, done = Signal(32), Signal(8)
-        failed = Signal(32)
+        self._into, self._out, self._write, self._read = into, out, write, read
+        self._last, self._done, self._failed = (
+            Signal(32, name="last"),
+            Signal(8, name="done"),
+            Signal(32, name="failed"),
+        )
         """Of the last request that was taken: its number, its status, the byte at which the bus failed."""
-        status, said, count = Signal(8), Signal(32), Signal(16)
-        identity = Cat(*[Const(n, 32) if isinstance(n, int) else n for n in self._identity(last, into.dropped)])
-        identifies = Signal()
+        self._status, self._said = Signal(8, name="status"), Signal(32, name="said")
+        self._count = Signal(16, name="count")
+        told = self._identity(self._last, into.dropped)
+        identity = Cat(*[Const(n, 32) if isinstance(n, int) else n for n in told])
+        self._identifies = Signal(name="identifies")
+        header = Cat(asked["opcode"] | ANSWER, self._status, self._count, asked["sequence"], self._said)
         m.d.comb += [
             receiver.rx.eq(self.rx),
             self.tx.eq(transmitter.tx),
@@ -64,113 +71,139 @@ class Bridge(wiring.Component):
             into.valid.eq(receiver.valid),
             into.broken.eq(receiver.broken),
             into.hold.eq(self.busy),
-            out.header.eq(Cat(asked["opcode"] | ANSWER, status, count, asked["sequence"], said)),
-            out.count.eq(count),
-            out.octet.eq(Mux(identifies, identity.word_select(out.place[:5], 8), read.data)),
+            out.header.eq(header),
+            out.count.eq(self._count),
+            out.octet.eq(Mux(self._identifies, identity.word_select(out.place[:5], 8), read.data)),
         ]
         wiring.connect(m, out.octets, transmitter.octets)
         self._at, self._left, self._lane = Signal(32, name="at"), Signal(16, name="left"), Signal(range(128))
-        place = Signal(range(2 * LONGEST))
-        m.d.comb += [read.addr.eq(Mux(out.busy, out.place, place)), self.busy.eq(1)]
-        follows, again = Signal(), Signal()
-        m.d.comb += [follows.eq(asked["sequence"] == last + 1), again.eq(asked["sequence"] == last)]
-        legal = self._legal(into.length)
-        word = Signal(8 * max(self.beat_bytes, INSTRUCTION_BYTES))
-        strobe = Signal(len(word) // 8)
-        lane = self._lanes(m)
-        buses = self._buses(m, word, strobe)
-        fails = Signal()
-        m.d.comb += fails.eq(buses["resp"] != Response.OKAY)
+        self._place = Signal(range(2 * LONGEST), name="place")
+        m.d.comb += [read.addr.eq(Mux(out.busy, out.place, self._place)), self.busy.eq(1)]
+        self._follows, self._again = Signal(name="follows"), Signal(name="again")
+        m.d.comb += [self._follows.eq(asked["sequence"] == self._last + 1)]
+        m.d.comb += [self._again.eq(asked["sequence"] == self._last)]
+        self._word = Signal(8 * max(self.beat_bytes, INSTRUCTION_BYTES), name="word")
+        self._strobe = Signal(len(self._word) // 8, name="strobe")
+        self._lanes(m)
+        self._bus = self._buses(m, self._word, self._strobe)
+        self._fails = Signal(name="fails")
+        m.d.comb += self._fails.eq(self._bus["resp"] != Response.OKAY)
         with m.FSM():
-            with m.State("idle"):
-                m.d.comb += [
-                    self.busy.eq(0),
-                    write.en.eq(into.put),
-                    write.addr.eq(into.place),
-                    write.data.eq(into.octet),
-                ]
-                m.d.sync += [
-                    identifies.eq(0),
-                    count.eq(0),
-                    place.eq(0),
-                    said.eq(asked["address"]),
-                    self._at.eq(asked["address"]),
-                    self._left.eq(asked["count"]),
-                ]
-                with m.If(into.done):
-                    m.next = "decide"
-            with m.State("decide"):
-                m.d.sync += status.eq(Status.DONE)
-                with m.If((asked["opcode"] == Opcode.IDENTIFY) & (into.length == 0)):
-                    m.d.sync += [identifies.eq(1), count.eq(IDENTITY_BYTES)]
-                    m.next = "answer"
-                with m.Elif(~legal):
-                    m.d.sync += status.eq(Status.REQUEST)
-                    m.next = "answer"
-                with m.Elif(again & (asked["opcode"] == Opcode.WRITE)):
-                    m.d.sync += [status.eq(done), said.eq(failed)]
-                    m.next = "answer"
-                with m.Elif(follows | again):
-                    m.d.sync += [last.eq(asked["sequence"]), done.eq(Status.DONE), failed.eq(asked["address"])]
-                    m.next = "ask read"
-                    with m.If(asked["opcode"] == Opcode.WRITE):
-                        m.next = "gather"
-                with m.Else():
-                    m.d.sync += [status.eq(Status.SEQUENCE), said.eq(last)]
-                    m.next = "answer"
-            with m.State("ask read"):
-                m.d.comb += buses["ask_read"].eq(1)
-                with m.If(buses["read_taken"]):
-                    m.next = "read"
-            with m.State("read"):
-                m.d.comb += buses["take_read"].eq(1)
-                with m.If(buses["read_came"]):
-                    m.d.sync += word.eq(buses["word"])
-                    m.next = "spread"
-                    with m.If(fails):
-                        m.next = "failed"
-            with m.State("spread"):
-                m.d.comb += [write.en.eq(1), write.addr.eq(place), write.data.eq(word.word_select(lane, 8))]
-                self._next_byte(m, place)
-                with m.If(self._left == 1):
-                    m.d.sync += count.eq(asked["count"])
-                    m.next = "answer"
-                with m.Elif(self._beat_ends):
-                    m.next = "ask read"
-            with m.State("gather"):  # byte `place` stands in the next cycle
-                m.next = "put"
-            with m.State("put"):
-                m.d.sync += [word.word_select(lane, 8).eq(read.data), strobe.bit_select(lane, 1).eq(1)]
-                m.next = "gather"
-                with m.If((self._left == 1) | self._beat_ends):
-                    m.next = "ask write"
-                with m.Else():
-                    self._next_byte(m, place)
-            with m.State("ask write"):
-                m.d.comb += buses["ask_write"].eq(1)
-                with m.If(buses["write_taken"]):
-                    m.next = "written"
-            with m.State("written"):
-                m.d.comb += buses["take_answer"].eq(1)
-                with m.If(buses["answered"]):
-                    m.d.sync += strobe.eq(0)
-                    with m.If(fails):
-                        m.next = "failed"
-                    with m.Else():
-                        self._next_byte(m, place)
-                        m.next = "gather"
-                        with m.If(self._left == 1):
-                            m.next = "answer"
-            with m.State("failed"):
-                m.d.sync += [status.eq(Status.BUS), said.eq(buses["failed_at"])]
-                m.d.sync += [done.eq(Status.BUS), failed.eq(buses["failed_at"])]
-                m.next = "answer"
-            with m.State("answer"):
-                m.d.comb += out.start.eq(1)
-                m.next = "sending"
-            with m.State("sending"), m.If(~out.busy):
-                m.next = "idle"
+            self._take(m)
+            self._reading(m)
+            self._writing(m)
+            self._answering(m)
         return m
+
+    def _take(self, m: Module) -> None:
+        """A request comes, and what is to be done with it."""
+        into, asked = self._into, self._asked
+        legal = self._legal(into.length)
+        with m.State("idle"):
+            m.d.comb += [
+                self.busy.eq(0),
+                self._write.en.eq(into.put),
+                self._write.addr.eq(into.place),
+                self._write.data.eq(into.octet),
+            ]
+            m.d.sync += [
+                self._identifies.eq(0),
+                self._count.eq(0),
+                self._place.eq(0),
+                self._said.eq(asked["address"]),
+                self._at.eq(asked["address"]),
+                self._left.eq(asked["count"]),
+            ]
+            with m.If(into.done):
+                m.next = "decide"
+        with m.State("decide"):
+            m.d.sync += self._status.eq(Status.DONE)
+            with m.If((asked["opcode"] == Opcode.IDENTIFY) & (into.length == 0)):
+                m.d.sync += [self._identifies.eq(1), self._count.eq(IDENTITY_BYTES)]
+                m.next = "answer"
+            with m.Elif(~legal):
+                m.d.sync += self._status.eq(Status.REQUEST)
+                m.next = "answer"
+            with m.Elif(self._again & (asked["opcode"] == Opcode.WRITE)):
+                m.d.sync += [self._status.eq(self._done), self._said.eq(self._failed)]
+                m.next = "answer"
+            with m.Elif(self._follows | self._again):
+                m.d.sync += [self._last.eq(asked["sequence"]), self._done.eq(Status.DONE)]
+                m.d.sync += self._failed.eq(asked["address"])
+                m.next = "ask read"
+                with m.If(asked["opcode"] == Opcode.WRITE):
+                    m.next = "gather"
+            with m.Else():
+                m.d.sync += [self._status.eq(Status.SEQUENCE), self._said.eq(self._last)]
+                m.next = "answer"
+
+    def _reading(self, m: Module) -> None:
+        """Beats of the bus into bytes of the answer."""
+        bus, place = self._bus, self._place
+        with m.State("ask read"):
+            m.d.comb += bus["ask_read"].eq(1)
+            with m.If(bus["read_taken"]):
+                m.next = "read"
+        with m.State("read"):
+            m.d.comb += bus["take_read"].eq(1)
+            with m.If(bus["read_came"]):
+                m.d.sync += self._word.eq(bus["word"])
+                m.next = "spread"
+                with m.If(self._fails):
+                    m.next = "failed"
+        with m.State("spread"):
+            m.d.comb += [
+                self._write.en.eq(1),
+                self._write.addr.eq(place),
+                self._write.data.eq(self._word.word_select(self._lane, 8)),
+            ]
+            self._next_byte(m)
+            with m.If(self._left == 1):
+                m.d.sync += self._count.eq(self._asked["count"])
+                m.next = "answer"
+            with m.Elif(self._beat_ends):
+                m.next = "ask read"
+
+    def _writing(self, m: Module) -> None:
+        """Bytes of the request into beats of the bus."""
+        bus = self._bus
+        with m.State("gather"):  # byte `place` stands in the next cycle
+            m.next = "put"
+        with m.State("put"):
+            m.d.sync += self._word.word_select(self._lane, 8).eq(self._read.data)
+            m.d.sync += self._strobe.bit_select(self._lane, 1).eq(1)
+            m.next = "gather"
+            with m.If((self._left == 1) | self._beat_ends):
+                m.next = "ask write"
+            with m.Else():
+                self._next_byte(m)
+        with m.State("ask write"):
+            m.d.comb += bus["ask_write"].eq(1)
+            with m.If(bus["write_taken"]):
+                m.next = "written"
+        with m.State("written"):
+            m.d.comb += bus["take_answer"].eq(1)
+            with m.If(bus["answered"]):
+                m.d.sync += self._strobe.eq(0)
+                with m.If(self._fails):
+                    m.next = "failed"
+                with m.Else():
+                    self._next_byte(m)
+                    m.next = "gather"
+                    with m.If(self._left == 1):
+                        m.next = "answer"
+
+    def _answering(self, m: Module) -> None:
+        with m.State("failed"):
+            failed_at = self._bus["failed_at"]
+            m.d.sync += [self._status.eq(Status.BUS), self._said.eq(failed_at)]
+            m.d.sync += [self._done.eq(Status.BUS), self._failed.eq(failed_at)]
+            m.next = "answer"
+        with m.State("answer"):
+            m.d.comb += self._out.start.eq(1)
+            m.next = "sending"
+        with m.State("sending"), m.If(~self._out.busy):
+            m.next = "idle"
 
     def _identity(self, last: Any, dropped: Any) -> list[Any]:
         known = {
@@ -191,7 +224,7 @@ class Bridge(wiring.Component):
         writes = (asked["opcode"] == Opcode.WRITE) & (length == asked["count"])
         return (reads | writes) & counted & (asked["where"] <= max(Where))
 
-    def _lanes(self, m: Module) -> Any:
+    def _lanes(self, m: Module) -> None:
         """The byte of a beat that ``at`` is, by memory; whether it is the last one."""
         where = self._asked["where"]
         bits = [exact_log2(size) for size in (self.beat_bytes, INSTRUCTION_BYTES, _REGISTER_BYTES)]
@@ -201,10 +234,9 @@ class Bridge(wiring.Component):
             self._lane.eq(choices[where[:2]]),
             self._beat_ends.eq(Array([self._at[:n].all() for n in bits])[where[:2]]),
         ]
-        return self._lane
 
-    def _next_byte(self, m: Module, place: Any) -> None:
-        m.d.sync += [self._at.eq(self._at + 1), self._left.eq(self._left - 1), place.eq(place + 1)]
+    def _next_byte(self, m: Module) -> None:
+        m.d.sync += [self._at.eq(self._at + 1), self._left.eq(self._left - 1), self._place.eq(self._place + 1)]
 
     def _buses(self, m: Module, word: Any, strobe: Any) -> dict[str, Any]:
         """One beat at ``at`` of the memory that the request names, whichever of the buses it is on."""

@@ -153,10 +153,7 @@ class Packing(wiring.Component):
                 m.d.sync += [number.eq(0), self.place.eq(0)]
                 with m.If(self.start):
                     m.next = "open"
-            with m.State("open"):
-                m.d.comb += [out.valid.eq(1), out.payload.eq(FLAG)]
-                with m.If(out.ready):
-                    m.next = "header"
+            self._flag(m, "open", "header")
             with m.State("header"):
                 send(self.header.word_select(number, 8))
                 m.d.comb += crc.valid.eq(sent)
@@ -181,8 +178,11 @@ class Packing(wiring.Component):
                     m.d.sync += number.eq(number + 1)
                     with m.If(number == CRC_BYTES - 1):
                         m.next = "close"
-            with m.State("close"):
-                m.d.comb += [out.valid.eq(1), out.payload.eq(FLAG)]
-                with m.If(out.ready):
-                    m.next = "idle"
+            self._flag(m, "close", "idle")
         return m
+
+    def _flag(self, m: Module, state: str, then: str) -> None:
+        with m.State(state):
+            m.d.comb += [self.octets.valid.eq(1), self.octets.payload.eq(FLAG)]
+            with m.If(self.octets.ready):
+                m.next = then
