@@ -11,8 +11,9 @@ from ..stce.mapping import Dataflow
 from .commands import Command, ProgramError
 from .control import MachineError
 from .isa import COUNTS, REGISTERS, Unit
+from .rectangles import rectangles_of
 from .spaces import BIAS_WORDS, COLUMN_BEATS, LOADED, STORED, VECTOR_DEPTH, Form, Space, Target
-from .transfers import banks_and_addresses, lines_of, places_of, reduces, words_on_chip
+from .transfers import lines_of, reduces, words_on_chip
 from .vector_operations import OPERATIONS, VectorOpcode
 
 __all__ = ["check_command", "pairs_of_update", "words_of_product"]
@@ -78,15 +79,14 @@ def _transfer(c: Command, target: Target, window: int) -> Broken:
             MachineError.NONE,
             f"{lines} lines of {words} words; half {c.half} of {space.name} has {size.banks * size.depth} words in all",
         )
-    places = places_of(c, target)
-    bank, address = banks_and_addresses(places)
-    outside = (bank >= size.banks) | (address >= size.depth)
-    if outside.any():
-        b, a = int(bank[outside][0]), int(address[outside][0])
-        yield (
-            MachineError.PLACE,
-            f"bank {b}, word {a} is not in {space.name}, half {c.half}, of {size.banks} banks of {size.depth} words",
-        )
+    for banks, addresses in rectangles_of(c, target):
+        bank, address = int(banks[-1]), int(addresses[-1])
+        if bank >= size.banks or address >= size.depth:
+            yield (
+                MachineError.PLACE,
+                f"bank {bank}, word {address} is not in {space.name}, half {c.half}, of {size.banks} banks of "
+                f"{size.depth} words",
+            )
     if not load and c.bias and space == Space.OUTPUT and c.bias_place + c.words > BIAS_WORDS:
         yield MachineError.PLACE, f"word {c.bias_place + c.words - 1} is not in BIAS, of {BIAS_WORDS} words"
 

@@ -23,7 +23,6 @@ __all__ = [
     "line_addresses",
     "line_places",
     "lines_of",
-    "places_of",
     "reduces",
     "word_bytes",
     "words_on_chip",
@@ -130,11 +129,6 @@ def indices_of(command: Command) -> Places:
     words, lines = np.arange(command.words, dtype=np.int64), np.arange(_lines(command), dtype=np.int64)
     counted = lines[:, None] if command.across else words[None, :]
     return np.broadcast_to(counted % command.run % command.group, (len(lines), len(words)))
-
-
-def places_of(command: Command, target: Target) -> Places:
-    """Every place of a load or a store once, int64 [places], sorted."""
-    return np.unique(line_places(command, target))
 
 
 def _lines(command: Command) -> int:

@@ -52,6 +52,7 @@ class Work:
         self.placement, self.graph, self.target = placement, placement.graph, placement.target
         self.spec = self.target.spec
         self.lanes = self.spec.vector.lanes
+        self.has_ones = False
         self.begin()
         self._halves: dict[Space, int] = {}
 
