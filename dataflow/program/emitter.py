@@ -16,24 +16,22 @@ import numpy.typing as npt
 from ...workloads.errors import InputError
 from .accesses import Access, Part
 from .commands import Command
-from .instruction import End, Go, Instruction, Set
+from .instruction import End
 from .isa import EVENTS, REGISTERS, Unit
 from .looks import Looks
-from .loops import rolled
+from .loops import Issue, instructions_of
 from .program import Program
 from .spaces import Target
 from .transfers import Lines
 
 __all__ = ["Emitter"]
 
-_NUMBERS = {unit: {r.name: r.number for r in registers} for unit, registers in REGISTERS.items()}
-
 
 @dataclass
 class _Issued:
-    """A `go`, where it stands, and the events that it takes and tells."""
+    """A `go`: registers, and the events that it takes and tells."""
 
-    at: int
+    registers: tuple[int | None, ...]
     wait: int = 0
     notify: int = 0
 
@@ -70,7 +68,7 @@ class Emitter:
     def __init__(self, target: Target, window: int) -> None:
         self.target = target
         self._looks = Looks(target, window)
-        self._instructions: list[Instruction] = []
+        self._order: list[tuple[Unit, _Issued]] = []
         self._registers: dict[Unit, list[int | None]] = {
             unit: [r.reset for r in registers] for unit, registers in REGISTERS.items()
         }
@@ -84,31 +82,26 @@ class Emitter:
     def command(self, unit: Unit, **registers: int) -> None:
         """Let ``unit`` run a command with these registers; all others as the machine resets them."""
         state = self._registers[unit]
-        wanted = {r.name: registers.pop(r.name, r.reset) for r in REGISTERS[unit]}
+        for r in REGISTERS[unit]:
+            value = registers.pop(r.name, r.reset)
+            if value is not None:
+                state[r.number] = value
         if registers:
             raise TypeError(f"{unit.name} has no registers {sorted(registers)}")
-        for r in REGISTERS[unit]:
-            value = wanted[r.name]
-            if value is not None and state[r.number] != value:
-                self._instructions.append(Set(unit, r.number, value))
-                state[r.number] = value
-        number = len(self._issued[unit])
-        at = len(self._instructions)
-        touched, lines = self._looks.at(Command(at, unit, tuple(state), 0, 0, at, 0))
-        issued = _Issued(at)
+        number, at = len(self._issued[unit]), len(self._order)
+        taken = tuple(state)
+        touched, lines = self._looks.at(Command(at, unit, taken, 0, 0, at, 0))
+        issued = _Issued(taken)
         for other, before in self._needed(unit, touched, lines):
             self._wait(issued, unit, other, before)
         self._remember(unit, number, touched, lines)
         self._issued[unit].append(issued)
-        self._instructions.append(Go(unit, 0, 0))
+        self._order.append((unit, issued))
 
     def program(self) -> Program:
         """The program, ended, with the loops that are found in it."""
-        instructions = list(self._instructions)
-        for unit, all_issued in self._issued.items():
-            for issued in all_issued:
-                instructions[issued.at] = Go(unit, issued.wait, issued.notify)
-        return Program((*rolled(instructions), End()), self.target.hash)
+        issues = [Issue(unit, one.registers, one.wait, one.notify) for unit, one in self._order]
+        return Program((*instructions_of(issues), End()), self.target.hash)
 
     def _needed(self, unit: Unit, touched: Sequence[Access], lines: Lines | None) -> Iterator[tuple[Unit, int]]:
         """Units and numbers of the commands that must have ended."""
@@ -146,4 +139,3 @@ class Emitter:
         self._waited[pair] = number
         issued.wait |= bit
         self._issued[other][number].notify |= bit
-
