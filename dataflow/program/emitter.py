@@ -7,7 +7,7 @@ Commands depend on earlier ones only, so such a program never stands still.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from .isa import EVENTS, REGISTERS, Unit
 from .looks import Looks
 from .loops import Issue, instructions_of
 from .program import Program
-from .spaces import Target
+from .spaces import Form, Target
 from .transfers import Lines
 
 __all__ = ["Emitter"]
@@ -80,10 +80,14 @@ class Emitter:
         self._events: dict[tuple[Unit, Unit], int] = {}
 
     def command(self, unit: Unit, **registers: int) -> None:
-        """Let ``unit`` run a command with these registers; all others as the machine resets them."""
+        """Let ``unit`` run a command with these registers; all others as the machine resets them, or, where it makes no
+        difference, as they are."""
         state = self._registers[unit]
+        unused = _unused(unit, registers)
         for r in REGISTERS[unit]:
             value = registers.pop(r.name, r.reset)
+            if r.name in unused:
+                value = 0 if state[r.number] is None else None
             if value is not None:
                 state[r.number] = value
         if registers:
@@ -139,3 +143,12 @@ class Emitter:
         self._waited[pair] = number
         issued.wait |= bit
         self._issued[other][number].notify |= bit
+
+
+def _unused(unit: Unit, registers: Mapping[str, int]) -> Sequence[str]:
+    """Registers that a command does not look at, which stay as they are."""
+    if unit not in (Unit.LOAD, Unit.STORE):
+        return ()
+    if registers["form"] == Form.BLANK:
+        return "address", "address1"
+    return ("address",) if registers.get("which") else ("address1",)

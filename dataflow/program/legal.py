@@ -108,8 +108,9 @@ def _memory(c: Command, target: Target, window: int) -> Broken:
     if c.form == Form.BLANK:
         return
     by, lines = _ALIGNED[Form(c.form)], lines_of(c, target)
-    for name, value in (("address", c.address), *((f"step{i}", lines.steps[i]) for i in range(COUNTS))):
-        if value % by and (name == "address" or lines.counts[int(name[-1])] > 1):
+    steps = ((f"step{i}", step) for i, step in enumerate(lines.steps) if lines.counts[i] > 1)
+    for name, value in ((f"address{1 if c.which else ''}", lines.address), *steps):
+        if value % by:
             yield MachineError.ALIGNMENT, f"{name} is {value}; words of form {Form(c.form).name} begin on {by} bytes"
     if lines.first < 0 or lines.last > window:
         yield (

@@ -7,12 +7,12 @@ from .commands import Command
 from .isa import Unit, register
 from .legal import check_command
 from .spaces import Form, Target
-from .transfers import Lines, lines_of
+from .transfers import Lines, address_of, lines_of
 
 __all__ = ["Looks"]
 
-_ADDRESS = register(Unit.LOAD, "address").number
-assert register(Unit.STORE, "address").number == _ADDRESS
+_ADDRESSES = tuple(register(Unit.LOAD, name).number for name in ("address", "address1"))
+assert tuple(register(Unit.STORE, name).number for name in ("address", "address1")) == _ADDRESSES
 _TRANSFERS = (Unit.LOAD, Unit.STORE)
 
 
@@ -27,13 +27,15 @@ class Looks:
         """What a command touches on chip and in memory; one that is not legal is a `ProgramError`."""
         unit, registers = command.unit, command.registers
         moves = unit in _TRANSFERS
-        key = (unit, (*registers[:_ADDRESS], *registers[_ADDRESS + 1 :]) if moves else registers)
+        first, second = _ADDRESSES
+        others = (*registers[:first], *registers[first + 1 : second], *registers[second + 1 :]) if moves else registers
+        key = (unit, others)
         before = self._seen.get(key)
         if before is not None:
             touched, lines = before
             if lines is None:
                 return touched, None
-            lines = lines._replace(address=command.address)
+            lines = lines._replace(address=address_of(command))
             if lines.address % 4 == 0 and lines.first >= 0 and lines.last <= self._window:
                 return touched, lines
         check_command(command, self._target, self._window)

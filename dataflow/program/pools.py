@@ -198,7 +198,7 @@ def _added(work: Work, node: Node, made: Images, gradient: Images, tap: Images, 
                 if ragged:
                     work.blank(operands, operand, box.rows * beats)
                 _load_met(work, read, operands, operand, box, window, at)
-            move = partial(work.move, form=Form.FP32, address=scratch, words=whole, inner=work.beats)
+            move = partial(work.move, form=Form.FP32, address=scratch, which=1, words=whole, inner=work.beats)
             if turn:
                 move(Unit.LOAD, Space.OPERANDS, operands, at=place(2 * work.lanes))
             work.vector(
@@ -233,6 +233,7 @@ def _load_met(
         words=box.words,
         lines=list(zip((box.n, h.met, w.met), read.strides, strict=True)),
         operand=operand,
+        which=0,
         at=at,
         outer=outer,
     )

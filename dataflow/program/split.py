@@ -129,6 +129,7 @@ def _load(work: Work, space: Space, half: int, matrix: Matrix, lines: _Part, slo
                 half,
                 form=matrix.form,
                 address=matrix.address + matrix.each * (distance(along.atoms, begin) + distance(across.atoms, start)),
+                which=int(space == Space.N2S),
                 words=words,
                 lines=[(n, matrix.each * stride) for n, stride in zip(turns, strides, strict=True)],
                 at=along.at(begin - along.first) + across.at(start - across.first),

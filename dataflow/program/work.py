@@ -73,6 +73,7 @@ class Work:
         *,
         form: Form,
         address: int = 0,
+        which: int = 0,
         words: int,
         lines: Sequence[Level] = (),
         at: int = 0,
@@ -82,7 +83,8 @@ class Work:
     ) -> None:
         """A load or store of ``lines`` in memory, counts and byte steps, the last fastest.
 
-        ``inner`` and ``outer``: counts and steps of places in a line and from line to line, the last fastest, the first
+        ``which`` of the two registers has the address: of tensors that are moved in turns each goes on by steps of its
+        own. ``inner`` and ``outer``: counts and steps of places in a line and from line to line, the last fastest, the first
         of them without an end.
         """
         lines = [level for level in lines if level[0] > 1]
@@ -91,7 +93,8 @@ class Work:
         registers = {f"count{own + i}": count for i, (count, _) in enumerate(lines)}
         registers |= {f"step{own + i}": step for i, (_, step) in enumerate(lines)}
         registers |= _nest("inner", inner) | _nest("outer", outer)
-        command = {"space": space, "half": half, "form": form, "address": address, "words": words, "place": at}
+        command = {"space": space, "half": half, "form": form, "words": words, "place": at, "which": which}
+        command["address1" if which else "address"] = address
         self.emitter.command(unit, **command, **registers, **more)
 
     def vector(self, operation: VectorOpcode, beats: int, **registers: int) -> None:
@@ -109,6 +112,7 @@ class Work:
         words: int,
         lines: Sequence[Level],
         operand: int = 0,
+        which: int | None = None,
         at: int = 0,
         outer: Sequence[Level] | None = None,
     ) -> None:
@@ -123,6 +127,7 @@ class Work:
             half,
             form=of.form(tensor),
             address=of.address(tensor, element),
+            which=operand % 2 if which is None else which,
             words=words,
             lines=[(count, of.bytes(tensor) * stride) for count, stride in lines],
             at=place(operand * self.lanes, at),
