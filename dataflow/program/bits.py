@@ -122,9 +122,7 @@ def _planes(values: npt.NDArray[Any], levels: Levels) -> Bits:
     return np.stack([(values >> i & 1).astype(np.bool_) for i in range(len(plane_weights(levels)))])
 
 
-def weight_words(
-    weights: Places, levels: tuple[Levels, Levels], at: Places, word_bits: int, columns: Places
-) -> Bytes:
+def weight_words(weights: Places, levels: tuple[Levels, Levels], at: Places, word_bits: int, columns: Places) -> Bytes:
     """Weights [k, n] as XNOR_N2S takes them, uint8 [bytes]: by bank, tile across, slot and context of ``columns``
     [cols, across, contexts], which may lie beyond n; ``at``: of each bit its place along k, or -1."""
     n = weights.shape[1]

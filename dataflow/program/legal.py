@@ -12,9 +12,10 @@ from .binary_product import broken_binary
 from .commands import Command, ProgramError
 from .control import MachineError
 from .instruction import Add, Go, Instruction, Set
-from .isa import COUNTS, REGISTERS, Unit, units_of
+from .isa import REGISTERS, Unit, units_of
+from .rectangles import rectangles_of
 from .spaces import BIAS_WORDS, BIT_SPACES, COLUMN_BEATS, VECTOR_DEPTH, Form, Space, Target
-from .transfers import banks_and_addresses, lines_of, places_of, reduces, words_on_chip
+from .transfers import lines_of, reduces, words_on_chip
 from .vector_operations import OPERATIONS, VectorOpcode
 
 __all__ = ["check_command", "check_units", "pairs_of_update", "words_of_product"]
@@ -98,15 +99,14 @@ def _transfer(c: Command, target: Target, window: int) -> Broken:
             MachineError.NONE,
             f"{lines} lines of {words} words; half {c.half} of {space.name} has {size.banks * size.depth} words in all",
         )
-    places = places_of(c, target)
-    bank, address = banks_and_addresses(places)
-    outside = (bank >= size.banks) | (address >= size.depth)
-    if outside.any():
-        b, a = int(bank[outside][0]), int(address[outside][0])
-        yield (
-            MachineError.PLACE,
-            f"bank {b}, word {a} is not in {space.name}, half {c.half}, of {size.banks} banks of {size.depth} words",
-        )
+    for banks, addresses in rectangles_of(c, target):
+        bank, address = int(banks[-1]), int(addresses[-1])
+        if bank >= size.banks or address >= size.depth:
+            yield (
+                MachineError.PLACE,
+                f"bank {bank}, word {address} is not in {space.name}, half {c.half}, of {size.banks} banks of "
+                f"{size.depth} words",
+            )
     if not load and c.bias and space == Space.OUTPUT and c.bias_place + c.words > BIAS_WORDS:
         yield MachineError.PLACE, f"word {c.bias_place + c.words - 1} is not in BIAS, of {BIAS_WORDS} words"
 
@@ -128,8 +128,9 @@ def _memory(c: Command, target: Target, window: int) -> Broken:
     if c.form == Form.BLANK:
         return
     by, lines = _ALIGNED[Form(c.form)], lines_of(c, target)
-    for name, value in (("address", c.address), *((f"step{i}", lines.steps[i]) for i in range(COUNTS))):
-        if value % by and (name == "address" or lines.counts[int(name[-1])] > 1):
+    steps = ((f"step{i}", step) for i, step in enumerate(lines.steps) if lines.counts[i] > 1)
+    for name, value in ((f"address{1 if c.which else ''}", lines.address), *steps):
+        if value % by:
             yield MachineError.ALIGNMENT, f"{name} is {value}; words of form {Form(c.form).name} begin on {by} bytes"
     if lines.first < 0 or lines.last > window:
         yield (

@@ -38,6 +38,7 @@ class Moves:
         *,
         form: Form,
         address: int = 0,
+        which: int = 0,
         words: int,
         lines: Sequence[Level] = (),
         at: int = 0,
@@ -47,8 +48,9 @@ class Moves:
     ) -> None:
         """A load or store of ``lines`` in memory, counts and byte steps, the last fastest.
 
-        ``inner`` and ``outer``: counts and steps of places in a line and from line to line, the last fastest, the first
-        of them without an end.
+        ``which`` of the two registers has the address: of tensors that are moved in turns each goes on by steps of its
+        own. ``inner`` and ``outer``: counts and steps of places in a line and from line to line, the last fastest, the
+        first of them without an end.
         """
         lines = [level for level in lines if level[0] > 1]
         assert len(lines) <= COUNTS and 1 <= len(inner) <= 3 and len(outer) <= 3
@@ -56,7 +58,8 @@ class Moves:
         registers = {f"count{own + i}": count for i, (count, _) in enumerate(lines)}
         registers |= {f"step{own + i}": step for i, (_, step) in enumerate(lines)}
         registers |= _nest("inner", inner) | _nest("outer", outer)
-        command = {"space": space, "half": half, "form": form, "address": address, "words": words, "place": at}
+        command = {"space": space, "half": half, "form": form, "words": words, "place": at, "which": which}
+        command["address1" if which else "address"] = address
         self.emitter.command(unit, **command, **registers, **more)
 
 

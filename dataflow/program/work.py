@@ -46,6 +46,7 @@ class Work(Moves):
         self.placement, self.graph, self.target = placement, placement.graph, placement.target
         self.spec = self.target.spec
         self.lanes = self.spec.vector.lanes
+        self.has_ones = False
         super().__init__(Emitter(self.target, placement.window))
 
     def begin(self) -> None:
@@ -67,6 +68,7 @@ class Work(Moves):
         words: int,
         lines: Sequence[Level],
         operand: int = 0,
+        which: int | None = None,
         at: int = 0,
         outer: Sequence[Level] | None = None,
     ) -> None:
@@ -81,6 +83,7 @@ class Work(Moves):
             half,
             form=of.form(tensor),
             address=of.address(tensor, element),
+            which=operand % 2 if which is None else which,
             words=words,
             lines=[(count, of.bytes(tensor) * stride) for count, stride in lines],
             at=place(operand * self.lanes, at),

@@ -239,9 +239,11 @@ class Chip:
             for row in range(rows):
                 for pair in range(c.keep):
                     where = at[:, tile, :, row, pair]
-                    bubble = where == BUBBLE
-                    word = a[row, tile][:, np.where(bubble, 0, where)].transpose(1, 2, 0)
-                    total = _added(total, word, b[:, tile, :, row, pair, None], bubble[..., None])
+                    bubble, inside = where == BUBBLE, where < c.group
+                    # as in OS, of a column that nobody loaded
+                    own = np.where(inside | bubble, b[:, tile, :, row, pair], np.float32(np.nan))
+                    word = a[row, tile][:, np.where(inside, where, 0)].transpose(1, 2, 0)
+                    total = _added(total, word, own[..., None], bubble[..., None])
         out[:, : c.across * batch] = canonical(total).reshape(cols, -1).view(np.uint32)
 
     def binary_product(self, c: Command) -> None:
