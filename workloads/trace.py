@@ -106,6 +106,7 @@ def trace_step(
         after=tuple(recorder.after(list(updates))),
         frozen=tuple(_frozen(model, recorder, updates)),
         assumed=(*answers.assumed, *recorder.assumed),
+        tensors=recorder.tensors(list(updates)),
     )
     return windowed(step, windows_of(model.named_modules())) if attention == "window" else step
 

@@ -21,6 +21,7 @@ from ..errors import InputError
 from ..gemm import Pass
 from ..own_levels import told_levels
 from ..step import MatrixOp, VectorOp
+from ..tensors import StepTensor
 from .answers import Answers, expected, nothing_compiled
 from .dependencies import Dependencies
 from .factorizations import COUNTS
@@ -30,6 +31,7 @@ from .products import Product, bind, operator_name, products_of, refuse_unknown
 from .provenance import Ledger, Origin, Provenance, stored_bytes, stored_elements, tensors_in
 from .results import Call, Results, call_of, grouped_result, key_of, without_data
 from .sized import looked, looks_at_values
+from .tensors import tensors_of
 from .traffic import SAMPLING, Traffic, dtype_name, sampling, traffic
 
 __all__ = ["Recorder"]
@@ -127,6 +129,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return known.of([self.ledger.of(parameter.grad)], [self.ledger.of(parameter)])
 
         return [*known.after, *map(update, updated)]
+
+    def tensors(self, updated: Sequence[nn.Parameter]) -> tuple[StepTensor, ...]:
+        """Every tensor of the ops, and of the updates behind them."""
+        return tensors_of(self._records, [self.ledger.of(p.grad) for p in updated if p.grad is not None])
 
     def path_of(self, thing: object) -> str | None:
         """The path of a module, or of the module whose gradient a custom autograd function computes."""
