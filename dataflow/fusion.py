@@ -17,7 +17,7 @@ from ..workloads.errors import InputError, require_choice
 from ..workloads.gemm import Pass
 from ..workloads.step import Fusion, Joined, MatrixOp, Op, VectorOp, Workload
 from ..workloads.tensors import StepTensor
-from .fusion_rules import BITS_OF, CASTS, HEADS, MAPS, RANDOM, ROWS, SUMS
+from .fusion_rules import BITS_OF, CASTS, HEADS, MAPS, RANDOM, ROWS, STORED, SUMS
 from .integers import ceil_div
 
 __all__ = ["FUSIONS", "Group", "Groups", "fuse", "groups_of"]
@@ -85,6 +85,8 @@ class _Fuser:
     def __init__(self, workload: Workload, *, full: bool) -> None:
         self._workload, self._ops, self._full = workload, workload.ops, full
         self._tensors: Sequence[StepTensor] = workload.tensors
+        self._elements, self._bytes = [t.elements for t in self._tensors], [t.bytes for t in self._tensors]
+        self._names = [op.op.removeprefix("aten.").removesuffix("_") if isinstance(op, VectorOp) else "" for op in self._ops]
         self._read, self._made = defaultdict[int, list[int]](list), defaultdict[int, list[int]](list)
         for number, tensor in enumerate(workload.tensors):
             for i in tensor.read:
@@ -123,9 +125,9 @@ class _Fuser:
                 group = self._joinable(i, op)
                 if group is not None:
                     group.ops.append(i)
-                    group.rows |= _name(op) in ROWS
+                    group.rows |= self._names[i] in ROWS
                 elif self._heads(i, op):
-                    group = Group([i], product=False, rows=_name(op) in ROWS)
+                    group = Group([i], product=False, rows=self._names[i] in ROWS)
                     found.append(group)
                 if group is not None:
                     self._group[i] = group
@@ -137,28 +139,28 @@ class _Fuser:
         memory where the mapping cuts them, and gradients of shared weights are added up where they lie."""
         made, g = self._made.get(i, ()), op.gemm
         whole = op.c.elements == g.groups * g.m * g.n
-        return whole and op.pass_ is not Pass.WU and len(made) == 1 and self._tensors[made[0]].bytes == op.c.bytes
+        return whole and op.pass_ is not Pass.WU and len(made) == 1 and self._bytes[made[0]] == op.c.bytes
 
     def _whole(self, i: int, op: VectorOp) -> bool:
         """Whether op ``i`` reads all of every tensor that it reads."""
-        return not op.wide_read and sum(self._tensors[t].bytes for t in self._read.get(i, ())) == op.read_bytes
+        return not op.wide_read and sum(self._bytes[t] for t in self._read.get(i, ())) == op.read_bytes
 
     def _writes_whole(self, i: int, op: VectorOp) -> bool:
         made = self._made.get(i, ())
-        return bool(made) and sum(self._tensors[t].bytes for t in made) == op.write_bytes and not op.wide_write
+        return bool(made) and sum(self._bytes[t] for t in made) == op.write_bytes and not op.wide_write
 
     def _maps(self, i: int, op: VectorOp) -> bool:
         """Whether op ``i`` makes one tensor, element by element."""
         made = self._made.get(i, ())
-        if _name(op) not in MAPS or len(made) != 1 or not self._reads_all[i] or not self._writes_whole(i, op):
+        if self._names[i] not in MAPS or len(made) != 1 or not self._reads_all[i] or not self._writes_whole(i, op):
             return False
-        size = self._tensors[made[0]].elements
-        return size == op.elements and all(self._tensors[t].elements <= size for t in self._read.get(i, ()))
+        size = self._elements[made[0]]
+        return size == op.elements and all(self._elements[t] <= size for t in self._read.get(i, ()))
 
     def _heads(self, i: int, op: VectorOp) -> bool:
         if not self._writes_whole(i, op):
             return False
-        return self._maps(i, op) or _name(op) in RANDOM or (self._full and _name(op) in HEADS)
+        return self._maps(i, op) or self._names[i] in RANDOM or (self._full and self._names[i] in HEADS)
 
     def _done_at(self, tensor: int) -> int:
         """The place in the step at which a tensor is made; -1 before it."""
@@ -172,17 +174,17 @@ class _Fuser:
 
     def _joinable(self, i: int, op: VectorOp) -> Group | None:
         """The group that op ``i`` is done with: the latest that makes an operand of its size and has all others."""
-        kind = _name(op)
+        kind = self._names[i]
         by_map = self._maps(i, op)
         sums = self._full and kind in SUMS and self._reads_all[i] and self._writes_whole(i, op)
         rows = self._full and kind in ROWS and self._reads_all[i] and self._writes_whole(i, op)
         if not (by_map or sums or rows):
             return None
         read = self._read.get(i, ())
-        size = max((self._tensors[t].elements for t in read), default=0)
+        size = max((self._elements[t] for t in read), default=0)
         if by_map:
             size = op.elements
-        homes = [self._home(t) for t in read if self._tensors[t].elements == size]
+        homes = [self._home(t) for t in read if self._elements[t] == size]
         for group in sorted((g for g in homes if g is not None), key=lambda g: -g.head):
             alone = group.product and (rows or not self._known_behind(group.head))
             if not alone and _when(op) == _when(self._ops[group.head]) and self._has(group, read):
@@ -206,12 +208,12 @@ class _Fuser:
 
     def _note(self, i: int, op: VectorOp) -> None:
         """What an op that is in a group now makes."""
-        made, kind = self._made.get(i, ()), _name(op)
+        made, kind = self._made.get(i, ()), self._names[i]
         if kind in SUMS:
             self._late.update(made)
             return
-        largest = max(self._tensors[t].elements for t in made)
-        self._late.update(t for t in made if self._tensors[t].elements < largest)
+        largest = max(self._elements[t] for t in made)
+        self._late.update(t for t in made if self._elements[t] < largest)
         if kind in CASTS and self._is_cast(i, made[0]):
             (source,) = self._read[i]
             stored = self._same[made[0]] = self._same.get(source, source)
@@ -223,7 +225,7 @@ class _Fuser:
         if len(read) != 1 or not self._floats(read[0]) or not self._floats(made):
             return False
         readers = (self._ops[k] for k in (*self._tensors[read[0]].read, *self._tensors[made].read))
-        return self._tensors[read[0]].elements == self._tensors[made].elements and all(
+        return self._elements[read[0]] == self._elements[made] and all(
             not isinstance(op, VectorOp) or self._writes_whole(k, op)
             for k, op in zip((*self._tensors[read[0]].read, *self._tensors[made].read), readers, strict=True)
         )
@@ -239,9 +241,9 @@ class _Fuser:
             if not isinstance(op, VectorOp) or not self._writes_whole(tensor.made, op) or number in self._same:
                 continue
             read = self._read.get(tensor.made, ())
-            scaled = _name(op) in BITS_OF and len(read) == 1 and read[0] in found
+            scaled = self._names[tensor.made] in BITS_OF and len(read) == 1 and read[0] in found
             readers = [i for one in (number, *self._casts.get(number, ())) for i in self._tensors[one].read]
-            if tensor.elements >= _BITS_FROM and (tensor.dtype == "bool" or _name(op) in RANDOM or scaled) and all(map(self._reads_bits, readers)):
+            if tensor.elements >= _BITS_FROM and (tensor.dtype == "bool" or self._names[tensor.made] in RANDOM or scaled) and all(map(self._reads_bits, readers)):
                 found.add(number)
                 yield number
 
@@ -268,7 +270,7 @@ class _Fuser:
                         continue
                     read.add(tensor)
                     if tensor in found.bits:
-                        bits_in += ceil_div(self._tensors[tensor].elements, 8)
+                        bits_in += ceil_div(self._elements[tensor], 8)
                     else:
                         reads += self._as_read(i, tensor)
             else:
@@ -277,20 +279,23 @@ class _Fuser:
                 if tensor in self._same or tensor not in wanted or tensor == instead:
                     continue
                 if tensor in found.bits:
-                    bits_out += ceil_div(self._tensors[tensor].elements, 8)
+                    bits_out += ceil_div(self._elements[tensor], 8)
                 else:
-                    writes += self._tensors[tensor].bytes
+                    writes += self._bytes[tensor]
             if (reads, writes, bits_in, bits_out) == (op.read_bytes, op.write_bytes, 0, 0) and i == group.head:
                 continue
             saved = op.read_bytes - reads - bits_in, op.write_bytes - writes - bits_out
-            joined = Joined(name=head.name, op=_op(head), pass_=head.pass_, read=saved[0], write=saved[1])
+            lanes = 0 if i != group.head and self._names[i] in STORED else op.elements
+            joined = Joined(
+                name=head.name, op=_op(head), pass_=head.pass_, read=saved[0], write=saved[1], lanes=lanes
+            )
             yield i, replace(
                 op, read_bytes=reads, write_bytes=writes, wide_read=bits_in, wide_write=bits_out, joined=joined
             )
 
     def _as_read(self, i: int, stored: int) -> int:
         """Bytes of a tensor as op ``i`` counts them: of a cast one in the format that it was cast to."""
-        return max(self._tensors[t].bytes for t in self._read[i] if self._same.get(t, t) == stored)
+        return max(self._bytes[t] for t in self._read[i] if self._same.get(t, t) == stored)
 
     def _wanted(self, group: Group, made: set[int]) -> set[int]:
         """What of the tensors of a group somebody else reads, or nobody at all."""
@@ -306,18 +311,14 @@ class _Fuser:
         """The tensor that a product writes in place of its own result, None where that is wanted or nothing is."""
         if not group.product or self._made[group.head][0] in wanted:
             return None
-        size = self._tensors[self._made[group.head][0]].elements
+        size = self._elements[self._made[group.head][0]]
         last = None
         for i in group.ops[1:]:
             for tensor in self._made.get(i, ()):
-                fits = self._tensors[tensor].elements == size and tensor in wanted and tensor not in found.bits
-                if fits and (last is None or self._tensors[tensor].bytes >= self._tensors[last].bytes):
+                fits = self._elements[tensor] == size and tensor in wanted and tensor not in found.bits
+                if fits and (last is None or self._bytes[tensor] >= self._bytes[last]):
                     last = tensor
         return last
-
-
-def _name(op: VectorOp) -> str:
-    return op.op.removeprefix("aten.").removesuffix("_")
 
 
 def _when(op: Op) -> tuple[bool, bool]:

@@ -5,7 +5,7 @@ Names are without ``aten.`` and the underscore of work in place; an operator tha
 
 from __future__ import annotations
 
-__all__ = ["BITS_OF", "CASTS", "HEADS", "MAPS", "RANDOM", "ROWS", "SUMS"]
+__all__ = ["BITS_OF", "CASTS", "HEADS", "MAPS", "RANDOM", "ROWS", "STORED", "SUMS"]
 
 CASTS = frozenset({"_to_copy"})
 """Between floating formats nothing on the machine, which has one."""
@@ -29,6 +29,10 @@ MAPS = (
     )
 )
 """Element by element: of several operands the same place of each, or of a smaller one that is repeated."""
+
+STORED = CASTS | frozenset({"clone", "relu"})
+"""Done by whoever stores the results, as the RTL's store takes a ReLU, narrows and steps (docs/design/accelerator.md): the
+lanes take no beat for it."""
 
 ROWS = frozenset(
     "_softmax _softmax_backward_data _log_softmax _log_softmax_backward_data native_layer_norm "

@@ -134,7 +134,8 @@ class MatrixOp:
 class Joined:
     """The op that vector work is joined to, and the bytes that it reads and writes no more, as PyTorch has them.
 
-    Work that stands alone, of which something is stored in fewer bits, is joined to itself.
+    Work that stands alone, of which something is stored in fewer bits, is joined to itself. ``lanes``: its elements that
+    the lanes of the vector unit take; none of what is done as results are stored.
     """
 
     __pydantic_config__ = _ALIASED
@@ -144,6 +145,7 @@ class Joined:
     pass_: Pass
     read: int
     write: int
+    lanes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +183,11 @@ class VectorOp:
         # How many bytes they take is open: a tensor that is expanded is read once, an op may read many tensors.
         if self.elements and not self.moved and self.joined is None:
             raise InputError(f"vector op {self.name!r} has {self.elements} elements, but reads and writes 0 bytes")
+
+    @property
+    def lanes(self) -> int:
+        """Elements that the lanes of the vector unit take."""
+        return self.elements if self.joined is None else self.joined.lanes
 
     @property
     def moved(self) -> int:

@@ -14,7 +14,7 @@ from ..integers import ceil_div
 from ..jit import bare, inlined, kernel
 from ..macro_tiles import FITS
 from ..problem import LONGEST
-from .beside import update_bytes, update_cycles, vector_cycles
+from .beside import joined_cycles, update_bytes, update_cycles, vector_cycles
 from .counts import count_update, count_vector
 from .memory import COUNTS, Asked, Memory, forget_others, is_priced, memory_for
 from .placed import (
@@ -213,6 +213,12 @@ def point(
             one += known.placed[runs(step, way, i), SPENT]
             own += known.placed[runs(step, way, i), MOVED]
         cycles, long, moved = cycles + layer[5] * one, long + float(layer[5]) * one, moved + layer[5] * own
+    for n in range(len(step.vectors)):
+        layer, behind = step.vectors[n, 10], step.vectors[n, 11]
+        if behind >= 0:
+            place = behind if layer < 0 else runs(step, known.ways[layer], behind)
+            one = joined_cycles(step, n, v, known.placed[place, SPENT], known.engine)
+            cycles, long = cycles + step.vectors[n, 2] * one, long + float(step.vectors[n, 2]) * one
     if long >= LONGEST or (len(totals) and not _count(step, v, known, memory, totals)):
         return Done(TOO_MANY, 0, 0)
     return Done(FITS, cycles, moved)
