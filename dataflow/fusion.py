@@ -15,12 +15,15 @@ from typing import Final, get_args
 
 from ..workloads.errors import InputError, require_choice
 from ..workloads.gemm import Pass
-from ..workloads.step import Fusion, Joined, MatrixOp, Op, VectorOp, Workload
+from ..workloads.joined import Fusion, Joined
+from ..workloads.step import MatrixOp, Op, VectorOp, Workload
 from ..workloads.tensors import StepTensor
+from .accelerator import AcceleratorSpec
 from .fusion_rules import BITS_OF, CASTS, HEADS, MAPS, RANDOM, ROWS, STORED, SUMS
 from .integers import ceil_div
+from .operand import FP32
 
-__all__ = ["FUSIONS", "Group", "Groups", "fuse", "groups_of"]
+__all__ = ["FUSIONS", "Group", "Groups", "fuse", "groups_of", "require_rows"]
 
 FUSIONS: Final[tuple[Fusion, ...]] = get_args(Fusion)
 
@@ -78,7 +81,21 @@ def fuse(workload: Workload, fusion: Fusion | str) -> Workload:
 def groups_of(workload: Workload, fusion: Fusion | str) -> Groups:
     """The groups that `fuse` makes of a step that is not fused."""
     require_choice("fusion", fusion, FUSIONS)
+    if fusion == "none":
+        return Groups((), frozenset(), {})
     return _Fuser(workload, full=fusion == "full").groups()
+
+
+def require_rows(workload: Workload, spec: AcceleratorSpec) -> None:
+    """Refuse a step fused row by row on a machine that cannot hold its rows: in half its output buffer, assumed."""
+    half = spec.buffers.output_bytes // 2
+    for op in workload.ops:
+        if isinstance(op, VectorOp) and op.joined is not None and op.joined.row > half:
+            raise InputError(
+                f"fusion {workload.fusion} of {workload.model!r} has {op.op} of {op.name!r} hold rows of {op.joined.row:,} "
+                f"bytes on chip, but half the output buffer of {spec.name!r} is {half:,}: use fusion elementwise, or "
+                f"buffers.output_bytes of at least {2 * op.joined.row:,}"
+            )
 
 
 class _Fuser:
@@ -282,16 +299,30 @@ class _Fuser:
                     bits_out += ceil_div(self._elements[tensor], 8)
                 else:
                     writes += self._bytes[tensor]
-            if (reads, writes, bits_in, bits_out) == (op.read_bytes, op.write_bytes, 0, 0) and i == group.head:
+            same = (reads, writes, bits_in, bits_out) == (op.read_bytes, op.write_bytes, 0, 0)
+            if same and i == group.head and not (group.rows and len(group.ops) > 1):
                 continue
             saved = op.read_bytes - reads - bits_in, op.write_bytes - writes - bits_out
             lanes = 0 if i != group.head and self._names[i] in STORED else op.elements
+            row = self._row(i, group, on_chip | read) if self._names[i] in ROWS and len(group.ops) > 1 else 0
             joined = Joined(
-                name=head.name, op=_op(head), pass_=head.pass_, read=saved[0], write=saved[1], lanes=lanes
+                name=head.name, op=_op(head), pass_=head.pass_, read=saved[0], write=saved[1], lanes=lanes, row=row
             )
             yield i, replace(
                 op, read_bytes=reads, write_bytes=writes, wide_read=bits_in, wide_write=bits_out, joined=joined
             )
+
+    def _row(self, i: int, group: Group, touched: set[int]) -> int:
+        """Bytes of a row of work that goes row by row, in FP32, of every tensor that its trip touches."""
+        moved = (*self._made[i], *self._read[i])
+        most = max(moved, key=lambda t: self._elements[t])
+        size = self._elements[most]
+        small = [self._elements[t] for t in self._made[i] if 0 < self._elements[t] < size]
+        row = max(self._tensors[most].shape, default=1)
+        if small and "norm" in self._names[i]:
+            # What a norm makes beside its result is a number a row, its backward's a number a column.
+            row = small[0] if "backward" in self._names[i] else size // small[0]
+        return FP32.size(row) * sum(self._elements[t] == size for t in touched)
 
     def _as_read(self, i: int, stored: int) -> int:
         """Bytes of a tensor as op ``i`` counts them: of a cast one in the format that it was cast to."""

@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field
 from .copies import MAX_MOVED, CompactCopy, PackedCopy, WeightCopy, as_read, in_words
 from .errors import InputError, require_int
 from .gemm import GEMM_PASSES, Gemm, Pass
+from .joined import Fusion, Joined
 from .one_line import OneLine
 from .operand import MAX_BYTES, NMOperand, Operand, Role, SparseOperand, require_dtype
 from .sparsity import LayerPattern, NMPattern
@@ -18,13 +19,10 @@ from .tensors import StepTensor
 from .update_rule import SGD, UpdateRule, update_rule
 from .words import count, named, scheme_name
 
-__all__ = ["SCHEMA", "Frozen", "Fusion", "Joined", "MatrixOp", "Measured", "Op", "UpdateOp", "VectorOp", "Workload", "require_products"]
+__all__ = ["SCHEMA", "Frozen", "MatrixOp", "Measured", "Op", "UpdateOp", "VectorOp", "Workload", "require_products"]
 
 SCHEMA: Final = 2
 """Version of the JSON form; `io.py` turns 1 into it, a file of another version is refused."""
-
-Fusion = Literal["none", "elementwise", "full"]
-"""What vector work is joined to the op that makes its tensor (`dataflow/fusion.py`)."""
 
 _STRICT = {"extra": "forbid"}
 _ALIASED = {**_STRICT, "alias_generator": lambda name: name.rstrip("_")}
@@ -128,24 +126,6 @@ class MatrixOp:
         """Multiply-accumulates that change the result: kept elements only where an operand is sparse."""
         g = self.gemm
         return g.macs if self.sparse is None else g.groups * g.m * g.n * self.sparse.pattern.kept(g.k, g.run)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Joined:
-    """The op that vector work is joined to, and the bytes that it reads and writes no more, as PyTorch has them.
-
-    Work that stands alone, of which something is stored in fewer bits, is joined to itself. ``lanes``: its elements that
-    the lanes of the vector unit take; none of what is done as results are stored.
-    """
-
-    __pydantic_config__ = _ALIASED
-
-    name: str
-    op: str
-    pass_: Pass
-    read: int
-    write: int
-    lanes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

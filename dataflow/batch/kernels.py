@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..integers import ceil_div
 from ..jit import bare, inlined, kernel
-from ..macro_tiles import FITS
+from ..macro_tiles import FITS, TOO_LARGE
 from ..problem import LONGEST
 from .beside import joined_cycles, update_bytes, update_cycles, vector_cycles
 from .counts import count_update, count_vector
@@ -181,6 +181,9 @@ def point(
     zeros to which what it does is added, empty where nobody asks."""
     if memory_of(v).rate < 1:
         return Done(TOO_SLOW, 0, 0)
+    for n in range(len(step.vectors)):
+        if step.vectors[n, 14] > memory_of(v).out_half:
+            return Done(TOO_LARGE, 0, 0)
     forget_others(memory, v)
     known.placed[:, STATUS] = UNKNOWN
     for place in range(step.first_dense):

@@ -65,10 +65,10 @@ class Step(NamedTuple):
     updates_alone: Table
     """[updates, 2]: update, and how often, of layers without N:M."""
     vectors: Table
-    """[vectors, 14]: elements, bytes, how often; bytes read; its class; the place at whose edge an XNOR engine does
+    """[vectors, 15]: elements, bytes, how often; bytes read; its class; the place at whose edge an XNOR engine does
     the elements, -1 for none; bytes, and those read, that are left then; its ``forms``, from and up to; of work joined
     to a product the layer, and its row in ``products``, or -1 and its place, -1 for none; elements of the lanes
-    that joined it before; its own."""
+    that joined it before; its own; bytes of the rows that it holds."""
     forms: Table
     """[forms, 3]: bytes of a packed copy in one form; who reads it, from and up to."""
     readers: Table
@@ -190,7 +190,7 @@ class _Builder:
         products, choices, rows = self._layers(counted)
         behind = self._behind(matrix, layers, of_layer, rows)
         vectors = Counter(
-            (self._vector(op, matrix.get(i - 1, -1)), (*behind.get(i, (-1, -1, 0)), op.lanes))
+            (self._vector(op, matrix.get(i - 1, -1)), (*behind.get(i, (-1, -1, 0)), op.lanes, op.joined.row if op.joined else 0))
             for i, op in enumerate(ops)
             if isinstance(op, VectorOp)
         )
@@ -210,7 +210,7 @@ class _Builder:
             updates=_table(update_rows, 9),
             patterns=_table(patterns, 5),
             updates_alone=_table(updates.items(), 2),
-            vectors=_table(vector_rows, 14),
+            vectors=_table(vector_rows, 15),
             forms=_table(self._forms, 3),
             readers=_table(self._form_readers, 2),
             problem_class=np.array([of for _, _, of, _ in self._problems], np.int64),

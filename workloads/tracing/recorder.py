@@ -21,7 +21,6 @@ from ..errors import InputError
 from ..gemm import Pass
 from ..own_levels import told_levels
 from ..step import MatrixOp, VectorOp
-from ..tensors import StepTensor
 from .answers import Answers, expected, nothing_compiled
 from .dependencies import Dependencies
 from .factorizations import COUNTS
@@ -31,7 +30,6 @@ from .products import Product, bind, operator_name, products_of, refuse_unknown
 from .provenance import Ledger, Origin, Provenance, stored_bytes, stored_elements, tensors_in
 from .results import Call, Results, call_of, grouped_result, key_of, without_data
 from .sized import looked, looks_at_values
-from .tensors import tensors_of
 from .traffic import SAMPLING, Traffic, dtype_name, sampling, traffic
 
 __all__ = ["Recorder"]
@@ -82,7 +80,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._open: list[tuple[_Place, int]] = []
         self._turned = False
         self._forwards: dict[int, ForwardOp] = {}
-        self._records: list[Record] = []
+        self.records: list[Record] = []
         self._first_node = 0
         self._results = Results()
         self.ledger = Ledger(model)
@@ -117,22 +115,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def ops(self, gradients: Sequence[Tensor]) -> list[MatrixOp | VectorOp]:
         """The ops in order; ``gradients`` are those of the parameters, and what only feeds them is weight update."""
-        settle(self._records, {self.ledger.of(gradient) for gradient in gradients})
-        return [record.op for record in self._records]
+        settle(self.records, {self.ledger.of(gradient) for gradient in gradients})
+        return [record.op for record in self.records]
 
     def after(self, updated: Sequence[nn.Parameter]) -> list[tuple[int, ...]]:
         """For every op, and then for the update of every parameter, the ops that must go before it."""
-        known = Dependencies(self._records)
+        known = Dependencies(self.records)
 
         def update(parameter: nn.Parameter) -> tuple[int, ...]:
             assert parameter.grad is not None, "what is updated has a gradient"
             return known.of([self.ledger.of(parameter.grad)], [self.ledger.of(parameter)])
 
         return [*known.after, *map(update, updated)]
-
-    def tensors(self, updated: Sequence[nn.Parameter]) -> tuple[StepTensor, ...]:
-        """Every tensor of the ops, and of the updates behind them."""
-        return tensors_of(self._records, [self.ledger.of(p.grad) for p in updated if p.grad is not None])
 
     def path_of(self, thing: object) -> str | None:
         """The path of a module, or of the module whose gradient a custom autograd function computes."""
@@ -342,7 +336,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 convolution=product.convolution,
                 recompute=place.recompute,
             )
-        packed = self._packs.before(op, product, self._records, made.node)
+        packed = self._packs.before(op, product, self.records, made.node)
         reads, writes = [ledger.of(product.a), ledger.of(product.b), *packed], [ledger.of(product.c)]
         self._append(op, reads, writes, made.node, forward)
 
@@ -403,4 +397,4 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         node: int,
         forward: ForwardOp | None,
     ) -> None:
-        self._records.append(Record(op, reads, writes, node, forward is not None and forward.makes_data))
+        self.records.append(Record(op, reads, writes, node, forward is not None and forward.makes_data))
