@@ -99,7 +99,8 @@ def _side_by_side(r: Mapping[str, int], most: int) -> int:
 
 def _line_offsets(r: Mapping[str, int], period: int) -> Counter[int]:
     """How many lines begin at each byte offset modulo ``period``."""
-    found, lines = np.array([r["address"] % period], np.int64), np.ones(1, np.int64)
+    address = r["address1"] if r["which"] else r["address"]
+    found, lines = np.array([address % period], np.int64), np.ones(1, np.int64)
     for i in range(COUNTS):
         steps = np.arange(r[f"count{i}"], dtype=np.int64) * r[f"step{i}"] % period
         each, times = np.unique(steps, return_counts=True)

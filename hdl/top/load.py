@@ -11,7 +11,7 @@ from amaranth.utils import bits_for, exact_log2
 
 from ...dataflow.program.control import MachineError
 from ...dataflow.program.isa import COUNTS, Unit
-from ...dataflow.program.spaces import LOADED, PLACE_ADDRESS_BITS, SIDE_BY_SIDE, SINGLE, Form, Space, Target
+from ...dataflow.program.spaces import BIT_SPACES, PLACE_ADDRESS_BITS, SIDE_BY_SIDE, SINGLE, Form, Space, Target
 from ...workloads.sparsity import MAX_GROUP
 from ..blocks.fp.units import OPERAND_UNITS
 from ..blocks.sorter import drive_sore, sore_client
@@ -136,7 +136,7 @@ class LoadUnit(wiring.Component):
             *(transfer.steps[i].eq(Mux(blank, 0, c[f"step{i}"])) for i in range(COUNTS)),
             places.begin.eq(begins),
             *plan_of(c, places.plan),
-            along.eq(Cat(*[c.space == space for space in SIDE_BY_SIDE]).any()),
+            along.eq(Cat(*[c.space == space for space in SIDE_BY_SIDE if space in self.target.loaded]).any()),
             across.eq(~Cat(*[c.space == space for space in SINGLE]).any()),
             places.allow_along.eq(along),
             places.allow_across.eq(across),
@@ -296,14 +296,18 @@ class LoadUnit(wiring.Component):
         last = Signal(32)
         m.d.comb += [
             contradicts.eq(
-                ~Cat(*[c.space == space for space in LOADED]).any()
+                ~Cat(*[c.space == space for space in self.target.loaded]).any()
                 | ((c.form == Form.PAIR) & ((c.space != Space.N2S) | (self.target.pattern is None)))
                 | ((c.form == Form.FP32) & operand)
                 | self._cannot_reduce(c)
             ),
             last.eq(now.place + Mux(now.across, (now.words - 1).as_unsigned() << PLACE_ADDRESS_BITS, now.words - 1)),
         ]
-        outside = is_outside(m, self.target, c.space, LOADED, last)
+        bits = [c.space == space for space in self.target.loaded if space in BIT_SPACES]
+        if bits:
+            with m.If(Cat(*bits).any() & (c.form != Form.FP32)):
+                m.d.comb += contradicts.eq(1)
+        outside = is_outside(m, self.target, c.space, self.target.loaded, last)
         stop_at_first(
             m,
             self,

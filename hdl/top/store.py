@@ -11,7 +11,7 @@ from amaranth.utils import bits_for, exact_log2
 
 from ...dataflow.program.control import MachineError
 from ...dataflow.program.isa import COUNTS, Unit
-from ...dataflow.program.spaces import BIAS_WORDS, PLACE_ADDRESS_BITS, STORED, Form, Space, Target
+from ...dataflow.program.spaces import BIAS_WORDS, BIT_SPACES, PLACE_ADDRESS_BITS, Form, Space, Target
 from ..blocks.fp.add import Fp32Add
 from ..blocks.fp.units import OPERAND_UNITS
 from .axi import ADDRESS_BITS, Axi4
@@ -178,7 +178,7 @@ class StoreUnit(wiring.Component):
         last = Signal(32)
         m.d.comb += [
             contradicts.eq(
-                ~Cat(*[c.space == space for space in STORED]).any()
+                ~Cat(*[c.space == space for space in self.target.stored]).any()
                 | ((c.form == Form.PAIR) != (c.space == Space.PAIRS))
                 | ((c.form == Form.PAIR) & (self.target.pattern is None))
                 | (c.form == Form.BLANK)
@@ -186,7 +186,11 @@ class StoreUnit(wiring.Component):
             ),
             last.eq(places.place + Mux(places.across, (piece.words - 1).as_unsigned() << PLACE_ADDRESS_BITS, 0)),
         ]
-        outside = is_outside(m, self.target, c.space, STORED, last)
+        bits = [c.space == space for space in self.target.stored if space in BIT_SPACES]
+        if bits:
+            with m.If(Cat(*bits).any() & (c.form != Form.FP32)):
+                m.d.comb += contradicts.eq(1)
+        outside = is_outside(m, self.target, c.space, self.target.stored, last)
         stop_at_first(
             m,
             self,

@@ -8,7 +8,7 @@ from amaranth import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ...dataflow.program.isa import Unit
+from ...dataflow.program.isa import Unit, units_of
 from ...dataflow.program.spaces import Space, Target
 from ..blocks.sorter import Sore, drive_sore
 from .axi import Axi4, require_beat
@@ -20,6 +20,7 @@ from .sequencer import INSTRUCTION_BYTES, Sequencer
 from .store import StoreUnit
 from .update import UpdateUnit
 from .vector import VectorUnit
+from .xnor_product import XnorUnit
 
 __all__ = ["Top"]
 
@@ -35,7 +36,7 @@ class Top(wiring.Component):
         require_beat(beat_bytes)
         self.target, self.beat_bytes = target, beat_bytes
         lanes = beat_bytes // 2
-        self.registers, self.sequencer = ControlRegisters(target), Sequencer()
+        self.registers, self.sequencer = ControlRegisters(target), Sequencer(units_of(target))
         self.sore = None if target.pattern is None else Sore(target.spec, target.pattern, blackbox=blackbox)
         self.units: dict[Unit, Any] = {
             Unit.LOAD: LoadUnit(target, beat_bytes),
@@ -44,6 +45,8 @@ class Top(wiring.Component):
             Unit.VECTOR: VectorUnit(target, lanes, blackbox=blackbox),
             Unit.UPDATE: UpdateUnit(target, lanes, blackbox=blackbox),
         }
+        if target.spec.xnor is not None:
+            self.units[Unit.XNOR] = XnorUnit(target, lanes, blackbox=blackbox)
         fetched = Axi4(INSTRUCTION_BYTES).members
         super().__init__(
             {
@@ -119,11 +122,11 @@ class Top(wiring.Component):
 
     def _spaces(self, m: Module) -> None:
         """What load writes and store reads."""
-        load, store, product, vector, update = (self.units[unit] for unit in Unit)
+        load, store, product, vector, update, *xnor = self.units.values()
         m.submodules.bias = bias = BiasBank(self.beat_bytes // 2)
-        for component in (product, vector, update, bias):
+        for component in (product, vector, update, *xnor, bias):
             m.d.comb += [component.write.eq(load.write), component.writes.eq(load.writes)]
-        for component in (product, vector, update):
+        for component in (product, vector, update, *xnor):
             m.d.comb += component.read.eq(store.read)
         shown = {
             Space.OUTPUT: product.lanes_read,
@@ -132,6 +135,8 @@ class Top(wiring.Component):
             Space.UPDATED: update.updated_read,
             Space.PAIRS: update.pairs_read,
         }
+        for unit in xnor:
+            shown |= {Space.SUMS: unit.sums_read, Space.SIGNS: unit.signs_read}
         with m.Switch(store.space):
             for space, lanes in shown.items():
                 with m.Case(space):
@@ -156,7 +161,7 @@ class Top(wiring.Component):
             registers.count_read_beats.eq(data.r.valid & data.r.ready),
             registers.count_write_beats.eq(data.w.valid & data.w.ready),
         ]
-        for unit in Unit:
+        for unit in self.units:
             name = unit.name.lower()
             for counter, what in (("queue_stalls", "queue_stall"), ("busy", "runs"), ("event_stalls", "event_stall")):
                 m.d.comb += getattr(registers, f"count_{name}_{counter}").eq(getattr(sequencer, f"{name}_{what}"))

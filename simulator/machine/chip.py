@@ -16,7 +16,7 @@ from ...dataflow.pregenerate import tile_plan
 from ...dataflow.program.commands import Command
 from ...dataflow.program.instruction import Instruction
 from ...dataflow.program.isa import Unit
-from ...dataflow.program.legal import check_command
+from ...dataflow.program.legal import check_command, check_units
 from ...dataflow.program.spaces import HALVES, Form, Space, Target
 from ...dataflow.program.transfers import (
     banks_and_addresses,
@@ -30,6 +30,7 @@ from ...workloads.errors import InputError
 from ..array import canonical
 from ..compact import BUBBLE, compress
 from ..operand import narrow, operand_type, widen
+from .binary_product import binary_sums, strips, values
 from .numerics import applied
 from .sequencer import run_commands
 from .vector_unit import VectorTrip
@@ -58,7 +59,7 @@ class Chip:
         self.nonfinite = False
         self.values: dict[Space, Words] = {}
         self.indices: dict[Space, npt.NDArray[np.uint8]] = {}
-        for space in Space:
+        for space in target.spaces:
             size = target.size(space)
             shape = (HALVES, size.banks, size.depth)
             operand = space in (Space.W2E, *_PAIRS)
@@ -70,6 +71,7 @@ class Chip:
 
     def run(self, instructions: Sequence[Instruction]) -> int:
         """Execute a program; gives the number of its commands. One that breaks a rule is a `ProgramError`."""
+        check_units(instructions, self.target)
         self.nonfinite = False
         units = {
             Unit.LOAD: self.load,
@@ -77,6 +79,7 @@ class Chip:
             Unit.PRODUCT: self.product,
             Unit.VECTOR: self.vector,
             Unit.UPDATE: self.update,
+            Unit.XNOR: self.binary_product,
         }
         return run_commands(instructions, {unit: self._checked(do) for unit, do in units.items()})
 
@@ -236,10 +239,26 @@ class Chip:
             for row in range(rows):
                 for pair in range(c.keep):
                     where = at[:, tile, :, row, pair]
-                    bubble = where == BUBBLE
-                    word = a[row, tile][:, np.where(bubble, 0, where)].transpose(1, 2, 0)
-                    total = _added(total, word, b[:, tile, :, row, pair, None], bubble[..., None])
+                    bubble, inside = where == BUBBLE, where < c.group
+                    # as in OS, of a column that nobody loaded
+                    own = np.where(inside | bubble, b[:, tile, :, row, pair], np.float32(np.nan))
+                    word = a[row, tile][:, np.where(inside, where, 0)].transpose(1, 2, 0)
+                    total = _added(total, word, own[..., None], bubble[..., None])
         out[:, : c.across * batch] = canonical(total).reshape(cols, -1).view(np.uint32)
+
+    def binary_product(self, c: Command) -> None:
+        """The XNOR engine, from its operand spaces and LEVELS to SIGNS or SUMS."""
+        west, north = self.values[Space.XNOR_W2E][c.w2e_half], self.values[Space.XNOR_N2S][c.n2s_half]
+        sums = binary_sums(c, west, north, self.target.bit_words)
+        if not c.threshold:
+            words = values(c, sums).view(np.uint32)
+            self.values[Space.SUMS][c.output_half, :, : words.shape[1]] = words
+            return
+        levels = self.values[Space.LEVELS][c.levels_half][:, : c.across * c.interleave]
+        out = self.values[Space.SIGNS][c.output_half]
+        made = strips(sums, levels, len(out))
+        there = out[:, : made.shape[1]]
+        there[...] = there & made if c.combine else made
 
     def vector(self, c: Command) -> None:
         """The vector unit, from OPERANDS and COLUMNS to RESULTS and COLUMNS."""
