@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..workloads.errors import InputError
 from ..workloads.update_rule import SGD
 from .console import announce, bar, get_console, make_table, name_of
 from .inputs import machine, parse_pattern, require_hdl
@@ -48,6 +49,7 @@ def rtl_train(
     from ..analysis.verify.rtl_files import require_free_for_rtl_training
     from ..analysis.verify.rtl_train import RtlTrainer
     from ..dataflow.program.spaces import Target
+    from ..workloads.schemes.scheme import scheme as scheme_of
     from ..workloads.training.plan import plan
     from ..workloads.training.prepared import prepared
 
@@ -55,10 +57,14 @@ def rtl_train(
         require_writable_folder(output)
         require_free_for_rtl_training(output)
     spec = machine(arch)
+    if nm is not None and not scheme_of(scheme).takes_pattern:
+        raise InputError(
+            f"--nm {nm} is of no use: scheme {scheme!r} keeps no N:M groups; leave it out, or --scheme bdwp"
+        )
     pattern = None if nm is None else parse_pattern(nm)
     with users_code(model):
-        usual = {"optimizer": SGD.name, "weight_decay": 0.0}
-        asked = plan(model, data=data, scheme=scheme, pattern=pattern, batch=batch, seed=seed, **usual)
+        rule = {"optimizer": SGD.name, "learning_rate": lr, "weight_decay": 0.0}
+        asked = plan(model, data=data, scheme=scheme, pattern=pattern, batch=batch, seed=seed, **rule)
         target = Target(spec=spec, rule=SGD, pattern=asked.pattern)
         trainer = RtlTrainer(prepared(asked), target, steps, rate=lr)
     result = _trained(trainer, output)

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...workloads.errors import InputError
+from ...workloads.errors import InputError, shorten
 from ...workloads.strict import read_json, read_text
 from ..pictures import LIGHT, pictures
 from ..publish import publish, require_free
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["RtlRecord", "go_on", "record", "require_free_for_rtl_training", "save_record", "save_rtl_training"]
 
 _KIND, _DOCUMENT, _PICTURE = "rtl-train", "rtl-train.json", "rtl-train"
+_NAME = 30
+"""Characters of a model's name that a picture has room for."""
 Setting = str | int | float | None
 
 
@@ -107,10 +109,11 @@ def _drawn(trainer: RtlTrainer, result: RtlTraining) -> Any:
 
     spec, cycles = trainer.work.spec, result.steps[-1].cycles
     pattern = "" if spec.pattern is None else f" {spec.pattern}"
-    title = f"{spec.model} on {spec.data}: {len(result.steps):,} steps in RTL, every bit and cycle the model's"
+    steps, model = len(result.steps), shorten(Path(spec.model).name, _NAME)
+    title = f"{steps:,} step{'s' if steps > 1 else ''} in RTL: every bit and every cycle is the model's"
     subtitle = (
-        f"{spec.scheme}{pattern}, batch {spec.batch}, on {trainer.target.spec.name}: {cycles:,} cycles and "
-        f"{trainer.commands:,} commands a step; {result.accuracy:.1%} of the test images right"
+        f"{model} on {spec.data}, {spec.scheme}{pattern}, batch {spec.batch}, on {trainer.target.spec.name}: "
+        f"{cycles:,} cycles a step, {result.accuracy:.1%} of the test images right"
     )
 
     def draw(theme: str) -> Figure:

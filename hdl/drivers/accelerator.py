@@ -32,9 +32,9 @@ _MOST = 100_000_000
 """Cycles after which a program is given up."""
 _SETTLED, _DRAINED = 64, 1 << 4
 """Cycles between two looks at the bus, and the bit of ``status`` that says it is at rest."""
-_LEAST_SIZE, _LEAST_ROOM = 22, 13
-"""Binary logarithms of the least memory, in bytes, and of the least room for instructions: depths cost no time to
-compile, and what is as deep shares a compiled machine."""
+_LEAST_SIZE, _LEAST_ROOM = 17, 13
+"""Binary logarithms of the least memory, in bytes, and of the least room for instructions; programs that both are
+enough for share a compiled machine."""
 _SEEN = ("ar", "aw", "w")
 """Channels of the machine's bus that are watched."""
 Bytes = npt.NDArray[np.uint8]
@@ -118,7 +118,7 @@ class _Bench(wiring.Component):
                 "interrupt": Out(1),
                 "busy": Out(1),
                 **{name: Out(1) for name in seen},
-                **{f"seen_{name}_payload": Out(bus[name].signature.payload.shape()) for name in _SEEN},
+                **{f"seen_{name}_payload": Out(bus[name].signature.members["payload"].shape) for name in _SEEN},
                 "placed": Out(self.top.units[Unit.LOAD].write.shape()),
                 "places": Out(1),
             }
