@@ -25,7 +25,7 @@ BEAT_BYTES = 8
 LATENCY = 4
 """Cycles after which the memories answer; that of the co-simulation, so that programs take the cycles predicted."""
 _OFF = 0.02
-"""How far a line may be off its rate: ten bits then end a fifth of a bit early or late; the other end has its own share."""
+"""How far a line may be off its rate: ten bits then end a fifth of a bit early or late; the other end has its share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
