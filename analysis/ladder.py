@@ -1,9 +1,9 @@
 """How large an array of USPEs an LFE5U-85F places and routes, at which clock: ``tables/ladder.json``.
 
 ``python -m weft.analysis.ladder 2x2 4x4`` tries these arrays of the PEs of `tiny` and adds them to the table;
-``--arch`` takes the PEs of another machine, ``--mhz`` the clock to ask for, ``--router`` one of nextpnr's, ``--minutes``
-what each stage may use of one processor. What was synthesised or placed before is taken from the cache, so that a
-second router, or a longer try at routing, costs no second placement.
+``--arch`` takes the PEs of another machine, ``--mhz`` the clock to ask for, ``--router`` one of nextpnr's,
+``--minutes`` what each stage may use of one processor. What was synthesised or placed before is taken from the cache,
+so that a second router, or a longer try at routing, costs no second placement.
 """
 
 from __future__ import annotations
@@ -102,10 +102,11 @@ def _main(arguments: list[str]) -> None:
     spec = load_spec(given.arch)
     found = {rung.key: rung for rung in ladder()}
     for rows, cols in [_shape(text) for text in given.shapes]:
-        rung = _try(replace(spec, array=replace(spec.array, rows=rows, cols=cols)), given.mhz, given.router, given.minutes)
+        shaped = replace(spec, array=replace(spec.array, rows=rows, cols=cols))
+        rung = _try(shaped, given.mhz, given.router, given.minutes)
         found[rung.key] = rung
         _write(list(found.values()))
-        print(json.dumps(rung.found))
+        sys.stdout.write(f"{json.dumps(rung.found)}\n")
 
 
 if __name__ == "__main__":

@@ -138,9 +138,7 @@ class _UnfinishedError(Exception):
         self.stage = stage
 
 
-def _stage(
-    options: list[str], folder: Path, processor_s: int, heard: Callable[[str], object]
-) -> tuple[Stage, str]:
+def _stage(options: list[str], folder: Path, processor_s: int, heard: Callable[[str], object]) -> tuple[Stage, str]:
     """nextpnr with ``options``, and all that it said."""
     said: list[str] = []
 
