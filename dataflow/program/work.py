@@ -84,8 +84,8 @@ class Work:
         """A load or store of ``lines`` in memory, counts and byte steps, the last fastest.
 
         ``which`` of the two registers has the address: of tensors that are moved in turns each goes on by steps of its
-        own. ``inner`` and ``outer``: counts and steps of places in a line and from line to line, the last fastest, the first
-        of them without an end.
+        own. ``inner`` and ``outer``: counts and steps of places in a line and from line to line, the last fastest, the
+        first of them without an end.
         """
         lines = [level for level in lines if level[0] > 1]
         assert len(lines) <= COUNTS and 1 <= len(inner) <= 3 and len(outer) <= 3
