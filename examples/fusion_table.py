@@ -11,7 +11,7 @@ from statistics import mean
 import weft
 from weft.analysis.energy import energy
 from weft.dataflow.accelerator import AcceleratorSpec
-from weft.dataflow.fusion import FUSIONS, fuse
+from weft.dataflow.fusion.fuse import FUSIONS, fuse
 from weft.simulator.memory import memory_need
 
 WORKLOADS = (("resnet9", 512), ("vit_s", 512), ("vgg19@32", 512), ("resnet18@64", 256), ("resnet50", 512))
@@ -27,9 +27,7 @@ def machines() -> dict[str, AcceleratorSpec]:
         "one channel, 64 lanes": replace(usual, dram=replace(usual.dram, bytes_per_second=CHANNEL)),
         "four channels, 256 lanes": replace(usual, vector=replace(usual.vector, lanes=256)),
         "one channel, 256 lanes": replace(
-            usual,
-            dram=replace(usual.dram, bytes_per_second=CHANNEL),
-            vector=replace(usual.vector, lanes=256),
+            usual, dram=replace(usual.dram, bytes_per_second=CHANNEL), vector=replace(usual.vector, lanes=256)
         ),
     }
 
@@ -58,7 +56,9 @@ def table(spec: AcceleratorSpec) -> None:
             )
             print(f"| {name} | {fusion} | {cells} |", flush=True)
     for fusion, found in gains.items():
-        print(f"\n{fusion}: mean speed-up {mean(g for g, _ in found):.3f}x, energy saved {mean(e for _, e in found):.1%}")
+        print(
+            f"\n{fusion}: mean speed-up {mean(g for g, _ in found):.3f}x, energy saved {mean(e for _, e in found):.1%}"
+        )
 
 
 if __name__ == "__main__":
