@@ -122,9 +122,7 @@ def _planes(values: npt.NDArray[Any], levels: Levels) -> Bits:
     return np.stack([(values >> i & 1).astype(np.bool_) for i in range(len(plane_weights(levels)))])
 
 
-def weight_words(
-    weights: Places, levels: tuple[Levels, Levels], at: Places, word_bits: int, columns: Places
-) -> Bytes:
+def weight_words(weights: Places, levels: tuple[Levels, Levels], at: Places, word_bits: int, columns: Places) -> Bytes:
     """Weights [k, n] as XNOR_N2S takes them, uint8 [bytes]: by bank, tile across, slot and context of ``columns``
     [cols, across, contexts], which may lie beyond n; ``at``: of each bit its place along k, or -1."""
     n = weights.shape[1]
@@ -138,8 +136,8 @@ def weight_words(
 
 
 def level_words(at: Places, flip: Bits, length: int | None, columns: Places) -> npt.NDArray[np.uint32]:
-    """What LEVELS holds, uint32 [contexts of all tiles, cols], of thresholds ``at`` int64 and ``flip`` bool, both [n], by
-    ``columns`` [cols, contexts]: of sums that are 2 P - ``length``, or P itself where that is None.
+    """What LEVELS holds, uint32 [contexts of all tiles, cols], of thresholds ``at`` int64 and ``flip`` bool, both [n],
+    by ``columns`` [cols, contexts]: of sums that are 2 P - ``length``, or P itself where that is None.
 
     A value is at least ``at``, with ``flip`` at most; the edge asks whether P is at least its level, with flip below.
     What is beyond n passes always.
