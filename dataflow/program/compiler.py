@@ -15,6 +15,7 @@ from ...workloads.gemm import Pass
 from ...workloads.graph import Graph, Node, PortKind
 from ..allocation import Allocation
 from .elementwise import copied, elementwise, scale, summed
+from .joins import joined, padded
 from .layout import Region
 from .multiply import require_fit
 from .norms import batch_norm, batch_norm_backward
@@ -104,6 +105,9 @@ def _run(work: Work, nodes: tuple[Node, ...]) -> None:
 _NODES: Mapping[str, Callable[[Work, Node], None]] = {
     "aten.addmm": product,
     "aten.mm": product,
+    "aten.bmm": product,
+    "aten.cat": joined,
+    "aten.constant_pad_nd": padded,
     "aten.convolution": convolution,
     "aten.convolution_backward": convolution_backward,
     "aten.relu": partial(elementwise, operation=VectorOpcode.RELU),

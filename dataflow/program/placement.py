@@ -218,9 +218,16 @@ def _permute(view: View, node: Node, _: tuple[int, ...]) -> View:
     return view.permuted(dims)
 
 
+def _slice(view: View, node: Node, _: tuple[int, ...]) -> View:
+    dim, start, end = (node.settings[name] for name in ("dim", "start", "end"))
+    assert isinstance(dim, int) and isinstance(start, int) and isinstance(end, int)
+    return view.sliced(dim, start, end, node)
+
+
 VIEWS: Mapping[str, Callable[[View, Node, tuple[int, ...]], View]] = {
     "aten.view": lambda view, node, shape: view.reshaped(shape, f"{node.op} of {node.module!r}"),
     "aten.permute": _permute,
+    "aten.slice": _slice,
     "aten.expand": lambda view, node, shape: view.expanded(shape),
 }
 """Operators that move nothing, unless what they would make is an image whose channels lie apart."""
