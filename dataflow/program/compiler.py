@@ -16,6 +16,7 @@ from ...workloads.graph import Graph, Node, PortKind
 from ..allocation import Allocation
 from .elementwise import copied, elementwise, scale, summed
 from .joins import joined, padded
+from .layer_norms import layer_norm, layer_norm_backward
 from .layout import Region
 from .multiply import require_fit
 from .norms import batch_norm, batch_norm_backward
@@ -118,6 +119,8 @@ _NODES: Mapping[str, Callable[[Work, Node], None]] = {
     "aten.mean": partial(summed, mean=True),
     "aten.native_batch_norm": batch_norm,
     "aten.native_batch_norm_backward": batch_norm_backward,
+    "aten.native_layer_norm": layer_norm,
+    "aten.native_layer_norm_backward": layer_norm_backward,
     "aten.max_pool2d_with_indices": max_pool,
     "aten.max_pool2d_with_indices_backward": max_pool_backward,
 }

@@ -199,11 +199,17 @@ def _scratch(graph: Graph, node: Node, target: Target) -> int:
         window = image_window(node, graph.tensors[node.makes[0]].shape)
         added = overlaps(window) or any(window.padding)
         return FP32.bytes * VECTOR_DEPTH * target.spec.vector.lanes if added else 0
+    if node.op == "aten.native_layer_norm":
+        return FP32.bytes * prod(graph.tensors[node.makes[0]].shape)
+    if node.op == "aten.native_layer_norm_backward":
+        return 2 * FP32.bytes * prod(graph.tensors[node.makes[0]].shape)
     return 0
 
 
 def _needs_ones(node: Node) -> bool:
     """Whether what computes a node reads a vector of ones."""
+    if node.op in ("aten.native_layer_norm", "aten.native_layer_norm_backward"):
+        return True
     return node.op == "aten.max_pool2d_with_indices" and node.settings["padding"] not in (0, (0, 0))
 
 
