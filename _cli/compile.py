@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,7 +69,7 @@ def compile(
             graph = training_graph(training)
     target = Target(spec=spec, rule=rule, pattern=pattern)
     step = compile_step(graph, target)
-    programs = {"forward": step.forward, "backward": step.backward}
+    programs = step.programs
     for program in programs.values():
         check(program, target, step.window)
     found = {name: summary(program, target) for name, program in programs.items()}
@@ -87,7 +88,7 @@ def _write(folder: Path, step: CompiledStep) -> None:
     from ..dataflow.program.summary import memory_map
 
     files = {"memory.json": json.dumps(memory_map(step), indent=1).encode() + b"\n"}
-    for name, program in (("forward", step.forward), ("backward", step.backward)):
+    for name, program in step.programs.items():
         files[f"{name}.weft"], files[f"{name}.asm"] = program.to_bytes(), disassemble(program).encode()
     publish(folder, "program", files)
 
@@ -152,9 +153,12 @@ def _show(
     console.print(
         f"Of a bus of {width} bytes and a memory that answers after {LATENCY} cycles; units work side by side"
     )
+    if between := [work.op for part in step.parts for work in part.then]:
+        names = ", ".join(f"{count} x {op}" for op, count in Counter(between).items())
+        console.print(f"The host computes between programs: {names}")
     most, least = step.allocation.peak, step.allocation.bound
     sizes = ", ".join(f"{one.size:,}" for one in found.values())
     console.print(f"Programs: {sizes} bytes. Read and written: bytes of DRAM")
     console.print(f"Memory: {most:,} bytes; {least:,} are needed at once at least")
     if output is not None:
-        console.print(f"forward and backward, .weft and .asm, and memory.json in {output}")
+        console.print(f"Programs, .weft and .asm, and memory.json in {output}")

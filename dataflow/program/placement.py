@@ -15,7 +15,7 @@ from .layout import Atom, Halo, Region, View
 from .spaces import COLUMN_BEATS, VECTOR_DEPTH, Form, Target
 from .windows import image_window, is_plain, overlaps
 
-__all__ = ["FORMS", "Parameter", "Placement"]
+__all__ = ["FORMS", "HOSTED", "Parameter", "Placement"]
 
 FORMS: Mapping[Stored, tuple[Form, int]] = {
     Stored.OPERAND: (Form.OPERAND, 2),
@@ -24,6 +24,8 @@ FORMS: Mapping[Stored, tuple[Form, int]] = {
     Stored.TAP: (Form.OPERAND, 2),
 }
 """Form and bytes of an element."""
+HOSTED = ("aten._softmax", "aten._softmax_backward_data", "aten.gelu", "aten.gelu_backward")
+"""Operators that the host computes, since they take exp, erf or tanh."""
 _ALIGNED = 64
 _PAGE = 4096
 
@@ -108,6 +110,8 @@ class Placement:
                 lifetimes.append(Lifetime(name=f"{what} of {name}", size=FP32.bytes * prod(shape), **always))
         constants = len(self.target.rule.constants)
         lifetimes.append(Lifetime(name="constants", size=FP32.bytes * constants, **always))
+        if any(node.op in HOSTED for node in graph.nodes):
+            lifetimes.append(Lifetime(name="carried", size=FP32.bytes, **always))
         if any(_needs_ones(node) for node in graph.nodes):
             words = COLUMN_BEATS * self.target.spec.vector.lanes
             lifetimes.append(Lifetime(name="ones", size=FP32.bytes * words, **always))
@@ -115,6 +119,9 @@ class Placement:
         self.allocation = allocate(lifetimes, alignment=_ALIGNED, capacity=capacity)
         self.window = ceil_div(self.allocation.peak, _PAGE) * _PAGE
         self.ones = self.allocation.offsets.get("ones", 0)
+        single = ((Atom(1, 1),),)
+        at = self.allocation.offsets.get("carried")
+        self.carried = None if at is None else Region(at, single, Form.FP32)
         self.constants = Region(self.allocation.offsets["constants"], ((Atom(constants, 1),),), Form.FP32)
         self.parameters = tuple(self._parameter(name, shape) for name, shape in self._shapes().items())
 
