@@ -50,7 +50,7 @@ def fuse(workload: Workload, fusion: Fusion | str) -> Workload:
     for group in account.groups.groups:
         for i, op in account.accounted(group):
             ops[i] = op
-    return replace(workload, ops=tuple(ops), fusion=fusion)
+    return replace(workload, ops=tuple(ops), fusion="full" if fusion == "full" else "elementwise")
 
 
 def groups_of(workload: Workload, fusion: Fusion | str) -> Groups:
