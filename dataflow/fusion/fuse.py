@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Final, get_args
+from typing import get_args
 
 from ...workloads.errors import InputError, require_choice
 from ...workloads.joined import Fusion, Joined
@@ -24,7 +24,8 @@ from .rules import ROWS, STORED
 
 __all__ = ["FUSIONS", "fuse", "groups_of", "require_rows"]
 
-FUSIONS: Final[tuple[Fusion, ...]] = get_args(Fusion)
+FUSIONS = get_args(Fusion)
+"""What fusion may be."""
 
 
 def fuse(workload: Workload, fusion: Fusion | str) -> Workload:
