@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from ..dataflow.constraint import MappingFile
     from ..dataflow.schedule import Schedule
     from ..simulator.result import SimResult
+    from ..workloads.joined import Fusion
     from ..workloads.schemes.policies import Policy
     from ..workloads.sparsity import LayerPatterns
-    from ..workloads.joined import Fusion
     from ..workloads.step import Workload
     from ..workloads.windows import Attention
 
@@ -61,7 +61,7 @@ def open_workload(
     fusion: Fusion = "none",
 ) -> Workload:
     """The workload of MODEL, traced unless it is of a file, and fused."""
-    from ..dataflow.fusion import fuse
+    from ..dataflow.fusion.fuse import fuse
     from ..workloads.catalog import open_model
 
     shape = None if input_shape is None else parse_sizes("--input", input_shape, "3x64x64")

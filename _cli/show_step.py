@@ -63,14 +63,15 @@ def _show_fused(console: Console, result: SimResult) -> None:
         return
     read, write = sum(s.read for s in found), sum(s.write for s in found)
     console.print(
-        f"Fused ({result.workload.fusion}): {si(write, 'B')} not written, {si(read, 'B')} not read, by {len(found)} groups"
+        f"Fused ({result.workload.fusion}): {si(write, 'B')} not written, {si(read, 'B')} not read, "
+        f"in {len(found)} groups"
     )
     for one in found[:_FUSED]:
         what = ", ".join(one.what)
         saved = f"{si(one.write, 'B')} not written, {si(one.read, 'B')} not read"
         console.print(f"  fused into {name_of(one.into)} ({one.pass_}): {saved}: {name_of(what)}")
     if len(found) > _FUSED:
-        console.print(f"  and {len(found) - _FUSED} more, in the workload's ops (--json, or -o)")
+        console.print(f"  and {len(found) - _FUSED} more, in the ops of workload.json (-o)")
 
 
 def _show_cheaper(console: Console, result: SimResult) -> None:

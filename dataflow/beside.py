@@ -71,8 +71,8 @@ def vector_work(op: VectorOp, spec: AcceleratorSpec, lanes: int | None = None) -
 
 
 class Behind(NamedTuple):
-    """The product, by its place in the step, that vector work is joined to; elements that the lanes took of what joined it
-    before."""
+    """The product that vector work is joined to, by its place in the step; elements that the lanes took of what
+    joined it before."""
 
     product: int
     before: int

@@ -13,7 +13,7 @@ from .accelerator import AcceleratorSpec
 from .constraint import Constraint, MappingFile
 from .engines import place
 from .fallback import with_fallback
-from .fusion import require_rows
+from .fusion.fuse import require_rows
 from .objective import Objective
 from .packing import with_forms
 from .placement import Constrained, Placement

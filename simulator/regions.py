@@ -20,15 +20,7 @@ from functools import cached_property
 from typing import assert_never
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.beside import (
-    Behind,
-    copies_made,
-    copy_bytes,
-    dense_bytes,
-    joined_products,
-    machine_bytes,
-    vector_work,
-)
+from ..dataflow.beside import Behind, copies_made, copy_bytes, dense_bytes, joined_products, machine_bytes, vector_work
 from ..dataflow.engines import tiled
 from ..dataflow.integers import whole_bytes
 from ..dataflow.operand import FP32, OperandFormat

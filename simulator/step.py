@@ -51,9 +51,7 @@ def simulate(
     )
 
 
-def _run(
-    op: Op, placement: Placement | None, spec: AcceleratorSpec, rule: UpdateRule, lanes: int | None
-) -> OpResult:
+def _run(op: Op, placement: Placement | None, spec: AcceleratorSpec, rule: UpdateRule, lanes: int | None) -> OpResult:
     match op:
         case MatrixOp():
             assert placement is not None, "a schedule places every matrix op"

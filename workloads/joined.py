@@ -20,9 +20,9 @@ Fusion = Literal["none", "elementwise", "full"]
 class Joined:
     """The op that vector work is joined to, and the bytes that it reads and writes no more, as PyTorch has them.
 
-    Work that stands alone, of which something is stored in fewer bits, is joined to itself. ``lanes``: its elements that
-    the lanes of the vector unit take; none of what is done as results are stored. ``row``: bytes that the machine must
-    hold of rows, where work goes row by row.
+    Work that stands alone, of which something is stored in fewer bits, is joined to itself. ``lanes``: its elements
+    that the lanes of the vector unit take; none of what is done as results are stored. ``row``: bytes that the machine
+    must hold of rows, where work goes row by row.
     """
 
     __pydantic_config__ = {"extra": "forbid", "alias_generator": lambda name: name.rstrip("_")}

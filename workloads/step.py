@@ -268,9 +268,10 @@ class Workload(OneLine):
     does. ``frozen``: what of the model the step reads and does not train; files of older versions do not list it.
     ``layer_patterns``: the rules for layers under which it was annotated; ``pattern`` is that of all other layers.
     ``assumed``: what the trace answered a model that asks for values, and took what a file quantises for.
-    ``tensors``: those of the trace, by which vector work can be fused; empty where no trace tells, or where a scheme has
-    put ops in. ``fusion``: what was. ``measured``: what a training of the model under the scheme found. It changes neither cycles nor energy: the
-    machine skips what the pattern says, and a kept element that happens to be zero is issued as a bubble.
+    ``tensors``: those of the trace, by which vector work can be fused; empty where no trace tells, or where a scheme
+    has put ops in. ``fusion``: what was. ``measured``: what a training of the model under the scheme found. It changes
+    neither cycles nor energy: the machine skips what the pattern says, and a kept element that happens to be zero is
+    issued as a bubble.
     """
 
     __pydantic_config__ = _STRICT
@@ -305,8 +306,9 @@ class Workload(OneLine):
         moved += sum(2 * _STATE_BYTES * op.elements for op in self.ops if isinstance(op, UpdateOp))
         require_int(f"bytes that workload {self.model!r} moves without a product", moved, 0, 8 * MAX_MOVED)
         _require_copies(self.ops)
-        if self.tensors and not all(-1 <= t.made <= t.last < len(self.ops) for t in self.tensors):
-            raise InputError(f"tensors of workload {self.model!r} name ops that it has not: they are 0 to {len(self.ops) - 1}")
+        last = len(self.ops) - 1
+        if not all(-1 <= t.made <= t.last <= last for t in self.tensors):
+            raise InputError(f"tensors of workload {self.model!r} name ops that it has not: they are 0 to {last}")
         for i, op in enumerate(self.ops):
             if isinstance(op, VectorOp) and op.edge and not (i and isinstance(self.ops[i - 1], MatrixOp)):
                 raise InputError(f"vector op {op.name!r} has edge set, so it must stand right behind its product")
@@ -352,7 +354,9 @@ class Workload(OneLine):
     @property
     def title(self) -> str:
         """Model, batch, scheme and pattern, as one line names the step."""
-        return f"{named(self.model)}, batch {self.batch}, {scheme_name(self.scheme, self.pattern, self.layer_patterns)}"
+        fused = "" if self.fusion == "none" else f", fusion {self.fusion}"
+        scheme = scheme_name(self.scheme, self.pattern, self.layer_patterns)
+        return f"{named(self.model)}, batch {self.batch}, {scheme}{fused}"
 
     def _said(self) -> str:
         macs = count(sum(self.dense_macs.values()))

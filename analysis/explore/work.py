@@ -8,12 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...dataflow.fusion import fuse
+from ...dataflow.fusion.fuse import fuse
 from ...workloads.catalog import open_model
+from ...workloads.joined import Fusion
 from ...workloads.schemes.annotate import annotate
 from ...workloads.schemes.policies import patterns_of
 from ...workloads.schemes.scheme import scheme as scheme_of
-from ...workloads.joined import Fusion
 from ...workloads.step import Workload
 from ...workloads.strict import read_file
 from ...workloads.user_code import is_user

@@ -190,7 +190,10 @@ class _Builder:
         products, choices, rows = self._layers(counted)
         behind = self._behind(matrix, layers, of_layer, rows)
         vectors = Counter(
-            (self._vector(op, matrix.get(i - 1, -1)), (*behind.get(i, (-1, -1, 0)), op.lanes, op.joined.row if op.joined else 0))
+            (
+                self._vector(op, matrix.get(i - 1, -1)),
+                (*behind.get(i, (-1, -1, 0)), op.lanes, op.joined.row if op.joined else 0),
+            )
             for i, op in enumerate(ops)
             if isinstance(op, VectorOp)
         )

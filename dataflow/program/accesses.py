@@ -34,7 +34,8 @@ class Part(NamedTuple):
 
 class Access(NamedTuple):
     """``reach``: addresses of a bank, from that of the part on, that it reads or writes; 0: it may go beyond what is
-    there, as the ragged edges of a product do. ``places``: what a load writes; None: all that matter. ``kept``: whether what is written must be read before it is written again."""
+    there, as the ragged edges of a product do. ``places``: what a load writes; None: all that
+    matter. ``kept``: whether what is written must be read before it is written again."""
 
     part: Part
     reads: bool

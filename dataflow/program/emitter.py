@@ -26,6 +26,9 @@ from .transfers import Lines
 
 __all__ = ["Emitter"]
 
+_FEW = 8
+"""Commands of a stretch for which the next one waits one by one."""
+
 
 @dataclass
 class _Issued:
@@ -76,6 +79,7 @@ class Emitter:
         self._writers: dict[Part, dict[Unit, int]] = {}
         self._readers: dict[Part, dict[Unit, int]] = {}
         self._memory = {Unit.LOAD: _Memory(), Unit.STORE: _Memory()}
+        self._before, self._begun = dict.fromkeys(Unit, 0), dict.fromkeys(Unit, 0)
         self._waited: dict[tuple[Unit, Unit], int] = {}
         self._events: dict[tuple[Unit, Unit], int] = {}
 
@@ -102,6 +106,15 @@ class Emitter:
         self._issued[unit].append(issued)
         self._order.append((unit, issued))
 
+    def begin_stretch(self) -> None:
+        """From here on whoever waits, of load and store, for the memory of a command before this place waits for all
+        before it, unless those are few. So waits come where a stretch begins, and what repeats in it repeats in its
+        events as well."""
+        for unit, issued in self._issued.items():
+            if len(issued) - self._begun[unit] > _FEW:
+                self._before[unit] = len(issued)
+            self._begun[unit] = len(issued)
+
     def program(self) -> Program:
         """The program, ended, with the loops that are found in it."""
         issues = [Issue(unit, one.registers, one.wait, one.notify) for unit, one in self._order]
@@ -117,7 +130,7 @@ class Emitter:
             other = Unit.STORE if unit == Unit.LOAD else Unit.LOAD
             number = self._memory[other].latest(lines, self._waited.get((other, unit), -1))
             if number is not None:
-                yield other, number
+                yield other, max(number, self._before[other] - 1)
 
     def _remember(self, unit: Unit, number: int, touched: Sequence[Access], lines: Lines | None) -> None:
         for access in touched:

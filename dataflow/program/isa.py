@@ -130,15 +130,7 @@ def _lines(space: str, spaces: tuple[int, ...], forms: tuple[Form, ...]) -> tupl
         _signed("outer1_step", "place", "from line to line, when outer2 has gone round"),
         ("outer2", 16, "lines", "lines before outer1 goes on a step", 1, 65535, 1),
         _signed("outer2_step", "place", "from line to line"),
-        (
-            "address1",
-            32,
-            "bytes",
-            "first line where which is 1, so that two tensors go on by steps of their own",
-            0,
-            _ANY,
-            0,
-        ),
+        ("address1", 32, "bytes", "first line where which is 1: two tensors go on by steps of their own", 0, _ANY, 0),
         ("which", 1, "", "0: the first line is at address, 1: at address1", 0, 1, 0),
     )
 

@@ -100,13 +100,18 @@ def _transfer(c: Command, target: Target, window: int) -> Broken:
             f"{lines} lines of {words} words; half {c.half} of {space.name} has {size.banks * size.depth} words in all",
         )
     for banks, addresses in rectangles_of(c, target):
-        bank, address = int(banks[-1]), int(addresses[-1])
-        if bank >= size.banks or address >= size.depth:
-            yield (
-                MachineError.PLACE,
-                f"bank {bank}, word {address} is not in {space.name}, half {c.half}, of {size.banks} banks of "
-                f"{size.depth} words",
-            )
+        if banks[-1] < size.banks and addresses[-1] < size.depth:
+            continue
+        # the first word that is outside
+        within = addresses[-1] < size.depth
+        bank, address = (
+            (banks[banks >= size.banks], addresses) if within else (banks, addresses[addresses >= size.depth])
+        )
+        yield (
+            MachineError.PLACE,
+            f"bank {bank[0]}, word {address[0]} is not in {space.name}, half {c.half}, of {size.banks} banks of "
+            f"{size.depth} words",
+        )
     if not load and c.bias and space == Space.OUTPUT and c.bias_place + c.words > BIAS_WORDS:
         yield MachineError.PLACE, f"word {c.bias_place + c.words - 1} is not in BIAS, of {BIAS_WORDS} words"
 

@@ -2,7 +2,7 @@
 
 What repeats is a stretch of commands with the same units and events, whose registers go on by a constant from turn to
 turn, modulo their bits, so that a half that takes turns goes on by 1. An `add` a turn makes that of a register, if all
-commands of the stretch that are of one unit go on by the same amount; a stretch of which that is not true stays as it is.
+commands of the stretch that are of one unit go on by the same amount; a stretch where they do not stays as it is.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def require_fit(work: Work, node: Node) -> None:
     least = spec.array.rows if pairs.pattern is None else pairs.kept(gemm.k)
     if pairs.pattern is not None or least > work.target.size(Space.N2S).depth:
         name, words = "n2s_bytes", spec.array.cols * least
-        if gemm.k > work.target.size(Space.W2E).depth and pairs.pattern is not None:
+        if pairs.pattern is not None and gemm.k > work.target.size(Space.W2E).depth:
             name, words = "w2e_bytes", spec.array.rows * gemm.k
         raise InputError(
             f"{node.op} of {node.module!r} contracts over {gemm.k} words, which no half of buffers.{name} of "

@@ -24,6 +24,8 @@ BEAT_BYTES = 8
 """Of the data bus: as many operands as `tiny` has lanes."""
 LATENCY = 4
 """Cycles after which the memories answer; that of the co-simulation, so that programs take the cycles predicted."""
+_OFF = 0.02
+"""How far a line may be off its rate: ten bits then end a fifth of a bit early or late; the other end has its share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,12 @@ class CoreShape:
             raise InputError(
                 f"a line of {self.baud:,} baud asks for a clock of {LEAST_DIVISOR * self.baud:,} Hz or more, not "
                 f"{self.hz:,}; take at most {self.hz // LEAST_DIVISOR:,} baud"
+            )
+
+        if abs(self.hz / self.divisor - self.baud) > _OFF * self.baud:
+            raise InputError(
+                f"{self.hz:,} Hz by {self.divisor} is {round(self.hz / self.divisor):,} baud, more than 2 % off "
+                f"{self.baud:,}; take {round(self.hz / self.divisor):,} or another part of the clock"
             )
 
     @property

@@ -7,8 +7,6 @@ Sources, all public: PCIe pins, block location and settings of the bitstream fro
 
 from __future__ import annotations
 
-from amaranth.utils import ceil_log2
-
 from ...dataflow.program.spaces import Target
 from ...workloads.errors import require_int
 from ..flow.emit import verilog
@@ -170,7 +168,7 @@ _GENERAL = {
 def beat_bytes(target: Target) -> int:
     """Of the data bus: an operand for each row or column a cycle, as the DDR4's 64 bytes allow."""
     array = target.spec.array
-    return min(64, max(8, 2 << ceil_log2(max(array.rows, array.cols))))
+    return min(64, max(8, 2 << (max(array.rows, array.cols) - 1).bit_length()))
 
 
 def constraints() -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from weft.dataflow.fusion import Groups
+from weft.dataflow.fusion.fuse import Groups
 from weft.workloads.operand import DTYPE_BYTES
 from weft.workloads.step import MatrixOp, VectorOp, Workload
 
@@ -41,7 +41,9 @@ def play(step: Workload, groups: Groups) -> dict[int, Moved]:
     readers: dict[int, set[int]] = {}
     for t, one in enumerate(step.tensors):
         readers.setdefault(original(t), set()).update(one.read if one.read else {-1})
-    in_dram = {t for t, one in enumerate(step.tensors) if one.made < 0}
+    in_dram = {t for t, one in enumerate(step.tensors) if one.made < 0 or t in groups.constants}
+    for t in groups.constants:
+        assert all(len(makes[i]) == 1 and size(step, t) and _elementwise(step, i) for i in step.tensors[t].read)
     done: set[int] = set()
     found: dict[int, Moved] = {}
     for i in range(len(step.ops)):
@@ -69,6 +71,7 @@ def play(step: Workload, groups: Groups) -> dict[int, Moved]:
                 whole_later.update(t for t in makes[j] if reduces or _count(step, t) < _count_of(step, makes[j]))
             assert largest >= 0
             done.add(j)
+        on_chip -= groups.constants
         left = {t for t in on_chip if t not in groups.same and readers[t] - set(together)}
         written = {t: _stored(step, groups, t) for t in left}
         if isinstance(step.ops[i], MatrixOp):
@@ -93,14 +96,22 @@ def _count_of(step: Workload, tensors: Sequence[int]) -> int:
     return max(_count(step, t) for t in tensors)
 
 
+def _elementwise(step: Workload, i: int) -> bool:
+    op = step.ops[i]
+    (made,) = (t for t, one in enumerate(step.tensors) if one.made == i)
+    return isinstance(op, VectorOp) and op.elements == _count(step, made)
+
+
 def _stored(step: Workload, groups: Groups, tensor: int) -> int:
+    if tensor in groups.constants:
+        return 0
     return -(-_count(step, tensor) // 8) if tensor in groups.bits else size(step, tensor)
 
 
 def _bytes(
     step: Workload, groups: Groups, tensor: int, reader: int, read: Sequence[int], original: Callable[[int], int]
 ) -> int:
-    if tensor in groups.bits:
+    if tensor in groups.bits or tensor in groups.constants:
         return _stored(step, groups, tensor)
     return max(size(step, t) for t in read if original(t) == tensor)
 

@@ -40,7 +40,8 @@ class Provenance:
     ``homes`` tell where its sources live, for each the paths of the modules that own it (several, if they share it) or
     of the one in whose call it was made. ``chosen`` names the parameters whose rows the storage holds where data chose
     them: the experts of a token. ``read`` and ``changed`` tell whether an op read it, or wrote it in place.
-    ``levels``: the few values that the model says it takes. ``dtype``, ``shape``: of the storage when it was first seen.
+    ``levels``: the few values that the model says it takes. ``dtype``, ``shape``: of the storage as
+    it was first seen.
     """
 
     homes: frozenset[tuple[str, ...]] = _NOWHERE

@@ -41,6 +41,7 @@ UNITS: dict[str, Callable[[int], Any]] = {
 }
 
 
+OF_MULTIPLIERS = pytest.param("Fp32Add of multipliers", marks=pytest.mark.slow)
 LATENCY = dict(zip(UNITS, (2, 4, 4, 4, 2, 2, 1, 1, 2, 1, 1), strict=True))
 
 
@@ -261,7 +262,7 @@ def test_add_with_subnormals() -> None:
     check("Fp32Add with subnormals", (a, b), numpy=add32(a, b), apytypes=apy_bits32(apy32(a) + apy32(b)))
 
 
-@pytest.mark.parametrize("unit", ["Fp32Add", "Fp32Add of multipliers"])
+@pytest.mark.parametrize("unit", ["Fp32Add", OF_MULTIPLIERS])
 def test_add_without_subnormals(unit: str) -> None:
     a, b = (canonical32(f32(flushed(x))) for x in add_operands())
     normal = ~is_subnormal(add32(a, b))
@@ -270,7 +271,7 @@ def test_add_without_subnormals(unit: str) -> None:
     check(unit, (a, b), numpy=add32(a, b), apytypes=apy_bits32(apy32(a) + apy32(b)))
 
 
-@pytest.mark.parametrize("unit", ["Fp32Add", "Fp32Add of multipliers", "Fp32Add with subnormals"])
+@pytest.mark.parametrize("unit", ["Fp32Add", "Fp32Add with subnormals", OF_MULTIPLIERS])
 def test_zeros_of_the_sum(unit: str) -> None:
     plus, minus, one, minus_one = 0, 0x80000000, 0x3F800000, 0xBF800000
     cases = [
@@ -287,7 +288,8 @@ def test_zeros_of_the_sum(unit: str) -> None:
     check(unit, (a, b), table=expected)
 
 
-def test_sums_of_products_of_halves_need_no_subnormals() -> None:
+@pytest.mark.parametrize("unit", ["Fp32Add", OF_MULTIPLIERS])
+def test_sums_of_products_of_halves_need_no_subnormals(unit: str) -> None:
     rng = np.random.default_rng(9)
     total = np.full(4096, 0x80000000, dtype=np.uint32)
     for _ in range(64):
@@ -295,8 +297,7 @@ def test_sums_of_products_of_halves_need_no_subnormals() -> None:
         a, b = (rng.integers(0, 0x800, total.size) | rng.integers(0, 2, total.size) << 15 for _ in range(2))
         term = product(a, b)
         assert not is_subnormal(term).any()
-        for unit in ("Fp32Add", "Fp32Add of multipliers"):
-            check(unit, (total, term), numpy=add32(total, term))
+        check(unit, (total, term), numpy=add32(total, term))
         total = add32(total, term)
 
 

@@ -98,6 +98,10 @@ def test_what_a_board_cannot_be_is_refused() -> None:
         InputError, match="asks for a clock of 40,000,000 Hz or more, not 25,000,000; take at most 6,250,000"
     ):
         find_board("ulx3s").shape(baud=10_000_000)
+    with pytest.raises(
+        InputError, match=r"25,000,000 Hz by 8 is 3,125,000 baud, more than 2 % off 3,000,000; take 3,12"
+    ):
+        find_board("ulx3s").shape(baud=3_000_000)
     with pytest.raises(InputError, match="does not make 33 MHz of 100 MHz"):
         _around(find_board("ecpix5"), find_board("ecpix5").shape(mhz=33))
 

@@ -129,11 +129,11 @@ def test_each_reads_what_it_wrote(seed: int) -> None:
     simulator.add_process(watched(dut.share.memory, rules))
     simulator.add_testbench(holds, background=True)
     for start, name in ((0, "first"), (HALF, "second")):
-        simulator.add_testbench(manager(getattr(dut, name), start, 10 * seed + start, 25, seen[name]))
+        simulator.add_testbench(manager(getattr(dut, name), start, 10 * seed + start, 12, seen[name]))
     simulator.run()
 
-    assert all({"read", "write"} == set(kinds) and len(kinds) == 25 for kinds in seen.values())
-    assert rules[0] > 20
+    assert all({"read", "write"} == set(kinds) and len(kinds) == 12 for kinds in seen.values())
+    assert rules[0] > 10
 
 
 def test_the_first_is_not_later_than_alone_while_the_second_is_quiet() -> None:

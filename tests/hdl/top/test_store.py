@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from weft.dataflow.program.control import MachineError
 from weft.dataflow.program.isa import Unit
-from weft.dataflow.program.spaces import PLACE_ADDRESS_BITS, STORED, Form, Space, place
+from weft.dataflow.program.spaces import PLACE_ADDRESS_BITS, Form, Space, place
 from weft.dataflow.program.transfer_time import store_cycles
 from weft.hdl.flow.cosim import Cosim
 from weft.hdl.top.axi import ADDRESS_BITS
@@ -98,7 +98,7 @@ def machine() -> Cosim:
 
 def drawn_store(rng: np.random.Generator) -> dict[str, int]:
     """Any store that may be, without two words in one place of memory."""
-    space = Space(rng.choice(STORED))
+    space = Space(rng.choice(TARGET.stored))
 
     def own(rng: np.random.Generator) -> dict[str, int]:
         r = {"watch": int(rng.integers(2)), "bias_place": int(rng.integers(100)), "bias_half": int(rng.integers(2))}
