@@ -18,7 +18,7 @@ from ...dataflow.accelerator import AcceleratorSpec
 from ...workloads.update_rule import SGD
 from ..block import Block, usual_pattern
 from .devices import Resources, resources_of
-from .synthesis import STAGES, TOP, Progress, by_module, design, script_of, synthesize
+from .synthesis import STAGES, TOP, Progress, by_module, design_of, script_of, synthesize
 from .tools import cached, require_tool, run_tool, tool_version
 
 __all__ = ["CriticalPath", "Routed", "netlist", "options_of", "parse_report", "place_and_route"]
@@ -91,8 +91,9 @@ def place_and_route(spec: AcceleratorSpec, block: Block, mhz: int = 100, progres
 
 def netlist(spec: AcceleratorSpec, block: Block, mhz: int) -> tuple[str, list[str]]:
     """RTLIL of ``block`` between its registers, and the script of Yosys that makes design.json of it."""
-    text, kept = design(spec, block)
-    harness = rtlil.convert(_Harness(block.make(spec, usual_pattern(spec), SGD)), name=_HARNESS, emit_src=False)
+    component = block.make(spec, usual_pattern(spec), SGD)
+    text, kept = design_of(component, block)
+    harness = rtlil.convert(_Harness(component), name=_HARNESS, emit_src=False)
     script = [
         *script_of(text_file="design.il", kept=[*kept, TOP], top=_HARNESS, target="ecp5", mhz=mhz),
         "tee -q -o stat.json stat -json",

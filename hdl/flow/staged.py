@@ -118,7 +118,9 @@ def _routed(
 
     def route(folder: Path) -> None:
         # nextpnr takes the router from the file that it reads before it looks at its options
-        (folder / "placed.json").write_bytes(_USED_ROUTER.sub(f'"router": "{router}"'.encode(), design))
+        chosen, times = _USED_ROUTER.subn(f'"router": "{router}"'.encode(), design)
+        assert times == 1, "a placed design names its router once"
+        (folder / "placed.json").write_bytes(chosen)
         stage, _ = run(options, folder)
         report = json.loads((folder / "report.json").read_text()) if stage.finished else None
         (folder / "result.json").write_text(json.dumps([stage.processor_s, stage.finished, stage.said, report]))

@@ -29,6 +29,7 @@ __all__ = [
     "Synthesis",
     "by_module",
     "design",
+    "design_of",
     "modules_apart",
     "refuse_what_cannot_fit",
     "script_of",
@@ -136,7 +137,11 @@ def _refuse_too_large(made: Synthesis) -> None:
 
 def design(spec: AcceleratorSpec, block: Block) -> tuple[str, list[str]]:
     """RTLIL of a block as module ``weft``, and the modules in it that are counted apart."""
-    component = block.make(spec, usual_pattern(spec), SGD)
+    return design_of(block.make(spec, usual_pattern(spec), SGD), block)
+
+
+def design_of(component: Any, block: Block) -> tuple[str, list[str]]:
+    """As `design`, of ``component``, which ``block`` has made."""
     parts = getattr(component, "parts", {})
     texts = [rtlil.convert(part, name=name, emit_src=False) for name, part in parts.items()]
     text = "".join([*texts, rtlil.convert(component, name=TOP, emit_src=False)])
