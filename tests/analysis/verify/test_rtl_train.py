@@ -13,15 +13,15 @@ import pytest
 
 from weft.analysis.verify.rtl_difference import DifferenceError
 from weft.analysis.verify.rtl_train import RtlTrainer, _predicted, _require_cycles
+from weft.dataflow.program.commands import Ended, commands
 from weft.dataflow.program.isa import Unit
 from weft.workloads.errors import InputError
 from weft.workloads.sparsity import NMPattern
 
 from .rtl_networks import target_of, work_of
 
-SCHEMES = {"dense": None}
-"""Of the RTL, each with its pattern; one that runs on pairs joins here once the RTL makes them."""
-REFUSED = {"bdwp": NMPattern(keep=2, group=8)}
+SCHEMES = {"dense": None, "bdwp": NMPattern(keep=2, group=8)}
+"""Each with its pattern."""
 
 
 class Seen(NamedTuple):
@@ -40,7 +40,7 @@ class Ran(NamedTuple):
 
 
 def trainer(network: str = "mlp", arch: str = "tiny", scheme: str = "dense", steps: int = 1, **how: Any) -> RtlTrainer:
-    pattern = (SCHEMES | REFUSED)[scheme]
+    pattern = SCHEMES[scheme]
     return RtlTrainer(work_of(network, scheme, pattern), target_of(arch, pattern), steps, **{"rate": 0.05, **how})
 
 
@@ -131,7 +131,9 @@ def test_settings_that_train_nothing_are_refused(how: dict[str, Any], why: str) 
         trainer(**how)
 
 
-@pytest.mark.parametrize("scheme", REFUSED)
-def test_a_scheme_that_the_rtl_lacks_is_refused(scheme: str) -> None:
-    with pytest.raises(InputError, match="SORE"):
-        trainer(scheme=scheme)
+def test_both_passes_of_bdwp_load_through_sore() -> None:
+    """Along lines for FF, across for BP; so the training above asks SORE for both."""
+    step = trainer(scheme="bdwp").compiled
+    for program, across in ((step.forward, 0), (step.backward, 1)):
+        loads = [c for c in commands(program.instructions) if not isinstance(c, Ended) and c.unit == Unit.LOAD]
+        assert {c.across for c in loads if c.reduce} == {across}
