@@ -144,7 +144,8 @@ class XnorUnit(wiring.Component):
         chosen, array, both = setup.put.payload, self.array, c.signs_a & c.signs_b
         beats = Signal(_BEATS_BITS)
         m.d.comb += [
-            beats.eq((c.planes_a * c.planes_b) << (c.signs_a ^ c.signs_b)),
+            # a product by Yosys would take a multiplier of the device
+            beats.eq(sum(Mux(c.planes_b[i], c.planes_a << i, 0) for i in range(4)) << (c.signs_a ^ c.signs_b)),
             chosen.weight_stationary.eq(0),
             *(chosen[name].eq(1) for name in ("keep", "group", "rest")),
             *(chosen[name].eq(c[name]) for name in ("interleave", "rows", "across", "down")),

@@ -25,7 +25,10 @@ from weft.hdl.top.sequencer import Sequencer
 from weft.simulator.machine.sequencer import timeline
 
 LATENCY, DEPTH = 4, 512
-LASTS = {Unit.LOAD: "words", Unit.STORE: "words", Unit.PRODUCT: "parts", Unit.VECTOR: "rows", Unit.UPDATE: "tiles"}
+LASTS = {
+    **{Unit.LOAD: "words", Unit.STORE: "words", Unit.PRODUCT: "parts", Unit.VECTOR: "rows", Unit.UPDATE: "tiles"},
+    **{Unit.XNOR: "words"},
+}
 """The register by which a unit of the bench knows how many cycles its command takes."""
 NAMES = {unit: unit.name.lower() for unit in Unit}
 
@@ -186,7 +189,7 @@ N = len(FIRST)
         ([*FIRST, encode(Go(Unit.LOAD, 0, 0)) | 1 << 40], MachineError.INSTRUCTION, N, 0),
         ([5 << 56 | 1], MachineError.INSTRUCTION, 0, 0),
         ([4 << 56 | 1 << 33 | 1], MachineError.INSTRUCTION, 0, 0),
-        ([1 << 56 | 5 << 48], MachineError.UNIT, 0, 0),
+        ([1 << 56 | 6 << 48], MachineError.UNIT, 0, 0),
         ([3 << 56 | 9 << 48], MachineError.UNIT, 0, 0),
         ([1 << 56 | len(REGISTERS[0]) << 32], MachineError.REGISTER, 0, len(REGISTERS[0])),
         ([2 << 56 | 200 << 32], MachineError.REGISTER, 0, 200),
