@@ -78,8 +78,6 @@ def test_the_summary_names_the_units(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("args", "why"),
     [
-        (("vit_s", "--batch", "2"), "is not compiled yet; those that are: aten.addmm"),
-        (("cnn", "--arch", "tiny", "--batch", "64"), "contracts over 4096 words, which no half of buffers.w2e_bytes"),
         (("cnn", "--arch", "tiny", "--scheme", "sdgp", "--batch", "2"), "runs on pairs of its gradient"),
         (("nothing",), "nothing"),
     ],
@@ -89,3 +87,21 @@ def test_what_cannot_be_compiled_is_refused(
 ) -> None:
     assert main(["compile", *args]) == 2
     assert why in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.slow
+def test_a_large_step_is_small(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compile", "resnet50", "--batch", "2", "--arch", "sat-vcu1525", "--json"]) == 0
+    programs = json.loads(capsys.readouterr().out)["programs"]
+    assert sum(one["size"] for one in programs.values()) < 1_000_000
+    assert sum(sum(one["commands"].values()) for one in programs.values()) > 30_000
+
+
+@pytest.mark.slow
+def test_what_the_host_computes_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["compile", "vit_s", "--data", "digits", "--batch", "2", "--arch", "tiny", "-o", str(tmp_path / "out")]
+    assert main(asked) == 0
+    assert "The host computes between programs: 2 x aten._softmax, 2 x aten.gelu" in capsys.readouterr().out
+    said = json.loads((tmp_path / "out" / "memory.json").read_text())
+    assert [each["op"] for each in said["host"][:2]] == ["aten._softmax", "aten.gelu"]
+    assert all((tmp_path / "out" / f"{each['behind']}.weft").is_file() for each in said["host"])
