@@ -7,6 +7,7 @@ from .layers import layers_figure
 from .need import need_figure
 from .regret import regret_figure
 from .roofline import roofline_figure
+from .rtl_training import rtl_training_figure
 from .study import study_figure
 from .study_costs import cost_figure
 from .sweep import sweep_figure
@@ -18,6 +19,7 @@ __all__ = [
     "need_figure",
     "regret_figure",
     "roofline_figure",
+    "rtl_training_figure",
     "study_figure",
     "sweep_figure",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from .isa import Unit
 
-__all__ = ["CONTROL", "MAGIC", "Access", "ControlRegister", "MachineError", "control"]
+__all__ = ["CONTROL", "MAGIC", "Access", "ControlRegister", "MachineError", "control", "control_of"]
 
 MAGIC = int.from_bytes(b"WEFT", "little")
 """Of a machine, in its first register, and of a program file."""
@@ -73,16 +74,20 @@ class ControlRegister:
     """None: it is the machine's."""
 
 
+_OF_UNITS: tuple[Callable[[Unit], tuple[str, str]], ...] = (
+    lambda u: (f"{u.name.lower()}_queue_stalls", f"cycles in which a go waited for room in {u.name.lower()}"),
+    lambda u: (f"{u.name.lower()}_busy", f"cycles in which {u.name.lower()} ran a command"),
+    lambda u: (f"{u.name.lower()}_event_stalls", f"cycles in which {u.name.lower()} waited for an event"),
+)
 _COUNTED = (
     ("cycles", "cycles from start to done"),
     ("fetch_stalls", "cycles in which the sequencer waited for an instruction"),
-    *((f"{u.name.lower()}_queue_stalls", f"cycles in which a go waited for room in {u.name.lower()}") for u in Unit),
-    *((f"{u.name.lower()}_busy", f"cycles in which {u.name.lower()} ran a command") for u in Unit),
-    *((f"{u.name.lower()}_event_stalls", f"cycles in which {u.name.lower()} waited for an event") for u in Unit),
+    *(counted for kind in _OF_UNITS for u in Unit if u is not Unit.XNOR for counted in (kind(u),)),
     ("load_memory_stalls", "cycles in which load had nothing to write, for memory had not answered"),
     ("store_memory_stalls", "cycles in which store had words that memory did not take"),
     ("read_beats", "beats of data that were read, fetches not among them"),
     ("write_beats", "beats of data that were written"),
+    *(kind(Unit.XNOR) for kind in _OF_UNITS),
 )
 
 _FIRST = (
@@ -92,7 +97,12 @@ _FIRST = (
     ("machine_high", Access.READ, "the upper four", None),
     ("pattern", Access.READ, "of SORE: keep (7..0), group (15..8); 0: there is none", None),
     ("control", Access.WRITE, "bit 0: start, if not busy; bit 1: stop, with error STOPPED", 0),
-    ("status", Access.READ, "bit 0: busy; 1: done; 2: error; 3: nonfinite, which a start clears", 0),
+    (
+        *("status", Access.READ),
+        "bit 0: busy; 1: done; 2: error; 3: nonfinite, which a start clears; 4: drained: no burst is under way or will "
+        "be before a start, so a reset breaks none off",
+        1 << 4,
+    ),
     ("error", Access.READ, "why the program was stopped", 0),
     ("error_instruction", Access.READ, "number of the instruction, from 0; of a command, of its go", 0),
     ("error_value", Access.READ, "place, byte offset in the window, event or register that was wrong; else 0", 0),
@@ -128,6 +138,11 @@ CONTROL = (
 """The machine's registers; a counter is cleared by a start and stands still from done or error on."""
 
 _BY_NAME = {r.name: r for r in CONTROL}
+
+
+def control_of(units: Sequence[Unit]) -> tuple[ControlRegister, ...]:
+    """The registers of a machine of these units: without the XNOR engine its counters, the last ones, are not there."""
+    return CONTROL if Unit.XNOR in units else tuple(r for r in CONTROL if not r.name.startswith("xnor_"))
 
 
 def control(name: str) -> ControlRegister:

@@ -10,11 +10,12 @@ import numpy.typing as npt
 import torch
 
 from ..data import ImageData, Images, normalised, open_data, order
+from ..errors import InputError
 from ..graph import Graph, annotated
 from ..models.classifier import image_side
 from ..schemes.annotate import annotate
 from ..step import Workload
-from ..tracing.graph import step_graph
+from ..tracing.graph import forward_graph, step_graph
 from .model import new_model, step_workload
 from .seeds import ORDER, generator_of
 from .spec import TrainSpec
@@ -35,14 +36,15 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """``graph``: a step under the scheme, which ``workload`` counts; ``held``: parameters and buffers by name, float32
-    of any shape.
+    """``graph``: a step under the scheme, which ``workload`` counts; ``scoring``: its forward pass in evaluation mode,
+    by running statistics; ``held``: parameters and buffers by name, float32 of any shape.
 
     ``test``: the test set, whole.
     """
 
     spec: TrainSpec
     graph: Graph
+    scoring: Graph
     workload: Workload
     held: dict[str, Single]
     test: Batch
@@ -63,13 +65,17 @@ class Prepared:
 def prepared(spec: TrainSpec) -> Prepared:
     """What ``spec`` trains, before its first step."""
     data = open_data(spec.data, image_side(spec.model))
+    images = len(data.train.labels)
+    if spec.batch > images:
+        raise InputError(f"batch {spec.batch} is larger than the {images} training images of {spec.data!r}")
     model = new_model(spec, data)
     workload = annotate(step_workload(spec), spec.scheme, spec.pattern)
-    graph = annotated(step_graph(model, torch.empty(spec.batch, *data.shape), name=spec.model), workload)
+    pixels = torch.empty(spec.batch, *data.shape)
+    graph, scoring = (annotated(of(model, pixels, name=spec.model), workload) for of in (step_graph, forward_graph))
     named = (*model.named_parameters(), *model.named_buffers())
     held = {name: tensor.detach().numpy().copy() for name, tensor in named if tensor.is_floating_point()}
     test = _batch(data, data.test, torch.arange(len(data.test.labels)))
-    return Prepared(spec=spec, graph=graph, workload=workload, held=held, test=test)
+    return Prepared(spec=spec, graph=graph, scoring=scoring, workload=workload, held=held, test=test)
 
 
 def _batch(data: ImageData, images: Images, chosen: torch.Tensor) -> Batch:
