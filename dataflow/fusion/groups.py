@@ -173,7 +173,7 @@ class Grouper:
 
     def _note(self, i: int) -> None:
         """What an op that is in a group now makes."""
-        made, kind = self._facts.made.get(i, ()), self._facts.names[i]
+        made, kind = self._facts.made[i], self._facts.names[i]
         if kind in SUMS:
             self._late.update(made)
             return
