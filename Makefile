@@ -7,7 +7,7 @@ OUT ?= out/demo
 # mypy finds the package through a link of its name; the clone may be called anything.
 CHECKED := -p weft.workloads -p weft.dataflow -p weft.simulator -p weft.hdl -p weft.analysis -m weft -m weft.cli
 
-.PHONY: demo test test-full mutants bench lint compiler browser clean
+.PHONY: demo test test-full mutants bench lint kernels compiler browser clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Weft needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
@@ -23,10 +23,12 @@ demo: $(READY)
 	$(BIN)/weft report $(OUT)
 	@echo "Page: $(OUT)/report.html; picture: $(OUT)/comparison.png; data: $(OUT)/comparison.json, $(OUT)/bdwp/ops.csv"
 
-test: lint compiler browser
+test: $(READY)
+	@$(MAKE) --no-print-directory -j 2 -O kernels lint compiler browser
 	$(BIN)/pytest -m "not slow" -n 2
 
-test-full: lint compiler browser
+test-full: $(READY)
+	@$(MAKE) --no-print-directory -j 2 -O kernels lint compiler browser
 	WEFT_HYPOTHESIS=full $(BIN)/pytest -n 2
 
 # A part of test-full: one changed line at a time, each found by the check that tests/test_mutants.toml names.
@@ -41,6 +43,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	MYPYPATH=$(VENV)/src $(BIN)/mypy $(CHECKED)
 	$(BIN)/lint-imports
+
+# Once, while the other core checks the source: each worker of a first run would compile them for itself.
+kernels: $(READY)
+	$(BIN)/python -m weft.tests.kernels
 
 # RTL co-simulation is compiled C++.
 compiler:

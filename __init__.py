@@ -261,10 +261,11 @@ def classify(
     images: int | None = None,
     batch: int | None = None,
     rtl: bool = False,
+    program: bool = False,
     **asked: Any,
 ) -> Classification:
     """Test images by the finished training in ``folder``, binary throughout, stepped on the XNOR engine of ``machine``
-    beside PyTorch, and with ``rtl`` in RTL simulation.
+    beside PyTorch, and with ``rtl`` in RTL simulation; with ``program`` as a program of the whole machine, too.
 
     ``asked``: fields of the training that are expected; a model, scheme or data of a file must be named here.
     """
@@ -274,7 +275,7 @@ def classify(
     from .dataflow.config_io import load_spec
 
     spec = load_spec(machine) if isinstance(machine, str) else machine
-    return run(Path(folder), spec, images=images, batch=batch, rtl=rtl, asked=asked)
+    return run(Path(folder), spec, images=images, batch=batch, rtl=rtl, program=program, asked=asked)
 
 
 def explore(space: Space | Mapping[str, Any] | str | Path, folder: str | Path | None = None) -> pandas.DataFrame:

@@ -15,6 +15,7 @@ import typer
 
 from ._cli.archs import archs
 from ._cli.area import area
+from ._cli.bitstream import bitstream
 from ._cli.classify import classify
 from ._cli.compare import compare
 from ._cli.compile import compile
@@ -55,7 +56,7 @@ app = typer.Typer(
 )
 _COMMANDS = (
     *(models, archs, trace, run, compare, need, report, gemm, fold, tree),
-    *(compile, verify, verilog, rtl_train, train, classify, sensitivity, study, synth, area, dram),
+    *(compile, verify, verilog, rtl_train, train, classify, sensitivity, study, synth, area, bitstream, dram),
 )
 for _command in _COMMANDS:
     app.command(cls=Command)(_command)

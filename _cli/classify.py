@@ -29,6 +29,9 @@ def classify(
         int | None, typer.Option(metavar="N", help="Images in a product; all of up to 512 if none.")
     ] = None,
     rtl: Annotated[bool, typer.Option("--rtl", help="Run every layer in RTL simulation too.")] = False,
+    program: Annotated[
+        bool, typer.Option("--program", help="Compile it and run that on the model of the whole machine too.")
+    ] = False,
     model: Annotated[str | None, typer.Option(help="The model that was trained; of a file.py:function needed.")] = None,
     scheme: Annotated[str | None, typer.Option(help="Its scheme, likewise.")] = None,
     data: Annotated[str | None, typer.Option(help="Its data, likewise, or where they lie now.")] = None,
@@ -47,7 +50,7 @@ def classify(
     given = {"model": model, "scheme": scheme, "data": data}
     asked = {name: text for name, text in given.items() if text is not None}
     with users_code(model or str(run_dir)), bar("classifying") as progress:
-        found = run(run_dir, spec, images=images, batch=batch, rtl=rtl, asked=asked, progress=progress)
+        found = run(run_dir, spec, images=images, batch=batch, rtl=rtl, program=program, asked=asked, progress=progress)
     print_json(_document(found, run_dir)) if as_json else _show(found)
     if not found.equal:
         raise typer.Exit(1)
@@ -89,10 +92,17 @@ def _document(found: Classification, folder: Path) -> dict[str, Any]:
                 "classes_that_differ": list(other.unequal),
                 "bits": other.bits,
                 "bits_that_differ": [{"image": i, "read_by": name, "bit": bit} for i, name, bit in other.odd],
-                "cycles_that_differ": other.cycles,
+                "cycles_that_differ": other.cycles or 0,
             }
             for other in found.agreements
         ],
+        "program": None
+        if found.program is None
+        else {
+            "images": found.program.images,
+            "instructions": found.program.instructions,
+            "cycles": found.program.cycles,
+        },
         "equal": found.equal,
         "classes": found.classes.tolist(),
         "labels": found.labels.tolist(),
@@ -126,6 +136,12 @@ def _show(found: Classification) -> None:
         f"{100 * found.accuracy:.2f} % right; {si(found.seconds, 's')}, {rate(count / found.seconds)} images/s",
         style="bold",
     )
+    if found.program is not None:
+        whole = found.program
+        console.print(
+            f"As a program of {whole.instructions:,} instructions for {whole.images:,} images at a time: "
+            f"{whole.cycles:,} cycles, {whole.cycles / whole.images:,.1f} an image, loads and stores among them"
+        )
     shown = [
         (
             other.what,
@@ -143,6 +159,7 @@ def _show(found: Classification) -> None:
 
 
 def _cycles(other: Agreement) -> str:
-    if not other.exact:
+    if other.cycles is None:
         return ""
-    return f"{other.cycles} products differ" if other.cycles else "of every product"
+    what = "program" if other.what.startswith("program") else "product"
+    return f"{other.cycles} {what}s differ" if other.cycles else f"of every {what}"

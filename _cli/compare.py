@@ -21,6 +21,7 @@ from .options import (
     DrawAll,
     Folder,
     Freeze,
+    FuseBy,
     InputShape,
     Json,
     MappingRules,
@@ -80,6 +81,7 @@ def compare(
     recompute: Recompute = None,
     freeze: Freeze = None,
     attention: AttentionBy = "full",
+    fusion: FuseBy = "none",
     pregenerate: Pregenerate = None,
     output: Folder = None,
     draw_all: DrawAll = False,
@@ -101,6 +103,7 @@ def compare(
         freeze=freeze,
         attention=attention,
         dims=dims,
+        fusion=fusion,
     )
     places = Places(output, draw_all, as_json, context.obj)
     if max(len(specs), len(batches), len(patterns)) > 1:

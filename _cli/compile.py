@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..workloads.errors import InputError, require_choice
+from .compile_binary import compile_trained
 from .console import get_console, make_table, name_of
 from .inputs import machine, parse_pattern
 from .options import DATA_HELP, DEFAULT_ARCH, Arch, Batch, Json, Optimizer, Pattern
@@ -21,10 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ["compile"]
 
+_IMAGES = 16
+"""Of a program where no batch is given: weights are loaded once for all of them."""
+
 
 def compile(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="mlp, cnn, resnet9, another image model, or file.py:function.")
+        str,
+        typer.Argument(
+            metavar="MODEL|RUN_DIR",
+            help="mlp, cnn, another image model, file.py:function; or a finished `weft train`, binary throughout.",
+        ),
     ],
     arch: Arch = DEFAULT_ARCH,
     scheme: Annotated[str, typer.Option(help="Training scheme: dense, srste, sdwp or bdwp.")] = "dense",
@@ -37,7 +46,7 @@ def compile(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compile a model's training step into programs of the accelerator."""
+    """Compile a model's training step, or a trained binary network's inference, into programs of the accelerator."""
     from ..dataflow.program.checker import check
     from ..dataflow.program.compiler import compile_step
     from ..dataflow.program.spaces import Target
@@ -49,6 +58,14 @@ def compile(
     if output is not None:
         require_writable_folder(output)
     spec = machine(arch)
+    if Path(model).is_dir():
+        if scheme != "dense" or nm is not None or data != "digits":
+            raise InputError(
+                f"{model} was trained under its own scheme, on its own data; leave out --scheme, --nm, --data"
+            )
+        rule = UPDATE_RULES[require_choice("--optimizer", optimizer or "sgd", tuple(UPDATE_RULES))]
+        compile_trained(Path(model), Target(spec=spec, rule=rule), batch or _IMAGES, output, as_json=as_json)
+        return
     pattern = None if scheme == "dense" and nm is None else parse_pattern(nm)
     with users_code(model):
         training = plan(model, data=data, scheme=scheme, pattern=pattern, batch=batch, optimizer=optimizer)

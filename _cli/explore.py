@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from typer.core import TyperGroup
 from ..workloads.errors import printable
 from .clusters import executor_at
 from .console import bar, get_console, make_table, name_of, percent
-from .options import Cluster, Insecure, Json
+from .options import Cluster, FuseBy, Insecure, Json
 from .outputs import print_json, require_writable_file, require_writable_folder
 from .pipeline import users_code
 
@@ -55,6 +56,7 @@ def run(
     ] = None,
     cluster: Cluster = None,
     insecure: Insecure = False,
+    fusion: FuseBy = "none",
     as_json: Json = False,
 ) -> None:
     """Evaluate every point of a space, or go on where it was ended, and find its front."""
@@ -64,6 +66,8 @@ def run(
 
     with users_code(space):
         read = read_space(space)
+    if fusion != "none":
+        read = replace(read, fusion=fusion)
     name = Path(space.partition(".py:")[0]).name.removesuffix(".toml").removesuffix(".py")
     folder = output or Path("out") / "explore" / name
     require_writable_folder(folder)

@@ -25,6 +25,7 @@ __all__ = [
     "DrawAll",
     "Folder",
     "Freeze",
+    "FuseBy",
     "InputShape",
     "Insecure",
     "Json",
@@ -117,6 +118,10 @@ Freeze = Annotated[
 AttentionBy = Annotated[
     Literal["full", "window"],
     typer.Option("--attention", help="Attention over the full square, or by the sliding window of layers with one."),
+]
+FuseBy = Annotated[
+    Literal["none", "elementwise", "full"],
+    typer.Option("--fusion", help="Vector work joined to what makes its tensor, as docs/fusion.md has it."),
 ]
 Arch = Annotated[str, typer.Option(metavar="NAME|FILE.toml", help="Machine; `weft archs` lists those that ship.")]
 Pregenerate = Annotated[

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..dataflow.constraint import MappingFile
     from ..dataflow.schedule import Schedule
     from ..simulator.result import SimResult
+    from ..workloads.joined import Fusion
     from ..workloads.schemes.policies import Policy
     from ..workloads.sparsity import LayerPatterns
     from ..workloads.step import Workload
@@ -57,14 +58,16 @@ def open_workload(
     freeze: Sequence[str] | None = None,
     attention: Attention = "full",
     dims: Sequence[str] | None = None,
+    fusion: Fusion = "none",
 ) -> Workload:
-    """The workload of MODEL, traced unless it is of a file."""
+    """The workload of MODEL, traced unless it is of a file, and fused."""
+    from ..dataflow.fusion.fuse import fuse
     from ..workloads.catalog import open_model
 
     shape = None if input_shape is None else parse_sizes("--input", input_shape, "3x64x64")
     sizes = parse_dims(dims)
     with users_code(model), phases(f"tracing {model}") as progress:
-        return open_model(
+        traced = open_model(
             model,
             batch=batch,
             seq=seq,
@@ -76,6 +79,7 @@ def open_workload(
             dims=sizes,
             progress=progress,
         )
+    return traced if fusion == "none" else fuse(traced, fusion)
 
 
 def under(

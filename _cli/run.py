@@ -20,6 +20,7 @@ from .options import (
     DrawAll,
     Folder,
     Freeze,
+    FuseBy,
     InputShape,
     Json,
     MappingRules,
@@ -59,6 +60,7 @@ def run(
     recompute: Recompute = None,
     freeze: Freeze = None,
     attention: AttentionBy = "full",
+    fusion: FuseBy = "none",
     pregenerate: Pregenerate = None,
     level: Annotated[
         Literal["step", "system"] | None,
@@ -92,7 +94,7 @@ def run(
     check_prices(spec)
     asked, rules = asked_patterns(scheme, nm, spec), mapping_rules(mapping)
     workload = under(
-        open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention, dims),
+        open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention, dims, fusion),
         scheme,
         asked,
         spec,

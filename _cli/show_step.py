@@ -23,6 +23,7 @@ __all__ = ["show_run", "show_system"]
 
 _SLOWEST = 10
 _NAMED = 3
+_FUSED = 5
 
 _WAITS = {
     "busy": "busy",
@@ -43,6 +44,7 @@ def show_run(result: SimResult, digest: str) -> None:
     console.print(_passes(result, report))
     console.print(_causes(result))
     console.print(_slowest(result))
+    _show_fused(console, result)
     _show_layer_patterns(console, result.workload)
     _show_constrained(console, result)
     _show_dense_layers(console, result)
@@ -50,6 +52,26 @@ def show_run(result: SimResult, digest: str) -> None:
     _show_measured(console, result)
     _show_cheaper(console, result)
     _show_energy(console, report)
+
+
+def _show_fused(console: Console, result: SimResult) -> None:
+    """What joined vector work reads and writes no more, by the op that it is joined to, the most first."""
+    from ..analysis.fused import savings
+
+    found = savings(result)
+    if not found:
+        return
+    read, write = sum(s.read for s in found), sum(s.write for s in found)
+    console.print(
+        f"Fused ({result.workload.fusion}): {si(write, 'B')} not written, {si(read, 'B')} not read, "
+        f"in {len(found)} groups"
+    )
+    for one in found[:_FUSED]:
+        what = ", ".join(one.what)
+        saved = f"{si(one.write, 'B')} not written, {si(one.read, 'B')} not read"
+        console.print(f"  fused into {name_of(one.into)} ({one.pass_}): {saved}: {name_of(what)}")
+    if len(found) > _FUSED:
+        console.print(f"  and {len(found) - _FUSED} more, in the ops of workload.json (-o)")
 
 
 def _show_cheaper(console: Console, result: SimResult) -> None:
@@ -93,6 +115,7 @@ def show_system(result: SystemResult, digest: str, timeline: Path | None) -> Non
     )
     if capacity is not None:
         console.print(f"{percent(need.total, capacity)} of the {si(capacity, 'B')} there are.")
+    _show_fused(console, step)
     _show_layer_patterns(console, step.workload)
     _show_constrained(console, step)
     _show_dense_layers(console, step)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple, assert_never
 
 from ..workloads.copies import CompactCopy, PackedCopy, WeightCopy
 from ..workloads.operand import DTYPE_BYTES
-from ..workloads.step import UpdateOp, VectorOp
+from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp
 from ..workloads.update_rule import UpdateRule
 from .accelerator import AcceleratorSpec
 from .account import Counts, Cycles
 from .engine_time import compares_per_group, wuve_latency
 from .integers import ceil_div
 from .operand import BYTE, FP32, OperandFormat
+from .placement import Placement
 from .pregenerate import copies_cycles
 from .problem import RATE, memory_machine
 
@@ -22,7 +24,10 @@ __all__ = [
     "Work",
     "copies_made",
     "copy_bytes",
+    "Behind",
     "dense_bytes",
+    "joined_lanes",
+    "joined_products",
     "machine_bytes",
     "update_cost",
     "update_traffic",
@@ -57,11 +62,56 @@ def copy_bytes(copy: WeightCopy, operand: OperandFormat) -> int:
             assert_never(copy)
 
 
-def vector_work(op: VectorOp, spec: AcceleratorSpec) -> Work:
-    """Lanes and traffic of element-wise work."""
+def vector_work(op: VectorOp, spec: AcceleratorSpec, lanes: int | None = None) -> Work:
+    """Lanes and traffic of element-wise work; ``lanes``: cycles of those, where it is joined to a product."""
     read, write = (machine_bytes(op.dtype, size, spec.pe.operand) for size in (op.read_bytes, op.write_bytes))
     write += op.wide_write + sum(copy.bytes for copy in op.packs)
-    return Work(ceil_div(op.elements, spec.vector.lanes), 0, read + op.wide_read, write)
+    own = ceil_div(op.lanes, spec.vector.lanes) if lanes is None else lanes
+    return Work(own, 0, read + op.wide_read, write)
+
+
+class Behind(NamedTuple):
+    """The product that vector work is joined to, by its place in the step; elements that the lanes took of what
+    joined it before."""
+
+    product: int
+    before: int
+
+
+def joined_products(ops: Sequence[Op]) -> dict[int, Behind]:
+    """By op, what joined vector work is done behind; not what is joined to other vector work."""
+    latest: dict[tuple[str, str, str], int] = {}
+    taken: dict[int, int] = {}
+    found: dict[int, Behind] = {}
+    for i, op in enumerate(ops):
+        if isinstance(op, MatrixOp):
+            latest[op.name, op.op, op.pass_] = i
+        elif isinstance(op, VectorOp) and op.joined is not None:
+            product = latest.get((op.joined.name, op.joined.op, op.joined.pass_))
+            if product is not None:
+                found[i] = Behind(product, taken.get(product, 0))
+                taken[product] = found[i].before + op.lanes
+    return found
+
+
+def joined_lanes(ops: Sequence[Op], placements: Sequence[Placement | None], spec: AcceleratorSpec) -> dict[int, int]:
+    """By op, cycles that the lanes of joined vector work add to a product: they work on one macro-tile of results while
+    the array works on the next, so their first or last tile, at most half an output buffer of FP32, stands alone."""
+    lanes = spec.vector.lanes
+    alone = ceil_div(spec.buffers.output_bytes // 2, FP32.size(1) * lanes)
+    found = {}
+    for i, (product, before) in joined_products(ops).items():
+        placement, op = placements[product], ops[i]
+        assert placement is not None and isinstance(op, VectorOp), "vector work is joined to what is placed"
+        cycles = placement.cycles.total
+        first, last = ceil_div(before, lanes), ceil_div(before + op.lanes, lanes)
+        found[i] = _beyond(last, cycles, alone) - _beyond(first, cycles, alone)
+    return found
+
+
+def _beyond(lanes: int, product: int, alone: int) -> int:
+    """Cycles that ``lanes`` of work add to a product that takes ``product``."""
+    return max(lanes - product, 0) + min(lanes, product, alone)
 
 
 @lru_cache(maxsize=16384)

@@ -15,6 +15,7 @@ __all__ = [
     "DIVIDE_LATENCY",
     "UpdatePlan",
     "compares_per_group",
+    "reduction_step",
     "sore_issue",
     "sore_latency",
     "unit_latency",
@@ -36,6 +37,11 @@ def sore_latency(pattern: NMPattern, spec: AcceleratorSpec) -> int:
     if spec.sore.kind == "serial":
         return pattern.keep
     return _depth(pattern.group) + _depth(pattern.keep)
+
+
+def reduction_step(pattern: NMPattern, spec: AcceleratorSpec) -> int:
+    """Cycles of a round in SORE before the next one may follow whose pairs will push out its own."""
+    return pattern.group if spec.sore.kind == "serial" else max(1, sore_latency(pattern, spec))
 
 
 def _depth(inputs: int) -> int:

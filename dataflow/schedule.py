@@ -13,6 +13,7 @@ from .accelerator import AcceleratorSpec
 from .constraint import Constraint, MappingFile
 from .engines import place
 from .fallback import with_fallback
+from .fusion.fuse import require_rows
 from .objective import Objective
 from .packing import with_forms
 from .placement import Constrained, Placement
@@ -64,6 +65,7 @@ def schedule(
     goal = Objective.named(objective)
     if goal.priced and prices is None:
         raise InputError(f"objective {goal} needs the energy of each action; pass prices, or use weft.schedule")
+    require_rows(workload, spec)
     scheduler = _Scheduler(spec, goal, prices, mapping)
     asked = [None] * len(workload.ops) if mapping is None else mapping.constraints(workload)
     fixed = {i for i, wanted in enumerate(asked) if wanted is not None}

@@ -37,6 +37,18 @@ def _pe(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
     return Uspe(spec)
 
 
+def _stce_dsp(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
+    from .blocks.array import MultiplierStce
+
+    return MultiplierStce(spec, blackbox=True)
+
+
+def _pe_dsp(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
+    from .blocks.pe import MultiplierUspe
+
+    return MultiplierUspe(spec)
+
+
 def _xnor(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
     from .blocks.xnor import Xnor
 
@@ -139,6 +151,8 @@ def _stream_bench(component: Any, vectors: Sequence[Any], top: str) -> Mapping[s
     return stream_bench(component, vectors, top)
 
 
+_NOT_FP16 = "sums of {} may be subnormal, and only those of FP16 products are shifted by multipliers"
+
 BLOCKS = {
     block.name: block
     for block in (
@@ -153,6 +167,25 @@ BLOCKS = {
             depends=("array", "pe"),
         ),
         Block(name="pe", title="one PE", make=_pe, in_machine=False),
+        Block(
+            name="stce_dsp",
+            title="the array of PEs that shift by multipliers",
+            make=_stce_dsp,
+            apart=("control",),
+            in_machine=False,
+            present=lambda spec: spec.pe.format == "fp16",
+            absent=_NOT_FP16,
+            multipliers=lambda spec: spec.array.pes,
+            depends=("array", "pe"),
+        ),
+        Block(
+            name="pe_dsp",
+            title="one PE that shifts by multipliers",
+            make=_pe_dsp,
+            in_machine=False,
+            present=lambda spec: spec.pe.format == "fp16",
+            absent=_NOT_FP16,
+        ),
         Block(
             name="run_setup",
             title="the run registers of the array",

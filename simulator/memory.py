@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.beside import copies_made, copy_bytes, dense_bytes, machine_bytes, vector_work
@@ -196,7 +196,9 @@ def _key(op: Op, spec: AcceleratorSpec) -> tuple[str, str, int]:
     if isinstance(op, VectorOp) and op.packs:
         # What FF packs for itself alone, it packs for WU too where it is done again.
         return op.name, op.op, op.elements
-    return op.name, op.kind, _result(op, spec)
+    # What is written no more, once fused, may still be what is made again.
+    unwritten = op.joined.write if isinstance(op, VectorOp) and op.joined is not None else 0
+    return op.name, op.kind, _result(replace(op, write_bytes=op.write_bytes + unwritten) if unwritten else op, spec)
 
 
 def _parts(ops: Sequence[Op]) -> Iterator[list[Op]]:

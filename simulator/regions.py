@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import assert_never
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.beside import copies_made, copy_bytes, dense_bytes, machine_bytes, vector_work
+from ..dataflow.beside import Behind, copies_made, copy_bytes, dense_bytes, joined_products, machine_bytes, vector_work
 from ..dataflow.engines import tiled
 from ..dataflow.integers import whole_bytes
 from ..dataflow.operand import FP32, OperandFormat
@@ -161,6 +161,11 @@ class _Plan:
         return self.kept((update.name, "scales"), f"{update.name} scales", FP32.size(update.scales))
 
     @cached_property
+    def joined(self) -> dict[int, Behind]:
+        """By op, the product that vector work is joined to."""
+        return joined_products(self.schedule.as_run.ops)
+
+    @cached_property
     def updates(self) -> dict[str, UpdateOp]:
         """By parameter."""
         return {op.name: op for op in self.schedule.as_run.ops if isinstance(op, UpdateOp)}
@@ -231,6 +236,9 @@ def _vector_regions(i: int, op: VectorOp, plan: _Plan) -> OpRegions:
     if left:
         reads.append((plan.kept((op.name, op.op, "operands"), f"{op.name} operands", left), left))
     writes = ((plan.made(i, op.name, work.write, op.pass_), work.write),) if work.write else ()
+    if op.joined is not None and not work.write and i in plan.joined:
+        # What the product writes is then the work's result.
+        plan.results[i] = plan.results[plan.joined[i].product]
     return OpRegions(reads=tuple(reads), writes=writes)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, assert_never
 import numpy as np
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.beside import update_cost, vector_cost, vector_work
+from ..dataflow.beside import joined_lanes, update_cost, vector_cost, vector_work
 from ..dataflow.engines import tiled
 from ..dataflow.integers import ceil_div
 from ..dataflow.macro_tiles import BUFFER, MEMORY, Tiled, moves, sore_cycles, stored
@@ -38,9 +38,9 @@ def simulate(
     raised where they do not come to the placement. ``progress`` is called with the ops done and all ops.
     """
     spec, workload = schedule.spec, schedule.workload
-    results = []
+    results, lanes = [], joined_lanes(schedule.as_run.ops, schedule.placements, spec)
     for done, (op, placement) in enumerate(zip(schedule.as_run.ops, schedule.placements, strict=True), start=1):
-        results.append(_run(op, placement, spec, workload.rule))
+        results.append(_run(op, placement, spec, workload.rule, lanes.get(done - 1)))
         if witness and placement is not None:
             assert isinstance(op, MatrixOp), "only products are placed"
             _require_stepped(op, placement, spec)
@@ -51,7 +51,7 @@ def simulate(
     )
 
 
-def _run(op: Op, placement: Placement | None, spec: AcceleratorSpec, rule: UpdateRule) -> OpResult:
+def _run(op: Op, placement: Placement | None, spec: AcceleratorSpec, rule: UpdateRule, lanes: int | None) -> OpResult:
     match op:
         case MatrixOp():
             assert placement is not None, "a schedule places every matrix op"
@@ -64,7 +64,7 @@ def _run(op: Op, placement: Placement | None, spec: AcceleratorSpec, rule: Updat
                 constrained=placement.constrained,
             )
         case VectorOp():
-            cycles, counts = vector_cost(vector_work(op, spec), op.elements, spec)
+            cycles, counts = vector_cost(vector_work(op, spec, lanes), op.elements, spec)
         case UpdateOp():
             cycles, counts = update_cost(op, spec, rule)
         case _:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.beside import Work, update_work, vector_work
+from ..dataflow.beside import Work, joined_lanes, update_work, vector_work
 from ..dataflow.engines import placed_on
 from ..dataflow.integers import ceil_div
 from ..dataflow.macro_tiles import Tiled
@@ -82,7 +82,8 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
     transfers = transfers or by_shape(spec)
     rate = memory_machine(spec).rate
     placed = tuple(zip(workload.ops, schedule.placements, strict=True))
-    parts = [_phases(*each, spec, workload.rule, transfers) for each in placed]
+    lanes = joined_lanes(workload.ops, schedule.placements, spec)
+    parts = [_phases(*each, spec, workload.rule, transfers, lanes.get(i)) for i, each in enumerate(placed)]
     stored = {id(part): part for part in parts}  # equal ops have one
     sizes = [len(part.streaks.times) for part in stored.values()]
     places = dict(zip(stored, np.cumsum([0, *sizes]).tolist(), strict=False))
@@ -167,7 +168,12 @@ def _ready_sides(op: Op, placement: Placement | None, weight_ready: bool) -> tup
 
 
 def _phases(
-    op: Op, placement: Placement | None, spec: AcceleratorSpec, rule: UpdateRule, transfers: Transfers
+    op: Op,
+    placement: Placement | None,
+    spec: AcceleratorSpec,
+    rule: UpdateRule,
+    transfers: Transfers,
+    lanes: int | None,
 ) -> _Phases:
     match op:
         case MatrixOp():
@@ -176,7 +182,7 @@ def _phases(
             product = placed_on(placement, spec).tiled(op, mapping)
             return _matrix_phases(product, mapping, spec, layout_of(op, mapping), transfers)
         case VectorOp():
-            return _chunks(vector_work(op, spec), spec, transfers)
+            return _chunks(vector_work(op, spec, lanes), spec, transfers)
         case UpdateOp():
             return _chunks(update_work(op, spec, rule), spec, transfers)
 

@@ -79,6 +79,15 @@ GROUPS = {
         "weft.dataflow.program.transfers": "line_addresses line_places indices_of Lines lines_of",
         "weft.simulator.machine.sequencer": "run_commands timeline Timeline Ran",
     },
+    "Run it on a board": {
+        "weft.dataflow.program.compiler": "compile_step CompiledStep",
+        "weft.dataflow.program.layout": "Region",
+        "weft.workloads.training.prepared": "prepared Prepared Batch",
+        "weft.simulator.machine.host": "Host",
+        "weft.simulator.update_settings": "Sgd",
+        "weft.hdl.boards.core": "Core CoreShape",
+        "weft.hdl.host": "Machine MachineRun Tty Link LinkUse LinkError BusError Line SimulatedLine PseudoTerminal",
+    },
     "Simulate it": {
         "weft": "simulate",
         "weft.simulator.result": "SimResult OpResult",

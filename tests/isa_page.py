@@ -19,14 +19,15 @@ from weft.dataflow.program.vector_operations import OPERATIONS, Slot
 from weft.workloads.update_rule import UPDATE_RULES
 
 PAGE = Path(__file__).parents[1] / "docs" / "isa.md"
-SHOWN = ("tiny", "sat-ecp5", "sat-vcu1525")
+SHOWN = ("tiny", "sat-ecp5", "sat-vcu1525", "bnn-ecp5")
 """Machines whose sizes the page has."""
 
 HEAD = f"""# The instruction set, version {VERSION}
 
 Every number and name of the accelerator's programs; what they mean together is in
 [design/accelerator.md](design/accelerator.md), which also has the instructions themselves. There are {EVENTS} events,
-each up to {EVENT_LIMIT}, loops up to {LOOPS} deep, and {QUEUE} commands wait in the queue of a unit. A whole program,
+each up to {EVENT_LIMIT}, loops up to {LOOPS} deep, and {QUEUE} commands wait in the queue of a unit. Unit `xnor`, its
+counters, and the spaces from XNOR_W2E on are those of an XNOR engine: a machine without one refuses them. A whole program,
 as text, checked, run and timed, is `examples/one_program.py`.
 
 `python -m weft.tests.isa_page` makes this page of `dataflow/program/`, and a test compares."""
@@ -66,8 +67,16 @@ def spaces() -> Iterator[list[object]]:
     targets = [Target(spec=load_spec(name), rule=UPDATE_RULES["sgd"]) for name in SHOWN]
     for space in Space:
         ends = [name for name, of in (("load", LOADED), ("store", STORED)) if space in of]
-        sizes = [f"{size.banks} x {size.depth}" for size in (target.size(space) for target in targets)]
+        sizes = [sized(target, space) for target in targets]
         yield [int(space), f"`{space.name}`", what[space.name], ", ".join(ends), *sizes]
+
+
+def sized(target: Target, space: Space) -> str:
+    """Banks and words, where the machine has the space."""
+    if space not in target.spaces:
+        return ""
+    size = target.size(space)
+    return f"{size.banks} x {size.depth}"
 
 
 def operations() -> Iterator[list[object]]:

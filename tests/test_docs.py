@@ -10,13 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from . import api_page, isa_page
+from . import api_page, isa_page, link_page
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
-    ("page", "least"), [("tutorial.md", 15), ("walk.md", 25), ("by-layer.md", 5), ("explore.md", 4), ("need.md", 8)]
+    ("page", "least"),
+    [
+        ("tutorial.md", 15),
+        ("walk.md", 25),
+        ("by-layer.md", 5),
+        ("explore.md", 4),
+        ("need.md", 8),
+        pytest.param("board.md", 15, marks=pytest.mark.slow),  # compiles the RTL of a whole machine, twice
+    ],
 )
 def test_pages_tell_the_truth(page, least):
     failures, tests = doctest.testfile(str(ROOT / "docs" / page), module_relative=False)
@@ -41,6 +49,11 @@ def test_the_page_of_names_is_what_the_sources_say():
 def test_the_page_of_the_instruction_set_is_what_its_tables_say():
     """`python -m weft.tests.isa_page` writes it anew."""
     assert isa_page.page() == isa_page.PAGE.read_text()
+
+
+def test_the_page_of_the_link_is_what_its_tables_say():
+    """`python -m weft.tests.link_page` writes it anew."""
+    assert link_page.page() == link_page.PAGE.read_text()
 
 
 def test_every_name_that_a_page_or_an_example_uses_is_on_the_page_of_names():
@@ -124,6 +137,7 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
         pytest.param(("nvdla.py",), marks=pytest.mark.slow),
         pytest.param(("language.py", "--steps", "20"), marks=pytest.mark.slow),
         pytest.param(("ecoformer.py", "8"), marks=pytest.mark.slow),
+        pytest.param(("on_board.py", "simulated", "1"), marks=pytest.mark.slow),
         pytest.param(("same_luts.py", "resnet9", "4", "bireal"), marks=pytest.mark.slow),
     ],
     ids=" ".join,

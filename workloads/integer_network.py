@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import NamedTuple
@@ -140,7 +140,11 @@ class IntegerNetwork(OneLine):
             inputs.append(layer.signs(made.passed, flip))
         last = self.layers[-1]
         made, _ = product(last, last.columns(inputs[-1]))
-        return Forward(inputs=tuple(inputs), sums=made.sums, scores=_scores(last, made.sums))
+        return self.forward(inputs, made.sums)
+
+    def forward(self, inputs: Sequence[Bytes], sums: npt.NDArray[np.int32]) -> Forward:
+        """What is made of the ``sums`` [images, classes] of the last layer; ``inputs`` as of `Forward`."""
+        return Forward(inputs=tuple(inputs), sums=sums, scores=_scores(self.layers[-1], sums))
 
 
 def _scores(last: IntegerLayer, sums: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:

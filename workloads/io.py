@@ -17,7 +17,11 @@ __all__ = ["dumps_workload", "load_workload", "loads_workload", "save_workload"]
 def dumps_workload(workload: Workload) -> bytes:
     """JSON of a workload; equal workloads give equal bytes."""
     # Most workloads have none of these.
-    unused = {key: True for key in ("frozen", "measured", "layer_patterns", "assumed") if not getattr(workload, key)}
+    unused = {
+        key: True
+        for key in ("frozen", "measured", "layer_patterns", "assumed", "tensors")
+        if not getattr(workload, key)
+    }
     return dump_json(Workload, workload, unused or None)
 
 

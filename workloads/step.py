@@ -11,9 +11,11 @@ from pydantic import Discriminator, Field
 from .copies import MAX_MOVED, CompactCopy, PackedCopy, WeightCopy, as_read, in_words
 from .errors import InputError, require_int
 from .gemm import GEMM_PASSES, Gemm, Pass
+from .joined import Fusion, Joined
 from .one_line import OneLine
 from .operand import MAX_BYTES, NMOperand, Operand, Role, SparseOperand, require_dtype
 from .sparsity import LayerPattern, NMPattern
+from .tensors import StepTensor
 from .update_rule import SGD, UpdateRule, update_rule
 from .words import count, named, scheme_name
 
@@ -133,6 +135,7 @@ class VectorOp:
     What a scheme of few values adds names the ``parameter`` of the layer that it is for. Besides tensors of ``dtype``
     it writes packed ones, ``packs``, and moves bytes of FP32, which every machine has, ``wide_read`` and
     ``wide_write``. ``edge``: it only scales the result of the product before, which an XNOR engine does at its edge.
+    ``joined``: it is done while that op is, the latest before it of that name, and masks of a bit count as wide.
     """
 
     __pydantic_config__ = _ALIASED
@@ -151,14 +154,20 @@ class VectorOp:
     wide_read: Annotated[int, _UNLESS_USED] = 0
     wide_write: Annotated[int, _UNLESS_USED] = 0
     edge: Annotated[bool, _UNLESS_USED] = False
+    joined: Annotated[Joined | None, _UNLESS_USED] = None
 
     def __post_init__(self) -> None:
         require_dtype(f"vector op {self.name!r}", self.dtype)
         for size in ("elements", "read_bytes", "write_bytes", "wide_read", "wide_write"):
             require_int(f"{size} of vector op {self.name!r}", getattr(self, size), 0, MAX_MOVED)
         # How many bytes they take is open: a tensor that is expanded is read once, an op may read many tensors.
-        if self.elements and not self.moved:
+        if self.elements and not self.moved and self.joined is None:
             raise InputError(f"vector op {self.name!r} has {self.elements} elements, but reads and writes 0 bytes")
+
+    @property
+    def lanes(self) -> int:
+        """Elements that the lanes of the vector unit take."""
+        return self.elements if self.joined is None else self.joined.lanes
 
     @property
     def moved(self) -> int:
@@ -259,8 +268,10 @@ class Workload(OneLine):
     does. ``frozen``: what of the model the step reads and does not train; files of older versions do not list it.
     ``layer_patterns``: the rules for layers under which it was annotated; ``pattern`` is that of all other layers.
     ``assumed``: what the trace answered a model that asks for values, and took what a file quantises for.
-    ``measured``: what a training of the model under the scheme found. It changes neither cycles nor energy: the
-    machine skips what the pattern says, and a kept element that happens to be zero is issued as a bubble.
+    ``tensors``: those of the trace, by which vector work can be fused; empty where no trace tells, or where a scheme
+    has put ops in. ``fusion``: what was. ``measured``: what a training of the model under the scheme found. It changes
+    neither cycles nor energy: the machine skips what the pattern says, and a kept element that happens to be zero is
+    issued as a bubble.
     """
 
     __pydantic_config__ = _STRICT
@@ -278,6 +289,8 @@ class Workload(OneLine):
     measured: tuple[Measured, ...] = ()
     layer_patterns: tuple[LayerPattern, ...] = ()
     assumed: tuple[str, ...] = ()
+    tensors: tuple[StepTensor, ...] = field(default=(), compare=False)
+    fusion: Annotated[Fusion, Field(exclude_if=lambda fusion: fusion == "none")] = "none"
 
     def __post_init__(self) -> None:
         require_int(f"batch of workload {self.model!r}", self.batch, 1, 2**31)
@@ -293,6 +306,9 @@ class Workload(OneLine):
         moved += sum(2 * _STATE_BYTES * op.elements for op in self.ops if isinstance(op, UpdateOp))
         require_int(f"bytes that workload {self.model!r} moves without a product", moved, 0, 8 * MAX_MOVED)
         _require_copies(self.ops)
+        last = len(self.ops) - 1
+        if not all(-1 <= t.made <= t.last <= last for t in self.tensors):
+            raise InputError(f"tensors of workload {self.model!r} name ops that it has not: they are 0 to {last}")
         for i, op in enumerate(self.ops):
             if isinstance(op, VectorOp) and op.edge and not (i and isinstance(self.ops[i - 1], MatrixOp)):
                 raise InputError(f"vector op {op.name!r} has edge set, so it must stand right behind its product")
@@ -338,7 +354,9 @@ class Workload(OneLine):
     @property
     def title(self) -> str:
         """Model, batch, scheme and pattern, as one line names the step."""
-        return f"{named(self.model)}, batch {self.batch}, {scheme_name(self.scheme, self.pattern, self.layer_patterns)}"
+        fused = "" if self.fusion == "none" else f", fusion {self.fusion}"
+        scheme = scheme_name(self.scheme, self.pattern, self.layer_patterns)
+        return f"{named(self.model)}, batch {self.batch}, {scheme}{fused}"
 
     def _said(self) -> str:
         macs = count(sum(self.dense_macs.values()))

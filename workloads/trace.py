@@ -25,6 +25,7 @@ from .tracing.answers import Answers, Following
 from .tracing.provenance import Origin, stored_bytes, stored_elements, tensors_in
 from .tracing.recompute import checkpoint_modules
 from .tracing.recorder import Recorder
+from .tracing.tensors import tensors_of
 from .tracing.traffic import dtype_name
 from .tracing.written_out import WrittenOut
 from .update_rule import SGD, update_rule
@@ -106,6 +107,7 @@ def trace_step(
         after=tuple(recorder.after(list(updates))),
         frozen=tuple(_frozen(model, recorder, updates)),
         assumed=(*answers.assumed, *recorder.assumed),
+        tensors=tensors_of(recorder.records, [recorder.ledger.of(p.grad) for p in updates if p.grad is not None]),
     )
     return windowed(step, windows_of(model.named_modules())) if attention == "window" else step
 

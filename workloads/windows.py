@@ -68,7 +68,9 @@ def windowed(workload: Workload, windows: Mapping[str, int]) -> Workload:
         if op.name in windows and (length := _length(op)) is not None
     }
     ops = tuple(_narrowed(op, windows[op.name], *squares[op.name]) if op.name in squares else op for op in workload.ops)
-    return replace(workload, ops=ops, input=", ".join(filter(None, (workload.input, "attention by window"))))
+    return replace(
+        workload, ops=ops, tensors=(), input=", ".join(filter(None, (workload.input, "attention by window")))
+    )
 
 
 def _length(op: MatrixOp) -> int | None:

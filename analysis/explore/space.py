@@ -6,9 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from ...workloads.errors import InputError, require_int
+from ...workloads.joined import Fusion
 from ...workloads.strict import dump_json, read_json, read_text, read_toml
 from ...workloads.user_code import is_user, user_object
 
@@ -71,6 +74,7 @@ class Space:
     ``axes``: by name, a list of values, a `Span`, or the name of another axis whose value it has. A name is a field of
     the machine (``array.rows``, see `weft archs --fields`), or ``arch``, ``model``, ``scheme``, ``nm``, ``batch``,
     ``seq``, ``objective``, whose own fields here are for where there is no such axis.
+    ``fusion``: of the vector work of every step (docs/fusion.md).
     ``sampler``: ``grid``, every combination; ``latin``, a Latin hypercube of ``points`` by ``seed``; ``list``, the rows
     of ``listed``; ``search``, ``points`` that an optimiser asks for.
     ``objectives``: measures, the first one first. ``prune``: schedule only machines that a bound does not rule out for
@@ -86,6 +90,7 @@ class Space:
     batch: int | None = None
     seq: int | None = None
     objective: str = "cycles"
+    fusion: Annotated[Fusion, Field(exclude_if=lambda fusion: fusion == "none")] = "none"
     axes: dict[str, tuple[Value, ...] | Span | str] = field(default_factory=dict)
     listed: tuple[dict[str, Value], ...] = ()
     sampler: Literal["grid", "latin", "list", "search"] = "grid"

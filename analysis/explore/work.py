@@ -8,7 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...dataflow.fusion.fuse import fuse
 from ...workloads.catalog import open_model
+from ...workloads.joined import Fusion
 from ...workloads.schemes.annotate import annotate
 from ...workloads.schemes.policies import patterns_of
 from ...workloads.schemes.scheme import scheme as scheme_of
@@ -30,6 +32,7 @@ class Work(NamedTuple):
     batch: int | None
     scheme: str
     nm: str
+    fusion: Fusion = "none"
 
 
 def model_digest(model: str) -> str:
@@ -46,17 +49,17 @@ def work_at(space: Space, digests: Mapping[str, str], values: Mapping[str, Value
 
     model, name = one("model"), one("scheme")
     nm = one("nm") if scheme_of(name).takes_pattern else ""
-    return Work(model, digests[model], one("seq"), one("batch"), name, nm)
+    return Work(model, digests[model], one("seq"), one("batch"), name, nm, space.fusion)
 
 
 def traced(work: Work) -> Workload:
-    """The step of it as traced, once in a process; an earlier trace on disk is used."""
+    """The step of it as traced and fused, once in a process; an earlier trace on disk is used."""
     return _traced(work._replace(scheme="", nm=""))
 
 
 @lru_cache(maxsize=64)
 def _traced(work: Work) -> Workload:
-    return open_model(work.model, batch=work.batch, seq=work.seq)
+    return fuse(open_model(work.model, batch=work.batch, seq=work.seq), work.fusion)
 
 
 @lru_cache(maxsize=64)

@@ -17,6 +17,7 @@ from ...workloads.errors import InputError, require_int
 from ...workloads.integer_network import Forward, IntegerLayer, IntegerNetwork, Made
 from ...workloads.one_line import OneLine
 from ...workloads.words import named, seconds
+from .binary_program import MOST_IN_PROGRAM, ProgramCycles, WholeMachine
 
 if TYPE_CHECKING:
     from ...hdl.drivers.xnor import XnorDriver
@@ -34,10 +35,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class Agreement(OneLine):
-    """The stepped engine beside another place: ``what``, which is ``exact`` where it has integers and cycles as well.
+    """The stepped engine beside another place: ``what``, which is ``exact`` where it has integers as well.
 
     ``bits``: that the layers behind the first one read, of all images. ``unequal``: images whose class differs;
-    ``odd``: what bits do, by image, layer and place. ``cycles``: products that took others.
+    ``odd``: what bits do, by image, layer and place. ``cycles``: products, or
+    programs, that took others; None: none were told.
     """
 
     what: str
@@ -46,7 +48,7 @@ class Agreement(OneLine):
     bits: int
     unequal: tuple[int, ...]
     odd: tuple[tuple[int, str, int], ...]
-    cycles: int = 0
+    cycles: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -69,6 +71,7 @@ class Classification(OneLine):
     labels: npt.NDArray[np.int64]
     layers: tuple[LayerCycles, ...]
     agreements: tuple[Agreement, ...]
+    program: ProgramCycles | None = None
 
     @property
     def images(self) -> int:
@@ -110,13 +113,16 @@ def classify(
     images: int | None = None,
     batch: int | None = None,
     rtl: bool = False,
+    program: bool = False,
     asked: dict[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Classification:
     """The first ``images`` of the test set of the finished training in ``folder``, ``batch`` at a time.
 
     ``asked`` as of `workloads.training.resume`. With ``rtl`` the RTL of the engine runs every product as well, each on
-    the bits that it made itself. A network that thresholds cannot hold is an `InputError`.
+    the bits that it made itself. With ``program`` the network is compiled as well and runs as a program of the whole
+    machine, on the model of the chip and, with ``rtl``, in its RTL. A network that thresholds cannot hold is an
+    `InputError`.
     """
     from ...workloads.training import deploy, trained
 
@@ -128,9 +134,10 @@ def classify(
     size = min(count, MOST_IN_BATCH) if batch is None else batch
     require_int("batch", size, 1, count)
     made, driver = deploy(run), _driver(spec) if rtl else None
+    whole = WholeMachine(spec, made.network, min(size, MOST_IN_PROGRAM), run.data.shape, rtl=rtl) if program else None
     parts = list[_Part]()
     for start in range(0, count, size):
-        parts.append(_part(spec, made, start, min(start + size, count), driver))
+        parts.append(_part(spec, made, start, min(start + size, count), driver, whole))
         if progress is not None:
             progress(min(start + size, count), count)
     return Classification(
@@ -141,6 +148,7 @@ def classify(
         labels=np.concatenate([part.labels for part in parts]),
         layers=_cycles([part.run for part in parts]),
         agreements=tuple(_joined(list(each)) for each in zip(*(part.agreements for part in parts), strict=True)),
+        program=None if whole is None else whole.cycles,
     )
 
 
@@ -151,7 +159,9 @@ class _Part:
     agreements: tuple[Agreement, ...]
 
 
-def _part(spec: AcceleratorSpec, made: Deployed, start: int, stop: int, driver: XnorDriver | None) -> _Part:
+def _part(
+    spec: AcceleratorSpec, made: Deployed, start: int, stop: int, driver: XnorDriver | None, whole: WholeMachine | None
+) -> _Part:
     pixels, labels = made.images(start, stop)
     run = run_network(spec, made.network, pixels)
     single = made.single(pixels)
@@ -166,7 +176,10 @@ def _part(spec: AcceleratorSpec, made: Deployed, start: int, stop: int, driver: 
     ]
     if driver is not None:
         forward, wrong = _in_rtl(driver, made.network, run, pixels)
-        found.append(_agreement("RTL", run.forward, forward, made.network, start, wrong))
+        found.append(_agreement("RTL", run.forward, forward, made.network, start, exact=True, cycles=wrong))
+    if whole is not None:
+        for what, (forward, wrong) in whole.run(pixels).items():
+            found.append(_agreement(what, run.forward, forward, made.network, start, exact=True, cycles=wrong))
     return _Part(run=run, labels=labels, agreements=tuple(found))
 
 
@@ -200,6 +213,8 @@ def _agreement(
     other: Forward | Evaluated,
     network: IntegerNetwork,
     start: int,
+    *,
+    exact: bool = False,
     cycles: int | None = None,
 ) -> Agreement:
     odd = list[tuple[int, str, int]]()
@@ -210,12 +225,12 @@ def _agreement(
         odd += [(start + int(i), layer.name, int(bit)) for i, bit in np.argwhere(flat != two.reshape(flat.shape))]
     return Agreement(
         what=what,
-        exact=cycles is not None,
+        exact=exact,
         images=len(stepped.classes),
         bits=bits,
         unequal=tuple(start + int(i) for i in np.flatnonzero(stepped.classes != other.classes)),
         odd=tuple(sorted(odd, key=lambda found: found[0])),
-        cycles=cycles or 0,
+        cycles=cycles,
     )
 
 
@@ -227,7 +242,7 @@ def _joined(parts: Sequence[Agreement]) -> Agreement:
         bits=sum(part.bits for part in parts),
         unequal=tuple(i for part in parts for i in part.unequal),
         odd=tuple(found for part in parts for found in part.odd),
-        cycles=sum(part.cycles for part in parts),
+        cycles=None if parts[0].cycles is None else sum(part.cycles or 0 for part in parts),
     )
 
 

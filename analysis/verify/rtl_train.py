@@ -282,11 +282,6 @@ class RtlTrainer:
 def _require_settings(work: Prepared, target: Target, rate: float, momentum: float, loss_scale: float) -> None:
     if target.rule.name != "sgd":
         raise InputError(f"the RTL is trained by sgd, not by {target.rule.name}")
-    if any(node.kept is not None and node.kept.compact for node in work.graph.products):
-        raise InputError(
-            f"scheme {work.spec.scheme!r} runs on pairs that SORE makes, which the RTL's load unit does not do yet; "
-            f"train it dense, or compile it for the model of the chip: weft compile"
-        )
     if not (math.isfinite(rate) and 0 < rate <= 1e6):
         raise InputError(f"learning rate must be a number above 0 to 1e6, not {rate!r}")
     if not 0 <= momentum < 1:

@@ -11,7 +11,7 @@ from ..problem import RATE, MemoryMachine
 from .points import lanes_of, memory_of
 from .step import Step
 
-__all__ = ["update_bytes", "update_cycles", "vector_cycles", "vector_work"]
+__all__ = ["joined_cycles", "update_bytes", "update_cycles", "vector_cycles", "vector_work"]
 
 
 @inlined
@@ -86,12 +86,33 @@ def update_cycles(
 
 @bare
 def vector_cycles(step: Step, v: NDArray[np.int64], engine: NDArray[np.int64]) -> tuple[int, int]:
-    """Cycles and DRAM bytes of all vector work on a machine, int64 [28]; ``engine``: as of `update_bytes`."""
+    """Cycles and DRAM bytes of all vector work on a machine, int64 [28], of what is joined to products those of its
+    traffic alone; ``engine``: as of `update_bytes`."""
     y, lanes = memory_of(v), lanes_of(v)[1]
     cycles = moved = 0
     for n in range(len(step.vectors)):
         elements, size, _ = vector_work(step, n, engine)
         times = step.vectors[n, 2]
-        cycles += times * max(ceil_div(elements, lanes), ceil_div(size * RATE, y.rate))
+        own = ceil_div(step.vectors[n, 13] if elements else 0, lanes) if step.vectors[n, 11] < 0 else 0
+        cycles += times * max(own, ceil_div(size * RATE, y.rate))
         moved += times * size
     return cycles, moved
+
+
+@inlined
+def _beyond(lanes: int, product: int, alone: int) -> int:
+    """`beside._beyond`."""
+    return max(lanes - product, 0) + min(min(lanes, product), alone)
+
+
+@inlined
+def joined_cycles(step: Step, vector: int, v: NDArray[np.int64], product: int, engine: NDArray[np.int64]) -> int:
+    """What the lanes of vector work, joined to a product of so many cycles, take beyond its own traffic, of
+    `beside.joined_lanes`; ``v``, ``engine``: as of `vector_cycles`."""
+    y, lanes = memory_of(v), lanes_of(v)[1]
+    _, size, _ = vector_work(step, vector, engine)
+    before, elements = step.vectors[vector, 12], step.vectors[vector, 13]
+    alone = ceil_div(y.out_half, 4 * lanes)
+    first, last = ceil_div(before, lanes), ceil_div(before + elements, lanes)
+    added = _beyond(last, product, alone) - _beyond(first, product, alone)
+    return int(max(added - ceil_div(size * RATE, y.rate), 0))

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ..integers import ceil_div
 from ..jit import bare, inlined, kernel
-from ..macro_tiles import FITS
+from ..macro_tiles import FITS, TOO_LARGE
 from ..problem import LONGEST
-from .beside import update_bytes, update_cycles, vector_cycles
+from .beside import joined_cycles, update_bytes, update_cycles, vector_cycles
 from .counts import count_update, count_vector
 from .memory import COUNTS, Asked, Memory, forget_others, is_priced, memory_for
 from .placed import (
@@ -181,6 +181,9 @@ def point(
     zeros to which what it does is added, empty where nobody asks."""
     if memory_of(v).rate < 1:
         return Done(TOO_SLOW, 0, 0)
+    for n in range(len(step.vectors)):
+        if step.vectors[n, 14] > memory_of(v).out_half:
+            return Done(TOO_LARGE, 0, 0)
     forget_others(memory, v)
     known.placed[:, STATUS] = UNKNOWN
     for place in range(step.first_dense):
@@ -213,6 +216,12 @@ def point(
             one += known.placed[runs(step, way, i), SPENT]
             own += known.placed[runs(step, way, i), MOVED]
         cycles, long, moved = cycles + layer[5] * one, long + float(layer[5]) * one, moved + layer[5] * own
+    for n in range(len(step.vectors)):
+        layer, behind = step.vectors[n, 10], step.vectors[n, 11]
+        if behind >= 0:
+            place = behind if layer < 0 else runs(step, known.ways[layer], behind)
+            one = joined_cycles(step, n, v, known.placed[place, SPENT], known.engine)
+            cycles, long = cycles + step.vectors[n, 2] * one, long + float(step.vectors[n, 2]) * one
     if long >= LONGEST or (len(totals) and not _count(step, v, known, memory, totals)):
         return Done(TOO_MANY, 0, 0)
     return Done(FITS, cycles, moved)

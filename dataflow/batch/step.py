@@ -17,7 +17,7 @@ from ...workloads.gemm import GEMM_PASSES
 from ...workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
 from ..accelerator import AcceleratorSpec, EngineKind
 from ..actions import Where
-from ..beside import copies_made, update_traffic, vector_work
+from ..beside import copies_made, joined_products, update_traffic, vector_work
 from ..fallback import Layer, layers_of
 from ..packing import read_as
 from ..pregenerate import blocks_of
@@ -65,8 +65,10 @@ class Step(NamedTuple):
     updates_alone: Table
     """[updates, 2]: update, and how often, of layers without N:M."""
     vectors: Table
-    """[vectors, 10]: elements, bytes, how often; bytes read; its class; the place at whose edge an XNOR engine does
-    the elements, -1 for none; bytes, and those read, that are left then; its ``forms``, from and up to."""
+    """[vectors, 15]: elements, bytes, how often; bytes read; its class; the place at whose edge an XNOR engine does
+    the elements, -1 for none; bytes, and those read, that are left then; its ``forms``, from and up to; of work joined
+    to a product the layer, and its row in ``products``, or -1 and its place, -1 for none; elements of the lanes
+    that joined it before; its own; bytes of the rows that it holds."""
     forms: Table
     """[forms, 3]: bytes of a packed copy in one form; who reads it, from and up to."""
     readers: Table
@@ -181,16 +183,24 @@ class _Builder:
         layers = list(layers_of(self._workload))
         chosen = {i for layer in layers for i in layer.products}
         chosen |= {layer.update[0] for layer in layers if layer.update is not None}
-        counted = Counter(self._layer(layer) for layer in layers)
+        of_layer = [self._layer(layer) for layer in layers]
+        counted = Counter(of_layer)
         alone = Counter(place for i, place in matrix.items() if i not in chosen)
         updates = Counter(self._update(op) for i, op in enumerate(ops) if isinstance(op, UpdateOp) and i not in chosen)
         products, choices, rows = self._layers(counted)
+        behind = self._behind(matrix, layers, of_layer, rows)
         vectors = Counter(
-            self._vector(op, matrix.get(i - 1, -1)) for i, op in enumerate(ops) if isinstance(op, VectorOp)
+            (
+                self._vector(op, matrix.get(i - 1, -1)),
+                (*behind.get(i, (-1, -1, 0)), op.lanes, op.joined.row if op.joined else 0),
+            )
+            for i, op in enumerate(ops)
+            if isinstance(op, VectorOp)
         )
         update_rows, patterns = self._update_tables()
         vector_rows = [
-            (n, size, times, *rest, *self._formed(forms)) for (n, size, *rest, forms), times in vectors.items()
+            (n, size, times, *rest, *self._formed(forms), *joined)
+            for ((n, size, *rest, forms), joined), times in vectors.items()
         ]
         return Step(
             problems=_table((p for p, *_ in self._problems), len(Problem._fields)),
@@ -203,7 +213,7 @@ class _Builder:
             updates=_table(update_rows, 9),
             patterns=_table(patterns, 5),
             updates_alone=_table(updates.items(), 2),
-            vectors=_table(vector_rows, 10),
+            vectors=_table(vector_rows, 15),
             forms=_table(self._forms, 3),
             readers=_table(self._form_readers, 2),
             problem_class=np.array([of for _, _, of, _ in self._problems], np.int64),
@@ -259,6 +269,17 @@ class _Builder:
         left = (op.wide_read + op.wide_write + always, op.wide_read) if edge >= 0 else (0, 0)
         moved = work.read + work.write + always - sum(copy.bytes for copy in op.packs)
         return op.elements, moved, work.read, of, edge, *left, forms
+
+    def _behind(
+        self, places: dict[int, int], layers: Sequence[Layer], of_layer: Sequence[_Layer], rows: Sequence[Row]
+    ) -> dict[int, tuple[int, int, int]]:
+        """By op, what joined vector work is done behind, as the last columns of ``Step.vectors``."""
+        number = {layer: n for n, layer in enumerate(dict.fromkeys(of_layer))}
+        found = {i: (-1, place) for i, place in places.items()}
+        for layer, key in zip(layers, of_layer, strict=True):
+            n = number[key]
+            found |= {i: (n, rows[n][0] + row) for row, i in enumerate(layer.products)}
+        return {i: (*found[product], before) for i, (product, before) in joined_products(self._workload.ops).items()}
 
     def _read(self, places: dict[int, int]) -> None:
         """Who reads which packed copies, as `packing.with_forms` has it; ``places``: of the products, by op."""

@@ -7,11 +7,13 @@ from typing import NamedTuple, assert_never
 
 import numpy as np
 
+from .binary_product import words_of_binary
 from .commands import Command
 from .isa import Unit
 from .legal import pairs_of_update, words_of_product
+from .rectangles import Rectangle, rectangles_of
 from .spaces import COLUMN_BEATS, Form, Space, Target
-from .transfers import Places, banks_and_addresses, places_of, reduces
+from .transfers import Places, reduces
 from .vector_operations import OPERATIONS, VectorOpcode
 
 __all__ = ["NONFINITE", "SORE", "Access", "Part", "accesses", "part_name"]
@@ -32,7 +34,7 @@ class Part(NamedTuple):
 
 class Access(NamedTuple):
     """``reach``: addresses of a bank, from that of the part on, that it reads or writes; 0: it may go beyond what is
-    there, as the ragged edges of a product do. ``places``: what a load writes, int64 [places], sorted; None: all that
+    there, as the ragged edges of a product do. ``places``: what a load writes; None: all that
     matter. ``kept``: whether what is written must be read before it is written again."""
 
     part: Part
@@ -40,7 +42,7 @@ class Access(NamedTuple):
     writes: bool
     reach: int = 0
     kept: bool = False
-    places: Places | None = None
+    places: tuple[Rectangle, ...] | None = None
 
 
 def part_name(part: Part) -> str:
@@ -84,6 +86,8 @@ def accesses(command: Command, target: Target) -> list[Access]:
             return list(_vector(command))
         case Unit.UPDATE:
             return list(_update(command, target))
+        case Unit.XNOR:
+            return list(_binary(command, target))
         case _:
             assert_never(command.unit)
 
@@ -109,26 +113,45 @@ def _store(c: Command, target: Target) -> Iterator[Access]:
         yield Access(Part(NONFINITE, 0, 0), False, True)
 
 
-def _parts(c: Command, target: Target) -> Iterator[tuple[int, int, Places]]:
+def _parts(c: Command, target: Target) -> Iterator[tuple[int, int, tuple[Rectangle, ...]]]:
     """The parts of its space that a transfer touches, how far into a bank, and where."""
-    places, spec = places_of(c, target), target.spec
-    bank, address = banks_and_addresses(places)
+    spec, found = target.spec, rectangles_of(c, target)
     match Space(c.space):
         case Space.COLUMNS:
-            part, address = address // COLUMN_BEATS, address % COLUMN_BEATS
+            banks, addresses = 0, COLUMN_BEATS
         case Space.OPERANDS:
-            part = bank // spec.vector.lanes
+            banks, addresses = spec.vector.lanes, 0
         case Space.WEIGHTS | Space.UPDATED:
-            part = bank // spec.wuve.lanes
+            banks, addresses = spec.wuve.lanes, 0
         case Space.PAIRS:
-            part = bank // spec.sore.lanes
+            banks, addresses = spec.sore.lanes, 0
         case Space.W2E | Space.N2S | Space.OUTPUT | Space.BIAS | Space.RESULTS | Space.CONSTANTS:
-            part = np.zeros_like(bank)
+            banks, addresses = 0, 0
+        case Space.XNOR_W2E | Space.XNOR_N2S | Space.LEVELS | Space.SUMS | Space.SIGNS:
+            banks, addresses = 0, 0
         case space:
             assert_never(space)
-    for number in np.unique(part).tolist():
-        there = part == number
-        yield number, int(address[there].max()) + 1, places[there]
+    parts: dict[int, list[Rectangle]] = {}
+    for rectangle in found:
+        if banks:
+            for number in _numbers(rectangle.banks, banks):
+                own = rectangle.banks[rectangle.banks // banks == number]
+                parts.setdefault(number, []).append(rectangle._replace(banks=own))
+        elif addresses:
+            for number in _numbers(rectangle.addresses, addresses):
+                own = rectangle.addresses[rectangle.addresses // addresses == number]
+                parts.setdefault(number, []).append(rectangle._replace(addresses=own))
+        else:
+            parts.setdefault(0, []).append(rectangle)
+    for number in sorted(parts):
+        last = max(int(rectangle.addresses[-1]) for rectangle in parts[number])
+        yield number, last % addresses + 1 if addresses else last + 1, tuple(parts[number])
+
+
+def _numbers(at: Places, each: int) -> list[int]:
+    """Of the parts that are ``each`` wide."""
+    found: list[int] = np.unique(at // each).tolist()
+    return found
 
 
 def _vector(c: Command) -> Iterator[Access]:
@@ -143,6 +166,16 @@ def _vector(c: Command) -> Iterator[Access]:
         yield Access(Part(Space.COLUMNS, c.columns_half, slot), reads, writes, c.beats)
     if operation.result:
         yield Access(Part(Space.RESULTS, c.results_half, 0), False, True, c.rows * c.beats, kept=True)
+
+
+def _binary(c: Command, target: Target) -> Iterator[Access]:
+    words = words_of_binary(c, target)
+    made = Space.SIGNS if c.threshold else Space.SUMS
+    yield _read(Part(Space.XNOR_W2E, c.w2e_half, 0))
+    yield _read(Part(Space.XNOR_N2S, c.n2s_half, 0))
+    if c.threshold:
+        yield _read(Part(Space.LEVELS, c.levels_half, 0), words[Space.LEVELS])
+    yield Access(Part(made, c.output_half, 0), bool(c.combine), True, words[made], kept=True)
 
 
 def _update(c: Command, target: Target) -> Iterator[Access]:

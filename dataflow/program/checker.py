@@ -13,24 +13,21 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-import numpy as np
-
-from .accesses import NONFINITE, SORE, Access, Part, accesses, part_name
+from .accesses import NONFINITE, SORE, Access, Part, part_name
 from .commands import Begun, Command, ProgramError, events_of, execution
 from .control import MachineError
-from .isa import EVENT_LIMIT, EVENTS, Unit, register
-from .legal import check_command
+from .isa import EVENT_LIMIT, EVENTS, Unit
+from .legal import check_units
+from .looks import Looks
 from .program import Program
-from .spaces import Form, Target
-from .transfers import Lines, Places, lines_of
+from .rectangles import Rectangle, meet
+from .spaces import Target
+from .transfers import Lines
 
 __all__ = ["MOST_COMMANDS", "Rule", "RuleError", "check"]
 
 MOST_COMMANDS = 1_000_000
 """Commands that are executed; a longer program is refused, not believed."""
-
-_ADDRESS = register(Unit.LOAD, "address").number
-assert register(Unit.STORE, "address").number == _ADDRESS
 
 
 class Rule(StrEnum):
@@ -78,7 +75,7 @@ class _State:
     wrote: dict[Unit, tuple[int, Command]] = field(default_factory=dict)
     read: dict[Unit, tuple[int, Command]] = field(default_factory=dict)
     filled: int = 0
-    fresh: list[tuple[Places | None, Command]] = field(default_factory=list)
+    fresh: list[tuple[tuple[Rectangle, ...] | None, Command]] = field(default_factory=list)
 
 
 def check(program: Program, target: Target, window: int, event_limit: int = EVENT_LIMIT) -> int:
@@ -91,6 +88,7 @@ def check(program: Program, target: Target, window: int, event_limit: int = EVEN
             f"the program is for machine {program.machine}, but {target.spec.name!r} with its pattern and rule is "
             f"{target.hash}; compile it for this one",
         )
+    check_units(program.instructions, target)
     proof = _Proof(target, window, event_limit)
     for step in execution(program.instructions):
         if isinstance(step, Begun):
@@ -106,19 +104,18 @@ class _Proof:
     """What is known after the commands so far, executed one by one."""
 
     def __init__(self, target: Target, window: int, event_limit: int) -> None:
-        self.target, self.window, self.limit = target, window, event_limit
+        self.looks, self.limit = Looks(target, window), event_limit
         self.commands = 0
         self.known = [[0] * len(Unit) for _ in Unit]
         self.clocks: dict[tuple[Unit, int], tuple[int, Clock]] = {}
         self.events = [_Event() for _ in range(EVENTS)]
         self.parts: defaultdict[Part, _State] = defaultdict(_State)
-        self.seen: dict[tuple[Unit, tuple[int | None, ...]], tuple[list[Access], Lines | None]] = {}
         self.moved: dict[Unit, deque[tuple[int, Lines, Command]]] = {Unit.LOAD: deque(), Unit.STORE: deque()}
 
     def begun(self, step: Begun) -> None:
         """A command runs from beginning to end."""
         command, number = step.command, step.number
-        touched, lines = self._looked_at(command)
+        touched, lines = self.looks.at(command)
         self.commands += 1
         clock = self.known[command.unit]
         clock[command.unit] = number
@@ -141,25 +138,6 @@ class _Proof:
         clock[command.unit] = number + 1
         if command.notify:
             self.clocks[command.unit, number] = (command.notify.bit_count(), tuple(clock))
-
-    def _looked_at(self, command: Command) -> tuple[list[Access], Lines | None]:
-        """What a legal command touches on chip and in memory; but for the address equal commands are looked at once."""
-        unit, registers = command.unit, command.registers
-        moves = unit in self.moved
-        key = (unit, (*registers[:_ADDRESS], *registers[_ADDRESS + 1 :]) if moves else registers)
-        before = self.seen.get(key)
-        if before is not None:
-            touched, lines = before
-            if lines is None:
-                return touched, None
-            lines = lines._replace(address=command.address)
-            if lines.address % 4 == 0 and lines.first >= 0 and lines.last <= self.window:
-                return touched, lines
-        check_command(command, self.target, self.window)
-        lines = lines_of(command, self.target) if moves and command.form != Form.BLANK else None
-        touched = accesses(command, self.target)
-        self.seen[key] = (touched, lines)
-        return touched, lines
 
     def _join(self, clock: list[int], unit: Unit, number: int) -> None:
         """What was over when a command ended is over now; its clock goes with the last event that it told."""
@@ -217,7 +195,7 @@ class _Proof:
             state.read[command.unit] = (number, command)
         if access.writes:
             for places, other in state.fresh:
-                if _meet(places, access.places):
+                if places is None or access.places is None or meet(places, access.places):
                     raise RuleError(Rule.LOST, command, f"writes over what {_other(other)} wrote", part)
             # A load adds to what is there, whoever computes makes all of it anew.
             adds = command.unit == Unit.LOAD or access.reads
@@ -240,12 +218,3 @@ class _Proof:
 
 def _other(command: Command) -> str:
     return f"{command.said} of instruction {command.instruction}"
-
-
-def _meet(a: Places | None, b: Places | None) -> bool:
-    """Whether a place is in both; None: all places."""
-    if a is None or b is None:
-        return True
-    if a[-1] < b[0] or b[-1] < a[0]:
-        return False
-    return bool(np.isin(a, b, assume_unique=True).any())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from .binary_product import binary_cycles
 from .commands import Command
 from .isa import REGISTERS, Unit
 from .product_time import product_cycles
@@ -33,5 +34,7 @@ def command_cycles(command: Command, target: Target, beat_bytes: int, latency: i
             return vector_cycles(registers, target)
         case Unit.UPDATE:
             return update_cycles(registers, target)
+        case Unit.XNOR:
+            return binary_cycles(registers, target)
         case _:
             assert_never(command.unit)

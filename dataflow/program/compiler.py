@@ -69,12 +69,14 @@ def compile_step(graph: Graph, target: Target) -> CompiledStep:
     work = Work(placement)
     for node in graph.products:
         require_fit(work, node)
-    forward = _program(work, graph.nodes[:cut])
+    _run(work, graph.nodes[:cut])
+    forward = work.emitter.program()
     work.begin()
-    _program(work, graph.nodes[cut:])
+    _run(work, graph.nodes[cut:])
     load_constants(work)
     for parameter in placement.parameters:
         if parameter.name in trained:
+            work.emitter.begin_stretch()
             update(work, parameter)
     (entering,) = graph.entering(PortKind.INPUT)
     return CompiledStep(
@@ -92,11 +94,11 @@ def compile_step(graph: Graph, target: Target) -> CompiledStep:
     )
 
 
-def _program(work: Work, nodes: tuple[Node, ...]) -> Program:
+def _run(work: Work, nodes: tuple[Node, ...]) -> None:
     for node in nodes:
         if not work.placement.is_view(node):
+            work.emitter.begin_stretch()
             _NODES.get(node.op, copied)(work, node)
-    return work.emitter.program()
 
 
 _NODES: Mapping[str, Callable[[Work, Node], None]] = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from .isa import Unit
 
-__all__ = ["CONTROL", "MAGIC", "Access", "ControlRegister", "MachineError", "control"]
+__all__ = ["CONTROL", "MAGIC", "Access", "ControlRegister", "MachineError", "control", "control_of"]
 
 MAGIC = int.from_bytes(b"WEFT", "little")
 """Of a machine, in its first register, and of a program file."""
@@ -73,16 +74,20 @@ class ControlRegister:
     """None: it is the machine's."""
 
 
+_OF_UNITS: tuple[Callable[[Unit], tuple[str, str]], ...] = (
+    lambda u: (f"{u.name.lower()}_queue_stalls", f"cycles in which a go waited for room in {u.name.lower()}"),
+    lambda u: (f"{u.name.lower()}_busy", f"cycles in which {u.name.lower()} ran a command"),
+    lambda u: (f"{u.name.lower()}_event_stalls", f"cycles in which {u.name.lower()} waited for an event"),
+)
 _COUNTED = (
     ("cycles", "cycles from start to done"),
     ("fetch_stalls", "cycles in which the sequencer waited for an instruction"),
-    *((f"{u.name.lower()}_queue_stalls", f"cycles in which a go waited for room in {u.name.lower()}") for u in Unit),
-    *((f"{u.name.lower()}_busy", f"cycles in which {u.name.lower()} ran a command") for u in Unit),
-    *((f"{u.name.lower()}_event_stalls", f"cycles in which {u.name.lower()} waited for an event") for u in Unit),
+    *(counted for kind in _OF_UNITS for u in Unit if u is not Unit.XNOR for counted in (kind(u),)),
     ("load_memory_stalls", "cycles in which load had nothing to write, for memory had not answered"),
     ("store_memory_stalls", "cycles in which store had words that memory did not take"),
     ("read_beats", "beats of data that were read, fetches not among them"),
     ("write_beats", "beats of data that were written"),
+    *(kind(Unit.XNOR) for kind in _OF_UNITS),
 )
 
 _FIRST = (
@@ -133,6 +138,11 @@ CONTROL = (
 """The machine's registers; a counter is cleared by a start and stands still from done or error on."""
 
 _BY_NAME = {r.name: r for r in CONTROL}
+
+
+def control_of(units: Sequence[Unit]) -> tuple[ControlRegister, ...]:
+    """The registers of a machine of these units: without the XNOR engine its counters, the last ones, are not there."""
+    return CONTROL if Unit.XNOR in units else tuple(r for r in CONTROL if not r.name.startswith("xnor_"))
 
 
 def control(name: str) -> ControlRegister:

@@ -77,6 +77,7 @@ def places(box: Box, h: Met, w: Met, window: Window, each: int) -> tuple[int, li
 def gather(work: Work, scratch: int, made: Images, window: Window, first: int, channels: int) -> None:
     """The sum, in order of taps, of what windows give each position of ``made``, from FP32 ``scratch`` [n, *positions,
     taps, channels]; ``first``: channel of ``made`` to begin at."""
+    work.emitter.begin_stretch()
     taps, row = list(every(*map(range, window.kernel))), window.taps * channels
     across = window.positions[1] * row
     strides = (window.positions[0] * across, across, row)

@@ -6,12 +6,13 @@ a register holds is that many bits; `set` gives a value of so many, `add` wraps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from ...workloads.sparsity import MAX_GROUP
 from ..stce.spec import MAX_ACCUMULATORS
-from .spaces import LOADED, STORED, VECTOR_DEPTH, Form
+from .spaces import BIT_SPACES, LOADED, STORED, VECTOR_DEPTH, Form, Target
 from .vector_operations import VectorOpcode
 
 __all__ = [
@@ -29,7 +30,9 @@ __all__ = [
     "VERSION",
     "Register",
     "Unit",
+    "most_of",
     "register",
+    "units_of",
 ]
 
 VERSION = 1
@@ -70,6 +73,8 @@ class Unit(IntEnum):
     VECTOR = 3
     UPDATE = 4
     """WUVE, and SORE behind it."""
+    XNOR = 5
+    """The XNOR engine, in a machine that has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +98,7 @@ class Register:
 
 _Row = tuple[str, int, str, str, int, int, int | None]
 _ANY = 2**32 - 1
+_MOST_PLANES = 8
 
 
 def _half(name: str, what: str) -> _Row:
@@ -124,6 +130,8 @@ def _lines(space: str, spaces: tuple[int, ...], forms: tuple[Form, ...]) -> tupl
         _signed("outer1_step", "place", "from line to line, when outer2 has gone round"),
         ("outer2", 16, "lines", "lines before outer1 goes on a step", 1, 65535, 1),
         _signed("outer2_step", "place", "from line to line"),
+        ("address1", 32, "bytes", "first line where which is 1: two tensors go on by steps of their own", 0, _ANY, 0),
+        ("which", 1, "", "0: the first line is at address, 1: at address1", 0, 1, 0),
     )
 
 
@@ -214,6 +222,29 @@ _ROWS: dict[Unit, tuple[_Row, ...]] = {
         _half("updated_half", "UPDATED"),
         _half("pairs_half", "PAIRS"),
     ),
+    Unit.XNOR: (
+        ("words", 16, "words", "of the engine, along the contraction", 1, 65535, None),
+        *(
+            row
+            for x, space in (("a", "XNOR_W2E"), ("b", "XNOR_N2S"))
+            for row in (
+                (f"planes_{x}", 4, "planes", f"{space}: of a word", 1, _MOST_PLANES, 1),
+                (f"signs_{x}", 1, "", f"{space}: 1: bits are signs, 0 for +1; 0: masks", 0, 1, 1),
+                (f"negative_{x}", 1, "", f"{space}: 1: the last plane of masks is worth less than nothing", 0, 1, 0),
+            )
+        ),
+        ("length", 31, "bits", "both of signs: k of 2 P - k, the contraction without padding", 0, 2**31 - 1, 0),
+        ("interleave", 7, "", "contexts of an element", 1, MAX_ACCUMULATORS, None),
+        ("rows", 11, "rows", "of the engine that are in use: min(R, m)", 1, 1024, None),
+        ("across", 16, "tiles", "along n", 1, 65535, None),
+        ("down", 16, "tiles", "along m", 1, 65535, None),
+        ("threshold", 1, "", "1: SIGNS gets bits, 0: SUMS gets sums", 0, 1, None),
+        ("combine", 1, "", "1: a strip becomes its AND with what lies there, the largest of a pool", 0, 1, 0),
+        _half("w2e_half", "XNOR_W2E"),
+        _half("n2s_half", "XNOR_N2S"),
+        _half("levels_half", "LEVELS"),
+        _half("output_half", "SUMS or SIGNS"),
+    ),
 }
 
 REGISTERS = {
@@ -238,6 +269,18 @@ REGISTERS = {
 
 _BY_NAME = {unit: {r.name: r for r in registers} for unit, registers in REGISTERS.items()}
 assert all(r.most < 1 << r.bits for registers in REGISTERS.values() for r in registers)
+
+
+def units_of(target: Target) -> tuple[Unit, ...]:
+    """Those that the machine has."""
+    return tuple(unit for unit in Unit if target.spec.xnor is not None or unit is not Unit.XNOR)
+
+
+def most_of(r: Register, units: Sequence[Unit]) -> int:
+    """What a register may hold at most in a machine of these units."""
+    if r.name != "space" or Unit.XNOR in units:
+        return r.most
+    return max(s for s in (LOADED if r.unit is Unit.LOAD else STORED) if s not in BIT_SPACES)
 
 
 def register(unit: Unit, name: str) -> Register:

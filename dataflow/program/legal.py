@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import assert_never
 
 from ..pregenerate import tile_plan
 from ..stce.mapping import REGISTERS as HELD
 from ..stce.mapping import Dataflow
+from .binary_product import broken_binary
 from .commands import Command, ProgramError
 from .control import MachineError
-from .isa import COUNTS, REGISTERS, Unit
-from .spaces import BIAS_WORDS, COLUMN_BEATS, LOADED, STORED, VECTOR_DEPTH, Form, Space, Target
-from .transfers import banks_and_addresses, lines_of, places_of, reduces, words_on_chip
+from .instruction import Add, Go, Instruction, Set
+from .isa import REGISTERS, Unit, units_of
+from .rectangles import rectangles_of
+from .spaces import BIAS_WORDS, BIT_SPACES, COLUMN_BEATS, VECTOR_DEPTH, Form, Space, Target
+from .transfers import lines_of, reduces, words_on_chip
 from .vector_operations import OPERATIONS, VectorOpcode
 
-__all__ = ["check_command", "pairs_of_update", "words_of_product"]
+__all__ = ["check_command", "check_units", "pairs_of_update", "words_of_product"]
 
-_FORMS = {
+_FORMS: dict[Space, tuple[Form, ...]] = {
     Space.W2E: (Form.OPERAND, Form.BLANK),
     Space.N2S: (Form.OPERAND, Form.PAIR, Form.BLANK),
     Space.PAIRS: (Form.PAIR,),
+    **dict.fromkeys(BIT_SPACES, (Form.FP32,)),
 }
 _FP32 = (Form.OPERAND, Form.FP32, Form.BLANK)
 _ALIGNED = {Form.OPERAND: 2, Form.FP32: 4, Form.PAIR: 2}
@@ -36,7 +40,22 @@ def check_command(command: Command, target: Target, window: int) -> None:
         raise ProgramError(error, command.instruction, f"{command.said}: {why}")
 
 
+def check_units(instructions: Iterable[Instruction], target: Target) -> None:
+    """Refuse an instruction for a unit that the machine has not."""
+    units = units_of(target)
+    for number, instruction in enumerate(instructions):
+        if isinstance(instruction, Set | Add | Go) and instruction.unit not in units:
+            raise ProgramError(
+                MachineError.UNIT,
+                number,
+                f"is for unit {instruction.unit.name.lower()}, but machine {target.spec.name!r} has no XNOR engine: "
+                f"give it a table [xnor]",
+            )
+
+
 def _broken(c: Command, target: Target, window: int) -> Broken:
+    if c.unit not in units_of(target):
+        yield MachineError.UNIT, f"machine {target.spec.name!r} has no XNOR engine"
     yield from _ranges(c)
     match c.unit:
         case Unit.LOAD | Unit.STORE:
@@ -47,6 +66,8 @@ def _broken(c: Command, target: Target, window: int) -> Broken:
             yield from _vector(c)
         case Unit.UPDATE:
             yield from _update(c, target)
+        case Unit.XNOR:
+            yield from broken_binary(c, target)
         case _:
             assert_never(c.unit)
 
@@ -61,7 +82,7 @@ def _ranges(c: Command) -> Broken:
 
 def _transfer(c: Command, target: Target, window: int) -> Broken:
     load, form = c.unit == Unit.LOAD, Form(c.form)
-    spaces = LOADED if load else STORED
+    spaces = target.loaded if load else target.stored
     if c.space not in spaces:
         names = ", ".join(space.name for space in spaces)
         yield MachineError.COMMAND, f"space is {Space(c.space).name}; it must be one of {names}"
@@ -78,14 +99,18 @@ def _transfer(c: Command, target: Target, window: int) -> Broken:
             MachineError.NONE,
             f"{lines} lines of {words} words; half {c.half} of {space.name} has {size.banks * size.depth} words in all",
         )
-    places = places_of(c, target)
-    bank, address = banks_and_addresses(places)
-    outside = (bank >= size.banks) | (address >= size.depth)
-    if outside.any():
-        b, a = int(bank[outside][0]), int(address[outside][0])
+    for banks, addresses in rectangles_of(c, target):
+        if banks[-1] < size.banks and addresses[-1] < size.depth:
+            continue
+        # the first word that is outside
+        within = addresses[-1] < size.depth
+        bank, address = (
+            (banks[banks >= size.banks], addresses) if within else (banks, addresses[addresses >= size.depth])
+        )
         yield (
             MachineError.PLACE,
-            f"bank {b}, word {a} is not in {space.name}, half {c.half}, of {size.banks} banks of {size.depth} words",
+            f"bank {bank[0]}, word {address[0]} is not in {space.name}, half {c.half}, of {size.banks} banks of "
+            f"{size.depth} words",
         )
     if not load and c.bias and space == Space.OUTPUT and c.bias_place + c.words > BIAS_WORDS:
         yield MachineError.PLACE, f"word {c.bias_place + c.words - 1} is not in BIAS, of {BIAS_WORDS} words"
@@ -108,8 +133,9 @@ def _memory(c: Command, target: Target, window: int) -> Broken:
     if c.form == Form.BLANK:
         return
     by, lines = _ALIGNED[Form(c.form)], lines_of(c, target)
-    for name, value in (("address", c.address), *((f"step{i}", lines.steps[i]) for i in range(COUNTS))):
-        if value % by and (name == "address" or lines.counts[int(name[-1])] > 1):
+    steps = ((f"step{i}", step) for i, step in enumerate(lines.steps) if lines.counts[i] > 1)
+    for name, value in ((f"address{1 if c.which else ''}", lines.address), *steps):
+        if value % by:
             yield MachineError.ALIGNMENT, f"{name} is {value}; words of form {Form(c.form).name} begin on {by} bytes"
     if lines.first < 0 or lines.last > window:
         yield (

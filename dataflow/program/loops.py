@@ -1,145 +1,316 @@
-"""Loops found in a program: instructions that come again and again, with values that grow by the same amount.
+"""Commands as instructions, with the loops that are found in them: nested, each of commands that come again and again.
 
-What repeats is a stretch of instructions that differ in the values of `set` alone. Each such value that goes on by a
-constant becomes an `add`, modulo the register's bits, so that a half that takes turns is an `add` of 1. Every `go` has
-the registers and events that it had.
+What repeats is a stretch of commands with the same units and events, whose registers go on by a constant from turn to
+turn, modulo their bits, so that a half that takes turns goes on by 1. An `add` a turn makes that of a register, if all
+commands of the stretch that are of one unit go on by the same amount; a stretch where they do not stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .instruction import Add, Go, Instruction, Loop, Next, Set
-from .isa import REGISTERS, Unit
+from .isa import LOOPS, REGISTERS, Unit
 
-__all__ = ["rolled"]
+__all__ = ["Issue", "instructions_of"]
 
-_LONGEST = 256
-"""Instructions of a body that are looked for."""
-_HALF = 1 << 31
-_LEAST = 4
-"""Instructions that a loop must save."""
+_LONGEST = 96
+"""Items of a body that are looked for; an item may be a loop."""
+_LEAST = 3
+"""Commands that a loop must save: it costs two instructions, and a jump each turn."""
+_MANY = 1 << 40
+_WIDEST = max(len(registers) for registers in REGISTERS.values())
+_BITS = np.array([[r.bits for r in REGISTERS[u]] + [1] * (_WIDEST - len(REGISTERS[u])) for u in Unit])
+_random = np.random.default_rng(0)
+_FACTORS = _random.integers(0, 2**64, (len(Unit), _WIDEST), np.uint64) | np.uint64(1)
+_MASKS = _random.integers(0, 2**64, (len(Unit), _WIDEST), np.uint64)
 
 Ints = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
+
+
+class Issue(NamedTuple):
+    """A command as it is given: the registers of its unit, and its events."""
+
+    unit: Unit
+    registers: tuple[int | None, ...]
+    wait: int
+    notify: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One command, by its number, or ``turns`` of ``body``, whose first command has number ``first``.
+
+    ``sites``: of each unit in it the first command. ``kind``: what two must have in common to be the same but for what
+    is in the registers of their sites. ``depth``: loops inside one another.
+    """
+
+    first: int
+    commands: int
+    sites: tuple[int, ...]
+    kind: int
+    turns: int = 1
+    body: tuple[_Item, ...] = ()
+    depth: int = 0
+
+
+def instructions_of(issues: Sequence[Issue]) -> list[Instruction]:
+    """Instructions that give these commands, in this order, from registers as the machine resets them."""
+    if not issues:
+        return []
+    found = _Search(issues)
+    items = found.rolled([found.leaf(i) for i in range(len(issues))])
+    return list(_Writer(found).written(items))
+
+
+class _Search:
+    """For loops, in numbers: ``held`` int64 [commands, registers], what none has as 0.
+
+    Whether all registers of two pairs of commands are as far apart is asked of sums of them by random factors; those
+    of one bit, of which differences are modulo 2, of random words that are added up without carries.
+    """
+
+    def __init__(self, issues: Sequence[Issue]) -> None:
+        self.issues = issues
+        self.units = np.array([issue.unit for issue in issues], np.int64)
+        self.held = np.zeros((len(issues), _WIDEST), np.int64)
+        for unit in Unit:
+            own = np.flatnonzero(self.units == unit)
+            if len(own):
+                rows = [[value or 0 for value in issues[i].registers] for i in own.tolist()]
+                self.held[own, : len(REGISTERS[unit])] = rows
+        bits = _BITS[self.units] == 1
+        unsigned = self.held.astype(np.uint64)
+        self.sums = np.where(bits, np.uint64(0), unsigned * _FACTORS[self.units]).sum(axis=1, dtype=np.uint64)
+        self.flips: Words = np.bitwise_xor.reduce(np.where(bits & (self.held == 1), _MASKS[self.units], 0), axis=1)
+        self._kinds: dict[object, int] = {}
+
+    def leaf(self, number: int) -> _Item:
+        """A command as an item."""
+        issue = self.issues[number]
+        never = tuple(i for i, value in enumerate(issue.registers) if value is None)
+        return _Item(number, 1, (number,), self._kind((issue.unit, issue.wait, issue.notify, never)))
+
+    def rolled(self, items: list[_Item]) -> list[_Item]:
+        """With loops, and loops of those, until there are no more."""
+        while len(items) > 1:
+            found = self._once(items)
+            if len(found) == len(items):
+                return found
+            items = found
+        return items
+
+    def steps(self, loop: _Item) -> dict[Unit, Ints]:
+        """By how much registers of a unit go on from turn to turn."""
+        length = sum(item.commands for item in loop.body)
+        found = {}
+        for site in loop.sites:
+            unit = Unit(int(self.units[site]))
+            found[unit] = _modulo(self.held[site + length] - self.held[site], unit)
+        return found
+
+    def _kind(self, key: object) -> int:
+        return self._kinds.setdefault(key, len(self._kinds))
+
+    def _once(self, items: list[_Item]) -> list[_Item]:
+        """With the loops that save most, from the beginning on."""
+        saved, periods, most = self._candidates(items)
+        made: list[_Item] = []
+        at = 0
+        while at < len(items):
+            loop, period, turns = None, int(periods[at]), int(most[at])
+            if period:
+                # a better one that begins meanwhile is not cut
+                better = np.flatnonzero(saved[at : at + period * turns] > saved[at])
+                turns = min(turns, int(better[0]) // period) if len(better) else turns
+            if period and turns > 1:
+                loop = self._loop(items[at : at + period], turns)
+            made.append(items[at] if loop is None else loop)
+            at += 1 if loop is None else period * turns
+        return made
+
+    def _candidates(self, items: Sequence[_Item]) -> tuple[Ints, Ints, Ints]:
+        """By where it begins, of the loop that saves most commands how many, its period and turns; 0: none."""
+        count = len(items)
+        kinds = np.array([item.kind for item in items], np.int64)
+        before = np.cumsum([0, *(item.commands for item in items)])
+        each = np.array([len(item.sites) for item in items], np.int64)
+        offset = np.cumsum(each) - each
+        sites = np.array([site for item in items for site in item.sites], np.int64)
+        of = np.repeat(np.arange(count), each)
+        within = np.arange(len(sites)) - offset[of]
+        sums, flips, units = self.sums[sites], self.flips[sites], self.units[sites]
+        later = _next_of_same(units)
+        later_item = np.append(of, _MANY)[later]
+        best, period, turns = (np.zeros(count, np.int64) for _ in range(3))
+        for p in range(1, min(_LONGEST, count // 2) + 1):
+            same = np.zeros(count, np.bool_)
+            same[:-p] = kinds[:-p] == kinds[p:]
+            if not same.any():
+                continue
+            partner = np.append(offset, 0)[np.minimum(of + p, count)] + within
+            partner = np.where(same[of], partner, 0)
+            step, flip = sums[partner] - sums, flips[partner] ^ flips
+            there = np.minimum(later, len(sites) - 1)
+            unlike = ~same[of] | ((step != step[there]) | (flip != flip[there])) & (later < len(sites))
+            # up to where all is the same, and of a unit goes on by the same
+            bad = np.where(same[of], np.where(unlike, later_item, _MANY), of)
+            end = np.minimum.accumulate(bad[::-1])[::-1][offset]
+            end = np.minimum(end, _ends(same))
+            taken = np.maximum(end - np.arange(count), 0) // p + 1
+            one, all_ = (before[np.minimum(np.arange(count) + p * n, count)] for n in (1, taken))
+            saved = np.where(taken > 1, all_ - one, 0)
+            better = saved > best
+            best = np.where(better, saved, best)
+            period, turns = np.where(better, p, period), np.where(better, taken, turns)
+        period[best < _LEAST] = 0
+        return best, period, turns
+
+    def _loop(self, items: Sequence[_Item], turns: int) -> _Item | None:
+        """A loop of items, in which there may be others; None: not all goes on as it seemed to, or too deep."""
+        first, length = items[0].first, sum(item.commands for item in items)
+        inner = self.rolled(list(items)) if len(items) > 1 else list(items)
+        depth = 1 + max(item.depth for item in inner)
+        if depth > LOOPS:
+            return None
+        units = self.units[first : first + length]
+        turn = self.held[first : first + turns * length].reshape(turns, length, _WIDEST)
+        sites: list[int] = []
+        steps: list[tuple[int, ...]] = []
+        relative: list[bytes] = []
+        for unit in Unit:
+            own = np.flatnonzero(units == unit)
+            if not len(own):
+                continue
+            step = _modulo(turn[1, own[0]] - turn[0, own[0]], unit)
+            wanted = turn[0, own] + np.arange(turns)[:, None, None] * step
+            if _modulo(turn[:, own] - wanted, unit).any():
+                return None
+            sites.append(first + int(own[0]))
+            steps.append(tuple(step.tolist()))
+            relative.append(_modulo(turn[0, own] - turn[0, own[0]], unit).tobytes())
+        key = (turns, tuple(item.kind for item in inner), tuple(steps), tuple(relative))
+        return _Item(first, turns * length, tuple(sites), self._kind(key), turns, tuple(inner), depth)
+
+
+def _modulo(values: Ints, unit: Unit) -> Ints:
+    """Modulo the bits of each register, from minus a half on but for those of one bit."""
+    bits = _BITS[unit]
+    half = np.where(bits > 1, 1 << (bits - 1), 0)
+    found: Ints = (values + half) % (1 << bits) - half
+    return found
+
+
+def _ends(holds: npt.NDArray[np.bool_]) -> Ints:
+    """From each place on, where it does not hold."""
+    ends = np.append(np.flatnonzero(~holds), len(holds))
+    found: Ints = ends[np.searchsorted(ends, np.arange(len(holds)))]
+    return found
+
+
+def _next_of_same(values: Ints) -> Ints:
+    """Where each value comes again; the number of all if nowhere."""
+    order = np.argsort(values, kind="stable")
+    found = np.full(len(values), len(values), np.int64)
+    again = values[order[:-1]] == values[order[1:]]
+    found[order[:-1][again]] = order[1:][again]
+    return found
+
+
 _Register = tuple[Unit, int]
 
 
-class _Found(NamedTuple):
-    """``turns`` of ``period`` instructions, which save so many."""
+class _Body:
+    """Of a loop: registers by their number, at its first command, at its last one, and by how much they go on."""
 
-    saved: int
-    period: int
-    turns: int
+    def __init__(self, search: _Search, loop: _Item) -> None:
+        self._search, self._loop = search, loop
+        self.steps = {unit: values.tolist() for unit, values in search.steps(loop).items()}
 
-
-def rolled(instructions: Sequence[Instruction]) -> list[Instruction]:
-    """The same program with loops; it must have none."""
-    best = _candidates(*_columns(instructions))
-    made: list[Instruction] = []
-    held = {(unit, r.number): r.reset for unit, registers in REGISTERS.items() for r in registers}
-    at = 0
-    while at < len(instructions):
-        loop = None
-        for found in sorted(best.get(at, ()), reverse=True):
-            loop = _loop(instructions, at, found, held)
-            if loop is not None:
-                break
-        end = at + (1 if loop is None else found.period * found.turns)
-        made += [instructions[at]] if loop is None else loop
-        for instruction in instructions[at:end]:
-            if isinstance(instruction, Set):
-                held[instruction.unit, instruction.register] = instruction.value
-        at = end
-    return made
+    @cached_property
+    def values(self) -> dict[_Register, list[int]]:
+        """Of the commands of a turn, the first one, one after the other."""
+        first, length = self._loop.first, sum(item.commands for item in self._loop.body)
+        units, held = self._search.units[first : first + length], self._search.held[first : first + length]
+        found = {}
+        for site in self._loop.sites:
+            issue = self._search.issues[site]
+            own = held[units == issue.unit]
+            for number, value in enumerate(issue.registers):
+                if value is not None:
+                    found[issue.unit, number] = own[:, number].tolist()
+        return found
 
 
-def _value(instruction: Instruction) -> int:
-    """Of a set; 0 of all others."""
-    return instruction.value if isinstance(instruction, Set) else 0
+class _Writer:
+    """Of instructions: ``state`` is what registers hold, in a loop at its first turn; None: nobody knows.
 
+    In a loop whose register goes on nothing but `add` changes it.
+    """
 
-def _columns(instructions: Sequence[Instruction]) -> tuple[Ints, Ints, Ints]:
-    """By instruction: a number of all that two must have in common to be the same of a body; value and largest value
-    of what is set."""
-    numbers: dict[object, int] = {}
-    kinds, most = [], []
-    for instruction in instructions:
-        assert not isinstance(instruction, Loop | Next | Add), "a program without loops"
-        key: object = instruction
-        most.append(0)
-        if isinstance(instruction, Set):
-            key = instruction.unit, instruction.register
-            most[-1] = (1 << REGISTERS[instruction.unit][instruction.register].bits) - 1
-        kinds.append(numbers.setdefault(key, len(numbers)))
-    values = [_value(instruction) for instruction in instructions]
-    return np.array(kinds, np.int64), np.array(values, np.int64), np.array(most, np.int64)
+    def __init__(self, search: _Search) -> None:
+        self._search = search
+        self._state: dict[_Register, int | None] = {
+            (unit, r.number): r.reset for unit, registers in REGISTERS.items() for r in registers
+        }
+        self._moving: list[dict[_Register, int]] = []
 
+    def written(self, items: Sequence[_Item]) -> Iterator[Instruction]:
+        for item in items:
+            yield from self._loop(item) if item.body else self._command(item.first)
 
-def _candidates(kinds: Ints, values: Ints, most: Ints) -> dict[int, list[_Found]]:
-    """By where they begin, bodies that repeat."""
-    found: dict[int, list[_Found]] = {}
-    for period in range(2, min(_LONGEST, len(kinds) // 2) + 1):
-        same = kinds[:-period] == kinds[period:]
-        if not same.any():
-            continue
-        run = _run_lengths(same)
-        turns = run // period + 1
-        step = values[period:] - values[:-period] & most[:-period]
-        steady = np.append(_run_lengths((step[:-period] == step[period:]) & same[:-period]), np.zeros(period, np.int64))
-        turns = np.minimum(turns, np.maximum(steady // period + 2, 2))
-        saved = (turns - 1) * period
-        for at in np.flatnonzero((turns > 1) & (saved > _LEAST + 2)).tolist():
-            found.setdefault(at, []).append(_Found(int(saved[at]), period, int(turns[at])))
-    return found
+    def _command(self, number: int) -> Iterator[Instruction]:
+        issue = self._search.issues[number]
+        for r, value in zip(REGISTERS[issue.unit], issue.registers, strict=True):
+            if value is not None:
+                yield from self._hold((issue.unit, r.number), value)
+        yield Go(issue.unit, issue.wait, issue.notify)
 
+    def _loop(self, loop: _Item) -> Iterator[Instruction]:
+        body = _Body(self._search, loop)
+        moving: dict[_Register, int] = {}
+        for register, values in body.values.items():
+            unit, number = register
+            step = body.steps[unit][number]
+            if step:
+                moving[register] = step
+            if step or self._moves(register) or len(set(values)) == 1:
+                # so that at the end of a turn it is what it was at the beginning of the next one
+                yield from self._hold(register, values[-1] - step)
+            else:
+                self._state[register] = None
+        yield Loop(loop.turns)
+        self._moving.append(moving)
+        yield from self.written(loop.body)
+        self._moving.pop()
+        yield Next()
+        for register, step in moving.items():
+            held = self._state[register]
+            assert held is not None
+            self._state[register] = held + (loop.turns - 1) * step
 
-def _run_lengths(holds: npt.NDArray[np.bool_]) -> Ints:
-    """From each place on, how many hold in a row."""
-    ends = np.append(np.flatnonzero(~holds), len(holds))
-    places = np.arange(len(holds))
-    found: Ints = ends[np.searchsorted(ends, places)] - places
-    return found
+    def _moves(self, register: _Register) -> bool:
+        return any(register in moving for moving in self._moving)
 
-
-def _loop(
-    instructions: Sequence[Instruction], at: int, found: _Found, held: dict[_Register, int | None]
-) -> list[Instruction] | None:
-    """The loop and what must be set before it; None: it saves nothing, or cannot be."""
-    period, turns = found.period, found.turns
-    body, after = list(instructions[at : at + period]), instructions[at + period : at + 2 * period]
-    sites: dict[_Register, list[int]] = {}
-    if not any(isinstance(i, Go) for i in body):
-        return None
-    for place, instruction in enumerate(body):
-        if isinstance(instruction, Set):
-            sites.setdefault((instruction.unit, instruction.register), []).append(place)
-    before: list[Instruction] = []
-    for (unit, number), places in sites.items():
-        r = REGISTERS[unit][number]
-        first, second = ([_value(each[place]) for place in places] for each in (body, after))
-        steps = {b - a for a, b in zip(first, second, strict=True)}
-        if steps == {0}:
-            continue
+    def _hold(self, register: _Register, value: int) -> Iterator[Instruction]:
+        """What brings a register to a value."""
+        unit, number = register
+        r, held = REGISTERS[unit][number], self._state[register]
         modulus = 1 << r.bits
-        if len({step % modulus for step in steps}) > 1:
-            return None
-        begins = (first[0] - (second[0] - first[-1])) % modulus
-        if r.signed and begins >= modulus // 2:
-            begins -= modulus
-        now = held[unit, number]
-        if now is None or (now - begins) % modulus:
-            early = any(isinstance(i, Go) and i.unit == unit for i in body[: places[0]])
-            if early:
-                return None
-            before.append(Set(unit, number, begins))
-        previous = begins
-        for place, value in zip(places, first, strict=True):
-            body[place] = Add(unit, number, (value - previous + _HALF) % (2 * _HALF) - _HALF)
-            previous = value
-    if found.saved - len(before) - 2 < _LEAST:
-        return None
-    return [*before, Loop(turns), *body, Next()]
+        if held is not None and (held - value) % modulus == 0:
+            return
+        if self._moves(register):
+            assert held is not None, "a register that goes on is known"
+            yield Add(unit, number, (value - held + (1 << 31)) % (1 << 32) - (1 << 31))
+        else:
+            least = -(modulus // 2) if r.signed else 0
+            value = (value - least) % modulus + least
+            yield Set(unit, number, value)
+        self._state[register] = value

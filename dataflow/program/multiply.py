@@ -5,9 +5,8 @@ Operands are loaded in boxes of places: whole inner counts of lines where they b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product as every
 from math import prod
 
 from ...workloads.errors import InputError
@@ -17,32 +16,13 @@ from ..integers import ceil_div
 from ..operand import FP32
 from .boxes import boxes
 from .isa import COUNTS, Unit
-from .layout import Atom, merged
-from .spaces import BIAS_WORDS, Form, Space, place
+from .layout import Atom
+from .matrix import FAR, Matrix, distance, distances, in_few
+from .spaces import BIAS_WORDS, Space, place
+from .split import load_bias, multiply_split
 from .work import BANK, Level, Work, refuse
 
-__all__ = ["Matrix", "multiply", "require_fit"]
-
-_FAR = 1 << 40
-"""As many places as you like."""
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """Of a product: ``lines`` are rows of A and of C, or columns of B, ``slots`` what lies along one of them.
-
-    ``address``: byte of the first element.
-    """
-
-    address: int
-    form: Form
-    lines: Sequence[Atom]
-    slots: Sequence[Atom]
-
-    @property
-    def each(self) -> int:
-        """Bytes of an element."""
-        return FP32.bytes if self.form == Form.FP32 else 2
+__all__ = ["multiply", "require_fit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +40,7 @@ class _Bank:
         if offset % self.banks:
             return self.banks - offset % self.banks
         tile = self.banks * self.contexts
-        return tile - offset % tile if offset % tile else _FAR
+        return tile - offset % tile if offset % tile else FAR
 
     def at(self, offset: int) -> int:
         """Place of a line's first word."""
@@ -120,12 +100,6 @@ def _tiles(work: Work, node: Node, k: int, slots: int, bias: bool) -> _Tiles:
     array, pe, gemm = work.spec.array, work.spec.pe, node.gemm
     assert gemm is not None
     w2e, n2s, output = (work.target.size(space).depth for space in (Space.W2E, Space.N2S, Space.OUTPUT))
-    if k > w2e or slots > n2s:
-        name, words = ("w2e_bytes", array.rows * k) if k > w2e else ("n2s_bytes", array.cols * slots)
-        raise InputError(
-            f"{node.op} of {node.module!r} contracts over {k} words, which no half of buffers.{name} of "
-            f"{work.spec.name!r} holds; it takes {2 * 2 * words:,} bytes"
-        )
     rows = min(array.rows, gemm.m)
     if rows > output:
         raise InputError(
@@ -144,16 +118,39 @@ def _tiles(work: Work, node: Node, k: int, slots: int, bias: bool) -> _Tiles:
     return _Tiles(contexts, down, across)
 
 
-def require_fit(work: Work, node: Node) -> None:
-    """Refuse a product of which a half of a buffer does not hold a row or a column."""
+def _is_split(work: Work, node: Node) -> bool:
+    """Whether no half of a buffer holds a row of A, or a column of B."""
     assert node.gemm is not None
-    _tiles(work, node, node.gemm.k, _pairs(work, node).kept(node.gemm.k), bias=False)
+    k = node.gemm.k
+    return k > work.target.size(Space.W2E).depth or _pairs(work, node).kept(k) > work.target.size(Space.N2S).depth
+
+
+def require_fit(work: Work, node: Node) -> None:
+    """Refuse a product of which the buffers do not hold what is worked on at once."""
+    gemm, spec = node.gemm, work.spec
+    assert gemm is not None
+    pairs = _pairs(work, node)
+    if not _is_split(work, node):
+        _tiles(work, node, gemm.k, pairs.kept(gemm.k), bias=False)
+        return
+    least = spec.array.rows if pairs.pattern is None else pairs.kept(gemm.k)
+    if pairs.pattern is not None or least > work.target.size(Space.N2S).depth:
+        name, words = "n2s_bytes", spec.array.cols * least
+        if pairs.pattern is not None and gemm.k > work.target.size(Space.W2E).depth:
+            name, words = "w2e_bytes", spec.array.rows * gemm.k
+        raise InputError(
+            f"{node.op} of {node.module!r} contracts over {gemm.k} words, which no half of buffers.{name} of "
+            f"{spec.name!r} holds; it takes {2 * 2 * words:,} bytes"
+        )
 
 
 def multiply(
     work: Work, node: Node, left: Matrix, right: Matrix, made: Matrix, bias: int | None, bias_first: int = 0
 ) -> None:
     """Every macro-tile of a product: columns stay while rows come and go."""
+    if _is_split(work, node):
+        multiply_split(work, node, left, right, made, bias, bias_first)
+        return
     gemm, array, pairs = node.gemm, work.spec.array, _pairs(work, node)
     assert gemm is not None
     slots = pairs.kept(gemm.k)
@@ -165,7 +162,7 @@ def multiply(
         across = ceil_div(n1 - n0, array.cols * tiles.contexts)
         columns = _Bank(Space.N2S, work.half(Space.N2S), array.cols, tiles.contexts, slots)
         _load(work, right, columns, n0, n1, pairs)
-        added = None if bias is None else _load_bias(work, bias, bias_first + n0, n1 - n0)
+        added = None if bias is None else load_bias(work, bias, bias_first + n0, n1 - n0)
         for m0 in range(0, gemm.m, high):
             m1 = min(gemm.m, m0 + high)
             dense = _Bank(Space.W2E, work.half(Space.W2E), array.rows, 1, gemm.k)
@@ -197,17 +194,9 @@ def _grouped(pairs: _Pairs, k: int) -> dict[str, int]:
     return {"keep": keep, "group": group, "rest": rest, "parts": parts, "runs": k // pairs.run}
 
 
-def _load_bias(work: Work, bias: int, first: int, words: int) -> int:
-    half = work.half(Space.BIAS)
-    address = work.placement.address(bias, first)
-    form = work.placement.form(bias)
-    work.move(Unit.LOAD, Space.BIAS, half, form=form, address=address, words=words, inner=[(0, 1)])
-    return half
-
-
 def _load(work: Work, matrix: Matrix, bank: _Bank, first: int, end: int, pairs: _Pairs | None = None) -> None:
     """Lines ``first`` to ``end`` of an operand, each a row of words in memory, or side by side across lines."""
-    lines, slots = _single(matrix.lines), _single(matrix.slots)
+    lines, slots = in_few(matrix.lines), in_few(matrix.slots)
     beside = [atoms[-1].length if atoms[-1].stride == 1 else 1 for atoms in (slots, lines)]
     if beside[0] >= beside[1]:
         _load_along(work, matrix, bank, (lines, slots), (first, end), pairs)
@@ -235,13 +224,14 @@ def _load_along(
         split = len(inside) if len(levels) == COUNTS - 1 else max(0, len(inside) - room)
         apart, together = inside[:split], inside[split:]
         number = prod(a.length for a in together)
-        for i, offset in enumerate(_offsets(apart)):
+        for i, offset in enumerate(distances(apart)):
             work.move(
                 Unit.LOAD,
                 bank.space,
                 bank.half,
                 form=matrix.form,
-                address=matrix.address + matrix.each * (_offset(lines, start) + offset),
+                address=matrix.address + matrix.each * (distance(lines, start) + offset),
+                which=int(bank.space == Space.N2S),
                 words=words,
                 lines=[*rows, *((a.length, matrix.each * a.stride) for a in together)],
                 at=bank.at(start - ends[0]) + i * number * words * bank.contexts,
@@ -261,7 +251,7 @@ def _load_across(
 ) -> None:
     """The same word of neighbouring lines of the operand is side by side in memory."""
     lines, slots = atoms
-    inner, most, through = lines[-1].length, _FAR, {}
+    inner, most, through = lines[-1].length, FAR, {}
     if pairs is not None and pairs.pattern is not None:
         most, through = work.spec.sore.lanes, {"reduce": 1, "across": 1, "run": pairs.run}
         assert len(slots) <= COUNTS, "a kernel lies in one piece"
@@ -272,13 +262,14 @@ def _load_across(
     apart, together = slots[: max(0, len(slots) - COUNTS)], slots[-COUNTS:]
     number = prod(a.length for a in together)
     for start, counts in boxes([a.length for a in lines], *ends, room):
-        for i, offset in enumerate(_offsets(apart)):
+        for i, offset in enumerate(distances(apart)):
             work.move(
                 Unit.LOAD,
                 bank.space,
                 bank.half,
                 form=matrix.form,
-                address=matrix.address + matrix.each * (_offset(lines, start) + offset),
+                address=matrix.address + matrix.each * (distance(lines, start) + offset),
+                which=int(bank.space == Space.N2S),
                 words=prod(counts),
                 lines=[(a.length, matrix.each * a.stride) for a in together],
                 at=bank.at(start - ends[0]) + i * number * bank.contexts,
@@ -302,16 +293,16 @@ def _store(
 ) -> None:
     """A macro-tile of C: the southernmost row that is used leaves the array first."""
     high, (m0, m1), (n0, n1) = work.spec.array.rows, rows, columns
-    lines, (column,) = _single(made.lines), _single(made.slots)
+    lines, (column,) = in_few(made.lines), in_few(made.slots)
     assert column.stride == 1 or column.length == 1, "columns of what is made are side by side"
-    for start, counts in boxes([a.length for a in lines], m0, m1, lambda o: high - o % high if o % high else _FAR):
+    for start, counts in boxes([a.length for a in lines], m0, m1, lambda o: high - o % high if o % high else FAR):
         tile, row = divmod(start - m0, high)
         work.move(
             Unit.STORE,
             Space.OUTPUT,
             half,
             form=made.form,
-            address=made.address + made.each * (_offset(lines, start) + n0),
+            address=made.address + made.each * (distance(lines, start) + n0),
             words=n1 - n0,
             lines=[(n, made.each * a.stride) for n, a in zip(counts, lines[len(lines) - len(counts) :], strict=True)],
             at=place(0, tile * across * used * contexts + (used - 1 - row) * contexts),
@@ -321,23 +312,3 @@ def _store(
             bias_half=bias or 0,
             watch=watch,
         )
-
-
-def _single(axis: Sequence[Atom]) -> list[Atom]:
-    """An axis in as few atoms as there can be."""
-    return [Atom(count, stride) for count, (stride,) in merged([axis])]
-
-
-def _offset(atoms: Sequence[Atom], index: int) -> int:
-    """Elements from the first place of an axis to that of ``index``."""
-    found = 0
-    for length, stride in reversed(atoms):
-        index, own = divmod(index, length)
-        found += own * stride
-    return found
-
-
-def _offsets(atoms: Sequence[Atom]) -> Iterator[int]:
-    """Elements from the first place to each, in order."""
-    for at in every(*(range(a.length) for a in atoms)):
-        yield sum(i * a.stride for i, a in zip(at, atoms, strict=True))

@@ -12,7 +12,7 @@ from ..allocation import Lifetime, allocate
 from ..integers import ceil_div
 from ..operand import FP32
 from .layout import Atom, Halo, Region, View
-from .spaces import VECTOR_DEPTH, Form, Target
+from .spaces import COLUMN_BEATS, VECTOR_DEPTH, Form, Target
 from .windows import image_window, is_plain, overlaps
 
 __all__ = ["FORMS", "Parameter", "Placement"]
@@ -112,9 +112,13 @@ class Placement:
                 lifetimes.append(Lifetime(name=f"{what} of {name}", size=FP32.bytes * prod(shape), **always))
         constants = len(self.target.rule.constants)
         lifetimes.append(Lifetime(name="constants", size=FP32.bytes * constants, **always))
+        if any(_needs_ones(node) for node in graph.nodes):
+            words = COLUMN_BEATS * self.target.spec.vector.lanes
+            lifetimes.append(Lifetime(name="ones", size=FP32.bytes * words, **always))
         capacity = self.target.spec.dram.capacity_bytes
         self.allocation = allocate(lifetimes, alignment=_ALIGNED, capacity=capacity)
         self.window = ceil_div(self.allocation.peak, _PAGE) * _PAGE
+        self.ones = self.allocation.offsets.get("ones", 0)
         self.constants = Region(self.allocation.offsets["constants"], ((Atom(constants, 1),),), Form.FP32)
         self.parameters = tuple(self._parameter(name, shape) for name, shape in self._shapes().items())
 
@@ -197,8 +201,14 @@ def _scratch(graph: Graph, node: Node, target: Target) -> int:
         return 0 if is_plain(window) else FP32.bytes * node.gemm.m * node.gemm.n
     if node.op == "aten.max_pool2d_with_indices_backward":
         window = image_window(node, graph.tensors[node.makes[0]].shape)
-        return FP32.bytes * VECTOR_DEPTH * target.spec.vector.lanes if overlaps(window) else 0
+        added = overlaps(window) or any(window.padding)
+        return FP32.bytes * VECTOR_DEPTH * target.spec.vector.lanes if added else 0
     return 0
+
+
+def _needs_ones(node: Node) -> bool:
+    """Whether what computes a node reads a vector of ones."""
+    return node.op == "aten.max_pool2d_with_indices" and node.settings["padding"] not in (0, (0, 0))
 
 
 def _lies_well(view: View) -> bool:

@@ -10,9 +10,10 @@ from ...workloads.im2col import Window
 from ..integers import ceil_div
 from .gather import Box, boxes_of, given, is_ragged, places, store_box
 from .isa import Unit
-from .spaces import VECTOR_DEPTH, Form, Space, place
+from .ones import ones
+from .spaces import COLUMN_BEATS, VECTOR_DEPTH, Form, Space, place
 from .vector_operations import VectorOpcode
-from .windows import image_window, overlaps
+from .windows import Stretch, image_window, inside, overlaps
 from .work import Images, Work, fp32_bits, refuse
 
 __all__ = ["max_pool", "max_pool_backward"]
@@ -22,38 +23,94 @@ def max_pool(work: Work, node: Node) -> None:
     """The largest of each window, and which tap it is, a number that is stored as an operand."""
     image, (made, tap) = Images(work, node, node.reads[0]), (Images(work, node, tensor) for tensor in node.makes)
     window = image_window(node, work.graph.tensors[node.reads[0]].shape)
-    if any(window.padding):
-        refuse(node, "pads its images")
-    terms, (high, wide) = window.taps, window.kernel
-    if terms > VECTOR_DEPTH:
-        refuse(node, f"looks at {terms} taps, above the {VECTOR_DEPTH} words of a bank")
-    for box in boxes_of(work, (made.n, made.h, made.w), image.channels, terms):
-        operands, beats = work.half(Space.OPERANDS), ceil_div(box.words, work.lanes)
-        n, top, left = (x * s for x, s in zip(box.first, (1, *window.stride), strict=True))
-        strides = (image.step_n, window.stride[0] * image.step_h, window.stride[1] * image.step_w)
-        for row in range(high):
-            work.rows(
-                Unit.LOAD,
-                Space.OPERANDS,
-                operands,
-                image.tensor,
-                element=image.element(n, top + row * window.dilation[0], left, box.channel),
-                words=box.words,
-                lines=[*box.lines(strides), (wide, window.dilation[1] * image.step_w)],
-                at=row * wide * beats,
-                outer=[(0, terms * beats), (wide, beats)],
-            )
-        for operation, out in ((VectorOpcode.MAXIMUM, made), (VectorOpcode.POSITION, tap)):
-            results = work.half(Space.RESULTS)
-            work.vector(operation, beats, rows=box.rows, terms=terms, operands_half=operands, results_half=results)
-            store_box(work, results, out, box)
+    if window.taps > VECTOR_DEPTH:
+        refuse(node, f"looks at {window.taps} taps, above the {VECTOR_DEPTH} words of a bank")
+    down, across = (inside(window, side) for side in range(2))
+    if any(stretch.low >= stretch.high for stretch in (*down, *across)):
+        refuse(node, "has windows outside of its image")
+    for h, w in every(down, across):
+        skipped = h.low * window.kernel[1] + w.low
+        terms = window.taps - skipped
+        # what is added to a position is as many words as there are ones
+        room = max(terms, 1 + skipped, VECTOR_DEPTH // COLUMN_BEATS) if skipped else terms
+        for part in boxes_of(work, (made.n, h.end - h.begin, w.end - w.begin), image.channels, room):
+            box = part._replace(first=(part.first[0], part.first[1] + h.begin, part.first[2] + w.begin))
+            operands, beats = work.half(Space.OPERANDS), ceil_div(box.words, work.lanes)
+            _load_taps(work, image, operands, box, window, (h, w))
+            for operation, out in ((VectorOpcode.MAXIMUM, made), (VectorOpcode.POSITION, tap)):
+                results = work.half(Space.RESULTS)
+                work.vector(operation, beats, rows=box.rows, terms=terms, operands_half=operands, results_half=results)
+                store_box(work, results, out, box)
+            if skipped:
+                _count_from(work, tap, box, skipped)
+
+
+def _load_taps(work: Work, image: Images, half: int, box: Box, window: Window, sides: tuple[Stretch, Stretch]) -> None:
+    """Of each position the taps from the first one inside of the image on; it stands for those outside as well, of
+    which none is then larger than all before."""
+    (h, w), wide = sides, window.kernel[1]
+    first = h.low * wide + w.low
+    terms, beats = window.taps - first, ceil_div(box.words, work.lanes)
+    n, top, left = (x * s - p for x, s, p in zip(box.first, (1, *window.stride), (0, *window.padding), strict=True))
+    strides = (image.step_n, window.stride[0] * image.step_h, window.stride[1] * image.step_w)
+
+    def load(row: int, column: int, at: int, count: int, step: int) -> None:
+        """``count`` taps from ``at`` on, of which the first one lies in a row and a column of the kernel."""
+        element = image.element(n, top + row * window.dilation[0], left + column * window.dilation[1], box.channel)
+        work.rows(
+            Unit.LOAD,
+            Space.OPERANDS,
+            half,
+            image.tensor,
+            element=element,
+            words=box.words,
+            lines=[*box.lines(strides), (count, step)],
+            at=(at - first) * beats,
+            outer=[(0, terms * beats), (count, beats)],
+        )
+
+    for row in range(h.low, h.high):
+        load(row, w.low, row * wide + w.low, w.high - w.low, window.dilation[1] * image.step_w)
+        begin, end = row * wide + w.high, (row + 1) * wide + w.low if row < h.high - 1 else window.taps
+        if begin < end:
+            load(h.low, w.low, begin, end - begin, 0)
+
+
+def _count_from(work: Work, tap: Images, box: Box, first: int) -> None:
+    """Positions that were counted from tap ``first`` on from the first of all: as many ones more."""
+    operands, results, beats = work.half(Space.OPERANDS), work.half(Space.RESULTS), ceil_div(box.words, work.lanes)
+    terms = 1 + first
+    work.rows(
+        Unit.LOAD,
+        Space.OPERANDS,
+        operands,
+        tap.tensor,
+        element=tap.element(*box.first, box.channel),
+        words=box.words,
+        lines=box.lines(tap.strides),
+        outer=[(0, terms * beats)],
+    )
+    work.move(
+        Unit.LOAD,
+        Space.OPERANDS,
+        operands,
+        form=Form.FP32,
+        address=ones(work),
+        words=box.words,
+        lines=[(box.rows, 0), (first, 0)],
+        at=place(0, beats),
+        inner=work.beats,
+        outer=[(0, terms * beats), (first, beats)],
+    )
+    work.vector(VectorOpcode.GATHER, beats, rows=box.rows, terms=terms, operands_half=operands, results_half=results)
+    store_box(work, results, tap, box)
 
 
 def max_pool_backward(work: Work, node: Node) -> None:
     """Each gradient to the position where its maximum stood; -0.0 to all others."""
     made, (gradient, tap) = Images(work, node, node.makes[0]), (Images(work, node, tensor) for tensor in node.reads)
     window = image_window(node, work.graph.tensors[node.makes[0]].shape)
-    if overlaps(window):
+    if overlaps(window) or any(window.padding):
         _added(work, node, made, gradient, tap, window)
     else:
         _apart(work, made, gradient, tap, window)
@@ -141,7 +198,7 @@ def _added(work: Work, node: Node, made: Images, gradient: Images, tap: Images, 
                 if ragged:
                     work.blank(operands, operand, box.rows * beats)
                 _load_met(work, read, operands, operand, box, window, at)
-            move = partial(work.move, form=Form.FP32, address=scratch, words=whole, inner=work.beats)
+            move = partial(work.move, form=Form.FP32, address=scratch, which=1, words=whole, inner=work.beats)
             if turn:
                 move(Unit.LOAD, Space.OPERANDS, operands, at=place(2 * work.lanes))
             work.vector(
@@ -176,6 +233,7 @@ def _load_met(
         words=box.words,
         lines=list(zip((box.n, h.met, w.met), read.strides, strict=True)),
         operand=operand,
+        which=0,
         at=at,
         outer=outer,
     )

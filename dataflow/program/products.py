@@ -9,7 +9,8 @@ from ...workloads.graph import Node
 from ...workloads.im2col import Window
 from .gather import gather
 from .layout import Atom, View
-from .multiply import Matrix, multiply
+from .matrix import Matrix
+from .multiply import multiply
 from .spaces import VECTOR_DEPTH, Form
 from .windows import image_window, is_plain
 from .work import Images, Work, refuse

@@ -18,11 +18,14 @@ from ...workloads.update_rule import UpdateRule
 from ..accelerator import AcceleratorSpec
 from ..config_io import spec_hash
 from ..operand import FP32
+from ..xnor.mapping import require_xnor
 
 __all__ = [
     "BANKS",
     "BIAS_WORDS",
     "COLUMN_BEATS",
+    "BIT_SPACES",
+    "BIT_WORD",
     "HALVES",
     "LOADED",
     "PLACE_ADDRESS_BITS",
@@ -46,7 +49,7 @@ BANKS = 1 << (32 - PLACE_ADDRESS_BITS)
 HALVES = 2
 """Of every space; one in use while the other is filled or emptied."""
 VECTOR_DEPTH = 512
-"""Words of a bank and half of the spaces of the vector unit and of WUVE."""
+"""Words of a bank and half of the spaces of the vector unit, of WUVE, and behind the XNOR engine."""
 COLUMN_BEATS = 64
 """Words of a slot of `Space.COLUMNS` in each bank, so a slot is as many words as 64 beats of the lanes."""
 BIAS_WORDS = 1024
@@ -56,6 +59,9 @@ VECTOR_OPERANDS = 3
 UPDATE_STREAMS = 4
 """What WUVE reads of a parameter at most: gradient, master weight, two of state; banks as of the vector unit."""
 _CONSTANTS = 16
+BIT_WORD = 32
+"""Bits of a word in the spaces of the XNOR engine."""
+_ENGINE_WORDS = (32, 64, 128, 256)
 
 
 class Space(IntEnum):
@@ -83,15 +89,30 @@ class Space(IntEnum):
     """FP32: what WUVE makes, master weight, state; stream ``x`` in banks ``x lanes + lane``."""
     PAIRS = 10
     """Pairs that SORE makes behind WUVE; copy ``x`` in banks ``x lanes + lane`` of SORE's lanes."""
+    XNOR_W2E = 11
+    """Words of bits, 32 bits of one at an address: operand of a binary product; bank: row of the XNOR engine."""
+    XNOR_N2S = 12
+    """Words of bits likewise; bank: column."""
+    LEVELS = 13
+    """What sums of a binary product are compared with: ``flip`` (bit 0), level (31 bits, signed); bank: column."""
+    SUMS = 14
+    """Sums of a binary product, of 32 bits; bank: column; address: order in which they leave."""
+    SIGNS = 15
+    """Bits of a row of a tile, 0 for +1; bank: 32 of them; address: order in which rows leave."""
 
 
-LOADED = (Space.W2E, Space.N2S, Space.BIAS, Space.OPERANDS, Space.COLUMNS, Space.WEIGHTS, Space.CONSTANTS)
+BIT_SPACES = (Space.XNOR_W2E, Space.XNOR_N2S, Space.LEVELS, Space.SUMS, Space.SIGNS)
+"""What a machine has for its XNOR engine alone; words are 32 bits as they are, in form FP32."""
+LOADED = (
+    *(Space.W2E, Space.N2S, Space.BIAS, Space.OPERANDS, Space.COLUMNS, Space.WEIGHTS, Space.CONSTANTS),
+    *(Space.XNOR_W2E, Space.XNOR_N2S, Space.LEVELS),
+)
 """What `load` writes."""
-SIDE_BY_SIDE = (Space.W2E, Space.N2S)
+SIDE_BY_SIDE = (Space.W2E, Space.N2S, Space.XNOR_W2E, Space.XNOR_N2S)
 """Spaces whose banks take neighbouring words of a load at once; the others take one a cycle there."""
 SINGLE = (Space.BIAS, Space.CONSTANTS)
 """Spaces of one bank."""
-STORED = (Space.OUTPUT, Space.COLUMNS, Space.RESULTS, Space.UPDATED, Space.PAIRS)
+STORED = (Space.OUTPUT, Space.COLUMNS, Space.RESULTS, Space.UPDATED, Space.PAIRS, Space.SUMS, Space.SIGNS)
 """What `store` reads."""
 
 
@@ -134,7 +155,13 @@ class Target:
     def __post_init__(self) -> None:
         if self.pattern is not None:
             self.spec.check_pattern(self.pattern)
-        for space in Space:
+        own = self.spec.xnor
+        if own is not None and own.word_bits not in _ENGINE_WORDS:
+            raise InputError(
+                f"xnor.word_bits of {self.spec.name!r} is {own.word_bits}, but a whole machine moves words of bits "
+                f"{BIT_WORD} bits by {BIT_WORD}; it must be one of {', '.join(map(str, _ENGINE_WORDS))}"
+            )
+        for space in self.spaces:
             size = self.size(space)
             if size.banks > BANKS or size.depth >> PLACE_ADDRESS_BITS:
                 raise InputError(
@@ -148,6 +175,26 @@ class Target:
         """Twelve hexadecimal digits that change with the machine, its pattern and its rule."""
         said = f"{spec_hash(self.spec)} {self.pattern} {self.rule.name}"
         return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+    @property
+    def spaces(self) -> tuple[Space, ...]:
+        """Those that the machine has."""
+        return tuple(s for s in Space if self.spec.xnor is not None or s not in BIT_SPACES)
+
+    @property
+    def loaded(self) -> tuple[Space, ...]:
+        """Those that a load writes."""
+        return tuple(s for s in LOADED if s in self.spaces)
+
+    @property
+    def stored(self) -> tuple[Space, ...]:
+        """Those that a store reads."""
+        return tuple(s for s in STORED if s in self.spaces)
+
+    @property
+    def bit_words(self) -> int:
+        """Addresses that a word of the XNOR engine takes."""
+        return require_xnor(self.spec).word_bits // BIT_WORD
 
     def size(self, space: Space) -> Size:
         """Of a half of ``space``. ``n2s_bytes`` are those of values; each has an index beside it."""
@@ -174,5 +221,24 @@ class Target:
                 return Size((UPDATE_STREAMS - 1) * spec.wuve.lanes, VECTOR_DEPTH)
             case Space.PAIRS:
                 return Size(2 * spec.sore.lanes, VECTOR_DEPTH)
+            case Space.XNOR_W2E | Space.XNOR_N2S | Space.LEVELS | Space.SUMS | Space.SIGNS:
+                return self._bit_size(space)
             case _:
                 assert_never(space)
+
+    def _bit_size(self, space: Space) -> Size:
+        """The engine has buffers as large as those of the STCE."""
+        own, buffers, word = require_xnor(self.spec), self.spec.buffers, BIT_WORD // 8
+        if space is Space.XNOR_W2E:
+            return Size(own.rows, _whole(buffers.w2e_bytes // (HALVES * word * own.rows), self.bit_words))
+        if space is Space.XNOR_N2S:
+            return Size(own.cols, _whole(buffers.n2s_bytes // (HALVES * word * own.cols), self.bit_words))
+        if space is Space.SUMS:
+            return Size(own.cols, buffers.output_bytes // (HALVES * word * own.cols))
+        if space is Space.LEVELS:
+            return Size(own.cols, VECTOR_DEPTH)
+        return Size(-(-own.accumulators * own.cols // BIT_WORD), VECTOR_DEPTH)
+
+
+def _whole(count: int, of: int) -> int:
+    return count // of * of

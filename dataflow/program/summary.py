@@ -10,7 +10,7 @@ from typing import Any
 
 from .commands import Begun, execution
 from .compiler import CompiledStep
-from .isa import Unit
+from .isa import Unit, units_of
 from .layout import Region
 from .program import Program
 from .spaces import Form, Target
@@ -43,7 +43,7 @@ def summary(program: Program, target: Target) -> Summary:
             moved[step.command.unit] += lines.bytes * prod(lines.counts)
     return Summary(
         instructions=len(program.instructions),
-        commands={unit: commands[unit] for unit in Unit},
+        commands={unit: commands[unit] for unit in units_of(target)},
         size=len(program.to_bytes()),
         read=moved[Unit.LOAD],
         written=moved[Unit.STORE],

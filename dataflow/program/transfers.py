@@ -18,12 +18,12 @@ from .spaces import PLACE_ADDRESS_BITS, Form, Space, Target
 __all__ = [
     "Lines",
     "Places",
+    "address_of",
     "banks_and_addresses",
     "indices_of",
     "line_addresses",
     "line_places",
     "lines_of",
-    "places_of",
     "reduces",
     "word_bytes",
     "words_on_chip",
@@ -94,10 +94,15 @@ def word_bytes(form: Form, words: int, pattern: NMPattern | None) -> int:
             return 0
 
 
+def address_of(command: Command) -> int:
+    """Where the first line of a load or a store begins in memory."""
+    return command.address1 if command.which else command.address
+
+
 def lines_of(command: Command, target: Target) -> Lines:
     """The lines in memory of a load or a store."""
     return Lines(
-        command.address,
+        address_of(command),
         word_bytes(Form(command.form), command.words, target.pattern),
         tuple(getattr(command, f"count{i}") for i in range(COUNTS)),
         tuple(getattr(command, f"step{i}") for i in range(COUNTS)),
@@ -106,7 +111,7 @@ def lines_of(command: Command, target: Target) -> Lines:
 
 def line_addresses(command: Command) -> Places:
     """First byte of each line in memory, int64 [lines], in the order in which they are moved."""
-    at = np.array([command.address], np.int64)
+    at = np.array([address_of(command)], np.int64)
     for i in range(COUNTS):
         count, step = getattr(command, f"count{i}"), getattr(command, f"step{i}")
         at = (at[:, None] + np.arange(count, dtype=np.int64) * step).ravel()
@@ -130,11 +135,6 @@ def indices_of(command: Command) -> Places:
     words, lines = np.arange(command.words, dtype=np.int64), np.arange(_lines(command), dtype=np.int64)
     counted = lines[:, None] if command.across else words[None, :]
     return np.broadcast_to(counted % command.run % command.group, (len(lines), len(words)))
-
-
-def places_of(command: Command, target: Target) -> Places:
-    """Every place of a load or a store once, int64 [places], sorted."""
-    return np.unique(line_places(command, target))
 
 
 def _lines(command: Command) -> int:

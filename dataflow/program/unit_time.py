@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..engine_time import DIVIDE_LATENCY, wuve_latency
+from ..pregenerate import tile_plan
 from .spaces import Target
 from .vector_operations import OPERATIONS, VectorOpcode
 
@@ -74,6 +75,10 @@ def vector_cycles(registers: Mapping[str, int], target: Target) -> int:
 
 
 def update_cycles(registers: Mapping[str, int], target: Target) -> int:
-    """Cycles from that in which an update without copies is taken to that in which its last word is written."""
-    beats = registers["tiles"] * registers["beats"]
-    return _TO_READ + beats - 1 + 1 + wuve_latency(target.rule, target.spec.pe)
+    """Cycles from that in which an update is taken to that in which its last word or pair is written."""
+    tiles, copies = registers["tiles"], registers["copies"]
+    if copies:
+        assert target.pattern is not None, "check_command lets copies pass only where there is a pattern"
+        plan = tile_plan(target.spec, target.rule, target.pattern, copies)
+        return _TO_READ + plan.first_step(tiles - 1) + plan.reduce + plan.tail
+    return _TO_READ + tiles * registers["beats"] - 1 + 1 + wuve_latency(target.rule, target.spec.pe)

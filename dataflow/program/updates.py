@@ -37,7 +37,18 @@ def update(work: Work, parameter: Parameter) -> None:
 
     def move(unit: Unit, space: Space, half: int, stream: int, form: Form, address: int, words: int) -> None:
         inner = [(0, 1), (lanes, BANK)]
-        work.move(unit, space, half, form=form, address=address, words=words, at=place(stream * lanes), inner=inner)
+        # operands and numbers in FP32 go on by steps of their own
+        work.move(
+            unit,
+            space,
+            half,
+            form=form,
+            address=address,
+            which=int(form == Form.OPERAND),
+            words=words,
+            at=place(stream * lanes),
+            inner=inner,
+        )
 
     for begin in range(0, elements, lanes * VECTOR_DEPTH):
         words = min(elements - begin, lanes * VECTOR_DEPTH)

@@ -8,7 +8,7 @@ from ...workloads.errors import InputError
 from ...workloads.graph import Node
 from ...workloads.im2col import Window
 
-__all__ = ["Met", "image_window", "is_plain", "met", "overlaps"]
+__all__ = ["Met", "Stretch", "image_window", "inside", "is_plain", "met", "overlaps"]
 
 
 def image_window(node: Node, image: tuple[int, ...], kernel: tuple[int, ...] | None = None) -> Window:
@@ -47,3 +47,26 @@ def met(window: Window, side: int, tap: int, begin: int, end: int) -> Met:
     low = max(0, -(-(begin + back) // stride))
     high = min(window.positions[side], (end - 1 + back) // stride + 1)
     return Met(low * stride - back, low, max(0, high - low))
+
+
+class Stretch(NamedTuple):
+    """Along one side: windows ``begin`` to ``end``, of which taps ``low`` to ``high`` are inside of the image."""
+
+    begin: int
+    end: int
+    low: int
+    high: int
+
+
+def inside(window: Window, side: int) -> list[Stretch]:
+    """All windows of that side in order, in stretches that are as long as can be."""
+    length, kernel, stride = window.image[side], window.kernel[side], window.stride[side]
+    found: list[Stretch] = []
+    for q in range(window.positions[side]):
+        taps = [t for t in range(kernel) if 0 <= q * stride + t * window.dilation[side] - window.padding[side] < length]
+        low, high = (taps[0], taps[-1] + 1) if taps else (0, 0)
+        if found and (found[-1].low, found[-1].high) == (low, high):
+            found[-1] = found[-1]._replace(end=q + 1)
+        else:
+            found.append(Stretch(q, q + 1, low, high))
+    return found

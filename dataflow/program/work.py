@@ -10,19 +10,13 @@ from ...workloads.errors import InputError
 from ...workloads.graph import Node
 from ..integers import ceil_div
 from .emitter import Emitter
-from .isa import COUNTS, Unit
+from .isa import Unit
+from .moves import BANK, Level, Moves
 from .placement import Placement
-from .spaces import COLUMN_BEATS, PLACE_ADDRESS_BITS, VECTOR_OPERANDS, Form, Space, place
+from .spaces import COLUMN_BEATS, VECTOR_OPERANDS, Form, Space, place
 from .vector_operations import VectorOpcode
 
 __all__ = ["BANK", "Images", "Level", "Work", "fp32_bits", "refuse"]
-
-BANK = 1 << PLACE_ADDRESS_BITS
-"""From a bank to the next one, as a step of places."""
-ENDLESS = 65535
-"""Turns of a count that no transfer reaches."""
-Level = tuple[int, int]
-"""A count and a step, of bytes or of places."""
 
 
 class Images:
@@ -45,53 +39,19 @@ class Images:
         return n * self.step_n + h * self.step_h + w * self.step_w + channel
 
 
-class Work:
+class Work(Moves):
     """Commands of nodes for the ``placement`` of their tensors, by ``emitter``."""
 
     def __init__(self, placement: Placement) -> None:
         self.placement, self.graph, self.target = placement, placement.graph, placement.target
         self.spec = self.target.spec
         self.lanes = self.spec.vector.lanes
-        self.begin()
-        self._halves: dict[Space, int] = {}
+        self.has_ones = False
+        super().__init__(Emitter(self.target, placement.window))
 
     def begin(self) -> None:
         """Go on in a new program."""
         self.emitter = Emitter(self.target, self.placement.window)
-
-    def half(self, space: Space) -> int:
-        """The half of a space that its next user takes: they take turns."""
-        self._halves[space] = 1 - self._halves.get(space, 1)
-        return self._halves[space]
-
-    def move(
-        self,
-        unit: Unit,
-        space: Space,
-        half: int,
-        *,
-        form: Form,
-        address: int = 0,
-        words: int,
-        lines: Sequence[Level] = (),
-        at: int = 0,
-        inner: Sequence[Level],
-        outer: Sequence[Level] = (),
-        **more: int,
-    ) -> None:
-        """A load or store of ``lines`` in memory, counts and byte steps, the last fastest.
-
-        ``inner`` and ``outer``: counts and steps of places in a line and from line to line, the last fastest, the first
-        of them without an end.
-        """
-        lines = [level for level in lines if level[0] > 1]
-        assert len(lines) <= COUNTS and 1 <= len(inner) <= 3 and len(outer) <= 3
-        own = COUNTS - len(lines)
-        registers = {f"count{own + i}": count for i, (count, _) in enumerate(lines)}
-        registers |= {f"step{own + i}": step for i, (_, step) in enumerate(lines)}
-        registers |= _nest("inner", inner) | _nest("outer", outer)
-        command = {"space": space, "half": half, "form": form, "address": address, "words": words, "place": at}
-        self.emitter.command(unit, **command, **registers, **more)
 
     def vector(self, operation: VectorOpcode, beats: int, **registers: int) -> None:
         """A trip of the vector unit."""
@@ -108,6 +68,7 @@ class Work:
         words: int,
         lines: Sequence[Level],
         operand: int = 0,
+        which: int | None = None,
         at: int = 0,
         outer: Sequence[Level] | None = None,
     ) -> None:
@@ -122,6 +83,7 @@ class Work:
             half,
             form=of.form(tensor),
             address=of.address(tensor, element),
+            which=operand % 2 if which is None else which,
             words=words,
             lines=[(count, of.bytes(tensor) * stride) for count, stride in lines],
             at=place(operand * self.lanes, at),
@@ -153,17 +115,6 @@ class Work:
         self.rows(
             unit, Space.COLUMNS, half, tensor, element=first, words=words, lines=(), at=COLUMN_BEATS * slot, outer=()
         )
-
-
-def _nest(name: str, levels: Sequence[Level]) -> dict[str, int]:
-    """Registers of up to three counts with a step each, the last the fastest, the first without an end."""
-    registers: dict[str, int] = {}
-    for i, (count, step) in enumerate(reversed(levels)):
-        number = 2 - i
-        registers[f"{name}{number}_step"] = step
-        if number:
-            registers[f"{name}{number}"] = ENDLESS if i == len(levels) - 1 else count
-    return registers
 
 
 def refuse(node: Node, why: str) -> NoReturn:

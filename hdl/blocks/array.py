@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
@@ -11,10 +11,10 @@ from amaranth.lib.wiring import Out
 from ...dataflow.accelerator import AcceleratorSpec
 from .fp.units import OPERAND_UNITS
 from .grid import Grid
-from .pe import MINUS_ZERO_16, MINUS_ZERO_32, Uspe, UspeFormat
+from .pe import MINUS_ZERO_16, MINUS_ZERO_32, MultiplierUspe, Uspe, UspeFormat
 from .row import StceRow
 
-__all__ = ["Stce"]
+__all__ = ["MultiplierStce", "Stce"]
 
 
 class Stce(Grid):
@@ -65,3 +65,9 @@ class Stce(Grid):
             pair.value.eq(OPERAND_UNITS[self.spec.pe.format].enter(m, f"north_{c}", value)),
         ]
         return pair
+
+
+class MultiplierStce(Stce):
+    """The array of PEs of FP16 that shift by multipliers; all else is that of `Stce`."""
+
+    kinds: ClassVar[dict[str, Any]] = {"pe": MultiplierUspe, "stce_row": StceRow}

@@ -16,7 +16,18 @@ from ...dataflow.operand import FP16, OperandFormat
 from ...workloads.sparsity import NMPattern
 from .place import place
 
-__all__ = ["NetworkLane", "SerialLane", "Sore", "batcher_stages", "index_bits", "network_latency", "pair_signature"]
+__all__ = [
+    "NetworkLane",
+    "SerialLane",
+    "Sore",
+    "batcher_stages",
+    "drive_sore",
+    "index_bits",
+    "network_latency",
+    "pair_signature",
+    "sore_client",
+    "sore_signature",
+]
 
 _PART = "sore_lane"
 
@@ -29,6 +40,40 @@ def index_bits(pattern: NMPattern) -> int:
 def pair_signature(pattern: NMPattern) -> wiring.Signature:
     """A kept element: its bits and its index in the group, which mean nothing unless ``valid``."""
     return wiring.Signature({"value": Out(16), "index": Out(index_bits(pattern)), "valid": Out(1)})
+
+
+def sore_signature(spec: AcceleratorSpec, pattern: NMPattern) -> wiring.Signature:
+    """Members of `Sore`."""
+    lanes = spec.sore.lanes
+    words, pairs = (1, 1) if spec.sore.kind == "serial" else (pattern.group, pattern.keep)
+    return wiring.Signature(
+        {
+            "step": In(1),
+            "value": In(16).array(lanes, words),
+            "valid": In(words).array(lanes),
+            "leaving": Out(1),
+            "pair": Out(pair_signature(pattern)).array(lanes, pairs),
+            "nan": Out(1).array(lanes),
+        }
+    )
+
+
+def sore_client(spec: AcceleratorSpec, pattern: NMPattern) -> wiring.Signature:
+    """Members of what drives a `Sore`: its own, the other way round.
+
+    Not its signature flipped, through which Amaranth finds no array of interfaces.
+    """
+    members = sore_signature(spec, pattern).members
+    return wiring.Signature({name: member.flip() for name, member in members.items()})
+
+
+def drive_sore(client: Any, sore: Any) -> list[Any]:
+    """Assignments that give a client's groups to ``sore``, an engine or a client further out, and its pairs back."""
+    ours, theirs = client.signature.flatten(client), sore.signature.flatten(sore)
+    return [
+        its.eq(own) if member.flow == Out else own.eq(its)
+        for (_, member, own), (_, _, its) in zip(ours, theirs, strict=True)
+    ]
 
 
 def batcher_stages(inputs: int) -> list[list[tuple[int, int]]]:
@@ -211,17 +256,7 @@ class Sore(wiring.Component):
         self.kind = spec.sore.kind
         self.lanes = spec.sore.lanes
         self.blackbox = blackbox
-        words, pairs = (1, 1) if self.kind == "serial" else (pattern.group, pattern.keep)
-        super().__init__(
-            {
-                "step": In(1),
-                "value": In(16).array(self.lanes, words),
-                "valid": In(words).array(self.lanes),
-                "leaving": Out(1),
-                "pair": Out(pair_signature(pattern)).array(self.lanes, pairs),
-                "nan": Out(1).array(self.lanes),
-            }
-        )
+        super().__init__(sore_signature(spec, pattern))
 
     @property
     def parts(self) -> dict[str, Any]:

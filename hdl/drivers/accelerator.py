@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,14 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ...dataflow.program.control import MachineError, control
-from ...dataflow.program.isa import Unit
+from ...dataflow.program.isa import Unit, units_of
 from ...dataflow.program.program import Program
 from ...dataflow.program.spaces import Target
 from ...workloads.errors import InputError
 from ..flow.cosim import Cosim
 from ..top.axi import ADDRESS_BITS, Axi4
 from ..top.axi_memory import AxiMemory
-from ..top.csr import COUNTERS, AxiLite
+from ..top.csr import AxiLite, counters_of
 from ..top.sequencer import INSTRUCTION_BYTES
 from ..top.top import Top
 
@@ -103,7 +103,7 @@ class _Bench(wiring.Component):
         self.data = AxiMemory(beat_bytes, size // beat_bytes, latency=latency)
         self.code = AxiMemory(INSTRUCTION_BYTES, instructions, latency=latency)
         bus, fetched = Axi4(beat_bytes).members, Axi4(INSTRUCTION_BYTES).members
-        seen = [f"{unit.name.lower()}_{what}" for unit in Unit for what in ("takes", "done")]
+        seen = [f"{unit.name.lower()}_{what}" for unit in self.top.units for what in ("takes", "done")]
         seen += [f"seen_{name}" for name in _SEEN]
         super().__init__(
             {
@@ -152,7 +152,7 @@ class _Bench(wiring.Component):
             ]
         load = top.units[Unit.LOAD]
         m.d.comb += [self.placed.eq(load.write), self.places.eq(load.writes)]
-        for unit in Unit:
+        for unit in self.top.units:
             name = unit.name.lower()
             port = getattr(top.sequencer, name)
             m.d.comb += [
@@ -165,15 +165,15 @@ class _Bench(wiring.Component):
 class _Seen:
     """What is watched of a run, from cycle ``at`` on; the start's is 0."""
 
-    def __init__(self, beat_bytes: int, at: int) -> None:
+    def __init__(self, units: Sequence[Unit], beat_bytes: int, at: int) -> None:
         self.beat_bytes, self.at, self.busy, self.cycles = beat_bytes, at, True, 0
-        self.took: dict[Unit, list[int]] = {unit: [] for unit in Unit}
-        self.ended: dict[Unit, list[int]] = {unit: [] for unit in Unit}
+        self.took: dict[Unit, list[int]] = {unit: [] for unit in units}
+        self.ended: dict[Unit, list[int]] = {unit: [] for unit in units}
         self.parts: dict[str, list[Any]] = {name: [] for name in ("ar", "aw", "w", "w_cycle", "placed")}
 
     def add(self, seen: Mapping[str, Any]) -> None:
         """The next cycles."""
-        for unit in Unit:
+        for unit in self.took:
             name = unit.name.lower()
             self.took[unit] += (np.flatnonzero(seen[f"{name}_takes"]) + self.at).tolist()
             self.ended[unit] += (np.flatnonzero(seen[f"{name}_done"]) + self.at).tolist()
@@ -191,7 +191,9 @@ class _Seen:
 
     def run(self, counters: Mapping[str, int], stopped: StoppedError | None) -> AcceleratorRun:
         """All of it."""
-        runs = [UnitRun(u, first, last) for u in Unit for first, last in zip(self.took[u], self.ended[u], strict=False)]
+        runs = [
+            UnitRun(u, *cycles) for u, took in self.took.items() for cycles in zip(took, self.ended[u], strict=False)
+        ]
         return AcceleratorRun(
             cycles=self.cycles,
             counters=counters,
@@ -297,7 +299,7 @@ class Accelerator:
         seen = self._until_done(self._set("control", 1), limit, heard)
         error = MachineError(self.get("error"))
         stopped = StoppedError(error, self.get("error_instruction"), self.get("error_value")) if error else None
-        counters = {name: self.get(f"{name}_low") | self.get(f"{name}_high") << 32 for name in COUNTERS}
+        counters = {name: self.get(f"{name}_low") | self.get(f"{name}_high") << 32 for name in counters_of(self.target)}
         return seen.run(counters, stopped)
 
     def drain(self, limit: int = 4 * _CHUNK) -> None:
@@ -319,7 +321,7 @@ class Accelerator:
 
     def _until_done(self, begun: dict[str, Any], limit: int, heard: Callable[[int], None] | None) -> _Seen:
         """What is seen from the cycle of the start, the one before the first busy cycle, on."""
-        seen = _Seen(self.beat_bytes, -(int(np.flatnonzero(begun["busy"])[0]) - 1))
+        seen = _Seen(units_of(self.target), self.beat_bytes, -(int(np.flatnonzero(begun["busy"])[0]) - 1))
         seen.add(begun)
         while seen.busy:
             if heard is not None:

@@ -103,7 +103,7 @@ _CELLS: dict[str, tuple[str, int]] = {
     "RAM128X1D": ("memory_lut", 4),
 }
 """What a cell takes. A DPR16X4 is four LUTs of memory and two that its write port occupies."""
-_FREE = re.compile(r"\$scopeinfo|PFUMX|L6MUX21|MUXF[789]|INV|LUT[1-6]|SB_DFF\w*|VCC|GND|SB_RGBA_DRV")
+_FREE = re.compile(r"\$scopeinfo|PFUMX|L6MUX21|MUXF[789]|INV|LUT[1-6]|SB_DFF\w*|VCC|GND|SB_RGBA_DRV|TRELLIS_IO|EHXPLLL")
 """Cells in no count of their own; LUT1..LUT6 are in Yosys' estimate for Xilinx, SB_DFF* are counted by their prefix."""
 
 

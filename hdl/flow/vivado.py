@@ -10,7 +10,7 @@ from .emit import verilog
 from .synthesis import refuse_what_cannot_fit
 from .tools import require_tool
 
-__all__ = ["vivado_project"]
+__all__ = ["VIVADO_PART", "vivado_project"]
 
 _TCL = """# Vivado project of {block} of {machine}, out of context: its ports are the banks of the buffers, not pins.
 # Written by Weft and never run through Vivado: expect to repair it. Run: vivado -mode batch -source {top}.tcl

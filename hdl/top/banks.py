@@ -115,10 +115,8 @@ class OperandBanks(wiring.Component):
                 out.addr.eq(Mux(self.half, deep, 0) + (ask.address >> shift) + (s < ask.address[:shift])),
             ]
             if self.pairs:
-                behind = Signal(shift, name=f"nth_{b}_{s}")
                 m.d.comb += [
-                    behind.eq(Mux(w.across, over, s - w.place[:shift])),
-                    to.data.index.eq(w.index + Mux(w.rising, behind, 0)),
+                    to.data.index.eq(Mux(w.across, w.indices[b % lanes], w.indices[s])),
                     to.data.bubble.eq(w.bubble),
                 ]
             read.append(out.data.as_value())
@@ -130,7 +128,7 @@ class OperandBanks(wiring.Component):
 
 
 class OutputBanks(wiring.Component):
-    """OUTPUT: a bank for each column and half. The array has its own half, a store reads the other one.
+    """OUTPUT or SUMS: a bank for each column and half. The array has its own half, a store reads the other one.
 
     ``start`` begins a product, whose words go to address 0 on, column by column, and to 0 again after ``turn`` words
     (0: never); ``beyond``: one that the half does not hold. A partial sum that is asked for in a cycle with ``en``
@@ -138,8 +136,8 @@ class OutputBanks(wiring.Component):
     the next: in lane ``x`` the word whose bank, ``across``, or address is ``x`` modulo the lanes.
     """
 
-    def __init__(self, target: Target, lanes: int) -> None:
-        self.size, self.lanes = target.size(Space.OUTPUT), lanes
+    def __init__(self, target: Target, lanes: int, space: Space = Space.OUTPUT) -> None:
+        self.size, self.lanes = target.size(space), lanes
         self.latency = target.spec.array.read_latency
         ask = data.StructLayout({"valid": 1, "address": PLACE_ADDRESS_BITS})
         leaving = data.StructLayout({"valid": 1, "word": 32})

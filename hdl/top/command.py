@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Module, Signal, signed
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -32,13 +32,16 @@ def unit_ports(unit: Unit) -> dict[str, Any]:
 
 def take_command(m: Module, component: Any, unit: Unit) -> tuple[Any, Any, Any]:
     """Let ``component`` take a command when it runs none: its registers, whether it begins, a cycle later, and whether
-    it runs, which the unit ends."""
+    it runs, which the unit ends. The address of a transfer is that of the two that it asks for."""
     command = Signal(command_layout(unit), name="c", reset_less=True)
     begins = Signal()
     runs = Signal()
     m.d.comb += [component.command.ready.eq(~begins & ~runs & (component.error == 0)), component.busy.eq(begins | runs)]
     with m.If(component.command.valid & component.command.ready):
-        m.d.sync += [command.eq(component.command.payload), begins.eq(1)]
+        payload = component.command.payload
+        m.d.sync += [command.eq(payload), begins.eq(1)]
+        if unit in (Unit.LOAD, Unit.STORE):
+            m.d.sync += command.address.eq(Mux(payload.which, payload.address1, payload.address))
     with m.If(begins):
         m.d.sync += [begins.eq(0), runs.eq(1)]
     return command, begins, runs

@@ -8,18 +8,22 @@ from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ...dataflow.program.control import CONTROL, MAGIC, Access, ControlRegister
-from ...dataflow.program.isa import VERSION
+from ...dataflow.program.control import MAGIC, Access, ControlRegister, control_of
+from ...dataflow.program.isa import VERSION, units_of
 from ...dataflow.program.spaces import Target
 from .axi import ADDRESS_BITS, Response
 from .queue import Queue
 
-__all__ = ["AxiLite", "COUNTERS", "ControlRegisters"]
+__all__ = ["AxiLite", "ControlRegisters", "counters_of"]
 
 _BITS = 12
 """Of a byte address: 4 KiB, the least that an interconnect decodes."""
-COUNTERS = tuple(r.name.removesuffix("_low") for r in CONTROL if r.address >= 0x80 and r.name.endswith("_low"))
-"""Counters of 64 bits, by name."""
+
+
+def counters_of(target: Target) -> tuple[str, ...]:
+    """The machine's counters of 64 bits, by name."""
+    registers = control_of(units_of(target))
+    return tuple(r.name.removesuffix("_low") for r in registers if r.address >= 0x80 and r.name.endswith("_low"))
 
 
 class AxiLite(wiring.Signature):
@@ -47,7 +51,7 @@ class ControlRegisters(wiring.Component):
     """
 
     def __init__(self, target: Target) -> None:
-        self.target = target
+        self.target, self.counters, self.control = target, counters_of(target), control_of(units_of(target))
         super().__init__(
             {
                 "bus": In(AxiLite()),
@@ -66,13 +70,13 @@ class ControlRegisters(wiring.Component):
                 "error_instruction": In(32),
                 "error_value": In(32),
                 "instruction": In(32),
-                **{f"count_{name}": In(1) for name in COUNTERS},
+                **{f"count_{name}": In(1) for name in self.counters},
             }
         )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        held = {r.name: Signal(32, name=r.name, init=r.reset or 0) for r in CONTROL if r.access == Access.BOTH}
+        held = {r.name: Signal(32, name=r.name, init=r.reset or 0) for r in self.control if r.access == Access.BOTH}
         asked = Signal(2)
         raised = Signal(2)
         was_busy = Signal()
@@ -103,7 +107,7 @@ class ControlRegisters(wiring.Component):
         with m.Elif(ends):
             m.d.sync += done.eq(self.error == 0)
         with m.If(writes), m.Switch(write_to):
-            for r in CONTROL:
+            for r in self.control:
                 with m.Case(r.address >> 2):
                     match r.access:
                         case Access.BOTH:
@@ -118,7 +122,7 @@ class ControlRegisters(wiring.Component):
         status = Cat(self.busy, done, self.error != 0, nonfinite, self.drained)
         shown = {**held, **self._known(), "status": status, "interrupt": raised}
         shown |= {name: getattr(self, name) for name in ("error", "error_instruction", "error_value", "instruction")}
-        self._reads(m, {r.name: shown[r.name] for r in CONTROL if r.name in shown}, counters)
+        self._reads(m, {r.name: shown[r.name] for r in self.control if r.name in shown}, counters)
         return m
 
     def _known(self) -> dict[str, Any]:
@@ -136,7 +140,7 @@ class ControlRegisters(wiring.Component):
     def _counters(self, m: Module, begins: Any) -> dict[str, Any]:
         """Cycles since the start; they stand still when the machine does."""
         counters = {}
-        for name in COUNTERS:
+        for name in self.counters:
             counters[name] = counter = Signal(64, name=f"counter_{name}")
             with m.If(begins):
                 # the cycle of the start is one, and nothing is there yet to be executed
@@ -165,7 +169,7 @@ class ControlRegisters(wiring.Component):
             mask.eq(Cat(*[w.payload.strb[i].replicate(8) for i in range(4)])),
         ]
         with m.If(writes):
-            m.d.sync += [answers.eq(1), failed.eq(~_known_address(to))]
+            m.d.sync += [answers.eq(1), failed.eq(~self._known_address(to))]
         with m.Elif(bus.b.ready):
             m.d.sync += answers.eq(0)
         return writes, to, w.payload.data, mask
@@ -194,9 +198,9 @@ class ControlRegisters(wiring.Component):
             bus.r.payload.resp.eq(Mux(failed, Response.SLAVE_ERROR, Response.OKAY)),
         ]
         with m.If(takes):
-            m.d.sync += [valid.eq(1), value.eq(0), failed.eq(~_known_address(at))]
+            m.d.sync += [valid.eq(1), value.eq(0), failed.eq(~self._known_address(at))]
             with m.Switch(at):
-                for r in CONTROL:
+                for r in self.control:
                     with m.Case(r.address >> 2):
                         self._read(m, r, shown, counters, value, upper)
         with m.Elif(bus.r.ready):
@@ -215,6 +219,5 @@ class ControlRegisters(wiring.Component):
         else:
             assert r.access == Access.WRITE, r.name
 
-
-def _known_address(word: Any) -> Any:
-    return Cat(*[word == r.address >> 2 for r in CONTROL]).any()
+    def _known_address(self, word: Any) -> Any:
+        return Cat(*[word == r.address >> 2 for r in self.control]).any()

@@ -11,15 +11,18 @@ from amaranth.utils import bits_for, exact_log2
 
 from ...dataflow.program.control import MachineError
 from ...dataflow.program.isa import COUNTS, Unit
-from ...dataflow.program.spaces import LOADED, PLACE_ADDRESS_BITS, SIDE_BY_SIDE, SINGLE, Form, Space, Target
+from ...dataflow.program.spaces import BIT_SPACES, PLACE_ADDRESS_BITS, SIDE_BY_SIDE, SINGLE, Form, Space, Target
 from ...workloads.sparsity import MAX_GROUP
 from ..blocks.fp.units import OPERAND_UNITS
+from ..blocks.sorter import drive_sore, sore_client
 from .axi import ADDRESS_BITS, Axi4
 from .command import take_command, unit_ports
-from .lines import OFFSET_BITS, WORDS_BITS
+from .lines import OFFSET_BITS
+from .pairs import Unpack
 from .places import Places, plan_of
 from .reader import Reader
-from .transfer_rules import is_misaligned, is_outside, stop_at_first
+from .reduction import INDEX, Reduction
+from .transfer_rules import is_misaligned, is_outside, stop_at_first, units_of
 
 __all__ = ["LoadUnit", "write_layout"]
 
@@ -29,8 +32,8 @@ MINUS_ZERO = {16: 0x8000, 32: 0x80000000}
 def write_layout(lanes: int) -> data.StructLayout:
     """``words`` of a space, from ``place`` on from address to address, or ``across`` the banks.
 
-    ``values[x]`` is of the word whose bank (across) or address is ``x`` modulo the lanes. Pairs: ``index`` of the first
-    word, one more from word to word where ``rising``; ``bubble``: of all.
+    ``values[x]`` is of the word whose bank (across) or address is ``x`` modulo the lanes. Pairs: ``indices[x]`` of the
+    same word; ``bubble``: of all.
     """
     return data.StructLayout(
         {
@@ -40,8 +43,7 @@ def write_layout(lanes: int) -> data.StructLayout:
             "across": 1,
             "words": bits_for(lanes),
             "values": data.ArrayLayout(32, lanes),
-            "index": bits_for(MAX_GROUP - 1),
-            "rising": 1,
+            "indices": data.ArrayLayout(INDEX, lanes),
             "bubble": 1,
         }
     )
@@ -51,7 +53,9 @@ class LoadUnit(wiring.Component):
     """Runs the commands of `Unit.LOAD` one at a time; ``done`` is up in the cycle in which the last word is written.
 
     A beat of memory is placed in a cycle, in as many as it has pieces where words do not lie side by side, or as it
-    has pairs; ``starved``: there is none in this cycle. With ``error`` not 0 the unit stands still until reset, and
+    has pairs; where SORE is in the way, which stands at ``sore`` if the machine has one, as `Reduction` has it.
+    SORE is in use while ``sorts``; with ``sore_busy`` another is at it, which is an error. ``starved``: there is no
+    beat in this cycle. With ``error`` not 0 the unit stands still until reset, and
     nothing that was wrong has been written; ``value`` is the offset or place.
     """
 
@@ -59,9 +63,14 @@ class LoadUnit(wiring.Component):
         self.target, self.beat_bytes, self.outstanding = target, beat_bytes, outstanding
         self.lanes = beat_bytes // 2
         bus = Axi4(beat_bytes).members
+        self.reduction = None if target.pattern is None else Reduction(target, self.lanes)
+        sore = {} if target.pattern is None else {"sore": Out(sore_client(target.spec, target.pattern))}
         super().__init__(
             {
                 **unit_ports(Unit.LOAD),
+                **sore,
+                "sorts": Out(1),
+                "sore_busy": In(1),
                 "base": In(ADDRESS_BITS),
                 "size": In(OFFSET_BITS),
                 "ar": bus["ar"],
@@ -76,6 +85,9 @@ class LoadUnit(wiring.Component):
         m = Module()
         m.submodules.reader = reader = Reader(self.beat_bytes, outstanding=self.outstanding)
         m.submodules.places = places = Places(self.lanes)
+        if self.reduction is not None:
+            m.submodules.reduction = self.reduction
+            m.d.comb += drive_sore(self.reduction.sore, self.sore)
         c, begins, runs = take_command(m, self, Unit.LOAD)
         chunk = self._chunk_layout()
         taken = Signal(chunk)
@@ -84,6 +96,7 @@ class LoadUnit(wiring.Component):
         wiring.connect(m, wiring.flipped(self.r), reader.r)
         self._start(m, c, begins, reader, places)
         self._chunks(m, c, runs, reader, places, now)
+        m.d.comb += self.sorts.eq(self.busy & self._reduces(c))
         passes = self._require(m, c, begins, reader, now)
         m.d.sync += [taken.eq(now), taken.valid.eq(now.valid & passes)]
         self._place(m, c, taken)
@@ -102,21 +115,13 @@ class LoadUnit(wiring.Component):
                 "words": bits_for(self.lanes),
                 "place": 32,
                 "across": 1,
-                "index": bits_for(MAX_GROUP - 1),
+                "indices": data.ArrayLayout(INDEX, self.lanes),
             }
         )
 
     def _start(self, m: Module, c: Any, begins: Any, reader: Any, places: Any) -> None:
         """A cycle after a command is taken its transfer begins."""
-        units = Signal(WORDS_BITS)
         blank = c.form == Form.BLANK
-        with m.Switch(c.form):
-            with m.Case(Form.FP32):
-                m.d.comb += units.eq(c.words << 1)
-            with m.Case(Form.PAIR):
-                m.d.comb += units.eq(c.words + ((self._index_bits(c.words) + 15) >> 4))
-            with m.Default():
-                m.d.comb += units.eq(c.words)
         transfer = reader.transfer.payload
         along, across = (Signal(name=f"allow_{name}") for name in ("along", "across"))
         m.d.comb += [
@@ -126,39 +131,31 @@ class LoadUnit(wiring.Component):
             reader.quit.eq(self.error != 0),
             reader.transfer.valid.eq(begins & (self.error == 0)),
             transfer.address.eq(Mux(blank, 0, c.address)),
-            transfer.words.eq(units),
+            transfer.words.eq(units_of(self.target, c.form, c.words)),
             *(transfer.counts[i].eq(c[f"count{i}"]) for i in range(COUNTS)),
             *(transfer.steps[i].eq(Mux(blank, 0, c[f"step{i}"])) for i in range(COUNTS)),
             places.begin.eq(begins),
             *plan_of(c, places.plan),
-            along.eq(Cat(*[c.space == space for space in SIDE_BY_SIDE]).any()),
+            along.eq(Cat(*[c.space == space for space in SIDE_BY_SIDE if space in self.target.loaded]).any()),
             across.eq(~Cat(*[c.space == space for space in SINGLE]).any()),
             places.allow_along.eq(along),
             places.allow_across.eq(across),
         ]
 
-    def _index_bits(self, words: Any) -> Any:
-        """Bits of the indices of so many pairs."""
-        each = 0 if self.target.pattern is None else self.target.pattern.index_bits
-        return sum((words << i for i in range(each.bit_length()) if each >> i & 1), start=0) if each else words & 0
-
     def _chunks(self, m: Module, c: Any, runs: Any, reader: Any, places: Any, now: Any) -> None:
         """What is placed in this cycle."""
         beat, lanes = reader.beats.payload, self.lanes
-        wide = Signal()
-        pairs = Signal()
+        wide, pairs, grouped = (Signal(name=name) for name in ("wide", "pairs", "grouped"))
         fresh = Signal(init=1)
         at = Signal(range(lanes))
         first, start, end = (Signal(range(lanes), name=name) for name in ("first_word", "start_word", "end_word"))
-        left = Signal(range(lanes + 1))
-        some = Signal(range(lanes + 1))
-        position = Signal(range(MAX_GROUP + 1))
+        left, some, words = (Signal(range(lanes + 1), name=name) for name in ("left", "some", "words"))
+        position, in_group, group = (
+            Signal(range(MAX_GROUP + 1), name=name) for name in ("position", "in_group", "group")
+        )
         run_left = Signal(24)
-        grouped = Signal()
-        in_group = Signal(range(MAX_GROUP + 1))
-        goes = Signal()
-        whole = Signal()
-        takes = Signal()
+        goes, whole, takes, room, line_over = (Signal(name=n) for n in ("goes", "whole", "takes", "room", "line_over"))
+        reduces = self._reduces(c)
         m.d.comb += [
             wide.eq(c.form == Form.FP32),
             pairs.eq(c.form == Form.PAIR),
@@ -166,41 +163,112 @@ class LoadUnit(wiring.Component):
             start.eq(Mux(fresh, first, at)),
             end.eq(Mux(wide, beat.of.end >> 1, beat.of.end)),
             left.eq(end - start + 1),
-            grouped.eq((c.space == Space.N2S) & (c.form == Form.OPERAND) & (c.group != 1)),
-            in_group.eq(Mux(run_left < (c.group - position).as_unsigned(), run_left, c.group - position)),
-            some.eq(Mux(left < places.words, left, places.words)),
+            group.eq(Mux(reduces, 0 if self.target.pattern is None else self.target.pattern.group, c.group)),
+            grouped.eq(reduces | ((c.space == Space.N2S) & (c.form == Form.OPERAND) & (c.group != 1))),
+            in_group.eq(Mux(run_left < (group - position).as_unsigned(), run_left, group - position)),
+            some.eq(Mux(reduces | (left < places.words), left, places.words)),
         ]
-        words = Signal(range(lanes + 1))
-        pair = self._pairs(m, c, runs, reader, pairs)
         m.d.comb += [
             words.eq(Mux(grouped & ~c.across & (in_group < some), in_group, some)),
-            goes.eq(runs & reader.beats.valid & ~pairs & (self.error == 0)),
-            takes.eq(Mux(pairs, pair.ready, runs & whole)),
+            goes.eq(runs & reader.beats.valid & ~pairs & room & (self.error == 0)),
+            room.eq(1),
+            takes.eq(~pairs & runs & whole & room),
             whole.eq(words == left),
+            line_over.eq(whole & beat.of.line_end),
         ]
         m.d.comb += [
             # by no channel of the bus (A3.2.1); after an error what was asked for is taken: others wait behind it
             reader.beats.ready.eq(takes | (self.error != 0)),
-            now.valid.eq(Mux(pairs, pair.valid, goes)),
-            now.last.eq(Mux(pairs, pair.last, whole & beat.of.last)),
-            now.start.eq(Mux(pairs, 0, start)),
-            now.words.eq(Mux(pairs, 1, words)),
+            now.valid.eq(goes),
+            now.last.eq(whole & beat.of.last),
+            now.start.eq(start),
+            now.words.eq(words),
             now.place.eq(places.place),
             now.across.eq(places.across),
-            now.index.eq(Mux(pairs, pair.index, Mux(grouped, position, 0))),
-            *(now.lanes[i].eq(beat.data.word_select(i, 16)) for i in range(1, lanes)),
-            now.lanes[0].eq(Mux(pairs, pair.value, beat.data[:16])),
+            *(now.indices[i].eq(Mux(grouped, position + Mux(c.across, 0, i - start), 0)) for i in range(lanes)),
+            *(now.lanes[i].eq(beat.data.word_select(i, 16)) for i in range(lanes)),
             places.take.eq(Mux(now.valid, now.words, 0)),
-            places.line_end.eq(now.valid & Mux(pairs, pair.line_end, whole & beat.of.line_end)),
+            places.line_end.eq(now.valid & line_over),
         ]
         with m.If(goes):
             m.d.sync += [fresh.eq(whole), at.eq(start + words)]
-        self._groups(m, c, goes & grouped, words, position, run_left, places.line_end)
+        closes = self._groups(m, c, goes & grouped, group, words, position, run_left, line_over)
+        if self.reduction is not None:
+            with m.If(pairs):
+                self._unpacked(m, c, runs, reader, places, now)
+            self._enter(m, runs & reduces, reader, start, words, position, closes, line_over)
+            with m.If(reduces):
+                m.d.comb += room.eq(self.reduction.elements.ready)
+                self._reduced(m, c, runs, places, now)
         with m.If(~runs):
             m.d.sync += [position.eq(0), run_left.eq(c.run), fresh.eq(1)]
 
-    def _groups(self, m: Module, c: Any, goes: Any, words: Any, position: Any, run_left: Any, line_end: Any) -> None:
-        """The position in the group, and what is left of the run, behind ``words`` that go."""
+    def _enter(
+        self, m: Module, runs: Any, reader: Any, start: Any, words: Any, position: Any, closes: Any, line_over: Any
+    ) -> None:
+        """Elements of a beat on their way to SORE."""
+        assert self.reduction is not None, "asked for only where there is one"
+        elements, beat = self.reduction.elements, reader.beats.payload
+        last = beat.of.last & line_over
+        m.d.comb += [
+            elements.valid.eq(runs & reader.beats.valid & (self.error == 0)),
+            elements.payload.start.eq(start),
+            elements.payload.words.eq(words),
+            elements.payload.position.eq(position),
+            elements.payload.closes.eq(closes | last),
+            elements.payload.line_end.eq(line_over),
+            elements.payload.last.eq(last),
+            *(word.eq(beat.data.word_select(i, 16)) for i, word in enumerate(elements.payload.lanes)),
+        ]
+
+    def _reduces(self, c: Any) -> Any:
+        """Whether a command goes through SORE."""
+        return c.reduce & (c.space == Space.N2S) & (c.form == Form.OPERAND)
+
+    def _reduced(self, m: Module, c: Any, runs: Any, places: Any, now: Any) -> None:
+        """What is placed in this cycle of what leaves SORE."""
+        reduction = self.reduction
+        assert reduction is not None, "asked for only where there is one"
+        words, whole = Signal(range(self.lanes + 1), name="pairs_placed"), Signal(name="all_placed")
+        m.d.comb += [
+            reduction.runs.eq(runs),
+            reduction.across.eq(c.across),
+            reduction.columns.eq(c.words),
+            reduction.take.eq(Mux(now.valid, words, 0)),
+            words.eq(Mux(reduction.left < places.words, reduction.left, places.words)),
+            whole.eq(words == reduction.left),
+            now.valid.eq(runs & reduction.valid & (self.error == 0)),
+            now.last.eq(whole & reduction.ends),
+            now.start.eq(reduction.start),
+            now.words.eq(words),
+            *(own.eq(word) for own, word in zip(now.lanes, reduction.values, strict=True)),
+            *(own.eq(index) for own, index in zip(now.indices, reduction.indices, strict=True)),
+            places.line_end.eq(now.valid & whole & reduction.ends_line),
+        ]
+
+    def _unpacked(self, m: Module, c: Any, runs: Any, reader: Any, places: Any, now: Any) -> None:
+        """What is placed in this cycle of pairs that lie in memory."""
+        assert self.target.pattern is not None, "asked for only where there is one"
+        m.submodules.unpack = unpack = Unpack(self.target.pattern, self.beat_bytes)
+        m.d.comb += [
+            unpack.runs.eq(runs & (self.error == 0)),
+            unpack.words.eq(c.words),
+            unpack.beats.valid.eq(reader.beats.valid),
+            unpack.beats.payload.eq(reader.beats.payload),
+            reader.beats.ready.eq(unpack.beats.ready | (self.error != 0)),
+            now.valid.eq(unpack.valid),
+            now.last.eq(unpack.last),
+            now.start.eq(0),
+            now.words.eq(1),
+            now.lanes[0].eq(unpack.value),
+            now.indices[0].eq(unpack.index),
+            places.line_end.eq(unpack.valid & unpack.line_end),
+        ]
+
+    def _groups(
+        self, m: Module, c: Any, goes: Any, group: Any, words: Any, position: Any, run_left: Any, line_end: Any
+    ) -> Any:
+        """The position in the group, and what is left of the run, behind ``words`` that go; whether a group ends."""
         stepped = Signal(range(MAX_GROUP + 2 + self.lanes))
         by = Signal.like(words)
         run_over = Signal()
@@ -210,7 +278,7 @@ class LoadUnit(wiring.Component):
             by.eq(Mux(c.across, 1, words)),
             stepped.eq(position + by),
             run_over.eq(run_left == by),
-            group_over.eq(stepped == c.group),
+            group_over.eq(stepped == group),
         ]
         with m.If(goes & (~c.across | line_end)):
             m.d.sync += [
@@ -219,63 +287,7 @@ class LoadUnit(wiring.Component):
             ]
             with m.If(line_end & ~c.across):
                 m.d.sync += [position.eq(0), run_left.eq(c.run)]
-
-    def _pairs(self, m: Module, c: Any, runs: Any, reader: Any, pairs: Any) -> Any:
-        """Pairs side by side, of bits that do not divide a beat, out of a buffer of bits, one a cycle."""
-        beat, lanes = reader.beats.payload, self.lanes
-        out = Signal(
-            data.StructLayout(
-                {
-                    "ready": 1,
-                    "takes": 1,
-                    "valid": 1,
-                    "last": 1,
-                    "line_end": 1,
-                    "value": 16,
-                    "index": bits_for(MAX_GROUP - 1),
-                }
-            ),
-            name="pair",
-        )
-        if self.target.pattern is None:
-            return out
-        bits = 16 + self.target.pattern.index_bits
-        room = 16 * lanes + bits - 1
-        held = Signal(room)
-        fill = Signal(range(room + 1))
-        ends = Signal()
-        last = Signal()
-        left = Signal(24)
-        fresh = Signal(16 * lanes)
-        count = Signal(range(lanes + 1))
-        m.d.comb += [
-            out.valid.eq(runs & pairs & (fill >= bits) & (self.error == 0)),
-            out.value.eq(held[:16]),
-            out.index.eq(held[16:bits]),
-            out.line_end.eq(left == 1),
-            out.last.eq(last & out.line_end),
-            # what a line leaves over is dropped with its last pair, so the next line waits for that
-            out.ready.eq(runs & (fill < bits) & ~ends),
-            out.takes.eq(pairs & reader.beats.valid & out.ready & (self.error == 0)),
-            count.eq(beat.of.end - beat.of.first + 1),
-            fresh.eq(beat.data >> (beat.of.first << 4)),
-        ]
-        with m.If(out.valid):
-            m.d.sync += [held.eq(held >> bits), fill.eq(fill - bits), left.eq(left - 1)]
-            with m.If(out.line_end):
-                m.d.sync += [held.eq(0), fill.eq(0), left.eq(c.words), ends.eq(0)]
-        with m.Elif(out.takes):
-            mask = Signal(16 * lanes)
-            m.d.comb += mask.eq((1 << (count << 4)) - 1)
-            m.d.sync += [
-                held.eq(held | ((fresh & mask) << fill[: bits_for(bits - 1)])),
-                fill.eq(fill + (count << 4)),
-                ends.eq(beat.of.line_end),
-                last.eq(beat.of.last),
-            ]
-        with m.If(~runs):
-            m.d.sync += [held.eq(0), fill.eq(0), ends.eq(0), left.eq(c.words)]
-        return out
+        return Mux(c.across, line_end & (run_over | group_over), line_end | run_over | group_over)
 
     def _require(self, m: Module, c: Any, begins: Any, reader: Any, now: Any) -> Any:
         """Errors: of the command where it begins, of places and memory as they come; whether the words are none."""
@@ -284,24 +296,34 @@ class LoadUnit(wiring.Component):
         last = Signal(32)
         m.d.comb += [
             contradicts.eq(
-                ~Cat(*[c.space == space for space in LOADED]).any()
+                ~Cat(*[c.space == space for space in self.target.loaded]).any()
                 | ((c.form == Form.PAIR) & ((c.space != Space.N2S) | (self.target.pattern is None)))
                 | ((c.form == Form.FP32) & operand)
-                | c.reduce
+                | self._cannot_reduce(c)
             ),
             last.eq(now.place + Mux(now.across, (now.words - 1).as_unsigned() << PLACE_ADDRESS_BITS, now.words - 1)),
         ]
-        outside = is_outside(m, self.target, c.space, LOADED, last)
+        bits = [c.space == space for space in self.target.loaded if space in BIT_SPACES]
+        if bits:
+            with m.If(Cat(*bits).any() & (c.form != Form.FP32)):
+                m.d.comb += contradicts.eq(1)
+        outside = is_outside(m, self.target, c.space, self.target.loaded, last)
         stop_at_first(
             m,
             self,
             (begins & contradicts, MachineError.COMMAND, 0),
+            (begins & self._reduces(c) & self.sore_busy, MachineError.SORE, 0),
             (begins & (c.form != Form.BLANK) & is_misaligned(c), MachineError.ALIGNMENT, c.address),
             (now.valid & outside, MachineError.PLACE, last),
             (reader.outside, MachineError.WINDOW, reader.address),
             (reader.failed, MachineError.READ, reader.address),
         )
         return ~outside
+
+    def _cannot_reduce(self, c: Any) -> Any:
+        """Whether a command asks for a SORE that there is not, or for more lanes than it has."""
+        reduces = self._reduces(c)
+        return reduces if self.target.pattern is None else reduces & c.across & (c.words > self.target.spec.sore.lanes)
 
     def _place(self, m: Module, c: Any, taken: Any) -> None:
         """Widened where the space has FP32, and turned so that each lane stands where it is written."""
@@ -342,8 +364,7 @@ class LoadUnit(wiring.Component):
             out.place.eq(again.place),
             out.across.eq(again.across),
             out.words.eq(again.words),
-            out.index.eq(again.index),
-            out.rising.eq(~c.across & (c.form == Form.OPERAND) & (c.group != 1)),
             out.bubble.eq(blank),
             *(out.values[x].eq(Array(values)[(turn + x)[:shift]]) for x in range(lanes)),
+            *(out.indices[x].eq(again.indices[(turn + x)[:shift]]) for x in range(lanes)),
         ]

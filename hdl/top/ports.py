@@ -88,7 +88,11 @@ class Ports(wiring.Component):
                 continue
             inner, port = getattr(unit, name), getattr(self, name)
             if member.is_signature:
-                wiring.connect(m, wiring.flipped(port), inner)
+                # not by wiring.connect, which finds no array of interfaces in a flipped one
+                for (_, each, ours), (_, _, its) in zip(
+                    member.signature.flatten(port), member.signature.flatten(inner), strict=True
+                ):
+                    m.d.comb += ours.eq(its) if each.flow is Out else its.eq(ours)
             elif member.flow is In:
                 m.d.comb += _each(inner, port)
             else:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 
 from ...dataflow.program.control import MachineError
 from ...dataflow.program.instruction import Opcode
-from ...dataflow.program.isa import EVENT_LIMIT, EVENTS, LOOPS, QUEUE, REGISTERS, Unit
+from ...dataflow.program.isa import EVENT_LIMIT, EVENTS, LOOPS, QUEUE, REGISTERS, Unit, most_of
 from .axi import ADDRESS_BITS, Axi4
 from .command import command_layout
 from .queue import Queue
@@ -37,10 +38,11 @@ class Sequencer(wiring.Component):
     holds from the cycle after ``start`` to that in which all is done, or to an error: then ``error``, the number of the
     instruction and a value stand, and nothing more is executed or handed out until reset. Instructions are fetched one
     a burst, so that what was fetched in vain before a jump delays nothing behind it. The other outputs are for
-    counters: what holds in a cycle.
+    counters: what holds in a cycle. ``units``: the first ones of `Unit`, those that the machine has.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, units: Sequence[Unit] = tuple(Unit)) -> None:
+        self.units = units
         bus = Axi4(INSTRUCTION_BYTES).members
         ports: dict[str, Any] = {
             "start": In(1),
@@ -57,7 +59,7 @@ class Sequencer(wiring.Component):
             "instruction": Out(_COUNT),
             "fetch_stall": Out(1),
         }
-        for unit in Unit:
+        for unit in units:
             name = _name(unit)
             ports |= {
                 name: Out(stream.Signature(command_layout(unit))),
@@ -174,7 +176,7 @@ class Sequencer(wiring.Component):
                 with m.If(word[:56] != 0):
                     m.d.comb += illegal(MachineError.INSTRUCTION)
             with m.Case(Opcode.SET, Opcode.ADD):
-                with m.If(number > max(Unit)):
+                with m.If(number > max(self.units)):
                     m.d.comb += illegal(MachineError.UNIT)
                 with m.Elif(~now.known | ((code == Opcode.SET) & ~now.fits)):
                     m.d.comb += illegal(MachineError.REGISTER, register)
@@ -182,7 +184,7 @@ class Sequencer(wiring.Component):
                 m.d.comb += now.commands.eq(1)
                 with m.If(register != 0):
                     m.d.comb += illegal(MachineError.INSTRUCTION)
-                with m.Elif(number > max(Unit)):
+                with m.Elif(number > max(self.units)):
                     m.d.comb += illegal(MachineError.UNIT)
                 with m.Elif(~now.in_range):
                     m.d.comb += illegal(MachineError.COMMAND)
@@ -213,7 +215,7 @@ class Sequencer(wiring.Component):
         """The units' registers, by `set` and `add`; whether the one named is there and holds the value."""
         code, number, register, low = word[56:], word[48:56], word[32:48], word[:32]
         files = {}
-        for unit in Unit:
+        for unit in self.units:
             layout = command_layout(unit)
             # one by one: a structure of them all would be put together anew for each
             file = {name: Signal(field.shape, name=f"{_name(unit)}_{name}") for name, field in layout}
@@ -234,8 +236,8 @@ class Sequencer(wiring.Component):
                 span = (-(1 << r.bits - 1), (1 << r.bits - 1) - 1) if r.signed else (0, (1 << r.bits) - 1)
                 if r.least > span[0]:
                     ranges.append(file[r.name] >= r.least)
-                if r.most < span[1]:
-                    ranges.append(file[r.name] <= r.most)
+                if (most := most_of(r, self.units)) < span[1]:
+                    ranges.append(file[r.name] <= most)
             with m.If(number == unit):
                 m.d.comb += now.in_range.eq(Cat(*ranges).all())
             with m.If(self._starts):
@@ -249,7 +251,7 @@ class Sequencer(wiring.Component):
         m.d.comb += there.eq(Cat(*[event != 0 for event in events]))
         taken, told, idle, full = [], [], [], []
         before: Any = 0
-        for unit in Unit:
+        for unit in self.units:
             name = _name(unit)
             layout = data.StructLayout(
                 {"registers": command_layout(unit), "wait": EVENTS, "notify": EVENTS, "instruction": _COUNT}
@@ -294,7 +296,7 @@ class Sequencer(wiring.Component):
         over = Signal()
         which = Signal(range(EVENTS))
         for e, event in enumerate(events):
-            after = Signal(range(EVENT_LIMIT + len(Unit) + 1), name=f"event_{e}_after")
+            after = Signal(range(EVENT_LIMIT + len(self.units) + 1), name=f"event_{e}_after")
             minus, plus = (sum((x[e] for x in of), start=Const(0, 1)) for of in (taken, told))
             m.d.comb += after.eq(event - minus + plus)
             with m.If(after > EVENT_LIMIT):
@@ -307,7 +309,7 @@ class Sequencer(wiring.Component):
         """The first error stands; of one cycle, the units' before the sequencer's own."""
         quiet = Signal(32)
         ended = Signal()
-        m.d.comb += ended.eq(Cat(*[getattr(self, f"{_name(unit)}_done") for unit in Unit]).any() | goes)
+        m.d.comb += ended.eq(Cat(*[getattr(self, f"{_name(unit)}_done") for unit in self.units]).any() | goes)
         m.d.sync += quiet.eq(Mux(ended | ~self.busy, 0, quiet + 1))
 
         def stop(error: Any, instruction: Any, value: Any) -> list[Any]:

@@ -11,7 +11,7 @@ from amaranth.utils import bits_for, exact_log2
 
 from ...dataflow.program.control import MachineError
 from ...dataflow.program.isa import COUNTS, Unit
-from ...dataflow.program.spaces import BIAS_WORDS, PLACE_ADDRESS_BITS, STORED, Form, Space, Target
+from ...dataflow.program.spaces import BIAS_WORDS, BIT_SPACES, PLACE_ADDRESS_BITS, Form, Space, Target
 from ..blocks.fp.add import Fp32Add
 from ..blocks.fp.units import OPERAND_UNITS
 from .axi import ADDRESS_BITS, Axi4
@@ -20,7 +20,7 @@ from .command import take_command, unit_ports
 from .lines import OFFSET_BITS
 from .places import Places, plan_of
 from .queue import Queue
-from .transfer_rules import is_misaligned, is_outside, stop_at_first
+from .transfer_rules import is_misaligned, is_outside, stop_at_first, units_of
 from .writer import Writer
 
 __all__ = ["ADD", "NARROW", "PIPELINE", "StoreUnit"]
@@ -45,6 +45,7 @@ class StoreUnit(wiring.Component):
     def __init__(self, target: Target, beat_bytes: int, *, outstanding: int = 32) -> None:
         self.target, self.beat_bytes, self.outstanding = target, beat_bytes, outstanding
         self.lanes = beat_bytes // 2
+        self.index_bits = 0 if target.pattern is None else target.pattern.index_bits
         bus = Axi4(beat_bytes).members
         super().__init__(
             {
@@ -85,9 +86,10 @@ class StoreUnit(wiring.Component):
         return m
 
     def _piece_layout(self) -> data.StructLayout:
-        """Words that are asked for in a cycle, and the lanes of the beat that they become."""
+        """Words that are asked for in a cycle, and the lanes of the beat that they become; the bits below a pair."""
         lane = exact_log2(self.lanes)
-        return data.StructLayout({"valid": 1, "start": lane, "origin": lane, "words": lane + 1, "ends": 1})
+        fields = {"valid": 1, "start": lane, "origin": lane, "words": lane + 1, "ends": 1}
+        return data.StructLayout(fields | {"fill": range(8 * self.beat_bytes)})
 
     def _start(self, m: Module, c: Any, begins: Any, writer: Any, places: Any) -> None:
         transfer = writer.transfer.payload
@@ -97,13 +99,13 @@ class StoreUnit(wiring.Component):
             writer.quit.eq(self.error != 0),
             writer.transfer.valid.eq(begins & (self.error == 0)),
             transfer.address.eq(c.address),
-            transfer.words.eq(Mux(c.form == Form.FP32, c.words << 1, c.words)),
+            transfer.words.eq(units_of(self.target, c.form, c.words)),
             *(transfer.counts[i].eq(c[f"count{i}"]) for i in range(COUNTS)),
             *(transfer.steps[i].eq(c[f"step{i}"]) for i in range(COUNTS)),
             places.begin.eq(begins),
             *plan_of(c, places.plan),
             places.allow_along.eq(0),
-            places.allow_across.eq(1),
+            places.allow_across.eq(c.form != Form.PAIR),
         ]
 
     def _pieces(self, m: Module, c: Any, runs: Any, writer: Any, places: Any, gathered: Any, piece: Any) -> None:
@@ -144,8 +146,31 @@ class StoreUnit(wiring.Component):
                 at.eq(start + piece.words),
                 word.eq(Mux(places.line_end, 0, word + piece.words)),
             ]
+        if self.target.pattern is not None:
+            with m.If(c.form == Form.PAIR):
+                self._pair(m, c, ask, places, piece)
         with m.If(~runs):
             m.d.sync += [fresh.eq(1), word.eq(0)]
+
+    def _pair(self, m: Module, c: Any, ask: Any, places: Any, piece: Any) -> None:
+        """Asks for the next pair of a line, or, where the last one has ended a beat and goes on, for none."""
+        beat, bits = 8 * self.beat_bytes, 16 + self.index_bits
+        fresh, left = Signal(init=1, name="fresh_line"), Signal(24, name="pairs_left")
+        now, kept = Signal(24, name="pairs_now"), Signal(range(beat), name="kept_fill")
+        after, over, line_ends = Signal(range(beat + bits), name="fill_after"), Signal(name="over"), Signal(name="ends")
+        m.d.comb += [
+            now.eq(Mux(fresh, c.words, left)),
+            piece.fill.eq(Mux(fresh, ask.first << 4, kept)),
+            piece.start.eq(0),
+            piece.words.eq(now != 0),
+            after.eq(piece.fill + Mux(now != 0, bits, 0)),
+            over.eq(after >= beat),
+            line_ends.eq((now == 0) | ((now == 1) & (~over | (after == beat)))),
+            piece.ends.eq(over | (now <= 1)),
+            places.line_end.eq(piece.valid & (now == 1)),
+        ]
+        with m.If(piece.valid):
+            m.d.sync += [fresh.eq(line_ends), left.eq(now - (now != 0)), kept.eq(after)]
 
     def _require(self, m: Module, c: Any, begins: Any, writer: Any, places: Any, piece: Any) -> Any:
         """Errors; whether the piece is none."""
@@ -153,26 +178,32 @@ class StoreUnit(wiring.Component):
         last = Signal(32)
         m.d.comb += [
             contradicts.eq(
-                ~Cat(*[c.space == space for space in STORED]).any()
-                | (c.form == Form.PAIR)
+                ~Cat(*[c.space == space for space in self.target.stored]).any()
+                | ((c.form == Form.PAIR) != (c.space == Space.PAIRS))
+                | ((c.form == Form.PAIR) & (self.target.pattern is None))
                 | (c.form == Form.BLANK)
                 | ((c.bias | c.relu) & (c.space != Space.OUTPUT))
             ),
             last.eq(places.place + Mux(places.across, (piece.words - 1).as_unsigned() << PLACE_ADDRESS_BITS, 0)),
         ]
-        outside = is_outside(m, self.target, c.space, STORED, last)
+        bits = [c.space == space for space in self.target.stored if space in BIT_SPACES]
+        if bits:
+            with m.If(Cat(*bits).any() & (c.form != Form.FP32)):
+                m.d.comb += contradicts.eq(1)
+        outside = is_outside(m, self.target, c.space, self.target.stored, last)
         stop_at_first(
             m,
             self,
             (begins & contradicts, MachineError.COMMAND, 0),
             (begins & is_misaligned(c), MachineError.ALIGNMENT, c.address),
-            (piece.valid & outside, MachineError.PLACE, last),
+            (piece.valid & (piece.words != 0) & outside, MachineError.PLACE, last),
             (writer.outside, MachineError.WINDOW, writer.address),
             (writer.failed, MachineError.WRITE, writer.address),
         )
+        passes = ~outside | (piece.words == 0)
         # a beat that will not be gathered is not taken: the writer ends its burst without it
-        m.d.comb += writer.asks.ready.eq(piece.valid & piece.ends & ~outside)
-        return ~outside
+        m.d.comb += writer.asks.ready.eq(piece.valid & piece.ends & passes)
+        return passes
 
     def _pipeline(self, m: Module, c: Any, piece: Any, passes: Any, gathered: Any) -> None:
         """Words, read, turned to their lanes, with their bias, the ReLU, narrowed; put together to beats."""
@@ -204,8 +235,16 @@ class StoreUnit(wiring.Component):
         m.d.comb += [
             gathered.into.payload.eq(now),
             gathered.into.valid.eq(done.valid & done.ends),
-            self.nonfinite.eq(done.valid & c.watch & Cat(*flags).any()),
+            self.nonfinite.eq(done.valid & c.watch & (c.form != Form.PAIR) & Cat(*flags).any()),
         ]
+        if self.target.pattern is not None:
+            bits = 16 + self.index_bits
+            held, packed = (Signal(8 * self.beat_bytes + bits, name=name) for name in ("pairs_held", "pairs_packed"))
+            m.d.comb += packed.eq(held | (Mux(done.words != 0, words[0][:bits], 0) << done.fill))
+            with m.If(c.form == Form.PAIR):
+                m.d.comb += gathered.into.payload.eq(packed)
+                with m.If(done.valid):
+                    m.d.sync += held.eq(Mux(done.ends, packed >> 8 * self.beat_bytes, packed))
 
     def _lane(self, m: Module, c: Any, lane: int, read: Any, done: Any) -> tuple[Any, Any, Any]:
         """A word of a piece: in FP32, as an operand, and whether what is stored of it is an Inf or NaN."""

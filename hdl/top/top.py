@@ -8,8 +8,9 @@ from amaranth import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ...dataflow.program.isa import Unit
+from ...dataflow.program.isa import Unit, units_of
 from ...dataflow.program.spaces import Space, Target
+from ..blocks.sorter import Sore, drive_sore
 from .axi import Axi4, require_beat
 from .banks import BiasBank
 from .csr import AxiLite, ControlRegisters
@@ -19,6 +20,7 @@ from .sequencer import INSTRUCTION_BYTES, Sequencer
 from .store import StoreUnit
 from .update import UpdateUnit
 from .vector import VectorUnit
+from .xnor_product import XnorUnit
 
 __all__ = ["Top"]
 
@@ -34,7 +36,8 @@ class Top(wiring.Component):
         require_beat(beat_bytes)
         self.target, self.beat_bytes = target, beat_bytes
         lanes = beat_bytes // 2
-        self.registers, self.sequencer = ControlRegisters(target), Sequencer()
+        self.registers, self.sequencer = ControlRegisters(target), Sequencer(units_of(target))
+        self.sore = None if target.pattern is None else Sore(target.spec, target.pattern, blackbox=blackbox)
         self.units: dict[Unit, Any] = {
             Unit.LOAD: LoadUnit(target, beat_bytes),
             Unit.STORE: StoreUnit(target, beat_bytes),
@@ -42,6 +45,8 @@ class Top(wiring.Component):
             Unit.VECTOR: VectorUnit(target, lanes, blackbox=blackbox),
             Unit.UPDATE: UpdateUnit(target, lanes, blackbox=blackbox),
         }
+        if target.spec.xnor is not None:
+            self.units[Unit.XNOR] = XnorUnit(target, lanes, blackbox=blackbox)
         fetched = Axi4(INSTRUCTION_BYTES).members
         super().__init__(
             {
@@ -55,7 +60,7 @@ class Top(wiring.Component):
     @property
     def parts(self) -> dict[str, Any]:
         """The modules that a black-boxed machine is made of, by name."""
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {} if self.sore is None else self.sore.parts
         for unit in self.units.values():
             found |= getattr(unit, "parts", {})
         return found
@@ -66,6 +71,10 @@ class Top(wiring.Component):
         for unit, component in self.units.items():
             m.submodules[unit.name.lower()] = component
         load, store = self.units[Unit.LOAD], self.units[Unit.STORE]
+        if self.sore is not None:
+            m.submodules.sore = self.sore
+            m.d.comb += drive_sore(load.sore, self.sore)
+            self._share_sore(m, load, self.units[Unit.UPDATE])
         wiring.connect(m, wiring.flipped(self.control), registers.bus)
         for name in ("ar", "r"):
             self._connect(m, getattr(load, name), getattr(self.data, name), name)
@@ -104,20 +113,30 @@ class Top(wiring.Component):
         else:
             wiring.connect(m, inside, wiring.flipped(outside))
 
+    def _share_sore(self, m: Module, load: Any, update: Any) -> None:
+        """Load and update have SORE in turns; one that begins while the other is at it ends in an error."""
+        m.d.comb += [update.sore_busy.eq(load.sorts), load.sore_busy.eq(update.sorts)]
+        if update.copies is not None:
+            with m.If(update.sorts):
+                m.d.comb += drive_sore(update.sore, self.sore)
+
     def _spaces(self, m: Module) -> None:
         """What load writes and store reads."""
-        load, store, product, vector, update = (self.units[unit] for unit in Unit)
+        load, store, product, vector, update, *xnor = self.units.values()
         m.submodules.bias = bias = BiasBank(self.beat_bytes // 2)
-        for component in (product, vector, update, bias):
+        for component in (product, vector, update, *xnor, bias):
             m.d.comb += [component.write.eq(load.write), component.writes.eq(load.writes)]
-        for component in (product, vector, update):
+        for component in (product, vector, update, *xnor):
             m.d.comb += component.read.eq(store.read)
         shown = {
             Space.OUTPUT: product.lanes_read,
             Space.RESULTS: vector.results_read,
             Space.COLUMNS: vector.columns_read,
             Space.UPDATED: update.updated_read,
+            Space.PAIRS: update.pairs_read,
         }
+        for unit in xnor:
+            shown |= {Space.SUMS: unit.sums_read, Space.SIGNS: unit.signs_read}
         with m.Switch(store.space):
             for space, lanes in shown.items():
                 with m.Case(space):
@@ -142,7 +161,7 @@ class Top(wiring.Component):
             registers.count_read_beats.eq(data.r.valid & data.r.ready),
             registers.count_write_beats.eq(data.w.valid & data.w.ready),
         ]
-        for unit in Unit:
+        for unit in self.units:
             name = unit.name.lower()
             for counter, what in (("queue_stalls", "queue_stall"), ("busy", "runs"), ("event_stalls", "event_stall")):
                 m.d.comb += getattr(registers, f"count_{name}_{counter}").eq(getattr(sequencer, f"{name}_{what}"))

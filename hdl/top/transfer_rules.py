@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Module, Mux, Signal
 
 from ...dataflow.program.control import MachineError
 from ...dataflow.program.isa import COUNTS
 from ...dataflow.program.spaces import PLACE_ADDRESS_BITS, Form, Space, Target
 
-__all__ = ["is_misaligned", "is_outside", "stop_at_first"]
+__all__ = ["is_misaligned", "is_outside", "stop_at_first", "units_of"]
+
+
+def units_of(target: Target, form: Any, words: Any) -> Any:
+    """Of 16 bits, in memory, a line of so many words; ``form`` may be that of no memory."""
+    bits = 0 if target.pattern is None else target.pattern.index_bits
+    indices = sum((words << i for i in range(bits.bit_length()) if bits >> i & 1), start=words & 0)
+    return Mux(form == Form.FP32, words << 1, Mux(form == Form.PAIR, words + ((indices + 15) >> 4), words))
 
 
 def is_misaligned(command: Any) -> Any:

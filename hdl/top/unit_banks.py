@@ -15,7 +15,7 @@ from ...dataflow.program.vector_operations import Slot
 from .banks import READ, show
 from .load import write_layout
 
-__all__ = ["ColumnBanks", "LoadedBanks", "StoredBanks", "loads"]
+__all__ = ["ColumnBanks", "LoadedBanks", "PairBanks", "StoredBanks", "loads"]
 
 
 def loads(m: Module, write: Any, writes: Any, space: Space, banks: int) -> list[tuple[Any, Any]]:
@@ -99,6 +99,51 @@ class StoredBanks(wiring.Component):
                 out.addr.eq(Mux(self.read.half, depth, 0) + self.read.place[:PLACE_ADDRESS_BITS]),
             ]
             shown.append(out.data)
+        show(m, self.lanes_read, shown, bank, across)
+        return m
+
+
+class PairBanks(wiring.Component):
+    """PAIRS: the banks of ``enables`` are written, ``at_once`` words each from ``address`` on, a multiple of that. A
+    store reads them as it does `OutputBanks`: value below, index above."""
+
+    def __init__(self, target: Target, at_once: int, lanes: int) -> None:
+        assert target.pattern is not None, "pairs are of a pattern"
+        self.size, self.at_once, self.bits = target.size(Space.PAIRS), at_once, 16 + target.pattern.index_bits
+        super().__init__(
+            {
+                "half": In(1),
+                "address": In(range(self.size.depth)),
+                "enables": In(self.size.banks),
+                "words": In(self.bits).array(self.size.banks, at_once),
+                "read": In(READ),
+                "lanes_read": Out(32).array(lanes),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        n, shown = self.at_once, []
+        deep = -(-self.size.depth // n)
+        bank, across, part = Signal(range(self.size.banks)), Signal(), Signal(range(max(2, n)))
+        place = self.read.place[:PLACE_ADDRESS_BITS]
+        at = place[: (self.size.depth - 1).bit_length()]
+        m.d.sync += [bank.eq(self.read.place[PLACE_ADDRESS_BITS:]), across.eq(self.read.across), part.eq(at % n)]
+        for b in range(self.size.banks):
+            parts = []
+            for i in range(n):
+                m.submodules[f"bank_{b}_{i}"] = memory = Memory(shape=self.bits, depth=HALVES * deep, init=[])
+                to, out = memory.write_port(), memory.read_port()
+                m.d.comb += [
+                    to.en.eq(self.enables[b]),
+                    to.addr.eq(Mux(self.half, deep, 0) + self.address // n),
+                    to.data.eq(self.words[b][i]),
+                    out.addr.eq(Mux(self.read.half, deep, 0) + at // n),
+                ]
+                parts.append(out.data)
+            word = Signal(32, name=f"shown_{b}")
+            m.d.comb += word.eq(Array(parts)[part])
+            shown.append(word)
         show(m, self.lanes_read, shown, bank, across)
         return m
 

@@ -12,11 +12,11 @@ from typing import Any, assert_never
 import numpy as np
 import numpy.typing as npt
 
-from ...dataflow.program.commands import Command, ProgramError
-from ...dataflow.program.control import MachineError
+from ...dataflow.pregenerate import tile_plan
+from ...dataflow.program.commands import Command
 from ...dataflow.program.instruction import Instruction
 from ...dataflow.program.isa import Unit
-from ...dataflow.program.legal import check_command
+from ...dataflow.program.legal import check_command, check_units
 from ...dataflow.program.spaces import HALVES, Form, Space, Target
 from ...dataflow.program.transfers import (
     banks_and_addresses,
@@ -30,6 +30,7 @@ from ...workloads.errors import InputError
 from ..array import canonical
 from ..compact import BUBBLE, compress
 from ..operand import narrow, operand_type, widen
+from .binary_product import binary_sums, strips, values
 from .numerics import applied
 from .sequencer import run_commands
 from .vector_unit import VectorTrip
@@ -58,7 +59,7 @@ class Chip:
         self.nonfinite = False
         self.values: dict[Space, Words] = {}
         self.indices: dict[Space, npt.NDArray[np.uint8]] = {}
-        for space in Space:
+        for space in target.spaces:
             size = target.size(space)
             shape = (HALVES, size.banks, size.depth)
             operand = space in (Space.W2E, *_PAIRS)
@@ -70,6 +71,7 @@ class Chip:
 
     def run(self, instructions: Sequence[Instruction]) -> int:
         """Execute a program; gives the number of its commands. One that breaks a rule is a `ProgramError`."""
+        check_units(instructions, self.target)
         self.nonfinite = False
         units = {
             Unit.LOAD: self.load,
@@ -77,6 +79,7 @@ class Chip:
             Unit.PRODUCT: self.product,
             Unit.VECTOR: self.vector,
             Unit.UPDATE: self.update,
+            Unit.XNOR: self.binary_product,
         }
         return run_commands(instructions, {unit: self._checked(do) for unit, do in units.items()})
 
@@ -236,10 +239,26 @@ class Chip:
             for row in range(rows):
                 for pair in range(c.keep):
                     where = at[:, tile, :, row, pair]
-                    bubble = where == BUBBLE
-                    word = a[row, tile][:, np.where(bubble, 0, where)].transpose(1, 2, 0)
-                    total = _added(total, word, b[:, tile, :, row, pair, None], bubble[..., None])
+                    bubble, inside = where == BUBBLE, where < c.group
+                    # as in OS, of a column that nobody loaded
+                    own = np.where(inside | bubble, b[:, tile, :, row, pair], np.float32(np.nan))
+                    word = a[row, tile][:, np.where(inside, where, 0)].transpose(1, 2, 0)
+                    total = _added(total, word, own[..., None], bubble[..., None])
         out[:, : c.across * batch] = canonical(total).reshape(cols, -1).view(np.uint32)
+
+    def binary_product(self, c: Command) -> None:
+        """The XNOR engine, from its operand spaces and LEVELS to SIGNS or SUMS."""
+        west, north = self.values[Space.XNOR_W2E][c.w2e_half], self.values[Space.XNOR_N2S][c.n2s_half]
+        sums = binary_sums(c, west, north, self.target.bit_words)
+        if not c.threshold:
+            words = values(c, sums).view(np.uint32)
+            self.values[Space.SUMS][c.output_half, :, : words.shape[1]] = words
+            return
+        levels = self.values[Space.LEVELS][c.levels_half][:, : c.across * c.interleave]
+        out = self.values[Space.SIGNS][c.output_half]
+        made = strips(sums, levels, len(out))
+        there = out[:, : made.shape[1]]
+        there[...] = there & made if c.combine else made
 
     def vector(self, c: Command) -> None:
         """The vector unit, from OPERANDS and COLUMNS to RESULTS and COLUMNS."""
@@ -252,10 +271,6 @@ class Chip:
 
     def update(self, c: Command) -> None:
         """WUVE, from WEIGHTS and CONSTANTS to UPDATED; a step that is skipped writes back what it read."""
-        if c.copies:
-            raise ProgramError(
-                MachineError.COMMAND, c.instruction, "copies behind an update are not in this model of the machine yet"
-            )
         rule, lanes, beats = self.target.rule, self.target.spec.wuve.lanes, c.tiles * c.beats
         weights = self.values[Space.WEIGHTS][c.weights_half].view(np.float32)
         entering = np.stack([weights[i * lanes : (i + 1) * lanes, :beats].ravel() for i in range(len(rule.enters))])
@@ -265,6 +280,23 @@ class Chip:
         for i, stream in enumerate(leaving):
             made = np.ascontiguousarray(stream).view(np.uint32).reshape(lanes, beats)
             updated[c.updated_half, i * lanes : (i + 1) * lanes, :beats] = made
+        if c.copies:
+            self._copies(c, narrow(np.ascontiguousarray(leaving[0]).reshape(lanes, c.tiles, c.beats), self.format))
+
+    def _copies(self, c: Command, weights: Words) -> None:
+        """Pairs of updated ``weights`` [lanes, tiles, beats]: along the first axis of every block, then the second."""
+        pattern, lanes = self.target.pattern, self.target.spec.sore.lanes
+        assert pattern is not None, "check_command lets copies pass only where there is a pattern"
+        group = pattern.group
+        blocks = tile_plan(self.target.spec, self.target.rule, pattern, c.copies).blocks
+        tiles = weights.transpose(1, 2, 0).reshape(c.tiles, -1)[:, : blocks * group**2]
+        cells = tiles.reshape(c.tiles * blocks, group, group)
+        for copy in range(c.copies):
+            lines = cells.transpose(0, 2, 1) if copy == 0 else cells
+            kept = compress(np.ascontiguousarray(lines.reshape(-1, group).T), pattern)
+            for space, found in ((self.values, kept.values.view(np.uint16)), (self.indices, kept.indices)):
+                made = found.reshape(pattern.keep, -1, lanes).transpose(2, 1, 0).reshape(lanes, -1)
+                space[Space.PAIRS][c.pairs_half, copy * lanes : (copy + 1) * lanes, : made.shape[1]] = made
 
 
 @_quiet

@@ -51,11 +51,11 @@ def step_control(
 class _Machine:
     def __init__(self, words: Sequence[int], durations: Sequence[int], start: int, jump: int) -> None:
         self.words, self.durations, self.jump = words, durations, jump
-        self.units = [_Unit() for _ in range(5)]
+        self.units = [_Unit() for _ in range(6)]
         self.events = [0] * 16
         self.commands: list[RunOfCommand] = []
         self.loops: list[list[int]] = []
-        self.counters = {name: [0] * 5 for name in ("queue", "busy", "events")}
+        self.counters = {name: [0] * 6 for name in ("queue", "busy", "events")}
         self.at, self.wait, self.done = 0, start, False
 
     def step_units(self, cycle: int, waiting: list[int], free: list[bool]) -> None:

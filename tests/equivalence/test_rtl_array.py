@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.dataflow.stce.spec import ArraySpec, PESpec
-from weft.hdl.blocks.array import Stce
+from weft.hdl.blocks.array import MultiplierStce, Stce
 from weft.hdl.blocks.banks import IN_RTL, run_registers
 from weft.hdl.blocks.frame import frame_of
 from weft.hdl.drivers.array import StceDriver
@@ -59,9 +59,10 @@ SPECS = {
 
 
 @cache
-def cosim(name):
+def cosim(name, kind=Stce):
     """One for all tests: what a run leaves behind must not matter to the next."""
-    return StceDriver(SPECS[name])
+    array = kind(SPECS[name], blackbox=True)
+    return StceDriver(SPECS[name], Cosim(array, parts=array.parts))
 
 
 def first_difference(got, want, cols):
@@ -85,12 +86,18 @@ def assert_equal(driver, mapping, gemm, a, b, ready=None, hold=None):
     assert got.cycles == want.length
 
 
-@pytest.mark.parametrize("name", [name for name in SPECS if name != "16x16"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, Stce) for name in SPECS if name != "16x16"),
+        *(pytest.param(name, MultiplierStce, marks=pytest.mark.slow) for name in ("4x4", "2x4, short adder")),
+    ],
+)
 @settings(max_examples=examples(120))
 @given(data=st.data())
-def test_rtl_equals_the_simulator(name, data):
+def test_rtl_equals_the_simulator(name, kind, data):
     """Both dataflows; all patterns; interleave below, at and above the adder latency; ragged; special values."""
-    driver = cosim(name)
+    driver = cosim(name, kind)
     mapping = data.draw(array_mappings(driver.spec, IN_RTL))
     gemm = data.draw(gemms(20, 20))
     b = data.draw(compacts(gemm, mapping.pattern, driver.spec.pe.format))

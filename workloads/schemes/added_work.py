@@ -279,7 +279,7 @@ def with_vector_work(workload: Workload, chosen: Scheme) -> Workload:
         else:
             last.append(weave.update(op, after))
     after_all = tuple(tuple(sorted(one)) for one in weave.after) if workload.after else ()
-    return replace(workload, ops=tuple(weave.ops), after=after_all)
+    return replace(workload, ops=tuple(weave.ops), after=after_all, tensors=())
 
 
 def without_vector_work(workload: Workload) -> Workload:
@@ -296,7 +296,8 @@ def without_vector_work(workload: Workload) -> Workload:
         return workload
     kept = [i for i, op in enumerate(workload.ops) if not isinstance(op, VectorOp) or op.parameter is None]
     after = (sorted({j for j in map(place.__getitem__, workload.after[i]) if j is not None}) for i in kept)
-    return replace(workload, ops=tuple(ops), after=tuple(map(tuple, after)) if workload.after else ())
+    after_all = tuple(map(tuple, after)) if workload.after else ()
+    return replace(workload, ops=tuple(ops), after=after_all, tensors=())
 
 
 def _with_scales(op: Op, weave: _Weave, layers: Sequence[str | None] | set[str | None]) -> Op:

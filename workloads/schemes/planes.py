@@ -87,4 +87,4 @@ def _exchanged(workload: Workload, made: Callable[[Op], tuple[Op, ...]]) -> Work
         for number in range(len(parts)):
             ends = number and number == len(parts) - 1
             after.append(tuple(range(first, first + number)) if ends else before)
-    return replace(workload, ops=tuple(ops), after=tuple(after) if workload.after else ())
+    return replace(workload, ops=tuple(ops), after=tuple(after) if workload.after else (), tensors=())

@@ -40,7 +40,8 @@ class Provenance:
     ``homes`` tell where its sources live, for each the paths of the modules that own it (several, if they share it) or
     of the one in whose call it was made. ``chosen`` names the parameters whose rows the storage holds where data chose
     them: the experts of a token. ``read`` and ``changed`` tell whether an op read it, or wrote it in place.
-    ``levels``: the few values that the model says it takes.
+    ``levels``: the few values that the model says it takes. ``dtype``, ``shape``: of the storage as
+    it was first seen.
     """
 
     homes: frozenset[tuple[str, ...]] = _NOWHERE
@@ -50,6 +51,8 @@ class Provenance:
     read: bool = False
     changed: bool = False
     levels: Levels | None = None
+    dtype: torch.dtype | None = None
+    shape: tuple[int, ...] = ()
 
     @property
     def is_parameter(self) -> bool:
@@ -100,7 +103,7 @@ class Ledger:
         """The provenance of the storage behind ``tensor``; a storage not seen before is a constant."""
         storage = tensor.untyped_storage()
         found = self._entries.get(storage._cdata)
-        return self._first_seen(storage) if found is None else found
+        return self._first_seen(storage, tensor) if found is None else found
 
     def of_all(self, tensors: Sequence[Tensor], storages: Sequence[int]) -> list[Provenance]:
         """:meth:`of` each, from the addresses of their storages."""
@@ -110,7 +113,7 @@ class Ledger:
         except KeyError:
             return [self.of(tensor) for tensor in tensors]
 
-    def _first_seen(self, storage: torch.UntypedStorage) -> Provenance:
+    def _first_seen(self, storage: torch.UntypedStorage, tensor: Tensor) -> Provenance:
         homes = _OUTSIDE
         if self.calls:
             path = self.calls[-1]
@@ -118,6 +121,9 @@ class Ledger:
         pin: Any = storage._weak_ref()
         self._pins.append(pin)
         made = self._entries[storage._cdata] = Provenance(homes)
+        made.dtype, made.shape = tensor.dtype, tuple(tensor.shape)
+        if tensor.numel() * tensor.element_size() != storage.nbytes():
+            made.shape = (storage.nbytes() // tensor.element_size(),)
         return made
 
     def only_read(self) -> set[Provenance]:

@@ -80,7 +80,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._open: list[tuple[_Place, int]] = []
         self._turned = False
         self._forwards: dict[int, ForwardOp] = {}
-        self._records: list[Record] = []
+        self.records: list[Record] = []
         self._first_node = 0
         self._results = Results()
         self.ledger = Ledger(model)
@@ -115,12 +115,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def ops(self, gradients: Sequence[Tensor]) -> list[MatrixOp | VectorOp]:
         """The ops in order; ``gradients`` are those of the parameters, and what only feeds them is weight update."""
-        settle(self._records, {self.ledger.of(gradient) for gradient in gradients})
-        return [record.op for record in self._records]
+        settle(self.records, {self.ledger.of(gradient) for gradient in gradients})
+        return [record.op for record in self.records]
 
     def after(self, updated: Sequence[nn.Parameter]) -> list[tuple[int, ...]]:
         """For every op, and then for the update of every parameter, the ops that must go before it."""
-        known = Dependencies(self._records)
+        known = Dependencies(self.records)
 
         def update(parameter: nn.Parameter) -> tuple[int, ...]:
             assert parameter.grad is not None, "what is updated has a gradient"
@@ -336,7 +336,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 convolution=product.convolution,
                 recompute=place.recompute,
             )
-        packed = self._packs.before(op, product, self._records, made.node)
+        packed = self._packs.before(op, product, self.records, made.node)
         reads, writes = [ledger.of(product.a), ledger.of(product.b), *packed], [ledger.of(product.c)]
         self._append(op, reads, writes, made.node, forward)
 
@@ -397,4 +397,4 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         node: int,
         forward: ForwardOp | None,
     ) -> None:
-        self._records.append(Record(op, reads, writes, node, forward is not None and forward.makes_data))
+        self.records.append(Record(op, reads, writes, node, forward is not None and forward.makes_data))

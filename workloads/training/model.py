@@ -12,14 +12,16 @@ from torch.nn import functional
 from ..data import ImageData, open_data
 from ..graph import Graph, annotated
 from ..models.classifier import classifier, image_side, scores
+from ..models.zoo import source
 from ..schemes.annotate import annotate
 from ..schemes.scheme import widening
+from ..sparsity import NMPattern
 from ..step import Workload
 from ..tracing.graph import step_graph
 from .seeds import WEIGHTS, seed_of
 from .spec import TrainSpec
 
-__all__ = ["new_model", "step_workload", "training_graph"]
+__all__ = ["built_in_graph", "new_model", "step_workload", "training_graph"]
 
 
 def new_model(spec: TrainSpec, data: ImageData | None = None) -> nn.Module:
@@ -53,3 +55,18 @@ def training_graph(spec: TrainSpec) -> Graph:
     if spec.scheme == "dense":
         return graph
     return annotated(graph, annotate(step_workload(spec), spec.scheme, spec.pattern))
+
+
+def built_in_graph(model: str, *, batch: int, scheme: str, pattern: NMPattern | None, optimizer: str) -> Graph:
+    """The step of a built-in model of images as `weft run` traces it, on images of its own size, as it is executed."""
+    from ..catalog import open_model
+
+    found = source(model)
+    with torch.device("meta"):
+        inputs = found.inputs(batch, None)
+        module = found.build().to_empty(device="cpu")
+    (pixels,) = (*inputs.args, *inputs.kwargs.values())
+    graph = step_graph(module, torch.empty(pixels.shape), name=found.name)
+    if scheme == "dense":
+        return graph
+    return annotated(graph, annotate(open_model(model, batch=batch, optimizer=optimizer), scheme, pattern))

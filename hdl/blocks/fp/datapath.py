@@ -9,7 +9,16 @@ from typing import Any
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value
 
-__all__ = ["Pipeline", "Unpacked", "leading_zeros", "shift_left", "shift_right_sticky", "wire"]
+__all__ = [
+    "Pipeline",
+    "Unpacked",
+    "leading_zeros",
+    "multiply_left",
+    "multiply_right_sticky",
+    "shift_left",
+    "shift_right_sticky",
+    "wire",
+]
 
 
 class Pipeline:
@@ -93,3 +102,19 @@ def shift_right_sticky(m: Module, name: str, value: Any, amount: Any) -> tuple[A
         lost.append(amount[i] & value[:step].any())
         value = wire(m, f"{name}_{i}", Mux(amount[i], value[step:], value))
     return value, wire(m, f"{name}_sticky", Cat(lost).any())
+
+
+def multiply_left(m: Module, name: str, value: Any, amount: Any) -> Any:
+    """`shift_left` of a ``value`` whose highest one ends on top, by one multiplier."""
+    power = wire(m, f"{name}_power", Cat(amount == i for i in range(1 << len(amount))))
+    # the bits below the top are the same of signed numbers, and 27 signed bits are what one multiplier takes
+    below = wire(m, f"{name}_product", value[:-1].as_signed() * Cat(power, Const(0, 1)).as_signed())
+    return wire(m, f"{name}_multiplied", Cat(below[: len(value) - 1], Const(1, 1)))
+
+
+def multiply_right_sticky(m: Module, name: str, value: Any, amount: Any) -> tuple[Any, Any]:
+    """`shift_right_sticky` by one multiplier."""
+    most = (1 << len(amount)) - 1
+    power = wire(m, f"{name}_power", Cat(amount == most - i for i in range(most + 1)))
+    moved = wire(m, f"{name}_product", value * power)
+    return moved[most : most + len(value)], wire(m, f"{name}_lost", moved[:most].any())

@@ -74,12 +74,15 @@ def test_what_is_not_compiled_is_refused_by_name() -> None:
     target = Target(spec=TINY, rule=SGD)
     with pytest.raises(InputError, match=r"aten\._softmax of 'model' is not compiled yet; those that are: aten\.addmm"):
         compile_step(step_of(Soft(), 2, 4), target)
-    padded = nn.Sequential(nn.Conv2d(1, 2, 1), nn.MaxPool2d(3, padding=1))
-    with pytest.raises(InputError, match="max_pool2d_with_indices of '1' pads its images, which is not compiled yet"):
-        compile_step(step_of(padded, 2, 1, 6, 6), target)
+    padded = nn.Sequential(nn.Conv2d(1, 2, 1), nn.MaxPool2d(2, padding=1, dilation=3))
+    with pytest.raises(
+        InputError, match="max_pool2d_with_indices of '1' has windows outside of its image, which is not"
+    ):
+        compile_step(step_of(padded, 2, 1, 2, 2), target)
     deep = nn.Linear(1025, 2)
-    with pytest.raises(InputError, match=r"contracts over 1025 words, which no half of buffers.w2e_bytes of 'tiny'"):
-        compile_step(step_of(deep, 2, 1025), target)
+    short = replace(TINY, array=replace(TINY.array, rows=8), buffers=replace(TINY.buffers, n2s_bytes=64))
+    with pytest.raises(InputError, match=r"contracts over 1025 words, which no half of buffers.n2s_bytes .* 128 bytes"):
+        compile_step(step_of(deep, 2, 1025), Target(spec=short, rule=SGD))
     small = replace(TINY, buffers=replace(TINY.buffers, output_bytes=64))
     with pytest.raises(
         InputError, match=r"makes 4 words a column at once, which no half of buffers.output_bytes .* 128"
@@ -99,6 +102,9 @@ def test_pairs_must_be_those_of_the_machine() -> None:
     with pytest.raises(InputError, match="keeps 2:8, but SORE of the machine is built for None"):
         compile_step(graph, Target(spec=TINY, rule=SGD))
     assert compile_step(graph, Target(spec=TINY, rule=SGD, pattern=pattern)).forward.instructions
+    deep = graph_of(nn.Linear(2048, 16), (4, 2048), pattern)
+    with pytest.raises(InputError, match=r"contracts over 2048 words, which no half of buffers.w2e_bytes of 'tiny'"):
+        compile_step(deep, Target(spec=TINY, rule=SGD, pattern=pattern))
     nodes = tuple(
         node if node.kept is None else replace(node, kept=replace(node.kept, compact=False)) for node in graph.nodes
     )

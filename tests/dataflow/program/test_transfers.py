@@ -6,13 +6,14 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft.dataflow.program.commands import Command
 from weft.dataflow.program.derived import run_registers_of
 from weft.dataflow.program.isa import REGISTERS, Unit
 from weft.dataflow.program.legal import check_command, words_of_product
+from weft.dataflow.program.rectangles import meet, rectangles_of
 from weft.dataflow.program.spaces import Form, Space, place
 from weft.dataflow.program.transfers import Lines, indices_of, line_addresses, line_places, lines_of
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
@@ -21,6 +22,7 @@ from weft.simulator.compact import compress
 from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 
+from ...examples_drawn import examples
 from .interleavings import tiny
 
 BANK = place(1)
@@ -72,6 +74,25 @@ def test_lines_and_places_are_those_of_loops(count, step, inner, places, words):
     assert line_places(c, tiny()).tolist() == [
         [(9000 + line + word) % 2**32 for word in odometer(words, inner[0], inner[1], places[:3])] for line in outer
     ]
+
+
+both = st.tuples(st.sampled_from((0, 0, 1, -1)), st.sampled_from((0, 1, -1, 3, 40))).map(lambda s: s[0] * BANK + s[1])
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(st.tuples(*[st.integers(1, 5)] * 4), st.tuples(*[both] * 6), st.integers(1, 30), st.integers(1, 9), st.data())
+def test_rectangles_are_all_places_and_no_others(inner, by, words, lines, data):
+    """Steps along banks or addresses, both at once, down below 0; counts that do not come out even."""
+    names = ("inner0_step", "inner1_step", "inner2_step", "outer0_step", "outer1_step", "outer2_step")
+    values = dict(zip(names, by, strict=True)) | dict(zip(("inner1", "inner2", "outer1", "outer2"), inner, strict=True))
+    start = place(data.draw(st.integers(0, 40)), data.draw(st.integers(0, 60)))
+    c = load(Space.W2E, words=words, count3=lines, place=start, **values)
+    found = rectangles_of(c, tiny())
+    places = {int(b) << 20 | int(a) for each in found for b in each.banks for a in each.addresses}
+    assert places == set(line_places(c, tiny()).ravel().tolist())
+    other = load(Space.W2E, words=words, place=start + data.draw(st.sampled_from((1, 7, BANK, -BANK))) % 2**32)
+    shared = places & set(line_places(other, tiny()).ravel().tolist())
+    assert meet(found, rectangles_of(other, tiny())) is bool(shared)
 
 
 lines_drawn = st.builds(

@@ -29,6 +29,7 @@ N = 1 << 20
 UNITS: dict[str, Callable[[int], Any]] = {
     "Fp16Multiply": Fp16Multiply,
     "Fp32Add": Fp32Add,
+    "Fp32Add of multipliers": lambda latency: Fp32Add(latency, multipliers=True),
     "Fp32Add with subnormals": lambda latency: Fp32Add(latency, subnormals=True),
     "Fp32Multiply": Fp32Multiply,
     "Fp32Multiply without subnormals": lambda latency: Fp32Multiply(latency, subnormals=False),
@@ -40,7 +41,8 @@ UNITS: dict[str, Callable[[int], Any]] = {
 }
 
 
-LATENCY = dict(zip(UNITS, (2, 4, 4, 2, 2, 1, 1, 2, 1, 1), strict=True))
+OF_MULTIPLIERS = pytest.param("Fp32Add of multipliers", marks=pytest.mark.slow)
+LATENCY = dict(zip(UNITS, (2, 4, 4, 4, 2, 2, 1, 1, 2, 1, 1), strict=True))
 
 
 @cache
@@ -260,15 +262,16 @@ def test_add_with_subnormals() -> None:
     check("Fp32Add with subnormals", (a, b), numpy=add32(a, b), apytypes=apy_bits32(apy32(a) + apy32(b)))
 
 
-def test_add_without_subnormals() -> None:
-    a, b = (flushed(x) for x in add_operands())
+@pytest.mark.parametrize("unit", ["Fp32Add", OF_MULTIPLIERS])
+def test_add_without_subnormals(unit: str) -> None:
+    a, b = (canonical32(f32(flushed(x))) for x in add_operands())
     normal = ~is_subnormal(add32(a, b))
     a, b = a[normal], b[normal]
     assert a.size > 3 * N
-    check("Fp32Add", (a, b), numpy=add32(a, b), apytypes=apy_bits32(apy32(a) + apy32(b)))
+    check(unit, (a, b), numpy=add32(a, b), apytypes=apy_bits32(apy32(a) + apy32(b)))
 
 
-@pytest.mark.parametrize("unit", ["Fp32Add", "Fp32Add with subnormals"])
+@pytest.mark.parametrize("unit", ["Fp32Add", "Fp32Add with subnormals", OF_MULTIPLIERS])
 def test_zeros_of_the_sum(unit: str) -> None:
     plus, minus, one, minus_one = 0, 0x80000000, 0x3F800000, 0xBF800000
     cases = [
@@ -285,7 +288,8 @@ def test_zeros_of_the_sum(unit: str) -> None:
     check(unit, (a, b), table=expected)
 
 
-def test_sums_of_products_of_halves_need_no_subnormals() -> None:
+@pytest.mark.parametrize("unit", ["Fp32Add", OF_MULTIPLIERS])
+def test_sums_of_products_of_halves_need_no_subnormals(unit: str) -> None:
     rng = np.random.default_rng(9)
     total = np.full(4096, 0x80000000, dtype=np.uint32)
     for _ in range(64):
@@ -293,7 +297,7 @@ def test_sums_of_products_of_halves_need_no_subnormals() -> None:
         a, b = (rng.integers(0, 0x800, total.size) | rng.integers(0, 2, total.size) << 15 for _ in range(2))
         term = product(a, b)
         assert not is_subnormal(term).any()
-        check("Fp32Add", (total, term), numpy=add32(total, term))
+        check(unit, (total, term), numpy=add32(total, term))
         total = add32(total, term)
 
 
@@ -343,6 +347,7 @@ def test_from_bfloat_exhaustively() -> None:
 REFERENCES: dict[str, Callable[..., Bits]] = {
     "Fp16Multiply": product,
     "Fp32Add": add32,
+    "Fp32Add of multipliers": add32,
     "Fp32Add with subnormals": add32,
     "Fp32Multiply": multiply32,
     "Fp32Multiply without subnormals": multiply32_flushed,
@@ -407,7 +412,7 @@ def test_amaranth_simulator_agrees(unit: str) -> None:
     latency = LATENCY[unit]
     operands = [o[::997] for o in (add_operands() if unit == "Fp32Add" else pairs(corners(5, 10)))]
     if unit == "Fp32Add":
-        operands = [flushed(o)[:400] for o in operands]
+        operands = [canonical32(f32(flushed(o)[:400])) for o in operands]
     if unit == "Fp32ToFp16":
         operands = operands[:1]
     component = UNITS[unit](latency)

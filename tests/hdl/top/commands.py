@@ -30,7 +30,7 @@ def usual(unit: Unit, **given: int) -> dict[str, int]:
 def starts(r: dict[str, int]) -> Iterator[tuple[int, int]]:
     """Byte offset of each line, and the place of its first word."""
     for number, at in enumerate(itertools.product(*(range(r[f"count{i}"]) for i in range(4)))):
-        offset = r["address"] + sum(n * r[f"step{i}"] for i, n in enumerate(at))
+        offset = r["address1" if r["which"] else "address"] + sum(n * r[f"step{i}"] for i, n in enumerate(at))
         two = number // r["outer2"]
         one = two // r["outer1"]
         on_chip = r["place"] + one * r["outer0_step"]
@@ -62,7 +62,8 @@ def drawn(
         r = {f"count{i}": int(rng.integers(1, 4)) for i in range(4)}
         r |= {f"step{i}": each * int(rng.integers(-150, 151)) for i in range(4)}
         r |= {"words": int(rng.integers(1, 40)), "space": space, "form": form, "half": int(rng.integers(2))}
-        r["address"] = each * int(rng.integers(DEPTH * BEAT // each))
+        r["which"] = int(rng.integers(2))
+        r["address"], r["address1"] = (each * int(x) for x in rng.integers(DEPTH * BEAT // each, size=2))
         for side in ("inner", "outer"):
             r |= {f"{side}{i}_step": int(rng.integers(-1, 2)) * BANK + int(rng.integers(-8, 9)) for i in range(3)}
             r |= {f"{side}{i}": int(rng.integers(1, 8)) for i in (1, 2)}

@@ -13,6 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 from weft.dataflow.program.isa import Unit
 from weft.dataflow.program.spaces import PLACE_ADDRESS_BITS, Form, Space, Target
+from weft.hdl.blocks.sorter import Sore, drive_sore
 from weft.hdl.flow.cosim import Cosim
 from weft.hdl.top.axi import ADDRESS_BITS
 from weft.hdl.top.axi_memory import AxiMemory
@@ -58,10 +59,11 @@ def loaded(r: dict[str, int], memory: bytes, target: Target) -> list[Word]:
 
 
 class LoadBench(wiring.Component):
-    """A load unit before a memory that holds ``contents``."""
+    """A load unit, with SORE beside it, before a memory that holds ``contents``."""
 
-    def __init__(self, contents: npt.NDArray[np.uint16]) -> None:
-        self.load = LoadUnit(TARGET, BEAT)
+    def __init__(self, contents: npt.NDArray[np.uint16], target: Target = TARGET) -> None:
+        assert target.pattern is not None
+        self.load, self.sore = LoadUnit(target, BEAT), Sore(target.spec, target.pattern, blackbox=True)
         self.memory = AxiMemory(BEAT, DEPTH, latency=LATENCY, init=as_beats(contents))
         super().__init__(
             {
@@ -76,9 +78,15 @@ class LoadBench(wiring.Component):
             }
         )
 
+    @property
+    def parts(self) -> dict[str, Any]:
+        return self.sore.parts
+
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.load, m.submodules.memory = load, memory = self.load, self.memory
+        m.submodules.sore = self.sore
+        m.d.comb += drive_sore(load.sore, self.sore)
         for name in ("ar", "r"):
             wiring.connect(m, getattr(load, name), getattr(memory.bus, name))
         wiring.connect(m, wiring.flipped(self.command), load.command)
@@ -98,7 +106,8 @@ def contents() -> npt.NDArray[np.uint16]:
 
 @cache
 def machine() -> Cosim:
-    return Cosim(LoadBench(contents()))
+    bench = LoadBench(contents())
+    return Cosim(bench, bench.parts)
 
 
 def words_of(payload: npt.NDArray[np.uint32]) -> list[Word]:
@@ -110,7 +119,7 @@ def words_of(payload: npt.NDArray[np.uint32]) -> list[Word]:
         at, of = (bank + i, address) if w["across"] else (bank, address + i)
         lane = (at if w["across"] else of) % LANES
         bits = w["values"][lane]
-        index = w["index"] + (i if w["rising"] else 0)
-        pairs = w["space"] == Space.N2S
-        found.append((w["space"], w["half"], at, of, bits, index if pairs else 0, w["bubble"] if pairs else 0))
+        pairs = w["space"] == Space.N2S and not w["bubble"]
+        index = w["indices"][lane] if pairs else 0
+        found.append((w["space"], w["half"], at, of, bits, index, w["bubble"] if w["space"] == Space.N2S else 0))
     return found

@@ -10,12 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.dataflow.program.control import CONTROL, Access, control
+from weft.dataflow.program.control import Access, control, control_of
+from weft.dataflow.program.isa import units_of
 from weft.hdl.flow.cosim import Cosim
-from weft.hdl.top.csr import COUNTERS, ControlRegisters
+from weft.hdl.top.csr import ControlRegisters, counters_of
 
 from .commands import TARGET
 
+CONTROL, COUNTERS = control_of(units_of(TARGET)), counters_of(TARGET)
+"""A machine without an XNOR engine has no counters of one."""
 BOTH = [r for r in CONTROL if r.access == Access.BOTH]
 SLAVE_ERROR = 2
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from weft.dataflow.program.control import MachineError
 from weft.dataflow.program.isa import Unit
-from weft.dataflow.program.spaces import LOADED, Form, Space, place
+from weft.dataflow.program.spaces import Form, Space, place
 from weft.dataflow.program.transfer_time import load_cycles
 
 from .commands import BANK, TARGET, as_command, drawn, usual
@@ -39,7 +39,7 @@ def ran(registers: dict[str, int], cycles: int, seed: int | None = None, size: i
 
 def drawn_load(rng: np.random.Generator) -> dict[str, int]:
     """Any load that may be."""
-    space = Space(rng.choice(LOADED))
+    space = Space(rng.choice(TARGET.loaded))
     forms = {Space.W2E: (Form.OPERAND, Form.BLANK), Space.N2S: (Form.OPERAND, Form.OPERAND, Form.PAIR, Form.BLANK)}.get(
         space, (Form.OPERAND, Form.FP32, Form.BLANK)
     )

@@ -65,7 +65,7 @@ def writes(chip: Chip, r: dict[str, int]) -> list[int]:
                 values = [value if x == address % LANES else 0 for x in range(LANES)]
                 bubble = int(index == 255)
                 fields = {"space": space, "half": half, "place": place(bank, address), "across": 0, "words": 1}
-                fields |= {"values": values, "index": 0 if bubble else index, "rising": 0, "bubble": bubble}
+                fields |= {"values": values, "indices": [0 if bubble else index] * LANES, "bubble": bubble}
                 found.append(layout.const(fields).as_value().value)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from weft.dataflow.program.control import MachineError
 from weft.dataflow.program.isa import Unit
-from weft.dataflow.program.spaces import PLACE_ADDRESS_BITS, STORED, Form, Space, place
+from weft.dataflow.program.spaces import PLACE_ADDRESS_BITS, Form, Space, place
 from weft.dataflow.program.transfer_time import store_cycles
 from weft.hdl.flow.cosim import Cosim
 from weft.hdl.top.axi import ADDRESS_BITS
@@ -25,7 +26,7 @@ from weft.hdl.top.lines import OFFSET_BITS, TRANSFER
 from weft.hdl.top.reader import Reader, read_layout
 from weft.hdl.top.store import StoreUnit
 
-from .commands import TARGET, as_command, drawn, places, usual
+from .commands import TARGET, as_command, drawn, places, starts, usual
 from .transfers import BEAT, CHANNELS, DEPTH, LANES, LATENCY, Transfer, holds, lanes_of, wide
 
 pytestmark = pytest.mark.slow  # its RTL is compiled for half a minute and more
@@ -97,22 +98,30 @@ def machine() -> Cosim:
 
 def drawn_store(rng: np.random.Generator) -> dict[str, int]:
     """Any store that may be, without two words in one place of memory."""
-    space = Space(rng.choice([x for x in STORED if x != Space.PAIRS]))
+    space = Space(rng.choice(TARGET.stored))
 
     def own(rng: np.random.Generator) -> dict[str, int]:
         r = {"watch": int(rng.integers(2)), "bias_place": int(rng.integers(100)), "bias_half": int(rng.integers(2))}
         return r | ({name: int(rng.integers(2)) for name in ("bias", "relu")} if space == Space.OUTPUT else {})
 
     while True:
-        r = drawn(rng, Unit.STORE, space, Form(rng.choice((Form.OPERAND, Form.FP32))), own)
-        at = [offset + (4 if r["form"] == Form.FP32 else 2) * word for offset, word, *_ in places(r)]
-        if len(set(at)) == len(at) and all(np.diff(np.unique(at)) >= (4 if r["form"] == Form.FP32 else 2)):
+        forms = (Form.PAIR,) if space == Space.PAIRS else (Form.OPERAND, Form.FP32)
+        r = drawn(rng, Unit.STORE, space, Form(rng.choice(forms)), own)
+        size = {Form.FP32: 4 * r["words"], Form.OPERAND: 2 * r["words"], Form.PAIR: (19 * r["words"] + 15) // 16 * 2}
+        if (np.diff(sorted(offset for offset, _ in starts(r))) >= size[Form(r["form"])]).all():
             return r
 
 
 def stored(r: dict[str, int]) -> tuple[bytes, bool]:
     """Memory after a store, by its definition, and whether an Inf or NaN was written; NumPy rounds."""
     memory, broken = bytearray(DEPTH * BEAT), False
+    if r["form"] == Form.PAIR:
+        for offset, line in itertools.groupby(places(r), lambda x: x[0]):
+            made = [number((place(b, a) ^ r["half"] << 31 ^ r["space"] << 27) & 0xFFFFFFFF) for *_, b, a in line]
+            bits = sum((pair & 0x7FFFF) << 19 * i for i, pair in enumerate(made))
+            size = (19 * len(made) + 15) // 16 * 2
+            memory[offset : offset + size] = bits.to_bytes(size, "little")
+        return bytes(memory), False
     for offset, word, bank, address in places(r):
         value = np.uint32(number((place(bank, address) ^ r["half"] << 31 ^ r["space"] << 27) & 0xFFFFFFFF))
         if r["bias"]:
@@ -185,6 +194,8 @@ OUTPUT = TARGET.size(Space.OUTPUT)
         (_plain(space=Space.W2E), MachineError.COMMAND, 0),
         (_plain(form=Form.BLANK), MachineError.COMMAND, 0),
         (_plain(space=Space.RESULTS, bias=1), MachineError.COMMAND, 0),
+        (_plain(form=Form.PAIR), MachineError.COMMAND, 0),
+        (_plain(space=Space.PAIRS), MachineError.COMMAND, 0),
         (_plain(address=1), MachineError.ALIGNMENT, 1),
         (_plain(form=Form.FP32, step1=2), MachineError.ALIGNMENT, 0),
         (_plain(place=place(OUTPUT.banks)), MachineError.PLACE, place(OUTPUT.banks)),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from weft.dataflow.program.commands import Command
 from weft.dataflow.program.isa import REGISTERS, Unit
-from weft.dataflow.program.spaces import COLUMN_BEATS, LOADED, STORED, Form, Space, place
+from weft.dataflow.program.spaces import COLUMN_BEATS, Form, Space, place
 from weft.dataflow.program.vector_operations import Slot, VectorOpcode
 from weft.dataflow.stce.mapping import ArrayMapping, Dataflow
 from weft.hdl.blocks.banks import banks
@@ -47,7 +47,7 @@ def chip(memory: bytes | None = None) -> Chip:
 @given(SEEDS)
 def test_a_load_places_each_word_as_it_is_defined(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    space = Space(rng.choice(LOADED))
+    space = Space(rng.choice(TARGET.loaded))
     forms = {Space.W2E: (0, 3), Space.N2S: (0, 2, 3)}.get(space, (0, 1, 3))
     form = Form(rng.choice(forms))
 
@@ -73,7 +73,7 @@ def test_a_load_places_each_word_as_it_is_defined(seed: int) -> None:
 @given(SEEDS)
 def test_a_store_writes_each_word_as_it_is_defined(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    space = Space(rng.choice([x for x in STORED if x != Space.PAIRS]))
+    space = Space(rng.choice([x for x in TARGET.stored if x != Space.PAIRS]))
     output = space == Space.OUTPUT
 
     def own(rng: np.random.Generator) -> dict[str, int]:

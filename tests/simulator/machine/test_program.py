@@ -17,16 +17,20 @@ from torch.nn import functional
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.program.commands import execution
+from weft.dataflow.program.compiler import compile_step
 from weft.dataflow.program.isa import Unit
-from weft.dataflow.program.spaces import Form
+from weft.dataflow.program.spaces import Form, Target
+from weft.simulator.machine.chip import Chip
 from weft.simulator.machine.host import Host
+from weft.simulator.machine.step import Execution
 from weft.simulator.update_settings import Adam, AdamW, Nesterov, Sgd
 from weft.workloads.errors import InputError
 from weft.workloads.models.vision import cnn, resnet9
 from weft.workloads.sparsity import NMPattern
+from weft.workloads.update_rule import SGD
 
 from ...examples_drawn import examples
-from .program_run import Settings, train
+from .program_run import Settings, graph_of, held_of, require_same, train
 
 
 def tiny(**buffers: int) -> AcceleratorSpec:
@@ -144,6 +148,52 @@ def test_any_convolution_is_that_of_the_step(data: st.DataObject) -> None:
     spec = tiny(w2e_bytes=draw(st.sampled_from((2048, 16384))), output_bytes=draw(st.sampled_from((256, 8192))))
     array = replace(spec.array, rows=draw(st.integers(1, 5)), cols=draw(st.integers(1, 5)))
     train(model, (draw(st.integers(1, 3)), 1, *image), replace(spec, array=array))
+
+
+@settings(max_examples=examples(3), deadline=None)
+@given(st.data())
+def test_a_pool_with_padding_is_that_of_the_step(data: st.DataObject) -> None:
+    """Ties, and windows that overlap, or do not, where taps lie outside on any side."""
+    draw = data.draw
+    kernel = draw(st.tuples(*(st.integers(2, 4),) * 2))
+    padding = tuple(draw(st.integers(0, side // 2)) for side in kernel)
+    stride = draw(st.tuples(*(st.integers(1, 4),) * 2))
+    image = tuple(draw(st.integers(k, 7)) for k in kernel)
+    torch.manual_seed(0)
+    pool = nn.MaxPool2d(kernel, stride, padding)  # type: ignore[arg-type]
+    train(nn.Sequential(nn.Conv2d(1, 5, 1), nn.ReLU(), pool, nn.Conv2d(5, 2, 1)), (2, 1, *image), tiny())
+
+
+def test_of_windows_at_an_edge_infinities_and_nans_are_the_first_largest() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 5, 1), nn.MaxPool2d(3, 2, 1))
+    graph = graph_of(model, (2, 1, 7, 8))
+    step = compile_step(graph, Target(spec=tiny(), rule=SGD))
+    pixels = np.random.default_rng(0).choice(np.array([-np.inf, np.nan, np.inf, 1], np.float32), (2, 1, 7, 8))
+    chip = Chip(step.target, np.zeros(step.window, np.uint8))
+    host = Host(step, chip.memory)
+    host.begin(held_of(model))
+    host.put_input(pixels)
+    chip.run(step.forward.instructions)
+    require_same("scores", host.scores(), Execution(graph, held_of(model), pixels, "fp16").forward())
+
+
+@settings(max_examples=examples(3), deadline=None)
+@given(st.integers(1, 13), st.tuples(*(st.integers(1, 40),) * 3), st.sampled_from((16, 32, 64)), st.data())
+def test_contractions_that_no_half_holds_are_several_commands(
+    batch: int, widths: tuple[int, ...], bytes_: int, data: st.DataObject
+) -> None:
+    rows, cols = (data.draw(st.integers(1, 4)) for _ in range(2))
+    spec = tiny(w2e_bytes=4 * bytes_ * rows, n2s_bytes=4 * bytes_ * cols, output_bytes=512 * cols)
+    spec = replace(spec, array=replace(spec.array, rows=rows, cols=cols))
+    train(perceptron(48, *widths), (batch, 3, 4, 4), spec)
+
+
+def test_windows_whose_contractions_no_half_holds_go_on_from_their_sums() -> None:
+    torch.manual_seed(0)
+    step = train(cnn(channels=1, width=4), (3, 1, 8, 8), tiny(w2e_bytes=512, n2s_bytes=512, output_bytes=512))
+    commands = [s.command for s in execution(step.backward.instructions) if hasattr(s, "command")]
+    assert {c.resume for c in commands if c.unit == Unit.PRODUCT} == {0, 1}
 
 
 def test_the_host_refuses_what_does_not_belong_there() -> None:

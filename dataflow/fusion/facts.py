@@ -1,0 +1,79 @@
+"""What is known of the ops and tensors of a step before anything is joined."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from math import prod
+
+from ...workloads.gemm import Pass
+from ...workloads.operand import DTYPE_BYTES
+from ...workloads.step import MatrixOp, Op, VectorOp, Workload
+from ...workloads.tensors import StepTensor
+from .rules import CONSTANTS, MAPS
+
+__all__ = ["Facts", "when"]
+
+
+class Facts:
+    """The step by numbers: ops by their place, tensors by theirs in ``Workload.tensors``."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload, self.ops = workload, workload.ops
+        self.tensors: Sequence[StepTensor] = workload.tensors
+        self.elements = [prod(t.shape) for t in self.tensors]
+        self.bytes = [n * DTYPE_BYTES[t.dtype] for n, t in zip(self.elements, self.tensors, strict=True)]
+        self.names = [_name(op) for op in self.ops]
+        """Of vector work, as the rules have them."""
+        self.read, self.made = defaultdict[int, list[int]](list), defaultdict[int, list[int]](list)
+        for number, tensor in enumerate(self.tensors):
+            for i in tensor.read:
+                self.read[i].append(number)
+            if tensor.made >= 0:
+                self.made[tensor.made].append(number)
+        self.reads_whole = [isinstance(op, VectorOp) and self._reads_whole(i, op) for i, op in enumerate(self.ops)]
+        """Whether vector work reads all of every tensor that it reads."""
+        self.writes_whole = [isinstance(op, VectorOp) and self._writes_whole(i, op) for i, op in enumerate(self.ops)]
+        self.maps = [isinstance(op, VectorOp) and self._maps(i, op) for i, op in enumerate(self.ops)]
+        """Whether an op makes one tensor, element by element."""
+        self.constants = frozenset(t for t in range(len(self.tensors)) if self._is_constant(t))
+
+    def gives_whole(self, i: int, op: MatrixOp) -> bool:
+        """Whether a product gives every result once and whole: a gradient of a convolution with windows is added up in
+        memory where the mapping cuts them, and gradients of shared weights are added up where they lie."""
+        made, g = self.made.get(i, ()), op.gemm
+        whole = op.c.elements == g.groups * g.m * g.n
+        return whole and op.pass_ is not Pass.WU and len(made) == 1 and self.bytes[made[0]] == op.c.bytes
+
+    def floats(self, tensor: int) -> bool:
+        """Whether it is of a floating format."""
+        return "float" in self.tensors[tensor].dtype
+
+    def _reads_whole(self, i: int, op: VectorOp) -> bool:
+        return not op.wide_read and sum(self.bytes[t] for t in self.read.get(i, ())) == op.read_bytes
+
+    def _writes_whole(self, i: int, op: VectorOp) -> bool:
+        made = self.made.get(i, ())
+        return bool(made) and not op.wide_write and sum(self.bytes[t] for t in made) == op.write_bytes
+
+    def _maps(self, i: int, op: VectorOp) -> bool:
+        made = self.made.get(i, ())
+        if self.names[i] not in MAPS or len(made) != 1 or not self.reads_whole[i] or not self.writes_whole[i]:
+            return False
+        size = self.elements[made[0]]
+        return size == op.elements and all(self.elements[t] <= size for t in self.read.get(i, ()))
+
+    def _is_constant(self, tensor: int) -> bool:
+        made, read = self.tensors[tensor].made, self.tensors[tensor].read
+        if made < 0 or self.names[made] not in CONSTANTS or not read or not self.writes_whole[made]:
+            return False
+        return all(self.maps[i] for i in read)
+
+
+def _name(op: Op) -> str:
+    return op.op.removeprefix("aten.").removesuffix("_") if isinstance(op, VectorOp) else ""
+
+
+def when(op: Op) -> tuple[bool, bool]:
+    """Forward or backward, and whether it is done again: what one needs the other must not keep."""
+    return op.pass_ is Pass.FF, isinstance(op, MatrixOp | VectorOp) and op.recompute

@@ -1,0 +1,54 @@
+"""Operands and results of a product as they lie in memory: lines of words, an axis of atoms for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product as every
+
+from ..operand import FP32
+from .layout import Atom, merged
+from .spaces import Form
+
+__all__ = ["FAR", "Matrix", "distance", "distances", "in_few"]
+
+FAR = 1 << 40
+"""As many places as you like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Of a product: ``lines`` are rows of A and of C, or columns of B, ``slots`` what lies along one of them.
+
+    ``address``: byte of the first element.
+    """
+
+    address: int
+    form: Form
+    lines: Sequence[Atom]
+    slots: Sequence[Atom]
+
+    @property
+    def each(self) -> int:
+        """Bytes of an element."""
+        return FP32.bytes if self.form == Form.FP32 else 2
+
+
+def in_few(axis: Sequence[Atom]) -> list[Atom]:
+    """An axis in as few atoms as there can be."""
+    return [Atom(count, stride) for count, (stride,) in merged([axis])]
+
+
+def distance(atoms: Sequence[Atom], index: int) -> int:
+    """Elements from the first place of an axis to that of ``index``."""
+    found = 0
+    for length, stride in reversed(atoms):
+        index, own = divmod(index, length)
+        found += own * stride
+    return found
+
+
+def distances(atoms: Sequence[Atom]) -> Iterator[int]:
+    """Elements from the first place to each, in order."""
+    for at in every(*(range(a.length) for a in atoms)):
+        yield sum(i * a.stride for i, a in zip(at, atoms, strict=True))

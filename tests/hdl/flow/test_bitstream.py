@@ -1,0 +1,110 @@
+"""Bitstreams: the same flow for a core of a few registers, and for a whole machine in the full tests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from weft.dataflow.config_io import load_spec
+from weft.dataflow.program.spaces import Target
+from weft.hdl.boards.board import BOARDS, find_board
+from weft.hdl.boards.core import BEAT_BYTES
+from weft.hdl.flow import bitstream as flow
+from weft.hdl.flow.bitstream import STEPS, bitstream
+from weft.hdl.flow.devices import Resources
+from weft.workloads.errors import InputError
+from weft.workloads.update_rule import SGD
+
+STUB = """
+module weft_top (input clk, input [3:0] d, output reg [3:0] q);
+  always @(posedge clk) q <= d + q;
+endmodule
+module weft (input clk, input rst, input rx, output tx, output busy, output error, output talks);
+  reg [3:0] held;
+  wire [3:0] sum;
+  always @(posedge clk) if (rst) held <= 0; else held <= {held[2:0], rx};
+  weft_top top (.clk(clk), .d(held), .q(sum));
+  assign {tx, busy, error, talks} = sum;
+endmodule
+"""
+"""The core's ports around nothing much."""
+DEVICES = {"ulx3s": "LFE5U-85F", "ecpix5": "LFE5UM5G-85F"}
+
+
+def stubbed(name: str) -> tuple[dict[str, bytes], str]:
+    board = find_board(name)
+    top, pins = flow._around(board, board.shape())
+    return flow._netlist(STUB, top, board.shape()), pins
+
+
+def test_a_core_is_mapped_with_the_top_around_it_and_counted_as_a_tree() -> None:
+    netlist, _ = stubbed("ulx3s")
+    modules = flow._modules(json.loads(netlist["stat.json"]))
+
+    assert [(m.name, m.inside, m.count, m.each.ff) for m in modules] == [
+        ("board", "", 1, 2),  # two registers of the reset
+        ("core", "board", 1, 4),
+        ("top", "core", 1, 4),
+    ]
+    top = json.loads(netlist["netlist.json"])["modules"]["top"]
+    assert {cell["type"] for cell in top["cells"].values()} >= {"TRELLIS_IO", "TRELLIS_FF"}
+    assert len(top["ports"]) == 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BOARDS)
+def test_what_is_packed_is_for_the_device_of_the_board(name: str, tmp_path: Path) -> None:
+    """Project Trellis unpacks it again: the device, and the pins that were placed."""
+    board, heard = find_board(name), []
+    netlist, pins = stubbed(name)
+    made = flow._placed(netlist["netlist.json"], pins, board, lambda step, all: heard.append((step, all)))
+    (tmp_path / "weft.bit").write_bytes(made["weft.bit"])
+    subprocess.run(["yowasp-ecpunpack", "weft.bit", "weft.config"], cwd=tmp_path, check=True)
+    text = (tmp_path / "weft.config").read_text()
+
+    assert text.splitlines()[0] == f".device {DEVICES[name]}"
+    assert text.count("LVCMOS33") >= 9
+    assert "EHXPLL" in text if name == "ecpix5" else "PLL" not in text
+    assert made["weft.svf"].count(b"SIR") > 3 and b"SDR" in made["weft.svf"]
+    assert [step for step, _ in heard] == sorted(step for step, _ in heard)
+    assert {all for _, all in heard} == {len(STEPS)}
+
+
+@pytest.mark.slow
+def test_a_whole_machine_on_a_ulx3s() -> None:
+    """Placed and routed, it bears its clock; the figures are those of docs/results/synthesis.md."""
+    board = find_board("ulx3s")
+    built = bitstream(Target(spec=load_spec("tiny-ecp5"), rule=SGD), board)
+
+    assert built.closes and built.mhz > 25
+    assert {m.name: m.count for m in built.modules} | {"pe": 16, "stce_row": 4, "vector_lane": 1} == {
+        m.name: m.count for m in built.modules
+    }
+    assert built.used["DP16KD"][0] == 128 and built.used["MULT18X18D"][0] == 3 * 16 + 4
+    assert built.files["weft.bit"][:2] == b"\xff\x00"
+    assert b"module weft (" in built.files["weft.v"]
+    assert bitstream(Target(spec=load_spec("tiny-ecp5"), rule=SGD), board) == built, "from the cache"
+
+
+@pytest.mark.slow
+def test_a_machine_that_does_not_fit_is_refused_before_it_is_placed() -> None:
+    with pytest.raises(InputError, match=r"tiny on ulx3s takes \d+,\d+ LUT sites, LFE5U-85F has 83,640 \(1\d\d%\)"):
+        bitstream(Target(spec=load_spec("tiny"), rule=SGD), find_board("ulx3s"))
+
+
+def test_too_large_is_said_with_what_takes_most() -> None:
+    target, board = Target(spec=load_spec("tiny"), rule=SGD), find_board("ecpix5")
+    modules = (
+        flow.Module(name="top", inside="", count=1, each=Resources(bram=9)),
+        flow.Module(name="lane", inside="top", count=40, each=Resources(lut=2_000, carry=100, bram=5)),
+    )
+    with pytest.raises(InputError) as refused:
+        flow._refuse_too_large(target, board, modules)
+    assert str(refused.value) == (
+        "tiny on ecpix5 takes 88,000 LUT sites, LFE5UM5G-85F has 83,640 (105%); the most are those of 40 lane; "
+        "tiny-ecp5 fits"
+    )
+    assert BEAT_BYTES == 8
