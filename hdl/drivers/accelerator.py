@@ -238,8 +238,11 @@ class Accelerator:
         self._machine = Cosim(bench, bench.top.parts)
         self.reset()
 
-    def reset(self, base: int = 0, watchdog: int | None = None) -> None:
-        """As at power-on: memories are 0. The window begins at ``base``."""
+    def reset(self, *, window: int | None = None, base: int = 0, watchdog: int | None = None) -> None:
+        """As at power-on: memories are 0. The window has ``window`` bytes from ``base`` on; none: as before."""
+        self.window = self.window if window is None else window
+        if base + self.window > self.size:
+            raise InputError(f"a window of {self.window} bytes from {base} on; the memory has {self.size}")
         self._machine.reset()
         self._set("window_low", base)
         self._set("window_bytes", self.window)
