@@ -11,7 +11,7 @@ import typer
 from ..workloads.errors import InputError
 from ..workloads.update_rule import SGD, UPDATE_RULES
 from .console import announce, bar, get_console, make_table, name_of, percent
-from .inputs import machine, require_hdl
+from .inputs import machine, parse_pattern, require_hdl
 from .options import Arch, Json, Optimizer
 from .outputs import print_json, require_writable_folder
 
@@ -33,6 +33,10 @@ def bitstream(
     output: Annotated[Path, typer.Option("-o", metavar="DIR", help="Folder for the files.")],
     arch: Arch = "tiny-ecp5",
     optimizer: Optimizer = None,
+    nm: Annotated[
+        str | None,
+        typer.Option(metavar="KEEP:GROUP", help="N:M pattern of the machine's SORE; without it there is none."),
+    ] = None,
     program: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="What `weft compile` wrote: refuse a board that it does not run on."),
@@ -55,7 +59,8 @@ def bitstream(
     from ..hdl.flow.bitstream import bitstream as build
 
     spec = machine(arch)
-    target = Target(spec=spec, rule=UPDATE_RULES[optimizer or SGD.name])
+    pattern = None if nm is None else parse_pattern(nm)
+    target = Target(spec=spec, rule=UPDATE_RULES[optimizer or SGD.name], pattern=pattern)
     if board == _VIVADO:
         if program is not None:
             _require_program(program, target, None)
@@ -91,11 +96,12 @@ def _require_program(folder: Path, target: Target, shape: CoreShape | None) -> N
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{folder / 'memory.json'}: was not written by weft compile -o {folder}") from None
     programs = {name: read_program(folder / f"{name}.weft") for name in ("forward", "backward")}
+    nm = "" if target.pattern is None else f" --nm {target.pattern}"
     for name, program in programs.items():
         if program.machine != target.hash:
             raise InputError(
                 f"{folder / name}.weft is for machine {program.machine}, not for {target.spec.name} ({target.hash}); "
-                f"compile it with --arch {target.spec.name} --optimizer {target.rule.name}"
+                f"compile it with --arch {target.spec.name} --optimizer {target.rule.name}{nm}"
             )
     if shape is None:
         return

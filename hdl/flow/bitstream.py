@@ -49,7 +49,8 @@ _APART = (
         "control_registers",
     ),
     *("top", "bridge", "axi_memory", "axi_memory_2", "axi_share", "axi_share_2"),
-    *("pe", "stce_row", "vector_lane", "wuve_lane"),
+    *("pe", "stce_row", "vector_lane", "wuve_lane", "sore", "sore_lane"),
+    *("xnor_unit", "xnor_engine", "xnor_pe", "xnor_row"),
 )
 """Modules of the core that are counted by themselves; Yosys keeps them apart."""
 _FIXED = (1980, 1, 1, 0, 0, 0)

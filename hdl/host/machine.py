@@ -9,20 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ...dataflow.program.control import CONTROL, MAGIC, MachineError, control
+from ...dataflow.program.control import MAGIC, MachineError, control
 from ...dataflow.program.isa import VERSION
 from ...dataflow.program.program import Program
 from ...dataflow.program.spaces import Target
 from ...workloads.errors import InputError
 from ..drivers.accelerator import StoppedError
-from ..top.csr import COUNTERS
+from ..top.csr import counters_of
 from .link import Line, Link, LinkError
 from .packet import Where
 
 __all__ = ["Machine", "MachineRun"]
 
 Bytes = npt.NDArray[np.uint8]
-_FIRST_COUNTER = control(f"{COUNTERS[0]}_low").address
 _BUSY = 1
 
 
@@ -99,9 +98,10 @@ class Machine:
 
     def counters(self) -> dict[str, int]:
         """All of them, by name."""
-        count = CONTROL[-1].address + 4 - _FIRST_COUNTER
-        found = np.frombuffer(self.link.read(Where.REGISTERS, _FIRST_COUNTER, count), "<u8")
-        return {name: int(value) for name, value in zip(COUNTERS, found, strict=True)}
+        names = counters_of(self.target)
+        first = control(f"{names[0]}_low").address
+        found = np.frombuffer(self.link.read(Where.REGISTERS, first, 8 * len(names)), "<u8")
+        return {name: int(value) for name, value in zip(names, found, strict=True)}
 
     def _load(self, words: bytes) -> int:
         """Where a program lies."""
