@@ -208,7 +208,7 @@ class _Seen:
         """Beats belong to the bursts in their order; of one that an error cut short the rest is still to come."""
         beat = self.beat_bytes
         bursts, cycle = _bursts(np.concatenate(self.parts["aw"]), beat), np.concatenate(self.parts["w_cycle"])
-        payload = np.ascontiguousarray(np.concatenate(self.parts["w"])).view(np.uint8).reshape(len(cycle), -1)
+        payload = np.ascontiguousarray(np.concatenate(self.parts["w"])).view(np.uint8)
         strobe = np.unpackbits(payload[:, beat : beat + -(-beat // 8)], axis=1, bitorder="little")[:, :beat]
         address = np.concatenate([np.arange(first, last, beat) for first, last in bursts] or [np.zeros(0, np.int64)])
         n = min(len(address), len(cycle))
