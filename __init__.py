@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .dataflow.schedule import Schedule
     from .simulator.result import SimResult
     from .simulator.shown import Presenter
+    from .workloads.joined import Fusion
     from .workloads.schemes.description import Scheme
     from .workloads.schemes.technique import Technique
     from .workloads.sparsity import Asked, NMPattern
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "trace",
+    "fuse",
     "sparsify",
     "machine",
     "schedule",
@@ -112,6 +114,14 @@ def trace(
     return catalog.trace_module(
         model, inputs, loss=loss, optimizer=optimizer, recompute=recompute, freeze=freeze, attention=attention
     )
+
+
+def fuse(workload: Workload, fusion: Fusion | str = "full") -> Workload:
+    """``workload``, as traced, with its vector work joined to what makes its tensors (docs/fusion.md): ``none`` of it,
+    ``elementwise`` work, or all that a rule covers, ``full``. Before :func:`sparsify`."""
+    from .dataflow.fusion.fuse import fuse as joined
+
+    return joined(workload, fusion)
 
 
 def sparsify(workload: Workload, scheme: str, nm: Asked = None) -> Workload:

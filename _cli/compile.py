@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ from .pipeline import users_code
 if TYPE_CHECKING:
     from ..dataflow.program.compiler import CompiledStep
     from ..dataflow.program.summary import Summary
+    from ..simulator.machine.sequencer import Timeline
 
 __all__ = ["compile"]
 
@@ -38,7 +40,10 @@ def compile(
     arch: Arch = DEFAULT_ARCH,
     scheme: Annotated[str, typer.Option(help="Training scheme: dense, srste, sdwp or bdwp.")] = "dense",
     nm: Pattern = None,
-    data: Annotated[str, typer.Option(help=DATA_HELP)] = "digits",
+    data: Annotated[
+        str | None,
+        typer.Option(help=f"{DATA_HELP} Without it a built-in model has images of its own size, as for `weft run`."),
+    ] = None,
     batch: Batch = None,
     optimizer: Optimizer = None,
     output: Annotated[
@@ -46,20 +51,25 @@ def compile(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compile a model's training step, or a trained binary network's inference, into programs of the accelerator."""
+    """Compile a model's training step, or a trained binary network's inference, into programs of the accelerator.
+
+    They are proved to be well formed, and their cycles are told.
+    """
     from ..dataflow.program.checker import check
     from ..dataflow.program.compiler import compile_step
     from ..dataflow.program.spaces import Target
     from ..dataflow.program.summary import summary
+    from ..simulator.machine.program_time import program_time
+    from ..workloads.models.zoo import MODELS, base
     from ..workloads.training import plan
-    from ..workloads.training.model import training_graph
-    from ..workloads.update_rule import UPDATE_RULES
+    from ..workloads.training.model import built_in_graph, training_graph
+    from ..workloads.update_rule import SGD, UPDATE_RULES, update_rule
 
     if output is not None:
         require_writable_folder(output)
     spec = machine(arch)
     if Path(model).is_dir():
-        if scheme != "dense" or nm is not None or data != "digits":
+        if scheme != "dense" or nm is not None or data is not None:
             raise InputError(
                 f"{model} was trained under its own scheme, on its own data; leave out --scheme, --nm, --data"
             )
@@ -68,20 +78,28 @@ def compile(
         return
     pattern = None if scheme == "dense" and nm is None else parse_pattern(nm)
     with users_code(model):
-        training = plan(model, data=data, scheme=scheme, pattern=pattern, batch=batch, optimizer=optimizer)
-        graph = training_graph(training)
-    target = Target(spec=spec, rule=UPDATE_RULES[training.optimizer], pattern=pattern)
+        if data is None and base(model) in MODELS:
+            rule, samples = update_rule(optimizer or SGD.name), batch or 1
+            graph = built_in_graph(model, batch=samples, scheme=scheme, pattern=pattern, optimizer=rule.name)
+        else:
+            training = plan(
+                model, data=data or "digits", scheme=scheme, pattern=pattern, batch=batch, optimizer=optimizer
+            )
+            rule, samples = UPDATE_RULES[training.optimizer], training.batch
+            graph = training_graph(training)
+    target = Target(spec=spec, rule=rule, pattern=pattern)
     step = compile_step(graph, target)
-    programs = {"forward": step.forward, "backward": step.backward}
+    programs = step.programs
     for program in programs.values():
         check(program, target, step.window)
     found = {name: summary(program, target) for name, program in programs.items()}
+    times = {name: program_time(program, target) for name, program in programs.items()}
     if output is not None:
         _write(output, step)
     if as_json:
-        print_json(_document(step, found, training.batch, output))
+        print_json(_document(step, found, times, samples, output))
         return
-    _show(model, step, found, training.batch, output)
+    _show(model, step, found, times, samples, output)
 
 
 def _write(folder: Path, step: CompiledStep) -> None:
@@ -90,12 +108,14 @@ def _write(folder: Path, step: CompiledStep) -> None:
     from ..dataflow.program.summary import memory_map
 
     files = {"memory.json": json.dumps(memory_map(step), indent=1).encode() + b"\n"}
-    for name, program in (("forward", step.forward), ("backward", step.backward)):
+    for name, program in step.programs.items():
         files[f"{name}.weft"], files[f"{name}.asm"] = program.to_bytes(), disassemble(program).encode()
     publish(folder, "program", files)
 
 
-def _document(step: CompiledStep, found: Mapping[str, Summary], batch: int, output: Path | None) -> dict[str, Any]:
+def _document(
+    step: CompiledStep, found: Mapping[str, Summary], times: Mapping[str, Timeline], batch: int, output: Path | None
+) -> dict[str, Any]:
     return {
         "machine": step.target.spec.name,
         "hash": step.target.hash,
@@ -110,6 +130,8 @@ def _document(step: CompiledStep, found: Mapping[str, Summary], batch: int, outp
                 "size": one.size,
                 "read": one.read,
                 "written": one.written,
+                "cycles": times[name].cycles,
+                "busy": {unit.name.lower(): cycles for unit, cycles in times[name].busy.items()},
             }
             for name, one in found.items()
         },
@@ -117,7 +139,16 @@ def _document(step: CompiledStep, found: Mapping[str, Summary], batch: int, outp
     }
 
 
-def _show(model: str, step: CompiledStep, found: Mapping[str, Summary], batch: int, output: Path | None) -> None:
+def _show(
+    model: str,
+    step: CompiledStep,
+    found: Mapping[str, Summary],
+    times: Mapping[str, Timeline],
+    batch: int,
+    output: Path | None,
+) -> None:
+    from ..simulator.machine.program_time import LATENCY, bus_bytes
+
     console, target = get_console(), step.target
     console.print(
         f"{name_of(model)}, batch {batch}, on {name_of(target.spec.name)} with {target.rule.name} ({target.hash})",
@@ -135,9 +166,19 @@ def _show(model: str, step: CompiledStep, found: Mapping[str, Summary], batch: i
         for name, one in found.items()
     ]
     console.print(make_table("", head, rows))
+    width = bus_bytes(target)
+    head = ("cycles", "in all", *(unit.name.lower() for unit in units))
+    rows = [(name, *(f"{n:,}" for n in (one.cycles, *one.busy.values()))) for name, one in times.items()]
+    console.print(make_table("", head, rows))
+    console.print(
+        f"Of a bus of {width} bytes and a memory that answers after {LATENCY} cycles; units work side by side"
+    )
+    if between := [work.op for part in step.parts for work in part.then]:
+        names = ", ".join(f"{count} x {op}" for op, count in Counter(between).items())
+        console.print(f"The host computes between programs: {names}")
     most, least = step.allocation.peak, step.allocation.bound
     sizes = ", ".join(f"{one.size:,}" for one in found.values())
     console.print(f"Programs: {sizes} bytes. Read and written: bytes of DRAM")
     console.print(f"Memory: {most:,} bytes; {least:,} are needed at once at least")
     if output is not None:
-        console.print(f"forward and backward, .weft and .asm, and memory.json in {output}")
+        console.print(f"Programs, .weft and .asm, and memory.json in {output}")

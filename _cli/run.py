@@ -93,12 +93,8 @@ def run(
     spec = machine(arch, pregenerate)
     check_prices(spec)
     asked, rules = asked_patterns(scheme, nm, spec), mapping_rules(mapping)
-    workload = under(
-        open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention, dims, fusion),
-        scheme,
-        asked,
-        spec,
-    )
+    traced = open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention, dims, fusion)
+    workload = under(traced, scheme, asked, spec)
     check_step([workload], spec, level or "step")
     chosen = schedule_step(workload, spec, objective, rules)
     if level == "system":

@@ -15,12 +15,15 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.config_io import load_spec
 from ..hdl.registry import BLOCKS
 from ..workloads.errors import InputError, printable
+
+if TYPE_CHECKING:
+    from ..hdl.flow.staged import Router
 
 __all__ = ["Rung", "ladder"]
 
@@ -59,7 +62,7 @@ def ladder() -> tuple[Rung, ...]:
     return tuple(Rung(**row) for row in json.loads(text)["rungs"])
 
 
-def _try(spec: AcceleratorSpec, mhz: int, router: str, minutes: float) -> Rung:
+def _try(spec: AcceleratorSpec, mhz: int, router: Router, minutes: float) -> Rung:
     from ..hdl.flow.staged import attempt
     from .synthesised import block_fields
 
@@ -69,7 +72,7 @@ def _try(spec: AcceleratorSpec, mhz: int, router: str, minutes: float) -> Rung:
         sys.stderr.write(f"\r\x1b[K{printable(line.strip())[:100]}")
         sys.stderr.flush()
 
-    made = attempt(spec, block, mhz, router, round(60 * minutes), heard)  # type: ignore[arg-type]
+    made = attempt(spec, block, mhz, router, round(60 * minutes), heard)
     sys.stderr.write("\r\x1b[K")
     of = {name: value for name, value in block_fields(spec, block).items() if name not in ("array.rows", "array.cols")}
     return Rung(rows=spec.array.rows, cols=spec.array.cols, of=of, found=json.loads(json.dumps(asdict(made))))

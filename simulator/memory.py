@@ -196,9 +196,10 @@ def _key(op: Op, spec: AcceleratorSpec) -> tuple[str, str, int]:
     if isinstance(op, VectorOp) and op.packs:
         # What FF packs for itself alone, it packs for WU too where it is done again.
         return op.name, op.op, op.elements
-    # What is written no more, once fused, may still be what is made again.
-    unwritten = op.joined.write if isinstance(op, VectorOp) and op.joined is not None else 0
-    return op.name, op.kind, _result(replace(op, write_bytes=op.write_bytes + unwritten) if unwritten else op, spec)
+    if isinstance(op, VectorOp) and op.joined is not None:
+        # What is written no more may still be what is made again.
+        op = replace(op, write_bytes=op.write_bytes + op.joined.write)
+    return op.name, op.kind, _result(op, spec)
 
 
 def _parts(ops: Sequence[Op]) -> Iterator[list[Op]]:

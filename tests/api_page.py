@@ -30,6 +30,15 @@ GROUPS = {
         "weft.workloads.operand": "SparseOperand NMOperand Role DTYPE_BYTES",
         "weft.workloads.gemm": "Gemm Pass",
     },
+    "Fuse its vector work": {
+        "weft": "fuse",
+        "weft.dataflow.fusion.fuse": "FUSIONS groups_of",
+        "weft.dataflow.fusion.groups": "Group Groups",
+        "weft.workloads.tensors": "StepTensor",
+        "weft.workloads.joined": "Joined",
+        "weft.analysis.fused": "savings Saving",
+        "weft.simulator.memory": "memory_need MemoryNeed",
+    },
     "Make it sparse": {"weft": "sparsify", "weft.workloads.sparsity": "NMPattern"},
     "Choose by layer": {
         "weft.workloads.training.scored": "score",

@@ -16,6 +16,7 @@ from weft.workloads.sparsity import NMPattern
 
 NAMES = {
     "trace",
+    "fuse",
     "sparsify",
     "machine",
     "schedule",

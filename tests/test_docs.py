@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
         ("by-layer.md", 5),
         ("explore.md", 4),
         ("need.md", 8),
+        ("fusion.md", 8),
         pytest.param("board.md", 15, marks=pytest.mark.slow),  # compiles the RTL of a whole machine, twice
     ],
 )
@@ -134,6 +135,7 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
         pytest.param(("batch_sweep.py", "batches.png", "1", "4"), marks=pytest.mark.slow),
         pytest.param(("sensitivity.py", "sensitivity.png", "resnet9@1"), marks=pytest.mark.slow),
         pytest.param(("bdwp_table.py",), marks=pytest.mark.slow),
+        pytest.param(("fusion_table.py", "resnet18@64"), marks=pytest.mark.slow),
         pytest.param(("nvdla.py",), marks=pytest.mark.slow),
         pytest.param(("language.py", "--steps", "20"), marks=pytest.mark.slow),
         pytest.param(("ecoformer.py", "8"), marks=pytest.mark.slow),

@@ -107,8 +107,8 @@ def _beyond(lanes: int, product: int, alone: int) -> int:
 
 @inlined
 def joined_cycles(step: Step, vector: int, v: NDArray[np.int64], product: int, engine: NDArray[np.int64]) -> int:
-    """What the lanes of vector work, joined to a product of so many cycles, take beyond its own traffic, of
-    `beside.joined_lanes`; ``v``, ``engine``: as of `vector_cycles`."""
+    """What the lanes of vector work, joined to a product of so many cycles, take beyond its own traffic on a machine,
+    int64 [28], of `beside.joined_lanes`; ``engine``, int64 [places]: as of `update_bytes`."""
     y, lanes = memory_of(v), lanes_of(v)[1]
     _, size, _ = vector_work(step, vector, engine)
     before, elements = step.vectors[vector, 12], step.vectors[vector, 13]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Final, get_args
+from typing import get_args
 
 from ...workloads.errors import InputError, require_choice
 from ...workloads.joined import Fusion, Joined
@@ -24,7 +24,8 @@ from .rules import ROWS, STORED
 
 __all__ = ["FUSIONS", "fuse", "groups_of", "require_rows"]
 
-FUSIONS: Final[tuple[Fusion, ...]] = get_args(Fusion)
+FUSIONS = get_args(Fusion)
+"""What fusion may be."""
 
 
 def fuse(workload: Workload, fusion: Fusion | str) -> Workload:
@@ -50,7 +51,7 @@ def fuse(workload: Workload, fusion: Fusion | str) -> Workload:
     for group in account.groups.groups:
         for i, op in account.accounted(group):
             ops[i] = op
-    return replace(workload, ops=tuple(ops), fusion=fusion)
+    return replace(workload, ops=tuple(ops), fusion="full" if fusion == "full" else "elementwise")
 
 
 def groups_of(workload: Workload, fusion: Fusion | str) -> Groups:

@@ -186,7 +186,7 @@ class Grouper:
 
     def _is_cast(self, i: int, made: int) -> bool:
         """Between floating formats, of a tensor of which nothing writes a part in place."""
-        read = self._facts.read.get(i, ())
+        read = self._facts.read[i]
         if len(read) != 1 or not self._facts.floats(read[0]) or not self._facts.floats(made):
             return False
         readers = (*self._facts.tensors[read[0]].read, *self._facts.tensors[made].read)

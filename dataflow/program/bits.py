@@ -136,8 +136,8 @@ def weight_words(weights: Places, levels: tuple[Levels, Levels], at: Places, wor
 
 
 def level_words(at: Places, flip: Bits, length: int | None, columns: Places) -> npt.NDArray[np.uint32]:
-    """What LEVELS holds of thresholds ``at`` and ``flip``, both [n], in the order of ``columns`` [cols, contexts of all
-    tiles]: of sums that are 2 P - ``length``, or P itself where that is None.
+    """What LEVELS holds, uint32 [contexts of all tiles, cols], of thresholds ``at`` int64 and ``flip`` bool, both [n],
+    by ``columns`` [cols, contexts]: of sums that are 2 P - ``length``, or P itself where that is None.
 
     A value is at least ``at``, with ``flip`` at most; the edge asks whether P is at least its level, with flip below.
     What is beyond n passes always.

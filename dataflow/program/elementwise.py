@@ -16,7 +16,19 @@ from .spaces import COLUMN_BEATS, VECTOR_DEPTH, Space
 from .vector_operations import Slot, VectorOpcode
 from .work import Work, fp32_bits, refuse
 
-__all__ = ["add_up", "column_chunks", "copied", "elementwise", "load_block", "scale", "store_block", "summed"]
+__all__ = [
+    "add_up",
+    "blocks_of_views",
+    "by_place",
+    "column_chunks",
+    "copied",
+    "elementwise",
+    "load_block",
+    "places_of",
+    "scale",
+    "store_block",
+    "summed",
+]
 
 
 def elementwise(work: Work, node: Node, operation: VectorOpcode, **constants: int) -> None:
@@ -24,7 +36,7 @@ def elementwise(work: Work, node: Node, operation: VectorOpcode, **constants: in
     (made,) = node.makes
     shape = work.graph.tensors[made].shape
     views = [work.placement.views[tensor].expanded(shape) for tensor in (made, *node.reads)]
-    _by_place(work, node, operation, views, **constants)
+    by_place(work, node, operation, views, node.reads, **constants)
 
 
 def copied(work: Work, node: Node) -> None:
@@ -32,15 +44,19 @@ def copied(work: Work, node: Node) -> None:
     (read,), (made,) = node.reads, node.makes
     views = work.placement.views
     seen = VIEWS[node.op](views[read], node, work.graph.tensors[made].shape)
-    _by_place(work, node, VectorOpcode.COPY, [views[made], seen])
+    by_place(work, node, VectorOpcode.COPY, [views[made], seen], node.reads)
 
 
-def _by_place(work: Work, node: Node, operation: VectorOpcode, views: Sequence[View], **constants: int) -> None:
-    """An operation on the same place of all ``views``, of what is made and of what is read."""
+def by_place(
+    work: Work, node: Node, operation: VectorOpcode, views: Sequence[View], reads: Sequence[int], **constants: int
+) -> None:
+    """An operation on the same place of all ``views``, of what a node makes and of the tensors ``reads``."""
     (made,) = node.makes
-    for block in _blocks(work, _places_of(node, views)):
+    held = work.placement.views
+    first = tuple(view.offset - held[tensor].offset for view, tensor in zip(views, (made, *reads), strict=True))
+    for block in blocks_of_views(work, places_of(node, views), first):
         operands, results = work.half(Space.OPERANDS), work.half(Space.RESULTS)
-        for number, tensor in enumerate(node.reads):
+        for number, tensor in enumerate(reads):
             load_block(work, operands, number, tensor, block, 1 + number)
         beats = ceil_div(block.words, work.lanes)
         work.vector(operation, beats, rows=block.rows, operands_half=operands, results_half=results, **constants)
@@ -135,7 +151,7 @@ def store_block(work: Work, half: int, tensor: int, block: Block, number: int) -
     )
 
 
-def _places_of(node: Node, views: Sequence[View]) -> list[Dim]:
+def places_of(node: Node, views: Sequence[View]) -> list[Dim]:
     """Lengths and strides of an iteration over all places of views; the last is of words side by side in each."""
     order = stored_order(len(views[0].axes))
     atoms = refined([[a for axis in order for a in view.axes[axis]] for view in views])
@@ -147,11 +163,11 @@ def _places_of(node: Node, views: Sequence[View]) -> list[Dim]:
     return dims
 
 
-def _blocks(work: Work, dims: Sequence[Dim]) -> Iterator[Block]:
-    """Cut an iteration into blocks that the vector unit's spaces hold."""
-    (length, strides), outer = dims[-1], dims[:-1]
+def blocks_of_views(work: Work, dims: Sequence[Dim], first: Sequence[int]) -> Iterator[Block]:
+    """Cut an iteration over views into blocks that the vector unit's spaces hold; ``first``: where each begins."""
+    (length, _), outer = dims[-1], dims[:-1]
     widest = work.lanes * VECTOR_DEPTH
     for begin in range(0, length, widest):
         words = min(length - begin, widest)
         room = VECTOR_DEPTH // ceil_div(words, work.lanes)
-        yield from blocks_of((begin,) * len(strides), words, outer, room)
+        yield from blocks_of(tuple(x + begin for x in first), words, outer, room)

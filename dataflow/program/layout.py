@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...workloads.errors import InputError
+from ...workloads.graph import Node
 from .spaces import Form
 
 __all__ = ["Atom", "Axis", "Halo", "Region", "View", "merged", "refined", "stored_order"]
@@ -60,6 +61,17 @@ class View:
     def permuted(self, dims: Sequence[int]) -> View:
         """With its axes in another order."""
         return View(self.root, self.offset, tuple(self.axes[d] for d in dims))
+
+    def sliced(self, dim: int, start: int, end: int, node: Node) -> View:
+        """Places ``start`` to ``end`` of a side; where that lies in pieces, ``node`` is refused."""
+        axis = self.axes[dim]
+        if len(axis) != 1:
+            raise InputError(
+                f"{node.op} of {node.module!r} takes a part of a side that lies in pieces, which is not compiled yet"
+            )
+        ((_, stride),) = axis
+        axes = (*self.axes[:dim], (Atom(end - start, stride),), *self.axes[dim + 1 :])
+        return View(self.root, self.offset + start * stride, axes)
 
     def expanded(self, shape: Sequence[int]) -> View:
         """With sides of 1 repeated, or sides put in front."""

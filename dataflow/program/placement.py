@@ -15,7 +15,7 @@ from .layout import Atom, Halo, Region, View
 from .spaces import COLUMN_BEATS, VECTOR_DEPTH, Form, Target
 from .windows import image_window, is_plain, overlaps
 
-__all__ = ["FORMS", "Parameter", "Placement"]
+__all__ = ["FORMS", "HOSTED", "Parameter", "Placement"]
 
 FORMS: Mapping[Stored, tuple[Form, int]] = {
     Stored.OPERAND: (Form.OPERAND, 2),
@@ -24,6 +24,8 @@ FORMS: Mapping[Stored, tuple[Form, int]] = {
     Stored.TAP: (Form.OPERAND, 2),
 }
 """Form and bytes of an element."""
+HOSTED = ("aten._softmax", "aten._softmax_backward_data", "aten.gelu", "aten.gelu_backward")
+"""Operators that the host computes, since they take exp, erf or tanh."""
 _ALIGNED = 64
 _PAGE = 4096
 
@@ -112,6 +114,8 @@ class Placement:
                 lifetimes.append(Lifetime(name=f"{what} of {name}", size=FP32.bytes * prod(shape), **always))
         constants = len(self.target.rule.constants)
         lifetimes.append(Lifetime(name="constants", size=FP32.bytes * constants, **always))
+        if any(node.op in HOSTED for node in graph.nodes):
+            lifetimes.append(Lifetime(name="carried", size=FP32.bytes, **always))
         if any(_needs_ones(node) for node in graph.nodes):
             words = COLUMN_BEATS * self.target.spec.vector.lanes
             lifetimes.append(Lifetime(name="ones", size=FP32.bytes * words, **always))
@@ -119,6 +123,9 @@ class Placement:
         self.allocation = allocate(lifetimes, alignment=_ALIGNED, capacity=capacity)
         self.window = ceil_div(self.allocation.peak, _PAGE) * _PAGE
         self.ones = self.allocation.offsets.get("ones", 0)
+        single = ((Atom(1, 1),),)
+        at = self.allocation.offsets.get("carried")
+        self.carried = None if at is None else Region(at, single, Form.FP32)
         self.constants = Region(self.allocation.offsets["constants"], ((Atom(constants, 1),),), Form.FP32)
         self.parameters = tuple(self._parameter(name, shape) for name, shape in self._shapes().items())
 
@@ -203,11 +210,17 @@ def _scratch(graph: Graph, node: Node, target: Target) -> int:
         window = image_window(node, graph.tensors[node.makes[0]].shape)
         added = overlaps(window) or any(window.padding)
         return FP32.bytes * VECTOR_DEPTH * target.spec.vector.lanes if added else 0
+    if node.op == "aten.native_layer_norm":
+        return FP32.bytes * prod(graph.tensors[node.makes[0]].shape)
+    if node.op == "aten.native_layer_norm_backward":
+        return 2 * FP32.bytes * prod(graph.tensors[node.makes[0]].shape)
     return 0
 
 
 def _needs_ones(node: Node) -> bool:
     """Whether what computes a node reads a vector of ones."""
+    if node.op in ("aten.native_layer_norm", "aten.native_layer_norm_backward"):
+        return True
     return node.op == "aten.max_pool2d_with_indices" and node.settings["padding"] not in (0, (0, 0))
 
 
@@ -222,9 +235,16 @@ def _permute(view: View, node: Node, _: tuple[int, ...]) -> View:
     return view.permuted(dims)
 
 
+def _slice(view: View, node: Node, _: tuple[int, ...]) -> View:
+    dim, start, end = (node.settings[name] for name in ("dim", "start", "end"))
+    assert isinstance(dim, int) and isinstance(start, int) and isinstance(end, int)
+    return view.sliced(dim, start, end, node)
+
+
 VIEWS: Mapping[str, Callable[[View, Node, tuple[int, ...]], View]] = {
     "aten.view": lambda view, node, shape: view.reshaped(shape, f"{node.op} of {node.module!r}"),
     "aten.permute": _permute,
+    "aten.slice": _slice,
     "aten.expand": lambda view, node, shape: view.expanded(shape),
 }
 """Operators that move nothing, unless what they would make is an image whose channels lie apart."""

@@ -9,7 +9,7 @@ from ...workloads.graph import Node
 from ...workloads.im2col import Window
 from .gather import gather
 from .layout import Atom, View
-from .matrix import Matrix
+from .matrix import Matrix, distances
 from .multiply import multiply
 from .spaces import VECTOR_DEPTH, Form
 from .windows import image_window, is_plain
@@ -19,13 +19,15 @@ __all__ = ["convolution", "convolution_backward", "product"]
 
 
 def product(work: Work, node: Node) -> None:
-    """A matrix product, with its bias where it has one."""
-    a, b = (work.placement.region(tensor) for tensor in node.operands)
+    """A matrix product, with its bias where it has one; of batches one after the other."""
+    a, b, made = (work.placement.region(tensor) for tensor in (*node.operands, node.makes[0]))
     bias = node.reads[0] if node.op == "aten.addmm" else None
-    left = Matrix(a.address, a.form, lines=a.axes[0], slots=a.axes[1])
-    right = Matrix(b.address, b.form, lines=b.axes[1], slots=b.axes[0])
-    made = work.placement.region(node.makes[0])
-    multiply(work, node, left, right, Matrix(made.address, made.form, made.axes[0], made.axes[1]), bias)
+    batches = [distances(region.axes[0] if node.op == "aten.bmm" else ()) for region in (a, b, made)]
+    for at_a, at_b, at_made in zip(*batches, strict=True):
+        left = Matrix(a.address + 2 * at_a, a.form, lines=a.axes[-2], slots=a.axes[-1])
+        right = Matrix(b.address + 2 * at_b, b.form, lines=b.axes[-1], slots=b.axes[-2])
+        out = Matrix(made.address, made.form, made.axes[-2], made.axes[-1])
+        multiply(work, node, left, right, replace(out, address=out.address + out.each * at_made), bias)
 
 
 def convolution(work: Work, node: Node) -> None:

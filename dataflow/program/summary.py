@@ -60,6 +60,18 @@ def memory_map(step: CompiledStep) -> dict[str, Any]:
         "input": _region(step.input),
         "output": _region(step.output),
         "gradient": _region(step.gradient),
+        "host": [
+            {
+                "behind": name,
+                "op": then.op,
+                "settings": dict(then.settings),
+                "reads": [_region(region) for region in then.reads],
+                "makes": [_region(region) for region in then.makes],
+            }
+            for name, part in zip(step.programs, step.parts, strict=True)
+            for then in part.then
+        ],
+        "carried": None if step.carried is None else _region(step.carried),
         "constants": {"names": list(step.target.rule.constants), **_region(step.constants)},
         "parameters": {
             p.name: {

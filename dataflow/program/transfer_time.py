@@ -86,7 +86,8 @@ def _reduction(r: Mapping[str, int], target: Target, beat_bytes: int) -> int:
 def _rounds(groups: npt.NDArray[np.int64], lanes: int) -> npt.NDArray[np.int64]:
     """Sums of ``lanes`` groups each, in their order."""
     flat = groups.ravel()
-    return np.pad(flat, (0, -len(flat) % lanes)).reshape(-1, lanes).sum(axis=1)
+    summed: npt.NDArray[np.int64] = np.pad(flat, (0, -len(flat) % lanes)).reshape(-1, lanes).sum(axis=1)
+    return summed
 
 
 def _side_by_side(r: Mapping[str, int], most: int) -> int:

@@ -12,9 +12,21 @@ from .isa import Unit
 from .layout import merged, stored_order
 from .placement import Parameter
 from .spaces import VECTOR_DEPTH, Form, Space, place
+from .vector_operations import VectorOpcode
 from .work import BANK, Work
 
-__all__ = ["load_constants", "update"]
+__all__ = ["carry", "load_constants", "update"]
+
+
+def carry(work: Work) -> None:
+    """Raise the flag `nonfinite` again in a program behind one that has raised it, by what the host has written."""
+    region = work.placement.carried
+    assert region is not None, "a pass of several programs"
+    operands, results = work.half(Space.OPERANDS), work.half(Space.RESULTS)
+    ends = {"form": Form.FP32, "address": region.address, "words": 1, "inner": work.beats}
+    work.move(Unit.LOAD, Space.OPERANDS, operands, **ends)  # type: ignore[arg-type]
+    work.vector(VectorOpcode.COPY, 1, operands_half=operands, results_half=results)
+    work.move(Unit.STORE, Space.RESULTS, results, watch=1, **ends)  # type: ignore[arg-type]
 
 
 def load_constants(work: Work) -> None:

@@ -8,8 +8,9 @@ import resource
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ..block import Block
@@ -24,6 +25,8 @@ Router = Literal["router1", "router2"]
 _SAYS_HOW_FAR = re.compile(r"iteration|iter=|\d+ \|| time ")
 _PLACED = re.compile(r"Max frequency for clock .*: ([\d.]+) MHz")
 _SITES = re.compile(r"(TRELLIS_COMB|TRELLIS_FF|TRELLIS_RAMW|MULT18X18D|DP16KD): +(\d+)/ *(\d+)")
+_Run = Callable[[list[str], Path], tuple["Stage", str]]
+"""nextpnr with options in a folder: the stage, and all that it said."""
 _USED_ROUTER = re.compile(rb'"router": "router[12]"')
 
 
@@ -67,75 +70,67 @@ def attempt(
     """
     require_tool("nextpnr-ecp5")
     text, script = netlist(spec, block, mhz)
-    name = cache_key([text])[:12]
     tools = f"{tool_version('yosys')}, {tool_version('nextpnr-ecp5')}"
+    run = partial(_stage, processor_s=processor_s, heard=heard)
     common = [*options_of(mhz), "--seed", "1"]
+    placing = [*common, "--json", "design.json", "--no-route", "--write", "placed.json"]
+    routing = [*common, "--json", "placed.json", "--no-pack", "--no-place", "--report", "report.json"]
+    made = partial(Attempt, rtl=cache_key([text])[:12], tools=tools, asked_mhz=mhz, router=router)
 
-    def synthesized(folder: Path) -> None:
+    try:
+        placed, said, design = _placed(text, script, placing, tools, run)
+    except _UnfinishedError as unfinished:
+        sites = _sites(unfinished.said)
+        return made(sites=sites, placed=unfinished.stage, placed_mhz=None, routed=None, mhz=None, critical=None)
+    material = [text, *script, *placing, tools, router, str(processor_s)]
+    routed, report = _routed(material, design, router, routing, run)
+    clock, critical = (None, None) if report is None else parse_report(report)[:2]
+    estimate = float(_PLACED.findall(said)[-1])
+    return made(sites=_sites(said), placed=placed, placed_mhz=estimate, routed=routed, mhz=clock, critical=critical)
+
+
+def _placed(text: str, script: list[str], options: list[str], tools: str, run: _Run) -> tuple[Stage, str, bytes]:
+    """The stage, what nextpnr said, and the design with its placement; an `_UnfinishedError` if it took too long."""
+
+    def synthesize(folder: Path) -> None:
         (folder / "design.il").write_text(text)
         run_tool("yosys", ["-q", "-p", "; ".join(script)], folder)
 
-    design = cached("route", [text, *script, tools], "design.json", synthesized)
-    place = [*common, "--json", "design.json", "--no-route", "--write", "placed.json"]
-    report: list[str] = []
-
-    def placing(folder: Path) -> None:
+    def place(folder: Path) -> None:
         shutil.copyfile(design, folder / "design.json")  # YoWASP follows no link out of its folder
-        stage, said = _stage(place, folder, processor_s, heard)
-        report.append(said)
+        stage, said = run(options, folder)
         if not stage.finished:
-            raise _UnfinishedError(stage)
+            raise _UnfinishedError(stage, said)
         head = json.dumps([stage.processor_s, stage.said, said]).encode()
         (folder / "result.json").write_bytes(head + b"\n" + (folder / "placed.json").read_bytes())
 
-    try:
-        kept = cached("route", [text, *script, *place, tools], "result.json", placing)
-    except _UnfinishedError as unfinished:
-        return Attempt(
-            rtl=name,
-            tools=tools,
-            asked_mhz=mhz,
-            router=router,
-            sites=_sites(report[0]),
-            placed=unfinished.stage,
-            placed_mhz=None,
-            routed=None,
-            mhz=None,
-            critical=None,
-        )
+    design = cached("route", [text, *script, tools], "design.json", synthesize)
+    kept = cached("route", [text, *script, *options, tools], "result.json", place)
     head, _, placed = kept.read_bytes().partition(b"\n")
     seconds, last, said = json.loads(head)
-    (estimate,) = _PLACED.findall(said)[-1:]
+    return Stage(processor_s=seconds, finished=True, said=last), said, placed
 
-    def routing(folder: Path) -> None:
+
+def _routed(
+    material: list[str], design: bytes, router: Router, options: list[str], run: _Run
+) -> tuple[Stage, dict[str, Any] | None]:
+    """The stage, and nextpnr's report if it finished."""
+
+    def route(folder: Path) -> None:
         # nextpnr takes the router from the file that it reads before it looks at its options
-        (folder / "placed.json").write_bytes(_USED_ROUTER.sub(f'"router": "{router}"'.encode(), placed))
-        options = [*common, "--json", "placed.json", "--no-pack", "--no-place", "--report", "report.json"]
-        stage, _ = _stage(options, folder, processor_s, heard)
-        found = json.loads((folder / "report.json").read_text()) if stage.finished else None
-        (folder / "result.json").write_text(json.dumps([stage.processor_s, stage.finished, stage.said, found]))
+        (folder / "placed.json").write_bytes(_USED_ROUTER.sub(f'"router": "{router}"'.encode(), design))
+        stage, _ = run(options, folder)
+        report = json.loads((folder / "report.json").read_text()) if stage.finished else None
+        (folder / "result.json").write_text(json.dumps([stage.processor_s, stage.finished, stage.said, report]))
 
-    material = [text, *script, *place, tools, router, str(processor_s)]
-    spent, finished, reached, found = json.loads(cached("route", material, "result.json", routing).read_text())
-    clock, critical = parse_report(found)[:2] if finished else (None, None)
-    return Attempt(
-        rtl=name,
-        tools=tools,
-        asked_mhz=mhz,
-        router=router,
-        sites=_sites(said),
-        placed=Stage(processor_s=seconds, finished=True, said=last),
-        placed_mhz=float(estimate),
-        routed=Stage(processor_s=spent, finished=finished, said=reached),
-        mhz=clock,
-        critical=critical,
-    )
+    spent, finished, said, report = json.loads(cached("route", material, "result.json", route).read_text())
+    return Stage(processor_s=spent, finished=finished, said=said), report
 
 
 class _UnfinishedError(Exception):
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, said: str) -> None:
         super().__init__()
-        self.stage = stage
+        self.stage, self.said = stage, said
 
 
 def _stage(options: list[str], folder: Path, processor_s: int, heard: Callable[[str], object]) -> tuple[Stage, str]:

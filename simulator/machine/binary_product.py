@@ -34,7 +34,7 @@ def binary_sums(c: Command, west: Words, north: Words, parts: int) -> Sums:
 
 
 def values(c: Command, sums: Sums) -> Sums:
-    """What the edge makes of sums, [cols, words]: tile by tile, the southernmost row first, contexts in order."""
+    """What the edge makes of sums, int32 [cols, words]: tile by tile, the southernmost row first, contexts in order."""
     made = np.ascontiguousarray(sums[:, :, :, ::-1]).reshape(len(sums), -1)
     return _wrapped(2 * made.astype(np.int64) - c.length) if c.signs_a and c.signs_b else made
 

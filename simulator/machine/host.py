@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...dataflow.operand import FormatName
-from ...dataflow.program.compiler import CompiledStep
+from ...dataflow.program.compiler import CompiledStep, HostWork, PassName
 from ...dataflow.program.layout import Region
+from ...dataflow.program.program import Program
 from ...dataflow.program.spaces import Form
 from ...workloads.errors import InputError
 from ..operand import OPERAND_TYPES, Half, narrow
 from ..update_settings import UpdateSettings
+from .operators import OTHERS
 
 __all__ = ["Host", "get", "put"]
 
@@ -46,6 +48,27 @@ class Host:
         for parameter in self.step.parameters:
             for region, value in zip(parameter.state, states[parameter.name], strict=True):
                 self._put(region, value)
+
+    def run(self, of: PassName, run: Callable[[Program], bool]) -> None:
+        """A pass: ``run`` executes a program and says whether it raised `nonfinite`; then the host does its part."""
+        carried = self.step.carried
+        if carried is not None and of == "backward":
+            self._put(carried, np.zeros(1, np.float32))
+        for part in self.step.parts:
+            if part.of != of:
+                continue
+            if run(part.program) and carried is not None and of == "backward":
+                self._put(carried, np.full(1, np.inf, np.float32))
+            for work in part.then:
+                self.compute(work)
+
+    def compute(self, work: HostWork) -> None:
+        """A node, by the same arithmetic as in `step.py`, in memory."""
+        reads = [self._get(region) for region in work.reads]
+        with np.errstate(all="ignore"):
+            made = OTHERS[work.op](reads, work.settings, [region.shape for region in work.makes])
+        for region, value in zip(work.makes, made, strict=True):
+            self._put(region, value)
 
     def put_input(self, pixels: Single) -> None:
         """A batch, float32 [batch, ...]."""

@@ -16,7 +16,7 @@ LATENCY = 16
 """Cycles until memory answers (assumed: the most for which the times of transfers are exact, `transfer_time.py`)."""
 
 _ADDRESSES = [register(Unit.LOAD, name).number for name in ("address", "address1")]
-assert _ADDRESSES == [register(Unit.STORE, name).number for name in ("address", "address1")]
+assert [register(Unit.STORE, name).number for name in ("address", "address1")] == _ADDRESSES
 _HALVES = {unit: [r.number for r in registers if r.name.endswith("half")] for unit, registers in REGISTERS.items()}
 
 

@@ -67,13 +67,28 @@ class Soft(nn.Module):
         self.layer = nn.Linear(4, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.softmax(self.layer(x), dim=-1)
+        return functional.softmax(self.layer(x), dim=-1) + self.layer.bias
+
+
+def test_what_the_host_computes_parts_a_pass() -> None:
+    step = compile_step(step_of(Soft(), 2, 4), Target(spec=TINY, rule=SGD))
+    assert list(step.programs) == ["forward-1", "forward-2", "backward-1", "backward-2"]
+    hosted = [[work.op for work in part.then] for part in step.parts]
+    assert hosted == [["aten._softmax"], [], ["aten._softmax_backward_data"], []]
+    with pytest.raises(
+        InputError, match=r"forward pass is 2 programs: the host computes aten._softmax of 'model' betw"
+    ):
+        _ = step.forward
+    assert step.carried is not None and step.carried.shape == (1,)
 
 
 def test_what_is_not_compiled_is_refused_by_name() -> None:
     target = Target(spec=TINY, rule=SGD)
-    with pytest.raises(InputError, match=r"aten\._softmax of 'model' is not compiled yet; those that are: aten\.addmm"):
-        compile_step(step_of(Soft(), 2, 4), target)
+    twice = nn.Sequential(nn.Conv2d(1, 2, 1), nn.LayerNorm([6, 6]))
+    with pytest.raises(
+        InputError, match="native_layer_norm of '1' norms more than the last side, which is not compiled"
+    ):
+        compile_step(step_of(twice, 2, 1, 6, 6), target)
     padded = nn.Sequential(nn.Conv2d(1, 2, 1), nn.MaxPool2d(2, padding=1, dilation=3))
     with pytest.raises(
         InputError, match="max_pool2d_with_indices of '1' has windows outside of its image, which is not"

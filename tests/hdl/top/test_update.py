@@ -118,7 +118,7 @@ def test_an_update_makes_the_bits_that_the_chip_makes(rule: str, drawing: int, s
     np.testing.assert_array_equal(made, chip.values[Space.UPDATED])
 
 
-@pytest.mark.parametrize("machine_of", [("serial", 3, 2, 2), ("serial", 2, 6, 4), ("network", 4, 4, 3)])
+@pytest.mark.parametrize("machine_of", [("serial", 5, 1, 2), ("serial", 2, 6, 4), ("network", 4, 4, 3)])
 @settings(max_examples=20)
 @given(SEEDS, st.booleans())
 def test_copies_behind_an_update_are_the_pairs_that_the_chip_makes(
@@ -158,19 +158,20 @@ def test_copies_behind_an_update_are_the_pairs_that_the_chip_makes(
 @pytest.mark.parametrize(
     ("registers", "given_", "error", "value"),
     [
-        ({"copies": 3, "beats": 6}, {}, MachineError.COMMAND, 0),
+        ({"copies": 3, "beats": 4}, {}, MachineError.COMMAND, 0),
         ({"copies": 2, "beats": 5}, {}, MachineError.COMMAND, 0),
-        ({"copies": 2, "beats": 6}, {"sore_busy": 1}, MachineError.SORE, 0),
+        ({"copies": 2, "beats": 4}, {"sore_busy": 1}, MachineError.SORE, 0),
+        ({"copies": 1, "beats": 4, "tiles": 65}, {}, MachineError.PLACE, 512),
     ],
 )
 def test_an_error_stops_an_update_with_copies(
     registers: dict[str, int], given_: dict[str, int], error: MachineError, value: int
 ) -> None:
-    made, bench = machine_with_sore("serial", 3, 2, 2)
+    made, bench = machine_with_sore("serial", 5, 1, 2)
     assert made.pattern is not None
-    assert tile_plan(made.spec, made.rule, made.pattern, 2).fill == 6
+    assert tile_plan(made.spec, made.rule, made.pattern, 2).fill == 4
     bench.reset()
-    seen = ran(bench, Unit.UPDATE, usual(Unit.UPDATE, **registers), 200, **given_)
+    seen = ran(bench, Unit.UPDATE, usual(Unit.UPDATE, **registers), 2000, **given_)
     assert (seen["error"][-1], seen["value"][-1]) == (error, value)
     assert not seen["done"].any()
 

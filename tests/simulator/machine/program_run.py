@@ -13,6 +13,7 @@ from torch import nn
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.program.checker import check
 from weft.dataflow.program.compiler import CompiledStep, compile_step
+from weft.dataflow.program.program import Program
 from weft.dataflow.program.spaces import Target
 from weft.simulator.engines import run_wuve
 from weft.simulator.machine.chip import Chip
@@ -69,21 +70,26 @@ def train(
     """
     graph, rule = graph_of(model, shape, pattern), settings(1).rule
     step = compile_step(graph, Target(spec=spec, rule=rule, pattern=pattern))
-    for program in (step.forward, step.backward):
-        assert check(program, step.target, step.window) > 0
+    for program in step.programs.values():
+        assert check(program, step.target, step.window) > 0 or step.carried
     held, rng = held_of(model), np.random.default_rng(0)
     state = {p.name: tuple(np.zeros(r.shape, np.float32) for r in p.state) for p in step.parameters}
     chip = Chip(step.target, np.full(step.window, 255, np.uint8))
     host = Host(step, chip.memory)
+
+    def run(program: Program) -> bool:
+        chip.run(program.instructions)
+        return chip.nonfinite
+
     host.begin(held)
     for number in range(1, steps + 1):
         pixels = rng.standard_normal(shape).astype(np.float32)
-        run = Execution(graph, held, pixels, spec.pe.format)
-        scores = run.forward()
+        witness = Execution(graph, held, pixels, spec.pe.format)
+        scores = witness.forward()
         gradient = (0.3 * rng.standard_normal(scores.shape)).astype(np.float32)
         if number == broken:
             gradient.flat[1] = np.inf
-        gradients, buffers = run.backward(gradient)
+        gradients, buffers = witness.backward(gradient)
         for name, value in gradients.items() if number != broken else ():
             made = run_wuve(spec, settings(number), held[name].ravel(), value.ravel(), _flat(state[name]))
             shaped = value.shape
@@ -93,10 +99,10 @@ def train(
 
         host.put_input(pixels)
         host.put_settings(settings(number))
-        chip.run(step.forward.instructions)
+        host.run("forward", run)
         require_same("scores", host.scores(), scores)
         host.put_gradient(gradient)
-        chip.run(step.backward.instructions)
+        host.run("backward", run)
         assert chip.nonfinite is (number == broken)
         for name, value in (host.masters() | host.buffers()).items():
             require_same(f"{name}, step {number}", value, held[name])

@@ -19,13 +19,14 @@ from weft.dataflow.config_io import load_spec
 from weft.dataflow.program.commands import execution
 from weft.dataflow.program.compiler import compile_step
 from weft.dataflow.program.isa import Unit
+from weft.dataflow.program.placement import HOSTED
 from weft.dataflow.program.spaces import Form, Target
 from weft.simulator.machine.chip import Chip
 from weft.simulator.machine.host import Host
 from weft.simulator.machine.step import Execution
 from weft.simulator.update_settings import Adam, AdamW, Nesterov, Sgd
 from weft.workloads.errors import InputError
-from weft.workloads.models.vision import cnn, resnet9
+from weft.workloads.models.vision import cnn, resnet9, vit_s
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.update_rule import SGD
 
@@ -148,6 +149,45 @@ def test_any_convolution_is_that_of_the_step(data: st.DataObject) -> None:
     spec = tiny(w2e_bytes=draw(st.sampled_from((2048, 16384))), output_bytes=draw(st.sampled_from((256, 8192))))
     array = replace(spec.array, rows=draw(st.integers(1, 5)), cols=draw(st.integers(1, 5)))
     train(model, (draw(st.integers(1, 3)), 1, *image), replace(spec, array=array))
+
+
+class Attention(nn.Module):
+    """Patches, a class token, positions, heads, norms; with ``soft`` also what the host computes."""
+
+    def __init__(self, width: int, *, soft: bool) -> None:
+        super().__init__()
+        self.patch, self.soft = nn.Conv2d(1, width, 2, stride=2), soft
+        self.token, self.positions = nn.Parameter(torch.randn(1, 1, width)), nn.Parameter(torch.randn(1, 5, width))
+        self.norm, self.packed = nn.LayerNorm(width), nn.Linear(width, 3 * width)
+        self.head = nn.Linear(width, 4)
+        with torch.no_grad():
+            self.norm.weight.copy_(torch.randn(width))
+            self.norm.bias.copy_(torch.randn(width))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.patch(images).flatten(2).transpose(1, 2)
+        x = self.norm(torch.cat((self.token.expand(len(x), -1, -1), x), dim=1) + self.positions)
+        q, k, v = self.packed(x).unflatten(-1, (3, 3, -1)).permute(2, 0, 3, 1, 4)
+        weights = q @ k.transpose(-2, -1) * 0.5
+        if self.soft:
+            weights = functional.gelu(weights.softmax(-1), approximate="tanh")
+        x = x + (weights @ v).transpose(1, 2).flatten(2)
+        return self.head(x[:, 0])
+
+
+@pytest.mark.parametrize(("width", "soft"), [(12, False), (39, True)])
+def test_attention_trains_by_its_programs(width: int, soft: bool) -> None:
+    """A step that is not finite is skipped, though a program before the last one may have raised the flag."""
+    torch.manual_seed(0)
+    train(Attention(width, soft=soft), (3, 1, 4, 4), tiny(), steps=3, broken=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["tiny", "sat-ecp5"])
+def test_a_transformer_trains_by_its_programs(arch: str) -> None:
+    torch.manual_seed(0)
+    step = train(vit_s(8, 10, 1, 64, 2, 4), (4, 1, 8, 8), load_spec(arch), steps=2)
+    assert {work.op for part in step.parts for work in part.then} == set(HOSTED)
 
 
 @settings(max_examples=examples(3), deadline=None)
