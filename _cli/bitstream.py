@@ -95,7 +95,9 @@ def _require_program(folder: Path, target: Target, shape: CoreShape | None) -> N
         window = int(said["window"])
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{folder / 'memory.json'}: was not written by weft compile -o {folder}") from None
-    programs = {name: read_program(folder / f"{name}.weft") for name in ("forward", "backward")}
+    programs = {path.stem: read_program(path) for path in sorted(folder.glob("*.weft"))}
+    if not programs:
+        raise InputError(f"{folder}: holds no programs; they are what weft compile -o {folder} writes")
     nm = "" if target.pattern is None else f" --nm {target.pattern}"
     for name, program in programs.items():
         if program.machine != target.hash:

@@ -36,7 +36,10 @@ def test_what_cannot_be_built_is_refused_at_once(tmp_path: Path, capsys: pytest.
     said = refused(capsys, "--board", "ulx3s", "-o", out, "--program", str(program))
     assert "needs memory for 65,540 bytes, the board has 65,536; take a smaller batch" in said
     said = refused(capsys, "--board", "vcu1525", "--arch", "tiny", "-o", out, "--program", str(program))
-    assert "forward.weft is for machine" in said and "compile it with --arch tiny --optimizer sgd" in said
+    assert "backward.weft is for machine" in said and "compile it with --arch tiny --optimizer sgd" in said
+    for path in program.glob("*.weft"):
+        path.unlink()
+    assert "holds no programs" in refused(capsys, "--board", "ulx3s", "-o", out, "--program", str(program))
     (program / "memory.json").write_text("[]")
     said = refused(capsys, "--board", "ulx3s", "-o", out, "--program", str(program))
     assert "memory.json: was not written by weft compile" in said

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from weft.cli import main
+from weft.dataflow.program.program import read_program
 
 BINARY = ("--option", "norm=none", "--option", "ends=int5", "--epochs", "1", "--batch", "256")
 OWN = '''\
@@ -143,3 +144,38 @@ def test_without_the_tools_of_the_rtl_it_says_what_to_install(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "amaranth" else object())
     assert "weft classify --rtl needs amaranth: pip install 'weft[hdl]'" in refused(capsys, tfc, "--rtl")
+
+
+def test_as_a_program_of_the_whole_machine(capsys: pytest.CaptureFixture[str], tfc: Path, tmp_path: Path) -> None:
+    found = document(capsys, tfc, "--images", 40, "--program")
+    model = next(other for other in found["agreement"] if other["with"] == "program, model")
+    assert found["equal"] and (model["images"], model["bits"]) == (40, 40 * 3 * 64)
+    assert not model["classes_that_differ"] and not model["bits_that_differ"]
+    assert found["program"]["images"] == 32 and found["program"]["cycles"] > 0
+    assert main(["compile", str(tfc), "--arch", "bnn-ecp5", "--batch", "32", "-o", str(tmp_path / "p"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["programs"]["inference"]["instructions"] == found["program"]["instructions"]
+    program, where = (
+        read_program(tmp_path / "p" / "inference.weft"),
+        json.loads((tmp_path / "p/memory.json").read_text()),
+    )
+    assert program.machine == said["hash"] == where["machine"]
+    assert (tmp_path / "p" / "memory.bin").stat().st_size == said["window"] == where["window"]
+    assert list(where["inputs"]) == [layer["name"] for layer in found["layers"]]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--arch", "tiny"), "'tiny' has no XNOR engine"),
+        (("--arch", "bnn-ecp5", "--scheme", "bdwp"), "leave out --scheme, --nm, --data"),
+        (("--arch", "bnn-ecp5", "--batch", "5000"), "--batch must be"),
+    ],
+)
+def test_what_is_not_compiled_is_refused(
+    capsys: pytest.CaptureFixture[str], tfc: Path, options: tuple[str, ...], why: str
+) -> None:
+    capsys.readouterr()
+    assert main(["compile", str(tfc), *options]) == 2
+    out, said = capsys.readouterr()
+    assert not out and why in " ".join(said.split())

@@ -178,8 +178,8 @@ def _part(
         forward, wrong = _in_rtl(driver, made.network, run, pixels)
         found.append(_agreement("RTL", run.forward, forward, made.network, start, exact=True, cycles=wrong))
     if whole is not None:
-        for what, (forward, wrong) in whole.run(pixels).items():
-            found.append(_agreement(what, run.forward, forward, made.network, start, exact=True, cycles=wrong))
+        for what, (as_program, differ) in whole.run(pixels).items():
+            found.append(_agreement(what, run.forward, as_program, made.network, start, exact=True, cycles=differ))
     return _Part(run=run, labels=labels, agreements=tuple(found))
 
 

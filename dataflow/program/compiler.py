@@ -91,7 +91,7 @@ class CompiledStep:
     @property
     def programs(self) -> Mapping[str, Program]:
         """All of them by name, in order: that of the pass, and a number where there are several."""
-        found = {}
+        found: dict[str, Program] = {}
         for name in get_args(PassName):
             own = [part.program for part in self.parts if part.of == name]
             found |= {name if len(own) == 1 else f"{name}-{i}": program for i, program in enumerate(own, 1)}

@@ -197,8 +197,8 @@ def _placed(netlist: bytes, pins: str, board: Board, progress: Progress | None) 
         "--speed",
         platform.speed,
         *("--json", "netlist.json", "--lpf", "top.lpf", "--textcfg", "weft.config", "--report", "report.json"),
-        "--timing-allow-fail",
-        *("--seed", "1"),
+        # the default, router1, rips up an arc at a time: a machine of this size did not come out of it in an hour
+        *("--router", "router2", "--timing-allow-fail", "--seed", "1"),
     ]
     packing = ["--compress", "--svf", "weft.svf", "weft.config", "weft.bit"]
 

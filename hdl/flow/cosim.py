@@ -101,12 +101,17 @@ class Cosim:
         self.outputs = {p.name: p for p in ports if p.direction == "output"}
         library = _build(_without_zeros("".join([*texts, top])), _shim(ports), tuple(parts))
         self._library = _load(library)
-        self._handle = ctypes.c_void_p(self._library.weft_create())
-        weakref.finalize(self, self._library.weft_destroy, self._handle)
+        self._create()
 
     def reset(self) -> None:
         """Return every register and memory to its initial value."""
-        self._library.weft_reset(self._handle)
+        # a design made anew, as the reset of CXXRTL leaves a memory as it is that says nothing of its first words
+        self._destroy()
+        self._create()
+
+    def _create(self) -> None:
+        self._handle = ctypes.c_void_p(self._library.weft_create())
+        self._destroy = weakref.finalize(self, self._library.weft_destroy, self._handle)
 
     def run(self, inputs: Mapping[str, npt.ArrayLike] | None = None, cycles: int | None = None) -> dict[str, Array]:
         """Outputs of the next cycles, whose number is the length of the input arrays or ``cycles``.

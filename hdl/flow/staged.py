@@ -22,7 +22,7 @@ __all__ = ["Attempt", "Router", "Stage", "attempt"]
 Router = Literal["router1", "router2"]
 """Of nextpnr: one that rips up an arc at a time, and one that lets arcs share wires and makes sharing ever dearer."""
 
-_SAYS_HOW_FAR = re.compile(r"iteration|iter=|\d+ \|| time ")
+_SAYS_HOW_FAR = re.compile(r"iteration|iter[= ]|\d+ \|| time ")
 _PLACED = re.compile(r"Max frequency for clock .*: ([\d.]+) MHz")
 _SITES = re.compile(r"(TRELLIS_COMB|TRELLIS_FF|TRELLIS_RAMW|MULT18X18D|DP16KD): +(\d+)/ *(\d+)")
 _Run = Callable[[list[str], Path], tuple["Stage", str]]

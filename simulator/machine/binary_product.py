@@ -42,8 +42,8 @@ def values(c: Command, sums: Sums) -> Sums:
 def strips(sums: Sums, levels: Words, banks: int) -> Words:
     """Bits of rows as they leave, uint32 [banks, rows], of what ``levels`` [cols, columns of C that each makes] say."""
     cols, down, across, rows, contexts = sums.shape
-    flip, level = (levels & 1).astype(np.bool_), levels.view(np.int32) >> 1
-    flip, level = (x.reshape(cols, 1, across, 1, contexts) for x in (flip, level))
+    by_tile = levels.reshape(cols, 1, across, 1, contexts)
+    flip, level = (by_tile & 1).astype(np.bool_), by_tile.view(np.int32) >> 1
     stored = ((sums >= level) ^ flip) == 0
     bits = np.zeros((down, across, rows, banks * BIT_WORD), np.bool_)
     bits[..., : contexts * cols] = stored[:, :, :, ::-1].transpose(1, 2, 3, 4, 0).reshape(down, across, rows, -1)

@@ -44,7 +44,7 @@ def assert_same(found: network.Classification) -> None:
     """In every place, for every image: the class, and each bit that a layer reads; in the RTL the cycles as well."""
     assert found.equal
     for other in found.agreements:
-        assert (other.images, other.unequal, other.odd, other.cycles) == (found.images, (), (), 0)
+        assert (other.images, other.unequal, other.odd, other.cycles or 0) == (found.images, (), (), 0)
         assert other.bits == found.images * sum(layer.first.layer.weights.shape[1] for layer in found.layers[:-1])
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from weft.analysis.verify.rtl_difference import DifferenceError
 from weft.analysis.verify.rtl_train import RtlTrainer, _predicted, _require_cycles
+from weft.dataflow.program.commands import Ended, commands
 from weft.dataflow.program.isa import Unit
 from weft.workloads.errors import InputError
 from weft.workloads.sparsity import NMPattern
@@ -20,7 +21,7 @@ from weft.workloads.sparsity import NMPattern
 from .rtl_networks import machine_of, target_of, work_of
 
 SCHEMES = {"dense": None, "bdwp": NMPattern(keep=2, group=8)}
-"""Of the matrix, each with its pattern."""
+"""Each with its pattern."""
 
 
 class Seen(NamedTuple):
@@ -128,3 +129,11 @@ def test_a_command_in_another_cycle_is_named() -> None:
 def test_settings_that_train_nothing_are_refused(how: dict[str, Any], why: str) -> None:
     with pytest.raises(InputError, match=why):
         trainer(**how)
+
+
+def test_both_passes_of_bdwp_load_through_sore() -> None:
+    """Along lines for FF, across for BP; so the training above asks SORE for both."""
+    step = trainer(scheme="bdwp").compiled
+    for program, across in ((step.forward, 0), (step.backward, 1)):
+        loads = [c for c in commands(program.instructions) if not isinstance(c, Ended) and c.unit == Unit.LOAD]
+        assert {c.across for c in loads if c.reduce} == {across}

@@ -109,12 +109,13 @@ class Chain(wiring.Component):
 class Recorder(wiring.Component):
     """A memory of 4 bytes that returns what a write replaces, at once and a cycle later, and what it writes."""
 
-    def __init__(self) -> None:
+    def __init__(self, init: tuple[int, ...] = (1, 2, 3, 4)) -> None:
+        self.init = init
         super().__init__({"address": In(2), "data": In(8), "old": Out(8), "late": Out(8), "fresh": Out(8)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.memory = memory = Memory(shape=8, depth=4, init=[1, 2, 3, 4])
+        m.submodules.memory = memory = Memory(shape=8, depth=4, init=self.init)
         read, write = memory.read_port(domain="comb"), memory.write_port()
         late, fresh = memory.read_port(), memory.read_port(transparent_for=[write])
         m.d.comb += [
@@ -178,6 +179,14 @@ def test_reset_restores_memories() -> None:
     assert sim.run(writes)["old"].tolist() == [30, 40, 10, 20]
     sim.reset()
     assert sim.run(writes)["old"].tolist() == [1, 2, 10, 20]
+
+
+def test_reset_clears_a_memory_that_begins_as_zeros() -> None:
+    sim = Cosim(Recorder(()))
+    writes = {"address": [0, 1, 0, 1], "data": [10, 20, 30, 40]}
+    for _ in range(2):
+        assert sim.run(writes)["old"].tolist() == [0, 0, 10, 20]
+        sim.reset()
 
 
 def test_ports_of_every_width() -> None:
