@@ -63,8 +63,17 @@ def rtl_train(
         )
     pattern = None if nm is None else parse_pattern(nm)
     with users_code(model):
-        rule = {"optimizer": SGD.name, "learning_rate": lr, "weight_decay": 0.0}
-        asked = plan(model, data=data, scheme=scheme, pattern=pattern, batch=batch, seed=seed, **rule)
+        asked = plan(
+            model,
+            data=data,
+            scheme=scheme,
+            pattern=pattern,
+            batch=batch,
+            optimizer=SGD.name,
+            learning_rate=lr,
+            weight_decay=0.0,
+            seed=seed,
+        )
         target = Target(spec=spec, rule=SGD, pattern=asked.pattern)
         trainer = RtlTrainer(prepared(asked), target, steps, rate=lr)
     result = _trained(trainer, output)

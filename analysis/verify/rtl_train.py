@@ -145,12 +145,14 @@ class RtlTrainer:
         return sum(len(said.ran) for said in self.predicted.values())
 
     def train(
-        self, progress: Callable[[int, int], None] | None = None, after: Callable[[], None] = lambda: None
+        self,
+        progress: Callable[[int, int], None] | None = None,
+        after: Callable[[], None] = lambda: None,
+        rtl: Accelerator | None = None,
     ) -> RtlTraining:
-        """Make the RTL, or take it from the cache, and train what is left; ``after`` is called after each step."""
-        self.build()
-        batches = islice(self.work.batches(), len(self.made), self.asked)
-        for batch in batches:
+        """Build the RTL and train what is left; ``after`` is called after each step."""
+        self.build(rtl)
+        for batch in islice(self.work.batches(), len(self.made), self.asked):
             self.step(batch, progress)
             after()
         return self.result()
@@ -169,11 +171,15 @@ class RtlTrainer:
         self.host.put_states(self.state)
         self.host.put_settings(self.settings)
 
-    def build(self) -> None:
-        """The RTL, compiled, with parameters in its memory."""
-        room = max(len(p.instructions) for p in self.programs)
-        self.rtl = Accelerator(self.target, self.compiled.window, room, beat_bytes=_BEAT, latency=_LATENCY)
-        self.rtl.write(0, self.memory)
+    def build(self, rtl: Accelerator | None = None) -> None:
+        """The RTL, compiled unless it is given, with parameters in its memory."""
+        window = self.compiled.window
+        if rtl is None:
+            room = max(len(p.instructions) for p in self.programs)
+            rtl = Accelerator(self.target, window, room, beat_bytes=_BEAT, latency=_LATENCY)
+        rtl.reset(window=window)
+        rtl.write(0, self.memory)
+        self.rtl = rtl
 
     def result(self) -> RtlTraining:
         """What the steps that are done came to; the RTL's memory must hold what it wrote."""

@@ -208,7 +208,7 @@ class _Seen:
         """Beats belong to the bursts in their order; of one that an error cut short the rest is still to come."""
         beat = self.beat_bytes
         bursts, cycle = _bursts(np.concatenate(self.parts["aw"]), beat), np.concatenate(self.parts["w_cycle"])
-        payload = np.ascontiguousarray(np.concatenate(self.parts["w"])).view(np.uint8).reshape(len(cycle), -1)
+        payload = np.ascontiguousarray(np.concatenate(self.parts["w"])).view(np.uint8)
         strobe = np.unpackbits(payload[:, beat : beat + -(-beat // 8)], axis=1, bitorder="little")[:, :beat]
         address = np.concatenate([np.arange(first, last, beat) for first, last in bursts] or [np.zeros(0, np.int64)])
         n = min(len(address), len(cycle))
@@ -238,8 +238,11 @@ class Accelerator:
         self._machine = Cosim(bench, bench.top.parts)
         self.reset()
 
-    def reset(self, base: int = 0, watchdog: int | None = None) -> None:
-        """As at power-on: memories are 0. The window begins at ``base``."""
+    def reset(self, *, window: int | None = None, base: int = 0, watchdog: int | None = None) -> None:
+        """As at power-on: memories are 0. The window has ``window`` bytes from ``base`` on; none: as before."""
+        self.window = self.window if window is None else window
+        if base + self.window > self.size:
+            raise InputError(f"a window of {self.window} bytes from {base} on; the memory has {self.size}")
         self._machine.reset()
         self._set("window_low", base)
         self._set("window_bytes", self.window)

@@ -8,6 +8,7 @@ from tempfile import mkdtemp
 
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.program.spaces import Target
+from weft.hdl.drivers.accelerator import Accelerator
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.training.plan import plan
 from weft.workloads.training.prepared import Prepared, prepared
@@ -33,6 +34,12 @@ def work_of(network: str, scheme: str = "dense", pattern: NMPattern | None = Non
     path.write_text(NETWORKS)
     usual = {"data": "digits", "optimizer": SGD.name, "weight_decay": 0.0}
     return prepared(plan(f"{path}:{network}", scheme=scheme, pattern=pattern, batch=BATCH[network], **usual))
+
+
+@cache
+def machine_of(arch: str = "tiny", pattern: NMPattern | None = None) -> Accelerator:
+    """The RTL, for all of them: to elaborate it takes ten seconds, and to compile it minutes."""
+    return Accelerator(target_of(arch, pattern), 1 << 17, 1 << 11)
 
 
 @cache

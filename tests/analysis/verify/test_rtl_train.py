@@ -18,7 +18,7 @@ from weft.dataflow.program.isa import Unit
 from weft.workloads.errors import InputError
 from weft.workloads.sparsity import NMPattern
 
-from .rtl_networks import target_of, work_of
+from .rtl_networks import machine_of, target_of, work_of
 
 SCHEMES = {"dense": None, "bdwp": NMPattern(keep=2, group=8)}
 """Each with its pattern."""
@@ -50,7 +50,7 @@ def trainer(network: str = "mlp", arch: str = "tiny", scheme: str = "dense", ste
 @pytest.mark.parametrize("network", ["mlp", "cnn"])
 def test_two_hundred_steps_are_those_of_the_model(network: str, arch: str, scheme: str) -> None:
     """It learns, too: a training whose bits are all zeros is one as well."""
-    found = trainer(network, arch, scheme, steps=200).train()
+    found = trainer(network, arch, scheme, steps=200).train(rtl=machine_of(arch, SCHEMES[scheme]))
     assert [step.cycles for step in found.steps] == [step.predicted for step in found.steps]
     assert [step.loss for step in found.steps] == [step.model_loss for step in found.steps]
     assert not any(step.skipped for step in found.steps)
@@ -61,10 +61,10 @@ def test_two_hundred_steps_are_those_of_the_model(network: str, arch: str, schem
     assert all(found.counters[f"{unit}_busy"] for unit in ("load", "product", "vector", "update", "store"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def built() -> Iterator[RtlTrainer]:
     own = trainer(steps=2)
-    own.build()
+    own.build(machine_of())
     yield own
 
 
@@ -87,7 +87,7 @@ def test_one_bit_that_is_wrong_is_named_with_its_command_and_cycle(built: RtlTra
 def test_scoring_moves_nothing_in_memory() -> None:
     """Batch norms score by running statistics, which training images alone move."""
     own = trainer("cnn", steps=1)
-    own.train()
+    own.train(rtl=machine_of())
     before = own.rtl.read(0, own.compiled.window)
     assert own.accuracy() == own.accuracy()
     assert (own.rtl.read(0, own.compiled.window) == before).all()
@@ -97,7 +97,7 @@ def test_scoring_moves_nothing_in_memory() -> None:
 def test_a_gradient_that_is_not_finite_skips_the_step() -> None:
     """FP16 ends at 65504; the loss scale alone is above it."""
     own = trainer(steps=2, loss_scale=2.0**24)
-    found = own.train()
+    found = own.train(rtl=machine_of())
     assert all(step.skipped for step in found.steps)
     for name, value in own.work.held.items():
         assert (own.host.masters()[name] == value).all()

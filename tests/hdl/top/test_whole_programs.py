@@ -15,38 +15,31 @@ from hypothesis import strategies as st
 from torch import nn
 
 from weft.analysis.verify.rtl_train import _predicted, _require_cycles
-from weft.dataflow.config_io import load_spec
 from weft.dataflow.program.checker import check
 from weft.dataflow.program.compiler import CompiledStep, compile_step
 from weft.dataflow.program.control import MachineError
 from weft.dataflow.program.instruction import Add, End, Go, Instruction, Loop, Next, Set, decode, encode
 from weft.dataflow.program.isa import REGISTERS, Unit
 from weft.dataflow.program.program import Program
-from weft.dataflow.program.spaces import PLACE_ADDRESS_BITS, Space, Target
-from weft.hdl.drivers.accelerator import Accelerator, AcceleratorRun
+from weft.dataflow.program.spaces import PLACE_ADDRESS_BITS, Space
+from weft.hdl.drivers.accelerator import AcceleratorRun
 from weft.hdl.top.load import write_layout
 from weft.simulator.machine.chip import Chip
 from weft.workloads.errors import InputError
 from weft.workloads.tracing.graph import step_graph
-from weft.workloads.update_rule import SGD
 
+from ...analysis.verify.rtl_networks import machine_of, target_of
 from ...examples_drawn import examples
 
 pytestmark = pytest.mark.slow
 
-TARGET = Target(spec=load_spec("tiny"), rule=SGD)
+TARGET = target_of()
 WINDOW, BASE = 1 << 14, 1 << 12
 SEEN = BASE + WINDOW + (1 << 12)
 """Bytes of memory that are looked at."""
 WATCHDOG, LIMIT = 1500, 25_000
 GO, ADDRESS = 3 << 56, 4
 END = encode(End())
-
-
-@cache
-def machine() -> Accelerator:
-    """One for all; its memory goes on behind the window."""
-    return Accelerator(TARGET, WINDOW, 1 << 11)
 
 
 @cache
@@ -131,8 +124,8 @@ def invented(draw: st.DrawFn) -> list[int]:
 
 def require_safe(words: list[int]) -> AcceleratorRun | None:
     """Run it; None if it was still at work at `LIMIT`, and the host stopped it."""
-    own = machine()
-    own.reset(base=BASE, watchdog=WATCHDOG)
+    own = machine_of()
+    own.reset(window=WINDOW, base=BASE, watchdog=WATCHDOG)
     before = np.random.default_rng(len(words)).integers(0, 256, SEEN, np.uint8)
     before[1::2] &= 0x3B  # FP16 of no more than 1, so that values stay finite
     own.write(0, before)
