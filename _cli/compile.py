@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from ..dataflow.program.compiler import CompiledStep
     from ..dataflow.program.summary import Summary
     from ..simulator.machine.sequencer import Timeline
+    from ..workloads.graph import Graph
+    from ..workloads.sparsity import NMPattern
+    from ..workloads.update_rule import RuleName, UpdateRule
 
 __all__ = ["compile"]
 
@@ -60,10 +63,7 @@ def compile(
     from ..dataflow.program.spaces import Target
     from ..dataflow.program.summary import summary
     from ..simulator.machine.program_time import program_time
-    from ..workloads.models.zoo import MODELS, base
-    from ..workloads.training import plan
-    from ..workloads.training.model import built_in_graph, training_graph
-    from ..workloads.update_rule import SGD, UPDATE_RULES, update_rule
+    from ..workloads.update_rule import UPDATE_RULES
 
     if output is not None:
         require_writable_folder(output)
@@ -77,16 +77,7 @@ def compile(
         compile_trained(Path(model), Target(spec=spec, rule=rule), batch or _IMAGES, output, as_json=as_json)
         return
     pattern = None if scheme == "dense" and nm is None else parse_pattern(nm)
-    with users_code(model):
-        if data is None and base(model) in MODELS:
-            rule, samples = update_rule(optimizer or SGD.name), batch or 1
-            graph = built_in_graph(model, batch=samples, scheme=scheme, pattern=pattern, optimizer=rule.name)
-        else:
-            training = plan(
-                model, data=data or "digits", scheme=scheme, pattern=pattern, batch=batch, optimizer=optimizer
-            )
-            rule, samples = UPDATE_RULES[training.optimizer], training.batch
-            graph = training_graph(training)
+    graph, rule, samples = _graph(model, data, scheme, pattern, batch, optimizer)
     target = Target(spec=spec, rule=rule, pattern=pattern)
     step = compile_step(graph, target)
     programs = step.programs
@@ -100,6 +91,27 @@ def compile(
         print_json(_document(step, found, times, samples, output))
         return
     _show(model, step, found, times, samples, output)
+
+
+def _graph(
+    model: str, data: str | None, scheme: str, pattern: NMPattern | None, batch: int | None, optimizer: RuleName | None
+) -> tuple[Graph, UpdateRule, int]:
+    """The step of a model on its own images or on data, its rule of update, and how many samples it has."""
+    from ..workloads.models.zoo import MODELS, base
+    from ..workloads.training import plan
+    from ..workloads.training.model import built_in_graph, training_graph
+    from ..workloads.update_rule import SGD, UPDATE_RULES, update_rule
+
+    with users_code(model):
+        if data is None and base(model) in MODELS:
+            rule, samples = update_rule(optimizer or SGD.name), batch or 1
+            return (
+                built_in_graph(model, batch=samples, scheme=scheme, pattern=pattern, optimizer=rule.name),
+                rule,
+                samples,
+            )
+        training = plan(model, data=data or "digits", scheme=scheme, pattern=pattern, batch=batch, optimizer=optimizer)
+        return training_graph(training), UPDATE_RULES[training.optimizer], training.batch
 
 
 def _write(folder: Path, step: CompiledStep) -> None:
