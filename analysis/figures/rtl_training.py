@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["rtl_training_figure"]
 
-_BELOW, _ABOVE = {"linewidth": 5.0, "alpha": 0.45}, {"linewidth": 1.2}
+_BELOW: dict[str, Any] = {"linewidth": 5.0, "alpha": 0.45}
+_ABOVE: dict[str, Any] = {"linewidth": 1.2}
 """How the two lines of a panel are drawn: what lies on the other still shows what lies below."""
 
 
