@@ -117,7 +117,7 @@ def inference(step: Workload) -> Workload:
             ops.append(op)
         elif isinstance(op, VectorOp) and op.op == "aten.add_" and "float" in op.dtype:
             ops.append(replace(op, read_bytes=op.elements * DTYPE_BYTES[op.dtype], write_bytes=0))
-    return replace(step, ops=tuple(ops), after=())
+    return replace(step, ops=tuple(ops), after=(), tensors=())
 
 
 def extents(unit: int, size: int) -> list[int]:

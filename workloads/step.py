@@ -308,7 +308,10 @@ class Workload(OneLine):
         _require_copies(self.ops)
         last = len(self.ops) - 1
         if not all(-1 <= t.made <= t.last <= last for t in self.tensors):
-            raise InputError(f"tensors of workload {self.model!r} name ops that it has not: they are 0 to {last}")
+            raise InputError(
+                f"tensors of workload {self.model!r} name ops that it has not: they are 0 to {last}; of other ops than "
+                "those that were traced tensors are ()"
+            )
         for i, op in enumerate(self.ops):
             if isinstance(op, VectorOp) and op.edge and not (i and isinstance(self.ops[i - 1], MatrixOp)):
                 raise InputError(f"vector op {op.name!r} has edge set, so it must stand right behind its product")

@@ -27,7 +27,8 @@ CORE = "weft"
 class Board:
     """A board with an LFE5U-85F or its like.
 
-    ``clock`` is the resource of its oscillator and ``hz`` what that gives; ``lights`` the resources that show busy,
+    ``clock`` is the resource of its oscillator and ``hz`` what that gives; ``mhz`` is what the core gets of it: what
+    `tiny-ecp5` was routed for (docs/results/synthesis.md), a choice on the ECPIX-5. ``lights``: the resources of busy,
     error and traffic, each with the colour it is of, if it has colours; ``constant`` outputs are held high.
     """
 
@@ -68,7 +69,7 @@ BOARDS = {
             device="LFE5U-85F",
             clock="clk25",
             hz=25_000_000,
-            mhz=25,
+            mhz=20,
             reset="button_fire",
             lights=(("led", 0, None), ("led", 1, None), ("led", 2, None)),
         ),
@@ -79,7 +80,7 @@ BOARDS = {
             device="LFE5UM5G-85F",
             clock="clk100",
             hz=100_000_000,
-            mhz=25,
+            mhz=20,
             reset="rst",
             lights=(("rgb_led", 0, "g"), ("rgb_led", 1, "r"), ("rgb_led", 2, "b")),
         ),

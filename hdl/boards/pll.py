@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +24,12 @@ _DIVIDERS = 128
 
 @dataclass(frozen=True, slots=True)
 class PllSettings:
-    """``hz`` = input / ``reference`` x ``feedback``; the oscillator runs at ``hz`` x ``output``."""
+    """The oscillator runs at ``vco`` = input / ``reference`` x ``feedback`` x ``loop`` Hz, the clock at ``vco`` /
+    ``output`` = ``hz``: an output beside the one that is fed back makes clocks that the detector is too fast for."""
 
     reference: int
     feedback: int
+    loop: int
     output: int
     hz: int
     vco: int
@@ -35,20 +38,29 @@ class PllSettings:
 def pll_settings(given: int, wanted: int) -> PllSettings:
     """Dividers that make ``wanted`` Hz of ``given`` Hz exactly; those whose oscillator is nearest to its middle."""
     found = [
-        PllSettings(reference, wanted * reference // given, output, wanted, wanted * output)
-        for reference in range(1, _DIVIDERS + 1)
-        if _DETECTOR[0] * reference <= given <= _DETECTOR[1] * reference
-        and wanted * reference % given == 0
-        and 1 <= wanted * reference // given <= _DIVIDERS
-        for output in range(1, _DIVIDERS + 1)
-        if _VCO[0] <= wanted * output <= _VCO[1]
+        PllSettings(reference, feedback, loop, vco // wanted, wanted, vco)
+        for reference, feedback, loop, vco in _loops(given)
+        if vco % wanted == 0 and vco // wanted <= _DIVIDERS
     ]
     if not found:
+        clocks = sorted({mhz for *_, vco in _loops(given) for mhz in range(4, 401) if vco % (mhz * _MHZ) == 0})
+        close = ", ".join(str(mhz) for mhz in sorted(sorted(clocks, key=lambda mhz: abs(mhz * _MHZ - wanted))[:3]))
         raise InputError(
-            f"--mhz: the PLL of an ECP5 does not make {wanted / _MHZ:g} MHz of {given / _MHZ:g} MHz; take a multiple "
-            f"of 5 from 5 to 400"
+            f"--mhz: the PLL of an ECP5 does not make {wanted / _MHZ:g} MHz of {given / _MHZ:g} MHz; take one of "
+            f"{close}"
         )
-    return min(found, key=lambda one: (abs(one.vco - sum(_VCO) // 2), one.reference))
+    return min(found, key=lambda one: (abs(one.vco - sum(_VCO) // 2), one.reference, one.feedback))
+
+
+def _loops(given: int) -> Iterator[tuple[int, int, int, int]]:
+    """What divides input, feedback and the output that is fed back, and the oscillator that it makes, in whole Hz."""
+    for reference in range(1, _DIVIDERS + 1):
+        if given % reference or not _DETECTOR[0] * reference <= given <= _DETECTOR[1] * reference:
+            continue
+        for times in range(-(-_VCO[0] * reference // given), _VCO[1] * reference // given + 1):
+            for feedback in range(1, times + 1):
+                if times % feedback == 0 and times // feedback <= _DIVIDERS:
+                    yield reference, feedback, times // feedback, given // reference * times
 
 
 class Ecp5Pll(wiring.Component):
@@ -62,7 +74,6 @@ class Ecp5Pll(wiring.Component):
         m = Module()
         settings = self.settings
         feedback = Signal()
-        m.d.comb += self.out.eq(feedback)
         m.submodules.pll = Instance(
             "EHXPLLL",
             a_ICP_CURRENT="12",  # of the loop filter, as ecppll sets them
@@ -77,9 +88,14 @@ class Ecp5Pll(wiring.Component):
             p_CLKOP_ENABLE="ENABLED",
             p_CLKI_DIV=settings.reference,
             p_CLKFB_DIV=settings.feedback,
-            p_CLKOP_DIV=settings.output,
-            p_CLKOP_CPHASE=settings.output - 1,
+            p_CLKOP_DIV=settings.loop,
+            p_CLKOP_CPHASE=settings.loop - 1,
             p_CLKOP_FPHASE=0,
+            p_OUTDIVIDER_MUXB="DIVB",
+            p_CLKOS_ENABLE="ENABLED",
+            p_CLKOS_DIV=settings.output,
+            p_CLKOS_CPHASE=settings.output - 1,
+            p_CLKOS_FPHASE=0,
             p_FEEDBK_PATH="CLKOP",
             i_CLKI=self.given,
             i_CLKFB=feedback,
@@ -93,6 +109,7 @@ class Ecp5Pll(wiring.Component):
             i_PLLWAKESYNC=Const(0),
             i_ENCLKOP=Const(0),
             o_CLKOP=feedback,
+            o_CLKOS=self.out,
             o_LOCK=self.locked,
         )
         return m

@@ -228,7 +228,7 @@ class BiasBank(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         lanes, shift, deep = self.lanes, exact_log2(self.lanes), BIAS_WORDS // self.lanes
-        address, low = self.write.place[:PLACE_ADDRESS_BITS], Signal(shift)
+        address, low = self.write.place[:PLACE_ADDRESS_BITS], Signal(shift, name="low")
         m.d.sync += low.eq(self.place)
         shown = []
         for s in range(lanes):

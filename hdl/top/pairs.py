@@ -39,9 +39,13 @@ class Unpack(wiring.Component):
         m = Module()
         of, bits, width = self.beats.payload.of, self.bits, 8 * self.beat_bytes
         room = width + bits - 1
-        held, fill = Signal(room), Signal(range(room + 1))
-        ends, last, left = Signal(), Signal(), Signal(24)
-        fresh, mask = Signal(width), Signal(width)
+        held = Signal(room)
+        fill = Signal(range(room + 1))
+        ends = Signal()
+        last = Signal()
+        left = Signal(24)
+        fresh = Signal(width)
+        mask = Signal(width)
         count = Signal(range(width // 16 + 1))
         m.d.comb += [
             self.valid.eq(self.runs & (fill >= bits)),

@@ -144,7 +144,7 @@ class Reduction(wiring.Component):
         turned = [Signal(16, name=f"turned_{x}") for x in range(self.lanes)]
         m.d.comb += [word.eq(Array(of.lanes)[(turn + x)[:shift]]) for x, word in enumerate(turned)]
         # what lies behind a group or a line is below it again, and further behind than its words
-        in_group, in_line = Signal(group), Signal(lanes)
+        in_group, in_line = Signal(group, name="in_group"), Signal(lanes, name="in_line")
         for count, first, inside in ((group, of.position, in_group), (lanes, column, in_line)):
             for i in range(count):
                 behind = Signal(range(max(2, count)), name=f"behind_{count}_{i}_{inside.name}")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+import torch
 from torch import Tensor
 
 from ..levels import Levels
@@ -67,13 +68,14 @@ class Packs:
                 recompute=op.recompute,
                 packs=(copy,),
             )
-            written = Provenance()
+            written = Provenance(dtype=torch.uint8)
             made[part] = Record(work, [storage], [written], node, False), written
             records.append(made[part][0])
         record, packed = made[part]
         assert isinstance(record.op, VectorOp), "it packs"
         if copy not in record.op.packs:
             record.op = replace(record.op, packs=(*record.op.packs, copy))
+        packed.shape = (sum(one.bytes for one in record.op.packs),)
         return packed
 
 

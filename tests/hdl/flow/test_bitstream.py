@@ -67,7 +67,7 @@ def test_what_is_packed_is_for_the_device_of_the_board(name: str, tmp_path: Path
 
     assert text.splitlines()[0] == f".device {DEVICES[name]}"
     assert text.count("LVCMOS33") >= 9
-    assert "EHXPLL" in text if name == "ecpix5" else "PLL" not in text
+    assert "EHXPLL" in text
     assert made["weft.svf"].count(b"SIR") > 3 and b"SDR" in made["weft.svf"]
     assert [step for step, _ in heard] == sorted(step for step, _ in heard)
     assert {all for _, all in heard} == {len(STEPS)}
@@ -79,7 +79,7 @@ def test_a_whole_machine_on_a_ulx3s() -> None:
     board = find_board("ulx3s")
     built = bitstream(Target(spec=load_spec("tiny-ecp5"), rule=SGD), board)
 
-    assert built.closes and built.mhz > 25
+    assert built.closes and built.mhz > board.mhz
     assert {m.name: m.count for m in built.modules} | {"pe": 16, "stce_row": 4, "vector_lane": 1} == {
         m.name: m.count for m in built.modules
     }
