@@ -230,7 +230,7 @@ RAW_ADAMW = [
     [
         ("sgd", "fp16", RAW),
         ("sgd", "bf16", RAW),
-        ("nesterov", "fp16", RAW_NESTEROV),
+        pytest.param("nesterov", "fp16", RAW_NESTEROV, marks=pytest.mark.slow),
         *(pytest.param("adam", format, RAW_ADAM, marks=pytest.mark.slow) for format in OPERAND_TYPES),
         *(pytest.param("adamw", format, RAW_ADAMW, marks=pytest.mark.slow) for format in OPERAND_TYPES),
     ],
