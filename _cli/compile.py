@@ -94,7 +94,7 @@ def compile(
 
 
 def _graph(
-    model: str, data: str | None, scheme: str, pattern: NMPattern | None, batch: int | None, optimizer: str | None
+    model: str, data: str | None, scheme: str, pattern: NMPattern | None, batch: int | None, optimizer: Optimizer
 ) -> tuple[Graph, UpdateRule, int]:
     """A training step, its update rule, and the samples in it."""
     from ..workloads.models.zoo import MODELS, base
