@@ -74,8 +74,9 @@ def bitstream(
     if board not in BOARDS:
         raise InputError(f"--board: there is no board {board!r}; take {', '.join([*BOARDS, _VIVADO])}")
     chosen = find_board(board)
+    shape = chosen.shape(mhz, baud)
     if program is not None:
-        _require_program(program, target, chosen.shape(mhz, baud))
+        _require_program(program, target, shape)
     announce("Placing and routing takes tens of minutes; a machine that was built before comes from the cache.")
     with bar(f"building {name_of(spec.name)} for {board}") as progress:
         built = build(target, chosen, mhz, baud, progress)

@@ -116,6 +116,12 @@ class RtlTrainer:
         self.format = target.spec.pe.format
         self.settings = Sgd(rate=rate, momentum=momentum, inverse_scale=1.0 / loss_scale)
         self.compiled = compiled = compile_step(work.graph, target)
+        between = next((part.then[0] for part in compiled.parts if part.then), None)
+        if between is not None:
+            raise InputError(
+                f"the host computes {between.op} of {between.module!r} in the middle of a pass, and the RTL is trained "
+                "by passes of one program; `weft train --numerics machine` trains it in the same arithmetic"
+            )
         self.programs = compiled.forward, compiled.backward
         self.predicted = {id(program): _predicted(program, target) for program in self.programs}
         self.held = {name: value.copy() for name, value in work.held.items()}

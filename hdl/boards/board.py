@@ -46,10 +46,11 @@ class Board:
     instructions: int = 1 << 12
 
     def shape(self, mhz: int | None = None, baud: int = 1_000_000) -> CoreShape:
-        """The core's, at a clock of ``mhz``, the board's by default."""
-        return CoreShape(
-            memory=self.memory, instructions=self.instructions, hz=(mhz or self.mhz) * 1_000_000, baud=baud
-        )
+        """The core's, at a clock of ``mhz``, the board's by default; one that is not to be had is an InputError."""
+        hz = (mhz or self.mhz) * 1_000_000
+        if hz != self.hz:
+            pll_settings(self.hz, hz)
+        return CoreShape(memory=self.memory, instructions=self.instructions, hz=hz, baud=baud)
 
     def make(self) -> Any:
         """Its platform, which knows the pins."""
