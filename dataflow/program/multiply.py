@@ -18,6 +18,7 @@ from .boxes import boxes
 from .isa import COUNTS, Unit
 from .layout import Atom
 from .matrix import FAR, Matrix, distance, distances, in_few
+from .results import store_results
 from .spaces import BIAS_WORDS, Space, place
 from .split import load_bias, multiply_split
 from .work import BANK, Level, Work, refuse
@@ -292,23 +293,22 @@ def _store(
     watch: int,
 ) -> None:
     """A macro-tile of C: the southernmost row that is used leaves the array first."""
-    high, (m0, m1), (n0, n1) = work.spec.array.rows, rows, columns
-    lines, (column,) = in_few(made.lines), in_few(made.slots)
-    assert column.stride == 1 or column.length == 1, "columns of what is made are side by side"
-    for start, counts in boxes([a.length for a in lines], m0, m1, lambda o: high - o % high if o % high else FAR):
-        tile, row = divmod(start - m0, high)
-        work.move(
-            Unit.STORE,
-            Space.OUTPUT,
-            half,
-            form=made.form,
-            address=made.address + made.each * (distance(lines, start) + n0),
-            words=n1 - n0,
-            lines=[(n, made.each * a.stride) for n, a in zip(counts, lines[len(lines) - len(counts) :], strict=True)],
-            at=place(0, tile * across * used * contexts + (used - 1 - row) * contexts),
-            inner=[(0, used * contexts), (contexts, 1), (work.spec.array.cols, BANK)],
-            outer=[(0, across * used * contexts), (high, -contexts)],
-            bias=int(bias is not None),
-            bias_half=bias or 0,
-            watch=watch,
-        )
+    high = work.spec.array.rows
+
+    def at(before: int) -> int:
+        tile, row = divmod(before, high)
+        return place(0, tile * across * used * contexts + (used - 1 - row) * contexts)
+
+    store_results(
+        work,
+        made,
+        rows,
+        columns,
+        half,
+        room=lambda o: high - o % high if o % high else FAR,
+        at=at,
+        inner=[(0, used * contexts), (contexts, 1), (work.spec.array.cols, BANK)],
+        outer=[(0, across * used * contexts), (high, -contexts)],
+        bias=bias,
+        watch=watch,
+    )

@@ -15,6 +15,7 @@ from .boxes import boxes
 from .isa import COUNTS, Unit
 from .layout import Atom
 from .matrix import FAR, Matrix, distance, in_few
+from .results import store_results
 from .spaces import BIAS_WORDS, Form, Space, place
 from .work import BANK, Level, Work
 
@@ -85,7 +86,19 @@ def multiply_split(
                     n2s_half=pairs,
                     output_half=sums,
                 )
-            _store(work, node, made, (m0, m1), (n0, n1), sums, batch, added)
+            store_results(
+                work,
+                made,
+                (m0, m1),
+                (n0, n1),
+                sums,
+                room=lambda _: FAR,
+                at=lambda rows: rows,
+                inner=[(0, batch), (work.spec.array.cols, BANK)],
+                outer=[(0, 1)],
+                bias=added,
+                watch=int(work.placement.is_gradient(node.makes[0])),
+            )
 
 
 def _of_left(left: Matrix, m: tuple[int, int], k: tuple[int, int], rows: int, batch: int) -> tuple[_Part, _Part]:
@@ -163,35 +176,3 @@ def load_bias(work: Work, bias: int, first: int, words: int) -> int:
         Unit.LOAD, Space.BIAS, half, form=of.form(bias), address=of.address(bias, first), words=words, inner=[(0, 1)]
     )
     return half
-
-
-def _store(
-    work: Work,
-    node: Node,
-    made: Matrix,
-    rows: tuple[int, int],
-    columns: tuple[int, int],
-    half: int,
-    batch: int,
-    bias: int | None,
-) -> None:
-    """A macro-tile of C, whose rows leave the array in order."""
-    lines, (column,) = in_few(made.lines), in_few(made.slots)
-    assert column.stride == 1 or column.length == 1, "columns of what is made are side by side"
-    (m0, m1), (n0, n1) = rows, columns
-    for start, counts in boxes([a.length for a in lines], m0, m1, lambda _: FAR):
-        work.move(
-            Unit.STORE,
-            Space.OUTPUT,
-            half,
-            form=made.form,
-            address=made.address + made.each * (distance(lines, start) + n0),
-            words=n1 - n0,
-            lines=[(n, made.each * a.stride) for n, a in zip(counts, lines[len(lines) - len(counts) :], strict=True)],
-            at=start - m0,
-            inner=[(0, batch), (work.spec.array.cols, BANK)],
-            outer=[(0, 1)],
-            bias=int(bias is not None),
-            bias_half=bias or 0,
-            watch=int(work.placement.is_gradient(node.makes[0])),
-        )
