@@ -16,7 +16,7 @@ from ...dataflow.program.layout import Atom, Region
 from ...dataflow.program.placement import Placement
 from ...dataflow.program.program import Program
 from ...dataflow.program.spaces import Form, Target
-from ...dataflow.program.transfers import line_addresses, word_bytes
+from ...dataflow.program.transfers import address_of, line_addresses, word_bytes
 from ...hdl.drivers.accelerator import AcceleratorRun, UnitRun
 from ...simulator.machine.chip import Chip
 from ...simulator.operand import operand_type
@@ -92,7 +92,7 @@ class _Witness(Chip):
         at = beats.address[:, None] + np.arange(beats.data.shape[1])
         touched = np.union1d(lines, at[beats.strobe])
         wrong = touched[self.found[touched] != self.memory[touched]]
-        named = self.tensors.stored(c.address)
+        named = self.tensors.stored(address_of(c))
         if len(wrong):
             byte = int(wrong[0])
             when = beats.cycle[(beats.strobe & (at == byte)).any(axis=1)]

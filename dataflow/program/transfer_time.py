@@ -63,7 +63,7 @@ def _reduction(r: Mapping[str, int], target: Target, beat_bytes: int) -> int:
     pattern, spec = target.pattern, target.spec
     assert pattern is not None, "check_command lets a reduction pass only where there is a pattern"
     lanes = spec.sore.lanes
-    offsets = np.array([r["address"] % beat_bytes], np.int64)
+    offsets = np.array([_address(r) % beat_bytes], np.int64)
     for i in range(COUNTS):
         steps = np.arange(r[f"count{i}"], dtype=np.int64) * r[f"step{i}"]
         offsets = (offsets[:, None] + steps).ravel() % beat_bytes
@@ -98,10 +98,13 @@ def _side_by_side(r: Mapping[str, int], most: int) -> int:
     return turns * -(-r["inner2"] // most) + -(-rest // most)
 
 
+def _address(r: Mapping[str, int]) -> int:
+    return r["address1"] if r["which"] else r["address"]
+
+
 def _line_offsets(r: Mapping[str, int], period: int) -> Counter[int]:
     """How many lines begin at each byte offset modulo ``period``."""
-    address = r["address1"] if r["which"] else r["address"]
-    found, lines = np.array([address % period], np.int64), np.ones(1, np.int64)
+    found, lines = np.array([_address(r) % period], np.int64), np.ones(1, np.int64)
     for i in range(COUNTS):
         steps = np.arange(r[f"count{i}"], dtype=np.int64) * r[f"step{i}"] % period
         each, times = np.unique(steps, return_counts=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from weft.analysis.verify.rtl_difference import DifferenceError, Executed, first
 from weft.analysis.verify.rtl_train import RtlTrainer
 from weft.dataflow.program.commands import Command
 from weft.dataflow.program.isa import Unit
+from weft.dataflow.program.program import Program
 from weft.dataflow.program.transfers import line_addresses
 from weft.hdl.drivers.accelerator import AcceleratorRun, Beats, UnitRun
 from weft.simulator.machine.chip import Chip
@@ -40,14 +42,17 @@ class Recorded(Chip):
 
 
 @cache
-def forward(network: str) -> tuple[RtlTrainer, Executed, list[Command]]:
-    """The forward program of a step, as if the RTL had run it; a beat is as wide as the longest line."""
+def executed(
+    network: str, of: Literal["forward", "backward"] = "forward"
+) -> tuple[RtlTrainer, Executed, list[Command]]:
+    """A program of a step, as if the RTL had run it; a beat is as wide as the longest line."""
     trainer = RtlTrainer(work_of(network), target_of(), 1, rate=0.1)
     trainer.host.put_input(next(trainer.work.batches()).pixels)
     before = trainer.memory.copy()
     chip = Recorded(trainer.target, before.copy())
     chip.start()
-    chip.run(trainer.compiled.forward.instructions)
+    program: Program = getattr(trainer.compiled, of)
+    chip.run(program.instructions)
     width = max(len(data) for _, data in chip.beats)
     data, strobe = (np.zeros((len(chip.beats), width), kind) for kind in (np.uint8, np.bool_))
     for i, (_, line) in enumerate(chip.beats):
@@ -63,19 +68,19 @@ def forward(network: str) -> tuple[RtlTrainer, Executed, list[Command]]:
         placed=nothing,
         stopped=None,
     )
-    return trainer, Executed(trainer.compiled.forward, before, ran), chip.commands
+    return trainer, Executed(program, before, ran), chip.commands
 
 
 @pytest.mark.parametrize("network", ["mlp", "cnn"])
 def test_nothing_is_wrong_with_what_the_model_wrote(network: str) -> None:
-    trainer, run, _ = forward(network)
+    trainer, run, _ = executed(network)
     assert first_wrong_write(trainer.work.graph, trainer.target, [run]) == ""
 
 
 @settings(max_examples=examples(30), deadline=None)
 @given(st.sampled_from(["mlp", "cnn"]), st.data())
 def test_the_first_wrong_word_is_named_by_command_and_cycle(network: str, data: st.DataObject) -> None:
-    trainer, run, stores = forward(network)
+    trainer, run, stores = executed(network)
     beat = data.draw(st.integers(0, len(run.ran.writes.cycle) - 1))
     width = int(run.ran.writes.strobe[beat].sum())
     byte = data.draw(st.integers(0, width - 1))
@@ -92,7 +97,7 @@ def test_the_first_wrong_word_is_named_by_command_and_cycle(network: str, data: 
 
 def test_a_tensor_is_named_with_the_index_of_its_word() -> None:
     """The last line of the forward program is of the scores."""
-    trainer, run, _ = forward("mlp")
+    trainer, run, _ = executed("mlp")
     (scores,) = trainer.work.graph.leaving(PortKind.OUTPUT)
     out = trainer.compiled.output
     at = out.address + 2 * int(out.elements()[7, 3])
@@ -107,6 +112,23 @@ def test_a_tensor_is_named_with_the_index_of_its_word() -> None:
     said = first_wrong_write(trainer.work.graph, trainer.target, [Executed(run.program, run.before, ran)])
     assert said.startswith(f"the first wrong word is [7, 3] of what aten.addmm of '3' makes, t{scores.tensor}")
     assert f"at byte {at}: " in said
+
+
+def test_what_lies_at_the_second_address_is_named() -> None:
+    """An update stores the operand copy of a weight there."""
+    trainer, run, stores = executed("mlp", "backward")
+    (weight,) = (p for p in trainer.compiled.parameters if p.name == "3.weight")
+    assert weight.weight is not None
+    own = next(i for i, c in enumerate(stores) if c.which and c.address1 == weight.weight.address)
+    writes, beat = run.ran.writes, run.ran.commands[own].took
+    changed = writes.data.copy()
+    changed[beat, 0] ^= 1
+    ran = AcceleratorRun(
+        **{name: getattr(run.ran, name) for name in run.ran.__slots__}
+        | {"writes": Beats(writes.cycle, writes.address, changed, writes.strobe)}
+    )
+    said = first_wrong_write(trainer.work.graph, trainer.target, [Executed(run.program, run.before, ran)])
+    assert said.startswith("the first wrong word is [0, 0] of operand copy of 3.weight at byte ")
 
 
 def test_a_wrong_bit_is_named_by_index_and_both_values() -> None:

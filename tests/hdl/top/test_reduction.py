@@ -52,7 +52,7 @@ def reduced(r: dict[str, int], memory: bytes, target: Target) -> list[Word]:
     pattern, lines = target.pattern, []
     assert pattern is not None
     for at in np.ndindex(*(r[f"count{i}"] for i in range(4))):
-        offset = r["address"] + sum(n * r[f"step{i}"] for i, n in enumerate(at))
+        offset = r["address1" if r["which"] else "address"] + sum(n * r[f"step{i}"] for i, n in enumerate(at))
         lines.append([int.from_bytes(memory[offset + 2 * w : offset + 2 * w + 2], "little") for w in range(r["words"])])
     columns = list(zip(*lines, strict=True)) if r["across"] else lines
     kept = []
@@ -85,7 +85,8 @@ def drawn(rng: np.random.Generator, target: Target) -> dict[str, int]:
         across = int(rng.integers(2))
         r = {f"count{i}": int(rng.integers(1, 5)) for i in range(4)}
         r |= {f"step{i}": 2 * int(rng.integers(-60, 61)) for i in range(4)}
-        r |= {"across": across, "run": int(rng.integers(1, 40)), "address": 2 * int(rng.integers(DEPTH * BEAT // 2))}
+        r |= {"across": across, "run": int(rng.integers(1, 40)), "which": int(rng.integers(2))}
+        r["address"], r["address1"] = (2 * int(x) for x in rng.integers(DEPTH * BEAT // 2, size=2))
         r["words"] = int(rng.integers(1, (target.spec.sore.lanes if across else 50) + 1))
         for side in ("inner", "outer"):
             r |= {f"{side}{i}_step": int(rng.integers(-1, 2)) * BANK + int(rng.integers(-8, 9)) for i in range(3)}
@@ -95,7 +96,7 @@ def drawn(rng: np.random.Generator, target: Target) -> dict[str, int]:
         r["place"] = place(int(rng.integers(size.banks)), int(rng.integers(size.depth)))
         r |= {"space": Space.N2S, "form": Form.OPERAND, "half": int(rng.integers(2)), "reduce": 1}
         registers = usual(Unit.LOAD, **r)
-        lines = [r["address"]]
+        lines = [r["address1" if r["which"] else "address"]]
         for i in range(4):
             lines = [at + n * r[f"step{i}"] for at in lines for n in range(r[f"count{i}"])]
         if min(lines) < 0 or max(lines) + 2 * r["words"] > DEPTH * BEAT:
