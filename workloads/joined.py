@@ -1,4 +1,4 @@
-"""What vector work is joined to (`dataflow/fusion.py`), and what it then moves no more."""
+"""What vector work is joined to (`dataflow/fusion/`), and what it then moves no more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .gemm import Pass
 __all__ = ["Fusion", "Joined"]
 
 Fusion = Literal["none", "elementwise", "full"]
-"""What vector work is joined to the op that makes its tensor (`dataflow/fusion.py`)."""
+"""What vector work is joined to the op that makes its tensor (`dataflow/fusion/`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

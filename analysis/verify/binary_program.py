@@ -9,11 +9,10 @@ import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.program.checker import check
-from ...dataflow.program.command_time import command_cycles
 from ...dataflow.program.spaces import Target
 from ...simulator.machine.binary_host import BinaryHost, compile_folded
 from ...simulator.machine.chip import Chip
-from ...simulator.machine.sequencer import timeline
+from ...simulator.machine.program_time import program_time
 from ...workloads.integer_network import Forward, IntegerNetwork
 from ...workloads.update_rule import SGD
 
@@ -47,9 +46,7 @@ class WholeMachine:
         self.compiled = compiled = compile_folded(network, target, images, image)
         self.program = compiled.program
         check(self.program, target, len(compiled.memory))
-        self.said = timeline(
-            self.program.instructions, lambda c: command_cycles(c, target, _BEAT_BYTES, _LATENCY), _LATENCY
-        )
+        self.said = program_time(self.program, target, _BEAT_BYTES, _LATENCY)
         self.cycles = ProgramCycles(images=images, instructions=len(self.program.instructions), cycles=self.said.cycles)
         self.chip = Chip(target, np.zeros(len(compiled.memory), np.uint8))
         self.host = BinaryHost(compiled, network, self.chip.memory)

@@ -16,18 +16,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ...dataflow.operand import FP32
-from ...dataflow.program.command_time import command_cycles
-from ...dataflow.program.commands import Command
 from ...dataflow.program.compiler import compile_step
 from ...dataflow.program.isa import BEGIN
 from ...dataflow.program.layout import Region
 from ...dataflow.program.program import Program
-from ...dataflow.program.spaces import Form, Target
+from ...dataflow.program.spaces import Target
 from ...hdl.drivers.accelerator import Accelerator, AcceleratorRun
 from ...simulator.machine.host import Host
 from ...simulator.machine.numerics import updated
-from ...simulator.machine.sequencer import Timeline, timeline
+from ...simulator.machine.program_time import program_time
+from ...simulator.machine.sequencer import Timeline
 from ...simulator.machine.step import Execution
 from ...simulator.operand import narrow
 from ...simulator.update_settings import Sgd
@@ -116,14 +114,8 @@ class RtlTrainer:
         self.format = target.spec.pe.format
         self.settings = Sgd(rate=rate, momentum=momentum, inverse_scale=1.0 / loss_scale)
         self.compiled = compiled = compile_step(work.graph, target)
-        between = next((part.then[0] for part in compiled.parts if part.then), None)
-        if between is not None:
-            raise InputError(
-                f"the host computes {between.op} of {between.module!r} in the middle of a pass, and the RTL is trained "
-                "by passes of one program; `weft train --numerics machine` trains it in the same arithmetic"
-            )
         self.programs = compiled.forward, compiled.backward
-        self.predicted = {id(program): _predicted(program, target) for program in self.programs}
+        self.predicted = {id(program): program_time(program, target, _BEAT, _LATENCY) for program in self.programs}
         self.held = {name: value.copy() for name, value in work.held.items()}
         self.state = {p.name: [np.zeros_like(self.held[p.name]) for _ in p.state] for p in compiled.parameters}
         self.made: list[RtlStep] = []
@@ -264,10 +256,7 @@ class RtlTrainer:
 
     def _send(self, region: Region) -> None:
         """What the host has put there to the RTL's memory."""
-        each = 2 if region.form == Form.OPERAND else FP32.bytes
-        at = region.elements()
-        first, last = (region.address + each * int(of) for of in (at.min(), at.max() + 1))
-        self.rtl.write(first, self.memory[first:last])
+        self.rtl.write(region.address, self.memory[region.address : region.address + region.bytes])
 
     def _run(self, program: Program, progress: Callable[[int, int], None] | None) -> AcceleratorRun:
         """A program on the RTL, every command of it in the cycles that were predicted."""
@@ -300,13 +289,6 @@ def _require_settings(work: Prepared, target: Target, rate: float, momentum: flo
         raise InputError(f"momentum must be a number from 0 to below 1, not {momentum!r}")
     if not (1 <= loss_scale <= _LARGEST_SCALE and math.frexp(loss_scale)[0] == 0.5):
         raise InputError(f"loss scale must be a power of two from 1 to 2^24, not {loss_scale!r}")
-
-
-def _predicted(program: Program, target: Target) -> Timeline:
-    def duration(command: Command) -> int:
-        return command_cycles(command, target, _BEAT, _LATENCY)
-
-    return timeline(program.instructions, duration, _LATENCY)
 
 
 def _require_cycles(said: Timeline, ran: AcceleratorRun) -> None:

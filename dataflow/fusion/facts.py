@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from math import prod
 
 from ...workloads.gemm import Pass
-from ...workloads.operand import DTYPE_BYTES
 from ...workloads.step import MatrixOp, Op, VectorOp, Workload
 from ...workloads.tensors import StepTensor
 from .rules import CONSTANTS, MAPS
@@ -21,8 +19,8 @@ class Facts:
     def __init__(self, workload: Workload) -> None:
         self.workload, self.ops = workload, workload.ops
         self.tensors: Sequence[StepTensor] = workload.tensors
-        self.elements = [prod(t.shape) for t in self.tensors]
-        self.bytes = [n * DTYPE_BYTES[t.dtype] for n, t in zip(self.elements, self.tensors, strict=True)]
+        # once: they are asked for again and again
+        self.elements, self.bytes = [t.elements for t in self.tensors], [t.bytes for t in self.tensors]
         self.names = [_name(op) for op in self.ops]
         """Of vector work, as the rules have them."""
         self.read, self.made = defaultdict[int, list[int]](list), defaultdict[int, list[int]](list)

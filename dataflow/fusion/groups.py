@@ -24,11 +24,10 @@ _BITS_FROM = 64
 
 @dataclass(slots=True)
 class Group:
-    """One trip: its ops, the head first. ``rows``: it goes row by row, all of which must be on chip at once."""
+    """One trip: its ops, the head first."""
 
     ops: list[int]
     product: bool
-    rows: bool = False
 
     @property
     def head(self) -> int:
@@ -78,9 +77,8 @@ class Grouper:
                 group = self._joinable(i, op)
                 if group is not None:
                     group.ops.append(i)
-                    group.rows |= self._facts.names[i] in ROWS
                 elif self._heads(i):
-                    group = Group([i], product=False, rows=self._facts.names[i] in ROWS)
+                    group = Group([i], product=False)
                     found.append(group)
                 if group is not None:
                     self._group[i] = group

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,29 +14,14 @@ from .binary_plan import Group, Plan
 from .bits import BitImage
 from .boxes import boxes
 from .isa import COUNTS, Unit
+from .layout import Atom
+from .matrix import FAR, distance
 from .moves import BANK, Level, Moves
 from .spaces import BIT_WORD, Form, Space, place
 
 __all__ = ["LayerCommands"]
 
 _WORD = BIT_WORD // 8
-_FAR = 1 << 40
-"""As many rows as you like."""
-
-
-class _Rows(NamedTuple):
-    """Rows of a product: how many along each count, and the bytes from one to the next."""
-
-    counts: tuple[int, ...]
-    steps: tuple[int, ...]
-
-    def offset(self, row: int) -> int:
-        """Of a row from the first."""
-        found = 0
-        for count, step in zip(reversed(self.counts), reversed(self.steps), strict=True):
-            row, own = divmod(row, count)
-            found += own * step
-        return found
 
 
 class LayerCommands:
@@ -118,7 +102,7 @@ class LayerCommands:
         pool = self.layer.pool.stride if self.layer.pool is not None else (1,) * len(tap)
         apart = [s * step for s, step in zip(window.stride, read.strides[1:], strict=False)]
         steps = [p * step for p, step in zip(pool, apart, strict=True)]
-        rows = _Rows((self.plan.images, *self.positions), (read.strides[0], *steps))
+        rows = list(map(Atom, (self.plan.images, *self.positions), (read.strides[0], *steps)))
         base = read.address + sum(t * step for t, step in zip(tap, apart, strict=True))
         line, inside = self._line(window)
         number = prod(count for count, _ in inside)
@@ -127,7 +111,7 @@ class LayerCommands:
             self._load(
                 Space.XNOR_W2E,
                 half,
-                base + rows.offset(start),
+                base + distance(rows, start),
                 line,
                 [*lines, *inside],
                 inner=[(0, 1)],
@@ -155,24 +139,25 @@ class LayerCommands:
             length = each
         return length // _WORD, [level for level in inside if level[0] > 1]
 
-    def _boxes(self, rows: _Rows, m0: int, m1: int, room: int) -> Iterator[tuple[int, list[Level], int]]:
-        """Transfers of rows ``m0`` to ``m1``: the first one, counts and steps of at most ``room`` of them, and how far
-        it is from ``m0``."""
+    def _boxes(self, rows: Sequence[Atom], m0: int, m1: int, room: int) -> Iterator[tuple[int, list[Level], int]]:
+        """Transfers of rows ``m0`` to ``m1``, ``rows`` in bytes: the first one, counts and steps of at most
+        ``room`` of them, and how far it is from ``m0``."""
         # what there are no counts for goes stretch by stretch
-        lengths = rows.counts[-room:] if room else (1,)
-        steps, whole, high = rows.steps[-len(lengths) :], prod(lengths), self.rows
+        inner = rows[-room:] if room else [Atom(1, rows[-1].stride)]
+        lengths, high = [a.length for a in inner], self.rows
+        whole = prod(lengths)
         start = m0
         while start < m1:
             end, begun = min(m1, (start // whole + 1) * whole), start - m0
 
             def fits(offset: int, begun: int = begun) -> int:
                 within = (begun + offset) % high
-                return high - within if within else _FAR
+                return high - within if within else FAR
 
             for at, counts in boxes(lengths, start % whole, start % whole + end - start, fits):
                 first = start + at - start % whole
-                own = steps[len(steps) - len(counts) :]
-                yield first, list(zip(counts, own, strict=True)), first - m0
+                own = inner[len(inner) - len(counts) :]
+                yield first, [(n, a.stride) for n, a in zip(counts, own, strict=True)], first - m0
             start = end
 
     def _product(self, group: Group, rows: int, halves: tuple[int, int, int, int], *, combine: bool) -> None:
@@ -206,13 +191,13 @@ class LayerCommands:
         if made is None:
             n = self.layer.weights.shape[1]
             words = min(n - group.first, group.across * contexts * self.cols)
-            rows = _Rows((self.plan.images,), (n * _WORD,))
+            rows = [Atom(self.plan.images, n * _WORD)]
             space, base, each = Space.SUMS, self.sums + group.first * _WORD, contexts
             inner: list[Level] = [(0, used * contexts), (contexts, 1), (self.cols, BANK)]
         else:
             strip = self.plan.strip_words(contexts)
             words = group.across * strip
-            rows = _Rows((self.plan.images, *self.positions), made.strides)
+            rows = list(map(Atom, (self.plan.images, *self.positions), made.strides))
             space, each = Space.SIGNS, 1
             base = made.address + made.first + group.first // (contexts * self.cols) * strip * _WORD
             inner = [(0, used), (strip, BANK)]
@@ -223,7 +208,7 @@ class LayerCommands:
                 space,
                 half,
                 form=Form.FP32,
-                address=base + rows.offset(start),
+                address=base + distance(rows, start),
                 words=words,
                 lines=lines,
                 at=place(0, (tile * group.across * used + used - 1 - row) * each),

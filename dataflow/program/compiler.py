@@ -103,7 +103,7 @@ class CompiledStep:
             between = own[0].then[0]
             raise InputError(
                 f"the {name} pass is {len(own)} programs: the host computes {between.op} of {between.module!r} between "
-                f"them; run its parts in turn"
+                f"them; run its parts in turn, or train by weft train --numerics machine, in the same arithmetic"
             )
         return own[0].program
 

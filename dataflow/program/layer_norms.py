@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from ...workloads.graph import Node
 from ..integers import ceil_div
@@ -31,7 +32,7 @@ class _Rows:
 
     @property
     def each(self) -> int:
-        return FP32.bytes if self.form == Form.FP32 else 2
+        return self.form.element_bytes
 
 
 def layer_norm(work: Work, node: Node) -> None:
@@ -103,9 +104,7 @@ class _Norm:
         self.width = self.shape[-1]
         if node.settings["sides"] != 1:
             refuse(node, "norms more than the last side")
-        self._positions = 1
-        for n in self.shape[:-1]:
-            self._positions *= n
+        self._positions = prod(self.shape[:-1])
 
     def of(self, tensor: int) -> _Rows:
         """A tensor as rows."""
@@ -239,21 +238,9 @@ class _Norm:
 
     def load_ones(self, columns: int, words: int) -> None:
         """1 in every word of WEIGHT."""
-        self._column(columns, Slot.WEIGHT, words, Form.FP32, ones(self.work))
+        self.work.slot(Unit.LOAD, columns, Slot.WEIGHT, form=Form.FP32, address=ones(self.work), words=words)
 
     def blank(self, columns: int, slot: Slot, words: int) -> None:
         """-0.0 in every word of a slot."""
-        self._column(columns, slot, ceil_div(words, self.work.lanes) * self.work.lanes, Form.BLANK, 0)
-
-    def _column(self, columns: int, slot: Slot, words: int, form: Form, address: int) -> None:
-        work = self.work
-        work.move(
-            Unit.LOAD,
-            Space.COLUMNS,
-            columns,
-            form=form,
-            address=address,
-            words=words,
-            at=COLUMN_BEATS * slot,
-            inner=work.beats,
-        )
+        whole = ceil_div(words, self.work.lanes) * self.work.lanes
+        self.work.slot(Unit.LOAD, columns, slot, form=Form.BLANK, words=whole)

@@ -123,9 +123,8 @@ class Region:
     @property
     def bytes(self) -> int:
         """From the first element to the end of the last one, with what lies between."""
-        each = 2 if self.form == Form.OPERAND else 4
         last = sum((atom.length - 1) * atom.stride for axis in self.axes for atom in axis)
-        return each * (1 + last)
+        return self.form.element_bytes * (1 + last)
 
     def elements(self) -> npt.NDArray[np.int64]:
         """How far each element is from the first, in elements: int64 of any shape, its own."""

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product as every
 
-from ..operand import FP32
 from .layout import Atom, merged
 from .spaces import Form
 
@@ -31,7 +30,7 @@ class Matrix:
     @property
     def each(self) -> int:
         """Bytes of an element."""
-        return FP32.bytes if self.form == Form.FP32 else 2
+        return self.form.element_bytes
 
 
 def in_few(axis: Sequence[Atom]) -> list[Atom]:

@@ -16,25 +16,8 @@ def ones(work: Work) -> int:
     if not work.has_ones:
         work.has_ones = True
         columns, words = work.half(Space.COLUMNS), COLUMN_BEATS * work.lanes
-        work.move(
-            Unit.LOAD,
-            Space.COLUMNS,
-            columns,
-            form=Form.BLANK,
-            words=words,
-            at=COLUMN_BEATS * Slot.SUM,
-            inner=work.beats,
-        )
+        work.slot(Unit.LOAD, columns, Slot.SUM, form=Form.BLANK, words=words)
         # 1 / sqrt(-0.0 + 1)
         work.vector(VectorOpcode.DEVIATION, COLUMN_BEATS, columns_half=columns, epsilon=fp32_bits(1))
-        work.move(
-            Unit.STORE,
-            Space.COLUMNS,
-            columns,
-            form=Form.FP32,
-            address=address,
-            words=words,
-            at=COLUMN_BEATS * Slot.DEVIATION,
-            inner=work.beats,
-        )
+        work.slot(Unit.STORE, columns, Slot.DEVIATION, form=Form.FP32, address=address, words=words)
     return address

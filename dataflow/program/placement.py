@@ -13,7 +13,7 @@ from ..integers import ceil_div
 from ..operand import FP32
 from .layout import Atom, Halo, Region, View
 from .spaces import COLUMN_BEATS, VECTOR_DEPTH, Form, Target
-from .windows import image_window, is_plain, overlaps
+from .windows import image_window, is_plain, stands_apart
 
 __all__ = ["FORMS", "HOSTED", "Parameter", "Placement"]
 
@@ -26,6 +26,8 @@ FORMS: Mapping[Stored, tuple[Form, int]] = {
 """Form and bytes of an element."""
 HOSTED = ("aten._softmax", "aten._softmax_backward_data", "aten.gelu", "aten.gelu_backward")
 """Operators that the host computes, since they take exp, erf or tanh."""
+_LAYER_NORMS = {"aten.native_layer_norm": 1, "aten.native_layer_norm_backward": 2}
+"""And how many tensors in FP32 they keep beside what they make."""
 _ALIGNED = 64
 _PAGE = 4096
 
@@ -208,18 +210,15 @@ def _scratch(graph: Graph, node: Node, target: Target) -> int:
         return 0 if is_plain(window) else FP32.bytes * node.gemm.m * node.gemm.n
     if node.op == "aten.max_pool2d_with_indices_backward":
         window = image_window(node, graph.tensors[node.makes[0]].shape)
-        added = overlaps(window) or any(window.padding)
-        return FP32.bytes * VECTOR_DEPTH * target.spec.vector.lanes if added else 0
-    if node.op == "aten.native_layer_norm":
-        return FP32.bytes * prod(graph.tensors[node.makes[0]].shape)
-    if node.op == "aten.native_layer_norm_backward":
-        return 2 * FP32.bytes * prod(graph.tensors[node.makes[0]].shape)
+        return 0 if stands_apart(window) else FP32.bytes * VECTOR_DEPTH * target.spec.vector.lanes
+    if node.op in _LAYER_NORMS:
+        return _LAYER_NORMS[node.op] * FP32.bytes * prod(graph.tensors[node.makes[0]].shape)
     return 0
 
 
 def _needs_ones(node: Node) -> bool:
     """Whether what computes a node reads a vector of ones."""
-    if node.op in ("aten.native_layer_norm", "aten.native_layer_norm_backward"):
+    if node.op in _LAYER_NORMS:
         return True
     return node.op == "aten.max_pool2d_with_indices" and node.settings["padding"] not in (0, (0, 0))
 

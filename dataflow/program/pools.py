@@ -13,7 +13,7 @@ from .isa import Unit
 from .ones import ones
 from .spaces import COLUMN_BEATS, VECTOR_DEPTH, Form, Space, place
 from .vector_operations import VectorOpcode
-from .windows import Stretch, image_window, inside, overlaps
+from .windows import Stretch, image_window, inside, stands_apart
 from .work import Images, Work, fp32_bits, refuse
 
 __all__ = ["max_pool", "max_pool_backward"]
@@ -110,10 +110,10 @@ def max_pool_backward(work: Work, node: Node) -> None:
     """Each gradient to the position where its maximum stood; -0.0 to all others."""
     made, (gradient, tap) = Images(work, node, node.makes[0]), (Images(work, node, tensor) for tensor in node.reads)
     window = image_window(node, work.graph.tensors[node.makes[0]].shape)
-    if overlaps(window) or any(window.padding):
-        _added(work, node, made, gradient, tap, window)
-    else:
+    if stands_apart(window):
         _apart(work, made, gradient, tap, window)
+    else:
+        _added(work, node, made, gradient, tap, window)
 
 
 def _apart(work: Work, made: Images, gradient: Images, tap: Images, window: Window) -> None:

@@ -129,6 +129,12 @@ class Form(IntEnum):
     BLANK = 3
     """Of a load: memory is not read. N2S gets bubbles, all else -0.0."""
 
+    @property
+    def element_bytes(self) -> int:
+        """Of a word that is a number by itself."""
+        assert self in (Form.OPERAND, Form.FP32), f"{self.name} has no elements"
+        return FP32.bytes if self == Form.FP32 else 2
+
 
 @dataclass(frozen=True, slots=True)
 class Size:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from ...workloads.graph import Node
 from ..integers import ceil_div
@@ -130,9 +131,6 @@ def _load(work: Work, space: Space, half: int, matrix: Matrix, lines: _Part, slo
         return min(along.room(offset), inner - (along.first + offset) % inner)
 
     for begin, counts in boxes([a.length for a in along.atoms], along.first, along.end, room):
-        words = 1
-        for count in counts:
-            words *= count
         for start, turns in boxes([a.length for a in across.atoms], across.first, across.end, across.room):
             strides = [a.stride for a in across.atoms[len(across.atoms) - len(turns) :]]
             assert len(turns) <= COUNTS
@@ -143,7 +141,7 @@ def _load(work: Work, space: Space, half: int, matrix: Matrix, lines: _Part, slo
                 form=matrix.form,
                 address=matrix.address + matrix.each * (distance(along.atoms, begin) + distance(across.atoms, start)),
                 which=int(space == Space.N2S),
-                words=words,
+                words=prod(counts),
                 lines=[(n, matrix.each * stride) for n, stride in zip(turns, strides, strict=True)],
                 at=along.at(begin - along.first) + across.at(start - across.first),
                 inner=along.levels,

@@ -8,7 +8,7 @@ from ...workloads.errors import InputError
 from ...workloads.graph import Node
 from ...workloads.im2col import Window
 
-__all__ = ["Met", "Stretch", "image_window", "inside", "is_plain", "met", "overlaps"]
+__all__ = ["Met", "Stretch", "image_window", "inside", "is_plain", "met", "overlaps", "stands_apart"]
 
 
 def image_window(node: Node, image: tuple[int, ...], kernel: tuple[int, ...] | None = None) -> Window:
@@ -29,6 +29,11 @@ def overlaps(window: Window) -> bool:
     """Whether a position may be in two windows."""
     sides = zip(window.kernel, window.stride, window.dilation, strict=True)
     return any(kernel > 1 and (kernel > stride or dilation > 1) for kernel, stride, dilation in sides)
+
+
+def stands_apart(window: Window) -> bool:
+    """Whether each position of a window is inside of the image, and of no other window."""
+    return not overlaps(window) and not any(window.padding)
 
 
 class Met(NamedTuple):

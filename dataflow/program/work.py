@@ -110,6 +110,12 @@ class Work(Moves):
             inner=self.beats,
         )
 
+    def slot(self, unit: Unit, half: int, slot: int, *, form: Form, address: int = 0, words: int) -> None:
+        """The first ``words`` words of a slot of COLUMNS between it and what lies together at ``address``."""
+        self.move(
+            unit, Space.COLUMNS, half, form=form, address=address, words=words, at=COLUMN_BEATS * slot, inner=self.beats
+        )
+
     def column(self, unit: Unit, half: int, slot: int, tensor: int, first: int, words: int) -> None:
         """Columns from ``first`` on between a vector in memory and a slot."""
         self.rows(

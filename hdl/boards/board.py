@@ -29,7 +29,7 @@ class Board:
 
     ``clock`` is the resource of its oscillator and ``hz`` what that gives; ``mhz`` is what the core gets of it: what
     `tiny-ecp5` was routed for (docs/results/synthesis.md), a choice on the ECPIX-5. ``lights``: the resources of busy,
-    error and traffic, each with the colour it is of, if it has colours; ``constant`` outputs are held high.
+    error and traffic, each with the colour it is of, if it has colours.
     """
 
     name: str
@@ -41,7 +41,6 @@ class Board:
     mhz: int
     reset: str | None
     lights: tuple[tuple[str, int, str | None], ...]
-    constant: tuple[str, ...] = ()
     memory: int = 1 << 16
     instructions: int = 1 << 12
 

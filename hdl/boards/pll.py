@@ -64,7 +64,7 @@ def _loops(given: int) -> Iterator[tuple[int, int, int, int]]:
 
 
 class Ecp5Pll(wiring.Component):
-    """``out`` at the clock of ``settings``, from the clock of the domain ``board``; ``locked`` when it is steady."""
+    """``out`` at the clock of ``settings``, from the clock ``given``; ``locked`` when it is steady."""
 
     def __init__(self, settings: PllSettings) -> None:
         self.settings = settings

@@ -51,7 +51,6 @@ template<size_t B> static void get(const cxxrtl::wire<B> &port, uint32_t *words)
 #define EXPORT extern "C" __attribute__((visibility("default")))
 EXPORT Top *weft_create() { return new Top; }
 EXPORT void weft_destroy(Top *top) { delete top; }
-EXPORT void weft_reset(Top *top) { top->reset(); }
 EXPORT void weft_run(Top *top, uint64_t cycles, const uint32_t *const *in, uint32_t *const *out) {
 @RUN@
 }

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from weft.analysis.verify.rtl_difference import DifferenceError
-from weft.analysis.verify.rtl_train import RtlTrainer, _predicted, _require_cycles
+from weft.analysis.verify.rtl_train import RtlTrainer, _require_cycles
 from weft.dataflow.program.commands import Ended, commands
 from weft.dataflow.program.isa import Unit
 from weft.workloads.errors import InputError
@@ -105,7 +105,7 @@ def test_a_gradient_that_is_not_finite_skips_the_step() -> None:
 
 def test_a_command_in_another_cycle_is_named() -> None:
     own = trainer()
-    said = _predicted(own.compiled.forward, own.target)
+    said = own.predicted[id(own.compiled.forward)]
     seen = [Seen(r.command.unit, r.took, r.last) for r in said.ran]
     _require_cycles(said, Ran(said.cycles, seen))  # type: ignore[arg-type]
     at = len(seen) // 2
