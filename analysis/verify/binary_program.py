@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.program.checker import check
+from ...dataflow.program.command_time import BEAT_BYTES, LATENCY
 from ...dataflow.program.spaces import Target
 from ...simulator.machine.binary_host import BinaryHost, compile_folded
 from ...simulator.machine.chip import Chip
@@ -20,8 +21,6 @@ __all__ = ["MOST_IN_PROGRAM", "ProgramCycles", "WholeMachine"]
 
 MOST_IN_PROGRAM = 32
 """Images that a program is compiled for at most; weights are loaded once for all of them."""
-_BEAT_BYTES, _LATENCY = 8, 4
-"""Of the bus, and of its memory in cycles: what `weft.hdl.drivers.accelerator` simulates (both chosen)."""
 _MODEL, _RTL = "program, model", "program, RTL"
 Pixels = npt.NDArray[np.uint8]
 
@@ -46,7 +45,7 @@ class WholeMachine:
         self.compiled = compiled = compile_folded(network, target, images, image)
         self.program = compiled.program
         check(self.program, target, len(compiled.memory))
-        self.said = program_time(self.program, target, _BEAT_BYTES, _LATENCY)
+        self.said = program_time(self.program, target, BEAT_BYTES, LATENCY)
         self.cycles = ProgramCycles(images=images, instructions=len(self.program.instructions), cycles=self.said.cycles)
         self.chip = Chip(target, np.zeros(len(compiled.memory), np.uint8))
         self.host = BinaryHost(compiled, network, self.chip.memory)
@@ -55,9 +54,7 @@ class WholeMachine:
         if rtl:
             from ...hdl.drivers.accelerator import Accelerator
 
-            self.rtl = Accelerator(
-                target, len(compiled.memory), self.cycles.instructions, beat_bytes=_BEAT_BYTES, latency=_LATENCY
-            )
+            self.rtl = Accelerator(target, len(compiled.memory), self.cycles.instructions)
             self.rtl.write(0, compiled.memory)
 
     def run(self, pixels: Pixels) -> dict[str, tuple[Forward, int | None]]:
@@ -80,16 +77,16 @@ class WholeMachine:
 
     def _in_rtl(self, before: Pixels, network: IntegerNetwork, count: int) -> tuple[Forward, bool]:
         """The same memory as before the run on the model; whether any command took other cycles."""
+        from .rtl_difference import late_command
+
         rtl = self.rtl
         assert rtl is not None
         first = self.compiled.inputs[0]
         region = slice(first.address, first.address + self.compiled.images * first.strides[0])
         rtl.write(region.start, before[region])
         ran = rtl.run(self.program)
-        wanted = sorted((r.command.unit, r.took, r.last) for r in self.said.ran)
-        found = sorted((r.unit, r.took, r.last) for r in ran.commands)
         host = BinaryHost(self.compiled, network, rtl.read(0, len(before)))
-        return host.forward(count), wanted != found or ran.cycles != self.said.cycles
+        return host.forward(count), late_command(self.said, ran) is not None
 
 
 def _joined(network: IntegerNetwork, parts: list[Forward]) -> Forward:

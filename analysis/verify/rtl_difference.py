@@ -19,10 +19,11 @@ from ...dataflow.program.spaces import Form, Target
 from ...dataflow.program.transfers import address_of, line_addresses, word_bytes
 from ...hdl.drivers.accelerator import AcceleratorRun, UnitRun
 from ...simulator.machine.chip import Chip
+from ...simulator.machine.sequencer import Timeline
 from ...simulator.operand import operand_type
 from ...workloads.graph import Graph
 
-__all__ = ["DifferenceError", "Executed", "first_wrong_write", "require_same"]
+__all__ = ["DifferenceError", "Executed", "first_wrong_write", "late_command", "require_cycles", "require_same"]
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -146,3 +147,31 @@ class _Tensors:
 def _said(value: Any) -> str:
     """A number and its bits."""
     return f"{value} ({value.view(np.dtype(f'u{value.dtype.itemsize}')):#x})"
+
+
+def require_cycles(said: Timeline, ran: AcceleratorRun) -> None:
+    """Every command taken, begun and ended in its cycle."""
+    late = late_command(said, ran)
+    if late is not None:
+        raise DifferenceError(late)
+
+
+def late_command(said: Timeline, ran: AcceleratorRun) -> str | None:
+    """The first command that the RTL did not run in its cycles, in words; none if all did."""
+    found = sorted((r.unit, r.took, r.last) for r in ran.commands)
+    wanted = sorted((r.command.unit, r.took, r.last, r.command.instruction) for r in said.ran)
+    late = [
+        (min(own[1], theirs[1]), own, theirs)
+        for own, theirs in zip(wanted, found, strict=False)
+        if own[:3] != theirs and own[0] == theirs[0]
+    ]
+    if late:
+        _, own, theirs = min(late)
+        return (
+            f"{own[0].name}: the command of instruction {own[3]} was to run in cycles {own[1] + BEGIN} to {own[2]}, "
+            f"but in the RTL it ran in {theirs[1] + BEGIN} to {theirs[2]}"
+        )
+    if (len(wanted), said.cycles) == (len(found), ran.cycles):
+        return None
+    counted = f"{len(found)} commands ended in {ran.cycles} cycles of the RTL"
+    return f"{counted}, but {len(wanted)} in {said.cycles} were predicted"

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ...dataflow.program.command_time import BEAT_BYTES, LATENCY
 from ...dataflow.program.compiler import compile_step
-from ...dataflow.program.isa import BEGIN
 from ...dataflow.program.layout import Region
 from ...dataflow.program.program import Program
 from ...dataflow.program.spaces import Target
@@ -25,12 +25,11 @@ from ...hdl.drivers.accelerator import Accelerator, AcceleratorRun
 from ...simulator.machine.host import Host
 from ...simulator.machine.numerics import updated
 from ...simulator.machine.program_time import program_time
-from ...simulator.machine.sequencer import Timeline
 from ...simulator.machine.step import Execution
 from ...simulator.operand import narrow
 from ...simulator.update_settings import Sgd
 from ...workloads.errors import InputError, require_int
-from .rtl_difference import DifferenceError, Executed, first_wrong_write, require_same
+from .rtl_difference import DifferenceError, Executed, first_wrong_write, require_cycles, require_same
 
 if TYPE_CHECKING:
     from ...workloads.training.prepared import Batch, Prepared
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["DifferenceError", "RtlStep", "RtlTrainer", "RtlTraining", "rtl_train"]
 
 Single = npt.NDArray[np.float32]
-_BEAT, _LATENCY = 8, 4
-"""Bytes of a beat of the data bus, and cycles until memory answers."""
 _LARGEST_SCALE = 2.0**24
 
 
@@ -115,7 +112,7 @@ class RtlTrainer:
         self.settings = Sgd(rate=rate, momentum=momentum, inverse_scale=1.0 / loss_scale)
         self.compiled = compiled = compile_step(work.graph, target)
         self.programs = compiled.forward, compiled.backward
-        self.predicted = {id(program): program_time(program, target, _BEAT, _LATENCY) for program in self.programs}
+        self.predicted = {id(program): program_time(program, target, BEAT_BYTES, LATENCY) for program in self.programs}
         self.held = {name: value.copy() for name, value in work.held.items()}
         self.state = {p.name: [np.zeros_like(self.held[p.name]) for _ in p.state] for p in compiled.parameters}
         self.made: list[RtlStep] = []
@@ -174,7 +171,7 @@ class RtlTrainer:
         window = self.compiled.window
         if rtl is None:
             room = max(len(p.instructions) for p in self.programs)
-            rtl = Accelerator(self.target, window, room, beat_bytes=_BEAT, latency=_LATENCY)
+            rtl = Accelerator(self.target, window, room)
         rtl.reset(window=window)
         rtl.write(0, self.memory)
         self.rtl = rtl
@@ -270,7 +267,7 @@ class RtlTrainer:
         ran, said = self.rtl.run(program, heard=heard), self.predicted[id(program)]
         self._step.append(Executed(program, before, ran))
         ran.writes.apply(self.memory)
-        _require_cycles(said, ran)
+        require_cycles(said, ran)
         self.counters = {name: self.counters.get(name, 0) + n for name, n in ran.counters.items()}
         return ran
 
@@ -289,28 +286,6 @@ def _require_settings(work: Prepared, target: Target, rate: float, momentum: flo
         raise InputError(f"momentum must be a number from 0 to below 1, not {momentum!r}")
     if not (1 <= loss_scale <= _LARGEST_SCALE and math.frexp(loss_scale)[0] == 0.5):
         raise InputError(f"loss scale must be a power of two from 1 to 2^24, not {loss_scale!r}")
-
-
-def _require_cycles(said: Timeline, ran: AcceleratorRun) -> None:
-    """Every command taken, begun and ended in its cycle."""
-    found = sorted((r.unit, r.took, r.last) for r in ran.commands)
-    wanted = sorted((r.command.unit, r.took, r.last, r.command.instruction) for r in said.ran)
-    late = [
-        (min(own[1], theirs[1]), own, theirs)
-        for own, theirs in zip(wanted, found, strict=False)
-        if own[:3] != theirs and own[0] == theirs[0]
-    ]
-    if late:
-        _, own, theirs = min(late)
-        raise DifferenceError(
-            f"{own[0].name}: the command of instruction {own[3]} was to run in cycles {own[1] + BEGIN} to {own[2]}, "
-            f"but in the RTL it ran in {theirs[1] + BEGIN} to {theirs[2]}"
-        )
-    if (len(wanted), said.cycles) != (len(found), ran.cycles):
-        raise DifferenceError(
-            f"{len(found)} commands ended in {ran.cycles} cycles of the RTL, but {len(wanted)} in {said.cycles} were "
-            f"predicted"
-        )
 
 
 def _loss(scores: Single, labels: npt.NDArray[np.int64], scale: float) -> tuple[float, Single]:

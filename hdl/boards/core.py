@@ -9,6 +9,7 @@ from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ...dataflow.program.command_time import BEAT_BYTES
 from ...dataflow.program.spaces import Target
 from ...workloads.errors import InputError, require_int
 from ..host.bridge import Bridge
@@ -18,12 +19,8 @@ from ..top.axi_share import AxiShare
 from ..top.sequencer import INSTRUCTION_BYTES
 from ..top.top import Top
 
-__all__ = ["BEAT_BYTES", "Core", "CoreShape"]
+__all__ = ["Core", "CoreShape"]
 
-BEAT_BYTES = 8
-"""Of the data bus: as many operands as `tiny` has lanes."""
-LATENCY = 4
-"""Cycles after which the memories answer; that of the co-simulation, so that programs take the cycles predicted."""
 _OFF = 0.02
 """How far a line may be off its rate: ten bits then end a fifth of a bit early or late; the other end has its share."""
 
@@ -73,8 +70,8 @@ class Core(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         shape, top = self.shape, self.top
-        data = AxiMemory(BEAT_BYTES, shape.memory // BEAT_BYTES, latency=LATENCY)
-        code = AxiMemory(INSTRUCTION_BYTES, shape.instructions, latency=LATENCY)
+        data = AxiMemory(BEAT_BYTES, shape.memory // BEAT_BYTES)
+        code = AxiMemory(INSTRUCTION_BYTES, shape.instructions)
         sizes = shape.memory, shape.instructions * INSTRUCTION_BYTES
         bridge = Bridge(BEAT_BYTES, shape.divisor, sizes=sizes, hz=shape.hz)
         m.submodules.top, m.submodules.data, m.submodules.code = top, data, code

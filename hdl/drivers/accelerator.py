@@ -12,6 +12,7 @@ from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ...dataflow.program.command_time import BEAT_BYTES, LATENCY
 from ...dataflow.program.control import MachineError, control
 from ...dataflow.program.isa import Unit, units_of
 from ...dataflow.program.program import Program
@@ -229,7 +230,9 @@ class Accelerator:
     the first ``size`` bytes.
     """
 
-    def __init__(self, target: Target, size: int, instructions: int, *, beat_bytes: int = 8, latency: int = 4) -> None:
+    def __init__(
+        self, target: Target, size: int, instructions: int, *, beat_bytes: int = BEAT_BYTES, latency: int = LATENCY
+    ) -> None:
         self.target, self.beat_bytes, self.latency, self.window = target, beat_bytes, latency, size
         # by powers of two, so that programs of about the same size share a compiled machine
         self.size = 1 << max(_LEAST_SIZE, (size - 1).bit_length())

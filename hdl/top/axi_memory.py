@@ -11,6 +11,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 from amaranth.utils import exact_log2
 
+from ...dataflow.program.command_time import LATENCY
 from .axi import Axi4, Response
 from .queue import Queue
 
@@ -28,7 +29,7 @@ class AxiMemory(wiring.Component):
     """
 
     def __init__(
-        self, beat_bytes: int, depth: int, *, latency: int = 4, init: Sequence[int] = (), queue: int = 16
+        self, beat_bytes: int, depth: int, *, latency: int = LATENCY, init: Sequence[int] = (), queue: int = 16
     ) -> None:
         assert 3 <= latency < 1 << (_CLOCK - 1), f"a latency of {latency} cycles"
         self.beat_bytes, self.depth, self.latency, self.queue = beat_bytes, depth, latency, queue

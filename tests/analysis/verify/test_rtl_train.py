@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from weft.analysis.verify.rtl_difference import DifferenceError
-from weft.analysis.verify.rtl_train import RtlTrainer, _require_cycles
+from weft.analysis.verify.rtl_difference import DifferenceError, require_cycles
+from weft.analysis.verify.rtl_train import RtlTrainer
 from weft.dataflow.program.commands import Ended, commands
 from weft.dataflow.program.isa import Unit
 from weft.workloads.errors import InputError
@@ -107,14 +107,14 @@ def test_a_command_in_another_cycle_is_named() -> None:
     own = trainer()
     said = own.predicted[id(own.compiled.forward)]
     seen = [Seen(r.command.unit, r.took, r.last) for r in said.ran]
-    _require_cycles(said, Ran(said.cycles, seen))  # type: ignore[arg-type]
+    require_cycles(said, Ran(said.cycles, seen))  # type: ignore[arg-type]
     at = len(seen) // 2
     seen[at] = Seen(seen[at].unit, seen[at].took, seen[at].last + 1)
     unit, number = seen[at].unit.name, said.ran[at].command.instruction
     with pytest.raises(DifferenceError, match=f"{unit}: the command of instruction {number} was to run in cycles"):
-        _require_cycles(said, Ran(said.cycles, seen))  # type: ignore[arg-type]
+        require_cycles(said, Ran(said.cycles, seen))  # type: ignore[arg-type]
     with pytest.raises(DifferenceError, match="commands ended in"):
-        _require_cycles(said, Ran(said.cycles, []))  # type: ignore[arg-type]
+        require_cycles(said, Ran(said.cycles, []))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

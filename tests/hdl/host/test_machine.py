@@ -15,7 +15,7 @@ from weft.dataflow.program.instruction import End, Next, Set
 from weft.dataflow.program.isa import Unit
 from weft.dataflow.program.program import Program
 from weft.dataflow.program.spaces import Target
-from weft.hdl.boards.core import BEAT_BYTES, LATENCY, Core, CoreShape
+from weft.hdl.boards.core import Core, CoreShape
 from weft.hdl.drivers.accelerator import Accelerator, StoppedError
 from weft.hdl.host import LinkError, Machine, PseudoTerminal, SimulatedLine, Tty
 from weft.simulator.machine.host import Host
@@ -61,7 +61,7 @@ def test_a_step_over_a_terminal_is_the_step_of_the_driver(work: Prepared, line: 
     host.put_gradient(np.random.default_rng(1).normal(size=step.output.shape).astype(np.float32))
     programs = step.forward, step.backward
 
-    rtl = Accelerator(TARGET, SHAPE.memory, 1 << 11, beat_bytes=BEAT_BYTES, latency=LATENCY)
+    rtl = Accelerator(TARGET, SHAPE.memory, 1 << 11)
     rtl.write(0, memory)
     line.reset()
     with PseudoTerminal(line) as terminal, Tty(terminal.path) as tty:

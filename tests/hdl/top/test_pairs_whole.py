@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from weft.analysis.verify.rtl_train import _predicted, _require_cycles
+from weft.analysis.verify.rtl_difference import require_cycles
 from weft.dataflow.program.checker import check
+from weft.dataflow.program.command_time import BEAT_BYTES, LATENCY
 from weft.dataflow.program.emitter import Emitter
 from weft.dataflow.program.isa import Unit
 from weft.dataflow.program.program import Program
@@ -15,6 +16,7 @@ from weft.dataflow.program.spaces import Form, Space, place
 from weft.hdl.drivers.accelerator import Accelerator
 from weft.simulator.compact import compress
 from weft.simulator.machine.chip import Chip
+from weft.simulator.machine.program_time import program_time
 
 from .commands import BANK, TARGET
 
@@ -137,5 +139,5 @@ def test_the_rtl_does_the_same_in_the_cycles_that_are_said() -> None:
     made, chip, rtl = program(), Chip(TARGET, memory()), Accelerator(TARGET, WINDOW, 1 << 11)
     rtl.write(0, chip.memory)
     chip.run(made.instructions)
-    _require_cycles(_predicted(made, TARGET), rtl.run(made))
+    require_cycles(program_time(made, TARGET, BEAT_BYTES, LATENCY), rtl.run(made))
     np.testing.assert_array_equal(rtl.read(0, WINDOW), chip.memory)

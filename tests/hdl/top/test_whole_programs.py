@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from weft.analysis.verify.rtl_train import _predicted, _require_cycles
+from weft.analysis.verify.rtl_difference import require_cycles
 from weft.dataflow.program.checker import check
+from weft.dataflow.program.command_time import BEAT_BYTES, LATENCY
 from weft.dataflow.program.compiler import CompiledStep, compile_step
 from weft.dataflow.program.control import MachineError
 from weft.dataflow.program.instruction import Add, End, Go, Instruction, Loop, Next, Set, decode, encode
@@ -25,6 +26,7 @@ from weft.dataflow.program.spaces import PLACE_ADDRESS_BITS, Space
 from weft.hdl.drivers.accelerator import AcceleratorRun
 from weft.hdl.top.load import write_layout
 from weft.simulator.machine.chip import Chip
+from weft.simulator.machine.program_time import program_time
 from weft.workloads.errors import InputError
 from weft.workloads.tracing.graph import step_graph
 
@@ -175,7 +177,7 @@ def require_as_said(words: list[int], run: AcceleratorRun, memory: Any, found: A
     except InputError:
         return
     assert run.stopped is None
-    _require_cycles(_predicted(program, TARGET), run)
+    require_cycles(program_time(program, TARGET, BEAT_BYTES, LATENCY), run)
     Chip(TARGET, memory).run(program.instructions)
     assert (memory == found).all()
 
