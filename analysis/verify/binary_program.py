@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.program.checker import check
-from ...dataflow.program.command_time import BEAT_BYTES, LATENCY
+from ...dataflow.program.isa import BEAT_BYTES, LATENCY
 from ...dataflow.program.spaces import Target
 from ...simulator.machine.binary_host import BinaryHost, compile_folded
 from ...simulator.machine.chip import Chip

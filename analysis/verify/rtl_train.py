@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ...dataflow.program.command_time import BEAT_BYTES, LATENCY
 from ...dataflow.program.compiler import compile_step
+from ...dataflow.program.isa import BEAT_BYTES, LATENCY
 from ...dataflow.program.layout import Region
 from ...dataflow.program.program import Program
 from ...dataflow.program.spaces import Target

@@ -12,12 +12,7 @@ from .spaces import Target
 from .transfer_time import load_cycles, store_cycles
 from .unit_time import update_cycles, vector_cycles
 
-__all__ = ["BEAT_BYTES", "LATENCY", "command_cycles"]
-
-BEAT_BYTES = 8
-"""Of the data bus on boards and in co-simulation: as many operands as `tiny` has lanes."""
-LATENCY = 4
-"""Cycles after which the memories of both answer, so that programs take the cycles predicted in both."""
+__all__ = ["command_cycles"]
 
 
 def command_cycles(command: Command, target: Target, beat_bytes: int, latency: int) -> int:

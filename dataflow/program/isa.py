@@ -16,6 +16,8 @@ from .spaces import BIT_SPACES, LOADED, STORED, VECTOR_DEPTH, Form, Target
 from .vector_operations import VectorOpcode
 
 __all__ = [
+    "BEAT_BYTES",
+    "LATENCY",
     "BEGIN",
     "COUNTS",
     "ENTER",
@@ -55,6 +57,11 @@ BEGIN = 1
 """Cycles from that in which a unit takes events, and the command from its queue, to the first one of the command."""
 TELL = 1
 """Cycles from the last one of a command to the first in which its events can be taken and its unit is free."""
+
+BEAT_BYTES = 8
+"""Of the data bus on boards and in co-simulation: as many operands as `tiny` has lanes."""
+LATENCY = 4
+"""Cycles after which the memories of both answer, so that programs take the cycles predicted in both."""
 
 COUNTS = 4
 """Of the lines of a transfer in memory, the last fastest."""

@@ -9,7 +9,7 @@ from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ...dataflow.program.command_time import BEAT_BYTES
+from ...dataflow.program.isa import BEAT_BYTES
 from ...dataflow.program.spaces import Target
 from ...workloads.errors import InputError, require_int
 from ..host.bridge import Bridge

@@ -12,9 +12,8 @@ from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ...dataflow.program.command_time import BEAT_BYTES, LATENCY
 from ...dataflow.program.control import MachineError, control
-from ...dataflow.program.isa import Unit, units_of
+from ...dataflow.program.isa import BEAT_BYTES, LATENCY, Unit, units_of
 from ...dataflow.program.program import Program
 from ...dataflow.program.spaces import Target
 from ...workloads.errors import InputError

@@ -11,7 +11,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 from amaranth.utils import exact_log2
 
-from ...dataflow.program.command_time import LATENCY
+from ...dataflow.program.isa import LATENCY
 from .axi import Axi4, Response
 from .queue import Queue
 

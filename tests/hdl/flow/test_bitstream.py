@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from weft.dataflow.config_io import load_spec
-from weft.dataflow.program.command_time import BEAT_BYTES
+from weft.dataflow.program.isa import BEAT_BYTES
 from weft.dataflow.program.spaces import Target
 from weft.hdl.boards.board import BOARDS, find_board
 from weft.hdl.flow import bitstream as flow

@@ -8,9 +8,8 @@ import pytest
 
 from weft.analysis.verify.rtl_difference import require_cycles
 from weft.dataflow.program.checker import check
-from weft.dataflow.program.command_time import BEAT_BYTES, LATENCY
 from weft.dataflow.program.emitter import Emitter
-from weft.dataflow.program.isa import Unit
+from weft.dataflow.program.isa import BEAT_BYTES, LATENCY, Unit
 from weft.dataflow.program.program import Program
 from weft.dataflow.program.spaces import Form, Space, place
 from weft.hdl.drivers.accelerator import Accelerator

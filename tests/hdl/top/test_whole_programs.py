@@ -16,11 +16,10 @@ from torch import nn
 
 from weft.analysis.verify.rtl_difference import require_cycles
 from weft.dataflow.program.checker import check
-from weft.dataflow.program.command_time import BEAT_BYTES, LATENCY
 from weft.dataflow.program.compiler import CompiledStep, compile_step
 from weft.dataflow.program.control import MachineError
 from weft.dataflow.program.instruction import Add, End, Go, Instruction, Loop, Next, Set, decode, encode
-from weft.dataflow.program.isa import REGISTERS, Unit
+from weft.dataflow.program.isa import BEAT_BYTES, LATENCY, REGISTERS, Unit
 from weft.dataflow.program.program import Program
 from weft.dataflow.program.spaces import PLACE_ADDRESS_BITS, Space
 from weft.hdl.drivers.accelerator import AcceleratorRun
