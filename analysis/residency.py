@@ -1,7 +1,7 @@
 """What of a step's parameters would stay in on-chip memory beside the buffers, and the DRAM bytes that this saves.
 
 A question about a simulated step, not a machine: mappings, and so cycles, stay what they were, which no residency can
-make longer. Each tensor stays whole or not at all; what a product moves of it is read off its mapping, reloads included.
+make longer. Each tensor stays whole or not at all; what a product moves of it is read off its mapping, with reloads.
 """
 
 from __future__ import annotations
@@ -116,11 +116,10 @@ def _candidates(result: SimResult) -> tuple[Kept, ...]:
         )
         copies = dense_bytes(op, spec) + sum(copy_bytes(copy, spec.pe.operand) for copy in copies_made(op, spec))
         if copies:
+            read = loaded[op.name]
             # Vector work may load it as well: that is not counted, so the saving is at least this.
             found.append(
-                Kept(
-                    parameter=op.name, kind="weight", size=copies, first=0, last=end, read=loaded[op.name], write=copies
-                )
+                Kept(parameter=op.name, kind="weight", size=copies, first=0, last=end, read=read, write=copies)
             )
         made = grads.get(op.name, [])
         # Several products add up where the gradient lies, by work of its own: such a one is not held.

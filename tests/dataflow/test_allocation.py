@@ -141,6 +141,5 @@ def test_what_is_kept_is_near_the_best_choice() -> None:
         kept = keep(tensors, worth, capacity, alignment=1)
         most = _most_worth(tensors, worth, capacity)
         shares.append(sum(w for t, w in zip(tensors, worth, strict=True) if t.name in kept) / most)
-    print(sum(shares) / 60, min(shares))
     assert max(shares) <= 1
     assert sum(shares) / len(shares) >= 0.95
