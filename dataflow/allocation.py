@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..workloads.errors import InputError, require_int
 from ..workloads.operand import MAX_BYTES
 
-__all__ = ["Allocation", "Lifetime", "allocate"]
+__all__ = ["Allocation", "Lifetime", "allocate", "keep"]
 
 _REPAIRS = 64
 """Orders tried beyond those by rule, while the peak is above the bound."""
@@ -79,6 +79,29 @@ def allocate(lifetimes: Iterable[Lifetime], *, alignment: int = 64, capacity: in
     return Allocation(offsets=dict(zip(names, offsets.tolist(), strict=True)), peak=peak, bound=bound)
 
 
+def keep(lifetimes: Sequence[Lifetime], worth: Sequence[int], capacity: int, *, alignment: int = 64) -> dict[str, int]:
+    """Which tensors to hold in a memory of ``capacity`` bytes that is too small for all: offsets by name.
+
+    ``worth``: what holding each saves. Tensors are taken in turn, each at the lowest place that is free while it lives,
+    by worth a byte and instant, by worth a byte, and by worth; the best of the three is kept. Of 60 random steps of 8
+    tensors that is worth 99 % of what no choice exceeds, 79 % in the worst (measured, tests/dataflow).
+    """
+    require_int("capacity", capacity, 0, MAX_BYTES)
+    able = [i for i, tensor in enumerate(lifetimes) if worth[i] > 0 and tensor.size <= capacity]
+    rounded = [-(-lifetimes[i].size // alignment) * alignment for i in able]
+    columns = (rounded, [lifetimes[i].first for i in able], [lifetimes[i].last for i in able])
+    blocks = _Blocks(*(np.array(column, np.int64) for column in columns))
+    value = np.array([worth[i] for i in able], np.int64)
+    a_byte = value / np.maximum(blocks.size, 1)
+    best, most = np.full(len(able), -1, np.int64), 0
+    for measure in (a_byte / (blocks.last - blocks.first + 1), a_byte, value):
+        offsets = _lowest_fit(blocks, np.argsort(-measure, kind="stable"), capacity)
+        saved = int(value[offsets >= 0].sum())
+        if saved > most:
+            best, most = offsets, saved
+    return {lifetimes[i].name: offset for i, offset in zip(able, best.tolist(), strict=True) if offset >= 0}
+
+
 def _most_alive(blocks: _Blocks) -> tuple[int, int]:
     """Most bytes alive at once, and when first; something always is born then."""
     if not len(blocks.size):
@@ -122,18 +145,26 @@ def _search(blocks: _Blocks, bound: int) -> npt.NDArray[np.int64]:
     return best
 
 
-def _lowest_fit(blocks: _Blocks, order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Each in turn at the lowest place that is free as long as it lives."""
+def _lowest_fit(
+    blocks: _Blocks, order: npt.NDArray[np.int64], capacity: int = np.iinfo(np.int64).max
+) -> npt.NDArray[np.int64]:
+    """Each in turn at the lowest place that is free as long as it lives; -1 where that ends above ``capacity``."""
     offsets = np.full(len(order), -1, np.int64)
-    for position, i in enumerate(order):
-        placed = order[:position]
-        meets = placed[(blocks.first[placed] <= blocks.last[i]) & (blocks.last[placed] >= blocks.first[i])]
+    placed = np.zeros(len(order), np.int64)
+    count = 0
+    for i in order:
+        before = placed[:count]
+        meets = before[(blocks.first[before] <= blocks.last[i]) & (blocks.last[before] >= blocks.first[i])]
         meets = meets[np.argsort(offsets[meets], kind="stable")]
         starts = offsets[meets]
         # Before each of those that it meets lies free what none of the ones below reaches.
         reached = np.concatenate([[0], np.maximum.accumulate(starts + blocks.size[meets])])
         room = np.append(starts, np.iinfo(np.int64).max) - reached
-        offsets[i] = reached[np.argmax(room >= blocks.size[i])]
+        lowest = reached[np.argmax(room >= blocks.size[i])]
+        if lowest + blocks.size[i] <= capacity:
+            offsets[i] = lowest
+            placed[count] = i
+            count += 1
     return offsets
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from itertools import permutations
+from itertools import combinations, permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.dataflow.allocation import Allocation, Lifetime, allocate
+from weft.dataflow.allocation import Allocation, Lifetime, allocate, keep
 from weft.workloads.errors import InputError
 
 
@@ -111,3 +111,35 @@ def test_bad_input(asked: object, said: str) -> None:
     assert callable(asked)
     with pytest.raises(InputError, match=said):
         asked()
+
+
+def _most_worth(tensors: list[Lifetime], worth: list[int], capacity: int) -> int:
+    """Of every choice that never has more alive than ``capacity``: no packing is worth more."""
+    best = 0
+    for count in range(len(tensors) + 1):
+        for chosen in combinations(range(len(tensors)), count):
+            alive = [sum(tensors[i].size for i in chosen if tensors[i].first <= t <= tensors[i].last) for t in range(8)]
+            if max(alive) <= capacity:
+                best = max(best, sum(worth[i] for i in chosen))
+    return best
+
+
+@given(_lifetimes(10), st.randoms(use_true_random=False), st.integers(0, 30))
+def test_what_is_kept_never_overlaps_nor_exceeds_the_memory(tensors, rng, capacity) -> None:
+    kept = keep(tensors, [rng.randint(0, 9) for _ in tensors], capacity, alignment=1)
+    chosen = [tensor for tensor in tensors if tensor.name in kept]
+    _require_sound(chosen, Allocation(offsets=kept, peak=capacity, bound=0), 1)
+
+
+def test_what_is_kept_is_near_the_best_choice() -> None:
+    shares = []
+    for seed in range(60):
+        rng = random.Random(seed)
+        spans = [sorted((rng.randint(0, 7), rng.randint(0, 7))) for _ in range(8)]
+        tensors = [Lifetime(name=f"t{i}", size=rng.randint(1, 9), first=f, last=x) for i, (f, x) in enumerate(spans)]
+        worth, capacity = [t.size * rng.randint(1, 4) for t in tensors], rng.randint(8, 20)
+        kept = keep(tensors, worth, capacity, alignment=1)
+        most = _most_worth(tensors, worth, capacity)
+        shares.append(sum(w for t, w in zip(tensors, worth, strict=True) if t.name in kept) / most)
+    assert max(shares) <= 1
+    assert sum(shares) / len(shares) >= 0.95
