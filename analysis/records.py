@@ -12,6 +12,7 @@ from ..simulator.result import OpResult, SimResult
 from ..workloads.gemm import Pass
 from ..workloads.step import MatrixOp, Measured, UpdateOp
 from .declared import columns, counts_kind, cycles_kind, losses_of
+from .dram_tensors import tensor_records
 from .energy import EnergyReport, energy
 from .level import AnyResult, cycles_of, level_of, step_of
 from .throughput import throughput
@@ -195,6 +196,7 @@ def to_dict(result: AnyResult, command: str = "") -> dict[str, Any]:
         "energy_j": report.joules,
         **counted,
         "passes": {str(p): record for p, record in pass_records(step, report).items()},
+        "dram_tensors": tensor_records(step, report),
         "stalls": {cause: n for cause, n in items(step.cycles).items() if cause in lost},
         "dense_layers": dense_layers(step),
         **({"measured": measured_means(step)} if work.measured else {}),

@@ -46,6 +46,7 @@ KEYS = {
     "dram_read_bytes",
     "dram_write_bytes",
     "passes",
+    "dram_tensors",
     "stalls",
     "dense_layers",
     "ops",
