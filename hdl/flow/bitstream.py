@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -54,6 +55,12 @@ _APART = (
 )
 """Modules of the core that are counted by themselves; Yosys keeps them apart."""
 _FIXED = (1980, 1, 1, 0, 0, 0)
+_SEEDS = (1, 2, 3)
+"""Of the placements that are tried one after the other until one is routed."""
+_ROUNDS = 8
+"""Assumed: a placement is given up after so many rounds of the router of which none leaves as few shared wires as
+an earlier one did."""
+_SHARED = re.compile(r"iter=\d+ wires=\d+ overused=(\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,24 +205,47 @@ def _placed(netlist: bytes, pins: str, board: Board, progress: Progress | None) 
         platform.speed,
         *("--json", "netlist.json", "--lpf", "top.lpf", "--textcfg", "weft.config", "--report", "report.json"),
         # the default, router1, rips up an arc at a time: a machine of this size did not come out of it in an hour
-        *("--router", "router2", "--timing-allow-fail", "--seed", "1"),
+        *("--router", "router2", "--timing-allow-fail"),
     ]
     packing = ["--compress", "--svf", "weft.svf", "weft.config", "weft.bit"]
 
-    def heard(line: str) -> None:
-        for step, stage in enumerate(STEPS):
-            if step > 1 and stage in line:
-                _say(progress, step)
+    def place_and_route(folder: Path, seed: int) -> None:
+        shared: list[int] = []
+
+        def heard(line: str) -> None:
+            for step, stage in enumerate(STEPS):
+                if step > 1 and stage in line:
+                    _say(progress, step)
+            if found := _SHARED.search(line):
+                shared.append(int(found[1]))
+                if min(shared) < min(shared[-_ROUNDS:]):
+                    raise _CongestedError(f"{shared[-1]:,} wires still shared after {len(shared)} rounds")
+
+        run_tool("nextpnr-ecp5", [*options, "--seed", str(seed)], folder, heard)
 
     def make(folder: Path) -> None:
         (folder / "netlist.json").write_bytes(netlist)
         (folder / "top.lpf").write_text(pins)
-        run_tool("nextpnr-ecp5", options, folder, heard)
+        for seed in _SEEDS:
+            try:
+                place_and_route(folder, seed)
+                break
+            except _CongestedError as congested:
+                said = congested
+        else:
+            raise InputError(
+                f"{board.name}: {len(_SEEDS)} placements could not be routed, the last with {said}; ask for another "
+                f"--mhz, or a smaller machine"
+            )
         run_tool("ecppack", packing, folder)
         _pack(folder, ("weft.bit", "weft.svf", "report.json"))
 
-    material = [netlist.decode(), pins, *options, *packing, tool_version("nextpnr-ecp5")]
+    material = [netlist.decode(), pins, *options, repr((_SEEDS, _ROUNDS)), *packing, tool_version("nextpnr-ecp5")]
     return _unpacked(cached("bitstream", material, "made.zip", make))
+
+
+class _CongestedError(Exception):
+    """A placement that the router gets no further with."""
 
 
 def _modules(stat: Mapping[str, Any]) -> tuple[Module, ...]:

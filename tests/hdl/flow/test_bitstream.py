@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from weft.hdl.boards.board import BOARDS, find_board
 from weft.hdl.flow import bitstream as flow
 from weft.hdl.flow.bitstream import STEPS, bitstream
 from weft.hdl.flow.devices import Resources
+from weft.hdl.flow.tools import run_tool
 from weft.workloads.errors import InputError
 from weft.workloads.update_rule import SGD
 
@@ -56,8 +59,11 @@ def test_a_core_is_mapped_with_the_top_around_it_and_counted_as_a_tree() -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BOARDS)
-def test_what_is_packed_is_for_the_device_of_the_board(name: str, tmp_path: Path) -> None:
+def test_what_is_packed_is_for_the_device_of_the_board(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Project Trellis unpacks it again: the device, and the pins that were placed."""
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path / "cache"))  # a build that is kept says no steps
     board, heard = find_board(name), []
     netlist, pins = stubbed(name)
     made = flow._placed(netlist["netlist.json"], pins, board, lambda step, all: heard.append((step, all)))
@@ -66,11 +72,57 @@ def test_what_is_packed_is_for_the_device_of_the_board(name: str, tmp_path: Path
     text = (tmp_path / "weft.config").read_text()
 
     assert text.splitlines()[0] == f".device {DEVICES[name]}"
-    assert text.count("LVCMOS33") >= 9
     assert "EHXPLL" in text
+    # Trellis names a pin's standard by its bits, which several share once a drive strength is among them, so that a pin
+    # comes back as SSTL or LVTTL; that they are those of LVCMOS33 shows when they are packed again
+    standards = re.compile(r"(BASE_TYPE (?:INPUT|OUTPUT))_\w+")
+    assert len(standards.findall(text)) >= 9
+    for standard, same in (("LVCMOS33", True), ("LVCMOS18", False)):
+        (tmp_path / "again.config").write_text(standards.sub(rf"\1_{standard}", text))
+        run_tool("ecppack", ["--compress", "again.config", "again.bit"], tmp_path)
+        assert ((tmp_path / "again.bit").read_bytes() == made["weft.bit"]) is same
     assert made["weft.svf"].count(b"SIR") > 3 and b"SDR" in made["weft.svf"]
     assert [step for step, _ in heard] == sorted(step for step, _ in heard)
     assert {all for _, all in heard} == {len(STEPS)}
+
+
+Router = Callable[[str, list[str], Path, Callable[[str], object]], None]
+
+
+def router(shared: Mapping[str, Sequence[int]], ran: list[str]) -> Router:
+    """In nextpnr's place: by seed, the wires that are shared after each round; it has routed once there are none."""
+
+    def run(tool: str, options: list[str], folder: Path, heard: Callable[[str], object] = print) -> None:
+        seed = options[options.index("--seed") + 1] if tool == "nextpnr-ecp5" else tool
+        ran.append(seed)
+        for round, count in enumerate(shared.get(seed, ()), 1):
+            heard(f"Info:     iter={round} wires=1234674 overused={count} overuse={count} archfail=NA\n")
+        for name in ("weft.bit", "weft.svf") if seed == "ecppack" else ("report.json",):
+            (folder / name).write_text(seed)
+
+    return run
+
+
+STUCK = [99, 40, *range(41, 49), 0]
+"""Eight rounds without as few as after the second; that the ninth would have routed it is not waited for."""
+
+
+def test_a_placement_that_the_router_gets_no_further_with_is_given_up_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path))
+    slowly = [99, 40, *range(41, 48), 40, *range(41, 48), 39, 0]
+    ran: list[str] = []
+    monkeypatch.setattr(flow, "run_tool", router({"1": STUCK, "2": slowly}, ran))
+
+    made = flow._placed(b"a netlist", "pins", find_board("ulx3s"), None)
+    assert ran == ["1", "2", "ecppack"]
+    assert made["report.json"] == b"2"
+
+    monkeypatch.setattr(flow, "run_tool", router(dict.fromkeys("123", STUCK), ran))
+    with pytest.raises(InputError, match=r"^ulx3s: 3 placements could not be routed, the last with 48 wires still"):
+        flow._placed(b"another netlist", "pins", find_board("ulx3s"), None)
+    assert ran[3:] == ["1", "2", "3"]
 
 
 @pytest.mark.slow
