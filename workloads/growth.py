@@ -1,12 +1,13 @@
 """Decoding as a stream of steps, one a token: what every step does, told by the first and by what a token adds.
 
-A step is traced behind three contexts. Every number of every op is the same in all, or grows by as much a token between
-the first two as up to the third; a model of which that is not so is refused. So no step between is traced.
+A step is traced behind the first context and the last. Every number of every op is the same in both, or a token adds a
+whole number to it; two more traces, one token on and at half the context, must agree, and a model of which that is not
+so is refused. So no step between is traced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from .errors import InputError, require_int
 from .step import MatrixOp, Op, UpdateOp, VectorOp, Workload
 
-__all__ = ["Growth", "growth", "lengths"]
+__all__ = ["Growth", "growth", "moved"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class Growth:
     def op(self, i: int, step: int) -> Op:
         """Op ``i`` of a step, from 0."""
         op = self.first.ops[i]
-        return _moved(op, (), self.rates[i], step) if step and i in self.rates else op
+        return moved(op, self.rates[i], step) if step and i in self.rates else op
 
     def at(self, step: int) -> Workload:
         """A whole step; without tensors, whose sizes nothing asks for."""
@@ -56,40 +57,34 @@ class Growth:
         )
 
 
-def lengths(context: int, steps: int) -> tuple[int, int, int]:
-    """The contexts to trace: the first, a later one, and one by which both are checked.
-
-    They are an odd and an even number of tokens apart, so that no size that is rounded to pairs passes for one that
-    grows.
-    """
-    return context, context + max(steps - 1, 1), context + 2 * max(steps - 1, 1) + 1
-
-
-def growth(context: int, steps: int, trace: Callable[[int], Workload], longest: int | None = None) -> Growth:
-    """``steps`` steps of decoding behind ``context`` tokens, from traces; ``longest``: no context beyond can be
-    traced, so the third is then below the first."""
+def growth(context: int, steps: int, trace: Callable[[int], Workload]) -> Growth:
+    """``steps`` steps of decoding behind ``context`` tokens; ``trace`` makes the step behind so many."""
+    require_int("context", context, 1, 2**31)
     require_int("new tokens", steps, 1, 2**24)
-    one, two, three = lengths(context, steps)
-    if longest is not None and three > longest:
-        three = context // 2
-    if longest is not None and two > longest:
-        raise InputError(
-            f"{steps} new tokens behind {context} need positions up to {two + 1}, but the model ends at {longest + 1}: "
-            f"at most {longest + 1 - context} new tokens fit"
-        )
-    first, later, other = trace(one), trace(two), trace(max(three, 1))
-    if not len(first.ops) == len(later.ops) == len(other.ops):
-        raise _refusal(first, f"has {len(first.ops)} ops behind {one} tokens, {len(later.ops)} behind {two}")
-    rates = {}
-    for i, (a, b, c) in enumerate(zip(first.ops, later.ops, other.ops, strict=True)):
-        if a == b == c:
-            continue
-        found: dict[tuple[str, ...], int] = {}
-        _compare(first, a, b, (), two - one, found)
-        if _moved(a, (), found, max(three, 1) - one) != c:
-            raise _refusal(first, f"{_name(a)} grows unevenly: {a} becomes {b} behind {two} tokens, {c} behind {three}")
-        rates[i] = found
+    first, end = trace(context), context + max(steps - 1, 1)
+    try:
+        last = trace(end)
+    except InputError as error:
+        raise InputError(f"{steps} new tokens behind {context} need more positions than there are: {error}") from None
+    rates = _rates(first, last, end - context)
+    for other in sorted({context + 1, max(context // 2, 1)} - {context, end}):
+        found = trace(other)
+        for i, op in enumerate(found.ops):
+            if len(found.ops) != len(first.ops) or moved(first.ops[i], rates.get(i, {}), other - context) != op:
+                raise _refusal(first, f"{_name(op)} grows unevenly between {context}, {other} and {end} tokens")
     return Growth(first=first, steps=steps, rates=rates)
+
+
+def _rates(first: Workload, last: Workload, tokens: int) -> dict[int, dict[tuple[str, ...], int]]:
+    """What a token adds to the numbers of the ops of ``first``, so that they become those of ``last``."""
+    if len(first.ops) != len(last.ops):
+        raise _refusal(first, f"it has {len(first.ops)} ops, and {len(last.ops)} {tokens} tokens later")
+    rates: dict[int, dict[tuple[str, ...], int]] = {}
+    for i, (a, b) in enumerate(zip(first.ops, last.ops, strict=True)):
+        if a != b:
+            rates[i] = {}
+            _compare(first, a, b, (), tokens, rates[i])
+    return rates
 
 
 def _compare(
@@ -109,8 +104,12 @@ def _compare(
             raise _refusal(workload, f"{'.'.join(place)} of an op is {x}, and {y} {tokens} tokens later")
 
 
-def _moved(thing: Any, at: tuple[str, ...], rates: dict[tuple[str, ...], int], tokens: int) -> Any:
-    """``thing`` so many tokens later."""
+def moved(op: Op, rates: Mapping[tuple[str, ...], int], tokens: int) -> Op:
+    """``op`` so many tokens later, by what a token adds to its numbers."""
+    return _moved(op, (), rates, tokens)  # type: ignore[no-any-return]
+
+
+def _moved(thing: Any, at: tuple[str, ...], rates: Mapping[tuple[str, ...], int], tokens: int) -> Any:
     changes = {}
     for place, rate in rates.items():
         if place[: len(at)] != at:
@@ -127,6 +126,6 @@ def _name(op: MatrixOp | VectorOp | UpdateOp) -> str:
 
 def _refusal(workload: Workload, why: str) -> InputError:
     return InputError(
-        f"model {workload.model!r} cannot be decoded as one stream: {why}. Ask for single steps, with --for decode at "
-        "each context"
+        f"model {workload.model!r} cannot be decoded as one stream: {why}; ask for single steps, with --for decode and a "
+        "--context each"
     )
