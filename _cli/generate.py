@@ -79,7 +79,7 @@ def _show(found: Generated) -> None:
     console, work, spec = get_console(), found.prefill.workload, found.prefill.spec
     console.print(
         f"{found.tokens_per_s:,.3g} tokens/s, the first after {si(found.first_token_seconds, 's')}, "
-        f"{si(found.joules_per_token, 'J')} a token: {found.binds} binds",
+        f"{si(found.joules_per_token, 'J')} a token: {found.binds}",
         style="bold",
     )
     steps = found.decoded.by_step

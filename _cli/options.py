@@ -90,7 +90,8 @@ For = Annotated[
     typer.Option("--for", help="A training step, or one of use: a call, a prompt, a token behind --context others."),
 ]
 Context = Annotated[
-    int | None, typer.Option("--context", help="Tokens of the prompt, or before the one that is made, for prefill and decode.")
+    int | None,
+    typer.Option("--context", help="Tokens of the prompt, or before the one that is made, for prefill and decode."),
 ]
 Scheme = Annotated[
     str | None,

@@ -97,7 +97,9 @@ def run(
     spec = machine(arch, pregenerate)
     check_prices(spec)
     asked, rules = asked_patterns(scheme, nm, spec), mapping_rules(mapping)
-    traced = open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention, dims, fusion, use, context_tokens)
+    traced = open_workload(
+        model, batch, seq, optimizer, input_shape, recompute, freeze, attention, dims, fusion, use, context_tokens
+    )
     workload = under(traced, scheme, asked, spec)
     check_step([workload], spec, level or "step")
     chosen = schedule_step(workload, spec, objective, rules)

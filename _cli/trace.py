@@ -36,7 +36,9 @@ def trace(
     """Trace one step of a model, of training or of use: its GEMMs, passes and bytes."""
     if output is not None:
         require_writable_file(output)
-    workload = open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention, dims, use=use, context=context)
+    workload = open_workload(
+        model, batch, seq, optimizer, input_shape, recompute, freeze, attention, dims, use=use, context=context
+    )
     if output is not None:
         from ..workloads.io import save_workload
 

@@ -60,8 +60,8 @@ class Generated:
 
     @property
     def binds(self) -> str:
-        """What most of decoding's time is spent on."""
-        return "DRAM bandwidth" if self.bandwidth_share >= 0.5 else "the array and its lanes"
+        """What most of decoding's time is spent on, in words."""
+        return "DRAM bandwidth binds" if self.bandwidth_share >= 0.5 else "the array and its lanes bind"
 
 
 def decode_joules(decoded: Decoded) -> float:

@@ -124,11 +124,12 @@ def _stepped(key: _Key, growth: Growth, chosen: Schedule, prices: Pricing) -> li
     found = []
     for step in range(growth.steps):
         ops = [moved(op, dict(rates), step) for op, rates in key]
-        placements = [
-            place(op, spec, chosen.objective, prices) if isinstance(op, MatrixOp) else None for op in ops
-        ]
+        placements = [place(op, spec, chosen.objective, prices) if isinstance(op, MatrixOp) else None for op in ops]
         lanes = joined_lanes(ops, placements, spec)
         found.append(
-            [op_result(op, at, spec, rule, lanes.get(i)) for i, (op, at) in enumerate(zip(ops, placements, strict=True))]
+            [
+                op_result(op, at, spec, rule, lanes.get(i))
+                for i, (op, at) in enumerate(zip(ops, placements, strict=True))
+            ]
         )
     return found

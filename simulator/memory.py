@@ -169,7 +169,9 @@ def _replaced(workload: Workload, spec: AcceleratorSpec) -> set[str]:
     looked_up = {op.name for op in workload.ops if isinstance(op, VectorOp) and "embedding" in op.op}
     names = {name for name, (dense, made) in copies.items() if made and not dense}
     return {
-        name for name in names if looked_up.isdisjoint(part.rpartition(".")[0] for part in name.replace("+", "=").split("="))
+        name
+        for name in names
+        if looked_up.isdisjoint(part.rpartition(".")[0] for part in name.replace("+", "=").split("="))
     }
 
 

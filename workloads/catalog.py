@@ -103,9 +103,13 @@ def _require_forward(
     asked = {"optimizer": optimizer, "recompute": recompute, "freeze": freeze}
     given = next((name for name, value in asked.items() if value), None)
     if given is not None:
-        raise InputError(f"{text}: {given} is for training; a step to {use} updates and recomputes nothing, so leave it out")
+        raise InputError(
+            f"{text}: {given} is for training; a step to {use} updates and recomputes nothing, so leave it out"
+        )
     if attention != "full":
-        raise InputError(f"{text}: attention by window is counted in training only; to {use} it is full, so leave it out")
+        raise InputError(
+            f"{text}: attention by window is counted in training only; to {use} it is full, so leave it out"
+        )
     if text.endswith(".onnx"):
         raise InputError(f"{text}: an ONNX file is traced as the step that trains it; to {use} give the PyTorch model")
     if _is_workload(text):

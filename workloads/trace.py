@@ -227,8 +227,8 @@ def _build(
         model.train(trains)
     except NotImplementedError as error:
         raise InputError(
-            f"model {source.name!r} is a program of torch.export, which cannot be set to training or evaluation; give the module "
-            "that it was exported from"
+            f"model {source.name!r} is a program of torch.export, which cannot be set to training or evaluation; "
+            "give the module that it was exported from"
         ) from error
     model.zero_grad()
     parameters = dict(model.named_parameters(remove_duplicate=False))

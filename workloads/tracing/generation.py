@@ -39,8 +39,8 @@ def cached_of(source: ModelSource, inputs: StepInputs) -> tuple[Cached, ...]:
             held = getattr(layer, what)
             if held is None:
                 raise InputError(
-                    f"model {source.name!r}: layer {number} keeps no {what} in the cache that it is given, so its state "
-                    "between tokens is not known; use infer"
+                    f"model {source.name!r}: layer {number} keeps no {what} in the cache that it is given, so its "
+                    "state between tokens is not known; use infer"
                 )
             found.append(Cached(name=f"layers.{number}.{what}", dtype=dtype_name(held.dtype), elements=held.numel()))
     return tuple(found)
