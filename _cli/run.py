@@ -64,7 +64,7 @@ def run(
     attention: AttentionBy = "full",
     fusion: FuseBy = "none",
     use: For = "train",
-    context_tokens: Context = None,
+    tokens: Context = None,
     pregenerate: Pregenerate = None,
     level: Annotated[
         Literal["step", "system"] | None,
@@ -97,9 +97,8 @@ def run(
     spec = machine(arch, pregenerate)
     check_prices(spec)
     asked, rules = asked_patterns(scheme, nm, spec), mapping_rules(mapping)
-    traced = open_workload(
-        model, batch, seq, optimizer, input_shape, recompute, freeze, attention, dims, fusion, use, context_tokens
-    )
+    held = (recompute, freeze, attention, dims, fusion, use, tokens)
+    traced = open_workload(model, batch, seq, optimizer, input_shape, *held)
     workload = under(traced, scheme, asked, spec)
     check_step([workload], spec, level or "step")
     chosen = schedule_step(workload, spec, objective, rules)

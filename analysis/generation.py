@@ -22,8 +22,8 @@ __all__ = ["Generated", "decode_joules", "generate"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generated:
-    """A prompt taken in (``prefill``) and tokens made behind it (``decoded``). ``prefill_joules``, ``decode_joules``: of
-    each. ``need``: DRAM at the last token."""
+    """A prompt taken in (``prefill``) and tokens made behind it (``decoded``), each with its joules; ``need``: DRAM at
+    the last token."""
 
     prefill: SimResult
     decoded: Decoded

@@ -55,7 +55,7 @@ def open_model(
     by the window of layers that have one. ``use``: what the step is for, training or what `trace.trace_use` does,
     behind ``context`` tokens.
     """
-    require_choice("use", use, USES)
+    _require_use(text, use, context, {"optimizer": optimizer, "recompute": recompute, "freeze": freeze}, attention)
     if optimizer is not None:
         update_rule(optimizer)
     if input_shape is not None and not is_user(text) and not text.endswith(".onnx"):
@@ -68,11 +68,8 @@ def open_model(
     if recompute and (text.endswith(".onnx") or _is_workload(text)):
         raise InputError(f"{text}: what is recomputed is decided when a PyTorch model is traced; leave it out")
     if use != "train":
-        _require_forward(text, use, optimizer, recompute, freeze, attention)
         told: Any = {"use": use, "batch": batch, "seq": seq, "context": context}
         return kept_trace(partial(_subject, text), told, lambda: _trace_use(_source(text, input_shape), told, progress))
-    if context is not None:
-        raise InputError(f"context {context} is for prefill and decode; training takes a sequence length")
     if _is_workload(text):
         if freeze:
             raise InputError(f"{text}: what is frozen is decided when a model is traced; leave it out")
@@ -96,12 +93,14 @@ def open_model(
     return kept_trace(partial(_subject, text), asked, lambda: _trace(_source(text, input_shape), asked, progress))
 
 
-def _require_forward(
-    text: str, use: Use, optimizer: str | None, recompute: Sequence[str], freeze: Sequence[str], attention: Attention
-) -> None:
-    """Refuse what only training has a use for, and what only training is traced of."""
-    asked = {"optimizer": optimizer, "recompute": recompute, "freeze": freeze}
-    given = next((name for name, value in asked.items() if value), None)
+def _require_use(text: str, use: Use, context: int | None, trained: Mapping[str, object], attention: Attention) -> None:
+    """Refuse what only training has a use for, what it has none for, and what only it is traced of."""
+    require_choice("use", use, USES)
+    if use == "train":
+        if context is not None:
+            raise InputError(f"context {context} is for prefill and decode; training takes a sequence length")
+        return
+    given = next((name for name, value in trained.items() if value), None)
     if given is not None:
         raise InputError(
             f"{text}: {given} is for training; a step to {use} updates and recomputes nothing, so leave it out"

@@ -126,6 +126,6 @@ def _name(op: MatrixOp | VectorOp | UpdateOp) -> str:
 
 def _refusal(workload: Workload, why: str) -> InputError:
     return InputError(
-        f"model {workload.model!r} cannot be decoded as one stream: {why}; ask for single steps, with --for decode and a "
-        "--context each"
+        f"model {workload.model!r} cannot be decoded as one stream: {why}; ask for single steps, with --for "
+        "decode and a --context each"
     )

@@ -40,8 +40,8 @@ class Cached:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """What a step is for. ``context``: tokens of a sample that are in ``cached`` before the step; ``tokens``: those that
-    it adds."""
+    """What a step is for. ``context``: tokens of a sample that are in ``cached`` before it; ``tokens``: those that it
+    adds."""
 
     __pydantic_config__ = {"extra": "forbid"}
 

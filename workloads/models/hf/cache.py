@@ -1,4 +1,4 @@
-"""Keys and values of the tokens before, as a causal model of transformers is given them: buffers that it writes in place.
+"""Keys and values of the tokens before, as a causal model of transformers is given them: buffers written in place.
 
 transformers' own cache concatenates, which moves all of it at every token; a machine adds one token's rows.
 """
