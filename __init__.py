@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .simulator.result import SimResult
     from .simulator.shown import Presenter
     from .workloads.joined import Fusion
+    from .workloads.phase import Use
     from .workloads.schemes.description import Scheme
     from .workloads.schemes.technique import Technique
     from .workloads.sparsity import Asked, NMPattern
@@ -83,14 +84,18 @@ def trace(
     freeze: Sequence[str] = (),
     attention: Attention = "full",
     dims: Mapping[str, int] | None = None,
+    use: Use = "train",
+    context: int | None = None,
 ) -> Workload:
-    """One training step of a model as a list of ops.
+    """One step of a model, of training unless ``use`` says else, as a list of ops.
 
     ``model`` is a built-in name (``"resnet18@64"``), ``"file.py:function"``, a Hugging Face ``config.json``, an ONNX or
     a workload file; or a module, with example ``inputs`` and perhaps a ``loss`` of its output. ``recompute``: paths of
     modules, ``*`` matches, whose activations are made again in the backward pass instead of kept.
     ``freeze``: names of parameters that are not trained, likewise. ``attention``: over the ``"full"`` square, or by the
     ``"window"`` of layers with one. ``dims``: sizes of the symbolic axes of an ONNX file, such as ``{"height": 640}``.
+    ``use``, of a model by name: ``"infer"``, one call; ``"prefill"``, a prompt of ``context`` tokens; ``"decode"``, one
+    token behind so many (docs/inference.md).
     """
     from .workloads import catalog
 
@@ -106,7 +111,11 @@ def trace(
             freeze=freeze,
             attention=attention,
             dims=dims,
+            use=use,
+            context=context,
         )
+    if use != "train" or context is not None:
+        raise InputError("use and context are for a model by name or file; a module in memory is traced as it trains")
     if dims:
         raise InputError("dims are sizes of the axes of an ONNX file; a module in memory has those of its inputs")
     if batch is not None or seq is not None:

@@ -27,6 +27,7 @@ from ._cli.explore import run as explore_run
 from ._cli.explore import show as explore_show
 from ._cli.fold import fold
 from ._cli.gemm import gemm
+from ._cli.generate import generate
 from ._cli.interrupts import INTERRUPTED, CommandInterrupt, interrupts
 from ._cli.models import models
 from ._cli.need import need
@@ -55,7 +56,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _COMMANDS = (
-    *(models, archs, trace, run, compare, need, report, gemm, fold, tree),
+    *(models, archs, trace, run, generate, compare, need, report, gemm, fold, tree),
     *(compile, verify, verilog, rtl_train, train, classify, sensitivity, study, synth, area, bitstream, dram),
 )
 for _command in _COMMANDS:

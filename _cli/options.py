@@ -22,8 +22,10 @@ __all__ = [
     "Batch",
     "Cluster",
     "Command",
+    "Context",
     "DrawAll",
     "Folder",
+    "For",
     "Freeze",
     "FuseBy",
     "InputShape",
@@ -83,6 +85,14 @@ Model = Annotated[
 ]
 Batch = Annotated[int | None, typer.Option(help="Samples in one training step; each model has its own default.")]
 Seq = Annotated[int | None, typer.Option(help="Tokens in one sample of a text model.")]
+For = Annotated[
+    Literal["train", "infer", "prefill", "decode"],
+    typer.Option("--for", help="A training step, or one of use: a call, a prompt, a token behind --context others."),
+]
+Context = Annotated[
+    int | None,
+    typer.Option("--context", help="Tokens of the prompt, or before the one that is made, for prefill and decode."),
+]
 Scheme = Annotated[
     str | None,
     typer.Option(help=f"SCHEMES; {DEFAULT_SCHEME} unless a workload names its own, dense on a dense machine."),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..dataflow.schedule import Schedule
     from ..simulator.result import SimResult
     from ..workloads.joined import Fusion
+    from ..workloads.phase import Use
     from ..workloads.schemes.policies import Policy
     from ..workloads.sparsity import LayerPatterns
     from ..workloads.step import Workload
@@ -59,6 +60,8 @@ def open_workload(
     attention: Attention = "full",
     dims: Sequence[str] | None = None,
     fusion: Fusion = "none",
+    use: Use = "train",
+    context: int | None = None,
 ) -> Workload:
     """The workload of MODEL, traced unless it is of a file, and fused."""
     from ..dataflow.fusion.fuse import fuse
@@ -77,6 +80,8 @@ def open_workload(
             freeze=tuple(freeze or ()),
             attention=attention,
             dims=sizes,
+            use=use,
+            context=context,
             progress=progress,
         )
     return traced if fusion == "none" else fuse(traced, fusion)

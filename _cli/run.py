@@ -16,9 +16,11 @@ from .options import (
     Arch,
     AttentionBy,
     Batch,
+    Context,
     Dims,
     DrawAll,
     Folder,
+    For,
     Freeze,
     FuseBy,
     InputShape,
@@ -61,6 +63,8 @@ def run(
     freeze: Freeze = None,
     attention: AttentionBy = "full",
     fusion: FuseBy = "none",
+    use: For = "train",
+    tokens: Context = None,
     pregenerate: Pregenerate = None,
     level: Annotated[
         Literal["step", "system"] | None,
@@ -80,7 +84,7 @@ def run(
     draw_all: DrawAll = False,
     as_json: Json = False,
 ) -> None:
-    """Simulate one training step on a machine."""
+    """Simulate one step, of training or of use, on a machine."""
     if timeline is not None:
         _require_timeline(timeline, level)
         level = "system"
@@ -93,7 +97,8 @@ def run(
     spec = machine(arch, pregenerate)
     check_prices(spec)
     asked, rules = asked_patterns(scheme, nm, spec), mapping_rules(mapping)
-    traced = open_workload(model, batch, seq, optimizer, input_shape, recompute, freeze, attention, dims, fusion)
+    held = (recompute, freeze, attention, dims, fusion, use, tokens)
+    traced = open_workload(model, batch, seq, optimizer, input_shape, *held)
     workload = under(traced, scheme, asked, spec)
     check_step([workload], spec, level or "step")
     chosen = schedule_step(workload, spec, objective, rules)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.beside import copies_made, copy_bytes, dense_bytes, machine_bytes, vector_work
@@ -29,6 +30,9 @@ class MemoryNeed:
     ``activations``: the input and every result of FF, kept until the end, except what checkpointing makes again;
     ``recomputed``: the largest part that it makes again at a time. ``working``: the most that one op of the backward
     pass reads of gradients and writes.
+
+    Of a step that does not train ``activations`` are the most that is alive at a time, where the trace tells lifetimes,
+    and ``kv_cache`` what it leaves of keys and values; a weight that is read in copies alone is not kept besides them.
     """
 
     frozen_weights: int
@@ -39,6 +43,7 @@ class MemoryNeed:
     activations: int
     recomputed: int
     working: int
+    kv_cache: int = 0
 
     @property
     def fixed(self) -> int:
@@ -49,7 +54,7 @@ class MemoryNeed:
     @property
     def total(self) -> int:
         """All of it."""
-        return self.fixed + self.activations + self.recomputed + self.working
+        return self.fixed + self.activations + self.recomputed + self.working + self.kv_cache
 
 
 def memory_need(workload: Workload, spec: AcceleratorSpec) -> MemoryNeed:
@@ -58,6 +63,19 @@ def memory_need(workload: Workload, spec: AcceleratorSpec) -> MemoryNeed:
     parameters = sum(op.elements for op in updates)
     kept, recomputed = _kept(workload.ops, spec)
     word = spec.pe.operand
+    if not workload.phase.trains:
+        held = {name: size for name, size in _frozen(workload, word).items() if name not in _replaced(workload, spec)}
+        return MemoryNeed(
+            frozen_weights=sum(held.values()),
+            master_weights=0,
+            optimizer_state=0,
+            weight_copies=_frozen_copies(workload, spec),
+            weight_gradients=0,
+            activations=_alive(workload, word) if workload.tensors else _input(workload.ops, spec) + kept,
+            recomputed=0,
+            working=0,
+            kv_cache=sum(machine_bytes(held.dtype, held.bytes, word) for held in workload.phase.cached),
+        )
     return MemoryNeed(
         frozen_weights=sum(_frozen(workload, word).values()),
         master_weights=FP32.size(parameters),
@@ -90,7 +108,12 @@ def exceeds(workload: Workload, spec: AcceleratorSpec, need: MemoryNeed) -> str 
     else:
         batch = workload.batch * (capacity - need.fixed) // (need.total - need.fixed)
         advice = f"a batch of {batch} fits" if batch else "not even a batch of 1 fits"
-        if not need.recomputed:
+        if need.kv_cache:
+            # Keys and values grow with the tokens alone; what else the step wants is taken as it is.
+            tokens = workload.phase.context + workload.phase.tokens
+            most = tokens * (capacity - (need.total - need.kv_cache)) // need.kv_cache
+            advice += f"; at this batch the cache holds {max(most, 0):,} of {tokens:,} tokens a sample"
+        elif workload.phase.trains and not need.recomputed:
             advice += (
                 "; with layers recomputed (--recompute PATH, or trace(..., recompute=)) it keeps fewer activations"
             )
@@ -135,6 +158,32 @@ def _frozen_copies(workload: Workload, spec: AcceleratorSpec) -> int:
     untrained = [copy for name, (_, made) in copies.items() if trained.isdisjoint(name.split("+")) for copy in made]
     made = (copy for copy in untrained if spec.wuve.pregenerate or isinstance(copy, PackedCopy))
     return sum(copy_bytes(copy, spec.pe.operand) for copy in made)
+
+
+def _replaced(workload: Workload, spec: AcceleratorSpec) -> set[str]:
+    """Weights of a model in use that every product reads in a copy: nothing wants them dense. Other ops that read one
+    (an embedding that is tied to the head) keep it."""
+    if not spec.wuve.pregenerate:
+        return set()
+    copies = weight_copies(workload.matrix_ops)
+    looked_up = {op.name for op in workload.ops if isinstance(op, VectorOp) and "embedding" in op.op}
+    names = {name for name, (dense, made) in copies.items() if made and not dense}
+    return {
+        name
+        for name in names
+        if looked_up.isdisjoint(part.rpartition(".")[0] for part in name.replace("+", "=").split("="))
+    }
+
+
+def _alive(workload: Workload, word: OperandFormat) -> int:
+    """The most bytes of results, and of the input, that are wanted at a time; weights and caches were there before."""
+    change = [0] * (len(workload.ops) + 1)
+    for tensor in workload.tensors:
+        if tensor.made >= 0:
+            size = machine_bytes(tensor.dtype, tensor.bytes, word)
+            change[tensor.made] += size
+            change[tensor.last + 1] -= size
+    return max(accumulate(change), default=0)
 
 
 def _result(op: Op, spec: AcceleratorSpec) -> int:

@@ -23,7 +23,7 @@ from .kernels.phases import MacroTiles, step_phases
 from .phases import phase_count
 from .result import OpResult, SimResult
 
-__all__ = ["MOST_STEPPED", "Stepped", "macro_tiles", "simulate", "stepped"]
+__all__ = ["MOST_STEPPED", "Stepped", "macro_tiles", "op_result", "simulate", "stepped"]
 
 MOST_STEPPED = 2**22
 """Phases of an op that the witness steps: some 30 ms of them."""
@@ -40,7 +40,7 @@ def simulate(
     spec, workload = schedule.spec, schedule.workload
     results, lanes = [], joined_lanes(schedule.as_run.ops, schedule.placements, spec)
     for done, (op, placement) in enumerate(zip(schedule.as_run.ops, schedule.placements, strict=True), start=1):
-        results.append(_run(op, placement, spec, workload.rule, lanes.get(done - 1)))
+        results.append(op_result(op, placement, spec, workload.rule, lanes.get(done - 1)))
         if witness and placement is not None:
             assert isinstance(op, MatrixOp), "only products are placed"
             _require_stepped(op, placement, spec)
@@ -51,7 +51,10 @@ def simulate(
     )
 
 
-def _run(op: Op, placement: Placement | None, spec: AcceleratorSpec, rule: UpdateRule, lanes: int | None) -> OpResult:
+def op_result(
+    op: Op, placement: Placement | None, spec: AcceleratorSpec, rule: UpdateRule, lanes: int | None
+) -> OpResult:
+    """One op of a step by its placement; ``lanes``: cycles of those, where it is joined to a product."""
     match op:
         case MatrixOp():
             assert placement is not None, "a schedule places every matrix op"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import InputError, require_choice
 from .io import load_workload
 from .models import zoo
+from .phase import USES, Use
 from .step import Workload, require_products
 from .strict import read_text
 from .trace_cache import Subject, built_in, configuration, kept_trace
@@ -41,6 +42,8 @@ def open_model(
     recompute: Sequence[str] = (),
     freeze: Sequence[str] = (),
     attention: Attention = "full",
+    use: Use = "train",
+    context: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Workload:
     """Workload of whatever ``text`` names; PyTorch is imported only where there is something to trace.
@@ -49,8 +52,10 @@ def open_model(
     or of an ONNX file, ``dims`` are sizes of symbolic axes of an ONNX file by name.
     ``recompute``: modules whose activations are made again instead of kept (`trace.trace_step`).
     ``freeze``: parameters that are not trained, by name with shell wildcards. ``attention``: over the full square, or
-    by the window of layers that have one.
+    by the window of layers that have one. ``use``: what the step is for, training or what `trace.trace_use` does,
+    behind ``context`` tokens.
     """
+    _require_use(text, use, context, {"optimizer": optimizer, "recompute": recompute, "freeze": freeze}, attention)
     if optimizer is not None:
         update_rule(optimizer)
     if input_shape is not None and not is_user(text) and not text.endswith(".onnx"):
@@ -62,6 +67,9 @@ def open_model(
         raise InputError(f"{text}: how attention counts is decided when a PyTorch model is traced; leave it out")
     if recompute and (text.endswith(".onnx") or _is_workload(text)):
         raise InputError(f"{text}: what is recomputed is decided when a PyTorch model is traced; leave it out")
+    if use != "train":
+        told: Any = {"use": use, "batch": batch, "seq": seq, "context": context}
+        return kept_trace(partial(_subject, text), told, lambda: _trace_use(_source(text, input_shape), told, progress))
     if _is_workload(text):
         if freeze:
             raise InputError(f"{text}: what is frozen is decided when a model is traced; leave it out")
@@ -83,6 +91,34 @@ def open_model(
         "attention": attention,
     }
     return kept_trace(partial(_subject, text), asked, lambda: _trace(_source(text, input_shape), asked, progress))
+
+
+def _require_use(text: str, use: Use, context: int | None, trained: Mapping[str, object], attention: Attention) -> None:
+    """Refuse what only training has a use for, what it has none for, and what only it is traced of."""
+    require_choice("use", use, USES)
+    if use == "train":
+        if context is not None:
+            raise InputError(f"context {context} is for prefill and decode; training takes a sequence length")
+        return
+    given = next((name for name, value in trained.items() if value), None)
+    if given is not None:
+        raise InputError(
+            f"{text}: {given} is for training; a step to {use} updates and recomputes nothing, so leave it out"
+        )
+    if attention != "full":
+        raise InputError(
+            f"{text}: attention by window is counted in training only; to {use} it is full, so leave it out"
+        )
+    if text.endswith(".onnx"):
+        raise InputError(f"{text}: an ONNX file is traced as the step that trains it; to {use} give the PyTorch model")
+    if _is_workload(text):
+        raise InputError(f"{text}: what a step is for is decided when a model is traced; trace it again to {use}")
+
+
+def _trace_use(source: ModelSource, told: Mapping[str, Any], progress: Callable[[str], None] | None) -> Workload:
+    from .trace import trace_use
+
+    return trace_use(source, **told, progress=progress)
 
 
 def trace_module(

@@ -14,6 +14,7 @@ from .gemm import GEMM_PASSES, Gemm, Pass
 from .joined import Fusion, Joined
 from .one_line import OneLine
 from .operand import MAX_BYTES, NMOperand, Operand, Role, SparseOperand, require_dtype
+from .phase import TRAINING, Phase
 from .sparsity import LayerPattern, NMPattern
 from .tensors import StepTensor
 from .update_rule import SGD, UpdateRule, update_rule
@@ -262,7 +263,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Workload(OneLine):
-    """The ordered ops of one training step of ``model`` at ``batch`` samples.
+    """The ordered ops of one step of ``model`` at ``batch`` samples, of training unless ``phase`` says another use.
 
     ``after``: for every op those before it that must have ended, as the tensors of the trace tell; empty where no trace
     does. ``frozen``: what of the model the step reads and does not train; files of older versions do not list it.
@@ -291,6 +292,7 @@ class Workload(OneLine):
     assumed: tuple[str, ...] = ()
     tensors: tuple[StepTensor, ...] = field(default=(), compare=False)
     fusion: Annotated[Fusion, Field(exclude_if=lambda fusion: fusion == "none")] = "none"
+    phase: Annotated[Phase, Field(exclude_if=lambda phase: phase == TRAINING)] = TRAINING
 
     def __post_init__(self) -> None:
         require_int(f"batch of workload {self.model!r}", self.batch, 1, 2**31)
@@ -359,7 +361,8 @@ class Workload(OneLine):
         """Model, batch, scheme and pattern, as one line names the step."""
         fused = "" if self.fusion == "none" else f", fusion {self.fusion}"
         scheme = scheme_name(self.scheme, self.pattern, self.layer_patterns)
-        return f"{named(self.model)}, batch {self.batch}, {scheme}{fused}"
+        use = "" if self.phase.trains else f", {self.phase.words}"
+        return f"{named(self.model)}, batch {self.batch}{use}, {scheme}{fused}"
 
     def _said(self) -> str:
         macs = count(sum(self.dense_macs.values()))

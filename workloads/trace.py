@@ -20,8 +20,10 @@ from .models.shells import model_on_meta
 from .models.source import ModelSource, StepInputs
 from .operand import DTYPE_BYTES
 from .patterns import matching
+from .phase import Phase, Use
 from .step import Frozen, MatrixOp, UpdateOp, VectorOp, Workload, require_products
 from .tracing.answers import Answers, Following
+from .tracing.generation import cached_of, lengths_of
 from .tracing.provenance import Origin, stored_bytes, stored_elements, tensors_in
 from .tracing.recompute import checkpoint_modules
 from .tracing.recorder import Recorder
@@ -31,7 +33,7 @@ from .tracing.written_out import WrittenOut
 from .update_rule import SGD, update_rule
 from .windows import Attention, windowed, windows_of
 
-__all__ = ["trace_recurrence", "trace_step"]
+__all__ = ["trace_recurrence", "trace_step", "trace_use"]
 
 Progress = Callable[[str], None]
 P = ParamSpec("P")
@@ -112,6 +114,60 @@ def trace_step(
     return windowed(step, windows_of(model.named_modules())) if attention == "window" else step
 
 
+@_uncollected
+def trace_use(
+    source: ModelSource,
+    use: Use,
+    *,
+    batch: int | None = None,
+    seq: int | None = None,
+    context: int | None = None,
+    progress: Progress | None = None,
+) -> Workload:
+    """What ``use`` of ``source`` does in one step, in evaluation mode: forward work alone, whatever is frozen.
+
+    Nothing is kept for a backward pass, and all parameters are read as they are. ``infer``: one call on its inputs.
+    ``prefill``: one on a prompt of ``context`` tokens, whose keys and values are kept and of which only the last
+    token's scores are made. ``decode``: a token a sample behind ``context`` others. Those two take one sample unless
+    ``batch`` says else.
+    """
+    tell = progress or (lambda _: None)
+    tell("build")
+    _check_request(batch, seq, SGD.name)
+    cached, past, tokens = use in ("prefill", "decode"), 0, 0
+    if cached:
+        past, tokens = lengths_of(source, use, seq, context)
+        batch, seq = batch or 1, past + tokens
+    elif context is not None:
+        raise InputError(f"context {context} is for prefill and decode; a step to {use} takes a sequence length")
+    answers = Answers()
+    model, inputs = _build(source, batch, seq, (), answers, trains=False)
+    if source.generation is not None and cached:
+        with torch.device("meta"):
+            inputs = source.generation.inputs(model, inputs.batch, past, tokens)
+        answers.keep_given(tensors_in((inputs.args, inputs.kwargs)))
+    recorder = Recorder(model, source.name, answers)
+    recorder.ledger.declare([inputs.args, inputs.kwargs], Origin.DATA)
+    # Gradients stay on: by them the recorder knows one call from the next, and no module takes a way of its own
+    # without them (torch.nn's fused encoder layers). Nothing is differentiated.
+    with _like_training(), answers.listen(), recorder.listen(), _explained(source, recorder, "forward"):
+        tell("forward")
+        model(*inputs.args, **inputs.kwargs)
+    ops = recorder.ops([])
+    require_products(source.name, ops)
+    return Workload(
+        model=source.name,
+        batch=inputs.batch,
+        input=inputs.shape,
+        ops=tuple(ops),
+        after=tuple(recorder.after([])),
+        frozen=tuple(_frozen(model, recorder, ())),
+        assumed=(*answers.assumed, *recorder.assumed),
+        tensors=tensors_of(recorder.records, []),
+        phase=Phase(use=use, context=past, tokens=tokens, cached=cached_of(source, inputs) if cached else ()),
+    )
+
+
 def trace_recurrence(
     layer: nn.RNNBase, args: Sequence[Any], data: Sequence[Tensor], passed: Sequence[bool]
 ) -> list[MatrixOp | VectorOp]:
@@ -146,9 +202,15 @@ def _check_request(batch: int | None, seq: int | None, optimizer: str) -> None:
 
 
 def _build(
-    source: ModelSource, batch: int | None, seq: int | None, freeze: Sequence[str], answers: Answers
+    source: ModelSource,
+    batch: int | None,
+    seq: int | None,
+    freeze: Sequence[str],
+    answers: Answers,
+    *,
+    trains: bool = True,
 ) -> tuple[nn.Module, StepInputs]:
-    """The model in train mode and its inputs, on meta and in the dtype of the source."""
+    """The model, in train mode if it ``trains``, and its inputs, on meta and in the dtype of the source."""
     with torch.device("meta"), answers.listen(), Following(answers):
         # Inputs first: a user's model may be built for the sizes that were asked for.
         inputs = source.inputs(batch, seq)
@@ -162,11 +224,11 @@ def _build(
     answers.keep_given(tensors_in((inputs.args, inputs.kwargs)))
     _size_lazy(source, model, inputs, answers)
     try:
-        model.train()
+        model.train(trains)
     except NotImplementedError as error:
         raise InputError(
-            f"model {source.name!r} is a program of torch.export, which cannot be set to training; give the module "
-            "that it was exported from"
+            f"model {source.name!r} is a program of torch.export, which cannot be set to training or evaluation; "
+            "give the module that it was exported from"
         ) from error
     model.zero_grad()
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -174,7 +236,7 @@ def _build(
         answers.values.forget(parameter)
     for name in matching(freeze, parameters, "parameter"):
         parameters[name].requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
+    if trains and not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError(f"model {source.name!r} has no parameter to train" + (", all are frozen" if freeze else ""))
     return model, inputs
 

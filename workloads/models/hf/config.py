@@ -14,6 +14,7 @@ from torch import nn
 from ...errors import InputError, nearest, reading
 from ...strict import read_text
 from ..source import ModelSource
+from .cache import generation_of
 from .inputs import inputs_of
 from .library import EAGER, construct, first_lines, quiet, transformers
 from .loss import loss_of
@@ -65,6 +66,7 @@ def hf_config_source(path: str | Path) -> ModelSource:
         inputs=inputs_of(file, model, config),
         loss=partial(loss_of, model_class.__name__),
         dtype=dtype,
+        generation=generation_of(model_class, config.model_type, config),
     )
 
 

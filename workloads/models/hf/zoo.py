@@ -13,6 +13,7 @@ from ..language import logits_loss
 from ..source import ModelSource, StepInputs
 from ..vision import image_inputs
 from ..zoo import ZooModel
+from .cache import generation_of
 from .inputs import text_inputs
 from .library import EAGER, construct, quiet, transformers
 
@@ -58,6 +59,12 @@ def _zoo_config(model: ZooModel, size: int, classes: int = 1000, channels: int =
         return model_class, model_class.config_class(**settings)
 
 
+def _zoo_class(model: ZooModel, size: int) -> tuple[Any, str, Any]:
+    """Its class, its name and its configuration."""
+    model_class, config = _zoo_config(model, size)
+    return model_class, model.name, config
+
+
 def _zoo_build(model: ZooModel, size: int, dtype: torch.dtype | None) -> nn.Module:
     model_class, config = _zoo_config(model, size)
     return construct(model_class, config, dtype)
@@ -82,6 +89,7 @@ def zoo_source(model: ZooModel, size: int) -> ModelSource:
         inputs=inputs,
         loss=logits_loss,
         dtype=dtype,
+        generation=None if model.kind == "image" else generation_of(*_zoo_class(model, size)),
     )
 
 

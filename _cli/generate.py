@@ -1,0 +1,97 @@
+"""`weft generate`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .console import get_console, make_table, phases, si
+from .inputs import asked_patterns, machine
+from .options import DEFAULT_ARCH, DEFAULT_OBJECTIVE, Arch, Json, Model, Objective, Patterns, Scheme
+from .outputs import print_json
+from .pipeline import check_prices, open_workload, under
+
+if TYPE_CHECKING:
+    from ..analysis.generation import Generated
+    from ..workloads.step import Workload
+
+__all__ = ["generate"]
+
+
+def generate(
+    model: Model,
+    context: Annotated[int, typer.Option(help="Tokens of the prompt.")] = 512,
+    new: Annotated[int, typer.Option(help="Steps of decoding behind it, a token a sample each.")] = 128,
+    batch: Annotated[int, typer.Option(help="Samples that are written at once.")] = 1,
+    arch: Arch = DEFAULT_ARCH,
+    scheme: Scheme = "dense",
+    nm: Patterns = None,
+    objective: Objective = DEFAULT_OBJECTIVE,
+    as_json: Json = False,
+) -> None:
+    """Let a model write text on a machine: tokens a second, time to the first, joules a token."""
+    from ..analysis.generation import generate as generated
+    from ..workloads.growth import growth
+
+    spec = machine(arch)
+    check_prices(spec)
+    asked = asked_patterns(scheme, nm, spec)
+
+    def traced(use: Any, tokens: int) -> Workload:
+        found = open_workload(model, batch, None, None, None, use=use, context=tokens)
+        return under(found, scheme, asked, spec)
+
+    prompt = traced("prefill", context)
+    steps = growth(context, new, lambda tokens: traced("decode", tokens))
+    with phases(f"{model} on {spec.name}") as progress:
+        found = generated(prompt, steps, spec, objective, progress)
+    if as_json:
+        print_json(_document(found))
+        return
+    _show(found)
+
+
+def _document(found: Generated) -> dict[str, Any]:
+    steps, work = found.decoded.growth, found.prefill.workload
+    return {
+        "model": work.model,
+        "batch": work.batch,
+        "scheme": work.scheme,
+        "arch": found.prefill.spec.name,
+        "context": work.phase.tokens,
+        "new": steps.steps,
+        "tokens_per_s": found.tokens_per_s,
+        "first_token_seconds": found.first_token_seconds,
+        "joules_per_token": found.joules_per_token,
+        "prefill_joules": found.prefill_joules,
+        "binds": found.binds,
+        "bandwidth_share": found.bandwidth_share,
+        "roof_tokens_per_s": found.roof_tokens_per_s,
+        "decode_cycles": found.decoded.cycles,
+        "decode_dram_bytes": found.decoded.dram_bytes,
+        "kv_cache_bytes": found.need.kv_cache,
+        "weight_bytes": found.need.frozen_weights + found.need.weight_copies,
+    }
+
+
+def _show(found: Generated) -> None:
+    console, work, spec = get_console(), found.prefill.workload, found.prefill.spec
+    console.print(
+        f"{found.tokens_per_s:,.3g} tokens/s, the first after {si(found.first_token_seconds, 's')}, "
+        f"{si(found.joules_per_token, 'J')} a token: {found.binds}",
+        style="bold",
+    )
+    steps = found.decoded.by_step
+    tokens = found.decoded.tokens
+    rows = [
+        ("prompt", f"{work.phase.tokens:,} tokens x {work.batch}", si(found.first_token_seconds, "s")),
+        ("first token decoded", "", si(steps[0] / spec.clock_hz, "s")),
+        ("last token decoded", "", si(steps[-1] / spec.clock_hz, "s")),
+        ("DRAM moved a token", si(found.decoded.dram_bytes / tokens, "B"), f"{found.bandwidth_share:.0%} of the time"),
+        ("what DRAM allows", f"{found.roof_tokens_per_s:,.3g} tokens/s", ""),
+        ("weights", si(found.need.frozen_weights + found.need.weight_copies, "B"), ""),
+        ("KV cache at the end", si(found.need.kv_cache, "B"), ""),
+    ]
+    scheme = found.decoded.first.workload.scheme
+    console.print(make_table(f"{work.model} on {spec.name}, {scheme}", ("", "", ""), rows))

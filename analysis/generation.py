@@ -1,0 +1,100 @@
+"""Text written by a model on a machine: time to the first token, tokens a second, joules a token, and what binds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..dataflow.accelerator import AcceleratorSpec
+from ..dataflow.objective import Objective
+from ..simulator.decode import Decoded, decode
+from ..simulator.memory import MemoryNeed, memory_need, require_capacity
+from ..simulator.result import SimResult
+from ..simulator.step import simulate
+from ..workloads.growth import Growth
+from ..workloads.step import Workload
+from .energy import ZJ_PER_J, amounts, energy, step_tariff
+from .energy_table import load_table
+from .scheduling import scheduled
+
+__all__ = ["Generated", "decode_joules", "generate"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """A prompt taken in (``prefill``) and tokens made behind it (``decoded``), each with its joules; ``need``: DRAM at
+    the last token."""
+
+    prefill: SimResult
+    decoded: Decoded
+    prefill_joules: float
+    decode_joules: float
+    need: MemoryNeed
+
+    @property
+    def first_token_seconds(self) -> float:
+        """Time to the first token, which the prompt's own step makes."""
+        return self.prefill.cycles.total / self.prefill.spec.clock_hz
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Of all samples together, while decoding."""
+        return self.decoded.tokens / self.decoded.seconds
+
+    @property
+    def joules_per_token(self) -> float:
+        """Of decoding."""
+        return self.decode_joules / self.decoded.tokens
+
+    @property
+    def roof_tokens_per_s(self) -> float:
+        """What DRAM allows at its peak: the bytes that decoding moves, at the bytes a second of the machine."""
+        spec = self.prefill.spec
+        rate = float(spec.dram_bytes_per_cycle) * spec.clock_hz
+        return self.decoded.tokens * rate / self.decoded.dram_bytes
+
+    @property
+    def bandwidth_share(self) -> float:
+        """Share of decoding's time in which DRAM would be busy at its rate."""
+        return self.tokens_per_s / self.roof_tokens_per_s
+
+    @property
+    def binds(self) -> str:
+        """What most of decoding's time is spent on, in words."""
+        return "DRAM bandwidth binds" if self.bandwidth_share >= 0.5 else "the array and its lanes bind"
+
+
+def decode_joules(decoded: Decoded) -> float:
+    """Joules of all steps, each at its own size, by the table of the machine."""
+    step, spec = decoded.first, decoded.first.spec
+    table = load_table(spec.technology)
+    prices = {action: price.zeptojoules for action, price in step_tariff(step, table).items()}
+    spent = 0
+    for r, times in decoded.parts:
+        found = amounts(r, step.workload.rule, spec, table)
+        spent += times * sum(n * prices.get(action, 0) for action, n in found.items())
+    return spent / ZJ_PER_J
+
+
+def generate(
+    prefill: Workload,
+    steps: Growth,
+    spec: AcceleratorSpec,
+    objective: Objective | str = Objective.THRIFT,
+    tell: Callable[[str], None] | None = None,
+) -> Generated:
+    """``prefill``, then ``steps`` of decoding, on ``spec``, op after op; refused where DRAM cannot hold either."""
+    say = tell or (lambda _: None)
+    require_capacity(prefill, spec)
+    require_capacity(steps.last, spec)
+    say("prefill")
+    taken_in = simulate(scheduled(prefill, spec, objective))
+    say("decode")
+    decoded = decode(steps, spec, objective, chosen=scheduled(steps.first, spec, objective))
+    return Generated(
+        prefill=taken_in,
+        decoded=decoded,
+        prefill_joules=energy(taken_in).joules,
+        decode_joules=decode_joules(decoded),
+        need=memory_need(steps.last, spec),
+    )
