@@ -61,7 +61,7 @@ TELL = 1
 BEAT_BYTES = 8
 """Of the data bus on boards and in co-simulation: as many operands as `tiny` has lanes."""
 LATENCY = 4
-"""Cycles after which the memories of both answer, so that programs take the cycles predicted in both."""
+"""Of the memories there, which answer so many cycles after they are asked: programs take as long on both."""
 
 COUNTS = 4
 """Of the lines of a transfer in memory, the last fastest."""
