@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,10 @@ __all__ = ["show_run", "show_system"]
 
 _SLOWEST = 10
 _NAMED = 3
+_GAP = 3
+"""Characters between two columns of a table."""
+_LEAST_NAME = 24
+"""Characters that a layer may take, however narrow the terminal."""
 _FUSED = 5
 
 _WAITS = {
@@ -188,29 +192,35 @@ def _causes(result: SimResult) -> Table:
 
 
 def _slowest(result: SimResult) -> Table:
-    from ..analysis.layer_groups import short_labels
+    from ..analysis.layer_groups import bar_labels, equal_layers
     from ..analysis.records import layer_of
-    from ..analysis.words import percents_of
+    from ..analysis.words import apportion, percents_of
     from ..dataflow.account import items
 
-    spent: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    group_of = equal_layers(result)
+    spent: dict[str, dict[str, int]] = {name: defaultdict(int) for name in group_of.values()}
     causes = items(result.cycles)
     for op in result.ops:
-        layer = spent[layer_of(op)]
-        layer[str(op.op.pass_)] += op.cycles.total
-        layer["all"] += op.cycles.total
+        layers = spent[group_of[layer_of(op)]]
+        layers[str(op.op.pass_)] += op.cycles.total
+        layers["all"] += op.cycles.total
         for cause, n in items(op.cycles).items():
-            layer[cause] += n
-    rows, shares = [], percents_of({name: of["all"] for name, of in spent.items()})
-    worst_first = sorted(spent.items(), key=lambda item: -item[1]["all"])[:_SLOWEST]
-    labels = dict(zip(spent, short_labels(list(spent), longest=33), strict=True))
-    for name, of in worst_first:
+            layers[cause] += n
+    many = Counter(group_of.values())
+    shares = percents_of({name: of["all"] for name, of in spent.items()})
+    numbers = {}
+    for name, of in sorted(spent.items(), key=lambda item: -item[1]["all"])[:_SLOWEST]:
         worst = max(causes, key=lambda cause: of[cause])
-        by_pass = {p: of[p] for p in ("FF", "BP", "WU", "OPT")}
-        passes = (f"{share} %" if by_pass[p] else "" for p, share in percents_of(by_pass).items())
-        rows.append((labels[name], worst.replace("_", " "), f"{of['all']:,}", f"{shares[name]} %", *passes))
-    title = f"Slowest layers ({min(_SLOWEST, len(spent))} of {len(spent)})"
-    return make_table(title, ("layer", "mostly", "cycles", "share", "FF", "BP", "WU", "OPT"), rows, left=2)
+        by_pass = [of[p] for p in ("FF", "BP", "WU", "OPT")]
+        passes = (str(share) if n else "" for n, share in zip(by_pass, apportion(100, by_pass), strict=True))
+        numbers[name] = (worst.replace("_", " "), f"{of['all']:,}", shares[name], *passes)
+    columns = ("mostly", "cycles", "%", "FF", "BP", "WU", "OPT")
+    taken = sum(_GAP + max(map(len, column)) for column in zip(columns, *numbers.values(), strict=True))
+    room = max(_LEAST_NAME, get_console().width - taken - _GAP)
+    labels = dict(zip(spent, bar_labels({name: many[name] for name in spent}, room), strict=True))
+    rows = [(labels[name], *cells) for name, cells in numbers.items()]
+    title = f"Slowest layers ({len(rows)} of {len(spent)}; {len(group_of)} where those of equal shape are not one)"
+    return make_table(title, ("layer", *columns), rows, left=2)
 
 
 def _show_layer_patterns(console: Console, workload: Workload) -> None:
@@ -285,12 +295,17 @@ def _show_measured(console: Console, result: SimResult) -> None:
 
 
 def _show_energy(console: Console, report: EnergyReport) -> None:
+    """Shares, and one line of how far to trust them; `weft explain energy` has the rest."""
+    from ..analysis.energy_table import Mark
     from ..analysis.words import percents_of
 
+    if not report.zeptojoules:
+        return
     parts = {part: j for part, j in sorted(report.by_component.items(), key=lambda item: -item[1]) if j}
-    console.print("Energy", style="bold")
-    console.print(f"  {', '.join(f'{part} {share} %' for part, share in percents_of(parts).items())}")
-    console.print(f"  table {name_of(report.table.name)}: {name_of(report.table.title)}")
-    console.print(f"  scaling: {report.table.scaling}")
-    for left_out in report.table.not_counted:
-        console.print(f"  not counted: {left_out}")
+    shares = ", ".join(f"{part} {share} %" for part, share in percents_of(parts).items() if share != "0.0")
+    guessed = sum(report.by_mark[mark] for mark in (Mark.INFERRED, Mark.ASSUMED))
+    console.print(f"Energy: {shares}")
+    console.print(
+        f"By table {name_of(report.table.name)}, {percent(guessed, report.joules)} on inferred or assumed constants; "
+        "sources: weft explain energy"
+    )
