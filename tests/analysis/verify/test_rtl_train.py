@@ -61,6 +61,14 @@ def test_two_hundred_steps_are_those_of_the_model(network: str, arch: str, schem
     assert all(found.counters[f"{unit}_busy"] for unit in ("load", "product", "vector", "update", "store"))
 
 
+def test_ten_steps_at_2_8_are_those_of_the_model() -> None:
+    found = trainer(scheme="bdwp", steps=10).train(rtl=machine_of("tiny", SCHEMES["bdwp"]))
+    assert [step.cycles for step in found.steps] == [step.predicted for step in found.steps]
+    assert [step.loss for step in found.steps] == [step.model_loss for step in found.steps]
+    assert len(found.steps) == 10 and not any(step.skipped for step in found.steps)
+    assert found.counters["cycles"] == sum(step.cycles for step in found.steps)
+
+
 @pytest.fixture
 def built() -> Iterator[RtlTrainer]:
     own = trainer(steps=2)
