@@ -14,9 +14,8 @@ from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.allocation import Lifetime, keep
 from ..dataflow.beside import copies_made, copy_bytes, dense_bytes
 from ..dataflow.engines import tiled
-from ..dataflow.macro_tiles import MEMORY, moves, passes
 from ..dataflow.operand import FP32
-from ..dataflow.problem import memory_machine, share
+from ..dataflow.operand_bytes import operand_bytes
 from ..simulator.result import OpResult, SimResult
 from ..workloads.errors import InputError, require_int
 from ..workloads.gemm import Pass
@@ -140,13 +139,7 @@ def _moved(one: OpResult, side: str, spec: AcceleratorSpec) -> tuple[int, int]:
     Of an operand whose compact form is kept in DRAM between its uses only the first load: the copies stay there.
     """
     assert isinstance(one.op, MatrixOp) and one.mapping is not None, "a simulated product has a mapping"
-    p, r, c, tile, _, demand = tiled(one.op, spec, one.mapping)
-    m = moves(p, memory_machine(spec), demand, share(p), r, c, tile)
-    west, north = passes(r, c, tile)
-    if side == one.mapping.n2s:
-        return p.groups * (1 if tile.compact == MEMORY else north) * m.col * p.cols, 0
-    if side != "c":
-        return p.groups * west * m.row * p.rows, 0
-    copies = p.groups * m.again * p.cols if tile.compact == MEMORY else 0
-    write = one.counts.dram_write_bytes - copies
-    return m.added * write, write
+    b = operand_bytes(tiled(one.op, spec, one.mapping), spec)
+    if side == "c":
+        return b.sum_read, b.results
+    return b.north if side == one.mapping.n2s else b.west, 0
