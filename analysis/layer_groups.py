@@ -141,17 +141,21 @@ def _folded(bar: str, path: str) -> str:
 
 
 def bar_labels(layers: dict[str, int], longest: int = 40) -> list[str]:
-    """Short names of bars, with the number of layers behind one of several."""
+    """Short names of bars, with the number of layers behind one of several: ``longest`` characters together."""
     several = [f" ×{n}" if n > 1 else "" for n in layers.values()]
-    names = short_labels(list(layers), longest - max(map(len, several), default=0))
-    return [name + times for name, times in zip(names, several, strict=True)]
+    return [_tail(name, longest - len(times)) + times for name, times in zip(_beheaded(layers), several, strict=True)]
 
 
 def short_labels(names: list[str], longest: int = 40) -> list[str]:
     """Names without the words that most of them start with; of what is still too long the last words, whole ones
     where one fits."""
-    prefix = _common_head(names)
-    return [_tail(printable(name.removeprefix(prefix) or name), longest) for name in names]
+    return [_tail(name, longest) for name in _beheaded(names)]
+
+
+def _beheaded(names: Iterable[str]) -> list[str]:
+    given = list(names)
+    prefix = _common_head(given)
+    return [printable(name.removeprefix(prefix) or name) for name in given]
 
 
 def _tail(name: str, longest: int) -> str:
