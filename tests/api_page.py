@@ -162,7 +162,7 @@ GROUPS = {
         "weft": "train",
         "weft.workloads.training": "train resume TrainResult step_workload new_model plan accuracy_of accuracies "
         "binary_layers BinaryLayer",
-        "weft.workloads.models.zoo": "subnetworks",
+        "weft.workloads.models.zoo": "subnetworks source",
         "weft.workloads.schemes": "attach",
         "weft.workloads.data": "open_data normalised order",
         "weft.workloads.im2col": "Window unfold",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import gc
 import re
 import subprocess
-import tkinter
 import warnings
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -126,9 +126,14 @@ def commands() -> list[tuple[str, ...]]:
     return told(project_script(TARGET, 100))
 
 
+def tcl_of_python() -> Any:
+    """Debian and Ubuntu have it in a package of its own."""
+    return pytest.importorskip("tkinter", reason="Tcl takes the project apart: apt-get install python3-tk")
+
+
 def told(script: str) -> list[tuple[str, ...]]:
     """Commands of a script and of the brackets in it, as Tcl itself takes it apart; none of them is carried out."""
-    tcl, found = tkinter.Tcl(), []
+    tcl, found = tcl_of_python().Tcl(), []
     tcl.createcommand("heard", lambda *words: found.append(words) or " ".join(words))
     tcl.eval("proc unknown {args} {return [heard {*}$args]}")
     for name in ("open", "cd", "exec", "file", "source", "glob", "socket"):
@@ -194,7 +199,7 @@ def test_the_text_has_the_ports_that_vivado_is_told_of(commands: list[tuple[str,
 
 def test_a_constraint_that_is_wrong_is_found() -> None:
     """The lint can fail: a bracket that is missing, a cell that is not there."""
-    with pytest.raises(tkinter.TclError, match="missing close-bracket"):
+    with pytest.raises(tcl_of_python().TclError, match="missing close-bracket"):
         told("create_clock -period 10 [get_ports pcie_refclk_clk_p")
     assert ("get_ports", "nothing") in told("set_false_path -from [get_ports nothing]")
 
