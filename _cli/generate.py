@@ -94,4 +94,4 @@ def _show(found: Generated) -> None:
         ("KV cache at the end", si(found.need.kv_cache, "B"), ""),
     ]
     scheme = found.decoded.first.workload.scheme
-    console.print(make_table(f"{work.model} on {spec.name}, {scheme}", ("", "", ""), rows))
+    console.print(make_table(f"{work.model} on {spec.name}, {scheme}", ("", "amount", "time"), rows))

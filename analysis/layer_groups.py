@@ -140,7 +140,7 @@ def _folded(bar: str, path: str) -> str:
     return ".".join(parts)
 
 
-def bar_labels(layers: dict[str, int], longest: int = 40) -> list[str]:
+def bar_labels(layers: dict[str, int], longest: int = 46) -> list[str]:
     """Short names of bars, with the number of layers behind one of several: ``longest`` characters together."""
     several = [f" ×{n}" if n > 1 else "" for n in layers.values()]
     return [_tail(name, longest - len(times)) + times for name, times in zip(_beheaded(layers), several, strict=True)]

@@ -15,8 +15,10 @@ from matplotlib.text import Text
 
 from weft.analysis.compare import compare, losses
 from weft.analysis.figures import comparison_figure, layers_figure, need_figure, roofline_figure
+from weft.analysis.figures.drawing import head
 from weft.analysis.layer_groups import OTHER, group_layers, short_labels
 from weft.analysis.need import need
+from weft.analysis.theme import theme_of
 from weft.dataflow.schedule import schedule
 from weft.simulator.result import SimResult
 from weft.simulator.system import simulate_system
@@ -103,6 +105,18 @@ def test_the_title_states_the_finding(dense: SimResult, bdwp: SimResult) -> None
     assert "The array computes in " in title(layers_figure(bdwp))
     assert f"the largest loss is {max(lost, key=lambda item: lost[item])}" in title(layers_figure(bdwp))
     assert " of the GEMM time is spent within 10 % of the roof" in title(roofline_figure(bdwp))
+
+
+def test_a_long_title_is_written_smaller_and_a_short_one_is_not() -> None:
+    sizes = []
+    for words in (3, 12):
+        figure = Figure(figsize=(10.5, 4))
+        head(figure, "accumulators " * words, "ports " * 3 * words, theme_of("light"))
+        for text in figure.texts:
+            box = text.get_window_extent(FigureCanvasAgg(figure).get_renderer())
+            assert box.x1 <= figure.bbox.x1
+            sizes.append(text.get_fontsize())
+    assert sizes[:2] == [12.5, 9.5] and sizes[2] < 11 and sizes[3] < 9
 
 
 def test_an_unknown_theme_names_the_nearest(bdwp: SimResult) -> None:
