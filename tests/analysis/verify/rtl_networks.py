@@ -38,7 +38,7 @@ def work_of(network: str, scheme: str = "dense", pattern: NMPattern | None = Non
 
 @cache
 def machine_of(arch: str = "tiny", pattern: NMPattern | None = None) -> Accelerator:
-    """The RTL, for all of them: to elaborate it takes ten seconds, and to compile it minutes."""
+    """The RTL, for all of them: to elaborate it takes ten seconds, and to compile it thirty."""
     return Accelerator(target_of(arch, pattern), 1 << 17, 1 << 11)
 
 
