@@ -50,15 +50,17 @@ def head(figure: Figure, title: str, subtitle: str, theme: Theme) -> None:
     """The finding, and under it what was run, each on a line: smaller where it would pass the right margin."""
     height = figure.get_figheight()
     x = LEFT / figure.get_figwidth()
-    lines = (
-        figure.text(x, 1 - 0.22 / height, title, fontsize=12.5, fontweight="bold", va="top", ha="left"),
-        figure.text(x, 1 - 0.5 / height, subtitle, fontsize=9.5, color=theme.muted, va="top", ha="left"),
-    )
+    lines = {
+        12.5: figure.text(x, 1 - 0.22 / height, title, fontweight="bold", va="top", ha="left"),
+        9.5: figure.text(x, 1 - 0.5 / height, subtitle, color=theme.muted, va="top", ha="left"),
+    }
     room = figure.bbox.width * (1 - 2 * x)
-    for line in lines:
+    for size, line in lines.items():
+        line.set_fontsize(size)
         # glyphs are as wide as whole dots, so a size that should fit may not
         while (width := line.get_window_extent().width) > room:
-            line.set_fontsize(line.get_fontsize() * min(0.98, room / width))
+            size *= min(0.98, room / width)
+            line.set_fontsize(size)
 
 
 def cause_legend(
