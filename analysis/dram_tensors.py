@@ -14,9 +14,9 @@ from typing import Any, assert_never
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.actions import Actions
-from ..dataflow.beside import copies_made, copy_bytes, dense_bytes, machine_bytes
+from ..dataflow.beside import machine_bytes, update_bytes
 from ..dataflow.engines import engine_of
-from ..dataflow.operand import BYTE, FP32
+from ..dataflow.operand import BYTE
 from ..dataflow.operand_bytes import operand_bytes
 from ..simulator.result import OpResult, SimResult
 from ..workloads.copies import PackedCopy
@@ -156,14 +156,12 @@ def _of_product(r: OpResult, op: MatrixOp, spec: AcceleratorSpec) -> Moved:
 
 
 def _of_update(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> Moved:
-    n, operand = op.elements, spec.pe.operand
-    held = FP32.size(n * len(rule.held))
-    copies = sum(copy_bytes(copy, operand) for copy in copies_made(op, spec)) + FP32.size(op.scales)
+    b = update_bytes(op, spec, rule)
     return {
-        TensorKind.MASTER: (held, held),
-        TensorKind.WEIGHT_GRADIENT: (operand.size(n), 0),
-        TensorKind.WEIGHT: (op.looks * operand.size(n), dense_bytes(op, spec)),
-        TensorKind.COPY: (0, copies),
+        TensorKind.MASTER: (b.held, b.held),
+        TensorKind.WEIGHT_GRADIENT: (b.operand, 0),
+        TensorKind.WEIGHT: (op.looks * b.operand, b.dense),
+        TensorKind.COPY: (0, b.copies + b.scales),
     }
 
 

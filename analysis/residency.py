@@ -12,9 +12,8 @@ from typing import Literal
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.allocation import Lifetime, keep
-from ..dataflow.beside import copies_made, copy_bytes, dense_bytes
+from ..dataflow.beside import update_bytes
 from ..dataflow.engines import tiled
-from ..dataflow.operand import FP32
 from ..dataflow.operand_bytes import operand_bytes
 from ..simulator.result import OpResult, SimResult
 from ..workloads.errors import InputError, require_int
@@ -109,11 +108,11 @@ def _candidates(result: SimResult) -> tuple[Kept, ...]:
         op = one.op
         if not isinstance(op, UpdateOp):
             continue
-        held, word = FP32.size(op.elements * len(rule.held)), spec.pe.operand
+        b = update_bytes(op, spec, rule)
         found.append(
-            Kept(parameter=op.name, kind="optimizer state", size=held, first=0, last=end, read=held, write=held)
+            Kept(parameter=op.name, kind="optimizer state", size=b.held, first=0, last=end, read=b.held, write=b.held)
         )
-        copies = dense_bytes(op, spec) + sum(copy_bytes(copy, spec.pe.operand) for copy in copies_made(op, spec))
+        copies = b.dense + b.copies
         if copies:
             read = loaded[op.name]
             # Vector work may load it as well: that is not counted, so the saving is at least this.
@@ -124,11 +123,9 @@ def _candidates(result: SimResult) -> tuple[Kept, ...]:
         # Several products add up where the gradient lies, by work of its own: such a one is not held.
         if len(made) == 1 and made[0][1] == op.elements:
             first, _, stored = made[0]
-            size = word.size(op.elements)
-            again = _moved(result.ops[first], "c", spec)[0]
-            read = size + again
+            read = b.operand + _moved(result.ops[first], "c", spec)[0]
             found.append(
-                Kept(parameter=op.name, kind="gradient", size=size, first=first, last=i, read=read, write=stored)
+                Kept(parameter=op.name, kind="gradient", size=b.operand, first=first, last=i, read=read, write=stored)
             )
     return tuple(one for one in found if one.size)
 

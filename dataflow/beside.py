@@ -30,6 +30,7 @@ __all__ = [
     "joined_products",
     "machine_bytes",
     "update_cost",
+    "update_bytes",
     "update_traffic",
     "update_work",
     "vector_cost",
@@ -142,12 +143,33 @@ def dense_bytes(op: UpdateOp, spec: AcceleratorSpec) -> int:
     return spec.pe.operand.size(op.elements) if wanted else 0
 
 
+class UpdateBytes(NamedTuple):
+    """Of a weight update. ``held``: master and state, read and written. ``operand``: the gradient, and the weight as
+    often as it is looked at. ``dense``, ``copies``, ``scales``: what is written for the products."""
+
+    held: int
+    operand: int
+    dense: int
+    copies: int
+    scales: int
+
+
+def update_bytes(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> UpdateBytes:
+    """What a weight update moves of each tensor."""
+    n, operand = op.elements, spec.pe.operand
+    return UpdateBytes(
+        held=FP32.size(n * len(rule.held)),
+        operand=operand.size(n),
+        dense=dense_bytes(op, spec),
+        copies=sum(copy_bytes(copy, operand) for copy in copies_made(op, spec)),
+        scales=FP32.size(op.scales),
+    )
+
+
 def update_traffic(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> tuple[int, int]:
     """Bytes that a weight update reads and writes."""
-    n, operand = op.elements, spec.pe.operand
-    held = FP32.size(n * len(rule.held))
-    copies = sum(copy_bytes(copy, operand) for copy in copies_made(op, spec))
-    return held + operand.size(n) * (1 + op.looks), held + dense_bytes(op, spec) + copies + FP32.size(op.scales)
+    b = update_bytes(op, spec, rule)
+    return b.held + b.operand * (1 + op.looks), b.held + b.dense + b.copies + b.scales
 
 
 def update_work(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> Work:

@@ -10,12 +10,14 @@ from pydantic import Field
 from .errors import InputError, require_int
 from .operand import DTYPE_BYTES, MAX_BYTES, require_dtype
 
-__all__ = ["TRAINING", "USES", "Cached", "Phase", "Use"]
+__all__ = ["CACHING", "TRAINING", "USES", "Cached", "Phase", "Use"]
 
 Use = Literal["train", "infer", "prefill", "decode"]
 USES: Final[tuple[Use, ...]] = get_args(Use)
 """``infer``: one forward call. ``prefill``: one over a prompt, whose keys and values are kept. ``decode``: one of a
 token a sample, which reads those of all tokens before it."""
+CACHING: Final[tuple[Use, ...]] = ("prefill", "decode")
+"""Those that leave keys and values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,7 @@ class Phase:
     def __post_init__(self) -> None:
         require_int("context of a phase", self.context, 0, 2**31)
         require_int("tokens of a phase", self.tokens, int(bool(self.cached)), 2**31)
-        if self.cached and self.use not in ("prefill", "decode"):
+        if self.cached and self.use not in CACHING:
             raise InputError(f"a step to {self.use} keeps no keys and values; only prefill and decode do")
 
     @property

@@ -20,7 +20,7 @@ from .models.shells import model_on_meta
 from .models.source import ModelSource, StepInputs
 from .operand import DTYPE_BYTES
 from .patterns import matching
-from .phase import Phase, Use
+from .phase import CACHING, Phase, Use
 from .step import Frozen, MatrixOp, UpdateOp, VectorOp, Workload, require_products
 from .tracing.answers import Answers, Following
 from .tracing.generation import cached_of, lengths_of
@@ -134,7 +134,7 @@ def trace_use(
     tell = progress or (lambda _: None)
     tell("build")
     _check_request(batch, seq, SGD.name)
-    cached, past, tokens = use in ("prefill", "decode"), 0, 0
+    cached, past, tokens = use in CACHING, 0, 0
     if cached:
         past, tokens = lengths_of(source, use, seq, context)
         batch, seq = batch or 1, past + tokens

@@ -171,7 +171,7 @@ def late_command(said: Timeline, ran: AcceleratorRun) -> str | None:
             f"{own[0].name}: the command of instruction {own[3]} was to run in cycles {own[1] + BEGIN} to {own[2]}, "
             f"but in the RTL it ran in {theirs[1] + BEGIN} to {theirs[2]}"
         )
-    if (len(wanted), said.cycles) == (len(found), ran.cycles):
+    if [own[:3] for own in wanted] == found and said.cycles == ran.cycles:
         return None
     counted = f"{len(found)} commands ended in {ran.cycles} cycles of the RTL"
     return f"{counted}, but {len(wanted)} in {said.cycles} were predicted"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.analysis.verify.rtl_difference import DifferenceError, Executed, first_wrong_write, require_same
+from weft.analysis.verify.rtl_difference import DifferenceError, Executed, first_wrong_write, late_command, require_same
 from weft.analysis.verify.rtl_train import RtlTrainer
 from weft.dataflow.program.commands import Command
 from weft.dataflow.program.isa import Unit
@@ -138,3 +139,22 @@ def test_a_wrong_bit_is_named_by_index_and_both_values() -> None:
     found[1, 2] = -0.0
     with pytest.raises(DifferenceError, match=r"^x\[1, 2\] is -0.0 \(0x80000000\) in the RTL, but 5.0 .*; 1 differ$"):
         require_same("x", found, wanted)
+
+
+@pytest.mark.parametrize("units", [(Unit.LOAD, Unit.LOAD), (Unit.LOAD,), (Unit.LOAD, Unit.STORE, Unit.STORE)])
+def test_commands_of_other_units_than_predicted_are_late(units: tuple[Unit, ...]) -> None:
+    """As many commands, or as many cycles, are not yet the same commands."""
+
+    def ran(*units: Unit) -> Any:
+        return SimpleNamespace(commands=[UnitRun(unit, 5 * i, 5 * i + 4) for i, unit in enumerate(units)], cycles=20)
+
+    wanted = [(UnitRun(unit, 5 * i, 5 * i + 4), 3 * i) for i, unit in enumerate((Unit.LOAD, Unit.STORE))]
+    said: Any = SimpleNamespace(
+        ran=[
+            SimpleNamespace(command=SimpleNamespace(unit=run.unit, instruction=at), took=run.took, last=run.last)
+            for run, at in wanted
+        ],
+        cycles=20,
+    )
+    assert late_command(said, ran(Unit.LOAD, Unit.STORE)) is None
+    assert late_command(said, ran(*units)) is not None

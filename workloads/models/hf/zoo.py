@@ -59,12 +59,6 @@ def _zoo_config(model: ZooModel, size: int, classes: int = 1000, channels: int =
         return model_class, model_class.config_class(**settings)
 
 
-def _zoo_class(model: ZooModel, size: int) -> tuple[Any, str, Any]:
-    """Its class, its name and its configuration."""
-    model_class, config = _zoo_config(model, size)
-    return model_class, model.name, config
-
-
 def _zoo_build(model: ZooModel, size: int, dtype: torch.dtype | None) -> nn.Module:
     model_class, config = _zoo_config(model, size)
     return construct(model_class, config, dtype)
@@ -74,6 +68,7 @@ def zoo_source(model: ZooModel, size: int) -> ModelSource:
     """The source of a zoo model at an image side, or a default sequence length, of ``size``."""
     dtype = torch.bfloat16 if model.name in _BFLOAT16 else None
     inputs: Callable[[int | None, int | None], StepInputs]
+    generation = None
     if model.kind == "image":
         inputs = partial(
             image_inputs, name=model.name, default=model.batch, shape=(3, size, size), keyword="pixel_values"
@@ -82,6 +77,8 @@ def zoo_source(model: ZooModel, size: int) -> ModelSource:
         learned = size if model.name in ("bert_base", "gpt2") else None
         names = ("input_ids",) if model.name == "bert_base" else ("input_ids", "attention_mask")
         inputs = partial(text_inputs, name=model.name, default=(model.batch, size), longest=learned, names=names)
+        model_class, config = _zoo_config(model, size)
+        generation = generation_of(model_class, model.name, config)
     return ModelSource(
         name=model.name,
         title=model.title,
@@ -89,7 +86,7 @@ def zoo_source(model: ZooModel, size: int) -> ModelSource:
         inputs=inputs,
         loss=logits_loss,
         dtype=dtype,
-        generation=None if model.kind == "image" else generation_of(*_zoo_class(model, size)),
+        generation=generation,
     )
 
 
