@@ -319,7 +319,6 @@ def test_shares_and_what_is_over_by_hand():
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="the table was measured before the PE's second round")
 @pytest.mark.parametrize("target", ["ecp5", "xcup"])
 def test_the_tools_still_say_what_the_tables_do(target):
     """A batch of the table, and that a module in it counts as in its array, but for a few LUTs that names decide."""
