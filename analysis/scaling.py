@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from math import exp, log
 
-__all__ = ["NODES", "ONE_VOLTAGE", "VOLTS", "area_factor", "deepscale_factor", "describe", "disagreement", "energy_factor"]
+__all__ = [
+    "NODES",
+    "ONE_VOLTAGE",
+    "VOLTS",
+    "area_factor",
+    "deepscale_factor",
+    "describe",
+    "disagreement",
+    "energy_factor",
+]
 
 BASE = 45
 

@@ -91,9 +91,7 @@ def test_records_have_the_band_and_it_adds_up(bdwp: SimResult) -> None:
 
 
 FIGURES = st.lists(
-    st.tuples(
-        st.floats(0, 100), st.floats(0, 100), st.floats(0.1, 1), st.floats(1, 10), st.sampled_from([None, 0, 1])
-    ),
+    st.tuples(st.floats(0, 100), st.floats(0, 100), st.floats(0.1, 1), st.floats(1, 10), st.sampled_from([None, 0, 1])),
     min_size=1,
     max_size=5,
 )
@@ -119,15 +117,11 @@ def test_the_ends_of_a_ratio_are_those_of_all_corners_and_nothing_lies_beyond(
         return sums[0] / sums[1]
 
     ends = [(low, high) for _, _, low, high, _ in drawn]
-    corners = [
-        ratio(own, common) for own in product(*ends) for common in product(*((b.low, b.high) for b in COMMON))
-    ]
+    corners = [ratio(own, common) for own in product(*ends) for common in product(*((b.low, b.high) for b in COMMON))]
     low, high = ratio_range(above, below)
 
     assert (low, high) == (pytest.approx(min(corners)), pytest.approx(max(corners)))
-    inside = ratio(
-        tuple(draw.uniform(*end) for end in ends), tuple(draw.uniform(b.low, b.high) for b in COMMON)
-    )
+    inside = ratio(tuple(draw.uniform(*end) for end in ends), tuple(draw.uniform(b.low, b.high) for b in COMMON))
     assert low * (1 - 1e-9) <= inside <= high * (1 + 1e-9)
 
 
