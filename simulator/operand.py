@@ -22,6 +22,7 @@ __all__ = [
     "Word",
     "bits_of",
     "encoding_of",
+    "is_gradient",
     "narrow",
     "operand_type",
     "operand_types",
@@ -71,6 +72,11 @@ def operand_types(format: FormatName) -> tuple[type[np.generic], ...]:
     """Scalar types that operands of a format may have: of FP8 the two of its encodings, in any combination."""
     own = OPERAND_TYPES[format]
     return (own,) if format not in _GRADIENT_TYPES else (own, _GRADIENT_TYPES[format])
+
+
+def is_gradient(operands: Half, pe: PESpec) -> bool:
+    """Whether operands of a machine have the encoding of gradients, where its format has another for these."""
+    return operands.dtype.type is not operand_type(pe)
 
 
 def sum_type(format: FormatName) -> type[np.generic]:

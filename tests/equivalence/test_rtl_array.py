@@ -294,6 +294,20 @@ def test_the_array_of_real_submodules_is_the_same_in_a_second_simulator(dataflow
     assert_equal(StceDriver(spec, AmaranthSim(spec)), mapping, gemm, a, b)
 
 
+@pytest.mark.parametrize(("format", "dataflow"), [("fp8", Dataflow.OS), ("int8", Dataflow.WS)])
+def test_a_pe_of_eight_bits_is_the_simulators(format, dataflow):
+    """Gradients in E5M2 meet weights in E4M3; of INT8 every word may come."""
+    spec = machine(2, 1, 1, 4, 3, 8, 2, 2, 2, format)
+    mapping = ArrayMapping(dataflow=dataflow, pattern=NMPattern.parse("1:2"), interleave=2)
+    gemm = Gemm(m=3, k=6, n=3)
+    rng = np.random.default_rng(5)
+    words = [rng.integers(0, 256, shape, np.uint8) for shape in ((gemm.m, gemm.k), (gemm.k, gemm.n))]
+    kinds = (np.int8, np.int8) if format == "int8" else (ml_dtypes.float8_e5m2, ml_dtypes.float8_e4m3fn)
+    a, b = (x.view(kind) for x, kind in zip(words, kinds, strict=True))
+
+    assert_equal(StceDriver(spec, AmaranthSim(spec)), mapping, gemm, a, compress(b, mapping.pattern))
+
+
 def test_a_difference_is_told_by_cycle_signal_and_both_values():
     driver = cosim("4x4")
     mapping = ArrayMapping(dataflow=Dataflow.OS, pattern=DENSE, interleave=2)
