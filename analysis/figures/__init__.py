@@ -5,6 +5,7 @@ from __future__ import annotations
 from .comparison import comparison_figure
 from .layers import layers_figure
 from .need import need_figure
+from .promise import promise_figure
 from .regret import regret_figure
 from .roofline import roofline_figure
 from .rtl_training import rtl_training_figure
@@ -17,6 +18,7 @@ __all__ = [
     "cost_figure",
     "layers_figure",
     "need_figure",
+    "promise_figure",
     "regret_figure",
     "roofline_figure",
     "rtl_training_figure",

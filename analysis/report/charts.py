@@ -10,17 +10,19 @@ from typing import Any
 from ...dataflow.actions import Component
 from ...workloads.gemm import Pass
 from ..explore.front import pareto
+from ..promise import Promise, stage_words, stages
 from ..study_files import SavedStudy
 from ..study_rows import by_table, row_name
 from ..system import WAITS, use_shares
 from ..words import time_unit
 from .data import BINS, RunData, SystemData
+from .folder import Run
 from .groups import Group
 from .markup import Html
 from .parts import legend
 from .tables import mapping_words, wait_name
 
-__all__ = ["overview_data", "run_data", "study_data"]
+__all__ = ["overview_data", "promise_data", "run_data", "study_data"]
 
 _COMPONENT_COLOURS: dict[str, str] = {
     Component.ARRAY: "compute",
@@ -79,6 +81,24 @@ def overview_data(groups: Sequence[Group], datas: dict[int, RunData]) -> list[di
             )
         made.append({"unit": unit, "rows": rows})
     return made
+
+
+def promise_data(group: Group, run: Run, found: Promise) -> dict[str, Any]:
+    """The waterfall of one run, in the unit of its axis."""
+    clock = run.result.spec.clock_hz
+    length, unit = time_unit(found.dense / clock)
+    rows = [
+        {
+            "label": stage.label,
+            "cause": stage.cause,
+            "whole": stage.whole,
+            "from": float(stage.start) / clock / length,
+            "to": float(stage.end) / clock / length,
+            "words": stage_words(stage, found, clock),
+        }
+        for stage in stages(found)
+    ]
+    return {"unit": unit, "level": "with ops overlapped" if group.overlapped else "op after op", "rows": rows}
 
 
 def run_data(data: RunData) -> dict[str, Any]:

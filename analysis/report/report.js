@@ -81,6 +81,29 @@
       made.layout.xaxis.range = [0, 1.04 * longest];
       return made;
     },
+    promise(n) {
+      const { rows, unit, level } = data.promises[n];
+      const made = rowLayout(rows, { xaxis: { title: { text: `${unit} of a step, ${level}` }, range: [0, 1.22 * rows[0].to] } });
+      made.margin = { ...made.margin, r: 8 };
+      const lines = rows.slice(1).map((row, n) => ({
+        type: "line", x0: rows[n].to, x1: rows[n].to, y0: n, y1: n + 1, layer: "below",
+        line: { color: colour("muted"), width: 1 },
+      }));
+      const names = rows.map((row, n) => ({
+        x: Math.max(row.from, row.to), y: n, xanchor: "left", xshift: 4, showarrow: false, text: plain(row.words),
+        font: { size: 11 },
+      }));
+      made.shapes = lines;
+      made.annotations = [...(made.annotations ?? []), ...names];
+      const bar = {
+        type: "bar", orientation: "h", y: rows.map((_, n) => n), base: rows.map((row) => Math.min(row.from, row.to)),
+        x: rows.map((row) => Math.abs(row.to - row.from)),
+        marker: { color: rows.map((row) => colour(row.whole ? "ink" : row.cause)) },
+        customdata: rows.map((row) => [plain(row.label), plain(row.words), Math.abs(row.to - row.from)]),
+        hovertemplate: `%{customdata[0]}<br>%{customdata[2]:,.4~g} ${unit}, %{customdata[1]}<extra></extra>`,
+      };
+      return { traces: [bar], layout: made };
+    },
     passes(n) { return bars(data.runs[n].passes, data.runs[n].unit); },
     layers(n) {
       const { layers, unit } = data.runs[n];

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 
 from ...dataflow.config_io import load_spec, preset_names, preset_text
 from ...simulator.system import MOST_LOGGED
+from ..promise import promise_words, stages
 from ..published import on_chip_words
 from ..study_files import SavedStudy, study_provenance
 from ..study_rows import StudyRow, by_table, row_name
@@ -65,6 +67,7 @@ def verdict_section(groups: Sequence[Group], datas: dict[int, RunData], study: S
 def time_section(groups: Sequence[Group], datas: dict[int, RunData]) -> Html:
     """Time by cause of every run, and what schemes lose on their way."""
     parts: list[Html | None] = []
+    numbers = count()
     for n, group in enumerate(groups):
         mine = [datas[id(run)] for run in group.runs]
         title = f"{step_name(group.runs[0].result.workload)}: time of a step by cause, ops one after the other"
@@ -96,13 +99,33 @@ def time_section(groups: Sequence[Group], datas: dict[int, RunData]) -> Html:
             )
         )
         for run in group.runs:
-            ledger = group.ledger(run)
-            if ledger is not None:
-                table = ledger_table(run.name, ledger)
-                parts.append(
-                    element("details", element("summary", f"As a table: what {run.name} loses on its way"), table)
-                )
+            parts.append(_promise(next(numbers), group, run) if group.promise(run) else _ledger(group, run))
     return joined(parts)
+
+
+def _promise(number: int, group: Group, run: Run) -> Html:
+    """The waterfall of a run, with every item of its ledger as a table."""
+    found, ledger = group.promise(run), group.ledger(run)
+    assert found is not None and ledger is not None
+    words = promise_words(found)
+    said = f"{words[0].upper()}{words[1:]}."
+    return chart(
+        "promise",
+        number,
+        f"{run.name}: from the promise to what it takes",
+        said,
+        height=_EDGES + 24 * len(stages(found)),
+        twin=ledger_table(run.name, ledger),
+        above=element("p", said),
+    )
+
+
+def _ledger(group: Group, run: Run) -> Html | None:
+    ledger = group.ledger(run)
+    if ledger is None:
+        return None
+    summary = element("summary", f"As a table: what {run.name} loses on its way")
+    return element("details", summary, ledger_table(run.name, ledger))
 
 
 def _time_words(group: Group, run: Run, data: RunData) -> str:

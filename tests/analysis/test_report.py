@@ -230,7 +230,7 @@ def test_the_page_is_ordered_labelled_and_loads_nothing(page: str) -> None:
             assert attributes.get(name) is None or attributes[name] in ids
     assert all(a["href"] in {f"#{i}" for i in ids} for a in outline.named("a"))
     charts = [attributes for _, attributes in outline.found if attributes.get("class") == "plot"]
-    assert len(charts) == 3 + 3 * 4 + 3 and all(attributes["aria-label"] for attributes in charts)
+    assert len(charts) == 4 + 3 * 4 + 3 and all(attributes["aria-label"] for attributes in charts)
     assert len(outline.named("table")) == len(outline.named("caption"))
     assert all(attributes.get("scope") in ("col", "row") for attributes in outline.named("th"))
     assert not any({"src", "srcset", "action", "data"} & set(attributes) for _, attributes in outline.found)

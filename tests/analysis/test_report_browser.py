@@ -35,7 +35,7 @@ def test_every_chart_of_every_run_is_drawn_and_nothing_is_loaded(browser: Browse
     for option in [option.text for option in chooser.options]:
         chooser.select_by_visible_text(option)
         shown = [*each, *(over_time if "system" in option else ())]
-        assert browser.drawn() == ["overview", "overview", *shown, "accuracy"]
+        assert browser.drawn() == ["overview", "promise", "overview", *shown, "accuracy"]
     assert browser.requests() == {page.as_uri()}
     # A name that is markup is text in a chart too.
     assert browser.run("return document.querySelectorAll('.plot script').length") == 0
