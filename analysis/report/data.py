@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from ..declared import cycles_kind, figure_words
 from ..layer_groups import bar_labels, ops_of_bars
 from ..records import layer_of
 from ..roofline import Roofline, multiplies, roofline
+from ..tensor_energy import energy_by_tensor
 from .bins import bin_amounts, bin_levels
 from .folder import Run
 
@@ -38,13 +38,12 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """Layers shown as one: cycles by cause, zeptojoules by part of the machine and pass, and what is inside."""
+    """Layers shown as one: cycles by cause, by pass, and what is inside."""
 
     label: str
     layers: int
     cycles: dict[str, int]
     passes: dict[Pass, int]
-    zeptojoules: dict[tuple[str, Pass], int]
     parts: tuple[Part, ...]
 
 
@@ -90,23 +89,15 @@ class RunData:
                 layers=layers[name],
                 cycles=causes_of(ops, self.names),
                 passes={p: sum(r.cycles.total for r in ops if r.op.pass_ == p) for p in Pass},
-                zeptojoules=self._zeptojoules(ops),
                 parts=_parts(ops, self.names, one_layer=layers[name] == 1),
             )
             for label, (name, ops) in zip(labels, groups.items(), strict=True)
         )
 
-    def _zeptojoules(self, ops: Sequence[OpResult]) -> dict[tuple[str, Pass], int]:
-        found: Counter[tuple[str, Pass]] = Counter()
-        for r in ops:
-            for component, spent in self._parts_of[id(r)].items():
-                found[component, Pass(r.op.pass_)] += spent
-        return {key: n for key, n in found.items() if n}
-
     @cached_property
-    def _parts_of(self) -> dict[int, dict[str, int]]:
-        """Zeptojoules by part of the machine, of every op."""
-        return {id(r): parts for r, parts in zip(self.run.result.ops, self.run.energy.op_parts, strict=True)}
+    def energy(self) -> dict[Pass, dict[str, int]]:
+        """Zeptojoules by pass, and in it by tensor and part of the machine."""
+        return energy_by_tensor(self.run.timed, self.run.energy)
 
     @cached_property
     def roofline(self) -> Roofline:

@@ -3,15 +3,6 @@
   const CAUSES = data.causes;
   const MARKERS = { FF: "circle", BP: "square", WU: "triangle-up" };
 
-  // stages.2.layers.0.conv as s2 l0 conv, where only a few letters fit.
-  const initials = (path) => {
-    const parts = path.split(".");
-    if (parts.length < 2) return path.slice(0, 14);
-    const last = /^\d/.test(parts.at(-1)) ? "" : parts.pop().slice(0, 4);
-    const heads = parts.map((part) => (/^\d/.test(part) ? part : ` ${part[0] || ""}`)).join("").trim();
-    return `${heads} ${last}`.trim();
-  };
-
   const stacked = (rows, names, unit, decimals) => names.map((cause, i) => ({
     type: "bar", orientation: "h", name: cause.name, marker: { color: colour(cause.key) },
     y: rows.map((_, n) => n), x: rows.map((row) => row.causes[i]),
@@ -159,21 +150,8 @@
       };
     },
     energy(n) {
-      const nodes = data.runs[n].energy;
-      return {
-        traces: [{
-          type: "sunburst", branchvalues: "remainder", sort: false, maxdepth: 3,
-          ids: nodes.map((node) => node.id), parents: nodes.map((node) => node.parent),
-          labels: nodes.map((node) => plain(initials(node.path.at(-1)))),
-          // Plotly adds up the leaves: sums of rounded parts never exceed a rounded whole.
-          values: nodes.map((node) => node.path.length < 3 ? 0 : node.mj),
-          customdata: nodes.map((node) => [plain(node.path.join(" > ")), node.mj]),
-          marker: { colors: nodes.map((node) => colour(node.colour)), line: { color: colour("ground"), width: 1 } },
-          leaf: { opacity: 0.85 }, insidetextorientation: "auto",
-          hovertemplate: "%{customdata[0]}<br>%{customdata[1]:,.4~g} mJ, %{percentRoot:.1%}<extra></extra>",
-        }],
-        layout: layout({ margin: { l: 0, r: 0, t: 4, b: 4 }, uniformtext: { minsize: 8, mode: "hide" } }),
-      };
+      const { parts, rows } = data.runs[n].energy;
+      return { traces: stacked(rows, parts, "mJ", ",.4~g"), layout: rowLayout(rows, { xaxis: { title: { text: "mJ" } } }) };
     },
     bandwidth(n) {
       const { moved, unit, end, bins, peak } = data.runs[n].system;

@@ -11,8 +11,10 @@ from ..promise import promise_words, stages
 from ..published import on_chip_words
 from ..study_files import SavedStudy, study_provenance
 from ..study_rows import StudyRow, by_table, row_name
+from ..tensor_energy import part_words, sums_of_parts
+from ..theme import part_key
 from ..words import joules, percents, percents_of, seconds, step_name
-from .charts import WAIT_COLOURS, asker_colours, cause_legend, component_colour
+from .charts import WAIT_COLOURS, asker_colours, cause_legend
 from .data import RunData
 from .folder import Run
 from .groups import Group
@@ -218,18 +220,22 @@ def _energy(n: int, data: RunData) -> Html | None:
     report = data.run.energy
     if not report.zeptojoules:
         return None
-    parts = {c: j for c, j in report.by_component.items() if j}
-    share = percents_of(parts)
-    alt = ", ".join(f"{c} {share[c]} %" for c in sorted(parts, key=lambda c: -parts[c]))
+    sums = sums_of_parts(data.energy.values())
+    share = percents_of(sums)
+    alt = ", ".join(f"{part_words(part)} {share[part]} %" for part in sorted(sums, key=lambda part: -sums[part]))
     above = legend(
-        [(f"{c} {share[c]} %", component_colour(c)) for c, j in parts.items() if j >= 0.0005 * report.joules]
+        [
+            (f"{part_words(part)} {share[part]} %", part_key(part))
+            for part, spent in sums.items()
+            if spent >= 0.0005 * report.zeptojoules
+        ]
     )
     figure = chart(
         "energy",
         n,
-        f"Energy of a step, {joules(report.joules)}: part, pass, layer",
+        f"Energy of a step, {joules(report.joules)}, by pass, tensor and part of the machine",
         alt,
-        height=480,
+        height=_EDGES + _ROW * sum(map(bool, data.energy.values())),
         twin=energy_table(data),
         above=above,
     )

@@ -18,6 +18,7 @@ from ..records import op_records
 from ..savings import Saving, range_words
 from ..study_rows import StudyRow, row_name
 from ..system import WAITS, use_shares
+from ..tensor_energy import part_words, sums_of_parts
 from ..words import percents, percents_of, time_unit
 from .data import RunData
 from .folder import Run
@@ -157,20 +158,20 @@ def passes_table(data: RunData) -> Html:
 
 
 def energy_table(data: RunData) -> Html:
-    """Joules by part of the machine and pass."""
-    report = data.run.energy
-    sums = {c: dict.fromkeys(Pass, 0) for c in report.by_component}
-    for bar in data.bars:
-        for (component, p), spent in bar.zeptojoules.items():
-            sums[component][p] += spent
-    shares = percents_of({c: sum(by.values()) for c, by in sums.items()})
+    """Joules by tensor and part of the machine, and by pass."""
+    report, sums = data.run.energy, sums_of_parts(data.energy.values())
+    shares = percents_of(sums)
     rows = [
-        (str(c), *(f"{n / 1e18:,.3f}" for n in by.values()), f"{sum(by.values()) / 1e18:,.3f}", shares[c])
-        for c, by in sums.items()
-        if any(by.values())
+        (
+            part_words(part),
+            *(f"{data.energy[p].get(part, 0) / 1e18:,.3f}" for p in Pass),
+            f"{spent / 1e18:,.3f}",
+            shares[part],
+        )
+        for part, spent in sums.items()
     ]
     rows.append(("all", *(f"{report.by_pass[p] * 1e3:,.3f}" for p in Pass), f"{report.joules * 1e3:,.3f}", "100.0"))
-    return data_table("Energy by part and pass, mJ", ("part", *map(str, Pass), "all", "%"), rows)
+    return data_table("Energy by tensor, part and pass, mJ", ("part", *map(str, Pass), "all", "%"), rows)
 
 
 def engines_table(run: Run) -> Html:

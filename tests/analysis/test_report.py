@@ -145,7 +145,7 @@ def test_every_cut_adds_up_to_the_run(contents: Contents) -> None:
             of_passes.update(causes)
         assert data.causes == every == dict(of_bars) == dict(of_passes)
         assert sum(data.causes.values()) == result.cycles.total
-        assert sum(n for bar in data.bars for n in bar.zeptojoules.values()) == run.energy.zeptojoules
+        assert sum(n for parts in data.energy.values() for n in parts.values()) == run.energy.zeptojoules
 
 
 def test_time_lines_hold_every_byte_and_half(contents: Contents) -> None:
@@ -168,9 +168,8 @@ def test_what_is_drawn_is_what_was_simulated(contents: Contents, drawn: dict[str
         for rows in (made["passes"], made["layers"]):
             total = sum(sum(row["causes"]) for row in rows) * units[made["unit"]]
             assert total == pytest.approx(result.cycles.total / clock)
-        leaves = [node["mj"] for node in made["energy"] if len(node["path"]) == 3]
-        roots = [node["mj"] for node in made["energy"] if node["parent"] == ""]
-        assert sum(leaves) == pytest.approx(sum(roots)) == pytest.approx(1e3 * run.energy.joules)
+        spent = {row["label"]: sum(row["causes"]) for row in made["energy"]["rows"]}
+        assert spent == pytest.approx({str(p): 1e3 * j for p, j in run.energy.by_pass.items() if j})
     run, _ = overlapped(contents)
     made = drawn["runs"][contents.runs.index(run)]["system"]
     seconds = made["end"] * units[made["unit"]] / made["bins"]
