@@ -7,7 +7,9 @@ from math import isfinite
 from typing import Any
 
 from ..explore.front import pareto
+from ..layer_groups import bar_labels
 from ..promise import Promise, stage_words, stages
+from ..roofline import farthest_below, group_point
 from ..study_files import SavedStudy
 from ..study_rows import by_table, row_name
 from ..system import WAITS, use_shares
@@ -108,20 +110,28 @@ def run_data(data: RunData) -> dict[str, Any]:
 
 
 def _roofline(data: RunData) -> dict[str, Any]:
-    roof, ops = data.roofline, data.run.result.ops
+    """A point of ops that are alike, the large ones first; those that lose most below their own roof have a name."""
+    roof, result = data.roofline, data.run.result
+    placed = [(group, point) for group in data.groups if (point := group_point(result, group)) is not None]
+    found = sorted(((g, p) for g, p in placed if isfinite(p.intensity)), key=lambda pair: -pair[1].cycles)
+    layers = {group.layer: group.layers for group, _ in found}
+    short = dict(zip(layers, bar_labels(layers, longest=32), strict=True))
+    named = {id(p) for p in farthest_below(p for _, p in found)}
     points = [
         {
-            "op": i,
             "name": p.name,
+            "short": short[group.layer],
+            "named": id(p) in named,
+            "ops": len(group.ops),
             "pass": str(p.pass_),
             "x": p.intensity,
             "y": p.gmacs,
+            "roof": p.gmacs / p.roof_gmacs,
             "memory": p.memory_bound,
             "share": p.cycles,
-            "mapping": mapping_words(ops[i]),
+            "mapping": mapping_words(group.first),
         }
-        for i, p in zip(data.matrix_ops, roof.points, strict=True)
-        if isfinite(p.intensity)
+        for group, p in found
     ]
     return {"peak": roof.peak_gmacs, "sparse": roof.sparse_gmacs, "slope": roof.gbytes_per_s, "points": points}
 

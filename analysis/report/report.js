@@ -121,15 +121,22 @@
         lines.push(line(sparse, "dot", "sparse"));
         labels.push(label(sparse, `sparse peak ${sparse.toFixed(1)} GMAC/s, DRAM ${slope.toFixed(1)} GB/s`));
       }
+      // What lies behind shines through, the large ones behind the small; names stand in turns above and below.
+      const hues = points.map((p) => colour(p.pass.toLowerCase()));
+      const sides = points.filter((p) => p.named).sort((p, q) => p.x - q.x);
       const dots = {
-        type: "scatter", mode: "markers", x: xs, y: points.map((p) => p.y),
+        type: "scatter", mode: "markers+text", x: xs, y: points.map((p) => p.y),
         marker: {
-          symbol: points.map((p) => MARKERS[p.pass]), opacity: 0.75,
-          color: points.map((p) => colour(p.memory ? "dram_stall" : "compute")),
-          size: points.map((p) => 6 + 20 * Math.sqrt(p.share / largest)), line: { width: 1, color: colour("ground") },
+          symbol: points.map((p) => MARKERS[p.pass]), opacity: 1, color: hues.map((hue) => `${hue}40`),
+          size: points.map((p) => 6 + 20 * Math.sqrt(p.share / largest)), line: { width: 1.5, color: hues },
         },
-        text: points.map((p) => `${plain(p.name)}<br>op ${p.op}, ${p.pass}, ${plain(p.mapping)}`),
-        hovertemplate: "%{text}<br>%{x:.4~g} MAC/byte, %{y:.4~g} GMAC/s<extra></extra>",
+        text: points.map((p) => (p.named ? `${plain(p.short)} ${p.pass}` : "")), textfont: { size: 10 },
+        textposition: points.map((p) => (sides.indexOf(p) % 2 ? "top center" : "bottom center")),
+        customdata: points.map((p) => [
+          `${plain(p.name)}<br>${p.ops === 1 ? "one op" : `${p.ops} ops`}, ${p.pass}, ${plain(p.mapping)}`,
+          `${(100 * p.roof).toFixed(0)} % of its roof, bound by ${p.memory ? "DRAM" : "the array"}`,
+        ]),
+        hovertemplate: "%{customdata[0]}<br>%{x:.4~g} MAC/byte, %{y:.4~g} GMAC/s, %{customdata[1]}<extra></extra>",
       };
       const decades = (a, b) => Array.from({ length: 40 }, (_, i) => i - 15).flatMap((e) => {
         const steps = Math.log10(b / a) > (narrow() ? 2 : 4) ? [1] : [1, 2, 5];

@@ -7,6 +7,7 @@ from itertools import count
 
 from ...dataflow.config_io import load_spec, preset_names, preset_text
 from ...simulator.system import MOST_LOGGED
+from ...workloads.gemm import Pass
 from ..promise import promise_words, stages
 from ..published import on_chip_words
 from ..study_files import SavedStudy, study_provenance
@@ -53,6 +54,7 @@ __all__ = [
 
 _ROW, _EDGES = 30, 90
 """Pixels of a row of a bar chart, and of its axis and title."""
+_SHAPES = {Pass.FF: "forward, circle", Pass.BP: "input gradient, square", Pass.WU: "weight gradient, triangle"}
 
 
 def verdict_section(groups: Sequence[Group], datas: dict[int, RunData], study: SavedStudy | None) -> Html:
@@ -206,14 +208,16 @@ def _roofline(n: int, data: RunData) -> Html | None:
         return None
     bound = sum(p.memory_bound for p in points)
     alt = f"{len(points)} matrix ops, {bound} bound by DRAM; the figures of each are in the schedule below."
-    above = legend([("bound by the array", "compute"), ("bound by DRAM", "dram_stall")])
+    above = legend(
+        [(f"{p} {text}", str(p).lower()) for p, text in _SHAPES.items() if any(q.pass_ == p for q in points)]
+    )
     shapes = element(
         "p",
-        "Circle FF, square BP, triangle WU; dense multiply-accumulates, so a sparse op may pass the "
-        "dense peak. The area is the time.",
+        "Ops that are alike, in layers of equal shape, are one point, as large as their time; dense "
+        "multiply-accumulates, so a sparse op may pass the dense peak.",
         class_="muted",
     )
-    return chart("roofline", n, "Roofline: every matrix op by itself", alt, height=440, above=joined([above, shapes]))
+    return chart("roofline", n, "Roofline of the matrix ops", alt, height=440, above=joined([above, shapes]))
 
 
 def _energy(n: int, data: RunData) -> Html | None:
@@ -292,9 +296,9 @@ def _overlap(n: int, run: Run, data: RunData) -> Html:
 def _schedule(n: int, data: RunData) -> Html:
     return sortable(
         f"ops-{n}",
-        element("h4", "Schedule: every op"),
+        element("h4", "Schedule: what loses most cycles first"),
         ops_table(data),
-        noun="ops",
+        noun="kinds of ops",
         words=OPS_WORDS,
         hint="layer, op, pass, pattern",
     )
