@@ -9,6 +9,7 @@ import pytest
 from weft.analysis.energy import energy
 from weft.analysis.generation import decode_joules, generate
 from weft.dataflow.config_io import load_spec
+from weft.dataflow.fusion.fuse import fuse
 from weft.dataflow.schedule import schedule
 from weft.simulator.decode import decode
 from weft.simulator.memory import memory_need
@@ -16,7 +17,7 @@ from weft.simulator.step import simulate
 from weft.workloads.catalog import open_model
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Pass
-from weft.workloads.growth import growth
+from weft.workloads.growth import BITS, growth
 from weft.workloads.io import dumps_workload, loads_workload
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
@@ -54,6 +55,25 @@ def test_stream_equals_the_plain_loop(small: dict[int, str], heads: int, scheme:
     assert decode_joules(found) == sum(energy(result).zeptojoules for result in plain) / 10**21
     assert steps.at(3).ops == _step(small[heads], 16, scheme, batch).ops
     assert steps.last.phase == _step(small[heads], 18, scheme, batch).phase
+
+
+@pytest.mark.parametrize("fusion", ["elementwise", "full"])
+def test_a_fused_stream_equals_the_plain_loop(small: dict[int, str], fusion: str) -> None:
+    """Masks of bits grow by a byte in eight tokens."""
+    wide = replace(TINY, buffers=replace(TINY.buffers, output_bytes=1 << 16))
+
+    def fused(context: int) -> Workload:
+        return fuse(_step(small[4], context), fusion)
+
+    steps = growth(39, 12, fused)
+    found = decode(steps, wide)
+    plain = [simulate(schedule(fused(39 + i), wide)) for i in range(12)]
+
+    assert (fusion == "full") is any(BITS in rates.values() for rates in steps.rates.values())
+    assert [steps.at(i).ops for i in range(12)] == [fused(39 + i).ops for i in range(12)]
+    assert found.by_step == tuple(result.cycles.total for result in plain)
+    assert found.dram_bytes == sum(result.counts.dram_bytes for result in plain)
+    assert decode_joules(found) == sum(energy(result).zeptojoules for result in plain) / 10**21
 
 
 @pytest.mark.parametrize("heads", [1, 4])
