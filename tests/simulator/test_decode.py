@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -58,19 +59,20 @@ def test_stream_equals_the_plain_loop(small: dict[int, str], heads: int, scheme:
 
 
 @pytest.mark.parametrize("fusion", ["elementwise", "full"])
-def test_a_fused_stream_equals_the_plain_loop(small: dict[int, str], fusion: str) -> None:
-    """Masks of bits grow by a byte in eight tokens."""
-    wide = replace(TINY, buffers=replace(TINY.buffers, output_bytes=1 << 16))
+def test_a_fused_stream_equals_the_plain_loop(tmp_path: Path, fusion: str) -> None:
+    """From 64 elements on a mask is bits, which grow by a byte in eight tokens."""
+    longer, wide = tmp_path / "longer.json", replace(TINY, buffers=replace(TINY.buffers, output_bytes=1 << 16))
+    longer.write_text((SMALL % 4).replace('"max_position_embeddings": 64', '"max_position_embeddings": 96'))
 
     def fused(context: int) -> Workload:
-        return fuse(_step(small[4], context), fusion)
+        return fuse(_step(str(longer), context), fusion)
 
-    steps = growth(39, 12, fused)
+    steps = growth(70, 12, fused)
     found = decode(steps, wide)
-    plain = [simulate(schedule(fused(39 + i), wide)) for i in range(12)]
+    plain = [simulate(schedule(fused(70 + i), wide)) for i in range(12)]
 
     assert (fusion == "full") is any(BITS in rates.values() for rates in steps.rates.values())
-    assert [steps.at(i).ops for i in range(12)] == [fused(39 + i).ops for i in range(12)]
+    assert [steps.at(i).ops for i in range(12)] == [fused(70 + i).ops for i in range(12)]
     assert found.by_step == tuple(result.cycles.total for result in plain)
     assert found.dram_bytes == sum(result.counts.dram_bytes for result in plain)
     assert decode_joules(found) == sum(energy(result).zeptojoules for result in plain) / 10**21
