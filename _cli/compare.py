@@ -146,6 +146,7 @@ def _side_by_side(
 def _show(comparison: Comparison, ledgers: dict[str, LossLedger], digest: str) -> None:
     """Schemes side by side, and where the distance to their promise goes."""
     from ..analysis.bands import band_words
+    from ..analysis.promise import promise_words, promises
     from ..analysis.savings import saving_words
 
     console, first = get_console(), comparison.baseline
@@ -179,6 +180,8 @@ def _show(comparison: Comparison, ledgers: dict[str, LossLedger], digest: str) -
         said = "; ".join(f"{name} {saving_words(saved)}" for name, saved in savings.items())
         tables = dict.fromkeys(table for saved in savings.values() for table in saved.tables)
         console.print(f"Over {work.scheme}: {said}.\nTables: {', '.join(tables)}.\n")
+    for name, found in promises(comparison).items():
+        console.print(f"{name_of(name)} {promise_words(found)}.\n")
     if ledgers:
         console.print(_ledger(ledgers, first.cycles.total))
         console.print(
