@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +13,11 @@ from ...simulator.result import OpResult
 from ...simulator.system_result import Intervals, SystemResult
 from ...workloads.gemm import Pass
 from ..declared import cycles_kind, figure_words
-from ..layer_groups import bar_labels, ops_of_bars
+from ..layer_groups import bar_labels, equal_layers, ops_of_bars
+from ..op_groups import OpGroup, op_groups, op_word
 from ..records import layer_of
-from ..roofline import Roofline, multiplies, roofline
+from ..roofline import Roofline, roofline
+from ..tensor_energy import energy_by_tensor
 from .bins import bin_amounts, bin_levels
 from .folder import Run
 
@@ -38,13 +40,12 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """Layers shown as one: cycles by cause, zeptojoules by part of the machine and pass, and what is inside."""
+    """Layers shown as one: cycles by cause, by pass, and what is inside."""
 
     label: str
     layers: int
     cycles: dict[str, int]
     passes: dict[Pass, int]
-    zeptojoules: dict[tuple[str, Pass], int]
     parts: tuple[Part, ...]
 
 
@@ -81,7 +82,7 @@ class RunData:
     @cached_property
     def bars(self) -> tuple[Bar, ...]:
         """The same by layer, few enough for a picture."""
-        groups = ops_of_bars(self.run.result)
+        groups, equal = ops_of_bars(self.run.result), equal_layers(self.run.result)
         layers = {name: len({layer_of(r) for r in ops}) for name, ops in groups.items()}
         labels = bar_labels(layers)
         return tuple(
@@ -90,33 +91,25 @@ class RunData:
                 layers=layers[name],
                 cycles=causes_of(ops, self.names),
                 passes={p: sum(r.cycles.total for r in ops if r.op.pass_ == p) for p in Pass},
-                zeptojoules=self._zeptojoules(ops),
-                parts=_parts(ops, self.names, one_layer=layers[name] == 1),
+                parts=_parts(ops, self.names, equal),
             )
             for label, (name, ops) in zip(labels, groups.items(), strict=True)
         )
 
-    def _zeptojoules(self, ops: Sequence[OpResult]) -> dict[tuple[str, Pass], int]:
-        found: Counter[tuple[str, Pass]] = Counter()
-        for r in ops:
-            for component, spent in self._parts_of[id(r)].items():
-                found[component, Pass(r.op.pass_)] += spent
-        return {key: n for key, n in found.items() if n}
-
     @cached_property
-    def _parts_of(self) -> dict[int, dict[str, int]]:
-        """Zeptojoules by part of the machine, of every op."""
-        return {id(r): parts for r, parts in zip(self.run.result.ops, self.run.energy.op_parts, strict=True)}
+    def energy(self) -> dict[Pass, dict[str, int]]:
+        """Zeptojoules by pass, and in it by tensor and part of the machine."""
+        return energy_by_tensor(self.run.timed, self.run.energy)
 
     @cached_property
     def roofline(self) -> Roofline:
-        """Points in the order of `matrix_ops`."""
+        """Every matrix op by itself."""
         return roofline(self.run.result)
 
     @cached_property
-    def matrix_ops(self) -> tuple[int, ...]:
-        """Numbers of the ops that the roofline shows."""
-        return tuple(i for i, r in enumerate(self.run.result.ops) if multiplies(r))
+    def groups(self) -> tuple[OpGroup, ...]:
+        """Ops that are alike as one, what loses most first."""
+        return op_groups(self.run.result)
 
     @cached_property
     def system(self) -> SystemData | None:
@@ -135,25 +128,21 @@ def causes_of(ops: Iterable[OpResult], names: Iterable[str]) -> dict[str, int]:
     return {cause: getattr(sums, cause, 0) for cause in names}
 
 
-def _parts(ops: Sequence[OpResult], names: dict[str, str], *, one_layer: bool) -> tuple[Part, ...]:
-    """Rows by layer, or, of one layer, by pass and op; the largest, then the others as one."""
-    rows: dict[str, list[OpResult]] = {}
+def _parts(ops: Sequence[OpResult], names: dict[str, str], equal: dict[str, str]) -> tuple[Part, ...]:
+    """Rows by layers of equal shape, or, where all are, by pass and op; the largest, then the others as one."""
+    one, rows = len({equal[layer_of(r)] for r in ops}) == 1, defaultdict[str, list[OpResult]](list)
     for r in ops:
-        rows.setdefault(_work(r) if one_layer else layer_of(r), []).append(r)
+        rows[f"{r.op.pass_} {op_word(r)}" if one else equal[layer_of(r)]].append(r)
     largest = sorted(rows, key=lambda name: -sum(r.cycles.total for r in rows[name]))
     shown = set(largest[:_PARTS])
-    parts = [Part(label=name, cycles=causes_of(rows[name], names)) for name in rows if name in shown]
+    kept = {name: some for name, some in rows.items() if name in shown}
+    layers = {name: 1 if one else len({layer_of(r) for r in some}) for name, some in kept.items()}
+    labels = bar_labels(layers) if not one else list(kept)
+    parts = [
+        Part(label=label, cycles=causes_of(some, names)) for label, some in zip(labels, kept.values(), strict=True)
+    ]
     rest = [r for name in largest[_PARTS:] for r in rows[name]]
     return (*parts, *([Part(label=OTHERS, cycles=causes_of(rest, names))] if rest else []))
-
-
-def _work(r: OpResult) -> str:
-    return f"{r.op.pass_} {op_word(r)}"
-
-
-def op_word(r: OpResult) -> str:
-    """Operator of an op, without PyTorch's prefix."""
-    return str(getattr(r.op, "op", r.op.kind)).removeprefix("aten.").removesuffix(".default")
 
 
 def _system(result: SystemResult) -> SystemData:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..words import step_name
-from .charts import overview_data, run_data, study_data
+from .charts import overview_data, promise_data, run_data, study_data
 from .data import RunData, names_of
 from .folder import Contents
-from .groups import Group, group_runs
+from .groups import Group, group_runs, kept_promises
 from .sections import accuracy_section, comparison_section, runs_section, sources_section, time_section, verdict_section
 from .skeleton import Section, html_page, shipped
 
@@ -23,6 +23,7 @@ def report_page(contents: Contents, title: str) -> str:
     sections = _sections(contents, groups, datas)
     drawn = {
         "overview": overview_data(groups, datas),
+        "promises": [promise_data(*one) for one in kept_promises(groups)],
         "runs": [run_data(datas[id(run)]) for run in contents.runs],
         "study": study_data(contents.study) if contents.study else [],
         "causes": [{"key": key, "name": name} for key, name in names.items()],

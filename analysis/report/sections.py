@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 
 from ...dataflow.config_io import load_spec, preset_names, preset_text
 from ...simulator.system import MOST_LOGGED
+from ...workloads.gemm import Pass
+from ..promise import promise_words, stages
 from ..published import on_chip_words
 from ..study_files import SavedStudy, study_provenance
 from ..study_rows import StudyRow, by_table, row_name
+from ..tensor_energy import part_words, sums_of_parts
+from ..theme import part_key
 from ..words import joules, percents, percents_of, seconds, step_name
-from .charts import WAIT_COLOURS, asker_colours, cause_legend, component_colour
+from .charts import WAIT_COLOURS, asker_colours, cause_legend
 from .data import RunData
 from .folder import Run
 from .groups import Group
@@ -49,6 +54,7 @@ __all__ = [
 
 _ROW, _EDGES = 30, 90
 """Pixels of a row of a bar chart, and of its axis and title."""
+_SHAPES = {Pass.FF: "forward, circle", Pass.BP: "input gradient, square", Pass.WU: "weight gradient, triangle"}
 
 
 def verdict_section(groups: Sequence[Group], datas: dict[int, RunData], study: SavedStudy | None) -> Html:
@@ -65,6 +71,7 @@ def verdict_section(groups: Sequence[Group], datas: dict[int, RunData], study: S
 def time_section(groups: Sequence[Group], datas: dict[int, RunData]) -> Html:
     """Time by cause of every run, and what schemes lose on their way."""
     parts: list[Html | None] = []
+    numbers = count()
     for n, group in enumerate(groups):
         mine = [datas[id(run)] for run in group.runs]
         title = f"{step_name(group.runs[0].result.workload)}: time of a step by cause, ops one after the other"
@@ -96,13 +103,33 @@ def time_section(groups: Sequence[Group], datas: dict[int, RunData]) -> Html:
             )
         )
         for run in group.runs:
-            ledger = group.ledger(run)
-            if ledger is not None:
-                table = ledger_table(run.name, ledger)
-                parts.append(
-                    element("details", element("summary", f"As a table: what {run.name} loses on its way"), table)
-                )
+            parts.append(_promise(next(numbers), group, run) if group.promise(run) else _ledger(group, run))
     return joined(parts)
+
+
+def _promise(number: int, group: Group, run: Run) -> Html:
+    """The waterfall of a run, with every item of its ledger as a table."""
+    found, ledger = group.promise(run), group.ledger(run)
+    assert found is not None and ledger is not None
+    words = promise_words(found)
+    said = f"{words[0].upper()}{words[1:]}."
+    return chart(
+        "promise",
+        number,
+        f"{run.name}: from the promise to what it takes",
+        said,
+        height=_EDGES + 24 * len(stages(found)),
+        twin=ledger_table(run.name, ledger),
+        above=element("p", said),
+    )
+
+
+def _ledger(group: Group, run: Run) -> Html | None:
+    ledger = group.ledger(run)
+    if ledger is None:
+        return None
+    summary = element("summary", f"As a table: what {run.name} loses on its way")
+    return element("details", summary, ledger_table(run.name, ledger))
 
 
 def _time_words(group: Group, run: Run, data: RunData) -> str:
@@ -181,32 +208,38 @@ def _roofline(n: int, data: RunData) -> Html | None:
         return None
     bound = sum(p.memory_bound for p in points)
     alt = f"{len(points)} matrix ops, {bound} bound by DRAM; the figures of each are in the schedule below."
-    above = legend([("bound by the array", "compute"), ("bound by DRAM", "dram_stall")])
+    above = legend(
+        [(f"{p} {text}", str(p).lower()) for p, text in _SHAPES.items() if any(q.pass_ == p for q in points)]
+    )
     shapes = element(
         "p",
-        "Circle FF, square BP, triangle WU; dense multiply-accumulates, so a sparse op may pass the "
-        "dense peak. The area is the time.",
+        "Ops that are alike, in layers of equal shape, are one point, as large as their time; dense "
+        "multiply-accumulates, so a sparse op may pass the dense peak.",
         class_="muted",
     )
-    return chart("roofline", n, "Roofline: every matrix op by itself", alt, height=440, above=joined([above, shapes]))
+    return chart("roofline", n, "Roofline of the matrix ops", alt, height=440, above=joined([above, shapes]))
 
 
 def _energy(n: int, data: RunData) -> Html | None:
     report = data.run.energy
     if not report.zeptojoules:
         return None
-    parts = {c: j for c, j in report.by_component.items() if j}
-    share = percents_of(parts)
-    alt = ", ".join(f"{c} {share[c]} %" for c in sorted(parts, key=lambda c: -parts[c]))
+    sums = sums_of_parts(data.energy.values())
+    share = percents_of(sums)
+    alt = ", ".join(f"{part_words(part)} {share[part]} %" for part in sorted(sums, key=lambda part: -sums[part]))
     above = legend(
-        [(f"{c} {share[c]} %", component_colour(c)) for c, j in parts.items() if j >= 0.0005 * report.joules]
+        [
+            (f"{part_words(part)} {share[part]} %", part_key(part))
+            for part, spent in sums.items()
+            if spent >= 0.0005 * report.zeptojoules
+        ]
     )
     figure = chart(
         "energy",
         n,
-        f"Energy of a step, {joules(report.joules)}: part, pass, layer",
+        f"Energy of a step, {joules(report.joules)}, by pass, tensor and part of the machine",
         alt,
-        height=480,
+        height=_EDGES + _ROW * sum(map(bool, data.energy.values())),
         twin=energy_table(data),
         above=above,
     )
@@ -263,9 +296,9 @@ def _overlap(n: int, run: Run, data: RunData) -> Html:
 def _schedule(n: int, data: RunData) -> Html:
     return sortable(
         f"ops-{n}",
-        element("h4", "Schedule: every op"),
+        element("h4", "Schedule: what loses most cycles first"),
         ops_table(data),
-        noun="ops",
+        noun="kinds of ops",
         words=OPS_WORDS,
         hint="layer, op, pass, pattern",
     )

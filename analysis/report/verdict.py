@@ -8,6 +8,7 @@ from ...simulator.channels import engine_names
 from ..compare import losses
 from ..energy_table import Mark
 from ..level import level_words
+from ..promise import promise_words
 from ..savings import saving, saving_words
 from ..study_rows import StudyRow, by_table, row_name
 from ..system import use_shares
@@ -51,8 +52,8 @@ def _speed(group: Group, run: Run) -> list[str]:
         ]
     speedup = group.speedup(run) or 1.0
     before = base.energy.joules
-    promised = group.promised(run)
-    kept = f" Its multiply-accumulates promise {promised:.2f} times." if group.promised_seconds(run) else ""
+    found = group.promise(run)
+    kept = f" It {promise_words(found)}." if found is not None else ""
     against = run_name(base.result.workload)
     if base.result.spec != run.result.spec:
         against = f"{against} on {base.result.spec.name}"
