@@ -161,7 +161,7 @@
       return { traces: stacked(rows, parts, "mJ", ",.4~g"), layout: rowLayout(rows, { xaxis: { title: { text: "mJ" } } }) };
     },
     bandwidth(n) {
-      const { moved, unit, end, bins, peak } = data.runs[n].system;
+      const { moved, unit, end, bins, peak } = data.runs[n].dram;
       const { x, means } = spread(bins, end);
       const line = {
         type: "scatter", mode: "lines", x: [0, end], y: [peak, peak], hoverinfo: "skip",
