@@ -45,7 +45,7 @@ def _energy(group: Group, run: Run) -> tuple[str, str, str]:
     return (
         joules(run.energy.joules),
         "a step, energy",
-        f"{less} than {group.baseline.name}; tables: {range_words(saved)} %",
+        f"{less} than {group.baseline.name}; by all tables {range_words(saved)} %",
     )
 
 
