@@ -145,6 +145,7 @@ def _side_by_side(
 
 def _show(comparison: Comparison, ledgers: dict[str, LossLedger], digest: str) -> None:
     """Schemes side by side, and where the distance to their promise goes."""
+    from ..analysis.bands import band_words
     from ..analysis.promise import promise_words, promises
     from ..analysis.savings import saving_words
 
@@ -168,7 +169,7 @@ def _show(comparison: Comparison, ledgers: dict[str, LossLedger], digest: str) -
             f"{r.mac_speedup:.2f}x",
             f"{r.ideal_speedup:.2f}x",
             f"{100 * r.utilization:.1f} %",
-            si(r.energy_j, "J"),
+            band_words(r.energy),
         )
         for r in comparison.rows
     ]

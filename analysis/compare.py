@@ -29,6 +29,7 @@ from ..workloads.schemes.annotate import asked_patterns
 from ..workloads.schemes.scheme import SCHEMES
 from ..workloads.step import MatrixOp, Workload
 from ..workloads.words import named, seconds
+from .bands import Joules, banded
 from .declared import cycles_kind, losses_of
 from .energy import energy
 from .savings import Saving, saving
@@ -92,7 +93,14 @@ class ComparisonRow:
     ideal_speedup: float
     utilization: float
     energy_j: float
+    energy_low_j: float
+    energy_high_j: float
     saving: Saving | None
+
+    @property
+    def energy(self) -> Joules:
+        """Joules of the step with their band."""
+        return Joules(self.energy_low_j, self.energy_j, self.energy_high_j)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -146,7 +154,7 @@ def _row(result: SimResult, base: SimResult) -> ComparisonRow:
         mac_speedup=_ratio(result.dense_macs, result.counts.macs),
         ideal_speedup=_ratio(result.dense_macs, ideal_macs(result)),
         utilization=speed.utilization,
-        energy_j=energy(result).joules,
+        **banded(energy(result).band),
         saving=None if result is base else saving(result, base),
     )
 

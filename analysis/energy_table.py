@@ -22,11 +22,13 @@ from ..workloads.errors import InputError, nearest, require_positive
 from ..workloads.mark import Mark
 from ..workloads.strict import read_text, read_toml
 from . import scaling, sram
+from .bands import Band, known_band
 
 __all__ = [
     "AreaFigure",
     "BitEnergy",
     "Elements",
+    "EnergyFigure",
     "EnergyTable",
     "FpgaTable",
     "Mark",
@@ -73,21 +75,40 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OperationEnergy(Figure):
+class EnergyFigure(Figure):
+    """With how far it may be off: a band of its own or the name of a shipped one, and that of ``scaling``, if any."""
+
+    band: Band | _Text
+    scaling_band: Band | None = None
+
+    def __post_init__(self) -> None:
+        # By name: `super()` does not find its class in one that slots made anew.
+        Figure.__post_init__(self)
+        if isinstance(self.band, str):
+            object.__setattr__(self, "band", known_band(self.band))
+
+    @property
+    def own_band(self) -> Band:
+        assert isinstance(self.band, Band)  # a name was looked up when this was made
+        return self.band
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationEnergy(EnergyFigure):
     """Picojoules of one operation."""
 
     unit: Literal["pJ"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BitEnergy(Figure):
+class BitEnergy(EnergyFigure):
     """Picojoules of one bit moved."""
 
     unit: Literal["pJ/bit"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Power(Figure):
+class Power(EnergyFigure):
     """Microwatts for as long as the step takes."""
 
     unit: Literal["uW"]
@@ -225,12 +246,25 @@ def _of_memory(memory: MemorySpec) -> MemoryEnergy:
     if isinstance(memory.power, IddPower):
         channel = replace(memory, organization=replace(memory.organization, channels=1))
         pj = [run_memory(channel, pattern(f"seq_{way}", channel, _STREAM)).pj_per_bit for way in ("read", "write")]
+        band: Band | str = _by_its_currents(channel, pj[0])
         marks, source = [Mark.INFERRED], f"sequential stream through its currents, devices only: {sources}"
     else:
         pj, marks, source = [memory.power.read_pj, memory.power.write_pj], [], sources
+        band = "dram.by-the-bit"
     mark = max([*marks, *(p.mark for p in behind)], key=list(Mark).index)
-    read, write = (BitEnergy(value=v, unit="pJ/bit", node=memory.name, source=source, mark=mark) for v in pj)
+    read, write = (BitEnergy(value=v, unit="pJ/bit", node=memory.name, source=source, mark=mark, band=band) for v in pj)
     return MemoryEnergy(read=read, write=write)
+
+
+def _by_its_currents(channel: MemorySpec, stream: float) -> Band:
+    """As those of the tables' DDR4: no more than random reads cost, with ECC devices."""
+    random = run_memory(channel, pattern("rand_read_64B", channel, _STREAM)).pj_per_bit / stream
+    low = known_band("dram.ddr4-x8").low
+    source = (
+        f"low: as the tables' DDR4; high: random reads of 64 bytes over sequential ones, {random:.3g}, by its own "
+        "currents, times ECC devices, 9 / 8"
+    )
+    return Band(low=low, high=max(1.0, random) * 9 / 8, mark=Mark.INFERRED, source=source)
 
 
 _FPGA = "fpga-ultrascale-plus"
@@ -290,17 +324,27 @@ def at_node(base: EnergyTable, node: int) -> EnergyTable:
         mark = figure.mark if figure.mark == Mark.ASSUMED else Mark.INFERRED
         return replace(figure, scaling=factor, node=where, mark=mark, source=f"{figure.node}: {figure.source}")
 
+    def spent(figure: OperationEnergy) -> OperationEnergy:
+        return replace(scaled(figure, energy), scaling_band=band)
+
+    band = scaling_band(node)
     entries: dict[str, OperationEnergy | None] = {f.name: getattr(base.operations, f.name) for f in fields(Operations)}
     table = replace(
         base,
         name=f"asic-{node}nm",
         title=base.title.replace("45 nm at 0.9 V", where.replace(",", " at")),
         scaling=scaling.describe(node),
-        operations=replace(base.operations, **{n: scaled(e, energy) for n, e in entries.items() if e is not None}),
-        spare={name: scaled(figure, energy) for name, figure in base.spare.items()},
+        operations=replace(base.operations, **{n: spent(e) for n, e in entries.items() if e is not None}),
+        spare={name: spent(figure) for name, figure in base.spare.items()},
         area={name: scaled(figure, area) for name, figure in base.area.items()},
     )
     return with_bank(table, node, sram.BANK_KIB)
+
+
+def scaling_band(node: int) -> Band:
+    """How far other models of scaling lie from the one in use."""
+    low, high = scaling.disagreement(node)
+    return Band(low=low, high=high, mark=Mark.INFERRED, source=f"{node} nm by other models: {scaling.describe(node)}")
 
 
 def with_bank(table: EnergyTable, node: int, kib: int) -> EnergyTable:
@@ -314,10 +358,17 @@ def with_bank(table: EnergyTable, node: int, kib: int) -> EnergyTable:
             node=f"{node} nm",
             mark=found.mark,
             source=f"{found.source}: {pj:.4g} pJ a {what} of {found.bits} bits in {kib} KiB",
+            band="sram",
+            scaling_band=None if node >= sram.LAST_NODE else scaling_band(node),
         )
 
     leakage = Power(
-        value=found.leakage_uw, unit="uW", node=f"{node} nm", mark=found.leakage_mark, source=found.leakage_source
+        value=found.leakage_uw,
+        unit="uW",
+        node=f"{node} nm",
+        mark=found.leakage_mark,
+        source=found.leakage_source,
+        band="leakage",
     )
     banks = SramEnergy(read=of(found.read_pj, "read"), write=of(found.write_pj, "write"), leakage=leakage, bank_kib=kib)
     left_out = tuple(text.replace("64 KiB banks", f"{kib} KiB banks") for text in table.not_counted)

@@ -12,10 +12,12 @@ from ..workloads.mark import Mark
 from ..workloads.strict import read_toml
 from .scaling import NODES, energy_factor
 
-__all__ = ["BANK_KIB", "PORT_BITS", "Bank", "FitLine", "SramFit", "SramPoints", "bank", "sram_points"]
+__all__ = ["BANK_KIB", "LAST_NODE", "PORT_BITS", "Bank", "FitLine", "SramFit", "SramPoints", "bank", "sram_points"]
 
 BANK_KIB, PORT_BITS = 64, 64
 """The bank that buffers are made of where nothing else is said."""
+LAST_NODE = 22
+"""The smallest that CACTI knows."""
 _SIZES, _PORTS = (8, 4096), (32, 128)
 
 # Below CACTI's last node: 64 KiB, 64 bits, as hwcomponents-cacti extrapolates from 22 nm.

@@ -6,7 +6,7 @@ price is refused, never free.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import assert_never
@@ -25,7 +25,8 @@ from ..workloads.levels import needs_no_multiplier
 from ..workloads.step import MatrixOp
 from ..workloads.update_rule import SGD
 from .area import Area, known_area, uncounted_blocks
-from .energy_table import EnergyTable, Figure, FpgaTable, Mark, Table, load_table
+from .bands import Band
+from .energy_table import EnergyFigure, EnergyTable, FpgaTable, Mark, Table, load_table
 
 __all__ = ["Price", "Tariff", "prices", "shared_prices", "spends_of", "tariff", "tariff_key"]
 
@@ -34,12 +35,18 @@ _ZJ_PER_PJ = 10**9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """Picojoules of one action: ``constant_pj`` as its source has it, times ``scaling``, of a model or parts."""
+    """Picojoules of one action: ``constant_pj`` as its source has it, times ``scaling``, of a model or parts.
+
+    ``figure``: that of the table it rests on, which moves within ``band``; ``common``: the band of a factor it shares.
+    """
 
     constant_pj: float
     scaling: float
     source: str
     mark: Mark
+    figure: str
+    band: Band
+    common: Band | None = None
 
     @property
     def pj(self) -> float:
@@ -48,6 +55,13 @@ class Price:
     @property
     def zeptojoules(self) -> int:
         return round(self.pj * _ZJ_PER_PJ)
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """Least and most zeptojoules by its bands."""
+        low, high = (1.0, 1.0) if self.common is None else (self.common.low, self.common.high)
+        least, most = self.pj * self.band.low * low, self.pj * self.band.high * high
+        return round(least * _ZJ_PER_PJ), round(most * _ZJ_PER_PJ)
 
 
 Tariff = Mapping[Action, Price]
@@ -109,7 +123,7 @@ def _unpriced(table: Table, action: Action, missing: str, known: Mapping[str, ob
 
 def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Price]:
     dram, sram = table.dram_of(spec.dram.kind), table.sram
-    found: dict[str, Figure | None] = {
+    found: dict[str, EnergyFigure | None] = {
         **table.spare,
         **{f.name: getattr(table.operations, f.name) for f in fields(table.operations)},
         "sram.read": sram.read,
@@ -117,10 +131,12 @@ def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Pr
         "dram.read": dram.read,
         "dram.write": dram.write,
     }
-    known = {name: _price(figure) for name, figure in found.items() if figure is not None}
+    # A memory's figures are its own, whatever table charges them.
+    at = {"dram.read": f"{spec.dram.kind} read", "dram.write": f"{spec.dram.kind} write"}
+    known = {name: _price(figure, at.get(name, name)) for name, figure in found.items() if figure is not None}
     if sram.leakage is not None:
         banks = _banks(table, spec)
-        known["static"] = _power(sram.leakage, banks, spec, f"{banks} banks of the buffers")
+        known["static"] = _power(sram.leakage, "sram.leakage", banks, spec, f"{banks} banks of the buffers")
 
     def price(action: Action) -> Price:
         if isinstance(action.price, Fabric):
@@ -142,15 +158,15 @@ def _banks(table: EnergyTable, spec: AcceleratorSpec) -> int:
 def _in_luts(table: FpgaTable, spec: AcceleratorSpec) -> Callable[[Action], Price]:
     """Parts of a machine that work together, by the LUTs and registers that synthesis counts."""
     area, e, dram = _area(table, spec), table.elements, table.dram_of(spec.dram.kind)
-    sites, bit = _sites(area), _price(e.memory_bit)
+    sites, bit = _sites(area), _price(e.memory_bit, "memory_bit")
     registers = sum(i.ff * i.count for i in area.items)
     known = {
         "sram.read": bit,
         "sram.write": bit,
-        "dram.read": _price(dram.read),
-        "dram.write": _price(dram.write),
-        "clock": _parts((e.clock, e.register), registers, "registers of the machine", area.tools),
-        "static": _power(e.static, 1, spec, "the whole device"),
+        "dram.read": _price(dram.read, f"{spec.dram.kind} read"),
+        "dram.write": _price(dram.write, f"{spec.dram.kind} write"),
+        "clock": _parts({"clock": e.clock, "register": e.register}, registers, "registers of the machine", area.tools),
+        "static": _power(e.static, "static", 1, spec, "the whole device"),
     }
 
     def price(action: Action) -> Price:
@@ -163,7 +179,7 @@ def _in_luts(table: FpgaTable, spec: AcceleratorSpec) -> Callable[[Action], Pric
                     f"table {table.name!r} has no price for action {action.name!r} ({action.component}): synthesis "
                     f"counts no {part} of {spec.name!r}; counted are {counted}"
                 ) from None
-            return _parts((e.lut, e.routing), luts, action.price.what, area.tools)
+            return _parts({"lut": e.lut, "routing": e.routing}, luts, action.price.what, area.tools)
         if action.price not in known:
             raise _unpriced(table, action, f"it has no {action.price}", known)
         return known[action.price]
@@ -192,28 +208,51 @@ def _sites(area: Area) -> Sites:
     return found
 
 
-def _price(figure: Figure) -> Price:
-    return Price(constant_pj=figure.value, scaling=figure.scaling, source=figure.source, mark=figure.mark)
-
-
-def _parts(figures: tuple[Figure, Figure], number: float, what: str, tools: str) -> Price:
-    """Two figures that are always spent together, over a number of parts."""
-    one, other = figures
+def _price(figure: EnergyFigure, name: str) -> Price:
     return Price(
-        constant_pj=one.scaled + other.scaled,
-        scaling=number,
-        mark=max(one.mark, other.mark, key=list(Mark).index),
-        source=f"{one.source}; {other.source}; x {number:g} {what} ({tools})",
+        constant_pj=figure.value,
+        scaling=figure.scaling,
+        source=figure.source,
+        mark=figure.mark,
+        figure=name,
+        band=figure.own_band,
+        common=figure.scaling_band,
     )
 
 
-def _power(power: Figure, number: int, spec: AcceleratorSpec, what: str) -> Price:
+def _parts(figures: dict[str, EnergyFigure], number: float, what: str, tools: str) -> Price:
+    """Figures that are always spent together, over a number of parts: of one band, that of their sum."""
+    found, whole = figures.values(), sum(f.scaled for f in figures.values())
+    bands = {f.own_band: None for f in found}
+    return Price(
+        constant_pj=whole,
+        scaling=number,
+        mark=_least(f.mark for f in found),
+        source=f"{'; '.join(f.source for f in found)}; x {number:g} {what} ({tools})",
+        figure=" and ".join(figures),
+        band=Band(
+            low=sum(f.scaled * f.own_band.low for f in found) / whole,
+            high=sum(f.scaled * f.own_band.high for f in found) / whole,
+            mark=_least(band.mark for band in bands),
+            source="; ".join(band.source for band in bands),
+        ),
+    )
+
+
+def _least(marks: Iterable[Mark]) -> Mark:
+    return max(marks, key=list(Mark).index)
+
+
+def _power(power: EnergyFigure, name: str, number: int, spec: AcceleratorSpec, what: str) -> Price:
     """Picojoules of a cycle: microwatts over the clock."""
     return Price(
         constant_pj=power.scaled * 1e6 / spec.clock_hz,
         scaling=number,
         mark=power.mark,
         source=f"{power.scaled:g} uW / {spec.clock_hz / 1e6:g} MHz, x {number} ({what}): {power.source}",
+        figure=name,
+        band=power.own_band,
+        common=power.scaling_band,
     )
 
 

@@ -84,7 +84,7 @@ def runs_table(rows: Sequence[tuple[Run, float | None, float | None, Saving | No
         "kept MAC, %",
         "of peak, %",
         "energy, J",
-        "energy saved, % (all tables)",
+        "energy saved, % (band)",
         "DRAM, GB",
     )
     return data_table(caption, columns, [_run_row(*row, length) for row in rows], text=3)

@@ -58,6 +58,8 @@ VECTOR_OPERANDS = 3
 """Operands of the vector unit, A, B, C: of the banks of `Space.OPERANDS` the first ``lanes`` are A's, and so on."""
 UPDATE_STREAMS = 4
 """What WUVE reads of a parameter at most: gradient, master weight, two of state; banks as of the vector unit."""
+_OPERAND_BITS = 16
+"""Of `Form.OPERAND`, as transfers and banks are built."""
 _CONSTANTS = 16
 BIT_WORD = 32
 """Bits of a word in the spaces of the XNOR engine."""
@@ -161,6 +163,11 @@ class Target:
     def __post_init__(self) -> None:
         if self.pattern is not None:
             self.spec.check_pattern(self.pattern)
+        if self.spec.pe.operand.bits != _OPERAND_BITS:
+            raise InputError(
+                f"pe.format of {self.spec.name!r} is {self.spec.pe.format!r}, but a program moves operands of "
+                f"{_OPERAND_BITS} bits; compile for pe.format 'fp16' or 'bf16'"
+            )
         own = self.spec.xnor
         if own is not None and own.word_bits not in _ENGINE_WORDS:
             raise InputError(
