@@ -131,12 +131,16 @@ def _roofline(data: RunData) -> dict[str, Any]:
 
 
 def _energy(data: RunData) -> dict[str, Any]:
-    """A row a pass, in millijoules by part."""
+    """A row a pass, in millijoules by part; the least, the likely and the most of it."""
     parts = sums_of_parts(data.energy.values())
     return {
         "parts": [{"key": part_key(part), "name": part_words(part)} for part in parts],
         "rows": [
-            {"label": str(p), "causes": [spent.get(part, 0) / 1e18 for part in parts]}
+            {
+                "label": str(p),
+                "causes": [spent.get(part, 0) / 1e18 for part in parts],
+                "band": [1e3 * end for end in data.run.energy.pass_bands[p]],
+            }
             for p, spent in data.energy.items()
             if spent
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..bands import band_words
 from ..compare import losses
 from ..level import level_words
 from ..promise import loss_noun
@@ -38,15 +39,12 @@ def _time(run: Run) -> tuple[str, str, str]:
 
 
 def _energy(group: Group, run: Run) -> tuple[str, str, str]:
-    saved = group.saving(run)
+    saved, report = group.saving(run), run.energy
+    reach = band_words(report.band).partition(", ")[2]
     if saved is None:
-        return joules(run.energy.joules), "a step, energy", f"by table {run.energy.table.name}"
-    less = f"{abs(100 * saved.share):.1f} % {'less' if saved.share >= 0 else 'more'}"
-    return (
-        joules(run.energy.joules),
-        "a step, energy",
-        f"{less} than {group.baseline.name}; by all tables {range_words(saved)} %",
-    )
+        return joules(report.joules), "a step", f"band {reach}; table {report.table.name}"
+    less = f"{abs(100 * saved.share):.1f} % {'less' if saved.share >= 0 else 'more'} than {group.baseline.name}"
+    return joules(report.joules), "a step", f"band {reach}; {less} ({range_words(saved)} %)"
 
 
 def _used(run: Run) -> tuple[str, str, str]:

@@ -7,13 +7,14 @@ from itertools import count
 
 from ...simulator.system import MOST_LOGGED
 from ...workloads.gemm import Pass
+from ..bands import band_words
 from ..promise import promise_words, stages
 from ..published import on_chip_words
 from ..study_files import SavedStudy, study_provenance
 from ..study_rows import StudyRow, by_table, row_name
 from ..tensor_energy import part_words, sums_of_parts
 from ..theme import part_key
-from ..words import joules, percents, percents_of, seconds, step_name
+from ..words import percents, percents_of, seconds, step_name
 from .charts import WAIT_COLOURS, cause_legend
 from .data import RunData
 from .folder import Run
@@ -228,7 +229,7 @@ def _energy(n: int, data: RunData) -> Html | None:
     figure = chart(
         "energy",
         n,
-        f"Energy of a step, {joules(report.joules)}, by pass, tensor and part of the machine",
+        f"Energy of a step, {band_words(report.band)}, by pass, tensor and part of the machine",
         alt,
         height=_EDGES + _ROW * sum(map(bool, data.energy.values())),
         twin=energy_table(data),

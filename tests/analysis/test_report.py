@@ -190,6 +190,8 @@ def test_what_is_drawn_is_what_was_simulated(contents: Contents, drawn: dict[str
             assert total == pytest.approx(result.cycles.total / clock)
         spent = {row["label"]: sum(row["causes"]) for row in made["energy"]["rows"]}
         assert spent == pytest.approx({str(p): 1e3 * j for p, j in run.energy.by_pass.items() if j})
+        bands = {row["label"]: row["band"] for row in made["energy"]["rows"]}
+        assert bands == {str(p): [1e3 * end for end in band] for p, band in run.energy.pass_bands.items() if band.high}
         lines = made["dram"]
         seconds = lines["end"] * units[lines["unit"]] / lines["bins"]
         moved = sum(sum(one["gb"]) for one in lines["moved"]) * 1e9 * seconds
