@@ -22,6 +22,7 @@ from ..dataflow.xnor.mapping import require_xnor
 from ..dataflow.xnor.words import words_of
 from ..workloads.errors import InputError
 from ..workloads.levels import needs_no_multiplier
+from ..workloads.operand import NMOperand
 from ..workloads.step import MatrixOp
 from ..workloads.update_rule import SGD
 from .area import Area, uncounted_blocks
@@ -304,7 +305,8 @@ def prices(spec: AcceleratorSpec, table: Table | None = None) -> Pricing:
                 beside = _words(matrix, spec) * one("popcounts", XnorCounts)
             case _:
                 assert_never(kind)
-        compares = compares_per_group(matrix.sparse.pattern, spec) if matrix.sparse else 0
+        pattern = matrix.sparse.pattern if isinstance(matrix.sparse, NMOperand) else None
+        compares = compares_per_group(pattern, spec) if pattern else 0
         return Prices(
             dram_byte=(one("dram_read_bytes") + one("dram_write_bytes")) / 2,
             buffer_byte=one("buffer_bytes"),
@@ -312,7 +314,7 @@ def prices(spec: AcceleratorSpec, table: Table | None = None) -> Pricing:
             n2s_pair=one("n2s_pairs"),
             output_word=one("output_words"),
             sore_group=compares * one("sore_compares"),
-            fixed=matrix.macs * (one("macs") + (one("selects") if matrix.sparse else 0.0)) + beside,
+            fixed=matrix.macs * (one("macs") + (one("selects") if pattern else 0.0)) + beside,
         )
 
     return of

@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar, assert_never, cast
 from ..workloads.levels import needs_no_multiplier
 from ..workloads.operand import NMOperand
 from ..workloads.step import MatrixOp, Op, UpdateOp
+from ..workloads.unstructured import Unstructured
 from ..workloads.update_rule import Unit, UpdateRule
 from .actions import DECLARED, NOTHING, Actions, Cause, Counted, Each, Either, Where, cause, counted, moved
 from .operand import BYTE
@@ -54,6 +55,9 @@ def _pair_bits(where: Where) -> tuple[int]:
             return (bits,)
         case NMOperand(pattern=pattern):
             return (bits + pattern.index_bits,)
+        case Unstructured():
+            assert isinstance(where.op, MatrixOp)
+            return (bits + sparse.index_bits(where.op.gemm.k),)
         case _:
             assert_never(sparse)
 

@@ -18,6 +18,7 @@ from ..workloads.schemes.annotate import layer_names
 from ..workloads.sparsity import MAX_GROUP, NMPattern
 from ..workloads.step import MatrixOp, Workload
 from ..workloads.strict import read_text, read_toml
+from ..workloads.unstructured import Unstructured
 from .accelerator import AcceleratorSpec, EngineSpec
 from .mapping import COMPACT, Compact, EngineMapping, Mapping
 from .problem import Problem
@@ -225,7 +226,7 @@ def refusal(op: MatrixOp, own: EngineSpec, spec: AcceleratorSpec, wanted: Constr
 def _reason(op: MatrixOp, own: EngineSpec, spec: AcceleratorSpec, wanted: Constraint, online: bool) -> str:
     sparse = op.sparse
     if sparse is not None and wanted.n2s not in (None, sparse.operand):
-        return f"its operand {sparse.operand} is {sparse.pattern} and flows N2S"
+        return f"its operand {sparse.operand} is {sparse} and flows N2S"
     if not any(wanted.allowed_forms(online=online)):
         return "SORE reduces no operand of it, so there is no compact copy to keep"
     refused = None
@@ -255,6 +256,8 @@ def _arrays(op: MatrixOp, own: EngineSpec, wanted: Constraint) -> Iterator[Calla
                     patterns = (NMPattern(keep=d, group=d) for d in _listed(wanted.pairs) or (1,))
             case NMOperand(pattern=pattern):
                 patterns = (pattern,)
+            case Unstructured():
+                return
             case _:
                 assert_never(op.sparse)
         for pattern in patterns:

@@ -28,9 +28,10 @@ from ..dataflow.packing import packed_operand
 from ..dataflow.schedule import Schedule
 from ..workloads.copies import CompactCopy, PackedCopy
 from ..workloads.gemm import Pass
-from ..workloads.operand import Operand, Role
+from ..workloads.operand import NMOperand, Operand, Role
 from ..workloads.schemes.annotate import copy_key
 from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp
+from ..workloads.unstructured import Unstructured
 
 __all__ = ["PAGE", "OpRegions", "Region", "lay_out"]
 
@@ -182,11 +183,18 @@ class _Plan:
 
 
 def _compact_bytes(op: MatrixOp, word: OperandFormat) -> int:
-    """Bytes of the sparse operand of ``op`` as the array reads it: columns of values and indices, in whole bytes."""
-    assert op.sparse is not None
-    g, pattern = op.gemm, op.sparse.pattern
-    column = word.compact_size(pattern.kept(g.k, g.run), pattern.index_bits)
-    return g.groups * (g.n if op.sparse.operand == "b" else g.m) * column
+    """Bytes of the sparse operand of ``op`` as its engine reads it: columns of values and indices, in whole bytes."""
+    g = op.gemm
+    match op.sparse:
+        case NMOperand(pattern=pattern):
+            column = word.compact_size(pattern.kept(g.k, g.run), pattern.index_bits)
+            return g.groups * (g.n if op.sparse.operand == "b" else g.m) * column
+        case Unstructured():
+            return op.sparse.bytes(g, word.bits)
+        case None:
+            raise AssertionError("a dense operand has no compact form")
+        case _:
+            assert_never(op.sparse)
 
 
 def lay_out(schedule: Schedule) -> tuple[list[OpRegions], list[Region]]:
