@@ -299,7 +299,7 @@ def prices(spec: AcceleratorSpec, table: Table | None = None) -> Pricing:
             case "stce":
                 signs = needs_no_multiplier(matrix.a.levels) or needs_no_multiplier(matrix.b.levels)
                 beside = matrix.macs * one("sign_flips", StceCounts) if signs else 0.0
-            case "outside":
+            case "gather" | "outside":
                 beside = 0.0
             case "xnor":
                 beside = _words(matrix, spec) * one("popcounts", XnorCounts)

@@ -34,7 +34,7 @@ def _side_bits(where: Where, side: str) -> int:
     if operand is None or operand.levels is None:
         return where.spec.pe.operand.bits
     match where.kind:
-        case "stce" | "outside":
+        case "stce" | "gather" | "outside":
             return element_bits(operand, where.spec.pe.operand)
         case "xnor":
             return require_xnor(where.spec).word_bits * planes_read(operand.levels)
@@ -71,7 +71,7 @@ def _multiplies(where: Where) -> tuple[int, int, int, int, int]:
     """Multiplies and FP32 adds of a multiply-accumulate, and what its PE clocks; signs are flipped instead, bits are
     counted by the word."""
     match where.kind:
-        case "stce" | "outside":
+        case "stce" | "gather" | "outside":
             signs = isinstance(where.op, MatrixOp) and any(
                 needs_no_multiplier(x.levels) for x in (where.op.a, where.op.b)
             )
@@ -85,7 +85,7 @@ def _multiplies(where: Where) -> tuple[int, int, int, int, int]:
 def _in_pe(where: Where) -> tuple[int, int]:
     """Uses of the STCE's PE, for which the multiplier of an engine of others is taken unless it counts its own."""
     match where.kind:
-        case "stce" | "outside":
+        case "stce" | "gather" | "outside":
             return 1, 1
         case "xnor":
             return 0, 0
@@ -107,7 +107,7 @@ def _filled(counts: Counts, _: Op) -> int:
 def _edges_at_work(where: Where) -> tuple[int]:
     """Whether the array's edges work in a cycle that computes; those of the XNOR engine are in its count of words."""
     match where.kind:
-        case "stce" | "outside":
+        case "stce" | "gather" | "outside":
             return (1,)
         case "xnor":
             return (0,)
