@@ -141,7 +141,7 @@ def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Pr
     def price(action: Action) -> Price:
         if isinstance(action.price, Fabric):
             raise _unpriced(table, action, "it takes LUTs, which a chip has none of", known)
-        name = action.price.format(format=spec.pe.format)
+        name = action.price.format(format=spec.pe.format, sum=spec.pe.operand.accumulator.name)
         if name not in known:
             where = name if "." in name else f"operations.{name}" if name in found else f"spare.{name}"
             raise _unpriced(table, action, f"add {where}", known)

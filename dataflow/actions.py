@@ -69,8 +69,8 @@ class Fabric:
 class Action:
     """What is charged. ``price``: where a table has it, or the LUTs that it takes.
 
-    Of a chip's table: a name in ``operations`` or ``spare`` (``{format}`` is that of the PEs). Of any: ``sram.read``,
-    ``sram.write``, ``dram.read``, ``dram.write``, ``clock``, ``static``.
+    Of a chip's table: a name in ``operations`` or ``spare`` (``{format}`` is that of the PEs, ``{sum}`` that of their
+    sums). Of any: ``sram.read``, ``sram.write``, ``dram.read``, ``dram.write``, ``clock``, ``static``.
     """
 
     name: str
@@ -229,7 +229,7 @@ class Actions:
     """Those of the machine that ships, in the order of a ledger."""
 
     MULTIPLY = Action("operand multiply", Component.ARRAY, "operation", "{format}_multiply")
-    ADD = Action("FP32 add", Component.ARRAY, "operation", "fp32_add")
+    ADD = Action("accumulator add", Component.ARRAY, "operation", "{sum}_add")
     SELECT = Action("index select", Component.ARRAY, "operation", "index_select")
     W2E_READ = Action("W2E buffer read", Component.BUFFERS, "bit", "sram.read")
     N2S_READ = Action("N2S buffer read", Component.BUFFERS, "bit", "sram.read")
