@@ -1,7 +1,7 @@
 """How far energies may be off: factors by figure, totals as three numbers, and what of a ratio cancels.
 
-A total is lowest where every figure is. A ratio of two totals grows or falls with each figure by itself, so its ends lie
-at corners of the bands: each figure at one end of its own, on both sides at once.
+A total is lowest where every figure is. A ratio of two totals grows or falls with each figure by itself, so its ends
+lie at corners of the bands: each figure at one end of its own, on both sides at once.
 """
 
 from __future__ import annotations

@@ -78,7 +78,8 @@ class EnergyReport(OneLine):
     """Joules of one training step, cut several ways, each adding up; ``by_op`` follows the order of the ops.
 
     ``op_parts``: zeptojoules of every op by part of the machine. ``macs``: multiply-accumulates that were issued.
-    ``band``, ``part_bands``, ``pass_bands`` and ``op_bands``: the same sums with all figures at the ends of their bands.
+    ``band``, ``part_bands``, ``pass_bands`` and ``op_bands``: the same sums with all figures at the ends of their
+    bands.
     """
 
     table: Table

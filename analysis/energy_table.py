@@ -23,6 +23,7 @@ from ..workloads.mark import Mark
 from ..workloads.strict import read_text, read_toml
 from . import scaling, sram
 from .bands import Band, known_band
+from .synthesised import AreaTarget
 
 __all__ = [
     "AreaFigure",
@@ -123,7 +124,10 @@ class AreaFigure(Figure):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operations:
-    """Arithmetic and the small logic around it; of the two operand formats a table may leave out BF16."""
+    """Arithmetic and the small logic around it; of the two operand formats a table may leave out BF16.
+
+    ``registers``, ``clock_tree``, ``control``: of a multiply-add; ``update_pipeline``: of an operation of WUVE.
+    """
 
     __pydantic_config__ = _STRICT
     fp16_multiply: OperationEnergy
@@ -135,6 +139,10 @@ class Operations:
     index_select: OperationEnergy
     compare: OperationEnergy
     vector_element: OperationEnergy
+    registers: OperationEnergy
+    clock_tree: OperationEnergy
+    control: OperationEnergy
+    update_pipeline: OperationEnergy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +171,8 @@ class SramEnergy:
 class EnergyTable:
     """All figures of one chip. ``scaling`` names the model behind them, ``not_counted`` what they leave out.
 
-    ``spare``: energies of units that no machine that ships has, by name; the actions of an engine of one's own may be
-    priced by them. ``area``: square micrometres of units, charged to nothing.
+    ``logic_leakage``: of a PE or a lane. ``spare``: energies of units that no machine that ships has, by name; the
+    actions of an engine of one's own may be priced by them. ``area``: square micrometres of units, charged to nothing.
     """
 
     __pydantic_config__ = _STRICT
@@ -175,6 +183,7 @@ class EnergyTable:
     operations: Operations
     sram: SramEnergy
     dram: dict[str, MemoryEnergy]
+    logic_leakage: Power | None = None
     spare: dict[str, OperationEnergy] = field(default_factory=dict)
     area: dict[str, AreaFigure] = field(default_factory=dict)
 
@@ -197,18 +206,21 @@ class Elements:
     routing: OperationEnergy
     register: OperationEnergy
     clock: OperationEnergy
+    dsp: OperationEnergy
     memory_bit: BitEnergy
     static: Power
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FpgaTable:
-    """All figures of one family of FPGAs; DRAM is that of the 45 nm table, which does not depend on the chip."""
+    """All figures of one family of FPGAs, counted for ``target``; DRAM is that of the 45 nm table: it depends on no
+    chip."""
 
     __pydantic_config__ = _STRICT
     name: str
     title: str
     scaling: str
+    target: AreaTarget
     not_counted: tuple[str, ...]
     elements: Elements
     dram: dict[str, MemoryEnergy] = field(default_factory=dict)
@@ -267,17 +279,13 @@ def _by_its_currents(channel: MemorySpec, stream: float) -> Band:
     return Band(low=low, high=max(1.0, random) * 9 / 8, mark=Mark.INFERRED, source=source)
 
 
-_FPGA = "fpga-ultrascale-plus"
-_REFUSED = {
-    "fpga-ecp5": "no energy of an ECP5's LUT, register, multiplier or EBR is sourced; a machine on it is costed with "
-    "an ASIC table, to be compared with others and not to be read as watts"
-}
+_FPGAS = ("fpga-ultrascale-plus", "fpga-ecp5")
 
 
 @cache
 def table_names() -> tuple[str, ...]:
     """Tables there are, by technology."""
-    return (*(f"asic-{node}nm" for node in scaling.NODES), _FPGA)
+    return (*(f"asic-{node}nm" for node in scaling.NODES), *_FPGAS)
 
 
 def load_table(name: str | Path) -> Table:
@@ -288,14 +296,12 @@ def load_table(name: str | Path) -> Table:
 
 @cache
 def _known(name: str) -> Table:
-    if name in _REFUSED:
-        raise InputError(f"technology {name!r}: {_REFUSED[name]}")
     if name not in table_names():
         raise InputError(
             f"technology {name!r} is neither an energy table nor a .toml file: {nearest(name, table_names())}"
         )
     base = parse_table(_shipped("asic-45nm"), "asic-45nm.toml")
-    if name == _FPGA:
+    if name in _FPGAS:
         return replace(read_toml(FpgaTable, _shipped(name), f"{name}.toml"), dram=base.dram)
     found = re.fullmatch(r"asic-(\d+)nm", name)
     return at_node(base, int(found[1])) if found else base
@@ -328,6 +334,8 @@ def at_node(base: EnergyTable, node: int) -> EnergyTable:
         return replace(scaled(figure, energy), scaling_band=band)
 
     band = scaling_band(node)
+    # Leakage goes with area, not with what a switch costs.
+    leakage = base.logic_leakage and replace(scaled(base.logic_leakage, area), scaling_band=band)
     entries: dict[str, OperationEnergy | None] = {f.name: getattr(base.operations, f.name) for f in fields(Operations)}
     table = replace(
         base,
@@ -335,6 +343,7 @@ def at_node(base: EnergyTable, node: int) -> EnergyTable:
         title=base.title.replace("45 nm at 0.9 V", where.replace(",", " at")),
         scaling=scaling.describe(node),
         operations=replace(base.operations, **{n: spent(e) for n, e in entries.items() if e is not None}),
+        logic_leakage=leakage,
         spare={name: spent(figure) for name, figure in base.spare.items()},
         area={name: scaled(figure, area) for name, figure in base.area.items()},
     )

@@ -20,7 +20,7 @@ from .declared import cycles_kind, losses_of
 from .level import AnyResult, cycles_of, step_of
 from .waits import BOTH, TIES
 
-__all__ = ["Loss", "Promise", "Stage", "promise", "promise_words", "promises", "stage_words", "stages"]
+__all__ = ["Loss", "Promise", "Stage", "loss_noun", "promise", "promise_words", "promises", "stage_words", "stages"]
 
 _OVERLAP = "ops overlapped"
 _OTHER_PEAKS = "engines of other peaks"
@@ -191,7 +191,7 @@ def promise_words(found: Promise, most: int = 3) -> str:
     rest = promised - got - sum(n for _, n in parts)
     parts += [("all else", rest)] if rest else []
     said = [
-        f"{word} {', '.join(f'{abs(n) / 100:.2f}× {to} {_noun(item)}' for item, n in parts if n * sign > 0)}"
+        f"{word} {', '.join(f'{abs(n) / 100:.2f}× {to} {loss_noun(item)}' for item, n in parts if n * sign > 0)}"
         for word, to, sign in (("lost", "to", 1), ("won", "by", -1))
         if any(n * sign > 0 for _, n in parts)
     ]
@@ -202,6 +202,7 @@ def _largest(parts: list[tuple[str, int]], sign: int, most: int) -> list[tuple[s
     return sorted((part for part in parts if part[1] * sign > 0), key=lambda part: -abs(part[1]))[:most]
 
 
-def _noun(item: str) -> str:
+def loss_noun(item: str) -> str:
+    """An item of the loss ledger as a sentence says what is lost to."""
     kind, _, what = item.partition(": ")
     return f"waits for {what} together" if kind == BOTH else f"{what} {kind}" if what else item

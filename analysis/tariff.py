@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import assert_never
+from typing import Literal, assert_never
 
 from ..dataflow.accelerator import AcceleratorSpec, EngineKind
 from ..dataflow.account import Counts, Cycles, by_kind, declared_causes, declared_counts
@@ -24,7 +24,8 @@ from ..workloads.errors import InputError
 from ..workloads.levels import needs_no_multiplier
 from ..workloads.step import MatrixOp
 from ..workloads.update_rule import SGD
-from .area import Area, known_area, uncounted_blocks
+from .area import Area, uncounted_blocks
+from .area_by_shape import area_of_shape
 from .bands import Band
 from .energy_table import EnergyFigure, EnergyTable, FpgaTable, Mark, Table, load_table
 
@@ -91,7 +92,7 @@ def tariff_key(table: Table, spec: AcceleratorSpec) -> tuple[Hashable, ...]:
     if isinstance(table, FpgaTable):
         # All that the RTL of a block may depend on (`Block.depends`); buffers have no registers there.
         return (table, spec.dram.kind, spec.clock_hz, spec.array, spec.pe, spec.sore, spec.wuve, spec.xnor, spec.tree)
-    standing = (_banks(table, spec), spec.clock_hz) if table.sram.leakage is not None else ()
+    standing = (_banks(table, spec), _units(spec), spec.clock_hz) if _standing(table) else ()
     return (table, spec.dram.kind, spec.pe.format, *standing)
 
 
@@ -111,7 +112,8 @@ def _standing(table: Table) -> tuple[str, ...]:
     """What of `STANDING` a table has; the rest is among what it says that it does not count."""
     if isinstance(table, FpgaTable):
         return ("clock", "static")
-    return () if table.sram.leakage is None else ("static",)
+    leaks = {"static": table.sram.leakage, "logic_leakage": table.logic_leakage}
+    return tuple(name for name, power in leaks.items() if power is not None)
 
 
 def _unpriced(table: Table, action: Action, missing: str, known: Mapping[str, object]) -> InputError:
@@ -138,9 +140,14 @@ def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Pr
         banks = _banks(table, spec)
         known["static"] = _power(sram.leakage, "sram.leakage", banks, spec, f"{banks} banks of the buffers")
 
+    if table.logic_leakage is not None:
+        units = _units(spec)
+        what = f"{units} units: PEs, lanes of WUVE and of the vector unit"
+        known["logic_leakage"] = _power(table.logic_leakage, "logic_leakage", units, spec, what)
+
     def price(action: Action) -> Price:
         if isinstance(action.price, Fabric):
-            raise _unpriced(table, action, "it takes LUTs, which a chip has none of", known)
+            raise _unpriced(table, action, "it takes LUTs or DSPs, which a chip has none of", known)
         name = action.price.format(format=spec.pe.format, sum=spec.pe.operand.accumulator.name)
         if name not in known:
             where = name if "." in name else f"operations.{name}" if name in found else f"spare.{name}"
@@ -148,6 +155,10 @@ def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Pr
         return known[name]
 
     return price
+
+
+def _units(spec: AcceleratorSpec) -> int:
+    return spec.array.pes + spec.wuve.lanes + spec.vector.lanes
 
 
 def _banks(table: EnergyTable, spec: AcceleratorSpec) -> int:
@@ -158,28 +169,34 @@ def _banks(table: EnergyTable, spec: AcceleratorSpec) -> int:
 def _in_luts(table: FpgaTable, spec: AcceleratorSpec) -> Callable[[Action], Price]:
     """Parts of a machine that work together, by the LUTs and registers that synthesis counts."""
     area, e, dram = _area(table, spec), table.elements, table.dram_of(spec.dram.kind)
-    sites, bit = _sites(area), _price(e.memory_bit, "memory_bit")
+    inferred = f", {len(area.inferred)} modules inferred from others" if area.inferred else ""
+    tools, sites, bit = (
+        area.tools + inferred,
+        {"lut": _sites(area, "lut_sites"), "dsp": _sites(area, "dsp")},
+        _price(e.memory_bit, "memory_bit"),
+    )
     registers = sum(i.ff * i.count for i in area.items)
     known = {
         "sram.read": bit,
         "sram.write": bit,
         "dram.read": _price(dram.read, f"{spec.dram.kind} read"),
         "dram.write": _price(dram.write, f"{spec.dram.kind} write"),
-        "clock": _parts({"clock": e.clock, "register": e.register}, registers, "registers of the machine", area.tools),
+        "clock": _parts({"clock": e.clock, "register": e.register}, registers, "registers of the machine", tools),
         "static": _power(e.static, "static", 1, spec, "the whole device"),
     }
 
     def price(action: Action) -> Price:
         if isinstance(action.price, Fabric):
             try:
-                luts = action.price.luts(spec, sites)
+                number = action.price.number(spec, sites[action.price.element])
             except KeyError as part:
-                counted = ", ".join(f"{block}.{name}" for block, names in sites.items() for name in names)
+                counted = ", ".join(f"{block}.{name}" for block, names in sites["lut"].items() for name in names)
                 raise InputError(
                     f"table {table.name!r} has no price for action {action.name!r} ({action.component}): synthesis "
                     f"counts no {part} of {spec.name!r}; counted are {counted}"
                 ) from None
-            return _parts({"lut": e.lut, "routing": e.routing}, luts, action.price.what, area.tools)
+            figures = {"lut": {"lut": e.lut, "routing": e.routing}, "dsp": {"dsp": e.dsp}}[action.price.element]
+            return _parts(figures, number, action.price.what, tools)
         if action.price not in known:
             raise _unpriced(table, action, f"it has no {action.price}", known)
         return known[action.price]
@@ -188,23 +205,23 @@ def _in_luts(table: FpgaTable, spec: AcceleratorSpec) -> Callable[[Action], Pric
 
 
 def _area(table: FpgaTable, spec: AcceleratorSpec) -> Area:
-    area = known_area(spec, "xcup")
-    if area is not None:
-        return area
-    missing = " and ".join(f"{block.title} ({block.name})" for block in uncounted_blocks(spec, "xcup"))
-    raise InputError(
-        f"table {table.name!r} charges LUTs and registers, and those of {missing} of {spec.name!r} are not counted "
-        "yet: run `weft area --target xcup` with the same --arch once (minutes; the result is kept; "
-        "--estimate tells beforehand about how many they are), or choose a chip's table "
-        '(technology = "asic-16nm")'
-    )
+    """As synthesis counted it, else inferred from machines near it."""
+    try:
+        return area_of_shape(spec, table.target)
+    except InputError as beyond:
+        missing = " and ".join(f"{block.title} ({block.name})" for block in uncounted_blocks(spec, table.target))
+        raise InputError(
+            f"table {table.name!r} charges LUTs and registers, and those of {missing} of {spec.name!r} are not counted "
+            f"yet, nor near what is ({beyond}): run `weft area --target {table.target}` with the same --arch once "
+            '(minutes; the result is kept), or choose a chip\'s table (technology = "asic-16nm")'
+        ) from None
 
 
-def _sites(area: Area) -> Sites:
+def _sites(area: Area, of: Literal["lut_sites", "dsp"]) -> Sites:
     found: dict[str, dict[str, tuple[int, int]]] = {}
     for item in area.items:
         if item.block != "buffers":
-            found.setdefault(item.block, {})[item.name] = (item.lut_sites, item.count)
+            found.setdefault(item.block, {})[item.name] = (getattr(item, of), item.count)
     return found
 
 

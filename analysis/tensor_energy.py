@@ -47,7 +47,7 @@ def _told(spent: Counter[str], moved: Mapping[TensorKind, Fraction]) -> dict[str
     dram = spent.pop(Component.DRAM, 0)
     kinds = {**moved, TensorKind.UNTOLD: moved.get(TensorKind.UNTOLD, Fraction(not any(moved.values())))}
     shared = dict(zip(kinds, apportion(dram, kinds.values()), strict=True))
-    told = {kind: shared[kind] for kind in TensorKind if kind in shared}
+    told: dict[str, int] = {kind: shared[kind] for kind in TensorKind if kind in shared}
     return {part: n for part, n in sums_of_parts([told, spent]).items() if n}
 
 

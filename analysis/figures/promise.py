@@ -65,8 +65,9 @@ def _panel(ax: Axes, rows: tuple[Stage, ...], found: Promise, clock: int, length
         if y + 1 < len(rows):
             ax.plot([float(stage.end) / tick] * 2, [y, y + 1], color=theme.muted, linewidth=0.7, zorder=1)
         words = stage_words(stage, found, clock)
-        place = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
-        ax.annotate(words, (high, y), annotation_clip=False, **place)
+        ax.annotate(
+            words, (high, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9, annotation_clip=False
+        )
     bare(ax)
     ax.set_xlim(0, float(found.dense) / tick)
     ax.set_yticks(range(len(rows)), [stage.label for stage in rows])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..system import WAITS, use_shares
 from ..tensor_energy import part_words, sums_of_parts
 from ..theme import part_key
 from ..words import time_unit
-from .data import BINS, RunData, SystemData
+from .data import BINS, DramData, RunData, SystemData
 from .folder import Run
 from .groups import Group
 from .markup import Html
@@ -33,13 +33,6 @@ WAIT_COLOURS = {
     "dependency": "muted",
     "idle": "grid",
 }
-_ASKER_COLOURS = {"array": "compute", "vector": "vector", "WUVE": "wuve"}
-
-
-def asker_colours(askers: Iterable[str]) -> dict[str, str]:
-    """Colours of who moves bytes: of several engines for products the first is drawn as the array is."""
-    free = iter(("compute", "port_stall", "sore", "interleave_stall", "fill_drain"))
-    return {name: _ASKER_COLOURS.get(name) or next(free, "other") for name in askers}
 
 
 def overview_data(groups: Sequence[Group], datas: dict[int, RunData]) -> list[dict[str, Any]]:
@@ -105,6 +98,7 @@ def run_data(data: RunData) -> dict[str, Any]:
         ],
         "roofline": _roofline(data),
         "energy": _energy(data),
+        "dram": None if data.dram is None else _dram(data, data.dram),
         "system": None if data.system is None else _system(data, data.system),
     }
 
@@ -137,14 +131,35 @@ def _roofline(data: RunData) -> dict[str, Any]:
 
 
 def _energy(data: RunData) -> dict[str, Any]:
-    """A row a pass, in millijoules by part."""
+    """A row a pass, in millijoules by part; the least, the likely and the most of it."""
     parts = sums_of_parts(data.energy.values())
     return {
         "parts": [{"key": part_key(part), "name": part_words(part)} for part in parts],
         "rows": [
-            {"label": str(p), "causes": [spent.get(part, 0) / 1e18 for part in parts]}
+            {
+                "label": str(p),
+                "causes": [spent.get(part, 0) / 1e18 for part in parts],
+                "band": [1e3 * end for end in data.run.energy.pass_bands[p]],
+            }
             for p, spent in data.energy.items()
             if spent
+        ],
+    }
+
+
+def _dram(data: RunData, dram: DramData) -> dict[str, Any]:
+    spec = data.run.result.spec
+    whole = dram.length / dram.rate / spec.clock_hz
+    length, unit = time_unit(whole)
+    per_bin = whole / BINS * 1e9
+    return {
+        "unit": unit,
+        "end": whole / length,
+        "bins": BINS,
+        "peak": spec.dram.bytes_per_second / 1e9,
+        "moved": [
+            {"label": str(p), "colour": str(p).lower(), "gb": [float(f"{n / per_bin:.8g}") for n in moved]}
+            for p, moved in dram.moved.items()
         ],
     }
 
@@ -152,20 +167,12 @@ def _energy(data: RunData) -> dict[str, Any]:
 def _system(data: RunData, system: SystemData) -> dict[str, Any]:
     run = data.run
     assert run.system is not None
-    spec = run.result.spec
-    whole = system.length / system.rate / spec.clock_hz
+    whole = run.system.end.max() / run.system.rate / run.result.spec.clock_hz
     length, unit = time_unit(whole)
-    per_bin = whole / BINS * 1e9
-    colours = asker_colours(system.moved)
     return {
         "unit": unit,
         "end": whole / length,
         "bins": BINS,
-        "peak": spec.dram.bytes_per_second / 1e9,
-        "moved": [
-            {"label": name, "colour": colours[name], "gb": [n / per_bin for n in moved]}
-            for name, moved in system.moved.items()
-        ],
         "buffers": [
             {"label": name, "halves": [n / system.length for n in levels]} for name, levels in system.occupancy.items()
         ],

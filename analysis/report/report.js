@@ -158,10 +158,18 @@
     },
     energy(n) {
       const { parts, rows } = data.runs[n].energy;
-      return { traces: stacked(rows, parts, "mJ", ",.4~g"), layout: rowLayout(rows, { xaxis: { title: { text: "mJ" } } }) };
+      const range = [0, 1.03 * Math.max(...rows.map((row) => row.band[2]))];
+      const bands = {
+        type: "scatter", mode: "markers", marker: { opacity: 0 }, x: rows.map((row) => row.band[1]), y: rows.map((_, n) => n),
+        error_x: { type: "data", symmetric: false, array: rows.map((row) => row.band[2] - row.band[1]),
+          arrayminus: rows.map((row) => row.band[1] - row.band[0]), color: colour("ink"), thickness: 1.5, width: 5 },
+        customdata: rows.map((row) => row.band),
+        hovertemplate: "%{customdata[1]:,.4~g} mJ, from %{customdata[0]:,.3~g} to %{customdata[2]:,.3~g}<extra></extra>",
+      };
+      return { traces: [...stacked(rows, parts, "mJ", ",.4~g"), bands], layout: rowLayout(rows, { xaxis: { title: { text: "mJ" }, range } }) };
     },
     bandwidth(n) {
-      const { moved, unit, end, bins, peak } = data.runs[n].system;
+      const { moved, unit, end, bins, peak } = data.runs[n].dram;
       const { x, means } = spread(bins, end);
       const line = {
         type: "scatter", mode: "lines", x: [0, end], y: [peak, peak], hoverinfo: "skip",

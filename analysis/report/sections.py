@@ -5,52 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 
-from ...dataflow.config_io import load_spec, preset_names, preset_text
 from ...simulator.system import MOST_LOGGED
 from ...workloads.gemm import Pass
+from ..bands import band_words
 from ..promise import promise_words, stages
 from ..published import on_chip_words
 from ..study_files import SavedStudy, study_provenance
 from ..study_rows import StudyRow, by_table, row_name
 from ..tensor_energy import part_words, sums_of_parts
 from ..theme import part_key
-from ..words import joules, percents, percents_of, seconds, step_name
-from .charts import WAIT_COLOURS, asker_colours, cause_legend
+from ..words import percents, percents_of, seconds, step_name
+from .charts import WAIT_COLOURS, cause_legend
 from .data import RunData
 from .folder import Run
 from .groups import Group
+from .headline import headline
 from .levers import levers
 from .markup import Html, element, joined
 from .parts import chart, legend, sortable
 from .tables import (
     OPS_WORDS,
     causes_table,
-    constants_table,
     cycles_table,
     energy_table,
     engines_table,
     ledger_table,
     levers_table,
-    machine_table,
     memory_need_table,
-    memory_table,
+    moved_table,
     ops_table,
     passes_table,
-    published_table,
     runs_table,
     study_table,
     wait_name,
 )
 from .verdict import study_verdict, verdict
 
-__all__ = [
-    "accuracy_section",
-    "comparison_section",
-    "runs_section",
-    "sources_section",
-    "time_section",
-    "verdict_section",
-]
+__all__ = ["accuracy_section", "comparison_section", "runs_section", "time_section", "verdict_section"]
 
 _ROW, _EDGES = 30, 90
 """Pixels of a row of a bar chart, and of its axis and title."""
@@ -63,7 +54,7 @@ def verdict_section(groups: Sequence[Group], datas: dict[int, RunData], study: S
     for group in groups:
         run = group.fastest
         changes = levers(run)
-        parts.append(verdict(group, datas[id(run)], changes))
+        parts += [headline(group), verdict(group, datas[id(run)], changes)]
         parts.append(element("details", element("summary", "As a table: what would help"), levers_table(run, changes)))
     return joined([*parts, study_verdict(study.rows) if study is not None else None])
 
@@ -162,6 +153,7 @@ def _run(n: int, run: Run, data: RunData) -> Html:
         _layers(n, data),
         _roofline(n, data),
         _energy(n, data),
+        _dram(n, run, data),
         _overlap(n, run, data),
         _schedule(n, data),
         class_="run",
@@ -237,7 +229,7 @@ def _energy(n: int, data: RunData) -> Html | None:
     figure = chart(
         "energy",
         n,
-        f"Energy of a step, {joules(report.joules)}, by pass, tensor and part of the machine",
+        f"Energy of a step, {band_words(report.band)}, by pass, tensor and part of the machine",
         alt,
         height=_EDGES + _ROW * sum(map(bool, data.energy.values())),
         twin=energy_table(data),
@@ -247,16 +239,40 @@ def _energy(n: int, data: RunData) -> Html | None:
     return joined([figure, None if beside is None else element("p", beside, class_="muted")])
 
 
+def _dram(n: int, run: Run, data: RunData) -> Html:
+    dram = data.dram
+    if dram is None:
+        return _too_many()
+    sums = {p: sum(bins) for p, bins in dram.moved.items()}
+    peak, moved, share = run.result.spec.dram.bytes_per_second / 1e9, sum(sums.values()), percents_of(sums)
+    rate = moved / run.seconds / 1e9 if moved else 0.0
+    level = "ops overlapped" if run.system is not None else "op after op, the bytes of each spread over its time"
+    return chart(
+        "bandwidth",
+        n,
+        f"DRAM bandwidth over time, {level}",
+        f"{moved / 1e9:.3g} GB in {seconds(run.seconds)}, {rate:.3g} of {peak:.3g} GB/s on average.",
+        height=320,
+        twin=moved_table(dram),
+        above=legend([(f"{p} {share[p]} %", str(p).lower()) for p in sums]),
+    )
+
+
+def _too_many() -> Html:
+    said = f"DRAM and buffers over time are kept of steps of up to {MOST_LOGGED:,} phases."
+    return element("p", said, class_="muted")
+
+
 def _overlap(n: int, run: Run, data: RunData) -> Html:
     if run.system is None or data.system is None:
         return element(
             "p",
-            "Bandwidth and buffers over time are of runs of ",
+            "What engines did and buffers held over time is of runs of ",
             element("code", "weft run --level system"),
             ".",
             class_="muted",
         )
-    spec, system = run.result.spec, data.system
+    system = data.system
     engines = chart(
         "engines",
         n,
@@ -266,20 +282,8 @@ def _overlap(n: int, run: Run, data: RunData) -> Html:
         twin=engines_table(run),
         above=legend([(wait_name(wait), colour) for wait, colour in WAIT_COLOURS.items()]),
     )
-    if not system.moved:
-        said = f"Bandwidth and buffers over time are kept of steps of up to {MOST_LOGGED:,} phases."
-        return joined([engines, element("p", said, class_="muted"), memory_need_table(run)])
-    moved = sum(sum(bins) for bins in system.moved.values())
-    rate = moved / run.seconds / 1e9
-    peak = spec.dram.bytes_per_second / 1e9
-    bandwidth = chart(
-        "bandwidth",
-        n,
-        "DRAM bandwidth over time, ops overlapped",
-        f"{moved / 1e9:.3g} GB in {seconds(run.seconds)}, {rate:.3g} of {peak:.3g} GB/s on average.",
-        height=320,
-        above=legend(list(asker_colours(system.moved).items())),
-    )
+    if not system.occupancy:
+        return joined([engines, _too_many(), memory_need_table(run)])
     held = ", ".join(
         f"{name} {sum(levels) / system.length / len(levels):.2f}" for name, levels in system.occupancy.items()
     )
@@ -290,7 +294,7 @@ def _overlap(n: int, run: Run, data: RunData) -> Html:
         f"Mean halves in use of 2: {held}.",
         height=120 * len(system.occupancy),
     )
-    return joined([engines, bandwidth, buffers, memory_need_table(run)])
+    return joined([engines, buffers, memory_need_table(run)])
 
 
 def _schedule(n: int, data: RunData) -> Html:
@@ -302,54 +306,6 @@ def _schedule(n: int, data: RunData) -> Html:
         words=OPS_WORDS,
         hint="layer, op, pass, pattern",
     )
-
-
-def sources_section(runs: Sequence[Run]) -> Html:
-    """Every constant with its source and mark, and every choice of the machines."""
-    parts: list[Html] = []
-    seen: set[tuple[str, str]] = set()
-    for run in runs:
-        report = run.energy
-        marks = [f"{mark} {share} %" for mark, share in percents_of(report.by_mark).items() if report.by_mark[mark]]
-        parts.append(
-            element(
-                "details",
-                element(
-                    "summary", f"{run.label}: {joules(report.joules)} rests on figures that are {', '.join(marks)}"
-                ),
-                constants_table(run),
-            )
-        )
-    parts.append(element("details", element("summary", "Energy of published machines"), published_table()))
-    for run in runs:
-        spec, table = run.result.spec, run.energy.table
-        if (spec.name, table.name) in seen:
-            continue
-        seen.add((spec.name, table.name))
-        notes = [element("li", f"Scaling of table {table.name}: {table.scaling}")]
-        notes += [element("li", f"Not counted: {text}") for text in table.not_counted]
-        peak = f"{spec.dram.bytes_per_second / 1e9:g} GB/s ({spec.dram.kind})"
-        notes.append(
-            element(
-                "li",
-                f"Op after op, DRAM gives {spec.dram.efficiency_percent} % of {peak} to every "
-                "transfer; at the system level, what its memory reaches for the shape",
-            )
-        )
-        inner = [element("ul", *notes), machine_table(run), memory_table(spec.dram.kind), _as_shipped(run)]
-        summary = f"Machine {spec.name}: every choice{': ' + spec.description if spec.description else ''}"
-        parts.append(element("details", element("summary", summary), *inner))
-    return joined(parts)
-
-
-def _as_shipped(run: Run) -> Html | None:
-    """The comments of a preset say where its figures come from."""
-    spec = run.result.spec
-    if spec.name not in preset_names() or load_spec(spec.name) != spec:
-        return None
-    text = preset_text(spec.name)
-    label = f"Machine {spec.name} as it ships"
-    return element("pre", element("code", text), tabindex="0", role="group", aria_label=label, class_="scroll")
 
 
 def comparison_section(groups: Sequence[Group]) -> Html:

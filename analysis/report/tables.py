@@ -22,7 +22,7 @@ from ..study_rows import StudyRow, row_name
 from ..system import WAITS, use_shares
 from ..tensor_energy import part_words, sums_of_parts
 from ..words import percents, percents_of, time_unit
-from .data import RunData
+from .data import DramData, RunData
 from .folder import Run
 from .levers import Levers
 from .markup import Html
@@ -40,6 +40,7 @@ __all__ = [
     "machine_table",
     "mapping_words",
     "memory_need_table",
+    "moved_table",
     "memory_table",
     "ops_table",
     "passes_table",
@@ -174,6 +175,18 @@ def energy_table(data: RunData) -> Html:
     ]
     rows.append(("all", *(f"{report.by_pass[p] * 1e3:,.3f}" for p in Pass), f"{report.joules * 1e3:,.3f}", "100.0"))
     return data_table("Energy by tensor, part and pass, mJ", ("part", *map(str, Pass), "all", "%"), rows)
+
+
+def moved_table(dram: DramData) -> Html:
+    """DRAM bytes by who asks for them and pass."""
+    rows = [
+        (name, *(f"{by[p] / 1e6:,.3f}" for p in Pass), f"{sum(by.values()) / 1e6:,.3f}")
+        for name, by in dram.asked.items()
+        if any(by.values())
+    ]
+    every = {p: sum(by[p] for by in dram.asked.values()) for p in Pass}
+    rows.append(("all", *(f"{n / 1e6:,.3f}" for n in every.values()), f"{sum(every.values()) / 1e6:,.3f}"))
+    return data_table("DRAM traffic by who asks for it and pass, MB", ("", *map(str, Pass), "all"), rows)
 
 
 def engines_table(run: Run) -> Html:

@@ -39,12 +39,12 @@ class Queue(wiring.Component):
     def _in_registers(self, m: Module, level: Signal, takes: Signal, gives: Signal) -> None:
         """For two: a memory of LUTs, which has 16 places, takes half as many sites again on an ECP5."""
         bits = len(Value.cast(self.into.payload))
-        head, tail = (Signal(bits, name=name, reset_less=True) for name in ("head", "tail"))
-        m.d.comb += self.out.payload.eq(head)
+        first, second = (Signal(bits, name=name, reset_less=True) for name in ("first", "second"))
+        m.d.comb += self.out.payload.eq(first)
         with m.If(takes):
-            m.d.sync += tail.eq(self.into.payload)
+            m.d.sync += second.eq(self.into.payload)
         with m.If(gives | (takes & (level == 0))):
-            m.d.sync += head.eq(Mux(level == 2, tail, self.into.payload))
+            m.d.sync += first.eq(Mux(level == 2, second, self.into.payload))
 
     def _in_memory(self, m: Module, level: Signal, takes: Signal, gives: Signal) -> None:
         m.submodules.held = held = Memory(shape=len(Value.cast(self.into.payload)), depth=self.depth, init=[])

@@ -71,5 +71,10 @@ def test_the_figure_has_a_bar_a_pass(bdwp: SimResult) -> None:
     widths = [patch.get_width() for patch in ax.patches]
 
     assert widths == pytest.approx([n * widths[0] / every[0] for n in every])
+    ends = [end for line in ax.lines for end in line.get_xdata()]
+    bands = [
+        end for p in found if found[p] for end in (energy(bdwp).pass_bands[p].low, energy(bdwp).pass_bands[p].high)
+    ]
+    assert ends == pytest.approx([end * 1e21 * widths[0] / every[0] for end in bands])
     with pytest.raises(InputError, match="no energy"):
         energy_figure(replace(bdwp, ops=()))

@@ -245,7 +245,7 @@ def test_a_queue_loses_and_doubles_nothing(depth: int, tmp_path: Path) -> None:
         (3, "read.addr.eq(first)", "read.addr.eq(free)"),
         (2, "gives | (takes & (level == 0))", "gives"),
         (2, "gives | (takes & (level == 0))", "takes | gives"),
-        (2, "Mux(level == 2, tail, self.into.payload)", "self.into.payload"),
+        (2, "Mux(level == 2, second, self.into.payload)", "self.into.payload"),
         (2, "with m.If(takes):", "with m.If(takes & (level == 0)):"),
     ],
 )
