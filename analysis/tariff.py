@@ -6,6 +6,7 @@ price is refused, never free.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -26,6 +27,7 @@ from ..workloads.step import MatrixOp
 from ..workloads.update_rule import SGD
 from .area import Area, known_area, uncounted_blocks
 from .energy_table import EnergyTable, Figure, FpgaTable, Mark, Table, load_table
+from .sram import SIZES, bank
 
 __all__ = ["Price", "Tariff", "prices", "shared_prices", "spends_of", "tariff", "tariff_key"]
 
@@ -78,7 +80,7 @@ def tariff_key(table: Table, spec: AcceleratorSpec) -> tuple[Hashable, ...]:
         # All that the RTL of a block may depend on (`Block.depends`); buffers have no registers there.
         return (table, spec.dram.kind, spec.clock_hz, spec.array, spec.pe, spec.sore, spec.wuve, spec.xnor, spec.tree)
     standing = (_banks(table, spec), spec.clock_hz) if table.sram.leakage is not None else ()
-    return (table, spec.dram.kind, spec.pe.format, *standing)
+    return (table, spec.dram.kind, spec.pe.format, spec.buffers.resident_bytes, *standing)
 
 
 def spends_of(name: str, declared: Counted | Cause, table: Table) -> Spends:
@@ -118,9 +120,12 @@ def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Pr
         "dram.write": dram.write,
     }
     known = {name: _price(figure) for name, figure in found.items() if figure is not None}
+    if spec.buffers.resident_bytes:
+        known |= _resident(table, spec.buffers.resident_bytes)
     if sram.leakage is not None:
         banks = _banks(table, spec)
-        known["static"] = _power(sram.leakage, banks, spec, f"{banks} banks of the buffers")
+        held = " and of tensors on chip" if spec.buffers.resident_bytes else ""
+        known["static"] = _power(sram.leakage, banks, spec, f"{banks} banks of the buffers{held}")
 
     def price(action: Action) -> Price:
         if isinstance(action.price, Fabric):
@@ -136,7 +141,31 @@ def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Pr
 
 def _banks(table: EnergyTable, spec: AcceleratorSpec) -> int:
     sizes = (spec.buffers.w2e_bytes, spec.buffers.n2s_bytes, spec.buffers.output_bytes)
-    return len(spec.engines) * sum(-(-size // (1024 * table.sram.bank_kib)) for size in sizes)
+    bank = 1024 * table.sram.bank_kib
+    return len(spec.engines) * sum(-(-size // bank) for size in sizes) + -(-spec.buffers.resident_bytes // bank)
+
+
+def _resident(table: EnergyTable, size: int) -> dict[str, Price]:
+    """A bit of the memory that holds whole tensors: as one bank of its size, of the largest that is known at most, by
+    what that takes beside a bank of the buffers."""
+    found = re.fullmatch(r"(\d+) nm", table.sram.read.node)
+    if found is None:
+        raise InputError(
+            f"table {table.name!r} does not say its node as '45 nm' (sram.read.node {table.sram.read.node!r}), by "
+            "which a memory of buffers.resident_bytes is charged"
+        )
+    kib = min(max(-(-size // 1024), SIZES[0]), SIZES[1])
+    own, usual = (bank(int(found[1]), n) for n in (kib, table.sram.bank_kib))
+
+    def price(figure: Figure, more: float) -> Price:
+        source = f"{figure.source}; x {more:.3g} for a bank of {kib} KiB ({own.source})"
+        mark = max(figure.mark, own.mark, key=list(Mark).index)
+        return Price(constant_pj=figure.value, scaling=figure.scaling * more, source=source, mark=mark)
+
+    return {
+        "resident.read": price(table.sram.read, own.read_pj / usual.read_pj),
+        "resident.write": price(table.sram.write, own.write_pj / usual.write_pj),
+    }
 
 
 def _in_luts(table: FpgaTable, spec: AcceleratorSpec) -> Callable[[Action], Price]:
@@ -147,6 +176,8 @@ def _in_luts(table: FpgaTable, spec: AcceleratorSpec) -> Callable[[Action], Pric
     known = {
         "sram.read": bit,
         "sram.write": bit,
+        "resident.read": bit,
+        "resident.write": bit,
         "dram.read": _price(dram.read),
         "dram.write": _price(dram.write),
         "clock": _parts((e.clock, e.register), registers, "registers of the machine", area.tools),

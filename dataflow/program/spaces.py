@@ -161,6 +161,11 @@ class Target:
     def __post_init__(self) -> None:
         if self.pattern is not None:
             self.spec.check_pattern(self.pattern)
+        if self.spec.buffers.resident_bytes:
+            raise InputError(
+                f"{self.spec.name!r} keeps tensors on chip (buffers.resident_bytes "
+                f"{self.spec.buffers.resident_bytes:,}), for which the machine of programs has no memory: take 0 bytes"
+            )
         own = self.spec.xnor
         if own is not None and own.word_bits not in _ENGINE_WORDS:
             raise InputError(
