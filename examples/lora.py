@@ -52,17 +52,19 @@ def main(machine: str = "hbm-asic", name: str = "llama2_7b", seq: int = 512, ran
     model, inputs = adapted(1, name, seq, rank)
     whole = weft.trace(name, batch=1, seq=seq, optimizer="adamw")
     lora = weft.trace(model, inputs, optimizer="adamw", loss=lambda output: output.logits.float().mean())
-    print(f"{name} on {spec.name}, {seq} tokens, rank {rank}")
-    print("| trained | scheme | parameters | step | energy | DRAM |\n|---|---|---|---|---|---|")
+    print(f"{name} on {spec.name}, {seq} tokens, rank {rank}: {lora.parameters:,} of {whole.parameters:,} trained")
+    print("| trained | scheme | schedule for | step | energy | DRAM moved | DRAM held |\n|---|---|---|---|---|---|---|")
     for what, step in (("all", whole), ("adapters", lora)):
         for scheme in ("dense", "bdwp"):
             marked = weft.sparsify(step, scheme, None if scheme == "dense" else "2:8")
-            result = weft.simulate(weft.schedule(marked, spec))
-            seconds, joules = result.cycles.total / spec.clock_hz, energy(result).joules
-            held = memory_need(marked, spec).total / 1e9
-            print(
-                f"| {what} | {scheme} | {step.parameters:,} | {seconds * 1e3:.1f} ms | {joules:.3g} J | {held:.1f} GB |"
-            )
+            held = memory_need(marked, spec).total
+            for objective in ("thrift", "edp"):
+                result = weft.simulate(weft.schedule(marked, spec, objective))
+                seconds, joules = result.cycles.total / spec.clock_hz, energy(result).joules
+                print(
+                    f"| {what} | {scheme} | {objective} | {seconds * 1e3:.1f} ms | {joules:.3g} J "
+                    f"| {result.counts.dram_bytes / 1e9:.1f} GB | {held / 1e9:.1f} GB |"
+                )
 
 
 if __name__ == "__main__":

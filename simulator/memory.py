@@ -32,7 +32,8 @@ class MemoryNeed:
     pass reads of gradients and writes.
 
     Of a step that does not train ``activations`` are the most that is alive at a time, where the trace tells lifetimes,
-    and ``kv_cache`` what it leaves of keys and values; a weight that is read in copies alone is not kept besides them.
+    and ``kv_cache`` what it leaves of keys and values. A frozen weight that is read in copies alone is not kept beside
+    them.
     """
 
     frozen_weights: int
@@ -63,10 +64,11 @@ def memory_need(workload: Workload, spec: AcceleratorSpec) -> MemoryNeed:
     parameters = sum(op.elements for op in updates)
     kept, recomputed = _kept(workload.ops, spec)
     word = spec.pe.operand
+    replaced = _replaced(workload, spec)
+    frozen = sum(size for name, size in _frozen(workload, word).items() if name not in replaced)
     if not workload.phase.trains:
-        held = {name: size for name, size in _frozen(workload, word).items() if name not in _replaced(workload, spec)}
         return MemoryNeed(
-            frozen_weights=sum(held.values()),
+            frozen_weights=frozen,
             master_weights=0,
             optimizer_state=0,
             weight_copies=_frozen_copies(workload, spec),
@@ -77,7 +79,7 @@ def memory_need(workload: Workload, spec: AcceleratorSpec) -> MemoryNeed:
             kv_cache=sum(machine_bytes(held.dtype, held.bytes, word) for held in workload.phase.cached),
         )
     return MemoryNeed(
-        frozen_weights=sum(_frozen(workload, word).values()),
+        frozen_weights=frozen,
         master_weights=FP32.size(parameters),
         optimizer_state=FP32.size(parameters * len(workload.rule.state)),
         weight_copies=sum(_copies(op, spec) for op in updates) + _frozen_copies(workload, spec),
@@ -166,7 +168,7 @@ def _frozen_copies(workload: Workload, spec: AcceleratorSpec) -> int:
 
 
 def _replaced(workload: Workload, spec: AcceleratorSpec) -> set[str]:
-    """Weights of a model in use that every product reads in a copy: nothing wants them dense. Other ops that read one
+    """Weights that every product reads in a copy: dense, nothing wants those that are frozen. Other ops that read one
     (an embedding that is tied to the head) keep it."""
     if not spec.wuve.pregenerate:
         return set()

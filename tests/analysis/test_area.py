@@ -195,11 +195,8 @@ def test_a_target_without_areas_is_refused():
         machine_area(load_spec("tiny"), "ecp6")
 
 
-PREDATES = pytest.mark.xfail(strict=True, reason="the table was measured before the PE's second round")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param("stce", marks=PREDATES), "sore", "wuve"])
+@pytest.mark.parametrize("name", ["stce", "sore", "wuve"])
 def test_an_entry_of_the_table_is_what_the_tools_say(name):
     spec = load_spec("tiny")
 

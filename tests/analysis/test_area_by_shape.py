@@ -319,13 +319,14 @@ def test_shares_and_what_is_over_by_hand():
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="the table was measured before the PE's second round")
 @pytest.mark.parametrize("target", ["ecp5", "xcup"])
 def test_the_tools_still_say_what_the_tables_do(target):
-    """A batch of the table, and that a module in it counts as in its array, but for a few LUTs that names decide."""
+    """A module counts as in the table, in another batch, and as in its array, but for a few LUTs that names decide."""
     planned = list(plan("stce", target))[:2]
     made = measured("stce", target, planned[:1])
-    assert made[0] == dict(variants("stce", target)[0].modules)
+    for name, counts in variants("stce", target)[0].modules.items():
+        assert abs(made[0][name][0] - counts[0]) <= 0.005 * counts[0]
+        assert made[0][name][1:] == counts[1:]
     whole = counted_block(changed(base(target), planned[0][1]), BLOCKS["stce"], target)
     for module in whole.modules:
         assert abs(made[0][module.name][0] - module.lut_sites) <= 0.02 * module.lut_sites
