@@ -14,13 +14,14 @@ from .problem import NORTH, OUT, WEST
 from .stce.mapping import ArrayMapping
 from .xnor.mapping import XnorMapping
 
-__all__ = ["COMPACT", "Compact", "EngineMapping", "Mapping", "Side"]
+__all__ = ["COMPACT", "SIDES", "Compact", "EngineMapping", "Mapping", "Side"]
 
 EngineMapping = ArrayMapping | XnorMapping | OutsideMapping
 """How an engine runs a product, by the ``kind`` of the engine."""
 
 Compact = Literal["remade", "buffer", "memory"]
 Side = Literal["a", "b", "c"]
+SIDES: tuple[Side, ...] = get_args(Side)
 COMPACT: tuple[Compact, ...] = get_args(Compact)
 """In the order of `macro_tiles.REMADE`, `BUFFER`, `MEMORY`."""
 
@@ -54,7 +55,7 @@ class Mapping:
         require_choice("order of a mapping", self.order, ("mn", "nm"))
         require_choice("compact of a mapping", self.compact, COMPACT)
         for side in self.on_chip:
-            require_choice("on_chip of a mapping", side, get_args(Side))
+            require_choice("on_chip of a mapping", side, SIDES)
         if not isinstance(self.resident, bool):
             raise InputError(f"resident of a mapping must be True or False, not {self.resident!r}")
         if self.compact == "buffer" and (self.resident or self.order != "nm"):

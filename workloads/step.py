@@ -17,7 +17,7 @@ from .operand import MAX_BYTES, NMOperand, Operand, Role, SparseOperand, require
 from .phase import TRAINING, Phase
 from .sparsity import LayerPattern, NMPattern
 from .tensors import StepTensor
-from .update_rule import SGD, UpdateRule, update_rule
+from .update_rule import SGD, Updated, UpdateRule, update_rule
 from .words import count, named, scheme_name
 
 __all__ = ["SCHEMA", "Frozen", "MatrixOp", "Measured", "Op", "UpdateOp", "VectorOp", "Workload", "require_products"]
@@ -197,7 +197,7 @@ class UpdateOp:
     copies: tuple[WeightCopy, ...] = ()
     looks: Annotated[int, _UNLESS_USED] = 0
     scales: Annotated[int, _UNLESS_USED] = 0
-    on_chip: Annotated[tuple[Literal["weight", "gradient", "state"], ...], _UNLESS_USED] = ()
+    on_chip: Annotated[tuple[Updated, ...], _UNLESS_USED] = ()
 
     def __post_init__(self) -> None:
         require_int(f"elements of update op {self.name!r}", self.elements, 1, MAX_MOVED // _STATE_BYTES)

@@ -17,6 +17,8 @@ from weft.analysis.energy import energy
 from weft.cli import main
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.batch.evaluate import evaluate
+from weft.dataflow.fusion.crossings import crossings
+from weft.dataflow.fusion.fuse import FUSIONS, groups_of
 from weft.dataflow.program.spaces import Target
 from weft.dataflow.residency import Residency
 from weft.dataflow.schedule import schedule
@@ -35,6 +37,8 @@ from weft.workloads.step import MatrixOp, UpdateOp, Workload
 from weft.workloads.update_rule import SGD
 
 from ..examples_drawn import examples
+from . import fusion_interpreter
+from .fusion_interpreter import Trips
 from .problems import step_of_layers
 from .test_fusion import GRAPHS, TINY, graph
 
@@ -51,7 +55,7 @@ def steps(draw: st.DrawFn) -> tuple[Workload, AcceleratorSpec]:
     scheme = draw(st.sampled_from(("dense", "bdwp", "sdgp")))
     if scheme != "dense":
         step = annotate(step, scheme, NMPattern(keep=2, group=8))
-    size = draw(st.sampled_from((64, 256, 1000, 4096, 2**14, 2**16, 2**24)))
+    size = draw(st.sampled_from((64, 256, 1000, 4096, 2**14, 2**16, 2**20)))
     return step, holding(draw(st.sampled_from((SAT, replace(TINY, buffers=SAT.buffers)))), size)
 
 
@@ -60,10 +64,10 @@ def play(result: SimResult, found: Residency) -> list[tuple[int, int]]:
 
     The memory is its bytes, each with the tensor that lies there. What is held across steps lies there from the last.
     """
-    memory = np.full(found.capacity, -1)
+    memory, across = np.full(min(found.capacity, 2**20), -1), (0, len(result.ops) - 1)
     places = list(zip(found.kept, found.offsets, strict=True))
     for number, (one, at) in enumerate(places):
-        if one.first == 0 and one.last == len(result.ops) - 1:
+        if (one.first, one.last) == across:
             assert (memory[at : at + one.size] == -1).all(), "two tensors are held across steps in one place"
             memory[at : at + one.size] = number
     moved = []
@@ -75,7 +79,7 @@ def play(result: SimResult, found: Residency) -> list[tuple[int, int]]:
             for use in (use for use in one.uses if use.op == i):
                 assert one.first <= i <= one.last
                 # A sum that is added up in place is written before it is read.
-                if i == one.first and use.write and one.kind == "gradient":
+                if use.write and (one.first, one.last) != across:
                     lies[:] = number
                 assert (lies == number).all(), f"op {i}, {run.op.name}, does not find its {one.kind} {one.name}"
                 read, write = read + use.read, write + use.write
@@ -99,9 +103,27 @@ def test_every_op_finds_what_it_reads_and_nothing_is_more_than_without(drawn):
         assert getattr(b.counts, "resident_write_bytes", 0) == write
         assert (a.counts.buffer_bytes, a.counts.macs) == (b.counts.buffer_bytes, b.counts.macs)
         assert b.cycles.total <= a.cycles.total
+        assert min(b.counts.dram_read_bytes, b.counts.dram_write_bytes) >= 0
         assert b.bound_cycles <= b.cycles.total or not isinstance(b.op, MatrixOp)
     assert free.counts.dram_bytes - held.counts.dram_bytes == found.saved
     assert sum(row.read_bytes + row.write_bytes for row in dram_tensors(held)) == held.counts.dram_bytes
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_what_crosses_memory_is_what_an_interpreter_sees_cross_it(fusion: str) -> None:
+    """Who leaves a tensor in DRAM and who fetches it, trip by trip; what the pass leaves out is a share."""
+    seen = told = 0
+    for seed in range(0, GRAPHS, 3):
+        step, groups = graph(seed), groups_of(graph(seed), fusion)
+        heads = {i: group.head for group in groups.groups for i in group.ops}
+        trips: Trips = {}
+        fusion_interpreter.play(step, groups, trips)
+        for one in crossings(weft.fuse(step, fusion)):
+            readers = {heads.get(i, i) for i, _ in one.read}
+            assert (one.first, readers) == trips[one.tensor], (seed, one)
+            told += 1
+        seen += sum(bool(readers) for _, readers in trips.values())
+    assert 0.6 * seen < told <= seen
 
 
 @settings(max_examples=examples(6), deadline=None)
@@ -159,8 +181,7 @@ def test_weights_that_nothing_trains_stay_across_steps():
     step = weft.trace("vit_s", batch=1, use="infer")
     none, every = (simulate(schedule(step, holding(SAT, size))) for size in (0, 2**28))
     assert every.residency is not None
-    assert {one.kind for one in every.residency.kept} == {"weight"}
-    weights = sum(one.size for one in every.residency.kept)
+    weights = sum(one.size for one in every.residency.kept if one.kind == "weight")
     assert none.counts.dram_read_bytes - every.counts.dram_read_bytes >= weights > 0
     assert every.cycles.total < none.cycles.total
 
