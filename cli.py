@@ -146,7 +146,8 @@ def _explain(error: Exception) -> int:
     if usage is not None:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "weft"
-        message = f"{usage()}\nTry '{path} --help'."
+        # Typer passes a parser's own words on behind pydantic's.
+        message = f"{usage().replace('Value error, ', '')}\nTry '{path} --help'."
     elif isinstance(error, OSError):
         # Files are checked where they are opened; what is left is a full disk or terminal.
         message, code = _of_full_disk(error) or (message, _BUG)

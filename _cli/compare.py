@@ -147,6 +147,8 @@ def _side_by_side(
 
 def _show(comparison: Comparison, ledgers: dict[str, LossLedger], digest: str) -> None:
     """Schemes side by side, and where the distance to their promise goes."""
+    from ..analysis.bands import band_words
+    from ..analysis.promise import promise_words, promises
     from ..analysis.savings import saving_words
 
     console, first = get_console(), comparison.baseline
@@ -169,7 +171,7 @@ def _show(comparison: Comparison, ledgers: dict[str, LossLedger], digest: str) -
             f"{r.mac_speedup:.2f}x",
             f"{r.ideal_speedup:.2f}x",
             f"{100 * r.utilization:.1f} %",
-            si(r.energy_j, "J"),
+            band_words(r.energy),
         )
         for r in comparison.rows
     ]
@@ -180,6 +182,8 @@ def _show(comparison: Comparison, ledgers: dict[str, LossLedger], digest: str) -
         said = "; ".join(f"{name} {saving_words(saved)}" for name, saved in savings.items())
         tables = dict.fromkeys(table for saved in savings.values() for table in saved.tables)
         console.print(f"Over {work.scheme}: {said}.\nTables: {', '.join(tables)}.\n")
+    for name, found in promises(comparison).items():
+        console.print(f"{name_of(name)} {promise_words(found)}.\n")
     if ledgers:
         console.print(_ledger(ledgers, first.cycles.total))
         console.print(

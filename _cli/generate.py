@@ -8,7 +8,7 @@ import typer
 
 from .console import get_console, make_table, phases, si
 from .inputs import asked_patterns, machine
-from .options import DEFAULT_ARCH, DEFAULT_OBJECTIVE, Arch, Json, Model, Objective, Patterns, Scheme
+from .options import DEFAULT_ARCH, DEFAULT_OBJECTIVE, Arch, FuseBy, Json, Model, Objective, Patterns, Scheme
 from .outputs import print_json
 from .pipeline import check_prices, open_workload, under
 
@@ -27,11 +27,13 @@ def generate(
     arch: Arch = DEFAULT_ARCH,
     scheme: Scheme = "dense",
     nm: Patterns = None,
+    fusion: FuseBy = "none",
     objective: Objective = DEFAULT_OBJECTIVE,
     as_json: Json = False,
 ) -> None:
     """Let a model write text on a machine: tokens a second, time to the first, joules a token."""
     from ..analysis.generation import generate as generated
+    from ..dataflow.fusion.fuse import fuse
     from ..workloads.growth import growth
 
     spec = machine(arch)
@@ -40,7 +42,8 @@ def generate(
 
     def traced(use: Any, tokens: int) -> Workload:
         found = open_workload(model, batch, None, None, None, use=use, context=tokens)
-        return under(found, scheme, asked, spec)
+        marked = under(found, scheme, asked, spec)
+        return marked if fusion == "none" else fuse(marked, fusion)
 
     prompt = traced("prefill", context)
     steps = growth(context, new, lambda tokens: traced("decode", tokens))
@@ -58,6 +61,7 @@ def _document(found: Generated) -> dict[str, Any]:
         "model": work.model,
         "batch": work.batch,
         "scheme": work.scheme,
+        "fusion": work.fusion,
         "arch": found.prefill.spec.name,
         "context": work.phase.tokens,
         "new": steps.steps,

@@ -146,13 +146,14 @@ def show_system(result: SystemResult, digest: str, timeline: Path | None) -> Non
 
 
 def _show_verdict(console: Console, result: AnyResult, report: EnergyReport, digest: str) -> None:
+    from ..analysis.bands import band_words
     from ..analysis.level import level_words, step_of
     from ..analysis.throughput import throughput
 
     speed, step = throughput(result), step_of(result)
     console.print(
         f"{rate(speed.samples_per_s)} samples/s   {si(speed.seconds, 's')} a step   "
-        f"utilisation {100 * speed.utilization:.1f} %   {si(report.joules, 'J')} a step",
+        f"utilisation {100 * speed.utilization:.1f} %   {band_words(report.band)} a step",
         style="bold",
     )
     console.print(heading(step.workload))

@@ -25,6 +25,14 @@ __all__ = ["train"]
 
 _EPOCHS_SHOWN = 12
 
+Amp = Annotated[
+    Literal["fp16", "bf16", "fp8"] | None,
+    typer.Option(
+        "--amp",
+        "--format",
+        help="Operands of the products: FP16, BF16, or FP8 (E4M3, gradients E5M2); float32 if none.",
+    ),
+]
 Numerics = Annotated[
     Literal["torch", "machine", "machine-bf16"] | None,
     typer.Option(help="Who computes: PyTorch, or the machine's arithmetic with FP16 or BF16 operands; torch if none."),
@@ -47,7 +55,7 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     optimizer: Annotated[RuleName | None, typer.Option(help="Update rule; each model has its own.")] = None,
     paths: Annotated[int | None, typer.Option(help="Sub-networks of a super-network in a step; 4 if none.")] = None,
-    amp: Annotated[Literal["fp16", "bf16"] | None, typer.Option(help="Mixed precision; float32 if none.")] = None,
+    amp: Amp = None,
     numerics: Numerics = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation; 0 if none.")] = None,
     option: Annotated[

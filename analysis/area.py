@@ -98,6 +98,12 @@ def uncounted_blocks(spec: AcceleratorSpec, target: AreaTarget) -> tuple[Block, 
 
 
 def blocks_of(spec: AcceleratorSpec) -> tuple[Block, ...]:
+    """Blocks that a whole machine is made of."""
+    if spec.pe.operand.bits != 16:
+        raise InputError(
+            f"pe.format of {spec.name!r} is {spec.pe.format!r}, of which array and PE are RTL, but SORE and WUVE are "
+            f"not: choose pe.format 'fp16' or 'bf16', or a block by itself (`weft synth --block pe`)"
+        )
     return tuple(block for block in BLOCKS.values() if block.in_machine and block.present(spec))
 
 

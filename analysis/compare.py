@@ -16,18 +16,20 @@ The same rows of the dense run stand beside them, so that what sparsity added ca
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from ..simulator.result import SimResult
 from ..simulator.shown import Shown
 from ..workloads.errors import InputError
+from ..workloads.gemm import GEMM_PASSES, Pass
 from ..workloads.one_line import OneLine
 from ..workloads.schemes.annotate import asked_patterns
 from ..workloads.schemes.scheme import SCHEMES
 from ..workloads.step import MatrixOp, Workload
 from ..workloads.words import named, seconds
+from .bands import Joules, banded
 from .declared import cycles_kind, losses_of
 from .energy import energy
 from .savings import Saving, saving
@@ -35,7 +37,20 @@ from .throughput import throughput
 from .waits import BOTH, DRAM, INTERLEAVE, PORTS, SORE, waits
 from .words import run_name
 
-__all__ = ["Comparison", "ComparisonRow", "LossLedger", "LossRow", "compare", "loss_ledger", "losses", "run_labels"]
+__all__ = [
+    "IDEAL",
+    "RAGGED",
+    "SHORT_GROUPS",
+    "Comparison",
+    "ComparisonRow",
+    "LossLedger",
+    "LossRow",
+    "compare",
+    "ideal_macs",
+    "loss_ledger",
+    "losses",
+    "run_labels",
+]
 
 _WAITS = {INTERLEAVE, PORTS, DRAM, SORE}
 """Those that `waits` books for ops that a mapping places on the array."""
@@ -78,7 +93,14 @@ class ComparisonRow:
     ideal_speedup: float
     utilization: float
     energy_j: float
+    energy_low_j: float
+    energy_high_j: float
     saving: Saving | None
+
+    @property
+    def energy(self) -> Joules:
+        """Joules of the step with their band."""
+        return Joules(self.energy_low_j, self.energy_j, self.energy_high_j)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -130,9 +152,9 @@ def _row(result: SimResult, base: SimResult) -> ComparisonRow:
         samples_per_s=speed.samples_per_s,
         speedup=throughput(base).seconds / speed.seconds,
         mac_speedup=_ratio(result.dense_macs, result.counts.macs),
-        ideal_speedup=_ratio(result.dense_macs, _ideal_macs(result)),
+        ideal_speedup=_ratio(result.dense_macs, ideal_macs(result)),
         utilization=speed.utilization,
-        energy_j=energy(result).joules,
+        **banded(energy(result).band),
         saving=None if result is base else saving(result, base),
     )
 
@@ -151,12 +173,13 @@ def _named(work: Workload) -> str:
     return f"{work.model!r} at batch {work.batch} ({work.input or 'input not named'})"
 
 
-def _density(work: Workload) -> Callable[[MatrixOp], Fraction]:
+def _density(work: Workload, every_pass: bool = False) -> Callable[[MatrixOp], Fraction]:
     """Share of the multiply-accumulates of an op that the scheme promises to keep: in a pass that it thins out, that of
     the pattern asked for, whether the op can be sparse or not; one that was asked to be dense promises nothing."""
     # A saved run may name a scheme in a file, which only its user runs: what is thinned stands in the ops, too.
     ours, asked = SCHEMES.get(work.scheme), asked_patterns(work)
-    thinned = ours.sparse if ours else {op.pass_ for op in work.matrix_ops if op.sparse}
+    thinned: Collection[Pass] = ours.sparse if ours else {op.pass_ for op in work.matrix_ops if op.sparse}
+    thinned = GEMM_PASSES if every_pass else thinned
 
     def density(op: MatrixOp) -> Fraction:
         pattern = asked(op) if op.pass_ in thinned else None
@@ -165,9 +188,10 @@ def _density(work: Workload) -> Callable[[MatrixOp], Fraction]:
     return density
 
 
-def _ideal_macs(result: SimResult) -> Fraction:
-    density = _density(result.workload)
-    return sum((density(op) * op.gemm.macs for op in result.workload.matrix_ops), Fraction(0))
+def ideal_macs(result: SimResult, of: Collection[Pass] = GEMM_PASSES, *, every_pass: bool = False) -> Fraction:
+    """Multiply-accumulates that the scheme promises to keep ``of`` some passes; ``every_pass``: did it thin out all."""
+    density = _density(result.workload, every_pass)
+    return sum((density(op) * op.gemm.macs for op in result.workload.matrix_ops if op.pass_ in of), Fraction(0))
 
 
 def loss_ledger(sparse: SimResult, dense: SimResult) -> LossLedger:
@@ -184,7 +208,7 @@ def loss_ledger(sparse: SimResult, dense: SimResult) -> LossLedger:
     return LossLedger(
         rows=tuple(LossRow(item=n, cycles=items.get(n, zero), dense_cycles=base.get(n, zero)) for n in names),
         speedup=dense.cycles.total / sparse.cycles.total,
-        ideal_speedup=_ratio(sparse.dense_macs, _ideal_macs(sparse)),
+        ideal_speedup=_ratio(sparse.dense_macs, ideal_macs(sparse)),
     )
 
 

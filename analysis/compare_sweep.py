@@ -37,8 +37,8 @@ BASELINE = "dense"
 class SweepRow:
     """One combination; with a ``reason`` why it cannot run, numbers are None.
 
-    What has the name of a field of `ComparisonRow` is the same. ``speedup`` and ``saving`` (with the least and the most
-    of any table) are over the dense step of the same machine and batch, None where that cannot run.
+    What has the name of a field of `ComparisonRow` is the same. ``speedup`` and ``saving`` (with its
+    band) are over the dense step of the same machine and batch, None where that cannot run.
     ``bound_cycles``: :func:`bound_of`; ``gap``: the share of it by which the step takes longer.
     """
 
@@ -55,6 +55,8 @@ class SweepRow:
     ideal_speedup: float | None = None
     utilization: float | None = None
     energy_j: float | None = None
+    energy_low_j: float | None = None
+    energy_high_j: float | None = None
     saving: float | None = None
     saving_low: float | None = None
     saving_high: float | None = None
@@ -185,6 +187,8 @@ def _filled(row: SweepRow, result: SimResult, baseline: SimResult | None) -> Swe
         ideal_speedup=one.ideal_speedup,
         utilization=one.utilization,
         energy_j=one.energy_j,
+        energy_low_j=one.energy_low_j,
+        energy_high_j=one.energy_high_j,
         saving=None if saved is None else saved.share,
         saving_low=None if saved is None else saved.low,
         saving_high=None if saved is None else saved.high,

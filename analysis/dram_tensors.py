@@ -25,6 +25,7 @@ from ..workloads.operand import Operand, Role
 from ..workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
 from ..workloads.tensors import StepTensor
 from ..workloads.update_rule import UpdateRule
+from .bands import Joules, banded
 from .energy import EnergyReport
 from .level import AnyResult, step_of
 from .words import apportion
@@ -78,15 +79,16 @@ def dram_tensors(result: AnyResult) -> tuple[TensorRow, ...]:
 
 def tensor_records(result: AnyResult, report: EnergyReport) -> list[dict[str, Any]]:
     """The rows as JSON has them, with the joules of ``report``, of all ops: they add up to those of its DRAM."""
-    pj = {row.action: row.pj_each for row in report.rows}
-    read, write = (pj.get(action, 0.0) * BYTE * 1e-12 for action in (Actions.DRAM_READ, Actions.DRAM_WRITE))
+    each = {row.action: [spent / row.count * BYTE for spent in row.band] for row in report.rows}
+    none = [0.0, 0.0, 0.0]
+    read, write = (each.get(action, none) for action in (Actions.DRAM_READ, Actions.DRAM_WRITE))
     return [
         {
             "pass": str(row.pass_),
             "tensor": str(row.kind),
             "read_bytes": row.read_bytes,
             "write_bytes": row.write_bytes,
-            "energy_j": row.read_bytes * read + row.write_bytes * write,
+            **banded(Joules(*(row.read_bytes * r + row.write_bytes * w for r, w in zip(read, write, strict=True)))),
         }
         for row in dram_tensors(result)
     ]

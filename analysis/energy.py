@@ -18,6 +18,7 @@ from ..simulator.result import OpResult, SimResult
 from ..workloads.gemm import Pass
 from ..workloads.one_line import OneLine
 from ..workloads.update_rule import UpdateRule
+from .bands import Joules
 from .declared import counts_kind, cycles_kind
 from .energy_table import Mark, Table, load_table
 from .level import AnyResult, cycles_of, step_of
@@ -41,7 +42,10 @@ _ZJ_PER_PJ, ZJ_PER_J = 10**9, 10**21
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerRow:
-    """One kind of action over a step: ``count`` x ``constant_pj`` x ``scaling``, in whole zeptojoules each."""
+    """One kind of action over a step: ``count`` x ``constant_pj`` x ``scaling``, in whole zeptojoules each.
+
+    ``low_joules`` and ``high_joules`` by the band of its figure, whose origin is ``band_source`` and ``band_mark``.
+    """
 
     component: str
     action: Action
@@ -54,6 +58,15 @@ class LedgerRow:
     joules: float
     source: str
     mark: Mark
+    low_joules: float
+    high_joules: float
+    band_source: str
+    band_mark: Mark
+
+    @property
+    def band(self) -> Joules:
+        """Its joules with their band."""
+        return Joules(self.low_joules, self.joules, self.high_joules)
 
     def document(self) -> dict[str, Any]:
         """Its fields by name, the action by its own."""
@@ -65,6 +78,8 @@ class EnergyReport(OneLine):
     """Joules of one training step, cut several ways, each adding up; ``by_op`` follows the order of the ops.
 
     ``op_parts``: zeptojoules of every op by part of the machine. ``macs``: multiply-accumulates that were issued.
+    ``band``, ``part_bands``, ``pass_bands`` and ``op_bands``: the same sums with all figures at the ends of their
+    bands.
     """
 
     table: Table
@@ -78,6 +93,10 @@ class EnergyReport(OneLine):
     op_parts: tuple[dict[str, int], ...]
     rows: tuple[LedgerRow, ...]
     macs: int
+    band: Joules
+    part_bands: dict[str, Joules]
+    pass_bands: dict[Pass, Joules]
+    op_bands: tuple[Joules, ...]
 
 
 def amounts(
@@ -138,37 +157,69 @@ def energy(result: AnyResult, table: Table | None = None, of: Callable[[OpResult
     used = table or load_table(step.spec.technology)
     charged = step_tariff(step, used)
     each = {action: price.zeptojoules for action, price in charged.items()}
+    edges = {action: price.ends for action, price in charged.items()}
     counts: Counter[Action] = Counter()
-    parts, by_pass, macs = [], dict.fromkeys(Pass, 0), 0
+    parts, ops, ends, macs = [], [], [], 0
     for r, found in zip(step.ops, step_amounts(result, used), strict=True):
         if of is not None and not of(r):
             continue
         macs += r.counts.macs
         spent: dict[str, int] = {}
+        low = high = 0
         for action, n in found.items():
             if action not in each:
                 assert action in STANDING, action  # every other has a price, or the tariff would have been refused
                 continue
             counts[action] += n
             spent[action.component] = spent.get(action.component, 0) + n * each[action]
+            least, most = edges[action]
+            low, high = low + n * least, high + n * most
         parts.append(spent)
-        by_pass[Pass(r.op.pass_)] += sum(spent.values())
+        ops.append(Pass(r.op.pass_))
+        ends.append((low, sum(spent.values()), high))
     rows = tuple(_row(action, counts[action], charged[action]) for action in _in_order(counts))
-    total, by_op = sum(row.zeptojoules for row in rows), tuple(sum(part.values()) for part in parts)
+    by_pass = {p: _sums(end for at, end in zip(ops, ends, strict=True) if at is p) for p in Pass}
+    whole, by_op = _sums(ends), tuple(likely for _, likely, _ in ends)
     components: dict[str, None] = dict.fromkeys([*Component, *(row.component for row in rows)])
     return EnergyReport(
         table=used,
-        zeptojoules=total,
-        joules=total / ZJ_PER_J,
+        zeptojoules=whole[1],
+        joules=whole[1] / ZJ_PER_J,
         by_component={c: _joules(row.zeptojoules for row in rows if row.component == c) for c in components},
-        by_pass={p: spent / ZJ_PER_J for p, spent in by_pass.items()},
+        by_pass={p: likely / ZJ_PER_J for p, (_, likely, _) in by_pass.items()},
         by_mark={m: _joules(row.zeptojoules for row in rows if row.mark == m) for m in Mark},
         by_op=tuple(spent / ZJ_PER_J for spent in by_op),
         op_zeptojoules=by_op,
         op_parts=tuple(parts),
         rows=rows,
         macs=macs,
+        band=_band(whole),
+        part_bands={c: _of_rows(row for row in rows if row.component == c) for c in components},
+        pass_bands={p: _band(spent) for p, spent in by_pass.items()},
+        op_bands=tuple(_band(end) for end in ends),
     )
+
+
+_Ends = tuple[int, int, int]
+"""Least, likely and most zeptojoules."""
+
+
+def _sums(parts: Iterable[_Ends]) -> _Ends:
+    low = likely = high = 0
+    for one, other, third in parts:
+        low, likely, high = low + one, likely + other, high + third
+    return low, likely, high
+
+
+def _band(spent: _Ends) -> Joules:
+    low, likely, high = spent
+    return Joules(low / ZJ_PER_J, likely / ZJ_PER_J, high / ZJ_PER_J)
+
+
+def _of_rows(rows: Iterable[LedgerRow]) -> Joules:
+    found = list(rows)
+    likely = sum(row.zeptojoules for row in found) / ZJ_PER_J
+    return Joules(sum(row.low_joules for row in found), likely, sum(row.high_joules for row in found))
 
 
 def _in_order(counts: Counter[Action]) -> list[Action]:
@@ -181,7 +232,8 @@ def _joules(parts: Iterable[int]) -> float:
 
 
 def _row(action: Action, count: int, price: Price) -> LedgerRow:
-    spent = count * price.zeptojoules
+    spent, (low, high) = count * price.zeptojoules, price.ends
+    bands = [price.band] if price.common is None else [price.band, price.common]
     return LedgerRow(
         component=action.component,
         action=action,
@@ -194,6 +246,10 @@ def _row(action: Action, count: int, price: Price) -> LedgerRow:
         joules=spent / ZJ_PER_J,
         source=price.source,
         mark=price.mark,
+        low_joules=count * low / ZJ_PER_J,
+        high_joules=count * high / ZJ_PER_J,
+        band_source="; ".join(band.source for band in bands),
+        band_mark=max((band.mark for band in bands), key=list(Mark).index),
     )
 
 

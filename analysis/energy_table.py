@@ -22,11 +22,14 @@ from ..workloads.errors import InputError, nearest, require_positive
 from ..workloads.mark import Mark
 from ..workloads.strict import read_text, read_toml
 from . import scaling, sram
+from .bands import Band, known_band
+from .synthesised import AreaTarget
 
 __all__ = [
     "AreaFigure",
     "BitEnergy",
     "Elements",
+    "EnergyFigure",
     "EnergyTable",
     "FpgaTable",
     "Mark",
@@ -73,21 +76,40 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OperationEnergy(Figure):
+class EnergyFigure(Figure):
+    """With how far it may be off: a band of its own or the name of a shipped one, and that of ``scaling``, if any."""
+
+    band: Band | _Text
+    scaling_band: Band | None = None
+
+    def __post_init__(self) -> None:
+        # By name: `super()` does not find its class in one that slots made anew.
+        Figure.__post_init__(self)
+        if isinstance(self.band, str):
+            object.__setattr__(self, "band", known_band(self.band))
+
+    @property
+    def own_band(self) -> Band:
+        assert isinstance(self.band, Band)  # a name was looked up when this was made
+        return self.band
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationEnergy(EnergyFigure):
     """Picojoules of one operation."""
 
     unit: Literal["pJ"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BitEnergy(Figure):
+class BitEnergy(EnergyFigure):
     """Picojoules of one bit moved."""
 
     unit: Literal["pJ/bit"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Power(Figure):
+class Power(EnergyFigure):
     """Microwatts for as long as the step takes."""
 
     unit: Literal["uW"]
@@ -102,7 +124,10 @@ class AreaFigure(Figure):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operations:
-    """Arithmetic and the small logic around it; of the two operand formats a table may leave out BF16."""
+    """Arithmetic and the small logic around it; of the two operand formats a table may leave out BF16.
+
+    ``registers``, ``clock_tree``, ``control``: of a multiply-add; ``update_pipeline``: of an operation of WUVE.
+    """
 
     __pydantic_config__ = _STRICT
     fp16_multiply: OperationEnergy
@@ -114,6 +139,10 @@ class Operations:
     index_select: OperationEnergy
     compare: OperationEnergy
     vector_element: OperationEnergy
+    registers: OperationEnergy
+    clock_tree: OperationEnergy
+    control: OperationEnergy
+    update_pipeline: OperationEnergy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,8 +171,8 @@ class SramEnergy:
 class EnergyTable:
     """All figures of one chip. ``scaling`` names the model behind them, ``not_counted`` what they leave out.
 
-    ``spare``: energies of units that no machine that ships has, by name; the actions of an engine of one's own may be
-    priced by them. ``area``: square micrometres of units, charged to nothing.
+    ``logic_leakage``: of a PE or a lane. ``spare``: energies of units that no machine that ships has, by name; the
+    actions of an engine of one's own may be priced by them. ``area``: square micrometres of units, charged to nothing.
     """
 
     __pydantic_config__ = _STRICT
@@ -154,6 +183,7 @@ class EnergyTable:
     operations: Operations
     sram: SramEnergy
     dram: dict[str, MemoryEnergy]
+    logic_leakage: Power | None = None
     spare: dict[str, OperationEnergy] = field(default_factory=dict)
     area: dict[str, AreaFigure] = field(default_factory=dict)
 
@@ -176,18 +206,21 @@ class Elements:
     routing: OperationEnergy
     register: OperationEnergy
     clock: OperationEnergy
+    dsp: OperationEnergy
     memory_bit: BitEnergy
     static: Power
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FpgaTable:
-    """All figures of one family of FPGAs; DRAM is that of the 45 nm table, which does not depend on the chip."""
+    """All figures of one family of FPGAs, counted for ``target``; DRAM is that of the 45 nm table: it depends on no
+    chip."""
 
     __pydantic_config__ = _STRICT
     name: str
     title: str
     scaling: str
+    target: AreaTarget
     not_counted: tuple[str, ...]
     elements: Elements
     dram: dict[str, MemoryEnergy] = field(default_factory=dict)
@@ -225,25 +258,34 @@ def _of_memory(memory: MemorySpec) -> MemoryEnergy:
     if isinstance(memory.power, IddPower):
         channel = replace(memory, organization=replace(memory.organization, channels=1))
         pj = [run_memory(channel, pattern(f"seq_{way}", channel, _STREAM)).pj_per_bit for way in ("read", "write")]
+        band: Band | str = _by_its_currents(channel, pj[0])
         marks, source = [Mark.INFERRED], f"sequential stream through its currents, devices only: {sources}"
     else:
         pj, marks, source = [memory.power.read_pj, memory.power.write_pj], [], sources
+        band = "dram.by-the-bit"
     mark = max([*marks, *(p.mark for p in behind)], key=list(Mark).index)
-    read, write = (BitEnergy(value=v, unit="pJ/bit", node=memory.name, source=source, mark=mark) for v in pj)
+    read, write = (BitEnergy(value=v, unit="pJ/bit", node=memory.name, source=source, mark=mark, band=band) for v in pj)
     return MemoryEnergy(read=read, write=write)
 
 
-_FPGA = "fpga-ultrascale-plus"
-_REFUSED = {
-    "fpga-ecp5": "no energy of an ECP5's LUT, register, multiplier or EBR is sourced; a machine on it is costed with "
-    "an ASIC table, to be compared with others and not to be read as watts"
-}
+def _by_its_currents(channel: MemorySpec, stream: float) -> Band:
+    """As those of the tables' DDR4: no more than random reads cost, with ECC devices."""
+    random = run_memory(channel, pattern("rand_read_64B", channel, _STREAM)).pj_per_bit / stream
+    low = known_band("dram.ddr4-x8").low
+    source = (
+        f"low: as the tables' DDR4; high: random reads of 64 bytes over sequential ones, {random:.3g}, by its own "
+        "currents, times ECC devices, 9 / 8"
+    )
+    return Band(low=low, high=max(1.0, random) * 9 / 8, mark=Mark.INFERRED, source=source)
+
+
+_FPGAS = ("fpga-ultrascale-plus", "fpga-ecp5")
 
 
 @cache
 def table_names() -> tuple[str, ...]:
     """Tables there are, by technology."""
-    return (*(f"asic-{node}nm" for node in scaling.NODES), _FPGA)
+    return (*(f"asic-{node}nm" for node in scaling.NODES), *_FPGAS)
 
 
 def load_table(name: str | Path) -> Table:
@@ -254,14 +296,12 @@ def load_table(name: str | Path) -> Table:
 
 @cache
 def _known(name: str) -> Table:
-    if name in _REFUSED:
-        raise InputError(f"technology {name!r}: {_REFUSED[name]}")
     if name not in table_names():
         raise InputError(
             f"technology {name!r} is neither an energy table nor a .toml file: {nearest(name, table_names())}"
         )
     base = parse_table(_shipped("asic-45nm"), "asic-45nm.toml")
-    if name == _FPGA:
+    if name in _FPGAS:
         return replace(read_toml(FpgaTable, _shipped(name), f"{name}.toml"), dram=base.dram)
     found = re.fullmatch(r"asic-(\d+)nm", name)
     return at_node(base, int(found[1])) if found else base
@@ -290,17 +330,30 @@ def at_node(base: EnergyTable, node: int) -> EnergyTable:
         mark = figure.mark if figure.mark == Mark.ASSUMED else Mark.INFERRED
         return replace(figure, scaling=factor, node=where, mark=mark, source=f"{figure.node}: {figure.source}")
 
+    def spent(figure: OperationEnergy) -> OperationEnergy:
+        return replace(scaled(figure, energy), scaling_band=band)
+
+    band = scaling_band(node)
+    # Leakage goes with area, not with what a switch costs.
+    leakage = base.logic_leakage and replace(scaled(base.logic_leakage, area), scaling_band=band)
     entries: dict[str, OperationEnergy | None] = {f.name: getattr(base.operations, f.name) for f in fields(Operations)}
     table = replace(
         base,
         name=f"asic-{node}nm",
         title=base.title.replace("45 nm at 0.9 V", where.replace(",", " at")),
         scaling=scaling.describe(node),
-        operations=replace(base.operations, **{n: scaled(e, energy) for n, e in entries.items() if e is not None}),
-        spare={name: scaled(figure, energy) for name, figure in base.spare.items()},
+        operations=replace(base.operations, **{n: spent(e) for n, e in entries.items() if e is not None}),
+        logic_leakage=leakage,
+        spare={name: spent(figure) for name, figure in base.spare.items()},
         area={name: scaled(figure, area) for name, figure in base.area.items()},
     )
     return with_bank(table, node, sram.BANK_KIB)
+
+
+def scaling_band(node: int) -> Band:
+    """How far other models of scaling lie from the one in use."""
+    low, high = scaling.disagreement(node)
+    return Band(low=low, high=high, mark=Mark.INFERRED, source=f"{node} nm by other models: {scaling.describe(node)}")
 
 
 def with_bank(table: EnergyTable, node: int, kib: int) -> EnergyTable:
@@ -314,10 +367,17 @@ def with_bank(table: EnergyTable, node: int, kib: int) -> EnergyTable:
             node=f"{node} nm",
             mark=found.mark,
             source=f"{found.source}: {pj:.4g} pJ a {what} of {found.bits} bits in {kib} KiB",
+            band="sram",
+            scaling_band=None if node >= sram.LAST_NODE else scaling_band(node),
         )
 
     leakage = Power(
-        value=found.leakage_uw, unit="uW", node=f"{node} nm", mark=found.leakage_mark, source=found.leakage_source
+        value=found.leakage_uw,
+        unit="uW",
+        node=f"{node} nm",
+        mark=found.leakage_mark,
+        source=found.leakage_source,
+        band="leakage",
     )
     banks = SramEnergy(read=of(found.read_pj, "read"), write=of(found.write_pj, "write"), leakage=leakage, bank_kib=kib)
     left_out = tuple(text.replace("64 KiB banks", f"{kib} KiB banks") for text in table.not_counted)

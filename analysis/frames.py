@@ -62,7 +62,7 @@ def spans_frame(result: SystemResult) -> pd.DataFrame:
 
 
 def comparison_frame(comparison: Comparison) -> pd.DataFrame:
-    """One row a run, in order; ``saving`` is a share of the energy of the baseline, with its range over the tables."""
+    """One row a run, in order; ``saving`` is a share of the energy of the baseline, with its band."""
     records = []
     for row in comparison.rows:
         own = row.saving

@@ -12,6 +12,7 @@ from ..dataflow.residency import Residency
 from ..simulator.result import OpResult, SimResult
 from ..workloads.gemm import Pass
 from ..workloads.step import MatrixOp, Measured, UpdateOp
+from .bands import Joules, banded
 from .declared import columns, counts_kind, cycles_kind, losses_of
 from .dram_tensors import tensor_records
 from .energy import EnergyReport, energy
@@ -35,7 +36,7 @@ def op_records(result: SimResult, report: EnergyReport | None = None) -> list[di
 
     A workload with measurements adds ``density`` of the layer in the pass of the op, ``flip_rate`` and ``sad``.
     """
-    joules = (report or energy(result)).by_op
+    joules = (report or energy(result)).op_bands
     measured = result.workload.measured
     ruled, causes = result.mapping is not None, tuple(declared_causes(cycles_kind(result.ops)))
     counted = columns(counts_kind(result.ops))
@@ -77,7 +78,7 @@ def _measured(r: OpResult, measured: tuple[Measured, ...]) -> dict[str, float | 
 
 
 def _op_record(
-    index: int, r: OpResult, peak: int, joules: float, causes: tuple[str, ...], columns: tuple[str, ...]
+    index: int, r: OpResult, peak: int, joules: Joules, causes: tuple[str, ...], columns: tuple[str, ...]
 ) -> dict[str, Any]:
     """What the engine of an op does not count or wait for, another of the step does, never happened in it."""
     total, counted = r.cycles.total, {name: getattr(r.counts, name, 0) for name in columns}
@@ -98,7 +99,7 @@ def _op_record(
         "bound_cycles": r.bound_cycles if matrix else None,
         "bound_share": r.bound_cycles / total if matrix and total else None,
         **counted,
-        "energy_j": joules,
+        **banded(joules),
     }
 
 
@@ -124,12 +125,12 @@ def _placement(r: OpResult) -> dict[str, Any]:
 
 def pass_records(result: SimResult, report: EnergyReport | None = None) -> dict[Pass, dict[str, Any]]:
     """Cycles, multiply-accumulates and joules of every pass; vector work counts where it happens."""
-    joules = (report or energy(result)).by_pass
+    joules = (report or energy(result)).pass_bands
     return {
         p: {
             "cycles": sum(r.cycles.total for r in result.select(p)),
             "macs": sum(r.counts.macs for r in result.select(p)),
-            "energy_j": joules[p],
+            **banded(joules[p]),
         }
         for p in Pass
     }
@@ -218,7 +219,7 @@ def to_dict(result: AnyResult, command: str = "") -> dict[str, Any]:
         "utilization": speed.utilization,
         "effective_gops": speed.effective_gops,
         "dense_equivalent_gops": speed.dense_equivalent_gops,
-        "energy_j": report.joules,
+        **banded(report.band),
         **counted,
         "passes": {str(p): record for p, record in pass_records(step, report).items()},
         "dram_tensors": tensor_records(step, report),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..dataflow.config_io import dumps_spec
 from ..workloads.io import dumps_workload
-from .figures import layers_figure, roofline_figure
+from .figures import energy_figure, layers_figure, roofline_figure
 from .frames import csv_text, energy_frame, ops_frame
 from .level import AnyResult, step_of
 from .pictures import LIGHT, picture_names, pictures
@@ -22,7 +22,7 @@ __all__ = ["require_free_for_run", "run_files", "save_run"]
 
 _FILES = ("result.json", "ops.csv", "ops.parquet", "energy.csv", "workload.json", "machine.toml")
 _MAPPING = "mapping.toml"
-_FIGURES = {"layers": layers_figure, "roofline": roofline_figure}
+_FIGURES = {"layers": layers_figure, "roofline": roofline_figure, "energy": energy_figure}
 """By the names of their files."""
 
 

@@ -1,4 +1,4 @@
-"""What a step saves over another, by the table of its machine and by every table that ships: counts times table."""
+"""What a step saves over another, with its band, and by every table that ships: counts times table."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..dataflow.actions import Action
 from ..workloads.errors import InputError
+from .bands import Spent, ratio_range
 from .energy import step_tariff, total_amounts
 from .energy_table import Table, load_table, table_names
 from .level import AnyResult, step_of
@@ -17,13 +18,14 @@ __all__ = ["Saving", "range_words", "saving", "saving_words"]
 class Saving:
     """Shares of the energy of the other step that are not spent; negative where more is.
 
-    ``low`` and ``high`` over ``tables``: those that ship and can charge both machines, and the machine's own.
+    ``low`` and ``high``: over all figures of the machine's table within their bands, the same on both sides
+    (`bands.py`). ``tables``: the likely share by each table that ships and can charge both machines, and by their own.
     """
 
     share: float
     low: float
     high: float
-    tables: tuple[str, ...]
+    tables: dict[str, float]
 
 
 def saving(result: AnyResult, base: AnyResult) -> Saving:
@@ -32,7 +34,7 @@ def saving(result: AnyResult, base: AnyResult) -> Saving:
     counts = _Counts(result), _Counts(base)
 
     def share(one: Table, another: Table) -> float:
-        return _share(counts[0].cost(one), counts[1].cost(another))
+        return _share(sum(s.energy for s in counts[0].spent(one)), sum(s.energy for s in counts[1].spent(another)))
 
     shares = {}
     for name in table_names():
@@ -40,9 +42,12 @@ def saving(result: AnyResult, base: AnyResult) -> Saving:
             shares[name] = share(load_table(name), load_table(name))
         except InputError:  # no energy of this format or memory in it, or LUTs that nobody has counted
             continue
-    mine = share(load_table(own), load_table(other))
-    shares |= {own: mine} if own == other else {f"{own}, {other}": mine}
-    return Saving(share=mine, low=min(shares.values()), high=max(shares.values()), tables=tuple(shares))
+    mine, theirs = load_table(own), load_table(other)
+    found = share(mine, theirs)
+    shares |= {own: found} if own == other else {f"{own}, {other}": found}
+    after, before = counts[0].spent(mine), counts[1].spent(theirs)
+    low, high = (found, found) if not (after and before) else _shares(*ratio_range(after, before))
+    return Saving(share=found, low=low, high=high, tables=shares)
 
 
 class _Counts:
@@ -52,26 +57,43 @@ class _Counts:
         self._result = result
         self._found: dict[bool, dict[Action, int]] = {}
 
-    def cost(self, table: Table) -> int:
-        """Zeptojoules."""
+    def spent(self, table: Table) -> list[Spent]:
+        """Zeptojoules by figure of the table."""
         charged = step_tariff(step_of(self._result), table)
         if table.fabric not in self._found:
             self._found[table.fabric] = total_amounts(self._result, table)
         counts = self._found[table.fabric]
-        return sum(counts.get(action, 0) * price.zeptojoules for action, price in charged.items())
+        return [
+            Spent(price.figure, price.band, price.common, counts[action] * price.zeptojoules)
+            for action, price in charged.items()
+            if counts.get(action)
+        ]
 
 
-def _share(spent: int, before: int) -> float:
+def _share(spent: float, before: float) -> float:
     return 1 - spent / before if before else 0.0
 
 
+def _shares(least: float, most: float) -> tuple[float, float]:
+    return 1 - most, 1 - least
+
+
 def saving_words(found: Saving) -> str:
-    """As ``5.7 % less energy (tables: 3.1-42.2 %)``: the share, and how far the tables differ."""
+    """As ``5.7 % less energy (3.9-11 %; by other tables 3.1-42 %)``: the share, its band, how far tables differ."""
     share = f"{abs(100 * found.share):.1f} % {'less' if found.share >= 0 else 'more'} energy"
-    return f"{share} (tables: {range_words(found)} %{' less' if found.low < 0 else ''})"
+    others = _range(min(found.tables.values()), max(found.tables.values()))
+    return f"{share} ({_less(range_words(found))}; by other tables {_less(others)})"
+
+
+def _less(words: str) -> str:
+    return f"{words} %{' less' if ' to ' in words else ''}"
 
 
 def range_words(found: Saving) -> str:
-    """From the least to the most that a table has, in percent."""
-    low, high = (f"{100 * share:.1f}" for share in (found.low, found.high))
-    return f"{low}{'-' if found.low >= 0 else ' to '}{high}"
+    """The least to the most by the bands of the machine's table, in percent."""
+    return _range(found.low, found.high)
+
+
+def _range(least: float, most: float) -> str:
+    low, high = (f"{100 * share:.1f}" for share in (least, most))
+    return f"{low}{'-' if least >= 0 else ' to '}{high}"

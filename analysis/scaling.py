@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from math import exp, log
 
-__all__ = ["NODES", "ONE_VOLTAGE", "VOLTS", "area_factor", "deepscale_factor", "describe", "energy_factor"]
+__all__ = [
+    "NODES",
+    "ONE_VOLTAGE",
+    "VOLTS",
+    "area_factor",
+    "deepscale_factor",
+    "describe",
+    "disagreement",
+    "energy_factor",
+]
 
 BASE = 45
 
@@ -51,6 +60,16 @@ def deepscale_factor(node: int) -> float | None:
         return None
     share = log(28 / node) / log(28 / 7)
     return energy_factor(28) * exp(-share * log(_DEEPSCALE_28_TO_7))
+
+
+def disagreement(node: int) -> tuple[float, float]:
+    """Least and largest factor of the others over the one in use: at one voltage, and DeepScaleTool below 28 nm."""
+    if node == BASE:
+        return 1.0, 1.0
+    other = deepscale_factor(node)
+    found = [1.0, energy_factor(node, ONE_VOLTAGE) / energy_factor(node)]
+    found += [] if other is None else [other / energy_factor(node)]
+    return min(found), max(found)
 
 
 def describe(node: int) -> str:

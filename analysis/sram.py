@@ -12,10 +12,23 @@ from ..workloads.mark import Mark
 from ..workloads.strict import read_toml
 from .scaling import NODES, energy_factor
 
-__all__ = ["BANK_KIB", "PORT_BITS", "SIZES", "Bank", "FitLine", "SramFit", "SramPoints", "bank", "sram_points"]
+__all__ = [
+    "BANK_KIB",
+    "LAST_NODE",
+    "PORT_BITS",
+    "SIZES",
+    "Bank",
+    "FitLine",
+    "SramFit",
+    "SramPoints",
+    "bank",
+    "sram_points",
+]
 
 BANK_KIB, PORT_BITS = 64, 64
 """The bank that buffers are made of where nothing else is said."""
+LAST_NODE = 22
+"""The smallest that CACTI knows."""
 SIZES, _PORTS = (8, 4096), (32, 128)
 """KiB of a bank, bits of its port: the least and the most that are known."""
 

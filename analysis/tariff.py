@@ -7,10 +7,10 @@ price is refused, never free.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import assert_never
+from typing import Literal, assert_never
 
 from ..dataflow.accelerator import AcceleratorSpec, EngineKind
 from ..dataflow.account import Counts, Cycles, by_kind, declared_causes, declared_counts
@@ -25,8 +25,10 @@ from ..workloads.errors import InputError
 from ..workloads.levels import needs_no_multiplier
 from ..workloads.step import MatrixOp
 from ..workloads.update_rule import SGD
-from .area import Area, known_area, uncounted_blocks
-from .energy_table import EnergyTable, Figure, FpgaTable, Mark, Table, load_table
+from .area import Area, uncounted_blocks
+from .area_by_shape import area_of_shape
+from .bands import Band
+from .energy_table import EnergyFigure, EnergyTable, FpgaTable, Mark, Table, load_table
 from .sram import SIZES, bank
 
 __all__ = ["Price", "Tariff", "prices", "shared_prices", "spends_of", "tariff", "tariff_key"]
@@ -36,12 +38,18 @@ _ZJ_PER_PJ = 10**9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """Picojoules of one action: ``constant_pj`` as its source has it, times ``scaling``, of a model or parts."""
+    """Picojoules of one action: ``constant_pj`` as its source has it, times ``scaling``, of a model or parts.
+
+    ``figure``: that of the table it rests on, which moves within ``band``; ``common``: the band of a factor it shares.
+    """
 
     constant_pj: float
     scaling: float
     source: str
     mark: Mark
+    figure: str
+    band: Band
+    common: Band | None = None
 
     @property
     def pj(self) -> float:
@@ -50,6 +58,13 @@ class Price:
     @property
     def zeptojoules(self) -> int:
         return round(self.pj * _ZJ_PER_PJ)
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """Least and most zeptojoules by its bands."""
+        low, high = (1.0, 1.0) if self.common is None else (self.common.low, self.common.high)
+        least, most = self.pj * self.band.low * low, self.pj * self.band.high * high
+        return round(least * _ZJ_PER_PJ), round(most * _ZJ_PER_PJ)
 
 
 Tariff = Mapping[Action, Price]
@@ -79,7 +94,7 @@ def tariff_key(table: Table, spec: AcceleratorSpec) -> tuple[Hashable, ...]:
     if isinstance(table, FpgaTable):
         # All that the RTL of a block may depend on (`Block.depends`); buffers have no registers there.
         return (table, spec.dram.kind, spec.clock_hz, spec.array, spec.pe, spec.sore, spec.wuve, spec.xnor, spec.tree)
-    standing = (_banks(table, spec), spec.clock_hz) if table.sram.leakage is not None else ()
+    standing = (_banks(table, spec), _units(spec), spec.clock_hz) if _standing(table) else ()
     return (table, spec.dram.kind, spec.pe.format, spec.buffers.resident_bytes, *standing)
 
 
@@ -99,7 +114,8 @@ def _standing(table: Table) -> tuple[str, ...]:
     """What of `STANDING` a table has; the rest is among what it says that it does not count."""
     if isinstance(table, FpgaTable):
         return ("clock", "static")
-    return () if table.sram.leakage is None else ("static",)
+    leaks = {"static": table.sram.leakage, "logic_leakage": table.logic_leakage}
+    return tuple(name for name, power in leaks.items() if power is not None)
 
 
 def _unpriced(table: Table, action: Action, missing: str, known: Mapping[str, object]) -> InputError:
@@ -111,7 +127,7 @@ def _unpriced(table: Table, action: Action, missing: str, known: Mapping[str, ob
 
 def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Price]:
     dram, sram = table.dram_of(spec.dram.kind), table.sram
-    found: dict[str, Figure | None] = {
+    found: dict[str, EnergyFigure | None] = {
         **table.spare,
         **{f.name: getattr(table.operations, f.name) for f in fields(table.operations)},
         "sram.read": sram.read,
@@ -119,17 +135,24 @@ def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Pr
         "dram.read": dram.read,
         "dram.write": dram.write,
     }
-    known = {name: _price(figure) for name, figure in found.items() if figure is not None}
+    # A memory's figures are its own, whatever table charges them.
+    at = {"dram.read": f"{spec.dram.kind} read", "dram.write": f"{spec.dram.kind} write"}
+    known = {name: _price(figure, at.get(name, name)) for name, figure in found.items() if figure is not None}
     if spec.buffers.resident_bytes:
         known |= _resident(table, spec.buffers.resident_bytes)
     if sram.leakage is not None:
         banks = _banks(table, spec)
         held = " and of tensors on chip" if spec.buffers.resident_bytes else ""
-        known["static"] = _power(sram.leakage, banks, spec, f"{banks} banks of the buffers{held}")
+        known["static"] = _power(sram.leakage, "sram.leakage", banks, spec, f"{banks} banks of the buffers{held}")
+
+    if table.logic_leakage is not None:
+        units = _units(spec)
+        what = f"{units} units: PEs, lanes of WUVE and of the vector unit"
+        known["logic_leakage"] = _power(table.logic_leakage, "logic_leakage", units, spec, what)
 
     def price(action: Action) -> Price:
         if isinstance(action.price, Fabric):
-            raise _unpriced(table, action, "it takes LUTs, which a chip has none of", known)
+            raise _unpriced(table, action, "it takes LUTs or DSPs, which a chip has none of", known)
         name = action.price.format(format=spec.pe.format)
         if name not in known:
             where = name if "." in name else f"operations.{name}" if name in found else f"spare.{name}"
@@ -137,6 +160,10 @@ def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Pr
         return known[name]
 
     return price
+
+
+def _units(spec: AcceleratorSpec) -> int:
+    return spec.array.pes + spec.wuve.lanes + spec.vector.lanes
 
 
 def _banks(table: EnergyTable, spec: AcceleratorSpec) -> int:
@@ -157,44 +184,49 @@ def _resident(table: EnergyTable, size: int) -> dict[str, Price]:
     kib = min(max(-(-size // 1024), SIZES[0]), SIZES[1])
     own, usual = (bank(int(found[1]), n) for n in (kib, table.sram.bank_kib))
 
-    def price(figure: Figure, more: float) -> Price:
-        source = f"{figure.source}; x {more:.3g} for a bank of {kib} KiB ({own.source})"
-        mark = max(figure.mark, own.mark, key=list(Mark).index)
-        return Price(constant_pj=figure.value, scaling=figure.scaling * more, source=source, mark=mark)
+    def price(of: Price, more: float) -> Price:
+        source = f"{of.source}; x {more:.3g} for a bank of {kib} KiB ({own.source})"
+        return replace(of, scaling=of.scaling * more, source=source, mark=_least((of.mark, own.mark)))
 
     return {
-        "resident.read": price(table.sram.read, own.read_pj / usual.read_pj),
-        "resident.write": price(table.sram.write, own.write_pj / usual.write_pj),
+        "resident.read": price(_price(table.sram.read, "sram.read"), own.read_pj / usual.read_pj),
+        "resident.write": price(_price(table.sram.write, "sram.write"), own.write_pj / usual.write_pj),
     }
 
 
 def _in_luts(table: FpgaTable, spec: AcceleratorSpec) -> Callable[[Action], Price]:
     """Parts of a machine that work together, by the LUTs and registers that synthesis counts."""
     area, e, dram = _area(table, spec), table.elements, table.dram_of(spec.dram.kind)
-    sites, bit = _sites(area), _price(e.memory_bit)
+    inferred = f", {len(area.inferred)} modules inferred from others" if area.inferred else ""
+    tools, sites, bit = (
+        area.tools + inferred,
+        {"lut": _sites(area, "lut_sites"), "dsp": _sites(area, "dsp")},
+        _price(e.memory_bit, "memory_bit"),
+    )
     registers = sum(i.ff * i.count for i in area.items)
     known = {
         "sram.read": bit,
         "sram.write": bit,
         "resident.read": bit,
         "resident.write": bit,
-        "dram.read": _price(dram.read),
-        "dram.write": _price(dram.write),
-        "clock": _parts((e.clock, e.register), registers, "registers of the machine", area.tools),
-        "static": _power(e.static, 1, spec, "the whole device"),
+        "dram.read": _price(dram.read, f"{spec.dram.kind} read"),
+        "dram.write": _price(dram.write, f"{spec.dram.kind} write"),
+        "clock": _parts({"clock": e.clock, "register": e.register}, registers, "registers of the machine", tools),
+        "static": _power(e.static, "static", 1, spec, "the whole device"),
     }
 
     def price(action: Action) -> Price:
         if isinstance(action.price, Fabric):
             try:
-                luts = action.price.luts(spec, sites)
+                number = action.price.number(spec, sites[action.price.element])
             except KeyError as part:
-                counted = ", ".join(f"{block}.{name}" for block, names in sites.items() for name in names)
+                counted = ", ".join(f"{block}.{name}" for block, names in sites["lut"].items() for name in names)
                 raise InputError(
                     f"table {table.name!r} has no price for action {action.name!r} ({action.component}): synthesis "
                     f"counts no {part} of {spec.name!r}; counted are {counted}"
                 ) from None
-            return _parts((e.lut, e.routing), luts, action.price.what, area.tools)
+            figures = {"lut": {"lut": e.lut, "routing": e.routing}, "dsp": {"dsp": e.dsp}}[action.price.element]
+            return _parts(figures, number, action.price.what, tools)
         if action.price not in known:
             raise _unpriced(table, action, f"it has no {action.price}", known)
         return known[action.price]
@@ -203,48 +235,71 @@ def _in_luts(table: FpgaTable, spec: AcceleratorSpec) -> Callable[[Action], Pric
 
 
 def _area(table: FpgaTable, spec: AcceleratorSpec) -> Area:
-    area = known_area(spec, "xcup")
-    if area is not None:
-        return area
-    missing = " and ".join(f"{block.title} ({block.name})" for block in uncounted_blocks(spec, "xcup"))
-    raise InputError(
-        f"table {table.name!r} charges LUTs and registers, and those of {missing} of {spec.name!r} are not counted "
-        "yet: run `weft area --target xcup` with the same --arch once (minutes; the result is kept; "
-        "--estimate tells beforehand about how many they are), or choose a chip's table "
-        '(technology = "asic-16nm")'
-    )
+    """As synthesis counted it, else inferred from machines near it."""
+    try:
+        return area_of_shape(spec, table.target)
+    except InputError as beyond:
+        missing = " and ".join(f"{block.title} ({block.name})" for block in uncounted_blocks(spec, table.target))
+        raise InputError(
+            f"table {table.name!r} charges LUTs and registers, and those of {missing} of {spec.name!r} are not counted "
+            f"yet, nor near what is ({beyond}): run `weft area --target {table.target}` with the same --arch once "
+            '(minutes; the result is kept), or choose a chip\'s table (technology = "asic-16nm")'
+        ) from None
 
 
-def _sites(area: Area) -> Sites:
+def _sites(area: Area, of: Literal["lut_sites", "dsp"]) -> Sites:
     found: dict[str, dict[str, tuple[int, int]]] = {}
     for item in area.items:
         if item.block != "buffers":
-            found.setdefault(item.block, {})[item.name] = (item.lut_sites, item.count)
+            found.setdefault(item.block, {})[item.name] = (getattr(item, of), item.count)
     return found
 
 
-def _price(figure: Figure) -> Price:
-    return Price(constant_pj=figure.value, scaling=figure.scaling, source=figure.source, mark=figure.mark)
-
-
-def _parts(figures: tuple[Figure, Figure], number: float, what: str, tools: str) -> Price:
-    """Two figures that are always spent together, over a number of parts."""
-    one, other = figures
+def _price(figure: EnergyFigure, name: str) -> Price:
     return Price(
-        constant_pj=one.scaled + other.scaled,
-        scaling=number,
-        mark=max(one.mark, other.mark, key=list(Mark).index),
-        source=f"{one.source}; {other.source}; x {number:g} {what} ({tools})",
+        constant_pj=figure.value,
+        scaling=figure.scaling,
+        source=figure.source,
+        mark=figure.mark,
+        figure=name,
+        band=figure.own_band,
+        common=figure.scaling_band,
     )
 
 
-def _power(power: Figure, number: int, spec: AcceleratorSpec, what: str) -> Price:
+def _parts(figures: dict[str, EnergyFigure], number: float, what: str, tools: str) -> Price:
+    """Figures that are always spent together, over a number of parts: of one band, that of their sum."""
+    found, whole = figures.values(), sum(f.scaled for f in figures.values())
+    bands = {f.own_band: None for f in found}
+    return Price(
+        constant_pj=whole,
+        scaling=number,
+        mark=_least(f.mark for f in found),
+        source=f"{'; '.join(f.source for f in found)}; x {number:g} {what} ({tools})",
+        figure=" and ".join(figures),
+        band=Band(
+            low=sum(f.scaled * f.own_band.low for f in found) / whole,
+            high=sum(f.scaled * f.own_band.high for f in found) / whole,
+            mark=_least(band.mark for band in bands),
+            source="; ".join(band.source for band in bands),
+        ),
+    )
+
+
+def _least(marks: Iterable[Mark]) -> Mark:
+    return max(marks, key=list(Mark).index)
+
+
+def _power(power: EnergyFigure, name: str, number: int, spec: AcceleratorSpec, what: str) -> Price:
     """Picojoules of a cycle: microwatts over the clock."""
     return Price(
         constant_pj=power.scaled * 1e6 / spec.clock_hz,
         scaling=number,
         mark=power.mark,
         source=f"{power.scaled:g} uW / {spec.clock_hz / 1e6:g} MHz, x {number} ({what}): {power.source}",
+        figure=name,
+        band=power.own_band,
+        common=power.scaling_band,
     )
 
 

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ..dataflow.actions import Component
 from ..workloads.errors import InputError, nearest
 from ..workloads.gemm import Pass
+from .dram_tensors import TensorKind
 
-__all__ = ["OTHER", "THEMES", "Theme", "theme_of"]
+__all__ = ["OTHER", "THEMES", "Theme", "part_key", "theme_of"]
 
 _ORANGE, _RED, _PINK, _GREEN = "#E69F00", "#D55E00", "#CC79A7", "#009E73"
 
@@ -20,7 +22,8 @@ OTHER = ("#882255", "#44AA99", "#999933", "#AA4499")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Theme:
-    """Colours of one theme."""
+    """Colours of one theme, of pictures and of pages: causes of cycles, passes, and parts of the energy, which are
+    kinds of tensors in DRAM and components of the machine."""
 
     name: str
     background: str
@@ -29,6 +32,11 @@ class Theme:
     grid: str
     causes: dict[str, str]
     passes: dict[Pass, str]
+    parts: dict[str, str]
+
+    def part(self, name: str) -> str:
+        """Colour of a part of the energy; parts of engines that do not ship have one together."""
+        return self.parts.get(name, OTHER[0])
 
     def colours(self, causes: Iterable[str]) -> dict[str, str]:
         """A colour of each cause: its own, or the next of `OTHER`."""
@@ -65,8 +73,17 @@ class Theme:
         }
 
 
-def _theme(name: str, background: str, text: str, muted: str, grid: str, fills: tuple[str, str, str, str]) -> Theme:
-    """``fills``: the four colours that must differ between the themes to stay apart from the ground and each other."""
+def _theme(
+    name: str,
+    background: str,
+    text: str,
+    muted: str,
+    grid: str,
+    fills: tuple[str, str, str, str],
+    tones: tuple[str, str, str],
+) -> Theme:
+    """``fills`` and ``tones``: colours that must differ between the themes to stay apart from the ground and each
+    other."""
     blue, sky, yellow, grey = fills
     causes = {
         "compute": blue,
@@ -79,13 +96,55 @@ def _theme(name: str, background: str, text: str, muted: str, grid: str, fills: 
         "vector": grey,
     }
     passes = {Pass.FF: blue, Pass.BP: _ORANGE, Pass.WU: _GREEN, Pass.OPT: grey}
-    return Theme(name=name, background=background, text=text, muted=muted, grid=grid, causes=causes, passes=passes)
+    # A tensor is as its pass: an activation as the forward one, gradients as the two that make them, masters as the
+    # update; of the machine a part is as the time that it takes, and what takes none is grey.
+    parts: dict[str, str] = {
+        TensorKind.WEIGHT: _PINK,
+        TensorKind.MASTER: tones[0],
+        TensorKind.COPY: tones[1],
+        TensorKind.ACTIVATION: sky,
+        TensorKind.GRADIENT: _ORANGE,
+        TensorKind.WEIGHT_GRADIENT: _GREEN,
+        TensorKind.UNTOLD: tones[2],
+        Component.ARRAY: blue,
+        Component.BUFFERS: yellow,
+        Component.DRAM: _RED,
+        Component.SORE: "#AA4499",
+        Component.WUVE: "#44AA99",
+        Component.VECTOR: grey,
+        Component.CLOCK: text,
+        Component.STATIC: muted,
+    }
+    return Theme(
+        name=name, background=background, text=text, muted=muted, grid=grid, causes=causes, passes=passes, parts=parts
+    )
 
 
 THEMES = {
-    "light": _theme("light", "#FFFFFF", "#1B1F24", "#6E7681", "#E3E6EA", ("#0072B2", "#56B4E9", "#D9C91A", "#A3A9B1")),
-    "dark": _theme("dark", "#0F1419", "#E6EAEE", "#8B949E", "#2A3139", ("#2B7FC4", "#9AD1F5", "#F0E442", "#7D8590")),
+    "light": _theme(
+        "light",
+        "#FFFFFF",
+        "#1B1F24",
+        "#6E7681",
+        "#E3E6EA",
+        ("#0072B2", "#56B4E9", "#D9C91A", "#A3A9B1"),
+        ("#7A2E1D", "#999933", "#CBBBA0"),
+    ),
+    "dark": _theme(
+        "dark",
+        "#0F1419",
+        "#E6EAEE",
+        "#8B949E",
+        "#2A3139",
+        ("#2B7FC4", "#9AD1F5", "#F0E442", "#7D8590"),
+        ("#B5476F", "#B3B34D", "#8A7F6C"),
+    ),
 }
+
+
+def part_key(part: str) -> str:
+    """Name of the colour of a part of the energy on a page."""
+    return f"part-{part.lower().replace(' ', '-')}" if part in THEMES["light"].parts else "other"
 
 
 def theme_of(name: str) -> Theme:

@@ -63,27 +63,28 @@ def _sum_bits(where: Where) -> tuple[int, int]:
     return (where.spec.pe.operand.accumulator.bits,) * 2
 
 
-def _multiplies(where: Where) -> tuple[int, int]:
-    """Multiplies and FP32 adds of a multiply-accumulate; signs are flipped instead, bits are counted by the word."""
+def _multiplies(where: Where) -> tuple[int, int, int, int, int]:
+    """Multiplies and FP32 adds of a multiply-accumulate, and what its PE clocks; signs are flipped instead, bits are
+    counted by the word."""
     match where.kind:
         case "stce" | "outside":
             signs = isinstance(where.op, MatrixOp) and any(
                 needs_no_multiplier(x.levels) for x in (where.op.a, where.op.b)
             )
-            return (0, 1) if signs else (1, 1)
+            return (0 if signs else 1), 1, 1, 1, 1
         case "xnor":
-            return 0, 0
+            return 0, 0, 0, 0, 0
         case _:
             assert_never(where.kind)
 
 
-def _in_pe(where: Where) -> tuple[int]:
+def _in_pe(where: Where) -> tuple[int, int]:
     """Uses of the STCE's PE, for which the multiplier of an engine of others is taken unless it counts its own."""
     match where.kind:
         case "stce" | "outside":
-            return (1,)
+            return 1, 1
         case "xnor":
-            return (0,)
+            return 0, 0
         case _:
             assert_never(where.kind)
 
@@ -117,12 +118,20 @@ def _rule_operations(rule: UpdateRule) -> tuple[int, int, int, int]:
     return done[Unit.MULTIPLY], done[Unit.ADD] + done[Unit.SUBTRACT], done[Unit.DIVIDE], done[Unit.ROOT]
 
 
-def _update_operations(where: Where) -> tuple[int, int, int, int]:
-    """Those of the rule; an add for scales that are made of the weights, and another trip is a multiply by one."""
+def _update_operations(where: Where) -> tuple[int, int, int, int, int]:
+    """Those of the rule, and all of them together; an add for scales that are made of the weights, and another trip is
+    a multiply by one."""
     multiplies, adds, divides, roots = _rule_operations(where.rule)
     if isinstance(where.op, UpdateOp):
         multiplies, adds = multiplies + where.op.looks, adds + bool(where.op.scales)
-    return multiplies, adds, divides, roots
+    return multiplies, adds, divides, roots, multiplies + adds + divides + roots
+
+
+def _streamed(where: Where) -> tuple[int, int, int]:
+    """Bits of a byte of DRAM, and of it in the memory that vector unit and WUVE stream through, written and read once;
+    products have buffers, whose traffic is counted by itself."""
+    own = 0 if isinstance(where.op, MatrixOp) else BYTE
+    return BYTE, own, own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,8 +175,8 @@ class Counts:
 
     macs: int = counted(
         "multiplies of operands with their FP32 adds that change a result",
-        Each((Actions.MULTIPLY, Actions.ADD), _multiplies),
-        Each((Actions.FABRIC_MAC,), _in_pe),
+        Each((Actions.MULTIPLY, Actions.ADD, Actions.REGISTERS, Actions.CLOCK_TREE, Actions.CONTROL), _multiplies),
+        Each((Actions.FABRIC_MAC, Actions.FABRIC_MULTIPLY), _in_pe),
     )
     # On an FPGA these are among the LUTs of a PE.
     selects: int = counted(
@@ -189,8 +198,12 @@ class Counts:
         Either((Actions.DMA_FILL, Actions.DMA_EMPTY), BYTE, _filled),
         column=False,
     )
-    dram_read_bytes: int = moved("bytes read from DRAM", Each((Actions.DRAM_READ,), BYTE))
-    dram_write_bytes: int = moved("bytes written to DRAM", Each((Actions.DRAM_WRITE,), BYTE))
+    dram_read_bytes: int = moved(
+        "bytes read from DRAM", Each((Actions.DRAM_READ, Actions.STREAM_WRITE, Actions.STREAM_READ), _streamed)
+    )
+    dram_write_bytes: int = moved(
+        "bytes written to DRAM", Each((Actions.DRAM_WRITE, Actions.STREAM_WRITE, Actions.STREAM_READ), _streamed)
+    )
     sore_compares: int = counted(
         "magnitude comparisons of the reduction engine",
         Each((Actions.COMPARE,)),
@@ -200,10 +213,16 @@ class Counts:
     updates: int = counted(
         "parameters updated",
         Each(
-            (Actions.UPDATE_MULTIPLY, Actions.UPDATE_ADD, Actions.UPDATE_DIVIDE, Actions.UPDATE_ROOT),
+            (
+                Actions.UPDATE_MULTIPLY,
+                Actions.UPDATE_ADD,
+                Actions.UPDATE_DIVIDE,
+                Actions.UPDATE_ROOT,
+                Actions.UPDATE_PIPELINE,
+            ),
             _update_operations,
         ),
-        Each((Actions.FABRIC_UPDATE,)),
+        Each((Actions.FABRIC_UPDATE, Actions.FABRIC_UPDATE_MULTIPLY)),
         column=False,
     )
     # The vector unit has no RTL, so no LUTs: the table of an FPGA says so.

@@ -41,7 +41,7 @@ __all__ = [
 
 Unit = Literal["operation", "bit", "cycle"]
 Sites = Mapping[str, Mapping[str, tuple[int, int]]]
-"""What synthesis counted: by block and module, LUT sites of one module, and how many there are."""
+"""What synthesis counted: by block and module, LUT sites or DSPs of one module, and how many there are."""
 
 
 class Component(StrEnum):
@@ -59,10 +59,11 @@ class Component(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fabric:
-    """The LUTs of an FPGA that an action keeps busy: how many of what synthesis counted, and of what in words."""
+    """The LUTs or DSPs of an FPGA that an action keeps busy: how many of what synthesis counted, what in words."""
 
     what: str
-    luts: Callable[[AcceleratorSpec, Sites], float]
+    number: Callable[[AcceleratorSpec, Sites], float]
+    element: Literal["lut", "dsp"] = "lut"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Action:
     """What is charged. ``price``: where a table has it, or the LUTs that it takes.
 
     Of a chip's table: a name in ``operations`` or ``spare`` (``{format}`` is that of the PEs). Of any: ``sram.read``,
-    ``sram.write``, ``dram.read``, ``dram.write``, ``clock``, ``static``.
+    ``sram.write``, ``dram.read``, ``dram.write``, ``clock``, ``static``, ``logic_leakage``.
     """
 
     name: str
@@ -230,6 +231,9 @@ class Actions:
 
     MULTIPLY = Action("operand multiply", Component.ARRAY, "operation", "{format}_multiply")
     ADD = Action("FP32 add", Component.ARRAY, "operation", "fp32_add")
+    REGISTERS = Action("registers of a multiply-add", Component.ARRAY, "operation", "registers")
+    CLOCK_TREE = Action("clock tree of a multiply-add", Component.ARRAY, "operation", "clock_tree")
+    CONTROL = Action("control of a multiply-add", Component.ARRAY, "operation", "control")
     SELECT = Action("index select", Component.ARRAY, "operation", "index_select")
     W2E_READ = Action("W2E buffer read", Component.BUFFERS, "bit", "sram.read")
     N2S_READ = Action("N2S buffer read", Component.BUFFERS, "bit", "sram.read")
@@ -237,6 +241,8 @@ class Actions:
     OUTPUT_READ = Action("output buffer read", Component.BUFFERS, "bit", "sram.read")
     DMA_FILL = Action("buffer write by DMA", Component.BUFFERS, "bit", "sram.write")
     DMA_EMPTY = Action("buffer read by DMA", Component.BUFFERS, "bit", "sram.read")
+    STREAM_WRITE = Action("stream memory write", Component.BUFFERS, "bit", "sram.write")
+    STREAM_READ = Action("stream memory read", Component.BUFFERS, "bit", "sram.read")
     DRAM_READ = Action("DRAM read", Component.DRAM, "bit", "dram.read")
     DRAM_WRITE = Action("DRAM write", Component.DRAM, "bit", "dram.write")
     COMPARE = Action("magnitude compare", Component.SORE, "operation", "compare")
@@ -244,12 +250,19 @@ class Actions:
     UPDATE_ADD = Action("FP32 add of the update", Component.WUVE, "operation", "fp32_add")
     UPDATE_DIVIDE = Action("FP32 divide of the update", Component.WUVE, "operation", "fp32_divide")
     UPDATE_ROOT = Action("FP32 square root of the update", Component.WUVE, "operation", "fp32_square_root")
+    UPDATE_PIPELINE = Action("registers and clock tree of the update", Component.WUVE, "operation", "update_pipeline")
     VECTOR_ELEMENT = Action("vector element", Component.VECTOR, "operation", "vector_element")
     FABRIC_MAC = Action(
         "multiply-add in LUTs",
         Component.ARRAY,
         "operation",
         Fabric("LUTs of a PE", lambda _, sites: sites["stce"]["pe"][0]),
+    )
+    FABRIC_MULTIPLY = Action(
+        "multiply in DSPs",
+        Component.ARRAY,
+        "operation",
+        Fabric("DSPs of a PE", lambda _, sites: sites["stce"]["pe"][0], "dsp"),
     )
     FABRIC_EDGES = Action(
         "array edges in LUTs", Component.ARRAY, "cycle", Fabric("LUTs of the array around its PEs", _edges)
@@ -263,11 +276,18 @@ class Actions:
         "operation",
         Fabric("LUTs of a WUVE lane", lambda spec, sites: _all(sites, "wuve") / spec.wuve.lanes),
     )
+    FABRIC_UPDATE_MULTIPLY = Action(
+        "multiplies of the update in DSPs",
+        Component.WUVE,
+        "operation",
+        Fabric("DSPs of a WUVE lane", lambda spec, sites: _all(sites, "wuve") / spec.wuve.lanes, "dsp"),
+    )
     CLOCK = Action("clock and registers", Component.CLOCK, "cycle", "clock")
     STATIC = Action("static power", Component.STATIC, "cycle", "static")
+    LOGIC_LEAKAGE = Action("leakage of logic", Component.STATIC, "cycle", "logic_leakage")
 
 
 LEDGER = tuple(found for found in vars(Actions).values() if isinstance(found, Action))
 """All of them; those of other engines come after."""
-STANDING = (Actions.CLOCK, Actions.STATIC)
+STANDING = (Actions.CLOCK, Actions.STATIC, Actions.LOGIC_LEAKAGE)
 """Of every cycle that the step lasts, whatever is done in it; what a table does not have is not in it."""

@@ -151,6 +151,13 @@ def _stream_bench(component: Any, vectors: Sequence[Any], top: str) -> Mapping[s
     return stream_bench(component, vectors, top)
 
 
+_NO_CONVERTERS = "pe.format of {} has eight bits, which no RTL of SORE and WUVE takes"
+
+
+def _in_16_bits(spec: AcceleratorSpec) -> bool:
+    return spec.pe.operand.bits == 16
+
+
 _NOT_FP16 = "sums of {} may be subnormal, and only those of FP16 products are shifted by multipliers"
 
 BLOCKS = {
@@ -244,6 +251,8 @@ BLOCKS = {
             make=_sore,
             bench=_stream_bench,
             drive=_drive_sore,
+            present=_in_16_bits,
+            absent=_NO_CONVERTERS,
             depends=("sore", "pe.format", "pe.max_group"),
         ),
         Block(
@@ -252,6 +261,8 @@ BLOCKS = {
             make=_wuve,
             bench=_stream_bench,
             drive=_drive_wuve,
+            present=_in_16_bits,
+            absent=_NO_CONVERTERS,
             depends=("wuve.lanes", "pe.format", "pe.multiply_latency", "pe.add_latency"),
         ),
         Block(
@@ -261,8 +272,8 @@ BLOCKS = {
             bench=_stream_bench,
             drive=_drive_pregenerate,
             in_machine=False,
-            present=lambda spec: spec.wuve.pregenerate,
-            absent="wuve.pregenerate of {} is false: no SORE is behind its WUVE",
+            present=lambda spec: spec.wuve.pregenerate and _in_16_bits(spec),
+            absent="wuve.pregenerate of {} is false, or its operands have eight bits: no SORE is behind its WUVE",
         ),
     )
 }

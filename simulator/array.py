@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from ..workloads.errors import InputError
 from ..workloads.one_line import OneLine
 from .compact import Compact, compress, require_matrix
 from .kernels.stce import Array, Operands, OsGroups, Results, Spent, WsGroups, run_os, run_ws
-from .operand import Half, operand_type
+from .operand import Half, operand_types, sum_type
 from .stalls import Bools, clocked, require_stalls
 
 __all__ = ["CANONICAL_NAN", "ArrayRun", "canonical", "check_operands", "run_array"]
@@ -33,8 +33,8 @@ class ArrayRun(OneLine):
     of a run aside; ``fill_drain``: everything else.
     """
 
-    result: npt.NDArray[np.float32]
-    """float32 [m, n]."""
+    result: npt.NDArray[Any]
+    """float32 [m, n], or int32 of INT8."""
     left: npt.NDArray[np.int64]
     """Cycle in which each result leaves the south edge, that is, in which it is taken there; int64 [m, n]."""
     cycles: Cycles
@@ -60,10 +60,10 @@ def run_array(
 ) -> ArrayRun:
     """Step C[m, n] = A[m, k] B[k, n] through the array of ``spec``.
 
-    ``a`` flows W2E, ``b`` N2S, both float16 or bfloat16 as ``spec`` has it; a plain ``b`` is compressed to the pattern
-    of ``mapping`` first. ``run`` is the length of the contraction runs that groups do not cross, 0 for that of a
-    compact ``b`` or for ``k``. Tiles follow each other with the columns of C inside its rows (OS) or inside the
-    contraction (WS). ``ready``, bool [cycles, array columns], says whether a word at the south edge of a column is
+    ``a`` flows W2E, ``b`` N2S, each of an operand type of ``spec``, which FP8 has two of; a plain ``b`` is compressed
+    to the pattern of ``mapping`` first. ``run`` is the length of the contraction runs that groups do not cross, 0 for
+    that of a compact ``b`` or for ``k``. Tiles follow each other with the columns of C inside its rows (OS) or inside
+    the contraction (WS). ``ready``, bool [cycles, array columns], says whether a word at the south edge of a column is
     taken; by default, and after its last cycle, it always is. ``hold``, bool [cycles], says whether the array must
     stand still in the cycle after; by default, and after its last cycle, it need not.
     """
@@ -71,7 +71,7 @@ def run_array(
     require_stalls(spec.array.cols, ready, hold)
     m, n = a.shape[0], pairs.n
     results = Results(
-        np.empty((m, n), np.float32),
+        np.empty((m, n), sum_type(spec.pe.format)),
         np.empty((m, n), np.int64),
         np.empty(_words_of_a_column(spec, mapping, pairs, m), np.int64),
     )
@@ -93,7 +93,7 @@ def _stepped(spec: AcceleratorSpec, mapping: ArrayMapping, a: Half, pairs: Compa
     """The run of the mapping's dataflow, which fills ``results``."""
     cut, pe = pairs.cut, spec.pe
     with np.errstate(invalid="ignore"):  # a signalling NaN is data here
-        values, dense = pairs.values.astype(np.float32), a.astype(np.float32)
+        values, dense = pairs.values.astype(results.out.dtype), a.astype(results.out.dtype)
     operands = Operands(np.ascontiguousarray(dense.T), values, np.ascontiguousarray(pairs.indices))
     array = Array(
         rows=spec.array.rows,
@@ -112,7 +112,7 @@ def _stepped(spec: AcceleratorSpec, mapping: ArrayMapping, a: Half, pairs: Compa
             keep, group = mapping.pattern.keep, mapping.pattern.group
             skew = (keep - 1) * max(mapping.interleave, pe.add_latency) + pe.add_latency
             held = WsGroups(cut.start, cut.first_slot, cut.kept, keep, mapping.interleave * group)
-            transposed = np.empty((pairs.n, a.shape[0]), np.float32)
+            transposed = np.empty((pairs.n, a.shape[0]), results.out.dtype)
             counts = run_ws(operands, held, skew, array, results._replace(out=transposed))
             results.out[:] = transposed.T
         case _:
@@ -132,20 +132,21 @@ def _words_of_a_column(spec: AcceleratorSpec, mapping: ArrayMapping, pairs: Comp
             assert_never(mapping.dataflow)
 
 
-def canonical(result: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """``result``, float32 of any shape, with every NaN made ``CANONICAL_NAN``, in place."""
-    result.view(np.uint32)[np.isnan(result)] = CANONICAL_NAN
+def canonical(result: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """``result``, float32 or int32 of any shape, with every NaN made ``CANONICAL_NAN``, in place."""
+    if result.dtype == np.float32:
+        result.view(np.uint32)[np.isnan(result)] = CANONICAL_NAN
     return result
 
 
 def check_operands(spec: AcceleratorSpec, mapping: ArrayMapping, a: Half, b: Half | Compact, run: int) -> Compact:
     """The N2S operand as pairs of the executed pattern, once it is sure that the machine can run the product.
 
-    ``a`` [m, k] and a plain ``b`` [k, n] have the operand type of ``spec``.
+    ``a`` [m, k] and a plain ``b`` [k, n] have operand types of ``spec``.
     """
     mapping.check(spec)
-    operand = operand_type(spec.pe)
-    require_matrix("a", a, operand)
+    operands = operand_types(spec.pe.format)
+    require_matrix("a", a, *operands)
     if isinstance(b, Compact):
         if b.pattern != mapping.pattern:
             raise InputError(
@@ -154,7 +155,7 @@ def check_operands(spec: AcceleratorSpec, mapping: ArrayMapping, a: Half, b: Hal
         if run not in (0, b.run):
             raise InputError(f"run is {run}, but b was compressed in runs of {b.run}; they must be equal, or run 0")
     pairs = b if isinstance(b, Compact) else compress(b, mapping.pattern, run)
-    if pairs.values.dtype != operand:
+    if pairs.values.dtype.type not in operands:
         raise InputError(f"b holds {pairs.values.dtype}, but pe.format of {spec.name!r} is {spec.pe.format!r}")
     if pairs.k != a.shape[1]:
         raise InputError(f"a is {a.shape[0]} x {a.shape[1]}, but b has a contraction of {pairs.k}; they must be equal")

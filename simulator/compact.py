@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,20 @@ import numpy.typing as npt
 from ..workloads.errors import InputError, require_int
 from ..workloads.one_line import OneLine
 from ..workloads.sparsity import NMPattern
-from .operand import OPERAND_TYPES, Half
+from .operand import ENCODINGS, RANK, Half, ranked
 
-__all__ = ["BUBBLE", "Compact", "Cut", "compress", "cut", "decompress", "from_mask", "require_matrix", "require_run"]
+__all__ = [
+    "BUBBLE",
+    "Compact",
+    "Cut",
+    "compress",
+    "cut",
+    "decompress",
+    "either",
+    "from_mask",
+    "require_matrix",
+    "require_run",
+]
 
 BUBBLE = 255
 """Index of a pair that holds nothing: it adds -0.0 whatever the dense operand is."""
@@ -55,7 +67,7 @@ def cut(pattern: NMPattern, k: int, run: int) -> Cut:
 class Compact(OneLine):
     """N2S operand of contraction ``k``; one column of pairs an output column.
 
-    ``values`` [slots, n] of either operand type and ``indices`` uint8 [slots, n] hold the kept elements of every group
+    ``values`` [slots, n] of any operand type and ``indices`` uint8 [slots, n] hold the kept elements of every group
     in index order, ``min(keep, length)`` slots a group; a slot without an element holds -0.0 with index ``BUBBLE``, at
     the end of its group.
     """
@@ -67,7 +79,7 @@ class Compact(OneLine):
     run: int
 
     def __post_init__(self) -> None:
-        require_matrix("values of a Compact", self.values, *OPERAND_TYPES.values())
+        require_matrix("values of a Compact", self.values, *ENCODINGS)
         require_matrix("indices of a Compact", self.indices, np.uint8)
         require_run("run of a Compact", self.k, self.run)
         groups = self.cut
@@ -105,15 +117,16 @@ class Compact(OneLine):
 
 
 def compress(b: Half, pattern: NMPattern, run: int = 0) -> Compact:
-    """Keep the ``min(keep, length)`` largest magnitudes of every group of ``b`` [k, n], of either operand type.
+    """Keep the ``min(keep, length)`` largest magnitudes of every group of ``b`` [k, n], of any operand type.
 
-    Magnitude is the 15 bits below the sign, so NaN is the largest; equal magnitudes keep the lower index.
+    Magnitude is the bits below the sign, so NaN is the largest, and of an integer its value; equal magnitudes keep the
+    lower index.
     """
     return _pack(b, None, pattern, run)
 
 
 def from_mask(b: Half, mask: Bool, pattern: NMPattern, run: int = 0) -> Compact:
-    """Keep the elements of ``b`` [k, n], of either operand type, where ``mask``, bool [k, n], is True.
+    """Keep the elements of ``b`` [k, n], of any operand type, where ``mask``, bool [k, n], is True.
 
     A group with fewer than its slots ends in bubbles.
     """
@@ -135,9 +148,14 @@ def decompress(compact: Compact) -> Half:
 def require_matrix(where: str, value: object, *dtypes: type[np.generic]) -> None:
     """Refuse anything but a non-empty matrix of exactly one of ``dtypes``."""
     if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.type not in dtypes or not value.size:
-        names = " or ".join(dtype.__name__ for dtype in dtypes)
+        names = either([dtype.__name__ for dtype in dtypes])
         shown = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else repr(type(value).__name__)
         raise InputError(f"{where} must be a non-empty matrix of {names}, not {shown}")
+
+
+def either(names: Sequence[str]) -> str:
+    """``a``, ``a or b``, ``a, b or c``."""
+    return " or ".join([", ".join(names[:-1]), names[-1]]) if names[1:] else names[0]
 
 
 def require_run(where: str, k: int, run: int) -> None:
@@ -148,7 +166,7 @@ def require_run(where: str, k: int, run: int) -> None:
 
 def _pack(b: Half, mask: Bool | None, pattern: NMPattern, run: int) -> Compact:
     """Pack whole groups and the short last groups of the runs each in one sweep."""
-    require_matrix("b", b, *OPERAND_TYPES.values())
+    require_matrix("b", b, *ENCODINGS)
     k, n = b.shape
     run = run or k
     require_run("run", k, run)
@@ -193,7 +211,7 @@ def _pack_groups(part: Half, mask: Bool | None, slots: int, pattern: NMPattern) 
 
 def _largest(part: Half, slots: int) -> Bool:
     """The ``slots`` largest magnitudes of each group; an element is ranked by counting those ahead of it."""
-    magnitude = part.view(np.uint16) & np.uint16(0x7FFF)
+    magnitude = ranked(part) & RANK
     rank = np.zeros(part.shape, np.uint8)
     for later in range(1, part.shape[1]):
         for earlier in range(later):

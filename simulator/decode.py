@@ -61,7 +61,7 @@ class Decoded(OneLine):
         return f"{self.first.workload.title}: {self.tokens:,} tokens in {self.cycles:,} cycles"
 
 
-_Key = tuple[tuple[Op, tuple[tuple[tuple[str, ...], int], ...]], ...]
+_Key = tuple[tuple[Op, tuple[tuple[tuple[str, ...], int | str], ...]], ...]
 
 
 def decode(

@@ -16,10 +16,10 @@ from ..workloads.errors import InputError
 from ..workloads.sparsity import NMPattern
 from ..workloads.update_rule import Unit, UpdateRule
 from .array import canonical
-from .compact import BUBBLE, Compact, cut, require_matrix, require_run
+from .compact import BUBBLE, Compact, cut, either, require_matrix, require_run
 from .kernels.sore import run_network, run_serial
 from .kernels.wuve import ADD, DIVIDE, MULTIPLY, ROOT, SUBTRACT, run_update
-from .operand import Half, narrow, operand_type
+from .operand import Half, encoding_of, narrow, operand_types, ranked, unranked
 from .update_settings import UpdateSettings
 
 __all__ = ["SoreRun", "WuveRun", "batcher_stages", "run_sore", "run_wuve"]
@@ -45,25 +45,25 @@ class SoreRun:
 def run_sore(spec: AcceleratorSpec, values: Half, pattern: NMPattern, run: int = 0) -> SoreRun:
     """Step ``values`` [k, n], cut into runs of ``run`` (0 for k) and groups along k, through the lanes.
 
-    ``values`` are float16 or bfloat16 as ``spec`` has it. Groups are dealt column by column, those of a column in the
-    order of k.
+    ``values`` are operands of ``spec``, of any of its encodings. Groups are dealt column by column, those of a
+    column in the order of k.
     """
     spec.check_pattern(pattern)
-    require_matrix("values", values, operand_type(spec.pe))
+    require_matrix("values", values, *operand_types(spec.pe.format))
     k, n = values.shape
     run = run or k
     require_run("run", k, run)
     groups = cut(pattern, k, run)
     count = len(groups.start)
-    bits, infinity = np.ascontiguousarray(values).view(np.uint16), spec.pe.operand.infinity
+    words, highest = ranked(np.ascontiguousarray(values)), encoding_of(values).highest
     kept_bits = np.zeros((n * count, pattern.keep), np.uint16)
     kept_index = np.full((n * count, pattern.keep), BUBBLE, np.uint8)
     flags = np.zeros(n * count, np.uint8)
     left = np.zeros(kept_bits.shape, np.int64)
     if spec.sore.kind == "serial":
         cycles = run_serial(
-            bits,
-            infinity,
+            words,
+            highest,
             groups.start,
             groups.length,
             pattern.group,
@@ -76,11 +76,11 @@ def run_sore(spec: AcceleratorSpec, values: Half, pattern: NMPattern, run: int =
     else:
         networks = _comparators(pattern.group), _comparators(pattern.keep), pattern.group
         cycles = run_network(
-            bits, infinity, groups.start, groups.length, spec.sore.lanes, *networks, kept_bits, kept_index, flags, left
+            words, highest, groups.start, groups.length, spec.sore.lanes, *networks, kept_bits, kept_index, flags, left
         )
     used = (np.arange(pattern.keep) < groups.kept[:, None]).ravel()
     compact = Compact(
-        values=np.ascontiguousarray(kept_bits.reshape(n, -1)[:, used].T).view(values.dtype),
+        values=unranked(kept_bits.reshape(n, -1)[:, used].T, values.dtype.type),
         indices=np.ascontiguousarray(kept_index.reshape(n, -1)[:, used].T),
         pattern=pattern,
         k=k,
@@ -142,18 +142,22 @@ class WuveRun:
 def run_wuve(
     spec: AcceleratorSpec, settings: UpdateSettings, master: Single, gradient16: Half, state: tuple[Single, ...]
 ) -> WuveRun:
-    """Step one update of ``master`` float32 [n] by ``gradient16`` [n] in the format of ``spec``.
+    """Step one update of ``master`` float32 [n] by ``gradient16`` [n], operands of ``spec``, which are no integers.
 
     ``state`` float32 [n] each: those that the rule of ``settings`` holds. The inputs stay as they are.
     """
+    if spec.pe.operand.integer:
+        raise InputError(
+            f"WUVE makes no {spec.pe.format!r} weights of FP32 ones: choose pe.format 'fp8', 'fp16' or 'bf16'"
+        )
     rule = settings.rule
     names = tuple(held.name for held in rule.state)
     if len(state) != len(names):
         raise InputError(f"state of {type(settings).__name__} must be ({', '.join(names)}), not {len(state)} arrays")
-    _require_vector("master", master, np.float32, None)
-    _require_vector("gradient16", gradient16, operand_type(spec.pe), len(master))
+    _require_vector("master", master, (np.float32,), None)
+    _require_vector("gradient16", gradient16, operand_types(spec.pe.format), len(master))
     for name, array in zip(names, state, strict=True):
-        _require_vector(name, array, np.float32, len(master))
+        _require_vector(name, array, (np.float32,), len(master))
     with np.errstate(invalid="ignore"):  # a signalling NaN is data here
         entering = np.stack([gradient16.astype(np.float32), master, *state])
     constants, left = np.array(settings.constants, np.float32), np.zeros(len(master), np.int64)
@@ -205,9 +209,11 @@ def _code(unit: Unit) -> int | None:
     assert_never(unit)
 
 
-def _require_vector(where: str, value: object, dtype: type[np.generic], length: int | None) -> None:
-    if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype != dtype or not value.size:
+def _require_vector(where: str, value: object, dtypes: tuple[type[np.generic], ...], length: int | None) -> None:
+    if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.type not in dtypes or not value.size:
         shown = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else repr(type(value).__name__)
-        raise InputError(f"{where} must be a non-empty vector of {dtype.__name__}, not {shown}")
+        raise InputError(
+            f"{where} must be a non-empty vector of {either([dtype.__name__ for dtype in dtypes])}, not {shown}"
+        )
     if length is not None and len(value) != length:
         raise InputError(f"{where} has {len(value)} elements, but master has {length}; they must be equal")

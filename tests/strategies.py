@@ -10,7 +10,7 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, DramSpec, SoreSpec, VectorSpec, WuveSpec
-from weft.dataflow.operand import FormatName
+from weft.dataflow.operand import OPERAND_FORMATS, FormatName
 from weft.dataflow.pregenerate import Copy, WeightShape
 from weft.dataflow.stce.mapping import REGISTERS, ArrayMapping, Dataflow, holds_pairs
 from weft.dataflow.stce.spec import ArraySpec, PESpec
@@ -19,7 +19,7 @@ from weft.dataflow.xnor.mapping import XnorMapping
 from weft.dataflow.xnor.spec import XnorSpec
 from weft.simulator.compact import Compact, compress, from_mask
 from weft.simulator.dram_spec import Controller, MemorySpec, Timing, load_memory
-from weft.simulator.operand import OPERAND_TYPES, Half
+from weft.simulator.operand import OPERAND_TYPES, Half, bits_of, narrow
 from weft.workloads.gemm import Gemm
 from weft.workloads.im2col import Window
 from weft.workloads.levels import Levels
@@ -65,7 +65,7 @@ SPECIAL_BITS: dict[FormatName, tuple[int, ...]] = {
         0x7C01,  # the last one a NaN in FP16 only
     ),
 }
-"""Words at which something changes."""
+"""Words at which something changes; of the formats of eight bits all 256 are drawn."""
 
 
 def make_spec(
@@ -87,6 +87,9 @@ def make_spec(
 
 
 formats: st.SearchStrategy[FormatName] = st.sampled_from(("fp16", "bf16"))
+"""Of 16 bits, which whole steps run in."""
+array_formats: st.SearchStrategy[FormatName] = st.sampled_from(tuple(OPERAND_FORMATS))
+"""All that an array multiplies."""
 
 
 @st.composite
@@ -199,9 +202,12 @@ def gemms(draw: st.DrawFn, max_rows: int = 14, max_cols: int = 14) -> Gemm:
 def halves(draw: st.DrawFn, *shape: int, format: FormatName = "fp16") -> Half:
     """Operands of every kind; how many are special is drawn, so that most sums stay finite.
 
-    Two that are ``tiny`` have a product around the end of the subnormals of their format, in BF16 of FP32 too.
+    Two that are ``tiny`` have a product around the end of the subnormals of their format, in BF16 of FP32 too. FP8 is
+    drawn in either encoding.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    if format in ("fp8", "int8"):
+        return draw(_bytes(rng, *shape, format=format))
     normal, dtype = rng.standard_normal(shape), OPERAND_TYPES[format]
     values: Half = normal.astype(dtype)
     kind = draw(st.sampled_from(("normal", "ties", "tiny", "special", "bits")))
@@ -214,6 +220,16 @@ def halves(draw: st.DrawFn, *shape: int, format: FormatName = "fp16") -> Half:
         values.view(np.uint16)[share] = rng.choice(np.array(SPECIAL_BITS[format], np.uint16), shape)[share]
     elif kind == "bits":
         values.view(np.uint16)[share] = rng.integers(0, 2**16, shape, np.uint16)[share]
+    return values
+
+
+@st.composite
+def _bytes(draw: st.DrawFn, rng: np.random.Generator, *shape: int, format: FormatName) -> Half:
+    gradient = format == "fp8" and draw(st.booleans())
+    scale = draw(st.sampled_from((1.0, 40.0) if format == "int8" else (1.0, 2.0**-8)))
+    values = narrow((rng.standard_normal(shape) * scale).astype(np.float32), format, gradient=gradient)
+    share = rng.random(shape) < draw(st.sampled_from((0.0, 0.02, 1.0)))
+    bits_of(values)[share] = rng.integers(0, 256, shape, np.uint8)[share]
     return values
 
 

@@ -67,4 +67,4 @@ def test_what_the_machine_does_not_train_is_refused_by_name(capsys: pytest.Captu
     assert "train no scheme 'sste'" in refused(capsys, "mlp", "--scheme", "sste", *machine)
     assert "give --option decay=0" in refused(capsys, "mlp", "--scheme", "srste", *machine)
     assert "uses aten" in refused(capsys, "birealnet", "--scheme", "dense", *machine)
-    assert "'machines' is not one of" in refused(capsys, "mlp", "--numerics", "machines")
+    assert "'--numerics': 'machines' is not one of" in refused(capsys, "mlp", "--numerics", "machines")

@@ -81,10 +81,10 @@ def test_a_comparison_is_drawn_once_and_its_runs_when_asked(step: Path, tmp_path
         return {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")}
 
     assert main(asked) == 0
-    assert drawn() == {"comparison.png"}
+    assert drawn() == {"comparison.png", "promise.png"}
     assert main([*asked, "--draw-all"]) == 0
-    runs = {f"{scheme}/{name}" for scheme in ("dense", "bdwp") for name in ("layers", "roofline")}
-    assert drawn() == {f"{name}{dark}.png" for name in {"comparison", *runs} for dark in ("", "-dark")}
+    runs = {f"{scheme}/{name}" for scheme in ("dense", "bdwp") for name in ("layers", "roofline", "energy")}
+    assert drawn() == {f"{name}{dark}.png" for name in {"comparison", "promise", *runs} for dark in ("", "-dark")}
 
 
 def test_what_an_earlier_comparison_wrote_goes(step: Path, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Decoding as a stream of steps, one a token: what every step does, told by the first and by what a token adds.
 
 A step is traced behind the first context and the last. Every number of every op is the same in both, or a token adds a
-whole number to it; two more traces, one token on and at half the context, must agree, and a model of which that is not
-so is refused. So no step between is traced.
+whole number to it, or it is the bytes of a mask of a bit an element; two more traces, one token on and halfway, must
+agree, and a model of which that is not so is refused. So no other step is traced.
 """
 
 from __future__ import annotations
@@ -10,24 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final, Literal
 
 from .errors import InputError, require_int
 from .step import MatrixOp, Op, UpdateOp, VectorOp, Workload
 
-__all__ = ["Growth", "growth", "moved"]
+__all__ = ["BITS", "Growth", "Rates", "growth", "moved"]
+
+BITS: Final = "bits"
+"""Of a number that is the whole bytes of a bit an element of its op."""
+Rates = Mapping[tuple[str, ...], int | Literal["bits"]]
+"""Numbers of an op by their place in it (``("gemm", "n")``), and what a token adds to each, or `BITS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """``steps`` steps of decoding: the first, and the numbers that a token adds to each of its ops.
-
-    ``rates``: by op that grows, its numbers by their place in it (``("gemm", "n")``), and what a token adds to each.
-    """
+    """``steps`` steps of decoding: the first, and by op that grows how its numbers do."""
 
     first: Workload
     steps: int
-    rates: dict[int, dict[tuple[str, ...], int]]
+    rates: dict[int, Rates]
 
     @property
     def contexts(self) -> range:
@@ -67,7 +69,7 @@ def growth(context: int, steps: int, trace: Callable[[int], Workload]) -> Growth
     except InputError as error:
         raise InputError(f"{steps} new tokens behind {context} need more positions than there are: {error}") from None
     rates = _rates(first, last, end - context)
-    for other in sorted({context + 1, max(context // 2, 1)} - {context, end}):
+    for other in sorted({context + 1, (context + end) // 2} - {context, end}):
         found = trace(other)
         for i, op in enumerate(found.ops):
             if len(found.ops) != len(first.ops) or moved(first.ops[i], rates.get(i, {}), other - context) != op:
@@ -75,20 +77,53 @@ def growth(context: int, steps: int, trace: Callable[[int], Workload]) -> Growth
     return Growth(first=first, steps=steps, rates=rates)
 
 
-def _rates(first: Workload, last: Workload, tokens: int) -> dict[int, dict[tuple[str, ...], int]]:
-    """What a token adds to the numbers of the ops of ``first``, so that they become those of ``last``."""
+def _rates(first: Workload, last: Workload, tokens: int) -> dict[int, Rates]:
+    """How the numbers of the ops of ``first`` grow, so that they become those of ``last``."""
     if len(first.ops) != len(last.ops):
         raise _refusal(first, f"it has {len(first.ops)} ops, and {len(last.ops)} {tokens} tokens later")
-    rates: dict[int, dict[tuple[str, ...], int]] = {}
+    rates: dict[int, Rates] = {}
     for i, (a, b) in enumerate(zip(first.ops, last.ops, strict=True)):
         if a != b:
-            rates[i] = {}
-            _compare(first, a, b, (), tokens, rates[i])
+            found: dict[tuple[str, ...], int | Literal["bits"]] = {}
+            masks = _masks(a, b)
+            _compare(first, _with_masks(a, masks, 0), _with_masks(b, masks, 0), (), tokens, found)
+            rates[i] = found | dict.fromkeys(((f"wide_{side}",) for side in masks), BITS)
     return rates
 
 
+_Side = Literal["read", "write"]
+
+
+def _masks(a: Op, b: Op) -> tuple[_Side, ...]:
+    """Which of what vector work reads and writes wide is a bit an element in both; nothing of what does not grow."""
+    if not (isinstance(a, VectorOp) and isinstance(b, VectorOp)) or a.elements == b.elements:
+        return ()
+    both: tuple[_Side, ...] = ("read", "write")
+    return tuple(s for s in both if all(getattr(x, f"wide_{s}") == _bit_bytes(x.elements) for x in (a, b)))
+
+
+def _with_masks(op: Op, sides: tuple[_Side, ...], size: int) -> Op:
+    """``op`` with masks of ``size`` bytes instead of its own; joined work saves so much less or more."""
+    for side in sides:
+        assert isinstance(op, VectorOp), "only vector work has masks"
+        more, joined = size - getattr(op, f"wide_{side}"), op.joined
+        if joined is not None:
+            joined = replace(joined, **{side: getattr(joined, side) - more})
+        op = replace(op, joined=joined, **{f"wide_{side}": size})
+    return op
+
+
+def _bit_bytes(elements: int) -> int:
+    return -(-elements // 8)
+
+
 def _compare(
-    workload: Workload, a: Any, b: Any, at: tuple[str, ...], tokens: int, found: dict[tuple[str, ...], int]
+    workload: Workload,
+    a: Any,
+    b: Any,
+    at: tuple[str, ...],
+    tokens: int,
+    found: dict[tuple[str, ...], int | Literal["bits"]],
 ) -> None:
     """Note in ``found`` what a token adds to every number of ``a`` that is another in ``b``."""
     for field in fields(a):
@@ -104,19 +139,22 @@ def _compare(
             raise _refusal(workload, f"{'.'.join(place)} of an op is {x}, and {y} {tokens} tokens later")
 
 
-def moved(op: Op, rates: Mapping[tuple[str, ...], int], tokens: int) -> Op:
-    """``op`` so many tokens later, by what a token adds to its numbers."""
-    return _moved(op, (), rates, tokens)  # type: ignore[no-any-return]
+def moved(op: Op, rates: Rates, tokens: int) -> Op:
+    """``op`` so many tokens later."""
+    masks = tuple(side for side in ("read", "write") if rates.get((f"wide_{side}",)) == BITS)
+    added = {place: rate * tokens for place, rate in rates.items() if rate != BITS}
+    grown: Op = _moved(_with_masks(op, masks, 0), (), added)
+    return _with_masks(grown, masks, _bit_bytes(grown.elements)) if isinstance(grown, VectorOp) and masks else grown
 
 
-def _moved(thing: Any, at: tuple[str, ...], rates: Mapping[tuple[str, ...], int], tokens: int) -> Any:
+def _moved(thing: Any, at: tuple[str, ...], added: Mapping[tuple[str, ...], int]) -> Any:
     changes = {}
-    for place, rate in rates.items():
+    for place, more in added.items():
         if place[: len(at)] != at:
             continue
         name = place[len(at)]
         value = getattr(thing, name)
-        changes[name] = value + rate * tokens if place == (*at, name) else _moved(value, (*at, name), rates, tokens)
+        changes[name] = value + more if place == (*at, name) else _moved(value, (*at, name), added)
     return replace(thing, **changes) if changes else thing
 
 

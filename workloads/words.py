@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .errors import printable, shorten
 
-__all__ = ["count", "joules", "named", "percent", "scheme_name", "seconds", "time_unit"]
+__all__ = ["count", "joules", "joules_unit", "named", "percent", "scheme_name", "seconds", "time_unit"]
 
 _LONGEST = 80
 _FEW_RULES = 2
@@ -34,6 +34,11 @@ def seconds(value: float) -> str:
 def joules(value: float) -> str:
     """0.0867 as 86.7 mJ."""
     return _written(value, "J")
+
+
+def joules_unit(value: float) -> tuple[float, str]:
+    """Unit to write an energy of ``value`` joules in, and its length in joules."""
+    return _unit(value, "J")
 
 
 def _written(value: float, unit: str) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
-from math import inf, log10
+from math import inf
 from typing import Any
 
 import matplotlib as mpl
@@ -12,26 +11,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from ...simulator.result import SimResult
 from ...workloads.errors import InputError
 from ...workloads.gemm import GEMM_PASSES, Pass
-from ..layer_groups import short_labels
+from ..layer_groups import bar_labels
 from ..level import AnyResult, step_of
-from ..roofline import Roofline, RooflinePoint, roofline
+from ..op_groups import op_groups
+from ..roofline import Roofline, RooflinePoint, farthest_below, group_point, roofline
 from ..theme import Theme, theme_of
 from ..words import percent
 from .drawing import Picture, head, subtitle
+from .labels import place_labels
 
 __all__ = ["roofline_figure"]
 
 _MARKERS = {Pass.FF: ("o", "FF forward"), Pass.BP: ("s", "BP input gradient"), Pass.WU: ("^", "WU weight gradient")}
 _LARGEST_AREA, _SMALLEST_AREA = 600, 14
 """Areas of markers in square points."""
-_NEAR = 0.9
+_NEAR, _NAMED = 0.9, 4
 _SMALL: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9}
 
 
 def roofline_figure(result: AnyResult, theme: str = "light") -> Figure:
-    """Every matrix op under the array's peak and the memory's slope; the area of a marker is its time."""
+    """Matrix ops under the array's peak and the memory's slope, those that are alike as one; the area of a marker is
+    its time."""
     look, step = theme_of(theme), step_of(result)
     roofs = roofline(step)
     if not roofs.points:
@@ -45,8 +48,7 @@ def _draw(result: AnyResult, roofs: Roofline, theme: Theme) -> Figure:
     ax = figure.add_axes((0.09, 0.11, 0.88, 0.75))
     _scale(ax, roofs)
     _draw_roofs(ax, roofs, theme)
-    _draw_points(ax, roofs, theme)
-    _name_worst(ax, roofs, theme)
+    _draw_points(figure, ax, step_of(result), roofs, theme)
     _legend(ax, roofs, theme)
     head(figure, _title(roofs), subtitle(result), theme)
     return figure
@@ -116,54 +118,55 @@ def _draw_roofs(ax: Axes, roofs: Roofline, theme: Theme) -> None:
         )
 
 
-def _draw_points(ax: Axes, roofs: Roofline, theme: Theme) -> None:
-    """One marker for all ops of a pass that the eye would not tell apart, the large ones behind the small."""
-    places: dict[tuple[Pass, int, int], list[RooflinePoint]] = defaultdict(list)
-    for p in roofs.points:
-        if p.intensity < inf:
-            places[p.pass_, _step(p.intensity), _step(p.gmacs)].append(p)
-    times = {place: sum(p.cycles for p in points) for place, points in places.items()}
-    for place in sorted(places, key=lambda place: -times[place]):
-        points, share = places[place], times[place] / max(times.values())
-        x = sum(p.intensity * p.cycles for p in points) / times[place]
-        y = sum(p.gmacs * p.cycles for p in points) / times[place]
+def _draw_points(figure: Figure, ax: Axes, result: SimResult, roofs: Roofline, theme: Theme) -> None:
+    """A marker for ops that are alike, large ones behind small ones, which shine through; names of the worst."""
+    placed = [(group, point) for group in op_groups(result) if (point := group_point(result, group)) is not None]
+    found = sorted(((g, p) for g, p in placed if p.intensity < inf), key=lambda pair: -pair[1].cycles)
+    areas = {id(p): max(_LARGEST_AREA * p.cycles / found[0][1].cycles, _SMALLEST_AREA) for _, p in found}
+    for _, p in found:
+        colour = theme.passes[p.pass_]
         ax.scatter(
-            x,
-            y,
-            s=max(_LARGEST_AREA * share, _SMALLEST_AREA),
-            marker=_MARKERS[place[0]][0],
-            alpha=0.8,
+            p.intensity,
+            p.gmacs,
+            s=areas[id(p)],
+            marker=_MARKERS[p.pass_][0],
             zorder=3,
-            linewidth=0.7,
-            color=theme.passes[place[0]],
-            edgecolor=theme.background,
+            linewidth=1.2,
+            color=(colour, 0.25),
+            edgecolor=colour,
         )
-
-
-def _step(value: float) -> int:
-    """Number of the step of 5 % that ``value`` falls on."""
-    return round(log10(value) * 50)
-
-
-def _name_worst(ax: Axes, roofs: Roofline, theme: Theme) -> None:
-    """Name the op that loses most time below its own roof."""
-    worst = max(roofs.points, key=lambda p: p.cycles * (1 - p.gmacs / p.roof_gmacs))
-    if worst.gmacs >= _NEAR * worst.roof_gmacs or worst.intensity == inf:
-        return
-    low, high = ax.get_xlim()
-    leftward = log10(worst.intensity / low) > 0.62 * log10(high / low)
-    names = list(dict.fromkeys(p.name for p in roofs.points))
-    name = short_labels(names)[names.index(worst.name)]
-    text = f"{name}, {worst.pass_}:\n{percent(worst.gmacs / worst.roof_gmacs)} of its roof"
-    ax.annotate(
-        text,
-        (worst.intensity, worst.gmacs),
-        xytext=(-14 if leftward else 14, 0),
-        va="center",
-        ha="right" if leftward else "left",
-        color=theme.text,
-        **_SMALL,
+    layers = {group.layer: group.layers for group, _ in found}
+    short = dict(zip(layers, bar_labels(layers, longest=32), strict=True))
+    names = {id(p): f"{short[g.layer]}, {p.pass_}: {percent(p.gmacs / p.roof_gmacs)} of its roof" for g, p in found}
+    worst = farthest_below((p for _, p in found), _NAMED)
+    points = [*worst, *(p for _, p in found if all(p is not other for other in worst))]
+    place_labels(
+        figure,
+        ax,
+        [(p.intensity, p.gmacs) for p in points],
+        [(0.0, 0.0)] * len(points),
+        [names[id(p)] for p in worst],
+        theme,
+        size=9,
+        lines=[*_roof_lines(ax, roofs), *(edge for p in points for edge in _edges(ax, p, areas[id(p)] ** 0.5 / 2))],
     )
+
+
+def _edges(ax: Axes, p: RooflinePoint, points: float) -> list[tuple[tuple[float, float], ...]]:
+    """Edges and middle of what a marker of a radius of so many ``points`` covers, as pairs of ends."""
+    pixels = points * ax.figure.dpi / 72
+    x, y = ax.transData.transform((p.intensity, p.gmacs))
+    back = ax.transData.inverted().transform
+    columns = (back([(x + side * pixels, y - pixels), (x + side * pixels, y + pixels)]) for side in (-1, 0, 1))
+    return [((float(a), float(b)), (float(c), float(d))) for (a, b), (c, d) in columns]
+
+
+def _roof_lines(ax: Axes, roofs: Roofline) -> list[tuple[tuple[float, float], ...]]:
+    """What is drawn of both roofs, as pairs of ends."""
+    low, high = ax.get_xlim()
+    start, slope = (low, roofs.roof(low)), roofs.gbytes_per_s
+    tops = [((top / slope, top), (high, top)) for top in (roofs.peak_gmacs, roofs.sparse_gmacs)]
+    return [(start, (roofs.sparse_gmacs / slope, roofs.sparse_gmacs)), *tops]
 
 
 def _legend(ax: Axes, roofs: Roofline, theme: Theme) -> None:
@@ -176,7 +179,7 @@ def _legend(ax: Axes, roofs: Roofline, theme: Theme) -> None:
         loc="lower right",
         frameon=False,
         fontsize=9,
-        title="area: time",
+        title="area: time of all alike",
         title_fontsize=9,
         alignment="left",
     )

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
-from ...dataflow.actions import Component
-from ...workloads.gemm import Pass
 from ..explore.front import pareto
+from ..layer_groups import bar_labels
+from ..promise import Promise, stage_words, stages
+from ..roofline import farthest_below, group_point
 from ..study_files import SavedStudy
 from ..study_rows import by_table, row_name
 from ..system import WAITS, use_shares
+from ..tensor_energy import part_words, sums_of_parts
+from ..theme import part_key
 from ..words import time_unit
-from .data import BINS, RunData, SystemData
+from .data import BINS, DramData, RunData, SystemData
+from .folder import Run
 from .groups import Group
 from .markup import Html
 from .parts import legend
 from .tables import mapping_words, wait_name
 
-__all__ = ["overview_data", "run_data", "study_data"]
+__all__ = ["overview_data", "promise_data", "run_data", "study_data"]
 
-_COMPONENT_COLOURS: dict[str, str] = {
-    Component.ARRAY: "compute",
-    Component.BUFFERS: "port_stall",
-    Component.DRAM: "dram_stall",
-    Component.SORE: "sore",
-    Component.WUVE: "wuve",
-    Component.VECTOR: "vector",
-    Component.CLOCK: "ink",
-    Component.STATIC: "muted",
-}
-"""Parts of the machine in the colour of the time they take; clock and leakage, which take none, in greys."""
 WAIT_COLOURS = {
     "busy": "compute",
     "fill_drain": "fill_drain",
@@ -41,23 +33,6 @@ WAIT_COLOURS = {
     "dependency": "muted",
     "idle": "grid",
 }
-_ASKER_COLOURS = {"array": "compute", "vector": "vector", "WUVE": "wuve"}
-
-
-def asker_colours(askers: Iterable[str]) -> dict[str, str]:
-    """Colours of who moves bytes: of several engines for products the first is drawn as the array is."""
-    free = iter(("compute", "port_stall", "sore", "interleave_stall", "fill_drain"))
-    return {name: _ASKER_COLOURS.get(name) or next(free, "other") for name in askers}
-
-
-def component_colour(component: str) -> str:
-    """Colour of a part of the machine; parts of engines that do not ship have one together."""
-    return _COMPONENT_COLOURS.get(component, "other")
-
-
-SMALLER = "smaller ones"
-_SEEN = 0.003
-"""Share of the energy that a layer needs in a pass and a part to be drawn by itself: a degree of the circle."""
 
 
 def overview_data(groups: Sequence[Group], datas: dict[int, RunData]) -> list[dict[str, Any]]:
@@ -79,6 +54,24 @@ def overview_data(groups: Sequence[Group], datas: dict[int, RunData]) -> list[di
             )
         made.append({"unit": unit, "rows": rows})
     return made
+
+
+def promise_data(group: Group, run: Run, found: Promise) -> dict[str, Any]:
+    """The waterfall of one run, in the unit of its axis."""
+    clock = run.result.spec.clock_hz
+    length, unit = time_unit(found.dense / clock)
+    rows = [
+        {
+            "label": stage.label,
+            "cause": stage.cause,
+            "whole": stage.whole,
+            "from": float(stage.start) / clock / length,
+            "to": float(stage.end) / clock / length,
+            "words": stage_words(stage, found, clock),
+        }
+        for stage in stages(found)
+    ]
+    return {"unit": unit, "level": "with ops overlapped" if group.overlapped else "op after op", "rows": rows}
 
 
 def run_data(data: RunData) -> dict[str, Any]:
@@ -105,73 +98,81 @@ def run_data(data: RunData) -> dict[str, Any]:
         ],
         "roofline": _roofline(data),
         "energy": _energy(data),
+        "dram": None if data.dram is None else _dram(data, data.dram),
         "system": None if data.system is None else _system(data, data.system),
     }
 
 
 def _roofline(data: RunData) -> dict[str, Any]:
-    roof, ops = data.roofline, data.run.result.ops
+    """A point of ops that are alike, the large ones first; those that lose most below their own roof have a name."""
+    roof, result = data.roofline, data.run.result
+    placed = [(group, point) for group in data.groups if (point := group_point(result, group)) is not None]
+    found = sorted(((g, p) for g, p in placed if isfinite(p.intensity)), key=lambda pair: -pair[1].cycles)
+    layers = {group.layer: group.layers for group, _ in found}
+    short = dict(zip(layers, bar_labels(layers, longest=32), strict=True))
+    named = {id(p) for p in farthest_below(p for _, p in found)}
     points = [
         {
-            "op": i,
             "name": p.name,
+            "short": short[group.layer],
+            "named": id(p) in named,
+            "ops": len(group.ops),
             "pass": str(p.pass_),
             "x": p.intensity,
             "y": p.gmacs,
+            "roof": p.gmacs / p.roof_gmacs,
             "memory": p.memory_bound,
             "share": p.cycles,
-            "mapping": mapping_words(ops[i]),
+            "mapping": mapping_words(group.first),
         }
-        for i, p in zip(data.matrix_ops, roof.points, strict=True)
-        if isfinite(p.intensity)
+        for group, p in found
     ]
     return {"peak": roof.peak_gmacs, "sparse": roof.sparse_gmacs, "slope": roof.gbytes_per_s, "points": points}
 
 
-def _energy(data: RunData) -> list[dict[str, Any]]:
-    """Nodes of the tree part > pass > layers, in millijoules; every node is the sum of those under it."""
-    least = _SEEN * data.run.energy.zeptojoules
-    leaves: Counter[tuple[str, Pass, str]] = Counter()
-    for bar in data.bars:
-        for (component, p), spent in bar.zeptojoules.items():
-            leaves[component, p, bar.label if spent >= least else SMALLER] += spent
-    nodes: dict[tuple[str, ...], int] = {}
-    colours: dict[tuple[str, ...], str] = {}
-    for (component, p, label), spent in leaves.items():
-        path = (str(component), str(p), label)
-        for depth in (1, 2, 3):
-            nodes[path[:depth]] = nodes.get(path[:depth], 0) + spent
-            colours[path[:depth]] = component_colour(component)
-    number = {path: str(i) for i, path in enumerate(nodes)}
-    return [
-        {
-            "id": number[path],
-            "parent": number.get(path[:-1], ""),
-            "path": list(path),
-            "mj": spent / 1e18,
-            "colour": colours[path],
-        }
-        for path, spent in nodes.items()
-    ]
+def _energy(data: RunData) -> dict[str, Any]:
+    """A row a pass, in millijoules by part; the least, the likely and the most of it."""
+    parts = sums_of_parts(data.energy.values())
+    return {
+        "parts": [{"key": part_key(part), "name": part_words(part)} for part in parts],
+        "rows": [
+            {
+                "label": str(p),
+                "causes": [spent.get(part, 0) / 1e18 for part in parts],
+                "band": [1e3 * end for end in data.run.energy.pass_bands[p]],
+            }
+            for p, spent in data.energy.items()
+            if spent
+        ],
+    }
 
 
-def _system(data: RunData, system: SystemData) -> dict[str, Any]:
-    run = data.run
-    assert run.system is not None
-    spec = run.result.spec
-    whole = system.length / system.rate / spec.clock_hz
+def _dram(data: RunData, dram: DramData) -> dict[str, Any]:
+    spec = data.run.result.spec
+    whole = dram.length / dram.rate / spec.clock_hz
     length, unit = time_unit(whole)
     per_bin = whole / BINS * 1e9
-    colours = asker_colours(system.moved)
     return {
         "unit": unit,
         "end": whole / length,
         "bins": BINS,
         "peak": spec.dram.bytes_per_second / 1e9,
         "moved": [
-            {"label": name, "colour": colours[name], "gb": [n / per_bin for n in moved]}
-            for name, moved in system.moved.items()
+            {"label": str(p), "colour": str(p).lower(), "gb": [float(f"{n / per_bin:.8g}") for n in moved]}
+            for p, moved in dram.moved.items()
         ],
+    }
+
+
+def _system(data: RunData, system: SystemData) -> dict[str, Any]:
+    run = data.run
+    assert run.system is not None
+    whole = run.system.end.max() / run.system.rate / run.result.spec.clock_hz
+    length, unit = time_unit(whole)
+    return {
+        "unit": unit,
+        "end": whole / length,
+        "bins": BINS,
         "buffers": [
             {"label": name, "halves": [n / system.length for n in levels]} for name, levels in system.occupancy.items()
         ],

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from ...workloads.errors import InputError
 from ..compare import Comparison, LossLedger, compare, loss_ledger
+from ..promise import Promise, promise
 from ..savings import Saving, saving
 from .folder import Run
 
-__all__ = ["Group", "group_runs"]
+__all__ = ["Group", "group_runs", "kept_promises"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,10 @@ class Group:
             return None
         return loss_ledger(run.result, dense)
 
+    def promise(self, run: Run) -> Promise | None:
+        """From its promise to its time, where there is a promise and a dense run to keep it to."""
+        return None if run is self.baseline or not self._like_dense(run) else promise(run.timed, self.baseline.timed)
+
 
 def group_runs(runs: Sequence[Run]) -> tuple[Group, ...]:
     """Every run in the first group that it can be compared with; runs of two levels never are."""
@@ -84,3 +89,8 @@ def group_runs(runs: Sequence[Run]) -> tuple[Group, ...]:
         )
         for group in groups
     )
+
+
+def kept_promises(groups: Sequence[Group]) -> list[tuple[Group, Run, Promise]]:
+    """Every run with a promise, in the order of the page."""
+    return [(group, run, found) for group in groups for run in group.runs if (found := group.promise(run)) is not None]

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..words import step_name
-from .charts import overview_data, run_data, study_data
+from ..words import run_name, step_name
+from .charts import overview_data, promise_data, run_data, study_data
 from .data import RunData, names_of
 from .folder import Contents
-from .groups import Group, group_runs
-from .sections import accuracy_section, comparison_section, runs_section, sources_section, time_section, verdict_section
+from .groups import Group, group_runs, kept_promises
+from .sections import accuracy_section, comparison_section, runs_section, time_section, verdict_section
 from .skeleton import Section, html_page, shipped
+from .sources import sources_section
 
-__all__ = ["report_page"]
+__all__ = ["page_title", "report_page"]
+
+_MOST_SCHEMES = 4
+
+
+def page_title(contents: Contents, otherwise: str) -> str:
+    """Model, schemes and machine of the runs; ``otherwise`` where there are none."""
+    if not contents.runs:
+        return otherwise
+    steps = dict.fromkeys(step_name(run.result.workload) for run in contents.runs)
+    schemes = list(dict.fromkeys(run_name(run.result.workload) for run in contents.runs))
+    machines = dict.fromkeys(run.result.spec.name for run in contents.runs)
+    shown = ", ".join(schemes) if len(schemes) <= _MOST_SCHEMES else f"{len(schemes)} schemes"
+    return f"{_some(list(steps), 'models')}: {shown} on {_some(list(machines), 'machines')}"
+
+
+def _some(names: list[str], noun: str) -> str:
+    return " and ".join(names) if len(names) <= 2 else f"{len(names)} {noun}"
 
 
 def report_page(contents: Contents, title: str) -> str:
@@ -23,6 +41,7 @@ def report_page(contents: Contents, title: str) -> str:
     sections = _sections(contents, groups, datas)
     drawn = {
         "overview": overview_data(groups, datas),
+        "promises": [promise_data(*one) for one in kept_promises(groups)],
         "runs": [run_data(datas[id(run)]) for run in contents.runs],
         "study": study_data(contents.study) if contents.study else [],
         "causes": [{"key": key, "name": name} for key, name in names.items()],

@@ -3,15 +3,6 @@
   const CAUSES = data.causes;
   const MARKERS = { FF: "circle", BP: "square", WU: "triangle-up" };
 
-  // stages.2.layers.0.conv as s2 l0 conv, where only a few letters fit.
-  const initials = (path) => {
-    const parts = path.split(".");
-    if (parts.length < 2) return path.slice(0, 14);
-    const last = /^\d/.test(parts.at(-1)) ? "" : parts.pop().slice(0, 4);
-    const heads = parts.map((part) => (/^\d/.test(part) ? part : ` ${part[0] || ""}`)).join("").trim();
-    return `${heads} ${last}`.trim();
-  };
-
   const stacked = (rows, names, unit, decimals) => names.map((cause, i) => ({
     type: "bar", orientation: "h", name: cause.name, marker: { color: colour(cause.key) },
     y: rows.map((_, n) => n), x: rows.map((row) => row.causes[i]),
@@ -81,6 +72,29 @@
       made.layout.xaxis.range = [0, 1.04 * longest];
       return made;
     },
+    promise(n) {
+      const { rows, unit, level } = data.promises[n];
+      const made = rowLayout(rows, { xaxis: { title: { text: `${unit} of a step, ${level}` }, range: [0, 1.22 * rows[0].to] } });
+      made.margin = { ...made.margin, r: 8 };
+      const lines = rows.slice(1).map((row, n) => ({
+        type: "line", x0: rows[n].to, x1: rows[n].to, y0: n, y1: n + 1, layer: "below",
+        line: { color: colour("muted"), width: 1 },
+      }));
+      const names = rows.map((row, n) => ({
+        x: Math.max(row.from, row.to), y: n, xanchor: "left", xshift: 4, showarrow: false, text: plain(row.words),
+        font: { size: 11 },
+      }));
+      made.shapes = lines;
+      made.annotations = [...(made.annotations ?? []), ...names];
+      const bar = {
+        type: "bar", orientation: "h", y: rows.map((_, n) => n), base: rows.map((row) => Math.min(row.from, row.to)),
+        x: rows.map((row) => Math.abs(row.to - row.from)),
+        marker: { color: rows.map((row) => colour(row.whole ? "ink" : row.cause)) },
+        customdata: rows.map((row) => [plain(row.label), plain(row.words), Math.abs(row.to - row.from)]),
+        hovertemplate: `%{customdata[0]}<br>%{customdata[2]:,.4~g} ${unit}, %{customdata[1]}<extra></extra>`,
+      };
+      return { traces: [bar], layout: made };
+    },
     passes(n) { return bars(data.runs[n].passes, data.runs[n].unit); },
     layers(n) {
       const { layers, unit } = data.runs[n];
@@ -107,15 +121,22 @@
         lines.push(line(sparse, "dot", "sparse"));
         labels.push(label(sparse, `sparse peak ${sparse.toFixed(1)} GMAC/s, DRAM ${slope.toFixed(1)} GB/s`));
       }
+      // What lies behind shines through, the large ones behind the small; names stand in turns above and below.
+      const hues = points.map((p) => colour(p.pass.toLowerCase()));
+      const sides = points.filter((p) => p.named).sort((p, q) => p.x - q.x);
       const dots = {
-        type: "scatter", mode: "markers", x: xs, y: points.map((p) => p.y),
+        type: "scatter", mode: "markers+text", x: xs, y: points.map((p) => p.y),
         marker: {
-          symbol: points.map((p) => MARKERS[p.pass]), opacity: 0.75,
-          color: points.map((p) => colour(p.memory ? "dram_stall" : "compute")),
-          size: points.map((p) => 6 + 20 * Math.sqrt(p.share / largest)), line: { width: 1, color: colour("ground") },
+          symbol: points.map((p) => MARKERS[p.pass]), opacity: 1, color: hues.map((hue) => `${hue}40`),
+          size: points.map((p) => 6 + 20 * Math.sqrt(p.share / largest)), line: { width: 1.5, color: hues },
         },
-        text: points.map((p) => `${plain(p.name)}<br>op ${p.op}, ${p.pass}, ${plain(p.mapping)}`),
-        hovertemplate: "%{text}<br>%{x:.4~g} MAC/byte, %{y:.4~g} GMAC/s<extra></extra>",
+        text: points.map((p) => (p.named ? `${plain(p.short)} ${p.pass}` : "")), textfont: { size: 10 },
+        textposition: points.map((p) => (sides.indexOf(p) % 2 ? "top center" : "bottom center")),
+        customdata: points.map((p) => [
+          `${plain(p.name)}<br>${p.ops === 1 ? "one op" : `${p.ops} ops`}, ${p.pass}, ${plain(p.mapping)}`,
+          `${(100 * p.roof).toFixed(0)} % of its roof, bound by ${p.memory ? "DRAM" : "the array"}`,
+        ]),
+        hovertemplate: "%{customdata[0]}<br>%{x:.4~g} MAC/byte, %{y:.4~g} GMAC/s, %{customdata[1]}<extra></extra>",
       };
       const decades = (a, b) => Array.from({ length: 40 }, (_, i) => i - 15).flatMap((e) => {
         const steps = Math.log10(b / a) > (narrow() ? 2 : 4) ? [1] : [1, 2, 5];
@@ -136,24 +157,19 @@
       };
     },
     energy(n) {
-      const nodes = data.runs[n].energy;
-      return {
-        traces: [{
-          type: "sunburst", branchvalues: "remainder", sort: false, maxdepth: 3,
-          ids: nodes.map((node) => node.id), parents: nodes.map((node) => node.parent),
-          labels: nodes.map((node) => plain(initials(node.path.at(-1)))),
-          // Plotly adds up the leaves: sums of rounded parts never exceed a rounded whole.
-          values: nodes.map((node) => node.path.length < 3 ? 0 : node.mj),
-          customdata: nodes.map((node) => [plain(node.path.join(" > ")), node.mj]),
-          marker: { colors: nodes.map((node) => colour(node.colour)), line: { color: colour("ground"), width: 1 } },
-          leaf: { opacity: 0.85 }, insidetextorientation: "auto",
-          hovertemplate: "%{customdata[0]}<br>%{customdata[1]:,.4~g} mJ, %{percentRoot:.1%}<extra></extra>",
-        }],
-        layout: layout({ margin: { l: 0, r: 0, t: 4, b: 4 }, uniformtext: { minsize: 8, mode: "hide" } }),
+      const { parts, rows } = data.runs[n].energy;
+      const range = [0, 1.03 * Math.max(...rows.map((row) => row.band[2]))];
+      const bands = {
+        type: "scatter", mode: "markers", marker: { opacity: 0 }, x: rows.map((row) => row.band[1]), y: rows.map((_, n) => n),
+        error_x: { type: "data", symmetric: false, array: rows.map((row) => row.band[2] - row.band[1]),
+          arrayminus: rows.map((row) => row.band[1] - row.band[0]), color: colour("ink"), thickness: 1.5, width: 5 },
+        customdata: rows.map((row) => row.band),
+        hovertemplate: "%{customdata[1]:,.4~g} mJ, from %{customdata[0]:,.3~g} to %{customdata[2]:,.3~g}<extra></extra>",
       };
+      return { traces: [...stacked(rows, parts, "mJ", ",.4~g"), bands], layout: rowLayout(rows, { xaxis: { title: { text: "mJ" }, range } }) };
     },
     bandwidth(n) {
-      const { moved, unit, end, bins, peak } = data.runs[n].system;
+      const { moved, unit, end, bins, peak } = data.runs[n].dram;
       const { x, means } = spread(bins, end);
       const line = {
         type: "scatter", mode: "lines", x: [0, end], y: [peak, peak], hoverinfo: "skip",

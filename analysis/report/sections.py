@@ -3,52 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 
-from ...dataflow.config_io import load_spec, preset_names, preset_text
 from ...simulator.system import MOST_LOGGED
+from ...workloads.gemm import Pass
+from ..bands import band_words
+from ..promise import promise_words, stages
 from ..published import on_chip_words
 from ..study_files import SavedStudy, study_provenance
 from ..study_rows import StudyRow, by_table, row_name
-from ..words import joules, percents, percents_of, seconds, step_name
-from .charts import WAIT_COLOURS, asker_colours, cause_legend, component_colour
+from ..tensor_energy import part_words, sums_of_parts
+from ..theme import part_key
+from ..words import percents, percents_of, seconds, step_name
+from .charts import WAIT_COLOURS, cause_legend
 from .data import RunData
 from .folder import Run
 from .groups import Group
+from .headline import headline
 from .levers import levers
 from .markup import Html, element, joined
 from .parts import chart, legend, sortable
 from .tables import (
     OPS_WORDS,
     causes_table,
-    constants_table,
     cycles_table,
     energy_table,
     engines_table,
     ledger_table,
     levers_table,
-    machine_table,
     memory_need_table,
-    memory_table,
+    moved_table,
     ops_table,
     passes_table,
-    published_table,
     runs_table,
     study_table,
     wait_name,
 )
 from .verdict import study_verdict, verdict
 
-__all__ = [
-    "accuracy_section",
-    "comparison_section",
-    "runs_section",
-    "sources_section",
-    "time_section",
-    "verdict_section",
-]
+__all__ = ["accuracy_section", "comparison_section", "runs_section", "time_section", "verdict_section"]
 
 _ROW, _EDGES = 30, 90
 """Pixels of a row of a bar chart, and of its axis and title."""
+_SHAPES = {Pass.FF: "forward, circle", Pass.BP: "input gradient, square", Pass.WU: "weight gradient, triangle"}
 
 
 def verdict_section(groups: Sequence[Group], datas: dict[int, RunData], study: SavedStudy | None) -> Html:
@@ -57,7 +54,7 @@ def verdict_section(groups: Sequence[Group], datas: dict[int, RunData], study: S
     for group in groups:
         run = group.fastest
         changes = levers(run)
-        parts.append(verdict(group, datas[id(run)], changes))
+        parts += [headline(group), verdict(group, datas[id(run)], changes)]
         parts.append(element("details", element("summary", "As a table: what would help"), levers_table(run, changes)))
     return joined([*parts, study_verdict(study.rows) if study is not None else None])
 
@@ -65,6 +62,7 @@ def verdict_section(groups: Sequence[Group], datas: dict[int, RunData], study: S
 def time_section(groups: Sequence[Group], datas: dict[int, RunData]) -> Html:
     """Time by cause of every run, and what schemes lose on their way."""
     parts: list[Html | None] = []
+    numbers = count()
     for n, group in enumerate(groups):
         mine = [datas[id(run)] for run in group.runs]
         title = f"{step_name(group.runs[0].result.workload)}: time of a step by cause, ops one after the other"
@@ -96,13 +94,33 @@ def time_section(groups: Sequence[Group], datas: dict[int, RunData]) -> Html:
             )
         )
         for run in group.runs:
-            ledger = group.ledger(run)
-            if ledger is not None:
-                table = ledger_table(run.name, ledger)
-                parts.append(
-                    element("details", element("summary", f"As a table: what {run.name} loses on its way"), table)
-                )
+            parts.append(_promise(next(numbers), group, run) if group.promise(run) else _ledger(group, run))
     return joined(parts)
+
+
+def _promise(number: int, group: Group, run: Run) -> Html:
+    """The waterfall of a run, with every item of its ledger as a table."""
+    found, ledger = group.promise(run), group.ledger(run)
+    assert found is not None and ledger is not None
+    words = promise_words(found)
+    said = f"{words[0].upper()}{words[1:]}."
+    return chart(
+        "promise",
+        number,
+        f"{run.name}: from the promise to what it takes",
+        said,
+        height=_EDGES + 24 * len(stages(found)),
+        twin=ledger_table(run.name, ledger),
+        above=element("p", said),
+    )
+
+
+def _ledger(group: Group, run: Run) -> Html | None:
+    ledger = group.ledger(run)
+    if ledger is None:
+        return None
+    summary = element("summary", f"As a table: what {run.name} loses on its way")
+    return element("details", summary, ledger_table(run.name, ledger))
 
 
 def _time_words(group: Group, run: Run, data: RunData) -> str:
@@ -135,6 +153,7 @@ def _run(n: int, run: Run, data: RunData) -> Html:
         _layers(n, data),
         _roofline(n, data),
         _energy(n, data),
+        _dram(n, run, data),
         _overlap(n, run, data),
         _schedule(n, data),
         class_="run",
@@ -181,32 +200,38 @@ def _roofline(n: int, data: RunData) -> Html | None:
         return None
     bound = sum(p.memory_bound for p in points)
     alt = f"{len(points)} matrix ops, {bound} bound by DRAM; the figures of each are in the schedule below."
-    above = legend([("bound by the array", "compute"), ("bound by DRAM", "dram_stall")])
+    above = legend(
+        [(f"{p} {text}", str(p).lower()) for p, text in _SHAPES.items() if any(q.pass_ == p for q in points)]
+    )
     shapes = element(
         "p",
-        "Circle FF, square BP, triangle WU; dense multiply-accumulates, so a sparse op may pass the "
-        "dense peak. The area is the time.",
+        "Ops that are alike, in layers of equal shape, are one point, as large as their time; dense "
+        "multiply-accumulates, so a sparse op may pass the dense peak.",
         class_="muted",
     )
-    return chart("roofline", n, "Roofline: every matrix op by itself", alt, height=440, above=joined([above, shapes]))
+    return chart("roofline", n, "Roofline of the matrix ops", alt, height=440, above=joined([above, shapes]))
 
 
 def _energy(n: int, data: RunData) -> Html | None:
     report = data.run.energy
     if not report.zeptojoules:
         return None
-    parts = {c: j for c, j in report.by_component.items() if j}
-    share = percents_of(parts)
-    alt = ", ".join(f"{c} {share[c]} %" for c in sorted(parts, key=lambda c: -parts[c]))
+    sums = sums_of_parts(data.energy.values())
+    share = percents_of(sums)
+    alt = ", ".join(f"{part_words(part)} {share[part]} %" for part in sorted(sums, key=lambda part: -sums[part]))
     above = legend(
-        [(f"{c} {share[c]} %", component_colour(c)) for c, j in parts.items() if j >= 0.0005 * report.joules]
+        [
+            (f"{part_words(part)} {share[part]} %", part_key(part))
+            for part, spent in sums.items()
+            if spent >= 0.0005 * report.zeptojoules
+        ]
     )
     figure = chart(
         "energy",
         n,
-        f"Energy of a step, {joules(report.joules)}: part, pass, layer",
+        f"Energy of a step, {band_words(report.band)}, by pass, tensor and part of the machine",
         alt,
-        height=480,
+        height=_EDGES + _ROW * sum(map(bool, data.energy.values())),
         twin=energy_table(data),
         above=above,
     )
@@ -214,16 +239,40 @@ def _energy(n: int, data: RunData) -> Html | None:
     return joined([figure, None if beside is None else element("p", beside, class_="muted")])
 
 
+def _dram(n: int, run: Run, data: RunData) -> Html:
+    dram = data.dram
+    if dram is None:
+        return _too_many()
+    sums = {p: sum(bins) for p, bins in dram.moved.items()}
+    peak, moved, share = run.result.spec.dram.bytes_per_second / 1e9, sum(sums.values()), percents_of(sums)
+    rate = moved / run.seconds / 1e9 if moved else 0.0
+    level = "ops overlapped" if run.system is not None else "op after op, the bytes of each spread over its time"
+    return chart(
+        "bandwidth",
+        n,
+        f"DRAM bandwidth over time, {level}",
+        f"{moved / 1e9:.3g} GB in {seconds(run.seconds)}, {rate:.3g} of {peak:.3g} GB/s on average.",
+        height=320,
+        twin=moved_table(dram),
+        above=legend([(f"{p} {share[p]} %", str(p).lower()) for p in sums]),
+    )
+
+
+def _too_many() -> Html:
+    said = f"DRAM and buffers over time are kept of steps of up to {MOST_LOGGED:,} phases."
+    return element("p", said, class_="muted")
+
+
 def _overlap(n: int, run: Run, data: RunData) -> Html:
     if run.system is None or data.system is None:
         return element(
             "p",
-            "Bandwidth and buffers over time are of runs of ",
+            "What engines did and buffers held over time is of runs of ",
             element("code", "weft run --level system"),
             ".",
             class_="muted",
         )
-    spec, system = run.result.spec, data.system
+    system = data.system
     engines = chart(
         "engines",
         n,
@@ -233,20 +282,8 @@ def _overlap(n: int, run: Run, data: RunData) -> Html:
         twin=engines_table(run),
         above=legend([(wait_name(wait), colour) for wait, colour in WAIT_COLOURS.items()]),
     )
-    if not system.moved:
-        said = f"Bandwidth and buffers over time are kept of steps of up to {MOST_LOGGED:,} phases."
-        return joined([engines, element("p", said, class_="muted"), memory_need_table(run)])
-    moved = sum(sum(bins) for bins in system.moved.values())
-    rate = moved / run.seconds / 1e9
-    peak = spec.dram.bytes_per_second / 1e9
-    bandwidth = chart(
-        "bandwidth",
-        n,
-        "DRAM bandwidth over time, ops overlapped",
-        f"{moved / 1e9:.3g} GB in {seconds(run.seconds)}, {rate:.3g} of {peak:.3g} GB/s on average.",
-        height=320,
-        above=legend(list(asker_colours(system.moved).items())),
-    )
+    if not system.occupancy:
+        return joined([engines, _too_many(), memory_need_table(run)])
     held = ", ".join(
         f"{name} {sum(levels) / system.length / len(levels):.2f}" for name, levels in system.occupancy.items()
     )
@@ -257,66 +294,18 @@ def _overlap(n: int, run: Run, data: RunData) -> Html:
         f"Mean halves in use of 2: {held}.",
         height=120 * len(system.occupancy),
     )
-    return joined([engines, bandwidth, buffers, memory_need_table(run)])
+    return joined([engines, buffers, memory_need_table(run)])
 
 
 def _schedule(n: int, data: RunData) -> Html:
     return sortable(
         f"ops-{n}",
-        element("h4", "Schedule: every op"),
+        element("h4", "Schedule: what loses most cycles first"),
         ops_table(data),
-        noun="ops",
+        noun="kinds of ops",
         words=OPS_WORDS,
         hint="layer, op, pass, pattern",
     )
-
-
-def sources_section(runs: Sequence[Run]) -> Html:
-    """Every constant with its source and mark, and every choice of the machines."""
-    parts: list[Html] = []
-    seen: set[tuple[str, str]] = set()
-    for run in runs:
-        report = run.energy
-        marks = [f"{mark} {share} %" for mark, share in percents_of(report.by_mark).items() if report.by_mark[mark]]
-        parts.append(
-            element(
-                "details",
-                element(
-                    "summary", f"{run.label}: {joules(report.joules)} rests on figures that are {', '.join(marks)}"
-                ),
-                constants_table(run),
-            )
-        )
-    parts.append(element("details", element("summary", "Energy of published machines"), published_table()))
-    for run in runs:
-        spec, table = run.result.spec, run.energy.table
-        if (spec.name, table.name) in seen:
-            continue
-        seen.add((spec.name, table.name))
-        notes = [element("li", f"Scaling of table {table.name}: {table.scaling}")]
-        notes += [element("li", f"Not counted: {text}") for text in table.not_counted]
-        peak = f"{spec.dram.bytes_per_second / 1e9:g} GB/s ({spec.dram.kind})"
-        notes.append(
-            element(
-                "li",
-                f"Op after op, DRAM gives {spec.dram.efficiency_percent} % of {peak} to every "
-                "transfer; at the system level, what its memory reaches for the shape",
-            )
-        )
-        inner = [element("ul", *notes), machine_table(run), memory_table(spec.dram.kind), _as_shipped(run)]
-        summary = f"Machine {spec.name}: every choice{': ' + spec.description if spec.description else ''}"
-        parts.append(element("details", element("summary", summary), *inner))
-    return joined(parts)
-
-
-def _as_shipped(run: Run) -> Html | None:
-    """The comments of a preset say where its figures come from."""
-    spec = run.result.spec
-    if spec.name not in preset_names() or load_spec(spec.name) != spec:
-        return None
-    text = preset_text(spec.name)
-    label = f"Machine {spec.name} as it ships"
-    return element("pre", element("code", text), tabindex="0", role="group", aria_label=label, class_="scroll")
 
 
 def comparison_section(groups: Sequence[Group]) -> Html:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
-from ..theme import OTHER, THEMES, Theme
+from ..theme import OTHER, THEMES, Theme, part_key
 from .markup import Html, element, embedded_json
 
 __all__ = ["Section", "html_page", "shipped"]
@@ -120,4 +120,6 @@ def _keys(theme: Theme, causes: Iterable[str]) -> dict[str, str]:
         "grid": theme.grid,
         "other": OTHER[0],
         **theme.colours(dict.fromkeys((*theme.causes, *causes))),
+        **{str(p).lower(): colour for p, colour in theme.passes.items()},
+        **{part_key(part): colour for part, colour in theme.parts.items()},
     }

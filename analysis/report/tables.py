@@ -13,13 +13,16 @@ from ...workloads.gemm import Pass
 from ..compare import LossLedger
 from ..declared import columns as columns_of
 from ..declared import counts_kind
+from ..op_groups import op_word
 from ..published import published_machines
 from ..records import op_records
+from ..roofline import group_point
 from ..savings import Saving, range_words
 from ..study_rows import StudyRow, row_name
 from ..system import WAITS, use_shares
+from ..tensor_energy import part_words, sums_of_parts
 from ..words import percents, percents_of, time_unit
-from .data import RunData
+from .data import DramData, RunData
 from .folder import Run
 from .levers import Levers
 from .markup import Html
@@ -37,6 +40,7 @@ __all__ = [
     "machine_table",
     "mapping_words",
     "memory_need_table",
+    "moved_table",
     "memory_table",
     "ops_table",
     "passes_table",
@@ -80,7 +84,7 @@ def runs_table(rows: Sequence[tuple[Run, float | None, float | None, Saving | No
         "kept MAC, %",
         "of peak, %",
         "energy, J",
-        "energy saved, % (all tables)",
+        "energy saved, % (band)",
         "DRAM, GB",
     )
     return data_table(caption, columns, [_run_row(*row, length) for row in rows], text=3)
@@ -157,20 +161,32 @@ def passes_table(data: RunData) -> Html:
 
 
 def energy_table(data: RunData) -> Html:
-    """Joules by part of the machine and pass."""
-    report = data.run.energy
-    sums = {c: dict.fromkeys(Pass, 0) for c in report.by_component}
-    for bar in data.bars:
-        for (component, p), spent in bar.zeptojoules.items():
-            sums[component][p] += spent
-    shares = percents_of({c: sum(by.values()) for c, by in sums.items()})
+    """Joules by tensor and part of the machine, and by pass."""
+    report, sums = data.run.energy, sums_of_parts(data.energy.values())
+    shares = percents_of(sums)
     rows = [
-        (str(c), *(f"{n / 1e18:,.3f}" for n in by.values()), f"{sum(by.values()) / 1e18:,.3f}", shares[c])
-        for c, by in sums.items()
-        if any(by.values())
+        (
+            part_words(part),
+            *(f"{data.energy[p].get(part, 0) / 1e18:,.3f}" for p in Pass),
+            f"{spent / 1e18:,.3f}",
+            shares[part],
+        )
+        for part, spent in sums.items()
     ]
     rows.append(("all", *(f"{report.by_pass[p] * 1e3:,.3f}" for p in Pass), f"{report.joules * 1e3:,.3f}", "100.0"))
-    return data_table("Energy by part and pass, mJ", ("part", *map(str, Pass), "all", "%"), rows)
+    return data_table("Energy by tensor, part and pass, mJ", ("part", *map(str, Pass), "all", "%"), rows)
+
+
+def moved_table(dram: DramData) -> Html:
+    """DRAM bytes by who asks for them and pass."""
+    rows = [
+        (name, *(f"{by[p] / 1e6:,.3f}" for p in Pass), f"{sum(by.values()) / 1e6:,.3f}")
+        for name, by in dram.asked.items()
+        if any(by.values())
+    ]
+    every = {p: sum(by[p] for by in dram.asked.values()) for p in Pass}
+    rows.append(("all", *(f"{n / 1e6:,.3f}" for n in every.values()), f"{sum(every.values()) / 1e6:,.3f}"))
+    return data_table("DRAM traffic by who asks for it and pass, MB", ("", *map(str, Pass), "all"), rows)
 
 
 def engines_table(run: Run) -> Html:
@@ -200,42 +216,45 @@ def levers_table(run: Run, levers: Levers) -> Html:
     return data_table(caption, ("change", "cycles", "times as fast"), rows)
 
 
-_PLACED = ("#", "layer", "op", "pass", "GEMM m x k x n", "N:M", "dataflow", "tile", "order", "interleave", "cycles")
+_PLACED = ("layers", "op", "pass", "GEMM m x k x n", "N:M", "dataflow", "tile", "order")
 _REACHED = ("of peak, %", "bound, %", "DRAM, MB", "MAC/byte", "GMAC/s")
-OPS_WORDS = 9
+OPS_WORDS = len(_PLACED)
 """Columns from the left of `ops_table` that are words."""
 
 
 def ops_table(data: RunData) -> Html:
-    """Every op in the order of the step: mapping, cycles by cause, how near to the bound, bytes, joules."""
-    run = data.run
-    points = dict(zip(data.matrix_ops, data.roofline.points, strict=True))
+    """Ops that are alike as one, products and what loses most first: mapping, cycles by cause, bytes, joules."""
+    run, result = data.run, data.run.result
     # Multiply-accumulates and bytes are there in other words; what other engines count is shown as it is called.
-    own = [name for name in columns_of(counts_kind(run.result.ops)) if name not in columns_of(Counts)]
+    own = [name for name in columns_of(counts_kind(result.ops)) if name not in columns_of(Counts)]
+    records, spent = op_records(result, run.energy), run.energy.op_zeptojoules
     rows = []
-    for i, (record, r) in enumerate(zip(op_records(run.result, run.energy), run.result.ops, strict=True)):
-        point = points.get(i)
-        share, bound = record["utilization"], record["bound_share"]
+    for group in data.groups:
+        record, cycles, point = records[group.numbers[0]], group.cycles.total, group_point(result, group)
+        bound = sum(r.bound_cycles for r in group.ops)
         rows.append(
             (
-                str(i),
-                record["name"],
-                str(record["op"]).removeprefix("aten.").removesuffix(".default"),
-                record["pass"],
-                *_mapping(record),
-                f"{record['cycles']:,}",
-                *(f"{record.get(c, 0):,}" for c in data.names),
-                "" if share is None else f"{100 * share:.1f}",
-                "" if bound is None else f"{100 * bound:.1f}",
-                f"{r.counts.dram_bytes / 1e6:,.3f}",
+                group.label,
+                op_word(group.first),
+                str(group.pass_),
+                *_mapping(record)[:-1],
+                str(len(group.ops)),
+                _mapping(record)[-1],
+                f"{cycles:,}",
+                f"{float(group.lost):,.0f}",
+                *(f"{getattr(group.cycles, c, 0):,}" for c in data.names),
+                _share(float(cycles - group.lost), cycles) if group.is_matrix else "",
+                _share(bound, cycles) if group.is_matrix else "",
+                f"{group.counts.dram_bytes / 1e6:,.3f}",
                 "" if point is None or point.intensity == float("inf") else f"{point.intensity:,.1f}",
                 "" if point is None else f"{point.gmacs:,.1f}",
-                *(f"{record[name]:,}" for name in own),
-                f"{1e3 * record['energy_j']:,.3f}",
+                *(f"{getattr(group.counts, name, 0):,}" for name in own),
+                f"{sum(spent[number] for number in group.numbers) / 1e18:,.3f}",
             )
         )
-    columns = (*_PLACED, *data.names.values(), *_REACHED, *own, "energy, mJ")
-    return data_table(f"Schedule of {run.label}: every op", columns, rows, text=OPS_WORDS, class_="long")
+    columns = (*_PLACED, "ops", "interleave", "cycles", "lost", *data.names.values(), *_REACHED, *own, "energy, mJ")
+    caption = f"Schedule of {run.label}: ops that are alike as one; every op by itself is in ops.csv"
+    return data_table(caption, columns, rows, text=OPS_WORDS, class_="long named")
 
 
 def mapping_words(r: OpResult) -> str:

@@ -8,6 +8,7 @@ from ...simulator.channels import engine_names
 from ..compare import losses
 from ..energy_table import Mark
 from ..level import level_words
+from ..promise import loss_noun, promise_words
 from ..savings import saving, saving_words
 from ..study_rows import StudyRow, by_table, row_name
 from ..system import use_shares
@@ -35,7 +36,7 @@ def verdict(group: Group, data: RunData, levers: Levers) -> Html:
 def findings(group: Group, data: RunData) -> Html:
     """The paragraphs that need no other machine to be simulated."""
     run = group.fastest
-    bound = element("p", element("strong", "What bounds it. "), *_bound(group, run, data))
+    bound = element("p", element("strong", "What bounds it. "), *_bound(run, data))
     return joined([element("p", *_speed(group, run), class_="lead"), bound])
 
 
@@ -51,8 +52,8 @@ def _speed(group: Group, run: Run) -> list[str]:
         ]
     speedup = group.speedup(run) or 1.0
     before = base.energy.joules
-    promised = group.promised(run)
-    kept = f" Its multiply-accumulates promise {promised:.2f} times." if group.promised_seconds(run) else ""
+    found = group.promise(run)
+    kept = f" It {promise_words(found)}." if found is not None else ""
     against = run_name(base.result.workload)
     if base.result.spec != run.result.spec:
         against = f"{against} on {base.result.spec.name}"
@@ -66,12 +67,12 @@ def _speed(group: Group, run: Run) -> list[str]:
     ]
 
 
-def _bound(group: Group, run: Run, data: RunData) -> list[str]:
+def _bound(run: Run, data: RunData) -> list[str]:
     every = sum(data.causes.values())
     lost = losses(run.result)
     share = percents_of({"compute": every - sum(lost.values()), **lost})
     largest = sorted(lost, key=lambda item: -lost[item])[:_FEW]
-    named = ", ".join(f"{item} {share[item]} %" for item in largest if lost[item] >= _NAMED * every)
+    named = ", ".join(f"{loss_noun(item)} {share[item]} %" for item in largest if lost[item] >= _NAMED * every)
     text = [f"Op after op, the array computes in {share['compute']} % of the cycles"]
     text.append(f"; most of the rest is {named}. " if named else ". ")
     points = data.roofline.points
@@ -83,12 +84,6 @@ def _bound(group: Group, run: Run, data: RunData) -> list[str]:
             if bound
             else "No matrix op is bound by DRAM. "
         )
-    ledger = group.ledger(run)
-    if ledger is not None:
-        added = sorted(ledger.rows, key=lambda r: r.dense_cycles - r.cycles)
-        worst = [r for r in added if r.cycles > r.dense_cycles and r.item != "ideal"][:2]
-        if worst:
-            text.append("Sparsity adds most cycles as " + ", and as ".join(r.item for r in worst) + ". ")
     if run.system is not None:
         busy = {name: percent(use_shares(use)["busy"]) for name, use in run.system.engines.items()}
         products = engine_names(run.system.step.spec).products

@@ -13,7 +13,7 @@ from ...dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from ...hdl.flow.array_bench import ArrayVectors
 from ...simulator.array import run_array
 from ...simulator.compact import compress
-from ...simulator.operand import Half
+from ...simulator.operand import Half, bits_of
 from ...workloads.gemm import Gemm
 from ...workloads.sparsity import NMPattern
 from .operands import anything, edge_words, normals, products_of_edges, sums_of_edges, sums_with_minus_zero
@@ -124,8 +124,8 @@ def _products(spec: AcceleratorSpec, product: _Product, random: np.random.Genera
             name=what,
             mapping=mapping,
             gemm=gemm,
-            a=a.view(np.uint16),
-            values=b.values.view(np.uint16),
+            a=bits_of(a).astype(np.uint16),
+            values=bits_of(b.values).astype(np.uint16),
             indices=b.indices,
             result=ran.result.view(np.uint32),
             left=ran.left,

@@ -23,6 +23,7 @@ from ...hdl.drivers.tree import TreeDriver
 from ...hdl.registry import BLOCKS
 from ...simulator.array import run_array
 from ...simulator.engines import SoreRun, WuveRun, run_sore, run_wuve
+from ...simulator.operand import is_gradient
 from ...simulator.pregenerate import run_pregenerate
 from ...simulator.spanning_tree import run_tree
 from ...workloads.errors import require_int
@@ -38,6 +39,8 @@ _AFTERWARDS = 8
 """Cycles watched after a run: nothing may leave any more."""
 _ENGINE_SHARE = 4
 """One case of each engine for so many products."""
+_ENGINES = ("sore", "wuve", "pregenerate", "tree_unit")
+"""Blocks that are run so where a machine has them."""
 _BOUNDS = ("", "drain", "", "return")
 """What products are bound by in turn; mistakes in either pace show in no other product."""
 
@@ -104,7 +107,7 @@ def verify(
     check_buildable(spec, chosen)
     engines = -(-cases // _ENGINE_SHARE)
     done: list[Case] = []
-    every = cases + (2 + spec.wuve.pregenerate + (spec.tree is not None)) * engines
+    every = cases + sum(BLOCKS[name].present(spec) for name in _ENGINES) * engines
     for case in _cases(spec, chosen, updated_by, seed, cases, engines):
         done.append(case)
         if progress is not None:
@@ -120,11 +123,11 @@ def _cases(
 
     for i in range(products):
         yield _product(driver("stce"), _BOUNDS[i % len(_BOUNDS)], np.random.default_rng([seed, 0, i]))
-    for i in range(engines):
+    for i in range(engines if BLOCKS["sore"].present(spec) else 0):
         yield _compression(driver("sore"), np.random.default_rng([seed, 1, i]))
-    for i in range(engines):
+    for i in range(engines if BLOCKS["wuve"].present(spec) else 0):
         yield _update(driver("wuve"), rule, np.random.default_rng([seed, 2, i]))
-    for i in range(engines if spec.wuve.pregenerate else 0):
+    for i in range(engines if BLOCKS["pregenerate"].present(spec) else 0):
         yield _pregeneration(driver("pregenerate"), rule, np.random.default_rng([seed, 3, i]))
     for i in range(engines if spec.tree is not None else 0):
         yield _layer(driver("tree_unit"), np.random.default_rng([seed, 4, i]))
@@ -147,7 +150,9 @@ def _product(driver: StceDriver, bound: str, random: np.random.Generator) -> Cas
 
     def compare() -> tuple[int, Difference | None]:
         cycles = want.length + _AFTERWARDS
-        got = driver.run(mapping, gemm, a, b.values, b.indices, cycles=cycles, ready=ready, hold=hold)
+        gradients = is_gradient(a, spec.pe), is_gradient(b.values, spec.pe)
+        stalls = {"ready": ready, "hold": hold}
+        got = driver.run(mapping, gemm, a, b.values, b.indices, cycles=cycles, gradients=gradients, **stalls)
         found = first_word(want.left, got.left, ("C", want.result.view(np.uint32), got.result))
         return got.cycles, found or _length(want.length, got.cycles)
 

@@ -17,14 +17,14 @@ from ...dataflow.tree_spec import TreeSpec
 from ...hdl.blocks.banks import IN_RTL
 from ...hdl.blocks.tree_tables import tree_tables
 from ...simulator.compact import Compact, compress, decompress, from_mask
-from ...simulator.operand import Half, operand_type
+from ...simulator.operand import Half, narrow, operand_types
 from ...simulator.update_settings import SETTINGS, UpdateSettings
 from ...workloads.errors import InputError
 from ...workloads.gemm import Gemm
 from ...workloads.spanning_tree import SpanningTree, spanning_tree
 from ...workloads.sparsity import NMPattern
 from ...workloads.update_rule import UpdateRule
-from .operands import edge_words
+from .operands import edge_words, raw_bits
 
 __all__ = ["draw_compact", "draw_hold", "draw_operand", "draw_receivers", "draw_shape", "draw_training", "draw_tree"]
 
@@ -94,17 +94,17 @@ def draw_hold(random: np.random.Generator) -> npt.NDArray[np.bool_] | None:
 
 def draw_operand(random: np.random.Generator, spec: AcceleratorSpec, *shape: int) -> Half:
     """Values of every kind: normal, many equal ones, words at which something changes, raw bits; of any shape
-    and the operand type of ``spec``."""
-    dtype = operand_type(spec.pe)
+    and an operand type of ``spec``."""
     values = random.standard_normal(shape)
     kind, share = int(random.integers(4)), random.random(shape) < (0.02, 0.3)[int(random.integers(2))]
     if kind == 1:
         values = np.round(values)
-    operand = values.astype(np.float32).astype(dtype)
+    operand = narrow(values.astype(np.float32), spec.pe.format)
     if kind >= 2:
-        raw = random.choice(edge_words(spec.pe.operand), shape) if kind == 2 else random.integers(0, 2**16, shape)
-        operand.view(np.uint16)[share] = raw.astype(np.uint16)[share]
-    return operand
+        raw = random.choice(edge_words(spec.pe.operand), shape) if kind == 2 else raw_bits(random, spec.pe, *shape)
+        operand[share] = raw[share]
+    kinds = operand_types(spec.pe.format)
+    return operand.view(kinds[int(random.integers(len(kinds)))]) if kinds[1:] else operand
 
 
 def draw_compact(random: np.random.Generator, spec: AcceleratorSpec, gemm: Gemm, pattern: NMPattern) -> Compact:

@@ -58,6 +58,8 @@ VECTOR_OPERANDS = 3
 """Operands of the vector unit, A, B, C: of the banks of `Space.OPERANDS` the first ``lanes`` are A's, and so on."""
 UPDATE_STREAMS = 4
 """What WUVE reads of a parameter at most: gradient, master weight, two of state; banks as of the vector unit."""
+_OPERAND_BITS = 16
+"""Of `Form.OPERAND`, as transfers and banks are built."""
 _CONSTANTS = 16
 BIT_WORD = 32
 """Bits of a word in the spaces of the XNOR engine."""
@@ -165,6 +167,11 @@ class Target:
             raise InputError(
                 f"{self.spec.name!r} keeps tensors on chip (buffers.resident_bytes "
                 f"{self.spec.buffers.resident_bytes:,}), for which the machine of programs has no memory: take 0 bytes"
+            )
+        if self.spec.pe.operand.bits != _OPERAND_BITS:
+            raise InputError(
+                f"pe.format of {self.spec.name!r} is {self.spec.pe.format!r}, but a program moves operands of "
+                f"{_OPERAND_BITS} bits; compile for pe.format 'fp16' or 'bf16'"
             )
         own = self.spec.xnor
         if own is not None and own.word_bits not in _ENGINE_WORDS:

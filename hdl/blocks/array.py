@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from amaranth import Module, Mux, Signal
+from amaranth import Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 from ...dataflow.accelerator import AcceleratorSpec
 from .fp.units import OPERAND_UNITS
 from .grid import Grid
-from .pe import MINUS_ZERO_16, MINUS_ZERO_32, MultiplierUspe, Uspe, UspeFormat
+from .pe import MultiplierUspe, Uspe, UspeFormat
 from .row import StceRow
 
 __all__ = ["MultiplierStce", "Stce"]
@@ -44,27 +44,33 @@ class Stce(Grid):
     row = "stce_row"
     pe = "pe"
     kinds = {"pe": Uspe, "stce_row": StceRow}
-    zero = MINUS_ZERO_32
 
     def __init__(self, spec: AcceleratorSpec, *, blackbox: bool = False) -> None:
         self.spec = spec
+        self.units = OPERAND_UNITS[spec.pe.format]
+        self.zero = self.units.zero
+        bits = spec.pe.operand.bits
         index = UspeFormat(spec).pair["index"].shape
-        pair = wiring.Signature({"value": Out(16), "index": Out(index), "valid": Out(1)})
-        super().__init__(spec, 16, pair, blackbox=blackbox)
+        pair = wiring.Signature({"value": Out(bits), "index": Out(index), "valid": Out(1)})
+        super().__init__(spec, bits, pair, blackbox=blackbox)
 
     def _entering_word(self, m: Module, name: str, word: Any) -> Any:
-        return OPERAND_UNITS[self.spec.pe.format].enter(m, name, word)
+        return self.units.enter(m, name, word, self._gradient("west"))
 
     def _entering_pair(self, m: Module, c: int, shift: Any) -> Any:
-        """A bubble is made so that it adds -0.0."""
+        """A bubble is made so that it adds -0.0, or 0."""
         pair, north = Signal(self.format.pe.pair, name=f"pair_{c}"), self.north[c]
-        value = Mux(north.valid, north.value, MINUS_ZERO_16)
+        value = Mux(north.valid, north.value, self.units.bubble)
         m.d.comb += [
             pair.valid.eq(north.valid),
             pair.index.eq(north.index),
-            pair.value.eq(OPERAND_UNITS[self.spec.pe.format].enter(m, f"north_{c}", value)),
+            pair.value.eq(self.units.enter(m, f"north_{c}", value, self._gradient("north"))),
         ]
         return pair
+
+    def _gradient(self, side: str) -> Any:
+        """Whether the operands of a side are gradients; False of formats that encode both alike."""
+        return getattr(self.run, f"{side}_gradient", Const(0, 1))
 
 
 class MultiplierStce(Stce):

@@ -41,7 +41,7 @@ Bits32 = npt.NDArray[np.uint32]
 Index = npt.NDArray[np.uint8]
 BUBBLE = 255
 NAN = 0x7FFF
-"""A NaN in either format: what stands where nothing may look at it."""
+"""A NaN in every format of floats, of eight bits its low ones: what stands where nothing may look at it."""
 
 
 IN_RTL = (Dataflow.OS, Dataflow.WS)
@@ -92,12 +92,16 @@ def nest_of(frame: Frame, mapping: ArrayRun, gemm: Gemm) -> _Nest:
             assert_never(mapping.dataflow)
 
 
-def run_registers(spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm) -> dict[str, int]:
-    """The ``run`` ports of `Stce` for one product."""
+def run_registers(
+    spec: AcceleratorSpec, mapping: ArrayMapping, gemm: Gemm, gradients: tuple[bool, bool] = (False, False)
+) -> dict[str, int]:
+    """The ``run`` ports of `Stce` for one product; ``gradients``: which of the dense operand and the pairs are encoded
+    as gradients, where the format encodes these otherwise."""
     mapping.check(spec)
     if mapping.dataflow not in IN_RTL:
         raise InputError(f"no RTL runs dataflow {mapping.dataflow}; it runs {' and '.join(IN_RTL)}")
-    return registers_of(frame_of(spec), mapping, gemm)
+    own = {"west_gradient": int(gradients[0]), "north_gradient": int(gradients[1])}
+    return registers_of(frame_of(spec), mapping, gemm) | (own if spec.pe.operand.gradient is not None else {})
 
 
 def registers_of(frame: Frame, mapping: ArrayRun, gemm: Gemm) -> dict[str, int]:

@@ -28,7 +28,7 @@ class Grid(wiring.Component):
     """Of its ``kinds`` the edge of a row; the other one is the PE."""
     pe: ClassVar[str]
     kinds: ClassVar[dict[str, Any]]
-    zero: ClassVar[int]
+    zero: int
     """What a sum begins with."""
 
     def __init__(self, spec: Gridded, word_bits: int, pair: wiring.Signature, *, blackbox: bool = False) -> None:

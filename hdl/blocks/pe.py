@@ -15,19 +15,18 @@ from .fp.units import OPERAND_UNITS
 from .frame import frame_of
 from .grid_pe import GridPe, PeFormat
 
-__all__ = ["MINUS_ZERO_16", "MINUS_ZERO_32", "MultiplierUspe", "Uspe", "UspeFormat"]
-
-MINUS_ZERO_16 = 0x8000
-MINUS_ZERO_32 = 0x80000000
+__all__ = ["MultiplierUspe", "Uspe", "UspeFormat"]
 
 
 class UspeFormat(PeFormat):
     """Layouts of what moves from USPE to USPE, sized for a machine."""
 
     def __init__(self, spec: AcceleratorSpec) -> None:
-        word = OPERAND_UNITS[spec.pe.format].word
+        word, operand = OPERAND_UNITS[spec.pe.format].word, spec.pe.operand
+        # which of the two encodings the dense words have, and the pairs
+        run = {"west_gradient": 1, "north_gradient": 1} if operand.gradient is not None else {}
         index = max(1, ceil_log2(spec.pe.max_group))
-        super().__init__(frame_of(spec), word, data.StructLayout({"value": word, "index": index, "valid": 1}))
+        super().__init__(frame_of(spec), word, data.StructLayout({"value": word, "index": index, "valid": 1}), run=run)
 
 
 class Uspe(GridPe):
@@ -67,7 +66,7 @@ class Uspe(GridPe):
         m.d.comb += [multiply.en.eq(self.en), multiply.a.eq(met), multiply.b.eq(pair.value)]
         return multiply.product
 
-    def _adder(self, latency: int) -> Fp32Add:
+    def _adder(self, latency: int) -> Any:
         return self.units.add(latency)
 
     def _accumulate(self, m: Module, product: Any) -> Any:
@@ -75,7 +74,7 @@ class Uspe(GridPe):
         add, finish = self.control.add, self.control.finish
         m.submodules.adder = adder = enabled(self._adder(self.spec.pe.add_latency))
         total = self._context_memory(m, "sums", finish.valid, adder.sum, add.context)
-        start = Mux(self.weight_stationary, self.sum_north, Const(MINUS_ZERO_32, 32))
+        start = Mux(self.weight_stationary, self.sum_north, Const(self.units.zero, 32))
         m.d.comb += [
             adder.en.eq(self.en),
             adder.a.eq(Mux(add.first, start, total)),

@@ -14,7 +14,7 @@ from ...dataflow.stce.spec import PESpec
 from ...workloads.update_rule import SGD, Operation, Unit, UpdateRule
 from .fp.add import Fp32Add
 from .fp.multiply import Fp32Multiply
-from .fp.units import OPERAND_UNITS
+from .fp.units import CONVERTED
 from .passing import Passing
 from .place import place
 from .recurrence import Fp32Divide, Fp32SquareRoot
@@ -34,7 +34,7 @@ class Lane(wiring.Component):
 
     def __init__(self, pe: PESpec, rule: UpdateRule, widened: bool = False) -> None:
         self.pe, self.rule, self.widened = pe, rule, widened
-        self.units = OPERAND_UNITS[pe.format]
+        self.units = CONVERTED[pe.format]
         self.latency = wuve_latency(rule, pe)
         super().__init__(self.ports(pe, rule, widened))
 

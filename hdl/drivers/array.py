@@ -38,6 +38,7 @@ class StceDriver(GridDriver):
             array = Stce(spec, blackbox=True)
             machine = Cosim(array, parts=array.parts)
         super().__init__(frame_of(spec), machine)
+        self._ones = np.uint32((1 << spec.pe.operand.bits) - 1)
 
     def run(
         self,
@@ -50,17 +51,20 @@ class StceDriver(GridDriver):
         cycles: int,
         ready: npt.NDArray[np.bool_] | None = None,
         hold: npt.NDArray[np.bool_] | None = None,
+        gradients: tuple[bool, bool] = (False, False),
     ) -> RtlRun:
         """C = A B with ``a`` [m, k], and B as the pairs ``values``, ``indices`` [slots, n] of ``mapping.pattern``.
 
-        Operands are 16-bit words in the format of the machine, of any dtype.
+        Operands are words in the format of the machine, of any dtype as wide; ``gradients``: which of the two have the
+        encoding of gradients, where the format has one. Bits of the result are those of FP32, or INT32.
 
         ``cycles`` bounds the length of the run. ``ready`` [cycles, cols] says when a receiver takes what leaves a
         column, from cycle 0 on; by default, and after its last cycle, always. ``hold`` [cycles] says when the array
         must stand still in the next one, likewise; by default never.
         """
-        registers = run_registers(self.spec, mapping, gemm)
-        filled = banks(self.spec, mapping, gemm, a.view(np.uint16), values.view(np.uint16), indices)
+        registers = run_registers(self.spec, mapping, gemm, gradients)
+        words = (x.view(f"u{self.spec.pe.operand.bytes}").astype(np.uint16) for x in (a, values))
+        filled = banks(self.spec, mapping, gemm, *words, indices)
         seen = self._seen(
             mapping, gemm, registers, lambda seen: self._operands(seen, filled), cycles=cycles, ready=ready, hold=hold
         )
@@ -73,13 +77,13 @@ class StceDriver(GridDriver):
         fed = {}
         for r, bank in enumerate(filled.west):
             for x in range(self.frame.lanes):
-                fed[f"west__{r}__{x}"] = self._word(seen, f"west_ask__{r}", bank, x, NAN)
+                fed[f"west__{r}__{x}"] = self._word(seen, f"west_ask__{r}", bank, x, NAN) & self._ones
         for c in range(self.frame.cols):
             value = self._word(seen, f"north_ask__{c}", filled.values[c], 0, NAN)
             index = self._word(seen, f"north_ask__{c}", filled.indices[c], 0, BUBBLE)
             bubble = index == BUBBLE
             fed[f"north__{c}__valid"] = (~bubble).astype(np.uint32)
-            fed[f"north__{c}__value"] = np.where(bubble, NAN, value)
+            fed[f"north__{c}__value"] = np.where(bubble, NAN, value) & self._ones
             fed[f"north__{c}__index"] = np.where(bubble, 1, index)
         return fed
 

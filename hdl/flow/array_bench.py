@@ -1,4 +1,4 @@
-"""The test bench of the STCE: pairs and words of 16 bits, and registers that the emitted modules derive."""
+"""The test bench of the STCE: pairs and words of operands, and registers that the emitted modules derive."""
 
 from __future__ import annotations
 
@@ -40,11 +40,14 @@ class ArrayVectors:
     hold: npt.NDArray[np.bool_]
 
 
+_DERIVED = frozenset(r.name for r in REGISTERS)
+"""Registers that the emitted module makes; what a format has besides is a choice."""
+
 _MEMORIES = """\
   localparam LANES = {lanes};
   localparam PAIR = {pair};
   // Banks of the operand buffers: the words of each, and how many of them a product needs.
-  reg [15:0] west_bank [0:{{west_depth}} - 1];
+  reg [{top}:0] west_bank [0:{{west_depth}} - 1];
   reg [PAIR - 1:0] north_bank [0:{{north_depth}} - 1];  // valid, index, value
   integer west_words, north_pairs;
   reg [PAIR - 1:0] pair;"""
@@ -53,29 +56,30 @@ _SHOWN = """\
       for (r = 0; r < ROWS; r = r + 1)
         for (x = 0; x < LANES; x = x + 1) begin
           address = west_at[{{address_bits}} * r +: {{address_bits}}] + x;
-          west[16 * (LANES * r + x) +: 16] =
-            advance && west_asked[r] && address < west_words ? west_bank[west_words * r + address] : 16'h{nan:04x};
+          west[{bits} * (LANES * r + x) +: {bits}] =
+            advance && west_asked[r] && address < west_words ? west_bank[west_words * r + address] : {bits}'h{nan};
         end
       for (c = 0; c < COLS; c = c + 1) begin
         address = north_at[{{address_bits}} * c +: {{address_bits}}];
         pair = advance && north_asked[c] ? north_bank[north_pairs * c + address]
-          : {{{{1'b0, {{{{{index}{{{{1'b1}}}}}}}}, 16'h{nan:04x}}}}};
-        {{{{north__valid[c], north__index[{index} * c +: {index}], north__value[16 * c +: 16]}}}} = pair;
+          : {{{{1'b0, {{{{{index}{{{{1'b1}}}}}}}}, {bits}'h{nan}}}}};
+        {{{{north__valid[c], north__index[{index} * c +: {index}], north__value[{bits} * c +: {bits}]}}}} = pair;
       end"""
 
 
 def array_bench(array: Stce, products: Sequence[ArrayVectors], top: str) -> dict[str, str]:
     """Files of a bench of ``array`` that runs ``products`` one after the other, by name; see `grid_bench`."""
     spec, buses = array.spec, {bus.name: bus for bus in buses_of(array)}
-    index = buses["north__index"].width
+    index, bits = buses["north__index"].width, spec.pe.operand.bits
+    pair, nan = bits + 1 + index, f"{NAN & ((1 << bits) - 1):0{bits // 4}x}"
     own = OwnText(
-        memories=_MEMORIES.format(lanes=spec.array.w2e_words, pair=17 + index),
+        memories=_MEMORIES.format(lanes=spec.array.w2e_words, pair=pair, top=bits - 1),
         noted="",
-        shown=_SHOWN.format(index=index, nan=NAN),
+        shown=_SHOWN.format(index=index, nan=nan, bits=bits),
         beside="",
         behind="\n".join([_checked(top, buses), *(_derived(top, product, buses) for product in products)]),
         drives=("west", "north__value", "north__index", "north__valid"),
-        digits={"west": 4, "north": -(-(17 + index) // 4)},
+        digits={"west": bits // 4, "north": -(-pair // 4)},
     )
     runs = [_product(array, product, index) for product in products]
     return grid_bench(array, frame_of(spec), runs, own, top) | {f"{top}_run.v": register_modules(spec, top)}
@@ -84,10 +88,12 @@ def array_bench(array: Stce, products: Sequence[ArrayVectors], top: str) -> dict
 def _product(array: Stce, product: ArrayVectors, index: int) -> Product:
     """What the memories of the bench hold for one product, a row a bank."""
     spec, mapping, cols = array.spec, product.mapping, array.spec.array.cols
+    bits = np.uint64(spec.pe.operand.bits)
+    ones = np.uint64((1 << spec.pe.operand.bits) - 1)
     registers = run_registers(spec, mapping, product.gemm)
     filled = banks(spec, mapping, product.gemm, product.a, product.values, product.indices)
     bubble = filled.indices == BUBBLE
-    pairs = np.where(bubble, 1, filled.indices).astype(np.uint64) << np.uint64(16) | filled.values
+    pairs = np.where(bubble, 1, filled.indices).astype(np.uint64) << bits | filled.values & ones
     return Product(
         name=product.name,
         said=f"{product.gemm}, {str(mapping.dataflow).upper()}, executed {mapping.pattern}, interleave "
@@ -95,12 +101,13 @@ def _product(array: Stce, product: ArrayVectors, index: int) -> Product:
         weight_stationary=mapping.dataflow == Dataflow.WS,
         registers=registers,
         sets=(
-            *(f"run__{name} = {product.name}__{name};" for name in registers),
+            *(f"run__{name} = {product.name}__{name};" for name in registers if name in _DERIVED),
+            *(f"run__{name} = {value};" for name, value in registers.items() if name not in _DERIVED),
             f"west_words = {filled.west.shape[1]}; north_pairs = {pairs.shape[1]};",
         ),
         contents={
-            "west": filled.west,
-            "north": pairs | np.where(bubble, 0, 1).astype(np.uint64) << np.uint64(16 + index),
+            "west": filled.west & ones,
+            "north": pairs | np.where(bubble, 0, 1).astype(np.uint64) << (bits + np.uint64(index)),
             "sums": sums_bank(cols, registers),
             "expected": expected_words(cols, product.left, product.result),
             "ready": as_ready(product.ready),
@@ -131,5 +138,5 @@ def _derived(top: str, product: ArrayVectors, buses: Mapping[str, Bus]) -> str:
 
 
 def _checked(top: str, buses: Mapping[str, Bus]) -> str:
-    pins = ", ".join(f".{name}({name})" for name in buses if name.startswith("run__"))
+    pins = ", ".join(f".{name}({name})" for name in buses if name.removeprefix("run__") in _DERIVED)
     return f"  {top}_run_check run_check (.clk(clk), .start(start), {pins});"

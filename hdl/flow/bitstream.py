@@ -32,7 +32,7 @@ STEPS = (
     "synthesis",
     "Packing",
     "Running main analytical placer",
-    "Running detailed",
+    "Running simulated annealing placer",
     "Routing",
     "Program finished",
 )
@@ -118,8 +118,8 @@ def bitstream(
     modules = _modules(json.loads(netlist["stat.json"]))
     _refuse_too_large(target, board, modules)
     _say(progress, 2)
-    placed = _placed(netlist["netlist.json"], pins, board, progress)
-    report = json.loads(placed["report.json"])
+    routed = _routed(netlist["netlist.json"], pins, board, progress)
+    report = json.loads(routed["report.json"])
     achieved, critical, _ = parse_report(report)
     used = {kind: (int(s["used"]), int(s["available"])) for kind, s in report["utilization"].items() if s["used"]}
     return BuiltBitstream(
@@ -134,8 +134,8 @@ def bitstream(
         files={
             f"{CORE}.v": text.encode(),
             "top.lpf": pins.encode(),
-            "weft.bit": placed["weft.bit"],
-            "weft.svf": placed["weft.svf"],
+            "weft.bit": routed["weft.bit"],
+            "weft.svf": routed["weft.svf"],
         },
     )
 
@@ -195,40 +195,33 @@ def _netlist(text: str, top: str, shape: CoreShape) -> dict[str, bytes]:
     return _unpacked(cached("bitstream", [text, top, *script, tool_version("yosys")], "made.zip", make))
 
 
-def _placed(netlist: bytes, pins: str, board: Board, progress: Progress | None) -> dict[str, bytes]:
-    platform = board.make()
-    options = [
-        platform._nextpnr_device_options[platform.device],
-        "--package",
-        platform._nextpnr_package_options[platform.package].upper(),
-        "--speed",
-        platform.speed,
-        *("--json", "netlist.json", "--lpf", "top.lpf", "--textcfg", "weft.config", "--report", "report.json"),
-        # the default, router1, rips up an arc at a time: a machine of this size did not come out of it in an hour
-        *("--router", "router2", "--timing-allow-fail"),
+def _routed(netlist: bytes, pins: str, board: Board, progress: Progress | None) -> dict[str, bytes]:
+    """The bitstream of the first placement that is routed; every placement is kept, whatever comes of it."""
+    options = _nextpnr_options(board)
+    routing = [
+        *(*options, "--json", "placed.json", "--no-pack", "--no-place"),
+        *("--textcfg", "weft.config", "--report", "report.json"),
     ]
     packing = ["--compress", "--svf", "weft.svf", "weft.config", "weft.bit"]
 
-    def place_and_route(folder: Path, seed: int) -> None:
+    def route(folder: Path) -> None:
         shared: list[int] = []
 
         def heard(line: str) -> None:
-            for step, stage in enumerate(STEPS):
-                if step > 1 and stage in line:
-                    _say(progress, step)
+            _say_stage(progress, line)
             if found := _SHARED.search(line):
                 shared.append(int(found[1]))
                 if min(shared) < min(shared[-_ROUNDS:]):
                     raise _CongestedError(f"{shared[-1]:,} wires still shared after {len(shared)} rounds")
 
-        run_tool("nextpnr-ecp5", [*options, "--seed", str(seed)], folder, heard)
+        run_tool("nextpnr-ecp5", routing, folder, heard)
 
     def make(folder: Path) -> None:
-        (folder / "netlist.json").write_bytes(netlist)
         (folder / "top.lpf").write_text(pins)
         for seed in _SEEDS:
+            (folder / "placed.json").write_bytes(_placed(netlist, pins, options, seed, progress))
             try:
-                place_and_route(folder, seed)
+                route(folder)
                 break
             except _CongestedError as congested:
                 said = congested
@@ -240,8 +233,41 @@ def _placed(netlist: bytes, pins: str, board: Board, progress: Progress | None) 
         run_tool("ecppack", packing, folder)
         _pack(folder, ("weft.bit", "weft.svf", "report.json"))
 
-    material = [netlist.decode(), pins, *options, repr((_SEEDS, _ROUNDS)), *packing, tool_version("nextpnr-ecp5")]
+    material = [netlist.decode(), pins, *routing, repr((_SEEDS, _ROUNDS)), *packing, tool_version("nextpnr-ecp5")]
     return _unpacked(cached("bitstream", material, "made.zip", make))
+
+
+def _placed(netlist: bytes, pins: str, options: list[str], seed: int, progress: Progress | None) -> bytes:
+    placing = [*options, "--json", "netlist.json", "--no-route", "--write", "placed.json", "--seed", str(seed)]
+
+    def make(folder: Path) -> None:
+        (folder / "netlist.json").write_bytes(netlist)
+        (folder / "top.lpf").write_text(pins)
+        run_tool("nextpnr-ecp5", placing, folder, lambda line: _say_stage(progress, line, STEPS[:-2]))
+        _pack(folder, ("placed.json",))
+
+    material = [netlist.decode(), pins, *placing, tool_version("nextpnr-ecp5")]
+    return _unpacked(cached("bitstream", material, "made.zip", make))["placed.json"]
+
+
+def _nextpnr_options(board: Board) -> list[str]:
+    """Of placing and of routing."""
+    platform = board.make()
+    return [
+        platform._nextpnr_device_options[platform.device],
+        "--package",
+        platform._nextpnr_package_options[platform.package].upper(),
+        *("--speed", platform.speed, "--lpf", "top.lpf", "--timing-allow-fail"),
+        # the default, router1, rips up an arc at a time: a machine of this size did not come out of it in an hour
+        *("--router", "router2"),
+    ]
+
+
+def _say_stage(progress: Progress | None, line: str, stages: tuple[str, ...] = STEPS) -> None:
+    """What nextpnr says as a step, if it is the beginning of one of ``stages``."""
+    for step, stage in enumerate(stages):
+        if step > 1 and stage in line:
+            _say(progress, step)
 
 
 class _CongestedError(Exception):

@@ -13,7 +13,7 @@ from ...dataflow.program.control import MachineError
 from ...dataflow.program.isa import COUNTS, Unit
 from ...dataflow.program.spaces import BIT_SPACES, PLACE_ADDRESS_BITS, SIDE_BY_SIDE, SINGLE, Form, Space, Target
 from ...workloads.sparsity import MAX_GROUP
-from ..blocks.fp.units import OPERAND_UNITS
+from ..blocks.fp.units import CONVERTED
 from ..blocks.sorter import drive_sore, sore_client
 from .axi import ADDRESS_BITS, Axi4
 from .command import take_command, unit_ports
@@ -339,7 +339,7 @@ class LoadUnit(wiring.Component):
             blank.eq(c.form == Form.BLANK),
         ]
         values = [Signal(32, name=f"value_{i}") for i in range(lanes)]
-        units = OPERAND_UNITS[self.target.spec.pe.format]
+        units = CONVERTED[self.target.spec.pe.format]
         for i, value in enumerate(values):
             widen = units.widen(1)
             m.submodules[f"widen_{i}"] = widen

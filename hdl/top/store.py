@@ -13,7 +13,7 @@ from ...dataflow.program.control import MachineError
 from ...dataflow.program.isa import COUNTS, Unit
 from ...dataflow.program.spaces import BIAS_WORDS, BIT_SPACES, PLACE_ADDRESS_BITS, Form, Space, Target
 from ..blocks.fp.add import Fp32Add
-from ..blocks.fp.units import OPERAND_UNITS
+from ..blocks.fp.units import CONVERTED
 from .axi import ADDRESS_BITS, Axi4
 from .banks import READ
 from .command import take_command, unit_ports
@@ -256,7 +256,7 @@ class StoreUnit(wiring.Component):
             bias.eq(Array(self.bias_read)[(lane - read.start)[: len(turn)]]),
         ]
         m.submodules[f"add_{lane}"] = add = Fp32Add(ADD, subnormals=True)
-        m.submodules[f"narrow_{lane}"] = narrow = OPERAND_UNITS[self.target.spec.pe.format].narrow(NARROW)
+        m.submodules[f"narrow_{lane}"] = narrow = CONVERTED[self.target.spec.pe.format].narrow(NARROW)
         plain = self._later(m, f"shown_{lane}", shown, ADD)
         total, kept = Signal(32, name=f"total_{lane}"), Signal(32, name=f"kept_{lane}")
         nan = (total[23:31] == 0xFF) & total[:23].any()

@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 from ...dataflow.program.control import MachineError
 from ...dataflow.program.isa import Unit
 from ...dataflow.program.spaces import HALVES, PLACE_ADDRESS_BITS, VECTOR_DEPTH, Space, Target
-from ..blocks.fp.units import OPERAND_UNITS
+from ..blocks.fp.units import CONVERTED
 from ..blocks.sorter import drive_sore, sore_client
 from ..blocks.update import Wuve
 from .banks import READ
@@ -168,7 +168,7 @@ class UpdateUnit(wiring.Component):
             *(out.eq(word) for out, word in zip(self.pairs_read, copies.lanes_read, strict=True)),
         ]
         for i, master in enumerate(masters):
-            m.submodules[f"narrow_{i}"] = narrow = OPERAND_UNITS[self.target.spec.pe.format].narrow(_SKIPPED)
+            m.submodules[f"narrow_{i}"] = narrow = CONVERTED[self.target.spec.pe.format].narrow(_SKIPPED)
             m.d.comb += [narrow.value.eq(master), copies.value[i].eq(Mux(skips, narrow.half, wuve.weight16[i]))]
 
     def _constants(self, m: Module, c: Any) -> dict[str, Any]:

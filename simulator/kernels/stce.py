@@ -10,14 +10,15 @@ A run is one long function: its registers are local variables, which a call woul
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .jit import kernel
 
-Single = NDArray[np.float32]
+Numbers = NDArray[Any]
+"""Of the type of sums, float32 or int32."""
 Int64 = NDArray[np.int64]
 
 BUBBLE = 255
@@ -39,18 +40,18 @@ class Array(NamedTuple):
 
 
 class Operands(NamedTuple):
-    """The dense operand, transposed, float32 [k, m]; float32 and uint8 [slots, n] pairs."""
+    """The dense operand, transposed, [k, m]; [slots, n] pairs, the indices uint8; values of the type of sums."""
 
-    a_columns: Single
-    values: Single
+    a_columns: Numbers
+    values: Numbers
     indices: NDArray[np.uint8]
 
 
 class Results(NamedTuple):
-    """Written by a run: float32 sums [m, n], in WS [n, m]; int64 [m, n], the cycle in which each leaves; and int64, the
-    cycle in which each word of the tiles, partial sums too, leaves column 0."""
+    """Written by a run: sums [m, n], in WS [n, m], float32 or int32, which wraps around; int64 [m, n], the cycle in
+    which each leaves; and int64, the cycle in which each word of the tiles, partial sums too, leaves column 0."""
 
-    out: Single
+    out: Numbers
     left: Int64
     leaves: Int64
 
@@ -96,7 +97,7 @@ def run_os(x: Operands, g: OsGroups, array: Array, single_buffered: bool, result
     tiles = -(-m // rows) * tiles_across
     used_rows = min(rows, m)
     drain_words = used_rows * interleave
-    acc = np.empty((interleave, cols, rows), np.float32)
+    acc = np.empty((interleave, cols, rows), out.dtype)
 
     tile, group, pair, slot = -1, groups - 1, 0, slots - 1
     turn = NEVER  # cycles since the current pair started
@@ -166,7 +167,7 @@ def run_os(x: Operands, g: OsGroups, array: Array, single_buffered: bool, result
 
 @kernel
 def _issue(
-    acc: Single, a_columns: Single, values: Single, indices: NDArray[np.uint8], base: int, row0: int, col0: int
+    acc: Numbers, a_columns: Numbers, values: Numbers, indices: NDArray[np.uint8], base: int, row0: int, col0: int
 ) -> None:
     """One pair of one context in every PE, ``acc`` [cols, rows] of it; rows inside, where the index is constant."""
     used = min(acc.shape[1], a_columns.shape[1] - row0)
@@ -182,7 +183,7 @@ def _issue(
 
 
 @kernel
-def _take_results(acc: Single, out: Single, row0: int, col0: int) -> None:
+def _take_results(acc: Numbers, out: Numbers, row0: int, col0: int) -> None:
     """Accumulators of a context to the drain registers, which ``out`` stands for until the chain has stamped them."""
     for r in range(min(acc.shape[1], out.shape[0] - row0)):
         for c in range(min(acc.shape[0], out.shape[1] - col0)):
@@ -204,7 +205,7 @@ def run_ws(x: Operands, g: WsGroups, skew: int, array: Array, results: Results) 
     used_cols = min(cols, n)
     # What went in at the north edge. Two tiles are under way at most: the last row takes over the weights of a tile
     # before the shift for the next one starts.
-    entered = np.empty((2, cols, m), np.float32)
+    entered = np.empty((2, cols, m), out.dtype)
 
     # What row 0 did in the last cycles, which the last row does now: tile, batch, pair, context.
     delay = (rows - 1) * skew + 1
@@ -294,8 +295,8 @@ def run_ws(x: Operands, g: WsGroups, skew: int, array: Array, results: Results) 
 def _sum_up(
     x: Operands,
     g: WsGroups,
-    out: Single,
-    entered: Single,
+    out: Numbers,
+    entered: Numbers,
     tile: int,
     first: int,
     end: int,

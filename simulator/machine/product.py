@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ...workloads.errors import InputError
 from ..array import canonical
-from ..compact import BUBBLE, Compact
+from ..compact import BUBBLE, Compact, decompress, either
 from ..kernels.product import LANES, dense, sparse
-from ..operand import OPERAND_TYPES, Half, widen
+from ..operand import ENCODINGS, OPERAND_TYPES, Half, operand_types, widen
 
 __all__ = ["product"]
 
 Single = npt.NDArray[np.float32]
+Sums = npt.NDArray[Any]
+"""float32, or int32."""
 Bool = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 
@@ -28,20 +30,23 @@ class _Pairs(NamedTuple):
     value: Single
 
 
-def product(a: Half, b: Half | Compact, *, kept_a: Bool | None = None, kept_b: Bool | None = None) -> Single:
-    """C[..., m, n] = A[..., m, k] B[..., k, n] as the array leaves it, before it is narrowed; float32.
+def product(a: Half, b: Half | Compact, *, kept_a: Bool | None = None, kept_b: Bool | None = None) -> Sums:
+    """C[..., m, n] = A[..., m, k] B[..., k, n] as the array leaves it, before it is narrowed.
 
-    Operands are float16 or bfloat16 arrays: the dtype is the format, as all over the simulator. A product is rounded to
-    FP32, then added in FP32, in the order of k from -0.0; NaN leaves as `CANONICAL_NAN`. One operand may be sparse:
-    ``b`` a `Compact` [k, n], or ``kept_a`` or ``kept_b`` says what of it is kept, bool of its shape. What is not kept
-    takes part in no sum, not even as a zero.
+    The dtype of operands is their format, as all over the simulator; E4M3 and E5M2 may meet. A product is rounded to
+    FP32, then added in FP32, in the order of k from -0.0; NaN leaves as `CANONICAL_NAN`. Of INT8 the result is int32,
+    which wraps around. One operand may be sparse: ``b`` a `Compact` [k, n], or ``kept_a`` or ``kept_b`` says what of it
+    is kept, bool of its shape. What is not kept takes part in no sum, not even as a zero.
     """
     if isinstance(b, Compact):
         _check(a, b.values, (b.k, b.n), kept_a, kept_b, compact=True)
         if a.ndim != 2:
             raise InputError(f"a must be a matrix where b is a Compact, not {list(a.shape)}")
-        return _sparse(_pairs_of(b), a.T).T.copy()
+        pairs = _pairs_of(b)
+        return _of_integers(a, decompress(b)) if a.dtype == np.int8 else _sparse(pairs, a.T).T.copy()
     _check(a, b, b.shape, kept_a, kept_b)
+    if a.dtype == np.int8:
+        return _of_integers(*(x if kept is None else np.where(kept, x, 0) for x, kept in ((a, kept_a), (b, kept_b))))
     if kept_a is None and kept_b is None:
         return _dense(a, b)
     out = np.empty((*a.shape[:-1], b.shape[-1]), np.float32)
@@ -51,6 +56,12 @@ def product(a: Half, b: Half | Compact, *, kept_a: Bool | None = None, kept_b: B
         elif kept_b is not None:
             out[at] = _sparse(_kept_pairs(b[at].T, kept_b[at].T), a[at].T).T
     return out
+
+
+def _of_integers(a: Half, b: Half) -> Sums:
+    """What is not kept may take part as a zero, which INT32 does not see; nor does it see the order."""
+    made: Sums = np.matmul(a.astype(np.int32), b.astype(np.int32))
+    return made
 
 
 def _dense(a: Half, b: Half) -> Single:
@@ -102,13 +113,13 @@ def _check(
 ) -> None:
     """Refuse what is no product; ``b`` in a compact form has a ``shape`` that is not that of its values."""
     for name, value in (("a", a), ("b", b)):
-        if not isinstance(value, np.ndarray) or value.dtype.type not in OPERAND_TYPES.values() or value.ndim < 2:
+        if not isinstance(value, np.ndarray) or value.dtype.type not in ENCODINGS or value.ndim < 2:
             shown = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
-            names = " or ".join(dtype.__name__ for dtype in OPERAND_TYPES.values())
+            names = either([dtype.__name__ for dtype in ENCODINGS])
             raise InputError(f"{name} must be a matrix of {names}, or a stack of them, not {shown}")
         if not value.size:
             raise InputError(f"{name} is empty, {list(value.shape)}; a product needs a row, a column and a contraction")
-    if a.dtype != b.dtype:
+    if b.dtype.type not in next(kinds for kinds in map(operand_types, OPERAND_TYPES) if a.dtype.type in kinds):
         raise InputError(f"a holds {a.dtype}, but b {b.dtype}; both must have the format of the machine")
     if a.shape[-1] != shape[-2] or (not compact and a.shape[:-2] != shape[:-2]):
         raise InputError(f"a is {list(a.shape)} and b {list(shape)}; they must be [..., m, k] and [..., k, n]")

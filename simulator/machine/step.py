@@ -16,7 +16,7 @@ from ...workloads.errors import InputError
 from ...workloads.gemm import Pass
 from ...workloads.graph import Graph, Kept, Node, Port, PortKind, Stored
 from ...workloads.sparsity import NMPattern
-from ..operand import Half, narrow
+from ..operand import RANK, Half, narrow, ranked
 from .convolution import convolve, convolve_back, weight_gradient
 from .operators import OTHERS, channels_first, channels_last, window_of
 from .product import product
@@ -171,7 +171,7 @@ def kept_by_magnitude(values: Half, pattern: NMPattern, axis: int) -> Bool:
     The largest magnitudes of every group, the lower index of equal ones; a NaN counts as the largest. The last group
     may be shorter.
     """
-    along = np.moveaxis(values.view(np.uint16), axis, -1).astype(np.int32) & 0x7FFF
+    along = np.moveaxis(ranked(values) & RANK, axis, -1).astype(np.int32)
     length = along.shape[-1]
     short = -length % pattern.group
     groups = np.pad(along, [(0, 0)] * (along.ndim - 1) + [(0, short)], constant_values=-1)

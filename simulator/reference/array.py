@@ -6,7 +6,7 @@ It shares nothing with the kernels, knows no closed form, and moves every word o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +23,12 @@ from .weight_stationary import WeightStationary
 
 __all__ = ["ReferenceRun", "array_reference", "drive"]
 
-Single = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferenceRun:
-    """``result`` float32 [m, n], ``left`` int64 [m, n] as of `ArrayRun`, and the length of the run."""
+    """``result`` float32 or int32 [m, n], ``left`` int64 [m, n] as of `ArrayRun`, and the length of the run."""
 
-    result: Single
+    result: npt.NDArray[Any]
     left: npt.NDArray[np.int64]
     cycles: int
 

@@ -24,7 +24,7 @@ def sore_reference(
 ) -> tuple[list[list[Pair]], list[bool], int]:
     """The pairs of every group, whether it holds a NaN, column by column, and the cycles.
 
-    ``values`` [k, n] are float16 or bfloat16, cut into runs of ``run``, 0 for k.
+    ``values`` [k, n] are operands of any type, cut into runs of ``run``, 0 for k.
     """
     k, n = values.shape
     run = run or k
@@ -38,7 +38,10 @@ def sore_reference(
 
 
 def _magnitude(value: Word) -> int:
-    return int(value.view(np.uint16)) & 0x7FFF
+    if isinstance(value, np.int8):
+        return abs(int(value))
+    bits = 8 * value.itemsize
+    return int.from_bytes(value.tobytes(), "little") % 2 ** (bits - 1)
 
 
 def _sore_serial(groups: list[list[Word]], lanes: int, pattern: NMPattern) -> tuple[list[list[Pair]], int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,20 +14,20 @@ from ..operand import Half
 __all__ = ["gemm_reference"]
 
 MINUS_ZERO = np.float32(-0.0)
-Single = npt.NDArray[np.float32]
 
 
-def gemm_reference(a: Half, b: Half | Compact) -> Single:
-    """The definition of the product: FP32, kept elements only, added in the order of k; float32 [m, n]."""
-    acc = np.full((a.shape[0], b.n if isinstance(b, Compact) else b.shape[1]), MINUS_ZERO)
+def gemm_reference(a: Half, b: Half | Compact) -> npt.NDArray[Any]:
+    """The definition of the product: FP32, or INT32 of INT8, kept elements only, added in the order of k; [m, n]."""
+    kind = np.int32 if a.dtype == np.int8 else np.float32
+    acc = np.full((a.shape[0], b.n if isinstance(b, Compact) else b.shape[1]), MINUS_ZERO, kind)
     with np.errstate(all="ignore"):
-        dense = a.astype(np.float32)
+        dense = a.astype(kind)
         if isinstance(b, Compact):
-            for base, values, indices in zip(b.cut.slot_base, b.values.astype(np.float32), b.indices, strict=True):
+            for base, values, indices in zip(b.cut.slot_base, b.values.astype(kind), b.indices, strict=True):
                 bubble = indices == BUBBLE
                 product = dense[:, np.where(bubble, 0, base + indices)] * values
-                acc += np.where(bubble, MINUS_ZERO, product)
+                acc += np.where(bubble, kind(-0.0), product)
         else:
             for k in range(a.shape[1]):
-                acc += dense[:, k, None] * b[k].astype(np.float32)
+                acc += dense[:, k, None] * b[k].astype(kind)
     return canonical(acc)

@@ -83,6 +83,18 @@ class Fp32:
         return np.float32(x + y)
 
 
+class Int32:
+    """INT32, which wraps around."""
+
+    zero = np.int32(0)
+
+    def product(self, dense: Word, value: Word) -> Sum:
+        return int(dense) * int(value)
+
+    def add(self, x: Sum, y: Sum) -> Sum:
+        return np.int32((int(x) + int(y) + 2**31) % 2**32 - 2**31)
+
+
 class Pairs(Protocol):
     """The N2S operand, of a contraction of ``k`` in runs of ``run``: ``values`` [slots, n] of any dtype and ``indices``
     uint8 [slots, n]."""
@@ -174,6 +186,8 @@ class Machine:
 
     def __init__(self, size: Grid, mapping: ArrayMapping | XnorMapping, a: Half, pairs: Pairs) -> None:
         self.size, self.pairs, self.a = size, pairs, a
+        if a.dtype == np.int8:
+            self.unit, self.sums = Int32(), np.int32
         self.m, self.n = a.shape[0], pairs.n
         self.keep, self.group = mapping.pattern.keep, mapping.pattern.group
         self.rows, self.cols, self.contexts = size.rows, size.cols, mapping.interleave

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from weft.analysis.energy_table import EnergyTable, Mark, load_table, parse_table, table_names, with_bank
+from weft.analysis.area import known_area
+from weft.analysis.energy_table import EnergyTable, FpgaTable, Mark, load_table, parse_table, table_names, with_bank
 from weft.analysis.scaling import NODES, area_factor, energy_factor
 from weft.dataflow.config_io import load_spec, preset_names
 from weft.simulator.dram import run_memory
@@ -158,9 +159,50 @@ def test_larger_banks_cost_more_a_bit_and_are_fewer() -> None:
     assert large.sram.read.mark == Mark.INFERRED and "off by" in large.sram.read.source
 
 
-def test_an_ecp5_is_refused() -> None:
-    with pytest.raises(InputError, match=r"'fpga-ecp5': no energy of an ECP5's LUT"):
-        load_table("fpga-ecp5")
+def test_an_ecp5_is_an_ultrascale_plus_at_another_node_and_supply() -> None:
+    fast, slow = load_table("fpga-ultrascale-plus"), load_table("fpga-ecp5")
+    assert isinstance(fast, FpgaTable) and isinstance(slow, FpgaTable)
+    # Stillmaker & Baas at 45 nm, 1.1 V over 16 nm, 0.85 V.
+    at_45, at_16 = 1.103 * 1.1**2 - 0.362 * 1.1 + 0.2767, 0.2958 * 0.85**2 - 0.1241 * 0.85 + 0.03024
+
+    for name in ("lut", "routing", "register", "clock", "memory_bit"):
+        other, own = getattr(fast.elements, name), getattr(slow.elements, name)
+        assert own.value == pytest.approx(other.value * at_45 / at_16, rel=1e-3) and own.mark == Mark.INFERRED
+    dsp = fast.elements.dsp.value * (18 * 18) / (27 * 18) * at_45 / at_16
+    assert slow.elements.dsp.value == pytest.approx(dsp, rel=1e-3)
+
+
+def test_a_dsp_lies_between_a_chip_s_multiplier_and_one_of_luts() -> None:
+    table, base = load_table("fpga-ultrascale-plus"), chip("asic-45nm")
+    assert isinstance(table, FpgaTable)
+    dsp, bit = table.elements.dsp, base.spare["register_bit"].value
+    multiply, add = base.spare["int32_multiply"].value * 27 * 18 / 1024, base.spare["int32_add"].value * 48 / 32
+    logic = (multiply + add + 138 * bit) * energy_factor(16)
+    in_luts = 121 * (table.elements.lut.value + table.elements.routing.value)
+
+    assert dsp.value == pytest.approx((logic * in_luts) ** 0.5, rel=5e-3)
+    assert dsp.value * dsp.own_band.low == pytest.approx(logic, rel=5e-3)
+    assert dsp.value * dsp.own_band.high == pytest.approx(in_luts, rel=5e-3)
+
+
+def test_what_a_pe_clocks_is_made_of_counted_registers_and_luts() -> None:
+    op, bit = chip("asic-45nm").operations, chip("asic-45nm").spare["register_bit"].value
+    counted = known_area(load_spec("sat-vcu1525"), "xcup")
+    assert counted is not None
+    items = {(item.block, item.name): item for item in counted.items}
+    pe, lane = items["stce", "pe"], items["wuve", "wuve_lane"]
+    logic = op.fp16_multiply.value + op.fp32_add.value
+    around = sum(
+        item.lut_sites * item.count for (block, name), item in items.items() if block == "stce" and name != "pe"
+    )
+
+    assert op.registers.value == pytest.approx(pe.ff * bit, rel=2e-3)
+    assert op.clock_tree.value == pytest.approx((logic + op.registers.value) * 0.3 / 0.7, rel=2e-3)
+    whole = logic + op.registers.value + op.clock_tree.value
+    assert op.control.value == pytest.approx(whole * around / (pe.lut_sites * pe.count), rel=2e-2)
+    mean = (4 * op.fp32_multiply.value + 3 * op.fp32_add.value) / 7
+    registers = lane.ff / 7 * bit
+    assert op.update_pipeline.value == pytest.approx(registers + (registers + mean) * 0.3 / 0.7, rel=2e-3)
 
 
 def test_a_missing_constant_is_named() -> None:

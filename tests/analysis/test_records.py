@@ -43,6 +43,8 @@ KEYS = {
     "effective_gops",
     "dense_equivalent_gops",
     "energy_j",
+    "energy_low_j",
+    "energy_high_j",
     "dram_read_bytes",
     "dram_write_bytes",
     "passes",

@@ -24,16 +24,16 @@ from weft.analysis.report.folder import Contents, Run, read_folder
 from weft.analysis.report.groups import group_runs
 from weft.analysis.report.levers import levers
 from weft.analysis.report.markup import Html, element, embedded_json
-from weft.analysis.report.page import report_page
+from weft.analysis.report.page import page_title, report_page
 from weft.analysis.save import save_run
-from weft.analysis.words import joules, seconds
+from weft.analysis.words import joules, percent, seconds
 from weft.cli import main
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import schedule
 from weft.simulator.step import simulate
 from weft.simulator.system_result import SystemResult
 from weft.workloads.errors import InputError
-from weft.workloads.gemm import Gemm
+from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.operand import NMOperand
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import Workload
@@ -145,19 +145,39 @@ def test_every_cut_adds_up_to_the_run(contents: Contents) -> None:
             of_passes.update(causes)
         assert data.causes == every == dict(of_bars) == dict(of_passes)
         assert sum(data.causes.values()) == result.cycles.total
-        assert sum(n for bar in data.bars for n in bar.zeptojoules.values()) == run.energy.zeptojoules
+        assert sum(n for parts in data.energy.values() for n in parts.values()) == run.energy.zeptojoules
 
 
 def test_time_lines_hold_every_byte_and_half(contents: Contents) -> None:
+    for run in contents.runs:
+        dram, result = RunData(run).dram, run.result
+        assert dram is not None
+        for p in Pass:
+            moved = sum(r.counts.dram_bytes for r in result.select(p))
+            assert sum(dram.moved.get(p, ())) == moved == sum(by[p] for by in dram.asked.values())
+        assert result.counts.dram_bytes > 0
     run, system = overlapped(contents)
     found = RunData(run).system
     assert found is not None
-
-    assert sum(map(sum, found.moved.values())) == run.result.counts.dram_bytes > 0
     length = int(system.end.max())
     for name, held in system.record().buffers.items():
         ends = np.append(held.time[1:], length)
         assert sum(found.occupancy[name]) == BINS * int(((ends - held.time) * held.halves).sum()) > 0
+
+
+def test_op_after_op_bytes_are_spread_over_the_time_of_their_op(contents: Contents) -> None:
+    run = next(run for run in contents.runs if run.system is None)
+    dram, at, length = RunData(run).dram, 0, run.result.cycles.total
+    assert dram is not None
+    true = {p: [Fraction(0)] * BINS for p in Pass}
+    for r in run.result.ops:
+        cycles = r.cycles.total
+        for i in range(at * BINS // length, min(BINS, (at + cycles) * BINS // length + 1)):
+            inside = min(Fraction((i + 1) * length, BINS), at + cycles) - max(Fraction(i * length, BINS), at)
+            true[Pass(r.op.pass_)][i] += r.counts.dram_bytes * max(inside, Fraction(0)) / cycles
+        at += cycles
+    for p, bins in dram.moved.items():
+        assert all(abs(n - exact) < 1 for n, exact in zip(bins, true[p], strict=True))
 
 
 def test_what_is_drawn_is_what_was_simulated(contents: Contents, drawn: dict[str, Any]) -> None:
@@ -168,15 +188,15 @@ def test_what_is_drawn_is_what_was_simulated(contents: Contents, drawn: dict[str
         for rows in (made["passes"], made["layers"]):
             total = sum(sum(row["causes"]) for row in rows) * units[made["unit"]]
             assert total == pytest.approx(result.cycles.total / clock)
-        leaves = [node["mj"] for node in made["energy"] if len(node["path"]) == 3]
-        roots = [node["mj"] for node in made["energy"] if node["parent"] == ""]
-        assert sum(leaves) == pytest.approx(sum(roots)) == pytest.approx(1e3 * run.energy.joules)
-    run, _ = overlapped(contents)
-    made = drawn["runs"][contents.runs.index(run)]["system"]
-    seconds = made["end"] * units[made["unit"]] / made["bins"]
-    moved = sum(sum(one["gb"]) for one in made["moved"]) * 1e9 * seconds
-    assert moved == pytest.approx(run.result.counts.dram_bytes)
-    assert seconds * made["bins"] == pytest.approx(run.seconds, rel=1e-3)
+        spent = {row["label"]: sum(row["causes"]) for row in made["energy"]["rows"]}
+        assert spent == pytest.approx({str(p): 1e3 * j for p, j in run.energy.by_pass.items() if j})
+        bands = {row["label"]: row["band"] for row in made["energy"]["rows"]}
+        assert bands == {str(p): [1e3 * end for end in band] for p, band in run.energy.pass_bands.items() if band.high}
+        lines = made["dram"]
+        seconds = lines["end"] * units[lines["unit"]] / lines["bins"]
+        moved = sum(sum(one["gb"]) for one in lines["moved"]) * 1e9 * seconds
+        assert moved == pytest.approx(result.counts.dram_bytes)
+        assert seconds * lines["bins"] == pytest.approx(run.seconds, rel=1e-3)
 
 
 class Outline(HTMLParser):
@@ -230,7 +250,7 @@ def test_the_page_is_ordered_labelled_and_loads_nothing(page: str) -> None:
             assert attributes.get(name) is None or attributes[name] in ids
     assert all(a["href"] in {f"#{i}" for i in ids} for a in outline.named("a"))
     charts = [attributes for _, attributes in outline.found if attributes.get("class") == "plot"]
-    assert len(charts) == 3 + 3 * 4 + 3 and all(attributes["aria-label"] for attributes in charts)
+    assert len(charts) == 4 + 3 * 5 + 2 and all(attributes["aria-label"] for attributes in charts)
     assert len(outline.named("table")) == len(outline.named("caption"))
     assert all(attributes.get("scope") in ("col", "row") for attributes in outline.named("th"))
     assert not any({"src", "srcset", "action", "data"} & set(attributes) for _, attributes in outline.found)
@@ -257,6 +277,31 @@ def test_the_verdict_says_the_numbers_of_the_comparison(contents: Contents, page
     assert group.speedup(dense) == 1.0
     assert len({run.label for run in contents.runs}) == 3
     assert "reaches the target 1.50 times as fast as dense" in page
+
+
+def test_four_figures_are_at_the_top_of_every_group(contents: Contents, page: str) -> None:
+    group, alone = group_runs(contents.runs)
+    tiles = re.findall(r'<dd class="value">(.*?)</dd>', page)
+    speedup = group.baseline.cycles / group.fastest.cycles
+    lapped = alone.fastest
+    used = [float(run.result.ideal_cycles(run.result.ops)) / run.cycles for run in (group.fastest, lapped)]
+
+    assert tiles == [
+        f"{speedup:.2f}×",
+        seconds(group.fastest.seconds),
+        joules(group.fastest.energy.joules),
+        percent(used[0]),
+        f"{lapped.result.workload.batch / lapped.seconds:,.4g}",
+        seconds(lapped.seconds),
+        joules(lapped.energy.joules),
+        percent(used[1]),
+    ]
+    assert page.index("<dl") < page.index(f"bdwp 2:8 is {speedup:.2f} times")
+
+
+def test_the_title_says_model_schemes_and_machine(contents: Contents) -> None:
+    assert page_title(contents, "none") == f"{MODEL} (10 x 3): dense, bdwp 2:8 on tiny"
+    assert page_title(replace(contents, runs=()), "none") == "none"
 
 
 def test_machines_of_other_sizes_are_named_and_keep_no_promise(contents: Contents) -> None:
@@ -338,7 +383,7 @@ def test_the_command_writes_the_page_beside_the_results(
     assert said == {"path": str(written), "bytes": written.stat().st_size, "runs": 1, "study_rows": 0}
     assert "<title>Mine</title>" in written.read_text(encoding="utf-8")
     assert main(["report", str(mine), "-o", str(tmp_path / "other.html")]) == 0
-    assert "Weft report: mine" in (tmp_path / "other.html").read_text(encoding="utf-8")
+    assert ": bdwp 2:8 on tiny</title>" in (tmp_path / "other.html").read_text(encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == {"mine", "other.html"}
 
 

@@ -21,7 +21,7 @@ from weft.workloads.errors import InputError
 from weft.workloads.io import load_workload
 
 TABLES = {"result.json", "ops.csv", "ops.parquet", "energy.csv", "workload.json", "machine.toml", MANIFEST}
-FILES = TABLES | {"layers.png", "roofline.png"}
+FILES = TABLES | {"layers.png", "roofline.png", "energy.png"}
 
 
 def names(directory: Path) -> set[str]:
@@ -48,7 +48,7 @@ def test_a_saved_run_is_complete(saved: Path, bdwp: SimResult) -> None:
     found = json.loads((saved / "result.json").read_text())
     assert found == json.loads(json.dumps(to_dict(bdwp, "weft run toy")))
     assert load_workload(saved / "workload.json") == bdwp.workload
-    for picture in ("layers.png", "roofline.png"):
+    for picture in FILES - TABLES:
         assert (saved / picture).read_bytes()[:4] == b"\x89PNG"
 
 
@@ -76,7 +76,7 @@ def test_a_name_in_a_table_is_no_formula_and_no_escape_sequence(bdwp: SimResult,
 
 def test_draw_all_is_drawn_when_asked_and_gone_when_not(bdwp: SimResult, tmp_path: Path) -> None:
     save_run(bdwp, tmp_path, "", draw_all=True)
-    assert names(tmp_path) == FILES | {"layers-dark.png", "roofline-dark.png"}
+    assert names(tmp_path) == FILES | {"layers-dark.png", "roofline-dark.png", "energy-dark.png"}
     save_run(bdwp, tmp_path, "")
     assert names(tmp_path) == FILES
 

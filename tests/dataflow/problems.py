@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import AcceleratorSpec, BufferSpec, DramSpec, SoreSpec, WuveSpec
 from weft.dataflow.mapping import COMPACT, Mapping
-from weft.dataflow.operand import FP32, OperandFormat
 from weft.dataflow.stce.dataflows import NUMBER, PACES
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow, holds_pairs
 from weft.dataflow.stce.pace import array_machine
@@ -223,12 +222,6 @@ def convolutions(draw: st.DrawFn, spec: AcceleratorSpec) -> tuple[MatrixOp, Addr
     return replace(op, sparse=draw(st.none() | sparse_operands(spec))), addresses
 
 
-E5M2 = OperandFormat(name="e5m2", exponent=5, fraction=2, accumulator=FP32)
-"""Eight bits, of no machine that ships: the table of formats is open."""
-
-
-def in_e5m2(spec: AcceleratorSpec) -> AcceleratorSpec:
-    """``spec`` with eight-bit operands, past the check of names; `OPERAND_FORMATS` must have them while it is used."""
-    pe = replace(spec.pe)
-    object.__setattr__(pe, "format", E5M2.name)
-    return replace(spec, pe=pe)
+def in_8_bits(spec: AcceleratorSpec) -> AcceleratorSpec:
+    """``spec`` with FP8 operands."""
+    return replace(spec, pe=replace(spec.pe, format="fp8"))

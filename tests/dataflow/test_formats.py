@@ -1,4 +1,4 @@
-"""A number format is a row of a table: widths and exactness of one that no machine ships, by hand."""
+"""A number format is a row of a table: widths and exactness, those of eight bits by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from weft.dataflow.beside import update_work, vector_work
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.engines import evaluate, tiled
 from weft.dataflow.mapping import Mapping
-from weft.dataflow.operand import BF16, FP16, FP32, OPERAND_FORMATS, NumberFormat, OperandFormat
+from weft.dataflow.operand import BF16, E5M2, FP8, FP16, FP32, INT8, OPERAND_FORMATS, NumberFormat, OperandFormat
 from weft.dataflow.problem import memory_machine
 from weft.dataflow.schedule import schedule
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
@@ -33,16 +33,15 @@ from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import Frozen, MatrixOp, UpdateOp, VectorOp, Workload
 from weft.workloads.update_rule import ADAM, SGD
 
-from .problems import E5M2, in_e5m2, make_op
+from .problems import in_8_bits, make_op
 
 TWO_OF_EIGHT = NMPattern(keep=2, group=8)
 COPY = CompactCopy(pattern=TWO_OF_EIGHT, groups=8_000, kept=16_000)
 
 
 @pytest.fixture
-def spec(monkeypatch):
-    monkeypatch.setitem(OPERAND_FORMATS, E5M2.name, E5M2)
-    return in_e5m2(load_spec("tiny"))
+def spec():
+    return in_8_bits(load_spec("tiny"))
 
 
 def _mapped(op: MatrixOp, rows: int, cols: int, *, dataflow: Dataflow = Dataflow.OS, resident: bool = True) -> Mapping:
@@ -63,9 +62,9 @@ def _buffers(spec, **bytes_):
 
 
 def test_widths():
-    assert [f.bits for f in (FP16, BF16, FP32, E5M2)] == [16, 16, 32, 8]
-    assert [f.bytes for f in (FP16, BF16, FP32, E5M2)] == [2, 2, 4, 1]
-    assert OPERAND_FORMATS == {"fp16": FP16, "bf16": BF16}
+    assert [f.bits for f in (FP16, BF16, FP32, FP8, E5M2, INT8)] == [16, 16, 32, 8, 8, 8]
+    assert [f.bytes for f in (FP16, BF16, FP32, FP8, E5M2, INT8)] == [2, 2, 4, 1, 1, 1]
+    assert OPERAND_FORMATS == {"fp16": FP16, "bf16": BF16, "fp8": FP8, "int8": INT8}
     four = NumberFormat(name="e2m1", exponent=2, fraction=1)
     assert (four.bits, four.bytes, four.size(2), four.size(5)) == (4, 1, 1, 3)
 
@@ -183,13 +182,20 @@ def test_bits_that_buffers_are_charged_for(spec):
 
 
 def test_exact_products_are_those_that_fp32_holds():
-    """Of E5M2 all pairs; of FP16 and BF16 the ends, of which BF16 has some that FP32 rounds, loses and overflows."""
-    every = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e5m2).astype(np.float64)
-    finite = every[np.isfinite(every)]
-    assert len(finite) == 2 * 31 * 4 == 248
-    made = np.outer(finite, finite)
-
-    assert E5M2.exact_products and np.array_equal(made.astype(np.float32).astype(np.float64), made)
+    """Of FP8 and INT8 all pairs; of FP16 and BF16 the ends, of which BF16 has some that FP32 rounds, loses and
+    overflows."""
+    words = np.arange(256, dtype=np.uint8)
+    every = [words.view(kind).astype(np.float64) for kind in (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)]
+    finite = [values[np.isfinite(values)] for values in every]
+    assert [len(values) for values in finite] == [256 - 2, 2 * 31 * 4]
+    for x, y in pairs_of(finite, finite):
+        made = np.outer(x, y)
+        assert np.array_equal(made.astype(np.float32).astype(np.float64), made)
+    whole = words.view(np.int8).astype(np.int64)
+    assert np.abs(np.outer(whole, whole)).max() == 2**14
+    assert FP8.exact_products and INT8.exact_products
+    for form, values in zip((FP8, E5M2), finite, strict=True):
+        assert values.max() == form.most * 2.0**form.least and values[values > 0].min() == 2.0**form.least
     for word, kind, exact in ((FP16, np.float16, True), (BF16, ml_dtypes.bfloat16, False)):
         ends = np.array([1, (1 << word.fraction) - 1, (1 << word.fraction) + 1, word.infinity - 1], np.uint16)
         values = ends.view(kind).astype(np.float64)
@@ -213,4 +219,4 @@ def test_exact_sums_of_a_format_small_enough_to_try():
         exact = all(float(np.float32(s).astype(ml_dtypes.bfloat16)) == s for s in sums)
         assert exact or terms > word.exact_sums
     assert not exact, "one more than it says"
-    assert [f.exact_sums for f in (FP16, BF16, E5M2)] == [0, 0, 0]
+    assert [f.exact_sums for f in (FP16, BF16, FP8, INT8)] == [0, 0, 0, (2**31 - 1) // 128**2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import count
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -23,7 +24,7 @@ from weft.workloads.gemm import Gemm
 from weft.workloads.sparsity import NMPattern
 
 from ..examples_drawn import examples
-from ..strategies import array_mappings, compacts, formats, gemms, halves, holds, make_spec, receivers, specs
+from ..strategies import array_formats, array_mappings, compacts, gemms, halves, holds, make_spec, receivers, specs
 
 
 def ceil(a: int, b: int) -> int:
@@ -88,7 +89,7 @@ def check_times(run: ArrayRun, spec: AcceleratorSpec, mapping: ArrayMapping, gem
 @settings(max_examples=examples(120), deadline=None)
 @given(st.data())
 def test_every_bit_and_cycle_is_that_of_the_registers(data: st.DataObject) -> None:
-    format = data.draw(formats)
+    format = data.draw(array_formats)
     spec = data.draw(specs(format))
     mapping, gemm = data.draw(array_mappings(spec)), data.draw(gemms())
     a, b = data.draw(halves(gemm.m, gemm.k, format=format)), data.draw(compacts(gemm, mapping.pattern, format))
@@ -140,7 +141,7 @@ def test_a_held_array_loses_the_cycles_in_which_it_was_held_and_no_other(data: s
 @settings(max_examples=examples(400), deadline=None)
 @given(st.data())
 def test_result_is_the_definition_and_time_the_closed_form(data: st.DataObject) -> None:
-    format = data.draw(formats)
+    format = data.draw(array_formats)
     spec = data.draw(specs(format))
     mapping, gemm = data.draw(array_mappings(spec)), data.draw(gemms(max_rows=60, max_cols=80))
     a, b = data.draw(halves(gemm.m, gemm.k, format=format)), data.draw(compacts(gemm, mapping.pattern, format))
@@ -297,6 +298,28 @@ def test_operands_of_the_other_format_are_refused() -> None:
         run_array(spec, mapping, half, bfloat)
     with pytest.raises(InputError, match=r"b holds float16, but pe\.format of 'test' is 'bf16'"):
         run_array(spec, mapping, bfloat, compress(half, DENSE))
+
+
+def test_operands_of_either_encoding_of_fp8_meet_and_no_others() -> None:
+    spec = make_spec(array=ArraySpec(rows=2, cols=2), pe=PESpec(format="fp8"))
+    mapping = ArrayMapping(dataflow=Dataflow.OS, pattern=DENSE, interleave=1)
+    weights, gradients = np.full((2, 2), 448, OPERAND_TYPES["fp8"]), np.full((2, 2), 57344, ml_dtypes.float8_e5m2)
+    assert run_array(spec, mapping, gradients, weights).result.tolist() == [[2 * 448.0 * 57344.0] * 2] * 2
+    with pytest.raises(InputError, match="a must be a non-empty matrix of float8_e4m3fn or float8_e5m2, not int8"):
+        run_array(spec, mapping, np.ones((2, 2), np.int8), weights)
+    with pytest.raises(InputError, match=r"b holds int8, but pe\.format of 'test' is 'fp8'"):
+        run_array(spec, mapping, weights, compress(np.ones((2, 2), np.int8), DENSE))
+
+
+def test_sums_of_int8_wrap_around() -> None:
+    """131,071 products of the largest magnitudes are the most that cannot; 2^17 of them are 2^31."""
+    spec = make_spec(array=ArraySpec(rows=1, cols=1), pe=PESpec(format="int8"))
+    assert spec.pe.operand.exact_sums == 2**17 - 1
+    mapping = ArrayMapping(dataflow=Dataflow.OS, pattern=DENSE, interleave=1)
+    for k, total in ((2**17 - 1, 2**31 - 2**14), (2**17, -(2**31))):
+        a = np.full((1, k), -128, np.int8)
+        found = run_array(spec, mapping, a, a.T.copy()).result
+        assert found.dtype == np.int32 and found.tolist() == [[total]]
 
 
 def test_bad_operands_are_refused_by_name() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from weft.analysis.energy import energy
 from weft.analysis.generation import decode_joules, generate
 from weft.dataflow.config_io import load_spec
+from weft.dataflow.fusion.fuse import fuse
 from weft.dataflow.schedule import schedule
 from weft.simulator.decode import decode
 from weft.simulator.memory import memory_need
@@ -16,7 +18,7 @@ from weft.simulator.step import simulate
 from weft.workloads.catalog import open_model
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Pass
-from weft.workloads.growth import growth
+from weft.workloads.growth import BITS, growth
 from weft.workloads.io import dumps_workload, loads_workload
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
@@ -54,6 +56,26 @@ def test_stream_equals_the_plain_loop(small: dict[int, str], heads: int, scheme:
     assert decode_joules(found) == sum(energy(result).zeptojoules for result in plain) / 10**21
     assert steps.at(3).ops == _step(small[heads], 16, scheme, batch).ops
     assert steps.last.phase == _step(small[heads], 18, scheme, batch).phase
+
+
+@pytest.mark.parametrize("fusion", ["elementwise", "full"])
+def test_a_fused_stream_equals_the_plain_loop(tmp_path: Path, fusion: str) -> None:
+    """From 64 elements on a mask is bits, which grow by a byte in eight tokens."""
+    longer, wide = tmp_path / "longer.json", replace(TINY, buffers=replace(TINY.buffers, output_bytes=1 << 16))
+    longer.write_text((SMALL % 4).replace('"max_position_embeddings": 64', '"max_position_embeddings": 96'))
+
+    def fused(context: int) -> Workload:
+        return fuse(_step(str(longer), context), fusion)
+
+    steps = growth(70, 12, fused)
+    found = decode(steps, wide)
+    plain = [simulate(schedule(fused(70 + i), wide)) for i in range(12)]
+
+    assert (fusion == "full") is any(BITS in rates.values() for rates in steps.rates.values())
+    assert [steps.at(i).ops for i in range(12)] == [fused(70 + i).ops for i in range(12)]
+    assert found.by_step == tuple(result.cycles.total for result in plain)
+    assert found.dram_bytes == sum(result.counts.dram_bytes for result in plain)
+    assert decode_joules(found) == sum(energy(result).zeptojoules for result in plain) / 10**21
 
 
 @pytest.mark.parametrize("heads", [1, 4])

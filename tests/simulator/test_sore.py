@@ -14,12 +14,13 @@ from weft.dataflow.accelerator import AcceleratorSpec, SoreSpec
 from weft.dataflow.stce.spec import ArraySpec
 from weft.simulator.compact import compress
 from weft.simulator.engines import batcher_stages, run_sore
+from weft.simulator.operand import bits_of
 from weft.simulator.reference import sore_reference
 from weft.workloads.errors import InputError
 from weft.workloads.sparsity import NMPattern
 
 from ..examples_drawn import examples
-from ..strategies import formats, gemms, halves, make_spec, patterns, specs
+from ..strategies import array_formats, gemms, halves, make_spec, patterns, specs
 
 
 def machine(kind: Literal["serial", "network"], lanes: int = 2) -> AcceleratorSpec:
@@ -37,7 +38,7 @@ def closed_form(spec: AcceleratorSpec, groups: int, pattern: NMPattern) -> int:
 @settings(max_examples=examples(150), deadline=None)
 @given(st.data())
 def test_every_pair_and_cycle_is_that_of_the_lanes(data: st.DataObject) -> None:
-    format = data.draw(formats)
+    format = data.draw(array_formats)
     spec, gemm, pattern = data.draw(specs(format)), data.draw(gemms()), data.draw(patterns())
     spec = replace(spec, pe=replace(spec.pe, max_group=16, dense_words=16))
     values = data.draw(halves(gemm.k, gemm.n, format=format))
@@ -48,8 +49,8 @@ def test_every_pair_and_cycle_is_that_of_the_lanes(data: st.DataObject) -> None:
     per_column = len(pairs) // gemm.n
     slots = [[p for group in pairs[c * per_column : (c + 1) * per_column] for p in group] for c in range(gemm.n)]
     assert found.compact.indices.T.tolist() == [[index for _, index in column] for column in slots]
-    assert found.compact.values.view(np.uint16).T.tolist() == [
-        [int(v.view(np.uint16)) for v, _ in col] for col in slots
+    assert bits_of(found.compact.values).T.tolist() == [
+        [int.from_bytes(v.tobytes(), "little") for v, _ in col] for col in slots
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from unittest.mock import patch
 
 import pytest
 from hypothesis import assume, given, settings
@@ -14,7 +13,6 @@ from weft.dataflow.config_io import load_spec
 from weft.dataflow.engine_time import compares_per_group
 from weft.dataflow.engines import evaluate, tiled
 from weft.dataflow.mapping import Mapping
-from weft.dataflow.operand import OPERAND_FORMATS
 from weft.dataflow.problem import memory_machine
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.simulator.phases import expanded, streaks_of
@@ -25,11 +23,10 @@ from weft.workloads.gemm import Pass
 from weft.workloads.im2col import Window
 
 from ..dataflow.problems import (
-    E5M2,
     addresses_of,
     convolution_op,
     convolutions,
-    in_e5m2,
+    in_8_bits,
     machines,
     mappings,
     matrix_ops,
@@ -77,8 +74,7 @@ def test_what_a_walk_over_the_elements_counts_is_what_op_and_step_are_charged(wo
     if word != "eight bits":
         _compare(data, spec, levels=word == "levels")
         return
-    with patch.dict(OPERAND_FORMATS, {E5M2.name: E5M2}):
-        _compare(data, in_e5m2(spec))
+    _compare(data, in_8_bits(spec))
 
 
 def _compare(data, spec, levels=False):

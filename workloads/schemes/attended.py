@@ -24,7 +24,7 @@ from .attention import Part
 from .estimator import Estimator
 from .few_product import few_product
 
-__all__ = ["Attended", "Estimators"]
+__all__ = ["Attended", "Estimators", "written_out"]
 
 Estimators = Callable[[], dict[Part, Estimator]]
 """The estimators of the parts in the current step; a part that is not there stays as it is."""
@@ -51,6 +51,33 @@ _WHOLE = frozenset((functional.scaled_dot_product_attention,))
 _HIDING = frozenset((torch.einsum,))
 _LAYERS = frozenset((functional.linear, functional.bilinear, torch.addmm, torch.mm, Tensor.mm, Tensor.__rmatmul__))
 """Products with a weight, or of matrices without a batch: what they make is no score any more."""
+
+
+def written_out(
+    scored: Callable[[Tensor, Tensor], Tensor],
+    mixed: Callable[[Tensor, Tensor], Tensor],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """`scaled_dot_product_attention` as PyTorch's documentation writes it out, its two products by ``scored`` and
+    ``mixed``; [..., queries, width] as there."""
+    if enable_gqa:
+        repeats = query.shape[-3] // key.shape[-3]
+        key, value = (x.repeat_interleave(repeats, -3) for x in (key, value))
+    scores = scored(query, key.transpose(-2, -1))
+    scores = scores * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if attn_mask is not None:
+        masked = attn_mask.dtype is torch.bool
+        scores = scores.masked_fill(~attn_mask, -math.inf) if masked else scores + attn_mask
+    return mixed(functional.dropout(scores.softmax(-1), dropout_p, training=dropout_p > 0), value)
 
 
 class Attended:
@@ -202,30 +229,8 @@ class _Mode(TorchFunctionMode):
         self._known[made] = _Map()
         return made
 
-    def _attention(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        """As PyTorch's documentation writes it out."""
-        if enable_gqa:
-            repeats = query.shape[-3] // key.shape[-3]
-            key, value = (x.repeat_interleave(repeats, -3) for x in (key, value))
-        scores = self._few(Part.QUERY, query, Part.KEY, key.transpose(-2, -1))
-        scores = scores * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
-        if is_causal:
-            attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-        if attn_mask is not None:
-            masked = attn_mask.dtype is torch.bool
-            scores = scores.masked_fill(~attn_mask, -math.inf) if masked else scores + attn_mask
-        made = functional.dropout(scores.softmax(-1), dropout_p, training=dropout_p > 0)
-        return self._mixed(made, value)
+    def _attention(self, *args: Any, **kwargs: Any) -> Tensor:
+        return written_out(lambda q, k: self._few(Part.QUERY, q, Part.KEY, k), self._mixed, *args, **kwargs)
 
     def _mixed(self, a: Tensor, v: Tensor) -> Tensor:
         return self._few(Part.MAP, a, Part.VALUE, v)

@@ -20,6 +20,7 @@ from ..gemm import Pass
 from .annotate import EXPANDED, short_run
 from .description import Scheme
 from .estimator import Few
+from .float8 import FORWARD, rounded
 
 __all__ = ["Kind", "Observed", "Operands", "SparseLayer", "View", "short_runs"]
 
@@ -204,7 +205,7 @@ class SparseLayer:
 
     def operand(self, pass_: Pass, dtype: torch.dtype | None = None) -> Tensor:
         """W_ff or W_bp, stored like the weight, of any shape, in the dtype of the GEMM: ``dtype``, or that of the last
-        one.
+        one. Of FP8 they are float32, numbers of E4M3 times a scale.
 
         Made once and kept until the weight changes (in place, by an optimizer or a loaded state) or a step begins; a
         change through ``weight.data`` leaves no trace and is seen in the next step only. Magnitudes are compared in the
@@ -222,7 +223,8 @@ class SparseLayer:
         return self._operands[pass_]
 
     def _make(self, pass_: Pass, dtype: torch.dtype) -> Tensor:
-        dense = self.weight.detach().to(dtype)
+        dense = self.weight.detach()
+        dense = rounded(dense, dtype) if dtype is FORWARD else dense.to(dtype)
         if pass_ == Pass.FF:
             self.scale, self.planes = None, ()
             made = self.technique.forward_weight(self, dense) if Pass.FF in self.passes else dense

@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.nn.parameter import UninitializedParameter
 
 from ..errors import InputError
+from . import float8
 from .annotate import FIRST_CONVOLUTION
 from .description import FIRST_LAYER, LAST_LAYER
 from .layer import Kind, SparseLayer
@@ -54,9 +55,12 @@ def _apply(module: nn.Module, x: Tensor, conv: Any) -> Tensor:
         raise InputError(
             f"layer {layer.name!r} has a weight of {layer.weight.dtype} and an input of {x.dtype}; cast one of them"
         )
+    x = float8.operand(x) if float8.active() else x
     x, conv = layer.technique.prepared(layer, x, conv)
     gain = layer.technique.gain(layer, x, conv)
-    made = ThreeGemms.apply(x, module.weight, bias if gain is None else None, layer, conv)  # type: ignore[no-untyped-call]
+    with float8.paused():
+        made = ThreeGemms.apply(x, module.weight, bias if gain is None else None, layer, conv)  # type: ignore[no-untyped-call]
+    made = float8.result(made) if float8.active() else made
     if gain is not None:
         made = made * gain if bias is None else made * gain + by_channel(bias, conv)
     return cast(Tensor, made)

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from ..gemm import Pass
 from .estimator import Few
+from .float8 import weight_dtype
 from .layer import Observed, SparseLayer
 
 __all__ = ["ThreeGemms", "by_channel", "made_again"]
@@ -32,8 +33,9 @@ class ThreeGemms(torch.autograd.Function):
         needs_x, needs_w = ctx.needs_input_grad[:2]
         with torch.autocast(x.device.type, enabled=False):
             few = layer.technique.activation(layer, x)
-            w_bp = layer.operand(Pass.BP, x.dtype) if needs_x else None
-            w_ff = layer.operand(Pass.FF, x.dtype)
+            dtype = weight_dtype(x)
+            w_bp = layer.operand(Pass.BP, dtype) if needs_x else None
+            w_ff = layer.operand(Pass.FF, dtype)
             ctx.scale = layer.scale
             ctx.save_for_backward(
                 few.values if needs_w else None,

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import time
+from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ..host import Host
 from ..models.classifier import scores
 from ..models.supernet import SuperNet
 from ..schemes import attach
+from ..schemes.float8 import Float8, require_roundable
 from ..schemes.technique import Technique
 from ..strict import dump_json
 from ..update_rule import ADAMW, NESTEROV
@@ -66,6 +68,8 @@ class Run:
         self.model.to(device)
         self.replaced = self._replaced(numerics_of)
         self.technique = attach(self.model, spec.scheme, spec.pattern, seed=spec.seed, steps=self.steps, **spec.options)
+        if spec.amp == "fp8":
+            self._require_fp8()
         if isinstance(self.model, SuperNet):
             require_stateless(self.technique)
         elif spec.paths > 1:
@@ -80,6 +84,14 @@ class Run:
         self.log: list[EpochLog] = []
         self.hosts = [this_host()]
         self.start_epoch()
+
+    def _require_fp8(self) -> None:
+        require_roundable(self.model)
+        if self.technique.scheme.levels:
+            raise InputError(
+                f"amp 'fp8' rounds real operands, but scheme {self.spec.scheme!r} has operands of few values: leave "
+                "amp out"
+            )
 
     def _replaced(self, numerics_of: NumericsOf | None) -> Replaced | None:
         """Who computes in PyTorch's place, if anybody."""
@@ -193,7 +205,9 @@ class Run:
         pixels = augmented(self.data, train.fetch(index), generator_of(spec, AUGMENT, self.step))
         return normalised(self.data, pixels).to(self.device), train.labels[index].to(self.device)
 
-    def _autocast(self) -> torch.autocast:
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.spec.amp == "fp8":
+            return Float8()  # type: ignore[no-untyped-call]
         dtype = torch.float16 if self.spec.amp == "fp16" else torch.bfloat16
         return torch.autocast(self.device.type, dtype, enabled=self.spec.amp is not None)
 

@@ -21,10 +21,11 @@ from ..sparsity import NMPattern
 from ..update_rule import UPDATE_RULES, RuleName, UpdateRule, update_rule
 from ..words import named, scheme_name, seconds
 
-__all__ = ["AMP", "NUMERICS", "EpochLog", "NumericsName", "TrainResult", "TrainSpec", "to_dict"]
+__all__ = ["AMP", "NUMERICS", "AmpName", "EpochLog", "NumericsName", "TrainResult", "TrainSpec", "to_dict"]
 
-AMP = ("fp16", "bf16")
-"""Types of mixed precision: float16 with loss scaling, bfloat16."""
+AmpName = Literal["fp16", "bf16", "fp8"]
+AMP: tuple[AmpName, ...] = get_args(AmpName)
+"""Types of mixed precision: float16 with loss scaling, bfloat16, and operands of E4M3 and E5M2 (schemes/float8.py)."""
 
 NumericsName = Literal["torch", "machine", "machine-bf16"]
 NUMERICS: tuple[NumericsName, ...] = get_args(NumericsName)
@@ -58,7 +59,7 @@ class TrainSpec:
     weight_decay: float
     warmup: float = 0.1
     label_smoothing: float = 0.0
-    amp: Literal["fp16", "bf16"] | None = None
+    amp: AmpName | None = None
     numerics: Annotated[NumericsName, Field(exclude_if=lambda numerics: numerics == "torch")] = "torch"
     seed: int = 0
     paths: int = 1

@@ -1,4 +1,4 @@
-"""Products: of recoded FP16, exact in FP32; of FP32 and of BF16, rounded."""
+"""Products: of recoded FP16 and FP8, exact in FP32; of FP32 and of BF16, rounded."""
 
 from __future__ import annotations
 
@@ -9,14 +9,27 @@ from amaranth import Cat, Const, Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ....dataflow.operand import BF16
+from ....dataflow.operand import BF16, FP8, FP16
 from ....workloads.errors import require_int
 from .datapath import Pipeline, Unpacked, leading_zeros, shift_left, shift_right_sticky, wire
 
-__all__ = ["RECODED_FP16", "Bf16Multiply", "Fp16Multiply", "Fp32Multiply", "RecodedMultiply", "recode_fp16"]
+__all__ = [
+    "RECODED_FP16",
+    "RECODED_FP8",
+    "Bf16Multiply",
+    "Fp16Multiply",
+    "Fp32Multiply",
+    "RecodedFp8Multiply",
+    "RecodedMultiply",
+    "recode_fp16",
+    "recode_fp8",
+]
 
+_RECODED_EXPONENT = 6
 RECODED_FP16 = 17
 """Bits of a recoded FP16 number."""
+RECODED_FP8 = 10
+"""Bits of a recoded FP8 number."""
 
 
 def recode_fp16(m: Module, name: str, half: Any) -> Any:
@@ -34,45 +47,83 @@ def recode_fp16(m: Module, name: str, half: Any) -> Any:
     return Cat(fraction, wire(m, f"{name}_exponent", exponent), h.sign)
 
 
-class RecodedMultiply(wiring.Component):
-    """``product`` is the exact FP32 product of the recoded FP16 ``a`` and ``b`` of ``latency`` cycles ago.
+def recode_fp8(m: Module, name: str, word: Any, gradient: Any) -> Any:
+    """An FP8 number, E5M2 where it is a ``gradient`` and E4M3 elsewhere, as the PEs multiply it: a sign, the 6-bit
+    exponent of a recoded FP16 number, and the 3 bits below a leading one."""
+    e4m3 = Unpacked(m, f"{name}_e4m3", word, 4, 3)
+    e5m2 = Unpacked(m, f"{name}_e5m2", word, 5, 2)
+    mantissa = wire(m, f"{name}_mantissa", Mux(gradient, Cat(Const(0, 1), e5m2.mantissa), e4m3.mantissa))
+    # the bias of E4M3 is 8 less than that of E5M2 and FP16
+    scale = wire(m, f"{name}_scale", Mux(gradient, e5m2.exponent, e4m3.exponent + 8)[:5])
+    nan = Mux(gradient, e5m2.nan, word[:7].all())
+    special = Mux(gradient, e5m2.special, word[:7].all())
+    empty = leading_zeros(m, name, mantissa)
+    fraction = shift_left(m, f"{name}_fraction", mantissa, empty)[:3]
+    exponent = Mux(mantissa.any(), (scale + 17 - empty)[:6], 0)
+    exponent = Mux(special, Cat(Const(0, 3), nan, Const(3, 2)), exponent)
+    return Cat(fraction, wire(m, f"{name}_exponent", exponent), word[7])
 
-    22 significant bits fit FP32, so nothing is rounded.
-    """
 
-    def __init__(self, latency: int) -> None:
-        require_int("RecodedMultiply.latency", latency, 1, 32)
+class _RecodedMultiply(wiring.Component):
+    """The exact FP32 product of recoded numbers with ``fraction`` bits below their leading one."""
+
+    def __init__(self, latency: int, fraction: int) -> None:
+        require_int(f"{type(self).__name__}.latency", latency, 1, 32)
         self.latency = latency
-        super().__init__({"a": In(RECODED_FP16), "b": In(RECODED_FP16), "product": Out(32)})
+        self.fraction = fraction
+        width = 1 + _RECODED_EXPONENT + fraction
+        super().__init__({"a": In(width), "b": In(width), "product": Out(32)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         # what picks the operands takes as long as their multiplication: the second register stands between the two
         pipeline = Pipeline(m, self.latency, ("output", "entered", "multiplied"))
         e = pipeline.cut("entered", a=self.a, b=self.b)
-        kinds = e.a[13:16], e.b[13:16]
+        f, top = self.fraction, self.fraction + _RECODED_EXPONENT
+        kinds = e.a[top - 3 : top], e.b[top - 3 : top]
         zero = [kind == 0 for kind in kinds]
         infinite, nan = ([kind == code for kind in kinds] for code in (6, 7))
         wrong = nan[0] | nan[1] | (infinite[0] & zero[1]) | (zero[0] & infinite[1])
         wrong = wire(m, "wrong", wrong)
         p = pipeline.cut(
             "multiplied",
-            significand=Cat(e.a[:10], Const(1, 1)) * Cat(e.b[:10], Const(1, 1)),
+            significand=Cat(e.a[:f], Const(1, 1)) * Cat(e.b[:f], Const(1, 1)),
             # both are 32 above their exponent, the field of FP32 is 127
-            exponent=(e.a[10:16] + e.b[10:16] + 63)[:8],
-            following=(e.a[10:16] + e.b[10:16] + 64)[:8],
-            sign=(e.a[16] ^ e.b[16]) & ~wrong,
+            exponent=(e.a[f:top] + e.b[f:top] + 63)[:8],
+            following=(e.a[f:top] + e.b[f:top] + 64)[:8],
+            sign=(e.a[top] ^ e.b[top]) & ~wrong,
             nan=wrong,
             special=Cat(*infinite, *nan).any(),
             zero=zero[0] | zero[1],
         )
-        high = p.significand[21]
-        fraction = Mux(high, p.significand[:21], Cat(Const(0, 1), p.significand[:20]))
+        below = 2 * f + 1
+        high = p.significand[below]
+        fraction = Mux(high, p.significand[:below], Cat(Const(0, 1), p.significand[: below - 1]))
         finite = wire(m, "finite", Mux(p.zero, 0, Cat(fraction, Mux(high, p.following, p.exponent))))
-        magnitude = Mux(p.special, Cat(Const(0, 20), p.nan, Const(255, 8)), finite)
-        o = pipeline.cut("output", product=Cat(magnitude[:29], p.sign))
-        m.d.comb += self.product.eq(Cat(Const(0, 2), o.product))
+        magnitude = Mux(p.special, Cat(Const(0, below - 1), p.nan, Const(255, 8)), finite)
+        o = pipeline.cut("output", product=Cat(magnitude[: below + 8], p.sign))
+        m.d.comb += self.product.eq(Cat(Const(0, 23 - below), o.product))
         return m
+
+
+class RecodedMultiply(_RecodedMultiply):
+    """``product`` is the exact FP32 product of the recoded FP16 ``a`` and ``b`` of ``latency`` cycles ago.
+
+    22 significant bits fit FP32, so nothing is rounded.
+    """
+
+    def __init__(self, latency: int) -> None:
+        super().__init__(latency, FP16.fraction)
+
+
+class RecodedFp8Multiply(_RecodedMultiply):
+    """``product`` is the exact FP32 product of the recoded FP8 ``a`` and ``b`` of ``latency`` cycles ago.
+
+    8 significant bits fit FP32, so nothing is rounded.
+    """
+
+    def __init__(self, latency: int) -> None:
+        super().__init__(latency, FP8.fraction)
 
 
 class Fp16Multiply(wiring.Component):

@@ -16,7 +16,7 @@ from weft.analysis.energy_table import load_table
 from weft.analysis.explore.energy import Priced, joules
 from weft.analysis.scheduling import evaluated, scheduled
 from weft.analysis.tariff import prices, shared_prices, tariff, tariff_key
-from weft.dataflow.accelerator import AcceleratorSpec, SoreSpec, VectorSpec
+from weft.dataflow.accelerator import AcceleratorSpec, VectorSpec
 from weft.dataflow.batch.amounts import ACTIONS
 from weft.dataflow.batch.evaluate import Status, evaluate
 from weft.dataflow.batch.front import front
@@ -153,7 +153,7 @@ def test_is_the_energy_on_an_fpga(step, draw, objective):
 
 
 def test_a_machine_without_a_tariff_has_a_reason():
-    uncounted = replace(COUNTED, sore=SoreSpec(lanes=77))
+    uncounted = replace(COUNTED, pe=replace(COUNTED.pe, add_latency=5))
     nowhere, nobody = replace(SAT, technology="asic-3nm"), replace(SAT, technology="tea")
 
     priced = check(workload(RESNET9), [SAT, uncounted, COUNTED, nowhere, nobody], "cycles")
@@ -178,7 +178,7 @@ def test_amounts_are_those_of_energy():
 
 
 def test_an_objective_with_prices_needs_a_tariff():
-    step, uncounted = workload(RESNET9), replace(COUNTED, sore=SoreSpec(lanes=77))
+    step, uncounted = workload(RESNET9), replace(COUNTED, pe=replace(COUNTED.pe, add_latency=5))
 
     found = evaluated(step, [SAT, uncounted], "edp")
 

@@ -14,7 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from weft.analysis.compare import compare, losses
-from weft.analysis.figures import comparison_figure, layers_figure, need_figure, roofline_figure
+from weft.analysis.figures import (
+    comparison_figure,
+    energy_figure,
+    layers_figure,
+    need_figure,
+    promise_figure,
+    roofline_figure,
+)
 from weft.analysis.figures.drawing import head
 from weft.analysis.layer_groups import OTHER, group_layers, short_labels
 from weft.analysis.need import need
@@ -43,6 +50,9 @@ FIGURES: dict[str, Draw] = {
     "need, bandwidth": lambda dense, bdwp, theme: need_figure(need(bdwp.workload, bdwp.spec, "dram"), theme),
     "need, buffers": lambda dense, bdwp, theme: need_figure(need(bdwp.workload, bdwp.spec, "buffers"), theme),
     "need, array": lambda dense, bdwp, theme: need_figure(need(bdwp.workload, bdwp.spec, "array"), theme),
+    "energy": lambda dense, bdwp, theme: energy_figure(bdwp, theme),
+    "energy, ops overlapped": lambda dense, bdwp, theme: energy_figure(overlapped(bdwp), theme),
+    "promise": lambda dense, bdwp, theme: promise_figure(compare([dense, run("sdgp"), bdwp]), theme),
     "comparison": lambda dense, bdwp, theme: comparison_figure(compare([dense, bdwp]), theme),
 }
 

@@ -10,7 +10,8 @@ import pytest
 from amaranth.sim import Simulator
 
 from weft.dataflow.stce.spec import ArraySpec, PESpec
-from weft.hdl.blocks.pe import MINUS_ZERO_32, Uspe
+from weft.hdl.blocks.fp.units import MINUS_ZERO_32
+from weft.hdl.blocks.pe import Uspe
 from weft.hdl.flow.emit import verilog
 
 from ...strategies import make_spec

@@ -66,7 +66,7 @@ def test_what_is_packed_is_for_the_device_of_the_board(
     monkeypatch.setenv("WEFT_CACHE", str(tmp_path / "cache"))  # a build that is kept says no steps
     board, heard = find_board(name), []
     netlist, pins = stubbed(name)
-    made = flow._placed(netlist["netlist.json"], pins, board, lambda step, all: heard.append((step, all)))
+    made = flow._routed(netlist["netlist.json"], pins, board, lambda step, all: heard.append((step, all)))
     (tmp_path / "weft.bit").write_bytes(made["weft.bit"])
     subprocess.run(["yowasp-ecpunpack", "weft.bit", "weft.config"], cwd=tmp_path, check=True)
     text = (tmp_path / "weft.config").read_text()
@@ -90,15 +90,24 @@ Router = Callable[[str, list[str], Path, Callable[[str], object]], None]
 
 
 def router(shared: Mapping[str, Sequence[int]], ran: list[str]) -> Router:
-    """In nextpnr's place: by seed, the wires that are shared after each round; it has routed once there are none."""
+    """In nextpnr's place: a placement is its seed; by seed, the wires that are shared after each round; it has routed
+    once there are none."""
 
     def run(tool: str, options: list[str], folder: Path, heard: Callable[[str], object] = print) -> None:
-        seed = options[options.index("--seed") + 1] if tool == "nextpnr-ecp5" else tool
-        ran.append(seed)
-        for round, count in enumerate(shared.get(seed, ()), 1):
+        if "--no-route" in options:
+            seed = options[options.index("--seed") + 1]
+            ran.append(f"place {seed}")
+            (folder / "placed.json").write_text(seed)
+            return
+        seed = (folder / "placed.json").read_text()
+        ran.append(f"{'route' if tool == 'nextpnr-ecp5' else 'pack'} {seed}")
+        if tool == "ecppack":
+            for name in ("weft.bit", "weft.svf"):
+                (folder / name).write_text(seed)
+            return
+        for round, count in enumerate(shared[seed], 1):
             heard(f"Info:     iter={round} wires=1234674 overused={count} overuse={count} archfail=NA\n")
-        for name in ("weft.bit", "weft.svf") if seed == "ecppack" else ("report.json",):
-            (folder / name).write_text(seed)
+        (folder / "report.json").write_text(seed)
 
     return run
 
@@ -115,14 +124,33 @@ def test_a_placement_that_the_router_gets_no_further_with_is_given_up_for_the_ne
     ran: list[str] = []
     monkeypatch.setattr(flow, "run_tool", router({"1": STUCK, "2": slowly}, ran))
 
-    made = flow._placed(b"a netlist", "pins", find_board("ulx3s"), None)
-    assert ran == ["1", "2", "ecppack"]
+    made = flow._routed(b"a netlist", "pins", find_board("ulx3s"), None)
+    assert ran == ["place 1", "route 1", "place 2", "route 2", "pack 2"]
     assert made["report.json"] == b"2"
 
+    ran.clear()
     monkeypatch.setattr(flow, "run_tool", router(dict.fromkeys("123", STUCK), ran))
     with pytest.raises(InputError, match=r"^ulx3s: 3 placements could not be routed, the last with 48 wires still"):
-        flow._placed(b"another netlist", "pins", find_board("ulx3s"), None)
-    assert ran[3:] == ["1", "2", "3"]
+        flow._routed(b"another netlist", "pins", find_board("ulx3s"), None)
+    assert ran == [f"{stage} {seed}" for seed in "123" for stage in ("place", "route")]
+
+
+def test_a_placement_is_kept_when_its_routing_is_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path))
+    ran: list[str] = []
+    whole = router({"1": [5, 0]}, ran)
+
+    def broken(tool: str, options: list[str], folder: Path, heard: Callable[[str], object] = print) -> None:
+        if "--no-place" in options:
+            raise KeyboardInterrupt
+        whole(tool, options, folder, heard)
+
+    monkeypatch.setattr(flow, "run_tool", broken)
+    with pytest.raises(KeyboardInterrupt):
+        flow._routed(b"a netlist", "pins", find_board("ulx3s"), None)
+    monkeypatch.setattr(flow, "run_tool", whole)
+    flow._routed(b"a netlist", "pins", find_board("ulx3s"), None)
+    assert ran == ["place 1", "route 1", "pack 1"]
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from weft.workloads.errors import InputError
 from weft.workloads.sparsity import NMPattern
 
 from ...examples_drawn import examples
-from ...strategies import array_mappings, compacts, formats, gemms, halves, specs
+from ...strategies import array_formats, array_mappings, compacts, formats, gemms, halves, specs
 
 BF16 = OPERAND_TYPES["bf16"]
 
@@ -52,7 +52,7 @@ def test_every_bit_is_that_of_one_number_at_a_time(data: st.DataObject) -> None:
 @settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_every_bit_is_that_of_the_stepped_array(data: st.DataObject) -> None:
-    format = data.draw(formats)
+    format = data.draw(array_formats)
     spec = data.draw(specs(format))
     mapping, gemm = data.draw(array_mappings(spec)), data.draw(gemms(20, 20))
     a, b = data.draw(halves(gemm.m, gemm.k, format=format)), data.draw(compacts(gemm, mapping.pattern, format))
@@ -133,7 +133,7 @@ KEPT = np.ones((2, 3), np.bool_)
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: product(ONES.astype(np.float32), ONES.T), "a must be a matrix of float16 or bfloat16"),
+        (lambda: product(ONES.astype(np.float32), ONES.T), "a must be a matrix of float16, bfloat16, float8_e4m3fn"),
         (lambda: product(ONES, ONES.T.astype(BF16)), "a holds float16, but b bfloat16"),
         (lambda: product(ONES, ONES), r"they must be \[..., m, k\] and \[..., k, n\]"),
         (lambda: product(ONES[:0], ONES.T), "a is empty"),

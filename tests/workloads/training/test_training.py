@@ -609,7 +609,7 @@ def test_a_checkpoint_never_holds_weights_that_are_not_finite(tmp_path: Path) ->
         ({"learning_rate": 0.0}, "learning rate"),
         ({"learning_rate": math.nan}, "learning rate"),
         ({"seed": -1}, "seed"),
-        ({"amp": "fp8"}, "amp"),
+        ({"amp": "fp4"}, "amp"),
         ({"optimizer": "lion"}, "optimizer"),
         ({"options": {"decy": 1e-4}}, "decay"),
         ({"warmup": 1.5}, "warm-up"),
