@@ -76,8 +76,10 @@ def ties(random: np.random.Generator, spec: AcceleratorSpec, rows: int, cols: in
     kinds = edge_bits(random, spec, 3, cols)
     ties: Half = np.take_along_axis(kinds, random.integers(0, 3, (rows, cols)), axis=0)
     if ties.dtype == np.int8:
-        return np.where(random.integers(0, 2, (rows, cols)), -ties, ties)
-    return (bits_of(ties) ^ bits_of(zeros(random, spec, rows, cols))).view(ties.dtype)
+        negated: Half = np.where(random.integers(0, 2, (rows, cols)), -ties, ties)
+        return negated
+    signed: Half = (bits_of(ties) ^ bits_of(zeros(random, spec, rows, cols))).view(ties.dtype)
+    return signed
 
 
 def normals(random: np.random.Generator, spec: AcceleratorSpec, gemm: Gemm) -> tuple[Half, Half]:
