@@ -7,7 +7,7 @@ import numpy as np
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.operand import BF16, OperandFormat
 from ...dataflow.stce.spec import PESpec
-from ...simulator.operand import OPERAND_TYPES, Half, bits_of, narrow, operand_type
+from ...simulator.operand import Half, bits_of, narrow, operand_type, operand_types
 from ...workloads.gemm import Gemm
 
 __all__ = [
@@ -30,15 +30,16 @@ _INTEGER_SCALE = 40
 """Deviation of INT8 operands, an assumption: few reach the ends."""
 
 
-def edge_words(operand: OperandFormat) -> Half:
+def edge_words(operand: OperandFormat, *, gradient: bool = False) -> Half:
     """Words at which something changes, in both signs: zero, the ends of the subnormal and normal numbers, one,
     infinity, NaN; in BF16 two more, whose products lie on either side of the smallest normal FP32; of an integer both
-    ends and what is next to them. Of the operand type, [words]."""
-    kind = OPERAND_TYPES[operand.name]
+    ends and what is next to them. Of the operand type, or that of a ``gradient``, [words]."""
+    which = -1 if gradient else 0
+    kind, encoding = operand_types(operand.name)[which], operand.encodings[which]
     if operand.integer:
         most = operand.largest
         return np.array([0, 1, 2, most - 1, most, -1, -2, 1 - most, -most, -most - 1], kind)
-    highest, one = operand.highest, 1 << operand.fraction
+    highest, one = encoding.highest, 1 << encoding.fraction
     above = [0, 1, one - 1, one, highest >> 1 & -one, highest - 1, highest, highest | 1]
     if operand is BF16:
         above += [0x2000, 0x1F81]
