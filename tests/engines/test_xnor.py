@@ -296,7 +296,7 @@ def test_signs_on_the_stce_are_flipped_and_added_but_not_multiplied() -> None:
 
     assert "operand multiply" not in charged
     assert charged["sign flip"] == charged["accumulator add"] == op.macs == found.counts.sign_flips
-    assert charged["registers of a multiply-add"] == op.macs
+    assert charged["PE registers"] == op.macs
     mapping, counts = found.ops[0].mapping, found.counts
     bits = (2, 16) if mapping.n2s == "a" else (16, 2)
     assert charged["W2E buffer read"] == bits[0] * counts.w2e_words
