@@ -69,7 +69,7 @@ def _bars(ax: Axes, bars: dict[Pass, dict[str, int]], report: EnergyReport, them
         words, place = f"{band_words(bands[p])}; {text} %", (max(at, high), y)
         ax.annotate(words, place, xytext=(8, 0), textcoords="offset points", va="center", fontsize=9)
     ax.set_xlim(0, 1.02 * most / each)
-    ax.set_xlabel(f"{unit} of one training step; lines: the bands of table {report.table.name}", fontsize=9)
+    ax.set_xlabel(f"{unit} of one step; lines: the bands of table {report.table.name}", fontsize=9)
 
 
 def _title(sums: dict[str, int], report: EnergyReport) -> str:

@@ -112,7 +112,8 @@
         line: { color: colour("muted"), width: 1.5, dash }, name: text,
       });
       const label = (y, text) => ({
-        x: Math.log10(y / slope), y: Math.log10(y), xanchor: "left", yanchor: "bottom", showarrow: false, text,
+        x: Math.log10(y / slope), y: Math.log10(y), yanchor: "bottom", showarrow: false, text,
+        xanchor: (y / slope) ** 2 > low * high ? "right" : "left",
         font: { color: colour("muted"), size: 11 },
       });
       const lines = [line(peak, "solid", "dense")];
@@ -147,7 +148,7 @@
         ticktext: decades(a, b).map((tick) => String(Number(tick.toPrecision(3)))),
       });
       const ys = points.map((p) => p.y);
-      const bottom = Math.min(...ys, peak) / 1.6, top = Math.max(...ys, sparse) * 1.4;
+      const bottom = Math.min(...ys, peak) / 2.2, top = Math.max(...ys, sparse) * 1.4;
       return {
         traces: [...lines, dots],
         layout: layout({
