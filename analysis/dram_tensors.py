@@ -164,8 +164,8 @@ def _of_update(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> Moved:
     b = update_bytes(op, spec, rule)
     return {
         TensorKind.MASTER: (b.held, b.held),
-        TensorKind.WEIGHT_GRADIENT: (b.operand, 0),
-        TensorKind.WEIGHT: (op.looks * b.operand, b.dense),
+        TensorKind.WEIGHT_GRADIENT: (b.gradient, 0),
+        TensorKind.WEIGHT: (b.looked, b.dense),
         TensorKind.COPY: (0, b.copies + b.scales),
     }
 

@@ -37,7 +37,7 @@ GROUPS = {
         "weft.workloads.tensors": "StepTensor",
         "weft.workloads.joined": "Joined",
         "weft.analysis.fused": "savings Saving",
-        "weft.analysis.residency": "residency Kept Residency",
+        "weft.dataflow.residency": "Residency Kept Use",
         "weft.simulator.memory": "memory_need MemoryNeed",
     },
     "Make it sparse": {"weft": "sparsify", "weft.workloads.sparsity": "NMPattern"},

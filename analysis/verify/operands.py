@@ -60,7 +60,7 @@ def any_bits(random: np.random.Generator, spec: AcceleratorSpec, rows: int, cols
 
 
 def raw_bits(random: np.random.Generator, pe: PESpec, *shape: int) -> Half:
-    """The same of any shape."""
+    """The same of any shape and the operand type."""
     bits: Half = random.integers(0, 1 << pe.operand.bits, shape, f"u{pe.operand.bytes}").view(operand_type(pe))
     return bits
 

@@ -24,7 +24,7 @@ def sore_reference(
 ) -> tuple[list[list[Pair]], list[bool], int]:
     """The pairs of every group, whether it holds a NaN, column by column, and the cycles.
 
-    ``values`` [k, n] are operands of any type, cut into runs of ``run``, 0 for k.
+    ``values`` [k, n] are of any operand type, cut into runs of ``run``, 0 for k.
     """
     k, n = values.shape
     run = run or k

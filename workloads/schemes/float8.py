@@ -99,7 +99,7 @@ def result(y: Tensor) -> Tensor:
 
 
 def weight_dtype(x: Tensor) -> torch.dtype:
-    """Of the weights that ``x`` meets: its own, or in FP8 that of the forward pass."""
+    """Of the weights that ``x``, of any shape and float dtype, meets: its own, or in FP8 that of the forward pass."""
     return FORWARD if _active else x.dtype
 
 
