@@ -158,16 +158,18 @@
       };
     },
     energy(n) {
-      const { parts, rows } = data.runs[n].energy;
+      const { parts, rows, unit } = data.runs[n].energy;
       const range = [0, 1.03 * Math.max(...rows.map((row) => row.band[2]))];
+      // Below the bar, whose dark parts would hide it.
       const bands = {
-        type: "scatter", mode: "markers", marker: { opacity: 0 }, x: rows.map((row) => row.band[1]), y: rows.map((_, n) => n),
+        type: "scatter", mode: "markers", marker: { opacity: 0 }, x: rows.map((row) => row.band[1]), y: rows.map((_, n) => n + 0.43),
         error_x: { type: "data", symmetric: false, array: rows.map((row) => row.band[2] - row.band[1]),
-          arrayminus: rows.map((row) => row.band[1] - row.band[0]), color: colour("ink"), thickness: 1.5, width: 5 },
+          arrayminus: rows.map((row) => row.band[1] - row.band[0]), color: colour("ink"), thickness: 1.5, width: 3 },
         customdata: rows.map((row) => row.band),
-        hovertemplate: "%{customdata[1]:,.4~g} mJ, from %{customdata[0]:,.3~g} to %{customdata[2]:,.3~g}<extra></extra>",
+        hovertemplate: `%{customdata[1]:,.4~g} ${unit}, from %{customdata[0]:,.3~g} to %{customdata[2]:,.3~g}<extra></extra>`,
       };
-      return { traces: [...stacked(rows, parts, "mJ", ",.4~g"), bands], layout: rowLayout(rows, { xaxis: { title: { text: "mJ" }, range } }) };
+      const layout = rowLayout(rows, { xaxis: { title: { text: `${unit}; lines: from the least to the most` }, range } });
+      return { traces: [...stacked(rows, parts, unit, ",.4~g"), bands], layout };
     },
     bandwidth(n) {
       const { moved, unit, end, bins, peak } = data.runs[n].dram;
