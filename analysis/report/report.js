@@ -74,7 +74,7 @@
     },
     promise(n) {
       const { rows, unit, level } = data.promises[n];
-      const made = rowLayout(rows, { xaxis: { title: { text: `${unit} of a step, ${level}` }, range: [0, 1.22 * rows[0].to] } });
+      const made = rowLayout(rows, { xaxis: { title: { text: `${unit} of a step, ${level}` }, range: [0, (narrow() ? 1.5 : 1.22) * rows[0].to] } });
       made.margin = { ...made.margin, r: 8 };
       const lines = rows.slice(1).map((row, n) => ({
         type: "line", x0: rows[n].to, x1: rows[n].to, y0: n, y1: n + 1, layer: "below",
@@ -93,7 +93,7 @@
         customdata: rows.map((row) => [plain(row.label), plain(row.words), Math.abs(row.to - row.from)]),
         hovertemplate: `%{customdata[0]}<br>%{customdata[2]:,.4~g} ${unit}, %{customdata[1]}<extra></extra>`,
       };
-      return { traces: [bar], layout: made };
+      return { traces: [bar], layout: made, height: rowHeight(rows) };
     },
     passes(n) { return bars(data.runs[n].passes, data.runs[n].unit); },
     layers(n) {
