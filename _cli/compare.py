@@ -30,6 +30,7 @@ from .options import (
     Optimizer,
     Pregenerate,
     Recompute,
+    Resident,
     Seq,
 )
 from .outputs import print_json, require_writable_folder
@@ -83,13 +84,14 @@ def compare(
     attention: AttentionBy = "full",
     fusion: FuseBy = "none",
     pregenerate: Pregenerate = None,
+    resident: Resident = None,
     output: Folder = None,
     draw_all: DrawAll = False,
     as_json: Json = False,
 ) -> None:
     """Simulate one training step under several schemes, side by side; or every combination with several patterns,
     machines and batches."""
-    specs, batches, patterns = machines(arch, pregenerate), parse_batches(batch), alternatives(nm)
+    specs, batches, patterns = machines(arch, pregenerate, resident), parse_batches(batch), alternatives(nm)
     names, rules = split_names(schemes), mapping_rules(mapping)
     for spec in specs.values():
         check_prices(spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,19 +38,34 @@ __all__ = [
 ]
 
 
-def machine(arch: str, pregenerate: bool | None = None) -> AcceleratorSpec:
+def machine(arch: str, pregenerate: bool | None = None, resident: str | None = None) -> AcceleratorSpec:
     from ..dataflow.config_io import load_spec
 
     spec = load_spec(arch)
+    if resident is not None:
+        spec = replace(spec, buffers=replace(spec.buffers, resident_bytes=parse_size("--resident", resident)))
     return spec if pregenerate is None else replace(spec, wuve=replace(spec.wuve, pregenerate=pregenerate))
 
 
-def machines(archs: str, pregenerate: bool | None = None) -> dict[str, AcceleratorSpec]:
+_UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def parse_size(option: str, text: str) -> int:
+    """Bytes of a number with its unit."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    size = None if found is None or found[2] not in _UNITS else Fraction(found[1]) * _UNITS[found[2]]
+    if size is None or size.denominator != 1:
+        units = ", ".join(unit for unit in _UNITS if unit)
+        raise InputError(f"{option} {text}: write whole bytes, with a unit of {units}, for example 16MiB")
+    return int(size)
+
+
+def machines(archs: str, pregenerate: bool | None = None, resident: str | None = None) -> dict[str, AcceleratorSpec]:
     """Those of ``--arch`` with commas, by their names, or as they are asked for where two have one."""
     # The path of a file may hold a comma itself.
     asked = (archs,) if Path(archs).is_file() else split_names(archs)
     require_once("--arch", asked)
-    specs = [machine(arch, pregenerate) for arch in asked]
+    specs = [machine(arch, pregenerate, resident) for arch in asked]
     found = {spec.name: spec for spec in specs}
     return found if len(found) == len(specs) else dict(zip(asked, specs, strict=True))
 

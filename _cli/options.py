@@ -133,6 +133,12 @@ FuseBy = Annotated[
     Literal["none", "elementwise", "full"],
     typer.Option("--fusion", help="Vector work joined to what makes its tensor, as docs/fusion.md has it."),
 ]
+Resident = Annotated[
+    str | None,
+    typer.Option(
+        "--resident", metavar="SIZE", help="On-chip memory for whole tensors between ops, as 16MiB; else the machine's."
+    ),
+]
 Arch = Annotated[str, typer.Option(metavar="NAME|FILE.toml", help="Machine; `weft archs` lists those that ship.")]
 Pregenerate = Annotated[
     bool | None,

@@ -32,6 +32,7 @@ from .options import (
     Patterns,
     Pregenerate,
     Recompute,
+    Resident,
     Scheme,
     Seq,
 )
@@ -66,6 +67,7 @@ def run(
     use: For = "train",
     tokens: Context = None,
     pregenerate: Pregenerate = None,
+    resident: Resident = None,
     level: Annotated[
         Literal["step", "system"] | None,
         typer.Option(help="Op after op, or with ops overlapped on shared engines and memory; step by default."),
@@ -94,12 +96,11 @@ def run(
         require_writable_folder(output)
         require_free_for_run(output, draw_all, mapping is not None)
     tracing = asked_trace(dram_trace, dram_form, limit, level)
-    spec = machine(arch, pregenerate)
+    spec = machine(arch, pregenerate, resident)
     check_prices(spec)
     asked, rules = asked_patterns(scheme, nm, spec), mapping_rules(mapping)
     held = (recompute, freeze, attention, dims, fusion, use, tokens)
-    traced = open_workload(model, batch, seq, optimizer, input_shape, *held)
-    workload = under(traced, scheme, asked, spec)
+    workload = under(open_workload(model, batch, seq, optimizer, input_shape, *held), scheme, asked, spec)
     check_step([workload], spec, level or "step")
     chosen = schedule_step(workload, spec, objective, rules)
     if level == "system":

@@ -49,6 +49,7 @@ def show_run(result: SimResult, digest: str) -> None:
     console.print(_causes(result))
     console.print(_slowest(result))
     _show_fused(console, result)
+    _show_resident(console, result)
     _show_layer_patterns(console, result.workload)
     _show_constrained(console, result)
     _show_dense_layers(console, result)
@@ -76,6 +77,21 @@ def _show_fused(console: Console, result: SimResult) -> None:
         console.print(f"  fused into {name_of(one.into)} ({one.pass_}): {saved}: {name_of(what)}")
     if len(found) > _FUSED:
         console.print(f"  and {len(found) - _FUSED} more, in the ops of workload.json (-o)")
+
+
+def _show_resident(console: Console, result: SimResult) -> None:
+    """What stays on chip, and what DRAM then moves no more, the most first."""
+    found = result.residency
+    if found is None:
+        return
+    read, write = sum(one.read for one in found.kept), sum(one.write for one in found.kept)
+    of = f"{len(found.kept)} of {len(found.candidates)} tensors, {si(found.peak, 'B')} of {si(found.capacity, 'B')}"
+    console.print(f"Stays on chip: {of}: saves {si(write, 'B')} written, {si(read, 'B')} read")
+    for one in found.kept[:_FUSED]:
+        saved = f"{si(one.write, 'B')} not written, {si(one.read, 'B')} not read"
+        console.print(f"  {one.kind} of {name_of(one.name)}, {si(one.size, 'B')}: {saved}")
+    if len(found.kept) > _FUSED:
+        console.print(f"  and {len(found.kept) - _FUSED} more, in --json")
 
 
 def _show_cheaper(console: Console, result: SimResult) -> None:
@@ -120,6 +136,7 @@ def show_system(result: SystemResult, digest: str, timeline: Path | None) -> Non
     if capacity is not None:
         console.print(f"{percent(need.total, capacity)} of the {si(capacity, 'B')} there are.")
     _show_fused(console, step)
+    _show_resident(console, step)
     _show_layer_patterns(console, step.workload)
     _show_constrained(console, step)
     _show_dense_layers(console, step)
@@ -306,7 +323,5 @@ def _show_energy(console: Console, report: EnergyReport) -> None:
     shares = ", ".join(f"{part} {share} %" for part, share in percents_of(parts).items() if share != "0.0")
     guessed = sum(report.by_mark[mark] for mark in (Mark.INFERRED, Mark.ASSUMED))
     console.print(f"Energy: {shares}")
-    console.print(
-        f"By table {name_of(report.table.name)}, {percent(guessed, report.joules)} on inferred or assumed constants; "
-        "sources: weft explain energy"
-    )
+    said = f"{percent(guessed, report.joules)} inferred or assumed; weft explain energy"
+    console.print(f"Table {name_of(report.table.name)}: {said}")

@@ -133,11 +133,13 @@ def memory_of(target: AreaTarget) -> tuple[str, int]:
 
 
 def buffer_blocks(spec: AcceleratorSpec, target: AreaTarget) -> tuple[AreaItem, ...]:
-    """Memory blocks that hold the bytes of the buffers, of every engine its own, all their bits used: as few as there
-    can be."""
+    """Memory blocks that hold the bytes of the buffers, of every engine its own, and of tensors that stay on chip, all
+    their bits used: as few as there can be."""
     kind, bits = memory_of(target)
-    sizes = {name: getattr(spec.buffers, f"{name}_bytes") for name in ("w2e", "n2s", "output")}
+    sizes = {name: getattr(spec.buffers, f"{name}_bytes") for name in ("w2e", "n2s", "output", "resident")}
     blank = AreaItem(
         block="buffers", name="", count=len(spec.engines), lut_sites=0, ff=0, dsp=0, bram=0, uram=0, mark=Mark.INFERRED
     )
-    return tuple(replace(blank, name=name, **{kind: -(-8 * size // bits)}) for name, size in sizes.items())
+    found = [replace(blank, name=name, **{kind: -(-8 * size // bits)}) for name, size in sizes.items()]
+    held = found.pop()
+    return (*found, replace(held, count=1)) if sizes["resident"] else tuple(found)

@@ -221,3 +221,4 @@ def _add_buffers(
     for name in ("w2e_bytes", "n2s_bytes", "output_bytes"):
         size = columns.get(f"buffers.{name}", np.array([getattr(base.buffers, name)]))
         total[COUNTS.index(kind)] += len(base.engines) * -(-8 * size // bits)
+    total[COUNTS.index(kind)] += -(-8 * base.buffers.resident_bytes // bits)

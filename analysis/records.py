@@ -8,6 +8,7 @@ from typing import Any
 
 from ..dataflow.account import declared_causes, items
 from ..dataflow.config_io import spec_hash
+from ..dataflow.residency import Residency
 from ..simulator.result import OpResult, SimResult
 from ..workloads.gemm import Pass
 from ..workloads.step import MatrixOp, Measured, UpdateOp
@@ -135,6 +136,30 @@ def pass_records(result: SimResult, report: EnergyReport | None = None) -> dict[
     }
 
 
+def residency_record(found: Residency) -> dict[str, Any]:
+    """What stays on chip in the memory that there is, and the DRAM bytes that each tensor saves, the most first."""
+    kept = [
+        {
+            "name": one.name,
+            "kind": one.kind,
+            "bytes": one.size,
+            "offset": offset,
+            "first": one.first,
+            "last": one.last,
+            "saved_read_bytes": one.read,
+            "saved_write_bytes": one.write,
+        }
+        for one, offset in zip(found.kept, found.offsets, strict=True)
+    ]
+    return {
+        "capacity_bytes": found.capacity,
+        "peak_bytes": found.peak,
+        "saved_bytes": found.saved,
+        "candidates": len(found.candidates),
+        "kept": kept,
+    }
+
+
 def dense_layers(result: SimResult) -> list[dict[str, str]]:
     """Layers that the scheme would make sparse but left dense, each reason once."""
     found: Iterable[tuple[str, str]] = dict.fromkeys(
@@ -200,6 +225,7 @@ def to_dict(result: AnyResult, command: str = "") -> dict[str, Any]:
         "dram_tensors": tensor_records(step, report),
         "stalls": {cause: n for cause, n in items(step.cycles).items() if cause in lost},
         "dense_layers": dense_layers(step),
+        **({"residency": residency_record(step.residency)} if step.residency is not None else {}),
         **({"measured": measured_means(step)} if work.measured else {}),
         **({"constrained": constrained_sums(step)} if step.mapping is not None else {}),
         "ops": op_records(step, report),

@@ -12,13 +12,25 @@ from ..workloads.mark import Mark
 from ..workloads.strict import read_toml
 from .scaling import NODES, energy_factor
 
-__all__ = ["BANK_KIB", "LAST_NODE", "PORT_BITS", "Bank", "FitLine", "SramFit", "SramPoints", "bank", "sram_points"]
+__all__ = [
+    "BANK_KIB",
+    "LAST_NODE",
+    "PORT_BITS",
+    "SIZES",
+    "Bank",
+    "FitLine",
+    "SramFit",
+    "SramPoints",
+    "bank",
+    "sram_points",
+]
 
 BANK_KIB, PORT_BITS = 64, 64
 """The bank that buffers are made of where nothing else is said."""
 LAST_NODE = 22
 """The smallest that CACTI knows."""
-_SIZES, _PORTS = (8, 4096), (32, 128)
+SIZES, _PORTS = (8, 4096), (32, 128)
+"""KiB of a bank, bits of its port: the least and the most that are known."""
 
 # Below CACTI's last node: 64 KiB, 64 bits, as hwcomponents-cacti extrapolates from 22 nm.
 _AT_16 = (4.84, 3.78)
@@ -122,7 +134,7 @@ def bank(node: int, kib: int = BANK_KIB, bits: int = PORT_BITS) -> Bank:
 def _require(node: int, kib: int, bits: int) -> None:
     if node not in NODES:
         raise InputError(f"no SRAM of {node} nm is known; choose one of {', '.join(map(str, NODES))}")
-    for name, value, (low, high), unit in (("bank", kib, _SIZES, "KiB"), ("port", bits, _PORTS, "bits")):
+    for name, value, (low, high), unit in (("bank", kib, SIZES, "KiB"), ("port", bits, _PORTS, "bits")):
         if not low <= value <= high:
             raise InputError(f"a {name} of {value} {unit} is outside the fit; choose {low} to {high} {unit}")
 

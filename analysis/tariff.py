@@ -6,8 +6,9 @@ price is refused, never free.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Literal, assert_never
 
@@ -29,6 +30,7 @@ from .area import Area, uncounted_blocks
 from .area_by_shape import area_of_shape
 from .bands import Band
 from .energy_table import EnergyFigure, EnergyTable, FpgaTable, Mark, Table, load_table
+from .sram import SIZES, bank
 
 __all__ = ["Price", "Tariff", "prices", "shared_prices", "spends_of", "tariff", "tariff_key"]
 
@@ -94,7 +96,7 @@ def tariff_key(table: Table, spec: AcceleratorSpec) -> tuple[Hashable, ...]:
         # All that the RTL of a block may depend on (`Block.depends`); buffers have no registers there.
         return (table, spec.dram.kind, spec.clock_hz, spec.array, spec.pe, spec.sore, spec.wuve, spec.xnor, spec.tree)
     standing = (_banks(table, spec), _units(spec), spec.clock_hz) if _standing(table) else ()
-    return (table, spec.dram.kind, spec.pe.format, *standing)
+    return (table, spec.dram.kind, spec.pe.format, spec.buffers.resident_bytes, *standing)
 
 
 def spends_of(name: str, declared: Counted | Cause, table: Table) -> Spends:
@@ -137,9 +139,12 @@ def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Pr
     # A memory's figures are its own, whatever table charges them.
     at = {"dram.read": f"{spec.dram.kind} read", "dram.write": f"{spec.dram.kind} write"}
     known = {name: _price(figure, at.get(name, name)) for name, figure in found.items() if figure is not None}
+    if spec.buffers.resident_bytes:
+        known |= _resident(table, spec.buffers.resident_bytes)
     if sram.leakage is not None:
         banks = _banks(table, spec)
-        known["static"] = _power(sram.leakage, "sram.leakage", banks, spec, f"{banks} banks of the buffers")
+        held = " and of tensors on chip" if spec.buffers.resident_bytes else ""
+        known["static"] = _power(sram.leakage, "sram.leakage", banks, spec, f"{banks} banks of the buffers{held}")
 
     if table.logic_leakage is not None:
         units = _units(spec)
@@ -149,7 +154,7 @@ def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Pr
     def price(action: Action) -> Price:
         if isinstance(action.price, Fabric):
             raise _unpriced(table, action, "it takes LUTs or DSPs, which a chip has none of", known)
-        name = action.price.format(format=spec.pe.format)
+        name = action.price.format(format=spec.pe.format, accumulator=spec.pe.operand.accumulator.name)
         if name not in known:
             where = name if "." in name else f"operations.{name}" if name in found else f"spare.{name}"
             raise _unpriced(table, action, f"add {where}", known)
@@ -164,7 +169,30 @@ def _units(spec: AcceleratorSpec) -> int:
 
 def _banks(table: EnergyTable, spec: AcceleratorSpec) -> int:
     sizes = (spec.buffers.w2e_bytes, spec.buffers.n2s_bytes, spec.buffers.output_bytes)
-    return len(spec.engines) * sum(-(-size // (1024 * table.sram.bank_kib)) for size in sizes)
+    bank = 1024 * table.sram.bank_kib
+    return len(spec.engines) * sum(-(-size // bank) for size in sizes) + -(-spec.buffers.resident_bytes // bank)
+
+
+def _resident(table: EnergyTable, size: int) -> dict[str, Price]:
+    """A bit of the memory that holds whole tensors: as one bank of its size, of the largest that is known at most, by
+    what that takes beside a bank of the buffers."""
+    found = re.fullmatch(r"(\d+) nm", table.sram.read.node)
+    if found is None:
+        raise InputError(
+            f"table {table.name!r} does not say its node as '45 nm' (sram.read.node {table.sram.read.node!r}), by "
+            "which a memory of buffers.resident_bytes is charged"
+        )
+    kib = min(max(-(-size // 1024), SIZES[0]), SIZES[1])
+    own, usual = (bank(int(found[1]), n) for n in (kib, table.sram.bank_kib))
+
+    def price(of: Price, more: float) -> Price:
+        source = f"{of.source}; x {more:.3g} for a bank of {kib} KiB ({own.source})"
+        return replace(of, scaling=of.scaling * more, source=source, mark=_least((of.mark, own.mark)))
+
+    return {
+        "resident.read": price(_price(table.sram.read, "sram.read"), own.read_pj / usual.read_pj),
+        "resident.write": price(_price(table.sram.write, "sram.write"), own.write_pj / usual.write_pj),
+    }
 
 
 def _in_luts(table: FpgaTable, spec: AcceleratorSpec) -> Callable[[Action], Price]:
@@ -180,6 +208,8 @@ def _in_luts(table: FpgaTable, spec: AcceleratorSpec) -> Callable[[Action], Pric
     known = {
         "sram.read": bit,
         "sram.write": bit,
+        "resident.read": bit,
+        "resident.write": bit,
         "dram.read": _price(dram.read, f"{spec.dram.kind} read"),
         "dram.write": _price(dram.write, f"{spec.dram.kind} write"),
         "clock": _parts({"clock": e.clock, "register": e.register}, registers, "registers of the machine", tools),
@@ -238,7 +268,7 @@ def _price(figure: EnergyFigure, name: str) -> Price:
     )
 
 
-def _parts(figures: dict[str, EnergyFigure], number: float, what: str, tools: str) -> Price:
+def _parts(figures: Mapping[str, EnergyFigure], number: float, what: str, tools: str) -> Price:
     """Figures that are always spent together, over a number of parts: of one band, that of their sum."""
     found, whole = figures.values(), sum(f.scaled for f in figures.values())
     bands = {f.own_band: None for f in found}

@@ -39,12 +39,16 @@ _STRICT = {"extra": "forbid"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferSpec:
-    """On-chip buffers; each is split in two halves, one in use while the other is filled or emptied."""
+    """On-chip buffers; each is split in two halves, one in use while the other is filled or emptied.
+
+    ``resident_bytes``: one more memory, for whole tensors between ops (`residency.py`).
+    """
 
     __pydantic_config__ = _STRICT
     w2e_bytes: Annotated[int, Range(64, 2**40, "bytes")]
     n2s_bytes: Annotated[int, Range(64, 2**40, "bytes")]
     output_bytes: Annotated[int, Range(64, 2**40, "bytes")]
+    resident_bytes: Annotated[int, Range(0, 2**40, "bytes"), Field(exclude_if=lambda size: not size)] = 0
 
     def __post_init__(self) -> None:
         require_ranges(self, "buffers")

@@ -100,8 +100,8 @@ def _written(counts: Counts, op: Op) -> int:
 
 
 def _filled(counts: Counts, _: Op) -> int:
-    """What comes from DRAM is written into a buffer, what goes there is read out of one."""
-    return min(counts.buffer_bytes, counts.dram_read_bytes)
+    """What comes from DRAM, or from a tensor on chip, is written into a buffer, what goes there is read out of one."""
+    return min(counts.buffer_bytes, counts.dram_read_bytes + getattr(counts, "resident_read_bytes", 0))
 
 
 def _edges_at_work(where: Where) -> tuple[int]:

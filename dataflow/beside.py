@@ -15,6 +15,7 @@ from .accelerator import AcceleratorSpec
 from .account import Counts, Cycles
 from .engine_time import compares_per_group, wuve_latency
 from .integers import ceil_div
+from .on_chip import with_on_chip
 from .operand import BYTE, FP32, OperandFormat
 from .placement import Placement
 from .pregenerate import copies_cycles
@@ -68,7 +69,7 @@ def vector_work(op: VectorOp, spec: AcceleratorSpec, lanes: int | None = None) -
     read, write = (machine_bytes(op.dtype, size, spec.pe.operand) for size in (op.read_bytes, op.write_bytes))
     write += op.wide_write + sum(copy.bytes for copy in op.packs)
     own = ceil_div(op.lanes, spec.vector.lanes) if lanes is None else lanes
-    return Work(own, 0, read + op.wide_read, write)
+    return Work(own, 0, read + op.wide_read - op.chip_read, write - op.chip_write)
 
 
 class Behind(NamedTuple):
@@ -144,32 +145,34 @@ def dense_bytes(op: UpdateOp, spec: AcceleratorSpec) -> int:
 
 
 class UpdateBytes(NamedTuple):
-    """Of a weight update. ``held``: master and state, read and written. ``operand``: the gradient, and the weight as
-    often as it is looked at. ``dense``, ``copies``, ``scales``: what is written for the products."""
+    """Of a weight update. ``held``: master and state, read and written. ``gradient``: read, as is the weight as often
+    as it is looked at (``looked``). ``dense``, ``copies``, ``scales``: what is written for the products."""
 
     held: int
-    operand: int
+    gradient: int
+    looked: int
     dense: int
     copies: int
     scales: int
 
 
 def update_bytes(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> UpdateBytes:
-    """What a weight update moves of each tensor."""
-    n, operand = op.elements, spec.pe.operand
+    """What a weight update moves of each tensor; nothing of those that stay on chip."""
+    n, operand, weight = op.elements, spec.pe.operand, "weight" not in op.on_chip
     return UpdateBytes(
-        held=FP32.size(n * len(rule.held)),
-        operand=operand.size(n),
-        dense=dense_bytes(op, spec),
-        copies=sum(copy_bytes(copy, operand) for copy in copies_made(op, spec)),
+        held=FP32.size(n * len(rule.held)) if "state" not in op.on_chip else 0,
+        gradient=operand.size(n) if "gradient" not in op.on_chip else 0,
+        looked=operand.size(n) * op.looks,
+        dense=dense_bytes(op, spec) if weight else 0,
+        copies=sum(copy_bytes(copy, operand) for copy in copies_made(op, spec)) if weight else 0,
         scales=FP32.size(op.scales),
     )
 
 
 def update_traffic(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> tuple[int, int]:
-    """Bytes that a weight update reads and writes."""
+    """DRAM bytes that a weight update reads and writes."""
     b = update_bytes(op, spec, rule)
-    return b.held + b.operand * (1 + op.looks), b.held + b.dense + b.copies + b.scales
+    return b.held + b.gradient + b.looked, b.held + b.dense + b.copies + b.scales
 
 
 def update_work(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> Work:
@@ -198,7 +201,9 @@ def _update_cost(op: UpdateOp, spec: AcceleratorSpec, rule: UpdateRule) -> tuple
     work = update_work(op, spec, rule)
     wuve = max(work.lanes, _transfer(work, spec))
     compares = sum(c.groups * compares_per_group(c.pattern, spec) for c in _compact_copies(op, spec))
+    read, write = update_traffic(replace(op, on_chip=()), spec, rule)
+    counts = Counts(dram_read_bytes=work.read, dram_write_bytes=work.write, sore_compares=compares, updates=op.elements)
     return (
         Cycles(wuve=wuve, sore=max(work.sore - wuve, 0)),
-        Counts(dram_read_bytes=work.read, dram_write_bytes=work.write, sore_compares=compares, updates=op.elements),
+        with_on_chip(counts, read - work.read, write - work.write),
     )

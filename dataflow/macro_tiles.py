@@ -10,7 +10,7 @@ from typing import NamedTuple
 from .integers import ceil_div, whole_bytes
 from .jit import inlined, kernel
 from .operand import BYTE
-from .problem import COLS, CONTRACTION, LONGEST, RATE, ROWS, MemoryMachine, Problem, Share, share
+from .problem import COLS, CONTRACTION, LONGEST, NORTH, OUT, RATE, ROWS, WEST, MemoryMachine, Problem, Share, share
 
 __all__ = [
     "BUFFER",
@@ -170,10 +170,17 @@ def moves(p: Problem, y: MemoryMachine, d: Demand, q: Share, r: Axis, c: Axis, t
         north = whole_bytes(chunk * (p.north_bits + d.index_bits))
         fits = fits and d.streams == 1 and r.full * west <= y.west_half
         fits = fits and c.full * (kept if tile.compact == BUFFER else north) <= y.north_half
-    lead = whole_bytes(min(chunk, p.k // p.beats) * (r.full * p.west_bits + c.full * p.north_bits))
-    col, line = q.col_cut if col_cut else q.col, 0 if out_cut else q.out_line
+    col, line, each = q.col_cut if col_cut else q.col, 0 if out_cut else q.out_line, q.out_each
     added = out_cut and p.out_tensor < p.out_expanded
-    return Moves(int(fits), row, col, q.held_col, line, q.out_each, int(added), lead)
+    west_bits, north_bits = p.west_bits, p.north_bits
+    if p.on_chip & WEST:
+        row = west_bits = 0
+    if p.on_chip & NORTH:
+        col = north_bits = 0
+    if p.on_chip & OUT:
+        line = each = 0
+    lead = whole_bytes(min(chunk, p.k // p.beats) * (r.full * west_bits + c.full * north_bits))
+    return Moves(int(fits), row, col, q.held_col, line, each, int(added), lead)
 
 
 @inlined

@@ -11,15 +11,18 @@ from ..workloads.step import MatrixOp
 from .gather.mapping import GatherMapping
 from .macro_tiles import Tile
 from .outside import OutsideMapping
+from .problem import NORTH, OUT, WEST
 from .stce.mapping import ArrayMapping
 from .xnor.mapping import XnorMapping
 
-__all__ = ["COMPACT", "Compact", "EngineMapping", "Mapping"]
+__all__ = ["COMPACT", "SIDES", "Compact", "EngineMapping", "Mapping", "Side"]
 
 EngineMapping = ArrayMapping | XnorMapping | GatherMapping | OutsideMapping
 """How an engine runs a product, by the ``kind`` of the engine."""
 
 Compact = Literal["remade", "buffer", "memory"]
+Side = Literal["a", "b", "c"]
+SIDES: tuple[Side, ...] = get_args(Side)
 COMPACT: tuple[Compact, ...] = get_args(Compact)
 """In the order of `macro_tiles.REMADE`, `BUFFER`, `MEMORY`."""
 
@@ -32,7 +35,8 @@ class Mapping:
     the product as the array sees it. ``tile_rows`` x ``tile_cols`` outputs make a macro-tile; ``resident`` says that it
     holds its operands for the whole contraction. ``order`` names the slow macro loop first: rows (``mn``) or columns
     (``nm``). ``compact`` says how columns that SORE reduces are had when they are used again: reduced once more
-    (``remade``), or kept compact in the N2S ``buffer`` (streamed, ``nm``) or in ``memory``.
+    (``remade``), or kept compact in the N2S ``buffer`` (streamed, ``nm``) or in ``memory``. ``on_chip``: of A, B and C,
+    those that stay on chip between ops, so that DRAM moves none of their bytes (`residency.py`).
     """
 
     array: EngineMapping
@@ -43,6 +47,7 @@ class Mapping:
     resident: bool
     order: Literal["mn", "nm"]
     compact: Compact = "remade"
+    on_chip: tuple[Side, ...] = ()
 
     def __post_init__(self) -> None:
         require_int("tile_rows of a mapping", self.tile_rows, 1, self.gemm.m)
@@ -50,6 +55,8 @@ class Mapping:
         require_choice("n2s of a mapping", self.n2s, ("a", "b"))
         require_choice("order of a mapping", self.order, ("mn", "nm"))
         require_choice("compact of a mapping", self.compact, COMPACT)
+        for side in self.on_chip:
+            require_choice("on_chip of a mapping", side, SIDES)
         if not isinstance(self.resident, bool):
             raise InputError(f"resident of a mapping must be True or False, not {self.resident!r}")
         if self.compact == "buffer" and (self.resident or self.order != "nm"):
@@ -68,6 +75,12 @@ class Mapping:
             raise InputError(
                 f"SORE reduces no operand of {op.name!r}, so compact must be 'remade', not {self.compact!r}"
             )
+
+    @property
+    def held(self) -> int:
+        """``on_chip`` as `Problem` has it."""
+        west, north = ("b", "a") if self.n2s == "a" else ("a", "b")
+        return sum(bit for side, bit in ((west, WEST), (north, NORTH), ("c", OUT)) if side in self.on_chip)
 
     @property
     def tile(self) -> Tile:

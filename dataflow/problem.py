@@ -21,9 +21,12 @@ __all__ = [
     "COLS",
     "CONTRACTION",
     "LONGEST",
+    "NORTH",
     "NO_WINDOW",
+    "OUT",
     "RATE",
     "ROWS",
+    "WEST",
     "MemoryMachine",
     "Packing",
     "Problem",
@@ -44,6 +47,9 @@ RATE = 256
 
 NO_WINDOW, ROWS, CONTRACTION, COLS = 0, 1, 2, 3
 """Axis along which im2col repeats a stored tensor, as the array sees the product."""
+
+WEST, NORTH, OUT = 1, 2, 4
+"""Operands that stay on chip between ops (`residency.py`), as bits: DRAM moves none of their bytes."""
 
 LONGEST = 2**62
 """Bound of an op's time in 1/rate cycles."""
@@ -93,6 +99,8 @@ class Problem(NamedTuple):
     """Of one word of the N2S operand."""
     out_bits: int
     """Of one result in memory."""
+    on_chip: int
+    """Operands that stay on chip, `WEST`, `NORTH` and `OUT` added up."""
 
 
 class Share(NamedTuple):
@@ -187,7 +195,7 @@ def problem_as(
         case _:
             assert_never(op.sparse)
     k, run, beats = slots
-    sizes = (*west, *north, *c, beats, west_bits, north_bits, of_c.bits)
+    sizes = (*west, *north, *c, beats, west_bits, north_bits, of_c.bits, 0)
     return Problem(rows, k, cols, g.groups, run, keep, group, online, *sizes)
 
 
@@ -254,4 +262,6 @@ def bound_cycles(p: Problem, peak: int, y: MemoryMachine) -> int:
     kept = pairs(p.k, p.run, p.keep, p.group) if p.keep else p.k
     ideal = ceil_div(p.groups * p.rows * p.cols * kept, peak)
     north = p.groups * p.cols * _compact_column(p) if p.keep and not p.online else p.north_tensor
-    return max(ideal, ceil_div((p.west_tensor + north + p.out_tensor) * RATE, y.rate))
+    west = 0 if p.on_chip & WEST else p.west_tensor
+    moved = west + (0 if p.on_chip & NORTH else north) + (0 if p.on_chip & OUT else p.out_tensor)
+    return max(ideal, ceil_div(moved * RATE, y.rate))

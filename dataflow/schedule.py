@@ -19,6 +19,7 @@ from .objective import Objective
 from .packing import with_forms
 from .placement import Constrained, Placement
 from .prices import Pricing, unpriced
+from .residency import Residency, resident
 
 __all__ = ["Schedule", "schedule"]
 
@@ -34,7 +35,9 @@ class Schedule(OneLine):
     mapping: MappingFile | None = None
     """The rules that it was made under."""
     fallback: Workload | None = None
-    """``workload`` as it is run, if some of its N:M ops run dense, or some of its tensors are packed."""
+    """``workload`` as it is run, if some of its N:M ops run dense, or some of its tensors are packed or on chip."""
+    residency: Residency | None = None
+    """What stays on chip, where the machine has memory for it."""
 
     @property
     def as_run(self) -> Workload:
@@ -82,7 +85,9 @@ def schedule(
         scheduler.place(op, wanted) if isinstance(op, MatrixOp) else None
         for op, wanted in zip(as_run.ops, asked, strict=True)
     )
-    as_run = with_forms(as_run, placements, spec)
+    as_run, residency = with_forms(as_run, placements, spec), None
+    if spec.buffers.resident_bytes:
+        as_run, placements, residency = resident(as_run, placements, spec, prices or unpriced)
     return Schedule(
         workload=workload,
         spec=spec,
@@ -90,6 +95,7 @@ def schedule(
         placements=placements,
         mapping=mapping,
         fallback=None if as_run is workload else as_run,
+        residency=residency,
     )
 
 

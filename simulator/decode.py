@@ -76,6 +76,11 @@ def decode(
     Refused where DRAM cannot hold the last of them, and where what grows is run otherwise than it was asked for.
     """
     require_capacity(growth.last, spec)
+    if spec.buffers.resident_bytes:
+        raise InputError(
+            f"{spec.name!r} keeps tensors on chip (buffers.resident_bytes {spec.buffers.resident_bytes:,}), and which "
+            "stay while the context grows is not known: ask for single steps, or 0 bytes"
+        )
     found = chosen or schedule(growth.first, spec, objective, prices)
     first = simulate(found)
     for i in growth.rates:

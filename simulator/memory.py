@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.beside import copies_made, copy_bytes, dense_bytes, machine_bytes, vector_work
+from ..dataflow.beside import Work, copies_made, copy_bytes, dense_bytes, machine_bytes, vector_work
 from ..dataflow.operand import FP32, OperandFormat
 from ..workloads.copies import PackedCopy
 from ..workloads.errors import InputError
@@ -125,6 +125,11 @@ def exceeds(workload: Workload, spec: AcceleratorSpec, need: MemoryNeed) -> str 
     )
 
 
+def _beside(op: VectorOp, spec: AcceleratorSpec) -> Work:
+    """What vector work moves, on chip or off."""
+    return vector_work(replace(op, chip_read=0, chip_write=0), spec)
+
+
 def _size(size: int) -> str:
     units = ((10**15, "PB"), (10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
     scale, unit = next(((s, u) for s, u in units if size >= s), (1, "B"))
@@ -193,7 +198,7 @@ def _result(op: Op, spec: AcceleratorSpec) -> int:
         case MatrixOp():
             return spec.pe.operand.size(op.c.elements)
         case VectorOp():
-            return vector_work(op, spec).write
+            return _beside(op, spec).write
         case UpdateOp():
             return 0
 
@@ -204,7 +209,7 @@ def _input(ops: Sequence[Op], spec: AcceleratorSpec) -> int:
         case MatrixOp(a=a, b=b):
             return sum(spec.pe.operand.size(x.elements) for x in (a, b) if x.role is Role.ACTIVATION)
         case VectorOp():
-            return vector_work(ops[0], spec).read
+            return _beside(ops[0], spec).read
         case UpdateOp():
             return 0
 
@@ -215,7 +220,7 @@ def _working(op: Op, spec: AcceleratorSpec) -> int:
             read = sum(spec.pe.operand.size(x.elements) for x in (a, b) if x.role is Role.GRADIENT)
             return read + _result(op, spec)
         case VectorOp():
-            return vector_work(op, spec).read + vector_work(op, spec).write
+            return _beside(op, spec).read + _beside(op, spec).write
         case UpdateOp():
             return 0
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ..dataflow.residency import Residency
 from ..workloads.gemm import Pass
 from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp, Workload
 
-__all__ = ["Order", "order_of", "role_order", "serial_order"]
+__all__ = ["Order", "in_turn", "order_of", "role_order", "serial_order"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,15 @@ def order_of(workload: Workload) -> Order:
     if workload.after:
         return Order(after=workload.after, weight_ready=_weights_ready(workload))
     return role_order(workload)
+
+
+def in_turn(order: Order, residency: Residency | None) -> Order:
+    """``order`` where whoever makes a tensor that stays on chip waits until its place is free."""
+    turns = residency.turns() if residency is not None else {}
+    if not turns:
+        return order
+    after = tuple(tuple(sorted({*ops, *turns.get(i, ())})) for i, ops in enumerate(order.after))
+    return replace(order, after=after)
 
 
 def role_order(workload: Workload) -> Order:

@@ -14,6 +14,7 @@ from ..dataflow.engines import engine_of
 from ..dataflow.mapping import Mapping
 from ..dataflow.objective import Objective
 from ..dataflow.placement import Constrained
+from ..dataflow.residency import Residency
 from ..workloads.gemm import Pass
 from ..workloads.one_line import OneLine
 from ..workloads.step import MatrixOp, Op, UpdateOp, Workload
@@ -47,13 +48,15 @@ class OpResult(OneLine):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SimResult(Shown):
-    """One training step on one machine, op after op; ``mapping``: the rules that restricted its schedule."""
+    """One training step on one machine, op after op; ``mapping``: the rules that restricted its schedule;
+    ``residency``: what stays on chip, where the machine has memory for it."""
 
     workload: Workload
     spec: AcceleratorSpec
     objective: Objective
     ops: tuple[OpResult, ...]
     mapping: MappingFile | None = None
+    residency: Residency | None = None
 
     def select(self, pass_: Pass) -> tuple[OpResult, ...]:
         """Ops of one pass, in order."""

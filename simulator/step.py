@@ -13,6 +13,7 @@ from ..dataflow.engines import tiled
 from ..dataflow.integers import ceil_div
 from ..dataflow.macro_tiles import BUFFER, MEMORY, Tiled, moves, sore_cycles, stored
 from ..dataflow.mapping import Mapping
+from ..dataflow.on_chip import with_on_chip
 from ..dataflow.placement import Placement
 from ..dataflow.problem import RATE, memory_machine, share
 from ..dataflow.schedule import Schedule
@@ -47,7 +48,12 @@ def simulate(
         if progress is not None:
             progress(done, len(workload.ops))
     return SimResult(
-        workload=workload, spec=spec, objective=schedule.objective, ops=tuple(results), mapping=schedule.mapping
+        workload=workload,
+        spec=spec,
+        objective=schedule.objective,
+        ops=tuple(results),
+        mapping=schedule.mapping,
+        residency=schedule.residency,
     )
 
 
@@ -68,6 +74,7 @@ def op_result(
             )
         case VectorOp():
             cycles, counts = vector_cost(vector_work(op, spec, lanes), op.elements, spec)
+            counts = with_on_chip(counts, op.chip_read, op.chip_write)
         case UpdateOp():
             cycles, counts = update_cost(op, spec, rule)
         case _:

@@ -83,6 +83,11 @@ def step_requests(
 ) -> StepRequests:
     """Requests of ``result``, which is ``schedule`` run at the step level; refused where its tensors have no room."""
     spec, memory = schedule.spec, memory_of(schedule.spec.dram)
+    if schedule.residency is not None:
+        raise InputError(
+            f"{spec.name!r} keeps tensors on chip (buffers.resident_bytes {spec.buffers.resident_bytes:,}), for which "
+            "a DRAM trace knows no addresses yet: ask for it with 0 bytes"
+        )
     places, regions = lay_out(schedule)
     room = memory.organization.lines * memory.organization.line_bytes
     top = max(region.address + region.size for region in regions)

@@ -28,7 +28,7 @@ from ..workloads.update_rule import UpdateRule
 from .channels import engine_names
 from .kernels.phases import EndLoads, Streaks
 from .kernels.tasks import Tasks
-from .order import Order, order_of
+from .order import Order, in_turn, order_of
 from .phases import phase_count, streaks_of
 from .step import macro_tiles
 from .transfers import ONE_PIECE, Layout, Transfers, by_shape, layout_of, timed
@@ -78,7 +78,7 @@ class _Phases:
 def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfers | None = None) -> Tasks:
     """The tasks of a schedule, by `order_of` and `by_shape` unless others are given."""
     spec, workload = schedule.spec, schedule.as_run
-    order = order or order_of(workload)
+    order = in_turn(order or order_of(workload), schedule.residency)
     transfers = transfers or by_shape(spec)
     rate = memory_machine(spec).rate
     placed = tuple(zip(workload.ops, schedule.placements, strict=True))

@@ -18,7 +18,7 @@ from .phase import TRAINING, Phase
 from .sparsity import LayerPattern, NMPattern
 from .tensors import StepTensor
 from .unstructured import Unstructured
-from .update_rule import SGD, UpdateRule, update_rule
+from .update_rule import SGD, Updated, UpdateRule, update_rule
 from .words import count, named, scheme_name
 
 __all__ = ["SCHEMA", "Frozen", "MatrixOp", "Measured", "Op", "UpdateOp", "VectorOp", "Workload", "require_products"]
@@ -31,7 +31,6 @@ _ALIASED = {**_STRICT, "alias_generator": lambda name: name.rstrip("_")}
 """``pass`` is a keyword of Python, not of JSON."""
 _UNLESS_USED = Field(exclude_if=lambda value: not value)
 """Of what most ops have none of: files do not say so."""
-
 
 _STATE_BYTES = 32
 """More than an update moves each way a parameter, whatever the optimizer (Adam: 14) and the compact copies."""
@@ -129,6 +128,7 @@ class VectorOp:
     it writes packed ones, ``packs``, and moves bytes of FP32, which every machine has, ``wide_read`` and
     ``wide_write``. ``edge``: it only scales the result of the product before, which an XNOR engine does at its edge.
     ``joined``: it is done while that op is, the latest before it of that name, and masks of a bit count as wide.
+    ``chip_read``, ``chip_write``: machine bytes of all that which stay on chip between ops.
     """
 
     __pydantic_config__ = _ALIASED
@@ -148,10 +148,12 @@ class VectorOp:
     wide_write: Annotated[int, _UNLESS_USED] = 0
     edge: Annotated[bool, _UNLESS_USED] = False
     joined: Annotated[Joined | None, _UNLESS_USED] = None
+    chip_read: Annotated[int, _UNLESS_USED] = 0
+    chip_write: Annotated[int, _UNLESS_USED] = 0
 
     def __post_init__(self) -> None:
         require_dtype(f"vector op {self.name!r}", self.dtype)
-        for size in ("elements", "read_bytes", "write_bytes", "wide_read", "wide_write"):
+        for size in ("elements", "read_bytes", "write_bytes", "wide_read", "wide_write", "chip_read", "chip_write"):
             require_int(f"{size} of vector op {self.name!r}", getattr(self, size), 0, MAX_MOVED)
         # How many bytes they take is open: a tensor that is expanded is read once, an op may read many tensors.
         if self.elements and not self.moved and self.joined is None:
@@ -173,8 +175,9 @@ class VectorOp:
 class UpdateOp:
     """The optimizer's step on one parameter, and the N:M or packed copies of it that the next step reads.
 
-    ``dense_copy`` says that some pass still reads the dense weight. ``looks``: how often all new weights must have been
-    seen before the first of them can be packed. ``scales``: FP32 numbers made of them and written beside the copies.
+    ``dense_copy``: some pass still reads the dense weight. ``looks``: how often all new weights must have been seen
+    before the first can be packed. ``scales``: FP32 numbers made of them and written beside the copies. ``on_chip``:
+    what of its tensors stays there between ops.
     """
 
     __pydantic_config__ = _ALIASED
@@ -186,6 +189,7 @@ class UpdateOp:
     copies: tuple[WeightCopy, ...] = ()
     looks: Annotated[int, _UNLESS_USED] = 0
     scales: Annotated[int, _UNLESS_USED] = 0
+    on_chip: Annotated[tuple[Updated, ...], _UNLESS_USED] = ()
 
     def __post_init__(self) -> None:
         require_int(f"elements of update op {self.name!r}", self.elements, 1, MAX_MOVED // _STATE_BYTES)
@@ -235,11 +239,8 @@ class Measured:
     kept_dense: dict[Pass, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        shares = {
-            **{f"density in {p}": share for p, share in self.density.items()},
-            "flip rate": self.flip_rate,
-            "SAD": self.sad,
-        }
+        shares: dict[str, float | None] = {f"density in {p}": share for p, share in self.density.items()}
+        shares |= {"flip rate": self.flip_rate, "SAD": self.sad}
         for what, share in shares.items():
             if share is not None and not 0.0 <= share <= 1.0:
                 raise InputError(f"measured {what} of layer {self.layer!r} must be from 0 to 1, not {share}")
@@ -309,7 +310,6 @@ class Workload(OneLine):
         for i, op in enumerate(self.ops):
             if isinstance(op, VectorOp) and op.edge and not (i and isinstance(self.ops[i - 1], MatrixOp)):
                 raise InputError(f"vector op {op.name!r} has edge set, so it must stand right behind its product")
-
         seen = {op.name for op in self.ops if isinstance(op, UpdateOp)} if self.frozen else set()
         for tensor in self.frozen:
             if tensor.name in seen:

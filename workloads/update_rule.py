@@ -25,11 +25,15 @@ __all__ = [
     "Trained",
     "Unit",
     "UpdateRule",
+    "Updated",
     "update_rule",
 ]
 
 RuleName = Literal["sgd", "nesterov", "adam", "adamw"]
 """The keys of `UPDATE_RULES`, for type checkers and for what reads files and commands."""
+
+Updated = Literal["weight", "gradient", "state"]
+"""What an update touches: the weight with its copies, its gradient, the master with its state."""
 
 GRADIENT, MASTER = "gradient16", "master"
 """What enters with every parameter besides the state: its gradient, an operand, and its FP32 weight."""

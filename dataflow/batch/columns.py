@@ -21,8 +21,8 @@ __all__ = ["points_from_columns"]
 _RULES = {
     rule.path: rule
     for rule in field_rules(AcceleratorSpec)
-    # A unit that a machine may do without has no part in a step.
-    if rule.table in ("", "xnor")
+    # A unit that a machine may do without has no part in a step; none of these machines keeps tensors on chip.
+    if rule.table in ("", "xnor") and rule.path != "buffers.resident_bytes"
 }
 _AS_THEY_ARE = {
     "R": "array.rows",

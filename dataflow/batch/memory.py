@@ -95,11 +95,11 @@ def forget_others(memory: Memory, v: NDArray[np.int64]) -> None:
 
 @inlined
 def problem_at(v: NDArray[np.int64]) -> Problem:
-    """The problem of a row, int64 [21]."""
+    """The problem of a row, int64 [22]."""
     # fmt: off
     return Problem(
         v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10],
-        v[11], v[12], v[13], v[14], v[15], v[16], v[17], v[18], v[19], v[20],
+        v[11], v[12], v[13], v[14], v[15], v[16], v[17], v[18], v[19], v[20], v[21],
     )
     # fmt: on
 

@@ -137,6 +137,11 @@ def _point(spec: AcceleratorSpec) -> Point:
             f"{spec.name!r} has the engines {names}, and machines are evaluated in bulk with STCE and XNOR alone; "
             "use weft.schedule for this one"
         )
+    if spec.buffers.resident_bytes:
+        raise InputError(
+            f"{spec.name!r} keeps tensors on chip (buffers.resident_bytes {spec.buffers.resident_bytes:,}), which "
+            "machines that are evaluated in bulk cannot; use weft.schedule for this one, or 0 bytes"
+        )
     slow = int(spec.dram_bytes_per_cycle * RATE) < 1
     memory = MemoryMachine(0, 0, 0, 0, spec.sore.lanes, 0) if slow else memory_machine(spec)
     stce = Stce(spec, StceSpec(array=spec.array, pe=spec.pe))

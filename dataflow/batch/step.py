@@ -42,7 +42,7 @@ class Step(NamedTuple):
     """
 
     problems: Table
-    """[problems, 21]: `Problem`."""
+    """[problems, 22]: `Problem`."""
     places: Table
     """[places, 5]: its problem by its first role, -1 where the prices of the STCE lack one; by its second, -1 where N:M
     leaves it none; multiply-accumulates of the whole product; its problems as the XNOR engine sees it, -1 where that

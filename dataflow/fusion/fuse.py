@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from ...workloads.errors import InputError, require_choice
 from ...workloads.joined import Fusion, Joined
@@ -22,7 +22,7 @@ from .facts import Facts
 from .groups import Group, Grouper, Groups
 from .rules import ROWS, STORED
 
-__all__ = ["FUSIONS", "fuse", "groups_of", "require_rows"]
+__all__ = ["FUSIONS", "Account", "Touched", "fuse", "groups_of", "require_rows"]
 
 FUSIONS = get_args(Fusion)
 """What fusion may be."""
@@ -46,7 +46,7 @@ def fuse(workload: Workload, fusion: Fusion | str) -> Workload:
             "with attention full, and fuse before a scheme of few values; or use fusion none"
         )
     facts = Facts(workload)
-    account = _Account(facts, Grouper(facts, full=fusion == "full").groups())
+    account = Account(facts, Grouper(facts, full=fusion == "full").groups())
     ops: list[Op] = list(workload.ops)
     for group in account.groups.groups:
         for i, op in account.accounted(group):
@@ -75,7 +75,18 @@ def require_rows(workload: Workload, spec: AcceleratorSpec) -> None:
             )
 
 
-class _Account:
+class Touched(NamedTuple):
+    """What vector work that is joined moves: tensors of others by what is stored and as what it is read, None where it
+    reads parts; those that it writes; all that its trip has met so far."""
+
+    op: int
+    work: VectorOp
+    read: dict[int, int] | None
+    written: tuple[int, ...]
+    met: set[int]
+
+
+class Account:
     """What the groups of a step move."""
 
     def __init__(self, facts: Facts, groups: Groups) -> None:
@@ -86,16 +97,10 @@ class _Account:
 
     def accounted(self, group: Group) -> Iterator[tuple[int, VectorOp]]:
         """The ops of a group as they are once fused: what leaves it is written, what comes in is read once."""
-        on_chip, read = {t for i in group.ops for t in self._facts.made.get(i, ())}, set[int]()
-        wanted = self._wanted(group, on_chip)
-        instead = self._written_by_product(group, wanted)
-        for i in group.ops:
-            op = self._facts.ops[i]
-            if not isinstance(op, VectorOp):
-                continue
-            reads, bits_in = self._reads(i, op, on_chip, read)
+        for i, op, given, left, met in self.touched(group):
+            reads, bits_in = (op.read_bytes, 0) if given is None else self._sizes(given.items())
             made = self._facts.made.get(i, ())
-            writes, bits_out = self._sizes((t, t) for t in made if t in wanted and t != instead)
+            writes, bits_out = self._sizes((t, t) for t in left)
             same = (reads, writes, bits_in, bits_out) == (op.read_bytes, op.write_bytes, 0, 0)
             if same and len(group.ops) == 1:
                 continue
@@ -109,7 +114,7 @@ class _Account:
                 read=op.read_bytes - reads - bits_in,
                 write=op.write_bytes - writes - bits_out,
                 lanes=0 if nothing or self.groups.constants.intersection(made) else op.elements,
-                row=self._row(i, on_chip | read) if self._facts.names[i] in ROWS and len(group.ops) > 1 else 0,
+                row=self._row(i, met) if self._facts.names[i] in ROWS and len(group.ops) > 1 else 0,
             )
             yield (
                 i,
@@ -118,17 +123,35 @@ class _Account:
                 ),
             )
 
-    def _reads(self, i: int, op: VectorOp, on_chip: set[int], read: set[int]) -> tuple[int, int]:
-        """Bytes of tensors and of masks that op ``i`` reads of others, which it notes in ``read``. A cast that is the
-        same tensor does nothing: whoever reads it reads that."""
+    def touched(self, group: Group) -> Iterator[Touched]:
+        """The vector work of a group, op by op, and what it moves."""
+        made = {t for i in group.ops for t in self._facts.made.get(i, ())}
+        wanted, read = self._wanted(group, made), set[int]()
+        instead = self._written_by_product(group, wanted)
+        for i in group.ops:
+            op = self._facts.ops[i]
+            if isinstance(op, VectorOp):
+                given = self._reads(i, made, read)
+                left = tuple(t for t in self._facts.made.get(i, ()) if t in wanted and t != instead)
+                yield Touched(i, op, given, left, made | read)
+
+    def written_by_head(self, group: Group) -> int | None:
+        """The tensor that the product of a group writes; None where nobody wants what it does."""
+        made = {t for i in group.ops for t in self._facts.made.get(i, ())}
+        own, wanted = self._facts.made[group.head][0], self._wanted(group, made)
+        return own if own in wanted else self._written_by_product(group, wanted)
+
+    def _reads(self, i: int, on_chip: set[int], read: set[int]) -> dict[int, int] | None:
+        """Tensors that op ``i`` reads of others, which it notes in ``read``. A cast that is the same tensor does
+        nothing: whoever reads it reads that."""
         if any(t in self.groups.same for t in self._facts.made.get(i, ())):
-            return 0, 0
+            return {}
         if not self._facts.reads_whole[i]:
-            return op.read_bytes, 0
+            return None
         given = {self.groups.same.get(t, t): t for t in self._facts.read.get(i, ())}
         new = {stored: t for stored, t in given.items() if stored not in on_chip and stored not in read}
         read.update(new)
-        return self._sizes(new.items())
+        return new
 
     def _sizes(self, tensors: Iterable[tuple[int, int]]) -> tuple[int, int]:
         """Bytes of tensors and of masks, of which each is stored as the first and read as the second."""

@@ -163,6 +163,11 @@ class Target:
     def __post_init__(self) -> None:
         if self.pattern is not None:
             self.spec.check_pattern(self.pattern)
+        if self.spec.buffers.resident_bytes:
+            raise InputError(
+                f"{self.spec.name!r} keeps tensors on chip (buffers.resident_bytes "
+                f"{self.spec.buffers.resident_bytes:,}), for which the machine of programs has no memory: take 0 bytes"
+            )
         if self.spec.pe.operand.bits != _OPERAND_BITS:
             raise InputError(
                 f"pe.format of {self.spec.name!r} is {self.spec.pe.format!r}, but a program moves operands of "

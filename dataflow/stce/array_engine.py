@@ -7,6 +7,7 @@ counts are.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from functools import lru_cache
 from typing import Literal, assert_never
 
@@ -19,6 +20,7 @@ from ..integers import ceil_div
 from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG, Tiled
 from ..mapping import COMPACT, EngineMapping, Mapping
 from ..objective import Objective
+from ..on_chip import with_on_chip
 from ..outside import OutsideMapping
 from ..placement import Placement
 from ..prices import Prices, Pricing, unpriced
@@ -148,7 +150,8 @@ class ArrayEngine(ABC):
     def evaluate(self, op: MatrixOp, mapping: Mapping, pricing: Pricing = unpriced) -> Placement:
         """Cost of ``op`` under ``mapping``; refuses one of another op, or that registers or buffers cannot hold."""
         p, y, price = self._problem(op, mapping), self.memory, pricing(op, self.kind, mapping.n2s)
-        cost = cost_of(p, self.machine, y, self._form(mapping), mapping.tile, price)
+        rest = (self.machine, y, self._form(mapping), mapping.tile, price)
+        cost = cost_of(p, *rest)
         all_ = cost.op.totals
         if all_.status == TOO_LARGE:
             raise InputError(
@@ -167,11 +170,18 @@ class ArrayEngine(ABC):
             dram_stall=memory_cycles - all_.array,
             sore=ceil_div(cost.op.units, y.rate) - memory_cycles,
         )
+        counts = self.counted(op, cost)
+        if mapping.on_chip:
+            # The buffers take what they took, from another memory.
+            free = self.counted(op, cost_of(p._replace(on_chip=0), *rest))
+            read = free.dram_read_bytes - counts.dram_read_bytes
+            write = free.dram_write_bytes - counts.dram_write_bytes
+            counts = with_on_chip(replace(counts, buffer_bytes=free.buffer_bytes), read, write)
         return Placement(
             engine=self.name,
             mapping=mapping,
             cycles=cycles,
-            counts=self.counted(op, cost),
+            counts=counts,
             bound_cycles=cost.bound,
             energy_pj=cost.energy_pj,
         )
@@ -189,7 +199,7 @@ class ArrayEngine(ABC):
         """``op`` as the mapping has it."""
         mapping.array.check(self.spec)
         self.require(op)
-        p = self.problem(op, mapping.n2s)
+        p = self.problem(op, mapping.n2s)._replace(on_chip=mapping.held)
         mapping.check(op, bool(p.online))
         return p
 

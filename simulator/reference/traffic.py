@@ -37,12 +37,27 @@ class Addresses(NamedTuple):
 
 @dataclass(slots=True)
 class Phase:
-    """What happens beside one macro-tile: bytes loaded and stored, groups that SORE reduces and its cycles."""
+    """What happens beside one macro-tile: bytes loaded and stored, groups that SORE reduces and its cycles; bytes of
+    operands that stay on chip."""
 
     read: int = 0
     write: int = 0
     groups: int = 0
     sore: int = 0
+    chip_read: int = 0
+    chip_write: int = 0
+
+    def load(self, size: int, on_chip: bool) -> None:
+        if on_chip:
+            self.chip_read += size
+        else:
+            self.read += size
+
+    def store(self, size: int, on_chip: bool) -> None:
+        if on_chip:
+            self.chip_write += size
+        else:
+            self.write += size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +79,11 @@ class Traffic:
     @property
     def write(self) -> int:
         return sum(phase.write for phase in self.phases)
+
+    @property
+    def on_chip(self) -> tuple[int, int]:
+        """Bytes read and written of operands that stay on chip."""
+        return sum(phase.chip_read for phase in self.phases), sum(phase.chip_write for phase in self.phases)
 
     @property
     def groups(self) -> int:
@@ -133,18 +153,19 @@ def traffic_reference(spec: AcceleratorSpec, op: MatrixOp, mapping: Mapping, add
             r, c = row_tiles[i], col_tiles[j]
             if not mapping.resident or there[0] != (group, i):
                 moved = west.load(group, r)
-                load.read += moved
+                load.load(moved, ("b" if swap else "a") in mapping.on_chip)
                 held[0] = max(held[0], moved)
             if not (mapping.resident or mapping.compact == "buffer") or there[1] != (group, j):
                 again = mapping.compact == "memory" and i > 0
-                held[1] = max(held[1], _load_north(spec, op, north, group, c, load, again))
+                on_chip = mapping.n2s in mapping.on_chip
+                held[1] = max(held[1], _load_north(spec, op, north, group, c, load, again, on_chip))
             if mapping.compact == "memory" and i == 0:
                 phases[macro].write += _compact_bytes(op, north_bits, len(c))
             there = [(group, i), (group, j)]
             stored = _store(out, c if swap else r, len(r) * len(c))
-            phases[macro + 1].write += stored
+            phases[macro + 1].store(stored, "c" in mapping.on_chip)
             if not n_whole and out.stored < out.places.size:
-                phases[macro + 1].read += stored
+                phases[macro + 1].load(stored, "c" in mapping.on_chip)
             held[2] = max(held[2], len(r) * len(c) * _result_bytes(spec, array.dataflow))
     if not mapping.resident:
         # A chunk is a group of each line for as many PEs of a column as work on other groups; an index takes a byte.
@@ -194,21 +215,28 @@ def _order(row_tiles: int, col_tiles: int, order: str) -> list[tuple[int, int]]:
 
 
 def _load_north(
-    spec: AcceleratorSpec, op: MatrixOp, north: _Tensor, group: int, columns: range, phase: Phase, again: bool
+    spec: AcceleratorSpec,
+    op: MatrixOp,
+    north: _Tensor,
+    group: int,
+    columns: range,
+    phase: Phase,
+    again: bool,
+    on_chip: bool,
 ) -> int:
     """Load columns that flow north to south, through SORE if they must; the bytes that the buffer then holds.
 
-    ``again``: their compact copy lies in memory since SORE reduced them.
+    ``again``: their compact copy lies in memory since SORE reduced them, whether the operand stays ``on_chip`` or not.
     """
     if op.sparse is None:
         moved = north.load(group, columns)
-        phase.read += moved
+        phase.load(moved, on_chip)
         return moved
     compact = _compact_bytes(op, north.bits, len(columns))
     if again or (spec.wuve.pregenerate and not op.sparse.online):
-        phase.read += compact
+        phase.load(compact, on_chip and not again)
         return compact
-    phase.read += north.load(group, columns)
+    phase.load(north.load(group, columns), on_chip)
     pattern = _pattern(op)
     groups = len(columns) * len(_groups(op.gemm.k, op.gemm.run, pattern))
     lanes = [0] * spec.sore.lanes

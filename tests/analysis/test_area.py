@@ -201,3 +201,12 @@ def test_an_entry_of_the_table_is_what_the_tools_say(name):
     spec = load_spec("tiny")
 
     assert counted_block(spec, BLOCKS[name], "ecp5") == known_block(spec, BLOCKS[name], "ecp5")
+
+
+def test_memory_for_whole_tensors_is_counted_once_by_capacity():
+    """16 MiB in URAM of 288 Kib."""
+    spec = load_spec("sat-vcu1525")
+    held = replace(spec, buffers=replace(spec.buffers, resident_bytes=2**24))
+    before, after = buffer_blocks(spec, "xcup"), buffer_blocks(held, "xcup")
+    assert after[:-1] == before
+    assert (after[-1].name, after[-1].count, after[-1].uram) == ("resident", 1, -(-(2**27) // (288 * 1024)))

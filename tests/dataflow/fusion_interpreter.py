@@ -29,10 +29,15 @@ def size(workload: Workload, tensor: int) -> int:
     return count * DTYPE_BYTES[one.dtype]
 
 
-def play(step: Workload, groups: Groups) -> dict[int, Moved]:
+Trips = dict[int, tuple[int, set[int]]]
+"""By tensor, the group that leaves it in DRAM and those that fetch it, each by its head."""
+
+
+def play(step: Workload, groups: Groups, trips: Trips | None = None) -> dict[int, Moved]:
     """What the vector work of each group moves, by its head; AssertionError where an op does not find what it reads.
 
     A tensor is in DRAM from the end of the group that makes it on, if anybody outside reads it; on chip until then.
+    ``trips`` is filled.
     """
     own = {i: group.ops for group in groups.groups for i in group.ops}
     original = lambda t: groups.same.get(t, t)  # noqa: E731
@@ -62,6 +67,8 @@ def play(step: Workload, groups: Groups) -> dict[int, Moved]:
                 if t in on_chip:
                     continue
                 assert t in in_dram, f"op {j}, {op.name}, reads tensor {t}, which nobody wrote"
+                if trips is not None and t in trips and not only_renames:
+                    trips[t][1].add(i)
                 if isinstance(op, VectorOp) and not only_renames:
                     fetched.setdefault(t, _bytes(step, groups, t, j, reads[j], original))
             on_chip.update(makes[j])
@@ -84,6 +91,8 @@ def play(step: Workload, groups: Groups) -> dict[int, Moved]:
                 if alike:
                     written.pop(max(alike, key=lambda t: size(step, t)))
         in_dram |= left
+        if trips is not None:
+            trips |= {t: (i, set()) for t in left}
         found[i] = sum(fetched.values()), sum(written.values())
     return found
 

@@ -137,7 +137,7 @@ def matrix_ops(draw: st.DrawFn, spec: AcceleratorSpec, size: int = 40) -> Matrix
 
 @st.composite
 def mappings(draw: st.DrawFn, spec: AcceleratorSpec, op: MatrixOp) -> Mapping:
-    """Mappings that the registers can run; the buffers may still refuse them."""
+    """Mappings that the registers can run; the buffers may still refuse them. Of some, operands stay on chip."""
     pe = spec.pe
     n2s = op.sparse.operand if op.sparse else draw(st.sampled_from(("a", "b")))
     gemm = op.gemm if n2s == "b" else op.gemm.transposed
@@ -160,6 +160,7 @@ def mappings(draw: st.DrawFn, spec: AcceleratorSpec, op: MatrixOp) -> Mapping:
         resident=resident,
         order=order,
         compact=draw(st.sampled_from(places)) if online else "remade",
+        on_chip=draw(st.sampled_from([(), ("a",), ("b",), ("c",), ("a", "c"), ("a", "b", "c")])),
     )
 
 

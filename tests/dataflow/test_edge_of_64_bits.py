@@ -88,6 +88,7 @@ def _problem(draw: random.Random) -> tuple[Problem, ArrayMachine, MemoryMachine,
         FP16.bits,
         FP16.bits,
         FP16.bits,
+        0,
     )
     x = ArrayMachine(_log(draw, 8), _log(draw, 8), _log(draw, 4), 2, _log(draw, 5), FP16.bits, FP32.bits, INDEX_BITS, 1)
     least = p.groups * p.rows * p.cols * p.k // (x.R * x.C) + 1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import assert_never
 
 import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import AcceleratorSpec
+from weft.dataflow.beside import vector_work
 from weft.dataflow.engines import evaluate, place
 from weft.dataflow.integers import ceil_div
 from weft.dataflow.objective import Objective
@@ -43,6 +45,23 @@ def vector_ops(draw: st.DrawFn) -> VectorOp:
         wide_read=draw(size),
         wide_write=draw(size),
     )
+
+
+@st.composite
+def _on_chip(draw: st.DrawFn, op: Op, spec: AcceleratorSpec) -> Op:
+    """Of some, tensors or parts of them stay on chip."""
+    match op:
+        case VectorOp():
+            work = vector_work(op, spec)
+            read, write = draw(st.integers(0, work.read)), draw(st.integers(0, work.write))
+            return replace(op, chip_read=read, chip_write=write) if draw(st.booleans()) else op
+        case UpdateOp():
+            parts = ("weight", "gradient", "state")
+            return replace(op, on_chip=tuple(part for part in parts if draw(st.booleans())))
+        case MatrixOp():
+            return op
+        case _:
+            assert_never(op)
 
 
 @st.composite
@@ -89,7 +108,7 @@ def plans(draw: st.DrawFn) -> Schedule:
     """Steps of a few ops of every kind on small machines."""
     spec = draw(machines())
     kinds = (matrix_ops(spec), matrix_ops(spec), vector_ops(), update_ops(spec))
-    ops = tuple(draw(kinds[draw(st.integers(0, 3))]) for _ in range(draw(st.integers(1, 7))))
+    ops = tuple(draw(_on_chip(draw(kinds[draw(st.integers(0, 3))]), spec)) for _ in range(draw(st.integers(1, 7))))
     workload = Workload(model="m", batch=1, optimizer=draw(st.sampled_from(tuple(UPDATE_RULES))), ops=ops)
     placements = tuple(_placed(draw, op, spec) for op in ops)
     return Schedule(workload=workload, spec=spec, objective=Objective.CYCLES, placements=placements)

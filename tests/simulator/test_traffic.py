@@ -102,6 +102,9 @@ def _compare(data, spec, levels=False):
     placement = evaluate(op, spec, mapping)
     counts = placement.counts
     assert (counts.dram_read_bytes, counts.dram_write_bytes) == (counted.read, counted.write)
+    held = getattr(counts, "resident_read_bytes", 0), getattr(counts, "resident_write_bytes", 0)
+    assert held == counted.on_chip
+    assert counts.buffer_bytes == counted.read + counted.write + sum(held)
     online = op.sparse is not None and (op.sparse.online or not spec.wuve.pregenerate)
     assert counts.sore_compares == (counted.groups * compares_per_group(op.sparse.pattern, spec) if online else 0)
     read, written, sore = _listed(spec, op, mapping)
