@@ -113,6 +113,8 @@ class _Plan:
         if operand.levels is not None and not (op.sparse is not None and op.sparse.operand == side):
             return self.packed_of(i, op, operand)
         if operand.role is Role.WEIGHT and op.parameter is not None:
+            if isinstance(op.sparse, Unstructured) and not op.sparse.online:
+                return self.compact_of(op.parameter, op)
             copy = op.copy if self.schedule.spec.wuve.pregenerate else None
             return self.copy_of(op.parameter, size) if copy is None else self.compact_of(op.parameter, op)
         wanted = Pass.BP if operand.role is Role.GRADIENT else Pass.FF
@@ -190,7 +192,9 @@ def _compact_bytes(op: MatrixOp, word: OperandFormat) -> int:
             column = word.compact_size(pattern.kept(g.k, g.run), pattern.index_bits)
             return g.groups * (g.n if op.sparse.operand == "b" else g.m) * column
         case Unstructured():
-            return op.sparse.bytes(g, word.bits)
+            # Lines are read in equal shares, whole bytes.
+            lines = op.sparse.lines(g)
+            return lines * -(-op.sparse.bytes(g, word.bits) // lines)
         case None:
             raise AssertionError("a dense operand has no compact form")
         case _:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ...workloads.errors import InputError
@@ -16,9 +16,10 @@ from ..integers import ceil_div, whole_bytes
 from ..macro_tiles import FITS, TOO_LARGE, Axis, Demand, Issue, Tiled, op_cost
 from ..mapping import Mapping
 from ..objective import TIE, Objective
+from ..on_chip import with_on_chip
 from ..placement import Placement
 from ..prices import Pricing, unpriced
-from ..problem import CONTRACTION, NO_WINDOW, RATE, Problem, memory_machine, problem_of, too_long
+from ..problem import CONTRACTION, NO_WINDOW, NORTH, OUT, RATE, WEST, Problem, memory_machine, problem_of, too_long
 from .mapping import GatherMapping
 from .spec import GatherSpec
 from .time import Slots, ramp, slot_cycles, slots_of
@@ -90,7 +91,7 @@ class Gather:
             # Columns of the dense operand are held for the whole contraction, so no window is cut.
             p = p._replace(west_window=NO_WINDOW, west_expanded=p.west_tensor)
         # Kept elements stream: the N2S buffer never holds a line.
-        return p._replace(north_bits=0)
+        return p._replace(north_bits=0, on_chip=mapping.held)
 
     def tiled(self, op: MatrixOp, mapping: Mapping) -> Tiled:
         """The macro-tiles of a placed product."""
@@ -139,8 +140,17 @@ class Gather:
             dram_read_bytes=all_.read_bytes,
             dram_write_bytes=all_.write_bytes,
         )
+        if mapping.on_chip:
+            # The buffers take what they took, from another memory.
+            free = op_cost(product._replace(problem=p._replace(on_chip=0)), memory).totals
+            counts = with_on_chip(
+                replace(counts, buffer_bytes=free.read_bytes + free.write_bytes),
+                free.read_bytes - all_.read_bytes,
+                free.write_bytes - all_.write_bytes,
+            )
         price = pricing(op, self.kind, mapping.n2s)
-        least = (p.west_tensor + p.north_tensor + p.out_tensor) * RATE
+        sides = ((WEST, p.west_tensor), (NORTH, p.north_tensor), (OUT, p.out_tensor))
+        least = sum(size for side, size in sides if not p.on_chip & side) * RATE
         return Placement(
             engine=self.name,
             mapping=mapping,
