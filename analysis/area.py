@@ -104,6 +104,10 @@ def blocks_of(spec: AcceleratorSpec) -> tuple[Block, ...]:
             f"pe.format of {spec.name!r} is {spec.pe.format!r}, of which array and PE are RTL, but SORE and WUVE are "
             f"not: choose pe.format 'fp16' or 'bf16', or a block by itself (`weft synth --block pe`)"
         )
+    if spec.gather is not None:
+        raise InputError(
+            f"{spec.name!r} has a gather engine, of which there is no RTL to count: leave out its table [gather]"
+        )
     return tuple(block for block in BLOCKS.values() if block.in_machine and block.present(spec))
 
 
