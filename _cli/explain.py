@@ -119,30 +119,22 @@ def _show(found: EnergyExplanation) -> None:
     console.print(_parts(report))
     shares = percents(row.zeptojoules for row in found.rows)
     rows = [
-        (
-            str(i),
-            str(row.component),
-            str(row.action),
-            f"{row.count:,}",
-            f"{row.constant_pj:.4g}",
-            "" if row.scaling == 1 else f"{row.scaling:.4g}",
-            band_words(row.band),
-            f"{share} %",
-            str(row.mark),
-        )
+        (str(i), str(row.action), band_words(row.band), f"{share} %", str(row.mark))
         for i, (row, share) in enumerate(zip(found.rows, shares, strict=True), 1)
     ]
-    names = ("", "part", "action", "count", "pJ", "x", "energy", "share", "mark")
-    console.print(make_table("Count x constant x scaling", names, rows, left=3))
-    sources: dict[str, list[str]] = defaultdict(list)
+    console.print(make_table("By action", ("", "action", "energy", "share", "mark"), rows, left=2))
+    console.print("Count x constant x scaling, and the source of the constant", style="bold")
     bands: dict[str, list[str]] = defaultdict(list)
+    known: dict[str, int] = {}
     for i, row in enumerate(found.rows, 1):
-        sources[row.source].append(str(i))
+        scaled = "" if row.scaling == 1 else f" x {row.scaling:.4g}"
+        first = known.setdefault(row.source, i)
+        source = row.source if first == i else f"as {first}"
+        console.print(f"  {i}: {row.count:,} x {row.constant_pj:.4g} pJ{scaled}: {source}")
         bands[f"{row.band_source} ({row.band_mark})"].append(str(i))
-    for title, origins in (("Sources", sources), ("Bands", bands)):
-        console.print(title, style="bold")
-        for origin, numbers in origins.items():
-            console.print(f"  {', '.join(numbers)}: {origin}")
+    console.print("Bands", style="bold")
+    for origin, numbers in bands.items():
+        console.print(f"  {', '.join(numbers)}: {origin}")
     marked = {m: j for m, j in report.by_mark.items() if j}
     marks = [(str(m), si(marked[m], "J"), f"{share} %") for m, share in percents_of(marked).items()]
     console.print(make_table("Rests on figures that are", ("mark", "energy", "share"), marks))

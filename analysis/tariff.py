@@ -267,7 +267,7 @@ def _price(figure: EnergyFigure, name: str) -> Price:
     )
 
 
-def _parts(figures: dict[str, EnergyFigure], number: float, what: str, tools: str) -> Price:
+def _parts(figures: Mapping[str, EnergyFigure], number: float, what: str, tools: str) -> Price:
     """Figures that are always spent together, over a number of parts: of one band, that of their sum."""
     found, whole = figures.values(), sum(f.scaled for f in figures.values())
     bands = {f.own_band: None for f in found}
