@@ -88,7 +88,7 @@ def test_a_sparse_product_by_hand() -> None:
     assert report.by_component[Component.BUFFERS] == pytest.approx(buffers * 1e-12)
     assert report.by_component[Component.DRAM] == pytest.approx(dram * 1e-12)
     assert report.by_component[Component.SORE] == pytest.approx(5 * 0.05e-12)
-    # One cycle of one bank in each of the three buffers, 16 PEs and 4 lanes each of WUVE and the vector unit, at 100 MHz.
+    # One cycle of one bank in each of three buffers, 16 PEs and 4 lanes each of WUVE and the vector unit, at 100 MHz.
     static = (3 * 15.51e-6 + 24 * 75e-6) / 100e6
     assert report.by_component[Component.STATIC] == pytest.approx(static)
     assert report.joules == pytest.approx((array + buffers + dram + 0.25) * 1e-12 + static)
