@@ -29,6 +29,9 @@ from .outputs import print_json
 from .pipeline import check_prices, check_step, open_workload, simulate_step, under
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..analysis.energy import EnergyReport
     from ..analysis.explain import EnergyExplanation
 
 __all__ = ["energy"]
@@ -102,42 +105,53 @@ def _refuse_given(folder: str, options: dict[str, object]) -> None:
 
 def _show(found: EnergyExplanation) -> None:
     """Every kind of action by its share, the sources under the table, and what rests on which mark."""
+    from ..analysis.bands import band_words
     from ..analysis.level import level_words, seconds_of, step_of
     from ..analysis.words import percents, percents_of
 
     console, report, step = get_console(), found.report, step_of(found.result)
     of = f", {found.op}: {percent(report.joules, found.step_joules)} of the step" if found.op else ""
-    console.print(f"{si(report.joules, 'J')} a step{of}", style="bold")
+    console.print(f"{band_words(report.band)} a step{of}", style="bold")
     console.print(heading(step.workload))
     took = f"{si(seconds_of(found.result), 's')} {level_words(found.result)}"
     table = f"table {name_of(report.table.name)}: {name_of(report.table.title)}"
     console.print(f"on {name_of(step.spec.name)}, {took}, {table}\n")
+    console.print(_parts(report))
     shares = percents(row.zeptojoules for row in found.rows)
     rows = [
-        (
-            str(i),
-            str(row.component),
-            str(row.action),
-            f"{row.count:,}",
-            f"{row.constant_pj:.4g}",
-            "" if row.scaling == 1 else f"{row.scaling:.4g}",
-            si(row.joules, "J"),
-            f"{share} %",
-            str(row.mark),
-        )
+        (str(i), str(row.action), band_words(row.band), f"{share} %", str(row.mark))
         for i, (row, share) in enumerate(zip(found.rows, shares, strict=True), 1)
     ]
-    names = ("", "part", "action", "count", "pJ", "x", "energy", "share", "mark")
-    console.print(make_table("Count x constant x scaling", names, rows, left=3))
-    sources: dict[str, list[str]] = defaultdict(list)
+    console.print(make_table("By action", ("", "action", "energy", "share", "mark"), rows, left=2))
+    console.print("Count x constant x scaling, and the source of the constant", style="bold")
+    bands: dict[str, list[str]] = defaultdict(list)
+    known: dict[str, int] = {}
     for i, row in enumerate(found.rows, 1):
-        sources[row.source].append(str(i))
-    console.print("Sources", style="bold")
-    for source, numbers in sources.items():
-        console.print(f"  {', '.join(numbers)}: {source}")
+        scaled = "" if row.scaling == 1 else f" x {row.scaling:.4g}"
+        first = known.setdefault(row.source, i)
+        source = row.source if first == i else f"as {first}"
+        console.print(f"  {i}: {row.count:,} x {row.constant_pj:.4g} pJ{scaled}: {source}")
+        bands[f"{row.band_source} ({row.band_mark})"].append(str(i))
+    console.print("Bands", style="bold")
+    for origin, numbers in bands.items():
+        console.print(f"  {', '.join(numbers)}: {origin}")
     marked = {m: j for m, j in report.by_mark.items() if j}
     marks = [(str(m), si(marked[m], "J"), f"{share} %") for m, share in percents_of(marked).items()]
     console.print(make_table("Rests on figures that are", ("mark", "energy", "share"), marks))
     console.print(f"Sum of the rows: {report.zeptojoules:,} zJ, to the last one the energy reported.")
     for note in found.notes:
         console.print(f"  {note}")
+
+
+def _parts(report: EnergyReport) -> Table:
+    """By part of the machine, with its band and what its likely figures are."""
+    from ..analysis.bands import band_words
+    from ..analysis.words import percents_of
+
+    found = dict(sorted(report.by_component.items(), key=lambda item: -item[1]))
+    shares = percents_of({part: joules for part, joules in found.items() if joules})
+    rows = []
+    for part, share in shares.items():
+        marks = dict.fromkeys(str(row.mark) for row in report.rows if row.component == part)
+        rows.append((str(part), band_words(report.part_bands[part]), f"{share} %", ", ".join(marks)))
+    return make_table("By part of the machine", ("part", "energy", "share", "figures are"), rows)

@@ -323,7 +323,5 @@ def _show_energy(console: Console, report: EnergyReport) -> None:
     shares = ", ".join(f"{part} {share} %" for part, share in percents_of(parts).items() if share != "0.0")
     guessed = sum(report.by_mark[mark] for mark in (Mark.INFERRED, Mark.ASSUMED))
     console.print(f"Energy: {shares}")
-    console.print(
-        f"By table {name_of(report.table.name)}, {percent(guessed, report.joules)} on inferred or assumed constants; "
-        "sources: weft explain energy"
-    )
+    said = f"{percent(guessed, report.joules)} inferred or assumed; weft explain energy"
+    console.print(f"Table {name_of(report.table.name)}: {said}")

@@ -7,12 +7,12 @@ lie at corners of the bands: each figure at one end of its own, on both sides at
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from itertools import product
-from math import isfinite
+from math import ceil, floor, isfinite, log10
 from typing import NamedTuple
 
 from ..workloads.errors import InputError, nearest
@@ -84,7 +84,7 @@ def band_words(found: Joules) -> str:
     """As ``1.30 J, 0.75-2.5``: all three in one unit."""
     size, unit = joules_unit(found.likely)
     low, likely, high = (value / size for value in found)
-    return f"{likely:#.3g}".rstrip(".") + f" {unit}, {_two(low)}-{_two(high)}"
+    return f"{likely:#.3g}".rstrip(".") + f" {unit}, {_two(low, floor)}-{_two(high, ceil)}"
 
 
 def banded(found: Joules) -> dict[str, float]:
@@ -92,9 +92,13 @@ def banded(found: Joules) -> dict[str, float]:
     return {"energy_j": found.likely, "energy_low_j": found.low, "energy_high_j": found.high}
 
 
-def _two(value: float) -> str:
-    """Two digits that count, never as a power."""
-    return f"{float(f'{value:.2g}'):g}"
+def _two(value: float, outwards: Callable[[float], int]) -> str:
+    """Two digits that count, rounded away from the likely value, never as a power."""
+    if not value:
+        return "0"
+    last = floor(log10(value)) - 1
+    # To what is left of a float's own error first: 28 is 28, however it was computed.
+    return f"{round(outwards(round(value / 10.0**last, 9)) * 10.0**last, max(0, -last)):g}"
 
 
 def ratio_range(above: Sequence[Spent], below: Sequence[Spent]) -> tuple[float, float]:
@@ -123,7 +127,8 @@ def _by_figure(spent: Iterable[Spent], factor: dict[Band, float]) -> dict[tuple[
 
 def _largest(weights: Sequence[tuple[float, float, Band]]) -> float:
     ordered = sorted(weights, key=lambda w: w[0] / (w[0] + w[1]) if w[0] + w[1] else 0.0, reverse=True)
-    above, below = (sum(w[i] * w[2].low for w in ordered) for i in (0, 1))
+    above = sum(one * band.low for one, _, band in ordered)
+    below = sum(other * band.low for _, other, band in ordered)
     best = above / below
     for one, other, band in ordered:
         above, below = above + one * (band.high - band.low), below + other * (band.high - band.low)

@@ -1,4 +1,4 @@
-"""DRAM traffic of a step by kind of tensor: weights, masters, copies, activations, gradients.
+"""DRAM traffic of a step by kind of tensor: weights, masters, copies, keys and values, activations, gradients.
 
 Of products and updates exact, by operand. Of vector work by the tensors of the trace, whose sizes share out what an op
 moves: exact where it moves each once and whole. The parts of every op add up to its bytes.
@@ -39,6 +39,7 @@ class TensorKind(StrEnum):
     WEIGHT = "weights"
     MASTER = "masters and state"
     COPY = "copies of weights"
+    CACHE = "keys and values"
     ACTIVATION = "activations"
     GRADIENT = "gradients of activations"
     WEIGHT_GRADIENT = "gradients of weights"
@@ -101,7 +102,7 @@ def moved_by_op(step: SimResult) -> list[Moved]:
     for i, r in enumerate(step.ops):
         match r.op:
             case MatrixOp():
-                moved = _of_product(r, r.op, step.spec)
+                moved = _of_product(r, r.op, step.spec, told.cached_operand(i, r.op))
             case UpdateOp():
                 moved = _of_update(r.op, step.spec, step.workload.rule)
             case VectorOp():
@@ -132,7 +133,7 @@ def _kind(operand: Operand, pass_: Pass, result: bool) -> TensorKind:
             assert_never(operand.role)
 
 
-def _of_product(r: OpResult, op: MatrixOp, spec: AcceleratorSpec) -> Moved:
+def _of_product(r: OpResult, op: MatrixOp, spec: AcceleratorSpec, cached: Operand | None) -> Moved:
     counts, mapping = r.counts, r.mapping
     whole: Moved = {TensorKind.UNTOLD: (counts.dram_read_bytes, counts.dram_write_bytes)}
     if mapping is None or mapping.array.kind == "outside":
@@ -142,11 +143,13 @@ def _of_product(r: OpResult, op: MatrixOp, spec: AcceleratorSpec) -> Moved:
     copied = op.copy is not None
 
     def read(operand: Operand) -> TensorKind:
+        if operand is cached:
+            return TensorKind.CACHE
         return TensorKind.COPY if copied and operand.role is Role.WEIGHT else _kind(operand, op.pass_, False)
 
     made = _kind(op.c, op.pass_, True)
     # A compact form that SORE leaves in memory is a copy of a weight, or of what it was made from.
-    again = TensorKind.COPY if north.role is Role.WEIGHT else _kind(north, op.pass_, False)
+    again = TensorKind.COPY if north.role is Role.WEIGHT else read(north)
     return _sum(
         [
             (read(west), b.west, 0),
@@ -191,6 +194,26 @@ class _Told:
                 self._met[i] = self._met.setdefault(head, met)
             if not isinstance(op, UpdateOp):
                 latest[op.name, op.op, op.pass_] = i
+        self._caches = self._cached()
+
+    def _cached(self) -> frozenset[int]:
+        """Keys and values of a phase that keeps them: those that were there, with what the step adds, and what is made
+        of nothing else, as heads are repeated."""
+        workload, found = self._workload, set[int]()
+        sizes = {(held.dtype, held.elements) for held in workload.phase.cached}
+        for number, tensor in enumerate(workload.tensors) if sizes else ():
+            if tensor.made < 0 and (tensor.dtype, tensor.elements) in sizes:
+                grown = [t for i in tensor.read for t in self._makes[i] if workload.tensors[t].shape == tensor.shape]
+                found.update((number, *grown) if grown else ())
+        for i, op in enumerate(workload.ops) if found else ():
+            if isinstance(op, VectorOp) and self._reads[i] and found.issuperset(self._reads[i]):
+                found.update(self._makes[i])
+        return frozenset(found)
+
+    def cached_operand(self, i: int, op: MatrixOp) -> Operand | None:
+        """The operand of a product that is keys or values; of two that are as large, the second."""
+        sizes = {self._workload.tensors[t].bytes for t in self._reads[i] if t in self._caches}
+        return next((x for x in (op.b, op.a) if x.role is Role.ACTIVATION and x.bytes in sizes), None)
 
     def of_vector(self, i: int, r: OpResult, op: VectorOp, spec: AcceleratorSpec) -> Moved:
         """What is joined moves nothing that its group has moved or made before."""
@@ -215,10 +238,12 @@ class _Told:
         found = [self._workload.tensors[number] for number in tensors]
         sizes = [min(machine_bytes(t.dtype, t.bytes, spec.pe.operand), moved) for t in found]
         shares = apportion(moved, sizes if any(sizes) else [1] * len(sizes))
-        return [(self._kind(t), n) for t, n in zip(found, shares, strict=True)]
+        return [(self._kind(number, t), n) for number, t, n in zip(tensors, found, shares, strict=True)]
 
-    def _kind(self, tensor: StepTensor) -> TensorKind:
+    def _kind(self, number: int, tensor: StepTensor) -> TensorKind:
         """Of what was there before the step, a weight has as many elements as a parameter; the rest is the batch."""
+        if number in self._caches:
+            return TensorKind.CACHE
         if tensor.made < 0:
             return TensorKind.WEIGHT if tensor.elements in self._weights else TensorKind.ACTIVATION
         op = self._workload.ops[tensor.made]

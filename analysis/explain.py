@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..workloads.errors import InputError, nearest
+from .bands import banded
 from .energy import EnergyReport, LedgerRow, energy
 from .energy_table import EnergyTable, Table, load_table, with_bank
 from .level import AnyResult, level_of, step_of
@@ -35,7 +36,10 @@ class EnergyExplanation:
     def notes(self) -> tuple[str, ...]:
         """What to know beside the figures."""
         table, kind = self.report.table, step_of(self.result).spec.dram.kind
-        notes = [f"scaling: {table.scaling}"]
+        notes = [
+            f"scaling: {table.scaling}",
+            "bands: least and most with every figure at the ends of its own, which is rarer than any one of them there",
+        ]
         dram = table.dram_of(kind)
         others = [
             f"{what} {figure.scaled:g}"
@@ -65,7 +69,8 @@ class EnergyExplanation:
             "table": report.table.name,
             "op": self.op,
             "zeptojoules": report.zeptojoules,
-            "energy_j": report.joules,
+            **banded(report.band),
+            "parts": {str(part): banded(spent) for part, spent in report.part_bands.items() if spent.likely},
             "on_chip_pj_per_mac": on_chip_pj(report),
             "published_pj_per_mac": {m.name: m.pj_per_mac for m in published_machines()},
             "step_j": self.step_joules,

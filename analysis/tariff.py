@@ -153,7 +153,7 @@ def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Pr
     def price(action: Action) -> Price:
         if isinstance(action.price, Fabric):
             raise _unpriced(table, action, "it takes LUTs or DSPs, which a chip has none of", known)
-        name = action.price.format(format=spec.pe.format)
+        name = action.price.format(format=spec.pe.format, accumulator=spec.pe.operand.accumulator.name)
         if name not in known:
             where = name if "." in name else f"operations.{name}" if name in found else f"spare.{name}"
             raise _unpriced(table, action, f"add {where}", known)
@@ -267,7 +267,7 @@ def _price(figure: EnergyFigure, name: str) -> Price:
     )
 
 
-def _parts(figures: dict[str, EnergyFigure], number: float, what: str, tools: str) -> Price:
+def _parts(figures: Mapping[str, EnergyFigure], number: float, what: str, tools: str) -> Price:
     """Figures that are always spent together, over a number of parts: of one band, that of their sum."""
     found, whole = figures.values(), sum(f.scaled for f in figures.values())
     bands = {f.own_band: None for f in found}

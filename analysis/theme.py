@@ -80,7 +80,7 @@ def _theme(
     muted: str,
     grid: str,
     fills: tuple[str, str, str, str],
-    tones: tuple[str, str, str],
+    tones: tuple[str, str, str, str],
 ) -> Theme:
     """``fills`` and ``tones``: colours that must differ between the themes to stay apart from the ground and each
     other."""
@@ -102,6 +102,7 @@ def _theme(
         TensorKind.WEIGHT: _PINK,
         TensorKind.MASTER: tones[0],
         TensorKind.COPY: tones[1],
+        TensorKind.CACHE: tones[3],
         TensorKind.ACTIVATION: sky,
         TensorKind.GRADIENT: _ORANGE,
         TensorKind.WEIGHT_GRADIENT: _GREEN,
@@ -128,7 +129,7 @@ THEMES = {
         "#6E7681",
         "#E3E6EA",
         ("#0072B2", "#56B4E9", "#D9C91A", "#A3A9B1"),
-        ("#7A2E1D", "#999933", "#CBBBA0"),
+        ("#7A2E1D", "#999933", "#CBBBA0", "#6A4FA3"),
     ),
     "dark": _theme(
         "dark",
@@ -137,7 +138,7 @@ THEMES = {
         "#8B949E",
         "#2A3139",
         ("#2B7FC4", "#9AD1F5", "#F0E442", "#7D8590"),
-        ("#B5476F", "#B3B34D", "#8A7F6C"),
+        ("#B5476F", "#B3B34D", "#8A7F6C", "#A58BE0"),
     ),
 }
 

@@ -70,7 +70,8 @@ class Fabric:
 class Action:
     """What is charged. ``price``: where a table has it, or the LUTs that it takes.
 
-    Of a chip's table: a name in ``operations`` or ``spare`` (``{format}`` is that of the PEs). Of any: ``sram.read``,
+    Of a chip's table: a name in ``operations`` or ``spare`` (``{format}`` is that of the PEs, ``{accumulator}`` of
+    their sums). Of any: ``sram.read``,
     ``sram.write``, ``dram.read``, ``dram.write``, ``clock``, ``static``, ``logic_leakage``.
     """
 
@@ -230,10 +231,10 @@ class Actions:
     """Those of the machine that ships, in the order of a ledger."""
 
     MULTIPLY = Action("operand multiply", Component.ARRAY, "operation", "{format}_multiply")
-    ADD = Action("FP32 add", Component.ARRAY, "operation", "fp32_add")
-    REGISTERS = Action("registers of a multiply-add", Component.ARRAY, "operation", "registers")
-    CLOCK_TREE = Action("clock tree of a multiply-add", Component.ARRAY, "operation", "clock_tree")
-    CONTROL = Action("control of a multiply-add", Component.ARRAY, "operation", "control")
+    ADD = Action("accumulator add", Component.ARRAY, "operation", "{accumulator}_add")
+    REGISTERS = Action("PE registers", Component.ARRAY, "operation", "registers")
+    CLOCK_TREE = Action("PE clock tree", Component.ARRAY, "operation", "clock_tree")
+    CONTROL = Action("PE control", Component.ARRAY, "operation", "control")
     SELECT = Action("index select", Component.ARRAY, "operation", "index_select")
     W2E_READ = Action("W2E buffer read", Component.BUFFERS, "bit", "sram.read")
     N2S_READ = Action("N2S buffer read", Component.BUFFERS, "bit", "sram.read")
@@ -250,7 +251,7 @@ class Actions:
     UPDATE_ADD = Action("FP32 add of the update", Component.WUVE, "operation", "fp32_add")
     UPDATE_DIVIDE = Action("FP32 divide of the update", Component.WUVE, "operation", "fp32_divide")
     UPDATE_ROOT = Action("FP32 square root of the update", Component.WUVE, "operation", "fp32_square_root")
-    UPDATE_PIPELINE = Action("registers and clock tree of the update", Component.WUVE, "operation", "update_pipeline")
+    UPDATE_PIPELINE = Action("WUVE pipeline", Component.WUVE, "operation", "update_pipeline")
     VECTOR_ELEMENT = Action("vector element", Component.VECTOR, "operation", "vector_element")
     FABRIC_MAC = Action(
         "multiply-add in LUTs",

@@ -142,7 +142,7 @@ def canonical(result: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def check_operands(spec: AcceleratorSpec, mapping: ArrayMapping, a: Half, b: Half | Compact, run: int) -> Compact:
     """The N2S operand as pairs of the executed pattern, once it is sure that the machine can run the product.
 
-    ``a`` [m, k] and a plain ``b`` [k, n] have operand types of ``spec``.
+    ``a`` [m, k] and a plain ``b`` [k, n] are of an operand type of ``spec`` each.
     """
     mapping.check(spec)
     operands = operand_types(spec.pe.format)

@@ -45,7 +45,7 @@ class SoreRun:
 def run_sore(spec: AcceleratorSpec, values: Half, pattern: NMPattern, run: int = 0) -> SoreRun:
     """Step ``values`` [k, n], cut into runs of ``run`` (0 for k) and groups along k, through the lanes.
 
-    ``values`` are operands of ``spec``, of any of its encodings. Groups are dealt column by column, those of a
+    ``values`` are of an operand type of ``spec``. Groups are dealt column by column, those of a
     column in the order of k.
     """
     spec.check_pattern(pattern)

@@ -75,7 +75,7 @@ def operand_types(format: FormatName) -> tuple[type[np.generic], ...]:
 
 
 def is_gradient(operands: Half, pe: PESpec) -> bool:
-    """Whether operands of a machine have the encoding of gradients, where its format has another for these."""
+    """Whether operands, of any shape and an operand type of a machine, are in an encoding of gradients alone."""
     return operands.dtype.type is not operand_type(pe)
 
 

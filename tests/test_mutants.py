@@ -1,8 +1,9 @@
 """Mutation: one line of the source is changed at a time, and a check that is named beside the change must find it.
 
 `mutants.toml` lists the changes. A killer is ``bench BLOCK [network|bf16] [adam]``, the emitted self-checking bench in
-Verilator; ``verify [network|bf16]``, `weft verify` with its defaults; or a test. Each mutant is made in a copy of the
-package. What a killer says of the copy without a change is checked beside it: a killer that fails anyway finds nothing.
+Verilator; ``verify [network|bf16|fp8|int8]``, `weft verify` with its defaults; or a test. Each mutant is made in a copy
+of the package. What a killer says of the copy without a change is checked beside it: a killer that fails anyway finds
+nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from weft.dataflow.operand import OPERAND_FORMATS
 from weft.workloads.update_rule import SGD, UPDATE_RULES
 
 from .hdl.verilating import Verilator
@@ -120,8 +122,8 @@ class Copy:
         text = (ROOT / "dataflow" / "presets" / "tiny.toml").read_text()
         if "network" in words:
             text = text.replace('kind = "serial"', 'kind = "network"')
-        if "bf16" in words:
-            text = text.replace("add_latency = 4", 'add_latency = 4\nformat = "bf16"')
+        for form in OPERAND_FORMATS.keys() & set(words):
+            text = text.replace("add_latency = 4", f'add_latency = 4\nformat = "{form}"')
         (self.folder / "machine.toml").write_text(text)
         return "machine.toml"
 

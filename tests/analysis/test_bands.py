@@ -165,9 +165,11 @@ def test_a_saving_has_the_ends_that_no_table_drawn_within_the_bands_goes_beyond(
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (Joules(24.2, 31.1, 52.4), "31.1 J, 24-52"),
-        (Joules(0.000748, 0.001296, 0.0128), "1.30 mJ, 0.75-13"),
-        (Joules(120e-6, 345e-6, 1234e-6), "345 µJ, 120-1200"),
+        (Joules(24.2, 31.1, 52.0), "31.1 J, 24-52"),
+        (Joules(0.000748, 0.001296, 0.0128), "1.30 mJ, 0.74-13"),
+        (Joules(120e-6, 345e-6, 1234e-6), "345 µJ, 120-1300"),
+        (Joules(0.275, 0.275, 0.9201), "275 mJ, 270-930"),
+        (Joules(0.0, 2.0, 2.0), "2.00 J, 0-2"),
     ],
 )
 def test_words(found: Joules, words: str) -> None:

@@ -200,9 +200,9 @@ def test_a_name_means_one_thing_in_a_step() -> None:
 def test_an_action_of_a_taken_name_is_refused(bdwp: SimResult) -> None:
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Clash(Counts):
-        adds: int = counted("adds", Each((Action("FP32 add", "XNOR array", "operation", "fp32_add"),)))
+        adds: int = counted("adds", Each((Action("accumulator add", "XNOR array", "operation", "fp32_add"),)))
 
-    with pytest.raises(TypeError, match="'FP32 add' is declared twice, and differently"):
+    with pytest.raises(TypeError, match="'accumulator add' is declared twice, and differently"):
         tariff(load_table("asic-16nm"), bdwp.spec, Clash)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +18,9 @@ from weft.dataflow.config_io import load_spec
 from weft.dataflow.schedule import schedule
 from weft.simulator.result import SimResult
 from weft.simulator.step import simulate
+from weft.workloads.catalog import open_model
 from weft.workloads.gemm import Gemm, Pass
+from weft.workloads.phase import Use
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import UpdateOp, Workload
@@ -117,3 +120,29 @@ def test_without_a_trace_vector_work_is_not_told_apart() -> None:
     )
     told = replace(result, ops=tuple(r for r in result.ops if r.op.kind != "vector"))
     assert all(row.kind is not TensorKind.UNTOLD for row in dram_tensors(told))
+
+
+SMALL = """{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 96,
+"num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": %d, "vocab_size": 80,
+"max_position_embeddings": 64}"""
+
+
+@pytest.mark.parametrize(("heads", "use"), [(4, "decode"), (1, "decode"), (4, "prefill")])
+def test_keys_and_values_are_told_apart(tmp_path: Path, heads: int, use: Use) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(SMALL % heads)
+    result = simulate(schedule(open_model(str(file), use=use, context=13, batch=2), load_spec("tiny")))
+    require_whole(result)
+    found = {i: kinds[TensorKind.CACHE] for i, kinds in enumerate(moved_by_op(result)) if TensorKind.CACHE in kinds}
+    words = {i: result.ops[i].op.op for i in found}
+    tokens, size = 14 if use == "decode" else 13, 2 * 2 * 16
+
+    # A layer appends to keys and to values, then reads either in a product: of 16 elements a head, of 2 bytes.
+    assert list(words.values()).count("aten.copy_") == 2
+    products = [found[i] for i, word in words.items() if word == "aten.bmm"]
+    times = 4 if use == "prefill" else 1  # the prompt's scores are so many rows that they are cut
+    assert [write for _, write in products] == [0, 0]
+    assert all(read % (tokens * size * 4) == 0 and read // (tokens * size * 4) in (1, times) for read, _ in products)
+    # One head is repeated for the four that ask.
+    repeated = [found[i] for i, word in words.items() if word == "aten.clone"]
+    assert repeated == ([] if heads == 4 else [(tokens * size, 4 * tokens * size)] * 2)

@@ -21,6 +21,7 @@ from weft.dataflow.batch.front import front, lower_bounds
 from weft.dataflow.batch.points import points_of
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.engines import engines_of
+from weft.dataflow.operand import OPERAND_FORMATS
 from weft.dataflow.schedule import schedule
 from weft.dataflow.stce.engine import Stce
 from weft.dataflow.stce.spec import ArraySpec, PESpec
@@ -72,7 +73,7 @@ def machine(draw: Random) -> AcceleratorSpec:
             weight_pairs=power(1, 8),
             multiply_latency=power(1, 4),
             add_latency=power(1, 8),
-            format=draw.choice(("fp16", "bf16")),
+            format=draw.choice(tuple(OPERAND_FORMATS)),
         ),
         buffers=BufferSpec(w2e_bytes=2 ** power(7, 21), n2s_bytes=2 ** power(7, 21), output_bytes=2 ** power(7, 20)),
         sore=SoreSpec(lanes=power(1, 100), kind=draw.choice(("serial", "network"))),

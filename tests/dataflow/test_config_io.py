@@ -101,8 +101,8 @@ def test_hash_tells_slow_banks_but_not_whether_the_usual_ones_were_written():
         ("dense_words = 16", "dense_words = 4", "pe.dense_words must be an integer from 8"),
         (
             "add_latency = 4",
-            'add_latency = 4\nformat = "fp8"',
-            "f.toml: pe.format: Input should be 'fp16' or 'bf16'; found 'fp8'",
+            'add_latency = 4\nformat = "fp4"',
+            "f.toml: pe.format: Input should be 'fp16', 'bf16', 'fp8' or 'int8'; found 'fp4'",
         ),
         ("clock_hz = 100_000_000", "clock_hz = 2026-01-01", "clock_hz: Input should be a valid integer"),
     ],

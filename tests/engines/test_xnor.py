@@ -284,7 +284,7 @@ def test_a_step_on_both_engines_adds_up_and_says_what_it_is_charged_for() -> Non
     assert charged["bit compared and counted"] == 64 * 64 * 32 * 9
     assert charged["32-bit add of a count"] == 64 * 32 * 9
     # A binary product multiplies nothing; what the words are read of is bits.
-    assert charged["operand multiply"] == charged["FP32 add"] == plain.op.macs
+    assert charged["operand multiply"] == charged["accumulator add"] == plain.op.macs
     assert charged["W2E buffer read"] == 64 * binary.counts.w2e_words + 16 * plain.counts.w2e_words
     assert report.by_component["XNOR array"] > 0
 
@@ -295,8 +295,8 @@ def test_signs_on_the_stce_are_flipped_and_added_but_not_multiplied() -> None:
     charged = {str(row.action): row.count for row in energy(found, load_table("asic-16nm")).rows}
 
     assert "operand multiply" not in charged
-    assert charged["sign flip"] == charged["FP32 add"] == op.macs == found.counts.sign_flips
-    assert charged["registers of a multiply-add"] == op.macs
+    assert charged["sign flip"] == charged["accumulator add"] == op.macs == found.counts.sign_flips
+    assert charged["PE registers"] == op.macs
     mapping, counts = found.ops[0].mapping, found.counts
     bits = (2, 16) if mapping.n2s == "a" else (16, 2)
     assert charged["W2E buffer read"] == bits[0] * counts.w2e_words

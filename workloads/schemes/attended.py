@@ -66,7 +66,7 @@ def written_out(
     enable_gqa: bool = False,
 ) -> Tensor:
     """`scaled_dot_product_attention` as PyTorch's documentation writes it out, its two products by ``scored`` and
-    ``mixed``; [..., queries, width] as there."""
+    ``mixed``; [..., queries, width] of one float dtype as there."""
     if enable_gqa:
         repeats = query.shape[-3] // key.shape[-3]
         key, value = (x.repeat_interleave(repeats, -3) for x in (key, value))

@@ -94,12 +94,12 @@ def operand(x: Tensor) -> Tensor:
 def result(y: Tensor) -> Tensor:
     """``y`` of a product, whose gradient is rounded to E5M2 when it comes; float32 of any shape."""
     if y.requires_grad:
-        y.register_hook(lambda g: rounded(g, GRADIENT))
+        y.register_hook(lambda g: rounded(g, GRADIENT))  # type: ignore[no-untyped-call]
     return y
 
 
 def weight_dtype(x: Tensor) -> torch.dtype:
-    """Of the weights that ``x`` meets: its own, or in FP8 that of the forward pass."""
+    """Of the weights that ``x``, of any shape and float dtype, meets: its own, or in FP8 that of the forward pass."""
     return FORWARD if _active else x.dtype
 
 
