@@ -79,10 +79,10 @@ class Kept:
 
 
 def candidates(workload: Workload, placements: Sequence[Placement | None], spec: AcceleratorSpec) -> tuple[Kept, ...]:
-    """All of them, of a step as it was placed."""
+    """Those that ``buffers.resident_bytes`` of ``spec`` have room for, of a step as it was placed."""
     moves = _Moves(placements, spec)
     loads = _loads(workload, moves)
-    return (*_trained(workload, moves, loads), *_frozen(workload, loads), *_Results(workload, moves).kept())
+    return (*_trained(workload, moves, loads), *_frozen(workload, moves, loads), *_Results(workload, moves).kept())
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def _trained(workload: Workload, moves: _Moves, loads: _Loads) -> list[Kept]:
         # Several products add up where a gradient lies, and others work on it first: such a one is not held.
         if len(made[op.name]) == 1 and (not workload.tensors or (made[op.name][0], i) in read_by_update):
             found += _gradient(workload, moves, made[op.name][0], i)
-    return [one for one in found if one.size]
+    return [one for one in found if 0 < one.size <= spec.buffers.resident_bytes]
 
 
 def _gradient(workload: Workload, moves: _Moves, made: int, update: int) -> list[Kept]:
@@ -162,15 +162,16 @@ def _gradient(workload: Workload, moves: _Moves, made: int, update: int) -> list
     return [Kept(name=op.name, kind="gradient", size=size, first=made, last=update, uses=uses)]
 
 
-def _frozen(workload: Workload, loads: _Loads) -> list[Kept]:
+def _frozen(workload: Workload, moves: _Moves, loads: _Loads) -> list[Kept]:
     """Weights that the step reads and does not train, in every form that products read: across steps."""
-    end = len(workload.ops) - 1
-    trained = {op.name for op in workload.ops if isinstance(op, UpdateOp)}
+    end, room = len(workload.ops) - 1, moves.spec.buffers.resident_bytes
+    others = {op.name for op in workload.ops if isinstance(op, UpdateOp)} | loads.unknown
+    sizes = {name: sum(loads.sizes[name].values()) for name in loads.uses if name not in others}
     return [
-        Kept(name=name, kind="weight", size=sum(loads.sizes[name].values()), first=0, last=end, uses=tuple(uses))
-        for name, uses in loads.uses.items()
+        Kept(name=name, kind="weight", size=size, first=0, last=end, uses=tuple(loads.uses[name]))
+        for name, size in sizes.items()
         # One that is made of several (``a+b``) is a result of the step.
-        if name not in trained | loads.unknown and "+" not in name
+        if size <= room and "+" not in name
     ]
 
 
@@ -187,19 +188,22 @@ class _Results:
 
     def kept(self) -> list[Kept]:
         """Those whose every use is known."""
-        found = list[Kept]()
+        found, room = list[Kept](), self._moves.spec.buffers.resident_bytes
         for one in crossings(self._workload):
             tensor, maker = self._workload.tensors[one.tensor], self._workload.ops[one.made]
+            size = machine_bytes(tensor.dtype, tensor.bytes, self._word)
+            size = ceil_div(tensor.elements, BYTE) if one.bits else size
+            if not 0 < size <= room:
+                continue
             uses = [self._made(one), *(use for i, as_ in one.read for use in self._uses(one, i, as_))]
             known = [use for use in uses if use is not None]
-            size = machine_bytes(tensor.dtype, tensor.bytes, self._word)
-            if len(known) < len(uses) or not size:
+            if len(known) < len(uses):
                 continue
             found.append(
                 Kept(
                     name=maker.name,
                     kind="activation" if maker.pass_ is Pass.FF else "activation gradient",
-                    size=ceil_div(tensor.elements, BYTE) if one.bits else size,
+                    size=size,
                     first=one.first,
                     last=max(i for i, _ in one.read),
                     uses=tuple(known),

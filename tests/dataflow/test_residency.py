@@ -236,7 +236,7 @@ def test_a_run_says_what_stays(model: Path, capsys: pytest.CaptureFixture[str]) 
     held = simulate(schedule(weft.sparsify(graph(3), "dense"), holding(TINY, 4096)))
     found = held.residency
     assert found is not None
-    assert f"Stays on chip: {len(found.kept)} of {len(found.candidates)} tensors" in out
+    assert f"Stays on chip: {len(found.kept)} of {len(found.candidates)} tensors in " in out
     assert main([*asked, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["residency"]["saved_bytes"] == found.saved
