@@ -16,6 +16,7 @@ from ...workloads.step import MatrixOp
 from ..accelerator import AcceleratorSpec, ArrayKind, EngineKind
 from ..account import Counts, Cycles
 from ..constraint import Constraint, refusal
+from ..gather.mapping import GatherMapping
 from ..integers import ceil_div
 from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG, Tiled
 from ..mapping import COMPACT, EngineMapping, Mapping
@@ -191,8 +192,13 @@ class ArrayEngine(ABC):
         return tiled_as(self._problem(op, mapping), self.machine, self._form(mapping), mapping.tile)
 
     def _form(self, mapping: Mapping) -> Form:
-        if isinstance(mapping.array, OutsideMapping):
-            raise InputError(f"a mapping of {mapping.array.engine!r} is none of the {self.name}")
+        match mapping.array:
+            case OutsideMapping(engine=other):
+                raise InputError(f"a mapping of {other!r} is none of the {self.name}")
+            case GatherMapping():
+                raise InputError(f"a mapping of the gather engine is none of the {self.name}")
+            case _:
+                pass
         return form_of(mapping.array)
 
     def _problem(self, op: MatrixOp, mapping: Mapping) -> Problem:
