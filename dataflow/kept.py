@@ -14,6 +14,7 @@ from typing import Literal, assert_never, get_args
 from ..workloads.gemm import Pass
 from ..workloads.operand import Operand, Role
 from ..workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
+from ..workloads.unstructured import Unstructured
 from ..workloads.update_rule import Updated
 from .accelerator import AcceleratorSpec
 from .beside import copy_bytes, machine_bytes, update_bytes
@@ -106,12 +107,18 @@ def _loads(workload: Workload, moves: _Moves) -> _Loads:
         if read is None:
             loads.unknown.add(op.parameter)
             continue
-        copy = op.copy if spec.wuve.pregenerate else None
-        operand = dict(_sides(op))[side]
-        size = spec.pe.operand.size(operand.elements) if copy is None else copy_bytes(copy, spec.pe.operand)
         loads.uses[op.parameter].append(Use(op=i, part=side, read=read[0]))
-        loads.sizes[op.parameter][copy] = size
+        form, size = _form(op, dict(_sides(op))[side], spec)
+        loads.sizes[op.parameter][form] = size
     return loads
+
+
+def _form(op: MatrixOp, weight: Operand, spec: AcceleratorSpec) -> tuple[object, int]:
+    """The form in which a product reads its weight, and the bytes of that."""
+    if isinstance(op.sparse, Unstructured) and not op.sparse.online:
+        return op.sparse, op.sparse.bytes(op.gemm, spec.pe.operand.bits)
+    copy = op.copy if spec.wuve.pregenerate else None
+    return copy, spec.pe.operand.size(weight.elements) if copy is None else copy_bytes(copy, spec.pe.operand)
 
 
 def _sides(op: MatrixOp) -> Sequence[tuple[Literal["a", "b"], Operand]]:

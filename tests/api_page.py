@@ -55,7 +55,7 @@ GROUPS = {
     "Describe a machine": {
         "weft": "machine",
         "weft.dataflow.accelerator": "AcceleratorSpec BufferSpec SoreSpec WuveSpec VectorSpec DramSpec",
-        "weft.dataflow.operand": "OperandFormat NumberFormat FP16 BF16 FP32 OPERAND_FORMATS",
+        "weft.dataflow.operand": "OperandFormat NumberFormat FormatName FP16 BF16 FP8 INT8 FP32 OPERAND_FORMATS",
         "weft.dataflow.stce.spec": "ArraySpec PESpec",
         "weft.dataflow.ranges": "field_rules",
     },

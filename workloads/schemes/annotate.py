@@ -17,6 +17,7 @@ from ..levels import Levels
 from ..operand import NMOperand, Role
 from ..sparsity import LayerPattern, LayerPatterns, NMPattern
 from ..step import MatrixOp, Measured, Op, UpdateOp, Workload
+from ..unstructured import Drawn, Unstructured
 from .added_work import with_vector_work, without_vector_work
 from .attention import Parts, attention_parts
 from .description import FIRST_LAYER, LAST_LAYER
@@ -66,7 +67,8 @@ def annotate(
 
     Left dense, with the reason in ``kept_dense``: ops without a weight, the first convolution in every pass, and ops
     whose runs of channels are shorter than one group. A scheme whose training has phases is annotated as its own phase;
-    :func:`.scheme.phases` names the scheme and pattern of each of the others.
+    :func:`.scheme.phases` names the scheme and pattern of each of the others. A scheme whose zeros follow no pattern is
+    left dense in training; a step that uses its weights has them `Unstructured`, at the density of the pattern.
 
     A scheme of few values takes no pattern, but that of integers takes their widths by layer, INT8 unless told. Its
     operands get their ``levels``, and its vector work becomes ops of the step; in full precision stay the layers that
@@ -80,7 +82,8 @@ def annotate(
     by_layer = asked if isinstance(asked, LayerPatterns) else LayerPatterns(usual=asked)
     chosen.require_no_pattern(by_layer)
     workload = without_levels(workload)
-    if not chosen.sparse and not chosen.takes_integers:
+    in_use = chosen.unstructured and not workload.phase.trains
+    if not chosen.sparse and not chosen.takes_integers and not in_use:
         by_layer = LayerPatterns()
     elif by_layer.usual is None and chosen.sparse:
         by_layer = replace(by_layer, usual=_named_usual(name, by_layer))
@@ -93,13 +96,13 @@ def annotate(
     rules = _rules_of(workload, by_layer)
     whole = _full_precision(workload, chosen, first)
 
-    parts = attention_parts(workload) if chosen.attention else {}
+    parts, trains = attention_parts(workload) if chosen.attention else {}, workload.phase.trains
 
     def made(i: int, op: MatrixOp) -> MatrixOp:
         if chosen.levels:
             rule = rules.get(op.parameter or "")
             return _with_levels(op, chosen, rule, whole, measured, parts.get(i, (None, None)))
-        return _annotate_op(op, chosen, by_layer, rules.get(op.parameter or ""), first, measured)
+        return _annotate_op(op, chosen, by_layer, rules.get(op.parameter or ""), first, measured, trains)
 
     ops = tuple(made(i, op) if isinstance(op, MatrixOp) else op for i, op in enumerate(workload.ops))
     _require_effect(ops, rules)
@@ -211,11 +214,13 @@ def _annotate_op(
     rule: LayerPattern | None,
     first: str | None,
     measured: Sequence[Measured],
+    trains: bool,
 ) -> MatrixOp:
     pattern = by_layer.usual if rule is None else rule.pattern
     assert not isinstance(pattern, Levels), "refused before"
     if op.parameter is not None and op.pass_ in chosen.unstructured:
-        return replace(op, sparse=None, kept_dense=unstructured(chosen.unstructured[op.pass_]))
+        role = chosen.unstructured[op.pass_]
+        return replace(op, sparse=None, kept_dense=unstructured(role)) if trains else _in_use(op, role, pattern, first)
     role = chosen.sparse.get(op.pass_)
     if role is None or by_layer.usual is None:
         return replace(op, sparse=None, kept_dense="")
@@ -229,6 +234,20 @@ def _annotate_op(
     made_here = role is Role.WEIGHT and "+" in (op.parameter or "")
     online = op.pass_ in chosen.online or made_here
     return replace(op, kept_dense="", sparse=NMOperand(operand=side, pattern=pattern, online=online))
+
+
+def _in_use(op: MatrixOp, role: Role, pattern: NMPattern | None, first: str | None) -> MatrixOp:
+    """A product of a step of use, whose weight was stored without its zeros in advance.
+
+    The budget is that of the pattern, uniform over the layers; nobody's mask is at hand, so lines are those of elements
+    that are kept each by itself.
+    """
+    side = _side(op, role)
+    if pattern is None or side is None or op.parameter == first or "+" in (op.parameter or ""):
+        reason = FIRST_CONVOLUTION if pattern is not None and op.parameter == first else unstructured(role)
+        return replace(op, sparse=None, kept_dense=reason)
+    kept = Drawn(density=pattern.density, distribution="binomial")
+    return replace(op, kept_dense="", sparse=Unstructured(operand=side, kept=kept, stored="bitmap"))
 
 
 def _measured_reason(op: MatrixOp, measured: Sequence[Measured]) -> str:
