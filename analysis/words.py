@@ -7,6 +7,7 @@ from fractions import Fraction
 from math import floor
 from typing import TypeVar
 
+from ..workloads.phase import Use
 from ..workloads.step import Workload
 from ..workloads.words import count, joules, named, percent, scheme_name, seconds, time_unit
 
@@ -15,6 +16,7 @@ __all__ = [
     "count",
     "joules",
     "model_name",
+    "one_step",
     "percent",
     "percents",
     "percents_of",
@@ -25,6 +27,7 @@ __all__ = [
 ]
 
 K = TypeVar("K")
+_USES: dict[Use, str] = {"infer": "inference", "prefill": "prefill", "decode": "decode"}
 
 
 def apportion(whole: int, parts: Iterable[float | Fraction]) -> list[int]:
@@ -63,6 +66,11 @@ def percents_of(parts: Mapping[K, float | Fraction]) -> dict[K, str]:
 def run_name(work: Workload) -> str:
     """Scheme and pattern, with the rules for layers or, of many, how many there are."""
     return scheme_name(work.scheme, work.pattern, work.layer_patterns)
+
+
+def one_step(work: Workload) -> str:
+    """What a step is called by what it is for."""
+    return "one training step" if work.phase.trains else f"one step of {_USES[work.phase.use]}"
 
 
 def model_name(work: Workload) -> str:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ..workloads.errors import InputError, require_int
 from ..workloads.operand import MAX_BYTES
+from .jit import kernel
 
 __all__ = ["Allocation", "Lifetime", "allocate", "keep"]
 
@@ -149,21 +150,33 @@ def _lowest_fit(
     blocks: _Blocks, order: npt.NDArray[np.int64], capacity: int = np.iinfo(np.int64).max
 ) -> npt.NDArray[np.int64]:
     """Each in turn at the lowest place that is free as long as it lives; -1 where that ends above ``capacity``."""
+    return _fitted(blocks.size, blocks.first, blocks.last, order, capacity)
+
+
+@kernel
+def _fitted(
+    size: npt.NDArray[np.int64],
+    first: npt.NDArray[np.int64],
+    last: npt.NDArray[np.int64],
+    order: npt.NDArray[np.int64],
+    capacity: int,
+) -> npt.NDArray[np.int64]:
     offsets = np.full(len(order), -1, np.int64)
-    placed = np.zeros(len(order), np.int64)
-    count = 0
+    placed, count = np.zeros(len(order), np.int64), 0  # from the lowest place up
     for i in order:
-        before = placed[:count]
-        meets = before[(blocks.first[before] <= blocks.last[i]) & (blocks.last[before] >= blocks.first[i])]
-        meets = meets[np.argsort(offsets[meets], kind="stable")]
-        starts = offsets[meets]
-        # Before each of those that it meets lies free what none of the ones below reaches.
-        reached = np.concatenate([[0], np.maximum.accumulate(starts + blocks.size[meets])])
-        room = np.append(starts, np.iinfo(np.int64).max) - reached
-        lowest = reached[np.argmax(room >= blocks.size[i])]
-        if lowest + blocks.size[i] <= capacity:
+        lowest = 0
+        for j in placed[:count]:
+            if first[j] <= last[i] and last[j] >= first[i]:
+                if offsets[j] - lowest >= size[i]:
+                    break
+                lowest = max(lowest, offsets[j] + size[j])
+        if size[i] <= capacity - lowest:
             offsets[i] = lowest
-            placed[count] = i
+            at = count
+            while at and offsets[placed[at - 1]] > lowest:
+                placed[at] = placed[at - 1]
+                at -= 1
+            placed[at] = i
             count += 1
     return offsets
 

@@ -11,6 +11,7 @@ from statistics import mean
 
 import weft
 from weft.analysis.energy import energy
+from weft.analysis.energy_table import load_table
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.fusion.fuse import FUSIONS
 from weft.simulator.memory import memory_need
@@ -48,7 +49,7 @@ def table(spec: AcceleratorSpec) -> None:
             ]
             ms = [1e3 * run.cycles.total / spec.clock_hz for run in runs]
             moved = [run.counts.dram_bytes / 1e9 for run in runs]
-            joules = [energy(run).joules for run in runs]
+            joules = [energy(run, load_table("asic-16nm")).joules for run in runs]
             kept = memory_need(fused, spec).total / 1e9
             gains[fusion].append((ms[0] / ms[1], 1 - joules[1] / joules[0]))
             cells = (

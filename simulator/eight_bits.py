@@ -38,12 +38,14 @@ def narrow_float(values: Single, to: NumberFormat, *, saturate: bool) -> Bytes:
     code[beyond] = to.largest if saturate else to.nan if to.finite else to.infinity
     code |= np.signbit(values) << (to.bits - 1)
     code[magnitude > _INFINITY] = to.nan
-    return code.astype(np.uint8)
+    words: Bytes = code.astype(np.uint8)
+    return words
 
 
 def narrow_integer(values: Single) -> npt.NDArray[np.int8]:
     """FP32 of any shape to the nearest INT8, ties to even; what is beyond becomes the nearest end, a NaN 0."""
-    return np.nan_to_num(np.clip(np.rint(values), -128, 127), nan=0.0).astype(np.int8)
+    made: npt.NDArray[np.int8] = np.nan_to_num(np.clip(np.rint(values), -128, 127), nan=0.0).astype(np.int8)
+    return made
 
 
 @cache

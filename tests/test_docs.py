@@ -136,6 +136,7 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
         pytest.param(("sensitivity.py", "sensitivity.png", "resnet9@1"), marks=pytest.mark.slow),
         pytest.param(("bdwp_table.py",), marks=pytest.mark.slow),
         pytest.param(("fusion_table.py", "resnet18@64"), marks=pytest.mark.slow),
+        pytest.param(("residency_table.py", "resnet18@64"), marks=pytest.mark.slow),
         pytest.param(("nvdla.py",), marks=pytest.mark.slow),
         pytest.param(("gpus.py",), marks=pytest.mark.slow),
         pytest.param(("lora.py", "hbm-asic", "llama2_7b", "64"), marks=pytest.mark.slow),

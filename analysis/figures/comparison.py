@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from ..compare import Comparison, ComparisonRow, run_labels
 from ..declared import cycles_kind, figure_words
 from ..theme import Theme, theme_of
-from ..words import model_name, run_name, seconds, time_unit
+from ..words import model_name, one_step, run_name, seconds, time_unit
 from .drawing import BOTTOM, CHARACTER, LEFT, TOP, Picture, bare, cause_legend, head, stack
 
 __all__ = ["comparison_figure"]
@@ -40,7 +40,7 @@ def _draw(comparison: Comparison, theme: Theme) -> Figure:
     ax.set_xlim(0, 1.25 * max(row.seconds for row in comparison.rows) / length)
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.4, -0.6)
-    ax.set_xlabel(f"{unit} of one training step", fontsize=9)
+    ax.set_xlabel(f"{unit} of {one_step(comparison.baseline.workload)}", fontsize=9)
     line = Line2D([], [], color=theme.text, linewidth=1.8, label="if every layer kept the scheme's promise")
     promised = any(row.ideal_speedup > 1 for row in comparison.rows)
     cause_legend(figure, sums, names, theme, shares=False, extra=(line,) if promised else ())
@@ -84,4 +84,4 @@ def _title(comparison: Comparison) -> str:
 def _subtitle(comparison: Comparison) -> str:
     machines = ", ".join(dict.fromkeys(row.machine for row in comparison.rows))
     work = comparison.baseline.workload
-    return f"one training step of {model_name(work)}, batch {work.batch}, on {machines}, op after op"
+    return f"{one_step(work)} of {model_name(work)}, batch {work.batch}, on {machines}, op after op"

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from ..level import AnyResult, level_words, seconds_of, step_of
 from ..theme import Theme
-from ..words import model_name, percents_of, run_name, seconds
+from ..words import model_name, one_step, percents_of, run_name, seconds
 
 __all__ = [
     "BOTTOM",
@@ -122,4 +122,4 @@ def subtitle(result: AnyResult) -> str:
     """What was run, and how long a step takes at its level."""
     step = step_of(result)
     work, took = step.workload, f"{seconds(seconds_of(result))} {level_words(result)}"
-    return f"{model_name(work)}, batch {work.batch}, {run_name(work)} on {step.spec.name}: one training step, {took}"
+    return f"{model_name(work)}, batch {work.batch}, {run_name(work)} on {step.spec.name}: {one_step(work)}, {took}"

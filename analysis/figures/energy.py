@@ -9,6 +9,7 @@ from matplotlib.patches import Patch
 
 from ...workloads.errors import InputError
 from ...workloads.gemm import Pass
+from ...workloads.words import joules_unit
 from ..bands import band_words
 from ..energy import ZJ_PER_J, EnergyReport, energy
 from ..level import AnyResult, step_of
@@ -47,7 +48,7 @@ def _draw(result: AnyResult, report: EnergyReport, theme: Theme) -> Figure:
     _bars(ax, bars, report, theme)
     bare(ax)
     ax.set_yticks(range(len(bars)), [_NAMES[p] for p in bars])
-    ax.set_ylim(len(bars) - 0.4, -0.6)
+    ax.set_ylim(len(bars) - 0.35, -0.6)
     legend(figure, handles, columns=_COLUMNS)
     head(figure, _title(sums, report), subtitle(result), theme)
     return figure
@@ -57,7 +58,7 @@ def _bars(ax: Axes, bars: dict[Pass, dict[str, int]], report: EnergyReport, them
     """What is likely by part, and a line from the least to the most of a pass."""
     bands = report.pass_bands
     most = max(bands[p].high for p in bars)
-    each, unit = (1e-3, "mJ") if most >= 1e-3 else (1e-6, "µJ")
+    each, unit = joules_unit(most)
     shares = percents(sum(parts.values()) for parts in bars.values())
     for y, ((p, parts), text) in enumerate(zip(bars.items(), shares, strict=True)):
         at = 0.0
@@ -65,11 +66,12 @@ def _bars(ax: Axes, bars: dict[Pass, dict[str, int]], report: EnergyReport, them
             ax.barh(y, spent / ZJ_PER_J / each, left=at, height=0.74, color=theme.part(part), linewidth=0)
             at += spent / ZJ_PER_J / each
         low, high = bands[p].low / each, bands[p].high / each
-        ax.plot([low, high], [y, y], color=theme.text, linewidth=1.2, marker="|", markersize=7)
-        words, place = f"{band_words(bands[p])}; {text} %", (max(at, high), y)
+        # Below the bar, whose dark parts would hide it.
+        ax.plot([low, high], [y + 0.43] * 2, color=theme.text, linewidth=1.2, marker="|", markersize=6)
+        words, place = f"{band_words(bands[p])}; {text} %", (max(at, high), y + 0.2)
         ax.annotate(words, place, xytext=(8, 0), textcoords="offset points", va="center", fontsize=9)
     ax.set_xlim(0, 1.02 * most / each)
-    ax.set_xlabel(f"{unit} of one training step; lines: the bands of table {report.table.name}", fontsize=9)
+    ax.set_xlabel(f"{unit} of one step; lines: the bands of table {report.table.name}", fontsize=9)
 
 
 def _title(sums: dict[str, int], report: EnergyReport) -> str:

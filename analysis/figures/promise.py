@@ -12,7 +12,7 @@ from ...workloads.errors import InputError
 from ..compare import Comparison
 from ..promise import Promise, Stage, promise_words, promises, stage_words, stages
 from ..theme import Theme, theme_of
-from ..words import model_name, time_unit
+from ..words import model_name, one_step, time_unit
 from .drawing import BOTTOM, CHARACTER, LEFT, TOP, Picture, bare, head
 
 __all__ = ["promise_figure"]
@@ -51,7 +51,7 @@ def _draw(comparison: Comparison, found: Mapping[str, Promise], theme: Theme) ->
         _panel(ax, some, found[name], clock, length, theme)
         figure.text(LEFT / _WIDTH, (at + inches[name] + 0.09) / height, name, fontweight="bold", fontsize=10)
         at -= _GAP
-    ax.set_xlabel(f"{unit} of one training step, op after op", fontsize=9)
+    ax.set_xlabel(f"{unit} of {one_step(comparison.baseline.workload)}, op after op", fontsize=9)
     head(figure, _title(found), _subtitle(comparison), theme)
     return figure
 
@@ -82,5 +82,5 @@ def _title(found: Mapping[str, Promise]) -> str:
 def _subtitle(comparison: Comparison) -> str:
     machines = ", ".join(dict.fromkeys(row.machine for row in comparison.rows))
     work = comparison.baseline.workload
-    run = f"one training step of {model_name(work)}, batch {work.batch}, on {machines}"
+    run = f"{one_step(work)} of {model_name(work)}, batch {work.batch}, on {machines}"
     return f"{run}; a loss is what an item takes beyond its share of the promise"

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
+from ...workloads.words import joules_unit
+from ..energy import ZJ_PER_J
 from ..explore.front import pareto
 from ..layer_groups import bar_labels
 from ..promise import Promise, stage_words, stages
@@ -131,15 +133,17 @@ def _roofline(data: RunData) -> dict[str, Any]:
 
 
 def _energy(data: RunData) -> dict[str, Any]:
-    """A row a pass, in millijoules by part; the least, the likely and the most of it."""
-    parts = sums_of_parts(data.energy.values())
+    """A row a pass, by part; the least, the likely and the most of it."""
+    parts, bands = sums_of_parts(data.energy.values()), data.run.energy.pass_bands
+    each, unit = joules_unit(max(band.high for band in bands.values()))
     return {
+        "unit": unit,
         "parts": [{"key": part_key(part), "name": part_words(part)} for part in parts],
         "rows": [
             {
                 "label": str(p),
-                "causes": [spent.get(part, 0) / 1e18 for part in parts],
-                "band": [1e3 * end for end in data.run.energy.pass_bands[p]],
+                "causes": [spent.get(part, 0) / ZJ_PER_J / each for part in parts],
+                "band": [end / each for end in bands[p]],
             }
             for p, spent in data.energy.items()
             if spent

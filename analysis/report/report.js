@@ -74,7 +74,7 @@
     },
     promise(n) {
       const { rows, unit, level } = data.promises[n];
-      const made = rowLayout(rows, { xaxis: { title: { text: `${unit} of a step, ${level}` }, range: [0, 1.22 * rows[0].to] } });
+      const made = rowLayout(rows, { xaxis: { title: { text: `${unit} of a step, ${level}` }, range: [0, (narrow() ? 1.5 : 1.22) * rows[0].to] } });
       made.margin = { ...made.margin, r: 8 };
       const lines = rows.slice(1).map((row, n) => ({
         type: "line", x0: rows[n].to, x1: rows[n].to, y0: n, y1: n + 1, layer: "below",
@@ -93,7 +93,7 @@
         customdata: rows.map((row) => [plain(row.label), plain(row.words), Math.abs(row.to - row.from)]),
         hovertemplate: `%{customdata[0]}<br>%{customdata[2]:,.4~g} ${unit}, %{customdata[1]}<extra></extra>`,
       };
-      return { traces: [bar], layout: made };
+      return { traces: [bar], layout: made, height: rowHeight(rows) };
     },
     passes(n) { return bars(data.runs[n].passes, data.runs[n].unit); },
     layers(n) {
@@ -112,7 +112,8 @@
         line: { color: colour("muted"), width: 1.5, dash }, name: text,
       });
       const label = (y, text) => ({
-        x: Math.log10(y / slope), y: Math.log10(y), xanchor: "left", yanchor: "bottom", showarrow: false, text,
+        x: Math.log10(y / slope), y: Math.log10(y), yanchor: "bottom", showarrow: false, text,
+        xanchor: (y / slope) ** 2 > low * high ? "right" : "left",
         font: { color: colour("muted"), size: 11 },
       });
       const lines = [line(peak, "solid", "dense")];
@@ -147,7 +148,7 @@
         ticktext: decades(a, b).map((tick) => String(Number(tick.toPrecision(3)))),
       });
       const ys = points.map((p) => p.y);
-      const bottom = Math.min(...ys, peak) / 1.6, top = Math.max(...ys, sparse) * 1.4;
+      const bottom = Math.min(...ys, peak) / 2.2, top = Math.max(...ys, sparse) * 1.4;
       return {
         traces: [...lines, dots],
         layout: layout({
@@ -157,16 +158,18 @@
       };
     },
     energy(n) {
-      const { parts, rows } = data.runs[n].energy;
+      const { parts, rows, unit } = data.runs[n].energy;
       const range = [0, 1.03 * Math.max(...rows.map((row) => row.band[2]))];
+      // Below the bar, whose dark parts would hide it.
       const bands = {
-        type: "scatter", mode: "markers", marker: { opacity: 0 }, x: rows.map((row) => row.band[1]), y: rows.map((_, n) => n),
+        type: "scatter", mode: "markers", marker: { opacity: 0 }, x: rows.map((row) => row.band[1]), y: rows.map((_, n) => n + 0.43),
         error_x: { type: "data", symmetric: false, array: rows.map((row) => row.band[2] - row.band[1]),
-          arrayminus: rows.map((row) => row.band[1] - row.band[0]), color: colour("ink"), thickness: 1.5, width: 5 },
+          arrayminus: rows.map((row) => row.band[1] - row.band[0]), color: colour("ink"), thickness: 1.5, width: 3 },
         customdata: rows.map((row) => row.band),
-        hovertemplate: "%{customdata[1]:,.4~g} mJ, from %{customdata[0]:,.3~g} to %{customdata[2]:,.3~g}<extra></extra>",
+        hovertemplate: `%{customdata[1]:,.4~g} ${unit}, from %{customdata[0]:,.3~g} to %{customdata[2]:,.3~g}<extra></extra>`,
       };
-      return { traces: [...stacked(rows, parts, "mJ", ",.4~g"), bands], layout: rowLayout(rows, { xaxis: { title: { text: "mJ" }, range } }) };
+      const layout = rowLayout(rows, { xaxis: { title: { text: `${unit}; lines: from the least to the most` }, range } });
+      return { traces: [...stacked(rows, parts, unit, ",.4~g"), bands], layout };
     },
     bandwidth(n) {
       const { moved, unit, end, bins, peak } = data.runs[n].dram;

@@ -12,7 +12,7 @@ from ..promise import loss_noun, promise_words
 from ..savings import saving, saving_words
 from ..study_rows import StudyRow, by_table, row_name
 from ..system import use_shares
-from ..words import joules, percent, percents_of, run_name, seconds, step_name
+from ..words import joules, one_step, percent, percents_of, run_name, seconds, step_name
 from .data import RunData
 from .folder import Run
 from .groups import Group
@@ -42,7 +42,7 @@ def findings(group: Group, data: RunData) -> Html:
 
 def _speed(group: Group, run: Run) -> list[str]:
     work, base = run.result.workload, group.baseline
-    step = f"one training step of {step_name(work)} on {run.result.spec.name}, {level_words(run.timed)}"
+    step = f"{one_step(work)} of {step_name(work)} on {run.result.spec.name}, {level_words(run.timed)}"
     energy = run.energy.joules
     if run is base:
         beside = "" if len(group.runs) == 1 else "; nothing beside it is faster"

@@ -95,16 +95,18 @@ def draw_hold(random: np.random.Generator) -> npt.NDArray[np.bool_] | None:
 def draw_operand(random: np.random.Generator, spec: AcceleratorSpec, *shape: int) -> Half:
     """Values of every kind: normal, many equal ones, words at which something changes, raw bits; of any shape
     and an operand type of ``spec``."""
+    kinds = operand_types(spec.pe.format)
+    gradient = bool(kinds[1:]) and bool(random.integers(2))
     values = random.standard_normal(shape)
     kind, share = int(random.integers(4)), random.random(shape) < (0.02, 0.3)[int(random.integers(2))]
     if kind == 1:
         values = np.round(values)
-    operand = narrow(values.astype(np.float32), spec.pe.format)
+    operand = narrow(values.astype(np.float32), spec.pe.format, gradient=gradient)
     if kind >= 2:
-        raw = random.choice(edge_words(spec.pe.operand), shape) if kind == 2 else raw_bits(random, spec.pe, *shape)
+        edges = edge_words(spec.pe.operand, gradient=gradient)
+        raw = random.choice(edges, shape) if kind == 2 else raw_bits(random, spec.pe, *shape).view(operand.dtype)
         operand[share] = raw[share]
-    kinds = operand_types(spec.pe.format)
-    return operand.view(kinds[int(random.integers(len(kinds)))]) if kinds[1:] else operand
+    return operand
 
 
 def draw_compact(random: np.random.Generator, spec: AcceleratorSpec, gemm: Gemm, pattern: NMPattern) -> Compact:

@@ -7,7 +7,7 @@ import numpy as np
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.operand import BF16, OperandFormat
 from ...dataflow.stce.spec import PESpec
-from ...simulator.operand import OPERAND_TYPES, Half, bits_of, narrow, operand_type
+from ...simulator.operand import Half, bits_of, narrow, operand_type, operand_types
 from ...workloads.gemm import Gemm
 
 __all__ = [
@@ -30,15 +30,16 @@ _INTEGER_SCALE = 40
 """Deviation of INT8 operands, an assumption: few reach the ends."""
 
 
-def edge_words(operand: OperandFormat) -> Half:
+def edge_words(operand: OperandFormat, *, gradient: bool = False) -> Half:
     """Words at which something changes, in both signs: zero, the ends of the subnormal and normal numbers, one,
     infinity, NaN; in BF16 two more, whose products lie on either side of the smallest normal FP32; of an integer both
-    ends and what is next to them. Of the operand type, [words]."""
-    kind = OPERAND_TYPES[operand.name]
+    ends and what is next to them. Of the operand type, or that of a ``gradient``, [words]."""
+    which = -1 if gradient else 0
+    kind, encoding = operand_types(operand.name)[which], operand.encodings[which]
     if operand.integer:
         most = operand.largest
         return np.array([0, 1, 2, most - 1, most, -1, -2, 1 - most, -most, -most - 1], kind)
-    highest, one = operand.highest, 1 << operand.fraction
+    highest, one = encoding.highest, 1 << encoding.fraction
     above = [0, 1, one - 1, one, highest >> 1 & -one, highest - 1, highest, highest | 1]
     if operand is BF16:
         above += [0x2000, 0x1F81]
@@ -76,8 +77,10 @@ def ties(random: np.random.Generator, spec: AcceleratorSpec, rows: int, cols: in
     kinds = edge_bits(random, spec, 3, cols)
     ties: Half = np.take_along_axis(kinds, random.integers(0, 3, (rows, cols)), axis=0)
     if ties.dtype == np.int8:
-        return np.where(random.integers(0, 2, (rows, cols)), -ties, ties)
-    return (bits_of(ties) ^ bits_of(zeros(random, spec, rows, cols))).view(ties.dtype)
+        negated: Half = np.where(random.integers(0, 2, (rows, cols)), -ties, ties)
+        return negated
+    signed: Half = (bits_of(ties) ^ bits_of(zeros(random, spec, rows, cols))).view(ties.dtype)
+    return signed
 
 
 def normals(random: np.random.Generator, spec: AcceleratorSpec, gemm: Gemm) -> tuple[Half, Half]:

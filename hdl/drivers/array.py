@@ -63,8 +63,8 @@ class StceDriver(GridDriver):
         must stand still in the next one, likewise; by default never.
         """
         registers = run_registers(self.spec, mapping, gemm, gradients)
-        words = (x.view(f"u{self.spec.pe.operand.bytes}").astype(np.uint16) for x in (a, values))
-        filled = banks(self.spec, mapping, gemm, *words, indices)
+        west, north = (x.view(f"u{self.spec.pe.operand.bytes}").astype(np.uint16) for x in (a, values))
+        filled = banks(self.spec, mapping, gemm, west, north, indices)
         seen = self._seen(
             mapping, gemm, registers, lambda seen: self._operands(seen, filled), cycles=cycles, ready=ready, hold=hold
         )

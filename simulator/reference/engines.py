@@ -40,8 +40,8 @@ def sore_reference(
 def _magnitude(value: Word) -> int:
     if isinstance(value, np.int8):
         return abs(int(value))
-    bits = 8 * value.itemsize
-    return int.from_bytes(value.tobytes(), "little") % 2 ** (bits - 1)
+    word: bytes = value.tobytes()
+    return int.from_bytes(word, "little") % (1 << (8 * len(word) - 1))
 
 
 def _sore_serial(groups: list[list[Word]], lanes: int, pattern: NMPattern) -> tuple[list[list[Pair]], int]:

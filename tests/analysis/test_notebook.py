@@ -242,7 +242,7 @@ def test_names_that_are_markup_stay_names():
 
 
 def test_without_work_or_prices_there_is_no_verdict_but_a_page(bdwp):
-    odd = replace(TINY, technology="fpga-ultrascale-plus", pe=replace(TINY.pe, add_latency=5))
+    odd = replace(TINY, technology="fpga-ultrascale-plus", pe=replace(TINY.pe, add_latency=7))
     for found, why in ((replace(bdwp, ops=()), "has no work"), (replace(bdwp, spec=odd), "weft area")):
         text = Page(found._repr_html_()).text
         assert "No verdict: " in text

@@ -188,10 +188,11 @@ def test_what_is_drawn_is_what_was_simulated(contents: Contents, drawn: dict[str
         for rows in (made["passes"], made["layers"]):
             total = sum(sum(row["causes"]) for row in rows) * units[made["unit"]]
             assert total == pytest.approx(result.cycles.total / clock)
-        spent = {row["label"]: sum(row["causes"]) for row in made["energy"]["rows"]}
-        assert spent == pytest.approx({str(p): 1e3 * j for p, j in run.energy.by_pass.items() if j})
-        bands = {row["label"]: row["band"] for row in made["energy"]["rows"]}
-        assert bands == {str(p): [1e3 * end for end in band] for p, band in run.energy.pass_bands.items() if band.high}
+        each = {"J": 1.0, "mJ": 1e-3, "µJ": 1e-6}[made["energy"]["unit"]]
+        spent = {row["label"]: each * sum(row["causes"]) for row in made["energy"]["rows"]}
+        assert spent == pytest.approx({str(p): j for p, j in run.energy.by_pass.items() if j})
+        for row in made["energy"]["rows"]:
+            assert [each * end for end in row["band"]] == pytest.approx(run.energy.pass_bands[Pass(row["label"])])
         lines = made["dram"]
         seconds = lines["end"] * units[lines["unit"]] / lines["bins"]
         moved = sum(sum(one["gb"]) for one in lines["moved"]) * 1e9 * seconds

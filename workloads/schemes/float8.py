@@ -94,7 +94,7 @@ def operand(x: Tensor) -> Tensor:
 def result(y: Tensor) -> Tensor:
     """``y`` of a product, whose gradient is rounded to E5M2 when it comes; float32 of any shape."""
     if y.requires_grad:
-        y.register_hook(lambda g: rounded(g, GRADIENT))
+        y.register_hook(lambda g: rounded(g, GRADIENT))  # type: ignore[no-untyped-call]
     return y
 
 

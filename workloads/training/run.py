@@ -207,7 +207,7 @@ class Run:
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.spec.amp == "fp8":
-            return Float8()  # type: ignore[no-untyped-call]
+            return Float8()
         dtype = torch.float16 if self.spec.amp == "fp16" else torch.bfloat16
         return torch.autocast(self.device.type, dtype, enabled=self.spec.amp is not None)
 

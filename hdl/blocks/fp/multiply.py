@@ -56,11 +56,10 @@ def recode_fp8(m: Module, name: str, word: Any, gradient: Any) -> Any:
     # the bias of E4M3 is 8 less than that of E5M2 and FP16
     scale = wire(m, f"{name}_scale", Mux(gradient, e5m2.exponent, e4m3.exponent + 8)[:5])
     nan = Mux(gradient, e5m2.nan, word[:7].all())
-    special = Mux(gradient, e5m2.special, word[:7].all())
     empty = leading_zeros(m, name, mantissa)
     fraction = shift_left(m, f"{name}_fraction", mantissa, empty)[:3]
-    exponent = Mux(mantissa.any(), (scale + 17 - empty)[:6], 0)
-    exponent = Mux(special, Cat(Const(0, 3), nan, Const(3, 2)), exponent)
+    # the highest field of E5M2, 31, comes to 48 as it is: infinity
+    exponent = Mux(nan, 56, Mux(mantissa.any(), (scale + 17 - empty)[:6], 0))
     return Cat(fraction, wire(m, f"{name}_exponent", exponent), word[7])
 
 
