@@ -105,6 +105,10 @@ def blocks_of(spec: AcceleratorSpec) -> tuple[Block, ...]:
             f"not, so no LUTs of the machine are known: choose pe.format 'fp16' or 'bf16', a block by itself (`weft "
             f'synth --block pe`), or, for energies, a chip\'s table (technology = "asic-16nm")'
         )
+    if spec.gather is not None:
+        raise InputError(
+            f"{spec.name!r} has a gather engine, of which there is no RTL to count: leave out its table [gather]"
+        )
     return tuple(block for block in BLOCKS.values() if block.in_machine and block.present(spec))
 
 
