@@ -16,6 +16,7 @@ from ...workloads.step import MatrixOp
 from ..accelerator import AcceleratorSpec, ArrayKind, EngineKind
 from ..account import Counts, Cycles
 from ..constraint import Constraint, refusal
+from ..gather.mapping import GatherMapping
 from ..integers import ceil_div
 from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG, Tiled
 from ..mapping import COMPACT, EngineMapping, Mapping
@@ -25,7 +26,9 @@ from ..outside import OutsideMapping
 from ..placement import Placement
 from ..prices import Prices, Pricing, unpriced
 from ..problem import MemoryMachine, Problem, too_long
+from ..xnor.mapping import XnorMapping
 from .cost import Cost, Form, cost_of, form_of, tiled_as
+from .mapping import ArrayMapping
 from .pace import ArrayMachine
 from .search import CYCLES, EDP, ENERGY, NOTHING, THRIFT, Found, search
 from .space import FREE_SPACE, Limits
@@ -191,9 +194,15 @@ class ArrayEngine(ABC):
         return tiled_as(self._problem(op, mapping), self.machine, self._form(mapping), mapping.tile)
 
     def _form(self, mapping: Mapping) -> Form:
-        if isinstance(mapping.array, OutsideMapping):
-            raise InputError(f"a mapping of {mapping.array.engine!r} is none of the {self.name}")
-        return form_of(mapping.array)
+        match mapping.array:
+            case ArrayMapping() | XnorMapping():
+                return form_of(mapping.array)
+            case GatherMapping():
+                raise InputError(f"a mapping of the gather engine is none of the {self.name}")
+            case OutsideMapping(engine=engine):
+                raise InputError(f"a mapping of {engine!r} is none of the {self.name}")
+            case _:
+                assert_never(mapping.array)
 
     def _problem(self, op: MatrixOp, mapping: Mapping) -> Problem:
         """``op`` as the mapping has it."""
