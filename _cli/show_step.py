@@ -81,12 +81,12 @@ def _show_fused(console: Console, result: SimResult) -> None:
 
 def _show_resident(console: Console, result: SimResult) -> None:
     """What stays on chip, and what DRAM then moves no more, the most first."""
-    found = result.residency
-    if found is None:
+    from ..analysis.resident import resident_words
+
+    found, said = result.residency, resident_words(result)
+    if found is None or said is None:
         return
-    read, write = sum(one.read for one in found.kept), sum(one.write for one in found.kept)
-    of = f"{len(found.kept)} of {len(found.candidates)} tensors, {si(found.peak, 'B')} of {si(found.capacity, 'B')}"
-    console.print(f"Stays on chip: {of}: saves {si(write, 'B')} written, {si(read, 'B')} read")
+    console.print(said)
     for one in found.kept[:_FUSED]:
         saved = f"{si(one.write, 'B')} not written, {si(one.read, 'B')} not read"
         console.print(f"  {one.kind} of {name_of(one.name)}, {si(one.size, 'B')}: {saved}")

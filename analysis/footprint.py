@@ -69,7 +69,7 @@ def _block_of(engine: Engine) -> str:
             return "stce"
         case "xnor":
             return "xnor_engine"
-        case "outside":
+        case "gather" | "outside":
             return engine.name
         case _:
             assert_never(engine.kind)

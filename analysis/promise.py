@@ -205,4 +205,4 @@ def _largest(parts: list[tuple[str, int]], sign: int, most: int) -> list[tuple[s
 def loss_noun(item: str) -> str:
     """An item of the loss ledger as a sentence says what is lost to."""
     kind, _, what = item.partition(": ")
-    return f"waits for {what} together" if kind == BOTH else f"{what} {kind}" if what else item
+    return f"waits for {what} together" if kind == BOTH else f"what is {kind} ({what})" if what else item

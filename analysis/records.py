@@ -108,7 +108,7 @@ def _product(r: OpResult) -> dict[str, Any]:
     if not isinstance(r.op, MatrixOp):
         return dict.fromkeys(names)
     g, sparse = r.op.gemm, r.op.sparse
-    pattern, operand = (str(sparse.pattern), sparse.operand) if sparse else (None, None)
+    pattern, operand = (str(sparse), sparse.operand) if sparse else (None, None)
     return dict(zip(names, (g.m, g.k, g.n, g.groups, pattern, operand, r.op.kept_dense or None), strict=True))
 
 

@@ -23,6 +23,7 @@ from ..dataflow.xnor.mapping import require_xnor
 from ..dataflow.xnor.words import words_of
 from ..workloads.errors import InputError
 from ..workloads.levels import needs_no_multiplier
+from ..workloads.operand import NMOperand
 from ..workloads.step import MatrixOp
 from ..workloads.update_rule import SGD
 from .area import Area, uncounted_blocks
@@ -328,13 +329,14 @@ def prices(spec: AcceleratorSpec, table: Table | None = None) -> Pricing:
             case "stce":
                 signs = needs_no_multiplier(matrix.a.levels) or needs_no_multiplier(matrix.b.levels)
                 beside = matrix.macs * one("sign_flips", StceCounts) if signs else 0.0
-            case "outside":
+            case "gather" | "outside":
                 beside = 0.0
             case "xnor":
                 beside = _words(matrix, spec) * one("popcounts", XnorCounts)
             case _:
                 assert_never(kind)
-        compares = compares_per_group(matrix.sparse.pattern, spec) if matrix.sparse else 0
+        pattern = matrix.sparse.pattern if isinstance(matrix.sparse, NMOperand) else None
+        compares = compares_per_group(pattern, spec) if pattern else 0
         return Prices(
             dram_byte=(one("dram_read_bytes") + one("dram_write_bytes")) / 2,
             buffer_byte=one("buffer_bytes"),
@@ -342,7 +344,7 @@ def prices(spec: AcceleratorSpec, table: Table | None = None) -> Pricing:
             n2s_pair=one("n2s_pairs"),
             output_word=one("output_words"),
             sore_group=compares * one("sore_compares"),
-            fixed=matrix.macs * (one("macs") + (one("selects") if matrix.sparse else 0.0)) + beside,
+            fixed=matrix.macs * (one("macs") + (one("selects") if pattern else 0.0)) + beside,
         )
 
     return of

@@ -22,6 +22,7 @@ from ..simulator.phases import expanded, phase_count, streaks_of
 from ..simulator.result import OpResult
 from ..simulator.step import MOST_STEPPED, macro_tiles
 from ..workloads.errors import InputError
+from ..workloads.operand import NMOperand
 from ..workloads.step import MatrixOp
 from .declared import losses_of
 
@@ -112,7 +113,7 @@ def _gain(op: MatrixOp, spec: AcceleratorSpec, engine: str) -> int:
     Also 0 for an op so large that it cannot be timed with a faster memory.
     """
     if engine == SORE:
-        if op.sparse is None or not (op.sparse.online or not spec.wuve.pregenerate):
+        if not isinstance(op.sparse, NMOperand) or not (op.sparse.online or not spec.wuve.pregenerate):
             return 0
         relieved = replace(spec, sore=replace(spec.sore, lanes=_MOST_LANES))
     else:

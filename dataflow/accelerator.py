@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ..workloads.errors import InputError
 from ..workloads.sparsity import NMPattern
+from .gather.spec import GatherSpec
 from .ranges import Range, require_ranges
 from .stce.spec import ArraySpec, PESpec, StceSpec
 from .tree_spec import TreeSpec
@@ -17,6 +18,7 @@ from .xnor.spec import XnorSpec
 
 __all__ = [
     "AcceleratorSpec",
+    "ArrayKind",
     "BufferSpec",
     "DramSpec",
     "EngineKind",
@@ -26,8 +28,10 @@ __all__ = [
     "WuveSpec",
 ]
 
-EngineKind = Literal["stce", "xnor", "outside"]
-EngineSpec = StceSpec | XnorSpec
+EngineKind = Literal["stce", "xnor", "gather", "outside"]
+ArrayKind = StceSpec | XnorSpec
+"""Systolic arrays."""
+EngineSpec = ArrayKind | GatherSpec
 """The kinds of engine that a machine may have; each names itself by ``kind``."""
 
 _STRICT = {"extra": "forbid"}
@@ -119,6 +123,7 @@ class AcceleratorSpec:
     vector: VectorSpec
     dram: DramSpec
     xnor: Annotated[XnorSpec | None, Field(exclude_if=lambda own: own is None)] = None
+    gather: Annotated[GatherSpec | None, Field(exclude_if=lambda own: own is None)] = None
     tree: Annotated[TreeSpec | None, Field(exclude_if=lambda own: own is None)] = None
 
     def __post_init__(self) -> None:
@@ -128,7 +133,7 @@ class AcceleratorSpec:
     def engines(self) -> tuple[EngineSpec, ...]:
         """What works on products."""
         stce = StceSpec(array=self.array, pe=self.pe)
-        return (stce,) if self.xnor is None else (stce, self.xnor)
+        return (stce, *(own for own in (self.xnor, self.gather) if own is not None))
 
     @property
     def macs_per_cycle(self) -> int:

@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar, assert_never, cast
 from ..workloads.levels import needs_no_multiplier
 from ..workloads.operand import NMOperand
 from ..workloads.step import MatrixOp, Op, UpdateOp
+from ..workloads.unstructured import Unstructured
 from ..workloads.update_rule import Unit, UpdateRule
 from .actions import DECLARED, NOTHING, Actions, Cause, Counted, Each, Either, Where, cause, counted, moved
 from .operand import BYTE
@@ -33,7 +34,7 @@ def _side_bits(where: Where, side: str) -> int:
     if operand is None or operand.levels is None:
         return where.spec.pe.operand.bits
     match where.kind:
-        case "stce" | "outside":
+        case "stce" | "gather" | "outside":
             return element_bits(operand, where.spec.pe.operand)
         case "xnor":
             return require_xnor(where.spec).word_bits * planes_read(operand.levels)
@@ -54,6 +55,9 @@ def _pair_bits(where: Where) -> tuple[int]:
             return (bits,)
         case NMOperand(pattern=pattern):
             return (bits + pattern.index_bits,)
+        case Unstructured():
+            assert isinstance(where.op, MatrixOp)
+            return (bits + sparse.index_bits(where.op.gemm.k),)
         case _:
             assert_never(sparse)
 
@@ -67,7 +71,7 @@ def _multiplies(where: Where) -> tuple[int, int, int, int, int]:
     """Multiplies and FP32 adds of a multiply-accumulate, and what its PE clocks; signs are flipped instead, bits are
     counted by the word."""
     match where.kind:
-        case "stce" | "outside":
+        case "stce" | "gather" | "outside":
             signs = isinstance(where.op, MatrixOp) and any(
                 needs_no_multiplier(x.levels) for x in (where.op.a, where.op.b)
             )
@@ -81,7 +85,7 @@ def _multiplies(where: Where) -> tuple[int, int, int, int, int]:
 def _in_pe(where: Where) -> tuple[int, int]:
     """Uses of the STCE's PE, for which the multiplier of an engine of others is taken unless it counts its own."""
     match where.kind:
-        case "stce" | "outside":
+        case "stce" | "gather" | "outside":
             return 1, 1
         case "xnor":
             return 0, 0
@@ -103,7 +107,7 @@ def _filled(counts: Counts, _: Op) -> int:
 def _edges_at_work(where: Where) -> tuple[int]:
     """Whether the array's edges work in a cycle that computes; those of the XNOR engine are in its count of words."""
     match where.kind:
-        case "stce" | "outside":
+        case "stce" | "gather" | "outside":
             return (1,)
         case "xnor":
             return (0,)

@@ -18,7 +18,8 @@ from ..workloads.schemes.annotate import layer_names
 from ..workloads.sparsity import MAX_GROUP, NMPattern
 from ..workloads.step import MatrixOp, Workload
 from ..workloads.strict import read_text, read_toml
-from .accelerator import AcceleratorSpec, EngineSpec
+from ..workloads.unstructured import Unstructured
+from .accelerator import AcceleratorSpec, ArrayKind
 from .mapping import COMPACT, Compact, EngineMapping, Mapping
 from .problem import Problem
 from .stce.dataflows import NUMBER
@@ -28,7 +29,7 @@ from .stce.spec import MAX_ACCUMULATORS, StceSpec
 from .xnor.mapping import XnorMapping
 from .xnor.spec import XnorSpec
 
-__all__ = ["Constraint", "MappingFile", "MappingRule", "mapping_file", "parse_mapping", "refusal"]
+__all__ = ["ALL", "Constraint", "Extent", "MappingFile", "MappingRule", "mapping_file", "parse_mapping", "refusal"]
 
 _ALIASED = {"extra": "forbid", "alias_generator": lambda name: name.rstrip("_")}
 ALL: Literal["all"] = "all"
@@ -213,7 +214,7 @@ def parse_mapping(text: str, source: str) -> MappingFile:
 Fits = Callable[[Constraint], "Mapping | None"]
 
 
-def refusal(op: MatrixOp, own: EngineSpec, spec: AcceleratorSpec, wanted: Constraint, online: bool, fits: Fits) -> str:
+def refusal(op: MatrixOp, own: ArrayKind, spec: AcceleratorSpec, wanted: Constraint, online: bool, fits: Fits) -> str:
     """Why no mapping of ``op`` on ``own`` is as wanted, and what would be the nearest that is; ``fits`` searches."""
     near = next(_nearest(op, own, wanted, fits), None)
     free = None if near else fits(Constraint())
@@ -222,10 +223,10 @@ def refusal(op: MatrixOp, own: EngineSpec, spec: AcceleratorSpec, wanted: Constr
     return f"{op.name!r} in {op.pass_} cannot have {wanted}: {reason}" + (f"; {advice}" if advice else "")
 
 
-def _reason(op: MatrixOp, own: EngineSpec, spec: AcceleratorSpec, wanted: Constraint, online: bool) -> str:
+def _reason(op: MatrixOp, own: ArrayKind, spec: AcceleratorSpec, wanted: Constraint, online: bool) -> str:
     sparse = op.sparse
     if sparse is not None and wanted.n2s not in (None, sparse.operand):
-        return f"its operand {sparse.operand} is {sparse.pattern} and flows N2S"
+        return f"its operand {sparse.operand} is {sparse} and flows N2S"
     if not any(wanted.allowed_forms(online=online)):
         return "SORE reduces no operand of it, so there is no compact copy to keep"
     refused = None
@@ -245,7 +246,7 @@ def _reason(op: MatrixOp, own: EngineSpec, spec: AcceleratorSpec, wanted: Constr
     return f"no such macro-tile of {op.gemm} fits its sizes and the buffers of {spec.name!r}"
 
 
-def _arrays(op: MatrixOp, own: EngineSpec, wanted: Constraint) -> Iterator[Callable[[], EngineMapping]]:
+def _arrays(op: MatrixOp, own: ArrayKind, wanted: Constraint) -> Iterator[Callable[[], EngineMapping]]:
     """Mappings of ``own`` as wanted; making one may refuse it."""
     for dataflow in Dataflow if wanted.dataflow is None else (wanted.dataflow,):
         patterns: Iterable[NMPattern] = (DENSE,)
@@ -255,6 +256,8 @@ def _arrays(op: MatrixOp, own: EngineSpec, wanted: Constraint) -> Iterator[Calla
                     patterns = (NMPattern(keep=d, group=d) for d in _listed(wanted.pairs) or (1,))
             case NMOperand(pattern=pattern):
                 patterns = (pattern,)
+            case Unstructured():
+                return
             case _:
                 assert_never(op.sparse)
         for pattern in patterns:
@@ -268,7 +271,7 @@ def _arrays(op: MatrixOp, own: EngineSpec, wanted: Constraint) -> Iterator[Calla
                         assert_never(own)
 
 
-def _nearest(op: MatrixOp, own: EngineSpec, wanted: Constraint, fits: Fits) -> Iterator[str]:
+def _nearest(op: MatrixOp, own: ArrayKind, wanted: Constraint, fits: Fits) -> Iterator[str]:
     """Single fields that, changed to the nearest value possible, let the others stand."""
     sizes = sorted({s for i in range(20) for s in (2**i, 3 * 2**i) if s < max(op.gemm.m, op.gemm.n)})
     match own:

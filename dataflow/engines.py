@@ -11,6 +11,8 @@ from ..workloads.step import MatrixOp
 from .accelerator import AcceleratorSpec, EngineSpec
 from .constraint import Constraint
 from .engine import Engine
+from .gather.engine import Gather
+from .gather.spec import GatherSpec
 from .macro_tiles import Tiled
 from .mapping import Mapping
 from .objective import Objective
@@ -78,6 +80,8 @@ def _engine(own: EngineSpec, spec: AcceleratorSpec) -> Engine:
             return Stce(spec, own)
         case XnorSpec():
             return Xnor(spec, own)
+        case GatherSpec():
+            return Gather(spec, own)
         case _:
             assert_never(own)
 

@@ -6,6 +6,8 @@ Taken is, layer by layer, the set of dense passes whose products and update cost
 fewest dense passes. Since all passes dense is one of the sets, a step under N:M is never slower than the same step
 dense.
 
+An operand without a pattern is one more such choice: where no engine gathers it, or none gains by it, it runs dense.
+
 A pass that runs dense reads the layer's dense copy, with its zeros where the training prunes it: the same bytes and the
 same sums.
 """
@@ -21,17 +23,18 @@ from operator import add
 
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
-from ..workloads.schemes.annotate import weight_copies
+from ..workloads.schemes.annotate import unstructured, weight_copies
 from ..workloads.step import MatrixOp, Op, UpdateOp, Workload
+from ..workloads.unstructured import Unstructured
 from ..workloads.update_rule import UpdateRule
 from .accelerator import AcceleratorSpec
 from .account import declared_causes, items
 from .beside import update_cost
-from .engines import peak_of
+from .engines import engines_of, peak_of
 from .integers import ceil_div
 from .placement import Placement
 
-__all__ = ["DOES_NOT_HELP", "Layer", "layers_of", "with_fallback"]
+__all__ = ["DOES_NOT_HELP", "Layer", "layers_of", "ungathered", "with_fallback"]
 
 DOES_NOT_HELP = "N:M does not help"
 """How the reason begins that an op is left dense for; the rest says what a sparse operand would meet."""
@@ -53,6 +56,25 @@ def with_fallback(
         for i, op in _Choice(layer, spec, workload.rule, place, cost).cheapest():
             ops[i] = op
     return workload if ops == list(workload.ops) else replace(workload, ops=tuple(ops))
+
+
+def ungathered(workload: Workload, spec: AcceleratorSpec) -> Workload:
+    """``workload`` with the operands dense that have no pattern and that no engine of ``spec`` takes so."""
+
+    def made(op: Op) -> Op:
+        if not isinstance(op, MatrixOp) or not isinstance(op.sparse, Unstructured):
+            return op
+        if any(engine.takes(op) for engine in engines_of(spec)):
+            return op
+        return replace(op, sparse=None, kept_dense=_patternless(op))
+
+    ops = tuple(map(made, workload.ops))
+    return workload if ops == workload.ops else replace(workload, ops=ops)
+
+
+def _patternless(op: MatrixOp) -> str:
+    assert op.sparse is not None
+    return unstructured((op.b if op.sparse.operand == "b" else op.a).role)
 
 
 class Layer:
@@ -112,7 +134,7 @@ class _Choice:
     def cheapest(self) -> Iterator[tuple[int, Op]]:
         """What changes of it."""
         layer = self._layer
-        if not self._may_gain(layer.sparse):
+        if not any(self._refused(op) for op in layer.sparse) and not self._may_gain(layer.sparse):
             return
         chosen = min(layer.choices, key=lambda dense: (self._total(dense), len(dense)))
         if not chosen:
@@ -122,6 +144,16 @@ class _Choice:
                 yield i, self._dense(op)
         if layer.update is not None:
             yield layer.update[0], layer.updated(chosen)
+
+    def _refused(self, op: MatrixOp) -> str:
+        """Why no engine runs an operand without a pattern, which any may have dense; "" where one does."""
+        if not isinstance(op.sparse, Unstructured):
+            return ""
+        try:
+            self._place(op)
+        except InputError as error:
+            return str(error)
+        return ""
 
     def _may_gain(self, sparse: list[MatrixOp]) -> bool:
         """Whether a dense pass can cost less at all: not where every product is slower even on a dense array with
@@ -140,9 +172,9 @@ class _Choice:
         try:
             placed = [self._place(op) for op in self._layer.products_with(dense)]
         except InputError:
-            if not dense:
+            if not dense and not any(self._refused(op) for op in self._layer.sparse):
                 raise
-            return inf  # its dense operands do not fit the buffers
+            return inf  # its dense operands do not fit the buffers, or nobody gathers
         if self._cost is not None:
             # Term by term, as `sum` adds floats before Python 3.12 alone.
             return reduce(add, map(self._cost, placed))
@@ -153,6 +185,11 @@ class _Choice:
 
     def _dense(self, op: MatrixOp) -> MatrixOp:
         left = replace(op, sparse=None)
+        if isinstance(op.sparse, Unstructured):
+            why = self._refused(op) or f"gathered in {self._place(op).cycles.total:,} cycles"
+            other = self._place(left)
+            found = f"dense on the {other.engine} in {other.cycles.total:,}, {why}"
+            return replace(left, kept_dense=f"{_patternless(op)}: {found}")
         reason = f"{DOES_NOT_HELP}: {_obstacle(op, self._place(op), self._place(left), self._spec)}"
         return replace(left, kept_dense=reason)
 

@@ -14,6 +14,7 @@ from typing import Literal, assert_never, get_args
 from ..workloads.gemm import Pass
 from ..workloads.operand import Operand, Role
 from ..workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
+from ..workloads.unstructured import Unstructured
 from ..workloads.update_rule import Updated
 from .accelerator import AcceleratorSpec
 from .beside import copy_bytes, machine_bytes, update_bytes
@@ -78,10 +79,10 @@ class Kept:
 
 
 def candidates(workload: Workload, placements: Sequence[Placement | None], spec: AcceleratorSpec) -> tuple[Kept, ...]:
-    """All of them, of a step as it was placed."""
+    """Those that ``buffers.resident_bytes`` of ``spec`` have room for, of a step as it was placed."""
     moves = _Moves(placements, spec)
     loads = _loads(workload, moves)
-    return (*_trained(workload, moves, loads), *_frozen(workload, loads), *_Results(workload, moves).kept())
+    return (*_trained(workload, moves, loads), *_frozen(workload, moves, loads), *_Results(workload, moves).kept())
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +107,18 @@ def _loads(workload: Workload, moves: _Moves) -> _Loads:
         if read is None:
             loads.unknown.add(op.parameter)
             continue
-        copy = op.copy if spec.wuve.pregenerate else None
-        operand = dict(_sides(op))[side]
-        size = spec.pe.operand.size(operand.elements) if copy is None else copy_bytes(copy, spec.pe.operand)
         loads.uses[op.parameter].append(Use(op=i, part=side, read=read[0]))
-        loads.sizes[op.parameter][copy] = size
+        form, size = _form(op, dict(_sides(op))[side], spec)
+        loads.sizes[op.parameter][form] = size
     return loads
+
+
+def _form(op: MatrixOp, weight: Operand, spec: AcceleratorSpec) -> tuple[object, int]:
+    """The form in which a product reads its weight, and the bytes of that."""
+    if isinstance(op.sparse, Unstructured) and not op.sparse.online:
+        return op.sparse, op.sparse.bytes(op.gemm, spec.pe.operand.bits)
+    copy = op.copy if spec.wuve.pregenerate else None
+    return copy, spec.pe.operand.size(weight.elements) if copy is None else copy_bytes(copy, spec.pe.operand)
 
 
 def _sides(op: MatrixOp) -> Sequence[tuple[Literal["a", "b"], Operand]]:
@@ -140,7 +147,7 @@ def _trained(workload: Workload, moves: _Moves, loads: _Loads) -> list[Kept]:
         # Several products add up where a gradient lies, and others work on it first: such a one is not held.
         if len(made[op.name]) == 1 and (not workload.tensors or (made[op.name][0], i) in read_by_update):
             found += _gradient(workload, moves, made[op.name][0], i)
-    return [one for one in found if one.size]
+    return [one for one in found if 0 < one.size <= spec.buffers.resident_bytes]
 
 
 def _gradient(workload: Workload, moves: _Moves, made: int, update: int) -> list[Kept]:
@@ -155,15 +162,16 @@ def _gradient(workload: Workload, moves: _Moves, made: int, update: int) -> list
     return [Kept(name=op.name, kind="gradient", size=size, first=made, last=update, uses=uses)]
 
 
-def _frozen(workload: Workload, loads: _Loads) -> list[Kept]:
+def _frozen(workload: Workload, moves: _Moves, loads: _Loads) -> list[Kept]:
     """Weights that the step reads and does not train, in every form that products read: across steps."""
-    end = len(workload.ops) - 1
-    trained = {op.name for op in workload.ops if isinstance(op, UpdateOp)}
+    end, room = len(workload.ops) - 1, moves.spec.buffers.resident_bytes
+    others = {op.name for op in workload.ops if isinstance(op, UpdateOp)} | loads.unknown
+    sizes = {name: sum(loads.sizes[name].values()) for name in loads.uses if name not in others}
     return [
-        Kept(name=name, kind="weight", size=sum(loads.sizes[name].values()), first=0, last=end, uses=tuple(uses))
-        for name, uses in loads.uses.items()
+        Kept(name=name, kind="weight", size=size, first=0, last=end, uses=tuple(loads.uses[name]))
+        for name, size in sizes.items()
         # One that is made of several (``a+b``) is a result of the step.
-        if name not in trained | loads.unknown and "+" not in name
+        if size <= room and "+" not in name
     ]
 
 
@@ -180,19 +188,22 @@ class _Results:
 
     def kept(self) -> list[Kept]:
         """Those whose every use is known."""
-        found = list[Kept]()
+        found, room = list[Kept](), self._moves.spec.buffers.resident_bytes
         for one in crossings(self._workload):
             tensor, maker = self._workload.tensors[one.tensor], self._workload.ops[one.made]
+            size = machine_bytes(tensor.dtype, tensor.bytes, self._word)
+            size = ceil_div(tensor.elements, BYTE) if one.bits else size
+            if not 0 < size <= room:
+                continue
             uses = [self._made(one), *(use for i, as_ in one.read for use in self._uses(one, i, as_))]
             known = [use for use in uses if use is not None]
-            size = machine_bytes(tensor.dtype, tensor.bytes, self._word)
-            if len(known) < len(uses) or not size:
+            if len(known) < len(uses):
                 continue
             found.append(
                 Kept(
                     name=maker.name,
                     kind="activation" if maker.pass_ is Pass.FF else "activation gradient",
-                    size=ceil_div(tensor.elements, BYTE) if one.bits else size,
+                    size=size,
                     first=one.first,
                     last=max(i for i, _ in one.read),
                     uses=tuple(known),

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from ..workloads.errors import InputError, require_choice, require_int
 from ..workloads.gemm import Gemm
 from ..workloads.step import MatrixOp
+from .gather.mapping import GatherMapping
 from .macro_tiles import Tile
 from .outside import OutsideMapping
 from .problem import NORTH, OUT, WEST
@@ -16,7 +17,7 @@ from .xnor.mapping import XnorMapping
 
 __all__ = ["COMPACT", "SIDES", "Compact", "EngineMapping", "Mapping", "Side"]
 
-EngineMapping = ArrayMapping | XnorMapping | OutsideMapping
+EngineMapping = ArrayMapping | XnorMapping | GatherMapping | OutsideMapping
 """How an engine runs a product, by the ``kind`` of the engine."""
 
 Compact = Literal["remade", "buffer", "memory"]

@@ -31,6 +31,4 @@ class OutsideMapping:
     def check_op(self, op: MatrixOp, n2s: str) -> None:
         """Refuse an op that the engine cannot run; as it stands, one with an N:M operand."""
         if op.sparse is not None:
-            raise InputError(
-                f"operand {op.sparse.operand} of {op.name!r} is {op.sparse.pattern}; {self.engine!r} is dense"
-            )
+            raise InputError(f"operand {op.sparse.operand} of {op.name!r} is {op.sparse}; {self.engine!r} is dense")

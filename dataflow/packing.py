@@ -15,6 +15,7 @@ from ..workloads.copies import PackedCopy, WeightCopy, as_read
 from ..workloads.operand import Role
 from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp, Workload
 from .accelerator import AcceleratorSpec
+from .gather.mapping import GatherMapping
 from .outside import OutsideMapping
 from .placement import Placement
 from .stce.mapping import ArrayMapping
@@ -31,7 +32,7 @@ def word_bits(placement: Placement, spec: AcceleratorSpec) -> int:
     match placement.mapping.array:
         case XnorMapping():
             return require_xnor(spec).word_bits
-        case ArrayMapping() | OutsideMapping():
+        case ArrayMapping() | GatherMapping() | OutsideMapping():
             return 0
         case _:
             assert_never(placement.mapping.array)

@@ -11,6 +11,7 @@ from typing import NamedTuple, assert_never
 from ..workloads.errors import InputError
 from ..workloads.operand import NMOperand, Operand
 from ..workloads.step import MatrixOp
+from ..workloads.unstructured import Unstructured
 from .accelerator import AcceleratorSpec
 from .integers import ceil_div, whole_bytes
 from .jit import kernel
@@ -175,7 +176,8 @@ def problem_as(
 ) -> Problem:
     """``op`` with A, B and C ``packed``, and its contraction in ``slots``.
 
-    im2col repeats A along k, and B and C along n (workloads/trace.py); transposed, rows and columns change places.
+    im2col repeats A along k, and B and C along n (workloads/trace.py); transposed, rows and columns change places. An
+    operand without a pattern is packed by the engine that gathers it.
     """
     g, swap = op.gemm, n2s == "a"
     rows, cols = (g.n, g.m) if swap else (g.m, g.n)
@@ -186,7 +188,7 @@ def problem_as(
     west, north = (b, a) if swap else (a, b)
     west_bits, north_bits = (of_b.bits, of_a.bits) if swap else (of_a.bits, of_b.bits)
     match op.sparse:
-        case None:
+        case None | Unstructured():
             keep, group, online = 0, 1, 0
         case NMOperand(pattern=pattern):
             keep, group, online = pattern.keep, pattern.group, int(op.sparse.online or not spec.wuve.pregenerate)

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from ..workloads.errors import InputError
 from ..workloads.one_line import OneLine
 from ..workloads.step import MatrixOp, Workload
+from ..workloads.unstructured import Unstructured
 from ..workloads.words import named
 from .accelerator import AcceleratorSpec
 from .constraint import Constraint, MappingFile
 from .engines import place
-from .fallback import with_fallback
+from .fallback import ungathered, with_fallback
 from .fusion.fuse import require_rows
 from .objective import Objective
 from .packing import with_forms
@@ -71,13 +72,15 @@ def schedule(
     require_rows(workload, spec)
     scheduler = _Scheduler(spec, goal, prices, mapping)
     asked = [None] * len(workload.ops) if mapping is None else mapping.constraints(workload)
+    run = ungathered(workload, spec)
     fixed = {i for i, wanted in enumerate(asked) if wanted is not None}
-    for done, (op, wanted) in enumerate(zip(workload.ops, asked, strict=True), start=1):
-        if isinstance(op, MatrixOp):
+    for done, (op, wanted) in enumerate(zip(run.ops, asked, strict=True), start=1):
+        # Without a pattern an op may yet become dense, which says why.
+        if isinstance(op, MatrixOp) and not isinstance(op.sparse, Unstructured):
             scheduler.place(op, wanted)
         if progress is not None:
             progress(done, len(workload.ops))
-    as_run = with_fallback(workload, spec, scheduler.place, scheduler.cost, fixed)
+    as_run = with_fallback(run, spec, scheduler.place, scheduler.cost, fixed)
     placements = tuple(
         scheduler.place(op, wanted) if isinstance(op, MatrixOp) else None
         for op, wanted in zip(as_run.ops, asked, strict=True)

@@ -151,7 +151,7 @@ def _stream_bench(component: Any, vectors: Sequence[Any], top: str) -> Mapping[s
     return stream_bench(component, vectors, top)
 
 
-_NO_CONVERTERS = "pe.format of {} has eight bits, which no RTL of SORE and WUVE takes"
+_NO_CONVERTERS = "pe.format of {} has eight bits, which no RTL of WUVE takes"
 
 
 def _in_16_bits(spec: AcceleratorSpec) -> bool:
@@ -251,8 +251,8 @@ BLOCKS = {
             make=_sore,
             bench=_stream_bench,
             drive=_drive_sore,
-            present=_in_16_bits,
-            absent=_NO_CONVERTERS,
+            present=lambda spec: not spec.pe.operand.integer,
+            absent="pe.format of {} is one of integers, which no RTL of SORE ranks",
             depends=("sore", "pe.format", "pe.max_group"),
         ),
         Block(

@@ -28,9 +28,10 @@ from ..dataflow.packing import packed_operand
 from ..dataflow.schedule import Schedule
 from ..workloads.copies import CompactCopy, PackedCopy
 from ..workloads.gemm import Pass
-from ..workloads.operand import Operand, Role
+from ..workloads.operand import NMOperand, Operand, Role
 from ..workloads.schemes.annotate import copy_key
 from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp
+from ..workloads.unstructured import Unstructured
 
 __all__ = ["PAGE", "OpRegions", "Region", "lay_out"]
 
@@ -112,6 +113,8 @@ class _Plan:
         if operand.levels is not None and not (op.sparse is not None and op.sparse.operand == side):
             return self.packed_of(i, op, operand)
         if operand.role is Role.WEIGHT and op.parameter is not None:
+            if isinstance(op.sparse, Unstructured) and not op.sparse.online:
+                return self.compact_of(op.parameter, op)
             copy = op.copy if self.schedule.spec.wuve.pregenerate else None
             return self.copy_of(op.parameter, size) if copy is None else self.compact_of(op.parameter, op)
         wanted = Pass.BP if operand.role is Role.GRADIENT else Pass.FF
@@ -182,11 +185,20 @@ class _Plan:
 
 
 def _compact_bytes(op: MatrixOp, word: OperandFormat) -> int:
-    """Bytes of the sparse operand of ``op`` as the array reads it: columns of values and indices, in whole bytes."""
-    assert op.sparse is not None
-    g, pattern = op.gemm, op.sparse.pattern
-    column = word.compact_size(pattern.kept(g.k, g.run), pattern.index_bits)
-    return g.groups * (g.n if op.sparse.operand == "b" else g.m) * column
+    """Bytes of the sparse operand of ``op`` as its engine reads it: columns of values and indices, in whole bytes."""
+    g = op.gemm
+    match op.sparse:
+        case NMOperand(pattern=pattern):
+            column = word.compact_size(pattern.kept(g.k, g.run), pattern.index_bits)
+            return g.groups * (g.n if op.sparse.operand == "b" else g.m) * column
+        case Unstructured():
+            # Lines are read in equal shares, whole bytes.
+            lines = op.sparse.lines(g)
+            return lines * -(-op.sparse.bytes(g, word.bits) // lines)
+        case None:
+            raise AssertionError("a dense operand has no compact form")
+        case _:
+            assert_never(op.sparse)
 
 
 def lay_out(schedule: Schedule) -> tuple[list[OpRegions], list[Region]]:

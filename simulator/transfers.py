@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..dataflow.accelerator import AcceleratorSpec
+from ..dataflow.gather.mapping import GatherMapping
 from ..dataflow.integers import whole_bytes
 from ..dataflow.mapping import Mapping
 from ..dataflow.operand import BYTE
@@ -137,6 +138,9 @@ def layout_of(op: MatrixOp, mapping: Mapping) -> Layout:
     n2s = mapping.n2s
     match mapping.array:
         case XnorMapping():
+            return Layout(True, True, n2s == "a")
+        case GatherMapping():
+            # What is kept of a line, and a column of the dense operand, lie in one piece.
             return Layout(True, True, n2s == "a")
         case ArrayMapping() | OutsideMapping():
             pass

@@ -8,12 +8,13 @@ from typing import Annotated, Final, Literal, assert_never
 from pydantic import Discriminator, Field, Tag
 
 from .errors import InputError, require_int
-from .gemm import GEMM_PASSES, Pass
+from .gemm import GEMM_PASSES, Gemm, Pass
 from .levels import Levels
-from .operand import MAX_BYTES, Role
+from .operand import MAX_BYTES, NMOperand, Role, SparseOperand
 from .sparsity import NMPattern
+from .unstructured import Unstructured
 
-__all__ = ["MAX_MOVED", "CompactCopy", "PackedCopy", "WeightCopy", "as_read", "in_words"]
+__all__ = ["MAX_MOVED", "CompactCopy", "PackedCopy", "WeightCopy", "as_read", "compact_copy", "in_words"]
 
 MAX_MOVED: Final = 2**50
 """Bytes that an op without a product moves, each way, and elements; of a step, eight times that. Times are kept in
@@ -92,6 +93,21 @@ WeightCopy = Annotated[
     Annotated[PackedCopy, Tag("packed")] | Annotated[CompactCopy, Tag("compact")], Discriminator(_kind)
 ]
 """A copy of a weight that its update writes: what branches on it ends in `assert_never`."""
+
+
+def compact_copy(sparse: SparseOperand, gemm: Gemm) -> CompactCopy | None:
+    """The copy that an update writes of a sparse weight; None where it is made in the product, or was in advance."""
+    match sparse:
+        case NMOperand(pattern=pattern):
+            if sparse.online:
+                return None
+            columns = gemm.groups * (gemm.n if sparse.operand == "b" else gemm.m)
+            groups = columns * (gemm.k // gemm.run) * -(-gemm.run // pattern.group)
+            return CompactCopy(pattern=pattern, groups=groups, kept=columns * pattern.kept(gemm.k, gemm.run))
+        case Unstructured():
+            return None
+        case _:
+            assert_never(sparse)
 
 
 def as_read(copy: WeightCopy) -> WeightCopy:

@@ -15,9 +15,10 @@ from typing import Literal
 from .errors import InputError, nearest
 from .gemm import Gemm, Pass
 from .one_line import OneLine
-from .operand import NMOperand
+from .operand import SparseOperand
 from .sparsity import NMPattern
 from .step import MatrixOp, Workload
+from .unstructured import Unstructured
 from .words import named
 
 __all__ = [
@@ -274,5 +275,7 @@ def _kept(asked: MatrixOp, run: MatrixOp, forward: Mapping[str | None, MatrixOp]
     return _of(source.sparse, Pass.FF, compact=False)
 
 
-def _of(sparse: NMOperand, along: Pass, *, compact: bool) -> Kept:
+def _of(sparse: SparseOperand, along: Pass, *, compact: bool) -> Kept:
+    if isinstance(sparse, Unstructured):
+        raise InputError(f"a step is run on values with N:M operands alone, but one is {sparse}")
     return Kept(operand=sparse.operand, pattern=sparse.pattern, along=along, compact=compact)

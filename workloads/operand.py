@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from .errors import InputError, nearest, require_int
+from .gemm import Gemm
 from .levels import Levels
 from .sparsity import NMPattern
+from .unstructured import Unstructured
 
 __all__ = ["DTYPE_BYTES", "MAX_BYTES", "NMOperand", "Operand", "Role", "STORED_AS", "SparseOperand", "require_dtype"]
 
@@ -104,7 +106,21 @@ class NMOperand:
     pattern: NMPattern
     online: bool
 
+    def macs(self, gemm: Gemm) -> int:
+        """Multiply-accumulates of kept elements."""
+        return gemm.groups * gemm.m * gemm.n * self.pattern.kept(gemm.k, gemm.run)
 
-SparseOperand = NMOperand
+    def __str__(self) -> str:
+        return str(self.pattern)
+
+
+def _form(operand: object) -> object:
+    """Files of schema 1 do not say that it is N:M."""
+    return operand.get("kind", "nm") if isinstance(operand, dict) else getattr(operand, "kind", "nm")
+
+
+SparseOperand = Annotated[
+    Annotated[NMOperand, Tag("nm")] | Annotated[Unstructured, Tag("unstructured")], Discriminator(_form)
+]
 """The one operand of an op that is not dense, by the ``kind`` of its form: another form is another class in this union,
 and what branches on the form ends in `assert_never`."""

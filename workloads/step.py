@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal, assert_never
+from typing import Annotated, Final, Literal
 
 from pydantic import Discriminator, Field
 
-from .copies import MAX_MOVED, CompactCopy, PackedCopy, WeightCopy, as_read, in_words
+from .copies import MAX_MOVED, PackedCopy, WeightCopy, as_read, compact_copy, in_words
 from .errors import InputError, require_int
 from .gemm import GEMM_PASSES, Gemm, Pass
 from .joined import Fusion, Joined
 from .one_line import OneLine
-from .operand import MAX_BYTES, NMOperand, Operand, Role, SparseOperand, require_dtype
+from .operand import MAX_BYTES, Operand, Role, SparseOperand, require_dtype
 from .phase import TRAINING, Phase
 from .sparsity import LayerPattern, NMPattern
 from .tensors import StepTensor
+from .unstructured import Unstructured
 from .update_rule import SGD, Updated, UpdateRule, update_rule
 from .words import count, named, scheme_name
 
@@ -71,6 +72,8 @@ class MatrixOp:
         if self.pass_ not in GEMM_PASSES:
             raise InputError(f"pass of matrix op {self.name!r} must be FF, BP or WU, not {self.pass_}")
         g = self.gemm
+        if isinstance(self.sparse, Unstructured):
+            self.sparse.histogram(g)  # refuses counts of another operand
         sizes = (("a", self.a, g.m * g.k), ("b", self.b, g.k * g.n), ("c", self.c, g.m * g.n))
         odd = [(side, x.elements, g.groups * n) for side, x, n in sizes if not _fits(side, x.elements, g.groups * n)]
         # The windows of a convolution overlap, leave out or reach over the edge, on one side.
@@ -108,24 +111,13 @@ class MatrixOp:
         """The copy of its weight that the op reads, None where it reads the dense weight or makes the copy itself."""
         if self.parameter is None or self.pass_ is Pass.WU:
             return None
-        if self.sparse is None:
-            return self.packed(Role.WEIGHT)
-        if self.sparse.online:
-            return None
-        g = self.gemm
-        columns = g.groups * (g.n if self.sparse.operand == "b" else g.m)
-        match self.sparse:
-            case NMOperand(pattern=pattern):
-                groups = columns * (g.k // g.run) * -(-g.run // pattern.group)
-                return CompactCopy(pattern=pattern, groups=groups, kept=columns * pattern.kept(g.k, g.run))
-            case _:
-                assert_never(self.sparse)
+        return self.packed(Role.WEIGHT) if self.sparse is None else compact_copy(self.sparse, self.gemm)
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates that change the result: kept elements only where an operand is sparse."""
         g = self.gemm
-        return g.macs if self.sparse is None else g.groups * g.m * g.n * self.sparse.pattern.kept(g.k, g.run)
+        return g.macs if self.sparse is None else self.sparse.macs(g)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,7 +377,11 @@ def _require_copies(ops: Sequence[MatrixOp | VectorOp | UpdateOp]) -> None:
         if isinstance(op, MatrixOp) and op.parameter is not None and op.pass_ is not Pass.WU:
             readers.setdefault(op.parameter, []).append(op)
     for op in ops:
-        if not isinstance(op, UpdateOp) or op.name not in readers or (op.dense_copy and not op.copies):
+        if not isinstance(op, UpdateOp) or op.name not in readers:
+            continue
+        if any(isinstance(read.sparse, Unstructured) and not read.sparse.online for read in readers[op.name]):
+            raise InputError(f"{op.name!r} is stored without a pattern, but a step that trains it writes no such copy")
+        if op.dense_copy and not op.copies:
             continue
         read = {reader.copy for reader in readers[op.name]}
         other = next((copy for copy in op.copies if as_read(copy) not in read), None)

@@ -10,6 +10,7 @@ from ...workloads.gemm import Pass
 from ..bands import band_words
 from ..promise import promise_words, stages
 from ..published import on_chip_words
+from ..resident import resident_words
 from ..study_files import SavedStudy, study_provenance
 from ..study_rows import StudyRow, by_table, row_name
 from ..tensor_energy import part_words, sums_of_parts
@@ -246,8 +247,9 @@ def _dram(n: int, run: Run, data: RunData) -> Html:
     sums = {p: sum(bins) for p, bins in dram.moved.items()}
     peak, moved, share = run.result.spec.dram.bytes_per_second / 1e9, sum(sums.values()), percents_of(sums)
     rate = moved / run.seconds / 1e9 if moved else 0.0
+    held = resident_words(run.result)
     level = "ops overlapped" if run.system is not None else "op after op, the bytes of each spread over its time"
-    return chart(
+    figure = chart(
         "bandwidth",
         n,
         f"DRAM bandwidth over time, {level}",
@@ -256,6 +258,7 @@ def _dram(n: int, run: Run, data: RunData) -> Html:
         twin=moved_table(dram),
         above=legend([(f"{p} {share[p]} %", str(p).lower()) for p in sums]),
     )
+    return joined([figure, None if held is None else element("p", held, class_="muted")])
 
 
 def _too_many() -> Html:

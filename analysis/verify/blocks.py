@@ -23,7 +23,7 @@ from ...hdl.drivers.tree import TreeDriver
 from ...hdl.registry import BLOCKS
 from ...simulator.array import run_array
 from ...simulator.engines import SoreRun, WuveRun, run_sore, run_wuve
-from ...simulator.operand import is_gradient
+from ...simulator.operand import bits_of, is_gradient
 from ...simulator.pregenerate import run_pregenerate
 from ...simulator.spanning_tree import run_tree
 from ...workloads.errors import require_int
@@ -170,7 +170,8 @@ def _compression(driver: SoreDriver, random: np.random.Generator) -> Case:
     want = run_sore(spec, values, pattern, run)
 
     def compare() -> tuple[int, Difference | None]:
-        got = driver.run(values.view(np.uint16), run, cycles=want.cycles + _AFTERWARDS)
+        bits, gradient = bits_of(values).astype(np.uint16), is_gradient(values, spec.pe)
+        got = driver.run(bits, run, cycles=want.cycles + _AFTERWARDS, gradient=gradient)
         return got.cycles, _compare_sore("", want, got) or _length(want.cycles, got.cycles)
 
     sizes = f"{_in_runs(runs, run)} x {values.shape[1]}"
@@ -259,7 +260,7 @@ def _compare_sore(prefix: str, want: SoreRun, got: RtlSore) -> Difference | None
     pairs = first_word(
         want.left,
         got.left,
-        (f"{prefix}value", want.compact.values.view(np.uint16), got.values),
+        (f"{prefix}value", bits_of(want.compact.values).astype(np.uint16), got.values),
         (f"{prefix}index", want.compact.indices, got.indices),
     )
     first_slot = want.compact.cut.first_slot

@@ -12,7 +12,7 @@ from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.pregenerate import COPIES, TilePlan, WeightShape, line_order, tile_plan, walk
 from ...hdl.flow.bench import StreamVectors
 from ...simulator.engines import SoreRun, WuveRun, run_sore, run_wuve
-from ...simulator.operand import Half
+from ...simulator.operand import Half, bits_of
 from ...simulator.pregenerate import run_pregenerate
 from ...simulator.update_settings import Adam, AdamW, Nesterov, Sgd, UpdateSettings
 from ...workloads.sparsity import NMPattern
@@ -56,7 +56,7 @@ def _sore(spec: AcceleratorSpec, pattern: NMPattern, values: Half, run: int, nam
     ran = run_sore(spec, values, pattern, run)
     groups, serial, lanes = ran.compact.cut, spec.sore.kind == "serial", spec.sore.lanes
     cycles, count = ran.cycles + _AFTERWARDS, len(groups.start)
-    bits = values.view(np.uint16)
+    bits = bits_of(values)
 
     step = np.zeros(cycles, np.uint64)
     value, valid = _Ports(cycles), _Ports(cycles)
@@ -73,6 +73,8 @@ def _sore(spec: AcceleratorSpec, pattern: NMPattern, values: Half, run: int, nam
         pairs.add(ran, g, column, lane)
 
     inputs: dict[str, npt.NDArray[Any]] = {"step": step}
+    if spec.pe.operand.gradient is not None:
+        inputs["gradient"] = np.zeros(cycles, np.uint64)
     for i in range(lanes):
         inputs |= {f"value__{i}__{j}": value(i, j) for j in range(1 if serial else pattern.group)}
         inputs[f"valid__{i}"] = valid(i)
@@ -107,7 +109,7 @@ class _Pairs:
         first = ran.compact.cut.first_slot[g]
         for p in range(ran.compact.cut.kept[g]):
             t, port = ran.left[first + p, column], 0 if self._serial else p
-            self._values(lane, port)[t] = ran.compact.values.view(np.uint16)[first + p, column]
+            self._values(lane, port)[t] = bits_of(ran.compact.values)[first + p, column]
             self._places(lane, port)[t] = ran.compact.indices[first + p, column]
             self._held(lane, port)[t] = 1
         self.leaving[ran.left[first, column]] = 1

@@ -127,7 +127,9 @@ class StepVerification:
 def require_machine(spec: AcceleratorSpec, pattern: NMPattern | None) -> None:
     """Refuse a machine that cannot take the operands of a step in FP16 mixed precision, before anything is trained."""
     if spec.pe.format != "fp16":
-        raise InputError(f"a step in FP16 needs a machine with pe.format = 'fp16', but that of {spec.name!r} is 'bf16'")
+        raise InputError(
+            f"a step in FP16 needs a machine with pe.format = 'fp16', but that of {spec.name!r} is {spec.pe.format!r}"
+        )
     if pattern is not None:
         spec.check_pattern(pattern)
 

@@ -97,8 +97,8 @@ def _kind_of(where: Where) -> type[Counts]:
             return StceCounts if signs else Counts
         case "xnor":
             return XnorCounts
-        case "outside":
-            raise AssertionError("machines with engines of others are in no batch")
+        case "gather" | "outside":
+            raise AssertionError("machines with such engines are in no batch")
         case _:
             assert_never(where.kind)
 

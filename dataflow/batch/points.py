@@ -131,10 +131,10 @@ def _pricing(spec: AcceleratorSpec, prices: PricesOf) -> Pricing | None:
 
 
 def _point(spec: AcceleratorSpec) -> Point:
-    if not ours_alone(spec):
+    if spec.gather is not None or not ours_alone(spec):
         names = ", ".join(engine.name for engine in engines_of(spec))
         raise InputError(
-            f"{spec.name!r} has the engines {names}, and machines are evaluated in bulk with those that ship alone; "
+            f"{spec.name!r} has the engines {names}, and machines are evaluated in bulk with STCE and XNOR alone; "
             "use weft.schedule for this one"
         )
     if spec.buffers.resident_bytes:

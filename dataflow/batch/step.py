@@ -18,7 +18,7 @@ from ...workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
 from ..accelerator import AcceleratorSpec, EngineKind
 from ..actions import Where
 from ..beside import copies_made, joined_products, update_traffic, vector_work
-from ..fallback import Layer, layers_of
+from ..fallback import Layer, layers_of, ungathered
 from ..packing import read_as
 from ..pregenerate import blocks_of
 from ..prices import Prices, Pricing, unpriced
@@ -165,7 +165,8 @@ _Layer = tuple[tuple[tuple[int, int, int], ...], tuple[tuple[int, int, int], ...
 
 class _Builder:
     def __init__(self, workload: Workload, machine: AcceleratorSpec, pricing: Pricing) -> None:
-        self._workload, self._spec, self._rule, self._pricing = workload, machine, workload.rule, pricing
+        self._workload, self._spec = ungathered(workload, machine), machine
+        self._rule, self._pricing = workload.rule, pricing
         self._xnor = None if machine.xnor is None else Xnor(machine, machine.xnor)
         self._problems = _Numbered[tuple[Problem, EngineKind, int, Prices]]()
         self._places = _Numbered[_Place]()

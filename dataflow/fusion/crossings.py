@@ -30,7 +30,7 @@ def crossings(workload: Workload) -> list[Crossing]:
     writes in parts, nor gradients of parameters."""
     if workload.phase.cached or not workload.tensors:
         return []
-    facts = Facts(replace(workload, ops=tuple(map(_alone, workload.ops)), fusion="none"))
+    facts = Facts([_alone(op) for op in workload.ops], workload.tensors)
     if workload.fusion == "none":
         groups = Groups((), frozenset(), frozenset(), {})
     else:

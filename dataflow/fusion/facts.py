@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from ...workloads.gemm import Pass
-from ...workloads.step import MatrixOp, Op, VectorOp, Workload
+from ...workloads.step import MatrixOp, Op, VectorOp
 from ...workloads.tensors import StepTensor
 from .rules import CONSTANTS, MAPS
 
@@ -14,11 +14,10 @@ __all__ = ["Facts", "when"]
 
 
 class Facts:
-    """The step by numbers: ops by their place, tensors by theirs in ``Workload.tensors``."""
+    """The step by numbers, before it is fused: ops by their place, tensors by theirs in ``Workload.tensors``."""
 
-    def __init__(self, workload: Workload) -> None:
-        self.workload, self.ops = workload, workload.ops
-        self.tensors: Sequence[StepTensor] = workload.tensors
+    def __init__(self, ops: Sequence[Op], tensors: Sequence[StepTensor]) -> None:
+        self.ops, self.tensors = ops, tensors
         # once: they are asked for again and again
         self.elements, self.bytes = [t.elements for t in self.tensors], [t.bytes for t in self.tensors]
         self.names = [_name(op) for op in self.ops]

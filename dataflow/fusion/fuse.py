@@ -45,7 +45,7 @@ def fuse(workload: Workload, fusion: Fusion | str) -> Workload:
             f"fusion {fusion}: workload {workload.model!r} does not say which tensors its ops share: trace it again, "
             "with attention full, and fuse before a scheme of few values; or use fusion none"
         )
-    facts = Facts(workload)
+    facts = Facts(workload.ops, workload.tensors)
     account = Account(facts, Grouper(facts, full=fusion == "full").groups())
     ops: list[Op] = list(workload.ops)
     for group in account.groups.groups:
@@ -59,7 +59,7 @@ def groups_of(workload: Workload, fusion: Fusion | str) -> Groups:
     require_choice("fusion", fusion, FUSIONS)
     if fusion == "none":
         return Groups((), frozenset(), frozenset(), {})
-    return Grouper(Facts(workload), full=fusion == "full").groups()
+    return Grouper(Facts(workload.ops, workload.tensors), full=fusion == "full").groups()
 
 
 def require_rows(workload: Workload, spec: AcceleratorSpec) -> None:

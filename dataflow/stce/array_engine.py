@@ -13,7 +13,7 @@ from typing import Literal, assert_never
 
 from ...workloads.errors import InputError
 from ...workloads.step import MatrixOp
-from ..accelerator import AcceleratorSpec, EngineKind, EngineSpec
+from ..accelerator import AcceleratorSpec, ArrayKind, EngineKind
 from ..account import Counts, Cycles
 from ..constraint import Constraint, refusal
 from ..integers import ceil_div
@@ -45,7 +45,7 @@ class ArrayEngine(ABC):
     __slots__ = ()
 
     spec: AcceleratorSpec
-    own: EngineSpec
+    own: ArrayKind
 
     @property
     def kind(self) -> EngineKind:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
+from ...workloads.errors import InputError
 from ...workloads.levels import needs_no_multiplier
+from ...workloads.operand import NMOperand
 from ...workloads.sparsity import NMPattern
 from ...workloads.step import MatrixOp
+from ...workloads.unstructured import Unstructured
 from ..accelerator import AcceleratorSpec
 from ..account import Counts, items
 from ..engine_time import compares_per_group
@@ -38,12 +42,19 @@ class Stce(ArrayEngine):
 
     def require(self, op: MatrixOp) -> None:
         """Any product whose pattern the PEs hold."""
-        if op.sparse is not None:
-            self.spec.check_pattern(op.sparse.pattern)
+        match op.sparse:
+            case None:
+                pass
+            case NMOperand(pattern=pattern):
+                self.spec.check_pattern(pattern)
+            case Unstructured():
+                raise InputError(f"operand {op.sparse.operand} of {op.name!r} is {op.sparse}; the STCE skips N:M alone")
+            case _:
+                assert_never(op.sparse)
 
     def takes(self, op: MatrixOp) -> bool:
-        """Any product; of one with a pattern that is too long, placing it says what is wrong."""
-        return True
+        """Any product but one without a pattern; of one whose pattern is too long, placing it says what is wrong."""
+        return not isinstance(op.sparse, Unstructured)
 
     @property
     def machine(self) -> ArrayMachine:
@@ -75,7 +86,7 @@ class Stce(ArrayEngine):
 
     def counted(self, op: MatrixOp, cost: Cost) -> Counts:
         """What ``op`` does at such a cost; where an operand is but a sign, the multiplier has nothing to do."""
-        all_, sparse = cost.op.totals, op.sparse
+        all_, sparse = cost.op.totals, op.sparse if isinstance(op.sparse, NMOperand) else None
         counts = Counts(
             macs=op.macs,
             selects=op.macs if sparse else 0,

@@ -11,6 +11,7 @@ from ...workloads.errors import InputError, require_choice, require_int
 from ...workloads.operand import NMOperand
 from ...workloads.sparsity import NMPattern
 from ...workloads.step import MatrixOp
+from ...workloads.unstructured import Unstructured
 from ..accelerator import AcceleratorSpec
 from .spec import MAX_ACCUMULATORS
 
@@ -119,5 +120,7 @@ class ArrayMapping:
                         f"operand {side} of {op.name!r} is {asked} and flows N2S, but the mapping has {pattern} with "
                         f"operand {n2s} N2S"
                     )
+            case Unstructured():
+                raise InputError(f"operand {op.sparse.operand} of {op.name!r} is {op.sparse}; the STCE skips N:M alone")
             case _:
                 assert_never(op.sparse)

@@ -47,7 +47,7 @@ class Xnor(ArrayEngine):
         where = f"{op.name!r} in {op.pass_} cannot run on the XNOR engine of {self.spec.name!r}"
         a, b = _levels(op, where)
         if op.sparse is not None:
-            raise InputError(f"{where}: its operand {op.sparse.operand} is {op.sparse.pattern}, and words are dense")
+            raise InputError(f"{where}: its operand {op.sparse.operand} is {op.sparse}, and words are dense")
         try:
             require_exact(op.gemm.k, a, b)
             result_bits(op.c, self.spec)

@@ -62,4 +62,4 @@ class XnorMapping:
     def check_op(self, op: MatrixOp, n2s: str) -> None:
         """Refuse to run ``op`` with operand ``n2s`` flowing N2S: words go either way, N:M forms not at all."""
         if op.sparse is not None:
-            raise InputError(f"operand {op.sparse.operand} of {op.name!r} is {op.sparse.pattern}; words are dense")
+            raise InputError(f"operand {op.sparse.operand} of {op.name!r} is {op.sparse}; words are dense")

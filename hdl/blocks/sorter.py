@@ -37,23 +37,29 @@ def index_bits(pattern: NMPattern) -> int:
     return max(1, pattern.index_bits)
 
 
-def pair_signature(pattern: NMPattern) -> wiring.Signature:
+def pair_signature(pattern: NMPattern, operand: OperandFormat = FP16) -> wiring.Signature:
     """A kept element: its bits and its index in the group, which mean nothing unless ``valid``."""
-    return wiring.Signature({"value": Out(16), "index": Out(index_bits(pattern)), "valid": Out(1)})
+    return wiring.Signature({"value": Out(operand.bits), "index": Out(index_bits(pattern)), "valid": Out(1)})
+
+
+def _encoding(operand: OperandFormat) -> dict[str, Any]:
+    """The port that says whether values are encoded as gradients, of formats that encode these otherwise."""
+    return {} if operand.gradient is None else {"gradient": In(1)}
 
 
 def sore_signature(spec: AcceleratorSpec, pattern: NMPattern) -> wiring.Signature:
     """Members of `Sore`."""
-    lanes = spec.sore.lanes
+    lanes, operand = spec.sore.lanes, spec.pe.operand
     words, pairs = (1, 1) if spec.sore.kind == "serial" else (pattern.group, pattern.keep)
     return wiring.Signature(
         {
             "step": In(1),
-            "value": In(16).array(lanes, words),
+            "value": In(operand.bits).array(lanes, words),
             "valid": In(words).array(lanes),
             "leaving": Out(1),
-            "pair": Out(pair_signature(pattern)).array(lanes, pairs),
+            "pair": Out(pair_signature(pattern, operand)).array(lanes, pairs),
             "nan": Out(1).array(lanes),
+            **_encoding(operand),
         }
     )
 
@@ -116,18 +122,20 @@ class SerialLane(wiring.Component):
     def ports(pattern: NMPattern, operand: OperandFormat = FP16) -> dict[str, Any]:
         """Members of the signature."""
         return {
-            "value": In(16),
+            "value": In(operand.bits),
             "index": In(index_bits(pattern)),
             "valid": In(1),
             "last": In(1),
-            "pair": Out(pair_signature(pattern)),
+            "pair": Out(pair_signature(pattern, operand)),
             "nan": Out(1),
+            **_encoding(operand),
         }
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         keep = self.pattern.keep
-        held = [Signal(16 + index_bits(self.pattern), name=f"held_{p}") for p in range(keep)]
+        bits = self.operand.bits
+        held = [Signal(bits + index_bits(self.pattern), name=f"held_{p}") for p in range(keep)]
         following = [Signal.like(word, name=f"following_{p}") for p, word in enumerate(held)]
         used = Signal(keep)
         append, close_up = self._offer(m, held, used)
@@ -151,7 +159,7 @@ class SerialLane(wiring.Component):
         A value meets only the held ones. How those rank among each other is remembered: ``smaller[q, p]``, ``q`` before
         ``p``, from when the later of the two came.
         """
-        keep = len(held)
+        keep, sign = len(held), self.operand.bits - 1
         smaller = {(q, p): Signal(name=f"smaller_{q}_{p}") for p in range(keep) for q in range(p)}
         above, smallest, append, close_up = (
             Signal(keep, name=name) for name in ("above", "smallest", "append", "close_up")
@@ -160,7 +168,7 @@ class SerialLane(wiring.Component):
         m.d.comb += beaten.eq(self.valid & used[-1] & (smallest & above).any())
         for p, word in enumerate(held):
             m.d.comb += [
-                above[p].eq(self.value[:15] > word[:15]),
+                above[p].eq(self.value[:sign] > word[:sign]),
                 # Of equals the later one goes.
                 smallest[p].eq(
                     Cat(C(1), *(smaller[p, r] for r in range(p + 1, keep)), *(~smaller[q, p] for q in range(p))).all()
@@ -192,7 +200,7 @@ class SerialLane(wiring.Component):
     def _flag(self, m: Module) -> None:
         seen = Signal()
         now = Signal()
-        m.d.comb += now.eq(seen | (self.valid & _is_nan(self.value, self.operand)))
+        m.d.comb += now.eq(seen | (self.valid & _is_nan(self, self.value)))
         m.d.sync += seen.eq(now & ~self.last)
         with m.If(self.last):
             m.d.sync += self.nan.eq(now)
@@ -214,26 +222,27 @@ class NetworkLane(wiring.Component):
     def ports(pattern: NMPattern, operand: OperandFormat = FP16) -> dict[str, Any]:
         """Members of the signature."""
         return {
-            "value": In(16).array(pattern.group),
+            "value": In(operand.bits).array(pattern.group),
             "valid": In(pattern.group),
-            "pair": Out(pair_signature(pattern)).array(pattern.keep),
+            "pair": Out(pair_signature(pattern, operand)).array(pattern.keep),
             "nan": Out(1),
+            **_encoding(operand),
         }
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        width = index_bits(self.pattern)
+        width, bits = index_bits(self.pattern), self.operand.bits
         # The index is inverted, so that of equal magnitudes the lower one ranks first.
         words = [
-            Cat(value[15], C(~j, width), value[:15], self.valid[j])
+            Cat(value[bits - 1], C(~j, width), value[: bits - 1], self.valid[j])
             for j, value in enumerate(self.value[j] for j in range(self.pattern.group))
         ]
         ranked = _sort(m, "by_magnitude", words, key=1)[: self.pattern.keep]
         turned = [Cat(w[1 + width : -1], w[0], w[1 : 1 + width], w[-1]) for w in ranked]
-        for p, word in enumerate(_sort(m, "by_index", turned, key=16)[: self.pattern.keep]):
+        for p, word in enumerate(_sort(m, "by_index", turned, key=bits)[: self.pattern.keep]):
             pair = self.pair[p]
-            m.d.comb += [pair.value.eq(word[:16]), pair.index.eq(~word[16:-1]), pair.valid.eq(word[-1])]
-        holds_nan = Cat(self.valid[j] & _is_nan(self.value[j], self.operand) for j in range(self.pattern.group)).any()
+            m.d.comb += [pair.value.eq(word[:bits]), pair.index.eq(~word[bits:-1]), pair.valid.eq(word[-1])]
+        holds_nan = Cat(self.valid[j] & _is_nan(self, self.value[j]) for j in range(self.pattern.group)).any()
         m.d.comb += self.nan.eq(_delay(m, "nan", holds_nan, self.latency))
         return m
 
@@ -292,6 +301,7 @@ class Sore(wiring.Component):
                 lane.index.eq(phase),
                 lane.valid.eq(self.valid[i] & self.step),
                 lane.last.eq(last),
+                *_encoded(self, lane),
                 self.nan[i].eq(lane.nan),
                 *_copy(lane.pair, self.pair[i][0]),
             ]
@@ -300,6 +310,7 @@ class Sore(wiring.Component):
         for i in range(self.lanes):
             lane = place(m, f"lane_{i}", NetworkLane, self.pattern, self.operand, module=self._part)
             m.d.comb += [lane.valid.eq(Mux(self.step, self.valid[i], 0)), self.nan[i].eq(lane.nan)]
+            m.d.comb += _encoded(self, lane)
             m.d.comb += [lane.value[j].eq(self.value[i][j]) for j in range(self.pattern.group)]
             for p in range(self.pattern.keep):
                 m.d.comb += _copy(lane.pair[p], self.pair[i][p])
@@ -310,8 +321,16 @@ def _copy(source: wiring.PureInterface, target: wiring.PureInterface) -> list[Va
     return [target.value.eq(source.value), target.index.eq(source.index), target.valid.eq(source.valid)]
 
 
-def _is_nan(value: Value, operand: OperandFormat) -> Value:
-    return value[:15] > operand.infinity
+def _is_nan(lane: SerialLane | NetworkLane, value: Value) -> Value:
+    operand = lane.operand
+    highest: Any = operand.highest
+    if operand.gradient is not None:
+        highest = Mux(lane.gradient, operand.gradient.highest, operand.highest)
+    return value[: operand.bits - 1] > highest
+
+
+def _encoded(engine: Sore, lane: Any) -> list[Value]:
+    return [] if engine.operand.gradient is None else [lane.gradient.eq(engine.gradient)]
 
 
 def _delay(m: Module, name: str, signal: Value, cycles: int) -> Value:

@@ -86,8 +86,9 @@ class SoreDriver:
             machine = Cosim(engine, parts=engine.parts)
         self._machine = machine
 
-    def run(self, values: npt.NDArray[np.uint16], run: int = 0, *, cycles: int) -> RtlSore:
-        """Bits of an operand, uint16 [k, n], in runs of ``run``; ``cycles`` bounds the length of the run."""
+    def run(self, values: npt.NDArray[np.uint16], run: int = 0, *, cycles: int, gradient: bool = False) -> RtlSore:
+        """Bits of an operand, uint16 [k, n], in runs of ``run``; ``cycles`` bounds the length of the run. ``gradient``:
+        they are encoded as gradients, where the format encodes these otherwise."""
         k, n = values.shape
         groups = _Groups(self.pattern, k, n, run or k)
         lanes, total = self.spec.sore.lanes, groups.count * n
@@ -99,7 +100,10 @@ class SoreDriver:
             np.where(number < 0, -1, number % groups.count),
         )
         self._machine.reset()
-        seen = self._machine.run(self._feed(values, groups, group, column, cycles))
+        fed = self._feed(values, groups, group, column, cycles)
+        if self.spec.pe.operand.gradient is not None:
+            fed["gradient"] = np.full(len(fed["step"]), gradient, np.uint32)
+        seen = self._machine.run(fed)
         return _collect(self.spec, self.pattern, seen, "leaving", [groups], np.zeros(len(group), int), group, column)[0]
 
     def _feed(self, values: Array, groups: _Groups, group: Index, column: Index, cycles: int) -> dict[str, Array]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.mapping import Mapping
 from ...dataflow.stce.mapping import ArrayMapping, Dataflow
+from ...workloads.operand import NMOperand
 from ...workloads.sparsity import NMPattern
 from ...workloads.step import MatrixOp
 
@@ -236,7 +237,7 @@ def _load_north(
         phase.load(compact, on_chip and not again)
         return compact
     phase.load(north.load(group, columns), on_chip)
-    pattern = op.sparse.pattern
+    pattern = _pattern(op)
     groups = len(columns) * len(_groups(op.gemm.k, op.gemm.run, pattern))
     lanes = [0] * spec.sore.lanes
     for n in range(groups):
@@ -251,10 +252,14 @@ def _groups(k: int, run: int, pattern: NMPattern) -> list[int]:
     return [min(pattern.group, run - lo) for _ in range(0, k, run) for lo in range(0, run, pattern.group)]
 
 
+def _pattern(op: MatrixOp) -> NMPattern:
+    assert isinstance(op.sparse, NMOperand), "the traffic of arrays, which are under N:M"
+    return op.sparse.pattern
+
+
 def _compact_bytes(op: MatrixOp, value: int, columns: int) -> int:
     """Compact columns: of each the kept values of so many bits with their indices, packed, in whole bytes."""
-    assert op.sparse is not None
-    pattern = op.sparse.pattern
+    pattern = _pattern(op)
     index = len(f"{pattern.group - 1:b}") if pattern.group > 1 else 0
     bits = 0
     for length in _groups(op.gemm.k, op.gemm.run, pattern):

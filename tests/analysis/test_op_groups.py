@@ -10,6 +10,8 @@ import pytest
 
 from weft.analysis.op_groups import op_groups
 from weft.analysis.records import layer_of
+from weft.analysis.report.data import RunData
+from weft.analysis.report.folder import Run
 from weft.analysis.roofline import farthest_below, group_point, roofline
 from weft.simulator.result import SimResult
 from weft.workloads.step import Op, UpdateOp, Workload
@@ -79,3 +81,19 @@ def test_the_named_points_lose_most_below_their_roof(bdwp: SimResult) -> None:
 
     assert [p.cycles - p.cycles * p.gmacs / p.roof_gmacs for p in found] == lost[:-4:-1]
     assert farthest_below(points, 3, least=1) == []
+
+
+def test_a_bar_of_equal_layers_opens_into_their_work_and_one_of_several_into_groups(repeated: SimResult) -> None:
+    bars = {bar.label: [part.label for part in bar.parts] for bar in _data(repeated).bars}
+    assert bars["fc ×5"] == ["FF mm", "BP mm", "WU mm", "OPT update"]
+    assert bars["head"] == ["FF mm", "BP mm", "WU mm"]
+
+    # Too many shapes for a bar each: what is left has a row for layers of equal shape.
+    shapes = [op for n in range(1, 31) for i in range(2) for op in layer(f"b{n}.{i}.fc", 8 * n, 8, 8)]
+    wide = run("dense", workload=Workload(model="wide", batch=1, ops=tuple(shapes)))
+    (rest,) = (bar for bar in _data(wide).bars if bar.label.startswith("other"))
+    assert rest.layers == 12 and [part.label for part in rest.parts] == [f"b{n}.0-1.fc ×2" for n in range(1, 7)]
+
+
+def _data(result: SimResult) -> RunData:
+    return RunData(Run(place="", label="", name="", result=result, system=None, command="", weft_version=""))

@@ -17,7 +17,7 @@ from weft.workloads.convolution import convolution_gemms
 from weft.workloads.gemm import GEMM_PASSES, Gemm, Pass
 from weft.workloads.im2col import Window, unfold
 from weft.workloads.levels import Levels
-from weft.workloads.operand import DTYPE_BYTES, NMOperand, Operand, Role
+from weft.workloads.operand import DTYPE_BYTES, NMOperand, Operand, Role, SparseOperand
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp, UpdateOp, Workload
 
@@ -25,7 +25,11 @@ from ..strategies import most_interleave, specs
 
 
 def make_op(
-    gemm: Gemm, *, sparse: NMOperand | None = None, stored: tuple[int, int, int] | None = None, pass_: Pass = Pass.FF
+    gemm: Gemm,
+    *,
+    sparse: SparseOperand | None = None,
+    stored: tuple[int, int, int] | None = None,
+    pass_: Pass = Pass.FF,
 ) -> MatrixOp:
     """An op over FP16 operands; ``stored`` are the elements of A, B and C before im2col."""
     g = gemm

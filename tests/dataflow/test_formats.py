@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from weft.analysis.area import blocks_of
 from weft.analysis.energy import amounts
 from weft.analysis.energy_table import load_table
 from weft.dataflow.actions import Actions
@@ -18,13 +19,17 @@ from weft.dataflow.engines import evaluate, tiled
 from weft.dataflow.mapping import Mapping
 from weft.dataflow.operand import BF16, E5M2, FP8, FP16, FP32, INT8, OPERAND_FORMATS, NumberFormat, OperandFormat
 from weft.dataflow.problem import memory_machine
+from weft.dataflow.program.spaces import Target
 from weft.dataflow.schedule import schedule
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
+from weft.hdl.registry import BLOCKS
+from weft.simulator.engines import run_wuve
 from weft.simulator.memory import memory_need
 from weft.simulator.regions import lay_out
 from weft.simulator.result import OpResult
 from weft.simulator.step import macro_tiles
 from weft.simulator.transfers import Layout, Stored, shapes_of
+from weft.simulator.update_settings import Sgd
 from weft.workloads.copies import CompactCopy
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
@@ -220,3 +225,22 @@ def test_exact_sums_of_a_format_small_enough_to_try():
         assert exact or terms > word.exact_sums
     assert not exact, "one more than it says"
     assert [f.exact_sums for f in (FP16, BF16, FP8, INT8)] == [0, 0, 0, (2**31 - 1) // 128**2]
+
+
+@pytest.mark.parametrize("form", ["fp8", "int8"])
+def test_what_has_only_16_bits_so_far_is_refused_with_a_way_out(form):
+    machine = replace(load_spec("tiny"), pe=replace(load_spec("tiny").pe, format=form))
+
+    with pytest.raises(InputError, match=rf"is '{form}', but a program moves operands of 16 bits; .* 'fp16' or 'bf16'"):
+        Target(spec=machine, rule=SGD)
+    with pytest.raises(InputError, match=rf"is '{form}', of which array and PE are RTL.*technology = \"asic-16nm\""):
+        blocks_of(machine)
+    assert [BLOCKS[name].present(machine) for name in ("stce", "pe", "run_setup", "sore", "wuve")] == [1, 1, 1, 0, 0]
+
+
+def test_no_integers_are_made_of_master_weights():
+    machine = replace(load_spec("tiny"), pe=replace(load_spec("tiny").pe, format="int8"))
+    weights = np.ones(3, np.float32)
+
+    with pytest.raises(InputError, match="WUVE makes no 'int8' weights of FP32 ones"):
+        run_wuve(machine, Sgd(rate=0.1), weights, np.ones(3, np.int8), (weights,))

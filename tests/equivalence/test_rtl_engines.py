@@ -20,7 +20,7 @@ from weft.hdl.blocks.sorter import batcher_stages
 from weft.hdl.drivers.engines import SoreDriver, WuveDriver
 from weft.simulator import engines
 from weft.simulator.engines import run_sore, run_wuve
-from weft.simulator.operand import OPERAND_TYPES, Half
+from weft.simulator.operand import OPERAND_TYPES, Half, bits_of, is_gradient, operand_types
 from weft.simulator.update_settings import Adam, AdamW, Nesterov, Sgd, UpdateSettings
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.update_rule import UPDATE_RULES
@@ -47,11 +47,12 @@ def check_sore(driver: SoreDriver, values: Half, run: int) -> None:
     groups = want.nan_flags.size
     issue, latency = sore_issue(groups, driver.pattern, driver.spec), sore_latency(driver.pattern, driver.spec)
     assert want.cycles == issue + latency
-    got = driver.run(values.view(np.uint16), run, cycles=want.cycles + AFTERWARDS)
+    bits, gradient = bits_of(values).astype(np.uint16), is_gradient(values, driver.spec.pe)
+    got = driver.run(bits, run, cycles=want.cycles + AFTERWARDS, gradient=gradient)
     assert_same(
         got.left,
         want.left,
-        ("pair.value", got.values, want.compact.values.view(np.uint16)),
+        ("pair.value", got.values, bits_of(want.compact.values)),
         ("pair.index", got.indices, want.compact.indices),
     )
     assert got.nan_flags.tolist() == want.nan_flags.tolist()
@@ -101,6 +102,14 @@ def test_sore_in_bf16_flags_the_nans_of_bf16(kind: Kind) -> None:
     assert 0 < np.count_nonzero(near > 0x7F80) < near.size // 100
     for words in (every, near):
         check_sore(sore_driver(kind, 3, "2:8", "bf16"), words.view(OPERAND_TYPES["bf16"]), 128)
+
+
+@pytest.mark.parametrize("kind", ["serial", pytest.param("network", marks=pytest.mark.slow)])
+def test_sore_in_fp8_flags_the_nans_of_either_encoding(kind: Kind) -> None:
+    """All words of both: 0x7d is a NaN in E5M2 only, and the infinity of E5M2, 0x7c, a number in E4M3."""
+    every = np.random.default_rng(14).permutation(np.repeat(np.arange(256, dtype=np.uint8), 16)).reshape(64, 64)
+    for encoding in operand_types("fp8"):
+        check_sore(sore_driver(kind, 3, "2:8", "fp8"), every.view(encoding), 32)
 
 
 @pytest.mark.parametrize("inputs", range(1, 33))

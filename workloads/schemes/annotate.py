@@ -17,6 +17,7 @@ from ..levels import Levels
 from ..operand import NMOperand, Role
 from ..sparsity import LayerPattern, LayerPatterns, NMPattern
 from ..step import MatrixOp, Measured, Op, UpdateOp, Workload
+from ..unstructured import Drawn, Unstructured
 from .added_work import with_vector_work, without_vector_work
 from .attention import Parts, attention_parts
 from .description import FIRST_LAYER, LAST_LAYER
@@ -64,9 +65,10 @@ def annotate(
     ``asked``: one pattern, or patterns by layer. A layer goes by the path of the module that holds its weight, by the
     name of the weight, and by the paths of the ops that read it; all that read one weight share its pattern.
 
-    Left dense, with the reason in ``kept_dense``: ops without a weight, the first convolution in every pass, and ops
-    whose runs of channels are shorter than one group. A scheme whose training has phases is annotated as its own phase;
-    :func:`.scheme.phases` names the scheme and pattern of each of the others.
+    Left dense, with the reason in ``kept_dense``: ops without a weight, the first convolution, and ops whose runs of
+    channels are shorter than one group. A scheme whose training has phases is annotated as its own phase;
+    :func:`.scheme.phases` names the scheme and pattern of each of the others. Zeros without a pattern leave training
+    dense; in a step of use such weights are `Unstructured`, at the density of the pattern.
 
     A scheme of few values takes no pattern, but that of integers takes their widths by layer, INT8 unless told. Its
     operands get their ``levels``, and its vector work becomes ops of the step; in full precision stay the layers that
@@ -80,15 +82,12 @@ def annotate(
     by_layer = asked if isinstance(asked, LayerPatterns) else LayerPatterns(usual=asked)
     chosen.require_no_pattern(by_layer)
     workload = without_levels(workload)
-    if not chosen.sparse and not chosen.takes_integers:
+    in_use = bool(chosen.unstructured) and not workload.phase.trains
+    if not chosen.sparse and not chosen.takes_integers and not in_use:
         by_layer = LayerPatterns()
     elif by_layer.usual is None and chosen.sparse:
         by_layer = replace(by_layer, usual=_named_usual(name, by_layer))
-    if measured and not any(layer.names(op) for layer in measured for op in workload.matrix_ops):
-        raise InputError(
-            f"no layer that was measured ({', '.join(layer.layer for layer in measured[:3])}, ...) is in workload "
-            f"{workload.model!r}: the measurements are of another model"
-        )
+    _require_measured(workload, measured)
     first = next((op.parameter for op in workload.matrix_ops if op.convolution and op.parameter), None)
     rules = _rules_of(workload, by_layer)
     whole = _full_precision(workload, chosen, first)
@@ -99,7 +98,7 @@ def annotate(
         if chosen.levels:
             rule = rules.get(op.parameter or "")
             return _with_levels(op, chosen, rule, whole, measured, parts.get(i, (None, None)))
-        return _annotate_op(op, chosen, by_layer, rules.get(op.parameter or ""), first, measured)
+        return _annotate_op(op, chosen, by_layer, rules.get(op.parameter or ""), first, measured, in_use)
 
     ops = tuple(made(i, op) if isinstance(op, MatrixOp) else op for i, op in enumerate(workload.ops))
     _require_effect(ops, rules)
@@ -116,6 +115,14 @@ def annotate(
         layer_patterns=by_layer.rules,
     )
     return with_vector_work(made_of, chosen) if chosen.levels else made_of
+
+
+def _require_measured(workload: Workload, measured: Sequence[Measured]) -> None:
+    if measured and not any(layer.names(op) for layer in measured for op in workload.matrix_ops):
+        raise InputError(
+            f"no layer that was measured ({', '.join(layer.layer for layer in measured[:3])}, ...) is in workload "
+            f"{workload.model!r}: the measurements are of another model"
+        )
 
 
 def _named_usual(name: str, by_layer: LayerPatterns) -> NMPattern:
@@ -211,11 +218,13 @@ def _annotate_op(
     rule: LayerPattern | None,
     first: str | None,
     measured: Sequence[Measured],
+    in_use: bool,
 ) -> MatrixOp:
     pattern = by_layer.usual if rule is None else rule.pattern
     assert not isinstance(pattern, Levels), "refused before"
     if op.parameter is not None and op.pass_ in chosen.unstructured:
-        return replace(op, sparse=None, kept_dense=unstructured(chosen.unstructured[op.pass_]))
+        role = chosen.unstructured[op.pass_]
+        return _in_use(op, role, pattern, first) if in_use else replace(op, sparse=None, kept_dense=unstructured(role))
     role = chosen.sparse.get(op.pass_)
     if role is None or by_layer.usual is None:
         return replace(op, sparse=None, kept_dense="")
@@ -229,6 +238,20 @@ def _annotate_op(
     made_here = role is Role.WEIGHT and "+" in (op.parameter or "")
     online = op.pass_ in chosen.online or made_here
     return replace(op, kept_dense="", sparse=NMOperand(operand=side, pattern=pattern, online=online))
+
+
+def _in_use(op: MatrixOp, role: Role, pattern: NMPattern | None, first: str | None) -> MatrixOp:
+    """A product of a step of use, whose weight was stored without its zeros in advance.
+
+    The budget is that of the pattern, uniform over the layers; nobody's mask is at hand, so lines are those of elements
+    that are kept each by itself.
+    """
+    side = _side(op, role)
+    if pattern is None or side is None or op.parameter == first or "+" in (op.parameter or ""):
+        reason = FIRST_CONVOLUTION if pattern is not None and op.parameter == first else unstructured(role)
+        return replace(op, sparse=None, kept_dense=reason)
+    kept = Drawn(density=pattern.density, distribution="binomial")
+    return replace(op, kept_dense="", sparse=Unstructured(operand=side, kept=kept, stored="bitmap"))
 
 
 def _measured_reason(op: MatrixOp, measured: Sequence[Measured]) -> str:

@@ -40,7 +40,7 @@ class Scheme:
     """A training technique as the machine sees it.
 
     ``sparse``: role of the N:M operand in each pass that has one; one made of data of the step is selected online.
-    ``unstructured``: role of operands whose zeros follow no N:M pattern, from which the machine gains nothing.
+    ``unstructured``: role of operands whose zeros follow no N:M pattern; in a step of use a gather engine skips them.
     ``levels``: which few values operands have by role, in each pass; ``full_precision``: the layers that keep all of
     theirs, of `FIRST_LAYER` and `LAST_LAYER`; the first convolution always does. ``vector_work``: by role, what that
     adds to the products; of a role that it leaves out, what `work_of` takes for it. ``planes``: of a weight that is a

@@ -8,15 +8,18 @@ from dataclasses import replace
 
 import pytest
 
+import weft
 from weft.dataflow.beside import copy_bytes
 from weft.dataflow.operand import FP16
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
+from weft.workloads.io import dumps_workload, loads_workload
 from weft.workloads.operand import Operand, Role
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.schemes.scheme import SCHEMES, scheme
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp, UpdateOp, Workload
+from weft.workloads.unstructured import Drawn, Unstructured
 
 TWO_OF_EIGHT = NMPattern(keep=2, group=8)
 
@@ -189,3 +192,17 @@ def test_a_weight_made_of_several_parameters_is_compacted_as_it_is_read(workload
     assert [op.sparse.online for op in made if op.sparse] == [True, True]
     assert [op.sparse.online for op in step.matrix_ops if op.name == "first" and op.sparse] == [False, False]
     assert all(op.dense_copy and not op.copies for op in step.ops if isinstance(op, UpdateOp))
+
+
+def test_weights_in_use_have_no_pattern_but_its_density_and_are_dense_in_training() -> None:
+    trained, used = weft.trace("resnet9", batch=1), weft.trace("resnet9", use="infer", batch=1)
+    made = weft.sparsify(used, "erk", ["2:8", "7.*=1:8"])
+
+    assert all(op.sparse is None for op in weft.sparsify(trained, "erk", "2:8").matrix_ops)
+    forms = {op.name: op.sparse for op in made.matrix_ops}
+    assert forms.pop(made.matrix_ops[0].name) is None, "the first convolution, as under N:M"
+    for name, sparse in forms.items():
+        assert isinstance(sparse, Unstructured)
+        assert sparse.kept == Drawn(density=0.125 if name.startswith("7.") else 0.25, distribution="binomial")
+    assert loads_workload(dumps_workload(made)) == made
+    assert weft.sparsify(made, "dense") == weft.sparsify(used, "dense")

@@ -287,6 +287,7 @@ def test_killed_and_resumed_ends_in_the_same_bits(tmp_path: Path, step: int) -> 
         {"scheme": "srste", "optimizer": "adamw"},
         {"scheme": "bdwp", "amp": "fp16"},
         {"scheme": "bdwp", "amp": "bf16"},
+        {"scheme": "bdwp", "amp": "fp8"},
     ],
     ids=str,
 )

@@ -1,0 +1,46 @@
+"""What describes a gather engine: lanes that take the kept elements of lines one by one (docs/gather.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from ..ranges import Range, require_ranges
+
+__all__ = ["READ_LATENCY", "Balance", "GatherSpec"]
+
+Balance = Literal["static", "sorted", "stealing"]
+"""``static``: line i on lane i mod lanes. ``sorted``: the same of the lines with the longest first, as whoever stores
+the operand orders them. ``stealing``: the next line to the first lane that is free, of those the first."""
+
+READ_LATENCY = 2
+"""Cycles from the place of a kept element to the line of the dense operand: its address, and the memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatherSpec:
+    """``lanes`` work on a line each, with ``width`` PEs side by side along the dense operand.
+
+    ``banks``: of the dense operand, line k in bank k mod banks, each for one lane at a time; 0: every lane has a copy
+    of its own in its share of the buffer, and none waits.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+    kind: ClassVar[Literal["gather"]] = "gather"
+    lanes: Annotated[int, Range(1, 1024, "lines")]
+    width: Annotated[int, Range(1, 1024, "PEs")]
+    balance: Balance = "sorted"
+    banks: Annotated[int, Range(0, 4096, "banks")] = 0
+
+    def __post_init__(self) -> None:
+        require_ranges(self, "gather")
+
+    @property
+    def peak(self) -> int:
+        """Multiply-accumulates a cycle."""
+        return self.lanes * self.width
+
+    @property
+    def copies(self) -> int:
+        """How often the dense operand is held."""
+        return self.lanes if self.banks == 0 else 1
