@@ -251,8 +251,6 @@ BLOCKS = {
             make=_sore,
             bench=_stream_bench,
             drive=_drive_sore,
-            present=lambda spec: not spec.pe.operand.integer,
-            absent="pe.format of {} is one of integers, which no RTL of SORE ranks",
             depends=("sore", "pe.format", "pe.max_group"),
         ),
         Block(

@@ -233,9 +233,9 @@ def test_what_has_only_16_bits_so_far_is_refused_with_a_way_out(form):
 
     with pytest.raises(InputError, match=rf"is '{form}', but a program moves operands of 16 bits; .* 'fp16' or 'bf16'"):
         Target(spec=machine, rule=SGD)
-    with pytest.raises(InputError, match=rf"is '{form}', of which array and PE are RTL.*technology = \"asic-16nm\""):
+    with pytest.raises(InputError, match=rf"is '{form}', of which array and SORE are RTL.*technology = \"asic-16nm\""):
         blocks_of(machine)
-    assert [BLOCKS[name].present(machine) for name in ("stce", "pe", "run_setup", "sore", "wuve")] == [1, 1, 1, 0, 0]
+    assert [BLOCKS[name].present(machine) for name in ("stce", "pe", "run_setup", "sore", "wuve")] == [1, 1, 1, 1, 0]
 
 
 def test_no_integers_are_made_of_master_weights():

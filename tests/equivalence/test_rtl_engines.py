@@ -104,7 +104,19 @@ def test_sore_in_bf16_flags_the_nans_of_bf16(kind: Kind) -> None:
         check_sore(sore_driver(kind, 3, "2:8", "bf16"), words.view(OPERAND_TYPES["bf16"]), 128)
 
 
-@pytest.mark.parametrize("kind", ["serial", pytest.param("network", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["serial", "network"])
+@pytest.mark.parametrize("text", ["2:8", "3:5"])
+def test_sore_in_int8_ranks_magnitudes(kind: Kind, text: str) -> None:
+    """All words, many equally large: -128 is the largest of them."""
+    every = np.random.default_rng(15).permutation(np.repeat(np.arange(256, dtype=np.uint8), 16)).reshape(64, 64)
+    check_sore(sore_driver(kind, 3, text, "int8"), every.view(np.int8), 32)
+    few = np.random.default_rng(16).choice(np.array([-128, 127, -127, 1, -1, 0], np.int8), (64, 9))
+    check_sore(sore_driver(kind, 3, text, "int8"), few, 16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["serial", "network"])
 def test_sore_in_fp8_flags_the_nans_of_either_encoding(kind: Kind) -> None:
     """All words of both: 0x7d is a NaN in E5M2 only, and the infinity of E5M2, 0x7c, a number in E4M3."""
     every = np.random.default_rng(14).permutation(np.repeat(np.arange(256, dtype=np.uint8), 16)).reshape(64, 64)
