@@ -99,12 +99,6 @@ def uncounted_blocks(spec: AcceleratorSpec, target: AreaTarget) -> tuple[Block, 
 
 def blocks_of(spec: AcceleratorSpec) -> tuple[Block, ...]:
     """Blocks that a whole machine is made of."""
-    if spec.pe.operand.bits != 16:
-        raise InputError(
-            f"pe.format of {spec.name!r} is {spec.pe.format!r}, of which array and SORE are RTL, but WUVE is "
-            f"not, so no LUTs of the machine are known: choose pe.format 'fp16' or 'bf16', a block by itself (`weft "
-            f'synth --block pe`), or, for energies, a chip\'s table (technology = "asic-16nm")'
-        )
     return tuple(block for block in BLOCKS.values() if block.in_machine and block.present(spec))
 
 
