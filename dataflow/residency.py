@@ -1,8 +1,8 @@
 """Tensors that stay in memory on chip between ops, and so never cross DRAM: chosen for a schedule, by what each saves.
 
 A tensor (`kept.py`) is held whole or not at all. Mappings stay as they were chosen without, so no op moves more bytes
-or takes longer than it did. The memory is taken to fill a buffer as fast as an engine asks (assumed: a port as wide as
-the buffers').
+than it did, nor takes longer with the work that is joined to it. The memory is taken to fill a buffer as fast as an
+engine asks (assumed: a port as wide as the buffers').
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ GROUPS = {
         "weft.workloads.onnx": "onnx_workload",
         "weft.workloads.step": "Workload MatrixOp VectorOp UpdateOp Op",
         "weft.workloads.operand": "SparseOperand NMOperand Role DTYPE_BYTES",
+        "weft.workloads.unstructured": "Unstructured Counted Drawn Histogram counted_mask",
         "weft.workloads.gemm": "Gemm Pass",
     },
     "Fuse its vector work": {
@@ -67,12 +68,14 @@ GROUPS = {
         "weft.dataflow.mapping": "Mapping",
         "weft.dataflow.stce.mapping": "ArrayMapping Dataflow DENSE",
         "weft.dataflow.constraint": "parse_mapping Constraint",
-        "weft.dataflow.engines": "evaluate engines_of",
+        "weft.dataflow.engines": "place evaluate engines_of",
         "weft.dataflow.stce.time": "array_cycles",
         "weft.dataflow.xnor.mapping": "XnorMapping",
         "weft.dataflow.xnor.time": "xnor_cycles skipped_cycles",
         "weft.dataflow.xnor.skipped": "executed Executed",
         "weft.dataflow.xnor.words": "beats_of Beat",
+        "weft.dataflow.gather.spec": "GatherSpec",
+        "weft.dataflow.gather.time": "slots_of_lines slots_of Slots gather_cycles",
     },
     "Fold it into engines": {
         "weft.dataflow.streaming": "streaming_layers StreamingLayer Bits Folding Cost Fabric Pipeline at_rate cheapest "
@@ -111,6 +114,7 @@ GROUPS = {
         "weft.simulator.xnor_edge": "fold signs scaled Threshold",
         "weft.dataflow.xnor.neuron": "Neurons",
         "weft.simulator.xnor_neuron": "run_spiking SpikingRun fire neurons_of",
+        "weft.simulator.gather": "run_gather step_mask GatherRun",
         "weft.simulator.compact": "compress Compact",
         "weft.simulator.reference": "gemm_reference",
     },

@@ -21,7 +21,7 @@ _ADDRESS, _MEMORY = 1, 1
 
 
 class GatherReference(NamedTuple):
-    """Float32 [m, n]; the cycle in which the sums of each line are there; all cycles; slots waited for a bank."""
+    """Sums, float32 [m, n]; the cycle in which the sums of each line are there; all cycles; slots waited for a bank."""
 
     result: npt.NDArray[Any]
     left: list[int]

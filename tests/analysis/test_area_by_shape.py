@@ -295,7 +295,7 @@ def test_a_unit_for_spanning_trees_is_not_inferred():
         ({"xnor.rows": [1]}, r"no table \[xnor\]"),
         ({"array.rows": [1, 2], "array.cols": [1]}, r"of one length, not array.rows 2, array.cols 1"),
         ({"array.rows": [1.5]}, r"must hold integers"),
-        ({"pe.format": ["fp8"]}, r"must hold fp16 or bf16"),
+        ({"pe.format": ["fp9"]}, r"must hold fp16 or bf16 or fp8 or int8"),
         ({"array.rows": [[1]]}, r"one dimension"),
     ],
 )

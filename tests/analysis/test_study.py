@@ -543,7 +543,7 @@ def test_a_study_is_written(tmp_path):
     assert text.startswith(
         "digits (30 images to train, 20 for validation, 10 to test), seeds 0, 1, on tiny (9f4c2d696294); trained on "
         "slow chip (i8008, 4 bits), PyTorch 0, 1 thread; slow chip (z80, 4 bits), PyTorch 0, 1 thread. "
-        "tiny takes 36,381 of 83,640 LUT sites of LFE5U-85F, 43 %: it fits.\n\n### mlp"
+        "tiny takes 35,837 of 83,640 LUT sites of LFE5U-85F, 43 %: it fits.\n\n### mlp"
     )
     assert "| `bdwp` | 2:8 | 93.50 +- 2.12 | 92.00 +- 1.41 | 1.50 +- 0.71 | 60 |" in text
     assert "- `sdgp` 2:8 seed 0, `sdgp` 2:8 seed 1: not trained: diverged" in text

@@ -8,6 +8,7 @@ import pytest
 
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.config_io import load_spec
+from weft.dataflow.gather.spec import GatherSpec
 from weft.dataflow.ranges import FieldRule, Range, field_rules
 from weft.dataflow.tree_spec import TreeSpec
 from weft.dataflow.xnor.spec import XnorSpec
@@ -19,7 +20,8 @@ WITH_RANGES = [rule for rule in RULES if isinstance(rule.allowed, Range)]
 
 def _everything() -> AcceleratorSpec:
     """A machine with every table that one may have."""
-    return replace(load_spec("sat-vcu1525"), xnor=XnorSpec(rows=4, cols=4), tree=TreeSpec(lanes=2, word_bits=8))
+    xnor, tree = XnorSpec(rows=4, cols=4), TreeSpec(lanes=2, word_bits=8)
+    return replace(load_spec("sat-vcu1525"), xnor=xnor, gather=GatherSpec(lanes=2, width=2), tree=tree)
 
 
 def _given(rule: FieldRule, value: object) -> AcceleratorSpec:

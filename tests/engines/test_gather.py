@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weft.analysis.area import known_area
 from weft.analysis.energy import energy
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.account import Cycles
@@ -285,6 +286,11 @@ def test_what_it_cannot_run_is_refused_with_the_reason() -> None:
         run_gather(SMALL, np.zeros((2, 2), np.float32), np.zeros((2, 2), np.float16))
     with pytest.raises(InputError, match=r"kept_b must be bool \[2, 2\]"):
         run_gather(SMALL, np.ones((2, 2), np.float16), np.ones((2, 2), np.float16), np.ones((2, 3), np.bool_))
+
+
+def test_a_machine_with_one_has_no_area() -> None:
+    with pytest.raises(InputError, match="of which there is no RTL to count"):
+        known_area(roomy(), "ecp5")
 
 
 def test_an_online_mask_comes_dense_from_memory() -> None:

@@ -65,10 +65,10 @@ def annotate(
     ``asked``: one pattern, or patterns by layer. A layer goes by the path of the module that holds its weight, by the
     name of the weight, and by the paths of the ops that read it; all that read one weight share its pattern.
 
-    Left dense, with the reason in ``kept_dense``: ops without a weight, the first convolution in every pass, and ops
-    whose runs of channels are shorter than one group. A scheme whose training has phases is annotated as its own phase;
-    :func:`.scheme.phases` names the scheme and pattern of each of the others. A scheme whose zeros follow no pattern is
-    left dense in training; a step that uses its weights has them `Unstructured`, at the density of the pattern.
+    Left dense, with the reason in ``kept_dense``: ops without a weight, the first convolution, and ops whose runs of
+    channels are shorter than one group. A scheme whose training has phases is annotated as its own phase;
+    :func:`.scheme.phases` names the scheme and pattern of each of the others. Zeros without a pattern leave training
+    dense; in a step of use such weights are `Unstructured`, at the density of the pattern.
 
     A scheme of few values takes no pattern, but that of integers takes their widths by layer, INT8 unless told. Its
     operands get their ``levels``, and its vector work becomes ops of the step; in full precision stay the layers that
@@ -82,27 +82,23 @@ def annotate(
     by_layer = asked if isinstance(asked, LayerPatterns) else LayerPatterns(usual=asked)
     chosen.require_no_pattern(by_layer)
     workload = without_levels(workload)
-    in_use = chosen.unstructured and not workload.phase.trains
+    in_use = bool(chosen.unstructured) and not workload.phase.trains
     if not chosen.sparse and not chosen.takes_integers and not in_use:
         by_layer = LayerPatterns()
     elif by_layer.usual is None and chosen.sparse:
         by_layer = replace(by_layer, usual=_named_usual(name, by_layer))
-    if measured and not any(layer.names(op) for layer in measured for op in workload.matrix_ops):
-        raise InputError(
-            f"no layer that was measured ({', '.join(layer.layer for layer in measured[:3])}, ...) is in workload "
-            f"{workload.model!r}: the measurements are of another model"
-        )
+    _require_measured(workload, measured)
     first = next((op.parameter for op in workload.matrix_ops if op.convolution and op.parameter), None)
     rules = _rules_of(workload, by_layer)
     whole = _full_precision(workload, chosen, first)
 
-    parts, trains = attention_parts(workload) if chosen.attention else {}, workload.phase.trains
+    parts = attention_parts(workload) if chosen.attention else {}
 
     def made(i: int, op: MatrixOp) -> MatrixOp:
         if chosen.levels:
             rule = rules.get(op.parameter or "")
             return _with_levels(op, chosen, rule, whole, measured, parts.get(i, (None, None)))
-        return _annotate_op(op, chosen, by_layer, rules.get(op.parameter or ""), first, measured, trains)
+        return _annotate_op(op, chosen, by_layer, rules.get(op.parameter or ""), first, measured, in_use)
 
     ops = tuple(made(i, op) if isinstance(op, MatrixOp) else op for i, op in enumerate(workload.ops))
     _require_effect(ops, rules)
@@ -119,6 +115,14 @@ def annotate(
         layer_patterns=by_layer.rules,
     )
     return with_vector_work(made_of, chosen) if chosen.levels else made_of
+
+
+def _require_measured(workload: Workload, measured: Sequence[Measured]) -> None:
+    if measured and not any(layer.names(op) for layer in measured for op in workload.matrix_ops):
+        raise InputError(
+            f"no layer that was measured ({', '.join(layer.layer for layer in measured[:3])}, ...) is in workload "
+            f"{workload.model!r}: the measurements are of another model"
+        )
 
 
 def _named_usual(name: str, by_layer: LayerPatterns) -> NMPattern:
@@ -214,13 +218,13 @@ def _annotate_op(
     rule: LayerPattern | None,
     first: str | None,
     measured: Sequence[Measured],
-    trains: bool,
+    in_use: bool,
 ) -> MatrixOp:
     pattern = by_layer.usual if rule is None else rule.pattern
     assert not isinstance(pattern, Levels), "refused before"
     if op.parameter is not None and op.pass_ in chosen.unstructured:
         role = chosen.unstructured[op.pass_]
-        return replace(op, sparse=None, kept_dense=unstructured(role)) if trains else _in_use(op, role, pattern, first)
+        return _in_use(op, role, pattern, first) if in_use else replace(op, sparse=None, kept_dense=unstructured(role))
     role = chosen.sparse.get(op.pass_)
     if role is None or by_layer.usual is None:
         return replace(op, sparse=None, kept_dense="")

@@ -100,7 +100,7 @@ def test_every_point_with_two_engines_is_what_its_own_schedule_has(tmp_path):
             model=given.model,
             objectives=["edp", "pes"],
             **more,
-            axes={"xnor.rows": [1, 6], "xnor.word_bits": [8, 64]},
+            axes={"xnor.rows": [1, 6], "xnor.word_bits": [32, 64]},
         ),
         tmp_path / "xnor",
     )
