@@ -52,6 +52,7 @@ def show_run(result: SimResult, digest: str) -> None:
     _show_resident(console, result)
     _show_layer_patterns(console, result.workload)
     _show_constrained(console, result)
+    _show_masks(console, result)
     _show_dense_layers(console, result)
     _show_assumed(console, result.workload)
     _show_measured(console, result)
@@ -139,6 +140,7 @@ def show_system(result: SystemResult, digest: str, timeline: Path | None) -> Non
     _show_resident(console, step)
     _show_layer_patterns(console, step.workload)
     _show_constrained(console, step)
+    _show_masks(console, step)
     _show_dense_layers(console, step)
     _show_energy(console, report)
     if timeline is not None:
@@ -270,6 +272,22 @@ def _show_constrained(console: Console, result: SimResult) -> None:
             else "the same"
         )
         console.print(f"  {n['ops']} ops: {taken:,} {unit}; searched freely {free:,}: {more}")
+    console.print()
+
+
+def _show_masks(console: Console, result: SimResult) -> None:
+    """What is known of masks without a pattern, and how far to trust it."""
+    from ..workloads.step import MatrixOp
+    from ..workloads.unstructured import Unstructured
+
+    forms = Counter(
+        str(r.op.sparse) for r in result.ops if isinstance(r.op, MatrixOp) and isinstance(r.op.sparse, Unstructured)
+    )
+    if not forms:
+        return
+    console.print("Zeros without a pattern", style="bold")
+    for form, count in forms.most_common(_NAMED):
+        console.print(f"  {count} products gather: {form}")
     console.print()
 
 

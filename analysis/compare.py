@@ -28,6 +28,7 @@ from ..workloads.one_line import OneLine
 from ..workloads.schemes.annotate import asked_patterns
 from ..workloads.schemes.scheme import SCHEMES
 from ..workloads.step import MatrixOp, Workload
+from ..workloads.unstructured import Unstructured
 from ..workloads.words import named, seconds
 from .bands import Joules, banded
 from .declared import cycles_kind, losses_of
@@ -178,10 +179,14 @@ def _density(work: Workload, every_pass: bool = False) -> Callable[[MatrixOp], F
     the pattern asked for, whether the op can be sparse or not; one that was asked to be dense promises nothing."""
     # A saved run may name a scheme in a file, which only its user runs: what is thinned stands in the ops, too.
     ours, asked = SCHEMES.get(work.scheme), asked_patterns(work)
-    thinned: Collection[Pass] = ours.sparse if ours else {op.pass_ for op in work.matrix_ops if op.sparse}
+    thinned: Collection[Pass] = {op.pass_ for op in work.matrix_ops if op.sparse}
+    if ours and (work.phase.trains or not ours.unstructured):
+        thinned = ours.sparse
     thinned = GEMM_PASSES if every_pass else thinned
 
     def density(op: MatrixOp) -> Fraction:
+        if isinstance(op.sparse, Unstructured):
+            return Fraction(op.macs, op.gemm.macs)  # a mask has no short groups
         pattern = asked(op) if op.pass_ in thinned else None
         return Fraction(1) if pattern is None else Fraction(pattern.keep, pattern.group)
 
@@ -244,7 +249,9 @@ def losses(result: SimResult) -> dict[str, int]:
 
 def _reason(op: MatrixOp) -> str:
     """Why an op is dense; run lengths differ from layer to layer and would make a row each."""
-    return "short contraction runs" if op.kept_dense.startswith("contraction runs") else op.kept_dense or "other"
+    if op.kept_dense.startswith("contraction runs"):
+        return "short contraction runs"
+    return op.kept_dense.partition(": dense on ")[0] or "other"
 
 
 def _order(item: str, lost: Sequence[str]) -> tuple[int, str]:

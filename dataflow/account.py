@@ -57,7 +57,7 @@ def _pair_bits(where: Where) -> tuple[int]:
             return (bits + pattern.index_bits,)
         case Unstructured():
             assert isinstance(where.op, MatrixOp)
-            return (bits + sparse.index_bits(where.op.gemm.k),)
+            return (bits + sparse.index_bits(where.op.gemm),)
         case _:
             assert_never(sparse)
 

@@ -197,13 +197,13 @@ class Unstructured:
         """Multiply-accumulates of kept elements."""
         return self.histogram(gemm).total * (gemm.m if self.operand == "b" else gemm.n)
 
-    def index_bits(self, k: int) -> int:
-        """Of the place of a kept element in a line of ``k``, whole bytes; a bitmap has none beside the values."""
+    def index_bits(self, gemm: Gemm) -> int:
+        """Read with a kept element: its place in the line, or its share of the bitmap, rounded up."""
         match self.stored:
             case "bitmap":
-                return 0
+                return -(-self.lines(gemm) * _BYTE * _bitmap_bytes(gemm.k) // self.histogram(gemm).total)
             case "csr":
-                return _BYTE * -(-(k - 1).bit_length() // _BYTE)
+                return _BYTE * _place_bytes(gemm.k)
             case _:
                 assert_never(self.stored)
 
@@ -213,14 +213,22 @@ class Unstructured:
         values = -(-total * value_bits // _BYTE)
         match self.stored:
             case "bitmap":
-                return values + lines * -(-k // _BYTE)
+                return values + lines * _bitmap_bytes(k)
             case "csr":
-                return values + total * self.index_bits(k) // _BYTE + POINTER_BYTES * (lines + 1)
+                return values + total * _place_bytes(k) + POINTER_BYTES * (lines + 1)
             case _:
                 assert_never(self.stored)
 
     def __str__(self) -> str:
         return f"unstructured ({self.kept}, {self.stored})"
+
+
+def _bitmap_bytes(k: int) -> int:
+    return -(-k // _BYTE)
+
+
+def _place_bytes(k: int) -> int:
+    return -(-(k - 1).bit_length() // _BYTE)
 
 
 def counted_mask(mask: npt.NDArray[Any], operand: Literal["a", "b"]) -> Counted:

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import weft
 from weft.analysis.area import known_area
+from weft.analysis.compare import loss_ledger
 from weft.analysis.energy import energy
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.account import Cycles
@@ -312,3 +314,19 @@ def test_a_machine_file_has_it_as_a_table() -> None:
     assert parse_spec(dumps_spec(spec), "here") == spec
     with pytest.raises(InputError, match=r"gather\.lanes"):
         GatherSpec(lanes=0, width=1)
+
+
+def test_what_a_step_of_use_loses_adds_up() -> None:
+    machine = roomy()
+    used = weft.trace("resnet9", use="infer", batch=1)
+    gathered, dense = (
+        simulate(schedule(weft.sparsify(used, name, nm), machine, Objective.CYCLES))
+        for name, nm in (("erk", "2:8"), ("dense", None))
+    )
+    ledger = loss_ledger(gathered, dense)
+
+    kept = [r.op.kept_dense for r in gathered.ops if isinstance(r.op, MatrixOp)]
+    assert kept[0] == "first convolution" and not any(kept[1:])
+    assert sum(row.cycles for row in ledger.rows) == gathered.cycles.total
+    assert min(row.cycles for row in ledger.rows) >= 0
+    assert ledger.ideal_speedup == pytest.approx(4, abs=0.01)

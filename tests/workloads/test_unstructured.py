@@ -34,6 +34,8 @@ def test_bytes_with_indices_by_hand() -> None:
     assert operand().bytes(GEMM, 16) == 306 * 2 + 4 * 38
     assert operand(stored="csr").bytes(GEMM, 16) == 306 * 2 + 306 * 2 + 5 * 4
     assert operand(stored="csr").bytes(GEMM, 8) == 306 + 306 * 2 + 5 * 4
+    # Read with a value: its two bytes of place, or of four bitmaps of 304 bits a 306th, four bits at most.
+    assert (operand(stored="csr").index_bits(GEMM), operand().index_bits(GEMM)) == (16, 4)
     short = Unstructured(operand="a", kept=Counted(lines=((2, 5),)), stored="csr")
     assert short.bytes(Gemm(m=5, k=256, n=9), 16) == 10 * 2 + 10 * 1 + 6 * 4
 

@@ -223,12 +223,8 @@ def _annotate_op(
     pattern = by_layer.usual if rule is None else rule.pattern
     assert not isinstance(pattern, Levels), "refused before"
     if op.parameter is not None and op.pass_ in chosen.unstructured:
-        thinned = chosen.unstructured[op.pass_]
-        return (
-            _in_use(op, thinned, pattern, first)
-            if in_use
-            else replace(op, sparse=None, kept_dense=unstructured(thinned))
-        )
+        free = chosen.unstructured[op.pass_]
+        return _in_use(op, free, pattern, first) if in_use else replace(op, sparse=None, kept_dense=unstructured(free))
     role = chosen.sparse.get(op.pass_)
     if role is None or by_layer.usual is None:
         return replace(op, sparse=None, kept_dense="")
