@@ -99,12 +99,6 @@ def uncounted_blocks(spec: AcceleratorSpec, target: AreaTarget) -> tuple[Block, 
 
 def blocks_of(spec: AcceleratorSpec) -> tuple[Block, ...]:
     """Blocks that a whole machine is made of."""
-    if spec.pe.operand.bits != 16:
-        raise InputError(
-            f"pe.format of {spec.name!r} is {spec.pe.format!r}, of which array and PE are RTL, but SORE and WUVE are "
-            f"not, so no LUTs of the machine are known: choose pe.format 'fp16' or 'bf16', a block by itself (`weft "
-            f'synth --block pe`), or, for energies, a chip\'s table (technology = "asic-16nm")'
-        )
     if spec.gather is not None:
         raise InputError(
             f"{spec.name!r} has a gather engine, of which there is no RTL to count: leave out its table [gather]"

@@ -151,9 +151,6 @@ def _stream_bench(component: Any, vectors: Sequence[Any], top: str) -> Mapping[s
     return stream_bench(component, vectors, top)
 
 
-_NO_CONVERTERS = "pe.format of {} has eight bits, which no RTL of WUVE takes"
-
-
 def _in_16_bits(spec: AcceleratorSpec) -> bool:
     return spec.pe.operand.bits == 16
 
@@ -251,8 +248,6 @@ BLOCKS = {
             make=_sore,
             bench=_stream_bench,
             drive=_drive_sore,
-            present=lambda spec: not spec.pe.operand.integer,
-            absent="pe.format of {} is one of integers, which no RTL of SORE ranks",
             depends=("sore", "pe.format", "pe.max_group"),
         ),
         Block(
@@ -261,8 +256,8 @@ BLOCKS = {
             make=_wuve,
             bench=_stream_bench,
             drive=_drive_wuve,
-            present=_in_16_bits,
-            absent=_NO_CONVERTERS,
+            present=lambda spec: not spec.pe.operand.integer,
+            absent="pe.format of {} is one of integers, which WUVE makes none of",
             depends=("wuve.lanes", "pe.format", "pe.multiply_latency", "pe.add_latency"),
         ),
         Block(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.beside import joined_lanes, joined_products
@@ -61,7 +62,7 @@ class Decoded(OneLine):
         return f"{self.first.workload.title}: {self.tokens:,} tokens in {self.cycles:,} cycles"
 
 
-_Key = tuple[tuple[Op, tuple[tuple[tuple[str, ...], int | str], ...]], ...]
+_Key = tuple[tuple[Op, tuple[tuple[tuple[str, ...], int | Literal["bits"]], ...]], ...]
 
 
 def decode(

@@ -142,7 +142,8 @@ class WuveRun:
 def run_wuve(
     spec: AcceleratorSpec, settings: UpdateSettings, master: Single, gradient16: Half, state: tuple[Single, ...]
 ) -> WuveRun:
-    """Step one update of ``master`` float32 [n] by ``gradient16`` [n], operands of ``spec``, which are no integers.
+    """Step one update of ``master`` float32 [n] by ``gradient16`` [n], operands of ``spec`` and no integers, of FP8 in
+    E5M2; weights are made in E4M3 then, saturated.
 
     ``state`` float32 [n] each: those that the rule of ``settings`` holds. The inputs stay as they are.
     """
@@ -155,7 +156,7 @@ def run_wuve(
     if len(state) != len(names):
         raise InputError(f"state of {type(settings).__name__} must be ({', '.join(names)}), not {len(state)} arrays")
     _require_vector("master", master, (np.float32,), None)
-    _require_vector("gradient16", gradient16, operand_types(spec.pe.format), len(master))
+    _require_vector("gradient16", gradient16, operand_types(spec.pe.format)[-1:], len(master))
     for name, array in zip(names, state, strict=True):
         _require_vector(name, array, (np.float32,), len(master))
     with np.errstate(invalid="ignore"):  # a signalling NaN is data here

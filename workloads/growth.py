@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from .errors import InputError, require_int
 from .step import MatrixOp, Op, UpdateOp, VectorOp, Workload
@@ -92,24 +92,25 @@ def _rates(first: Workload, last: Workload, tokens: int) -> dict[int, Rates]:
 
 
 _Side = Literal["read", "write"]
+_SIDES: Final[tuple[_Side, ...]] = get_args(_Side)
 
 
 def _masks(a: Op, b: Op) -> tuple[_Side, ...]:
     """Which of what vector work reads and writes wide is a bit an element in both; nothing of what does not grow."""
     if not (isinstance(a, VectorOp) and isinstance(b, VectorOp)) or a.elements == b.elements:
         return ()
-    both: tuple[_Side, ...] = ("read", "write")
-    return tuple(s for s in both if all(getattr(x, f"wide_{s}") == _bit_bytes(x.elements) for x in (a, b)))
+    return tuple(s for s in _SIDES if all(getattr(x, f"wide_{s}") == _bit_bytes(x.elements) for x in (a, b)))
 
 
 def _with_masks(op: Op, sides: tuple[_Side, ...], size: int) -> Op:
     """``op`` with masks of ``size`` bytes instead of its own; joined work saves so much less or more."""
     for side in sides:
         assert isinstance(op, VectorOp), "only vector work has masks"
-        more, joined = size - getattr(op, f"wide_{side}"), op.joined
-        if joined is not None:
-            joined = replace(joined, **{side: getattr(joined, side) - more})
-        op = replace(op, joined=joined, **{f"wide_{side}": size})
+        changes: dict[str, Any] = {f"wide_{side}": size}
+        if op.joined is not None:
+            saved: dict[str, Any] = {side: getattr(op.joined, side) - size + getattr(op, f"wide_{side}")}
+            changes["joined"] = replace(op.joined, **saved)
+        op = replace(op, **changes)
     return op
 
 
@@ -141,7 +142,7 @@ def _compare(
 
 def moved(op: Op, rates: Rates, tokens: int) -> Op:
     """``op`` so many tokens later."""
-    masks = tuple(side for side in ("read", "write") if rates.get((f"wide_{side}",)) == BITS)
+    masks = tuple(side for side in _SIDES if rates.get((f"wide_{side}",)) == BITS)
     added = {place: rate * tokens for place, rate in rates.items() if rate != BITS}
     grown: Op = _moved(_with_masks(op, masks, 0), (), added)
     return _with_masks(grown, masks, _bit_bytes(grown.elements)) if isinstance(grown, VectorOp) and masks else grown

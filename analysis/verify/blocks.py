@@ -184,7 +184,7 @@ def _update(driver: WuveDriver, rule: UpdateRule, random: np.random.Generator) -
     want = run_wuve(driver.spec, settings, master, gradient, state)
 
     def compare() -> tuple[int, Difference | None]:
-        bits = master.view(np.uint32), gradient.view(np.uint16), [x.view(np.uint32) for x in state]
+        bits = master.view(np.uint32), bits_of(gradient).astype(np.uint16), [x.view(np.uint32) for x in state]
         got = driver.run(settings.constants, *bits, cycles=want.cycles + _AFTERWARDS)
         return got.cycles, _compare_wuve(want, got) or _length(want.cycles, got.cycles)
 
@@ -202,7 +202,7 @@ def _pregeneration(driver: PregenerateDriver, rule: UpdateRule, random: np.rando
     want = run_pregenerate(spec, settings, pattern, shape, master, gradient, state, copies)
 
     def compare() -> tuple[int, Difference | None]:
-        bits = master.view(np.uint32), gradient.view(np.uint16), [x.view(np.uint32) for x in state]
+        bits = master.view(np.uint32), bits_of(gradient).astype(np.uint16), [x.view(np.uint32) for x in state]
         got = driver.run(shape, settings.constants, *bits, copies, cycles=want.cycles + _AFTERWARDS)
         found = [_compare_wuve(want.update, got.update)]
         found += [_compare_sore(f"{copy}.", want.copies[copy], got.copies[copy]) for copy in copies]
@@ -273,7 +273,7 @@ def _compare_wuve(want: WuveRun, got: RtlWuve) -> Difference | None:
         want.left,
         got.left,
         ("master", want.master.view(np.uint32), got.master),
-        ("weight16", want.weights16.view(np.uint16), got.weights16),
+        ("weight16", bits_of(want.weights16).astype(np.uint16), got.weights16),
         *(
             (f"state{i}", expected.view(np.uint32), found)
             for i, (expected, found) in enumerate(zip(want.state, got.state, strict=True))

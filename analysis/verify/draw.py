@@ -17,7 +17,7 @@ from ...dataflow.tree_spec import TreeSpec
 from ...hdl.blocks.banks import IN_RTL
 from ...hdl.blocks.tree_tables import tree_tables
 from ...simulator.compact import Compact, compress, decompress, from_mask
-from ...simulator.operand import Half, narrow, operand_types
+from ...simulator.operand import Half, narrow
 from ...simulator.update_settings import SETTINGS, UpdateSettings
 from ...workloads.errors import InputError
 from ...workloads.gemm import Gemm
@@ -92,11 +92,11 @@ def draw_hold(random: np.random.Generator) -> npt.NDArray[np.bool_] | None:
     return stands
 
 
-def draw_operand(random: np.random.Generator, spec: AcceleratorSpec, *shape: int) -> Half:
+def draw_operand(random: np.random.Generator, spec: AcceleratorSpec, *shape: int, gradient: bool | None = None) -> Half:
     """Values of every kind: normal, many equal ones, words at which something changes, raw bits; of any shape
-    and an operand type of ``spec``."""
-    kinds = operand_types(spec.pe.format)
-    gradient = bool(kinds[1:]) and bool(random.integers(2))
+    and an operand type of ``spec``, that of gradients or not where these differ."""
+    if gradient is None:
+        gradient = spec.pe.operand.gradient is not None and bool(random.integers(2))
     values = random.standard_normal(shape)
     kind, share = int(random.integers(4)), random.random(shape) < (0.02, 0.3)[int(random.integers(2))]
     if kind == 1:
@@ -129,7 +129,7 @@ def draw_training(
     for vector in vectors:
         raw = random.random(n) < (0.0, 0.1)[int(random.integers(2))]
         vector.view(np.uint32)[raw] = random.integers(0, 2**32, n, np.uint32)[raw]
-    return settings, vectors[0], draw_operand(random, spec, n), tuple(vectors[1:])
+    return settings, vectors[0], draw_operand(random, spec, n, gradient=True), tuple(vectors[1:])
 
 
 def _draw_settings(

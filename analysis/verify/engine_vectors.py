@@ -12,7 +12,7 @@ from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.pregenerate import COPIES, TilePlan, WeightShape, line_order, tile_plan, walk
 from ...hdl.flow.bench import StreamVectors
 from ...simulator.engines import SoreRun, WuveRun, run_sore, run_wuve
-from ...simulator.operand import Half, bits_of
+from ...simulator.operand import Half, bits_of, operand_types
 from ...simulator.pregenerate import run_pregenerate
 from ...simulator.update_settings import Adam, AdamW, Nesterov, Sgd, UpdateSettings
 from ...workloads.sparsity import NMPattern
@@ -200,6 +200,8 @@ class _Given:
         cls, spec: AcceleratorSpec, rule: UpdateRule, count: int, kind: _Kind, random: np.random.Generator
     ) -> _Given:
         gradient = {"normal": normal, "special": any_bits, "small": zeros}[kind](random, spec, 1, count)[0]
+        # of FP8 the same words mean gradients
+        gradient = gradient.view(operand_types(spec.pe.format)[-1])
         master, *state = (_singles(random, count, kind) for _ in rule.held)
         if kind == "small":
             # what an update adds to them is seen to the last bit
@@ -219,9 +221,9 @@ class _Given:
         outputs: dict[str, npt.NDArray[Any]] = {}
         meant: dict[str, npt.NDArray[np.bool_]] = {}
         one = np.ones(len(lane))
-        fed: dict[str, npt.NDArray[Any]] = {"gradient16": self.gradient.view(np.uint16), "valid": one}
+        fed: dict[str, npt.NDArray[Any]] = {"gradient16": bits_of(self.gradient), "valid": one}
         fed |= _bits(rule.held, (self.master, *self.state))
-        read: dict[str, npt.NDArray[Any]] = {"weight16": ran.weights16.view(np.uint16)}
+        read: dict[str, npt.NDArray[Any]] = {"weight16": bits_of(ran.weights16)}
         read |= {f"next_{name}": bits for name, bits in _bits(rule.held, (ran.master, *ran.state)).items()}
         for i in range(lanes):
             mine = lane == i

@@ -26,7 +26,9 @@ from ..outside import OutsideMapping
 from ..placement import Placement
 from ..prices import Prices, Pricing, unpriced
 from ..problem import MemoryMachine, Problem, too_long
+from ..xnor.mapping import XnorMapping
 from .cost import Cost, Form, cost_of, form_of, tiled_as
+from .mapping import ArrayMapping
 from .pace import ArrayMachine
 from .search import CYCLES, EDP, ENERGY, NOTHING, THRIFT, Found, search
 from .space import FREE_SPACE, Limits
@@ -193,13 +195,14 @@ class ArrayEngine(ABC):
 
     def _form(self, mapping: Mapping) -> Form:
         match mapping.array:
-            case OutsideMapping(engine=other):
-                raise InputError(f"a mapping of {other!r} is none of the {self.name}")
+            case ArrayMapping() | XnorMapping():
+                return form_of(mapping.array)
             case GatherMapping():
                 raise InputError(f"a mapping of the gather engine is none of the {self.name}")
+            case OutsideMapping(engine=engine):
+                raise InputError(f"a mapping of {engine!r} is none of the {self.name}")
             case _:
-                pass
-        return form_of(mapping.array)
+                assert_never(mapping.array)
 
     def _problem(self, op: MatrixOp, mapping: Mapping) -> Problem:
         """``op`` as the mapping has it."""

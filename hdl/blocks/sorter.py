@@ -37,9 +37,14 @@ def index_bits(pattern: NMPattern) -> int:
     return max(1, pattern.index_bits)
 
 
-def pair_signature(pattern: NMPattern, operand: OperandFormat = FP16) -> wiring.Signature:
+def pair_signature(pattern: NMPattern, bits: int = FP16.bits) -> wiring.Signature:
     """A kept element: its bits and its index in the group, which mean nothing unless ``valid``."""
-    return wiring.Signature({"value": Out(operand.bits), "index": Out(index_bits(pattern)), "valid": Out(1)})
+    return wiring.Signature({"value": Out(bits), "index": Out(index_bits(pattern)), "valid": Out(1)})
+
+
+def _rank_bits(operand: OperandFormat) -> int:
+    """Of a word as a lane ranks it."""
+    return operand.bits + operand.integer
 
 
 def _encoding(operand: OperandFormat) -> dict[str, Any]:
@@ -57,7 +62,7 @@ def sore_signature(spec: AcceleratorSpec, pattern: NMPattern) -> wiring.Signatur
             "value": In(operand.bits).array(lanes, words),
             "valid": In(words).array(lanes),
             "leaving": Out(1),
-            "pair": Out(pair_signature(pattern, operand)).array(lanes, pairs),
+            "pair": Out(pair_signature(pattern, operand.bits)).array(lanes, pairs),
             "nan": Out(1).array(lanes),
             **_encoding(operand),
         }
@@ -122,11 +127,11 @@ class SerialLane(wiring.Component):
     def ports(pattern: NMPattern, operand: OperandFormat = FP16) -> dict[str, Any]:
         """Members of the signature."""
         return {
-            "value": In(operand.bits),
+            "value": In(_rank_bits(operand)),
             "index": In(index_bits(pattern)),
             "valid": In(1),
             "last": In(1),
-            "pair": Out(pair_signature(pattern, operand)),
+            "pair": Out(pair_signature(pattern, _rank_bits(operand))),
             "nan": Out(1),
             **_encoding(operand),
         }
@@ -134,7 +139,7 @@ class SerialLane(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         keep = self.pattern.keep
-        bits = self.operand.bits
+        bits = _rank_bits(self.operand)
         held = [Signal(bits + index_bits(self.pattern), name=f"held_{p}") for p in range(keep)]
         following = [Signal.like(word, name=f"following_{p}") for p, word in enumerate(held)]
         used = Signal(keep)
@@ -159,7 +164,7 @@ class SerialLane(wiring.Component):
         A value meets only the held ones. How those rank among each other is remembered: ``smaller[q, p]``, ``q`` before
         ``p``, from when the later of the two came.
         """
-        keep, sign = len(held), self.operand.bits - 1
+        keep, sign = len(held), _rank_bits(self.operand) - 1
         smaller = {(q, p): Signal(name=f"smaller_{q}_{p}") for p in range(keep) for q in range(p)}
         above, smallest, append, close_up = (
             Signal(keep, name=name) for name in ("above", "smallest", "append", "close_up")
@@ -222,16 +227,16 @@ class NetworkLane(wiring.Component):
     def ports(pattern: NMPattern, operand: OperandFormat = FP16) -> dict[str, Any]:
         """Members of the signature."""
         return {
-            "value": In(operand.bits).array(pattern.group),
+            "value": In(_rank_bits(operand)).array(pattern.group),
             "valid": In(pattern.group),
-            "pair": Out(pair_signature(pattern, operand)).array(pattern.keep),
+            "pair": Out(pair_signature(pattern, _rank_bits(operand))).array(pattern.keep),
             "nan": Out(1),
             **_encoding(operand),
         }
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        width, bits = index_bits(self.pattern), self.operand.bits
+        width, bits = index_bits(self.pattern), _rank_bits(self.operand)
         # The index is inverted, so that of equal magnitudes the lower one ranks first.
         words = [
             Cat(value[bits - 1], C(~j, width), value[: bits - 1], self.valid[j])
@@ -297,13 +302,13 @@ class Sore(wiring.Component):
         for i in range(self.lanes):
             lane = place(m, f"lane_{i}", SerialLane, self.pattern, self.operand, module=self._part)
             m.d.comb += [
-                lane.value.eq(self.value[i][0]),
+                lane.value.eq(_ranked(self.value[i][0], self.operand)),
                 lane.index.eq(phase),
                 lane.valid.eq(self.valid[i] & self.step),
                 lane.last.eq(last),
                 *_encoded(self, lane),
                 self.nan[i].eq(lane.nan),
-                *_copy(lane.pair, self.pair[i][0]),
+                *_copy(lane.pair, self.pair[i][0], self.operand),
             ]
 
     def _network(self, m: Module) -> None:
@@ -311,14 +316,18 @@ class Sore(wiring.Component):
             lane = place(m, f"lane_{i}", NetworkLane, self.pattern, self.operand, module=self._part)
             m.d.comb += [lane.valid.eq(Mux(self.step, self.valid[i], 0)), self.nan[i].eq(lane.nan)]
             m.d.comb += _encoded(self, lane)
-            m.d.comb += [lane.value[j].eq(self.value[i][j]) for j in range(self.pattern.group)]
+            m.d.comb += [lane.value[j].eq(_ranked(self.value[i][j], self.operand)) for j in range(self.pattern.group)]
             for p in range(self.pattern.keep):
-                m.d.comb += _copy(lane.pair[p], self.pair[i][p])
+                m.d.comb += _copy(lane.pair[p], self.pair[i][p], self.operand)
         m.d.comb += self.leaving.eq(_delay(m, "leaving", self.step, network_latency(self.pattern)))
 
 
-def _copy(source: wiring.PureInterface, target: wiring.PureInterface) -> list[Value]:
-    return [target.value.eq(source.value), target.index.eq(source.index), target.valid.eq(source.valid)]
+def _copy(source: wiring.PureInterface, target: wiring.PureInterface, operand: OperandFormat) -> list[Value]:
+    return [
+        target.value.eq(_unranked(source.value, operand)),
+        target.index.eq(source.index),
+        target.valid.eq(source.valid),
+    ]
 
 
 def _is_nan(lane: SerialLane | NetworkLane, value: Value) -> Value:
@@ -326,7 +335,20 @@ def _is_nan(lane: SerialLane | NetworkLane, value: Value) -> Value:
     highest: Any = operand.highest
     if operand.gradient is not None:
         highest = Mux(lane.gradient, operand.gradient.highest, operand.highest)
-    return value[: operand.bits - 1] > highest
+    return value[: _rank_bits(operand) - 1] > highest
+
+
+def _ranked(value: Value, operand: OperandFormat) -> Value:
+    """What a lane ranks: an integer as its magnitude, which may take all of its bits, below its sign."""
+    if not operand.integer:
+        return value
+    return Cat(Mux(value[-1], -value, value)[: operand.bits], value[-1])
+
+
+def _unranked(word: Value, operand: OperandFormat) -> Value:
+    if not operand.integer:
+        return word
+    return Mux(word[-1], -word[:-1], word[:-1])[: operand.bits]
 
 
 def _encoded(engine: Sore, lane: Any) -> list[Value]:

@@ -47,13 +47,13 @@ class Lane(wiring.Component):
         return "\n".join([said, "The constants stand still while parameters are in flight.", "", *done, *explained])
 
     @classmethod
-    def ports(cls, _pe: PESpec, rule: UpdateRule, widened: bool = False) -> dict[str, Any]:
+    def ports(cls, pe: PESpec, rule: UpdateRule, widened: bool = False) -> dict[str, Any]:
         """Members of the signature."""
         return {
-            "gradient16": In(32 if widened else 16),
+            "gradient16": In(32 if widened else pe.operand.bits),
             **{name: In(32) for name in (*rule.held, *rule.constants)},
             **{f"next_{name}": Out(32) for name in rule.held},
-            "weight16": Out(16),
+            "weight16": Out(pe.operand.bits),
         }
 
     def elaborate(self, platform: Any) -> Module:

@@ -16,6 +16,7 @@ from weft.dataflow.accelerator import SoreSpec, WuveSpec
 from weft.dataflow.engine_time import sore_issue, sore_latency
 from weft.dataflow.operand import FormatName
 from weft.dataflow.stce.spec import ArraySpec, PESpec
+from weft.hdl.blocks.fp.units import CONVERTED
 from weft.hdl.blocks.sorter import batcher_stages
 from weft.hdl.drivers.engines import SoreDriver, WuveDriver
 from weft.simulator import engines
@@ -104,7 +105,19 @@ def test_sore_in_bf16_flags_the_nans_of_bf16(kind: Kind) -> None:
         check_sore(sore_driver(kind, 3, "2:8", "bf16"), words.view(OPERAND_TYPES["bf16"]), 128)
 
 
-@pytest.mark.parametrize("kind", ["serial", pytest.param("network", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["serial", "network"])
+@pytest.mark.parametrize("text", ["2:8", "3:5"])
+def test_sore_in_int8_ranks_magnitudes(kind: Kind, text: str) -> None:
+    """All words, many equally large: -128 is the largest of them."""
+    every = np.random.default_rng(15).permutation(np.repeat(np.arange(256, dtype=np.uint8), 16)).reshape(64, 64)
+    check_sore(sore_driver(kind, 3, text, "int8"), every.view(np.int8), 32)
+    few = np.random.default_rng(16).choice(np.array([-128, 127, -127, 1, -1, 0], np.int8), (64, 9))
+    check_sore(sore_driver(kind, 3, text, "int8"), few, 16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["serial", "network"])
 def test_sore_in_fp8_flags_the_nans_of_either_encoding(kind: Kind) -> None:
     """All words of both: 0x7d is a NaN in E5M2 only, and the infinity of E5M2, 0x7c, a number in E4M3."""
     every = np.random.default_rng(14).permutation(np.repeat(np.arange(256, dtype=np.uint8), 16)).reshape(64, 64)
@@ -147,7 +160,7 @@ def check_wuve(
     got = driver.run(
         registers(rule),
         master.view(np.uint32),
-        gradient16.view(np.uint16),
+        bits_of(gradient16).astype(np.uint16),
         [x.view(np.uint32) for x in state],
         cycles=want.cycles + AFTERWARDS,
     )
@@ -155,7 +168,7 @@ def check_wuve(
         got.left,
         want.left,
         ("next_master", got.master, want.master.view(np.uint32)),
-        ("weight16", got.weights16, want.weights16.view(np.uint16)),
+        ("weight16", got.weights16, bits_of(want.weights16)),
         *(
             (f"next_{name}", found, expected.view(np.uint32))
             for name, found, expected in zip(driver.engine.rule.held[1:], got.state, want.state, strict=True)
@@ -215,13 +228,15 @@ def test_wuve_is_the_stepped_engine(rule: str, lanes: int, multiply: int, add: i
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("format", ["bf16", "fp8"])
 @settings(max_examples=examples(100))
 @given(data=st.data())
-def test_wuve_in_bf16_is_the_stepped_engine(data: st.DataObject) -> None:
+def test_wuve_in_another_format_is_the_stepped_engine(format: FormatName, data: st.DataObject) -> None:
+    """Of FP8 the gradient is E5M2, and the weight E4M3."""
     n = data.draw(st.integers(1, 70))
     master, velocity = data.draw(singles(n)), data.draw(singles(n))
-    gradient16 = data.draw(halves(n, format="bf16"))
-    check_wuve(wuve_driver("sgd", 3, 2, 4, "bf16"), data.draw(rules["sgd"]), master, gradient16, (velocity,))
+    gradient16 = data.draw(halves(n, format=format)).view(operand_types(format)[-1])
+    check_wuve(wuve_driver("sgd", 3, 2, 4, format), data.draw(rules["sgd"]), master, gradient16, (velocity,))
 
 
 RAW = [Sgd(rate=r, momentum=s, weight_decay=0.1 * s) for r in (0.1, 1e-30, 1e30) for s in (0.0, 1e-39, 1e-20, 0.9)]
@@ -240,8 +255,8 @@ RAW_ADAMW = [
         ("sgd", "fp16", RAW),
         ("sgd", "bf16", RAW),
         pytest.param("nesterov", "fp16", RAW_NESTEROV, marks=pytest.mark.slow),
-        *(pytest.param("adam", format, RAW_ADAM, marks=pytest.mark.slow) for format in OPERAND_TYPES),
-        *(pytest.param("adamw", format, RAW_ADAMW, marks=pytest.mark.slow) for format in OPERAND_TYPES),
+        *(pytest.param("adam", format, RAW_ADAM, marks=pytest.mark.slow) for format in CONVERTED),
+        *(pytest.param("adamw", format, RAW_ADAMW, marks=pytest.mark.slow) for format in CONVERTED),
     ],
 )
 def test_wuve_of_long_runs_of_raw_bits(rule: str, format: FormatName, cases: list[UpdateSettings]) -> None:
@@ -251,6 +266,7 @@ def test_wuve_of_long_runs_of_raw_bits(rule: str, format: FormatName, cases: lis
     master, *state = (
         rng.integers(0, 2**32, n, np.uint32).view(np.float32) for _ in range(1 + len(driver.engine.rule.state))
     )
-    gradient16 = rng.integers(0, 2**16, n, np.uint16).view(OPERAND_TYPES[format])
+    kind = operand_types(format)[-1]
+    gradient16 = np.frombuffer(rng.bytes(n * np.dtype(kind).itemsize), kind)
     for case in cases:
         check_wuve(driver, case, master, gradient16, tuple(state))

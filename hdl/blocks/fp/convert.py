@@ -1,4 +1,4 @@
-"""FP32 to a 16-bit format, to nearest even, and back, exactly."""
+"""FP32 to a 16-bit format or E4M3, to nearest even; and back, or from E5M2, exactly."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from amaranth import Cat, Const, Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ....dataflow.operand import BF16
+from ....dataflow.operand import BF16, E5M2, FP8
 from ....workloads.errors import require_int
 from .datapath import Pipeline, Unpacked, leading_zeros, shift_left, shift_right_sticky, wire
 
-__all__ = ["Bf16ToFp32", "Fp16ToFp32", "Fp32ToBf16", "Fp32ToFp16"]
+__all__ = ["Bf16ToFp32", "E5m2ToFp32", "Fp16ToFp32", "Fp32ToBf16", "Fp32ToE4m3", "Fp32ToFp16"]
 
 
 class Fp32ToFp16(wiring.Component):
@@ -103,4 +103,54 @@ class Bf16ToFp32(wiring.Component):
         nan = wire(m, "nan", self.half[:15] > BF16.infinity)
         half = pipeline.cut("output", half=Mux(nan, BF16.nan, self.half)).half
         m.d.comb += self.value.eq(Cat(Const(0, 16), half))
+        return m
+
+
+class Fp32ToE4m3(wiring.Component):
+    """``half`` is the E4M3 nearest to the FP32 ``value`` of ``latency`` cycles ago, subnormal ones included; what is
+    beyond the largest is the largest of its sign."""
+
+    def __init__(self, latency: int) -> None:
+        require_int("Fp32ToE4m3.latency", latency, 1, 32)
+        self.latency = latency
+        super().__init__({"value": In(32), "half": Out(FP8.bits)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        pipeline = Pipeline(m, self.latency, ("output", "shifted"))
+        v = Unpacked(m, "value", self.value, 8, 23)
+        # the exponent field of a normal result, less one, and how far below it a subnormal one is
+        field = wire(m, "field", (v.exponent - 121)[:9])
+        below = wire(m, "below", (121 - v.exponent)[:8])
+        shift = wire(m, "shift", Mux(field[8], Mux(below[3:].any(), 7, below[:3]), 0)[:3])
+        moved, lost = shift_right_sticky(m, "significand", v.mantissa, shift)
+        s = pipeline.cut(
+            "shifted",
+            kept=moved[19:],
+            lost=lost | moved[:19].any(),
+            field=Mux(field[8], 0, field)[:4],
+            sign=v.sign & ~v.nan,
+            nan=v.nan,
+            beyond=~field[8] & (field[:8] >= 15),
+        )
+        up = s.kept[0] & (s.kept[1] | s.lost)
+        rounded = wire(m, "rounded", (s.kept[1:] + Cat(Const(0, 3), s.field) + up)[:8])
+        magnitude = Mux(s.beyond | (rounded > FP8.largest), FP8.largest, rounded)[:7]
+        half = pipeline.cut("output", half=Cat(Mux(s.nan, FP8.nan, magnitude)[:7], s.sign)).half
+        m.d.comb += self.half.eq(half)
+        return m
+
+
+class E5m2ToFp32(wiring.Component):
+    """``value`` is the E5M2 ``half`` of ``latency`` cycles ago as FP32, exactly: it is the upper half of an FP16."""
+
+    def __init__(self, latency: int) -> None:
+        require_int("E5m2ToFp32.latency", latency, 1, 32)
+        self.latency = latency
+        super().__init__({"half": In(E5M2.bits), "value": Out(32)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.widen = widen = Fp16ToFp32(self.latency)
+        m.d.comb += [widen.half.eq(Cat(Const(0, 16 - E5M2.bits), self.half)), self.value.eq(widen.value)]
         return m

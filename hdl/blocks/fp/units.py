@@ -11,7 +11,7 @@ from amaranth import Module
 
 from ....dataflow.operand import FormatName
 from .add import Fp32Add
-from .convert import Bf16ToFp32, Fp16ToFp32, Fp32ToBf16, Fp32ToFp16
+from .convert import Bf16ToFp32, E5m2ToFp32, Fp16ToFp32, Fp32ToBf16, Fp32ToE4m3, Fp32ToFp16
 from .datapath import wire
 from .integer import Int8Multiply, Int32Add
 from .multiply import (
@@ -66,7 +66,7 @@ OPERAND_UNITS: dict[FormatName, OperandUnits] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Converters:
-    """``widen`` an operand to FP32, ``narrow`` FP32 to one, each by its latency."""
+    """``widen`` a gradient to FP32, ``narrow`` FP32 to a weight, each by its latency."""
 
     widen: Callable[[int], Any]
     narrow: Callable[[int], Any]
@@ -75,5 +75,6 @@ class Converters:
 CONVERTED: dict[FormatName, Converters] = {
     "fp16": Converters(widen=Fp16ToFp32, narrow=Fp32ToFp16),
     "bf16": Converters(widen=Bf16ToFp32, narrow=Fp32ToBf16),
+    "fp8": Converters(widen=E5m2ToFp32, narrow=Fp32ToE4m3),
 }
-"""Of formats that RTL has converters of, and so updates and stores in."""
+"""Of formats that WUVE has in RTL."""

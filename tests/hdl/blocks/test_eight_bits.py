@@ -11,9 +11,10 @@ from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.dataflow.operand import FormatName
-from weft.hdl.blocks.fp.units import OPERAND_UNITS
+from weft.dataflow.operand import FP8, FormatName
+from weft.hdl.blocks.fp.units import CONVERTED, OPERAND_UNITS
 from weft.hdl.flow.cosim import Cosim
+from weft.simulator.operand import narrow, widen
 
 A, B = (x.ravel() for x in np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8)))
 KINDS = [ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2]
@@ -66,6 +67,30 @@ def test_every_pair_of_int8(latency: int) -> None:
     exact = A.view(np.int8).astype(np.int32) * B.view(np.int8).astype(np.int32)
 
     assert np.array_equal(products("int8", latency, 0, 0, A, B), exact.view(np.uint32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("latency", [1, 2, 3])
+def test_fp32_to_e4m3_is_the_narrowing_of_the_simulator(latency: int) -> None:
+    """Every number and tie, their neighbours, the ends, raw bits, and numbers of all sizes of the format."""
+    rng = np.random.default_rng(7)
+    held = widen(np.arange(FP8.largest + 1, dtype=np.uint8).view(KINDS[0]))
+    some = np.concatenate([held, (held[1:] + held[:-1]) / 2, np.float32([464, 480, 500, 1e9, np.inf, np.nan, 1e-40])])
+    some = np.concatenate([some, np.nextafter(some, np.float32(np.inf)), np.nextafter(some, np.float32(-np.inf))])
+    sizes = (rng.standard_normal(2**18) * np.exp2(rng.integers(-14, 12, 2**18))).astype(np.float32)
+    values = np.concatenate([some, -some, rng.integers(0, 2**32, 2**18, np.uint32).view(np.float32), sizes])
+
+    found = Cosim(CONVERTED["fp8"].narrow(latency)).run({"value": np.pad(values.view(np.uint32), (0, latency))})
+
+    assert np.array_equal(found["half"][latency:], narrow(values, "fp8").view(np.uint8))
+
+
+@pytest.mark.slow
+def test_every_e5m2_in_fp32() -> None:
+    wide = widen(np.arange(256, dtype=np.uint8).view(KINDS[1]))
+    found = Cosim(CONVERTED["fp8"].widen(1)).run({"half": np.pad(np.arange(256, dtype=np.uint32), (0, 1))})["value"][1:]
+
+    assert np.array_equal(found, np.where(np.isnan(wide), np.uint32(0x7FC00000), wide.view(np.uint32)))
 
 
 @pytest.mark.slow
