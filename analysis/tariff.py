@@ -308,10 +308,13 @@ def prices(spec: AcceleratorSpec, table: Table | None = None) -> Pricing:
     """Picojoules for the scheduler's objectives energy and edp.
 
     The scheduler knows no direction, so a byte of DRAM or buffer costs the mean of a read and a write, an output word
-    too. Clock and static power are left out: they follow the cycles. No count of a product depends on the update rule.
+    too. Clock and static power of an FPGA, most of its energy, are paid by the cycle; a chip's leakage, some per
+    cent, is left out, so that machines which pay the same for actions share their searches
+    (:func:`shared_prices`). No count of a product depends on the update rule.
     """
     used = table or load_table(spec.technology)
     charged, declared = tariff(used, spec), declared_counts(Counts)
+    standing = sum(charged[action].pj for action in STANDING if action in charged) if used.fabric else 0.0
 
     @by_kind
     def own(kind: type[Counts]) -> tuple[Tariff, dict[str, Counted]]:
@@ -345,6 +348,7 @@ def prices(spec: AcceleratorSpec, table: Table | None = None) -> Pricing:
             output_word=one("output_words"),
             sore_group=compares * one("sore_compares"),
             fixed=matrix.macs * (one("macs") + (one("selects") if pattern else 0.0)) + beside,
+            cycle=standing,
         )
 
     return of
@@ -356,7 +360,7 @@ def shared_prices(table: Table | None = None) -> Callable[[AcceleratorSpec], Pri
 
     def of(spec: AcceleratorSpec) -> Pricing:
         used = table or load_table(spec.technology)
-        # Power is in no price, and a group that SORE reduces takes as many compares as its kind
+        # A chip's power is in no price, and a group that SORE reduces takes as many compares as its kind
         # does; a pair of words as many bits as it has.
         words = None if spec.xnor is None else spec.xnor.word_bits
         chip = (used, spec.dram.kind, spec.pe.format, spec.sore.kind, words)

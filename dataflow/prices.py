@@ -12,7 +12,8 @@ __all__ = ["FREE", "Prices", "Pricing", "unpriced"]
 
 
 class Prices(NamedTuple):
-    """Picojoules of the actions that a mapping changes, and ``fixed`` for those it does not."""
+    """Picojoules of the actions that a mapping changes, ``fixed`` for those it does not, and ``cycle`` of every cycle
+    that it takes: what the machine draws whatever it does."""
 
     dram_byte: float
     buffer_byte: float
@@ -21,6 +22,7 @@ class Prices(NamedTuple):
     output_word: float
     sore_group: float
     fixed: float
+    cycle: float = 0.0
 
 
 FREE = Prices(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)

@@ -106,8 +106,8 @@ def problem_at(v: NDArray[np.int64]) -> Problem:
 
 @inlined
 def _price_at(v: NDArray[np.float64]) -> Prices:
-    """The prices of a row, float64 [7]."""
-    return Prices(v[0], v[1], v[2], v[3], v[4], v[5], v[6])
+    """The prices of a row, float64 [8]."""
+    return Prices(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7])
 
 
 @inlined

@@ -151,15 +151,16 @@ class Gather:
         price = pricing(op, self.kind, mapping.n2s)
         sides = ((WEST, p.west_tensor), (NORTH, p.north_tensor), (OUT, p.out_tensor))
         least = sum(size for side, size in sides if not p.on_chip & side) * RATE
+        cycles = Cycles(
+            compute=all_cycles - all_.ramp - stall,
+            interleave_stall=stall,
+            fill_drain=all_.ramp,
+            dram_stall=waited - all_cycles,
+        )
         return Placement(
             engine=self.name,
             mapping=mapping,
-            cycles=Cycles(
-                compute=all_cycles - all_.ramp - stall,
-                interleave_stall=stall,
-                fill_drain=all_.ramp,
-                dram_stall=waited - all_cycles,
-            ),
+            cycles=cycles,
             counts=counts,
             bound_cycles=max(ceil_div(op.macs, self.peak), ceil_div(least, memory.rate)),
             energy_pj=price.fixed
@@ -167,7 +168,8 @@ class Gather:
             + counts.n2s_pairs * price.n2s_pair
             + counts.output_words * price.output_word
             + counts.dram_bytes * price.dram_byte
-            + counts.buffer_bytes * price.buffer_byte,
+            + counts.buffer_bytes * price.buffer_byte
+            + cycles.total * price.cycle,
         )
 
     def place(

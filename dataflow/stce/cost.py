@@ -11,7 +11,7 @@ from ..problem import MemoryMachine, Problem, bound_cycles
 from .dataflows import NUMBER, issuing, tiles, tiling, words
 from .pace import ArrayMachine, Executed, Tiling, Words
 
-__all__ = ["Cost", "Form", "cost_of", "energy_of", "energy_pj", "form_of", "tiled_as"]
+__all__ = ["Cost", "Form", "cost_of", "energy_of", "energy_pj", "form_of", "lasting", "tiled_as"]
 
 
 class Form(NamedTuple):
@@ -54,8 +54,14 @@ def energy_of(a: Words, moved: int, sore_groups: int, price: Prices) -> float:
 
 
 @inlined
+def lasting(energy: float, units: int, rate: int, price: Prices) -> float:
+    """``energy`` of actions, with what the machine draws for ``units`` of 1/``rate`` cycles."""
+    return energy + price.cycle * (units / rate)
+
+
+@inlined
 def energy_pj(p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, cost: Totals, price: Prices) -> float:
-    """Picojoules of a mapping."""
+    """Picojoules of what a mapping does."""
     return energy_of(words(p, x, t, tile.rows), cost.read_bytes + cost.write_bytes, cost.sore_groups, price)
 
 
@@ -84,5 +90,5 @@ def cost_of(p: Problem, x: ArrayMachine, y: MemoryMachine, form: Form, tile: Til
     if cost.totals.status != FITS:
         return Cost(cost, 0, 0, Words(0, 0, 0), 0, 0.0)
     compute, stall = issuing(p.groups, p.rows, p.cols, x, t, tile.rows, tile.cols)
-    energy = energy_pj(p, x, t, tile, cost.totals, price)
+    energy = lasting(energy_pj(p, x, t, tile, cost.totals, price), cost.units, y.rate, price)
     return Cost(cost, compute, stall, words(p, x, t, tile.rows), bound_cycles(p, x.R * x.C, y), energy)

@@ -35,7 +35,7 @@ from ..operand import BYTE
 from ..prices import Prices
 from ..problem import LONGEST, RATE, MemoryMachine, Problem, Share, share
 from .bounds import Bound, Once, least_bytes, least_of_rows, least_of_tile, once_of
-from .cost import energy_of, energy_pj
+from .cost import energy_of, energy_pj, lasting
 from .dataflows import col_axis, demand_of, issue_of, row_axis, tiling, unit, words
 from .pace import ArrayMachine, Tiling, Words
 from .space import FORMS, ROWS_AT, Limits, Only, branches_of, extents, forms_of, place_of, room_of
@@ -92,13 +92,19 @@ def _wins(objective: int, key: float, units: int, moved: int, place: int, best: 
 
 @inlined
 def _key(
-    p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, found: Totals, units: int, price: Prices, objective: int
+    p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, found: Totals, units: int, rate: int, goal: _Goal
 ) -> float:
-    """What the objectives energy and EDP minimise, of a mapping that takes ``units``."""
-    if objective in (CYCLES, _BYTES):
+    """What the objectives energy and EDP minimise, of a mapping that takes ``units`` of 1/``rate`` cycles."""
+    if not _priced(goal):
         return 0.0
-    energy = energy_pj(p, x, t, tile, found, price)
-    return energy if objective == ENERGY else energy * units
+    return _charged(energy_pj(p, x, t, tile, found, goal.price), units, rate, goal)
+
+
+@inlined
+def _charged(energy: float, units: int, rate: int, goal: _Goal) -> float:
+    """`_key` of a mapping whose actions take ``energy``; of more energy or time it is no less."""
+    whole = lasting(energy, units, rate, goal.price)
+    return whole if goal.objective == ENERGY else whole * units
 
 
 @inlined
@@ -125,11 +131,11 @@ def _tile(
         return best, int(found.status == TOO_LONG)
     moved = found.read_bytes + found.write_bytes
     least = least_units(p, y, r, c, m, tile, found)
-    key = _key(p, x, t, tile, found, least, goal.price, goal.objective)
+    key = _key(p, x, t, tile, found, least, y.rate, goal)
     if least > goal.most_units or not _wins(goal.objective, key, least, moved, place, best):
         return best, 0
     units = op_units(p, y, times_of(p, y, e, q, r, c, m, tile), r, c, m, tile, found.ramp)[1]
-    key = _key(p, x, t, tile, found, units, goal.price, goal.objective)
+    key = _key(p, x, t, tile, found, units, y.rate, goal)
     if units <= goal.most_units and _wins(goal.objective, key, units, moved, place, best):
         best = Found(FITS, key, moved, units, t.dataflow, t.keep, t.group, t.interleave, tile, place)
     return best, 0
@@ -152,10 +158,10 @@ def _hopeless(goal: _Goal, y: MemoryMachine, best: Found, least: Bound, energy: 
     while anything would."""
     if goal.objective == _BYTES and (least.moved > best.moved or (least.moved == best.moved and place > best.place)):
         return True
-    if goal.objective == ENERGY:
-        return energy > best.key
+    if goal.objective == ENERGY and energy > best.key:
+        return True
     longest = _longest(goal, best)
-    if longest == LONGEST and (goal.objective != EDP or best.key == np.inf):
+    if longest == LONGEST and (not _priced(goal) or best.key == np.inf):
         return False
     alone, moved = float(least.array) * y.rate + float(least.ends) * RATE, float(least.moved) * RATE
     if max(alone, moved) >= LONGEST:
@@ -163,7 +169,7 @@ def _hopeless(goal: _Goal, y: MemoryMachine, best: Found, least: Bound, energy: 
     units = least.ramp * y.rate + max(least.array * y.rate + least.ends * RATE, least.moved * RATE)
     if goal.objective == CYCLES and units == longest:
         return least.moved > best.moved or (least.moved == best.moved and place > best.place)
-    return energy * units > best.key if goal.objective == EDP else units > longest
+    return _charged(energy, units, y.rate, goal) > best.key if _priced(goal) else units > longest
 
 
 @inlined

@@ -160,11 +160,11 @@ def _best_tiles(
                     too_long |= int(found.status == TOO_LONG)
                     continue
                 least = _least_units(y, found)
-                key = _key(p, x, t, tile, found, least, price, objective)
+                key = _key(p, x, t, tile, found, least, y.rate, price, objective)
                 if least > most_units or not _better(objective, key, least, found, best):
                     continue
                 units = op_units(p, y, times_of(p, y, e, q, r, c, m, tile), r, c, m, tile, found.ramp)[1]
-                key = _key(p, x, t, tile, found, units, price, objective)
+                key = _key(p, x, t, tile, found, units, y.rate, price, objective)
                 if units <= most_units and _better(objective, key, units, found, best):
                     moved = found.read_bytes + found.write_bytes
                     best = Found(FITS, key, moved, units, t.dataflow, t.keep, t.group, t.interleave, tile, 0)
@@ -229,12 +229,20 @@ def _better(objective: int, key: float, units: int, found: Totals, best: Found) 
 
 @inlined
 def _key(
-    p: Problem, x: ArrayMachine, t: Tiling, tile: Tile, found: Totals, units: int, price: Prices, objective: int
+    p: Problem,
+    x: ArrayMachine,
+    t: Tiling,
+    tile: Tile,
+    found: Totals,
+    units: int,
+    rate: int,
+    price: Prices,
+    objective: int,
 ) -> float:
-    """What the objectives energy and EDP minimise, of a mapping that takes ``units``."""
+    """What the objectives energy and EDP minimise, of a mapping that takes ``units`` of 1/``rate`` cycles."""
     if objective in (CYCLES, _BYTES):
         return 0.0
-    energy = energy_pj(p, x, t, tile, found, price)
+    energy = energy_pj(p, x, t, tile, found, price) + price.cycle * (units / rate)
     return energy if objective == ENERGY else energy * units
 
 
