@@ -217,7 +217,7 @@ class Sequencer(wiring.Component):
         """The units' registers, by `set` and `add`; whether the one named is there and holds the value."""
         code, number, register, low = word[56:], word[48:56], word[32:48], word[:32]
         files = {}
-        # one adder behind a selection: an adder for each register takes 3,000 more LUT sites of an ECP5, and the
+        # one adder behind a selection: an adder for each register takes 700 more carry cells of an ECP5, and the
         # instruction's value would go to two places for each bit of them
         changes, changed, addends = Signal(), Signal(32), []
         m.d.comb += changes.eq((code == Opcode.SET) | (code == Opcode.ADD))
