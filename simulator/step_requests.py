@@ -266,18 +266,22 @@ class _Walk:
         tile: int,
         along_k: bool,
     ) -> list[_Move]:
+        if not size:
+            return []
         stored, lines, start = shapes[last], 0, index * full
         if stored != ONE_PIECE and along_k:
             line = full // tile
             stored, lines = Stored(min(stored.piece_bytes, line), line), size // line
         elif stored != ONE_PIECE:
             start = index * shapes[0].piece_bytes
-        return [_Move(self.part(region, group), start, size, stored, lines, False)] if size else []
+        return [_Move(self.part(region, group), start, size, stored, lines, False)]
 
     def store(self, group: int, i: int, j: int) -> list[_Move]:
         t = self.tiles
         last = int(i == t.row_tiles - 1), int(j == t.col_tiles - 1)
         size, stored = int(t.store[last]), self.shapes.store[last[0]][last[1]]
+        if not size:
+            return []
         inner, outer = (i, j) if self.layout.out_down else (j, i)
         tile = self.mapping.tile_rows, self.mapping.tile_cols
         along, beside = tile if self.layout.out_down else tile[::-1]

@@ -10,15 +10,20 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from math import isqrt, lgamma, log, log1p
-from typing import Annotated, Any, Literal, assert_never, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, assert_never, get_args
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import Discriminator
 
 from .errors import InputError, require_choice, require_int
 from .gemm import MAX_DIM, Gemm
 from .mark import Mark
+
+if TYPE_CHECKING:
+    # Only what counts lines needs it, and `weft --help` must not load it.
+    import numpy as np
+    import numpy.typing as npt
+
+    Int64 = npt.NDArray[np.int64]
 
 __all__ = [
     "POINTER_BYTES",
@@ -43,7 +48,6 @@ _SIGMAS = 12
 
 Storage = Literal["bitmap", "csr"]
 Distribution = Literal["balanced", "binomial"]
-Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ class Counted:
 
     def of(self, lines: int, k: int) -> Histogram:
         """The counts, once it is sure that they are of ``lines`` lines of ``k`` elements."""
+        import numpy as np
+
         kept, many = np.array(self.lines, np.int64).T
         if many.sum() != lines:
             raise InputError(f"a mask has counts of {many.sum()} lines, but its operand has {lines}")
@@ -124,6 +130,8 @@ class Drawn:
 
 @lru_cache(maxsize=4096)
 def _drawn(asked: Drawn, lines: int, k: int) -> Histogram:
+    import numpy as np
+
     if asked.density == 1:
         return Histogram(np.array([k]), np.array([lines]))
     match asked.distribution:
@@ -141,6 +149,8 @@ def _drawn(asked: Drawn, lines: int, k: int) -> Histogram:
 
 
 def _binomial(lines: int, k: int, density: float) -> dict[int, int]:
+    import numpy as np
+
     if k > _MOST_BINOMIAL:
         raise InputError(
             f"a binomial mask has lines of at most {_MOST_BINOMIAL} elements, not {k}; use the distribution balanced"
@@ -233,6 +243,8 @@ def _place_bytes(k: int) -> int:
 
 def counted_mask(mask: npt.NDArray[Any], operand: Literal["a", "b"]) -> Counted:
     """The counts of a ``mask``, bool [m, k] of operand a or [k, n] of b."""
+    import numpy as np
+
     if mask.ndim != 2 or mask.dtype != np.bool_ or not mask.size:
         raise InputError(f"a mask must be a bool matrix, not {mask.dtype} {list(mask.shape)}")
     many = np.bincount(np.count_nonzero(mask, axis=1 if operand == "a" else 0))

@@ -219,7 +219,7 @@ class Sequencer(wiring.Component):
         files = {}
         # one adder behind a selection: an adder for each register takes 700 more carry cells of an ECP5, and the
         # instruction's value would go to two places for each bit of them
-        changes, changed, addends = Signal(), Signal(32), []
+        changes, changed, addends = Signal(name="changes"), Signal(32, name="changed"), []
         m.d.comb += changes.eq((code == Opcode.SET) | (code == Opcode.ADD))
         for unit in self.units:
             layout = command_layout(unit)
@@ -234,8 +234,8 @@ class Sequencer(wiring.Component):
                         m.d.comb += now.fits.eq(1 if r.signed or r.bits == 32 else low[r.bits :] == 0)
             for r in REGISTERS[unit]:
                 held, mine = file[r.name], (number == unit) & (register == r.number)
-                addend = Signal(r.bits, name=f"{_name(unit)}_{r.name}_addend")
-                m.d.comb += addend.eq(held.as_unsigned() & (mine & (code == Opcode.ADD)).replicate(r.bits))
+                addend = Signal(32, name=f"{_name(unit)}_{r.name}_addend")
+                m.d.comb += addend.eq(Mux(mine & (code == Opcode.ADD), held.as_unsigned(), 0))
                 addends.append(addend)
                 with m.If(goes & mine & changes):
                     m.d.sync += held.eq(changed)
