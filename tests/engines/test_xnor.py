@@ -305,16 +305,16 @@ def test_signs_on_the_stce_are_flipped_and_added_but_not_multiplied() -> None:
 
 @pytest.mark.parametrize("objective", [Objective.ENERGY, Objective.EDP])
 @pytest.mark.parametrize("name", ["bnn-ecp5", "sat-ecp5"])
-def test_the_energy_that_a_placement_is_chosen_by_is_that_of_its_actions(name: str, objective: Objective) -> None:
-    """Of DRAM, buffers and output words the scheduler takes the mean of both directions, so within those."""
+def test_the_energy_that_a_placement_is_chosen_by_is_that_of_the_step(name: str, objective: Objective) -> None:
+    """Clock and static power of an FPGA included. Of DRAM, buffers and output words the scheduler takes the mean of
+    both directions, so within those."""
     spec = load_spec(name)
     step = Workload(model="one", batch=1, ops=(BINARY,))
     (placed,) = schedule(step, spec, objective, prices(spec)).placements
     report = energy(simulate(schedule(step, spec, objective, prices(spec))))
-    moving = sum(report.by_component[part] for part in ("DRAM", "buffers"))
-    array = report.by_component["array"] + report.by_component.get("XNOR array", 0.0)
 
-    assert placed.energy_pj * 1e-12 == pytest.approx(array + moving, rel=0.1)
+    assert report.by_component["static"] + report.by_component["clock"] > 0.2 * report.joules
+    assert placed.energy_pj * 1e-12 == pytest.approx(report.joules, rel=0.1)
 
 
 def test_both_engines_work_side_by_side() -> None:

@@ -38,8 +38,9 @@ def test_simulator_and_rtl_agree_on_random_work():
     mappings = {case.mapping.split()[0] for case in found.cases[:40]}
     assert mappings == {"os", "ws"}
     assert 5 < sum("held up" in case.mapping for case in found.cases) < 35
-    assert verify(TINY, cases=40, seed=7) == found
-    assert verify(TINY, cases=40, seed=8).cases != found.cases
+    few = verify(TINY, cases=12, seed=7)
+    assert verify(TINY, cases=12, seed=7) == few
+    assert verify(TINY, cases=12, seed=8).cases != few.cases
 
 
 def test_a_unit_for_trees_is_run_where_a_machine_has_one(monkeypatch):
