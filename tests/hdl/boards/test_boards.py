@@ -33,6 +33,8 @@ from weft.hdl.flow.bitstream import _around
 from weft.workloads.errors import InputError
 from weft.workloads.update_rule import SGD
 
+from ..proof import TOOLS
+
 TARGET = Target(spec=load_spec("tiny"), rule=SGD)
 
 
@@ -81,7 +83,7 @@ def test_a_clock_that_no_dividers_make_is_refused_with_the_nearest() -> None:
 def test_project_trellis_finds_the_same_clock(tmp_path: Path, given: int, wanted: int) -> None:
     """ecppll computes dividers on its own; ours give the same clock, and an oscillator in its range."""
     made = subprocess.run(
-        ["yowasp-ecppll", "-i", str(given), "-o", str(wanted), "-f", "pll.v"],
+        [TOOLS / "yowasp-ecppll", "-i", str(given), "-o", str(wanted), "-f", "pll.v"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

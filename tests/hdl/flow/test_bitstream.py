@@ -21,6 +21,8 @@ from weft.hdl.flow.tools import run_tool
 from weft.workloads.errors import InputError
 from weft.workloads.update_rule import SGD
 
+from ..proof import TOOLS
+
 STUB = """
 module weft_top (input clk, input [3:0] d, output reg [3:0] q);
   always @(posedge clk) q <= d + q;
@@ -68,7 +70,7 @@ def test_what_is_packed_is_for_the_device_of_the_board(
     netlist, pins = stubbed(name)
     made = flow._routed(netlist["netlist.json"], pins, board, lambda step, all: heard.append((step, all)))
     (tmp_path / "weft.bit").write_bytes(made["weft.bit"])
-    subprocess.run(["yowasp-ecpunpack", "weft.bit", "weft.config"], cwd=tmp_path, check=True)
+    subprocess.run([TOOLS / "yowasp-ecpunpack", "weft.bit", "weft.config"], cwd=tmp_path, check=True)
     text = (tmp_path / "weft.config").read_text()
 
     assert text.splitlines()[0] == f".device {DEVICES[name]}"
