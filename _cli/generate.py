@@ -33,7 +33,6 @@ def generate(
 ) -> None:
     """Let a model write text on a machine: tokens a second, time to the first, joules a token."""
     from ..analysis.generation import generate as generated
-    from ..dataflow.fusion.fuse import fuse
     from ..workloads.growth import growth
 
     spec = machine(arch)
@@ -41,9 +40,8 @@ def generate(
     asked = asked_patterns(scheme, nm, spec)
 
     def traced(use: Any, tokens: int) -> Workload:
-        found = open_workload(model, batch, None, None, None, use=use, context=tokens)
-        marked = under(found, scheme, asked, spec)
-        return marked if fusion == "none" else fuse(marked, fusion)
+        found = open_workload(model, batch, None, None, None, use=use, context=tokens, fusion=fusion)
+        return under(found, scheme, asked, spec)
 
     prompt = traced("prefill", context)
     steps = growth(context, new, lambda tokens: traced("decode", tokens))

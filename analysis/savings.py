@@ -11,7 +11,7 @@ from .energy import step_tariff, total_amounts
 from .energy_table import Table, load_table, table_names
 from .level import AnyResult, step_of
 
-__all__ = ["Saving", "range_words", "saving", "saving_words"]
+__all__ = ["Saving", "range_words", "saving", "saving_words", "share_words"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +80,13 @@ def _shares(least: float, most: float) -> tuple[float, float]:
 
 def saving_words(found: Saving) -> str:
     """As ``5.7 % less energy (3.9-11 %; by other tables 3.1-42 %)``: the share, its band, how far tables differ."""
-    share = f"{abs(100 * found.share):.1f} % {'less' if found.share >= 0 else 'more'} energy"
     others = _range(min(found.tables.values()), max(found.tables.values()))
-    return f"{share} ({_less(range_words(found))}; by other tables {_less(others)})"
+    return f"{share_words(found)} energy ({_less(range_words(found))}; by other tables {_less(others)})"
+
+
+def share_words(found: Saving) -> str:
+    """As ``5.7 % less``."""
+    return f"{abs(100 * found.share):.1f} % {'less' if found.share >= 0 else 'more'}"
 
 
 def _less(words: str) -> str:

@@ -199,11 +199,8 @@ def _in_luts(table: FpgaTable, spec: AcceleratorSpec) -> Callable[[Action], Pric
     """Parts of a machine that work together, by the LUTs and registers that synthesis counts."""
     area, e, dram = _area(table, spec), table.elements, table.dram_of(spec.dram.kind)
     inferred = f", {len(area.inferred)} modules inferred from others" if area.inferred else ""
-    tools, sites, bit = (
-        area.tools + inferred,
-        {"lut": _sites(area, "lut_sites"), "dsp": _sites(area, "dsp")},
-        _price(e.memory_bit, "memory_bit"),
-    )
+    tools, bit = area.tools + inferred, _price(e.memory_bit, "memory_bit")
+    sites = {"lut": _sites(area, "lut_sites"), "dsp": _sites(area, "dsp")}
     registers = sum(i.ff * i.count for i in area.items)
     known = {
         "sram.read": bit,

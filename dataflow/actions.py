@@ -71,8 +71,8 @@ class Action:
     """What is charged. ``price``: where a table has it, or the LUTs that it takes.
 
     Of a chip's table: a name in ``operations`` or ``spare`` (``{format}`` is that of the PEs, ``{accumulator}`` of
-    their sums). Of any: ``sram.read``,
-    ``sram.write``, ``dram.read``, ``dram.write``, ``clock``, ``static``, ``logic_leakage``.
+    their sums). Of any: ``sram.read``, ``sram.write``, ``dram.read``, ``dram.write``, ``clock``, ``static``,
+    ``logic_leakage``.
     """
 
     name: str

@@ -14,15 +14,15 @@ from typing import Literal, assert_never, get_args
 from ..workloads.gemm import Pass
 from ..workloads.operand import Operand, Role
 from ..workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
+from ..workloads.tensors import StepTensor
 from ..workloads.unstructured import Unstructured
 from ..workloads.update_rule import Updated
 from .accelerator import AcceleratorSpec
 from .beside import copy_bytes, machine_bytes, update_bytes
 from .engines import placed_on
 from .fusion.crossings import Crossing, crossings
-from .integers import ceil_div
+from .integers import whole_bytes
 from .mapping import Side
-from .operand import BYTE
 from .operand_bytes import OperandBytes, operand_bytes
 from .placement import Placement
 
@@ -191,8 +191,7 @@ class _Results:
         found, room = list[Kept](), self._moves.spec.buffers.resident_bytes
         for one in crossings(self._workload):
             tensor, maker = self._workload.tensors[one.tensor], self._workload.ops[one.made]
-            size = machine_bytes(tensor.dtype, tensor.bytes, self._word)
-            size = ceil_div(tensor.elements, BYTE) if one.bits else size
+            size = self._size(one, tensor, tensor.dtype)
             if not 0 < size <= room:
                 continue
             uses = [self._made(one), *(use for i, as_ in one.read for use in self._uses(one, i, as_))]
@@ -246,8 +245,11 @@ class _Results:
 
     def _beside(self, one: Crossing, op: VectorOp, as_: int) -> int:
         """Bytes of a tensor in vector work, which moves it once."""
-        tensor = self._workload.tensors[as_]
-        return ceil_div(tensor.elements, BYTE) if one.bits else machine_bytes(op.dtype, tensor.bytes, self._word)
+        return self._size(one, self._workload.tensors[as_], op.dtype)
+
+    def _size(self, one: Crossing, tensor: StepTensor, dtype: str) -> int:
+        """Bytes of a tensor that is taken for one of ``dtype``, where it is not a mask."""
+        return whole_bytes(tensor.elements) if one.bits else machine_bytes(dtype, tensor.bytes, self._word)
 
     def _sides_of(self, i: int, op: MatrixOp, one: Crossing) -> list[Literal["a", "b"]]:
         """The operands of a product that a tensor is; none where another that it reads is as large."""

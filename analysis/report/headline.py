@@ -6,7 +6,7 @@ from ..bands import band_words
 from ..compare import losses
 from ..level import level_words
 from ..promise import loss_noun
-from ..savings import range_words
+from ..savings import range_words, share_words
 from ..words import joules, percent, run_name, seconds
 from .folder import Run
 from .groups import Group
@@ -43,7 +43,7 @@ def _energy(group: Group, run: Run) -> tuple[str, str, str]:
     reach = band_words(report.band).partition(", ")[2]
     if saved is None:
         return joules(report.joules), "a step", f"band {reach}; table {report.table.name}"
-    less = f"{abs(100 * saved.share):.1f} % {'less' if saved.share >= 0 else 'more'} than {group.baseline.name}"
+    less = f"{share_words(saved)} than {group.baseline.name}"
     return joules(report.joules), "a step", f"band {reach}; {less} ({range_words(saved)} %)"
 
 

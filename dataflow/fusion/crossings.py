@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from ...workloads.step import MatrixOp, Op, VectorOp, Workload
 from .facts import Facts
-from .fuse import Account
-from .groups import Grouper, Groups
+from .fuse import Account, grouped
+from .groups import Groups
 
 __all__ = ["Crossing", "crossings"]
 
@@ -31,10 +31,7 @@ def crossings(workload: Workload) -> list[Crossing]:
     if workload.phase.cached or not workload.tensors:
         return []
     facts = Facts([_alone(op) for op in workload.ops], workload.tensors)
-    if workload.fusion == "none":
-        groups = Groups((), frozenset(), frozenset(), {})
-    else:
-        groups = Grouper(facts, full=workload.fusion == "full").groups()
+    groups = grouped(facts, workload.fusion)
     moved = _Moved(facts, groups)
     return [
         Crossing(

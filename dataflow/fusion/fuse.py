@@ -22,7 +22,7 @@ from .facts import Facts
 from .groups import Group, Grouper, Groups
 from .rules import ROWS, STORED
 
-__all__ = ["FUSIONS", "Account", "Touched", "fuse", "groups_of", "require_rows"]
+__all__ = ["FUSIONS", "Account", "Touched", "fuse", "grouped", "groups_of", "require_rows"]
 
 FUSIONS = get_args(Fusion)
 """What fusion may be."""
@@ -46,7 +46,7 @@ def fuse(workload: Workload, fusion: Fusion | str) -> Workload:
             "with attention full, and fuse before a scheme of few values; or use fusion none"
         )
     facts = Facts(workload.ops, workload.tensors)
-    account = Account(facts, Grouper(facts, full=fusion == "full").groups())
+    account = Account(facts, grouped(facts, fusion))
     ops: list[Op] = list(workload.ops)
     for group in account.groups.groups:
         for i, op in account.accounted(group):
@@ -57,9 +57,14 @@ def fuse(workload: Workload, fusion: Fusion | str) -> Workload:
 def groups_of(workload: Workload, fusion: Fusion | str) -> Groups:
     """The groups that `fuse` makes of a step that is not fused."""
     require_choice("fusion", fusion, FUSIONS)
+    return grouped(Facts(workload.ops, workload.tensors), fusion)
+
+
+def grouped(facts: Facts, fusion: Fusion | str) -> Groups:
+    """The groups of ops that are not joined yet."""
     if fusion == "none":
         return Groups((), frozenset(), frozenset(), {})
-    return Grouper(Facts(workload.ops, workload.tensors), full=fusion == "full").groups()
+    return Grouper(facts, full=fusion == "full").groups()
 
 
 def require_rows(workload: Workload, spec: AcceleratorSpec) -> None:
@@ -125,7 +130,7 @@ class Account:
 
     def touched(self, group: Group) -> Iterator[Touched]:
         """The vector work of a group, op by op, and what it moves."""
-        made = {t for i in group.ops for t in self._facts.made.get(i, ())}
+        made = self._made(group)
         wanted, read = self._wanted(group, made), set[int]()
         instead = self._written_by_product(group, wanted)
         for i in group.ops:
@@ -137,9 +142,11 @@ class Account:
 
     def written_by_head(self, group: Group) -> int | None:
         """The tensor that the product of a group writes; None where nobody wants what it does."""
-        made = {t for i in group.ops for t in self._facts.made.get(i, ())}
-        own, wanted = self._facts.made[group.head][0], self._wanted(group, made)
+        own, wanted = self._facts.made[group.head][0], self._wanted(group, self._made(group))
         return own if own in wanted else self._written_by_product(group, wanted)
+
+    def _made(self, group: Group) -> set[int]:
+        return {t for i in group.ops for t in self._facts.made.get(i, ())}
 
     def _reads(self, i: int, on_chip: set[int], read: set[int]) -> dict[int, int] | None:
         """Tensors that op ``i`` reads of others, which it notes in ``read``. A cast that is the same tensor does

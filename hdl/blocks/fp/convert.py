@@ -7,12 +7,36 @@ from typing import Any
 from amaranth import Cat, Const, Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
-from ....dataflow.operand import BF16, E5M2, FP8
+from ....dataflow.operand import BF16, E5M2, FP8, FP16, NumberFormat
 from ....workloads.errors import require_int
 from .datapath import Pipeline, Unpacked, leading_zeros, shift_left, shift_right_sticky, wire
 
 __all__ = ["Bf16ToFp32", "E5m2ToFp32", "Fp16ToFp32", "Fp32ToBf16", "Fp32ToE4m3", "Fp32ToFp16"]
+
+
+def _at_its_place(m: Module, pipeline: Pipeline, value: Any, to: NumberFormat) -> tuple[Any, Any]:
+    """An FP32 ``value`` shifted to where the fraction of ``to`` ends, and whether that is rounded up, to nearest even;
+    ``special``: it is beyond what rounding can bring back."""
+    v = Unpacked(m, "value", value, 8, 23)
+    least, bits = 2**7 - 2 ** (to.exponent - 1) + 1, bits_for(to.fraction + 2)
+    # the exponent field of a normal result, less one, and how far below it a subnormal one is
+    field = wire(m, "field", (v.exponent - least)[:9])
+    below = wire(m, "below", (least - v.exponent)[:8])
+    shift = wire(m, "shift", Mux(field[8], Mux(below[bits:].any(), 2**bits - 1, below[:bits]), 0)[:bits])
+    moved, lost = shift_right_sticky(m, "significand", v.mantissa, shift)
+    cut = 22 - to.fraction
+    s = pipeline.cut(
+        "shifted",
+        kept=moved[cut:],
+        lost=lost | moved[:cut].any(),
+        field=Mux(field[8], 0, field)[: to.exponent],
+        sign=v.sign & ~v.nan,
+        nan=v.nan,
+        special=~field[8] & (field[:8] >= 2**to.exponent - 2 + to.finite),
+    )
+    return s, s.kept[0] & (s.kept[1] | s.lost)
 
 
 class Fp32ToFp16(wiring.Component):
@@ -26,22 +50,7 @@ class Fp32ToFp16(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         pipeline = Pipeline(m, self.latency, ("output", "shifted"))
-        v = Unpacked(m, "value", self.value, 8, 23)
-        # the exponent field of a normal result, less one, and how far below it a subnormal one is
-        field = wire(m, "field", (v.exponent - 113)[:9])
-        below = wire(m, "below", (113 - v.exponent)[:8])
-        shift = wire(m, "shift", Mux(field[8], Mux(below[4:].any(), 15, below[:4]), 0)[:4])
-        moved, lost = shift_right_sticky(m, "significand", v.mantissa, shift)
-        s = pipeline.cut(
-            "shifted",
-            kept=moved[12:],
-            lost=lost | moved[:12].any(),
-            field=Mux(field[8], 0, field)[:5],
-            sign=v.sign & ~v.nan,
-            nan=v.nan,
-            special=~field[8] & (field[:8] >= 30),
-        )
-        up = s.kept[0] & (s.kept[1] | s.lost)
+        s, up = _at_its_place(m, pipeline, self.value, FP16)
         rounded = wire(m, "rounded", (Cat(s.kept[1:], Const(0, 4)) + Cat(Const(0, 10), s.field) + up)[:15])
         magnitude = Mux(s.special, Cat(Const(0, 9), s.nan, Const(31, 5)), rounded)
         m.d.comb += self.half.eq(pipeline.cut("output", half=Cat(magnitude, s.sign)).half)
@@ -118,24 +127,9 @@ class Fp32ToE4m3(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         pipeline = Pipeline(m, self.latency, ("output", "shifted"))
-        v = Unpacked(m, "value", self.value, 8, 23)
-        # the exponent field of a normal result, less one, and how far below it a subnormal one is
-        field = wire(m, "field", (v.exponent - 121)[:9])
-        below = wire(m, "below", (121 - v.exponent)[:8])
-        shift = wire(m, "shift", Mux(field[8], Mux(below[3:].any(), 7, below[:3]), 0)[:3])
-        moved, lost = shift_right_sticky(m, "significand", v.mantissa, shift)
-        s = pipeline.cut(
-            "shifted",
-            kept=moved[19:],
-            lost=lost | moved[:19].any(),
-            field=Mux(field[8], 0, field)[:4],
-            sign=v.sign & ~v.nan,
-            nan=v.nan,
-            beyond=~field[8] & (field[:8] >= 15),
-        )
-        up = s.kept[0] & (s.kept[1] | s.lost)
+        s, up = _at_its_place(m, pipeline, self.value, FP8)
         rounded = wire(m, "rounded", (s.kept[1:] + Cat(Const(0, 3), s.field) + up)[:8])
-        magnitude = Mux(s.beyond | (rounded > FP8.largest), FP8.largest, rounded)[:7]
+        magnitude = Mux(s.special | (rounded > FP8.largest), FP8.largest, rounded)[:7]
         half = pipeline.cut("output", half=Cat(Mux(s.nan, FP8.nan, magnitude)[:7], s.sign)).half
         m.d.comb += self.half.eq(half)
         return m
