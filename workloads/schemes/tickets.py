@@ -142,7 +142,8 @@ class Lottery(Repeated):
     @property
     def early(self) -> int:
         """Steps done when the weights are kept to which each round goes back."""
-        return round(self.options.rewind * self.ends[0])
+        back: float = self.options.rewind
+        return round(back * self.ends[0])
 
     def clock(self, step: int) -> tuple[int, int]:
         done, length = super().clock(step)
