@@ -79,7 +79,7 @@ def decode_energy(decoded: Decoded) -> Joules:
     for r, times in decoded.parts:
         for action, n in amounts(r, rule, spec, table).items():
             spent[action] += times * n
-    for one in decoded.grown:
+    for one in (one for piece in decoded.grown for one in piece):
         for action, n in one.amounts(rule, spec).items():
             spent[action] += one.times * n
     ends = [(n, prices[action]) for action, n in spent.items() if action in prices]

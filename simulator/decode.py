@@ -67,14 +67,14 @@ class Grown:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Decoded(OneLine):
-    """Decoding on one machine. ``parts``: what is done in steps, with how often in all; but for ``grown``, which is of
-    another size in each. ``by_step``: cycles of every step.
+    """Decoding on one machine. ``parts``: what is done in steps, with how often in all; but for ``grown``, piece by
+    piece, which is of another size in each. ``by_step``: cycles of every step.
     """
 
     growth: Growth
     spec: AcceleratorSpec
     parts: tuple[tuple[OpResult, int], ...]
-    grown: tuple[Grown, ...]
+    grown: tuple[tuple[Grown, ...], ...]
     by_step: tuple[int, ...]
 
     @property
@@ -91,7 +91,8 @@ class Decoded(OneLine):
     def dram_bytes(self) -> int:
         """Read and written in all steps."""
         known = sum(r.counts.dram_bytes * times for r, times in self.parts)
-        return known + sum(one.times * sum(_sums(one.counts[:, [_READ, _WRITE]])) for one in self.grown)
+        grown = (one for piece in self.grown for one in piece)
+        return known + sum(one.times * sum(_sums(one.counts[:, [_READ, _WRITE]])) for one in grown)
 
     @property
     def seconds(self) -> float:
@@ -119,13 +120,13 @@ def decode(
             f"{spec.name!r} keeps tensors on chip (buffers.resident_bytes {spec.buffers.resident_bytes:,}), and which "
             "stay while the context grows is not known: ask for single steps, or 0 bytes"
         )
-    parts, grown, by_step = list[tuple[OpResult, int]](), list[Grown](), list[int]()
+    parts, grown, by_step = list[tuple[OpResult, int]](), list[tuple[Grown, ...]](), list[int]()
     for piece in growth.pieces:
         require_rows(piece.last, spec)
         known = chosen if piece.first is growth.first else None
         stream = _Stream(piece, known or schedule(piece.first, spec, objective, prices), prices or unpriced)
         parts += stream.parts
-        grown += stream.grown
+        grown.append(tuple(stream.grown))
         by_step += stream.by_step
     return Decoded(growth=growth, spec=spec, parts=tuple(parts), grown=tuple(grown), by_step=tuple(by_step))
 
