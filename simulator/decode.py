@@ -54,6 +54,11 @@ class Grown:
     counts: NDArray[np.int64]
     sizes: Sizes | None = None
 
+    @property
+    def sums(self) -> list[int]:
+        """Its counts in all steps together."""
+        return _weighted(self.counts, [1] * len(self.counts))
+
     def amounts(self, rule: UpdateRule, spec: AcceleratorSpec) -> dict[Action, int]:
         """What one of it does in all steps together, on a chip and on an FPGA."""
         found = Counter(dict.fromkeys(STANDING, sum(self.cycles.tolist())))
@@ -61,7 +66,7 @@ class Grown:
         for number, n2s in enumerate(ROLES):
             counts = self.counts[roles == number]
             if len(counts):
-                found.update(actions_of(_sums(counts), Where(self.op, rule, spec, n2s=n2s)))
+                found.update(actions_of(_weighted(counts, [1] * len(counts)), Where(self.op, rule, spec, n2s=n2s)))
         return found
 
 
@@ -92,7 +97,7 @@ class Decoded(OneLine):
         """Read and written in all steps."""
         known = sum(r.counts.dram_bytes * times for r, times in self.parts)
         grown = (one for piece in self.grown for one in piece)
-        return known + sum(one.times * sum(_sums(one.counts[:, [_READ, _WRITE]])) for one in grown)
+        return known + sum(one.times * sum(one.sums[at] for at in (_READ, _WRITE)) for one in grown)
 
     @property
     def seconds(self) -> float:
@@ -151,12 +156,18 @@ class _Stream:
             alike.setdefault(self._key(group), []).append(group)
         for group, *others in alike.values():
             self._add(group, 1 + len(others))
-        self.by_step = [cycles + self._every for cycles in self.by_step]
+        every = [self._every] * piece.steps
+        if self.grown:
+            growing = _weighted([one.cycles for one in self.grown], [one.times for one in self.grown])
+            every = [self._every + more for more in growing]
+        self.by_step = [own + more for own, more in zip(self.by_step, every, strict=True)]
 
     def _key(self, group: Sequence[int]) -> tuple[object, ...]:
         """What groups that cost the same have in common: all but where they are."""
         rates, placements = self._piece.rates, self._chosen.placements
-        return tuple((_nameless(self._ops[i]), *rates.get(i, {}).items(), id(placements[i])) for i in group)
+        # A placement is one object for all that are placed alike.
+        found = [(_nameless(self._ops[i]), id(placements[i]), *(rates[i].items() if i in rates else ())) for i in group]
+        return found[0] if len(found) == 1 else tuple(found)
 
     def _add(self, group: Sequence[int], times: int) -> None:
         """What a group does that is there so often in a step."""
@@ -174,8 +185,6 @@ class _Stream:
         alike, grown = found
         self._add_alike(alike, steps, times)
         self.grown += grown
-        for one in grown:
-            self.by_step = [before + times * n for before, n in zip(self.by_step, one.cycles.tolist(), strict=True)]
 
     def _add_alike(self, results: Sequence[OpResult], steps: int, times: int) -> None:
         self.parts += [(r, steps * times) for r in results]
@@ -249,10 +258,11 @@ class _Stream:
         return column(self._ops[i], self._piece.rates.get(i, {}), place, self._piece.steps)
 
 
-def _sums(counts: NDArray[np.int64]) -> list[int]:
-    """Sums of columns, int64 [steps, columns], however large."""
-    held = counts.max(axis=0).astype(float).max() * len(counts) < 2.0**62
-    return (counts if held else counts.astype(object)).sum(axis=0).tolist()
+def _weighted(rows: Sequence[NDArray[np.int64]] | NDArray[np.int64], times: Sequence[int]) -> list[int]:
+    """Sum of rows, int64 [columns], each so many times, however large."""
+    found = np.array(rows)
+    held = len(times) * max(times) * float(found.max()) < 2.0**62
+    return (np.array(times) @ found if held else np.array(times, object) @ found.astype(object)).tolist()
 
 
 def _groups(ops: Sequence[Op]) -> Iterable[Sequence[int]]:

@@ -53,6 +53,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
     return found
 
 
+PIECES = {"elementwise": ([12], [False]), "full": ([5, 7], [False, True])}
+"""Of twelve steps behind 58 tokens: how many each has, and whether it has masks of bits."""
+
+
 def _step(model: str, context: int, scheme: str = "dense", batch: int | None = None) -> Workload:
     traced = open_model(model, use="decode", context=context, batch=batch)
     return annotate(traced, scheme, None if scheme == "dense" else NMPattern(keep=2, group=8))
@@ -72,19 +76,20 @@ def test_stream_equals_the_plain_loop(small: dict[int, str], heads: int, scheme:
 
 @pytest.mark.parametrize("fusion", ["elementwise", "full"])
 def test_a_fused_stream_equals_the_plain_loop(tmp_path: Path, fusion: str) -> None:
-    """From 64 elements on a mask is bits, which grow by a byte in eight tokens."""
+    """From 64 elements on, the 64th token here, a mask is bits, which grow by a byte in eight tokens."""
     longer, wide = tmp_path / "longer.json", replace(TINY, buffers=replace(TINY.buffers, output_bytes=1 << 16))
     longer.write_text((SMALL % 4).replace('"max_position_embeddings": 64', '"max_position_embeddings": 96'))
 
     def fused(context: int) -> Workload:
         return fuse(_step(str(longer), context), fusion)
 
-    steps = growth(70, 12, fused)
+    steps = growth(58, 12, fused)
     found = decode(steps, wide)
-    plain = [simulate(schedule(fused(70 + i), wide)) for i in range(12)]
+    plain = [simulate(schedule(fused(58 + i), wide)) for i in range(12)]
 
-    assert (fusion == "full") is any(BITS in rates.values() for rates in steps.pieces[0].rates.values())
-    assert [steps.at(i).ops for i in range(12)] == [fused(70 + i).ops for i in range(12)]
+    in_bits = [any(BITS in rates.values() for rates in piece.rates.values()) for piece in steps.pieces]
+    assert ([piece.steps for piece in steps.pieces], in_bits) == PIECES[fusion]
+    assert [steps.at(i).ops for i in range(12)] == [fused(58 + i).ops for i in range(12)]
     assert found.by_step == tuple(result.cycles.total for result in plain)
     assert found.dram_bytes == sum(result.counts.dram_bytes for result in plain)
     assert decode_energy(found).likely == sum(energy(result).zeptojoules for result in plain) / 10**21
@@ -158,7 +163,8 @@ def _streams(draw: st.DrawFn) -> Callable[[int], Workload]:
 def test_any_stream_equals_the_plain_loop(
     data: st.DataObject, step: Callable[[int], Workload], context: int, new: int, objective: Objective
 ) -> None:
-    """Every product has the mapping, every op the cycles and bytes, and all of them the joules and their band."""
+    """Every product has the mapping, every op the cycles and bytes, and all of them the joules and their band; also
+    where products are placed one by one, as those that `placed_sizes` does not take."""
     spec = data.draw(specs(data.draw(array_formats)))
     sizes = (2 ** data.draw(st.integers(6, 13)) for _ in range(3))
     spec = replace(
@@ -174,7 +180,10 @@ def test_any_stream_equals_the_plain_loop(
         with pytest.raises(InputError, match=re.escape(str(refused))):
             decode(steps, spec, objective, pay)
         return
-    found = decode(steps, spec, objective, pay)
+    with pytest.MonkeyPatch.context() as patch:
+        if data.draw(st.integers(0, 4)) == 0:
+            patch.setattr("weft.simulator.decode.placed_sizes", lambda *_: None)
+        found = decode(steps, spec, objective, pay)
 
     assert [steps.at(i) for i in range(new)] == [step(at) for at in steps.contexts]
     assert found.by_step == tuple(result.cycles.total for result in plain)
@@ -233,6 +242,23 @@ def test_llama_reads_its_weights_at_the_rate_of_memory() -> None:
     fill = sum(r.cycles.fill_drain for r in weights) / spec.clock_hz
     assert by_hand <= took <= 1.03 * by_hand
     assert took - fill == pytest.approx(by_hand, rel=0.002)
+
+
+def _uneven(context: int) -> Workload:
+    """Of which every other token makes a number grow by two."""
+    own = {"name": "x", "pass_": Pass.FF, "dtype": "bfloat16", "read_bytes": 2, "write_bytes": 2}
+    ops = VectorOp(op="add", elements=context + context % 2, **own), VectorOp(op="mul", elements=7, **own)
+    return Workload(model="uneven", batch=1, ops=ops, phase=Phase(use="decode", context=context, tokens=1))
+
+
+def test_what_grows_unevenly_is_in_pieces_or_refused() -> None:
+    steps = growth(4, 9, _uneven)
+    assert [steps.at(i) for i in range(9)] == [_uneven(4 + i) for i in range(9)]
+    assert len(steps.pieces) == 5 and steps.contexts == range(4, 13)
+    with pytest.raises(InputError, match=r"'uneven' cannot be decoded as one stream: .* behind 20 tokens at last"):
+        growth(4, 90, _uneven)
+    with pytest.raises(InputError, match="step of decoding must be an integer from 0 to 8, not 9"):
+        steps.at(9)
 
 
 def test_what_does_not_fit_says_what_would(small: dict[int, str]) -> None:
