@@ -204,7 +204,10 @@ class Gather:
         if gemm.n not in _extents(wanted.tile_cols, gemm.n, {gemm.n}):
             return
         most, width = min(max(most_columns(self.spec, gemm.k), 1), gemm.m), self.own.width
-        sizes = {1, most, max(most // width * width, 1), *(min(width << i, most) for i in range(most.bit_length()))}
+        # As many tiles as there must be, all of nearly one size: a short last one leaves the adders waiting.
+        even = ceil_div(ceil_div(gemm.m, ceil_div(gemm.m, most)), width) * width
+        sizes = {1, most, max(most // width * width, 1), min(even, most)}
+        sizes |= {min(width << i, most) for i in range(most.bit_length())}
         for resident in (True, False) if wanted.resident is None else (wanted.resident,):
             for rows in sorted(_extents(wanted.tile_rows, gemm.m, sizes)):
                 yield Mapping(

@@ -88,7 +88,7 @@ class Gather(wiring.Component):
 
     def _slots(self, m: Module) -> tuple[Any, Any, Any]:
         """The cycle of a slot, and whether it is its first and its last one."""
-        f, latency = self.format, self.spec.pe.add_latency
+        latency = self.spec.pe.add_latency
         part = Signal(range(max(latency, self.spec.pe.accumulators)), name="part")
         running, opens, ends = (Signal(name=name) for name in ("running", "opens", "ends"))
         over = wire(m, "over", Cat(lane.valid & lane.element.over for lane in self.elements).all())
@@ -105,7 +105,7 @@ class Gather(wiring.Component):
             m.d.sync += running.eq(1)
         with m.Elif(running & ~self.issuing):
             m.d.sync += running.eq(0)
-        return wire(m, "part_of_row", part[: f.context]) if len(part) >= f.context else part, opens, ends
+        return part, opens, ends
 
     def _granted(self, m: Module, works: list[Any], ends: Any) -> list[Any]:
         """Lanes whose bank no lane before them wants; ``passed[x]``: the slot's first lane comes after lane ``x``."""
@@ -161,7 +161,7 @@ class Gather(wiring.Component):
             lane.served.eq(served),
             lane.issues.eq(issues),
             lane.ends.eq(ends),
-            lane.part.eq(part),
+            lane.part.eq(part[: f.context]),
             lane.element.eq(self.elements[i].element),
             self.sums[i].valid.eq(lane.made),
             self.sums[i].part.eq(lane.made_part),

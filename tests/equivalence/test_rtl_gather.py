@@ -35,7 +35,7 @@ def machine(lanes: int, width: int, banks: int, balance: Any = "static", **pe: A
 
 
 SPECS = {
-    "2 lanes, 2 banks": machine(2, 1, 2),
+    "2 lanes, 2 banks": machine(2, 1, 2, add_latency=5),
     "3 lanes of 2, 4 banks": machine(3, 2, 4),
     "4 lanes of 1, 3 banks": machine(4, 1, 3, accumulators=8, add_latency=2),
     "3 lanes of 2, 1 bank": machine(3, 2, 1, accumulators=1),
