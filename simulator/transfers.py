@@ -122,19 +122,31 @@ def by_shape(spec: AcceleratorSpec) -> ByShape:
 
 class Layout(NamedTuple):
     """How the matrices of an op lie in memory, as the array sees them: whether the contraction of the W2E and of the
-    N2S operand lies in one piece, and whether a column of results does (else a row)."""
+    N2S operand lies in one piece, and whether a column of results does (else a row); ``*_in_order``: whether the
+    operand lies in the order in which it is read."""
 
     west_along_k: bool
     north_along_k: bool
     out_down: bool
+    west_in_order: bool = False
+    north_in_order: bool = False
 
 
-def layout_of(op: MatrixOp, mapping: Mapping) -> Layout:
-    """A row of A [m, k] lies in one piece, and of C [m, n]; of B [k, n] too, but a weight of FF is kept as [n, k].
+def layout_of(op: MatrixOp, mapping: Mapping, *, in_order: bool = False) -> Layout:
+    """A row of A [m, k] lies in one piece, and of C [m, n]; of B [k, n] too, but a weight of FF is kept as [n, k], or
+    ``in_order`` of its reading (`reading_order.py`).
 
     In WU the contraction runs over positions, and A is a transposed view: both operands lie across it. Words of levels
     are packed along it, in every pass.
     """
+    found = _as_pytorch(op, mapping)
+    if not in_order:
+        return found
+    north = mapping.n2s == ("a" if op.a.role is Role.WEIGHT else "b")
+    return found._replace(west_in_order=not north, north_in_order=north)
+
+
+def _as_pytorch(op: MatrixOp, mapping: Mapping) -> Layout:
     n2s = mapping.n2s
     match mapping.array:
         case XnorMapping():
@@ -173,9 +185,14 @@ def shapes_of(tiles: MacroTiles, p: Problem, mapping: Mapping, layout: Layout, h
     def load(lines: int, of: int, along_k: bool, bits: int, share: Fraction) -> Stored:
         return along(lines, bits) if along_k else _across(lines, of, bits, share)
 
+    def load_west(lines: int) -> Stored:
+        if layout.west_in_order:
+            return ONE_PIECE
+        return load(lines, p.rows, layout.west_along_k, p.west_bits, Fraction(p.west_tensor, p.west_expanded))
+
     def load_north(lines: int, again: int) -> Stored:
-        if p.keep and (not p.online or (again and mapping.compact == "memory")):
-            # Compact copies are laid down in the order in which the array reads them.
+        if layout.north_in_order or (p.keep and (not p.online or (again and mapping.compact == "memory"))):
+            # Compact copies are laid down in the order in which the array reads them, too.
             return ONE_PIECE
         return load(lines, p.cols, layout.north_along_k, p.north_bits, Fraction(p.north_tensor, p.north_expanded))
 
@@ -185,10 +202,7 @@ def shapes_of(tiles: MacroTiles, p: Problem, mapping: Mapping, layout: Layout, h
         return ONE_PIECE if added_up else _across(wide, of, p.out_bits, Fraction(1))
 
     return Shapes(
-        west=tuple(
-            load(lines, p.rows, layout.west_along_k, p.west_bits, Fraction(p.west_tensor, p.west_expanded))
-            for lines in rows
-        ),
+        west=tuple(load_west(lines) for lines in rows),
         north=tuple(tuple(load_north(lines, again) for lines in cols) for again in (0, 1)),
         store=tuple(tuple(store(i, j) for j in (0, 1)) for i in (0, 1)),
     )
