@@ -29,7 +29,7 @@ AMP: tuple[AmpName, ...] = get_args(AmpName)
 
 NumericsName = Literal["torch", "machine", "machine-bf16", "machine-fp8"]
 NUMERICS: tuple[NumericsName, ...] = get_args(NumericsName)
-"""Who computes: PyTorch, or the arithmetic of the machine (docs/design/accelerator.md) with FP16, BF16 or FP8 operands."""
+"""Who computes: PyTorch, or the machine's arithmetic (docs/design/accelerator.md) with FP16, BF16 or FP8 operands."""
 
 Option = int | float | bool | str
 
