@@ -79,7 +79,7 @@ class Run:
         if self.replaced is not None:
             self.replaced.attach(self.technique)
         self.optimizer = _optimizer(spec, self.model)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=spec.amp == "fp16" or spec.numerics == "machine")
+        self.scaler = torch.amp.GradScaler(device.type, enabled=spec.scales_loss)
         self.step = 0
         self.log: list[EpochLog] = []
         self.hosts = [this_host()]
