@@ -32,6 +32,7 @@ __all__ = [
     "Insecure",
     "Json",
     "MappingRules",
+    "Masks",
     "Model",
     "Objective",
     "Optimizer",
@@ -153,6 +154,10 @@ Objective = Annotated[
 MappingRules = Annotated[
     Path | None,
     typer.Option("--mapping", metavar="FILE.toml", help="Fix or restrict mappings by layer: docs/by-layer.md."),
+]
+Masks = Annotated[
+    Path | None,
+    typer.Option("--masks", metavar="FILE.npz", help="Weights with the masks of `weft record`, under its scheme."),
 ]
 Folder = Annotated[Path | None, typer.Option("-o", metavar="DIR", help="Write results and pictures to this folder.")]
 DrawAll = Annotated[bool, typer.Option("--draw-all", help="With -o: draw every run, and all for dark pages too.")]

@@ -26,6 +26,7 @@ from .options import (
     InputShape,
     Json,
     MappingRules,
+    Masks,
     Model,
     Objective,
     Optimizer,
@@ -37,7 +38,7 @@ from .options import (
     Seq,
 )
 from .outputs import print_json, require_writable_file, require_writable_folder
-from .pipeline import check_prices, check_step, open_workload, run_step, schedule_step, under
+from .pipeline import check_prices, check_step, open_workload, run_step, schedule_step, under, with_recorded
 from .requests import AskedTrace, DramForm, DramTrace, Limit, asked_trace, show_requests, write_requests
 from .show_step import show_run, show_system
 
@@ -55,6 +56,7 @@ def run(
     arch: Arch = DEFAULT_ARCH,
     scheme: Scheme = None,
     nm: Patterns = None,
+    masks: Masks = None,
     objective: Objective = DEFAULT_OBJECTIVE,
     mapping: MappingRules = None,
     optimizer: Optimizer = None,
@@ -100,7 +102,10 @@ def run(
     check_prices(spec)
     asked, rules = asked_patterns(scheme, nm, spec), mapping_rules(mapping)
     held = (recompute, freeze, attention, dims, fusion, use, tokens)
-    workload = under(open_workload(model, batch, seq, optimizer, input_shape, *held), scheme, asked, spec)
+    if masks is not None:
+        workload = with_recorded(masks, scheme or nm, model, batch, seq, optimizer, input_shape, *held)
+    else:
+        workload = under(open_workload(model, batch, seq, optimizer, input_shape, *held), scheme, asked, spec)
     check_step([workload], spec, level or "step")
     chosen = schedule_step(workload, spec, objective, rules)
     if level == "system":
