@@ -205,15 +205,15 @@ def with_masks(workload: Workload, recorded: Recorded) -> Workload:
         Measured(layer=layer, density={Pass.FF: float(mask.mean())}) for layer, mask in recorded.weights.items()
     )
     read = {layer.layer: [op for op in workload.matrix_ops if layer.names(op)] for layer in measured}
-    for layer, ops in read.items():
-        if not ops:
+    for layer, readers in read.items():
+        if not readers:
             known = sorted({op.name for op in workload.matrix_ops if op.parameter is not None})
             raise InputError(f"a mask is of layer {layer!r}, which {workload.model!r} has not: {nearest(layer, known)}")
-        for op in ops:
+        for op in readers:
             _require_shape(op, layer, recorded.weights[layer])
     free = bool(scheme(about.scheme).unstructured)
     under = annotate(workload, "dense" if free else about.scheme, None if free else about.pattern)
-    of = {id(op): layer for layer, ops in read.items() for op in ops}
+    of = {id(op): layer for layer, readers in read.items() for op in readers}
 
     def made(op: Op, before: Op) -> Op:
         layer = of.get(id(before))
