@@ -55,6 +55,7 @@ __all__ = [
     "trace",
     "fuse",
     "sparsify",
+    "skip_rows",
     "machine",
     "schedule",
     "simulate",
@@ -153,6 +154,15 @@ def sparsify(workload: Workload, scheme: str | Recorded, nm: Asked = None) -> Wo
             raise InputError(f"pattern {nm} is decided by the training that was recorded; leave it out")
         return with_masks(workload, scheme)
     return annotate(workload, scheme, patterns_of(nm, workload))
+
+
+def skip_rows(workload: Workload, rows: str) -> Workload:
+    """``workload``, a dense step of use, with the rows of its weights left out that no token of its batch keeps, and
+    the work of finding out which put in: ``"teal@0.5"``, ``"teal@0.5:0.2"`` with a correlation of tokens, or
+    ``"relu@rows.npz"`` (docs/rows.md)."""
+    from .workloads.skip_rows import skip_rows as smaller
+
+    return smaller(workload, rows)
 
 
 def machine(name: str | Path) -> AcceleratorSpec:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..workloads.errors import InputError
+from ..workloads.skip_rows import skip_rows
 from .console import announce, bar, phases
-from .inputs import asked_patterns, machine, mapping_rules
+from .inputs import asked_patterns, asked_rows, machine, mapping_rules
 from .options import (
     DEFAULT_ARCH,
     DEFAULT_OBJECTIVE,
@@ -34,6 +35,7 @@ from .options import (
     Pregenerate,
     Recompute,
     Resident,
+    RowsBy,
     Scheme,
     Seq,
 )
@@ -57,6 +59,7 @@ def run(
     scheme: Scheme = None,
     nm: Patterns = None,
     masks: Masks = None,
+    rows: RowsBy = None,
     objective: Objective = DEFAULT_OBJECTIVE,
     mapping: MappingRules = None,
     optimizer: Optimizer = None,
@@ -100,12 +103,14 @@ def run(
     tracing = asked_trace(dram_trace, dram_form, limit, level)
     spec = machine(arch, pregenerate, resident)
     check_prices(spec)
+    skipped, scheme = asked_rows(rows, masks or nm, scheme)
     asked, rules = asked_patterns(scheme, nm, spec), mapping_rules(mapping)
     held = (recompute, freeze, attention, dims, fusion, use, tokens)
     if masks is not None:
         workload = with_recorded(masks, scheme or nm, model, batch, seq, optimizer, input_shape, *held)
     else:
         workload = under(open_workload(model, batch, seq, optimizer, input_shape, *held), scheme, asked, spec)
+    workload = workload if skipped is None else skip_rows(workload, skipped)
     check_step([workload], spec, level or "step")
     chosen = schedule_step(workload, spec, objective, rules)
     if level == "system":

@@ -32,10 +32,11 @@ Predictor = Literal["", "gate", "first inputs", "low rank", "signs"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """How tokens choose lines. ``skips``: the inputs of every linear layer; those of the second layer of feed-forward
-    networks (``down``); or the neurons, in the first layers, too (``ffn``). ``predictor``: what scores neurons before
-    their layer is done, "" where the value itself is looked at. ``looks``: how often every score is worked on by the
-    vector unit; ``beside``: whether each has a number of its own, a norm or a threshold."""
+    """How tokens choose lines. ``skips``: the inputs of every linear layer; those of layers behind a ReLU, or of the
+    second layers of feed-forward networks (``down``); or the neurons of such a network, in its first layers, too
+    (``ffn``). ``predictor``: what scores neurons before their layer is done, "" where the value itself is looked at.
+    ``looks``: how often every score is worked on by the vector unit; ``beside``: whether each has a number of its own,
+    a norm or a threshold."""
 
     name: str
     title: str
@@ -124,7 +125,9 @@ class AskedRows:
             hint = nearest(op.name, self.recorded.inputs)
             raise InputError(f"the record of {self.recorded.about.model!r} has no input of layer {op.name!r}: {hint}")
         if mask.shape[1] != inputs:
-            raise InputError(f"the mask of the input of {op.name!r} is {mask.shape[1]} wide, but its layer has {inputs}")
+            raise InputError(
+                f"the mask of the input of {op.name!r} is {mask.shape[1]} wide, but its layer has {inputs}"
+            )
         return alike_of(mask)
 
 
@@ -146,8 +149,8 @@ def skip_rows(workload: Workload, asked: AskedRows | str) -> Workload:
 
 
 _WANTED: Final = {
-    "inputs": "linear layer with a weight",
-    "down": "pair of linear layers with vector work alone between them",
+    "inputs": "linear layer with a weight before its last",
+    "down": "linear layer behind a ReLU, or behind another and vector work",
     "ffn": "pair of linear layers with vector work alone between them",
 }
 
@@ -168,17 +171,21 @@ def _plans(workload: Workload, form: Form) -> dict[int, _Plan]:
     ops = workload.ops
     layers = [i for i, op in enumerate(ops) if isinstance(op, MatrixOp) and _is_layer(op)]
     if form.skips == "inputs":
-        return {i: _Plan("inputs", i, _select(i, "inputs")) for i in layers}
+        # The last scores a vocabulary, of which none of the papers leaves anything out.
+        return {i: _Plan("inputs", i, _select(i, "inputs")) for i in layers[:-1]}
     found: dict[int, _Plan] = {}
     for down in layers:
         firsts = _firsts(workload, down)
-        if not firsts:
-            continue
-        if form.skips == "down":
+        if form.skips == "down" and (firsts or _behind_relu(workload, down)):
             found[down] = _Plan("inputs", down, _select(down, "inputs"))
-            continue
-        found |= _of_network(workload, form, down, firsts)
+        elif form.skips == "ffn" and firsts:
+            found |= _of_network(workload, form, down, firsts)
     return found
+
+
+def _behind_relu(workload: Workload, i: int) -> bool:
+    before = [workload.ops[j] for j in workload.after[i]] if workload.after else []
+    return len(before) == 1 and isinstance(before[0], VectorOp) and before[0].op in ("aten.relu", "aten.relu_")
 
 
 def _of_network(workload: Workload, form: Form, down: int, firsts: Sequence[int]) -> dict[int, _Plan]:

@@ -364,7 +364,8 @@ class Workload(OneLine):
         fused = "" if self.fusion == "none" else f", fusion {self.fusion}"
         scheme = scheme_name(self.scheme, self.pattern, self.layer_patterns)
         use = "" if self.phase.trains else f", {self.phase.words}"
-        return f"{named(self.model)}, batch {self.batch}{use}, {scheme}{fused}"
+        rows = next((f", rows by {op.rows.form}" for op in self.matrix_ops if op.rows is not None), "")
+        return f"{named(self.model)}, batch {self.batch}{use}, {scheme}{rows}{fused}"
 
     def _said(self) -> str:
         macs = count(sum(self.dense_macs.values()))

@@ -153,7 +153,9 @@ def kept_under(model: nn.Module, text: TextData, form: Form, density: float | No
         for hook in hooks:
             hook.remove()
     # torch.quantile takes 2^24 elements at most.
-    limits = {name: float(values.kthvalue(max(round((1 - density) * len(values)), 1))[0]) for name, values in seen.items()}
+    limits = {
+        name: float(values.kthvalue(max(round((1 - density) * len(values)), 1))[0]) for name, values in seen.items()
+    }
     return {name: partial(_above, inner[name], limit) for name, limit in limits.items()}
 
 
@@ -212,7 +214,7 @@ def recorded_rows(model: nn.Module, text: TextData, rows: str, tokens: int = 256
     def seen_by(name: str, x: Tensor) -> Tensor:
         # A few tokens of a piece, late in it, so that they are of many texts.
         found = kept[name](x) if name in kept else torch.ones_like(x, dtype=torch.bool)
-        return (found.unflatten(0, (len(pieces), -1)) if x.dim() == 2 else found)[:, -4:]
+        return found.reshape(len(pieces), -1, x.shape[-1])[:, -4:]
 
     with _leaving_out(model, kept if form.skips == "inputs" else {}), inputs_seen(model, seen_by, tokens) as seen:
         model(input_ids=pieces)
