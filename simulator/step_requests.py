@@ -89,6 +89,12 @@ def step_requests(
             f"{spec.name!r} keeps tensors on chip (buffers.resident_bytes {spec.buffers.resident_bytes:,}), for which "
             "a DRAM trace knows no addresses yet: ask for it with 0 bytes"
         )
+    skips = next((op for op in schedule.as_run.ops if isinstance(op, MatrixOp) and op.rows is not None), None)
+    if skips is not None:
+        raise InputError(
+            f"{skips.name!r} reads those rows of its weight that tokens keep, which are known when it runs: a DRAM "
+            "trace has no addresses for them"
+        )
     places, regions = lay_out(schedule)
     room = memory.organization.lines * memory.organization.line_bytes
     top = max(region.address + region.size for region in regions)
