@@ -9,6 +9,7 @@ from ..dataflow.batch.evaluate import Evaluated, evaluate
 from ..dataflow.constraint import MappingFile
 from ..dataflow.objective import Objective
 from ..dataflow.schedule import Schedule, schedule
+from ..simulator.shape_choice import chosen_by_shape
 from ..workloads.step import Workload
 from .tariff import prices, shared_prices
 
@@ -21,10 +22,13 @@ def scheduled(
     objective: Objective | str = Objective.THRIFT,
     progress: Callable[[int, int], None] | None = None,
     mapping: MappingFile | None = None,
+    by_shape: bool = False,
 ) -> Schedule:
-    """`dataflow.schedule.schedule` under any objective; energy by the table that ``spec`` names."""
+    """`dataflow.schedule.schedule` under any objective; energy by the table that ``spec`` names. ``by_shape``: mappings
+    are chosen again by the shapes of their transfers (`chosen_by_shape`), which the system level knows."""
     priced = objective in tuple(Objective) and Objective(objective).priced
-    return schedule(workload, spec, objective, prices(spec) if priced else None, progress, mapping)
+    found = schedule(workload, spec, objective, prices(spec) if priced else None, progress, mapping)
+    return chosen_by_shape(found) if by_shape else found
 
 
 def evaluated(
