@@ -19,7 +19,7 @@ from .bands import Joules
 from .declared import counts_kind, cycles_kind
 from .energy import ZJ_PER_J, amounts, energy
 from .energy_table import load_table
-from .scheduling import scheduled
+from .scheduling import prices_for, scheduled
 from .tariff import tariff
 
 __all__ = ["Generated", "decode_energy", "generate"]
@@ -101,7 +101,7 @@ def generate(
     say("prefill")
     taken_in = simulate(scheduled(prefill, spec, objective))
     say("decode")
-    decoded = decode(steps, spec, objective, chosen=scheduled(steps.first, spec, objective))
+    decoded = decode(steps, spec, objective, prices_for(spec, objective))
     return Generated(
         prefill=taken_in,
         decoded=decoded,

@@ -125,11 +125,14 @@ def decode(
             f"{spec.name!r} keeps tensors on chip (buffers.resident_bytes {spec.buffers.resident_bytes:,}), and which "
             "stay while the context grows is not known: ask for single steps, or 0 bytes"
         )
+    goal = Objective.named(objective) if chosen is None else chosen.objective
+    if goal.priced and prices is None:
+        raise InputError(f"objective {goal} needs the energy of each action; pass prices, or let generate do it")
     parts, grown, by_step = list[tuple[OpResult, int]](), list[tuple[Grown, ...]](), list[int]()
     for piece in growth.pieces:
         require_rows(piece.last, spec)
         known = chosen if piece.first is growth.first else None
-        stream = _Stream(piece, known or schedule(piece.first, spec, objective, prices), prices or unpriced)
+        stream = _Stream(piece, known or schedule(piece.first, spec, goal, prices), prices or unpriced)
         parts += stream.parts
         grown.append(tuple(stream.grown))
         by_step += stream.by_step

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from weft.analysis.energy import energy
 from weft.analysis.generation import decode_energy, generate
+from weft.analysis.scheduling import scheduled
 from weft.analysis.tariff import prices
 from weft.dataflow.accelerator import BufferSpec
 from weft.dataflow.config_io import load_spec
@@ -282,7 +283,13 @@ def test_what_does_not_fit_says_what_would(small: dict[int, str]) -> None:
 
 def test_generation_says_its_figures(small: dict[int, str]) -> None:
     prompt = open_model(small[1], use="prefill", context=12)
-    found = generate(prompt, growth(12, 4, lambda context: _step(small[1], context)), TINY)
+    steps = growth(12, 4, lambda context: _step(small[1], context))
+    frugal = generate(prompt, steps, TINY, "energy")
+    plain = [simulate(scheduled(steps.at(i), TINY, "energy")) for i in range(4)]
+    assert frugal.decoded.by_step == tuple(result.cycles.total for result in plain)
+    with pytest.raises(InputError, match="objective edp needs the energy of each action"):
+        decode(steps, TINY, "edp")
+    found = generate(prompt, steps, TINY)
     assert found.first_token_seconds == found.prefill.cycles.total / TINY.clock_hz
     assert found.tokens_per_s == pytest.approx(4 * TINY.clock_hz / sum(found.decoded.by_step))
     assert found.tokens_per_s <= found.roof_tokens_per_s
