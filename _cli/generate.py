@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..workloads.skip_rows import skip_rows
 from .console import get_console, make_table, phases, si
-from .inputs import asked_patterns, machine
-from .options import DEFAULT_ARCH, DEFAULT_OBJECTIVE, Arch, FuseBy, Json, Model, Objective, Patterns, Scheme
+from .inputs import asked_patterns, asked_rows, machine
+from .options import DEFAULT_ARCH, DEFAULT_OBJECTIVE, Arch, FuseBy, Json, Model, Objective, Patterns, RowsBy, Scheme
 from .outputs import print_json
 from .pipeline import check_prices, open_workload, under
 
@@ -28,6 +29,7 @@ def generate(
     arch: Arch = DEFAULT_ARCH,
     scheme: Scheme = "dense",
     nm: Patterns = None,
+    rows: RowsBy = None,
     fusion: FuseBy = "none",
     objective: Objective = DEFAULT_OBJECTIVE,
     as_json: Json = False,
@@ -38,11 +40,14 @@ def generate(
 
     spec = machine(arch)
     check_prices(spec)
+    skipped, _ = asked_rows(rows, nm, None if scheme == "dense" else scheme)
     asked = asked_patterns(scheme, nm, spec)
 
     def traced(use: Any, tokens: int) -> Workload:
         found = open_workload(model, batch, None, None, None, use=use, context=tokens, fusion=fusion)
-        return under(found, scheme, asked, spec)
+        # Of a prompt nearly every row is kept by some token, so it is read whole, as TEAL does with half of one.
+        whole = skipped is None or use == "prefill"
+        return under(found, scheme, asked, spec) if whole else skip_rows(found, skipped)
 
     prompt = traced("prefill", context)
     steps = growth(context, new, lambda tokens: traced("decode", tokens))

@@ -16,6 +16,7 @@ from ..workloads.gemm import Pass
 from ..workloads.operand import DTYPE_BYTES, Role
 from ..workloads.schemes.annotate import weight_copies
 from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp, Workload
+from .reading_order import looked_up
 
 __all__ = ["MemoryNeed", "exceeds", "memory_need", "require_capacity"]
 
@@ -173,13 +174,8 @@ def _replaced(workload: Workload, spec: AcceleratorSpec) -> set[str]:
     if not spec.wuve.pregenerate:
         return set()
     copies = weight_copies(workload.matrix_ops)
-    looked_up = {op.name for op in workload.ops if isinstance(op, VectorOp) and "embedding" in op.op}
     names = {name for name, (dense, made) in copies.items() if made and not dense}
-    return {
-        name
-        for name in names
-        if looked_up.isdisjoint(part.rpartition(".")[0] for part in name.replace("+", "=").split("="))
-    }
+    return names - looked_up(workload.ops, names)
 
 
 def _alive(workload: Workload, word: OperandFormat) -> int:
