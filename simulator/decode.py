@@ -205,10 +205,11 @@ class _Stream:
         """A group in one step, with what grows placed by itself."""
         ops, placements = list[Op](), list[Placement | None]()
         for i in group:
-            op, known = self._piece.op(i, step), self._chosen.placements[i]
-            grows = isinstance(op, MatrixOp) and i in self._piece.rates
+            op, at = self._piece.op(i, step), self._chosen.placements[i]
+            if isinstance(op, MatrixOp) and i in self._piece.rates:
+                at = place(op, self._spec, self._chosen.objective, self._prices)
             ops.append(op)
-            placements.append(place(op, self._spec, self._chosen.objective, self._prices) if grows else known)
+            placements.append(at)
         return ops, placements
 
     def _sized(self, group: Sequence[int], times: int) -> tuple[list[OpResult], list[Grown]] | None:
@@ -221,9 +222,8 @@ class _Stream:
             op = self._ops[i]
             match op:
                 case MatrixOp() if i in self._piece.rates:
-                    sizes = placed_sizes(
-                        steps, partial(self._piece.op, i), self._spec, self._chosen.objective, self._prices
-                    )
+                    product_at = partial(self._product, i)
+                    sizes = placed_sizes(steps, product_at, self._spec, self._chosen.objective, self._prices)
                     if sizes is None:
                         return None
                     grown.append(Grown(op=op, times=times, cycles=sizes.cycles, counts=sizes.counts, sizes=sizes))
@@ -248,14 +248,20 @@ class _Stream:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Cycles and counts of vector work in all steps, by cycles of the product that it is joined to, if any."""
         spec = self._spec
-        sizes = (self._column(i, name) for name in ("read_bytes", "write_bytes", "wide_read", "wide_write"))
-        read, write = vector_bytes(op, *sizes, spec)
+        plain = self._column(i, "read_bytes"), self._column(i, "write_bytes")
+        wide = self._column(i, "wide_read"), self._column(i, "wide_write")
+        read, write = vector_bytes(op, *plain, *wide, spec)
         elements = self._column(i, "elements")
         lanes = elements if op.joined is None else self._column(i, "joined", "lanes")
         rate, alone = memory_machine(spec).rate, alone_of(spec)
         counts = np.zeros((len(elements), len(COUNTED)), np.int64)
         counts[:, _READ], counts[:, _WRITE], counts[:, _ELEMENTS] = read, write, elements
         return beside_rows(read + write, before, lanes, product, rate, spec.vector.lanes, alone), counts
+
+    def _product(self, i: int, step: int) -> MatrixOp:
+        op = self._piece.op(i, step)
+        assert isinstance(op, MatrixOp), "an op grows as what it is"
+        return op
 
     def _column(self, i: int, *place: str) -> NDArray[np.int64]:
         return column(self._ops[i], self._piece.rates.get(i, {}), place, self._piece.steps)
@@ -265,7 +271,8 @@ def _weighted(rows: Sequence[NDArray[np.int64]] | NDArray[np.int64], times: Sequ
     """Sum of rows, int64 [columns], each so many times, however large."""
     found = np.array(rows)
     held = len(times) * max(times) * float(found.max()) < 2.0**62
-    return (np.array(times) @ found if held else np.array(times, object) @ found.astype(object)).tolist()
+    sums: list[int] = (np.array(times) @ found if held else np.array(times, object) @ found.astype(object)).tolist()
+    return sums
 
 
 def _groups(ops: Sequence[Op]) -> Iterable[Sequence[int]]:
