@@ -67,11 +67,7 @@ class Sizes:
 
 
 def placed_sizes(
-    sizes: int,
-    at: Callable[[int], MatrixOp],
-    spec: AcceleratorSpec,
-    objective: Objective,
-    pricing: Pricing,
+    sizes: int, at: Callable[[int], MatrixOp], spec: AcceleratorSpec, objective: Objective, pricing: Pricing
 ) -> Sizes | None:
     """The product ``at`` each of so many sizes, on ``spec``; None where that is not a question of numbers alone:
     operands under N:M, of few values or of convolutions, engines of others, a size that no mapping fits."""
