@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from operator import attrgetter
 from typing import Any, assert_never
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.actions import STANDING, Action, Where
+from ..dataflow.actions import Action, Where
 from ..dataflow.batch.amounts import COUNTED, actions_of
 from ..dataflow.batch.sizes import ROLES, Sizes, beside_rows, placed_sizes
 from ..dataflow.beside import alone_of, joined_lanes, joined_products, vector_bytes
@@ -37,8 +37,9 @@ from ..workloads.update_rule import UpdateRule
 from .memory import require_capacity
 from .result import OpResult
 from .step import op_result
+from .system import step_time
 
-__all__ = ["Decoded", "Grown", "decode"]
+__all__ = ["Decoded", "Grown", "decode", "overlapped"]
 
 _READ, _WRITE, _ELEMENTS = (COUNTED[name] for name in ("dram_read_bytes", "dram_write_bytes", "vector_elements"))
 
@@ -60,8 +61,8 @@ class Grown:
         return _weighted(self.counts, [1] * len(self.counts))
 
     def amounts(self, rule: UpdateRule, spec: AcceleratorSpec) -> dict[Action, int]:
-        """What one of it does in all steps together, on a chip and on an FPGA."""
-        found = Counter(dict.fromkeys(STANDING, sum(self.cycles.tolist())))
+        """What one of it does in all steps together, on a chip and on an FPGA, beside what is done standing."""
+        found = Counter[Action]()
         roles = np.zeros(len(self.cycles), np.int64) if self.sizes is None else self.sizes.roles
         for number, n2s in enumerate(ROLES):
             counts = self.counts[roles == number]
@@ -89,7 +90,7 @@ class Decoded(OneLine):
 
     @property
     def cycles(self) -> int:
-        """Of all steps."""
+        """Of all steps, one behind the other."""
         return sum(self.by_step)
 
     @property
@@ -137,6 +138,25 @@ def decode(
         grown.append(tuple(stream.grown))
         by_step += stream.by_step
     return Decoded(growth=growth, spec=spec, parts=tuple(parts), grown=tuple(grown), by_step=tuple(by_step))
+
+
+def overlapped(
+    decoded: Decoded,
+    objective: Objective | str = Objective.THRIFT,
+    prices: Pricing | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Decoded:
+    """The same steps with the ops of each overlapped, and DRAM's time by the shape of every transfer, as
+    `system.simulate_system` has them: each scheduled and run by itself, one behind the other.
+
+    ``progress`` is called with the steps done and all steps.
+    """
+    growth, by_step = decoded.growth, list[int]()
+    for step in range(growth.steps):
+        by_step.append(step_time(schedule(growth.at(step), decoded.spec, objective, prices)))
+        if progress is not None:
+            progress(len(by_step), growth.steps)
+    return replace(decoded, by_step=tuple(by_step))
 
 
 class _Stream:
