@@ -112,7 +112,7 @@ def run(
         workload = under(open_workload(model, batch, seq, optimizer, input_shape, *held), scheme, asked, spec)
     workload = workload if skipped is None else skip_rows(workload, skipped)
     check_step([workload], spec, level or "step")
-    chosen = schedule_step(workload, spec, objective, rules)
+    chosen = schedule_step(workload, spec, objective, rules, by_shape=level == "system")
     if level == "system":
         _run_system(chosen, timeline, witness, output, context.obj, draw_all, as_json)
     else:

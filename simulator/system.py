@@ -69,6 +69,7 @@ def simulate_system(
         end=found.end,
         engines=found.engines,
         memory=need,
+        by_shape=schedule.by_shape,
         record=found.record,
     )
 

@@ -85,12 +85,14 @@ class SystemResult(Shown, Overlapped):
 
     ``step`` is the same schedule op after op: its actions and bytes are those of this run too. ``start`` is when the
     first load of an op is asked for, ``end`` when its last result is stored; int64 [ops]. ``record`` tells all that
-    happened, a hundred bytes a phase, made anew in every call; None of a step with too many phases.
+    happened, a hundred bytes a phase, made anew in every call; None of a step with too many phases. ``by_shape`` is the
+    schedule's.
     """
 
     step: SimResult
     rate: int
     memory: MemoryNeed
+    by_shape: bool = False
 
     @property
     def cycles(self) -> int:
