@@ -59,7 +59,7 @@ def simulate_system(
     must come to the same and take minutes where the recurrence takes milliseconds; ``progress`` is called with the ops
     that they have done and all ops.
     """
-    need = require_capacity(schedule.as_run, schedule.spec)
+    need = require_capacity(schedule.as_run, schedule.spec, schedule)
     tasks, names = tasks_of(schedule, order, transfers), engine_names(schedule.spec)
     found = witnessed(tasks, names, progress) if witness else overlapped(tasks, names)
     return SystemResult(

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, get_args
 
 from .errors import InputError, require_int
 from .step import MatrixOp, Op, UpdateOp, VectorOp, Workload
+from .tensors import StepTensor
 
 __all__ = ["BITS", "Growth", "Rates", "growth", "moved"]
 
@@ -25,11 +26,12 @@ Rates = Mapping[tuple[str, ...], int | Literal["bits"]]
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """``steps`` steps of decoding: the first, and by op that grows how its numbers do."""
+    """``steps`` steps of decoding: the first, and by op that grows how its numbers do; ``tensors`` of the last."""
 
     first: Workload
     steps: int
     rates: dict[int, Rates]
+    tensors: tuple[StepTensor, ...] = ()
 
     @property
     def contexts(self) -> range:
@@ -47,7 +49,7 @@ class Growth:
         return moved(op, self.rates[i], step) if step and i in self.rates else op
 
     def at(self, step: int) -> Workload:
-        """A whole step; without tensors, whose sizes nothing asks for."""
+        """A whole step; with tensors the first and the last, as nothing asks for those of others."""
         require_int("step of decoding", step, 0, self.steps - 1)
         phase, tokens = self.first.phase, self.first.phase.context + self.first.phase.tokens
         grown = tuple(replace(c, elements=c.elements // tokens * (tokens + step)) for c in phase.cached)
@@ -55,7 +57,7 @@ class Growth:
             self.first,
             ops=tuple(self.op(i, step) for i in range(len(self.first.ops))),
             phase=replace(phase, context=phase.context + step, cached=grown),
-            tensors=self.first.tensors if not step else (),
+            tensors=self.first.tensors if not step else self.tensors if step == self.steps - 1 else (),
         )
 
 
@@ -74,7 +76,7 @@ def growth(context: int, steps: int, trace: Callable[[int], Workload]) -> Growth
         for i, op in enumerate(found.ops):
             if len(found.ops) != len(first.ops) or moved(first.ops[i], rates.get(i, {}), other - context) != op:
                 raise _refusal(first, f"{_name(op)} grows unevenly between {context}, {other} and {end} tokens")
-    return Growth(first=first, steps=steps, rates=rates)
+    return Growth(first=first, steps=steps, rates=rates, tensors=last.tensors)
 
 
 def _rates(first: Workload, last: Workload, tokens: int) -> dict[int, Rates]:

@@ -307,6 +307,9 @@ class Workload(OneLine):
                 f"tensors of workload {self.model!r} name ops that it has not: they are 0 to {last}; of other ops than "
                 "those that were traced tensors are ()"
             )
+        for number, held in enumerate(self.tensors):
+            if held.replaces is not None and not 0 <= held.replaces < number:
+                raise InputError(f"tensor {number} of workload {self.model!r} must replace one before it")
         for i, op in enumerate(self.ops):
             if isinstance(op, VectorOp) and op.edge and not (i and isinstance(self.ops[i - 1], MatrixOp)):
                 raise InputError(f"vector op {op.name!r} has edge set, so it must stand right behind its product")

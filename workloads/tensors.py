@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Annotated
+
+from pydantic import Field
 
 from .errors import require_int
 from .operand import DTYPE_BYTES, MAX_BYTES, require_dtype
@@ -17,7 +20,8 @@ class StepTensor:
 
     ``shape`` and ``dtype`` are those of the storage as it was made, ``made`` is the op that writes it, -1 of what was
     there before the step. ``read``: the ops that read it, in order, in whole or in part. An op that writes a part of a
-    storage reads what the storage held before.
+    storage reads what the storage held before. ``replaces``: the tensor that the storage held before, by its place
+    among those of the step; files of older versions do not tell.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -26,6 +30,7 @@ class StepTensor:
     shape: tuple[int, ...]
     made: int
     read: tuple[int, ...]
+    replaces: Annotated[int | None, Field(exclude_if=lambda replaces: replaces is None)] = None
 
     def __post_init__(self) -> None:
         require_dtype("tensor of the step", self.dtype)

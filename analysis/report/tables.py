@@ -204,9 +204,9 @@ def memory_need_table(run: Run) -> Html:
     """DRAM at the peak of the step."""
     assert run.system is not None
     need = run.system.memory
-    rows = [(kind.replace("_", " "), f"{size / 1e6:,.1f}") for kind, size in asdict(need).items() if size]
+    rows = [(kind, f"{size / 1e6:,.1f}") for kind, size in need.parts.items()]
     rows.append(("all", f"{need.total / 1e6:,.1f}"))
-    return data_table("DRAM needed at the peak of the step", ("kind", "MB"), rows)
+    return data_table(need.words, ("kind", "MB"), rows)
 
 
 def levers_table(run: Run, levers: Levers) -> Html:
