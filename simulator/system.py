@@ -19,10 +19,11 @@ from .kernels.recurrence import run_tasks
 from .kernels.tasks import BUFFERS, CAUSES, ENGINES_BESIDE, Log, Tasks
 from .memory import require_capacity
 from .order import Order
+from .row_misses import row_misses
 from .step import simulate
 from .system_result import EngineUse, Intervals, Occupancy, Overlapped, Record, SystemResult
 from .tasks import tasks_of
-from .transfers import Transfers
+from .transfers import Transfers, by_shape
 
 __all__ = [
     "MOST_LOGGED",
@@ -60,7 +61,8 @@ def simulate_system(
     that they have done and all ops.
     """
     need = require_capacity(schedule.as_run, schedule.spec, schedule)
-    tasks, names = tasks_of(schedule, order, transfers), engine_names(schedule.spec)
+    used = transfers or by_shape(schedule.spec)
+    tasks, names = tasks_of(schedule, order, used), engine_names(schedule.spec)
     found = witnessed(tasks, names, progress) if witness else overlapped(tasks, names)
     return SystemResult(
         step=simulate(schedule),
@@ -69,6 +71,7 @@ def simulate_system(
         end=found.end,
         engines=found.engines,
         memory=need,
+        beyond=partial(row_misses, schedule, used),
         record=found.record,
     )
 
