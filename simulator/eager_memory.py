@@ -34,7 +34,7 @@ def eager_bound(ops: Sequence[Op], spec: AcceleratorSpec) -> Eager:
 
 def _beside(op: VectorOp, spec: AcceleratorSpec) -> Work:
     """What vector work moves, on chip or off."""
-    return vector_work(replace(op, chip_read=0, chip_write=0), spec)
+    return vector_work(replace(op, chip_read=0, chip_write=0) if op.chip_read or op.chip_write else op, spec)
 
 
 def _result(op: Op, spec: AcceleratorSpec) -> int:

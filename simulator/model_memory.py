@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..dataflow.accelerator import AcceleratorSpec
@@ -17,7 +18,7 @@ from ..workloads.schemes.annotate import copy_key
 from ..workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
 from ..workloads.unstructured import Unstructured
 
-__all__ = ["ModelBytes", "model_bytes", "model_tensors"]
+__all__ = ["ModelBytes", "model_bytes", "model_tensors", "read_beside"]
 
 
 class ModelBytes(NamedTuple):
@@ -43,7 +44,7 @@ def model_bytes(workload: Workload, spec: AcceleratorSpec) -> ModelBytes:
     parameters = sum(op.elements for op in updates)
     held, forms = _frozen(workload), _forms(workload, spec)
     dropped = {name for name, form in forms.items() if not form.dense}
-    dropped -= _read_otherwise(workload, dropped, held)
+    dropped -= read_beside(workload, dropped)
     return ModelBytes(
         frozen_weights=sum(
             machine_bytes(d, n * DTYPE_BYTES[d], word) for x, (d, n) in held.items() if x not in dropped
@@ -111,13 +112,14 @@ def _forms(workload: Workload, spec: AcceleratorSpec) -> dict[str, _Forms]:
     return {name: _Forms(name in dense, sum(forms.values())) for name, forms in others.items()}
 
 
-def _read_otherwise(workload: Workload, names: set[str], held: dict[str, tuple[str, int]]) -> set[str]:
-    """Those of ``names`` that vector work reads, as an embedding that is tied to the head is: by the trace's tensors,
-    and without them by the modules that hold the weight and have other work than products."""
+def read_beside(workload: Workload, names: Iterable[str]) -> set[str]:
+    """Those of ``names``, of frozen weights, that vector work reads, as it does an embedding that is tied to the head:
+    by the trace's tensors, and without them by the modules that hold the weight and have other work than products."""
+    held = _frozen(workload)
     products = {op.name for op in workload.matrix_ops}
     first_of = originals(workload.tensors)
     found = set[str]()
-    for name in names & held.keys():
+    for name in held.keys() & set(names):
         holders = {part.rpartition(".")[0] for part in name.split("=")}
         if not workload.tensors:
             beside = {op.name for op in workload.ops if isinstance(op, VectorOp)}

@@ -30,6 +30,7 @@ from .kernels.phases import EndLoads, Streaks
 from .kernels.tasks import Tasks
 from .order import Order, in_turn, order_of
 from .phases import phase_count, streaks_of
+from .reading_order import read_in_order
 from .step import macro_tiles
 from .transfers import ONE_PIECE, Layout, Transfers, by_shape, layout_of, timed
 
@@ -89,7 +90,8 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
     rate = memory_machine(spec).rate
     placed = tuple(zip(workload.ops, schedule.placements, strict=True))
     lanes = joined_lanes(workload.ops, schedule.placements, spec)
-    parts = [_phases(*each, spec, workload.rule, transfers, lanes.get(i)) for i, each in enumerate(placed)]
+    laid = read_in_order(workload, schedule.placements)
+    parts = [_phases(*each, spec, workload.rule, transfers, lanes.get(i), i in laid) for i, each in enumerate(placed)]
     stored = {id(part): part for part in parts}  # equal ops have one
     sizes = [len(part.streaks.times) for part in stored.values()]
     places = dict(zip(stored, np.cumsum([0, *sizes]).tolist(), strict=False))
@@ -143,10 +145,11 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
 
 def product_transfers(schedule: Schedule, transfers: Transfers) -> list[int]:
     """Time of the transfers of every product, by op; 0 of other work."""
-    spec, found = schedule.spec, list[int]()
-    for op, placement in zip(schedule.as_run.ops, schedule.placements, strict=True):
+    spec, run = schedule.spec, schedule.as_run
+    laid, found = read_in_order(run, schedule.placements), list[int]()
+    for i, (op, placement) in enumerate(zip(run.ops, schedule.placements, strict=True)):
         matrix = isinstance(op, MatrixOp)
-        found.append(_phases(op, placement, spec, schedule.as_run.rule, transfers, None).transfer if matrix else 0)
+        found.append(_phases(op, placement, spec, run.rule, transfers, None, i in laid).transfer if matrix else 0)
     return found
 
 
@@ -189,13 +192,14 @@ def _phases(
     rule: UpdateRule,
     transfers: Transfers,
     lanes: int | None,
+    in_order: bool,
 ) -> _Phases:
     match op:
         case MatrixOp():
             assert placement is not None, "a schedule places every matrix op"
             mapping = placement.mapping
             product = placed_on(placement, spec).tiled(op, mapping)
-            return _matrix_phases(product, mapping, spec, layout_of(op, mapping), transfers)
+            return _matrix_phases(product, mapping, spec, layout_of(op, mapping, in_order=in_order), transfers)
         case VectorOp():
             return _chunks(vector_work(op, spec, lanes), spec, transfers)
         case UpdateOp():

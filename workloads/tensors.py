@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Annotated
 
 from pydantic import Field
 
-from .errors import require_int
+from .errors import InputError, require_int
 from .operand import DTYPE_BYTES, MAX_BYTES, require_dtype
 
-__all__ = ["StepTensor"]
+__all__ = ["StepTensor", "require_replaced"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,3 +51,10 @@ class StepTensor:
     def last(self) -> int:
         """The last op that wants it: with ``made``, its lifetime."""
         return max((self.made, *self.read))
+
+
+def require_replaced(model: str, tensors: Sequence[StepTensor]) -> None:
+    """Refuse a tensor that replaces none before it."""
+    for number, tensor in enumerate(tensors):
+        if tensor.replaces is not None and not 0 <= tensor.replaces < number:
+            raise InputError(f"tensor {number} of workload {model!r} replaces {tensor.replaces}: it must be before it")
