@@ -13,6 +13,7 @@ from ...workloads.gemm import Pass
 from ..compare import LossLedger
 from ..declared import columns as columns_of
 from ..declared import counts_kind
+from ..dram_time import DramData
 from ..op_groups import op_word
 from ..published import published_machines
 from ..records import op_records
@@ -22,7 +23,7 @@ from ..study_rows import StudyRow, row_name
 from ..system import WAITS, use_shares
 from ..tensor_energy import part_words, sums_of_parts
 from ..words import percents, percents_of, time_unit
-from .data import DramData, RunData
+from .data import RunData
 from .folder import Run
 from .levers import Levers
 from .markup import Html
