@@ -227,10 +227,20 @@ def test_cache_by_hand(small: dict[int, str], heads: int) -> None:
     assert loads_workload(dumps_workload(step)) == step
 
 
+def test_a_cache_that_grows_in_place_is_there_once_and_the_last_step_knows_its_tensors(small: dict[int, str]) -> None:
+    last = growth(20, 6, lambda context: _step(small[4], context)).last
+    need = memory_need(last, TINY)
+
+    assert need == memory_need(_step(small[4], 25), TINY)
+    assert need.traced
+    # What is written of keys and values is part of the cache: 26 tokens, 64 wide; a token's own results are less.
+    assert 0 < need.activations < 2 * 26 * 64
+
+
 def test_use_needs_weights_and_nothing_of_training(small: dict[int, str]) -> None:
     step, training = open_model(small[4], use="infer", batch=2, seq=16), open_model(small[4], batch=2, seq=16)
     need = memory_need(step, TINY)
-    assert need.master_weights == need.optimizer_state == need.weight_gradients == need.working == need.kv_cache == 0
+    assert need.master_weights == need.optimizer_state == need.weight_gradients == need.gradients == need.kv_cache == 0
     assert sum(held.elements for held in step.frozen) == training.parameters + sum(
         held.elements for held in training.frozen
     )
