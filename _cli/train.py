@@ -21,7 +21,7 @@ from .pipeline import users_code
 if TYPE_CHECKING:
     from ..workloads.training import TrainResult
 
-__all__ = ["train"]
+__all__ = ["Option", "options_of", "train"]
 
 _EPOCHS_SHOWN = 12
 
@@ -42,6 +42,9 @@ Numerics = Annotated[
 Of = Annotated[
     str | None,
     typer.Option("--arch", metavar="ARCH", help="With --numerics machine: its operands are those of this machine."),
+]
+Option = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="Setting of the scheme, as decay=1e-4; repeatable.")
 ]
 
 
@@ -65,9 +68,7 @@ def train(
     numerics: Numerics = None,
     arch: Of = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation; 0 if none.")] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Setting of the scheme, as decay=1e-4; repeatable.")
-    ] = None,
+    option: Option = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one.")] = None,
     output: Annotated[
         Path | None, typer.Option("-o", metavar="DIR", help="Keep checkpoint and log in this folder.")
@@ -89,7 +90,7 @@ def train(
         "amp": amp,
         "numerics": numerics if arch is None else _numerics_of(arch, numerics),
         "seed": seed,
-        "options": _options(option) if option else None,
+        "options": options_of(option) if option else None,
     }
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     if resume is None and model is None:
@@ -140,7 +141,7 @@ def _trained(
             raise KeyboardInterrupt(f"go on with: {command}") from None
 
 
-def _options(given: Sequence[str]) -> dict[str, int | float | bool | str]:
+def options_of(given: Sequence[str]) -> dict[str, int | float | bool | str]:
     """Settings of a scheme: numbers and true or false as JSON writes them, all else as text."""
     found: dict[str, int | float | bool | str] = {}
     for text in given:
