@@ -13,6 +13,7 @@ from .outputs import print_json
 from .pipeline import check_prices, open_workload, under, without_rows
 
 if TYPE_CHECKING:
+    from ..analysis.bands import Joules
     from ..analysis.generation import Generated
     from ..workloads.step import Workload
 
@@ -68,8 +69,8 @@ def _document(found: Generated) -> dict[str, Any]:
         "new": steps.steps,
         "tokens_per_s": found.tokens_per_s,
         "first_token_seconds": found.first_token_seconds,
-        "joules_per_token": found.joules_per_token,
-        "prefill_joules": found.prefill_joules,
+        **_banded("joules_per_token", found.joules_per_token),
+        **_banded("prefill_joules", found.prefill_joules),
         "binds": found.binds,
         "bandwidth_share": found.bandwidth_share,
         "roof_tokens_per_s": found.roof_tokens_per_s,
@@ -80,17 +81,24 @@ def _document(found: Generated) -> dict[str, Any]:
     }
 
 
+def _banded(name: str, found: Joules) -> dict[str, float]:
+    return {name: found.likely, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
 def _show(found: Generated) -> None:
+    from ..analysis.bands import band_words
+
     console, work, spec = get_console(), found.prefill.workload, found.prefill.spec
     console.print(
         f"{found.tokens_per_s:,.3g} tokens/s, the first after {si(found.first_token_seconds, 's')}, "
-        f"{si(found.joules_per_token, 'J')} a token: {found.binds}",
+        f"{band_words(found.joules_per_token)} a token: {found.binds}",
         style="bold",
     )
     steps = found.decoded.by_step
     tokens = found.decoded.tokens
     rows = [
         ("prompt", f"{work.phase.tokens:,} tokens x {work.batch}", si(found.first_token_seconds, "s")),
+        ("energy of the prompt", band_words(found.prefill_joules), ""),
         ("first token decoded", "", si(steps[0] / spec.clock_hz, "s")),
         ("last token decoded", "", si(steps[-1] / spec.clock_hz, "s")),
         ("DRAM moved a token", si(found.decoded.dram_bytes / tokens, "B"), f"{found.bandwidth_share:.0%} of the time"),
@@ -98,5 +106,5 @@ def _show(found: Generated) -> None:
         ("weights", si(found.need.frozen_weights + found.need.weight_copies, "B"), ""),
         ("KV cache at the end", si(found.need.kv_cache, "B"), ""),
     ]
-    scheme = found.decoded.first.workload.scheme
+    scheme = found.decoded.growth.first.scheme
     console.print(make_table(f"{work.model} on {spec.name}, {scheme}", ("", "amount", "time"), rows))

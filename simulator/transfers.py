@@ -125,23 +125,35 @@ class Layout(NamedTuple):
     """How the matrices of an op lie in memory, as the array sees them: whether the contraction of the W2E and of the
     N2S operand lies in one piece, and whether a column of results does (else a row).
 
-    ``west_apart``, ``north_apart``: lines of an operand there are for each that is read; those that are lie apart."""
+    ``*_in_order``: whether the operand lies in the order in which it is read. ``*_apart``: lines of an operand there
+    are for each that is read; those that are lie apart."""
 
     west_along_k: bool
     north_along_k: bool
     out_down: bool
+    west_in_order: bool = False
+    north_in_order: bool = False
     west_apart: Fraction = Fraction(1)
     north_apart: Fraction = Fraction(1)
 
 
-def layout_of(op: MatrixOp, mapping: Mapping) -> Layout:
-    """A row of A [m, k] lies in one piece, and of C [m, n]; of B [k, n] too, but a weight of FF is kept as [n, k].
+def layout_of(op: MatrixOp, mapping: Mapping, *, in_order: bool = False) -> Layout:
+    """A row of A [m, k] lies in one piece, and of C [m, n]; of B [k, n] too, but a weight of FF is kept as [n, k], or
+    ``in_order`` of its reading (`reading_order.py`).
 
-    A weight of which rows are left out is kept so that a row lies in one piece, whatever it is along.
+    A weight of which rows are left out is kept so that a row lies in one piece, whatever it is along, and in no order.
 
     In WU the contraction runs over positions, and A is a transposed view: both operands lie across it. Words of levels
     are packed along it, in every pass.
     """
+    found = _as_pytorch(op, mapping)
+    if not in_order or op.rows is not None:
+        return found
+    north = mapping.n2s == ("a" if op.a.role is Role.WEIGHT else "b")
+    return found._replace(west_in_order=not north, north_in_order=north)
+
+
+def _as_pytorch(op: MatrixOp, mapping: Mapping) -> Layout:
     n2s = mapping.n2s
     match mapping.array:
         case XnorMapping():
@@ -193,12 +205,14 @@ def shapes_of(tiles: MacroTiles, p: Problem, mapping: Mapping, layout: Layout, h
         return along(lines, bits, apart) if along_k else _across(lines, of, bits, share, apart)
 
     def load_west(lines: int) -> Stored:
+        if layout.west_in_order:
+            return ONE_PIECE
         share = Fraction(p.west_tensor, p.west_expanded)
         return load(lines, p.rows, layout.west_along_k, p.west_bits, share, layout.west_apart)
 
     def load_north(lines: int, again: int) -> Stored:
-        if p.keep and (not p.online or (again and mapping.compact == "memory")):
-            # Compact copies are laid down in the order in which the array reads them.
+        if layout.north_in_order or (p.keep and (not p.online or (again and mapping.compact == "memory"))):
+            # Compact copies are laid down in the order in which the array reads them, too.
             return ONE_PIECE
         share = Fraction(p.north_tensor, p.north_expanded)
         return load(lines, p.cols, layout.north_along_k, p.north_bits, share, layout.north_apart)

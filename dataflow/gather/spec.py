@@ -39,8 +39,3 @@ class GatherSpec:
     def peak(self) -> int:
         """Multiply-accumulates a cycle."""
         return self.lanes * self.width
-
-    @property
-    def copies(self) -> int:
-        """How often the dense operand is held."""
-        return self.lanes if self.banks == 0 else 1
