@@ -7,7 +7,7 @@ overlapped and DRAM is timed by the shapes of its transfers.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ from weft.simulator.system import simulate_system
 from weft.workloads.row_forms import FORMS, AskedRows
 from weft.workloads.rows import Alike
 from weft.workloads.skip_rows import skip_rows
-from weft.workloads.step import MatrixOp, Workload
+from weft.workloads.step import Workload
 
 picture = sys.argv[1] if len(sys.argv) > 1 else None
 model, machine = sys.argv[2:4] if len(sys.argv) > 3 else ("llama2_7b", "hbm-asic")
@@ -55,18 +55,10 @@ def measured(step: Workload) -> Point:
     return Point(step.batch / seconds_of(found), (low, value, high), moved / 1e9)
 
 
-def relaid(step: Workload) -> Workload:
-    """The dense step with its weights kept as rows are: no row is left out, and nobody looks for them."""
-    whole = skip_rows(step, AskedRows(form=FORMS["teal"], alike=Alike(density=1)))
-    rows = {op.name: op.rows for op in whole.matrix_ops if op.rows is not None}
-    ops = (replace(op, rows=rows.get(op.name)) if isinstance(op, MatrixOp) else op for op in step.ops)
-    return replace(step, ops=tuple(ops))
-
-
 def steps(batch: int) -> dict[str, Workload]:
     """By name, dense first."""
     dense = weft.trace(model, use="decode", context=CONTEXT, batch=batch)
-    found = {"dense": relaid(dense)}
+    found = {"dense": dense}
     found |= {f"bdwp {nm}": weft.sparsify(dense, "bdwp", nm) for nm in ("2:4", "2:8")}
     for name, alike in KEPT.items():
         for correlation in (alike.correlation, 0.0, 1.0):
