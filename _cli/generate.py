@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..workloads.skip_rows import skip_rows
 from .console import get_console, make_table, phases, si
 from .inputs import asked_patterns, asked_rows, machine
 from .options import DEFAULT_ARCH, DEFAULT_OBJECTIVE, Arch, FuseBy, Json, Model, Objective, Patterns, RowsBy, Scheme
 from .outputs import print_json
-from .pipeline import check_prices, open_workload, under
+from .pipeline import check_prices, open_workload, under, without_rows
 
 if TYPE_CHECKING:
     from ..analysis.bands import Joules
@@ -49,8 +48,7 @@ def generate(
     def traced(use: Any, tokens: int) -> Workload:
         found = open_workload(model, batch, None, None, None, use=use, context=tokens, fusion=fusion)
         # Of a prompt nearly every row is kept by some token, so it is read whole, as TEAL does with half of one.
-        whole = skipped is None or use == "prefill"
-        return under(found, scheme, asked, spec) if whole else skip_rows(found, skipped)
+        return without_rows(under(found, scheme, asked, spec), None if use == "prefill" else skipped)
 
     prompt = traced("prefill", context)
     steps = growth(context, new, lambda tokens: traced("decode", tokens))
