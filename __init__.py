@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .simulator.shown import Presenter
     from .workloads.joined import Fusion
     from .workloads.phase import Use
+    from .workloads.recorded import Recorded
     from .workloads.schemes.description import Scheme
     from .workloads.schemes.technique import Technique
     from .workloads.sparsity import Asked, NMPattern
@@ -54,12 +55,14 @@ __all__ = [
     "trace",
     "fuse",
     "sparsify",
+    "skip_rows",
     "machine",
     "schedule",
     "simulate",
     "compare",
     "need",
     "train",
+    "record",
     "classify",
     "explore",
     "register_engine",
@@ -133,18 +136,33 @@ def fuse(workload: Workload, fusion: Fusion | str = "full") -> Workload:
     return joined(workload, fusion)
 
 
-def sparsify(workload: Workload, scheme: str, nm: Asked = None) -> Workload:
+def sparsify(workload: Workload, scheme: str | Recorded, nm: Asked = None) -> Workload:
     """``workload`` under a training scheme (docs/schemes.md), such as ``"bdwp"``, with a pattern such as ``"2:8"``, or
     ``"xnor"``, whose operands of few values take none.
 
     By layer: ``{"*": "2:8", "layer4.*": "1:8", "fc": "dense"}`` or ``["2:8", "layer4.*=1:8", "fc=dense"]``, shell
     wildcards over module paths; of the rules that match a layer the last one holds. Or a policy and its budget, as
-    ``"erk@0.25"`` or ``"fisher@0.25:scores.json"`` (docs/by-layer.md).
+    ``"erk@0.25"`` or ``"fisher@0.25:scores.json"`` (docs/by-layer.md). In the place of a scheme a record of a training
+    (:func:`record`), whose masks the weights of a step of use then have.
     """
+    from .workloads.recorded import Recorded, with_masks
     from .workloads.schemes.annotate import annotate
     from .workloads.schemes.policies import patterns_of
 
+    if isinstance(scheme, Recorded):
+        if nm is not None:
+            raise InputError(f"pattern {nm} is decided by the training that was recorded; leave it out")
+        return with_masks(workload, scheme)
     return annotate(workload, scheme, patterns_of(nm, workload))
+
+
+def skip_rows(workload: Workload, rows: str) -> Workload:
+    """``workload``, a dense step of use, with the rows of its weights left out that no token of its batch keeps, and
+    the work of finding out which put in: ``"teal@0.5"``, ``"teal@0.5:0.2"`` with a correlation of tokens, or
+    ``"relu@rows.npz"`` (docs/rows.md)."""
+    from .workloads.skip_rows import skip_rows as smaller
+
+    return smaller(workload, rows)
 
 
 def machine(name: str | Path) -> AcceleratorSpec:
@@ -271,6 +289,23 @@ def train(
     pattern = NMPattern.parse(nm) if isinstance(nm, str) else nm
     plan = training.plan(model, scheme=scheme, pattern=pattern, **spec)
     return training.train(plan, None if folder is None else Path(folder), numerics=machine_numerics)
+
+
+def record(model: str | Path, scheme: str = "erk", nm: str | NMPattern | None = None, **spec: Any) -> Recorded:
+    """Train as :func:`train` does, or take the finished training in the folder ``model``, and keep the masks of its
+    weights, and of inputs of layers that hold zeros; ``save`` and ``read`` of it write and read files (docs/rows.md).
+
+    ``spec``: as of :func:`train`, none beside a folder.
+    """
+    from pathlib import Path
+
+    from .workloads.sparsity import NMPattern
+    from .workloads.training import plan, recording
+
+    if Path(model).is_dir():
+        return recording.record_folder(Path(model), asked=spec)
+    pattern = NMPattern.parse(nm) if isinstance(nm, str) else nm
+    return recording.record(plan(str(model), scheme=scheme, pattern=pattern, **spec))
 
 
 def classify(

@@ -32,6 +32,7 @@ from ._cli.interrupts import INTERRUPTED, CommandInterrupt, interrupts
 from ._cli.models import models
 from ._cli.need import need
 from ._cli.options import Command
+from ._cli.record import record
 from ._cli.report import report
 from ._cli.rtl_train import rtl_train
 from ._cli.run import run
@@ -57,7 +58,7 @@ app = typer.Typer(
 )
 _COMMANDS = (
     *(models, archs, trace, run, generate, compare, need, report, gemm, fold, tree),
-    *(compile, verify, verilog, rtl_train, train, classify, sensitivity, study, synth, area, bitstream, dram),
+    *(compile, verify, verilog, rtl_train, train, record, classify, sensitivity, study, synth, area, bitstream, dram),
 )
 for _command in _COMMANDS:
     app.command(cls=Command)(_command)

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..workloads.skip_rows import skip_rows
 from .console import get_console, make_table, phases, si
-from .inputs import asked_patterns, machine
-from .options import DEFAULT_ARCH, DEFAULT_OBJECTIVE, Arch, FuseBy, Json, Model, Objective, Patterns, Scheme
+from .inputs import asked_patterns, asked_rows, machine
+from .options import DEFAULT_ARCH, DEFAULT_OBJECTIVE, Arch, FuseBy, Json, Model, Objective, Patterns, RowsBy, Scheme
 from .outputs import print_json
 from .pipeline import check_prices, open_workload, under
 
 if TYPE_CHECKING:
+    from ..analysis.bands import Joules
     from ..analysis.generation import Generated
     from ..workloads.step import Workload
 
@@ -27,6 +29,7 @@ def generate(
     arch: Arch = DEFAULT_ARCH,
     scheme: Scheme = "dense",
     nm: Patterns = None,
+    rows: RowsBy = None,
     fusion: FuseBy = "none",
     objective: Objective = DEFAULT_OBJECTIVE,
     as_json: Json = False,
@@ -37,11 +40,14 @@ def generate(
 
     spec = machine(arch)
     check_prices(spec)
+    skipped, _ = asked_rows(rows, nm, None if scheme == "dense" else scheme)
     asked = asked_patterns(scheme, nm, spec)
 
     def traced(use: Any, tokens: int) -> Workload:
         found = open_workload(model, batch, None, None, None, use=use, context=tokens, fusion=fusion)
-        return under(found, scheme, asked, spec)
+        # Of a prompt nearly every row is kept by some token, so it is read whole, as TEAL does with half of one.
+        whole = skipped is None or use == "prefill"
+        return under(found, scheme, asked, spec) if whole else skip_rows(found, skipped)
 
     prompt = traced("prefill", context)
     steps = growth(context, new, lambda tokens: traced("decode", tokens))
@@ -65,8 +71,8 @@ def _document(found: Generated) -> dict[str, Any]:
         "new": steps.steps,
         "tokens_per_s": found.tokens_per_s,
         "first_token_seconds": found.first_token_seconds,
-        "joules_per_token": found.joules_per_token,
-        "prefill_joules": found.prefill_joules,
+        **_banded("joules_per_token", found.joules_per_token),
+        **_banded("prefill_joules", found.prefill_joules),
         "binds": found.binds,
         "bandwidth_share": found.bandwidth_share,
         "roof_tokens_per_s": found.roof_tokens_per_s,
@@ -77,17 +83,24 @@ def _document(found: Generated) -> dict[str, Any]:
     }
 
 
+def _banded(name: str, found: Joules) -> dict[str, float]:
+    return {name: found.likely, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
 def _show(found: Generated) -> None:
+    from ..analysis.bands import band_words
+
     console, work, spec = get_console(), found.prefill.workload, found.prefill.spec
     console.print(
         f"{found.tokens_per_s:,.3g} tokens/s, the first after {si(found.first_token_seconds, 's')}, "
-        f"{si(found.joules_per_token, 'J')} a token: {found.binds}",
+        f"{band_words(found.joules_per_token)} a token: {found.binds}",
         style="bold",
     )
     steps = found.decoded.by_step
     tokens = found.decoded.tokens
     rows = [
         ("prompt", f"{work.phase.tokens:,} tokens x {work.batch}", si(found.first_token_seconds, "s")),
+        ("energy of the prompt", band_words(found.prefill_joules), ""),
         ("first token decoded", "", si(steps[0] / spec.clock_hz, "s")),
         ("last token decoded", "", si(steps[-1] / spec.clock_hz, "s")),
         ("DRAM moved a token", si(found.decoded.dram_bytes / tokens, "B"), f"{found.bandwidth_share:.0%} of the time"),
@@ -95,5 +108,5 @@ def _show(found: Generated) -> None:
         ("weights", si(found.need.frozen_weights + found.need.weight_copies, "B"), ""),
         ("KV cache at the end", si(found.need.kv_cache, "B"), ""),
     ]
-    scheme = found.decoded.first.workload.scheme
+    scheme = found.decoded.growth.first.scheme
     console.print(make_table(f"{work.model} on {spec.name}, {scheme}", ("", "amount", "time"), rows))

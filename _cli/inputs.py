@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from ..dataflow.accelerator import AcceleratorSpec
     from ..dataflow.constraint import MappingFile
     from ..workloads.schemes.policies import Policy
+    from ..workloads.skip_rows import AskedRows
     from ..workloads.sparsity import LayerPatterns, NMPattern
 
 __all__ = [
     "alternatives",
     "asked_patterns",
+    "asked_rows",
     "machine",
     "machines",
     "mapping_rules",
@@ -198,6 +200,17 @@ def asked_patterns(
         require_use(scheme, asked)
         require_schemes([scheme], parse_patterns(nm), spec)
     return asked
+
+
+def asked_rows(rows: str | None, decided: object, scheme: str | None) -> tuple[AskedRows | None, str | None]:
+    """What ``--rows`` says, None if nothing, and the scheme then: weights whose rows are left out are dense in them."""
+    from ..workloads.skip_rows import AskedRows
+
+    if rows is None:
+        return None, scheme
+    if decided or scheme not in (None, "dense"):
+        raise InputError(f"--rows {rows} leaves out rows of dense weights: leave out --masks, --nm, and all but dense")
+    return AskedRows.read(rows), "dense"
 
 
 def require_use(scheme: str, asked: LayerPatterns | Policy | None) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "Insecure",
     "Json",
     "MappingRules",
+    "Masks",
     "Model",
     "Objective",
     "Optimizer",
@@ -39,6 +40,7 @@ __all__ = [
     "Patterns",
     "Pregenerate",
     "Recompute",
+    "RowsBy",
     "Scheme",
     "Seq",
     "TrainedScheme",
@@ -153,6 +155,18 @@ Objective = Annotated[
 MappingRules = Annotated[
     Path | None,
     typer.Option("--mapping", metavar="FILE.toml", help="Fix or restrict mappings by layer: docs/by-layer.md."),
+]
+Masks = Annotated[
+    Path | None,
+    typer.Option("--masks", metavar="FILE.npz", help="Weights with the masks of `weft record`, under its scheme."),
+]
+RowsBy = Annotated[
+    str | None,
+    typer.Option(
+        "--rows",
+        metavar="FORM@DENSITY[:CORRELATION]|FORM@FILE.npz",
+        help="Read only those rows of weights that tokens keep, as teal@0.5 or relu@0.1:0.3: docs/rows.md.",
+    ),
 ]
 Folder = Annotated[Path | None, typer.Option("-o", metavar="DIR", help="Write results and pictures to this folder.")]
 DrawAll = Annotated[bool, typer.Option("--draw-all", help="With -o: draw every run, and all for dark pages too.")]

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..workloads.errors import InputError
 from ..workloads.user_code import is_user
@@ -36,6 +37,7 @@ __all__ = [
     "simulate_step",
     "under",
     "users_code",
+    "with_recorded",
 ]
 
 
@@ -85,6 +87,34 @@ def open_workload(
             progress=progress,
         )
     return traced if fusion == "none" else fuse(traced, fusion)
+
+
+_ASKED = ("batch", "seq", "optimizer", "input", "recompute", "freeze", "attention", "dim", "fusion", "for", "context")
+"""What `open_workload` is asked beside the model, in its order, as options."""
+
+
+def with_recorded(masks: Path, decided: object, model: str, *asked: Any) -> Workload:
+    """The workload of MODEL with the masks of a file; MODEL as the record names it is the very network that was
+    trained. ``decided``: what the user says of schemes, ``asked`` as of `open_workload`."""
+    from ..dataflow.fusion.fuse import fuse
+    from ..workloads.recorded import Recorded, with_masks
+
+    if decided:
+        raise InputError(f"--scheme and --nm are those of the training that --masks {masks} is of; leave them out")
+    recorded = Recorded.read(masks)
+    if model != recorded.about.model:
+        return with_masks(open_workload(model, *asked), recorded)
+    from ..workloads.training.recording import recorded_step
+
+    given = dict(zip(_ASKED, asked, strict=True))
+    if given["for"] != "infer":
+        raise InputError(f"--masks {masks} is of weights in use: add --for infer, not {given['for']}")
+    other = next((name for name in _ASKED if name not in ("batch", "attention", "fusion", "for") and given[name]), None)
+    if other is not None:
+        raise InputError(f"--{other} is decided by the network that --masks {masks} is of; leave it out")
+    with users_code(model), phases(f"tracing {model}"):
+        traced = recorded_step(recorded, given["batch"])
+    return with_masks(fuse(traced, given["fusion"]), recorded)
 
 
 def under(

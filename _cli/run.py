@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..workloads.errors import InputError
+from ..workloads.skip_rows import skip_rows
 from .console import announce, bar, phases
-from .inputs import asked_patterns, machine, mapping_rules
+from .inputs import asked_patterns, asked_rows, machine, mapping_rules
 from .options import (
     DEFAULT_ARCH,
     DEFAULT_OBJECTIVE,
@@ -26,6 +27,7 @@ from .options import (
     InputShape,
     Json,
     MappingRules,
+    Masks,
     Model,
     Objective,
     Optimizer,
@@ -33,11 +35,12 @@ from .options import (
     Pregenerate,
     Recompute,
     Resident,
+    RowsBy,
     Scheme,
     Seq,
 )
 from .outputs import print_json, require_writable_file, require_writable_folder
-from .pipeline import check_prices, check_step, open_workload, run_step, schedule_step, under
+from .pipeline import check_prices, check_step, open_workload, run_step, schedule_step, under, with_recorded
 from .requests import AskedTrace, DramForm, DramTrace, Limit, asked_trace, show_requests, write_requests
 from .show_step import show_run, show_system
 
@@ -55,6 +58,8 @@ def run(
     arch: Arch = DEFAULT_ARCH,
     scheme: Scheme = None,
     nm: Patterns = None,
+    masks: Masks = None,
+    rows: RowsBy = None,
     objective: Objective = DEFAULT_OBJECTIVE,
     mapping: MappingRules = None,
     optimizer: Optimizer = None,
@@ -98,9 +103,14 @@ def run(
     tracing = asked_trace(dram_trace, dram_form, limit, level)
     spec = machine(arch, pregenerate, resident)
     check_prices(spec)
+    skipped, scheme = asked_rows(rows, masks or nm, scheme)
     asked, rules = asked_patterns(scheme, nm, spec), mapping_rules(mapping)
     held = (recompute, freeze, attention, dims, fusion, use, tokens)
-    workload = under(open_workload(model, batch, seq, optimizer, input_shape, *held), scheme, asked, spec)
+    if masks is not None:
+        workload = with_recorded(masks, scheme or nm, model, batch, seq, optimizer, input_shape, *held)
+    else:
+        workload = under(open_workload(model, batch, seq, optimizer, input_shape, *held), scheme, asked, spec)
+    workload = workload if skipped is None else skip_rows(workload, skipped)
     check_step([workload], spec, level or "step")
     chosen = schedule_step(workload, spec, objective, rules)
     if level == "system":

@@ -283,12 +283,13 @@ def _show_masks(console: Console, result: SimResult) -> None:
     forms = Counter(
         str(r.op.sparse) for r in result.ops if isinstance(r.op, MatrixOp) and isinstance(r.op.sparse, Unstructured)
     )
-    if not forms:
-        return
-    console.print("Zeros without a pattern", style="bold")
-    for form, count in forms.most_common(_NAMED):
-        console.print(f"  {count} products gather: {form}")
-    console.print()
+    rows = Counter(str(r.op.rows) for r in result.ops if isinstance(r.op, MatrixOp) and r.op.rows is not None)
+    for title, what, found in (("Zeros without a pattern", "gather", forms), ("Rows left out", "read rows:", rows)):
+        if found:
+            console.print(title, style="bold")
+            for form, count in found.most_common(_NAMED):
+                console.print(f"  {count} products {what} {form}")
+            console.print()
 
 
 def _show_dense_layers(console: Console, result: SimResult) -> None:

@@ -13,7 +13,7 @@ import typer
 from ..workloads.errors import InputError
 from ..workloads.update_rule import RuleName
 from .console import bar, get_console, make_table
-from .inputs import parse_pattern
+from .inputs import machine, parse_pattern
 from .options import DATA_HELP, Json, Pattern, TrainedScheme
 from .outputs import print_json, require_writable_folder
 from .pipeline import users_code
@@ -21,7 +21,7 @@ from .pipeline import users_code
 if TYPE_CHECKING:
     from ..workloads.training import TrainResult
 
-__all__ = ["train"]
+__all__ = ["Option", "options_of", "train"]
 
 _EPOCHS_SHOWN = 12
 
@@ -34,8 +34,17 @@ Amp = Annotated[
     ),
 ]
 Numerics = Annotated[
-    Literal["torch", "machine", "machine-bf16"] | None,
-    typer.Option(help="Who computes: PyTorch, or the machine's arithmetic with FP16 or BF16 operands; torch if none."),
+    Literal["torch", "machine", "machine-bf16", "machine-fp8"] | None,
+    typer.Option(
+        help="Who computes: PyTorch, or the machine's arithmetic with FP16, BF16 or FP8 operands; torch if none."
+    ),
+]
+Of = Annotated[
+    str | None,
+    typer.Option("--arch", metavar="ARCH", help="With --numerics machine: its operands are those of this machine."),
+]
+Option = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="Setting of the scheme, as decay=1e-4; repeatable.")
 ]
 
 
@@ -57,10 +66,9 @@ def train(
     paths: Annotated[int | None, typer.Option(help="Sub-networks of a super-network in a step; 4 if none.")] = None,
     amp: Amp = None,
     numerics: Numerics = None,
+    arch: Of = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation; 0 if none.")] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Setting of the scheme, as decay=1e-4; repeatable.")
-    ] = None,
+    option: Option = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU where there is one.")] = None,
     output: Annotated[
         Path | None, typer.Option("-o", metavar="DIR", help="Keep checkpoint and log in this folder.")
@@ -80,9 +88,9 @@ def train(
         "optimizer": optimizer,
         "paths": paths,
         "amp": amp,
-        "numerics": numerics,
+        "numerics": numerics if arch is None else _numerics_of(arch, numerics),
         "seed": seed,
-        "options": _options(option) if option else None,
+        "options": options_of(option) if option else None,
     }
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     if resume is None and model is None:
@@ -98,6 +106,15 @@ def train(
         print_json(to_dict(result))
         return
     _show(result)
+
+
+def _numerics_of(arch: str, numerics: str | None) -> str:
+    """The numerics of a machine."""
+    from ..simulator.machine.numerics import numerics_of
+
+    if numerics != "machine":
+        raise InputError(f"--arch {arch} says whose operands --numerics machine has; give both, or leave --arch out")
+    return numerics_of(machine(arch))
 
 
 def _trained(
@@ -124,7 +141,7 @@ def _trained(
             raise KeyboardInterrupt(f"go on with: {command}") from None
 
 
-def _options(given: Sequence[str]) -> dict[str, int | float | bool | str]:
+def options_of(given: Sequence[str]) -> dict[str, int | float | bool | str]:
     """Settings of a scheme: numbers and true or false as JSON writes them, all else as text."""
     found: dict[str, int | float | bool | str] = {}
     for text in given:

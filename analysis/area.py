@@ -99,9 +99,9 @@ def uncounted_blocks(spec: AcceleratorSpec, target: AreaTarget) -> tuple[Block, 
 
 def blocks_of(spec: AcceleratorSpec) -> tuple[Block, ...]:
     """Blocks that a whole machine is made of."""
-    if spec.gather is not None:
+    if spec.gather is not None and spec.gather.balance == "stealing":
         raise InputError(
-            f"{spec.name!r} has a gather engine, of which there is no RTL to count: leave out its table [gather]"
+            f"gather.balance of {spec.name!r} is stealing, of which there is no RTL to count; use sorted or static"
         )
     return tuple(block for block in BLOCKS.values() if block.in_machine and block.present(spec))
 

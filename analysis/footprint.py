@@ -69,7 +69,9 @@ def _block_of(engine: Engine) -> str:
             return "stce"
         case "xnor":
             return "xnor_engine"
-        case "gather" | "outside":
+        case "gather":
+            return "gather_engine"
+        case "outside":
             return engine.name
         case _:
             assert_never(engine.kind)

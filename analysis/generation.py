@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..dataflow.accelerator import AcceleratorSpec
+from ..dataflow.actions import Action
 from ..dataflow.objective import Objective
 from ..simulator.decode import Decoded, decode
 from ..simulator.memory import MemoryNeed, memory_need, require_capacity
@@ -13,11 +15,14 @@ from ..simulator.result import SimResult
 from ..simulator.step import simulate
 from ..workloads.growth import Growth
 from ..workloads.step import Workload
-from .energy import ZJ_PER_J, amounts, energy, step_tariff
+from .bands import Joules
+from .declared import counts_kind, cycles_kind
+from .energy import ZJ_PER_J, amounts, energy
 from .energy_table import load_table
-from .scheduling import scheduled
+from .scheduling import prices_for, scheduled
+from .tariff import tariff
 
-__all__ = ["Generated", "decode_joules", "generate"]
+__all__ = ["Generated", "decode_energy", "generate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +32,8 @@ class Generated:
 
     prefill: SimResult
     decoded: Decoded
-    prefill_joules: float
-    decode_joules: float
+    prefill_joules: Joules
+    decode_joules: Joules
     need: MemoryNeed
 
     @property
@@ -42,9 +47,9 @@ class Generated:
         return self.decoded.tokens / self.decoded.seconds
 
     @property
-    def joules_per_token(self) -> float:
-        """Of decoding."""
-        return self.decode_joules / self.decoded.tokens
+    def joules_per_token(self) -> Joules:
+        """Of decoding, with their band."""
+        return Joules(*(joules / self.decoded.tokens for joules in self.decode_joules))
 
     @property
     def roof_tokens_per_s(self) -> float:
@@ -64,16 +69,22 @@ class Generated:
         return "DRAM bandwidth binds" if self.bandwidth_share >= 0.5 else "the array and its lanes bind"
 
 
-def decode_joules(decoded: Decoded) -> float:
+def decode_energy(decoded: Decoded) -> Joules:
     """Joules of all steps, each at its own size, by the table of the machine."""
-    step, spec = decoded.first, decoded.first.spec
+    spec, rule = decoded.spec, decoded.growth.first.rule
     table = load_table(spec.technology)
-    prices = {action: price.zeptojoules for action, price in step_tariff(step, table).items()}
-    spent = 0
+    results = [r for r, _ in decoded.parts]
+    prices = tariff(table, spec, counts_kind(results), cycles_kind(results))
+    spent = Counter[Action]()
     for r, times in decoded.parts:
-        found = amounts(r, step.workload.rule, spec, table)
-        spent += times * sum(n * prices.get(action, 0) for action, n in found.items())
-    return spent / ZJ_PER_J
+        for action, n in amounts(r, rule, spec, table).items():
+            spent[action] += times * n
+    for one in (one for piece in decoded.grown for one in piece):
+        for action, n in one.amounts(rule, spec).items():
+            spent[action] += one.times * n
+    ends = [(n, prices[action]) for action, n in spent.items() if action in prices]
+    low, high = (sum(n * price.ends[end] for n, price in ends) for end in (0, 1))
+    return Joules(low / ZJ_PER_J, sum(n * price.zeptojoules for n, price in ends) / ZJ_PER_J, high / ZJ_PER_J)
 
 
 def generate(
@@ -90,11 +101,11 @@ def generate(
     say("prefill")
     taken_in = simulate(scheduled(prefill, spec, objective))
     say("decode")
-    decoded = decode(steps, spec, objective, chosen=scheduled(steps.first, spec, objective))
+    decoded = decode(steps, spec, objective, prices_for(spec, objective))
     return Generated(
         prefill=taken_in,
         decoded=decoded,
-        prefill_joules=energy(taken_in).joules,
-        decode_joules=decode_joules(decoded),
+        prefill_joules=energy(taken_in).band,
+        decode_joules=decode_energy(decoded),
         need=memory_need(steps.last, spec),
     )

@@ -11,6 +11,7 @@ from ..dataflow.config_io import spec_hash
 from ..dataflow.residency import Residency
 from ..simulator.result import OpResult, SimResult
 from ..workloads.gemm import Pass
+from ..workloads.operand import Role
 from ..workloads.step import MatrixOp, Measured, UpdateOp
 from .bands import Joules, banded
 from .declared import columns, counts_kind, cycles_kind, losses_of
@@ -109,6 +110,8 @@ def _product(r: OpResult) -> dict[str, Any]:
         return dict.fromkeys(names)
     g, sparse = r.op.gemm, r.op.sparse
     pattern, operand = (str(sparse), sparse.operand) if sparse else (None, None)
+    if r.op.rows is not None:
+        pattern, operand = f"rows: {r.op.rows}", "b" if r.op.b.role is Role.WEIGHT else "a"
     return dict(zip(names, (g.m, g.k, g.n, g.groups, pattern, operand, r.op.kept_dense or None), strict=True))
 
 

@@ -8,11 +8,12 @@ from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.batch.evaluate import Evaluated, evaluate
 from ..dataflow.constraint import MappingFile
 from ..dataflow.objective import Objective
+from ..dataflow.prices import Pricing
 from ..dataflow.schedule import Schedule, schedule
 from ..workloads.step import Workload
 from .tariff import prices, shared_prices
 
-__all__ = ["evaluated", "scheduled"]
+__all__ = ["evaluated", "prices_for", "scheduled"]
 
 
 def scheduled(
@@ -23,8 +24,12 @@ def scheduled(
     mapping: MappingFile | None = None,
 ) -> Schedule:
     """`dataflow.schedule.schedule` under any objective; energy by the table that ``spec`` names."""
-    priced = objective in tuple(Objective) and Objective(objective).priced
-    return schedule(workload, spec, objective, prices(spec) if priced else None, progress, mapping)
+    return schedule(workload, spec, objective, prices_for(spec, objective), progress, mapping)
+
+
+def prices_for(spec: AcceleratorSpec, objective: Objective | str) -> Pricing | None:
+    """What ``objective`` pays on ``spec``, by the table that it names; None where it asks for no energy."""
+    return prices(spec) if objective in tuple(Objective) and Objective(objective).priced else None
 
 
 def evaluated(

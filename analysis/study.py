@@ -32,7 +32,7 @@ from .executor import Executor
 from .study_rows import REFERENCE, PhaseCost, StudyRow, aggregate
 from .study_tracks import tracks
 from .tariff import tariff
-from .trainings import Planned, Progress, TrainedPhase, Training, holds, planned, run_trainings
+from .trainings import Planned, Progress, TrainedPhase, Training, holds, planned, require_jobs, run_trainings
 
 if TYPE_CHECKING:
     from ..workloads.training import TrainSpec
@@ -132,6 +132,7 @@ def run_study(
     executor: Executor | None = None,
 ) -> Study:
     """Train what ``folder`` does not hold yet, simulate, and put it side by side; see :func:`.run_trainings`."""
+    require_jobs(jobs)
     tariff(load_table(spec.machine.technology), spec.machine)  # refuses what it cannot charge before the work
     plans: dict[Group, list[Planned]] = {}
     flat = planned(_specs(spec))

@@ -197,6 +197,11 @@ def _resident(table: EnergyTable, size: int) -> dict[str, Price]:
 
 def _in_luts(table: FpgaTable, spec: AcceleratorSpec) -> Callable[[Action], Price]:
     """Parts of a machine that work together, by the LUTs and registers that synthesis counts."""
+    if spec.gather is not None:
+        raise InputError(
+            f"table {table.name!r} charges the LUTs that work, which nobody has told apart for the gather engine of "
+            f'{spec.name!r}: choose a chip\'s table (technology = "asic-16nm")'
+        )
     area, e, dram = _area(table, spec), table.elements, table.dram_of(spec.dram.kind)
     inferred = f", {len(area.inferred)} modules inferred from others" if area.inferred else ""
     tools, bit = area.tools + inferred, _price(e.memory_bit, "memory_bit")

@@ -34,7 +34,7 @@ from .training_sources import WORKLOADS, closure
 if TYPE_CHECKING:
     from ..workloads.training import TrainResult, TrainSpec
 
-__all__ = ["LayerFindings", "Planned", "TrainedPhase", "Training", "holds", "planned", "run_trainings"]
+__all__ = ["LayerFindings", "Planned", "TrainedPhase", "Training", "holds", "planned", "require_jobs", "run_trainings"]
 
 Progress = Callable[[int, int], None]
 
@@ -172,6 +172,11 @@ def _sources() -> dict[str, str]:
     }
 
 
+def require_jobs(jobs: int) -> None:
+    """Refuse a number of processes that is none."""
+    require_int("jobs", jobs, 1, 1024)
+
+
 def run_trainings(
     plans: Sequence[Planned],
     folder: Path,
@@ -191,7 +196,7 @@ def run_trainings(
     A training that fails is tried again the next time. A process that is killed takes only its own training with it;
     when this process is killed the others follow, and the next call goes on at their checkpoints.
     """
-    require_int("jobs", jobs, 1, 1024)
+    require_jobs(jobs)
     # Two studies in one folder would write the same checkpoints.
     with alone(folder, "study"):
         wanted = {plan.key: plan for plan in plans}

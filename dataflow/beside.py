@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple, assert_never
+from typing import NamedTuple, TypeVar, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..workloads.copies import CompactCopy, PackedCopy, WeightCopy
 from ..workloads.operand import DTYPE_BYTES
@@ -26,6 +29,7 @@ __all__ = [
     "copies_made",
     "copy_bytes",
     "Behind",
+    "alone_of",
     "dense_bytes",
     "joined_lanes",
     "joined_products",
@@ -34,6 +38,7 @@ __all__ = [
     "update_bytes",
     "update_traffic",
     "update_work",
+    "vector_bytes",
     "vector_cost",
     "vector_work",
 ]
@@ -48,7 +53,10 @@ class Work(NamedTuple):
     write: int
 
 
-def machine_bytes(dtype: str, size: int, operand: OperandFormat) -> int:
+Size = TypeVar("Size", int, NDArray[np.int64])
+
+
+def machine_bytes(dtype: str, size: Size, operand: OperandFormat) -> Size:
     """Bytes on the machine: floating tensors are of its operands' format, whatever the model was traced in."""
     return size * operand.bits // (BYTE * DTYPE_BYTES[dtype]) if "float" in dtype else size
 
@@ -66,10 +74,17 @@ def copy_bytes(copy: WeightCopy, operand: OperandFormat) -> int:
 
 def vector_work(op: VectorOp, spec: AcceleratorSpec, lanes: int | None = None) -> Work:
     """Lanes and traffic of element-wise work; ``lanes``: cycles of those, where it is joined to a product."""
-    read, write = (machine_bytes(op.dtype, size, spec.pe.operand) for size in (op.read_bytes, op.write_bytes))
-    write += op.wide_write + sum(copy.bytes for copy in op.packs)
-    own = ceil_div(op.lanes, spec.vector.lanes) if lanes is None else lanes
-    return Work(own, 0, read + op.wide_read - op.chip_read, write - op.chip_write)
+    read, write = vector_bytes(op, op.read_bytes, op.write_bytes, op.wide_read, op.wide_write, spec)
+    return Work(ceil_div(op.lanes, spec.vector.lanes) if lanes is None else lanes, 0, read, write)
+
+
+def vector_bytes(
+    op: VectorOp, read: Size, write: Size, wide_read: Size, wide_write: Size, spec: AcceleratorSpec
+) -> tuple[Size, Size]:
+    """Machine bytes that vector work like ``op`` reads and writes, of tensors of these sizes."""
+    operand, packed = spec.pe.operand, sum(copy.bytes for copy in op.packs) if op.packs else 0
+    read, write = machine_bytes(op.dtype, read, operand), machine_bytes(op.dtype, write, operand)
+    return read + wide_read - op.chip_read, write + wide_write + packed - op.chip_write
 
 
 class Behind(NamedTuple):
@@ -99,8 +114,7 @@ def joined_products(ops: Sequence[Op]) -> dict[int, Behind]:
 def joined_lanes(ops: Sequence[Op], placements: Sequence[Placement | None], spec: AcceleratorSpec) -> dict[int, int]:
     """By op, cycles that the lanes of joined vector work add to a product: they work on one macro-tile of results while
     the array works on the next, so their first or last tile, at most half an output buffer of FP32, stands alone."""
-    lanes = spec.vector.lanes
-    alone = ceil_div(spec.buffers.output_bytes // 2, FP32.size(1) * lanes)
+    lanes, alone = spec.vector.lanes, alone_of(spec)
     found = {}
     for i, (product, before) in joined_products(ops).items():
         placement, op = placements[product], ops[i]
@@ -109,6 +123,11 @@ def joined_lanes(ops: Sequence[Op], placements: Sequence[Placement | None], spec
         first, last = ceil_div(before, lanes), ceil_div(before + op.lanes, lanes)
         found[i] = _beyond(last, cycles, alone) - _beyond(first, cycles, alone)
     return found
+
+
+def alone_of(spec: AcceleratorSpec) -> int:
+    """Cycles that lanes take at most of a macro-tile of results, behind or before all the array's work."""
+    return ceil_div(spec.buffers.output_bytes // 2, FP32.size(1) * spec.vector.lanes)
 
 
 def _beyond(lanes: int, product: int, alone: int) -> int:

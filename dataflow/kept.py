@@ -104,7 +104,8 @@ def _loads(workload: Workload, moves: _Moves) -> _Loads:
         if side is None:
             continue
         read = moves.of(i, op, side)
-        if read is None:
+        if read is None or op.rows is not None:
+            # Other rows are read in every step.
             loads.unknown.add(op.parameter)
             continue
         loads.uses[op.parameter].append(Use(op=i, part=side, read=read[0]))

@@ -61,6 +61,18 @@ def _xnor_pe(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> A
     return XnorPe(require_xnor(spec))
 
 
+def _gather(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
+    from .blocks.gather import Gather
+
+    return Gather(spec, blackbox=True)
+
+
+def _gather_pe(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
+    from .blocks.gather_pe import GatherPe
+
+    return GatherPe(spec)
+
+
 def _tree(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
     from .blocks.tree import TreeUnit
 
@@ -115,6 +127,12 @@ def _drive_tree(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -
     return TreeDriver(spec)
 
 
+def _drive_gather(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule) -> Any:
+    from .drivers.gather import GatherDriver
+
+    return GatherDriver(spec)
+
+
 def _drive_sore(spec: AcceleratorSpec, pattern: NMPattern, _rule: UpdateRule) -> Any:
     from .drivers.engines import SoreDriver
 
@@ -149,6 +167,10 @@ def _stream_bench(component: Any, vectors: Sequence[Any], top: str) -> Mapping[s
     from .flow.bench import stream_bench
 
     return stream_bench(component, vectors, top)
+
+
+def _gathers(spec: AcceleratorSpec) -> bool:
+    return spec.gather is not None and spec.gather.balance != "stealing"
 
 
 def _in_16_bits(spec: AcceleratorSpec) -> bool:
@@ -215,6 +237,31 @@ BLOCKS = {
             in_machine=False,
             present=lambda spec: spec.xnor is not None,
             absent="{} has no table [xnor]",
+        ),
+        Block(
+            name="gather_engine",
+            title="the gather engine",
+            make=_gather,
+            drive=_drive_gather,
+            present=_gathers,
+            absent="{} has no table [gather], or one whose balance is stealing",
+            multipliers=lambda spec: 0 if spec.gather is None else spec.gather.peak,
+            depends=(
+                "gather",
+                "pe.format",
+                "pe.accumulators",
+                "pe.multiply_latency",
+                "pe.add_latency",
+                "buffers.w2e_bytes",
+            ),
+        ),
+        Block(
+            name="gather_pe",
+            title="one PE of the gather engine",
+            make=_gather_pe,
+            in_machine=False,
+            present=_gathers,
+            absent="{} has no table [gather], or one whose balance is stealing",
         ),
         Block(
             name="tree_unit",

@@ -16,6 +16,7 @@ from ..workloads.gemm import Pass
 from ..workloads.operand import DTYPE_BYTES, Role
 from ..workloads.schemes.annotate import weight_copies
 from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp, Workload
+from .reading_order import looked_up
 
 __all__ = ["MemoryNeed", "exceeds", "memory_need", "require_capacity"]
 
@@ -127,7 +128,7 @@ def exceeds(workload: Workload, spec: AcceleratorSpec, need: MemoryNeed) -> str 
 
 def _beside(op: VectorOp, spec: AcceleratorSpec) -> Work:
     """What vector work moves, on chip or off."""
-    return vector_work(replace(op, chip_read=0, chip_write=0), spec)
+    return vector_work(replace(op, chip_read=0, chip_write=0) if op.chip_read or op.chip_write else op, spec)
 
 
 def _size(size: int) -> str:
@@ -173,13 +174,8 @@ def _replaced(workload: Workload, spec: AcceleratorSpec) -> set[str]:
     if not spec.wuve.pregenerate:
         return set()
     copies = weight_copies(workload.matrix_ops)
-    looked_up = {op.name for op in workload.ops if isinstance(op, VectorOp) and "embedding" in op.op}
     names = {name for name, (dense, made) in copies.items() if made and not dense}
-    return {
-        name
-        for name in names
-        if looked_up.isdisjoint(part.rpartition(".")[0] for part in name.replace("+", "=").split("="))
-    }
+    return names - looked_up(workload.ops, names)
 
 
 def _alive(workload: Workload, word: OperandFormat) -> int:

@@ -121,13 +121,13 @@ def unranked(words: npt.NDArray[np.uint16], kind: type[np.generic]) -> Half:
 def narrow(values: npt.NDArray[np.float32], format: FormatName, *, gradient: bool = False) -> Half:
     """FP32 of any shape rounded to operands, to nearest even; every NaN the canonical one; contiguous.
 
-    FP16 and BF16 overflow to infinity; of eight bits what is too large, infinity too, becomes the largest number of its
-    sign. FP8 is E4M3, or E5M2 of a ``gradient``.
+    What has an infinity overflows to it: FP16, BF16, and E5M2, which a ``gradient`` of FP8 is, so that loss scaling
+    sees it. Of E4M3 and INT8 what is too large, infinity too, becomes the largest number of its sign.
     """
     wide = np.ascontiguousarray(values)
     kind = operand_types(format)[-1 if gradient else 0]
     if format == "fp8":
-        return narrow_float(wide, ENCODINGS[kind], saturate=True).view(kind)
+        return narrow_float(wide, ENCODINGS[kind], saturate=ENCODINGS[kind].finite).view(kind)
     if format == "int8":
         return narrow_integer(wide)
     operands: Half = np.empty(wide.shape, kind)

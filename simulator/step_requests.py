@@ -30,6 +30,7 @@ from .dram import memory_of
 from .dram_requests import Requests
 from .dram_spec import MemorySpec
 from .kernels.phases import MacroTiles
+from .reading_order import read_in_order
 from .regions import OpRegions, Region, lay_out
 from .result import SimResult
 from .step import macro_tiles
@@ -88,6 +89,12 @@ def step_requests(
             f"{spec.name!r} keeps tensors on chip (buffers.resident_bytes {spec.buffers.resident_bytes:,}), for which "
             "a DRAM trace knows no addresses yet: ask for it with 0 bytes"
         )
+    skips = next((op for op in schedule.as_run.ops if isinstance(op, MatrixOp) and op.rows is not None), None)
+    if skips is not None:
+        raise InputError(
+            f"{skips.name!r} reads those rows of its weight that tokens keep, which are known when it runs: a DRAM "
+            "trace has no addresses for them"
+        )
     places, regions = lay_out(schedule)
     room = memory.organization.lines * memory.organization.line_bytes
     top = max(region.address + region.size for region in regions)
@@ -112,7 +119,7 @@ def _parts(
     memory: MemorySpec,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[Requests]:
-    spec, begin = schedule.spec, 0
+    spec, begin, laid = schedule.spec, 0, read_in_order(schedule.as_run, schedule.placements)
     unit = spec.clock_hz * memory_machine(spec).rate
     common = gcd(memory.organization.clock_hz, unit)
     clock = memory.organization.clock_hz // common, unit // common
@@ -121,7 +128,7 @@ def _parts(
     ):
         if isinstance(op, MatrixOp):
             assert placement is not None, "a schedule places every matrix op"
-            phases = _matrix_phases(op, placement.mapping, place, spec)
+            phases = _matrix_phases(op, placement.mapping, place, spec, done - 1 in laid)
         else:
             phases = _streamed_phases(place, ran.cycles.total * memory_machine(spec).rate)
         for phase in phases:
@@ -300,12 +307,14 @@ class _Walk:
         return [_Move(self.part(self.copy, group), j * int(t.copy[0]), size, ONE_PIECE, 0, True)]
 
 
-def _matrix_phases(op: MatrixOp, mapping: Mapping, place: OpRegions, spec: AcceleratorSpec) -> Iterator[_Phase]:
+def _matrix_phases(
+    op: MatrixOp, mapping: Mapping, place: OpRegions, spec: AcceleratorSpec, in_order: bool
+) -> Iterator[_Phase]:
     """The phases of a product, as `kernels/phases.py:step_phases` has them."""
     product = tiled(op, spec, mapping)
     p = product.problem
     t, lead, ramp = macro_tiles(product, spec)
-    layout, half = layout_of(op, mapping), memory_machine(spec).west_half
+    layout, half = layout_of(op, mapping, in_order=in_order), memory_machine(spec).west_half
     assert place.a is not None and place.b is not None and place.c is not None
     west, north = (place.b, place.a) if mapping.n2s == "a" else (place.a, place.b)
     walk = _Walk(

@@ -30,6 +30,7 @@ from .kernels.phases import EndLoads, Streaks
 from .kernels.tasks import Tasks
 from .order import Order, in_turn, order_of
 from .phases import phase_count, streaks_of
+from .reading_order import read_in_order
 from .step import macro_tiles
 from .transfers import ONE_PIECE, Layout, Transfers, by_shape, layout_of, timed
 
@@ -83,7 +84,8 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
     rate = memory_machine(spec).rate
     placed = tuple(zip(workload.ops, schedule.placements, strict=True))
     lanes = joined_lanes(workload.ops, schedule.placements, spec)
-    parts = [_phases(*each, spec, workload.rule, transfers, lanes.get(i)) for i, each in enumerate(placed)]
+    laid = read_in_order(workload, schedule.placements)
+    parts = [_phases(*each, spec, workload.rule, transfers, lanes.get(i), i in laid) for i, each in enumerate(placed)]
     stored = {id(part): part for part in parts}  # equal ops have one
     sizes = [len(part.streaks.times) for part in stored.values()]
     places = dict(zip(stored, np.cumsum([0, *sizes]).tolist(), strict=False))
@@ -174,13 +176,14 @@ def _phases(
     rule: UpdateRule,
     transfers: Transfers,
     lanes: int | None,
+    in_order: bool,
 ) -> _Phases:
     match op:
         case MatrixOp():
             assert placement is not None, "a schedule places every matrix op"
             mapping = placement.mapping
             product = placed_on(placement, spec).tiled(op, mapping)
-            return _matrix_phases(product, mapping, spec, layout_of(op, mapping), transfers)
+            return _matrix_phases(product, mapping, spec, layout_of(op, mapping, in_order=in_order), transfers)
         case VectorOp():
             return _chunks(vector_work(op, spec, lanes), spec, transfers)
         case UpdateOp():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
-from typing import NamedTuple, assert_never
+from typing import Literal, NamedTuple, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from ..dataflow.xnor.mapping import XnorMapping
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
 from ..workloads.operand import Role
+from ..workloads.rows import Rows
 from ..workloads.step import MatrixOp
 from .dram import gaps, memory_of, transfer_efficiency
 from .dram_spec import MemorySpec
@@ -122,19 +123,37 @@ def by_shape(spec: AcceleratorSpec) -> ByShape:
 
 class Layout(NamedTuple):
     """How the matrices of an op lie in memory, as the array sees them: whether the contraction of the W2E and of the
-    N2S operand lies in one piece, and whether a column of results does (else a row)."""
+    N2S operand lies in one piece, and whether a column of results does (else a row).
+
+    ``*_in_order``: whether the operand lies in the order in which it is read. ``*_apart``: lines of an operand there
+    are for each that is read; those that are lie apart."""
 
     west_along_k: bool
     north_along_k: bool
     out_down: bool
+    west_in_order: bool = False
+    north_in_order: bool = False
+    west_apart: Fraction = Fraction(1)
+    north_apart: Fraction = Fraction(1)
 
 
-def layout_of(op: MatrixOp, mapping: Mapping) -> Layout:
-    """A row of A [m, k] lies in one piece, and of C [m, n]; of B [k, n] too, but a weight of FF is kept as [n, k].
+def layout_of(op: MatrixOp, mapping: Mapping, *, in_order: bool = False) -> Layout:
+    """A row of A [m, k] lies in one piece, and of C [m, n]; of B [k, n] too, but a weight of FF is kept as [n, k], or
+    ``in_order`` of its reading (`reading_order.py`).
+
+    A weight of which rows are left out is kept so that a row lies in one piece, whatever it is along, and in no order.
 
     In WU the contraction runs over positions, and A is a transposed view: both operands lie across it. Words of levels
     are packed along it, in every pass.
     """
+    found = _as_pytorch(op, mapping)
+    if not in_order or op.rows is not None:
+        return found
+    north = mapping.n2s == ("a" if op.a.role is Role.WEIGHT else "b")
+    return found._replace(west_in_order=not north, north_in_order=north)
+
+
+def _as_pytorch(op: MatrixOp, mapping: Mapping) -> Layout:
     n2s = mapping.n2s
     match mapping.array:
         case XnorMapping():
@@ -148,7 +167,19 @@ def layout_of(op: MatrixOp, mapping: Mapping) -> Layout:
             assert_never(mapping.array)
     a = op.pass_ is not Pass.WU
     b = op.pass_ is Pass.FF and op.b.role is Role.WEIGHT
+    if op.rows is not None:
+        return _of_rows(op, op.rows, n2s)
     return Layout(b, a, True) if n2s == "a" else Layout(a, b, False)
+
+
+def _of_rows(op: MatrixOp, rows: Rows, n2s: str) -> Layout:
+    """Which rows are read is not known here: they are taken to lie evenly apart."""
+    weight: Literal["a", "b"] = "b" if op.b.role is Role.WEIGHT else "a"
+    apart = Fraction(rows.of, rows.kept(op.gemm, weight))
+    along_k = rows.along == "outputs"
+    if n2s == weight:
+        return Layout(True, along_k, n2s == "a", north_apart=apart)
+    return Layout(along_k, True, n2s == "a", west_apart=apart)
 
 
 class Shapes(NamedTuple):
@@ -164,20 +195,27 @@ def shapes_of(tiles: MacroTiles, p: Problem, mapping: Mapping, layout: Layout, h
     rows = mapping.tile_rows, p.rows - (tiles.row_tiles - 1) * mapping.tile_rows
     cols = mapping.tile_cols, p.cols - (tiles.col_tiles - 1) * mapping.tile_cols
 
-    def along(lines: int, bits: int) -> Stored:
+    def along(lines: int, bits: int, apart: Fraction) -> Stored:
         """A streamed operand comes in as long pieces of its contraction as half the buffer holds."""
         whole = whole_bytes(p.k // p.beats * bits)
         piece = whole if tiles.resident else max(min(whole, half // lines), whole_bytes(bits))
-        return ONE_PIECE if piece == whole else Stored(piece, whole)
+        return ONE_PIECE if piece == whole and apart == 1 else Stored(piece, ceil(whole * apart))
 
-    def load(lines: int, of: int, along_k: bool, bits: int, share: Fraction) -> Stored:
-        return along(lines, bits) if along_k else _across(lines, of, bits, share)
+    def load(lines: int, of: int, along_k: bool, bits: int, share: Fraction, apart: Fraction) -> Stored:
+        return along(lines, bits, apart) if along_k else _across(lines, of, bits, share, apart)
+
+    def load_west(lines: int) -> Stored:
+        if layout.west_in_order:
+            return ONE_PIECE
+        share = Fraction(p.west_tensor, p.west_expanded)
+        return load(lines, p.rows, layout.west_along_k, p.west_bits, share, layout.west_apart)
 
     def load_north(lines: int, again: int) -> Stored:
-        if p.keep and (not p.online or (again and mapping.compact == "memory")):
-            # Compact copies are laid down in the order in which the array reads them.
+        if layout.north_in_order or (p.keep and (not p.online or (again and mapping.compact == "memory"))):
+            # Compact copies are laid down in the order in which the array reads them, too.
             return ONE_PIECE
-        return load(lines, p.cols, layout.north_along_k, p.north_bits, Fraction(p.north_tensor, p.north_expanded))
+        share = Fraction(p.north_tensor, p.north_expanded)
+        return load(lines, p.cols, layout.north_along_k, p.north_bits, share, layout.north_apart)
 
     def store(i: int, j: int) -> Stored:
         wide, of = (rows[i], p.rows) if layout.out_down else (cols[j], p.cols)
@@ -185,10 +223,7 @@ def shapes_of(tiles: MacroTiles, p: Problem, mapping: Mapping, layout: Layout, h
         return ONE_PIECE if added_up else _across(wide, of, p.out_bits, Fraction(1))
 
     return Shapes(
-        west=tuple(
-            load(lines, p.rows, layout.west_along_k, p.west_bits, Fraction(p.west_tensor, p.west_expanded))
-            for lines in rows
-        ),
+        west=tuple(load_west(lines) for lines in rows),
         north=tuple(tuple(load_north(lines, again) for lines in cols) for again in (0, 1)),
         store=tuple(tuple(store(i, j) for j in (0, 1)) for i in (0, 1)),
     )
@@ -219,9 +254,10 @@ def timed(
     )
 
 
-def _across(lines: int, of: int, bits: int, share: Fraction) -> Stored:
-    """``lines`` of ``of`` elements of ``bits`` that lie side by side; ``share``: what im2col finds of what it makes."""
-    if lines == of:
+def _across(lines: int, of: int, bits: int, share: Fraction, apart: Fraction = Fraction(1)) -> Stored:
+    """``lines`` of ``of`` elements of ``bits`` that lie side by side; ``share``: what im2col finds of what it makes;
+    ``apart``: rows of all ``of`` there are for each that is read."""
+    if lines == of and apart == 1:
         return ONE_PIECE
     pitch = ceil(of * bits * share / BYTE)
-    return Stored(min(whole_bytes(lines * bits), pitch), pitch)
+    return Stored(min(whole_bytes(lines * bits), pitch), ceil(pitch * apart))

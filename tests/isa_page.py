@@ -27,8 +27,9 @@ HEAD = f"""# The instruction set, version {VERSION}
 Every number and name of the accelerator's programs; what they mean together is in
 [design/accelerator.md](design/accelerator.md), which also has the instructions themselves. There are {EVENTS} events,
 each up to {EVENT_LIMIT}, loops up to {LOOPS} deep, and {QUEUE} commands wait in the queue of a unit. Unit `xnor`, its
-counters, and the spaces from XNOR_W2E on are those of an XNOR engine: a machine without one refuses them. A whole
-program, as text, checked, run and timed, is `examples/one_program.py`.
+counters, and the spaces from XNOR_W2E on are those of an XNOR engine: a machine without one refuses them; so does one
+of FP16 or BF16 refuse the registers `gradient`, `w2e_gradient` and `n2s_gradient`, which it has not. A whole program,
+as text, checked, run and timed, is `examples/one_program.py`.
 
 `python -m weft.tests.isa_page` makes this page of `dataflow/program/`, and a test compares."""
 

@@ -92,7 +92,7 @@ class Stored(StrEnum):
     """How a tensor is kept in memory."""
 
     OPERAND = "operand"
-    """The format of the machine's operands, 16 bits."""
+    """The format of the machine's operands; where that has an encoding for gradients, they have it."""
     FLOAT32 = "float32"
     """Biases, scales of norms, statistics."""
     TAP = "uint8"
@@ -207,6 +207,15 @@ class Graph(OneLine):
     def products(self) -> Iterator[Node]:
         """The nodes that multiply matrices, in order."""
         return (node for node in self.nodes if node.gemm is not None)
+
+    @property
+    def gradients(self) -> frozenset[int]:
+        """Ids of the tensors that are gradients: of the output, and all that is made of one."""
+        found = {port.tensor for port in self.entering(PortKind.GRADIENT)}
+        for node in self.nodes:
+            if not found.isdisjoint(node.reads):
+                found.update(node.makes)
+        return frozenset(found)
 
     def entering(self, kind: PortKind) -> Iterator[Port]:
         """The inputs of a kind."""

@@ -1,40 +1,45 @@
-"""Decoding as a stream of steps, one a token: what every step does, told by the first and by what a token adds.
+"""Decoding as a stream of steps, one a token: what every step does, told by few of them and by what a token adds.
 
-A step is traced behind the first context and the last. Every number of every op is the same in both, or a token adds a
-whole number to it, or it is the bytes of a mask of a bit an element; two more traces, one token on and halfway, must
-agree, and a model of which that is not so is refused. So no other step is traced.
+Two steps in a row are traced. Every number of every op is the same in both, or a token adds a whole number to it, or it
+is the bytes of a mask of a bit an element; the last step, traced, and the one halfway must be as these two foretell.
+Where they are not, the stream is in pieces: the last context up to which steps are as foretold is found by halving, and
+another piece begins behind it. Fusion makes such: a mask is bits from so many elements on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cached_property
-from typing import Any, Final, Literal, get_args
+from functools import cache, cached_property
+from operator import attrgetter
+from typing import Any, Final, Literal, TypeVar, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .errors import InputError, require_int
-from .step import MatrixOp, Op, UpdateOp, VectorOp, Workload
+from .step import Op, VectorOp, Workload
 
-__all__ = ["BITS", "Growth", "Rates", "growth", "moved"]
+__all__ = ["BITS", "Growth", "Piece", "Rates", "column", "growth", "moved"]
+
+Number = TypeVar("Number", int, NDArray[np.int64])
 
 BITS: Final = "bits"
 """Of a number that is the whole bytes of a bit an element of its op."""
 Rates = Mapping[tuple[str, ...], int | Literal["bits"]]
 """Numbers of an op by their place in it (``("gemm", "n")``), and what a token adds to each, or `BITS`."""
 
+_MOST_PIECES = 8
+"""Of a stream; a model of which more would be needed does not grow by whole numbers at all."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class Growth:
-    """``steps`` steps of decoding: the first, and by op that grows how its numbers do."""
+class Piece:
+    """``steps`` steps that grow evenly: the first, and by op that grows how its numbers do."""
 
     first: Workload
     steps: int
     rates: dict[int, Rates]
-
-    @property
-    def contexts(self) -> range:
-        """Tokens before each step."""
-        return range(self.first.phase.context, self.first.phase.context + self.steps)
 
     @cached_property
     def last(self) -> Workload:
@@ -59,34 +64,106 @@ class Growth:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """Steps of decoding, one behind the other, in pieces that grow evenly."""
+
+    pieces: tuple[Piece, ...]
+
+    @property
+    def first(self) -> Workload:
+        """The first step."""
+        return self.pieces[0].first
+
+    @property
+    def last(self) -> Workload:
+        """The last step: the largest cache."""
+        return self.pieces[-1].last
+
+    @property
+    def steps(self) -> int:
+        """How many."""
+        return sum(piece.steps for piece in self.pieces)
+
+    @property
+    def contexts(self) -> range:
+        """Tokens before each step."""
+        return range(self.first.phase.context, self.first.phase.context + self.steps)
+
+    def at(self, step: int) -> Workload:
+        """A whole step, from 0; without tensors where it is not the first of a piece."""
+        require_int("step of decoding", step, 0, self.steps - 1)
+        left = step
+        for piece in self.pieces:
+            if left < piece.steps:
+                return piece.at(left)
+            left -= piece.steps
+        raise AssertionError("steps of pieces add up to those of the stream")
+
+
 def growth(context: int, steps: int, trace: Callable[[int], Workload]) -> Growth:
-    """``steps`` steps of decoding behind ``context`` tokens; ``trace`` makes the step behind so many."""
+    """``steps`` steps of decoding behind ``context`` tokens; ``trace`` makes the step behind so many.
+
+    Refuses a model that does not grow by whole numbers in `_MOST_PIECES` pieces.
+    """
     require_int("context", context, 1, 2**31)
     require_int("new tokens", steps, 1, 2**24)
-    first, end = trace(context), context + max(steps - 1, 1)
+    traced, end = cache(trace), context + steps - 1
+    traced(context)
     try:
-        last = trace(end)
+        traced(end)
     except InputError as error:
         raise InputError(f"{steps} new tokens behind {context} need more positions than there are: {error}") from None
-    rates = _rates(first, last, end - context)
-    for other in sorted({context + 1, (context + end) // 2} - {context, end}):
-        found = trace(other)
-        for i, op in enumerate(found.ops):
-            if len(found.ops) != len(first.ops) or moved(first.ops[i], rates.get(i, {}), other - context) != op:
-                raise _refusal(first, f"{_name(op)} grows unevenly between {context}, {other} and {end} tokens")
-    return Growth(first=first, steps=steps, rates=rates)
+    pieces = list[Piece]()
+    while context <= end:
+        if len(pieces) == _MOST_PIECES:
+            raise _refusal(traced(context), f"it grows otherwise again and again, behind {context} tokens at last")
+        pieces.append(_piece(context, end, traced))
+        context += pieces[-1].steps
+    return Growth(pieces=tuple(pieces))
 
 
-def _rates(first: Workload, last: Workload, tokens: int) -> dict[int, Rates]:
-    """How the numbers of the ops of ``first`` grow, so that they become those of ``last``."""
-    if len(first.ops) != len(last.ops):
-        raise _refusal(first, f"it has {len(first.ops)} ops, and {len(last.ops)} {tokens} tokens later")
+def _piece(context: int, end: int, traced: Callable[[int], Workload]) -> Piece:
+    """The steps from ``context`` on, at most to ``end``, that the first two foretell."""
+    first = traced(context)
+    if context == end:
+        return Piece(first=first, steps=1, rates={})
+    rates = _rates(first, traced(context + 1))
+    if rates is None:
+        return Piece(first=first, steps=1, rates={})
+
+    def foretold(other: int) -> bool:
+        ops = traced(other).ops
+        try:
+            return len(ops) == len(first.ops) and all(
+                moved(op, rates.get(i, {}), other - context) == found
+                for i, (op, found) in enumerate(zip(first.ops, ops, strict=True))
+            )
+        except InputError:
+            return False  # so many tokens later an op would not be one: fewer than no bytes
+
+    last = end
+    while last > context + 1 and not (foretold(last) and foretold((context + last) // 2)):
+        good, bad = context + 1, last if not foretold(last) else (context + last) // 2
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            good, bad = (middle, bad) if foretold(middle) else (good, middle)
+        last = good
+    return Piece(first=first, steps=last - context + 1, rates=rates)
+
+
+def _rates(first: Workload, second: Workload) -> dict[int, Rates] | None:
+    """How the numbers of the ops of ``first`` grow, so that they become those of ``second``, a token later; None where
+    more than numbers becomes other."""
+    if len(first.ops) != len(second.ops):
+        return None
     rates: dict[int, Rates] = {}
-    for i, (a, b) in enumerate(zip(first.ops, last.ops, strict=True)):
+    for i, (a, b) in enumerate(zip(first.ops, second.ops, strict=True)):
         if a != b:
             found: dict[tuple[str, ...], int | Literal["bits"]] = {}
             masks = _masks(a, b)
-            _compare(first, _with_masks(a, masks, 0), _with_masks(b, masks, 0), (), tokens, found)
+            if not _compare(_with_masks(a, masks, 0), _with_masks(b, masks, 0), (), found):
+                return None
             rates[i] = found | dict.fromkeys(((f"wide_{side}",) for side in masks), BITS)
     return rates
 
@@ -114,30 +191,27 @@ def _with_masks(op: Op, sides: tuple[_Side, ...], size: int) -> Op:
     return op
 
 
-def _bit_bytes(elements: int) -> int:
+def _bit_bytes(elements: Number) -> Number:
     return -(-elements // 8)
 
 
-def _compare(
-    workload: Workload,
-    a: Any,
-    b: Any,
-    at: tuple[str, ...],
-    tokens: int,
-    found: dict[tuple[str, ...], int | Literal["bits"]],
-) -> None:
-    """Note in ``found`` what a token adds to every number of ``a`` that is another in ``b``."""
+def _compare(a: Any, b: Any, at: tuple[str, ...], found: dict[tuple[str, ...], int | Literal["bits"]]) -> bool:
+    """Note in ``found`` what is added to every number of ``a`` that is another in ``b``; whether only numbers are."""
+    if type(a) is not type(b):
+        return False
     for field in fields(a):
         x, y = getattr(a, field.name), getattr(b, field.name)
         place = (*at, field.name)
         if x == y:
             continue
-        if is_dataclass(x) and type(x) is type(y):
-            _compare(workload, x, y, place, tokens, found)
-        elif type(x) is type(y) is int and not (y - x) % tokens:
-            found[place] = (y - x) // tokens
+        if is_dataclass(x) and is_dataclass(y):
+            if not _compare(x, y, place, found):
+                return False
+        elif type(x) is type(y) is int:
+            found[place] = y - x
         else:
-            raise _refusal(workload, f"{'.'.join(place)} of an op is {x}, and {y} {tokens} tokens later")
+            return False
+    return True
 
 
 def moved(op: Op, rates: Rates, tokens: int) -> Op:
@@ -159,8 +233,13 @@ def _moved(thing: Any, at: tuple[str, ...], added: Mapping[tuple[str, ...], int]
     return replace(thing, **changes) if changes else thing
 
 
-def _name(op: MatrixOp | VectorOp | UpdateOp) -> str:
-    return f"{op.name}, {op.kind if isinstance(op, UpdateOp) else op.op},"
+def column(op: Op, rates: Rates, place: tuple[str, ...], steps: int) -> NDArray[np.int64]:
+    """A number of ``op``, by its place in it, in each of so many steps: that of `moved`, int64 [steps]."""
+    rate = rates.get(place, 0)
+    if rate == BITS:
+        return _bit_bytes(column(op, rates, ("elements",), steps))
+    first: int = attrgetter(".".join(place))(op)
+    return first + rate * np.arange(steps, dtype=np.int64)
 
 
 def _refusal(workload: Workload, why: str) -> InputError:

@@ -1,4 +1,4 @@
-"""Simulator and RTL side by side on random work: the array, SORE, WUVE, WUVE feeding SORE, and a unit for trees.
+"""Simulator and RTL side by side on random work: array, SORE, WUVE, WUVE feeding SORE, trees and gather engine.
 
 `weft verify` prints what :func:`verify` returns.
 """
@@ -19,10 +19,12 @@ from ...hdl.block import usual_pattern
 from ...hdl.blocks.buildable import check_buildable
 from ...hdl.drivers.array import StceDriver
 from ...hdl.drivers.engines import PregenerateDriver, RtlSore, RtlWuve, SoreDriver, WuveDriver
+from ...hdl.drivers.gather import GatherDriver
 from ...hdl.drivers.tree import TreeDriver
 from ...hdl.registry import BLOCKS
 from ...simulator.array import run_array
 from ...simulator.engines import SoreRun, WuveRun, run_sore, run_wuve
+from ...simulator.gather import run_gather
 from ...simulator.operand import bits_of, is_gradient
 from ...simulator.pregenerate import run_pregenerate
 from ...simulator.spanning_tree import run_tree
@@ -30,7 +32,7 @@ from ...workloads.errors import require_int
 from ...workloads.sparsity import NMPattern
 from ...workloads.update_rule import SGD, UpdateRule, update_rule
 from .difference import Difference, earliest, first_word
-from .draw import draw_compact, draw_hold, draw_operand, draw_receivers, draw_shape, draw_training, draw_tree
+from .draw import draw_compact, draw_hold, draw_mask, draw_operand, draw_receivers, draw_shape, draw_training, draw_tree
 
 __all__ = ["Case", "Verification", "build_seconds", "verify"]
 
@@ -39,7 +41,7 @@ _AFTERWARDS = 8
 """Cycles watched after a run: nothing may leave any more."""
 _ENGINE_SHARE = 4
 """One case of each engine for so many products."""
-_ENGINES = ("sore", "wuve", "pregenerate", "tree_unit")
+_ENGINES = ("sore", "wuve", "pregenerate", "tree_unit", "gather_engine")
 """Blocks that are run so where a machine has them."""
 _BOUNDS = ("", "drain", "", "return")
 """What products are bound by in turn; mistakes in either pace show in no other product."""
@@ -131,6 +133,8 @@ def _cases(
         yield _pregeneration(driver("pregenerate"), rule, np.random.default_rng([seed, 3, i]))
     for i in range(engines if spec.tree is not None else 0):
         yield _layer(driver("tree_unit"), np.random.default_rng([seed, 4, i]))
+    for i in range(engines if BLOCKS["gather_engine"].present(spec) else 0):
+        yield _gathering(driver("gather_engine"), np.random.default_rng([seed, 5, i]))
 
 
 @lru_cache(maxsize=len(BLOCKS))
@@ -229,6 +233,24 @@ def _layer(driver: TreeDriver, random: np.random.Generator) -> Case:
     sizes = f"{inputs.shape[0]} x {tree.k} x {len(weights)}"
     how = f"{len(tree.levels)} levels" + (", inverses" if tree.inverted.any() else "")
     return _case("tree", sizes, how, want.result.size, want.cycles, compare)
+
+
+def _gathering(driver: GatherDriver, random: np.random.Generator) -> Case:
+    spec, own = driver.spec, driver.own
+    m, kept = draw_mask(random, spec)
+    k, n = kept.shape
+    a, b = draw_operand(random, spec, m, k), draw_operand(random, spec, k, n)
+    want = run_gather(spec, a, b, kept)
+
+    def compare() -> tuple[int, Difference | None]:
+        gradients = is_gradient(a, spec.pe), is_gradient(b, spec.pe)
+        got = driver.run(bits_of(a), bits_of(b), kept, cycles=want.length + _AFTERWARDS, gradients=gradients)
+        left, made = (np.broadcast_to(run.left, (m, n)) for run in (want, got))
+        found = first_word(left, made, ("C", want.result.view(np.uint32), got.result))
+        return got.cycles, found or _length(want.length, got.cycles)
+
+    how = f"{own.balance}, {own.banks} banks, {np.count_nonzero(kept)} kept"
+    return _case("gather", f"{m} x {k} x {n}", how, want.result.size, want.length, compare)
 
 
 def _in_runs(runs: int, run: int) -> str:

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
+from ...dataflow.gather.dense import most_columns, port_words
+from ...dataflow.gather.mapping import require_gather
 from ...dataflow.stce.dataflows import PACES, col_axis, row_axis
 from ...dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from ...dataflow.stce.pace import array_machine
@@ -26,10 +28,21 @@ from ...workloads.sparsity import NMPattern
 from ...workloads.update_rule import UpdateRule
 from .operands import edge_words, raw_bits
 
-__all__ = ["draw_compact", "draw_hold", "draw_operand", "draw_receivers", "draw_shape", "draw_training", "draw_tree"]
+__all__ = [
+    "draw_compact",
+    "draw_hold",
+    "draw_mask",
+    "draw_operand",
+    "draw_receivers",
+    "draw_shape",
+    "draw_training",
+    "draw_tree",
+]
 
 _DRAWS = 300
 """Draws for a product that is bound so; on a machine that has one, some 1 to 20 % are."""
+_MOST_PLACES = 24
+"""Kept elements that a line of a mask has at most: the cycles of a run grow with them and with the lines."""
 _MOST_CHANNELS = 24
 """Of a layer in the order of a tree; fewer where the tables of the unit are small."""
 _PATTERNS = tuple(NMPattern.parse(text) for text in ("1:4", "2:4", "2:8", "4:8", "2:16"))
@@ -142,6 +155,16 @@ def _draw_settings(
         drawn["step"] = int(random.integers(1, 1000))
     made: UpdateSettings = SETTINGS[rule.name](**{name: value for name, value in drawn.items() if name in has})
     return made
+
+
+def draw_mask(random: np.random.Generator, spec: AcceleratorSpec) -> tuple[int, npt.NDArray[np.bool_]]:
+    """Columns of the dense operand that the gather engine holds, and a mask, bool [k, n]: of one density or one a line,
+    some lines full or empty."""
+    own = require_gather(spec)
+    k = int(random.integers(1, min(_MOST_PLACES, port_words(spec) * (own.banks or 1)) + 1))
+    n = int(random.integers(1, 3 * own.lanes + 2))
+    density = random.choice((0.0, 0.1, 0.5, 0.9, 1.0), size=n if random.integers(2) else 1)
+    return int(random.integers(1, most_columns(spec, k) + 1)), random.random((k, n)) < density
 
 
 def draw_tree(

@@ -15,12 +15,12 @@ from ...dataflow.program.isa import BEGIN, Unit
 from ...dataflow.program.layout import Atom, Region
 from ...dataflow.program.placement import Placement
 from ...dataflow.program.program import Program
-from ...dataflow.program.spaces import Form, Target
+from ...dataflow.program.spaces import WIDE, Form, Target
 from ...dataflow.program.transfers import address_of, line_addresses, word_bytes
 from ...hdl.drivers.accelerator import AcceleratorRun, UnitRun
 from ...simulator.machine.chip import Chip
 from ...simulator.machine.sequencer import Timeline
-from ...simulator.operand import operand_type
+from ...simulator.operand import operand_types
 from ...workloads.graph import Graph
 
 __all__ = ["DifferenceError", "Executed", "first_wrong_write", "late_command", "require_cycles", "require_same"]
@@ -88,7 +88,7 @@ class _Witness(Chip):
             raise _FoundError(f"the RTL never ended the store of instruction {c.instruction}")
         beats = self.writes.between(own.took, own.last)
         beats.apply(self.found)
-        size = word_bytes(Form(c.form), c.words, self.target.pattern)
+        size = word_bytes(Form(c.form), c.words, self.target)
         lines = (line_addresses(c)[:, None] + np.arange(size)).ravel()
         at = beats.address[:, None] + np.arange(beats.data.shape[1])
         touched = np.union1d(lines, at[beats.strobe])
@@ -99,13 +99,14 @@ class _Witness(Chip):
             when = beats.cycle[(beats.strobe & (at == byte)).any(axis=1)]
             cycle = f"in cycle {int(when[-1])}" if len(when) else "in no cycle"
             raise _FoundError(
-                f"the first wrong word is {self._word(named, byte, Form(c.form))}, of the store of instruction "
+                f"the first wrong word is {self._word(named, byte, c)}, of the store of instruction "
                 f"{c.instruction}, which ran in cycles {own.took + BEGIN} to {own.last} and wrote it {cycle}"
             )
 
-    def _word(self, named: tuple[str, Region] | None, byte: int, form: Form) -> str:
+    def _word(self, named: tuple[str, Region] | None, byte: int, c: Command) -> str:
         """A word by its tensor and index, if it has one, and both values."""
-        kind = np.dtype(operand_type(self.target.spec.pe) if form == Form.OPERAND else np.float32)
+        of = self.target.spec.pe.format
+        kind = np.dtype(operand_types(of)[-1 if c.gradient else 0] if c.form == Form.OPERAND else np.float32)
         first, where = byte - byte % kind.itemsize, ""
         if named is not None:
             name, region = named
@@ -127,7 +128,7 @@ class _Tensors:
             what = f"{node.op} of {node.module!r}"
             own = [(f"what {what} makes, t{number}", place.region(number)) for number in node.makes]
             if words := place.scratch_bytes(node) // FP32.bytes:
-                own.append((f"scratch of {what}", Region(place.scratch(node), ((Atom(words, 1),),), Form.FP32)))
+                own.append((f"scratch of {what}", Region(place.scratch(node), ((Atom(words, 1),),), WIDE)))
             self.groups.append(own)
         for p in place.parameters:
             named = [("weight", p.master), ("operand copy of", p.weight)]

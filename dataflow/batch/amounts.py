@@ -5,6 +5,7 @@ Ops of a class do the same of one count: products whose words weigh the same, up
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 import numpy as np
@@ -13,11 +14,11 @@ from numpy.typing import NDArray
 from ...workloads.levels import needs_no_multiplier
 from ...workloads.step import MatrixOp
 from ..account import Counts, Cycles, declared_causes, declared_counts
-from ..actions import LEDGER, NOTHING, STANDING, Cause, Counted, Each, Either, Where
+from ..actions import LEDGER, NOTHING, STANDING, Action, Cause, Counted, Each, Either, Where
 from ..stce.counts import StceCounts
 from ..xnor.counts import XnorCounts
 
-__all__ = ["ACTIONS", "COUNTED", "KINDS", "Weights", "amounts_of", "weights_of"]
+__all__ = ["ACTIONS", "COUNTED", "KINDS", "Weights", "actions_of", "amounts_of", "weights_of"]
 
 _DECLARED: dict[str, Counted | Cause] = {**declared_counts(Counts), **declared_causes(Cycles)}
 _FIRST = {"output_words": "written_words", "buffer_bytes": "filled_bytes"}
@@ -84,6 +85,14 @@ def weights_of(where: Where) -> Weights:
                 case _:
                     assert_never(spends)
     return tuple(sorted((*place, n) for place, n in found.items() if n))
+
+
+def actions_of(totals: Sequence[int], where: Where) -> dict[Action, int]:
+    """What ``totals`` of one op stand for, columns as `COUNTED`; none of what it does standing."""
+    found: dict[Action, int] = {}
+    for column, action, times in weights_of(where):
+        found[ACTIONS[action]] = found.get(ACTIONS[action], 0) + times * totals[column]
+    return found
 
 
 def _kind_of(where: Where) -> type[Counts]:

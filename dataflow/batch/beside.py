@@ -11,7 +11,7 @@ from ..problem import RATE, MemoryMachine
 from .points import lanes_of, memory_of
 from .step import Step
 
-__all__ = ["joined_cycles", "update_bytes", "update_cycles", "vector_cycles", "vector_work"]
+__all__ = ["beyond", "joined_cycles", "update_bytes", "update_cycles", "vector_cycles", "vector_work"]
 
 
 @inlined
@@ -100,7 +100,7 @@ def vector_cycles(step: Step, v: NDArray[np.int64], engine: NDArray[np.int64]) -
 
 
 @inlined
-def _beyond(lanes: int, product: int, alone: int) -> int:
+def beyond(lanes: int, product: int, alone: int) -> int:
     """`beside._beyond`."""
     return max(lanes - product, 0) + min(min(lanes, product), alone)
 
@@ -114,5 +114,5 @@ def joined_cycles(step: Step, vector: int, v: NDArray[np.int64], product: int, e
     before, elements = step.vectors[vector, 12], step.vectors[vector, 13]
     alone = ceil_div(y.out_half, 4 * lanes)
     first, last = ceil_div(before, lanes), ceil_div(before + elements, lanes)
-    added = _beyond(last, product, alone) - _beyond(first, product, alone)
+    added = beyond(last, product, alone) - beyond(first, product, alone)
     return int(max(added - ceil_div(size * RATE, y.rate), 0))

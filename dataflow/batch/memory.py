@@ -25,7 +25,18 @@ from .counts import count_product
 from .points import array_of, limits_of, memory_of
 from .step import Step
 
-__all__ = ["COUNTS", "Asked", "Memory", "Solved", "forget_others", "is_priced", "memory_for", "problem_at", "solved"]
+__all__ = [
+    "COUNTS",
+    "Asked",
+    "Memory",
+    "Solved",
+    "forget_others",
+    "is_priced",
+    "memory_for",
+    "price_at",
+    "problem_at",
+    "solved",
+]
 
 _KEPT = 16
 """Searches that are kept of a problem; the oldest goes first."""
@@ -105,7 +116,7 @@ def problem_at(v: NDArray[np.int64]) -> Problem:
 
 
 @inlined
-def _price_at(v: NDArray[np.float64]) -> Prices:
+def price_at(v: NDArray[np.float64]) -> Prices:
     """The prices of a row, float64 [8]."""
     return Prices(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7])
 
@@ -198,7 +209,7 @@ def solved(step: Step, problem: int, v: NDArray[np.int64], asked: Asked, memory:
     if slot >= 0:
         found = memory.kept[problem, slot]
         return Solved(found[_FOUND], found[_FOUND + 1], found[_FOUND + 2], memory.priced[problem, slot, 0], slot)
-    x, y, limits, price = array_of(v), memory_of(v), limits_of(v), _price_at(step.prices[problem])
+    x, y, limits, price = array_of(v), memory_of(v), limits_of(v), price_at(step.prices[problem])
     # A search that finds nothing better answers for no other machine, so one where others may follow finds the best.
     if memory.tally[problem, 0]:
         than = NOTHING

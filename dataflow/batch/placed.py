@@ -14,7 +14,7 @@ from ..integers import ceil_div
 from ..jit import bare, inlined, kernel
 from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG
 from ..problem import LONGEST
-from ..stce.search import CYCLES, EDP, NOTHING, better_than
+from ..stce.search import CYCLES, EDP, NOTHING, Found, better_than
 from .amounts import COUNTED
 from .memory import COUNTS, Asked, Memory, Solved, forget_others, is_priced, solved
 from .points import limits_of, memory_of
@@ -34,6 +34,7 @@ __all__ = [
     "UNPRICED",
     "XNOR_COUNTS",
     "Known",
+    "better",
     "know",
     "known_of",
     "solve_xnor",
@@ -49,7 +50,7 @@ _MANY = 2**55
 
 
 @inlined
-def _better(objective: int, a: Solved, b: Solved) -> bool:
+def better(objective: int, a: Solved | Found, b: Solved | Found) -> bool:
     """Whether the second role of a product is better than the first, as `array_engine._rank` has it."""
     if a.status != b.status:
         return a.status == FITS or (a.status == TOO_LONG and b.status == TOO_LARGE)
@@ -84,7 +85,7 @@ def _placed(step: Step, first: int, other: int, v: NDArray[np.int64], asked: Ask
     for role in range(2 if other >= 0 else 1):
         asked_now = other if role else first
         one = solved(step, asked_now, v, asked, memory, than)
-        if not role or _better(asked.objective, one, found):
+        if not role or better(asked.objective, one, found):
             found, problem = one, asked_now
         if not role and found.status == FITS:
             than = better_than(asked.objective, found.key, found.units, found.moved)

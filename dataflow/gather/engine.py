@@ -12,7 +12,7 @@ from ...workloads.unstructured import Unstructured
 from ..accelerator import AcceleratorSpec, EngineKind
 from ..account import Counts, Cycles
 from ..constraint import ALL, Constraint, Extent
-from ..integers import ceil_div, whole_bytes
+from ..integers import ceil_div
 from ..macro_tiles import FITS, TOO_LARGE, Axis, Demand, Issue, Tiled, op_cost
 from ..mapping import Mapping
 from ..objective import TIE, Objective
@@ -20,6 +20,7 @@ from ..on_chip import with_on_chip
 from ..placement import Placement
 from ..prices import Pricing, unpriced
 from ..problem import CONTRACTION, NO_WINDOW, NORTH, OUT, RATE, WEST, Problem, memory_machine, problem_of, too_long
+from .dense import held_bytes, most_columns
 from .mapping import GatherMapping
 from .spec import GatherSpec
 from .time import Slots, ramp, slot_cycles, slots_of
@@ -100,11 +101,12 @@ class Gather:
             raise InputError(
                 f"a macro-tile of the gather engine has all {p.cols} lines of the mask of {op.name!r}, not {tile.cols}"
             )
-        held = tile.rows * whole_bytes(p.k * p.west_bits) * self.own.copies
-        if held > self.spec.buffers.w2e_bytes // 2:
+        if tile.rows > most_columns(self.spec, p.k):
+            held, pe, half = held_bytes(self.spec, p.k, tile.rows), self.spec.pe, self.spec.buffers.w2e_bytes // 2
             raise InputError(
                 f"{tile.rows} columns of the dense operand of {op.name!r} take {held} bytes on the gather engine of "
-                f"{self.spec.name!r}, but half of buffers.w2e_bytes is {self.spec.buffers.w2e_bytes // 2}"
+                f"{self.spec.name!r}, but half of buffers.w2e_bytes is {half}, and its PEs have the sums of "
+                f"{self.own.width * pe.accumulators} columns (gather.width x pe.accumulators)"
             )
         tiles = ceil_div(p.rows, tile.rows)
         last = p.rows - (tiles - 1) * tile.rows
@@ -201,9 +203,11 @@ class Gather:
             return
         if gemm.n not in _extents(wanted.tile_cols, gemm.n, {gemm.n}):
             return
-        column = whole_bytes(gemm.k * self.spec.pe.operand.bits) * self.own.copies
-        most, width = min(max(self.spec.buffers.w2e_bytes // 2 // column, 1), gemm.m), self.own.width
-        sizes = {1, most, max(most // width * width, 1), *(min(width << i, most) for i in range(most.bit_length()))}
+        most, width = min(max(most_columns(self.spec, gemm.k), 1), gemm.m), self.own.width
+        # As many tiles as there must be, all of nearly one size: a short last one leaves the adders waiting.
+        even = ceil_div(ceil_div(gemm.m, ceil_div(gemm.m, most)), width) * width
+        sizes = {1, most, max(most // width * width, 1), min(even, most)}
+        sizes |= {min(width << i, most) for i in range(most.bit_length())}
         for resident in (True, False) if wanted.resident is None else (wanted.resident,):
             for rows in sorted(_extents(wanted.tile_rows, gemm.m, sizes)):
                 yield Mapping(

@@ -21,7 +21,7 @@ from .isa import EVENTS, REGISTERS, Unit
 from .looks import Looks
 from .loops import Issue, instructions_of
 from .program import Program
-from .spaces import Form, Target
+from .spaces import Form, Space, Target
 from .transfers import Lines
 
 __all__ = ["Emitter"]
@@ -162,6 +162,9 @@ def _unused(unit: Unit, registers: Mapping[str, int]) -> Sequence[str]:
     """Registers that a command does not look at, which stay as they are."""
     if unit not in (Unit.LOAD, Unit.STORE):
         return ()
+    # where words are neither widened nor narrowed nothing asks how they are encoded
+    bare = registers["form"] != Form.OPERAND or registers["space"] in (Space.W2E, Space.N2S)
+    encoding = ("gradient",) if bare else ()
     if registers["form"] == Form.BLANK:
-        return "address", "address1"
-    return ("address",) if registers.get("which") else ("address1",)
+        return "address", "address1", *encoding
+    return "address" if registers.get("which") else "address1", *encoding

@@ -17,6 +17,7 @@ from .vector_operations import VectorOpcode
 
 __all__ = [
     "BEAT_BYTES",
+    "ENCODINGS",
     "LATENCY",
     "BEGIN",
     "COUNTS",
@@ -34,6 +35,7 @@ __all__ = [
     "Unit",
     "most_of",
     "register",
+    "registers_of",
     "units_of",
 ]
 
@@ -112,6 +114,10 @@ def _half(name: str, what: str) -> _Row:
     return (name, 1, "", f"half of {what}", 0, 1, 0)
 
 
+def _encoding(name: str, what: str) -> _Row:
+    return (name, 1, "", f"FP8: 1: {what}; 0: E4M3", 0, 1, 0)
+
+
 def _signed(name: str, measure: str, meaning: str) -> _Row:
     return (name, 32, measure, meaning, -(2**31), 2**31 - 1, 0)
 
@@ -157,6 +163,7 @@ _ROWS: dict[Unit, tuple[_Row, ...]] = {
         ("run", 24, "words", "N2S, form operand: elements from cut to cut of the grouping", 1, 2**24 - 1, 2**24 - 1),
         ("across", 1, "", "N2S, form operand: 0 groups along a line, 1 groups across lines, word by word", 0, 1, 0),
         ("reduce", 1, "", "N2S, form operand: 1 through SORE, groups of the machine's pattern", 0, 1, 0),
+        _encoding("gradient", "form operand: words are E5M2, to be widened as such"),
     ),
     Unit.STORE: (
         *_lines("source", STORED, (Form.OPERAND, Form.FP32, Form.PAIR)),
@@ -181,6 +188,7 @@ _ROWS: dict[Unit, tuple[_Row, ...]] = {
             1,
             0,
         ),
+        _encoding("gradient", "form operand: words become E5M2"),
     ),
     Unit.PRODUCT: (
         ("stationary", 1, "", "0: OS, 1: WS", 0, 1, None),
@@ -197,6 +205,8 @@ _ROWS: dict[Unit, tuple[_Row, ...]] = {
         _half("w2e_half", "W2E"),
         _half("n2s_half", "N2S"),
         _half("output_half", "OUTPUT"),
+        _encoding("w2e_gradient", "W2E holds E5M2"),
+        _encoding("n2s_gradient", "N2S holds E5M2"),
     ),
     Unit.VECTOR: (
         ("operation", 5, "", "a number of the table of vector operations", 0, max(VectorOpcode), None),
@@ -274,6 +284,8 @@ REGISTERS = {
 }
 """Registers of every unit, by their number."""
 
+ENCODINGS = ("gradient", "w2e_gradient", "n2s_gradient")
+"""Registers of machines alone whose operands have two encodings; the last ones of their units."""
 _BY_NAME = {unit: {r.name: r for r in registers} for unit, registers in REGISTERS.items()}
 assert all(r.most < 1 << r.bits for registers in REGISTERS.values() for r in registers)
 
@@ -281,6 +293,13 @@ assert all(r.most < 1 << r.bits for registers in REGISTERS.values() for r in reg
 def units_of(target: Target) -> tuple[Unit, ...]:
     """Those that the machine has."""
     return tuple(unit for unit in Unit if target.spec.xnor is not None or unit is not Unit.XNOR)
+
+
+def registers_of(unit: Unit, target: Target) -> tuple[Register, ...]:
+    """Those of a unit that the machine has: none that tell encodings where its operands have but one."""
+    if target.spec.pe.operand.gradient is not None:
+        return REGISTERS[unit]
+    return tuple(r for r in REGISTERS[unit] if r.name not in ENCODINGS)
 
 
 def most_of(r: Register, units: Sequence[Unit]) -> int:

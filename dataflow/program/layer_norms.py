@@ -15,7 +15,7 @@ from .elementwise import column_chunks
 from .isa import Unit
 from .layout import Atom, merged, refined
 from .ones import ones
-from .spaces import COLUMN_BEATS, VECTOR_DEPTH, Form, Space, place
+from .spaces import COLUMN_BEATS, VECTOR_DEPTH, WIDE, Element, Form, Space, place
 from .vector_operations import Slot, VectorOpcode
 from .work import BANK, Work, fp32_bits, refuse
 
@@ -27,12 +27,12 @@ class _Rows:
     """Something [positions, width] in memory: the byte of its first element, and what an element is."""
 
     address: int
-    form: Form
+    element: Element
     atoms: Sequence[Atom]
 
     @property
     def each(self) -> int:
-        return self.form.element_bytes
+        return self.element.bytes
 
 
 def layer_norm(work: Work, node: Node) -> None:
@@ -111,12 +111,12 @@ class _Norm:
         axes, of = self.work.placement.views[tensor].axes, self.work.placement
         if axes[-1] != (Atom(self.width, 1),) and self.width > 1:
             refuse(self.node, "norms a side that does not lie together")
-        return _Rows(of.address(tensor), of.form(tensor), [a for axis in axes[:-1] for a in axis])
+        return _Rows(of.address(tensor), of.element(tensor), [a for axis in axes[:-1] for a in axis])
 
     def scratch(self, number: int) -> _Rows:
         """FP32 of the shape of x, the ``number``-th that a node has."""
         size = FP32.bytes * self._positions * self.width
-        return _Rows(self.work.placement.scratch(self.node) + number * size, Form.FP32, self._plain(self.width))
+        return _Rows(self.work.placement.scratch(self.node) + number * size, WIDE, self._plain(self.width))
 
     def positions(self, rows: Sequence[_Rows]) -> Iterator[Block]:
         """Positions, as many as a slot has words, of each of ``rows`` and, last, of a number a position."""
@@ -147,7 +147,7 @@ class _Norm:
             unit,
             space,
             half,
-            form=rows.form,
+            form=rows.element,
             address=rows.address + rows.each * block.at[number],
             which=operand,
             words=block.words,
@@ -166,7 +166,7 @@ class _Norm:
             unit,
             Space.OPERANDS if unit == Unit.LOAD else Space.RESULTS,
             half,
-            form=rows.form,
+            form=rows.element,
             address=rows.address + rows.each * (block.at[number] + part.start),
             which=operand,
             words=len(part),

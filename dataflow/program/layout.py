@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ...workloads.errors import InputError
 from ...workloads.graph import Node
-from .spaces import Form
+from .spaces import Element
 
 __all__ = ["Atom", "Axis", "Halo", "Region", "View", "merged", "refined", "stored_order"]
 
@@ -114,7 +114,7 @@ class Region:
 
     address: int
     axes: tuple[Axis, ...]
-    form: Form
+    element: Element
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -124,7 +124,7 @@ class Region:
     def bytes(self) -> int:
         """From the first element to the end of the last one, with what lies between."""
         last = sum((atom.length - 1) * atom.stride for axis in self.axes for atom in axis)
-        return self.form.element_bytes * (1 + last)
+        return self.element.bytes * (1 + last)
 
     def elements(self) -> npt.NDArray[np.int64]:
         """How far each element is from the first, in elements: int64 of any shape, its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import assert_never
 
+from ..operand import FP32
 from ..pregenerate import tile_plan
 from ..stce.mapping import REGISTERS as HELD
 from ..stce.mapping import Dataflow
@@ -12,7 +13,7 @@ from .binary_product import broken_binary
 from .commands import Command, ProgramError
 from .control import MachineError
 from .instruction import Add, Go, Instruction, Set
-from .isa import REGISTERS, Unit, units_of
+from .isa import REGISTERS, Unit, registers_of, units_of
 from .rectangles import rectangles_of
 from .spaces import BIAS_WORDS, BIT_SPACES, COLUMN_BEATS, VECTOR_DEPTH, Form, Space, Target
 from .transfers import lines_of, reduces, words_on_chip
@@ -27,7 +28,6 @@ _FORMS: dict[Space, tuple[Form, ...]] = {
     **dict.fromkeys(BIT_SPACES, (Form.FP32,)),
 }
 _FP32 = (Form.OPERAND, Form.FP32, Form.BLANK)
-_ALIGNED = {Form.OPERAND: 2, Form.FP32: 4, Form.PAIR: 2}
 Broken = Iterator[tuple[MachineError, str]]
 
 
@@ -41,8 +41,9 @@ def check_command(command: Command, target: Target, window: int) -> None:
 
 
 def check_units(instructions: Iterable[Instruction], target: Target) -> None:
-    """Refuse an instruction for a unit that the machine has not."""
+    """Refuse an instruction for a unit, or a register, that the machine has not."""
     units = units_of(target)
+    known = {unit: len(registers_of(unit, target)) for unit in units}
     for number, instruction in enumerate(instructions):
         if isinstance(instruction, Set | Add | Go) and instruction.unit not in units:
             raise ProgramError(
@@ -50,6 +51,13 @@ def check_units(instructions: Iterable[Instruction], target: Target) -> None:
                 number,
                 f"is for unit {instruction.unit.name.lower()}, but machine {target.spec.name!r} has no XNOR engine: "
                 f"give it a table [xnor]",
+            )
+        if isinstance(instruction, Set | Add) and instruction.register >= known[instruction.unit]:
+            raise ProgramError(
+                MachineError.REGISTER,
+                number,
+                f"is of register {REGISTERS[instruction.unit][instruction.register].name}, but the operands of machine "
+                f"{target.spec.name!r}, pe.format {target.spec.pe.format!r}, have one encoding",
             )
 
 
@@ -132,7 +140,7 @@ def _memory(c: Command, target: Target, window: int) -> Broken:
     """Lines begin on their word and lie in the window."""
     if c.form == Form.BLANK:
         return
-    by, lines = _ALIGNED[Form(c.form)], lines_of(c, target)
+    by, lines = FP32.bytes if c.form == Form.FP32 else target.spec.pe.operand.bytes, lines_of(c, target)
     steps = ((f"step{i}", step) for i, step in enumerate(lines.steps) if lines.counts[i] > 1)
     for name, value in ((f"address{1 if c.which else ''}", lines.address), *steps):
         if value % by:

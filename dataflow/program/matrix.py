@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import product as every
 
 from .layout import Atom, merged
-from .spaces import Form
+from .spaces import Element
 
-__all__ = ["FAR", "Matrix", "distance", "distances", "in_few"]
+__all__ = ["FAR", "Matrix", "distance", "distances", "encodings", "in_few"]
 
 FAR = 1 << 40
 """As many places as you like."""
@@ -23,14 +23,20 @@ class Matrix:
     """
 
     address: int
-    form: Form
+    element: Element
     lines: Sequence[Atom]
     slots: Sequence[Atom]
 
     @property
     def each(self) -> int:
         """Bytes of an element."""
-        return self.form.element_bytes
+        return self.element.bytes
+
+
+def encodings(left: Matrix, right: Matrix) -> dict[str, int]:
+    """Registers of a product that say how its operands are encoded."""
+    sides = (("w2e_gradient", left), ("n2s_gradient", right))
+    return {name: 1 for name, matrix in sides if matrix.element.gradient}
 
 
 def in_few(axis: Sequence[Atom]) -> list[Atom]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .emitter import Emitter
 from .isa import COUNTS, Unit
-from .spaces import PLACE_ADDRESS_BITS, Form, Space
+from .spaces import PLACE_ADDRESS_BITS, Element, Form, Space
 
 __all__ = ["BANK", "Level", "Moves"]
 
@@ -36,7 +36,7 @@ class Moves:
         space: Space,
         half: int,
         *,
-        form: Form,
+        form: Form | Element,
         address: int = 0,
         which: int = 0,
         words: int,
@@ -50,7 +50,7 @@ class Moves:
 
         ``which`` of the two registers has the address: of tensors that are moved in turns each goes on by steps of its
         own. ``inner`` and ``outer``: counts and steps of places in a line and from line to line, the last fastest, the
-        first of them without an end.
+        first of them without an end. ``form``: of a word, or of an element of a tensor.
         """
         lines = [level for level in lines if level[0] > 1]
         assert len(lines) <= COUNTS and 1 <= len(inner) <= 3 and len(outer) <= 3
@@ -58,7 +58,8 @@ class Moves:
         registers = {f"count{own + i}": count for i, (count, _) in enumerate(lines)}
         registers |= {f"step{own + i}": step for i, (_, step) in enumerate(lines)}
         registers |= _nest("inner", inner) | _nest("outer", outer)
-        command = {"space": space, "half": half, "form": form, "words": words, "place": at, "which": which}
+        command = {"space": space, "half": half, "words": words, "place": at, "which": which}
+        command |= form.registers if isinstance(form, Element) else {"form": form}
         command["address1" if which else "address"] = address
         self.emitter.command(unit, **command, **registers, **more)
 

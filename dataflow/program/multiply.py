@@ -17,7 +17,7 @@ from ..operand import FP32
 from .boxes import boxes
 from .isa import COUNTS, Unit
 from .layout import Atom
-from .matrix import FAR, Matrix, distance, distances, in_few
+from .matrix import FAR, Matrix, distance, distances, encodings, in_few
 from .results import store_results
 from .spaces import BIAS_WORDS, Space, place
 from .split import load_bias, multiply_split
@@ -141,7 +141,7 @@ def require_fit(work: Work, node: Node) -> None:
             name, words = "w2e_bytes", spec.array.rows * gemm.k
         raise InputError(
             f"{node.op} of {node.module!r} contracts over {gemm.k} words, which no half of buffers.{name} of "
-            f"{spec.name!r} holds; it takes {2 * 2 * words:,} bytes"
+            f"{spec.name!r} holds; it takes {2 * spec.pe.operand.bytes * words:,} bytes"
         )
 
 
@@ -180,6 +180,7 @@ def multiply(
                 w2e_half=dense.half,
                 n2s_half=columns.half,
                 output_half=output,
+                **encodings(left, right),
             )
             watch = int(work.placement.is_gradient(node.makes[0]))
             _store(work, made, (m0, m1), (n0, n1), output, across, tiles.contexts, rows, added, watch)
@@ -230,7 +231,7 @@ def _load_along(
                 Unit.LOAD,
                 bank.space,
                 bank.half,
-                form=matrix.form,
+                form=matrix.element,
                 address=matrix.address + matrix.each * (distance(lines, start) + offset),
                 which=int(bank.space == Space.N2S),
                 words=words,
@@ -268,7 +269,7 @@ def _load_across(
                 Unit.LOAD,
                 bank.space,
                 bank.half,
-                form=matrix.form,
+                form=matrix.element,
                 address=matrix.address + matrix.each * (distance(lines, start) + offset),
                 which=int(bank.space == Space.N2S),
                 words=prod(counts),

@@ -12,18 +12,11 @@ from ..allocation import Lifetime, allocate
 from ..integers import ceil_div
 from ..operand import FP32
 from .layout import Atom, Halo, Region, View
-from .spaces import COLUMN_BEATS, VECTOR_DEPTH, Form, Target
+from .spaces import COLUMN_BEATS, VECTOR_DEPTH, WIDE, Element, Form, Target
 from .windows import image_window, is_plain, stands_apart
 
-__all__ = ["FORMS", "HOSTED", "Parameter", "Placement"]
+__all__ = ["HOSTED", "Parameter", "Placement"]
 
-FORMS: Mapping[Stored, tuple[Form, int]] = {
-    Stored.OPERAND: (Form.OPERAND, 2),
-    Stored.FLOAT32: (Form.FP32, FP32.bytes),
-    # Operands hold whole numbers to 256 exactly, and no tap is above 255.
-    Stored.TAP: (Form.OPERAND, 2),
-}
-"""Form and bytes of an element."""
 HOSTED = ("aten._softmax", "aten._softmax_backward_data", "aten.gelu", "aten.gelu_backward")
 """Operators that the host computes, since they take exp, erf or tanh."""
 _LAYER_NORMS = {"aten.native_layer_norm": 1, "aten.native_layer_norm_backward": 2}
@@ -49,18 +42,24 @@ class Placement:
     """Of the tensors of ``graph`` in the memory of ``target``, and of its parameters' FP32 copies."""
 
     def __init__(self, graph: Graph, target: Target) -> None:
-        self.graph, self.target = graph, target
+        self.graph, self.target, self._gradients = graph, target, graph.gradients
         self.views: dict[int, View] = {}
         self.halos = _halos(graph)
         self._place()
 
-    def form(self, tensor: int) -> Form:
+    def element(self, tensor: int) -> Element:
         """What an element of a tensor is in memory."""
-        return FORMS[self.graph.tensors[tensor].stored][0]
+        match self.graph.tensors[tensor].stored:
+            case Stored.FLOAT32:
+                return WIDE
+            case Stored.OPERAND:
+                return self.target.operand(gradient=tensor in self._gradients)
+            case Stored.TAP:
+                return self.target.operand()
 
     def bytes(self, tensor: int) -> int:
         """Of an element."""
-        return FORMS[self.graph.tensors[tensor].stored][1]
+        return self.element(tensor).bytes
 
     def address(self, tensor: int, element: int = 0) -> int:
         """Byte of an element, by how far it is from the first one."""
@@ -77,7 +76,7 @@ class Placement:
 
     def region(self, tensor: int) -> Region:
         """Where a tensor lies."""
-        return Region(self.address(tensor), self.views[tensor].axes, self.form(tensor))
+        return Region(self.address(tensor), self.views[tensor].axes, self.element(tensor))
 
     def is_gradient(self, tensor: int) -> bool:
         """Whether what is stored is a gradient of a parameter, of which an Inf or NaN skips the step."""
@@ -127,8 +126,8 @@ class Placement:
         self.ones = self.allocation.offsets.get("ones", 0)
         single = ((Atom(1, 1),),)
         at = self.allocation.offsets.get("carried")
-        self.carried = None if at is None else Region(at, single, Form.FP32)
-        self.constants = Region(self.allocation.offsets["constants"], ((Atom(constants, 1),),), Form.FP32)
+        self.carried = None if at is None else Region(at, single, WIDE)
+        self.constants = Region(self.allocation.offsets["constants"], ((Atom(constants, 1),),), WIDE)
         self.parameters = tuple(self._parameter(name, shape) for name, shape in self._shapes().items())
 
     def _whole(self, tensor: int) -> View:
@@ -165,13 +164,13 @@ class Placement:
         """FP32 arrays of a parameter beside the tensors of the graph."""
         if all(port.name != name for port in self.graph.leaving(PortKind.GRADIENT)):
             return []
-        wide = any(self.form(port.tensor) == Form.FP32 for port in self._ports(name))
+        wide = any(self.element(port.tensor) == WIDE for port in self._ports(name))
         return [*([] if wide else ["master"]), *(held.name for held in self.target.rule.state)]
 
     def _parameter(self, name: str, shape: tuple[int, ...]) -> Parameter:
-        at = {self.form(port.tensor): self.region(port.tensor) for port in self._ports(name)}
+        at = {self.element(port.tensor).form: self.region(port.tensor) for port in self._ports(name)}
         axes, kept = View.whole(0, shape).axes, self._kept(name)
-        own = {what: Region(self.allocation.offsets[f"{what} of {name}"], axes, Form.FP32) for what in kept}
+        own = {what: Region(self.allocation.offsets[f"{what} of {name}"], axes, WIDE) for what in kept}
         master = own.pop("master", at.get(Form.FP32))
         return Parameter(name=name, master=master, state=tuple(own.values()), weight=at.get(Form.OPERAND))
 

@@ -25,6 +25,9 @@ def max_pool(work: Work, node: Node) -> None:
     window = image_window(node, work.graph.tensors[node.reads[0]].shape)
     if window.taps > VECTOR_DEPTH:
         refuse(node, f"looks at {window.taps} taps, above the {VECTOR_DEPTH} words of a bank")
+    counted = 1 + (2 << work.spec.pe.operand.fraction)
+    if window.taps > counted:
+        refuse(node, f"has {window.taps} taps, but {work.spec.pe.format!r} tells no more than {counted} apart")
     down, across = (inside(window, side) for side in range(2))
     if any(stretch.low >= stretch.high for stretch in (*down, *across)):
         refuse(node, "has windows outside of its image")
@@ -177,7 +180,7 @@ def _blank_rest(work: Work, made: Images, window: Window) -> None:
             Unit.STORE,
             Space.RESULTS,
             results,
-            form=of.form(made.tensor),
+            form=of.element(made.tensor),
             address=of.address(made.tensor, element),
             words=made.channels,
             lines=[(made.n, each * made.step_n), (count, each * stride)],

@@ -11,7 +11,7 @@ from .gather import gather
 from .layout import Atom, View
 from .matrix import Matrix, distances
 from .multiply import multiply
-from .spaces import VECTOR_DEPTH, Form
+from .spaces import VECTOR_DEPTH, WIDE
 from .windows import image_window, is_plain
 from .work import Images, Work, refuse
 
@@ -24,9 +24,9 @@ def product(work: Work, node: Node) -> None:
     bias = node.reads[0] if node.op == "aten.addmm" else None
     batches = [distances(region.axes[0] if node.op == "aten.bmm" else ()) for region in (a, b, made)]
     for at_a, at_b, at_made in zip(*batches, strict=True):
-        left = Matrix(a.address + 2 * at_a, a.form, lines=a.axes[-2], slots=a.axes[-1])
-        right = Matrix(b.address + 2 * at_b, b.form, lines=b.axes[-1], slots=b.axes[-2])
-        out = Matrix(made.address, made.form, made.axes[-2], made.axes[-1])
+        left = Matrix(a.address + a.element.bytes * at_a, a.element, lines=a.axes[-2], slots=a.axes[-1])
+        right = Matrix(b.address + b.element.bytes * at_b, b.element, lines=b.axes[-1], slots=b.axes[-2])
+        out = Matrix(made.address, made.element, made.axes[-2], made.axes[-1])
         multiply(work, node, left, right, replace(out, address=out.address + out.each * at_made), bias)
 
 
@@ -45,12 +45,12 @@ def convolution(work: Work, node: Node) -> None:
         left = _windows(work, image, window, channels, group * channels)
         right = Matrix(
             of.address(kernel.tensor, group * outputs * kernel.step_n),
-            Form.OPERAND,
+            of.element(kernel.tensor),
             lines=[Atom(outputs, kernel.step_n)],
             slots=[Atom(window.taps * channels, 1)],
         )
         out = Matrix(
-            of.address(made.tensor, group * outputs), of.form(made.tensor), _positions(made), [Atom(outputs, 1)]
+            of.address(made.tensor, group * outputs), of.element(made.tensor), _positions(made), [Atom(outputs, 1)]
         )
         multiply(work, node, left, right, out, bias, bias_first=group * outputs)
 
@@ -78,22 +78,22 @@ def _of_input(work: Work, node: Node) -> None:
     for group in range(groups):
         left = Matrix(
             of.address(gradient.tensor, group * outputs),
-            Form.OPERAND,
+            of.element(gradient.tensor),
             lines=_positions(gradient),
             slots=[Atom(outputs, 1)],
         )
         right = Matrix(
             of.address(kernel.tensor, group * outputs * kernel.step_n),
-            Form.OPERAND,
+            of.element(kernel.tensor),
             lines=columns,
             slots=[Atom(outputs, kernel.step_n)],
         )
         if plain:
-            address, form = of.address(made.tensor, group * channels), of.form(made.tensor)
-            multiply(work, node, left, right, Matrix(address, form, _positions(made), columns), None)
+            address, element = of.address(made.tensor, group * channels), of.element(made.tensor)
+            multiply(work, node, left, right, Matrix(address, element, _positions(made), columns), None)
             continue
         rows = [Atom(gradient.n * gradient.h * gradient.w, columns[0].length)]
-        multiply(work, node, left, right, Matrix(of.scratch(node), Form.FP32, rows, columns), None)
+        multiply(work, node, left, right, Matrix(of.scratch(node), WIDE, rows, columns), None)
         gather(work, of.scratch(node), made, window, group * channels, channels)
 
 
@@ -108,14 +108,14 @@ def _of_weight(work: Work, node: Node) -> None:
     for group in range(groups):
         left = Matrix(
             of.address(gradient.tensor, group * outputs),
-            Form.OPERAND,
+            of.element(gradient.tensor),
             lines=[Atom(outputs, 1)],
             slots=_positions(gradient),
         )
         windows = _windows(work, image, window, channels, group * channels)
         out = Matrix(
             of.address(kernel.tensor, group * outputs * kernel.step_n),
-            of.form(kernel.tensor),
+            of.element(kernel.tensor),
             [Atom(outputs, kernel.step_n)],
             [Atom(window.taps * channels, 1)],
         )
@@ -130,7 +130,7 @@ def _windows(work: Work, image: Images, window: Window, channels: int, first: in
     places = zip(window.positions, steps, window.stride, strict=True)
     return Matrix(
         work.placement.address(image.tensor, corner),
-        Form.OPERAND,
+        work.placement.element(image.tensor),
         lines=[Atom(image.n, image.step_n), *(Atom(n, step * stride) for n, step, stride in places)],
         slots=[*(Atom(n, step * dilation) for n, step, dilation in taps), Atom(channels, 1)],
     )

@@ -39,7 +39,7 @@ def store_results(
             Unit.STORE,
             Space.OUTPUT,
             half,
-            form=made.form,
+            form=made.element,
             address=made.address + made.each * (distance(lines, start) + n0),
             words=n1 - n0,
             lines=[(n, made.each * a.stride) for n, a in zip(counts, lines[len(lines) - len(counts) :], strict=True)],

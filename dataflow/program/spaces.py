@@ -17,7 +17,7 @@ from ...workloads.sparsity import NMPattern
 from ...workloads.update_rule import UpdateRule
 from ..accelerator import AcceleratorSpec
 from ..config_io import spec_hash
-from ..operand import FP32
+from ..operand import FP32, NumberFormat
 from ..xnor.mapping import require_xnor
 
 __all__ = [
@@ -35,8 +35,10 @@ __all__ = [
     "UPDATE_STREAMS",
     "VECTOR_DEPTH",
     "VECTOR_OPERANDS",
+    "Element",
     "Form",
     "Size",
+    "WIDE",
     "Space",
     "Target",
     "place",
@@ -58,8 +60,6 @@ VECTOR_OPERANDS = 3
 """Operands of the vector unit, A, B, C: of the banks of `Space.OPERANDS` the first ``lanes`` are A's, and so on."""
 UPDATE_STREAMS = 4
 """What WUVE reads of a parameter at most: gradient, master weight, two of state; banks as of the vector unit."""
-_OPERAND_BITS = 16
-"""Of `Form.OPERAND`, as transfers and banks are built."""
 _CONSTANTS = 16
 BIT_WORD = 32
 """Bits of a word in the spaces of the XNOR engine."""
@@ -123,19 +123,38 @@ class Form(IntEnum):
     narrows."""
 
     OPERAND = 0
-    """16 bits, FP16 or BF16."""
+    """The machine's operand: 16 bits, FP16 or BF16, or 8 bits, FP8, in E4M3 or, where the transfer says so, E5M2."""
     FP32 = 1
     PAIR = 2
-    """Value (16 bits), then the index in its group, in as many bits as the machine's pattern asks for; the pairs of a
-    line follow each other without padding, low bits first, and a line ends on 16 bits. A bubble has no such form."""
+    """Value (an operand), then the index in its group, in as many bits as the machine's pattern asks for; the pairs of
+    a line follow each other without padding, low bits first, and a line ends with a whole operand's bits. A bubble has
+    no such form."""
     BLANK = 3
     """Of a load: memory is not read. N2S gets bubbles, all else -0.0."""
 
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """What an element of a tensor is in memory: ``number`` in ``form``. ``gradient``: in the encoding that gradients
+    have, of formats that give them one of their own."""
+
+    form: Form
+    number: NumberFormat
+    gradient: bool = False
+
     @property
-    def element_bytes(self) -> int:
-        """Of a word that is a number by itself."""
-        assert self in (Form.OPERAND, Form.FP32), f"{self.name} has no elements"
-        return FP32.bytes if self == Form.FP32 else 2
+    def bytes(self) -> int:
+        """Of one."""
+        return self.number.bytes
+
+    @property
+    def registers(self) -> dict[str, int]:
+        """Of a load or a store that moves such."""
+        return {"form": self.form, **({"gradient": 1} if self.gradient else {})}
+
+
+WIDE = Element(Form.FP32, FP32)
+"""A number in FP32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +187,11 @@ class Target:
                 f"{self.spec.name!r} keeps tensors on chip (buffers.resident_bytes "
                 f"{self.spec.buffers.resident_bytes:,}), for which the machine of programs has no memory: take 0 bytes"
             )
-        if self.spec.pe.operand.bits != _OPERAND_BITS:
+        if self.spec.pe.operand.integer:
             raise InputError(
-                f"pe.format of {self.spec.name!r} is {self.spec.pe.format!r}, but a program moves operands of "
-                f"{_OPERAND_BITS} bits; compile for pe.format 'fp16' or 'bf16'"
+                f"pe.format of {self.spec.name!r} is {self.spec.pe.format!r}, but the vector unit and WUVE of a "
+                f"program make real operands; compile for pe.format 'fp8', 'fp16' or 'bf16'; weft run "
+                "times any"
             )
         own = self.spec.xnor
         if own is not None and own.word_bits not in _ENGINE_WORDS:
@@ -193,6 +213,12 @@ class Target:
         """Twelve hexadecimal digits that change with the machine, its pattern and its rule."""
         said = f"{spec_hash(self.spec)} {self.pattern} {self.rule.name}"
         return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+    def operand(self, *, gradient: bool = False) -> Element:
+        """An operand; a ``gradient`` in the encoding of such."""
+        form = self.spec.pe.operand
+        own = gradient and form.gradient is not None
+        return Element(Form.OPERAND, form.encodings[-1 if own else 0], own)
 
     @property
     def spaces(self) -> tuple[Space, ...]:

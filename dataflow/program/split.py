@@ -15,7 +15,7 @@ from ..integers import ceil_div
 from .boxes import boxes
 from .isa import COUNTS, Unit
 from .layout import Atom
-from .matrix import FAR, Matrix, distance, in_few
+from .matrix import FAR, Matrix, distance, encodings, in_few
 from .results import store_results
 from .spaces import BIAS_WORDS, Form, Space, place
 from .work import BANK, Level, Work
@@ -86,6 +86,7 @@ def multiply_split(
                     w2e_half=dense,
                     n2s_half=pairs,
                     output_half=sums,
+                    **encodings(left, right),
                 )
             store_results(
                 work,
@@ -138,7 +139,7 @@ def _load(work: Work, space: Space, half: int, matrix: Matrix, lines: _Part, slo
                 Unit.LOAD,
                 space,
                 half,
-                form=matrix.form,
+                form=matrix.element,
                 address=matrix.address + matrix.each * (distance(along.atoms, begin) + distance(across.atoms, start)),
                 which=int(space == Space.N2S),
                 words=prod(counts),
@@ -171,6 +172,6 @@ def load_bias(work: Work, bias: int, first: int, words: int) -> int:
     """Words of a vector from ``first`` on into a half of BIAS, which is given."""
     half, of = work.half(Space.BIAS), work.placement
     work.move(
-        Unit.LOAD, Space.BIAS, half, form=of.form(bias), address=of.address(bias, first), words=words, inner=[(0, 1)]
+        Unit.LOAD, Space.BIAS, half, form=of.element(bias), address=of.address(bias, first), words=words, inner=[(0, 1)]
     )
     return half

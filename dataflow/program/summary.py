@@ -90,7 +90,8 @@ def memory_map(step: CompiledStep) -> dict[str, Any]:
 def _region(region: Region) -> dict[str, Any]:
     return {
         "address": region.address,
-        "form": region.form.name,
+        "form": region.element.form.name,
+        "number": region.element.number.name,
         "shape": list(region.shape),
         "axes": [[list(atom) for atom in axis] for axis in region.axes],
     }

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..engine_time import reduction_step
+from ..operand import FP32
 from .isa import COUNTS
 from .spaces import PLACE_ADDRESS_BITS, SIDE_BY_SIDE, SINGLE, Form, Space, Target
 from .transfers import word_bytes
@@ -62,7 +63,7 @@ def _reduction(r: Mapping[str, int], target: Target, beat_bytes: int) -> int:
     """Cycles of all rounds through SORE."""
     pattern, spec = target.pattern, target.spec
     assert pattern is not None, "check_command lets a reduction pass only where there is a pattern"
-    lanes = spec.sore.lanes
+    lanes, size = spec.sore.lanes, spec.pe.operand.bytes
     offsets = np.array([_address(r) % beat_bytes], np.int64)
     for i in range(COUNTS):
         steps = np.arange(r[f"count{i}"], dtype=np.int64) * r[f"step{i}"]
@@ -71,11 +72,11 @@ def _reduction(r: Mapping[str, int], target: Target, beat_bytes: int) -> int:
     starts = np.flatnonzero(counted % r["run"] % pattern.group == 0)
     kept = np.minimum(pattern.keep, np.diff(np.append(starts, len(counted))))
     if r["across"]:
-        enters = np.add.reduceat(-(-(offsets + 2 * r["words"]) // beat_bytes), starts)
-        leaves = kept * _side_by_side(r, beat_bytes // 2)
+        enters = np.add.reduceat(-(-(offsets + size * r["words"]) // beat_bytes), starts)
+        leaves = kept * _side_by_side(r, beat_bytes // size)
     else:
         each, which = np.unique(offsets, return_inverse=True)
-        begins = (each[:, None] + 2 * counted) % beat_bytes == 0
+        begins = (each[:, None] + size * counted) % beat_bytes == 0
         begins[:, starts] = True
         enters = _rounds(np.add.reduceat(begins, starts, axis=1, dtype=np.int64)[which], lanes)
         leaves = _rounds(np.broadcast_to(kept, (len(offsets), len(kept))), lanes)
@@ -118,12 +119,13 @@ def _of_line(r: Mapping[str, int], target: Target, beat_bytes: int, offset: int,
     if r["form"] == Form.PAIR:
         assert target.pattern is not None, "pairs are of a pattern"
         if store:  # a pair is taken in; what the last one leaves over of a beat goes by itself
-            bits = 16 + target.pattern.index_bits
+            bits = target.spec.pe.operand.bits + target.pattern.index_bits
             return words + (0 < (8 * offset + words * bits) % (8 * beat_bytes) < bits)
-        size = word_bytes(Form.PAIR, words, target.pattern)
+        size = word_bytes(Form.PAIR, words, target)
         return -(-(offset + size) // beat_bytes) + words  # a beat is taken in, or a pair out
     word = np.arange(1, words)
-    begins: npt.NDArray[np.bool_] = (offset + (4 if r["form"] == Form.FP32 else 2) * word) % beat_bytes == 0
+    size = FP32.bytes if r["form"] == Form.FP32 else target.spec.pe.operand.bytes
+    begins: npt.NDArray[np.bool_] = (offset + size * word) % beat_bytes == 0
     along = not store and r["space"] in SIDE_BY_SIDE and r["inner2_step"] == 1
     across = r["space"] not in SINGLE and r["inner2_step"] == _ACROSS
     begins |= (word % r["inner2"] == 0) | (not (along or across))

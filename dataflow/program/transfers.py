@@ -30,7 +30,6 @@ __all__ = [
 ]
 
 Places = npt.NDArray[np.int64]
-_OPERAND = 2
 
 
 class Lines(NamedTuple):
@@ -80,16 +79,17 @@ def reduces(command: Command) -> bool:
     return command.space == Space.N2S and command.form == Form.OPERAND
 
 
-def word_bytes(form: Form, words: int, pattern: NMPattern | None) -> int:
+def word_bytes(form: Form, words: int, target: Target) -> int:
     """Bytes of ``words`` words of a line in memory."""
+    operand = target.spec.pe.operand
     match form:
         case Form.OPERAND:
-            return _OPERAND * words
+            return operand.bytes * words
         case Form.FP32:
             return FP32.bytes * words
         case Form.PAIR:
-            assert pattern is not None
-            return -(-words * (16 + pattern.index_bits) // 16) * 2
+            assert target.pattern is not None
+            return -(-words * (operand.bits + target.pattern.index_bits) // operand.bits) * operand.bytes
         case Form.BLANK:
             return 0
 
@@ -103,7 +103,7 @@ def lines_of(command: Command, target: Target) -> Lines:
     """The lines in memory of a load or a store."""
     return Lines(
         address_of(command),
-        word_bytes(Form(command.form), command.words, target.pattern),
+        word_bytes(Form(command.form), command.words, target),
         tuple(getattr(command, f"count{i}") for i in range(COUNTS)),
         tuple(getattr(command, f"step{i}") for i in range(COUNTS)),
     )

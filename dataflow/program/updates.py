@@ -11,7 +11,7 @@ from ..operand import FP32
 from .isa import Unit
 from .layout import merged, stored_order
 from .placement import Parameter
-from .spaces import VECTOR_DEPTH, Form, Space, place
+from .spaces import VECTOR_DEPTH, WIDE, Element, Form, Space, place
 from .vector_operations import VectorOpcode
 from .work import BANK, Work
 
@@ -47,16 +47,16 @@ def update(work: Work, parameter: Parameter) -> None:
     if len(merged([[atom for axis in stored_order(len(axes)) for atom in axes[axis]]])) != 1:
         raise InputError(f"the gradient of {parameter.name!r} does not lie in the order of the parameter")
 
-    def move(unit: Unit, space: Space, half: int, stream: int, form: Form, address: int, words: int) -> None:
+    def move(unit: Unit, space: Space, half: int, stream: int, element: Element, address: int, words: int) -> None:
         inner = [(0, 1), (lanes, BANK)]
         # operands and numbers in FP32 go on by steps of their own
         work.move(
             unit,
             space,
             half,
-            form=form,
+            form=element,
             address=address,
-            which=int(form == Form.OPERAND),
+            which=int(element != WIDE),
             words=words,
             at=place(stream * lanes),
             inner=inner,
@@ -65,13 +65,14 @@ def update(work: Work, parameter: Parameter) -> None:
     for begin in range(0, elements, lanes * VECTOR_DEPTH):
         words = min(elements - begin, lanes * VECTOR_DEPTH)
         weights, updated = work.half(Space.WEIGHTS), work.half(Space.UPDATED)
-        move(Unit.LOAD, Space.WEIGHTS, weights, 0, of.form(gradient), of.address(gradient, begin), words)
+        move(Unit.LOAD, Space.WEIGHTS, weights, 0, of.element(gradient), of.address(gradient, begin), words)
         for stream, at in enumerate(held, 1):
-            move(Unit.LOAD, Space.WEIGHTS, weights, stream, Form.FP32, at + FP32.bytes * begin, words)
+            move(Unit.LOAD, Space.WEIGHTS, weights, stream, WIDE, at + FP32.bytes * begin, words)
         beats = ceil_div(words, lanes)
         work.emitter.command(Unit.UPDATE, beats=beats, weights_half=weights, updated_half=updated)
         for stream, at in enumerate(held):
-            move(Unit.STORE, Space.UPDATED, updated, stream, Form.FP32, at + FP32.bytes * begin, words)
+            move(Unit.STORE, Space.UPDATED, updated, stream, WIDE, at + FP32.bytes * begin, words)
         if parameter.weight is not None:
-            address = parameter.weight.address + 2 * begin
-            move(Unit.STORE, Space.UPDATED, updated, 0, Form.OPERAND, address, words)
+            element = parameter.weight.element
+            address = parameter.weight.address + element.bytes * begin
+            move(Unit.STORE, Space.UPDATED, updated, 0, element, address, words)

@@ -81,7 +81,7 @@ class Work(Moves):
             unit,
             space,
             half,
-            form=of.form(tensor),
+            form=of.element(tensor),
             address=of.address(tensor, element),
             which=operand % 2 if which is None else which,
             words=words,

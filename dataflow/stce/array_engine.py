@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Literal, assert_never
 
 from ...workloads.errors import InputError
+from ...workloads.gemm import Gemm
 from ...workloads.step import MatrixOp
 from ..accelerator import AcceleratorSpec, ArrayKind, EngineKind
 from ..account import Counts, Cycles
@@ -33,9 +34,9 @@ from .pace import ArrayMachine
 from .search import CYCLES, EDP, ENERGY, NOTHING, THRIFT, Found, search
 from .space import FREE_SPACE, Limits
 
-__all__ = ["ArrayEngine", "Role"]
+__all__ = ["CODE", "ArrayEngine", "Role"]
 
-_CODE = {Objective.THRIFT: THRIFT, Objective.CYCLES: CYCLES, Objective.ENERGY: ENERGY, Objective.EDP: EDP}
+CODE = {Objective.THRIFT: THRIFT, Objective.CYCLES: CYCLES, Objective.ENERGY: ENERGY, Objective.EDP: EDP}
 
 Role = Literal["a", "b"]
 _SIZES = {"w2e_bytes": "west_half", "n2s_bytes": "north_half", "output_bytes": "out_half"}
@@ -126,7 +127,10 @@ class ArrayEngine(ABC):
                 return None
             some = tuple((problems[i], price[i]) for i in chosen)
             index, found = _search(some, x, y, limits, objective, wanted)
-            return None if found.status != FITS else self._made(op, roles[chosen[index]], found)
+            if found.status != FITS:
+                return None
+            role = roles[chosen[index]]
+            return self.made(op.gemm if role == "b" else op.gemm.transposed, role, found)
 
         mapping = searched(wanted)
         if mapping is None and wanted is not None and searched(None) is not None:
@@ -138,10 +142,11 @@ class ArrayEngine(ABC):
             )
         return mapping
 
-    def _made(self, op: MatrixOp, n2s: Role, f: Found) -> Mapping:
+    def made(self, gemm: Gemm, n2s: Role, f: Found) -> Mapping:
+        """What a search found, of a product as the array sees it."""
         return Mapping(
             array=self.mapped(f),
-            gemm=op.gemm if n2s == "b" else op.gemm.transposed,
+            gemm=gemm,
             n2s=n2s,
             tile_rows=f.tile.rows,
             tile_cols=f.tile.cols,
@@ -247,7 +252,7 @@ def _search(
     found = list[Found]()
     for p, price in problems:
         only = FREE_SPACE if wanted is None else wanted.only(p)
-        found.append(NOTHING if only is None else search(p, x, y, limits, price, _CODE[objective], only))
+        found.append(NOTHING if only is None else search(p, x, y, limits, price, CODE[objective], only))
     best = min(range(len(found)), key=lambda i: _rank(found[i], objective))
     if found[best].status == TOO_LONG:
         raise too_long(problems[best][0])

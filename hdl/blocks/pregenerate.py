@@ -33,7 +33,7 @@ class TileBuffer(wiring.Component):
 
     def __init__(self, spec: AcceleratorSpec, pattern: NMPattern, plan: TilePlan) -> None:
         self.pattern, self.plan = pattern, plan
-        self.distance = plan.distance
+        self.distance, self.bits = plan.distance, spec.pe.operand.bits
         self.serial = spec.sore.kind == "serial"
         self.beat, self.lanes = spec.wuve.lanes, spec.sore.lanes
         words = 1 if self.serial else pattern.group
@@ -41,10 +41,10 @@ class TileBuffer(wiring.Component):
             {
                 "both": In(1),
                 "write": In(1),
-                "value": In(16).array(self.beat),
+                "value": In(self.bits).array(self.beat),
                 "valid": In(1).array(self.beat),
                 "step": Out(1),
-                "group_value": Out(16).array(self.lanes, words),
+                "group_value": Out(self.bits).array(self.lanes, words),
                 "group_valid": Out(words).array(self.lanes),
             }
         )
@@ -57,7 +57,7 @@ class TileBuffer(wiring.Component):
         for i in range(self.lanes):
             for x, value in enumerate(self.group_value[i]):
                 word = self._read(tiles, i, reading, second, turn, phase if self.serial else x)
-                m.d.comb += [value.eq(word[:16]), self.group_valid[i][x].eq(word[16])]
+                m.d.comb += [value.eq(word[: self.bits]), self.group_valid[i][x].eq(word[self.bits])]
         return m
 
     def _write(self, m: Module) -> tuple[Value, Value, Value]:
@@ -105,7 +105,7 @@ class TileBuffer(wiring.Component):
         m.d.comb += [take.eq(self.write & (writing == half) & (now == b)) for b, take in enumerate(takes)]
         cells = []
         for e in range(plan.blocks * group * group):
-            cell = Signal(17, name=f"cell_{half}_{e}", reset_less=True)
+            cell = Signal(self.bits + 1, name=f"cell_{half}_{e}", reset_less=True)
             beat, lane = divmod(e, self.beat)
             with m.If(takes[beat]):
                 m.d.sync += cell.eq(Cat(self.value[lane], self.valid[lane]))

@@ -37,7 +37,7 @@ _PASSES = (
 )
 _PORT = re.compile(r"^  wire (?:width \d+ )?(?:input|output) \d+ +(?:signed +)?\\(\S+)$", re.MULTILINE)
 _OF_PYTHON = re.compile(r"``blackbox``|``parts``|`parts`|weft\.|amaranth")
-_SECTIONS = ("array", "pe", "xnor", "tree", "sore", "wuve")
+_SECTIONS = ("array", "pe", "xnor", "gather", "tree", "sore", "wuve")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

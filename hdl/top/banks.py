@@ -18,7 +18,9 @@ __all__ = ["READ", "BiasBank", "OperandBanks", "OutputBanks", "pair_layout", "sh
 
 def pair_layout(target: Target) -> data.StructLayout:
     """A word of N2S: an operand, its index in its group, and whether it is none."""
-    return data.StructLayout({"value": 16, "index": bits_for(target.spec.pe.max_group - 1), "bubble": 1})
+    return data.StructLayout(
+        {"value": target.spec.pe.operand.bits, "index": bits_for(target.spec.pe.max_group - 1), "bubble": 1}
+    )
 
 
 READ = data.StructLayout({"half": 1, "place": 32, "across": 1})
@@ -52,7 +54,7 @@ class OperandBanks(wiring.Component):
         self.size, self.latency = target.size(space), target.spec.array.read_latency
         self.pairs = space == Space.N2S
         self.words = 1 if self.pairs else target.spec.array.w2e_words
-        self.word = pair_layout(target) if self.pairs else data.StructLayout({"value": 16})
+        self.word = pair_layout(target) if self.pairs else data.StructLayout({"value": target.spec.pe.operand.bits})
         assert self.words <= lanes, f"{self.words} words are read at once, but {lanes} lanes hold neighbours"
         ask = data.StructLayout({"valid": 1, "address": PLACE_ADDRESS_BITS})
         super().__init__(
@@ -110,7 +112,7 @@ class OperandBanks(wiring.Component):
             m.d.comb += [
                 to.en.eq(chosen & enabled[s]),
                 to.addr.eq(index[s]),
-                to.data.value.eq(Mux(w.across, values.word_select(b % lanes, 32), own)[:16]),
+                to.data.value.eq(Mux(w.across, values.word_select(b % lanes, 32), own)[: len(to.data.value)]),
                 out.en.eq(self.en),
                 out.addr.eq(Mux(self.half, deep, 0) + (ask.address >> shift) + (s < ask.address[:shift])),
             ]

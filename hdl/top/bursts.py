@@ -10,28 +10,28 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .axi import ADDRESS_BITS, BOUNDARY, LONGEST_BURST, require_beat
-from .lines import LINE, OFFSET_BITS, WORDS_BITS
+from .lines import OFFSET_BITS, WORD, line_layout, words_bits
 
-__all__ = ["PLACED", "Beats", "Bursts", "Fence", "beat_layout", "burst_layout"]
-
-_WORD = 2
-"""Bytes of the smallest word that is addressed."""
-PLACED = data.StructLayout({"address": ADDRESS_BITS, "words": WORDS_BITS, "last": 1})
-"""A line by its byte address."""
+__all__ = ["Beats", "Bursts", "Fence", "beat_layout", "burst_layout", "placed_layout"]
 
 
-def burst_layout(beat_bytes: int) -> data.StructLayout:
-    """``first`` and ``end``: lane of the first word of the first beat, of the last word of the last; ``last``: of the
-    transfer."""
-    lane = exact_log2(beat_bytes // _WORD)
+def placed_layout(word: int) -> data.StructLayout:
+    """A line by its byte address, in words of ``word`` bytes."""
+    return data.StructLayout({"address": ADDRESS_BITS, "words": words_bits(word), "last": 1})
+
+
+def burst_layout(beat_bytes: int, word: int = WORD) -> data.StructLayout:
+    """``first`` and ``end``: lane, ``word`` bytes wide, of the first word of the first beat, of the last word of the
+    last; ``last``: of the transfer."""
+    lane = exact_log2(beat_bytes // word)
     return data.StructLayout(
         {"address": ADDRESS_BITS, "length": 8, "first": lane, "end": lane, "line_end": 1, "last": 1}
     )
 
 
-def beat_layout(beat_bytes: int) -> data.StructLayout:
-    """Lanes ``first`` to ``end``, inclusive, of a beat; ``burst_end``: of a burst."""
-    lane = exact_log2(beat_bytes // _WORD)
+def beat_layout(beat_bytes: int, word: int = WORD) -> data.StructLayout:
+    """Lanes ``first`` to ``end``, inclusive, of a beat, ``word`` bytes wide; ``burst_end``: of a burst."""
+    lane = exact_log2(beat_bytes // word)
     return data.StructLayout({"first": lane, "end": lane, "burst_end": 1, "line_end": 1, "last": 1})
 
 
@@ -42,13 +42,14 @@ class Fence(wiring.Component):
     until reset: so nothing beyond the window is ever asked for. ``base`` is a multiple of 4 KiB.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, word: int = WORD) -> None:
+        self.word = word
         super().__init__(
             {
                 "base": In(ADDRESS_BITS),
                 "size": In(OFFSET_BITS),
-                "inside": In(stream.Signature(LINE)),
-                "lines": Out(stream.Signature(PLACED)),
+                "inside": In(stream.Signature(line_layout(word))),
+                "lines": Out(stream.Signature(placed_layout(word))),
                 "breaks": Out(1),
                 "outside": Out(1),
             }
@@ -57,12 +58,12 @@ class Fence(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         given = self.inside.payload
-        kept = Signal(PLACED, reset_less=True)
+        kept = Signal(placed_layout(self.word), reset_less=True)
         valid = Signal()
         end = Signal(OFFSET_BITS + 1)
         page = exact_log2(BOUNDARY)
         m.d.comb += [
-            end.eq(given.address + (given.words << 1)),
+            end.eq(given.address + (given.words << exact_log2(self.word))),
             self.breaks.eq(self.inside.valid & self.inside.ready & (end > self.size)),
             self.inside.ready.eq(~self.outside & (~valid | self.lines.ready)),
             self.lines.valid.eq(valid),
@@ -87,26 +88,25 @@ class Bursts(wiring.Component):
     A burst begins at a beat; words of its first and last beat that are not of the line are left out by lane.
     """
 
-    def __init__(self, beat_bytes: int, longest: int = 16) -> None:
+    def __init__(self, beat_bytes: int, longest: int = 16, word: int = WORD) -> None:
         require_beat(beat_bytes)
         assert 1 <= longest <= LONGEST_BURST, f"a burst has 1 to {LONGEST_BURST} beats, not {longest}"
-        self.beat_bytes, self.longest = beat_bytes, longest
-        super().__init__(
-            {"lines": In(stream.Signature(PLACED)), "bursts": Out(stream.Signature(burst_layout(beat_bytes)))}
-        )
+        self.beat_bytes, self.longest, self.word = beat_bytes, longest, word
+        lines, bursts = placed_layout(word), burst_layout(beat_bytes, word)
+        super().__init__({"lines": In(stream.Signature(lines)), "bursts": Out(stream.Signature(bursts))})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        shift = exact_log2(self.beat_bytes)
-        lanes = self.beat_bytes // _WORD
+        shift, small = exact_log2(self.beat_bytes), exact_log2(self.word)
+        lanes = self.beat_bytes // self.word
         line, out = self.lines.payload, self.bursts.payload
         going = Signal()
         at = Signal(ADDRESS_BITS - shift, reset_less=True)
-        left = Signal(WORDS_BITS + 1, reset_less=True)
+        left = Signal(words_bits(self.word) + 1, reset_less=True)
         begin = Signal.like(at)
         beats = Signal.like(left)
         lane = Signal(range(lanes))
-        span = Signal(WORDS_BITS + 1)
+        span = Signal(words_bits(self.word) + 1)
         beats_of = range(BOUNDARY // self.beat_bytes + LONGEST_BURST)
         room = Signal(beats_of)
         some = Signal(beats_of)
@@ -114,10 +114,10 @@ class Bursts(wiring.Component):
         ends = Signal()
         page = exact_log2(BOUNDARY // self.beat_bytes)
         m.d.comb += [
-            lane.eq(line.address[1:shift]),
+            lane.eq(line.address[small:shift]),
             span.eq(lane + line.words + (lanes - 1)),
             begin.eq(Mux(going, at, line.address[shift:])),
-            beats.eq(Mux(going, left, span >> (shift - 1))),
+            beats.eq(Mux(going, left, span >> (shift - small))),
             room.eq((1 << page) - begin[:page]),
             some.eq(Mux(room < self.longest, room, self.longest)),
             taken.eq(Mux(beats < some, beats, some)),
@@ -140,12 +140,12 @@ class Bursts(wiring.Component):
 class Beats(wiring.Component):
     """The beats of bursts, one a cycle, with the lanes that count."""
 
-    def __init__(self, beat_bytes: int) -> None:
-        self.beat_bytes = beat_bytes
+    def __init__(self, beat_bytes: int, word: int = WORD) -> None:
+        self.beat_bytes, self.word = beat_bytes, word
         super().__init__(
             {
-                "bursts": In(stream.Signature(burst_layout(beat_bytes))),
-                "beats": Out(stream.Signature(beat_layout(beat_bytes))),
+                "bursts": In(stream.Signature(burst_layout(beat_bytes, word))),
+                "beats": Out(stream.Signature(beat_layout(beat_bytes, word))),
             }
         )
 
@@ -159,7 +159,7 @@ class Beats(wiring.Component):
             self.beats.valid.eq(self.bursts.valid),
             self.bursts.ready.eq(self.beats.ready & ends),
             beat.first.eq(Mux(number == 0, burst.first, 0)),
-            beat.end.eq(Mux(ends, burst.end, self.beat_bytes // _WORD - 1)),
+            beat.end.eq(Mux(ends, burst.end, self.beat_bytes // self.word - 1)),
             beat.burst_end.eq(ends),
             beat.line_end.eq(ends & burst.line_end),
             beat.last.eq(ends & burst.last),

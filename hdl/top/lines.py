@@ -7,28 +7,41 @@ from typing import Any
 from amaranth import Array, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
+from ...dataflow.operand import FP16, FP32
 from ...dataflow.program.isa import COUNTS
 
-__all__ = ["LINE", "OFFSET_BITS", "TRANSFER", "WORDS_BITS", "Lines"]
+__all__ = ["OFFSET_BITS", "WORD", "Lines", "line_layout", "transfer_layout", "words_bits"]
 
 OFFSET_BITS = 32
 """Of a byte offset in the window."""
-WORDS_BITS = 25
-"""Of the 16-bit words of a line; registers say up to 2^24 - 1 of 32 bits."""
 COUNT_BITS, STEP_BITS = 16, 32
+WORD = FP16.bytes
+"""Of the smallest word that transfers move, an operand, where nothing else is said."""
 
-TRANSFER = data.StructLayout(
-    {
-        "address": OFFSET_BITS,
-        "words": WORDS_BITS,
-        "counts": data.ArrayLayout(COUNT_BITS, COUNTS),
-        "steps": data.ArrayLayout(STEP_BITS, COUNTS),
-    }
-)
-"""A byte offset, 16-bit words a line, and counts, each from 1, with signed byte steps, the last fastest."""
 
-LINE = data.StructLayout({"address": OFFSET_BITS, "words": WORDS_BITS, "last": 1})
+def words_bits(word: int) -> int:
+    """Of the words of a line, ``word`` bytes each; registers say up to 2^24 - 1 of 32 bits."""
+    return 24 + exact_log2(FP32.bytes // word)
+
+
+def transfer_layout(word: int) -> data.StructLayout:
+    """A byte offset, words of ``word`` bytes a line, and counts, each from 1, with signed byte steps, the last
+    fastest."""
+    return data.StructLayout(
+        {
+            "address": OFFSET_BITS,
+            "words": words_bits(word),
+            "counts": data.ArrayLayout(COUNT_BITS, COUNTS),
+            "steps": data.ArrayLayout(STEP_BITS, COUNTS),
+        }
+    )
+
+
+def line_layout(word: int) -> data.StructLayout:
+    """A byte offset, and words of ``word`` bytes; ``last``: of the transfer."""
+    return data.StructLayout({"address": OFFSET_BITS, "words": words_bits(word), "last": 1})
 
 
 class Lines(wiring.Component):
@@ -37,13 +50,15 @@ class Lines(wiring.Component):
     The next transfer is taken in the cycle in which the last line of the one before is.
     """
 
-    def __init__(self) -> None:
-        super().__init__({"transfer": In(stream.Signature(TRANSFER)), "lines": Out(stream.Signature(LINE))})
+    def __init__(self, word: int = WORD) -> None:
+        self.word = word
+        transfer, line = transfer_layout(word), line_layout(word)
+        super().__init__({"transfer": In(stream.Signature(transfer)), "lines": Out(stream.Signature(line))})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         active = Signal()
-        taken = Signal(TRANSFER, reset_less=True)
+        taken = Signal(transfer_layout(self.word), reset_less=True)
         starts = [Signal(OFFSET_BITS, name=f"start_{d}", reset_less=True) for d in range(COUNTS)]
         left = [Signal(COUNT_BITS, name=f"left_{d}", reset_less=True) for d in range(COUNTS)]
         more = [Signal(name=f"more_{d}") for d in range(COUNTS)]

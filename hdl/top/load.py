@@ -9,11 +9,12 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
 
+from ...dataflow.operand import FP32
 from ...dataflow.program.control import MachineError
 from ...dataflow.program.isa import COUNTS, Unit
 from ...dataflow.program.spaces import BIT_SPACES, PLACE_ADDRESS_BITS, SIDE_BY_SIDE, SINGLE, Form, Space, Target
 from ...workloads.sparsity import MAX_GROUP
-from ..blocks.fp.units import CONVERTED
+from ..blocks.fp.units import MOVED
 from ..blocks.sorter import drive_sore, sore_client
 from .axi import ADDRESS_BITS, Axi4
 from .command import take_command, unit_ports
@@ -25,8 +26,6 @@ from .reduction import INDEX, Reduction
 from .transfer_rules import is_misaligned, is_outside, stop_at_first, units_of
 
 __all__ = ["LoadUnit", "write_layout"]
-
-MINUS_ZERO = {16: 0x8000, 32: 0x80000000}
 
 
 def write_layout(lanes: int) -> data.StructLayout:
@@ -61,13 +60,13 @@ class LoadUnit(wiring.Component):
 
     def __init__(self, target: Target, beat_bytes: int, *, outstanding: int = 32) -> None:
         self.target, self.beat_bytes, self.outstanding = target, beat_bytes, outstanding
-        self.lanes = beat_bytes // 2
+        self.bits, self.lanes = target.spec.pe.operand.bits, beat_bytes // target.spec.pe.operand.bytes
         bus = Axi4(beat_bytes).members
         self.reduction = None if target.pattern is None else Reduction(target, self.lanes)
         sore = {} if target.pattern is None else {"sore": Out(sore_client(target.spec, target.pattern))}
         super().__init__(
             {
-                **unit_ports(Unit.LOAD),
+                **unit_ports(Unit.LOAD, target),
                 **sore,
                 "sorts": Out(1),
                 "sore_busy": In(1),
@@ -81,9 +80,14 @@ class LoadUnit(wiring.Component):
             }
         )
 
+    @property
+    def _narrower(self) -> int:
+        """Binary logarithm of the operands in a number of FP32."""
+        return exact_log2(FP32.bits // self.bits)
+
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.reader = reader = Reader(self.beat_bytes, outstanding=self.outstanding)
+        m.submodules.reader = reader = Reader(self.beat_bytes, outstanding=self.outstanding, word=self.bits // 8)
         m.submodules.places = places = Places(self.lanes)
         if self.reduction is not None:
             m.submodules.reduction = self.reduction
@@ -110,7 +114,7 @@ class LoadUnit(wiring.Component):
             {
                 "valid": 1,
                 "last": 1,
-                "lanes": data.ArrayLayout(16, self.lanes),
+                "lanes": data.ArrayLayout(self.bits, self.lanes),
                 "start": bits_for(self.lanes - 1),
                 "words": bits_for(self.lanes),
                 "place": 32,
@@ -159,9 +163,9 @@ class LoadUnit(wiring.Component):
         m.d.comb += [
             wide.eq(c.form == Form.FP32),
             pairs.eq(c.form == Form.PAIR),
-            first.eq(Mux(wide, beat.of.first >> 1, beat.of.first)),
+            first.eq(Mux(wide, beat.of.first >> self._narrower, beat.of.first)),
             start.eq(Mux(fresh, first, at)),
-            end.eq(Mux(wide, beat.of.end >> 1, beat.of.end)),
+            end.eq(Mux(wide, beat.of.end >> self._narrower, beat.of.end)),
             left.eq(end - start + 1),
             group.eq(Mux(reduces, 0 if self.target.pattern is None else self.target.pattern.group, c.group)),
             grouped.eq(reduces | ((c.space == Space.N2S) & (c.form == Form.OPERAND) & (c.group != 1))),
@@ -186,7 +190,7 @@ class LoadUnit(wiring.Component):
             now.place.eq(places.place),
             now.across.eq(places.across),
             *(now.indices[i].eq(Mux(grouped, position + Mux(c.across, 0, i - start), 0)) for i in range(lanes)),
-            *(now.lanes[i].eq(beat.data.word_select(i, 16)) for i in range(lanes)),
+            *(now.lanes[i].eq(beat.data.word_select(i, self.bits)) for i in range(lanes)),
             places.take.eq(Mux(now.valid, now.words, 0)),
             places.line_end.eq(now.valid & line_over),
         ]
@@ -218,7 +222,7 @@ class LoadUnit(wiring.Component):
             elements.payload.closes.eq(closes | last),
             elements.payload.line_end.eq(line_over),
             elements.payload.last.eq(last),
-            *(word.eq(beat.data.word_select(i, 16)) for i, word in enumerate(elements.payload.lanes)),
+            *(word.eq(beat.data.word_select(i, self.bits)) for i, word in enumerate(elements.payload.lanes)),
         ]
 
     def _reduces(self, c: Any) -> Any:
@@ -249,7 +253,7 @@ class LoadUnit(wiring.Component):
     def _unpacked(self, m: Module, c: Any, runs: Any, reader: Any, places: Any, now: Any) -> None:
         """What is placed in this cycle of pairs that lie in memory."""
         assert self.target.pattern is not None, "asked for only where there is one"
-        m.submodules.unpack = unpack = Unpack(self.target.pattern, self.beat_bytes)
+        m.submodules.unpack = unpack = Unpack(self.target.pattern, self.beat_bytes, self.bits)
         m.d.comb += [
             unpack.runs.eq(runs & (self.error == 0)),
             unpack.words.eq(c.words),
@@ -313,7 +317,7 @@ class LoadUnit(wiring.Component):
             self,
             (begins & contradicts, MachineError.COMMAND, 0),
             (begins & self._reduces(c) & self.sore_busy, MachineError.SORE, 0),
-            (begins & (c.form != Form.BLANK) & is_misaligned(c), MachineError.ALIGNMENT, c.address),
+            (begins & (c.form != Form.BLANK) & is_misaligned(self.target, c), MachineError.ALIGNMENT, c.address),
             (now.valid & outside, MachineError.PLACE, last),
             (reader.outside, MachineError.WINDOW, reader.address),
             (reader.failed, MachineError.READ, reader.address),
@@ -339,12 +343,14 @@ class LoadUnit(wiring.Component):
             blank.eq(c.form == Form.BLANK),
         ]
         values = [Signal(32, name=f"value_{i}") for i in range(lanes)]
-        units = CONVERTED[self.target.spec.pe.format]
+        units, parts = MOVED[self.target.spec.pe.format], 1 << self._narrower
         for i, value in enumerate(values):
             widen = units.widen(1)
             m.submodules[f"widen_{i}"] = widen
-            as_wide = Cat(again.lanes[2 * i], again.lanes[2 * i + 1]) if i < lanes // 2 else 0
-            minus_zero = Mux(operand, MINUS_ZERO[16], MINUS_ZERO[32])
+            as_wide = Cat(*[again.lanes[parts * i + x] for x in range(parts)]) if i < lanes // parts else 0
+            minus_zero = Mux(operand, 1 << self.bits - 1, 0x80000000)
+            if self.target.spec.pe.operand.gradient is not None:
+                m.d.comb += widen.gradient.eq(c.gradient)
             m.d.comb += [
                 widen.half.eq(taken.lanes[i]),
                 value.eq(Mux(blank, minus_zero, Mux(operand, again.lanes[i], Mux(wide, as_wide, widen.value)))),

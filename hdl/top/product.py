@@ -32,7 +32,7 @@ class ProductUnit(wiring.Component):
         self.array = Stce(target.spec, blackbox=blackbox)
         super().__init__(
             {
-                **unit_ports(Unit.PRODUCT),
+                **unit_ports(Unit.PRODUCT, target),
                 "write": In(write_layout(lanes)),
                 "writes": In(1),
                 "read": In(READ),
@@ -98,6 +98,8 @@ class ProductUnit(wiring.Component):
         chosen = setup.put.payload
         own = ("interleave", "keep", "group", "rest", "rows", "parts", "runs", "across", "down")
         m.d.comb += [chosen.weight_stationary.eq(c.stationary), *(chosen[name].eq(c[name]) for name in own)]
+        if self.target.spec.pe.operand.gradient is not None:
+            m.d.comb += [chosen.west_gradient.eq(c.w2e_gradient), chosen.north_gradient.eq(c.n2s_gradient)]
         m.d.comb += [getattr(self.array.run, name).eq(getattr(setup.run, name)) for name, _ in setup.format.run]
         # needed a whole round later, so no path of a cycle
         tiles = Signal(32)

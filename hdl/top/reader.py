@@ -10,15 +10,15 @@ from amaranth.lib.wiring import In, Out
 
 from .axi import ADDRESS_BITS, Axi4
 from .bursts import Beats, Bursts, Fence, beat_layout, burst_layout
-from .lines import OFFSET_BITS, TRANSFER, Lines
+from .lines import OFFSET_BITS, WORD, Lines, transfer_layout
 from .queue import Queue
 
 __all__ = ["Reader", "read_layout"]
 
 
-def read_layout(beat_bytes: int) -> data.StructLayout:
-    """A beat that was read: ``data``, and which of its lanes are of the line."""
-    return data.StructLayout({"data": 8 * beat_bytes, "of": beat_layout(beat_bytes)})
+def read_layout(beat_bytes: int, word: int = WORD) -> data.StructLayout:
+    """A beat that was read: ``data``, and which of its lanes, ``word`` bytes wide, are of the line."""
+    return data.StructLayout({"data": 8 * beat_bytes, "of": beat_layout(beat_bytes, word)})
 
 
 class Reader(wiring.Component):
@@ -28,22 +28,22 @@ class Reader(wiring.Component):
     stays up from the first answer that is not OKAY on; its data goes on, as AXI4 has every beat of a burst taken.
     With ``blank``, which stands still during a transfer, no memory is read: beats of zeros come as if it had been.
     ``address`` is the offset of the first line outside, or of the burst that failed. With ``quit``, which stays up,
-    nothing more is asked for; what has been asked for comes.
+    nothing more is asked for; what has been asked for comes. ``word``: bytes of the words of a transfer.
     """
 
-    def __init__(self, beat_bytes: int, *, outstanding: int = 16, longest: int = 16) -> None:
-        self.beat_bytes, self.outstanding, self.longest = beat_bytes, outstanding, longest
+    def __init__(self, beat_bytes: int, *, outstanding: int = 16, longest: int = 16, word: int = WORD) -> None:
+        self.beat_bytes, self.outstanding, self.longest, self.word = beat_bytes, outstanding, longest, word
         bus = Axi4(beat_bytes).members
         super().__init__(
             {
-                "transfer": In(stream.Signature(TRANSFER)),
+                "transfer": In(stream.Signature(transfer_layout(word))),
                 "blank": In(1),
                 "quit": In(1),
                 "base": In(ADDRESS_BITS),
                 "size": In(OFFSET_BITS),
                 "ar": bus["ar"],
                 "r": bus["r"],
-                "beats": Out(stream.Signature(read_layout(beat_bytes))),
+                "beats": Out(stream.Signature(read_layout(beat_bytes, word))),
                 "outside": Out(1),
                 "failed": Out(1),
                 "address": Out(OFFSET_BITS),
@@ -52,12 +52,12 @@ class Reader(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.lines = lines = Lines()
-        m.submodules.fence = fence = Fence()
-        m.submodules.bursts = bursts = Bursts(self.beat_bytes, self.longest)
+        m.submodules.lines = lines = Lines(self.word)
+        m.submodules.fence = fence = Fence(self.word)
+        m.submodules.bursts = bursts = Bursts(self.beat_bytes, self.longest, self.word)
         m.submodules.asked = asked = Queue(self.ar.payload.shape(), 2)
-        m.submodules.flying = flying = Queue(burst_layout(self.beat_bytes), self.outstanding)
-        m.submodules.counted = counted = Beats(self.beat_bytes)
+        m.submodules.flying = flying = Queue(burst_layout(self.beat_bytes, self.word), self.outstanding)
+        m.submodules.counted = counted = Beats(self.beat_bytes, self.word)
         wiring.connect(m, lines.lines, fence.inside)
         wiring.connect(m, fence.lines, bursts.lines)
         wiring.connect(m, flying.out, counted.bursts)

@@ -18,6 +18,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
 
 from ...dataflow.engine_time import reduction_step
+from ...dataflow.operand import FP16
 from ...dataflow.program.spaces import Target
 from ...workloads.sparsity import MAX_GROUP
 from ..blocks.sorter import index_bits, network_latency, sore_client
@@ -29,14 +30,14 @@ INDEX = bits_for(MAX_GROUP - 1)
 """Bits of an index in any group."""
 
 
-def elements_layout(lanes: int) -> data.StructLayout:
-    """``words`` elements of one group, or across lines of one line, from lane ``start`` of a beat on.
+def elements_layout(lanes: int, bits: int = FP16.bits) -> data.StructLayout:
+    """``words`` elements of one group, or across lines of one line, from lane ``start`` of a beat on, ``bits`` each.
 
     ``position``: of the first, in its group. ``closes``: the group ends with the last of them.
     """
     return data.StructLayout(
         {
-            "lanes": data.ArrayLayout(16, lanes),
+            "lanes": data.ArrayLayout(bits, lanes),
             "start": exact_log2(lanes),
             "words": bits_for(lanes),
             "position": INDEX,
@@ -84,6 +85,7 @@ class Reduction(wiring.Component):
     def __init__(self, target: Target, lanes: int) -> None:
         assert target.pattern is not None, "SORE is built for a pattern"
         self.pattern, self.lanes, self.sore_spec = target.pattern, lanes, target.spec.sore
+        self.bits = target.spec.pe.operand.bits
         self.step = reduction_step(target.pattern, target.spec)
         most = self.sore_spec.lanes
         super().__init__(
@@ -91,10 +93,10 @@ class Reduction(wiring.Component):
                 "runs": In(1),
                 "across": In(1),
                 "columns": In(range(most + 1)),
-                "elements": In(stream.Signature(elements_layout(lanes))),
+                "elements": In(stream.Signature(elements_layout(lanes, self.bits))),
                 "sore": Out(sore_client(target.spec, target.pattern)),
                 "valid": Out(1),
-                "values": Out(16).array(lanes),
+                "values": Out(self.bits).array(lanes),
                 "indices": Out(INDEX).array(lanes),
                 "start": Out(exact_log2(lanes)),
                 "left": Out(range(most + 1)),
@@ -107,7 +109,7 @@ class Reduction(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         lanes, group = self.sore_spec.lanes, self.pattern.group
-        m.submodules.waiting = waiting = Queue(elements_layout(self.lanes), 2)
+        m.submodules.waiting = waiting = Queue(elements_layout(self.lanes, self.bits), 2)
         wiring.connect(m, wiring.flipped(self.elements), waiting.into)
         filling, sorting, leaving = (_Round.named(name, lanes, group) for name in ("filling", "sorting", "leaving"))
         advance, filled, sorts, drained = (Signal(name=name) for name in ("advance", "filled", "sorts", "drained"))
@@ -141,7 +143,7 @@ class Reduction(wiring.Component):
             takes.eq(waiting.valid & waiting.ready),
             turn.eq(of.start - Mux(self.across, column, of.position)),
         ]
-        turned = [Signal(16, name=f"turned_{x}") for x in range(self.lanes)]
+        turned = [Signal(self.bits, name=f"turned_{x}") for x in range(self.lanes)]
         m.d.comb += [word.eq(Array(of.lanes)[(turn + x)[:shift]]) for x, word in enumerate(turned)]
         # what lies behind a group or a line is below it again, and further behind than its words
         in_group, in_line = Signal(group, name="in_group"), Signal(lanes, name="in_line")
@@ -160,7 +162,7 @@ class Reduction(wiring.Component):
             ]
             row = []
             for e in range(group):
-                cell, following = Signal(16, name=f"cell_{j}_{e}"), Signal(16, name=f"filled_{j}_{e}")
+                cell, following = Signal(self.bits, name=f"cell_{j}_{e}"), Signal(self.bits, name=f"filled_{j}_{e}")
                 chosen = here & Mux(self.across, in_line[j] & (of.position == e), in_group[e])
                 value = Mux(self.across, turned[j % self.lanes], turned[e % self.lanes])
                 m.d.comb += following.eq(Mux(chosen, value, cell))
@@ -192,7 +194,7 @@ class Reduction(wiring.Component):
     ) -> list[list[Any]]:
         """A round through SORE; the pairs of the round that leaves, [lane][pair]."""
         serial, pattern, sore = self.sore_spec.kind == "serial", self.pattern, self.sore
-        width = 16 + index_bits(pattern)
+        width = self.bits + index_bits(pattern)
         words = []
         if serial:
             # pairs leave one by one, from the cycle on in which those of their round are asked for
@@ -203,7 +205,7 @@ class Reduction(wiring.Component):
             m.d.comb += sore.step.eq(advance & filled)
         for j, row in enumerate(cells):
             if serial:
-                queued = [Signal(16, name=f"queued_{j}_{e}") for e in range(pattern.group)]
+                queued = [Signal(self.bits, name=f"queued_{j}_{e}") for e in range(pattern.group)]
                 m.d.comb += [sore.value[j][0].eq(queued[0]), sore.valid[j].eq(at < sorting.lengths[j])]
                 with m.If(advance):
                     m.d.sync += [own.eq(word) for own, word in zip(queued, row, strict=True)]
@@ -251,12 +253,12 @@ class Reduction(wiring.Component):
         for x in range(self.lanes):
             mine = [Array(of)[pair] for of in words[x :: self.lanes]]
             turn = Signal(range(max(2, len(mine) + 1)), name=f"nth_{x}")
-            shown = Signal(16 + index_bits(self.pattern), name=f"shown_{x}")
+            shown = Signal(self.bits + index_bits(self.pattern), name=f"shown_{x}")
             m.d.comb += [
                 turn.eq((lane >> shift) + (self.start > x)),
                 shown.eq(Array(mine)[turn] if mine else 0),
-                self.values[x].eq(shown[:16]),
-                self.indices[x].eq(shown[16:]),
+                self.values[x].eq(shown[: self.bits]),
+                self.indices[x].eq(shown[self.bits :]),
             ]
         with m.If(self.valid & (self.take != 0)):
             with m.If(self.across):

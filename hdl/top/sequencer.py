@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ from amaranth.lib.wiring import In, Out
 
 from ...dataflow.program.control import MachineError
 from ...dataflow.program.instruction import Opcode
-from ...dataflow.program.isa import EVENT_LIMIT, EVENTS, LOOPS, QUEUE, REGISTERS, Unit, most_of
+from ...dataflow.program.isa import EVENT_LIMIT, EVENTS, LOOPS, QUEUE, REGISTERS, Register, Unit, most_of
 from .axi import ADDRESS_BITS, Axi4
 from .command import command_layout
 from .queue import Queue
@@ -40,11 +40,11 @@ class Sequencer(wiring.Component):
     holds from the cycle after ``start`` to that in which all is done, or to an error: then ``error``, the number of the
     instruction and a value stand, and nothing more is executed or handed out until reset. Instructions are fetched one
     a burst, so that what was fetched in vain before a jump delays nothing behind it. The other outputs are for
-    counters: what holds in a cycle. ``units``: the first ones of `Unit`, those that the machine has.
+    counters: what holds in a cycle. ``registers``: those of each unit that the machine has, the first ones of `Unit`.
     """
 
-    def __init__(self, units: Sequence[Unit] = tuple(Unit)) -> None:
-        self.units = units
+    def __init__(self, registers: Mapping[Unit, Sequence[Register]] = REGISTERS) -> None:
+        self.registers, self.units = registers, tuple(registers)
         bus = Axi4(INSTRUCTION_BYTES).members
         ports: dict[str, Any] = {
             "start": In(1),
@@ -61,10 +61,10 @@ class Sequencer(wiring.Component):
             "instruction": Out(_COUNT),
             "fetch_stall": Out(1),
         }
-        for unit in units:
+        for unit in self.units:
             name = _name(unit)
             ports |= {
-                name: Out(stream.Signature(command_layout(unit))),
+                name: Out(stream.Signature(command_layout(registers[unit]))),
                 f"{name}_done": In(1),
                 f"{name}_error": In(4),
                 f"{name}_value": In(32),
@@ -222,24 +222,24 @@ class Sequencer(wiring.Component):
         changes, changed, addends = Signal(name="changes"), Signal(32, name="changed"), []
         m.d.comb += changes.eq((code == Opcode.SET) | (code == Opcode.ADD))
         for unit in self.units:
-            layout = command_layout(unit)
+            layout = command_layout(self.registers[unit])
             # one by one: a structure of them all would be put together anew for each
             file = {name: Signal(field.shape, name=f"{_name(unit)}_{name}") for name, field in layout}
             files[unit] = file
             ranges = []
             with m.If(number == unit):
-                m.d.comb += now.known.eq(register < len(REGISTERS[unit]))
-                for r in REGISTERS[unit]:
+                m.d.comb += now.known.eq(register < len(self.registers[unit]))
+                for r in self.registers[unit]:
                     with m.If(register == r.number):
                         m.d.comb += now.fits.eq(1 if r.signed or r.bits == 32 else low[r.bits :] == 0)
-            for r in REGISTERS[unit]:
+            for r in self.registers[unit]:
                 held, mine = file[r.name], (number == unit) & (register == r.number)
                 addend = Signal(32, name=f"{_name(unit)}_{r.name}_addend")
                 m.d.comb += addend.eq(Mux(mine & (code == Opcode.ADD), held.as_unsigned(), 0))
                 addends.append(addend)
                 with m.If(goes & mine & changes):
                     m.d.sync += held.eq(changed)
-            for r in REGISTERS[unit]:
+            for r in self.registers[unit]:
                 span = (-(1 << r.bits - 1), (1 << r.bits - 1) - 1) if r.signed else (0, (1 << r.bits) - 1)
                 if r.least > span[0]:
                     ranges.append(file[r.name] >= r.least)
@@ -248,7 +248,7 @@ class Sequencer(wiring.Component):
             with m.If(number == unit):
                 m.d.comb += now.in_range.eq(Cat(*ranges).all())
             with m.If(self._starts):
-                m.d.sync += [file[r.name].eq(r.reset or 0) for r in REGISTERS[unit]]
+                m.d.sync += [file[r.name].eq(r.reset or 0) for r in self.registers[unit]]
         m.d.comb += changed.eq(low + reduce(or_, addends))
         return files
 
@@ -262,7 +262,12 @@ class Sequencer(wiring.Component):
         for unit in self.units:
             name = _name(unit)
             layout = data.StructLayout(
-                {"registers": command_layout(unit), "wait": EVENTS, "notify": EVENTS, "instruction": _COUNT}
+                {
+                    "registers": command_layout(self.registers[unit]),
+                    "wait": EVENTS,
+                    "notify": EVENTS,
+                    "instruction": _COUNT,
+                }
             )
             m.submodules[f"{name}_queue"] = queue = Queue(layout, QUEUE)
             port, done = getattr(self, name), getattr(self, f"{name}_done")

@@ -9,11 +9,12 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
 
+from ...dataflow.operand import FP32, NumberFormat
 from ...dataflow.program.control import MachineError
 from ...dataflow.program.isa import COUNTS, Unit
 from ...dataflow.program.spaces import BIAS_WORDS, BIT_SPACES, PLACE_ADDRESS_BITS, Form, Space, Target
 from ..blocks.fp.add import Fp32Add
-from ..blocks.fp.units import CONVERTED
+from ..blocks.fp.units import MOVED
 from .axi import ADDRESS_BITS, Axi4
 from .banks import READ
 from .command import take_command, unit_ports
@@ -44,12 +45,12 @@ class StoreUnit(wiring.Component):
 
     def __init__(self, target: Target, beat_bytes: int, *, outstanding: int = 32) -> None:
         self.target, self.beat_bytes, self.outstanding = target, beat_bytes, outstanding
-        self.lanes = beat_bytes // 2
+        self.bits, self.lanes = target.spec.pe.operand.bits, beat_bytes // target.spec.pe.operand.bytes
         self.index_bits = 0 if target.pattern is None else target.pattern.index_bits
         bus = Axi4(beat_bytes).members
         super().__init__(
             {
-                **unit_ports(Unit.STORE),
+                **unit_ports(Unit.STORE, target),
                 "base": In(ADDRESS_BITS),
                 "size": In(OFFSET_BITS),
                 "aw": bus["aw"],
@@ -65,9 +66,14 @@ class StoreUnit(wiring.Component):
             }
         )
 
+    @property
+    def _narrower(self) -> int:
+        """Binary logarithm of the operands in a number of FP32."""
+        return exact_log2(FP32.bits // self.bits)
+
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.writer = writer = Writer(self.beat_bytes, outstanding=self.outstanding)
+        m.submodules.writer = writer = Writer(self.beat_bytes, outstanding=self.outstanding, word=self.bits // 8)
         m.submodules.places = places = Places(self.lanes)
         m.submodules.gathered = gathered = Queue(8 * self.beat_bytes, _ROOM)
         c, begins, runs = take_command(m, self, Unit.STORE)
@@ -121,9 +127,9 @@ class StoreUnit(wiring.Component):
         out = Signal()
         bank = self.read.place[PLACE_ADDRESS_BITS:]
         m.d.comb += [
-            first.eq(Mux(wide, ask.first >> 1, ask.first)),
+            first.eq(Mux(wide, ask.first >> self._narrower, ask.first)),
             start.eq(Mux(fresh, first, at)),
-            end.eq(Mux(wide, ask.end >> 1, ask.end)),
+            end.eq(Mux(wide, ask.end >> self._narrower, ask.end)),
             left.eq(end - start + 1),
             piece.valid.eq(runs & writer.asks.valid & (room != 0) & (self.error == 0)),
             piece.start.eq(start),
@@ -154,13 +160,13 @@ class StoreUnit(wiring.Component):
 
     def _pair(self, m: Module, c: Any, ask: Any, places: Any, piece: Any) -> None:
         """Asks for the next pair of a line, or, where the last one has ended a beat and goes on, for none."""
-        beat, bits = 8 * self.beat_bytes, 16 + self.index_bits
+        beat, bits = 8 * self.beat_bytes, self.bits + self.index_bits
         fresh, left = Signal(init=1, name="fresh_line"), Signal(24, name="pairs_left")
         now, kept = Signal(24, name="pairs_now"), Signal(range(beat), name="kept_fill")
         after, over, line_ends = Signal(range(beat + bits), name="fill_after"), Signal(name="over"), Signal(name="ends")
         m.d.comb += [
             now.eq(Mux(fresh, c.words, left)),
-            piece.fill.eq(Mux(fresh, ask.first << 4, kept)),
+            piece.fill.eq(Mux(fresh, ask.first << exact_log2(self.bits), kept)),
             piece.start.eq(0),
             piece.words.eq(now != 0),
             after.eq(piece.fill + Mux(now != 0, bits, 0)),
@@ -195,7 +201,7 @@ class StoreUnit(wiring.Component):
             m,
             self,
             (begins & contradicts, MachineError.COMMAND, 0),
-            (begins & is_misaligned(c), MachineError.ALIGNMENT, c.address),
+            (begins & is_misaligned(self.target, c), MachineError.ALIGNMENT, c.address),
             (piece.valid & (piece.words != 0) & outside, MachineError.PLACE, last),
             (writer.outside, MachineError.WINDOW, writer.address),
             (writer.failed, MachineError.WRITE, writer.address),
@@ -220,14 +226,19 @@ class StoreUnit(wiring.Component):
         words, narrow_words, flags = zip(*made, strict=True)
         beat = Signal(8 * self.beat_bytes)
         now = Signal.like(beat)
-        for lane in range(lanes):  # 16 bits of a beat
+        parts = 1 << self._narrower
+        for lane in range(lanes):  # an operand's bits of a beat
             whole, behind = Signal(name=f"of_piece_{lane}"), Signal(exact_log2(lanes), name=f"word_behind_{lane}")
-            wide_lane = words[lane // 2].word_select(lane % 2, 16)
+            wide_lane = words[lane // parts].word_select(lane % parts, self.bits)
             m.d.comb += [
-                behind.eq(Mux(c.form == Form.FP32, lane // 2, lane) - done.start),
+                behind.eq(Mux(c.form == Form.FP32, lane // parts, lane) - done.start),
                 whole.eq(behind < done.words),
-                now.word_select(lane, 16).eq(
-                    Mux(whole, Mux(c.form == Form.FP32, wide_lane, narrow_words[lane]), beat.word_select(lane, 16))
+                now.word_select(lane, self.bits).eq(
+                    Mux(
+                        whole,
+                        Mux(c.form == Form.FP32, wide_lane, narrow_words[lane]),
+                        beat.word_select(lane, self.bits),
+                    )
                 ),
             ]
         with m.If(done.valid):
@@ -238,7 +249,7 @@ class StoreUnit(wiring.Component):
             self.nonfinite.eq(done.valid & c.watch & (c.form != Form.PAIR) & Cat(*flags).any()),
         ]
         if self.target.pattern is not None:
-            bits = 16 + self.index_bits
+            bits = self.bits + self.index_bits
             held, packed = (Signal(8 * self.beat_bytes + bits, name=name) for name in ("pairs_held", "pairs_packed"))
             m.d.comb += packed.eq(held | (Mux(done.words != 0, words[0][:bits], 0) << done.fill))
             with m.If(c.form == Form.PAIR):
@@ -256,7 +267,7 @@ class StoreUnit(wiring.Component):
             bias.eq(Array(self.bias_read)[(lane - read.start)[: len(turn)]]),
         ]
         m.submodules[f"add_{lane}"] = add = Fp32Add(ADD, subnormals=True)
-        m.submodules[f"narrow_{lane}"] = narrow = CONVERTED[self.target.spec.pe.format].narrow(NARROW)
+        m.submodules[f"narrow_{lane}"] = narrow = MOVED[self.target.spec.pe.format].narrow(NARROW)
         plain = self._later(m, f"shown_{lane}", shown, ADD)
         total, kept = Signal(32, name=f"total_{lane}"), Signal(32, name=f"kept_{lane}")
         nan = (total[23:31] == 0xFF) & total[:23].any()
@@ -270,14 +281,25 @@ class StoreUnit(wiring.Component):
         ]
         wide = self._later(m, f"kept_{lane}", kept, NARROW)
         infinite, behind = Signal(name=f"infinite_{lane}"), Signal(exact_log2(self.lanes), name=f"behind_{lane}")
-        of = self.target.spec.pe.operand.infinity
+        if self.target.spec.pe.operand.gradient is not None:
+            m.d.comb += narrow.gradient.eq(c.gradient)
         m.d.comb += [
             behind.eq(lane - done.start),
             infinite.eq(
-                (behind < done.words) & Mux(c.form == Form.FP32, wide[23:31] == 0xFF, (narrow.half & of) == of)
+                (behind < done.words) & Mux(c.form == Form.FP32, wide[23:31] == 0xFF, self._broken(c, narrow.half))
             ),
         ]
         return wide, narrow.half, infinite
+
+    def _broken(self, c: Any, half: Any) -> Any:
+        """Whether an operand is an Inf or NaN; E4M3 has but the one NaN."""
+
+        def of(encoding: NumberFormat) -> Any:
+            least = encoding.nan if encoding.finite else encoding.infinity
+            return (half & least) == least
+
+        own = self.target.spec.pe.operand
+        return of(own) if own.gradient is None else Mux(c.gradient, of(own.gradient), of(own))
 
     def _later(self, m: Module, name: str, value: Any, cycles: int) -> Any:
         """``value``, 32 bits, of so many cycles ago."""

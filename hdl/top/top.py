@@ -8,7 +8,7 @@ from amaranth import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ...dataflow.program.isa import Unit, units_of
+from ...dataflow.program.isa import Unit, registers_of, units_of
 from ...dataflow.program.spaces import Space, Target
 from ..blocks.sorter import Sore, drive_sore
 from .axi import Axi4, require_beat
@@ -35,8 +35,9 @@ class Top(wiring.Component):
     def __init__(self, target: Target, beat_bytes: int = 8, *, blackbox: bool = False) -> None:
         require_beat(beat_bytes)
         self.target, self.beat_bytes = target, beat_bytes
-        lanes = beat_bytes // 2
-        self.registers, self.sequencer = ControlRegisters(target), Sequencer(units_of(target))
+        self.lanes = lanes = beat_bytes // target.spec.pe.operand.bytes
+        own = {unit: registers_of(unit, target) for unit in units_of(target)}
+        self.registers, self.sequencer = ControlRegisters(target), Sequencer(own)
         self.sore = None if target.pattern is None else Sore(target.spec, target.pattern, blackbox=blackbox)
         self.units: dict[Unit, Any] = {
             Unit.LOAD: LoadUnit(target, beat_bytes),
@@ -123,7 +124,7 @@ class Top(wiring.Component):
     def _spaces(self, m: Module) -> None:
         """What load writes and store reads."""
         load, store, product, vector, update, *xnor = self.units.values()
-        m.submodules.bias = bias = BiasBank(self.beat_bytes // 2)
+        m.submodules.bias = bias = BiasBank(self.lanes)
         for component in (product, vector, update, *xnor, bias):
             m.d.comb += [component.write.eq(load.write), component.writes.eq(load.writes)]
         for component in (product, vector, update, *xnor):

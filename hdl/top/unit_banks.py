@@ -109,7 +109,8 @@ class PairBanks(wiring.Component):
 
     def __init__(self, target: Target, at_once: int, lanes: int) -> None:
         assert target.pattern is not None, "pairs are of a pattern"
-        self.size, self.at_once, self.bits = target.size(Space.PAIRS), at_once, 16 + target.pattern.index_bits
+        self.size, self.at_once = target.size(Space.PAIRS), at_once
+        self.bits = target.spec.pe.operand.bits + target.pattern.index_bits
         super().__init__(
             {
                 "half": In(1),

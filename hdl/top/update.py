@@ -49,7 +49,7 @@ class UpdateUnit(wiring.Component):
         sorted_ = {} if pattern is None else {"sore": Out(sore_client(target.spec, pattern))}
         super().__init__(
             {
-                **unit_ports(Unit.UPDATE),
+                **unit_ports(Unit.UPDATE, target),
                 **sorted_,
                 "sorts": Out(1),
                 "sore_busy": In(1),

@@ -37,7 +37,7 @@ class Copies(wiring.Component):
                 "both": In(1),
                 "half": In(1),
                 "write": In(1),
-                "value": In(16).array(spec.wuve.lanes),
+                "value": In(spec.pe.operand.bits).array(spec.wuve.lanes),
                 "sore": Out(sore_client(spec, pattern)),
                 "beyond": Out(1),
                 "read": In(READ),

@@ -62,7 +62,7 @@ class VectorUnit(wiring.Component):
         self.plan = vector_plan(target)
         super().__init__(
             {
-                **unit_ports(Unit.VECTOR),
+                **unit_ports(Unit.VECTOR, target),
                 "write": In(write_layout(lanes)),
                 "writes": In(1),
                 "read": In(READ),

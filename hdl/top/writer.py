@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from .axi import ADDRESS_BITS, Axi4, Response
 from .bursts import Beats, Bursts, Fence, beat_layout, burst_layout
-from .lines import OFFSET_BITS, TRANSFER, Lines
+from .lines import OFFSET_BITS, WORD, Lines, transfer_layout
 from .queue import Queue
 
 __all__ = ["Writer"]
@@ -21,19 +21,19 @@ class Writer(wiring.Component):
 
     ``done`` is up for a cycle when the last burst of a transfer, and so every one before it, has been answered by OKAY.
     Window and errors are those of `Reader`. With ``quit``, which stays up, no further burst begins and no beat is asked
-    for: bursts that had begun end in beats that write nothing.
+    for: bursts that had begun end in beats that write nothing. ``word``: bytes of the words of a transfer.
     """
 
-    def __init__(self, beat_bytes: int, *, outstanding: int = 16, longest: int = 16) -> None:
-        self.beat_bytes, self.outstanding, self.longest = beat_bytes, outstanding, longest
+    def __init__(self, beat_bytes: int, *, outstanding: int = 16, longest: int = 16, word: int = WORD) -> None:
+        self.beat_bytes, self.outstanding, self.longest, self.word = beat_bytes, outstanding, longest, word
         bus = Axi4(beat_bytes).members
         super().__init__(
             {
-                "transfer": In(stream.Signature(TRANSFER)),
+                "transfer": In(stream.Signature(transfer_layout(word))),
                 "base": In(ADDRESS_BITS),
                 "size": In(OFFSET_BITS),
                 "quit": In(1),
-                "asks": Out(stream.Signature(beat_layout(beat_bytes))),
+                "asks": Out(stream.Signature(beat_layout(beat_bytes, word))),
                 "beats": In(stream.Signature(8 * beat_bytes)),
                 "aw": bus["aw"],
                 "w": bus["w"],
@@ -47,14 +47,14 @@ class Writer(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.lines = lines = Lines()
-        m.submodules.fence = fence = Fence()
-        m.submodules.bursts = bursts = Bursts(self.beat_bytes, self.longest)
+        m.submodules.lines = lines = Lines(self.word)
+        m.submodules.fence = fence = Fence(self.word)
+        m.submodules.bursts = bursts = Bursts(self.beat_bytes, self.longest, self.word)
         m.submodules.addressed = addressed = Queue(self.aw.payload.shape(), 2)
-        m.submodules.flying = flying = Queue(burst_layout(self.beat_bytes), self.outstanding)
-        m.submodules.coming = coming = Queue(burst_layout(self.beat_bytes), 2)
-        m.submodules.counted = counted = Beats(self.beat_bytes)
-        kept = data.StructLayout({"of": beat_layout(self.beat_bytes), "void": 1})
+        m.submodules.flying = flying = Queue(burst_layout(self.beat_bytes, self.word), self.outstanding)
+        m.submodules.coming = coming = Queue(burst_layout(self.beat_bytes, self.word), 2)
+        m.submodules.counted = counted = Beats(self.beat_bytes, self.word)
+        kept = data.StructLayout({"of": beat_layout(self.beat_bytes, self.word), "void": 1})
         m.submodules.awaited = awaited = Queue(kept, 16)
         wiring.connect(m, lines.lines, fence.inside)
         wiring.connect(m, fence.lines, bursts.lines)
@@ -97,9 +97,10 @@ class Writer(wiring.Component):
             good.eq((self.b.payload.resp == Response.OKAY) & ~self.failed & ~self.outside),
             self.done.eq(self.b.valid & flying.out.valid & flying.out.payload.last & good),
         ]
-        for i in range(self.beat_bytes // 2):
-            m.d.comb += self.w.payload.strb[2 * i : 2 * i + 2].eq(
-                (~void & (lane.first <= i) & (i <= lane.end)).replicate(2)
+        word = self.word
+        for i in range(self.beat_bytes // word):
+            m.d.comb += self.w.payload.strb[word * i : word * (i + 1)].eq(
+                (~void & (lane.first <= i) & (i <= lane.end)).replicate(word)
             )
         self._errors(m, lines, fence, flying)
         return m

@@ -10,6 +10,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
 
+from ...dataflow.operand import FP32
 from ...dataflow.program.spaces import BIT_WORD, HALVES, PLACE_ADDRESS_BITS, Space, Target
 from .banks import READ, show
 from .load import write_layout
@@ -28,6 +29,7 @@ class WordBanks(wiring.Component):
     def __init__(self, target: Target, space: Space, lanes: int) -> None:
         assert space in (Space.XNOR_W2E, Space.XNOR_N2S), space
         self.space, self.lanes, self.size, self.parts = space, lanes, target.size(space), target.bit_words
+        self.operand = target.spec.pe.operand.bytes
         super().__init__(
             {
                 "write": In(write_layout(lanes)),
@@ -41,7 +43,7 @@ class WordBanks(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         w, lanes = self.write, self.lanes
-        width = max(self.parts, lanes // 2)
+        width = max(self.parts, lanes * self.operand // FP32.bytes)
         shift, deep = exact_log2(width), -(-self.size.depth // width)
         bank, address, ours = Signal(32 - PLACE_ADDRESS_BITS), Signal(PLACE_ADDRESS_BITS), Signal()
         enabled, across = Signal(width), Signal(width)

@@ -39,7 +39,7 @@ class XnorUnit(wiring.Component):
         self.array = Xnor(self.own, blackbox=blackbox)
         super().__init__(
             {
-                **unit_ports(Unit.XNOR),
+                **unit_ports(Unit.XNOR, target),
                 "write": In(write_layout(lanes)),
                 "writes": In(1),
                 "read": In(READ),

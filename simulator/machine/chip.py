@@ -29,7 +29,7 @@ from ...dataflow.program.transfers import (
 from ...workloads.errors import InputError
 from ..array import canonical
 from ..compact import BUBBLE, compress
-from ..operand import narrow, operand_type, widen
+from ..operand import narrow, operand_type, operand_types, widen
 from .binary_product import binary_sums, strips, values
 from .numerics import applied
 from .sequencer import run_commands
@@ -39,7 +39,7 @@ __all__ = ["Chip"]
 
 Words = npt.NDArray[Any]
 Single = npt.NDArray[np.float32]
-_POISON16, _POISON32 = 0x7FFF, 0x7FFFFFFF
+_POISON32 = 0x7FFFFFFF
 _PAIRS = (Space.N2S, Space.PAIRS)
 _quiet = np.errstate(all="ignore")
 
@@ -47,7 +47,8 @@ _quiet = np.errstate(all="ignore")
 class Chip:
     """A machine with ``memory``, uint8 [bytes], the window that its programs may touch; it is changed in place.
 
-    ``values[space]`` uint16 or uint32 [half, bank, address], of pairs with ``indices[space]`` uint8 beside.
+    ``values[space]`` of the words of operands or uint32 [half, bank, address], of pairs with ``indices[space]`` uint8
+    beside.
     ``nonfinite`` says whether a watched store has passed on an Inf or NaN since the program began.
     """
 
@@ -55,17 +56,18 @@ class Chip:
         if memory.dtype != np.uint8 or memory.ndim != 1 or len(memory) % 4:
             raise InputError(f"memory must be uint8, a multiple of 4 bytes, not {memory.dtype} {list(memory.shape)}")
         self.target, self.memory = target, memory
-        self.format = target.spec.pe.format
+        self.format, self._bits = target.spec.pe.format, target.spec.pe.operand.bits
+        self._word = np.dtype(f"u{target.spec.pe.operand.bytes}")
         self.nonfinite = False
         self.values: dict[Space, Words] = {}
         self.indices: dict[Space, npt.NDArray[np.uint8]] = {}
         for space in target.spaces:
             size = target.size(space)
             shape = (HALVES, size.banks, size.depth)
+            # all ones below the sign is a NaN in every encoding
             operand = space in (Space.W2E, *_PAIRS)
-            self.values[space] = np.full(
-                shape, _POISON16 if operand else _POISON32, np.uint16 if operand else np.uint32
-            )
+            poison, word = ((1 << self._bits - 1) - 1, self._word) if operand else (_POISON32, np.dtype(np.uint32))
+            self.values[space] = np.full(shape, poison, word)
             if space in _PAIRS:
                 self.indices[space] = np.zeros(shape, np.uint8)
 
@@ -98,16 +100,16 @@ class Chip:
         match form:
             case Form.BLANK:
                 wide = space != Space.W2E and space not in _PAIRS
-                words: Words = np.full(bank.shape, 0x80000000 if wide else 0x8000, np.uint32)
+                words: Words = np.full(bank.shape, 0x80000000 if wide else 1 << self._bits - 1, np.uint32)
                 indices = BUBBLE
             case Form.OPERAND:
-                words = self._read(c, 2).view(np.uint16)[..., 0]
+                words = self._read(c, self._word.itemsize).view(self._word)[..., 0]
                 if reduces(c):
                     words, indices = self._reduced(c, words)
                 elif space == Space.N2S:
                     indices = indices_of(c)
                 elif space != Space.W2E:
-                    words = widen(words.view(operand_type(self.target.spec.pe))).view(np.uint32)
+                    words = widen(words.view(self._kind(c.gradient))).view(np.uint32)
             case Form.FP32:
                 words = self._read(c, 4).view(np.uint32)[..., 0]
             case Form.PAIR:
@@ -118,6 +120,10 @@ class Chip:
         if space in _PAIRS:
             self.indices[space][c.half, bank, address] = indices
 
+    def _kind(self, gradient: int) -> type[np.generic]:
+        """Of operands, or of those that are gradients."""
+        return operand_types(self.format)[-1 if gradient else 0]
+
     def _read(self, c: Command, each: int) -> npt.NDArray[np.uint8]:
         """Bytes of the words of lines, uint8 [lines, words, each]."""
         at = line_addresses(c)[:, None, None] + (each * np.arange(c.words))[:, None] + np.arange(each)
@@ -127,16 +133,15 @@ class Chip:
         """Values and indices of lines of pairs, [lines, words]; each lies within four bytes of its first one."""
         pattern = self.target.pattern
         assert pattern is not None, "check_command lets pairs pass only where there is a pattern"
-        bits = 16 + pattern.index_bits
-        size = word_bytes(Form.PAIR, c.words, pattern)
+        bits, value = self._bits + pattern.index_bits, (1 << self._bits) - 1
+        size = word_bytes(Form.PAIR, c.words, self.target)
         lines = self.memory[line_addresses(c)[:, None] + np.arange(size)].astype(np.uint64)
         lines = np.pad(lines, ((0, 0), (0, 4)))
         first = np.arange(c.words) * bits
         four = sum(lines[:, first // 8 + i] << np.uint64(8 * i) for i in range(4))
         pair = four >> (first % 8).astype(np.uint64)
-        return (pair & np.uint64(0xFFFF)).astype(np.uint16), (pair >> np.uint64(16)).astype(np.uint8) & (
-            (1 << pattern.index_bits) - 1
-        )
+        index = (pair >> np.uint64(self._bits)).astype(np.uint8) & ((1 << pattern.index_bits) - 1)
+        return (pair & np.uint64(value)).astype(self._word), index
 
     def _reduced(self, c: Command, words: Words) -> tuple[Words, Words]:
         """Pairs of groups along lines, or across them, cut every ``run``: [lines, words] as they lie on chip."""
@@ -149,7 +154,7 @@ class Chip:
             if lo < hi:
                 part = np.ascontiguousarray(along[lo:hi]).view(operand_type(self.target.spec.pe))
                 compact = compress(part, pattern, min(c.run, hi - lo))
-                values.append(compact.values.view(np.uint16))
+                values.append(compact.values.view(self._word))
                 indices.append(compact.indices)
         made, index = np.concatenate(values), np.concatenate(indices)
         return (made, index) if c.across else (made.T, index.T)
@@ -171,7 +176,7 @@ class Chip:
         if c.relu:
             wide = np.where((wide > 0) | np.isnan(wide), wide, np.float32(0))
         if form == Form.OPERAND:
-            out = narrow(wide, self.format)
+            out = narrow(wide, self.format, gradient=bool(c.gradient))
             broken = ~np.isfinite(out.astype(np.float32))
         else:
             out = np.ascontiguousarray(wide)
@@ -184,16 +189,16 @@ class Chip:
     def _write_pairs(self, at: Words, values: Words, indices: Words) -> None:
         pattern = self.target.pattern
         assert pattern is not None, "check_command lets pairs pass only where there is a pattern"
-        bits = 16 + pattern.index_bits
-        size = word_bytes(Form.PAIR, values.shape[1], pattern)
+        bits = self._bits + pattern.index_bits
+        size = word_bytes(Form.PAIR, values.shape[1], self.target)
         for start, line, index in zip(at.tolist(), values.tolist(), indices.tolist(), strict=True):
-            packed = sum((v | i << 16) << bits * n for n, (v, i) in enumerate(zip(line, index, strict=True)))
+            packed = sum((v | i << self._bits) << bits * n for n, (v, i) in enumerate(zip(line, index, strict=True)))
             self.memory[start : start + size] = np.frombuffer(packed.to_bytes(size, "little"), np.uint8)
 
     def product(self, c: Command) -> None:
         """The array, from both operand spaces to OUTPUT."""
-        dense = widen(self.values[Space.W2E][c.w2e_half].view(operand_type(self.target.spec.pe)))
-        pairs = widen(self.values[Space.N2S][c.n2s_half].view(operand_type(self.target.spec.pe)))
+        dense = widen(self.values[Space.W2E][c.w2e_half].view(self._kind(c.w2e_gradient)))
+        pairs = widen(self.values[Space.N2S][c.n2s_half].view(self._kind(c.n2s_gradient)))
         index = self.indices[Space.N2S][c.n2s_half].astype(np.int64)
         out = self.values[Space.OUTPUT][c.output_half]
         if c.stationary:
@@ -294,7 +299,7 @@ class Chip:
         for copy in range(c.copies):
             lines = cells.transpose(0, 2, 1) if copy == 0 else cells
             kept = compress(np.ascontiguousarray(lines.reshape(-1, group).T), pattern)
-            for space, found in ((self.values, kept.values.view(np.uint16)), (self.indices, kept.indices)):
+            for space, found in ((self.values, kept.values.view(self._word)), (self.indices, kept.indices)):
                 made = found.reshape(pattern.keep, -1, lanes).transpose(2, 1, 0).reshape(lanes, -1)
                 space[Space.PAIRS][c.pairs_half, copy * lanes : (copy + 1) * lanes, : made.shape[1]] = made
 

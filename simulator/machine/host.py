@@ -14,7 +14,7 @@ from ...dataflow.program.layout import Region
 from ...dataflow.program.program import Program
 from ...dataflow.program.spaces import Form
 from ...workloads.errors import InputError
-from ..operand import OPERAND_TYPES, Half, narrow
+from ..operand import Half, narrow, operand_types
 from ..update_settings import UpdateSettings
 from .operators import OTHERS
 
@@ -117,13 +117,16 @@ def put(memory: Memory, region: Region, value: Single, format: FormatName) -> No
     """Write ``value``, float32 in the shape of ``region``, into ``memory``, uint8 [bytes]; operands are narrowed."""
     if value.shape != region.shape or value.dtype != np.float32:
         raise InputError(f"what lies there is float32 {list(region.shape)}, not {value.dtype} {list(value.shape)}")
-    words = narrow(value, format) if region.form == Form.OPERAND else value
+    own = region.element
+    words = narrow(value, format, gradient=own.gradient) if own.form == Form.OPERAND else value
     memory[_bytes(region, words.itemsize)] = np.ascontiguousarray(words)[..., None].view(np.uint8)
 
 
 def get(memory: Memory, region: Region, format: FormatName) -> Any:
     """What lies in ``region`` of ``memory``, uint8 [bytes]: operands or float32, in its shape."""
-    dtype = np.dtype(OPERAND_TYPES[format] if region.form == Form.OPERAND else np.float32)
+    own = region.element
+    kind = operand_types(format)[-1 if own.gradient else 0] if own.form == Form.OPERAND else np.float32
+    dtype = np.dtype(kind)
     return np.ascontiguousarray(memory[_bytes(region, dtype.itemsize)]).view(dtype)[..., 0]
 
 

@@ -9,25 +9,38 @@ from typing import Any, assert_never
 import numpy as np
 import numpy.typing as npt
 
+from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.operand import FormatName
 from ...workloads.errors import InputError
 from ...workloads.graph import Graph
 from ...workloads.update_rule import Operation, Unit, UpdateRule
 from ..array import canonical
+from ..compact import either
 from ..operand import Half
 from ..update_settings import SETTINGS, UpdateSettings
 from .step import Execution
 
-__all__ = ["MachineNumerics", "applied", "machine_numerics", "updated"]
+__all__ = ["MachineNumerics", "applied", "machine_numerics", "numerics_of", "updated"]
 
 Single = npt.NDArray[np.float32]
 
-_FORMATS: dict[str, FormatName] = {"machine": "fp16", "machine-bf16": "bf16"}
+_FORMATS: dict[str, FormatName] = {"machine": "fp16", "machine-bf16": "bf16", "machine-fp8": "fp8"}
 
 
 def machine_numerics(name: str) -> MachineNumerics:
-    """The numerics that a training names: ``machine`` or ``machine-bf16``."""
+    """The numerics that a training names: ``machine``, ``machine-bf16`` or ``machine-fp8``."""
     return MachineNumerics(format=_FORMATS[name])
+
+
+def numerics_of(spec: AcceleratorSpec) -> str:
+    """What a training calls the numerics of a machine."""
+    for name, format in _FORMATS.items():
+        if format == spec.pe.format:
+            return name
+    raise InputError(
+        f"pe.format of {spec.name!r} is {spec.pe.format!r}, of which WUVE makes no weights: a training runs in "
+        f"{either(tuple(_FORMATS.values()))}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +81,7 @@ class Begun:
 def updated(settings: UpdateSettings, master: Single, gradient: Half, state: tuple[Single, ...]) -> tuple[Single, ...]:
     """What `engines.run_wuve` makes of ``master`` and ``state``, float32 of any shape, without its cycles.
 
-    ``gradient`` is float16 or bfloat16 of that shape.
+    ``gradient`` is an operand of that shape, of FP8 in E5M2.
     """
     return applied(settings.rule, (gradient, master, *state), np.array(settings.constants, np.float32))
 

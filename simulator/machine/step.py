@@ -36,7 +36,7 @@ class Execution:
     """
 
     def __init__(self, graph: Graph, held: Mapping[str, Single], pixels: Single, format: FormatName) -> None:
-        self._graph, self._format = graph, format
+        self._graph, self._format, self._gradients = graph, format, graph.gradients
         self.values: dict[int, Array] = {}
         """What has been made and is still to be read, by id: operands, float32 or int64, in the shapes of the graph."""
         self._next = 0
@@ -75,10 +75,11 @@ class Execution:
                 f"{port.kind} {port.name} of the graph of {self._graph.model!r} must be float32 {list(tensor.shape)}, "
                 f"not {value.dtype} {list(value.shape)}"
             )
-        self.values[port.tensor] = self._narrowed(value) if tensor.stored is Stored.OPERAND else value
+        operand = tensor.stored is Stored.OPERAND
+        self.values[port.tensor] = self._narrowed(value, port.tensor) if operand else value
 
-    def _narrowed(self, value: Single) -> Half:
-        return narrow(value, self._format)
+    def _narrowed(self, value: Single, tensor: int) -> Half:
+        return narrow(value, self._format, gradient=tensor in self._gradients)
 
     def _run_until_missing(self) -> None:
         nodes = self._graph.nodes
@@ -100,28 +101,29 @@ class Execution:
             tensor = self._graph.tensors[number]
             assert value.shape == tensor.shape, f"{node.op} of {node.module} made {value.shape}"
             narrow = tensor.stored is Stored.OPERAND and value.dtype == np.float32
-            self.values[number] = self._narrowed(value) if narrow else value
+            self.values[number] = self._narrowed(value, number) if narrow else value
 
     def _product(self, node: Node, reads: Sequence[Array], shape: tuple[int, ...]) -> Array:
         a, b, kept_a, kept_b = self._operands(node)
+        (to,) = node.makes
         match node.op:
             case "aten.convolution":
                 window = window_of(node.settings, a.shape, b.shape[2:])
                 made = convolve(
                     channels_last(a), channels_last(b), window, groups=_groups(node), kept=channels_last(kept_b)
                 )
-                return channels_first(self._narrowed(made + reads[2] if reads[2:] else made))
+                return channels_first(self._narrowed(made + reads[2] if reads[2:] else made, to))
             case "aten.convolution_backward" if node.settings["of"] == "input":
                 window, groups = window_of(node.settings, shape, b.shape[2:]), _groups(node)
                 kept, kept_gradient = channels_last(kept_b), channels_last(kept_a)
                 made = convolve_back(
                     channels_last(a), channels_last(b), window, groups=groups, kept=kept, kept_gradient=kept_gradient
                 )
-                return channels_first(self._narrowed(made))
+                return channels_first(self._narrowed(made, to))
             case "aten.convolution_backward":
                 window = window_of(node.settings, b.shape, shape[2:])
                 made = weight_gradient(channels_last(b), channels_last(a), window, groups=_groups(node))
-                return channels_first(self._narrowed(made))
+                return channels_first(self._narrowed(made, to))
             case "aten.addmm":
                 return product(a, b, kept_a=kept_a, kept_b=kept_b) + reads[0]
             case _:

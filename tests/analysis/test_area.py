@@ -13,6 +13,7 @@ from weft.analysis import synthesised
 from weft.analysis.area import buffer_blocks, known_area, machine_area, uncounted_blocks
 from weft.analysis.synthesised import counted_block, known_block, remember
 from weft.dataflow.config_io import load_spec
+from weft.dataflow.gather.spec import GatherSpec
 from weft.dataflow.tree_spec import TreeSpec
 from weft.dataflow.xnor.spec import XnorSpec
 from weft.hdl.flow import synthesis
@@ -145,13 +146,21 @@ def _changed(spec):
 
 @pytest.mark.parametrize(
     "name",
-    ["sore", *(pytest.param(name, marks=pytest.mark.slow) for name in ("stce", "wuve", "xnor_engine", "tree_unit"))],
+    [
+        "sore",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("stce", "wuve", "xnor_engine", "tree_unit", "gather_engine")
+        ),
+    ],
 )
 def test_the_rtl_of_a_block_depends_on_what_it_says_and_on_nothing_else(name):
     block, tiny = BLOCKS[name], load_spec("tiny")
     own = XnorSpec(rows=2, cols=1, word_bits=16)
     tree = TreeSpec(lanes=2, word_bits=2, inputs=24, tasks=8, words=16)
     spec = replace(tiny, array=replace(tiny.array, rows=1, cols=1), xnor=own, tree=tree)
+    if name == "gather_engine":
+        spec = replace(spec, gather=GatherSpec(lanes=2, width=1, balance="static", banks=2))
     said, found = design(spec, block), set()
     for field, other in _changed(spec):
         if design(other, block) != said:
@@ -161,6 +170,9 @@ def test_the_rtl_of_a_block_depends_on_what_it_says_and_on_nothing_else(name):
         assert found == {f"xnor.{field.name}" for field in fields(own)}
     elif name == "tree_unit":
         assert found == {f"tree.{field.name}" for field in fields(tree)}
+    elif name == "gather_engine":
+        rest = set(block.depends) - {"gather"}
+        assert found == {"gather.lanes", "gather.width", "gather.banks"} | rest
     elif name != "stce":
         # The usual pattern changes only below groups of eight, which halving tiny's reaches.
         assert found == {"sore": {"sore.lanes", "sore.kind", "pe.format", "pe.max_group"}}.get(name, set(block.depends))
@@ -178,6 +190,7 @@ def test_what_an_earlier_synthesis_hangs_on_is_all_that_the_blocks_import():
     # The fields of a machine are the key. A mapping and a product decide the registers of a run, which are data.
     data = {
         "dataflow/accelerator.py",
+        "dataflow/gather/mapping.py",
         "dataflow/stce/mapping.py",
         "dataflow/stce/spec.py",
         "dataflow/xnor/mapping.py",

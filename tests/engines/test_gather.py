@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any, get_args
 
 import numpy as np
@@ -12,14 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weft
-from weft.analysis.area import known_area
+from weft.analysis.area import known_area, uncounted_blocks
 from weft.analysis.compare import loss_ledger
 from weft.analysis.energy import energy
+from weft.analysis.energy_table import load_table
+from weft.analysis.tariff import tariff
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.account import Cycles
 from weft.dataflow.config_io import dumps_spec, load_spec, parse_spec
 from weft.dataflow.constraint import Constraint
 from weft.dataflow.engines import engines_of, evaluate, place
+from weft.dataflow.gather.dense import most_columns
 from weft.dataflow.gather.engine import Gather
 from weft.dataflow.gather.mapping import GatherMapping
 from weft.dataflow.gather.spec import Balance, GatherSpec
@@ -27,8 +31,10 @@ from weft.dataflow.gather.time import gather_cycles, slots_of, slots_of_lines
 from weft.dataflow.mapping import Mapping
 from weft.dataflow.objective import Objective
 from weft.dataflow.schedule import schedule
+from weft.hdl.drivers.gather import GatherDriver
 from weft.simulator.gather import run_gather, step_mask
 from weft.simulator.machine.product import product
+from weft.simulator.operand import bits_of
 from weft.simulator.reference.gather import gather_reference
 from weft.simulator.step import simulate
 from weft.simulator.system import require_same, simulate_system
@@ -45,6 +51,14 @@ from .conformance import Conformance, Run
 Bools = npt.NDArray[np.bool_]
 BALANCES: tuple[Balance, ...] = get_args(Balance)
 SMALL = replace(load_spec("tiny"), gather=GatherSpec(lanes=3, width=2))
+
+COPIES = replace(SMALL, gather=GatherSpec(lanes=2, width=1, balance="static"))
+"""One model of it is compiled."""
+
+
+@cache
+def rtl() -> GatherDriver:
+    return GatherDriver(COPIES)
 
 
 def roomy(lanes: int = 4, width: int = 4, **own: Any) -> AcceleratorSpec:
@@ -123,7 +137,9 @@ class TestGather(Conformance):
         )
 
     def on_values(self, data: st.DataObject) -> tuple[Cycles, dict[str, Run], bytes]:
-        spec = replace(SMALL, gather=data.draw(engines(("static", "sorted"), banks=0)))
+        spec = data.draw(
+            st.just(COPIES) | st.builds(lambda own: replace(SMALL, gather=own), engines(("static", "sorted"), banks=0))
+        )
         m, k, n = (data.draw(st.integers(1, 7)) for _ in range(3))
         a, b, mask = data.draw(halves(m, k)), data.draw(halves(k, n)), data.draw(masks(k, n))
         stepped, reference = run_gather(spec, a, b, mask), gather_reference(spec, a, b, mask)
@@ -134,6 +150,9 @@ class TestGather(Conformance):
             "stepped": Run(stepped.result.tobytes(), [stepped.left.tolist()], stepped.length),
             "reference": Run(reference.result.tobytes(), [reference.left], reference.cycles),
         }
+        if spec is COPIES and m <= most_columns(spec, k):
+            circuit = rtl().run(bits_of(a), bits_of(b), mask, cycles=stepped.length)
+            runs["rtl"] = Run(circuit.result.tobytes(), [circuit.left.tolist()], circuit.cycles)
         return gather_cycles(spec, slots.least, m), runs, product(a, b, kept_b=mask).tobytes()
 
     def least_bytes(self, spec: AcceleratorSpec, op: MatrixOp) -> tuple[int, int, int]:
@@ -266,7 +285,7 @@ def test_a_dense_operand_that_no_buffer_holds_falls_back() -> None:
     op = make_op(Gemm(m=64, k=4096, n=16), sparse=drawn(0.1))
     found = schedule(Workload(model="one", batch=1, ops=(op,)), spec, Objective.CYCLES)
 
-    assert "take 32768 bytes on the gather engine of 'tiny'" in found.as_run.matrix_ops[0].kept_dense
+    assert "1 columns of the dense operand of 'layer' take 131072 bytes on the" in found.as_run.matrix_ops[0].kept_dense
 
 
 def test_what_it_cannot_run_is_refused_with_the_reason() -> None:
@@ -290,9 +309,12 @@ def test_what_it_cannot_run_is_refused_with_the_reason() -> None:
         run_gather(SMALL, np.ones((2, 2), np.float16), np.ones((2, 2), np.float16), np.ones((2, 3), np.bool_))
 
 
-def test_a_machine_with_one_has_no_area() -> None:
-    with pytest.raises(InputError, match="of which there is no RTL to count"):
-        known_area(roomy(), "ecp5")
+def test_a_machine_whose_lanes_steal_has_no_area() -> None:
+    assert "gather_engine" in {block.name for block in uncounted_blocks(roomy(), "ecp5")}
+    with pytest.raises(InputError, match="is stealing, of which there is no RTL to count"):
+        known_area(roomy(balance="stealing"), "ecp5")
+    with pytest.raises(InputError, match="which nobody has told apart for the gather engine"):
+        tariff(load_table("fpga-ultrascale-plus"), roomy())
 
 
 def test_an_online_mask_comes_dense_from_memory() -> None:

@@ -42,6 +42,7 @@ from weft.workloads.checkpoint import digest, load_checkpoint, save_checkpoint
 from weft.workloads.data import open_data
 from weft.workloads.data.folder import decode
 from weft.workloads.io import dumps_workload, load_workload
+from weft.workloads.recorded import Recorded
 from weft.workloads.schemes.policies import patterns_of
 from weft.workloads.schemes.scores import LayerScores, Scores
 from weft.workloads.sparsity import NMPattern
@@ -432,6 +433,15 @@ def score_seeds(folder: Path) -> Iterator[Path]:
     yield path
 
 
+def mask_seeds(folder: Path) -> Iterator[Path]:
+    path = folder / "masks.npz"
+    about: dict[str, Any] = {"shape": (1, 8, 8), "classes": 10, "widen": 1.0, "said": "zero", "score": 0.5}
+    about |= {"model": "mlp", "data": "digits", "scheme": "erk", "pattern": None, "weights": "", "examples": ""}
+    masks = np.random.default_rng(0).random((2, 7, 19)) < 0.5
+    Recorded.made([("1", "weight", masks[0]), ("3", "input", masks[1])], **about).save(path)
+    yield path
+
+
 def read_scores(path: Path) -> None:
     for budget in ("0.3", "0.4macs", "4bits"):
         patterns_of(f"fisher@{budget}:{path}", scored_step())
@@ -493,6 +503,7 @@ DOORS = (
     Door("requests", request_seeds, bytes_of(of_text), read_requests, 1500, text=True),
     Door("mapping rules", rule_seeds, bytes_of(of_text), read_rules, 1000, text=True),
     Door("scores", score_seeds, bytes_of(of_json), read_scores, 1500, text=True),
+    Door("masks", mask_seeds, bytes_of(of_bytes), Recorded.read, 1500),
     Door("foldings", folding_seeds, bytes_of(of_json), read_folding, 1500, text=True),
     Door("onnx", onnx_seeds, bytes_of(of_onnx), read_onnx, 4000),
     Door("onnx, written out", written_out_seeds, bytes_of(of_onnx), read_onnx, 2000),

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from weft.analysis.energy import energy
-from weft.analysis.generation import decode_joules, generate
+from weft.analysis.generation import decode_energy, generate
+from weft.analysis.scheduling import scheduled
+from weft.analysis.tariff import prices
+from weft.dataflow.accelerator import BufferSpec
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.fusion.fuse import fuse
+from weft.dataflow.objective import Objective
 from weft.dataflow.schedule import schedule
 from weft.simulator.decode import decode
 from weft.simulator.memory import memory_need
 from weft.simulator.step import simulate
 from weft.workloads.catalog import open_model
 from weft.workloads.errors import InputError
-from weft.workloads.gemm import Pass
+from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.growth import BITS, growth
 from weft.workloads.io import dumps_workload, loads_workload
+from weft.workloads.joined import Joined
+from weft.workloads.operand import DTYPE_BYTES, Operand, Role
+from weft.workloads.phase import Phase
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
-from weft.workloads.step import MatrixOp, Workload
+from weft.workloads.step import MatrixOp, Op, VectorOp, Workload
+
+from ..strategies import array_formats, specs
 
 TINY = load_spec("tiny")
 SMALL = """{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 96,
@@ -41,6 +54,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
     return found
 
 
+PIECES = {"elementwise": ([12], [False]), "full": ([5, 7], [False, True])}
+"""Of twelve steps behind 58 tokens: how many each has, and whether it has masks of bits."""
+
+
 def _step(model: str, context: int, scheme: str = "dense", batch: int | None = None) -> Workload:
     traced = open_model(model, use="decode", context=context, batch=batch)
     return annotate(traced, scheme, None if scheme == "dense" else NMPattern(keep=2, group=8))
@@ -53,29 +70,137 @@ def test_stream_equals_the_plain_loop(small: dict[int, str], heads: int, scheme:
     plain = [simulate(schedule(_step(small[heads], 13 + i, scheme, batch), TINY)) for i in range(6)]
     assert found.by_step == tuple(result.cycles.total for result in plain)
     assert found.dram_bytes == sum(result.counts.dram_bytes for result in plain)
-    assert decode_joules(found) == sum(energy(result).zeptojoules for result in plain) / 10**21
+    assert decode_energy(found).likely == sum(energy(result).zeptojoules for result in plain) / 10**21
     assert steps.at(3).ops == _step(small[heads], 16, scheme, batch).ops
     assert steps.last.phase == _step(small[heads], 18, scheme, batch).phase
 
 
 @pytest.mark.parametrize("fusion", ["elementwise", "full"])
 def test_a_fused_stream_equals_the_plain_loop(tmp_path: Path, fusion: str) -> None:
-    """From 64 elements on a mask is bits, which grow by a byte in eight tokens."""
+    """From 64 elements on, the 64th token here, a mask is bits, which grow by a byte in eight tokens."""
     longer, wide = tmp_path / "longer.json", replace(TINY, buffers=replace(TINY.buffers, output_bytes=1 << 16))
     longer.write_text((SMALL % 4).replace('"max_position_embeddings": 64', '"max_position_embeddings": 96'))
 
     def fused(context: int) -> Workload:
         return fuse(_step(str(longer), context), fusion)
 
-    steps = growth(70, 12, fused)
+    steps = growth(58, 12, fused)
     found = decode(steps, wide)
-    plain = [simulate(schedule(fused(70 + i), wide)) for i in range(12)]
+    plain = [simulate(schedule(fused(58 + i), wide)) for i in range(12)]
 
-    assert (fusion == "full") is any(BITS in rates.values() for rates in steps.rates.values())
-    assert [steps.at(i).ops for i in range(12)] == [fused(70 + i).ops for i in range(12)]
+    in_bits = [any(BITS in rates.values() for rates in piece.rates.values()) for piece in steps.pieces]
+    assert ([piece.steps for piece in steps.pieces], in_bits) == PIECES[fusion]
+    assert [steps.at(i).ops for i in range(12)] == [fused(58 + i).ops for i in range(12)]
     assert found.by_step == tuple(result.cycles.total for result in plain)
     assert found.dram_bytes == sum(result.counts.dram_bytes for result in plain)
-    assert decode_joules(found) == sum(energy(result).zeptojoules for result in plain) / 10**21
+    assert decode_energy(found).likely == sum(energy(result).zeptojoules for result in plain) / 10**21
+
+
+@st.composite
+def _streams(draw: st.DrawFn) -> Callable[[int], Workload]:
+    """Steps of attention by the tokens before them, in which either dimension of a product grows, results are scaled
+    beside it or in its wake, and a mask is bits from some size on."""
+    dims = {name: draw(st.integers(1, 9)) for name in ("m", "k", "n", "groups")}
+    grows = draw(st.sampled_from(tuple(dims)))
+    each, shared, bits_from = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.sampled_from((1, 21, 99)))
+    dtype, alone, layers = draw(st.sampled_from(("bfloat16", "float32"))), draw(st.booleans()), draw(st.integers(1, 2))
+    scaled = draw(st.integers(0, 3))
+
+    def step(context: int) -> Workload:
+        size = {**dims, grows: dims[grows] + each * context, "groups": shared * dims["groups"]}
+        if grows == "groups":
+            size["groups"] = shared * (dims["groups"] + each * context)
+        gemm = Gemm(**size)
+        groups, results = gemm.groups, gemm.groups * gemm.m * gemm.n
+        kept = groups * gemm.k * gemm.n // shared  # heads that share their keys read them once
+        counted = {"dtype": dtype, "role": Role.ACTIVATION}
+        width, mask = DTYPE_BYTES[dtype], context + 1
+        ops: list[Op] = []
+        for layer in map(str, range(layers)):
+            joined = None if alone else Joined(name=layer, op="bmm", pass_=Pass.FF, read=0, write=0, lanes=results)
+            at = {"name": layer, "pass_": Pass.FF, "dtype": dtype}
+            a, b, c = (Operand(bytes=n * width, **counted) for n in (groups * gemm.m * gemm.k, kept, results))
+            weight = Operand(role=Role.WEIGHT, dtype=dtype, bytes=48 * width)
+            small = Operand(bytes=6 * width, **counted), weight, Operand(bytes=8 * width, **counted)
+            # Truth values beside numbers: bytes that are not whole numbers of the machine's format.
+            read, size_now = results * width + mask, results * width
+            as_bits = mask >= bits_from
+            ops += [
+                MatrixOp(
+                    name=layer,
+                    op="mm",
+                    pass_=Pass.FF,
+                    gemm=Gemm(m=1, k=6, n=8),
+                    **dict(zip("abc", small, strict=True)),
+                    parameter=f"{layer}.weight",
+                ),
+                MatrixOp(name=layer, op="bmm", pass_=Pass.FF, gemm=gemm, a=a, b=b, c=c),
+                *[VectorOp(op="mul", elements=results, read_bytes=read, write_bytes=size_now, **at)] * scaled,
+                VectorOp(
+                    op="add",
+                    elements=results,
+                    read_bytes=size_now,
+                    write_bytes=0,
+                    joined=joined and replace(joined, read=size_now),
+                    **at,
+                ),
+                VectorOp(
+                    op="where",
+                    elements=mask,
+                    read_bytes=4 + (0 if as_bits else mask),
+                    write_bytes=2 * mask,
+                    wide_read=-(-mask // 8) if as_bits else 0,
+                    joined=joined and replace(joined, read=mask - -(-mask // 8) if as_bits else 0, lanes=mask),
+                    **at,
+                ),
+                VectorOp(op="rope", elements=8, read_bytes=32, write_bytes=16, **at),
+            ]
+        return Workload(model="test", batch=1, ops=tuple(ops), phase=Phase(use="decode", context=context, tokens=1))
+
+    return step
+
+
+@given(st.data(), _streams(), st.integers(1, 40), st.integers(1, 12), st.sampled_from(tuple(Objective)))
+def test_any_stream_equals_the_plain_loop(
+    data: st.DataObject, step: Callable[[int], Workload], context: int, new: int, objective: Objective
+) -> None:
+    """Every product has the mapping, every op the cycles and bytes, and all of them the joules and their band; also
+    where products are placed one by one, as those that `placed_sizes` does not take."""
+    spec = data.draw(specs(data.draw(array_formats)))
+    sizes = (2 ** data.draw(st.integers(6, 13)) for _ in range(3))
+    spec = replace(
+        spec,
+        buffers=BufferSpec(**dict(zip(("w2e_bytes", "n2s_bytes", "output_bytes"), sizes, strict=True))),
+        dram=replace(spec.dram, kind="lpddr4", bytes_per_second=10 ** data.draw(st.integers(7, 10))),
+    )
+    steps = growth(context, new, step)
+    pay = prices(spec) if objective.priced else None
+    try:
+        plain = [simulate(schedule(step(at), spec, objective, pay)) for at in steps.contexts]
+    except InputError as refused:
+        with pytest.raises(InputError, match=re.escape(str(refused))):
+            decode(steps, spec, objective, pay)
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        if data.draw(st.integers(0, 4)) == 0:
+            patch.setattr("weft.simulator.decode.placed_sizes", lambda *_: None)
+        found = decode(steps, spec, objective, pay)
+
+    assert [steps.at(i) for i in range(new)] == [step(at) for at in steps.contexts]
+    assert found.by_step == tuple(result.cycles.total for result in plain)
+    assert found.dram_bytes == sum(result.counts.dram_bytes for result in plain)
+    likely, ends = zip(*((e.zeptojoules, e.band) for e in map(energy, plain)), strict=True)
+    assert decode_energy(found).likely == sum(likely) / 10**21
+    for end in ("low", "high"):
+        assert getattr(decode_energy(found), end) == pytest.approx(sum(getattr(band, end) for band in ends), rel=1e-12)
+    begin = 0
+    for piece, growing in zip(steps.pieces, found.grown, strict=True):
+        for grown in growing:
+            own = [result.ops[piece.first.ops.index(grown.op)] for result in plain[begin : begin + piece.steps]]
+            assert grown.cycles.tolist() == [r.cycles.total for r in own]
+            if grown.sizes is not None:
+                assert [grown.sizes.mapping(i) for i in range(piece.steps)] == [r.mapping for r in own]
+        begin += piece.steps
 
 
 @pytest.mark.parametrize("heads", [1, 4])
@@ -120,6 +245,23 @@ def test_llama_reads_its_weights_at_the_rate_of_memory() -> None:
     assert took - fill == pytest.approx(by_hand, rel=0.002)
 
 
+def _uneven(context: int) -> Workload:
+    """Of which every other token makes a number grow by two."""
+    own = {"name": "x", "pass_": Pass.FF, "dtype": "bfloat16", "read_bytes": 2, "write_bytes": 2}
+    ops = VectorOp(op="add", elements=context + context % 2, **own), VectorOp(op="mul", elements=7, **own)
+    return Workload(model="uneven", batch=1, ops=ops, phase=Phase(use="decode", context=context, tokens=1))
+
+
+def test_what_grows_unevenly_is_in_pieces_or_refused() -> None:
+    steps = growth(4, 9, _uneven)
+    assert [steps.at(i) for i in range(9)] == [_uneven(4 + i) for i in range(9)]
+    assert len(steps.pieces) == 5 and steps.contexts == range(4, 13)
+    with pytest.raises(InputError, match=r"'uneven' cannot be decoded as one stream: .* behind 20 tokens at last"):
+        growth(4, 90, _uneven)
+    with pytest.raises(InputError, match="step of decoding must be an integer from 0 to 8, not 9"):
+        steps.at(9)
+
+
 def test_what_does_not_fit_says_what_would(small: dict[int, str]) -> None:
     with pytest.raises(InputError, match=r"context 64 of model 'heads4' must be from 1 to 63, which leaves room"):
         _step(small[4], 64)
@@ -141,10 +283,16 @@ def test_what_does_not_fit_says_what_would(small: dict[int, str]) -> None:
 
 def test_generation_says_its_figures(small: dict[int, str]) -> None:
     prompt = open_model(small[1], use="prefill", context=12)
-    found = generate(prompt, growth(12, 4, lambda context: _step(small[1], context)), TINY)
+    steps = growth(12, 4, lambda context: _step(small[1], context))
+    frugal = generate(prompt, steps, TINY, "energy")
+    plain = [simulate(scheduled(steps.at(i), TINY, "energy")) for i in range(4)]
+    assert frugal.decoded.by_step == tuple(result.cycles.total for result in plain)
+    with pytest.raises(InputError, match="objective edp needs the energy of each action"):
+        decode(steps, TINY, "edp")
+    found = generate(prompt, steps, TINY)
     assert found.first_token_seconds == found.prefill.cycles.total / TINY.clock_hz
     assert found.tokens_per_s == pytest.approx(4 * TINY.clock_hz / sum(found.decoded.by_step))
     assert found.tokens_per_s <= found.roof_tokens_per_s
-    assert found.prefill_joules == energy(found.prefill).joules
+    assert found.prefill_joules == energy(found.prefill).band
     head = [op for op in prompt.matrix_ops if op.gemm.n == 80]
     assert [op.gemm.m for op in head] == [1], "only the last token's scores are made"

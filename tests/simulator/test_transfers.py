@@ -24,6 +24,7 @@ from weft.simulator.transfers import ONE_PIECE, ByShape, OneRate, Stored, by_sha
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.operand import NMOperand, Role
+from weft.workloads.rows import Alike, Rows
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import MatrixOp
 
@@ -68,6 +69,30 @@ def _tiles(
 def _cycles(transfers: ByShape, size: int, shape: Stored, *, write: bool = False) -> int:
     share = transfer_efficiency(transfers.memory, *shape, write, transfers.order)
     return -int(-size * transfers.unit // (share * transfers.memory.organization.bytes_per_second))
+
+
+@pytest.mark.parametrize("n2s", ["a", "b"])
+def test_rows_that_tokens_keep_lie_apart_in_pieces_of_their_own(n2s):
+    """Of 4 x 96 inputs a quarter is read: pieces of 128 outputs, 4 x 256 bytes apart; and of 3 x 128 outputs."""
+    gemm, alike = Gemm(m=64, k=96, n=128), Alike(density=0.25)
+
+    def weight_time(rows, part):
+        op = replace(_op(Pass.FF, gemm), rows=rows)
+        tiles, transfers = _tiles(op, part if n2s == "a" else 64, part if n2s == "b" else 64, n2s=n2s)
+        return (tiles.north_time[0, 0] if n2s == "b" else tiles.west_time[0]), transfers
+
+    inputs = Rows(along="inputs", of=384, form="teal", alike=alike)
+    outputs = Rows(along="outputs", of=384, form="cats", alike=alike)
+    for rows, part, shape in (
+        (inputs, 128, Stored(256, 1024)),
+        (inputs, 32, Stored(64, 1024)),
+        (outputs, 128, Stored(192, 576)),
+        (outputs, 32, Stored(192, 576)),
+        (replace(inputs, of=96), 128, ONE_PIECE),
+        (replace(outputs, of=128), 32, ONE_PIECE),
+    ):
+        found, transfers = weight_time(rows, part)
+        assert found == _cycles(transfers, part * 96 * 2, shape)
 
 
 def test_forward_reads_rows_and_weights_in_one_piece_and_stores_part_of_rows():

@@ -87,6 +87,7 @@ MODELS: dict[str, ZooModel] = {
         _image("convnext_t", "ConvNeXt-T (ImageNet, 1,000 classes)", "hf", 512, 224, 1, 32),
         _text("bert_base", "BERT base, masked language model (vocabulary 30,522)", "hf", 64, 512),
         _text("gpt2", "GPT-2 124M, causal language model (vocabulary 50,257)", "hf", 16, 1024),
+        _text("characters", "OPT of 3 blocks, 128 wide, with ReLU, over 97 characters", "hf", 32, 64),
         _text("llama2_7b", "Llama-2 7B in bfloat16 (vocabulary 32,000)", "hf", 4, 4096),
         _text("llama2_70b", "Llama-2 70B in bfloat16, 8 key-value heads (vocabulary 32,000)", "hf", 4, 4096),
         _text("mixtral_8x7b", "Mixtral 8x7B in bfloat16, 2 of 8 experts (vocabulary 32,000)", "hf", 4, 4096),

@@ -30,6 +30,7 @@ __all__ = [
     "require_roundable",
     "result",
     "rounded",
+    "unscaled",
     "weight_dtype",
 ]
 
@@ -64,11 +65,16 @@ _OWN = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Bilinear)
 
 _active = 0
 _paused = 0
+_unscaled = 0
 
 
 def rounded(x: Tensor, kind: torch.dtype) -> Tensor:
     """``x``, float32 of any shape, with every element the nearest number of FP8 ``kind``, ties to even, times the scale
-    of the tensor; all NaN where one element is not finite."""
+    of the tensor; all NaN where one element is not finite. `unscaled`, as the machine rounds: what is too large becomes
+    the largest number, or in E5M2 infinity."""
+    if _unscaled:
+        most = torch.finfo(kind).max
+        return (x.clamp(-most, most) if kind is FORWARD else x).to(kind).to(x.dtype)
     most = x.detach().abs().amax() if x.numel() else x.new_zeros(())
     fraction, exponent = torch.frexp(most)
     shift = (_TOP[kind] - exponent - (fraction > _LARGEST).int()).clamp(-_MOST_SHIFT, _MOST_SHIFT)
@@ -117,6 +123,17 @@ def paused() -> Iterator[None]:
         yield
     finally:
         _paused -= 1
+
+
+@contextmanager
+def unscaled() -> Iterator[None]:
+    """Rounding to FP8 without a scale for each tensor."""
+    global _unscaled
+    _unscaled += 1
+    try:
+        yield
+    finally:
+        _unscaled -= 1
 
 
 class Float8(TorchFunctionMode):

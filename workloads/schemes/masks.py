@@ -24,9 +24,11 @@ from ..sparsity import NMPattern
 __all__ = [
     "BUBBLE",
     "CompactWeight",
+    "bits_of",
     "grouped",
     "largest",
     "largest_by_sorting",
+    "mask_from",
     "mask_of_largest",
     "pack",
     "soft_threshold",
@@ -321,3 +323,16 @@ def pack(
         run=run,
         order=order,
     )
+
+
+def bits_of(marks: Tensor | None) -> Tensor | None:
+    """A mask, bool of any shape, as uint8 [ceil(elements / 8)], which `mask_from` takes back."""
+    return None if marks is None else torch.from_numpy(np.packbits(marks.cpu().numpy().ravel()))
+
+
+def mask_from(bits: Tensor | None, like: Tensor, planes: int) -> Tensor | None:
+    """``planes`` masks of `bits_of`, bool of the shape of ``like``, [planes, ...] if several, on its device."""
+    if bits is None:
+        return None
+    flat = np.unpackbits(bits.cpu().numpy(), count=planes * like.numel()).astype(np.bool_)
+    return torch.from_numpy(flat).reshape(like.shape if planes == 1 else (planes, *like.shape)).to(like.device)

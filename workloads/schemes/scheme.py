@@ -18,6 +18,7 @@ from ..sparsity import MAX_GROUP, NMPattern
 from .description import Phase, Scheme, dense_until
 from .few import FEW
 from .few_attention import FEW_ATTENTION
+from .masked import MASKED
 from .outside import outside, outside_names
 from .sums import SUMS
 
@@ -130,7 +131,6 @@ def target_density(name: str, pattern: NMPattern | None, density: object = None)
 
 
 _BAMBHANIYA = "Bambhaniya et al., repository abhibambhaniya/progressive_gradient_flow_nm_sparsity"
-_BOTH = {Pass.FF: W, Pass.BP: W}
 SCHEMES: dict[str, Scheme] = {
     s.name: s
     for s in (
@@ -307,74 +307,7 @@ SCHEMES: dict[str, Scheme] = {
             unit="host",
             schedule=dense_until("sparsegpt", 0.8),
         ),
-        Scheme(
-            name="gmp",
-            title="gradual magnitude pruning",
-            unstructured=_BOTH,
-            technique="dynamic.GradualMagnitude",
-            paper="Zhu and Gupta, arXiv 1710.01878",
-            refresh="every 100 steps",
-            unit="host",
-            recalled="period",
-        ),
-        Scheme(
-            name="set",
-            title="SET: drop by magnitude, grow at random",
-            unstructured=_BOTH,
-            technique="dynamic.Set",
-            paper="Mocanu et al., Nature Communications 2018, doi 10.1038/s41467-018-04316-3",
-            refresh="every 100 steps",
-            unit="host",
-        ),
-        Scheme(
-            name="rigl",
-            title="RigL: drop by magnitude, grow by gradient",
-            unstructured=_BOTH,
-            technique="dynamic.RigL",
-            paper="Evci et al., ICML 2020, arXiv 1911.11134, repository google-research/rigl",
-            refresh="every 100 steps, from a dense dW",
-            unit="host",
-            recalled="cosine of the share dropped",
-        ),
-        Scheme(
-            name="granet",
-            title="GraNet: gradual global pruning with regrowth",
-            unstructured=_BOTH,
-            technique="dynamic.GraNet",
-            paper="Liu et al., NeurIPS 2021, arXiv 2106.10404, repository VITA-Group/GraNet",
-            refresh="every 100 steps, from a dense dW",
-            unit="host",
-        ),
-        Scheme(
-            name="erk",
-            title="random mask with Erdos-Renyi-kernel densities",
-            unstructured=_BOTH,
-            technique="unstructured.Erk",
-            refresh="never",
-            unit="host",
-            paper="Liu et al., ICLR 2022, arXiv 2202.02643; Evci et al., arXiv 1911.11134",
-        ),
-        Scheme(
-            name="sparse-ift",
-            title="Sparse-IFT: wider layers of the same operations under RigL",
-            unstructured=_BOTH,
-            technique="dynamic.SparseWide",
-            paper="Thangarasa et al., ICML 2024, arXiv 2303.11525",
-            refresh="every 100 steps, from a dense dW",
-            unit="host",
-            recalled="widths times sqrt(1 / (1 - s))",
-            wide=True,
-        ),
-        Scheme(
-            name="sparcl",
-            title="SparCL: dynamic weight masks, largest gradients only",
-            unstructured=_BOTH,
-            technique="dynamic.SparCl",
-            paper="Wang et al., NeurIPS 2022, arXiv 2209.09476, repository neu-spiral/SparCL",
-            refresh="every 100 steps; gradients every step",
-            unit="host",
-            recalled="without replay buffer and data removal",
-        ),
+        *MASKED,
         *FEW,
         *SUMS,
         *FEW_ATTENTION,

@@ -18,7 +18,7 @@ from .annotate import FIRST_CONVOLUTION
 from .estimator import Few
 from .layer import SparseLayer, short_runs
 from .layers import ATTRIBUTE, find_layers, install, uninstall
-from .masks import CompactWeight, pack
+from .masks import CompactWeight, bits_of, mask_from, pack
 from .scheme import Phase, Scheme, phase_at, phases, scheme
 
 __all__ = ["LayerMetrics", "Options", "Technique", "hold_zero", "mask_of"]
@@ -172,6 +172,11 @@ class Technique:
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """After ``optimizer.step()``: what happens to the master weights and to the optimizer's state."""
 
+    def clock(self, step: int) -> tuple[int, int]:
+        """Which step of how many ``step`` is to the schedule of the learning rate: a technique that trains again goes
+        through it again."""
+        return step, self.steps
+
     def full_precision(self) -> tuple[str, ...]:
         """The layers that it leaves alone: those of the scheme, and the first convolution."""
         return (*self.scheme.full_precision, FIRST_CONVOLUTION)
@@ -257,7 +262,7 @@ class Technique:
             "layers": {
                 name: {
                     "state": {key: value.clone() for key, value in layer.state.items()},
-                    "masks": {key: _bits(self._watched(layer, key)) for key in ("initial", "previous", "used")},
+                    "masks": {key: bits_of(self._watched(layer, key)) for key in ("initial", "previous", "used")},
                 }
                 for name, layer in self.layers.items()
             },
@@ -286,7 +291,7 @@ class Technique:
             device = layer.weight.device
             layer.state = {key: value.clone().to(device) for key, value in saved["state"].items()}
             for key, bits in saved["masks"].items():
-                setattr(layer, key, _mask(bits, layer.weight, self.planes))
+                setattr(layer, key, mask_from(bits, layer.weight, self.planes))
             layer.forget()
         self.enter_phase()
 
@@ -387,14 +392,3 @@ def _changed(before: Tensor | None, now: Tensor | None, weights: int) -> float:
     if before is None or now is None:
         return 0.0
     return int((before != now).reshape(-1, weights).any(0).sum()) / max(weights, 1)
-
-
-def _bits(marks: Tensor | None) -> Tensor | None:
-    return None if marks is None else torch.from_numpy(np.packbits(marks.cpu().numpy().ravel()))
-
-
-def _mask(bits: Tensor | None, like: Tensor, planes: int) -> Tensor | None:
-    if bits is None:
-        return None
-    flat = np.unpackbits(bits.cpu().numpy(), count=planes * like.numel()).astype(np.bool_)
-    return torch.from_numpy(flat).reshape(like.shape if planes == 1 else (planes, *like.shape)).to(like.device)

@@ -20,6 +20,7 @@ from ..gemm import GEMM_PASSES, Pass
 from ..graph import BY_MAGNITUDE, Graph, annotated
 from ..models.supernet import SuperNet
 from ..schemes.annotate import annotate
+from ..schemes.float8 import FORWARD, unscaled
 from ..schemes.technique import Technique
 from ..step import Measured, Workload
 from ..tracing.graph import forward_graph, step_graph
@@ -32,7 +33,7 @@ __all__ = ["Begun", "Numerics", "NumericsOf", "Replaced", "require_replaceable"]
 Single = npt.NDArray[np.float32]
 Half = npt.NDArray[Any]
 
-_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp8": FORWARD}
 
 
 class Begun(Protocol):
@@ -52,7 +53,7 @@ class Numerics(Protocol):
 
     @property
     def format(self) -> str:
-        """Of operands: ``fp16`` or ``bf16``."""
+        """Of operands: ``fp16``, ``bf16`` or ``fp8``."""
         ...
 
     def begin(self, graph: Graph, held: Mapping[str, Single], pixels: Single) -> Begun:
@@ -124,10 +125,11 @@ class Replaced:
 
     def begin(self, pixels: Tensor) -> Begun:
         """Forward of a training step, ``pixels`` float32 [batch, ...]."""
-        for layer in self._technique.layers.values():
-            # The technique watches its masks where they are made.
-            for pass_ in (Pass.FF, Pass.BP):
-                layer.operand(pass_, _DTYPES[self._numerics.format])
+        with unscaled():
+            for layer in self._technique.layers.values():
+                # The technique watches its masks where they are made.
+                for pass_ in (Pass.FF, Pass.BP):
+                    layer.operand(pass_, _DTYPES[self._numerics.format])
         return self._numerics.begin(self._step, self._held(), pixels.numpy())
 
     def finish(

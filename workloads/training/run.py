@@ -79,7 +79,7 @@ class Run:
         if self.replaced is not None:
             self.replaced.attach(self.technique)
         self.optimizer = _optimizer(spec, self.model)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=spec.amp == "fp16" or spec.numerics == "machine")
+        self.scaler = torch.amp.GradScaler(device.type, enabled=spec.scales_loss)
         self.step = 0
         self.log: list[EpochLog] = []
         self.hosts = [this_host()]
@@ -101,6 +101,10 @@ class Run:
         if numerics_of is None:
             raise InputError(f"numerics {self.spec.numerics!r} must be given where a training begins or goes on")
         return Replaced(self.spec, self.model, self.data, numerics_of(self.spec.numerics))
+
+    def rate(self, step: int) -> float:
+        """Learning rate of ``step`` (from 0)."""
+        return self.spec.rate(*self.technique.clock(step))
 
     def start_epoch(self) -> None:
         self.loss_sum, self.correct, self.seconds = 0.0, 0, 0.0
@@ -137,7 +141,7 @@ class Run:
         """One step: forward, backward and update on the next batch."""
         begun, spec, step = time.perf_counter(), self.spec, self.step
         pixels, labels = self._batch()
-        rate = spec.rate(step, self.steps)
+        rate = self.rate(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
@@ -215,7 +219,7 @@ class Run:
         """Stop the training unless all is ``fine`` with step ``number`` (from 1)."""
         if fine:
             return
-        rate = self.spec.rate(max(number - 1, 0), self.steps)
+        rate = self.rate(max(number - 1, 0))
         scale = f", loss scale {self.scaler.get_scale():g}" if self.scaler.is_enabled() else ""
         kept = "" if self.folder is None else f"; {self.folder / CHECKPOINT} holds the last good state"
         raise InputError(
@@ -238,7 +242,7 @@ class Run:
                 train_accuracy=self.correct / images,
                 validation_loss=validation_loss,
                 validation_accuracy=validation_accuracy,
-                learning_rate=spec.rate(self.step - 1, self.steps),
+                learning_rate=self.rate(self.step - 1),
                 seconds=self.seconds + time.perf_counter() - begun,
                 **_means(self.technique),
             )
@@ -303,7 +307,7 @@ class Run:
             self.state(),
             optimizer=self.optimizer,
             rule=self.spec.rule,
-            rate=lambda step: self.spec.rate(step, self.steps),
+            rate=self.rate,
             per_epoch=self.per_epoch,
             steps=self.steps,
             row=EpochLog,

@@ -27,9 +27,9 @@ AmpName = Literal["fp16", "bf16", "fp8"]
 AMP: tuple[AmpName, ...] = get_args(AmpName)
 """Types of mixed precision: float16 with loss scaling, bfloat16, and operands of E4M3 and E5M2 (schemes/float8.py)."""
 
-NumericsName = Literal["torch", "machine", "machine-bf16"]
+NumericsName = Literal["torch", "machine", "machine-bf16", "machine-fp8"]
 NUMERICS: tuple[NumericsName, ...] = get_args(NumericsName)
-"""Who computes: PyTorch, or the arithmetic of the machine (docs/design/accelerator.md) with FP16 or BF16 operands."""
+"""Who computes: PyTorch, or the machine's arithmetic (docs/design/accelerator.md) with FP16, BF16 or FP8 operands."""
 
 Option = int | float | bool | str
 
@@ -42,8 +42,8 @@ class TrainSpec:
     share ``warmup`` of the steps and falls to zero along a cosine (arXiv 1608.03983). ``weight_decay`` is on tensors of
     two or more dimensions. ``options`` are those of the scheme's technique. ``paths``: sub-networks of a super-network
     that a step trains, one at random, or the largest, the smallest and others at random; 1 for other models.
-    ``numerics`` other than PyTorch's are those of a machine whose operands are FP16 (``machine``) or BF16
-    (``machine-bf16``).
+    ``numerics`` other than PyTorch's are those of a machine whose operands are FP16 (``machine``), BF16
+    (``machine-bf16``) or FP8 (``machine-fp8``).
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -93,6 +93,11 @@ class TrainSpec:
         own = sorted(self.options.keys() & {"model", "name", "pattern", "seed", "steps"})
         if own:
             raise InputError(f"option {own[0]!r} is none of scheme {self.scheme!r}: the training sets it itself")
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether gradients have so little range that the loss is scaled, and a step whose overflow is skipped."""
+        return self.amp == "fp16" or self.numerics in ("machine", "machine-fp8")
 
     @property
     def rule(self) -> UpdateRule:

@@ -84,6 +84,8 @@ def require_state(
     _require_optimizer(state["optimizer"], own["optimizer"], optimizer, rule, rate(step - 1) if step else None)
     _require_scaler(state["scaler"], own["scaler"])
     _require_technique(state["technique"], own["technique"], step, steps, weights, planes)
+    if "snapshots" in own["technique"]:
+        _require_snapshots(state["technique"]["snapshots"], own["model"])
 
 
 def _require_keys(where: str, found: object, expected: Mapping[str, Any]) -> None:
@@ -206,6 +208,15 @@ def _require_technique(
             raise InputError("technique: changes must be a list of numbers, at most one a step")
         if switched is not None:
             require_int("technique: switched", switched, 0, steps)
+
+
+def _require_snapshots(found: object, model: Mapping[str, Tensor]) -> None:
+    """States of the model that a technique goes back to: what of it is in floating point."""
+    if not isinstance(found, dict):
+        raise InputError(f"technique: snapshots must be a dict, not {type(found).__name__}")
+    for name, held in found.items():
+        own = {key: value for key, value in model.items() if value.is_floating_point()}
+        _require_like(f"technique: snapshot {name!r}", held, own)
 
 
 def _is_number(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""FP32 to a 16-bit format or E4M3, to nearest even; and back, or from E5M2, exactly."""
+"""FP32 to a format of 16 or 8 bits, to nearest even, and back, exactly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ from ....dataflow.operand import BF16, E5M2, FP8, FP16, NumberFormat
 from ....workloads.errors import require_int
 from .datapath import Pipeline, Unpacked, leading_zeros, shift_left, shift_right_sticky, wire
 
-__all__ = ["Bf16ToFp32", "E5m2ToFp32", "Fp16ToFp32", "Fp32ToBf16", "Fp32ToE4m3", "Fp32ToFp16"]
+__all__ = [
+    "Bf16ToFp32",
+    "E5m2ToFp32",
+    "Fp8ToFp32",
+    "Fp16ToFp32",
+    "Fp32ToBf16",
+    "Fp32ToE4m3",
+    "Fp32ToE5m2",
+    "Fp32ToFp8",
+    "Fp32ToFp16",
+]
 
 
 def _at_its_place(m: Module, pipeline: Pipeline, value: Any, to: NumberFormat) -> tuple[Any, Any]:
@@ -39,22 +49,38 @@ def _at_its_place(m: Module, pipeline: Pipeline, value: Any, to: NumberFormat) -
     return s, s.kept[0] & (s.kept[1] | s.lost)
 
 
-class Fp32ToFp16(wiring.Component):
-    """``half`` is the FP16 nearest to the FP32 ``value`` of ``latency`` cycles ago, a subnormal one included."""
+class _Fp32ToOverflowing(wiring.Component):
+    """To a format ``to`` in which what is too large is infinity."""
 
-    def __init__(self, latency: int) -> None:
-        require_int("Fp32ToFp16.latency", latency, 1, 32)
-        self.latency = latency
-        super().__init__({"value": In(32), "half": Out(16)})
+    def __init__(self, latency: int, to: NumberFormat) -> None:
+        require_int(f"{type(self).__name__}.latency", latency, 1, 32)
+        self.latency, self.to = latency, to
+        super().__init__({"value": In(32), "half": Out(to.bits)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
+        exponent, fraction = self.to.exponent, self.to.fraction
         pipeline = Pipeline(m, self.latency, ("output", "shifted"))
-        s, up = _at_its_place(m, pipeline, self.value, FP16)
-        rounded = wire(m, "rounded", (Cat(s.kept[1:], Const(0, 4)) + Cat(Const(0, 10), s.field) + up)[:15])
-        magnitude = Mux(s.special, Cat(Const(0, 9), s.nan, Const(31, 5)), rounded)
+        s, up = _at_its_place(m, pipeline, self.value, self.to)
+        kept = Cat(s.kept[1:], Const(0, exponent - 1))
+        rounded = wire(m, "rounded", (kept + Cat(Const(0, fraction), s.field) + up)[: exponent + fraction])
+        magnitude = Mux(s.special, Cat(Const(0, fraction - 1), s.nan, Const(2**exponent - 1, exponent)), rounded)
         m.d.comb += self.half.eq(pipeline.cut("output", half=Cat(magnitude, s.sign)).half)
         return m
+
+
+class Fp32ToFp16(_Fp32ToOverflowing):
+    """``half`` is the FP16 nearest to the FP32 ``value`` of ``latency`` cycles ago, a subnormal one included."""
+
+    def __init__(self, latency: int) -> None:
+        super().__init__(latency, FP16)
+
+
+class Fp32ToE5m2(_Fp32ToOverflowing):
+    """``half`` is the E5M2 nearest to the FP32 ``value`` of ``latency`` cycles ago, a subnormal one included."""
+
+    def __init__(self, latency: int) -> None:
+        super().__init__(latency, E5M2)
 
 
 class Fp16ToFp32(wiring.Component):
@@ -147,4 +173,48 @@ class E5m2ToFp32(wiring.Component):
         m = Module()
         m.submodules.widen = widen = Fp16ToFp32(self.latency)
         m.d.comb += [widen.half.eq(Cat(Const(0, 16 - E5M2.bits), self.half)), self.value.eq(widen.value)]
+        return m
+
+
+class Fp32ToFp8(wiring.Component):
+    """``half`` is the FP8 nearest to the FP32 ``value`` ``latency`` cycles ago: E5M2 of a ``gradient``, else E4M3."""
+
+    def __init__(self, latency: int) -> None:
+        require_int("Fp32ToFp8.latency", latency, 1, 32)
+        self.latency = latency
+        super().__init__({"value": In(32), "gradient": In(1), "half": Out(FP8.bits)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.e4m3, m.submodules.e5m2 = e4m3, e5m2 = Fp32ToE4m3(self.latency), Fp32ToE5m2(self.latency)
+        m.d.comb += [
+            *(unit.value.eq(self.value) for unit in (e4m3, e5m2)),
+            self.half.eq(Mux(self.gradient, e5m2.half, e4m3.half)),
+        ]
+        return m
+
+
+class Fp8ToFp32(wiring.Component):
+    """``value`` is the FP8 ``half`` of ``latency`` cycles ago as FP32, exactly: E5M2 while ``gradient``, else E4M3.
+
+    E5M2 is the upper half of an FP16. E4M3 has the fields of one that is 2^8 smaller, as its bias is 8 less, and no
+    infinity.
+    """
+
+    def __init__(self, latency: int) -> None:
+        require_int("Fp8ToFp32.latency", latency, 1, 32)
+        self.latency = latency
+        super().__init__({"half": In(FP8.bits), "gradient": In(1), "value": Out(32)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.widen = widen = Fp16ToFp32(self.latency)
+        nan = wire(m, "nan", ~self.gradient & self.half[:7].all())
+        small = Cat(Const(0, 7), self.half[:7], Const(0, 1), self.half[7])
+        wide = Mux(self.gradient, Cat(Const(0, 16 - E5M2.bits), self.half), small)
+        exponent = wire(m, "exponent", (widen.value[23:31] + Mux(self.gradient | (widen.value[:31] == 0), 0, 8))[:8])
+        m.d.comb += [
+            widen.half.eq(Mux(nan, FP16.nan, wide)),
+            self.value.eq(Cat(widen.value[:23], Mux(widen.value[23:31].all(), 255, exponent), widen.value[31])),
+        ]
         return m

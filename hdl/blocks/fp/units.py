@@ -11,7 +11,7 @@ from amaranth import Module
 
 from ....dataflow.operand import FormatName
 from .add import Fp32Add
-from .convert import Bf16ToFp32, E5m2ToFp32, Fp16ToFp32, Fp32ToBf16, Fp32ToE4m3, Fp32ToFp16
+from .convert import Bf16ToFp32, E5m2ToFp32, Fp8ToFp32, Fp16ToFp32, Fp32ToBf16, Fp32ToE4m3, Fp32ToFp8, Fp32ToFp16
 from .datapath import wire
 from .integer import Int8Multiply, Int32Add
 from .multiply import (
@@ -24,7 +24,7 @@ from .multiply import (
     recode_fp16,
 )
 
-__all__ = ["CONVERTED", "OPERAND_UNITS", "Converters", "OperandUnits"]
+__all__ = ["CONVERTED", "MOVED", "OPERAND_UNITS", "Converters", "OperandUnits"]
 
 MINUS_ZERO_32 = 0x80000000
 
@@ -78,3 +78,5 @@ CONVERTED: dict[FormatName, Converters] = {
     "fp8": Converters(widen=E5m2ToFp32, narrow=Fp32ToE4m3),
 }
 """Of formats that WUVE has in RTL."""
+MOVED: dict[FormatName, Converters] = {**CONVERTED, "fp8": Converters(widen=Fp8ToFp32, narrow=Fp32ToFp8)}
+"""The same of what loads widen and stores narrow, of FP8 in either encoding: ``gradient`` says which."""

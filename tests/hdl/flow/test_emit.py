@@ -16,6 +16,7 @@ from weft.analysis.verify.benches import BENCHED, blocks_of, emit
 from weft.cli import main
 from weft.dataflow.accelerator import SoreSpec, WuveSpec
 from weft.dataflow.config_io import load_spec
+from weft.dataflow.gather.spec import GatherSpec
 from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.dataflow.tree_spec import TreeSpec
 from weft.dataflow.xnor.spec import XnorSpec
@@ -339,6 +340,12 @@ def test_the_text_is_proved_equal_to_what_amaranth_emits(tmp_path, spec, block, 
             "tree_unit",
             "tree: lanes 2, word_bits 2",
             TreeSpec(lanes=2, word_bits=2, inputs=18, tasks=2, words=2),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "gather_engine",
+            "gather: lanes 3, width 1",
+            GatherSpec(lanes=3, width=1, balance="static", banks=2),
             marks=pytest.mark.slow,
         ),
     ],

@@ -49,7 +49,7 @@ def graph_of(model: nn.Module, shape: Sequence[int], pattern: NMPattern | None =
 
 def require_same(name: str, found: Any, wanted: Any) -> None:
     assert found.dtype == wanted.dtype and found.shape == wanted.shape, name
-    kind = np.uint16 if found.itemsize == 2 else np.uint32
+    kind = f"u{found.itemsize}"
     same = np.ascontiguousarray(found).view(kind), np.ascontiguousarray(wanted).view(kind)
     np.testing.assert_array_equal(*same, err_msg=name)
 

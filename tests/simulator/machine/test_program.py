@@ -104,6 +104,51 @@ def test_what_runs_compact_goes_through_sore(format: Any) -> None:
             assert {(c.keep, c.group) for c in commands if c.unit == Unit.PRODUCT} >= {(2, 8)}
 
 
+def eight_bits(**buffers: int) -> AcceleratorSpec:
+    spec = tiny(**buffers)
+    return replace(spec, pe=replace(spec.pe, format="fp8"))
+
+
+def test_eight_bits_train_a_perceptron_through_sore() -> None:
+    """Both encodings: E5M2 gradients meet E4M3 weights and activations, and show what is not finite."""
+    step = train(
+        perceptron(12, 21, 18, 10), (5, 3, 2, 2), eight_bits(), pattern=NMPattern(keep=2, group=8), steps=3, broken=2
+    )
+    commands = [
+        s.command for p in (step.forward, step.backward) for s in execution(p.instructions) if hasattr(s, "command")
+    ]
+    assert {(c.w2e_gradient, c.n2s_gradient) for c in commands if c.unit == Unit.PRODUCT} == {(0, 0), (1, 0)}
+    assert {c.gradient for c in commands if c.unit == Unit.STORE} == {0, 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", [None, NMPattern(keep=2, group=8)])
+@pytest.mark.parametrize("arch", ["tiny", "sat-ecp5"])
+def test_eight_bits_train_networks(arch: str, pattern: NMPattern | None) -> None:
+    torch.manual_seed(0)
+    spec = load_spec(arch)
+    spec = replace(spec, pe=replace(spec.pe, format="fp8"))
+    for model, shape in ((cnn(channels=1, width=9), (3, 1, 8, 8)), (resnet9(channels=1, width=8), (2, 1, 8, 8))):
+        train(model, shape, spec, pattern=pattern, steps=2)
+
+
+@pytest.mark.slow
+def test_eight_bits_train_what_is_cut_and_what_the_host_computes() -> None:
+    torch.manual_seed(0)
+    train(cnn(channels=1, width=4), (3, 1, 8, 8), eight_bits(w2e_bytes=256, n2s_bytes=256, output_bytes=512))
+    train(Kinds(), (3, 2, 9, 9), eight_bits(), steps=2)
+    train(Attention(39, soft=True), (3, 1, 4, 4), eight_bits(), steps=3, broken=2)
+
+
+def test_eight_bits_tell_few_taps_apart() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.MaxPool2d(5))
+    with pytest.raises(InputError, match="has 25 taps, but 'fp8' tells no more than 17 apart"):
+        train(model, (2, 1, 5, 5), eight_bits())
+    with pytest.raises(InputError, match="'int8', but the vector unit and WUVE of a program make real operands"):
+        spec = tiny()
+        Target(spec=replace(spec, pe=replace(spec.pe, format="int8")), rule=SGD)
+
+
 class Kinds(nn.Module):
     """What the zoo's small networks do not have: strides, dilation, groups, pools that overlap or leave a rest, images
     flattened, means, a side that is repeated."""
@@ -245,4 +290,4 @@ def test_the_host_refuses_what_does_not_belong_there() -> None:
         host.put_input(np.zeros((3, 1, 2, 2), np.float32))
     with pytest.raises(InputError, match="settings are of adam, but WUVE of the machine is built for sgd"):
         host.put_settings(Adam(rate=0.1, step=1))
-    assert step.output.form is Form.OPERAND
+    assert step.output.element.form is Form.OPERAND

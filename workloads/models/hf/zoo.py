@@ -30,6 +30,18 @@ _LLAMA2_70B = {
     "num_key_value_heads": 8,
 }
 
+_CHARACTERS = {
+    "vocab_size": 97,
+    "hidden_size": 128,
+    "word_embed_proj_dim": 128,
+    "ffn_dim": 512,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "dropout": 0.0,
+    "pad_token_id": None,
+}
+"""Of `data/text.py`; no letter is padding."""
+
 _ZOO: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet18": ("ResNetForImageClassification", _RESNET18),
     "resnet50": ("ResNetForImageClassification", {}),
@@ -39,12 +51,15 @@ _ZOO: dict[str, tuple[str, dict[str, Any]]] = {
     "convnext_t": ("ConvNextForImageClassification", {}),
     "bert_base": ("BertForMaskedLM", {}),
     "gpt2": ("GPT2LMHeadModel", {}),
+    "characters": ("OPTForCausalLM", _CHARACTERS),
     "llama2_7b": ("LlamaForCausalLM", _LLAMA2),
     "llama2_70b": ("LlamaForCausalLM", _LLAMA2_70B),
     "mixtral_8x7b": ("MixtralForCausalLM", {}),
 }
 """Class and departures from its default configuration, per zoo name."""
 
+_LEARNED = ("bert_base", "gpt2", "characters")
+"""Models that learn a vector for each position."""
 _BFLOAT16 = frozenset({"llama2_7b", "llama2_70b", "mixtral_8x7b"})
 
 
@@ -54,6 +69,8 @@ def _zoo_config(model: ZooModel, size: int, classes: int = 1000, channels: int =
     settings = {**EAGER, **changes, "use_cache": False}
     if model.kind == "image":
         settings |= {"num_labels": classes, "image_size": size, "num_channels": channels}
+    elif model.name == "characters":
+        settings["max_position_embeddings"] = size
     with quiet():
         model_class = getattr(transformers(), class_name)
         return model_class, model_class.config_class(**settings)
@@ -74,7 +91,7 @@ def zoo_source(model: ZooModel, size: int) -> ModelSource:
             image_inputs, name=model.name, default=model.batch, shape=(3, size, size), keyword="pixel_values"
         )
     else:
-        learned = size if model.name in ("bert_base", "gpt2") else None
+        learned = size if model.name in _LEARNED else None
         names = ("input_ids",) if model.name == "bert_base" else ("input_ids", "attention_mask")
         inputs = partial(text_inputs, name=model.name, default=(model.batch, size), longest=learned, names=names)
         model_class, config = _zoo_config(model, size)

@@ -1,0 +1,155 @@
+"""The RTL of the gather engine equals reference and simulator: every sum, and the cycle in which it is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weft.dataflow.accelerator import AcceleratorSpec
+from weft.dataflow.config_io import load_spec
+from weft.dataflow.gather.dense import most_columns
+from weft.dataflow.gather.spec import GatherSpec
+from weft.hdl.blocks import gather, gather_lane, gather_pe
+from weft.hdl.drivers.gather import GatherDriver
+from weft.simulator.gather import run_gather
+from weft.simulator.operand import bits_of, operand_types
+from weft.simulator.reference.gather import gather_reference
+from weft.workloads.errors import InputError
+
+from ..engines.test_gather import masks
+from ..examples_drawn import examples
+from ..hdl.proof import mutant
+from ..strategies import halves
+
+
+def machine(lanes: int, width: int, banks: int, balance: Any = "static", **pe: Any) -> AcceleratorSpec:
+    tiny = load_spec("tiny")
+    own = GatherSpec(lanes=lanes, width=width, banks=banks, balance=balance)
+    return replace(tiny, gather=own, pe=replace(tiny.pe, **{"accumulators": 3, **pe}))
+
+
+SPECS = {
+    "2 lanes, 2 banks": machine(2, 1, 2, add_latency=5),
+    "3 lanes of 2, 4 banks": machine(3, 2, 4),
+    "4 lanes of 1, 3 banks": machine(4, 1, 3, accumulators=8, add_latency=2),
+    "3 lanes of 2, 1 bank": machine(3, 2, 1, accumulators=1),
+    "2 lanes of 3, a copy each": machine(2, 3, 0),
+    "1 lane of 1": machine(1, 1, 2, accumulators=1, multiply_latency=1, add_latency=1),
+    "5 lanes, sorted": machine(5, 1, 2, "sorted", add_latency=7),
+}
+SMALLEST = "2 lanes, 2 banks"
+FORMATS = {"bf16": machine(2, 1, 3, format="bf16"), "fp8": machine(2, 1, 3, format="fp8")}
+FORMATS["int8"] = machine(2, 2, 3, format="int8")
+
+
+@cache
+def driver(name: str) -> GatherDriver:
+    """One for all tests: what a run leaves behind must not matter to the next."""
+    return GatherDriver((SPECS | FORMATS)[name])
+
+
+def first_difference(rtl: GatherDriver, a: Any, b: Any, mask: Any, gradients: Any = (False, False)) -> Any:
+    want = run_gather(rtl.spec, a, b, mask)
+    got = rtl.run(bits_of(a), bits_of(b), mask, cycles=want.length + 8, gradients=gradients)
+    compared = [
+        ("sums", want.result.view(np.uint32).tolist(), got.result.tolist()),
+        ("left", want.left.tolist(), got.left.tolist()),
+        ("cycles", want.length, got.cycles),
+    ]
+    if a.dtype == np.float16:
+        slow = gather_reference(rtl.spec, a, b, mask)
+        compared.append(("left of the reference", slow.left, got.left.tolist()))
+        compared.append(("sums of the reference", slow.result.view(np.uint32).tolist(), got.result.tolist()))
+    return next((found for found in compared if found[1] != found[2]), None)
+
+
+@pytest.mark.parametrize("name", [SMALLEST, *(pytest.param(n, marks=pytest.mark.slow) for n in SPECS if n != SMALLEST)])
+@settings(max_examples=examples(100), deadline=None)
+@given(data=st.data())
+def test_rtl_equals_reference_and_simulator(name: str, data: st.DataObject) -> None:
+    """Masks that are empty, full, of one line, in one bank or badly balanced; one run after another."""
+    rtl = driver(name)
+    k, n = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))
+    m = data.draw(st.integers(1, min(most_columns(rtl.spec, k), 9)))
+    a, b, mask = data.draw(halves(m, k)), data.draw(halves(k, n)), data.draw(masks(k, n))
+
+    assert first_difference(rtl, a, b, mask) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SPECS)
+def test_thousands_of_random_masks(name: str) -> None:
+    rtl, rng = driver(name), np.random.default_rng(5)
+    for _ in range(1000):
+        k, n = rng.integers(1, 30), rng.integers(1, 14)
+        m = rng.integers(1, most_columns(rtl.spec, int(k)) + 1)
+        mask = rng.random((k, n)) < rng.choice((0.0, 0.1, 0.5, 1.0), size=n if rng.integers(2) else 1)
+        a, b = (rng.standard_normal(shape).astype(np.float16) for shape in ((m, k), (k, n)))
+        assert first_difference(rtl, a, b, mask) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
+def test_other_formats(name: str) -> None:
+    rtl, rng = driver(name), np.random.default_rng(6)
+    types = operand_types(rtl.spec.pe.format)
+    for i in range(200):
+        k, n, m = rng.integers(1, 12), rng.integers(1, 9), rng.integers(1, 4)
+        raw = [rng.integers(0, 256, (*shape, 2), np.uint8) for shape in ((m, k), (k, n))]
+        kinds = [i % len(types), i // len(types) % len(types)]
+        a, b = (
+            (x if np.dtype(types[kind]).itemsize == 2 else x[..., :1].copy()).view(types[kind])[..., 0]
+            for x, kind in zip(raw, kinds, strict=True)
+        )
+        mask = rng.random((k, n)) < rng.random()
+        assert first_difference(rtl, a, b, mask, (kinds[0] == 1, kinds[1] == 1)) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("where", "old", "new"),
+    [
+        ("Gather", "between = passed[min(i, j)] & ~passed[max(i, j)]", "between = Const(0, 1)"),
+        ("Gather", 'wants_{i}", work & ~self.elements[i].element.empty', 'wants_{i}", work'),
+        ("Gather", "Mux(lane.some, read[fraction:], 0)", "read[fraction:]"),
+        ("Gather", "lane.element.address + part", "lane.element.address"),
+        ("GatherLane", "begun.eq(~self.element.last)", "begun.eq(1)"),
+        ("GatherLane", "finish.valid & finish.last", "finish.valid"),
+        ("GatherPe", "Mux(finish.valid & (finish.context == add.context), adder.sum, held)", "held"),
+    ],
+)
+def test_a_broken_part_is_found(where: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from weft.hdl.blocks import gather_banks
+
+    source = {"Gather": gather, "GatherLane": gather_lane, "GatherPe": gather_pe}[where]
+    holder = gather_banks if where == "Gather" else gather
+    monkeypatch.setattr(holder, where, mutant(getattr(source, where), old, new))
+    rtl = GatherDriver(machine(3, 1, 3, accumulators=4))
+    rng, found = np.random.default_rng(3), False
+    for _ in range(20):
+        mask = rng.random((6, 7)) < rng.choice((0.2, 0.8), size=7)
+        a, b = rng.standard_normal((4, 6)).astype(np.float16), rng.standard_normal((6, 7)).astype(np.float16)
+        try:
+            found |= first_difference(rtl, a, b, mask) is not None
+        except RuntimeError:
+            found = True  # sums that never came, or too many
+        if found:
+            return
+    pytest.fail("nothing differed")
+
+
+def test_what_it_does_not_hold_is_refused() -> None:
+    rtl = driver(SMALLEST)
+    wide, ones = np.ones((4, 2), np.uint16), np.ones((2, 2), np.uint16)
+    with pytest.raises(InputError, match="the engine holds 3 columns of 2 rows, not 4"):
+        rtl.run(wide, ones, ones == 1, cycles=10)
+    with pytest.raises(RuntimeError, match="busy for more than the given 1 cycles"):
+        rtl.run(ones, ones, ones == 1, cycles=1)
+    with pytest.raises(InputError, match="is stealing, of which there is no RTL"):
+        GatherDriver(machine(2, 1, 0, "stealing"))

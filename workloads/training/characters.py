@@ -1,0 +1,235 @@
+"""A small language model of characters, trained and looked at under a form of `skip_rows.FORMS`.
+
+`characters` of the zoo is an OPT: its feed-forward networks have a ReLU. It is trained as it is, or with the
+statistical top-k of Spark in the place of the ReLU, and then tested with what a form leaves out left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from statistics import NormalDist
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..checkpoint import digest
+from ..data.text import TextData, open_text
+from ..errors import InputError, require_int
+from ..models.zoo import source
+from ..recorded import Recorded
+from ..rows import Alike
+from ..skip_rows import FORMS, Form
+from .control import controlled
+from .recording import inputs_seen
+
+__all__ = ["MODEL", "STEPS", "Kept", "bits", "record_characters", "statistical_top_k", "trained_characters"]
+
+MODEL = "characters"
+STEPS = 600
+"""Of training: about two minutes of one core."""
+_LENGTH, _BATCH, _RATE = 64, 32, 2e-3
+_CALIBRATED = 64
+"""Pieces of the training text that thresholds are made of."""
+_TESTED = 256
+"""Pieces of the test text."""
+
+Progress = Callable[[int, int], None]
+Kept = Mapping[str, Callable[[Tensor], Tensor]]
+"""By linear layer: which elements of its input [..., inputs] it keeps, bool of that shape."""
+
+
+class StatisticalTopK(nn.Module):
+    """max(x - threshold, 0) with :func:`statistical_top_k` of every token, in the place of a ReLU."""
+
+    def __init__(self, density: float) -> None:
+        super().__init__()
+        self.density = density
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of ``x``, float [..., neurons], the same shape."""
+        return functional.relu(x - statistical_top_k(x, self.density))
+
+
+def statistical_top_k(x: Tensor, density: float) -> Tensor:
+    """The threshold above which a share ``density`` of normally distributed ``x``, float [..., neurons], lies:
+    mean + deviation times a quantile, [..., 1] (Spark Transformer, arXiv 2506.06644; the formula is from memory)."""
+    quantile = NormalDist().inv_cdf(1 - density)
+    return x.mean(-1, keepdim=True) + quantile * x.std(-1, keepdim=True)
+
+
+def trained_characters(
+    text: TextData, *, top_k: float | None = None, steps: int = STEPS, seed: int = 0, progress: Progress | None = None
+) -> nn.Module:
+    """The model after so many steps of AdamW, at a rate that falls along a cosine; ``top_k``: the density of the
+    statistical top-k that stands for the ReLU, None for the ReLU itself. SIGINT raises KeyboardInterrupt."""
+    require_int("steps", steps, 1, 10**6)
+    require_int("seed", seed, 0, 2**32 - 1)
+    with controlled(1, torch.device("cpu")) as stop:
+        torch.manual_seed(seed)
+        model = source(MODEL).build().train()
+        if top_k is not None:
+            _replace_relu(model, top_k)
+        optimizer = torch.optim.AdamW(model.parameters(), _RATE)
+        for step in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = _RATE * 0.5 * (1 + math.cos(math.pi * step / steps))
+            begins = torch.randint(len(text.train) - _LENGTH - 1, (_BATCH, 1))
+            loss = _loss(model, text.train[begins + torch.arange(_LENGTH + 1)])
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            if progress is not None:
+                progress(step + 1, steps)
+            if stop():
+                raise KeyboardInterrupt
+    return model.eval()
+
+
+def _replace_relu(model: nn.Module, density: float) -> None:
+    Alike(density=density)  # refuses what is none
+    for module in list(model.modules()):
+        if isinstance(getattr(module, "activation_fn", None), nn.ReLU):
+            module.activation_fn = StatisticalTopK(density)
+
+
+def _loss(model: nn.Module, pieces: Tensor) -> Tensor:
+    scores = model(input_ids=pieces[:, :-1]).logits
+    return functional.cross_entropy(scores.flatten(0, 1), pieces[:, 1:].flatten())
+
+
+def _pieces(part: Tensor, many: int) -> Tensor:
+    """Pieces from all over a text, [pieces, _LENGTH + 1]."""
+    begins = torch.linspace(0, len(part) - _LENGTH - 2, many).long()[:, None]
+    return part[begins + torch.arange(_LENGTH + 1)]
+
+
+@torch.no_grad()
+def bits(model: nn.Module, text: TextData, kept: Kept | None = None) -> float:
+    """Bits a character of the test text, where linear layers read nothing of their input but what is ``kept``."""
+    with _leaving_out(model, kept or {}):
+        return float(_loss(model.eval(), _pieces(text.test, _TESTED))) / math.log(2)
+
+
+@contextmanager
+def _leaving_out(model: nn.Module, kept: Kept) -> Iterator[None]:
+    def cut(name: str, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0] * kept[name](args[0]), *args[1:])
+
+    layers = {name: module for name, module in model.named_modules() if name in kept}
+    hooks = [module.register_forward_pre_hook(partial(cut, name)) for name, module in layers.items()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.no_grad()
+def kept_under(model: nn.Module, text: TextData, form: Form, density: float | None) -> Kept:
+    """What layers keep under ``form``: what is not zero; or what lies above a threshold a layer, which the training
+    text gives so that a share ``density`` is kept."""
+    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)]
+    if form.skips == "down":
+        return {name: lambda x: x != 0 for name, _ in layers if name.endswith("fc2")}
+    if form.predictor == "first inputs":
+        return {name: lambda x: x != 0 for name, _ in layers if name.endswith("fc2")}
+    assert density is not None, "asked for before"
+    seen: dict[str, Tensor] = {}
+    # The last layer scores the letters.
+    inner = {name: module.weight.norm(dim=0) if form.beside else None for name, module in layers[:-1]}
+
+    def note(name: str, _: nn.Module, args: tuple[Any, ...]) -> None:
+        seen[name] = _weighed(args[0], inner[name]).flatten()
+
+    hooks = [m.register_forward_pre_hook(partial(note, name)) for name, m in layers[:-1]]
+    try:
+        model(input_ids=_pieces(text.train, _CALIBRATED)[:, :-1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    # torch.quantile takes 2^24 elements at most.
+    limits = {
+        name: float(values.kthvalue(max(round((1 - density) * len(values)), 1))[0]) for name, values in seen.items()
+    }
+    return {name: partial(_above, inner[name], limit) for name, limit in limits.items()}
+
+
+def _weighed(x: Tensor, norms: Tensor | None) -> Tensor:
+    return x.abs() if norms is None else x.abs() * norms
+
+
+def _above(norms: Tensor | None, limit: float, x: Tensor) -> Tensor:
+    return _weighed(x, norms) > limit
+
+
+_RECORDED = ("relu", "teal", "wina", "spark")
+
+
+def asked_form(text: str) -> tuple[Form, float | None]:
+    """Of ``relu``, ``teal@0.5``, ``wina@0.5`` or ``spark@0.08``."""
+    name, at, rest = text.partition("@")
+    if name not in _RECORDED:
+        known = f"form {name!r} is not recorded of {MODEL}" if name in FORMS else f"form {name!r} is unknown"
+        raise InputError(f"rows {text!r}: {known}; choose one of {', '.join(_RECORDED)}")
+    if name == "relu":
+        if at:
+            raise InputError(f"rows {text!r}: what a ReLU leaves is measured; write relu")
+        return FORMS[name], None
+    try:
+        return FORMS[name], Alike(density=float(rest)).density
+    except ValueError:
+        raise InputError(f"rows {text!r} is not of the form {name}@0.5") from None
+
+
+def record_characters(
+    rows: str = "relu",
+    *,
+    data: str = "pydoc",
+    steps: int = STEPS,
+    tokens: int = 256,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Recorded:
+    """Train the model and keep which inputs of its layers ``tokens`` of the test text keep under the form ``rows``."""
+    form, density = asked_form(rows)
+    require_int("tokens to record", tokens, 2, _TESTED * _LENGTH)
+    text = open_text(data)
+    top_k = density if form.predictor == "first inputs" else None
+    model = trained_characters(text, top_k=top_k, steps=steps, seed=seed, progress=progress)
+    return recorded_rows(model, text, rows, tokens)
+
+
+@torch.no_grad()
+def recorded_rows(model: nn.Module, text: TextData, rows: str, tokens: int = 256) -> Recorded:
+    """What layers of a trained ``model`` keep of ``tokens`` from all over the test text."""
+    form, density = asked_form(rows)
+    kept = kept_under(model, text, form, density)
+    pieces = _pieces(text.test, -(-tokens // 4))[:, :-1]
+
+    def seen_by(name: str, x: Tensor) -> Tensor:
+        # A few tokens of a piece, late in it, so that they are of many texts.
+        found = kept[name](x) if name in kept else torch.ones_like(x, dtype=torch.bool)
+        return found.reshape(len(pieces), -1, x.shape[-1])[:, -4:]
+
+    with _leaving_out(model, kept if form.skips == "inputs" else {}), inputs_seen(model, seen_by, tokens) as seen:
+        model(input_ids=pieces)
+    masks = [(name, "input", mask) for name, mask in seen.items() if name in kept]
+    return Recorded.made(
+        masks,  # type: ignore[arg-type]
+        model=MODEL,
+        data=text.name,
+        scheme="dense",
+        pattern=None,
+        weights=digest(dict(model.state_dict())),
+        examples=text.fingerprint,
+        shape=(),
+        classes=0,
+        widen=1.0,
+        said=rows,
+        score=bits(model, text, kept),
+    )
