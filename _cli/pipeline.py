@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..simulator.result import SimResult
     from ..workloads.joined import Fusion
     from ..workloads.phase import Use
+    from ..workloads.row_forms import AskedRows
     from ..workloads.schemes.policies import Policy
     from ..workloads.sparsity import LayerPatterns
     from ..workloads.step import Workload
@@ -38,6 +39,7 @@ __all__ = [
     "under",
     "users_code",
     "with_recorded",
+    "without_rows",
 ]
 
 
@@ -150,6 +152,15 @@ def under(
     if found.usual is None:
         found = replace(found, usual=workload.pattern or parse_pattern(None))
     return annotate(workload, chosen, found)
+
+
+def without_rows(workload: Workload, asked: AskedRows | None) -> Workload:
+    """``workload`` without the rows that ``asked`` leaves out; as it is where nothing is asked for."""
+    if asked is None:
+        return workload
+    from ..workloads.skip_rows import skip_rows
+
+    return skip_rows(workload, asked)
 
 
 def check_prices(spec: AcceleratorSpec, table: Table | None = None) -> None:

@@ -46,6 +46,6 @@ def system_dict(result: SystemResult, command: str = "") -> dict[str, Any]:
         "step_cycles": result.step.cycles.total,
         "dram_share_of_peak": result.dram_share_of_peak,
         "engines": {name: use_shares(use) for name, use in result.engines.items()},
-        "memory": {**asdict(result.memory), "total": result.memory.total},
+        "memory": {**asdict(result.memory), "alive": result.memory.alive, "total": result.memory.total},
         "ops": [{**op, "start": start, "end": end} for (start, end), op in ops],
     }

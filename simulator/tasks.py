@@ -34,7 +34,7 @@ from .reading_order import read_in_order
 from .step import macro_tiles
 from .transfers import ONE_PIECE, Layout, Transfers, by_shape, layout_of, timed
 
-__all__ = ["tasks_of"]
+__all__ = ["product_transfers", "tasks_of"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -64,6 +64,12 @@ class _Phases:
     resident: int = 1
     lead: int = 0
     ramp: int = 0
+
+    @property
+    def transfer(self) -> int:
+        """Time of all its transfers."""
+        own = int(np.dot(self.streaks.transfer, self.streaks.times))
+        return own + self.ends.west_time + self.ends.north_time + self.ends.store_time
 
     @property
     def longest(self) -> float:
@@ -138,6 +144,16 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
         after_first=np.concatenate([by_op(0), np.cumsum(by_op(*map(len, order.after)))]),
         after=by_op(*(op for ops in order.after for op in ops)),
     )
+
+
+def product_transfers(schedule: Schedule, transfers: Transfers) -> list[int]:
+    """Time of the transfers of every product, by op; 0 of other work."""
+    spec, run = schedule.spec, schedule.as_run
+    laid, found = read_in_order(run, schedule.placements), list[int]()
+    for i, (op, placement) in enumerate(zip(run.ops, schedule.placements, strict=True)):
+        matrix = isinstance(op, MatrixOp)
+        found.append(_phases(op, placement, spec, run.rule, transfers, None, i in laid).transfer if matrix else 0)
+    return found
 
 
 def _require_timed(units: float, what: str, spec: AcceleratorSpec) -> None:
