@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from ..dataflow.accelerator import AcceleratorSpec
@@ -107,12 +108,14 @@ def generate(
     require_capacity(prefill, spec)
     require_capacity(steps.last, spec)
     say("prefill")
-    chosen, prices = scheduled(prefill, spec, objective), prices_for(spec, objective)
-    taken_in = simulate_system(chosen) if level == "system" else simulate(chosen)
+    overlap = level == "system"
+    choose = partial(scheduled, spec=spec, objective=objective, by_shape=overlap)
+    taken_in = simulate_system(choose(prefill)) if overlap else simulate(choose(prefill))
     say("decode")
-    decoded = decode(steps, spec, objective, prices)
-    if level == "system":
-        decoded = overlapped(decoded, objective, prices, lambda done, all_: say(f"decode, {done:,} of {all_:,} steps"))
+    if overlap:
+        decoded = overlapped(steps, spec, choose, lambda done, all_: say(f"decode, {done:,} of {all_:,} steps"))
+    else:
+        decoded = decode(steps, spec, objective, prices_for(spec, objective))
     return Generated(
         prefill=taken_in,
         decoded=decoded,
