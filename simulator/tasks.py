@@ -152,7 +152,9 @@ def product_transfers(schedule: Schedule, transfers: Transfers) -> list[int]:
     laid, found = read_in_order(run, schedule.placements), list[int]()
     for i, (op, placement) in enumerate(zip(run.ops, schedule.placements, strict=True)):
         matrix = isinstance(op, MatrixOp)
-        found.append(_phases(op, placement, spec, run.rule, transfers, None, i in laid).transfer if matrix else 0)
+        found.append(
+            _phases(op, placement, spec, run.rule, transfers, None, i in laid, (0, 0)).transfer if matrix else 0
+        )
     return found
 
 
