@@ -20,7 +20,7 @@ from ..workloads.growth import Growth
 from ..workloads.step import Workload
 from .bands import Joules
 from .declared import counts_kind, cycles_kind
-from .energy import ZJ_PER_J, amounts, energy
+from .energy import ZJ_PER_J, amounts, beyond_amounts, energy
 from .energy_table import load_table
 from .level import AnyResult, seconds_of
 from .scheduling import prices_for, scheduled
@@ -88,6 +88,7 @@ def decode_energy(decoded: Decoded) -> Joules:
     for one in (one for piece in decoded.grown for one in piece):
         for action, n in one.amounts(rule, spec).items():
             spent[action] += one.times * n
+    spent.update(beyond_amounts(decoded.beyond, spec, table))
     ends = [(n, prices[action]) for action, n in spent.items() if action in prices]
     low, high = (sum(n * price.ends[end] for n, price in ends) for end in (0, 1))
     return Joules(low / ZJ_PER_J, sum(n * price.zeptojoules for n, price in ends) / ZJ_PER_J, high / ZJ_PER_J)

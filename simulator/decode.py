@@ -36,12 +36,15 @@ from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp, Workload
 from ..workloads.update_rule import UpdateRule
 from .memory import require_capacity
 from .result import OpResult
+from .row_misses import Beyond, row_misses
 from .step import op_result
 from .system import step_time
+from .transfers import by_shape
 
 __all__ = ["Decoded", "Grown", "decode", "overlapped"]
 
 _READ, _WRITE, _ELEMENTS = (COUNTED[name] for name in ("dram_read_bytes", "dram_write_bytes", "vector_elements"))
+_NOTHING = Beyond(0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,7 +77,8 @@ class Grown:
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Decoded(OneLine):
     """Decoding on one machine. ``parts``: what is done in steps, with how often in all; but for ``grown``, piece by
-    piece, which is of another size in each. ``by_step``: cycles of every step.
+    piece, which is of another size in each. ``by_step``: cycles of every step. ``beyond``: what DRAM does in all steps
+    beyond streams, where ops are overlapped and the shapes of transfers known.
     """
 
     growth: Growth
@@ -82,6 +86,7 @@ class Decoded(OneLine):
     parts: tuple[tuple[OpResult, int], ...]
     grown: tuple[tuple[Grown, ...], ...]
     by_step: tuple[int, ...]
+    beyond: Beyond = _NOTHING
 
     @property
     def tokens(self) -> int:
@@ -147,15 +152,21 @@ def overlapped(
     Refused where `decode` is. ``progress`` is called with the steps done and all steps.
     """
     _require(growth, spec)
-    parts, by_step = list[tuple[OpResult, int]](), list[int]()
+    parts, by_step, misses, transfers = list[tuple[OpResult, int]](), list[int](), list[Beyond](), by_shape(spec)
     for step in range(growth.steps):
         chosen = choose(growth.at(step))
         parts += _Stream(Piece(first=chosen.workload, steps=1, rates={}), chosen, unpriced).parts
-        by_step.append(step_time(chosen))
+        by_step.append(step_time(chosen, transfers=transfers))
+        misses += row_misses(chosen, transfers)
         if progress is not None:
             progress(len(by_step), growth.steps)
     return Decoded(
-        growth=growth, spec=spec, parts=tuple(parts), grown=((),) * len(growth.pieces), by_step=tuple(by_step)
+        growth=growth,
+        spec=spec,
+        parts=tuple(parts),
+        grown=((),) * len(growth.pieces),
+        by_step=tuple(by_step),
+        beyond=Beyond(*map(sum, zip(*misses, strict=True))),
     )
 
 
