@@ -28,7 +28,7 @@ from ..stce.array_engine import CODE, Role
 from ..stce.cost import Form
 from ..stce.engine import Stce
 from ..stce.pace import ArrayMachine
-from ..stce.search import NOTHING, Found, better_than, search_both
+from ..stce.search import NOTHING, better_than, search_both
 from ..stce.space import FREE_SPACE, Limits, Only
 from .amounts import COUNTED
 from .beside import beyond

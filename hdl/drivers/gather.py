@@ -52,9 +52,10 @@ class GatherDriver:
         cycles: int,
         gradients: tuple[bool, bool] = (False, False),
     ) -> GatherRtlRun:
-        """A [m, k] times B [k, n], bits of operands, uint16 or uint8; ``kept``, bool [k, n], says what of B is gathered.
+        """A [m, k] times B [k, n], bits of operands, uint16 or uint8.
 
-        Of FP8 ``gradients`` says which are encoded as such. ``cycles`` bounds the length of the run.
+        ``kept``, bool [k, n], says what of B is gathered; of FP8 ``gradients`` which are encoded as such. ``cycles``
+        bounds the length of the run.
         """
         (m, k), n, own = a.shape, b.shape[1], self.own
         if m > most_columns(self.spec, k):
