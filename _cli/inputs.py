@@ -15,8 +15,8 @@ from .options import DEFAULT_NM
 if TYPE_CHECKING:
     from ..dataflow.accelerator import AcceleratorSpec
     from ..dataflow.constraint import MappingFile
+    from ..workloads.row_forms import AskedRows
     from ..workloads.schemes.policies import Policy
-    from ..workloads.skip_rows import AskedRows
     from ..workloads.sparsity import LayerPatterns, NMPattern
 
 __all__ = [
@@ -204,7 +204,7 @@ def asked_patterns(
 
 def asked_rows(rows: str | None, decided: object, scheme: str | None) -> tuple[AskedRows | None, str | None]:
     """What ``--rows`` says, None if nothing, and the scheme then: weights whose rows are left out are dense in them."""
-    from ..workloads.skip_rows import AskedRows
+    from ..workloads.row_forms import AskedRows
 
     if rows is None:
         return None, scheme

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..simulator.result import SimResult
     from ..workloads.joined import Fusion
     from ..workloads.phase import Use
+    from ..workloads.row_forms import AskedRows
     from ..workloads.schemes.policies import Policy
     from ..workloads.sparsity import LayerPatterns
     from ..workloads.step import Workload
@@ -38,6 +39,7 @@ __all__ = [
     "under",
     "users_code",
     "with_recorded",
+    "without_rows",
 ]
 
 
@@ -152,6 +154,15 @@ def under(
     return annotate(workload, chosen, found)
 
 
+def without_rows(workload: Workload, asked: AskedRows | None) -> Workload:
+    """``workload`` without the rows that ``asked`` leaves out; as it is where nothing is asked for."""
+    if asked is None:
+        return workload
+    from ..workloads.skip_rows import skip_rows
+
+    return skip_rows(workload, asked)
+
+
 def check_prices(spec: AcceleratorSpec, table: Table | None = None) -> None:
     """Before anything is traced: refuse a machine that ``table``, its own if none, cannot charge."""
     from ..analysis.energy_table import load_table
@@ -173,12 +184,17 @@ def check_step(workloads: Sequence[Workload], spec: AcceleratorSpec, level: str 
 
 
 def schedule_step(
-    workload: Workload, spec: AcceleratorSpec, objective: str, mapping: MappingFile | None = None
+    workload: Workload,
+    spec: AcceleratorSpec,
+    objective: str,
+    mapping: MappingFile | None = None,
+    *,
+    by_shape: bool = False,
 ) -> Schedule:
     from ..analysis.scheduling import scheduled
 
     with bar(f"scheduling {workload.scheme}") as progress:
-        return scheduled(workload, spec, objective, progress, mapping)
+        return scheduled(workload, spec, objective, progress, mapping, by_shape)
 
 
 def simulate_step(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..workloads.errors import InputError
-from ..workloads.skip_rows import skip_rows
 from .console import announce, bar, phases
 from .inputs import asked_patterns, asked_rows, machine, mapping_rules
 from .options import (
@@ -40,7 +39,16 @@ from .options import (
     Seq,
 )
 from .outputs import print_json, require_writable_file, require_writable_folder
-from .pipeline import check_prices, check_step, open_workload, run_step, schedule_step, under, with_recorded
+from .pipeline import (
+    check_prices,
+    check_step,
+    open_workload,
+    run_step,
+    schedule_step,
+    under,
+    with_recorded,
+    without_rows,
+)
 from .requests import AskedTrace, DramForm, DramTrace, Limit, asked_trace, show_requests, write_requests
 from .show_step import show_run, show_system
 
@@ -110,9 +118,9 @@ def run(
         workload = with_recorded(masks, scheme or nm, model, batch, seq, optimizer, input_shape, *held)
     else:
         workload = under(open_workload(model, batch, seq, optimizer, input_shape, *held), scheme, asked, spec)
-    workload = workload if skipped is None else skip_rows(workload, skipped)
+    workload = without_rows(workload, skipped)
     check_step([workload], spec, level or "step")
-    chosen = schedule_step(workload, spec, objective, rules)
+    chosen = schedule_step(workload, spec, objective, rules, by_shape=level == "system")
     if level == "system":
         _run_system(chosen, timeline, witness, output, context.obj, draw_all, as_json)
     else:

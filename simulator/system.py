@@ -71,6 +71,7 @@ def simulate_system(
         end=found.end,
         engines=found.engines,
         memory=need,
+        by_shape=schedule.by_shape,
         beyond=partial(row_misses, schedule, used),
         record=found.record,
     )

@@ -244,7 +244,8 @@ def column(op: Op, rates: Rates, place: tuple[str, ...], steps: int) -> NDArray[
     rate = rates.get(place, 0)
     if rate == BITS:
         return _bit_bytes(column(op, rates, ("elements",), steps))
-    return attrgetter(".".join(place))(op) + rate * np.arange(steps, dtype=np.int64)
+    first: int = attrgetter(".".join(place))(op)
+    return first + rate * np.arange(steps, dtype=np.int64)
 
 
 def _refusal(workload: Workload, why: str) -> InputError:

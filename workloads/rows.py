@@ -74,7 +74,7 @@ class Alike:
 class Rows:
     """Of the ``of`` lines of a weight ``along`` its inputs or outputs a step reads those of the product alone.
 
-    ``form``: by which rule (`skip_rows.FORMS`).
+    ``form``: by which rule (`row_forms.FORMS`).
     """
 
     __pydantic_config__ = _STRICT
@@ -88,8 +88,10 @@ class Rows:
         require_choice("rows along", self.along, ("inputs", "outputs"))
         require_int("lines of a weight", self.of, 1, MAX_DIM)
 
-    def check(self, name: str, gemm: Gemm, weight: Literal["a", "b"]) -> None:
-        """Refuse a product of groups, or of more lines than there are."""
+    def check(self, name: str, gemm: Gemm, weight: Literal["a", "b"], sparse: str) -> None:
+        """Refuse a product of groups, or of more lines than there are, or one that is ``sparse`` besides."""
+        if sparse:
+            raise InputError(f"{name!r} is {sparse} and leaves out rows: one of both")
         if gemm.groups > 1:
             raise InputError(f"{name!r} has {gemm.groups} groups, whose lines are not told apart: it skips no rows")
         require_int(f"{self.along} of {name!r}, which keeps rows of {self.of},", self.kept(gemm, weight), 1, self.of)

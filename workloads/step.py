@@ -15,7 +15,7 @@ from .joined import Fusion, Joined
 from .one_line import OneLine
 from .operand import MAX_BYTES, Operand, Role, SparseOperand, require_dtype
 from .phase import TRAINING, Phase
-from .rows import OptionalRows, Rows
+from .rows import OptionalRows
 from .sparsity import LayerPattern, NMPattern
 from .tensors import StepTensor, require_replaced
 from .unstructured import Unstructured
@@ -48,8 +48,8 @@ class MatrixOp:
 
     ``name`` is the module path, ``op`` the operator that was dispatched, ``parameter`` the weight it reads (FF, BP) or
     whose gradient it makes (WU). ``kept_dense`` says why a scheme left the op as it is, dense or in full precision.
-    ``plane``: which plane, of a weight that is a sum of several; each is a product, whose results are added.
-    ``rows``: of a weight in use, the lines of which those of the product alone are read.
+    ``plane``: which plane, of a weight that is a sum of several; each is a product, whose results are added. ``rows``:
+    of which lines of a weight in use those of the product alone are read.
     """
 
     __pydantic_config__ = _ALIASED
@@ -78,7 +78,7 @@ class MatrixOp:
         if isinstance(self.sparse, Unstructured):
             self.sparse.histogram(g)  # refuses counts of another operand
         if self.rows is not None:
-            self._check_rows(self.rows)
+            self.rows.check(self.name, g, "b" if self.b.role is Role.WEIGHT else "a", str(self.sparse or ""))
         sizes = (("a", self.a, g.m * g.k), ("b", self.b, g.k * g.n), ("c", self.c, g.m * g.n))
         odd = [(side, x.elements, g.groups * n) for side, x, n in sizes if not _fits(side, x.elements, g.groups * n)]
         # The windows of a convolution overlap, leave out or reach over the edge, on one side.
@@ -89,11 +89,6 @@ class MatrixOp:
                 f"operand {side} of matrix op {self.name!r} holds {found} elements, but {g} takes {full}: {rule}"
                 + ("; of a convolution one operand may differ" if self.convolution else "")
             )
-
-    def _check_rows(self, rows: Rows) -> None:
-        if self.sparse is not None:
-            raise InputError(f"{self.name!r} is {self.sparse} and leaves out rows: one of both")
-        rows.check(self.name, self.gemm, "b" if self.b.role is Role.WEIGHT else "a")
 
     def packed_as(self, operand: Operand) -> PackedCopy:
         """The packed form in which the op reads an operand of its own that has levels."""
@@ -365,12 +360,11 @@ class Workload(OneLine):
         fused = "" if self.fusion == "none" else f", fusion {self.fusion}"
         scheme = scheme_name(self.scheme, self.pattern, self.layer_patterns)
         use = "" if self.phase.trains else f", {self.phase.words}"
-        rows = next((f", rows by {op.rows.form}" for op in self.matrix_ops if op.rows is not None), "")
+        rows = next((f", {op.rows.form} rows" for op in self.matrix_ops if op.rows), "")
         return f"{named(self.model)}, batch {self.batch}{use}, {scheme}{rows}{fused}"
 
     def _said(self) -> str:
-        macs = count(sum(self.dense_macs.values()))
-        return f"{self.title}: {len(self.ops):,} ops, {macs} multiply-accumulates"
+        return f"{self.title}: {len(self.ops):,} ops, {count(sum(self.dense_macs.values()))} multiply-accumulates"
 
 
 def require_products(model: str, ops: Iterable[MatrixOp | VectorOp | UpdateOp]) -> None:

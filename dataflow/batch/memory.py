@@ -25,7 +25,18 @@ from .counts import count_product
 from .points import array_of, limits_of, memory_of
 from .step import Step
 
-__all__ = ["COUNTS", "Asked", "Memory", "Solved", "forget_others", "is_priced", "memory_for", "price_at", "problem_at", "solved"]
+__all__ = [
+    "COUNTS",
+    "Asked",
+    "Memory",
+    "Solved",
+    "forget_others",
+    "is_priced",
+    "memory_for",
+    "price_at",
+    "problem_at",
+    "solved",
+]
 
 _KEPT = 16
 """Searches that are kept of a problem; the oldest goes first."""

@@ -28,7 +28,7 @@ from ..stce.array_engine import CODE, Role
 from ..stce.cost import Form
 from ..stce.engine import Stce
 from ..stce.pace import ArrayMachine
-from ..stce.search import NOTHING, Found, better_than, search_both
+from ..stce.search import NOTHING, better_than, search_both
 from ..stce.space import FREE_SPACE, Limits, Only
 from .amounts import COUNTED
 from .beside import beyond
@@ -67,11 +67,7 @@ class Sizes:
 
 
 def placed_sizes(
-    sizes: int,
-    at: Callable[[int], MatrixOp],
-    spec: AcceleratorSpec,
-    objective: Objective,
-    pricing: Pricing,
+    sizes: int, at: Callable[[int], MatrixOp], spec: AcceleratorSpec, objective: Objective, pricing: Pricing
 ) -> Sizes | None:
     """The product ``at`` each of so many sizes, on ``spec``; None where that is not a question of numbers alone:
     operands under N:M, of few values or of convolutions, engines of others, a size that no mapping fits."""

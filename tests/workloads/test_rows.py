@@ -17,8 +17,9 @@ import weft
 from weft.workloads.errors import InputError
 from weft.workloads.io import dumps_workload, loads_workload
 from weft.workloads.recorded import Recorded
+from weft.workloads.row_forms import FORMS, AskedRows
 from weft.workloads.rows import Alike, Rows, alike_of
-from weft.workloads.skip_rows import FORMS, AskedRows, skip_rows
+from weft.workloads.skip_rows import skip_rows
 from weft.workloads.step import MatrixOp, VectorOp, Workload
 
 from ..examples_drawn import examples

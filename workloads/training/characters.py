@@ -1,4 +1,4 @@
-"""A small language model of characters, trained and looked at under a form of `skip_rows.FORMS`.
+"""A small language model of characters, trained and looked at under a form of `row_forms.FORMS`.
 
 `characters` of the zoo is an OPT: its feed-forward networks have a ReLU. It is trained as it is, or with the
 statistical top-k of Spark in the place of the ReLU, and then tested with what a form leaves out left out.
@@ -22,8 +22,8 @@ from ..data.text import TextData, open_text
 from ..errors import InputError, require_int
 from ..models.zoo import source
 from ..recorded import Recorded
+from ..row_forms import FORMS, Form
 from ..rows import Alike
-from ..skip_rows import FORMS, Form
 from .control import controlled
 from .recording import inputs_seen
 
@@ -57,7 +57,7 @@ class StatisticalTopK(nn.Module):
 
 def statistical_top_k(x: Tensor, density: float) -> Tensor:
     """The threshold above which a share ``density`` of normally distributed ``x``, float [..., neurons], lies:
-    mean + deviation times a quantile, [..., 1] (Spark Transformer, arXiv 2506.06644; the formula is from memory)."""
+    mean + deviation times a quantile, of that dtype, [..., 1] (Spark Transformer, arXiv 2506.06644, from memory)."""
     quantile = NormalDist().inv_cdf(1 - density)
     return x.mean(-1, keepdim=True) + quantile * x.std(-1, keepdim=True)
 
@@ -181,9 +181,10 @@ def asked_form(text: str) -> tuple[Form, float | None]:
             raise InputError(f"rows {text!r}: what a ReLU leaves is measured; write relu")
         return FORMS[name], None
     try:
-        return FORMS[name], Alike(density=float(rest)).density
+        density = float(rest)
     except ValueError:
         raise InputError(f"rows {text!r} is not of the form {name}@0.5") from None
+    return FORMS[name], Alike(density=density).density
 
 
 def record_characters(
