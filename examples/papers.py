@@ -15,39 +15,10 @@ from weft.workloads.step import Workload
 from weft.workloads.training import plan, train
 from weft.workloads.training.model import step_workload
 
-SCHEMES = tuple(
-    [
-        "srste",
-        "sdgp",
-        "sdwp",
-        "bdwp",
-        "bimask",
-        "transposable",
-        "transposable-mvue",
-        "sste",
-        "mdgf-exponential",
-        "cast",
-        "step",
-        "wanda",
-        "gmp",
-        "set",
-        "rigl",
-        "granet",
-        "erk",
-        "sparcl",
-        "lottery",
-        "lottery-late",
-        "soup",
-        "jackpot",
-        "xnor",
-        "bireal",
-        "mst",
-        "reste",
-        "biper",
-        "bitnet",
-        "bitnet-median",
-        "integer",
-    ]
+SCHEMES = (
+    *("srste", "sdgp", "sdwp", "bdwp", "bimask", "transposable", "transposable-mvue", "sste", "mdgf-exponential"),
+    *("cast", "step", "wanda", "gmp", "set", "rigl", "granet", "erk", "sparcl", "lottery", "lottery-late", "soup"),
+    *("jackpot", "xnor", "bireal", "mst", "reste", "biper", "bitnet", "bitnet-median", "integer"),
 )
 
 
