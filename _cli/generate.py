@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -31,6 +31,9 @@ def generate(
     rows: RowsBy = None,
     fusion: FuseBy = "none",
     objective: Objective = DEFAULT_OBJECTIVE,
+    level: Annotated[
+        Literal["step", "system"], typer.Option(help="Op after op, or with the ops of every step overlapped.")
+    ] = "step",
     as_json: Json = False,
 ) -> None:
     """Let a model write text on a machine: tokens a second, time to the first, joules a token."""
@@ -50,7 +53,7 @@ def generate(
     prompt = traced("prefill", context)
     steps = growth(context, new, lambda tokens: traced("decode", tokens))
     with phases(f"{model} on {spec.name}") as progress:
-        found = generated(prompt, steps, spec, objective, progress)
+        found = generated(prompt, steps, spec, objective, progress, level=level)
     if as_json:
         print_json(_document(found))
         return
@@ -58,13 +61,16 @@ def generate(
 
 
 def _document(found: Generated) -> dict[str, Any]:
-    steps, work = found.decoded.growth, found.prefill.workload
+    from ..analysis.level import level_of, step_of
+
+    steps, work = found.decoded.growth, step_of(found.prefill).workload
     return {
         "model": work.model,
         "batch": work.batch,
         "scheme": work.scheme,
         "fusion": work.fusion,
-        "arch": found.prefill.spec.name,
+        "arch": found.decoded.spec.name,
+        "level": level_of(found.prefill),
         "context": work.phase.tokens,
         "new": steps.steps,
         "tokens_per_s": found.tokens_per_s,
@@ -87,8 +93,9 @@ def _banded(name: str, found: Joules) -> dict[str, float]:
 
 def _show(found: Generated) -> None:
     from ..analysis.bands import band_words
+    from ..analysis.level import level_words, step_of
 
-    console, work, spec = get_console(), found.prefill.workload, found.prefill.spec
+    console, work, spec = get_console(), step_of(found.prefill).workload, found.decoded.spec
     console.print(
         f"{found.tokens_per_s:,.3g} tokens/s, the first after {si(found.first_token_seconds, 's')}, "
         f"{band_words(found.joules_per_token)} a token: {found.binds}",
@@ -106,5 +113,5 @@ def _show(found: Generated) -> None:
         ("weights", si(found.need.frozen_weights + found.need.weight_copies, "B"), ""),
         ("KV cache at the end", si(found.need.kv_cache, "B"), ""),
     ]
-    scheme = found.decoded.growth.first.scheme
-    console.print(make_table(f"{work.model} on {spec.name}, {scheme}", ("", "amount", "time"), rows))
+    title = f"{work.model} on {spec.name}, {found.decoded.growth.first.scheme}, {level_words(found.prefill)}"
+    console.print(make_table(title, ("", "amount", "time"), rows))

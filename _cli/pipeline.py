@@ -184,12 +184,17 @@ def check_step(workloads: Sequence[Workload], spec: AcceleratorSpec, level: str 
 
 
 def schedule_step(
-    workload: Workload, spec: AcceleratorSpec, objective: str, mapping: MappingFile | None = None
+    workload: Workload,
+    spec: AcceleratorSpec,
+    objective: str,
+    mapping: MappingFile | None = None,
+    *,
+    by_shape: bool = False,
 ) -> Schedule:
     from ..analysis.scheduling import scheduled
 
     with bar(f"scheduling {workload.scheme}") as progress:
-        return scheduled(workload, spec, objective, progress, mapping)
+        return scheduled(workload, spec, objective, progress, mapping, by_shape)
 
 
 def simulate_step(

@@ -115,7 +115,7 @@ def run(
     held = (seq, optimizer, input_shape, recompute, freeze, attention, dims, fusion, use, tokens)
     workload = _workload(spec, scheme, nm, masks, rows, model, batch, *held)
     check_step([workload], spec, level or "step")
-    chosen = schedule_step(workload, spec, objective, rules)
+    chosen = schedule_step(workload, spec, objective, rules, by_shape=level == "system")
     if level == "system":
         _run_system(chosen, timeline, witness, output, context.obj, draw_all, as_json)
     else:

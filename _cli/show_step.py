@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,10 +129,8 @@ def show_system(result: SystemResult, digest: str, timeline: Path | None) -> Non
         f"Busy DRAM moves {reached:.1f} % of its peak of {peak}: what {dram.kind} gives the shapes of transfers\n"
     )
     need, capacity = result.memory, dram.capacity_bytes
-    parts = [(name.replace("_", " "), si(size, "B")) for name, size in asdict(need).items() if size]
-    console.print(
-        make_table("DRAM at the peak of the step, at most", ("kind", "bytes"), [*parts, ("all", si(need.total, "B"))])
-    )
+    parts = [(kind, si(size, "B")) for kind, size in need.parts.items()]
+    console.print(make_table(need.words, ("kind", "bytes"), [*parts, ("all", si(need.total, "B"))]))
     if capacity is not None:
         console.print(f"{percent(need.total, capacity)} of the {si(capacity, 'B')} there are.")
     _show_fused(console, step)

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, assert_never
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.actions import Actions
+from ..dataflow.actions import Actions, Component
 from ..dataflow.beside import machine_bytes, update_bytes
 from ..dataflow.engines import engine_of
 from ..dataflow.operand import BYTE
@@ -79,17 +79,25 @@ def dram_tensors(result: AnyResult) -> tuple[TensorRow, ...]:
 
 
 def tensor_records(result: AnyResult, report: EnergyReport) -> list[dict[str, Any]]:
-    """The rows as JSON has them, with the joules of ``report``, of all ops: they add up to those of its DRAM."""
+    """The rows as JSON has them, with the joules of ``report``, of all ops: they add up to those of its DRAM. What rows
+    and lines beyond streams cost is shared out by the joules of each."""
     each = {row.action: [spent / row.count * BYTE for spent in row.band] for row in report.rows}
     none = [0.0, 0.0, 0.0]
     read, write = (each.get(action, none) for action in (Actions.DRAM_READ, Actions.DRAM_WRITE))
+    whole = [sum(of) for of in zip(*(row.band for row in report.rows if row.component == Component.DRAM), strict=True)]
+    own = [row.band for row in report.rows if row.action in (Actions.DRAM_READ, Actions.DRAM_WRITE)]
+    more = [w / o if o else 1.0 for w, o in zip(whole, map(sum, zip(*own, strict=True)), strict=True)] or [1.0] * 3
     return [
         {
             "pass": str(row.pass_),
             "tensor": str(row.kind),
             "read_bytes": row.read_bytes,
             "write_bytes": row.write_bytes,
-            **banded(Joules(*(row.read_bytes * r + row.write_bytes * w for r, w in zip(read, write, strict=True)))),
+            **banded(
+                Joules(
+                    *(f * (row.read_bytes * r + row.write_bytes * w) for f, r, w in zip(more, read, write, strict=True))
+                )
+            ),
         }
         for row in dram_tensors(result)
     ]

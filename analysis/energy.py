@@ -13,8 +13,10 @@ from typing import Any
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.account import Counts, Cycles, by_kind, declared_causes, declared_counts, values
-from ..dataflow.actions import LEDGER, STANDING, Action, Component, Spends, Where
+from ..dataflow.actions import BEYOND, LEDGER, STANDING, Action, Component, Spends, Where
+from ..dataflow.operand import BYTE
 from ..simulator.result import OpResult, SimResult
+from ..simulator.system_result import SystemResult
 from ..workloads.gemm import Pass
 from ..workloads.one_line import OneLine
 from ..workloads.update_rule import UpdateRule
@@ -127,11 +129,18 @@ def _plan(kind: type[Counts] | type[Cycles], table: Table) -> tuple[Spends, ...]
 
 
 def step_amounts(result: AnyResult, table: Table) -> list[dict[Action, int]]:
-    """:func:`amounts` of every op; the standing cycles add up to those of the step."""
+    """:func:`amounts` of every op; the standing cycles add up to those of the step. Where ops overlap, with what DRAM
+    does beyond streams: without a figure for rows these are not charged."""
     step = step_of(result)
     whole, own = cycles_of(result), [r.cycles.total for r in step.ops]
     standing = own if whole == sum(own) else apportion(whole, own)
-    return [amounts(r, step.workload.rule, step.spec, table, n) for r, n in zip(step.ops, standing, strict=True)]
+    found = [amounts(r, step.workload.rule, step.spec, table, n) for r, n in zip(step.ops, standing, strict=True)]
+    if isinstance(result, SystemResult):
+        opened = table.dram_of(step.spec.dram.kind).activate is not None
+        for done, beyond in zip(found, result.beyond(), strict=True):
+            bits = (BYTE * beyond.read_bytes, BYTE * beyond.write_bytes)
+            done |= {action: n for action, n in zip(BEYOND, (*bits, beyond.activates * opened), strict=True) if n}
+    return found
 
 
 def total_amounts(result: AnyResult, table: Table) -> dict[Action, int]:

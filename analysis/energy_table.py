@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
-from ..simulator.dram import run_memory
+from ..simulator.dram import activate_pj, run_memory
 from ..simulator.dram_requests import pattern
 from ..simulator.dram_spec import IddPower, MemorySpec, load_memory, memory_names
 from ..workloads.errors import InputError, nearest, require_positive
@@ -147,11 +147,13 @@ class Operations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryEnergy:
-    """A DRAM in its two directions, as sequential streams; other patterns for comparison, charged to nothing."""
+    """A DRAM in its two directions, as sequential streams, with the rows that those open; ``activate``: a row that is
+    opened beyond them, not charged without one. Other patterns for comparison, charged to nothing."""
 
     __pydantic_config__ = _STRICT
     read: BitEnergy
     write: BitEnergy
+    activate: OperationEnergy | None = None
     random_read: BitEnergy | None = None
     training_mix: BitEnergy | None = None
 
@@ -264,8 +266,18 @@ def _of_memory(memory: MemorySpec) -> MemoryEnergy:
         pj, marks, source = [memory.power.read_pj, memory.power.write_pj], [], sources
         band = "dram.by-the-bit"
     mark = max([*marks, *(p.mark for p in behind)], key=list(Mark).index)
+    activate = None
+    if isinstance(memory.power, IddPower):
+        activate = OperationEnergy(
+            value=activate_pj(memory, memory.power),
+            unit="pJ",
+            node=memory.name,
+            source=f"IDD0 over a row's cycle less standby, devices only: {sources}",
+            mark=mark,
+            band="dram.activate",
+        )
     read, write = (BitEnergy(value=v, unit="pJ/bit", node=memory.name, source=source, mark=mark, band=band) for v in pj)
-    return MemoryEnergy(read=read, write=write)
+    return MemoryEnergy(read=read, write=write, activate=activate)
 
 
 def _by_its_currents(channel: MemorySpec, stream: float) -> Band:

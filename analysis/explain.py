@@ -47,7 +47,10 @@ class EnergyExplanation:
             if figure is not None
         ]
         if others:
-            notes.append(f"{kind}: sequential streams are charged; {', '.join(others)} pJ/bit")
+            notes.append(
+                f"{kind}: sequential streams are charged, and with ops overlapped rows that short pieces open "
+                f"again; {', '.join(others)} pJ/bit"
+            )
         if self.reported is not None and self.reported != self.step_joules:
             notes.append(
                 f"the folder says {self.reported:.6g} J, this is {self.step_joules:.6g} J: by another table, or by "

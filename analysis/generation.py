@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.actions import Action
+from ..dataflow.actions import STANDING, Action
 from ..dataflow.objective import Objective
-from ..simulator.decode import Decoded, decode
+from ..simulator.decode import Decoded, decode, overlapped
 from ..simulator.memory import MemoryNeed, memory_need, require_capacity
-from ..simulator.result import SimResult
 from ..simulator.step import simulate
+from ..simulator.system import simulate_system
+from ..simulator.system_result import SystemResult
 from ..workloads.growth import Growth
 from ..workloads.step import Workload
 from .bands import Joules
 from .declared import counts_kind, cycles_kind
 from .energy import ZJ_PER_J, amounts, energy
 from .energy_table import load_table
-from .scheduling import scheduled
+from .level import AnyResult, seconds_of
+from .scheduling import prices_for, scheduled
 from .tariff import tariff
 
 __all__ = ["Generated", "decode_energy", "generate"]
@@ -30,7 +33,7 @@ class Generated:
     """A prompt taken in (``prefill``) and tokens made behind it (``decoded``), each with its joules; ``need``: DRAM at
     the last token."""
 
-    prefill: SimResult
+    prefill: AnyResult
     decoded: Decoded
     prefill_joules: Joules
     decode_joules: Joules
@@ -39,7 +42,7 @@ class Generated:
     @property
     def first_token_seconds(self) -> float:
         """Time to the first token, which the prompt's own step makes."""
-        return self.prefill.cycles.total / self.prefill.spec.clock_hz
+        return seconds_of(self.prefill)
 
     @property
     def tokens_per_s(self) -> float:
@@ -53,9 +56,11 @@ class Generated:
 
     @property
     def roof_tokens_per_s(self) -> float:
-        """What DRAM allows at its peak: the bytes that decoding moves, at the bytes a second of the machine."""
-        spec = self.prefill.spec
-        rate = float(spec.dram_bytes_per_cycle) * spec.clock_hz
+        """What DRAM allows: the bytes that decoding moves, at the bytes a second that the machine reaches, or with ops
+        overlapped, where shapes say what is reached, at those of its port."""
+        spec = self.decoded.spec
+        port = isinstance(self.prefill, SystemResult)
+        rate = spec.dram.bytes_per_second if port else float(spec.dram_bytes_per_cycle) * spec.clock_hz
         return self.decoded.tokens * rate / self.decoded.dram_bytes
 
     @property
@@ -70,14 +75,14 @@ class Generated:
 
 
 def decode_energy(decoded: Decoded) -> Joules:
-    """Joules of all steps, each at its own size, by the table of the machine."""
+    """Joules of all steps, each at its own size and as long as it takes, by the table of the machine."""
     spec, rule = decoded.spec, decoded.growth.first.rule
     table = load_table(spec.technology)
     results = [r for r, _ in decoded.parts]
     prices = tariff(table, spec, counts_kind(results), cycles_kind(results))
-    spent = Counter[Action]()
+    spent = Counter[Action](dict.fromkeys(STANDING, decoded.cycles))
     for r, times in decoded.parts:
-        for action, n in amounts(r, rule, spec, table).items():
+        for action, n in amounts(r, rule, spec, table, standing=0).items():
             spent[action] += times * n
     for one in (one for piece in decoded.grown for one in piece):
         for action, n in one.amounts(rule, spec).items():
@@ -93,15 +98,21 @@ def generate(
     spec: AcceleratorSpec,
     objective: Objective | str = Objective.THRIFT,
     tell: Callable[[str], None] | None = None,
+    *,
+    level: Literal["step", "system"] = "step",
 ) -> Generated:
-    """``prefill``, then ``steps`` of decoding, on ``spec``, op after op; refused where DRAM cannot hold either."""
+    """``prefill``, then ``steps`` of decoding, on ``spec``, op after op or at the level ``system`` with the ops of each
+    step overlapped; refused where DRAM cannot hold either."""
     say = tell or (lambda _: None)
     require_capacity(prefill, spec)
     require_capacity(steps.last, spec)
     say("prefill")
-    taken_in = simulate(scheduled(prefill, spec, objective))
+    chosen, prices = scheduled(prefill, spec, objective), prices_for(spec, objective)
+    taken_in = simulate_system(chosen) if level == "system" else simulate(chosen)
     say("decode")
-    decoded = decode(steps, spec, objective, chosen=scheduled(steps.first, spec, objective))
+    decoded = decode(steps, spec, objective, prices)
+    if level == "system":
+        decoded = overlapped(decoded, objective, prices, lambda done, all_: say(f"decode, {done:,} of {all_:,} steps"))
     return Generated(
         prefill=taken_in,
         decoded=decoded,

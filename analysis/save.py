@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ..dataflow.config_io import dumps_spec
 from ..workloads.io import dumps_workload
-from .figures import energy_figure, layers_figure, roofline_figure
+from .dram_time import dram_over_time
+from .figures import dram_figure, energy_figure, layers_figure, roofline_figure
 from .frames import csv_text, energy_frame, ops_frame
 from .level import AnyResult, step_of
 from .pictures import LIGHT, picture_names, pictures
@@ -22,7 +23,7 @@ __all__ = ["require_free_for_run", "run_files", "save_run"]
 
 _FILES = ("result.json", "ops.csv", "ops.parquet", "energy.csv", "workload.json", "machine.toml")
 _MAPPING = "mapping.toml"
-_FIGURES = {"layers": layers_figure, "roofline": roofline_figure, "energy": energy_figure}
+_FIGURES = {"layers": layers_figure, "roofline": roofline_figure, "energy": energy_figure, "dram": dram_figure}
 """By the names of their files."""
 
 
@@ -45,7 +46,8 @@ def save_run(result: AnyResult, folder: Path, command: str, *, draw_all: bool = 
 
 
 def run_files(result: AnyResult, command: str, themes: Collection[str]) -> dict[str, bytes]:
-    """What is written of a run, by name, with pictures of ``themes``; a step without matrix ops has no roofline."""
+    """What is written of a run, by name, with pictures of ``themes``; a step without matrix ops has no roofline, one of
+    more phases than are kept no DRAM over time."""
     step, ops, parquet = step_of(result), ops_frame(result), io.BytesIO()
     ops.to_parquet(parquet)
     document = json.dumps(result_dict(result, command), indent=1, allow_nan=False) + "\n"
@@ -60,6 +62,6 @@ def run_files(result: AnyResult, command: str, themes: Collection[str]) -> dict[
     if step.mapping is not None:
         made[_MAPPING] = step.mapping.text.encode()
     for stem, draw in _FIGURES.items():
-        if stem != "roofline" or step.counts.macs:
+        if (stem != "roofline" or step.counts.macs) and (stem != "dram" or dram_over_time(result) is not None):
             made |= pictures(stem, partial(draw, result), themes)
     return made

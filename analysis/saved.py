@@ -32,7 +32,7 @@ _RESULT, _WORKLOAD, _MACHINE, _MAPPING = "result.json", "workload.json", "machin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedRun:
-    """What a folder of `weft run -o` says it holds; ``cycles`` are those of ``level``."""
+    """What a folder of `weft run -o` says it holds; ``cycles`` are those of ``level``, ``by_shape`` its schedule's."""
 
     folder: Path
     workload: Workload
@@ -44,6 +44,7 @@ class SavedRun:
     joules: float
     cycles: int
     level: str
+    by_shape: bool
     command: str
     weft_version: str
 
@@ -91,7 +92,7 @@ class SavedRun:
             raise InputError(f"{self.folder}: objective {self.objective!r} is unknown{self._again}")
         if self.level == "system":
             require_capacity(self.workload, spec)
-        chosen = scheduled(self.workload, spec, self.objective, progress, self.mapping)
+        chosen = scheduled(self.workload, spec, self.objective, progress, self.mapping, self.by_shape)
         return simulate_system(chosen) if self.level == "system" else simulate(chosen)
 
     @property
@@ -124,5 +125,6 @@ def saved_run(folder: Path) -> SavedRun:
         joules=joules,
         cycles=cycles,
         level=level,
+        by_shape=bool(found.get("by_shape", False)),
         **known,
     )

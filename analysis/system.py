@@ -36,15 +36,16 @@ def system_dict(result: SystemResult, command: str = "") -> dict[str, Any]:
     """The JSON of a run at the system level.
 
     ``step_cycles``: what the ops take one after the other; ``start`` and ``end`` in cycles of the overlapped step.
-    ``dram_share_of_peak``: of the peak, while DRAM is busy.
+    ``dram_share_of_peak``: of the peak, while DRAM is busy. ``by_shape``: mappings were chosen by shapes of transfers.
     """
     alone = to_dict(result, command)
     ops = zip(spans(result), alone.pop("ops"), strict=True)
     return {
         **alone,
+        "by_shape": result.by_shape,
         "step_cycles": result.step.cycles.total,
         "dram_share_of_peak": result.dram_share_of_peak,
         "engines": {name: use_shares(use) for name, use in result.engines.items()},
-        "memory": {**asdict(result.memory), "total": result.memory.total},
+        "memory": {**asdict(result.memory), "alive": result.memory.alive, "total": result.memory.total},
         "ops": [{**op, "start": start, "end": end} for (start, end), op in ops],
     }

@@ -14,7 +14,7 @@ from typing import Literal, assert_never
 
 from ..dataflow.accelerator import AcceleratorSpec, EngineKind
 from ..dataflow.account import Counts, Cycles, by_kind, declared_causes, declared_counts
-from ..dataflow.actions import LEDGER, STANDING, Action, Cause, Counted, Fabric, Sites, Spends, Where
+from ..dataflow.actions import BEYOND, LEDGER, STANDING, Action, Actions, Cause, Counted, Fabric, Sites, Spends, Where
 from ..dataflow.engine_time import compares_per_group
 from ..dataflow.prices import Prices, Pricing
 from ..dataflow.stce.counts import StceCounts
@@ -83,6 +83,8 @@ def tariff(table: Table, spec: AcceleratorSpec, counts: type[Counts] = Counts, c
         action: price_of(action) for name, one in declared.items() for action in spends_of(name, one, table).actions
     }
     found |= {action: price_of(action) for action in STANDING if action.price in _standing(table)}
+    opened = table.dram_of(spec.dram.kind).activate is not None
+    found |= {action: price_of(action) for action in BEYOND if action is not Actions.ACTIVATE or opened}
     named: dict[str, Action] = {}
     for action in (*LEDGER, *found):
         if named.setdefault(action.name, action) != action:
@@ -135,9 +137,10 @@ def _on_chip(table: EnergyTable, spec: AcceleratorSpec) -> Callable[[Action], Pr
         "sram.write": sram.write,
         "dram.read": dram.read,
         "dram.write": dram.write,
+        "dram.activate": dram.activate,
     }
     # A memory's figures are its own, whatever table charges them.
-    at = {"dram.read": f"{spec.dram.kind} read", "dram.write": f"{spec.dram.kind} write"}
+    at = {f"dram.{what}": f"{spec.dram.kind} {what}" for what in ("read", "write", "activate")}
     known = {name: _price(figure, at.get(name, name)) for name, figure in found.items() if figure is not None}
     if spec.buffers.resident_bytes:
         known |= _resident(table, spec.buffers.resident_bytes)
@@ -217,6 +220,9 @@ def _in_luts(table: FpgaTable, spec: AcceleratorSpec) -> Callable[[Action], Pric
         "clock": _parts({"clock": e.clock, "register": e.register}, registers, "registers of the machine", tools),
         "static": _power(e.static, "static", 1, spec, "the whole device"),
     }
+
+    if dram.activate is not None:
+        known["dram.activate"] = _price(dram.activate, f"{spec.dram.kind} activate")
 
     def price(action: Action) -> Price:
         if isinstance(action.price, Fabric):

@@ -25,6 +25,7 @@ __all__ = [
     "STANDING",
     "Action",
     "Actions",
+    "BEYOND",
     "Cause",
     "Component",
     "Counted",
@@ -71,8 +72,8 @@ class Action:
     """What is charged. ``price``: where a table has it, or the LUTs that it takes.
 
     Of a chip's table: a name in ``operations`` or ``spare`` (``{format}`` is that of the PEs, ``{accumulator}`` of
-    their sums). Of any: ``sram.read``, ``sram.write``, ``dram.read``, ``dram.write``, ``clock``, ``static``,
-    ``logic_leakage``.
+    their sums). Of any: ``sram.read``, ``sram.write``, ``dram.read``, ``dram.write``, ``dram.activate``, ``clock``,
+    ``static``, ``logic_leakage``.
     """
 
     name: str
@@ -246,6 +247,9 @@ class Actions:
     STREAM_READ = Action("stream memory read", Component.BUFFERS, "bit", "sram.read")
     DRAM_READ = Action("DRAM read", Component.DRAM, "bit", "dram.read")
     DRAM_WRITE = Action("DRAM write", Component.DRAM, "bit", "dram.write")
+    LINE_READ = Action("DRAM read of whole lines", Component.DRAM, "bit", "dram.read")
+    LINE_WRITE = Action("DRAM write of whole lines", Component.DRAM, "bit", "dram.write")
+    ACTIVATE = Action("DRAM rows opened again", Component.DRAM, "operation", "dram.activate")
     COMPARE = Action("magnitude compare", Component.SORE, "operation", "compare")
     UPDATE_MULTIPLY = Action("FP32 multiply of the update", Component.WUVE, "operation", "fp32_multiply")
     UPDATE_ADD = Action("FP32 add of the update", Component.WUVE, "operation", "fp32_add")
@@ -290,5 +294,7 @@ class Actions:
 
 LEDGER = tuple(found for found in vars(Actions).values() if isinstance(found, Action))
 """All of them; those of other engines come after."""
+BEYOND = (Actions.LINE_READ, Actions.LINE_WRITE, Actions.ACTIVATE)
+"""Of transfers that are no stream, where their shapes are known: with ops overlapped."""
 STANDING = (Actions.CLOCK, Actions.STATIC, Actions.LOGIC_LEAKAGE)
 """Of every cycle that the step lasts, whatever is done in it; what a table does not have is not in it."""

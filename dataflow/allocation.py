@@ -41,11 +41,12 @@ class Lifetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
-    """Byte offsets by name. No allocation has a ``peak`` below ``bound``: so much lives at once."""
+    """Byte offsets by name. No allocation has a ``peak`` below ``bound``: so much lives at once, at ``busiest``."""
 
     offsets: dict[str, int]
     peak: int
     bound: int
+    busiest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def allocate(lifetimes: Iterable[Lifetime], *, alignment: int = 64, capacity: in
     peak = int((offsets + blocks.size).max(initial=0))
     if capacity is not None and peak > capacity:
         raise InputError(_too_large(tensors, blocks, peak, bound, busiest, capacity))
-    return Allocation(offsets=dict(zip(names, offsets.tolist(), strict=True)), peak=peak, bound=bound)
+    return Allocation(offsets=dict(zip(names, offsets.tolist(), strict=True)), peak=peak, bound=bound, busiest=busiest)
 
 
 def keep(lifetimes: Sequence[Lifetime], worth: Sequence[int], capacity: int, *, alignment: int = 64) -> dict[str, int]:
@@ -133,6 +134,8 @@ def _search(blocks: _Blocks, bound: int) -> npt.NDArray[np.int64]:
         peak = int((offsets + blocks.size).max(initial=0))
         if best is None or peak < lowest:
             best, lowest, order = offsets, peak, tried
+        if lowest <= bound:
+            return best
     assert best is not None
     for _ in range(_REPAIRS):
         if lowest <= bound:

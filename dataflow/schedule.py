@@ -38,6 +38,8 @@ class Schedule(OneLine):
     """``workload`` as it is run, if some of its N:M ops run dense, or some of its tensors are packed or on chip."""
     residency: Residency | None = None
     """What stays on chip, where the machine has memory for it."""
+    by_shape: bool = False
+    """Whether mappings were chosen again by the shapes of their transfers (`simulator/shape_choice.py`)."""
 
     @property
     def as_run(self) -> Workload:

@@ -105,6 +105,47 @@ CHIPS = (
         counts="at its best voltage",
         source="published, arXiv 2602.11357: 1.60 TOPS/W; array and clock assumed",
     ),
+    # 2,048 multiply-accumulates a cycle at 1 GHz are 4.096 TOPS.
+    Chip(
+        name="NVDLA, 2,048 MACs, peak",
+        node=16,
+        format="int8",
+        rows=64,
+        cols=32,
+        clock_hz=1_000_000_000,
+        teraops=4.096,
+        watts=0.766,
+        at_most=False,
+        counts="the core with a buffer of 512 KB; watts at their peak, all MACs taken to be busy",
+        source="published, the NVDLA Primer, which calls it an estimate",
+    ),
+    # 269 frames a second of 4.09 G multiply-accumulates, as the zoo counts ResNet-50.
+    Chip(
+        name="NVDLA, 2,048 MACs, ResNet-50",
+        node=16,
+        format="int8",
+        rows=64,
+        cols=32,
+        clock_hz=1_000_000_000,
+        teraops=2 * 269 * 4.09e-3,
+        watts=0.291,
+        at_most=False,
+        counts="the same, watts on average at 269 frames/s, 54 % of its peak used",
+        source="published, the NVDLA Primer, which calls it an estimate; operations a frame are ours",
+    ),
+    Chip(
+        name="NVDLA, 64 MACs, peak",
+        node=16,
+        format="int8",
+        rows=8,
+        cols=8,
+        clock_hz=1_000_000_000,
+        teraops=0.128,
+        watts=0.055,
+        at_most=False,
+        counts="the core with a buffer of 128 KB; watts at their peak, all MACs taken to be busy",
+        source="published, the NVDLA Primer, which calls it an estimate",
+    ),
 )
 
 

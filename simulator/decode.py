@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from operator import attrgetter
 from typing import Any, assert_never
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.actions import STANDING, Action, Where
+from ..dataflow.actions import Action, Where
 from ..dataflow.batch.amounts import COUNTED, actions_of
 from ..dataflow.batch.sizes import ROLES, Sizes, beside_rows, placed_sizes
 from ..dataflow.beside import alone_of, joined_lanes, joined_products, vector_bytes
@@ -37,8 +37,9 @@ from ..workloads.update_rule import UpdateRule
 from .memory import require_capacity
 from .result import OpResult
 from .step import op_result
+from .system import step_time
 
-__all__ = ["Decoded", "Grown", "decode"]
+__all__ = ["Decoded", "Grown", "decode", "overlapped"]
 
 _READ, _WRITE, _ELEMENTS = (COUNTED[name] for name in ("dram_read_bytes", "dram_write_bytes", "vector_elements"))
 
@@ -60,8 +61,8 @@ class Grown:
         return _weighted(self.counts, [1] * len(self.counts))
 
     def amounts(self, rule: UpdateRule, spec: AcceleratorSpec) -> dict[Action, int]:
-        """What one of it does in all steps together, on a chip and on an FPGA."""
-        found = Counter(dict.fromkeys(STANDING, sum(self.cycles.tolist())))
+        """What one of it does in all steps together, on a chip and on an FPGA, beside what is done standing."""
+        found = Counter[Action]()
         roles = np.zeros(len(self.cycles), np.int64) if self.sizes is None else self.sizes.roles
         for number, n2s in enumerate(ROLES):
             counts = self.counts[roles == number]
@@ -89,7 +90,7 @@ class Decoded(OneLine):
 
     @property
     def cycles(self) -> int:
-        """Of all steps."""
+        """Of all steps, one behind the other."""
         return sum(self.by_step)
 
     @property
@@ -125,15 +126,37 @@ def decode(
             f"{spec.name!r} keeps tensors on chip (buffers.resident_bytes {spec.buffers.resident_bytes:,}), and which "
             "stay while the context grows is not known: ask for single steps, or 0 bytes"
         )
+    goal = Objective.named(objective) if chosen is None else chosen.objective
+    if goal.priced and prices is None:
+        raise InputError(f"objective {goal} needs the energy of each action; pass prices, or let generate do it")
     parts, grown, by_step = list[tuple[OpResult, int]](), list[tuple[Grown, ...]](), list[int]()
     for piece in growth.pieces:
         require_rows(piece.last, spec)
         known = chosen if piece.first is growth.first else None
-        stream = _Stream(piece, known or schedule(piece.first, spec, objective, prices), prices or unpriced)
+        stream = _Stream(piece, known or schedule(piece.first, spec, goal, prices), prices or unpriced)
         parts += stream.parts
         grown.append(tuple(stream.grown))
         by_step += stream.by_step
     return Decoded(growth=growth, spec=spec, parts=tuple(parts), grown=tuple(grown), by_step=tuple(by_step))
+
+
+def overlapped(
+    decoded: Decoded,
+    objective: Objective | str = Objective.THRIFT,
+    prices: Pricing | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Decoded:
+    """The same steps with the ops of each overlapped, and DRAM's time by the shape of every transfer, as
+    `system.simulate_system` has them: each scheduled and run by itself, one behind the other.
+
+    ``progress`` is called with the steps done and all steps.
+    """
+    growth, by_step = decoded.growth, list[int]()
+    for step in range(growth.steps):
+        by_step.append(step_time(schedule(growth.at(step), decoded.spec, objective, prices)))
+        if progress is not None:
+            progress(len(by_step), growth.steps)
+    return replace(decoded, by_step=tuple(by_step))
 
 
 class _Stream:
@@ -202,10 +225,11 @@ class _Stream:
         """A group in one step, with what grows placed by itself."""
         ops, placements = list[Op](), list[Placement | None]()
         for i in group:
-            op, known = self._piece.op(i, step), self._chosen.placements[i]
-            grows = isinstance(op, MatrixOp) and i in self._piece.rates
+            op, at = self._piece.op(i, step), self._chosen.placements[i]
+            if isinstance(op, MatrixOp) and i in self._piece.rates:
+                at = place(op, self._spec, self._chosen.objective, self._prices)
             ops.append(op)
-            placements.append(place(op, self._spec, self._chosen.objective, self._prices) if grows else known)
+            placements.append(at)
         return ops, placements
 
     def _sized(self, group: Sequence[int], times: int) -> tuple[list[OpResult], list[Grown]] | None:
@@ -218,9 +242,8 @@ class _Stream:
             op = self._ops[i]
             match op:
                 case MatrixOp() if i in self._piece.rates:
-                    sizes = placed_sizes(
-                        steps, partial(self._piece.op, i), self._spec, self._chosen.objective, self._prices
-                    )
+                    product_at = partial(self._product, i)
+                    sizes = placed_sizes(steps, product_at, self._spec, self._chosen.objective, self._prices)
                     if sizes is None:
                         return None
                     grown.append(Grown(op=op, times=times, cycles=sizes.cycles, counts=sizes.counts, sizes=sizes))
@@ -245,14 +268,20 @@ class _Stream:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Cycles and counts of vector work in all steps, by cycles of the product that it is joined to, if any."""
         spec = self._spec
-        sizes = (self._column(i, name) for name in ("read_bytes", "write_bytes", "wide_read", "wide_write"))
-        read, write = vector_bytes(op, *sizes, spec)
+        plain = self._column(i, "read_bytes"), self._column(i, "write_bytes")
+        wide = self._column(i, "wide_read"), self._column(i, "wide_write")
+        read, write = vector_bytes(op, *plain, *wide, spec)
         elements = self._column(i, "elements")
         lanes = elements if op.joined is None else self._column(i, "joined", "lanes")
         rate, alone = memory_machine(spec).rate, alone_of(spec)
         counts = np.zeros((len(elements), len(COUNTED)), np.int64)
         counts[:, _READ], counts[:, _WRITE], counts[:, _ELEMENTS] = read, write, elements
         return beside_rows(read + write, before, lanes, product, rate, spec.vector.lanes, alone), counts
+
+    def _product(self, i: int, step: int) -> MatrixOp:
+        op = self._piece.op(i, step)
+        assert isinstance(op, MatrixOp), "an op grows as what it is"
+        return op
 
     def _column(self, i: int, *place: str) -> NDArray[np.int64]:
         return column(self._ops[i], self._piece.rates.get(i, {}), place, self._piece.steps)
@@ -262,7 +291,8 @@ def _weighted(rows: Sequence[NDArray[np.int64]] | NDArray[np.int64], times: Sequ
     """Sum of rows, int64 [columns], each so many times, however large."""
     found = np.array(rows)
     held = len(times) * max(times) * float(found.max()) < 2.0**62
-    return (np.array(times) @ found if held else np.array(times, object) @ found.astype(object)).tolist()
+    sums: list[int] = (np.array(times) @ found if held else np.array(times, object) @ found.astype(object)).tolist()
+    return sums
 
 
 def _groups(ops: Sequence[Op]) -> Iterable[Sequence[int]]:

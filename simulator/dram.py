@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,17 @@ from .dram_spec import IddPower, MemorySpec, load_memory
 from .kernels.dram import Gaps, Totals, run_channel
 from .kernels.dram_queue import Shape
 
-__all__ = ["MemoryRun", "gaps", "memory_of", "run_memory", "shape", "transfer_efficiency"]
+__all__ = [
+    "MemoryRun",
+    "Steady",
+    "activate_pj",
+    "gaps",
+    "memory_of",
+    "run_memory",
+    "shape",
+    "steady",
+    "transfer_efficiency",
+]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -90,20 +101,27 @@ class MemoryRun:
         if not isinstance(p, IddPower):
             return 8 * o.line_bytes * (self.reads * p.read_pj + self.writes * p.write_pj)
         # A command is charged with what its current adds to the standby current of its time, standby by the cycle.
+        devices = o.bus_width // o.device_width
         command = (
-            self.activates * (p.idd0 * t.RC - p.idd3n * t.RAS - p.idd2n * t.RP)
-            + self.reads * (p.idd4r - p.idd3n) * o.burst_cycles
+            self.reads * (p.idd4r - p.idd3n) * o.burst_cycles
             + self.writes * (p.idd4w - p.idd3n) * o.burst_cycles
             + self.refreshes * (p.idd5ab - p.idd3n) * t.RFC
         )
         idle = self.cycles * o.ranks * o.channels - self.active_cycles
         standby = self.active_cycles * p.idd3n + idle * p.idd2n
-        return p.vdd * (command + standby) * o.cycle_ns * (o.bus_width // o.device_width)
+        return self.activates * activate_pj(self.memory, p) + p.vdd * (command + standby) * o.cycle_ns * devices
 
     @property
     def pj_per_bit(self) -> float:
         """Energy over bits moved."""
         return self.energy_pj / max(8 * self.bytes_moved, 1)
+
+
+def activate_pj(memory: MemorySpec, power: IddPower) -> float:
+    """Picojoules of opening and closing a row in all devices of a rank, beyond their standby."""
+    o, t = memory.organization, memory.timing
+    charge = power.idd0 * t.RC - power.idd3n * t.RAS - power.idd2n * t.RP
+    return power.vdd * charge * o.cycle_ns * (o.bus_width // o.device_width)
 
 
 def gaps(memory: MemorySpec) -> Gaps:
@@ -195,6 +213,20 @@ def transfer_efficiency(
     """
     if row_bytes < 1 or pitch_bytes < row_bytes:
         raise InputError(f"rows of {row_bytes} bytes, {pitch_bytes} apart, are no transfer: they must not overlap")
+    return steady(memory, row_bytes, pitch_bytes, write, order).share
+
+
+class Steady(NamedTuple):
+    """What a long transfer comes to. Of every useful byte: ``activates`` of rows, and bytes ``moved`` over the bus, as
+    lines are whole."""
+
+    share: Fraction
+    activates: Fraction
+    moved: Fraction
+
+
+def steady(memory: MemorySpec, row_bytes: int, pitch_bytes: int, write: bool, order: str = "bg-interleaved") -> Steady:
+    """As `transfer_efficiency`, with what the banks did."""
     longest = _steady_lines(memory) * memory.organization.line_bytes
     if row_bytes == pitch_bytes or row_bytes > longest:
         row_bytes = pitch_bytes = longest
@@ -207,7 +239,7 @@ def _steady_lines(memory: MemorySpec) -> int:
 
 
 @lru_cache(maxsize=65536)
-def _steady(memory: MemorySpec, row_bytes: int, pitch_bytes: int, write: bool, order: str) -> Fraction:
+def _steady(memory: MemorySpec, row_bytes: int, pitch_bytes: int, write: bool, order: str) -> Steady:
     o = memory.organization
     rows = -(-_steady_lines(memory) * o.line_bytes // max(row_bytes, o.line_bytes))
     line = nest(0, (rows,), (pitch_bytes,), row_bytes, o.line_bytes) % o.lines
@@ -219,7 +251,10 @@ def _steady(memory: MemorySpec, row_bytes: int, pitch_bytes: int, write: bool, o
         for mine in (run.done[channel == c] for c in range(o.channels))
         if mine.size
     )
-    return rows * row_bytes / (time * o.bytes_per_cycle)
+    useful = rows * row_bytes
+    return Steady(
+        useful / (time * o.bytes_per_cycle), Fraction(run.activates, useful), Fraction(run.bytes_moved, useful)
+    )
 
 
 def _lines_per_cycle(done: Int64, interval: int) -> Fraction:

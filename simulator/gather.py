@@ -11,8 +11,8 @@ import numpy.typing as npt
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.account import Cycles
 from ..dataflow.gather.mapping import require_gather
-from ..dataflow.gather.spec import GatherSpec
-from ..dataflow.gather.time import gather_cycles, line_order, ramp
+from ..dataflow.gather.spec import GatherSpec, line_order
+from ..dataflow.gather.time import gather_cycles, ramp
 from ..workloads.errors import InputError
 from ..workloads.one_line import OneLine
 from .kernels.gather import Lanes, Lines, Stepped, step_lines

@@ -290,30 +290,39 @@ class Processes:
         self._finish(op)
 
     def _first_loads(self, op: int, turn: list[simpy.Event]) -> list[simpy.Process]:
-        if not self.tasks.resident[op]:
-            return [self.env.process(self._lead(op, turn))]
-        return [
-            self.env.process(self._load(op, Purpose.WEST, turn[0])),
-            self.env.process(self._load(op, Purpose.NORTH, turn[1])),
+        t, env = self.tasks, self.env
+        asks = [(Purpose.WEST, turn[0], int(t.west[op])), (Purpose.NORTH, turn[1], int(t.north[op]))]
+        taken = [simpy.Event(env) for _ in asks]
+        loads = [
+            env.process(self._load(op, purpose, next_turn, took))
+            for (purpose, next_turn, size), took in zip(asks, taken, strict=True)
+            if t.resident[op] or size
         ]
+        if t.resident[op]:
+            return loads
+        ahead = [took for took, (_, _, size) in zip(taken, asks, strict=True) if size]
+        return [env.process(self._lead(op, [*turn, *ahead]))]
 
-    def _lead(self, op: int, turn: list[simpy.Event]) -> Load:
-        """A streamed op passes through both halves of both buffers and waits for its first k-chunk."""
-        yield self.env.all_of((*turn, self._ready[op]))
-        west, north, _ = self._buffers[int(self.tasks.engine[op])]
-        yield from west.take(2)
-        yield from north.take(2)
-        self.start[op] = self.env.now
+    def _lead(self, op: int, before: list[simpy.Event]) -> Load:
+        """A streamed op passes through both halves of both buffers, of which what comes ahead has one already, and
+        waits for its first k-chunk."""
+        t = self.tasks
+        yield self.env.all_of((*before, self._ready[op]))
+        west, north, _ = self._buffers[int(t.engine[op])]
+        yield from west.take(1 if t.west[op] else 2)
+        yield from north.take(1 if t.north[op] else 2)
+        self.start[op] = self.env.now if self.start[op] < 0 else min(self.start[op], self.env.now)
         yield simpy.Timeout(self.env, int(self.tasks.lead[op]))
         return self.env.now
 
-    def _load(self, op: int, purpose: Purpose, turn: simpy.Event) -> Load:
+    def _load(self, op: int, purpose: Purpose, turn: simpy.Event, took: simpy.Event) -> Load:
         t, west, engine = self.tasks, purpose is Purpose.WEST, int(self.tasks.engine[op])
         channel, buffers = Channel(purpose, engine), self._buffers[engine]
         yield turn
         if not (t.west_ready if west else t.north_ready)[op]:
             yield self._ready[op]
         yield from (buffers.west if west else buffers.north).take()
+        took.succeed()
         self.start[op] = self.env.now if self.start[op] < 0 else min(self.start[op], self.env.now)
         moved, time = (t.west, t.west_time) if west else (t.north, t.north_time)
         transfer = self.dram.ask(op, channel, int(time[op]), int(moved[op]))

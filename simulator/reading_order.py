@@ -8,7 +8,7 @@ that read it must cut it into the same tiles, else it stays as PyTorch keeps it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from ..dataflow.mapping import Mapping
@@ -16,10 +16,11 @@ from ..dataflow.placement import Placement
 from ..dataflow.stce.mapping import ArrayMapping
 from ..workloads.gemm import Gemm, Pass
 from ..workloads.operand import Role
-from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp, Workload
+from ..workloads.step import MatrixOp, UpdateOp, Workload
+from .model_memory import read_beside
 from .order import order_of
 
-__all__ = ["looked_up", "read_in_order"]
+__all__ = ["read_in_order"]
 
 
 class _Cut(NamedTuple):
@@ -47,23 +48,13 @@ def read_in_order(workload: Workload, placements: Sequence[Placement | None]) ->
             assert placement is not None, "a schedule places every matrix op"
             known = ready[i] and "+" not in op.parameter
             cuts[op.parameter][i] = _cut(op, placement.mapping, frozen[op.parameter]) if known else None
-    rows = looked_up(workload.ops, cuts)
+    rows = read_beside(workload, cuts)
     return frozenset(
         i
         for name, readers in cuts.items()
         if name not in rows and None not in readers.values() and len(set(readers.values())) == 1
         for i in readers
     )
-
-
-def looked_up(ops: Iterable[Op], weights: Iterable[str]) -> set[str]:
-    """Those of ``weights`` whose rows an embedding looks up, as one that is tied to the head (``a=b``)."""
-    modules = {op.name for op in ops if isinstance(op, VectorOp) and "embedding" in op.op}
-    return {
-        name
-        for name in weights
-        if not modules.isdisjoint(part.rpartition(".")[0] for part in name.replace("+", "=").split("="))
-    }
 
 
 def _cut(op: MatrixOp, mapping: Mapping, elements: int) -> _Cut | None:

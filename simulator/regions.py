@@ -33,7 +33,7 @@ from ..workloads.schemes.annotate import copy_key
 from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp
 from ..workloads.unstructured import Unstructured
 
-__all__ = ["PAGE", "OpRegions", "Region", "lay_out"]
+__all__ = ["PAGE", "OpRegions", "Region", "compact_bytes", "lay_out"]
 
 PAGE = 4096
 
@@ -178,13 +178,13 @@ class _Plan:
         order = self.read_copies.setdefault(parameter, [])
         if copy_key(op) not in order:
             order.append(copy_key(op))
-        return self.copy_made(parameter, order.index(copy_key(op)), _compact_bytes(op, self.word))
+        return self.copy_made(parameter, order.index(copy_key(op)), compact_bytes(op, self.word))
 
     def copy_made(self, parameter: str, number: int, size: int) -> Region:
         return self.kept((parameter, "compact", number), f"{parameter} compact copy {number}", size)
 
 
-def _compact_bytes(op: MatrixOp, word: OperandFormat) -> int:
+def compact_bytes(op: MatrixOp, word: OperandFormat) -> int:
     """Bytes of the sparse operand of ``op`` as its engine reads it: columns of values and indices, in whole bytes."""
     g = op.gemm
     match op.sparse:
@@ -227,7 +227,7 @@ def _regions_of(i: int, op: Op, plan: _Plan) -> OpRegions:
                 else plan.made(i, op.name, size, op.pass_)
             )
             kept = placement.mapping.compact == "memory"
-            compact = plan.new(f"{op.name} {op.pass_} compact", _compact_bytes(op, plan.word), i, i) if kept else None
+            compact = plan.new(f"{op.name} {op.pass_} compact", compact_bytes(op, plan.word), i, i) if kept else None
             return OpRegions(a=a, b=b, c=c, compact=compact)
         case VectorOp():
             of_step = op.parameter is None and not op.packs

@@ -128,7 +128,7 @@ def _parts(
     ):
         if isinstance(op, MatrixOp):
             assert placement is not None, "a schedule places every matrix op"
-            phases = _matrix_phases(op, placement.mapping, place, spec, done - 1 in laid)
+            phases = _matrix_phases(op, placement.mapping, place, spec, in_order=done - 1 in laid)
         else:
             phases = _streamed_phases(place, ran.cycles.total * memory_machine(spec).rate)
         for phase in phases:
@@ -308,7 +308,7 @@ class _Walk:
 
 
 def _matrix_phases(
-    op: MatrixOp, mapping: Mapping, place: OpRegions, spec: AcceleratorSpec, in_order: bool
+    op: MatrixOp, mapping: Mapping, place: OpRegions, spec: AcceleratorSpec, *, in_order: bool
 ) -> Iterator[_Phase]:
     """The phases of a product, as `kernels/phases.py:step_phases` has them."""
     product = tiled(op, spec, mapping)

@@ -19,10 +19,11 @@ from .kernels.recurrence import run_tasks
 from .kernels.tasks import BUFFERS, CAUSES, ENGINES_BESIDE, Log, Tasks
 from .memory import require_capacity
 from .order import Order
+from .row_misses import row_misses
 from .step import simulate
 from .system_result import EngineUse, Intervals, Occupancy, Overlapped, Record, SystemResult
 from .tasks import tasks_of
-from .transfers import Transfers
+from .transfers import Transfers, by_shape
 
 __all__ = [
     "MOST_LOGGED",
@@ -59,8 +60,9 @@ def simulate_system(
     must come to the same and take minutes where the recurrence takes milliseconds; ``progress`` is called with the ops
     that they have done and all ops.
     """
-    need = require_capacity(schedule.as_run, schedule.spec)
-    tasks, names = tasks_of(schedule, order, transfers), engine_names(schedule.spec)
+    need = require_capacity(schedule.as_run, schedule.spec, schedule)
+    used = transfers or by_shape(schedule.spec)
+    tasks, names = tasks_of(schedule, order, used), engine_names(schedule.spec)
     found = witnessed(tasks, names, progress) if witness else overlapped(tasks, names)
     return SystemResult(
         step=simulate(schedule),
@@ -69,6 +71,8 @@ def simulate_system(
         end=found.end,
         engines=found.engines,
         memory=need,
+        by_shape=schedule.by_shape,
+        beyond=partial(row_misses, schedule, used),
         record=found.record,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..workloads.one_line import OneLine
 from ..workloads.words import named, seconds
 from .memory import MemoryNeed
 from .result import SimResult
+from .row_misses import Beyond
 from .shown import Shown
 
 __all__ = ["EngineUse", "Intervals", "Occupancy", "Overlapped", "Record", "SystemResult"]
@@ -85,12 +86,15 @@ class SystemResult(Shown, Overlapped):
 
     ``step`` is the same schedule op after op: its actions and bytes are those of this run too. ``start`` is when the
     first load of an op is asked for, ``end`` when its last result is stored; int64 [ops]. ``record`` tells all that
-    happened, a hundred bytes a phase, made anew in every call; None of a step with too many phases.
+    happened, a hundred bytes a phase, made anew in every call; None of a step with too many phases. ``beyond``: by op,
+    what DRAM does beyond a stream of its bytes (`row_misses.py`). ``by_shape`` is the schedule's.
     """
 
     step: SimResult
     rate: int
     memory: MemoryNeed
+    beyond: Callable[[], Sequence[Beyond]]
+    by_shape: bool = False
 
     @property
     def cycles(self) -> int:

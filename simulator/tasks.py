@@ -19,14 +19,14 @@ from ..dataflow.integers import ceil_div
 from ..dataflow.macro_tiles import Tiled
 from ..dataflow.mapping import Mapping
 from ..dataflow.placement import Placement
-from ..dataflow.problem import LONGEST, RATE, memory_machine
+from ..dataflow.problem import LONGEST, RATE, MemoryMachine, memory_machine
 from ..dataflow.schedule import Schedule
 from ..workloads.errors import InputError
 from ..workloads.operand import Role
 from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp
 from ..workloads.update_rule import UpdateRule
 from .channels import engine_names
-from .kernels.phases import EndLoads, Streaks
+from .kernels.phases import EndLoads, MacroTiles, Streaks
 from .kernels.tasks import Tasks
 from .order import Order, in_turn, order_of
 from .phases import phase_count, streaks_of
@@ -34,7 +34,7 @@ from .reading_order import read_in_order
 from .step import macro_tiles
 from .transfers import ONE_PIECE, Layout, Transfers, by_shape, layout_of, timed
 
-__all__ = ["tasks_of"]
+__all__ = ["product_transfers", "tasks_of"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -66,6 +66,12 @@ class _Phases:
     ramp: int = 0
 
     @property
+    def transfer(self) -> int:
+        """Time of all its transfers."""
+        own = int(np.dot(self.streaks.transfer, self.streaks.times))
+        return own + self.ends.west_time + self.ends.north_time + self.ends.store_time
+
+    @property
     def longest(self) -> float:
         """Time that it cannot exceed, whoever shares DRAM and SORE."""
         ends = (
@@ -85,7 +91,11 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
     placed = tuple(zip(workload.ops, schedule.placements, strict=True))
     lanes = joined_lanes(workload.ops, schedule.placements, spec)
     laid = read_in_order(workload, schedule.placements)
-    parts = [_phases(*each, spec, workload.rule, transfers, lanes.get(i), i in laid) for i, each in enumerate(placed)]
+    ready = [_ready_sides(*each, free) for each, free in zip(placed, order.weight_ready, strict=True)]
+    parts = [
+        _phases(*each, spec, workload.rule, transfers, lanes.get(i), i in laid, ready[i])
+        for i, each in enumerate(placed)
+    ]
     stored = {id(part): part for part in parts}  # equal ops have one
     sizes = [len(part.streaks.times) for part in stored.values()]
     places = dict(zip(stored, np.cumsum([0, *sizes]).tolist(), strict=False))
@@ -96,7 +106,6 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
             "buffers, or the step level"
         )
     _require_timed(sum(part.longest for part in parts), f"{workload.model!r} at batch {workload.batch}", spec)
-    ready = [_ready_sides(*each, free) for each, free in zip(placed, order.weight_ready, strict=True)]
     products = engine_names(spec).products
 
     def by_op(*values: int) -> Int64:
@@ -135,6 +144,18 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
         after_first=np.concatenate([by_op(0), np.cumsum(by_op(*map(len, order.after)))]),
         after=by_op(*(op for ops in order.after for op in ops)),
     )
+
+
+def product_transfers(schedule: Schedule, transfers: Transfers) -> list[int]:
+    """Time of the transfers of every product, by op; 0 of other work."""
+    spec, run = schedule.spec, schedule.as_run
+    laid, found = read_in_order(run, schedule.placements), list[int]()
+    for i, (op, placement) in enumerate(zip(run.ops, schedule.placements, strict=True)):
+        matrix = isinstance(op, MatrixOp)
+        found.append(
+            _phases(op, placement, spec, run.rule, transfers, None, i in laid, (0, 0)).transfer if matrix else 0
+        )
+    return found
 
 
 def _require_timed(units: float, what: str, spec: AcceleratorSpec) -> None:
@@ -177,13 +198,14 @@ def _phases(
     transfers: Transfers,
     lanes: int | None,
     in_order: bool,
+    ready: tuple[int, int],
 ) -> _Phases:
     match op:
         case MatrixOp():
             assert placement is not None, "a schedule places every matrix op"
             mapping = placement.mapping
             product = placed_on(placement, spec).tiled(op, mapping)
-            return _matrix_phases(product, mapping, spec, layout_of(op, mapping, in_order=in_order), transfers)
+            return _matrix_phases(product, mapping, spec, layout_of(op, mapping, in_order=in_order), transfers, ready)
         case VectorOp():
             return _chunks(vector_work(op, spec, lanes), spec, transfers)
         case UpdateOp():
@@ -192,7 +214,12 @@ def _phases(
 
 @lru_cache(maxsize=1024)
 def _matrix_phases(
-    product: Tiled, mapping: Mapping, spec: AcceleratorSpec, layout: Layout, transfers: Transfers
+    product: Tiled,
+    mapping: Mapping,
+    spec: AcceleratorSpec,
+    layout: Layout,
+    transfers: Transfers,
+    ready: tuple[int, int],
 ) -> _Phases:
     p = product.problem
     tiles, lead, ramp = macro_tiles(product, spec)
@@ -204,8 +231,44 @@ def _matrix_phases(
             f"{spec.name!r}, more than the system level takes ({_MOST_PHASES:,}); use larger buffers, or the step level"
         )
     streaks, ends = streaks_of(tiles)
+    if not mapping.resident and not streaks.sore[0]:
+        streaks, ends = _ahead(streaks, ends, tiles, lead, memory, ready)
     # What a streamed op waits for its first k-chunk is counted in bytes at the machine's one rate.
     return _Phases(streaks, ends, int(mapping.resident), lead * RATE, ramp * memory.rate)
+
+
+def _ahead(
+    streaks: Streaks, ends: EndLoads, tiles: MacroTiles, lead: int, memory: MemoryMachine, ready: tuple[int, int]
+) -> tuple[Streaks, EndLoads]:
+    """A streamed op whose weight is ``ready`` loads of its first macro-tile as much as half a buffer holds while the op
+    before it ends, all but a last k-chunk: so its first phase waits for memory until all of it is there."""
+    row, col = int(tiles.row_tiles == 1), int(tiles.col_tiles == 1)
+    sides = (
+        (int(tiles.west[row]), int(tiles.west_time[row]), memory.west_half),
+        (int(tiles.north[0, col]), int(tiles.north_time[0, col]), memory.north_half),
+    )
+    sizes, times = [0, 0], [0, 0]
+    for side, (size, time, half) in enumerate(sides):
+        if ready[side] and size > lead:
+            sizes[side] = min(half, size - lead)
+            times[side] = time * sizes[side] // size
+    if not any(sizes):
+        return streaks, ends
+    # The first phase by itself.
+    own = int(streaks.times[0] > 1)
+    parts = {name: np.concatenate([part[:own], part]) for name, part in zip(Streaks._fields, streaks, strict=True)}
+    parts["transfer"][0] -= sum(times)
+    parts["read"][0] -= sum(sizes)
+    parts["times"][own] -= own
+    parts["times"][0] = 1
+    return Streaks(**parts), ends._replace(
+        west=sizes[0],
+        north=sizes[1],
+        west_time=times[0],
+        north_time=times[1],
+        free_west=ends.free_west + own,
+        free_north=ends.free_north + own,
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -17,6 +17,7 @@ import pytest
 
 from weft import InputError
 from weft._cli import console, models
+from weft.analysis.bands import Joules, band_words
 from weft.cli import main
 from weft.dataflow.config_io import preset_text
 from weft.workloads.gemm import Gemm, Pass
@@ -261,6 +262,22 @@ def test_requests_of_a_run(capsys: pytest.CaptureFixture[str], step: Path, tmp_p
     assert (replayed["requests"], replayed["memory"]) == (told["reads"] + told["writes"], told["memory"])
     shown = text(capsys, "run", step, "--arch", "tiny", "--dram-trace", trace, "--dram-form", "ramulator")
     assert "Requests to DRAM" in shown and trace.read_text().startswith("LD 0x")
+
+
+# --- generate
+
+
+def test_generate_has_joules_with_their_band(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 32, "vocab_size": 80}
+    sizes = {"intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 80}
+    (tmp_path / "small.json").write_text(json.dumps(config | sizes))
+    # The 64th token, from which on a mask is bits, is among them.
+    asked = ("generate", tmp_path / "small.json", "--context", 61, "--new", 5, "--arch", "sat-8x8", "--fusion", "full")
+    found = document(capsys, *asked)
+    for joules in ("joules_per_token", "prefill_joules"):
+        assert 0 < found[f"{joules}_low"] < found[joules] < found[f"{joules}_high"]
+    band = Joules(*(found[f"joules_per_token{end}"] for end in ("_low", "", "_high")))
+    assert f"{band_words(band)} a token" in text(capsys, *asked)
 
 
 # --- compare

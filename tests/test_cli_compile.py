@@ -10,11 +10,12 @@ import pytest
 
 from weft.cli import main
 from weft.dataflow.config_io import load_spec
+from weft.dataflow.operand import E5M2, FP32, OPERAND_FORMATS
 from weft.dataflow.program.assembly import assemble
 from weft.dataflow.program.checker import check
 from weft.dataflow.program.layout import Atom, Region
 from weft.dataflow.program.program import read_program
-from weft.dataflow.program.spaces import Form, Target
+from weft.dataflow.program.spaces import Element, Form, Target
 from weft.simulator.machine.chip import Chip
 from weft.simulator.machine.host import get, put
 from weft.simulator.machine.step import Execution
@@ -27,7 +28,9 @@ from .simulator.machine.program_run import held_of, require_same
 
 def region(said: dict) -> Region:
     axes = tuple(tuple(Atom(*atom) for atom in axis) for axis in said["axes"])
-    found = Region(said["address"], axes, Form[said["form"]])
+    numbers = {n.name: n for n in (FP32, *(e for f in OPERAND_FORMATS.values() for e in f.encodings))}
+    number = numbers[said["number"]]
+    found = Region(said["address"], axes, Element(Form[said["form"]], number, gradient=number is E5M2))
     assert list(found.shape) == said["shape"]
     return found
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .errors import InputError, require_int
 from .step import Op, VectorOp, Workload
+from .tensors import StepTensor
 
 __all__ = ["BITS", "Growth", "Piece", "Rates", "column", "growth", "moved"]
 
@@ -35,11 +36,15 @@ _MOST_PIECES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """``steps`` steps that grow evenly: the first, and by op that grows how its numbers do."""
+    """``steps`` steps that grow evenly: the first, and by op that grows how its numbers do.
+
+    ``tensors``: of the last step of a stream.
+    """
 
     first: Workload
     steps: int
     rates: dict[int, Rates]
+    tensors: tuple[StepTensor, ...] = ()
 
     @cached_property
     def last(self) -> Workload:
@@ -52,7 +57,7 @@ class Piece:
         return moved(op, self.rates[i], step) if step and i in self.rates else op
 
     def at(self, step: int) -> Workload:
-        """A whole step; without tensors, whose sizes nothing asks for."""
+        """A whole step; without tensors, whose sizes nothing asks for, but of the first and the last of all."""
         require_int("step of decoding", step, 0, self.steps - 1)
         phase, tokens = self.first.phase, self.first.phase.context + self.first.phase.tokens
         grown = tuple(replace(c, elements=c.elements // tokens * (tokens + step)) for c in phase.cached)
@@ -60,7 +65,7 @@ class Piece:
             self.first,
             ops=tuple(self.op(i, step) for i in range(len(self.first.ops))),
             phase=replace(phase, context=phase.context + step, cached=grown),
-            tensors=self.first.tensors if not step else (),
+            tensors=self.first.tensors if not step else self.tensors if step == self.steps - 1 else (),
         )
 
 
@@ -91,7 +96,7 @@ class Growth:
         return range(self.first.phase.context, self.first.phase.context + self.steps)
 
     def at(self, step: int) -> Workload:
-        """A whole step, from 0; without tensors where it is not the first of a piece."""
+        """A whole step, from 0; without tensors where it is neither the first of a piece nor the last of all."""
         require_int("step of decoding", step, 0, self.steps - 1)
         left = step
         for piece in self.pieces:
@@ -149,7 +154,8 @@ def _piece(context: int, end: int, traced: Callable[[int], Workload]) -> Piece:
             middle = (good + bad) // 2
             good, bad = (middle, bad) if foretold(middle) else (good, middle)
         last = good
-    return Piece(first=first, steps=last - context + 1, rates=rates)
+    tensors = traced(end).tensors if last == end else ()
+    return Piece(first=first, steps=last - context + 1, rates=rates, tensors=tensors)
 
 
 def _rates(first: Workload, second: Workload) -> dict[int, Rates] | None:
@@ -238,7 +244,8 @@ def column(op: Op, rates: Rates, place: tuple[str, ...], steps: int) -> NDArray[
     rate = rates.get(place, 0)
     if rate == BITS:
         return _bit_bytes(column(op, rates, ("elements",), steps))
-    return attrgetter(".".join(place))(op) + rate * np.arange(steps, dtype=np.int64)
+    first: int = attrgetter(".".join(place))(op)
+    return first + rate * np.arange(steps, dtype=np.int64)
 
 
 def _refusal(workload: Workload, why: str) -> InputError:

@@ -17,7 +17,7 @@ from .operand import MAX_BYTES, Operand, Role, SparseOperand, require_dtype
 from .phase import TRAINING, Phase
 from .rows import OptionalRows
 from .sparsity import LayerPattern, NMPattern
-from .tensors import StepTensor
+from .tensors import StepTensor, require_replaced
 from .unstructured import Unstructured
 from .update_rule import SGD, Updated, UpdateRule, update_rule
 from .words import count, named, scheme_name
@@ -312,6 +312,7 @@ class Workload(OneLine):
                 f"tensors of workload {self.model!r} name ops that it has not: they are 0 to {last}; of other ops than "
                 "those that were traced tensors are ()"
             )
+        require_replaced(self.model, self.tensors)
         for i, op in enumerate(self.ops):
             if isinstance(op, VectorOp) and op.edge and not (i and isinstance(self.ops[i - 1], MatrixOp)):
                 raise InputError(f"vector op {op.name!r} has edge set, so it must stand right behind its product")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...dataflow.schedule import Schedule
+from ...simulator.shape_choice import chosen_by_shape
 from ...simulator.step import simulate
 from ...simulator.system import simulate_system
 from ...workloads.errors import InputError
@@ -58,7 +59,7 @@ def _overlapped(chosen: Schedule) -> dict[str, Any]:
     except InputError as error:
         said.append(f"joules: {error}")
     try:
-        system = simulate_system(chosen)
+        system = simulate_system(chosen_by_shape(chosen))
         found["system_cycles"], found["system_seconds"] = system.cycles, system.cycles / clock
         found["system_gap"] = system.cycles / result.cycles.total - 1
     except InputError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ...simulator.shape_choice import chosen_by_shape
 from ...simulator.step import simulate
 from ...simulator.system import simulate_system
 from ...workloads.errors import InputError, require_int
@@ -30,7 +31,7 @@ def report_point(explored: Explored, point: int, command: str, progress: Callabl
     chosen = scheduled_at(plan, values_of(plan, rows_of(plan, explored.folder, [point]))[0])
     result: AnyResult
     try:
-        result = simulate_system(chosen)
+        result = simulate_system(chosen_by_shape(chosen))
     except InputError:
         result = simulate(chosen)
     folder = explored.folder / "reports" / str(point)

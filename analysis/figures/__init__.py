@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .comparison import comparison_figure
+from .dram import dram_figure
 from .energy import energy_figure
 from .layers import layers_figure
 from .need import need_figure
@@ -17,6 +18,7 @@ from .sweep import sweep_figure
 __all__ = [
     "comparison_figure",
     "cost_figure",
+    "dram_figure",
     "energy_figure",
     "layers_figure",
     "need_figure",

@@ -7,6 +7,8 @@ from math import isfinite
 from typing import Any
 
 from ...workloads.words import joules_unit
+from ..bins import BINS
+from ..dram_time import DramData
 from ..energy import ZJ_PER_J
 from ..explore.front import pareto
 from ..layer_groups import bar_labels
@@ -18,7 +20,7 @@ from ..system import WAITS, use_shares
 from ..tensor_energy import part_words, sums_of_parts
 from ..theme import part_key
 from ..words import time_unit
-from .data import BINS, DramData, RunData, SystemData
+from .data import RunData, SystemData
 from .folder import Run
 from .groups import Group
 from .markup import Html

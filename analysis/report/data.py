@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 
 from ...dataflow.account import Cycles, total
-from ...simulator.channels import channels, engine_names
-from ...simulator.result import OpResult, SimResult
+from ...simulator.result import OpResult
 from ...simulator.system_result import SystemResult
 from ...workloads.gemm import Pass
+from ..bins import BINS, bin_levels
 from ..declared import cycles_kind, figure_words
+from ..dram_time import DramData, dram_over_time
 from ..layer_groups import bar_labels, equal_layers, ops_of_bars
 from ..op_groups import OpGroup, op_groups, op_word
 from ..records import layer_of
 from ..roofline import Roofline, roofline
 from ..tensor_energy import energy_by_tensor
-from .bins import bin_amounts, bin_levels
 from .folder import Run
 
-__all__ = ["BINS", "OTHERS", "Bar", "DramData", "Part", "RunData", "SystemData", "causes_of", "names_of"]
+__all__ = ["OTHERS", "Bar", "Part", "RunData", "SystemData", "causes_of", "names_of"]
 
-BINS = 240
-"""Points of a line over time: about one for every three pixels of a wide screen."""
 _PARTS = 40
 """Rows that one bar opens into; the rest is one more."""
 OTHERS = "all others"
-_KINDS = {"matrix": "products", "vector": "vector work", "update": "updates"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +45,6 @@ class Bar:
     cycles: dict[str, int]
     passes: dict[Pass, int]
     parts: tuple[Part, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DramData:
-    """Bytes in `BINS` equal parts of a step of ``length`` 1/``rate`` cycles, by pass, and by pass and who asks."""
-
-    length: int
-    rate: int
-    moved: dict[Pass, list[int]]
-    asked: dict[str, dict[Pass, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +110,7 @@ class RunData:
     @cached_property
     def dram(self) -> DramData | None:
         """DRAM over time; None of a step of more phases than are kept."""
-        return _dram(self.run)
+        return dram_over_time(self.run.timed)
 
     @cached_property
     def system(self) -> SystemData | None:
@@ -170,55 +156,3 @@ def _system(result: SystemResult) -> SystemData:
             name: bin_levels(one.time.tolist(), one.halves.tolist(), length, BINS) for name, one in held.items()
         },
     )
-
-
-def _dram(run: Run) -> DramData | None:
-    """With ops overlapped every transfer, as it was served; op after op the bytes of each, spread over its time."""
-    if run.system is None:
-        return _op_after_op(run.result)
-    happened, length = run.system.record(), int(run.system.end.max())
-    if happened is None:
-        return None
-    dram, ops = happened.timeline["DRAM"], run.result.ops
-    passes = [Pass(ops[op].op.pass_) for op in dram.op.tolist()]
-    asked = {}
-    for name, numbers in _askers(run.system):
-        mine = dict.fromkeys(Pass, 0)
-        for p, channel, n in zip(passes, dram.channel.tolist(), dram.moved.tolist(), strict=True):
-            mine[p] += n if channel in numbers else 0
-        asked[name] = mine
-    moved = _binned(dram.start.tolist(), dram.end.tolist(), dram.moved.tolist(), passes, length)
-    return DramData(length=length, rate=run.system.rate, moved=moved, asked=asked)
-
-
-def _op_after_op(result: SimResult) -> DramData:
-    ends = list(accumulate(r.cycles.total for r in result.ops))
-    starts = [end - r.cycles.total for end, r in zip(ends, result.ops, strict=True)]
-    amounts, passes = [r.counts.dram_bytes for r in result.ops], [Pass(r.op.pass_) for r in result.ops]
-    asked = {
-        word: {p: sum(r.counts.dram_bytes for r in result.select(p) if r.op.kind == kind) for p in Pass}
-        for kind, word in _KINDS.items()
-    }
-    length = max(result.cycles.total, 1)
-    return DramData(length=length, rate=1, moved=_binned(starts, ends, amounts, passes, length), asked=asked)
-
-
-def _askers(result: SystemResult) -> Iterator[tuple[str, list[int]]]:
-    """Who moves bytes, and by which channels; the only engine for products is "array"."""
-    names = engine_names(result.step.spec)
-    alone, every = len(names.products) == 1, list(enumerate(channels(len(names.products))))
-    for engine in dict.fromkeys(channel.engine for _, channel in every):
-        numbers = [number for number, channel in every if channel.engine == engine]
-        yield ("array" if alone and engine == 0 else names.engines[engine]), numbers
-
-
-def _binned(
-    starts: Sequence[int], ends: Sequence[int], amounts: Sequence[int], passes: Sequence[Pass], length: int
-) -> dict[Pass, list[int]]:
-    made = {}
-    for p in Pass:
-        mine = [i for i, one in enumerate(passes) if one is p and amounts[i]]
-        if mine:
-            start, end, amount = ([column[i] for i in mine] for column in (starts, ends, amounts))
-            made[p] = bin_amounts(start, end, amount, length, BINS)
-    return made

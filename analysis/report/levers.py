@@ -74,7 +74,8 @@ def _cycles(run: Run, spec: AcceleratorSpec) -> int:
     objective = run.result.objective
     if run.system is None and not objective.priced:
         objective = Objective.CYCLES
-    chosen = scheduled(run.result.workload, spec, objective, mapping=run.result.mapping)
+    by_shape = run.system is not None and run.system.by_shape
+    chosen = scheduled(run.result.workload, spec, objective, mapping=run.result.mapping, by_shape=by_shape)
     return simulate(chosen).cycles.total if run.system is None else step_time(chosen)
 
 

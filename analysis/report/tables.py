@@ -13,6 +13,7 @@ from ...workloads.gemm import Pass
 from ..compare import LossLedger
 from ..declared import columns as columns_of
 from ..declared import counts_kind
+from ..dram_time import DramData
 from ..op_groups import op_word
 from ..published import published_machines
 from ..records import op_records
@@ -22,7 +23,7 @@ from ..study_rows import StudyRow, row_name
 from ..system import WAITS, use_shares
 from ..tensor_energy import part_words, sums_of_parts
 from ..words import percents, percents_of, time_unit
-from .data import DramData, RunData
+from .data import RunData
 from .folder import Run
 from .levers import Levers
 from .markup import Html
@@ -204,9 +205,9 @@ def memory_need_table(run: Run) -> Html:
     """DRAM at the peak of the step."""
     assert run.system is not None
     need = run.system.memory
-    rows = [(kind.replace("_", " "), f"{size / 1e6:,.1f}") for kind, size in asdict(need).items() if size]
+    rows = [(kind, f"{size / 1e6:,.1f}") for kind, size in need.parts.items()]
     rows.append(("all", f"{need.total / 1e6:,.1f}"))
-    return data_table("DRAM needed at the peak of the step", ("kind", "MB"), rows)
+    return data_table(need.words, ("kind", "MB"), rows)
 
 
 def levers_table(run: Run, levers: Levers) -> Html:

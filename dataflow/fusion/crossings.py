@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from ...workloads.step import MatrixOp, Op, VectorOp, Workload
+from ...workloads.step import MatrixOp, VectorOp, Workload
 from .facts import Facts
-from .fuse import Account, grouped
+from .fuse import Account, as_fused
 from .groups import Groups
 
 __all__ = ["Crossing", "crossings"]
@@ -30,8 +30,7 @@ def crossings(workload: Workload) -> list[Crossing]:
     writes in parts, nor gradients of parameters."""
     if workload.phase.cached or not workload.tensors:
         return []
-    facts = Facts([_alone(op) for op in workload.ops], workload.tensors)
-    groups = grouped(facts, workload.fusion)
+    facts, groups = as_fused(workload)
     moved = _Moved(facts, groups)
     return [
         Crossing(
@@ -44,15 +43,6 @@ def crossings(workload: Workload) -> list[Crossing]:
         for tensor, made in sorted(moved.made.items(), key=lambda pair: (pair[1], pair[0]))
         if moved.read[tensor] and tensor not in moved.in_parts and tensor not in groups.constants
     ]
-
-
-def _alone(op: Op) -> Op:
-    """An op as it was before it was joined."""
-    if not isinstance(op, VectorOp) or op.joined is None:
-        return op
-    read = op.read_bytes + op.wide_read + op.joined.read
-    write = op.write_bytes + op.wide_write + op.joined.write
-    return replace(op, read_bytes=read, write_bytes=write, wide_read=0, wide_write=0, joined=None)
 
 
 class _Moved:

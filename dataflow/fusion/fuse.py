@@ -22,7 +22,7 @@ from .facts import Facts
 from .groups import Group, Grouper, Groups
 from .rules import ROWS, STORED
 
-__all__ = ["FUSIONS", "Account", "Touched", "fuse", "grouped", "groups_of", "require_rows"]
+__all__ = ["FUSIONS", "Account", "Touched", "as_fused", "fuse", "grouped", "groups_of", "require_rows"]
 
 FUSIONS = get_args(Fusion)
 """What fusion may be."""
@@ -58,6 +58,21 @@ def groups_of(workload: Workload, fusion: Fusion | str) -> Groups:
     """The groups that `fuse` makes of a step that is not fused."""
     require_choice("fusion", fusion, FUSIONS)
     return grouped(Facts(workload.ops, workload.tensors), fusion)
+
+
+def as_fused(workload: Workload) -> tuple[Facts, Groups]:
+    """A step as it was before it was fused, and the groups that its fusion made."""
+    facts = Facts([_alone(op) for op in workload.ops], workload.tensors)
+    return facts, grouped(facts, workload.fusion)
+
+
+def _alone(op: Op) -> Op:
+    """An op as it was before it was joined."""
+    if not isinstance(op, VectorOp) or op.joined is None:
+        return op
+    read = op.read_bytes + op.wide_read + op.joined.read
+    write = op.write_bytes + op.wide_write + op.joined.write
+    return replace(op, read_bytes=read, write_bytes=write, wide_read=0, wide_write=0, joined=None)
 
 
 def grouped(facts: Facts, fusion: Fusion | str) -> Groups:
@@ -140,9 +155,13 @@ class Account:
                 left = tuple(t for t in self._facts.made.get(i, ()) if t in wanted and t != instead)
                 yield Touched(i, op, given, left, made | read)
 
+    def wanted(self, group: Group) -> set[int]:
+        """The tensors that a group leaves in memory, masks of a bit and constants among them."""
+        return self._wanted(group, self._made(group))
+
     def written_by_head(self, group: Group) -> int | None:
         """The tensor that the product of a group writes; None where nobody wants what it does."""
-        own, wanted = self._facts.made[group.head][0], self._wanted(group, self._made(group))
+        own, wanted = self._facts.made[group.head][0], self.wanted(group)
         return own if own in wanted else self._written_by_product(group, wanted)
 
     def _made(self, group: Group) -> set[int]:

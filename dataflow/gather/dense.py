@@ -6,7 +6,6 @@ A port is a bank, or without banks the copy of a lane; row k is in port k mod ba
 from __future__ import annotations
 
 from ..accelerator import AcceleratorSpec
-from ..integers import ceil_div, whole_bytes
 from .mapping import require_gather
 from .spec import GatherSpec
 
@@ -26,22 +25,22 @@ def port_words(spec: AcceleratorSpec) -> int:
 def held_bytes(spec: AcceleratorSpec, k: int, columns: int) -> int:
     """What ``columns`` of ``k`` rows take there, whole words in whole lines of ports."""
     own = require_gather(spec)
-    return ceil_div(k, own.banks or 1) * ceil_div(columns, own.width) * _line_bytes(spec)
+    return -(-k // (own.banks or 1)) * -(-columns // own.width) * _line_bytes(spec)
 
 
 def most_columns(spec: AcceleratorSpec, k: int) -> int:
     """Columns of ``k`` rows of the dense operand that buffer and sums hold; 0 if the buffer holds none."""
     own = require_gather(spec)
-    return own.width * min(spec.pe.accumulators, port_words(spec) // ceil_div(k, own.banks or 1))
+    return own.width * min(spec.pe.accumulators, port_words(spec) // -(-k // (own.banks or 1)))
 
 
 def _line_bytes(spec: AcceleratorSpec) -> int:
     """A word in every port."""
     own = require_gather(spec)
-    return dense_ports(own) * whole_bytes(own.width * spec.pe.operand.bits)
+    return dense_ports(own) * spec.pe.operand.size(own.width)
 
 
 def row_place(own: GatherSpec, k: int, columns: int) -> tuple[int, int]:
     """The bank of row ``k``, 0 where there are copies, and the address of its first word."""
     row, bank = divmod(k, own.banks or 1)
-    return bank, row * ceil_div(columns, own.width)
+    return bank, row * -(-columns // own.width)

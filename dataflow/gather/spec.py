@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from ..ranges import Range, require_ranges
 
-__all__ = ["READ_LATENCY", "Balance", "GatherSpec"]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["READ_LATENCY", "Balance", "GatherSpec", "line_order"]
 
 Balance = Literal["static", "sorted", "stealing"]
 """``static``: line i on lane i mod lanes. ``sorted``: the same of the lines with the longest first, as whoever stores
@@ -39,3 +43,12 @@ class GatherSpec:
     def peak(self) -> int:
         """Multiply-accumulates a cycle."""
         return self.lanes * self.width
+
+
+def line_order(own: GatherSpec, kept: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The order in which lines that keep ``kept`` elements, int64 [lines], are given out; int64 [lines]."""
+    import numpy as np
+
+    if own.balance == "sorted":
+        return np.argsort(-kept, kind="stable")
+    return np.arange(len(kept))

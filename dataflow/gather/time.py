@@ -19,7 +19,7 @@ from ..integers import ceil_div
 from .mapping import require_gather
 from .spec import READ_LATENCY, GatherSpec
 
-__all__ = ["Slots", "gather_cycles", "line_order", "ramp", "slot_cycles", "slots_of", "slots_of_lines"]
+__all__ = ["Slots", "gather_cycles", "ramp", "slot_cycles", "slots_of", "slots_of_lines"]
 
 Int64 = npt.NDArray[np.int64]
 
@@ -64,13 +64,6 @@ def slots_of_lines(own: GatherSpec, kept: Int64) -> Slots:
     by_lane = np.pad(work, (0, -len(work) % own.lanes)).reshape(-1, own.lanes).sum(axis=0)
     least = int(by_lane.max())
     return Slots(least, least if own.banks == 0 else known.most)
-
-
-def line_order(own: GatherSpec, kept: Int64) -> Int64:
-    """The order in which lines that keep ``kept`` elements, int64 [lines], are given out; int64 [lines]."""
-    if own.balance == "sorted":
-        return np.argsort(-kept, kind="stable")
-    return np.arange(len(kept))
 
 
 def slot_cycles(spec: AcceleratorSpec, columns: int) -> tuple[int, int]:

@@ -21,7 +21,8 @@ __all__ = ["GatherBanks", "queue_elements"]
 def queue_elements(spec: AcceleratorSpec) -> int:
     """Elements that the queue of a lane holds in its share of half the N2S buffer."""
     f = GatherFormat(spec)
-    return max(2, spec.buffers.n2s_bytes // 2 * 8 // (f.lanes * f.element.size))
+    element: int = f.element.size
+    return max(2, spec.buffers.n2s_bytes // 2 * 8 // (f.lanes * element))
 
 
 class GatherBanks(wiring.Component):

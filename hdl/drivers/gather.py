@@ -12,8 +12,7 @@ from amaranth import Value
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.gather.dense import dense_ports, most_columns, row_place
 from ...dataflow.gather.mapping import require_gather
-from ...dataflow.gather.time import line_order, ramp
-from ...dataflow.integers import ceil_div
+from ...dataflow.gather.spec import READ_LATENCY, line_order
 from ...workloads.errors import InputError
 from ..blocks.gather_banks import GatherBanks
 from ..flow.cosim import Cosim
@@ -38,7 +37,7 @@ class GatherDriver:
     """Runs products of one macro-tile on the engine of ``spec`` in a co-simulation, built once for all."""
 
     def __init__(self, spec: AcceleratorSpec, machine: Machine | None = None) -> None:
-        self.spec, self.own = spec, require_gather(spec)
+        self.spec, self.own, self._ramp = spec, require_gather(spec), READ_LATENCY + spec.mac_latency
         if self.own.balance == "stealing":
             raise InputError(f"gather.balance of {spec.name!r} is stealing, of which there is no RTL; use sorted")
         self._banks = GatherBanks(spec, blackbox=True)
@@ -62,17 +61,17 @@ class GatherDriver:
         bits = np.dtype(f"u{self._banks.format.raw // 8}")
         self._fill_words(a.astype(bits))
         self._fill_elements(b, kept, lanes, m)
-        start = np.zeros(1 + cycles + ramp(self.spec) + 2, np.uint32)
+        start = np.zeros(1 + cycles + self._ramp + 2, np.uint32)
         start[0] = 1
         encodings = dict(zip(self._banks.format.encodings, map(int, gradients), strict=False))
-        seen = self._machine.run({"start": start, "row_words": ceil_div(m, own.width), **encodings})
+        seen = self._machine.run({"start": start, "row_words": -(-m // own.width), **encodings})
         seen = {name: values[1:] for name, values in seen.items()}
         if seen["busy"][-1]:
             raise RuntimeError(f"the engine is busy for more than the given {cycles} cycles")
         issued = int(seen["issuing"].sum())
-        if not seen["issuing"][:issued].all() or seen["busy"][issued + ramp(self.spec) :].any():
+        if not seen["issuing"][:issued].all() or seen["busy"][issued + self._ramp :].any():
             raise RuntimeError("the engine does not issue from the first cycle on without a break")
-        return self._collected(seen, lanes, m, n, issued + ramp(self.spec))
+        return self._collected(seen, lanes, m, n, issued + self._ramp)
 
     def _fill_words(self, a: Matrix) -> None:
         """Of a bank the rows that lie in it, of every copy all rows; a word has ``width`` columns."""
@@ -131,7 +130,7 @@ class GatherDriver:
 
     def _collected(self, seen: dict[str, Any], lanes: list[Any], m: int, n: int, cycles: int) -> GatherRtlRun:
         """Sums by the order in which a lane gives its lines out; each line's must be there when it ends."""
-        own, parts = self.own, ceil_div(m, self.own.width)
+        own, parts = self.own, -(-m // self.own.width)
         result, left = np.zeros((parts * own.width, n), np.uint32), np.zeros(n, np.int64)
         for lane, lines in enumerate(lanes):
             (ends,) = np.nonzero(seen[f"ended__{lane}"])

@@ -7,7 +7,6 @@ from typing import Any
 from amaranth import Array, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
 
 from ...dataflow.operand import FP16, FP32
 from ...dataflow.program.isa import COUNTS
@@ -23,7 +22,7 @@ WORD = FP16.bytes
 
 def words_bits(word: int) -> int:
     """Of the words of a line, ``word`` bytes each; registers say up to 2^24 - 1 of 32 bits."""
-    return 24 + exact_log2(FP32.bytes // word)
+    return 24 + (FP32.bytes // word).bit_length() - 1
 
 
 def transfer_layout(word: int) -> data.StructLayout:

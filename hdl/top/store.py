@@ -69,7 +69,7 @@ class StoreUnit(wiring.Component):
     @property
     def _narrower(self) -> int:
         """Binary logarithm of the operands in a number of FP32."""
-        return exact_log2(FP32.bits // self.bits)
+        return (FP32.bits // self.bits).bit_length() - 1
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

@@ -113,20 +113,23 @@ def _ask_ahead(t: Tasks, s: State, start: Int64, log: Log | None, e: int) -> Non
     if op < 0:
         return
     known, ready, products = s.known[op], s.ready[op], t.products
-    if t.resident[op]:
+    for side in range(2):
+        ahead = t.north[op] if side else t.west[op]
+        alone = t.north_ready[op] if side else t.west_ready[op]
+        asks = (t.resident[op] or ahead) and not s.asked[e, side]
+        if asks and s.halves[e, side] < NEVER and (alone or known):
+            s.asked[e, side] = 1
+            when = s.halves[e, side] if alone else max(s.halves[e, side], ready)
+            s.when[(NORTH if side else WEST) * products + e] = when
+            start[op] = min(start[op], when)
+    if not t.resident[op] and known and s.body_end[e] < NEVER and s.loaded[e, 0] == NEVER:
+        begin = max(s.body_end[e], ready)
+        start[op] = min(start[op], begin)
         for side in range(2):
-            alone = t.north_ready[op] if side else t.west_ready[op]
-            if not s.asked[e, side] and s.halves[e, side] < NEVER and (alone or known):
-                s.asked[e, side] = 1
-                when = s.halves[e, side] if alone else max(s.halves[e, side], ready)
-                s.when[(NORTH if side else WEST) * products + e] = when
-                start[op] = min(start[op], when)
-    elif known and s.body_end[e] < NEVER and s.loaded[e, 0] == NEVER:
-        start[op] = max(s.body_end[e], ready)
-        for side in range(2):
-            s.loaded[e, side] = s.moved[e, side] = start[op] + t.lead[op]
-        hold(log, e, W2E, start[op], 2)
-        hold(log, e, N2S, start[op], 2)
+            s.loaded[e, side] = s.moved[e, side] = begin + t.lead[op]
+        # What comes ahead has a half already.
+        hold(log, e, W2E, begin, 1 if t.west[op] else 2)
+        hold(log, e, N2S, begin, 1 if t.north[op] else 2)
     # Everything is there and the array is free.
     loaded = max(s.loaded[e, 0], s.loaded[e, 1])
     if known and loaded < NEVER and s.free[e] < NEVER and s.when[PHASE * products + e] == NEVER:
@@ -226,7 +229,8 @@ def _load_west(t: Tasks, s: State, spent: Int64, log: Log | None, e: int) -> boo
     s.when[channel] = NEVER
     hold(log, e, W2E, now, 1)
     loaded = serve(s, spent, log, t.products + 2, now, op, channel, t.west_time[op], t.west[op])
-    s.moved[e, 0] = s.loaded[e, 0] = loaded
+    if t.resident[op]:
+        s.moved[e, 0] = s.loaded[e, 0] = loaded
     return True
 
 
@@ -237,6 +241,8 @@ def _load_north(t: Tasks, s: State, spent: Int64, log: Log | None, e: int) -> bo
     s.when[channel] = NEVER
     hold(log, e, N2S, now, 1)
     loaded = serve(s, spent, log, t.products + 2, now, op, channel, t.north_time[op], t.north[op])
+    if not t.resident[op]:
+        return True
     s.moved[e, 1] = loaded
     if t.north_sore[op]:
         loaded = max(loaded, serve(s, spent, log, t.products + 3, now, op, channel, t.north_sore[op], 0))

@@ -33,8 +33,9 @@ class Tasks(NamedTuple):
     both. Op ``i`` waits for the ops ``after[after_first[i]:after_first[i + 1]]``. Of products only, which have a phase
     at least: ``west`` and ``north`` (with ``north_sore``) are loaded before the first phase, ``*_ready`` if they wait
     for no other op, in ``*_time``; a half of the engine's buffer is free for its next op's after the streak ``free_*``
-    of the op, -1: before it. ``lead`` is what a streamed op waits for its first k-chunk, ``ramp`` fill and drain of the
-    array, ``store`` (``store_time``) the last macro-tile.
+    of the op, -1: before it. A streamed op waits ``lead`` for its first k-chunk, and for nothing of what it loads ahead
+    (0 bytes if nothing), of which its first phase transfers the rest. ``ramp`` is fill and drain of the array,
+    ``store`` (``store_time``) the last macro-tile.
     """
 
     rate: int

@@ -57,7 +57,7 @@ class Chip:
             raise InputError(f"memory must be uint8, a multiple of 4 bytes, not {memory.dtype} {list(memory.shape)}")
         self.target, self.memory = target, memory
         self.format, self._bits = target.spec.pe.format, target.spec.pe.operand.bits
-        self._word = np.dtype(f"u{target.spec.pe.operand.bytes}")
+        self._operand = np.dtype(f"u{target.spec.pe.operand.bytes}")
         self.nonfinite = False
         self.values: dict[Space, Words] = {}
         self.indices: dict[Space, npt.NDArray[np.uint8]] = {}
@@ -66,7 +66,7 @@ class Chip:
             shape = (HALVES, size.banks, size.depth)
             # all ones below the sign is a NaN in every encoding
             operand = space in (Space.W2E, *_PAIRS)
-            poison, word = ((1 << self._bits - 1) - 1, self._word) if operand else (_POISON32, np.dtype(np.uint32))
+            poison, word = ((1 << self._bits - 1) - 1, self._operand) if operand else (_POISON32, np.dtype(np.uint32))
             self.values[space] = np.full(shape, poison, word)
             if space in _PAIRS:
                 self.indices[space] = np.zeros(shape, np.uint8)
@@ -103,7 +103,7 @@ class Chip:
                 words: Words = np.full(bank.shape, 0x80000000 if wide else 1 << self._bits - 1, np.uint32)
                 indices = BUBBLE
             case Form.OPERAND:
-                words = self._read(c, self._word.itemsize).view(self._word)[..., 0]
+                words = self._read(c, self._operand.itemsize).view(self._operand)[..., 0]
                 if reduces(c):
                     words, indices = self._reduced(c, words)
                 elif space == Space.N2S:
@@ -141,7 +141,7 @@ class Chip:
         four = sum(lines[:, first // 8 + i] << np.uint64(8 * i) for i in range(4))
         pair = four >> (first % 8).astype(np.uint64)
         index = (pair >> np.uint64(self._bits)).astype(np.uint8) & ((1 << pattern.index_bits) - 1)
-        return (pair & np.uint64(value)).astype(self._word), index
+        return (pair & np.uint64(value)).astype(self._operand), index
 
     def _reduced(self, c: Command, words: Words) -> tuple[Words, Words]:
         """Pairs of groups along lines, or across them, cut every ``run``: [lines, words] as they lie on chip."""
@@ -154,7 +154,7 @@ class Chip:
             if lo < hi:
                 part = np.ascontiguousarray(along[lo:hi]).view(operand_type(self.target.spec.pe))
                 compact = compress(part, pattern, min(c.run, hi - lo))
-                values.append(compact.values.view(self._word))
+                values.append(compact.values.view(self._operand))
                 indices.append(compact.indices)
         made, index = np.concatenate(values), np.concatenate(indices)
         return (made, index) if c.across else (made.T, index.T)
@@ -299,7 +299,7 @@ class Chip:
         for copy in range(c.copies):
             lines = cells.transpose(0, 2, 1) if copy == 0 else cells
             kept = compress(np.ascontiguousarray(lines.reshape(-1, group).T), pattern)
-            for space, found in ((self.values, kept.values.view(self._word)), (self.indices, kept.indices)):
+            for space, found in ((self.values, kept.values.view(self._operand)), (self.indices, kept.indices)):
                 made = found.reshape(pattern.keep, -1, lanes).transpose(2, 1, 0).reshape(lanes, -1)
                 space[Space.PAIRS][c.pairs_half, copy * lanes : (copy + 1) * lanes, : made.shape[1]] = made
 

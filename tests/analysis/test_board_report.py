@@ -18,7 +18,7 @@ def built(mhz: float = 30.0) -> BuiltBitstream:
         Module(name="top", inside="", count=1, each=Resources(ff=2)),
         Module(name="product_unit", inside="top", count=1, each=Resources(lut=100, bram=40)),
         Module(name="stce", inside="product_unit", count=1, each=Resources(lut=1_000, carry=50, ff=300)),
-        Module(name="pe", inside="stce", count=16, each=Resources(lut=600, memory_lut=228, carry=80, dsp=1)),
+        Module(name="pe", inside="stce", count=4, each=Resources(lut=600, memory_lut=228, carry=80, dsp=1)),
         Module(name="bridge", inside="top", count=1, each=Resources(lut=7)),
     )
     board = find_board("ulx3s")
@@ -47,10 +47,10 @@ def test_a_module_has_all_that_is_inside_it() -> None:
         ("bridge", 1),
     ]
     pe = 600 + 228 + 2 * 80
-    assert rows["pe"].sites == 16 * pe
+    assert rows["pe"].sites == 4 * pe
     assert rows["stce"].sites == 1_100
-    assert rows["stce"].whole == Resources(lut=1_000 + 9_600, memory_lut=3_648, carry=50 + 1_280, ff=300, dsp=16)
-    assert rows["top"].share == (16 * pe + 1_100 + 100 + 7) / 83_640
+    assert rows["stce"].whole == Resources(lut=1_000 + 2_400, memory_lut=912, carry=50 + 320, ff=300, dsp=4)
+    assert rows["top"].share == (4 * pe + 1_100 + 100 + 7) / 83_640
     assert rows["top"].whole.ff == 302 and rows["top"].whole.bram == 40
 
 
@@ -58,7 +58,7 @@ def test_estimates_stand_beside_the_blocks_that_area_knows() -> None:
     rows = {row.name: row for row in board_rows(built(), SPEC)}
     items = {(i.block, i.name): i for i in area_of_shape(SPEC, "ecp5").items}
 
-    assert rows["pe"].estimate == 16 * items["stce", "pe"].lut_sites
+    assert rows["pe"].estimate == 4 * items["stce", "pe"].lut_sites
     assert rows["stce"].estimate == items["stce", "edges"].lut_sites + items["stce", "control"].lut_sites
     assert rows["bridge"].estimate is None and rows["top"].estimate is None
     assert abs(rows["pe"].estimate / rows["pe"].sites - 1) < 0.1

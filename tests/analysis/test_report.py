@@ -18,8 +18,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from weft.analysis.report.bins import bin_amounts, bin_levels
-from weft.analysis.report.data import BINS, RunData
+from weft.analysis.bins import BINS, bin_amounts, bin_levels
+from weft.analysis.report.data import RunData
 from weft.analysis.report.folder import Contents, Run, read_folder
 from weft.analysis.report.groups import group_runs
 from weft.analysis.report.levers import levers

@@ -21,7 +21,7 @@ from weft.workloads.errors import InputError
 from weft.workloads.io import load_workload
 
 TABLES = {"result.json", "ops.csv", "ops.parquet", "energy.csv", "workload.json", "machine.toml", MANIFEST}
-FILES = TABLES | {"layers.png", "roofline.png", "energy.png"}
+FILES = TABLES | {"layers.png", "roofline.png", "energy.png", "dram.png"}
 
 
 def names(directory: Path) -> set[str]:
@@ -76,7 +76,7 @@ def test_a_name_in_a_table_is_no_formula_and_no_escape_sequence(bdwp: SimResult,
 
 def test_draw_all_is_drawn_when_asked_and_gone_when_not(bdwp: SimResult, tmp_path: Path) -> None:
     save_run(bdwp, tmp_path, "", draw_all=True)
-    assert names(tmp_path) == FILES | {"layers-dark.png", "roofline-dark.png", "energy-dark.png"}
+    assert names(tmp_path) == FILES | {"layers-dark.png", "roofline-dark.png", "energy-dark.png", "dram-dark.png"}
     save_run(bdwp, tmp_path, "")
     assert names(tmp_path) == FILES
 

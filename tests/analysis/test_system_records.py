@@ -24,7 +24,7 @@ def test_it_is_the_json_of_the_step_with_the_speed_of_the_system(bdwp: SimResult
     found = json.loads(json.dumps(system_dict(overlapped, "weft run toy"), allow_nan=False))
     alone = to_dict(bdwp, "weft run toy")
 
-    assert set(found) == {*alone, "level", "step_cycles", "dram_share_of_peak", "engines", "memory"}
+    assert set(found) == {*alone, "level", "by_shape", "step_cycles", "dram_share_of_peak", "engines", "memory"}
     assert (found["level"], found["step_cycles"]) == ("system", alone["cycles"])
     busy = overlapped.engines["DRAM"].busy / (overlapped.rate * overlapped.step.spec.clock_hz)
     reached = overlapped.step.counts.dram_bytes / busy / overlapped.step.spec.dram.bytes_per_second

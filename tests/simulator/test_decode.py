@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 
 from weft.analysis.energy import energy
 from weft.analysis.generation import decode_energy, generate
+from weft.analysis.scheduling import scheduled
 from weft.analysis.tariff import prices
 from weft.dataflow.accelerator import BufferSpec
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.fusion.fuse import fuse
 from weft.dataflow.objective import Objective
 from weft.dataflow.schedule import schedule
-from weft.simulator.decode import decode
+from weft.simulator.decode import decode, overlapped
 from weft.simulator.memory import memory_need
 from weft.simulator.step import simulate
+from weft.simulator.system import simulate_system
 from weft.workloads.catalog import open_model
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
@@ -72,6 +74,19 @@ def test_stream_equals_the_plain_loop(small: dict[int, str], heads: int, scheme:
     assert decode_energy(found).likely == sum(energy(result).zeptojoules for result in plain) / 10**21
     assert steps.at(3).ops == _step(small[heads], 16, scheme, batch).ops
     assert steps.last.phase == _step(small[heads], 18, scheme, batch).phase
+
+
+def test_an_overlapped_stream_equals_the_plain_loop(small: dict[int, str]) -> None:
+    """With the ops of every step overlapped: time, and joules, of which some are drawn as long as the step takes."""
+    steps = growth(13, 3, lambda context: _step(small[4], context))
+    machine = load_spec("sat-8x8")
+    alone, found = decode(steps, machine), overlapped(decode(steps, machine))
+    plain = [simulate_system(schedule(_step(small[4], 13 + i), machine)) for i in range(3)]
+    assert found.by_step == tuple(result.cycles for result in plain)
+    assert all(both < one for both, one in zip(found.by_step, alone.by_step, strict=True))
+    assert decode_energy(found).likely == sum(energy(result).zeptojoules for result in plain) / 10**21
+    told = generate(open_model(small[4], use="prefill", context=13), steps, machine, level="system")
+    assert told.decoded.by_step == found.by_step and 0 < told.bandwidth_share <= 1
 
 
 @pytest.mark.parametrize("fusion", ["elementwise", "full"])
@@ -212,10 +227,20 @@ def test_cache_by_hand(small: dict[int, str], heads: int) -> None:
     assert loads_workload(dumps_workload(step)) == step
 
 
+def test_a_cache_that_grows_in_place_is_there_once_and_the_last_step_knows_its_tensors(small: dict[int, str]) -> None:
+    last = growth(20, 6, lambda context: _step(small[4], context)).last
+    need = memory_need(last, TINY)
+
+    assert need == memory_need(_step(small[4], 25), TINY)
+    assert need.traced
+    # What is written of keys and values is part of the cache: 26 tokens, 64 wide; a token's own results are less.
+    assert 0 < need.activations < 2 * 26 * 64
+
+
 def test_use_needs_weights_and_nothing_of_training(small: dict[int, str]) -> None:
     step, training = open_model(small[4], use="infer", batch=2, seq=16), open_model(small[4], batch=2, seq=16)
     need = memory_need(step, TINY)
-    assert need.master_weights == need.optimizer_state == need.weight_gradients == need.working == need.kv_cache == 0
+    assert need.master_weights == need.optimizer_state == need.weight_gradients == need.gradients == need.kv_cache == 0
     assert sum(held.elements for held in step.frozen) == training.parameters + sum(
         held.elements for held in training.frozen
     )
@@ -282,7 +307,13 @@ def test_what_does_not_fit_says_what_would(small: dict[int, str]) -> None:
 
 def test_generation_says_its_figures(small: dict[int, str]) -> None:
     prompt = open_model(small[1], use="prefill", context=12)
-    found = generate(prompt, growth(12, 4, lambda context: _step(small[1], context)), TINY)
+    steps = growth(12, 4, lambda context: _step(small[1], context))
+    frugal = generate(prompt, steps, TINY, "energy")
+    plain = [simulate(scheduled(steps.at(i), TINY, "energy")) for i in range(4)]
+    assert frugal.decoded.by_step == tuple(result.cycles.total for result in plain)
+    with pytest.raises(InputError, match="objective edp needs the energy of each action"):
+        decode(steps, TINY, "edp")
+    found = generate(prompt, steps, TINY)
     assert found.first_token_seconds == found.prefill.cycles.total / TINY.clock_hz
     assert found.tokens_per_s == pytest.approx(4 * TINY.clock_hz / sum(found.decoded.by_step))
     assert found.tokens_per_s <= found.roof_tokens_per_s

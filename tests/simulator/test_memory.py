@@ -11,8 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 import weft
 from weft.dataflow.config_io import load_spec
+from weft.dataflow.gather.spec import GatherSpec
 from weft.dataflow.schedule import schedule
-from weft.simulator.memory import memory_need, require_capacity
+from weft.simulator.memory import exceeds, memory_need, require_capacity
 from weft.simulator.system import simulate_system
 from weft.workloads.copies import CompactCopy
 from weft.workloads.errors import InputError
@@ -20,6 +21,10 @@ from weft.workloads.io import dumps_workload, loads_workload
 from weft.workloads.schemes.annotate import annotate
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import Frozen, MatrixOp, UpdateOp, Workload
+from weft.workloads.trace import trace_use
+from weft.workloads.unstructured import Unstructured
+
+from ..workloads.toy_models import floats, source_of, tokens
 
 TINY = load_spec("tiny")
 COPY = CompactCopy(pattern=NMPattern(keep=2, group=8), groups=100, kept=200)
@@ -50,8 +55,10 @@ def test_weights_by_hand(optimizer, state):
 
     assert need.master_weights == 4 * parameters
     assert need.optimizer_state == state * parameters
-    assert need.weight_copies == need.weight_gradients == 2 * parameters
-    assert need.total == need.fixed + need.activations + need.recomputed + need.working
+    assert need.weight_copies == 2 * parameters
+    assert need.fixed == need.master_weights + need.optimizer_state + need.weight_copies
+    assert need.alive == need.fixed + need.weight_gradients + need.activations + need.gradients
+    assert need.total == need.alive + need.fragmentation
 
 
 def test_copies_follow_the_update():
@@ -65,27 +72,39 @@ def test_copies_follow_the_update():
 
 
 def test_activations_by_hand():
-    """The input, and 64 twice and 32 of every layer, in 16 bits; and the loss and its gradient, a number each."""
-    need = memory_need(_mlp(8), TINY)
+    """Most is alive when the last ReLU has its gradient: of what FF made the input, 64 of each layer, whose ReLU
+    and product want what it left, and 32 of three; 64 of gradient twice; and the last product's own, in 16 bits."""
+    need = memory_need(_mlp(512), TINY)
+
+    assert need.activations == 2 * 512 * (32 + 3 * (64 + 32) + 64)
+    assert need.gradients == 2 * 512 * (64 + 64)
+    assert need.weight_gradients == 2 * (32 * 64 + 32)
+    assert need.traced
+
+
+def test_without_a_trace_what_eager_training_keeps_is_the_bound():
+    """The input, and 64 twice and 32 of every layer; and the loss and its gradient, a number each."""
+    need = memory_need(replace(_mlp(8), tensors=()), TINY)
 
     assert need.activations == 2 * 8 * (32 + 4 * (64 + 64 + 32)) + 4
-    assert need.recomputed == 0
+    assert not need.traced
 
 
 def test_checkpoints_keep_the_inputs_of_the_layers_and_one_layer_at_a_time():
-    plain, again = memory_need(_mlp(8), TINY), memory_need(_mlp(8, again=True), TINY)
+    plain, again = (memory_need(replace(_mlp(8, again=x), tensors=()), TINY) for x in (False, True))
+    kept = 2 * 8 * (32 + 4 * 32) + 4
 
     assert again.fixed == plain.fixed
-    assert again.activations == 2 * 8 * (32 + 4 * 32) + 4
-    assert 2 * 8 * (64 + 64) <= again.recomputed <= 2 * 8 * (64 + 64 + 32)
+    assert kept + 2 * 8 * (64 + 64) <= again.activations <= kept + 2 * 8 * (64 + 64 + 32)
     assert again.total < plain.total
+    assert memory_need(_mlp(512, again=True), TINY).activations < memory_need(_mlp(512), TINY).activations
 
 
 def test_activations_grow_with_the_batch_and_weights_do_not():
-    one, four = memory_need(_mlp(8), TINY), memory_need(_mlp(32), TINY)
+    one, four = memory_need(_mlp(512), TINY), memory_need(_mlp(2048), TINY)
 
     assert four.fixed == one.fixed
-    assert four.activations - 4 == 4 * (one.activations - 4)
+    assert four.activations == 4 * one.activations
 
 
 def _limited(capacity: int):
@@ -113,8 +132,8 @@ def test_where_not_even_the_weights_fit(again: bool):
 
 
 def test_where_the_weights_fit_but_no_sample_does():
-    need = memory_need(_mlp(1), TINY)
-    plan = schedule(_mlp(1), _limited(need.fixed + 1))
+    need, none = memory_need(_mlp(512), TINY), 2 * (2 * 32 * 64 + 64 + 32) * 4
+    plan = schedule(_mlp(512), _limited(need.fixed + none + 100))
 
     with pytest.raises(InputError, match=r"not even a batch of 1 fits; .*--recompute PATH"):
         simulate_system(plan)
@@ -162,9 +181,9 @@ def test_frozen_weights_are_held_in_16_bits_and_trained_ones_as_ever():
     trained = 32 * 4 + 4 * 64 + 64 * 10 + 10
 
     assert need.frozen_weights == 2 * (50 * 32 + 32 * 64 + 64) + 64
-    assert (need.master_weights, need.optimizer_state, need.weight_gradients) == (4 * trained, 4 * trained, 2 * trained)
+    assert (need.master_weights, need.optimizer_state) == (4 * trained, 4 * trained)
     assert need.weight_copies == 2 * trained
-    assert need.fixed == need.frozen_weights + 12 * trained
+    assert need.fixed == need.frozen_weights + 10 * trained
 
 
 def test_a_frozen_weight_that_is_read_compact_is_held_compact_alone():
@@ -231,3 +250,65 @@ def test_eight_frozen_layers_of_8_gib_fit_where_ff_and_bp_read_them_compact():
 
     assert need.frozen_weights == 0
     assert need.weight_copies >= 2 * 8 * 65_536**2 // 4 * 19 // 8
+
+
+class Tied(nn.Module):
+    """A head that is the embedding, looked up by an operator that is not called one."""
+
+    def __init__(self, tied: bool) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(64, 32), nn.Linear(32, 64, bias=False)
+        if tied:
+            self.head.weight = self.table.weight
+        self.tied = tied
+        self.requires_grad_(False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.head.weight[tokens] if self.tied else self.table(tokens))
+
+
+@pytest.mark.parametrize(("tied", "traced"), [(True, True), (False, True), (False, False)])
+def test_a_frozen_head_is_kept_dense_where_tokens_are_looked_up_in_it(tied: bool, traced: bool) -> None:
+    step = trace_use(source_of(lambda: Tied(tied), tokens(8)), "infer")
+    need = memory_need(
+        annotate(step if traced else replace(step, tensors=()), "bdwp", NMPattern(keep=2, group=8)), TINY
+    )
+
+    assert need.frozen_weights == 2 * 64 * 32
+    assert need.weight_copies == 64 * 32 // 4 * 19 // 8
+
+
+def test_weights_without_a_pattern_are_held_as_they_are_gathered_and_dense_without_an_engine_for_them() -> None:
+    with_gather = replace(TINY, gather=GatherSpec(lanes=2, width=2))
+    source = source_of(lambda: nn.Sequential(nn.Linear(64, 64, bias=False)), floats(8, 64))
+    step = annotate(trace_use(source, "infer"), "erk", NMPattern(keep=2, group=8))
+    (op,) = step.matrix_ops
+    assert isinstance(op.sparse, Unstructured)
+
+    dense, gathered = memory_need(step, TINY), memory_need(step, with_gather)
+    assert (dense.frozen_weights, dense.weight_copies) == (2 * 64 * 64, 0)
+    assert (gathered.frozen_weights, gathered.weight_copies) == (0, op.sparse.bytes(op.gemm, 16))
+    assert gathered.weight_copies < 64 * 64
+
+
+def test_what_stays_on_chip_needs_no_dram() -> None:
+    step = _mlp(512)
+    plan = schedule(step, replace(TINY, buffers=replace(TINY.buffers, resident_bytes=2**17)))
+    assert plan.residency is not None
+    results = [kept for kept in plan.residency.kept if kept.tensor is not None]
+    assert results
+    plain, kept = memory_need(step, TINY), memory_need(plan.as_run, plan.spec, plan)
+
+    assert kept.fixed == plain.fixed
+    assert plain.alive - plan.residency.peak <= kept.alive < plain.alive
+    # Before it is scheduled a step that might fit so is not refused.
+    tight = replace(plan.spec, dram=replace(plan.spec.dram, capacity_bytes=kept.total))
+    assert exceeds(step, tight, memory_need(step, tight)) is None
+    assert simulate_system(schedule(step, tight)).memory == kept
+
+
+def test_the_nearest_machine_that_ships_is_named() -> None:
+    step, spec = _deep("dense"), load_spec("sat-vcu1525")
+    assert memory_need(step, spec).total < load_spec("hbm-asic").dram.capacity_bytes
+    with pytest.raises(InputError, match=r"no batch fits, .*; the DRAM of 'hbm-asic', 85\.9 GB, holds it"):
+        require_capacity(step, spec)

@@ -73,8 +73,8 @@ def rounded(x: Tensor, kind: torch.dtype) -> Tensor:
     of the tensor; all NaN where one element is not finite. `unscaled`, as the machine rounds: what is too large becomes
     the largest number, or in E5M2 infinity."""
     if _unscaled:
-        most = torch.finfo(kind).max
-        return (x.clamp(-most, most) if kind is FORWARD else x).to(kind).to(x.dtype)
+        end = torch.finfo(kind).max
+        return (x.clamp(-end, end) if kind is FORWARD else x).to(kind).to(x.dtype)
     most = x.detach().abs().amax() if x.numel() else x.new_zeros(())
     fraction, exponent = torch.frexp(most)
     shift = (_TOP[kind] - exponent - (fraction > _LARGEST).int()).clamp(-_MOST_SHIFT, _MOST_SHIFT)

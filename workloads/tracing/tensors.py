@@ -16,8 +16,8 @@ from .traffic import dtype_name
 
 __all__ = ["tensors_of"]
 
-_Held = tuple[int, list[int]]
-"""Who made it, and who reads it."""
+_Held = tuple[int, list[int], int | None]
+"""Who made it, who reads it, and what it replaces."""
 
 
 def tensors_of(records: Sequence[Record], gradients: Iterable[Provenance]) -> tuple[StepTensor, ...]:
@@ -25,11 +25,17 @@ def tensors_of(records: Sequence[Record], gradients: Iterable[Provenance]) -> tu
     one each."""
     held: dict[Provenance, _Held] = {}
     found: list[tuple[Provenance, _Held]] = []
+    latest: dict[Provenance, int] = {}
+    """What a storage holds now, by its place among those found."""
+
+    def note(storage: Provenance, made: int) -> None:
+        held[storage] = made, [], latest.get(storage)
+        latest[storage] = len(found)
+        found.append((storage, held[storage]))
 
     def read(storage: Provenance, i: int) -> None:
         if storage not in held:
-            held[storage] = -1, []
-            found.append((storage, held[storage]))
+            note(storage, -1)
         readers = held[storage][1]
         if not readers or readers[-1] != i:
             readers.append(i)
@@ -43,19 +49,18 @@ def tensors_of(records: Sequence[Record], gradients: Iterable[Provenance]) -> tu
         for storage in writes:
             if isinstance(op, VectorOp) and size != op.write_bytes and storage in held:
                 read(storage, i)
-            held[storage] = i, []
-            found.append((storage, held[storage]))
+            note(storage, i)
     for i, storage in enumerate(gradients, start=len(records)):
         read(storage, i)
-    return tuple(_tensor(storage, made, readers) for storage, (made, readers) in found)
+    return tuple(_tensor(storage, *of) for storage, of in found)
 
 
-def _tensor(storage: Provenance, made: int, read: Sequence[int]) -> StepTensor:
+def _tensor(storage: Provenance, made: int, read: Sequence[int], replaces: int | None) -> StepTensor:
     dtype, shape = dtype_name(_dtype(storage)), storage.shape
     if DTYPE_BYTES.get(dtype) != _dtype(storage).itemsize:
         # Pairs of numbers, and formats that a workload has no name for.
         dtype, shape = "uint8", (_bytes(storage),)
-    return StepTensor(dtype=dtype, shape=shape, made=made, read=tuple(read))
+    return StepTensor(dtype=dtype, shape=shape, made=made, read=tuple(read), replaces=replaces)
 
 
 def _dtype(storage: Provenance) -> torch.dtype:

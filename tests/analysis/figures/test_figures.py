@@ -16,6 +16,7 @@ from matplotlib.text import Text
 from weft.analysis.compare import compare, losses
 from weft.analysis.figures import (
     comparison_figure,
+    dram_figure,
     energy_figure,
     layers_figure,
     need_figure,
@@ -52,6 +53,8 @@ FIGURES: dict[str, Draw] = {
     "need, array": lambda dense, bdwp, theme: need_figure(need(bdwp.workload, bdwp.spec, "array"), theme),
     "energy": lambda dense, bdwp, theme: energy_figure(bdwp, theme),
     "energy, ops overlapped": lambda dense, bdwp, theme: energy_figure(overlapped(bdwp), theme),
+    "dram": lambda dense, bdwp, theme: dram_figure(bdwp, theme),
+    "dram, ops overlapped": lambda dense, bdwp, theme: dram_figure(overlapped(bdwp), theme),
     "promise": lambda dense, bdwp, theme: promise_figure(compare([dense, run("sdgp"), bdwp]), theme),
     "comparison": lambda dense, bdwp, theme: comparison_figure(compare([dense, bdwp]), theme),
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
 from weft.dataflow.config_io import load_spec
+from weft.dataflow.operand import FormatName
 from weft.dataflow.program.spaces import Target
 from weft.hdl.drivers.accelerator import Accelerator
 from weft.workloads.sparsity import NMPattern
@@ -37,11 +39,12 @@ def work_of(network: str, scheme: str = "dense", pattern: NMPattern | None = Non
 
 
 @cache
-def machine_of(arch: str = "tiny", pattern: NMPattern | None = None) -> Accelerator:
+def machine_of(arch: str = "tiny", pattern: NMPattern | None = None, format: FormatName = "fp16") -> Accelerator:
     """The RTL, for all of them: to elaborate it takes ten seconds, and to compile it thirty."""
-    return Accelerator(target_of(arch, pattern), 1 << 17, 1 << 11)
+    return Accelerator(target_of(arch, pattern, format), 1 << 17, 1 << 11)
 
 
 @cache
-def target_of(arch: str = "tiny", pattern: NMPattern | None = None) -> Target:
-    return Target(spec=load_spec(arch), rule=SGD, pattern=pattern)
+def target_of(arch: str = "tiny", pattern: NMPattern | None = None, format: FormatName = "fp16") -> Target:
+    spec = load_spec(arch)
+    return Target(spec=replace(spec, pe=replace(spec.pe, format=format)), rule=SGD, pattern=pattern)

@@ -13,6 +13,7 @@ import pytest
 
 from weft.analysis.verify.rtl_difference import DifferenceError, require_cycles
 from weft.analysis.verify.rtl_train import RtlTrainer
+from weft.dataflow.operand import FormatName
 from weft.dataflow.program.commands import Ended, commands
 from weft.dataflow.program.isa import Unit
 from weft.workloads.errors import InputError
@@ -39,9 +40,17 @@ class Ran(NamedTuple):
     commands: list[Seen]
 
 
-def trainer(network: str = "mlp", arch: str = "tiny", scheme: str = "dense", steps: int = 1, **how: Any) -> RtlTrainer:
+def trainer(
+    network: str = "mlp",
+    arch: str = "tiny",
+    scheme: str = "dense",
+    steps: int = 1,
+    format: FormatName = "fp16",
+    **how: Any,
+) -> RtlTrainer:
     pattern = SCHEMES[scheme]
-    return RtlTrainer(work_of(network, scheme, pattern), target_of(arch, pattern), steps, **{"rate": 0.05, **how})
+    target = target_of(arch, pattern, format)
+    return RtlTrainer(work_of(network, scheme, pattern), target, steps, **{"rate": 0.05, **how})
 
 
 @pytest.mark.slow
@@ -67,6 +76,34 @@ def test_ten_steps_at_2_8_are_those_of_the_model() -> None:
     assert [step.loss for step in found.steps] == [step.model_loss for step in found.steps]
     assert len(found.steps) == 10 and not any(step.skipped for step in found.steps)
     assert found.counters["cycles"] == sum(step.cycles for step in found.steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "arch", "scheme", "steps"),
+    [
+        ("mlp", "tiny", "bdwp", 40),
+        ("cnn", "tiny", "bdwp", 10),
+        ("cnn", "tiny", "dense", 10),
+        ("mlp", "sat-8x8", "dense", 10),
+    ],
+)
+def test_steps_of_eight_bits_are_those_of_the_model(network: str, arch: str, scheme: str, steps: int) -> None:
+    own = trainer(network, arch, scheme, steps, format="fp8")
+    found = own.train(rtl=machine_of(arch, SCHEMES[scheme], "fp8"))
+    assert [step.cycles for step in found.steps] == [step.predicted for step in found.steps]
+    assert [step.loss for step in found.steps] == [step.model_loss for step in found.steps]
+    assert not any(step.skipped for step in found.steps)
+    assert steps < 40 or np.mean([s.loss for s in found.steps[-8:]]) < np.mean([s.loss for s in found.steps[:8]])
+
+
+@pytest.mark.slow
+def test_a_gradient_that_e5m2_does_not_hold_skips_the_step() -> None:
+    """It ends at 57,344, and is Inf beyond."""
+    found = trainer(scheme="bdwp", steps=2, format="fp8", loss_scale=2.0**24).train(
+        rtl=machine_of("tiny", SCHEMES["bdwp"], "fp8")
+    )
+    assert all(step.skipped for step in found.steps)
 
 
 @pytest.fixture

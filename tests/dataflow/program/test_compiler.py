@@ -18,7 +18,7 @@ from weft.dataflow.program.boxes import blocks_of, boxes
 from weft.dataflow.program.checker import check
 from weft.dataflow.program.compiler import compile_step
 from weft.dataflow.program.layout import Atom, View, merged, refined
-from weft.dataflow.program.spaces import Form, Target
+from weft.dataflow.program.spaces import Target
 from weft.dataflow.program.windows import met
 from weft.workloads.errors import InputError
 from weft.workloads.graph import Graph
@@ -46,7 +46,7 @@ def test_what_stays_lies_apart_in_the_window_and_images_with_their_halo() -> Non
         assert len(parameter.state) == 2 and parameter.master is not None
     taken = np.zeros(step.window, int)
     for region in regions:
-        each = 2 if region.form == Form.OPERAND else 4
+        each = region.element.bytes
         at = region.address + each * region.elements()
         assert at.size == prod(region.shape)
         for byte in range(each):

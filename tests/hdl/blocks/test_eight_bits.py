@@ -11,8 +11,8 @@ from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.dataflow.operand import FP8, FormatName
-from weft.hdl.blocks.fp.units import CONVERTED, OPERAND_UNITS
+from weft.dataflow.operand import E5M2, FP8, FormatName
+from weft.hdl.blocks.fp.units import CONVERTED, MOVED, OPERAND_UNITS
 from weft.hdl.flow.cosim import Cosim
 from weft.simulator.operand import narrow, widen
 
@@ -70,25 +70,42 @@ def test_every_pair_of_int8(latency: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("latency", [1, 2, 3])
-def test_fp32_to_e4m3_is_the_narrowing_of_the_simulator(latency: int) -> None:
-    """Every number and tie, their neighbours, the ends, raw bits, and numbers of all sizes of the format."""
+@pytest.mark.parametrize(("latency", "gradient"), [(1, None), (2, None), (3, None), (2, False), (2, True)])
+def test_fp32_to_fp8_is_the_narrowing_of_the_simulator(latency: int, gradient: bool | None) -> None:
+    """Every number and tie, their neighbours, the ends, raw bits, and numbers of all sizes of the format; by WUVE, and
+    by a store in either encoding."""
     rng = np.random.default_rng(7)
-    held = widen(np.arange(FP8.largest + 1, dtype=np.uint8).view(KINDS[0]))
-    some = np.concatenate([held, (held[1:] + held[:-1]) / 2, np.float32([464, 480, 500, 1e9, np.inf, np.nan, 1e-40])])
+    encoding = E5M2 if gradient else FP8
+    held = widen(np.arange(encoding.largest + 1, dtype=np.uint8).view(KINDS[bool(gradient)]))
+    ends = np.float32([464, 480, 500, 57344, 61439, 61440, 1e9, np.inf, np.nan, 1e-40])
+    some = np.concatenate([held, (held[1:] + held[:-1]) / 2, ends])
     some = np.concatenate([some, np.nextafter(some, np.float32(np.inf)), np.nextafter(some, np.float32(-np.inf))])
     sizes = (rng.standard_normal(2**18) * np.exp2(rng.integers(-14, 12, 2**18))).astype(np.float32)
     values = np.concatenate([some, -some, rng.integers(0, 2**32, 2**18, np.uint32).view(np.float32), sizes])
 
-    found = Cosim(CONVERTED["fp8"].narrow(latency)).run({"value": np.pad(values.view(np.uint32), (0, latency))})
+    fed = {"value": np.pad(values.view(np.uint32), (0, latency))}
+    if gradient is None:
+        found = Cosim(CONVERTED["fp8"].narrow(latency)).run(fed)
+    else:
+        found = Cosim(MOVED["fp8"].narrow(latency)).run(fed | {"gradient": np.full(len(fed["value"]), gradient)})
 
-    assert np.array_equal(found["half"][latency:], narrow(values, "fp8").view(np.uint8))
+    assert np.array_equal(found["half"][latency:], narrow(values, "fp8", gradient=bool(gradient)).view(np.uint8))
 
 
 @pytest.mark.slow
 def test_every_e5m2_in_fp32() -> None:
     wide = widen(np.arange(256, dtype=np.uint8).view(KINDS[1]))
     found = Cosim(CONVERTED["fp8"].widen(1)).run({"half": np.pad(np.arange(256, dtype=np.uint32), (0, 1))})["value"][1:]
+
+    assert np.array_equal(found, np.where(np.isnan(wide), np.uint32(0x7FC00000), wide.view(np.uint32)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gradient", [0, 1])
+def test_what_a_load_makes_of_every_fp8(gradient: int) -> None:
+    wide = widen(np.arange(256, dtype=np.uint8).view(KINDS[gradient]))
+    fed = {"half": np.pad(np.arange(256, dtype=np.uint32), (0, 1)), "gradient": np.full(257, gradient)}
+    found = Cosim(MOVED["fp8"].widen(1)).run(fed)["value"][1:]
 
     assert np.array_equal(found, np.where(np.isnan(wide), np.uint32(0x7FC00000), wide.view(np.uint32)))
 

@@ -162,10 +162,10 @@ def test_a_whole_machine_on_a_ulx3s() -> None:
     built = bitstream(Target(spec=load_spec("tiny-ecp5"), rule=SGD), board)
 
     assert built.closes and built.mhz > board.mhz
-    assert {m.name: m.count for m in built.modules} | {"pe": 16, "stce_row": 4, "vector_lane": 1} == {
+    assert {m.name: m.count for m in built.modules} | {"pe": 4, "stce_row": 2, "vector_lane": 1} == {
         m.name: m.count for m in built.modules
     }
-    assert built.used["DP16KD"][0] == 128 and built.used["MULT18X18D"][0] == 3 * 16 + 4
+    assert built.used["DP16KD"][0] == 116 and built.used["MULT18X18D"][0] == 2 * 16 + 4 + 4
     assert built.files["weft.bit"][:2] == b"\xff\x00"
     assert b"module weft (" in built.files["weft.v"]
     assert bitstream(Target(spec=load_spec("tiny-ecp5"), rule=SGD), board) == built, "from the cache"

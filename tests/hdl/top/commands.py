@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from weft.dataflow.config_io import load_spec
-from weft.dataflow.program.isa import REGISTERS, Unit
+from weft.dataflow.program.isa import REGISTERS, Unit, registers_of
 from weft.dataflow.program.spaces import PLACE_ADDRESS_BITS, Form, Space, Target, place
 from weft.hdl.top.command import command_layout
 from weft.workloads.sparsity import NMPattern
@@ -80,5 +80,5 @@ def drawn(
 
 def as_command(unit: Unit, registers: dict[str, int]) -> int:
     """The bits of a command."""
-    layout = command_layout(unit)
-    return layout.const(registers).as_value().value % (1 << layout.size)
+    layout = command_layout(registers_of(unit, TARGET))
+    return layout.const({name: registers[name] for name, _ in layout}).as_value().value % (1 << layout.size)

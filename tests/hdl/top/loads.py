@@ -11,13 +11,11 @@ from amaranth import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.dataflow.program.isa import Unit
 from weft.dataflow.program.spaces import PLACE_ADDRESS_BITS, Form, Space, Target
 from weft.hdl.blocks.sorter import Sore, drive_sore
 from weft.hdl.flow.cosim import Cosim
 from weft.hdl.top.axi import ADDRESS_BITS
 from weft.hdl.top.axi_memory import AxiMemory
-from weft.hdl.top.command import command_layout
 from weft.hdl.top.lines import OFFSET_BITS
 from weft.hdl.top.load import LoadUnit, write_layout
 
@@ -67,7 +65,7 @@ class LoadBench(wiring.Component):
         self.memory = AxiMemory(BEAT, DEPTH, latency=LATENCY, init=as_beats(contents))
         super().__init__(
             {
-                "command": In(stream.Signature(command_layout(Unit.LOAD))),
+                "command": In(stream.Signature(self.load.command.payload.shape())),
                 "base": In(ADDRESS_BITS),
                 "size": In(OFFSET_BITS),
                 "write": Out(write_layout(LANES)),

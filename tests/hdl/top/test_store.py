@@ -21,8 +21,7 @@ from weft.dataflow.program.transfer_time import store_cycles
 from weft.hdl.flow.cosim import Cosim
 from weft.hdl.top.axi import ADDRESS_BITS
 from weft.hdl.top.axi_memory import AxiMemory
-from weft.hdl.top.command import command_layout
-from weft.hdl.top.lines import OFFSET_BITS, TRANSFER
+from weft.hdl.top.lines import OFFSET_BITS, WORD, transfer_layout
 from weft.hdl.top.reader import Reader, read_layout
 from weft.hdl.top.store import StoreUnit
 
@@ -48,14 +47,14 @@ class StoreBench(wiring.Component):
         self.memory = AxiMemory(BEAT, DEPTH, latency=LATENCY)
         super().__init__(
             {
-                "command": In(stream.Signature(command_layout(Unit.STORE))),
+                "command": In(stream.Signature(self.store.command.payload.shape())),
                 "base": In(ADDRESS_BITS),
                 "size": In(OFFSET_BITS),
                 **{name: Out(1) for name in ("done", "busy", "nonfinite")},
                 "error": Out(4),
                 "value": Out(32),
                 **{f"hold_{channel}": In(1) for channel in CHANNELS},
-                "back": In(stream.Signature(TRANSFER)),
+                "back": In(stream.Signature(transfer_layout(WORD))),
                 "beats": Out(stream.Signature(read_layout(BEAT))),
             }
         )

@@ -15,6 +15,7 @@ from amaranth.utils import exact_log2
 
 from weft.hdl.top import bursts as module
 from weft.hdl.top.bursts import Bursts, Fence
+from weft.hdl.top.lines import WORD
 from weft.hdl.top.queue import Queue
 
 from ..proof import bounded, mutant, proved
@@ -26,7 +27,7 @@ SHIFT = exact_log2(BEAT)
 LONGEST = 4
 WIDTH = 3
 """Bits of a payload in a queue, which looks at none."""
-NARROW = {"ADDRESS_BITS": 14, "OFFSET_BITS": 11, "WORDS_BITS": 8, "BOUNDARY": 128}
+NARROW = {"ADDRESS_BITS": 14, "OFFSET_BITS": 11, "words_bits": lambda _: 8, "BOUNDARY": 128}
 """Widths by which the proofs end in seconds; nothing in the design knows its own. A page has 16 beats here."""
 
 
@@ -35,9 +36,8 @@ def widths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     """Of the design that is proved, as `hdl/top/bursts.py` names them."""
     for name, value in request.param.items():
         monkeypatch.setattr(module, name, value)
-    line = {"address": module.OFFSET_BITS, "words": module.WORDS_BITS, "last": 1}
-    monkeypatch.setattr(module, "LINE", data.StructLayout(line))
-    monkeypatch.setattr(module, "PLACED", data.StructLayout(line | {"address": module.ADDRESS_BITS}))
+    line = {"address": module.OFFSET_BITS, "words": module.words_bits(WORD), "last": 1}
+    monkeypatch.setattr(module, "line_layout", lambda _: data.StructLayout(line))
 
 
 class Made(Elaboratable):
@@ -70,7 +70,7 @@ class FencedBursts(wiring.Component):
             {
                 "page": In(module.ADDRESS_BITS),
                 "bytes": In(module.OFFSET_BITS),
-                "given": In(stream.Signature(module.LINE)),
+                "given": In(stream.Signature(module.line_layout(WORD))),
                 "ready": In(1),
             }
         )
@@ -180,7 +180,7 @@ def test_nothing_outside_of_the_window_is_asked_for_and_no_burst_crosses_a_page(
         (Bursts, "lane + line.words - 1, lanes - 1)", "lane + line.words, lanes - 1)"),
         (Bursts, "left.eq(beats - taken)", "left.eq(beats)"),
         (Bursts, "self.lines.ready.eq(self.bursts.ready & ends)", "self.lines.ready.eq(self.bursts.ready)"),
-        (Bursts, "Signal(WORDS_BITS + 1, reset_less=True)", "Signal(WORDS_BITS - 8, reset_less=True)"),
+        (Bursts, "words_bits(self.word) + 1, reset_less=True", "words_bits(self.word) - 8, reset_less=True"),
     ],
 )
 def test_a_wrong_window_or_cut_is_refuted(component: Any, old: str, new: str, tmp_path: Path) -> None:

@@ -17,13 +17,14 @@ from amaranth.lib.wiring import In, Out
 from weft.hdl.flow.cosim import Cosim
 from weft.hdl.top.axi import ADDRESS_BITS
 from weft.hdl.top.axi_memory import AxiMemory
-from weft.hdl.top.lines import OFFSET_BITS, TRANSFER
+from weft.hdl.top.lines import OFFSET_BITS, WORD, transfer_layout
 from weft.hdl.top.reader import Reader, read_layout
 from weft.hdl.top.writer import Writer
 
 BEAT, DEPTH, LATENCY = 8, 2048, 6
 """Bytes a beat, beats of the memory, cycles until it answers."""
 LANES = BEAT // 2
+TRANSFER = transfer_layout(WORD)
 CHANNELS = ("ar", "r", "aw", "w", "b")
 
 

@@ -6,7 +6,10 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
-__all__ = ["bin_amounts", "bin_levels"]
+__all__ = ["BINS", "bin_amounts", "bin_levels"]
+
+BINS = 240
+"""Points of a line over time: about one for every three pixels of a wide screen."""
 
 
 def bin_amounts(start: Sequence[int], end: Sequence[int], amount: Sequence[int], length: int, bins: int) -> list[int]:
