@@ -22,7 +22,6 @@ import weft
 from weft.analysis.energy import energy
 from weft.analysis.theme import theme_of
 from weft.dataflow.accelerator import AcceleratorSpec
-from weft.dataflow.objective import Objective
 from weft.workloads.blocks import BestBlocks, Blocks, Causal, Routed, TopKeys, VerticalSlash, Window, attended
 from weft.workloads.step import MatrixOp, Op, Workload
 
@@ -70,7 +69,7 @@ def part(op: Op) -> str:
 
 def costs(step: Workload, machine: AcceleratorSpec) -> tuple[Parts, float, float, float]:
     """Seconds of a layer by part; seconds, joules and DRAM bytes of all layers and what is around them."""
-    found = weft.simulate(weft.schedule(step, machine, Objective.CYCLES))
+    found = weft.simulate(weft.schedule(step, machine, "cycles"))
     parts, total = Counter[str](), Counter[str]()
     for op, spent in zip(found.ops, energy(found).op_zeptojoules, strict=True):
         times = LAYERS if ".layers.1." in op.op.name or op.op.name.endswith(".layers.1") else 1
