@@ -308,8 +308,8 @@ class Workload(OneLine):
         _require_copies(self.ops)
         if not all(-1 <= t.made <= t.last < len(self.ops) for t in self.tensors):
             raise InputError(
-                f"tensors of workload {self.model!r} name ops that it has not: they are 0 to {len(self.ops) - 1}; of other "
-                "ops than those that were traced tensors are ()"
+                f"tensors of workload {self.model!r} name ops that it has not: they are 0 to {len(self.ops) - 1}; of "
+                "other ops than those that were traced tensors are ()"
             )
         require_replaced(self.model, self.tensors)
         for i, op in enumerate(self.ops):
