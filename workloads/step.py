@@ -305,11 +305,10 @@ class Workload(OneLine):
         moved += sum(2 * _STATE_BYTES * op.elements for op in self.ops if isinstance(op, UpdateOp))
         require_int(f"bytes that workload {self.model!r} moves without a product", moved, 0, 8 * MAX_MOVED)
         _require_copies(self.ops)
-        last = len(self.ops) - 1
-        if not all(-1 <= t.made <= t.last <= last for t in self.tensors):
+        if not all(-1 <= t.made <= t.last < len(self.ops) for t in self.tensors):
             raise InputError(
-                f"tensors of workload {self.model!r} name ops that it has not: they are 0 to {last}; of other ops than "
-                "those that were traced tensors are ()"
+                f"tensors of workload {self.model!r} name ops that it has not: they are 0 to {len(self.ops) - 1}; of "
+                "other ops than those that were traced tensors are ()"
             )
         require_replaced(self.model, self.tensors)
         for i, op in enumerate(self.ops):
