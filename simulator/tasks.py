@@ -23,7 +23,7 @@ from ..dataflow.problem import LONGEST, RATE, MemoryMachine, memory_machine
 from ..dataflow.schedule import Schedule
 from ..workloads.errors import InputError
 from ..workloads.operand import Role
-from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp
+from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp, Workload
 from ..workloads.update_rule import UpdateRule
 from .channels import engine_names
 from .kernels.phases import EndLoads, MacroTiles, Streaks
@@ -99,12 +99,7 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
     stored = {id(part): part for part in parts}  # equal ops have one
     sizes = [len(part.streaks.times) for part in stored.values()]
     places = dict(zip(stored, np.cumsum([0, *sizes]).tolist(), strict=False))
-    if sum(sizes) > _MOST_STREAKS:
-        raise InputError(
-            f"{workload.model!r} at batch {workload.batch} has {sum(sizes):,} streaks of equal phases on "
-            f"{spec.name!r}, more than the system level takes ({_MOST_STREAKS:,}); use a smaller batch, larger "
-            "buffers, or the step level"
-        )
+    _require_few(sum(sizes), workload, spec)
     _require_timed(sum(part.longest for part in parts), f"{workload.model!r} at batch {workload.batch}", spec)
     products = engine_names(spec).products
 
@@ -156,6 +151,15 @@ def product_transfers(schedule: Schedule, transfers: Transfers) -> list[int]:
             _phases(op, placement, spec, run.rule, transfers, None, i in laid, (0, 0)).transfer if matrix else 0
         )
     return found
+
+
+def _require_few(streaks: int, workload: Workload, spec: AcceleratorSpec) -> None:
+    if streaks > _MOST_STREAKS:
+        raise InputError(
+            f"{workload.model!r} at batch {workload.batch} has {streaks:,} streaks of equal phases on {spec.name!r}, "
+            f"more than the system level takes ({_MOST_STREAKS:,}); use a smaller batch, larger buffers, or the step "
+            "level"
+        )
 
 
 def _require_timed(units: float, what: str, spec: AcceleratorSpec) -> None:
