@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -53,7 +53,9 @@ from .requests import AskedTrace, DramForm, DramTrace, Limit, asked_trace, show_
 from .show_step import show_run, show_system
 
 if TYPE_CHECKING:
+    from ..dataflow.accelerator import AcceleratorSpec
     from ..dataflow.schedule import Schedule
+    from ..workloads.step import Workload
 
 __all__ = ["run"]
 
@@ -100,9 +102,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Simulate one step, of training or of use, on a machine."""
-    if timeline is not None:
-        _require_timeline(timeline, level)
-        level = "system"
+    level = level if timeline is None else _require_timeline(timeline, level)
     if output is not None:
         from ..analysis.save import require_free_for_run
 
@@ -111,14 +111,9 @@ def run(
     tracing = asked_trace(dram_trace, dram_form, limit, level)
     spec = machine(arch, pregenerate, resident)
     check_prices(spec)
-    skipped, scheme = asked_rows(rows, masks or nm, scheme)
-    asked, rules = asked_patterns(scheme, nm, spec), mapping_rules(mapping)
-    held = (recompute, freeze, attention, dims, fusion, use, tokens)
-    if masks is not None:
-        workload = with_recorded(masks, scheme or nm, model, batch, seq, optimizer, input_shape, *held)
-    else:
-        workload = under(open_workload(model, batch, seq, optimizer, input_shape, *held), scheme, asked, spec)
-    workload = without_rows(workload, skipped)
+    rules = mapping_rules(mapping)
+    held = (seq, optimizer, input_shape, recompute, freeze, attention, dims, fusion, use, tokens)
+    workload = _workload(spec, scheme, nm, masks, rows, model, batch, *held)
     check_step([workload], spec, level or "step")
     chosen = schedule_step(workload, spec, objective, rules, by_shape=level == "system")
     if level == "system":
@@ -127,12 +122,32 @@ def run(
         _run_step(chosen, tracing, witness, output, context.obj, draw_all, as_json)
 
 
-def _require_timeline(path: Path, level: str | None) -> None:
+def _workload(
+    spec: AcceleratorSpec,
+    scheme: str | None,
+    nm: list[str] | None,
+    masks: Path | None,
+    rows: str | None,
+    model: str,
+    *held: Any,
+) -> Workload:
+    """MODEL under its scheme, or with masks of a training; without the rows that are left out. ``held``: as of
+    `open_workload`."""
+    skipped, scheme = asked_rows(rows, masks or nm, scheme)
+    asked = asked_patterns(scheme, nm, spec)
+    if masks is not None:
+        return with_recorded(masks, scheme or nm, model, *held)
+    return without_rows(under(open_workload(model, *held), scheme, asked, spec), skipped)
+
+
+def _require_timeline(path: Path, level: str | None) -> Literal["system"]:
+    """The level of a timeline, whose file can be written."""
     if level == "step":
         raise InputError("--trace shows how ops overlap, which --level step leaves out: use --level system")
     if path.is_dir():
         raise InputError(f"{path}: is a folder; --trace takes the file to write")
     require_writable_file(path)
+    return "system"
 
 
 def _run_step(

@@ -17,8 +17,8 @@ from weft.workloads.training.model import step_workload
 
 SCHEMES = (
     *("srste", "sdgp", "sdwp", "bdwp", "bimask", "transposable", "transposable-mvue", "sste", "mdgf-exponential"),
-    *("cast", "step", "wanda", "gmp", "set", "rigl", "granet", "erk", "sparcl", "xnor", "bireal", "mst", "reste"),
-    *("biper", "bitnet", "bitnet-median", "integer"),
+    *("cast", "step", "wanda", "gmp", "set", "rigl", "granet", "erk", "sparcl", "lottery", "lottery-late", "soup"),
+    *("jackpot", "xnor", "bireal", "mst", "reste", "biper", "bitnet", "bitnet-median", "integer"),
 )
 
 

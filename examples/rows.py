@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 import weft
 from weft.analysis.energy import energy
 from weft.analysis.level import seconds_of
+from weft.analysis.scheduling import scheduled
 from weft.analysis.theme import theme_of
 from weft.simulator.system import simulate_system
 from weft.workloads.row_forms import FORMS, AskedRows
@@ -25,6 +26,7 @@ from weft.workloads.step import Workload
 picture = sys.argv[1] if len(sys.argv) > 1 else None
 model, machine = sys.argv[2:4] if len(sys.argv) > 3 else ("llama2_7b", "hbm-asic")
 batches = tuple(map(int, sys.argv[4:])) or (1, 2, 4, 8, 16, 32, 64)
+SPEC = weft.machine(machine)
 CONTEXT = 32 if model == "characters" else 512
 
 KEPT = {
@@ -34,6 +36,8 @@ KEPT = {
     "spark": Alike(density=0.08, correlation=0.1),
 }
 """What tokens keep: assumed of this model; correlations are of the order that `characters` has (docs/rows.md)."""
+BANDS = ("teal", "spark")
+"""Forms that are looked at with tokens that have nothing in common, and with tokens that are all alike."""
 COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#D55E00")
 
 
@@ -49,7 +53,7 @@ class Point:
 
 def measured(step: Workload) -> Point:
     """A step with ops overlapped."""
-    found = simulate_system(weft.schedule(step, machine))
+    found = simulate_system(scheduled(step, SPEC, by_shape=True))
     band, moved = energy(found).band, found.step.counts.dram_bytes
     low, value, high = (joules / step.batch for joules in band)
     return Point(step.batch / seconds_of(found), (low, value, high), moved / 1e9)
@@ -61,7 +65,7 @@ def steps(batch: int) -> dict[str, Workload]:
     found = {"dense": dense}
     found |= {f"bdwp {nm}": weft.sparsify(dense, "bdwp", nm) for nm in ("2:4", "2:8")}
     for name, alike in KEPT.items():
-        for correlation in (alike.correlation, 0.0, 1.0):
+        for correlation in (alike.correlation, 0.0, 1.0) if name in BANDS else (alike.correlation,):
             kept = Alike(density=alike.density, correlation=correlation)
             found[f"{name} {correlation:g}"] = skip_rows(dense, AskedRows(form=FORMS[name], alike=kept))
     return found
@@ -93,7 +97,8 @@ def draw(found: dict[str, list[Point]], path: str) -> None:
         for name, style in (("bdwp 2:8", "-"), ("bdwp 2:4", "--")):
             axes.plot(batches, over[name], style, color="#0072B2", label=name)
         for (name, alike), colour in zip(KEPT.items(), COLOURS, strict=True):
-            axes.fill_between(batches, over[f"{name} 0"], over[f"{name} 1"], color=colour, alpha=0.15, linewidth=0)
+            if name in BANDS:
+                axes.fill_between(batches, over[f"{name} 0"], over[f"{name} 1"], color=colour, alpha=0.15, linewidth=0)
             label = f"{name}, density {alike.density:g}"
             axes.plot(batches, over[f"{name} {alike.correlation:g}"], "o-", color=colour, markersize=3, label=label)
         axes.axhline(1, color=theme.muted, linewidth=0.8)
@@ -116,7 +121,7 @@ named = {name: points for name, points in found.items() if name in shown}
 table("tokens/s", {name: [f"{p.tokens_per_s:,.1f}" for p in points] for name, points in named.items()})
 table("mJ a token", {name: [bands(p.joules) for p in points] for name, points in named.items()})
 table("DRAM, GB a step", {name: [f"{p.gigabytes:.2f}" for p in points] for name, points in named.items()})
-ends = {name: zip(found[f"{name} 0"], found[f"{name} 1"], strict=True) for name in KEPT}
+ends = {name: zip(found[f"{name} 0"], found[f"{name} 1"], strict=True) for name in BANDS}
 spans = {name: [f"{a.tokens_per_s:,.1f} to {b.tokens_per_s:,.1f}" for a, b in pairs] for name, pairs in ends.items()}
 table("tokens/s, alike in nothing to in all", spans)
 if picture is not None:

@@ -232,26 +232,29 @@ def _matrix_phases(
         )
     streaks, ends = streaks_of(tiles)
     if not mapping.resident and not streaks.sore[0]:
-        streaks, ends = _ahead(streaks, ends, tiles, lead, memory, ready)
+        streaks, ends = _ahead(streaks, ends, tiles, memory, ready)
     # What a streamed op waits for its first k-chunk is counted in bytes at the machine's one rate.
     return _Phases(streaks, ends, int(mapping.resident), lead * RATE, ramp * memory.rate)
 
 
 def _ahead(
-    streaks: Streaks, ends: EndLoads, tiles: MacroTiles, lead: int, memory: MemoryMachine, ready: tuple[int, int]
+    streaks: Streaks, ends: EndLoads, tiles: MacroTiles, memory: MemoryMachine, ready: tuple[int, int]
 ) -> tuple[Streaks, EndLoads]:
     """A streamed op whose weight is ``ready`` loads of its first macro-tile as much as half a buffer holds while the op
-    before it ends, all but a last k-chunk: so its first phase waits for memory until all of it is there."""
+    before it ends: of what the array would wait for, as the rest comes while it works, and nobody shall wait for that.
+    """
     row, col = int(tiles.row_tiles == 1), int(tiles.col_tiles == 1)
     sides = (
         (int(tiles.west[row]), int(tiles.west_time[row]), memory.west_half),
         (int(tiles.north[0, col]), int(tiles.north_time[0, col]), memory.north_half),
     )
     sizes, times = [0, 0], [0, 0]
+    waits = int(streaks.transfer[0] - streaks.busy[0])
     for side, (size, time, half) in enumerate(sides):
-        if ready[side] and size > lead:
-            sizes[side] = min(half, size - lead)
+        if ready[side] and size and waits > 0:
+            sizes[side] = min(half, size * waits // max(time, waits))
             times[side] = time * sizes[side] // size
+            waits -= times[side]
     if not any(sizes):
         return streaks, ends
     # The first phase by itself.

@@ -29,6 +29,7 @@ GROUPS = {
         "weft.workloads.step": "Workload MatrixOp VectorOp UpdateOp Op",
         "weft.workloads.operand": "Operand SparseOperand NMOperand Role DTYPE_BYTES",
         "weft.workloads.unstructured": "Unstructured Counted Drawn Histogram counted_mask",
+        "weft.workloads.blocks": "attended Blocks Causal Window BestBlocks VerticalSlash TopKeys Routed Tile",
         "weft.workloads.gemm": "Gemm Pass",
     },
     "Fuse its vector work": {
@@ -42,7 +43,15 @@ GROUPS = {
         "weft.dataflow.kept": "Kept Use",
         "weft.simulator.memory": "memory_need MemoryNeed",
     },
-    "Make it sparse": {"weft": "sparsify", "weft.workloads.sparsity": "NMPattern"},
+    "Make it sparse": {
+        "weft": "sparsify skip_rows record",
+        "weft.workloads.sparsity": "NMPattern",
+        "weft.workloads.recorded": "Recorded",
+        "weft.workloads.rows": "Alike Rows alike_of",
+        "weft.workloads.row_forms": "FORMS AskedRows Form",
+        "weft.workloads.skip_rows": "skip_rows",
+        "weft.workloads.schemes.scheme": "scheme",
+    },
     "Choose by layer": {
         "weft.workloads.training.scored": "score",
         "weft.workloads.schemes.scores": "Scores LayerScores candidate",
@@ -154,6 +163,7 @@ GROUPS = {
         "weft.analysis.resources": "Resource",
         "weft.analysis.energy": "energy EnergyReport",
         "weft.analysis.bands": "Joules",
+        "weft.analysis.level": "seconds_of",
         "weft.analysis.energy_table": "load_table",
         "weft.analysis.area": "machine_area Area",
         "weft.analysis.area_by_shape": "area_of_shape areas Areas",

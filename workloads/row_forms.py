@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from .errors import InputError, nearest
 from .recorded import Recorded
@@ -34,7 +34,7 @@ class Form:
     paper: str = ""
 
 
-FORMS: Final = {
+FORMS = {
     form.name: form
     for form in (
         Form(name="relu", title="zeros behind a ReLU", skips="down", paper="lazy neuron, arXiv 2210.06313"),

@@ -29,6 +29,7 @@ NAMES = (
     "convnext_t",
     "bert_base",
     "gpt2",
+    "characters",
     "llama2_7b",
     "llama2_70b",
     "mixtral_8x7b",
@@ -57,6 +58,8 @@ PARAMETERS = {
     "convnext_t": 28_589_128,
     "bert_base": 109_514_298,
     "gpt2": 124_439_808,
+    # four projections, two layers of 512 neurons and two norms a block; letters, positions (two are OPT's own), a norm
+    "characters": 3 * (4 * 129 * 128 + 129 * 512 + 513 * 128 + 4 * 128) + 97 * 128 + 66 * 128 + 2 * 128,
     "llama2_7b": 6_738_415_616,
     "llama2_70b": 68_976_648_192,
     "mixtral_8x7b": 46_702_792_704,
