@@ -16,6 +16,7 @@ from ..dataflow.account import Counts, Cycles, by_kind, declared_causes, declare
 from ..dataflow.actions import BEYOND, LEDGER, STANDING, Action, Component, Spends, Where
 from ..dataflow.operand import BYTE
 from ..simulator.result import OpResult, SimResult
+from ..simulator.row_misses import Beyond
 from ..simulator.system_result import SystemResult
 from ..workloads.gemm import Pass
 from ..workloads.one_line import OneLine
@@ -32,6 +33,7 @@ __all__ = [
     "EnergyReport",
     "LedgerRow",
     "amounts",
+    "beyond_amounts",
     "energy",
     "ledger",
     "step_amounts",
@@ -136,11 +138,16 @@ def step_amounts(result: AnyResult, table: Table) -> list[dict[Action, int]]:
     standing = own if whole == sum(own) else apportion(whole, own)
     found = [amounts(r, step.workload.rule, step.spec, table, n) for r, n in zip(step.ops, standing, strict=True)]
     if isinstance(result, SystemResult):
-        opened = table.dram_of(step.spec.dram.kind).activate is not None
         for done, beyond in zip(found, result.beyond(), strict=True):
-            bits = (BYTE * beyond.read_bytes, BYTE * beyond.write_bytes)
-            done |= {action: n for action, n in zip(BEYOND, (*bits, beyond.activates * opened), strict=True) if n}
+            done |= beyond_amounts(beyond, step.spec, table)
     return found
+
+
+def beyond_amounts(beyond: Beyond, spec: AcceleratorSpec, table: Table) -> dict[Action, int]:
+    """What DRAM does beyond streams, as far as ``table`` charges it."""
+    opened = table.dram_of(spec.dram.kind).activate is not None
+    done = (BYTE * beyond.read_bytes, BYTE * beyond.write_bytes, beyond.activates * opened)
+    return {action: n for action, n in zip(BEYOND, done, strict=True) if n}
 
 
 def total_amounts(result: AnyResult, table: Table) -> dict[Action, int]:

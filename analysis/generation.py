@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from ..dataflow.accelerator import AcceleratorSpec
@@ -19,7 +20,7 @@ from ..workloads.growth import Growth
 from ..workloads.step import Workload
 from .bands import Joules
 from .declared import counts_kind, cycles_kind
-from .energy import ZJ_PER_J, amounts, energy
+from .energy import ZJ_PER_J, amounts, beyond_amounts, energy
 from .energy_table import load_table
 from .level import AnyResult, seconds_of
 from .scheduling import prices_for, scheduled
@@ -87,6 +88,7 @@ def decode_energy(decoded: Decoded) -> Joules:
     for one in (one for piece in decoded.grown for one in piece):
         for action, n in one.amounts(rule, spec).items():
             spent[action] += one.times * n
+    spent.update(beyond_amounts(decoded.beyond, spec, table))
     ends = [(n, prices[action]) for action, n in spent.items() if action in prices]
     low, high = (sum(n * price.ends[end] for n, price in ends) for end in (0, 1))
     return Joules(low / ZJ_PER_J, sum(n * price.zeptojoules for n, price in ends) / ZJ_PER_J, high / ZJ_PER_J)
@@ -107,12 +109,14 @@ def generate(
     require_capacity(prefill, spec)
     require_capacity(steps.last, spec)
     say("prefill")
-    chosen, prices = scheduled(prefill, spec, objective), prices_for(spec, objective)
-    taken_in = simulate_system(chosen) if level == "system" else simulate(chosen)
+    overlap = level == "system"
+    choose = partial(scheduled, spec=spec, objective=objective, by_shape=overlap)
+    taken_in = simulate_system(choose(prefill)) if overlap else simulate(choose(prefill))
     say("decode")
-    decoded = decode(steps, spec, objective, prices)
-    if level == "system":
-        decoded = overlapped(decoded, objective, prices, lambda done, all_: say(f"decode, {done:,} of {all_:,} steps"))
+    if overlap:
+        decoded = overlapped(steps, spec, choose, lambda done, all_: say(f"decode, {done:,} of {all_:,} steps"))
+    else:
+        decoded = decode(steps, spec, objective, prices_for(spec, objective))
     return Generated(
         prefill=taken_in,
         decoded=decoded,

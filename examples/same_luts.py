@@ -12,11 +12,14 @@ from dataclasses import dataclass, replace
 import weft
 from weft.analysis.area import machine_area
 from weft.analysis.energy import energy
+from weft.analysis.energy_table import load_table
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.workloads.gemm import Pass
 from weft.workloads.step import Workload
 
 BASE, LARGE = weft.machine("bnn-vu9p"), weft.machine("sat-vcu1525")
+CHIP = load_table("asic-16nm")
+"""Joules are a chip's: those of an FPGA follow the time."""
 SIDES = (24, 16, 12, 8, 4, 0)
 """Of a square XNOR engine; what it leaves goes to the STCE."""
 ROWS = (24, 28, 32, 36, 40)
@@ -70,8 +73,8 @@ def row(step: Workload, scheme: str, side: int) -> str:
     """Markdown: the machine of least seconds times joules, its LUTs and multipliers, both of the step and of its FF."""
     annotated = weft.sparsify(step, scheme)
     runs = [weft.simulate(weft.schedule(annotated, spec)) for spec in machines(side)]
-    found = min(runs, key=lambda run: run.cycles.total * energy(run).joules)
-    spec, joules = found.spec, energy(found)
+    found = min(runs, key=lambda run: run.cycles.total * energy(run, CHIP).joules)
+    spec, joules = found.spec, energy(found, CHIP)
     ff = sum(op.cycles.total for op in found.ops if op.op.pass_ is Pass.FF)
     luts = STCE.luts(spec.array.rows, spec.array.cols) + XNOR.luts(side, side)
     cells = (

@@ -13,6 +13,7 @@ import torch
 
 import weft
 from weft.analysis.energy import energy
+from weft.analysis.energy_table import load_table
 from weft.dataflow.stce.mapping import Dataflow
 from weft.dataflow.xnor.mapping import XnorMapping
 from weft.dataflow.xnor.skipped import executed
@@ -30,6 +31,7 @@ from weft.workloads.training import new_model, plan, step_workload
 IMAGES, BATCH = 64, 64
 LEVELS = (Levels.SPIKE, Levels.TERNARY)
 machine = weft.machine("bnn-ecp5")
+chip = load_table("asic-16nm")  # joules of an FPGA follow the time
 torch.set_num_threads(1)  # layers this small
 data = open_data("digits", None)
 spec = plan("snn", scheme="spiking")
@@ -75,7 +77,7 @@ def best_mapping(gemm):
 def microjoules(placed, run, counts):
     """Of a product that took so many cycles and counts, DRAM apart."""
     op = replace(placed.ops[0], cycles=run.cycles, counts=replace(placed.ops[0].counts, **counts._asdict()))
-    found = energy(replace(placed, ops=(op,))).by_component
+    found = energy(replace(placed, ops=(op,)), chip).by_component
     return 1e6 * (sum(found.values()) - found["DRAM"]), 1e6 * found["DRAM"]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
 from operator import attrgetter
 from typing import Any, assert_never
@@ -32,16 +32,19 @@ from ..workloads.errors import InputError
 from ..workloads.growth import Growth, Piece, column
 from ..workloads.joined import Joined
 from ..workloads.one_line import OneLine
-from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp
+from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp, Workload
 from ..workloads.update_rule import UpdateRule
 from .memory import require_capacity
 from .result import OpResult
+from .row_misses import Beyond, row_misses
 from .step import op_result
 from .system import step_time
+from .transfers import by_shape
 
 __all__ = ["Decoded", "Grown", "decode", "overlapped"]
 
 _READ, _WRITE, _ELEMENTS = (COUNTED[name] for name in ("dram_read_bytes", "dram_write_bytes", "vector_elements"))
+_NOTHING = Beyond(0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,7 +77,8 @@ class Grown:
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Decoded(OneLine):
     """Decoding on one machine. ``parts``: what is done in steps, with how often in all; but for ``grown``, piece by
-    piece, which is of another size in each. ``by_step``: cycles of every step.
+    piece, which is of another size in each. ``by_step``: cycles of every step. ``beyond``: what DRAM does in all steps
+    beyond streams, where ops are overlapped and the shapes of transfers known.
     """
 
     growth: Growth
@@ -82,6 +86,7 @@ class Decoded(OneLine):
     parts: tuple[tuple[OpResult, int], ...]
     grown: tuple[tuple[Grown, ...], ...]
     by_step: tuple[int, ...]
+    beyond: Beyond = _NOTHING
 
     @property
     def tokens(self) -> int:
@@ -120,12 +125,7 @@ def decode(
 
     Refused where DRAM cannot hold the last of them, and where what grows is run otherwise than it was asked for.
     """
-    require_capacity(growth.last, spec)
-    if spec.buffers.resident_bytes:
-        raise InputError(
-            f"{spec.name!r} keeps tensors on chip (buffers.resident_bytes {spec.buffers.resident_bytes:,}), and which "
-            "stay while the context grows is not known: ask for single steps, or 0 bytes"
-        )
+    _require(growth, spec)
     goal = Objective.named(objective) if chosen is None else chosen.objective
     if goal.priced and prices is None:
         raise InputError(f"objective {goal} needs the energy of each action; pass prices, or let generate do it")
@@ -141,22 +141,42 @@ def decode(
 
 
 def overlapped(
-    decoded: Decoded,
-    objective: Objective | str = Objective.THRIFT,
-    prices: Pricing | None = None,
+    growth: Growth,
+    spec: AcceleratorSpec,
+    choose: Callable[[Workload], Schedule],
     progress: Callable[[int, int], None] | None = None,
 ) -> Decoded:
-    """The same steps with the ops of each overlapped, and DRAM's time by the shape of every transfer, as
-    `system.simulate_system` has them: each scheduled and run by itself, one behind the other.
+    """All steps of ``growth`` on ``spec``, the ops of each overlapped and transfers timed by their shape, as
+    `system.simulate_system` has it: each scheduled, by ``choose``, and run by itself.
 
-    ``progress`` is called with the steps done and all steps.
+    Refused where `decode` is. ``progress`` is called with the steps done and all steps.
     """
-    growth, by_step = decoded.growth, list[int]()
+    _require(growth, spec)
+    parts, by_step, misses, transfers = list[tuple[OpResult, int]](), list[int](), list[Beyond](), by_shape(spec)
     for step in range(growth.steps):
-        by_step.append(step_time(schedule(growth.at(step), decoded.spec, objective, prices)))
+        chosen = choose(growth.at(step))
+        parts += _Stream(Piece(first=chosen.workload, steps=1, rates={}), chosen, unpriced).parts
+        by_step.append(step_time(chosen, transfers=transfers))
+        misses += row_misses(chosen, transfers)
         if progress is not None:
             progress(len(by_step), growth.steps)
-    return replace(decoded, by_step=tuple(by_step))
+    return Decoded(
+        growth=growth,
+        spec=spec,
+        parts=tuple(parts),
+        grown=((),) * len(growth.pieces),
+        by_step=tuple(by_step),
+        beyond=Beyond(*map(sum, zip(*misses, strict=True))),
+    )
+
+
+def _require(growth: Growth, spec: AcceleratorSpec) -> None:
+    require_capacity(growth.last, spec)
+    if spec.buffers.resident_bytes:
+        raise InputError(
+            f"{spec.name!r} keeps tensors on chip (buffers.resident_bytes {spec.buffers.resident_bytes:,}), and which "
+            "stay while the context grows is not known: ask for single steps, or 0 bytes"
+        )
 
 
 class _Stream:

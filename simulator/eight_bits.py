@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..dataflow.operand import NumberFormat
 
-__all__ = ["narrow_float", "narrow_integer", "widened"]
+__all__ = ["narrow_float", "narrow_integer", "narrowed", "widened"]
 
 Single = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -40,6 +40,25 @@ def narrow_float(values: Single, to: NumberFormat, *, saturate: bool) -> Bytes:
     code[magnitude > _INFINITY] = to.nan
     words: Bytes = code.astype(np.uint8)
     return words
+
+
+def narrowed(values: Single, to: NumberFormat) -> Bytes:
+    """What `narrow_float` makes of FP32 of any shape, saturated where ``to`` has no infinity, from a table.
+
+    The upper half of a number has its kept bits, the one behind them and more; of the lower half only counts whether
+    it is 0, which the last bit of the upper one can tell.
+    """
+    bits = values.view(np.uint32)
+    upper = (bits >> np.uint32(16)).astype(np.uint16) | ((bits & np.uint32(0xFFFF)) != 0)
+    found: Bytes = _of_upper_halves(to)[upper]
+    return found
+
+
+@cache
+def _of_upper_halves(to: NumberFormat) -> Bytes:
+    assert to.fraction + 2 < 7, f"of {to.name} an upper half has not the bits that rounding looks at"
+    halves = np.arange(1 << 16, dtype=np.uint32) << np.uint32(16)
+    return narrow_float(halves.view(np.float32), to, saturate=to.finite)
 
 
 def narrow_integer(values: Single) -> npt.NDArray[np.int8]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..dataflow.operand import OPERAND_FORMATS, FormatName, NumberFormat
 from ..dataflow.stce.spec import PESpec
-from .eight_bits import narrow_float, narrow_integer, widened
+from .eight_bits import narrow_integer, narrowed, widened
 from .kernels.convert import narrow_bf16, narrow_fp16, widen_bf16, widen_fp16
 
 __all__ = [
@@ -127,7 +127,7 @@ def narrow(values: npt.NDArray[np.float32], format: FormatName, *, gradient: boo
     wide = np.ascontiguousarray(values)
     kind = operand_types(format)[-1 if gradient else 0]
     if format == "fp8":
-        return narrow_float(wide, ENCODINGS[kind], saturate=ENCODINGS[kind].finite).view(kind)
+        return narrowed(wide, ENCODINGS[kind]).view(kind)
     if format == "int8":
         return narrow_integer(wide)
     operands: Half = np.empty(wide.shape, kind)

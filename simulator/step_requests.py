@@ -308,7 +308,7 @@ class _Walk:
 
 
 def _matrix_phases(
-    op: MatrixOp, mapping: Mapping, place: OpRegions, spec: AcceleratorSpec, *, in_order: bool
+    op: MatrixOp, mapping: Mapping, place: OpRegions, spec: AcceleratorSpec, *, in_order: bool = False
 ) -> Iterator[_Phase]:
     """The phases of a product, as `kernels/phases.py:step_phases` has them."""
     product = tiled(op, spec, mapping)

@@ -23,7 +23,7 @@ from ..dataflow.problem import LONGEST, RATE, MemoryMachine, memory_machine
 from ..dataflow.schedule import Schedule
 from ..workloads.errors import InputError
 from ..workloads.operand import Role
-from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp
+from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp, Workload
 from ..workloads.update_rule import UpdateRule
 from .channels import engine_names
 from .kernels.phases import EndLoads, MacroTiles, Streaks
@@ -99,12 +99,7 @@ def tasks_of(schedule: Schedule, order: Order | None = None, transfers: Transfer
     stored = {id(part): part for part in parts}  # equal ops have one
     sizes = [len(part.streaks.times) for part in stored.values()]
     places = dict(zip(stored, np.cumsum([0, *sizes]).tolist(), strict=False))
-    if sum(sizes) > _MOST_STREAKS:
-        raise InputError(
-            f"{workload.model!r} at batch {workload.batch} has {sum(sizes):,} streaks of equal phases on "
-            f"{spec.name!r}, more than the system level takes ({_MOST_STREAKS:,}); use a smaller batch, larger "
-            "buffers, or the step level"
-        )
+    _require_few(sum(sizes), workload, spec)
     _require_timed(sum(part.longest for part in parts), f"{workload.model!r} at batch {workload.batch}", spec)
     products = engine_names(spec).products
 
@@ -156,6 +151,15 @@ def product_transfers(schedule: Schedule, transfers: Transfers) -> list[int]:
             _phases(op, placement, spec, run.rule, transfers, None, i in laid, (0, 0)).transfer if matrix else 0
         )
     return found
+
+
+def _require_few(streaks: int, workload: Workload, spec: AcceleratorSpec) -> None:
+    if streaks > _MOST_STREAKS:
+        raise InputError(
+            f"{workload.model!r} at batch {workload.batch} has {streaks:,} streaks of equal phases on {spec.name!r}, "
+            f"more than the system level takes ({_MOST_STREAKS:,}); use a smaller batch, larger buffers, or the step "
+            "level"
+        )
 
 
 def _require_timed(units: float, what: str, spec: AcceleratorSpec) -> None:
@@ -232,26 +236,29 @@ def _matrix_phases(
         )
     streaks, ends = streaks_of(tiles)
     if not mapping.resident and not streaks.sore[0]:
-        streaks, ends = _ahead(streaks, ends, tiles, lead, memory, ready)
+        streaks, ends = _ahead(streaks, ends, tiles, memory, ready)
     # What a streamed op waits for its first k-chunk is counted in bytes at the machine's one rate.
     return _Phases(streaks, ends, int(mapping.resident), lead * RATE, ramp * memory.rate)
 
 
 def _ahead(
-    streaks: Streaks, ends: EndLoads, tiles: MacroTiles, lead: int, memory: MemoryMachine, ready: tuple[int, int]
+    streaks: Streaks, ends: EndLoads, tiles: MacroTiles, memory: MemoryMachine, ready: tuple[int, int]
 ) -> tuple[Streaks, EndLoads]:
     """A streamed op whose weight is ``ready`` loads of its first macro-tile as much as half a buffer holds while the op
-    before it ends, all but a last k-chunk: so its first phase waits for memory until all of it is there."""
+    before it ends: of what the array would wait for, as the rest comes while it works, and nobody shall wait for that.
+    """
     row, col = int(tiles.row_tiles == 1), int(tiles.col_tiles == 1)
     sides = (
         (int(tiles.west[row]), int(tiles.west_time[row]), memory.west_half),
         (int(tiles.north[0, col]), int(tiles.north_time[0, col]), memory.north_half),
     )
     sizes, times = [0, 0], [0, 0]
+    waits = int(streaks.transfer[0] - streaks.busy[0])
     for side, (size, time, half) in enumerate(sides):
-        if ready[side] and size > lead:
-            sizes[side] = min(half, size - lead)
+        if ready[side] and size and waits > 0:
+            sizes[side] = min(half, size * waits // max(time, waits))
             times[side] = time * sizes[side] // size
+            waits -= times[side]
     if not any(sizes):
         return streaks, ends
     # The first phase by itself.

@@ -29,6 +29,7 @@ GROUPS = {
         "weft.workloads.step": "Workload MatrixOp VectorOp UpdateOp Op",
         "weft.workloads.operand": "Operand SparseOperand NMOperand Role DTYPE_BYTES",
         "weft.workloads.unstructured": "Unstructured Counted Drawn Histogram counted_mask",
+        "weft.workloads.blocks": "attended Blocks Causal Window BestBlocks VerticalSlash TopKeys Routed Tile",
         "weft.workloads.gemm": "Gemm Pass",
     },
     "Fuse its vector work": {

@@ -11,28 +11,16 @@ import pandas as pd
 import pytest
 
 import weft
-from weft.analysis.energy import ZJ_PER_J, energy
-from weft.analysis.energy_table import load_table
+from weft.analysis.energy import energy
 from weft.analysis.explore.sweep import sweep
 from weft.benchmarks import optimisers
 from weft.benchmarks.optimisers import Known
-from weft.dataflow.actions import Actions
 from weft.workloads.errors import InputError
 
 from . import fronts_page
 from .analysis.explore.spaces import space
 from .fronts_page import SPACES, front, plan
 
-LATER = {
-    Actions.REGISTERS,
-    Actions.CLOCK_TREE,
-    Actions.CONTROL,
-    Actions.UPDATE_PIPELINE,
-    Actions.STREAM_WRITE,
-    Actions.STREAM_READ,
-    Actions.LOGIC_LEAKAGE,
-}
-"""What a chip was not charged for when the spaces were searched, as the page says."""
 SUB = {
     "front-resnet50": {
         "array.rows": [24, 64],
@@ -46,6 +34,7 @@ SUB = {
     },
     "front-vit": {
         "nm": ["2:8", "2:16"],
+        "technology": ["asic-16nm"],
         "array.rows": [48, 64],
         "array.cols": [32, 64],
         "dram.bytes_per_second": [19_200_000_000, 38_400_000_000],
@@ -68,22 +57,22 @@ def step(name: str, nm: str):
 def measured(name: str, at: dict) -> dict | None:
     """What a point has, by the calls that a user makes for one machine; none where it does not run."""
     nm, tables = at.get("nm", plan(name).space.nm), {}
+    base = replace(weft.machine("sat-vcu1525"), technology=at.get("technology", "fpga-ultrascale-plus"))
     for path, value in at.items():
-        if path != "nm":
+        if path not in ("nm", "technology"):
             table, field = path.split(".")
             tables.setdefault(table, {})[field] = value
-    base = weft.machine("sat-vcu1525")
     machine = replace(base, **{table: replace(getattr(base, table), **own) for table, own in tables.items()})
     try:
         result = weft.simulate(weft.schedule(step(name, nm), machine, "cycles"))
     except InputError:
         return None
-    buffers, paid = machine.buffers, energy(result, load_table("asic-16nm")).rows
+    buffers = machine.buffers
     return {
         "cycles": result.cycles.total,
         "dram_bytes": result.counts.dram_bytes,
         "seconds": result.cycles.total / machine.clock_hz,
-        "joules": sum(row.zeptojoules for row in paid if row.action not in LATER) / ZJ_PER_J,
+        "joules": energy(result).joules,
         "pes": machine.array.rows * machine.array.cols,
         "buffer_bytes": buffers.w2e_bytes + buffers.n2s_bytes + buffers.output_bytes,
     }

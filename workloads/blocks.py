@@ -245,8 +245,8 @@ def attended(workload: Workload, blocks: Blocks) -> Workload:
             f"{workload.model!r} keeps no keys and values, so it has no attention to be counted by blocks: trace it "
             "for prefill or decode"
         )
-    heads = {op.name: op.gemm.groups for op in workload.matrix_ops if _side(op, queries, keys) == "scores"}
-    if not heads:
+    scores = {op.name: op.gemm for op in workload.matrix_ops if _side(op, queries, keys) == "scores"}
+    if not scores:
         raise InputError(f"no product of {workload.model!r} multiplies {queries} queries by {keys} keys")
     kept, pairs = blocks.pairs(queries, keys), queries * keys
     made: list[Op] = []
@@ -256,10 +256,7 @@ def attended(workload: Workload, blocks: Blocks) -> Workload:
                 if _side(op, queries, keys) == "scores":
                     made += _predictor(op, blocks, queries, keys)
                 made += _products(op, blocks, queries, keys)
-            case VectorOp() if op.name in heads and op.elements == heads[op.name] * pairs:
-                made.append(_share(op, kept, pairs))
-            case VectorOp() if queries == 1 and op.name in heads and op.op == "aten.clone":
-                # One token's heads copy the keys and values that they look at, and no others.
+            case VectorOp() if op.name in scores and op.elements in _shrinking(scores[op.name]):
                 made.append(_share(op, kept, pairs))
             case _:
                 made.append(op)
@@ -268,10 +265,19 @@ def attended(workload: Workload, blocks: Blocks) -> Workload:
     )
 
 
+def _shrinking(scores: Gemm) -> tuple[int, ...]:
+    """Elements of what is there for kept pairs alone: scores, and behind one token the keys, or values, of all heads,
+    which copy those that they look at."""
+    g = scores
+    return (g.groups * g.m * g.n, *((g.groups * g.k * g.n,) if g.m == 1 else ()))
+
+
 def _side(op: Op, queries: int, keys: int) -> Literal["scores", "values"] | None:
     """Which of the two products of attention an op is."""
     if not isinstance(op, MatrixOp) or op.parameter is not None or op.convolution or op.gemm.m != queries:
         return None
+    if op.gemm.n == op.gemm.k == keys:
+        raise InputError(f"{op.name!r} has {op.gemm}: heads as wide as there are keys; choose another context")
     return "scores" if op.gemm.n == keys else "values" if op.gemm.k == keys else None
 
 

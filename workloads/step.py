@@ -48,8 +48,7 @@ class MatrixOp:
 
     ``name`` is the module path, ``op`` the operator that was dispatched, ``parameter`` the weight it reads (FF, BP) or
     whose gradient it makes (WU). ``kept_dense`` says why a scheme left the op as it is, dense or in full precision.
-    ``plane``: which plane, of a weight that is a sum of several; each is a product, whose results are added. ``rows``:
-    of which lines of a weight in use those of the product alone are read.
+    ``plane``: which product, of a weight that is a sum of several. ``rows``: of a weight in use, which lines are read.
     """
 
     __pydantic_config__ = _ALIASED

@@ -288,15 +288,15 @@ def _require_dram(rows: _Rows) -> None:
     """Refuse points whose step needs more DRAM than the machine has."""
     at = rows.open()
     # What a step needs depends on no size of a machine but on formats, copies and engines.
-    wanted = (*WORK, "pe.format", "wuve.pregenerate", "xnor", "dram.capacity_bytes")
+    wanted = (*WORK, "pe.format", "wuve.pregenerate", "xnor", "gather", "dram.capacity_bytes")
     first, which = rows.machines.kinds(*wanted, rows=at)
-    why, needs = np.full(len(first), "", object), dict[tuple[Work, str, bool, object], int]()
+    why, needs = np.full(len(first), "", object), dict[tuple[Work, str, bool, object, object], int]()
     for kind, i in enumerate(first.tolist()):
         spec, work = rows.machines.at(i), rows.works[rows.work[i]]
         capacity = spec.dram.capacity_bytes
         if capacity is None:
             continue
-        key = (work, spec.pe.format, spec.wuve.pregenerate, spec.xnor)
+        key = (work, spec.pe.format, spec.wuve.pregenerate, spec.xnor, spec.gather)
         if key not in needs:
             needs[key] = memory_need(step_at(work), spec).total
         if needs[key] > capacity:

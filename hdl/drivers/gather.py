@@ -52,8 +52,11 @@ class GatherDriver:
         cycles: int,
         gradients: tuple[bool, bool] = (False, False),
     ) -> GatherRtlRun:
-        """A[m, k] B[k, n], operands as bits, of which ``kept`` says what of B is gathered; of FP8 ``gradients`` says
-        which are encoded as such. ``cycles`` bounds the length of the run."""
+        """A [m, k] times B [k, n], bits of operands, uint16 or uint8.
+
+        ``kept``, bool [k, n], says what of B is gathered; of FP8 ``gradients`` which are encoded as such. ``cycles``
+        bounds the length of the run.
+        """
         (m, k), n, own = a.shape, b.shape[1], self.own
         if m > most_columns(self.spec, k):
             raise InputError(f"the engine holds {most_columns(self.spec, k)} columns of {k} rows, not {m}")

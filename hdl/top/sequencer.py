@@ -29,6 +29,12 @@ FETCHED = 32
 _COUNT = 32
 
 
+def _queued(registers: Sequence[Register]) -> data.StructLayout:
+    """A command of a unit as it waits."""
+    own = {"registers": command_layout(registers), "wait": EVENTS, "notify": EVENTS, "instruction": _COUNT}
+    return data.StructLayout(own)
+
+
 def _name(unit: Unit) -> str:
     return unit.name.lower()
 
@@ -261,15 +267,7 @@ class Sequencer(wiring.Component):
         before: Any = 0
         for unit in self.units:
             name = _name(unit)
-            layout = data.StructLayout(
-                {
-                    "registers": command_layout(self.registers[unit]),
-                    "wait": EVENTS,
-                    "notify": EVENTS,
-                    "instruction": _COUNT,
-                }
-            )
-            m.submodules[f"{name}_queue"] = queue = Queue(layout, QUEUE)
+            m.submodules[f"{name}_queue"] = queue = Queue(_queued(self.registers[unit]), QUEUE)
             port, done = getattr(self, name), getattr(self, f"{name}_done")
             runs, notify = Signal(name=f"{name}_running"), Signal(EVENTS, name=f"{name}_notify")
             head, waits, room = queue.out.payload, Signal(name=f"{name}_waits"), Signal(name=f"{name}_room")

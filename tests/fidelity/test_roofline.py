@@ -5,9 +5,13 @@ Nothing of a trace, a schedule or a cost is asked for what stands on the right s
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import weft
+from weft.simulator.system import step_time
+from weft.simulator.transfers import OneRate
 from weft.workloads.step import MatrixOp
 
 LLAMA = 32 * (4 * 4096**2 + 3 * 4096 * 11008), 32_000 * 4096
@@ -70,3 +74,15 @@ def test_resnet50_takes_its_products_at_the_arrays_peak():
     cycles, _ = _products("resnet50", "infer", "sat-vcu1525", 16)
 
     assert cycles / (16 * 4.0892e9 / 1024) == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.slow
+def test_a_tokens_products_wait_for_the_memory_alone_where_the_next_weight_comes_ahead():
+    """The machine's one rate, products one after the other: what a product's drain hides is no longer waited for."""
+    step, spec = weft.trace("llama2_7b", batch=1, use="decode", context=512), weft.machine("hbm-u55c")
+    products = tuple(op for op in step.ops if isinstance(op, MatrixOp) and op.parameter)
+    chain = tuple((i - 1,) if i else () for i in range(len(products)))
+    plan = weft.schedule(replace(step, ops=products, after=chain, tensors=()), spec)
+    by_hand = 2 * sum(LLAMA) / (460e9 * 0.92) * 300e6
+
+    assert by_hand <= step_time(plan, transfers=OneRate()) <= 1.001 * by_hand

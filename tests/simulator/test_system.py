@@ -143,14 +143,10 @@ def _assert_after(system: SystemResult, order: Order, op: int, end: int) -> None
 
 
 def _at_most(tasks: Tasks, step_cycles: int) -> int:
-    """What docs/design/machine.md proves: phases with both transfers and SORE may add them, streamed ops what they load
-    ahead and their first macro-tile, ops end at whole cycles."""
+    """What docs/design/machine.md proves: phases with both transfers and SORE may add them, ops end at whole cycles."""
     moved = (tasks.read + tasks.written) * RATE
     both = sum(_of_ops(tasks, np.minimum(moved, tasks.sore)))
-    loads = (tasks.west + tasks.north) * RATE
-    both += int(np.minimum(loads, tasks.north_sore).sum())
-    for op in np.flatnonzero((tasks.resident == 0) & (loads > 0)):
-        both += min(int(loads[op]), int(tasks.busy[tasks.first[op]]))
+    both += int(np.minimum((tasks.west + tasks.north) * RATE, tasks.north_sore).sum())
     return (step_cycles + len(tasks.engine)) * tasks.rate + both
 
 

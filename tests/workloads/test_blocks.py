@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from weft.workloads.blocks import (
     attended,
 )
 from weft.workloads.errors import InputError
+from weft.workloads.gemm import Gemm
+from weft.workloads.operand import Operand, Role
 from weft.workloads.step import MatrixOp, VectorOp, Workload
 
 from ..examples_drawn import examples
@@ -194,12 +197,19 @@ def test_a_window_as_long_as_all_tokens_is_causal(steps: Any) -> None:
     assert wide == all_
 
 
+def of_size(elements: int) -> Operand:
+    return Operand(role=Role.ACTIVATION, dtype="bfloat16", bytes=2 * elements)
+
+
 @cache
 def trained() -> Workload:
     return weft.trace("lfc", batch=4)
 
 
 def test_what_has_no_such_attention_is_refused(steps: Any) -> None:
+    products = [op for op in steps["prefill"].matrix_ops if op.parameter is None][:1]
+    square = replace(products[0], gemm=Gemm(m=40, k=40, n=40), **{x: of_size(1600) for x in "abc"})
+    eight = replace(steps["prefill"], ops=(square,), after=(), tensors=())
     with pytest.raises(InputError, match="'lfc' keeps no keys and values"):
         attended(trained(), Blocks(pattern=Causal()))
     with pytest.raises(InputError, match="block of attention must be"):
@@ -208,5 +218,7 @@ def test_what_has_no_such_attention_is_refused(steps: Any) -> None:
         Blocks(pattern=TopKeys(keep=1, channels=1)).mask(2, 2)
     with pytest.raises(InputError, match="queries of attention must be"):
         Blocks(pattern=Causal()).tiles(3, 2)
+    with pytest.raises(InputError, match="heads as wide as there are keys; choose another context"):
+        attended(eight, Blocks(pattern=Causal()))
     with pytest.raises(InputError, match="no product of 'llama' multiplies"):
         attended(attended(steps["prefill"], Blocks(pattern=Window(keys=1), block=1)), Blocks(pattern=Causal()))

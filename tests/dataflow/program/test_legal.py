@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -13,8 +14,9 @@ from weft.dataflow.program.assembly import assemble
 from weft.dataflow.program.checker import Rule, RuleError, check
 from weft.dataflow.program.commands import Command, ProgramError
 from weft.dataflow.program.control import CONTROL, MachineError, control
-from weft.dataflow.program.isa import REGISTERS, Unit, register
-from weft.dataflow.program.legal import check_command
+from weft.dataflow.program.instruction import Set
+from weft.dataflow.program.isa import REGISTERS, Unit, register, registers_of
+from weft.dataflow.program.legal import check_command, check_units
 from weft.dataflow.program.spaces import Form, Space, Target
 from weft.dataflow.program.vector_operations import OPERATIONS, Slot, VectorOpcode
 from weft.workloads.errors import InputError
@@ -377,3 +379,25 @@ def test_load_and_store_have_their_common_registers_in_the_same_places():
 
     assert common == [r.name for r in REGISTERS[Unit.STORE][:24]]
     assert common[-1] == "outer2_step"
+
+
+def test_what_tells_encodings_is_of_machines_that_have_two() -> None:
+    one = tiny()
+    two = replace(one, spec=replace(one.spec, pe=replace(one.spec.pe, format="fp8")))
+    for unit, name in ((Unit.LOAD, "gradient"), (Unit.STORE, "gradient"), (Unit.PRODUCT, "n2s_gradient")):
+        told = [Set(unit, register(unit, name).number, 1)]
+        check_units(told, two)
+        with pytest.raises(ProgramError, match=f"is of register {name}, but the operands of machine 'tiny'") as refusal:
+            check_units(told, one)
+        assert refusal.value.error == MachineError.REGISTER
+        assert name not in {r.name for r in registers_of(unit, one)}
+
+
+@pytest.mark.parametrize(("form", "address", "well"), [(Form.OPERAND, 3, True), (Form.FP32, 2, False)])
+def test_an_operand_of_eight_bits_begins_at_any_byte(form: Form, address: int, well: bool) -> None:
+    one = tiny()
+    two = replace(one, spec=replace(one.spec, pe=replace(one.spec.pe, format="fp8")))
+    load = {"space": Space.OPERANDS, "form": form, "words": 3, "address": address}
+    found = refused(Unit.LOAD, load, two)
+    assert (found is None) is well
+    assert found is None or found.error == MachineError.ALIGNMENT
