@@ -164,6 +164,7 @@ GROUPS = {
         "weft.analysis.energy": "energy EnergyReport",
         "weft.analysis.bands": "Joules",
         "weft.analysis.level": "seconds_of",
+        "weft.analysis.scheduling": "scheduled",
         "weft.analysis.energy_table": "load_table",
         "weft.analysis.area": "machine_area Area",
         "weft.analysis.area_by_shape": "area_of_shape areas Areas",
