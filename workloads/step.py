@@ -47,9 +47,8 @@ class MatrixOp:
     """One GEMM of the step: C = A B, with where it comes from and what of it may be sparse.
 
     ``name`` is the module path, ``op`` the operator that was dispatched, ``parameter`` the weight it reads (FF, BP) or
-    whose gradient it makes (WU). ``kept_dense`` says why a scheme left the op as it is, dense or in full precision.
-    ``plane``: which plane, of a weight that is a sum of several; each is a product, whose results are added. ``rows``:
-    of which lines of a weight in use those of the product alone are read.
+    whose gradient it makes (WU). ``kept_dense``: why a scheme left it dense or in full precision. ``plane``: which, of
+    a weight that is a sum of several. ``rows``: of which lines of a weight in use those of the product alone are read.
     """
 
     __pydantic_config__ = _ALIASED
