@@ -90,7 +90,8 @@ def placed_sizes(
 
 def _engine(op: MatrixOp, spec: AcceleratorSpec) -> Stce | None:
     """The STCE, if it alone takes a product of any size."""
-    if not ours_alone(spec) or op.sparse is not None or any(x.levels is not None for x in (op.a, op.b, op.c)):
+    given = op.sparse is not None or op.rows is not None
+    if given or not ours_alone(spec) or any(x.levels is not None for x in (op.a, op.b, op.c)):
         return None
     takes = [engine for engine in engines_of(spec) if engine.takes(op)]
     return takes[0] if len(takes) == 1 and isinstance(takes[0], Stce) else None
