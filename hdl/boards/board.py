@@ -28,7 +28,7 @@ class Board:
     """A board with an LFE5U-85F or its like.
 
     ``clock`` is the resource of its oscillator and ``hz`` what that gives; ``mhz`` is what the core gets of it: what
-    `tiny-ecp5` was routed for (docs/results/synthesis.md), a choice on the ECPIX-5. ``lights``: the resources of busy,
+    `tiny-ecp5` was placed for (docs/results/synthesis.md), a choice on the ECPIX-5. ``lights``: the resources of busy,
     error and traffic, each with the colour it is of, if it has colours.
     """
 
