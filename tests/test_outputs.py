@@ -83,7 +83,7 @@ def test_a_comparison_is_drawn_once_and_its_runs_when_asked(step: Path, tmp_path
     assert main(asked) == 0
     assert drawn() == {"comparison.png", "promise.png"}
     assert main([*asked, "--draw-all"]) == 0
-    runs = {f"{scheme}/{name}" for scheme in ("dense", "bdwp") for name in ("layers", "roofline", "energy")}
+    runs = {f"{scheme}/{name}" for scheme in ("dense", "bdwp") for name in ("layers", "roofline", "energy", "dram")}
     assert drawn() == {f"{name}{dark}.png" for name in {"comparison", "promise", *runs} for dark in ("", "-dark")}
 
 

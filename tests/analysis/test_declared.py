@@ -152,7 +152,7 @@ def test_an_action_without_a_price_is_refused_and_never_free(xnor: SimResult) ->
     assert "table 'asic-16nm' has no price for action 'popcount of 64 bits' (XNOR array): add spare.popcount_64" in str(
         on_chip.value
     )
-    assert "priced are bf16_multiply, clock_tree, compare, control, dram.read" in str(on_chip.value)
+    assert "priced are bf16_multiply, clock_tree, compare, control, dram.activate, dram.read" in str(on_chip.value)
     with pytest.raises(InputError) as in_luts:
         energy(xnor, load_table("fpga-ultrascale-plus"))
     assert "table 'fpga-ultrascale-plus' has no price for action 'popcount_words': its engine declares none on" in str(

@@ -311,7 +311,7 @@ def test_the_placement_says_on_which_engine_an_op_runs():
     assert tracks[:2] == ["STCE", "second"]
     assert {"DMA: STCE, macro-tiles", "DMA: second, macro-tiles", "DMA: second, last stores"} <= set(tracks)
     assert list(result.record().buffers)[3:] == ["second W2E", "second N2S", "second output"]
-    page = RunData(SimpleNamespace(system=result, result=result.step), {"compute": "compute"})
+    page = RunData(SimpleNamespace(system=result, result=result.step, timed=result), {"compute": "compute"})
     assert page.system is not None and len(page.system.occupancy) == 6
     assert page.dram is not None and list(page.dram.asked)[:2] == ["STCE", "second"]
     assert sum(sum(by_pass.values()) for by_pass in page.dram.asked.values()) == result.step.counts.dram_bytes

@@ -77,7 +77,8 @@ def call_of(func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any], *, pl
     # The schema of aten.native_batch_norm does not say that it writes them.
     hidden = ("running_mean", "running_var") if given.get("training") else ()
     running = tuple(place for name in hidden for place in places.get(name, ()))
-    changed = tuple(place for name in access.written for place in places.get(name, ()))
+    # In the order of the arguments: that of a set of names is another in every process.
+    changed = tuple(place for name, own in places.items() if name in access.written for place in own)
     return Call(func, operator_name(func), access, is_product(func), plain, changed + running, running)
 
 

@@ -87,7 +87,7 @@ def traffic(func: OpOverload, given: dict[str, Any], out: Any) -> Traffic | None
     if access.moves_nothing:
         return None
     names = access.written
-    changed = _distinct([given[name] for name in names if name in given])
+    changed = _distinct([value for name, value in given.items() if name in names])
     inputs = _distinct([value for name, value in given.items() if name not in names] if names else given)
     written = changed + _fresh(out, inputs + changed)
     if not written:
