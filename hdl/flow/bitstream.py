@@ -57,9 +57,13 @@ _APART = (
 _FIXED = (1980, 1, 1, 0, 0, 0)
 _SEEDS = (1, 2, 3)
 """Of the placements that are tried one after the other until one is routed."""
-_ROUNDS = 8
-"""Assumed: a placement is given up after so many rounds of the router of which none leaves as few shared wires as
-an earlier one did."""
+_ROUNDS = 20
+"""A placement is given up after so many rounds of the router of which none leaves as few shared wires as an earlier one
+did: twice the longest such stretch of one that was routed in the end."""
+_ROUTER = {"router2/currCongWeightMult": "0.3", "router2/bbMargin/x": "6", "router2/bbMargin/y": "6"}
+"""Settings of router2 that no option sets: how much dearer a shared wire gets from round to round, 2 unless given, and
+how many tiles around its box a net may take, 3 unless given. By those a machine that fills three fifths of the device
+comes to a thousand shared wires, and then to more again (docs/results/synthesis.md)."""
 _SHARED = re.compile(r"iter=\d+ wires=\d+ overused=(\d+)")
 
 
@@ -219,7 +223,8 @@ def _routed(netlist: bytes, pins: str, board: Board, progress: Progress | None) 
     def make(folder: Path) -> None:
         (folder / "top.lpf").write_text(pins)
         for seed in _SEEDS:
-            (folder / "placed.json").write_bytes(_placed(netlist, pins, options, seed, progress))
+            placed = _placed(netlist, pins, options, seed, progress)
+            (folder / "placed.json").write_bytes(_with_settings(placed, _ROUTER))
             try:
                 route(folder)
                 break
@@ -233,7 +238,14 @@ def _routed(netlist: bytes, pins: str, board: Board, progress: Progress | None) 
         run_tool("ecppack", packing, folder)
         _pack(folder, ("weft.bit", "weft.svf", "report.json"))
 
-    material = [netlist.decode(), pins, *routing, repr((_SEEDS, _ROUNDS)), *packing, tool_version("nextpnr-ecp5")]
+    material = [
+        netlist.decode(),
+        pins,
+        *routing,
+        repr((_SEEDS, _ROUNDS, _ROUTER)),
+        *packing,
+        tool_version("nextpnr-ecp5"),
+    ]
     return _unpacked(cached("bitstream", material, "made.zip", make))
 
 
@@ -248,6 +260,13 @@ def _placed(netlist: bytes, pins: str, options: list[str], seed: int, progress: 
 
     material = [netlist.decode(), pins, *placing, tool_version("nextpnr-ecp5")]
     return _unpacked(cached("bitstream", material, "made.zip", make))["placed.json"]
+
+
+def _with_settings(placed: bytes, settings: Mapping[str, str]) -> bytes:
+    """A placement that nextpnr goes on from with these settings besides its own."""
+    before, found, behind = placed.partition(b'"settings": {\n')
+    assert found, "nextpnr writes its settings into a placement"
+    return before + found + b"".join(f'"{name}": "{value}",\n'.encode() for name, value in settings.items()) + behind
 
 
 def _nextpnr_options(board: Board) -> list[str]:

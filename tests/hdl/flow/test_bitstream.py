@@ -99,9 +99,11 @@ def router(shared: Mapping[str, Sequence[int]], ran: list[str]) -> Router:
         if "--no-route" in options:
             seed = options[options.index("--seed") + 1]
             ran.append(f"place {seed}")
-            (folder / "placed.json").write_text(seed)
+            (folder / "placed.json").write_text(f'{{"settings": {{\n"seed": "{seed}"}}}}')
             return
-        seed = (folder / "placed.json").read_text()
+        settings = json.loads((folder / "placed.json").read_text())["settings"]
+        seed = settings.pop("seed")
+        assert settings == flow._ROUTER
         ran.append(f"{'route' if tool == 'nextpnr-ecp5' else 'pack'} {seed}")
         if tool == "ecppack":
             for name in ("weft.bit", "weft.svf"):
@@ -114,15 +116,16 @@ def router(shared: Mapping[str, Sequence[int]], ran: list[str]) -> Router:
     return run
 
 
-STUCK = [99, 40, *range(41, 49), 0]
-"""Eight rounds without as few as after the second; that the ninth would have routed it is not waited for."""
+STUCK = [99, 40, *range(41, 41 + flow._ROUNDS), 0]
+"""So many rounds without as few as after the second; that one more would have routed it is not waited for."""
 
 
 def test_a_placement_that_the_router_gets_no_further_with_is_given_up_for_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEFT_CACHE", str(tmp_path))
-    slowly = [99, 40, *range(41, 48), 40, *range(41, 48), 39, 0]
+    longest = range(41, 40 + flow._ROUNDS)
+    slowly = [99, 40, *longest, 40, *longest, 39, 0]
     ran: list[str] = []
     monkeypatch.setattr(flow, "run_tool", router({"1": STUCK, "2": slowly}, ran))
 
@@ -132,7 +135,7 @@ def test_a_placement_that_the_router_gets_no_further_with_is_given_up_for_the_ne
 
     ran.clear()
     monkeypatch.setattr(flow, "run_tool", router(dict.fromkeys("123", STUCK), ran))
-    with pytest.raises(InputError, match=r"^ulx3s: 3 placements could not be routed, the last with 48 wires still"):
+    with pytest.raises(InputError, match=r"^ulx3s: 3 placements could not be routed, the last with 60 wires still"):
         flow._routed(b"another netlist", "pins", find_board("ulx3s"), None)
     assert ran == [f"{stage} {seed}" for seed in "123" for stage in ("place", "route")]
 
