@@ -131,7 +131,7 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
         ("binary.py",),
         ("which_machine.py",),
         pytest.param(("supernet.py",), marks=pytest.mark.slow),
-        ("supernet.py", "2", "6"),
+        pytest.param(("supernet.py", "2", "6"), marks=pytest.mark.slow),
         pytest.param(("batch_sweep.py", "batches.png", "1", "4"), marks=pytest.mark.slow),
         pytest.param(("sensitivity.py", "sensitivity.png", "resnet9@1"), marks=pytest.mark.slow),
         pytest.param(("bdwp_table.py",), marks=pytest.mark.slow),

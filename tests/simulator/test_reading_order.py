@@ -110,6 +110,7 @@ def test_a_frozen_weight_is_laid_out_unless_somebody_reads_it_otherwise():
     assert _laid(replace(step, frozen=()), plan) == set()
 
 
+@pytest.mark.slow
 def test_what_an_embedding_looks_up_stays_and_a_token_is_never_slower(monkeypatch: pytest.MonkeyPatch):
     """GPT-2's head is its embedding, whose rows are looked up."""
     step = weft.trace("gpt2", batch=1, use="decode", context=8)
