@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.constraint import MappingFile
 from ..dataflow.objective import Objective
-from ..simulator.memory import require_capacity
+from ..simulator.memory import require_room
 from ..simulator.result import SimResult
 from ..simulator.step import simulate
 from ..workloads.errors import InputError
@@ -169,7 +169,7 @@ def _simulated(
     for pattern in () if rules is None else rules.patterns:
         spec.check_pattern(pattern)
     annotated = annotate(step, name, rules)
-    require_capacity(annotated, spec)
+    require_room(annotated, spec)
     return simulate(scheduled(annotated, spec, goal, mapping=mapping))
 
 

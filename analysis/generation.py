@@ -12,7 +12,7 @@ from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.actions import STANDING, Action
 from ..dataflow.objective import Objective
 from ..simulator.decode import Decoded, decode, overlapped
-from ..simulator.memory import MemoryNeed, memory_need, require_capacity
+from ..simulator.memory import MemoryNeed, memory_need, require_room
 from ..simulator.step import simulate
 from ..simulator.system import simulate_system
 from ..simulator.system_result import SystemResult
@@ -106,8 +106,8 @@ def generate(
     """``prefill``, then ``steps`` of decoding, on ``spec``, op after op or at the level ``system`` with the ops of each
     step overlapped; refused where DRAM cannot hold either."""
     say = tell or (lambda _: None)
-    require_capacity(prefill, spec)
-    require_capacity(steps.last, spec)
+    require_room(prefill, spec)
+    require_room(steps.last, spec)
     say("prefill")
     overlap = level == "system"
     choose = partial(scheduled, spec=spec, objective=objective, by_shape=overlap)

@@ -11,7 +11,7 @@ from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.config_io import spec_at, spec_hash
 from ..dataflow.constraint import MappingFile, parse_mapping
 from ..dataflow.objective import Objective
-from ..simulator.memory import require_capacity
+from ..simulator.memory import require_room
 from ..simulator.step import simulate
 from ..simulator.system import simulate_system
 from ..workloads.errors import InputError, reading
@@ -91,7 +91,7 @@ class SavedRun:
         if self.objective not in tuple(Objective):
             raise InputError(f"{self.folder}: objective {self.objective!r} is unknown{self._again}")
         if self.level == "system":
-            require_capacity(self.workload, spec)
+            require_room(self.workload, spec)
         chosen = scheduled(self.workload, spec, self.objective, progress, self.mapping, self.by_shape)
         return simulate_system(chosen) if self.level == "system" else simulate(chosen)
 

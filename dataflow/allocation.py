@@ -18,8 +18,10 @@ from ..workloads.errors import InputError, require_int
 from ..workloads.operand import MAX_BYTES
 from .jit import kernel
 
-__all__ = ["Allocation", "Lifetime", "allocate", "keep"]
+__all__ = ["ALIGNMENT", "Allocation", "Lifetime", "Packed", "allocate", "keep", "pack"]
 
+ALIGNMENT = 64
+"""Bytes that a place is a multiple of, unless others are asked for."""
 _REPAIRS = 64
 """Orders tried beyond those by rule, while the peak is above the bound."""
 
@@ -41,9 +43,19 @@ class Lifetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
-    """Byte offsets by name. No allocation has a ``peak`` below ``bound``: so much lives at once, at ``busiest``."""
+    """Byte offsets by name. No allocation has a ``peak`` below ``bound``: so much lives at once."""
 
     offsets: dict[str, int]
+    peak: int
+    bound: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Packed:
+    """The same of lifetimes without names: ``offsets``, int64 [lifetimes], in their order; ``busiest``: when ``bound``
+    bytes live."""
+
+    offsets: npt.NDArray[np.int64]
     peak: int
     bound: int
     busiest: int
@@ -58,7 +70,7 @@ class _Blocks:
     last: npt.NDArray[np.int64]
 
 
-def allocate(lifetimes: Iterable[Lifetime], *, alignment: int = 64, capacity: int | None = None) -> Allocation:
+def allocate(lifetimes: Iterable[Lifetime], *, alignment: int = ALIGNMENT, capacity: int | None = None) -> Allocation:
     """Place tensors at multiples of ``alignment`` so that none overlap in space and time, in as few bytes as are found.
 
     The same lifetimes in the same order give the same offsets. Above ``capacity`` it is an InputError that names the
@@ -70,18 +82,22 @@ def allocate(lifetimes: Iterable[Lifetime], *, alignment: int = 64, capacity: in
         twice = next(name for i, name in enumerate(names) if name in names[:i])
         raise InputError(f"tensor {twice!r} is to be placed twice")
     require_int("alignment", alignment, 1, 2**30)
-    rounded = [-(-tensor.size // alignment) * alignment for tensor in tensors]
-    columns = (rounded, [tensor.first for tensor in tensors], [tensor.last for tensor in tensors])
-    blocks = _Blocks(*(np.array(column, np.int64) for column in columns))
-    bound, busiest = _most_alive(blocks)
-    offsets = _search(blocks, bound)
-    peak = int((offsets + blocks.size).max(initial=0))
-    if capacity is not None and peak > capacity:
-        raise InputError(_too_large(tensors, blocks, peak, bound, busiest, capacity))
-    return Allocation(offsets=dict(zip(names, offsets.tolist(), strict=True)), peak=peak, bound=bound, busiest=busiest)
+    blocks = _blocks_of(tensors, alignment)
+    found = _packed(blocks)
+    if capacity is not None and found.peak > capacity:
+        raise InputError(_too_large(tensors, blocks, found.peak, found.bound, found.busiest, capacity))
+    offsets = dict(zip(names, found.offsets.tolist(), strict=True))
+    return Allocation(offsets=offsets, peak=found.peak, bound=found.bound)
 
 
-def keep(lifetimes: Sequence[Lifetime], worth: Sequence[int], capacity: int, *, alignment: int = 64) -> dict[str, int]:
+def pack(sizes: Sequence[int], first: Sequence[int], last: Sequence[int], *, alignment: int = ALIGNMENT) -> Packed:
+    """`allocate` of so many bytes, above 0, written by one command and last read by another one, not before it."""
+    return _packed(_blocks(sizes, first, last, alignment))
+
+
+def keep(
+    lifetimes: Sequence[Lifetime], worth: Sequence[int], capacity: int, *, alignment: int = ALIGNMENT
+) -> dict[str, int]:
     """Which tensors to hold in a memory of ``capacity`` bytes that is too small for all: offsets by name.
 
     ``worth``: what holding each saves. Tensors are taken in turn, each at the lowest place that is free while it lives,
@@ -90,9 +106,7 @@ def keep(lifetimes: Sequence[Lifetime], worth: Sequence[int], capacity: int, *, 
     """
     require_int("capacity", capacity, 0, MAX_BYTES)
     able = [i for i, tensor in enumerate(lifetimes) if worth[i] > 0 and tensor.size <= capacity]
-    rounded = [-(-lifetimes[i].size // alignment) * alignment for i in able]
-    columns = (rounded, [lifetimes[i].first for i in able], [lifetimes[i].last for i in able])
-    blocks = _Blocks(*(np.array(column, np.int64) for column in columns))
+    blocks = _blocks_of([lifetimes[i] for i in able], alignment)
     value = np.array([worth[i] for i in able], np.int64)
     a_byte = value / np.maximum(blocks.size, 1)
     best, most = np.full(len(able), -1, np.int64), 0
@@ -102,6 +116,22 @@ def keep(lifetimes: Sequence[Lifetime], worth: Sequence[int], capacity: int, *, 
         if saved > most:
             best, most = offsets, saved
     return {lifetimes[i].name: offset for i, offset in zip(able, best.tolist(), strict=True) if offset >= 0}
+
+
+def _blocks_of(tensors: Sequence[Lifetime], alignment: int) -> _Blocks:
+    return _blocks([t.size for t in tensors], [t.first for t in tensors], [t.last for t in tensors], alignment)
+
+
+def _blocks(sizes: Sequence[int], first: Sequence[int], last: Sequence[int], alignment: int) -> _Blocks:
+    return _Blocks(
+        -(-np.array(sizes, np.int64) // alignment) * alignment, np.array(first, np.int64), np.array(last, np.int64)
+    )
+
+
+def _packed(blocks: _Blocks) -> Packed:
+    bound, busiest = _most_alive(blocks)
+    offsets = _search(blocks, bound)
+    return Packed(offsets=offsets, peak=int((offsets + blocks.size).max(initial=0)), bound=bound, busiest=busiest)
 
 
 def _most_alive(blocks: _Blocks) -> tuple[int, int]:

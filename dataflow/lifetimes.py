@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from ..workloads.step import Workload
 from ..workloads.tensors import StepTensor
@@ -18,8 +18,7 @@ from .operand import OperandFormat
 __all__ = ["Live", "lives", "originals"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
+class Live(NamedTuple):
     """``size`` bytes that are in DRAM while ops ``first`` to ``last`` run; ``made``: whose result they are, -1 of what
     was there before, the batch and statistics that are kept running."""
 
@@ -47,7 +46,9 @@ def lives(
         storage = first_of[number]
         if number not in stored or number in on_chip or storage in left_out:
             continue
-        at = [heads.get(i, i) for i in (max(tensor.made, 0), *read[number])]
+        at = [max(tensor.made, 0), *read[number]]
+        if heads:
+            at = [heads.get(i, i) for i in at]
         bits = number in groups.bits
         size = whole_bytes(tensor.elements) if bits else machine_bytes(tensor.dtype, tensor.bytes, operand)
         one = Live(size=size, first=min(at), last=max(at), made=tensor.made)
@@ -56,7 +57,7 @@ def lives(
             # Written in place: it is one piece of memory, and stays where it is beyond the step if it was there before.
             last = len(workload.ops) - 1 if before.made < 0 else max(before.last, one.last)
             first, most = min(before.first, one.first), max(before.size, size)
-            one = replace(before, size=most, first=first, last=last)
+            one = before._replace(size=most, first=first, last=last)
         found[storage] = one
     return [one for one in found.values() if one.size]
 
@@ -77,8 +78,10 @@ def _stored(facts: Facts, groups: Groups) -> set[int]:
     return (own | left) - groups.constants - groups.same.keys()
 
 
-def _readers(tensors: tuple[StepTensor, ...], groups: Groups) -> dict[int, list[int]]:
+def _readers(tensors: tuple[StepTensor, ...], groups: Groups) -> Mapping[int, Sequence[int]]:
     """By tensor that is stored, the ops that read it, or a cast of it that is the same; the casts do nothing."""
+    if not groups.same:
+        return {number: tensor.read for number, tensor in enumerate(tensors)}
     casts = {tensors[cast].made for cast in groups.same}
     found: dict[int, list[int]] = defaultdict(list)
     for number, tensor in enumerate(tensors):

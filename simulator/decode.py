@@ -34,7 +34,7 @@ from ..workloads.joined import Joined
 from ..workloads.one_line import OneLine
 from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp, Workload
 from ..workloads.update_rule import UpdateRule
-from .memory import require_capacity
+from .memory import require_room
 from .result import OpResult
 from .row_misses import Beyond, row_misses
 from .step import op_result
@@ -171,7 +171,7 @@ def overlapped(
 
 
 def _require(growth: Growth, spec: AcceleratorSpec) -> None:
-    require_capacity(growth.last, spec)
+    require_room(growth.last, spec)
     if spec.buffers.resident_bytes:
         raise InputError(
             f"{spec.name!r} keeps tensors on chip (buffers.resident_bytes {spec.buffers.resident_bytes:,}), and which "

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import assert_never
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.allocation import Allocation, Lifetime, allocate
+from ..dataflow.allocation import ALIGNMENT, Packed, pack
 from ..dataflow.config_io import load_spec, preset_names
 from ..dataflow.fallback import ungathered
 from ..dataflow.lifetimes import Live, lives
@@ -20,7 +19,7 @@ from .eager_memory import eager_bound
 from .model_memory import model_bytes, model_tensors
 from .regions import compact_bytes
 
-__all__ = ["MemoryNeed", "exceeds", "memory_need", "require_capacity"]
+__all__ = ["MemoryNeed", "exceeds", "memory_need", "require_capacity", "require_room"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +120,18 @@ def require_capacity(workload: Workload, spec: AcceleratorSpec, chosen: Schedule
     return need
 
 
+def require_room(workload: Workload, spec: AcceleratorSpec) -> None:
+    """As `require_capacity`, for who asks no need: where all that a step makes fits at once, nothing is placed."""
+    capacity, held = spec.dram.capacity_bytes, ungathered(workload, spec)
+    if capacity is None:
+        return
+    if held.tensors:
+        made = sum(one.size + ALIGNMENT for _, one in _alive(held, spec, None))
+        if sum(model_bytes(held, spec)) + made <= capacity:
+            return
+    require_capacity(workload, spec)
+
+
 def exceeds(workload: Workload, spec: AcceleratorSpec, need: MemoryNeed, chosen: Schedule | None = None) -> str | None:
     """In words, by how much a step exceeds the DRAM of its machine and what could hold it; None where it fits, and
     where it may once a schedule (``chosen``) keeps tensors on chip."""
@@ -148,6 +159,10 @@ def exceeds(workload: Workload, spec: AcceleratorSpec, need: MemoryNeed, chosen:
 
 
 _KINDS = ("activations", "gradients", "weight_gradients", "scratch")
+_KIND_OF: Mapping[str, str] = dict(
+    zip(Pass, ("activations", "gradients", "weight_gradients", "weight_gradients"), strict=True)
+)
+"""What ops of a pass make."""
 
 
 def _again(op: Op) -> bool:
@@ -162,16 +177,7 @@ def _alive(workload: Workload, spec: AcceleratorSpec, chosen: Schedule | None) -
 
 
 def _kind(one: Live, ops: Sequence[Op]) -> str:
-    pass_ = Pass(ops[one.made].pass_) if one.made >= 0 else Pass.FF
-    match pass_:
-        case Pass.FF:
-            return "activations"
-        case Pass.BP:
-            return "gradients"
-        case Pass.WU | Pass.OPT:
-            return "weight_gradients"
-        case _:
-            assert_never(pass_)
+    return _KIND_OF[ops[one.made].pass_] if one.made >= 0 else "activations"
 
 
 def _on_chip(workload: Workload, chosen: Schedule | None) -> set[int]:
@@ -200,8 +206,8 @@ def _scratch(chosen: Schedule | None) -> list[tuple[str, Live]]:
     return found
 
 
-def _placed(found: Sequence[Live]) -> Allocation:
-    return allocate(Lifetime(name=str(i), size=one.size, first=one.first, last=one.last) for i, one in enumerate(found))
+def _placed(found: Sequence[Live]) -> Packed:
+    return pack([one.size for one in found], [one.first for one in found], [one.last for one in found])
 
 
 def _batch_words(of: int, capacity: int, fits: Callable[[int], int]) -> str:
@@ -225,7 +231,7 @@ def _at_batch(
 
     def at(batch: int) -> int:
         scaled = [
-            replace(one, size=one.size // of * batch) if kind != "weight_gradients" and one.size % of == 0 else one
+            one._replace(size=one.size // of * batch) if kind != "weight_gradients" and one.size % of == 0 else one
             for kind, one in found
         ]
         return fixed + need.kv_cache * batch // of + _placed([one for one in scaled if one.size]).peak

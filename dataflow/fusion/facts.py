@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 
 from ...workloads.gemm import Pass
 from ...workloads.step import MatrixOp, Op, VectorOp
@@ -14,26 +15,64 @@ __all__ = ["Facts", "when"]
 
 
 class Facts:
-    """The step by numbers, before it is fused: ops by their place, tensors by theirs in ``Workload.tensors``."""
+    """The step by numbers, before it is fused: ops by their place, tensors by theirs in ``Workload.tensors``. Each is
+    found out once, when it is asked for: of a step that is not fused nothing is."""
 
     def __init__(self, ops: Sequence[Op], tensors: Sequence[StepTensor]) -> None:
         self.ops, self.tensors = ops, tensors
-        # once: they are asked for again and again
-        self.elements, self.bytes = [t.elements for t in self.tensors], [t.bytes for t in self.tensors]
-        self.names = [_name(op) for op in self.ops]
+
+    @cached_property
+    def elements(self) -> list[int]:
+        """Of tensors."""
+        return [t.elements for t in self.tensors]
+
+    @cached_property
+    def bytes(self) -> list[int]:
+        """Of tensors."""
+        return [t.bytes for t in self.tensors]
+
+    @cached_property
+    def names(self) -> list[str]:
         """Of vector work, as the rules have them."""
-        self.read, self.made = defaultdict[int, list[int]](list), defaultdict[int, list[int]](list)
+        return [_name(op) for op in self.ops]
+
+    @cached_property
+    def read(self) -> dict[int, list[int]]:
+        """Tensors by the op that reads them."""
+        found = defaultdict[int, list[int]](list)
         for number, tensor in enumerate(self.tensors):
             for i in tensor.read:
-                self.read[i].append(number)
+                found[i].append(number)
+        return found
+
+    @cached_property
+    def made(self) -> dict[int, list[int]]:
+        """Tensors by the op that makes them."""
+        found = defaultdict[int, list[int]](list)
+        for number, tensor in enumerate(self.tensors):
             if tensor.made >= 0:
-                self.made[tensor.made].append(number)
-        self.reads_whole = [isinstance(op, VectorOp) and self._reads_whole(i, op) for i, op in enumerate(self.ops)]
+                found[tensor.made].append(number)
+        return found
+
+    @cached_property
+    def reads_whole(self) -> list[bool]:
         """Whether vector work reads all of every tensor that it reads."""
-        self.writes_whole = [isinstance(op, VectorOp) and self._writes_whole(i, op) for i, op in enumerate(self.ops)]
-        self.maps = [isinstance(op, VectorOp) and self._maps(i, op) for i, op in enumerate(self.ops)]
+        return [isinstance(op, VectorOp) and self._reads_whole(i, op) for i, op in enumerate(self.ops)]
+
+    @cached_property
+    def writes_whole(self) -> list[bool]:
+        """Whether vector work writes all of every tensor that it makes."""
+        return [isinstance(op, VectorOp) and self._writes_whole(i, op) for i, op in enumerate(self.ops)]
+
+    @cached_property
+    def maps(self) -> list[bool]:
         """Whether an op makes one tensor, element by element."""
-        self.constants = frozenset(t for t in range(len(self.tensors)) if self._is_constant(t))
+        return [isinstance(op, VectorOp) and self._maps(i, op) for i, op in enumerate(self.ops)]
+
+    @cached_property
+    def constants(self) -> frozenset[int]:
+        """Tensors that are one number everywhere."""
+        return frozenset(t for t in range(len(self.tensors)) if self._is_constant(t))
 
     def gives_whole(self, i: int, op: MatrixOp) -> bool:
         """Whether a product gives every result once and whole: a gradient of a convolution with windows is added up in
