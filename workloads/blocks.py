@@ -18,7 +18,8 @@ from pydantic import Discriminator
 
 from .errors import InputError, require_int
 from .gemm import MAX_DIM, Gemm
-from .operand import DTYPE_BYTES, Operand, Role
+from .operand import DTYPE_BYTES, Role
+from .resized import resized, thinned
 from .step import MatrixOp, Op, VectorOp, Workload
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ def attended(workload: Workload, blocks: Blocks) -> Workload:
                     made += _predictor(op, blocks, queries, keys)
                 made += _products(op, blocks, queries, keys)
             case VectorOp() if op.name in scores and op.elements in _shrinking(scores[op.name]):
-                made.append(_share(op, kept, pairs))
+                made.append(thinned(op, kept, pairs))
             case _:
                 made.append(op)
     return replace(
@@ -285,32 +286,9 @@ def _products(op: MatrixOp, blocks: Blocks, queries: int, keys: int) -> list[Op]
     """The tiles of a product, of all heads; each reads its own keys or values."""
     g, scores = op.gemm, _side(op, queries, keys) == "scores"
     return [
-        _product(op, Gemm(m=t.rows, k=g.k if scores else t.keys, n=t.keys if scores else g.n, groups=g.groups * count))
+        resized(op, Gemm(m=t.rows, k=g.k if scores else t.keys, n=t.keys if scores else g.n, groups=g.groups * count))
         for t, count in blocks.tiles(queries, keys).items()
     ]
-
-
-def _product(op: MatrixOp, gemm: Gemm) -> MatrixOp:
-    def sized(operand: Operand, elements: int) -> Operand:
-        return replace(operand, bytes=elements * DTYPE_BYTES[operand.dtype])
-
-    g = gemm
-    return replace(
-        op,
-        gemm=g,
-        a=sized(op.a, g.groups * g.m * g.k),
-        b=sized(op.b, g.groups * g.k * g.n),
-        c=sized(op.c, g.groups * g.m * g.n),
-    )
-
-
-def _share(op: VectorOp, kept: int, of: int) -> VectorOp:
-    return replace(
-        op,
-        elements=op.elements * kept // of,
-        read_bytes=op.read_bytes * kept // of,
-        write_bytes=op.write_bytes * kept // of,
-    )
 
 
 def _predictor(op: MatrixOp, blocks: Blocks, queries: int, keys: int) -> list[Op]:
@@ -331,7 +309,7 @@ def _predictor(op: MatrixOp, blocks: Blocks, queries: int, keys: int) -> list[Op
         )
 
     def product(m: int, k: int, n: int) -> MatrixOp:
-        made = _product(op, Gemm(m=m, k=k, n=n, groups=heads))
+        made = resized(op, Gemm(m=m, k=k, n=n, groups=heads))
         return replace(made, op="blocks.scores", b=replace(made.b, role=Role.ACTIVATION))
 
     def select(scores: int) -> VectorOp:

@@ -148,8 +148,11 @@ def _piece(context: int, end: int, traced: Callable[[int], Workload]) -> Piece:
             return False  # so many tokens later an op would not be one: fewer than no bytes
 
     last = end
-    while last > context + 1 and not (foretold(last) and foretold((context + last) // 2)):
-        good, bad = context + 1, last if not foretold(last) else (context + last) // 2
+    while last > context + 1:
+        bad = next((other for other in (last, (context + last) // 2) if not foretold(other)), None)
+        if bad is None:
+            break
+        good = context + 1
         while bad - good > 1:
             middle = (good + bad) // 2
             good, bad = (middle, bad) if foretold(middle) else (good, middle)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -89,6 +89,10 @@ class Operand:
     def elements(self) -> int:
         """Elements of the stored tensor."""
         return self.bytes // DTYPE_BYTES[self.dtype]
+
+    def sized(self, elements: int) -> Operand:
+        """The same of so many elements."""
+        return replace(self, bytes=elements * DTYPE_BYTES[self.dtype])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ from typing import Final, Literal
 from .errors import InputError
 from .gemm import Gemm, Pass
 from .levels import Levels
-from .operand import DTYPE_BYTES, Operand, Role
+from .operand import DTYPE_BYTES, Role
+from .resized import resized
 from .row_forms import AskedRows, Form
 from .rows import Alike, Along, Rows
 from .step import Frozen, MatrixOp, Op, VectorOp, Workload
@@ -244,14 +245,7 @@ class _Weave:
         inputs = plan.along == "inputs"
         gemm = Gemm(m=g.m, k=lines if inputs else g.k - plan.inputs_done, n=g.n if inputs else lines)
         rows = Rows(along=plan.along, of=g.k if inputs else g.n, form=self.asked.form.name, alike=alike)
-        return replace(
-            op,
-            gemm=gemm,
-            a=_sized(op.a, gemm.m * gemm.k),
-            b=_sized(op.b, gemm.k * gemm.n),
-            c=_sized(op.c, gemm.m * gemm.n),
-            rows=rows,
-        )
+        return replace(resized(op, gemm), rows=rows)
 
     def look(self, i: int, after: set[int], *, packs: bool) -> int:
         """Looks at the scores of the lines of product ``i`` and lists those that are kept; ``packs``: the kept values
@@ -295,7 +289,7 @@ class _Weave:
         levels: Levels | None = None,
     ) -> int:
         """A predictor's product; ``own``: its weight is not a part of that of ``op``."""
-        a, b = (replace(_sized(x, size), levels=levels) for x, size in ((op.a, m * k), (op.b, k * n)))
+        a, b = (replace(x.sized(size), levels=levels) for x, size in ((op.a, m * k), (op.b, k * n)))
         if own:
             dtype, size = (op.b.dtype, k * n) if levels is None else ("uint8", -(-k * n // 8))
             self.frozen.append(Frozen(name=f"{op.name}.{name}", dtype=dtype, elements=size))
@@ -306,10 +300,6 @@ class _Weave:
             gemm=Gemm(m=m, k=k, n=n),
             a=a,
             b=b,
-            c=_sized(op.c, m * n),
+            c=op.c.sized(m * n),
         )
         return self.add(made, after)
-
-
-def _sized(operand: Operand, elements: int) -> Operand:
-    return replace(operand, bytes=elements * DTYPE_BYTES[operand.dtype])

@@ -16,7 +16,8 @@ from typing import Any, Literal, get_args
 
 from .errors import InputError
 from .gemm import Gemm
-from .operand import DTYPE_BYTES, Operand
+from .operand import Operand
+from .resized import thinned
 from .step import MatrixOp, Op, UpdateOp, VectorOp, Workload
 
 __all__ = ["ATTENTION", "Attention", "padded_pairs", "windowed", "windows_of"]
@@ -91,12 +92,7 @@ def _narrowed(op: Op, window: int, groups: int, length: int) -> Op:
         case VectorOp():
             if op.elements != groups * length * length:
                 return op
-            return replace(
-                op,
-                elements=op.elements * window // length,
-                read_bytes=op.read_bytes * window // length,
-                write_bytes=op.write_bytes * window // length,
-            )
+            return thinned(op, window, length)
         case UpdateOp():
             return op
 
@@ -112,4 +108,4 @@ def _product(op: MatrixOp, window: int, length: int) -> MatrixOp:
 
 
 def _cut(operand: Operand, window: int, length: int) -> Operand:
-    return replace(operand, bytes=operand.elements * window // length * DTYPE_BYTES[operand.dtype])
+    return operand.sized(operand.elements * window // length)

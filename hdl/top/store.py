@@ -69,7 +69,8 @@ class StoreUnit(wiring.Component):
     @property
     def _narrower(self) -> int:
         """Binary logarithm of the operands in a number of FP32."""
-        return (FP32.bits // self.bits).bit_length() - 1
+        found: int = exact_log2(FP32.bits // self.bits)
+        return found
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

@@ -9,7 +9,7 @@ from math import prod
 from ..convolution import convolution_gemms, linear_gemms
 from ..errors import InputError
 from ..gemm import Gemm, Pass
-from ..operand import DTYPE_BYTES, Operand
+from ..operand import Operand
 from ..step import MatrixOp, Op
 from .einsum import indices
 from .graph import Node, Tensor
@@ -91,7 +91,7 @@ def _made(node: Node, of: Tensor, gemm: Gemm) -> Operand:
     """The gradient as a product makes it: of an operand that was repeated, one for each time, to be added up."""
     if _is_convolution(node):
         return of.gradient
-    return replace(of.gradient, bytes=gemm.groups * gemm.m * gemm.n * DTYPE_BYTES[of.dtype])
+    return of.gradient.sized(gemm.groups * gemm.m * gemm.n)
 
 
 def _is_convolution(node: Node) -> bool:

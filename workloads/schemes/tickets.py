@@ -6,6 +6,7 @@ anew (:meth:`.Technique.clock`). Zeros follow no pattern, as in `unstructured.py
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -28,7 +29,7 @@ Held = dict[str, Tensor]
 """Parameters and floating-point buffers of a model, by the names of its state; of any shapes."""
 
 
-class Repeated(Unstructured):
+class Repeated(Unstructured, ABC):
     """Trainings one after the other, each of which ends at one of ``ends``, in steps done.
 
     ``snapshots``: what a later training takes up again.
@@ -51,9 +52,9 @@ class Repeated(Unstructured):
     counts: ClassVar[tuple[str, ...]]
     """Options that say how often it trains."""
 
+    @abstractmethod
     def planned(self) -> tuple[int, ...]:
         """Steps done when each training ends, the last one with the last step."""
-        raise NotImplementedError
 
     @property
     def initial_density(self) -> float:
@@ -172,23 +173,31 @@ class LateLottery(Lottery):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SoupOptions(UnstructuredOptions):
-    """``until``: share of the steps that train the dense model; ``cycles`` of pruning, each with ``copies`` trained
-    from there and averaged."""
+class TrainedFirstOptions(UnstructuredOptions):
+    """``until``: share of the steps that train the dense model."""
 
     until: float = 0.5
-    cycles: int = 1
-    copies: int = 3
     distribution: str = "uniform"
 
     def __post_init__(self) -> None:
         UnstructuredOptions.__post_init__(self)
         require_share("until", self.until, 0.01, 0.99)
-        require_int("option 'cycles'", self.cycles, 1, 1000)
-        require_int("option 'copies'", self.copies, 1, 1000)
 
     def schedule(self) -> dict[str, Any]:
         return {"until": self.until}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoupOptions(TrainedFirstOptions):
+    """``cycles`` of pruning, each with ``copies`` trained from there and averaged."""
+
+    cycles: int = 1
+    copies: int = 3
+
+    def __post_init__(self) -> None:
+        TrainedFirstOptions.__post_init__(self)
+        require_int("option 'cycles'", self.cycles, 1, 1000)
+        require_int("option 'copies'", self.copies, 1, 1000)
 
 
 class Soup(Repeated):
@@ -229,22 +238,16 @@ class Soup(Repeated):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JackpotOptions(UnstructuredOptions):
-    """``until``: share of the steps that train the dense model; ``rate``, ``momentum``: of the scores."""
+class JackpotOptions(TrainedFirstOptions):
+    """``rate``, ``momentum``: of the scores."""
 
-    until: float = 0.5
     rate: float = 0.1
     momentum: float = 0.9
-    distribution: str = "uniform"
 
     def __post_init__(self) -> None:
-        UnstructuredOptions.__post_init__(self)
-        require_share("until", self.until, 0.01, 0.99)
+        TrainedFirstOptions.__post_init__(self)
         require_share("rate", self.rate, 0.0, 1e6)
         require_share("momentum", self.momentum, 0.0, 1.0)
-
-    def schedule(self) -> dict[str, Any]:
-        return {"until": self.until}
 
 
 class Jackpot(Repeated):

@@ -7,8 +7,8 @@ statistical top-k of Spark in the place of the ReLU, and then tested with what a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from statistics import NormalDist
 from typing import Any
@@ -25,7 +25,7 @@ from ..recorded import Recorded
 from ..row_forms import FORMS, Form
 from ..rows import Alike
 from .control import controlled
-from .recording import inputs_seen
+from .recording import hearing, inputs_seen, linear_layers
 
 __all__ = ["MODEL", "STEPS", "Kept", "bits", "record_characters", "statistical_top_k", "trained_characters"]
 
@@ -115,28 +115,19 @@ def bits(model: nn.Module, text: TextData, kept: Kept | None = None) -> float:
         return float(_loss(model.eval(), _pieces(text.test, _TESTED))) / math.log(2)
 
 
-@contextmanager
-def _leaving_out(model: nn.Module, kept: Kept) -> Iterator[None]:
+def _leaving_out(model: nn.Module, kept: Kept) -> AbstractContextManager[None]:
     def cut(name: str, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (args[0] * kept[name](args[0]), *args[1:])
 
-    layers = {name: module for name, module in model.named_modules() if name in kept}
-    hooks = [module.register_forward_pre_hook(partial(cut, name)) for name, module in layers.items()]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    return hearing([(name, module) for name, module in model.named_modules() if name in kept], cut)
 
 
 @torch.no_grad()
 def kept_under(model: nn.Module, text: TextData, form: Form, density: float | None) -> Kept:
     """What layers keep under ``form``: what is not zero; or what lies above a threshold a layer, which the training
     text gives so that a share ``density`` is kept."""
-    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)]
-    if form.skips == "down":
-        return {name: lambda x: x != 0 for name, _ in layers if name.endswith("fc2")}
-    if form.predictor == "first inputs":
+    layers = linear_layers(model)
+    if form.skips == "down" or form.predictor == "first inputs":
         return {name: lambda x: x != 0 for name, _ in layers if name.endswith("fc2")}
     assert density is not None, "asked for before"
     seen: dict[str, Tensor] = {}
@@ -146,12 +137,8 @@ def kept_under(model: nn.Module, text: TextData, form: Form, density: float | No
     def note(name: str, _: nn.Module, args: tuple[Any, ...]) -> None:
         seen[name] = _weighed(args[0], inner[name]).flatten()
 
-    hooks = [m.register_forward_pre_hook(partial(note, name)) for name, m in layers[:-1]]
-    try:
+    with hearing(layers[:-1], note):
         model(input_ids=_pieces(text.train, _CALIBRATED)[:, :-1])
-    finally:
-        for hook in hooks:
-            hook.remove()
     # torch.quantile takes 2^24 elements at most.
     limits = {
         name: float(values.kthvalue(max(round((1 - density) * len(values)), 1))[0]) for name, values in seen.items()

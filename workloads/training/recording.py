@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from .control import controlled, threads_for
 from .loop import train, trained
 from .spec import TrainSpec
 
-__all__ = ["SAID", "TOKENS", "inputs_seen", "record", "record_folder", "recorded_step"]
+__all__ = ["SAID", "TOKENS", "hearing", "inputs_seen", "linear_layers", "record", "record_folder", "recorded_step"]
 
 TOKENS = 256
 """Rows of an input that are kept unless told; images, of a classifier."""
@@ -128,6 +128,25 @@ def _mask(canonical: Tensor) -> Mask:
 
 
 @contextmanager
+def hearing(
+    layers: Iterable[tuple[str, nn.Module]], hear: Callable[[str, nn.Module, tuple[Any, ...]], Any]
+) -> Iterator[None]:
+    """While it is open, ``hear`` gets path, layer and arguments before every call of one of ``layers``; what it returns
+    takes the place of the arguments, unless that is None."""
+    hooks = [module.register_forward_pre_hook(partial(hear, name)) for name, module in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def linear_layers(model: nn.Module) -> list[tuple[str, nn.Linear]]:
+    """By their paths."""
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+
+
+@contextmanager
 def inputs_seen(model: nn.Module, kept: Kept, tokens: int) -> Iterator[dict[str, Mask]]:
     """While it is open, what ``kept`` says of the first ``tokens`` rows that every linear layer reads, by its path;
     bool [tokens, inputs], complete when it closes."""
@@ -139,11 +158,6 @@ def inputs_seen(model: nn.Module, kept: Kept, tokens: int) -> Iterator[dict[str,
         room = tokens - sum(map(len, seen.setdefault(name, [])))
         seen[name].append(rows[: max(room, 0)].cpu())
 
-    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)]
-    hooks = [module.register_forward_pre_hook(partial(look, name)) for name, module in layers]
-    try:
+    with hearing(linear_layers(model), look):
         yield found
         found.update({name: torch.cat(rows).numpy() for name, rows in seen.items()})
-    finally:
-        for hook in hooks:
-            hook.remove()
