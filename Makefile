@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= out/demo
-# mypy finds the package through a link of its name; the clone may be called anything.
+# mypy and grimp (which panics in a folder called "new") find the package through a link of its name.
 CHECKED := -p weft.workloads -p weft.dataflow -p weft.simulator -p weft.hdl -p weft.analysis -m weft -m weft.cli
 
 .PHONY: demo test test-full mutants bench lint kernels compiler browser clean
@@ -42,7 +42,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=$(VENV)/src $(BIN)/mypy $(CHECKED)
-	$(BIN)/lint-imports
+	PYTHONPATH=$(VENV)/src $(BIN)/lint-imports
 
 # Once, while the other core checks the source: each worker of a first run would compile them for itself.
 kernels: $(READY)
