@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .workloads.recorded import Recorded
     from .workloads.schemes.description import Scheme
     from .workloads.schemes.technique import Technique
+    from .workloads.shrinking import Shrunk
     from .workloads.sparsity import Asked, NMPattern
     from .workloads.step import Workload
     from .workloads.training import TrainResult
@@ -63,6 +64,7 @@ __all__ = [
     "need",
     "train",
     "record",
+    "shrink",
     "classify",
     "explore",
     "register_engine",
@@ -306,6 +308,15 @@ def record(model: str | Path, scheme: str = "erk", nm: str | NMPattern | None = 
         return recording.record_folder(Path(model), asked=spec)
     pattern = NMPattern.parse(nm) if isinstance(nm, str) else nm
     return recording.record(plan(str(model), scheme=scheme, pattern=pattern, **spec))
+
+
+def shrink(model: str, by: str, *, tune: int | None = None, **spec: Any) -> Shrunk:
+    """Train an image classifier, make its shapes smaller ``by`` ``"channels@0.5"``, ``"rank@0.9"`` or another form
+    (docs/shrinking.md), and train it on for ``tune`` epochs; ``module`` of the result is the small model, ``step()``
+    its step. ``spec``: as of :func:`train`, without a scheme."""
+    from .workloads.shrinking import shrink as smaller
+
+    return smaller(model, by, tune=tune, **spec)
 
 
 def classify(
