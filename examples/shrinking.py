@@ -1,6 +1,6 @@
 """What shrinking leaves of a small network: accuracy, sizes, and its step beside the whole one's, a row a form.
 
-The table of docs/shrinking.md: digits, seed 0, `sat-ecp5`. `examples/shrinking.py [MODEL ..] [--epochs N] [--by FORM ..]`
+The table of docs/shrinking.md: digits, seed 0, `sat-ecp5`. `examples/shrinking.py [MODEL ..] [--epochs N] [--by ..]`
 """
 
 from __future__ import annotations

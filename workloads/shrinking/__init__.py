@@ -4,9 +4,12 @@ What comes out is a smaller `nn.Module` (docs/shrinking.md), tuned, measured, an
 """
 
 from .channels import pruned_channels
+from .document import to_dict
 from .factors import FactorPair, factored, rank_of
 from .form import FORMS, Asked, Form
-from .run import Layer, Shrunk, shrink, to_dict
+from .run import Layer, Shrunk, shrink
+from .slicing import sliced_opt
+from .text import SlicedText, slice_characters
 
 __all__ = [
     "FORMS",
@@ -15,9 +18,12 @@ __all__ = [
     "Form",
     "Layer",
     "Shrunk",
+    "SlicedText",
     "factored",
     "pruned_channels",
     "rank_of",
     "shrink",
+    "slice_characters",
+    "sliced_opt",
     "to_dict",
 ]

@@ -9,7 +9,7 @@ from ..errors import InputError, nearest
 
 __all__ = ["FORMS", "Asked", "Form", "Kind"]
 
-Kind = Literal["channels", "scales", "rank", "trp", "maestro"]
+Kind = Literal["channels", "scales", "rank", "trp", "maestro", "slice"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,12 @@ FORMS: dict[str, Form] = {
             title="two factors, trained as such, whose columns training orders",
             of="squares of every weight",
             paper="Maestro, arXiv 2308.14929",
+        ),
+        Form(
+            name="slice",
+            title="a residual stream rotated to its principal components, the last deleted",
+            of="the residual stream",
+            paper="SliceGPT, arXiv 2401.15024",
         ),
     )
 }

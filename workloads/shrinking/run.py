@@ -30,7 +30,7 @@ from .factors import cut_pairs, factored, paired
 from .form import Asked
 from .trained import ordered_dropout, rank_pruning
 
-__all__ = ["Layer", "Shrunk", "shrink", "to_dict"]
+__all__ = ["Layer", "Shrunk", "shrink"]
 
 _SLOWER = 0.1
 """Of the learning rate of the training, that of the tuning (assumed)."""
@@ -112,6 +112,10 @@ def shrink(
     ``others``: as `plan` takes them, but for a scheme. SIGINT raises KeyboardInterrupt.
     """
     asked = Asked.read(by) if isinstance(by, str) else by
+    if asked.form.name == "slice":
+        raise InputError(
+            f"{asked} is of a residual stream of a model of text, characters; {model!r} takes channels@0.5"
+        )
     spec = plan(model, scheme="dense", **others)
     if asked.form.name == "maestro" and others.get("learning_rate") is None:
         spec = replace(spec, learning_rate=_OF_PAIRS * spec.learning_rate)
@@ -160,7 +164,7 @@ def _started(spec: TrainSpec, data: ImageData, asked: Asked) -> nn.Module:
 
 def _beside(model: nn.Module, spec: TrainSpec, asked: Asked) -> Progress | None:
     match asked.form.name:
-        case "channels" | "scales" | "rank":
+        case "channels" | "scales" | "rank" | "slice":
             return None
         case "trp":
             return rank_pruning(model, spec, asked.share)
@@ -179,6 +183,8 @@ def _cut(model: nn.Module, data: ImageData, asked: Asked) -> nn.Module:
             return factored(model, asked.share)
         case "maestro":
             return cut_pairs(model, asked.share)
+        case "slice":
+            raise AssertionError("refused before")
         case _:
             assert_never(asked.form.name)
 
@@ -210,22 +216,3 @@ def _compared(before: dict[str, tuple[int, ...]], after: dict[str, tuple[int, ..
         places = (name, f"{name}.first", f"{name}.second")
         rows.append(Layer(name, shape, tuple(after[place] for place in places if place in after)))
     return tuple(rows)
-
-
-def to_dict(shrunk: Shrunk) -> dict[str, Any]:
-    """A shrunk model as one JSON document, without its weights."""
-    spec = shrunk.spec
-    return {
-        "model": spec.model,
-        "data": spec.data,
-        "by": str(shrunk.asked),
-        "seed": spec.seed,
-        "epochs": [spec.epochs, shrunk.tuning.epochs],
-        "learning_rates": [spec.learning_rate, shrunk.tuning.learning_rate],
-        "accuracy": {"trained": shrunk.trained, "cut": shrunk.cut, "tuned": shrunk.tuned},
-        "parameters": list(shrunk.parameters),
-        "layers": [
-            {"layer": layer.name, "before": list(layer.before), "after": [list(shape) for shape in layer.after]}
-            for layer in shrunk.layers
-        ],
-    }
