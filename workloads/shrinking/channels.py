@@ -40,7 +40,9 @@ def pruned_channels(
     """
     tp = _torch_pruning()
     small = copy.deepcopy(model).eval()
-    layers = {name: m for name, m in small.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    layers: dict[str, nn.Module] = {
+        name: m for name, m in small.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)
+    }
     fixed = [m for name, m in layers.items() if _PROJECTIONS.search(name.rpartition(".")[2])]
     sides = _sides(small, layers.values(), pixels)
     # The last layer that is called gives the scores.

@@ -102,7 +102,7 @@ def _rotations(model: nn.Module, decoder: Any, tokens: Tensor) -> list[Tensor]:
 
     hooks = [norm.register_forward_pre_hook(add(i, norm.eps)) for i, norm in enumerate(norms)]
     try:
-        for piece in tokens.split(32):
+        for piece in torch.split(tokens, 32):
             model(input_ids=piece)
     finally:
         for hook in hooks:
@@ -115,20 +115,20 @@ def _fill(small: Any, model: Any, rotations: list[Tensor], width: int) -> None:
     cut = [rotation[:, :width] for rotation in rotations]
     old, new = model.model.decoder, small.model.decoder
 
-    def write(into: nn.Module, source: nn.Module, q: Tensor) -> None:
+    def write(into: Any, source: Any, q: Tensor) -> None:
         """What writes to the stream; embeddings have a row a token, layers a column an output."""
         if isinstance(source, nn.Embedding):
-            into.weight.copy_(_centred(source.weight.double()) @ q)  # type: ignore[operator,union-attr]
+            into.weight.copy_(_centred(source.weight.double()) @ q)
         else:
-            into.weight.copy_(q.T @ _centred(source.weight.double().T).T)  # type: ignore[operator,union-attr]
-            into.bias.copy_(_centred(source.bias.double()) @ q)  # type: ignore[operator,union-attr]
+            into.weight.copy_(q.T @ _centred(source.weight.double().T).T)
+            into.bias.copy_(_centred(source.bias.double()) @ q)
 
-    def read(into: nn.Module, source: nn.Module, norm: nn.LayerNorm, q: Tensor) -> None:
+    def read(into: Any, source: Any, norm: nn.LayerNorm, q: Tensor) -> None:
         """What reads it behind a norm, whose scale and shift it takes in."""
-        weight = source.weight.double()  # type: ignore[operator,union-attr]
-        bias = 0.0 if source.bias is None else source.bias.double()  # type: ignore[operator,union-attr]
-        into.weight.copy_(weight * norm.weight.double() @ q)  # type: ignore[operator,union-attr]
-        into.bias.copy_(bias + weight @ norm.bias.double())  # type: ignore[operator,union-attr]
+        weight = source.weight.double()
+        bias = 0.0 if source.bias is None else source.bias.double()
+        into.weight.copy_(weight * norm.weight.double() @ q)
+        into.bias.copy_(bias + weight @ norm.bias.double())
 
     write(new.embed_tokens, old.embed_tokens, cut[0])
     write(new.embed_positions, old.embed_positions, cut[0])
