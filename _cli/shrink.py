@@ -27,7 +27,8 @@ def shrink(
         typer.Option(
             metavar="FORM@SHARE",
             help="channels@0.5 or scales@0.5 keep half of the channels; rank@0.9, trp@0.98 or maestro@0.9 so much of "
-            "the squares of every weight, in two factors; slice@0.75, of characters, so much of its stream.",
+            "the squares of every weight, in two factors; tokens@0.7 or core@0.7 so many tokens of vit_s; "
+            "slice@0.75, of characters, so much of its stream.",
         ),
     ],
     data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,

@@ -38,6 +38,12 @@ class LongConvolution(nn.Module):
     input are not multiplied, and results behind it not made.
     """
 
+    outer: Tensor
+    outer_back: Tensor
+    inner: Tensor
+    inner_back: Tensor
+    turn: Tensor
+
     def __init__(self, channels: int, length: int, by: Literal["direct", "products"] = "products") -> None:
         super().__init__()
         require_int("channels of a convolution", channels, 1, 2**20)
@@ -69,20 +75,18 @@ class LongConvolution(nn.Module):
 
     def _forth(self, x: Tensor) -> Tensor:
         """Spectrum of [.., length]: [2, .., N1, N2], real and imaginary parts."""
-        rows = x.unflatten(-1, (self.n1 // 2, self.n2)).transpose(-1, -2)
-        half = (rows @ self.outer).unflatten(-1, (2, self.n1)).movedim(-2, 0).transpose(-1, -2)
+        rows = x.reshape(*x.shape[:-1], self.n1 // 2, self.n2).transpose(-1, -2)
+        half = _parts(rows @ self.outer).transpose(-1, -2)
         turned = _times(half, self.turn.reshape(2, *(1,) * (x.dim() - 1), self.n1, self.n2))
-        whole: Tensor = torch.cat((turned[0], turned[1]), -1) @ self.inner
-        return whole.unflatten(-1, (2, self.n2)).movedim(-2, 0)
+        return _parts(torch.cat((turned[0], turned[1]), -1) @ self.inner)
 
     def _back(self, spectrum: Tensor) -> Tensor:
         """The first half of what has this ``spectrum``: [.., length]."""
-        half = (torch.cat((spectrum[0], spectrum[1]), -1) @ self.inner_back).unflatten(-1, (2, self.n2)).movedim(-2, 0)
+        half = _parts(torch.cat((spectrum[0], spectrum[1]), -1) @ self.inner_back)
         turn = self.turn.reshape(2, *(1,) * (half.dim() - 3), self.n1, self.n2)
         back = torch.stack((half[0] * turn[0] + half[1] * turn[1], half[1] * turn[0] - half[0] * turn[1]))
         columns = torch.cat((back[0], back[1]), -2).transpose(-1, -2)
-        found: Tensor = columns @ self.outer_back
-        return found.transpose(-1, -2).flatten(-2)
+        return (columns @ self.outer_back).transpose(-1, -2).flatten(-2)
 
 
 def _powers(whole: int, rows: int, columns: int | None = None) -> Tensor:
@@ -95,6 +99,11 @@ def _block(powers: Tensor) -> Tensor:
     """A complex matrix on real and imaginary parts side by side: [2 rows, 2 columns]."""
     real, imaginary = powers.unbind(-1)
     return torch.cat((torch.cat((real, imaginary), 1), torch.cat((-imaginary, real), 1)))
+
+
+def _parts(sides: Tensor) -> Tensor:
+    """Real and imaginary parts that stand side by side, parts first."""
+    return sides.reshape(*sides.shape[:-1], 2, sides.shape[-1] // 2).movedim(-2, 0)
 
 
 def _times(a: Tensor, b: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from .form import FORMS, Asked, Form
 from .run import Layer, Shrunk, shrink
 from .slicing import sliced_opt
 from .text import SlicedText, slice_characters
+from .tokens import fewer_tokens
 
 __all__ = [
     "FORMS",
@@ -20,6 +21,7 @@ __all__ = [
     "Shrunk",
     "SlicedText",
     "factored",
+    "fewer_tokens",
     "pruned_channels",
     "rank_of",
     "shrink",

@@ -9,7 +9,7 @@ from ..errors import InputError, nearest
 
 __all__ = ["FORMS", "Asked", "Form", "Kind"]
 
-Kind = Literal["channels", "scales", "rank", "trp", "maestro", "slice"]
+Kind = Literal["channels", "scales", "rank", "trp", "maestro", "tokens", "core", "slice"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,18 @@ FORMS: dict[str, Form] = {
             title="two factors, trained as such, whose columns training orders",
             of="squares of every weight",
             paper="Maestro, arXiv 2308.14929",
+        ),
+        Form(
+            name="tokens",
+            title="tokens leave that attention says least of, or that are like another",
+            of="tokens behind each of some blocks",
+            paper="Zero-TPrune, arXiv 2305.17328",
+        ),
+        Form(
+            name="core",
+            title="tokens leave that share the fewest neurons with the others",
+            of="tokens behind each of some blocks",
+            paper="CoreMatching, arXiv 2505.19235",
         ),
         Form(
             name="slice",

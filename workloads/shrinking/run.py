@@ -28,6 +28,7 @@ from ..words import named
 from .channels import pruned_channels
 from .factors import cut_pairs, factored, paired
 from .form import Asked
+from .tokens import fewer_tokens
 from .trained import ordered_dropout, rank_pruning
 
 __all__ = ["Layer", "Shrunk", "shrink"]
@@ -164,7 +165,7 @@ def _started(spec: TrainSpec, data: ImageData, asked: Asked) -> nn.Module:
 
 def _beside(model: nn.Module, spec: TrainSpec, asked: Asked) -> Progress | None:
     match asked.form.name:
-        case "channels" | "scales" | "rank" | "slice":
+        case "channels" | "scales" | "rank" | "tokens" | "core" | "slice":
             return None
         case "trp":
             return rank_pruning(model, spec, asked.share)
@@ -183,6 +184,8 @@ def _cut(model: nn.Module, data: ImageData, asked: Asked) -> nn.Module:
             return factored(model, asked.share)
         case "maestro":
             return cut_pairs(model, asked.share)
+        case "tokens" | "core":
+            return fewer_tokens(model, asked.form.name, asked.share)
         case "slice":
             raise AssertionError("refused before")
         case _:
