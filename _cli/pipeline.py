@@ -67,8 +67,11 @@ def open_workload(
     fusion: Fusion = "none",
     use: Use = "train",
     context: int | None = None,
+    *,
+    stream: float | None = None,
 ) -> Workload:
-    """The workload of MODEL, traced unless it is of a file, and fused."""
+    """The workload of MODEL, traced unless it is of a file, with a share ``stream`` of its residual stream, and
+    fused."""
     from ..dataflow.fusion.fuse import fuse
     from ..workloads.blocks import attended
     from ..workloads.catalog import open_model
@@ -91,6 +94,10 @@ def open_workload(
             context=context,
             progress=progress,
         )
+    if stream is not None:
+        from ..workloads.sliced import sliced
+
+        traced = sliced(traced, stream)
     if blocks is not None:
         traced = attended(traced, blocks)
     return traced if fusion == "none" else fuse(traced, fusion)
