@@ -13,6 +13,7 @@ from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Any, ParamSpec, TypeVar, assert_never, cast
 
+from ..workloads.groups import Groups
 from ..workloads.levels import needs_no_multiplier
 from ..workloads.operand import NMOperand
 from ..workloads.step import MatrixOp, Op, UpdateOp
@@ -55,7 +56,7 @@ def _pair_bits(where: Where) -> tuple[int]:
             return (bits,)
         case NMOperand(pattern=pattern):
             return (bits + pattern.index_bits,)
-        case Unstructured():
+        case Unstructured() | Groups():
             assert isinstance(where.op, MatrixOp)
             return (bits + sparse.index_bits(where.op.gemm),)
         case _:

@@ -10,11 +10,22 @@ from pydantic import Discriminator, Field, Tag
 
 from .errors import InputError, nearest, require_int
 from .gemm import Gemm
+from .groups import Groups
 from .levels import Levels
 from .sparsity import NMPattern
 from .unstructured import Unstructured
 
-__all__ = ["DTYPE_BYTES", "MAX_BYTES", "NMOperand", "Operand", "Role", "STORED_AS", "SparseOperand", "require_dtype"]
+__all__ = [
+    "DTYPE_BYTES",
+    "Gathered",
+    "MAX_BYTES",
+    "NMOperand",
+    "Operand",
+    "Role",
+    "STORED_AS",
+    "SparseOperand",
+    "require_dtype",
+]
 
 DTYPE_BYTES = {
     "float64": 8,
@@ -123,8 +134,12 @@ def _form(operand: object) -> object:
     return operand.get("kind", "nm") if isinstance(operand, dict) else getattr(operand, "kind", "nm")
 
 
+Gathered = Unstructured | Groups
+"""Operands without an N:M pattern: what an engine that gathers takes, and no other."""
+
 SparseOperand = Annotated[
-    Annotated[NMOperand, Tag("nm")] | Annotated[Unstructured, Tag("unstructured")], Discriminator(_form)
+    Annotated[NMOperand, Tag("nm")] | Annotated[Unstructured, Tag("unstructured")] | Annotated[Groups, Tag("groups")],
+    Discriminator(_form),
 ]
 """The one operand of an op that is not dense, by the ``kind`` of its form: another form is another class in this union,
 and what branches on the form ends in `assert_never`."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from ...workloads.errors import InputError
+from ...workloads.groups import Groups
 from ...workloads.levels import needs_no_multiplier
-from ...workloads.operand import NMOperand
+from ...workloads.operand import Gathered, NMOperand
 from ...workloads.sparsity import NMPattern
 from ...workloads.step import MatrixOp
 from ...workloads.unstructured import Unstructured
@@ -47,14 +48,14 @@ class Stce(ArrayEngine):
                 pass
             case NMOperand(pattern=pattern):
                 self.spec.check_pattern(pattern)
-            case Unstructured():
+            case Unstructured() | Groups():
                 raise InputError(f"operand {op.sparse.operand} of {op.name!r} is {op.sparse}; the STCE skips N:M alone")
             case _:
                 assert_never(op.sparse)
 
     def takes(self, op: MatrixOp) -> bool:
         """Any product but one without a pattern; of one whose pattern is too long, placing it says what is wrong."""
-        return not isinstance(op.sparse, Unstructured)
+        return not isinstance(op.sparse, Gathered)
 
     @property
     def machine(self) -> ArrayMachine:

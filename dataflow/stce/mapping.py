@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import ClassVar, Literal, NamedTuple, assert_never
 
 from ...workloads.errors import InputError, require_choice, require_int
+from ...workloads.groups import Groups
 from ...workloads.operand import NMOperand
 from ...workloads.sparsity import NMPattern
 from ...workloads.step import MatrixOp
@@ -120,7 +121,7 @@ class ArrayMapping:
                         f"operand {side} of {op.name!r} is {asked} and flows N2S, but the mapping has {pattern} with "
                         f"operand {n2s} N2S"
                     )
-            case Unstructured():
+            case Unstructured() | Groups():
                 raise InputError(f"operand {op.sparse.operand} of {op.name!r} is {op.sparse}; the STCE skips N:M alone")
             case _:
                 assert_never(op.sparse)
