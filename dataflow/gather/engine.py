@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ...workloads.errors import InputError
+from ...workloads.groups import Groups
 from ...workloads.operand import Gathered
 from ...workloads.step import MatrixOp
 from ..accelerator import AcceleratorSpec, EngineKind
@@ -70,6 +71,11 @@ class Gather:
             raise InputError(f"{where}: it has {op.gemm.groups} groups, whose counts by line are not told apart")
         if op.a.levels is not None or op.b.levels is not None:
             raise InputError(f"{where}: its operands have few values, and it multiplies numbers")
+        if isinstance(op.sparse, Groups) and op.sparse.bits:
+            raise InputError(
+                f"{where}: it has values of {op.sparse.bits} bits with a scale a group, which nothing turns into "
+                "numbers there"
+            )
         if op.sparse.online and self.own.balance == "sorted":
             raise InputError(
                 f"{where}: balance 'sorted' needs the counts in advance, and its mask is online; use stealing"
