@@ -28,7 +28,9 @@ from weft.workloads.training import train as train_digits
 from .harness import TWO_OF_EIGHT, backward, batch, net, train
 
 NAMES = [name for name, s in SCHEMES.items() if s.unstructured]
-FALLING = ("gmp", "granet", "lottery", "lottery-late", "soup", "jackpot")
+GROUPED = {name: s.groups for name, s in SCHEMES.items() if s.groups}
+"""Their shapes are cut down to what the small network has whole groups of."""
+FALLING = ("gmp", "granet", "lottery", "lottery-late", "soup", "jackpot", *GROUPED)
 """Masks that lose weights during training."""
 MOVING = {
     "gmp": {"period": 2, "end": 0.6},
@@ -42,6 +44,7 @@ MOVING = {
     "lottery-late": {"rounds": 2, "rewind": 0.5},
     "soup": {"copies": 2},
     "jackpot": {},
+    **{name: {"period": 2, "end": 0.6, "shape": shape.replace("16", "4")} for name, shape in GROUPED.items()},
 }
 
 
