@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -42,13 +43,15 @@ TINY = weft.machine(Path(__file__).with_name("tiny-gather.toml"))
 LANES, BANKS = 8, 8
 ARRAY = "STCE"
 STCE = replace(TINY, gather=None, array=replace(TINY.array, rows=8, cols=8))
+ONE_COPY = "one copy, 8 banks"
 GATHERS = {
     "a copy a lane": replace(STCE, gather=GatherSpec(lanes=LANES, width=10)),
-    "one copy, 8 banks": replace(STCE, gather=GatherSpec(lanes=LANES, width=9, banks=BANKS)),
+    ONE_COPY: replace(STCE, gather=GatherSpec(lanes=LANES, width=9, banks=BANKS)),
 }
 """As wide as the LUTs of the 8 x 8 STCE allow (--areas)."""
 QUARTER = NMPattern(keep=2, group=8)
-FORMS = {"single weights": "", "1x16": "1x16", "16x1": "16x1", "4x4": "4x4", "kernel": "kernel", "4 a row": "1x16"}
+LEVEL = "1x16, level"
+FORMS = {"single weights": "", "1x16": "1x16", "16x1": "16x1", "4x4": "4x4", "kernel": "kernel", LEVEL: "1x16"}
 SCHEMES = {
     "dense": "dense",
     "2:8": "srste",
@@ -56,10 +59,9 @@ SCHEMES = {
     "1x16": "group-1x16",
     "16x1": "group-16x1",
     "4x4": "group-4x4",
-    "kernel": "group-kernel",
-    "4 a row": "group-level",
+    LEVEL: "group-level",
 }
-"""What trains each; `srste` thins out FF alone, as the others do in use."""
+"""What trains each; `srste` thins out FF alone, as the others do in use. Kernels of one tap are single weights."""
 LAYERS = ("1", "3")
 """Of `mlp`, those whose outputs and inputs are whole groups of all shapes."""
 
@@ -83,7 +85,7 @@ def drawn(form: str, lines: int, k: int, run: int, random: np.random.Generator) 
     places = shape.places or taps
     score = random.random((lines // shape.lines, k // places))
     keep = score < QUARTER.density
-    if form == "4 a row":
+    if form == LEVEL:
         keep = score.argsort(axis=1).argsort(axis=1) < round(QUARTER.density * score.shape[1])
     rows = keep.repeat(shape.lines, axis=0)
     return np.tile(rows, taps) if shape.places is None else rows.repeat(places, axis=1)
@@ -95,7 +97,7 @@ def operand(form: str, mask: Bools, run: int) -> Gathered:
         return Unstructured(operand="b", kept=counted_mask(mask.T, "b"), stored="bitmap")
     shape = GroupShape.parse(FORMS[form])
     found = grouped_mask(mask, shape, run)
-    level = found.lines[-1][0] if form == "4 a row" else 0
+    level = found.lines[-1][0] if form == LEVEL else 0
     return Groups(operand="b", shape=shape, kept=found, level=level)
 
 
@@ -173,9 +175,19 @@ def resnet50(most: int | None) -> dict[str, Row]:
     return summed(parts)
 
 
-def trained(epochs: int, seeds: int) -> tuple[dict[str, Row], dict[str, str], dict[str, float]]:
+class Score(NamedTuple):
+    """Test accuracy over seeds, in percent."""
+
+    mean: float
+    spread: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f} +- {self.spread:.1f}"
+
+
+def trained(epochs: int, seeds: int) -> tuple[dict[str, Row], dict[str, Score]]:
     """`mlp` on the digits by scheme: cycles of two layers of 64 images under the masks of seed 0, test accuracy."""
-    masks, said, scores = dict[str, dict[str, Bools]](), dict[str, str](), dict[str, float]()
+    masks, scores = dict[str, dict[str, Bools]](), dict[str, Score]()
     for form, name in SCHEMES.items():
         pattern = None if name == "dense" else QUARTER
         specs = [plan("mlp", scheme=name, pattern=pattern, epochs=epochs, seed=seed) for seed in range(seeds)]
@@ -186,31 +198,30 @@ def trained(epochs: int, seeds: int) -> tuple[dict[str, Row], dict[str, str], di
             reached = [run.about.score for run in runs]
             masks[form] = runs[0].weights
             step = recorded_step(runs[0], 64)
-        scores[form] = 100 * float(np.mean(reached))
-        said[form] = f"{scores[form]:.1f} +- {100 * float(np.std(reached)):.1f}"
-        print(f"{form} trained: {said[form]}", file=sys.stderr, flush=True)
+        scores[form] = Score(100 * float(np.mean(reached)), 100 * float(np.std(reached)))
+        print(f"{form} trained: {scores[form]}", file=sys.stderr, flush=True)
     thinned = {op.name: op for op in weft.sparsify(step, "srste", str(QUARTER)).matrix_ops}
     parts = [
-        (rows_of(op, thinned[op.name], {form: masks[form][op.name] for form in FORMS}), 1)
+        (rows_of(op, thinned[op.name], {form: masks[form][op.name] for form in FORMS if form in masks}), 1)
         for op in step.matrix_ops
         if op.name in LAYERS
     ]
-    return summed(parts), said, scores
+    return summed(parts), scores
 
 
-def table(title: str, found: dict[str, Row], said: dict[str, str]) -> None:
+def table(title: str, found: dict[str, Row], scores: dict[str, Score]) -> None:
     """Markdown; cycles, and how many times as fast as dense on the STCE."""
     dense, engines = found["dense"].cycles[ARRAY], (ARRAY, *GATHERS)
-    print(f"| {title} | {' | '.join(engines)} | weights, B |{' test, % |' if said else ''}")
-    print("|---" * (len(engines) + 2 + bool(said)) + "|")
+    print(f"| {title} | {' | '.join(engines)} | weights, B |{' test, % |' if scores else ''}")
+    print("|---" * (len(engines) + 2 + bool(scores)) + "|")
     for name, row in found.items():
         cells = [f"{row.cycles[of]:,} ({dense / row.cycles[of]:.2f})" if of in row.cycles else "-" for of in engines]
-        cells += [f"{row.stored:,}", *([said.get(name, "-")] if said else [])]
+        cells += [f"{row.stored:,}", *([str(scores.get(name, "-"))] if scores else [])]
         print(f"| {name} | {' | '.join(cells)} |")
     print()
 
 
-def draw(image: dict[str, Row], small: dict[str, Row], scores: dict[str, float], path: str) -> None:
+def draw(image: dict[str, Row], small: dict[str, Row], scores: dict[str, Score], path: str) -> None:
     """Left: times over dense on the STCE, of ResNet-50; right: of the trained network, against its accuracy."""
     theme = theme_of("light")
     colours = {ARRAY: "#0072B2", **dict(zip(GATHERS, ("#E69F00", "#009E73"), strict=True))}
@@ -231,14 +242,23 @@ def draw(image: dict[str, Row], small: dict[str, Row], scores: dict[str, float],
         bars.set_ylim(0, 1.25 * bars.get_ylim()[1])
         of_small = small["dense"].cycles[ARRAY]
         for name, score in scores.items():
-            cycles = small[name].cycles
-            engine = min(cycles, key=lambda of: cycles[of])
-            dots.plot(of_small / cycles[engine], score, "o", color=colours[engine])
-            dots.annotate(f" {name}", (of_small / cycles[engine], score), fontsize=8, va="center")
+            engine = ARRAY if name in ("dense", "2:8") else ONE_COPY
+            at = of_small / small[name].cycles[engine]
+            dots.errorbar(at, score.mean, score.spread, fmt="o", color=colours[engine], elinewidth=0.8)
+            left = engine == ARRAY and name != "dense"
+            dots.annotate(
+                name,
+                (at, score.mean),
+                (-6 if left else 6, 0),
+                textcoords="offset points",
+                fontsize=8,
+                va="center",
+                ha="right" if left else "left",
+            )
         dots.set_xlim(right=1.3 * dots.get_xlim()[1])
-        dots.set_xlabel("times dense on the STCE, on its best engine")
+        dots.set_xlabel("times dense on the STCE")
         dots.set_ylabel("test, %")
-        dots.set_title("mlp on the digits, trained so", loc="left")
+        dots.set_title("mlp on the digits, one copy", loc="left")
         for axes in (bars, dots):
             axes.grid(color=theme.grid, linewidth=0.6)
             axes.set_axisbelow(True)
@@ -257,7 +277,7 @@ if __name__ == "__main__":
         areas()
     of_image = resnet50(asked.shapes)
     table("ResNet-50, one image", of_image, {})
-    of_small, reached, accuracies = trained(asked.epochs, asked.seeds)
+    of_small, reached = trained(asked.epochs, asked.seeds)
     table("`mlp`, 64 digits", of_small, reached)
     if asked.picture:
-        draw(of_image, of_small, accuracies, asked.picture)
+        draw(of_image, of_small, reached, asked.picture)
