@@ -52,7 +52,7 @@ def _pair_bits(where: Where) -> tuple[int]:
     """Bits of an N2S word: an operand and, where sparse, its index."""
     sparse, bits = where.op.sparse if isinstance(where.op, MatrixOp) else None, _side_bits(where, where.n2s)
     match sparse:
-        case None:
+        case None | Groups(expanded=True):
             return (bits,)
         case NMOperand(pattern=pattern):
             return (bits + pattern.index_bits,)

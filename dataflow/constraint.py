@@ -252,7 +252,7 @@ def _arrays(op: MatrixOp, own: ArrayKind, wanted: Constraint) -> Iterator[Callab
     for dataflow in Dataflow if wanted.dataflow is None else (wanted.dataflow,):
         patterns: Iterable[NMPattern] = (DENSE,)
         match op.sparse:
-            case None:
+            case None | Groups(expanded=True):
                 if holds_pairs(dataflow):
                     patterns = (NMPattern(keep=d, group=d) for d in _listed(wanted.pairs) or (1,))
             case NMOperand(pattern=pattern):

@@ -70,6 +70,7 @@ class Groups:
 
     ``level``: each row has room for so many groups and no more, filled up with zeros, and needs no pointer; 0: rows
     are as long as they are. ``bits``: of a value, with a scale of `SCALE_BITS` for each group; 0: those of the machine.
+    ``expanded``: whoever reads it puts the zeros back and multiplies all of it, so that it spares bytes alone.
     """
 
     __pydantic_config__ = _STRICT
@@ -80,6 +81,7 @@ class Groups:
     kept: Kept
     level: Annotated[int, Field(exclude_if=lambda level: not level)] = 0
     bits: Annotated[int, Field(exclude_if=lambda bits: not bits)] = 0
+    expanded: Annotated[bool, Field(exclude_if=lambda expanded: not expanded)] = False
 
     def __post_init__(self) -> None:
         require_choice("operand of groups", self.operand, ("a", "b"))
@@ -140,6 +142,8 @@ class Groups:
 
     def macs(self, gemm: Gemm) -> int:
         """Multiply-accumulates of the elements that are taken."""
+        if self.expanded:
+            return gemm.macs
         return self.histogram(gemm).total * (gemm.m if self.operand == "b" else gemm.n)
 
     def index_bits(self, gemm: Gemm) -> int:
@@ -163,8 +167,9 @@ class Groups:
                 known = str(self.kept)
             case _:
                 assert_never(self.kept)
+        expanded = ", expanded" if self.expanded else ""
         level = f", at most {self.level} a row" if self.level else ""
-        return f"groups {self.shape} ({known}{level}{f', {self.bits} bits' if self.bits else ''})"
+        return f"groups {self.shape} ({known}{level}{f', {self.bits} bits' if self.bits else ''}{expanded})"
 
 
 OptionalGroupShape = Annotated[GroupShape | None, Field(exclude_if=lambda shape: shape is None)]

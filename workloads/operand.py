@@ -25,6 +25,7 @@ __all__ = [
     "STORED_AS",
     "SparseOperand",
     "require_dtype",
+    "whole",
 ]
 
 DTYPE_BYTES = {
@@ -143,3 +144,8 @@ SparseOperand = Annotated[
 ]
 """The one operand of an op that is not dense, by the ``kind`` of its form: another form is another class in this union,
 and what branches on the form ends in `assert_never`."""
+
+
+def whole(sparse: SparseOperand | None) -> bool:
+    """Whether all of a product is multiplied: a dense one, or one whose zeros are put back on the way in."""
+    return sparse is None or (isinstance(sparse, Groups) and sparse.expanded)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ...workloads.errors import InputError
 from ...workloads.groups import Groups
-from ...workloads.operand import Gathered
+from ...workloads.operand import Gathered, whole
 from ...workloads.step import MatrixOp
 from ..accelerator import AcceleratorSpec, EngineKind
 from ..account import Counts, Cycles
@@ -71,6 +71,8 @@ class Gather:
             raise InputError(f"{where}: it has {op.gemm.groups} groups, whose counts by line are not told apart")
         if op.a.levels is not None or op.b.levels is not None:
             raise InputError(f"{where}: its operands have few values, and it multiplies numbers")
+        if whole(op.sparse):
+            raise InputError(f"{where}: the zeros of {op.sparse} are put back, and it leaves them out")
         if isinstance(op.sparse, Groups) and op.sparse.bits:
             raise InputError(
                 f"{where}: it has values of {op.sparse.bits} bits with a scale a group, which nothing turns into "

@@ -112,7 +112,7 @@ class ArrayMapping:
         """Refuse to run ``op`` with operand ``n2s`` flowing N2S."""
         pattern = self.pattern
         match op.sparse:
-            case None:
+            case None | Groups(expanded=True):
                 if pattern.keep != pattern.group or (not holds_pairs(self.dataflow) and pattern != DENSE):
                     raise InputError(f"{op.name!r} is dense, so it runs as 1:1 (os) or D:D (ws), not as {pattern}")
             case NMOperand(operand=side, pattern=asked):
