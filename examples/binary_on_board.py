@@ -1,5 +1,4 @@
-"""Digits classified by a trained binary network on a board's XNOR engine, over its serial line, or by the same design in
-simulation.
+"""Digits classified by a trained binary network on the XNOR engine of a board, or of the same design in simulation.
 
     weft train sfc --scheme bireal --option norm=none --option ends=int6 --optimizer adamw -o out/sfc
     python examples/binary_on_board.py out/sfc /dev/ttyUSB0 355     # the ULX3S with the bitstream of tiny-xnor.toml
