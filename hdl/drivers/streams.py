@@ -1,0 +1,100 @@
+"""Beats through a block between streams in co-simulation: in at ``into``, out at all the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..flow.cosim import Cosim
+from ..flow.packing import pack, unpack
+
+__all__ = ["Ran", "Streams"]
+
+Array = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
+Index = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ran:
+    """When beats ``entered``, int64; by output when each beat was ``shown`` first and ``taken``, and its ``fields``."""
+
+    entered: Index
+    shown: dict[str, Index]
+    taken: dict[str, Index]
+    fields: dict[str, dict[str, Array]]
+
+    @property
+    def cycles(self) -> int:
+        """To the last beat taken."""
+        return max(int(times[-1]) for times in self.taken.values() if len(times)) + 1
+
+
+class Streams:
+    """``machine``, a co-simulation of ``component``, by beats."""
+
+    def __init__(self, machine: Cosim, component: Any) -> None:
+        self._machine = machine
+        layouts = {
+            name: member.signature.members["payload"].shape
+            for name, member in component.signature.members.items()
+            if member.is_signature
+        }
+        self._into = layouts.pop("into")
+        self.outputs = layouts
+
+    def run(
+        self,
+        beats: Mapping[str, Array],
+        fixed: Mapping[str, Any],
+        cycles: int,
+        offered: Bools | None = None,
+        ready: Bools | None = None,
+    ) -> Ran:
+        """``beats`` by field, a value each. A beat that is not there, or has been taken, is offered as ones.
+
+        When beats enter does not depend on what they hold, so a first run finds it and a second one is given them.
+        """
+        count = len(next(iter(beats.values())))
+        valid = _over(offered, cycles, 1)[:, 0]
+        takes = _over(ready, cycles, len(self.outputs))
+        given = dict(fixed) | {f"{name}__ready": takes[:, i] for i, name in enumerate(self.outputs)}
+        seen = self._once(given | {"into__valid": valid})
+        entered = np.flatnonzero(seen["into__ready"] & valid)[:count]
+        if len(entered) < count:
+            raise RuntimeError(f"{len(entered)} beats enter in the given cycles instead of {count}")
+        valid = valid & (np.arange(cycles) <= entered[-1])
+        # whatever is not offered is all ones: nothing of it must be looked at
+        following = np.searchsorted(entered, np.arange(cycles))
+        dealt = {name: np.where(valid, np.append(values, 0)[following], 2**32 - 1) for name, values in beats.items()}
+        seen = self._once(given | {"into__valid": valid, "into__payload": pack(self._into, dealt, cycles)})
+        if not np.array_equal(np.flatnonzero(seen["into__ready"] & valid), entered):
+            raise RuntimeError("beats enter in other cycles when they hold something")
+        shown, taken, fields = {}, {}, {}
+        for i, (name, layout) in enumerate(self.outputs.items()):
+            there, payload = seen[f"{name}__valid"].astype(bool), seen[f"{name}__payload"]
+            waits = there & ~takes[:, i]
+            changes = (payload[1:] != payload[:-1]).reshape(cycles - 1, -1).any(axis=1) | ~there[1:]
+            if (waits[:-1] & changes).any():
+                cycle = int(np.flatnonzero(waits[:-1] & changes)[0])
+                raise RuntimeError(f"{name} is not taken in cycle {cycle}, but does not stay as it is")
+            taken[name] = np.flatnonzero(there & takes[:, i])
+            shown[name] = np.flatnonzero(there & ~np.append(False, waits[:-1]))
+            fields[name] = {field: words[taken[name]] for field, words in unpack(layout, payload).items()}
+        return Ran(entered=entered, shown=shown, taken=taken, fields=fields)
+
+    def _once(self, given: Mapping[str, Any]) -> dict[str, Array]:
+        self._machine.reset()
+        return self._machine.run(given)
+
+
+def _over(given: Bools | None, cycles: int, columns: int) -> Bools:
+    """``given`` bool [cycles, columns], and always behind it."""
+    found = np.ones((cycles, columns), np.bool_)
+    if given is not None:
+        found[: len(given)] = given.reshape(len(given), columns)[:cycles]
+    return found
