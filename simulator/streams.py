@@ -23,10 +23,12 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StreamRun:
-    """Clock cycles: ``entered`` int64 [beats] of the beats; by output, int64 [beats of it], ``shown``, from which on
-    each is there, and ``taken``, in which it is taken; the length of the run."""
+    """Clock cycles: ``entered`` int64 [beats] of the beats; ``open``, int64, in which one would be taken in; by output,
+    int64 [beats of it], ``shown``, from which on each is there, and ``taken``, in which it is taken; the length of the
+    run."""
 
     entered: Int64
+    open: Int64
     shown: tuple[Int64, ...]
     taken: tuple[Int64, ...]
     cycles: int
@@ -43,11 +45,14 @@ def run_streams(plan: StreamPlan, beats: int, offered: Bools | None = None, read
     offers = _next(_require("offered", offered, (1,))[:, 0])
     takes = [_next(column) for column in _require("ready", ready, (outputs,)).T]
     entered: list[int] = []
+    accepts: list[int] = []
     shown: list[list[int]] = [[] for _ in plan.outputs]
     taken: list[list[int]] = [[] for _ in plan.outputs]
     due: list[deque[int]] = [deque() for _ in plan.outputs]
     t = cycle = opens = 0
     while len(entered) < beats or any(due):
+        if cycle >= opens:
+            accepts.append(t)
         if len(entered) < beats and cycle >= opens and _from(offers, t) == t:
             entered.append(t)
             for coming, flow in zip(due, plan.outputs, strict=True):
@@ -66,6 +71,7 @@ def run_streams(plan: StreamPlan, beats: int, offered: Bools | None = None, read
     last = max((times[-1] for times in taken if times), default=entered[-1])
     return StreamRun(
         entered=np.array(entered, np.int64),
+        open=np.array(accepts, np.int64),
         shown=tuple(np.array(times, np.int64) for times in shown),
         taken=tuple(np.array(times, np.int64) for times in taken),
         cycles=last + 1,

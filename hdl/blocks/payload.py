@@ -10,7 +10,7 @@ from amaranth import Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Member
 
-__all__ = ["Place", "described", "payload_of", "payload_wires", "places_of"]
+__all__ = ["Place", "described", "payload_of", "payload_wires", "payloads", "places_of"]
 
 Place = tuple[int, int]
 """First bit and width of a field."""
@@ -56,6 +56,12 @@ def places_of(layout: data.Layout) -> dict[str, Place]:
         else:
             found[str(name)] = field.offset, field.width
     return found
+
+
+def payloads(component: Any) -> dict[str, data.StructLayout]:
+    """Of the streams of a component, by name; it has no other interfaces."""
+    members = component.signature.members.items()
+    return {name: member.signature.members["payload"].shape for name, member in members if member.is_signature}
 
 
 def described(layout: data.StructLayout) -> list[str]:

@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Member, Out
 from ...dataflow.accelerator import AcceleratorSpec
 from ...workloads.sparsity import NMPattern
 from ...workloads.update_rule import SGD, UpdateRule
-from .payload import described, payload_of, payload_wires
+from .payload import described, payload_of, payload_wires, payloads
 from .skid import StreamSkid
 from .sorter import Sore
 from .update import Wuve
@@ -55,9 +55,8 @@ def pairs_of(sore: Sore) -> Members:
 def stream_contract(said: str, component: Any) -> str:
     """``said`` of a component, what holds of all of them, and where the fields of its streams are."""
     lines = [textwrap.fill(said, _WIDTH), "", textwrap.fill(_HELD, _WIDTH)]
-    for name, member in component.signature.members.items():
-        if member.is_signature:
-            lines += [f"{name}__payload", *described(member.signature.members["payload"].shape)]
+    for name, layout in payloads(component).items():
+        lines += [f"{name}__payload", *described(layout)]
     return "\n".join(lines)
 
 

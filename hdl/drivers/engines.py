@@ -35,13 +35,13 @@ _BUBBLE = 255
 @dataclass(frozen=True, slots=True, eq=False)
 class RtlSore:
     """Bits of ``values``, uint16, ``indices``, uint8, and their cycles ``left``, int64, all [slots, n]; ``nan_flags``,
-    bool [groups, n]; when beats ``entered``, int64; the run length."""
+    bool [groups, n]; the run by beats, and its length."""
 
     values: npt.NDArray[np.uint16]
     indices: npt.NDArray[np.uint8]
     nan_flags: npt.NDArray[np.bool_]
     left: Index
-    entered: Index
+    ran: Ran
     cycles: int
 
 
@@ -54,16 +54,17 @@ class RtlWuve:
     state: tuple[npt.NDArray[np.uint32], ...]
     weights16: npt.NDArray[np.uint16]
     left: Index
-    entered: Index
+    ran: Ran
     cycles: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RtlPregenerate:
-    """Both engines of a run in line; their cycles count from its start."""
+    """Both engines of a run in line, whose cycles count from its start; the run by beats, and its length."""
 
     update: RtlWuve
     copies: dict[Copy, RtlSore]
+    ran: Ran
     cycles: int
 
 
@@ -218,6 +219,7 @@ class PregenerateDriver:
         return RtlPregenerate(
             update=_collect_update(wuve, ran, "updated", beats, shape.elements),
             copies=dict(zip(copies, made, strict=True)),
+            ran=ran,
             cycles=ran.cycles,
         )
 
@@ -257,7 +259,7 @@ def _collect_update(engine: Wuve, ran: Ran, output: str, beats: Index, n: int) -
         for name in names:
             found[name][beats[there, i]] = seen[f"{name}__{i}"][there]
     master, *state = (found[name] for name in names[:-1])
-    return RtlWuve(master, tuple(state), found["weight16"].astype(np.uint16), left, ran.entered, int(left.max()) + 1)
+    return RtlWuve(master, tuple(state), found["weight16"].astype(np.uint16), left, ran, int(left.max()) + 1)
 
 
 def _collect(
@@ -288,7 +290,7 @@ def _collect(
             np.full((int(kept.sum()), operand.n), _BUBBLE, np.uint8),
             np.zeros((len(kept), operand.n), np.bool_),
             np.zeros((int(kept.sum()), operand.n), np.int64),
-            ran.entered,
+            ran,
             int(times[-1]) + 1,
         )
         for operand, (_, _, kept) in zip(operands, cuts, strict=True)

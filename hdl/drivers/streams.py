@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..blocks.payload import payloads
 from ..flow.cosim import Cosim
 from ..flow.packing import pack, unpack
 
@@ -21,9 +22,11 @@ Index = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ran:
-    """When beats ``entered``, int64; by output when each beat was ``shown`` first and ``taken``, and its ``fields``."""
+    """Cycles in which the input is ``open``, int64, and in which beats ``entered``; by output those in which each beat
+    is ``shown`` first and ``taken``, and its ``fields``."""
 
     entered: Index
+    open: Index
     shown: dict[str, Index]
     taken: dict[str, Index]
     fields: dict[str, dict[str, Array]]
@@ -39,11 +42,7 @@ class Streams:
 
     def __init__(self, machine: Cosim, component: Any) -> None:
         self._machine = machine
-        layouts = {
-            name: member.signature.members["payload"].shape
-            for name, member in component.signature.members.items()
-            if member.is_signature
-        }
+        layouts = payloads(component)
         self._into = layouts.pop("into")
         self.outputs = layouts
 
@@ -85,7 +84,8 @@ class Streams:
             taken[name] = np.flatnonzero(there & takes[:, i])
             shown[name] = np.flatnonzero(there & ~np.append(False, waits[:-1]))
             fields[name] = {field: words[taken[name]] for field, words in unpack(layout, payload).items()}
-        return Ran(entered=entered, shown=shown, taken=taken, fields=fields)
+        opened = np.flatnonzero(seen["into__ready"])
+        return Ran(entered=entered, open=opened, shown=shown, taken=taken, fields=fields)
 
     def _once(self, given: Mapping[str, Any]) -> dict[str, Array]:
         self._machine.reset()
