@@ -17,8 +17,8 @@ from weft.dataflow.engine_time import sore_issue, sore_latency
 from weft.dataflow.operand import FormatName
 from weft.dataflow.stce.spec import ArraySpec, PESpec
 from weft.dataflow.streams import sore_streams, wuve_streams
+from weft.hdl.blocks.batcher import batcher_stages
 from weft.hdl.blocks.fp.units import CONVERTED
-from weft.hdl.blocks.sorter import batcher_stages
 from weft.hdl.drivers.engines import SoreDriver, WuveDriver
 from weft.simulator import engines
 from weft.simulator.engines import run_sore, run_wuve
