@@ -92,8 +92,8 @@ def continual(
     """Train `mlp` on as many ``tasks`` as the classes of ``data`` are dealt into, in order, by SGD with momentum.
 
     ``density``: share of the weights in a task's masks, ERK over the hidden layers; of the last layer a task has the
-    rows of its classes. ``isolate=False``: nothing is frozen, so that what is forgotten shows. Which task an image is of
-    is known when it is asked about (task-incremental). SIGINT raises KeyboardInterrupt.
+    rows of its classes. ``isolate=False``: nothing is frozen, so that what is forgotten shows. Which task an image is
+    of is known when it is asked about (task-incremental). SIGINT raises KeyboardInterrupt.
     """
     require_choice("growth", growth, get_args(Growth))
     require_share("density", density, 0.0, 1.0)
@@ -169,7 +169,7 @@ class _Learner:
         momentum = {name: torch.zeros_like(p) for name, p in self.model.named_parameters()}
         step = 0
         for _ in range(epochs):
-            for index in order(len(labels), self.drawn).split(_BATCH):
+            for index in torch.split(order(len(labels), self.drawn), _BATCH):
                 gradients = self._gradients(images[index], labels[index], classes, masks)
                 rate = _RATE * 0.5 * (1 + math.cos(math.pi * step / steps))
                 self._step(gradients, momentum, masks, taken, rate)
