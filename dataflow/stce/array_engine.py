@@ -117,7 +117,7 @@ class ArrayEngine(ABC):
     ) -> Mapping:
         """The mapping of that placement."""
         self.require(op)
-        roles: tuple[Role, ...] = ("b", "a") if whole(op.sparse) else (op.sparse.operand,)
+        roles: tuple[Role, ...] = ("b", "a") if op.sparse is None or whole(op.sparse) else (op.sparse.operand,)
         problems = tuple(self.problem(op, role) for role in roles)
         price = tuple(pricing(op, self.kind, role) for role in roles)
         x, y, limits = self.machine, self.memory, self.limits
