@@ -129,8 +129,13 @@ Freeze = Annotated[
     list[str] | None, typer.Option(metavar="NAME", help="Parameters not to train; * matches; repeatable.")
 ]
 AttentionBy = Annotated[
-    Literal["full", "window"],
-    typer.Option("--attention", help="Attention over the full square, or by the sliding window of layers with one."),
+    str,
+    typer.Option(
+        "--attention",
+        metavar="full|window|PATTERN",
+        help="Over the full square; in training by the sliding window of layers with one; in use by a pattern, as "
+        "best-blocks@8/128: docs/results/attention.md.",
+    ),
 ]
 FuseBy = Annotated[
     Literal["none", "elementwise", "full"],

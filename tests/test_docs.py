@@ -145,6 +145,7 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
         pytest.param(("language.py", "--steps", "20"), marks=pytest.mark.slow),
         pytest.param(("rows.py", "rows.png", "characters", "hbm-asic", "1", "4"), marks=pytest.mark.slow),
         pytest.param(("papers.py", "--epochs", "1"), marks=pytest.mark.slow),
+        pytest.param(("papers.py", "attention", "--steps", "3"), marks=pytest.mark.slow),
         pytest.param(("long_convolution.py", "hbm-asic", "256"), marks=pytest.mark.slow),
         pytest.param(("tokens.py", "1", "1"), marks=pytest.mark.slow),
         pytest.param(("shrinking.py", "mlp", "--epochs", "1", "--by", "trp@0.9"), marks=pytest.mark.slow),

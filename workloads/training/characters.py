@@ -28,13 +28,23 @@ from ..skip_rows import rank_of_rest
 from .control import controlled
 from .recording import hearing, inputs_seen, linear_layers
 
-__all__ = ["MODEL", "STEPS", "Kept", "bits", "pieces", "record_characters", "statistical_top_k", "trained_characters"]
+__all__ = [
+    "CALIBRATED",
+    "MODEL",
+    "STEPS",
+    "Kept",
+    "bits",
+    "pieces",
+    "record_characters",
+    "statistical_top_k",
+    "trained_characters",
+]
 
 MODEL = "characters"
 STEPS = 600
 """Of training: about two minutes of one core."""
 _LENGTH, _BATCH, _RATE = 64, 32, 2e-3
-_CALIBRATED = 64
+CALIBRATED = 64
 """Pieces of the training text that thresholds are made of."""
 _HALVINGS = 20
 _TESTED = 256
@@ -99,13 +109,13 @@ def _replace_relu(model: nn.Module, density: float) -> None:
             module.activation_fn = StatisticalTopK(density)
 
 
-def _loss(model: nn.Module, pieces: Tensor) -> Tensor:
-    scores = model(input_ids=pieces[:, :-1]).logits
-    return functional.cross_entropy(scores.flatten(0, 1), pieces[:, 1:].flatten())
+def _loss(model: nn.Module, read: Tensor) -> Tensor:
+    scores = model(input_ids=read[:, :-1]).logits
+    return functional.cross_entropy(scores.flatten(0, 1), read[:, 1:].flatten())
 
 
 def pieces(part: Tensor, many: int) -> Tensor:
-    """Pieces from all over a text, [pieces, _LENGTH + 1]."""
+    """Pieces from all over a text ``part``, int64 [characters]: int64 [many, 65]."""
     begins = torch.linspace(0, len(part) - _LENGTH - 2, many).long()[:, None]
     return part[begins + torch.arange(_LENGTH + 1)]
 
@@ -199,7 +209,7 @@ def kept_under(model: nn.Module, text: TextData, form: Form, density: float | No
         seen[name] = args[0]
 
     with hearing(layers[:-1], note_input if form.rest == "state" else note):
-        model(input_ids=pieces(text.train, _CALIBRATED)[:, :-1])
+        model(input_ids=pieces(text.train, CALIBRATED)[:, :-1])
     if form.rest == "state":
         return {name: partial(_changed, _limit_of_changes(x, density)) for name, x in seen.items()}
     # torch.quantile takes 2^24 elements at most.
@@ -260,18 +270,18 @@ def recorded_rows(model: nn.Module, text: TextData, rows: str, tokens: int = 256
     """What layers of a trained ``model`` keep of ``tokens`` from all over the test text."""
     form, density = asked_form(rows)
     kept = kept_under(model, text, form, density)
-    seen_pieces = pieces(text.test, -(-tokens // 4))[:, :-1]
+    looked_at = pieces(text.test, -(-tokens // 4))[:, :-1]
 
     def seen_by(name: str, x: Tensor) -> Tensor:
         # A few tokens of a piece, late in it, so that they are of many texts.
         found = kept[name](x) if name in kept else torch.ones_like(x, dtype=torch.bool)
-        return found.reshape(len(seen_pieces), -1, x.shape[-1])[:, -4:]
+        return found.reshape(len(looked_at), -1, x.shape[-1])[:, -4:]
 
     with (
         _leaving_out(model, kept if form.skips == "inputs" else {}, form.rest),
         inputs_seen(model, seen_by, tokens) as seen,
     ):
-        model(input_ids=seen_pieces)
+        model(input_ids=looked_at)
     masks = [(name, "input", mask) for name, mask in seen.items() if name in kept]
     return Recorded.made(
         masks,  # type: ignore[arg-type]
