@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .workloads.recorded import Recorded
     from .workloads.schemes.description import Scheme
     from .workloads.schemes.technique import Technique
+    from .workloads.shrinking import Shrunk, SlicedText
     from .workloads.sparsity import Asked, NMPattern
     from .workloads.step import Workload
     from .workloads.training import TrainResult
@@ -63,6 +64,8 @@ __all__ = [
     "need",
     "train",
     "record",
+    "shrink",
+    "narrow",
     "classify",
     "explore",
     "register_engine",
@@ -306,6 +309,27 @@ def record(model: str | Path, scheme: str = "erk", nm: str | NMPattern | None = 
         return recording.record_folder(Path(model), asked=spec)
     pattern = NMPattern.parse(nm) if isinstance(nm, str) else nm
     return recording.record(plan(str(model), scheme=scheme, pattern=pattern, **spec))
+
+
+def shrink(model: str, by: str, **spec: Any) -> Shrunk | SlicedText:
+    """Train an image classifier, make its shapes smaller ``by`` ``"channels@0.5"``, ``"rank@0.9"`` or another form
+    (docs/shrinking.md), and train it on for ``tune`` epochs; or train ``"characters"`` and delete a part of its stream,
+    by ``"slice@0.75"``. ``module`` of the result is the small model, ``step()`` its step.
+
+    ``spec``: as of :func:`train`, without a scheme, and ``tune``; of ``"characters"`` its ``steps`` and ``seed``.
+    """
+    from .workloads import shrinking
+    from .workloads.training.characters import MODEL
+
+    return shrinking.slice_characters(by, **spec) if model == MODEL else shrinking.shrink(model, by, **spec)
+
+
+def narrow(workload: Workload, share: float) -> Workload:
+    """``workload``, a dense step of use of a transformer, with a ``share`` of its residual stream, and the products
+    around every block that this takes (SliceGPT, docs/shrinking.md)."""
+    from .workloads.sliced import sliced
+
+    return sliced(workload, share)
 
 
 def classify(

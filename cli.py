@@ -37,6 +37,7 @@ from ._cli.report import report
 from ._cli.rtl_train import rtl_train
 from ._cli.run import run
 from ._cli.sensitivity import sensitivity
+from ._cli.shrink import shrink
 from ._cli.study import study
 from ._cli.synth import synth
 from ._cli.trace import trace
@@ -58,7 +59,22 @@ app = typer.Typer(
 )
 _COMMANDS = (
     *(models, archs, trace, run, generate, compare, need, report, gemm, fold, tree),
-    *(compile, verify, verilog, rtl_train, train, record, classify, sensitivity, study, synth, area, bitstream, dram),
+    *(
+        compile,
+        verify,
+        verilog,
+        rtl_train,
+        train,
+        record,
+        shrink,
+        classify,
+        sensitivity,
+        study,
+        synth,
+        area,
+        bitstream,
+        dram,
+    ),
 )
 for _command in _COMMANDS:
     app.command(cls=Command)(_command)

@@ -63,7 +63,7 @@ def bitstream(
     target = Target(spec=spec, rule=UPDATE_RULES[optimizer or SGD.name], pattern=pattern)
     if board == _VIVADO:
         if program is not None:
-            _require_program(program, target, None)
+            _require_program(program, arch, target, None)
         made = vivado_board_project(target, _DEFAULT_MHZ if mhz is None else mhz)
         publish(output, "bitstream", {name: text.encode() for name, text in made.items()})
         if as_json:
@@ -76,7 +76,7 @@ def bitstream(
     chosen = find_board(board)
     shape = chosen.shape(mhz, baud)
     if program is not None:
-        _require_program(program, target, shape)
+        _require_program(program, arch, target, shape)
     announce("Placing and routing takes tens of minutes; a machine that was built before comes from the cache.")
     with bar(f"building {name_of(spec.name)} for {board}") as progress:
         built = build(target, chosen, mhz, baud, progress)
@@ -85,8 +85,10 @@ def bitstream(
     print_json({**document, "path": str(output)}) if as_json else _show(built, target, output)
 
 
-def _require_program(folder: Path, target: Target, shape: CoreShape | None) -> None:
+def _require_program(folder: Path, arch: str, target: Target, shape: CoreShape | None) -> None:
     """Refuse programs of another machine, and those that ask for more memory than the board has."""
+    from ..dataflow.program.instruction import Go
+    from ..dataflow.program.isa import Unit
     from ..dataflow.program.program import read_program
     from ..workloads.strict import read_file
 
@@ -94,26 +96,32 @@ def _require_program(folder: Path, target: Target, shape: CoreShape | None) -> N
     try:
         said: dict[str, Any] = json.loads(text)
         window = int(said["window"])
+        images = int(said.get("images", 0))
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{folder / 'memory.json'}: was not written by weft compile -o {folder}") from None
     programs = {path.stem: read_program(path) for path in sorted(folder.glob("*.weft"))}
     if not programs:
         raise InputError(f"{folder}: holds no programs; they are what weft compile -o {folder} writes")
+    binary = any(isinstance(i, Go) and i.unit is Unit.XNOR for one in programs.values() for i in one.instructions)
+    if binary and target.spec.xnor is None:
+        raise InputError(
+            f"{folder}: holds a binary network, for which {target.spec.name} has no XNOR engine; take the --arch that "
+            f"it was compiled for, or a machine with a table [xnor], as examples/tiny-xnor.toml"
+        )
     nm = "" if target.pattern is None else f" --nm {target.pattern}"
     for name, program in programs.items():
         if program.machine != target.hash:
             raise InputError(
                 f"{folder / name}.weft is for machine {program.machine}, not for {target.spec.name} ({target.hash}); "
-                f"compile it with --arch {target.spec.name} --optimizer {target.rule.name}{nm}"
+                f"compile it with --arch {arch} --optimizer {target.rule.name}{nm}"
             )
     if shape is None:
         return
     longest = max(len(program.instructions) for program in programs.values())
     for what, needs, has in (("bytes", window, shape.memory), ("instructions", longest, shape.instructions)):
         if needs > has:
-            raise InputError(
-                f"{folder}: needs memory for {needs:,} {what}, the board has {has:,}; take a smaller batch"
-            )
+            instead = "a network of fewer or narrower layers" if images == 1 else "a smaller batch"
+            raise InputError(f"{folder}: needs memory for {needs:,} {what}, the board has {has:,}; take {instead}")
 
 
 def _show(built: BuiltBitstream, target: Target, path: Path) -> None:

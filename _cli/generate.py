@@ -8,7 +8,19 @@ import typer
 
 from .console import get_console, make_table, phases, si
 from .inputs import asked_patterns, asked_rows, machine
-from .options import DEFAULT_ARCH, DEFAULT_OBJECTIVE, Arch, FuseBy, Json, Model, Objective, Patterns, RowsBy, Scheme
+from .options import (
+    DEFAULT_ARCH,
+    DEFAULT_OBJECTIVE,
+    Arch,
+    FuseBy,
+    Json,
+    Model,
+    Objective,
+    Patterns,
+    RowsBy,
+    Scheme,
+    SliceTo,
+)
 from .outputs import print_json
 from .pipeline import check_prices, open_workload, under, without_rows
 
@@ -29,6 +41,7 @@ def generate(
     scheme: Scheme = "dense",
     nm: Patterns = None,
     rows: RowsBy = None,
+    stream: SliceTo = None,
     fusion: FuseBy = "none",
     objective: Objective = DEFAULT_OBJECTIVE,
     level: Annotated[
@@ -46,7 +59,7 @@ def generate(
     asked = asked_patterns(scheme, nm, spec)
 
     def traced(use: Any, tokens: int) -> Workload:
-        found = open_workload(model, batch, None, None, None, use=use, context=tokens, fusion=fusion)
+        found = open_workload(model, batch, None, None, None, use=use, context=tokens, fusion=fusion, stream=stream)
         # Of a prompt nearly every row is kept by some token, so it is read whole, as TEAL does with half of one.
         return without_rows(under(found, scheme, asked, spec), None if use == "prefill" else skipped)
 

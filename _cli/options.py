@@ -43,6 +43,7 @@ __all__ = [
     "RowsBy",
     "Scheme",
     "Seq",
+    "SliceTo",
     "TrainedScheme",
 ]
 
@@ -128,8 +129,13 @@ Freeze = Annotated[
     list[str] | None, typer.Option(metavar="NAME", help="Parameters not to train; * matches; repeatable.")
 ]
 AttentionBy = Annotated[
-    Literal["full", "window"],
-    typer.Option("--attention", help="Attention over the full square, or by the sliding window of layers with one."),
+    str,
+    typer.Option(
+        "--attention",
+        metavar="full|window|PATTERN",
+        help="Over the full square; in training by the sliding window of layers with one; in use by a pattern, as "
+        "best-blocks@8/128: docs/results/attention.md.",
+    ),
 ]
 FuseBy = Annotated[
     Literal["none", "elementwise", "full"],
@@ -167,6 +173,10 @@ RowsBy = Annotated[
         metavar="FORM@DENSITY[:CORRELATION]|FORM@FILE.npz",
         help="Read only those rows of weights that tokens keep, as teal@0.5 or relu@0.1:0.3: docs/rows.md.",
     ),
+]
+SliceTo = Annotated[
+    float | None,
+    typer.Option("--slice", metavar="SHARE", help="Keep so much of the residual stream, as 0.75: docs/shrinking.md."),
 ]
 Folder = Annotated[Path | None, typer.Option("-o", metavar="DIR", help="Write results and pictures to this folder.")]
 DrawAll = Annotated[bool, typer.Option("--draw-all", help="With -o: draw every run, and all for dark pages too.")]

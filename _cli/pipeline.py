@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..dataflow.constraint import MappingFile
     from ..dataflow.schedule import Schedule
     from ..simulator.result import SimResult
+    from ..workloads.blocks import Blocks
     from ..workloads.joined import Fusion
     from ..workloads.phase import Use
     from ..workloads.row_forms import AskedRows
@@ -61,16 +62,21 @@ def open_workload(
     input_shape: str | None,
     recompute: Sequence[str] | None = None,
     freeze: Sequence[str] | None = None,
-    attention: Attention = "full",
+    attention: str = "full",
     dims: Sequence[str] | None = None,
     fusion: Fusion = "none",
     use: Use = "train",
     context: int | None = None,
+    *,
+    stream: float | None = None,
 ) -> Workload:
-    """The workload of MODEL, traced unless it is of a file, and fused."""
+    """The workload of MODEL, traced unless it is of a file, with a share ``stream`` of its residual stream, and
+    fused."""
     from ..dataflow.fusion.fuse import fuse
+    from ..workloads.blocks import attended
     from ..workloads.catalog import open_model
 
+    traced_as, blocks = _asked_attention(attention)
     shape = None if input_shape is None else parse_sizes("--input", input_shape, "3x64x64")
     sizes = parse_dims(dims)
     with users_code(model), phases(f"tracing {model}") as progress:
@@ -82,13 +88,30 @@ def open_workload(
             input_shape=shape,
             recompute=tuple(recompute or ()),
             freeze=tuple(freeze or ()),
-            attention=attention,
+            attention=traced_as,
             dims=sizes,
             use=use,
             context=context,
             progress=progress,
         )
+    if stream is not None:
+        from ..workloads.sliced import sliced
+
+        traced = sliced(traced, stream)
+    if blocks is not None:
+        traced = attended(traced, blocks)
     return traced if fusion == "none" else fuse(traced, fusion)
+
+
+def _asked_attention(attention: str) -> tuple[Attention, Blocks | None]:
+    """How attention is traced, and the pattern that it then gets."""
+    from ..workloads.blocks import Blocks
+
+    match attention:
+        case "full" | "window":
+            return attention, None
+        case _:
+            return "full", Blocks.read(attention)
 
 
 _ASKED = ("batch", "seq", "optimizer", "input", "recompute", "freeze", "attention", "dim", "fusion", "for", "context")

@@ -37,6 +37,7 @@ from .options import (
     RowsBy,
     Scheme,
     Seq,
+    SliceTo,
 )
 from .outputs import print_json, require_writable_file, require_writable_folder
 from .pipeline import (
@@ -70,6 +71,7 @@ def run(
     nm: Patterns = None,
     masks: Masks = None,
     rows: RowsBy = None,
+    stream: SliceTo = None,
     objective: Objective = DEFAULT_OBJECTIVE,
     mapping: MappingRules = None,
     optimizer: Optimizer = None,
@@ -113,7 +115,7 @@ def run(
     check_prices(spec)
     rules = mapping_rules(mapping)
     held = (seq, optimizer, input_shape, recompute, freeze, attention, dims, fusion, use, tokens)
-    workload = _workload(spec, scheme, nm, masks, rows, model, batch, *held)
+    workload = _workload(spec, scheme, nm, masks, rows, stream, model, batch, *held)
     check_step([workload], spec, level or "step")
     chosen = schedule_step(workload, spec, objective, rules, by_shape=level == "system")
     if level == "system":
@@ -128,16 +130,19 @@ def _workload(
     nm: list[str] | None,
     masks: Path | None,
     rows: str | None,
+    stream: float | None,
     model: str,
     *held: Any,
 ) -> Workload:
-    """MODEL under its scheme, or with masks of a training; without the rows that are left out. ``held``: as of
-    `open_workload`."""
+    """MODEL under its scheme, or with masks of a training; without the rows that are left out. ``stream`` and ``held``:
+    as of `open_workload`."""
     skipped, scheme = asked_rows(rows, masks or nm, scheme)
     asked = asked_patterns(scheme, nm, spec)
     if masks is not None:
+        if stream is not None:
+            raise InputError(f"--masks {masks} is of a whole network; leave out --slice {stream:g}")
         return with_recorded(masks, scheme or nm, model, *held)
-    return without_rows(under(open_workload(model, *held), scheme, asked, spec), skipped)
+    return without_rows(under(open_workload(model, *held, stream=stream), scheme, asked, spec), skipped)
 
 
 def _require_timeline(path: Path, level: str | None) -> Literal["system"]:

@@ -274,11 +274,11 @@ def _show_constrained(console: Console, result: SimResult) -> None:
 
 def _show_masks(console: Console, result: SimResult) -> None:
     """What is known of masks without a pattern, and how far to trust it."""
+    from ..workloads.operand import Gathered
     from ..workloads.step import MatrixOp
-    from ..workloads.unstructured import Unstructured
 
     forms = Counter(
-        str(r.op.sparse) for r in result.ops if isinstance(r.op, MatrixOp) and isinstance(r.op.sparse, Unstructured)
+        str(r.op.sparse) for r in result.ops if isinstance(r.op, MatrixOp) and isinstance(r.op.sparse, Gathered)
     )
     rows = Counter(str(r.op.rows) for r in result.ops if isinstance(r.op, MatrixOp) and r.op.rows is not None)
     for title, what, found in (("Zeros without a pattern", "gather", forms), ("Rows left out", "read rows:", rows)):

@@ -25,10 +25,10 @@ from ..simulator.shown import Shown
 from ..workloads.errors import InputError
 from ..workloads.gemm import GEMM_PASSES, Pass
 from ..workloads.one_line import OneLine
+from ..workloads.operand import Gathered
 from ..workloads.schemes.annotate import asked_patterns
 from ..workloads.schemes.scheme import SCHEMES
 from ..workloads.step import MatrixOp, Workload
-from ..workloads.unstructured import Unstructured
 from ..workloads.words import named, seconds
 from .bands import Joules, banded
 from .declared import cycles_kind, losses_of
@@ -185,7 +185,7 @@ def _density(work: Workload, every_pass: bool = False) -> Callable[[MatrixOp], F
     thinned = GEMM_PASSES if every_pass else thinned
 
     def density(op: MatrixOp) -> Fraction:
-        if isinstance(op.sparse, Unstructured):
+        if isinstance(op.sparse, Gathered):
             return Fraction(op.macs, op.gemm.macs)  # a mask has no short groups
         pattern = asked(op) if op.pass_ in thinned else None
         return Fraction(1) if pattern is None else Fraction(pattern.keep, pattern.group)

@@ -89,17 +89,17 @@ def known_block(spec: AcceleratorSpec, block: Block, target: Target) -> Synthesi
 
 
 def counted_block(spec: AcceleratorSpec, block: Block, target: Target, progress: Progress | None = None) -> Synthesised:
-    """``block`` by synthesis for the clock of ``spec``, which makes it known."""
+    """``block`` as a machine has it, by synthesis for the clock of ``spec``, which makes it known."""
     from ..hdl.flow.synthesis import synthesize
 
-    made = synthesize(spec, block, target, _mhz(spec), progress)
-    remember(spec, block, made, _mhz(spec))
+    made = synthesize(spec, block.within, target, _mhz(spec), progress)
+    remember(spec, block.within, made, _mhz(spec))
     return _counted(made)
 
 
 def remember(spec: AcceleratorSpec, block: Block, made: Synthesis, mhz: int) -> None:
-    """Makes a block known that was synthesized for ``mhz``: of a machine of that clock."""
-    if block.in_machine and mhz == _mhz(spec):
+    """Makes a block known that was synthesized for ``mhz``: of a machine of that clock, and as that has it."""
+    if block.in_machine and block.inside is None and mhz == _mhz(spec):
         key = _key(spec, block, made.target)
         text = json.dumps({"key": key, **asdict(_counted(made))})
         material = _material(key)

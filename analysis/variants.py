@@ -198,7 +198,7 @@ def measured(block: str, target: AreaTarget, batch: Sequence[Planned]) -> list[d
 
     texts, black, kept = list[str](), list[str](), list[str]()
     for number, (modules, fields) in enumerate(batch):
-        text, instances = modules_apart(changed(base(target), fields), BLOCKS[block], modules, f"v{number}_")
+        text, instances = modules_apart(changed(base(target), fields), BLOCKS[block].within, modules, f"v{number}_")
         texts.append(text)
         black += instances
         kept += [f"v{number}_{module}" for module in modules]

@@ -13,6 +13,7 @@ from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Any, ParamSpec, TypeVar, assert_never, cast
 
+from ..workloads.groups import Groups
 from ..workloads.levels import needs_no_multiplier
 from ..workloads.operand import NMOperand
 from ..workloads.step import MatrixOp, Op, UpdateOp
@@ -51,11 +52,11 @@ def _pair_bits(where: Where) -> tuple[int]:
     """Bits of an N2S word: an operand and, where sparse, its index."""
     sparse, bits = where.op.sparse if isinstance(where.op, MatrixOp) else None, _side_bits(where, where.n2s)
     match sparse:
-        case None:
+        case None | Groups(expanded=True):
             return (bits,)
         case NMOperand(pattern=pattern):
             return (bits + pattern.index_bits,)
-        case Unstructured():
+        case Unstructured() | Groups():
             assert isinstance(where.op, MatrixOp)
             return (bits + sparse.index_bits(where.op.gemm),)
         case _:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..workloads.errors import InputError, nearest, require_choice, require_int
 from ..workloads.gemm import GEMM_PASSES, MAX_DIM, Pass
+from ..workloads.groups import Groups
 from ..workloads.operand import NMOperand
 from ..workloads.schemes.annotate import layer_names
 from ..workloads.sparsity import MAX_GROUP, NMPattern
@@ -251,12 +252,12 @@ def _arrays(op: MatrixOp, own: ArrayKind, wanted: Constraint) -> Iterator[Callab
     for dataflow in Dataflow if wanted.dataflow is None else (wanted.dataflow,):
         patterns: Iterable[NMPattern] = (DENSE,)
         match op.sparse:
-            case None:
+            case None | Groups(expanded=True):
                 if holds_pairs(dataflow):
                     patterns = (NMPattern(keep=d, group=d) for d in _listed(wanted.pairs) or (1,))
             case NMOperand(pattern=pattern):
                 patterns = (pattern,)
-            case Unstructured():
+            case Unstructured() | Groups():
                 return
             case _:
                 assert_never(op.sparse)

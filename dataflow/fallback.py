@@ -23,9 +23,9 @@ from operator import add
 
 from ..workloads.errors import InputError
 from ..workloads.gemm import Pass
+from ..workloads.operand import Gathered
 from ..workloads.schemes.annotate import unstructured, weight_copies
 from ..workloads.step import MatrixOp, Op, UpdateOp, Workload
-from ..workloads.unstructured import Unstructured
 from ..workloads.update_rule import UpdateRule
 from .accelerator import AcceleratorSpec
 from .account import declared_causes, items
@@ -62,7 +62,7 @@ def ungathered(workload: Workload, spec: AcceleratorSpec) -> Workload:
     """``workload`` with the operands dense that have no pattern and that no engine of ``spec`` takes so."""
 
     def made(op: Op) -> Op:
-        if not isinstance(op, MatrixOp) or not isinstance(op.sparse, Unstructured):
+        if not isinstance(op, MatrixOp) or not isinstance(op.sparse, Gathered):
             return op
         if any(engine.takes(op) for engine in engines_of(spec)):
             return op
@@ -147,7 +147,7 @@ class _Choice:
 
     def _refused(self, op: MatrixOp) -> str:
         """Why no engine runs an operand without a pattern, which any may have dense; "" where one does."""
-        if not isinstance(op.sparse, Unstructured):
+        if not isinstance(op.sparse, Gathered):
             return ""
         try:
             self._place(op)
@@ -185,7 +185,7 @@ class _Choice:
 
     def _dense(self, op: MatrixOp) -> MatrixOp:
         left = replace(op, sparse=None)
-        if isinstance(op.sparse, Unstructured):
+        if isinstance(op.sparse, Gathered):
             why = self._refused(op) or f"gathered in {self._place(op).cycles.total:,} cycles"
             other = self._place(left)
             found = f"dense on the {other.engine} in {other.cycles.total:,}, {why}"

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Literal, assert_never, get_args
 
 from ..workloads.gemm import Pass
-from ..workloads.operand import Operand, Role
+from ..workloads.operand import Gathered, Operand, Role
 from ..workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
 from ..workloads.tensors import StepTensor
-from ..workloads.unstructured import Unstructured
 from ..workloads.update_rule import Updated
 from .accelerator import AcceleratorSpec
 from .beside import copy_bytes, machine_bytes, update_bytes
@@ -116,7 +115,7 @@ def _loads(workload: Workload, moves: _Moves) -> _Loads:
 
 def _form(op: MatrixOp, weight: Operand, spec: AcceleratorSpec) -> tuple[object, int]:
     """The form in which a product reads its weight, and the bytes of that."""
-    if isinstance(op.sparse, Unstructured) and not op.sparse.online:
+    if isinstance(op.sparse, Gathered) and not op.sparse.online:
         return op.sparse, op.sparse.bytes(op.gemm, spec.pe.operand.bits)
     copy = op.copy if spec.wuve.pregenerate else None
     return copy, spec.pe.operand.size(weight.elements) if copy is None else copy_bytes(copy, spec.pe.operand)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple, assert_never
 
 from ..workloads.errors import InputError
+from ..workloads.groups import Groups
 from ..workloads.operand import NMOperand, Operand
 from ..workloads.step import MatrixOp
 from ..workloads.unstructured import Unstructured
@@ -188,7 +189,7 @@ def problem_as(
     west, north = (b, a) if swap else (a, b)
     west_bits, north_bits = (of_b.bits, of_a.bits) if swap else (of_a.bits, of_b.bits)
     match op.sparse:
-        case None | Unstructured():
+        case None | Unstructured() | Groups():
             keep, group, online = 0, 1, 0
         case NMOperand(pattern=pattern):
             keep, group, online = pattern.keep, pattern.group, int(op.sparse.online or not spec.wuve.pregenerate)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from ..workloads.errors import InputError
 from ..workloads.one_line import OneLine
+from ..workloads.operand import Gathered
 from ..workloads.step import MatrixOp, Workload
-from ..workloads.unstructured import Unstructured
 from ..workloads.words import named
 from .accelerator import AcceleratorSpec
 from .constraint import Constraint, MappingFile
@@ -78,7 +78,7 @@ def schedule(
     fixed = {i for i, wanted in enumerate(asked) if wanted is not None}
     for done, (op, wanted) in enumerate(zip(run.ops, asked, strict=True), start=1):
         # Without a pattern an op may yet become dense, which says why.
-        if isinstance(op, MatrixOp) and not isinstance(op.sparse, Unstructured):
+        if isinstance(op, MatrixOp) and not isinstance(op.sparse, Gathered):
             scheduler.place(op, wanted)
         if progress is not None:
             progress(done, len(workload.ops))

@@ -1,4 +1,4 @@
-"""A token of a 7B model that reads only the rows of its weights that tokens keep, beside N:M and dense, by batch.
+"""A token of a 7B model that reads only the rows of its weights that tokens keep, beside N:M and groups, by batch.
 
 Prints the tables of docs/rows.md and draws its picture: `examples/rows.py [OUT.png [MODEL MACHINE BATCH ..]]`. Ops are
 overlapped and DRAM is timed by the shapes of its transfers.
@@ -18,6 +18,7 @@ from weft.analysis.level import seconds_of
 from weft.analysis.scheduling import scheduled
 from weft.analysis.theme import theme_of
 from weft.simulator.system import simulate_system
+from weft.workloads.grouped import grouped
 from weft.workloads.row_forms import FORMS, AskedRows
 from weft.workloads.rows import Alike
 from weft.workloads.skip_rows import skip_rows
@@ -38,6 +39,9 @@ KEPT = {
 """What tokens keep: assumed of this model; correlations are of the order that `characters` has (docs/rows.md)."""
 BANDS = ("teal", "spark")
 """Forms that are looked at with tokens that have nothing in common, and with tokens that are all alike."""
+GROUPS = {"groups": 0, "4-bit groups": 4}
+"""Half of the groups of 16 inputs of an output, of so many bits a value (0: FP16), put back on the way into the array:
+what GQSA calls W4S50 (arXiv 2412.17560); 16 in a group is assumed."""
 COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#D55E00")
 
 
@@ -64,6 +68,7 @@ def steps(batch: int) -> dict[str, Workload]:
     dense = weft.trace(model, use="decode", context=CONTEXT, batch=batch)
     found = {"dense": dense}
     found |= {f"bdwp {nm}": weft.sparsify(dense, "bdwp", nm) for nm in ("2:4", "2:8")}
+    found |= {name: grouped(dense, "1x16", 0.5, bits) for name, bits in GROUPS.items()}
     for name, alike in KEPT.items():
         for correlation in (alike.correlation, 0.0, 1.0) if name in BANDS else (alike.correlation,):
             kept = Alike(density=alike.density, correlation=correlation)
@@ -96,6 +101,8 @@ def draw(found: dict[str, list[Point]], path: str) -> None:
         }
         for name, style in (("bdwp 2:8", "-"), ("bdwp 2:4", "--")):
             axes.plot(batches, over[name], style, color="#0072B2", label=name)
+        for name, style in zip(GROUPS, (":", "-"), strict=True):
+            axes.plot(batches, over[name], style, color="#56B4E9", label=f"{name}, density 0.5")
         for (name, alike), colour in zip(KEPT.items(), COLOURS, strict=True):
             if name in BANDS:
                 axes.fill_between(batches, over[f"{name} 0"], over[f"{name} 1"], color=colour, alpha=0.15, linewidth=0)
@@ -116,7 +123,7 @@ for batch in batches:
     for name, step in steps(batch).items():
         found.setdefault(name, []).append(measured(step))
     print(f"batch {batch} done", file=sys.stderr, flush=True)
-shown = {f"{name} {alike.correlation:g}" for name, alike in KEPT.items()} | {"dense", "bdwp 2:4", "bdwp 2:8"}
+shown = {f"{name} {alike.correlation:g}" for name, alike in KEPT.items()} | {"dense", "bdwp 2:4", "bdwp 2:8", *GROUPS}
 named = {name: points for name, points in found.items() if name in shown}
 table("tokens/s", {name: [f"{p.tokens_per_s:,.1f}" for p in points] for name, points in named.items()})
 table("mJ a token", {name: [bands(p.joules) for p in points] for name, points in named.items()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..dataflow.accelerator import AcceleratorSpec
@@ -24,6 +24,7 @@ class Block:
 
     ``apart``: modules within it that synthesis counts apart besides its parts. ``in_machine``: a whole machine has it,
     and not only within another block. ``present``: whether a machine has it; ``absent`` why not, ``{}`` for its name.
+    ``inside``: what a machine has of it, where that is another: an engine without the streams around it.
     ``multipliers``: of its PEs, one each. ``depends``: parts (``array``) and fields (``pe.format``) of a machine that
     its RTL depends on, of the usual pattern and under SGD; any other may change and it is the same.
     """
@@ -31,6 +32,7 @@ class Block:
     name: str
     title: str
     make: Make
+    inside: Make | None = None
     bench: Bench | None = None
     drive: Make | None = None
     apart: tuple[str, ...] = ()
@@ -39,6 +41,11 @@ class Block:
     absent: str = ""
     multipliers: Callable[[AcceleratorSpec], int] = lambda _: 0
     depends: tuple[str, ...] = ("array", "pe", "sore", "wuve")
+
+    @property
+    def within(self) -> Block:
+        """As a machine has it."""
+        return self if self.inside is None else replace(self, make=self.inside, inside=None)
 
 
 def usual_pattern(spec: AcceleratorSpec) -> NMPattern:

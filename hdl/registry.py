@@ -92,12 +92,24 @@ def _spiking_xnor(spec: AcceleratorSpec, _pattern: NMPattern, _rule: UpdateRule)
 
 
 def _sore(spec: AcceleratorSpec, pattern: NMPattern, _rule: UpdateRule) -> Any:
+    from .blocks.streams import SoreStream
+
+    return SoreStream(spec, pattern, blackbox=True)
+
+
+def _inner_sore(spec: AcceleratorSpec, pattern: NMPattern, _rule: UpdateRule) -> Any:
     from .blocks.sorter import Sore
 
     return Sore(spec, pattern, blackbox=True)
 
 
 def _wuve(spec: AcceleratorSpec, _pattern: NMPattern, rule: UpdateRule) -> Any:
+    from .blocks.streams import WuveStream
+
+    return WuveStream(spec, rule, blackbox=True)
+
+
+def _inner_wuve(spec: AcceleratorSpec, _pattern: NMPattern, rule: UpdateRule) -> Any:
     from .blocks.update import Wuve
 
     return Wuve(spec, rule, blackbox=True)
@@ -293,6 +305,7 @@ BLOCKS = {
             name="sore",
             title="the N:M compressor",
             make=_sore,
+            inside=_inner_sore,
             bench=_stream_bench,
             drive=_drive_sore,
             depends=("sore", "pe.format", "pe.max_group"),
@@ -301,6 +314,7 @@ BLOCKS = {
             name="wuve",
             title="the weight update",
             make=_wuve,
+            inside=_inner_wuve,
             bench=_stream_bench,
             drive=_drive_wuve,
             present=lambda spec: not spec.pe.operand.integer,

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.engine_time import update_plan
+from ..dataflow.engine_time import sore_issue, update_plan
 from ..dataflow.stce.spec import PESpec
+from ..dataflow.streams import sore_streams, wuve_streams
 from ..workloads.errors import InputError
 from ..workloads.sparsity import NMPattern
 from ..workloads.update_rule import Unit, UpdateRule
@@ -20,6 +21,8 @@ from .compact import BUBBLE, Compact, cut, either, require_matrix, require_run
 from .kernels.sore import run_network, run_serial
 from .kernels.wuve import ADD, DIVIDE, MULTIPLY, ROOT, SUBTRACT, run_update
 from .operand import Half, encoding_of, narrow, operand_types, ranked, unranked
+from .stalls import Bools
+from .streams import clocked_beats
 from .update_settings import UpdateSettings
 
 __all__ = ["SoreRun", "WuveRun", "batcher_stages", "run_sore", "run_wuve"]
@@ -33,7 +36,7 @@ class SoreRun:
     """One operand through SORE.
 
     ``nan_flags`` bool [groups, n] marks the groups that hold a NaN; ``left`` int64 [slots, n] is the cycle in which
-    each pair leaves.
+    each pair leaves, or is taken where anything waits.
     """
 
     compact: Compact
@@ -42,11 +45,19 @@ class SoreRun:
     cycles: int
 
 
-def run_sore(spec: AcceleratorSpec, values: Half, pattern: NMPattern, run: int = 0) -> SoreRun:
+def run_sore(
+    spec: AcceleratorSpec,
+    values: Half,
+    pattern: NMPattern,
+    run: int = 0,
+    *,
+    offered: Bools | None = None,
+    ready: Bools | None = None,
+) -> SoreRun:
     """Step ``values`` [k, n], cut into runs of ``run`` (0 for k) and groups along k, through the lanes.
 
     ``values`` are of an operand type of ``spec``. Groups are dealt column by column, those of a
-    column in the order of k.
+    column in the order of k. ``offered`` and ``ready``, bool [cycles], as of `run_streams`; by default always.
     """
     spec.check_pattern(pattern)
     require_matrix("values", values, *operand_types(spec.pe.format))
@@ -75,9 +86,11 @@ def run_sore(spec: AcceleratorSpec, values: Half, pattern: NMPattern, run: int =
         )
     else:
         networks = _comparators(pattern.group), _comparators(pattern.keep), pattern.group
-        cycles = run_network(
-            words, highest, groups.start, groups.length, spec.sore.lanes, *networks, kept_bits, kept_index, flags, left
-        )
+        lanes = spec.sore.lanes, *networks
+        cycles = run_network(words, highest, groups.start, groups.length, *lanes, kept_bits, kept_index, flags, left)
+    if offered is not None or ready is not None:
+        streams, beats = sore_streams(spec, pattern), sore_issue(n * count, pattern, spec)
+        left, cycles = clocked_beats(streams, beats, left, 0, offered, ready)
     used = (np.arange(pattern.keep) < groups.kept[:, None]).ravel()
     compact = Compact(
         values=unranked(kept_bits.reshape(n, -1)[:, used].T, values.dtype.type),
@@ -129,7 +142,7 @@ def _comparators(inputs: int) -> npt.NDArray[np.int64]:
 class WuveRun:
     """One update: FP32 master weights and state, the operands made from them, and the time it took.
 
-    ``left`` int64 [n] is the cycle in which each parameter leaves.
+    ``left`` int64 [n] is the cycle in which each parameter leaves, or is taken where anything waits.
     """
 
     master: Single
@@ -140,12 +153,20 @@ class WuveRun:
 
 
 def run_wuve(
-    spec: AcceleratorSpec, settings: UpdateSettings, master: Single, gradient16: Half, state: tuple[Single, ...]
+    spec: AcceleratorSpec,
+    settings: UpdateSettings,
+    master: Single,
+    gradient16: Half,
+    state: tuple[Single, ...],
+    *,
+    offered: Bools | None = None,
+    ready: Bools | None = None,
 ) -> WuveRun:
     """Step one update of ``master`` float32 [n] by ``gradient16`` [n], operands of ``spec`` and no integers, of FP8 in
     E5M2; weights are made in E4M3 then, saturated.
 
-    ``state`` float32 [n] each: those that the rule of ``settings`` holds. The inputs stay as they are.
+    ``state`` float32 [n] each: those that the rule of ``settings`` holds. The inputs stay as they are. ``offered`` and
+    ``ready``, bool [cycles], as of `run_streams`; by default always.
     """
     if spec.pe.operand.integer:
         raise InputError(
@@ -165,6 +186,9 @@ def run_wuve(
     program, ages, results, depth = _program(rule, spec.pe)
     leaving = np.empty((len(results), len(master)), np.float32)
     cycles = run_update(entering, constants, program, ages, results, depth, spec.wuve.lanes, leaving, left)
+    if offered is not None or ready is not None:
+        beats = -(-len(master) // spec.wuve.lanes)
+        left, cycles = clocked_beats(wuve_streams(spec, rule), beats, left, 0, offered, ready)
     weights, *updated = (canonical(array) for array in leaving)
     weights16 = narrow(weights, spec.pe.format)
     return WuveRun(master=weights, state=tuple(updated), weights16=weights16, left=left, cycles=int(cycles))

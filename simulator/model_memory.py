@@ -13,10 +13,9 @@ from ..dataflow.lifetimes import originals
 from ..dataflow.operand import FP32
 from ..workloads.copies import PackedCopy
 from ..workloads.gemm import Pass
-from ..workloads.operand import DTYPE_BYTES, Operand, Role
+from ..workloads.operand import DTYPE_BYTES, Gathered, Operand, Role
 from ..workloads.schemes.annotate import copy_key
 from ..workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
-from ..workloads.unstructured import Unstructured
 
 __all__ = ["ModelBytes", "model_bytes", "model_tensors", "read_beside"]
 
@@ -103,7 +102,7 @@ def _forms(workload: Workload, spec: AcceleratorSpec) -> dict[str, _Forms]:
         if op.parameter is None or op.pass_ is Pass.WU or not trained.isdisjoint(op.parameter.split("+")):
             continue
         forms, copy = others.setdefault(op.parameter, {}), op.copy
-        if isinstance(op.sparse, Unstructured) and not op.sparse.online:
+        if isinstance(op.sparse, Gathered) and not op.sparse.online:
             forms[op.sparse] = op.sparse.bytes(op.gemm, word.bits)
         elif copy is not None and (spec.wuve.pregenerate or isinstance(copy, PackedCopy)):
             forms[copy if isinstance(copy, PackedCopy) else copy_key(op)] = copy_bytes(copy, word)

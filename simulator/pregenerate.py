@@ -11,10 +11,13 @@ import numpy.typing as npt
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.pregenerate import COPIES, Copy, Line, TilePlan, WeightShape, line_order, tile_plan, walk
+from ..dataflow.streams import pregenerate_streams
 from ..workloads.errors import InputError
 from ..workloads.sparsity import NMPattern
 from .engines import SoreRun, WuveRun, run_sore, run_wuve
 from .operand import Half
+from .stalls import Bools
+from .streams import clocked_beats
 from .update_settings import UpdateSettings
 
 __all__ = ["PregenerateRun", "run_pregenerate"]
@@ -40,12 +43,16 @@ def run_pregenerate(
     gradient16: Half,
     state: tuple[Single, ...],
     copies: Sequence[Copy] = COPIES,
+    *,
+    offered: Bools | None = None,
+    ready: Bools | None = None,
 ) -> PregenerateRun:
     """Update a weight, stored as [taps, inputs, outputs], and compress it for the passes in ``copies``.
 
     The vectors are those of `run_wuve`: float32 [n], the gradient float16 or bfloat16 [n]. A copy has the contraction
     of its pass in runs of the channels under a tap: ``ff`` [taps x inputs, outputs], ``bp`` [taps x outputs, inputs].
-    What the engines make does not depend on the order in which they are given it; when it leaves does.
+    What the engines make does not depend on the order in which they are given it; when it leaves does. ``offered`` and
+    ``ready`` as of `run_streams`, whose outputs are updated parameters and pairs; by default always.
     """
     plan = tile_plan(spec, settings.rule, pattern, len(copies))
     order = walk(plan, pattern, shape, copies)
@@ -59,15 +66,23 @@ def run_pregenerate(
         operand = weight if copy == "ff" else weight.transpose(0, 2, 1)
         alone = run_sore(spec, np.ascontiguousarray(operand.reshape(-1, columns)), pattern, run)
         left = _pairs_left(spec, plan, pattern, alone, line, place)
-        made[copy] = replace(alone, left=left, cycles=int(left.max()) + 1)
+        made[copy] = replace(alone, left=left)
     beats = np.arange(plan.blocks * pattern.group**2) // spec.wuve.lanes
     cycle = plan.depth + plan.distance * np.arange(len(order))[:, None] + beats
-    left = np.empty(shape.elements + 1, np.int64)
+    left = np.zeros(shape.elements + 1, np.int64)
     left[order.reshape(len(order), -1)] = cycle
+    cycles = plan.first_step(len(order) - 1) + plan.reduce + plan.tail
+    if offered is not None or ready is not None:
+        streams, entering = pregenerate_streams(spec, pattern, plan), plan.fill * len(order)
+        left, cycles = clocked_beats(streams, entering, left, 0, offered, ready)
+        made = {
+            copy: replace(run, left=clocked_beats(streams, entering, run.left, 1, offered, ready)[0])
+            for copy, run in made.items()
+        }
     return PregenerateRun(
         update=replace(update, left=left[:-1], cycles=int(left[:-1].max()) + 1),
-        copies=made,
-        cycles=plan.first_step(len(order) - 1) + plan.reduce + plan.tail,
+        copies={copy: replace(run, cycles=int(run.left.max()) + 1) for copy, run in made.items()},
+        cycles=cycles,
     )
 
 

@@ -28,7 +28,8 @@ from ..dataflow.packing import packed_operand
 from ..dataflow.schedule import Schedule
 from ..workloads.copies import CompactCopy, PackedCopy
 from ..workloads.gemm import Pass
-from ..workloads.operand import NMOperand, Operand, Role
+from ..workloads.groups import Groups
+from ..workloads.operand import Gathered, NMOperand, Operand, Role
 from ..workloads.schemes.annotate import copy_key
 from ..workloads.step import MatrixOp, Op, UpdateOp, VectorOp
 from ..workloads.unstructured import Unstructured
@@ -113,7 +114,7 @@ class _Plan:
         if operand.levels is not None and not (op.sparse is not None and op.sparse.operand == side):
             return self.packed_of(i, op, operand)
         if operand.role is Role.WEIGHT and op.parameter is not None:
-            if isinstance(op.sparse, Unstructured) and not op.sparse.online:
+            if isinstance(op.sparse, Gathered) and not op.sparse.online:
                 return self.compact_of(op.parameter, op)
             copy = op.copy if self.schedule.spec.wuve.pregenerate else None
             return self.copy_of(op.parameter, size) if copy is None else self.compact_of(op.parameter, op)
@@ -191,7 +192,7 @@ def compact_bytes(op: MatrixOp, word: OperandFormat) -> int:
         case NMOperand(pattern=pattern):
             column = word.compact_size(pattern.kept(g.k, g.run), pattern.index_bits)
             return g.groups * (g.n if op.sparse.operand == "b" else g.m) * column
-        case Unstructured():
+        case Unstructured() | Groups():
             # Lines are read in equal shares, whole bytes.
             lines = op.sparse.lines(g)
             return lines * -(-op.sparse.bytes(g, word.bits) // lines)

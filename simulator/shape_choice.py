@@ -20,6 +20,7 @@ from ..dataflow.problem import RATE, memory_machine
 from ..dataflow.schedule import Schedule
 from ..dataflow.stce.mapping import ArrayMapping
 from ..workloads.errors import InputError
+from ..workloads.operand import whole
 from ..workloads.step import MatrixOp
 from .kernels.phases import step_phases
 from .phases import phase_count
@@ -91,7 +92,7 @@ def _chosen(
 def _others(op: MatrixOp, first: Placement, spec: AcceleratorSpec, objective: Objective) -> Iterator[Placement]:
     """The best of every height and width, in the search's steps of the array's rows and columns."""
     engine = placed_on(first, spec)
-    for n2s in ("a", "b") if op.sparse is None else (first.mapping.n2s,):
+    for n2s in ("a", "b") if whole(op.sparse) else (first.mapping.n2s,):
         gemm = op.gemm if n2s == "b" else op.gemm.transposed
         wanted = [Constraint(n2s=n2s, tile_rows=rows) for rows in _extents(spec.array.rows, gemm.m)]
         wanted += [Constraint(n2s=n2s, tile_cols=cols) for cols in _extents(spec.array.cols, gemm.n)]

@@ -285,10 +285,10 @@ def holds(draw: st.DrawFn) -> npt.NDArray[np.bool_]:
 
 
 @st.composite
-def receivers(draw: st.DrawFn, spec: AcceleratorSpec, cols: int | None = None) -> npt.NDArray[np.bool_]:
+def receivers(draw: st.DrawFn, cols: int) -> npt.NDArray[np.bool_]:
     """When a word is taken, bool [cycles, columns]: always, later, at random, at a column's own rate, in bursts."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    cycles, cols = draw(st.integers(0, 400)), cols or spec.array.cols
+    cycles = draw(st.integers(0, 400))
     kind = draw(st.sampled_from(("always", "late", "random", "rates", "bursts")))
     if kind == "always":
         return np.ones((cycles, cols), np.bool_)

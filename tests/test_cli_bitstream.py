@@ -9,13 +9,16 @@ import pytest
 
 from weft.cli import main
 from weft.dataflow.config_io import load_spec
-from weft.dataflow.program.instruction import End
+from weft.dataflow.program.instruction import End, Go
+from weft.dataflow.program.isa import Unit
 from weft.dataflow.program.program import Program
 from weft.dataflow.program.spaces import Target
 from weft.hdl.flow import bitstream as flow
 from weft.workloads.update_rule import SGD
 
 from .analysis.test_board_report import built
+
+TINY_XNOR = Path(__file__).parents[1] / "examples" / "tiny-xnor.toml"
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -43,6 +46,28 @@ def test_what_cannot_be_built_is_refused_at_once(tmp_path: Path, capsys: pytest.
     (program / "memory.json").write_text("[]")
     said = refused(capsys, "--board", "ulx3s", "-o", out, "--program", str(program))
     assert "memory.json: was not written by weft compile" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_binary_network_that_the_machine_does_not_run_is_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "program"
+    folder.mkdir()
+    made = Program((Go(Unit.XNOR, 0, 0), End()), Target(spec=load_spec(str(TINY_XNOR)), rule=SGD).hash)
+    (folder / "inference.weft").write_bytes(made.to_bytes())
+
+    def said(arch: str, window: int, images: int) -> str:
+        (folder / "memory.json").write_text(json.dumps({"window": window, "images": images}))
+        asked = ("--board", "ulx3s", "--arch", arch, "-o", str(tmp_path / "out"), "--program", str(folder))
+        return refused(capsys, *asked)
+
+    without = said("tiny-ecp5", 64, 1)
+    assert "holds a binary network, for which tiny-ecp5 has no XNOR engine; take the --arch that it" in without
+    assert "compile it with --arch bnn-ecp5 --optimizer sgd" in said("bnn-ecp5", 64, 1)
+    needs = "needs memory for 65,540 bytes, the board has 65,536; take"
+    assert f"{needs} a smaller batch" in said(str(TINY_XNOR), 65_540, 2)
+    assert f"{needs} a network of fewer or narrower layers" in said(str(TINY_XNOR), 65_540, 1)
     assert not (tmp_path / "out").exists()
 
 

@@ -11,12 +11,12 @@ of kept scores alone.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, assert_never
+from dataclasses import MISSING, Field, dataclass, fields, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, assert_never, get_args
 
 from pydantic import Discriminator
 
-from .errors import InputError, require_int
+from .errors import InputError, nearest, require_int
 from .gemm import MAX_DIM, Gemm
 from .operand import DTYPE_BYTES, Role
 from .resized import resized, thinned
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Bools = npt.NDArray[np.bool_]
 
 __all__ = [
+    "PROBES",
     "SELECT_PASSES",
     "BestBlocks",
     "Blocks",
@@ -45,7 +46,7 @@ __all__ = [
 _STRICT = {"extra": "forbid"}
 SELECT_PASSES = 4
 """Passes over 16-bit scores that find the k largest, four bits of them each (a radix select; assumed)."""
-_PROBES = 64
+PROBES = 64
 """Last queries that vertical-slash is estimated by (MInference, arXiv 2407.02490: last_q = 64)."""
 _INDEX_BYTES = 2
 
@@ -133,7 +134,10 @@ class Routed:
         require_int("clusters", self.clusters, 1, MAX_DIM)
 
 
-Pattern = Annotated[Causal | Window | BestBlocks | VerticalSlash | TopKeys | Routed, Discriminator("kind")]
+_Pattern = Causal | Window | BestBlocks | VerticalSlash | TopKeys | Routed
+Pattern = Annotated[_Pattern, Discriminator("kind")]
+_BY_KIND = {str(fields(cls)[0].default): cls for cls in get_args(_Pattern)}
+BLOCK = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,10 +147,27 @@ class Blocks:
     __pydantic_config__ = _STRICT
     kind: ClassVar[Literal["blocks"]] = "blocks"
     pattern: Pattern
-    block: int = 128
+    block: int = BLOCK
 
     def __post_init__(self) -> None:
         require_int("block of attention", self.block, 1, 2**16)
+
+    @classmethod
+    def read(cls, text: str) -> Blocks:
+        """Of ``causal``, ``window@4096:4/512`` and the like: a pattern, its numbers, tokens of a block; as ``str``."""
+        form, slash, block = text.partition("/")
+        kind, at, rest = form.partition("@")
+        if kind not in _BY_KIND:
+            raise InputError(f"attention {text!r}: pattern {kind!r} is unknown: {nearest(kind, ('full', *_BY_KIND))}")
+        made = _BY_KIND[kind]
+        takes = _numbers(made)
+        numbers = rest.split(":") if at else []
+        least = sum(of.default is MISSING for of in takes)
+        if not least <= len(numbers) <= len(takes) or not all(map(_whole, (*numbers, *([block] if slash else ())))):
+            asked = "".join(f"{':' if i else '@'}{of.name.upper()}" for i, of in enumerate(takes))
+            raise InputError(f"attention {text!r} is not of the form {kind}{asked}/{BLOCK}, whole numbers all")
+        named = {of.name: int(number) for of, number in zip(takes, numbers, strict=False)}
+        return cls(pattern=made(**named), block=int(block) if slash else BLOCK)
 
     def tiles(self, queries: int, keys: int) -> dict[Tile, int]:
         """How many tiles of each kind a head has, whose ``queries`` are the last of ``keys`` tokens."""
@@ -229,7 +250,16 @@ class Blocks:
                 assert_never(self.pattern)
 
     def __str__(self) -> str:
-        return f"attention by {self.pattern.kind} in blocks of {self.block}"
+        numbers = ":".join(str(getattr(self.pattern, of.name)) for of in _numbers(type(self.pattern)))
+        return f"{self.pattern.kind}{'@' * bool(numbers)}{numbers}/{self.block}"
+
+
+def _numbers(pattern: type[_Pattern]) -> list[Field[int]]:
+    return [of for of in fields(pattern) if of.name != "kind"]
+
+
+def _whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10
 
 
 def _spread(count: int, blocks: int) -> list[int]:
@@ -262,7 +292,11 @@ def attended(workload: Workload, blocks: Blocks) -> Workload:
             case _:
                 made.append(op)
     return replace(
-        workload, ops=tuple(made), after=(), tensors=(), input=", ".join(filter(None, (workload.input, str(blocks))))
+        workload,
+        ops=tuple(made),
+        after=(),
+        tensors=(),
+        input=", ".join(filter(None, (workload.input, f"attention {blocks}"))),
     )
 
 
@@ -329,7 +363,7 @@ def _predictor(op: MatrixOp, blocks: Blocks, queries: int, keys: int) -> list[Op
             if queries == 1:
                 # As its prompt's last queries chose.
                 return [vector("indices", indices // _INDEX_BYTES, 0, 0, (2 * indices, 0))]
-            probes = min(_PROBES, queries)
+            probes = min(PROBES, queries)
             seen = heads * probes * keys
             return [
                 product(probes, d, keys),

@@ -107,7 +107,7 @@ def _require_use(text: str, use: Use, context: int | None, trained: Mapping[str,
         )
     if attention != "full":
         raise InputError(
-            f"{text}: attention by window is counted in training only; to {use} it is full, so leave it out"
+            f"{text}: a layer's own window is counted in training only; to {use}, give one as `Blocks` (window@KEYS)"
         )
     if text.endswith(".onnx"):
         raise InputError(f"{text}: an ONNX file is traced as the step that trains it; to {use} give the PyTorch model")

@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag
 
 from .errors import InputError, require_int
 from .gemm import GEMM_PASSES, Gemm, Pass
+from .groups import Groups
 from .levels import Levels
 from .operand import MAX_BYTES, NMOperand, Role, SparseOperand
 from .sparsity import NMPattern
@@ -104,7 +105,7 @@ def compact_copy(sparse: SparseOperand, gemm: Gemm) -> CompactCopy | None:
             columns = gemm.groups * (gemm.n if sparse.operand == "b" else gemm.m)
             groups = columns * (gemm.k // gemm.run) * -(-gemm.run // pattern.group)
             return CompactCopy(pattern=pattern, groups=groups, kept=columns * pattern.kept(gemm.k, gemm.run))
-        case Unstructured():
+        case Unstructured() | Groups():
             return None
         case _:
             assert_never(sparse)

@@ -15,10 +15,9 @@ from typing import Literal
 from .errors import InputError, nearest
 from .gemm import Gemm, Pass
 from .one_line import OneLine
-from .operand import SparseOperand
+from .operand import Gathered, SparseOperand
 from .sparsity import NMPattern
 from .step import MatrixOp, Workload
-from .unstructured import Unstructured
 from .words import named
 
 __all__ = [
@@ -285,6 +284,6 @@ def _kept(asked: MatrixOp, run: MatrixOp, forward: Mapping[str | None, MatrixOp]
 
 
 def _of(sparse: SparseOperand, along: Pass, *, compact: bool) -> Kept:
-    if isinstance(sparse, Unstructured):
+    if isinstance(sparse, Gathered):
         raise InputError(f"a step is run on values with N:M operands alone, but one is {sparse}")
     return Kept(operand=sparse.operand, pattern=sparse.pattern, along=along, compact=compact)

@@ -10,11 +10,23 @@ from pydantic import Discriminator, Field, Tag
 
 from .errors import InputError, nearest, require_int
 from .gemm import Gemm
+from .groups import Groups
 from .levels import Levels
 from .sparsity import NMPattern
 from .unstructured import Unstructured
 
-__all__ = ["DTYPE_BYTES", "MAX_BYTES", "NMOperand", "Operand", "Role", "STORED_AS", "SparseOperand", "require_dtype"]
+__all__ = [
+    "DTYPE_BYTES",
+    "Gathered",
+    "MAX_BYTES",
+    "NMOperand",
+    "Operand",
+    "Role",
+    "STORED_AS",
+    "SparseOperand",
+    "require_dtype",
+    "whole",
+]
 
 DTYPE_BYTES = {
     "float64": 8,
@@ -123,8 +135,17 @@ def _form(operand: object) -> object:
     return operand.get("kind", "nm") if isinstance(operand, dict) else getattr(operand, "kind", "nm")
 
 
+Gathered = Unstructured | Groups
+"""Operands without an N:M pattern: what an engine that gathers takes, and no other."""
+
 SparseOperand = Annotated[
-    Annotated[NMOperand, Tag("nm")] | Annotated[Unstructured, Tag("unstructured")], Discriminator(_form)
+    Annotated[NMOperand, Tag("nm")] | Annotated[Unstructured, Tag("unstructured")] | Annotated[Groups, Tag("groups")],
+    Discriminator(_form),
 ]
 """The one operand of an op that is not dense, by the ``kind`` of its form: another form is another class in this union,
 and what branches on the form ends in `assert_never`."""
+
+
+def whole(sparse: SparseOperand | None) -> bool:
+    """Whether all of a product is multiplied: a dense one, or one whose zeros are put back on the way in."""
+    return sparse is None or (isinstance(sparse, Groups) and sparse.expanded)

@@ -13,16 +13,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from .errors import InputError, nearest, reading, require_int
 from .files import write_atomically
 from .gemm import MAX_DIM, Pass
+from .groups import Groups, OptionalGroupShape, grouped_mask
 from .one_line import OneLine
-from .operand import NMOperand, Role
+from .operand import Gathered, NMOperand, Role
 from .schemes.annotate import annotate
 from .schemes.scheme import scheme
 from .sparsity import NMPattern
@@ -69,6 +71,7 @@ class About:
     """What the masks are of: a ``model`` trained on ``data`` under ``scheme``.
 
     ``weights``, ``examples``, ``masks``: SHA-256 of the trained parameters, of the data, and of the masks themselves.
+    ``groups``: what of a weight is kept whole or not at all, None for single elements; ``level``: of every row as many.
     ``shape``, ``classes``, ``widen``: what the model was built for, so that it can be built again without its data;
     ``()`` and 0 of a language model. ``said``: how inputs count as zero. ``score``: share of the test images that are
     classified right, or bits a character of the test text. ``kept_dense``: why layers have no mask of their weight.
@@ -90,6 +93,8 @@ class About:
     said: str
     score: float
     kept_dense: dict[str, str] = field(default_factory=dict, hash=False)
+    groups: OptionalGroupShape = None
+    level: Annotated[bool, Field(exclude_if=lambda level: not level)] = False
     of: tuple[MaskOf, ...]
 
     def __post_init__(self) -> None:
@@ -224,12 +229,21 @@ def with_masks(workload: Workload, recorded: Recorded) -> Workload:
         mask = recorded.weights[layer]
         if not free:
             return _held(op, layer, mask)
-        side = _weight_side(op)
-        kept = counted_mask(mask if side == "a" else mask.T, side)
-        return replace(op, kept_dense="", sparse=Unstructured(operand=side, kept=kept, stored="bitmap"))
+        return replace(op, kept_dense="", sparse=_free(about, op, mask))
 
     ops = tuple(made(op, before) for op, before in zip(under.ops, workload.ops, strict=True))
     return replace(under, ops=ops, scheme=about.scheme, pattern=about.pattern, measured=measured)
+
+
+def _free(about: About, op: MatrixOp, mask: Mask) -> Gathered:
+    """The operand of a mask without an N:M pattern."""
+    side = _weight_side(op)
+    if about.groups is None:
+        kept = counted_mask(mask if side == "a" else mask.T, side)
+        return Unstructured(operand=side, kept=kept, stored="bitmap")
+    found = grouped_mask(mask, about.groups, op.gemm.run)
+    level = max(kept for kept, _ in found.lines) if about.level else 0
+    return Groups(operand=side, shape=about.groups, kept=found, level=level)
 
 
 def _weight_side(op: MatrixOp) -> Literal["a", "b"]:

@@ -13,12 +13,11 @@ from .errors import InputError, require_int
 from .gemm import GEMM_PASSES, Gemm, Pass
 from .joined import Fusion, Joined
 from .one_line import OneLine
-from .operand import MAX_BYTES, Operand, Role, SparseOperand, require_dtype
+from .operand import MAX_BYTES, Gathered, Operand, Role, SparseOperand, require_dtype
 from .phase import TRAINING, Phase
 from .rows import OptionalRows
 from .sparsity import LayerPattern, NMPattern
 from .tensors import StepTensor, require_replaced
-from .unstructured import Unstructured
 from .update_rule import SGD, Updated, UpdateRule, update_rule
 from .words import count, named, scheme_name
 
@@ -74,8 +73,8 @@ class MatrixOp:
         if self.pass_ not in GEMM_PASSES:
             raise InputError(f"pass of matrix op {self.name!r} must be FF, BP or WU, not {self.pass_}")
         g = self.gemm
-        if isinstance(self.sparse, Unstructured):
-            self.sparse.histogram(g)  # refuses counts of another operand
+        if isinstance(self.sparse, Gathered):
+            self.sparse.check(g)
         if self.rows is not None:
             self.rows.check(self.name, g, "b" if self.b.role is Role.WEIGHT else "a", str(self.sparse or ""))
         sizes = (("a", self.a, g.m * g.k), ("b", self.b, g.k * g.n), ("c", self.c, g.m * g.n))
@@ -383,7 +382,7 @@ def _require_copies(ops: Sequence[MatrixOp | VectorOp | UpdateOp]) -> None:
     for op in ops:
         if not isinstance(op, UpdateOp) or op.name not in readers:
             continue
-        if any(isinstance(read.sparse, Unstructured) and not read.sparse.online for read in readers[op.name]):
+        if any(isinstance(read.sparse, Gathered) and not read.sparse.online for read in readers[op.name]):
             raise InputError(f"{op.name!r} is stored without a pattern, but a step that trains it writes no such copy")
         if op.dense_copy and not op.copies:
             continue

@@ -195,6 +195,10 @@ class Unstructured:
         require_choice("operand of a mask", self.operand, ("a", "b"))
         require_choice("storage of a mask", self.stored, get_args(Storage))
 
+    def check(self, gemm: Gemm) -> None:
+        """Refuse counts of another operand."""
+        self.histogram(gemm)
+
     def histogram(self, gemm: Gemm) -> Histogram:
         """Kept elements by line, of all groups."""
         return self.kept.of(self.lines(gemm), gemm.k)
@@ -202,6 +206,10 @@ class Unstructured:
     def lines(self, gemm: Gemm) -> int:
         """How many there are."""
         return gemm.groups * (gemm.n if self.operand == "b" else gemm.m)
+
+    def walk(self, gemm: Gemm) -> int:
+        """Places side by side that a line is sure to take one after the other."""
+        return 1
 
     def macs(self, gemm: Gemm) -> int:
         """Multiply-accumulates of kept elements."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...hdl.blocks.buildable import check_buildable
+from ...hdl.blocks.payload import payloads
 from ...hdl.blocks.registers import register_table
 from ...hdl.flow.emit import Verilog, verilog
 from ...hdl.registry import BLOCKS, find_block
@@ -71,22 +72,24 @@ def emit(spec: AcceleratorSpec, block: str, pattern: NMPattern, rule: UpdateRule
         )
     assert chosen.bench is not None, "only what has a bench is found"
     component = chosen.make(spec, pattern, rule)
-    bench = chosen.bench(component, _vectors(spec, block, pattern, rule, seed), block)
+    bench = chosen.bench(component, _vectors(spec, component, block, pattern, rule, seed), block)
     return EmittedBlock(name=block, design=verilog(spec, component, block), bench=dict(bench))
 
 
-def _vectors(spec: AcceleratorSpec, block: str, pattern: NMPattern, rule: UpdateRule, seed: int) -> Sequence[Any]:
+def _vectors(
+    spec: AcceleratorSpec, component: Any, block: str, pattern: NMPattern, rule: UpdateRule, seed: int
+) -> Sequence[Any]:
     match block:
         case "stce":
             return array_vectors(spec, pattern, seed)
         case "run_setup":
             return setup_vectors(spec, pattern, seed)
         case "sore":
-            return sore_vectors(spec, pattern, seed)
+            return sore_vectors(spec, pattern, seed, payloads(component))
         case "wuve":
-            return wuve_vectors(spec, rule, seed)
+            return wuve_vectors(spec, rule, seed, payloads(component))
         case "pregenerate":
-            return pregenerate_vectors(spec, pattern, rule, seed)
+            return pregenerate_vectors(spec, pattern, rule, seed, payloads(component))
         case "xnor_engine":
             return xnor_vectors(spec, seed)
     raise AssertionError(f"no vectors are made for the bench of {block}")

@@ -43,6 +43,7 @@ _ENGINE_SHARE = 4
 """One case of each engine for so many products."""
 _ENGINES = ("sore", "wuve", "pregenerate", "tree_unit", "gather_engine")
 """Blocks that are run so where a machine has them."""
+_HELD_UP = ", held up"
 _BOUNDS = ("", "drain", "", "return")
 """What products are bound by in turn; mistakes in either pace show in no other product."""
 
@@ -99,8 +100,9 @@ def verify(
 ) -> Verification:
     """Run ``cases`` random products, and a quarter as many updates and compressions, on the simulator and on the RTL.
 
-    Products differ in dataflow, pattern, interleave, ragged sizes, kind of values and how fast results are taken; SORE
-    compresses to ``pattern`` and WUVE updates by ``rule``. ``progress`` is called with the cases done and all cases.
+    Products differ in dataflow, pattern, interleave, ragged sizes, kind of values and how fast results are taken,
+    updates and compressions in when their beats come and are taken. SORE compresses to ``pattern`` and WUVE updates by
+    ``rule``. ``progress`` is called with the cases done and all cases.
     """
     require_int("cases", cases, 1, MAX_CASES)
     require_int("seed", seed, 0, 2**63 - 1)
@@ -163,7 +165,7 @@ def _product(driver: StceDriver, bound: str, random: np.random.Generator) -> Cas
     sizes = f"{gemm.m} x {_in_runs(runs, run)} x {gemm.n}"
     how = f"{mapping.dataflow} {mapping.pattern} interleave {mapping.interleave}"
     if ready is not None or hold is not None:
-        how += ", held up"
+        how += _HELD_UP
     return _case("STCE", sizes, how, want.result.size, want.length, compare)
 
 
@@ -171,28 +173,30 @@ def _compression(driver: SoreDriver, random: np.random.Generator) -> Case:
     spec, pattern = driver.spec, driver.pattern
     run, runs = int(random.integers(1, 3 * pattern.group + 2)), int(random.integers(1, 4))
     values = draw_operand(random, spec, run * runs, int(random.integers(1, 2 * spec.sore.lanes + 2)))
-    want = run_sore(spec, values, pattern, run)
+    stalls, waits = _draw_stalls(random, 1)
+    want = run_sore(spec, values, pattern, run, **stalls)
 
     def compare() -> tuple[int, Difference | None]:
         bits, gradient = bits_of(values).astype(np.uint16), is_gradient(values, spec.pe)
-        got = driver.run(bits, run, cycles=want.cycles + _AFTERWARDS, gradient=gradient)
+        got = driver.run(bits, run, cycles=want.cycles + _AFTERWARDS, gradient=gradient, **stalls)
         return got.cycles, _compare_sore("", want, got) or _length(want.cycles, got.cycles)
 
     sizes = f"{_in_runs(runs, run)} x {values.shape[1]}"
-    return _case("SORE", sizes, f"{spec.sore.kind} {pattern}", want.left.size, want.cycles, compare)
+    return _case("SORE", sizes, f"{spec.sore.kind} {pattern}{waits}", want.left.size, want.cycles, compare)
 
 
 def _update(driver: WuveDriver, rule: UpdateRule, random: np.random.Generator) -> Case:
     n = int(random.integers(1, 12 * driver.spec.wuve.lanes + 2))
     settings, master, gradient, state = draw_training(random, driver.spec, rule, n)
-    want = run_wuve(driver.spec, settings, master, gradient, state)
+    stalls, waits = _draw_stalls(random, 1)
+    want = run_wuve(driver.spec, settings, master, gradient, state, **stalls)
 
     def compare() -> tuple[int, Difference | None]:
         bits = master.view(np.uint32), bits_of(gradient).astype(np.uint16), [x.view(np.uint32) for x in state]
-        got = driver.run(settings.constants, *bits, cycles=want.cycles + _AFTERWARDS)
+        got = driver.run(settings.constants, *bits, cycles=want.cycles + _AFTERWARDS, **stalls)
         return got.cycles, _compare_wuve(want, got) or _length(want.cycles, got.cycles)
 
-    return _case("WUVE", f"{n} parameters", rule.name, (2 + len(state)) * n, want.cycles, compare)
+    return _case("WUVE", f"{n} parameters", f"{rule.name}{waits}", (2 + len(state)) * n, want.cycles, compare)
 
 
 def _pregeneration(driver: PregenerateDriver, rule: UpdateRule, random: np.random.Generator) -> Case:
@@ -203,17 +207,18 @@ def _pregeneration(driver: PregenerateDriver, rule: UpdateRule, random: np.rando
     shape = WeightShape(taps=taps, inputs=inputs, outputs=outputs)
     copies: tuple[Copy, ...] = (COPIES, ("ff",), ("bp",), COPIES)[int(random.integers(4))]
     settings, master, gradient, state = draw_training(random, spec, rule, shape.elements)
-    want = run_pregenerate(spec, settings, pattern, shape, master, gradient, state, copies)
+    stalls, waits = _draw_stalls(random, 2)
+    want = run_pregenerate(spec, settings, pattern, shape, master, gradient, state, copies, **stalls)
 
     def compare() -> tuple[int, Difference | None]:
         bits = master.view(np.uint32), bits_of(gradient).astype(np.uint16), [x.view(np.uint32) for x in state]
-        got = driver.run(shape, settings.constants, *bits, copies, cycles=want.cycles + _AFTERWARDS)
+        got = driver.run(shape, settings.constants, *bits, copies, cycles=want.cycles + _AFTERWARDS, **stalls)
         found = [_compare_wuve(want.update, got.update)]
         found += [_compare_sore(f"{copy}.", want.copies[copy], got.copies[copy]) for copy in copies]
         return got.cycles, earliest(found) or _length(want.cycles, got.cycles)
 
     words = (2 + len(state)) * shape.elements + sum(made.left.size for made in want.copies.values())
-    how = f"{rule.name} to {' and '.join(copies)} {pattern} {spec.sore.kind}"
+    how = f"{rule.name} to {' and '.join(copies)} {pattern} {spec.sore.kind}{waits}"
     return _case("WUVE to SORE", f"{taps} x {inputs} x {outputs}", how, words, want.cycles, compare)
 
 
@@ -251,6 +256,13 @@ def _gathering(driver: GatherDriver, random: np.random.Generator) -> Case:
 
     how = f"{own.balance}, {own.banks} banks, {np.count_nonzero(kept)} kept"
     return _case("gather", f"{m} x {k} x {n}", how, want.result.size, want.length, compare)
+
+
+def _draw_stalls(random: np.random.Generator, outputs: int) -> tuple[dict[str, Any], str]:
+    """When beats are offered and taken, and what to say of it."""
+    hold, ready = draw_hold(random), draw_receivers(random, outputs)
+    stalls = {"offered": None if hold is None else ~hold, "ready": ready}
+    return stalls, "" if hold is None and ready is None else _HELD_UP
 
 
 def _in_runs(runs: int, run: int) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...workloads.copies import CompactCopy, PackedCopy, WeightCopy, as_read
 from ...workloads.errors import InputError
 from ...workloads.gemm import GEMM_PASSES
+from ...workloads.operand import whole
 from ...workloads.step import MatrixOp, UpdateOp, VectorOp, Workload
 from ..accelerator import AcceleratorSpec, EngineKind
 from ..actions import Where
@@ -229,7 +230,7 @@ class _Builder:
 
     def _on(self, op: MatrixOp, kind: EngineKind) -> tuple[int, int]:
         """Its problems on an engine, by role; -1 where there is none, and of both where the engine cannot be paid."""
-        roles: tuple[str, ...] = ("b", "a") if op.sparse is None else (op.sparse.operand,)
+        roles: tuple[str, ...] = ("b", "a") if op.sparse is None or whole(op.sparse) else (op.sparse.operand,)
         try:
             numbers = [self._problem(op, kind, role) for role in roles]
         except InputError:

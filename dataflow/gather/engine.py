@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ...workloads.errors import InputError
+from ...workloads.groups import Groups
+from ...workloads.operand import Gathered, whole
 from ...workloads.step import MatrixOp
-from ...workloads.unstructured import Unstructured
 from ..accelerator import AcceleratorSpec, EngineKind
 from ..account import Counts, Cycles
 from ..constraint import ALL, Constraint, Extent
@@ -55,21 +56,28 @@ class Gather:
         return self.own.peak
 
     def takes(self, op: MatrixOp) -> bool:
-        """Products of one group with an operand without a pattern."""
+        """Products of one group with an operand without a pattern, or in groups that are kept whole."""
         try:
             self._require(op)
         except InputError:
             return False
         return True
 
-    def _require(self, op: MatrixOp) -> Unstructured:
+    def _require(self, op: MatrixOp) -> Gathered:
         where = f"{op.name!r} in {op.pass_} cannot run on the gather engine of {self.spec.name!r}"
-        if not isinstance(op.sparse, Unstructured):
+        if not isinstance(op.sparse, Gathered):
             raise InputError(f"{where}: its operands are {op.sparse or 'dense'}, and it takes masks without a pattern")
         if op.gemm.groups > 1:
             raise InputError(f"{where}: it has {op.gemm.groups} groups, whose counts by line are not told apart")
         if op.a.levels is not None or op.b.levels is not None:
             raise InputError(f"{where}: its operands have few values, and it multiplies numbers")
+        if whole(op.sparse):
+            raise InputError(f"{where}: the zeros of {op.sparse} are put back, and it leaves them out")
+        if isinstance(op.sparse, Groups) and op.sparse.bits:
+            raise InputError(
+                f"{where}: it has values of {op.sparse.bits} bits with a scale a group, which nothing turns into "
+                "numbers there"
+            )
         if op.sparse.online and self.own.balance == "sorted":
             raise InputError(
                 f"{where}: balance 'sorted' needs the counts in advance, and its mask is online; use stealing"
@@ -78,7 +86,8 @@ class Gather:
 
     def slots(self, op: MatrixOp) -> Slots:
         """Slots of all lines of ``op``, as far as its counts say."""
-        return slots_of(self.own, self._require(op).histogram(op.gemm))
+        sparse = self._require(op)
+        return slots_of(self.own, sparse.histogram(op.gemm), sparse.walk(op.gemm))
 
     def _problem(self, op: MatrixOp, mapping: Mapping) -> Problem:
         mapping.array.check(self.spec)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ...workloads.errors import InputError
+from ...workloads.operand import Gathered
 from ...workloads.step import MatrixOp
-from ...workloads.unstructured import Unstructured
 from ..accelerator import AcceleratorSpec
 from .spec import GatherSpec
 
@@ -36,7 +36,7 @@ class GatherMapping:
 
     def check_op(self, op: MatrixOp, n2s: str) -> None:
         """Refuse to run ``op`` with operand ``n2s`` flowing N2S."""
-        if not isinstance(op.sparse, Unstructured):
+        if not isinstance(op.sparse, Gathered):
             raise InputError(f"{op.name!r} is {op.sparse or 'dense'}; the gather engine takes masks without a pattern")
         if n2s != op.sparse.operand:
             raise InputError(f"operand {op.sparse.operand} of {op.name!r} is gathered and flows N2S, not {n2s}")

@@ -13,6 +13,7 @@ from typing import Literal, assert_never
 
 from ...workloads.errors import InputError
 from ...workloads.gemm import Gemm
+from ...workloads.operand import whole
 from ...workloads.step import MatrixOp
 from ..accelerator import AcceleratorSpec, ArrayKind, EngineKind
 from ..account import Counts, Cycles
@@ -116,7 +117,7 @@ class ArrayEngine(ABC):
     ) -> Mapping:
         """The mapping of that placement."""
         self.require(op)
-        roles: tuple[Role, ...] = ("b", "a") if op.sparse is None else (op.sparse.operand,)
+        roles: tuple[Role, ...] = ("b", "a") if op.sparse is None or whole(op.sparse) else (op.sparse.operand,)
         problems = tuple(self.problem(op, role) for role in roles)
         price = tuple(pricing(op, self.kind, role) for role in roles)
         x, y, limits = self.machine, self.memory, self.limits

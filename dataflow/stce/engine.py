@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from ...workloads.errors import InputError
+from ...workloads.groups import Groups
 from ...workloads.levels import needs_no_multiplier
-from ...workloads.operand import NMOperand
+from ...workloads.operand import Gathered, NMOperand, whole
 from ...workloads.sparsity import NMPattern
 from ...workloads.step import MatrixOp
 from ...workloads.unstructured import Unstructured
 from ..accelerator import AcceleratorSpec
 from ..account import Counts, items
 from ..engine_time import compares_per_group
-from ..problem import MemoryMachine, Problem, memory_machine, problem_of
+from ..integers import ceil_div
+from ..problem import NO_WINDOW, MemoryMachine, Problem, memory_machine, problem_of
 from .array_engine import ArrayEngine
 from .cost import Cost
 from .counts import StceCounts
@@ -43,18 +45,18 @@ class Stce(ArrayEngine):
     def require(self, op: MatrixOp) -> None:
         """Any product whose pattern the PEs hold."""
         match op.sparse:
-            case None:
+            case None | Groups(expanded=True):
                 pass
             case NMOperand(pattern=pattern):
                 self.spec.check_pattern(pattern)
-            case Unstructured():
+            case Unstructured() | Groups():
                 raise InputError(f"operand {op.sparse.operand} of {op.name!r} is {op.sparse}; the STCE skips N:M alone")
             case _:
                 assert_never(op.sparse)
 
     def takes(self, op: MatrixOp) -> bool:
         """Any product but one without a pattern; of one whose pattern is too long, placing it says what is wrong."""
-        return not isinstance(op.sparse, Unstructured)
+        return whole(op.sparse) or not isinstance(op.sparse, Gathered)
 
     @property
     def machine(self) -> ArrayMachine:
@@ -74,7 +76,14 @@ class Stce(ArrayEngine):
 
     def problem(self, op: MatrixOp, n2s: str) -> Problem:
         """``op`` element by element."""
-        return problem_of(op, n2s, self.spec)
+        p = problem_of(op, n2s, self.spec)
+        if not isinstance(op.sparse, Groups):
+            return p
+        stored = op.sparse.bytes(op.gemm, self.spec.pe.operand.bits)
+        bits = ceil_div(8 * stored, op.sparse.lines(op.gemm) * op.gemm.k)
+        if n2s == op.sparse.operand:
+            return p._replace(north_tensor=stored, north_expanded=stored, north_window=NO_WINDOW, north_bits=bits)
+        return p._replace(west_tensor=stored, west_expanded=stored, west_window=NO_WINDOW, west_bits=bits)
 
     def mapped(self, found: Found) -> ArrayMapping:
         """The array's part of a mapping."""

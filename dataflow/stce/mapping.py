@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import ClassVar, Literal, NamedTuple, assert_never
 
 from ...workloads.errors import InputError, require_choice, require_int
+from ...workloads.groups import Groups
 from ...workloads.operand import NMOperand
 from ...workloads.sparsity import NMPattern
 from ...workloads.step import MatrixOp
@@ -111,7 +112,7 @@ class ArrayMapping:
         """Refuse to run ``op`` with operand ``n2s`` flowing N2S."""
         pattern = self.pattern
         match op.sparse:
-            case None:
+            case None | Groups(expanded=True):
                 if pattern.keep != pattern.group or (not holds_pairs(self.dataflow) and pattern != DENSE):
                     raise InputError(f"{op.name!r} is dense, so it runs as 1:1 (os) or D:D (ws), not as {pattern}")
             case NMOperand(operand=side, pattern=asked):
@@ -120,7 +121,7 @@ class ArrayMapping:
                         f"operand {side} of {op.name!r} is {asked} and flows N2S, but the mapping has {pattern} with "
                         f"operand {n2s} N2S"
                     )
-            case Unstructured():
+            case Unstructured() | Groups():
                 raise InputError(f"operand {op.sparse.operand} of {op.name!r} is {op.sparse}; the STCE skips N:M alone")
             case _:
                 assert_never(op.sparse)

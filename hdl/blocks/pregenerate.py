@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth import Array, Cat, Module, Mux, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ...dataflow.accelerator import AcceleratorSpec
@@ -16,7 +16,11 @@ from ...dataflow.pregenerate import TilePlan, tile_plan
 from ...workloads.sparsity import NMPattern
 from ...workloads.update_rule import SGD, UpdateRule
 from .buildable import check_buildable
+from .enabled import enabled
+from .payload import payload_of, payload_wires
+from .skid import StreamSkid
 from .sorter import Sore
+from .streams import chosen, pairs_of, parameters_of, stream_contract, updated_of
 from .update import Wuve
 
 __all__ = ["Pregenerate", "TileBuffer"]
@@ -130,10 +134,9 @@ class TileBuffer(wiring.Component):
 class Pregenerate(wiring.Component):
     """WUVE, a `TileBuffer` and SORE: updated parameters, and their compact copies.
 
-    A beat, one parameter in every lane, enters in a cycle with ``enter`` and ``ready``; ``valid`` tells which lanes
-    hold one. ``fill`` beats make a tile; ``ready`` is low between tiles for as long as SORE needs more than they do.
-    ``both`` stands still during a run: two copies or one. Results leave as they do `Wuve` and `Sore`; the rounds of the
-    first copy of a tile come before those of the second.
+    Beats enter at ``into``, of which ``fill`` make a tile; what leaves WUVE goes out at ``updated``, what leaves SORE
+    at ``pairs``. Between tiles ``into.ready`` is low for as long as SORE needs more than they do. ``both`` stands still
+    during a run: two copies or one. The rounds of the first copy of a tile come before those of the second.
 
     With ``blackbox`` the lanes of both engines are instances of the modules in `parts`.
     """
@@ -142,21 +145,19 @@ class Pregenerate(wiring.Component):
         self, spec: AcceleratorSpec, pattern: NMPattern, rule: UpdateRule = SGD, *, blackbox: bool = False
     ) -> None:
         check_buildable(spec, pattern)
-        self.wuve = Wuve(spec, rule, blackbox=blackbox)
-        self.sore = Sore(spec, pattern, blackbox=blackbox)
+        self.wuve = Wuve(spec, rule, stalls=True, blackbox=blackbox)
+        self.sore = Sore(spec, pattern, stalls=True, blackbox=blackbox)
         self.plans = tuple(tile_plan(spec, rule, pattern, copies) for copies in (1, 2))
-        self.buffer = TileBuffer(spec, pattern, self.plans[0])
-        self._passed_in = [name for name, member in self.wuve.signature.members.items() if member.flow == In]
-        self._passed_out = [name for name, member in self.wuve.signature.members.items() if member.flow == Out]
-        members = self.wuve.signature.members
+        self.buffer = enabled(TileBuffer(spec, pattern, self.plans[0]))
+        self._into, self._updated, self._pairs = parameters_of(self.wuve), updated_of(self.wuve), pairs_of(self.sore)
+        self._constants = chosen(self.wuve, rule.constants)
         super().__init__(
             {
-                "enter": In(1),
-                "ready": Out(1),
                 "both": In(1),
-                **{name: members[name] for name in (*self._passed_in, *self._passed_out)},
-                **{name: self.sore.signature.members[name] for name in ("pair", "nan")},
-                "pairs_leaving": Out(1),
+                **self._constants,
+                "into": In(stream.Signature(payload_of(self._into))),
+                "updated": Out(stream.Signature(payload_of(self._updated))),
+                "pairs": Out(stream.Signature(payload_of(self._pairs))),
             }
         )
 
@@ -165,52 +166,56 @@ class Pregenerate(wiring.Component):
         """The modules that a black-boxed one is made of, by name."""
         return self.wuve.parts | self.sore.parts
 
+    @property
+    def contract(self) -> str:
+        """What the Verilog says above the module."""
+        one, two = self.plans
+        said = (
+            f"WUVE between streams, and SORE behind it. {one.fill} beats of into, parameters in the lanes with valid, "
+            f"are a tile; each leaves at updated {self.wuve.latency} cycles in which the engines run after it was "
+            f"taken. The pairs of a tile leave at pairs: {one.rounds} rounds along the first axis of its blocks, and "
+            f"with both as many along the second. Behind a tile into__ready is low for {one.distance - one.fill} "
+            f"cycles, with both for {two.distance - two.fill}. Whoever waits for a beat of one output must take those "
+            "of the other that leave before it. The constants and both stand still during a run."
+        )
+        return stream_contract(said, self)
+
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.wuve, m.submodules.buffer, m.submodules.sore = wuve, buffer, sore = (
-            self.wuve,
-            self.buffer,
-            self.sore,
-        )
-        entering = Signal()
-        m.d.comb += [entering.eq(self.enter & self.ready), buffer.both.eq(self.both)]
-        self._pace(m, entering)
-        for name in self._passed_in:
-            for outer, inner in _pins(self, wuve, name):
-                m.d.comb += inner.eq(outer & entering if name == "valid" else outer)
-        for name in self._passed_out:
-            m.d.comb += [outer.eq(inner) for outer, inner in _pins(self, wuve, name)]
+        wuve, buffer, sore = self.wuve, self.buffer, self.sore
+        m.submodules.wuve, m.submodules.buffer, m.submodules.sore = wuve, buffer, sore
+        m.submodules.skid = skid = StreamSkid({"updated": payload_of(self._updated), "pairs": payload_of(self._pairs)})
+        wiring.connect(m, skid.updated, wiring.flipped(self.updated))
+        wiring.connect(m, skid.pairs, wiring.flipped(self.pairs))
+        m.d.comb += [engine.en.eq(skid.advance) for engine in (wuve, buffer, sore)]
+        m.d.comb += [getattr(wuve, name).eq(getattr(self, name)) for name in self._constants]
+        m.d.comb += buffer.both.eq(self.both)
+        self._pace(m, skid.advance)
+        m.d.comb += [port.eq(field) for field, port in payload_wires(self.into.payload, self._into, wuve)]
 
-        flight = Signal(wuve.latency)
-        m.d.sync += flight.eq(Cat(entering, flight))
-        m.d.comb += buffer.write.eq(flight[-1])
+        leaving, made = skid.updated_leaving, skid.pairs_leaving
+        m.d.comb += [leaving.valid.eq(wuve.left), made.valid.eq(sore.pairs_leave), buffer.write.eq(wuve.left)]
+        m.d.comb += [field.eq(port) for field, port in payload_wires(leaving.payload, self._updated, wuve)]
+        m.d.comb += [field.eq(port) for field, port in payload_wires(made.payload, self._pairs, sore)]
         for i in range(wuve.lanes):
             m.d.comb += [buffer.value[i].eq(wuve.weight16[i]), buffer.valid[i].eq(wuve.leaving[i])]
-
-        m.d.comb += [sore.step.eq(buffer.step), self.pairs_leaving.eq(sore.leaving)]
+        m.d.comb += sore.step.eq(buffer.step)
         for i in range(sore.lanes):
-            m.d.comb += [sore.valid[i].eq(buffer.group_valid[i]), self.nan[i].eq(sore.nan[i])]
+            m.d.comb += sore.valid[i].eq(buffer.group_valid[i])
             m.d.comb += [to.eq(word) for to, word in zip(sore.value[i], buffer.group_value[i], strict=True)]
-            for outer, inner in zip(self.pair[i], sore.pair[i], strict=True):
-                m.d.comb += [getattr(outer, name).eq(getattr(inner, name)) for name in ("value", "index", "valid")]
         return m
 
-    def _pace(self, m: Module, entering: Value) -> None:
+    def _pace(self, m: Module, advance: Value) -> None:
         """After the last beat of a tile, wait: the next must not fill up before SORE is through with this one."""
         one, two = self.plans
         waits = [plan.distance - plan.fill for plan in self.plans]
         beat = Signal(range(max(one.fill, 2)))
         pause = Signal(range(max(*waits, 1) + 1))
-        m.d.comb += self.ready.eq(pause == 0)
-        with m.If(pause != 0):
+        enter = self.wuve.enter
+        m.d.comb += [enter.eq(self.into.valid & (pause == 0)), self.into.ready.eq(advance & (pause == 0))]
+        with m.If(advance & (pause != 0)):
             m.d.sync += pause.eq(pause - 1)
-        with m.If(entering):
+        with m.If(advance & enter):
             m.d.sync += beat.eq(beat + 1)
             with m.If(beat == two.fill - 1):
                 m.d.sync += [beat.eq(0), pause.eq(Mux(self.both, waits[1], waits[0]))]
-
-
-def _pins(outer: Any, inner: Any, name: str) -> list[tuple[Any, Any]]:
-    """The pins of a member of both, lane by lane where it has lanes."""
-    ours, theirs = getattr(outer, name), getattr(inner, name)
-    return [(ours, theirs)] if isinstance(ours, Value) else list(zip(ours, theirs, strict=True))

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import C, Cat, Module, Mux, Signal, Value
+from amaranth import C, Cat, EnableInserter, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.operand import FP16, OperandFormat
 from ...workloads.sparsity import NMPattern
+from .batcher import batcher_stages, sort_words
 from .place import place
 
 __all__ = [
     "NetworkLane",
     "SerialLane",
     "Sore",
-    "batcher_stages",
     "drive_sore",
     "index_bits",
     "network_latency",
@@ -52,7 +52,12 @@ def _encoding(operand: OperandFormat) -> dict[str, Any]:
     return {} if operand.gradient is None else {"gradient": In(1)}
 
 
-def sore_signature(spec: AcceleratorSpec, pattern: NMPattern) -> wiring.Signature:
+def _enable(stalls: bool) -> dict[str, Any]:
+    """The port of what can hold still."""
+    return {"en": In(1)} if stalls else {}
+
+
+def sore_signature(spec: AcceleratorSpec, pattern: NMPattern, stalls: bool = False) -> wiring.Signature:
     """Members of `Sore`."""
     lanes, operand = spec.sore.lanes, spec.pe.operand
     words, pairs = (1, 1) if spec.sore.kind == "serial" else (pattern.group, pattern.keep)
@@ -65,6 +70,8 @@ def sore_signature(spec: AcceleratorSpec, pattern: NMPattern) -> wiring.Signatur
             "pair": Out(pair_signature(pattern, operand.bits)).array(lanes, pairs),
             "nan": Out(1).array(lanes),
             **_encoding(operand),
+            **_enable(stalls),
+            **({"pairs_leave": Out(1)} if stalls else {}),
         }
     )
 
@@ -87,44 +94,34 @@ def drive_sore(client: Any, sore: Any) -> list[Any]:
     ]
 
 
-def batcher_stages(inputs: int) -> list[list[tuple[int, int]]]:
-    """Comparators of each stage of an odd-even merge sort of ``inputs`` wires, rounded up to a power of two."""
-    width = 1 << (inputs - 1).bit_length()
-    return [
-        [
-            (i, i + distance)
-            for i in range(distance % run, width - distance)
-            if (i - distance % run) % (2 * distance) < distance and i // (2 * run) == (i + distance) // (2 * run)
-        ]
-        for run in _powers_below(width)
-        for distance in reversed(_powers_below(2 * run))
-    ]
-
-
 def network_latency(pattern: NMPattern) -> int:
     """Stages of both networks."""
     return len(batcher_stages(pattern.group)) + len(batcher_stages(pattern.keep))
 
 
-def _powers_below(limit: int) -> list[int]:
-    return [1 << e for e in range((limit - 1).bit_length())]
+class _Lane(wiring.Component):
+    def __init__(self, pattern: NMPattern, operand: OperandFormat = FP16, stalls: bool = False) -> None:
+        self.pattern, self.operand, self.stalls = pattern, operand, stalls
+        super().__init__(self.ports(pattern, operand, stalls))
+
+    def elaborate(self, platform: Any) -> Any:
+        m = Module()
+        self._sort(m)
+        return EnableInserter(self.en)(m) if self.stalls else m
 
 
-class SerialLane(wiring.Component):
+class SerialLane(_Lane):
     """Compare and replace: one value a cycle.
 
     An element of the group enters in each cycle with ``valid``, in index order; ``last`` closes the group with this
     cycle. The pairs leave one a cycle from the next cycle on, so groups close at least ``keep`` cycles apart. ``nan``
     tells from then on, until the next group closes, whether the group held a NaN.
+
+    With ``stalls`` everything holds in a cycle without ``en``.
     """
 
-    def __init__(self, pattern: NMPattern, operand: OperandFormat = FP16) -> None:
-        self.pattern = pattern
-        self.operand = operand
-        super().__init__(self.ports(pattern, operand))
-
     @staticmethod
-    def ports(pattern: NMPattern, operand: OperandFormat = FP16) -> dict[str, Any]:
+    def ports(pattern: NMPattern, operand: OperandFormat = FP16, stalls: bool = False) -> dict[str, Any]:
         """Members of the signature."""
         return {
             "value": In(_rank_bits(operand)),
@@ -134,10 +131,10 @@ class SerialLane(wiring.Component):
             "pair": Out(pair_signature(pattern, _rank_bits(operand))),
             "nan": Out(1),
             **_encoding(operand),
+            **_enable(stalls),
         }
 
-    def elaborate(self, platform: Any) -> Module:
-        m = Module()
+    def _sort(self, m: Module) -> None:
         keep = self.pattern.keep
         bits = _rank_bits(self.operand)
         held = [Signal(bits + index_bits(self.pattern), name=f"held_{p}") for p in range(keep)]
@@ -156,7 +153,6 @@ class SerialLane(wiring.Component):
         m.d.sync += used.eq(Mux(self.last, 0, used | append))
         self._leave(m, following, used | append)
         self._flag(m)
-        return m
 
     def _offer(self, m: Module, held: list[Signal], used: Signal) -> tuple[Signal, Signal]:
         """Which register takes the offered value, and which take over from the next one.
@@ -211,20 +207,21 @@ class SerialLane(wiring.Component):
             m.d.sync += self.nan.eq(now)
 
 
-class NetworkLane(wiring.Component):
+class NetworkLane(_Lane):
     """Two Batcher networks, by magnitude and, among the kept, by index: a group a cycle.
 
     ``valid`` has a bit for every element that the group has. The pairs and ``nan`` leave `latency` cycles later.
+
+    With ``stalls`` everything holds in a cycle without ``en``.
     """
 
-    def __init__(self, pattern: NMPattern, operand: OperandFormat = FP16) -> None:
-        self.pattern = pattern
-        self.operand = operand
-        self.latency = network_latency(pattern)
-        super().__init__(self.ports(pattern, operand))
+    @property
+    def latency(self) -> int:
+        """Cycles until a group leaves."""
+        return network_latency(self.pattern)
 
     @staticmethod
-    def ports(pattern: NMPattern, operand: OperandFormat = FP16) -> dict[str, Any]:
+    def ports(pattern: NMPattern, operand: OperandFormat = FP16, stalls: bool = False) -> dict[str, Any]:
         """Members of the signature."""
         return {
             "value": In(_rank_bits(operand)).array(pattern.group),
@@ -232,24 +229,23 @@ class NetworkLane(wiring.Component):
             "pair": Out(pair_signature(pattern, _rank_bits(operand))).array(pattern.keep),
             "nan": Out(1),
             **_encoding(operand),
+            **_enable(stalls),
         }
 
-    def elaborate(self, platform: Any) -> Module:
-        m = Module()
+    def _sort(self, m: Module) -> None:
         width, bits = index_bits(self.pattern), _rank_bits(self.operand)
         # The index is inverted, so that of equal magnitudes the lower one ranks first.
         words = [
             Cat(value[bits - 1], C(~j, width), value[: bits - 1], self.valid[j])
             for j, value in enumerate(self.value[j] for j in range(self.pattern.group))
         ]
-        ranked = _sort(m, "by_magnitude", words, key=1)[: self.pattern.keep]
+        ranked = sort_words(m, "by_magnitude", words, key=1)[: self.pattern.keep]
         turned = [Cat(w[1 + width : -1], w[0], w[1 : 1 + width], w[-1]) for w in ranked]
-        for p, word in enumerate(_sort(m, "by_index", turned, key=bits)[: self.pattern.keep]):
+        for p, word in enumerate(sort_words(m, "by_index", turned, key=bits)[: self.pattern.keep]):
             pair = self.pair[p]
             m.d.comb += [pair.value.eq(word[:bits]), pair.index.eq(~word[bits:-1]), pair.valid.eq(word[-1])]
         holds_nan = Cat(self.valid[j] & _is_nan(self, self.value[j]) for j in range(self.pattern.group)).any()
         m.d.comb += self.nan.eq(_delay(m, "nan", holds_nan, self.latency))
-        return m
 
 
 class Sore(wiring.Component):
@@ -260,23 +256,28 @@ class Sore(wiring.Component):
     ``valid[i]`` tell which elements exist: those of a short group come first. ``leaving`` is high in the cycle in which
     the first pairs of a round leave, in a ``network`` engine all of them; ``nan`` is that round's then.
 
-    With ``blackbox`` the lanes are instances of the module in `parts`.
+    With ``stalls`` everything holds in a cycle without ``en``, and ``pairs_leave`` tells in which cycles pairs of a
+    round leave, in a ``serial`` engine whether or not there is one. With ``blackbox`` the lanes are instances of the
+    module in `parts`.
     """
 
-    def __init__(self, spec: AcceleratorSpec, pattern: NMPattern, *, blackbox: bool = False) -> None:
+    def __init__(
+        self, spec: AcceleratorSpec, pattern: NMPattern, *, stalls: bool = False, blackbox: bool = False
+    ) -> None:
         spec.check_pattern(pattern)
         self.pattern = pattern
         self.operand = spec.pe.operand
         self.kind = spec.sore.kind
         self.lanes = spec.sore.lanes
+        self.stalls = stalls
         self.blackbox = blackbox
-        super().__init__(sore_signature(spec, pattern))
+        super().__init__(sore_signature(spec, pattern, stalls))
 
     @property
     def parts(self) -> dict[str, Any]:
         """The module that a black-boxed engine is made of, by name."""
         lane = SerialLane if self.kind == "serial" else NetworkLane
-        return {_PART: lane(self.pattern, self.operand)} if self._part else {}
+        return {_PART: lane(self.pattern, self.operand, self.stalls)} if self._part else {}
 
     @property
     def _part(self) -> str | None:
@@ -284,13 +285,25 @@ class Sore(wiring.Component):
         wires = self.kind == "network" and not network_latency(self.pattern)
         return _PART if self.blackbox and not wires else None
 
-    def elaborate(self, platform: Any) -> Module:
+    def elaborate(self, platform: Any) -> Any:
         m = Module()
         if self.kind == "serial":
             self._serial(m)
         else:
             self._network(m)
-        return m
+        if not self.stalls:
+            return m
+        later = _later(m, "pairs_leave", self.leaving, self.pattern.keep - 1 if self.kind == "serial" else 0)
+        m.d.comb += self.pairs_leave.eq(Cat(self.leaving, *later).any())
+        return EnableInserter(self.en)(m)
+
+    def _lane(self, m: Module, i: int, kind: type[_Lane]) -> Any:
+        of = (self.pattern, self.operand, self.stalls)
+        lane = place(m, f"lane_{i}", kind, *of, module=self._part)
+        m.d.comb += _encoded(self, lane)
+        if self.stalls:
+            m.d.comb += lane.en.eq(self.en)
+        return lane
 
     def _serial(self, m: Module) -> None:
         phase = Signal(index_bits(self.pattern))
@@ -300,22 +313,20 @@ class Sore(wiring.Component):
             m.d.sync += phase.eq(Mux(last, 0, phase + 1))
         m.d.sync += self.leaving.eq(last)
         for i in range(self.lanes):
-            lane = place(m, f"lane_{i}", SerialLane, self.pattern, self.operand, module=self._part)
+            lane = self._lane(m, i, SerialLane)
             m.d.comb += [
                 lane.value.eq(_ranked(self.value[i][0], self.operand)),
                 lane.index.eq(phase),
                 lane.valid.eq(self.valid[i] & self.step),
                 lane.last.eq(last),
-                *_encoded(self, lane),
                 self.nan[i].eq(lane.nan),
                 *_copy(lane.pair, self.pair[i][0], self.operand),
             ]
 
     def _network(self, m: Module) -> None:
         for i in range(self.lanes):
-            lane = place(m, f"lane_{i}", NetworkLane, self.pattern, self.operand, module=self._part)
+            lane = self._lane(m, i, NetworkLane)
             m.d.comb += [lane.valid.eq(Mux(self.step, self.valid[i], 0)), self.nan[i].eq(lane.nan)]
-            m.d.comb += _encoded(self, lane)
             m.d.comb += [lane.value[j].eq(_ranked(self.value[i][j], self.operand)) for j in range(self.pattern.group)]
             for p in range(self.pattern.keep):
                 m.d.comb += _copy(lane.pair[p], self.pair[i][p], self.operand)
@@ -330,7 +341,7 @@ def _copy(source: wiring.PureInterface, target: wiring.PureInterface, operand: O
     ]
 
 
-def _is_nan(lane: SerialLane | NetworkLane, value: Value) -> Value:
+def _is_nan(lane: _Lane, value: Value) -> Value:
     operand = lane.operand
     highest: Any = operand.highest
     if operand.gradient is not None:
@@ -355,24 +366,15 @@ def _encoded(engine: Sore, lane: Any) -> list[Value]:
     return [] if engine.operand.gradient is None else [lane.gradient.eq(engine.gradient)]
 
 
-def _delay(m: Module, name: str, signal: Value, cycles: int) -> Value:
+def _later(m: Module, name: str, signal: Value, cycles: int) -> list[Value]:
+    """``signal`` of one cycle ago, and so on."""
+    found: list[Value] = []
     for cycle in range(cycles):
         delayed = Signal(name=f"{name}_{cycle + 1}")
-        m.d.sync += delayed.eq(signal)
-        signal = delayed
-    return signal
+        m.d.sync += delayed.eq(found[-1] if found else signal)
+        found.append(delayed)
+    return found
 
 
-def _sort(m: Module, name: str, words: list[Value], key: int) -> list[Value]:
-    """Send words through one registered stage after another; the largest in the bits from ``key`` up comes first."""
-    wires = words + [C(0, len(words[0]))] * ((1 << (len(words) - 1).bit_length()) - len(words))
-    for stage, comparators in enumerate(batcher_stages(len(words))):
-        registers = [Signal(len(words[0]), name=f"{name}_{stage}_{i}") for i in range(len(wires))]
-        crossed = list(wires)
-        for i, j in comparators:
-            swap = Signal(name=f"{name}_{stage}_{i}_{j}_swap")
-            m.d.comb += swap.eq(wires[j][key:] > wires[i][key:])
-            crossed[i], crossed[j] = Mux(swap, wires[j], wires[i]), Mux(swap, wires[i], wires[j])
-        m.d.sync += [register.eq(word) for register, word in zip(registers, crossed, strict=True)]
-        wires = registers
-    return wires
+def _delay(m: Module, name: str, signal: Value, cycles: int) -> Value:
+    return [signal, *_later(m, name, signal, cycles)][-1]

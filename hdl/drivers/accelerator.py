@@ -26,8 +26,9 @@ from ..top.top import Top
 
 __all__ = ["Accelerator", "AcceleratorRun", "Beats", "StoppedError", "UnitRun"]
 
-_CHUNK = 1024
-"""Cycles that are simulated at a time: a fraction of a second, after which Ctrl-C is heard."""
+_CHUNK = 256
+"""Cycles that are simulated at a time, after which Ctrl-C is heard; what is simulated behind a program's end is half of
+it, and a call takes as long as some ten cycles of a small machine."""
 _MOST = 100_000_000
 """Cycles after which a program is given up."""
 _SETTLED, _DRAINED = 64, 1 << 4
@@ -304,10 +305,11 @@ class Accelerator:
         seen = self._until_done(self._set("control", 1), limit, heard)
         error = MachineError(self.get("error"))
         stopped = StoppedError(error, self.get("error_instruction"), self.get("error_value")) if error else None
-        counters = {name: self.get(f"{name}_low") | self.get(f"{name}_high") << 32 for name in counters_of(self.target)}
-        return seen.run(counters, stopped)
+        names = counters_of(self.target)
+        found = iter(self._get([f"{name}_{half}" for name in names for half in ("low", "high")]))
+        return seen.run({name: next(found) | next(found) << 32 for name in names}, stopped)
 
-    def drain(self, limit: int = 4 * _CHUNK) -> None:
+    def drain(self, limit: int = 16 * _CHUNK) -> None:
         """Let the bus come to rest behind an error, until the machine says so; RuntimeError if it has not by then."""
         for _ in range(0, limit, _SETTLED):
             if self.get("status") & _DRAINED:
@@ -317,12 +319,23 @@ class Accelerator:
 
     def get(self, name: str) -> int:
         """A register of the machine."""
-        cycles = 6
+        return self._get([name])[0]
+
+    def _get(self, names: Sequence[str]) -> list[int]:
+        """Registers, asked for one a cycle."""
+        n = len(names)
+        cycles = n + 5
         t = np.arange(cycles)
-        given = {"control__ar__valid": t < 1, "control__ar__payload": control(name).address, "control__r__ready": 1}
+        addresses = np.array([control(name).address for name in names])
+        given = {
+            "control__ar__valid": t < n,
+            "control__ar__payload": addresses[np.minimum(t, n - 1)],
+            "control__r__ready": 1,
+        }
         seen = self._run(given, cycles)
-        answered = int(np.flatnonzero(seen["control__r__valid"])[0])
-        return int(seen["control__r__payload"][answered]) & 0xFFFFFFFF
+        answered = np.flatnonzero(seen["control__r__valid"])
+        assert len(answered) == n, f"{len(answered)} registers answered instead of {n}"
+        return [int(value) & 0xFFFFFFFF for value in seen["control__r__payload"][answered]]
 
     def _until_done(self, begun: dict[str, Any], limit: int, heard: Callable[[int], None] | None) -> _Seen:
         """What is seen from the cycle of the start, the one before the first busy cycle, on."""

@@ -23,13 +23,14 @@ __all__ = ["Bus", "StreamVectors", "bench_of", "buses_of", "hex_lines", "stream_
 class StreamVectors:
     """One run of an engine, a value a cycle for every port: ``inputs``, and the ``outputs`` where ``meant`` is set.
 
-    Ports are uint64 [cycles], ``meant`` bool [cycles].
+    Ports are unsigned integers [cycles], of any width as objects. ``meant`` is bool [cycles], or the bits of the port
+    that are, as objects.
     """
 
     name: str
     inputs: Mapping[str, npt.NDArray[Any]]
     outputs: Mapping[str, npt.NDArray[Any]]
-    meant: Mapping[str, npt.NDArray[np.bool_]]
+    meant: Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +113,12 @@ _STREAM = """\
   reg [{out_bits} - 1:0] expected [0:{depth} - 1];
   reg [{out_bits} - 1:0] meant [0:{depth} - 1];
   reg [{out_bits} - 1:0] wanted, mask;
+  reg [{widest} - 1:0] got, want;
   integer cycle, lane;
 
-  task fail(input [8 * 32 - 1:0] port, input [{widest} - 1:0] got, input [{widest} - 1:0] want);
+  task fail(input [8 * 32 - 1:0] port, input [{widest} - 1:0] found, input [{widest} - 1:0] awaited);
     begin
-      $display("FAIL {top}: cycle %0d, %0s of lane %0d: got %h, wanted %h", cycle, port, lane, got, want);
+      $display("FAIL {top}: cycle %0d, %0s of lane %0d: got %h, wanted %h", cycle, port, lane, found, awaited);
       $stop;
       $finish;
     end
@@ -146,10 +148,11 @@ _STREAM = """\
 
 _CHECK = """\
       for (lane = 0; lane < {lanes}; lane = lane + 1)
-        if (mask[{low} + {width} * lane]) begin
+        if (|mask[{low} + {width} * lane +: {width}]) begin
           checked = checked + 1;
-          if ({name}[{width} * lane +: {width}] !== wanted[{low} + {width} * lane +: {width}])
-            fail("{name}", {name}[{width} * lane +: {width}], wanted[{low} + {width} * lane +: {width}]);
+          got = {name}[{width} * lane +: {width}] & mask[{low} + {width} * lane +: {width}];
+          want = wanted[{low} + {width} * lane +: {width}] & mask[{low} + {width} * lane +: {width}];
+          if (got !== want) fail("{name}", got, want);
         end"""
 
 
@@ -160,10 +163,7 @@ def stream_bench(component: Any, runs: Sequence[StreamVectors], top: str) -> dic
     files, blocks = {}, []
     for run in runs:
         length = len(next(iter(run.inputs.values())))
-        every = {bus.name: (1 << bus.width) - 1 for bus in read}
-        masks = {
-            port: np.where(run.meant[port], every[bus.name], 0).astype(object) for bus in read for port in bus.ports
-        }
+        masks = {port: _mask(run.meant[port], bus.width) for bus in read for port in bus.ports}
         lines = [f"    // {run.name}"]
         for kind, group, ports in (
             ("stimulus", fed, run.inputs),
@@ -187,6 +187,12 @@ def stream_bench(component: Any, runs: Sequence[StreamVectors], top: str) -> dic
         inputs=", ".join(bus.name for bus in reversed(fed)),
     )
     return {f"{top}_tb.v": bench_of(top, component, body, blocks, "runs"), **files}
+
+
+def _mask(meant: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
+    if meant.dtype != np.bool_:
+        return meant
+    return np.array([(1 << width) - 1 if whole else 0 for whole in meant.tolist()], object)
 
 
 def _lines(buses: Iterable[Bus], ports: Mapping[str, npt.NDArray[Any]], length: int) -> str:

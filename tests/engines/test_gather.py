@@ -40,6 +40,8 @@ from weft.simulator.step import simulate
 from weft.simulator.system import require_same, simulate_system
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
+from weft.workloads.groups import Groups, GroupShape
+from weft.workloads.operand import Gathered
 from weft.workloads.step import MatrixOp, Workload
 from weft.workloads.unstructured import Counted, Drawn, Histogram, Kept, Unstructured, counted_mask
 
@@ -156,7 +158,7 @@ class TestGather(Conformance):
         return gather_cycles(spec, slots.least, m), runs, product(a, b, kept_b=mask).tobytes()
 
     def least_bytes(self, spec: AcceleratorSpec, op: MatrixOp) -> tuple[int, int, int]:
-        assert isinstance(op.sparse, Unstructured)
+        assert isinstance(op.sparse, Gathered)
         stored = op.sparse.bytes(op.gemm, 16)
         return tuple(stored if side == op.sparse.operand else x for side, x in self._whole(op))  # type: ignore[return-value]
 
@@ -171,12 +173,20 @@ def gathered_ops(draw: st.DrawFn, spec: AcceleratorSpec) -> MatrixOp:
     side = draw(st.sampled_from(("a", "b")))
     lines = op.gemm.n if side == "b" else op.gemm.m
     kept: Kept
+    assert spec.gather is not None
+    shape = GroupShape(lines=draw(st.integers(1, 3)), places=draw(st.none() | st.integers(1, 4)))
+    if not shape.misfit(lines, op.gemm.run) and draw(st.booleans()):
+        counts = [
+            1,
+            *draw(st.lists(st.integers(0, 1), min_size=lines // shape.lines - 1, max_size=lines // shape.lines - 1)),
+        ]
+        kept = Counted(lines=tuple((c, counts.count(c)) for c in sorted(set(counts))))
+        return replace(op, sparse=Groups(operand=side, shape=shape, kept=kept, level=draw(st.integers(0, 1))))
     if draw(st.booleans()):
         kept = Drawn(density=draw(st.floats(0.01, 1)), distribution=draw(st.sampled_from(("balanced", "binomial"))))
     else:
         counts = [1, *draw(st.lists(st.integers(0, op.gemm.k), min_size=lines - 1, max_size=lines - 1))]
         kept = Counted(lines=tuple((c, counts.count(c)) for c in sorted(set(counts))))
-    assert spec.gather is not None
     online = draw(st.booleans()) and spec.gather.balance != "sorted"
     stored = draw(st.sampled_from(("bitmap", "csr")))
     return replace(op, sparse=Unstructured(operand=side, kept=kept, stored=stored, online=online))
@@ -200,6 +210,79 @@ def test_banks_and_stealing_are_stepped_as_by_the_reference_and_within_their_bou
     assert by_count.least <= by_line.least <= stepped.slots <= by_line.most <= by_count.most
     if own.banks == 0:
         assert run.waited == 0
+
+
+@st.composite
+def walks(draw: st.DrawFn) -> tuple[GatherSpec, Bools, int]:
+    """An engine with banks, and a mask [k, n] in groups of ``walk`` places that reach over all of them."""
+    banks = draw(st.integers(1, 4))
+    own = replace(draw(engines(banks=0)), banks=banks, lanes=draw(st.integers(1, banks)))
+    walk, lines = banks * draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    cells = np.random.default_rng(draw(st.integers(0, 99))).random((draw(st.integers(1, 3)), draw(st.integers(1, 4))))
+    kept = cells < draw(st.floats(0, 1))
+    if draw(st.booleans()):
+        kept[0] |= ~kept.any(axis=0)
+    return own, kept.repeat(walk, axis=0).repeat(lines, axis=1), walk
+
+
+@settings(deadline=None, max_examples=examples(150))
+@given(walks(), st.data())
+def test_groups_that_reach_over_all_banks_have_a_closed_form(
+    case: tuple[GatherSpec, Bools, int], data: st.DataObject
+) -> None:
+    """Against the kernel and the reference, which know no groups."""
+    own, mask, walk = case
+    spec = replace(SMALL, gather=own)
+    a, b = data.draw(halves(2, len(mask))), data.draw(halves(*mask.shape))
+    run, reference = run_gather(spec, a, b, mask), gather_reference(spec, a, b, mask)
+    stepped, _ = step_mask(own, mask)
+
+    assert run.result.tobytes() == reference.result.tobytes()
+    assert (run.left.tolist(), run.length, run.waited) == (reference.left, reference.cycles, reference.waited)
+    kept = np.count_nonzero(mask, axis=0).astype(np.int64)
+    known = Histogram(*(x.astype(np.int64) for x in np.unique(kept, return_counts=True)))
+    by_line, by_count = slots_of_lines(own, kept, walk), slots_of(own, known, walk)
+    assert by_count.least <= by_line.least <= stepped.slots <= by_line.most <= by_count.most
+    if kept.min() > 0:
+        waits = min(own.lanes, len(kept))
+        assert run.waited == waits * (waits - 1) // 2
+        assert own.balance == "stealing" or by_line.least == by_line.most
+        assert own.balance != "sorted" or by_count.least == by_count.most
+
+
+def test_a_walk_over_the_banks_by_hand() -> None:
+    # Two lines of two groups of two places, two banks: lane 1 waits a slot, once; 4 + 1.
+    own = GatherSpec(lanes=2, width=1, banks=2)
+    mask = np.ones((4, 2), np.bool_)
+    assert slots_of_lines(own, np.array([4, 4]), 2) == (5, 5) == (step_mask(own, mask)[0].slots,) * 2
+    assert step_mask(own, mask)[0].waited == 1
+    # Of single places, of which nobody knows where they stand, all could wait for all.
+    assert slots_of_lines(own, np.array([4, 4])) == (4, 8)
+    # Three lanes have not a bank each; a walk over half of the banks is none over all.
+    assert slots_of_lines(replace(own, lanes=3), np.array([4, 4]), 2).most == 8
+    assert slots_of_lines(replace(own, banks=4), np.array([4, 4]), 2).most == 8
+    # A line without any takes a slot of nobody's turn.
+    assert slots_of_lines(own, np.array([4, 0]), 2) == (4, 5)
+
+
+def test_groups_are_placed_by_their_slots_and_bytes() -> None:
+    spec = roomy(lanes=2, width=4, banks=4)
+    groups = Groups(operand="b", shape=GroupShape.parse("1x4"), kept=Counted(lines=((1, 2), (2, 1))))
+    op = make_op(Gemm(m=8, k=8, n=3), sparse=groups)
+    found = place(op, spec, Objective.CYCLES)
+
+    # Sorted: 8 + 4 slots of lane 0, and 4 of lane 1, which waits for one; two words of columns, the adder takes four.
+    assert found.engine == "gather"
+    assert (found.cycles.compute, found.cycles.interleave_stall) == (12 * 2, 12 * 2)
+    assert found.counts.dram_read_bytes == 8 * 8 * 2 + 3 * -(-(16 * 2 + 4 + 4 * 4) // 3)
+    assert found.counts.macs == 16 * 8
+    engine = gather_of(spec)
+    assert engine.slots(op) == (12, 12)
+    assert engine.slots(replace(op, sparse=replace(groups, level=2))) == (16, 16)
+    with pytest.raises(InputError, match="values of 4 bits with a scale a group, which nothing turns into numbers"):
+        engine.place(replace(op, sparse=replace(groups, bits=4)), Objective.CYCLES)
+    with pytest.raises(InputError, match="the STCE skips N:M alone"):
+        engines_of(spec)[0].require(op)
 
 
 @settings(deadline=None, max_examples=examples(100))

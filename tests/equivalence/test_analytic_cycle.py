@@ -13,7 +13,7 @@ from weft.dataflow.engine_time import compares_per_group, sore_issue, sore_laten
 from weft.dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
 from weft.dataflow.stce.spec import ArraySpec
 from weft.dataflow.stce.time import array_cycles
-from weft.hdl.blocks.sorter import batcher_stages
+from weft.hdl.blocks.batcher import batcher_stages
 from weft.simulator.array import run_array
 from weft.simulator.engines import run_sore, run_wuve
 from weft.simulator.reference import gemm_reference, wuve_reference

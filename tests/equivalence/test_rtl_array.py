@@ -111,7 +111,7 @@ def test_rtl_equals_the_simulator(name, kind, data):
     gemm = data.draw(gemms(20, 20))
     b = data.draw(compacts(gemm, mapping.pattern, driver.spec.pe.format))
     a = data.draw(halves(gemm.m, gemm.k, format=driver.spec.pe.format))
-    ready, hold = data.draw(st.none() | receivers(driver.spec)), data.draw(st.none() | holds())
+    ready, hold = data.draw(st.none() | receivers(driver.spec.array.cols)), data.draw(st.none() | holds())
 
     assert_equal(driver, mapping, gemm, a, b, ready, hold)
 
@@ -131,7 +131,10 @@ def test_16_by_16_equals_the_simulator(data):
     gemm = Gemm(m=data.draw(st.integers(1, 40), "m"), k=3 * run, n=data.draw(st.integers(1, 60), "n"), run=run)
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1), "seed"))
     a, b = (rng.standard_normal(shape).astype(np.float16) for shape in ((gemm.m, gemm.k), (gemm.k, gemm.n)))
-    ready, hold = data.draw(st.none() | receivers(driver.spec), "ready"), data.draw(st.none() | holds(), "hold")
+    ready, hold = (
+        data.draw(st.none() | receivers(driver.spec.array.cols), "ready"),
+        data.draw(st.none() | holds(), "hold"),
+    )
 
     mapping = ArrayMapping(dataflow=dataflow, pattern=executed, interleave=interleave)
     assert_equal(driver, mapping, gemm, a, compress(b, executed, gemm.run), ready, hold)

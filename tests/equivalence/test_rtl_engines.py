@@ -16,18 +16,21 @@ from weft.dataflow.accelerator import SoreSpec, WuveSpec
 from weft.dataflow.engine_time import sore_issue, sore_latency
 from weft.dataflow.operand import FormatName
 from weft.dataflow.stce.spec import ArraySpec, PESpec
+from weft.dataflow.streams import sore_streams, wuve_streams
+from weft.hdl.blocks.batcher import batcher_stages
 from weft.hdl.blocks.fp.units import CONVERTED
-from weft.hdl.blocks.sorter import batcher_stages
 from weft.hdl.drivers.engines import SoreDriver, WuveDriver
 from weft.simulator import engines
 from weft.simulator.engines import run_sore, run_wuve
 from weft.simulator.operand import OPERAND_TYPES, Half, bits_of, is_gradient, operand_types
+from weft.simulator.streams import run_streams
 from weft.simulator.update_settings import Adam, AdamW, Nesterov, Sgd, UpdateSettings
 from weft.workloads.sparsity import NMPattern
 from weft.workloads.update_rule import UPDATE_RULES
 
 from ..examples_drawn import examples
-from ..strategies import gemms, halves, make_spec, singles
+from ..strategies import gemms, halves, holds, make_spec, receivers, singles
+from .waiting import Bools, assert_waits
 
 Kind = Literal["serial", "network"]
 Array = npt.NDArray[np.integer]
@@ -43,13 +46,17 @@ def sore_driver(kind: Kind, lanes: int, text: str, format: FormatName = "fp16") 
     return SoreDriver(spec, NMPattern.parse(text))
 
 
-def check_sore(driver: SoreDriver, values: Half, run: int) -> None:
-    want = run_sore(driver.spec, values, driver.pattern, run)
-    groups = want.nan_flags.size
-    issue, latency = sore_issue(groups, driver.pattern, driver.spec), sore_latency(driver.pattern, driver.spec)
-    assert want.cycles == issue + latency
+def check_sore(
+    driver: SoreDriver, values: Half, run: int, offered: Bools | None = None, ready: Bools | None = None
+) -> None:
+    stalls = {"offered": offered, "ready": ready}
+    want = run_sore(driver.spec, values, driver.pattern, run, **stalls)
+    issue = sore_issue(want.nan_flags.size, driver.pattern, driver.spec)
+    if offered is None and ready is None:
+        assert want.cycles == issue + sore_latency(driver.pattern, driver.spec)
     bits, gradient = bits_of(values).astype(np.uint16), is_gradient(values, driver.spec.pe)
-    got = driver.run(bits, run, cycles=want.cycles + AFTERWARDS, gradient=gradient)
+    got = driver.run(bits, run, cycles=want.cycles + AFTERWARDS, gradient=gradient, **stalls)
+    assert_waits(got.ran, run_streams(sore_streams(driver.spec, driver.pattern), issue, **stalls))
     assert_same(
         got.left,
         want.left,
@@ -87,6 +94,16 @@ def test_sore_of_three_lanes_is_the_stepped_engine(kind: Kind, text: str, data: 
 def test_sore_of_one_lane_is_the_stepped_engine(kind: Kind, text: str, data: st.DataObject) -> None:
     gemm = data.draw(gemms())
     check_sore(sore_driver(kind, 1, text), data.draw(halves(gemm.k, gemm.n)), gemm.run)
+
+
+@pytest.mark.parametrize("kind", ["serial", "network"])
+@settings(max_examples=examples(60))
+@given(data=st.data(), held=holds(), ready=receivers(1))
+def test_sore_waits_for_whom_it_serves_and_loses_nothing(
+    kind: Kind, data: st.DataObject, held: Bools, ready: Bools
+) -> None:
+    gemm = data.draw(gemms())
+    check_sore(sore_driver(kind, 3, "2:8"), data.draw(halves(gemm.k, gemm.n)), gemm.run, ~held, ready)
 
 
 @pytest.mark.parametrize("kind", ["serial", "network"])
@@ -154,16 +171,23 @@ def check_wuve(
     master: npt.NDArray[np.float32],
     gradient16: Half,
     state: tuple[npt.NDArray[np.float32], ...],
+    offered: Bools | None = None,
+    ready: Bools | None = None,
 ) -> None:
-    want = run_wuve(driver.spec, rule, master, gradient16, state)
-    assert want.cycles == -(-len(master) // driver.spec.wuve.lanes) + driver.engine.latency
+    stalls = {"offered": offered, "ready": ready}
+    want = run_wuve(driver.spec, rule, master, gradient16, state, **stalls)
+    beats = -(-len(master) // driver.spec.wuve.lanes)
+    if offered is None and ready is None:
+        assert want.cycles == beats + driver.engine.latency
     got = driver.run(
         registers(rule),
         master.view(np.uint32),
         bits_of(gradient16).astype(np.uint16),
         [x.view(np.uint32) for x in state],
         cycles=want.cycles + AFTERWARDS,
+        **stalls,
     )
+    assert_waits(got.ran, run_streams(wuve_streams(driver.spec, rule.rule), beats, **stalls))
     assert_same(
         got.left,
         want.left,
@@ -225,6 +249,16 @@ def test_wuve_is_the_stepped_engine(rule: str, lanes: int, multiply: int, add: i
     driver = wuve_driver(rule, lanes, multiply, add)
     state = tuple(data.draw(singles(n)) for _ in driver.engine.rule.state)
     check_wuve(driver, data.draw(rules[rule]), data.draw(singles(n)), data.draw(halves(n)), state)
+
+
+@settings(max_examples=examples(100))
+@given(data=st.data(), held=holds(), ready=receivers(1))
+def test_wuve_waits_for_whom_it_serves_and_loses_nothing(data: st.DataObject, held: Bools, ready: Bools) -> None:
+    n = data.draw(st.integers(1, 200))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    master, velocity = (rng.integers(0, 2**32, n, np.uint32).view(np.float32) for _ in range(2))
+    gradient16 = rng.integers(0, 2**16, n, np.uint16).view(np.float16)
+    check_wuve(wuve_driver("sgd", 3, 2, 4), RAW[0], master, gradient16, (velocity,), ~held, ready)
 
 
 @pytest.mark.slow

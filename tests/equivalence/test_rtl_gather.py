@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.gather.dense import most_columns
+from weft.dataflow.gather.mapping import require_gather
 from weft.dataflow.gather.spec import GatherSpec
+from weft.dataflow.gather.time import gather_cycles, slots_of_lines
 from weft.hdl.blocks import gather, gather_lane, gather_pe
 from weft.hdl.drivers.gather import GatherDriver
 from weft.simulator.gather import run_gather
@@ -92,6 +94,31 @@ def test_thousands_of_random_masks(name: str) -> None:
         mask = rng.random((k, n)) < rng.choice((0.0, 0.1, 0.5, 1.0), size=n if rng.integers(2) else 1)
         a, b = (rng.standard_normal(shape).astype(np.float16) for shape in ((m, k), (k, n)))
         assert first_difference(rtl, a, b, mask) is None
+
+
+def grouped(rng: np.random.Generator, shape: tuple[int, int], k: int, n: int) -> Any:
+    """A mask [k, n] of groups of ``shape``, lines by places, of which all, none or some are kept."""
+    cells = rng.random((k // shape[1], n // shape[0])) < rng.choice((0.0, 0.3, 0.6, 1.0))
+    return cells.repeat(shape[1], axis=0).repeat(shape[0], axis=1)
+
+
+@pytest.mark.parametrize("name", [SMALLEST, *(pytest.param(n, marks=pytest.mark.slow) for n in SPECS if n != SMALLEST)])
+@pytest.mark.parametrize("shape", [(1, 4), (4, 1), (2, 2)])
+def test_groups_are_gathered_as_what_is_in_them(name: str, shape: tuple[int, int]) -> None:
+    """1 x g, g x 1 and b x b: sums and cycles, the closed form's where it has one."""
+    rtl, rng = driver(name), np.random.default_rng(7)
+    own, exact = require_gather(rtl.spec), 0
+    for _ in range(40):
+        k, n = shape[1] * rng.integers(1, 5), shape[0] * rng.integers(1, 4)
+        m = rng.integers(1, most_columns(rtl.spec, int(k)) + 1)
+        mask = grouped(rng, shape, int(k), int(n))
+        a, b = (rng.standard_normal(size).astype(np.float16) for size in ((m, k), (k, n)))
+        assert first_difference(rtl, a, b, mask) is None
+        slots = slots_of_lines(own, np.count_nonzero(mask, axis=0).astype(np.int64), shape[1])
+        if slots.least == slots.most:
+            exact += 1
+            assert gather_cycles(rtl.spec, slots.least, int(m)).total == run_gather(rtl.spec, a, b, mask).length
+    assert exact or own.lanes > own.banks or shape[1] % own.banks
 
 
 @pytest.mark.slow

@@ -66,7 +66,7 @@ def test_rtl_equals_the_simulator(data):
         (data.draw(integers_of(levels[0], gemm.m, gemm.k)), data.draw(integers_of(levels[1], gemm.k, gemm.n)))
         for _ in range(data.draw(st.integers(1, 3)))
     ]
-    ready, hold = data.draw(st.none() | receivers(spec, spec.xnor.cols)), data.draw(st.none() | holds())
+    ready, hold = data.draw(st.none() | receivers(spec.xnor.cols)), data.draw(st.none() | holds())
     most = max(1, int(max(np.abs(a @ b).max() for a, b in pairs)))
     threshold = np.array([data.draw(st.integers(1, most)) for _ in range(gemm.n)], np.int32)
 

@@ -63,7 +63,7 @@ def test_words_are_left_out_as_the_simulator_does(name, data):
         a, b = (sparse(rng, level, *shape) for level, shape in zip(levels, shapes, strict=True))
     else:
         a, b = (data.draw(integers_of(level, *shape)) for level, shape in zip(levels, shapes, strict=True))
-    ready, hold = data.draw(st.none() | receivers(rtl.spec, rtl.own.cols)), data.draw(st.none() | holds())
+    ready, hold = data.draw(st.none() | receivers(rtl.own.cols)), data.draw(st.none() | holds())
 
     assert_equal(rtl, mapping, gemm, levels, a, b, ready, hold)
     if data.draw(st.booleans()):

@@ -44,9 +44,12 @@ def check(folder: Path, steps: int, *mode: str) -> bool:
 
 
 def mutant(component: Any, old: str, new: str) -> Any:
-    """The class ``component`` with one piece of its source replaced: a mistake that a proof must find."""
-    source = inspect.getsource(component)
+    """The class ``component`` with one piece of its source, or of what its module has beside it, replaced: a mistake
+    that a proof must find."""
+    module, source = sys.modules[component.__module__], inspect.getsource(component)
+    if old not in source:
+        source = inspect.getsource(module)
     assert source.count(old) == 1, f"{old!r} is {source.count(old)} times in {component.__name__}"
-    names = dict(vars(sys.modules[component.__module__]))
+    names = dict(vars(module))
     exec(source.replace(old, new), names)
     return names[component.__name__]

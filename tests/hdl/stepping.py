@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from amaranth.hdl import Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 from amaranth.sim import Simulator
@@ -11,7 +12,8 @@ from amaranth.sim import Simulator
 
 def step(component: wiring.Component, inputs: dict[str, list[int]], cycles: int) -> dict[str, list[int]]:
     """Outputs in each cycle, sampled as in `weft.hdl.flow.cosim`; an input that has ended is 0."""
-    ports = {"__".join(map(str, path)): (member, port) for path, member, port in component.signature.flatten(component)}
+    flat = component.signature.flatten(component)
+    ports = {"__".join(map(str, path)): (member, Value.cast(port)) for path, member, port in flat}
     outputs = {name: port for name, (member, port) in ports.items() if member.flow == Out}
     seen: dict[str, list[int]] = {name: [] for name in outputs}
 

@@ -93,7 +93,7 @@ def test_every_bit_and_cycle_is_that_of_the_registers(data: st.DataObject) -> No
     spec = data.draw(specs(format))
     mapping, gemm = data.draw(array_mappings(spec)), data.draw(gemms())
     a, b = data.draw(halves(gemm.m, gemm.k, format=format)), data.draw(compacts(gemm, mapping.pattern, format))
-    stalls = {"ready": data.draw(st.none() | receivers(spec)), "hold": data.draw(st.none() | holds())}
+    stalls = {"ready": data.draw(st.none() | receivers(spec.array.cols)), "hold": data.draw(st.none() | holds())}
     run, registers = run_array(spec, mapping, a, b, **stalls), array_reference(spec, mapping, a, b, **stalls)
     assert bits(run.result) == bits(registers.result)
     assert run.length == registers.cycles
@@ -107,7 +107,7 @@ def test_receivers_cost_no_more_than_the_cycles_in_which_they_are_not_ready(data
     spec = data.draw(specs())
     mapping, gemm = data.draw(array_mappings(spec)), data.draw(gemms())
     a, b = data.draw(halves(gemm.m, gemm.k)), data.draw(compacts(gemm, mapping.pattern))
-    ready = data.draw(receivers(spec))
+    ready = data.draw(receivers(spec.array.cols))
     run, free = run_array(spec, mapping, a, b, ready=ready), run_array(spec, mapping, a, b)
     assert free.stalled == 0
     assert bits(run.result) == bits(free.result)

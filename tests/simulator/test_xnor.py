@@ -73,7 +73,7 @@ def test_every_sum_and_cycle_is_that_of_the_registers(data: st.DataObject) -> No
     spec, gemm, levels = data.draw(xnor_specs()), data.draw(gemms()), data.draw(st.tuples(LEVELS, LEVELS))
     mapping, skip = data.draw(xnor_mappings(spec)), data.draw(st.booleans())
     a, b = data.draw(integers_of(levels[0], gemm.m, gemm.k)), data.draw(integers_of(levels[1], gemm.k, gemm.n))
-    ready, hold = data.draw(st.none() | receivers(spec, spec.xnor.cols)), data.draw(st.none() | holds())
+    ready, hold = data.draw(st.none() | receivers(spec.xnor.cols)), data.draw(st.none() | holds())
 
     run = run_xnor(spec, mapping, a, b, levels, run=gemm.run, skip=skip, ready=ready, hold=hold)
     registers = xnor_reference(spec, mapping, a, b, levels, run=gemm.run, skip=skip, ready=ready, hold=hold)

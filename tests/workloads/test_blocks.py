@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from functools import cache
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weft
+from weft.cli import main
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.objective import Objective
 from weft.dataflow.schedule import schedule
@@ -195,6 +197,37 @@ def test_choosing_is_not_free(steps: Any) -> None:
 def test_a_window_as_long_as_all_tokens_is_causal(steps: Any) -> None:
     wide, all_ = (attended(steps["prefill"], Blocks(pattern=p, block=8)).ops for p in (Window(keys=40), Causal()))
     assert wide == all_
+
+
+@given(st.one_of(PATTERNS, st.sampled_from((TopKeys(keep=6, channels=2), Routed(clusters=4)))), st.integers(1, 512))
+def test_a_pattern_is_read_as_it_is_written(pattern: Any, block: int) -> None:
+    blocks = Blocks(pattern=pattern, block=block)
+    assert Blocks.read(str(blocks)) == blocks
+
+
+def test_what_may_be_left_out_of_a_pattern_and_what_is_none() -> None:
+    assert Blocks.read("window@9") == Blocks(pattern=Window(keys=9, sinks=0), block=128)
+    for text, problem in (
+        ("windw@3", "pattern 'windw' is unknown: did you mean 'window'"),
+        ("window", "is not of the form window@KEYS:SINKS/128, whole numbers all"),
+        ("top-keys@3", "is not of the form top-keys@KEEP:CHANNELS/128"),
+        ("causal@3", "is not of the form causal/128"),
+        ("routed@a", "is not of the form routed@CLUSTERS/128"),
+        ("routed@2/", "is not of the form routed@CLUSTERS/128"),
+        ("best-blocks@0", "keep of best blocks must be"),
+    ):
+        with pytest.raises(InputError, match=re.escape(problem)):
+            Blocks.read(text)
+
+
+def test_a_run_has_the_attention_that_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(GQA))
+    asked = ["run", str(tmp_path / "config.json"), "--for", "decode", "--context", "39", "--arch", "tiny", "--json"]
+    cycles = []
+    for attention in ("full", "best-blocks@2/8"):
+        assert main([*asked, "--attention", attention]) == 0
+        cycles.append(json.loads(capsys.readouterr().out)["cycles"])
+    assert cycles[1] < cycles[0]
 
 
 def of_size(elements: int) -> Operand:

@@ -13,6 +13,7 @@ from typing import Literal
 from ..copies import PackedCopy, WeightCopy
 from ..errors import InputError, nearest
 from ..gemm import Pass
+from ..groups import Groups, GroupShape
 from ..levels import Levels
 from ..operand import NMOperand, Role
 from ..sparsity import LayerPattern, LayerPatterns, NMPattern
@@ -224,7 +225,11 @@ def _annotate_op(
     assert not isinstance(pattern, Levels), "refused before"
     if op.parameter is not None and op.pass_ in chosen.unstructured:
         free = chosen.unstructured[op.pass_]
-        return _in_use(op, free, pattern, first) if in_use else replace(op, sparse=None, kept_dense=unstructured(free))
+        return (
+            _in_use(op, chosen, free, pattern, first)
+            if in_use
+            else replace(op, sparse=None, kept_dense=unstructured(free))
+        )
     role = chosen.sparse.get(op.pass_)
     if role is None or by_layer.usual is None:
         return replace(op, sparse=None, kept_dense="")
@@ -240,18 +245,28 @@ def _annotate_op(
     return replace(op, kept_dense="", sparse=NMOperand(operand=side, pattern=pattern, online=online))
 
 
-def _in_use(op: MatrixOp, role: Role, pattern: NMPattern | None, first: str | None) -> MatrixOp:
+def _in_use(op: MatrixOp, chosen: Scheme, role: Role, pattern: NMPattern | None, first: str | None) -> MatrixOp:
     """A product of a step of use, whose weight was stored without its zeros in advance.
 
-    The budget is that of the pattern, uniform over the layers; nobody's mask is at hand, so lines are those of elements
-    that are kept each by itself.
+    The budget is that of the pattern, uniform over the layers; nobody's mask is at hand, so elements, or groups, are
+    kept each by itself.
     """
     side = _side(op, role)
     if pattern is None or side is None or op.parameter == first or "+" in (op.parameter or ""):
         reason = FIRST_CONVOLUTION if pattern is not None and op.parameter == first else unstructured(role)
         return replace(op, sparse=None, kept_dense=reason)
     kept = Drawn(density=pattern.density, distribution="binomial")
-    return replace(op, kept_dense="", sparse=Unstructured(operand=side, kept=kept, stored="bitmap"))
+    if not chosen.groups:
+        return replace(op, kept_dense="", sparse=Unstructured(operand=side, kept=kept, stored="bitmap"))
+    made = Groups(operand=side, shape=GroupShape.parse(chosen.groups), kept=kept)
+    misfit = made.misfit(op.gemm)
+    if misfit:
+        return replace(op, sparse=None, kept_dense=misfit)
+    if chosen.level:
+        columns = made.columns(op.gemm)
+        level = min(max(round(pattern.density * columns), 1), columns)
+        made = replace(made, level=level, kept=Drawn(density=level / columns, distribution="balanced"))
+    return replace(op, kept_dense="", sparse=made)
 
 
 def _measured_reason(op: MatrixOp, measured: Sequence[Measured]) -> str:

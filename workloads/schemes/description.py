@@ -49,7 +49,8 @@ class Scheme:
     ``refresh`` and ``unit``: how often the operands are re-made, and by what. ``recalled``: details of ``paper`` that
     are from memory. ``technique``: ``file.Class`` beside this file that trains so, empty for a scheme of others.
     ``schedule``: phases of training under a pattern and the options of the technique; one phase throughout unless
-    given. ``wide``: the model is built wider to begin with (:func:`widening`).
+    given. ``wide``: the model is built wider to begin with (:func:`widening`). ``groups``: the shape of what is kept
+    whole or not at all, as 1x16, where zeros are not single ones; ``level``: every row keeps as many of them.
     """
 
     name: str
@@ -68,6 +69,8 @@ class Scheme:
     attention: dict[Part, Levels] = field(default_factory=dict)
     schedule: Callable[..., tuple[Phase, ...]] | None = None
     wide: bool = False
+    groups: str = ""
+    level: bool = False
 
     def __post_init__(self) -> None:
         if self.levels and self.takes_pattern:

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ..checkpoint import load_checkpoint
 from ..data import ImageData, open_data
 from ..errors import InputError, reading
@@ -41,23 +43,28 @@ def train(
     device: str | None = None,
     progress: Progress | None = None,
     numerics: NumericsOf | None = None,
+    model: nn.Module | None = None,
+    beside: Progress | None = None,
 ) -> TrainResult:
     """Train from the start; with a ``folder``, write a checkpoint and the log there after every epoch.
 
     ``device`` is a GPU where there is one. ``progress`` is told the steps done and all steps. ``numerics`` is asked for
-    the arithmetic that the spec names, if it is not PyTorch's. SIGINT ends the current
-    step, writes the checkpoint and raises KeyboardInterrupt. A loss that is not finite, or a model that does not fit
-    the data, is an :class:`InputError`; the last good checkpoint stays.
+    the arithmetic that the spec names, if it is not PyTorch's. ``model`` is trained on, in place, instead of a fresh
+    one; ``beside`` is called like ``progress`` and may change its weights; neither is kept in a folder. SIGINT ends the
+    current step, writes the checkpoint and raises KeyboardInterrupt. A loss that is not finite, or a model that does
+    not fit the data, is an :class:`InputError`; the last good checkpoint stays.
     """
+    if folder is not None and (model is not None or beside is not None):
+        raise InputError(f"{folder}: a training of a model in memory cannot be resumed; leave the folder out")
     _require_no_training(folder)
     data = open_data(spec.data, image_side(spec.model))
     with controlled(threads_for(data), device_of(device)) as stop:
         # What cannot be trained leaves no folder.
-        run = Run(spec, data, folder, device_of(device), numerics)
+        run = Run(spec, data, folder, device_of(device), numerics, model)
         with _only(folder):
             _require_no_training(folder)
             run.save()
-            return _finish(run, stop, progress)
+            return _finish(run, stop, progress, beside)
 
 
 def _require_no_training(folder: Path | None) -> None:
@@ -199,10 +206,14 @@ def _shown(value: Any) -> str:
     return "none" if value is None else f"{value!s}"
 
 
-def _finish(run: Run, stop: Callable[[], bool], progress: Progress | None) -> TrainResult:
+def _finish(
+    run: Run, stop: Callable[[], bool], progress: Progress | None, beside: Progress | None = None
+) -> TrainResult:
     """The loop."""
     while run.step < run.steps:
         run.advance()
+        if beside is not None:
+            beside(run.step, run.steps)
         if progress is not None:
             progress(run.step, run.steps)
         ended = run.step % run.per_epoch == 0

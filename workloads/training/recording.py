@@ -21,6 +21,7 @@ from ..models.classifier import classifier, image_side, scores
 from ..models.source import ModelSource
 from ..models.vision import image_inputs, pixel_loss
 from ..recorded import Recorded
+from ..schemes.groups import GroupMagnitude
 from ..schemes.scheme import scheme, widening
 from ..schemes.technique import Technique
 from ..step import Workload
@@ -117,6 +118,8 @@ def _recorded(
         said=SAID,
         score=accuracy,
         kept_dense=dict(technique.kept_dense),
+        groups=technique.shape if isinstance(technique, GroupMagnitude) else None,
+        level=technique.scheme.level,
     )
 
 

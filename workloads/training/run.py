@@ -56,14 +56,16 @@ class Run:
         folder: Path | None,
         device: torch.device,
         numerics_of: NumericsOf | None = None,
+        model: nn.Module | None = None,
     ) -> None:
+        """``model``: what is trained, of the spec's name but of other shapes; None for the spec's own."""
         self.spec, self.data, self.folder, self.device = spec, data, folder, device
         images = len(data.train.labels)
         self.per_epoch = images // spec.batch
         if not self.per_epoch:
             raise InputError(f"batch {spec.batch} is larger than the {images} training images of {spec.data!r}")
         self.steps = self.per_epoch * spec.epochs
-        self.model = new_model(spec, data)
+        self.model = new_model(spec, data) if model is None else model
         self._try_model()
         self.model.to(device)
         self.replaced = self._replaced(numerics_of)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Const, Module, Mux
+from amaranth import Cat, Const, Module, Mux, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
@@ -93,16 +93,20 @@ class Fp16ToFp32(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        pipeline = Pipeline(m, self.latency, ("output", "counted"))
-        h = Unpacked(m, "half", self.half, 5, 10)
-        empty = leading_zeros(m, "half", h.mantissa)
-        c = pipeline.cut("counted", h, "mantissa exponent nan special zero", empty=empty, sign=h.sign & ~h.nan)
-        fraction = shift_left(m, "significand", c.mantissa, c.empty)[:10]
-        exponent = Mux(c.zero, 0, (c.exponent + 112 - c.empty)[:8])
-        magnitude = Mux(c.special, Cat(Const(0, 9), c.nan, Const(255, 8)), Cat(fraction, exponent))
-        o = pipeline.cut("output", value=Cat(magnitude, c.sign))
-        m.d.comb += self.value.eq(Cat(Const(0, 13), o.value))
+        m.d.comb += self.value.eq(_fp16_as_fp32(m, self.latency, self.half))
         return m
+
+
+def _fp16_as_fp32(m: Module, latency: int, half: Value) -> Value:
+    pipeline = Pipeline(m, latency, ("output", "counted"))
+    h = Unpacked(m, "half", half, 5, 10)
+    empty = leading_zeros(m, "half", h.mantissa)
+    c = pipeline.cut("counted", h, "mantissa exponent nan special zero", empty=empty, sign=h.sign & ~h.nan)
+    fraction = shift_left(m, "significand", c.mantissa, c.empty)[:10]
+    exponent = Mux(c.zero, 0, (c.exponent + 112 - c.empty)[:8])
+    magnitude = Mux(c.special, Cat(Const(0, 9), c.nan, Const(255, 8)), Cat(fraction, exponent))
+    o = pipeline.cut("output", value=Cat(magnitude, c.sign))
+    return Cat(Const(0, 13), o.value)
 
 
 class Fp32ToBf16(wiring.Component):
@@ -171,8 +175,7 @@ class E5m2ToFp32(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.widen = widen = Fp16ToFp32(self.latency)
-        m.d.comb += [widen.half.eq(Cat(Const(0, 16 - E5M2.bits), self.half)), self.value.eq(widen.value)]
+        m.d.comb += self.value.eq(_fp16_as_fp32(m, self.latency, Cat(Const(0, 16 - E5M2.bits), self.half)))
         return m
 
 

@@ -77,10 +77,10 @@ def test_no_word_is_lost_doubled_or_overtaken_at_the_southern_edge(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("kept.eq(south.word)", "kept.eq(leaving.word)"),
-        ("south.word.eq(Mux(self.advance, leaving.word, kept))", "south.word.eq(leaving.word)"),
-        ("south.valid.eq(Mux(self.advance, leaving.valid, full))", "south.valid.eq(leaving.valid | full)"),
-        ("waits.append(south.valid & ~south.ready)", "waits.append(south.valid & ~south.ready & self.advance)"),
+        ("kept.eq(shown)", "kept.eq(came)"),
+        ("shown.eq(Mux(advance, came, kept))", "shown.eq(came)"),
+        ("out.valid.eq(Mux(advance, leaving.valid, full))", "out.valid.eq(leaving.valid | full)"),
+        ("waits = out.valid & ~out.ready", "waits = out.valid & ~out.ready & advance"),
         ("(Cat(waits).any() | self.hold)", "Cat(waits).any()"),
         ("self.advance.eq(~(Cat(waits).any() | self.hold))", "self.advance.eq(~(Cat(waits[1:]).any() | self.hold))"),
         (

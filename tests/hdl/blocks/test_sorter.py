@@ -13,7 +13,8 @@ from amaranth.back import rtlil
 from weft.dataflow.accelerator import AcceleratorSpec, SoreSpec
 from weft.dataflow.config_io import load_spec
 from weft.dataflow.engine_time import sore_latency
-from weft.hdl.blocks.sorter import NetworkLane, SerialLane, Sore, batcher_stages, network_latency
+from weft.hdl.blocks.batcher import batcher_stages
+from weft.hdl.blocks.sorter import NetworkLane, SerialLane, Sore, network_latency
 from weft.workloads.errors import InputError
 from weft.workloads.sparsity import NMPattern
 

@@ -9,7 +9,7 @@ from amaranth.hdl import Assert, Assume, C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
-from weft.hdl.blocks import sorter
+from weft.hdl.blocks import batcher
 from weft.hdl.blocks.sorter import NetworkLane, SerialLane
 from weft.workloads.sparsity import NMPattern
 
@@ -128,10 +128,10 @@ def test_a_lane_that_replaces_the_earlier_of_equals_is_refuted(tmp_path):
 
 @pytest.mark.parametrize("inputs", [2, GROUP])
 def test_a_network_that_lacks_a_comparator_is_refuted(inputs, tmp_path, monkeypatch):
-    stages = sorter.batcher_stages
+    stages = batcher.batcher_stages
 
     def without_the_last(wires: int) -> list[list[tuple[int, int]]]:
         return [*stages(wires)[:-1], stages(wires)[-1][:-1]] if wires == inputs else stages(wires)
 
-    monkeypatch.setattr(sorter, "batcher_stages", without_the_last)
+    monkeypatch.setattr(batcher, "batcher_stages", without_the_last)
     assert not proved(NetworkContract(2), tmp_path, STEPS)

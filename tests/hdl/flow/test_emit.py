@@ -587,7 +587,7 @@ def test_the_command_writes_what_it_says(tmp_path, capsys):
     said = json.loads(capsys.readouterr().out)
     assert sorted([*said["files"], "manifest.json"]) == sorted(path.name for path in folder.iterdir())
     (sore,) = said["blocks"]
-    assert [module["name"] for module in sore["modules"]] == ["sore_lane", "sore"]
+    assert [module["name"] for module in sore["modules"]] == ["sore_lane", "sore_sore", "sore_stream_skid", "sore"]
     readme = (folder / "README.txt").read_text()
     assert all(command in readme for command in sore["commands"].values())
 

@@ -103,6 +103,23 @@ def test_what_is_not_run_is_refused_by_name(layer: IntegerLayer, why: str) -> No
         compile_network(network, [], target(ENGINES[0], 32_768), 1, (1, SIDE, SIDE))
 
 
+def test_words_that_no_half_holds_are_refused_with_the_bytes_that_do() -> None:
+    """A word of 128 bits for each pair of eight planes, for two rows and for three columns."""
+    layer = linear("x", SIDE * SIDE, 3, (Levels.INT8, Levels.INT8))
+    network = IntegerNetwork(table=np.ones((1, 256), np.int8), layers=(layer,))
+
+    def compiled(w2e: int, n2s: int) -> BinaryProgram:
+        small = replace(TINY.buffers, w2e_bytes=w2e, n2s_bytes=n2s)
+        machine = Target(spec=replace(TINY, xnor=ENGINES[2], buffers=small), rule=SGD)
+        return compile_network(network, [], machine, 1, (1, SIDE, SIDE))
+
+    said = r"layer 'x' takes 64 words .* no half of buffers.{}_bytes of 'tiny' holds; it takes {} bytes"
+    for w2e, n2s, wrong in ((2048, 65_536, ("w2e", "4,096")), (65_536, 4096, ("n2s", "6,144"))):
+        with pytest.raises(InputError, match=said.format(*wrong)):
+            compiled(w2e, n2s)
+    assert compiled(4096, 6144).classes == 3
+
+
 def test_a_machine_without_the_engine_says_so() -> None:
     network = IntegerNetwork(table=np.ones((1, 256), np.int8), layers=(linear("x", SIDE * SIDE, 3),))
     plain = Target(spec=TINY, rule=SGD)

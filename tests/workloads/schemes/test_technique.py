@@ -25,6 +25,8 @@ from .harness import TWO_OF_EIGHT, batch, net, train
 def test_training_resumes_exactly(name):
     """Weights and losses after a state in the middle equal those of a run without a break, to the bit."""
     options = {"bimask": {"period": 2, "candidates": 3}, "transposable": {"period": 3}}.get(name, {})
+    if SCHEMES[name].groups:
+        options = {"period": 3, "shape": SCHEMES[name].groups.replace("16", "4")}
 
     def start():
         model = net()
