@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..dataflow.accelerator import AcceleratorSpec
-from ..dataflow.engine_time import update_plan
+from ..dataflow.engine_time import sore_issue, update_plan
 from ..dataflow.stce.spec import PESpec
 from ..dataflow.streams import sore_streams, wuve_streams
 from ..workloads.errors import InputError
@@ -86,13 +86,11 @@ def run_sore(
         )
     else:
         networks = _comparators(pattern.group), _comparators(pattern.keep), pattern.group
-        cycles = run_network(
-            words, highest, groups.start, groups.length, spec.sore.lanes, *networks, kept_bits, kept_index, flags, left
-        )
+        lanes = spec.sore.lanes, *networks
+        cycles = run_network(words, highest, groups.start, groups.length, *lanes, kept_bits, kept_index, flags, left)
     if offered is not None or ready is not None:
-        beats = -(-n * count // spec.sore.lanes) * (pattern.group if spec.sore.kind == "serial" else 1)
-        left, waited = clocked_beats(sore_streams(spec, pattern), beats, left, 0, offered, ready)
-        cycles = waited.cycles
+        streams, beats = sore_streams(spec, pattern), sore_issue(n * count, pattern, spec)
+        left, cycles = clocked_beats(streams, beats, left, 0, offered, ready)
     used = (np.arange(pattern.keep) < groups.kept[:, None]).ravel()
     compact = Compact(
         values=unranked(kept_bits.reshape(n, -1)[:, used].T, values.dtype.type),
@@ -190,8 +188,7 @@ def run_wuve(
     cycles = run_update(entering, constants, program, ages, results, depth, spec.wuve.lanes, leaving, left)
     if offered is not None or ready is not None:
         beats = -(-len(master) // spec.wuve.lanes)
-        left, waited = clocked_beats(wuve_streams(spec, rule), beats, left, 0, offered, ready)
-        cycles = waited.cycles
+        left, cycles = clocked_beats(wuve_streams(spec, rule), beats, left, 0, offered, ready)
     weights, *updated = (canonical(array) for array in leaving)
     weights16 = narrow(weights, spec.pe.format)
     return WuveRun(master=weights, state=tuple(updated), weights16=weights16, left=left, cycles=int(cycles))

@@ -74,12 +74,11 @@ def run_pregenerate(
     cycles = plan.first_step(len(order) - 1) + plan.reduce + plan.tail
     if offered is not None or ready is not None:
         streams, entering = pregenerate_streams(spec, pattern, plan), plan.fill * len(order)
-        left, waited = clocked_beats(streams, entering, left, 0, offered, ready)
+        left, cycles = clocked_beats(streams, entering, left, 0, offered, ready)
         made = {
             copy: replace(run, left=clocked_beats(streams, entering, run.left, 1, offered, ready)[0])
             for copy, run in made.items()
         }
-        cycles = waited.cycles
     return PregenerateRun(
         update=replace(update, left=left[:-1], cycles=int(left[:-1].max()) + 1),
         copies={copy: replace(run, cycles=int(run.left.max()) + 1) for copy, run in made.items()},

@@ -80,10 +80,11 @@ def run_streams(plan: StreamPlan, beats: int, offered: Bools | None = None, read
 
 def clocked_beats(
     plan: StreamPlan, beats: int, left: Int64, output: int, offered: Bools | None, ready: Bools | None
-) -> tuple[Int64, StreamRun]:
-    """``left``, cycles of a run without a wait in which something leaves at ``output``, on the clock; and the run."""
+) -> tuple[Int64, int]:
+    """``left``, int64 of any shape, cycles of a run without a wait in which something leaves at ``output``, on the
+    clock; and the length of the run. ``offered`` and ``ready`` as of `run_streams`."""
     at_once, run = run_streams(plan, beats), run_streams(plan, beats, offered, ready)
-    return run.taken[output][np.searchsorted(at_once.taken[output], left)], run
+    return run.taken[output][np.searchsorted(at_once.taken[output], left)], run.cycles
 
 
 def _require(name: str, given: Bools | None, columns: tuple[int, ...]) -> Bools:

@@ -199,6 +199,7 @@ GROUPS = {
         "weft.workloads.data.text": "open_text",
         "weft.workloads.training.characters": "trained_characters STEPS bits",
         "weft.workloads.training.attending": "bits_attending seen",
+        "weft.workloads.training.continual": "continual Continual Task",
     },
     "Extend and verify": {
         "weft": "register_scheme register_engine",

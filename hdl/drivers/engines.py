@@ -276,13 +276,8 @@ def _collect(
 
     Round ``q`` takes group ``group[q, lane]`` of ``column[q, lane]`` of the operand ``which[q]``, -1 for none.
     """
-    seen, times = ran.fields[output], ran.taken[output]
     serial = spec.sore.kind == "serial"
-    a_round = pattern.keep if serial else 1
-    if len(times) != a_round * len(group):
-        raise RuntimeError(f"{len(times)} beats left SORE in the given cycles instead of {a_round * len(group)}")
-    if serial and not np.array_equal(np.flatnonzero(seen["leaving"]), np.arange(len(group)) * a_round):
-        raise RuntimeError("SORE calls beats the first of a round that are not")
+    seen, times, a_round = _rounds(ran, output, pattern.keep if serial else 1, len(group))
     cuts = [operand.cut for operand in operands]
     made = [
         RtlSore(
@@ -325,6 +320,16 @@ def _collect(
             rounds = there & (which == number)
             run.nan_flags[group[rounds, i], column[rounds, i]] = nan[rounds, 0]
     return made
+
+
+def _rounds(ran: Ran, output: str, beats: int, rounds: int) -> tuple[dict[str, Array], Index, int]:
+    """Fields and cycles of the ``beats`` of each of the ``rounds``, and their number."""
+    seen, times = ran.fields[output], ran.taken[output]
+    if len(times) != beats * rounds:
+        raise RuntimeError(f"{len(times)} beats left SORE in the given cycles instead of {beats * rounds}")
+    if "leaving" in seen and not np.array_equal(np.flatnonzero(seen["leaving"]), np.arange(rounds) * beats):
+        raise RuntimeError("SORE calls beats the first of a round that are not")
+    return seen, times, beats
 
 
 def _per_round(tables: list[Index], which: Index, group: Index) -> Index:

@@ -22,8 +22,8 @@ Index = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ran:
-    """Cycles in which the input is ``open``, int64, and in which beats ``entered``; by output those in which each beat
-    is ``shown`` first and ``taken``, and its ``fields``."""
+    """Cycles in which the input is ``open``, int64 [n], and in which beats ``entered``, int64 [beats]; by output those
+    in which each beat is ``shown`` first and ``taken``, int64 [beats of it], and its ``fields``, uint32 likewise."""
 
     entered: Index
     open: Index
@@ -55,7 +55,8 @@ class Streams:
         offered: Bools | None = None,
         ready: Bools | None = None,
     ) -> Ran:
-        """``beats`` by field, a value each. A beat that is not there, or has been taken, is offered as ones.
+        """``beats`` by field, unsigned [beats]; ``offered`` bool [cycles], ``ready`` bool [cycles, outputs]. What is
+        not offered stands there as ones.
 
         When beats enter does not depend on what they hold, so where they do not enter at once a run finds it and a
         second one is given them.

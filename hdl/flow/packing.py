@@ -18,8 +18,8 @@ _WORD = 32
 
 
 def pack(layout: data.Layout, fields: Mapping[str, Array], cycles: int) -> Array:
-    """The port of a payload, as `Cosim` takes it, of ``fields`` of at most 32 bits by name, a value a cycle; others
-    are 0."""
+    """The port of a payload, as `Cosim` takes it, of ``fields`` of at most 32 bits by name, uint32 or
+    less [cycles]; others are 0."""
     words = np.zeros((cycles, -(-layout.size // _WORD) + 1), np.uint64)
     for name, (first, width) in places_of(layout).items():
         if name in fields:
@@ -49,7 +49,7 @@ def unpack(layout: data.Layout, port: Array) -> dict[str, Array]:
 
 
 def integers(port: Array) -> list[int]:
-    """The values of a port of `Cosim`, one a cycle."""
+    """The values of a port of `Cosim`, uint32 or uint64 [cycles], or uint32 [cycles, words], one a cycle."""
     if port.ndim == 1:
         return [int(value) for value in port]
     return [int.from_bytes(row.astype("<u4").tobytes(), "little") for row in port]
