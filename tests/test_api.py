@@ -19,6 +19,8 @@ NAMES = {
     "fuse",
     "sparsify",
     "skip_rows",
+    "shrink",
+    "narrow",
     "machine",
     "schedule",
     "simulate",
