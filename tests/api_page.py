@@ -26,6 +26,8 @@ GROUPS = {
     "Trace a model": {
         "weft": "trace count_as_vector_work",
         "weft.workloads.onnx": "onnx_workload",
+        "weft.workloads.trace": "trace_use",
+        "weft.workloads.models.module": "module_source",
         "weft.workloads.step": "Workload MatrixOp VectorOp UpdateOp Op",
         "weft.workloads.trace": "trace_use",
         "weft.workloads.models.module": "module_source",
@@ -61,6 +63,15 @@ GROUPS = {
         "weft.workloads.row_forms": "FORMS AskedRows Form",
         "weft.workloads.skip_rows": "skip_rows",
         "weft.workloads.schemes.scheme": "scheme",
+    },
+    "Make its shapes smaller": {
+        "weft": "shrink narrow",
+        "weft.workloads.shrinking": "Shrunk SlicedText Layer Asked pruned_channels factored FactorPair fewer_tokens "
+        "sliced_opt",
+        "weft.workloads.shrinking.form": "FORMS",
+        "weft.workloads.models.vision": "vit_s",
+        "weft.workloads.models.classifier": "scores",
+        "weft.workloads.models.long_convolution": "LongConvolution",
     },
     "Choose by layer": {
         "weft.workloads.training.scored": "score",

@@ -29,6 +29,8 @@ NAMES = {
     "explore",
     "train",
     "record",
+    "shrink",
+    "narrow",
     "classify",
     "register_engine",
     "register_scheme",

@@ -138,8 +138,8 @@ def _leaving_out(model: nn.Module, kept: Kept, rest: Rest) -> Iterator[None]:
         return (_held(args[0], mask) if rest == "state" else args[0] * mask, *args[1:])
 
     def add(low: Tensor, layer: nn.Module, args: tuple[Any, ...], made: Tensor) -> Tensor:
-        left: Tensor = whole[layer] - args[0]
-        return made + left @ low.T
+        found: Tensor = made + (whole[layer] - args[0]) @ low.T
+        return found
 
     layers = [(name, module) for name, module in linear_layers(model) if name in kept]
     hooks = []
