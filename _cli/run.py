@@ -60,6 +60,11 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+Timeline = Annotated[
+    Path | None,
+    typer.Option("--trace", metavar="FILE.perfetto-trace", help="Write when every engine did what; level system."),
+]
+
 
 def run(
     context: typer.Context,
@@ -89,10 +94,7 @@ def run(
         Literal["step", "system"] | None,
         typer.Option(help="Op after op, or with ops overlapped on shared engines and memory; step by default."),
     ] = None,
-    timeline: Annotated[
-        Path | None,
-        typer.Option("--trace", metavar="FILE.perfetto-trace", help="Write when every engine did what; level system."),
-    ] = None,
+    timeline: Timeline = None,
     witness: Annotated[
         bool, typer.Option("--witness", help="Run it by the slow reference of its level too, and compare.")
     ] = False,
