@@ -53,5 +53,6 @@ def unlike(scores: Tensor) -> Tensor:
     """How likely it is that an expert is used in `CHUNK` tokens one behind the other, mean over experts and chunks, a
     scalar: that of a token is s / (1 + s) of its score s, float32 [tokens, experts]. The loss of the paper has this
     form; how a score becomes a chance is assumed."""
-    unused = (1 / (1 + scores)).unflatten(0, (-1, CHUNK)).prod(1)
-    return 1 - unused.mean()
+    unused = (1 / (1 + scores)).reshape(-1, CHUNK, scores.shape[-1]).prod(1)
+    found: Tensor = 1 - unused.mean()
+    return found
