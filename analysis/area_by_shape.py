@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..dataflow.accelerator import AcceleratorSpec
 from ..dataflow.ranges import Range, field_rules
+from ..hdl.block import Block
 from ..hdl.flow.devices import DEVICES, Device
 from ..hdl.registry import BLOCKS
 from ..workloads.errors import InputError, nearest
@@ -26,7 +27,7 @@ from .area_rules import RULES
 from .synthesised import AreaTarget, known_block
 from .variants import counted_by
 
-__all__ = ["Areas", "area_of_shape", "areas"]
+__all__ = ["Areas", "area_of_shape", "areas", "items_within"]
 
 _CHUNK = 1 << 16
 """Machines worked on at once: bounds the memory."""
@@ -108,16 +109,10 @@ def area_of_shape(spec: AcceleratorSpec, target: AreaTarget) -> Area:
         return known
     items: list[AreaItem] = []
     for block in blocks_of(spec):
-        whole = known_block(spec, block, target)
-        if whole is not None:
-            items += [AreaItem(block=block.name, **asdict(module)) for module in whole.modules]
-            continue
-        if block.name not in RULES:
-            raise InputError(f"{spec.name} on {target}: {_uncounted(block.name, block.title)}")
-        modules, reason = counts_of(block.name, target, _fields(spec, {}, block.name), 1)
-        if reason[0]:
-            raise InputError(f"{spec.name} on {target}: {reason[0]}")
-        items += [_item(block.name, name, counts) for name, counts in modules.items()]
+        found, reason = _items(spec, block, target)
+        if reason:
+            raise InputError(f"{spec.name} on {target}: {reason}")
+        items += found
     device = DEVICES[target]
     has = asdict(device.has)
     return Area(
@@ -128,6 +123,22 @@ def area_of_shape(spec: AcceleratorSpec, target: AreaTarget) -> Area:
         items=(*items, *buffer_blocks(spec, target)),
         has={"lut_sites": has["lut"], **{name: has[name] for name in COUNTS[1:]}},
     )
+
+
+def items_within(spec: AcceleratorSpec, target: AreaTarget) -> tuple[AreaItem, ...]:
+    """Modules of the blocks of ``spec`` as `area_of_shape` has them; blocks beyond what is known are left out."""
+    return tuple(item for block in blocks_of(spec) for item in _items(spec, block, target)[0])
+
+
+def _items(spec: AcceleratorSpec, block: Block, target: AreaTarget) -> tuple[list[AreaItem], str]:
+    """The modules of a block, or why they are not known."""
+    whole = known_block(spec, block, target)
+    if whole is not None:
+        return [AreaItem(block=block.name, **asdict(module)) for module in whole.modules], ""
+    if block.name not in RULES:
+        return [], _uncounted(block.name, block.title)
+    modules, reason = counts_of(block.name, target, _fields(spec, {}, block.name), 1)
+    return ([], reason[0]) if reason[0] else ([_item(block.name, *module) for module in modules.items()], "")
 
 
 def _item(block: str, name: str, counts: ModuleCounts) -> AreaItem:

@@ -8,8 +8,7 @@ from typing import Any
 from ..dataflow.accelerator import AcceleratorSpec
 from ..hdl.flow.bitstream import BuiltBitstream, Module
 from ..hdl.flow.devices import DEVICES, Resources
-from .area import known_area
-from .area_by_shape import area_of_shape
+from .area_by_shape import items_within
 
 __all__ = ["BoardRow", "board_document", "board_rows"]
 
@@ -18,6 +17,8 @@ _ESTIMATED = {
     "stce_row": (("stce", "stce_row"),),
     "stce": (("stce", "edges"), ("stce", "control")),
     "wuve_lane": (("wuve", "wuve_lane"),),
+    "xnor_pe": (("xnor_engine", "xnor_pe"),),
+    "xnor_row": (("xnor_engine", "xnor_row"),),
 }
 """Modules of the board that blocks of the area stand for, by block and module there; the rest it does not know."""
 
@@ -40,14 +41,13 @@ class BoardRow:
 def board_rows(built: BuiltBitstream, spec: AcceleratorSpec) -> tuple[BoardRow, ...]:
     """The modules of ``built``, outer ones first."""
     device = DEVICES["ecp5"]
-    area = known_area(spec, "ecp5") or area_of_shape(spec, "ecp5")
-    sites = {(item.block, item.name): item.count * item.lut_sites for item in area.items}
+    sites = {(item.block, item.name): item.count * item.lut_sites for item in items_within(spec, "ecp5")}
     depth: dict[str, int] = {}
     rows = []
     for module in built.modules:
         depth[module.name] = depth.get(module.inside, -1) + 1
         whole = _whole(built.modules, module)
-        named = _ESTIMATED.get(module.name)
+        named = _ESTIMATED.get(module.name, ())
         rows.append(
             BoardRow(
                 name=module.name,
@@ -57,7 +57,7 @@ def board_rows(built: BuiltBitstream, spec: AcceleratorSpec) -> tuple[BoardRow, 
                 whole=whole,
                 sites=device.sites(module.all),
                 share=device.sites(whole) / device.has.lut,
-                estimate=None if named is None else sum(sites[name] for name in named),
+                estimate=sum(sites[name] for name in named) if named and sites.keys() >= {*named} else None,
             )
         )
     return tuple(rows)

@@ -19,7 +19,8 @@ class Objective(StrEnum):
     """What the scheduler minimises, op by op."""
 
     THRIFT = "thrift"
-    """Of the mappings within 1/128 of the least cycles (`TIE`) the one that moves the fewest DRAM bytes."""
+    """Of the mappings within 1/128 of the least cycles (`TIE`), whichever operand flows N2S, the one that moves the
+    fewest DRAM bytes; of these the fastest."""
     CYCLES = "cycles"
     """Cycles; of equally fast mappings the one that moves the fewest DRAM bytes. Never slower on more bandwidth."""
     ENERGY = "energy"

@@ -26,6 +26,7 @@ from weft.workloads.training.model import step_workload
 SCHEMES = (
     *("srste", "sdgp", "sdwp", "bdwp", "bimask", "transposable", "transposable-mvue", "sste", "mdgf-exponential"),
     *("cast", "step", "wanda", "gmp", "set", "rigl", "granet", "erk", "sparcl", "lottery", "lottery-late", "soup"),
+    *("group-1x16", "group-16x1", "group-4x4", "group-kernel", "group-level"),
     *("jackpot", "xnor", "bireal", "mst", "reste", "biper", "bitnet", "bitnet-median", "integer"),
 )
 ATTENTION = (

@@ -15,6 +15,7 @@ __all__ = ["FORMS", "AskedRows", "Form"]
 
 Skips = Literal["inputs", "down", "ffn"]
 Predictor = Literal["", "gate", "first inputs", "low rank", "signs"]
+Rest = Literal["", "low rank", "state"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,8 @@ class Form:
     second layers of feed-forward networks (``down``); or the neurons of such a network, in its first layers, too
     (``ffn``). ``predictor``: what scores neurons before their layer is done, "" where the value itself is looked at.
     ``looks``: how often every score is worked on by the vector unit; ``beside``: whether each has a number of its own,
-    a norm or a threshold."""
+    a norm or a threshold. ``rest``: what stands for the lines that are left out: nothing, a product of low rank of
+    them, or what they gave the sums of the token before, which are kept, as its inputs are."""
 
     name: str
     title: str
@@ -31,6 +33,7 @@ class Form:
     predictor: Predictor = ""
     looks: int = 1
     beside: bool = False
+    rest: Rest = ""
     paper: str = ""
 
 
@@ -46,6 +49,21 @@ FORMS = {
             looks=2,
             beside=True,
             paper="microsoft/wina",
+        ),
+        Form(
+            name="rsparse",
+            title="inputs above a threshold a tensor, a product of low rank for the others",
+            skips="inputs",
+            rest="low rank",
+            paper="R-Sparse, arXiv 2504.19449",
+        ),
+        Form(
+            name="delta",
+            title="inputs that have changed by more than a threshold since the token before",
+            skips="inputs",
+            looks=2,
+            rest="state",
+            paper="delta activations, arXiv 2107.07305",
         ),
         Form(name="cats", title="gate above a threshold a layer", skips="ffn", predictor="gate"),
         Form(

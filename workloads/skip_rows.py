@@ -19,10 +19,10 @@ from .row_forms import AskedRows, Form
 from .rows import Alike, Along, Rows
 from .step import Frozen, MatrixOp, Op, VectorOp, Workload
 
-__all__ = ["RANK", "skip_rows"]
+__all__ = ["RANK", "rank_of_rest", "skip_rows"]
 
 RANK: Final = 8
-"""Of a predictor's product: inputs / RANK. Assumed."""
+"""Of a predictor's product: inputs / RANK; of what stands for the lines left out: the shorter side / RANK. Assumed."""
 _PLACE_BYTES: Final = 4
 """Of where a kept line is."""
 
@@ -37,6 +37,11 @@ def skip_rows(workload: Workload, asked: AskedRows | str) -> Workload:
         raise InputError(f"rows of {chosen.form.name} are left out in use: trace a step with use infer or decode")
     if any(op.rows for op in workload.matrix_ops):
         raise InputError(f"workload {workload.model!r} leaves out rows already; trace it again")
+    if chosen.form.rest == "state" and workload.phase.use == "prefill":
+        raise InputError(
+            f"{chosen.form.name} has one token behind another, but a prompt's are read at once: trace a step with use "
+            "decode, or infer for frames"
+        )
     weave = _Weave(workload, chosen)
     plans = _plans(workload, chosen.form)
     if not plans:
@@ -49,6 +54,11 @@ _WANTED: Final = {
     "down": "linear layer behind a ReLU, or behind another and vector work",
     "ffn": "pair of linear layers with vector work alone between them",
 }
+
+
+def rank_of_rest(inputs: int, outputs: int) -> int:
+    """Of the product that stands for inputs that are left out."""
+    return max(min(inputs, outputs) // RANK, 1)
 
 
 @dataclass(slots=True)
@@ -223,6 +233,8 @@ class _Weave:
                 op = self._smaller(op, plan)
                 after = after | {waits[plan.like]}
             self.place[i] = self.add(op, after)
+            if plan is not None and plan.along == "inputs" and self.asked.form.rest:
+                self.place[i] = self._with_rest(i, after)
         after_all = tuple(tuple(sorted(one)) for one in self.after) if self.source.after else ()
         frozen = (*self.source.frozen, *self.frozen)
         return replace(self.source, ops=tuple(self.ops), after=after_all, tensors=(), frozen=frozen)
@@ -247,6 +259,22 @@ class _Weave:
         rows = Rows(along=plan.along, of=g.k if inputs else g.n, form=self.asked.form.name, alike=alike)
         return replace(resized(op, gemm), rows=rows)
 
+    def _with_rest(self, i: int, after: set[int]) -> int:
+        """Adds what stands for the lines that product ``i`` has left out to its result."""
+        op = self.source.ops[i]
+        assert isinstance(op, MatrixOp)
+        g, own, results = op.gemm, self.place[i], op.gemm.m * op.gemm.n
+        match self.asked.form.rest:
+            case "low rank":
+                rank = rank_of_rest(g.k, g.n)
+                into = self.product(op, "low rank in", g.m, g.k, rank, after)
+                out = self.product(op, "low rank out", g.m, rank, g.n, {into})
+                return self.vector(op, "add the rest", results, read=2 * results, write=results, after={own, out})
+            case "state":
+                return self.vector(op, "add to the sums", results, read=2 * results, write=results, after={own})
+            case _:
+                raise AssertionError("asked for where there is a rest")
+
     def look(self, i: int, after: set[int], *, packs: bool) -> int:
         """Looks at the scores of the lines of product ``i`` and lists those that are kept; ``packs``: the kept values
         are written side by side."""
@@ -258,6 +286,9 @@ class _Weave:
         elements = scores * min(form.looks, 2)
         read = scores + (op.gemm.k if form.beside else 0)
         write = op.gemm.m * lines if packs else 0
+        if form.rest == "state":
+            # The inputs of the token before, of which those that have changed are written anew.
+            read, write = read + scores, 2 * write
         return self.vector(op, "select rows", elements, read=read, write=write, wide=_PLACE_BYTES * lines, after=after)
 
     def vector(

@@ -141,7 +141,7 @@ def _add_product(step: Step, place: int, times: int, known: Known, memory: Memor
     problem = known.placed[place, PROBLEM]
     if known.engine[place]:
         return _added(totals[step.problem_class[problem]], times, known.xnor[place, XNOR_COUNTS:])
-    return _added(totals[step.problem_class[problem]], times, memory.kept[problem, known.placed[place, SLOT], COUNTS:])
+    return _added(totals[step.problem_class[problem]], times, memory.kept[place, known.placed[place, SLOT], COUNTS:])
 
 
 @bare

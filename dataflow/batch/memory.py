@@ -1,8 +1,8 @@
 """Solved searches, for machines that differ in capacities only.
 
 What a mapping costs depends on array, DRAM and SORE. Buffers and registers only say whether it fits, and whatever fits
-less room fits more. So the best mapping of a machine is that of every machine with no more room in which it still
-fits; under thrift, where the fastest mapping says how slow the thriftiest may be, both must.
+less room fits more. So the best mapping of a machine, in either role, is that of every machine with no more room in
+which it still fits; under thrift, where the fastest mapping says how slow the thriftiest may be, both must.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..problem import MemoryMachine, Problem, share
 from ..stce.cost import Form, cost_of
 from ..stce.dataflows import col_axis, demand_of, registers, row_axis, tiling, widest
 from ..stce.pace import ArrayMachine
-from ..stce.search import EDP, ENERGY, NOTHING, Found, search_both
+from ..stce.search import EDP, ENERGY, Best, Side, search_sides
 from ..stce.space import Limits, Only
 from .counts import count_product
 from .points import array_of, limits_of, memory_of
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _KEPT = 16
-"""Searches that are kept of a problem; the oldest goes first."""
+"""Searches that are kept of a place; the oldest goes first."""
 
 
 class Asked(NamedTuple):
@@ -50,45 +50,45 @@ class Asked(NamedTuple):
 
 
 class Solved(NamedTuple):
-    """What a search found: whether there is a mapping, its time in 1/rate cycles, its bytes, and what the objectives
-    energy and edp minimise; ``slot``: where it is kept, -1 if it is not."""
+    """What a search found: whether there is a mapping, its time in 1/rate cycles, its bytes, and its problem; ``slot``:
+    where it is kept, -1 if it is not."""
 
     status: int
     units: int
     moved: int
-    key: float
+    problem: int
     slot: int
 
 
 class Memory(NamedTuple):
     """Searches of machines that are alike but for capacities; few arrays, since a call counts the references of each.
 
-    ``machine``, int64 [12]: what they have in common. ``tally``, int64 [problems, 2]: how many searches of each there
-    were, and how many of them were kept. ``kept``, int64 [problems, searches, 28 + counted], of those kept: the 7
-    capacities; status, time and bytes, as `Solved`; the mappings of 9 numbers, the fastest and the best; and what the
-    best does, columns as `amounts.COUNTED`, none unless they are asked for. ``priced``, float64 [problems, searches,
-    2], under energy and edp: what they minimise and picojoules.
+    ``machine``, int64 [12]: what they have in common. ``tally``, int64 [places]: how many searches of each were kept.
+    ``kept``, int64 [places, searches, 30 + counted], of those kept: the 7 capacities; status, time and bytes, as
+    `Solved`; the mappings of 10 numbers, problem, form and tile, the fastest and the best; and what the best does,
+    columns as `amounts.COUNTED`, none unless they are asked for. ``picojoules``, float64 [places, searches]: of the
+    best, under energy and edp.
     """
 
     machine: NDArray[np.int64]
     tally: NDArray[np.int64]
     kept: NDArray[np.int64]
-    priced: NDArray[np.float64]
+    picojoules: NDArray[np.float64]
 
 
-_FOUND, _MAPPINGS, COUNTS = 7, 10, 28
+_FOUND, _MAPPINGS, COUNTS = 7, 10, 30
 """Columns of `Memory.kept` from which on there is what a search found, its mappings, and what the best does."""
 
 
 @kernel
 def memory_for(step: Step, counted: int) -> Memory:
     """One without a search; ``counted``: columns of the counts, 0 for none."""
-    n = len(step.problems)
+    n = len(step.places)
     return Memory(
         np.full(12, -1, np.int64),
-        np.zeros((n, 2), np.int64),
+        np.zeros(n, np.int64),
         np.empty((n, _KEPT, COUNTS + counted), np.int64),
-        np.zeros((n, _KEPT, 2), np.float64),
+        np.zeros((n, _KEPT), np.float64),
     )
 
 
@@ -128,15 +128,16 @@ def _room_of(v: NDArray[np.int64], i: int) -> int:
 
 
 @bare
-def _fits(p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, m: NDArray[np.int64]) -> bool:
+def _fits(step: Step, x: ArrayMachine, y: MemoryMachine, limits: Limits, m: NDArray[np.int64]) -> bool:
     """Whether a machine has room for a mapping that is of the space of a larger one."""
-    dataflow, keep, group, interleave = m[0], m[1], m[2], m[3]
+    p = problem_at(step.problems[m[0]])
+    dataflow, keep, group, interleave = m[1], m[2], m[3], m[4]
     held = registers(dataflow, keep, group, interleave)
     if held.pairs > limits.weight_pairs or held.dense_words > limits.dense_words or interleave > limits.accumulators:
         return False
     if p.keep == 0 and keep > widest(dataflow, limits.weight_pairs, limits.max_group):
         return False
-    tile = Tile(m[4], m[5], m[6], m[7], m[8])
+    tile = Tile(m[5], m[6], m[7], m[8], m[9])
     t = tiling(dataflow, x, keep, group, interleave, p.rows, p.k, p.run)
     r, c = row_axis(x, t, p.rows, tile.rows), col_axis(x, t, p.cols, tile.cols)
     return bool(moves(p, y, demand_of(x, t, r, c), share(p), r, c, tile).fits)
@@ -148,44 +149,47 @@ def is_priced(objective: int) -> bool:
     return objective in (ENERGY, EDP)
 
 
+@inlined
+def _side(step: Step, problem: int, asked: Asked) -> Side:
+    return Side(problem_at(step.problems[problem]), price_at(step.prices[problem]), asked.only)
+
+
 @bare
 def _keep(
-    memory: Memory,
-    problem: int,
-    p: Problem,
-    v: NDArray[np.int64],
-    asked: Asked,
-    price: Prices,
-    fastest: Found,
-    best: Found,
+    memory: Memory, step: Step, place: int, problems: tuple[int, int], v: NDArray[np.int64], asked: Asked, best: Best
 ) -> int:
-    slot = memory.tally[problem, 1] % _KEPT
-    memory.tally[problem, 1] += 1
-    kept = memory.kept[problem, slot]
+    slot = memory.tally[place] % _KEPT
+    memory.tally[place] += 1
+    kept, found = memory.kept[place, slot], best.found
     for i in range(7):
         kept[i] = _room_of(v, i)
-    kept[_FOUND], kept[_FOUND + 1], kept[_FOUND + 2] = best.status, best.units, best.moved
+    kept[_FOUND], kept[_FOUND + 1], kept[_FOUND + 2] = found.status, found.units, found.moved
     for i in range(2):
-        f, m = best if i else fastest, kept[_MAPPINGS + 9 * i : _MAPPINGS + 9 * i + 9]
-        m[0], m[1], m[2], m[3] = f.dataflow, f.keep, f.group, f.interleave
-        m[4], m[5], m[6], m[7], m[8] = f.tile.rows, f.tile.cols, f.tile.resident, f.tile.rows_slow, f.tile.compact
-    if best.status == FITS:
-        form = Form(best.dataflow, best.keep, best.group, best.interleave)
+        f, side = (found, best.side) if i else (best.fastest, best.fastest_side)
+        m = kept[_MAPPINGS + 10 * i : _MAPPINGS + 10 * i + 10]
+        m[0] = problems[side]
+        m[1], m[2], m[3], m[4] = f.dataflow, f.keep, f.group, f.interleave
+        m[5], m[6], m[7], m[8], m[9] = f.tile.rows, f.tile.cols, f.tile.resident, f.tile.rows_slow, f.tile.compact
+    if found.status == FITS:
+        form, of = (
+            Form(found.dataflow, found.keep, found.group, found.interleave),
+            _side(step, problems[best.side], asked),
+        )
         if len(kept) > COUNTS:
-            count_product(p, array_of(v), memory_of(v), form, best.tile, kept[COUNTS:])
+            count_product(of.p, array_of(v), memory_of(v), form, found.tile, kept[COUNTS:])
         if is_priced(asked.objective):
-            memory.priced[problem, slot, 0] = best.key
-            memory.priced[problem, slot, 1] = cost_of(p, array_of(v), memory_of(v), form, best.tile, price).energy_pj
+            cost = cost_of(of.p, array_of(v), memory_of(v), form, found.tile, of.price)
+            memory.picojoules[place, slot] = cost.energy_pj
     return int(slot)
 
 
 @bare
-def _recalled(memory: Memory, problem: int, p: Problem, v: NDArray[np.int64]) -> int:
+def _recalled(memory: Memory, step: Step, place: int, v: NDArray[np.int64]) -> int:
     """The kept search that answers for a machine; -1 for none."""
-    searches = memory.tally[problem, 1]
+    searches = memory.tally[place]
     for back in range(min(searches, _KEPT)):
         slot = (searches - 1 - back) % _KEPT
-        kept = memory.kept[problem, slot]
+        kept = memory.kept[place, slot]
         within = True
         for i in range(7):
             within &= _room_of(v, i) <= kept[i]
@@ -194,28 +198,28 @@ def _recalled(memory: Memory, problem: int, p: Problem, v: NDArray[np.int64]) ->
         if kept[_FOUND] != FITS:
             return int(slot)
         x, y, limits = array_of(v), memory_of(v), limits_of(v)
-        first, second = kept[_MAPPINGS : _MAPPINGS + 9], kept[_MAPPINGS + 9 : COUNTS]
-        if _fits(p, x, y, limits, first) and _fits(p, x, y, limits, second):
+        first, second = kept[_MAPPINGS : _MAPPINGS + 10], kept[_MAPPINGS + 10 : COUNTS]
+        if _fits(step, x, y, limits, first) and _fits(step, x, y, limits, second):
             return int(slot)
     return -1
 
 
 @bare
-def solved(step: Step, problem: int, v: NDArray[np.int64], asked: Asked, memory: Memory, than: Found) -> Solved:
-    """The search of a problem for a machine, int64 [28], or what is known of it; ``than``: nothing that is no better is
-    of use (`search.better_than`)."""
-    p = problem_at(step.problems[problem])
-    slot = _recalled(memory, problem, p, v)
+def solved(
+    step: Step, place: int, problems: tuple[int, int], v: NDArray[np.int64], asked: Asked, memory: Memory
+) -> Solved:
+    """The search of a place for a machine, int64 [28], or what is known of it; ``problems``: of its roles, the second
+    -1 where it has one."""
+    slot = _recalled(memory, step, place, v)
     if slot >= 0:
-        found = memory.kept[problem, slot]
-        return Solved(found[_FOUND], found[_FOUND + 1], found[_FOUND + 2], memory.priced[problem, slot, 0], slot)
-    x, y, limits, price = array_of(v), memory_of(v), limits_of(v), price_at(step.prices[problem])
-    # A search that finds nothing better answers for no other machine, so one where others may follow finds the best.
-    if memory.tally[problem, 0]:
-        than = NOTHING
-    memory.tally[problem, 0] += 1
-    fastest, best = search_both(p, x, y, limits, price, asked.objective, asked.only, than)
+        found = memory.kept[place, slot]
+        return Solved(found[_FOUND], found[_FOUND + 1], found[_FOUND + 2], found[_MAPPINGS + 10], slot)
+    x, y, limits, first = array_of(v), memory_of(v), limits_of(v), _side(step, problems[0], asked)
+    if problems[1] >= 0:
+        best = search_sides((first, _side(step, problems[1], asked)), x, y, limits, asked.objective)
+    else:
+        best = search_sides((first,), x, y, limits, asked.objective)
     # That all of a large space is too long does not say that a part of it has any mapping.
-    if best.status == FITS or (best.status != TOO_LONG and than.place == NOTHING.place):
-        slot = _keep(memory, problem, p, v, asked, price, fastest, best)
-    return Solved(best.status, best.units, best.moved, best.key, slot)
+    if best.found.status != TOO_LONG:
+        slot = _keep(memory, step, place, problems, v, asked, best)
+    return Solved(best.found.status, best.found.units, best.found.moved, problems[best.side], slot)

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from ..integers import ceil_div
 from ..jit import bare, inlined, kernel
-from ..macro_tiles import FITS, TOO_LARGE, TOO_LONG
-from ..problem import LONGEST
-from ..stce.search import CYCLES, EDP, NOTHING, Found, better_than
+from ..macro_tiles import FITS, TOO_LARGE
+from ..stce.search import EDP
 from .amounts import COUNTED
-from .memory import COUNTS, Asked, Memory, Solved, forget_others, is_priced, solved
+from .memory import COUNTS, Asked, Memory, forget_others, is_priced, solved
 from .points import limits_of, memory_of
 from .step import Step
 from .xnor import Engines
@@ -34,7 +33,6 @@ __all__ = [
     "UNPRICED",
     "XNOR_COUNTS",
     "Known",
-    "better",
     "know",
     "known_of",
     "solve_xnor",
@@ -49,18 +47,8 @@ _MANY = 2**55
 """Cycles of a product of which a layer, with its update, may have a hundred in 64 bits."""
 
 
-@inlined
-def better(objective: int, a: Solved | Found, b: Solved | Found) -> bool:
-    """Whether the second role of a product is better than the first, as `array_engine._rank` has it."""
-    if a.status != b.status:
-        return a.status == FITS or (a.status == TOO_LONG and b.status == TOO_LARGE)
-    if is_priced(objective):
-        return a.key < b.key
-    return a.units < b.units or (objective == CYCLES and a.units == b.units and a.moved < b.moved)
-
-
 class _Placed(NamedTuple):
-    """A product on a machine, as `Done`; the problem that it is searched as, and where the search is kept; its cost by
+    """A product on a machine, as `Done`; the problem that it is placed as, and where the search is kept; its cost by
     price, 0 without."""
 
     status: int
@@ -72,32 +60,26 @@ class _Placed(NamedTuple):
 
 
 @bare
-def _placed(step: Step, first: int, other: int, v: NDArray[np.int64], asked: Asked, memory: Memory) -> _Placed:
-    """The best placement of a product on an engine, by one search or two, of its problems ``first`` and ``other``,
-    -1 for none; ``v`` has the engine as its array. Not inlined: the search is in it, which compiles for long."""
+def _placed(
+    step: Step, place: int, first: int, other: int, v: NDArray[np.int64], asked: Asked, memory: Memory
+) -> _Placed:
+    """The best placement of a product on an engine, by its problems there, ``first`` and ``other``, -1 for none; ``v``
+    has the engine as its array. Not inlined: the search is in it, which compiles for long."""
     if first < 0:
         return _Placed(UNPRICED, 0, 0, first, -1, 0.0)
     # Of a problem: keep and group.
     if step.problems[first, 5] and step.problems[first, 6] > limits_of(v).max_group:
         return _Placed(PATTERN, 0, 0, first, -1, 0.0)
-    found, problem, than = Solved(TOO_LARGE, LONGEST, LONGEST, np.inf, -1), first, NOTHING
-    # One call in a loop: each would have the search inside it.
-    for role in range(2 if other >= 0 else 1):
-        asked_now = other if role else first
-        one = solved(step, asked_now, v, asked, memory, than)
-        if not role or better(asked.objective, one, found):
-            found, problem = one, asked_now
-        if not role and found.status == FITS:
-            than = better_than(asked.objective, found.key, found.units, found.moved)
+    found = solved(step, place, (first, other), v, asked, memory)
     if found.status != FITS:
-        return _Placed(found.status, 0, 0, problem, -1, 0.0)
+        return _Placed(found.status, 0, 0, found.problem, -1, 0.0)
     cycles = ceil_div(found.units, memory_of(v).rate)
     cost = 0.0
     if is_priced(asked.objective):
-        cost = memory.priced[problem, found.slot, 1]
+        cost = memory.picojoules[place, found.slot]
         if asked.objective == EDP:
             cost *= cycles
-    return _Placed(FITS if cycles < _MANY else TOO_MANY, cycles, found.moved, problem, found.slot, cost)
+    return _Placed(FITS if cycles < _MANY else TOO_MANY, cycles, found.moved, found.problem, found.slot, cost)
 
 
 STATUS, SPENT, MOVED, PROBLEM, SLOT = range(5)
@@ -151,12 +133,12 @@ def solve_xnor(step: Step, engines: Engines, number: int, asked: Asked, memory: 
         if step.places[place, 3] < 0:
             row[STATUS] = TOO_LARGE
             continue
-        found = _placed(step, step.places[place, 3], step.places[place, 4], v, asked, memory)
+        found = _placed(step, place, step.places[place, 3], step.places[place, 4], v, asked, memory)
         row[STATUS], row[SPENT], row[MOVED], row[PROBLEM] = found.status, found.cycles, found.moved, found.problem
         engines.cost[number, place] = found.cost
         if found.slot >= 0:
             for i in range(len(row) - XNOR_COUNTS):
-                row[XNOR_COUNTS + i] = memory.kept[found.problem, found.slot, COUNTS + i]
+                row[XNOR_COUNTS + i] = memory.kept[place, found.slot, COUNTS + i]
 
 
 @kernel
@@ -204,7 +186,7 @@ def know(step: Step, place: int, v: NDArray[np.int64], asked: Asked, known: Know
         return int(row[STATUS])
     on_xnor = _on_xnor(step, place, v, asked, known)
     if not on_xnor:
-        found = _placed(step, step.places[place, 0], step.places[place, 1], v, asked, memory)
+        found = _placed(step, place, step.places[place, 0], step.places[place, 1], v, asked, memory)
         row[STATUS], row[SPENT], row[MOVED] = found.status, found.cycles, found.moved
         row[PROBLEM], row[SLOT], known.cost[place] = found.problem, found.slot, found.cost
         on_xnor = _xnor_wins(asked, known, place)

@@ -28,13 +28,12 @@ from ..stce.array_engine import CODE, Role
 from ..stce.cost import Form
 from ..stce.engine import Stce
 from ..stce.pace import ArrayMachine
-from ..stce.search import NOTHING, better_than, search_both
+from ..stce.search import NOTHING, Side, search_sides
 from ..stce.space import FREE_SPACE, Limits, Only
 from .amounts import COUNTED
 from .beside import beyond
 from .counts import count_product
 from .memory import price_at, problem_at
-from .placed import better
 
 __all__ = ["ROLES", "Sizes", "beside_rows", "placed_sizes"]
 
@@ -131,14 +130,10 @@ def _place_rows(
     """Whether every size has a mapping; the best of each, as `array_engine._search` has it, into ``placed``, int64
     [sizes, 11]: cycles, role, form and tile."""
     for i in range(problems.shape[1]):
-        best, role, than = NOTHING, 0, NOTHING
-        for n in range(problems.shape[0]):
-            p, price = problem_at(problems[n, i]), price_at(prices[n, i])
-            found = search_both(p, x, y, limits, price, objective, only, than)[1]
-            if not n or better(objective, found, best):
-                best, role = found, n
-            if not n and found.status == FITS:
-                than = better_than(objective, found.key, found.units, found.moved)
+        first = Side(problem_at(problems[0, i]), price_at(prices[0, i]), only)
+        other = Side(problem_at(problems[1, i]), price_at(prices[1, i]), only)
+        chosen = search_sides((first, other), x, y, limits, objective)
+        best, role = chosen.found, chosen.side
         if best.status != FITS:
             return False
         form, t = Form(best.dataflow, best.keep, best.group, best.interleave), best.tile

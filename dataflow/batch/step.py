@@ -230,7 +230,7 @@ class _Builder:
 
     def _on(self, op: MatrixOp, kind: EngineKind) -> tuple[int, int]:
         """Its problems on an engine, by role; -1 where there is none, and of both where the engine cannot be paid."""
-        roles: tuple[str, ...] = ("b", "a") if whole(op.sparse) else (op.sparse.operand,)
+        roles: tuple[str, ...] = ("b", "a") if op.sparse is None or whole(op.sparse) else (op.sparse.operand,)
         try:
             numbers = [self._problem(op, kind, role) for role in roles]
         except InputError:

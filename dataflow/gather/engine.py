@@ -199,7 +199,7 @@ class Gather:
             if objective is Objective.THRIFT:
                 least += least / TIE
             alike = (placement for placement in found if placement.cost(objective) <= least)
-            return min(alike, key=lambda placement: placement.counts.dram_bytes)
+            return min(alike, key=lambda placement: (placement.counts.dram_bytes, placement.cost(objective)))
         if refused:
             raise refused[0]
         raise InputError(f"{op.name!r} in {op.pass_} cannot have {wanted} on the gather engine of {self.spec.name!r}")

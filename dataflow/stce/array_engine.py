@@ -32,7 +32,7 @@ from ..xnor.mapping import XnorMapping
 from .cost import Cost, Form, cost_of, form_of, tiled_as
 from .mapping import ArrayMapping
 from .pace import ArrayMachine
-from .search import CYCLES, EDP, ENERGY, NOTHING, THRIFT, Found, search
+from .search import CYCLES, EDP, ENERGY, NOTHING, THRIFT, Found, Side, search_sides
 from .space import FREE_SPACE, Limits
 
 __all__ = ["CODE", "ArrayEngine", "Role"]
@@ -117,7 +117,7 @@ class ArrayEngine(ABC):
     ) -> Mapping:
         """The mapping of that placement."""
         self.require(op)
-        roles: tuple[Role, ...] = ("b", "a") if whole(op.sparse) else (op.sparse.operand,)
+        roles: tuple[Role, ...] = ("b", "a") if op.sparse is None or whole(op.sparse) else (op.sparse.operand,)
         problems = tuple(self.problem(op, role) for role in roles)
         price = tuple(pricing(op, self.kind, role) for role in roles)
         x, y, limits = self.machine, self.memory, self.limits
@@ -249,26 +249,12 @@ def _search(
     objective: Objective,
     wanted: Constraint | None = None,
 ) -> tuple[int, Found]:
-    """Index of the best role and what was found for it; the first of equals wins."""
-    found = list[Found]()
-    for p, price in problems:
-        only = FREE_SPACE if wanted is None else wanted.only(p)
-        found.append(NOTHING if only is None else search(p, x, y, limits, price, CODE[objective], only))
-    best = min(range(len(found)), key=lambda i: _rank(found[i], objective))
-    if found[best].status == TOO_LONG:
-        raise too_long(problems[best][0])
-    return best, found[best]
-
-
-def _rank(found: Found, objective: Objective) -> tuple[int, float, int]:
-    """Roles in order of merit: those that fit, then those that could be too long; by cost, of equally fast by bytes."""
-    order = {FITS: 0, TOO_LONG: 1}.get(found.status, 2)
-    match objective:
-        case Objective.THRIFT:
-            return order, found.units, 0
-        case Objective.CYCLES:
-            return order, found.units, found.moved
-        case Objective.ENERGY | Objective.EDP:
-            return order, found.key, 0
-        case _:
-            assert_never(objective)
+    """Index of the role of the best mapping, and that mapping; of equals that of the first role."""
+    allowed = [FREE_SPACE if wanted is None else wanted.only(p) for p, _ in problems]
+    sides = tuple(Side(*of, only) for of, only in zip(problems, allowed, strict=True) if only is not None)
+    if not sides:
+        return 0, NOTHING
+    best = search_sides(sides, x, y, limits, CODE[objective])
+    if best.found.status == TOO_LONG:
+        raise too_long(sides[best.side].p)
+    return [i for i, only in enumerate(allowed) if only is not None][best.side], best.found

@@ -1,9 +1,9 @@
-"""The kernel of the offline scheduler: exhaustive search over the mappings of one op with one choice of roles.
+"""The kernel of the offline scheduler: exhaustive search over the mappings of one op, with one choice of roles or two.
 
 All of the space (`space.py`) is decided, little of it costed: a branch, a row of macro-tiles or a mapping is left out
 as soon as a bound of its time or of its bytes (`bounds.py`) says that it cannot win. Of equals the first in the order
-of the space wins, in whatever order they are visited, since each mapping knows its place. tests/dataflow/exhaustive.py
-costs every mapping and finds the same.
+of the space wins, in whatever order they are visited, since each mapping knows its place; of roles, the first given.
+tests/dataflow/exhaustive.py costs every mapping and finds the same.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .dataflows import col_axis, demand_of, issue_of, row_axis, tiling, unit, wo
 from .pace import ArrayMachine, Tiling, Words
 from .space import FORMS, ROWS_AT, Limits, Only, branches_of, extents, forms_of, place_of, room_of
 
-__all__ = ["CYCLES", "EDP", "ENERGY", "NOTHING", "THRIFT", "Found", "better_than", "search", "search_both"]
+__all__ = ["CYCLES", "EDP", "ENERGY", "NOTHING", "THRIFT", "Best", "Found", "Side", "search", "search_sides"]
 
 THRIFT, CYCLES, ENERGY, EDP, _BYTES = 0, 1, 2, 3, 4
 
@@ -84,6 +84,8 @@ class _Goal(NamedTuple):
 def _wins(objective: int, key: float, units: int, moved: int, place: int, best: Found) -> bool:
     """Whether a mapping may take the place of the best one; ``key``, ``units`` and ``moved`` are its own or less."""
     if objective == CYCLES and units != best.units:
+        return units < best.units
+    if objective == _BYTES and moved == best.moved and units != best.units:
         return units < best.units
     if objective in (CYCLES, _BYTES):
         return moved < best.moved or (moved == best.moved and place < best.place)
@@ -142,9 +144,10 @@ def _tile(
 
 
 @inlined
-def _longest(goal: _Goal, best: Found) -> int:
-    """What a mapping may take at most to be of use."""
-    return min(goal.most_units, best.units) if goal.objective == CYCLES else goal.most_units
+def _longest(goal: _Goal, best: Found, moved: int) -> int:
+    """What a mapping may take at most to be of use, that moves so many bytes at least."""
+    tells = goal.objective == CYCLES or (goal.objective == _BYTES and moved == best.moved)
+    return min(goal.most_units, best.units) if tells else goal.most_units
 
 
 @inlined
@@ -156,18 +159,18 @@ def _priced(goal: _Goal) -> bool:
 def _hopeless(goal: _Goal, y: MemoryMachine, best: Found, least: Bound, energy: float, place: int) -> bool:
     """Whether what takes no less than that, and no less ``energy``, and is not before ``place``, cannot win; nothing is
     while anything would."""
-    if goal.objective == _BYTES and (least.moved > best.moved or (least.moved == best.moved and place > best.place)):
+    if goal.objective == _BYTES and least.moved > best.moved:
         return True
     if goal.objective == ENERGY and energy > best.key:
         return True
-    longest = _longest(goal, best)
+    longest = _longest(goal, best, least.moved)
     if longest == LONGEST and (not _priced(goal) or best.key == np.inf):
         return False
     alone, moved = float(least.array) * y.rate + float(least.ends) * RATE, float(least.moved) * RATE
     if max(alone, moved) >= LONGEST:
         return True
     units = least.ramp * y.rate + max(least.array * y.rate + least.ends * RATE, least.moved * RATE)
-    if goal.objective == CYCLES and units == longest:
+    if goal.objective in (CYCLES, _BYTES) and units == longest:
         return least.moved > best.moved or (least.moved == best.moved and place > best.place)
     return _charged(energy, units, y.rate, goal) > best.key if _priced(goal) else units > longest
 
@@ -323,42 +326,64 @@ def _scan(
     return IMPOSSIBLE
 
 
+class Side(NamedTuple):
+    """A product with one choice of roles, what its actions cost, and what of its space is asked for."""
+
+    p: Problem
+    price: Prices
+    only: Only
+
+
+class Best(NamedTuple):
+    """The best mapping of `search_sides` and the number of its side; under thrift the fastest one, by which it was
+    found, and the number of that one's, else the same again."""
+
+    side: int
+    found: Found
+    fastest_side: int
+    fastest: Found
+
+
 @inlined
-def better_than(objective: int, key: float, units: int, moved: int) -> Found:
-    """What a search begins with that only asks for a mapping better than one of that cost: none, and of equals none."""
-    # Under thrift nothing but time tells, and no mapping is faster than the fastest.
-    bytes_ = -1 if objective == THRIFT else moved
-    return Found(TOO_LARGE, key, bytes_, units, 0, 0, 0, 0, Tile(0, 0, 0, 0, 0), -1)
+def _beaten_by(best: Found, first: bool) -> Found:
+    """What the search of another side begins with: nothing, and of equals none is better, or all if it is ``first``."""
+    place = LONGEST if first else -1
+    return Found(TOO_LARGE, best.key, best.moved, best.units, 0, 0, 0, 0, Tile(0, 0, 0, 0, 0), place)
 
 
 @kernel
-def search_both(
-    p: Problem,
-    x: ArrayMachine,
-    y: MemoryMachine,
-    limits: Limits,
-    price: Prices,
-    objective: int,
-    only: Only,
-    than: Found,
-) -> tuple[Found, Found]:
-    """The best mapping of `search`, behind the one by which it is found: under thrift the fastest, else itself; if
-    there is one better than ``than``, which is `NOTHING` or `better_than`."""
-    first = CYCLES if objective == THRIFT else objective
-    branches = branches_of(p, x, limits, only)
-    best = _scan(p, x, y, branches, _Goal(first, price, LONGEST), only, than)
-    if objective != THRIFT or best.status != FITS:
-        return best, best
-    return best, _scan(p, x, y, branches, _Goal(_BYTES, price, best.units + best.units // TIE), only, best)
+def search_sides(sides: tuple[Side, ...], x: ArrayMachine, y: MemoryMachine, limits: Limits, objective: int) -> Best:
+    """The best mapping of ``sides`` together, one or two: under thrift, of those within `TIE` of the fastest of all,
+    the one that moves the fewest DRAM bytes; of these the fastest, of these the first.
+
+    Of sides without a mapping the first that has one too long to be timed, else the first.
+    """
+    goal = CYCLES if objective == THRIFT else objective
+    first = branches_of(sides[0].p, x, limits, sides[0].only)
+    branches, best, side = first, NOTHING, 0
+    for n in range(len(sides)):
+        one = sides[n]
+        if n:
+            branches = branches_of(one.p, x, limits, one.only)
+        than = _beaten_by(best, False) if best.status == FITS else NOTHING
+        found = _scan(one.p, x, y, branches, _Goal(goal, one.price, LONGEST), one.only, than)
+        if found.status == FITS or (found.status == TOO_LONG and best.status == TOO_LARGE):
+            best, side = found, n
+    fastest, fastest_side = best, side
+    if objective == THRIFT and best.status == FITS:
+        most = best.units + best.units // TIE
+        for n in range(len(sides)):
+            one = sides[n]
+            than = best if n == side else _beaten_by(best, n < side)
+            found = _scan(one.p, x, y, branches if n else first, _Goal(_BYTES, one.price, most), one.only, than)
+            if found.status == FITS:
+                best, side = found, n
+    return Best(side, best, fastest_side, fastest)
 
 
 @kernel
 def search(
     p: Problem, x: ArrayMachine, y: MemoryMachine, limits: Limits, price: Prices, objective: int, only: Only
 ) -> Found:
-    """Best mapping of ``p`` in the space this module states, as far as ``only`` allows it.
-
-    Under the objective thrift, mappings within `TIE` of the fastest count as equal and the one that moves the fewest
-    DRAM bytes wins.
-    """
-    return search_both(p, x, y, limits, price, objective, only, NOTHING)[1]
+    """Best mapping of ``p`` in the space this module states, as far as ``only`` allows it: `search_sides` of one."""
+    return search_sides((Side(p, price, only),), x, y, limits, objective).found

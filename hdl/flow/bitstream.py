@@ -321,6 +321,7 @@ def _modules(stat: Mapping[str, Any]) -> tuple[Module, ...]:
 def _refuse_too_large(target: Target, board: Board, modules: tuple[Module, ...]) -> None:
     device = DEVICES["ecp5"]
     total = sum((m.all for m in modules), Resources())
+    fits = "tiny-ecp5" if target.spec.xnor is None else "examples/tiny-xnor.toml"
     needs = {"LUT sites": device.sites(total), "multipliers": total.dsp, "block memories": total.bram}
     has = {"LUT sites": device.has.lut, "multipliers": device.has.dsp, "block memories": device.has.bram}
     for what, count in needs.items():
@@ -328,7 +329,7 @@ def _refuse_too_large(target: Target, board: Board, modules: tuple[Module, ...])
             most = max(modules, key=lambda m: device.sites(m.all) if what == "LUT sites" else m.all.bram + m.all.dsp)
             raise InputError(
                 f"{target.spec.name} on {board.name} takes {count:,} {what}, {board.device} has {has[what]:,} "
-                f"({count / has[what]:.0%}); the most are those of {most.count} {most.name}; tiny-ecp5 fits"
+                f"({count / has[what]:.0%}); the most are those of {most.count} {most.name}; {fits} fits"
             )
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
 from weft.analysis.area_by_shape import area_of_shape
 from weft.analysis.board_report import board_document, board_rows
 from weft.dataflow.config_io import load_spec
@@ -9,6 +14,7 @@ from weft.hdl.boards.board import find_board
 from weft.hdl.flow.bitstream import BuiltBitstream, Module
 from weft.hdl.flow.devices import Resources
 from weft.hdl.flow.route import CriticalPath
+from weft.workloads.errors import InputError
 
 SPEC = load_spec("tiny-ecp5")
 
@@ -71,3 +77,17 @@ def test_the_document_says_whether_the_clock_is_borne() -> None:
     assert board_document(built(24.9), SPEC)["closes"] is False
     assert said["files"] == ["weft.bit", "weft.svf"]
     assert said["used"] == {"DP16KD": {"used": 40, "of": 208}}
+
+
+def test_a_machine_with_a_block_beyond_what_was_counted_has_no_estimate_of_that_one() -> None:
+    """What took an hour to route must not be lost for it."""
+    spec = load_spec(str(Path(__file__).parents[2] / "examples" / "tiny-xnor.toml"))
+    with pytest.raises(InputError, match=r"nothing near pe.dense_words = 8 was synthesised"):
+        area_of_shape(spec, "ecp5")
+    elements = Module(name="xnor_pe", inside="top", count=2, each=Resources(lut=600, carry=42))
+    made = built()
+    rows = {row.name: row for row in board_rows(replace(made, modules=(*made.modules, elements)), spec)}
+
+    assert rows["pe"].estimate is None and rows["stce"].estimate is None
+    assert rows["xnor_pe"].estimate is not None
+    assert abs(rows["xnor_pe"].estimate / rows["xnor_pe"].sites - 1) < 0.15

@@ -5,6 +5,7 @@ Costs are those of `weft.dataflow`, which is what the search takes too; the walk
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +46,7 @@ from weft.dataflow.stce.dataflows import (
 from weft.dataflow.stce.pace import ArrayMachine, Tiling
 from weft.dataflow.stce.space import Limits, Only
 
-__all__ = ["Found", "search"]
+__all__ = ["Found", "search", "search_roles"]
 
 # Not cached: tests and benchmarks import this file under two names, and a cached kernel knows one of them.
 kernel, inlined = njit(error_model="numpy"), njit(error_model="numpy", forceinline=True)
@@ -223,7 +224,7 @@ def _better(objective: int, key: float, units: int, found: Totals, best: Found) 
     if objective == CYCLES:
         return units < best.units or (units == best.units and moved < best.moved)
     if objective == _BYTES:
-        return moved < best.moved
+        return moved < best.moved or (moved == best.moved and units < best.units)
     return key < best.key
 
 
@@ -253,7 +254,7 @@ def search(
     """Best mapping of ``p`` in the space this module states, as far as ``only`` allows it.
 
     Under the objective thrift, mappings within `TIE` of the fastest count as equal and the one that moves the fewest
-    DRAM bytes wins.
+    DRAM bytes wins, of these the fastest, of these the first.
     """
     if objective != THRIFT:
         return _scan(p, x, y, limits, price, objective, LONGEST, only)
@@ -264,3 +265,25 @@ def search(
     return Found(
         f.status, f.key, f.moved, f.units, f.dataflow, f.keep, f.group, f.interleave, f.tile, best.decided + f.decided
     )
+
+
+def search_roles(
+    roles: Sequence[tuple[Problem, Prices, Only]], x: ArrayMachine, y: MemoryMachine, limits: Limits, objective: int
+) -> tuple[int, Found]:
+    """The best mapping of all of ``roles``, and which one it is of: by the objective alone, over the best of each."""
+    goal = CYCLES if objective == THRIFT else objective
+    every = [_scan(p, x, y, limits, price, goal, LONGEST, only) for p, price, only in roles]
+    fits = [found.units for found in every if found.status == FITS]
+    if objective == THRIFT and fits:
+        most = min(fits) + min(fits) // TIE
+        every = [_scan(p, x, y, limits, price, _BYTES, most, only) for p, price, only in roles]
+
+    def merit(found: Found) -> tuple[float, ...]:
+        if found.status != FITS:
+            return 1 if found.status == TOO_LONG else 2, 0, 0
+        if objective == THRIFT:
+            return 0, found.moved, found.units
+        return (0, found.units, found.moved) if objective == CYCLES else (0, found.key, 0)
+
+    best = min(range(len(every)), key=lambda i: merit(every[i]))
+    return best, every[best]

@@ -312,14 +312,14 @@ def test_large_steps_are_never_slower_on_more(asked):
 
 
 def test_thrift_may_be_slower_on_more_bandwidth():
-    """230 and 307 GB/s: of the mappings within 1/128 of the fastest it takes the first that moves the fewest bytes."""
-    step = step_of_layers((1024, 1000, 64))
+    """230 and 307 GB/s: of the mappings within 1/128 of the fastest it takes one that moves the fewest bytes."""
+    step = step_of_layers((256, 2000, 128))
     two = [with_more(SAT, "bytes_per_second", share) for share in (3.0, 4.0)]
     thrift, strict = (evaluate(step, two, objective) for objective in ("thrift", "cycles"))
 
-    assert thrift.cycles.tolist() == [195_374, 195_862]
+    assert thrift.cycles.tolist() == [201_216, 201_431]
     assert thrift.dram_bytes[1] <= thrift.dram_bytes[0]
-    assert strict.cycles[1] <= strict.cycles[0] <= 195_374
+    assert strict.cycles[1] <= strict.cycles[0] <= 201_216
 
 
 @pytest.mark.slow

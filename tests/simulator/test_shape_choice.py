@@ -37,7 +37,7 @@ def _col2im() -> MatrixOp:
     return make_op(Gemm(m=positions, k=64, n=9 * 64), pass_=Pass.BP, stored=stored)
 
 
-def test_results_in_pieces_of_eight_bytes_are_stored_in_longer_ones():
+def test_results_in_short_pieces_are_stored_in_longer_ones():
     """As many bytes, and as many cycles at one rate: only the shape tells one height of a macro-tile from another."""
     plan = schedule(_step(_col2im()), HBM)
     better = chosen_by_shape(plan)
@@ -45,10 +45,10 @@ def test_results_in_pieces_of_eight_bytes_are_stored_in_longer_ones():
     assert one is not None and other is not None
     before, after = (time_by_shape(_col2im(), each, HBM, by_shape(HBM), in_order=False) for each in (one, other))
 
-    assert before is not None and after is not None and after < 0.5 * before
+    assert before is not None and after is not None and after < 0.8 * before
     assert other.counts.dram_bytes <= one.counts.dram_bytes
     assert other.cycles.total <= one.cycles.total * (1 + 1 / TIE)
-    assert step_time(better) < 0.5 * step_time(plan)
+    assert step_time(better) < 0.8 * step_time(plan)
     assert better.by_shape and not plan.by_shape
 
 

@@ -105,6 +105,42 @@ def test_what_is_left_of_a_network(
     assert loads_workload(dumps_workload(step), "memory") == step
 
 
+def test_a_product_of_low_rank_stands_for_the_inputs_that_are_left_out(token: Workload) -> None:
+    step = skip_rows(token, "rsparse@0.1")
+    found = {name: (op.gemm.m, op.gemm.k, op.gemm.n) for name, op in layers(step).items()}
+    assert found["1.fc2"] == (8, 292, 128)
+    assert (found["1.fc2.low rank in"], found["1.fc2.low rank out"]) == ((8, 512, 16), (8, 16, 128))
+    assert len(step.matrix_ops) == len(token.matrix_ops) + 2 * 18
+    # Both results are read and their sum is written, of eight tokens of 128; the next op reads that.
+    (i,) = (i for i, op in enumerate(step.ops) if op.name.endswith("1.fc2") and getattr(op, "op", "") == "add the rest")
+    op = step.ops[i]
+    assert isinstance(op, VectorOp)
+    assert (op.elements, op.read_bytes, op.write_bytes) == (1024, 2 * 4096, 4096)
+    assert {step.ops[j].name.rpartition(".")[2] for j in step.after[i]} == {"fc2", "low rank out"}
+    assert any(i in before for before in step.after[i + 1 :])
+    held = {frozen.name: frozen.elements for frozen in step.frozen}
+    assert held["model.decoder.layers.1.fc2.low rank in"] == 512 * 16
+
+
+def test_what_has_not_changed_is_in_the_sums_that_are_kept(token: Workload) -> None:
+    """A difference and a comparison of 512 inputs of eight tokens and of those before, which are read too; the changes
+    packed, and what is new in the inputs kept; then sums are read and written."""
+    step = skip_rows(token, "delta@0.1")
+    found = [
+        (op.op, op.elements, op.read_bytes, op.write_bytes, op.wide_write)
+        for op in step.ops
+        if isinstance(op, VectorOp) and op.name.endswith("1.fc2")
+    ]
+    assert found == [
+        ("select rows", 8192, 4 * 2 * 4096, 4 * 2 * 8 * 292, 4 * 292),
+        ("add to the sums", 1024, 4 * 2 * 1024, 4 * 1024, 0),
+    ]
+    assert len(step.matrix_ops) == len(token.matrix_ops)
+    assert weft.skip_rows(weft.trace("vit_s@32", use="infer"), "delta@0.3").matrix_ops
+    with pytest.raises(InputError, match="one token behind another, but a prompt's are read at once"):
+        skip_rows(weft.trace("characters", use="prefill", context=8), "delta@0.5")
+
+
 def test_an_order_of_ops_lists_rows_before_they_are_read(token: Workload) -> None:
     for form in ("relu", "teal", "spark", "lowrank", "sign"):
         step = skip_rows(token, f"{form}@0.2")

@@ -7,8 +7,8 @@ statistical top-k of Spark in the place of the ReLU, and then tested with what a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from statistics import NormalDist
 from typing import Any
@@ -22,8 +22,9 @@ from ..data.text import TextData, open_text
 from ..errors import InputError, require_int
 from ..models.zoo import source
 from ..recorded import Recorded
-from ..row_forms import FORMS, Form
+from ..row_forms import FORMS, Form, Rest
 from ..rows import Alike
+from ..skip_rows import rank_of_rest
 from .control import controlled
 from .recording import hearing, inputs_seen, linear_layers
 
@@ -45,6 +46,7 @@ STEPS = 600
 _LENGTH, _BATCH, _RATE = 64, 32, 2e-3
 CALIBRATED = 64
 """Pieces of the training text that thresholds are made of."""
+_HALVINGS = 20
 _TESTED = 256
 """Pieces of the test text."""
 
@@ -119,17 +121,74 @@ def pieces(part: Tensor, many: int) -> Tensor:
 
 
 @torch.no_grad()
-def bits(model: nn.Module, text: TextData, kept: Kept | None = None) -> float:
-    """Bits a character of the test text, where linear layers read nothing of their input but what is ``kept``."""
-    with _leaving_out(model, kept or {}):
+def bits(model: nn.Module, text: TextData, kept: Kept | None = None, rest: Rest = "") -> float:
+    """Bits a character of the test text, where linear layers read nothing of their input but what is ``kept``; for the
+    others stands the ``rest`` of a form."""
+    with _leaving_out(model, kept or {}, rest):
         return float(_loss(model.eval(), pieces(text.test, _TESTED))) / math.log(2)
 
 
-def _leaving_out(model: nn.Module, kept: Kept) -> AbstractContextManager[None]:
-    def cut(name: str, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (args[0] * kept[name](args[0]), *args[1:])
+@contextmanager
+def _leaving_out(model: nn.Module, kept: Kept, rest: Rest) -> Iterator[None]:
+    whole: dict[nn.Module, Tensor] = {}
 
-    return hearing([(name, module) for name, module in model.named_modules() if name in kept], cut)
+    def cut(name: str, layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        whole[layer] = args[0]
+        mask = kept[name](args[0])
+        return (_held(args[0], mask) if rest == "state" else args[0] * mask, *args[1:])
+
+    def add(low: Tensor, layer: nn.Module, args: tuple[Any, ...], made: Tensor) -> Tensor:
+        found: Tensor = made + (whole[layer] - args[0]) @ low.T
+        return found
+
+    layers = [(name, module) for name, module in linear_layers(model) if name in kept]
+    hooks = []
+    if rest == "low rank":
+        hooks = [layer.register_forward_hook(partial(add, _low_rank(layer.weight))) for _, layer in layers]
+    try:
+        with hearing(layers, cut):
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _low_rank(weight: Tensor) -> Tensor:
+    """The matrix nearest to ``weight`` of the rank that a step pays for."""
+    u, s, v = torch.linalg.svd(weight.double(), full_matrices=False)
+    rank = rank_of_rest(*weight.shape)
+    found: Tensor = (u[:, :rank] * s[:rank]) @ v[:rank]
+    return found.to(weight.dtype)
+
+
+def _held(x: Tensor, changed: Tensor) -> Tensor:
+    """``x``, of pieces of `_LENGTH` tokens, with the last value of every input that was read, at each token."""
+    tokens, fresh = (each.reshape(-1, _LENGTH, x.shape[-1]) for each in (x, changed))
+    found, held = torch.empty_like(tokens), torch.zeros_like(tokens[:, 0])
+    for t in range(_LENGTH):
+        held = torch.where(fresh[:, t], tokens[:, t], held)
+        found[:, t] = held
+    return found.reshape(x.shape)
+
+
+def _changed(limit: float, x: Tensor) -> Tensor:
+    """Which inputs differ by more than ``limit`` from what was last read of them, of pieces of `_LENGTH` tokens."""
+    tokens = x.reshape(-1, _LENGTH, x.shape[-1])
+    found, held = torch.empty_like(tokens, dtype=torch.bool), torch.zeros_like(tokens[:, 0])
+    for t in range(_LENGTH):
+        found[:, t] = (tokens[:, t] - held).abs() > limit
+        held = torch.where(found[:, t], tokens[:, t], held)
+    return found.reshape(x.shape)
+
+
+def _limit_of_changes(x: Tensor, density: float) -> float:
+    """By bisection, the limit above which a share ``density`` of ``x`` changes."""
+    low, high = 0.0, float(x.abs().max()) * 2
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        more = float(_changed(middle, x).float().mean()) > density
+        low, high = (middle, high) if more else (low, middle)
+    return high
 
 
 @torch.no_grad()
@@ -147,8 +206,13 @@ def kept_under(model: nn.Module, text: TextData, form: Form, density: float | No
     def note(name: str, _: nn.Module, args: tuple[Any, ...]) -> None:
         seen[name] = _weighed(args[0], inner[name]).flatten()
 
-    with hearing(layers[:-1], note):
+    def note_input(name: str, _: nn.Module, args: tuple[Any, ...]) -> None:
+        seen[name] = args[0]
+
+    with hearing(layers[:-1], note_input if form.rest == "state" else note):
         model(input_ids=pieces(text.train, CALIBRATED)[:, :-1])
+    if form.rest == "state":
+        return {name: partial(_changed, _limit_of_changes(x, density)) for name, x in seen.items()}
     # torch.quantile takes 2^24 elements at most.
     limits = {
         name: float(values.kthvalue(max(round((1 - density) * len(values)), 1))[0]) for name, values in seen.items()
@@ -164,7 +228,7 @@ def _above(norms: Tensor | None, limit: float, x: Tensor) -> Tensor:
     return _weighed(x, norms) > limit
 
 
-_RECORDED = ("relu", "teal", "wina", "spark")
+_RECORDED = ("relu", "teal", "wina", "rsparse", "delta", "spark")
 
 
 def asked_form(text: str) -> tuple[Form, float | None]:
@@ -214,7 +278,10 @@ def recorded_rows(model: nn.Module, text: TextData, rows: str, tokens: int = 256
         found = kept[name](x) if name in kept else torch.ones_like(x, dtype=torch.bool)
         return found.reshape(len(looked_at), -1, x.shape[-1])[:, -4:]
 
-    with _leaving_out(model, kept if form.skips == "inputs" else {}), inputs_seen(model, seen_by, tokens) as seen:
+    with (
+        _leaving_out(model, kept if form.skips == "inputs" else {}, form.rest),
+        inputs_seen(model, seen_by, tokens) as seen,
+    ):
         model(input_ids=looked_at)
     masks = [(name, "input", mask) for name, mask in seen.items() if name in kept]
     return Recorded.made(
@@ -229,5 +296,5 @@ def recorded_rows(model: nn.Module, text: TextData, rows: str, tokens: int = 256
         classes=0,
         widen=1.0,
         said=rows,
-        score=bits(model, text, kept),
+        score=bits(model, text, kept, form.rest),
     )

@@ -36,6 +36,7 @@ module weft (input clk, input rst, input rx, output tx, output busy, output erro
 endmodule
 """
 """The core's ports around nothing much."""
+TINY_XNOR = load_spec(str(Path(__file__).parents[3] / "examples" / "tiny-xnor.toml"))
 DEVICES = {"ulx3s": "LFE5U-85F", "ecpix5": "LFE5UM5G-85F"}
 
 
@@ -175,21 +176,34 @@ def test_a_whole_machine_on_a_ulx3s() -> None:
 
 
 @pytest.mark.slow
+def test_a_machine_with_an_xnor_engine_on_a_ulx3s() -> None:
+    """For trained binary networks, by the same command; the figures are those of docs/results/synthesis.md."""
+    board = find_board("ulx3s")
+    built = bitstream(Target(spec=TINY_XNOR, rule=SGD), board)
+
+    assert built.closes and built.mhz > board.mhz
+    counts = {m.name: m.count for m in built.modules}
+    assert counts | {"xnor_unit": 1, "xnor_pe": 2, "xnor_row": 1, "pe": 1} == counts
+    assert built.used["DP16KD"][0] == 120 and built.used["MULT18X18D"][0] == 2 * 16 + 1 + 4
+
+
+@pytest.mark.slow
 def test_a_machine_that_does_not_fit_is_refused_before_it_is_placed() -> None:
     with pytest.raises(InputError, match=r"tiny on ulx3s takes \d+,\d+ LUT sites, LFE5U-85F has 83,640 \(1\d\d%\)"):
         bitstream(Target(spec=load_spec("tiny"), rule=SGD), find_board("ulx3s"))
 
 
 def test_too_large_is_said_with_what_takes_most() -> None:
-    target, board = Target(spec=load_spec("tiny"), rule=SGD), find_board("ecpix5")
+    board = find_board("ecpix5")
     modules = (
         flow.Module(name="top", inside="", count=1, each=Resources(bram=9)),
         flow.Module(name="lane", inside="top", count=40, each=Resources(lut=2_000, carry=100, bram=5)),
     )
-    with pytest.raises(InputError) as refused:
-        flow._refuse_too_large(target, board, modules)
-    assert str(refused.value) == (
-        "tiny on ecpix5 takes 88,000 LUT sites, LFE5UM5G-85F has 83,640 (105%); the most are those of 40 lane; "
-        "tiny-ecp5 fits"
-    )
+    for machine, fits in (("tiny", "tiny-ecp5"), ("bnn-ecp5", "examples/tiny-xnor.toml")):
+        with pytest.raises(InputError) as refused:
+            flow._refuse_too_large(Target(spec=load_spec(machine), rule=SGD), board, modules)
+        assert str(refused.value) == (
+            f"{machine} on ecpix5 takes 88,000 LUT sites, LFE5UM5G-85F has 83,640 (105%); the most are those of 40 "
+            f"lane; {fits} fits"
+        )
     assert BEAT_BYTES == 8

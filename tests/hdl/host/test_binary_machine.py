@@ -12,6 +12,7 @@ import pytest
 
 from weft.cli import main
 from weft.dataflow.config_io import load_spec
+from weft.dataflow.program.isa import BEAT_BYTES, LATENCY
 from weft.dataflow.program.spaces import Target
 from weft.hdl.boards.core import Core, CoreShape
 from weft.hdl.host import Machine, PseudoTerminal, SimulatedLine, Tty
@@ -58,7 +59,7 @@ def test_a_network_over_a_terminal_has_the_bits_of_integers(line: SimulatedLine,
     assert (found.sums == want.sums).all() and (found.classes == want.classes).all()
     for mine, its in zip(found.inputs, want.inputs, strict=True):
         assert (mine.reshape(its.shape) == its).all()
-    assert ran.cycles == program_time(compiled.program, TARGET).cycles
+    assert ran.cycles == program_time(compiled.program, TARGET, BEAT_BYTES, LATENCY).cycles
     assert ran.counters["xnor_busy"] > 0
 
 

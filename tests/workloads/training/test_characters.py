@@ -15,6 +15,7 @@ from weft.workloads.errors import InputError
 from weft.workloads.models.zoo import source
 from weft.workloads.recorded import Recorded
 from weft.workloads.rows import alike_of
+from weft.workloads.training import characters
 from weft.workloads.training.characters import (
     MODEL,
     asked_form,
@@ -43,6 +44,44 @@ def test_a_statistical_threshold_leaves_its_share_of_normal_scores() -> None:
     assert kept.tolist() == pytest.approx([0.08] * 4, abs=0.004)
 
 
+@torch.no_grad()
+def test_an_input_that_has_not_changed_is_read_as_it_was() -> None:
+    torch.manual_seed(2)
+    x, limit = torch.randn(3 * 64, 5), 0.8  # three pieces, as a layer behind a reshape reads them
+    changed = characters._changed(limit, x)
+    expected, fresh = torch.empty_like(x), torch.zeros_like(x, dtype=torch.bool)
+    for piece in range(3):
+        for column in range(5):
+            held = 0.0
+            for t in range(piece * 64, piece * 64 + 64):
+                value = float(x[t, column])
+                if abs(value - held) > limit:
+                    held, fresh[t, column] = value, True
+                expected[t, column] = held
+    assert torch.equal(changed, fresh) and torch.equal(characters._held(x, changed), expected)
+    assert float((expected - x).abs().max()) <= limit
+    asked = characters._limit_of_changes(x, 0.3)
+    assert float(characters._changed(asked, x).float().mean()) == pytest.approx(0.3, abs=0.01)
+
+
+@torch.no_grad()
+def test_the_rest_of_the_inputs_goes_through_the_nearest_matrix_of_low_rank() -> None:
+    """One layer of a network, by NumPy."""
+    torch.manual_seed(3)
+    model = torch.nn.Sequential(torch.nn.Linear(18, 16), torch.nn.Linear(16, 2))
+    x = torch.randn(4, 18)
+    w, b = (p.detach().double().numpy() for p in model[0].parameters())
+    u, s, v = np.linalg.svd(w)
+    low = (u[:, :2] * s[:2]) @ v[:2]  # an eighth of 16 outputs
+    mask = (x.abs() > 0.5).numpy()
+    first = np.where(mask, x, 0) @ w.T + np.where(mask, 0, x) @ low.T + b
+    with characters._leaving_out(model, {"0": lambda y: y.abs() > 0.5}, "low rank"):
+        found = model(x)
+    second, bias = (p.detach().double().numpy() for p in model[1].parameters())
+    np.testing.assert_allclose(found.numpy(), first @ second.T + bias, rtol=1e-4, atol=1e-5)
+    assert not model[0]._forward_hooks and not model[0]._forward_pre_hooks
+
+
 @pytest.mark.slow
 def test_layers_keep_what_their_form_says() -> None:
     """Of a model that nobody trained."""
@@ -68,7 +107,10 @@ def test_layers_keep_what_their_form_says() -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ("cats@0.5", "form 'cats' is not recorded of characters; choose one of relu, teal, wina, spark"),
+        (
+            "cats@0.5",
+            "form 'cats' is not recorded of characters; choose one of relu, teal, wina, rsparse, delta, spark",
+        ),
         ("rely", "form 'rely' is unknown"),
         ("relu@0.5", "what a ReLU leaves is measured; write relu"),
         ("teal", "is not of the form teal@0.5"),
