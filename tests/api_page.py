@@ -107,6 +107,8 @@ GROUPS = {
         "weft.dataflow.program.layout": "Region",
         "weft.workloads.training.prepared": "prepared Prepared Batch",
         "weft.simulator.machine.host": "Host",
+        "weft.simulator.machine.binary_host": "BinaryHost compile_folded",
+        "weft.dataflow.program.binary_network": "BinaryProgram",
         "weft.simulator.update_settings": "Sgd",
         "weft.hdl.boards.core": "Core CoreShape",
         "weft.hdl.host": "Machine MachineRun Tty Link LinkUse LinkError BusError Line SimulatedLine PseudoTerminal",
