@@ -19,8 +19,6 @@ NAMES = {
     "fuse",
     "sparsify",
     "skip_rows",
-    "shrink",
-    "narrow",
     "machine",
     "schedule",
     "simulate",
