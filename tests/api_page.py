@@ -124,6 +124,7 @@ GROUPS = {
         "weft.workloads.training.prepared": "prepared Prepared Batch",
         "weft.simulator.machine.host": "Host",
         "weft.simulator.machine.binary_host": "BinaryHost compile_folded",
+        "weft.dataflow.program.binary_network": "BinaryProgram",
         "weft.simulator.update_settings": "Sgd",
         "weft.hdl.boards.core": "Core CoreShape",
         "weft.hdl.registry": "BLOCKS",
