@@ -37,7 +37,11 @@ def record(
     option: Option = None,
     rows: Annotated[
         str | None,
-        typer.Option(metavar="FORM", help="What layers of `characters` keep: relu, teal@0.5, wina@0.5, spark@0.1."),
+        typer.Option(
+            metavar="FORM",
+            help="What layers of `characters` keep: relu, teal@0.5, wina@0.5, rsparse@0.5, delta@0.8, spark@0.1, "
+            "blockffn.",
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Of training `characters`; 600 if none.")] = None,
     tokens: Annotated[int, typer.Option(help="Rows of the test set whose inputs of layers are kept.")] = 256,

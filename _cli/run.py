@@ -60,6 +60,11 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+Timeline = Annotated[
+    Path | None,
+    typer.Option("--trace", metavar="FILE.perfetto-trace", help="Write when every engine did what; level system."),
+]
+
 
 def run(
     context: typer.Context,
@@ -89,10 +94,7 @@ def run(
         Literal["step", "system"] | None,
         typer.Option(help="Op after op, or with ops overlapped on shared engines and memory; step by default."),
     ] = None,
-    timeline: Annotated[
-        Path | None,
-        typer.Option("--trace", metavar="FILE.perfetto-trace", help="Write when every engine did what; level system."),
-    ] = None,
+    timeline: Timeline = None,
     witness: Annotated[
         bool, typer.Option("--witness", help="Run it by the slow reference of its level too, and compare.")
     ] = False,
@@ -106,10 +108,7 @@ def run(
     """Simulate one step, of training or of use, on a machine."""
     level = level if timeline is None else _require_timeline(timeline, level)
     if output is not None:
-        from ..analysis.save import require_free_for_run
-
-        require_writable_folder(output)
-        require_free_for_run(output, draw_all, mapping is not None)
+        _require_free(output, draw_all, mapping is not None)
     tracing = asked_trace(dram_trace, dram_form, limit, level)
     spec = machine(arch, pregenerate, resident)
     check_prices(spec)
@@ -122,6 +121,14 @@ def run(
         _run_system(chosen, timeline, witness, output, context.obj, draw_all, as_json)
     else:
         _run_step(chosen, tracing, witness, output, context.obj, draw_all, as_json)
+
+
+def _require_free(output: Path, draw_all: bool, mapped: bool) -> None:
+    """Refuse a folder that a run cannot be written to, before the long work."""
+    from ..analysis.save import require_free_for_run
+
+    require_writable_folder(output)
+    require_free_for_run(output, draw_all, mapped)
 
 
 def _workload(

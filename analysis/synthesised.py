@@ -1,8 +1,9 @@
 """What synthesis counted of a block, looked up by all that it depends on: nothing is elaborated or run.
 
-Blocks of the machines that ship are in ``tables/area.json``. Others are kept once `weft area` or `weft synth` has
-counted them, for as long as the RTL and the tools stay the same. ``python -m weft.analysis.synthesised`` measures the
-table anew, ``python -m weft.analysis.synthesised bnn-ecp5 bnn-vu9p`` the blocks of these alone.
+Blocks of the machines that ship are in ``tables/area.json``. Others are kept once `weft area` or, of what a machine has
+as it is, `weft synth` has counted them, for as long as the RTL and the tools stay the same. ``python -m
+weft.analysis.synthesised`` measures the table anew, ``python -m weft.analysis.synthesised bnn-ecp5 bnn-vu9p`` the
+blocks of these alone.
 """
 
 from __future__ import annotations

@@ -21,9 +21,10 @@ from weft.dataflow.objective import Objective
 from weft.dataflow.placement import Placement
 from weft.simulator.gather import step_mask
 from weft.workloads.gemm import Gemm, Pass
+from weft.workloads.groups import GroupShape, grouped_mask
 from weft.workloads.operand import Operand, Role
 from weft.workloads.step import MatrixOp
-from weft.workloads.unstructured import Unstructured, counted_mask
+from weft.workloads.unstructured import Histogram, Unstructured, counted_mask
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time)
 LINES, K = 8_192, 12_288
@@ -65,3 +66,20 @@ def test_a_mask_of_100_million_elements_is_stepped(benchmark: BenchmarkFixture, 
     alone = slots_of(SPEC.gather, counted_mask(MASK, "a").of(LINES, K))
     assert alone == Slots(_by_hand(), _by_hand())
     assert stepped.slots == _by_hand() if banks == 0 else stepped.slots > _by_hand()
+
+
+def test_groups_over_all_banks_of_100_million_elements_are_costed(benchmark: BenchmarkFixture) -> None:
+    own, walk = GatherSpec(lanes=64, width=16, banks=64), 64
+    mask = (np.random.default_rng(2).random((LINES, K // walk)) < 0.25).repeat(walk, axis=1)
+
+    def costed() -> Slots:
+        known = grouped_mask(mask, GroupShape(lines=1, places=walk), K).of(LINES, K // walk)
+        return slots_of(own, Histogram(known.kept * walk, known.lines), walk)
+
+    found = benchmark(costed)
+    # Lanes wait at the first bank and never again.
+    stepped, _ = step_mask(own, mask.T)
+    assert found == (stepped.slots, stepped.slots)
+    assert stepped.waited == 64 * 63 // 2
+    if benchmark.stats is not None:
+        assert benchmark.stats.stats.min < MOST_SECONDS

@@ -27,6 +27,8 @@ NAMES = {
     "explore",
     "train",
     "record",
+    "shrink",
+    "narrow",
     "classify",
     "register_engine",
     "register_scheme",

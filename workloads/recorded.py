@@ -225,7 +225,8 @@ def with_masks(workload: Workload, recorded: Recorded) -> Workload:
         if not isinstance(op, MatrixOp):
             return op
         if layer is None:
-            return op if op.sparse is None else replace(op, sparse=None, kept_dense="no mask of it was recorded")
+            reason = about.kept_dense.get(op.name, op.kept_dense)
+            return replace(op, sparse=None, kept_dense="no mask of it was recorded" if op.sparse else reason)
         mask = recorded.weights[layer]
         if not free:
             return _held(op, layer, mask)

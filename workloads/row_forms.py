@@ -14,7 +14,7 @@ from .step import MatrixOp
 __all__ = ["FORMS", "AskedRows", "Form"]
 
 Skips = Literal["inputs", "down", "ffn"]
-Predictor = Literal["", "gate", "first inputs", "low rank", "signs"]
+Predictor = Literal["", "gate", "first inputs", "low rank", "signs", "router"]
 Rest = Literal["", "low rank", "state"]
 
 
@@ -81,6 +81,13 @@ FORMS = {
             predictor="first inputs",
             looks=3,
             paper="Spark Transformer, arXiv 2506.06644",
+        ),
+        Form(
+            name="blockffn",
+            title="neurons of the experts that a router with a ReLU lets pass",
+            skips="ffn",
+            predictor="router",
+            paper="BlockFFN, arXiv 2507.08771",
         ),
         Form(name="lowrank", title="scores of a product of low rank", skips="ffn", predictor="low rank"),
         Form(name="sign", title="scores of a product of signs", skips="ffn", predictor="signs"),

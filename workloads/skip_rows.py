@@ -19,10 +19,14 @@ from .row_forms import AskedRows, Form
 from .rows import Alike, Along, Rows
 from .step import Frozen, MatrixOp, Op, VectorOp, Workload
 
-__all__ = ["RANK", "rank_of_rest", "skip_rows"]
+__all__ = ["EXPERTS", "RANK", "rank_of_rest", "skip_rows"]
 
 RANK: Final = 8
 """Of a predictor's product: inputs / RANK; of what stands for the lines left out: the shorter side / RANK. Assumed."""
+EXPERTS: Final = 40
+"""Into which a router cuts the neurons of a network (the least of the 40 to 56 of BlockFFN's checkpoints)."""
+_ROUTED: Final = 3
+"""Operations on every score of a router: ReLU, its square, the scale of the norm (assumed)."""
 _PLACE_BYTES: Final = 4
 """Of where a kept line is."""
 
@@ -199,6 +203,9 @@ def _predict(scored: int, down: int, form: Form) -> Callable[[_Weave, set[int]],
             case "low rank":
                 into = weave.product(op, "low rank in", g.m, g.k, rank, after)
                 made = weave.product(op, "low rank out", g.m, rank, g.n, {into})
+            case "router":
+                made = weave.product(op, "router", g.m, g.k, EXPERTS, after)
+                return weave.route(down, {made})
             case "signs":
                 signs = weave.vector(op, "signs", g.m * g.k, read=g.m * g.k, wide=-(-g.m * g.k // 8), after=after)
                 made = weave.product(op, "product of signs", g.m, g.k, g.n, {signs}, levels=Levels.BINARY)
@@ -249,7 +256,12 @@ class _Weave:
         op = self.source.ops[i]
         assert isinstance(op, MatrixOp)
         alike = self.asked.of(op, op.gemm.k)
-        return alike, alike.lines(op.gemm.k, op.gemm.m)
+        lines = alike.lines(op.gemm.k, op.gemm.m)
+        if self.asked.form.predictor == "router":
+            # Experts are kept whole.
+            expert = -(-op.gemm.k // EXPERTS)
+            lines = min(-(-lines // expert) * expert, op.gemm.k)
+        return alike, lines
 
     def _smaller(self, op: MatrixOp, plan: _Plan) -> MatrixOp:
         alike, lines = self.kept(plan.like)
@@ -290,6 +302,22 @@ class _Weave:
             # The inputs of the token before, of which those that have changed are written anew.
             read, write = read + scores, 2 * write
         return self.vector(op, "select rows", elements, read=read, write=write, wide=_PLACE_BYTES * lines, after=after)
+
+    def route(self, i: int, after: set[int]) -> int:
+        """Works on the scores of experts, lists those that are kept, and scales the kept inputs of product ``i``."""
+        op = self.source.ops[i]
+        assert isinstance(op, MatrixOp)
+        scores, (_, lines) = op.gemm.m * EXPERTS, self.kept(i)
+        scaled, experts = op.gemm.m * lines, -(-lines // -(-op.gemm.k // EXPERTS))
+        return self.vector(
+            op,
+            "route",
+            _ROUTED * scores + scaled,
+            read=scores + scaled,
+            write=scores + scaled,
+            wide=_PLACE_BYTES * experts,
+            after=after,
+        )
 
     def vector(
         self, op: MatrixOp, name: str, elements: int, *, after: set[int], read: int, write: int = 0, wide: int = 0

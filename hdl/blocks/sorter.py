@@ -300,7 +300,6 @@ class Sore(wiring.Component):
     def _lane(self, m: Module, i: int, kind: type[_Lane]) -> Any:
         of = (self.pattern, self.operand, self.stalls)
         lane = place(m, f"lane_{i}", kind, *of, module=self._part)
-        m.d.comb += _encoded(self, lane)
         if self.stalls:
             m.d.comb += lane.en.eq(self.en)
         return lane
@@ -319,6 +318,7 @@ class Sore(wiring.Component):
                 lane.index.eq(phase),
                 lane.valid.eq(self.valid[i] & self.step),
                 lane.last.eq(last),
+                *_encoded(self, lane),
                 self.nan[i].eq(lane.nan),
                 *_copy(lane.pair, self.pair[i][0], self.operand),
             ]
@@ -327,6 +327,7 @@ class Sore(wiring.Component):
         for i in range(self.lanes):
             lane = self._lane(m, i, NetworkLane)
             m.d.comb += [lane.valid.eq(Mux(self.step, self.valid[i], 0)), self.nan[i].eq(lane.nan)]
+            m.d.comb += _encoded(self, lane)
             m.d.comb += [lane.value[j].eq(_ranked(self.value[i][j], self.operand)) for j in range(self.pattern.group)]
             for p in range(self.pattern.keep):
                 m.d.comb += _copy(lane.pair[p], self.pair[i][p], self.operand)

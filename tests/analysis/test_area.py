@@ -112,9 +112,12 @@ def test_only_what_changed_is_synthesized_and_only_once(monkeypatch, counted):
 
 def test_a_block_that_weft_synth_counted_is_known_at_the_clock_of_the_machine(counted):
     spec = load_spec("tiny")
-    other, block = replace(spec, sore=replace(spec.sore, lanes=3)), BLOCKS["sore"]
+    other, block = replace(spec, sore=replace(spec.sore, lanes=3)), BLOCKS["sore"].within
     made = synthesis.synthesize(other, block, "xcup", 100)
 
+    # the streams of the engine by itself are not in the machine
+    remember(other, BLOCKS["sore"], made, 100)
+    assert known_block(other, block, "xcup") is None
     remember(other, block, made, 150)
     assert known_block(other, block, "xcup") is None
     remember(other, block, made, 100)

@@ -122,6 +122,23 @@ def test_a_product_of_low_rank_stands_for_the_inputs_that_are_left_out(token: Wo
     assert held["model.decoder.layers.1.fc2.low rank in"] == 512 * 16
 
 
+def test_experts_are_kept_whole_and_routed(token: Workload) -> None:
+    """Of 512 neurons in experts of 13 eight tokens keep 512 (1 - 0.8^8) = 426, in 33 experts 429."""
+    step = skip_rows(token, "blockffn@0.2")
+    found = {name: (op.gemm.m, op.gemm.k, op.gemm.n) for name, op in layers(step).items()}
+    assert (found["2.fc1"], found["2.fc2"]) == ((8, 128, 429), (8, 429, 128))
+    assert found["2.fc1.router"] == (8, 128, 40)
+    routed = [op for op in step.ops if isinstance(op, VectorOp) and op.op == "route"]
+    scores, scaled = 8 * 40, 8 * 429
+    assert [(op.elements, op.read_bytes, op.write_bytes, op.wide_write) for op in routed] == 3 * [
+        (3 * scores + scaled, 4 * (scores + scaled), 4 * (scores + scaled), 4 * 33)
+    ]
+    i = next(i for i, op in enumerate(step.ops) if op.name.endswith("2.fc1"))
+    assert any(getattr(step.ops[j], "op", "") == "route" for j in step.after[i])
+    whole = skip_rows(token, "blockffn@0.99")
+    assert layers(whole)["0.fc2"].gemm.k == 512
+
+
 def test_what_has_not_changed_is_in_the_sums_that_are_kept(token: Workload) -> None:
     """A difference and a comparison of 512 inputs of eight tokens and of those before, which are read too; the changes
     packed, and what is new in the inputs kept; then sums are read and written."""

@@ -32,7 +32,7 @@ def factors_of(length: int) -> tuple[int, int]:
 
 
 class LongConvolution(nn.Module):
-    """y[t] = sum over s <= t of filter[t - s] x[s], of every channel by itself.
+    """y[t] = sum over s <= t of filter[t - s] x[s], of every channel by itself, in float32 [samples, channels, length].
 
     ``by``: ``direct``, as `nn.Conv1d` has it, or ``products``, by transforms of twice the length; the zeros behind the
     input are not multiplied, and results behind it not made.
@@ -63,7 +63,7 @@ class LongConvolution(nn.Module):
         self.register_buffer("turn", turn.movedim(-1, 0).contiguous(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of ``x``, float [samples, channels, length], the same shape."""
+        """Of ``x``, float32 [samples, channels, length], the same shape."""
         if x.shape[1:] != (self.channels, self.length):
             raise InputError(
                 f"a convolution of {self.channels} channels x {self.length} read {' x '.join(map(str, x.shape[1:]))}"

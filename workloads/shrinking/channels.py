@@ -35,8 +35,8 @@ def pruned_channels(
 
     ``together``: groups of layers whose feature maps are of one size are ranked together, by what a channel has of the
     mean of its group, so that shares differ within a size.
-    ``pixels``: example of an input, any number of images. ``output``: the scores of what the model returns.
-    A model that cannot be followed is an :class:`InputError`.
+    ``pixels``: example of an input, float32 [images, channels, height, width], any number of images. ``output``: the
+    scores of what the model returns. A model that cannot be followed is an :class:`InputError`.
     """
     tp = _torch_pruning()
     small = copy.deepcopy(model).eval()

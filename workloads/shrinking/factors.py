@@ -32,12 +32,13 @@ def weighted_layers(model: nn.Module) -> dict[str, Weighted]:
 
 
 def matrix_of(layer: Weighted) -> Tensor:
-    """Its weight as outputs x all that an output sums over."""
+    """Its weight as [outputs, all that an output sums over], of its own dtype."""
     return layer.weight.detach().flatten(1)
 
 
 def rank_of(weight: Tensor, kept: float) -> int:
-    """The least rank whose squares of singular values add up to a share ``kept`` of those of ``weight``, a matrix."""
+    """The least rank whose squares of singular values add up to a share ``kept`` of those of ``weight``, float of any
+    dtype [m, n]."""
     squares = torch.linalg.svdvals(weight.double()).square()
     return int((squares.cumsum(0) < kept * squares.sum()).sum()) + 1
 
@@ -50,6 +51,8 @@ def worth(rank: int, weight: Tensor) -> bool:
 
 class FactorPair(nn.Module):
     """``layer`` as two: ``first`` to as many values as its rank, over the layer's own kernel; ``second`` of them alone.
+
+    Reads and gives what the layer does, of its dtype, any shape of tokens or images.
 
     ``width``: how many of these values are passed on, None for all.
     """
@@ -85,7 +88,7 @@ class FactorPair(nn.Module):
 
     @property
     def product(self) -> Tensor:
-        """What stands for the weight, [outputs, inputs]."""
+        """What stands for the weight, [outputs, inputs], of its dtype."""
         return matrix_of(self.second) @ matrix_of(self.first)
 
     def cut(self, rank: int) -> FactorPair:

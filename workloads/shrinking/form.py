@@ -22,8 +22,8 @@ class Form:
     paper: str
 
 
-FORMS: dict[str, Form] = {
-    form.name: form
+FORMS = {
+    str(form.name): form
     for form in (
         Form(
             name="channels",

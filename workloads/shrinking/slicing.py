@@ -19,7 +19,8 @@ __all__ = ["StreamNorm", "sliced_opt"]
 
 
 class StreamNorm(nn.Module):
-    """x / root of the mean of squares; what was deleted counts as zeros, so the mean is over ``whole`` values."""
+    """x / root of the mean of squares, of any dtype and shape [.., width]; what was deleted counts as zeros, so the
+    mean is over ``whole`` values."""
 
     def __init__(self, whole: int, eps: float) -> None:
         super().__init__()

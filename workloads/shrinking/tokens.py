@@ -29,8 +29,8 @@ _ACTIVE, _CORE = 0.2, 0.4
 
 def page_rank(attention: Tensor, rounds: int = _ROUNDS) -> Tensor:
     """Importance of tokens, [images, tokens]: that of a token flows to those that it attends to, from equal shares, in
-    ``rounds``; of heads the root of the mean of squares. ``attention``: [images, heads, tokens, tokens], rows add up to
-    1."""
+    ``rounds``; of heads the root of the mean of squares. ``attention``: of any dtype, [images, heads, tokens, tokens],
+    rows add up to 1."""
     share = attention.new_full((*attention.shape[:-2], 1, attention.shape[-1]), 1.0 / attention.shape[-1])
     for _ in range(rounds):
         share = share @ attention
@@ -56,7 +56,7 @@ def spread_out(importance: Tensor, keys: Tensor, kept: int) -> Tensor:
 
 def shared_neurons(hidden: Tensor) -> Tensor:
     """How many core neurons are active for each token, [images, tokens]: the core are those that are active for most
-    tokens of their image. ``hidden``: [images, tokens, neurons], what stands before the second layer."""
+    tokens of their image. ``hidden``: of any dtype, [images, tokens, neurons], what the second layer reads."""
     neurons = hidden.shape[-1]
     least = hidden.topk(max(round(_ACTIVE * neurons), 1), -1).values[..., -1:]
     active = (hidden >= least).to(hidden.dtype)

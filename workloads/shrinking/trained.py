@@ -39,8 +39,8 @@ def rank_pruning(model: nn.Module, spec: TrainSpec, kept: float) -> Beside:
 
 
 def cut_weight(weight: Tensor, lost: float, kept: float) -> Tensor:
-    """``weight``, a matrix, with singular values less by ``lost``, at the rank that keeps a share ``kept`` of its own
-    squares."""
+    """``weight``, of any dtype [m, n], with singular values less by ``lost``, at the rank that keeps a share ``kept``
+    of its own squares."""
     rank = rank_of(weight, kept)
     u, s, v = torch.linalg.svd(weight.double(), full_matrices=False)
     found: Tensor = (u[:, :rank] * (s[:rank] - lost).clamp_min(0)) @ v[:rank]
@@ -82,9 +82,9 @@ def _take_away(pair: FactorPair, lost: float) -> None:
 
 
 def lasso(norms: Tensor, lost: float) -> Tensor:
-    """What columns of these ``norms`` are multiplied by, float [columns], in the proximal step of ``lost`` times the
-    sum of the norms of all groups {b, b + 1, ..}: the step of every group in turn, from the smallest, which for groups
-    inside each other is exact (Jenatton et al., arXiv 1009.2139)."""
+    """What columns of these ``norms`` are multiplied by, of any dtype [columns], in the proximal step of ``lost`` times
+    the sum of the norms of all groups {b, b + 1, ..}: the step of every group in turn, from the smallest, which for
+    groups inside each other is exact (Jenatton et al., arXiv 1009.2139)."""
     squares, factors, behind = norms.double().square().tolist(), [1.0] * len(norms), 0.0
     for b in range(len(norms) - 1, -1, -1):
         behind += squares[b]

@@ -26,6 +26,7 @@ from ..row_forms import FORMS, Form, Rest
 from ..rows import Alike
 from ..skip_rows import rank_of_rest
 from .control import controlled
+from .experts import in_experts, unlike
 from .recording import hearing, inputs_seen, linear_layers
 
 __all__ = [
@@ -46,6 +47,8 @@ STEPS = 600
 _LENGTH, _BATCH, _RATE = 64, 32, 2e-3
 CALIBRATED = 64
 """Pieces of the training text that thresholds are made of."""
+_SHARED = 5e-2
+"""Of the loss that has tokens in a row share experts, for each network (the factor of BlockFFN's repository)."""
 _HALVINGS = 20
 _TESTED = 256
 """Pieces of the test text."""
@@ -75,10 +78,17 @@ def statistical_top_k(x: Tensor, density: float) -> Tensor:
 
 
 def trained_characters(
-    text: TextData, *, top_k: float | None = None, steps: int = STEPS, seed: int = 0, progress: Progress | None = None
+    text: TextData,
+    *,
+    top_k: float | None = None,
+    experts: bool = False,
+    steps: int = STEPS,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> nn.Module:
     """The model after so many steps of AdamW, at a rate that falls along a cosine; ``top_k``: the density of the
-    statistical top-k that stands for the ReLU, None for the ReLU itself. SIGINT raises KeyboardInterrupt."""
+    statistical top-k that stands for the ReLU, None for the ReLU itself; ``experts``: its networks are in experts that
+    tokens in a row are taught to share. SIGINT raises KeyboardInterrupt."""
     require_int("steps", steps, 1, 10**6)
     require_int("seed", seed, 0, 2**32 - 1)
     with controlled(1, torch.device("cpu")) as stop:
@@ -86,12 +96,15 @@ def trained_characters(
         model = source(MODEL).build().train()
         if top_k is not None:
             _replace_relu(model, top_k)
+        routed = in_experts(model) if experts else []
         optimizer = torch.optim.AdamW(model.parameters(), _RATE)
         for step in range(steps):
             for group in optimizer.param_groups:
                 group["lr"] = _RATE * 0.5 * (1 + math.cos(math.pi * step / steps))
             begins = torch.randint(len(text.train) - _LENGTH - 1, (_BATCH, 1))
             loss = _loss(model, text.train[begins + torch.arange(_LENGTH + 1)])
+            for network in routed:
+                loss = loss + _SHARED * unlike(network.scores)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
@@ -138,7 +151,8 @@ def _leaving_out(model: nn.Module, kept: Kept, rest: Rest) -> Iterator[None]:
         return (_held(args[0], mask) if rest == "state" else args[0] * mask, *args[1:])
 
     def add(low: Tensor, layer: nn.Module, args: tuple[Any, ...], made: Tensor) -> Tensor:
-        return made + (whole[layer] - args[0]) @ low.T
+        found: Tensor = made + (whole[layer] - args[0]) @ low.T
+        return found
 
     layers = [(name, module) for name, module in linear_layers(model) if name in kept]
     hooks = []
@@ -195,7 +209,7 @@ def kept_under(model: nn.Module, text: TextData, form: Form, density: float | No
     """What layers keep under ``form``: what is not zero; or what lies above a threshold a layer, which the training
     text gives so that a share ``density`` is kept."""
     layers = linear_layers(model)
-    if form.skips == "down" or form.predictor == "first inputs":
+    if form.skips == "down" or form.predictor in ("first inputs", "router"):
         return {name: lambda x: x != 0 for name, _ in layers if name.endswith("fc2")}
     assert density is not None, "asked for before"
     seen: dict[str, Tensor] = {}
@@ -227,7 +241,7 @@ def _above(norms: Tensor | None, limit: float, x: Tensor) -> Tensor:
     return _weighed(x, norms) > limit
 
 
-_RECORDED = ("relu", "teal", "wina", "rsparse", "delta", "spark")
+_RECORDED = ("relu", "teal", "wina", "rsparse", "delta", "spark", "blockffn")
 
 
 def asked_form(text: str) -> tuple[Form, float | None]:
@@ -236,9 +250,9 @@ def asked_form(text: str) -> tuple[Form, float | None]:
     if name not in _RECORDED:
         known = f"form {name!r} is not recorded of {MODEL}" if name in FORMS else f"form {name!r} is unknown"
         raise InputError(f"rows {text!r}: {known}; choose one of {', '.join(_RECORDED)}")
-    if name == "relu":
+    if name in ("relu", "blockffn"):
         if at:
-            raise InputError(f"rows {text!r}: what a ReLU leaves is measured; write relu")
+            raise InputError(f"rows {text!r}: what a ReLU leaves is measured; write {name}")
         return FORMS[name], None
     try:
         density = float(rest)
@@ -261,7 +275,8 @@ def record_characters(
     require_int("tokens to record", tokens, 2, _TESTED * _LENGTH)
     text = open_text(data)
     top_k = density if form.predictor == "first inputs" else None
-    model = trained_characters(text, top_k=top_k, steps=steps, seed=seed, progress=progress)
+    experts = form.predictor == "router"
+    model = trained_characters(text, top_k=top_k, experts=experts, steps=steps, seed=seed, progress=progress)
     return recorded_rows(model, text, rows, tokens)
 
 

@@ -78,7 +78,7 @@ def along(space: Space, words: np.ndarray, rng: np.random.Generator) -> list[int
                 for i in range(count):
                     values[(address + i) % LANES] = int(words[half, bank, address + i])
                 fields = {"space": space, "half": half, "place": place(bank, address), "across": 0, "words": count}
-                fields |= {"values": values, "index": 0, "rising": 0, "bubble": 0}
+                fields |= {"values": values, "indices": [0] * LANES, "bubble": 0}
                 found.append(layout.const(fields).as_value().value)
                 address += count
     return found

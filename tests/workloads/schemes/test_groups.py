@@ -167,6 +167,9 @@ def test_a_record_knows_its_groups() -> None:
         assert isinstance(op.sparse, Groups)
         assert op.sparse.level == width // 4
         assert op.macs == int(recorded.weights[op.name].sum())
+    blocks = record(plan("mlp", scheme="group-16x1", pattern=HALF, epochs=1), tokens=1)
+    last = weft.sparsify(recorded_step(blocks), blocks).matrix_ops[-1]
+    assert (last.sparse, last.kept_dense.partition(";")[0]) == (None, "FF: 10 outputs are no whole groups of 16x1")
     torn = recorded.weights["1"].copy()
     torn[0, np.flatnonzero(torn[0])[0]] = False
     about = {

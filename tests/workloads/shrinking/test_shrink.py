@@ -87,8 +87,9 @@ def test_every_form_shrinks_a_network_of_convolutions_that_still_knows_its_digit
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["tokens", "core"])
 def test_a_transformer_without_three_of_ten_tokens_still_knows_its_digits(form: str) -> None:
-    found = shrink("vit_s", f"{form}@0.7", data="mnist5k", epochs=6, tune=1)
+    found = shrink("vit_s", f"{form}@0.7", data="mnist5k")
 
     assert found.parameters[0] == found.parameters[1]
     assert all(layer.after == (layer.before,) for layer in found.layers)
-    assert found.tuned > 0.9
+    assert found.trained > 0.85
+    assert found.tuned > max(found.cut - 0.02, 0.8)
