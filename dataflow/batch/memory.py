@@ -149,11 +149,6 @@ def is_priced(objective: int) -> bool:
     return objective in (ENERGY, EDP)
 
 
-@inlined
-def _side(step: Step, problem: int, asked: Asked) -> Side:
-    return Side(problem_at(step.problems[problem]), price_at(step.prices[problem]), asked.only)
-
-
 @bare
 def _keep(
     memory: Memory, step: Step, place: int, problems: tuple[int, int], v: NDArray[np.int64], asked: Asked, best: Best
@@ -173,7 +168,9 @@ def _keep(
     if found.status == FITS:
         form, of = (
             Form(found.dataflow, found.keep, found.group, found.interleave),
-            _side(step, problems[best.side], asked),
+            Side(
+                problem_at(step.problems[problems[best.side]]), price_at(step.prices[problems[best.side]]), asked.only
+            ),
         )
         if len(kept) > COUNTS:
             count_product(of.p, array_of(v), memory_of(v), form, found.tile, kept[COUNTS:])
@@ -214,9 +211,20 @@ def solved(
     if slot >= 0:
         found = memory.kept[place, slot]
         return Solved(found[_FOUND], found[_FOUND + 1], found[_FOUND + 2], found[_MAPPINGS + 10], slot)
-    x, y, limits, first = array_of(v), memory_of(v), limits_of(v), _side(step, problems[0], asked)
+    x, y, limits, first = (
+        array_of(v),
+        memory_of(v),
+        limits_of(v),
+        Side(problem_at(step.problems[problems[0]]), price_at(step.prices[problems[0]]), asked.only),
+    )
     if problems[1] >= 0:
-        best = search_sides((first, _side(step, problems[1], asked)), x, y, limits, asked.objective)
+        best = search_sides(
+            (first, Side(problem_at(step.problems[problems[1]]), price_at(step.prices[problems[1]]), asked.only)),
+            x,
+            y,
+            limits,
+            asked.objective,
+        )
     else:
         best = search_sides((first,), x, y, limits, asked.objective)
     # That all of a large space is too long does not say that a part of it has any mapping.
