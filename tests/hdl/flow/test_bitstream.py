@@ -36,7 +36,6 @@ module weft (input clk, input rst, input rx, output tx, output busy, output erro
 endmodule
 """
 """The core's ports around nothing much."""
-TINY_XNOR = load_spec(str(Path(__file__).parents[3] / "examples" / "tiny-xnor.toml"))
 DEVICES = {"ulx3s": "LFE5U-85F", "ecpix5": "LFE5UM5G-85F"}
 
 
