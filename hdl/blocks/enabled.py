@@ -9,14 +9,19 @@ from amaranth.hdl import Fragment
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
-__all__ = ["enabled"]
+__all__ = ["enable_port", "enabled"]
+
+
+def enable_port(stalls: bool) -> dict[str, Any]:
+    """The port ``en`` of what can hold still; none of what cannot."""
+    return {"en": In(1)} if stalls else {}
 
 
 class _Enabled(wiring.Component):
     def __init__(self, component: Any) -> None:
         self._component = component
         members = component.signature.members
-        super().__init__({**members, "en": In(1)})
+        super().__init__({**members, **enable_port(True)})
         for name in members:
             setattr(self, name, getattr(component, name))
 

@@ -15,6 +15,7 @@ from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.operand import FP16, OperandFormat
 from ...workloads.sparsity import NMPattern
 from .batcher import batcher_stages, sort_words
+from .enabled import enable_port
 from .place import place
 
 __all__ = [
@@ -52,11 +53,6 @@ def _encoding(operand: OperandFormat) -> dict[str, Any]:
     return {} if operand.gradient is None else {"gradient": In(1)}
 
 
-def _enable(stalls: bool) -> dict[str, Any]:
-    """The port of what can hold still."""
-    return {"en": In(1)} if stalls else {}
-
-
 def sore_signature(spec: AcceleratorSpec, pattern: NMPattern, stalls: bool = False) -> wiring.Signature:
     """Members of `Sore`."""
     lanes, operand = spec.sore.lanes, spec.pe.operand
@@ -70,7 +66,7 @@ def sore_signature(spec: AcceleratorSpec, pattern: NMPattern, stalls: bool = Fal
             "pair": Out(pair_signature(pattern, operand.bits)).array(lanes, pairs),
             "nan": Out(1).array(lanes),
             **_encoding(operand),
-            **_enable(stalls),
+            **enable_port(stalls),
             **({"pairs_leave": Out(1)} if stalls else {}),
         }
     )
@@ -131,7 +127,7 @@ class SerialLane(_Lane):
             "pair": Out(pair_signature(pattern, _rank_bits(operand))),
             "nan": Out(1),
             **_encoding(operand),
-            **_enable(stalls),
+            **enable_port(stalls),
         }
 
     def _sort(self, m: Module) -> None:
@@ -229,7 +225,7 @@ class NetworkLane(_Lane):
             "pair": Out(pair_signature(pattern, _rank_bits(operand))).array(pattern.keep),
             "nan": Out(1),
             **_encoding(operand),
-            **_enable(stalls),
+            **enable_port(stalls),
         }
 
     def _sort(self, m: Module) -> None:

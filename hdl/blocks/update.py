@@ -12,7 +12,7 @@ from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.engine_time import unit_latency, update_plan, wuve_latency
 from ...dataflow.stce.spec import PESpec
 from ...workloads.update_rule import SGD, Operation, Unit, UpdateRule
-from .enabled import enabled
+from .enabled import enable_port, enabled
 from .fp.add import Fp32Add
 from .fp.multiply import Fp32Multiply
 from .fp.units import CONVERTED
@@ -53,7 +53,7 @@ class Lane(wiring.Component):
     def ports(cls, pe: PESpec, rule: UpdateRule, widened: bool = False, stalls: bool = False) -> dict[str, Any]:
         """Members of the signature."""
         return {
-            **({"en": In(1)} if stalls else {}),
+            **enable_port(stalls),
             "gradient16": In(32 if widened else pe.operand.bits),
             **{name: In(32) for name in (*rule.held, *rule.constants)},
             **{f"next_{name}": Out(32) for name in rule.held},

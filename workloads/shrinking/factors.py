@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 
-__all__ = ["FactorPair", "factored", "matrix_of", "pairs_of", "paired", "rank_of", "weighted_layers"]
+__all__ = ["FactorPair", "factored", "matrix_of", "pairs_of", "paired", "parameter_count", "rank_of", "weighted_layers"]
 
 Weighted = nn.Linear | nn.Conv2d
 
@@ -41,6 +41,11 @@ def rank_of(weight: Tensor, kept: float) -> int:
     dtype [m, n]."""
     squares = torch.linalg.svdvals(weight.double()).square()
     return int((squares.cumsum(0) < kept * squares.sum()).sum()) + 1
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Of all that training would change."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def worth(rank: int, weight: Tensor) -> bool:

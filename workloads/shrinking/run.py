@@ -26,7 +26,7 @@ from ..training.run import Run
 from ..training.spec import TrainSpec
 from ..words import named
 from .channels import pruned_channels
-from .factors import cut_pairs, factored, paired
+from .factors import cut_pairs, factored, paired, parameter_count
 from .form import Asked
 from .tokens import fewer_tokens
 from .trained import ordered_dropout, rank_pruning
@@ -125,9 +125,9 @@ def shrink(
     tuning = replace(spec, epochs=tune, learning_rate=_SLOWER * spec.learning_rate)
     data = open_data(spec.data, image_side(model))
     with controlled(threads_for(data), torch.device("cpu")):
-        whole = _started(spec, data, asked)
-    before = _shapes(new_model(spec, data))
-    parameters = _parameters(new_model(spec, data))
+        fresh = new_model(spec, data)
+        before, parameters = _shapes(fresh), parameter_count(fresh)
+        whole = _started(spec, fresh, asked)
     per_epoch, done = len(data.train.labels) // spec.batch, 0
 
     def told(step: int, _: int) -> None:
@@ -149,15 +149,14 @@ def shrink(
         trained=found.accuracy,
         cut=cut,
         tuned=tuned.accuracy,
-        parameters=(parameters, _parameters(small)),
+        parameters=(parameters, parameter_count(small)),
         layers=_compared(before, _shapes(small)),
         shape=data.shape,
         module=small.cpu().eval(),
     )
 
 
-def _started(spec: TrainSpec, data: ImageData, asked: Asked) -> nn.Module:
-    model = new_model(spec, data)
+def _started(spec: TrainSpec, model: nn.Module, asked: Asked) -> nn.Module:
     if isinstance(model, SuperNet):
         raise InputError(f"model {spec.model!r} shrinks by itself, to its sub-networks; choose another")
     return paired(model) if asked.form.name == "maestro" else model
@@ -198,10 +197,6 @@ def _accuracy(spec: TrainSpec, data: ImageData, model: nn.Module) -> float:
     _, accuracy = run.measure("test", data.test)
     run.technique.detach()
     return accuracy
-
-
-def _parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..sliced import sliced_width
+from ..training.recording import hearing
 
 __all__ = ["StreamNorm", "sliced_opt"]
 
@@ -93,21 +94,14 @@ def _rotations(model: nn.Module, decoder: Any, tokens: Tensor) -> list[Tensor]:
     norms.append(decoder.final_layer_norm)
     sums = [torch.zeros(decoder.config.hidden_size, decoder.config.hidden_size, dtype=torch.double) for _ in norms]
 
-    def add(i: int, eps: float) -> Any:
-        def look(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-            x = _centred(args[0].double()).flatten(0, -2)
-            x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
-            sums[i] += x.T @ x
+    def look(number: str, norm: Any, args: tuple[Tensor, ...]) -> None:
+        x = _centred(args[0].double()).flatten(0, -2)
+        x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.eps)
+        sums[int(number)] += x.T @ x
 
-        return look
-
-    hooks = [norm.register_forward_pre_hook(add(i, norm.eps)) for i, norm in enumerate(norms)]
-    try:
+    with hearing([(str(i), norm) for i, norm in enumerate(norms)], look):
         for piece in torch.split(tokens, 32):
             model(input_ids=piece)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return [torch.linalg.eigh(total)[1].flip(1) for total in sums]
 
 

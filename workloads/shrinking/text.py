@@ -18,6 +18,7 @@ from ..step import Workload
 from ..trace import trace_use
 from ..training.characters import MODEL, STEPS, bits, pieces, trained_characters
 from ..training.control import controlled
+from .factors import parameter_count
 from .form import Asked
 from .slicing import sliced_opt
 
@@ -84,11 +85,7 @@ def sliced_to(model: nn.Module, asked: Asked, *, data: str = "pydoc", steps: int
         seed=seed,
         trained=scores[0],
         cut=scores[1],
-        parameters=(_count(model), _count(small)),
+        parameters=(parameter_count(model), parameter_count(small)),
         width=(int(whole), sliced_width(int(whole), asked.share)),  # type: ignore[arg-type]
         module=small,
     )
-
-
-def _count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())

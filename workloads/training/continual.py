@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -108,26 +108,18 @@ def continual(
         model = classifier("mlp", opened.shape, opened.classes)
         learner = _Learner(model, opened, density, growth, isolate, torch.Generator().manual_seed(seed))
         dealt = torch.arange(opened.classes).tensor_split(tasks)
-        learned: list[tuple[tuple[int, ...], float, int, int, Held, Held]] = []
+        learned: list[Task] = []
         for number, part in enumerate(dealt):
             classes = tuple(part.tolist())
             masks, own, reused = learner.learn(classes, epochs, stop)
             biases = {name: p.detach().clone() for name, p in model.named_parameters() if p.dim() == 1}
-            learned.append((classes, learner.right(classes, masks, biases), own, reused, masks, biases))
+            right = learner.right(classes, masks, biases)
+            learned.append(
+                Task(classes=classes, learned=right, end=right, own=own, reused=reused, masks=masks, biases=biases)
+            )
             if progress is not None:
                 progress(number + 1, tasks)
-        found = tuple(
-            Task(
-                classes=classes,
-                learned=right,
-                end=learner.right(classes, masks, biases),
-                own=own,
-                reused=reused,
-                masks=masks,
-                biases=biases,
-            )
-            for classes, right, own, reused, masks, biases in learned
-        )
+        found = tuple(replace(task, end=learner.right(task.classes, task.masks, task.biases)) for task in learned)
     return Continual(
         model=model,
         tasks=found,
