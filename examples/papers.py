@@ -20,8 +20,9 @@ from weft.workloads.schemes.scheme import scheme
 from weft.workloads.step import Workload
 from weft.workloads.training import plan, train
 from weft.workloads.training.attending import bits_attending
-from weft.workloads.training.characters import STEPS, trained_characters
+from weft.workloads.training.characters import trained_characters
 from weft.workloads.training.model import step_workload
+from weft.workloads.training.text_spec import STEPS
 
 SCHEMES = (
     *("srste", "sdgp", "sdwp", "bdwp", "bimask", "transposable", "transposable-mvue", "sste", "mdgf-exponential"),

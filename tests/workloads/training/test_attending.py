@@ -15,7 +15,8 @@ from weft.workloads.data.text import open_text
 from weft.workloads.errors import InputError
 from weft.workloads.models.zoo import source
 from weft.workloads.training.attending import bits_attending, seen
-from weft.workloads.training.characters import MODEL, bits
+from weft.workloads.training.characters import bits
+from weft.workloads.training.text_spec import MODEL
 
 from ...examples_drawn import examples
 
