@@ -28,7 +28,7 @@ SCHEMES = (
     *("srste", "sdgp", "sdwp", "bdwp", "bimask", "transposable", "transposable-mvue", "sste", "mdgf-exponential"),
     *("cast", "step", "wanda", "gmp", "set", "rigl", "granet", "erk", "sparcl", "lottery", "lottery-late", "soup"),
     *("group-1x16", "group-16x1", "group-4x4", "group-kernel", "group-level"),
-    *("jackpot", "xnor", "bireal", "mst", "reste", "biper", "bitnet", "bitnet-median", "integer"),
+    *("jackpot", "turbo-vbi", "xnor", "bireal", "mst", "reste", "biper", "bitnet", "bitnet-median", "integer"),
 )
 ATTENTION = (
     *("causal", "window@16/8", "window@12:4/8", "best-blocks@2/8", "best-blocks@4/4", "vertical-slash@2:2/4"),
