@@ -31,7 +31,8 @@ GROUPS = {
         "weft.workloads.step": "Workload MatrixOp VectorOp UpdateOp Op",
         "weft.workloads.operand": "Operand SparseOperand NMOperand Gathered Role DTYPE_BYTES",
         "weft.workloads.unstructured": "Unstructured Counted Drawn Histogram counted_mask",
-        "weft.workloads.blocks": "attended Blocks Causal Window BestBlocks VerticalSlash TopKeys Routed Tile",
+        "weft.workloads.attended": "attended",
+        "weft.workloads.blocks": "Blocks Causal Window BestBlocks VerticalSlash TopKeys SparkKeys Routed Tile",
         "weft.workloads.gemm": "Gemm Pass",
     },
     "Fuse its vector work": {
