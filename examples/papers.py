@@ -32,7 +32,8 @@ SCHEMES = (
 )
 ATTENTION = (
     *("causal", "window@16/8", "window@12:4/8", "best-blocks@2/8", "best-blocks@4/4", "vertical-slash@2:2/4"),
-    *("top-keys@16:8", "top-keys@8:8", "routed@4"),
+    *("top-keys@16:8", "top-keys@8:8", "spark-keys@16:8", "spark-keys@8:8", "routed@4"),
+    *(f"scatterbrain@32+{of}" for of in ("window@1/8", "window@16/8", "top-keys@8:8/8", "routed@4/8")),
 )
 
 
