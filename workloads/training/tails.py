@@ -27,11 +27,11 @@ from .recording import hearing, linear_layers
 
 __all__ = ["Activation", "activation", "tail_error", "tail_threshold"]
 
-_CALIBRATED = 16
+_CALIBRATED = 8
 """Pieces of the training text that a CETT's thresholds are of."""
 _HALVINGS_CETT = 10
 """Of 1: to a thousandth, as the paper's repository has it."""
-_HALVINGS = 24
+_HALVINGS = 16
 """Of twice the longest output of a neuron."""
 
 
@@ -56,19 +56,28 @@ class Activation:
 def tail_error(x: Tensor, weight: Tensor, threshold: float) -> float:
     """CETT of a ``threshold``, of activations ``x``, float32 [tokens, neurons], before ``weight``, float32 [outputs,
     neurons]. A token whose neurons give nothing has no error."""
-    left_out = x * ~above(weight.norm(dim=0), threshold, x)
-    tail, whole = ((part @ weight.T).norm(dim=-1) for part in (left_out, x))
+    return _error(x, weight, threshold, _lengths(x, weight))
+
+
+def _error(x: Tensor, weight: Tensor, threshold: float, whole: Tensor) -> float:
+    tail = _lengths(x * ~above(weight.norm(dim=0), threshold, x), weight)
     return float(torch.where(whole > 0, tail / whole, torch.zeros(())).mean())
+
+
+def _lengths(x: Tensor, weight: Tensor) -> Tensor:
+    found: Tensor = (x @ weight.T).norm(dim=-1)
+    return found
 
 
 def tail_threshold(x: Tensor, weight: Tensor, cett: float) -> float:
     """By bisection, a threshold whose `tail_error` is at most ``cett``, and above which the next is not; of ``x`` and
     ``weight``, float32 [tokens, neurons] and [outputs, neurons]."""
+    whole = _lengths(x, weight)
     # Twice the longest, so that all may go.
     low, high = 0.0, 2 * float(weighed(x, weight.norm(dim=0)).max())
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        fits = tail_error(x, weight, middle) <= cett
+        fits = _error(x, weight, middle, whole) <= cett
         low, high = (middle, high) if fits else (low, middle)
     return low
 
