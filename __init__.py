@@ -319,7 +319,7 @@ def shrink(model: str, by: str, **spec: Any) -> Shrunk | SlicedText:
     ``spec``: as of :func:`train`, without a scheme, and ``tune``; of ``"characters"`` its ``steps`` and ``seed``.
     """
     from .workloads import shrinking
-    from .workloads.training.characters import MODEL
+    from .workloads.training.text_spec import MODEL
 
     return shrinking.slice_characters(by, **spec) if model == MODEL else shrinking.shrink(model, by, **spec)
 

@@ -73,7 +73,7 @@ def open_workload(
     """The workload of MODEL, traced unless it is of a file, with a share ``stream`` of its residual stream, and
     fused."""
     from ..dataflow.fusion.fuse import fuse
-    from ..workloads.blocks import attended
+    from ..workloads.attended import attended
     from ..workloads.catalog import open_model
 
     traced_as, blocks = _asked_attention(attention)

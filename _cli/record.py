@@ -44,12 +44,18 @@ def record(
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Of training `characters`; 600 if none.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep a training of `characters` here; one that is here goes on.")
+    ] = None,
     tokens: Annotated[int, typer.Option(help="Rows of the test set whose inputs of layers are kept.")] = 256,
     as_json: Json = False,
 ) -> None:
     """Train a network, or take a trained one, and keep the masks of its weights and inputs in a file."""
     require_writable_file(output)
-    given = {"data": data, "scheme": scheme, "epochs": epochs, "seed": seed, "rows": rows, "steps": steps}
+    given = {
+        **{"data": data, "scheme": scheme, "epochs": epochs, "seed": seed},
+        **{"rows": rows, "steps": steps, "folder": folder},
+    }
     asked: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if nm is not None:
         asked["pattern"] = parse_pattern(nm)
@@ -60,23 +66,28 @@ def record(
     print_json(_document(found)) if as_json else _show(found, output)
 
 
-_ONE_KIND = ("rows", "steps", "scheme", "pattern", "epochs", "options")
+_ONE_KIND = ("rows", "steps", "folder", "scheme", "pattern", "epochs", "options")
 """Options of a model of text, or of models of images, alone."""
 
 
 def _recorded(model: str, asked: dict[str, Any], tokens: int) -> Recorded:
     from ..workloads.training import plan
-    from ..workloads.training.characters import MODEL, record_characters
+    from ..workloads.training.characters import record_characters
     from ..workloads.training.recording import record, record_folder
+    from ..workloads.training.text_spec import MODEL
 
-    of_text = ("rows", "data", "steps", "seed")
+    of_text = ("rows", "data", "steps", "seed", "folder")
     other = next((name for name in asked if (name in of_text) is not (model == MODEL) and name in _ONE_KIND), None)
     if other is not None:
         raise InputError(f"--{other} is {'not ' if model == MODEL else ''}for {MODEL}, a model of text; leave it out")
 
     with users_code(model), bar("training") as progress:
         if model == MODEL:
-            return record_characters(**asked, tokens=tokens, progress=progress)
+            try:
+                return record_characters(**asked, tokens=tokens, progress=progress)
+            except KeyboardInterrupt:
+                folder = asked.get("folder")
+                raise KeyboardInterrupt(f"the same command goes on from {folder}" if folder else "") from None
         if not Path(model).is_dir():
             return record(plan(model=model, **asked), tokens=tokens, progress=progress)
         if asked:

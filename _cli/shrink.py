@@ -81,7 +81,7 @@ def _shrunk(
     """The small model, and its step; of text one of use, decoding if none is named."""
     from ..workloads.shrinking import shrink as shrunk
     from ..workloads.shrinking import slice_characters
-    from ..workloads.training.characters import MODEL
+    from ..workloads.training.text_spec import MODEL
 
     of_text = model == MODEL
     other = next((name for name in given if name in (_OF_IMAGES if of_text else ("steps",))), None)

@@ -1,9 +1,9 @@
 """How large an array of USPEs an LFE5U-85F places and routes, at which clock: ``tables/ladder.json``.
 
 ``python -m weft.analysis.ladder 2x2 4x4`` tries these arrays of the PEs of `tiny` and adds them to the table;
-``--arch`` takes the PEs of another machine, ``--mhz`` the clock to ask for, ``--router`` one of nextpnr's,
-``--minutes`` what each stage may use of one processor. What was synthesised or placed before is taken from the cache,
-so that a second router, or a longer try at routing, costs no second placement.
+``--arch`` takes the PEs of another machine, ``--mhz`` the clock to ask for, ``--placer`` and ``--router`` those of
+nextpnr, ``--minutes`` what each stage may use of one processor. What was synthesised or placed before is taken from the
+cache, so that a second router, or a longer try at routing, costs no second placement.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..hdl.registry import BLOCKS
 from ..workloads.errors import InputError, printable
 
 if TYPE_CHECKING:
-    from ..hdl.flow.staged import Router
+    from ..hdl.flow.staged import Placer, Router
 
 __all__ = ["Rung", "ladder"]
 
@@ -52,7 +52,7 @@ class Rung:
     def key(self) -> tuple[Any, ...]:
         """What a second try is a try of."""
         shape = (self.rows, self.cols, json.dumps(self.of, sort_keys=True))
-        return (*shape, self.found["asked_mhz"], self.found["router"], self.found["rtl"])
+        return (*shape, *(self.found[name] for name in ("asked_mhz", "placer", "router", "rtl")))
 
 
 @cache
@@ -62,7 +62,7 @@ def ladder() -> tuple[Rung, ...]:
     return tuple(Rung(**row) for row in json.loads(text)["rungs"])
 
 
-def _try(spec: AcceleratorSpec, mhz: int, router: Router, minutes: float) -> Rung:
+def _try(spec: AcceleratorSpec, mhz: int, by: tuple[Placer, Router], minutes: float) -> Rung:
     from ..hdl.flow.staged import attempt
     from .synthesised import block_fields
 
@@ -72,7 +72,7 @@ def _try(spec: AcceleratorSpec, mhz: int, router: Router, minutes: float) -> Run
         sys.stderr.write(f"\r\x1b[K{printable(line.strip())[:100]}")
         sys.stderr.flush()
 
-    made = attempt(spec, block, mhz, router, round(60 * minutes), heard)
+    made = attempt(spec, block, mhz, by, round(60 * minutes), heard)
     sys.stderr.write("\r\x1b[K")
     of = {name: value for name, value in block_fields(spec, block).items() if name not in ("array.rows", "array.cols")}
     return Rung(rows=spec.array.rows, cols=spec.array.cols, of=of, found=json.loads(json.dumps(asdict(made))))
@@ -99,6 +99,7 @@ def _main(arguments: list[str]) -> None:
     parser.add_argument("shapes", nargs="+", metavar="ROWSxCOLS")
     parser.add_argument("--arch", default="tiny", help="the machine whose PEs they are")
     parser.add_argument("--mhz", type=int, default=80)
+    parser.add_argument("--placer", choices=("heap", "static"), default="static")
     parser.add_argument("--router", choices=("router1", "router2"), default="router1")
     parser.add_argument("--minutes", type=float, default=30.0, help="of one processor, for each stage")
     given = parser.parse_args(arguments)
@@ -106,7 +107,7 @@ def _main(arguments: list[str]) -> None:
     found = {rung.key: rung for rung in ladder()}
     for rows, cols in [_shape(text) for text in given.shapes]:
         shaped = replace(spec, array=replace(spec.array, rows=rows, cols=cols))
-        rung = _try(shaped, given.mhz, given.router, given.minutes)
+        rung = _try(shaped, given.mhz, (given.placer, given.router), given.minutes)
         found[rung.key] = rung
         _write(list(found.values()))
         sys.stdout.write(f"{json.dumps(rung.found)}\n")

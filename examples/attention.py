@@ -1,4 +1,4 @@
-"""A long prompt and a token behind it under five patterns of attention, each with as many keys a query.
+"""A long prompt and a token behind it under patterns of attention, each with as many keys a query.
 
 Prints the tables of docs/results/attention.md and draws its picture: `examples/attention.py [OUT.png] [--tokens N]`;
 `--block`: tokens of a block. The model has grouped heads and the sizes of one of 8 billion parameters; two of its 32
@@ -22,10 +22,11 @@ import weft
 from weft.analysis.energy import energy
 from weft.analysis.theme import theme_of
 from weft.dataflow.accelerator import AcceleratorSpec
-from weft.workloads.blocks import BestBlocks, Blocks, Causal, Routed, TopKeys, VerticalSlash, Window, attended
+from weft.workloads.attended import attended
+from weft.workloads.blocks import BestBlocks, Blocks, Causal, Routed, SparkKeys, TopKeys, VerticalSlash, Window
 from weft.workloads.step import MatrixOp, Op, Workload
 
-LAYERS = 32
+LAYERS, FEATURES = 32, 128
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -39,7 +40,13 @@ CONFIG = {
     "vocab_size": 32000,
     "torch_dtype": "bfloat16",
 }
-PARTS = {"products": "#0072B2", "scores and copies": "#E69F00", "choosing": "#D55E00", "all else": "#BBBBBB"}
+PARTS = {
+    "products": "#0072B2",
+    "scores and copies": "#E69F00",
+    "choosing": "#D55E00",
+    "low rank": "#009E73",
+    "all else": "#BBBBBB",
+}
 Parts = dict[str, float]
 
 
@@ -54,8 +61,11 @@ def patterns(tokens: int, block: int) -> dict[str, Blocks | None]:
         "vertical-slash": VerticalSlash(verticals=half, slashes=half),
         "routed clusters": Routed(clusters=tokens // keys),
         "top keys": TopKeys(keep=keys, channels=32),
+        "spark keys": SparkKeys(keep=keys, channels=32),
     }
-    return {"full, as traced": None} | {name: Blocks(pattern=p, block=block) for name, p in named.items()}
+    found = {name: Blocks(pattern=p, block=block) for name, p in named.items()}
+    mixed = {f"scatterbrain, {name}": replace(found[name], features=FEATURES) for name in ("window", "routed clusters")}
+    return {"full, as traced": None} | found | mixed
 
 
 def part(op: Op) -> str:
@@ -64,6 +74,8 @@ def part(op: Op) -> str:
         return "all else"
     if op.op.startswith("blocks."):  # type: ignore[union-attr]
         return "choosing"
+    if op.op.startswith("low-rank."):  # type: ignore[union-attr]
+        return "low rank"
     return "products" if isinstance(op, MatrixOp) else "scores and copies"
 
 
@@ -90,7 +102,7 @@ def table(
     """Markdown; milliseconds of a layer by pattern and part."""
     title = f"{use}, {machine.array.rows} x {machine.array.cols}"
     print(f"| {title} | pairs | {', ms | '.join(PARTS)}, ms | 32 layers | | DRAM, GB | energy, J |")
-    print("|---" * 10 + "|")
+    print("|---" * (6 + len(PARTS)) + "|")
     drawn: dict[str, Parts] = {}
     first = 0.0
     for name, blocks in patterns(*sizes).items():
@@ -112,7 +124,7 @@ def draw(panels: dict[str, dict[str, Parts]], path: str) -> None:
     """A bar a pattern, a panel a table."""
     theme = theme_of("light")
     with mpl.rc_context(theme.rc):
-        figure = Figure(figsize=(9.6, 3.6), layout="constrained")
+        figure = Figure(figsize=(10.4, 4.2), layout="constrained")
         for ax, (title, rows) in zip(figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True):
             left = dict.fromkeys(rows, 0.0)
             for name, colour in PARTS.items():

@@ -20,14 +20,15 @@ from weft.workloads.schemes.scheme import scheme
 from weft.workloads.step import Workload
 from weft.workloads.training import plan, train
 from weft.workloads.training.attending import bits_attending
-from weft.workloads.training.characters import STEPS, trained_characters
+from weft.workloads.training.characters import trained_characters
 from weft.workloads.training.model import step_workload
+from weft.workloads.training.text_spec import STEPS
 
 SCHEMES = (
     *("srste", "sdgp", "sdwp", "bdwp", "bimask", "transposable", "transposable-mvue", "sste", "mdgf-exponential"),
     *("mdgf-linear", "sdgf-stepwise", "sdgf-geometric", "sdgp-rescaled", "bdwp-x"),
     *("cast", "step", "wanda", "magnitude", "sparsegpt", "gmp", "set", "rigl", "granet", "erk", "sparse-ift", "sparcl"),
-    *("lottery", "lottery-late", "soup", "jackpot"),
+    *("lottery", "lottery-late", "soup", "jackpot", "turbo-vbi"),
     *("group-1x16", "group-16x1", "group-4x4", "group-kernel", "group-level"),
     *("xnor", "bireal", "mst", "reste", "biper-real", "biper", "bitnet", "bitnet-median", "integer"),
     *("pb-llm", "pb-llm-mean", "pb-llm-int8", "db-llm", "db-llm-int8", "binarydm", "bipft"),

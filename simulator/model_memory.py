@@ -51,7 +51,9 @@ def model_bytes(workload: Workload, spec: AcceleratorSpec) -> ModelBytes:
         master_weights=FP32.size(parameters),
         optimizer_state=FP32.size(parameters * len(workload.rule.state)),
         weight_copies=sum(_copies(op, spec) for op in updates) + sum(form.others for form in forms.values()),
-        kv_cache=sum(machine_bytes(one.dtype, one.bytes, word) for one in workload.phase.cached),
+        kv_cache=sum(
+            machine_bytes(one.dtype, one.bytes, word) if one.grows else one.bytes for one in workload.phase.cached
+        ),
     )
 
 

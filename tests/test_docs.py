@@ -140,6 +140,7 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
         pytest.param(("nvdla.py",), marks=pytest.mark.slow),
         pytest.param(("gpus.py",), marks=pytest.mark.slow),
         pytest.param(("gather.py", "--shapes", "2"), marks=pytest.mark.slow),
+        pytest.param(("bursts.py", "--epochs", "1"), marks=pytest.mark.slow),
         pytest.param(("groups.py", "g.png", "--shapes", "1", "--epochs", "1", "--seeds", "1"), marks=pytest.mark.slow),
         pytest.param(("attention.py", "attention.png", "--tokens", "512", "--block", "64"), marks=pytest.mark.slow),
         pytest.param(("lora.py", "hbm-asic", "llama2_7b", "64"), marks=pytest.mark.slow),

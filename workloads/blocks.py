@@ -1,26 +1,19 @@
-"""Attention that looks at some keys alone: which ones, how many by tile of queries, and what choosing them takes.
+"""Attention that looks at some keys alone: which ones, how many by tile of queries, and how a user asks for it.
 
-A head's queries are cut into tiles; a tile meets the keys that any of its queries may see, as one dense product. So a
-step whose attention is rewritten (`attended`) has products of kept keys alone, which any engine takes, and beside them
-what the choice costs: no choice is free but one that everybody knows in advance.
-
-As eager attention does, every head reads a copy of its keys and values, and vector work on scores is what was traced,
-of kept scores alone.
+A head's queries are cut into tiles; a tile meets the keys that any of its queries may see, as one dense product. What
+that makes of a step is in `attended.py`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import MISSING, Field, dataclass, fields, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, assert_never, get_args
+from dataclasses import MISSING, Field, dataclass, fields
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, NamedTuple, assert_never, get_args
 
 from pydantic import Discriminator
 
 from .errors import InputError, nearest, require_int
-from .gemm import MAX_DIM, Gemm
-from .operand import DTYPE_BYTES, Role
-from .resized import resized, thinned
-from .step import MatrixOp, Op, VectorOp, Workload
+from .gemm import MAX_DIM
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,26 +22,22 @@ if TYPE_CHECKING:
     Bools = npt.NDArray[np.bool_]
 
 __all__ = [
-    "PROBES",
-    "SELECT_PASSES",
     "BestBlocks",
     "Blocks",
     "Causal",
     "Pattern",
     "Routed",
+    "SparkKeys",
     "Tile",
     "TopKeys",
     "VerticalSlash",
     "Window",
-    "attended",
 ]
 
 _STRICT = {"extra": "forbid"}
-SELECT_PASSES = 4
-"""Passes over 16-bit scores that find the k largest, four bits of them each (a radix select; assumed)."""
-PROBES = 64
-"""Last queries that vertical-slash is estimated by (MInference, arXiv 2407.02490: last_q = 64)."""
-_INDEX_BYTES = 2
+INDEX_BYTES: Final = 2
+"""Of a block, or a key, that is chosen."""
+SCATTERBRAIN: Final = "scatterbrain"
 
 
 class Tile(NamedTuple):
@@ -123,6 +112,22 @@ class TopKeys:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SparkKeys:
+    """For every query those keys whose score by the first ``channels`` channels lies above a threshold of mean and
+    deviation of all of its scores, at which normal ones would be ``keep`` (arXiv 2506.06644); a tile is one query. How
+    many really are is the data's; here a query has as many as it asks for."""
+
+    __pydantic_config__ = _STRICT
+    kind: Literal["spark-keys"] = "spark-keys"
+    keep: int
+    channels: int
+
+    def __post_init__(self) -> None:
+        require_int("keep of spark keys", self.keep, 1, MAX_DIM)
+        require_int("channels of spark keys", self.channels, 1, MAX_DIM)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Routed:
     """Queries and keys in as many clusters of one size, each by itself (arXiv 2003.05997); causality halves nothing."""
 
@@ -134,7 +139,7 @@ class Routed:
         require_int("clusters", self.clusters, 1, MAX_DIM)
 
 
-_Pattern = Causal | Window | BestBlocks | VerticalSlash | TopKeys | Routed
+_Pattern = Causal | Window | BestBlocks | VerticalSlash | TopKeys | SparkKeys | Routed
 Pattern = Annotated[_Pattern, Discriminator("kind")]
 _BY_KIND = {str(fields(cls)[0].default): cls for cls in get_args(_Pattern)}
 BLOCK = 128
@@ -142,39 +147,48 @@ BLOCK = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocks:
-    """A ``pattern`` of attention among tokens in blocks of ``block``, by which queries are tiled too."""
+    """A ``pattern`` of attention among tokens in blocks of ``block``, by which queries are tiled too.
+
+    ``features``: random features of a head, by which every query weighs the keys that the pattern leaves out
+    (Scatterbrain, arXiv 2110.15343); 0 where nothing stands for them.
+    """
 
     __pydantic_config__ = _STRICT
     kind: ClassVar[Literal["blocks"]] = "blocks"
     pattern: Pattern
     block: int = BLOCK
+    features: int = 0
 
     def __post_init__(self) -> None:
         require_int("block of attention", self.block, 1, 2**16)
+        require_int("features of attention", self.features, 0, MAX_DIM)
 
     @classmethod
     def read(cls, text: str) -> Blocks:
-        """Of ``causal``, ``window@4096:4/512`` and the like: a pattern, its numbers, tokens of a block; as ``str``."""
-        form, slash, block = text.partition("/")
+        """Of ``causal``, ``window@4096:4/512``, ``scatterbrain@64+window@4096:4/512`` and the like: random features if
+        any, a pattern, its numbers, tokens of a block; as ``str``."""
+        features, asked = _features(text)
+        form, slash, block = asked.partition("/")
         kind, at, rest = form.partition("@")
         if kind not in _BY_KIND:
-            raise InputError(f"attention {text!r}: pattern {kind!r} is unknown: {nearest(kind, ('full', *_BY_KIND))}")
+            known = nearest(kind, _BY_KIND if features else ("full", SCATTERBRAIN, *_BY_KIND))
+            raise InputError(f"attention {text!r}: pattern {kind!r} is unknown: {known}")
         made = _BY_KIND[kind]
         takes = _numbers(made)
         numbers = rest.split(":") if at else []
         least = sum(of.default is MISSING for of in takes)
         if not least <= len(numbers) <= len(takes) or not all(map(_whole, (*numbers, *([block] if slash else ())))):
-            asked = "".join(f"{':' if i else '@'}{of.name.upper()}" for i, of in enumerate(takes))
-            raise InputError(f"attention {text!r} is not of the form {kind}{asked}/{BLOCK}, whole numbers all")
+            numbered = "".join(f"{':' if i else '@'}{of.name.upper()}" for i, of in enumerate(takes))
+            raise InputError(f"attention {text!r} is not of the form {kind}{numbered}/{BLOCK}, whole numbers all")
         named = {of.name: int(number) for of, number in zip(takes, numbers, strict=False)}
-        return cls(pattern=made(**named), block=int(block) if slash else BLOCK)
+        return cls(pattern=made(**named), block=int(block) if slash else BLOCK, features=features)
 
     def tiles(self, queries: int, keys: int) -> dict[Tile, int]:
         """How many tiles of each kind a head has, whose ``queries`` are the last of ``keys`` tokens."""
         require_int("queries of attention", queries, 1, keys)
         first = keys - queries
         match self.pattern:
-            case TopKeys(keep=keep):
+            case TopKeys(keep=keep) | SparkKeys(keep=keep):
                 early = Counter(Tile(1, p + 1) for p in range(first, min(keep - 1, keys)))
                 full = keys - max(first, keep - 1)
                 return dict(early) | ({Tile(1, keep): full} if full > 0 else {})
@@ -209,7 +223,7 @@ class Blocks:
             case VerticalSlash(verticals=verticals, slashes=slashes):
                 upright = np.isin(j, _spread(verticals, blocks))
                 return before & (upright | np.isin(t - j, _spread(slashes, blocks)))
-            case TopKeys() | Routed():
+            case TopKeys() | SparkKeys() | Routed():
                 raise InputError(f"attention by {self.pattern.kind} has no blocks, and so no mask of them")
             case _:
                 assert_never(self.pattern)
@@ -219,6 +233,15 @@ class Blocks:
 
         starts = np.arange(0, keys, self.block)
         return np.minimum(starts + self.block, keys) - starts
+
+    @property
+    def by_block(self) -> bool:
+        """Whether a tile is a block of queries, which then meets its own block of keys."""
+        return not isinstance(self.pattern, TopKeys | SparkKeys | Routed)
+
+    def query_blocks(self, queries: int, keys: int) -> dict[int, int]:
+        """How many blocks of so many queries there are."""
+        return dict(Counter(self._query_sizes(queries, keys).tolist()))
 
     def _query_sizes(self, queries: int, keys: int) -> npt.NDArray[np.int64]:
         import numpy as np
@@ -239,19 +262,34 @@ class Blocks:
             case Causal() | Window():
                 return 0
             case BestBlocks():
-                return _INDEX_BYTES * int(self.mask(queries, keys).sum())
+                return INDEX_BYTES * int(self.mask(queries, keys).sum())
             case VerticalSlash(verticals=verticals, slashes=slashes):
-                return _INDEX_BYTES * (verticals + slashes)
-            case TopKeys():
-                return _INDEX_BYTES * met
+                return INDEX_BYTES * (verticals + slashes)
+            case TopKeys() | SparkKeys():
+                return INDEX_BYTES * met
             case Routed():
-                return _INDEX_BYTES * (met + queries)
+                return INDEX_BYTES * (met + queries)
             case _:
                 assert_never(self.pattern)
 
     def __str__(self) -> str:
         numbers = ":".join(str(getattr(self.pattern, of.name)) for of in _numbers(type(self.pattern)))
-        return f"{self.pattern.kind}{'@' * bool(numbers)}{numbers}/{self.block}"
+        features = f"{SCATTERBRAIN}@{self.features}+" if self.features else ""
+        return f"{features}{self.pattern.kind}{'@' * bool(numbers)}{numbers}/{self.block}"
+
+
+def _features(text: str) -> tuple[int, str]:
+    """How many are asked for, 0 where none are, and the pattern beside them."""
+    before, plus, pattern = text.partition("+")
+    name, _, many = before.partition("@")
+    if name != SCATTERBRAIN and not plus:
+        return 0, text
+    if name != SCATTERBRAIN or not plus or not _whole(many) or int(many) == 0:
+        raise InputError(
+            f"attention {text!r} is not of the form {SCATTERBRAIN}@FEATURES+PATTERN/{BLOCK}, FEATURES from 1 and "
+            f"PATTERN one of {', '.join(_BY_KIND)} with its numbers"
+        )
+    return int(many), pattern
 
 
 def _numbers(pattern: type[_Pattern]) -> list[Field[int]]:
@@ -265,121 +303,3 @@ def _whole(text: str) -> bool:
 def _spread(count: int, blocks: int) -> list[int]:
     """``count`` of ``blocks``, evenly, the first among them."""
     return [i * blocks // count for i in range(min(count, blocks))] if count < blocks else list(range(blocks))
-
-
-def attended(workload: Workload, blocks: Blocks) -> Workload:
-    """A step of use, prefill or decode, with its attention by ``blocks``; refused where it has none."""
-    phase = workload.phase
-    keys, queries = phase.context + phase.tokens, phase.tokens
-    if not phase.cached:
-        raise InputError(
-            f"{workload.model!r} keeps no keys and values, so it has no attention to be counted by blocks: trace it "
-            "for prefill or decode"
-        )
-    scores = {op.name: op.gemm for op in workload.matrix_ops if _side(op, queries, keys) == "scores"}
-    if not scores:
-        raise InputError(f"no product of {workload.model!r} multiplies {queries} queries by {keys} keys")
-    kept, pairs = blocks.pairs(queries, keys), queries * keys
-    made: list[Op] = []
-    for op in workload.ops:
-        match op:
-            case MatrixOp() if _side(op, queries, keys) is not None:
-                if _side(op, queries, keys) == "scores":
-                    made += _predictor(op, blocks, queries, keys)
-                made += _products(op, blocks, queries, keys)
-            case VectorOp() if op.name in scores and op.elements in _shrinking(scores[op.name]):
-                made.append(thinned(op, kept, pairs))
-            case _:
-                made.append(op)
-    return replace(
-        workload,
-        ops=tuple(made),
-        after=(),
-        tensors=(),
-        input=", ".join(filter(None, (workload.input, f"attention {blocks}"))),
-    )
-
-
-def _shrinking(scores: Gemm) -> tuple[int, ...]:
-    """Elements of what is there for kept pairs alone: scores, and behind one token the keys, or values, of all heads,
-    which copy those that they look at."""
-    g = scores
-    return (g.groups * g.m * g.n, *((g.groups * g.k * g.n,) if g.m == 1 else ()))
-
-
-def _side(op: Op, queries: int, keys: int) -> Literal["scores", "values"] | None:
-    """Which of the two products of attention an op is."""
-    if not isinstance(op, MatrixOp) or op.parameter is not None or op.convolution or op.gemm.m != queries:
-        return None
-    if op.gemm.n == op.gemm.k == keys:
-        raise InputError(f"{op.name!r} has {op.gemm}: heads as wide as there are keys; choose another context")
-    return "scores" if op.gemm.n == keys else "values" if op.gemm.k == keys else None
-
-
-def _products(op: MatrixOp, blocks: Blocks, queries: int, keys: int) -> list[Op]:
-    """The tiles of a product, of all heads; each reads its own keys or values."""
-    g, scores = op.gemm, _side(op, queries, keys) == "scores"
-    return [
-        resized(op, Gemm(m=t.rows, k=g.k if scores else t.keys, n=t.keys if scores else g.n, groups=g.groups * count))
-        for t, count in blocks.tiles(queries, keys).items()
-    ]
-
-
-def _predictor(op: MatrixOp, blocks: Blocks, queries: int, keys: int) -> list[Op]:
-    """What choosing keys takes, before the scores ``op``: products of less, and the k largest of what they give; and
-    what it chose, which scores and values both read."""
-    heads, d, size = op.gemm.groups, op.gemm.k, DTYPE_BYTES[op.a.dtype]
-    indices = heads * blocks.index_bytes(queries, keys)
-
-    def vector(what: str, elements: int, read: int, write: int, chosen: tuple[int, int] = (0, 0)) -> VectorOp:
-        return VectorOp(
-            name=op.name,
-            op=f"blocks.{what}",
-            pass_=op.pass_,
-            dtype=op.a.dtype,
-            elements=elements,
-            read_bytes=read * size + chosen[0],
-            write_bytes=write * size + chosen[1],
-        )
-
-    def product(m: int, k: int, n: int) -> MatrixOp:
-        made = resized(op, Gemm(m=m, k=k, n=n, groups=heads))
-        return replace(made, op="blocks.scores", b=replace(made.b, role=Role.ACTIVATION))
-
-    def select(scores: int) -> VectorOp:
-        return vector("select", SELECT_PASSES * scores, SELECT_PASSES * scores, 0, (2 * indices, indices))
-
-    many_q, many_k = -(-queries // blocks.block), -(-keys // blocks.block)
-    match blocks.pattern:
-        case Causal() | Window():
-            return []
-        case BestBlocks():
-            # Of tokens that were there before pooled keys are kept, to the last of which new keys are added.
-            pool = heads * d * (2 * queries if queries > 1 else 1)
-            written = heads * d * (many_q + -(-queries // blocks.block) if queries > 1 else 1)
-            pooled = vector("pool", pool, pool + (0 if queries > 1 else written), written)
-            return [pooled, product(many_q, d, many_k), select(heads * many_q * many_k)]
-        case VerticalSlash():
-            if queries == 1:
-                # As its prompt's last queries chose.
-                return [vector("indices", indices // _INDEX_BYTES, 0, 0, (2 * indices, 0))]
-            probes = min(PROBES, queries)
-            seen = heads * probes * keys
-            return [
-                product(probes, d, keys),
-                vector("softmax", seen, seen, seen),
-                vector("sums", 2 * seen, 2 * seen, 2 * heads * keys),
-                select(2 * heads * keys),
-            ]
-        case TopKeys(channels=channels):
-            labels = 2 * heads * queries * channels
-            return [
-                vector("labels", labels, labels, labels),
-                product(queries, channels, keys),
-                select(heads * queries * keys),
-            ]
-        case Routed(clusters=clusters):
-            tokens = 2 * queries  # queries and new keys
-            return [product(tokens, d, clusters), select(heads * tokens * clusters)]
-        case _:
-            assert_never(blocks.pattern)

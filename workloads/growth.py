@@ -60,7 +60,9 @@ class Piece:
         """A whole step; without tensors, whose sizes nothing asks for, but of the first and the last of all."""
         require_int("step of decoding", step, 0, self.steps - 1)
         phase, tokens = self.first.phase, self.first.phase.context + self.first.phase.tokens
-        grown = tuple(replace(c, elements=c.elements // tokens * (tokens + step)) for c in phase.cached)
+        grown = tuple(
+            replace(c, elements=c.elements // tokens * (tokens + step)) if c.grows else c for c in phase.cached
+        )
         return replace(
             self.first,
             ops=tuple(self.op(i, step) for i in range(len(self.first.ops))),

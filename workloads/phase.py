@@ -22,13 +22,17 @@ CACHING: Final[tuple[Use, ...]] = ("prefill", "decode")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cached:
-    """A tensor that a step adds to and later steps read, as it is after the step: keys or values of a layer."""
+    """A tensor that a step adds to and later steps read, as it is after the step: keys or values of a layer.
+
+    ``grows``: with the tokens, as all but a sum over them does, which is FP32 on every machine.
+    """
 
     __pydantic_config__ = {"extra": "forbid"}
 
     name: str
     dtype: str
     elements: int
+    grows: Annotated[bool, Field(exclude_if=lambda grows: grows)] = True
 
     def __post_init__(self) -> None:
         require_dtype(f"cached tensor {self.name!r}", self.dtype)

@@ -11,7 +11,7 @@ import io
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,7 +30,7 @@ from .schemes.scheme import scheme
 from .sparsity import NMPattern
 from .step import MatrixOp, Measured, Op, Workload
 from .strict import dump_json, read_file, read_json
-from .unstructured import Unstructured, counted_mask
+from .unstructured import Unstructured, counted_mask, counted_runs
 from .user_code import is_user
 from .words import named
 
@@ -237,11 +237,13 @@ def with_masks(workload: Workload, recorded: Recorded) -> Workload:
 
 
 def _free(about: About, op: MatrixOp, mask: Mask) -> Gathered:
-    """The operand of a mask without an N:M pattern."""
+    """The operand of a mask without an N:M pattern; of single elements in the form that takes fewest bytes."""
     side = _weight_side(op)
     if about.groups is None:
-        kept = counted_mask(mask if side == "a" else mask.T, side)
-        return Unstructured(operand=side, kept=kept, stored="bitmap")
+        turned = mask if side == "a" else mask.T
+        some = partial(Unstructured, operand=side, kept=counted_mask(turned, side))
+        forms = (some(stored="bitmap"), some(stored="csr"), some(stored="runs", runs=counted_runs(turned, side)))
+        return min(forms, key=lambda form: form.bytes(op.gemm, 0))
     found = grouped_mask(mask, about.groups, op.gemm.run)
     level = max(kept for kept, _ in found.lines) if about.level else 0
     return Groups(operand=side, shape=about.groups, kept=found, level=level)

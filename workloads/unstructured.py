@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import isqrt, lgamma, log, log1p
 from typing import TYPE_CHECKING, Annotated, Any, Literal, assert_never, get_args
 
-from pydantic import Discriminator
+from pydantic import Discriminator, Field
 
 from .errors import InputError, require_choice, require_int
 from .gemm import MAX_DIM, Gemm
@@ -35,6 +35,7 @@ __all__ = [
     "Storage",
     "Unstructured",
     "counted_mask",
+    "counted_runs",
 ]
 
 _STRICT = {"extra": "forbid"}
@@ -46,7 +47,7 @@ _MOST_BINOMIAL = 2**24
 _SIGMAS = 12
 """Beyond so many standard deviations no line of 2^53 elements is expected."""
 
-Storage = Literal["bitmap", "csr"]
+Storage = Literal["bitmap", "csr", "runs"]
 Distribution = Literal["balanced", "binomial"]
 
 
@@ -179,8 +180,9 @@ class Unstructured:
     """An operand of which single elements are kept, wherever they stand.
 
     ``stored``: a bit an element with the kept values behind them (``bitmap``), or the kept values with their places in
-    a line and where each line begins (``csr``). ``online``: its zeros are known only in this very step, so it comes
-    from memory dense; else it is stored so in advance.
+    a line and where each line begins (``csr``), or with the first place and the length of each stretch of them side by
+    side, of which all lines have ``runs``, and where each line begins (``runs``). ``online``: its zeros are known only
+    in this very step, so it comes from memory dense; else it is stored so in advance.
     """
 
     __pydantic_config__ = _STRICT
@@ -190,14 +192,27 @@ class Unstructured:
     kept: Kept
     stored: Storage
     online: bool = False
+    runs: Annotated[int, Field(exclude_if=lambda runs: not runs)] = 0
 
     def __post_init__(self) -> None:
         require_choice("operand of a mask", self.operand, ("a", "b"))
         require_choice("storage of a mask", self.stored, get_args(Storage))
+        require_int("runs of a mask", self.runs, 0, 2**53)
+        if (self.stored == "runs") != bool(self.runs):
+            raise InputError(
+                f"a mask stored as {self.stored!r} has {self.runs} runs: say how many with storage 'runs', 1 at least, "
+                "and with no other"
+            )
 
     def check(self, gemm: Gemm) -> None:
-        """Refuse counts of another operand."""
-        self.histogram(gemm)
+        """Refuse counts of another operand, and runs that its lines cannot have."""
+        found = self.histogram(gemm)
+        if self.runs:
+            # One at least in each line that keeps any, and in none more than its elements, or the gaps between, allow.
+            least = int(found.lines[found.kept > 0].sum())
+            most = int((found.kept.clip(max=gemm.k + 1 - found.kept) * found.lines).sum())
+            if not least <= self.runs <= most:
+                raise InputError(f"a mask of these counts has from {least} to {most} runs, not {self.runs}")
 
     def histogram(self, gemm: Gemm) -> Histogram:
         """Kept elements by line, of all groups."""
@@ -216,12 +231,14 @@ class Unstructured:
         return self.histogram(gemm).total * (gemm.m if self.operand == "b" else gemm.n)
 
     def index_bits(self, gemm: Gemm) -> int:
-        """Read with a kept element: its place in the line, or its share of the bitmap, rounded up."""
+        """Read with a kept element: its place in the line, or its share of the bitmap or of runs, rounded up."""
         match self.stored:
             case "bitmap":
                 return -(-self.lines(gemm) * _BYTE * _bitmap_bytes(gemm.k) // self.histogram(gemm).total)
             case "csr":
                 return _BYTE * _place_bytes(gemm.k)
+            case "runs":
+                return -(-self.runs * 2 * _BYTE * _place_bytes(gemm.k) // self.histogram(gemm).total)
             case _:
                 assert_never(self.stored)
 
@@ -234,6 +251,8 @@ class Unstructured:
                 return values + lines * _bitmap_bytes(k)
             case "csr":
                 return values + total * _place_bytes(k) + POINTER_BYTES * (lines + 1)
+            case "runs":
+                return values + self.runs * 2 * _place_bytes(k) + POINTER_BYTES * (lines + 1)
             case _:
                 assert_never(self.stored)
 
@@ -253,7 +272,18 @@ def counted_mask(mask: npt.NDArray[Any], operand: Literal["a", "b"]) -> Counted:
     """The counts of a ``mask``, bool [m, k] of operand a or [k, n] of b."""
     import numpy as np
 
-    if mask.ndim != 2 or mask.dtype != np.bool_ or not mask.size:
-        raise InputError(f"a mask must be a bool matrix, not {mask.dtype} {list(mask.shape)}")
+    _require_matrix(mask)
     many = np.bincount(np.count_nonzero(mask, axis=1 if operand == "a" else 0))
     return Counted(lines=tuple((int(kept), int(many[kept])) for kept in np.flatnonzero(many)))
+
+
+def counted_runs(mask: npt.NDArray[Any], operand: Literal["a", "b"]) -> int:
+    """Stretches of kept elements side by side in the lines of a ``mask``, bool [m, k] of operand a or [k, n] of b."""
+    _require_matrix(mask)
+    lines = mask if operand == "a" else mask.T
+    return int(lines[:, 0].sum()) + int((lines[:, 1:] & ~lines[:, :-1]).sum())
+
+
+def _require_matrix(mask: npt.NDArray[Any]) -> None:
+    if mask.ndim != 2 or mask.dtype != bool or not mask.size:
+        raise InputError(f"a mask must be a bool matrix, not {mask.dtype} {list(mask.shape)}")

@@ -17,10 +17,13 @@ from ..block import Block
 from .route import CriticalPath, netlist, options_of, parse_report
 from .tools import OutOfTimeError, cache_key, cached, require_tool, run_tool, tool_version
 
-__all__ = ["Attempt", "Router", "Stage", "attempt"]
+__all__ = ["Attempt", "Placer", "Router", "Stage", "attempt"]
 
 Router = Literal["router1", "router2"]
 """Of nextpnr: one that rips up an arc at a time, and one that lets arcs share wires and makes sharing ever dearer."""
+
+Placer = Literal["heap", "static"]
+"""Of nextpnr: its default, which legalises in every round, and one whose cells repel each other as charges do."""
 
 _SAYS_HOW_FAR = re.compile(r"iteration|iter[= ]|\d+ \|| time ")
 _PLACED = re.compile(r"Max frequency for clock .*: ([\d.]+) MHz")
@@ -51,6 +54,7 @@ class Attempt:
     rtl: str
     tools: str
     asked_mhz: int
+    placer: Placer
     router: Router
     sites: dict[str, tuple[int, int]]
     placed: Stage
@@ -61,7 +65,12 @@ class Attempt:
 
 
 def attempt(
-    spec: AcceleratorSpec, block: Block, mhz: int, router: Router, processor_s: int, heard: Callable[[str], object]
+    spec: AcceleratorSpec,
+    block: Block,
+    mhz: int,
+    by: tuple[Placer, Router],
+    processor_s: int,
+    heard: Callable[[str], object],
 ) -> Attempt:
     """``block`` of ``spec`` on an LFE5U-85F between registers, as `place_and_route` has it, with seed 1.
 
@@ -73,9 +82,10 @@ def attempt(
     tools = f"{tool_version('yosys')}, {tool_version('nextpnr-ecp5')}"
     run = partial(_stage, processor_s=processor_s, heard=heard)
     common = [*options_of(mhz), "--seed", "1"]
-    placing = [*common, "--json", "design.json", "--no-route", "--write", "placed.json"]
+    placer, router = by
+    placing = [*common, "--placer", placer, "--json", "design.json", "--no-route", "--write", "placed.json"]
     routing = [*common, "--json", "placed.json", "--no-pack", "--no-place", "--report", "report.json"]
-    made = partial(Attempt, rtl=cache_key([text])[:12], tools=tools, asked_mhz=mhz, router=router)
+    made = partial(Attempt, rtl=cache_key([text])[:12], tools=tools, asked_mhz=mhz, placer=placer, router=router)
 
     try:
         placed, said, design = _placed(text, script, placing, tools, run)

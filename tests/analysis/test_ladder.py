@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from weft.analysis.ladder import _shape, ladder
+from weft.analysis.ladder import Rung, _shape, ladder
 from weft.workloads.errors import InputError
 
 
-@pytest.mark.parametrize("rung", ladder(), ids=lambda rung: f"{rung.rows}x{rung.cols}-{rung.found['router']}")
+def named(rung: Rung) -> str:
+    return f"{rung.rows}x{rung.cols}-{rung.found['placer']}-{rung.found['router']}"
+
+
+@pytest.mark.parametrize("rung", ladder(), ids=named)
 def test_a_rung_says_what_finished_and_nothing_of_what_did_not(rung):
     placed, routed = rung.found["placed"], rung.found["routed"]
 

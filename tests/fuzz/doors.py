@@ -41,6 +41,7 @@ from weft.workloads.catalog import open_model
 from weft.workloads.checkpoint import digest, load_checkpoint, save_checkpoint
 from weft.workloads.data import open_data
 from weft.workloads.data.folder import decode
+from weft.workloads.data.text import LETTERS, TextData
 from weft.workloads.io import dumps_workload, load_workload
 from weft.workloads.recorded import Recorded
 from weft.workloads.schemes.policies import patterns_of
@@ -49,6 +50,8 @@ from weft.workloads.sparsity import NMPattern
 from weft.workloads.step import Workload
 from weft.workloads.strict import read_text
 from weft.workloads.training.run import VERSION, Run
+from weft.workloads.training.text_run import TextRun
+from weft.workloads.training.text_spec import TextSpec
 from weft.workloads.update_rule import SGD
 
 from .mutate import EDGES, of_bytes, of_json, of_onnx, of_text, of_tree
@@ -388,12 +391,25 @@ def checkpoint_seeds(folder: Path) -> Iterator[Path]:
     yield folder / training.CHECKPOINT
 
 
+FEW = TextData(name="few", train=torch.arange(500) % LETTERS, test=torch.arange(200) % LETTERS, fingerprint="few")
+SHORT = TextSpec(blocks=1, width=4, steps=2)
+
+
+def text_checkpoint_seeds(folder: Path) -> Iterator[Path]:
+    TextRun(SHORT, FEW, folder).until(1)
+    yield folder / training.CHECKPOINT
+
+
+def read_text_checkpoint(path: Path) -> None:
+    TextRun(SHORT, FEW, path.parent)
+
+
 def worsen_checkpoint(random: Random, path: Path) -> None:
     if random.random() < 0.3:
         path.write_bytes(of_bytes(random, path.read_bytes()))
         return
     edges = (*EDGES, torch.zeros(3), torch.zeros(()), torch.full((16,), float("nan")), torch.arange(3))
-    state = load_checkpoint(path, VERSION)
+    state = load_checkpoint(path, VERSION, 1)
     if random.random() < 0.2:
         state["spec"] = of_json(random, state["spec"].encode()).decode(errors="replace")
     else:
@@ -510,6 +526,7 @@ DOORS = (
     Door("hugging face", hf_seeds, bytes_of(of_json), read_hf, 300, text=True),
     Door("results", result_seeds, worsen_result, read_result, 600),
     Door("checkpoint", checkpoint_seeds, worsen_checkpoint, read_checkpoint, 400),
+    Door("checkpoint of a text", text_checkpoint_seeds, worsen_checkpoint, read_text_checkpoint, 200),
     Door("program", program_seeds, worsen_program, read_made_program, 600),
     Door("program text", text_seeds, bytes_of(of_text), read_program_text, 600, text=True),
     Door("picture", picture_seeds, bytes_of(of_bytes), read_picture, 3000),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import weft
 from weft.cli import main
 from weft.workloads.errors import InputError
-from weft.workloads.gemm import Pass
+from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.operand import NMOperand
 from weft.workloads.phase import TRAINING
 from weft.workloads.recorded import Recorded, with_masks
@@ -89,6 +89,19 @@ def test_a_step_has_the_counts_of_its_masks() -> None:
     }
     assert (step.scheme, step.pattern) == ("erk", None)
     assert weft.sparsify(recorded_step(recorded, 4), recorded) == step
+
+
+def test_a_mask_is_stored_in_the_form_of_fewest_bytes() -> None:
+    lone, long = np.zeros((256, 64), bool), np.zeros((256, 64), bool)
+    lone[:, 7] = True  # a place a line, beside eight bytes of bits
+    long[:, 20:60] = True  # one run a line
+    both = [("1", "weight", lone), ("3", "weight", np.tile(lone, (1, 4))), ("5", "weight", np.tile(long[:10], (1, 4)))]
+    recorded = Recorded.made(both, **ABOUT)
+    stored = [op.sparse for op in with_masks(recorded_step(recorded), recorded).matrix_ops]
+
+    assert [(form.stored, form.runs) for form in stored] == [("csr", 0), ("csr", 0), ("runs", 40)]
+    # Four runs a line of 256 places, a pointer a line and one more; a bit an element takes 32 bytes a line.
+    assert stored[2].bytes(Gemm(m=1, k=256, n=10), 0) == 40 * 2 + 11 * 4 < 10 * 32
 
 
 def test_a_record_of_nm_runs_as_nm_and_is_held_to_its_pattern() -> None:

@@ -15,7 +15,7 @@ from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm
 from weft.workloads.io import dumps_workload, loads_workload
 from weft.workloads.step import UpdateOp, Workload
-from weft.workloads.unstructured import Counted, Drawn, Kept, Unstructured, counted_mask
+from weft.workloads.unstructured import Counted, Drawn, Kept, Unstructured, counted_mask, counted_runs
 
 from ..dataflow.problems import make_op
 from ..examples_drawn import examples
@@ -38,6 +38,45 @@ def test_bytes_with_indices_by_hand() -> None:
     assert (operand(stored="csr").index_bits(GEMM), operand().index_bits(GEMM)) == (16, 4)
     short = Unstructured(operand="a", kept=Counted(lines=((2, 5),)), stored="csr")
     assert short.bytes(Gemm(m=5, k=256, n=9), 16) == 10 * 2 + 10 * 1 + 6 * 4
+
+
+def in_runs(kept: Kept, runs: int, side: Any = "b") -> Unstructured:
+    return Unstructured(operand=side, kept=kept, stored="runs", runs=runs)
+
+
+def test_bytes_of_runs_by_hand() -> None:
+    # The full line has one, lines of three elements have up to three: a place and a length of 2 bytes each.
+    assert in_runs(MASK, 4).bytes(GEMM, 16) == 306 * 2 + 4 * (2 + 2) + 5 * 4
+    assert in_runs(MASK, 7).bytes(GEMM, 8) == 306 + 7 * (2 + 2) + 5 * 4
+    # Read with each of 306 values: a 306th of 7 times 32 bits, rounded up.
+    assert in_runs(MASK, 7).index_bits(GEMM) == 1
+    assert in_runs(Counted(lines=((2, 5),)), 10, "a").index_bits(Gemm(m=5, k=256, n=9)) == 16
+
+
+def test_runs_that_no_mask_of_these_counts_has_are_refused() -> None:
+    for runs in (3, 7):
+        make_op(GEMM, sparse=in_runs(MASK, runs))
+    for runs in (2, 8):
+        with pytest.raises(InputError, match=f"a mask of these counts has from 3 to 7 runs, not {runs}"):
+            make_op(GEMM, sparse=in_runs(MASK, runs))
+    # Four of six elements leave two gaps, and so three runs at most.
+    with pytest.raises(InputError, match="from 1 to 3 runs, not 4"):
+        in_runs(Counted(lines=((4, 1),)), 4).check(Gemm(m=1, k=6, n=1))
+    with pytest.raises(InputError, match="stored as 'runs' has 0 runs: say how many"):
+        operand(stored="runs")
+    with pytest.raises(InputError, match="stored as 'csr' has 4 runs"):
+        Unstructured(operand="b", kept=MASK, stored="csr", runs=4)
+
+
+@settings(deadline=None, max_examples=examples(50))
+@given(st.integers(1, 2**18 - 1))
+def test_runs_of_a_mask_are_those_of_its_lines(bits: int) -> None:
+    lines = [f"{bits:018b}"[i : i + 6] for i in (0, 6, 12)]
+    mask = np.array([[bit == "1" for bit in line] for line in lines])
+    by_hand = sum(len(line.replace("0", " ").split()) for line in lines)
+
+    assert counted_runs(mask, "a") == counted_runs(np.ascontiguousarray(mask.T), "b") == by_hand
+    in_runs(counted_mask(mask, "a"), by_hand, "a").check(Gemm(m=3, k=6, n=2))
 
 
 def test_macs_are_those_of_kept_elements() -> None:
@@ -103,7 +142,7 @@ def test_drawn_lines_are_as_many_and_none_is_longer(density: float, lines: int, 
 @pytest.mark.parametrize("online", [False, True])
 def test_files_keep_it(kept: Kept, online: bool) -> None:
     op = make_op(GEMM, sparse=operand(kept, "csr", online))
-    workload = Workload(model="one", batch=1, ops=(op,))
+    workload = Workload(model="one", batch=1, ops=(op, replace(op, sparse=in_runs(MASK, 5))))
 
     assert loads_workload(dumps_workload(workload)) == workload
 

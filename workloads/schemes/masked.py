@@ -192,5 +192,15 @@ MASKED: tuple[Scheme, ...] = (
         recalled="which parameters stay: all",
         schedule=dense_until("jackpot", 0.5),
     ),
+    Scheme(
+        name="turbo-vbi",
+        title="Turbo-VBI: variational inference under a prior of bursts",
+        unstructured=_BOTH,
+        technique="turbo.TurboVbi",
+        paper="Xia, Tsang and Lau, IEEE TSP 2023, arXiv 2302.10483, repository cxiaab/D-turbo-vbi-FL",
+        refresh="once",
+        unit="host",
+        schedule=dense_until("turbo-vbi", 0.5),
+    ),
 )
 """In the order of the documentation."""

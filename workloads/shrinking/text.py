@@ -16,8 +16,9 @@ from ..phase import Use
 from ..sliced import sliced_width
 from ..step import Workload
 from ..trace import trace_use
-from ..training.characters import MODEL, STEPS, bits, pieces, trained_characters
+from ..training.characters import bits, pieces, trained_characters
 from ..training.control import controlled
+from ..training.text_spec import MODEL, STEPS
 from .factors import parameter_count
 from .form import Asked
 from .slicing import sliced_opt

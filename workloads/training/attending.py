@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from ..blocks import PROBES, BestBlocks, Blocks, Causal, Routed, TopKeys, VerticalSlash, Window
+from ..attended import PROBES
+from ..blocks import BestBlocks, Blocks, Causal, Routed, SparkKeys, TopKeys, VerticalSlash, Window
 from ..data.text import TextData
 from ..errors import InputError
-from .characters import CALIBRATED, bits, pieces
+from .characters import CALIBRATED, bits, pieces, statistical_top_k
+from .random_features import directions, scattered
 
 __all__ = ["bits_attending", "seen"]
 
@@ -49,6 +51,9 @@ def seen(blocks: Blocks, q: Tensor, k: Tensor, *, heavy: Tensor | None = None, c
         case TopKeys(keep=keep):
             assert heavy is not None, "calibrated before"
             found = _top_keys(q, k, heavy, keep)
+        case SparkKeys(keep=keep, channels=channels):
+            _require_channels(blocks.pattern, q.shape[-1])
+            found = _spark_keys(q[..., :channels] @ k[..., :channels].mT, keep)
         case Routed():
             assert centres is not None, "calibrated before"
             found = _routed(q, k, centres)
@@ -110,6 +115,23 @@ def _top_keys(q: Tensor, k: Tensor, heavy: Tensor, keep: int) -> Tensor:
     return _largest(scores.masked_fill(place[None] > place[:, None], -math.inf), keep)
 
 
+def _spark_keys(scores: Tensor, keep: int) -> Tensor:
+    """Of the scores up to a query those above its threshold, and all of them where there are no more than ``keep``."""
+    found = torch.zeros_like(scores, dtype=torch.bool)
+    for last in range(scores.shape[-1]):
+        own = scores[..., last, : last + 1]
+        found[..., last, : last + 1] = True if last < keep else own > statistical_top_k(own, keep / (last + 1))
+    return found
+
+
+def _require_channels(pattern: TopKeys | SparkKeys, width: int) -> None:
+    if pattern.channels > width:
+        raise InputError(
+            f"channels of {pattern.kind.replace('-', ' ')} are {pattern.channels}, but a head has {width}; choose from "
+            f"1 to {width}"
+        )
+
+
 def _routed(q: Tensor, k: Tensor, centres: Tensor) -> Tensor:
     """Queries and keys of a cluster see one another; each cluster takes its share of both, those nearest to it."""
     share = -(-q.shape[2] // centres.shape[1])
@@ -118,11 +140,12 @@ def _routed(q: Tensor, k: Tensor, centres: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def bits_attending(model: nn.Module, text: TextData, blocks: Blocks) -> tuple[float, float]:
+def bits_attending(model: nn.Module, text: TextData, blocks: Blocks, *, seed: int = 0) -> tuple[float, float]:
     """Bits a character of the test text with attention by ``blocks``, and the share of all causal pairs that is seen.
 
     ``model`` is that of `characters.trained_characters`, trained on ``text`` with all of its attention; heavy channels
-    and centres of clusters are of the training text.
+    and centres of clusters are of the training text. Random features, of double precision, are drawn once a layer, by
+    ``seed``.
     """
     learned = _learned(model, text, blocks)
     shares: list[Tensor] = []
@@ -130,7 +153,11 @@ def bits_attending(model: nn.Module, text: TextData, blocks: Blocks) -> tuple[fl
     def attend(module: Any, q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> tuple[Tensor, None]:
         mask = seen(blocks, q, k, **learned.get(module.layer_idx, {}))
         shares.append(mask.float().sum() / mask.shape[:2].numel() / (q.shape[2] * (q.shape[2] + 1) / 2))
-        return _attended(q, k, v, mask), None
+        if not blocks.features:
+            return _attended(q, k, v, mask), None
+        along = directions(blocks.features, q.shape[-1], seed + module.layer_idx)
+        made = scattered(q.double(), k.double(), v.double(), mask, along, blocks.block).to(v.dtype)
+        return made.transpose(1, 2).contiguous(), None
 
     with _attention(model, attend):
         found = bits(model, text)
@@ -153,8 +180,7 @@ def _learned(model: nn.Module, text: TextData, blocks: Blocks) -> dict[int, dict
     def attend(module: Any, q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> tuple[Tensor, None]:
         width = q.shape[-1]
         if isinstance(pattern, TopKeys):
-            if pattern.channels > width:
-                raise InputError(f"channels of top keys are {pattern.channels}, but a head has {width}")
+            _require_channels(pattern, width)
             heavy = (q.abs().mean((0, 2)) * k.abs().mean((0, 2))).topk(pattern.channels).indices
             found[module.layer_idx] = {"heavy": heavy}
         else:

@@ -10,45 +10,37 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from statistics import NormalDist
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..checkpoint import digest
 from ..data.text import TextData, open_text
 from ..errors import InputError, require_int
-from ..models.zoo import source
 from ..recorded import Recorded
 from ..row_forms import FORMS, Form, Rest
 from ..rows import Alike
 from ..skip_rows import rank_of_rest
-from .control import controlled
-from .experts import in_experts, unlike
 from .recording import hearing, inputs_seen, linear_layers
+from .text_run import LENGTH, TextRun, text_loss
+from .text_spec import MODEL, STEPS, TextSpec
 
 __all__ = [
     "CALIBRATED",
-    "MODEL",
-    "STEPS",
     "Kept",
+    "above",
     "bits",
     "pieces",
     "record_characters",
-    "statistical_top_k",
+    "recorded_rows",
     "trained_characters",
+    "weighed",
 ]
 
-MODEL = "characters"
-STEPS = 600
-"""Of training: about two minutes of one core."""
-_LENGTH, _BATCH, _RATE = 64, 32, 2e-3
 CALIBRATED = 64
 """Pieces of the training text that thresholds are made of."""
-_SHARED = 5e-2
-"""Of the loss that has tokens in a row share experts, for each network (the factor of BlockFFN's repository)."""
 _HALVINGS = 20
 _TESTED = 256
 """Pieces of the test text."""
@@ -58,25 +50,6 @@ Kept = Mapping[str, Callable[[Tensor], Tensor]]
 """By linear layer: which elements of its input [..., inputs] it keeps, bool of that shape."""
 
 
-class StatisticalTopK(nn.Module):
-    """max(x - threshold, 0) with :func:`statistical_top_k` of every token, in the place of a ReLU."""
-
-    def __init__(self, density: float) -> None:
-        super().__init__()
-        self.density = density
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Of ``x``, float [..., neurons], the same shape."""
-        return functional.relu(x - statistical_top_k(x, self.density))
-
-
-def statistical_top_k(x: Tensor, density: float) -> Tensor:
-    """The threshold above which a share ``density`` of normally distributed ``x``, float [..., neurons], lies:
-    mean + deviation times a quantile, of that dtype, [..., 1] (Spark Transformer, arXiv 2506.06644, from memory)."""
-    quantile = NormalDist().inv_cdf(1 - density)
-    return x.mean(-1, keepdim=True) + quantile * x.std(-1, keepdim=True)
-
-
 def trained_characters(
     text: TextData,
     *,
@@ -84,53 +57,21 @@ def trained_characters(
     experts: bool = False,
     steps: int = STEPS,
     seed: int = 0,
+    folder: Path | None = None,
     progress: Progress | None = None,
 ) -> nn.Module:
     """The model after so many steps of AdamW, at a rate that falls along a cosine; ``top_k``: the density of the
     statistical top-k that stands for the ReLU, None for the ReLU itself; ``experts``: its networks are in experts that
-    tokens in a row are taught to share. SIGINT raises KeyboardInterrupt."""
-    require_int("steps", steps, 1, 10**6)
-    require_int("seed", seed, 0, 2**32 - 1)
-    with controlled(1, torch.device("cpu")) as stop:
-        torch.manual_seed(seed)
-        model = source(MODEL).build().train()
-        if top_k is not None:
-            _replace_relu(model, top_k)
-        routed = in_experts(model) if experts else []
-        optimizer = torch.optim.AdamW(model.parameters(), _RATE)
-        for step in range(steps):
-            for group in optimizer.param_groups:
-                group["lr"] = _RATE * 0.5 * (1 + math.cos(math.pi * step / steps))
-            begins = torch.randint(len(text.train) - _LENGTH - 1, (_BATCH, 1))
-            loss = _loss(model, text.train[begins + torch.arange(_LENGTH + 1)])
-            for network in routed:
-                loss = loss + _SHARED * unlike(network.scores)
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            optimizer.step()
-            if progress is not None:
-                progress(step + 1, steps)
-            if stop():
-                raise KeyboardInterrupt
-    return model.eval()
-
-
-def _replace_relu(model: nn.Module, density: float) -> None:
-    Alike(density=density)  # refuses what is none
-    for module in list(model.modules()):
-        if isinstance(getattr(module, "activation_fn", None), nn.ReLU):
-            module.activation_fn = StatisticalTopK(density)
-
-
-def _loss(model: nn.Module, read: Tensor) -> Tensor:
-    scores = model(input_ids=read[:, :-1]).logits
-    return functional.cross_entropy(scores.flatten(0, 1), read[:, 1:].flatten())
+    tokens in a row are taught to share. With a ``folder``, a checkpoint is kept there, and a training that is there
+    goes on. SIGINT raises KeyboardInterrupt."""
+    spec = TextSpec(top_k=top_k, experts=experts, steps=steps, seed=seed)
+    return TextRun(spec, text, folder).until(steps, progress)
 
 
 def pieces(part: Tensor, many: int) -> Tensor:
     """Pieces from all over a text ``part``, int64 [characters]: int64 [many, 65]."""
-    begins = torch.linspace(0, len(part) - _LENGTH - 2, many).long()[:, None]
-    return part[begins + torch.arange(_LENGTH + 1)]
+    begins = torch.linspace(0, len(part) - LENGTH - 2, many).long()[:, None]
+    return part[begins + torch.arange(LENGTH + 1)]
 
 
 @torch.no_grad()
@@ -138,7 +79,7 @@ def bits(model: nn.Module, text: TextData, kept: Kept | None = None, rest: Rest 
     """Bits a character of the test text, where linear layers read nothing of their input but what is ``kept``; for the
     others stands the ``rest`` of a form."""
     with _leaving_out(model, kept or {}, rest):
-        return float(_loss(model.eval(), pieces(text.test, _TESTED))) / math.log(2)
+        return float(text_loss(model.eval(), pieces(text.test, _TESTED))) / math.log(2)
 
 
 @contextmanager
@@ -175,20 +116,20 @@ def _low_rank(weight: Tensor) -> Tensor:
 
 
 def _held(x: Tensor, changed: Tensor) -> Tensor:
-    """``x``, of pieces of `_LENGTH` tokens, with the last value of every input that was read, at each token."""
-    tokens, fresh = (each.reshape(-1, _LENGTH, x.shape[-1]) for each in (x, changed))
+    """``x``, of pieces of `LENGTH` tokens, with the last value of every input that was read, at each token."""
+    tokens, fresh = (each.reshape(-1, LENGTH, x.shape[-1]) for each in (x, changed))
     found, held = torch.empty_like(tokens), torch.zeros_like(tokens[:, 0])
-    for t in range(_LENGTH):
+    for t in range(LENGTH):
         held = torch.where(fresh[:, t], tokens[:, t], held)
         found[:, t] = held
     return found.reshape(x.shape)
 
 
 def _changed(limit: float, x: Tensor) -> Tensor:
-    """Which inputs differ by more than ``limit`` from what was last read of them, of pieces of `_LENGTH` tokens."""
-    tokens = x.reshape(-1, _LENGTH, x.shape[-1])
+    """Which inputs differ by more than ``limit`` from what was last read of them, of pieces of `LENGTH` tokens."""
+    tokens = x.reshape(-1, LENGTH, x.shape[-1])
     found, held = torch.empty_like(tokens, dtype=torch.bool), torch.zeros_like(tokens[:, 0])
-    for t in range(_LENGTH):
+    for t in range(LENGTH):
         found[:, t] = (tokens[:, t] - held).abs() > limit
         held = torch.where(found[:, t], tokens[:, t], held)
     return found.reshape(x.shape)
@@ -217,7 +158,7 @@ def kept_under(model: nn.Module, text: TextData, form: Form, density: float | No
     inner = {name: module.weight.norm(dim=0) if form.beside else None for name, module in layers[:-1]}
 
     def note(name: str, _: nn.Module, args: tuple[Any, ...]) -> None:
-        seen[name] = _weighed(args[0], inner[name]).flatten()
+        seen[name] = weighed(args[0], inner[name]).flatten()
 
     def note_input(name: str, _: nn.Module, args: tuple[Any, ...]) -> None:
         seen[name] = args[0]
@@ -230,15 +171,18 @@ def kept_under(model: nn.Module, text: TextData, form: Form, density: float | No
     limits = {
         name: float(values.kthvalue(max(round((1 - density) * len(values)), 1))[0]) for name, values in seen.items()
     }
-    return {name: partial(_above, inner[name], limit) for name, limit in limits.items()}
+    return {name: partial(above, inner[name], limit) for name, limit in limits.items()}
 
 
-def _weighed(x: Tensor, norms: Tensor | None) -> Tensor:
+def weighed(x: Tensor, norms: Tensor | None) -> Tensor:
+    """How much each input of ``x``, float32 [..., inputs], weighs, of that shape: its size, times that of its
+    ``norms``, float32 [inputs]."""
     return x.abs() if norms is None else x.abs() * norms
 
 
-def _above(norms: Tensor | None, limit: float, x: Tensor) -> Tensor:
-    return _weighed(x, norms) > limit
+def above(norms: Tensor | None, limit: float, x: Tensor) -> Tensor:
+    """Which inputs of ``x``, float32 [..., inputs], weigh more than ``limit``: bool [..., inputs]."""
+    return weighed(x, norms) > limit
 
 
 _RECORDED = ("relu", "teal", "wina", "rsparse", "delta", "spark", "blockffn")
@@ -268,15 +212,19 @@ def record_characters(
     steps: int = STEPS,
     tokens: int = 256,
     seed: int = 0,
+    folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Recorded:
-    """Train the model and keep which inputs of its layers ``tokens`` of the test text keep under the form ``rows``."""
+    """Train the model and keep which inputs of its layers ``tokens`` of the test text keep under the form ``rows``;
+    ``folder`` as of :func:`trained_characters`."""
     form, density = asked_form(rows)
-    require_int("tokens to record", tokens, 2, _TESTED * _LENGTH)
+    require_int("tokens to record", tokens, 2, _TESTED * LENGTH)
     text = open_text(data)
     top_k = density if form.predictor == "first inputs" else None
     experts = form.predictor == "router"
-    model = trained_characters(text, top_k=top_k, experts=experts, steps=steps, seed=seed, progress=progress)
+    model = trained_characters(
+        text, top_k=top_k, experts=experts, steps=steps, seed=seed, folder=folder, progress=progress
+    )
     return recorded_rows(model, text, rows, tokens)
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..errors import InputError, require_int
 from ..host import Host
-from ..update_rule import UpdateRule
+from ..update_rule import ADAMW, UpdateRule
 
-__all__ = ["MAX_THREADS", "require_outline", "require_state"]
+__all__ = ["MAX_THREADS", "require_outline", "require_state", "require_text_state"]
 
 MAX_THREADS = 1024
 """More threads than a machine has cores are slow; PyTorch starts whatever number it is told, and dies of it."""
@@ -86,6 +86,27 @@ def require_state(
     _require_technique(state["technique"], own["technique"], step, steps, weights, planes)
     if "snapshots" in own["technique"]:
         _require_snapshots(state["technique"]["snapshots"], own["model"])
+
+
+def require_text_state(
+    state: Mapping[str, Any],
+    own: Mapping[str, Any],
+    optimizer: torch.optim.Optimizer,
+    rate: Callable[[int], float],
+    steps: int,
+) -> None:
+    """The same of a training of a model of text by AdamW, for its model, its optimizer and its random numbers."""
+    _require_keys("it", state, own)
+    _require_types("", state, dict.fromkeys(("model", "optimizer"), dict))
+    require_int("step", state["step"], 0, steps)
+    step = state["step"]
+    _require_like("model", state["model"], own["model"])
+    _require_optimizer(state["optimizer"], own["optimizer"], optimizer, ADAMW, rate(step - 1) if step else None)
+    _require_tensor("random", state["random"], own["random"].shape, own["random"].dtype)
+    try:
+        torch.Generator().set_state(state["random"])
+    except RuntimeError as error:
+        raise InputError(f"random is no state of random numbers: {error}") from None
 
 
 def _require_keys(where: str, found: object, expected: Mapping[str, Any]) -> None:

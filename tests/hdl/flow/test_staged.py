@@ -36,15 +36,19 @@ def test_a_tool_that_fails_within_its_time_has_failed(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_an_array_of_one_is_placed_once_and_routed_by_either_router():
+def test_an_array_of_one_is_placed_once_by_a_placer_and_routed_by_either_router():
     spec = load_spec("tiny")
     spec = replace(spec, array=replace(spec.array, rows=1, cols=1))
     said = []
-    first, second = (attempt(spec, BLOCKS["stce"], 80, router, 600, said.append) for router in ("router1", "router2"))
-    stopped = attempt(spec, BLOCKS["stce"], 81, "router1", 1, said.append)
+    first, second, other = (
+        attempt(spec, BLOCKS["stce"], 80, by, 600, said.append)
+        for by in (("heap", "router1"), ("heap", "router2"), ("static", "router2"))
+    )
+    stopped = attempt(spec, BLOCKS["stce"], 81, ("heap", "router1"), 1, said.append)
 
     assert first.placed == second.placed and first.placed.finished
     assert first.sites == second.sites and first.sites["MULT18X18D"] == (1, 156)
     assert first.mhz is not None and second.mhz is not None and min(first.mhz, second.mhz) > 40
-    assert (first.mhz, first.critical) != (second.mhz, second.critical)
+    assert len({(x.mhz, x.critical) for x in (first, second, other)}) == 3, "by placer and by router"
+    assert other.sites == first.sites and (other.placer, other.router) == ("static", "router2")
     assert not stopped.placed.finished and stopped.routed is None and stopped.mhz is None

@@ -30,7 +30,7 @@ from .harness import TWO_OF_EIGHT, backward, batch, net, train
 NAMES = [name for name, s in SCHEMES.items() if s.unstructured]
 GROUPED = {name: s.groups for name, s in SCHEMES.items() if s.groups}
 """Their shapes are cut down to what the small network has whole groups of."""
-FALLING = ("gmp", "granet", "lottery", "lottery-late", "soup", "jackpot", *GROUPED)
+FALLING = ("gmp", "granet", "lottery", "lottery-late", "soup", "jackpot", "turbo-vbi", *GROUPED)
 """Masks that lose weights during training."""
 MOVING = {
     "gmp": {"period": 2, "end": 0.6},
@@ -44,6 +44,7 @@ MOVING = {
     "lottery-late": {"rounds": 2, "rewind": 0.5},
     "soup": {"copies": 2},
     "jackpot": {},
+    "turbo-vbi": {"period": 1},
     **{name: {"period": 2, "end": 0.6, "shape": shape.replace("16", "4")} for name, shape in GROUPED.items()},
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import Any
 
 import pytest
@@ -10,12 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.workloads.blocks import BestBlocks, Blocks, Causal, Routed, TopKeys, VerticalSlash, Window
+from weft.workloads.blocks import BestBlocks, Blocks, Causal, Routed, SparkKeys, TopKeys, VerticalSlash, Window
 from weft.workloads.data.text import open_text
 from weft.workloads.errors import InputError
 from weft.workloads.models.zoo import source
 from weft.workloads.training.attending import bits_attending, seen
-from weft.workloads.training.characters import MODEL, bits
+from weft.workloads.training.characters import bits
+from weft.workloads.training.text_spec import MODEL
 
 from ...examples_drawn import examples
 
@@ -25,6 +27,7 @@ PATTERNS = st.one_of(
     st.builds(BestBlocks, keep=st.integers(1, 4)),
     st.builds(VerticalSlash, verticals=st.integers(0, 4), slashes=st.integers(1, 4)),
     st.builds(TopKeys, keep=st.integers(1, 9), channels=st.integers(1, 4)),
+    st.builds(SparkKeys, keep=st.integers(1, 9), channels=st.integers(1, 4)),
     st.builds(Routed, clusters=st.integers(1, 4)),
 )
 
@@ -53,6 +56,15 @@ def probed(q: torch.Tensor, k: torch.Tensor, block: int) -> tuple[dict[int, floa
     return upright, slanted | {0: math.inf}
 
 
+def above(scores: dict[int, float], keep: int) -> set[int]:
+    """Those above the threshold at which ``keep`` of normal ones would be."""
+    if len(scores) <= keep:
+        return set(scores)
+    found = NormalDist.from_samples(scores.values())
+    limit = found.mean + found.stdev * NormalDist().inv_cdf(1 - keep / len(scores))
+    return {i for i, score in scores.items() if score > limit}
+
+
 def walked(blocks: Blocks, q: torch.Tensor, k: torch.Tensor, learned: Any) -> list[list[bool]]:
     """Of one head, token by token."""
     n, size, pattern = len(q), blocks.block, blocks.pattern
@@ -77,6 +89,8 @@ def walked(blocks: Blocks, q: torch.Tensor, k: torch.Tensor, learned: Any) -> li
         case TopKeys(keep=keep):
             heavy = learned["heavy"][0]
             found = {i: best({j: dot(q[i][heavy], k[j][heavy]) for j in range(i + 1)}, keep) for i in range(n)}
+        case SparkKeys(keep=keep, channels=r):
+            found = {i: above({j: dot(q[i][:r], k[j][:r]) for j in range(i + 1)}, keep) for i in range(n)}
         case Routed(clusters=clusters):
             for centre in learned["centres"][0]:
                 of_q, of_k = (
@@ -113,6 +127,17 @@ def test_top_keys_are_as_many_as_the_step_is_charged() -> None:
     assert int(found.sum()) - 2 * blocks.pairs(20, 20) == int(own.sum()) - int((own & of_the_best(q, k, 5)).sum())
 
 
+def test_keys_above_a_threshold_are_as_many_as_asked_for_where_scores_are_normal() -> None:
+    torch.manual_seed(5)
+    q, k = torch.randn(2, 8, 2, 200, 16)
+    blocks = Blocks(pattern=SparkKeys(keep=20, channels=16))
+    kept = seen(blocks, q, k)[:, :, 100:].float().sum(-1)
+    # And itself, which is one of them by chance.
+    expected = 20 + sum(1 - 20 / keys for keys in range(101, 201)) / 100
+    assert float(kept.mean()) == pytest.approx(expected, rel=0.02)
+    assert float(kept.std()) > 1  # but not of each
+
+
 def of_the_best(q: torch.Tensor, k: torch.Tensor, keep: int) -> torch.Tensor:
     found = torch.zeros(2, 20, 20, dtype=torch.bool)
     for head in range(2):
@@ -135,6 +160,10 @@ def test_a_model_reads_what_its_queries_see() -> None:
     for pattern in (BestBlocks(keep=2), Routed(clusters=4), TopKeys(keep=8, channels=8)):
         _, share = bits_attending(model, text, Blocks(pattern=pattern, block=8))
         assert 0.1 < share < 0.6
-    with pytest.raises(InputError, match="channels of top keys are 99, but a head has 32"):
-        bits_attending(model, text, Blocks(pattern=TopKeys(keep=1, channels=99)))
+    exact, _ = bits_attending(model, text, Blocks(pattern=Causal(), block=8, features=16))
+    assert exact == pytest.approx(whole, rel=1e-6)
+    for pattern in (TopKeys(keep=1, channels=99), SparkKeys(keep=1, channels=99)):
+        kind = pattern.kind.replace("-", " ")
+        with pytest.raises(InputError, match=f"channels of {kind} are 99, but a head has 32; choose from 1 to 32"):
+            bits_attending(model, text, Blocks(pattern=pattern))
     assert model.config._attn_implementation == before

@@ -16,15 +16,9 @@ from weft.workloads.models.zoo import source
 from weft.workloads.recorded import Recorded
 from weft.workloads.rows import alike_of
 from weft.workloads.training import characters
-from weft.workloads.training.characters import (
-    MODEL,
-    asked_form,
-    bits,
-    record_characters,
-    recorded_rows,
-    statistical_top_k,
-    trained_characters,
-)
+from weft.workloads.training.characters import asked_form, bits, record_characters, recorded_rows, trained_characters
+from weft.workloads.training.text_spec import MODEL
+from weft.workloads.training.top_k import statistical_top_k
 
 FC2 = [f"model.decoder.layers.{layer}.fc2" for layer in range(3)]
 
