@@ -12,6 +12,7 @@ from .options import (
     DEFAULT_ARCH,
     DEFAULT_OBJECTIVE,
     Arch,
+    AttentionBy,
     FuseBy,
     Json,
     Model,
@@ -22,7 +23,7 @@ from .options import (
     SliceTo,
 )
 from .outputs import print_json
-from .pipeline import check_prices, open_workload, under, without_rows
+from .pipeline import asked_attention, check_prices, open_workload, under, without_rows
 
 if TYPE_CHECKING:
     from ..analysis.bands import Joules
@@ -42,6 +43,7 @@ def generate(
     nm: Patterns = None,
     rows: RowsBy = None,
     stream: SliceTo = None,
+    attention: AttentionBy = "full",
     fusion: FuseBy = "none",
     objective: Objective = DEFAULT_OBJECTIVE,
     level: Annotated[
@@ -51,20 +53,31 @@ def generate(
 ) -> None:
     """Let a model write text on a machine: tokens a second, time to the first, joules a token."""
     from ..analysis.generation import generate as generated
-    from ..workloads.growth import growth
+    from ..workloads.attended import attended
+    from ..workloads.growth import growth, rewritten
 
     spec = machine(arch)
     check_prices(spec)
     skipped, _ = asked_rows(rows, nm, None if scheme == "dense" else scheme)
     asked = asked_patterns(scheme, nm, spec)
 
-    def traced(use: Any, tokens: int) -> Workload:
-        found = open_workload(model, batch, None, None, None, use=use, context=tokens, fusion=fusion, stream=stream)
-        # Of a prompt nearly every row is kept by some token, so it is read whole, as TEAL does with half of one.
-        return without_rows(under(found, scheme, asked, spec), None if use == "prefill" else skipped)
+    _, blocks = asked_attention(attention)
 
-    prompt = traced("prefill", context)
-    steps = growth(context, new, lambda tokens: traced("decode", tokens))
+    def traced(use: Any, tokens: int, attention: str = "full") -> Workload:
+        return open_workload(
+            model, batch, None, None, None, None, None, attention, fusion=fusion, use=use, context=tokens, stream=stream
+        )
+
+    def placed(step: Workload) -> Workload:
+        # Of a prompt nearly every row is kept by some token, so it is read whole, as TEAL does with half of one.
+        return without_rows(under(step, scheme, asked, spec), None if step.phase.use == "prefill" else skipped)
+
+    prompt = placed(traced("prefill", context, attention))
+    if blocks is None:
+        steps = growth(context, new, lambda tokens: placed(traced("decode", tokens)))
+    else:
+        whole = growth(context, new, lambda tokens: traced("decode", tokens))
+        steps = rewritten(whole, lambda step: placed(attended(step, blocks)))
     with phases(f"{model} on {spec.name}") as progress:
         found = generated(prompt, steps, spec, objective, progress, level=level)
     if as_json:
@@ -82,6 +95,7 @@ def _document(found: Generated) -> dict[str, Any]:
         "batch": work.batch,
         "scheme": work.scheme,
         "fusion": work.fusion,
+        "input": work.input,
         "arch": found.decoded.spec.name,
         "level": level_of(found.prefill),
         "context": work.phase.tokens,

@@ -134,7 +134,8 @@ AttentionBy = Annotated[
         "--attention",
         metavar="full|window|PATTERN",
         help="Over the full square; in training by the sliding window of layers with one; in use by a pattern, as "
-        "best-blocks@8/128: docs/results/attention.md.",
+        "best-blocks@8/128, or by one and random features, as scatterbrain@128+window@512/128: "
+        "docs/results/attention.md.",
     ),
 ]
 FuseBy = Annotated[

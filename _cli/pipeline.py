@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..workloads.windows import Attention
 
 __all__ = [
+    "asked_attention",
     "check_prices",
     "check_step",
     "open_workload",
@@ -76,7 +77,7 @@ def open_workload(
     from ..workloads.attended import attended
     from ..workloads.catalog import open_model
 
-    traced_as, blocks = _asked_attention(attention)
+    traced_as, blocks = asked_attention(attention)
     shape = None if input_shape is None else parse_sizes("--input", input_shape, "3x64x64")
     sizes = parse_dims(dims)
     with users_code(model), phases(f"tracing {model}") as progress:
@@ -103,7 +104,7 @@ def open_workload(
     return traced if fusion == "none" else fuse(traced, fusion)
 
 
-def _asked_attention(attention: str) -> tuple[Attention, Blocks | None]:
+def asked_attention(attention: str) -> tuple[Attention, Blocks | None]:
     """How attention is traced, and the pattern that it then gets."""
     from ..workloads.blocks import Blocks
 

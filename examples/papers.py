@@ -36,7 +36,8 @@ SCHEMES = (
 """Those of `mlp`; `spiking` is of `snn`, and `bivit`, `tbt-binary` and `tbt-ternary` of `vit_s`."""
 ATTENTION = (
     *("causal", "window@16/8", "window@12:4/8", "best-blocks@2/8", "best-blocks@4/4", "vertical-slash@2:2/4"),
-    *("top-keys@16:8", "top-keys@8:8", "routed@4"),
+    *("top-keys@16:8", "top-keys@8:8", "spark-keys@16:8", "spark-keys@8:8", "routed@4"),
+    *(f"scatterbrain@32+{of}" for of in ("window@1/8", "window@16/8", "top-keys@8:8/8", "routed@4/8")),
 )
 
 

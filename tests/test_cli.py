@@ -280,6 +280,21 @@ def test_generate_has_joules_with_their_band(capsys: pytest.CaptureFixture[str],
     assert f"{band_words(band)} a token" in text(capsys, *asked)
 
 
+@pytest.mark.slow
+def test_generate_has_the_attention_of_single_steps(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The third token begins a block, so that its step is less than the one before."""
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 32, "vocab_size": 80}
+    sizes = {"intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 80}
+    (tmp_path / "small.json").write_text(json.dumps(config | sizes))
+    how = ("--arch", "tiny", "--scheme", "bdwp", "--nm", "2:8", "--attention", "scatterbrain@8+best-blocks@2/16")
+    model = str(tmp_path / "small.json")
+    found = document(capsys, "generate", model, "--context", 61, "--new", 5, *how)
+    single = [document(capsys, "run", model, "--for", "decode", "--context", 61 + i, *how) for i in range(5)]
+    assert found["decode_cycles"] == sum(step["cycles"] for step in single)
+    assert single[3]["cycles"] < single[2]["cycles"]
+    assert found["input"].endswith("attention scatterbrain@8+best-blocks@2/16")
+
+
 # --- compare
 
 

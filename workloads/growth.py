@@ -21,7 +21,7 @@ from .errors import InputError, require_int
 from .step import Op, VectorOp, Workload
 from .tensors import StepTensor
 
-__all__ = ["BITS", "Growth", "Piece", "Rates", "column", "growth", "moved"]
+__all__ = ["BITS", "Growth", "Piece", "Rates", "column", "growth", "moved", "rewritten"]
 
 Number = TypeVar("Number", int, NDArray[np.int64])
 
@@ -140,14 +140,7 @@ def _piece(context: int, end: int, traced: Callable[[int], Workload]) -> Piece:
         return Piece(first=first, steps=1, rates={})
 
     def foretold(other: int) -> bool:
-        ops = traced(other).ops
-        try:
-            return len(ops) == len(first.ops) and all(
-                moved(op, rates.get(i, {}), other - context) == found
-                for i, (op, found) in enumerate(zip(first.ops, ops, strict=True))
-            )
-        except InputError:
-            return False  # so many tokens later an op would not be one: fewer than no bytes
+        return _grown(first, rates, other - context) == traced(other).ops
 
     last = end
     while last > context + 1:
@@ -161,6 +154,33 @@ def _piece(context: int, end: int, traced: Callable[[int], Workload]) -> Piece:
         last = good
     tensors = traced(end).tensors if last == end else ()
     return Piece(first=first, steps=last - context + 1, rates=rates, tensors=tensors)
+
+
+def rewritten(steps: Growth, rewrite: Callable[[Workload], Workload]) -> Growth:
+    """``steps``, each as ``rewrite`` makes it.
+
+    Every step is made and looked at, and none foretold: what looks at some of the tokens alone grows and shrinks as it
+    fills its blocks. There are as many pieces as that takes.
+    """
+    pieces = list[Piece]()
+    first, rates, many = rewrite(steps.first), dict[int, Rates](), 1
+    for number in range(1, steps.steps):
+        step = rewrite(steps.at(number))
+        found = _rates(first, step) if many == 1 else rates
+        if found is not None and _grown(first, found, many) == step.ops:
+            rates, many = found, many + 1
+            continue
+        pieces.append(Piece(first=first, steps=many, rates=rates))
+        first, rates, many = step, {}, 1
+    return Growth(pieces=(*pieces, Piece(first=first, steps=many, rates=rates)))
+
+
+def _grown(first: Workload, rates: dict[int, Rates], tokens: int) -> tuple[Op, ...] | None:
+    """The ops of ``first`` so many tokens later; None where one would be none, of fewer than no bytes."""
+    try:
+        return tuple(moved(op, rates[i], tokens) if i in rates else op for i, op in enumerate(first.ops))
+    except InputError:
+        return None
 
 
 def _rates(first: Workload, second: Workload) -> dict[int, Rates] | None:

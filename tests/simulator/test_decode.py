@@ -24,10 +24,12 @@ from weft.simulator.decode import decode, overlapped
 from weft.simulator.memory import memory_need
 from weft.simulator.step import simulate
 from weft.simulator.system import simulate_system
+from weft.workloads.attended import attended
+from weft.workloads.blocks import Blocks
 from weft.workloads.catalog import open_model
 from weft.workloads.errors import InputError
 from weft.workloads.gemm import Gemm, Pass
-from weft.workloads.growth import BITS, growth
+from weft.workloads.growth import BITS, growth, rewritten
 from weft.workloads.io import dumps_workload, loads_workload
 from weft.workloads.joined import Joined
 from weft.workloads.operand import DTYPE_BYTES, Operand, Role
@@ -111,6 +113,37 @@ def test_a_fused_stream_equals_the_plain_loop(tmp_path: Path, fusion: str) -> No
     assert found.by_step == tuple(result.cycles.total for result in plain)
     assert found.dram_bytes == sum(result.counts.dram_bytes for result in plain)
     assert decode_energy(found).likely == sum(energy(result).zeptojoules for result in plain) / 10**21
+
+
+LOOKS = {
+    "causal/4": [9],
+    "window@6/4": [2, 3, 4],
+    "best-blocks@2/4": [4, 4, 1],
+    "vertical-slash@1:2/4": [4, 4, 1],
+    "top-keys@5:4": [9],
+    "spark-keys@16:4": [9],
+    "routed@3": [2, 2, 3, 2],
+    "scatterbrain@6+window@6/4": [2, 3, 4],
+}
+"""Patterns of attention, and of nine steps behind 20 tokens how many grow evenly."""
+_QUICK = ("best-blocks@2/4",)
+
+
+@pytest.mark.parametrize(
+    "pattern", [look if look in _QUICK else pytest.param(look, marks=pytest.mark.slow) for look in LOOKS]
+)
+def test_a_stream_that_looks_at_some_tokens_equals_the_plain_loop(small: dict[int, str], pattern: str) -> None:
+    """Step by step, though numbers fall where a block begins."""
+    blocks = Blocks.read(pattern)
+    steps = rewritten(growth(20, 9, lambda context: _step(small[1], context)), lambda step: attended(step, blocks))
+    found = decode(steps, TINY)
+
+    plain = [attended(_step(small[1], 20 + i), blocks) for i in range(9)]
+    assert [(steps.at(i).ops, steps.at(i).phase) for i in range(9)] == [(step.ops, step.phase) for step in plain]
+    simulated = [simulate(schedule(step, TINY)) for step in plain]
+    assert found.by_step == tuple(result.cycles.total for result in simulated)
+    assert found.dram_bytes == sum(result.counts.dram_bytes for result in simulated)
+    assert [piece.steps for piece in steps.pieces] == LOOKS[pattern]
 
 
 @st.composite
