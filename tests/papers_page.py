@@ -40,7 +40,8 @@ def rows() -> list[Row]:
             continue
         for cells in rest:
             assert len(cells) == len(heads), f"{section}: {cells[0]} has {len(cells)} cells of {len(heads)}"
-            runs = tuple(re.findall(r"`([^`]+)`", cells[1])) or (cells[1],)
+            # What begins with a + is more of what stands before it.
+            runs = tuple(re.findall(r"`([^`+][^`]*)`", cells[1])) or (cells[1],)
             found.append(Row(section=section, paper=cells[0], runs=runs, cells=dict(zip(heads, cells, strict=True))))
     return found
 

@@ -26,7 +26,8 @@ from weft.analysis.level import seconds_of
 from weft.analysis.scheduling import scheduled
 from weft.cli import main
 from weft.simulator.system import simulate_system
-from weft.workloads.blocks import Blocks, attended
+from weft.workloads.attended import attended
+from weft.workloads.blocks import Blocks
 from weft.workloads.data import normalised, open_data
 from weft.workloads.data.text import open_text
 from weft.workloads.errors import InputError
@@ -243,7 +244,7 @@ def hardly_trained() -> nn.Module:
 
 def attention(row: Row, words: list[str], _at: int, _: Path) -> None:
     """By the patterns of its kind that `examples/papers.py attention` has, the small model reads its text by fewer
-    pairs of keys and queries, and a prompt of it multiplies no other ones."""
+    pairs of keys and queries, and a prompt of it multiplies fewer."""
     if words == ["all"]:
         choosing_by_query_is_of_decode()
         return
@@ -255,12 +256,14 @@ def attention(row: Row, words: list[str], _at: int, _: Path) -> None:
         bits, share = bits_attending(hardly_trained(), text, pattern)
         assert 2 < bits < 8 and 0 < share < 1
         step = attended(whole, pattern)
-        assert multiplied(whole) - multiplied(step) > 0
         assert cycles_of(step, "tiny") > 0
+        # Random features stand for the other pairs in products of their own.
+        assert (multiplied(step) < multiplied(whole)) is (pattern.features == 0)
+        assert pattern.pairs(64, 64) < 64 * 64
 
 
 def multiplied(step: Workload) -> int:
-    """Products of two activations, of three layers of four heads each: pairs of a key and a query times a head."""
+    """In products of two activations, those that choose keys aside."""
     return sum(op.gemm.macs for op in step.matrix_ops if op.parameter is None and op.op != "predictor")
 
 

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 import torch
 
-from weft.workloads.blocks import Pattern
+from weft.workloads.blocks import SCATTERBRAIN, Pattern
 from weft.workloads.levels import INTEGERS
 from weft.workloads.row_forms import FORMS as ROW_FORMS
 from weft.workloads.schemes.scheme import SCHEMES
@@ -29,7 +29,7 @@ KNOWN = {
     "Few values": set(SCHEMES),
     "Bits by layer": {*METHODS, *INTEGERS, "search_bits"},
     "Rows that tokens leave out": set(ROW_FORMS),
-    "Attention": {*PATTERNS, "all"},
+    "Attention": {*PATTERNS, SCATTERBRAIN, "all"},
     "Shapes that shrink": {*SHRINKING_FORMS, "LongConvolution"},
 }
 """What the second column of a table may name."""
@@ -66,7 +66,7 @@ def test_what_comes_of_a_paper_has_a_row() -> None:
     assert schemes - named["N:M and masks without a pattern"] - named["Few values"] == set()
     assert rows_of - named["Rows that tokens leave out"] == set()
     # That nobody sees what is to come is of no paper.
-    assert PATTERNS - named["Attention"] == {"causal"}
+    assert {*PATTERNS, SCATTERBRAIN} - named["Attention"] == {"causal"}
     assert shrinking - named["Shapes that shrink"] == set()
     assert KNOWN.keys() == SECTIONS.keys() == {row.section for row in ROWS}
 

@@ -19,8 +19,9 @@ from ..attended import PROBES
 from ..blocks import BestBlocks, Blocks, Causal, Routed, SparkKeys, TopKeys, VerticalSlash, Window
 from ..data.text import TextData
 from ..errors import InputError
-from .characters import CALIBRATED, bits, pieces, statistical_top_k
+from .characters import CALIBRATED, bits, pieces
 from .random_features import directions, scattered
+from .top_k import statistical_top_k
 
 __all__ = ["bits_attending", "seen"]
 
