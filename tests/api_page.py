@@ -30,7 +30,7 @@ GROUPS = {
         "weft.workloads.models.module": "module_source",
         "weft.workloads.step": "Workload MatrixOp VectorOp UpdateOp Op",
         "weft.workloads.operand": "Operand SparseOperand NMOperand Gathered Role DTYPE_BYTES",
-        "weft.workloads.unstructured": "Unstructured Counted Drawn Histogram counted_mask",
+        "weft.workloads.unstructured": "Unstructured Counted Drawn Histogram counted_mask counted_runs",
         "weft.workloads.attended": "attended",
         "weft.workloads.blocks": "Blocks Causal Window BestBlocks VerticalSlash TopKeys SparkKeys Routed Tile",
         "weft.workloads.gemm": "Gemm Pass",

@@ -82,6 +82,7 @@ class TurboVbi(Unstructured):
         return 1.0
 
     def prepared(self, layer: SparseLayer, x: Tensor, conv: Any) -> tuple[Tensor, Any]:
+        """``x`` [batch, ...] as it is, of the dtype of the GEMM: only its batch is noted."""
         self._batch = len(x) if layer.module.training else self._batch
         return x, conv
 
