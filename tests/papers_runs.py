@@ -264,7 +264,7 @@ def attention(row: Row, words: list[str], _at: int, _: Path) -> None:
 
 def multiplied(step: Workload) -> int:
     """In products of two activations, those that choose keys aside."""
-    return sum(op.gemm.macs for op in step.matrix_ops if op.parameter is None and op.op != "predictor")
+    return sum(op.gemm.macs for op in step.matrix_ops if op.parameter is None and op.op != "blocks.product")
 
 
 def choosing_by_query_is_of_decode() -> None:
