@@ -33,20 +33,26 @@ class Queue(wiring.Component):
             gives.eq(self.out.valid & self.out.ready),
         ]
         m.d.sync += level.eq(level + takes - gives)
-        (self._in_registers if self.depth == 2 else self._in_memory)(m, level, takes, gives)
+        if self.depth == 2:
+            self._in_registers(m, level, gives)
+        else:
+            self._in_memory(m, takes, gives)
         return m
 
-    def _in_registers(self, m: Module, level: Signal, takes: Signal, gives: Signal) -> None:
-        """For two: a memory of LUTs, which has 16 places, takes half as many sites again on an ECP5."""
+    def _in_registers(self, m: Module, level: Signal, gives: Signal) -> None:
+        """For two: a memory of LUTs, which has 16 places, takes half as many sites again on an ECP5.
+
+        What no payload stands in takes whatever comes: so one wire, of ``level`` alone, enables and selects.
+        """
         bits = len(Value.cast(self.into.payload))
         first, second = (Signal(bits, name=name, reset_less=True) for name in ("first", "second"))
         m.d.comb += self.out.payload.eq(first)
-        with m.If(takes):
+        with m.If(level != 2):
             m.d.sync += second.eq(self.into.payload)
-        with m.If(gives | (takes & (level == 0))):
+        with m.If(gives | (level == 0)):
             m.d.sync += first.eq(Mux(level == 2, second, self.into.payload))
 
-    def _in_memory(self, m: Module, level: Signal, takes: Signal, gives: Signal) -> None:
+    def _in_memory(self, m: Module, takes: Signal, gives: Signal) -> None:
         m.submodules.held = held = Memory(shape=len(Value.cast(self.into.payload)), depth=self.depth, init=[])
         write = held.write_port()
         read = held.read_port(domain="comb")

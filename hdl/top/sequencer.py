@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
-from operator import or_
 from types import SimpleNamespace
 from typing import Any
 
@@ -222,30 +220,33 @@ class Sequencer(wiring.Component):
     def _registers(self, m: Module, word: Any, goes: Any, now: Any) -> dict[Unit, dict[str, Any]]:
         """The units' registers, by `set` and `add`; whether the one named is there and holds the value."""
         code, number, register, low = word[56:], word[48:56], word[32:48], word[:32]
-        files = {}
-        # one adder behind a selection: an adder for each register takes 700 more carry cells of an ECP5, and the
-        # instruction's value would go to two places for each bit of them
-        changes, changed, addends = Signal(name="changes"), Signal(32, name="changed"), []
-        m.d.comb += changes.eq((code == Opcode.SET) | (code == Opcode.ADD))
+        files, first = {}, 0
+        count = sum(map(len, self.registers.values()))
+        named = SimpleNamespace(
+            changes=Signal(name="changes"),
+            changed=Signal(32, name="changed"),
+            place=Signal(range(count), name="place"),
+            reset=Signal(32, name="reset_value"),
+            was_set=Signal(name="was_set"),
+        )
+        m.d.comb += named.changes.eq(goes & ((code == Opcode.SET) | (code == Opcode.ADD)))
         for unit in self.units:
             layout = command_layout(self.registers[unit])
             # one by one: a structure of them all would be put together anew for each
             file = {name: Signal(field.shape, name=f"{_name(unit)}_{name}") for name, field in layout}
             files[unit] = file
-            ranges = []
             with m.If(number == unit):
-                m.d.comb += now.known.eq(register < len(self.registers[unit]))
-                for r in self.registers[unit]:
-                    with m.If(register == r.number):
-                        m.d.comb += now.fits.eq(1 if r.signed or r.bits == 32 else low[r.bits :] == 0)
+                m.d.comb += [now.known.eq(register < len(file)), named.place.eq(first + register)]
+            ranges = []
             for r in self.registers[unit]:
-                held, mine = file[r.name], (number == unit) & (register == r.number)
-                addend = Signal(32, name=f"{_name(unit)}_{r.name}_addend")
-                m.d.comb += addend.eq(Mux(mine & (code == Opcode.ADD), held.as_unsigned(), 0))
-                addends.append(addend)
-                with m.If(goes & mine & changes):
-                    m.d.sync += held.eq(changed)
-            for r in self.registers[unit]:
+                was_set = Signal(name=f"{_name(unit)}_{r.name}_was_set")
+                with m.If((number == unit) & (register == r.number)):
+                    m.d.comb += [named.was_set.eq(was_set), named.reset.eq(r.reset or 0)]
+                    m.d.comb += now.fits.eq(1 if r.signed or r.bits == 32 else low[r.bits :] == 0)
+                    with m.If(named.changes):
+                        m.d.sync += [file[r.name].eq(named.changed), was_set.eq(1)]
+                with m.If(self._starts):
+                    m.d.sync += [file[r.name].eq(r.reset or 0), was_set.eq(0)]
                 span = (-(1 << r.bits - 1), (1 << r.bits - 1) - 1) if r.signed else (0, (1 << r.bits) - 1)
                 if r.least > span[0]:
                     ranges.append(file[r.name] >= r.least)
@@ -253,10 +254,28 @@ class Sequencer(wiring.Component):
                     ranges.append(file[r.name] <= most)
             with m.If(number == unit):
                 m.d.comb += now.in_range.eq(Cat(*ranges).all())
-            with m.If(self._starts):
-                m.d.sync += [file[r.name].eq(r.reset or 0) for r in self.registers[unit]]
-        m.d.comb += changed.eq(low + reduce(or_, addends))
+            first += len(file)
+        m.submodules.copies = copies = Memory(shape=32, depth=count, init=[])
+        self._add(m, named, copies, code == Opcode.ADD, low)
         return files
+
+    def _add(self, m: Module, named: Any, copies: Memory, adds: Any, low: Any) -> None:
+        """What the named register becomes, from ``copies`` of them all in a memory.
+
+        A selection among the registers themselves takes as many LUTs as they have bits, and a second wire from each of
+        them to one place: a machine of six units was not routed for them. A start clears registers, not their copies.
+        A copy has 32 bits, whatever its register has: bits above those of a sum never come down to them.
+        """
+        write, read = copies.write_port(), copies.read_port(domain="comb")
+        held = Signal(32)
+        m.d.comb += [
+            write.en.eq(named.changes),
+            write.addr.eq(named.place),
+            write.data.eq(named.changed),
+            read.addr.eq(named.place),
+            held.eq(Mux(named.was_set, read.data, named.reset)),
+            named.changed.eq(low + Mux(adds, held, 0)),
+        ]
 
     def _units(self, m: Module, now: Any, goes: Any, number: Any, low: Any) -> Any:
         """Queues, events, and commands that are handed out; whether nothing is left to do."""

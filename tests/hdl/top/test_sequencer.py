@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from weft.dataflow.program.commands import Command, ProgramError, commands
 from weft.dataflow.program.control import MachineError
 from weft.dataflow.program.instruction import Add, End, Go, Instruction, Loop, Next, Set, encode
-from weft.dataflow.program.isa import REGISTERS, Unit, register
+from weft.dataflow.program.isa import REGISTERS, Unit, most_of, register
 from weft.hdl.flow.cosim import Cosim
 from weft.hdl.top.axi import Axi4
 from weft.hdl.top.axi_memory import AxiMemory
+from weft.hdl.top.command import command_layout
 from weft.hdl.top.sequencer import Sequencer
 from weft.simulator.machine.sequencer import timeline
 
@@ -51,6 +52,7 @@ class SequencerBench(wiring.Component):
                 "aw": In(bus["aw"].signature),
                 "w": In(bus["w"].signature),
                 **{name: Out(1) for name in ("busy", "fetch_stall", *seen)},
+                **{f"{name}_command": Out(command_layout(REGISTERS[unit])) for unit, name in NAMES.items()},
                 "error": Out(4),
                 "error_instruction": Out(32),
                 "error_value": Out(32),
@@ -74,6 +76,7 @@ class SequencerBench(wiring.Component):
             takes, done = getattr(self, f"{name}_takes"), getattr(self, f"{name}_done")
             m.d.comb += [
                 port.ready.eq(left == 0),
+                getattr(self, f"{name}_command").eq(port.payload),
                 takes.eq(port.valid & port.ready),
                 done.eq(left == 1),
                 getattr(sequencer, f"{name}_done").eq(done),
@@ -174,6 +177,58 @@ def test_loops_within_loops_and_their_registers() -> None:
     program = [*lasting(Unit.LOAD, 1), *body, End()]
     assert len(durations(program)) == 24
     require_equal(program, durations(program))
+
+
+def changing(rng: random.Random) -> list[Instruction]:
+    """Registers set and added to by chance, beyond their widths too; commands that are legal with them."""
+    units = rng.sample(list(Unit), rng.randint(1, 3))
+    program = [i for unit in units for i in lasting(unit, 1)]
+    for _ in range(rng.randint(1, 40)):
+        unit = rng.choice(units)
+        r = rng.choice([r for r in REGISTERS[unit] if r.name != LASTS[unit]])
+        value = rng.choice((r.least, r.most, rng.randint(r.least, r.most)))
+        change = (
+            Set(unit, r.number, value) if rng.random() < 0.4 else Add(unit, r.number, rng.randint(-(2**31), 2**31 - 1))
+        )
+        tried = [*program, change, Go(unit, 0, 0)]
+        program = tried if is_legal(tried) else [*program, change, Set(unit, r.number, value), Go(unit, 0, 0)]
+    return [*program, End()]
+
+
+def is_legal(program: list[Instruction]) -> bool:
+    *_, command, _ = commands([*program, End()])
+    assert isinstance(command, Command)
+    limits = [(r.least, most_of(r, tuple(Unit))) for r in REGISTERS[command.unit]]
+    return all(least <= value <= most for (least, most), value in zip(limits, command.registers, strict=True))
+
+
+def number_of(command: Command) -> int:
+    """Its registers side by side, the first lowest."""
+    found = at = 0
+    for r, value in zip(REGISTERS[command.unit], command.registers, strict=True):
+        found |= (value & (1 << r.bits) - 1) << at
+        at += r.bits
+    return found
+
+
+def require_commands(program: list[Instruction], seen: dict[str, Any]) -> None:
+    said = [c for c in commands(program) if isinstance(c, Command)]
+    assert not seen["error"].any(), MachineError(seen["error"].max())
+    for unit, name in NAMES.items():
+        taken = seen[f"{name}_command"][seen[f"{name}_takes"] != 0]
+        own = [sum(int(word) << 32 * i for i, word in enumerate(np.atleast_1d(words))) for words in taken]
+        assert own == [number_of(c) for c in said if c.unit == unit]
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32 - 1))
+def test_a_command_has_what_was_set_and_added_and_a_start_forgets_it(seed: int) -> None:
+    program = changing(random.Random(seed))
+    cycles = timeline(program, lambda _: 1, LATENCY).cycles + 20
+    require_commands(program, ran([encode(i) for i in program], cycles))
+
+    again = machine().run({"length": len(program), "watchdog": 2000, "start": np.arange(cycles) < 1}, cycles)
+    require_commands(program, again)
 
 
 LOAD = lasting(Unit.LOAD, 3)
