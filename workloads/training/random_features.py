@@ -24,7 +24,8 @@ def directions(features: int, width: int, seed: int) -> Tensor:
     # Without its signs the factor is not drawn evenly: LAPACK's have a side that they prefer.
     turned = turned * corner.diagonal(dim1=-2, dim2=-1).sign()[:, None]
     lengths = torch.randn(features, width, generator=drawn, dtype=torch.float64).norm(dim=1, keepdim=True)
-    return turned.mT.reshape(-1, width)[:features] * lengths
+    found: Tensor = turned.mT.reshape(-1, width)[:features] * lengths
+    return found
 
 
 def scattered(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, along: Tensor, block: int) -> Tensor:
