@@ -200,6 +200,7 @@ MASKED: tuple[Scheme, ...] = (
         paper="Xia, Tsang and Lau, IEEE TSP 2023, arXiv 2302.10483, repository cxiaab/D-turbo-vbi-FL",
         refresh="once",
         unit="host",
+        recalled="updates derived here; chains along inputs alone; density held; gradient at the mean",
         schedule=dense_until("turbo-vbi", 0.5),
     ),
 )

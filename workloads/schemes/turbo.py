@@ -57,9 +57,10 @@ class TurboVbi(Unstructured):
     q(w) = N(mu, sigma^2), and the weights that are trained are mu. From ``begin`` on mu goes down its prior, E[rho]
     mu^2 / 2, behind every step, and every ``period`` steps sigma^2, q(rho) and q(s) follow in turn, s by messages along
     each chain: the inputs of an output at one tap. At ``until`` what has q(s = 1) < 1/2 is pruned, and the rest is
-    trained on under that mask. The likelihood's gradient is taken at mu, where the paper draws w; the repository holds
-    sigma at 1e-13. Its curvature is the batch times the mean square of dW. Weights are measured in the root mean square
-    of the largest that the density keeps at ``begin``. Curvature and unit are this project's.
+    trained on under that mask. The likelihood's gradient is taken at mu, not at a draw of w; the repository, of the
+    federated algorithm, holds sigma at 1e-13. Its curvature is the batch times the mean square of dW. Weights are
+    measured in the root mean square of the largest that the density keeps at ``begin``. Curvature and unit are this
+    project's.
     """
 
     options_type: ClassVar[type[Options]] = TurboOptions
