@@ -1,7 +1,7 @@
 """What the schemes of docs/papers.md measure here: a small network trained, its step simulated, a row a scheme.
 
 `mlp` on the digits, seed 0, 2:8 where a scheme takes a pattern; speed-up and joules of a training step against dense on
-`sat-ecp5`, or on `bnn-ecp5` where operands have few values. `examples/papers.py [SCHEME ..] [--epochs N]`
+`sat-ecp5`, or on `bnn-ecp5` where operands have few values. `examples/papers.py [SCHEME ..] [--model M] [--epochs N]`
 
 `examples/papers.py attention [--steps N]` trains `characters` instead, with all of its attention, and then lets it read
 the test text with less.
@@ -26,10 +26,14 @@ from weft.workloads.training.text_spec import STEPS
 
 SCHEMES = (
     *("srste", "sdgp", "sdwp", "bdwp", "bimask", "transposable", "transposable-mvue", "sste", "mdgf-exponential"),
-    *("cast", "step", "wanda", "gmp", "set", "rigl", "granet", "erk", "sparcl", "lottery", "lottery-late", "soup"),
+    *("mdgf-linear", "sdgf-stepwise", "sdgf-geometric", "sdgp-rescaled", "bdwp-x"),
+    *("cast", "step", "wanda", "magnitude", "sparsegpt", "gmp", "set", "rigl", "granet", "erk", "sparse-ift", "sparcl"),
+    *("lottery", "lottery-late", "soup", "jackpot", "turbo-vbi"),
     *("group-1x16", "group-16x1", "group-4x4", "group-kernel", "group-level"),
-    *("jackpot", "turbo-vbi", "xnor", "bireal", "mst", "reste", "biper", "bitnet", "bitnet-median", "integer"),
+    *("xnor", "bireal", "mst", "reste", "biper-real", "biper", "bitnet", "bitnet-median", "integer"),
+    *("pb-llm", "pb-llm-mean", "pb-llm-int8", "db-llm", "db-llm-int8", "binarydm", "bipft"),
 )
+"""Those of `mlp`; `spiking` is of `snn`, and `bivit`, `tbt-binary` and `tbt-ternary` of `vit_s`."""
 ATTENTION = (
     *("causal", "window@16/8", "window@12:4/8", "best-blocks@2/8", "best-blocks@4/4", "vertical-slash@2:2/4"),
     *("top-keys@16:8", "top-keys@8:8", "spark-keys@16:8", "spark-keys@8:8", "routed@4"),
@@ -53,33 +57,45 @@ def attention(steps: int) -> None:
         print(f"| `{pattern}` | {share:.0%} | {bits:.3f} |", flush=True)
 
 
-def trained(schemes: Sequence[str], epochs: int) -> None:
+def beside_dense(model: str, name: str) -> tuple[float, float, str]:
+    """Of a step of ``model`` under a scheme, how often a dense one is as long, its joules over those of the dense
+    one, and the machine. A model that its scheme makes wider stands beside the one that it was."""
+    machine, spec = "bnn-ecp5" if scheme(name).levels else "sat-ecp5", plan(model, scheme=name)
+    cycles, joules = costs(weft.sparsify(step_workload(spec), name, spec.pattern), machine)
+    all_cycles, all_joules = costs(step_workload(plan(model, scheme="dense")), machine)
+    return all_cycles / cycles, joules / all_joules, machine
+
+
+def trained(schemes: Sequence[str], model: str, epochs: int | None) -> None:
     """A row a scheme."""
-    dense = train(plan("mlp", scheme="dense", epochs=epochs))
+    dense = train(plan(model, scheme="dense", epochs=epochs))
     print(f"dense: {100 * dense.accuracy:.1f} % of the test images\n")
     print("| scheme | test, % | points lost | speed-up of a step | joules / dense | machine |\n" + "|---" * 6 + "|")
     for name in schemes:
-        pattern = "2:8" if scheme(name).takes_pattern else None
-        found = weft.train("mlp", name, pattern, epochs=epochs)
-        machine = "bnn-ecp5" if scheme(name).levels else "sat-ecp5"
-        traced = step_workload(found.spec)
-        cycles, joules = costs(weft.sparsify(traced, name, pattern), machine)
-        all_cycles, all_joules = costs(traced, machine)
+        found = weft.train(model, name, "2:8" if scheme(name).takes_pattern else None, epochs=epochs)
+        times, joules, machine = beside_dense(model, name)
         numbers = (
             f"{100 * found.accuracy:.1f}",
             f"{100 * (dense.accuracy - found.accuracy):+.1f}",
-            f"{all_cycles / cycles:.2f}",
-            f"{joules / all_joules:.2f}",
+            f"{times:.2f}",
+            f"{joules:.2f}",
         )
         print(f"| `{name}` | {' | '.join(numbers)} | {machine} |", flush=True)
 
 
-parser = argparse.ArgumentParser()
-parser.add_argument("schemes", nargs="*", default=SCHEMES)
-parser.add_argument("--epochs", type=int, default=40)
-parser.add_argument("--steps", type=int, default=STEPS)
-asked = parser.parse_args()
-if asked.schemes == ["attention"]:
-    attention(asked.steps)
-else:
-    trained(asked.schemes, asked.epochs)
+def main() -> None:
+    """Print the table that is asked for."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("schemes", nargs="*", default=SCHEMES)
+    parser.add_argument("--model", default="mlp")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    asked = parser.parse_args()
+    if asked.schemes == ["attention"]:
+        attention(asked.steps)
+    else:
+        trained(asked.schemes, asked.model, asked.epochs)
+
+
+if __name__ == "__main__":
+    main()

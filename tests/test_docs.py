@@ -153,7 +153,7 @@ def test_the_scheme_of_the_documentation_is_that_of_the_example():
             ),
             marks=pytest.mark.slow,
         ),
-        pytest.param(("papers.py", "--epochs", "1"), marks=pytest.mark.slow),
+        pytest.param(("papers.py", "srste", "xnor", "--epochs", "1"), marks=pytest.mark.slow),
         pytest.param(("continual.py", "1"), marks=pytest.mark.slow),
         pytest.param(("papers.py", "attention", "--steps", "3"), marks=pytest.mark.slow),
         pytest.param(("long_convolution.py", "hbm-asic", "256"), marks=pytest.mark.slow),
