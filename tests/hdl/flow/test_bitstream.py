@@ -175,6 +175,19 @@ def test_a_whole_machine_on_a_ulx3s() -> None:
 
 
 @pytest.mark.slow
+def test_a_machine_with_an_xnor_engine_on_a_ulx3s() -> None:
+    """For trained binary networks, by the same command; the figures are those of docs/results/synthesis.md."""
+    board = find_board("ulx3s")
+    spec = load_spec(str(Path(__file__).parents[3] / "examples" / "tiny-xnor.toml"))
+    built = bitstream(Target(spec=spec, rule=SGD), board)
+
+    assert built.closes and built.mhz > board.mhz
+    counts = {m.name: m.count for m in built.modules}
+    assert counts | {"xnor_unit": 1, "xnor_pe": 2, "xnor_row": 1, "pe": 1} == counts
+    assert built.used["DP16KD"][0] == 120 and built.used["MULT18X18D"][0] == 2 * 16 + 1 + 4
+
+
+@pytest.mark.slow
 def test_a_machine_that_does_not_fit_is_refused_before_it_is_placed() -> None:
     with pytest.raises(InputError, match=r"tiny on ulx3s takes \d+,\d+ LUT sites, LFE5U-85F has 83,640 \(1\d\d%\)"):
         bitstream(Target(spec=load_spec("tiny"), rule=SGD), find_board("ulx3s"))
