@@ -109,7 +109,7 @@ def _predictor(op: MatrixOp, blocks: Blocks, queries: int, keys: int) -> list[Op
         case BestBlocks():
             # Of tokens that were there before pooled keys are kept, to the last of which new keys are added.
             pool = heads * d * (2 * queries if queries > 1 else 1)
-            written = heads * d * (many_q + -(-queries // blocks.block) if queries > 1 else 1)
+            written = heads * d * (2 * many_q if queries > 1 else 1)
             pooled = make.vector("pool", pool, pool + (0 if queries > 1 else written), written)
             return [pooled, make.product(many_q, d, many_k, heads), select(heads * many_q * many_k)]
         case VerticalSlash():

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from ..errors import InputError
+from ..unstructured import counted_runs
 
 __all__ = ["Chain", "bursts", "field_of", "marginals"]
 
@@ -105,5 +106,5 @@ def field_of(evidence: Tensor, chain: Chain, count: int, start: float = 0.0) -> 
 
 def bursts(mask: Tensor) -> float:
     """Mean number of kept elements side by side in the lines of a mask, bool [lines, length]; 0 of an empty one."""
-    begins = int(mask[:, 0].sum()) + int((mask[:, 1:] & ~mask[:, :-1]).sum())
-    return int(mask.sum()) / begins if begins else 0.0
+    runs = counted_runs(mask.numpy(), "a")
+    return int(mask.sum()) / runs if runs else 0.0

@@ -111,7 +111,8 @@ class TurboVbi(Unstructured):
     @torch.no_grad()
     def infer(self, layer: SparseLayer) -> Tensor:
         """Bring q up to the weights of now: log-odds of q(s = 1), float64 [lines, inputs]."""
-        chain, unit, mean = self.chains[layer.name], self._unit(layer), layer.weight.double() / self._unit(layer)
+        chain, unit = self.chains[layer.name], self._unit(layer)
+        mean = layer.weight.double() / unit
         seen = max(1.0 - _FORGET ** float(layer.state["seen"]), 1.0 - _FORGET)
         curvature = self._held(layer, "curvature").double() * (self.options.examples * unit**2 / seen)
         moment = mean.square() + weight_variance(curvature, self._precision(layer))
