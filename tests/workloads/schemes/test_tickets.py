@@ -16,6 +16,8 @@ from weft.workloads.sparsity import NMPattern
 from weft.workloads.training import plan, resume
 from weft.workloads.training import train as train_digits
 
+from .harness import train
+
 HALF = NMPattern(keep=4, group=8)
 RATE = 0.1
 
@@ -39,13 +41,8 @@ def by_scheme(name: str, steps: int, **options):
     model = made()
     technique = attach(model, name, HALF, steps=steps, distribution="uniform", **options)
     optimizer, states = optimizer_of(model), []
-    for step, (x, labels) in enumerate(batches(steps)):
-        technique.before_step(step)
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), labels).backward()
-        technique.adjust_gradients(step)
-        optimizer.step()
-        technique.after_step(step, optimizer)
+    for step, batch in enumerate(batches(steps)):
+        train(model, technique, batch, range(step, step + 1), optimizer)
         states.append({key: value.clone() for key, value in model.state_dict().items()})
     return model, technique, states
 

@@ -21,7 +21,7 @@ from weft.workloads.training import plan
 from weft.workloads.training.recording import record
 from weft.workloads.unstructured import counted_runs
 
-from .harness import TWO_OF_EIGHT, net
+from .harness import TWO_OF_EIGHT, net, train
 from .test_support import chance
 
 RATE, MOMENTUM, EXAMPLES, KEPT = 0.2, 0.5, 50.0, 4
@@ -101,13 +101,8 @@ def test_a_training_is_one_in_plain_numbers() -> None:
     options = {"density": KEPT / 12, "begin": BEGIN / STEPS, "until": END / STEPS, "examples": EXAMPLES}
     technique = attach(model, "turbo-vbi", TWO_OF_EIGHT, steps=STEPS, period=1, burst=3.0, **options)
     optimizer = torch.optim.SGD(model.parameters(), RATE, momentum=MOMENTUM)
-    for step, (x, labels) in enumerate(batches()):
-        technique.before_step(step)
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), labels).backward()
-        technique.adjust_gradients(step)
-        optimizer.step()
-        technique.after_step(step, optimizer)
+    for step, batch in enumerate(batches()):
+        train(model, technique, batch, range(step, step + 1), optimizer)
         (layer,) = technique.layers.values()
         assert int(layer.state["mask"].sum()) == (12 if step + 1 < END else KEPT)
     weight, kept = by_hand()
