@@ -24,6 +24,7 @@ from weft.analysis.theme import theme_of
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.engines import engines_of, place
 from weft.dataflow.gather.engine import Gather
+from weft.dataflow.gather.mapping import GatherMapping
 from weft.dataflow.gather.spec import GatherSpec
 from weft.dataflow.gather.time import slots_of_lines
 from weft.dataflow.objective import Objective
@@ -52,8 +53,8 @@ STCE = replace(
 """Memory never waits, and results of 2,048 lines find room: engines alone are compared."""
 ONE_COPY = "one copy, 8 banks"
 GATHERS = {
-    "a copy a lane": replace(STCE, gather=GatherSpec(lanes=LANES, width=10)),
-    ONE_COPY: replace(STCE, gather=GatherSpec(lanes=LANES, width=9, banks=BANKS)),
+    "a copy a lane": replace(STCE, gather=GatherSpec(lanes=LANES, width=10, interleave=4)),
+    ONE_COPY: replace(STCE, gather=GatherSpec(lanes=LANES, width=9, banks=BANKS, interleave=4)),
 }
 """As wide as the LUTs of the 8 x 8 STCE allow (--areas)."""
 QUARTER = NMPattern(keep=2, group=8)
@@ -118,9 +119,13 @@ def gathered(op: MatrixOp, mask: Bools, spec: AcceleratorSpec) -> int:
     """Cycles of a mask [lines, k] on the gather engine of ``spec``, memory unlimited."""
     (engine,) = (engine for engine in engines_of(spec) if isinstance(engine, Gather))
     assert isinstance(op.sparse, Gathered)
-    found, most = engine.place(op, Objective.CYCLES).cycles, engine.slots(op).most
-    stepped, _ = step_mask(engine.own, np.ascontiguousarray(mask.T))
-    known = slots_of_lines(engine.own, np.count_nonzero(mask, axis=1).astype(np.int64), op.sparse.walk(op.gemm))
+    placement = engine.place(op, Objective.CYCLES)
+    assert isinstance(placement.mapping.array, GatherMapping)
+    found, interleave = placement.cycles, placement.mapping.array.interleave
+    most = engine.slots(op, interleave).most
+    stepped, _ = step_mask(engine.own, np.ascontiguousarray(mask.T), interleave)
+    kept = np.count_nonzero(mask, axis=1).astype(np.int64)
+    known = slots_of_lines(engine.own, kept, op.sparse.walk(op.gemm), interleave)
     assert known.least <= stepped.slots <= known.most
     # A placement takes the most slots that the counts allow, all of which take as long.
     each, rest = divmod(found.compute + found.interleave_stall, most)

@@ -7,7 +7,7 @@ overlapped and DRAM is timed by the shapes of its transfers.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -17,12 +17,15 @@ from weft.analysis.energy import energy
 from weft.analysis.level import seconds_of
 from weft.analysis.scheduling import scheduled
 from weft.analysis.theme import theme_of
+from weft.dataflow.accelerator import AcceleratorSpec
+from weft.dataflow.gather.spec import GatherSpec
 from weft.simulator.system import simulate_system
 from weft.workloads.grouped import grouped
+from weft.workloads.groups import Groups
 from weft.workloads.row_forms import FORMS, AskedRows
 from weft.workloads.rows import Alike
 from weft.workloads.skip_rows import skip_rows
-from weft.workloads.step import Workload
+from weft.workloads.step import MatrixOp, Op, Workload
 
 picture = sys.argv[1] if len(sys.argv) > 1 else None
 model, machine = sys.argv[2:4] if len(sys.argv) > 3 else ("llama2_7b", "hbm-asic")
@@ -42,6 +45,8 @@ BANDS = ("teal", "spark")
 GROUPS = {"groups": 0, "4-bit groups": 4}
 """Half of the groups of 16 inputs of an output, of so many bits a value (0: FP16), put back on the way into the array:
 what GQSA calls W4S50 (arXiv 2412.17560); 16 in a group is assumed."""
+GATHERED = ("groups, gathered", "single weights, gathered")
+"""The same groups in FP16, and half of the weights each by itself, where a PE a column gathers beside the array."""
 COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#D55E00")
 
 
@@ -55,9 +60,25 @@ class Point:
     gigabytes: float
 
 
-def measured(step: Workload) -> Point:
+def gatherer(step: Workload) -> AcceleratorSpec:
+    """The machine with a lane of one PE for each column, which holds as many lines as its adder takes cycles and has a
+    copy of what a sample brings."""
+    own = GatherSpec(lanes=SPEC.array.cols, width=1, interleave=SPEC.pe.add_latency)
+    held = 2 * own.lanes * SPEC.pe.operand.size(max(op.gemm.k for op in step.matrix_ops))
+    return replace(SPEC, gather=own, buffers=replace(SPEC.buffers, w2e_bytes=max(held, SPEC.buffers.w2e_bytes)))
+
+
+def left_out(op: Op) -> Op:
+    """Groups that the engine leaves out itself, and nobody puts back."""
+    if isinstance(op, MatrixOp) and isinstance(op.sparse, Groups):
+        return replace(op, sparse=replace(op.sparse, expanded=False))
+    return op
+
+
+def measured(name: str, step: Workload) -> Point:
     """A step with ops overlapped."""
-    found = simulate_system(scheduled(step, SPEC, by_shape=True))
+    machine = gatherer(step) if name in GATHERED else SPEC
+    found = simulate_system(scheduled(step, machine, by_shape=True))
     band, moved = energy(found).band, found.step.counts.dram_bytes
     low, value, high = (joules / step.batch for joules in band)
     return Point(step.batch / seconds_of(found), (low, value, high), moved / 1e9)
@@ -69,6 +90,9 @@ def steps(batch: int) -> dict[str, Workload]:
     found = {"dense": dense}
     found |= {f"bdwp {nm}": weft.sparsify(dense, "bdwp", nm) for nm in ("2:4", "2:8")}
     found |= {name: grouped(dense, "1x16", 0.5, bits) for name, bits in GROUPS.items()}
+    whole = found["groups"]
+    thinned = (replace(whole, ops=tuple(map(left_out, whole.ops))), weft.sparsify(dense, "erk", "2:4"))
+    found |= dict(zip(GATHERED, thinned, strict=True))
     for name, alike in KEPT.items():
         for correlation in (alike.correlation, 0.0, 1.0) if name in BANDS else (alike.correlation,):
             kept = Alike(density=alike.density, correlation=correlation)
@@ -121,9 +145,10 @@ def draw(found: dict[str, list[Point]], path: str) -> None:
 found: dict[str, list[Point]] = {}
 for batch in batches:
     for name, step in steps(batch).items():
-        found.setdefault(name, []).append(measured(step))
+        found.setdefault(name, []).append(measured(name, step))
     print(f"batch {batch} done", file=sys.stderr, flush=True)
-shown = {f"{name} {alike.correlation:g}" for name, alike in KEPT.items()} | {"dense", "bdwp 2:4", "bdwp 2:8", *GROUPS}
+shown = {f"{name} {alike.correlation:g}" for name, alike in KEPT.items()} | {"dense", "bdwp 2:4", "bdwp 2:8"}
+shown |= {*GROUPS, *GATHERED}
 named = {name: points for name, points in found.items() if name in shown}
 table("tokens/s", {name: [f"{p.tokens_per_s:,.1f}" for p in points] for name, points in named.items()})
 table("mJ a token", {name: [bands(p.joules) for p in points] for name, points in named.items()})

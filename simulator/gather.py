@@ -13,7 +13,7 @@ from ..dataflow.account import Cycles
 from ..dataflow.gather.mapping import require_gather
 from ..dataflow.gather.spec import GatherSpec, line_order
 from ..dataflow.gather.time import gather_cycles, ramp
-from ..workloads.errors import InputError
+from ..workloads.errors import InputError, require_int
 from ..workloads.one_line import OneLine
 from .kernels.gather import Lanes, Lines, Stepped, step_lines
 from .machine.product import product
@@ -44,26 +44,30 @@ class GatherRun(OneLine):
         return self.cycles.total
 
 
-def step_mask(own: GatherSpec, kept: Bools) -> tuple[Stepped, Int64]:
-    """Slots of a mask, bool [k, n], whose lines are its columns; int64 [n], the slot that ends each line."""
+def step_mask(own: GatherSpec, kept: Bools, interleave: int = 1) -> tuple[Stepped, Int64]:
+    """Slots of a mask, bool [k, n], whose lines are its columns, of which a lane holds ``interleave``; int64 [n], the
+    slot that ends each line."""
+    require_int("interleave", interleave, 1, own.interleave)
     if kept.ndim != 2 or kept.dtype != np.bool_ or not kept.size:
         raise InputError(f"a mask must be a bool matrix [k, n], not {kept.dtype} {list(kept.shape)}")
     lines = np.ascontiguousarray(kept.T)
     counts = np.count_nonzero(lines, axis=1).astype(np.int64)
     start = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     # Without banks nobody asks where an element stands.
-    place = np.flatnonzero(lines) % lines.shape[1] if own.banks else np.zeros(1, np.int64)
+    bank = np.zeros(0, np.uint16)
+    if own.banks:
+        bank = np.broadcast_to((np.arange(lines.shape[1]) % own.banks).astype(np.uint16), lines.shape)[lines]
     done = np.empty(len(lines), np.int64)
-    lanes = Lanes(own.lanes, own.banks, int(own.balance == "stealing"))
-    stepped = step_lines(Lines(start, place, line_order(own, counts)), lanes, done)
+    lanes = Lanes(own.lanes, own.banks, int(own.balance == "stealing"), interleave)
+    stepped = step_lines(Lines(start, bank, line_order(own, counts)), lanes, done)
     return Stepped(*(int(count) for count in stepped)), done
 
 
-def run_gather(spec: AcceleratorSpec, a: Half, b: Half, kept: Bools | None = None) -> GatherRun:
+def run_gather(spec: AcceleratorSpec, a: Half, b: Half, kept: Bools | None = None, *, interleave: int = 1) -> GatherRun:
     """Step C[m, n] = A[m, k] B[k, n] through the gather engine of ``spec``: the lines of B are gathered, A is dense.
 
     Operands have an operand type of ``spec``. ``kept``: what of ``b`` is kept, bool [k, n]; what is not zero if None.
-    Sums are FP32 in the order of k, from -0.0, of what is kept alone.
+    ``interleave``: lines that a lane holds. Sums are FP32 in the order of k, from -0.0, of what is kept alone.
     """
     own = require_gather(spec)
     for name, matrix in (("a", a), ("b", b)):
@@ -74,7 +78,7 @@ def run_gather(spec: AcceleratorSpec, a: Half, b: Half, kept: Bools | None = Non
             )
     mask = b != 0 if kept is None else kept
     result = product(a, b, kept_b=mask)
-    stepped, done = step_mask(own, mask)
-    cycles = gather_cycles(spec, stepped.slots, len(a))
+    stepped, done = step_mask(own, mask, interleave)
+    cycles = gather_cycles(spec, stepped.slots, len(a), interleave)
     each = (cycles.compute + cycles.interleave_stall) // stepped.slots
     return GatherRun(result=result, left=ramp(spec) + (done + 1) * each, cycles=cycles, waited=stepped.waited)

@@ -242,19 +242,20 @@ def _layer(driver: TreeDriver, random: np.random.Generator) -> Case:
 
 def _gathering(driver: GatherDriver, random: np.random.Generator) -> Case:
     spec, own = driver.spec, driver.own
-    m, kept = draw_mask(random, spec)
+    interleave, m, kept = draw_mask(random, spec)
     k, n = kept.shape
     a, b = draw_operand(random, spec, m, k), draw_operand(random, spec, k, n)
-    want = run_gather(spec, a, b, kept)
+    want = run_gather(spec, a, b, kept, interleave=interleave)
 
     def compare() -> tuple[int, Difference | None]:
         gradients = is_gradient(a, spec.pe), is_gradient(b, spec.pe)
-        got = driver.run(bits_of(a), bits_of(b), kept, cycles=want.length + _AFTERWARDS, gradients=gradients)
+        most = want.length + _AFTERWARDS
+        got = driver.run(bits_of(a), bits_of(b), kept, cycles=most, interleave=interleave, gradients=gradients)
         left, made = (np.broadcast_to(run.left, (m, n)) for run in (want, got))
         found = first_word(left, made, ("C", want.result.view(np.uint32), got.result))
         return got.cycles, found or _length(want.length, got.cycles)
 
-    how = f"{own.balance}, {own.banks} banks, {np.count_nonzero(kept)} kept"
+    how = f"{own.balance}, {own.banks} banks, interleave {interleave}, {np.count_nonzero(kept)} kept"
     return _case("gather", f"{m} x {k} x {n}", how, want.result.size, want.length, compare)
 
 

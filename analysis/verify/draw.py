@@ -157,14 +157,15 @@ def _draw_settings(
     return made
 
 
-def draw_mask(random: np.random.Generator, spec: AcceleratorSpec) -> tuple[int, npt.NDArray[np.bool_]]:
-    """Columns of the dense operand that the gather engine holds, and a mask, bool [k, n]: of one density or one a line,
-    some lines full or empty."""
+def draw_mask(random: np.random.Generator, spec: AcceleratorSpec) -> tuple[int, int, npt.NDArray[np.bool_]]:
+    """Lines that a lane of the gather engine holds, columns of the dense operand, and a mask, bool [k, n]: of one
+    density or one a line, some lines full or empty."""
     own = require_gather(spec)
     k = int(random.integers(1, min(_MOST_PLACES, port_words(spec) * (own.banks or 1)) + 1))
     n = int(random.integers(1, 3 * own.lanes + 2))
     density = random.choice((0.0, 0.1, 0.5, 0.9, 1.0), size=n if random.integers(2) else 1)
-    return int(random.integers(1, most_columns(spec, k) + 1)), random.random((k, n)) < density
+    lines = int(random.integers(1, min(own.interleave, spec.pe.accumulators) + 1))
+    return lines, int(random.integers(1, most_columns(spec, k, lines) + 1)), random.random((k, n)) < density
 
 
 def draw_tree(

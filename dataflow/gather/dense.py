@@ -28,10 +28,11 @@ def held_bytes(spec: AcceleratorSpec, k: int, columns: int) -> int:
     return -(-k // (own.banks or 1)) * -(-columns // own.width) * _line_bytes(spec)
 
 
-def most_columns(spec: AcceleratorSpec, k: int) -> int:
-    """Columns of ``k`` rows of the dense operand that buffer and sums hold; 0 if the buffer holds none."""
+def most_columns(spec: AcceleratorSpec, k: int, interleave: int = 1) -> int:
+    """Columns of ``k`` rows of the dense operand that the buffer holds, and the sums of ``interleave`` lines a lane; 0
+    if there are none."""
     own = require_gather(spec)
-    return own.width * min(spec.pe.accumulators, port_words(spec) // -(-k // (own.banks or 1)))
+    return own.width * min(spec.pe.accumulators // interleave, port_words(spec) // -(-k // (own.banks or 1)))
 
 
 def _line_bytes(spec: AcceleratorSpec) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -84,10 +84,10 @@ class Gather:
             )
         return op.sparse
 
-    def slots(self, op: MatrixOp) -> Slots:
+    def slots(self, op: MatrixOp, interleave: int = 1) -> Slots:
         """Slots of all lines of ``op``, as far as its counts say."""
         sparse = self._require(op)
-        return slots_of(self.own, sparse.histogram(op.gemm), sparse.walk(op.gemm))
+        return slots_of(self.own, sparse.histogram(op.gemm), sparse.walk(op.gemm), interleave)
 
     def _problem(self, op: MatrixOp, mapping: Mapping) -> Problem:
         mapping.array.check(self.spec)
@@ -105,21 +105,23 @@ class Gather:
 
     def tiled(self, op: MatrixOp, mapping: Mapping) -> Tiled:
         """The macro-tiles of a placed product."""
-        p, tile, slots = self._problem(op, mapping), mapping.tile, self.slots(op).most
+        p, tile, interleave = self._problem(op, mapping), mapping.tile, _interleave(mapping)
+        slots = self.slots(op, interleave).most
         if tile.cols != p.cols:
             raise InputError(
                 f"a macro-tile of the gather engine has all {p.cols} lines of the mask of {op.name!r}, not {tile.cols}"
             )
-        if tile.rows > most_columns(self.spec, p.k):
+        if tile.rows > most_columns(self.spec, p.k, interleave):
             held, pe, half = held_bytes(self.spec, p.k, tile.rows), self.spec.pe, self.spec.buffers.w2e_bytes // 2
             raise InputError(
                 f"{tile.rows} columns of the dense operand of {op.name!r} take {held} bytes on the gather engine of "
                 f"{self.spec.name!r}, but half of buffers.w2e_bytes is {half}, and its PEs have the sums of "
-                f"{self.own.width * pe.accumulators} columns (gather.width x pe.accumulators)"
+                f"{self.own.width * (pe.accumulators // interleave)} columns of {interleave} lines (gather.width x "
+                "pe.accumulators / interleave)"
             )
         tiles = ceil_div(p.rows, tile.rows)
         last = p.rows - (tiles - 1) * tile.rows
-        busy, busy_last = (slots * sum(slot_cycles(self.spec, n)) for n in (tile.rows, last))
+        busy, busy_last = (slots * sum(slot_cycles(self.spec, n, interleave)) for n in (tile.rows, last))
         rows = Axis(tiles, tile.rows, last, busy, busy_last)
         issue = Issue(((busy, busy), (busy_last, busy_last)), ramp(self.spec))
         demand = Demand(chunk=p.k, streams=1, result_bits=self.spec.pe.operand.bits, index_bits=0)
@@ -128,7 +130,8 @@ class Gather:
     def evaluate(self, op: MatrixOp, mapping: Mapping, pricing: Pricing = unpriced) -> Placement:
         """Cost of ``op`` under ``mapping``; where the counts leave it open, the most that it can take."""
         product, memory = self.tiled(op, mapping), memory_machine(self.spec)
-        p, rows, slots = product.problem, product.rows, self.slots(op).most
+        p, rows, interleave = product.problem, product.rows, _interleave(mapping)
+        slots = self.slots(op, interleave).most
         cost = op_cost(product, memory)
         all_ = cost.totals
         if all_.status == TOO_LARGE:
@@ -138,7 +141,7 @@ class Gather:
             )
         if all_.status != FITS:
             raise too_long(p)
-        waits = [slot_cycles(self.spec, n)[1] for n in (rows.full, rows.last)]
+        waits = [slot_cycles(self.spec, n, interleave)[1] for n in (rows.full, rows.last)]
         stall = slots * ((rows.tiles - 1) * waits[0] + waits[1])
         waited, all_cycles = ceil_div(cost.memory_units, memory.rate), all_.array
         sparse = self._require(op)
@@ -205,9 +208,10 @@ class Gather:
         raise InputError(f"{op.name!r} in {op.pass_} cannot have {wanted} on the gather engine of {self.spec.name!r}")
 
     def _mappings(self, op: MatrixOp, side: Literal["a", "b"], wanted: Constraint) -> Iterator[Mapping]:
-        """Tiles of whole PEs: powers of two of them, the most that the buffer holds, and all columns; or as wanted."""
+        """Tiles of whole PEs: powers of two of them, the most that the buffer holds, and all columns; lines until none
+        waits for the adder; or as wanted."""
         gemm = op.gemm if side == "b" else op.gemm.transposed
-        other = wanted.dataflow is not None or wanted.interleave is not None or wanted.pairs is not None
+        other = wanted.dataflow is not None or wanted.pairs is not None
         if other or wanted.n2s not in (None, side) or wanted.compact not in (None, "remade"):
             return
         if gemm.n not in _extents(wanted.tile_cols, gemm.n, {gemm.n}):
@@ -219,15 +223,28 @@ class Gather:
         sizes |= {min(width << i, most) for i in range(most.bit_length())}
         for resident in (True, False) if wanted.resident is None else (wanted.resident,):
             for rows in sorted(_extents(wanted.tile_rows, gemm.m, sizes)):
-                yield Mapping(
-                    array=GatherMapping(),
-                    gemm=gemm,
-                    n2s=side,
-                    tile_rows=rows,
-                    tile_cols=gemm.n,
-                    resident=resident,
-                    order=wanted.order or "nm",
-                )
+                for interleave in self._interleaves(rows, wanted.interleave):
+                    yield Mapping(
+                        array=GatherMapping(interleave=interleave),
+                        gemm=gemm,
+                        n2s=side,
+                        tile_rows=rows,
+                        tile_cols=gemm.n,
+                        resident=resident,
+                        order=wanted.order or "nm",
+                    )
+
+    def _interleaves(self, columns: int, asked: int | tuple[int, ...] | None) -> Iterable[int]:
+        """Lines that a lane could hold over so many columns, of those ``asked`` for."""
+        if asked is not None:
+            return asked if isinstance(asked, tuple) else (asked,)
+        words, pe = ceil_div(columns, self.own.width), self.spec.pe
+        return range(1, max(min(self.own.interleave, pe.accumulators // words, ceil_div(pe.add_latency, words)), 1) + 1)
+
+
+def _interleave(mapping: Mapping) -> int:
+    assert isinstance(mapping.array, GatherMapping)
+    return mapping.array.interleave
 
 
 def _extents(asked: Extent | tuple[Extent, ...] | None, size: int, free: set[int]) -> set[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from ...workloads.errors import InputError
+from ...workloads.errors import InputError, require_int
 from ...workloads.operand import Gathered
 from ...workloads.step import MatrixOp
 from ..accelerator import AcceleratorSpec
@@ -23,16 +23,17 @@ def require_gather(spec: AcceleratorSpec) -> GatherSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatherMapping:
-    """The lines of the operand without a pattern flow N2S, those of the dense one W2E."""
+    """The lines of the operand without a pattern flow N2S, those of the dense one W2E; a lane holds ``interleave``."""
 
     kind: ClassVar[Literal["gather"]] = "gather"
     dataflow: ClassVar[None] = None
     pattern: ClassVar[None] = None
-    interleave: ClassVar[None] = None
+    interleave: int
 
     def check(self, spec: AcceleratorSpec) -> None:
-        """Refuse a machine without such an engine."""
-        require_gather(spec)
+        """Refuse a machine without such an engine, or whose lanes do not hold so many lines."""
+        most = require_gather(spec).interleave
+        require_int(f"interleave on the gather engine of {spec.name!r}", self.interleave, 1, most)
 
     def check_op(self, op: MatrixOp, n2s: str) -> None:
         """Refuse to run ``op`` with operand ``n2s`` flowing N2S."""

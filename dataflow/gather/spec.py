@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+from pydantic import Field
+
 from ..ranges import Range, require_ranges
 
 if TYPE_CHECKING:
@@ -23,10 +25,11 @@ READ_LATENCY = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatherSpec:
-    """``lanes`` work on a line each, with ``width`` PEs side by side along the dense operand.
+    """``lanes`` work on lines, with ``width`` PEs side by side along the dense operand.
 
     ``banks``: of the dense operand, line k in bank k mod banks, each for one lane at a time; 0: every lane has a copy
-    of its own in its share of the buffer, and none waits.
+    of its own in its share of the buffer, and none waits. ``interleave``: the most lines that a lane holds at once; it
+    takes an element of each in turn, so that few columns need not wait for the adder.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -35,6 +38,7 @@ class GatherSpec:
     width: Annotated[int, Range(1, 1024, "PEs")]
     balance: Balance = "sorted"
     banks: Annotated[int, Range(0, 4096, "banks")] = 0
+    interleave: Annotated[int, Range(1, 64, "lines"), Field(exclude_if=lambda most: most == 1)] = 1
 
     def __post_init__(self) -> None:
         require_ranges(self, "gather")

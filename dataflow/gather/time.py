@@ -1,13 +1,14 @@
 """How long lanes take for lines of given lengths, in slots; a slot is what a lane takes for one kept element.
 
-A line takes a slot an element, and one if it has none, so that its zeros leave. Where no lane waits for a bank,
-`static` and `sorted` have a closed form in these lengths, and where lanes walk over all banks in turn. Otherwise there
+A line takes a slot an element, and one if it has none, so that its zeros leave; a lane that holds ``interleave`` lines
+gives each a slot in turn, an empty one where it has no more for it. Where no lane waits for a bank, `static` and
+`sorted` have a closed form in these lengths, and where lanes of one line walk over all banks in turn. Otherwise there
 are bounds, and `simulator/gather.py` steps the mask.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,7 @@ def _in_turn(own: GatherSpec, walk: int, shortest: int) -> bool:
     return own.banks > 0 and own.lanes <= own.banks and walk % own.banks == 0 and shortest > 0
 
 
-def slots_of(own: GatherSpec, known: Histogram, walk: int = 1) -> Slots:
+def slots_of(own: GatherSpec, known: Histogram, walk: int = 1, interleave: int = 1) -> Slots:
     """Slots for lines of which only the lengths are known, not their order.
 
     ``walk``: every line takes so many places side by side one after the other, beginning at a multiple of it.
@@ -47,31 +48,45 @@ def slots_of(own: GatherSpec, known: Histogram, walk: int = 1) -> Slots:
     work, lines = np.maximum(known.kept, 1)[::-1], known.lines[::-1]
     ends = np.cumsum(lines)
     total, longest, count = int(work @ lines), int(work[0]), int(ends[-1])
-    least = max(ceil_div(total, own.lanes), longest)
-    in_turn = _in_turn(own, walk, int(known.kept[0]))
+    held, turns = own.lanes * interleave, min(interleave, ceil_div(count, own.lanes))
+    least = max(ceil_div(total, own.lanes), _ends(longest, 0, interleave))
+    in_turn = interleave == 1 and _in_turn(own, walk, int(known.kept[0]))
+
+    def given(to: Int64) -> Int64:
+        """Slots of those lines that are ``to`` in a round of as many as are held, the longest first; int64 [to]."""
+        upto = np.maximum(-(-(ends - to[:, None]) // held), 0)
+        slots: Int64 = np.diff(upto, prepend=0) @ work
+        return slots
+
     match own.balance:
         case "sorted":
-            # Lane 0 has the longest line of every round.
-            rounds = -(-ends // own.lanes)
-            least = most = int(work @ np.diff(rounds, prepend=0))
+            # Lane 0 has the longest lines of every round.
+            own_work = given(np.arange(turns) * own.lanes)
+            busiest = int(own_work[0])
+            least = most = int(_ends(own_work, np.arange(turns), interleave).max())
             if in_turn:
-                lane = np.arange(min(own.lanes, count))[:, None]
-                mine = np.maximum(-(-(ends - lane) // own.lanes), 0)
-                least = most = _last(np.diff(mine, prepend=0) @ work)
+                least = most = _last(given(np.arange(min(own.lanes, count))))
         case "static":
-            # The longest lines could all be on one lane.
-            upto = np.minimum(ends, ceil_div(count, own.lanes))
-            most = int(work @ np.diff(upto, prepend=0))
+            # The longest lines could all follow each other.
+            upto = np.minimum(ends, ceil_div(count, held))
+            busiest = int(work @ np.diff(upto, prepend=0))
+            most = _ends(busiest, turns - 1, interleave)
         case "stealing":
             # Of the line that ends last all lanes were busy when it began (Graham 1966).
-            most = (total - longest) // own.lanes + longest
+            busiest, most = longest, (total - longest) // own.lanes + _ends(longest, 0, interleave)
         case _:
             assert_never(own.balance)
     if own.banks == 0:
         return Slots(least, most)
     if not in_turn:
-        return Slots(least, total)
+        # One after the other, and the empty slots of the lane that is the last.
+        return Slots(least, total + busiest * (interleave - 1))
     return Slots(least, most if own.balance == "sorted" else most + min(own.lanes, count) - 1)
+
+
+def _ends(work: Any, turn: Any, interleave: int) -> Any:
+    """Slots of a lane until ``work`` elements are taken, one after the other in ``turn``, turn + interleave, ..."""
+    return (work - 1) * interleave + turn + 1
 
 
 def _last(work: Int64) -> int:
@@ -79,25 +94,26 @@ def _last(work: Int64) -> int:
     return int((work + np.arange(len(work))).max())
 
 
-def slots_of_lines(own: GatherSpec, kept: Int64, walk: int = 1) -> Slots:
-    """Slots for lines that keep ``kept`` elements each, int64 [lines], in their order; ``walk`` as of `slots_of`."""
+def slots_of_lines(own: GatherSpec, kept: Int64, walk: int = 1, interleave: int = 1) -> Slots:
+    """Slots for lines that keep ``kept`` elements each, int64 [lines], in their order; the rest as of `slots_of`."""
     values, many = np.unique(kept, return_counts=True)
-    known = slots_of(own, Histogram(values.astype(np.int64), many.astype(np.int64)), walk)
+    known = slots_of(own, Histogram(values.astype(np.int64), many.astype(np.int64)), walk, interleave)
     if own.balance != "static":
         return known
-    work = np.maximum(kept, 1)
-    by_lane = np.pad(work, (0, -len(work) % own.lanes)).reshape(-1, own.lanes).sum(axis=0)[: len(work)]
-    if _in_turn(own, walk, int(kept.min())):
-        last = _last(by_lane)
+    work, held = np.maximum(kept, 1), own.lanes * interleave
+    following = np.pad(work, (0, -len(work) % held)).reshape(-1, held).sum(axis=0)[: len(work)]
+    if interleave == 1 and _in_turn(own, walk, int(kept.min())):
+        last = _last(following)
         return Slots(last, last)
-    least = int(by_lane.max())
+    least = int(_ends(following, np.arange(len(following)) // own.lanes, interleave).max())
     return Slots(least, least if own.banks == 0 else known.most)
 
 
-def slot_cycles(spec: AcceleratorSpec, columns: int) -> tuple[int, int]:
-    """Cycles of a slot over so many columns of the dense operand that issue, and those until their sums are back."""
+def slot_cycles(spec: AcceleratorSpec, columns: int, interleave: int = 1) -> tuple[int, int]:
+    """Cycles of a slot over so many columns of the dense operand that issue, and those until their sums, to which a
+    lane adds again ``interleave`` slots later, are back."""
     issue = ceil_div(columns, require_gather(spec).width)
-    return issue, max(issue, spec.pe.add_latency) - issue
+    return issue, max(issue, ceil_div(spec.pe.add_latency, interleave)) - issue
 
 
 def ramp(spec: AcceleratorSpec) -> int:
@@ -105,7 +121,7 @@ def ramp(spec: AcceleratorSpec) -> int:
     return READ_LATENCY + spec.mac_latency
 
 
-def gather_cycles(spec: AcceleratorSpec, slots: int, columns: int) -> Cycles:
+def gather_cycles(spec: AcceleratorSpec, slots: int, columns: int, interleave: int = 1) -> Cycles:
     """Cycles of so many ``slots`` over ``columns`` of the dense operand, with unlimited buffers and memory."""
-    issue, wait = slot_cycles(spec, columns)
+    issue, wait = slot_cycles(spec, columns, interleave)
     return Cycles(compute=slots * issue, interleave_stall=slots * wait, fill_drain=ramp(spec))

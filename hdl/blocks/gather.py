@@ -7,6 +7,7 @@ from typing import Any
 from amaranth import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.gather.spec import READ_LATENCY
@@ -24,13 +25,15 @@ class Gather(wiring.Component):
     ``start`` begins a run over ``row_words`` words a row unless it is ``busy``; it is ``issuing`` from the next cycle
     on, whole slots of max(row_words, La) cycles, until the element of every lane is ``over``, and ``busy`` until all
     sums are made. ``elements[i]`` is the next of lane ``i``, which has no share in a slot that begins without a
-    ``valid`` one; it is taken at the end of a cycle with ``take``. Lines come in the order in which lanes take them.
+    ``valid`` one; it is taken at the end of a cycle with ``take``. Lines come in the order in which lanes take them; of
+    a lane that has ``interleave`` of them an element of each in turn, in slots of max(row_words, La / interleave).
 
     ``asks[b]`` of port ``b``, a bank, or without banks the copy of lane ``b``, is answered by ``words[b]`` in the next
     cycle. In slot s, lane s mod lanes is the first to ask, then the others in their order; of those that want one bank
     all but the first wait for the next slot.
 
-    ``sums[i]`` are those of a line, a word of them a cycle, nobody may stop them; ``ended[i]``: no more of it follow.
+    ``sums[i]`` are those of a line, a word of them a cycle, nobody may stop them, ``part`` counts those of all lines
+    that the lane holds; ``ended[i]``: no more of it follow.
     """
 
     lane = "gather_lane"
@@ -48,6 +51,7 @@ class Gather(wiring.Component):
             {
                 "start": In(1),
                 "row_words": In(f.row_words),
+                **{name: In(bits) for name, bits in f.interleave.items()},
                 **{name: In(1) for name in f.encodings},
                 "issuing": Out(1),
                 "busy": Out(1),
@@ -88,11 +92,15 @@ class Gather(wiring.Component):
 
     def _slots(self, m: Module) -> tuple[Any, Any, Any]:
         """The cycle of a slot, and whether it is its first and its last one."""
-        latency = self.spec.pe.add_latency
+        f, latency = self.format, self.spec.pe.add_latency
         part = Signal(range(max(latency, self.spec.pe.accumulators)), name="part")
         running, opens, ends = (Signal(name=name) for name in ("running", "opens", "ends"))
         over = wire(m, "over", Cat(lane.valid & lane.element.over for lane in self.elements).all())
-        pace = wire(m, "pace", Mux(self.row_words > latency, self.row_words, latency))
+        least: Any = latency
+        if f.interleave:
+            by_lines = [-(-latency // max(lines, 1)) for lines in range(f.held + 1)]
+            least = wire(m, "least", Array(Const(cycles, bits_for(latency)) for cycles in by_lines)[self.interleave])
+        pace = wire(m, "pace", Mux(self.row_words > least, self.row_words, least))
         m.d.comb += [
             opens.eq(part == 0),
             self.issuing.eq(running & ~(opens & over)),
@@ -167,6 +175,8 @@ class Gather(wiring.Component):
             self.sums[i].part.eq(lane.made_part),
             self.ended[i].eq(lane.ended),
         ]
+        if f.interleave:
+            m.d.comb += [lane.row_words.eq(self.row_words), lane.interleave.eq(self.interleave)]
         if f.encodings:
             m.d.comb += lane.kept_gradient.eq(self.kept_gradient)
         fraction = self.spec.pe.operand.fraction

@@ -35,7 +35,8 @@ class GatherBanks(wiring.Component):
         self.format = f = self.engine.format
         self.depth = queue_elements(spec)
         engine = self.engine.signature.members
-        passed = {name: engine[name] for name in ("start", "row_words", "issuing", "busy", "sums", "ended")}
+        self._runs = ("start", "row_words", *f.interleave)
+        passed = {name: engine[name] for name in (*self._runs, "issuing", "busy", "sums", "ended")}
 
         def fill(many: int, address: int, word: int) -> Any:
             members = {"en": Out(1), "at": Out(bits_for(many - 1)), "address": Out(address), "data": Out(word)}
@@ -59,7 +60,7 @@ class GatherBanks(wiring.Component):
         m = Module()
         f = self.format
         m.submodules.engine = engine = self.engine
-        for name in ("start", "row_words", *f.encodings):
+        for name in (*self._runs, *f.encodings):
             m.d.comb += getattr(engine, name).eq(getattr(self, name))
         m.d.comb += [self.issuing.eq(engine.issuing), self.busy.eq(engine.busy)]
         for i in range(f.lanes):

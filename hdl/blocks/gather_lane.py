@@ -41,6 +41,7 @@ class GatherLane(wiring.Component):
             "ends": In(1),
             "part": In(f.context),
             "element": In(f.element),
+            **({"row_words": In(f.row_words), "interleave": In(f.interleave["interleave"])} if f.interleave else {}),
             **{name: In(1) for name in f.encodings if name == "kept_gradient"},
             "value": Out(f.units.word),
             "some": Out(1),
@@ -54,20 +55,24 @@ class GatherLane(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         f, pe = self.format, self.spec.pe
-        begun = Signal()
+        begun = Signal(f.held, name="begun")
+        mine, context = begun, self.part
+        if f.interleave:
+            turn, first = self._turn(m)
+            mine, context = begun.bit_select(turn, 1), first + self.part
         with m.If(self.start):
             m.d.sync += begun.eq(0)
         with m.Elif(self.served & self.ends):
-            m.d.sync += begun.eq(~self.element.last)
+            m.d.sync += mine.eq(~self.element.last)
         now = Signal(
             data.StructLayout({"valid": 1, "first": 1, "last": 1, "ends": 1, "context": f.context}), name="token_0"
         )
         m.d.comb += [
             now.valid.eq(self.served & self.issues),
-            now.first.eq(~begun),
+            now.first.eq(~mine),
             now.last.eq(self.element.last),
             now.ends.eq(self.served & self.ends & self.element.last),
-            now.context.eq(self.part),
+            now.context.eq(context),
         ]
         tokens = [now]
         for i in range(READ_LATENCY + pe.multiply_latency + pe.add_latency):
@@ -85,6 +90,16 @@ class GatherLane(wiring.Component):
             self.ended.eq(finish.ends),
         ]
         return m
+
+    def _turn(self, m: Module) -> tuple[Any, Any]:
+        """Which of a lane's lines an element is of, and where its sums begin: the next after each that is served."""
+        turn, first = Signal(range(self.format.held), name="turn"), Signal(self.format.context, name="first_sum")
+        with m.If(self.start):
+            m.d.sync += [turn.eq(0), first.eq(0)]
+        with m.Elif(self.served & self.ends):
+            over = turn + 1 == self.interleave
+            m.d.sync += [turn.eq(Mux(over, 0, turn + 1)), first.eq(Mux(over, 0, first + self.row_words))]
+        return turn, first
 
     def _element(self, m: Module) -> None:
         """The value of an element on its way, as the PEs multiply it: a line without any has a bubble."""

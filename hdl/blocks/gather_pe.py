@@ -22,8 +22,8 @@ class GatherFormat:
     """Layouts of what moves in a gather engine, sized for a machine.
 
     An ``element`` is kept: its ``value``; the port and the address of the first word of its row of the dense operand;
-    whether it is the ``last`` of its line; ``empty``: there is none, and the line has a slot for its zeros; ``over``:
-    no line is left.
+    whether it is the ``last`` of its line; ``empty``: there is none, and the line has a slot for its zeros, or if it is
+    not its last, the lane has one for no line; ``over``: no line is left. A lane has ``held`` lines at most.
     """
 
     def __init__(self, spec: AcceleratorSpec) -> None:
@@ -34,6 +34,8 @@ class GatherFormat:
         self.raw = spec.pe.operand.bits
         self.context = bits_for(spec.pe.accumulators - 1)
         self.row_words = bits_for(spec.pe.accumulators)
+        self.held = min(own.interleave, spec.pe.accumulators)
+        self.interleave = {"interleave": bits_for(self.held)} if self.held > 1 else {}
         self.port = bits_for(own.banks - 1) if own.banks > 1 else 0
         self.address = bits_for(port_words(spec) - 1)
         self.element = data.StructLayout(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from amaranth import Value
 
 from ...dataflow.accelerator import AcceleratorSpec
 from ...dataflow.gather.dense import dense_ports, most_columns, row_place
-from ...dataflow.gather.mapping import require_gather
+from ...dataflow.gather.mapping import GatherMapping, require_gather
 from ...dataflow.gather.spec import READ_LATENCY, line_order
 from ...workloads.errors import InputError
 from ..blocks.gather_banks import GatherBanks
@@ -50,31 +51,37 @@ class GatherDriver:
         kept: npt.NDArray[np.bool_],
         *,
         cycles: int,
+        interleave: int = 1,
         gradients: tuple[bool, bool] = (False, False),
     ) -> GatherRtlRun:
         """A [m, k] times B [k, n], bits of operands, uint16 or uint8.
 
-        ``kept``, bool [k, n], says what of B is gathered; of FP8 ``gradients`` which are encoded as such. ``cycles``
-        bounds the length of the run.
+        ``kept``, bool [k, n], says what of B is gathered, ``interleave`` how many lines a lane holds; of FP8
+        ``gradients`` which are encoded as such. ``cycles`` bounds the length of the run.
         """
         (m, k), n, own = a.shape, b.shape[1], self.own
-        if m > most_columns(self.spec, k):
-            raise InputError(f"the engine holds {most_columns(self.spec, k)} columns of {k} rows, not {m}")
-        lanes = [line_order(own, np.count_nonzero(kept, axis=0))[i :: own.lanes] for i in range(own.lanes)]
+        GatherMapping(interleave=interleave).check(self.spec)
+        most = most_columns(self.spec, k, interleave)
+        if m > most:
+            raise InputError(f"the engine holds {most} columns of {k} rows at interleave {interleave}, not {m}")
+        order, step = line_order(own, np.count_nonzero(kept, axis=0)), own.lanes * interleave
+        lanes = [[order[i::step] for i in range(lane, step, own.lanes)] for lane in range(own.lanes)]
         bits = np.dtype(f"u{self._banks.format.raw // 8}")
         self._fill_words(a.astype(bits))
-        self._fill_elements(b, kept, lanes, m)
+        ended = self._fill_elements(b, kept, lanes, m)
         start = np.zeros(1 + cycles + self._ramp + 2, np.uint32)
         start[0] = 1
         encodings = dict(zip(self._banks.format.encodings, map(int, gradients), strict=False))
-        seen = self._machine.run({"start": start, "row_words": -(-m // own.width), **encodings})
+        run = {"start": start, "row_words": -(-m // own.width)}
+        run |= dict.fromkeys(self._banks.format.interleave, interleave)
+        seen = self._machine.run({**run, **encodings})
         seen = {name: values[1:] for name, values in seen.items()}
         if seen["busy"][-1]:
             raise RuntimeError(f"the engine is busy for more than the given {cycles} cycles")
         issued = int(seen["issuing"].sum())
         if not seen["issuing"][:issued].all() or seen["busy"][issued + self._ramp :].any():
             raise RuntimeError("the engine does not issue from the first cycle on without a break")
-        return self._collected(seen, lanes, m, n, issued + self._ramp)
+        return self._collected(seen, ended, m, n, issued + self._ramp)
 
     def _fill_words(self, a: Matrix) -> None:
         """Of a bank the rows that lie in it, of every copy all rows; a word has ``width`` columns."""
@@ -90,11 +97,27 @@ class GatherDriver:
                 words += [part.tobytes() for part in parts]
         self._write("fill_words", ports, addresses, words)
 
-    def _fill_elements(self, b: Matrix, kept: npt.NDArray[np.bool_], lanes: list[Any], m: int) -> None:
+    def _fill_elements(
+        self, b: Matrix, kept: npt.NDArray[np.bool_], lanes: list[list[Any]], m: int
+    ) -> list[list[tuple[int, int]]]:
+        """Elements of ``lanes``, for each line that one holds those that follow each other, in turn until all are over;
+        by lane in the order in which they end, which of the held ones and which column of B."""
         numbers, addresses, words = list[int](), list[int](), list[bytes]()
-        for lane, lines in enumerate(lanes):
-            elements = [element for line in lines for element in self._line(b[:, line], kept[:, line], m)]
-            elements.append({"over": 1})
+        ended = list[list[tuple[int, int]]]()
+        for lane, held in enumerate(lanes):
+            streams = [
+                [(line, element) for line in lines for element in self._line(b[:, line], kept[:, line], m)]
+                for lines in held
+            ]
+            turns = [
+                (turn, *found)
+                for round_ in zip_longest(*streams, fillvalue=(-1, {"empty": 1}))
+                for turn, found in enumerate(round_)
+            ]
+            while turns and turns[-1][1] < 0:
+                turns.pop()
+            ended.append([(turn, line) for turn, line, element in turns if element.get("last")])
+            elements = [element for _, _, element in turns] + [{"over": 1}]
             if len(elements) > self._banks.depth:
                 raise InputError(f"a lane's queue holds {self._banks.depth} elements, and lane {lane} has more")
             numbers += [lane] * len(elements)
@@ -102,6 +125,7 @@ class GatherDriver:
             layout = self._banks.format.element
             words += [int(Value.cast(layout.const(e)).value).to_bytes(-(-layout.size // 8), "little") for e in elements]
         self._write("fill_elements", numbers, addresses, words)
+        return ended
 
     def _line(self, values: Matrix, kept: npt.NDArray[np.bool_], m: int) -> list[dict[str, int]]:
         if not kept.any():
@@ -131,11 +155,14 @@ class GatherDriver:
             }
         )
 
-    def _collected(self, seen: dict[str, Any], lanes: list[Any], m: int, n: int, cycles: int) -> GatherRtlRun:
-        """Sums by the order in which a lane gives its lines out; each line's must be there when it ends."""
+    def _collected(
+        self, seen: dict[str, Any], lanes: list[list[tuple[int, int]]], m: int, n: int, cycles: int
+    ) -> GatherRtlRun:
+        """Sums by the order in which lines end; each line's must be there when it ends."""
         own, parts = self.own, -(-m // self.own.width)
         result, left = np.zeros((parts * own.width, n), np.uint32), np.zeros(n, np.int64)
-        for lane, lines in enumerate(lanes):
+        for lane, order in enumerate(lanes):
+            turns, lines = np.array(order, np.int64).reshape(-1, 2).T
             (ends,) = np.nonzero(seen[f"ended__{lane}"])
             (made,) = np.nonzero(seen[f"sums__{lane}__valid"])
             if (len(ends), len(made)) != (len(lines), parts * len(lines)):
@@ -143,7 +170,9 @@ class GatherDriver:
                     f"lane {lane} made {len(made)} words of {len(ends)} lines instead of {parts} each of {len(lines)}"
                 )
             numbers = seen[f"sums__{lane}__part"][made].reshape(-1, parts)
-            if (numbers != np.arange(parts)).any() or (made.reshape(-1, parts)[:, -1] > ends).any():
+            if (numbers != parts * turns[:, None] + np.arange(parts)).any() or (
+                made.reshape(-1, parts)[:, -1] > ends
+            ).any():
                 raise RuntimeError(f"lane {lane} made words of its lines out of order, or after their end")
             left[lines] = ends + 1
             for w in range(own.width):

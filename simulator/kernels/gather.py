@@ -13,20 +13,22 @@ Int64 = NDArray[np.int64]
 
 
 class Lines(NamedTuple):
-    """Kept elements line by line: where each line starts, int64 [lines + 1]; their places, int64 [kept]; the order in
-    which lines are given out, int64 [lines]."""
+    """Kept elements line by line: where each line starts, int64 [lines + 1]; the banks that they want, uint16 [kept],
+    of which there is none without banks; the order in which lines are given out, int64 [lines]."""
 
     start: Int64
-    place: Int64
+    bank: NDArray[np.uint16]
     order: Int64
 
 
 class Lanes(NamedTuple):
-    """How many lanes and banks (0: none waits) there are; 1: the next line is for the first lane that is free."""
+    """How many lanes and banks (0: none waits) there are; 1: the next line is for the first lane that is free; how many
+    lines a lane holds, to take an element of each in turn."""
 
     lanes: int
     banks: int
     stealing: int
+    interleave: int
 
 
 class Stepped(NamedTuple):
@@ -40,41 +42,44 @@ class Stepped(NamedTuple):
 def step_lines(x: Lines, own: Lanes, done: Int64) -> Stepped:
     """Fills ``done``, int64 [lines]: the slot in which the last element of each line is taken.
 
-    In slot s lane s mod lanes asks the banks first, then the others in their order.
+    In slot s lane s mod lanes asks the banks first, then the others in their order. A lane that waits keeps its turn.
     """
-    count = len(x.order)
-    line, at = np.full(own.lanes, -1, np.int64), np.zeros(own.lanes, np.int64)
-    following = np.arange(own.lanes)
+    count, held = len(x.order), own.lanes * own.interleave
+    # Of line j of lane i at j x lanes + i, in the order in which static balance gives them out.
+    line, at, following = np.full(held, -1, np.int64), np.zeros(held, np.int64), np.arange(held)
+    turn = np.arange(own.lanes)
     busy_until = np.full(max(own.banks, 1), -1, np.int64)
     given = left = slot = waited = 0
     while left < count:
         for lane in range(own.lanes):
-            if line[lane] >= 0:
+            mine = turn[lane]
+            if line[mine] >= 0:
                 continue
-            mine = given if own.stealing else following[lane]
-            if mine < count:
-                line[lane] = x.order[mine]
-                at[lane] = x.start[line[lane]]
+            new = given if own.stealing else following[mine]
+            if new < count:
+                line[mine] = x.order[new]
+                at[mine] = x.start[line[mine]]
                 given += 1
-                following[lane] += own.lanes
+                following[mine] += held
         lane = slot % own.lanes
         for _ in range(own.lanes):
-            mine = line[lane]
-            if mine >= 0:
-                end = x.start[mine + 1]
-                served = True
-                if own.banks and at[lane] < end:
-                    bank = x.place[at[lane]] % own.banks
+            mine, served = turn[lane], True
+            if line[mine] >= 0:
+                end = x.start[line[mine] + 1]
+                if own.banks and at[mine] < end:
+                    bank = x.bank[at[mine]]
                     served = busy_until[bank] < slot
                     busy_until[bank] = slot
                 if served:
-                    at[lane] += 1
-                    if at[lane] >= end:
-                        done[mine] = slot
-                        line[lane] = -1
+                    at[mine] += 1
+                    if at[mine] >= end:
+                        done[line[mine]] = slot
+                        line[mine] = -1
                         left += 1
                 else:
                     waited += 1
+            if served:
+                turn[lane] = mine + own.lanes if mine + own.lanes < held else lane
             lane += 1
             if lane == own.lanes:
                 lane = 0

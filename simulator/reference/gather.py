@@ -40,51 +40,77 @@ class Line:
         return self.taken >= max(len(self.places), 1)
 
 
-def gather_reference(spec: AcceleratorSpec, a: Half, b: Half, kept: npt.NDArray[np.bool_]) -> GatherReference:
+class Lane:
+    """Lines that it holds, and which of them has its turn; ``queues``: where the lines of each come from."""
+
+    def __init__(self, queues: list[list[Line]]) -> None:
+        self.queues, self.turn = queues, 0
+        self.lines = list[Line | None]([None] * len(queues))
+
+    @property
+    def line(self) -> Line | None:
+        return self.lines[self.turn]
+
+    def begin(self) -> None:
+        if self.line is None and self.queues[self.turn]:
+            self.lines[self.turn] = self.queues[self.turn].pop(0)
+
+    def take(self) -> Line | None:
+        """An element of the line that has its turn, if there is one; it, if that was the last."""
+        line, ended = self.line, None
+        if line is not None:
+            line.taken += 1
+            if line.over:
+                ended, self.lines[self.turn] = line, None
+        self.turn = (self.turn + 1) % len(self.lines)
+        return ended
+
+
+def gather_reference(
+    spec: AcceleratorSpec, a: Half, b: Half, kept: npt.NDArray[np.bool_], interleave: int = 1
+) -> GatherReference:
     """C[m, n] = A[m, k] B[k, n] with what ``kept``, bool [k, n], says of B; operands are FP16."""
     own, (m, k), n = require_gather(spec), a.shape, b.shape[1]
     lines = [Line(j, [i for i in range(k) if kept[i, j]]) for j in range(n)]
     waiting = list(lines)
     if own.balance == "sorted":
         waiting.sort(key=lambda line: -len(line.places))
-    queues = [waiting] * own.lanes
+    at_once = own.lanes * interleave
+    queues = [waiting] * at_once
     if own.balance != "stealing":
-        queues = [waiting[lane :: own.lanes] for lane in range(own.lanes)]
+        queues = [waiting[i::at_once] for i in range(at_once)]
+    lanes = [Lane(queues[i :: own.lanes]) for i in range(own.lanes)]
     parts = [range(lo, min(lo + own.width, m)) for lo in range(0, m, own.width)]
-    pace = max(len(parts), spec.pe.add_latency)
+    pace = max(len(parts), -(-spec.pe.add_latency // interleave))
     sums = [[np.float32(-0.0)] * n for _ in range(m)]
     there = [[0] * n for _ in range(m)]
-    left, working, served = [0] * n, list[Line | None]([None] * own.lanes), list[Line]()
+    left, served = [0] * n, list[Lane]()
     cycle = waited = 0
-    while any(queues) or any(working):
+    while any(queues) or any(any(lane.lines) for lane in lanes):
         slot, part = divmod(cycle, pace)
         if part == 0:
-            for lane, line in enumerate(working):
-                if line is None and queues[lane]:
-                    working[lane] = queues[lane].pop(0)
+            for lane in lanes:
+                lane.begin()
             served, asked = [], set[int]()
-            for turn in range(own.lanes):
-                line = working[(slot + turn) % own.lanes]
-                if line is None:
-                    continue
-                bank = line.places[line.taken] % own.banks if own.banks and line.places else -1
+            for i in range(own.lanes):
+                lane = lanes[(slot + i) % own.lanes]
+                line = lane.line
+                bank = line.places[line.taken] % own.banks if own.banks and line is not None and line.places else -1
                 if bank in asked:
                     waited += 1
                     continue
                 if bank >= 0:
                     asked.add(bank)
-                served.append(line)
+                served.append(lane)
         if part < len(parts):
-            for line in served:
-                if line.places:
+            for line in (lane.line for lane in served):
+                if line is not None and line.places:
                     _multiply_add(spec, a, b, line, parts[part], cycle, sums, there)
         cycle += 1
         if cycle % pace == 0:
-            for line in served:
-                line.taken += 1
-                if line.over:
-                    working[working.index(line)] = None
-                    left[line.number] = cycle + _ADDRESS + _MEMORY + spec.pe.multiply_latency + spec.pe.add_latency
+            for ended in (lane.take() for lane in served):
+                if ended is not None:
+                    left[ended.number] = cycle + _ADDRESS + _MEMORY + spec.pe.multiply_latency + spec.pe.add_latency
     result = np.array(sums, np.float32)
     for i, row in enumerate(there):
         assert all(at <= out for at, out in zip(row, left, strict=True)), f"a sum of row {i} leaves before it is there"

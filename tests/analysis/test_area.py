@@ -163,7 +163,7 @@ def test_the_rtl_of_a_block_depends_on_what_it_says_and_on_nothing_else(name):
     tree = TreeSpec(lanes=2, word_bits=2, inputs=24, tasks=8, words=16)
     spec = replace(tiny, array=replace(tiny.array, rows=1, cols=1), xnor=own, tree=tree)
     if name == "gather_engine":
-        spec = replace(spec, gather=GatherSpec(lanes=2, width=1, balance="static", banks=2))
+        spec = replace(spec, gather=GatherSpec(lanes=2, width=1, balance="static", banks=2, interleave=2))
     said, found = design(spec, block), set()
     for field, other in _changed(spec):
         if design(other, block) != said:
@@ -175,7 +175,7 @@ def test_the_rtl_of_a_block_depends_on_what_it_says_and_on_nothing_else(name):
         assert found == {f"tree.{field.name}" for field in fields(tree)}
     elif name == "gather_engine":
         rest = set(block.depends) - {"gather"}
-        assert found == {"gather.lanes", "gather.width", "gather.banks"} | rest
+        assert found == {"gather.lanes", "gather.width", "gather.banks", "gather.interleave"} | rest
     elif name != "stce":
         # The usual pattern changes only below groups of eight, which halving tiny's reaches.
         assert found == {"sore": {"sore.lanes", "sore.kind", "pe.format", "pe.max_group"}}.get(name, set(block.depends))

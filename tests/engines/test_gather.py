@@ -54,7 +54,7 @@ Bools = npt.NDArray[np.bool_]
 BALANCES: tuple[Balance, ...] = get_args(Balance)
 SMALL = replace(load_spec("tiny"), gather=GatherSpec(lanes=3, width=2))
 
-COPIES = replace(SMALL, gather=GatherSpec(lanes=2, width=1, balance="static"))
+COPIES = replace(SMALL, gather=GatherSpec(lanes=2, width=1, balance="static", interleave=3))
 """One model of it is compiled."""
 
 
@@ -99,10 +99,16 @@ def masks(draw: st.DrawFn, k: int, n: int) -> Bools:
 
 
 @st.composite
-def engines(draw: st.DrawFn, balances: tuple[Balance, ...] = BALANCES, banks: int = 5) -> GatherSpec:
+def engines(
+    draw: st.DrawFn, balances: tuple[Balance, ...] = BALANCES, banks: int = 5, interleave: int = 4
+) -> GatherSpec:
     size = st.integers(1, 4)
     return GatherSpec(
-        lanes=draw(size), width=draw(size), balance=draw(st.sampled_from(balances)), banks=draw(st.integers(0, banks))
+        lanes=draw(size),
+        width=draw(size),
+        balance=draw(st.sampled_from(balances)),
+        banks=draw(st.integers(0, banks)),
+        interleave=draw(st.integers(1, interleave)),
     )
 
 
@@ -123,9 +129,10 @@ class TestGather(Conformance):
         assert op.sparse is not None
         side = op.sparse.operand
         gemm = op.gemm if side == "b" else op.gemm.transposed
+        assert spec.gather is not None
         return st.builds(
-            lambda rows, resident, order: Mapping(
-                array=GatherMapping(),
+            lambda rows, resident, order, interleave: Mapping(
+                array=GatherMapping(interleave=interleave),
                 gemm=gemm,
                 n2s=side,
                 tile_rows=rows,
@@ -136,6 +143,7 @@ class TestGather(Conformance):
             st.integers(1, gemm.m),
             st.booleans(),
             st.sampled_from(("mn", "nm")),
+            st.integers(1, spec.gather.interleave),
         )
 
     def on_values(self, data: st.DataObject) -> tuple[Cycles, dict[str, Run], bytes]:
@@ -144,18 +152,21 @@ class TestGather(Conformance):
         )
         m, k, n = (data.draw(st.integers(1, 7)) for _ in range(3))
         a, b, mask = data.draw(halves(m, k)), data.draw(halves(k, n)), data.draw(masks(k, n))
-        stepped, reference = run_gather(spec, a, b, mask), gather_reference(spec, a, b, mask)
         assert spec.gather is not None
-        slots = slots_of_lines(spec.gather, np.count_nonzero(mask, axis=0).astype(np.int64))
+        interleave = data.draw(st.integers(1, spec.gather.interleave))
+        stepped = run_gather(spec, a, b, mask, interleave=interleave)
+        reference = gather_reference(spec, a, b, mask, interleave)
+        kept = np.count_nonzero(mask, axis=0).astype(np.int64)
+        slots = slots_of_lines(spec.gather, kept, interleave=interleave)
         assert slots.least == slots.most
         runs = {
             "stepped": Run(stepped.result.tobytes(), [stepped.left.tolist()], stepped.length),
             "reference": Run(reference.result.tobytes(), [reference.left], reference.cycles),
         }
-        if spec is COPIES and m <= most_columns(spec, k):
-            circuit = rtl().run(bits_of(a), bits_of(b), mask, cycles=stepped.length)
+        if spec is COPIES and m <= most_columns(spec, k, interleave):
+            circuit = rtl().run(bits_of(a), bits_of(b), mask, cycles=stepped.length, interleave=interleave)
             runs["rtl"] = Run(circuit.result.tobytes(), [circuit.left.tolist()], circuit.cycles)
-        return gather_cycles(spec, slots.least, m), runs, product(a, b, kept_b=mask).tobytes()
+        return gather_cycles(spec, slots.least, m, interleave), runs, product(a, b, kept_b=mask).tobytes()
 
     def least_bytes(self, spec: AcceleratorSpec, op: MatrixOp) -> tuple[int, int, int]:
         assert isinstance(op.sparse, Gathered)
@@ -199,14 +210,17 @@ def test_banks_and_stealing_are_stepped_as_by_the_reference_and_within_their_bou
     spec = replace(SMALL, gather=own)
     m, k, n = (data.draw(st.integers(1, size)) for size in (3, 9, 9))
     a, b, mask = data.draw(halves(m, k)), data.draw(halves(k, n)), data.draw(masks(k, n))
-    run, reference = run_gather(spec, a, b, mask), gather_reference(spec, a, b, mask)
-    stepped, _ = step_mask(own, mask)
+    interleave = data.draw(st.integers(1, own.interleave))
+    run = run_gather(spec, a, b, mask, interleave=interleave)
+    reference = gather_reference(spec, a, b, mask, interleave)
+    stepped, _ = step_mask(own, mask, interleave)
 
     assert run.result.tobytes() == reference.result.tobytes()
     assert (run.left.tolist(), run.length, run.waited) == (reference.left, reference.cycles, reference.waited)
     kept = np.count_nonzero(mask, axis=0).astype(np.int64)
-    by_line = slots_of_lines(own, kept)
-    by_count = slots_of(own, Histogram(*(x.astype(np.int64) for x in np.unique(kept, return_counts=True))))
+    by_line = slots_of_lines(own, kept, interleave=interleave)
+    known = Histogram(*(x.astype(np.int64) for x in np.unique(kept, return_counts=True)))
+    by_count = slots_of(own, known, interleave=interleave)
     assert by_count.least <= by_line.least <= stepped.slots <= by_line.most <= by_count.most
     if own.banks == 0:
         assert run.waited == 0
@@ -311,13 +325,58 @@ def test_slots_by_hand() -> None:
     assert step_mask(GatherSpec(lanes=2, width=1, balance="static", banks=1), mask)[0].slots == 8
 
 
+def test_lanes_that_hold_two_lines_by_hand() -> None:
+    # Lines of 4, 0, 1 and 3: lane 0 holds the first and the third, slots 0 2 4 6 and 1; lane 1 the others, 0 and 1 3 5.
+    lines, own = np.array([4, 0, 1, 3]), GatherSpec(lanes=2, width=1, balance="static", interleave=2)
+    mask = np.arange(4)[:, None] < lines
+
+    assert slots_of_lines(own, lines, interleave=2) == (7, 7)
+    stepped, done = step_mask(own, mask, 2)
+    assert (stepped.slots, done.tolist()) == (7, [6, 0, 1, 5])
+    # The longest first: 4 and 1, 3 and none.
+    assert slots_of_lines(replace(own, balance="sorted"), lines, interleave=2) == (7, 7)
+    # Whoever is free takes the next line: lane 0 the first, lane 1 the second, lane 0 in its other turn the third.
+    assert step_mask(replace(own, balance="stealing"), mask, 2)[1].tolist() == [6, 0, 1, 5]
+    # One lane: lines of 2 and 4 take slots 0 2 and 1 3 5 7; a third of 1 follows the first, slot 4.
+    alone = GatherSpec(lanes=1, width=1, balance="static", interleave=2)
+    assert step_mask(alone, np.arange(4)[:, None] < [2, 4, 1], 2)[1].tolist() == [2, 7, 4]
+    assert slots_of_lines(alone, np.array([2, 4, 1]), interleave=2) == (8, 8)
+    with pytest.raises(
+        InputError, match="interleave must be an integer from 1 to 2, not 3; the nearest valid value is 2"
+    ):
+        step_mask(own, mask, 3)
+
+
+def test_a_batch_of_one_holds_as_many_lines_as_the_adder_takes_cycles() -> None:
+    op = make_op(Gemm(m=1, k=64, n=64), sparse=drawn(0.25))
+    alone, four = (place(op, roomy(lanes=4, width=1, interleave=most), Objective.CYCLES) for most in (1, 8))
+
+    # 64 lines of 16 on four lanes: 256 slots of four cycles, or of one with four lines a lane.
+    assert (alone.cycles.compute, alone.cycles.interleave_stall) == (256, 3 * 256)
+    assert (four.cycles.compute, four.cycles.interleave_stall) == (256, 0)
+    assert isinstance(four.mapping.array, GatherMapping)
+    assert four.mapping.array.interleave == 4
+    # Of three lines a slot is two cycles; of the last of 22 rounds there is one, which ends two slots before the turn.
+    three = place(op, roomy(lanes=1, width=1, interleave=8), Objective.CYCLES, wanted=Constraint(interleave=3))
+    assert three.cycles.compute + three.cycles.interleave_stall == 2 * (22 * 16 * 3 - 2)
+    with pytest.raises(InputError, match="have the sums of 3 columns of 2 lines"):
+        spec = roomy(lanes=1, width=1, interleave=2)
+        spec = replace(spec, pe=replace(spec.pe, accumulators=7))
+        place(
+            make_op(Gemm(m=4, k=64, n=64), sparse=drawn(0.25)),
+            spec,
+            Objective.CYCLES,
+            wanted=Constraint(interleave=2, tile_rows=4),
+        )
+
+
 def test_cycles_and_bytes_of_a_placement_by_hand() -> None:
     spec = roomy(lanes=2, width=4)
     op = make_op(
         Gemm(m=10, k=8, n=3), sparse=Unstructured(operand="b", kept=Counted(lines=((2, 2), (5, 1))), stored="csr")
     )
     mapping = Mapping(
-        array=GatherMapping(), gemm=op.gemm, n2s="b", tile_rows=10, tile_cols=3, resident=True, order="nm"
+        array=GatherMapping(interleave=1), gemm=op.gemm, n2s="b", tile_rows=10, tile_cols=3, resident=True, order="nm"
     )
     found = evaluate(op, spec, mapping)
 
@@ -382,10 +441,12 @@ def test_what_it_cannot_run_is_refused_with_the_reason() -> None:
         engine.place(make_op(Gemm(m=8, k=8, n=8, groups=2), sparse=drawn(0.5)), Objective.CYCLES)
     with pytest.raises(InputError, match="balance 'sorted' needs the counts in advance"):
         engine.place(replace(op, sparse=drawn(0.5, online=True)), Objective.CYCLES)
-    with pytest.raises(InputError, match="cannot have interleave = 2 on the gather engine"):
+    with pytest.raises(
+        InputError, match="interleave on the gather engine of 'tiny' must be an integer from 1 to 1, not 2"
+    ):
         engine.place(op, Objective.CYCLES, wanted=Constraint(interleave=2))
     with pytest.raises(InputError, match="has no gather engine: give it a table"):
-        GatherMapping().check(load_spec("tiny"))
+        GatherMapping(interleave=1).check(load_spec("tiny"))
     with pytest.raises(InputError, match="a must be a matrix of fp16"):
         run_gather(SMALL, np.zeros((2, 2), np.float32), np.zeros((2, 2), np.float16))
     with pytest.raises(InputError, match=r"kept_b must be bool \[2, 2\]"):

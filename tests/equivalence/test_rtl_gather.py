@@ -30,14 +30,19 @@ from ..hdl.proof import mutant
 from ..strategies import halves
 
 
-def machine(lanes: int, width: int, banks: int, balance: Any = "static", **pe: Any) -> AcceleratorSpec:
+def machine(
+    lanes: int, width: int, banks: int, balance: Any = "static", interleave: int = 1, **pe: Any
+) -> AcceleratorSpec:
     tiny = load_spec("tiny")
-    own = GatherSpec(lanes=lanes, width=width, banks=banks, balance=balance)
+    own = GatherSpec(lanes=lanes, width=width, banks=banks, balance=balance, interleave=interleave)
     return replace(tiny, gather=own, pe=replace(tiny.pe, **{"accumulators": 3, **pe}))
 
 
 SPECS = {
+    "2 lanes of 3 lines, 2 banks": machine(2, 1, 2, interleave=3, add_latency=5),
     "2 lanes, 2 banks": machine(2, 1, 2, add_latency=5),
+    "3 lanes of 2 and 4 lines, 4 banks, sorted": machine(3, 2, 4, "sorted", 4, accumulators=8, add_latency=7),
+    "1 lane of more lines than sums": machine(1, 2, 0, interleave=5, add_latency=2),
     "3 lanes of 2, 4 banks": machine(3, 2, 4),
     "4 lanes of 1, 3 banks": machine(4, 1, 3, accumulators=8, add_latency=2),
     "3 lanes of 2, 1 bank": machine(3, 2, 1, accumulators=1),
@@ -45,7 +50,7 @@ SPECS = {
     "1 lane of 1": machine(1, 1, 2, accumulators=1, multiply_latency=1, add_latency=1),
     "5 lanes, sorted": machine(5, 1, 2, "sorted", add_latency=7),
 }
-SMALLEST = "2 lanes, 2 banks"
+SMALLEST = "2 lanes of 3 lines, 2 banks"
 FORMATS = {"bf16": machine(2, 1, 3, format="bf16"), "fp8": machine(2, 1, 3, format="fp8")}
 FORMATS["int8"] = machine(2, 2, 3, format="int8")
 
@@ -56,16 +61,22 @@ def driver(name: str) -> GatherDriver:
     return GatherDriver((SPECS | FORMATS)[name])
 
 
-def first_difference(rtl: GatherDriver, a: Any, b: Any, mask: Any, gradients: Any = (False, False)) -> Any:
-    want = run_gather(rtl.spec, a, b, mask)
-    got = rtl.run(bits_of(a), bits_of(b), mask, cycles=want.length + 8, gradients=gradients)
+def most_lines(spec: AcceleratorSpec) -> int:
+    return min(require_gather(spec).interleave, spec.pe.accumulators)
+
+
+def first_difference(
+    rtl: GatherDriver, a: Any, b: Any, mask: Any, lines: int = 1, gradients: Any = (False, False)
+) -> Any:
+    want = run_gather(rtl.spec, a, b, mask, interleave=lines)
+    got = rtl.run(bits_of(a), bits_of(b), mask, cycles=want.length + 8, interleave=lines, gradients=gradients)
     compared = [
         ("sums", want.result.view(np.uint32).tolist(), got.result.tolist()),
         ("left", want.left.tolist(), got.left.tolist()),
         ("cycles", want.length, got.cycles),
     ]
     if a.dtype == np.float16:
-        slow = gather_reference(rtl.spec, a, b, mask)
+        slow = gather_reference(rtl.spec, a, b, mask, lines)
         compared.append(("left of the reference", slow.left, got.left.tolist()))
         compared.append(("sums of the reference", slow.result.view(np.uint32).tolist(), got.result.tolist()))
     return next((found for found in compared if found[1] != found[2]), None)
@@ -78,10 +89,11 @@ def test_rtl_equals_reference_and_simulator(name: str, data: st.DataObject) -> N
     """Masks that are empty, full, of one line, in one bank or badly balanced; one run after another."""
     rtl = driver(name)
     k, n = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))
-    m = data.draw(st.integers(1, min(most_columns(rtl.spec, k), 9)))
+    lines = data.draw(st.integers(1, most_lines(rtl.spec)))
+    m = data.draw(st.integers(1, min(most_columns(rtl.spec, k, lines), 9)))
     a, b, mask = data.draw(halves(m, k)), data.draw(halves(k, n)), data.draw(masks(k, n))
 
-    assert first_difference(rtl, a, b, mask) is None
+    assert first_difference(rtl, a, b, mask, lines) is None
 
 
 @pytest.mark.slow
@@ -89,11 +101,11 @@ def test_rtl_equals_reference_and_simulator(name: str, data: st.DataObject) -> N
 def test_thousands_of_random_masks(name: str) -> None:
     rtl, rng = driver(name), np.random.default_rng(5)
     for _ in range(1000):
-        k, n = rng.integers(1, 30), rng.integers(1, 14)
-        m = rng.integers(1, most_columns(rtl.spec, int(k)) + 1)
+        k, n, lines = rng.integers(1, 30), rng.integers(1, 14), int(rng.integers(1, most_lines(rtl.spec) + 1))
+        m = rng.integers(1, most_columns(rtl.spec, int(k), lines) + 1)
         mask = rng.random((k, n)) < rng.choice((0.0, 0.1, 0.5, 1.0), size=n if rng.integers(2) else 1)
         a, b = (rng.standard_normal(shape).astype(np.float16) for shape in ((m, k), (k, n)))
-        assert first_difference(rtl, a, b, mask) is None
+        assert first_difference(rtl, a, b, mask, lines) is None
 
 
 def grouped(rng: np.random.Generator, shape: tuple[int, int], k: int, n: int) -> Any:
@@ -135,7 +147,7 @@ def test_other_formats(name: str) -> None:
             for x, kind in zip(raw, kinds, strict=True)
         )
         mask = rng.random((k, n)) < rng.random()
-        assert first_difference(rtl, a, b, mask, (kinds[0] == 1, kinds[1] == 1)) is None
+        assert first_difference(rtl, a, b, mask, gradients=(kinds[0] == 1, kinds[1] == 1)) is None
 
 
 @pytest.mark.slow
@@ -146,7 +158,15 @@ def test_other_formats(name: str) -> None:
         ("Gather", 'wants_{i}", work & ~self.elements[i].element.empty', 'wants_{i}", work'),
         ("Gather", "Mux(lane.some, read[fraction:], 0)", "read[fraction:]"),
         ("Gather", "lane.element.address + part", "lane.element.address"),
-        ("GatherLane", "begun.eq(~self.element.last)", "begun.eq(1)"),
+        ("Gather", "least = wire(m", "least = 0 & wire(m"),
+        ("GatherLane", "mine.eq(~self.element.last)", "mine.eq(1)"),
+        ("GatherLane", "begun.bit_select(turn, 1)", "begun.bit_select(0, 1)"),
+        ("GatherLane", "Mux(over, 0, first + self.row_words)", "first"),
+        (
+            "GatherLane",
+            "with m.Elif(self.served & self.ends):\n            over",
+            "with m.Elif(self.ends):\n            over",
+        ),
         ("GatherLane", "finish.valid & finish.last", "finish.valid"),
         ("GatherPe", "Mux(finish.valid & (finish.context == add.context), adder.sum, held)", "held"),
     ],
@@ -157,13 +177,14 @@ def test_a_broken_part_is_found(where: str, old: str, new: str, monkeypatch: pyt
     source = {"Gather": gather, "GatherLane": gather_lane, "GatherPe": gather_pe}[where]
     holder = gather_banks if where == "Gather" else gather
     monkeypatch.setattr(holder, where, mutant(getattr(source, where), old, new))
-    rtl = GatherDriver(machine(3, 1, 3, accumulators=4))
+    rtl = GatherDriver(machine(3, 1, 3, accumulators=4, interleave=2))
     rng, found = np.random.default_rng(3), False
-    for _ in range(20):
-        mask = rng.random((6, 7)) < rng.choice((0.2, 0.8), size=7)
-        a, b = rng.standard_normal((4, 6)).astype(np.float16), rng.standard_normal((6, 7)).astype(np.float16)
+    for i in range(20):
+        lines, mask = 1 + i % 2, rng.random((6, 7)) < rng.choice((0.2, 0.8), size=7)
+        m = rng.integers(1, 4 // lines + 1)
+        a, b = rng.standard_normal((m, 6)).astype(np.float16), rng.standard_normal((6, 7)).astype(np.float16)
         try:
-            found |= first_difference(rtl, a, b, mask) is not None
+            found |= first_difference(rtl, a, b, mask, lines) is not None
         except RuntimeError:
             found = True  # sums that never came, or too many
         if found:
@@ -174,7 +195,7 @@ def test_a_broken_part_is_found(where: str, old: str, new: str, monkeypatch: pyt
 def test_what_it_does_not_hold_is_refused() -> None:
     rtl = driver(SMALLEST)
     wide, ones = np.ones((4, 2), np.uint16), np.ones((2, 2), np.uint16)
-    with pytest.raises(InputError, match="the engine holds 3 columns of 2 rows, not 4"):
+    with pytest.raises(InputError, match="the engine holds 3 columns of 2 rows at interleave 1, not 4"):
         rtl.run(wide, ones, ones == 1, cycles=10)
     with pytest.raises(RuntimeError, match="busy for more than the given 1 cycles"):
         rtl.run(ones, ones, ones == 1, cycles=1)

@@ -345,7 +345,7 @@ def test_the_text_is_proved_equal_to_what_amaranth_emits(tmp_path, spec, block, 
         pytest.param(
             "gather_engine",
             "gather: lanes 3, width 1",
-            GatherSpec(lanes=3, width=1, balance="static", banks=2),
+            GatherSpec(lanes=3, width=1, balance="static", banks=2, interleave=2),
             marks=pytest.mark.slow,
         ),
     ],
