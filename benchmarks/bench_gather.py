@@ -24,7 +24,7 @@ from weft.workloads.gemm import Gemm, Pass
 from weft.workloads.groups import GroupShape, grouped_mask
 from weft.workloads.operand import Operand, Role
 from weft.workloads.step import MatrixOp
-from weft.workloads.unstructured import Histogram, Unstructured, counted_mask
+from weft.workloads.unstructured import Cell, Histogram, Unstructured, counted_mask
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time)
 LINES, K = 8_192, 12_288
@@ -69,17 +69,17 @@ def test_a_mask_of_100_million_elements_is_stepped(benchmark: BenchmarkFixture, 
 
 
 def test_groups_over_all_banks_of_100_million_elements_are_costed(benchmark: BenchmarkFixture) -> None:
-    own, walk = GatherSpec(lanes=64, width=16, banks=64), 64
-    mask = (np.random.default_rng(2).random((LINES, K // walk)) < 0.25).repeat(walk, axis=1)
+    own, shape = GatherSpec(lanes=64, width=16, banks=64), GroupShape(lines=1, places=64)
+    mask = (np.random.default_rng(2).random((LINES, K // 64)) < 0.25).repeat(64, axis=1)
 
     def costed() -> Slots:
-        known = grouped_mask(mask, GroupShape(lines=1, places=walk), K).of(LINES, K // walk)
-        return slots_of(own, Histogram(known.kept * walk, known.lines), walk)
+        known = grouped_mask(mask, shape, K).of(LINES, K // 64)
+        return slots_of(own, Histogram(known.kept * 64, known.lines), Cell(1, 64))
 
     found = benchmark(costed)
-    # Lanes wait at the first bank and never again.
+    # A lane waits at most once for each of the others.
     stepped, _ = step_mask(own, mask.T)
-    assert found == (stepped.slots, stepped.slots)
-    assert stepped.waited == 64 * 63 // 2
+    assert found.least <= stepped.slots <= found.most == found.least + 63
+    assert stepped.waited <= 64 * 63 // 2
     if benchmark.stats is not None:
         assert benchmark.stats.stats.min < MOST_SECONDS

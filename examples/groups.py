@@ -125,7 +125,7 @@ def gathered(op: MatrixOp, mask: Bools, spec: AcceleratorSpec) -> int:
     most = engine.slots(op, interleave).most
     stepped, _ = step_mask(engine.own, np.ascontiguousarray(mask.T), interleave)
     kept = np.count_nonzero(mask, axis=1).astype(np.int64)
-    known = slots_of_lines(engine.own, kept, op.sparse.walk(op.gemm), interleave)
+    known = slots_of_lines(engine.own, kept, op.sparse.cell(op.gemm), interleave)
     assert known.least <= stepped.slots <= known.most
     # A placement takes the most slots that the counts allow, all of which take as long.
     each, rest = divmod(found.compute + found.interleave_stall, most)

@@ -15,7 +15,7 @@ from ..dataflow.gather.spec import GatherSpec, line_order
 from ..dataflow.gather.time import gather_cycles, ramp
 from ..workloads.errors import InputError, require_int
 from ..workloads.one_line import OneLine
-from .kernels.gather import Lanes, Lines, Stepped, step_lines
+from .kernels.gather import Lanes, Lines, Stepped, kept_rows, step_lines
 from .machine.product import product
 from .operand import Half, operand_types
 
@@ -54,12 +54,13 @@ def step_mask(own: GatherSpec, kept: Bools, interleave: int = 1) -> tuple[Steppe
     counts = np.count_nonzero(lines, axis=1).astype(np.int64)
     start = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     # Without banks nobody asks where an element stands.
-    bank = np.zeros(0, np.uint16)
+    row, bank = np.zeros(0, np.int32), np.zeros(0, np.uint16)
     if own.banks:
-        bank = np.broadcast_to((np.arange(lines.shape[1]) % own.banks).astype(np.uint16), lines.shape)[lines]
+        row, bank = np.empty(start[-1] + 1, np.int32), (np.arange(lines.shape[1]) % own.banks).astype(np.uint16)
+        kept_rows(lines, row)
     done = np.empty(len(lines), np.int64)
     lanes = Lanes(own.lanes, own.banks, int(own.balance == "stealing"), interleave)
-    stepped = step_lines(Lines(start, bank, line_order(own, counts)), lanes, done)
+    stepped = step_lines(Lines(start, row, bank, line_order(own, counts)), lanes, done)
     return Stepped(*(int(count) for count in stepped)), done
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from .errors import InputError, require_choice, require_int
 from .gemm import MAX_DIM, Gemm
-from .unstructured import POINTER_BYTES, Counted, Drawn, Histogram, Kept
+from .unstructured import POINTER_BYTES, Cell, Counted, Drawn, Histogram, Kept
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -131,10 +131,10 @@ class Groups:
             rows = Histogram(rows.kept[:1] * 0 + self.level, rows.lines.sum(keepdims=True))
         return Histogram(rows.kept * places, rows.lines * self.shape.lines)
 
-    def walk(self, gemm: Gemm) -> int:
-        """Places side by side that every line takes one after the other, beginning at a multiple of so many."""
+    def cell(self, gemm: Gemm) -> Cell:
+        """A group; the taps of a channel lie apart."""
         alone = self.shape.places is None and gemm.run < gemm.k
-        return 1 if alone else self.places(gemm)
+        return Cell(self.shape.lines, 1 if alone else self.places(gemm))
 
     def stored(self, gemm: Gemm) -> int:
         """Groups in memory."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from math import isqrt, lgamma, log, log1p
-from typing import TYPE_CHECKING, Annotated, Any, Literal, assert_never, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, assert_never, get_args
 
 from pydantic import Discriminator, Field
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "POINTER_BYTES",
+    "SINGLE",
+    "Cell",
     "Counted",
     "Distribution",
     "Drawn",
@@ -62,6 +64,17 @@ class Histogram:
     def total(self) -> int:
         """Kept elements of all lines."""
         return int(self.kept @ self.lines)
+
+
+class Cell(NamedTuple):
+    """What of a mask is kept alike: ``lines`` and ``places`` of them side by side, from multiples of as many on."""
+
+    lines: int
+    places: int
+
+
+SINGLE = Cell(1, 1)
+"""Every element by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,9 +235,9 @@ class Unstructured:
         """How many there are."""
         return gemm.groups * (gemm.n if self.operand == "b" else gemm.m)
 
-    def walk(self, gemm: Gemm) -> int:
-        """Places side by side that a line is sure to take one after the other."""
-        return 1
+    def cell(self, gemm: Gemm) -> Cell:
+        """Every element is kept by itself."""
+        return SINGLE
 
     def macs(self, gemm: Gemm) -> int:
         """Multiply-accumulates of kept elements."""

@@ -87,7 +87,7 @@ class Gather:
     def slots(self, op: MatrixOp, interleave: int = 1) -> Slots:
         """Slots of all lines of ``op``, as far as its counts say."""
         sparse = self._require(op)
-        return slots_of(self.own, sparse.histogram(op.gemm), sparse.walk(op.gemm), interleave)
+        return slots_of(self.own, sparse.histogram(op.gemm), sparse.cell(op.gemm), interleave)
 
     def _problem(self, op: MatrixOp, mapping: Mapping) -> Problem:
         mapping.array.check(self.spec)

@@ -27,7 +27,7 @@ READ_LATENCY = 2
 class GatherSpec:
     """``lanes`` work on lines, with ``width`` PEs side by side along the dense operand.
 
-    ``banks``: of the dense operand, line k in bank k mod banks, each for one lane at a time; 0: every lane has a copy
+    ``banks``: of the dense operand, row k in bank k mod banks, each for one row at a time; 0: every lane has a copy
     of its own in its share of the buffer, and none waits. ``interleave``: the most lines that a lane holds at once; it
     takes an element of each in turn, so that few columns need not wait for the adder.
     """

@@ -2,8 +2,8 @@
 
 A line takes a slot an element, and one if it has none, so that its zeros leave; a lane that holds ``interleave`` lines
 gives each a slot in turn, an empty one where it has no more for it. Where no lane waits for a bank, `static` and
-`sorted` have a closed form in these lengths, and where lanes of one line walk over all banks in turn. Otherwise there
-are bounds, and `simulator/gather.py` steps the mask.
+`sorted` have a closed form in these lengths: there is a copy for each, or all take the same row. Otherwise there are
+bounds, close ones where lanes walk over all banks in turn, and `simulator/gather.py` steps the mask.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, assert_never
 import numpy as np
 import numpy.typing as npt
 
-from ...workloads.unstructured import Histogram
+from ...workloads.unstructured import SINGLE, Cell, Histogram
 from ..accelerator import AcceleratorSpec
 from ..account import Cycles
 from ..integers import ceil_div
@@ -32,25 +32,28 @@ class Slots(NamedTuple):
     most: int
 
 
-def _in_turn(own: GatherSpec, walk: int, shortest: int) -> bool:
+def _nobody_waits(own: GatherSpec, cell: Cell) -> bool:
+    """Whether every lane has a copy, or whichever lines lanes take at once keep the same places."""
+    return own.banks == 0 or cell.lines % own.lanes == 0
+
+
+def _in_turn(own: GatherSpec, cell: Cell, shortest: int, interleave: int) -> bool:
     """Whether all lanes walk over all banks in turn, as groups begin at bank 0 and end at the last one.
 
-    All ask bank 0 first: lane i waits i slots, once. From there on each is at a bank of its own.
+    A lane is then as far behind as it has waited, and waits once more only if another lane stays where it was. Where
+    one has stayed one always is, until it has no line any more; so a lane waits at most once for each of the others.
     """
-    return own.banks > 0 and own.lanes <= own.banks and walk % own.banks == 0 and shortest > 0
+    whole = own.lanes <= own.banks and cell.places % own.banks == 0
+    return interleave == 1 and whole and shortest > 0
 
 
-def slots_of(own: GatherSpec, known: Histogram, walk: int = 1, interleave: int = 1) -> Slots:
-    """Slots for lines of which only the lengths are known, not their order.
-
-    ``walk``: every line takes so many places side by side one after the other, beginning at a multiple of it.
-    """
+def slots_of(own: GatherSpec, known: Histogram, cell: Cell = SINGLE, interleave: int = 1) -> Slots:
+    """Slots for lines of which only the lengths are known, not their order, and what of the mask is kept alike."""
     work, lines = np.maximum(known.kept, 1)[::-1], known.lines[::-1]
     ends = np.cumsum(lines)
     total, longest, count = int(work @ lines), int(work[0]), int(ends[-1])
     held, turns = own.lanes * interleave, min(interleave, ceil_div(count, own.lanes))
     least = max(ceil_div(total, own.lanes), _ends(longest, 0, interleave))
-    in_turn = interleave == 1 and _in_turn(own, walk, int(known.kept[0]))
 
     def given(to: Int64) -> Int64:
         """Slots of those lines that are ``to`` in a round of as many as are held, the longest first; int64 [to]."""
@@ -64,8 +67,6 @@ def slots_of(own: GatherSpec, known: Histogram, walk: int = 1, interleave: int =
             own_work = given(np.arange(turns) * own.lanes)
             busiest = int(own_work[0])
             least = most = int(_ends(own_work, np.arange(turns), interleave).max())
-            if in_turn:
-                least = most = _last(given(np.arange(min(own.lanes, count))))
         case "static":
             # The longest lines could all follow each other.
             upto = np.minimum(ends, ceil_div(count, held))
@@ -76,12 +77,14 @@ def slots_of(own: GatherSpec, known: Histogram, walk: int = 1, interleave: int =
             busiest, most = longest, (total - longest) // own.lanes + _ends(longest, 0, interleave)
         case _:
             assert_never(own.balance)
-    if own.banks == 0:
+    if _nobody_waits(own, cell):
         return Slots(least, most)
-    if not in_turn:
+    if not _in_turn(own, cell, int(known.kept[0]), interleave):
         # One after the other, and the empty slots of the lane that is the last.
         return Slots(least, total + busiest * (interleave - 1))
-    return Slots(least, most if own.balance == "sorted" else most + min(own.lanes, count) - 1)
+    waits = min(own.lanes, count) - 1
+    # Until the last line begins, lanes wait for half as many on average.
+    return Slots(least, most + waits + (ceil_div(waits, 2) if own.balance == "stealing" else 0))
 
 
 def _ends(work: Any, turn: Any, interleave: int) -> Any:
@@ -89,24 +92,20 @@ def _ends(work: Any, turn: Any, interleave: int) -> Any:
     return (work - 1) * interleave + turn + 1
 
 
-def _last(work: Int64) -> int:
-    """The slot in which the last lane is done, of lanes of ``work`` slots, int64 [lanes], of which lane i waits i."""
-    return int((work + np.arange(len(work))).max())
-
-
-def slots_of_lines(own: GatherSpec, kept: Int64, walk: int = 1, interleave: int = 1) -> Slots:
+def slots_of_lines(own: GatherSpec, kept: Int64, cell: Cell = SINGLE, interleave: int = 1) -> Slots:
     """Slots for lines that keep ``kept`` elements each, int64 [lines], in their order; the rest as of `slots_of`."""
     values, many = np.unique(kept, return_counts=True)
-    known = slots_of(own, Histogram(values.astype(np.int64), many.astype(np.int64)), walk, interleave)
+    known = slots_of(own, Histogram(values.astype(np.int64), many.astype(np.int64)), cell, interleave)
     if own.balance != "static":
         return known
     work, held = np.maximum(kept, 1), own.lanes * interleave
     following = np.pad(work, (0, -len(work) % held)).reshape(-1, held).sum(axis=0)[: len(work)]
-    if interleave == 1 and _in_turn(own, walk, int(kept.min())):
-        last = _last(following)
-        return Slots(last, last)
     least = int(_ends(following, np.arange(len(following)) // own.lanes, interleave).max())
-    return Slots(least, least if own.banks == 0 else known.most)
+    if _nobody_waits(own, cell):
+        return Slots(least, least)
+    if _in_turn(own, cell, int(kept.min()), interleave):
+        return Slots(least, least + min(own.lanes, len(kept)) - 1)
+    return Slots(least, known.most)
 
 
 def slot_cycles(spec: AcceleratorSpec, columns: int, interleave: int = 1) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 from amaranth import Array, Cat, Const, Module, Mux, Signal
@@ -30,7 +31,7 @@ class Gather(wiring.Component):
 
     ``asks[b]`` of port ``b``, a bank, or without banks the copy of lane ``b``, is answered by ``words[b]`` in the next
     cycle. In slot s, lane s mod lanes is the first to ask, then the others in their order; of those that want one bank
-    all but the first wait for the next slot.
+    all wait for the next slot but the first and who wants the same row.
 
     ``sums[i]`` are those of a line, a word of them a cycle, nobody may stop them, ``part`` counts those of all lines
     that the lane holds; ``ended[i]``: no more of it follow.
@@ -116,24 +117,34 @@ class Gather(wiring.Component):
         return part, opens, ends
 
     def _granted(self, m: Module, works: list[Any], ends: Any) -> list[Any]:
-        """Lanes whose bank no lane before them wants; ``passed[x]``: the slot's first lane comes after lane ``x``."""
+        """Lanes of whose bank no lane before them wants another row; ``passed[x]``: the slot's first lane comes after
+        lane ``x``."""
         f = self.format
         passed = Signal(f.lanes, name="passed")
         with m.If(self.start & ~self.busy):
             m.d.sync += passed.eq(0)
         with m.Elif(ends):
             m.d.sync += passed.eq(Mux(passed[: f.lanes - 1].all(), 0, Cat(Const(1, 1), passed)[: f.lanes]))
-        wants = [wire(m, f"wants_{i}", work & ~self.elements[i].element.empty) for i, work in enumerate(works)]
-        granted = []
-        for i, work in enumerate(works):
+        wanted = [lane.element for lane in self.elements]
+        wants = [wire(m, f"wants_{i}", work & ~wanted[i].empty) for i, work in enumerate(works)]
+        same, other = dict[tuple[int, int], Any](), dict[tuple[int, int], Any]()
+        for i, j in combinations(range(f.lanes), 2):
+            bank = wire(m, f"bank_{i}_{j}", wanted[i].port == wanted[j].port if f.port else Const(1, 1))
+            row = wire(m, f"row_{i}_{j}", bank & (wanted[i].address != wanted[j].address))
+            same[i, j] = same[j, i] = bank
+            other[i, j] = other[j, i] = row
+        firsts = []
+        for i in range(f.lanes):
             before = []
             for j in range(f.lanes):
-                if j == i:
-                    continue
-                between = passed[min(i, j)] & ~passed[max(i, j)]
-                same = self.elements[i].element.port == self.elements[j].element.port if f.port else Const(1, 1)
-                before.append(wants[j] & same & (~between if j < i else between))
-            waits = wire(m, f"waits_{i}", wants[i] & Cat(before).any())
+                if j != i:
+                    between = passed[min(i, j)] & ~passed[max(i, j)]
+                    before.append(wants[j] & same[i, j] & (~between if j < i else between))
+            firsts.append(wire(m, f"first_{i}", wants[i] & ~Cat(before).any()))
+        granted = []
+        for i, work in enumerate(works):
+            by = [firsts[j] & other[i, j] for j in range(f.lanes) if j != i]
+            waits = wire(m, f"waits_{i}", wants[i] & Cat(by).any())
             granted.append(wire(m, f"granted_{i}", work & ~waits))
         return granted
 

@@ -13,10 +13,12 @@ Int64 = NDArray[np.int64]
 
 
 class Lines(NamedTuple):
-    """Kept elements line by line: where each line starts, int64 [lines + 1]; the banks that they want, uint16 [kept],
-    of which there is none without banks; the order in which lines are given out, int64 [lines]."""
+    """Kept elements line by line: where each line starts, int64 [lines + 1]; the rows that they want, int32 [kept], and
+    the bank of each row, uint16 [rows], none of either without banks; the order in which lines are given out, int64
+    [lines]."""
 
     start: Int64
+    row: NDArray[np.int32]
     bank: NDArray[np.uint16]
     order: Int64
 
@@ -39,16 +41,27 @@ class Stepped(NamedTuple):
 
 
 @kernel
+def kept_rows(lines: NDArray[np.bool_], row: NDArray[np.int32]) -> None:
+    """Fills ``row``, int32 [kept + 1], with the places of what ``lines``, bool [lines, places], keep; one is spare."""
+    at = 0
+    for line in range(len(lines)):
+        for place in range(lines.shape[1]):
+            row[at] = place
+            at += lines[line, place]
+
+
+@kernel
 def step_lines(x: Lines, own: Lanes, done: Int64) -> Stepped:
     """Fills ``done``, int64 [lines]: the slot in which the last element of each line is taken.
 
-    In slot s lane s mod lanes asks the banks first, then the others in their order. A lane that waits keeps its turn.
+    In slot s lane s mod lanes asks the banks first, then the others in their order. A bank answers the first, and all
+    who want the same row; a lane that waits keeps its turn.
     """
     count, held = len(x.order), own.lanes * own.interleave
     # Of line j of lane i at j x lanes + i, in the order in which static balance gives them out.
     line, at, following = np.full(held, -1, np.int64), np.zeros(held, np.int64), np.arange(held)
     turn = np.arange(own.lanes)
-    busy_until = np.full(max(own.banks, 1), -1, np.int64)
+    asked, answered = np.full(own.banks, -1, np.int64), np.zeros(own.banks, np.int32)
     given = left = slot = waited = 0
     while left < count:
         for lane in range(own.lanes):
@@ -67,9 +80,11 @@ def step_lines(x: Lines, own: Lanes, done: Int64) -> Stepped:
             if line[mine] >= 0:
                 end = x.start[line[mine] + 1]
                 if own.banks and at[mine] < end:
-                    bank = x.bank[at[mine]]
-                    served = busy_until[bank] < slot
-                    busy_until[bank] = slot
+                    row = x.row[at[mine]]
+                    bank = x.bank[row]
+                    if asked[bank] < slot:
+                        asked[bank], answered[bank] = slot, row
+                    served = answered[bank] == row
                 if served:
                     at[mine] += 1
                     if at[mine] >= end:

@@ -91,16 +91,15 @@ def gather_reference(
         if part == 0:
             for lane in lanes:
                 lane.begin()
-            served, asked = [], set[int]()
+            served, answered = [], dict[int, int]()
             for i in range(own.lanes):
                 lane = lanes[(slot + i) % own.lanes]
                 line = lane.line
-                bank = line.places[line.taken] % own.banks if own.banks and line is not None and line.places else -1
-                if bank in asked:
-                    waited += 1
-                    continue
-                if bank >= 0:
-                    asked.add(bank)
+                if own.banks and line is not None and line.places:
+                    wanted = line.places[line.taken]
+                    if answered.setdefault(wanted % own.banks, wanted) != wanted:
+                        waited += 1
+                        continue
                 served.append(lane)
         if part < len(parts):
             for line in (lane.line for lane in served):

@@ -55,7 +55,7 @@ def test_lines_and_work_by_hand() -> None:
     assert operand().macs(GEMM) == make_op(GEMM, sparse=operand()).macs == 24 * 32 * 5
     # Rows that are filled up are multiplied whole.
     assert operand(level=18).macs(GEMM) == GEMM.macs
-    assert (operand().walk(GEMM), operand("kernel", Counted(lines=((1, 8),))).walk(GEMM)) == (16, 1)
+    assert (operand().cell(GEMM), operand("kernel", Counted(lines=((1, 8),))).cell(GEMM)) == ((2, 16), (1, 1))
 
 
 SHAPES = ("1x4", "2x1", "2x2", "4x8", "kernel", "2xkernel")
