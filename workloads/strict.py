@@ -131,7 +131,8 @@ def _message(kind: object, detail: ErrorDetails) -> str:
         return f"{place}: {inner}" if any(isinstance(part, int) for part in detail["loc"]) else str(inner)
     if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         *path, key = detail["loc"]
-        return f"unknown key {place!r}; {nearest(str(key), _keys(kind, path))}"
+        known = _keys(kind, path)
+        return f"unknown key {place!r}" + (f"; {nearest(str(key), known)}" if known else "")
     if detail["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return f"key {place!r} is missing"
     try:
@@ -146,7 +147,9 @@ def _keys(kind: Any, path: list[int | str]) -> list[str]:
     """Valid keys of the table at ``path`` inside ``kind``."""
     for part in path:
         kind = _inside(kind, part)
-    return [f.name.rstrip("_") for f in fields(kind)] if is_dataclass(kind) else []
+    # A table that may be left out is a union with None.
+    tables = [kind] if is_dataclass(kind) else [choice for choice in get_args(kind) if is_dataclass(choice)]
+    return [f.name.rstrip("_") for f in fields(tables[0])] if len(tables) == 1 else []
 
 
 def _inside(kind: Any, part: int | str) -> Any:

@@ -95,6 +95,10 @@ def test_hash_tells_slow_banks_but_not_whether_the_usual_ones_were_written():
         ("rows = 4", "rows = -3", "not -3"),
         ("rows = 4", "rows = 99999999999999999999", "not 99999999999999999999"),
         ("[array]", "[aray]", "unknown key 'aray'; did you mean 'array'"),
+        # Tables that may be left out.
+        ("[sore]", "[gather]\nlane = 4\n[sore]", "unknown key 'gather.lane'; did you mean 'lanes'"),
+        ("[sore]", "[xnor]\nword_bit = 4\n[sore]", "unknown key 'xnor.word_bit'; did you mean 'word_bits'"),
+        ("[sore]", "[tree]\nlane = 4\n[sore]", "unknown key 'tree.lane'; did you mean 'lanes'"),
         ('kind = "serial"', 'kind = "bitonic"', "sore.kind: Input should be 'serial' or 'network'; found 'bitonic'"),
         ("[array]", "[array", "f.toml: is not valid TOML"),
         ("max_group = 8", "max_group = 64", "pe.max_group must be an integer from 1 to 32"),
