@@ -36,7 +36,10 @@ from weft.workloads.training.tails import activation
 from weft.workloads.training.text_run import TextRun
 from weft.workloads.training.text_spec import TextSpec
 
-NETWORKS = (*("relu-3x128-0@1200", "silu-3x128-0@600"), *("relu-2x160-0@=300", "relu-6x92-0@=300", "relu-2x84-0@=300"))
+NETWORKS = (
+    *("relu-3x128-0@1200", "silu-3x128-0@1200", "relu-3x128-1@600", "silu-3x128-1@600"),
+    *("relu-2x160-0@=300", "relu-6x92-0@=300", "relu-2x84-0@=300"),
+)
 LONGEST = 1200
 RISE = 0.01
 COLOURS = {"relu": "#0072B2", "silu": "#E69F00"}
@@ -239,6 +242,7 @@ def draw(found: dict[Network, Points], large: Decoding, batches: list[int], path
                 gains.plot(at, y, style, color=COLOURS[name], markersize=4, label=f"{name}, {batch} at once")
         gains.axhline(1, color=theme.muted, linewidth=0.8)
         gains.set_title(f"tokens/s of {large.model} over dense, lowrank")
+        gains.set_ylim(top=1 + 1.35 * (gains.get_ylim()[1] - 1))
         looked = sorted({step for points in found.values() for step in points})
         for axes in (along, gains):
             axes.set_xscale("log")
@@ -248,13 +252,16 @@ def draw(found: dict[Network, Points], large: Decoding, batches: list[int], path
         along.set_ylim(bottom=0)
         for axes in (along, shapes, gains):
             axes.grid(color=theme.grid, linewidth=0.6)
-            axes.legend(frameon=False, fontsize=8)
+        along.legend(frameon=False, fontsize=8)
+        shapes.legend(frameon=False, fontsize=8)
+        gains.legend(frameon=False, fontsize=8, ncols=2, loc="upper right")
         figure.savefig(path, dpi=160)
 
 
 def _by_shape(axes: Any, found: dict[Network, Points]) -> None:
-    """Networks with a ReLU at the last step that all have."""
-    relu = [n for n in found if n.spec.activation == "relu"]
+    """Networks with a ReLU at the last step that all have, of one seed."""
+    seed = firsts(found)["relu"].spec.seed
+    relu = [n for n in found if n.spec.activation == "relu" and n.spec.seed == seed]
     step = min(n.last for n in relu)
     for network in relu:
         spec, kept = network.spec, found[network][step]["kept"]
