@@ -196,7 +196,9 @@ def _unmatched(rule: MappingRule, workload: Workload, layers: dict[str, tuple[st
     names = {name for op in workload.matrix_ops for name in (op.name, *layers.get(op.parameter or "", ()))}
     if any(fnmatchcase(name, rule.layers) for name in names):
         return f"layers = {rule.layers!r} has no product in {rule.pass_}; leave out pass, or name another one"
-    return f"layers = {rule.layers!r} matches no product: {nearest(rule.layers, names)}"
+    # A weight goes by its layer's name too.
+    layer = {name for name in names if name.rpartition(".")[0] not in names}
+    return f"layers = {rule.layers!r} matches no product: {nearest(rule.layers, layer)}"
 
 
 def mapping_file(path: str | Path) -> MappingFile:

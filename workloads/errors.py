@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from math import isfinite
 
 __all__ = [
@@ -22,8 +23,8 @@ __all__ = [
 ]
 
 
-_NAMED = 40
-"""Names offered at most; schemes and models are fewer, the ops of a step many."""
+_NAMED, _OFFERED = 40, 600
+"""Names offered at most, and their characters; schemes and models are fewer, the ops of a step many and long."""
 
 _LINES, _LINE, _WORD = 29, 1000, 240
 """What fits on a screen: lines of a message, and characters of a line and of a word in it."""
@@ -96,8 +97,10 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     close = close or [in_small[c] for c in difflib.get_close_matches(name.casefold(), in_small, n=3, cutoff=0.5)]
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return "choose one of " + ", ".join(names[:_NAMED]) + more
+    lengths = accumulate(len(choice) + 2 for choice in names)
+    shown = names[: max(1, sum(length <= _OFFERED for length in lengths))][:_NAMED]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return "choose one of " + ", ".join(shown) + more
 
 
 def require_int(where: str, value: object, low: int, high: int) -> None:

@@ -25,6 +25,9 @@ def test_the_nearest_name_whatever_its_case_or_the_first_of_many() -> None:
     assert nearest("DENSE", ("bdwp", "dense")) == "did you mean 'dense'?"
     assert nearest("?", ("b", "a")) == "choose one of a, b"
     assert nearest("?", map(str, range(100, 400))).endswith(", 138, 139 and 260 more")
+    # Long names are offered as far as they fit on some lines, one at least.
+    assert nearest("?", ("a" * 199, "b" * 199, "c" * 197, "d")) == f"choose one of {'a' * 199}, {'b' * 199} and 2 more"
+    assert nearest("?", ("a" * 900, "b")) == f"choose one of {'a' * 900} and 1 more"
 
 
 @given(st.text())
