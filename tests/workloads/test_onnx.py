@@ -518,6 +518,9 @@ def test_operators_without_a_rule_are_refused(tmp_path: Path) -> None:
     }.items():
         assert said in refused(path, [node("Einsum", ["x", "w"], ["y"], equation=equation)], {"w": (4, 5)}), equation
     assert "sums an index of one operand" in refused(path, [node("Einsum", ["x", "w"], ["y"], equation="bij,kl->bjk")])
+    # A scalar has no axis to name: this is an equation, but no product.
+    scalar = [node("ReduceSum", ["x"], ["s"], keepdims=0), node("Einsum", ["s"], ["y"], equation="->")]
+    assert "'->' is not a product of two operands" in refused(path, scalar)
     assert "no parameter is trained" in refused(path, [node("Relu", ["x"], ["y"])])
 
 

@@ -20,7 +20,8 @@ def indices(node: Node) -> tuple[str, list[str], str]:
     terms = left.split(",")
     letters = left.replace(",", "").replace("...", "")
     named = letters + out.replace("...", "")
-    if not (named.isalpha() and named.isascii()) or len(terms) != len(node.ins):
+    # Of a scalar there is none to name: "->" is an equation.
+    if (named and not (named.isalpha() and named.isascii())) or len(terms) != len(node.ins):
         raise InputError(f"equation {equation!r} does not name the axes of {len(node.ins)} operands")
     dots = []
     for term, tensor in zip(terms, node.ins, strict=True):
