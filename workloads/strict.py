@@ -147,16 +147,20 @@ def _keys(kind: Any, path: list[int | str]) -> list[str]:
     """Valid keys of the table at ``path`` inside ``kind``."""
     for part in path:
         kind = _inside(kind, part)
-    # A table that may be left out is a union with None.
-    tables = [kind] if is_dataclass(kind) else [choice for choice in get_args(kind) if is_dataclass(choice)]
+    tables = _tables(kind)
     return [f.name.rstrip("_") for f in fields(tables[0])] if len(tables) == 1 else []
+
+
+def _tables(kind: Any) -> list[Any]:
+    """Dataclasses that a value may be: of a union, as with None where a table may be left out, its members."""
+    return [kind] if is_dataclass(kind) else [choice for choice in get_args(kind) if is_dataclass(choice)]
 
 
 def _inside(kind: Any, part: int | str) -> Any:
     """Type of one part of a value: of a field, of an item, or the member of a union that a tag names."""
     if is_dataclass(kind):
         return get_type_hints(kind).get(str(part)) or get_type_hints(kind).get(f"{part}_")
-    choices = [choice for choice in get_args(kind) if is_dataclass(choice)]
+    choices = _tables(kind)
     tagged = [c for c in choices if "kind" in c.__dataclass_fields__ and c.__dataclass_fields__["kind"].default == part]
     if tagged or get_origin(kind) not in (dict, tuple):
         return next(iter([*tagged, *choices]), None)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...dataflow.accelerator import AcceleratorSpec
-from ...dataflow.gather.dense import most_columns, port_words
+from ...dataflow.gather.dense import most_columns, most_lines, port_words
 from ...dataflow.gather.mapping import require_gather
 from ...dataflow.stce.dataflows import PACES, col_axis, row_axis
 from ...dataflow.stce.mapping import DENSE, ArrayMapping, Dataflow
@@ -164,7 +164,7 @@ def draw_mask(random: np.random.Generator, spec: AcceleratorSpec) -> tuple[int, 
     k = int(random.integers(1, min(_MOST_PLACES, port_words(spec) * (own.banks or 1)) + 1))
     n = int(random.integers(1, 3 * own.lanes + 2))
     density = random.choice((0.0, 0.1, 0.5, 0.9, 1.0), size=n if random.integers(2) else 1)
-    lines = int(random.integers(1, min(own.interleave, spec.pe.accumulators) + 1))
+    lines = int(random.integers(1, most_lines(spec) + 1))
     return lines, int(random.integers(1, most_columns(spec, k, lines) + 1)), random.random((k, n)) < density
 
 

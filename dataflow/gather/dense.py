@@ -9,7 +9,7 @@ from ..accelerator import AcceleratorSpec
 from .mapping import require_gather
 from .spec import GatherSpec
 
-__all__ = ["dense_ports", "held_bytes", "most_columns", "port_words", "row_place"]
+__all__ = ["dense_ports", "held_bytes", "most_columns", "most_lines", "port_words", "row_place"]
 
 
 def dense_ports(own: GatherSpec) -> int:
@@ -26,6 +26,11 @@ def held_bytes(spec: AcceleratorSpec, k: int, columns: int) -> int:
     """What ``columns`` of ``k`` rows take there, whole words in whole lines of ports."""
     own = require_gather(spec)
     return -(-k // (own.banks or 1)) * -(-columns // own.width) * _line_bytes(spec)
+
+
+def most_lines(spec: AcceleratorSpec) -> int:
+    """Lines that a lane holds, of a single word of columns."""
+    return min(require_gather(spec).interleave, spec.pe.accumulators)
 
 
 def most_columns(spec: AcceleratorSpec, k: int, interleave: int = 1) -> int:

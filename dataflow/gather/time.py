@@ -54,19 +54,14 @@ def slots_of(own: GatherSpec, known: Histogram, cell: Cell = SINGLE, interleave:
     total, longest, count = int(work @ lines), int(work[0]), int(ends[-1])
     held, turns = own.lanes * interleave, min(interleave, ceil_div(count, own.lanes))
     least = max(ceil_div(total, own.lanes), _ends(longest, 0, interleave))
-
-    def given(to: Int64) -> Int64:
-        """Slots of those lines that are ``to`` in a round of as many as are held, the longest first; int64 [to]."""
-        upto = np.maximum(-(-(ends - to[:, None]) // held), 0)
-        slots: Int64 = np.diff(upto, prepend=0) @ work
-        return slots
-
     match own.balance:
         case "sorted":
             # Lane 0 has the longest lines of every round.
-            own_work = given(np.arange(turns) * own.lanes)
-            busiest = int(own_work[0])
-            least = most = int(_ends(own_work, np.arange(turns), interleave).max())
+            turn = np.arange(turns)
+            upto = np.maximum(-(-(ends - own.lanes * turn[:, None]) // held), 0)
+            taken = np.diff(upto, prepend=0) @ work
+            busiest = int(taken[0])
+            least = most = int(_ends(taken, turn, interleave).max())
         case "static":
             # The longest lines could all follow each other.
             upto = np.minimum(ends, ceil_div(count, held))
@@ -77,14 +72,20 @@ def slots_of(own: GatherSpec, known: Histogram, cell: Cell = SINGLE, interleave:
             busiest, most = longest, (total - longest) // own.lanes + _ends(longest, 0, interleave)
         case _:
             assert_never(own.balance)
+    # One after the other, and the empty slots of the lane that is the last.
+    worst = total + busiest * (interleave - 1)
+    return Slots(least, _waiting(own, known, cell, interleave, most, worst))
+
+
+def _waiting(own: GatherSpec, known: Histogram, cell: Cell, interleave: int, alone: int, worst: int) -> int:
+    """The most slots of lanes that wait for banks: of ``alone`` where nobody does, and ``worst`` where all may."""
     if _nobody_waits(own, cell):
-        return Slots(least, most)
+        return alone
     if not _in_turn(own, cell, int(known.kept[0]), interleave):
-        # One after the other, and the empty slots of the lane that is the last.
-        return Slots(least, total + busiest * (interleave - 1))
-    waits = min(own.lanes, count) - 1
-    # Until the last line begins, lanes wait for half as many on average.
-    return Slots(least, most + waits + (ceil_div(waits, 2) if own.balance == "stealing" else 0))
+        return worst
+    waits = min(own.lanes, int(known.lines.sum())) - 1
+    # Until the last line begins, lanes that steal wait for half as many on average.
+    return alone + waits + (ceil_div(waits, 2) if own.balance == "stealing" else 0)
 
 
 def _ends(work: Any, turn: Any, interleave: int) -> Any:
@@ -95,17 +96,14 @@ def _ends(work: Any, turn: Any, interleave: int) -> Any:
 def slots_of_lines(own: GatherSpec, kept: Int64, cell: Cell = SINGLE, interleave: int = 1) -> Slots:
     """Slots for lines that keep ``kept`` elements each, int64 [lines], in their order; the rest as of `slots_of`."""
     values, many = np.unique(kept, return_counts=True)
-    known = slots_of(own, Histogram(values.astype(np.int64), many.astype(np.int64)), cell, interleave)
+    known = Histogram(values.astype(np.int64), many.astype(np.int64))
+    found = slots_of(own, known, cell, interleave)
     if own.balance != "static":
-        return known
+        return found
     work, held = np.maximum(kept, 1), own.lanes * interleave
     following = np.pad(work, (0, -len(work) % held)).reshape(-1, held).sum(axis=0)[: len(work)]
     least = int(_ends(following, np.arange(len(following)) // own.lanes, interleave).max())
-    if _nobody_waits(own, cell):
-        return Slots(least, least)
-    if _in_turn(own, cell, int(kept.min()), interleave):
-        return Slots(least, least + min(own.lanes, len(kept)) - 1)
-    return Slots(least, known.most)
+    return Slots(least, _waiting(own, known, cell, interleave, least, found.most))
 
 
 def slot_cycles(spec: AcceleratorSpec, columns: int, interleave: int = 1) -> tuple[int, int]:

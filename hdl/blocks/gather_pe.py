@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from ...dataflow.accelerator import AcceleratorSpec
-from ...dataflow.gather.dense import dense_ports, port_words
+from ...dataflow.gather.dense import dense_ports, most_lines, port_words
 from ...dataflow.gather.mapping import require_gather
 from .fp.units import OPERAND_UNITS
 
@@ -34,7 +34,7 @@ class GatherFormat:
         self.raw = spec.pe.operand.bits
         self.context = bits_for(spec.pe.accumulators - 1)
         self.row_words = bits_for(spec.pe.accumulators)
-        self.held = min(own.interleave, spec.pe.accumulators)
+        self.held = most_lines(spec)
         self.interleave = {"interleave": bits_for(self.held)} if self.held > 1 else {}
         self.port = bits_for(own.banks - 1) if own.banks > 1 else 0
         self.address = bits_for(port_words(spec) - 1)

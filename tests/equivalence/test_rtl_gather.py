@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from weft.dataflow.accelerator import AcceleratorSpec
 from weft.dataflow.config_io import load_spec
-from weft.dataflow.gather.dense import most_columns
+from weft.dataflow.gather.dense import most_columns, most_lines
 from weft.dataflow.gather.mapping import require_gather
 from weft.dataflow.gather.spec import GatherSpec
 from weft.dataflow.gather.time import gather_cycles, slots_of_lines
@@ -60,10 +60,6 @@ FORMATS["int8"] = machine(2, 2, 3, format="int8")
 def driver(name: str) -> GatherDriver:
     """One for all tests: what a run leaves behind must not matter to the next."""
     return GatherDriver((SPECS | FORMATS)[name])
-
-
-def most_lines(spec: AcceleratorSpec) -> int:
-    return min(require_gather(spec).interleave, spec.pe.accumulators)
 
 
 def first_difference(
